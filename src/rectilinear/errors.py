@@ -1,0 +1,79 @@
+"""Every error a user can cause, in one place.
+
+Each carries what was got, what was expected and what to do, so that one line answers the mistake.
+"""
+
+from __future__ import annotations
+
+
+class RectilinearError(Exception):
+    """An error that the user can act on: ``got``, ``expected`` and ``fix``, in that order.
+
+    Example:
+        >>> str(ShapeError(got="z of shape (3, 5)", expected="a last axis of 4", fix="Reshape z."))
+        'Got z of shape (3, 5); expected a last axis of 4. Reshape z.'
+    """
+
+    def __init__(self, got: str, expected: str, fix: str = "") -> None:
+        self.got, self.expected, self.fix = got, expected, fix
+        super().__init__(f"Got {got}; expected {expected}." + (f" {fix}" if fix else ""))
+
+
+class InputError(RectilinearError, ValueError):
+    """A value that the function does not accept."""
+
+
+class ShapeError(InputError):
+    """A tensor or operator of the wrong shape."""
+
+
+class DtypeError(InputError, TypeError):
+    """A tensor of the wrong dtype, or an argument of the wrong type."""
+
+
+class NonFiniteError(InputError):
+    """NaN or infinite entries where finite numbers are needed."""
+
+
+class ConfigError(InputError):
+    """A configuration value that is out of range or unknown."""
+
+
+class SpaceMismatchError(InputError):
+    """Points or maps that live in different induced spaces."""
+
+
+class StructureError(InputError):
+    """An operator that cannot keep its structure under the asked operation."""
+
+
+class SingularOperatorError(RectilinearError, ArithmeticError):
+    """An operator without the asked inverse, logarithm or power."""
+
+
+class NotInvertibleError(RectilinearError):
+    """A module that has no inverse, or whose inverse does not return to the start."""
+
+
+class NotInitializedError(RectilinearError, RuntimeError):
+    """A layer used before the data-dependent initialisation it needs."""
+
+
+class DivergedError(RectilinearError, ArithmeticError):
+    """A training run or an integration that left the finite numbers."""
+
+
+class CheckpointError(RectilinearError):
+    """A checkpoint that is truncated, tampered with or of another model."""
+
+
+class DataError(RectilinearError):
+    """A data set that is missing, truncated or of the wrong kind."""
+
+
+class DiskError(RectilinearError, OSError):
+    """A disk that is full or cannot be written."""
+
+
+class MissingDependencyError(RectilinearError, ImportError):
+    """An optional package that the asked feature needs."""

@@ -1,0 +1,60 @@
+"""The contract of an invertible network."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from math import prod
+
+from torch import Tensor, nn
+
+from rectilinear.errors import ShapeError
+
+
+class Invertible(nn.Module, ABC):
+    """A bijection ``g`` between arrays of ``shape`` and arrays of ``latent_shape``, batch axis first.
+
+    ``forward`` encodes ``(b, *shape) -> (b, *latent_shape)``, ``inverse`` decodes, and ``forward_and_logdet`` also
+    returns ``log |det dg/dx|`` of shape ``(b,)``. A subclass sets ``shape`` and ``latent_shape`` (equal in size) and
+    implements ``_encode``, returning latents and log-determinant, and ``_decode``.
+
+    A network used by a :class:`~rectilinear.Linearizer` has flat latents: ``latent_shape == (n,)``.
+
+    Raises:
+        ShapeError: if an array does not end in ``shape`` (``latent_shape`` for ``inverse``).
+    """
+
+    shape: tuple[int, ...]
+    latent_shape: tuple[int, ...]
+
+    @property
+    def dim(self) -> int:
+        """Number of coordinates, ``prod(shape)``."""
+        return prod(self.shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``z = g(x)``."""
+        return self.forward_and_logdet(x)[0]
+
+    def forward_and_logdet(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """``g(x)`` and ``log |det dg/dx|``."""
+        self._check(x, self.shape)
+        return self._encode(x)
+
+    def inverse(self, z: Tensor) -> Tensor:
+        """``x = g^-1(z)``."""
+        self._check(z, self.latent_shape)
+        return self._decode(z)
+
+    @abstractmethod
+    def _encode(self, x: Tensor) -> tuple[Tensor, Tensor]: ...
+
+    @abstractmethod
+    def _decode(self, z: Tensor) -> Tensor: ...
+
+    def _check(self, x: Tensor, shape: tuple[int, ...]) -> None:
+        if x.ndim != len(shape) + 1 or tuple(x.shape[1:]) != shape:
+            raise ShapeError(
+                got=f"an array of shape {tuple(x.shape)}",
+                expected=f"(batch, {', '.join(map(str, shape))}) for this {type(self).__name__}",
+                fix="Add the batch axis first, and resize or reshape the rest.",
+            )
