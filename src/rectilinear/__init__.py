@@ -1,0 +1,1 @@
+"""Linear algebra for neural networks, in PyTorch."""
