@@ -1,0 +1,72 @@
+"""Checks of what a user hands over: a tensor, floating, of the right shape, finite."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rectilinear.errors import DtypeError, NonFiniteError, ShapeError
+
+
+def check_floating(x: object, name: str) -> None:
+    """Raise unless ``x`` is a real floating-point tensor.
+
+    Raises:
+        DtypeError: for anything else.
+
+    Example:
+        >>> check_floating(torch.ones(2, dtype=torch.int64), "x")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        rectilinear.errors.DtypeError: Got x of dtype torch.int64; expected a floating-point tensor. ...
+    """
+    if not isinstance(x, Tensor):
+        raise DtypeError(f"{name} of type {type(x).__name__}", "a torch.Tensor", "Convert it with torch.as_tensor.")
+    if not x.is_floating_point():
+        raise DtypeError(f"{name} of dtype {x.dtype}", "a floating-point tensor", "Convert it with .float().")
+
+
+def check_finite(x: Tensor, name: str) -> None:
+    """Raise if ``x`` holds a NaN or an infinity.
+
+    Raises:
+        NonFiniteError: with the number of such entries and the index of the first.
+
+    Example:
+        >>> check_finite(torch.tensor([[0.0, float("nan")]]), "data")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        rectilinear.errors.NonFiniteError: Got 1 NaN or infinite entry in data, first at (0, 1); ...
+    """
+    finite = torch.isfinite(x)
+    if bool(finite.all()):
+        return
+    where = (~finite).nonzero()
+    count, first = len(where), tuple(where[0].tolist())
+    raise NonFiniteError(
+        got=f"{count} NaN or infinite {'entry' if count == 1 else 'entries'} in {name}, first at {first}",
+        expected="finite numbers",
+        fix=f"Remove or replace {'it' if count == 1 else 'them'}.",
+    )
+
+
+def check_batch(x: object, shape: tuple[int, ...], name: str) -> None:
+    """Raise unless ``x`` is a floating-point tensor of shape ``(b, *shape)`` with ``b >= 1``.
+
+    Raises:
+        DtypeError: if it is not a floating-point tensor.
+        ShapeError: if it has another shape or no rows.
+
+    Example:
+        >>> check_batch(torch.ones(5, 3), (4,), "data")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        rectilinear.errors.ShapeError: Got data of shape (5, 3); expected (batch, 4). ...
+    """
+    check_floating(x, name)
+    assert isinstance(x, Tensor)
+    if x.ndim == 0 or tuple(x.shape[1:]) != tuple(shape):
+        raise ShapeError(
+            got=f"{name} of shape {tuple(x.shape)}",
+            expected=f"({', '.join(['batch', *map(str, shape)])})",
+            fix="Put the batch axis first and reshape the rest.",
+        )
+    if not len(x):
+        raise ShapeError(f"{name} with no rows", "at least one", f"Pass {name} that is not empty.")
