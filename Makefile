@@ -1,0 +1,48 @@
+# Everything a contributor types. `make` alone lists the targets.
+# They need Python >= 3.11, make and a package index; nothing else. Another Python: make setup PYTHON=python3.12
+PYTHON ?= python3
+JOBS ?= 2
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+# Two workers with one thread each: more threads on small matrices only wait for each other.
+TEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all lint docs bench figures
+
+help:  ## List the targets
+	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/:.*  ## /\t/' | expand -t 12
+
+setup: $(INSTALLED)  ## Create .venv and install the package with its development tools, once
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "rectilinear needs Python 3.11 or newer: make setup PYTHON=python3.12"; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup  ## Train on digits, sample in one step, write runs/demo/report.html (minutes on two cores)
+	$(BIN)/rectilinear demo --out runs/demo
+
+test: setup  ## The tests that every change must pass
+	$(TEST) -m "not slow" tests
+
+test-all: setup  ## The same and the slow ones
+	$(TEST) tests
+
+lint: setup  ## ruff, its formatter, and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: setup  ## Run every example in the docstrings, the pages and the README
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS) --doctest-modules --doctest-glob='*.md' src docs README.md
+
+bench: setup  ## Every benchmark; each prints a table beside its peers
+	for file in benchmarks/[a-z]*.py; do echo "== $$file" && $(BIN)/python $$file || exit 1; done
+
+figures: setup  ## Every figure of every paper at full size, into runs/
+	for file in src/rectilinear/papers/*/[a-z]*.py; do \
+	  paper=$$(basename $$(dirname $$file)) && figure=$$(basename $$file .py) && echo "== $$paper $$figure" && \
+	  $(BIN)/rectilinear reproduce $$paper $$figure --preset full --out runs/figures || exit 1; done
