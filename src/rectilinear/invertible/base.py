@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from math import prod
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from rectilinear._pretrained import Configured
 from rectilinear.errors import ShapeError
 
 
-class Invertible(nn.Module, ABC):
+class Invertible(Configured, ABC):
     """A bijection ``g`` between arrays of ``shape`` and arrays of ``latent_shape``, batch axis first.
 
     ``forward`` encodes ``(b, *shape) -> (b, *latent_shape)``, ``inverse`` decodes, and ``forward_and_logdet`` also

@@ -6,15 +6,16 @@ from abc import ABC, abstractmethod
 from numbers import Real
 from typing import TYPE_CHECKING
 
-from torch import Size, Tensor, nn
+from torch import Size, Tensor
 
+from rectilinear._pretrained import Configured
 from rectilinear.errors import ShapeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Operator(nn.Module, ABC):
+class Operator(Configured, ABC):
     """A linear map ``A`` from ``R^in_dim`` to ``R^out_dim``, applied to the last axis: ``(..., in_dim) -> (..., out_dim)``.
 
     Subclasses set ``in_dim`` and ``out_dim`` and implement ``_matvec`` (``A z``) and ``_rmatvec`` (``A^T z``).

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from rectilinear._pretrained import Configured
 from rectilinear.operators.base import Operator
 
 
-class TimeVarying(nn.Module, ABC):
+class TimeVarying(Configured, ABC):
     """A velocity field that is linear at every time: ``dz/dt = W(t) z`` for ``t`` in ``[0, 1]``.
 
     ``velocity(t)`` is ``W(t)``; ``endpoint(t) = I + (1 - t) W(t)`` predicts ``z_1`` from ``z_t``. A family implements

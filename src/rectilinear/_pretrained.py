@@ -1,0 +1,334 @@
+"""Save and share: a module that remembers how it was built is written as safetensors and JSON, and built again."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import math
+import pkgutil
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Self
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from rectilinear.config import atomic_write, disk_errors, write_json
+from rectilinear.errors import CheckpointError, MissingDependencyError, RectilinearError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+CONFIG, WEIGHTS, FORMAT = "config.json", "model.safetensors", 1
+_REGISTRY: dict[str, type[Configured]] = {}
+
+
+class Configured(nn.Module):
+    """A module that remembers the arguments it was built from, so that it can be saved, shared and built again.
+
+    Subclassing is all there is to do. Arguments may be numbers, strings, ``None``, dtypes, tensors, other
+    ``Configured`` modules, and tuples, lists or dictionaries of these.
+
+    Example:
+        >>> class Shift(Configured):
+        ...     def __init__(self, size: int) -> None:
+        ...         super().__init__()
+        ...         self.by = nn.Parameter(torch.randn(size))
+        >>> with TemporaryDirectory() as folder:
+        ...     shift = Shift(3)
+        ...     shift.save_pretrained(folder)
+        ...     torch.equal(Shift.from_pretrained(folder).by, shift.by)
+        True
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        _REGISTRY[_class_name(cls)] = cls
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        self = super().__new__(cls)
+        self.__dict__["_built_from"] = (cls, _detached(args), {k: _detached(v) for k, v in kwargs.items()})
+        return self
+
+    def save_pretrained(self, folder: Path | str) -> None:
+        """See :func:`save_pretrained`."""
+        save_pretrained(self, folder)
+
+    @classmethod
+    def from_pretrained(cls, source: Path | str, revision: str | None = None) -> Self:
+        """See :func:`from_pretrained`; the module must be of this class."""
+        module = from_pretrained(source, revision)
+        if not isinstance(module, cls):
+            raise CheckpointError(
+                f"a {type(module).__name__} in {source}", f"a {cls.__name__}", "Load it as what it is."
+            )
+        return module
+
+    def push_to_hub(self, repo_id: str, *, private: bool = False) -> str:
+        """Upload to the Hugging Face hub (needs ``rectilinear[hub]``) and return the address."""
+        api = _hub().HfApi()
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            api.create_repo(repo_id, private=private, exist_ok=True)
+            return str(api.upload_folder(repo_id=repo_id, folder_path=folder))
+
+
+def save_pretrained(module: Configured, folder: Path | str) -> None:
+    """Write ``config.json`` (how to build the module) and ``model.safetensors`` (its state) into ``folder``.
+
+    A network that is used twice is written once, and is one object again after loading. The configuration carries
+    the checksums of both files.
+
+    Raises:
+        CheckpointError: if a part of the module cannot be described: not a ``Configured`` module, or replaced since.
+        DiskError: if the folder cannot be written.
+    """
+    folder = Path(folder)
+    config, tensors = _Writer(module).describe()
+    with atomic_write(folder / WEIGHTS) as tmp:
+        try:
+            safetensors.torch.save_file(tensors, tmp, metadata={"format": "pt"})
+        except safetensors.SafetensorError as error:
+            raise OSError(str(error)) from error
+        with disk_errors(tmp):
+            config["weights_sha256"] = _sha256(tmp)
+    write_json(folder / CONFIG, config | {"config_sha256": _digest(config)})
+
+
+def from_pretrained(source: Path | str, revision: str | None = None) -> Configured:
+    """Build the module saved in a folder, or in a repository of the Hugging Face hub (``"owner/name"``).
+
+    The module is on the CPU and in evaluation mode. Only classes that are already known are built, from their own
+    constructors: nothing is unpickled and no code of the source is run. Classes of your own must be imported before.
+
+    Raises:
+        CheckpointError: if files are missing, truncated, changed, or name an unknown class.
+        MissingDependencyError: if there is no such folder and huggingface_hub is not installed.
+    """
+    folder = Path(source)
+    if not folder.is_dir():
+        folder = _download(str(source), revision)
+    config = _read_config(folder / CONFIG)
+    tensors = _read_tensors(folder / WEIGHTS, config)
+    try:
+        with torch.random.fork_rng(devices=[]):  # constructors draw initial weights, which are then replaced
+            module = _build(config["modules"], {name: _parameter(t, name, config) for name, t in tensors.items()})
+        _load_state(module, tensors, set(config["frozen"]))
+    except CheckpointError:
+        raise
+    except (RectilinearError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise CheckpointError(f"'{error}' while building {source}", "a checkpoint of this library", _FRESH) from error
+    return module.eval()
+
+
+_FRESH = "Save or download it again, and check that the versions match."
+
+
+class _Writer:
+    """Describes a module as a list of constructor calls, each referring to earlier ones, and a dictionary of tensors."""
+
+    def __init__(self, root: Configured) -> None:
+        self.root, self.calls, self.index, self.extra = root, [], {}, {}  # type: ignore[var-annotated] # see describe
+        self.paths = {id(m): f"{path}." if path else "" for path, m in root.named_modules()}
+        self.state = _unique_state(root)
+        self.names = {id(t): name for name, t in self.state.items()}
+
+    def describe(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        self.module(self.root, "the module")
+        config = {
+            "format": FORMAT,
+            "modules": self.calls,
+            "parameters": [n for n, t in self.state.items() if isinstance(t, nn.Parameter)],
+            "frozen": [n for n, t in self.state.items() if isinstance(t, nn.Parameter) and not t.requires_grad],
+        }
+        copies = {n: t.detach().cpu().clone(memory_format=torch.contiguous_format) for n, t in self.state.items()}
+        return config, copies | self.extra
+
+    def module(self, module: nn.Module, where: str) -> dict[str, Any]:
+        if id(module) not in self.index:
+            if not isinstance(module, Configured):
+                raise _unsaveable(
+                    f"a {type(module).__name__} as {where}", "Subclass rectilinear.Configured to save it."
+                )
+            if id(module) not in self.paths:
+                raise _unsaveable(f"{where}, replaced since it was built", "Build the module anew from its parts.")
+            cls, args, kwargs = module.__dict__["_built_from"]
+            arguments = inspect.signature(cls.__init__).bind(module, *args, **kwargs).arguments
+            described = {}
+            for name, value in list(arguments.items())[1:]:
+                kept = getattr(module, name, None)  # the part in use now, where the module keeps it by name
+                replaced = any(isinstance(value, kind) and isinstance(kept, kind) for kind in (nn.Module, Tensor))
+                described[name] = self.value(kept if replaced else value, f"{name} of {cls.__name__}")
+            self.calls.append({"class": _class_name(cls), "arguments": described})
+            self.index[id(module)] = len(self.calls) - 1
+        return {"module": self.index[id(module)]}
+
+    def value(self, value: Any, where: str) -> Any:
+        if isinstance(value, nn.Module):
+            return self.module(value, where)
+        if isinstance(value, Tensor):
+            name = self.names.get(id(value))
+            if name is None:
+                name = f"constructor:{len(self.extra)}"
+                self.extra[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+            return {"tensor": name}
+        if isinstance(value, tuple | list):
+            return [self.value(item, where) for item in value]
+        if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+            return {"dict": {key: self.value(item, where) for key, item in value.items()}}
+        if isinstance(value, torch.dtype):
+            return {"dtype": str(value).removeprefix("torch.")}
+        if value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
+            return value
+        raise _unsaveable(f"{where} = {value!r}", "Keep the state dict instead, and build the module in code.")
+
+
+def _build(calls: list[dict[str, Any]], tensors: dict[str, Tensor]) -> Configured:
+    built: list[Configured] = []
+
+    def value(node: Any) -> Any:
+        if isinstance(node, list):
+            return tuple(value(item) for item in node)
+        if not isinstance(node, dict):
+            return node
+        ((kind, content),) = node.items()
+        if kind == "module":
+            return built[range(len(built))[content]]
+        if kind == "tensor":
+            return tensors[content]
+        if kind == "dict":
+            return {key: value(item) for key, item in content.items()}
+        if kind == "dtype" and isinstance(dtype := getattr(torch, content), torch.dtype):
+            return dtype
+        raise CheckpointError(f"a value of kind '{kind}'", "module, tensor, dict or dtype", _FRESH)
+
+    for call in calls:
+        cls = _find(call["class"])
+        bound = inspect.signature(cls).bind_partial()
+        if unknown := sorted(set(call["arguments"]) - set(bound.signature.parameters)):
+            raise CheckpointError(f"{', '.join(unknown)} for {call['class']}", "arguments it takes", _FRESH)
+        bound.arguments = {k: value(call["arguments"][k]) for k in bound.signature.parameters if k in call["arguments"]}
+        built.append(cls(*bound.args, **bound.kwargs))
+    return built[-1]
+
+
+def _parameter(tensor: Tensor, name: str, config: dict[str, Any]) -> Tensor:
+    """The tensor for a constructor; as a Parameter where it was one, so that modules that shared it share it again."""
+    return nn.Parameter(tensor, requires_grad=name not in config["frozen"]) if name in config["parameters"] else tensor
+
+
+def _load_state(module: nn.Module, tensors: dict[str, Tensor], frozen: set[str]) -> None:
+    state = _unique_state(module)
+    saved = {name for name in tensors if not name.startswith("constructor:")}
+    if odd := sorted(saved ^ set(state)):
+        raise CheckpointError(f"{len(odd)} tensors that do not match, first '{odd[0]}'", "those of the module", _FRESH)
+    for name, current in state.items():
+        if current.shape != tensors[name].shape:
+            raise CheckpointError(
+                f"'{name}' of shape {tuple(tensors[name].shape)}", f"shape {tuple(current.shape)}", _FRESH
+            )
+        current.data = tensors[name].to(current.device)
+        if isinstance(current, nn.Parameter):
+            current.requires_grad_(name not in frozen)
+
+
+def _unique_state(module: nn.Module) -> dict[str, Tensor]:
+    """The state dict, each tensor under its first name only."""
+    unique: dict[int, tuple[str, Tensor]] = {}
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        unique.setdefault(id(tensor), (name, tensor))
+    return dict(unique.values())
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_bytes())
+        digest = config.pop("config_sha256")
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"no {path.name} in {path.parent}", "a folder written by save_pretrained", _FRESH
+        ) from error
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise CheckpointError(f"an unreadable {path}", "the JSON of save_pretrained", _FRESH) from error
+    if config.get("format") != FORMAT:
+        raise CheckpointError(f"format {config.get('format')} in {path}", f"format {FORMAT}", "Update rectilinear.")
+    if digest != _digest(config):
+        raise CheckpointError(f"{path} with another checksum than when saved", "the file as it was written", _FRESH)
+    return config
+
+
+def _read_tensors(path: Path, config: dict[str, Any]) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise CheckpointError(f"no {path.name} in {path.parent}", "a folder written by save_pretrained", _FRESH)
+    if _sha256(path) != config.get("weights_sha256"):
+        raise CheckpointError(f"{path} with another checksum than when saved", "the file as it was written", _FRESH)
+    try:
+        return safetensors.torch.load_file(path)
+    except safetensors.SafetensorError as error:
+        raise CheckpointError(f"'{error}' in {path}", "a safetensors file", _FRESH) from error
+
+
+def _find(name: str) -> type[Configured]:
+    package, _, rest = name.partition(".")
+    folder = rest.split(".")[0]
+    if name not in _REGISTRY and package == "rectilinear" and folder and not folder.startswith("_"):
+        with suppress(ImportError):
+            found = import_module(f"rectilinear.{folder}")
+            for module in pkgutil.walk_packages(getattr(found, "__path__", ()), f"{found.__name__}."):
+                with suppress(ImportError):  # a file that needs an extra which is not installed
+                    import_module(module.name)
+    if name not in _REGISTRY:
+        raise CheckpointError(
+            f"the class '{name}'", "a class of rectilinear, or one imported before", "Import it first."
+        )
+    return _REGISTRY[name]
+
+
+def _class_name(cls: type) -> str:
+    """``rectilinear.folder.Class``, so that files may move inside a folder; elsewhere the full name."""
+    parts = cls.__module__.split(".")
+    return ".".join([*(parts[:2] if parts[0] == "rectilinear" else parts), cls.__qualname__])
+
+
+def _detached(value: Any) -> Any:
+    """The argument as it will be kept: containers copied, tensors cut from the graph that made them."""
+    if isinstance(value, tuple | list):
+        return tuple(map(_detached, value))
+    return value.detach() if isinstance(value, Tensor) and not isinstance(value, nn.Parameter) else value
+
+
+def _download(source: str, revision: str | None) -> Path:
+    if len(parts := source.split("/")) != 2 or not all(parts) or parts[0].startswith((".", "~")):
+        raise CheckpointError(f"no folder '{source}'", "a saved folder, or owner/name on the hub", "Check the path.")
+    hub = _hub(f"no folder '{source}', and no huggingface_hub to look online")
+    try:
+        return Path(hub.snapshot_download(source, revision=revision, allow_patterns=[CONFIG, WEIGHTS]))
+    except (OSError, ValueError) as error:  # the base classes of all that huggingface_hub raises
+        raise CheckpointError(
+            got=f"no folder '{source}', and on the hub '{error}'", expected="a saved folder, or owner/name on the hub"
+        ) from error
+
+
+def _hub(got: str = "no huggingface_hub") -> ModuleType:
+    try:
+        return import_module("huggingface_hub")
+    except ImportError as error:
+        raise MissingDependencyError(got, "the extra 'hub'", "pip install 'rectilinear[hub]'") from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest(config: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+
+
+def _unsaveable(got: str, fix: str) -> CheckpointError:
+    return CheckpointError(got, "parts that a configuration can describe", fix)
