@@ -130,7 +130,7 @@ _FRESH = "Save or download it again, and check that the versions match."
 
 
 class _Writer:
-    """Describes a module as a list of constructor calls, each referring to earlier ones, and a dictionary of tensors."""
+    """Describes a module as constructor calls, each referring to earlier ones, and a dictionary of tensors."""
 
     def __init__(self, root: Configured) -> None:
         self.root, self.calls, self.index, self.extra = root, [], {}, {}  # type: ignore[var-annotated] # see describe
@@ -146,8 +146,7 @@ class _Writer:
             "parameters": [n for n, t in self.state.items() if isinstance(t, nn.Parameter)],
             "frozen": [n for n, t in self.state.items() if isinstance(t, nn.Parameter) and not t.requires_grad],
         }
-        copies = {n: t.detach().cpu().clone(memory_format=torch.contiguous_format) for n, t in self.state.items()}
-        return config, copies | self.extra
+        return config, {name: _copy(t, name) for name, t in (self.state | self.extra).items()}
 
     def module(self, module: nn.Module, where: str) -> dict[str, Any]:
         if id(module) not in self.index:
@@ -175,7 +174,7 @@ class _Writer:
             name = self.names.get(id(value))
             if name is None:
                 name = f"constructor:{len(self.extra)}"
-                self.extra[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+                self.extra[name] = value
             return {"tensor": name}
         if isinstance(value, tuple | list):
             return [self.value(item, where) for item in value]
@@ -293,6 +292,12 @@ def _class_name(cls: type) -> str:
     """``rectilinear.folder.Class``, so that files may move inside a folder; elsewhere the full name."""
     parts = cls.__module__.split(".")
     return ".".join([*(parts[:2] if parts[0] == "rectilinear" else parts), cls.__qualname__])
+
+
+def _copy(tensor: Tensor, name: str) -> Tensor:
+    if tensor.dtype == torch.complex128:
+        raise _unsaveable(f"'{name}' of dtype complex128, which safetensors has not", "Keep real and imaginary parts.")
+    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 
 def _detached(value: Any) -> Any:

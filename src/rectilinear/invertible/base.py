@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from math import prod
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from rectilinear._pretrained import Configured
 from rectilinear.errors import ShapeError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Invertible(Configured, ABC):

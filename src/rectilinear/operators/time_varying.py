@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from rectilinear._pretrained import Configured
-from rectilinear.operators.base import Operator
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rectilinear.operators.base import Operator
 
 
 class TimeVarying(Configured, ABC):
