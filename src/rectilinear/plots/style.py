@@ -1,0 +1,111 @@
+"""The look of every chart: hairline axes, few ticks, labels at the lines; and how a chart is written."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+from cycler import cycler
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from rectilinear.config import atomic_write
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+
+# The colours by their role. In a page each becomes the style sheet's variable of that name, so that a chart follows
+# the light or dark of its reader; in a file they stand as they are.
+ROLES = {
+    "ink": "#1c1d21",
+    "muted": "#6c6e76",
+    "rule": "#d9d7d0",
+    "first": "#c2410c",
+    "second": "#1d5fa8",
+    "third": "#4d7c0f",
+}
+
+_SETTINGS: Any = {
+    "axes.edgecolor": ROLES["muted"],
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.labelcolor": ROLES["muted"],
+    "axes.labelsize": 9,
+    "axes.linewidth": 0.6,
+    "axes.prop_cycle": cycler(color=[ROLES[role] for role in ("first", "second", "third", "muted")]),
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlecolor": ROLES["ink"],
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10,
+    "figure.dpi": 200,
+    "font.size": 9,
+    "grid.color": ROLES["rule"],
+    "grid.linewidth": 0.5,
+    "lines.linewidth": 1.6,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "rectilinear",
+    "text.color": ROLES["ink"],
+    "xtick.color": ROLES["muted"],
+    "xtick.labelsize": 8,
+    "ytick.color": ROLES["muted"],
+    "ytick.labelsize": 8,
+}
+
+
+def canvas(width: float = 6.4, height: float = 3.0, columns: int = 1, **options: Any) -> tuple[Figure, list[Axes]]:
+    """An empty figure of ``columns`` axes side by side, ``width x height`` inches, in the house style.
+
+    Example:
+        >>> figure, (axes,) = canvas()
+        >>> axes.spines["top"].get_visible()
+        False
+    """
+    with mpl.rc_context(_SETTINGS):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(1, columns, squeeze=False, **options)[0]
+        return figure, list(axes)
+
+
+def save(figure: Figure, path: Path | str) -> None:
+    """Write the chart to ``path``; the suffix says the format (png, svg, pdf).
+
+    Raises:
+        DiskError: if the disk is full or cannot be written.
+    """
+    with mpl.rc_context(_SETTINGS), atomic_write(path) as tmp:
+        figure.savefig(tmp, metadata=_undated(tmp.suffix))
+
+
+def svg(figure: Figure) -> str:
+    """The chart as an ``<svg>`` element for a page: no size of its own, the page's fonts, colours by role.
+
+    Example:
+        >>> figure, _ = canvas()
+        >>> text = svg(figure)
+        >>> text.startswith("<svg") and "var(--muted)" in text and "#6c6e76" not in text
+        True
+    """
+    buffer = io.StringIO()
+    with mpl.rc_context(_SETTINGS):
+        figure.savefig(buffer, format="svg", transparent=True, metadata=_undated(".svg"))
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :].strip()
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'(<svg[^>]*?) (?:width|height)="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text))
+    text = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", text)
+    text = re.sub(r"font: ([^\"';]*?)(\d+(?:\.\d+)?px)[^;\"]*", r"font-size: \2", text)
+    text = re.sub(r"font-family: [^;\"]*;?", "", text)
+    for role, colour in ROLES.items():
+        text = text.replace(colour, f"var(--{role})")
+    return text
+
+
+def _undated(suffix: str) -> dict[str, None] | None:
+    """No date in the file: the same chart gives the same bytes."""
+    return {"Date": None} if suffix == ".svg" else None
