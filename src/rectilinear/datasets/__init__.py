@@ -1,0 +1,8 @@
+"""Data sets: labelled images from the package, from IDX files or from a folder, and two-dimensional toys."""
+
+from rectilinear.datasets.download import download
+from rectilinear.datasets.images import Images
+from rectilinear.datasets.load import NAMES, data_root, load
+from rectilinear.datasets.toy2d import TOYS, toy2d
+
+__all__ = ["NAMES", "TOYS", "Images", "data_root", "download", "load", "toy2d"]
