@@ -7,7 +7,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from rectilinear._pretrained import Configured
-from rectilinear.errors import ShapeError
+from rectilinear.errors import DtypeError, ShapeError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,12 +18,14 @@ class Invertible(Configured, ABC):
 
     ``forward`` encodes ``(b, *shape) -> (b, *latent_shape)``, ``inverse`` decodes, and ``forward_and_logdet`` also
     returns ``log |det dg/dx|`` of shape ``(b,)``. A subclass sets ``shape`` and ``latent_shape`` (equal in size) and
-    implements ``_encode``, returning latents and log-determinant, and ``_decode``.
+    implements ``_encode``, returning latents and log-determinant, and ``_decode``; it may implement ``_latents`` where
+    the latents alone are cheaper.
 
     A network used by a :class:`~rectilinear.Linearizer` has flat latents: ``latent_shape == (n,)``.
 
     Raises:
         ShapeError: if an array does not end in ``shape`` (``latent_shape`` for ``inverse``).
+        DtypeError: if an array is not of the floating dtype of the parameters.
     """
 
     shape: tuple[int, ...]
@@ -36,7 +38,8 @@ class Invertible(Configured, ABC):
 
     def forward(self, x: Tensor) -> Tensor:
         """``z = g(x)``."""
-        return self.forward_and_logdet(x)[0]
+        self._check(x, self.shape)
+        return self._latents(x)
 
     def forward_and_logdet(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``g(x)`` and ``log |det dg/dx|``."""
@@ -54,6 +57,9 @@ class Invertible(Configured, ABC):
     @abstractmethod
     def _decode(self, z: Tensor) -> Tensor: ...
 
+    def _latents(self, x: Tensor) -> Tensor:
+        return self._encode(x)[0]
+
     def _check(self, x: Tensor, shape: tuple[int, ...]) -> None:
         if x.ndim != len(shape) + 1 or tuple(x.shape[1:]) != shape:
             raise ShapeError(
@@ -61,3 +67,20 @@ class Invertible(Configured, ABC):
                 expected=f"(batch, {', '.join(map(str, shape))}) for this {type(self).__name__}",
                 fix="Add the batch axis first, and resize or reshape the rest.",
             )
+        dtype = next((p.dtype for p in self.parameters()), x.dtype)
+        if x.dtype != dtype or not x.is_floating_point():
+            raise DtypeError(
+                got=f"an array of {x.dtype}",
+                expected=f"{dtype if dtype.is_floating_point else 'a floating dtype'} for this {type(self).__name__}",
+                fix="Convert the array (`x.float()`) or the network (`g.to(x.dtype)`).",
+            )
+
+
+class VolumePreserving(Invertible, ABC):
+    """An invertible network with ``log |det dg/dx| = 0``: a subclass implements ``_latents`` and ``_decode``."""
+
+    def _encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self._latents(x), x.new_zeros(x.shape[0])
+
+    @abstractmethod
+    def _latents(self, x: Tensor) -> Tensor: ...

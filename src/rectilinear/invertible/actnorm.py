@@ -1,0 +1,91 @@
+"""Per-channel scale and shift, initialised from the first training batch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from rectilinear.errors import NotInitializedError
+from rectilinear.invertible.base import Invertible
+
+
+class ActNorm(Invertible):
+    """``z = exp(s) (x - m)`` with one scale and mean for each channel: the first axis of ``shape``.
+
+    The first batch in training mode sets ``m`` and ``s`` so that latents have mean 0 and standard deviation 1. That
+    it did is a buffer, ``initialized``: a loaded network is never initialised again. The log-scale of a channel
+    differs from the common one by at most ``bound``, so a channel that is constant in the first batch cannot cost the
+    inverse. Under data parallelism run one batch before wrapping, so that every process starts from the same values.
+
+    Args:
+        shape: shape of the arrays, without the batch axis: ``(n,)`` or ``(c, h, w)``.
+        bound: largest difference of a channel's log-scale from the common log-scale.
+
+    Raises:
+        NotInitializedError: in evaluation mode, or for the inverse, before the first training batch.
+
+    Reference:
+        Kingma, Dhariwal, "Glow", 2018 (arXiv 1807.03039).
+
+    Example:
+        >>> g = ActNorm(2)
+        >>> z = g(torch.randn(100, 2) * torch.tensor([0.1, 3.0]) + 5)
+        >>> bool(g.initialized), [round(s, 3) for s in z.std(0).tolist()]
+        (True, [1.0, 1.0])
+    """
+
+    initialized: Tensor
+    common: Tensor
+
+    def __init__(self, shape: tuple[int, ...] | int, bound: float = 3.0) -> None:
+        super().__init__()
+        self.shape = self.latent_shape = (shape,) if isinstance(shape, int) else tuple(shape)
+        self.bound = bound
+        channels = self.shape[0], *(1,) * (len(self.shape) - 1)
+        self.mean = nn.Parameter(torch.zeros(channels))
+        self.raw = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("common", torch.zeros(()))
+        self.register_buffer("initialized", torch.tensor(False))
+        self._ready = False  # spares a read of the buffer (a wait for the device) at each call; never goes ahead of it
+
+    @property
+    def log_scale(self) -> Tensor:
+        """``s``, one for each channel."""
+        return self.common + self.bound * torch.tanh(self.raw / self.bound)
+
+    def _encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if not self._ready:
+            self._start(x)
+        log_scale = self.log_scale
+        total = log_scale.sum() * (self.dim // self.shape[0])
+        return (x - self.mean) * log_scale.exp(), total.expand(x.shape[0])
+
+    def _decode(self, z: Tensor) -> Tensor:
+        if not self._ready:
+            self._start(None)
+        return z * (-self.log_scale).exp() + self.mean
+
+    @torch.no_grad()
+    def _start(self, x: Tensor | None) -> None:
+        if not self.initialized:
+            if x is None or not self.training:
+                raise NotInitializedError(
+                    got="an ActNorm that has seen no training batch",
+                    expected="an initialised network",
+                    fix="Call g(x) once with a batch of data in training mode (g.train()), or load a state dict.",
+                )
+            over = [0, *range(2, x.ndim)]
+            spread = x.std(over, keepdim=True, correction=0)[0]
+            common = spread.square().mean().sqrt().clamp_min(torch.finfo(x.dtype).tiny ** 0.5)
+            relative = -(spread / common).clamp_min(torch.finfo(x.dtype).eps).log() / self.bound
+            self.mean.copy_(x.mean(over, keepdim=True)[0])
+            self.common.copy_(-common.log())
+            self.raw.copy_(self.bound * torch.atanh(relative.clamp(-0.995, 0.995)))
+            self.initialized.fill_(True)
+        self._ready = True
+
+    def _load_from_state_dict(self, *args, **kwargs) -> None:  # type: ignore[no-untyped-def]  # torch's signature
+        super()._load_from_state_dict(*args, **kwargs)
+        self._ready = False
+        if self.initialized.device.type != "meta":
+            self._ready = bool(self.initialized)

@@ -1,0 +1,113 @@
+"""Compositions of invertible networks."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint as checkpointed
+
+from rectilinear.errors import InputError, ShapeError
+from rectilinear.invertible.base import Invertible, VolumePreserving
+
+
+class Identity(VolumePreserving):
+    """The identity ``g(x) = x`` on arrays of ``shape``.
+
+    Example:
+        >>> Identity((3,)).inverse(torch.ones(1, 3))
+        tensor([[1., 1., 1.]])
+    """
+
+    def __init__(self, shape: tuple[int, ...] | int) -> None:
+        super().__init__()
+        self.shape = self.latent_shape = (shape,) if isinstance(shape, int) else tuple(shape)
+
+    def _latents(self, x: Tensor) -> Tensor:
+        return x
+
+    def _decode(self, z: Tensor) -> Tensor:
+        return z
+
+
+class Inverse(Invertible):
+    """The inverse of a network as a network: encodes with ``g^-1``, decodes with ``g``.
+
+    Example:
+        >>> unsqueeze = Inverse(rl.invertible.Squeeze((1, 4, 4), 2))
+        >>> unsqueeze(torch.zeros(2, 4, 2, 2)).shape
+        torch.Size([2, 1, 4, 4])
+    """
+
+    def __init__(self, network: Invertible) -> None:
+        super().__init__()
+        self.network = network
+        self.shape, self.latent_shape = network.latent_shape, network.shape
+
+    def _encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        z = self.network._decode(x)
+        if isinstance(self.network, VolumePreserving):
+            return z, x.new_zeros(x.shape[0])
+        return z, -self.network._encode(z)[1]
+
+    def _latents(self, x: Tensor) -> Tensor:
+        return self.network._decode(x)
+
+    def _decode(self, z: Tensor) -> Tensor:
+        return self.network._latents(z)
+
+
+class Chain(Invertible):
+    """The composition ``g = g_k . ... . g_1``; log-determinants add.
+
+    With ``checkpoint=True`` the activations inside each block are recomputed in the backward pass instead of stored:
+    the same gradient, less memory, about a third more time. (Forward-mode derivatives and ``torch.func.grad`` need
+    ``checkpoint=False``.)
+
+    Raises:
+        InputError: without blocks.
+        ShapeError: if the latents of one block do not fit the next.
+
+    Example:
+        >>> g = Chain(rl.invertible.Flatten((1, 2, 2)), rl.invertible.Rotation(4))
+        >>> g(torch.zeros(3, 1, 2, 2)).shape
+        torch.Size([3, 4])
+    """
+
+    def __init__(self, *blocks: Invertible, checkpoint: bool = False) -> None:
+        super().__init__()
+        if not blocks:
+            raise InputError(got="no blocks", expected="at least one", fix="Use Identity(shape) for the identity.")
+        for first, second in itertools.pairwise(blocks):
+            if first.latent_shape != second.shape:
+                raise ShapeError(
+                    got=f"{type(first).__name__} with latents of shape {first.latent_shape}",
+                    expected=f"{second.shape}, as the next block, {type(second).__name__}, needs",
+                    fix="Put Flatten, Reshape or Squeeze between them.",
+                )
+        self.blocks = nn.ModuleList(blocks)
+        self.checkpoint = checkpoint
+        self.shape, self.latent_shape = blocks[0].shape, blocks[-1].latent_shape
+
+    def _encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        logdet = x.new_zeros(x.shape[0])
+        for block in self.blocks:
+            x, added = self._call(block._encode, x)
+            logdet = logdet + added
+        return x, logdet
+
+    def _latents(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = self._call(block._latents, x)
+        return x
+
+    def _decode(self, z: Tensor) -> Tensor:
+        for block in reversed(self.blocks):
+            z = self._call(block._decode, z)
+        return z
+
+    def _call(self, function, x):  # type: ignore[no-untyped-def]  # latents, or latents and log-determinant
+        if self.checkpoint and torch.is_grad_enabled():
+            return checkpointed(function, x, use_reentrant=False, preserve_rng_state=False)
+        return function(x)

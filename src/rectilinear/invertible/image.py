@@ -1,0 +1,177 @@
+"""The ready network for images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+
+from rectilinear.errors import ConfigError
+from rectilinear.invertible.actnorm import ActNorm
+from rectilinear.invertible.base import Invertible
+from rectilinear.invertible.chain import Chain, Inverse
+from rectilinear.invertible.conditioners import ConvNet, ViT
+from rectilinear.invertible.coupling import AdditiveCoupling, AffineCoupling
+from rectilinear.invertible.mixing import alternate, random_orders
+from rectilinear.invertible.reshape import Flatten, Patches, Squeeze
+from rectilinear.invertible.vector import Coupling, check_flow
+
+if TYPE_CHECKING:
+    from rectilinear.invertible.precision import Precision
+
+Conditioner = Literal["conv", "vit"]
+
+
+class ImageFlow(Invertible):
+    """An invertible network on images with flat latents, ``(b, c, h, w) -> (b, c h w)``.
+
+    ``conditioner="conv"``: at each of ``levels`` resolutions (each half the one before) couplings over checkerboard,
+    row, column and channel splits, all of them splits of the channels of the squeezed image. ``conditioner="vit"``:
+    one resolution, tokens of ``patch x patch`` pixels, couplings over channel and token splits in turn, as in Jet.
+    Both directions take one pass. The network starts as ``x.flatten(1)``, exactly.
+
+    Args:
+        shape: ``(c, h, w)``.
+        blocks: number of couplings in all.
+        width: width of the conditioners.
+        hidden: hidden layers (attention blocks for ``"vit"``) of a conditioner.
+        conditioner: ``"conv"`` or ``"vit"``.
+        coupling: ``"affine"``, or ``"additive"`` (volume preserving, best conditioned).
+        levels: resolutions, for ``"conv"``; height and width must be divisible by ``2^levels``.
+        patch: side of a token, for ``"vit"``; must divide height and width.
+        heads: attention heads, for ``"vit"``.
+        scale_budget: bound of the sum over all couplings of the absolute log-scales.
+        actnorm: an :class:`ActNorm` at the entry of every resolution (needs a first batch in training mode).
+        precision: ``"float32"`` (the dtype of the input), ``"bf16"`` (conditioners only), or ``"exact"`` (bit for bit
+            on :func:`to_grid` inputs; additive couplings, no actnorm).
+        checkpoint: recompute activations per coupling in the backward pass.
+        channels_last: memory format of the convolutions.
+        seed: of the orders.
+
+    Raises:
+        ShapeError: if height or width is not divisible as needed.
+        ConfigError: for settings out of range, or an exact precision with scales.
+
+    Reference:
+        Kolesnikov, Pinto, Tschannen, "Jet: a modern transformer-based normalizing flow", 2024 (arXiv 2412.15129).
+
+    Example:
+        >>> g = ImageFlow((1, 8, 8), blocks=4, width=16)
+        >>> x = torch.rand(2, 1, 8, 8)
+        >>> z = g(x)
+        >>> torch.equal(z, x.flatten(1)), torch.allclose(g.inverse(z), x)
+        (True, True)
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        blocks: int = 8,
+        width: int = 64,
+        *,
+        hidden: int = 1,
+        conditioner: Conditioner = "conv",
+        coupling: Coupling = "affine",
+        levels: int = 2,
+        patch: int = 4,
+        heads: int = 4,
+        scale_budget: float = 5.0,
+        actnorm: bool = False,
+        precision: Precision = "float32",
+        checkpoint: bool = False,
+        channels_last: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        check_flow(blocks, coupling, scale_budget, precision, actnorm=actnorm)
+        if conditioner not in ("conv", "vit"):
+            raise ConfigError(got=f"conditioner={conditioner!r}", expected="'conv' or 'vit'")
+        if not 1 <= levels <= blocks:
+            raise ConfigError(got=f"levels={levels}", expected=f"1 to blocks={blocks}")
+        self.shape = tuple(shape)
+        self.blocks, self.width, self.hidden, self.conditioner, self.coupling = (
+            blocks, width, hidden, conditioner, coupling,
+        )  # fmt: skip
+        self.levels, self.patch, self.heads, self.scale_budget, self.actnorm = (
+            levels, patch, heads, scale_budget, actnorm,
+        )  # fmt: skip
+        self.precision, self.checkpoint, self.channels_last, self.seed = precision, checkpoint, channels_last, seed
+        stages = self._vit_stages() if conditioner == "vit" else self._conv_stages()
+        self.chain = Chain(*stages, Flatten(shape))
+        self.latent_shape = self.chain.latent_shape
+        if channels_last:
+            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
+
+    def _conv_stages(self) -> list[Invertible]:
+        stages: list[Invertible] = []
+        squeezes: list[Invertible] = []
+        shape = self.shape
+        for level in range(self.levels):
+            squeezes.append(Squeeze(shape, 2))
+            shape = squeezes[-1].latent_shape
+            count = self.blocks // self.levels + (level < self.blocks % self.levels)
+            orders = [(0, order) for order in _phase_orders(shape[0], count, self.seed + level)]
+            couplings = [self._coupling(shape, 0) for _ in range(count)]
+            stages += [squeezes[-1], *([ActNorm(shape)] if self.actnorm else [])]
+            stages.append(alternate(shape, couplings, orders, checkpoint=self.checkpoint))
+        return stages + [Inverse(squeeze) for squeeze in reversed(squeezes)]
+
+    def _vit_stages(self) -> list[Invertible]:
+        patches = Patches(self.shape, self.patch)
+        tokens, features = patches.latent_shape
+        over_features = random_orders(features, self.blocks, self.seed)
+        over_tokens = random_orders(tokens, self.blocks, self.seed + 1)
+        # Two couplings over features, two over tokens, and again; images of one token have features only.
+        axes = [1 if tokens == 1 or i % 4 < 2 else 0 for i in range(self.blocks)]
+        orders = [(axis, (over_tokens, over_features)[axis][i]) for i, axis in enumerate(axes)]
+        couplings = [self._coupling((tokens, features), axis) for axis in axes]
+        entry = [ActNorm(patches.latent_shape)] if self.actnorm else []
+        chain = alternate((tokens, features), couplings, orders, checkpoint=self.checkpoint)
+        return [patches, *entry, chain, Inverse(patches)]
+
+    def _coupling(self, shape: tuple[int, ...], axis: int) -> Invertible:
+        kept, moved = list(shape), list(shape)
+        kept[axis] = (shape[axis] + 1) // 2
+        moved[axis] = shape[axis] - kept[axis]
+        channel = 0 if len(shape) == 3 else 1
+        outputs = moved[channel] * (2 if self.coupling == "affine" else 1)
+        net: nn.Module
+        if len(shape) == 3:
+            net = ConvNet(kept[0], outputs, self.width, self.hidden, size=(shape[1], shape[2]))
+        else:
+            net = ViT(kept[0], kept[1], outputs, self.width, self.hidden, self.heads, out_tokens=moved[0])
+        if self.coupling == "additive":
+            return AdditiveCoupling(shape, net, axis=axis, precision=self.precision)
+        bound = self.scale_budget / self.blocks
+        return AffineCoupling(shape, net, axis=axis, bound=bound, precision=self.precision)
+
+    def _encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.chain._encode(self._layout(x))
+
+    def _latents(self, x: Tensor) -> Tensor:
+        return self.chain._latents(self._layout(x))
+
+    def _decode(self, z: Tensor) -> Tensor:
+        return self.chain._decode(z).contiguous()
+
+    def _layout(self, x: Tensor) -> Tensor:
+        return x.contiguous(memory_format=torch.channels_last) if self.channels_last else x
+
+
+def _phase_orders(channels: int, count: int, seed: int) -> list[Tensor]:
+    """Orders of the channels of a squeezed image whose first half is a checkerboard, rows, columns, or random.
+
+    Each comes twice, the second time with its halves exchanged. Channel ``4 c + 2 dy + dx`` is the phase ``(dy, dx)``.
+    """
+    dy, dx = torch.arange(channels) // 2 % 2, torch.arange(channels) % 2
+    splits = [(dy + dx) % 2, dy, dx]
+    random = random_orders(channels, count, seed)
+    orders: list[Tensor] = []
+    for i in range(count):
+        if i % 2:
+            orders.append(orders[-1].roll(channels // 2))
+        else:
+            which = i // 2 % 4
+            orders.append(random[i] if which == 3 else splits[which].argsort(stable=True))
+    return orders
