@@ -91,4 +91,4 @@ def _plain_numbers(axis: Axis) -> None:
 def _name_lines(axes: Axes, names: Collection[str]) -> None:
     """The names in the colours of their lines, where there is more than one."""
     if len(names) > 1:
-        axes.legend(frameon=False, labelcolor="linecolor", handlelength=0, handletextpad=0, fontsize=9)
+        axes.legend(frameon=False, labelcolor="linecolor", handlelength=1.0, fontsize=9)

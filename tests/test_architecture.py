@@ -1,0 +1,62 @@
+"""The shape of the source: layers strictly downward, files of a readable length."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parents[1] / "src" / "rectilinear"
+FILES = sorted(SOURCE.rglob("*.py"))
+LONGEST = 500
+
+LAYERS = (
+    {"errors", "config", "_shapes", "_tolerance", "_seed", "_pretrained"},
+    {"operators", "invertible", "metrics", "datasets", "training", "plots"},
+    {"induced_space", "audit", "dynamics", "deeplinear"},
+    {"linearizer"},
+    {"flow", "idempotent", "style", "koopman", "testing"},
+    {"recipes", "report"},
+    {"papers"},
+    {"cli"},
+)
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+# The lowest layer is one: config raises errors, shapes use tolerances. Above it, parts of a layer are strangers.
+FOUNDATION = LAYERS[0]
+
+
+def imports(path: Path) -> set[str]:
+    """The parts of the package that ``path`` imports, wherever in the file."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        found |= {name.split(".")[1] for name in names if name.startswith("rectilinear.")}
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_only_downward(path: Path) -> None:
+    part = path.relative_to(SOURCE).with_suffix("").parts[0]
+    if part == "__init__":
+        return
+    assert part in LEVEL, f"{part} has no layer: give it one here and in CONTRIBUTING.md"
+    strangers = {
+        other
+        for other in imports(path) - {part}
+        if other in LEVEL and LEVEL[other] >= LEVEL[part] and not {part, other} <= FOUNDATION
+    }
+    assert not strangers, f"{part} is of layer {LEVEL[part] + 1} and imports {strangers}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_files_are_short(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST
+
+
+def test_every_public_folder_is_in_a_layer() -> None:
+    parts = {path.name.removesuffix(".py") for path in SOURCE.iterdir() if not path.name.startswith("__")}
+    assert parts - {"py.typed"} <= set(LEVEL)
