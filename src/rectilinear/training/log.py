@@ -1,0 +1,138 @@
+"""The log of a run: one JSON object a line, a progress display, and trackers where asked for."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from rectilinear.config import atomic_write, disk_errors
+from rectilinear.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+METRICS = "metrics.jsonl"
+
+
+def read_log(out: Path | str) -> list[dict[str, Any]]:
+    """The lines of ``metrics.jsonl`` in the run folder ``out``; a last line that was cut off is left out."""
+    path = Path(out) / METRICS
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records
+
+
+class RunLog:
+    """Writes the records of a run that goes on after step ``step``; what was logged beyond it is dropped.
+
+    Raises:
+        DiskError: if the disk is full; the log then ends with a whole line.
+        MissingDependencyError: for a tracker that is not installed.
+    """
+
+    def __init__(self, out: Path, step: int, config: dict[str, Any], trackers: Sequence[str], show: bool) -> None:
+        self._trackers = [_TRACKERS[name](out, step, config) for name in trackers]
+        kept = [_line(record) for record in read_log(out) if record["step"] <= step]
+        with atomic_write(out / METRICS) as tmp:
+            tmp.write_bytes(b"".join(kept))
+        self._path = out / METRICS
+        self._file = self._path.open("ab", buffering=0)
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"))
+        self._display = Progress(
+            *columns, TimeRemainingColumn(), console=Console(stderr=True), refresh_per_second=2, disable=not show
+        )
+        self._task = self._display.add_task("training", total=1.0)
+
+    def __enter__(self) -> Self:
+        self._display.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._display.stop()
+        self._file.close()
+        for _track, close in self._trackers:
+            close()
+
+    def write(self, record: dict[str, float], progress: float) -> None:
+        """Append one record."""
+        line = _line(record)
+        with disk_errors(self._path):
+            size = os.fstat(self._file.fileno()).st_size
+            try:
+                if self._file.write(line) != len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                os.ftruncate(self._file.fileno(), size)
+                raise
+        for track, _close in self._trackers:
+            track(record)
+        self._display.update(
+            self._task, completed=progress, description=f"step {record['step']}  loss {record['loss']:.4g}"
+        )
+
+    def sync(self) -> None:
+        """Wait until the records are on the disk."""
+        with disk_errors(self._path):
+            os.fsync(self._file.fileno())
+
+
+def _line(record: dict[str, Any]) -> bytes:
+    """Strict JSON: a number that is not finite becomes null."""
+    values = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
+    return (json.dumps(values) + "\n").encode()
+
+
+_Tracker = tuple["Callable[[dict[str, float]], object]", "Callable[[], object]"]
+
+
+def _tensorboard(out: Path, step: int, config: dict[str, Any]) -> _Tracker:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise _missing("tensorboard") from error
+    writer = SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)
+    writer.add_text("config", json.dumps(config, indent=2))
+
+    def track(record: dict[str, float]) -> None:
+        for name, value in record.items():
+            if name != "step":
+                writer.add_scalar(name, value, int(record["step"]))
+
+    return track, writer.close
+
+
+def _wandb(out: Path, step: int, config: dict[str, Any]) -> _Tracker:  # noqa: ARG001 - the service drops repeated steps
+    try:
+        import wandb
+    except ImportError as error:
+        raise _missing("wandb") from error
+    key = hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:12]
+    run = wandb.init(project="rectilinear", name=out.name, id=key, resume="allow", dir=str(out), config=config)
+
+    def track(record: dict[str, float]) -> None:
+        run.log({name: value for name, value in record.items() if name != "step"}, step=int(record["step"]))
+
+    return track, run.finish
+
+
+_TRACKERS = {"tensorboard": _tensorboard, "wandb": _wandb}
+
+
+def _missing(name: str) -> MissingDependencyError:
+    return MissingDependencyError(
+        got=f"trackers with {name}, which is not installed",
+        expected=f"the package {name}",
+        fix=f"Install it with: pip install {name}, or leave it out of the trackers.",
+    )

@@ -1,0 +1,169 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from rectilinear._seed import seed_step
+from rectilinear.config import to_json, write_json
+from rectilinear.training.batches import Batches
+from rectilinear.training.distributed import process_group
+from rectilinear.training.ema import evaluation
+from rectilinear.training.interrupts import postponed_signals
+from rectilinear.training.log import RunLog, read_log
+from rectilinear.training.state import TrainState, check_dtype, method
+from rectilinear.training.window import Window, loss_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from rectilinear.training.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Where a run stands: ``finished`` or stopped early, and the last line of its log."""
+
+    out: Path
+    step: int
+    seconds: float
+    finished: bool
+    metrics: dict[str, Any]
+
+
+def train(
+    objective: nn.Module,
+    data: Tensor,
+    config: TrainConfig,
+    out: Path | str,
+    *,
+    run: Any = None,
+    evaluate: Callable[[nn.Module, int], Mapping[str, float]] | None = None,
+    stop_after: float | None = None,
+    progress: bool = True,
+) -> TrainResult:
+    """Minimise ``objective(batch)["loss"]`` over the rows of ``data``; the same call again resumes a run.
+
+    ``objective`` maps a batch ``(b, ...)`` to a dictionary with the scalar ``"loss"``, the mean over the batch; its
+    other scalars are logged. Three methods are optional: ``prepare(data)`` runs once before step 0,
+    ``parameter_groups()`` gives optimiser groups with their own ``lr`` or ``weight_decay``, and ``diagnostics(batch)``
+    gives numbers for the log, such as the round-trip error. Random numbers must come from torch. Afterwards
+    ``objective`` holds the averaged weights and is in evaluation mode.
+
+    The run folder ``out`` holds ``config.json``, ``metrics.jsonl`` and ``checkpoint.safetensors``. A run may be killed
+    at any instant. In one process on a CPU, with a budget of steps, a run that was killed and resumed ends with the
+    weights of one that was not, bit for bit. Ctrl-C and SIGTERM take effect after the step, once it is saved.
+
+    Args:
+        objective: The model and its loss.
+        data: ``(n, ...)``, floating point.
+        config: How to train.
+        out: The run folder.
+        run: A dataclass that describes the whole run (model, data, training), written as ``config.json`` and compared
+            when resuming; ``config`` by default.
+        evaluate: ``evaluate(objective, step)`` gives more numbers for the log, every ``evaluate_every`` steps, with the
+            averaged weights in place.
+        stop_after: Save and return after so many seconds of this call; the next call goes on.
+        progress: Show progress and the time left on standard error.
+
+    Raises:
+        ConfigError: if ``out`` holds a run with another configuration or other data.
+        DtypeError, ShapeError, NonFiniteError: for unusable ``data``, before training.
+        DivergedError: if the loss or the gradient is not finite; the last checkpoint stays.
+        CheckpointError: if the checkpoint is damaged or of another model.
+        DiskError: if the disk fails; the last checkpoint stays.
+
+    Example:
+        >>> import tempfile
+        >>> class Fit(nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.mean = nn.Parameter(torch.zeros(2))
+        ...     def forward(self, batch):
+        ...         return {"loss": (batch - self.mean).square().mean()}
+        >>> from rectilinear.training import TrainConfig
+        >>> data, config = torch.ones(64, 2), TrainConfig(steps=200, lr=0.1, batch_size=16, device="cpu")
+        >>> result = train(Fit(), data, config, tempfile.mkdtemp(), progress=False)
+        >>> result.finished, result.metrics["loss"] < 1e-3
+        (True, True)
+    """
+    out = Path(out)
+    with process_group(config.device) as group, postponed_signals() as signals, _own_random_state(group.device):
+        batches = Batches(data, config.batch_size, config.seed, group.device, group.rank, group.world)
+        check_dtype(objective, batches.data)
+        objective.to(group.device).train()
+        description = to_json(config if run is None else run)
+        state = TrainState.start(objective, batches, config, out, description)
+        if group.is_main:
+            write_json(out / "config.json", description)
+        fingerprint = batches.fingerprint()
+        model = group.wrap(objective)
+        compute = torch.compile(model) if config.compile else model
+        window, stop = Window(), False
+        before = saved_at = state.seconds
+        entered = perf_counter()
+        log = RunLog(out, state.step, description, config.trackers, show=progress) if group.is_main else None
+
+        with log or nullcontext():
+            while config.progress(state.step, state.seconds) < 1 and not stop:
+                batch = batches(state.step)
+                seed_step(config.seed, state.step, group.rank, group.device)
+                with torch.autocast(group.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+                    terms = compute(batch)
+                norm = state.update(loss_of(terms))
+                window.add(terms, norm)
+
+                at_line = config.is_logged(state.step)
+                if group.world == 1 or at_line:  # several processes agree on the time at the lines of the log
+                    here = perf_counter() - entered
+                    stop = bool(signals) or (stop_after is not None and here >= stop_after)
+                    state.seconds, stop = group.agree(before + here, stop)
+                done = config.progress(state.step, state.seconds)
+                if not (at_line or stop or done >= 1):
+                    continue
+
+                first, rate = state.step - len(window), state.optimizer.param_groups[0]["lr"]
+                record = {"step": state.step, "seconds": state.seconds, "lr": rate}
+                record |= window.means(group, state.step, advice=_advice(config, out))
+                if log is None:
+                    continue
+                if config.is_evaluated(first, state.step) or done >= 1:
+                    with evaluation(objective, state.ema):
+                        record |= _diagnostics(objective, batch)
+                        record |= evaluate(objective, state.step) if evaluate else {}
+                log.write(record, done)
+                if config.is_saved(first, state.step, state.seconds - saved_at) or stop or done >= 1:
+                    log.sync()
+                    state.save(out, description, fingerprint)
+                    saved_at = state.seconds
+
+        state.ema.swap()
+        objective.eval()
+        finished = config.progress(state.step, state.seconds) >= 1
+    return TrainResult(out, state.step, state.seconds, finished, (read_log(out) or [{}])[-1])
+
+
+def _diagnostics(objective: nn.Module, batch: Tensor) -> dict[str, float]:
+    diagnose = method(objective, "diagnostics")
+    values = diagnose(batch) if diagnose else {}
+    return {name: float(value) for name, value in values.items()}
+
+
+def _own_random_state(device: torch.device) -> AbstractContextManager[None]:
+    """The caller's random state is left alone."""
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+
+
+def _advice(config: TrainConfig, out: Path) -> str:
+    return (
+        f"Train in a new run folder with a lower lr (now {config.lr}), a longer warmup (now {config.warmup}), a "
+        f"smaller grad_clip (now {config.grad_clip}) or another precision (now {config.precision}); the last "
+        f"checkpoint in {out} is from before."
+    )

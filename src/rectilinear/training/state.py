@@ -1,0 +1,154 @@
+"""All that a run changes: weights, averages, optimiser, step and seconds. The rest follows from the configuration."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from rectilinear._seed import seed_step
+from rectilinear.errors import CheckpointError, ConfigError, DtypeError
+from rectilinear.training.checkpoint import CHECKPOINT, group_by_prefix, load_state, load_tensors, save_tensors
+from rectilinear.training.ema import EMA
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from rectilinear.training.batches import Batches
+    from rectilinear.training.config import TrainConfig
+
+FREE = {"device", "compile", "log_every", "evaluate_every", "checkpoint_every", "checkpoint_every_steps", "trackers"}
+"""Fields that may change between the parts of a run: they steer its surroundings, not the weights it is after."""
+
+
+class TrainState:
+    """The state of a run, as it is saved and resumed. Made by :meth:`start`."""
+
+    def __init__(self, objective: nn.Module, config: TrainConfig) -> None:
+        self.objective, self.config = objective, config
+        self.step, self.seconds = 0, 0.0
+        groups = parameter_groups(objective, config)
+        self.parameters: list[Tensor] = [p for group in groups for p in group["params"]]
+        self.optimizer = torch.optim.AdamW(
+            groups, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True
+        )
+        self.optimizer.zero_grad()
+        self.ema = EMA(objective, config.ema)
+
+    @classmethod
+    def start(
+        cls, objective: nn.Module, batches: Batches, config: TrainConfig, out: Path, description: Mapping[str, Any]
+    ) -> Self:
+        """The state of the run in ``out``; a new one after ``objective.prepare(data)`` if there is none."""
+        path = out / CHECKPOINT
+        if not path.exists():
+            seed_step(config.seed, -1, device=batches.device)
+            if prepare := method(objective, "prepare"):
+                with torch.no_grad():
+                    prepare(batches.data)
+            return cls(objective, config)
+        tensors, meta = load_tensors(path, batches.device)
+        _check_same_run(meta, description, batches, path)
+        groups = group_by_prefix(tensors)
+        load_state(objective, groups.get("model", {}), path)
+        state = cls(objective, config)
+        state.step, state.seconds = meta["step"], meta["seconds"]
+        state.ema.load_state_dict(groups.get("ema", {}))
+        slots: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in groups.get("optimizer", {}).items():
+            index, _, slot = name.partition(".")
+            slots.setdefault(int(index), {})[slot] = tensor
+        state.optimizer.load_state_dict({**state.optimizer.state_dict(), "state": slots})
+        return state
+
+    def save(self, out: Path, description: Mapping[str, Any], fingerprint: str) -> None:
+        """Write the checkpoint into ``out`` in one step."""
+        tensors = {f"model.{name}": x for name, x in self.objective.state_dict().items()}
+        tensors |= {f"ema.{name}": x for name, x in self.ema.state_dict().items()}
+        for index, slots in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{slot}": x for slot, x in slots.items()}
+        meta = {"step": self.step, "seconds": self.seconds, "run": description, "data": fingerprint}
+        save_tensors(out / CHECKPOINT, tensors, meta)
+
+    def update(self, loss: Tensor) -> Tensor:
+        """One step of the optimiser and of the averages; returns the norm of the gradient before clipping."""
+        rate = self.config.learning_rate(self.step, self.config.progress(self.step, self.seconds))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["lr_factor"]
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.config.grad_clip or float("inf"))
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.ema.update(self.step)
+        self.step += 1
+        return norm
+
+
+def parameter_groups(objective: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
+    """The objective's own groups or one group of all trainable parameters, with ``lr`` relative to the configuration's.
+
+    Raises:
+        ConfigError: if nothing is trainable, or the groups leave a trainable parameter out.
+    """
+    named = {name: p for name, p in objective.named_parameters() if p.requires_grad}
+    make = method(objective, "parameter_groups")
+    own: list[dict[str, Any]] = make() if make else [{"params": list(named.values())}]
+    groups = []
+    for group in own:
+        params = [p for p in group["params"] if p.requires_grad]
+        if params:
+            groups.append({**group, "params": params, "lr_factor": group.get("lr", config.lr) / config.lr})
+    grouped = {id(p) for group in groups for p in group["params"]}
+    left_out = [name for name, p in named.items() if id(p) not in grouped]
+    if left_out or not named:
+        raise ConfigError(
+            got=f"no optimiser group for {', '.join(left_out)}" if left_out else "no trainable parameter",
+            expected="each trainable parameter in one group",
+            fix="Add it to parameter_groups()." if left_out else "Set requires_grad on what should be trained.",
+        )
+    return groups
+
+
+def method(objective: nn.Module, name: str) -> Callable[..., Any] | None:
+    """One of the methods that an objective may have."""
+    found = getattr(objective, name, None)
+    return found if callable(found) else None
+
+
+def check_dtype(objective: nn.Module, data: Tensor) -> None:
+    """Raise DtypeError if no parameter of ``objective`` has the dtype of ``data``."""
+    dtypes = {p.dtype for p in objective.parameters()}
+    if dtypes and data.dtype not in dtypes:
+        raise DtypeError(
+            got=f"data of dtype {data.dtype} for a model of dtype {', '.join(map(str, dtypes))}",
+            expected="one dtype",
+            fix="Convert the data, or the model, with .to(dtype).",
+        )
+
+
+def _check_same_run(meta: Mapping[str, Any], description: Mapping[str, Any], batches: Batches, path: Path) -> None:
+    if not {"step", "seconds", "run", "data"} <= set(meta):
+        raise CheckpointError(f"{path} without the state of a run", "a training checkpoint", "Choose another folder.")
+    before, now = _flat(meta["run"]), _flat(description)
+    differ = [
+        f"{key}: {before.get(key)!r} before, {now.get(key)!r} now"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and key.rpartition(".")[2] not in FREE
+    ]
+    if meta["data"] != batches.fingerprint():
+        differ.append("the data")
+    if differ:
+        raise ConfigError(
+            got=f"{path.parent}, a run that differs in {'; '.join(differ)}",
+            expected="the configuration and the data that the run began with",
+            fix="Choose another run folder, or undo the change.",
+        )
+
+
+def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one with dotted keys, tuples as lists."""
+    if isinstance(values, dict):
+        return {k: v for key, value in values.items() for k, v in _flat(value, f"{prefix}{key}.").items()}
+    return {prefix[:-1]: list(values) if isinstance(values, tuple) else values}

@@ -1,0 +1,93 @@
+"""Runs that are killed, and runs in two processes, for the tests beside this file. Prints one JSON object.
+
+Training starts in children forked from a process that has loaded torch, so that each starts within milliseconds.
+
+    python processes.py kill FOLDER KILLS SEED     kill -9 at random instants, go on, until KILLS have hit
+    python processes.py pair FOLDER                one process, then two, on the same global batch
+    torchrun --nproc-per-node=2 processes.py join FOLDER
+"""
+
+import json
+import os
+import random
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from conftest import Denoise
+from rectilinear.training import TrainConfig, train
+
+ROWS = torch.randn(64, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 3
+KILLED = TrainConfig(steps=400, batch_size=16, lr=1e-2, log_every=5, checkpoint_every_steps=10, device="cpu")
+PAIR = TrainConfig(steps=40, batch_size=16, lr=1e-2, log_every=1, device="cpu")
+
+
+class Plain(Denoise):
+    """Without noise, which each process draws for itself."""
+
+    def forward(self, batch):
+        hidden = self.net[1](self.net[0](batch - self.shift))
+        return {"loss": (self.net[3](hidden) - batch).square().mean()}
+
+
+def fork(work, **environment):
+    """Start ``work`` in a child and return its process number."""
+    child = os.fork()
+    if not child:
+        os.environ.update(environment)
+        try:
+            work()
+        finally:
+            sys.stderr.flush()
+            os._exit(0)
+    return child
+
+
+def kill(folder, kills, seed):
+    draw = random.Random(seed)
+    began = time.perf_counter()
+    os.waitpid(fork(lambda: train(Denoise(), ROWS, KILLED, folder / "whole", progress=False)), 0)
+    whole = time.perf_counter() - began
+    hits, run = [], 0
+    while len(hits) < kills:
+        out = folder / f"run{run}"
+        child = fork(lambda out=out: train(Denoise(), ROWS, KILLED, out, progress=False))
+        time.sleep(draw.uniform(0, whole * 2 / max(kills, 5)))
+        if os.waitpid(child, os.WNOHANG)[0]:
+            run += 1  # it ended before the blow: the next blows fall on a new run
+            continue
+        os.kill(child, signal.SIGKILL)
+        assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+        path = out / "metrics.jsonl"
+        hits.append(len(path.read_text().splitlines()) * KILLED.log_every if path.exists() else 0)
+    for number in range(run + 1):
+        os.waitpid(fork(lambda n=number: train(Denoise(), ROWS, KILLED, folder / f"run{n}", progress=False)), 0)
+    return {"killed_at_step": hits, "runs": run + 1}
+
+
+def pair(folder):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+    children = [fork(lambda: join(folder), **address, RANK=str(rank), LOCAL_RANK=str(rank)) for rank in (0, 1)]
+    train(Plain(), ROWS, PAIR, folder / "one", progress=False)
+    return {"exit": [os.waitpid(child, 0)[1] for child in children]}
+
+
+def join(folder):
+    torch.manual_seed(int(os.environ["RANK"]))
+    train(Plain(seed=int(os.environ["RANK"])), ROWS, PAIR, folder / "two", progress=False)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    command, folder = sys.argv[1], Path(sys.argv[2])
+    if command == "join":
+        join(folder)
+    else:
+        torch.optim.AdamW([torch.zeros(1)])  # loads what the first optimiser loads
+        print(json.dumps(kill(folder, int(sys.argv[3]), int(sys.argv[4])) if command == "kill" else pair(folder)))

@@ -1,0 +1,48 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from rectilinear._tolerance import tolerance
+from rectilinear.errors import ConfigError
+from rectilinear.training import load_checkpoint, read_log
+from rectilinear.training.batches import Batches
+
+SCRIPT = Path(__file__).with_name("processes.py")
+
+# The gradients are sums of the same numbers in another order: they differ by rounding, which Adam, dividing by their
+# size, and 40 steps of a curved loss amplify a thousandfold at most.
+ALLOWED = tolerance(torch.float64, scale=1000)
+
+
+def test_two_processes_follow_the_loss_curve_of_one(tmp_path):
+    done = subprocess.run([sys.executable, SCRIPT, "pair", tmp_path], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["exit"] == [0, 0], done.stderr
+    assert_same_run(tmp_path)
+
+
+@pytest.mark.slow
+def test_torchrun_follows_the_loss_curve_of_one(tmp_path):
+    subprocess.run([sys.executable, SCRIPT, "pair", tmp_path], check=True, timeout=120)
+    (tmp_path / "two").rename(tmp_path / "forked")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    subprocess.run([*torchrun, SCRIPT, "join", tmp_path], check=True, timeout=300)
+    assert_same_run(tmp_path)
+
+
+def assert_same_run(folder):
+    one, two = read_log(folder / "one"), read_log(folder / "two")
+    assert [record["step"] for record in two] == list(range(1, 41))
+    for name in ("loss", "gradient_norm"):
+        assert max(abs(a[name] - b[name]) for a, b in zip(one, two, strict=True)) < ALLOWED
+    left, right = load_checkpoint(folder / "one"), load_checkpoint(folder / "two")
+    assert max((left[name] - right[name]).abs().max() for name in left) < ALLOWED
+
+
+def test_a_batch_that_cannot_be_shared_is_refused():
+    with pytest.raises(ConfigError, match="batch_size = 5 on 2 processes"):
+        Batches(torch.zeros(10), 5, world=2)
