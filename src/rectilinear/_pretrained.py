@@ -158,11 +158,10 @@ class _Writer:
                 raise _unsaveable(f"{where}, replaced since it was built", "Build the module anew from its parts.")
             cls, args, kwargs = module.__dict__["_built_from"]
             arguments = inspect.signature(cls.__init__).bind(module, *args, **kwargs).arguments
-            described = {}
-            for name, value in list(arguments.items())[1:]:
-                kept = getattr(module, name, None)  # the part in use now, where the module keeps it by name
-                replaced = any(isinstance(value, kind) and isinstance(kept, kind) for kind in (nn.Module, Tensor))
-                described[name] = self.value(kept if replaced else value, f"{name} of {cls.__name__}")
+            described = {
+                name: self.value(_current(module, name, value), f"{name} of {cls.__name__}")
+                for name, value in list(arguments.items())[1:]
+            }
             self.calls.append({"class": _class_name(cls), "arguments": described})
             self.index[id(module)] = len(self.calls) - 1
         return {"module": self.index[id(module)]}
@@ -231,9 +230,10 @@ def _load_state(module: nn.Module, tensors: dict[str, Tensor], frozen: set[str])
             raise CheckpointError(
                 f"'{name}' of shape {tuple(tensors[name].shape)}", f"shape {tuple(current.shape)}", _FRESH
             )
-        current.data = tensors[name].to(current.device)
+        current.data = tensors[name].to(current.device)  # which also sets the dtype
         if isinstance(current, nn.Parameter):
             current.requires_grad_(name not in frozen)
+    module.load_state_dict(module.state_dict())  # for modules that act on loading
 
 
 def _unique_state(module: nn.Module) -> dict[str, Tensor]:
@@ -292,6 +292,14 @@ def _class_name(cls: type) -> str:
     """``rectilinear.folder.Class``, so that files may move inside a folder; elsewhere the full name."""
     parts = cls.__module__.split(".")
     return ".".join([*(parts[:2] if parts[0] == "rectilinear" else parts), cls.__qualname__])
+
+
+def _current(module: nn.Module, name: str, given: Any) -> Any:
+    """The argument as the module has it now, where it keeps it under its name: trained, moved or exchanged since."""
+    kept = getattr(module, name, None)
+    if isinstance(given, tuple) and isinstance(kept, nn.ModuleList):
+        return tuple(kept)
+    return kept if any(isinstance(given, kind) and isinstance(kept, kind) for kind in (nn.Module, Tensor)) else given
 
 
 def _copy(tensor: Tensor, name: str) -> Tensor:
