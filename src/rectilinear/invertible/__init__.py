@@ -1,8 +1,10 @@
 """Invertible networks: the blocks, two ready networks, adapters, and the check that an inverse is one."""
 
 from rectilinear.invertible.actnorm import ActNorm
+from rectilinear.invertible.adapters import from_callables, from_freia, from_module, from_normflows, from_zuko
 from rectilinear.invertible.base import Invertible, VolumePreserving
 from rectilinear.invertible.chain import Chain, Identity, Inverse
+from rectilinear.invertible.check import InvertibilityReport, check_invertible
 from rectilinear.invertible.conditioners import MLP, ConvNet, ViT
 from rectilinear.invertible.coupling import AdditiveCoupling, AffineCoupling
 from rectilinear.invertible.image import ImageFlow
@@ -23,6 +25,7 @@ __all__ = [
     "Identity",
     "ImageFlow",
     "Inverse",
+    "InvertibilityReport",
     "Invertible",
     "Patches",
     "Permutation",
@@ -33,6 +36,12 @@ __all__ = [
     "VectorFlow",
     "ViT",
     "VolumePreserving",
+    "check_invertible",
+    "from_callables",
+    "from_freia",
+    "from_module",
+    "from_normflows",
+    "from_zuko",
     "on_grid",
     "to_grid",
 ]

@@ -35,7 +35,8 @@ class Inverse(Invertible):
     """The inverse of a network as a network: encodes with ``g^-1``, decodes with ``g``.
 
     Example:
-        >>> unsqueeze = Inverse(rl.invertible.Squeeze((1, 4, 4), 2))
+        >>> from rectilinear.invertible import Squeeze
+        >>> unsqueeze = Inverse(Squeeze((1, 4, 4), 2))
         >>> unsqueeze(torch.zeros(2, 4, 2, 2)).shape
         torch.Size([2, 1, 4, 4])
     """
@@ -70,7 +71,8 @@ class Chain(Invertible):
         ShapeError: if the latents of one block do not fit the next.
 
     Example:
-        >>> g = Chain(rl.invertible.Flatten((1, 2, 2)), rl.invertible.Rotation(4))
+        >>> from rectilinear.invertible import Flatten, Rotation
+        >>> g = Chain(Flatten((1, 2, 2)), Rotation(4))
         >>> g(torch.zeros(3, 1, 2, 2)).shape
         torch.Size([3, 4])
     """

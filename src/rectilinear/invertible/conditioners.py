@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor  # no public name says "inside torch.func"
+from torch.autograd.forward_ad import unpack_dual
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from rectilinear._pretrained import Configured
 from rectilinear.errors import ConfigError
@@ -115,8 +118,16 @@ class _AttentionBlock(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         qkv = self.qkv(self.attention_norm(h)).unflatten(-1, (3, self.heads, -1))
         q, k, v = (part.transpose(-2, -3) for part in qkv.unbind(-3))  # (b, heads, tokens, width / heads)
-        h = h + self.mix(functional.scaled_dot_product_attention(q, k, v).transpose(-2, -3).flatten(-2))
+        h = h + self.mix(attend(q, k, v).transpose(-2, -3).flatten(-2))
         return h + self.down(functional.gelu(self.up(self.mlp_norm(h))))
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """``softmax(q k^T / sqrt(d)) v``, also under vmap and forward-mode derivatives, which the fused kernels lack."""
+    if torch.compiler.is_compiling() or not (is_functorch_wrapped_tensor(q) or unpack_dual(q).tangent is not None):
+        return functional.scaled_dot_product_attention(q, k, v)
+    with sdpa_kernel(SDPBackend.MATH):
+        return functional.scaled_dot_product_attention(q, k, v)
 
 
 def zero(layer: nn.Linear | nn.Conv2d) -> nn.Linear | nn.Conv2d:

@@ -44,6 +44,7 @@ class VectorFlow(Invertible):
         ConfigError: for fewer than two coordinates, no blocks, or an exact precision with scales.
 
     Example:
+        >>> import torch
         >>> g = VectorFlow(dim=6, blocks=4, width=32)
         >>> x = torch.randn(5, 6)
         >>> z, logdet = g.forward_and_logdet(x)
