@@ -1,7 +1,11 @@
 import errno
+import json
 import os
 import resource
+import subprocess
+import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -75,3 +79,13 @@ def full_disk(monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     return lambda: monkeypatch.setattr(os, "replace", fail)
+
+
+@pytest.fixture(scope="session")
+def processes(tmp_path_factory):
+    """Two kills and a run in two processes: their folder and report."""
+    folder = tmp_path_factory.mktemp("processes")
+    command = [sys.executable, Path(__file__).with_name("processes.py"), "both", folder, "2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return folder, json.loads(done.stdout)

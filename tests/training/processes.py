@@ -2,8 +2,9 @@
 
 Training starts in children forked from a process that has loaded torch, so that each starts within milliseconds.
 
-    python processes.py kill FOLDER KILLS SEED     kill -9 at random instants, go on, until KILLS have hit
-    python processes.py pair FOLDER                one process, then two, on the same global batch
+    python processes.py kill FOLDER KILLS    kill -9 at random instants, go on, until KILLS have hit
+    python processes.py pair FOLDER          one process, then two, on the same global batch
+    python processes.py both FOLDER KILLS    both, in one start of torch
     torchrun --nproc-per-node=2 processes.py join FOLDER
 """
 
@@ -22,7 +23,7 @@ from conftest import Denoise
 from rectilinear.training import TrainConfig, train
 
 ROWS = torch.randn(64, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 3
-KILLED = TrainConfig(steps=400, batch_size=16, lr=1e-2, log_every=5, checkpoint_every_steps=10, device="cpu")
+KILLED = TrainConfig(steps=200, batch_size=16, lr=1e-2, log_every=5, checkpoint_every_steps=10, device="cpu")
 PAIR = TrainConfig(steps=40, batch_size=16, lr=1e-2, log_every=1, device="cpu")
 
 
@@ -47,8 +48,8 @@ def fork(work, **environment):
     return child
 
 
-def kill(folder, kills, seed):
-    draw = random.Random(seed)
+def kill(folder, kills):
+    draw = random.Random(kills)
     began = time.perf_counter()
     os.waitpid(fork(lambda: train(Denoise(), ROWS, KILLED, folder / "whole", progress=False)), 0)
     whole = time.perf_counter() - began
@@ -90,4 +91,5 @@ if __name__ == "__main__":
         join(folder)
     else:
         torch.optim.AdamW([torch.zeros(1)])  # loads what the first optimiser loads
-        print(json.dumps(kill(folder, int(sys.argv[3]), int(sys.argv[4])) if command == "kill" else pair(folder)))
+        report = kill(folder, int(sys.argv[3])) if command != "pair" else {}
+        print(json.dumps(report | (pair(folder) if command != "kill" else {})))

@@ -1,4 +1,3 @@
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -18,11 +17,10 @@ SCRIPT = Path(__file__).with_name("processes.py")
 ALLOWED = tolerance(torch.float64, scale=1000)
 
 
-def test_two_processes_follow_the_loss_curve_of_one(tmp_path):
-    done = subprocess.run([sys.executable, SCRIPT, "pair", tmp_path], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["exit"] == [0, 0], done.stderr
-    assert_same_run(tmp_path)
+def test_two_processes_follow_the_loss_curve_of_one(processes):
+    folder, report = processes
+    assert report["exit"] == [0, 0]
+    assert_same_run(folder)
 
 
 @pytest.mark.slow
