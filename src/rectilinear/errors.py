@@ -77,3 +77,7 @@ class DiskError(RectilinearError, OSError):
 
 class MissingDependencyError(RectilinearError, ImportError):
     """An optional package that the asked feature needs."""
+
+
+class StructureWarning(UserWarning):
+    """An operation that has no structured form and was computed on a dense matrix."""

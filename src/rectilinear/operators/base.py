@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from copy import deepcopy
+from itertools import chain
 from numbers import Real
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
-from torch import Size, Tensor
+import torch
+from torch import Size, Tensor, nn
 
 from rectilinear._pretrained import Configured
-from rectilinear.errors import ShapeError
+from rectilinear.errors import DtypeError, ShapeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,14 +26,17 @@ class Operator(Configured, ABC):
     so an operator of batch shape ``(b,)`` maps ``z`` of shape ``(b, in_dim)`` row by row.
 
     The Python operators build new operators: ``A @ B`` (product), ``A + B``, ``A - B``, ``c * A``, ``-A``, ``A ** p``,
-    and ``A.T`` (adjoint). They keep structure where a closed form exists and are lazy otherwise.
+    and ``A.T`` (adjoint). They keep structure where a closed form exists and are lazy otherwise. What they and the
+    verbs return is a value: gradients flow back to the parameters it was computed from, it has none of its own.
 
     Raises:
         ShapeError: if the last axis of ``z`` is not ``in_dim``.
+        DtypeError: if ``z`` and the operator have different dtypes (outside ``torch.autocast``).
     """
 
     in_dim: int
     out_dim: int
+    _any_dtype = False  # operators without numbers of their own, and those whose parts check for themselves
 
     @property
     def batch_shape(self) -> Size:
@@ -57,7 +63,45 @@ class Operator(Configured, ABC):
     @abstractmethod
     def _rmatvec(self, z: Tensor) -> Tensor: ...
 
+    @property
+    def like(self) -> Tensor:
+        """A tensor of the operator's dtype and device."""
+        held = [t for t in chain(self.parameters(), self.buffers()) if t.is_floating_point() or t.is_complex()]
+        return next((t for t in held if t.numel()), held[0] if held else torch.empty(0))
+
+    def _hold(self, trainable: bool, **tensors: Tensor) -> None:
+        """Keep tensors as parameters; as buffers where not trainable or already part of a graph."""
+        for name, tensor in tensors.items():
+            if not isinstance(tensor, Tensor) or not (tensor.is_floating_point() or tensor.is_complex()):
+                got = f"{name} of type {tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__}"
+                raise DtypeError(got, "a floating-point tensor", "Convert it with torch.as_tensor(...).float().")
+            if trainable and tensor.is_leaf:
+                parameter = tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor)
+                self.register_parameter(name, parameter)
+            else:
+                self.register_buffer(name, tensor)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """A copy with tensors of its own, cut from the graph that made them."""
+        for tensor in self.buffers():
+            if not tensor.is_leaf:
+                memo.setdefault(id(tensor), tensor.detach().clone())
+        copy = type(self).__new__(type(self))
+        memo[id(self)] = copy
+        copy.__dict__.update(deepcopy(self.__dict__, memo))
+        return copy
+
     def _check(self, z: Tensor, dim: int) -> None:
+        if (
+            not self._any_dtype
+            and z.dtype != (dtype := self.like.dtype)
+            and not torch.is_autocast_enabled(z.device.type)
+        ):
+            raise DtypeError(
+                got=f"a tensor of dtype {z.dtype} for a {type(self).__name__} of dtype {dtype}",
+                expected="one dtype",
+                fix=f"Convert one of them with .to({z.dtype}) or .to({dtype}).",
+            )
         if z.ndim == 0 or z.shape[-1] != dim:
             raise ShapeError(
                 got=f"a tensor of shape {tuple(z.shape)}",
@@ -98,6 +142,6 @@ class Operator(Configured, ABC):
 
 def _algebra(name: str) -> Callable[..., Operator]:
     """The named rule of the algebra: imported late, because the rules import the classes."""
-    from rectilinear.operators import algebra
+    from rectilinear import operators
 
-    return getattr(algebra, name)
+    return getattr(operators, name)

@@ -1,0 +1,44 @@
+"""Orthonormal bases completed to all of ``R^n``, without ever writing them down."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from rectilinear.operators._shape import unit_columns
+from rectilinear.operators.scalar_low_rank import ScalarPlusLowRank
+
+
+class Completion(NamedTuple):
+    """A block reflector ``G = I - y t y^T`` (orthogonal) whose first ``k`` columns span those of ``q``."""
+
+    y: Tensor
+    yt: Tensor
+    lead: Tensor
+
+
+@torch.no_grad()
+def completion(q: Tensor) -> Completion:
+    """Complete ``q`` ``(..., n, k)``: with ``q_1 = U S V^T`` the top block and ``z = -V U^T``, ``y = q z - E``, ``t = U (I + S)^-1 U^T``.
+
+    ``G E = q z``; ``I + S`` has condition number 2 at most, so every orthonormal ``q`` will do. ``y`` does not change when
+    the basis is turned inside its span.
+    """
+    n, k = q.shape[-2:]
+    u, s, vh = torch.linalg.svd(q[..., :k, :])
+    lead = -q @ (vh.mT @ u.mT)
+    y = lead - unit_columns(n, k, q)
+    return Completion(y, y @ (u / (1 + s)[..., None, :]) @ u.mT, lead)
+
+
+def framed(frame: Completion, lead: Tensor, sign: Tensor) -> ScalarPlusLowRank:
+    """The operator with first columns ``lead`` (a basis of the same span) and ``sign`` times the completing ones."""
+    n, k = lead.shape[-2:]
+    c = sign[..., None, None]
+    y = frame.y.to(lead)
+    first = lead - (c * frame.lead).to(lead)
+    u = torch.cat(torch.broadcast_tensors(-(c * frame.yt).to(lead), first), -1)
+    v = torch.cat(torch.broadcast_tensors(y, unit_columns(n, k, lead).expand_as(y)), -1)
+    return ScalarPlusLowRank(sign.to(lead), u, v, trainable=False)

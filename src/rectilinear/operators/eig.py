@@ -1,0 +1,188 @@
+"""The eigen-decomposition."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from rectilinear._shapes import check_finite
+from rectilinear.errors import ShapeError
+from rectilinear.operators._frame import completion, framed
+from rectilinear.operators._shape import require_square
+from rectilinear.operators.algebra import matmul
+from rectilinear.operators.base import Operator
+from rectilinear.operators.convert import densify, unknown
+from rectilinear.operators.convolution import Convolution
+from rectilinear.operators.dense import Dense
+from rectilinear.operators.diagonal import Diagonal
+from rectilinear.operators.fourier import Fourier
+from rectilinear.operators.idempotent import Idempotent
+from rectilinear.operators.identity import Identity
+from rectilinear.operators.kronecker import Kronecker
+from rectilinear.operators.lazy import Product, Scaled
+from rectilinear.operators.low_rank import LowRank
+from rectilinear.operators.permutation import Permutation
+from rectilinear.operators.scalar_low_rank import Core, ScalarPlusLowRank, to_core
+from rectilinear.operators.spectral import Spectral
+
+
+class Eig(NamedTuple):
+    """``A V = V diag(values)``: complex ``values`` ``(..., n)``, largest absolute value first, and ``V`` as an operator."""
+
+    values: Tensor
+    vectors: Operator
+
+
+@singledispatch
+def eig(A: object) -> Eig:
+    """The eigen-decomposition ``A V = V diag(values)`` of a square operator.
+
+    ``values`` are complex, largest absolute value first; ``vectors`` is an operator whose columns are eigenvectors of norm one.
+
+    Raises:
+        ShapeError: if ``A`` is not square.
+        StructureError: for a large operator without a structured form.
+
+    Example:
+        >>> eig(Diagonal(torch.tensor([1.0, -3.0]))).values.real.tolist()
+        [-3.0, 1.0]
+    """
+    raise unknown("eig", A)
+
+
+@eig.register(Operator)
+def _(A: Operator) -> Eig:
+    require_square(A, "eigenvalues")
+    return eig(densify(A, "eig"))
+
+
+@eig.register(Dense)
+def _(A: Dense) -> Eig:
+    require_square(A, "eigenvalues")
+    check_finite(A.weight.detach(), "the operator")
+    values, vectors = torch.linalg.eig(A.weight)
+    values, order = _sorted(values)
+    vectors = vectors.gather(-1, order[..., None, :].expand_as(vectors))
+    return Eig(values, Dense(weight=vectors, trainable=False))
+
+
+@eig.register(Diagonal)
+def _(A: Diagonal) -> Eig:
+    return _picked(_complex(A.values), Identity(A.in_dim, like=_complex(A.values)))
+
+
+@eig.register(Identity)
+def _(A: Identity) -> Eig:
+    like = A.like
+    return Eig(_complex(torch.ones(A.in_dim, dtype=like.dtype, device=like.device)), A)
+
+
+@eig.register(LowRank)
+def _(A: LowRank) -> Eig:
+    require_square(A, "eigenvalues")
+    return eig(ScalarPlusLowRank(A.u.new_zeros(()), A.u, A.v, trainable=False))
+
+
+@eig.register(Idempotent)
+def _(A: Idempotent) -> Eig:
+    return eig(LowRank(*A.factors(), trainable=False))
+
+
+@eig.register(ScalarPlusLowRank)
+def _(A: ScalarPlusLowRank) -> Eig:
+    return eig(to_core(A))
+
+
+@eig.register(Core)
+def _(A: Core) -> Eig:
+    check_finite(A.core.detach(), "the operator")
+    values, vectors = torch.linalg.eig(A.core)
+    vectors = A.q.to(vectors) @ vectors
+    if A.is_full:
+        values, order = _sorted(values)
+        return Eig(values, Dense(weight=vectors.gather(-1, order[..., None, :].expand_as(vectors)), trainable=False))
+    lead = torch.broadcast_shapes(values.shape[:-1], A.scale.shape)
+    rest = _complex(A.scale)[..., None].expand(*lead, A.in_dim - values.shape[-1])
+    basis = framed(completion(A.q), vectors, torch.ones_like(A.scale))
+    return _picked(torch.cat([values.expand(*lead, -1), rest], -1), basis)
+
+
+@eig.register(Spectral)
+def _(A: Spectral) -> Eig:
+    p, values = A.imag.shape[-1], A.eigenvalues()
+    pairs = torch.stack([values[..., :p], values[..., :p].conj()], -1).flatten(-2)
+    return _picked(torch.cat([pairs, values[..., p:]], -1), PairVectors(A.basis, p))
+
+
+@eig.register(Convolution)
+def _(A: Convolution) -> Eig:
+    require_square(A, "eigenvalues")
+    if A.padding != "circular":
+        return eig(densify(A, "eig"))
+    hat = A.spectrum()
+    waves = Fourier(A.shape, like=hat)
+    if A.depthwise:
+        return _picked(hat.flatten(), waves)
+    values, vectors = torch.linalg.eig(hat)
+    whole = Convolution(A.shape, A.kernel.to(hat.dtype), trainable=False).with_spectrum(vectors)
+    return _picked(values.movedim(-1, 0).flatten(), Product(whole, waves))
+
+
+@eig.register(Kronecker)
+def _(A: Kronecker) -> Eig:
+    if not A.a.is_square or not A.b.is_square:
+        raise ShapeError("a Kronecker product of factors that are not square", "square factors for eigenvalues")
+    a, b = eig(A.a), eig(A.b)
+    return _picked(torch.outer(a.values, b.values).flatten(), Kronecker(a.vectors, b.vectors))
+
+
+@eig.register(Scaled)
+def _(A: Scaled) -> Eig:
+    values, vectors = eig(A.operator)
+    return Eig(A.factor[..., None] * values, vectors)
+
+
+class PairVectors(Operator):
+    """Eigenvectors of a :class:`Spectral` operator: ``(q_1 -+ i q_2) / sqrt 2`` for each pair, then the rest of the basis.
+
+    Example:
+        >>> PairVectors(Identity(2), 1)(torch.tensor([1.0 + 0j, 0.0])).abs().square().sum().round().item()
+        1.0
+    """
+
+    _any_dtype = True
+
+    def __init__(self, basis: Operator, pairs: int) -> None:
+        super().__init__()
+        self.basis, self.pairs = basis, pairs
+        self.in_dim = self.out_dim = basis.in_dim
+
+    def _matvec(self, z: Tensor) -> Tensor:
+        x, y = z[..., : 2 * self.pairs : 2], z[..., 1 : 2 * self.pairs : 2]
+        turned = torch.stack([x + y, -1j * (x - y)], -1).flatten(-2) / 2**0.5
+        z = torch.cat([turned, z[..., 2 * self.pairs :]], -1)
+        return torch.complex(self.basis(z.real.contiguous()), self.basis(z.imag.contiguous()))
+
+    def _rmatvec(self, z: Tensor) -> Tensor:
+        real, imag = (self.basis.apply_adjoint(part.contiguous()) for part in (z.real, z.imag))
+        z = torch.complex(real, imag)
+        x, y = z[..., : 2 * self.pairs : 2], z[..., 1 : 2 * self.pairs : 2]
+        turned = torch.stack([x - 1j * y, x + 1j * y], -1).flatten(-2) / 2**0.5
+        return torch.cat([turned, z[..., 2 * self.pairs :]], -1)
+
+
+def _complex(x: Tensor) -> Tensor:
+    return torch.complex(x, torch.zeros_like(x))
+
+
+def _sorted(values: Tensor) -> tuple[Tensor, Tensor]:
+    order = values.detach().abs().argsort(stable=True, dim=-1, descending=True)
+    return values.gather(-1, order), order
+
+
+def _picked(values: Tensor, vectors: Operator) -> Eig:
+    values, order = _sorted(values)
+    return Eig(values, matmul(vectors, Permutation(order, like=values)))

@@ -1,0 +1,153 @@
+"""Operators made of others: sum, product, multiple and adjoint."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Size, Tensor, nn
+
+from rectilinear.errors import ConfigError, ShapeError
+from rectilinear.operators.base import Operator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class _Parts(Operator):
+    """What sums and products share: the parts, in ``operators``."""
+
+    _any_dtype = True
+
+    def __init__(self, *operators: Operator) -> None:
+        super().__init__()
+        if not operators:
+            raise ConfigError("no operators", "at least one")
+        self.operators = nn.ModuleList(operators)
+
+    def parts(self) -> Iterator[Operator]:
+        for part in self.operators:
+            assert isinstance(part, Operator)
+            yield part
+
+    @property
+    def batch_shape(self) -> Size:
+        return torch.broadcast_shapes(*(part.batch_shape for part in self.parts()))
+
+
+class Sum(_Parts):
+    """``A = A_1 + A_2 + ...``, applied part by part.
+
+    Raises:
+        ShapeError: if the parts have different shapes.
+
+    Example:
+        >>> from rectilinear.operators.dense import Dense
+        >>> Sum(Dense(3), Dense(3)).out_dim
+        3
+    """
+
+    def __init__(self, *operators: Operator) -> None:
+        super().__init__(*operators)
+        shapes = {(part.out_dim, part.in_dim) for part in operators}
+        if len(shapes) > 1:
+            raise ShapeError(f"operators of shapes {sorted(shapes)}", "one shape for all parts of a sum")
+        self.out_dim, self.in_dim = shapes.pop()
+
+    def _matvec(self, z: Tensor) -> Tensor:
+        return sum((part(z) for part in self.parts()), torch.zeros((), dtype=z.dtype, device=z.device))
+
+    def _rmatvec(self, z: Tensor) -> Tensor:
+        return sum((part.apply_adjoint(z) for part in self.parts()), torch.zeros((), dtype=z.dtype, device=z.device))
+
+
+class Product(_Parts):
+    """``A = A_1 A_2 ... A_k``: the last is applied first.
+
+    Raises:
+        ShapeError: if neighbours don't match.
+
+    Example:
+        >>> from rectilinear.operators.dense import Dense
+        >>> Product(Dense(3, 5), Dense(2, 3)).in_dim
+        2
+    """
+
+    def __init__(self, *operators: Operator) -> None:
+        super().__init__(*operators)
+        for left, right in zip(operators, operators[1:], strict=False):
+            if left.in_dim != right.out_dim:
+                raise ShapeError(
+                    f"a product of {left.out_dim} x {left.in_dim} and {right.out_dim} x {right.in_dim} operators",
+                    "equal inner dimensions",
+                )
+        self.out_dim, self.in_dim = operators[0].out_dim, operators[-1].in_dim
+
+    def _matvec(self, z: Tensor) -> Tensor:
+        for part in reversed(list(self.parts())):
+            z = part(z)
+        return z
+
+    def _rmatvec(self, z: Tensor) -> Tensor:
+        for part in self.parts():
+            z = part.apply_adjoint(z)
+        return z
+
+
+class Scaled(Operator):
+    """``factor A`` with ``factor`` a number or a tensor of batch shape ``(...)``.
+
+    Example:
+        >>> from rectilinear.operators.identity import Identity
+        >>> Scaled(Identity(2), 3.0)(torch.ones(2)).tolist()
+        [3.0, 3.0]
+    """
+
+    _any_dtype = True
+    factor: Tensor
+
+    def __init__(self, operator: Operator, factor: float | Tensor) -> None:
+        super().__init__()
+        self.operator = operator
+        self.in_dim, self.out_dim = operator.in_dim, operator.out_dim
+        like = operator.like
+        self._hold(
+            isinstance(factor, nn.Parameter), factor=torch.as_tensor(factor, dtype=like.dtype, device=like.device)
+        )
+
+    @property
+    def batch_shape(self) -> Size:
+        return torch.broadcast_shapes(self.factor.shape, self.operator.batch_shape)
+
+    def _matvec(self, z: Tensor) -> Tensor:
+        return self.factor.to(z)[..., None] * self.operator(z)
+
+    def _rmatvec(self, z: Tensor) -> Tensor:
+        return self.factor.to(z)[..., None] * self.operator.apply_adjoint(z)
+
+
+class Adjoint(Operator):
+    """``A^T`` of an operator whose adjoint has no class of its own.
+
+    Example:
+        >>> from rectilinear.operators.dense import Dense
+        >>> Adjoint(Dense(3, 5)).in_dim
+        5
+    """
+
+    _any_dtype = True
+
+    def __init__(self, operator: Operator) -> None:
+        super().__init__()
+        self.operator = operator
+        self.in_dim, self.out_dim = operator.out_dim, operator.in_dim
+
+    @property
+    def batch_shape(self) -> Size:
+        return self.operator.batch_shape
+
+    def _matvec(self, z: Tensor) -> Tensor:
+        return self.operator.apply_adjoint(z)
+
+    def _rmatvec(self, z: Tensor) -> Tensor:
+        return self.operator(z)
