@@ -52,7 +52,13 @@ class Configured(nn.Module):
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         self = super().__new__(cls)
-        self.__dict__["_built_from"] = (cls, _detached(args), {k: _detached(v) for k, v in kwargs.items()})
+        self.__dict__["_built_from"] = (cls, _detached(args), _detached(kwargs))
+        return self
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Self:
+        super()._apply(*args, **kwargs)
+        cls, bound = self.__dict__["_built_from"][0], _arguments(self)
+        self.__dict__["_built_from"] = (cls, _detached(bound.args), _detached(bound.kwargs))  # lets the old tensors go
         return self
 
     def save_pretrained(self, folder: Path | str) -> None:
@@ -156,12 +162,8 @@ class _Writer:
                 )
             if id(module) not in self.paths:
                 raise _unsaveable(f"{where}, replaced since it was built", "Build the module anew from its parts.")
-            cls, args, kwargs = module.__dict__["_built_from"]
-            arguments = inspect.signature(cls.__init__).bind(module, *args, **kwargs).arguments
-            described = {
-                name: self.value(_current(module, name, value), f"{name} of {cls.__name__}")
-                for name, value in list(arguments.items())[1:]
-            }
+            cls, arguments = module.__dict__["_built_from"][0], _arguments(module).arguments
+            described = {name: self.value(value, f"{name} of {cls.__name__}") for name, value in arguments.items()}
             self.calls.append({"class": _class_name(cls), "arguments": described})
             self.index[id(module)] = len(self.calls) - 1
         return {"module": self.index[id(module)]}
@@ -294,6 +296,14 @@ def _class_name(cls: type) -> str:
     return ".".join([*(parts[:2] if parts[0] == "rectilinear" else parts), cls.__qualname__])
 
 
+def _arguments(module: Configured) -> inspect.BoundArguments:
+    """The constructor's arguments by name, each as the module has it now."""
+    cls, args, kwargs = module.__dict__["_built_from"]
+    bound = inspect.signature(cls).bind(*args, **kwargs)
+    bound.arguments |= {name: _current(module, name, value) for name, value in bound.arguments.items()}
+    return bound
+
+
 def _current(module: nn.Module, name: str, given: Any) -> Any:
     """The argument as the module has it now, where it keeps it under its name: trained, moved or exchanged since."""
     kept = getattr(module, name, None)
@@ -312,6 +322,8 @@ def _detached(value: Any) -> Any:
     """The argument as it will be kept: containers copied, tensors cut from the graph that made them."""
     if isinstance(value, tuple | list):
         return tuple(map(_detached, value))
+    if isinstance(value, dict):
+        return {key: _detached(item) for key, item in value.items()}
     return value.detach() if isinstance(value, Tensor) and not isinstance(value, nn.Parameter) else value
 
 

@@ -122,18 +122,18 @@ class Operator(Configured, ABC):
     def __sub__(self, other: Operator) -> Operator:
         return self + (-1.0) * other if isinstance(other, Operator) else NotImplemented
 
-    def __mul__(self, factor: Real | Tensor) -> Operator:
+    def __mul__(self, factor: float | Tensor) -> Operator:
         return _algebra("scale")(self, factor) if isinstance(factor, Real | Tensor) else NotImplemented
 
     __rmul__ = __mul__
 
-    def __truediv__(self, divisor: Real | Tensor) -> Operator:
+    def __truediv__(self, divisor: float | Tensor) -> Operator:
         return self * (1 / divisor) if isinstance(divisor, Real | Tensor) else NotImplemented
 
     def __neg__(self) -> Operator:
         return self * -1.0
 
-    def __pow__(self, exponent: Real) -> Operator:
+    def __pow__(self, exponent: float) -> Operator:
         return _algebra("power")(self, exponent) if isinstance(exponent, Real) else NotImplemented
 
     def extra_repr(self) -> str:

@@ -1,0 +1,184 @@
+"""A network that is linear between two induced spaces."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar, final
+
+import torch
+from torch import Tensor
+
+from rectilinear._pretrained import Configured
+from rectilinear.errors import DtypeError, ShapeError, SingularOperatorError, SpaceMismatchError
+from rectilinear.induced_space import InducedSpace, Point
+from rectilinear.operators import Operator, logdet, power, solve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rectilinear.invertible import Invertible
+
+T = TypeVar("T", Tensor, Point)
+
+
+@final
+class Linearizer(Configured):
+    """The network ``f = g_out^-1 . A . g_in``, which is linear from the space of ``g_in`` to the space of ``g_out``.
+
+    ``f`` maps arrays ``(b, *g_in.shape)`` to ``(b, *g_out.shape)``, and vectors :class:`~rectilinear.Point` of its
+    ``in_space`` to vectors of its ``out_space``. Without ``g_out`` both spaces are that of ``g_in``.
+
+    Python's operators build new Linearizers that share their networks: ``f2 @ f1``, ``f + g``, ``f - g``, ``a * f``,
+    ``f / a``, ``-f``, ``f ** p`` with real ``p``, and the adjoint ``f.T``. The verbs of operators (``rl.svd``,
+    ``rl.pinv``, ``rl.expm``, ...) mean the same for a Linearizer, in the induced inner products.
+
+    Args:
+        g_in: the network of the inputs.
+        operator: ``A``, from ``g_in.dim`` to ``g_out.dim`` dimensions.
+        g_out: the network of the outputs.
+
+    Raises:
+        ShapeError: if the dimensions don't match.
+        SpaceMismatchError: when Linearizers are combined whose networks are not the same objects.
+
+    Reference: Berman et al., "Who Said Neural Networks Aren't Linear?", arXiv 2510.08570.
+
+    Example:
+        >>> import rectilinear as rl
+        >>> g = rl.invertible.VectorFlow(dim=4, blocks=2, width=8)
+        >>> f = rl.Linearizer(g, rl.operators.Dense(4, 4))
+        >>> (f @ f)(torch.randn(3, 4)).shape
+        torch.Size([3, 4])
+    """
+
+    def __init__(self, g_in: Invertible, operator: Operator, g_out: Invertible | None = None) -> None:
+        super().__init__()
+        if not isinstance(operator, Operator):
+            raise DtypeError(
+                f"an operator of type {type(operator).__name__}", "an Operator", "Wrap a matrix in operators.Dense."
+            )
+        self.g_in, self.operator, self.g_out = g_in, operator, g_in if g_out is None else g_out
+        for space, dim, name in ((self.in_space, operator.in_dim, "g_in"), (self.out_space, operator.out_dim, "g_out")):
+            if space.dim != dim:
+                raise ShapeError(
+                    got=f"{name} of {space.dim} dimensions",
+                    expected=f"{dim}, as the {operator.out_dim} x {operator.in_dim} operator has",
+                    fix="Change the network or the operator.",
+                )
+
+    @property
+    def in_space(self) -> InducedSpace:
+        return InducedSpace(self.g_in)
+
+    @property
+    def out_space(self) -> InducedSpace:
+        return InducedSpace(self.g_out)
+
+    def forward(self, x: T) -> T:
+        """``g_out^-1(A g_in(x))``: one encoding, one decoding, whatever ``f`` was composed of."""
+        return between(self.in_space, self.operator, self.out_space, x)
+
+    def log_prob(self, x: Tensor, log_prior: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """Log-density at ``x`` of ``f(x0)`` when ``x0`` has density ``exp(log_prior)``, by default ``N(0, I)``.
+
+        ``log p(x) = log_prior(x0) + log|det dg_out(x)| - log|det A| - log|det dg_in(x0)|`` with
+        ``x0 = g_in^-1(A^-1 g_out(x))``; shape ``(b,)``.
+
+        Raises:
+            SingularOperatorError: if ``A`` has no inverse.
+        """
+        volume = _log_volume(self.operator)
+        y, logdet_out = self.g_out.forward_and_logdet(x)
+        x0 = self.in_space.decode(solve(self.operator, y.flatten(1)))
+        logdet_in = self.g_in.forward_and_logdet(x0)[1]
+        return (log_prior or _log_normal)(x0) + logdet_out - volume - logdet_in
+
+    @property
+    def T(self) -> Linearizer:  # noqa: N802 - the field's name
+        """The adjoint ``g_in^-1 . A^T . g_out``: ``<f(x), y> = <x, f.T(y)>``."""
+        return Linearizer(self.g_out, self.operator.T, self.g_in)
+
+    def __matmul__(self, other: Linearizer) -> Linearizer:
+        if not isinstance(other, Linearizer):
+            return NotImplemented
+        if self.g_in is not other.g_out:
+            raise SpaceMismatchError(
+                got="f2 @ f1 where the input network of f2 is another object than the output network of f1",
+                expected="the same network object in the middle: equal weights in a copy are not enough",
+                fix="Build both Linearizers with the one network, f1 as g_out and f2 as g_in.",
+            )
+        return Linearizer(other.g_in, self.operator @ other.operator, self.g_out)
+
+    def __add__(self, other: Linearizer) -> Linearizer:
+        return self._with(self.operator + self._parallel(other)) if isinstance(other, Linearizer) else NotImplemented
+
+    def __sub__(self, other: Linearizer) -> Linearizer:
+        return self._with(self.operator - self._parallel(other)) if isinstance(other, Linearizer) else NotImplemented
+
+    def __mul__(self, factor: float | Tensor) -> Linearizer:
+        return self._with(self.operator * factor) if isinstance(factor, int | float | Tensor) else NotImplemented
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, divisor: float | Tensor) -> Linearizer:
+        return self._with(self.operator / divisor) if isinstance(divisor, int | float | Tensor) else NotImplemented
+
+    def __neg__(self) -> Linearizer:
+        return self._with(-self.operator)
+
+    def __pow__(self, exponent: float) -> Linearizer:
+        if not isinstance(exponent, int | float):
+            return NotImplemented
+        return self._with(power(endomorphism(self, "a power"), exponent))
+
+    def _with(self, operator: Operator) -> Linearizer:
+        return Linearizer(self.g_in, operator, self.g_out)
+
+    def _parallel(self, other: Linearizer) -> Operator:
+        if self.g_in is not other.g_in or self.g_out is not other.g_out:
+            raise SpaceMismatchError(
+                got="a sum of Linearizers between different spaces",
+                expected="the same network objects on both sides",
+                fix="Build both Linearizers with the same g_in and g_out.",
+            )
+        return other.operator
+
+    def extra_repr(self) -> str:
+        return f"{self.in_space.dim} -> {self.out_space.dim}" + (", one space" if self.g_in is self.g_out else "")
+
+
+def endomorphism(f: Linearizer, verb: str) -> Operator:
+    """The operator of ``f``, if ``f`` maps a space to itself.
+
+    Raises:
+        SpaceMismatchError: otherwise.
+    """
+    if f.g_in is not f.g_out:
+        raise SpaceMismatchError(
+            got=f"{verb} of a Linearizer between two spaces",
+            expected="one network object on both sides",
+            fix="Leave out g_out, or take f.T @ f.",
+        )
+    return f.operator
+
+
+def between(start: InducedSpace, apply: Callable[[Tensor], Tensor], end: InducedSpace, x: T) -> T:
+    """``end.decode(apply(start.encode(x)))`` for arrays; for vectors without encoding and decoding."""
+    if isinstance(x, Point):
+        if x.space != start:
+            raise SpaceMismatchError(f"a vector of {x.space}", f"one of {start}", "Make it with the space of this map.")
+        return Point(end, apply(x.latent))
+    return end.decode(apply(start.encode(x)))
+
+
+def _log_volume(operator: Operator) -> Tensor:
+    if operator.is_square and bool(torch.isfinite(volume := logdet(operator)).all()):
+        return volume
+    raise SingularOperatorError(
+        got=f"a density through a {operator.out_dim} x {operator.in_dim} operator without an inverse",
+        expected="an invertible operator: others have no density on the whole space",
+        fix="Use operators of full rank.",
+    )
+
+
+def _log_normal(x: Tensor) -> Tensor:
+    return torch.distributions.Normal(0.0, 1.0).log_prob(x).flatten(1).sum(1)

@@ -1,0 +1,291 @@
+"""The laws of the library, for your own operators, networks, spaces and Linearizers.
+
+Each ``check_*`` measures every law that applies and returns the errors by name, relative to the size of what is
+compared. It raises AssertionError, with the law, its error and what is allowed, at the first that fails.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from rectilinear._tolerance import tolerance
+from rectilinear.errors import StructureError
+from rectilinear.induced_space import InducedSpace
+from rectilinear.linearizer import LinearizerSVD
+from rectilinear.operators import expm, norm, pinv, project_null, project_range, solve, svd, to_dense, truncate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from torch import Tensor
+
+    from rectilinear.invertible import Invertible
+    from rectilinear.linearizer import Linearizer
+    from rectilinear.operators import Operator
+
+    Laws = Iterator[tuple[str, Callable[[], tuple[Tensor, Tensor]]]]
+
+JACOBIAN_DIM = 64  # above, the log-determinant is not compared with that of the Jacobian, which costs n passes
+
+
+def check_operator(a: Operator, *, allowed: float | None = None, seed: int = 0) -> dict[str, float]:
+    """The laws of a linear operator, against its matrix: linear, adjoint, algebra, SVD, Penrose, projections, powers.
+
+    Verbs that the operator refuses with a StructureError are left out.
+
+    Args:
+        a: an operator without batch axes.
+        allowed: largest relative error; by default rounding, with room for a condition number of a thousand.
+        seed: of the vectors.
+
+    Example:
+        >>> import rectilinear as rl
+        >>> max(check_operator(rl.operators.Dense(4, 3)).values()) < 1e-2
+        True
+    """
+    return _measure(_operator_laws(a, *_random(a.like, (a.in_dim, a.in_dim, a.out_dim), seed)), a.like, allowed)
+
+
+def _operator_laws(a: Operator, x: Tensor, y: Tensor, w: Tensor) -> Laws:
+    m = to_dense(a).detach()
+    eye = torch.eye(a.in_dim, dtype=m.dtype, device=m.device)
+    yield "matrix", lambda: (a(x), x @ m.mT)
+    yield "superposition", lambda: (a(2 * x - 3 * y), 2 * a(x) - 3 * a(y))
+    yield "adjoint", lambda: ((a(x) * w).sum(-1), (x * a.T(w)).sum(-1))
+    yield "adjoint of adjoint", lambda: (a.T.T(x), a(x))
+    yield "sum", lambda: ((a + a)(x), 2 * a(x))
+    yield "multiple", lambda: ((0.5 * a - a)(x), (-a / 2)(x))
+    yield "composition", lambda: ((a.T @ a)(x), a.T(a(x)))
+    gram = a.T @ a
+    gram = gram / norm(gram).clamp_min(torch.finfo(m.dtype).tiny)
+    yield from _matrix_laws(a, m, eye)
+    yield "square", lambda: ((gram**2)(x), gram(gram(x)))
+    yield "square root", lambda: ((root := gram**0.5)(root(x)), gram(x))
+    yield "semigroup", lambda: (expm(gram, 0.3)(expm(gram, 0.5)(x)), expm(gram, 0.8)(x))
+
+
+def _matrix_laws(a: Operator, m: Tensor, eye: Tensor) -> Laws:
+    def factors() -> tuple[Tensor, Tensor, Tensor]:
+        u, s, v = svd(a)
+        return to_dense(u), s, to_dense(v)
+
+    def reconstruction() -> tuple[Tensor, Tensor]:
+        u, s, v = factors()
+        return u * s @ v.mT, m
+
+    def orthonormal(which: int) -> tuple[Tensor, Tensor]:
+        q = factors()[which]
+        return q.mT @ q, torch.eye(q.shape[1], dtype=q.dtype, device=q.device)
+
+    yield "svd reconstruction", reconstruction
+    yield "left singular vectors", lambda: orthonormal(0)
+    yield "right singular vectors", lambda: orthonormal(2)
+    yield "singular values", lambda: (factors()[1][: min(m.shape)], torch.linalg.svdvals(m))
+    p = to_dense(pinv(a)) if _allowed(lambda: pinv(a)) else None
+    if p is not None:
+        yield "Penrose 1", lambda: (m @ p @ m, m)
+        yield "Penrose 2", lambda: (p @ m @ p, p)
+        yield "Penrose 3", lambda: (m @ p, (m @ p).mT)
+        yield "Penrose 4", lambda: (p @ m, (p @ m).mT)
+        yield "range projection", lambda: (to_dense(project_range(a)), m @ p)
+        yield "null projection", lambda: (to_dense(project_null(a)), eye - p @ m)
+        yield "least squares", lambda: (solve(a, m.mT), (p @ m).mT)
+
+
+def check_invertible(
+    g: Invertible, x: Tensor, *, latents: Tensor | None = None, allowed: float | None = None
+) -> dict[str, float]:
+    """The laws of an invertible network: both round trips, determinism, and the log-determinant of the Jacobian.
+
+    Args:
+        g: the network, initialised.
+        x: points ``(b, *shape)``.
+        latents: latents to decode and encode ``(b, *latent_shape)``; by default those of ``x``, halved and doubled.
+        allowed: largest relative error; by default rounding, with room for a condition number of a thousand.
+
+    Example:
+        >>> import rectilinear as rl
+        >>> max(check_invertible(rl.invertible.Rotation(4), torch.randn(3, 4)).values()) < 1e-2
+        True
+    """
+    return _measure(_invertible_laws(g, x, latents), x, allowed)
+
+
+def _invertible_laws(g: Invertible, x: Tensor, latents: Tensor | None) -> Laws:
+    z = g(x)
+    latents = torch.cat([z / 2, 2 * z]) if latents is None else latents
+    yield "x = g^-1(g(x))", lambda: (g.inverse(z), x)
+    yield "z = g(g^-1(z))", lambda: (g(g.inverse(latents)), latents)
+    yield "determinism", lambda: (g(x), z)
+    yield "forward_and_logdet", lambda: (g.forward_and_logdet(x)[0], z)
+    yield "rows are independent", lambda: (torch.cat([g(row[None]) for row in x]), z)
+    if g.dim <= JACOBIAN_DIM:
+
+        def jacobian(row: Tensor) -> Tensor:
+            full = torch.autograd.functional.jacobian(g, row[None])
+            return full.reshape(g.dim, g.dim)
+
+        yield (
+            "log-determinant",
+            lambda: (
+                g.forward_and_logdet(x)[1],
+                torch.stack([torch.linalg.slogdet(jacobian(row))[1] for row in x]),
+            ),
+        )
+
+
+def check_space(
+    space: InducedSpace | Invertible, x: Tensor, *, allowed: float | None = None, seed: int = 0
+) -> dict[str, float]:
+    """The axioms of a vector space with an inner product, on the points ``x`` ``(b, *shape)``, ``b >= 3``.
+
+    Example:
+        >>> import rectilinear as rl
+        >>> max(check_space(rl.invertible.Rotation(4), torch.randn(3, 4)).values()) < 1e-2
+        True
+    """
+    space = space if isinstance(space, InducedSpace) else InducedSpace(space)
+    return _measure(_space_laws(space, x, x.roll(1, 0), x.roll(2, 0), *_numbers(x, seed)), x, allowed)
+
+
+def _space_laws(space: InducedSpace, x: Tensor, y: Tensor, z: Tensor, a: float, b: float) -> Laws:
+    add, scale, inner = space.add, space.scale, space.inner
+    zero = space.zero()
+    yield "addition is associative", lambda: (add(add(x, y), z), add(x, add(y, z)))
+    yield "addition is commutative", lambda: (add(x, y), add(y, x))
+    yield "zero", lambda: (add(x, zero.expand_as(x)), x)
+    yield "negative", lambda: (add(x, scale(-1.0, x)), zero.expand_as(x))
+    yield "multiples compose", lambda: (scale(a, scale(b, x)), scale(a * b, x))
+    yield "one", lambda: (scale(1.0, x), x)
+    yield "distributive over points", lambda: (scale(a, add(x, y)), add(scale(a, x), scale(a, y)))
+    yield "distributive over numbers", lambda: (scale(a + b, x), add(scale(a, x), scale(b, x)))
+    yield "inner product is symmetric", lambda: (inner(x, y), inner(y, x))
+    yield (
+        "inner product is linear",
+        lambda: (inner(add(scale(a, x), y), z), a * inner(x, z) + inner(y, z)),
+    )
+    yield "norm", lambda: (space.norm(x) ** 2, inner(x, x))
+    yield "distance", lambda: (space.distance(x, y), space.norm(add(x, scale(-1.0, y))))
+    yield "vectors", lambda: ((a * space(x) - space(y) / 2).point, add(scale(a, x), scale(-0.5, y)))
+    yield "combination", lambda: (space.combine(x.new_tensor([[a, b]]), x[:2]), add(scale(a, x[:1]), scale(b, x[1:2])))
+    yield "midpoint", lambda: (space.interpolate(x, y, 0.5), scale(0.5, add(x, y)))
+
+
+def check_linearizer(f: Linearizer, x: Tensor, *, allowed: float | None = None, seed: int = 0) -> dict[str, float]:
+    """The laws of a Linearizer in its induced spaces: linear, adjoint, composition, SVD, Penrose, projections, powers.
+
+    Verbs that the operator refuses with a StructureError are left out.
+
+    Args:
+        f: the Linearizer.
+        x: points ``(b, *g_in.shape)``, ``b >= 2``.
+        allowed: largest relative error; by default rounding, with room for a condition number of a thousand.
+        seed: of the coefficients.
+
+    Example:
+        >>> import rectilinear as rl
+        >>> f = rl.Linearizer(rl.invertible.Rotation(4), rl.operators.Dense(4))
+        >>> max(check_linearizer(f, torch.randn(3, 4)).values()) < 1e-2
+        True
+    """
+    return _measure(_linearizer_laws(f, x, x.roll(1, 0), *_numbers(x, seed)), x, allowed)
+
+
+def _linearizer_laws(f: Linearizer, x: Tensor, y: Tensor, a: float, b: float) -> Laws:
+    source, target = f.in_space, f.out_space
+    w = target.scale(0.5, target.add(f(y), target.decode(target.encode(f(x)).roll(1, -1))))  # not of the range only
+    yield (
+        "superposition",
+        lambda: (f((a * source(x) + b * source(y)).point), (a * target(f(x)) + b * target(f(y))).point),
+    )
+    yield "zero", lambda: (f(source.zero()), target.zero())
+    yield "vectors", lambda: (f(source(x)).point, f(x))
+    yield "adjoint", lambda: (target.inner(f(x), w), source.inner(x, f.T(w)))
+    yield "sum", lambda: ((f + f)(x), target.scale(2.0, f(x)))
+    yield "multiple", lambda: ((a * f - f / 2)(x), target.scale(a - 0.5, f(x)))
+    yield "composition", lambda: ((f.T @ f)(x), f.T(f(x)))
+    yield from _system_laws(f)
+    if _allowed(lambda: pinv(f)):
+        p = pinv(f)
+        yield "Penrose 1", lambda: (f(p(f(x))), f(x))
+        yield "Penrose 2", lambda: (p(f(p(w))), p(w))
+        yield "Penrose 3", lambda: (target.inner(f(p(w)), f(x)), target.inner(w, f(p(f(x)))))
+        yield "Penrose 4", lambda: (source.inner(p(f(x)), y), source.inner(x, p(f(y))))
+        yield "least squares", lambda: (solve(f, w), p(w))
+        yield "range projection", lambda: (project_range(f)(w), f(p(w)))
+        yield "null projection", lambda: (f(project_null(f)(x)), target.zero().expand_as(f(x)))
+    gram = f.T @ f
+    gram = gram / norm(gram).clamp_min(torch.finfo(x.dtype).tiny)
+    yield "square", lambda: ((gram**2)(x), gram(gram(x)))
+    yield "square root", lambda: (((root := gram**0.5) @ root)(x), gram(x))
+    yield "semigroup", lambda: ((expm(gram, 0.3) @ expm(gram, 0.5))(x), expm(gram, 0.8)(x))
+
+
+def _system_laws(f: Linearizer) -> Laws:
+    def images(k: int = 3) -> tuple[Tensor, Tensor]:
+        system = _system(f)
+        left = system.left_points(k)
+        return f(system.right_points(k)), f.out_space.scale(system.s[: len(left)], left)
+
+    def orthonormal(left: bool) -> tuple[Tensor, Tensor]:
+        system = _system(f)
+        points, space = (system.left_points(), f.out_space) if left else (system.right_points(), f.in_space)
+        gram = torch.stack([space.inner(points, p[None].expand_as(points)) for p in points])
+        return gram, torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+
+    def truncated() -> tuple[Tensor, Tensor]:
+        system, best = _system(f), truncate(f, 1)
+        points = system.right_points(2)
+        kept = torch.zeros(len(points), dtype=system.s.dtype, device=system.s.device)
+        kept[0] = system.s[0]
+        return best(points), f.out_space.scale(kept, system.left_points(2))
+
+    yield "f(v_i) = s_i u_i", images
+    yield "left singular points", lambda: orthonormal(True)
+    yield "right singular points", lambda: orthonormal(False)
+    yield "truncation", truncated
+
+
+def _system(f: Linearizer) -> LinearizerSVD:
+    system = svd(f)
+    assert isinstance(system, LinearizerSVD)
+    return system
+
+
+@torch.no_grad()
+def _measure(laws: Laws, like: Tensor, allowed: float | None) -> dict[str, float]:
+    if allowed is None:
+        allowed = tolerance(like.dtype, scale=1e3, n=like[0].numel() if like.ndim else 1)
+    errors = {}
+    for name, law in laws:
+        try:
+            got, expected = law()
+        except StructureError:
+            continue
+        if got.shape != expected.shape:
+            raise AssertionError(f"{name}: shapes {tuple(got.shape)} and {tuple(expected.shape)} differ")
+        size = max(1.0, expected.abs().max().item())
+        errors[name] = (got - expected).abs().max().item() / size
+        if not errors[name] <= allowed:
+            raise AssertionError(f"{name}: relative error {errors[name]:.2e}, allowed {allowed:.2e}")
+    return errors
+
+
+def _allowed(verb: Callable[[], object]) -> bool:
+    try:
+        verb()
+    except StructureError:
+        return False
+    return True
+
+
+def _random(like: Tensor, dims: tuple[int, ...], seed: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(5, n, generator=generator, dtype=like.dtype).to(like.device) for n in dims]
+
+
+def _numbers(like: Tensor, seed: int) -> tuple[float, float]:
+    a, b = (2 * torch.rand(2, generator=torch.Generator().manual_seed(seed), dtype=like.dtype) - 1).tolist()
+    return a, b
