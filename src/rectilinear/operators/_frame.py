@@ -21,10 +21,11 @@ class Completion(NamedTuple):
 
 @torch.no_grad()
 def completion(q: Tensor) -> Completion:
-    """Complete ``q`` ``(..., n, k)``: with ``q_1 = U S V^T`` the top block and ``z = -V U^T``, ``y = q z - E``, ``t = U (I + S)^-1 U^T``.
+    """Complete an orthonormal ``q`` ``(..., n, k)``.
 
-    ``G E = q z``; ``I + S`` has condition number 2 at most, so every orthonormal ``q`` will do. ``y`` does not change when
-    the basis is turned inside its span.
+    With ``q_1 = U S V^T`` its top block, ``z = -V U^T`` and ``E`` the first unit columns, ``y = q z - E`` and
+    ``t = U (I + S)^-1 U^T`` give ``G E = q z``. The condition number of ``I + S`` is at most 2, so every ``q`` will do,
+    and ``y`` does not change when the basis is turned inside its span.
     """
     n, k = q.shape[-2:]
     u, s, vh = torch.linalg.svd(q[..., :k, :])

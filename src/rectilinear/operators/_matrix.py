@@ -96,7 +96,20 @@ def sqrtm(m: Tensor) -> Tensor:
         distance = float(torch.linalg.matrix_norm((product - eye).detach()).max())
         if not remaining:
             break
-    return x
+    return x + _sqrt_correction(x, m)
+
+
+@torch.no_grad()
+def _sqrt_correction(x: Tensor, m: Tensor) -> Tensor:
+    """The Newton step ``x e + e x = m - x x`` by eigenvalues, where it makes the residual smaller; zero elsewhere."""
+    residual = m - x @ x
+    values, vectors = torch.linalg.eig(x)
+    inverse, info = torch.linalg.inv_ex(vectors)
+    step = vectors @ ((inverse @ residual.to(vectors) @ vectors) / (values[..., None] + values[..., None, :])) @ inverse
+    step = step if x.is_complex() else step.real
+    new = torch.linalg.matrix_norm(m - (x + step) @ (x + step))
+    better = (info == 0) & (new < torch.linalg.matrix_norm(residual))  # False where the step is not a number
+    return torch.where(better[..., None, None], step, 0)
 
 
 def logm(m: Tensor) -> Tensor:

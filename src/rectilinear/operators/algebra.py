@@ -6,6 +6,7 @@ No rule makes an operator with more entries than those it is made from.
 from __future__ import annotations
 
 from functools import reduce
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,6 @@ from torch.nn import functional
 
 from rectilinear.errors import ShapeError
 from rectilinear.operators._shape import adjoint_columns, columns, unit_columns
-from rectilinear.operators.base import Operator
 from rectilinear.operators.convert import to_dense
 from rectilinear.operators.convolution import Convolution, reflect
 from rectilinear.operators.dense import Dense
@@ -27,6 +27,9 @@ from rectilinear.operators.low_rank import LowRank
 from rectilinear.operators.permutation import Permutation
 from rectilinear.operators.scalar_low_rank import Core, ScalarPlusLowRank, from_core
 from rectilinear.operators.spectral import Spectral
+
+if TYPE_CHECKING:
+    from rectilinear.operators.base import Operator
 
 _SMALL = (Dense, Diagonal, Identity, Permutation, LowRank, ScalarPlusLowRank, Core, Scaled)
 
@@ -238,8 +241,10 @@ def _add_multiple(A: Operator, B: Operator) -> Operator | None:
         case Convolution() if c.ndim == 0:
             delta = torch.zeros_like(A.kernel)
             centre = tuple((k - 1) // 2 for k in A.size)
-            index = torch.arange(A.channels, device=delta.device)
-            delta[(index, *centre) if A.depthwise else (index, index, *centre)] = 1
+            diagonal = delta
+            for index in reversed(centre):
+                diagonal = diagonal.select(-1, index)
+            (diagonal if A.depthwise else diagonal.diagonal()).fill_(1)
             return Convolution(A.shape, A.kernel + c * delta, A.padding, trainable=False)
         case _:
             return None
@@ -290,11 +295,10 @@ def _cat(a: Tensor, b: Tensor) -> Tensor:
 def _adjoint_convolution(A: Convolution) -> Convolution:
     """The flipped kernel; an axis of even size grows by a zero, which moves the centre where the adjoint has it."""
     d = len(A.spatial)
-    if any(k % 2 == 0 and k == n for k, n in zip(A.size, A.spatial, strict=True)):
-        if A.padding == "circular":
-            hat = A.spectrum()
-            axes = range(-d, 0) if A.depthwise else range(-d - 2, -2)
-            return A.with_spectrum(reflect(hat, axes) if A.depthwise else reflect(hat, axes).mT)
+    if any(k % 2 == 0 and k == n for k, n in zip(A.size, A.spatial, strict=True)) and A.padding == "circular":
+        hat = A.spectrum()
+        axes = range(-d, 0) if A.depthwise else range(-d - 2, -2)
+        return A.with_spectrum(reflect(hat, axes) if A.depthwise else reflect(hat, axes).mT)
     pad = [p for k in reversed(A.size) for p in (0, 1 - k % 2)]
     kernel = torch.flip(functional.pad(A.kernel, pad), tuple(range(-d, 0)))
     return Convolution(A.out_shape, kernel if A.depthwise else kernel.transpose(0, 1), A.padding, trainable=False)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Operator(Configured, ABC):
-    """A linear map ``A`` from ``R^in_dim`` to ``R^out_dim``, applied to the last axis: ``(..., in_dim) -> (..., out_dim)``.
+    """A linear map ``A`` from ``R^in_dim`` to ``R^out_dim``, applied to the last axis of ``(..., in_dim)``.
 
     Subclasses set ``in_dim`` and ``out_dim`` and implement ``_matvec`` (``A z``) and ``_rmatvec`` (``A^T z``).
     Parameters may carry leading batch axes (``batch_shape``); these broadcast against the leading axes of ``z``,

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import warnings
 from functools import singledispatch
+from typing import TYPE_CHECKING
 
 import torch
 from scipy.sparse.linalg import LinearOperator
-from torch import Tensor
 
 from rectilinear.errors import DtypeError, ShapeError, StructureError, StructureWarning
 from rectilinear.operators._shape import unit_columns
 from rectilinear.operators.base import Operator
 from rectilinear.operators.dense import Dense
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from torch import Tensor
 
 DENSE_LIMIT = 4096
 
@@ -56,8 +62,7 @@ def to_scipy(A: Operator) -> LinearOperator:
         )
     like = A.like
 
-    def run(function: object, x: object) -> object:
-        assert callable(function)
+    def run(function: Callable[[Tensor], Tensor], x: np.ndarray) -> np.ndarray:
         with torch.no_grad():
             return function(torch.as_tensor(x, dtype=like.dtype, device=like.device).mT).mT.cpu().numpy()
 

@@ -128,12 +128,16 @@ class Convolution(Operator):
         batch = z.shape[:-1]
         z = z.reshape(-1, *(self.out_shape if adjoint else self.shape))
         if adjoint:
-            full = (functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d)[d - 1](z, weight, groups=groups)
+            full = (functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d)[d - 1](
+                z, weight, groups=groups
+            )
             for axis, (k, n) in enumerate(zip(self.size, self.spatial, strict=True)):
                 full = full.narrow(axis + 2, (k - 1) // 2, n)
             return full.reshape(*batch, self.in_dim)
         pad = [p for k in reversed(self.size) for p in ((k - 1) // 2, k // 2)]
-        out = (functional.conv1d, functional.conv2d, functional.conv3d)[d - 1](functional.pad(z, pad), weight, groups=groups)
+        out = (functional.conv1d, functional.conv2d, functional.conv3d)[d - 1](
+            functional.pad(z, pad), weight, groups=groups
+        )
         return out.reshape(*batch, self.out_dim)
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torch import Tensor
-
 from rectilinear.errors import ShapeError
 from rectilinear.operators.base import Operator
 
 if TYPE_CHECKING:
-    from torch import Size
+    from torch import Size, Tensor
 
 
 class Diagonal(Operator):

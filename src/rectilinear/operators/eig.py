@@ -30,7 +30,7 @@ from rectilinear.operators.spectral import Spectral
 
 
 class Eig(NamedTuple):
-    """``A V = V diag(values)``: complex ``values`` ``(..., n)``, largest absolute value first, and ``V`` as an operator."""
+    """``A V = V diag(values)``: complex ``values`` ``(..., n)``, largest first, and ``V`` as an operator."""
 
     values: Tensor
     vectors: Operator
@@ -40,7 +40,8 @@ class Eig(NamedTuple):
 def eig(A: object) -> Eig:
     """The eigen-decomposition ``A V = V diag(values)`` of a square operator.
 
-    ``values`` are complex, largest absolute value first; ``vectors`` is an operator whose columns are eigenvectors of norm one.
+    ``values`` are complex, largest absolute value first; ``vectors`` is an operator whose columns are eigenvectors of
+    norm one.
 
     Raises:
         ShapeError: if ``A`` is not square.
@@ -146,7 +147,7 @@ def _(A: Scaled) -> Eig:
 
 
 class PairVectors(Operator):
-    """Eigenvectors of a :class:`Spectral` operator: ``(q_1 -+ i q_2) / sqrt 2`` for each pair, then the rest of the basis.
+    """Eigenvectors of a ``Spectral`` operator: ``(q_1 -+ i q_2) / sqrt 2`` for each pair, then the rest of the basis.
 
     Example:
         >>> PairVectors(Identity(2), 1)(torch.tensor([1.0 + 0j, 0.0])).abs().square().sum().round().item()

@@ -24,7 +24,7 @@ def map_blocks(A: Convolution, function: Callable[[Tensor], Tensor]) -> Convolut
 
 
 def svd_blocks(A: Convolution) -> tuple[Convolution, Tensor, Convolution]:
-    """``u``, ``s``, ``v`` with ``A = u H diag(s) H^T v^T`` for the Hartley transform ``H``; ``s`` ``(k, *spatial)`` flattened."""
+    """``u``, ``s``, ``v`` with ``A = u H diag(s) H^T v^T`` for the Hartley transform ``H``; ``s`` is flat."""
     if A.depthwise:
         hat = A.spectrum()
         size = hat.abs()

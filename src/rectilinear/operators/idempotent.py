@@ -15,8 +15,8 @@ from rectilinear.operators.base import Operator
 class Idempotent(Operator):
     """A projection of rank ``r``, with ``A A = A`` for all values of its parameters.
 
-    Orthogonal, ``A = Q Q^T`` with ``Q`` an orthonormal basis of ``basis`` ``(n, r)``, or oblique along the complement of
-    another basis, ``A = P (R^T P)^-1 R^T``.
+    Orthogonal, ``A = Q Q^T`` with ``Q`` an orthonormal basis of ``basis`` ``(n, r)``, or oblique along the complement
+    of another basis, ``A = P (R^T P)^-1 R^T``.
 
     Args:
         dim: ``n``.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import torch
@@ -75,7 +76,7 @@ class Product(_Parts):
 
     def __init__(self, *operators: Operator) -> None:
         super().__init__(*operators)
-        for left, right in zip(operators, operators[1:], strict=False):
+        for left, right in itertools.pairwise(operators):
             if left.in_dim != right.out_dim:
                 raise ShapeError(
                     f"a product of {left.out_dim} x {left.in_dim} and {right.out_dim} x {right.in_dim} operators",

@@ -21,7 +21,7 @@ from rectilinear.operators.lazy import Adjoint, Product, Scaled
 from rectilinear.operators.low_rank import LowRank
 from rectilinear.operators.orthogonal import Orthogonal
 from rectilinear.operators.permutation import Permutation
-from rectilinear.operators.scalar_low_rank import Core, ScalarPlusLowRank
+from rectilinear.operators.scalar_low_rank import Core, ScalarPlusLowRank, balanced
 from rectilinear.operators.spectral import Spectral
 
 
@@ -72,7 +72,8 @@ def _(A: ScalarPlusLowRank) -> Tensor:
     n, r = A.u.shape[-2:]
     if r >= n:
         return logdet(Dense(weight=A.scale[..., None, None] * unit_columns(n, n, A.u) + A.u @ A.v.mT, trainable=False))
-    core = A.scale[..., None, None] * unit_columns(r, r, A.u) + A.v.mT @ A.u
+    u, v = balanced(A.u, A.v)
+    core = A.scale[..., None, None] * unit_columns(r, r, u) + v.mT @ u
     return (n - r) * A.scale.abs().log() + torch.linalg.slogdet(core).logabsdet
 
 

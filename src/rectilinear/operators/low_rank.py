@@ -47,6 +47,7 @@ class LowRank(Operator):
 
 
 def check_factors(u: Tensor, v: Tensor) -> None:
+    """Raise unless ``u`` and ``v`` are matrices with equally many columns."""
     require_matrix(u, "u")
     require_matrix(v, "v")
     if u.shape[-1] != v.shape[-1]:

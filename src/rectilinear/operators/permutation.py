@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 class Permutation(Operator):
     """The orthogonal operator whose ``j``-th column is the unit vector ``order[j]``: ``(A z)[order[j]] = z[j]``.
 
-    ``order`` is an integer tensor of shape ``(..., n)``; ``A B`` with such an ``A`` on the right of ``B`` picks the columns
-    of ``B`` in that order.
+    ``order`` is an integer tensor of shape ``(..., n)``; ``B A`` picks the columns of ``B`` in that order.
 
     Example:
         >>> Permutation(torch.tensor([2, 0, 1]))(torch.tensor([1.0, 2.0, 3.0])).tolist()

@@ -24,7 +24,7 @@ from rectilinear.operators.lazy import Adjoint, Product, Scaled
 from rectilinear.operators.low_rank import LowRank
 from rectilinear.operators.orthogonal import Orthogonal
 from rectilinear.operators.permutation import Permutation
-from rectilinear.operators.scalar_low_rank import Core, ScalarPlusLowRank, to_core
+from rectilinear.operators.scalar_low_rank import Core, ScalarPlusLowRank, balanced, to_core
 from rectilinear.operators.spectral import Spectral
 from rectilinear.operators.svd import rank
 
@@ -87,7 +87,8 @@ def _(A: ScalarPlusLowRank, rtol: float | None = None) -> Operator:
 def _woodbury(A: ScalarPlusLowRank, rtol: float | None) -> Operator | None:
     """``(s I + u v^T)^-1 = (I - u (s I + v^T u)^-1 v^T) / s``: differentiable to every order, where it is accurate."""
     r = A.u.shape[-1]
-    core = A.scale[..., None, None] * unit_columns(r, r, A.u) + A.v.mT @ A.u
+    u, v = balanced(A.u, A.v)
+    core = A.scale[..., None, None] * unit_columns(r, r, u) + v.mT @ u
     rtol = _matrix.default_rtol(core.dtype, r) if rtol is None else rtol
     small = rtol * torch.linalg.matrix_norm(core.detach()) if r else torch.zeros_like(A.scale)
     if bool((A.scale.detach().abs() <= small).any()):
@@ -95,7 +96,7 @@ def _woodbury(A: ScalarPlusLowRank, rtol: float | None) -> Operator | None:
     inverse = _matrix.inverse_if_safe(core, rtol)
     if inverse is None:
         return None
-    return ScalarPlusLowRank(1 / A.scale, -(A.u @ inverse) / A.scale[..., None, None], A.v, trainable=False)
+    return ScalarPlusLowRank(1 / A.scale, -(u @ inverse) / A.scale[..., None, None], v, trainable=False)
 
 
 @pinv.register(Core)

@@ -24,7 +24,7 @@ from rectilinear.operators.kronecker import Kronecker
 from rectilinear.operators.lazy import Adjoint, Scaled
 from rectilinear.operators.low_rank import LowRank
 from rectilinear.operators.pinv import pinv
-from rectilinear.operators.scalar_low_rank import Core, ScalarPlusLowRank
+from rectilinear.operators.scalar_low_rank import Core, ScalarPlusLowRank, balanced
 from rectilinear.operators.spectral import Spectral
 from rectilinear.operators.svd import rank
 
@@ -93,10 +93,11 @@ def _(A: LowRank, p: float) -> Operator:
         return _integer(A, 0) if p == 0 else _fail(p)
     if p == 1:
         return A
-    middle = A.v.mT @ A.u
+    u, v = balanced(A.u, A.v)
+    middle = v.mT @ u
     if not float(p).is_integer() and bool((rank(Dense(weight=middle)) < middle.shape[-1]).any()):
         return power(Dense(weight=A.u @ A.v.mT, trainable=False), p)  # the factors are not minimal
-    return LowRank(A.u @ _matrix.powm(middle, p - 1), A.v, trainable=False)
+    return LowRank(u @ _matrix.powm(middle, p - 1), v, trainable=False)
 
 
 @power.register(ScalarPlusLowRank)
@@ -183,15 +184,16 @@ def function_of(A: ScalarPlusLowRank, f: Callable[[Tensor], Tensor]) -> Operator
     n, r = A.u.shape[-2:]
     if 2 * r >= n:
         return Dense(weight=f(to_dense(A)), trainable=False)
-    eye = unit_columns(r, r, A.u)
     s = A.scale[..., None, None]
-    top = s * eye + A.v.mT @ A.u
     if r == 0:
         return ScalarPlusLowRank(f(s)[..., 0, 0], A.u, A.v, trainable=False)
+    u, v = balanced(A.u, A.v)
+    eye = unit_columns(r, r, u)
+    top = s * eye + v.mT @ u
     ones, low = torch.broadcast_tensors(eye, s * eye)
     blocks = torch.broadcast_tensors(top, ones, torch.zeros_like(eye), low)
     value = f(torch.cat([torch.cat(blocks[:2], -1), torch.cat(blocks[2:], -1)], -2))
-    return ScalarPlusLowRank(value[..., -1, -1], A.u @ value[..., :r, r:], A.v, trainable=False)
+    return ScalarPlusLowRank(value[..., -1, -1], u @ value[..., :r, r:], v, trainable=False)
 
 
 def core_function(A: Core, f: Callable[[Tensor], Tensor]) -> Core:

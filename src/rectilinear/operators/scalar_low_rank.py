@@ -58,8 +58,8 @@ class ScalarPlusLowRank(Operator):
 class Core(Operator):
     """The operator ``A = scale (I - q q^T) + q core q^T``: all of it but a multiple of the identity in a small core.
 
-    ``scale`` ``(...)``, ``q`` ``(..., n, k)`` with orthonormal columns, ``core`` ``(..., k, k)``. A matrix function of ``A``
-    is that of ``scale`` and of ``core``.
+    ``scale`` ``(...)``, ``q`` ``(..., n, k)`` with orthonormal columns, ``core`` ``(..., k, k)``. A matrix function of
+    ``A`` is that of ``scale`` and of ``core``.
 
     Example:
         >>> A = Core(torch.tensor(2.0), torch.eye(3, 1), torch.tensor([[5.0]]))
@@ -97,6 +97,20 @@ class Core(Operator):
     def _times(self, core: Tensor, z: Tensor) -> Tensor:
         c, scale = matvec(self.q.mT, z), self.scale[..., None]
         return scale * z + matvec(self.q, matvec(core, c) - scale * c)
+
+
+def balanced(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Factors of the same ``u v^T`` with the first nearly orthonormal: ``u t`` and ``v t^-T`` with a constant ``t``.
+
+    What is computed from ``v^T u`` is then as well conditioned as ``u v^T`` allows. Dependent columns stay small.
+    """
+    if not u.shape[-1]:
+        return u, v
+    with torch.no_grad():
+        s, vh = torch.linalg.svd(torch.linalg.qr(u).R)[1:]
+        s = torch.maximum(s, 1e-3 * s[..., :1])
+        s = torch.where(s == 0, 1, s)[..., None, :]
+    return u @ (vh.mT / s), v @ (vh.mT * s)
 
 
 def to_core(A: ScalarPlusLowRank) -> Core:

@@ -26,8 +26,8 @@ from rectilinear.operators.svd import svd
 def solve(A: object, y: Tensor, damping: float = 0.0) -> Tensor:  # noqa: ARG001 - the registered ones use it
     """The ``x`` that minimises ``|A x - y|^2 + damping |x|^2``; the shortest one without damping.
 
-    ``y`` ``(..., m)`` and ``x`` ``(..., n)``. Without damping ``x = A^+ y``; with it ``x = (A^T A + damping I)^-1 A^T y``, computed
-    without forming ``A^T A``.
+    ``y`` ``(..., m)`` and ``x`` ``(..., n)``. Without damping ``x = A^+ y``; with it
+    ``x = (A^T A + damping I)^-1 A^T y``, computed without forming ``A^T A``.
 
     Raises:
         ConfigError: if ``damping`` is negative.
@@ -82,7 +82,7 @@ def _damped(A: Operator, y: Tensor, damping: float) -> Tensor:
 
 
 def damped_inverse(m: Tensor, damping: float) -> Tensor:
-    """``(m^T m + damping I)^-1 m^T`` by a QR of ``[m; sqrt(damping) I]``, which is well conditioned where its square is not."""
+    """``(m^T m + damping I)^-1 m^T`` by a QR of ``[m; sqrt(damping) I]``, without squaring its condition number."""
     rows, n = m.shape[-2:]
     eye = unit_columns(n, n, m).expand(*m.shape[:-2], n, n)
     q, r = torch.linalg.qr(torch.cat([m, damping**0.5 * eye], -2))

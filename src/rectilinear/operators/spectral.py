@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class Spectral(Operator):
     """``A = Q D Q^T`` with orthogonal ``Q`` and ``D`` of ``p`` blocks ``[[a, -b], [b, a]]`` and then ``n - 2p`` reals.
 
-    ``real`` ``(..., n - p)`` holds the real parts of all eigenvalues, pairs first; ``imag`` ``(..., p)`` the ``b`` of the pairs.
+    ``real`` ``(..., n - p)`` holds the real parts of all eigenvalues, pairs first; ``imag`` ``(..., p)`` the ``b`` of
+    the pairs.
     Every function of ``A`` with ``f(conj x) = conj f(x)`` acts on the eigenvalues alone.
 
     Raises:

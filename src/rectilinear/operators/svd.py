@@ -45,8 +45,8 @@ def svd(A: object) -> SVD:
     """The singular value decomposition ``A = u diag(s) v^T``, thin.
 
     ``u`` ``(m x k)`` and ``v`` ``(n x k)`` are operators with orthonormal columns and ``s`` ``(..., k)`` is descending;
-    ``k = min(m, n)``, or the number of factors of a low-rank operator. Scalar-plus-low-rank decomposes its core only, and
-    ``u`` and ``v`` share one completing basis; circular convolutions and Kronecker products keep their structure.
+    ``k = min(m, n)``, or the number of factors of a low-rank operator. Scalar-plus-low-rank decomposes its core only,
+    and ``u`` and ``v`` share one completing basis; circular convolutions and Kronecker products keep their structure.
 
     Raises:
         StructureError: for a large operator without a structured form.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -10,18 +11,20 @@ from torch import Tensor
 from rectilinear._pretrained import Configured
 from rectilinear.operators._shape import require_square
 from rectilinear.operators.algebra import add, scale
-from rectilinear.operators.base import Operator
 from rectilinear.operators.expm import expm
 from rectilinear.operators.identity import Identity
+
+if TYPE_CHECKING:
+    from rectilinear.operators.base import Operator
 
 
 class TimeVarying(Configured, ABC):
     """A velocity field that is linear at every time: ``dz/dt = W(t) z`` for ``t`` in ``[0, 1]``.
 
-    ``velocity(t)`` is ``W(t)``; ``endpoint(t) = I + (1 - t) W(t)`` predicts ``z_1`` from ``z_t``. ``t`` is a float or a scalar
-    tensor (one operator), or of shape ``(b,)`` (an operator of batch shape ``(b,)``). A family given by its end point is
-    singular at ``t = 1`` and says so by ``singular_at_one``. ``transport(s, t)`` carries ``z_s`` to ``z_t`` where a closed form
-    exists, and is None elsewhere.
+    ``velocity(t)`` is ``W(t)``; ``endpoint(t) = I + (1 - t) W(t)`` predicts ``z_1`` from ``z_t``. ``t`` is a float or a
+    scalar tensor (one operator), or of shape ``(b,)`` (an operator of batch shape ``(b,)``). A family given by its end
+    point is singular at ``t = 1`` and says so by ``singular_at_one``. ``transport(s, t)`` carries ``z_s`` to ``z_t``
+    where a closed form exists, and is None elsewhere.
     """
 
     dim: int

@@ -45,7 +45,7 @@ class TimeNetwork(nn.Module):
 
 
 class LowRankEndpoint(TimeVarying):
-    """``A(t) = U(t) V(t)^T`` predicts the end point, with ``U`` and ``V`` two networks of the time: the published family.
+    """``A(t) = U(t) V(t)^T`` predicts the end point, ``U`` and ``V`` two networks of the time: the published family.
 
     The velocity ``(A(t) - I) / (1 - t)`` is singular at ``t = 1``, and the collapsed operator has rank ``rank``.
 

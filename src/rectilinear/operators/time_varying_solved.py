@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor
 
 from rectilinear.errors import ShapeError, SingularOperatorError
 from rectilinear.operators import _matrix
-from rectilinear.operators.base import Operator
 from rectilinear.operators.dense import Dense
 from rectilinear.operators.diagonal import Diagonal
 from rectilinear.operators.time_varying import TimeVarying, as_time
+
+if TYPE_CHECKING:
+    from rectilinear.operators.base import Operator
 
 
 class SolvedVelocity(TimeVarying):
     """The least-squares velocity between zero-mean latents with second moments ``S0`` and ``S1``.
 
-    ``W(t) = (t S1 - (1 - t) S0) M(t)^-1`` with ``M(t) = (1 - t)^2 S0 + t^2 S1``, and ``A(t) = t S1 M(t)^-1``. Its flow is
-    ``(M(t) M(s)^-1)^(1/2)`` in closed form, and carries ``N(0, S0)`` to ``N(0, S1)``: ``B S0 B^T = S1``.
+    ``W(t) = (t S1 - (1 - t) S0) M(t)^-1`` with ``M(t) = (1 - t)^2 S0 + t^2 S1``, and ``A(t) = t S1 M(t)^-1``. Its flow
+    is ``(M(t) M(s)^-1)^(1/2)`` in closed form, and carries ``N(0, S0)`` to ``N(0, S1)``: ``B S0 B^T = S1``.
 
     Args:
         s0: ``(n,)`` for a diagonal moment or ``(n, n)``, positive definite.

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
 from rectilinear.errors import ConfigError
 from rectilinear.operators._chebyshev import chebyshev, chebyshev_integral
-from rectilinear.operators.base import Operator
 from rectilinear.operators.identity import Identity
 from rectilinear.operators.spectral import Spectral
 from rectilinear.operators.time_varying import TimeVarying, as_time
 
+if TYPE_CHECKING:
+    from rectilinear.operators.base import Operator
+
 
 class SpectralVelocity(TimeVarying):
-    """``W(t) = Q D(t) Q^T`` with ``D`` of rotation-scaling blocks ``[[a, -b], [b, a]]`` and real entries, Chebyshev in time.
+    """``W(t) = Q D(t) Q^T`` with ``D(t)`` of blocks ``[[a, -b], [b, a]]`` and real entries, Chebyshev series in time.
 
     The velocities commute, so the flow from ``s`` to ``t`` is ``Q exp(int_s^t D) Q^T``, exactly. Starts at zero.
 
