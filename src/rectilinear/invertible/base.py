@@ -67,7 +67,7 @@ class Invertible(Configured, ABC):
                 expected=f"(batch, {', '.join(map(str, shape))}) for this {type(self).__name__}",
                 fix="Add the batch axis first, and resize or reshape the rest.",
             )
-        dtype = next((p.dtype for p in self.parameters()), x.dtype)
+        dtype = next((p.dtype for p in self.parameters() if p.is_floating_point()), x.dtype)
         if x.dtype != dtype or not x.is_floating_point():
             raise DtypeError(
                 got=f"an array of {x.dtype}",

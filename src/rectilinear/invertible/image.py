@@ -147,16 +147,13 @@ class ImageFlow(Invertible):
         return AffineCoupling(shape, net, axis=axis, bound=bound, precision=self.precision)
 
     def _encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.chain._encode(self._layout(x))
+        return self.chain._encode(x)
 
     def _latents(self, x: Tensor) -> Tensor:
-        return self.chain._latents(self._layout(x))
+        return self.chain._latents(x)
 
     def _decode(self, z: Tensor) -> Tensor:
         return self.chain._decode(z).contiguous()
-
-    def _layout(self, x: Tensor) -> Tensor:
-        return x.contiguous(memory_format=torch.channels_last) if self.channels_last else x
 
 
 def _phase_orders(channels: int, count: int, seed: int) -> list[Tensor]:

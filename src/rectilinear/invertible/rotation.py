@@ -81,6 +81,14 @@ class Rotation(VolumePreserving):
             rotation.mean.copy_(mean.detach())
         return rotation
 
+    def _apply(self, fn, recurse: bool = True) -> Rotation:  # type: ignore[no-untyped-def]  # torch's signature
+        before = torch.finfo(self.matrix.dtype).eps
+        super()._apply(fn, recurse)
+        if torch.finfo(self.matrix.dtype).eps < before:  # a matrix rounded to float32 is orthogonal to 1e-7 only
+            q = self.matrix
+            self.matrix = 1.5 * q - 0.5 * q @ (q.T @ q)  # one Newton step to the nearest orthogonal matrix
+        return self
+
     def _latents(self, x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
             return self._reflect((x - self.mean) @ self.matrix, transpose=False)
