@@ -1,0 +1,70 @@
+"""How far a map is from linear in given spaces."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from rectilinear._shapes import check_batch
+from rectilinear.errors import ShapeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from rectilinear.metrics._types import Bijection
+
+
+def linearity(
+    f: Callable[[Tensor], Tensor],
+    x: Tensor,
+    y: Tensor,
+    g_in: Bijection | None = None,
+    g_out: Bijection | None = None,
+    a: float = 1.5,
+    b: float = -0.5,
+) -> Tensor:
+    """The superposition error of ``f`` between the spaces that ``g_in`` and ``g_out`` induce, relative, for each pair.
+
+    ``|f(a x + b y) - a f(x) - b f(y)| / (|a f(x)| + |b f(y)|)``, with the sums, products and norms of these spaces:
+    zero for a map that is linear there (0/0 is taken as zero).
+
+    Args:
+        f: any map of batches.
+        x: points ``(b, ...)``.
+        y: points of the same shape.
+        g_in: the network whose space the points live in; None for the ordinary one.
+        g_out: the network whose space the values live in; None for the ordinary one.
+        a: factor of ``x``.
+        b: factor of ``y``.
+
+    Returns:
+        ``(b,)``.
+
+    Raises:
+        ShapeError: if ``x`` and ``y`` differ in shape.
+
+    Reference: A. Berman, Y. Hallak, A. Shocher, Who said neural networks aren't linear?, arXiv 2510.08570.
+
+    Example:
+        >>> x, y = torch.randn(2, 5, 3, dtype=torch.float64)
+        >>> linearity(lambda z: 2 * z, x, y).max() < 1e-12, linearity(lambda z: z + 1, x, y, a=2, b=1).min() > 0.01
+        (tensor(True), tensor(True))
+    """
+    check_batch(x, tuple(x.shape[1:]), "x")
+    check_batch(y, tuple(x.shape[1:]), "y")
+    if len(x) != len(y):
+        raise ShapeError(f"{len(x)} points x and {len(y)} points y", "pairs", "Pass as many of one as of the other.")
+    encode, decode = (g_in, g_in.inverse) if g_in is not None else (_same, _same)
+    read = g_out if g_out is not None else _same
+    whole = read(f(decode(a * encode(x) + b * encode(y)))).flatten(1)
+    part_x, part_y = a * read(f(x)).flatten(1), b * read(f(y)).flatten(1)
+    size = part_x.norm(dim=1) + part_y.norm(dim=1)
+    error = (whole - part_x - part_y).norm(dim=1)
+    return torch.where(error == 0, 0, error / size)
+
+
+def _same(x: Tensor) -> Tensor:
+    return x

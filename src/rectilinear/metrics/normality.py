@@ -1,0 +1,128 @@
+"""Whether recovered noise has the law of noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import exp, lgamma, sqrt
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from scipy.special import kolmogorov
+
+from rectilinear.errors import ShapeError
+from rectilinear.metrics.frechet import check_pair
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LEVEL = 0.05
+
+
+class KolmogorovSmirnov(NamedTuple):
+    """Statistic and p-value of each coordinate, ``(d,)``."""
+
+    statistic: Tensor
+    p_value: Tensor
+
+
+@dataclass(frozen=True)
+class Normality:
+    """The law of samples that should be ``N(0, I)``, each number beside what that law gives.
+
+    Attributes:
+        mean: the mean of all values; 0.
+        std: their standard deviation; 1.
+        mean_norm: the mean length of a sample divided by ``sqrt(d)``; ``expected_mean_norm``, just below 1.
+        std_norm: the standard deviation of the length; ``expected_std_norm``, about 0.71.
+        ks: the median over coordinates of the Kolmogorov-Smirnov distance to ``N(0, 1)``: the size of the deviation,
+            about ``0.83 / sqrt(n)`` under the law, and not growing with ``n`` otherwise.
+        ks_worst: the largest of these distances.
+        rejected: the share of coordinates with a p-value below 0.05; about 0.05.
+        p_value: of the whole, the smallest p-value times ``d`` (Bonferroni), at most 1.
+        n: samples.
+        dim: coordinates.
+    """
+
+    mean: float
+    std: float
+    mean_norm: float
+    expected_mean_norm: float
+    std_norm: float
+    expected_std_norm: float
+    ks: float
+    ks_worst: float
+    rejected: float
+    p_value: float
+    n: int
+    dim: int
+
+    def __str__(self) -> str:
+        return (
+            f"mean {self.mean:.3f} (0), std {self.std:.3f} (1), norm / sqrt(d) {self.mean_norm:.3f} "
+            f"({self.expected_mean_norm:.3f}), norm std {self.std_norm:.3f} ({self.expected_std_norm:.3f}), "
+            f"KS {self.ks:.3f} ({0.83 / sqrt(self.n):.3f}), coordinates rejected {self.rejected:.1%} ({LEVEL:.0%})"
+        )
+
+
+def normality(noise: Tensor) -> Normality:
+    """Compare ``noise``, ``(n, ...)`` flattened to ``(n, d)``, with independent standard normal values.
+
+    An inversion is worth something only if the noise it recovers could have been drawn: an untrained network also
+    returns to the data, through noise of any size.
+
+    Raises:
+        ShapeError: if there are fewer than two samples.
+        NonFiniteError: if a value is NaN or infinite.
+
+    Example:
+        >>> report = normality(2 * torch.randn(500, 16, generator=torch.Generator().manual_seed(0)))
+        >>> round(report.std), report.rejected, report.p_value < 1e-6
+        (2, 1.0, True)
+    """
+    noise = noise.flatten(1) if noise.ndim > 1 else noise
+    statistic, p_value = kolmogorov_smirnov(noise)
+    if len(noise) < 2:
+        raise ShapeError("one sample of noise", "at least two", "Pass more samples.")
+    noise = noise.double()
+    n, dim = noise.shape
+    norms = noise.norm(dim=1)
+    expected = sqrt(2) * exp(lgamma((dim + 1) / 2) - lgamma(dim / 2))  # the mean of the chi distribution
+    return Normality(
+        mean=noise.mean().item(),
+        std=noise.std().item(),
+        mean_norm=norms.mean().item() / sqrt(dim),
+        expected_mean_norm=expected / sqrt(dim),
+        std_norm=norms.std().item(),
+        expected_std_norm=sqrt(max(0.0, dim - expected**2)),
+        ks=statistic.median().item(),
+        ks_worst=statistic.max().item(),
+        rejected=(p_value < LEVEL).double().mean().item(),
+        p_value=min(1.0, dim * p_value.min().item()),
+        n=n,
+        dim=dim,
+    )
+
+
+def kolmogorov_smirnov(x: Tensor) -> KolmogorovSmirnov:
+    """The Kolmogorov-Smirnov test of each column of ``x`` ``(n, d)`` against the standard normal law.
+
+    The statistic is ``D = sup |F_n - F|``. The p-value is the limit law's at ``(sqrt(n) + .12 + .11 / sqrt(n)) D``,
+    off by at most 0.004 where it is below 0.2, and by 0.022 anywhere, from ``n = 5`` up.
+
+    Raises:
+        ShapeError: if ``x`` is not ``(n, d)``.
+        NonFiniteError: if a value is NaN or infinite.
+
+    Reference: M. A. Stephens, EDF statistics for goodness of fit, JASA 69, 1974.
+
+    Example:
+        >>> kolmogorov_smirnov(torch.zeros(1, 1, dtype=torch.float64)).statistic
+        tensor([0.5000], dtype=torch.float64)
+    """
+    check_pair(x, x)
+    n = len(x)
+    cdf = torch.special.ndtr(x.double().sort(dim=0).values)
+    step = torch.arange(n + 1, device=x.device, dtype=cdf.dtype)[:, None] / n
+    statistic = torch.maximum(step[1:] - cdf, cdf - step[:-1]).amax(0)
+    p_value = kolmogorov((sqrt(n) + 0.12 + 0.11 / sqrt(n)) * statistic.cpu().numpy())
+    return KolmogorovSmirnov(statistic, torch.as_tensor(p_value).to(statistic))

@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.decomposition import PCA
+
+from rectilinear import datasets, metrics
+from rectilinear.errors import ConfigError, ShapeError
+
+
+def test_reconstruction():
+    x, y = torch.rand(2, 3, 1, 4, 4, dtype=torch.float64)
+    mse, decibels = metrics.reconstruction(x, y)
+    assert mse == pytest.approx(np.mean((x - y).numpy() ** 2))
+    assert decibels == pytest.approx(metrics.psnr(x, y).mean().item())
+    with pytest.raises(ShapeError):
+        metrics.reconstruction(x, y[:2])
+
+
+@pytest.mark.parametrize("n", [20, 200])
+def test_pca_equals_scikit_learn(n):
+    x = torch.as_tensor(np.random.default_rng(0).normal(size=(n, 50))) @ torch.diag(torch.linspace(1, 3, 50).double())
+    mean, axes, std = metrics.pca(x)
+    peer = PCA(10, svd_solver="full").fit(x.numpy())
+    assert np.allclose(mean, peer.mean_)
+    assert np.allclose(std[:10] ** 2, peer.explained_variance_)
+    assert np.allclose(abs(axes[:, :10].T.numpy() @ peer.components_.T), np.eye(10), atol=1e-6)
+    assert torch.allclose(axes.T @ axes, torch.eye(min(n, 50), dtype=torch.float64))
+
+
+@pytest.mark.parametrize("size", [1500, 40])
+def test_pca_curve_equals_scikit_learn_on_digits(size):
+    train, test = datasets.load("digits").images[:size], datasets.load("digits", "test").images
+    ranks = [1, 8, 16, 32, 39]
+    flat = test.flatten(1).double().numpy()
+    expected = []
+    for k in ranks:
+        peer = PCA(k, svd_solver="full").fit(train.flatten(1).double().numpy())
+        expected.append(np.mean((peer.inverse_transform(peer.transform(flat)) - flat) ** 2))
+    assert np.allclose(metrics.pca_curve(train, test, ranks), expected)
+    alone = np.mean((flat - train.flatten(1).double().numpy().mean(0)) ** 2)  # what the mean explains by itself
+    assert metrics.pca_curve(train, test, [0]).item() == pytest.approx(alone)
+
+
+def test_bad_ranks():
+    x = torch.rand(5, 3)
+    with pytest.raises(ConfigError, match="rank 4"):
+        metrics.pca_curve(x, x, [1, 4])
+    with pytest.raises(ConfigError, match="rank -1"):
+        metrics.pca_curve(x, x, [-1])
