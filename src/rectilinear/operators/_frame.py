@@ -35,7 +35,7 @@ def completion(q: Tensor) -> Completion:
 
 
 def framed(frame: Completion, lead: Tensor, sign: Tensor) -> ScalarPlusLowRank:
-    """The operator with first columns ``lead`` (a basis of the same span) and ``sign`` times the completing ones."""
+    """The operator with first columns ``lead`` and then ``sign`` times the completing ones of the frame."""
     n, k = lead.shape[-2:]
     c = sign[..., None, None]
     y = frame.y.to(lead)

@@ -300,7 +300,7 @@ def _adjoint_convolution(A: Convolution) -> Convolution:
         axes = range(-d, 0) if A.depthwise else range(-d - 2, -2)
         return A.with_spectrum(reflect(hat, axes) if A.depthwise else reflect(hat, axes).mT)
     pad = [p for k in reversed(A.size) for p in (0, 1 - k % 2)]
-    kernel = torch.flip(functional.pad(A.kernel, pad), tuple(range(-d, 0)))
+    kernel = functional.pad(torch.flip(A.kernel, tuple(range(-d, 0))), pad)
     return Convolution(A.out_shape, kernel if A.depthwise else kernel.transpose(0, 1), A.padding, trainable=False)
 
 

@@ -84,7 +84,7 @@ class Operator(Configured, ABC):
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """A copy with tensors of its own, cut from the graph that made them."""
         for tensor in self.buffers():
-            if not tensor.is_leaf:
+            if tensor.requires_grad:
                 memo.setdefault(id(tensor), tensor.detach().clone())
         copy = type(self).__new__(type(self))
         memo[id(self)] = copy

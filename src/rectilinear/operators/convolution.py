@@ -29,7 +29,7 @@ class Convolution(Operator):
         padding: ``"circular"`` or ``"zeros"``.
 
     Raises:
-        ShapeError: if the kernel does not fit the shape, or is larger.
+        ShapeError: if the kernel does not fit the shape, or is larger and circular.
         ConfigError: for another padding.
 
     Example:
@@ -61,7 +61,7 @@ class Convolution(Operator):
                 f"({self.channels}, *size) or (out, {self.channels}, *size) with one to three spatial axes",
                 "Put the channels first.",
             )
-        if any(k > n for k, n in zip(kernel.shape[-d:], self.spatial, strict=True)):
+        if padding == "circular" and any(k > n for k, n in zip(kernel.shape[-d:], self.spatial, strict=True)):
             raise ShapeError(f"a kernel of size {tuple(kernel.shape[-d:])}", f"at most {self.spatial}", "Crop it.")
         self.depthwise = kernel.ndim == d + 1
         self.out_shape = self.shape if self.depthwise else (kernel.shape[0], *self.spatial)

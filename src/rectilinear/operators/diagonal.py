@@ -18,6 +18,7 @@ class Diagonal(Operator):
         ShapeError: if ``values`` has no axis.
 
     Example:
+        >>> import torch
         >>> Diagonal(torch.tensor([1.0, -2.0]))(torch.ones(2)).tolist()
         [1.0, -2.0]
     """

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from rectilinear._shapes import check_finite
-from rectilinear.errors import ShapeError
 from rectilinear.operators._frame import completion, framed
-from rectilinear.operators._shape import require_square
+from rectilinear.operators._matrix import span
+from rectilinear.operators._shape import require_square, unit_columns
 from rectilinear.operators.algebra import matmul
 from rectilinear.operators.base import Operator
-from rectilinear.operators.convert import densify, unknown
+from rectilinear.operators.convert import densify, to_dense, unknown
 from rectilinear.operators.convolution import Convolution
 from rectilinear.operators.dense import Dense
 from rectilinear.operators.diagonal import Diagonal
@@ -25,7 +25,7 @@ from rectilinear.operators.kronecker import Kronecker
 from rectilinear.operators.lazy import Product, Scaled
 from rectilinear.operators.low_rank import LowRank
 from rectilinear.operators.permutation import Permutation
-from rectilinear.operators.scalar_low_rank import Core, ScalarPlusLowRank, to_core
+from rectilinear.operators.scalar_low_rank import Core, ScalarPlusLowRank
 from rectilinear.operators.spectral import Spectral
 
 
@@ -94,21 +94,27 @@ def _(A: Idempotent) -> Eig:
 
 @eig.register(ScalarPlusLowRank)
 def _(A: ScalarPlusLowRank) -> Eig:
-    return eig(to_core(A))
+    n, r = A.u.shape[-2:]
+    if r >= n:
+        return eig(Dense(weight=to_dense(A), trainable=False))
+    q = span(A.u)  # A maps it to itself: A q = q (scale I + q^T u v^T q)
+    core = A.scale[..., None, None] * unit_columns(r, r, q) + (q.mT @ A.u) @ (A.v.mT @ q)
+    return _around(A.scale, core, q, span(A.v))
 
 
 @eig.register(Core)
 def _(A: Core) -> Eig:
-    check_finite(A.core.detach(), "the operator")
-    values, vectors = torch.linalg.eig(A.core)
-    vectors = A.q.to(vectors) @ vectors
-    if A.is_full:
-        values, order = _sorted(values)
-        return Eig(values, Dense(weight=vectors.gather(-1, order[..., None, :].expand_as(vectors)), trainable=False))
-    lead = torch.broadcast_shapes(values.shape[:-1], A.scale.shape)
-    rest = _complex(A.scale)[..., None].expand(*lead, A.in_dim - values.shape[-1])
-    basis = framed(completion(A.q), vectors, torch.ones_like(A.scale))
-    return _picked(torch.cat([values.expand(*lead, -1), rest], -1), basis)
+    return eig(Dense(weight=to_dense(A), trainable=False)) if A.is_full else _around(A.scale, A.core, A.q, A.q)
+
+
+def _around(scale: Tensor, core: Tensor, q: Tensor, p: Tensor) -> Eig:
+    """From ``A q = q core``, and ``A z = scale z`` for all ``z`` orthogonal to ``p``."""
+    check_finite(core.detach(), "the operator")
+    values, vectors = torch.linalg.eig(core)
+    lead = torch.broadcast_shapes(values.shape[:-1], scale.shape)
+    rest = _complex(scale)[..., None].expand(*lead, p.shape[-2] - values.shape[-1])
+    vectors = framed(completion(p), q.to(vectors) @ vectors, torch.ones_like(scale))
+    return _picked(torch.cat([values.expand(*lead, -1), rest], -1), vectors)
 
 
 @eig.register(Spectral)
@@ -134,8 +140,9 @@ def _(A: Convolution) -> Eig:
 
 @eig.register(Kronecker)
 def _(A: Kronecker) -> Eig:
-    if not A.a.is_square or not A.b.is_square:
-        raise ShapeError("a Kronecker product of factors that are not square", "square factors for eigenvalues")
+    require_square(A, "eigenvalues")
+    if not A.a.is_square:
+        return eig(densify(A, "eig"))
     a, b = eig(A.a), eig(A.b)
     return _picked(torch.outer(a.values, b.values).flatten(), Kronecker(a.vectors, b.vectors))
 

@@ -52,7 +52,7 @@ def _(A: Operator, t: float | Tensor = 1.0) -> Operator:
 @expm.register(Dense)
 def _(A: Dense, t: float | Tensor = 1.0) -> Operator:
     require_square(A, "an exponential")
-    return Dense(weight=torch.matrix_exp(_time(t, A)[..., None, None] * A.weight), trainable=False)
+    return Dense(weight=_matrix.expm(_time(t, A)[..., None, None] * A.weight), trainable=False)
 
 
 @expm.register(Diagonal)
@@ -69,13 +69,13 @@ def _(A: LowRank, t: float | Tensor = 1.0) -> Operator:
 @expm.register(ScalarPlusLowRank)
 def _(A: ScalarPlusLowRank, t: float | Tensor = 1.0) -> Operator:
     time = _time(t, A)[..., None, None]
-    return function_of(A, lambda m: torch.matrix_exp(time * m))
+    return function_of(A, lambda m: _matrix.expm(time * m))
 
 
 @expm.register(Core)
 def _(A: Core, t: float | Tensor = 1.0) -> Operator:
     time = _time(t, A)[..., None, None]
-    return core_function(A, lambda m: torch.matrix_exp(time * m))
+    return core_function(A, lambda m: _matrix.expm(time * m))
 
 
 @expm.register(Identity)
@@ -102,7 +102,7 @@ def _(A: Convolution, t: float | Tensor = 1.0) -> Operator:
         return expm(densify(A, "expm"), t)
     if A.depthwise:
         return A.with_spectrum(torch.exp(time * A.spectrum()))
-    return map_blocks(A, lambda blocks: torch.matrix_exp(time * blocks))
+    return map_blocks(A, lambda blocks: _matrix.expm(time * blocks))
 
 
 @expm.register(Scaled)

@@ -80,7 +80,7 @@ class Idempotent(Operator):
         if self.cobasis is None:
             return q, q
         r = torch.linalg.qr(self.cobasis).Q
-        return q, torch.linalg.solve(q.mT @ r, r.mT).mT
+        return q, torch.linalg.solve(r.mT @ q, r.mT).mT
 
     def _matvec(self, z: Tensor) -> Tensor:
         u, v = self.factors()

@@ -26,7 +26,7 @@ from rectilinear.operators.orthogonal import Orthogonal
 from rectilinear.operators.permutation import Permutation
 from rectilinear.operators.scalar_low_rank import Core, ScalarPlusLowRank, balanced, to_core
 from rectilinear.operators.spectral import Spectral
-from rectilinear.operators.svd import rank
+from rectilinear.operators.svd import rank, svdvals
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -105,7 +105,7 @@ def _(A: Core, rtol: float | None = None) -> Operator:
         return Core(A.scale, A.q, _matrix.pinv(A.core, rtol))
     rtol = _matrix.default_rtol(A.core.dtype, A.q.shape[-1]) if rtol is None else rtol
     size = A.scale.detach().abs()
-    largest = torch.maximum(size, torch.linalg.svdvals(A.core.detach()).amax(-1)) if A.core.shape[-1] else size
+    largest = svdvals(A)[..., 0].detach()
     core = _matrix.inverse_if_safe(A.core, rtol) if bool((size > rtol * largest).all()) else None
     if core is None:
         core = torch.linalg.pinv(A.core, atol=rtol * largest, rtol=0.0)

@@ -207,7 +207,7 @@ def is_principal(A: Kronecker) -> bool:
     """Whether angles of eigenvalues add up to less than pi, so that powers and logarithms act on the factors."""
     if not (A.a.is_square and A.b.is_square):
         return False
-    angles = [float(eig(part).values.angle().abs().max()) for part in (A.a, A.b)]
+    angles = [float(eig(part).values.detach().angle().abs().max()) for part in (A.a, A.b)]
     return sum(angles) < torch.pi
 
 

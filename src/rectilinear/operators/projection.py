@@ -17,7 +17,7 @@ from rectilinear.operators.idempotent import Idempotent
 from rectilinear.operators.identity import Identity
 from rectilinear.operators.low_rank import LowRank
 from rectilinear.operators.scalar_low_rank import Core, ScalarPlusLowRank, to_core
-from rectilinear.operators.svd import svd
+from rectilinear.operators.svd import svd, svdvals
 
 
 @singledispatch
@@ -47,7 +47,7 @@ def _(A: ScalarPlusLowRank, rtol: float | None = None) -> Operator:
 @project_range.register(Core)
 def _(A: Core, rtol: float | None = None) -> Operator:
     u, s, _ = torch.linalg.svd(A.core)
-    largest = s.amax(-1) if A.is_full else torch.maximum(s.amax(-1), A.scale.abs())
+    largest = svdvals(A)[..., 0]
     cut = (default_rtol(s.dtype, s.shape[-1]) if rtol is None else rtol) * largest
     kept = u * (s > cut[..., None]).to(u)[..., None, :]
     return Core((A.scale.abs() > cut).to(u), A.q, kept @ u.mT)

@@ -215,7 +215,7 @@ def cond(A: object) -> Tensor:
     """The condition number, largest over smallest singular value; infinite for a singular operator.
 
     Example:
-        >>> float(cond(Diagonal(torch.tensor([1.0, 4.0]))))
+        >>> cond(Diagonal(torch.tensor([1.0, 4.0]))).item()
         4.0
     """
     raise unknown("cond", A)
@@ -234,7 +234,7 @@ def norm(A: object, kind: str = "spectral") -> Tensor:  # noqa: ARG001 - the reg
     """The ``"spectral"`` norm (largest singular value), the ``"frobenius"`` or the ``"nuclear"`` norm.
 
     Example:
-        >>> float(norm(Diagonal(torch.tensor([3.0, 4.0])), "frobenius"))
+        >>> norm(Diagonal(torch.tensor([3.0, 4.0])), "frobenius").item()
         5.0
     """
     raise unknown("norm", A)
