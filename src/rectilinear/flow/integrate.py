@@ -1,0 +1,112 @@
+"""A state carried along ``dz/dt = W(t) z``, step by step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rectilinear.errors import ConfigError, ShapeError
+from rectilinear.flow.factors import fold, scalar_plus_low_rank
+from rectilinear.flow.grid import grid
+from rectilinear.flow.methods import Jump, RungeKutta
+from rectilinear.operators import Operator, expm
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from torch import Tensor
+
+    from rectilinear.flow.grid import Interval, Node
+    from rectilinear.operators import ScalarPlusLowRank, TimeVarying
+
+Looks = dict["Node", Operator]
+
+
+def integrate(
+    velocity: TimeVarying,
+    z: Tensor,
+    steps: int = 100,
+    method: str = "rk4",
+    *,
+    t0: float = 0.0,
+    t1: float = 1.0,
+    end: float | None = None,
+) -> Tensor:
+    """The state at ``t1`` of ``dz/dt = W(t) z`` from ``z`` at ``t0``: ``(..., n) -> (..., n)``.
+
+    ``method="exact"`` takes the closed form of families that have one. Otherwise the steps are those of
+    :func:`~rectilinear.flow.grid.grid`, and :func:`~rectilinear.flow.propagate` gives their product.
+
+    Raises:
+        ShapeError: if the last axis of ``z`` is not the dimension of the family.
+        ConfigError: if the method, the number of steps or the times are out of range.
+
+    Example:
+        >>> import torch, rectilinear as rl
+        >>> shrink = rl.operators.ConstantVelocity(rl.operators.Diagonal(-torch.ones(2, dtype=torch.float64)))
+        >>> z = integrate(shrink, torch.ones(2, dtype=torch.float64), steps=10, method="magnus2")
+        >>> torch.allclose(z, torch.full((2,), -1.0, dtype=torch.float64).exp())
+        True
+    """
+    if z.ndim == 0 or z.shape[-1] != velocity.dim:
+        raise ShapeError(f"states of shape {tuple(z.shape)}", f"(..., {velocity.dim})", "Encode and flatten first.")
+    if method == "exact":
+        return transport(velocity, t0, t1)(z)
+    for interval, looks in along(
+        velocity, grid(method, steps, singular=velocity.singular_at_one, t0=t0, t1=t1, end=end)
+    ):
+        z = _advance(interval, looks, z)
+    return z
+
+
+def transport(velocity: TimeVarying, t0: float, t1: float) -> Operator:
+    """The flow from ``t0`` to ``t1`` in closed form.
+
+    Raises:
+        ConfigError: for a family without one.
+    """
+    exact = velocity.transport(t0, t1)
+    if exact is None:
+        raise ConfigError(
+            got=f"method 'exact' for a {type(velocity).__name__}",
+            expected="a family whose flow has a closed form",
+            fix="Choose magnus4 and a number of steps.",
+        )
+    return exact
+
+
+def look(velocity: TimeVarying, node: Node) -> Operator:
+    """The operator that a node looks at: ``rate W(t)``, or ``A(t)``."""
+    if node.rate is None:
+        return velocity.endpoint(node.t)
+    W = velocity.velocity(node.t)
+    return W if node.rate == 1.0 else node.rate * W
+
+
+def along(velocity: TimeVarying, intervals: Iterable[Interval]) -> Iterator[tuple[Interval, Looks]]:
+    """Each interval with the operators at its nodes; what neighbours share is evaluated once."""
+    looks: Looks = {}
+    for interval in intervals:
+        looks = {node: looks[node] if node in looks else look(velocity, node) for node in interval.nodes}
+        yield interval, looks
+
+
+def exponential(interval: Interval, looks: Looks) -> Operator:
+    """The Magnus step ``exp(Omega)`` of operators that are not scalar plus low rank."""
+    assert not isinstance(interval.method, RungeKutta | Jump)
+    return expm(interval.method.generator([looks[node] for node in interval.nodes], interval.width))
+
+
+def structured(looks: Looks) -> dict[Node, ScalarPlusLowRank] | None:
+    """All operators as scalar plus low rank, or None where one is not."""
+    found = {node: scalar_plus_low_rank(A) for node, A in looks.items()}
+    return {node: A for node, A in found.items() if A is not None} if None not in found.values() else None
+
+
+def _advance(interval: Interval, looks: Looks, z: Tensor) -> Tensor:
+    method, stages = interval.method, [looks[node] for node in interval.nodes]
+    if isinstance(method, Jump):
+        return stages[0](z)
+    if isinstance(method, RungeKutta):
+        return method.step(stages, interval.width, z)
+    factors = structured(looks)
+    return exponential(interval, looks)(z) if factors is None else z + fold([interval], factors, less=1.0)(z)

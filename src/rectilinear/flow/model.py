@@ -1,0 +1,72 @@
+"""Flow matching between two induced spaces, with a velocity that is linear at every time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+from rectilinear._pretrained import Configured
+from rectilinear.errors import ConfigError, DtypeError, ShapeError
+from rectilinear.induced_space import InducedSpace
+from rectilinear.operators import TimeVarying
+
+if TYPE_CHECKING:
+    from rectilinear.invertible import Invertible
+
+
+@final
+class LinearFlow(Configured):
+    """A generator whose steps are linear: noise, ``g_noise``, the flow ``dz/dt = W(t) z`` from 0 to 1, ``g_data^-1``.
+
+    Every sampler step is an operator in the latents, so all steps fold into one: see
+    :func:`~rectilinear.flow.sample` and :func:`~rectilinear.flow.collapse`.
+
+    Args:
+        g_data: the network of the data.
+        g_noise: the network of the noise; that of the data where None.
+        velocity: ``W(t)``, a family of operators.
+        end: how far before ``t = 1`` a family that is singular there makes its last step, the end-point prediction;
+            by default one step. A fixed ``end`` makes the result independent of the number of steps in the limit.
+
+    Raises:
+        DtypeError: if ``velocity`` is not a time-varying operator.
+        ShapeError: if the dimensions differ.
+        ConfigError: if ``end`` is not between 0 and 1.
+
+    Reference: Berman et al., "Who Said Neural Networks Aren't Linear?", arXiv 2510.08570, section 4.1.
+
+    Example:
+        >>> import rectilinear as rl
+        >>> g = rl.invertible.VectorFlow(dim=4, blocks=2, width=8)
+        >>> LinearFlow(g, None, rl.operators.ScalarPlusLowRankVelocity(4, 1)).g_noise is g
+        True
+    """
+
+    def __init__(
+        self, g_data: Invertible, g_noise: Invertible | None, velocity: TimeVarying, end: float | None = None
+    ) -> None:
+        super().__init__()
+        if not isinstance(velocity, TimeVarying):
+            raise DtypeError(
+                got=f"a velocity of type {type(velocity).__name__}",
+                expected="a TimeVarying family",
+                fix="Wrap one operator in operators.ConstantVelocity.",
+            )
+        if end is not None and not 0.0 < end < 1.0:
+            raise ConfigError(f"end={end}", "a width between 0 and 1", "Leave it out for one step.")
+        self.g_data, self.g_noise = g_data, g_data if g_noise is None else g_noise
+        self.velocity, self.end = velocity, end
+        for space, name in ((self.data_space, "g_data"), (self.noise_space, "g_noise")):
+            if space.dim != velocity.dim:
+                raise ShapeError(
+                    got=f"{name} of {space.dim} dimensions",
+                    expected=f"{velocity.dim}, as the velocity has",
+                    fix="Change the network or the velocity.",
+                )
+
+    @property
+    def data_space(self) -> InducedSpace:
+        return InducedSpace(self.g_data)
+
+    @property
+    def noise_space(self) -> InducedSpace:
+        return InducedSpace(self.g_noise)
