@@ -1,13 +1,14 @@
 import pytest
 
 from rectilinear import datasets
-from rectilinear.metrics import floor, train_features
+from rectilinear.metrics import floor, frechet_distance, train_features
 
 
 @pytest.mark.slow
-def test_features_of_mnist_classify_99_percent_of_the_test_images(mnist_dir):
+def test_features_of_mnist_and_why_its_floor_is_shuffled(mnist_dir):
     train, test = (datasets.load("mnist", split, data_dir=mnist_dir) for split in ("train", "test"))
     network = train_features(*train, tuple(test), name="mnist")
-    assert network.accuracy > 0.99
-    ordered = floor(test.images[:5000], network, n=2500), floor(test.images[5000:], network, n=2500)
-    print(ordered, floor(test.images, network))
+    assert network.accuracy > 0.99  # 0.995
+    features = network.embed(test.images)
+    # the second half of the test set was written by others: 1.12 against 0.13
+    assert frechet_distance(features[:5000], features[5000:]) > 3 * floor(test.images, network).fd

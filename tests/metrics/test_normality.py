@@ -25,7 +25,7 @@ def test_equals_scipy(n, mean, std, seed):
 
 
 def test_noise_passes():
-    report = normality(noise(1000, 100).reshape(1000, 1, 10, 10))
+    report = normality(noise(1000, 100).reshape(1000, 1, 10, 10).requires_grad_())
     assert (report.n, report.dim) == (1000, 100)
     assert abs(report.mean) < 0.02
     assert abs(report.std - 1) < 0.02

@@ -129,7 +129,7 @@ def train_features(
         test: images and labels on which the accuracy is measured and recorded.
         name: what metrics call the features.
         seed: of the initial weights, the order and the shifts.
-        epochs: passes over the images; by default enough for about 2,000 steps, between 4 and 30.
+        epochs: passes over the images; by default enough for about 2,000 steps, between 4 and 15.
         device: where to train; the network stays there.
         on_epoch: called with the number of each finished epoch and its mean loss.
 
@@ -156,7 +156,7 @@ def train_features(
         )
     if labels.is_floating_point() or labels.min() < 0:
         raise DtypeError(f"labels {labels.dtype} from {labels.min().item()}", "integers from 0", "Number the classes.")
-    epochs = min(30, max(4, round(2000 * BATCH / len(images)))) if epochs is None else epochs
+    epochs = min(15, max(4, round(2000 * BATCH / len(images)))) if epochs is None else epochs
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         _, c, h, w = images.shape

@@ -103,6 +103,7 @@ def normality(noise: Tensor) -> Normality:
     )
 
 
+@torch.no_grad()
 def kolmogorov_smirnov(x: Tensor) -> KolmogorovSmirnov:
     """The Kolmogorov-Smirnov test of each column of ``x`` ``(n, d)`` against the standard normal law.
 
