@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.ticker import LogFormatter
 
 from rectilinear.plots.style import ROLES, canvas
 
@@ -44,7 +45,7 @@ def curves(
     logy: bool = False,
     markers: bool = False,
 ) -> Figure:
-    """Lines ``y(x)``, named where there are several.
+    """Lines ``y(x)``, named where there are several; with ``markers`` for few points, each of which is a tick.
 
     Example:
         >>> len(curves({"a": ([0, 1], [1, 2]), "b": ([0, 1], [3, 2])}, "x", "y").axes[0].lines)
@@ -58,6 +59,10 @@ def curves(
     for axis, is_log in ((axes.xaxis, logx), (axes.yaxis, logy)):
         if is_log:
             _plain_numbers(axis)
+    if markers:
+        points = sorted({float(value) for x, _ in lines.values() for value in np.asarray(x)})
+        axes.set_xticks(points, [f"{point:g}" for point in points])
+        axes.set_xticks([], minor=True)
     return figure
 
 
@@ -85,7 +90,7 @@ def histogram(panels: Mapping[str, tuple[ArrayLike, rv_frozen]], bins: int = 40)
 def _plain_numbers(axis: Axis) -> None:
     """0.01 rather than a power of ten, on a logarithmic axis."""
     axis.set_major_formatter("{x:g}")
-    axis.set_minor_formatter("")
+    axis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(1.5, 0.5)))
 
 
 def _name_lines(axes: Axes, names: Collection[str]) -> None:

@@ -1,1 +1,6 @@
-"""One self-contained HTML page from a run folder."""
+"""One self-contained HTML page from a run."""
+
+from rectilinear.report.evaluate import Evaluation, evaluate, invert, standard_noise
+from rectilinear.report.write import write_report
+
+__all__ = ["Evaluation", "evaluate", "invert", "standard_noise", "write_report"]

@@ -1,0 +1,81 @@
+"""From words to a dataclass: options every command has, and one line for each mistake."""
+
+from __future__ import annotations
+
+import io
+from contextlib import redirect_stderr
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import tyro
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class UsageError(Exception):
+    """Words that are no command."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """What every command takes; ``out`` is of each."""
+
+    seed: int = 0
+    """Seed of every random number."""
+    json: bool = False
+    """Print one JSON object on standard output and nothing else there."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+T = TypeVar("T")
+
+
+def parse(cls: type[T], command: str, words: Sequence[str]) -> T | None:
+    """The words as an instance of ``cls``; None when they asked for help, which is then printed.
+
+    Raises:
+        UsageError: for words that do not fit, in one line.
+    """
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            arguments = tyro.cli(
+                cls,
+                prog=f"rectilinear {command}",
+                args=list(words),
+                config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            return None
+        raise UsageError(f"{_first_message(said.getvalue())}. See rectilinear {command} --help.") from None
+    _check_numbers(arguments)
+    return arguments
+
+
+def _check_numbers(arguments: Any) -> None:
+    """Whole numbers of commands count something: they are positive, and the seed at least 0."""
+    for name, value in vars(arguments).items():
+        least = 0 if name == "seed" else 1
+        if type(value) is int and not least <= value < 2**63:
+            raise UsageError(f"--{name} {value} is out of range: it is at least {least}.")
+
+
+def _first_message(boxed: str) -> str:
+    r"""The first paragraph of tyro's framed message, as one line.
+
+    Example:
+        >>> _first_message("╭─ Invalid ─╮\n│ invalid    │\n│ choice 'a' │\n│ ────── │\n│ For help   │\n╰──╯")
+        "invalid choice 'a'"
+    """
+    words: list[str] = []
+    for line in boxed.splitlines():
+        if line.startswith(("╭", "╰")):
+            continue
+        text = line.strip("│ ")
+        if words and text and not text.strip("─"):
+            break
+        words += text.split()
+    return " ".join(words).rstrip(".")

@@ -1,0 +1,43 @@
+"""``rectilinear data``."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from rectilinear.cli._parse import Common
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments(Common):
+    """Check a data set, and download it where it is missing: digits, mnist, fashion_mnist, or a folder of images."""
+
+    name: tyro.conf.Positional[str]
+    """Name of the data set, or a folder of images."""
+    out: Path | None = None
+    """Where data sets lie; $RECTILINEAR_DATA, then ./data, by default."""
+
+
+def run(arguments: Arguments) -> dict[str, Any]:
+    """Count what is there, after fetching what is not."""
+    from rectilinear import datasets
+    from rectilinear.errors import DataError
+
+    root = datasets.data_root(arguments.out)
+    try:
+        train = datasets.load(arguments.name, "train", root)
+    except DataError:
+        if arguments.name not in datasets.NAMES:
+            raise
+        datasets.download(arguments.name, root)
+        train = datasets.load(arguments.name, "train", root)
+    test = datasets.load(arguments.name, "test", root)
+    return {
+        "name": train.name,
+        "folder": str(root),
+        "train": len(train),
+        "test": len(test),
+        "shape": list(train.shape),
+        "classes": list(train.classes),
+    }

@@ -1,0 +1,44 @@
+"""``rectilinear interpolate``."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from rectilinear.cli._parse import Common
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments(Common):
+    """Straight lines between images, in the induced space of a run."""
+
+    run: tyro.conf.Positional[Path]
+    """Folder of the run."""
+    count: int = 8
+    """How many lines."""
+    frames: int = 11
+    """Images on each, the ends included."""
+    split: Literal["train", "test"] = "test"
+    """Which images of its data the ends are drawn from."""
+    out: Path | None = None
+    """Folder for interpolation.png and interpolation.npy; that of the run by default."""
+    data_dir: Path | None = None
+    """Where data sets lie; $RECTILINEAR_DATA, then ./data, by default."""
+
+
+def run(arguments: Arguments) -> dict[str, Any]:
+    """Interpolate, and write picture and array."""
+    import torch
+
+    from rectilinear import recipes
+    from rectilinear._seed import generator
+    from rectilinear.cli._files import write_images
+
+    run = recipes.open_run(arguments.run)
+    images, _ = run.load(arguments.split, arguments.data_dir)
+    chosen = images[torch.randperm(len(images), generator=generator(arguments.seed))[: 2 * arguments.count]]
+    starts, ends = chosen.chunk(2)
+    with torch.no_grad():
+        path = run.flow.data_space.interpolate(starts, ends, torch.linspace(0, 1, arguments.frames))
+    return write_images(arguments.out or arguments.run, "interpolation", path.swapaxes(0, 1))

@@ -1,0 +1,53 @@
+"""``rectilinear reproduce``."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from rectilinear.cli._parse import Common, UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments(Common):
+    """Compute and draw a figure of a paper, and check what the paper says of it (exit code 1 where it fails)."""
+
+    paper: tyro.conf.Positional[str]
+    """Folder of the paper, such as berman2025_linearizer."""
+    figure: tyro.conf.Positional[str]
+    """Figure of the paper, such as one_step."""
+    preset: Literal["small", "full"] = "small"
+    """small runs in seconds; full is the paper's size."""
+    out: Path = Path("runs/figures")
+    """Folder for the picture and the JSON."""
+    data_dir: Path | None = None
+    """Where data sets lie; $RECTILINEAR_DATA, then ./data, by default."""
+
+
+def run(arguments: Arguments) -> dict[str, Any]:
+    """Compute, draw, claim."""
+    from importlib import import_module
+
+    from rectilinear.config import write_json
+
+    if arguments.figure not in figures().get(arguments.paper, []):
+        pairs = "; ".join(f"{paper} {figure}" for paper, names in figures().items() for figure in names)
+        raise UsageError(f"'{arguments.paper} {arguments.figure}' is no figure that is reproduced here: {pairs}.")
+    module = import_module(f"rectilinear.papers.{arguments.paper}.{arguments.figure}")
+    stem = arguments.out / f"{arguments.paper}-{arguments.figure}-{arguments.preset}"
+    result = module.compute(arguments.preset, seed=arguments.seed, data_dir=arguments.data_dir)
+    picture = stem.with_suffix(".png")
+    module.draw(result, picture)
+    answer = {"figure": str(picture), "claims": [asdict(claim) for claim in module.claims(result)]}
+    write_json(stem.with_suffix(".json"), answer)
+    return answer
+
+
+def figures() -> dict[str, list[str]]:
+    """The figures of each paper: the modules in its folder, by their files' names."""
+    from rectilinear import papers
+
+    (root,) = map(Path, papers.__path__)
+    names = {folder.name: [f.stem for f in folder.glob("[a-z]*.py")] for folder in root.iterdir() if folder.is_dir()}
+    return {paper: sorted(found) for paper, found in sorted(names.items()) if found}

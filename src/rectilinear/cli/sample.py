@@ -1,0 +1,56 @@
+"""``rectilinear sample``."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Literal
+
+import tyro
+
+from rectilinear.cli._parse import Common
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments(Common):
+    """Draw samples from a run, in one step."""
+
+    run: tyro.conf.Positional[Path]
+    """Folder of the run."""
+    count: int = 64
+    """How many."""
+    steps: int = 100
+    """Steps that are folded into the one."""
+    method: Literal["euler", "midpoint", "rk4", "magnus2", "magnus4"] = "rk4"
+    """Their integrator."""
+    one_by_one: bool = False
+    """Take the steps one by one: the same samples, slowly."""
+    rank: int | None = None
+    """Cut the operator to this rank."""
+    out: Path | None = None
+    """Folder for samples.png and samples.npy; that of the run by default."""
+
+
+def run(arguments: Arguments) -> dict[str, Any]:
+    """Draw, and write picture and array."""
+    import torch
+
+    from rectilinear import flow, recipes, truncate
+    from rectilinear._seed import generator
+    from rectilinear.cli._files import write_images
+    from rectilinear.errors import ConfigError
+    from rectilinear.report import standard_noise
+
+    if arguments.one_by_one and arguments.rank is not None:
+        raise ConfigError("--one-by-one and --rank", "one of the two", "Only the folded operator has a rank.")
+    run = recipes.open_run(arguments.run)
+    noise = standard_noise(run.flow, arguments.count, generator(arguments.seed))
+    start = perf_counter()
+    with torch.no_grad():
+        if arguments.one_by_one:
+            images = flow.sample(run.flow, noise, arguments.steps, arguments.method)
+        else:
+            f = flow.collapse(run.flow, arguments.steps, arguments.method)
+            images = (f if arguments.rank is None else truncate(f, arguments.rank))(noise)
+    seconds = perf_counter() - start
+    files = write_images(arguments.out or arguments.run, "samples", images[:, None], columns=8)
+    return {**files, "count": arguments.count, "seconds": seconds}

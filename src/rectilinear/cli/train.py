@@ -1,0 +1,46 @@
+"""``rectilinear train``."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from rectilinear.cli._parse import Common, UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments(Common):
+    """Train a recipe; the same command goes on where it stopped."""
+
+    recipe: tyro.conf.Positional[str]
+    """Name of the recipe: digits."""
+    out: Path | None = None
+    """Folder of the run; runs/RECIPE by default."""
+    set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = field(default=())
+    """A change of the recipe, NAME=VALUE, as often as needed: --set training.steps=100."""
+    data_dir: Path | None = None
+    """Where data sets lie; $RECTILINEAR_DATA, then ./data, by default."""
+
+
+def run(arguments: Arguments) -> dict[str, Any]:
+    """Train, and say where the run lies."""
+    from rectilinear import recipes
+
+    changes = {"training.seed": arguments.seed} | dict(map(_change, arguments.set))
+    recipe = recipes.recipe_named(arguments.recipe, changes)
+    out = arguments.out or Path("runs") / arguments.recipe
+    trained = recipes.train(arguments.recipe, recipe, out, arguments.data_dir)
+    return {"recipe": arguments.recipe, "run": str(trained.path), "dim": trained.flow.velocity.dim}
+
+
+def _change(text: str) -> tuple[str, Any]:
+    """``NAME=VALUE`` as a pair; the value is JSON, or else a string."""
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise UsageError(f"'--set {text}' is not of the form --set NAME=VALUE.")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value

@@ -1,0 +1,1 @@
+"""Papers, a folder each and in it a file a figure: ``compute`` makes data, ``draw`` a picture, ``claims`` numbers."""

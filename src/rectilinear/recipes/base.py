@@ -1,0 +1,31 @@
+"""The contract of a recipe."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from rectilinear.training import TrainConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Recipe(ABC):
+    """A named run: data, model and training as one frozen configuration.
+
+    Attributes:
+        data: Name of the data set, or a folder of images.
+        size: Side of the square images; none keeps that of the files.
+        training: How to train.
+    """
+
+    data: str = "digits"
+    size: int | None = None
+    training: TrainConfig = field(default_factory=TrainConfig)
+
+    @abstractmethod
+    def objective(self, images: Tensor) -> nn.Module:
+        """The module to train on ``images`` ``(n, c, h, w)``, with the model as its attribute ``flow``."""

@@ -1,0 +1,110 @@
+"""A run: its folder, and the recipe and model in it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from rectilinear import datasets, training
+from rectilinear._seed import seed_all
+from rectilinear.config import from_json, to_json
+from rectilinear.errors import CheckpointError, ConfigError
+from rectilinear.flow import LinearFlow
+from rectilinear.recipes.digits import Digits
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from rectilinear.recipes.base import Recipe
+
+RECIPES: dict[str, type[Recipe]] = {"digits": Digits}
+_CONFIG, _MODEL = "config.json", "model"
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the ``config.json`` of a run says."""
+
+    name: str
+    recipe: Recipe
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A trained model beside the recipe that made it, and the folder of both."""
+
+    path: Path
+    name: str
+    recipe: Recipe
+    flow: LinearFlow
+
+    def load(self, split: Literal["train", "test"], data_dir: Path | None = None) -> datasets.Images:
+        """One split of the data that the run is about."""
+        return datasets.load(self.recipe.data, split, data_dir, self.recipe.size)
+
+
+def recipe_named(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
+    """The recipe ``name``, with ``changes`` of its fields: dotted names to JSON values.
+
+    Raises:
+        ConfigError: for an unknown recipe or field, or a value of the wrong type.
+
+    Example:
+        >>> recipe_named("digits", {"training.steps": 7}).training.steps
+        7
+    """
+    if name not in RECIPES:
+        raise ConfigError(f"recipe '{name}'", f"one of {', '.join(RECIPES)}", "Choose one of these.")
+    config = to_json(RECIPES[name]())
+    for dotted, value in (changes or {}).items():
+        *parents, key = dotted.split(".")
+        place = config
+        for parent in parents:
+            place = place.setdefault(parent, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"'{dotted}'", f"a field of the recipe, and '{parent}' has none", "Correct the name.")
+        place[key] = value
+    return from_json(RECIPES[name], config)
+
+
+def train(name: str, recipe: Recipe, out: Path, data_dir: Path | None = None) -> Run:
+    """Train ``recipe`` in the folder ``out``, or go on where that folder stands; done already, only open it.
+
+    Raises:
+        ConfigError: if ``out`` holds another run.
+    """
+    images = datasets.load(recipe.data, "train", data_dir, recipe.size).images
+    seed_all(recipe.training.seed)
+    objective = recipe.objective(images)
+    training.train(objective, images, recipe.training, out, run=Record(name, recipe))
+    flow = objective.flow
+    assert isinstance(flow, LinearFlow), "the contract of a recipe"
+    flow.cpu().save_pretrained(out / _MODEL)
+    return open_run(out)
+
+
+def open_run(path: Path) -> Run:
+    """The finished run in the folder ``path``, its model ready to use.
+
+    Raises:
+        CheckpointError: if there is none, or it is damaged.
+    """
+    record = _read(path / _CONFIG)
+    if not (path / _MODEL).is_dir():
+        raise CheckpointError(f"no model in {path}", "a run that has finished", "Go on with the command that began it.")
+    flow = LinearFlow.from_pretrained(path / _MODEL).requires_grad_(requires_grad=False)
+    return Run(path, record.name, record.recipe, flow)
+
+
+def _read(path: Path) -> Record:
+    try:
+        text = json.loads(path.read_text(encoding="utf-8"))
+        return Record(text["name"], from_json(RECIPES[text["name"]], text["recipe"]))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"no run in {path.parent}", f"a folder with {path.name}", "Train one first.") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path}, which is no record of a run", "the file as training wrote it", "Train in another folder."
+        ) from error

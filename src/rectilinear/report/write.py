@@ -1,0 +1,97 @@
+"""The report of a run: an evaluation, its numbers as JSON, its page."""
+
+from __future__ import annotations
+
+import platform
+from datetime import date
+from typing import TYPE_CHECKING
+
+import torch
+
+from rectilinear import __version__
+from rectilinear.config import atomic_write, write_json
+from rectilinear.metrics import FeatureNetwork, train_features
+from rectilinear.report.evaluate import evaluate
+from rectilinear.report.page import page
+from rectilinear.report.sections import facts, sections
+from rectilinear.training import read_log
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rectilinear.datasets import Images
+    from rectilinear.flow import LinearFlow
+
+
+def write_report(
+    flow: LinearFlow,
+    train: Images,
+    test: Images,
+    run: Path,
+    *,
+    out: Path | None = None,
+    features: Path | None = None,
+    seed: int = 0,
+) -> dict[str, float | str]:
+    """Evaluate ``flow`` and write ``report.html`` and ``metrics.json``; returns the numbers and the path of the page.
+
+    Args:
+        flow: the trained generator.
+        train: the images it was trained on.
+        test: held-out images.
+        run: its folder, whose log and configuration the page shows.
+        out: where to write; ``run`` by default.
+        features: a folder with a saved feature network; one is trained, and kept in ``run / "features"``, where none is
+            given.
+        seed: of the noise and of the feature network.
+
+    Raises:
+        DiskError: if the disk is full or cannot be written.
+    """
+    out = run if out is None else out
+    e = evaluate(flow, train, test, _features(train, test, features or run / "features", seed), seed)
+    log = read_log(run)
+    metrics: dict[str, float] = {
+        "equality": next(row.float32 for row in e.equality if row.method == "rk4"),
+        "inversion": e.inversion,
+        "noise_std": e.law.std,
+        "noise_mean_norm": e.law.mean_norm,
+        "fd_one_step": e.scores_one.fd,
+        "fd_many_step": e.scores_many.fd,
+        "fd_floor": e.scores_one.fd_floor,
+        "recall": e.scores_one.recall,
+        "seconds_train": log[-1]["seconds"] if log else 0.0,
+        "seconds_per_1000_one_step": e.seconds_one,
+        "seconds_per_1000_many_step": e.seconds_many,
+    }
+    machine = {
+        "Date": date.today().isoformat(),
+        "Machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "Device": next(flow.parameters()).device.type,
+        "PyTorch": torch.__version__,
+        "Training": f"{metrics['seconds_train']:.0f} seconds",
+    }
+    config = run / "config.json"
+    text = page(
+        f"rectilinear  ·  {train.name}",
+        "A hundred steps in one",
+        "A generator of images that is linear in spaces of its own: all its sampling steps fold into one "
+        "matrix, which can be inverted, decomposed and cut to any rank. Every number of this page is in metrics.json "
+        "or in the tables below.",
+        facts(metrics),
+        sections(e, log, config.read_text(encoding="utf-8") if config.exists() else "", machine),
+        f"Made by rectilinear {__version__} from {run}.",
+    )
+    with atomic_write(out / "report.html") as tmp:
+        tmp.write_text(text, encoding="utf-8")
+    write_json(out / "metrics.json", metrics)
+    return {"report": str(out / "report.html"), **metrics}
+
+
+def _features(train: Images, test: Images, folder: Path, seed: int) -> FeatureNetwork:
+    """The classifier in ``folder``, trained first where there is none."""
+    if not folder.exists():
+        held_out = test.images, test.labels
+        network = train_features(train.images, train.labels, held_out, name=train.name, seed=seed)
+        network.save_pretrained(folder)
+    return FeatureNetwork.from_pretrained(folder)

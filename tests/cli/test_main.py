@@ -1,0 +1,155 @@
+"""What holds for every command: help, JSON, one line for a mistake."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from rectilinear import __version__, cli
+from rectilinear.cli._parse import Common
+from rectilinear.errors import ConfigError
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Replace the command ``data`` by ``run(arguments)``."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Arguments(Common):
+        """Stand in for a command."""
+
+        count: int = 1
+
+    def replace(run: Any) -> None:
+        monkeypatch.setattr(cli, "import_module", lambda name: SimpleNamespace(Arguments=Arguments, run=run))
+
+    return replace
+
+
+def test_help_imports_no_torch() -> None:
+    code = (
+        "import sys; from rectilinear.cli import COMMANDS, main\n"
+        "for words in ([], ['--help'], ['--version'], *([name, '--help'] for name in COMMANDS)):\n"
+        "    assert main(words) == 0\n"
+        "heavy = {'torch', 'numpy', 'scipy', 'sklearn', 'matplotlib', 'rich'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for name in cli.COMMANDS:
+        assert f"usage: rectilinear {name} " in done.stdout
+    assert __version__ in done.stdout
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_has_the_common_options(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([name, "--help"]) == 0
+    said = capsys.readouterr().out
+    for option in ("--json", "--seed", "--out", "--debug"):
+        assert option in said
+
+
+def test_json_is_one_object_and_nothing_else(command: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(arguments: Any) -> dict[str, Any]:
+        print("chatter of a library")
+        return {"count": arguments.count, "seed": arguments.seed}
+
+    command(run)
+    assert cli.main(["data", "--json", "--seed", "7", "--count", "3"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out) == {"count": 3, "seed": 7}
+    assert said.out.count("\n") == 1
+    assert "chatter" in said.err
+
+
+def test_without_json_the_same_values_are_shown(command: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    command(lambda arguments: {"path": "runs/[a]", "rows": [{"name": "x", "ok": True}], "value": 0.25})
+    assert cli.main(["data"]) == 0
+    said = capsys.readouterr().out
+    for part in ("runs/[a]", "x", "yes", "0.25"):
+        assert part in said
+
+
+MISTAKES = {
+    "no such command": ["sing"],
+    "no such option": ["train", "digits", "--sed", "1"],
+    "no such value": ["reproduce", "a", "b", "--preset", "huge"],
+    "not a number": ["demo", "--seed", "one"],
+    "missing argument": ["train"],
+    "no such recipe": ["train", "nothing"],
+    "no such field": ["train", "digits", "--set", "training.stepz=3"],
+    "wrong type": ["train", "digits", "--set", "training.steps=many"],
+    "out of range": ["train", "digits", "--set", "training.steps=0"],
+    "field of a number": ["train", "digits", "--set", "training.steps.more=1"],
+    "not an assignment": ["train", "digits", "--set", "steps"],
+    "no such figure": ["reproduce", "berman2025_linearizer", "nothing"],
+    "no such paper": ["reproduce", "nothing", "one_step"],
+    "no such data": ["data", "no-such-folder"],
+    "no such run": ["report", "no-such-run"],
+    "negative seed": ["demo", "--seed", "-1"],
+    "no samples": ["sample", "run", "--count", "0"],
+    "rank 0": ["sample", "run", "--rank", "0"],
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+@pytest.mark.parametrize("as_json", [False, True], ids=["plain", "json"])
+def test_a_mistake_is_one_line_and_exit_code_2(
+    mistake: str, as_json: bool, capsys: pytest.CaptureFixture[str], tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(MISTAKES[mistake] + ["--json"] * as_json) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("rectilinear: ")
+    assert said.err.count("\n") == 1
+    assert "Traceback" not in said.err
+    if as_json:
+        error = json.loads(said.out)["error"]
+        assert set(error) == {"type", "message"}
+        assert error["message"] in said.err
+    else:
+        assert not said.out
+    assert not list(tmp_path.iterdir()), "nothing half-written"
+
+
+def test_debug_shows_the_error(command: Any) -> None:
+    def run(arguments: Any) -> dict[str, Any]:
+        raise ConfigError("a", "b")
+
+    command(run)
+    with pytest.raises(ConfigError):
+        cli.main(["data", "--debug"])
+
+
+def test_a_defect_of_ours_is_not_hidden(command: Any) -> None:
+    def run(arguments: Any) -> dict[str, Any]:
+        raise ZeroDivisionError
+
+    command(run)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["data"])
+
+
+def test_a_claim_that_fails_is_exit_code_1(command: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    command(lambda arguments: {"claims": [{"name": "a", "ok": True}, {"name": "b", "ok": arguments.count > 1}]})
+    assert cli.main(["data", "--json"]) == 1
+    assert cli.main(["data", "--json", "--count", "2"]) == 0
+
+
+def test_interrupted(command: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(arguments: Any) -> dict[str, Any]:
+        raise KeyboardInterrupt
+
+    command(run)
+    assert cli.main(["data"]) == 130
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_data_describes_digits(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["data", "digits", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["train"], answer["test"], answer["shape"]) == (1500, 297, [1, 8, 8])
