@@ -8,6 +8,7 @@ Training starts in children forked from a process that has loaded torch, so that
     torchrun --nproc-per-node=2 processes.py join FOLDER
 """
 
+import gc
 import json
 import os
 import random
@@ -15,9 +16,11 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from pathlib import Path
 
 import torch
+from torch.nn.parallel import DistributedDataParallel
 
 from conftest import Denoise
 from rectilinear.training import TrainConfig, train
@@ -40,11 +43,13 @@ def fork(work, **environment):
     child = os.fork()
     if not child:
         os.environ.update(environment)
+        code = 1
         try:
             work()
-        finally:
-            sys.stderr.flush()
-            os._exit(0)
+            code = 0
+        except BaseException:  # noqa: BLE001 - a forked child must never return into its parent's code
+            traceback.print_exc()
+        os._exit(code)
     return child
 
 
@@ -57,16 +62,18 @@ def kill(folder, kills):
     while len(hits) < kills:
         out = folder / f"run{run}"
         child = fork(lambda out=out: train(Denoise(), ROWS, KILLED, out, progress=False))
-        time.sleep(draw.uniform(0, whole * 2 / max(kills, 5)))
-        if os.waitpid(child, os.WNOHANG)[0]:
+        time.sleep(draw.uniform(0, 0.7 * whole))
+        os.kill(child, signal.SIGKILL)
+        status = os.waitpid(child, 0)[1]
+        if status == 0:
             run += 1  # it ended before the blow: the next blows fall on a new run
             continue
-        os.kill(child, signal.SIGKILL)
-        assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+        assert os.WTERMSIG(status) == signal.SIGKILL
         path = out / "metrics.jsonl"
         hits.append(len(path.read_text().splitlines()) * KILLED.log_every if path.exists() else 0)
     for number in range(run + 1):
-        os.waitpid(fork(lambda n=number: train(Denoise(), ROWS, KILLED, folder / f"run{n}", progress=False)), 0)
+        child = fork(lambda n=number: train(Denoise(), ROWS, KILLED, folder / f"run{n}", progress=False))
+        assert os.waitpid(child, 0)[1] == 0
     return {"killed_at_step": hits, "runs": run + 1}
 
 
@@ -80,6 +87,13 @@ def pair(folder):
 
 
 def join(folder):
+    destroy = torch.distributed.destroy_process_group
+
+    def destroy_last():  # gloo can hang if a wrapped model outlives its group
+        assert not [x for x in gc.get_objects() if type(x) is DistributedDataParallel]
+        destroy()
+
+    torch.distributed.destroy_process_group = destroy_last
     torch.manual_seed(int(os.environ["RANK"]))
     train(Plain(seed=int(os.environ["RANK"])), ROWS, PAIR, folder / "two", progress=False)
 

@@ -3,6 +3,7 @@ import os
 import signal
 import threading
 from dataclasses import dataclass, replace
+from itertools import count
 from math import cos, pi
 
 import pytest
@@ -108,10 +109,21 @@ def test_a_run_that_stopped_and_went_on_ends_bit_for_bit_like_one_that_did_not(t
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
 
 
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock on which each step takes a second."""
+    monkeypatch.setattr("rectilinear.training.loop.perf_counter", count().__next__)
+
+
+@pytest.mark.usefixtures("clock")
 def test_stop_after_pauses_and_the_same_call_goes_on(tmp_path, data, config, denoise):
     go(denoise(), data, config(), tmp_path / "whole")
-    while not (result := go(denoise(), data, config(), tmp_path / "parts", stop_after=0.003)).finished:
-        assert result.step > 0
+    results = [go(denoise(), data, config(), tmp_path / "parts", stop_after=12) for _ in range(3)]
+    assert [(result.step, result.seconds, result.finished) for result in results] == [
+        (12, 12, False),
+        (24, 24, False),
+        (30, 30, True),
+    ]
     assert_same(tensors(tmp_path / "whole"), tensors(tmp_path / "parts"))
 
 
@@ -170,13 +182,14 @@ def test_seeds_differ_and_ema_none_gives_the_last_weights(tmp_path, data, config
     assert torch.equal(a.net[0].weight, load_checkpoint(tmp_path / "a", ema=False)["net.0.weight"])
 
 
-def test_a_budget_of_seconds_ends_the_run_and_the_schedule_with_it(tmp_path, data, config, denoise):
-    settings = config(steps=10**9, max_seconds=0.2, schedule="cosine")
-    result = go(denoise(), data, settings, tmp_path)
-    assert result.finished
-    assert result.seconds >= 0.2
-    assert result.metrics["lr"] < 0.1 * settings.lr
-    assert go(denoise(), data, settings, tmp_path).step == result.step
+@pytest.mark.usefixtures("clock")
+def test_a_budget_of_seconds_ends_the_run_and_the_schedule_with_it_over_all_resumes(tmp_path, data, config, denoise):
+    settings = config(steps=10**9, max_seconds=40.0, schedule="cosine")
+    assert not go(denoise(), data, settings, tmp_path, stop_after=25).finished
+    for _ in range(2):
+        result = go(denoise(), data, settings, tmp_path)
+        assert (result.step, result.seconds, result.finished) == (40, 40, True)
+        assert result.metrics["lr"] == pytest.approx(1e-2 * (1 + cos(pi * 39 / 40)) / 2)
 
 
 def test_groups_have_their_own_rates(tmp_path, data, config, denoise):

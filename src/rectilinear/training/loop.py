@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from rectilinear.training.config import TrainConfig
+    from rectilinear.training.distributed import Group
 
 
 @dataclass(frozen=True)
@@ -103,51 +105,66 @@ def train(
         state = TrainState.start(objective, batches, config, out, description)
         if group.is_main:
             write_json(out / "config.json", description)
-        fingerprint = batches.fingerprint()
-        model = group.wrap(objective)
-        compute = torch.compile(model) if config.compile else model
-        window, stop = Window(), False
-        before = saved_at = state.seconds
-        entered = perf_counter()
-        log = RunLog(out, state.step, description, config.trackers, show=progress) if group.is_main else None
-
-        with log or nullcontext():
-            while config.progress(state.step, state.seconds) < 1 and not stop:
-                batch = batches(state.step)
-                seed_step(config.seed, state.step, group.rank, group.device)
-                with torch.autocast(group.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-                    terms = compute(batch)
-                norm = state.update(loss_of(terms))
-                window.add(terms, norm)
-
-                at_line = config.is_logged(state.step)
-                if group.world == 1 or at_line:  # several processes agree on the time at the lines of the log
-                    here = perf_counter() - entered
-                    stop = bool(signals) or (stop_after is not None and here >= stop_after)
-                    state.seconds, stop = group.agree(before + here, stop)
-                done = config.progress(state.step, state.seconds)
-                if not (at_line or stop or done >= 1):
-                    continue
-
-                first, rate = state.step - len(window), state.optimizer.param_groups[0]["lr"]
-                record = {"step": state.step, "seconds": state.seconds, "lr": rate}
-                record |= window.means(group, state.step, advice=_advice(config, out))
-                if log is None:
-                    continue
-                if config.is_evaluated(first, state.step) or done >= 1:
-                    with evaluation(objective, state.ema):
-                        record |= _diagnostics(objective, batch)
-                        record |= evaluate(objective, state.step) if evaluate else {}
-                log.write(record, done)
-                if config.is_saved(first, state.step, state.seconds - saved_at) or stop or done >= 1:
-                    log.sync()
-                    state.save(out, description, fingerprint)
-                    saved_at = state.seconds
-
+        limit = inf if stop_after is None else stop_after
+        with RunLog(out, state.step, description, config.trackers, progress) if group.is_main else nullcontext() as log:
+            _loop(objective, batches, state, group, log, evaluate, lambda here: bool(signals) or here >= limit)
         state.ema.swap()
         objective.eval()
         finished = config.progress(state.step, state.seconds) >= 1
     return TrainResult(out, state.step, state.seconds, finished, (read_log(out) or [{}])[-1])
+
+
+def _loop(
+    objective: nn.Module,
+    batches: Batches,
+    state: TrainState,
+    group: Group,
+    log: RunLog | None,
+    evaluate: Callable[[nn.Module, int], Mapping[str, float]] | None,
+    must_stop: Callable[[float], bool],
+) -> None:
+    """Steps until the budget is spent or ``must_stop(seconds of this call)``; the last thing it does is to save.
+
+    A function of its own, so that the wrapped model is gone when the process group is destroyed: otherwise gloo may
+    wait for a thread that waits for Python.
+    """
+    config = state.config
+    model = group.wrap(objective)
+    compute = torch.compile(model) if config.compile else model
+    window, stop = Window(), False
+    before = saved_at = state.seconds
+    entered = perf_counter()
+
+    while config.progress(state.step, state.seconds) < 1 and not stop:
+        batch = batches(state.step)
+        seed_step(config.seed, state.step, group.rank, group.device)
+        with torch.autocast(group.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            terms = compute(batch)
+        norm = state.update(loss_of(terms))
+        window.add(terms, norm)
+
+        at_line = config.is_logged(state.step)
+        if group.world == 1 or at_line:  # several processes agree on the time at the lines of the log
+            here = perf_counter() - entered
+            state.seconds, stop = group.agree(before + here, must_stop(here))
+        done = config.progress(state.step, state.seconds)
+        if not (at_line or stop or done >= 1):
+            continue
+
+        first, rate = state.step - len(window), state.optimizer.param_groups[0]["lr"]
+        record = {"step": state.step, "seconds": state.seconds, "lr": rate}
+        record |= window.means(group, state.step, advice=_advice(state))
+        if log is None:
+            continue
+        if config.is_evaluated(first, state.step) or done >= 1:
+            with evaluation(objective, state.ema):
+                record |= _diagnostics(objective, batch)
+                record |= evaluate(objective, state.step) if evaluate else {}
+        log.write(record, done)
+        if config.is_saved(first, state.step, state.seconds - saved_at) or stop or done >= 1:
+            log.sync()
+            state.save()
+            saved_at = state.seconds
 
 
 def _diagnostics(objective: nn.Module, batch: Tensor) -> dict[str, float]:
@@ -161,9 +178,10 @@ def _own_random_state(device: torch.device) -> AbstractContextManager[None]:
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
-def _advice(config: TrainConfig, out: Path) -> str:
+def _advice(state: TrainState) -> str:
+    config = state.config
     return (
         f"Train in a new run folder with a lower lr (now {config.lr}), a longer warmup (now {config.warmup}), a "
         f"smaller grad_clip (now {config.grad_clip}) or another precision (now {config.precision}); the last "
-        f"checkpoint in {out} is from before."
+        f"checkpoint in {state.out} is from before."
     )

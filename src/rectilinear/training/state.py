@@ -26,8 +26,8 @@ FREE = {"device", "compile", "log_every", "evaluate_every", "checkpoint_every", 
 class TrainState:
     """The state of a run, as it is saved and resumed. Made by :meth:`start`."""
 
-    def __init__(self, objective: nn.Module, config: TrainConfig) -> None:
-        self.objective, self.config = objective, config
+    def __init__(self, objective: nn.Module, config: TrainConfig, out: Path, identity: Mapping[str, Any]) -> None:
+        self.objective, self.config, self.out, self.identity = objective, config, out, identity
         self.step, self.seconds = 0, 0.0
         groups = parameter_groups(objective, config)
         self.parameters: list[Tensor] = [p for group in groups for p in group["params"]]
@@ -42,18 +42,18 @@ class TrainState:
         cls, objective: nn.Module, batches: Batches, config: TrainConfig, out: Path, description: Mapping[str, Any]
     ) -> Self:
         """The state of the run in ``out``; a new one after ``objective.prepare(data)`` if there is none."""
-        path = out / CHECKPOINT
+        path, identity = out / CHECKPOINT, {"run": description, "data": batches.fingerprint()}
         if not path.exists():
             seed_step(config.seed, -1, device=batches.device)
             if prepare := method(objective, "prepare"):
                 with torch.no_grad():
                     prepare(batches.data)
-            return cls(objective, config)
+            return cls(objective, config, out, identity)
         tensors, meta = load_tensors(path, batches.device)
-        _check_same_run(meta, description, batches, path)
+        _check_same_run(meta, identity, path)
         groups = group_by_prefix(tensors)
         load_state(objective, groups.get("model", {}), path)
-        state = cls(objective, config)
+        state = cls(objective, config, out, identity)
         state.step, state.seconds = meta["step"], meta["seconds"]
         state.ema.load_state_dict(groups.get("ema", {}))
         slots: dict[int, dict[str, Tensor]] = {}
@@ -63,14 +63,13 @@ class TrainState:
         state.optimizer.load_state_dict({**state.optimizer.state_dict(), "state": slots})
         return state
 
-    def save(self, out: Path, description: Mapping[str, Any], fingerprint: str) -> None:
-        """Write the checkpoint into ``out`` in one step."""
+    def save(self) -> None:
+        """Write the checkpoint in one step."""
         tensors = {f"model.{name}": x for name, x in self.objective.state_dict().items()}
         tensors |= {f"ema.{name}": x for name, x in self.ema.state_dict().items()}
         for index, slots in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{slot}": x for slot, x in slots.items()}
-        meta = {"step": self.step, "seconds": self.seconds, "run": description, "data": fingerprint}
-        save_tensors(out / CHECKPOINT, tensors, meta)
+        save_tensors(self.out / CHECKPOINT, tensors, {"step": self.step, "seconds": self.seconds, **self.identity})
 
     def update(self, loss: Tensor) -> Tensor:
         """One step of the optimiser and of the averages; returns the norm of the gradient before clipping."""
@@ -128,16 +127,16 @@ def check_dtype(objective: nn.Module, data: Tensor) -> None:
         )
 
 
-def _check_same_run(meta: Mapping[str, Any], description: Mapping[str, Any], batches: Batches, path: Path) -> None:
+def _check_same_run(meta: Mapping[str, Any], identity: Mapping[str, Any], path: Path) -> None:
     if not {"step", "seconds", "run", "data"} <= set(meta):
         raise CheckpointError(f"{path} without the state of a run", "a training checkpoint", "Choose another folder.")
-    before, now = _flat(meta["run"]), _flat(description)
+    before, now = _flat(meta["run"]), _flat(identity["run"])
     differ = [
         f"{key}: {before.get(key)!r} before, {now.get(key)!r} now"
         for key in sorted(before.keys() | now.keys())
         if before.get(key) != now.get(key) and key.rpartition(".")[2] not in FREE
     ]
-    if meta["data"] != batches.fingerprint():
+    if meta["data"] != identity["data"]:
         differ.append("the data")
     if differ:
         raise ConfigError(
