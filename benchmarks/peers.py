@@ -71,7 +71,7 @@ class MeanFlow(nn.Module):
     """One-step generation by the average velocity ``u(x_t, r, t)``, trained on the MeanFlow identity.
 
     Here ``x_t = (1 - t) x + t e``; target ``v - (t - r) du/dt`` with the total derivative by a Jacobian-vector product;
-    times from a logistic-normal ``(-0.4, 1)``, a quarter of them with ``r`` before ``t``, the loss reweighted by its own
+    times from a logistic-normal ``(-0.4, 1)``, a quarter of them with ``r`` before ``t``, the loss weighted by its own
     size.
 
     Reference: Geng et al., "Mean Flows for One-step Generative Modeling", 2025 (arXiv 2505.13447).
