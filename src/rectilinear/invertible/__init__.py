@@ -8,6 +8,7 @@ from rectilinear.invertible.check import InvertibilityReport, check_invertible
 from rectilinear.invertible.conditioners import MLP, ConvNet, ViT
 from rectilinear.invertible.coupling import AdditiveCoupling, AffineCoupling
 from rectilinear.invertible.image import ImageFlow
+from rectilinear.invertible.partial import Leading, Scaling
 from rectilinear.invertible.precision import Precision, on_grid, to_grid
 from rectilinear.invertible.reshape import Flatten, Patches, Permutation, Reshape, Squeeze
 from rectilinear.invertible.rotation import Conv1x1, Rotation
@@ -27,11 +28,13 @@ __all__ = [
     "Inverse",
     "InvertibilityReport",
     "Invertible",
+    "Leading",
     "Patches",
     "Permutation",
     "Precision",
     "Reshape",
     "Rotation",
+    "Scaling",
     "Squeeze",
     "VectorFlow",
     "ViT",

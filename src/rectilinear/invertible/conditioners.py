@@ -39,6 +39,8 @@ class MLP(Configured):
 class ConvNet(Configured):
     """Convolutional: ``(b, in_channels, h, w) -> (b, out_channels, h, w)``, 3 x 3 kernels, GELU, residual.
 
+    The hidden layers have kernels of their own size, ``kernel`` (odd).
+
     With ``size=(h, w)`` a learned bias at every position tells the network where it is.
 
     Example:
@@ -47,12 +49,18 @@ class ConvNet(Configured):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, width: int = 64, hidden: int = 1, size: tuple[int, int] | None = None
+        self,
+        in_channels: int,
+        out_channels: int,
+        width: int = 64,
+        hidden: int = 1,
+        size: tuple[int, int] | None = None,
+        kernel: int = 3,
     ) -> None:
         super().__init__()
         self.enter = nn.Conv2d(in_channels, width, 3, padding=1)
         self.position = nn.Parameter(torch.zeros(1, width, *size)) if size else None
-        self.middle = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in range(hidden))
+        self.middle = nn.ModuleList(nn.Conv2d(width, width, kernel, padding=kernel // 2) for _ in range(hidden))
         self.leave = zero(nn.Conv2d(width, out_channels, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:

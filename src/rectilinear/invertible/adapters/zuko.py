@@ -30,14 +30,14 @@ def from_zuko(flow: Any, shape: tuple[int, ...] | None = None) -> Adapter:
         NotInvertibleError: if it has no inverse, or does not reach all of ``R^n``.
         InputError: if the shape cannot be found.
     """
+    if not hasattr(flow, "transform") and not hasattr(flow, "inv"):
+        raise NotInvertibleError(
+            got=f"a {type(flow).__name__}", expected="a flow or transform of zuko", fix="Use from_callables."
+        )
     base = getattr(flow, "base", None)
     found = tuple(base().event_shape) if isinstance(base, nn.Module) else None
     adapter = _Zuko(flow, find_shape(shape, found))
     transform = adapter.transform()
-    if not hasattr(transform, "inv") or not hasattr(transform, "call_and_ladj"):
-        raise NotInvertibleError(
-            got=f"a {type(flow).__name__}", expected="a flow or transform of zuko", fix="Use from_callables."
-        )
     codomain = transform.codomain
     while hasattr(codomain, "base_constraint"):
         codomain = codomain.base_constraint
