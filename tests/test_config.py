@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rectilinear.config import atomic_write, from_json, to_json, write_json
+from rectilinear.config import atomic_write, from_json, remove_leftovers, to_json, write_json
 from rectilinear.errors import ConfigError, DiskError, NonFiniteError
 
 
@@ -142,3 +142,6 @@ def test_killed_while_writing_leaves_the_old_file(tmp_path):
     )
     assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == -signal.SIGKILL
     assert path.read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 2
+    remove_leftovers(tmp_path)
+    assert list(tmp_path.iterdir()) == [path]

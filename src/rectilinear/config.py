@@ -71,8 +71,9 @@ def write_json(path: Path | str, obj: Any) -> None:
 def atomic_write(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on leaving the block it takes the place of ``path`` in one step.
 
-    A process killed at any instant leaves the old file or the new one. If the block fails, the old one stays and
-    nothing else is left. Missing folders are made.
+    A process killed at any instant leaves the old file or the new one (and perhaps the temporary one, which
+    :func:`remove_leftovers` removes). If the block fails, the old one stays and nothing else is left. Missing folders
+    are made.
 
     Raises:
         DiskError: if the disk is full or cannot be written.
@@ -96,6 +97,12 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # the folder itself may be what failed
             tmp.unlink()
+
+
+def remove_leftovers(folder: Path | str) -> None:
+    """Remove the temporary files of a process that was killed while it wrote into ``folder``."""
+    for path in Path(folder).glob(".*.tmp*"):
+        path.unlink(missing_ok=True)
 
 
 @contextmanager

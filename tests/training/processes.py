@@ -71,7 +71,7 @@ def kill(folder, kills):
         assert os.WTERMSIG(status) == signal.SIGKILL
         path = out / "metrics.jsonl"
         hits.append(len(path.read_text().splitlines()) * KILLED.log_every if path.exists() else 0)
-    for number in range(run + 1):
+    for number in range(run + 1):  # every run once more, so that none ends with a blow
         child = fork(lambda n=number: train(Denoise(), ROWS, KILLED, folder / f"run{n}", progress=False))
         assert os.waitpid(child, 0)[1] == 0
     return {"killed_at_step": hits, "runs": run + 1}

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rectilinear._seed import seed_step
-from rectilinear.config import to_json, write_json
+from rectilinear.config import remove_leftovers, to_json, write_json
 from rectilinear.training.batches import Batches
 from rectilinear.training.distributed import process_group
 from rectilinear.training.ema import evaluation
@@ -104,6 +104,7 @@ def train(
         description = to_json(config if run is None else run)
         state = TrainState.start(objective, batches, config, out, description)
         if group.is_main:
+            remove_leftovers(out)
             write_json(out / "config.json", description)
         limit = inf if stop_after is None else stop_after
         with RunLog(out, state.step, description, config.trackers, progress) if group.is_main else nullcontext() as log:
