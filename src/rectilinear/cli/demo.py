@@ -21,4 +21,5 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
     recipe = recipes.recipe_named("digits", {"training.seed": arguments.seed})
     run = recipes.train("digits", recipe, arguments.out)
-    return report.write_report(run.flow, run.load("train"), run.load("test"), run.path, seed=arguments.seed)
+    train, test = run.load("train"), run.load("test")
+    return report.write_report(run.flow, train, test, run.path, sigma=recipe.noise, seed=arguments.seed)

@@ -31,14 +31,14 @@ def run(arguments: Arguments) -> dict[str, Any]:
     """Interpolate, and write picture and array."""
     import torch
 
-    from rectilinear import recipes
+    from rectilinear import flow, recipes
     from rectilinear._seed import generator
     from rectilinear.cli._files import write_images
 
     run = recipes.open_run(arguments.run)
     images, _ = run.load(arguments.split, arguments.data_dir)
     chosen = images[torch.randperm(len(images), generator=generator(arguments.seed))[: 2 * arguments.count]]
-    starts, ends = chosen.chunk(2)
     with torch.no_grad():
-        path = run.flow.data_space.interpolate(starts, ends, torch.linspace(0, 1, arguments.frames))
+        starts, ends = chosen.chunk(2)
+        path = flow.interpolate(run.flow, starts, ends, arguments.frames)
     return write_images(arguments.out or arguments.run, "interpolation", path.swapaxes(0, 1))

@@ -11,7 +11,7 @@ from rectilinear.cli._parse import Common
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(Common):
-    """Images to their noise and back, and the law of that noise."""
+    """Images, with the noise of the training added, to their noise and back; and the law of that noise."""
 
     run: tyro.conf.Positional[Path]
     """Folder of the run."""
@@ -31,21 +31,18 @@ def run(arguments: Arguments) -> dict[str, Any]:
     import torch
 
     from rectilinear import flow, recipes
+    from rectilinear._seed import generator
     from rectilinear.cli._files import write_images
     from rectilinear.config import atomic_write
-    from rectilinear.metrics import normality
-    from rectilinear.report import invert
 
     run = recipes.open_run(arguments.run)
     images, _ = run.load(arguments.split, arguments.data_dir)
+    noisy = images + run.recipe.noise * torch.randn(images.shape, generator=generator(arguments.seed))
     out = arguments.out or arguments.run
-    with torch.no_grad():
-        f = flow.collapse(run.flow)
-        noise = invert(f, images)
-        again = f(noise)
+    result = flow.inversion(run.flow, noisy)
     shown = slice(arguments.count)
-    seen = noise[shown].reshape(images[shown].shape) / 5 + 0.5
-    files = write_images(out, "inversion", torch.stack([images[shown], seen, again[shown]]))
+    noise = result.noise[shown].reshape(images[shown].shape) / 5 + 0.5
+    files = write_images(out, "inversion", torch.stack([noisy[shown], noise, result.reconstruction[shown]]))
     with atomic_write(out / "noise.npy") as tmp:
-        np.save(tmp, noise.float().cpu().numpy(), allow_pickle=False)
-    return {**files, "inversion": (again - images).abs().max().item(), "noise": asdict(normality(noise))}
+        np.save(tmp, result.noise.float().cpu().numpy(), allow_pickle=False)
+    return {**files, "inversion": result.error, "noise": asdict(result.law)}

@@ -27,4 +27,6 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
     run = recipes.open_run(arguments.run)
     train, test = (run.load(split, arguments.data_dir) for split in ("train", "test"))
-    return report.write_report(run.flow, train, test, run.path, out=arguments.out, seed=arguments.seed)
+    return report.write_report(
+        run.flow, train, test, run.path, out=arguments.out, sigma=run.recipe.noise, seed=arguments.seed
+    )

@@ -25,7 +25,7 @@ class Arguments(Common):
     one_by_one: bool = False
     """Take the steps one by one: the same samples, slowly."""
     rank: int | None = None
-    """Cut the operator to this rank."""
+    """Cut the operator to this rank; such samples are not denoised."""
     out: Path | None = None
     """Folder for samples.png and samples.npy; that of the run by default."""
 
@@ -46,11 +46,14 @@ def run(arguments: Arguments) -> dict[str, Any]:
     noise = standard_noise(run.flow, arguments.count, generator(arguments.seed))
     start = perf_counter()
     with torch.no_grad():
-        if arguments.one_by_one:
-            images = flow.sample(run.flow, noise, arguments.steps, arguments.method)
+        f = flow.collapse(run.flow, arguments.steps, arguments.method)
+        if arguments.rank is not None:
+            images = truncate(f, arguments.rank)(noise)
         else:
-            f = flow.collapse(run.flow, arguments.steps, arguments.method)
-            images = (f if arguments.rank is None else truncate(f, arguments.rank))(noise)
+            images = (
+                flow.sample(run.flow, noise, arguments.steps, arguments.method) if arguments.one_by_one else f(noise)
+            )
+            images = flow.denoise(f, images, run.recipe.noise) if run.recipe.noise else images
     seconds = perf_counter() - start
     files = write_images(arguments.out or arguments.run, "samples", images[:, None], columns=8)
     return {**files, "count": arguments.count, "seconds": seconds}

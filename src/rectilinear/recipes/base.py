@@ -19,11 +19,13 @@ class Recipe(ABC):
     Attributes:
         data: Name of the data set, or a folder of images.
         size: Side of the square images; none keeps that of the files.
+        noise: Standard deviation of the noise that training adds to the data; sampling takes a step to remove it.
         training: How to train.
     """
 
     data: str = "digits"
     size: int | None = None
+    noise: float = 0.0
     training: TrainConfig = field(default_factory=TrainConfig)
 
     @abstractmethod

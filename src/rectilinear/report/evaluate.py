@@ -13,8 +13,8 @@ import torch
 from rectilinear import flow as flows
 from rectilinear._seed import generator
 from rectilinear.flow.methods import METHODS
-from rectilinear.metrics import evaluate_samples, normality, pca_curve
-from rectilinear.operators import project_range, solve, svd, truncate
+from rectilinear.metrics import evaluate_samples, pca_curve
+from rectilinear.operators import project_range, svd, truncate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from rectilinear.datasets import Images
     from rectilinear.flow import LinearFlow
-    from rectilinear.linearizer import Linearizer
     from rectilinear.metrics import FeatureNetwork, GenerationScores, Normality
 
 STEPS, METHOD = 100, "rk4"
@@ -44,8 +43,13 @@ class Equality(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Images ``(n, c, h, w)``, strips ``(rows, frames, c, h, w)``, and numbers."""
+    """Images ``(n, c, h, w)``, strips ``(rows, frames, c, h, w)``, and numbers.
 
+    ``law`` is that of the noise recovered from held-out images with the noise of the training added, as the model knows
+    them; ``law_clean`` from the images as they are.
+    """
+
+    sigma: float
     real: Tensor
     one_step: Tensor
     many_steps: Tensor
@@ -62,6 +66,8 @@ class Evaluation:
     restored: Tensor
     inversion: float
     law: Normality
+    law_clean: Normality
+    recovered: Tensor
     interpolation: Tensor
     crossfade: Tensor
     scores_one: GenerationScores
@@ -71,28 +77,39 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(flow: LinearFlow, train: Images, test: Images, features: FeatureNetwork, seed: int = 0) -> Evaluation:
-    """Sample, compare, decompose, invert, interpolate, score and time ``flow``."""
+def evaluate(
+    flow: LinearFlow, train: Images, test: Images, features: FeatureNetwork, *, sigma: float = 0.0, seed: int = 0
+) -> Evaluation:
+    """Sample, compare, decompose, invert, interpolate, score and time ``flow``.
+
+    ``sigma`` is the standard deviation of the noise that training added to the data: samples then take one step along
+    the score, whether drawn in one step or in many.
+    """
     draw = generator(seed)
     f = flows.collapse(flow, STEPS, METHOD)
 
+    def clean(x: Tensor) -> Tensor:
+        return flows.denoise(f, x, sigma) if sigma else x
+
+    def one(x: Tensor) -> Tensor:
+        return clean(f(x))
+
     def many(x: Tensor) -> Tensor:
-        return flows.sample(flow, x, STEPS, METHOD)
+        return clean(flows.sample(flow, x, STEPS, METHOD))
 
     real = test.images if len(test) >= ENOUGH else torch.cat([train.images, test.images])
     noise = standard_noise(flow, max(1000, len(real) // 2), draw)
-    one_step, many_steps = f(noise), many(noise)
-    shuffled = torch.randperm(len(test), generator=draw)
-    original = test.images[shuffled]
-    recovered = invert(f, original)
-    restored = f(recovered)
+    one_step, many_steps = one(noise), many(noise)
+    original = test.images[torch.randperm(len(test), generator=draw)]
+    there = flows.inversion(f, original)
+    known = flows.inversion(f, original + sigma * torch.randn(original.shape, generator=draw))
     ends = original[:ROWS], original[-ROWS:]
-    times = torch.linspace(0, 1, FRAMES)
     u, s, _ = svd(f)
     ranks = tuple(2**i for i in range(len(s).bit_length()) if 2**i < len(s))
     walk = torch.linspace(-2.5, 2.5, FRAMES)[None, :, None] * torch.diag(s)[:ROWS, None]
     projectors = [project_range(truncate(f, k)) for k in ranks]
     return Evaluation(
+        sigma=sigma,
         real=original[:SHOWN],
         one_step=one_step[:SHOWN],
         many_steps=many_steps[:SHOWN],
@@ -103,17 +120,19 @@ def evaluate(flow: LinearFlow, train: Images, test: Images, features: FeatureNet
         ranks=ranks,
         truncation=tuple((p(original) - original).square().mean().item() for p in projectors),
         truncation_pca=tuple(pca_curve(train.images, original, ranks).tolist()),
-        truncated_samples=torch.stack([*(truncate(f, k)(noise[:FRAMES]) for k in ranks), one_step[:FRAMES]]),
+        truncated_samples=torch.stack([*(truncate(f, k)(noise[:FRAMES]) for k in ranks), f(noise[:FRAMES])]),
         original=original[:FRAMES],
-        noise=recovered,
-        restored=restored[:FRAMES],
-        inversion=(restored - original).abs().max().item(),
-        law=normality(recovered),
-        interpolation=f.out_space.interpolate(*ends, times).swapaxes(0, 1),
-        crossfade=torch.stack([torch.lerp(*ends, t) for t in times], 1),
+        noise=there.noise[:FRAMES],
+        restored=there.reconstruction[:FRAMES],
+        inversion=max(there.error, known.error),
+        law=known.law,
+        law_clean=there.law,
+        recovered=known.noise,
+        interpolation=flows.interpolate(f, *ends, FRAMES).swapaxes(0, 1),
+        crossfade=torch.stack([torch.lerp(*ends, t) for t in torch.linspace(0, 1, FRAMES)], 1),
         scores_one=evaluate_samples(one_step.clamp(0, 1), real, features, seed=seed),
         scores_many=evaluate_samples(many_steps.clamp(0, 1), real, features, seed=seed),
-        seconds_one=seconds(f, noise[:1000], repeats=20),
+        seconds_one=seconds(one, noise[:1000], repeats=10),
         seconds_many=seconds(many, noise[:1000], repeats=3),
     )
 
@@ -123,22 +142,13 @@ def standard_noise(flow: LinearFlow, n: int, draw: torch.Generator) -> Tensor:
     return torch.randn(n, *flow.g_noise.shape, generator=draw).to(next(flow.parameters()))
 
 
-def invert(f: Linearizer, x: Tensor) -> Tensor:
-    """The noise that ``f`` maps to ``x``."""
-    return f.in_space.decode(solve(f.operator, f.out_space.encode(x)))
-
-
-@torch.no_grad()
-def compare(flow: LinearFlow, method: str, noise: Tensor, steps: int = STEPS) -> Equality:
-    """The largest ``|B z - z_1| / |z_1|`` over latents of ``noise``, ``z_1`` by the steps and ``B`` their product."""
-    errors = []
-    for dtype in (torch.float32, torch.float64):
-        copy = deepcopy(flow).to(dtype)
-        z = copy.noise_space.encode(noise.to(dtype))
-        steps_taken = flows.integrate(copy.velocity, z, steps, method, end=copy.end)
-        folded = flows.collapse(copy, steps, method).operator(z)
-        errors.append(((folded - steps_taken).norm(dim=1) / steps_taken.norm(dim=1)).max().item())
-    return Equality(method, steps, *errors)
+def compare(flow: LinearFlow, method: str, noise: Tensor) -> Equality:
+    """The operator of ``method`` against its steps, in both precisions."""
+    single, double = (
+        flows.equality(deepcopy(flow).to(dtype), noise.to(dtype), STEPS, method)
+        for dtype in (torch.float32, torch.float64)
+    )
+    return Equality(method, STEPS, single, double)
 
 
 def seconds(sampler: Callable[[Tensor], Tensor], noise: Tensor, repeats: int) -> float:

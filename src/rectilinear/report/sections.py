@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 from rectilinear import plots
-from rectilinear.report.evaluate import FRAMES, METHOD, STEPS
+from rectilinear.report.evaluate import METHOD, STEPS
 from rectilinear.report.page import Fact, Section, beside, captioned, chart, folded, number, picture, rows, table
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ def _samples(e: Evaluation) -> Section:
             captioned(
                 beside(grids),
                 "Samples.",
-                f"{len(e.real)} of each. The largest difference of a pixel between the first two grids, over all "
-                f"samples drawn, is {number(e.pixel_difference)} on a scale from 0 to 1.",
+                f"{len(e.real)} of each{_denoised(e)}. The largest difference of a pixel between the first two grids, "
+                f"over all samples drawn, is {number(e.pixel_difference)} on a scale from 0 to 1.",
             ),
         ),
     )
@@ -136,24 +136,31 @@ def _curves(e: Evaluation) -> Section:
 
 def _inversion(e: Evaluation) -> Section:
     d = e.law.dim
-    noise = e.noise.flatten(1).cpu().numpy()
-    shown = e.noise[:FRAMES].reshape(e.original.shape) / 5 + 0.5
+    recovered = e.recovered.flatten(1).cpu().numpy()
     strips = {
         "image": _strip(e.original, "held-out images"),
-        "noise": _strip(shown, "the noise that gives them"),
+        "noise": _strip(e.noise.reshape(e.original.shape) / 5 + 0.5, "the noise that gives them"),
         "again": _strip(e.restored, "the images from that noise"),
     }
     laws = {
-        "coordinates of the noise": (noise, stats.norm()),
-        "length of the noise, squared": ((noise**2).sum(1), stats.chi2(d)),
+        "coordinates of the noise": (recovered, stats.norm()),
+        "length of the noise, squared": ((recovered**2).sum(1), stats.chi2(d)),
     }
-    numbers = [
-        ("mean of the coordinates", e.law.mean, 0.0),
-        ("standard deviation", e.law.std, 1.0),
-        ("mean length ÷ √n", e.law.mean_norm, e.law.expected_mean_norm),
-        ("standard deviation of the length", e.law.std_norm, e.law.expected_std_norm),
-        ("Kolmogorov–Smirnov distance, median coordinate", e.law.ks, 0.83 / e.law.n**0.5),
+    columns = (e.law, e.law_clean) if e.sigma else (e.law,)
+    numbers: list[tuple[str | float, ...]] = [
+        ("mean of the coordinates", *(law.mean for law in columns), 0.0),
+        ("standard deviation", *(law.std for law in columns), 1.0),
+        ("mean length ÷ √n", *(law.mean_norm for law in columns), e.law.expected_mean_norm),
+        ("standard deviation of the length", *(law.std_norm for law in columns), e.law.expected_std_norm),
+        ("Kolmogorov–Smirnov distance, median", *(law.ks for law in columns), 0.83 / e.law.n**0.5),
     ]
+    head = ("", "From noisy images", "From clean images", "Noise has") if e.sigma else ("", "Recovered", "Noise has")
+    noisy = (
+        f" Training added noise of standard deviation {number(e.sigma)} to the images, so the law to look at is that "
+        "of held-out images with such noise."
+        if e.sigma
+        else ""
+    )
     return Section(
         "Inversion",
         "Images back to their noise and forth again. That they return says little, for any invertible network returns; "
@@ -167,9 +174,9 @@ def _inversion(e: Evaluation) -> Section:
             captioned(
                 chart(plots.histogram(laws), "histograms of the recovered noise under the densities it should have"),
                 "The law of the recovered noise.",
-                "Bars are what was recovered, lines the standard normal and the χ² density that noise follows.",
+                "Bars are what was recovered, lines the standard normal and the χ² density that noise follows." + noisy,
             ),
-            captioned(table(("", "Recovered", "Noise has"), numbers), "In numbers.", f"{e.law.n} images, n = {d}."),
+            captioned(table(head, numbers), "In numbers.", f"{e.law.n} images, n = {d}."),
         ),
     )
 
@@ -238,6 +245,10 @@ _NAMES = {
     "nll": "is the negative log-likelihood.",
     "nested": "is the error of the reconstruction from leading ranks.",
 }
+
+
+def _denoised(e: Evaluation) -> str:
+    return f", after one step along the score, for the training added noise of {number(e.sigma)}" if e.sigma else ""
 
 
 def _short(value: float) -> str:

@@ -31,6 +31,7 @@ def write_report(
     *,
     out: Path | None = None,
     features: Path | None = None,
+    sigma: float = 0.0,
     seed: int = 0,
 ) -> dict[str, float | str]:
     """Evaluate ``flow`` and write ``report.html`` and ``metrics.json``; returns the numbers and the path of the page.
@@ -43,13 +44,15 @@ def write_report(
         out: where to write; ``run`` by default.
         features: a folder with a saved feature network; one is trained, and kept in ``run / "features"``, where none is
             given.
+        sigma: standard deviation of the noise that training added to the data.
         seed: of the noise and of the feature network.
 
     Raises:
         DiskError: if the disk is full or cannot be written.
     """
     out = run if out is None else out
-    e = evaluate(flow, train, test, _features(train, test, features or run / "features", seed), seed)
+    network = _features(train, test, features or run / "features", seed)
+    e = evaluate(flow, train, test, network, sigma=sigma, seed=seed)
     log = read_log(run)
     metrics: dict[str, float] = {
         "equality": next(row.float32 for row in e.equality if row.method == "rk4"),
