@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::rectilinear.errors.StructureWar
 ALLOWED = tolerance(torch.float64, scale=1e3)
 reals = st.floats(-3, 3, allow_nan=False)
 seeds = st.integers(0, 2**31)
-few = settings(deadline=None, max_examples=15)
+few = settings(deadline=None, max_examples=8)
 
 
 def every(*makers: list) -> pytest.MarkDecorator:

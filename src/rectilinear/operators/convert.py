@@ -87,7 +87,7 @@ def densify(A: Operator, verb: str) -> Dense:
         raise StructureError(
             got=f"{verb} of a {A.out_dim} x {A.in_dim} {kind}, which has no structured form",
             expected=f"at most {DENSE_LIMIT} dimensions for a dense computation",
-            fix=f"If memory and time allow, ask for it: rl.{verb}(Dense(weight=rl.to_dense(A))).",
+            fix=f"If memory and time allow, ask for it: rl.{verb}(rl.operators.Dense(weight=rl.to_dense(A))).",
         )
     warnings.warn(
         f"{verb} of a {kind} has no structured form: computed on the dense {A.out_dim} x {A.in_dim} matrix",

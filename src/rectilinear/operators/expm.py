@@ -7,6 +7,7 @@ from functools import singledispatch
 import torch
 from torch import Tensor
 
+from rectilinear._shapes import check_finite
 from rectilinear.operators import _matrix
 from rectilinear.operators._shape import require_square
 from rectilinear.operators.algebra import add, adjoint, scale
@@ -153,6 +154,8 @@ def _(A: Diagonal) -> Operator:
 @logm.register(LowRank)
 def _(A: LowRank) -> Operator:
     require_square(A, "a logarithm")
+    for factor in (A.u, A.v):
+        check_finite(factor.detach(), "an operator's factors")
     if A.u.shape[-1] < A.in_dim:
         raise _matrix.singular("logarithm")
     return logm(Dense(weight=A.u @ A.v.mT, trainable=False))

@@ -28,7 +28,7 @@ class Fourier(Operator):
         super().__init__()
         self.shape, self.real = tuple(shape), real
         self.in_dim = self.out_dim = torch.Size(self.shape).numel()
-        self.register_buffer("marker", (torch.empty(0) if like is None else like.new_empty(0)), persistent=False)
+        self.register_buffer("marker", (torch.empty(0) if like is None else like.new_empty(0)))
 
     def _matvec(self, z: Tensor) -> Tensor:
         dims = tuple(range(1 - len(self.shape), 0))

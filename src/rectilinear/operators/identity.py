@@ -23,7 +23,7 @@ class Identity(Operator):
     def __init__(self, dim: int, like: Tensor | None = None) -> None:
         super().__init__()
         self.in_dim = self.out_dim = self.dim = dim
-        self.register_buffer("marker", (torch.empty(0) if like is None else like.new_empty(0)), persistent=False)
+        self.register_buffer("marker", (torch.empty(0) if like is None else like.new_empty(0)))
 
     def _matvec(self, z: Tensor) -> Tensor:
         return z

@@ -30,7 +30,7 @@ class Permutation(Operator):
         super().__init__()
         self.in_dim = self.out_dim = order.shape[-1]
         self.register_buffer("order", order)
-        self.register_buffer("marker", (torch.empty(0) if like is None else like.new_empty(0)), persistent=False)
+        self.register_buffer("marker", (torch.empty(0) if like is None else like.new_empty(0)))
 
     @property
     def batch_shape(self) -> Size:

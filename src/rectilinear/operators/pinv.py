@@ -77,10 +77,8 @@ def _(A: LowRank, rtol: float | None = None) -> Operator:
 
 @pinv.register(ScalarPlusLowRank)
 def _(A: ScalarPlusLowRank, rtol: float | None = None) -> Operator:
-    if torch.is_grad_enabled() and any(x.requires_grad for x in (A.scale, A.u, A.v)):
-        inverse = _woodbury(A, rtol)
-        if inverse is not None:
-            return inverse
+    if A.has_gradient and (inverse := _woodbury(A, rtol)) is not None:
+        return inverse
     return pinv(to_core(A), rtol)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from rectilinear._shapes import check_finite
 from rectilinear.errors import ShapeError
 from rectilinear.operators._matrix import span
 from rectilinear.operators._shape import matvec, unit_columns
@@ -47,6 +48,11 @@ class ScalarPlusLowRank(Operator):
     @property
     def batch_shape(self) -> Size:
         return torch.broadcast_shapes(self.scale.shape, self.u.shape[:-2], self.v.shape[:-2])
+
+    @property
+    def has_gradient(self) -> bool:
+        """Whether results are part of a graph: then verbs take ways that are smooth at dependent factors too."""
+        return torch.is_grad_enabled() and any(x.requires_grad for x in (self.scale, self.u, self.v))
 
     def _matvec(self, z: Tensor) -> Tensor:
         return self.scale[..., None] * z + matvec(self.u, matvec(self.v.mT, z))
@@ -106,6 +112,8 @@ def balanced(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """
     if not u.shape[-1]:
         return u, v
+    for factor in (u, v):
+        check_finite(factor.detach(), "an operator's factors")
     with torch.no_grad():
         s, vh = torch.linalg.svd(torch.linalg.qr(u).R)[1:]
         s = torch.maximum(s, 1e-3 * s[..., :1])

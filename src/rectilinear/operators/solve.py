@@ -10,11 +10,14 @@ from torch import Tensor
 from rectilinear.errors import ConfigError
 from rectilinear.operators import _matrix
 from rectilinear.operators._shape import matvec, unit_columns
+from rectilinear.operators.algebra import add, matmul
 from rectilinear.operators.base import Operator
 from rectilinear.operators.convert import unknown
 from rectilinear.operators.convolution import Convolution
 from rectilinear.operators.dense import Dense
 from rectilinear.operators.diagonal import Diagonal
+from rectilinear.operators.identity import Identity
+from rectilinear.operators.lazy import Scaled
 from rectilinear.operators.low_rank import LowRank
 from rectilinear.operators.pinv import pinv
 from rectilinear.operators.scalar_low_rank import Core, ScalarPlusLowRank, to_core
@@ -47,11 +50,7 @@ def _(A: Operator, y: Tensor, damping: float = 0.0) -> Tensor:
     A._check(y, A.out_dim)
     if damping < 0:
         raise ConfigError(f"damping {damping}", "a number that is not negative")
-    return _damped(A, y, damping) if damping else _plain(A, y)
-
-
-def _plain(A: Operator, y: Tensor) -> Tensor:
-    return pinv(A)(y)
+    return _damped(A, y, damping) if damping else pinv(A)(y)
 
 
 def _damped(A: Operator, y: Tensor, damping: float) -> Tensor:
@@ -60,8 +59,11 @@ def _damped(A: Operator, y: Tensor, damping: float) -> Tensor:
             return matvec(damped_inverse(A.weight, damping), y)
         case Diagonal():
             return A.values / (A.values**2 + damping) * y
-        case ScalarPlusLowRank():
+        case ScalarPlusLowRank() if not A.has_gradient:
             return _damped(to_core(A), y, damping)
+        case ScalarPlusLowRank():  # the normal equations, smooth also where the factors are dependent
+            gram = add(matmul(A.T, A), Scaled(Identity(A.in_dim, like=A.u), damping))
+            return pinv(gram)(A.apply_adjoint(y))
         case Core():
             c = matvec(A.q.mT, y)
             rest = A.scale / (A.scale**2 + damping)

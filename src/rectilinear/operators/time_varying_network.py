@@ -32,7 +32,7 @@ class TimeNetwork(nn.Module):
     def __init__(self, out: int, width: int, features: int = 32) -> None:
         super().__init__()
         half = features // 2
-        self.register_buffer("frequencies", pi / 2 * 32 ** (torch.arange(half) / max(half - 1, 1)), persistent=False)
+        self.register_buffer("frequencies", pi / 2 * 32 ** (torch.arange(half) / max(half - 1, 1)))
         self.layers = nn.Sequential(nn.Linear(2 * half, width), nn.SiLU(), nn.Linear(width, out))
 
     def features(self, t: Tensor) -> Tensor:

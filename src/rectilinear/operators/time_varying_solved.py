@@ -102,7 +102,9 @@ def _positive(moment: Tensor) -> Tensor:
 
 def _cholesky(moment: Tensor) -> Tensor:
     factor, info = torch.linalg.cholesky_ex(moment)
-    if bool((info != 0).any()):
+    pivots, largest = factor.detach().diagonal(dim1=-2, dim2=-1), moment.detach().diagonal(dim1=-2, dim2=-1).amax(-1)
+    small = pivots.amin(-1) ** 2 <= _matrix.default_rtol(moment.dtype, moment.shape[-1]) * largest
+    if bool((small | (info != 0)).any()):
         raise _not_definite()
     return factor
 
