@@ -173,8 +173,8 @@ def main() -> None:
 
 `python benchmarks/invertible.py`, {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, {machine()}.
 {BLOCKS} affine couplings on {SHAPE} images squeezed to {SQUEEZED}, equal conditioners (3 x 3 convolutions,
-width {WIDTH}), batch {BATCH}, float32. Medians of {args.rounds} interleaved rounds; ratio = time / time of the first row
-in the same round.
+width {WIDTH}), batch {BATCH}, float32. Medians of {args.rounds} interleaved rounds; ratio = time / time of the first
+row in the same round.
 A training step is forward, log-determinant, backward and Adam.
 
 {chr(10).join(rows)}

@@ -86,7 +86,9 @@ class Rotation(VolumePreserving):
         super()._apply(fn, recurse)
         if torch.finfo(self.matrix.dtype).eps < before:  # a matrix rounded to float32 is orthogonal to 1e-7 only
             q = self.matrix
-            self.matrix = 1.5 * q - 0.5 * q @ (q.T @ q)  # one Newton step to the nearest orthogonal matrix
+            for _ in range(2):  # Newton steps to the nearest orthogonal matrix: 1e-7, 1e-14, 1e-28
+                q = 1.5 * q - 0.5 * q @ (q.T @ q)
+            self.matrix = q
         return self
 
     def _latents(self, x: Tensor) -> Tensor:
