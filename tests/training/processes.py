@@ -12,6 +12,7 @@ import gc
 import json
 import os
 import random
+import runpy
 import signal
 import socket
 import sys
@@ -22,9 +23,9 @@ from pathlib import Path
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from conftest import Denoise
 from rectilinear.training import TrainConfig, train
 
+Denoise = runpy.run_path(str(Path(__file__).with_name("conftest.py")))["Denoise"]
 ROWS = torch.randn(64, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 3
 KILLED = TrainConfig(steps=200, batch_size=16, lr=1e-2, log_every=5, checkpoint_every_steps=10, device="cpu")
 PAIR = TrainConfig(steps=40, batch_size=16, lr=1e-2, log_every=1, device="cpu")
