@@ -89,9 +89,10 @@ def propagate(
 ) -> Propagator:
     """The operator ``B`` with ``B z = integrate(velocity, z, ...)``: ``B = M_T ... M_2 M_1``.
 
-    Scalar-plus-low-rank families of rank ``r`` give a scalar plus low rank, exact, with a rank that grows by ``r`` at
-    every time the steps look at, and a dense operator once that passes ``n``. Diagonal and spectral families keep their
-    form; others give a dense operator.
+    Scalar-plus-low-rank families of rank ``r`` give a scalar plus low rank, exactly. Its rank grows by ``r`` at every
+    time that the steps look at, and past ``n`` the operator is dense; it stays where the family has a fixed basis
+    (``r (degree + 1)`` for Chebyshev, ``r`` for fixed factors), and is ``r`` where the last step is a prediction of
+    rank ``r``. Diagonal, spectral and other closed families keep their form. The rest gives a dense operator.
 
     ``tol`` and ``max_rank`` ask for a ``B`` of lower rank: the lowest that leaves out at most ``tol`` in the spectral
     norm, but at most ``max_rank``. ``error`` bounds the distance to the exact product. Long products are lowered in
@@ -103,9 +104,9 @@ def propagate(
 
     Example:
         >>> import rectilinear as rl
-        >>> B, error = propagate(rl.operators.ScalarPlusLowRankVelocity(64, 2), steps=3, method="euler")
+        >>> B, error = propagate(rl.operators.ChebyshevVelocity(64, rank=2, degree=3), method="magnus4")
         >>> B, B.u.shape, error
-        (ScalarPlusLowRank(64 x 64), torch.Size([64, 6]), 0.0)
+        (ScalarPlusLowRank(64 x 64), torch.Size([64, 8]), 0.0)
     """
     if method == "exact":
         return Propagator(transport(velocity, t0, t1), 0.0)

@@ -1,0 +1,130 @@
+"""An objective: a model, and the weighted terms that it is trained on."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from rectilinear.errors import ConfigError
+from rectilinear.flow.objectives.draw import Draw
+from rectilinear.operators import SolvedVelocity
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rectilinear.flow.model import LinearFlow
+    from rectilinear.linearizer import Linearizer
+
+_PREPARED_ON = 4096  # rows of data that give the first moments
+
+
+class Term(nn.Module, ABC):
+    """One term of an objective: a number, or several named ones, of a :class:`Draw`."""
+
+    @abstractmethod
+    def forward(self, draw: Draw) -> Tensor | dict[str, Tensor]: ...
+
+
+class Objective(nn.Module):
+    """A weighted sum of terms over one model: ``loss = sum_i w_i term_i``.
+
+    ``forward(batch)`` gives ``{"loss": ..., "<name>": ...}`` with the value of every term before its weight; a term of
+    several numbers gives ``"<name>_<part>"``. Terms share what they compute: one encoding serves all.
+
+    Where the velocity of the flow is a :class:`~rectilinear.operators.SolvedVelocity`, its moments follow those of the
+    latents during training, ``S <- (1 - momentum) S + momentum (moment of the batch)``.
+
+    Args:
+        flow: the model: a flow, or a one-step Linearizer from noise to data.
+        terms: name to (weight, term).
+        sigma: standard deviation of noise added to the data.
+        momentum: of the moments of a solved velocity.
+
+    Raises:
+        ConfigError: if there are no terms, or ``sigma`` or ``momentum`` is out of range.
+
+    Example:
+        >>> import rectilinear as rl
+        >>> from rectilinear.flow.objectives import Likelihood, NestedRank
+        >>> f = rl.Linearizer(rl.invertible.Identity((4,)), rl.operators.Diagonal(torch.ones(4)))
+        >>> objective = Objective(f, {"nll": (1.0, Likelihood()), "nested": (3.0, NestedRank())}, sigma=0.1)
+        >>> sorted(objective(torch.randn(8, 4)))
+        ['loss', 'nested', 'nll']
+    """
+
+    def __init__(
+        self,
+        flow: LinearFlow | Linearizer,
+        terms: Mapping[str, tuple[float, Term]],
+        sigma: float = 0.0,
+        momentum: float = 0.05,
+    ) -> None:
+        super().__init__()
+        if not terms:
+            raise ConfigError("an objective without terms", "at least one", 'Pass {"name": (weight, term)}.')
+        if not (sigma >= 0 and 0 < momentum <= 1):
+            raise ConfigError(f"sigma={sigma}, momentum={momentum}", "sigma >= 0 and 0 < momentum <= 1")
+        self.flow, self.sigma, self.momentum = flow, sigma, momentum
+        self.weights = {name: weight for name, (weight, _) in terms.items()}
+        self.terms = nn.ModuleDict({name: term for name, (_, term) in terms.items()})
+
+    def forward(self, batch: Tensor) -> dict[str, Tensor]:
+        """``{"loss", and each term}`` of data ``(b, *shape)``."""
+        draw = Draw(self.flow, batch, self.sigma)
+        if self.training:
+            self._follow(draw, self.momentum)
+        values: dict[str, Tensor] = {}
+        loss = batch.new_zeros(())
+        for name, term in self.terms.items():
+            value = term(draw)
+            parts = {f"{name}_{part}": x for part, x in value.items()} if isinstance(value, dict) else {name: value}
+            loss = loss + self.weights[name] * torch.stack(list(parts.values())).sum()
+            values |= parts
+        return {"loss": loss, **values}
+
+    @torch.no_grad()
+    def prepare(self, data: Tensor) -> None:
+        """Before training: data-dependent layers see ``data``, and give the moments of a solved velocity."""
+        draw = Draw(self.flow, data[:_PREPARED_ON], self.sigma)
+        assert draw.z0.shape == draw.z1.shape, "both networks have seen their first batch"
+        self._follow(draw, 1.0)
+
+    @torch.no_grad()
+    def diagnostics(self, batch: Tensor) -> dict[str, float]:
+        """The round-trip errors ``|g^-1(g(x)) - x|`` of the data network: on data, and on data that the model makes."""
+        draw = Draw(self.flow, batch)
+        made = draw.data_space.decode(draw.operator(draw.z0))
+        return {
+            "round_trip": float((draw.data_space.decode(draw.z1) - batch).abs().max()),
+            "round_trip_samples": float((draw.data_space.decode(draw.data_space.encode(made)) - made).abs().max()),
+        }
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """One group of everything but the terms, and those that terms ask for."""
+        own = [group for term in self.terms.values() for group in getattr(term, "parameter_groups", list)()]
+        apart = {id(p) for group in own for p in group["params"]}
+        return [{"params": [p for p in self.parameters() if id(p) not in apart]}, *own]
+
+    def _follow(self, draw: Draw, momentum: float) -> None:
+        """Move the moments of a solved velocity towards those of the batch; plain noise keeps ``S0 = I``."""
+        velocity = getattr(self.flow, "velocity", None)
+        if not isinstance(velocity, SolvedVelocity):
+            return
+        ends = [(velocity.s1, draw.z1)]
+        if next(draw.g_noise.parameters(), None) is not None:
+            ends.append((velocity.s0, draw.z0))
+        for running, z in ends:
+            z = z.detach()
+            moment = z.square().mean(0) if running.ndim == 1 else z.mT @ z / len(z)
+            running.lerp_(_over_processes(moment), momentum)
+
+
+def _over_processes(x: Tensor) -> Tensor:
+    """The mean over the processes that train together."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(x)
+        x = x / torch.distributed.get_world_size()
+    return x

@@ -1,0 +1,154 @@
+"""The terms: flow matching, reconstruction, likelihood, nested ranks."""
+
+from __future__ import annotations
+
+from math import log, pi
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+
+from rectilinear.errors import ConfigError
+from rectilinear.flow.objectives.objective import Term
+from rectilinear.operators import logdet, solve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rectilinear.flow.objectives.draw import Draw
+
+Law = Literal["log_uniform", "geometric"]
+
+
+class Endpoint(Term):
+    """The mean of ``|A_t z_t - z_1|^2 / n`` on the straight path, ``t`` uniform on ``[0, 1]``: the published loss."""
+
+    def forward(self, draw: Draw) -> Tensor:
+        return (draw.prediction - draw.z1).square().mean()
+
+
+class Centred(Term):
+    """The squared means of the latents, ``|mean z_0|^2 / n + |mean z_1|^2 / n``: solved velocities assume zero."""
+
+    def forward(self, draw: Draw) -> Tensor:
+        return draw.z0.mean(0).square().mean() + draw.z1.mean(0).square().mean()
+
+
+class NoisyReconstruction(Term):
+    """The distance of ``x`` from what its disturbed latents decode to, ``d(g^-1(z + latent_noise e), x)``.
+
+    Without disturbance an invertible network reconstructs exactly; with it, ``g`` must not shrink its latents.
+
+    Args:
+        of: ``"noise"`` (``x_0``, ``z_0``), ``"data"`` (``x_1``, ``z_1``) or ``"prediction"`` (``x_1``, ``A_t z_t``).
+        latent_noise: standard deviation of the disturbance.
+        distance: ``d(a, b)``, a number; mean square error by default, a perceptual distance for images.
+    """
+
+    def __init__(
+        self,
+        of: Literal["noise", "data", "prediction"],
+        latent_noise: float = 0.3,
+        distance: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        if of not in ("noise", "data", "prediction"):
+            raise ConfigError(f"of={of!r}", "'noise', 'data' or 'prediction'")
+        self.of, self.latent_noise = of, latent_noise
+        self.distance = nn.functional.mse_loss if distance is None else distance
+
+    def forward(self, draw: Draw) -> Tensor:
+        if self.of == "noise":
+            space, z, x = draw.noise_space, draw.z0, draw.noise
+        else:
+            space, z, x = draw.data_space, draw.z1 if self.of == "data" else draw.prediction, draw.data
+        return self.distance(space.decode(z + self.latent_noise * torch.randn_like(z)), x)
+
+
+class Likelihood(Term):
+    """The negative log-likelihood of the noisy data under the one-step model, in nats a dimension.
+
+    ``-log p(x) = -log N(x_0; 0, I) - log|det dg_data(x)| + log|det B| + log|det dg_noise(x_0)|`` with
+    ``x_0 = g_noise^-1(B^-1 g_data(x))``.
+    """
+
+    def forward(self, draw: Draw) -> Tensor:
+        x0 = draw.noise_space.decode(solve(draw.operator, draw.z1))
+        _, logdet_noise = draw.g_noise.forward_and_logdet(x0)
+        log_prior = -0.5 * (x0.flatten(1).square() + log(2 * pi)).sum(1)
+        log_prob = log_prior + draw.logdet - logdet(draw.operator) - logdet_noise
+        return -log_prob.mean() / draw.data_space.dim
+
+
+class NestedRank(Term):
+    """Reconstruction through the leading ``k`` singular directions: the mean of ``|g^-1(U_k U_k^T z) - x|^2 / n``.
+
+    ``z`` are the latents of the noisy data, ``x`` the clean data, ``U`` the left singular directions of ``B``, and
+    ``k`` is drawn for every row. The directions carry no gradient: ``g`` learns to put first what matters.
+
+    Args:
+        low: the least rank.
+        high: the largest, ``n`` where None.
+        law: of ``k`` between them: ``"log_uniform"``, or ``"geometric"`` with mean about ``sqrt(low high)``.
+        baseline: ``(n + 1,)``, the error to divide by at every rank, such as that of PCA, ``metrics.pca_curve``.
+        share: of the rows of a batch.
+
+    Raises:
+        ConfigError: for ranks, a law or a share that are out of range.
+
+    Reference: nested dropout (O. Rippel, M. Gelbart, R. Adams, ICML 2014); for flows, arXiv 2006.08777.
+    """
+
+    baseline: Tensor | None
+
+    def __init__(
+        self,
+        low: int = 1,
+        high: int | None = None,
+        law: Law = "log_uniform",
+        baseline: Tensor | None = None,
+        share: float = 1.0,
+    ) -> None:
+        super().__init__()
+        check_ranks(low, high, share)
+        if law not in ("log_uniform", "geometric"):
+            raise ConfigError(f"law={law!r}", "'log_uniform' or 'geometric'")
+        if baseline is not None and not bool((baseline[low : None if high is None else high + 1] > 0).all()):
+            raise ConfigError("a baseline with an error of zero", "positive errors", "Choose high below its full rank.")
+        self.low, self.high, self.law, self.share = low, high, law, share
+        self.register_buffer("baseline", baseline)
+
+    def forward(self, draw: Draw) -> Tensor:
+        z, x = (part[: share_of(len(draw.data), self.share)] for part in (draw.z1, draw.data))
+        ranks = draw_ranks(z, self.low, self.high or z.shape[1], self.law)
+        error = (draw.data_space.decode(draw.keep(z, ranks)) - x).flatten(1).square().mean(1)
+        return (error if self.baseline is None else error / self.baseline.to(error)[ranks]).mean()
+
+
+def draw_ranks(z: Tensor, low: int, high: int, law: Law = "log_uniform") -> Tensor:
+    """A rank between ``low`` and ``high`` for every row of ``z``, ``(b,)``.
+
+    Example:
+        >>> bool(draw_ranks(torch.zeros(99, 1), 3, 3).eq(3).all())
+        True
+    """
+    u = torch.rand(len(z), device=z.device, dtype=torch.float64)
+    if law == "log_uniform":
+        ranks = (low * ((high + 1) / low) ** u).long()
+    else:
+        mean = max((low * high) ** 0.5 - low, 1.0)
+        ranks = low + (torch.log1p(-u) / log(mean / (1 + mean))).long()
+    return ranks.clamp(low, high)
+
+
+def share_of(rows: int, share: float) -> int:
+    """At least one of ``rows``."""
+    return max(1, round(share * rows))
+
+
+def check_ranks(low: int, high: int | None, share: float) -> None:
+    """Raise ConfigError for ranks or a share that are out of range."""
+    if not (low >= 1 and (high is None or high >= low)):
+        raise ConfigError(f"ranks from {low} to {high}", "1 <= low <= high")
+    if not 0 < share <= 1:
+        raise ConfigError(f"share={share}", "a share of the batch above 0 and up to 1")

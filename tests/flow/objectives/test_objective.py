@@ -1,0 +1,285 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from rectilinear.errors import ConfigError
+from rectilinear.flow import LinearFlow, collapse
+from rectilinear.flow.objectives import (
+    Adversarial,
+    Centred,
+    Draw,
+    Endpoint,
+    Likelihood,
+    NestedRank,
+    NoisyReconstruction,
+    Objective,
+    likelihood,
+    nested,
+    paper,
+    solved,
+)
+from rectilinear.flow.objectives.terms import draw_ranks
+from rectilinear.invertible import ActNorm, Chain, Identity, VectorFlow
+from rectilinear.linearizer import Linearizer
+from rectilinear.operators import ChebyshevVelocity, Dense, Diagonal, LowRankEndpoint, SolvedVelocity, to_dense
+
+N = 5
+
+
+def network(seed=0, **settings):
+    torch.manual_seed(seed)
+    g = VectorFlow(N, 2, 8, **settings).double()
+    with torch.no_grad():
+        for p in g.parameters():
+            p.add_(0.3 * torch.randn_like(p))
+    return g
+
+
+@pytest.fixture
+def x():
+    return torch.randn(64, N, dtype=torch.float64, generator=torch.Generator().manual_seed(3)) * 2
+
+
+def test_the_solved_operator_minimises_the_flow_matching_loss():
+    """Its twin is the least squares of ``z_1`` on ``z_t`` over all pairs of a sample."""
+    torch.manual_seed(1)
+    mix0, mix1 = torch.randn(2, N, N, dtype=torch.float64)
+    z0, z1 = torch.randn(150, N, dtype=torch.float64) @ mix0, torch.randn(170, N, dtype=torch.float64) @ mix1
+    z0, z1 = z0 - z0.mean(0), z1 - z1.mean(0)  # the pairs then have no cross moment
+    velocity = SolvedVelocity.from_samples(z0, z1)
+    for t in (0.1, 0.5, 0.9):
+        zt = ((1 - t) * z0[:, None] + t * z1[None]).flatten(0, 1)
+        target = z1.expand(150, -1, -1).flatten(0, 1)
+        twin = torch.linalg.lstsq(zt, target).solution.T
+        assert torch.allclose(to_dense(velocity.endpoint(t)), twin, atol=1e-10)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_the_moments_of_a_solved_velocity_follow_the_latents(x, full):
+    one = torch.eye(N, dtype=torch.float64) if full else torch.ones(N, dtype=torch.float64)
+    flow = LinearFlow(network(), None, SolvedVelocity(one, one.clone()))
+    objective = solved(flow, momentum=0.25)
+    with torch.no_grad():
+        z = flow.g_data(x)
+    moment = z.T @ z / len(z) if full else z.square().mean(0)
+    before = flow.velocity.s1.clone()
+    objective.eval()(x)
+    assert torch.equal(flow.velocity.s1, before)
+    terms = objective.train()(x)
+    assert torch.allclose(flow.velocity.s1, 0.75 * before + 0.25 * moment)
+    assert not torch.equal(flow.velocity.s0, before)
+    objective.prepare(x)
+    assert torch.allclose(flow.velocity.s1, moment)
+    terms["loss"].backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in flow.g_data.parameters())
+
+
+def test_the_moments_of_plain_noise_stay():
+    ones = torch.ones(N, dtype=torch.float64)
+    flow = LinearFlow(network(), Identity(N), SolvedVelocity(ones, ones.clone()))
+    solved(flow)(torch.randn(8, N, dtype=torch.float64))
+    assert torch.equal(flow.velocity.s0, ones)
+
+
+@pytest.mark.parametrize("operator", ["dense", "diagonal", "flow", "identity"])
+def test_the_likelihood_is_that_of_a_dense_jacobian(x, operator):
+    g_data, g_noise = network(1), network(2)
+    if operator == "flow":
+        velocity = ChebyshevVelocity(N, 1, 2).double()
+        model = LinearFlow(g_data, g_noise, velocity)
+        f = collapse(model, 20, "magnus4")
+    else:
+        start = {
+            "dense": lambda: Dense(N),
+            "diagonal": lambda: Diagonal(torch.rand(N) + 0.5),
+            "identity": lambda: Dense(weight=torch.eye(N)),
+        }
+        f = model = Linearizer(g_noise, start[operator]().double(), g_data)
+    x = x[:4]
+    value = likelihood(model, sigma=0.0)(x)["loss"]
+    B = torch.linalg.inv(to_dense(f.operator).detach())
+
+    def to_noise(row):
+        return g_noise.inverse(g_data(row[None]) @ B.T)[0]
+
+    twin = []
+    for row in x:
+        jacobian = torch.autograd.functional.jacobian(to_noise, row)
+        twin.append(
+            -0.5 * (to_noise(row) ** 2).sum() - N / 2 * math.log(2 * math.pi) + torch.linalg.slogdet(jacobian)[1]
+        )
+    assert float(value) == pytest.approx(-float(torch.stack(twin).mean()) / N, rel=1e-9)
+    assert float(value) == pytest.approx(-float(f.log_prob(x).mean()) / N, rel=1e-9)
+    value.backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_noise_is_added_to_the_data_for_the_likelihood_alone(x):
+    f = Linearizer(Identity(N), Diagonal(torch.ones(N, dtype=torch.float64)))
+    draw = Draw(f, x, sigma=0.5)
+    assert torch.equal(draw.data, x)
+    assert float((draw.noisy - x).std()) == pytest.approx(0.5, rel=0.15)
+
+
+def test_the_published_loss_is_its_formula(x):
+    A = LowRankEndpoint(N, 2, width=8).double()
+    flow = LinearFlow(network(1), network(2), A)
+    draw = Draw(flow, x)
+    t = draw.t[:, None]
+    zt = (1 - t) * flow.g_noise(draw.noise) + t * flow.g_data(x)
+    prediction = torch.stack([to_dense(A.endpoint(s)) @ z for s, z in zip(draw.t, zt, strict=True)])
+    assert float(Endpoint()(draw)) == pytest.approx(float(((prediction - flow.g_data(x)) ** 2).mean()))
+    assert bool(((draw.t >= 0) & (draw.t <= 1)).all())
+
+
+def test_undisturbed_latents_reconstruct_and_disturbed_ones_do_not(x):
+    flow = LinearFlow(network(1), network(2), LowRankEndpoint(N, 2, width=8).double())
+    draw = Draw(flow, x)
+    for of in ("noise", "data"):
+        assert float(NoisyReconstruction(of, latent_noise=0.0)(draw)) < 1e-16
+        assert float(NoisyReconstruction(of, latent_noise=0.3)(draw)) > 1e-4
+    exact = flow.data_space.decode(draw.prediction)
+    value = NoisyReconstruction("prediction", 0.0, distance=lambda a, b: (a - b).abs().max())(draw)
+    assert float(value) == float((exact - x).abs().max())
+
+
+@pytest.mark.parametrize("operator", ["dense", "diagonal"])
+def test_nested_reconstruction_is_that_of_the_truncated_model(x, operator):
+    A = (Dense(N) if operator == "dense" else Diagonal(torch.tensor([0.5, -3.0, 1.0, 2.0, 0.1]))).double()
+    g = network(1)
+    f = Linearizer(Identity(N), A, g)
+    for k in (1, 3, N):
+        u = torch.linalg.svd(to_dense(A)).U[:, :k]
+        twin = (g.inverse(g(x) @ u @ u.T) - x).square().mean()
+        assert float(NestedRank(k, k)(Draw(f, x))) == pytest.approx(float(twin), rel=1e-9, abs=1e-20)
+        first = NestedRank(k, k, share=0.25)(Draw(f, x))
+        assert float(first) == pytest.approx(float(NestedRank(k, k)(Draw(f, x[:16]))), rel=1e-9, abs=1e-20)
+    errors = torch.arange(1, N + 2, dtype=torch.float64)
+    relative = NestedRank(3, 3, baseline=errors)(Draw(f, x))
+    assert float(relative) == pytest.approx(float(NestedRank(3, 3)(Draw(f, x))) / 4)
+
+
+def test_ranks_have_their_law():
+    torch.manual_seed(0)
+    rows = torch.zeros(20000, 1)
+    ranks = draw_ranks(rows, 2, 40, "log_uniform")
+    assert (int(ranks.min()), int(ranks.max())) == (2, 40)
+    expected = math.log(3 / 2) / math.log(41 / 2)
+    assert float((ranks == 2).double().mean()) == pytest.approx(expected, abs=0.02)
+    ranks = draw_ranks(rows, 1, 1000, "geometric")
+    mean = math.sqrt(1000)
+    assert float(ranks.double().mean()) == pytest.approx(mean, rel=0.05)
+    survival = (1 - 1 / mean) ** 30
+    assert float((ranks > 30).double().mean()) == pytest.approx(survival, abs=0.02)
+
+
+def test_the_adversarial_term_moves_each_side_for_itself_alone(x):
+    torch.manual_seed(0)
+    critic = nn.Sequential(nn.Linear(N, 8), nn.Tanh(), nn.Linear(8, 1)).double()
+    f = Linearizer(Identity(N), Diagonal(torch.rand(N, dtype=torch.float64) + 0.5), network(1))
+    term = Adversarial(critic, low=2, high=4, penalty=0.7)
+    parts = term(Draw(f, x))
+    model, sides = list(f.parameters()), list(critic.parameters())
+    of_critic = torch.autograd.grad(parts["critic"], [*model, *sides], retain_graph=True, allow_unused=True)
+    of_model = torch.autograd.grad(parts["generator"], [*model, *sides], allow_unused=True)
+    assert all(g is None for g in of_critic[: len(model)])
+    assert all(g is None for g in of_model[len(model) :])
+    assert sum(float(g.abs().sum()) for g in of_model if g is not None) > 0
+    assert sum(float(g.abs().sum()) for g in of_critic if g is not None) > 0
+
+
+def test_the_critic_is_penalised_for_its_slope(x):
+    critic = nn.Linear(N, 1).double()
+    f = Linearizer(Identity(N), Diagonal(torch.ones(N, dtype=torch.float64)))
+    with_penalty, without = (Adversarial(critic, penalty=p)._critic_loss(x, x + 1) for p in (0.8, 0.0))
+    slope = float(critic.weight.square().sum())
+    assert float(with_penalty - without) == pytest.approx(0.4 * 2 * slope)
+    assert Objective(f, {"gan": (1.0, Adversarial(critic, lr=1e-4))}).parameter_groups()[1]["lr"] == 1e-4
+
+
+def test_the_loss_is_the_weighted_sum_of_named_terms(x):
+    f = Linearizer(Identity(N), Diagonal(torch.rand(N, dtype=torch.float64) + 0.5), network(1))
+    critic = nn.Linear(N, 1).double()
+    objective = nested(f, weight=2.0, adversarial=(0.5, Adversarial(critic, lr=1e-3)))
+    values = objective(x)
+    assert list(values) == ["loss", "nll", "nested", "adversarial_generator", "adversarial_critic"]
+    expected = (
+        values["nll"] + 2 * values["nested"] + 0.5 * (values["adversarial_generator"] + values["adversarial_critic"])
+    )
+    assert float(values["loss"]) == pytest.approx(float(expected))
+    grouped = [id(p) for group in objective.parameter_groups() for p in group["params"]]
+    assert sorted(grouped) == sorted(id(p) for p in objective.parameters())
+
+
+def test_data_are_encoded_once_for_all_terms(x):
+    class Counting(Identity):
+        def _latents(self, z):
+            self.calls = getattr(self, "calls", 0) + 1
+            return z
+
+    g = Counting(N)
+    terms = {"nll": (1.0, Likelihood()), "nested": (1.0, NestedRank()), "centre": (1.0, Centred())}
+    Objective(Linearizer(Identity(N), Diagonal(torch.ones(N, dtype=torch.float64)), g), terms)(x)
+    assert g.calls == 1
+
+
+def test_a_network_is_initialised_by_data_before_noise(x):
+    norm = ActNorm(N)
+    paper(LinearFlow(Chain(norm, network()).double(), None, LowRankEndpoint(N, 2, width=8).double()))(10 * x + 7)
+    assert float(norm(10 * x + 7).mean().abs()) < 1e-9
+
+
+def test_the_log_shows_the_round_trip(x):
+    f = Linearizer(Identity(N), Diagonal(torch.ones(N, dtype=torch.float64)), network())
+    numbers = nested(f).diagnostics(x)
+    assert set(numbers) == {"round_trip", "round_trip_samples"}
+    assert max(numbers.values()) < 1e-12
+
+
+def test_training_lowers_every_named_objective():
+    """A Gaussian in 2 dimensions: the likelihood comes down to its entropy, the others below where they began."""
+    torch.manual_seed(0)
+    data = torch.randn(512, 2) @ torch.tensor([[2.0, 0.5], [0.0, 0.4]])
+    ones = torch.ones(2)
+    models = {
+        "paper": paper(LinearFlow(VectorFlow(2, 2, 8), None, LowRankEndpoint(2, 2, width=8))),
+        "solved": solved(LinearFlow(VectorFlow(2, 2, 8), None, SolvedVelocity(ones, ones.clone()))),
+        "likelihood": likelihood(Linearizer(Identity(2), Dense(2), VectorFlow(2, 2, 8)), sigma=0.01),
+    }
+    for name, objective in models.items():
+        optimizer = torch.optim.Adam(objective.parameters(), 3e-2)
+        losses = []
+        for _ in range(150):
+            optimizer.zero_grad()
+            loss = objective(data)["loss"]
+            loss.backward()
+            optimizer.step()
+            losses.append(float(loss.detach()))
+        assert sum(losses[-20:]) < 0.95 * sum(losses[:20]), name
+        if name == "likelihood":
+            entropy = (0.5 * torch.logdet(data.T.cov()) / 2 + 0.5 * math.log(2 * math.pi * math.e)).item()
+            assert losses[-1] == pytest.approx(entropy, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda f: solved(LinearFlow(Identity(2), None, ChebyshevVelocity(2, 1))),
+            "velocity of type ChebyshevVelocity",
+        ),
+        (lambda f: paper(f)(torch.ones(3, 2)), "flow-matching term for a Linearizer"),
+        (lambda f: Objective(f, {}), "without terms"),
+        (lambda f: likelihood(f, sigma=-1.0), "sigma=-1"),
+        (lambda f: NestedRank(3, 2), "ranks from 3 to 2"),
+        (lambda f: NestedRank(law="cauchy"), "law='cauchy'"),
+        (lambda f: NestedRank(share=0.0), "share=0.0"),
+        (lambda f: NestedRank(baseline=torch.zeros(3)), "error of zero"),
+        (lambda f: NoisyReconstruction("latents"), "of='latents'"),
+    ],
+)
+def test_what_does_not_fit_is_named(make, message):
+    with pytest.raises(ConfigError, match=message):
+        make(Linearizer(Identity(2), Diagonal(torch.ones(2))))
