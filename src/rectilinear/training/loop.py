@@ -109,6 +109,7 @@ def train(
         limit = inf if stop_after is None else stop_after
         with RunLog(out, state.step, description, config.trackers, progress) if group.is_main else nullcontext() as log:
             _loop(objective, batches, state, group, log, evaluate, lambda here: bool(signals) or here >= limit)
+        group.agree(state.seconds, stop=False)  # the others wait until the first has saved
         state.ema.swap()
         objective.eval()
         finished = config.progress(state.step, state.seconds) >= 1
