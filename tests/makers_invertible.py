@@ -121,6 +121,8 @@ VECTOR_NETWORKS: list[tuple[str, Callable[[], Invertible]]] = [
     ("actnorm", ready(lambda: vector(actnorm=True, residual=False))),
     ("odd", ready(lambda: inv.VectorFlow(5, blocks=3, width=8))),
     ("pca-start", ready(pca_start)),
+    ("scaling", ready(lambda: inv.Chain(inv.Scaling(torch.arange(1.0, VECTOR + 1)), vector()))),
+    ("leading", ready(lambda: inv.Leading(inv.VectorFlow(4, blocks=2, width=8), VECTOR))),
     ("identity", ready(lambda: inv.Identity(VECTOR))),
 ]
 IMAGE_NETWORKS: list[tuple[str, Callable[[], Invertible]]] = [
