@@ -49,9 +49,9 @@ class Nested(Recipe):
     blocks: int = 8
     width: int = 256
     tail_width: int = 128
-    nested: float = 0.1
+    nested: float = 0.05
     lowest: int = 4
-    adversarial: float = 0.5
+    adversarial: float = 0.25
     rank: int = 64
     critic_width: int = 256
     share: float = 0.5

@@ -1,0 +1,194 @@
+"""Which generator is best for its budget: the objectives of rectilinear beside plain flow matching and MeanFlow.
+
+    python benchmarks/generators.py --data-dir DATA --seconds 480 [--rows nested-critic,likelihood] [--out FOLDER]
+
+Every row trains for the same seconds on one thread, on the same images, and is scored in the same features on the same
+number of samples. A row that is done is not trained again and one that was stopped goes on, so rows may be added, and
+run side by side, one process each. Writes ``benchmarks/results/generators-<data>-<seconds>s.md`` from all rows there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+import rectilinear as rl
+from rectilinear import datasets, metrics, training
+from rectilinear.config import write_json
+from rectilinear.flow import LinearFlow, bits_per_dimension, collapse, denoise, objectives
+from rectilinear.invertible import Chain, Flatten, VectorFlow
+from rectilinear.operators import LowRankEndpoint
+from rectilinear.plots.images import grid, png
+from rectilinear.recipes import recipe_named
+
+sys.path.insert(0, str(Path(__file__).parent))
+from peers import FlowMatching, MeanFlow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    Sampler = Callable[[Tensor], Tensor]
+
+_ALONE = {"nested": 0.0, "adversarial": 0.0}
+OURS: dict[str, dict[str, float]] = {
+    "nested-critic": {},
+    "nested": {"adversarial": 0.0},
+    "critic": {"nested": 0.0},
+    "likelihood": _ALONE,
+    "solved": _ALONE,
+    "paper": _ALONE,
+}
+PEERS: dict[str, tuple[type, tuple[int, ...]]] = {
+    "flow-matching": (FlowMatching, (1, 2, 4, 8, 50)),
+    "meanflow": (MeanFlow, (1,)),
+}
+RANKS = (8, 16, 32, 64)
+
+
+def flow_row(row: str, args: argparse.Namespace, folder: Path, train: Tensor, test: Tensor) -> tuple[Any, ...]:
+    """Train one of our objectives: (samplers, facts)."""
+    recipe = recipe_named(args.data)
+    config = replace(recipe.training, steps=10**7, max_seconds=args.seconds, device="cpu", seed=args.seed)
+    recipe = replace(recipe, training=config, **OURS[row])
+    objective = recipe.objective(train)
+    flow: LinearFlow = objective.flow
+    if row == "solved":
+        objective = objectives.solved(flow)
+    if row == "paper":
+        n = train[0].numel()
+        g_noise = Chain(Flatten(tuple(train.shape[1:])), VectorFlow(n, blocks=4, width=recipe.width))
+        flow = LinearFlow(flow.g_data, g_noise, LowRankEndpoint(n, rank=8))
+        objective = objectives.paper(flow)
+    result = training.train(objective, train, config, folder, progress=False)
+    flow.requires_grad_(requires_grad=False)
+    f = collapse(flow, steps=100)
+    samplers: dict[str, Sampler] = {"one step": f}
+    facts = {"rank_errors": rank_errors(f, test[:2000]), "bits": None}
+    if row not in ("solved", "paper"):
+        samplers |= {f"one step, rank {k}": rl.truncate(f, k) for k in (16, 32, 64, 128)}
+        samplers["one step, denoised"] = lambda z: denoise(f, f(z), recipe.noise)
+        facts["bits"] = float(bits_per_dimension(f, test[:2000]).mean())
+    return samplers, facts | size(flow, result, config)
+
+
+def peer_row(row: str, args: argparse.Namespace, folder: Path, train: Tensor) -> tuple[Any, ...]:
+    """Train a peer: (samplers, facts)."""
+    make, counts = PEERS[row]
+    peer = make()
+    config = training.TrainConfig(
+        steps=10**7, max_seconds=args.seconds, batch_size=64, lr=1e-3, betas=(0.9, 0.99), warmup=200,
+        schedule="cosine", ema=0.998, device="cpu", seed=args.seed,
+    )  # fmt: skip
+    result = training.train(peer, train, config, folder, progress=False)
+    samplers = {f"{k} step{'s' * (k > 1)}": (lambda z, k=k: peer.sample(z, k)) for k in counts}
+    return samplers, {"rank_errors": None, "bits": None} | size(peer, result, config)
+
+
+def size(model: torch.nn.Module, result: training.TrainResult, config: training.TrainConfig) -> dict[str, Any]:
+    """What a row cost."""
+    parameters = sum(p.numel() for p in model.parameters())
+    return {"parameters": parameters, "images_seen": result.step * config.batch_size, "seconds": result.seconds}
+
+
+def rank_errors(f: rl.Linearizer, images: Tensor) -> list[float]:
+    """Held-out mean square error behind the leading ``k`` singular directions of ``f``, for each of ``RANKS``."""
+    u, space = rl.svd(f.operator).u, f.out_space
+    coordinates = u.apply_adjoint(space.encode(images))
+    kept = [coordinates * (torch.arange(coordinates.shape[1]) < k) for k in RANKS]
+    return [float((space.decode(u(z)) - images).square().mean()) for z in kept]
+
+
+def score(row: str, args: argparse.Namespace, folder: Path, train: Tensor, test: Tensor) -> None:
+    """Train and score one row, in ``folder``: ``rows.json`` and a picture for each way of sampling."""
+    torch.manual_seed(args.seed)
+    made = flow_row(row, args, folder, train, test) if row in OURS else peer_row(row, args, folder, train)
+    samplers, facts = made
+    features, floor = judge(args, train, test)
+    noise = torch.randn(args.n, *train.shape[1:], generator=torch.Generator().manual_seed(1))
+    rows = []
+    for name, sampler in samplers.items():
+        start = time.perf_counter()
+        fake = torch.cat([sampler(part).detach() for part in noise.split(1000)]).clamp(0, 1)
+        seconds = (time.perf_counter() - start) * 1000 / args.n
+        scores = metrics.evaluate_samples(fake, test, features, args.n, floor_scores=floor)
+        rows.append({"row": row, "sampling": name, "fd": scores.fd, "precision": scores.precision,
+                     "recall": scores.recall, "name": scores.name, "floor": scores.fd_floor,
+                     "recall_floor": scores.recall_floor, "seconds_per_1000": seconds, **facts})  # fmt: skip
+        print(json.dumps(rows[-1]), flush=True)
+        (folder / f"{name.replace(', ', '-').replace(' ', '-')}.png").write_bytes(png(grid(fake[:100], columns=20), 2))
+    write_json(folder / "rows.json", rows)
+
+
+def judge(args: argparse.Namespace, train: Tensor, test: Tensor) -> tuple[metrics.FeatureNetwork, Any]:
+    """The feature network, trained once, and the scores of real images."""
+    folder = args.out / args.data / "features"
+    if not folder.exists():
+        labels = [datasets.load(args.data, split, args.data_dir).labels for split in ("train", "test")]
+        metrics.train_features(train, labels[0], (test, labels[1]), name=args.data).save_pretrained(folder)
+    features = metrics.FeatureNetwork.from_pretrained(folder)
+    return features, metrics.floor(test, features, args.n)
+
+
+def table(args: argparse.Namespace, folder: Path, train: Tensor, test: Tensor) -> str:
+    """All rows of ``folder`` that are done, as Markdown."""
+    paths = [folder / row / "rows.json" for row in (*OURS, *PEERS)]
+    rows = [row for path in paths if path.exists() for row in json.loads(path.read_text())]
+    command = f"python benchmarks/generators.py --data {args.data} --seconds {args.seconds:.0f} --n {args.n}"
+    lost = ", ".join(f"{e:.4f}" for e in metrics.pca_curve(train, test[:2000], RANKS).tolist())
+    judge_line = (
+        f"{rows[0]['name']}: floor (real against real) {rows[0]['floor']:.3f}, recall of real images "
+        f"{rows[0]['recall_floor']:.3f}. Bits per dimension are of the model of noisy data. Errors are held-out, "
+        f"behind the leading {', '.join(map(str, RANKS))} singular directions; PCA's are {lost}.\n"
+    )
+    lines = [
+        f"# Generators on {args.data}, {args.seconds:.0f} seconds of one thread each\n",
+        f"`{command}`, {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, torch {torch.__version__}, float32.\n",
+        judge_line,
+        "| objective | sampling | fd | precision | recall | bits/dim | s/1,000 | parameters | images seen | errors |",
+        "|" + "---|" * 10,
+    ]
+    for r in rows:
+        bits = "" if r["bits"] is None else f"{r['bits']:.2f}"
+        errors = ", ".join(f"{e:.4f}" for e in r["rank_errors"] or ())
+        lines.append(
+            f"| {r['row']} | {r['sampling']} | {r['fd']:.2f} | {r['precision']:.3f} | {r['recall']:.3f} | {bits} "
+            f"| {r['seconds_per_1000']:.2f} | {r['parameters']:,} | {r['images_seen']:,} | {errors} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Train, score, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="mnist")
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--seconds", type=float, default=480.0)
+    parser.add_argument("--rows", default=",".join([*OURS, *PEERS]))
+    parser.add_argument("--n", type=int, default=5000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("runs/generators"))
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    train, test = (datasets.load(args.data, split, args.data_dir).images for split in ("train", "test"))
+    folder = args.out / args.data / f"{args.seconds:.0f}s"
+    for row in filter(None, args.rows.split(",")):
+        if not (folder / row / "rows.json").exists():
+            score(row, args, folder / row, train, test)
+    result = Path(__file__).parent / "results" / f"generators-{args.data}-{args.seconds:.0f}s.md"
+    result.write_text(table(args, folder, train, test))
+    print(f"wrote {result}")
+
+
+if __name__ == "__main__":
+    main()
