@@ -82,9 +82,9 @@ class InducedSpace:
             raise ShapeError(f"coefficients of shape {tuple(coefficients.shape)}", f"(m, {len(points)})")
         return self.decode(coefficients @ self.encode(points))
 
-    def zero(self) -> Tensor:
-        """The zero vector ``g^-1(0)``, shape ``(1, *shape)``."""
-        return self.decode(self._like().new_zeros(1, self.dim))
+    def zero(self, like: Tensor | None = None) -> Tensor:
+        """The zero vector ``g^-1(0)``, ``(1, *shape)``, of the dtype and device of ``like`` or of the network."""
+        return self.decode((self._like() if like is None else like).new_zeros(1, self.dim))
 
     def inner(self, x: Tensor, y: Tensor) -> Tensor:
         """The inner products ``<g(x), g(y)>``, shape ``(b,)``."""
