@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.ticker import LogFormatter
 
+from rectilinear.plots.images import grid
 from rectilinear.plots.style import ROLES, canvas
 
 if TYPE_CHECKING:
@@ -84,6 +85,26 @@ def histogram(panels: Mapping[str, tuple[ArrayLike, rv_frozen]], bins: int = 40)
         axes.set(yticks=[], xlabel=name)
         axes.grid(visible=False)
         axes.spines["left"].set_visible(False)
+    return figure
+
+
+def strips(rows: Mapping[str, ArrayLike]) -> Figure:
+    """Rows of images ``(n, c, h, w)``, all of one shape, each named at its left.
+
+    Example:
+        >>> [label.get_text() for label in strips({"a": np.zeros((3, 1, 4, 4))}).axes[0].get_yticklabels()]
+        ['a']
+    """
+    arrays = [np.asarray(row) for row in rows.values()]
+    columns, height = len(arrays[0]), arrays[0].shape[-2]
+    gap = max(1, height // 16)
+    figure, (axes,) = canvas(6.4, 6.0 * len(arrays) / columns)
+    axes.imshow(grid(np.concatenate(arrays), columns, gap), interpolation="nearest")
+    axes.set_yticks(np.arange(len(arrays)) * (height + gap) + (height - 1) / 2, list(rows))
+    axes.set_xticks([])
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
     return figure
 
 

@@ -38,7 +38,7 @@ class Preset:
 
 
 PRESETS = {
-    "small": Preset("digits", 4, 64, TrainConfig(steps=150, batch_size=64, lr=1e-3, log_every=50)),
+    "small": Preset("digits", 4, 64, TrainConfig(steps=300, batch_size=64, lr=3e-3, log_every=100)),
     "full": Preset("mnist", 8, 512, TrainConfig(steps=4000, batch_size=256, lr=3e-4, schedule="cosine")),
 }
 

@@ -1,0 +1,146 @@
+"""Each command on a tiny run."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rectilinear import cli, recipes, report
+
+Ask = Callable[..., dict[str, Any]]
+
+METRICS = {
+    "equality", "inversion", "noise_std", "noise_mean_norm", "fd_one_step", "fd_many_step", "fd_floor", "recall",
+    "seconds_train", "seconds_per_1000_one_step", "seconds_per_1000_many_step",
+}  # fmt: skip
+
+
+def test_one_step_samples_are_those_of_many_steps(tiny_run: Path, ask: Ask, tmp_path: Path) -> None:
+    one = ask("sample", tiny_run, "--count", 5, "--seed", 1, "--out", tmp_path / "one")
+    many = ask("sample", tiny_run, "--count", 5, "--seed", 1, "--one-by-one", "--out", tmp_path / "many")
+    other = ask("sample", tiny_run, "--count", 5, "--seed", 2, "--out", tmp_path / "other")
+    first, second, third = (np.load(answer["array"]) for answer in (one, many, other))
+    assert first.shape == (5, 1, 1, 8, 8)
+    assert np.abs(first - second).max() < 1e-4, "float32, the folded operator against a hundred steps"
+    assert np.abs(first - third).max() > 0.1
+    assert Image.open(one["picture"]).width > 8 * 8
+
+
+def test_samples_of_low_rank_differ(tiny_run: Path, ask: Ask, tmp_path: Path) -> None:
+    low = np.load(ask("sample", tiny_run, "--rank", 1, "--out", tmp_path / "low")["array"])
+    full = np.load(ask("sample", tiny_run, "--out", tmp_path / "full")["array"])
+    assert low.std(axis=0).mean() < full.std(axis=0).mean()
+
+
+def test_invert(tiny_run: Path, ask: Ask, tmp_path: Path) -> None:
+    answer = ask("invert", tiny_run, "--count", 3, "--out", tmp_path)
+    assert answer["inversion"] < 1e-4, "float32, there and back"
+    assert answer["noise"]["dim"] == 64
+    noise = np.load(tmp_path / "noise.npy")
+    assert noise.shape[0] == answer["noise"]["n"] == 297
+    assert noise.std(ddof=1) == pytest.approx(answer["noise"]["std"], rel=1e-3)
+
+
+def test_interpolate_begins_and_ends_at_images(tiny_run: Path, ask: Ask, tmp_path: Path) -> None:
+    answer = ask("interpolate", tiny_run, "--count", 2, "--frames", 4, "--out", tmp_path)
+    path = np.load(answer["array"])
+    assert path.shape == (2, 4, 1, 8, 8)
+    ends = path[:, [0, -1]] * 16
+    assert np.abs(ends - ends.round()).max() < 1e-2, "digits are whole sixteenths"
+    assert np.abs(path[:, 1] - path[:, 0]).max() > 0.05
+
+
+def test_demo_leaves_report_and_metrics(tiny_run: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipes, "train", lambda name, recipe, out: recipes.open_run(tiny_run))
+    answer = ask("demo")
+    metrics = json.loads((tiny_run / "metrics.json").read_text())
+    assert set(metrics) == METRICS
+    assert answer == {"report": str(tiny_run / "report.html"), **metrics}
+    assert metrics["equality"] < 1e-5
+    assert metrics["inversion"] < 1e-4
+    assert metrics["fd_one_step"] == pytest.approx(metrics["fd_many_step"], rel=1e-3)
+    page = (tiny_run / "report.html").read_text(encoding="utf-8")
+    assert page.count("<section>") == 8
+    assert "&quot;steps&quot;: 3" in page, "the configuration"
+
+
+def test_report_hands_the_run_over(tiny_run: Path, ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+
+    def write_report(flow: Any, train: Any, test: Any, run: Path, **options: Any) -> dict[str, Any]:
+        seen.update(options, run=run, train=len(train), test=len(test))
+        return {"report": "here"}
+
+    monkeypatch.setattr(report, "write_report", write_report)
+    assert ask("report", tiny_run, "--out", tmp_path, "--seed", 3) == {"report": "here"}
+    noise = recipes.open_run(tiny_run).recipe.noise
+    assert seen == {"run": tiny_run, "train": 1500, "test": 297, "out": tmp_path, "sigma": noise, "seed": 3}
+
+
+def test_train_goes_on_where_it_stands_and_refuses_another_run(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(tiny_run, out)
+    config = json.loads((out / "config.json").read_text())
+    assert config["name"] == "digits"
+    words = ["train", "digits", "--out", str(out), "--set", "training.steps=4"]
+    assert cli.main(words) == 2
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    assert "config" in said
+
+
+DAMAGE = {
+    "truncated weights": lambda run: _cut(run / "model" / "model.safetensors"),
+    "tampered weights": lambda run: _flip(run / "model" / "model.safetensors"),
+    "truncated model config": lambda run: _cut(run / "model" / "config.json"),
+    "truncated config": lambda run: _cut(run / "config.json"),
+    "config of another kind": lambda run: (run / "config.json").write_text('{"name": "nothing"}'),
+    "config that is a list": lambda run: (run / "config.json").write_text("[]"),
+    "no model": lambda run: shutil.rmtree(run / "model"),
+}
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_run_is_one_line(
+    damage: str, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    DAMAGE[damage](run)
+    assert cli.main(["sample", str(run), "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("rectilinear: ")
+    assert said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_disk_that_fills_is_one_line_and_nothing_half_written(tiny_run: Path, tmp_path: Path) -> None:
+    code = (
+        "import resource, sys; from rectilinear import cli\n"
+        "import rectilinear.recipes  # what is imported writes caches of its own\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        f"sys.exit(cli.main(['sample', {str(tiny_run)!r}, '--out', {str(tmp_path)!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
