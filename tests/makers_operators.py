@@ -112,7 +112,7 @@ OPERATORS = REGULAR + IRREGULAR
 RECTANGULAR: list[tuple[str, Callable[..., Operator]]] = [
     ("dense-tall", ready(lambda n: op.Dense(n, n + 3))),
     ("dense-wide", ready(lambda n: op.Dense(n, 2))),
-    ("low-rank-tall", ready(lambda n: op.LowRank(rand(n + 3, 2), rand(n, 2)))),
+    ("low-rank-tall", ready(lambda n: op.LowRank(rand(n + 3, 2) / 2, rand(n, 2) / 2))),
     ("circular-channels", ready(lambda n: op.Convolution((2, n // 2), rand(3, 2, 3)))),
     ("zero-padded-channels", ready(lambda n: op.Convolution((1, 2, n // 2), rand(2, 1, 2, 3), padding="zeros"))),
     ("kronecker-tall", ready(lambda n: op.Kronecker(op.Dense(2, 3), op.Dense(n // 2, 4)))),

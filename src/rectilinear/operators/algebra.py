@@ -83,8 +83,8 @@ def scale(A: Operator, factor: float | Tensor) -> Operator:
         >>> scale(Diagonal(torch.ones(2)), 3.0).values.tolist()
         [3.0, 3.0]
     """
-    like = A.like
-    c = torch.as_tensor(factor, dtype=like.dtype, device=like.device)
+    exact = factor if isinstance(factor, Tensor) else torch.tensor(float(factor), dtype=torch.float64)
+    c = exact.to(A.like)
     match A:
         case Dense():
             return Dense(weight=c[..., None, None] * A.weight, trainable=False)
@@ -101,13 +101,13 @@ def scale(A: Operator, factor: float | Tensor) -> Operator:
         case Spectral():
             return Spectral(A.basis, c[..., None] * A.real, c[..., None] * A.imag, trainable=False)
         case Kronecker() if c.ndim == 0:
-            return Kronecker(scale(A.a, c), A.b)
+            return Kronecker(scale(A.a, exact), A.b)
         case Sum():
-            return Sum(*(scale(part, c) for part in A.parts()))
+            return Sum(*(scale(part, exact) for part in A.parts()))
         case Scaled() if not isinstance(A.factor, nn.Parameter):
-            return Scaled(A.operator, c * A.factor)
+            return Scaled(A.operator, exact.to(A.factor.device) * A.factor)
         case _:
-            return Scaled(A, c)
+            return Scaled(A, exact)
 
 
 def compose(*operators: Operator) -> Operator:
@@ -217,16 +217,12 @@ def add(A: Operator, B: Operator) -> Operator:
 
 def _add_multiple(A: Operator, B: Operator) -> Operator | None:
     """``A + c I`` where ``B`` is ``c I`` and that has a closed form."""
-    inner = B.operator if isinstance(B, Scaled) else B
-    if not isinstance(inner, Identity):
+    if (exact := _multiple_of_one(B)) is None:
         return None
-    like = A.like
-    c = B.factor.to(like) if isinstance(B, Scaled) else torch.ones((), dtype=like.dtype, device=like.device)
+    if (other := _multiple_of_one(A)) is not None:
+        return Scaled(Identity(A.in_dim, like=A.like), exact + other)
+    c = exact.to(A.like)
     match A:
-        case Identity():
-            return Scaled(A, c + 1)
-        case Scaled() if isinstance(A.operator, Identity):
-            return Scaled(A.operator, c + A.factor)
         case Diagonal():
             return Diagonal(A.values + c[..., None], trainable=False)
         case LowRank():
@@ -248,6 +244,16 @@ def _add_multiple(A: Operator, B: Operator) -> Operator | None:
             return Convolution(A.shape, A.kernel + c * delta, A.padding, trainable=False)
         case _:
             return None
+
+
+def _multiple_of_one(A: Operator) -> Tensor | None:
+    """``c`` where ``A`` is ``c I``."""
+    match A:
+        case Identity():
+            return torch.ones((), dtype=torch.float64, device=A.like.device)
+        case Scaled() if isinstance(A.operator, Identity):
+            return A.factor
+    return None
 
 
 def _as_low_rank(A: Operator) -> Operator:

@@ -67,7 +67,7 @@ class Operator(Configured, ABC):
     def like(self) -> Tensor:
         """A tensor of the operator's dtype and device."""
         held = [t for t in chain(self.parameters(), self.buffers()) if t.is_floating_point() or t.is_complex()]
-        return next((t for t in held if t.numel()), held[0] if held else torch.empty(0))
+        return next((t for t in held if t.numel()), (held[0] if held else torch.empty(0)).new_empty(()))
 
     def _hold(self, trainable: bool, **tensors: Tensor) -> None:
         """Keep tensors as parameters; as buffers where not trainable or already part of a graph."""

@@ -150,7 +150,7 @@ def _(A: Kronecker) -> Eig:
 @eig.register(Scaled)
 def _(A: Scaled) -> Eig:
     values, vectors = eig(A.operator)
-    return Eig(A.factor[..., None] * values, vectors)
+    return Eig(A.value[..., None] * values, vectors)
 
 
 class PairVectors(Operator):

@@ -108,7 +108,7 @@ def _(A: Convolution, t: float | Tensor = 1.0) -> Operator:
 
 @expm.register(Scaled)
 def _(A: Scaled, t: float | Tensor = 1.0) -> Operator:
-    return expm(A.operator, _time(t, A) * A.factor)
+    return expm(A.operator, _time(t, A) * A.value)
 
 
 @expm.register(Adjoint)
@@ -200,8 +200,8 @@ def _(A: Kronecker) -> Operator:
 
 @logm.register(Scaled)
 def _(A: Scaled) -> Operator:
-    if bool((A.factor > 0).all()):
-        return add(logm(A.operator), Scaled(Identity(A.in_dim, like=A.like), A.factor.log()))
+    if bool((A.value > 0).all()):
+        return add(logm(A.operator), Scaled(Identity(A.in_dim, like=A.like), A.value.log()))
     require_square(A, "a logarithm")
     return logm(densify(A, "logm"))
 

@@ -96,7 +96,7 @@ class Product(_Parts):
 
 
 class Scaled(Operator):
-    """``factor A`` with ``factor`` a number or a tensor of batch shape ``(...)``.
+    """``factor A`` with ``factor`` a number (kept in double precision) or a tensor of batch shape ``(...)``.
 
     Example:
         >>> from rectilinear.operators.identity import Identity
@@ -111,10 +111,17 @@ class Scaled(Operator):
         super().__init__()
         self.operator = operator
         self.in_dim, self.out_dim = operator.in_dim, operator.out_dim
-        like = operator.like
-        self._hold(
-            isinstance(factor, nn.Parameter), factor=torch.as_tensor(factor, dtype=like.dtype, device=like.device)
-        )
+        exact = factor if isinstance(factor, Tensor) else torch.tensor(float(factor), dtype=torch.float64)
+        self._hold(isinstance(factor, nn.Parameter), factor=exact.to(operator.like.device))
+
+    @property
+    def like(self) -> Tensor:
+        return self.operator.like
+
+    @property
+    def value(self) -> Tensor:
+        """``factor`` in the dtype of the operator."""
+        return self.factor.to(self.operator.like)
 
     @property
     def batch_shape(self) -> Size:

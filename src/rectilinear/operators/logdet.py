@@ -117,7 +117,7 @@ def _(A: Kronecker) -> Tensor:
 
 @logdet.register(Scaled)
 def _(A: Scaled) -> Tensor:
-    return A.in_dim * A.factor.abs().log() + logdet(A.operator)
+    return A.in_dim * A.value.abs().log() + logdet(A.operator)
 
 
 @logdet.register(Adjoint)

@@ -152,7 +152,7 @@ def _(A: Kronecker, rtol: float | None = None) -> Operator:
 
 @pinv.register(Scaled)
 def _(A: Scaled, rtol: float | None = None) -> Operator:
-    return scale(pinv(A.operator, rtol), _matrix.masked_inverse(A.factor, A.factor != 0))
+    return scale(pinv(A.operator, rtol), _matrix.masked_inverse(A.value, A.value != 0))
 
 
 @pinv.register(Adjoint)

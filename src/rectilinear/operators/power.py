@@ -151,9 +151,9 @@ def _(A: Kronecker, p: float) -> Operator:
 def _(A: Scaled, p: float) -> Operator:
     require_square(A, "a power")
     if float(p).is_integer() and p >= 0:
-        return scale(power(A.operator, p), A.factor**p)
-    if bool((A.factor > 0).all()):
-        return scale(power(A.operator, p), A.factor**p)
+        return scale(power(A.operator, p), A.value**p)
+    if bool((A.value > 0).all()):
+        return scale(power(A.operator, p), A.value**p)
     return _integer(A, int(p)) if float(p).is_integer() else power(densify(A, "power"), p)
 
 

@@ -160,7 +160,7 @@ def _(A: Kronecker) -> SVD:
 @svd.register(Scaled)
 def _(A: Scaled) -> SVD:
     u, s, v = svd(A.operator)
-    c = A.factor
+    c = A.value
     if c.ndim:
         sign = torch.where(c < 0, -1.0, 1.0).to(s)
         return SVD(Scaled(u, sign), c.abs()[..., None] * s, v)
