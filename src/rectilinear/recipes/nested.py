@@ -29,8 +29,10 @@ from rectilinear.training import TrainConfig
 class Nested(Recipe):
     """Couplings behind principal axes; likelihood, reconstruction from nested ranks, and a critic of truncated samples.
 
-    The network starts as PCA and its operator as PCA's standard deviations. Affine couplings work on the ``leading``
-    principal coordinates at unit scale; the others, mostly noise, move by one coupling that reads the leading ones.
+    The network starts as PCA. The operator is PCA's standard deviations and stays so: were it to follow the latents,
+    the likelihood would not care for their scale, and the singular values would lose their order. Affine couplings work
+    on the ``leading`` principal coordinates at unit scale; the others, mostly noise, move by one coupling that reads
+    the leading ones.
 
     Attributes:
         leading: Principal coordinates that the couplings work on.
@@ -75,7 +77,7 @@ class Nested(Recipe):
             critic = nn.Sequential(nn.Flatten(), *layers)
             term = objectives.Adversarial(critic, high=self.rank, share=self.share, lr=self.training.lr / 10)
             terms["adversarial"] = (self.adversarial, term)
-        return objectives.Objective(flow, terms, self.noise)
+        return objectives.Objective(flow, terms, self.noise, momentum=0.0)
 
     def _couplings(self, n: int) -> tuple[Invertible, ...]:
         leading = VectorFlow(self.leading, self.blocks, self.width, scale_budget=float(self.blocks))

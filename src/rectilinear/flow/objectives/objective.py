@@ -41,7 +41,8 @@ class Objective(nn.Module):
         flow: the model: a flow, or a one-step Linearizer from noise to data.
         terms: name to (weight, term).
         sigma: standard deviation of noise added to the data.
-        momentum: of the moments of a solved velocity.
+        momentum: of the moments of a solved velocity; 0 keeps them, and with them the scale and the order of the
+            latents, which the likelihood leaves free where the moments follow.
 
     Raises:
         ConfigError: if there are no terms, or ``sigma`` or ``momentum`` is out of range.
@@ -65,8 +66,8 @@ class Objective(nn.Module):
         super().__init__()
         if not terms:
             raise ConfigError("an objective without terms", "at least one", 'Pass {"name": (weight, term)}.')
-        if not (sigma >= 0 and 0 < momentum <= 1):
-            raise ConfigError(f"sigma={sigma}, momentum={momentum}", "sigma >= 0 and 0 < momentum <= 1")
+        if not (sigma >= 0 and 0 <= momentum <= 1):
+            raise ConfigError(f"sigma={sigma}, momentum={momentum}", "sigma >= 0 and 0 <= momentum <= 1")
         self.flow, self.sigma, self.momentum = flow, sigma, momentum
         self.weights = {name: weight for name, (weight, _) in terms.items()}
         self.terms = nn.ModuleDict({name: term for name, (_, term) in terms.items()})
@@ -74,7 +75,7 @@ class Objective(nn.Module):
     def forward(self, batch: Tensor) -> dict[str, Tensor]:
         """``{"loss", and each term}`` of data ``(b, *shape)``."""
         draw = Draw(self.flow, batch, self.sigma)
-        if self.training:
+        if self.training and self.momentum:
             self._follow(draw, self.momentum)
         values: dict[str, Tensor] = {}
         loss = batch.new_zeros(())
