@@ -74,14 +74,23 @@ def test_demo_leaves_report_and_metrics(tiny_run: Path, ask: Ask, monkeypatch: p
 def test_report_hands_the_run_over(tiny_run: Path, ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, Any] = {}
 
-    def write_report(flow: Any, train: Any, test: Any, run: Path, **options: Any) -> dict[str, Any]:
-        seen.update(options, run=run, train=len(train), test=len(test))
+    def write_report(flow: Any, train: Any, test: Any, features: Any, run: Path, **options: Any) -> dict[str, Any]:
+        seen.update(options, run=run, features=features.name, train=len(train), test=len(test))
         return {"report": "here"}
 
     monkeypatch.setattr(report, "write_report", write_report)
     assert ask("report", tiny_run, "--out", tmp_path, "--seed", 3) == {"report": "here"}
-    noise = recipes.open_run(tiny_run).recipe.noise
-    assert seen == {"run": tiny_run, "train": 1500, "test": 297, "out": tmp_path, "sigma": noise, "seed": 3}
+    recipe = recipes.open_run(tiny_run).recipe
+    sampling = {"sigma": recipe.noise, "rank": recipe.rank}
+    assert seen == {
+        "run": tiny_run,
+        "train": 1500,
+        "test": 297,
+        "out": tmp_path,
+        "features": None,
+        "seed": 3,
+        **sampling,
+    }
 
 
 def test_train_goes_on_where_it_stands_and_refuses_another_run(
@@ -96,6 +105,14 @@ def test_train_goes_on_where_it_stands_and_refuses_another_run(
     said = capsys.readouterr().err
     assert "Traceback" not in said
     assert "config" in said
+
+
+def test_train_features(ask: Ask, tmp_path: Path) -> None:
+    words = ("train", "features", "--set", "epochs=2", "--out", tmp_path / "network")
+    first = ask(*words)
+    assert first["features"] == "digits"
+    assert first["accuracy"] > 0.5
+    assert ask(*words) == first, "done already: loaded"
 
 
 DAMAGE = {

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rectilinear.cli._parse import Common
+from rectilinear.cli.report import report_on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,9 +18,8 @@ class Arguments(Common):
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Train, evaluate, report."""
-    from rectilinear import recipes, report
+    from rectilinear import recipes
 
     recipe = recipes.recipe_named("digits", {"training.seed": arguments.seed})
     run = recipes.train("digits", recipe, arguments.out)
-    train, test = run.load("train"), run.load("test")
-    return report.write_report(run.flow, train, test, run.path, sigma=recipe.noise, seed=arguments.seed)
+    return report_on(run, None, None, None, arguments.seed)

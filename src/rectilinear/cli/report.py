@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
 from rectilinear.cli._parse import Common
+
+if TYPE_CHECKING:
+    from rectilinear.recipes import Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,16 +20,27 @@ class Arguments(Common):
     """Folder of the run."""
     out: Path | None = None
     """Folder for the two files; that of the run by default."""
+    features: Path | None = None
+    """Folder of a feature network (rectilinear train features); one is trained and kept in the run by default."""
     data_dir: Path | None = None
     """Where data sets lie; $RECTILINEAR_DATA, then ./data, by default."""
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Evaluate and write."""
-    from rectilinear import recipes, report
+    from rectilinear import recipes
 
     run = recipes.open_run(arguments.run)
-    train, test = (run.load(split, arguments.data_dir) for split in ("train", "test"))
+    return report_on(run, arguments.out, arguments.features, arguments.data_dir, arguments.seed)
+
+
+def report_on(run: "Run", out: Path | None, features: Path | None, data_dir: Path | None, seed: int) -> dict[str, Any]:
+    """Evaluate a run and write its report."""
+    from rectilinear import recipes, report
+
+    recipe = run.recipe
+    network = recipes.Features(recipe.data, recipe.size, seed=seed).train(features or run.path / "features", data_dir)
+    train, test = run.load("train", data_dir), run.load("test", data_dir)
     return report.write_report(
-        run.flow, train, test, run.path, out=arguments.out, sigma=run.recipe.noise, seed=arguments.seed
+        run.flow, train, test, network, run.path, out=out, sigma=recipe.noise, rank=recipe.rank, seed=seed
     )

@@ -25,7 +25,7 @@ class Arguments(Common):
     one_by_one: bool = False
     """Take the steps one by one: the same samples, slowly."""
     rank: int | None = None
-    """Cut the operator to this rank; such samples are not denoised."""
+    """Cut the operator to this rank; that of the recipe by default."""
     out: Path | None = None
     """Folder for samples.png and samples.npy; that of the run by default."""
 
@@ -34,26 +34,19 @@ def run(arguments: Arguments) -> dict[str, Any]:
     """Draw, and write picture and array."""
     import torch
 
-    from rectilinear import flow, recipes, truncate
+    from rectilinear import flow, recipes
     from rectilinear._seed import generator
     from rectilinear.cli._files import write_images
-    from rectilinear.errors import ConfigError
-    from rectilinear.report import standard_noise
+    from rectilinear.report import finishes, standard_noise
 
-    if arguments.one_by_one and arguments.rank is not None:
-        raise ConfigError("--one-by-one and --rank", "one of the two", "Only the folded operator has a rank.")
     run = recipes.open_run(arguments.run)
     noise = standard_noise(run.flow, arguments.count, generator(arguments.seed))
     start = perf_counter()
     with torch.no_grad():
         f = flow.collapse(run.flow, arguments.steps, arguments.method)
-        if arguments.rank is not None:
-            images = truncate(f, arguments.rank)(noise)
-        else:
-            images = (
-                flow.sample(run.flow, noise, arguments.steps, arguments.method) if arguments.one_by_one else f(noise)
-            )
-            images = flow.denoise(f, images, run.recipe.noise) if run.recipe.noise else images
+        images = flow.sample(run.flow, noise, arguments.steps, arguments.method) if arguments.one_by_one else f(noise)
+        *_, finish = finishes(f, run.recipe.noise, arguments.rank or run.recipe.rank).values()
+        images = finish(images)
     seconds = perf_counter() - start
     files = write_images(arguments.out or arguments.run, "samples", images[:, None], columns=8)
     return {**files, "count": arguments.count, "seconds": seconds}

@@ -15,7 +15,7 @@ class Arguments(Common):
     """Train a recipe; the same command goes on where it stopped."""
 
     recipe: tyro.conf.Positional[str]
-    """Name of the recipe: digits."""
+    """Name of the recipe: digits, mnist, or features for the network that others are judged by."""
     out: Path | None = None
     """Folder of the run; runs/RECIPE by default."""
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = field(default=())
@@ -28,9 +28,13 @@ def run(arguments: Arguments) -> dict[str, Any]:
     """Train, and say where the run lies."""
     from rectilinear import recipes
 
-    changes = {"training.seed": arguments.seed} | dict(map(_change, arguments.set))
-    recipe = recipes.recipe_named(arguments.recipe, changes)
+    changes = dict(map(_change, arguments.set))
     out = arguments.out or Path("runs") / arguments.recipe
+    if arguments.recipe == "features":
+        features = recipes.changed(recipes.Features(seed=arguments.seed), changes)
+        network = features.train(out, arguments.data_dir)
+        return {"features": network.name, "folder": str(out), "accuracy": network.accuracy}
+    recipe = recipes.recipe_named(arguments.recipe, {"training.seed": arguments.seed} | changes)
     trained = recipes.train(arguments.recipe, recipe, out, arguments.data_dir)
     return {"recipe": arguments.recipe, "run": str(trained.path), "dim": trained.flow.velocity.dim}
 

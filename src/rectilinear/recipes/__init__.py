@@ -2,6 +2,7 @@
 
 from rectilinear.recipes.base import Recipe
 from rectilinear.recipes.digits import Digits
-from rectilinear.recipes.run import Run, open_run, recipe_named, train
+from rectilinear.recipes.features import Features
+from rectilinear.recipes.run import Run, changed, open_run, recipe_named, train
 
-__all__ = ["Digits", "Recipe", "Run", "open_run", "recipe_named", "train"]
+__all__ = ["Digits", "Features", "Recipe", "Run", "changed", "open_run", "recipe_named", "train"]

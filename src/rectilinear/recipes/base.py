@@ -19,13 +19,15 @@ class Recipe(ABC):
     Attributes:
         data: Name of the data set, or a folder of images.
         size: Side of the square images; none keeps that of the files.
-        noise: Standard deviation of the noise that training adds to the data; sampling takes a step to remove it.
+        noise: Standard deviation of the noise that training adds to the data.
+        rank: Rank at which samples are to be drawn; none draws them at full rank.
         training: How to train.
     """
 
     data: str = "digits"
     size: int | None = None
     noise: float = 0.0
+    rank: int | None = None
     training: TrainConfig = field(default_factory=TrainConfig)
 
     @abstractmethod

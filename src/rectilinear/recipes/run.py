@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from rectilinear import datasets, training
 from rectilinear._seed import seed_all
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rectilinear.recipes.base import Recipe
 
 RECIPES: dict[str, type[Recipe]] = {"digits": Digits, "mnist": Mnist}
+T = TypeVar("T")
 _CONFIG, _MODEL = "config.json", "model"
 
 
@@ -58,16 +59,25 @@ def recipe_named(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
     """
     if name not in RECIPES:
         raise ConfigError(f"recipe '{name}'", f"one of {', '.join(RECIPES)}", "Choose one of these.")
-    config = to_json(RECIPES[name]())
-    for dotted, value in (changes or {}).items():
+    return changed(RECIPES[name](), changes or {})
+
+
+def changed(config: T, changes: Mapping[str, Any]) -> T:
+    """The dataclass with other values of some fields: dotted names to JSON values.
+
+    Raises:
+        ConfigError: for an unknown field, or a value of the wrong type.
+    """
+    values = to_json(config)
+    for dotted, value in changes.items():
         *parents, key = dotted.split(".")
-        place = config
+        place = values
         for parent in parents:
             place = place.setdefault(parent, {})
             if not isinstance(place, dict):
                 raise ConfigError(f"'{dotted}'", f"a field of the recipe, and '{parent}' has none", "Correct the name.")
         place[key] = value
-    return from_json(RECIPES[name], config)
+    return from_json(type(config), values)
 
 
 def train(name: str, recipe: Recipe, out: Path, data_dir: Path | None = None) -> Run:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from rectilinear.datasets import Images
     from rectilinear.flow import LinearFlow
+    from rectilinear.linearizer import Linearizer
     from rectilinear.metrics import FeatureNetwork, GenerationScores, Normality
 
 STEPS, METHOD = 100, "rk4"
@@ -70,7 +71,8 @@ class Evaluation:
     recovered: Tensor
     interpolation: Tensor
     crossfade: Tensor
-    scores_one: GenerationScores
+    finish: str
+    scores: dict[str, GenerationScores]
     scores_many: GenerationScores
     seconds_one: float
     seconds_many: float
@@ -78,24 +80,33 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate(
-    flow: LinearFlow, train: Images, test: Images, features: FeatureNetwork, *, sigma: float = 0.0, seed: int = 0
+    flow: LinearFlow,
+    train: Images,
+    test: Images,
+    features: FeatureNetwork,
+    *,
+    sigma: float = 0.0,
+    rank: int | None = None,
+    seed: int = 0,
 ) -> Evaluation:
     """Sample, compare, decompose, invert, interpolate, score and time ``flow``.
 
-    ``sigma`` is the standard deviation of the noise that training added to the data: samples then take one step along
-    the score, whether drawn in one step or in many.
+    ``sigma`` is the standard deviation of the noise that training added to the data, ``rank`` that at which samples are
+    to be drawn: see :func:`finishes`.
     """
     draw = generator(seed)
     f = flows.collapse(flow, STEPS, METHOD)
-
-    def clean(x: Tensor) -> Tensor:
-        return flows.denoise(f, x, sigma) if sigma else x
+    ways = finishes(f, sigma, rank)
+    finish = list(ways)[-1]
 
     def one(x: Tensor) -> Tensor:
-        return clean(f(x))
+        return ways[finish](f(x))
 
     def many(x: Tensor) -> Tensor:
-        return clean(flows.sample(flow, x, STEPS, METHOD))
+        return ways[finish](flows.sample(flow, x, STEPS, METHOD))
+
+    def score(samples: Tensor) -> GenerationScores:
+        return evaluate_samples(samples.clamp(0, 1), real, features, seed=seed)
 
     real = test.images if len(test) >= ENOUGH else torch.cat([train.images, test.images])
     noise = standard_noise(flow, max(1000, len(real) // 2), draw)
@@ -130,11 +141,27 @@ def evaluate(
         recovered=known.noise,
         interpolation=flows.interpolate(f, *ends, FRAMES).swapaxes(0, 1),
         crossfade=torch.stack([torch.lerp(*ends, t) for t in torch.linspace(0, 1, FRAMES)], 1),
-        scores_one=evaluate_samples(one_step.clamp(0, 1), real, features, seed=seed),
-        scores_many=evaluate_samples(many_steps.clamp(0, 1), real, features, seed=seed),
+        finish=finish,
+        scores={name: score(way(f(noise))) for name, way in ways.items()},
+        scores_many=score(many_steps),
         seconds_one=seconds(one, noise[:1000], repeats=10),
         seconds_many=seconds(many, noise[:1000], repeats=3),
     )
+
+
+def finishes(f: Linearizer, sigma: float, rank: int | None) -> dict[str, Callable[[Tensor], Tensor]]:
+    """What may be done to samples of ``f``, the last being what should: nothing, a step along the score, a projection.
+
+    A model of data with added noise draws noisy data; the step along the score takes the noise off. A model with an
+    ordered spectrum is sampled at the ``rank`` that it was trained for: projecting its samples onto the range of the
+    truncated operator gives that operator's samples, however they were drawn.
+    """
+    ways: dict[str, Callable[[Tensor], Tensor]] = {"as drawn": lambda x: x}
+    if sigma:
+        ways["after a step along the score"] = lambda x: flows.denoise(f, x, sigma)
+    if rank is not None:
+        ways[f"at rank {rank}"] = project_range(truncate(f, rank))
+    return ways
 
 
 def standard_noise(flow: LinearFlow, n: int, draw: torch.Generator) -> Tensor:

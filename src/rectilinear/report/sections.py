@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 from rectilinear import plots
-from rectilinear.report.evaluate import METHOD, STEPS
+from rectilinear.report.evaluate import STEPS
 from rectilinear.report.page import Fact, Section, beside, captioned, chart, folded, number, picture, rows, table
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from rectilinear.metrics import GenerationScores
     from rectilinear.report.evaluate import Evaluation
     from rectilinear.report.page import Html
 
@@ -63,7 +64,7 @@ def _samples(e: Evaluation) -> Section:
             captioned(
                 beside(grids),
                 "Samples.",
-                f"{len(e.real)} of each{_denoised(e)}. The largest difference of a pixel between the first two grids, "
+                f"{len(e.real)} of each, {e.finish}. The largest difference of a pixel between the first two grids, "
                 f"over all samples drawn, is {number(e.pixel_difference)} on a scale from 0 to 1.",
             ),
         ),
@@ -195,13 +196,24 @@ def _interpolation(e: Evaluation) -> Section:
 
 
 def _scores(e: Evaluation) -> Section:
-    one, many = e.scores_one, e.scores_many
-    lines: list[tuple[str | float, ...]] = [
-        ("one step", one.fd, one.precision, one.recall, one.sliced_wasserstein, e.seconds_one),
-        (f"{STEPS} steps, {METHOD}", many.fd, many.precision, many.recall, many.sliced_wasserstein, e.seconds_many),
-        ("real against real", one.fd_floor, one.precision_floor, one.recall_floor, one.sliced_wasserstein_floor, ""),
+    many = e.scores_many
+
+    def line(name: str, scores: GenerationScores, seconds: str | float = "") -> tuple[str | float, ...]:
+        return name, scores.fd, scores.precision, scores.recall, scores.sliced_wasserstein, seconds
+
+    lines = [
+        *(line(f"one step, {way}", x, e.seconds_one if way == e.finish else "") for way, x in e.scores.items()),
+        line(f"{STEPS} steps, {e.finish}", many, e.seconds_many),
+        (
+            "real against real",
+            many.fd_floor,
+            many.precision_floor,
+            many.recall_floor,
+            many.sliced_wasserstein_floor,
+            "",
+        ),
     ]
-    head = ("Samples", one.name, "Precision", "Recall", "Sliced Wasserstein", "Seconds per 1,000")
+    head = ("Samples", many.name, "Precision", "Recall", "Sliced Wasserstein", "Seconds per 1,000")
     return Section(
         "Scores and timing",
         "How near the samples are to real images, in the features of a classifier that this project trained, beside "
@@ -245,10 +257,6 @@ _NAMES = {
     "nll": "is the negative log-likelihood.",
     "nested": "is the error of the reconstruction from leading ranks.",
 }
-
-
-def _denoised(e: Evaluation) -> str:
-    return f", after one step along the score, for the training added noise of {number(e.sigma)}" if e.sigma else ""
 
 
 def _short(value: float) -> str:

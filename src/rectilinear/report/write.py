@@ -10,7 +10,6 @@ import torch
 
 from rectilinear import __version__
 from rectilinear.config import atomic_write, write_json
-from rectilinear.metrics import FeatureNetwork, train_features
 from rectilinear.report.evaluate import evaluate
 from rectilinear.report.page import page
 from rectilinear.report.sections import facts, sections
@@ -21,17 +20,19 @@ if TYPE_CHECKING:
 
     from rectilinear.datasets import Images
     from rectilinear.flow import LinearFlow
+    from rectilinear.metrics import FeatureNetwork
 
 
 def write_report(
     flow: LinearFlow,
     train: Images,
     test: Images,
+    features: FeatureNetwork,
     run: Path,
     *,
     out: Path | None = None,
-    features: Path | None = None,
     sigma: float = 0.0,
+    rank: int | None = None,
     seed: int = 0,
 ) -> dict[str, float | str]:
     """Evaluate ``flow`` and write ``report.html`` and ``metrics.json``; returns the numbers and the path of the page.
@@ -40,29 +41,28 @@ def write_report(
         flow: the trained generator.
         train: the images it was trained on.
         test: held-out images.
-        run: its folder, whose log and configuration the page shows.
+        features: the network that samples are judged by.
+        run: the folder of the run, whose log and configuration the page shows.
         out: where to write; ``run`` by default.
-        features: a folder with a saved feature network; one is trained, and kept in ``run / "features"``, where none is
-            given.
         sigma: standard deviation of the noise that training added to the data.
-        seed: of the noise and of the feature network.
+        rank: at which samples are to be drawn.
+        seed: of the noise.
 
     Raises:
         DiskError: if the disk is full or cannot be written.
     """
     out = run if out is None else out
-    network = _features(train, test, features or run / "features", seed)
-    e = evaluate(flow, train, test, network, sigma=sigma, seed=seed)
+    e = evaluate(flow, train, test, features, sigma=sigma, rank=rank, seed=seed)
     log = read_log(run)
     metrics: dict[str, float] = {
         "equality": next(row.float32 for row in e.equality if row.method == "rk4"),
         "inversion": e.inversion,
         "noise_std": e.law.std,
         "noise_mean_norm": e.law.mean_norm,
-        "fd_one_step": e.scores_one.fd,
+        "fd_one_step": e.scores[e.finish].fd,
         "fd_many_step": e.scores_many.fd,
-        "fd_floor": e.scores_one.fd_floor,
-        "recall": e.scores_one.recall,
+        "fd_floor": e.scores_many.fd_floor,
+        "recall": e.scores[e.finish].recall,
         "seconds_train": log[-1]["seconds"] if log else 0.0,
         "seconds_per_1000_one_step": e.seconds_one,
         "seconds_per_1000_many_step": e.seconds_many,
@@ -89,12 +89,3 @@ def write_report(
         tmp.write_text(text, encoding="utf-8")
     write_json(out / "metrics.json", metrics)
     return {"report": str(out / "report.html"), **metrics}
-
-
-def _features(train: Images, test: Images, folder: Path, seed: int) -> FeatureNetwork:
-    """The classifier in ``folder``, trained first where there is none."""
-    if not folder.exists():
-        held_out = test.images, test.labels
-        network = train_features(train.images, train.labels, held_out, name=train.name, seed=seed)
-        network.save_pretrained(folder)
-    return FeatureNetwork.from_pretrained(folder)
