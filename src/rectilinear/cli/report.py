@@ -1,5 +1,6 @@
 """``rectilinear report``."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,7 @@ def report_on(run: "Run", out: Path | None, features: Path | None, data_dir: Pat
     """Evaluate a run and write its report."""
     from rectilinear import recipes, report
 
+    print("evaluating: samples, spectrum, inversion, scores, timing", file=sys.stderr)
     recipe = run.recipe
     network = recipes.Features(recipe.data, recipe.size, seed=seed).train(features or run.path / "features", data_dir)
     train, test = run.load("train", data_dir), run.load("test", data_dir)
