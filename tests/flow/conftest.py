@@ -1,12 +1,15 @@
 """Families of operators, and the slow dense twin of a collapse."""
 
 import math
+from functools import cache
+from itertools import pairwise
 
 import pytest
 import torch
 from scipy.linalg import expm
+from scipy.optimize import brentq
 
-from rectilinear.operators import Dense, Diagonal, LowRank, ScalarPlusLowRank, Spectral, TimeVarying
+from rectilinear.operators import Dense, Diagonal, LowRank, LowRankEndpoint, ScalarPlusLowRank, Spectral, TimeVarying
 from rectilinear.operators import Identity as Eye
 
 METHODS = ("euler", "midpoint", "rk4", "magnus2", "magnus4")
@@ -15,17 +18,17 @@ METHODS = ("euler", "midpoint", "rk4", "magnus2", "magnus4")
 class Wave(TimeVarying):
     """Random operators that vary smoothly in time, by their velocity or by their end point, of any structure."""
 
-    def __init__(self, n, rank=2, kind="scalar", *, by_endpoint=False, dtype=torch.float64, seed=0):
+    def __init__(self, n, rank=2, kind="scalar", *, by_endpoint=False, dtype=torch.float64, seed=0, fast=1.0, size=1.0):
         super().__init__()
         g = torch.Generator().manual_seed(seed)
         draw = lambda *shape: torch.randn(*shape, generator=g, dtype=torch.float64).to(dtype)  # noqa: E731
-        self.dim, self.kind, self.singular_at_one = n, kind, by_endpoint
-        self.u, self.v = draw(3, n, rank) / n**0.5, draw(3, n, rank) / n**0.5
+        self.dim, self.kind, self.singular_at_one, self.fast = n, kind, by_endpoint, fast
+        self.u, self.v = draw(3, n, rank) * size / n**0.5, draw(3, n, rank) / n**0.5
         self.values, self.weight = draw(3, n), draw(3, n, n) / n**0.5 if kind == "dense" else None
         self.basis = Dense(weight=torch.linalg.qr(draw(n, n)).Q, trainable=False) if kind == "spectral" else None
 
     def at(self, t):
-        a = (1.0, math.cos(3 * t), math.sin(2 * t))
+        a = (1.0, math.cos(3 * self.fast * t), math.sin(2 * self.fast * t))
         mix = lambda x: sum(c * part for c, part in zip(a, x, strict=True))  # noqa: E731
         if self.kind == "scalar":
             return ScalarPlusLowRank(
@@ -61,7 +64,12 @@ def reference_product(family, steps, method, t0=0.0, t1=1.0, end=None):
         last = 1.0 - ((1.0 - t0) / steps if end is None else end)
         steps -= 1
     tau = family.singular_at_one and method.startswith("magnus")
-    a, b = (-math.log(1 - t0), -math.log(1 - last)) if tau else (t0, last)
+    points = [t0 + k * (last - t0) / max(steps, 1) for k in range(steps + 1)]
+    if tau:
+        clock = lambda s: 1 - math.exp(-s) + s / 5  # noqa: E731 - what the intervals are equal in
+        a, b = -math.log(1 - t0), -math.log(1 - last)
+        even = [clock(a) + k * (clock(b) - clock(a)) / max(steps, 1) for k in range(steps + 1)]
+        points = [brentq(lambda s, u=u: clock(s) - u, a - 1, b + 1, xtol=1e-15, rtol=1e-15) for u in even]
 
     def W(s):  # noqa: N802 - the field's name
         if tau:
@@ -70,9 +78,9 @@ def reference_product(family, steps, method, t0=0.0, t1=1.0, end=None):
             return (_dense(family.endpoint(s)) - eye) / (1 - s)
         return _dense(family.velocity(s))
 
-    product, h = eye, (b - a) / max(steps, 1)
-    for k in range(steps):
-        s = a + k * h
+    product = eye
+    for s, stop in pairwise(points):
+        h = stop - s
         if method == "euler":
             step = eye + h * W(s)
         elif method == "midpoint":
@@ -91,6 +99,25 @@ def reference_product(family, steps, method, t0=0.0, t1=1.0, end=None):
             step = torch.from_numpy(expm(omega.numpy()))
         product = step @ product
     return _dense(family.endpoint(last)) @ product if last < t1 else product
+
+
+def trained_family(n, steps=80):
+    """The published family after a little flow matching on latents that live near four dimensions."""
+    torch.manual_seed(0)
+    family, axes = LowRankEndpoint(n, 8, width=16), torch.randn(4, n) / 2
+    optimizer = torch.optim.Adam(family.parameters(), 5e-3)
+    for _ in range(steps):
+        z0, z1, t = torch.randn(32, n), torch.randn(32, 4) @ axes + 0.1 * torch.randn(32, n), torch.rand(32)
+        loss = (family.endpoint(t)(torch.lerp(z0, z1, t[:, None])) - z1).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return family.requires_grad_(requires_grad=False)
+
+
+@pytest.fixture(scope="session")
+def trained():
+    return cache(trained_family)
 
 
 @pytest.fixture(scope="session")

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 
@@ -38,13 +40,14 @@ def test_the_structure_is_kept(wave, method, kind, n, expected):
     assert isinstance(propagate(wave(n, rank=2, kind=kind), 10, method).operator, expected)
 
 
-@pytest.mark.parametrize("by_endpoint", [False, True])
+@pytest.mark.parametrize("kind", ["by_velocity", "by_endpoint", "trained"])
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-5), (torch.float64, 1e-11)])
 @pytest.mark.parametrize(
     "n", [64, pytest.param(784, marks=pytest.mark.slow), pytest.param(3072, marks=pytest.mark.slow)]
 )
-def test_one_application_equals_a_hundred_steps(wave, method, n, dtype, bound, by_endpoint):
-    family = wave(n, rank=8, by_endpoint=by_endpoint, dtype=dtype)
+def test_one_application_equals_a_hundred_steps(wave, trained, method, n, dtype, bound, kind):
+    random = wave(n, rank=8, by_endpoint=kind == "by_endpoint", dtype=dtype)
+    family = copy.deepcopy(trained(n)).to(dtype) if kind == "trained" else random
     z = torch.randn(5, n, dtype=dtype, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         one, many = propagate(family, 100, method).operator(z), integrate(family, z, 100, method)
@@ -77,14 +80,15 @@ def test_errors_fall_with_the_order_of_the_method(wave, method):
     assert errors[0] / errors[1] == pytest.approx(2**order, rel=0.25)
 
 
-@pytest.mark.parametrize("by_endpoint", [False, True])
-def test_magnus_is_accurate_where_euler_is_not(wave, by_endpoint):
-    family = wave(64, rank=8, by_endpoint=by_endpoint)
-    fine = to_dense(propagate(family, 400, "magnus4", end=0.01).operator)
-    error = {m: distance(to_dense(propagate(family, 100, m, end=0.01).operator), fine) for m in ("euler", "magnus4")}
+@pytest.mark.parametrize("kind", ["by_velocity", "by_endpoint", "trained"])
+def test_magnus_is_accurate_where_euler_is_not(wave, trained, kind):
+    random = wave(64, 8, by_endpoint=True) if kind == "by_endpoint" else wave(64, 8, fast=2.0, size=3.0)
+    family = copy.deepcopy(trained(64)).double() if kind == "trained" else random
+    z = torch.randn(5, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    fine = integrate(family, z, 250, "magnus4", end=0.01)
+    error = {m: distance(integrate(family, z, 100, m, end=0.01), fine) for m in ("euler", "magnus4")}
     assert error["magnus4"] < 1e-6
-    if by_endpoint:
-        assert error["euler"] > 1e-2
+    assert error["euler"] > 1e-2
 
 
 def test_the_last_step_leaves_the_rank_of_the_endpoint(wave, method):

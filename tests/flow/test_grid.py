@@ -1,4 +1,5 @@
 from itertools import pairwise
+from math import exp, log
 
 import pytest
 from hypothesis import given, settings
@@ -35,10 +36,20 @@ def test_neighbours_share_their_common_node_exactly():
 def test_a_singular_family_ends_with_its_prediction_and_is_never_asked_nearer_to_one(method, steps, end):
     *body, last = grid(method, steps, singular=True, end=end)
     width = 1.0 if steps == 1 else end or 1 / steps
+    assert len(body) == steps - 1
     assert isinstance(last.method, Jump)
     assert last.width == pytest.approx(width)
     assert all(node.t <= 1 - width + 1e-12 for step in body for node in step.nodes)
-    assert sum(step.method is last.method for step in body) == 0
+
+
+def test_magnus_intervals_are_equal_in_t_plus_a_fifth_of_tau():
+    *body, _ = grid("magnus2", 30, singular=True, end=0.01)
+    edges = [0.0]
+    for step in body:
+        edges.append(edges[-1] + step.width)
+    clock = [1 - exp(-tau) + tau / 5 for tau in edges]
+    assert edges[-1] == pytest.approx(-log(0.01))
+    assert [b - a for a, b in pairwise(clock)] == pytest.approx([clock[-1] / 29] * 29)
 
 
 @pytest.mark.parametrize(

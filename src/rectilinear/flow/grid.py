@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from math import exp, expm1, log1p
+from math import exp, expm1, log, log1p
 from typing import NamedTuple
+
+from scipy.special import wrightomega
 
 from rectilinear.errors import ConfigError
 from rectilinear.flow.methods import Jump, Magnus, Method, RungeKutta, method_named
@@ -34,7 +36,8 @@ def grid(
     intervals, and its end-point prediction ``z_1 = A(1 - end) z`` is the last step: what an Euler step over that
     interval gives for every such family, so no method evaluates ``W`` nearer to the singularity. ``end`` is one step,
     ``(t1 - t0) / steps``, unless given. For such a family the Magnus methods run in ``tau = -log(1 - t)``, where
-    ``dz/dtau = (A - I) z`` has no singularity; the end is at ``tau = -log(end)``.
+    ``dz/dtau = (A - I) z`` has no singularity; their end is at ``tau = -log(end)``, and their intervals are equal in
+    ``t + tau / 5``: near the end, where ``A`` hardly changes with ``tau``, they may be long in ``tau``.
 
     Raises:
         ConfigError: if the method, the number of steps, the times or ``end`` are out of range.
@@ -43,7 +46,7 @@ def grid(
         >>> [round(step.nodes[0].t, 2) for step in grid("euler", 4)]
         [0.0, 0.25, 0.5, 0.75]
         >>> [round(step.nodes[0].t, 3) for step in grid("magnus2", 4, singular=True)]
-        [0.206, 0.5, 0.685, 0.75]
+        [0.15, 0.419, 0.658, 0.75]
     """
     kind = method_named(method)
     if steps < 1:
@@ -62,13 +65,23 @@ def grid(
 
 
 def _intervals(method: Method, steps: int, t0: float, t1: float, *, tau: bool) -> list[Interval]:
+    if not steps:
+        return []
+    shares = [k / steps for k in range(steps + 1)]
     if tau:
-        t0, t1 = -log1p(-t0), -log1p(-t1)
-    points = [_between(t0, t1, k / steps) for k in range(steps + 1)] if steps else []
+        a, b = -log1p(-t0), -log1p(-t1)
+        points = [a, *(_even(_between(t0 + a / 5, t1 + b / 5, share)) for share in shares[1:-1]), b]
+    else:
+        points = [_between(t0, t1, share) for share in shares]
     return [
         Interval(method, b - a, tuple(_node(_between(a, b, c), tau=tau) for c in method.nodes))
         for a, b in pairwise(points)
     ]
+
+
+def _even(u: float) -> float:
+    """The ``tau`` at which ``t + tau / 5 = u``: with ``y = 5 exp(-tau)``, ``y + log y = 5 (1 - u) + log 5``."""
+    return float(wrightomega(5 * (1 - u) + log(5))) - 5 * (1 - u)
 
 
 def _between(a: float, b: float, c: float) -> float:

@@ -8,7 +8,7 @@ from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.flow.factors import fold, scalar_plus_low_rank
 from rectilinear.flow.grid import grid
 from rectilinear.flow.methods import Jump, RungeKutta
-from rectilinear.operators import Operator, expm
+from rectilinear.operators import Identity, Operator, ScalarPlusLowRank, expm
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from rectilinear.flow.grid import Interval, Node
-    from rectilinear.operators import ScalarPlusLowRank, TimeVarying
+    from rectilinear.operators import TimeVarying
 
 Looks = dict["Node", Operator]
 
@@ -75,9 +75,17 @@ def transport(velocity: TimeVarying, t0: float, t1: float) -> Operator:
 
 
 def look(velocity: TimeVarying, node: Node) -> Operator:
-    """The operator that a node looks at: ``rate W(t)``, or ``A(t)``."""
+    """The operator that a node looks at: ``rate W(t)``, or ``A(t)``.
+
+    ``W = (A - I) / (1 - t)`` of a family singular at one is made here, where ``1 - t`` has all its digits.
+    """
     if node.rate is None:
         return velocity.endpoint(node.t)
+    if velocity.singular_at_one:
+        A, rate = velocity.endpoint(node.t), node.rate / (1 - node.t)
+        if (low := scalar_plus_low_rank(A)) is not None:
+            return ScalarPlusLowRank(rate * (low.scale - 1), rate * low.u, low.v, trainable=False)
+        return rate * (A - Identity(velocity.dim, like=A.like))
     W = velocity.velocity(node.t)
     return W if node.rate == 1.0 else node.rate * W
 

@@ -99,6 +99,8 @@ def test_the_likelihood_is_that_of_a_dense_jacobian(x, operator):
         f = model = Linearizer(g_noise, start[operator]().double(), g_data)
     x = x[:4]
     value = likelihood(model, sigma=0.0)(x)["loss"]
+    value.backward()
+    value = value.detach()
     B = torch.linalg.inv(to_dense(f.operator).detach())
 
     def to_noise(row):
@@ -110,9 +112,8 @@ def test_the_likelihood_is_that_of_a_dense_jacobian(x, operator):
         twin.append(
             -0.5 * (to_noise(row) ** 2).sum() - N / 2 * math.log(2 * math.pi) + torch.linalg.slogdet(jacobian)[1]
         )
-    assert float(value) == pytest.approx(-float(torch.stack(twin).mean()) / N, rel=1e-9)
-    assert float(value) == pytest.approx(-float(f.log_prob(x).mean()) / N, rel=1e-9)
-    value.backward()
+    assert float(value) == pytest.approx(-float(torch.stack(twin).mean().detach()) / N, rel=1e-9)
+    assert float(value) == pytest.approx(-float(f.log_prob(x).mean().detach()) / N, rel=1e-9)
     assert all(p.grad.isfinite().all() for p in model.parameters())
 
 
@@ -251,13 +252,13 @@ def test_training_lowers_every_named_objective():
     for name, objective in models.items():
         optimizer = torch.optim.Adam(objective.parameters(), 3e-2)
         losses = []
-        for _ in range(150):
+        for _ in range(200 if name == "likelihood" else 60):
             optimizer.zero_grad()
             loss = objective(data)["loss"]
             loss.backward()
             optimizer.step()
             losses.append(float(loss.detach()))
-        assert sum(losses[-20:]) < 0.95 * sum(losses[:20]), name
+        assert sum(losses[-10:]) < 0.95 * sum(losses[:10]), name
         if name == "likelihood":
             entropy = (0.5 * torch.logdet(data.T.cov()) / 2 + 0.5 * math.log(2 * math.pi * math.e)).item()
             assert losses[-1] == pytest.approx(entropy, abs=0.05)
