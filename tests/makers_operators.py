@@ -38,6 +38,11 @@ def rand(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, dtype=torch.float64)
 
 
+def factor(n: int, r: int) -> torch.Tensor:
+    """Columns of norm about one."""
+    return rand(n, r) / n**0.5
+
+
 def near_identity(n: int, size: float = 0.3) -> torch.Tensor:
     """A matrix with eigenvalues around one."""
     return torch.eye(n) + size * rand(n, n) / n**0.5
@@ -85,14 +90,14 @@ REGULAR: list[tuple[str, Callable[..., Operator]]] = [
 
 # Square, but singular or with eigenvalues on the negative axis: no real powers, or no inverse.
 IRREGULAR: list[tuple[str, Callable[..., Operator]]] = [
-    ("indefinite", ready(lambda n: op.Dense(weight=rand(n, n)))),
+    ("indefinite", ready(lambda n: op.Dense(weight=factor(n, n)))),
     ("diagonal-singular", ready(lambda n: op.Diagonal(torch.cat([torch.zeros(2), rand(n - 2)])))),
-    ("low-rank", ready(lambda n: op.LowRank(rand(n, 2), rand(n, 2)))),
-    ("low-rank-dependent", ready(lambda n: op.LowRank(rand(n, 1).expand(n, 2), rand(n, 2)))),
-    ("scalar-zero", ready(lambda n: op.ScalarPlusLowRank(torch.tensor(0.0), rand(n, 2), rand(n, 2)))),
-    ("scalar-negative", ready(lambda n: op.ScalarPlusLowRank(torch.tensor(-2.0), rand(n, 2), rand(n, 2)))),
+    ("low-rank", ready(lambda n: op.LowRank(factor(n, 2), factor(n, 2)))),
+    ("low-rank-dependent", ready(lambda n: op.LowRank(factor(n, 1).expand(n, 2), factor(n, 2)))),
+    ("scalar-zero", ready(lambda n: op.ScalarPlusLowRank(torch.tensor(0.0), factor(n, 2), factor(n, 2)))),
+    ("scalar-negative", ready(lambda n: op.ScalarPlusLowRank(torch.tensor(-2.0), factor(n, 2), factor(n, 2)))),
     ("scalar-singular", ready(lambda n: op.ScalarPlusLowRank(torch.tensor(1.0), *(2 * [torch.eye(n)[:, :1]])))),
-    ("scalar-dependent", ready(lambda n: op.ScalarPlusLowRank(torch.tensor(1.0), *(2 * [rand(n, 1).expand(n, 2)])))),
+    ("scalar-dependent", ready(lambda n: op.ScalarPlusLowRank(torch.tensor(1.0), *(2 * [factor(n, 1).expand(n, 2)])))),
     ("permutation", ready(lambda n: op.Permutation(torch.randperm(n), like=torch.zeros(1)))),
     ("orthogonal", ready(lambda n: op.Orthogonal(n))),
     ("reflection", ready(lambda n: op.Orthogonal(n, reflections=1))),
@@ -103,16 +108,19 @@ IRREGULAR: list[tuple[str, Callable[..., Operator]]] = [
     ("spectral-singular", ready(lambda n: op.Spectral(op.Identity(n), torch.arange(n - 1.0), torch.zeros(1)))),
     ("circular-singular", ready(lambda n: op.Convolution((1, n), torch.tensor([[1.0, -1.0]])))),
     ("circular-signed", ready(lambda n: op.Convolution((2, n // 2), rand(2, 2, 3)))),
-    ("kronecker-factors", ready(lambda n: op.Kronecker(op.Dense(2, 3), op.LowRank(rand(n // 3, 1), rand(n // 2, 1))))),
+    (
+        "kronecker-factors",
+        ready(lambda n: op.Kronecker(op.Dense(2, 3), op.LowRank(factor(n // 3, 1), factor(n // 2, 1)))),
+    ),
     ("scaled-negative", ready(lambda n: op.Scaled(op.Orthogonal(n), -0.5))),
-    ("product-singular", ready(lambda n: op.Product(op.Dense(weight=rand(n, n)), op.Idempotent(n, 3)))),
+    ("product-singular", ready(lambda n: op.Product(op.Dense(weight=factor(n, n)), op.Idempotent(n, 3)))),
 ]
 OPERATORS = REGULAR + IRREGULAR
 
 RECTANGULAR: list[tuple[str, Callable[..., Operator]]] = [
     ("dense-tall", ready(lambda n: op.Dense(n, n + 3))),
     ("dense-wide", ready(lambda n: op.Dense(n, 2))),
-    ("low-rank-tall", ready(lambda n: op.LowRank(rand(n + 3, 2) / 2, rand(n, 2) / 2))),
+    ("low-rank-tall", ready(lambda n: op.LowRank(factor(n + 3, 2), factor(n, 2)))),
     ("circular-channels", ready(lambda n: op.Convolution((2, n // 2), rand(3, 2, 3)))),
     ("zero-padded-channels", ready(lambda n: op.Convolution((1, 2, n // 2), rand(2, 1, 2, 3), padding="zeros"))),
     ("kronecker-tall", ready(lambda n: op.Kronecker(op.Dense(2, 3), op.Dense(n // 2, 4)))),

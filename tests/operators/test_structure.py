@@ -264,3 +264,12 @@ def test_function_transforms() -> None:
     assert torch.allclose(tangent, A(Z.flip(0)))
     assert torch.allclose(torch.func.vmap(A)(Z.expand(3, 6)), value.expand(3, 6))
     assert torch.allclose(torch.func.jacrev(A)(Z), op.to_dense(A))
+
+
+def test_numbers_keep_their_precision() -> None:
+    """Also when they multiply an operator that has no dtype of its own."""
+    shifted = op.Diagonal(Z) - 0.1 * op.Identity(6) / 3 + op.Identity(6) * 0.2
+    assert (op.to_dense(shifted) - torch.diag(Z - 0.1 / 3 + 0.2)).abs().max() < 1e-15
+    assert (0.1 * op.Identity(6))(Z.float()).dtype == torch.float32
+    for result in (op.logdet(0.5 * op.Orthogonal(3)), op.svd(0.5 * op.Orthogonal(3)).s, op.norm(2 * op.Identity(3))):
+        assert result.dtype == torch.float32
