@@ -67,9 +67,10 @@ class Nested(Recipe):
         )
         flow = LinearFlow(g, Flatten(shape), SolvedVelocity(torch.ones(n), scale.square()))
         lost = std.square().flip(0).cumsum(0).flip(0) / n  # by PCA of rank k = 0, 1, ..., per value
+        lost = lost.clamp(min=1e-4 * lost[0].item())
         terms: dict[str, tuple[float, objectives.Term]] = {"nll": (1.0, objectives.Likelihood())}
         if self.nested:
-            term = objectives.NestedRank(self.lowest, self.leading, baseline=lost, share=self.share)
+            term = objectives.NestedRank(self.lowest, min(self.leading, n - 1), baseline=lost, share=self.share)
             terms["nested"] = (self.nested, term)
         if self.adversarial:
             w = self.critic_width

@@ -12,6 +12,7 @@ from rectilinear.config import from_json, to_json
 from rectilinear.errors import CheckpointError, ConfigError
 from rectilinear.flow import LinearFlow
 from rectilinear.recipes.digits import Digits
+from rectilinear.recipes.images import Images
 from rectilinear.recipes.nested import Mnist
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from rectilinear.recipes.base import Recipe
 
-RECIPES: dict[str, type[Recipe]] = {"digits": Digits, "mnist": Mnist}
+RECIPES: dict[str, type[Recipe]] = {"digits": Digits, "mnist": Mnist, "images": Images}
 T = TypeVar("T")
 _CONFIG, _MODEL = "config.json", "model"
 
