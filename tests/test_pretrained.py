@@ -3,6 +3,7 @@
 import copy
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 import rectilinear as rl
+from makers_invertible import ADAPTERS, BLOCKS, IMAGE_NETWORKS, VECTOR_NETWORKS
+from makers_operators import BATCHED, OPERATORS, RECTANGULAR, TIME_VARYING
 from rectilinear.errors import CheckpointError, DiskError, MissingDependencyError
 
 
@@ -245,8 +248,37 @@ def test_hub(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert same(rl.from_pretrained("someone/stack"), stack)
     with pytest.raises(CheckpointError, match="404"):
         rl.from_pretrained("someone/else")
-    with pytest.raises(CheckpointError, match=r"no folder .\./runs"):
-        rl.from_pretrained("./runs")
+    with pytest.raises(CheckpointError, match=r"no folder .\./not-here"):
+        rl.from_pretrained("./not-here")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(MissingDependencyError, match=r"rectilinear\[hub\]"):
         rl.from_pretrained("someone/stack")
+
+
+SAVEABLE = OPERATORS + RECTANGULAR + BATCHED + VECTOR_NETWORKS + IMAGE_NETWORKS + BLOCKS
+
+
+@pytest.mark.parametrize("make", [make for _, make in SAVEABLE], ids=[name for name, _ in SAVEABLE])
+def test_every_operator_and_network(make: Callable[[], nn.Module], tmp_path: Path) -> None:
+    module = make()
+    module.save_pretrained(tmp_path)
+    loaded = type(module).from_pretrained(tmp_path)
+    shape = module.shape if isinstance(module, rl.invertible.Invertible) else (module.in_dim,)
+    x = torch.randn(3, *shape, dtype=torch.float64)
+    assert same(loaded, module)
+    torch.testing.assert_close(loaded(x), module(x), rtol=1e-12, atol=1e-12)  # another memory layout rounds differently
+
+
+@pytest.mark.parametrize("make", [make for _, make in TIME_VARYING], ids=[name for name, _ in TIME_VARYING])
+def test_every_time_varying_operator(make: Callable[[], rl.operators.TimeVarying], tmp_path: Path) -> None:
+    module = make()
+    module.save_pretrained(tmp_path)
+    loaded = type(module).from_pretrained(tmp_path)
+    expected = rl.to_dense(module.velocity(0.3))
+    torch.testing.assert_close(rl.to_dense(loaded.velocity(0.3)), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_networks_of_other_libraries_are_not_saved(tmp_path: Path) -> None:
+    for _, make in ADAPTERS:
+        with pytest.raises(CheckpointError, match="expected parts that a configuration can describe"):
+            make().save_pretrained(tmp_path)

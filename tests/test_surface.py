@@ -4,6 +4,7 @@ After a change that is meant, run ``python tests/test_surface.py`` and say it in
 """
 
 import ast
+import inspect
 import subprocess
 import sys
 from importlib import import_module
@@ -41,13 +42,13 @@ def test_every_name_loads() -> None:
 
 
 def test_type_checkers_see_the_same_names() -> None:
-    tree = ast.parse(Path(rl.__file__).read_text(encoding="utf-8"))
-    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
-    seen = {alias.asname: (node.module, alias.name) for node in block.body for alias in node.names}
-    assert set(seen) == set(rl.__all__) - {"__version__"}
-    for shown, (module, name) in seen.items():
-        assert shown == name
-        assert getattr(rl, name) is getattr(import_module(module), name)
+    body = ast.parse(Path(rl.__file__).with_suffix(".pyi").read_text(encoding="utf-8")).body
+    shown = {alias.asname for node in body if isinstance(node, ast.ImportFrom) for alias in node.names} - {None}
+    verbs = {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
+    assert shown | set(verbs) | {"__version__"} == set(rl.__all__)
+    for name, node in verbs.items():
+        declared = [argument.arg for argument in node.args.args]
+        assert list(inspect.signature(getattr(rl, name)).parameters) == declared, name
 
 
 def test_verbs_are_functions_and_not_their_modules() -> None:
