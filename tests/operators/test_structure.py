@@ -273,3 +273,18 @@ def test_numbers_keep_their_precision() -> None:
     assert (0.1 * op.Identity(6))(Z.float()).dtype == torch.float32
     for result in (op.logdet(0.5 * op.Orthogonal(3)), op.svd(0.5 * op.Orthogonal(3)).s, op.norm(2 * op.Identity(3))):
         assert result.dtype == torch.float32
+
+
+def test_small_singular_values_of_large_operators_count() -> None:
+    """Rounding grows with what is decomposed, not with the dimension: in float32 1e-3 of the largest is no zero."""
+    small = torch.cat([torch.ones(N - 1), torch.tensor([1e-3])])
+    one_direction = torch.eye(N, 1)
+    for A in (op.Diagonal(small), op.ScalarPlusLowRank(torch.tensor(1e-3), one_direction, one_direction)):
+        assert int(op.rank(A)) == N
+        assert torch.allclose(op.pinv(A)(A(torch.ones(N))), torch.ones(N), atol=1e-3)
+        assert op.project_null(A)(torch.ones(N)).abs().max() < 1e-3
+
+
+def test_exponentials_that_overflow() -> None:
+    with pytest.raises(NonFiniteError, match="too large"):
+        op.expm(op.Dense(weight=1000 * torch.eye(2)))

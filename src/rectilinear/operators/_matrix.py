@@ -18,8 +18,8 @@ NODES, WEIGHTS = ((x.tolist()) for x in np.polynomial.legendre.leggauss(10))
 
 
 def default_rtol(dtype: torch.dtype, n: int) -> float:
-    """Singular values below ``rtol`` times the largest count as zero: rounding in an ``n x n`` matrix."""
-    return 10 * max(n, 10) * torch.finfo(dtype).eps
+    """Singular values below ``rtol`` times the largest count as zero: rounding when ``n x n`` is decomposed."""
+    return max(n, 50) * torch.finfo(dtype).eps
 
 
 class _Span(torch.autograd.Function):
@@ -101,6 +101,8 @@ def expm(m: Tensor) -> Tensor:
     value = torch.linalg.solve(even - odd, even + odd)
     for _ in range(squarings):
         value = value @ value
+    if norm > 80:  # from where single precision may overflow
+        check_finite(value.detach(), "an exponential, which is too large for its dtype")
     return value
 
 
@@ -194,17 +196,18 @@ def powm(m: Tensor, p: float) -> Tensor:
 
 
 def _check_principal(m: Tensor, what: str, *, zero_allowed: bool) -> None:
-    check_principal(torch.linalg.eigvals(m.detach()), what, zero_allowed=zero_allowed)
+    values = torch.linalg.eigvals(m.detach())
+    check_principal(values, what, zero_allowed=zero_allowed, rtol=default_rtol(m.dtype, m.shape[-1]))
 
 
-def check_principal(values: Tensor, what: str, *, zero_allowed: bool) -> None:
-    """Raise unless the eigenvalues ``(..., n)`` stay off the negative real axis, and off zero.
+def check_principal(values: Tensor, what: str, *, zero_allowed: bool, rtol: float) -> None:
+    """Raise unless the eigenvalues ``(..., n)`` stay off the negative real axis, and off zero, up to ``rtol``.
 
     Raises:
         SingularOperatorError: otherwise.
     """
     size = values.abs().amax(-1, keepdim=True)
-    small = default_rtol(values.dtype, values.shape[-1]) * size
+    small = rtol * size
     zero = values.abs() <= small
     if not zero_allowed and bool(zero.any()):
         raise singular(what)

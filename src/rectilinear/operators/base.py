@@ -134,7 +134,7 @@ class Operator(Configured, ABC):
         return self * -1.0
 
     def __pow__(self, exponent: float) -> Operator:
-        return _algebra("power")(self, exponent) if isinstance(exponent, Real) else NotImplemented
+        return _algebra("power")(self, float(exponent)) if isinstance(exponent, Real) else NotImplemented
 
     def extra_repr(self) -> str:
         return f"{self.out_dim} x {self.in_dim}"

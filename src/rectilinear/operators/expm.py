@@ -148,7 +148,7 @@ def _(A: Dense) -> Operator:
 
 @logm.register(Diagonal)
 def _(A: Diagonal) -> Operator:
-    return Diagonal(_log(A.values), trainable=False)
+    return Diagonal(_log(A.values, 0.0), trainable=False)
 
 
 @logm.register(LowRank)
@@ -178,7 +178,7 @@ def _(A: Identity) -> Operator:
 
 @logm.register(Spectral)
 def _(A: Spectral) -> Operator:
-    return A.map(_log)
+    return A.map(lambda x: _log(x, 0.0))
 
 
 @logm.register(Convolution)
@@ -186,7 +186,9 @@ def _(A: Convolution) -> Operator:
     require_square(A, "a logarithm")
     if A.padding != "circular":
         return logm(densify(A, "logm"))
-    return A.with_spectrum(_log(A.spectrum())) if A.depthwise else map_blocks(A, _matrix.logm)
+    if not A.depthwise:
+        return map_blocks(A, _matrix.logm)
+    return A.with_spectrum(_log(A.spectrum(), _matrix.default_rtol(A.kernel.dtype, 1)))
 
 
 @logm.register(Kronecker)
@@ -216,6 +218,6 @@ def _time(t: float | Tensor, A: Operator) -> Tensor:
     return torch.as_tensor(t, dtype=like.dtype, device=like.device)
 
 
-def _log(values: Tensor) -> Tensor:
-    _matrix.check_principal(values.detach(), "logarithm", zero_allowed=False)
+def _log(values: Tensor, rtol: float) -> Tensor:
+    _matrix.check_principal(values.detach(), "logarithm", zero_allowed=False, rtol=rtol)
     return values.log()

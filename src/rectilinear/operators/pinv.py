@@ -63,7 +63,7 @@ def _(A: Dense, rtol: float | None = None) -> Operator:
 
 @pinv.register(Diagonal)
 def _(A: Diagonal, rtol: float | None = None) -> Operator:
-    return Diagonal(_inverse(A.values, A.values.abs(), A.in_dim, rtol), trainable=False)
+    return Diagonal(_inverse(A.values, A.values.abs(), 1, rtol), trainable=False)
 
 
 @pinv.register(LowRank)
@@ -129,7 +129,7 @@ def _(A: Idempotent, rtol: float | None = None) -> Operator:
 
 @pinv.register(Spectral)
 def _(A: Spectral, rtol: float | None = None) -> Operator:
-    return A.map(lambda x: _inverse(x, x.abs(), A.in_dim, rtol))
+    return A.map(lambda x: _inverse(x, x.abs(), 1, rtol))
 
 
 @pinv.register(Convolution)
@@ -139,8 +139,8 @@ def _(A: Convolution, rtol: float | None = None) -> Operator:
     hat = A.spectrum()
     if A.depthwise:
         flat = hat.flatten()
-        return A.with_spectrum(_inverse(flat, flat.abs(), A.in_dim, rtol).reshape(hat.shape))
-    rtol = _matrix.default_rtol(A.kernel.dtype, A.in_dim) if rtol is None else rtol
+        return A.with_spectrum(_inverse(flat, flat.abs(), 1, rtol).reshape(hat.shape))
+    rtol = _matrix.default_rtol(A.kernel.dtype, A.channels) if rtol is None else rtol
     cut = float(rtol * torch.linalg.matrix_norm(hat.detach(), 2).max())
     return map_blocks(A, lambda blocks: torch.linalg.pinv(blocks, atol=cut, rtol=0.0))
 

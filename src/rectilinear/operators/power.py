@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from rectilinear.operators import _matrix
-from rectilinear.operators._matrix import check_principal, singular
+from rectilinear.operators._matrix import check_principal, default_rtol, singular
 from rectilinear.operators._shape import require_square, unit_columns
 from rectilinear.operators.algebra import adjoint, matmul, scale
 from rectilinear.operators.base import Operator
@@ -123,7 +123,7 @@ def _(A: Convolution, p: float) -> Operator:
     if A.padding != "circular":
         return _integer(A, int(p)) if float(p).is_integer() else power(densify(A, "power"), p)
     if A.depthwise:
-        return A.with_spectrum(power_of(A.spectrum(), p))
+        return A.with_spectrum(power_of(A.spectrum(), p, default_rtol(A.kernel.dtype, 1)))
     return map_blocks(A, lambda blocks: _matrix.powm(blocks, p))
 
 
@@ -162,16 +162,16 @@ def _(A: Adjoint, p: float) -> Operator:
     return adjoint(power(A.operator, p))
 
 
-def power_of(x: Tensor, p: float) -> Tensor:
-    """``x^p`` of eigenvalues, real or complex."""
+def power_of(x: Tensor, p: float, rtol: float = 0.0) -> Tensor:
+    """``x^p`` of eigenvalues, real or complex; those up to ``rtol`` times the largest count as zero."""
     if float(p).is_integer() and p >= 0:
         return x ** int(p)
-    if p < 0 and bool((x == 0).any()):
+    zero = x.detach().abs() <= rtol * x.detach().abs().max()
+    if p < 0 and bool(zero.any()):
         raise singular(f"power {p:g}")
     if float(p).is_integer():
         return x ** int(p)
-    check_principal(x.detach(), f"power {p:g}", zero_allowed=p > 0)
-    zero = x == 0
+    check_principal(x.detach(), f"power {p:g}", zero_allowed=p > 0, rtol=rtol)
     return torch.where(zero, 0, torch.where(zero, 1, x) ** p)
 
 

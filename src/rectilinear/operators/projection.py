@@ -17,7 +17,7 @@ from rectilinear.operators.idempotent import Idempotent
 from rectilinear.operators.identity import Identity
 from rectilinear.operators.low_rank import LowRank
 from rectilinear.operators.scalar_low_rank import Core, ScalarPlusLowRank, to_core
-from rectilinear.operators.svd import svd, svdvals
+from rectilinear.operators.svd import decomposed, svd, svdvals
 
 
 @singledispatch
@@ -36,7 +36,7 @@ def project_range(A: object, rtol: float | None = None) -> Operator:  # noqa: AR
 @project_range.register(Operator)
 def _(A: Operator, rtol: float | None = None) -> Operator:
     u, s, _ = svd(A)
-    return _onto(u, s, rtol)
+    return _onto(A, u, s, rtol)
 
 
 @project_range.register(ScalarPlusLowRank)
@@ -48,7 +48,7 @@ def _(A: ScalarPlusLowRank, rtol: float | None = None) -> Operator:
 def _(A: Core, rtol: float | None = None) -> Operator:
     u, s, _ = torch.linalg.svd(A.core)
     largest = svdvals(A)[..., 0]
-    cut = (default_rtol(s.dtype, s.shape[-1]) if rtol is None else rtol) * largest
+    cut = (default_rtol(s.dtype, A.q.shape[-1]) if rtol is None else rtol) * largest
     kept = u * (s > cut[..., None]).to(u)[..., None, :]
     return Core((A.scale.abs() > cut).to(u), A.q, kept @ u.mT)
 
@@ -56,7 +56,7 @@ def _(A: Core, rtol: float | None = None) -> Operator:
 @project_range.register(Diagonal)
 def _(A: Diagonal, rtol: float | None = None) -> Operator:
     size = A.values.abs()
-    return Diagonal(_mask(size, size.amax(-1, keepdim=True), rtol), trainable=False)
+    return Diagonal(_mask(size, size.amax(-1, keepdim=True), rtol, 1), trainable=False)
 
 
 @project_range.register(Idempotent)
@@ -81,13 +81,13 @@ def _(A: Operator, rtol: float | None = None) -> Operator:
     return add(Identity(A.in_dim, like=A.like), scale(rows, -1.0))
 
 
-def _onto(u: Operator, s: Tensor, rtol: float | None) -> Operator:
-    mask = _mask(s, s[..., :1], rtol)
+def _onto(A: Operator, u: Operator, s: Tensor, rtol: float | None) -> Operator:
+    mask = _mask(s, s[..., :1], rtol, decomposed(A))
     if isinstance(u, Dense):
         return LowRank(u.weight * mask[..., None, :], u.weight, trainable=False)
     return compose(u, Diagonal(mask, trainable=False), adjoint(u))
 
 
-def _mask(s: Tensor, largest: Tensor, rtol: float | None) -> Tensor:
-    rtol = default_rtol(s.dtype, s.shape[-1]) if rtol is None else rtol
+def _mask(s: Tensor, largest: Tensor, rtol: float | None, n: int) -> Tensor:
+    rtol = default_rtol(s.dtype, n) if rtol is None else rtol
     return (s > rtol * largest).to(s)

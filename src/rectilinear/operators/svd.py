@@ -206,7 +206,7 @@ def rank(A: object, rtol: float | None = None) -> Tensor:  # noqa: ARG001 - the 
 @rank.register(Operator)
 def _(A: Operator, rtol: float | None = None) -> Tensor:
     s = svdvals(A)
-    rtol = default_rtol(s.dtype, s.shape[-1]) if rtol is None else rtol
+    rtol = default_rtol(s.dtype, decomposed(A)) if rtol is None else rtol
     return (s > rtol * s[..., :1]).sum(-1)
 
 
@@ -283,6 +283,28 @@ def _(A: Idempotent, k: int) -> Operator:
         return truncate(LowRank(*A.factors(), trainable=False), k)
     _check_rank(k, A.rank)
     return Idempotent.from_basis(A.factors()[0][:, :k], trainable=False)
+
+
+def decomposed(A: Operator) -> int:
+    """The size of the largest matrix that the SVD of ``A`` decomposes, on which its rounding depends."""
+    match A:
+        case Diagonal() | Identity() | Permutation() | Orthogonal() | Spectral():
+            return 1
+        case LowRank():
+            return min(A.u.shape[-1], A.out_dim, A.in_dim)
+        case ScalarPlusLowRank():
+            return min(2 * A.u.shape[-1], A.in_dim)
+        case Core():
+            return A.q.shape[-1]
+        case Idempotent():
+            return A.rank
+        case Convolution() if A.padding == "circular":
+            return 1 if A.depthwise else A.channels
+        case Kronecker():
+            return max(decomposed(A.a), decomposed(A.b))
+        case Scaled() | Adjoint():
+            return decomposed(A.operator)
+    return max(A.out_dim, A.in_dim)
 
 
 def _check_rank(k: int, most: int) -> None:
