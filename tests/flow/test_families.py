@@ -68,11 +68,11 @@ def test_one_step_equals_many(family, method):
 
 def test_times_compose(family, method):
     velocity, *_ = family
-    flow = LinearFlow(Identity(velocity.dim), None, velocity, end=0.02)
+    flow = LinearFlow(Identity(velocity.dim), None, velocity, end=0.04)
     noise = torch.randn(4, velocity.dim, dtype=torch.float64)
     other_times = velocity.singular_at_one and method.startswith("magnus")  # equal in tau, and not the same ones
-    bound = {"magnus2": 2e-2, "magnus4": 1e-4}[method] if other_times else 1e-11
-    assert chapman_kolmogorov(flow, noise, s=0.4, steps=50, method=method) < bound
+    bound = {"magnus2": 2e-2, "magnus4": 1e-3}[method] if other_times else 1e-11
+    assert chapman_kolmogorov(flow, noise, s=0.4, steps=25, method=method) < bound
 
 
 def test_steps_approach_the_closed_form(family):

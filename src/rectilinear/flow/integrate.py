@@ -94,7 +94,7 @@ def along(velocity: TimeVarying, intervals: Iterable[Interval]) -> Iterator[tupl
     """Each interval with the operators at its nodes; what neighbours share is evaluated once."""
     looks: Looks = {}
     for interval in intervals:
-        looks = {node: looks[node] if node in looks else look(velocity, node) for node in interval.nodes}
+        looks = {node: looks[node] if node in looks else look(velocity, node) for node in dict.fromkeys(interval.nodes)}
         yield interval, looks
 
 

@@ -76,6 +76,15 @@ def test_the_moments_of_a_solved_velocity_follow_the_latents(x, full):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in flow.g_data.parameters())
 
 
+def test_without_momentum_the_moments_stay(x):
+    ones = torch.ones(N, dtype=torch.float64)
+    flow = LinearFlow(network(), None, SolvedVelocity(ones, ones.clone()))
+    objective = Objective(flow, {"nll": (1.0, Likelihood())}, momentum=0.0).train()
+    objective.prepare(x)
+    objective(x)
+    assert torch.equal(flow.velocity.s1, ones)
+
+
 def test_the_moments_of_plain_noise_stay():
     ones = torch.ones(N, dtype=torch.float64)
     flow = LinearFlow(network(), Identity(N), SolvedVelocity(ones, ones.clone()))
@@ -131,7 +140,9 @@ def test_the_published_loss_is_its_formula(x):
     t = draw.t[:, None]
     zt = (1 - t) * flow.g_noise(draw.noise) + t * flow.g_data(x)
     prediction = torch.stack([to_dense(A.endpoint(s)) @ z for s, z in zip(draw.t, zt, strict=True)])
-    assert float(Endpoint()(draw)) == pytest.approx(float(((prediction - flow.g_data(x)) ** 2).mean()))
+    assert float(Endpoint()(draw).detach()) == pytest.approx(
+        float(((prediction - flow.g_data(x)) ** 2).mean().detach())
+    )
     assert bool(((draw.t >= 0) & (draw.t <= 1)).all())
 
 
@@ -252,7 +263,7 @@ def test_training_lowers_every_named_objective():
     for name, objective in models.items():
         optimizer = torch.optim.Adam(objective.parameters(), 3e-2)
         losses = []
-        for _ in range(200 if name == "likelihood" else 60):
+        for _ in range(120 if name == "likelihood" else 40):
             optimizer.zero_grad()
             loss = objective(data)["loss"]
             loss.backward()
@@ -261,7 +272,7 @@ def test_training_lowers_every_named_objective():
         assert sum(losses[-10:]) < 0.95 * sum(losses[:10]), name
         if name == "likelihood":
             entropy = (0.5 * torch.logdet(data.T.cov()) / 2 + 0.5 * math.log(2 * math.pi * math.e)).item()
-            assert losses[-1] == pytest.approx(entropy, abs=0.05)
+            assert losses[-1] == pytest.approx(entropy, abs=0.1)
 
 
 @pytest.mark.parametrize(
@@ -274,6 +285,7 @@ def test_training_lowers_every_named_objective():
         (lambda f: paper(f)(torch.ones(3, 2)), "flow-matching term for a Linearizer"),
         (lambda f: Objective(f, {}), "without terms"),
         (lambda f: likelihood(f, sigma=-1.0), "sigma=-1"),
+        (lambda f: Objective(f, {"nll": (1.0, Likelihood())}, momentum=2.0), "momentum=2"),
         (lambda f: NestedRank(3, 2), "ranks from 3 to 2"),
         (lambda f: NestedRank(law="cauchy"), "law='cauchy'"),
         (lambda f: NestedRank(share=0.0), "share=0.0"),

@@ -88,10 +88,11 @@ class Objective(nn.Module):
 
     @torch.no_grad()
     def prepare(self, data: Tensor) -> None:
-        """Before training: data-dependent layers see ``data``, and give the moments of a solved velocity."""
+        """Before training: data-dependent layers see ``data``, and moments that follow start from it."""
         draw = Draw(self.flow, data[:_PREPARED_ON], self.sigma)
         assert draw.z0.shape == draw.z1.shape, "both networks have seen their first batch"
-        self._follow(draw, 1.0)
+        if self.momentum:
+            self._follow(draw, 1.0)
 
     @torch.no_grad()
     def diagnostics(self, batch: Tensor) -> dict[str, float]:
