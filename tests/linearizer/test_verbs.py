@@ -40,7 +40,7 @@ def wide(seed: int, rank: int = 3) -> rl.Linearizer:
 def positive(seed: int) -> rl.Linearizer:
     """Of one space, with eigenvalues off the negative axis."""
     m = matrix(4, 4, seed=seed) / 4
-    return rl.Linearizer(G, rl.operators.Dense(weight=torch.linalg.matrix_exp(m)))
+    return rl.Linearizer(G, rl.operators.Dense(weight=torch.linalg.matrix_exp(m), trainable=False))
 
 
 def weight(f: rl.Linearizer) -> Tensor:
