@@ -15,6 +15,7 @@ from torch.nn.functional import pad
 
 from rectilinear.flow.methods import Jump, RungeKutta
 from rectilinear.operators import LowRank, Operator, ScalarPlusLowRank
+from rectilinear.operators._matrix import expm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,7 +59,7 @@ class Element:
         """``exp(s) (I + U C phi(V^T U C) V^T)`` with ``phi(X) = (exp(X) - 1) / X``: an ``m x m`` exponential."""
         m = len(self.core)
         eye = torch.eye(m, dtype=self.core.dtype, device=self.core.device)
-        both = torch.linalg.matrix_exp(pad(torch.cat([self.gram @ self.core, eye], dim=-1), (0, 0, 0, m)))
+        both = expm(pad(torch.cat([self.gram @ self.core, eye], dim=-1), (0, 0, 0, m)))
         growth = torch.exp(self.scale)
         return Element(growth, growth * (self.core @ both[:m, m:]), self.gram)
 
