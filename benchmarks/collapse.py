@@ -34,7 +34,6 @@ from rectilinear.operators import (
     Operator,
     ScalarPlusLowRank,
     TimeVarying,
-    to_dense,
 )
 
 if TYPE_CHECKING:
@@ -103,6 +102,7 @@ def clocked(function: object, *args: object, **kwargs: object) -> tuple[object, 
 
 
 def difference(a: Tensor, b: Tensor) -> float:
+    """The largest relative difference of the rows."""
     return float(((a.double() - b.double()).norm(dim=-1) / b.double().norm(dim=-1)).max())
 
 
@@ -147,7 +147,7 @@ def large(n: int) -> dict[str, float]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     states = torch.randn(256, n, generator=torch.Generator().manual_seed(1))
     one, apply_one = clocked(operator, states)
-    many, apply_many = clocked(integrate, family, states, STEPS, "rk4")
+    _, apply_many = clocked(integrate, family, states, STEPS, "rk4")
     exact = integrate(family.double(), states[:4].double(), STEPS, "rk4")
     return {
         "seconds": seconds,
@@ -214,8 +214,8 @@ relative ones over a batch of states, against the same steps in float64.
 
 n = 12,288, any scalar-plus-low-rank family: **{big["seconds"]:.1f} s**, peak memory of the process
 **{big["peak_gib"]:.2f} GiB** ({big["before_gib"]:.2f} before the collapse), rank {big["rank"]:,},
-relative error {big["error"]:.1e}. Applied to 256 states: {big["apply_one"]:.2f} s, against {big["apply_many"]:.2f} s for
-the {STEPS} steps.
+relative error {big["error"]:.1e}. Applied to 256 states: {big["apply_one"]:.2f} s, against {big["apply_many"]:.2f} s
+for the {STEPS} steps.
 
 One application against {STEPS} steps of the same method, and these steps against the flow itself ({FINE:,} Magnus-4
 steps); largest relative differences over 4 states. Random: velocities `s(t) I + u(t) v(t)^T`. Trained: the published

@@ -113,6 +113,15 @@ def test_compression_keeps_within_its_bound(wave, method, steps):
         assert error == pytest.approx(float(best), rel=1e-6)
 
 
+def test_a_prediction_of_low_rank_is_compressed_too(wave, method):
+    family = wave(48, rank=3, kind="low_rank", by_endpoint=True)
+    exact = to_dense(propagate(family, 10, method).operator)
+    operator, error = propagate(family, 10, method, max_rank=1)
+    assert float(operator.scale) == 0
+    assert error == pytest.approx(float(torch.linalg.svdvals(exact)[1]))
+    assert float(torch.linalg.matrix_norm(to_dense(operator) - exact, 2)) == pytest.approx(error)
+
+
 def test_a_tolerance_chooses_the_rank(wave, method):
     family = wave(256, rank=4)
     exact = to_dense(propagate(family, 6, method).operator)

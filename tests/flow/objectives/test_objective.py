@@ -146,6 +146,7 @@ def test_the_published_loss_is_its_formula(x):
     assert bool(((draw.t >= 0) & (draw.t <= 1)).all())
 
 
+@torch.no_grad()
 def test_undisturbed_latents_reconstruct_and_disturbed_ones_do_not(x):
     flow = LinearFlow(network(1), network(2), LowRankEndpoint(N, 2, width=8).double())
     draw = Draw(flow, x)
