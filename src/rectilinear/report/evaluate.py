@@ -30,6 +30,9 @@ STEPS, METHOD = 100, "rk4"
 SHOWN = 64  # samples in a grid
 FRAMES = 11  # of an interpolation and of a singular curve
 ROWS = 6  # of strips
+HELD_OUT = 1000  # images that are inverted and projected, at most
+MOST_RANKS = 11  # powers of two at which the operator is cut
+PART = 2**20  # pixels that go through the networks at a time
 ENOUGH = 4000  # test images from which a test split alone is the reference of the scores
 
 
@@ -99,11 +102,10 @@ def evaluate(
     ways = finishes(f, sigma, rank)
     finish = list(ways)[-1]
 
-    def one(x: Tensor) -> Tensor:
-        return ways[finish](f(x))
+    def by(way: str) -> Callable[[Tensor], Tensor]:
+        return in_parts(lambda x: ways[way](f(x)))
 
-    def many(x: Tensor) -> Tensor:
-        return ways[finish](flows.sample(flow, x, STEPS, METHOD))
+    one, many = by(finish), in_parts(lambda x: ways[finish](flows.sample(flow, x, STEPS, METHOD)))
 
     def score(samples: Tensor) -> GenerationScores:
         return evaluate_samples(samples.clamp(0, 1), real, features, seed=seed)
@@ -111,14 +113,15 @@ def evaluate(
     real = test.images if len(test) >= ENOUGH else torch.cat([train.images, test.images])
     noise = standard_noise(flow, max(1000, len(real) // 2), draw)
     one_step, many_steps = one(noise), many(noise)
-    original = test.images[torch.randperm(len(test), generator=draw)]
+    original = test.images[torch.randperm(len(test), generator=draw)[:HELD_OUT]]
     there = flows.inversion(f, original)
     known = flows.inversion(f, original + sigma * torch.randn(original.shape, generator=draw))
     ends = original[:ROWS], original[-ROWS:]
     u, s, _ = svd(f)
-    ranks = tuple(2**i for i in range(len(s).bit_length()) if 2**i < len(s))
-    walk = torch.linspace(-2.5, 2.5, FRAMES)[None, :, None] * torch.diag(s)[:ROWS, None]
-    projectors = [project_range(truncate(f, k)) for k in ranks]
+    ranks = tuple(2**i for i in range(MOST_RANKS) if 2**i < min(len(s), len(train)))
+    walk = torch.zeros(ROWS, FRAMES, len(s))
+    walk[range(ROWS), :, range(ROWS)] = torch.linspace(-2.5, 2.5, FRAMES) * s[:ROWS, None]
+    projectors = [in_parts(project_range(truncate(f, k))) for k in ranks]
     return Evaluation(
         sigma=sigma,
         real=original[:SHOWN],
@@ -142,7 +145,7 @@ def evaluate(
         interpolation=flows.interpolate(f, *ends, FRAMES).swapaxes(0, 1),
         crossfade=torch.stack([torch.lerp(*ends, t) for t in torch.linspace(0, 1, FRAMES)], 1),
         finish=finish,
-        scores={name: score(way(f(noise))) for name, way in ways.items()},
+        scores={way: score(by(way)(noise)) for way in ways},
         scores_many=score(many_steps),
         seconds_one=seconds(one, noise[:1000], repeats=10),
         seconds_many=seconds(many, noise[:1000], repeats=3),
@@ -162,6 +165,11 @@ def finishes(f: Linearizer, sigma: float, rank: int | None) -> dict[str, Callabl
     if rank is not None:
         ways[f"at rank {rank}"] = project_range(truncate(f, rank))
     return ways
+
+
+def in_parts(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The same function of a batch, a part of the batch at a time, for the sake of memory."""
+    return lambda x: torch.cat([function(part) for part in x.split(max(1, PART // x[0].numel()))])
 
 
 def standard_noise(flow: LinearFlow, n: int, draw: torch.Generator) -> Tensor:
