@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.ticker import LogFormatter
+from matplotlib.ticker import LogLocator, NullLocator
 
 from rectilinear.plots.images import grid
 from rectilinear.plots.style import ROLES, canvas
@@ -110,8 +110,9 @@ def strips(rows: Mapping[str, ArrayLike]) -> Figure:
 
 def _plain_numbers(axis: Axis) -> None:
     """0.01 rather than a power of ten, on a logarithmic axis."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_minor_locator(NullLocator())
     axis.set_major_formatter("{x:g}")
-    axis.set_minor_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(1.5, 0.5)))
 
 
 def _name_lines(axes: Axes, names: Collection[str]) -> None:

@@ -49,8 +49,8 @@ class Equality(NamedTuple):
 class Evaluation:
     """Images ``(n, c, h, w)``, strips ``(rows, frames, c, h, w)``, and numbers.
 
-    ``law`` is that of the noise recovered from held-out images with the noise of the training added, as the model knows
-    them; ``law_clean`` from the images as they are.
+    ``noise`` is recovered from ``noisy``, held-out images with the noise of the training added, as the model knows
+    them; ``law`` is its law, ``law_clean`` that of the noise recovered from the images as they are.
     """
 
     sigma: float
@@ -65,13 +65,12 @@ class Evaluation:
     truncation: tuple[float, ...]
     truncation_pca: tuple[float, ...]
     truncated_samples: Tensor
-    original: Tensor
+    noisy: Tensor
     noise: Tensor
     restored: Tensor
     inversion: float
     law: Normality
     law_clean: Normality
-    recovered: Tensor
     interpolation: Tensor
     crossfade: Tensor
     finish: str
@@ -115,7 +114,8 @@ def evaluate(
     one_step, many_steps = one(noise), many(noise)
     original = test.images[torch.randperm(len(test), generator=draw)[:HELD_OUT]]
     there = flows.inversion(f, original)
-    known = flows.inversion(f, original + sigma * torch.randn(original.shape, generator=draw))
+    noisy = original + sigma * torch.randn(original.shape, generator=draw)
+    known = flows.inversion(f, noisy)
     ends = original[:ROWS], original[-ROWS:]
     u, s, _ = svd(f)
     ranks = tuple(2**i for i in range(MOST_RANKS) if 2**i < min(len(s), len(train)))
@@ -135,13 +135,12 @@ def evaluate(
         truncation=tuple((p(original) - original).square().mean().item() for p in projectors),
         truncation_pca=tuple(pca_curve(train.images, original, ranks).tolist()),
         truncated_samples=torch.stack([*(truncate(f, k)(noise[:FRAMES]) for k in ranks), f(noise[:FRAMES])]),
-        original=original[:FRAMES],
-        noise=there.noise[:FRAMES],
-        restored=there.reconstruction[:FRAMES],
+        noisy=noisy[:FRAMES],
+        noise=known.noise,
+        restored=known.reconstruction[:FRAMES],
         inversion=max(there.error, known.error),
         law=known.law,
         law_clean=there.law,
-        recovered=known.noise,
         interpolation=flows.interpolate(f, *ends, FRAMES).swapaxes(0, 1),
         crossfade=torch.stack([torch.lerp(*ends, t) for t in torch.linspace(0, 1, FRAMES)], 1),
         finish=finish,

@@ -97,16 +97,18 @@ def number(value: str | float) -> str:
     """A number for a reader: four significant digits, ten to a power where that is shorter.
 
     Example:
-        >>> number(3.14159), number(2.5e-7), number(1797), number("text")
-        ('3.142', '2.5 × 10⁻⁷', '1797', 'text')
+        >>> number(-3.14159), number(2.5e-7), number(1797), number("text")
+        ('−3.142', '2.5 × 10⁻⁷', '1797', 'text')
     """
     if isinstance(value, str | int):
         return str(value)
     text = f"{value:.4g}"
     if "e" not in text:
-        return text
+        return text.replace("-", "−")
     mantissa, exponent = f"{value:.2g}".split("e")
-    return f"{mantissa} × 10{str(int(exponent)).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
+    return (
+        f"{mantissa.replace('-', '−')} × 10{str(int(exponent)).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
+    )
 
 
 def page(kicker: str, title: str, lede: str, facts: Sequence[Fact], sections: Sequence[Section], foot: str) -> str:

@@ -50,6 +50,15 @@ def sections(e: Evaluation, log: list[dict[str, Any]], config: str, machine: dic
     ]
 
 
+def samples_picture(e: Evaluation) -> bytes:
+    """One step, many steps and real images side by side, as a PNG."""
+    sheets = [_sheet(images, 8) for images in (e.one_step, e.many_steps, e.real)]
+    gap = np.zeros((len(sheets[0]), e.real.shape[-1], 4), dtype=np.uint8)
+    return plots.png(
+        np.concatenate([sheets[0], gap, sheets[1], gap, sheets[2]], axis=1), max(1, 32 // e.real.shape[-1])
+    )
+
+
 def _samples(e: Evaluation) -> Section:
     grids = {
         "One step": _grid(e.one_step, "samples drawn in one step"),
@@ -137,10 +146,10 @@ def _curves(e: Evaluation) -> Section:
 
 def _inversion(e: Evaluation) -> Section:
     d = e.law.dim
-    recovered = e.recovered.flatten(1).cpu().numpy()
+    recovered = e.noise.flatten(1).cpu().numpy()
     strips = {
-        "image": _strip(e.original, "held-out images"),
-        "noise": _strip(e.noise.reshape(e.original.shape) / 5 + 0.5, "the noise that gives them"),
+        "image": _strip(e.noisy, "held-out images"),
+        "noise": _strip(e.noise[: len(e.noisy)].reshape(e.noisy.shape) / 5 + 0.5, "the noise that gives them"),
         "again": _strip(e.restored, "the images from that noise"),
     }
     laws = {

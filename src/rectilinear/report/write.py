@@ -12,7 +12,7 @@ from rectilinear import __version__
 from rectilinear.config import atomic_write, write_json
 from rectilinear.report.evaluate import evaluate
 from rectilinear.report.page import page
-from rectilinear.report.sections import facts, sections
+from rectilinear.report.sections import facts, samples_picture, sections
 from rectilinear.training import read_log
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def write_report(
     rank: int | None = None,
     seed: int = 0,
 ) -> dict[str, float | str]:
-    """Evaluate ``flow`` and write ``report.html`` and ``metrics.json``; returns the numbers and the path of the page.
+    """Evaluate ``flow``, write ``report.html``, ``samples.png`` and ``metrics.json``; return the numbers and the path.
 
     Args:
         flow: the trained generator.
@@ -87,5 +87,7 @@ def write_report(
     )
     with atomic_write(out / "report.html") as tmp:
         tmp.write_text(text, encoding="utf-8")
+    with atomic_write(out / "samples.png") as tmp:
+        tmp.write_bytes(samples_picture(e))
     write_json(out / "metrics.json", metrics)
     return {"report": str(out / "report.html"), **metrics}
