@@ -18,8 +18,6 @@ def distance(a, b):
 @pytest.mark.parametrize("by_endpoint", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_collapsed_operator_is_the_dense_product(wave, reference, method, kind, by_endpoint):
-    if by_endpoint and kind == "spectral":
-        pytest.skip("an end-point family is as good as any other here")
     family = wave(40, rank=1, kind=kind, by_endpoint=by_endpoint)
     operator = propagate(family, 12, method).operator
     assert distance(to_dense(operator), reference(family, 12, method)) < 1e-12

@@ -116,11 +116,12 @@ def propagate(
     if tol is not None or max_rank is not None:
         _check_compression(tol, max_rank, first, structured=factors is not None)
         return _compressed(velocity, intervals, tol, n if max_rank is None else max_rank)
+    product: Operator | None = None
     if factors is not None:
-        product: Operator | None = _of_fixed_rank(velocity, intervals)
+        product = _of_fixed_rank(velocity, intervals)
         if product is None and _columns(velocity, intervals) < n:
             product = _folded(velocity, intervals)
-    else:
+    elif not isinstance(first, Dense):
         product = _closed(velocity, intervals, Identity(n, first.like))
     if product is not None:
         return Propagator(product, 0.0)

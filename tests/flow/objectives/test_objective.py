@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from rectilinear.errors import ConfigError
+from rectilinear.errors import ConfigError, SingularOperatorError
 from rectilinear.flow import LinearFlow, collapse
 from rectilinear.flow.objectives import (
     Adversarial,
@@ -124,6 +124,12 @@ def test_the_likelihood_is_that_of_a_dense_jacobian(x, operator):
     assert float(value) == pytest.approx(-float(torch.stack(twin).mean().detach()) / N, rel=1e-9)
     assert float(value) == pytest.approx(-float(f.log_prob(x).mean().detach()) / N, rel=1e-9)
     assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_the_published_family_has_no_likelihood(x):
+    flow = LinearFlow(network(), None, LowRankEndpoint(N, 2, width=8).double())
+    with pytest.raises(SingularOperatorError, match="through rank 2 in 5 dimensions"):
+        likelihood(flow)(x)
 
 
 def test_noise_is_added_to_the_data_for_the_likelihood_alone(x):

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
-from rectilinear.errors import ConfigError
+from rectilinear.errors import ConfigError, SingularOperatorError
 from rectilinear.flow.objectives.objective import Term
-from rectilinear.operators import logdet, solve
+from rectilinear.operators import LowRank, logdet, solve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,9 +70,18 @@ class Likelihood(Term):
 
     ``-log p(x) = -log N(x_0; 0, I) - log|det dg_data(x)| + log|det B| + log|det dg_noise(x_0)|`` with
     ``x_0 = g_noise^-1(B^-1 g_data(x))``.
+
+    Raises:
+        SingularOperatorError: if ``B`` is of low rank by construction.
     """
 
     def forward(self, draw: Draw) -> Tensor:
+        if isinstance(draw.operator, LowRank):
+            raise SingularOperatorError(
+                got=f"a likelihood through rank {draw.operator.u.shape[-1]} in {draw.data_space.dim} dimensions",
+                expected="a family of full rank: others have no density on the whole space",
+                fix="Use SolvedVelocity, ScalarPlusLowRankVelocity, SpectralVelocity or ChebyshevVelocity.",
+            )
         x0 = draw.noise_space.decode(solve(draw.operator, draw.z1))
         _, logdet_noise = draw.g_noise.forward_and_logdet(x0)
         log_prior = -0.5 * (x0.flatten(1).square() + log(2 * pi)).sum(1)
