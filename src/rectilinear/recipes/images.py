@@ -40,7 +40,8 @@ class Images(Recipe):
     levels: int = 3
 
     def objective(self, images: Tensor) -> nn.Module:
-        shape = tuple(images.shape[1:])
+        _, c, h, w = images.shape
+        shape = c, h, w
         g = ImageFlow(shape, self.blocks, self.width, levels=self.levels, actnorm=True, checkpoint=True)
         flow = LinearFlow(g, Flatten(shape), SolvedVelocity(torch.ones(g.dim), torch.ones(g.dim)))
         return objectives.likelihood(flow, self.noise)

@@ -70,14 +70,14 @@ class Nested(Recipe):
         lost = lost.clamp(min=1e-4 * lost[0].item())
         terms: dict[str, tuple[float, objectives.Term]] = {"nll": (1.0, objectives.Likelihood())}
         if self.nested:
-            term = objectives.NestedRank(self.lowest, min(self.leading, n - 1), baseline=lost, share=self.share)
-            terms["nested"] = (self.nested, term)
+            ranks = objectives.NestedRank(self.lowest, min(self.leading, n - 1), baseline=lost, share=self.share)
+            terms["nested"] = (self.nested, ranks)
         if self.adversarial:
             w = self.critic_width
             layers = nn.Linear(n, w), nn.LeakyReLU(0.2), nn.Linear(w, w), nn.LeakyReLU(0.2), nn.Linear(w, 1)
             critic = nn.Sequential(nn.Flatten(), *layers)
-            term = objectives.Adversarial(critic, high=self.rank, share=self.share, lr=self.training.lr / 10)
-            terms["adversarial"] = (self.adversarial, term)
+            samples = objectives.Adversarial(critic, high=self.rank, share=self.share, lr=self.training.lr / 10)
+            terms["adversarial"] = (self.adversarial, samples)
         return objectives.Objective(flow, terms, self.noise, momentum=0.0)
 
     def _couplings(self, n: int) -> tuple[Invertible, ...]:
