@@ -87,7 +87,7 @@ def test_report_hands_the_run_over(tiny_run: Path, ask: Ask, tmp_path: Path, mon
         "train": 1500,
         "test": 297,
         "out": tmp_path,
-        "features": None,
+        "features": "digits",
         "seed": 3,
         **sampling,
     }
