@@ -3,7 +3,8 @@
     python benchmarks/svd.py            # about two minutes on one core; writes benchmarks/results/svd.md
 
 Dense is measured at n = 2,048 and scaled by the cube to 12,288 (it would take 10 minutes and 3 GB there). Errors are
-measured on vectors, in the precision of the run. To reach: both at least 1,000 times faster at rank 64, error below 1e-5.
+measured on vectors, in the precision of the run. To reach: both at least 1,000 times faster at rank 64, error below
+1e-5.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ def seconds(run: Callable[[], object], repeats: int) -> float:
 
 
 def operator(n: int, rank: int) -> op.ScalarPlusLowRank:
+    """A random operator of norm about one."""
     generator = torch.Generator().manual_seed(rank)
     u, v = (torch.randn(n, rank, generator=generator) / n**0.5 for _ in range(2))
     return op.ScalarPlusLowRank(torch.tensor(0.5), 2 * u, v, trainable=False)
@@ -86,12 +88,16 @@ def main() -> None:
     lines = [
         "# SVD and pseudo-inverse of scalar plus low rank",
         "",
-        f"`python benchmarks/svd.py`, {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, {platform.machine()} with "
-        f"{os.cpu_count()} cores, one thread, CPU seconds, torch {torch.__version__}, float32.",
+        (
+            f"`python benchmarks/svd.py`, {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, {platform.machine()} with "
+            f"{os.cpu_count()} cores, one thread, CPU seconds, torch {torch.__version__}, float32."
+        ),
         "",
-        f"Dense at n = {DENSE:,}, measured: SVD {dense['svd']:.2f} s, pinv {dense['pinv']:.2f} s; scaled by the cube "
-        f"({cube:.0f}) to n = {LARGE:,}: SVD {dense['svd'] * cube:.0f} s, pinv {dense['pinv'] * cube:.0f} s. Singular "
-        f"values at n = {DENSE:,}, rank 64, against dense float64: relative error {drift:.1e}.",
+        (
+            f"Dense at n = {DENSE:,}, measured: SVD {dense['svd']:.2f} s, pinv {dense['pinv']:.2f} s; scaled by the cube "
+            f"({cube:.0f}) to n = {LARGE:,}: SVD {dense['svd'] * cube:.0f} s, pinv {dense['pinv'] * cube:.0f} s. Singular "
+            f"values at n = {DENSE:,}, rank 64, against dense float64: relative error {drift:.1e}."
+        ),
         "",
         "| n | rank | verb | seconds | times faster than dense (scaled) | largest relative error |",
         "|---|---|---|---|---|---|",
