@@ -94,9 +94,9 @@ def main() -> None:
         ),
         "",
         (
-            f"Dense at n = {DENSE:,}, measured: SVD {dense['svd']:.2f} s, pinv {dense['pinv']:.2f} s; scaled by the cube "
-            f"({cube:.0f}) to n = {LARGE:,}: SVD {dense['svd'] * cube:.0f} s, pinv {dense['pinv'] * cube:.0f} s. Singular "
-            f"values at n = {DENSE:,}, rank 64, against dense float64: relative error {drift:.1e}."
+            f"Dense at n = {DENSE:,}, measured: SVD {dense['svd']:.2f} s, pinv {dense['pinv']:.2f} s; scaled by the "
+            f"cube ({cube:.0f}) to n = {LARGE:,}: SVD {dense['svd'] * cube:.0f} s, pinv {dense['pinv'] * cube:.0f} s. "
+            f"Singular values at n = {DENSE:,}, rank 64, against dense float64: relative error {drift:.1e}."
         ),
         "",
         "| n | rank | verb | seconds | times faster than dense (scaled) | largest relative error |",
