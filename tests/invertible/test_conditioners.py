@@ -11,7 +11,7 @@ MAKERS = {
     "mlp": (lambda: MLP(4, 6, 8), (4,), (6,)),
     "mlp-plain": (lambda: MLP(4, 6, 8, hidden=2, residual=False), (4,), (6,)),
     "conv": (lambda: ConvNet(2, 6, 8, size=(4, 5)), (2, 4, 5), (6, 4, 5)),
-    "conv-1": (lambda: ConvNet(2, 6, 8, hidden=2, kernel=1), (2, 4, 5), (6, 4, 5)),
+    "conv-3": (lambda: ConvNet(2, 6, 8, hidden=2, kernel=3), (2, 4, 5), (6, 4, 5)),
     "vit": (lambda: ViT(5, 4, 6, 8, hidden=1, heads=2), (5, 4), (5, 6)),
     "vit-fewer": (lambda: ViT(5, 4, 6, 8, hidden=1, heads=2, out_tokens=4), (5, 4), (4, 6)),
 }

@@ -94,6 +94,8 @@ def test_settings_out_of_range_are_refused() -> None:
             VectorFlow(**{"dim": 4, **wrong})
     with pytest.raises(ConfigError, match="conditioner"):
         ImageFlow((1, 8, 8), conditioner="unet")
+    with pytest.raises(ConfigError, match="odd"):
+        ImageFlow((1, 8, 8), kernel=2)
     with pytest.raises(ConfigError, match="levels"):
         ImageFlow((1, 8, 8), blocks=1, levels=2)
     with pytest.raises(ShapeError, match="divisible"):

@@ -39,7 +39,7 @@ class MLP(Configured):
 class ConvNet(Configured):
     """Convolutional: ``(b, in_channels, h, w) -> (b, out_channels, h, w)``, 3 x 3 kernels, GELU, residual.
 
-    The hidden layers have kernels of their own size, ``kernel`` (odd).
+    The hidden layers have kernels of their own size, ``kernel``, odd; 1 x 1, as in Glow, learns faster per second.
 
     With ``size=(h, w)`` a learned bias at every position tells the network where it is.
 
@@ -55,7 +55,7 @@ class ConvNet(Configured):
         width: int = 64,
         hidden: int = 1,
         size: tuple[int, int] | None = None,
-        kernel: int = 3,
+        kernel: int = 1,
     ) -> None:
         super().__init__()
         self.enter = nn.Conv2d(in_channels, width, 3, padding=1)

@@ -35,6 +35,7 @@ class ImageFlow(Invertible):
         shape: ``(c, h, w)``.
         blocks: number of couplings in all.
         width: width of the conditioners.
+        kernel: side of the kernels of the hidden layers, for ``"conv"``, odd; the first and the last are 3 x 3.
         hidden: hidden layers (attention blocks for ``"vit"``) of a conditioner.
         conditioner: ``"conv"`` or ``"vit"``.
         coupling: ``"affine"``, or ``"additive"`` (volume preserving, best conditioned).
@@ -73,6 +74,7 @@ class ImageFlow(Invertible):
         hidden: int = 1,
         conditioner: Conditioner = "conv",
         coupling: Coupling = "affine",
+        kernel: int = 1,
         levels: int = 2,
         patch: int = 4,
         heads: int = 4,
@@ -87,16 +89,15 @@ class ImageFlow(Invertible):
         check_flow(blocks, coupling, scale_budget, precision, actnorm=actnorm)
         if conditioner not in ("conv", "vit"):
             raise ConfigError(got=f"conditioner={conditioner!r}", expected="'conv' or 'vit'")
+        if kernel < 1 or kernel % 2 == 0:
+            raise ConfigError(got=f"kernel={kernel}", expected="an odd number")
         if not 1 <= levels <= blocks:
             raise ConfigError(got=f"levels={levels}", expected=f"1 to blocks={blocks}")
         self.shape = tuple(shape)
-        self.blocks, self.width, self.hidden, self.conditioner, self.coupling = (
-            blocks, width, hidden, conditioner, coupling,
-        )  # fmt: skip
-        self.levels, self.patch, self.heads, self.scale_budget, self.actnorm = (
-            levels, patch, heads, scale_budget, actnorm,
-        )  # fmt: skip
-        self.precision, self.checkpoint, self.channels_last, self.seed = precision, checkpoint, channels_last, seed
+        self.blocks, self.width, self.hidden, self.kernel = blocks, width, hidden, kernel
+        self.conditioner, self.coupling, self.scale_budget, self.actnorm = conditioner, coupling, scale_budget, actnorm
+        self.levels, self.patch, self.heads, self.seed = levels, patch, heads, seed
+        self.precision, self.checkpoint, self.channels_last = precision, checkpoint, channels_last
         stages = self._vit_stages() if conditioner == "vit" else self._conv_stages()
         self.chain = Chain(*stages, Flatten(shape))
         self.latent_shape = self.chain.latent_shape
@@ -138,7 +139,7 @@ class ImageFlow(Invertible):
         outputs = moved[channel] * (2 if self.coupling == "affine" else 1)
         net: nn.Module
         if len(shape) == 3:
-            net = ConvNet(kept[0], outputs, self.width, self.hidden, size=(shape[1], shape[2]))
+            net = ConvNet(kept[0], outputs, self.width, self.hidden, size=(shape[1], shape[2]), kernel=self.kernel)
         else:
             net = ViT(kept[0], kept[1], outputs, self.width, self.hidden, self.heads, out_tokens=moved[0])
         if self.coupling == "additive":
