@@ -32,7 +32,7 @@ class Digits(Recipe):
         )
     )
     blocks: int = 12
-    width: int = 256
+    width: int = 128
     nested: float = 3.0
 
     def objective(self, images: Tensor) -> nn.Module:
