@@ -172,9 +172,10 @@ def main() -> None:
     text = f"""# Invertible image networks beside FrEIA and normflows
 
 `python benchmarks/invertible.py`, {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, {machine()}.
-{BLOCKS} affine couplings on {SHAPE} images squeezed to {SQUEEZED}, equal conditioners (convolutions 3 x 3, 1 x 1, 3 x 3,
-width {WIDTH}), batch {BATCH}, float32. Medians of {args.rounds} interleaved rounds; ratio = time / time of the first row in
-the same round. A training step is forward, log-determinant, backward and Adam.
+{BLOCKS} affine couplings on {SHAPE} images squeezed to {SQUEEZED}, equal conditioners
+(convolutions 3 x 3, 1 x 1, 3 x 3, width {WIDTH}), batch {BATCH}, float32. Milliseconds are medians of {args.rounds}
+interleaved rounds; ratio = time / time of the first row in the same round, the median of the rounds.
+A training step is forward, log-determinant, backward and Adam.
 
 {chr(10).join(rows)}
 
