@@ -91,6 +91,7 @@ def test_a_run_that_stopped_and_went_on_ends_bit_for_bit_like_one_that_did_not(t
 
     heard = []
     before = signal.signal(signal.SIGTERM, lambda *_: heard.append(True))
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores SIGINT
     try:
         if cut % 2:
             stopped = go(Stops(), data, each, tmp_path / "cut")
@@ -100,6 +101,7 @@ def test_a_run_that_stopped_and_went_on_ends_bit_for_bit_like_one_that_did_not(t
                 go(Stops(), data, each, tmp_path / "cut")
     finally:
         signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, interrupt)
 
     resumed = denoise(seed=99)
     result = go(resumed, data, each, tmp_path / "cut")
