@@ -9,7 +9,7 @@ import torch
 
 from rectilinear.errors import ConfigError, StructureError, StructureWarning
 from rectilinear.flow.basis import fixed_basis, fold_fixed
-from rectilinear.flow.factors import fold, scalar_plus_low_rank
+from rectilinear.flow.factors import fold, scalar_plus_low_rank, side_by_side
 from rectilinear.flow.grid import grid
 from rectilinear.flow.integrate import along, exponential, integrate, look, structured, transport
 from rectilinear.flow.methods import Jump, RungeKutta
@@ -139,7 +139,7 @@ def _of_fixed_rank(velocity: TimeVarying, intervals: Sequence[Interval]) -> Scal
         for interval, looks in along(velocity, reversed(body)):
             factors = structured(looks)
             assert factors is not None, "a family keeps its structure at all times"
-            v = v + fold([interval], factors, less=1.0).apply_adjoint(v)
+            v = v + fold([interval], side_by_side(factors), less=1.0).apply_adjoint(v)
         return LowRank(end.u, v.mT, trainable=False)
     basis = fixed_basis(velocity)
     return fold_fixed(intervals, basis) if basis is not None and basis.u.shape[-1] < velocity.dim else None
@@ -153,12 +153,16 @@ def _columns(velocity: TimeVarying, intervals: Sequence[Interval]) -> int:
 
 
 def _folded(velocity: TimeVarying, intervals: Sequence[Interval]) -> ScalarPlusLowRank:
+    return fold(intervals, side_by_side(_factors(velocity, intervals)))  # which lets go of the operators, once copied
+
+
+def _factors(velocity: TimeVarying, intervals: Sequence[Interval]) -> dict[Node, ScalarPlusLowRank]:
     looks: dict[Node, Operator] = {}
     for _, new in along(velocity, intervals):
         looks |= new
     factors = structured(looks)
     assert factors is not None, "a family keeps its structure at all times"
-    return fold(intervals, factors)
+    return factors
 
 
 def _closed(velocity: TimeVarying, intervals: Sequence[Interval], one: Operator) -> Operator | None:
@@ -194,7 +198,7 @@ def _compressed(velocity: TimeVarying, intervals: Sequence[Interval], tol: float
             product, bound = part, error
         else:
             bound = (float(norm(part)) + error) * bound + error * float(norm(product))
-            product, error = _lower(_side_by_side(part, product), share, max_rank)
+            product, error = _lower(_multiplied(part, product), share, max_rank)
             bound += error
     assert product is not None
     return Propagator(product, bound)
@@ -211,7 +215,7 @@ def _lower(A: ScalarPlusLowRank, tol: float, max_rank: int) -> tuple[ScalarPlusL
     return lower, float(error)
 
 
-def _side_by_side(A: ScalarPlusLowRank, B: ScalarPlusLowRank) -> ScalarPlusLowRank:
+def _multiplied(A: ScalarPlusLowRank, B: ScalarPlusLowRank) -> ScalarPlusLowRank:
     """``A B`` with the factors of both, whatever their rank."""
     u = torch.cat([A.u, A.scale * B.u + A.u @ (A.v.mT @ B.u)], dim=-1)
     return ScalarPlusLowRank(A.scale * B.scale, u, torch.cat([B.scale * A.v, B.v], dim=-1), trainable=False)

@@ -7,7 +7,7 @@ Over fixed factors ``U = [u_1 .. u_J]`` and ``V = [v_1 .. v_J]`` every sum, prod
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -74,9 +74,25 @@ def step_element(interval: Interval, velocities: Mapping[Node, Element]) -> Elem
     return method.generator(stages, interval.width).exp()
 
 
-def fold(
-    intervals: Sequence[Interval], factors: Mapping[Node, ScalarPlusLowRank], less: float = 0.0
-) -> ScalarPlusLowRank:
+class Columns(NamedTuple):
+    """The factors of all nodes side by side: rows of ``U^T`` and ``V^T``, ``(R, n)``; a run of nodes is one block."""
+
+    u: Tensor
+    v: Tensor
+    place: dict[Node, slice]
+    scales: dict[Node, Tensor]
+
+
+def side_by_side(factors: Mapping[Node, ScalarPlusLowRank]) -> Columns:
+    """The factors as columns, in the order of the mapping."""
+    place, total = {}, 0
+    for node, A in factors.items():
+        place[node] = slice(total, total := total + A.u.shape[-1])
+    u, v = (torch.cat([getattr(A, name).mT for A in factors.values()]) for name in ("u", "v"))
+    return Columns(u, v, place, {node: A.scale.double() for node, A in factors.items()})
+
+
+def fold(intervals: Sequence[Interval], columns: Columns, less: float = 0.0) -> ScalarPlusLowRank:
     """The product of all steps, ``s I + (U C) V^T`` with ``U`` and ``V`` the factors of all nodes side by side.
 
     Halves are folded apart and multiplied: with ``late = a I + U_a C_a V_a^T`` and ``early = b I + U_b C_b V_b^T`` the
@@ -84,28 +100,22 @@ def fold(
     ``O(n R)``. Scale and core are float64: one scale multiplied many times would add up its rounding. ``less I`` is
     taken off before the result is rounded.
     """
-    nodes = list(dict.fromkeys(node for interval in intervals for node in interval.nodes))
-    columns, total = {}, 0
-    for node in nodes:
-        columns[node] = slice(total, total := total + factors[node].u.shape[-1])
-    rows_u = torch.cat([factors[node].u.mT for node in nodes])  # (R, n): a run of nodes is a contiguous block
-    rows_v = torch.cat([factors[node].v.mT for node in nodes])
 
     def product(intervals: Sequence[Interval]) -> tuple[slice, Element]:
         if len(intervals) == 1:
-            own = list(dict.fromkeys(intervals[0].nodes))
-            here = slice(columns[own[0]].start, columns[own[-1]].stop)
-            gram = (rows_v[here] @ rows_u[here].mT).double()
+            places = {node: columns.place[node] for node in intervals[0].nodes}
+            here = slice(min(place.start for place in places.values()), max(place.stop for place in places.values()))
+            gram = (columns.v[here] @ columns.u[here].mT).double()
             velocities = {}
-            for node in own:
+            for node, place in places.items():
                 ones = torch.zeros(len(gram), dtype=gram.dtype, device=gram.device)
-                ones[columns[node].start - here.start : columns[node].stop - here.start] = 1.0
-                velocities[node] = Element(factors[node].scale.double(), torch.diag(ones), gram)
+                ones[place.start - here.start : place.stop - here.start] = 1.0
+                velocities[node] = Element(columns.scales[node], torch.diag(ones), gram)
             return here, step_element(intervals[0], velocities)
         half = len(intervals) // 2
         early, b = product(intervals[:half])
         late, a = product(intervals[half:])
-        gram = (rows_v[late] @ rows_u[early].mT).double()
+        gram = (columns.v[late] @ columns.u[early].mT).double()
         above, below = late.start - early.start, late.stop - early.stop  # neighbours may share their common node
         core = (
             pad(b.scale * a.core, (above, 0, above, 0))
@@ -115,5 +125,5 @@ def fold(
         return slice(early.start, late.stop), Element(a.scale * b.scale, core, gram)
 
     _, element = product(intervals)
-    scale, u = (element.scale - less).to(rows_u), rows_u.mT @ element.core.to(rows_u)
-    return ScalarPlusLowRank(scale, u, rows_v.mT.contiguous(), trainable=False)
+    scale, u = (element.scale - less).to(columns.u), columns.u.mT @ element.core.to(columns.u)
+    return ScalarPlusLowRank(scale, u, columns.v.mT, trainable=False)

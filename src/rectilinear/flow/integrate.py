@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rectilinear.errors import ConfigError, ShapeError
-from rectilinear.flow.factors import fold, scalar_plus_low_rank
+from rectilinear.flow.factors import fold, scalar_plus_low_rank, side_by_side
 from rectilinear.flow.grid import grid
 from rectilinear.flow.methods import Jump, RungeKutta
 from rectilinear.operators import Identity, Operator, ScalarPlusLowRank, expm
@@ -117,4 +117,6 @@ def _advance(interval: Interval, looks: Looks, z: Tensor) -> Tensor:
     if isinstance(method, RungeKutta):
         return method.step(stages, interval.width, z)
     factors = structured(looks)
-    return exponential(interval, looks)(z) if factors is None else z + fold([interval], factors, less=1.0)(z)
+    return (
+        exponential(interval, looks)(z) if factors is None else z + fold([interval], side_by_side(factors), less=1.0)(z)
+    )
