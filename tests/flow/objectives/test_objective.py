@@ -164,6 +164,7 @@ def test_undisturbed_latents_reconstruct_and_disturbed_ones_do_not(x):
     assert float(value) == float((exact - x).abs().max())
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("operator", ["dense", "diagonal"])
 def test_nested_reconstruction_is_that_of_the_truncated_model(x, operator):
     A = (Dense(N) if operator == "dense" else Diagonal(torch.tensor([0.5, -3.0, 1.0, 2.0, 0.1]))).double()
@@ -260,7 +261,7 @@ def test_the_log_shows_the_round_trip(x):
 def test_training_lowers_every_named_objective():
     """A Gaussian in 2 dimensions: the likelihood comes down to its entropy, the others below where they began."""
     torch.manual_seed(0)
-    data = torch.randn(512, 2) @ torch.tensor([[2.0, 0.5], [0.0, 0.4]])
+    data = torch.randn(128, 2) @ torch.tensor([[2.0, 0.5], [0.0, 0.4]])
     ones = torch.ones(2)
     models = {
         "paper": paper(LinearFlow(VectorFlow(2, 2, 8), None, LowRankEndpoint(2, 2, width=8))),
@@ -270,7 +271,7 @@ def test_training_lowers_every_named_objective():
     for name, objective in models.items():
         optimizer = torch.optim.Adam(objective.parameters(), 3e-2)
         losses = []
-        for _ in range(120 if name == "likelihood" else 40):
+        for _ in range(100 if name == "likelihood" else 25):
             optimizer.zero_grad()
             loss = objective(data)["loss"]
             loss.backward()
