@@ -1,0 +1,141 @@
+"""Statistics on data whose law is known: tests reject at their level, intervals cover at their confidence."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from rectilinear.deeplinear import inference
+from rectilinear.errors import InputError, NonFiniteError, ShapeError
+
+LEVEL, SLACK, SIMULATIONS = 0.05, 0.015, 2000  # three standard errors of a rate of 5 % over 2,000 simulations
+
+
+def rejections(p_values: list[float]) -> float:
+    return float(np.mean(np.asarray(p_values) < LEVEL))
+
+
+def censored(rng: np.random.Generator, n: int, budget: float, scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Exponential times, cut off at a budget."""
+    times = rng.exponential(scale, n)
+    return np.minimum(times, budget), times <= budget
+
+
+@pytest.mark.slow
+def test_wilcoxon_rejects_at_its_level() -> None:
+    rng = np.random.default_rng(0)
+    p_values = [inference.wilcoxon(rng.laplace(size=40)) for _ in range(SIMULATIONS)]
+    assert rejections(p_values) == pytest.approx(LEVEL, abs=SLACK)
+
+
+@pytest.mark.slow
+def test_logrank_rejects_at_its_level() -> None:
+    rng = np.random.default_rng(1)
+    p_values = [inference.logrank(*censored(rng, 60, 1.2), *censored(rng, 60, 1.2)) for _ in range(SIMULATIONS)]
+    assert rejections(p_values) == pytest.approx(LEVEL, abs=SLACK)
+
+
+def test_corrected_t_rejects_at_its_level_where_folds_share_their_data() -> None:
+    """Differences of J folds with the correlation n_test / (n_train + n_test) that the correction is made for."""
+    rng, folds, fraction = np.random.default_rng(2), 20, 1 / 9
+    shared = fraction / (1 + fraction)
+    p_values, plain = [], []
+    for _ in range(SIMULATIONS):
+        d = np.sqrt(shared) * rng.normal() + np.sqrt(1 - shared) * rng.normal(size=folds)
+        p_values.append(inference.corrected_t(d, fraction))
+        plain.append(inference.corrected_t(d, 1e-12))
+    assert rejections(p_values) == pytest.approx(LEVEL, abs=SLACK)
+    assert rejections(plain) > 0.2, "what the correction is for"
+
+
+def test_corrected_t_on_two_learners_of_equal_error() -> None:
+    """Two regressions that see one feature each, equally informative, under repeated random splits of one table."""
+    rng, n, test, splits = np.random.default_rng(3), 60, 12, 15
+    p_values = []
+    for _ in range(SIMULATIONS):
+        x = rng.normal(size=(n, 2))
+        y = x.sum(1) + rng.normal(size=n)
+        order = np.argsort(rng.random((splits, n)), axis=1)
+        inside, outside = order[:, test:], order[:, :test]
+        slopes = (x[inside] * y[inside, None]).sum(1) / (x[inside] ** 2).sum(1)
+        errors = ((y[outside][..., None] - slopes[:, None] * x[outside]) ** 2).mean(1)
+        p_values.append(inference.corrected_t(errors[:, 0] - errors[:, 1], test / (n - test)))
+    assert rejections(p_values) <= LEVEL + SLACK
+
+
+def test_holm_keeps_the_chance_of_any_false_rejection() -> None:
+    rng = np.random.default_rng(4)
+    adjusted = [min(inference.holm(rng.random(10).tolist())) for _ in range(SIMULATIONS)]
+    assert rejections(adjusted) == pytest.approx(1 - 0.995**10, abs=SLACK)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+@settings(deadline=None, max_examples=25)
+def test_holm_by_its_definition(p: list[float]) -> None:
+    ordered = sorted(p)
+    by_hand = [max(min(1.0, (len(p) - j) * ordered[j]) for j in range(ordered.index(value) + 1)) for value in p]
+    # Equal p values: the definition adjusts the last of them, whose factor is smallest and whose maximum is largest.
+    last = [len(p) - 1 - ordered[::-1].index(value) for value in p]
+    by_hand = [max(min(1.0, (len(p) - j) * ordered[j]) for j in range(i + 1)) for i in last]
+    assert inference.holm(p) == pytest.approx(by_hand)
+
+
+@pytest.mark.parametrize("rate", [0.02, 0.5, 0.9])
+def test_wilson_covers(rate: float) -> None:
+    n = 100
+    intervals = [inference.wilson(k, n) for k in range(n + 1)]
+    inside = [interval.low <= rate <= interval.high for interval in intervals]
+    coverage = float(stats.binom.pmf(np.arange(n + 1), n, rate)[inside].sum())
+    assert coverage == pytest.approx(0.95, abs=0.035), "exact; Wilson's coverage swings around its confidence"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("budget", [1.0, 3.0])
+def test_kaplan_meier_interval_of_the_median_covers(budget: float) -> None:
+    rng, truth = np.random.default_rng(5), np.log(2)
+    found = [inference.kaplan_meier(*censored(rng, 80, budget)).median for _ in range(SIMULATIONS // 2)]
+    coverage = np.mean([estimate.low <= truth <= estimate.high for estimate in found])
+    assert coverage == pytest.approx(0.95, abs=0.025)
+    assert np.median([estimate.value for estimate in found]) == pytest.approx(truth, rel=0.05)
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.booleans()), min_size=1, max_size=12))
+@settings(deadline=None, max_examples=25)
+def test_kaplan_meier_by_its_definition(runs: list[tuple[int, bool]]) -> None:
+    times, arrived = zip(*runs, strict=True)
+    share, by_hand = 1.0, []
+    for time in sorted({time for time, done in runs if done}):
+        under_way = sum(other >= time for other in times)
+        share *= 1 - sum(other == time and done for other, done in runs) / under_way
+        by_hand.append((float(time), share))
+    curve = inference.kaplan_meier(times, arrived)
+    assert list(curve.times) == [time for time, _ in by_hand]
+    np.testing.assert_allclose(curve.share, [share for _, share in by_hand], atol=1e-12)
+    assert np.all(curve.low <= curve.share + 1e-12)
+    assert np.all(curve.share <= curve.high + 1e-12)
+    assert curve.median.low <= curve.median.value <= curve.median.high
+
+
+def test_nothing_to_tell_apart() -> None:
+    assert inference.wilcoxon([0.0, 0.0]) == 1.0
+    assert inference.corrected_t([0.0, 0.0], 0.1) == 1.0
+    assert inference.corrected_t([0.5, 0.5], 0.1) == 0.0
+    assert inference.logrank([5, 5], [False, False], [5, 5], [False, False]) == 1.0
+    assert inference.logrank([5], [True], [5], [True]) == 1.0
+    never = inference.kaplan_meier([5, 5], [False, False])
+    assert never.median.low == np.inf
+    assert not len(never.times)
+
+
+def test_what_is_no_data() -> None:
+    with pytest.raises(InputError, match="3 successes of 2"):
+        inference.wilson(3, 2)
+    with pytest.raises(ShapeError, match="one boolean a time"):
+        inference.kaplan_meier([], [])
+    with pytest.raises(NonFiniteError, match="times"):
+        inference.kaplan_meier([np.inf], [False])
+    with pytest.raises(ShapeError, match="two folds"):
+        inference.corrected_t([1.0], 0.1)
+    with pytest.raises(InputError, match="test_fraction"):
+        inference.corrected_t([1.0, 2.0], 0.0)
