@@ -12,8 +12,8 @@ LONGEST = 500
 LAYERS = (
     {"errors", "config", "_shapes", "_tolerance", "_seed", "_pretrained"},
     {"operators", "invertible", "metrics", "datasets", "training", "plots"},
-    {"induced_space", "audit", "dynamics", "deeplinear"},
-    {"linearizer"},
+    {"induced_space", "dynamics", "deeplinear"},
+    {"linearizer", "audit"},
     {"flow", "idempotent", "style", "koopman", "testing"},
     {"recipes", "report"},
     {"papers"},

@@ -9,7 +9,7 @@ from scipy import stats
 
 from rectilinear import plots
 from rectilinear.report.evaluate import STEPS
-from rectilinear.report.page import Fact, Section, beside, captioned, chart, folded, number, picture, rows, table
+from rectilinear.plots.page import Fact, Section, beside, captioned, chart, folded, number, picture, rows, table
 
 if TYPE_CHECKING:
     from typing import Any
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from rectilinear.metrics import GenerationScores
     from rectilinear.report.evaluate import Evaluation
-    from rectilinear.report.page import Html
+    from rectilinear.plots.page import Html
 
 
 def facts(metrics: dict[str, float]) -> list[Fact]:

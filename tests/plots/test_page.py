@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rectilinear import plots
-from rectilinear.report import page as parts
+from rectilinear.plots import page as parts
 
 VOID = {"meta", "img", "path", "use"}
 

@@ -1,0 +1,137 @@
+"""One self-contained HTML page: pieces that turn values into markup, and the page that holds them.
+
+Every string that reaches the page goes through :func:`html.escape`; pictures are embedded, nothing is fetched.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from html import escape
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from rectilinear.plots.images import png
+from rectilinear.plots.style import svg
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+
+class Html(str):
+    """Text that is markup already."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One number of the head of the page, and the sentence that says what it is."""
+
+    value: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A numbered part of the page: what it shows in a sentence, and the figures that show it."""
+
+    title: str
+    text: str
+    blocks: tuple[Html, ...]
+
+
+def picture(pixels: NDArray[np.uint8], description: str, scale: int = 1) -> Html:
+    """An embedded picture; ``description`` is read aloud where it cannot be seen."""
+    data = base64.b64encode(png(pixels, scale)).decode()
+    return Html(f'<img src="data:image/png;base64,{data}" alt="{escape(description)}">')
+
+
+def chart(figure: Figure, description: str) -> Html:
+    """A chart as inline SVG, in the colours of the reader's theme."""
+    return Html(svg(figure).replace("<svg", f'<svg role="img" aria-label="{escape(description)}"', 1))
+
+
+def beside(pictures: Mapping[str, Html]) -> Html:
+    """Named pictures next to each other, in equal widths."""
+    cells = (f'<div><p class="label">{escape(name)}</p>{markup}</div>' for name, markup in pictures.items())
+    return Html(f'<div class="beside">{"".join(cells)}</div>')
+
+
+def rows(pictures: Mapping[str, Html]) -> Html:
+    """Named pictures under each other, the names at their left."""
+    cells = (f'<p class="label">{escape(name)}</p>{markup}' for name, markup in pictures.items())
+    return Html(f'<div class="rows">{"".join(cells)}</div>')
+
+
+def table(head: Sequence[str], lines: Sequence[Sequence[str | float]]) -> Html:
+    """A table; numbers are set flush right with four significant digits."""
+
+    def cell(value: str | float, tag: str, is_number: bool) -> str:
+        kind = ' class="number"' if is_number else ""
+        return f"<{tag}{kind}>{escape(number(value))}</{tag}>"
+
+    flush = [any(isinstance(line[i], float | int) for line in lines) for i in range(len(head))]
+    top = "".join(cell(name, "th", is_number) for name, is_number in zip(head, flush, strict=True))
+    body = "".join(
+        f"<tr>{''.join(cell(value, 'td', is_number) for value, is_number in zip(line, flush, strict=True))}</tr>"
+        for line in lines
+    )
+    return Html(f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>')
+
+
+def captioned(block: Html, name: str, caption: str) -> Html:
+    """A figure with its name and the sentence that says what it shows."""
+    return Html(f"<figure>{block}<figcaption><b>{escape(name)}</b> {escape(caption)}</figcaption></figure>")
+
+
+def folded(summary: str, text: str) -> Html:
+    """Text that opens on a click."""
+    return Html(f"<details><summary>{escape(summary)}</summary><pre>{escape(text)}</pre></details>")
+
+
+def number(value: str | float) -> str:
+    """A number for a reader: four significant digits, ten to a power where that is shorter.
+
+    Example:
+        >>> number(-3.14159), number(2.5e-7), number(1797), number("text")
+        ('−3.142', '2.5 × 10⁻⁷', '1797', 'text')
+    """
+    if isinstance(value, str | int):
+        return str(value)
+    text = f"{value:.4g}"
+    if "e" not in text:
+        return text.replace("-", "−")
+    mantissa, exponent = f"{value:.2g}".split("e")
+    return (
+        f"{mantissa.replace('-', '−')} × 10{str(int(exponent)).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
+    )
+
+
+def page(kicker: str, title: str, lede: str, facts: Sequence[Fact], sections: Sequence[Section], foot: str) -> str:
+    """The whole document.
+
+    Example:
+        >>> "&lt;b&gt;" in page("k", "<b>", "l", [], [], "f")
+        True
+    """
+    style = files("rectilinear.plots").joinpath("page.css").read_text(encoding="utf-8")
+    head = "".join(
+        f'<div class="fact"><b>{escape(fact.value)}</b><span>{escape(fact.meaning)}</span></div>' for fact in facts
+    )
+    body = "".join(
+        f"<section><h2><i>{i}</i>{escape(section.title)}</h2><div><p>{escape(section.text)}</p>"
+        f"{''.join(section.blocks)}</div></section>"
+        for i, section in enumerate(sections, start=1)
+    )
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<style>{style}</style></head><body><main>"
+        f'<header><div class="rail">{escape(kicker)}</div><h1>{escape(title)}</h1><p>{escape(lede)}</p></header>'
+        f'<div class="facts">{head}</div>{body}<footer>{escape(foot)}</footer></main></body></html>\n'
+    )
