@@ -1,0 +1,36 @@
+"""Deep linear networks against linear regression: the engine, a regressor and the study of depth."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from rectilinear.deeplinear.ensemble import OPTIMISERS, Trajectory, log_grid, train
+from rectilinear.deeplinear.least_squares import LeastSquares, least_squares
+from rectilinear.deeplinear.start import STARTS, draw
+from rectilinear.deeplinear.statistics import SufficientStatistics
+
+__all__ = [
+    "OPTIMISERS",
+    "STARTS",
+    "LeastSquares",
+    "SufficientStatistics",
+    "Trajectory",
+    "draw",
+    "least_squares",
+    "log_grid",
+    "train",
+]
+# Loaded on first use: the engine needs NumPy alone, these scikit-learn and more.
+_HOME: dict[str, str] = {}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = globals()[name] = getattr(import_module(f"rectilinear.deeplinear.{_HOME[name]}"), name)
+        return value
+    raise AttributeError(f"module 'rectilinear.deeplinear' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,277 @@
+"""Training of whole ensembles of deep linear networks from sufficient statistics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+
+from rectilinear.deeplinear import _array
+from rectilinear.deeplinear.start import Layers, Start, check_layers, draw, parameters
+from rectilinear.errors import ConfigError, ShapeError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike
+
+    from rectilinear.deeplinear.least_squares import LeastSquares
+    from rectilinear.deeplinear.statistics import SufficientStatistics
+
+Optimiser: TypeAlias = Literal["gd", "momentum", "adam"]
+OPTIMISERS: tuple[Optimiser, ...] = ("gd", "momentum", "adam")
+_BLOCK = 1024  # runs trained together: their arrays stay in the cache
+_DIVERGED = 1e10  # times the larger of the losses at the start and of the zero map
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """What training left behind, a batch over ``runs``.
+
+    Attributes:
+        steps: ``(K,)``, the checkpoints, from 0 (the start) to the last step.
+        coef: ``(*runs, K, m, d)``, the end-to-end weights at the checkpoints.
+        intercept: ``(*runs, K, m)``, the end-to-end intercepts.
+        gap: ``(*runs, K)``, the optimality gap: loss minus that of least squares, ``e C e' + r^2`` with ``e`` the error
+            of the weights, ``C`` the covariance of the inputs and ``r`` the error of the mean prediction.
+        n_iter: ``(*runs,)``, the steps taken: fewer than asked for where a run was stopped or diverged. Later
+            checkpoints repeat the last state.
+        hit: ``(*runs,)``, the first step whose gap is at most ``tol``; -1 if there is none.
+        diverged: ``(*runs,)``, whether the loss left the finite numbers or grew ten billion times.
+        weights: one ``(*runs, o, i)`` a layer, at the end.
+        biases: one ``(*runs, o)`` a layer, at the end; empty without biases.
+        reference: the least-squares solution, of the runs of the statistics.
+    """
+
+    steps: np.ndarray
+    coef: np.ndarray
+    intercept: np.ndarray
+    gap: np.ndarray
+    n_iter: np.ndarray
+    hit: np.ndarray
+    diverged: np.ndarray
+    weights: tuple[np.ndarray, ...]
+    biases: tuple[np.ndarray, ...]
+    reference: LeastSquares
+
+    @property
+    def loss(self) -> np.ndarray:
+        """The mean square error over rows and outputs at the checkpoints, ``(*runs, K)``."""
+        return self.gap + self.reference.loss[..., None]
+
+    @property
+    def converged(self) -> np.ndarray:
+        """Whether the gap came down to ``tol``, ``(*runs,)``."""
+        return self.hit >= 0
+
+    @property
+    def distance(self) -> np.ndarray:
+        """``D``, the absolute differences to least squares added up over weights and intercepts, ``(*runs, K)``."""
+        coef = np.abs(self.coef - self.reference.coef[..., None, :, :]).sum((-2, -1))
+        return coef + np.abs(self.intercept - self.reference.intercept[..., None, :]).sum(-1)
+
+
+def train(
+    statistics: SufficientStatistics,
+    widths: Sequence[int] = (),
+    *,
+    start: Start | Layers = "torch",
+    scale: float = 1.0,
+    optimiser: Optimiser = "gd",
+    lr: ArrayLike = 1e-3,
+    steps: int = 10_000,
+    checkpoints: int | Sequence[int] = 50,
+    tol: ArrayLike | None = None,
+    early_stop: bool = True,
+    bias: bool = True,
+    runs: int | tuple[int, ...] = (),
+    momentum: float = 0.9,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    seed: int | np.random.SeedSequence | np.random.Generator = 0,
+) -> Trajectory:
+    """Train linear networks by full-batch descent on the mean square error, all runs at once, in float64.
+
+    The same numbers as autograd on the rows, from the statistics alone: a step costs as much for a million rows as for
+    ten. One architecture a call; statistics, ``lr``, ``tol``, a given start and ``runs`` broadcast to the runs.
+
+    Args:
+        statistics: of the data; their inputs and outputs are those of the network.
+        widths: of the hidden layers; ``()`` is linear regression by gradient descent.
+        start: one of :data:`~rectilinear.deeplinear.start.STARTS`, or weights and biases as in :class:`Trajectory`.
+        scale: what the weights of a named start are multiplied with.
+        optimiser: ``"gd"``, ``"momentum"`` or ``"adam"``, with the conventions of ``torch.optim``.
+        lr: the step size; an array gives each run its own.
+        steps: how many.
+        checkpoints: how many, on a logarithmic grid (:func:`log_grid`), or at which steps.
+        tol: a gap, in the units of the loss; the first step that reaches it is ``hit``.
+        early_stop: whether a run ends there.
+        bias: whether every layer has one.
+        runs: the shape of the batch, where it is larger than that of the other arguments.
+        momentum: of ``"momentum"``.
+        betas: of ``"adam"``.
+        eps: of ``"adam"``.
+        seed: of the start.
+
+    Raises:
+        ConfigError: for a number out of range or an unknown name.
+        ShapeError: if runs do not broadcast or a given start has other shapes.
+
+    Reference: Arora, Cohen and Hazan, "On the Optimization of Deep Networks: Implicit Acceleration by
+    Overparameterization", 2018.
+
+    Example:
+        >>> from rectilinear.deeplinear.statistics import SufficientStatistics
+        >>> rng = np.random.default_rng(0)
+        >>> X = rng.normal(size=(200, 1))
+        >>> statistics = SufficientStatistics.from_data(X, 2 * X[:, 0] + 1 + 0.1 * rng.normal(size=200))
+        >>> run = train(statistics, widths=(1, 1), start="zero_last", lr=0.05, steps=500, tol=1e-12)
+        >>> bool(run.converged), run.coef[-1].round(1), run.intercept[-1].round(1)
+        (True, array([[2.]]), array([1.]))
+    """
+    sizes = (statistics.inputs, *map(int, widths), statistics.outputs)
+    _check(sizes, optimiser, lr, steps, momentum, betas, eps)
+    marks = _marks(checkpoints, steps)
+    shape = _shape(
+        statistics.runs,
+        (runs,) if isinstance(runs, int) else tuple(runs),
+        np.shape(lr),
+        np.shape(tol if tol is not None else 0.0),
+        () if isinstance(start, str) else check_layers(start, sizes, bias=bias),
+    )
+    if isinstance(start, str):
+        start = draw(start, sizes, shape, bias=bias, scale=scale, seed=seed)
+    theta = _flat(start, sizes, shape, bias=bias)
+    reference = statistics.least_squares(bias=bias)
+    problem = _problem(statistics, reference, sizes, shape, tol, bias=bias)
+    rule = _array.Rule(optimiser, np.broadcast_to(np.asarray(lr, float), shape).reshape(-1), momentum, betas, eps)
+    record = _record(len(theta), len(marks), sizes, theta.shape[1])
+    for at in range(0, len(theta), _BLOCK):
+        rows = np.arange(at, min(at + _BLOCK, len(theta)))
+        block = slice(at, at + _BLOCK)
+        part = _array.Record(**{name: a[block] for name, a in vars(record).items()})
+        block_rule = _array.Rule(optimiser, rule.lr[block], momentum, betas, eps)
+        _array.run(problem.take(rows), theta[block], block_rule, steps, marks, early_stop, part)
+    weights, biases = _array.layers(record.theta, sizes, bias=bias)
+    return Trajectory(
+        marks,
+        record.coef.reshape(*shape, *record.coef.shape[1:]),
+        record.intercept.reshape(*shape, *record.intercept.shape[1:]),
+        record.gap.reshape(*shape, -1),
+        record.n_iter.reshape(shape),
+        record.hit.reshape(shape),
+        record.diverged.reshape(shape),
+        tuple(w.reshape(*shape, *w.shape[1:]) for w in weights),
+        tuple(b.reshape(*shape, b.shape[1]) for b in biases),
+        reference,
+    )
+
+
+def log_grid(steps: int, count: int = 50) -> np.ndarray:
+    """Zero and about ``count`` steps from 1 to ``steps``, evenly spaced in the logarithm.
+
+    Example:
+        >>> log_grid(1000, 7)
+        array([   0,    1,    3,   10,   32,  100,  316, 1000])
+    """
+    grid = np.geomspace(1, steps, max(count, 2)).round() if steps else np.zeros(1)
+    return np.unique([0, *grid.astype(int)])
+
+
+def _problem(
+    statistics: SufficientStatistics,
+    reference: LeastSquares,
+    sizes: tuple[int, ...],
+    shape: tuple[int, ...],
+    tol: ArrayLike | None,
+    *,
+    bias: bool,
+) -> _array.Problem:
+    d, m = sizes[0], sizes[-1]
+    gram = statistics.cxx if bias else statistics.sxx
+    # The gap of the zero map, e = -w and r = -mean y, sets the scale of divergence.
+    zero = ((reference.coef @ gram) * reference.coef).sum((-2, -1)) + bias * (statistics.mean_y**2).sum(-1)
+
+    def rows(a: np.ndarray, *tail: int) -> np.ndarray:
+        if statistics.n.size == 1:
+            return a.reshape(1, *tail)
+        return np.broadcast_to(a, (*shape, *a.shape[len(statistics.runs) :])).reshape(-1, *tail)
+
+    count = prod(shape)
+    return _array.Problem(
+        sizes,
+        bias,
+        rows(gram, d, d),
+        rows(statistics.mean_x, 1, d),
+        rows(reference.coef, m, d),
+        rows(reference.intercept, m, 1),
+        np.broadcast_to(np.asarray(-np.inf if tol is None else tol, float), shape).reshape(-1).copy(),
+        np.broadcast_to(rows(_DIVERGED * (zero / m + reference.loss)), count).copy(),
+    )
+
+
+def _flat(start: Layers, sizes: tuple[int, ...], shape: tuple[int, ...], *, bias: bool) -> np.ndarray:
+    """The parameters of every run in a row."""
+    theta = np.empty((prod(shape), parameters(sizes, bias=bias)))
+    weights, biases = _array.layers(theta, sizes, bias=bias)
+    for view, given in zip(weights, start[0], strict=True):
+        view[...] = np.broadcast_to(given, (*shape, *view.shape[1:])).reshape(view.shape)
+    for view, given in zip(biases, start[1], strict=True):
+        view[...] = np.broadcast_to(given, (*shape, view.shape[1])).reshape(view.shape)
+    return theta
+
+
+def _record(count: int, marks: int, sizes: tuple[int, ...], width: int) -> _array.Record:
+    return _array.Record(
+        np.empty((count, marks, sizes[-1], sizes[0])),
+        np.empty((count, marks, sizes[-1])),
+        np.empty((count, marks)),
+        np.zeros(count, int),
+        np.full(count, -1),
+        np.zeros(count, bool),
+        np.empty((count, width)),
+    )
+
+
+def _marks(checkpoints: int | Sequence[int], steps: int) -> np.ndarray:
+    if isinstance(checkpoints, int):
+        return log_grid(steps, checkpoints)
+    marks = np.unique([0, *checkpoints, steps])
+    if marks[0] < 0 or marks[-1] > steps:
+        raise ConfigError(f"checkpoints {list(checkpoints)}", f"steps from 0 to {steps}", "Leave out the others.")
+    return marks
+
+
+def _shape(*shapes: tuple[int, ...]) -> tuple[int, ...]:
+    try:
+        return np.broadcast_shapes(*shapes)
+    except ValueError as error:
+        raise ShapeError(
+            got=f"runs {', '.join(map(str, shapes))} of statistics, runs, lr, tol and start",
+            expected="shapes that broadcast",
+            fix="Give each its own axis: lr of shape (5, 1) and statistics of shape (100,) are 500 runs.",
+        ) from error
+
+
+def _check(
+    sizes: tuple[int, ...],
+    optimiser: str,
+    lr: ArrayLike,
+    steps: int,
+    momentum: float,
+    betas: tuple[float, float],
+    eps: float,
+) -> None:
+    for name, given, expected, fine in (
+        ("widths", sizes[1:-1], "positive integers", min(sizes) > 0),
+        ("optimiser", optimiser, f"one of {', '.join(OPTIMISERS)}", optimiser in OPTIMISERS),
+        ("lr", lr, "positive and finite", np.all(np.isfinite(lr)) and np.all(np.asarray(lr) > 0)),
+        ("steps", steps, "an integer of at least 0", isinstance(steps, int | np.integer) and steps >= 0),
+        ("momentum", momentum, "a number in [0, 1)", 0 <= momentum < 1),
+        ("betas", betas, "two numbers in [0, 1)", len(betas) == 2 and all(0 <= beta < 1 for beta in betas)),
+        ("eps", eps, "a positive number", eps > 0),
+    ):
+        if not fine:
+            raise ConfigError(f"{name} = {given!r}", expected, "Correct this value.")
