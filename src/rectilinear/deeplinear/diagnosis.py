@@ -1,0 +1,198 @@
+"""Why a linear net is not at least squares: from its loss, its slope and its curvature."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+import torch
+from scipy.sparse.linalg import LinearOperator, eigsh
+
+from rectilinear._tolerance import tolerance
+from rectilinear.errors import ShapeError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from rectilinear.deeplinear.statistics import SufficientStatistics
+
+State = Literal["converged", "saddle", "undertrained", "diverged"]
+STATES: tuple[State, ...] = get_args(State)
+
+_BLOCK = 1_000_000  # entries of the Hessians held at once: 16 megabytes while they are complex
+_DENSE = 500  # parameters up to which the whole Hessian is formed; above, Lanczos finds its ends
+_STEP = 1e-30  # imaginary, so it may be tiny: nothing cancels
+_DIVERGED = 1e10  # times the loss of the zero map
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnosis:
+    """What each of ``runs`` nets came to, and what says so.
+
+    Attributes:
+        state: ``(runs,)``, one of ``converged``, ``saddle``, ``undertrained``, ``diverged``.
+        gap: the loss above that of least squares.
+        gradient: the squared length of the gradient.
+        smallest: the smallest eigenvalue of the Hessian; NaN where diverged.
+        largest: the largest one; a step above ``2 / largest`` is unstable here.
+    """
+
+    state: NDArray[np.str_]
+    gap: NDArray[np.float64]
+    gradient: NDArray[np.float64]
+    smallest: NDArray[np.float64]
+    largest: NDArray[np.float64]
+
+
+def diagnose(
+    statistics: SufficientStatistics,
+    weights: Sequence[NDArray[np.float64]],
+    biases: Sequence[NDArray[np.float64]] = (),
+    *,
+    tol: float,
+) -> Diagnosis:
+    """Tell nets that arrived from nets at a saddle, nets that need more steps and nets that blew up.
+
+    * ``converged``: the loss is within ``tol`` of least squares.
+    * ``diverged``: it is not finite, or beyond ten billion times that of the zero map.
+    * ``saddle``: curvature ``lambda_min`` below ``-|grad|^2 / (2 gap)``. In a valley of curvature ``mu`` that ratio is
+      at least ``mu`` (Polyak and Lojasiewicz); here the way out, down the negative curvature, is steeper.
+    * ``undertrained``: otherwise; downhill without a saddle.
+
+    The Hessian is that of the mean square error in all weights and biases, from the sufficient statistics: its cost
+    does not depend on the number of rows. Beyond 500 parameters Lanczos' method finds its ends.
+
+    Args:
+        statistics: of the training data, over ``(runs,)``.
+        weights: a layer ``(runs, out, in)``, the first layer first.
+        biases: a layer ``(runs, out)``, or none at all.
+        tol: the loss above least squares that counts as none.
+
+    Raises:
+        ShapeError: if weights and statistics disagree.
+
+    Example:
+        >>> from rectilinear.deeplinear.statistics import SufficientStatistics
+        >>> line = SufficientStatistics.from_data([[[-1.0], [1.0]]] * 3, [[-1.0, 1.0]] * 3)
+        >>> layer = np.array([0.01, 0.9, 1.0]).reshape(3, 1, 1)
+        >>> diagnose(line, [layer, layer], tol=1e-6).state.tolist()
+        ['saddle', 'undertrained', 'converged']
+    """
+    shape = (*statistics.runs, statistics.inputs, statistics.outputs)
+    if len(shape) != 3 or (len(weights[0]), weights[0].shape[-1], weights[-1].shape[-2]) != shape:
+        raise ShapeError(
+            got=f"weights of shapes {[w.shape for w in weights]}",
+            expected=f"{shape[0] if len(shape) == 3 else 'flat'} runs, from {shape[-2]} inputs to {shape[-1]} outputs",
+            fix="Weights are (runs, out, in), the first layer first, and statistics have one axis of runs.",
+        )
+    net = _Net(statistics, [w.shape[1:] for w in weights], bool(biases))
+    theta = np.concatenate([layer.reshape(len(layer), -1) for layer in (*weights, *biases)], axis=1)
+    zero = np.square(statistics.factor[..., statistics.inputs :]).sum((-2, -1)) + np.square(statistics.mean_y).sum(-1)
+    with np.errstate(invalid="ignore", over="ignore"):
+        gap = net.loss(theta)
+        sound = gap <= _DIVERGED * np.maximum(zero / statistics.outputs, np.finfo(float).tiny)
+    gradient, smallest, largest = (np.full(len(theta), np.nan) for _ in range(3))
+    for run in _blocks(np.flatnonzero(sound), theta.shape[1]):
+        at = net[run]
+        gradient[run] = np.square(at.gradient(theta[run])).sum(-1)
+        smallest[run], largest[run] = _extremes(at, theta[run])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rounding = tolerance(torch.float64, n=theta.shape[1]) * largest
+        stuck = smallest < -np.maximum(gradient / (2 * gap), rounding)
+    state = np.select([~sound, gap <= tol, stuck], ["diverged", "converged", "saddle"], "undertrained")
+    return Diagnosis(state, np.where(sound, gap, np.inf), gradient, smallest, largest)
+
+
+class _Net:
+    """The loss above least squares in one vector of all weights, then all biases, and its derivatives.
+
+    ``(tr E C E' + |E mean + e|^2) / m`` for the errors ``E`` and ``e`` of the map, with ``C`` the covariance of the
+    inputs: no difference of large numbers.
+    """
+
+    def __init__(self, statistics: SufficientStatistics, shapes: Sequence[tuple[int, ...]], bias: bool) -> None:
+        fit = statistics.least_squares(bias=bias)
+        self.data = (statistics.cxx, statistics.mean_x, fit.coef, fit.intercept)
+        self.shapes, self.bias = shapes, bias
+
+    def __getitem__(self, runs: np.ndarray) -> _Net:
+        part = object.__new__(_Net)
+        part.data, part.shapes, part.bias = tuple(a[runs] for a in self.data), self.shapes, self.bias
+        return part
+
+    def loss(self, theta: np.ndarray) -> np.ndarray:
+        cxx, *_ = self.data
+        error, offset, *_ = self._forward(theta)
+        return (((error @ cxx) * error).sum((-2, -1)) + np.square(offset).sum(-1)) / error.shape[-2]
+
+    def gradient(self, theta: np.ndarray) -> np.ndarray:
+        """At real or complex ``(runs, parameters)``, or ``(runs, points, parameters)``; nothing is conjugated."""
+        cxx, mean, *_ = self._data(theta)
+        error, offset, weights, maps, constants = self._forward(theta)
+        back = 2 / error.shape[-2] * offset  # the derivative in the constant, carried from the last layer to the first
+        slope = 2 / error.shape[-2] * (error @ cxx) + back[..., :, None] * mean[..., None, :]  # that in the map
+        dw, db = [], []
+        for weight, before, constant in zip(weights[::-1], maps[-2::-1], constants[-2::-1], strict=True):
+            dw.append(slope @ before.mT + back[..., :, None] * constant[..., None, :])
+            db.append(back)
+            slope, back = weight.mT @ slope, (weight.mT @ back[..., None])[..., 0]
+        parts = [g.reshape(*theta.shape[:-1], -1) for g in (*dw[::-1], *(db[::-1] if self.bias else ()))]
+        return np.concatenate(parts, axis=-1)
+
+    def curvature(self, theta: np.ndarray, directions: np.ndarray) -> np.ndarray:
+        """The Hessian at ``(runs, parameters)`` times ``(runs, directions, parameters)``, exact to rounding.
+
+        The gradient is a polynomial, so the imaginary part at a point moved by a tiny imaginary step is the derivative.
+
+        Reference: Squire and Trapp, "Using complex variables to estimate derivatives of real functions", 1998.
+        """
+        return self.gradient(theta[:, None] + _STEP * 1j * directions).imag / _STEP
+
+    def _data(self, theta: np.ndarray) -> tuple[np.ndarray, ...]:
+        """With an axis of points where ``theta`` has one."""
+        return self.data if theta.ndim == 2 else tuple(a[:, None] for a in self.data)
+
+    def _forward(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, list, list, list]:
+        """Errors of map and constant, the weights, and map and constant up to each layer, from the input on."""
+        _, mean, coef, intercept = self._data(theta)
+        sizes = [rows * columns for rows, columns in self.shapes]
+        sizes += [rows for rows, _ in self.shapes] if self.bias else []
+        parts = np.split(theta, np.cumsum(sizes)[:-1], axis=-1)
+        depth, inputs = len(self.shapes), self.shapes[0][1]
+        weights = [part.reshape(*theta.shape[:-1], *shape) for part, shape in zip(parts, self.shapes, strict=False)]
+        maps, constants = [np.eye(inputs)], [np.zeros(inputs)]
+        for i, weight in enumerate(weights):
+            maps.append(weight @ maps[-1])
+            constants.append((weight @ constants[-1][..., None])[..., 0] + (parts[depth + i] if self.bias else 0))
+        error = maps[-1] - coef
+        offset = (error @ mean[..., None])[..., 0] + constants[-1] - intercept
+        return error, offset, weights, maps, constants
+
+
+def _extremes(net: _Net, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The smallest and the largest eigenvalue of the Hessian, for each run."""
+    runs, parameters = theta.shape
+    if parameters <= _DENSE:
+        H = net.curvature(theta, np.broadcast_to(np.eye(parameters), (runs, parameters, parameters)))
+        values = np.linalg.eigvalsh((H + H.mT) / 2)
+        return values[:, 0], values[:, -1]
+    found = np.empty((2, runs))
+    for run in range(runs):
+        at, point = net[np.array([run])], theta[[run]]
+
+        def product(v: np.ndarray, at: _Net = at, point: np.ndarray = point) -> np.ndarray:
+            return at.curvature(point, v.reshape(1, 1, -1)).ravel()
+
+        H = LinearOperator((parameters, parameters), product, dtype=np.float64)
+        start = np.random.default_rng(run).normal(size=parameters)
+        found[:, run] = np.sort(eigsh(H, k=2, which="BE", v0=start, return_eigenvectors=False))
+    return found[0], found[1]
+
+
+def _blocks(runs: np.ndarray, parameters: int) -> list[np.ndarray]:
+    """The runs in parts whose Hessians fit into memory."""
+    size = max(1, _BLOCK // parameters**2)
+    return [runs[i : i + size] for i in range(0, len(runs), size)]
