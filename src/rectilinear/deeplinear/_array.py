@@ -11,10 +11,10 @@ rows; where they are wide each run is a small matrix product.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from math import sqrt
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -66,6 +66,20 @@ class Record:
     diverged: np.ndarray  # (R,)
     theta: np.ndarray  # (R, P)
 
+    def put(
+        self,
+        index: np.ndarray,
+        mark: int,
+        coef: np.ndarray,
+        intercept: np.ndarray,
+        gap: np.ndarray,
+        theta: np.ndarray,
+    ) -> None:
+        """The last state of runs that end, for all the checkpoints from ``mark`` on."""
+        self.theta[index] = theta
+        self.coef[index, mark:], self.intercept[index, mark:] = coef[:, None], intercept[:, None]
+        self.gap[index, mark:] = gap[:, None]
+
 
 def layers(flat: np.ndarray, sizes: Sequence[int], *, bias: bool) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Views ``(R, o, i)`` of the weights and ``(R, o, 1)`` of the biases inside ``(R, P)``."""
@@ -81,97 +95,106 @@ def layers(flat: np.ndarray, sizes: Sequence[int], *, bias: bool) -> tuple[list[
 
 
 def run(
-    problem: Problem, theta: np.ndarray, rule: Rule, steps: int, marks: np.ndarray, stop: bool, out: Record
+    problem: Problem, theta: np.ndarray, rule: Rule, steps: int, marks: np.ndarray, *, stop: bool, out: Record
 ) -> None:
     """Train the rows of ``theta`` ``(R, P)`` for ``steps`` steps or until they reach the tolerance, into ``out``."""
-    narrow = max(problem.sizes) <= NARROW and len(theta) >= MANY
-    theta = np.array(theta, order="F" if narrow else "C")
-    problem = replace(problem, tol=problem.tol.copy())
-    if narrow:
-        problem.gram, problem.mean, problem.coef, problem.intercept = map(
-            _runs_fastest, (problem.gram, problem.mean, problem.coef, problem.intercept)
-        )
-    index, lr, slots, mark = np.arange(len(theta)), rule.lr[:, None], _slots(rule, theta), 0
+    nets = _Nets(problem, theta, narrow=max(problem.sizes) <= NARROW and len(theta) >= MANY)
+    index, lr, tol, limit = np.arange(len(theta)), rule.lr[:, None], problem.tol.copy(), problem.limit
+    slots, mark = _slots(rule, nets.theta), 0
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for step in range(steps + 1):
-            suffix, coef, intercept = _forward(problem, theta, narrow)
-            gap, gradient = _backward(problem, theta, suffix, coef, intercept, narrow, last=step == steps)
+            coef, intercept, gap = nets.forward()
             if step == marks[mark]:
-                out.coef[index, mark], out.intercept[index, mark], out.gap[index, mark] = coef, intercept[..., 0], gap
+                out.coef[index, mark], out.intercept[index, mark], out.gap[index, mark] = coef, intercept, gap
                 mark += 1
-            hit, sane = gap <= problem.tol, gap <= problem.limit
-            if hit.any() or not sane.all():
-                out.hit[index[hit]] = step
-                out.diverged[index[~sane]] = True
-                problem.tol[hit] = -np.inf
-                done = ~sane | hit if stop else ~sane
-                gone = index[done]
-                out.n_iter[gone], out.theta[gone] = step, theta[done]
-                out.coef[gone, mark:], out.intercept[gone, mark:] = coef[done, None], intercept[done, None, :, 0]
-                out.gap[gone, mark:] = gap[done, None]
-                if done.all():
-                    return
+            hit, lost = gap <= tol, ~(gap <= limit)
+            if hit.any() or lost.any():
+                done = lost | hit if stop else lost
+                out.hit[index[hit]], out.diverged[index[lost]], out.n_iter[index[done]] = step, True, step
+                tol[hit] = -np.inf
                 if done.any():
+                    out.put(index[done], mark, coef[done], intercept[done], gap[done], nets.theta[done])
                     keep = np.flatnonzero(~done)
-                    index, lr, theta, gradient = index[keep], lr[keep], _keep(theta, keep), _keep(gradient, keep)
-                    problem, slots = problem.take(keep), tuple(_keep(slot, keep) for slot in slots)
+                    index, lr, tol, limit = index[keep], lr[keep], tol[keep], limit[keep]
+                    if not len(index):
+                        return
+                    nets, slots = nets.take(keep), tuple(_keep(slot, keep) for slot in slots)
+                    nets.forward()
             if step < steps:
-                _update(rule, theta, gradient, lr, slots, step + 1)
-    out.n_iter[index], out.theta[index] = steps, theta
+                nets.backward()
+                _update(rule, nets.theta, nets.gradient, lr, slots, step + 1)
+    out.n_iter[index], out.theta[index] = steps, nets.theta
 
 
-def _forward(problem: Problem, theta: np.ndarray, narrow: bool) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
-    """Products of the layers from each on, and the end-to-end weights ``(R, m, d)`` and intercept ``(R, m, 1)``."""
-    weights, biases = layers(theta, problem.sizes, bias=problem.bias)
-    suffix = [weights[-1]]
-    for weight in weights[-2::-1]:
-        suffix.append(_product(suffix[-1], weight, narrow))
-    suffix.reverse()  # suffix[j] is the product of the layers from j on
-    if not biases:
-        return suffix, suffix[0], np.zeros((len(theta), problem.sizes[-1], 1))
-    intercept = biases[-1]
-    for after, b in zip(suffix[1:], biases[:-1], strict=True):
-        intercept = intercept + _product(after, b, narrow)
-    return suffix, suffix[0], intercept
+class _Nets:
+    """The weights of some runs, with one pass forward and one back."""
 
+    def __init__(self, problem: Problem, theta: np.ndarray, *, narrow: bool) -> None:
+        order = _runs_fastest if narrow else np.ascontiguousarray
+        self.problem, self.narrow = problem, narrow
+        self.theta = order(theta.copy())
+        self.gradient = np.empty_like(self.theta)
+        self.gram, self.mean, self.coef, self.intercept = map(
+            order, (problem.gram, problem.mean, problem.coef, problem.intercept)
+        )
+        self.mean_column = np.swapaxes(self.mean, 1, 2)
+        sizes, bias = problem.sizes, problem.bias
+        self.weights, self.biases = layers(self.theta, sizes, bias=bias)
+        self.to_weights, self.to_biases = layers(self.gradient, sizes, bias=bias)
+        self.weights_t = [np.swapaxes(w, 1, 2) for w in self.weights]
+        self.biases_t = [np.swapaxes(b, 1, 2) for b in self.biases]
+        self.no_intercept = np.zeros((len(theta), sizes[-1], 1))
 
-def _backward(
-    problem: Problem,
-    theta: np.ndarray,
-    suffix: list[np.ndarray],
-    coef: np.ndarray,
-    intercept: np.ndarray,
-    narrow: bool,
-    *,
-    last: bool,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The optimality gap ``(R,)`` and the gradient ``(R, P)``, which the last step does not need."""
-    m = problem.sizes[-1]
-    error = coef - problem.coef
-    u = _product(error, problem.gram, narrow)
-    gap = (error * u).sum((1, 2))
-    if problem.bias:
-        r = _product(error, np.swapaxes(problem.mean, 1, 2), narrow) + (intercept - problem.intercept)
-        gap = gap + (r * r).sum((1, 2))
-        u = u + r * problem.mean
-        g = r * (2 / m)
-    gradient = np.empty_like(theta)
-    if last:
-        return gap / m, gradient
-    u = u * (2 / m)
-    weights, biases = layers(theta, problem.sizes, bias=problem.bias)
-    to_weights, to_biases = layers(gradient, problem.sizes, bias=problem.bias)
-    for j, weight in enumerate(weights[:-1]):
-        after = np.swapaxes(suffix[j + 1], 1, 2)
-        _product(after, u, narrow, out=to_weights[j])
-        u = _product(u, np.swapaxes(weight, 1, 2), narrow)
-        if problem.bias:
-            _product(after, g, narrow, out=to_biases[j])
-            u += g * np.swapaxes(biases[j], 1, 2)
-    to_weights[-1][...] = u
-    if problem.bias:
-        to_biases[-1][...] = g
-    return gap / m, gradient
+    def take(self, index: np.ndarray) -> _Nets:
+        """The nets of some of the runs."""
+        return _Nets(self.problem.take(index), self.theta[index], narrow=self.narrow)
+
+    def forward(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The end-to-end weights ``(R, m, d)``, intercepts ``(R, m)`` and the optimality gap ``(R,)``."""
+        s = self.weights_t[-1]
+        self.suffix = [s]  # transposed: (R, width, m)
+        for w in self.weights_t[-2::-1]:
+            s = self._product(w, s)
+            self.suffix.append(s)
+        self.suffix.reverse()
+        coef, intercept = np.swapaxes(s, 1, 2), self.no_intercept
+        error = coef - self.coef
+        self.u = self._product(error, self.gram)
+        gap = (error * self.u).sum((1, 2))
+        if self.problem.bias:
+            intercept = self.biases[-1]
+            for after, b in zip(self.suffix[1:], self.biases_t[:-1], strict=True):
+                intercept = intercept + np.swapaxes(self._product(b, after), 1, 2)
+            self.r = self._product(error, self.mean_column)
+            self.r += intercept - self.intercept
+            gap += (self.r * self.r).sum((1, 2))
+        return coef, intercept[..., 0], gap / self.problem.sizes[-1]
+
+    def backward(self) -> None:
+        """The gradient at the weights of the last pass forward, into ``gradient``."""
+        m, bias = self.problem.sizes[-1], self.problem.bias
+        u = self.u
+        if bias:
+            u += self.r * self.mean
+            g = self.r * (2 / m)
+        u *= 2 / m
+        for j, after in enumerate(self.suffix[1:]):
+            self._product(after, u, out=self.to_weights[j])
+            u = self._product(u, self.weights_t[j])
+            if bias:
+                self._product(after, g, out=self.to_biases[j])
+                u += g * self.biases_t[j]
+        self.to_weights[-1][...] = u
+        if bias:
+            self.to_biases[-1][...] = g
+
+    def _product(self, a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """``a @ b`` for every run, as fast as the shapes allow."""
+        if a.shape[2] == 1:
+            return np.multiply(a, b, out=out)
+        if self.narrow:
+            return np.einsum("rpq,rqs->rps", a, b, out=out)
+        return np.matmul(a, b, out=out)
 
 
 def _slots(rule: Rule, theta: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -184,7 +207,8 @@ def _update(
 ) -> None:
     """One step in place, with the conventions of ``torch.optim``; ``step`` counts from 1."""
     if rule.name == "gd":
-        theta -= lr * gradient
+        gradient *= lr
+        theta -= gradient
     elif rule.name == "momentum":
         (velocity,) = slots
         velocity *= rule.momentum
@@ -196,22 +220,14 @@ def _update(
         first += (1 - beta1) * (gradient - first)
         second *= beta2
         gradient *= gradient
-        second += (1 - beta2) * gradient
+        gradient *= 1 - beta2
+        second += gradient
         size = np.sqrt(second)
         size /= sqrt(1 - beta2**step)
         size += rule.eps
         np.divide(first, size, out=size)
         size *= lr / (1 - beta1**step)
         theta -= size
-
-
-def _product(a: np.ndarray, b: np.ndarray, narrow: bool, out: Any = None) -> np.ndarray:
-    """``a @ b`` for every run, as fast as its shapes allow."""
-    if a.shape[2] == 1:
-        return np.multiply(a, b, out=out)
-    if narrow:
-        return np.einsum("rpq,rqs->rps", a, b, out=out)
-    return np.matmul(a, b, out=out)
 
 
 def _keep(a: np.ndarray, index: np.ndarray) -> np.ndarray:

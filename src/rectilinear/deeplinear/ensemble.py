@@ -153,7 +153,7 @@ def train(
         block = slice(at, at + _BLOCK)
         part = _array.Record(**{name: a[block] for name, a in vars(record).items()})
         block_rule = _array.Rule(optimiser, rule.lr[block], momentum, betas, eps)
-        _array.run(problem.take(rows), theta[block], block_rule, steps, marks, early_stop, part)
+        _array.run(problem.take(rows), theta[block], block_rule, steps, marks, stop=early_stop, out=part)
     weights, biases = _array.layers(record.theta, sizes, bias=bias)
     return Trajectory(
         marks,
