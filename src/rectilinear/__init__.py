@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 _FOLDERS = (
     "datasets",
+    "dynamics",
     "errors",
     "flow",
     "invertible",
@@ -25,6 +26,7 @@ _FOLDERS = (
 )
 _NAMES = {
     "_pretrained": ("Configured", "from_pretrained", "save_pretrained"),
+    "dynamics": ("predict",),
     "induced_space": ("InducedSpace", "Point", "PrincipalComponents"),
     "invertible": ("check_invertible",),
     "linearizer": ("Linearizer", "LinearizerEig", "LinearizerSVD", "project"),

@@ -5,6 +5,7 @@ from typing import TypeVar, overload
 from torch import Tensor
 
 from rectilinear import datasets as datasets
+from rectilinear import dynamics as dynamics
 from rectilinear import errors as errors
 from rectilinear import flow as flow
 from rectilinear import invertible as invertible
@@ -17,6 +18,7 @@ from rectilinear import training as training
 from rectilinear._pretrained import Configured as Configured
 from rectilinear._pretrained import from_pretrained as from_pretrained
 from rectilinear._pretrained import save_pretrained as save_pretrained
+from rectilinear.dynamics import predict as predict
 from rectilinear.induced_space import InducedSpace as InducedSpace
 from rectilinear.induced_space import Point as Point
 from rectilinear.induced_space import PrincipalComponents as PrincipalComponents

@@ -5,6 +5,8 @@ Each carries what was got, what was expected and what to do, so that one line an
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class RectilinearError(Exception):
     """An error that the user can act on: ``got``, ``expected`` and ``fix``, in that order.
@@ -17,6 +19,17 @@ class RectilinearError(Exception):
     def __init__(self, got: str, expected: str, fix: str = "") -> None:
         self.got, self.expected, self.fix = got, expected, fix
         super().__init__(f"Got {got}; expected {expected}." + (f" {fix}" if fix else ""))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Whole on its way back from another process."""
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(cls: type[RectilinearError], args: tuple[str, ...], values: dict[str, Any]) -> RectilinearError:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(values)
+    return error
 
 
 class InputError(RectilinearError, ValueError):
@@ -47,6 +60,19 @@ class StructureError(InputError):
     """An operator that cannot keep its structure under the asked operation."""
 
 
+class AssumptionError(InputError):
+    """A statement asked for where one of its assumptions does not hold; ``assumption`` names it.
+
+    Example:
+        >>> AssumptionError("a bias in layer 1", "none", assumption="no bias").assumption
+        'no bias'
+    """
+
+    def __init__(self, got: str, expected: str, fix: str = "", *, assumption: str) -> None:
+        self.assumption = assumption
+        super().__init__(got, expected, fix)
+
+
 class SingularOperatorError(RectilinearError, ArithmeticError):
     """An operator without the asked inverse, logarithm or power."""
 
@@ -73,6 +99,10 @@ class DataError(RectilinearError):
 
 class DiskError(RectilinearError, OSError):
     """A disk that is full or cannot be written."""
+
+
+class WorkerError(RectilinearError, RuntimeError):
+    """Worker processes that die again and again."""
 
 
 class MissingDependencyError(RectilinearError, ImportError):

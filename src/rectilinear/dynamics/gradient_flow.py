@@ -1,0 +1,132 @@
+"""The slow reference: gradient flow of any module, by an adaptive solver."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scipy.integrate import solve_ivp
+from torch.func import functional_call
+
+from rectilinear.errors import DivergedError, InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True, eq=False)
+class Flow:
+    """Times ``(T,)``, the loss there ``(T,)``, and every parameter there, ``(T, ...)`` under its name."""
+
+    times: Tensor
+    loss: Tensor
+    parameters: dict[str, Tensor]
+
+
+def half_square(output: Tensor, y: Tensor) -> Tensor:
+    """``1/2 <|y - f|^2>``: the sum over outputs, the mean over points.
+
+    Example:
+        >>> half_square(torch.tensor([[1.0, 2.0]]), torch.zeros(1, 2))
+        tensor(2.5000)
+    """
+    return (y.reshape(output.shape) - output).square().sum() / (2 * len(y))
+
+
+def gradient_flow(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    times: Tensor,
+    *,
+    loss: Callable[[Tensor, Tensor], Tensor] = half_square,
+    rtol: float = 1e-12,
+    atol: float | None = None,
+) -> Flow:
+    """``dW/dt = -grad L(W)`` from the parameters that ``model`` has, in float64, whatever the module is.
+
+    Time is the learning rate times the number of steps of gradient descent. Every evaluation is a pass over all data:
+    the reference for the closed forms and for small problems, not for training.
+
+    Args:
+        model: any module; it is not changed. Parameters that require no gradient stay.
+        x: points ``(n, ...)``.
+        y: targets, handed to ``loss`` as they are.
+        times: ascending times ``(T,)`` at which to report, from the start at time 0.
+        loss: of the output and ``y``; half the mean square by default.
+        rtol: relative tolerance of the solver (Dormand-Prince, order 8).
+        atol: absolute one; by default ``rtol`` times the largest parameter at the start.
+
+    Raises:
+        InputError: for times that do not ascend from zero on.
+        DivergedError: if the solver cannot go on.
+
+    Example:
+        >>> model = torch.nn.Linear(1, 1, bias=False)
+        >>> _ = torch.nn.init.ones_(model.weight)
+        >>> flow = gradient_flow(model, torch.ones(1, 1), torch.zeros(1, 1), torch.tensor([0.0, 1.0]))
+        >>> flow.parameters["weight"].flatten()
+        tensor([1.0000, 0.3679], dtype=torch.float64)
+    """
+    t = ascending(times)
+    double = deepcopy(model).to("cpu", torch.float64)
+    moving = {name: value for name, value in double.named_parameters() if value.requires_grad}
+    x, y = (value.detach().to("cpu", torch.float64) if value.is_floating_point() else value.cpu() for value in (x, y))
+
+    def unpack(flat: NDArray) -> dict[str, Tensor]:
+        pieces = torch.from_numpy(np.array(flat)).split([value.numel() for value in moving.values()])
+        return {name: p.reshape(value.shape) for (name, value), p in zip(moving.items(), pieces, strict=True)}
+
+    def objective(parameters: dict[str, Tensor]) -> Tensor:
+        return loss(functional_call(double, parameters, (x,)), y)
+
+    def slope(_: float, flat: NDArray) -> NDArray:
+        parameters = {name: value.requires_grad_() for name, value in unpack(flat).items()}
+        gradients = torch.autograd.grad(objective(parameters), list(parameters.values()), materialize_grads=True)
+        return -torch.cat([g.flatten() for g in gradients]).numpy()
+
+    start = torch.cat([value.detach().flatten() for value in moving.values()]).numpy()
+    states = integrate(slope, start, t, rtol, atol)
+    parameters = [unpack(state) for state in states]
+    with torch.no_grad():
+        losses = torch.stack([objective(p) for p in parameters])
+    return Flow(torch.from_numpy(t), losses, {name: torch.stack([p[name] for p in parameters]) for name in moving})
+
+
+def integrate(
+    slope: Callable[[float, NDArray], NDArray], start: NDArray, t: NDArray, rtol: float, atol: float | None = None
+) -> NDArray:
+    """The solution ``(T, n)`` of ``dy/dt = slope(t, y)`` at the ascending times ``t``, from ``start`` at time 0.
+
+    Raises:
+        DivergedError: if the solver cannot go on.
+    """
+    if not t[-1]:
+        return np.tile(start, (len(t), 1))
+    floor = rtol * float(np.abs(start).max()) if atol is None else atol
+    solution = solve_ivp(slope, (0.0, t[-1]), start, "DOP853", t_eval=t, rtol=max(rtol, 3e-14), atol=floor or rtol)
+    if not solution.success or not np.isfinite(solution.y).all():
+        raise DivergedError(
+            f"a gradient flow that stops at time {solution.t[-1] if len(solution.t) else 0:.4g}: {solution.message}",
+            "a solution up to the last time asked for",
+            "Ask for earlier times, or look at the loss.",
+        )
+    return solution.y.T
+
+
+def ascending(times: Tensor) -> NDArray:
+    """The times as a float64 array.
+
+    Raises:
+        InputError: for times that do not ascend from zero on.
+    """
+    t = np.atleast_1d(torch.as_tensor(times).detach().cpu().double().numpy())
+    if not t.ndim == 1 or not len(t) or not np.isfinite(t).all() or t[0] < 0 or (np.diff(t) < 0).any():
+        raise InputError("times that do not ascend from zero on", "0 <= t_1 <= t_2 <= ...", "Sort them.")
+    return t

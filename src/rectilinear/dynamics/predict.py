@@ -1,0 +1,210 @@
+"""The learning curve before training starts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from rectilinear.dynamics.leaky_relu import growing_start, weight_error
+from rectilinear.dynamics.linear_deep import deep_mode
+from rectilinear.dynamics.linear_flow import linear_descent, linear_flow, product
+from rectilinear.dynamics.moments import rows
+from rectilinear.dynamics.network import read_network
+from rectilinear.dynamics.prediction import Prediction
+from rectilinear.dynamics.reduce import Problem, is_small, reduce, strongest
+from rectilinear.dynamics.riccati import imbalance, riccati
+from rectilinear.dynamics.timescales import LEFT
+from rectilinear.errors import AssumptionError, DivergedError, InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor, nn
+
+COARSE = 0.05  # above this product of learning rate and curvature the steps themselves are taken
+POINTS = 301
+CHEAP = 1.0  # seconds, roughly: where no closed form is known and the steps cost less, they are taken too
+WIDE = 20_000  # numbers in the weights, above which a small start is projected on the modes that grow
+SAME = 1e-9
+
+
+def predict(model: nn.Module, x: Tensor, y: Tensor, lr: float, steps: int) -> Prediction:
+    r"""How ``model`` will learn by full-batch gradient descent on half the mean square error, without training it.
+
+    Two layers without bias whose activation obeys ``sigma(z) - sigma(-z) = 2 kappa z`` (leaky ReLU, ReLU, GELU, SiLU,
+    softplus, hardswish) learn data closed under ``(x, y) -> (-x, -y)`` like a linear network at ``kappa`` times the
+    speed: exactly from neurons in antisymmetric pairs, and in the limit of a small start from any. Linear networks of
+    any depth are predicted on any data, deep ReLU networks from a start in two blocks (:func:`two_blocks`). A closed
+    form is used where there is one; else the steps of the equivalent linear network are taken, or, where there are very
+    many, a differential equation in the moments of the data is solved.
+
+    The loss is ``1/2 <|y - f(x)|^2>``, the sum over outputs and the mean over points. ``torch.nn.MSELoss`` with ``o``
+    outputs is ``2/o`` times that: give ``lr * 2/o``.
+
+    Args:
+        model: any module that does no more than such a chain of layers; it is read by what it does, and not changed.
+        x: points ``(n, ...)``.
+        y: targets ``(n,)`` or ``(n, o)``, floating.
+        lr: learning rate.
+        steps: number of steps.
+
+    Raises:
+        AssumptionError: where an assumption fails; ``error.assumption`` is one of ``"linear layers"``, ``"no bias"``,
+            ``"odd part linear"``, ``"symmetric data"``, ``"small start"``, ``"paired neurons"``, ``"aligned start"``,
+            ``"step size"``.
+        InputError: for a learning rate or a number of steps that is not positive, or data that do not fit.
+
+    Reference: Y. Zhang, A. Saxe, P. Latham, When are bias-free ReLU networks effectively linear networks?, TMLR 2025.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> x = torch.randn(500, 5)
+        >>> x, y = torch.cat([x, -x]), torch.cat([x, -x]).sum(1)
+        >>> model = torch.nn.Sequential(
+        ...     torch.nn.Linear(5, 50, bias=False), torch.nn.ReLU(), torch.nn.Linear(50, 1, bias=False)
+        ... )
+        >>> for p in model.parameters():
+        ...     _ = torch.nn.init.normal_(p, std=1e-3)
+        >>> prediction = predict(model, x, y, lr=0.01, steps=1500)
+        >>> prediction.kind, bool(prediction.loss[0] > 2), bool(prediction.loss[-1] < 1e-3)
+        ('estimated', True, True)
+    """
+    if not (lr > 0 and math.isfinite(lr) and steps >= 1):
+        raise InputError(f"lr = {lr}, steps = {steps}", "a positive learning rate and at least one step")
+    points, targets = rows(x, y)
+    network = read_network(model, x)
+    if (outputs := len(network.weights[-1])) != targets.shape[1]:
+        raise InputError(
+            f"a model of {outputs} outputs and {targets.shape[1]} targets a point", "as many targets as outputs"
+        )
+    problem = _narrow(reduce(network, points, targets))
+    at = torch.linspace(0, steps, min(steps + 1, POINTS), dtype=torch.float64).round().unique()
+    maps, method, step_error = _solve(problem, at, lr)
+    best = problem.data.optimum()
+    return Prediction(
+        steps=at.long(),
+        loss=problem.data.loss(maps).clamp(min=0),
+        maps=maps,
+        **_times(problem, at, maps),
+        final_loss=max(float(problem.data.loss(best)), 0.0),
+        kind="exact" if problem.exact else "estimated",
+        method=method,
+        assumptions=problem.holds,
+        step_error=step_error,
+        delta=problem.delta,
+        weight_error=None if problem.delta is None else weight_error(problem.delta),
+    )
+
+
+def _narrow(problem: Problem) -> Problem:
+    """The same problem with fewer hidden units: two linear layers may be turned against each other."""
+    if len(problem.layers) != 2:
+        return problem
+    w1, w2 = problem.layers
+    (h, d), o = w1.shape, len(w2)
+    if min(h, d + o) * (d + o) > WIDE and is_small(problem.layers, problem.data):
+        layers = list(growing_start(w1, w2, problem.data.beta))
+        return replace(problem, layers=layers, exact=False, holds=(*problem.holds, "small start"))
+    if h > d + o:
+        turned = torch.linalg.qr(torch.cat([w1, w2.mT], dim=1)).R
+        return replace(problem, layers=[turned[:, :d], turned[:, d:].mT])
+    return problem
+
+
+def _solve(problem: Problem, at: Tensor, lr: float) -> tuple[Tensor, str, float]:
+    """Maps at these steps, how they were obtained, and the relative error of times."""
+    lr = lr * problem.rate
+    *_, s, lam = strongest(problem.data)
+    largest = float(torch.linalg.eigvalsh(problem.data.sigma)[-1])
+    depth = len(problem.layers)
+
+    def curvature(strength: float) -> float:
+        return lr * depth * largest * strength ** (2 - 2 / depth)
+
+    start = max(float(torch.linalg.matrix_norm(w, 2)) for w in problem.layers) ** depth
+    method, flow, closed = _flow(problem)
+    cost = float(at[-1]) * (2e-5 + 4e-9 * sum(w.numel() for w in problem.layers) * len(problem.data.sigma))
+    smooth = max(curvature(s / lam if lam else 0.0), curvature(start)) <= COARSE
+    if smooth and (closed or cost > CHEAP):
+        # While a small start grows, a step multiplies it by 1 + lr s and not by exp(lr s).
+        speed = math.log1p(lr * s) / (lr * s) if depth == 2 and s and is_small(problem.layers, problem.data) else 1.0
+        maps = flow(lr * speed * at)
+        coarse = curvature(float(torch.linalg.matrix_norm(maps, 2).max()))
+        if coarse <= COARSE:
+            return maps, method, coarse / 2
+    try:
+        maps = linear_descent(at.long().tolist(), problem.layers, problem.data, lr)
+    except DivergedError:
+        raise AssumptionError(
+            f"a learning rate {lr / problem.rate:.3g} at which gradient descent diverges",
+            f"about {1 / problem.rate * lr / curvature(max(s / lam, start)):.2g} or less",
+            assumption="step size",
+        ) from None
+    return maps, "the steps of the equivalent linear network, from the moments of the data", 0.0
+
+
+def _flow(problem: Problem) -> tuple[str, Callable[[Tensor], Tensor], bool]:
+    """The gradient flow of the linear layers: a closed form where there is one, and whether there is."""
+    layers, data = problem.layers, problem.data
+    depth, lam, start = len(layers), data.variance, product(layers)
+    if mode := _single_mode(layers, problem):
+        name = "sigmoid" if depth == 2 else "hypergeometric function"
+        unit = start / start.norm()
+        return (
+            f"closed form, the {name} of one aligned mode",
+            lambda t: (deep_mode(t, *mode) ** depth)[:, None, None] * unit,
+            True,
+        )
+    if depth == 2 and lam is not None:
+        w1, w2 = layers
+        balance, error = imbalance(w1, w2)
+        if error <= SAME * (abs(balance) + float(w1.square().sum() + w2.square().sum())):
+            name = "closed form, the matrix Riccati equation of balanced layers and white inputs"
+            return name, lambda t: riccati(t, w1, w2, data.beta, lam, balance), True
+    name = "a differential equation in the moments of the data"
+    return name, lambda t: product(linear_flow(t, layers, data, rtol=1e-9)), False
+
+
+def _single_mode(layers: list[Tensor], problem: Problem) -> tuple[float, float, int, float] | None:
+    """``s, u0, depth, lam`` where every layer is one and the same mode of ``beta``, an eigenvector of ``sigma``."""
+    data, start = problem.data, product(layers)
+    norms = torch.stack([w.norm() for w in layers])
+    s, size = float(data.beta.norm()), float(start.norm())
+    if len(layers) < 2 or not s or not size or float((norms / norms[0] - 1).abs().max()) > SAME:
+        return None
+    lam = float((start @ data.sigma * start).sum()) / size**2
+    if (
+        abs(size / float(norms.prod()) - 1) > SAME
+        or abs(float((start * data.beta).sum()) / (size * s) - 1) > SAME**2 + 1e-14
+        or float((start @ data.sigma - lam * start).norm()) > SAME * lam * size
+    ):
+        return None
+    return s, float(norms[0]), len(layers), lam
+
+
+def _times(problem: Problem, at: Tensor, maps: Tensor) -> dict[str, Any]:
+    """Half time and end of the plateau of the strongest mode."""
+    u, v, s, lam = strongest(problem.data)
+    if not s or not lam:
+        return {"half_time": None, "plateau": None}
+    loss = problem.data.loss(maps)
+    return {
+        "half_time": _crossing(at, maps @ v @ u, s / lam / 2),
+        "plateau": _crossing(at, loss[0] - loss, LEFT * s**2 / (2 * lam)),
+    }
+
+
+def _crossing(at: Tensor, values: Tensor, level: float) -> float | None:
+    """When ``values`` first reach ``level``, interpolated on the scale on which they grow: a logarithmic one."""
+    above = (values >= level).nonzero()
+    if not len(above):
+        return None
+    k = int(above[0])
+    if k == 0:
+        return float(at[0])
+    low, high = float(values[k - 1]), float(values[k])
+    part = math.log(level / low) / math.log(high / low) if low > 0 else (level - low) / (high - low)
+    return float(at[k - 1] + part * (at[k] - at[k - 1]))
