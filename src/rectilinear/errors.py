@@ -5,6 +5,7 @@ Each carries what was got, what was expected and what to do, so that one line an
 
 from __future__ import annotations
 
+import copyreg
 from typing import Any
 
 
@@ -22,14 +23,8 @@ class RectilinearError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Whole on its way back from another process."""
-        return _again, (type(self), self.args, self.__dict__)
-
-
-def _again(cls: type[RectilinearError], args: tuple[str, ...], values: dict[str, Any]) -> RectilinearError:
-    error = cls.__new__(cls, *args)
-    error.args = args
-    error.__dict__.update(values)
-    return error
+        state = {**self.__dict__, "args": self.args}
+        return copyreg.__newobj__, (type(self),), state  # type: ignore[attr-defined] # its stub leaves it out
 
 
 class InputError(RectilinearError, ValueError):
