@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from math import sqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,6 +51,11 @@ class Rule:
     momentum: float
     betas: tuple[float, float]
     eps: float
+
+    def corrections(self, steps: int) -> np.ndarray:
+        """What Adam divides its averages by after each step, ``(steps, 2)``: the second for the root."""
+        at = np.arange(1, steps + 1)[:, None]
+        return (1 - np.array(self.betas) ** at) ** np.array([1.0, 0.5])
 
 
 @dataclass
@@ -100,7 +104,7 @@ def run(
     """Train the rows of ``theta`` ``(R, P)`` for ``steps`` steps or until they reach the tolerance, into ``out``."""
     nets = _Nets(problem, theta, narrow=max(problem.sizes) <= NARROW and len(theta) >= MANY)
     index, lr, tol, limit = np.arange(len(theta)), rule.lr[:, None], problem.tol.copy(), problem.limit
-    slots, mark = _slots(rule, nets.theta), 0
+    slots, corrections, mark = _slots(rule, nets.theta), rule.corrections(steps), 0
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for step in range(steps + 1):
             coef, intercept, gap = nets.forward()
@@ -122,7 +126,7 @@ def run(
                     nets.forward()
             if step < steps:
                 nets.backward()
-                _update(rule, nets.theta, nets.gradient, lr, slots, step + 1)
+                _update(rule, nets.theta, nets.gradient, lr, slots, corrections[step])
     out.n_iter[index], out.theta[index] = steps, nets.theta
 
 
@@ -203,9 +207,14 @@ def _slots(rule: Rule, theta: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 def _update(
-    rule: Rule, theta: np.ndarray, gradient: np.ndarray, lr: np.ndarray, slots: tuple[np.ndarray, ...], step: int
+    rule: Rule,
+    theta: np.ndarray,
+    gradient: np.ndarray,
+    lr: np.ndarray,
+    slots: tuple[np.ndarray, ...],
+    correct: np.ndarray,
 ) -> None:
-    """One step in place, with the conventions of ``torch.optim``; ``step`` counts from 1."""
+    """One step in place, with the conventions of ``torch.optim``."""
     if rule.name == "gd":
         gradient *= lr
         theta -= gradient
@@ -223,10 +232,10 @@ def _update(
         gradient *= 1 - beta2
         second += gradient
         size = np.sqrt(second)
-        size /= sqrt(1 - beta2**step)
+        size /= correct[1]
         size += rule.eps
         np.divide(first, size, out=size)
-        size *= lr / (1 - beta1**step)
+        size *= lr / correct[0]
         theta -= size
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from math import prod
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -10,10 +11,10 @@ import numpy as np
 
 from rectilinear.deeplinear import _array
 from rectilinear.deeplinear.start import Layers, Start, check_layers, draw, parameters
-from rectilinear.errors import ConfigError, ShapeError
+from rectilinear.errors import ConfigError, MissingDependencyError, ShapeError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import ArrayLike
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 Optimiser: TypeAlias = Literal["gd", "momentum", "adam"]
 OPTIMISERS: tuple[Optimiser, ...] = ("gd", "momentum", "adam")
 _BLOCK = 1024  # runs trained together: their arrays stay in the cache
+_WIDEST = 32  # the kernel has no blocks of matrices: above, the matrix products of the array code are as fast
 _DIVERGED = 1e10  # times the larger of the losses at the start and of the zero map
 
 
@@ -91,6 +93,7 @@ def train(
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
     seed: int | np.random.SeedSequence | np.random.Generator = 0,
+    compiled: bool | None = None,
 ) -> Trajectory:
     """Train linear networks by full-batch descent on the mean square error, all runs at once, in float64.
 
@@ -114,9 +117,12 @@ def train(
         betas: of ``"adam"``.
         eps: of ``"adam"``.
         seed: of the start.
+        compiled: whether to use the kernel, which needs numba; ``None``: where numba is installed and no layer is
+            wider than 32. A machine compiles it once, in seconds.
 
     Raises:
         ConfigError: for a number out of range or an unknown name.
+        MissingDependencyError: for ``compiled=True`` without numba.
         ShapeError: if runs do not broadcast or a given start has other shapes.
 
     Reference: Arora, Cohen and Hazan, "On the Optimization of Deep Networks: Implicit Acceleration by
@@ -147,13 +153,14 @@ def train(
     reference = statistics.least_squares(bias=bias)
     problem = _problem(statistics, reference, sizes, shape, tol, bias=bias)
     rule = _array.Rule(optimiser, np.broadcast_to(np.asarray(lr, float), shape).reshape(-1), momentum, betas, eps)
+    run = _engine(compiled, sizes)
     record = _record(len(theta), len(marks), sizes, theta.shape[1])
     for at in range(0, len(theta), _BLOCK):
         rows = np.arange(at, min(at + _BLOCK, len(theta)))
         block = slice(at, at + _BLOCK)
         part = _array.Record(**{name: a[block] for name, a in vars(record).items()})
         block_rule = _array.Rule(optimiser, rule.lr[block], momentum, betas, eps)
-        _array.run(problem.take(rows), theta[block], block_rule, steps, marks, stop=early_stop, out=part)
+        run(problem.take(rows), theta[block], block_rule, steps, marks, stop=early_stop, out=part)
     weights, biases = _array.layers(record.theta, sizes, bias=bias)
     return Trajectory(
         marks,
@@ -178,6 +185,19 @@ def log_grid(steps: int, count: int = 50) -> np.ndarray:
     """
     grid = np.geomspace(1, steps, max(count, 2)).round() if steps else np.zeros(1)
     return np.unique([0, *grid.astype(int)])
+
+
+def _engine(compiled: bool | None, sizes: tuple[int, ...]) -> Callable[..., None]:
+    """The kernel or the array code; the choice depends on the installation and the architecture alone."""
+    if compiled is False or (compiled is None and (max(sizes) > _WIDEST or find_spec("numba") is None)):
+        return _array.run
+    try:
+        from rectilinear.deeplinear import _kernel
+    except ImportError as error:
+        raise MissingDependencyError(
+            "no numba", "it, for compiled=True", "Install it with pip install numba, or leave compiled out."
+        ) from error
+    return _kernel.run
 
 
 def _problem(
