@@ -1,10 +1,14 @@
 from itertools import pairwise
+from pathlib import Path
+from time import sleep
 
 import pytest
+import torch
+from torch import nn
 
 from rectilinear.config import from_json, to_json
 from rectilinear.errors import ConfigError
-from rectilinear.training import TrainConfig
+from rectilinear.training import TrainConfig, train
 
 
 def test_it_survives_json():
@@ -60,3 +64,21 @@ def test_lines_and_checkpoints_fall_on_their_steps():
     assert [config.is_saved(first, step, 0.0) for first, step in ((10, 15), (15, 20), (20, 30))] == [True, False, True]
     assert config.is_saved(15, 20, 61.0)
     assert [config.is_evaluated(first, step) for first, step in ((0, 10), (10, 15), (15, 20))] == [True, False, True]
+
+
+def test_seconds_of_the_processor_do_not_pass_while_asleep(tmp_path: Path) -> None:
+    class Sleepy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.x = nn.Parameter(torch.zeros(1))
+
+        def forward(self, batch: torch.Tensor) -> dict[str, torch.Tensor]:
+            sleep(0.2)
+            return {"loss": (batch - self.x).square().mean()}
+
+    seconds = {
+        clock: train(Sleepy(), torch.ones(4, 1), TrainConfig(steps=3, clock=clock, batch_size=2, device="cpu"),
+                     tmp_path / clock, progress=False).seconds
+        for clock in ("wall", "processor")
+    }  # fmt: skip
+    assert seconds["wall"] >= 0.6 > seconds["processor"]

@@ -20,6 +20,7 @@ class TrainConfig:
     Attributes:
         steps: Optimiser steps.
         max_seconds: Budget of training time in seconds, or none.
+        clock: Whose seconds: of the wall, or of the processor (all threads), which other programs do not shorten.
         batch_size: Rows a step, over all processes together.
         lr: Peak learning rate of AdamW.
         betas: Decay of AdamW's first and second moment.
@@ -48,6 +49,7 @@ class TrainConfig:
 
     steps: int = 1000
     max_seconds: float | None = None
+    clock: Literal["wall", "processor"] = "wall"
     batch_size: int = 128
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
@@ -78,7 +80,11 @@ class TrainConfig:
         )
         self._check("ema", self.ema is None or 0 <= self.ema < 1, "a number in [0, 1) or None")
         self._check("lr", isfinite(self.lr), "a finite number")
-        for name, known in (("schedule", ("constant", "cosine")), ("precision", ("float32", "bf16"))):
+        for name, known in (
+            ("schedule", ("constant", "cosine")),
+            ("precision", ("float32", "bf16")),
+            ("clock", ("wall", "processor")),
+        ):
             self._check(name, getattr(self, name) in known, f"one of {', '.join(known)}")
         self._check("trackers", set(self.trackers) <= {"tensorboard", "wandb"}, "names among tensorboard, wandb")
 

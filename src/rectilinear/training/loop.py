@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -135,7 +135,8 @@ def _loop(
     compute = torch.compile(model) if config.compile else model
     window, stop = Window(), False
     before = saved_at = state.seconds
-    entered = perf_counter()
+    clock = process_time if config.clock == "processor" else perf_counter
+    entered = clock()
 
     while config.progress(state.step, state.seconds) < 1 and not stop:
         batch = batches(state.step)
@@ -147,7 +148,7 @@ def _loop(
 
         at_line = config.is_logged(state.step)
         if group.world == 1 or at_line:  # several processes agree on the time at the lines of the log
-            here = perf_counter() - entered
+            here = clock() - entered
             state.seconds, stop = group.agree(before + here, must_stop(here))
         done = config.progress(state.step, state.seconds)
         if not (at_line or stop or done >= 1):
