@@ -1,0 +1,243 @@
+"""The depth study: linear nets of every depth against least squares, on a synthetic law or on a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rectilinear.config import to_json
+from rectilinear.deeplinear.ensemble import train
+from rectilinear.deeplinear.start import draw
+from rectilinear.deeplinear.study.measure import measure, start_seed
+from rectilinear.deeplinear.study.models import MOMENTUM, Model, deep_linear
+from rectilinear.deeplinear.study.protocols import Drawn, Folded, Synthetic, folded
+from rectilinear.deeplinear.study.result import StudyResult
+from rectilinear.deeplinear.study.store import Store
+from rectilinear.deeplinear.study.table import Table
+from rectilinear.deeplinear.study.workers import Backend, spread
+from rectilinear.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from rectilinear.deeplinear.study.measure import Columns
+
+    Progress = Callable[[int, int], None]
+
+STEP_SIZES = tuple(float(f"{lr:.0e}") for lr in np.geomspace(1e-4, 1.0, 9))
+"""The grid that a step is chosen from."""
+
+
+@dataclass(frozen=True)
+class DepthStudy:
+    """Many trials of many models, with every measure of each.
+
+    The default is the published protocol: a noisy line, one to ten layers of one unit with biases, uniform starts,
+    10,000 steps of gradient descent of size 1e-3, 100 trials at each of four levels of noise.
+
+    Args:
+        models: what is compared; :func:`~rectilinear.deeplinear.study.models.deep_linear` makes a list.
+        data: the law that trials are drawn from, where no table is given.
+        trials: their number, at each level of noise; for a table, whole splits until there are at least as many.
+        steps: the budget.
+        tol: the training error above least squares that counts as arrived, in the squared units of the target, which
+            for a table is standardised. The default is ``D = .01`` on a line: ``.01^2 / 2``.
+        checkpoints: on a logarithmic grid of steps.
+        folds: of a table's splits.
+        tuning: trials that a step is chosen on, where a model asks for it; none of them is reported.
+        block: trials trained side by side. Results depend on it, as on the seed, and on nothing else of the machine.
+        seed: of everything.
+
+    Raises:
+        ConfigError: for a number out of range, or two models of one name.
+
+    Reference:
+        Lakkapragada, "A novel explanation against linear neural networks", arXiv 2401.00186.
+
+    Example:
+        >>> study = DepthStudy(deep_linear([1, 2]), Synthetic(noise=(0.05,)), trials=20, steps=3000)
+        >>> [(cell["model"], cell["success"]) for cell in study.run().summary()]
+        [('least squares', 1.0), ('depth 1, gd', 1.0), ('depth 2, gd', 0.9)]
+    """
+
+    models: tuple[Model, ...] = field(default_factory=deep_linear)
+    data: Synthetic = field(default_factory=Synthetic)
+    trials: int = 100
+    steps: int = 10_000
+    tol: float = 5e-5
+    checkpoints: int = 50
+    folds: int = 5
+    tuning: int = 20
+    block: int = 100
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        names = [model.name for model in self.models]
+        for name, given, expected, fine in (
+            ("models", names, "at least one, each of another name", names and len(set(names)) == len(names)),
+            ("trials", self.trials, "at least two", self.trials >= 2),
+            ("steps", self.steps, "at least one", self.steps >= 1),
+            ("tol", self.tol, "a positive number", 0 < self.tol < np.inf),
+            ("checkpoints", self.checkpoints, "at least two", self.checkpoints >= 2),
+            ("folds", self.folds, "at least two", self.folds >= 2),
+            ("tuning", self.tuning, "at least one", self.tuning >= 1),
+            ("block", self.block, "at least one", self.block >= 1),
+            ("seed", self.seed, "at least 0", self.seed >= 0),
+        ):
+            if not fine:
+                raise ConfigError(f"{name} = {given!r}", expected, "Correct this value.")
+
+    def run(
+        self,
+        table: Table | tuple[Any, Any] | None = None,
+        *,
+        out: Path | str | None = None,
+        n_jobs: int = 1,
+        backend: Backend = "loky",
+        address: str | None = None,
+        progress: Progress | None = None,
+    ) -> StudyResult:
+        """Run what is not there yet, and give all of it.
+
+        A chunk is one model on one block of trials. With ``out``, each is kept as soon as it is finished, and the same
+        call goes on where an earlier one stopped. Results are the same to the last bit for any number of workers.
+
+        Args:
+            table: the user's own data, or a pair of inputs and target; without, trials are drawn from ``data``.
+            out: a folder of its own for this study.
+            n_jobs: workers here, -1 for one a core.
+            backend: ``loky``, ``dask`` or ``ray``.
+            address: of a Dask scheduler.
+            progress: called with the chunks that are finished and all there are.
+
+        Raises:
+            ShapeError, NonFiniteError, DataError: for a table that cannot be studied, as in
+                :class:`~rectilinear.deeplinear.study.table.Table`.
+            ConfigError: if ``out`` holds another study.
+            DiskError: if the disk is full; finished chunks stay.
+            WorkerError: if workers die again and again; finished chunks stay.
+        """
+        if table is not None and not isinstance(table, Table):
+            table = Table.from_arrays(*table)
+        if table is not None and len(table.y) < 2 * self.folds:
+            raise ConfigError(
+                f"{self.folds} folds of {len(table.y)} rows", f"at most {len(table.y) // 2}", "Lower --folds."
+            )
+        settings = {**to_json(self), "table": None if table is None else table.fingerprint()}
+        store = None if out is None else Store(out, settings)
+        share = partial(spread, n_jobs=n_jobs, backend=backend, address=address)
+        models = self._tuned(table, store, share)
+        chunks = self._chunks(models, table)
+        done: dict[int, Columns] = {}
+        if store is not None:
+            done = {number: store.load(number) for number in store.finished() & set(chunks)}
+        left = {number: chunk for number, chunk in chunks.items() if number not in done}
+        if progress is not None:
+            progress(len(done), len(chunks))
+        for number, columns in share(_run, left):
+            if store is not None:
+                store.save(number, columns)
+            done[number] = columns
+            if progress is not None:
+                progress(len(done), len(chunks))
+        names = sorted(done)
+        columns = {name: np.concatenate([done[number][name] for number in names]) for name in done[names[0]]}
+        return StudyResult.of(self, models, columns, table)
+
+    def _chunks(self, models: tuple[Model, ...], table: Table | None) -> dict[int, _Chunk]:
+        """By number, in the order in which they are started: the longest first."""
+        blocks = self._blocks(np.random.SeedSequence(self.seed).spawn(2)[1], table, self.trials)
+        chunks = {
+            b * len(models) + m: _Chunk(m, model, source, seed, self.steps, self.tol, self.checkpoints)
+            for b, (source, seed) in enumerate(blocks)
+            for m, model in enumerate(models)
+        }
+        return dict(sorted(chunks.items(), key=lambda item: -item[1].cost))
+
+    def _blocks(
+        self, seed: np.random.SeedSequence, table: Table | None, trials: int
+    ) -> list[tuple[Drawn | Folded, np.random.SeedSequence]]:
+        """Trials in blocks, each with the seed of its starts."""
+        size = self.block if table is None else self.folds
+        blocks = []
+        for i, child in enumerate(seed.spawn(-(-trials // size))):
+            data, start = child.spawn(2)
+            if table is None:
+                source: Drawn | Folded = Drawn(self.data, data, range(i * size, min(trials, (i + 1) * size)))
+            else:
+                need_rows = any(model.kind == "relu" for model in self.models)
+                source = folded(table, self.folds, data, range(i * size, (i + 1) * size), rows=need_rows)
+            blocks.append((source, start))
+        return blocks
+
+    def _tuned(self, table: Table | None, store: Store | None, share: Callable[..., Any]) -> tuple[Model, ...]:
+        """The models with a step each: chosen on trials of their own where it was left open."""
+        open_ones = {m: model for m, model in enumerate(self.models) if model.trained and model.lr is None}
+        if not open_ones:
+            return self.models
+        kept = store.chosen() if store is not None else None
+        if kept is None:
+            seed = np.random.SeedSequence(self.seed).spawn(2)[0]
+            source, start = self._blocks(seed, table, min(self.tuning, self.block))[0]
+            chunks = {
+                m: _Chunk(m, model, source, start, self.steps, self.tol, self.checkpoints)
+                for m, model in open_ones.items()
+            }
+            kept = {self.models[m].name: lr for m, lr in share(_choose, chunks)}
+            if store is not None:
+                store.choose(kept)
+        return tuple(replace(m, lr=kept[m.name]) if m.name in kept else m for m in self.models)
+
+
+@dataclass(frozen=True, eq=False)
+class _Chunk:
+    """One model on one block of trials: what a worker is sent."""
+
+    index: int
+    model: Model
+    source: Drawn | Folded
+    seed: np.random.SeedSequence
+    steps: int
+    tol: float
+    checkpoints: int
+
+    @property
+    def cost(self) -> float:
+        """In units of its own: layers, and the rows that a ReLU net goes through."""
+        return self.model.depth * self.model.width * (100 if self.model.kind == "relu" else 1) * self.model.trained
+
+
+def _run(chunk: _Chunk) -> Columns:
+    batch = chunk.source.batch(rows=chunk.model.kind == "relu")
+    columns = measure(
+        chunk.model, batch, steps=chunk.steps, tol=chunk.tol, checkpoints=chunk.checkpoints, seed=chunk.seed
+    )
+    return {"model": np.full(len(batch.trial), chunk.index), "trial": batch.trial, "noise": batch.noise, **columns}
+
+
+def _choose(chunk: _Chunk) -> float:
+    """The step of the grid with the smallest median gap at the end of the budget."""
+    model, batch = chunk.model, chunk.source.batch(rows=chunk.model.kind == "relu")
+    if model.kind == "relu":
+        gaps = np.stack([_run(replace(chunk, model=replace(model, lr=lr)))["gap"] for lr in STEP_SIZES])
+    else:
+        statistics, hidden = batch.train, (model.width,) * (model.depth - 1)
+        sizes = (statistics.inputs, *hidden, 1)
+        run = train(
+            statistics,
+            hidden,
+            start=draw(model.start, sizes, statistics.runs, bias=model.bias, seed=start_seed(model, chunk.seed)),
+            optimiser=model.optimiser,
+            lr=np.asarray(STEP_SIZES)[:, None],
+            steps=chunk.steps,
+            checkpoints=2,
+            tol=np.finfo(float).tiny,
+            bias=model.bias,
+            momentum=MOMENTUM,
+        )
+        gaps = np.where(run.diverged, np.inf, run.gap[..., -1])
+    return STEP_SIZES[int(np.argmin(np.median(np.nan_to_num(gaps, nan=np.inf), axis=1)))]

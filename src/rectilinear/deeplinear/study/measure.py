@@ -1,0 +1,157 @@
+"""One model on one batch of trials: fit or train it, and take every measure of a study."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rectilinear.deeplinear.diagnosis import diagnose
+from rectilinear.deeplinear.ensemble import log_grid, train
+from rectilinear.deeplinear.start import STARTS, draw
+from rectilinear.deeplinear.study.models import MOMENTUM, Model
+from rectilinear.deeplinear.theory import escape_time, largest_stable_step
+
+if TYPE_CHECKING:
+    from rectilinear.deeplinear.statistics import SufficientStatistics
+    from rectilinear.deeplinear.study.protocols import Batch
+
+Columns = dict[str, np.ndarray]
+
+
+def measure(
+    model: Model, batch: Batch, *, steps: int, tol: float, checkpoints: int, seed: np.random.SeedSequence
+) -> Columns:
+    """Every measure of ``model`` on each trial of ``batch``, as columns ``(trials,)``.
+
+    =================  ====================================================================================
+    ``train_error``    mean square error on the training set
+    ``test_error``     mean square error on the test set
+    ``gap``            training error above least squares: ``e' C e``, whatever the scale of the noise
+    ``distance``       ``D``, absolute differences to the least-squares weights and intercept, added up
+    ``ratio``          component along the least-squares weights: 1 at the solution, 0 at the saddle
+    ``steps``          until the gap came down to ``tol``; the budget where it did not
+    ``reached``        whether it did
+    ``success``        whether it is there at the end
+    ``state``          what it came to, by :func:`~rectilinear.deeplinear.diagnosis.diagnose`
+    ``curvature``      smallest eigenvalue of the Hessian at the end
+    ``predicted``      steps to escape the saddle at zero, by :func:`~rectilinear.deeplinear.theory.escape_time`
+    ``stable_lr``      largest stable step at a balanced solution
+    =================  ====================================================================================
+
+    and ``curve`` ``(trials, checkpoints)``, ``D`` against steps. What a model does not have is NaN.
+    """
+    if model.kind == "relu":
+        from rectilinear.deeplinear.study.relu import measure_relu
+
+        return measure_relu(model, batch, steps=steps, tol=tol, checkpoints=checkpoints, seed=start_seed(model, seed))
+    if model.kind == "deep_linear":
+        return _deep_linear(model, batch, steps, tol, checkpoints, seed)
+    coef, intercept = closed_form(model, batch.train)
+    columns = _of_map(batch, coef, intercept, bias=model.bias)
+    trials, arrived = len(coef), columns["gap"] <= tol
+    return {
+        **columns,
+        "steps": np.where(arrived, 0, steps),
+        "reached": arrived,
+        "success": arrived,
+        "state": np.where(arrived, "converged", ""),
+        **{name: np.full(trials, np.nan) for name in ("curvature", "predicted", "stable_lr")},
+        "curve": np.full((trials, len(log_grid(steps, checkpoints))), np.nan),
+    }
+
+
+def start_seed(model: Model, seed: np.random.SeedSequence) -> np.random.SeedSequence:
+    """The seed of the starting weights: one for all optimisers and steps, and whatever other models there are."""
+    key = (model.depth, model.width, STARTS.index(model.start), model.kind == "relu")
+    return np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, *map(int, key)))
+
+
+def closed_form(model: Model, statistics: SufficientStatistics) -> tuple[np.ndarray, np.ndarray]:
+    """Weights ``(trials, 1, d)`` and intercepts ``(trials, 1)`` of least squares or ridge."""
+    if model.kind == "least_squares":
+        fit = statistics.least_squares(bias=model.bias)
+        return fit.coef, fit.intercept
+    gram, moment = (statistics.cxx, statistics.cxy) if model.bias else (statistics.sxx, statistics.sxy)
+    penalty = (model.penalty / statistics.n)[..., None, None] * np.eye(statistics.inputs)
+    coef = (np.linalg.pinv(gram + penalty, hermitian=True) @ moment).mT
+    offset = statistics.mean_y - (coef @ statistics.mean_x[..., None])[..., 0]
+    return coef, offset if model.bias else np.zeros_like(offset)
+
+
+def error(statistics: SufficientStatistics, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
+    """The mean square error of the maps on the data behind the statistics."""
+    d = statistics.inputs
+    spread = statistics.factor[..., :d] @ coef.mT - statistics.factor[..., d:]
+    offset = (coef @ statistics.mean_x[..., None])[..., 0] + intercept - statistics.mean_y
+    return (np.square(spread).sum((-2, -1)) + np.square(offset).sum(-1)) / statistics.outputs
+
+
+def _deep_linear(
+    model: Model, batch: Batch, steps: int, tol: float, checkpoints: int, seed: np.random.SeedSequence
+) -> Columns:
+    assert model.lr is not None
+    statistics, hidden = batch.train, (model.width,) * (model.depth - 1)
+    sizes = (statistics.inputs, *hidden, 1)
+    start = draw(model.start, sizes, statistics.runs, bias=model.bias, seed=start_seed(model, seed))
+    run = train(
+        statistics,
+        hidden,
+        start=start,
+        optimiser=model.optimiser,
+        lr=model.lr,
+        steps=steps,
+        checkpoints=checkpoints,
+        tol=tol,
+        early_stop=False,
+        bias=model.bias,
+        momentum=MOMENTUM,
+    )
+    found = diagnose(statistics, run.weights, run.biases, tol=tol)
+    with np.errstate(over="ignore", invalid="ignore"):
+        columns = _of_map(batch, run.coef[:, -1], run.intercept[:, -1], bias=model.bias)
+    gone = run.diverged
+    for name in ("train_error", "test_error", "gap", "distance"):
+        columns[name] = np.where(gone, np.inf, columns[name])
+    return {
+        **columns,
+        "steps": np.where(run.converged, run.hit, steps),
+        "reached": run.converged,
+        "success": (columns["gap"] <= tol) & ~gone,
+        "state": np.where(gone, "diverged", found.state),
+        "curvature": np.where(gone, np.nan, found.smallest),
+        "predicted": _predicted(model, statistics, start[0]),
+        "stable_lr": largest_stable_step(statistics, model.depth, bias=model.bias),
+        "curve": run.distance,
+    }
+
+
+def _of_map(batch: Batch, coef: np.ndarray, intercept: np.ndarray, *, bias: bool) -> Columns:
+    """The measures of a linear map, however it was found."""
+    train = batch.train
+    fit = train.least_squares(bias=bias)
+    wrong, gram = coef - fit.coef, train.cxx if bias else train.sxx
+    offset = (wrong @ train.mean_x[..., None])[..., 0] + intercept - fit.intercept if bias else intercept
+    size = (fit.coef @ gram @ fit.coef.mT)[..., 0, 0]
+    along = (fit.coef @ gram @ coef.mT)[..., 0, 0]
+    return {
+        "train_error": error(train, coef, intercept),
+        "test_error": error(batch.test, coef, intercept),
+        "gap": (wrong @ gram @ wrong.mT)[..., 0, 0] + np.square(offset[..., 0]),
+        "distance": np.abs(wrong).sum((-2, -1)) + np.abs(intercept - fit.intercept).sum(-1),
+        "ratio": np.divide(along, size, out=np.full_like(size, np.nan), where=size > 0),
+    }
+
+
+def _predicted(model: Model, statistics: SufficientStatistics, weights: tuple[np.ndarray, ...]) -> np.ndarray:
+    """For chains of one unit that start off the saddle, by gradient descent; otherwise the formula says nothing."""
+    chain = statistics.inputs == 1 and (model.width == 1 or model.depth == 1)
+    if not chain or model.depth < 3 or model.optimiser == "adam":
+        return np.full(statistics.runs, np.nan)
+    assert model.lr is not None
+    lr = model.lr / (1 - MOMENTUM) if model.optimiser == "momentum" else model.lr
+    with np.errstate(divide="ignore"):
+        sizes = [np.log(np.abs(weight[..., 0, 0])) for weight in weights]
+        rho = np.broadcast_to(np.exp(np.mean(sizes, axis=0)), statistics.runs)
+        steps = escape_time(rho, statistics.cxy[..., 0, 0], model.depth) / lr
+    return np.where(rho > 0, steps, np.nan)

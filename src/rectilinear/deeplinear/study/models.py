@@ -1,0 +1,111 @@
+"""What a study compares: closed forms, deep linear nets and ReLU nets, each a line of settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Literal
+
+from rectilinear.deeplinear.ensemble import OPTIMISERS, Optimiser
+from rectilinear.deeplinear.start import STARTS, Start
+from rectilinear.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Kind = Literal["least_squares", "ridge", "deep_linear", "relu"]
+
+MOMENTUM = 0.9
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model of a study.
+
+    Args:
+        kind: ``least_squares``, ``ridge``, ``deep_linear`` or ``relu``.
+        depth: layers of weights; a deep linear net of depth one is linear regression by descent.
+        width: of the hidden layers.
+        start: where descent starts.
+        optimiser: how it goes on.
+        lr: its step; None for the best of a grid, chosen on other trials than those reported.
+        bias: whether layers have one; a ReLU net without is homogeneous.
+        penalty: of ridge, on the squared weights beside the sum of squared errors.
+
+    Raises:
+        ConfigError: for a name that is unknown or a number out of range.
+
+    Example:
+        >>> Model("deep_linear", depth=3, optimiser="adam").name
+        'depth 3, adam'
+    """
+
+    kind: Kind = "deep_linear"
+    depth: int = 1
+    width: int = 1
+    start: Start = "uniform"
+    optimiser: Optimiser = "gd"
+    lr: float | None = 1e-3
+    bias: bool = True
+    penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        kinds = ("least_squares", "ridge", "deep_linear", "relu")
+        for name, given, expected, fine in (
+            ("kind", self.kind, f"one of {', '.join(kinds)}", self.kind in kinds),
+            ("depth", self.depth, "at least one layer", self.depth >= 1),
+            ("width", self.width, "at least one unit", self.width >= 1),
+            ("start", self.start, f"one of {', '.join(STARTS)}", self.start in STARTS),
+            ("optimiser", self.optimiser, f"one of {', '.join(OPTIMISERS)}", self.optimiser in OPTIMISERS),
+            (
+                "lr",
+                self.lr,
+                "a positive step, or None",
+                self.lr is None or 0 < self.lr < float("inf"),
+            ),
+            ("penalty", self.penalty, "at least 0", 0 <= self.penalty < float("inf")),
+        ):
+            if not fine:
+                raise ConfigError(f"{name} = {given!r}", expected, "Correct this value.")
+
+    @property
+    def trained(self) -> bool:
+        """Whether there is something to train."""
+        return self.kind in ("deep_linear", "relu")
+
+    @property
+    def family(self) -> str:
+        """Its name without the depth: what a line of a plot over depths has in common."""
+        if not self.trained:
+            return {"least_squares": "least squares", "ridge": f"ridge {self.penalty:g}"}[self.kind]
+        words = ["" if self.bias else "bias-free", "ReLU" if self.kind == "relu" else "", self.optimiser]
+        words += [f"width {self.width}" if self.width > 1 else "", self.start if self.start != "uniform" else ""]
+        words += ["tuned" if self.lr is None else f"lr {self.lr:g}" if self.lr != Model.lr else ""]
+        return " ".join(filter(None, words))
+
+    @property
+    def name(self) -> str:
+        """What tells it from every other model."""
+        return f"depth {self.depth}, {self.family}" if self.trained else self.family
+
+
+def deep_linear(
+    depths: Iterable[int] = range(1, 11),
+    *,
+    widths: Iterable[int] = (1,),
+    starts: Iterable[Start] = ("uniform",),
+    optimisers: Iterable[Optimiser] = ("gd",),
+    lr: float | None = 1e-3,
+    bias: bool = True,
+) -> tuple[Model, ...]:
+    """Deep linear nets in every combination, after least squares, which they are measured against.
+
+    Example:
+        >>> [model.name for model in deep_linear([1, 2], optimisers=["gd", "adam"])]
+        ['least squares', 'depth 1, gd', 'depth 2, gd', 'depth 1, adam', 'depth 2, adam']
+    """
+    nets = product(widths, starts, optimisers, depths)
+    return (
+        Model("least_squares", bias=bias),
+        *(Model("deep_linear", depth, width, start, optimiser, lr, bias) for width, start, optimiser, depth in nets),
+    )
