@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rectilinear.deeplinear.ensemble import OPTIMISERS, Trajectory, log_grid, train
 from rectilinear.deeplinear.least_squares import LeastSquares, least_squares
 from rectilinear.deeplinear.start import STARTS, draw
 from rectilinear.deeplinear.statistics import SufficientStatistics
 
+if TYPE_CHECKING:
+    from rectilinear.deeplinear.regressor import DeepLinearRegressor
+
 __all__ = [
     "OPTIMISERS",
     "STARTS",
+    "DeepLinearRegressor",
     "LeastSquares",
     "SufficientStatistics",
     "Trajectory",
@@ -22,7 +26,7 @@ __all__ = [
     "train",
 ]
 # Loaded on first use: the engine needs NumPy alone, these scikit-learn and more.
-_HOME: dict[str, str] = {}
+_HOME = {"DeepLinearRegressor": "regressor"}
 
 
 def __getattr__(name: str) -> Any:

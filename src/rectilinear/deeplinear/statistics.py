@@ -96,10 +96,10 @@ class SufficientStatistics:
         row_shares = np.swapaxes(shares, -1, -2)
         mean = (row_shares @ table)[..., 0, :]
         centred = table - mean[..., None, :]
-        # A second pass takes out what rounding left in: a constant column becomes exactly zero.
+        # A second pass takes out what rounding left in.
         left = (row_shares @ centred)[..., 0, :]
         mean, centred = mean + left, centred - left[..., None, :]
-        return cls(n, mean[..., :d], mean[..., d:], _triangle(np.sqrt(shares) * centred))
+        return cls(n, mean[..., :d], mean[..., d:], _triangle(np.sqrt(shares) * centred, mean))
 
     def __add__(self, other: SufficientStatistics) -> SufficientStatistics:
         """The statistics of both sets of rows together."""
@@ -123,7 +123,7 @@ class SufficientStatistics:
             ],
             axis=-2,
         )
-        return type(self)(n, mean[..., : self.inputs], mean[..., self.inputs :], _triangle(stacked))
+        return type(self)(n, mean[..., : self.inputs], mean[..., self.inputs :], _triangle(stacked, mean))
 
     def update(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> SufficientStatistics:
         """The statistics of these rows and of more."""
@@ -201,12 +201,14 @@ class SufficientStatistics:
         return self.cyy + self.mean_y[..., :, None] * self.mean_y[..., None, :]
 
 
-def _triangle(table: np.ndarray) -> np.ndarray:
-    """The square triangular factor of a table ``(*runs, rows, columns)``."""
+def _triangle(table: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """The square triangular factor of a centred table ``(*runs, rows, columns)``, constant columns exactly zero."""
     short = table.shape[-1] - table.shape[-2]
     if short > 0:
         table = np.concatenate([table, np.zeros((*table.shape[:-2], short, table.shape[-1]))], axis=-2)
-    return np.asarray(np.linalg.qr(table, mode="r"))
+    factor = np.asarray(np.linalg.qr(table, mode="r"))
+    # A spread of a few rounding errors of the mean is one: as a column it would get a coefficient, and a huge one.
+    return factor * (np.linalg.norm(factor, axis=-2) > 10 * np.finfo(float).eps * np.abs(mean))[..., None, :]
 
 
 def _numbers(values: ArrayLike, name: str) -> np.ndarray:
