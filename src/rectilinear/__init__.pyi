@@ -5,6 +5,7 @@ from typing import TypeVar, overload
 from torch import Tensor
 
 from rectilinear import datasets as datasets
+from rectilinear import deeplinear as deeplinear
 from rectilinear import dynamics as dynamics
 from rectilinear import errors as errors
 from rectilinear import flow as flow
