@@ -1,0 +1,193 @@
+"""The best affine stand-in for a part of a network: what class of maps fits its shapes, and how it is fitted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, linear, unfold
+
+from rectilinear.audit.least_squares import Moments
+from rectilinear.errors import StructureError
+
+if TYPE_CHECKING:
+    from rectilinear.audit.least_squares import Fit
+
+Form = Literal["rows", "tokens", "convolution"]
+WIDEST = 1024  # numbers in a row up to which all of them are mixed
+KERNEL = 3
+CHUNK = 64  # rows whose patches are written out together
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """The shapes of one row on both sides of a block, and the class of affine maps between them.
+
+    ``rows`` mixes everything; ``tokens`` acts on the last axis at every place of ``(t, d)``; ``convolution`` is one of
+    3 x 3 with the block's stride on images ``(c, h, w)``.
+    """
+
+    inside: tuple[int, ...]
+    outside: tuple[int, ...]
+    form: Form
+    stride: int = 1
+
+    @classmethod
+    def between(cls, inside: tuple[int, ...], outside: tuple[int, ...]) -> Shapes:
+        """The richest class that can be fitted.
+
+        Raises:
+            StructureError: if no class takes one shape to the other.
+
+        Example:
+            >>> Shapes.between((64, 32, 32), (128, 16, 16)).stride, Shapes.between((7, 16), (7, 16)).form
+            (2, 'tokens')
+        """
+        if len(inside) == 3 == len(outside) and _numel(inside) > WIDEST:
+            stride = -(-inside[1] // outside[1])
+            if outside[1:] == tuple((side - 1) // stride + 1 for side in inside[1:]):
+                return cls(inside, outside, "convolution", stride)
+        if len(inside) == 2 == len(outside) and inside[0] == outside[0]:
+            return cls(inside, outside, "tokens")
+        if _numel(inside) <= WIDEST and _numel(outside) <= 4 * WIDEST:
+            return cls(inside, outside, "rows")
+        raise StructureError(
+            f"a block from {inside} to {outside}",
+            f"rows of at most {WIDEST} numbers, equal numbers of tokens, or images with a whole stride",
+        )
+
+    def features(self, x: Tensor) -> Tensor:
+        """What a matrix acts on: ``(b p, k)`` with ``p`` places a row."""
+        if self.form == "rows":
+            return x.flatten(1)
+        if self.form == "tokens":
+            return x.flatten(0, 1)
+        patches = unfold(x, KERNEL, padding=KERNEL // 2, stride=self.stride)
+        return patches.mT.flatten(0, 1)
+
+    def targets(self, out: Tensor) -> Tensor:
+        """What it should give: ``(b p, o)``."""
+        if self.form == "rows":
+            return out.flatten(1)
+        return out.flatten(0, 1) if self.form == "tokens" else out.flatten(2).mT.flatten(0, 1)
+
+
+class AffineBlock(nn.Module):
+    """``W x + b`` in place of a block, of the class that its shapes allow; ``W = U V`` where a rank is given.
+
+    Arguments after the first, such as attention masks, are ignored.
+
+    Example:
+        >>> block = AffineBlock(Shapes.between((3,), (2,)), torch.ones(2, 3), torch.zeros(2))
+        >>> block(torch.ones(1, 3))
+        tensor([[3., 3.]], grad_fn=<AddmmBackward0>)
+    """
+
+    def __init__(self, shapes: Shapes, matrix: Tensor, constant: Tensor, rank: int | None = None) -> None:
+        super().__init__()
+        self.shapes = shapes
+        self.bias = nn.Parameter(constant)
+        if rank is None or rank >= min(matrix.shape):
+            self.factors = nn.ParameterList([nn.Parameter(matrix)])
+        else:
+            u, s, vh = torch.linalg.svd(matrix, full_matrices=False)
+            root = s[:rank].sqrt()
+            self.factors = nn.ParameterList([nn.Parameter(root[:, None] * vh[:rank]), nn.Parameter(u[:, :rank] * root)])
+
+    def forward(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
+        """The map, row by row."""
+        *inner, last = self.factors
+        if self.shapes.form == "convolution":
+            c, k, stride = self.shapes.inside[0], KERNEL, self.shapes.stride
+            for i, weight in enumerate(inner):
+                x = conv2d(x, weight.reshape(-1, c, k, k), stride=stride, padding=k // 2) if i == 0 else x
+            if inner:
+                return conv2d(x, last[:, :, None, None], self.bias)
+            return conv2d(x, last.reshape(-1, c, k, k), self.bias, stride=stride, padding=k // 2)
+        x = x.flatten(1) if self.shapes.form == "rows" else x
+        for weight in inner:
+            x = linear(x, weight)
+        x = linear(x, last, self.bias)
+        return x.reshape(len(x), *self.shapes.outside) if self.shapes.form == "rows" else x
+
+    def standing_in_for(self, block: nn.Module) -> AffineBlock:
+        """With what containers ask of ``block``: ``nn.TransformerEncoder`` reads the layout of its first layer."""
+        if isinstance(attention := getattr(block, "self_attn", None), nn.MultiheadAttention):
+            self.self_attn = SimpleNamespace(batch_first=attention.batch_first)
+        return self
+
+    def extra_repr(self) -> str:
+        return f"{self.shapes.form}, {self.shapes.inside} to {self.shapes.outside}"
+
+
+@dataclass(frozen=True)
+class BlockFit:
+    """How well an affine map stands in for a block, on the rows it was fitted to.
+
+    Attributes:
+        r2: the share of the output's variance that it explains. This is the linearity score of Razzhigaev et al.
+        procrustes: the same for a rotation and a scale alone, ``|<x y^T>|_*^2 / (<|x|^2> <|y|^2>)``.
+        update_r2: the share of the variance of ``output - input`` that it explains, where their shapes agree: a
+            residual connection makes the first two near one whatever the block adds.
+    """
+
+    r2: float
+    procrustes: float
+    update_r2: float | None
+
+
+class BlockMoments:
+    """Streaming least squares for one block; rows beyond a budget of products are left out."""
+
+    def __init__(self, shapes: Shapes, budget: float) -> None:
+        self.shapes = shapes
+        self._budget = budget
+        self._moments = Moments()
+        self._residual = shapes.inside == shapes.outside and shapes.form != "convolution"
+        self._width = 0
+
+    def add(self, x: Tensor, out: Tensor) -> None:
+        """Count rows in, a few at a time."""
+        for rows, outs in zip(x.split(CHUNK), out.split(CHUNK), strict=True):
+            if self._budget > 0:
+                self._add(rows, outs)
+
+    def _add(self, x: Tensor, out: Tensor) -> None:
+        features, targets = self.shapes.features(x), self.shapes.targets(out)
+        self._width = targets.shape[1]
+        if self._residual:
+            targets = torch.cat([targets, targets - features], 1)
+        self._moments.add(features, targets)
+        self._budget -= features.numel() * features.shape[1]
+
+    def solve(self, like: Tensor, rank: int | None = None) -> AffineBlock:
+        """The best affine stand-in; with a rank, the best of that rank on the data."""
+        fit = self._fit()
+        matrix = fit.matrix if rank is None else _of_rank(fit, rank)
+        constant = fit.mean_t - matrix @ fit.mean_x
+        return AffineBlock(self.shapes, matrix.to(like), constant.to(like), rank)
+
+    def score(self) -> BlockFit:
+        """How well it fits."""
+        fit = self._fit()
+        cross, x2, y2 = fit.coefficients, float(fit.s.sum()), float(fit.total.sum())
+        nuclear = float(torch.linalg.matrix_norm(cross, "nuc"))
+        update = self._moments.fit(slice(self._width, None)).r2 if self._residual else None
+        return BlockFit(fit.r2, nuclear**2 / (x2 * y2) if x2 * y2 else 1.0, update)
+
+    def _fit(self) -> Fit:
+        return self._moments.fit(slice(0, self._width))
+
+
+def _of_rank(fit: Fit, rank: int) -> Tensor:
+    """The best map of a rank in the metric of the data: the leading singular values of ``A C^{1/2}``."""
+    root = fit.s.sqrt()
+    u, s, vh = torch.linalg.svd((fit.coefficients / root[:, None]).mT, full_matrices=False)
+    return (u[:, :rank] * s[:rank]) @ vh[:rank] @ (fit.basis / root).mT
+
+
+def _numel(shape: tuple[int, ...]) -> int:
+    return torch.Size(shape).numel()

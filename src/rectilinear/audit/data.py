@@ -1,0 +1,166 @@
+"""The points of an audit: a tensor, or batches that are read as often as needed and never held all together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from rectilinear._seed import generator
+from rectilinear._shapes import check_finite, check_floating
+from rectilinear.errors import DataError, DtypeError, ShapeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+BATCH = 1024
+SAMPLE = 4096  # rows that costly measurements run on
+KEPT = 2**26  # numbers of a data set in batches that are held together: 256 MB in float32
+
+Source = Tensor | tuple[Tensor, Tensor | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """``n`` rows; a random sample of them in memory, and all of them where they fit.
+
+    Attributes:
+        n: how many rows.
+        rows: all of them ``(n, ...)``, or None where they are read in batches.
+        labels: all labels in the order in which they were read first, or None.
+        sample: at most ``SAMPLE`` rows.
+        sample_labels: theirs.
+        source: what gives the batches where ``rows`` is None.
+    """
+
+    n: int
+    rows: Tensor | None
+    labels: Tensor | None
+    sample: Tensor
+    sample_labels: Tensor | None
+    source: Iterable[Any] | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all rows are in memory."""
+        return self.rows is not None
+
+    def batches(self) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """All rows and their labels, batch by batch."""
+        if self.rows is None:
+            assert self.source is not None
+            for batch in self.source:
+                yield _pair(batch)
+            return
+        for start in range(0, self.n, BATCH):
+            part = slice(start, start + BATCH)
+            yield self.rows[part], None if self.labels is None else self.labels[part]
+
+
+def read(x: Tensor | Iterable[Any], y: Tensor | None, seed: int) -> Data:
+    """The data as rows with a sample.
+
+    Args:
+        x: a tensor ``(n, ...)``, or an iterable that gives batches ``x`` or ``(x, y)`` each time it is iterated, such
+            as a ``DataLoader``.
+        y: labels ``(n, ...)`` of a tensor.
+        seed: of the sample.
+
+    Raises:
+        DtypeError: if ``x`` is neither, or not floating point.
+        ShapeError: if there are no rows, or not as many labels.
+        NonFiniteError: for NaN or infinite entries.
+        DataError: if the batches can be read once only, or labels are given beside them.
+
+    Example:
+        >>> read([torch.zeros(3, 2), torch.ones(2, 2)], None, seed=0).n
+        5
+    """
+    if isinstance(x, Tensor):
+        return _from_tensor(x, y, seed)
+    if not hasattr(x, "__iter__"):
+        raise DtypeError(f"x of type {type(x).__name__}", "a tensor or batches of tensors", "Use torch.as_tensor.")
+    if iter(x) is x:
+        raise DataError(
+            "batches that can be read once only",
+            "an iterable that starts again, such as a DataLoader or a list",
+            "Pass the DataLoader instead of an iterator or a generator.",
+        )
+    if y is not None:
+        raise DataError("batches and, apart from them, labels", "batches of (x, y)", "Let each batch bring its labels.")
+    return _from_batches(x, seed)
+
+
+def _from_tensor(x: Tensor, y: Tensor | None, seed: int) -> Data:
+    check_floating(x, "x")
+    if x.ndim < 2 or not len(x):
+        raise ShapeError(f"x of shape {tuple(x.shape)}", "rows (n, ...), at least one", "Put the batch axis first.")
+    for part in x.split(64 * BATCH):
+        check_finite(part, "x")
+    if y is not None:
+        y = _labels(y)
+        if len(y) != len(x):
+            raise ShapeError(
+                f"{len(y)} labels for {len(x)} rows", "one label for each row", "Pass those of these rows."
+            )
+    chosen = torch.randperm(len(x), generator=generator(seed))[:SAMPLE].sort().values
+    picks = chosen.to(x.device)
+    return Data(len(x), x, y, x[picks], None if y is None else y[chosen.to(y.device)])
+
+
+def _from_batches(source: Iterable[Any], seed: int) -> Data:
+    """One pass: all rows while they fit, and a uniform sample by random keys."""
+    random = generator(seed)
+    kept: list[Tensor] | None = []
+    labels: list[Tensor] = []
+    n, numbers = 0, 0
+    keys, sample, sample_labels = torch.empty(0), None, None
+    for batch in source:
+        x, y = _pair(batch)
+        if n and (y is None) != (not labels):
+            raise DataError("batches with and without labels", "labels in all of them or in none")
+        n, numbers = n + len(x), numbers + x.numel()
+        labels += [] if y is None else [y]
+        kept = [*kept, x] if kept is not None and numbers <= KEPT else None
+        keys = torch.cat([keys, torch.rand(len(x), generator=random)])
+        sample = x if sample is None else torch.cat([sample, x])
+        sample_labels = y if sample_labels is None or y is None else torch.cat([sample_labels, y])
+        if len(keys) > 2 * SAMPLE:
+            best = keys.topk(SAMPLE).indices
+            keys, sample = keys[best], sample[best.to(sample.device)]
+            sample_labels = None if sample_labels is None else sample_labels[best.to(sample_labels.device)]
+    if not n or sample is None:
+        raise DataError("no batches", "at least one", "Look at what x iterates over.")
+    y = torch.cat(labels) if labels else None
+    if kept is not None:
+        return _from_tensor(torch.cat(kept), y, seed)
+    best = keys.topk(min(SAMPLE, len(keys))).indices
+    chosen = None if sample_labels is None else sample_labels[best.to(sample_labels.device)]
+    return Data(n, None, y, sample[best.to(sample.device)], chosen, source)
+
+
+def _pair(batch: Any) -> tuple[Tensor, Tensor | None]:
+    """``x`` and ``y`` of a batch, checked."""
+    parts = list(batch) if isinstance(batch, tuple | list) else [batch]
+    if len(parts) > 2 or not parts:
+        raise DataError(f"a batch of {len(parts)} parts", "x or (x, y)", "Wrap the loader.")
+    x, y = parts[0], parts[1] if len(parts) == 2 else None
+    check_floating(x, "a batch of x")
+    if x.ndim < 2:
+        raise ShapeError(f"a batch of shape {tuple(x.shape)}", "rows (b, ...)", "Put the batch axis first.")
+    check_finite(x, "a batch of x")
+    if y is not None:
+        y = _labels(y)
+        if len(y) != len(x):
+            raise ShapeError(f"{len(y)} labels for {len(x)} rows", "one label for each row", "Correct the loader.")
+    return x, y
+
+
+def _labels(y: object) -> Tensor:
+    if not isinstance(y, Tensor) or y.is_complex() or y.ndim == 0:
+        raise DtypeError(f"labels of type {type(y).__name__}", "a real tensor (n,) or (n, O)", "Use torch.as_tensor.")
+    if y.is_floating_point():
+        check_finite(y, "y")
+    return y

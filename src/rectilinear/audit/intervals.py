@@ -1,0 +1,51 @@
+"""Confidence intervals by the bootstrap, and sums over rows that fit any number of them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rectilinear._seed import generator
+
+REPLICATES = 500
+BLOCKS = 2048  # rows are summed in blocks of equal size from here on
+TAIL = 0.025
+
+
+def ratio(numerator: Tensor, denominator: Tensor, seed: int) -> tuple[float, tuple[float, float] | None]:
+    """``sum a_i / sum b_i`` over rows, and its bootstrap interval of 95 %; 0 where both sums vanish.
+
+    Args:
+        numerator: ``(n,)``.
+        denominator: ``(n,)``, not negative.
+        seed: of the resampling.
+
+    Example:
+        >>> value, (low, high) = ratio(torch.arange(100.0), torch.ones(100), seed=0)
+        >>> value, low < 49.5 < high
+        (49.5, True)
+    """
+    a, b = numerator.double().cpu(), denominator.double().cpu()
+    value = _quotient(a.sum(), b.sum())
+    if len(a) < 2:
+        return float(value), None
+    a, b = _blocks(a), _blocks(b)
+    picks = torch.randint(len(a), (REPLICATES, len(a)), generator=generator(seed))
+    counts = torch.zeros(REPLICATES, len(a), dtype=a.dtype).scatter_add_(
+        1, picks, torch.ones_like(picks, dtype=a.dtype)
+    )
+    low, high = _quotient(counts @ a, counts @ b).quantile(torch.tensor([TAIL, 1 - TAIL], dtype=a.dtype)).tolist()
+    return float(value), (low, high)
+
+
+def _quotient(a: Tensor, b: Tensor) -> Tensor:
+    return torch.where(b > 0, a / b.clamp_min(torch.finfo(b.dtype).tiny), torch.zeros_like(a))
+
+
+def _blocks(values: Tensor) -> Tensor:
+    """Sums over at most ``BLOCKS`` blocks of rows; rows that fill no block join the last."""
+    size = -(-len(values) // BLOCKS)
+    whole = len(values) // size * size
+    sums = values[:whole].reshape(-1, size).sum(1)
+    sums[-1] += values[whole:].sum()
+    return sums

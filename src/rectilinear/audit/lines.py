@@ -1,0 +1,60 @@
+"""Which of many points are the same, or each other's mirror image, or lie in one direction."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rectilinear._seed import generator
+
+PROBES = 4  # random directions: two points that agree in all of them are one
+CHUNK = 16_384
+
+
+def sketch(x: Tensor) -> Tensor:
+    """Rows ``(n, D)`` in a few random directions, ``(n, k)`` in float64 on the CPU: an odd function of each row."""
+    probe = torch.randn(x.shape[1], PROBES, generator=generator(0), dtype=torch.float64).to(x.device)
+    return torch.cat([rows.double() @ probe for rows in x.split(CHUNK)]).cpu()
+
+
+def mirrored(seen: Tensor) -> Tensor:
+    """One of each sketch and its negative, the same for both.
+
+    Example:
+        >>> x = torch.randn(3, 5)
+        >>> torch.equal(mirrored(sketch(x)), mirrored(sketch(-x)))
+        True
+    """
+    return torch.where(seen[:, :1] < 0, -seen, seen)
+
+
+def clusters(points: Tensor, apart: float) -> Tensor:
+    """The number of the cluster of each of the points ``(n, k)``, in the order of their first; within ``apart``.
+
+    Sorted by the first coordinate, points between two gaps are few unless they are one cluster.
+
+    Example:
+        >>> clusters(torch.tensor([[0.5], [0.1], [0.5]]), 1e-6).tolist()
+        [0, 1, 0]
+    """
+    order = points[:, 0].argsort(stable=True)
+    ordered = points[order].numpy()
+    labels = np.empty(len(points), dtype=np.int64)
+    gaps = (np.flatnonzero(np.diff(ordered[:, 0]) > apart) + 1).tolist()
+    count = 0
+    for start, stop in zip([0, *gaps], [*gaps, len(points)], strict=True):
+        if stop - start == 1:
+            labels[start], count = count, count + 1
+            continue
+        run, pending = ordered[start:stop], np.arange(stop - start)
+        while len(pending):
+            near = np.abs(run[pending] - run[pending[0]]).max(1) <= apart
+            labels[start + pending[near]] = count
+            pending, count = pending[~near], count + 1
+    unordered = np.empty(len(points), dtype=np.int64)
+    unordered[order.numpy()] = labels
+    _, first = np.unique(unordered, return_index=True)
+    rank = np.empty(count, dtype=np.int64)
+    rank[np.argsort(first)] = np.arange(count)
+    return torch.from_numpy(rank[unordered])

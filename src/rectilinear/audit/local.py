@@ -1,0 +1,192 @@
+"""The linear map that a network is at a point, without writing it out."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from scipy.sparse.linalg import ArpackError, svds
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from rectilinear._seed import generator
+from rectilinear.audit.intervals import ratio
+from rectilinear.audit.measure import Measure
+from rectilinear.audit.network import Network, as_network, evaluating
+from rectilinear.errors import ConfigError, ShapeError
+from rectilinear.operators import SVD, Dense, Operator, to_dense, to_scipy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rectilinear.audit.subject import Subject
+
+POINTS, SHOWN, DIRECTIONS, VALUES = 64, 3, 8, 8
+WRITTEN = 256  # the smaller side of a matrix that is written out rather than iterated on
+
+
+class LocalMap(Operator):
+    """The Jacobian ``A_x`` of a model at a point, as an operator: products with it and its transpose, never the matrix.
+
+    ``f(x + v) = f(x) + A_x v`` to first order; ``value`` is ``f(x)`` and ``constant`` is ``f(x) - A_x x``, which
+    vanishes for networks without biases made of ReLU, where ``f(x) = A_x x``.
+
+    Inputs and outputs are flattened. Make one with :func:`local_map`.
+    """
+
+    def __init__(self, model: nn.Module, point: Tensor) -> None:
+        super().__init__()
+        with evaluating(model):
+            self._network = as_network(model, point[None])
+            self._hold(False, point=self._network.rows(point[None])[0].detach(), value=self._network(point[None])[0])
+        self.model = model
+        self.in_dim, self.out_dim = self._network.in_dim, self._network.out_dim
+
+    point: Tensor
+    value: Tensor
+
+    @property
+    def like(self) -> Tensor:
+        return self.point.new_empty(())
+
+    @property
+    def constant(self) -> Tensor:
+        """``f(x) - A_x x``, ``(O,)``."""
+        return self.value - self(self.point.flatten())
+
+    def _matvec(self, z: Tensor) -> Tensor:
+        tangents = z.reshape(-1, *self.point.shape)
+        with differentiating(self.model):
+            points = self.point.expand_as(tangents).contiguous()
+            out = torch.func.jvp(self._network.raw, (points,), (tangents.contiguous(),))[1]
+        return out.detach().reshape(*z.shape[:-1], self.out_dim)
+
+    def _rmatvec(self, z: Tensor) -> Tensor:
+        rows = z.reshape(-1, self.out_dim)
+        points = self.point.expand(len(rows), *self.point.shape)
+        return pulled_back(self._network, points, rows).reshape(*z.shape[:-1], self.in_dim)
+
+    def svd(self, k: int) -> SVD:
+        """The ``k`` leading singular values and vectors, by Lanczos iteration on products with the map.
+
+        Raises:
+            ConfigError: if ``k`` is not between 1 and ``min(out_dim, in_dim)``.
+
+        Example:
+            >>> A = local_map(nn.Linear(5, 3).double(), torch.zeros(5, dtype=torch.float64))
+            >>> u, s, v = A.svd(2)
+            >>> torch.allclose(A(v(torch.eye(2).double())), u(torch.diag(s)))
+            True
+        """
+        least = min(self.in_dim, self.out_dim)
+        if not 1 <= k <= least:
+            raise ConfigError(f"k = {k}", f"a number from 1 to {least}, the smaller side of the map")
+        if least > max(WRITTEN, 2 * k):
+            try:
+                start = torch.randn(least, generator=generator(0), dtype=torch.float64).numpy()
+                parts = svds(to_scipy(self), k, v0=start.astype(to_scipy(self).dtype), random_state=0)
+                u, s, vh = (torch.from_numpy(part.copy()).to(self.like) for part in parts)
+                order = s.argsort(descending=True)
+                return SVD(_frame(u[:, order]), s[order], _frame(vh[order].mT))
+            except ArpackError:  # no convergence: the matrix after all
+                pass
+        wide = self.in_dim > self.out_dim
+        matrix = to_dense(self.T).mT if wide else to_dense(self)
+        u, s, vh = torch.linalg.svd(matrix, full_matrices=False)
+        return SVD(_frame(u[:, :k]), s[:k], _frame(vh[:k].mT))
+
+
+def local_map(model: nn.Module, x: Tensor) -> LocalMap:
+    """The Jacobian of ``model`` at the point ``x``, as an operator that is never written out.
+
+    For piecewise-linear networks without biases ``f(x) = A_x x`` exactly.
+
+    Args:
+        model: any module that maps rows to rows; it is used in evaluation mode and not changed.
+        x: a point, with or without a batch axis of one.
+
+    Raises:
+        ShapeError: if ``x`` is not one point that the model takes.
+
+    Reference: S. Mohan et al., Robust and interpretable blind image denoising via bias-free convolutional neural
+    networks, ICLR 2020.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(4, 9, bias=False), nn.ReLU(), nn.Linear(9, 2, bias=False))
+        >>> x = torch.randn(4)
+        >>> A = local_map(net, x)
+        >>> torch.allclose(A(x), net(x), atol=1e-6), A.svd(1).s.shape
+        (True, torch.Size([1]))
+    """
+    if isinstance(x, Tensor) and x.ndim > 1 and len(x) == 1:
+        x = x[0]
+    if not isinstance(x, Tensor) or x.ndim == 0:
+        raise ShapeError(f"x of type {type(x).__name__}", "one point", "Pass one row of the data.")
+    return LocalMap(model, x)
+
+
+def local(subject: Subject) -> Measure:
+    """How alike the Jacobians at different points are: ``|<J>|^2 / <|J|^2>`` without bias, one for an affine map.
+
+    In the details: singular values at some points, and the error of ``f(x) = A_x x``.
+    """
+    network, x = subject.network, subject.columns(POINTS)
+    if len(x) < 2:
+        return Measure.missing("local", "one point")
+    outputs = network.out_dim
+    eye = (
+        torch.eye(outputs, dtype=network.like.dtype)
+        if outputs <= DIRECTIONS
+        else torch.randn(DIRECTIONS, outputs, generator=generator(subject.seed), dtype=torch.float64).to(
+            network.like.dtype
+        )
+    )
+    directions = eye.to(network.like.device)
+    slopes = torch.stack([pulled_back(network, x, u.expand(len(x), -1)) for u in directions], 1).double()
+    flat = slopes.flatten(1)
+    own, total = flat.square().sum(1), flat.sum(0)
+    if not float(own.sum()):
+        return Measure.missing("local", "the Jacobian vanishes on the data")
+    others = (flat @ total - own) / (len(x) - 1)
+    value, interval = ratio(others, own, subject.seed)
+    f = network(x).double() @ directions.double().mT
+    through = (slopes * x.flatten(1).double()[:, None]).sum(2)
+    identity = float((f - through).norm() / f.norm().clamp_min(1e-300))
+    spectra, vectors = _spectra(subject, x)
+    details = {"error_of_f_equals_Ax": identity, "singular_values": spectra}
+    note = "likeness of the Jacobians at different points; one for an affine map"
+    return Measure("local", value, "estimated", interval, note, details, vectors)
+
+
+def _spectra(subject: Subject, x: Tensor) -> tuple[list[list[float]], dict[str, Tensor]]:
+    """Leading singular values and right singular vectors at the first points."""
+    values, vectors = [], {}
+    k = min(VALUES, subject.network.in_dim, subject.network.out_dim)
+    for i, point in enumerate(x[:SHOWN]):
+        _, s, v = LocalMap(subject.network.model, point).svd(k)
+        values.append(s.tolist())
+        vectors[f"right singular vectors at point {i}"] = to_dense(v).mT
+    return values, vectors
+
+
+def pulled_back(network: Network, x: Tensor, u: Tensor) -> Tensor:
+    """``J(x_i)^T u_i`` for rows, ``(b, D)``."""
+    points = network.rows(x).detach().clone().requires_grad_()
+    with differentiating(network.model):
+        out = network.raw(points)
+        if not out.requires_grad:
+            return points.detach().flatten(1) * 0
+        (slope,) = torch.autograd.grad(out, points, u.to(out), allow_unused=True)
+    return torch.zeros_like(points).flatten(1) if slope is None else slope.flatten(1)
+
+
+@contextmanager
+def differentiating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, with gradients and with attention by the formula that can be differentiated forwards."""
+    with evaluating(model), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        yield
+
+
+def _frame(columns: Tensor) -> Operator:
+    return Dense(weight=columns.contiguous(), trainable=False)

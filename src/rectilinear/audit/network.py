@@ -1,0 +1,179 @@
+"""The model under audit as a map from rows to rows, checked, and left as it was found."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from rectilinear._shapes import check_floating
+from rectilinear.errors import DtypeError, InputError, NonFiniteError, ShapeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PROBES = 8  # rows that the checks run on
+SAME = 3e-2  # of the square root of machine precision: rows computed in other batches differ by rounding only
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """``f`` from ``(b, *in_shape)`` to ``(b, O)``: the model's output with its axes flattened.
+
+    Attributes:
+        model: the module.
+        in_shape: the shape of a row of the input.
+        out_shape: the shape of a row of the output.
+        like: a tensor of the model's dtype and device.
+    """
+
+    model: nn.Module
+    in_shape: tuple[int, ...]
+    out_shape: tuple[int, ...]
+    like: Tensor
+
+    @property
+    def in_dim(self) -> int:
+        return torch.Size(self.in_shape).numel()
+
+    @property
+    def out_dim(self) -> int:
+        return torch.Size(self.out_shape).numel()
+
+    def rows(self, x: Tensor) -> Tensor:
+        """``x`` on the model's device, in its dtype and with the shape that it takes."""
+        return x.to(self.like).reshape(-1, *self.in_shape)
+
+    def raw(self, x: Tensor) -> Tensor:
+        """The output for rows, with gradients where they are enabled and without a check."""
+        return self.model(self.rows(x)).flatten(1) if self.out_shape else self.model(self.rows(x))[:, None]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The output ``(b, O)`` for rows.
+
+        Raises:
+            NonFiniteError: if it holds a NaN or an infinity.
+        """
+        with torch.no_grad():
+            out = self.raw(x)
+        if not bool(torch.isfinite(out).all()):
+            bad = int((~torch.isfinite(out)).any(1).sum())
+            raise NonFiniteError(
+                f"NaN or infinite outputs of the model on {bad} of {len(out)} rows",
+                "finite outputs",
+                "Look at its weights and at the scale of the data.",
+            )
+        return out
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside the block, and no fused transformer layers, which round otherwise and hide their parts.
+
+    Each part returns to the mode that it had.
+    """
+    modes = [(part, part.training) for part in model.modules()]
+    fused = torch.backends.mha.get_fastpath_enabled()
+    model.eval()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+        for part, training in modes:
+            part.training = training
+
+
+def as_network(model: object, x: Tensor) -> Network:
+    """The checked model as a map of rows like those of ``x``; call it inside :func:`evaluating`.
+
+    Raises:
+        DtypeError: if it is no module, or returns anything but one floating-point tensor.
+        InputError: if it has no parameters, is random, or lets rows of a batch act on each other.
+        ShapeError: if it does not take ``x``, or its output has no batch axis or another shape in other batches.
+        NonFiniteError: if ``x`` or the outputs are not finite.
+
+    Example:
+        >>> as_network(nn.Linear(3, 2), torch.randn(5, 3)).out_dim
+        2
+    """
+    parameters = check_module(model)
+    assert isinstance(model, nn.Module)
+    check_floating(x, "x")
+    like = next((p for p in parameters if p.is_floating_point()), parameters[0]).detach()
+    probe = x[:PROBES].to(like)
+    probe = torch.cat([probe, probe]) if len(probe) == 1 else probe
+    half = len(probe) // 2
+    with torch.no_grad():
+        out, again, part = (_output(model, rows) for rows in (probe, probe, probe[:half]))
+    if out.shape[:1] != probe.shape[:1]:
+        raise ShapeError(
+            f"an output of shape {tuple(out.shape)} for {len(probe)} rows",
+            "one row for each row of the input",
+            "Wrap the model so that the first axis of its output is the batch.",
+        )
+    if part.shape != (half, *out.shape[1:]):
+        raise ShapeError(
+            f"outputs of shapes {tuple(out.shape)} and {tuple(part.shape)} for {len(probe)} and {half} rows",
+            "one shape of a row whatever the batch",
+            "Wrap the model so that it maps every row in the same way.",
+        )
+    network = Network(model, tuple(probe.shape[1:]), tuple(out.shape[1:]), like.new_empty(()))
+    network(probe)
+    scale = out.abs().amax().clamp_min(torch.finfo(out.dtype).tiny)
+    allowed = SAME * torch.finfo(out.dtype).eps ** 0.5
+    if bool((out - again).abs().amax() > allowed * scale):
+        raise InputError(
+            "a model that is random in evaluation mode",
+            "the same output for the same input",
+            "Remove the noise, or fix it in a buffer.",
+        )
+    if bool((out[:half] - part).abs().amax() > max(allowed, 1e-4) * scale):
+        raise InputError(
+            "a model in which the rows of a batch act on each other",
+            "an output for each row that depends on that row alone",
+            "Put batch normalisation in evaluation mode; do not normalise over the batch.",
+        )
+    return network
+
+
+def check_module(model: object) -> list[nn.Parameter]:
+    """The parameters of ``model``.
+
+    Raises:
+        DtypeError: if it is no module.
+        InputError: if it has no parameters.
+    """
+    if not isinstance(model, nn.Module):
+        raise DtypeError(f"a model of type {type(model).__name__}", "a torch.nn.Module", "Wrap the function in one.")
+    parameters = list(model.parameters())
+    if not parameters:
+        raise InputError(
+            f"a {type(model).__name__} without parameters",
+            "a network with weights",
+            "Pass the whole network, not one activation of it.",
+        )
+    return parameters
+
+
+def _output(model: nn.Module, x: Tensor) -> Tensor:
+    try:
+        out = model(x)
+    except (RuntimeError, TypeError, ValueError, IndexError, AssertionError, NotImplementedError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ShapeError(
+            f"x with rows of shape {tuple(x.shape[1:])}, on which the model fails: {first}",
+            "rows that the model takes as its only argument",
+            "Reshape x, or wrap the model.",
+        ) from error
+    if not isinstance(out, Tensor) or not out.is_floating_point():
+        kind = f"tensor of dtype {out.dtype}" if isinstance(out, Tensor) else type(out).__name__
+        raise DtypeError(
+            f"a model that returns a {kind}",
+            "one floating-point tensor",
+            "Wrap it in a module that returns the tensor to look at, such as its logits.",
+        )
+    return out

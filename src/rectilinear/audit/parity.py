@@ -1,0 +1,56 @@
+"""The odd and the even part of a network on the data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from rectilinear.audit.intervals import ratio
+from rectilinear.audit.measure import Measure
+
+if TYPE_CHECKING:
+    from rectilinear.audit.subject import Subject
+
+NEIGHBOURS = 1024
+
+
+def parity(subject: Subject) -> Measure:
+    """The share of the odd part ``o`` in the energy, ``<|o|^2> / (<|o|^2> + <|e|^2>)``.
+
+    The odd part is ``o(x) = (f(x) - f(-x)) / 2``, the even part ``e(x) = (f(x) + f(-x)) / 2``.
+
+    The note says how far ``-x`` is from the data: where it is far, the even part is not what users see.
+    """
+    odd, even, constant, n = [], [], None, 0
+    for p in subject.passes():
+        o, e = (p.f.double() - p.mirrored) / 2, (p.f.double() + p.mirrored) / 2
+        odd.append(o.square().sum(1))
+        even.append(e.square().sum(1))
+        constant = e.sum(0) if constant is None else constant + e.sum(0)
+        n += len(o)
+    a, b = torch.cat(odd), torch.cat(even)
+    if not float((a + b).sum()):
+        return Measure.missing("parity", "the output is zero on the data and on its mirror image")
+    value, interval = ratio(a, a + b, subject.seed)
+    far = mirror_distance(subject)
+    assert constant is not None
+    details = {
+        "odd_energy": float(a.mean()),
+        "even_energy": float(b.mean()),
+        "even_energy_of_a_constant": float((constant / n).square().sum()),
+        "mirror_distance": far,
+    }
+    where = "-x lies among the data" if far < 1.5 else f"-x is {far:.2g} times as far from the data as its points are"
+    return Measure("parity", value, "estimated", interval, f"share of the odd part in the energy; {where}", details)
+
+
+def mirror_distance(subject: Subject) -> float:
+    """The median distance of ``-x`` to its nearest point of the sample, over that of ``x`` to its nearest other one."""
+    x = subject.columns(NEIGHBOURS).flatten(1).float()
+    if len(x) < 3:
+        return float("inf")
+    own = torch.cdist(x, x).fill_diagonal_(torch.inf).min(1).values.median()
+    return float(
+        torch.cdist(-x, x).min(1).values.median() / own.clamp_min(1e-6 * x.norm(dim=1).median().clamp_min(1e-30))
+    )

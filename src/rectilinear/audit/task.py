@@ -1,0 +1,120 @@
+"""What the model is for: the loss and the score of each row, from labels of any usual kind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, softplus
+
+from rectilinear.errors import ConfigError, ShapeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Loss = Literal["square", "logistic", "hinge", "cross_entropy"]
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A loss for each row of outputs ``(b, O)`` and labels.
+
+    Attributes:
+        loss: its name, or "given" for a function.
+        out_dim: ``O``.
+        function: the loss of each row.
+        signs: whether labels become -1 and 1.
+        cut: what separates two classes, of outputs and of targets; None where there are not two.
+    """
+
+    loss: str
+    out_dim: int
+    function: Callable[[Tensor, Tensor], Tensor]
+    signs: bool = False
+    cut: float | None = None
+
+    def targets(self, y: Tensor, like: Tensor) -> Tensor:
+        """Labels as the loss takes them: classes ``(b,)``, or numbers ``(b, O)``."""
+        if self.loss in ("cross_entropy", "given"):
+            return y.to(like.device)
+        y = y.to(like).reshape(len(y), -1)
+        return torch.where(y > 0, 1.0, -1.0).to(like) if self.signs else y
+
+    def losses(self, out: Tensor, y: Tensor) -> Tensor:
+        """The loss of each row, ``(b,)``."""
+        return self.function(out, self.targets(y, out)).detach()
+
+    def hits(self, out: Tensor, y: Tensor) -> Tensor | None:
+        """Whether each row is classified rightly; None where there are no classes."""
+        if self.loss == "cross_entropy":
+            return out.argmax(1) == y.to(out.device).reshape(-1)
+        if self.cut is None:
+            return None
+        return (out[:, 0] > self.cut) == (self.targets(y, out)[:, 0] > self.cut)
+
+
+def task_for(y: Tensor, out_dim: int, loss: str | Callable[[Tensor, Tensor], Tensor] | None) -> Task:
+    """The task that labels and outputs make, with the loss asked for.
+
+    By default classes (integers) with several outputs make a cross-entropy; two classes with one output a logistic
+    loss; other numbers half the square, summed over outputs.
+
+    Args:
+        y: labels ``(n,)``, ``(n, 1)`` or ``(n, O)``.
+        out_dim: ``O``.
+        loss: "square", "logistic", "hinge", "cross_entropy", or a function of outputs ``(b, O)`` and labels that gives
+            ``(b,)``.
+
+    Raises:
+        ConfigError: for another loss.
+        ShapeError: if the labels do not fit the outputs.
+
+    Example:
+        >>> task_for(torch.tensor([0, 1, 1]), 1, None).loss, task_for(torch.tensor([0, 2, 1]), 3, None).loss
+        ('logistic', 'cross_entropy')
+    """
+    if callable(loss):
+        return Task("given", out_dim, loss)
+    if loss is not None and loss not in get_args(Loss):
+        raise ConfigError(f"loss = {loss!r}", f"one of {', '.join(get_args(Loss))}, or a function")
+    values = y.reshape(len(y), -1)
+    whole = not y.is_floating_point()
+    binary = values.shape[1] == 1 == out_dim and _binary(values)
+    if loss is None:
+        loss = "logistic" if whole and binary else "cross_entropy" if whole and out_dim > 1 else "square"
+    if loss == "cross_entropy":
+        _check_classes(values, whole, out_dim)
+        return Task(loss, out_dim, lambda out, t: cross_entropy(out, t.reshape(-1).long(), reduction="none"))
+    if values.shape[1] != out_dim:
+        raise ShapeError(
+            f"labels of shape {tuple(y.shape)} for {out_dim} outputs",
+            f"(n, {out_dim}) for the loss '{loss}'" if out_dim > 1 else "one number for each row",
+            "Pass other labels, or loss='cross_entropy' for classes.",
+        )
+    if loss in ("logistic", "hinge"):
+        if not binary:
+            raise ShapeError(f"labels that are no signs, for the loss '{loss}'", "two values, 0 and 1 or -1 and 1")
+        margin = (lambda m: softplus(-m)) if loss == "logistic" else (lambda m: (1 - m).clamp_min(0))
+        return Task(loss, 1, lambda out, t: margin(out * t)[:, 0], signs=True, cut=0.0)
+    cut = (0.0 if bool((values < 0).any()) else 0.5) if binary else None
+    return Task(loss, out_dim, lambda out, t: (out - t).square().sum(1) / 2, cut=cut)
+
+
+def _binary(values: Tensor) -> bool:
+    """Whether the values are 0 and 1, or -1 and 1."""
+    found = set(values.unique().tolist()) if values.numel() else set()
+    return len(found) == 2 and (found == {0, 1} or found == {-1, 1})
+
+
+def _check_classes(values: Tensor, whole: bool, out_dim: int) -> None:
+    if values.shape[1] != 1 or not whole:
+        raise ShapeError(f"labels of shape {tuple(values.shape)} and dtype {values.dtype}", "integer classes (n,)")
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high >= out_dim:
+        raise ShapeError(
+            f"classes from {low} to {high} for {out_dim} outputs",
+            f"classes from 0 to {out_dim - 1}",
+            "Renumber the labels, or audit the model that they belong to.",
+        )

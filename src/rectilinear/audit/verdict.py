@@ -1,0 +1,148 @@
+"""The verdict in words, from the measurements."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from torch import nn
+
+from rectilinear.audit.certificate import collapses
+from rectilinear.audit.layers import TwoLayer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rectilinear.audit.measure import Measure
+    from rectilinear.audit.subject import Subject
+
+Label = Literal["linear", "effectively linear", "not linear", "undecided"]
+UNCOVERED: tuple[str, ...] = ("LayerNorm", "RMSNorm", "GroupNorm", "MultiheadAttention", "Softmax")
+AT_THE_FLOOR = 0.01  # relative distance of the loss to the floor
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How linear a network is, in words.
+
+    Attributes:
+        label: "linear" (an affine map everywhere: proved), "effectively linear" (on the data, one affine map explains
+            at least the asked share of the variance), "not linear" (none does), or "undecided".
+        reasons: why, the deciding one first.
+    """
+
+    label: Label
+    reasons: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join([self.label, *(f"  - {reason}" for reason in self.reasons)])
+
+
+def verdict(subject: Subject, measures: Mapping[str, Measure], threshold: float) -> Verdict:
+    """Judge: a proof decides, else the share of the variance that one affine map explains on the data."""
+    label, reason = _decide(subject, measures["affine_r2"], threshold)
+    more = [
+        _parts(subject, measures),
+        _copy(measures),
+        _floor(measures),
+        _symmetry(measures),
+        _depth(subject, label),
+        _outside(subject),
+    ]
+    return Verdict(label, (reason, *(text for text in more if text)))
+
+
+def _decide(subject: Subject, fit: Measure, threshold: float) -> tuple[Label, str]:
+    two, affine = subject.two_layer, "an affine map" if _has_constant(subject) else "a linear map"
+    if subject.structure.is_affine:
+        return "linear", f"Every operation of the network is affine: it is {affine}, everywhere."
+    if isinstance(two, TwoLayer) and collapses(two):
+        return "linear", f"Its neurons cancel in pairs: the even part vanishes and it is {affine}, everywhere."
+    if fit.value is None or fit.interval is None:
+        if not fit.applies and "vary" in fit.note:
+            return "effectively linear", "Its output is constant on the data."
+        return "undecided", f"Its variance on the data cannot be measured: {fit.note}."
+    low, high = fit.interval
+    if low >= threshold:
+        exact = " (to rounding)" if 1 - fit.value < 1e-9 else ""
+        share = f"one affine map explains {fit.value:.4g} of its variance{exact}, held out"
+        return "effectively linear", f"On the data {share}; {threshold:g} was asked for. Elsewhere nothing is proved."
+    if high < threshold:
+        return (
+            "not linear",
+            f"On the data no affine map explains more than {high:.3g} of its variance; {threshold:g} was asked for.",
+        )
+    rows, rank = fit.details["rows"], fit.details["rank"]
+    why = (
+        f"{rows} points in {rank} dimensions cannot tell"
+        if rows <= rank + 1
+        else f"the share of its variance that one affine map explains lies between {low:.4g} and {high:.4g}"
+    )
+    return "undecided", f"On these data {why}; {threshold:g} decides. More points would."
+
+
+def _has_constant(subject: Subject) -> bool:
+    zero = subject.network(subject.network.like.new_zeros(1, subject.network.in_dim))
+    return bool(zero.any())
+
+
+def _parts(subject: Subject, measures: Mapping[str, Measure]) -> str:
+    odd, even = measures["odd_linearity"], measures["parity"]
+    if even.value is None:
+        return ""
+    share = f"{1 - even.value:.3g} of its energy is even"
+    if subject.has_linear_odd_part:
+        return f"Two layers without bias: its odd part is exactly linear; {share} on the data and their mirror image."
+    if odd.value is None:
+        return f"{share[:1].upper()}{share[1:]} on the data and their mirror image."
+    return f"One linear map explains {odd.value:.4g} of its odd part, and {share}, on the data and their mirror image."
+
+
+def _copy(measures: Mapping[str, Measure]) -> str:
+    task = measures["affine_score"]
+    if task.value is None:
+        return ""
+    key = "accuracy" if "accuracy" in task.details else "loss"
+    return (
+        f"Its affine copy has {'an' if key == 'accuracy' else 'a'} {key} of {task.details[f'affine_{key}']:.4g} "
+        f"where the network has {task.details[key]:.4g}."
+    )
+
+
+def _floor(measures: Mapping[str, Measure]) -> str:
+    found = measures["floor"]
+    if found.value is None or found.value <= 0:
+        return ""
+    achieved, depth = found.details["achieved"], found.details["depth"]
+    kind = "two-layer bias-free" if depth == 2 else "bias-free"
+    if achieved <= (1 + AT_THE_FLOOR) * found.value:
+        return f"Its loss, {achieved:.4g}, is at the floor of the data: no wider or longer trained {kind} net can help."
+    return f"No {kind} net has a loss below {found.value:.4g} on these data; this one has {achieved:.4g}."
+
+
+def _symmetry(measures: Mapping[str, Measure]) -> str:
+    found, told = measures["pairs"], measures["mirror_classifier"]
+    if found.value == 1:
+        return "The data are closed under the mirror image."
+    if told.value is not None and told.interval is not None and told.interval[0] > 0.5:
+        return f"The data are not symmetric: a classifier tells x from -x in {told.value:.0%} of cases."
+    return ""
+
+
+def _depth(subject: Subject, label: Label) -> str:
+    if label == "not linear" and subject.homogeneous and subject.structure.depth > 1:
+        return "Without biases it takes more than two layers to have an odd part that is not linear; this one has more."
+    return ""
+
+
+def _outside(subject: Subject) -> str:
+    """What the theorems do not cover."""
+    kinds = [type(m).__name__ for m in subject.network.model.modules()]
+    found: list[str] = [
+        name for name in ("LayerNorm", "RMSNorm", "GroupNorm", "MultiheadAttention", "Softmax") if name in kinds
+    ]
+    gated = any(isinstance(m, nn.GLU | nn.Bilinear) for m in subject.network.model.modules())
+    found += ["a bilinear gate"] * gated
+    several = subject.task is not None and subject.task.loss == "cross_entropy"
+    found += ["a softmax over classes"] * several
+    return f"Measured only, for no theorem covers it: {', '.join(found)}." if found else ""

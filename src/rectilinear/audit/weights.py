@@ -1,0 +1,115 @@
+"""What the weights look like: ranks, alignment, balance, signs, and how uneven the two signs of a start are."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from rectilinear.audit.layers import TwoLayer
+from rectilinear.audit.measure import Measure
+from rectilinear.audit.symmetry import signed_labels
+from rectilinear.dynamics import delta as unevenness
+from rectilinear.dynamics import weight_error
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rectilinear.audit.subject import Subject
+
+LARGEST = 2048  # the smaller side of a matrix that is decomposed
+KEPT = 64  # singular values that are kept
+
+
+def weights(subject: Subject) -> Measure:
+    """The stable rank ``|W|_F^2 / |W|_2^2`` of the first layer; in the details every layer and adjacent pairs.
+
+    For each layer: stable rank, ``s2/s1``, ``s3/s1`` and the share of positive entries in the squared norm (one half
+    at a symmetric start). For adjacent layers: the alignment of the leading singular vectors, ``|<v_{l+1}, u_l>|``, and
+    the imbalance ``|W_{l+1}^T W_{l+1} - W_l W_l^T|`` relative to the norms of the two.
+    """
+    chain = subject.chain
+    if isinstance(chain, str):
+        named = {name: p.detach().flatten(1) for name, p in subject.network.model.named_parameters() if p.ndim > 1}
+    else:
+        named = {f"layer {i}": w for i, w in enumerate(chain.weights, start=1)}
+    matrices = {name: w.double() for name, w in named.items() if 0 < min(w.shape) <= LARGEST}
+    if not matrices:
+        return Measure.missing("weights", "no weight matrix of a size that can be decomposed")
+    decomposed = {name: torch.linalg.svd(w, full_matrices=False) for name, w in matrices.items()}
+    layers = [_layer(name, matrices[name], s) for name, (_, s, _) in decomposed.items()]
+    details: dict[str, Any] = {"layers": layers}
+    if not isinstance(chain, str) and len(matrices) == len(named):
+        details["adjacent"] = [
+            {
+                "layers": f"{i} and {i + 1}",
+                "alignment": float((b[2][0] @ a[0][:, 0]).abs()),
+                "imbalance": _imbalance(first, second),
+            }
+            for i, ((a, first), (b, second)) in enumerate(
+                pairwise(zip(decomposed.values(), matrices.values(), strict=True)), start=1
+            )
+        ]
+    spectra = {f"spectrum of {name}": s for name, (_, s, _) in decomposed.items()}
+    first = layers[0]
+    note = f"stable rank of {first['name']} ({first['shape'][0]} x {first['shape'][1]}); s2/s1 = {first['s2_s1']:.2g}"
+    return Measure("weights", first["stable_rank"], "exact", None, note, details, spectra)
+
+
+def delta(subject: Subject) -> Measure:
+    """How uneven the two signs of a two-layer network's neurons are, seen as a start, and the error that this costs.
+
+    ``delta = sum sgn(v_i) v_i^2 / sum v_i^2`` with ``v_i = (a_i + w_i . beta / |beta|) / sqrt 2``: from a small start
+    the network then ends ``sqrt(2 - sqrt(1 + delta) - sqrt(1 - delta))`` away from the weights of a linear one,
+    relative to their norm. A Gaussian start of ``H`` neurons has a standard deviation of ``sqrt(3/H)``.
+    """
+    name, two = "delta", subject.two_layer
+    if not isinstance(two, TwoLayer):
+        return Measure.missing(
+            name, f"two layers only; {two.removeprefix('a network that is not one of two layers: ')}"
+        )
+    if two.has_bias or two.W2.shape[0] != 1 or bool(two.skip.any()):
+        return Measure.missing(name, "it is defined for one output, no bias and no connection past the neurons")
+    if (beta := _beta(subject)) is None:
+        return Measure.missing(name, "no labels that are numbers or signs")
+    if not bool(beta.any()):
+        return Measure.missing(name, "the labels do not correlate with the points")
+    value = float(unevenness(two.W1.double().cpu(), two.W2.double().cpu(), beta[None]))
+    width = two.W1.shape[0]
+    details = {"weight_error": weight_error(value), "gaussian_std": (3 / width) ** 0.5}
+    note = "unevenness of the signs of the neurons, if these weights are a start"
+    return Measure(name, value, "exact", None, note, details)
+
+
+def _beta(subject: Subject) -> Tensor | None:
+    """``<y x>``, ``(D,)``."""
+    if (labels := signed_labels(subject)) is None or labels.shape[1] != 1 or subject.task is None:
+        return None
+    middle = None if subject.task.cut is None else float(subject.data.labels.double().mean())  # type: ignore[union-attr]
+    total = torch.zeros(subject.network.in_dim, dtype=torch.float64)
+    for x, y in subject.data.batches():
+        assert y is not None
+        numbers = y.double().reshape(-1).cpu()
+        signs = numbers if middle is None else torch.where(numbers > middle, 1.0, -1.0).double()
+        total += x.flatten(1).double().cpu().mT @ signs
+    return total / subject.data.n
+
+
+def _layer(name: str, w: Tensor, s: Tensor) -> dict[str, Any]:
+    squares = w.square().sum()
+    top = s[0].clamp_min(torch.finfo(s.dtype).tiny)
+    return {
+        "name": name,
+        "shape": list(w.shape),
+        "stable_rank": float(squares / top.square()),
+        "s2_s1": float(s[1] / top) if len(s) > 1 else 0.0,
+        "s3_s1": float(s[2] / top) if len(s) > 2 else 0.0,
+        "positive_share": float(w.clamp_min(0).square().sum() / squares.clamp_min(torch.finfo(s.dtype).tiny)),
+        "singular_values": s[:KEPT].tolist(),
+    }
+
+
+def _imbalance(first: Tensor, second: Tensor) -> float:
+    after, before = second.mT @ second, first @ first.mT
+    return float((after - before).norm() / (after.norm() + before.norm()).clamp_min(torch.finfo(after.dtype).tiny))
