@@ -12,6 +12,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _FOLDERS = (
+    "audit",
     "datasets",
     "deeplinear",
     "dynamics",
@@ -27,6 +28,7 @@ _FOLDERS = (
 )
 _NAMES = {
     "_pretrained": ("Configured", "from_pretrained", "save_pretrained"),
+    "audit": ("floor", "fuse", "linearize", "local_map", "split"),
     "dynamics": ("predict",),
     "induced_space": ("InducedSpace", "Point", "PrincipalComponents"),
     "invertible": ("check_invertible",),

@@ -19,6 +19,12 @@ from rectilinear import training as training
 from rectilinear._pretrained import Configured as Configured
 from rectilinear._pretrained import from_pretrained as from_pretrained
 from rectilinear._pretrained import save_pretrained as save_pretrained
+from rectilinear.audit.audit import audit as audit
+from rectilinear.audit.floors import floor as floor
+from rectilinear.audit.fuse import fuse as fuse
+from rectilinear.audit.linearize import linearize as linearize
+from rectilinear.audit.local import local_map as local_map
+from rectilinear.audit.split import split as split
 from rectilinear.dynamics import predict as predict
 from rectilinear.induced_space import InducedSpace as InducedSpace
 from rectilinear.induced_space import Point as Point

@@ -8,19 +8,27 @@ from types import ModuleType
 
 from rectilinear.audit.audit import Audit, audit
 from rectilinear.audit.floors import Floor, floor
+from rectilinear.audit.fuse import fuse
+from rectilinear.audit.linearize import Linearized, linearize
 from rectilinear.audit.local import LocalMap, local_map
 from rectilinear.audit.measure import Measure
+from rectilinear.audit.split import Split, split
 from rectilinear.audit.verdict import Verdict
 
 __all__ = [
     "Audit",
     "Floor",
+    "Linearized",
     "LocalMap",
     "Measure",
+    "Split",
     "Verdict",
     "audit",
     "floor",
+    "fuse",
+    "linearize",
     "local_map",
+    "split",
 ]
 
 

@@ -82,8 +82,8 @@ class AffineBlock(nn.Module):
 
     Example:
         >>> block = AffineBlock(Shapes.between((3,), (2,)), torch.ones(2, 3), torch.zeros(2))
-        >>> block(torch.ones(1, 3))
-        tensor([[3., 3.]], grad_fn=<AddmmBackward0>)
+        >>> block(torch.ones(1, 3)).tolist()
+        [[3.0, 3.0]]
     """
 
     def __init__(self, shapes: Shapes, matrix: Tensor, constant: Tensor, rank: int | None = None) -> None:

@@ -68,7 +68,7 @@ class _Rays:
         """Sums over the rows of each ray, ``(2 K, ...)``."""
         flat = values.reshape(len(values), -1)
         sums = [np.bincount(self.ray, column, 2 * len(self.u)) for column in flat.T]
-        return np.stack(sums, 1).reshape(-1, *values.shape[1:])
+        return np.stack(sums, 1).astype(np.float64).reshape(-1, *values.shape[1:])
 
 
 def floor(
