@@ -107,17 +107,22 @@ def integrate(
     Raises:
         DivergedError: if the solver cannot go on.
     """
-    if not t[-1]:
-        return np.tile(start, (len(t), 1))
     floor = rtol * float(np.abs(start).max()) if atol is None else atol
-    solution = solve_ivp(slope, (0.0, t[-1]), start, "DOP853", t_eval=t, rtol=max(rtol, 3e-14), atol=floor or rtol)
-    if not solution.success or not np.isfinite(solution.y).all():
-        raise DivergedError(
-            f"a gradient flow that stops at time {solution.t[-1] if len(solution.t) else 0:.4g}: {solution.message}",
-            "a solution up to the last time asked for",
-            "Ask for earlier times, or look at the loss.",
-        )
-    return solution.y.T
+    state, states, now, span = start, [], 0.0, np.inf
+    # One run for each time: the solver's interpolation between its own steps is worse than the steps.
+    for until in t:
+        if until > now:
+            first = min(span, until - now) if np.isfinite(span) else None
+            run = solve_ivp(slope, (now, until), state, "DOP853", rtol=max(rtol, 3e-14), atol=floor, first_step=first)
+            if not run.success or not np.isfinite(run.y[:, -1]).all():
+                raise DivergedError(
+                    f"a gradient flow that stops at time {run.t[-1]:.4g}: {run.message}",
+                    "a solution up to the last time asked for",
+                    "Ask for earlier times, or look at the loss.",
+                )
+            state, now, span = run.y[:, -1], until, np.diff(run.t).max()
+        states.append(state)
+    return np.stack(states)
 
 
 def ascending(times: Tensor) -> NDArray:

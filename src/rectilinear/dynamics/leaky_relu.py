@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+ROUNDED = 1e-6  # weights may have been float32
+
+
 def odd_slope(activation: object) -> float | None:
     r"""``kappa`` where ``sigma(z) - sigma(-z) = 2 kappa z`` for every ``z``, and None where that is false.
 
@@ -35,9 +38,10 @@ def pair(w1: Tensor, w2: Tensor) -> tuple[Tensor, Tensor]:
     r"""The network with each neuron ``(w, a)`` joined by ``(-w, -a)``: ``(2 h, d)`` and ``(o, 2 h)``.
 
     It computes ``2 kappa W2 W1 x`` for every ``x``, and on data closed under ``(x, y) -> (-x, -y)`` training keeps the
-    pairs: it learns like a linear network of width ``h`` with weights scaled by ``sqrt(2 kappa)``, under gradient
-    descent with step ``lr/kappa``, momentum, weight decay ``/kappa``, mirrored mini-batches, and Adam (step
-    ``lr/sqrt(kappa)``, eps 0).
+    pairs. It learns like the linear network whose weights are ``sqrt(kappa)`` times its own, or ``sqrt(2 kappa)`` times
+    those of one half, at ``kappa`` times its learning rate: by gradient descent, with momentum, with ``1/kappa`` of its
+    weight decay, on mirrored mini-batches, under any loss with ``l(-f, -y) = l(f, y)``; and by Adam with ``eps = 0``,
+    at a learning rate scaled as the weights are.
 
     Example:
         >>> w1, w2 = pair(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0]]))
@@ -66,8 +70,8 @@ def stays_odd(w1: Tensor, w2: Tensor) -> bool:
     a = w2[0]
     size = float(a.norm())
     r = a @ w1 / max(size, torch.finfo(a.dtype).tiny) ** 2
-    rank_one = float((w1 - a.outer(r)).norm()) <= 1e-9 * size and abs(float(r.norm()) - 1) <= 1e-9
-    return rank_one and abs(float((a * a.abs()).sum())) <= 1e-9 * size**2
+    rank_one = float((w1 - a.outer(r)).norm()) <= ROUNDED * size and abs(float(r.norm()) - 1) <= ROUNDED
+    return rank_one and abs(float((a * a.abs()).sum())) <= ROUNDED * size**2
 
 
 def growing_start(w1: Tensor, w2: Tensor, beta: Tensor, kappa: float = 1.0) -> tuple[Tensor, Tensor]:

@@ -87,10 +87,8 @@ def unmirrored(*columns: Tensor) -> float:
         >>> unmirrored(torch.cat([x, -x]), torch.cat([y, -y])), unmirrored(x, y)
         (0.0, 1.0)
     """
-    z = torch.cat([column.flatten(1).double() for column in columns], dim=1)
-    direction = torch.randn(z.shape[1], generator=generator(0), dtype=z.dtype).to(z.device)
-    p = (z @ direction).sort().values
-    near = SAME * float(z.norm(dim=1).max()) * float(direction.norm())
+    p, near = _projection(columns)
+    p = p.sort().values
     mirrored = -p.flip(0)
     if bool(((p - mirrored).abs() <= near).all()):
         return 0.0
@@ -98,3 +96,22 @@ def unmirrored(*columns: Tensor) -> float:
     closest = torch.minimum((p - mirrored[at.clamp(max=len(p) - 1)]).abs(), (p - mirrored[(at - 1).clamp(min=0)]).abs())
     # A row whose mirror is there, but not as often as the row, is missed by this count: one of them at least.
     return max(int((closest > near).sum()), 1) / len(p)
+
+
+def mirror_half(*columns: Tensor) -> Tensor:
+    """The indices of one row of each pair ``z``, ``-z`` of data closed under it; rows of zeros are left out.
+
+    Example:
+        >>> x = torch.tensor([[1.0], [-1.0], [0.0]])
+        >>> len(mirror_half(x))
+        1
+    """
+    p, near = _projection(columns)
+    return (p > near).nonzero()[:, 0]
+
+
+def _projection(columns: tuple[Tensor, ...]) -> tuple[Tensor, float]:
+    """The rows along one random direction, and how near two of them are the same."""
+    z = torch.cat([column.flatten(1).double() for column in columns], dim=1)
+    direction = torch.randn(z.shape[1], generator=generator(0), dtype=z.dtype).to(z.device)
+    return z @ direction, SAME * float(z.norm(dim=1).max()) * float(direction.norm())

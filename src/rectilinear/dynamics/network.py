@@ -142,7 +142,7 @@ def _check_chain(layers: list[nn.Linear], seen: list[tuple[nn.Module | None, Ten
         got = "linear layers called in another order than they are registered in"
     elif not _close(seen[0][1], x.flatten(1)):
         got = "a first linear layer that does not see the points themselves"
-    elif not isinstance(output, torch.Tensor) or not _close(output.flatten(1), seen[-2][2].flatten(1)):
+    elif not isinstance(output, torch.Tensor) or not _close(output.reshape(len(x), -1), seen[-2][2]):
         got = "an output that is not that of the last linear layer"
     else:
         return

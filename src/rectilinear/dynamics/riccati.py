@@ -83,12 +83,12 @@ def riccati(times: Tensor, w1: Tensor, w2: Tensor, beta: Tensor, lam: float = 1.
     q = basis.mT @ torch.cat([w1.mT, w2])
     if h > d + o:
         q = torch.linalg.qr(q.mT).R.mT
-    span = 1 / max(float(rates.abs().max()), torch.finfo(beta.dtype).tiny)
+    span = 3 / max(float(rates.abs().max()), torch.finfo(beta.dtype).tiny)
     anchors = [q]
     for _ in range(int(t[-1] / span)):
         anchors.append(_advance(anchors[-1], torch.tensor(span, dtype=beta.dtype), rates, lam))
     index = (t / span).floor().long().clamp(max=len(anchors) - 1)
-    q = basis @ _advance(torch.stack(anchors)[index], t - index * span, rates, lam)
+    q = basis @ _advance(torch.stack(anchors)[index], t - index.double() * span, rates, lam)
     return q[:, d:] @ q[:, :d].mT
 
 
