@@ -12,6 +12,7 @@ from rectilinear.invertible.partial import Leading, Scaling
 from rectilinear.invertible.precision import Precision, on_grid, to_grid
 from rectilinear.invertible.reshape import Flatten, Patches, Permutation, Reshape, Squeeze
 from rectilinear.invertible.rotation import Conv1x1, Rotation
+from rectilinear.invertible.spline import SplineCoupling
 from rectilinear.invertible.triangular import TriangularFlow
 from rectilinear.invertible.vector import VectorFlow
 
@@ -36,6 +37,7 @@ __all__ = [
     "Reshape",
     "Rotation",
     "Scaling",
+    "SplineCoupling",
     "Squeeze",
     "TriangularFlow",
     "VectorFlow",

@@ -15,7 +15,7 @@ from rectilinear.invertible.conditioners import ConvNet, ViT
 from rectilinear.invertible.coupling import AdditiveCoupling, AffineCoupling
 from rectilinear.invertible.mixing import alternate, random_orders
 from rectilinear.invertible.reshape import Flatten, Patches, Squeeze
-from rectilinear.invertible.vector import Coupling, check_flow
+from rectilinear.invertible.vector import check_flow
 
 if TYPE_CHECKING:
     from rectilinear.invertible.precision import Precision
@@ -73,7 +73,7 @@ class ImageFlow(Invertible):
         *,
         hidden: int = 1,
         conditioner: Conditioner = "conv",
-        coupling: Coupling = "affine",
+        coupling: Literal["affine", "additive"] = "affine",
         kernel: int = 1,
         levels: int = 2,
         patch: int = 4,
@@ -86,7 +86,7 @@ class ImageFlow(Invertible):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        check_flow(blocks, coupling, scale_budget, precision, actnorm=actnorm)
+        check_flow(blocks, coupling, scale_budget, precision, actnorm=actnorm, kinds=("affine", "additive"))
         if conditioner not in ("conv", "vit"):
             raise ConfigError(got=f"conditioner={conditioner!r}", expected="'conv' or 'vit'")
         if kernel < 1 or kernel % 2 == 0:

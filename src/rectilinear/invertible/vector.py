@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from rectilinear.errors import ConfigError
 from rectilinear.invertible.actnorm import ActNorm
@@ -12,11 +12,13 @@ from rectilinear.invertible.conditioners import MLP
 from rectilinear.invertible.coupling import AdditiveCoupling, AffineCoupling
 from rectilinear.invertible.mixing import alternate, random_orders
 from rectilinear.invertible.precision import Precision, check_precision
+from rectilinear.invertible.spline import SplineCoupling
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Coupling = Literal["affine", "additive"]
+Coupling = Literal["affine", "additive", "spline"]
+BINS = 8  # of a spline
 
 
 class VectorFlow(Invertible):
@@ -31,7 +33,8 @@ class VectorFlow(Invertible):
         blocks: number of couplings.
         width: width of the conditioners.
         hidden: hidden layers of the conditioners, after the first.
-        coupling: ``"affine"``, or ``"additive"`` (volume preserving, best conditioned).
+        coupling: ``"affine"``, ``"additive"`` (volume preserving, best conditioned), or ``"spline"`` (for densities in
+            few dimensions).
         scale_budget: bound of the sum over all couplings of the absolute log-scales.
         residual: conditioners with residual layers.
         actnorm: an :class:`ActNorm` before the couplings (needs a first batch in training mode).
@@ -74,15 +77,14 @@ class VectorFlow(Invertible):
         self.shape = self.latent_shape = (dim,)
         keep = (dim + 1) // 2
 
-        def make() -> Invertible:
-            if coupling == "additive":
-                conditioner = MLP(keep, dim - keep, width, hidden, residual=residual)
-                return AdditiveCoupling(dim, conditioner, precision=precision)
-            conditioner = MLP(keep, 2 * (dim - keep), width, hidden, residual=residual)
-            return AffineCoupling(dim, conditioner, bound=scale_budget / blocks, precision=precision)
-
+        couplings = [
+            vector_coupling(
+                coupling, dim, keep, width, hidden, bound=scale_budget / blocks, residual=residual, precision=precision
+            )
+            for _ in range(blocks)
+        ]
         orders = [(0, order) for order in random_orders(dim, blocks, seed)]
-        chain = alternate((dim,), [make() for _ in orders], orders, checkpoint=checkpoint)
+        chain = alternate((dim,), couplings, orders, checkpoint=checkpoint)
         self.chain = Chain(ActNorm(dim), chain) if actnorm else chain
 
     def _encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,18 +97,48 @@ class VectorFlow(Invertible):
         return self.chain._decode(z)
 
 
-def check_flow(blocks: int, coupling: str, scale_budget: float, precision: Precision, *, actnorm: bool) -> None:
+def vector_coupling(
+    kind: Coupling,
+    dim: int,
+    keep: int,
+    width: int,
+    hidden: int,
+    *,
+    bound: float,
+    residual: bool = True,
+    precision: Precision = "float32",
+) -> Invertible:
+    """One coupling of vectors whose first ``keep`` coordinates move the others as an MLP says."""
+    moved = dim - keep
+    if kind == "spline":
+        conditioner = MLP(keep, moved * (3 * BINS + 1), width, hidden, residual=residual)
+        return SplineCoupling(dim, conditioner, keep=keep, bins=BINS, bound=bound, precision=precision)
+    conditioner = MLP(keep, moved if kind == "additive" else 2 * moved, width, hidden, residual=residual)
+    if kind == "additive":
+        return AdditiveCoupling(dim, conditioner, keep=keep, precision=precision)
+    return AffineCoupling(dim, conditioner, keep=keep, bound=bound, precision=precision)
+
+
+def check_flow(
+    blocks: int,
+    coupling: str,
+    scale_budget: float,
+    precision: Precision,
+    *,
+    actnorm: bool,
+    kinds: tuple[str, ...] = get_args(Coupling),
+) -> None:
     """Raise ConfigError for settings that no ready network has."""
     check_precision(precision)
     if blocks < 1:
         raise ConfigError(got=f"blocks={blocks}", expected="one coupling or more")
-    if coupling not in ("affine", "additive"):
-        raise ConfigError(got=f"coupling={coupling!r}", expected="'affine' or 'additive'")
+    if coupling not in kinds:
+        raise ConfigError(got=f"coupling={coupling!r}", expected=f"one of {', '.join(kinds)}")
     if not scale_budget > 0:
         raise ConfigError(got=f"scale_budget={scale_budget}", expected="a positive bound of the total log-scale")
-    if precision.startswith("exact") and (coupling == "affine" or actnorm):
+    if precision.startswith("exact") and (coupling != "additive" or actnorm):
         raise ConfigError(
-            got=f"precision={precision!r} with {'actnorm' if actnorm else 'affine couplings'}",
+            got=f"precision={precision!r} with {'actnorm' if actnorm else f'{coupling} couplings'}",
             expected="additive couplings only: scales are not exact",
             fix="Set coupling='additive' and actnorm=False.",
         )
