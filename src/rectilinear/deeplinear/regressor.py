@@ -54,8 +54,8 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
             (of the mean of their squares without an intercept).
         converged_: whether the gap came down to ``tol``.
         n_iter_: the number of steps of the last call, at least 1.
-        learning_curve_: ``{"step", "loss", "gap"}`` of the last call, on a logarithmic grid; the loss is the mean
-            square error over rows and targets.
+        learning_curve_: ``{"step", "loss", "gap"}`` of the last call, on a logarithmic grid up to the last step; the loss
+            is the mean square error over rows and targets.
         weights_, biases_: of each layer, in the units of the data.
         statistics_: of all the rows seen.
         n_features_in_, feature_names_in_: as everywhere in scikit-learn.
@@ -220,7 +220,9 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
         gram = statistics.cxx if self.fit_intercept else statistics.sxx
         rest = rest + error @ statistics.mean_x if self.fit_intercept else np.zeros_like(rest)
         gap = (((error @ gram) * error).sum(-1) + rest**2).mean(-1)
-        self.learning_curve_ = {"step": run.steps, "loss": best.loss + gap, "gap": run.gap / scale}
+        end = int(np.searchsorted(run.steps, run.n_iter)) + 1  # later checkpoints repeat it
+        steps = np.minimum(run.steps[:end], run.n_iter)
+        self.learning_curve_ = {"step": steps, "loss": (best.loss + gap)[:end], "gap": run.gap[:end] / scale}
         self.coef_, self.intercept_ = coef[-1], intercept[-1]
         if self._flat:
             self.coef_, self.intercept_ = self.coef_[0], float(self.intercept_[0])
