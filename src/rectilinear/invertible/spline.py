@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import expm1, log
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,14 +15,16 @@ from rectilinear.invertible.precision import condition
 if TYPE_CHECKING:
     from rectilinear.invertible.precision import Precision
 
-_LEAST = 1e-2  # slope at a knot, and part of the mean width and height of a bin: what bounds the inverse
+_LEAST = 0.1  # width and height of a bin, relative to their mean: with the slopes below, what bounds the inverse
 
 
 class SplineCoupling(_Coupling):
     """``z = (x1, h(x2 exp(s(x1)) + t(x1); x1))`` on vectors, ``h`` a rational-quadratic spline in each coordinate.
 
-    On ``[-box, box]`` the spline goes through ``bins + 1`` knots with positive slopes, all read from ``x1``; outside it
-    is the identity. It can put the mass of a Gaussian into several places, where affine couplings need many layers.
+    On ``[-box, box]`` the spline goes through ``bins + 1`` knots, read from ``x1``; outside it is the identity. Its
+    slope at a knot is the harmonic mean of the slopes beside it, times a factor between ``1/e`` and ``e``: nowhere is
+    it much flatter than its bins, which keeps the inverse well-conditioned. It can put the mass of a Gaussian into
+    several places, where affine couplings need many layers.
 
     Args:
         dim: number of coordinates.
@@ -81,8 +82,11 @@ class SplineCoupling(_Coupling):
         """Log-scale, shift, and the knots: places ``x``, ``y`` and slopes, each ``(b, moved, bins + 1)``."""
         raw = condition(self.conditioner, kept, self.precision).unflatten(1, (-1, 3 * self.bins + 1))
         log_scale, shift, widths, heights, slopes = raw.split([1, 1, self.bins, self.bins, self.bins - 1], dim=2)
-        slopes = _LEAST + functional.softplus(slopes + log(expm1(1 - _LEAST)))
-        knots = self._places(widths), self._places(heights), functional.pad(slopes, (1, 1), value=1.0)
+        x, y = self._places(widths), self._places(heights)
+        mean = y.diff(dim=2) / x.diff(dim=2)
+        left, right = mean[..., :-1], mean[..., 1:]
+        inner = 2 * left * right / (left + right) * torch.tanh(slopes).exp()
+        knots = x, y, functional.pad(inner, (1, 1), value=1.0)
         return self.bound * torch.tanh(log_scale[..., 0] / self.bound), shift[..., 0], knots
 
     def _places(self, raw: Tensor) -> Tensor:
