@@ -54,8 +54,8 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
             (of the mean of their squares without an intercept).
         converged_: whether the gap came down to ``tol``.
         n_iter_: the number of steps of the last call, at least 1.
-        learning_curve_: ``{"step", "loss", "gap"}`` of the last call, on a logarithmic grid up to the last step; the loss
-            is the mean square error over rows and targets.
+        learning_curve_: ``{"step", "loss", "gap"}`` of the last call, on a logarithmic grid up to the last step; the
+            loss is the mean square error over rows and targets.
         weights_, biases_: of each layer, in the units of the data.
         statistics_: of all the rows seen.
         n_features_in_, feature_names_in_: as everywhere in scikit-learn.
