@@ -1,5 +1,4 @@
 import warnings
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -39,15 +38,15 @@ def housing() -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
-@pytest.mark.parametrize("numba", [True, False])
-def test_conforms(settings: dict, numba: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not numba:
-        monkeypatch.setattr(ensemble, "find_spec", lambda name: None)
-    elif find_spec("numba") is None:
-        pytest.skip("needs numba")
+def test_conforms(settings: dict) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # budgets that are too small, checks that do not apply
         check_estimator(DeepLinearRegressor(**settings, max_iter=2000))
+
+
+def test_conforms_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ensemble, "find_spec", lambda name: None)
+    test_conforms({})
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 6, 10])
