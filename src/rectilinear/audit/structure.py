@@ -108,6 +108,11 @@ class Trace(TorchDispatchMode):
         self._depends: dict[int, Sources] = {x.untyped_storage()._cdata: frozenset({INPUT})}
         self._alive: list[Tensor] = [x]  # no storage is freed, so that none is mistaken for another
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Torch would load its compiler, for seconds, to exempt this class from it; nothing here is compiled."""
+        return False
+
     def sources(self, tensor: Tensor) -> Sources:
         """What ``tensor`` is an affine map of; contains ``UNKNOWN`` where that is not known."""
         return self._depends.get(tensor.untyped_storage()._cdata, frozenset())

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from rectilinear._seed import generator
+from rectilinear.audit.intervals import wilson
 from rectilinear.audit.lines import clusters, mirrored, sketch
 from rectilinear.audit.measure import Measure
-from rectilinear.deeplinear.inference import wilson
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -84,11 +84,10 @@ def sign_flip(subject: Subject) -> Measure:
     statistic = (phi.sum(0) / n).norm()
     null = ((signs @ phi) / n).norm(dim=1)
     p = (1 + int((null >= statistic * (1 - 1e-9)).sum())) / (FLIPS + 1)
-    interval = wilson(round(p * (FLIPS + 1)), FLIPS + 1)
     labelled = " and the labels" if signed_labels(subject) is not None else ""
     note = f"p-value of the hypothesis that the points{labelled} are symmetric"
     details = {"statistic": float(statistic), "median_when_symmetric": float(null.median())}
-    return Measure("sign_flip", p, "estimated", (interval.low, interval.high), note, details)
+    return Measure("sign_flip", p, "estimated", wilson(p, FLIPS + 1), note, details)
 
 
 def mirror_classifier(subject: Subject) -> Measure:
@@ -112,9 +111,8 @@ def mirror_classifier(subject: Subject) -> Measure:
     score = phi[~train] @ weight
     trials = len(score)
     hits = float((score > 0).sum() + (score == 0).sum() / 2)
-    rate = wilson(round(hits), trials)
     note = "held-out accuracy of telling x from -x; one half where they look alike"
-    return Measure("mirror_classifier", hits / trials, "estimated", (rate.low, rate.high), note, {"test_rows": trials})
+    return Measure("mirror_classifier", hits / trials, "estimated", wilson(hits / trials, trials), note, {"test_rows": trials})
 
 
 def signed_labels(subject: Subject, sample: bool = False) -> Tensor | None:
