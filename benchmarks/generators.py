@@ -2,8 +2,8 @@
 
     python benchmarks/generators.py --data-dir DATA --seconds 480 [--rows nested-critic,likelihood] [--out FOLDER]
 
-Every row trains for the same seconds on one thread, on the same images, and is scored in the same features on the same
-number of samples. A row that is done is not trained again and one that was stopped goes on, so rows may be added, and
+Every row trains for the same seconds of one processor, on the same images, and is scored in the same features on the
+same number of samples. A row that is done is not trained again and one that was stopped goes on, so rows may be added, and
 run side by side, one process each. Writes ``benchmarks/results/generators-<data>-<seconds>s.md`` from all rows there.
 """
 
@@ -40,11 +40,11 @@ if TYPE_CHECKING:
 
     Sampler = Callable[[Tensor], Tensor]
 
-_ALONE = {"nested": 0.0, "adversarial": 0.0}
-OURS: dict[str, dict[str, float]] = {
-    "nested-critic": {},
-    "nested": {"adversarial": 0.0},
-    "critic": {"nested": 0.0},
+_ALONE = {"nested": 0.0, "ends": ()}
+OURS: dict[str, dict[str, Any]] = {
+    "nested-density": {},
+    "nested": {"ends": ()},
+    "nested-critic": {"ends": (), "adversarial": 0.25},
     "likelihood": _ALONE,
     "solved": _ALONE,
     "paper": _ALONE,
@@ -54,23 +54,30 @@ PEERS: dict[str, tuple[type, tuple[int, ...]]] = {
     "meanflow": (MeanFlow, (1,)),
 }
 RANKS = (8, 16, 32, 64)
+FIRST = 0.6  # part of the seconds for the first of two stages
 
 
 def flow_row(row: str, args: argparse.Namespace, folder: Path, train: Tensor, test: Tensor) -> tuple[Any, ...]:
     """Train one of our objectives: (samplers, facts)."""
-    recipe = recipe_named(args.data)
-    config = replace(recipe.training, steps=10**7, max_seconds=args.seconds, device="cpu", seed=args.seed)
-    recipe = replace(recipe, training=config, **OURS[row])
-    objective = recipe.objective(train)
-    flow: LinearFlow = objective.flow
-    if row == "solved":
-        objective = objectives.solved(flow)
-    if row == "paper":
-        n = train[0].numel()
-        g_noise = Chain(Flatten(tuple(train.shape[1:])), VectorFlow(n, blocks=4, width=recipe.width))
-        flow = LinearFlow(flow.g_data, g_noise, LowRankEndpoint(n, rank=8))
-        objective = objectives.paper(flow)
-    result = training.train(objective, train, config, folder, progress=False)
+    recipe = replace(recipe_named(args.data), **OURS[row])
+    part = FIRST if recipe.ends else 1.0
+    recipe = replace(
+        recipe,
+        training=budget(recipe.training, part * args.seconds, args.seed),
+        density=budget(recipe.density, (1 - part) * args.seconds, args.seed),
+    )
+    results = []
+    for stage in recipe.stages(train):
+        objective, flow = stage.objective, stage.flow
+        if row == "solved":
+            objective = objectives.solved(flow)
+        if row == "paper":
+            n = train[0].numel()
+            g_noise = Chain(Flatten(tuple(train.shape[1:])), VectorFlow(n, blocks=4, width=recipe.width))
+            flow = LinearFlow(flow.g_data, g_noise, LowRankEndpoint(n, rank=8))
+            objective = objectives.paper(flow)
+        result = training.train(objective, stage.data, stage.training, folder / stage.name, progress=False)
+        results.append((result, stage.training))
     flow.requires_grad_(requires_grad=False)
     f = collapse(flow, steps=100)
     samplers: dict[str, Sampler] = {"one step": f}
@@ -79,7 +86,7 @@ def flow_row(row: str, args: argparse.Namespace, folder: Path, train: Tensor, te
         samplers |= {f"one step, rank {k}": rl.truncate(f, k) for k in (16, 32, 64, 128)}
         samplers["one step, denoised"] = lambda z: denoise(f, f(z), recipe.noise)
         facts["bits"] = float(bits_per_dimension(f, test[:2000]).mean())
-    return samplers, facts | size(flow, result, config)
+    return samplers, facts | size(flow, results)
 
 
 def peer_row(row: str, args: argparse.Namespace, folder: Path, train: Tensor) -> tuple[Any, ...]:
@@ -88,17 +95,25 @@ def peer_row(row: str, args: argparse.Namespace, folder: Path, train: Tensor) ->
     peer = make()
     config = training.TrainConfig(
         steps=10**7, max_seconds=args.seconds, batch_size=64, lr=1e-3, betas=(0.9, 0.99), warmup=200,
-        schedule="cosine", ema=0.998, device="cpu", seed=args.seed,
+        schedule="cosine", ema=0.998, device="cpu", seed=args.seed, clock="processor",
     )  # fmt: skip
     result = training.train(peer, train, config, folder, progress=False)
     samplers = {f"{k} step{'s' * (k > 1)}": (lambda z, k=k: peer.sample(z, k)) for k in counts}
-    return samplers, {"rank_errors": None, "bits": None} | size(peer, result, config)
+    return samplers, {"rank_errors": None, "bits": None} | size(peer, [(result, config)])
 
 
-def size(model: torch.nn.Module, result: training.TrainResult, config: training.TrainConfig) -> dict[str, Any]:
+def budget(config: training.TrainConfig, seconds: float, seed: int) -> training.TrainConfig:
+    """The same training for so many seconds of the processor."""
+    return replace(config, steps=10**7, max_seconds=seconds, clock="processor", device="cpu", seed=seed)
+
+
+def size(model: torch.nn.Module, results: list[tuple[training.TrainResult, training.TrainConfig]]) -> dict[str, Any]:
     """What a row cost."""
-    parameters = sum(p.numel() for p in model.parameters())
-    return {"parameters": parameters, "images_seen": result.step * config.batch_size, "seconds": result.seconds}
+    return {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "images_seen": sum(result.step * config.batch_size for result, config in results),
+        "seconds": sum(result.seconds for result, _ in results),
+    }
 
 
 def rank_errors(f: rl.Linearizer, images: Tensor) -> list[float]:
@@ -152,7 +167,7 @@ def table(args: argparse.Namespace, folder: Path, train: Tensor, test: Tensor) -
         f"behind the leading {', '.join(map(str, RANKS))} singular directions; PCA's are {lost}.\n"
     )
     lines = [
-        f"# Generators on {args.data}, {args.seconds:.0f} seconds of one thread each\n",
+        f"# Generators on {args.data}, {args.seconds:.0f} seconds of one processor each\n",
         f"`{command}`, {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, torch {torch.__version__}, float32.\n",
         judge_line,
         "| objective | sampling | fd | precision | recall | bits/dim | s/1,000 | parameters | images seen | errors |",

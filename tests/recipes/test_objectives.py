@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 import torch
 
@@ -7,6 +9,13 @@ import rectilinear as rl
 from rectilinear.metrics import pca_curve
 from rectilinear.recipes.images import Images
 from rectilinear.recipes.nested import Nested
+from rectilinear.recipes.run import RECIPES, train
+from rectilinear.training import TrainConfig
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rectilinear.recipes.base import Recipe, Stage
 
 RANKS = [2, 5, 9]
 
@@ -17,10 +26,14 @@ def images(n: int = 200) -> torch.Tensor:
     return (0.5 + 0.1 * z @ mix).unflatten(1, (1, 4, 4))
 
 
+def first(recipe: Recipe, x: torch.Tensor) -> Stage:
+    return next(recipe.stages(x))
+
+
 @pytest.mark.parametrize("leading", [8, 16])
 def test_the_nested_generator_starts_as_pca(leading: int) -> None:
     x = images()
-    flow = Nested(leading=leading, blocks=2, width=8, rank=4).objective(x).flow
+    flow = first(Nested(leading=leading, blocks=2, width=8, rank=4), x).flow
     f = rl.flow.collapse(flow, steps=100)
     truncated = [rl.project_range(rl.truncate(f, k)) for k in RANKS]
     errors = torch.tensor([(p(x) - x).square().mean() for p in truncated])
@@ -29,7 +42,7 @@ def test_the_nested_generator_starts_as_pca(leading: int) -> None:
 
 def test_the_nested_generator_keeps_its_operator_and_trains_every_part() -> None:
     x = images()
-    objective = Nested(leading=8, blocks=2, width=8, rank=4, lowest=1).objective(x)
+    objective = first(Nested(leading=8, blocks=2, width=8, rank=4, lowest=1, adversarial=0.1), x).objective
     objective.prepare(x)
     before = objective.flow.velocity.s1.clone()
     terms = objective.train()(x)
@@ -43,7 +56,7 @@ def test_the_nested_generator_keeps_its_operator_and_trains_every_part() -> None
 
 def test_colour_images_train_and_come_back() -> None:
     x = torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    objective = Images(blocks=4, width=8, levels=2).objective(x)
+    objective = first(Images(blocks=4, width=8, levels=2), x).objective
     objective.prepare(x)
     loss = objective.train()(x)["loss"]
     loss.backward()
@@ -51,3 +64,31 @@ def test_colour_images_train_and_come_back() -> None:
     noise = rl.flow.invert(f, x)
     assert torch.isfinite(loss)
     assert torch.allclose(f(noise), x, atol=1e-4)  # float32 through four couplings
+
+
+def test_the_density_of_the_latents_is_a_part_of_the_whole_model() -> None:
+    x = images()
+    recipe = Nested(leading=8, blocks=2, width=8, ends=(2, 4), density_blocks=2, density_width=8)
+    order, density = recipe.stages(x)
+    assert density.data.shape == (200, 4)
+    torch.testing.assert_close(order.flow.g_data(x), density.flow.g_data(x))  # it starts as the identity
+    with torch.no_grad():
+        for p in density.objective.parameters():
+            p += 0.3 * torch.randn(p.shape, generator=torch.Generator().manual_seed(2))
+    before, after = (stage.flow.g_data(x) for stage in (order, density))
+    assert ((before - after).abs().amax(0) > 1e-3).tolist() == [True] * 4 + [False] * 12
+    g = density.flow.g_data.double()
+    torch.testing.assert_close(g.inverse(g(x.double())), x.double())
+
+
+def test_a_recipe_of_two_stages_trains_in_one_folder_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(RECIPES, "nested", Nested)
+    training = TrainConfig(steps=4, batch_size=16, device="cpu")
+    recipe = Nested(data="digits", leading=8, blocks=2, width=8, ends=(2, 4), training=training, density=training)
+    made = train("nested", recipe, tmp_path)
+    weights = made.flow.state_dict()
+    assert (tmp_path / "density" / "checkpoint.safetensors").exists()
+    again = train("nested", recipe, tmp_path)
+    assert all(torch.equal(x, weights[name]) for name, x in again.flow.state_dict().items())

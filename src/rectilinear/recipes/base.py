@@ -9,7 +9,25 @@ from typing import TYPE_CHECKING
 from rectilinear.training import TrainConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import Tensor, nn
+
+    from rectilinear.flow import LinearFlow
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """One training run of a recipe, in a folder ``name`` of the run's; without a name, in the run's own.
+
+    ``flow`` is the whole model: it holds the modules that ``objective`` trains.
+    """
+
+    objective: nn.Module
+    data: Tensor
+    training: TrainConfig
+    flow: LinearFlow
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -31,5 +49,5 @@ class Recipe(ABC):
     training: TrainConfig = field(default_factory=TrainConfig)
 
     @abstractmethod
-    def objective(self, images: Tensor) -> nn.Module:
-        """The module to train on ``images`` ``(n, c, h, w)``, with the model as its attribute ``flow``."""
+    def stages(self, images: Tensor) -> Iterator[Stage]:
+        """What to train on ``images`` ``(n, c, h, w)``, in turn: each is asked for when the one before it is done."""

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
 
 from rectilinear.flow import LinearFlow, objectives
 from rectilinear.invertible import Chain, Flatten, Rotation, VectorFlow
 from rectilinear.metrics import pca
 from rectilinear.operators import SolvedVelocity
-from rectilinear.recipes.base import Recipe
+from rectilinear.recipes.base import Recipe, Stage
 from rectilinear.training import TrainConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class Digits(Recipe):
     width: int = 128
     nested: float = 3.0
 
-    def objective(self, images: Tensor) -> nn.Module:
+    def stages(self, images: Tensor) -> Iterator[Stage]:
         mean, axes, _ = pca(images)
         n = len(mean)
         g = Chain(
@@ -44,4 +49,4 @@ class Digits(Recipe):
             VectorFlow(n, self.blocks, self.width, coupling="additive"),
         )
         flow = LinearFlow(g, Flatten(tuple(images.shape[1:])), SolvedVelocity(torch.ones(n), torch.ones(n)))
-        return objectives.nested(flow, self.noise, self.nested)
+        yield Stage(objectives.nested(flow, self.noise, self.nested), images, self.training, flow)

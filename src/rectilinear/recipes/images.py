@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
 
 from rectilinear.flow import LinearFlow, objectives
 from rectilinear.invertible import Flatten, ImageFlow
 from rectilinear.operators import SolvedVelocity
-from rectilinear.recipes.base import Recipe
+from rectilinear.recipes.base import Recipe, Stage
 from rectilinear.training import TrainConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -39,9 +44,9 @@ class Images(Recipe):
     width: int = 48
     levels: int = 3
 
-    def objective(self, images: Tensor) -> nn.Module:
+    def stages(self, images: Tensor) -> Iterator[Stage]:
         _, c, h, w = images.shape
         shape = c, h, w
         g = ImageFlow(shape, self.blocks, self.width, levels=self.levels, actnorm=True, checkpoint=True)
         flow = LinearFlow(g, Flatten(shape), SolvedVelocity(torch.ones(g.dim), torch.ones(g.dim)))
-        return objectives.likelihood(flow, self.noise)
+        yield Stage(objectives.likelihood(flow, self.noise), images, self.training, flow)

@@ -89,11 +89,10 @@ def train(name: str, recipe: Recipe, out: Path, data_dir: Path | None = None) ->
     """
     images = datasets.load(recipe.data, "train", data_dir, recipe.size).images
     seed_all(recipe.training.seed)
-    objective = recipe.objective(images)
-    training.train(objective, images, recipe.training, out, run=Record(name, recipe))
-    flow = objective.flow
-    assert isinstance(flow, LinearFlow), "the contract of a recipe"
-    flow.cpu().save_pretrained(out / _MODEL)
+    for stage in recipe.stages(images):
+        run = Record(name, recipe) if not stage.name else None
+        training.train(stage.objective, stage.data, stage.training, out / stage.name, run=run)
+    stage.flow.cpu().save_pretrained(out / _MODEL)
     return open_run(out)
 
 
