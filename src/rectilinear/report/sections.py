@@ -8,8 +8,8 @@ import numpy as np
 from scipy import stats
 
 from rectilinear import plots
-from rectilinear.report.evaluate import STEPS
 from rectilinear.plots.page import Fact, Section, beside, captioned, chart, folded, number, picture, rows, table
+from rectilinear.report.evaluate import STEPS
 
 if TYPE_CHECKING:
     from typing import Any
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from rectilinear.metrics import GenerationScores
-    from rectilinear.report.evaluate import Evaluation
     from rectilinear.plots.page import Html
+    from rectilinear.report.evaluate import Evaluation
 
 
 def facts(metrics: dict[str, float]) -> list[Fact]:

@@ -10,8 +10,8 @@ import torch
 
 from rectilinear import __version__
 from rectilinear.config import atomic_write, write_json
-from rectilinear.report.evaluate import evaluate
 from rectilinear.plots.page import page
+from rectilinear.report.evaluate import evaluate
 from rectilinear.report.sections import facts, samples_picture, sections
 from rectilinear.training import read_log
 
