@@ -56,7 +56,7 @@ def test_paired_networks_are_predicted_exactly(
 def test_small_starts_are_predicted(symmetric: Make, chain: Make) -> None:
     x, y = symmetric(d=3, n=12)
     model = chain([1e-4 * draw(60, 3, seed=1), 1e-4 * draw(1, 60, seed=2)], nn.ReLU)
-    found = dynamics.predict(model, x, y, 0.02, 2500)
+    found = dynamics.predict(model, x, y, 0.02, 1800)
     loss = trained(model, x, y, 0.02, found.steps)
     fall = float(loss[0] - loss[-1])
     assert found.kind == "estimated"
@@ -65,20 +65,28 @@ def test_small_starts_are_predicted(symmetric: Make, chain: Make) -> None:
     assert (found.loss - loss).abs().max() < abs(found.delta) / 10 * fall  # quadratic in delta
     assert found.final_loss == pytest.approx(float(loss[-1]), rel=1e-3)
     assert found.plateau < found.half_time < 1500
-    data = dynamics.Moments.of(x, y)
-    with pytest.raises(AssumptionError, match="a start of strength"):
-        dynamics.predict(model, x, y, 0.02, 5)  # the trained network
-    assert torch.allclose(data.loss(found.maps), found.loss)
+
+
+def test_default_starts_are_predicted_within_percents(symmetric: Make) -> None:
+    x, y = symmetric(d=5, n=40)
+    y = 2 * y
+    for seed in range(3):
+        torch.manual_seed(seed)
+        model = nn.Sequential(nn.Linear(5, 200, bias=False), nn.ReLU(), nn.Linear(200, 1, bias=False)).double()
+        found = dynamics.predict(model, x, y, 0.02, 300)
+        loss = trained(model, x, y, 0.02, found.steps)
+        assert (found.kind, found.delta) == ("estimated", None)
+        assert (found.loss - loss).abs().max() < 0.06 * float(loss[0] - loss[-1])
 
 
 def test_closed_forms_are_used_where_they_hold(symmetric: Make, chain: Make) -> None:
     x, y = symmetric(d=3, n=12, white=True)
-    small = chain([1e-5 * draw(20, 3, seed=1), 1e-5 * draw(1, 20, seed=2)], lambda: nn.LeakyReLU(0.5))
-    found = dynamics.predict(small, x, y, 0.01, 4000)
+    small = chain([1e-3 * draw(20, 3, seed=1), 1e-3 * draw(1, 20, seed=2)], lambda: nn.LeakyReLU(0.5))
+    found = dynamics.predict(small, x, y, 0.01, 1800)
     assert "sigmoid" in found.method
     data = dynamics.Moments.of(x, y)
     s = float(data.beta.norm())
-    assert float(found.loss[-1]) == pytest.approx(found.final_loss, rel=1e-9)
+    assert float(found.loss[-1]) == pytest.approx(found.final_loss, rel=1e-5)
     strength = float((dynamics.growing_start(*small_weights(small), data.beta, 0.75)[1].norm()) ** 2)
     assert found.half_time * 0.01 == pytest.approx(dynamics.half_time(s, strength, kappa=0.75), rel=5e-3)
     assert found.plateau * 0.01 == pytest.approx(dynamics.plateau(s, strength, kappa=0.75), rel=5e-3)
@@ -88,10 +96,10 @@ def test_closed_forms_are_used_where_they_hold(symmetric: Make, chain: Make) -> 
     w1 = 0.2 * torch.linalg.qr(draw(3, 2, seed=4)).Q.mT
     x, y = symmetric(d=3, outputs=2, n=12, white=True)
     model = chain(dynamics.pair(w1, 0.2 * torch.linalg.qr(draw(2, 2, seed=5)).Q), nn.ReLU)
-    found = dynamics.predict(model, x, y, 1e-3, 3000)
+    found = dynamics.predict(model, x, y, 2e-3, 1200)
     assert "Riccati" in found.method
-    assert (found.loss - trained(model, x, y, 1e-3, found.steps)).abs().max() < 2 * found.step_error
-    assert 0 < found.step_error < 0.01
+    assert (found.loss - trained(model, x, y, 2e-3, found.steps)).abs().max() < 2 * found.step_error
+    assert 0 < found.step_error < 0.02
 
 
 def small_weights(model: nn.Sequential) -> tuple[Tensor, Tensor]:
@@ -143,9 +151,9 @@ def test_deep_relu_in_two_blocks(symmetric: Make, chain: Make) -> None:
     data = dynamics.Moments.of(*symmetric(d=3, n=12, white=True))
     x, y = symmetric(d=3, n=12, white=True)
     weights = dynamics.two_blocks([data.beta[0] / data.beta.norm(), *hidden], 0.6)
-    closed = dynamics.predict(chain(weights, nn.ReLU), x, y, 1e-3, 3000)
+    closed = dynamics.predict(chain(weights, nn.ReLU), x, y, 2e-3, 1200)
     assert "hypergeometric" in closed.method
-    loss = trained(chain(weights, nn.ReLU), x, y, 1e-3, closed.steps)
+    loss = trained(chain(weights, nn.ReLU), x, y, 2e-3, closed.steps)
     assert (closed.loss - loss).abs().max() < 2 * closed.step_error * float(loss[0])
 
 
@@ -181,6 +189,14 @@ def seq(*modules: nn.Module) -> nn.Sequential:
 def frozen() -> nn.Module:
     model = seq(nn.ReLU())
     model[0].requires_grad_(requires_grad=False)
+    return model
+
+
+def large() -> nn.Module:
+    model = seq(nn.ReLU())
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(1.0)
     return model
 
 
@@ -222,7 +238,7 @@ def test_modules_are_read_by_what_they_do() -> None:
         (nn.Flatten(), "linear layers"),
         (seq(nn.ReLU(), nn.Linear(6, 6, bias=False)), "odd part linear"),
         (seq(nn.ReLU(), nn.Linear(6, 6, bias=False), nn.ReLU()), "aligned start"),
-        (seq(nn.ReLU()), "small start"),
+        (large(), "small even part"),
     ],
 )
 def test_what_is_refused_names_the_assumption(symmetric: Make, model: nn.Module, assumption: str) -> None:

@@ -24,11 +24,11 @@ class Prediction:
         plateau: steps until the loss has fallen by one percent of what that mode takes off, or None likewise.
         final_loss: loss of the best linear map.
         kind: ``"exact"`` where the theorem holds for these weights as they are, up to the size of the step;
-            ``"estimated"`` where it holds in the limit of a small start.
+            ``"estimated"`` where the even part that it has is neglected.
         method: how the curve was obtained.
         assumptions: what was checked and found to hold.
         step_error: relative error of times from finite steps, at most; 0 where the steps themselves were taken.
-        delta: how uneven the two signs of a small unpaired start are, or None where that does not matter.
+        delta: how uneven the two signs of a small unpaired start are, or None for others.
         weight_error: the relative distance from a linear network's weights that follows from ``delta``, or None.
     """
 
