@@ -1,0 +1,75 @@
+"""``rectilinear predict``."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from rectilinear.cli._parse import Common
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments(Common):
+    """Draw the learning curve of a network before it trains, or say which assumption fails."""
+
+    model: tyro.conf.Positional[str]
+    """FILE.py:NAME, a function without arguments in a Python file that makes the model. The file is run."""
+    data: Path
+    """Rows of data, an array .npy."""
+    labels: Path
+    """Their targets, an array .npy of numbers; two classes are taken as -1 and 1."""
+    lr: float
+    """Learning rate of gradient descent on half the mean square error."""
+    steps: int
+    """Steps."""
+    checkpoint: Path | None = None
+    """Weights of the model, .safetensors; those that NAME gives by default."""
+    out: Path | None = None
+    """Folder for prediction.png and prediction.json; nothing is written by default."""
+
+
+def run(arguments: Arguments) -> dict[str, Any]:
+    """Predict, and write curve and numbers."""
+    import rectilinear as rl
+    from rectilinear._seed import seed_all
+    from rectilinear.cli._model import load_array, load_model, load_weights
+    from rectilinear.config import write_json
+
+    seed_all(arguments.seed)
+    model = load_model(arguments.model)
+    if arguments.checkpoint is not None:
+        load_weights(model, arguments.checkpoint)
+    x, y = load_array(arguments.data, "data"), load_array(arguments.labels, "labels")
+    if not y.is_floating_point() and len(classes := y.unique()) == 2:
+        y = 2 * (y == classes[1]) - 1
+    x, y = (value if value.is_floating_point() else value.double() for value in (x, y))
+    found = rl.predict(model, x, y, arguments.lr, arguments.steps)
+    answer = found.to_json()
+    if arguments.out is not None:
+        picture, numbers = arguments.out / "prediction.png", arguments.out / "prediction.json"
+        _draw(found, picture)
+        write_json(numbers, answer)
+        answer |= {"picture": str(picture), "numbers": str(numbers)}
+    if arguments.json:
+        return answer
+    print(found)
+    return {name: answer[name] for name in ("picture", "numbers") if name in answer}
+
+
+def _draw(found: Any, path: Path) -> None:
+    """The curve, the loss that no step can beat, and the half time."""
+    from rectilinear import plots
+    from rectilinear.plots.style import ROLES
+
+    figure, (axes,) = plots.canvas()
+    axes.plot(found.steps, found.loss)
+    axes.axhline(found.final_loss, color=ROLES["muted"], linewidth=0.8, linestyle=(0, (4, 3)))
+    axes.annotate("best linear map", (1, found.final_loss), xycoords=("axes fraction", "data"), ha="right", va="bottom",
+                  xytext=(0, 2), textcoords="offset points", fontsize=8, color=ROLES["muted"])  # fmt: skip
+    if found.half_time is not None:
+        axes.axvline(found.half_time, color=ROLES["rule"], linewidth=0.8, zorder=0)
+        axes.annotate(f"half time {found.half_time:.0f}", (found.half_time, 1), xycoords=("data", "axes fraction"),
+                      xytext=(4, -8), textcoords="offset points", fontsize=8, color=ROLES["muted"])  # fmt: skip
+    axes.set(xlabel="step", ylabel="loss", ylim=(0, None), xlim=(0, float(found.steps[-1])))
+    plots.save(figure, path)
