@@ -70,14 +70,16 @@ class SufficientStatistics:
                 expected="X of shape (rows, inputs) and y of shape (rows,) or (rows, outputs), none of them empty",
                 fix="Give both the same rows; a single input is a column: X[:, None].",
             )
-        table = np.concatenate([inputs, outputs], axis=-1)
-        weights = None if sample_weight is None else _weights(sample_weight, table.shape[:-1])
-        rows = max(table.shape[-1], _BLOCK // table.shape[-1])
+        # Columns in front of rows: then every pass goes through contiguous memory.
+        table = np.concatenate([np.swapaxes(inputs, -1, -2), np.swapaxes(outputs, -1, -2)], axis=-2)
+        *_, columns, rows = table.shape
+        weights = None if sample_weight is None else _weights(sample_weight, inputs.shape[:-1])
+        step = max(columns, _BLOCK // columns)
         parts = [
             cls._block(
-                table[..., i : i + rows, :], inputs.shape[-1], None if weights is None else weights[..., i : i + rows]
+                table[..., i : i + step], inputs.shape[-1], None if weights is None else weights[..., i : i + step]
             )
-            for i in range(0, table.shape[-2], rows)
+            for i in range(0, rows, step)
         ]
         while len(parts) > 1:  # in pairs, so that rounding errors grow with the logarithm of the rows
             parts = [left + right for left, right in zip(parts[::2], parts[1::2], strict=False)] + parts[
@@ -87,19 +89,19 @@ class SufficientStatistics:
 
     @classmethod
     def _block(cls, table: np.ndarray, d: int, weights: np.ndarray | None) -> SufficientStatistics:
-        *runs, rows, _ = table.shape
+        *runs, _, rows = table.shape
         if weights is None:
-            n, shares = np.full(runs, float(rows)), np.full((*runs, rows, 1), 1 / rows)
+            n, shares = np.full(runs, float(rows)), np.full(rows, 1 / rows)
         else:
             n = weights.sum(-1)
-            shares = np.divide(weights, n[..., None], out=np.zeros_like(weights), where=n[..., None] > 0)[..., None]
-        row_shares = np.swapaxes(shares, -1, -2)
-        mean = (row_shares @ table)[..., 0, :]
-        centred = table - mean[..., None, :]
-        # A second pass takes out what rounding left in.
-        left = (row_shares @ centred)[..., 0, :]
-        mean, centred = mean + left, centred - left[..., None, :]
-        return cls(n, mean[..., :d], mean[..., d:], _triangle(np.sqrt(shares) * centred, mean))
+            shares = np.divide(weights, n[..., None], out=np.zeros_like(weights), where=n[..., None] > 0)
+        mean = table @ shares[..., None]
+        centred = table - mean
+        left = centred @ shares[..., None]  # a second pass takes out what rounding left in
+        centred -= left
+        mean = (mean + left)[..., 0]
+        centred *= np.sqrt(shares)[..., None, :]
+        return cls(n, mean[..., :d], mean[..., d:], _triangle(np.swapaxes(centred, -1, -2), mean))
 
     def __add__(self, other: SufficientStatistics) -> SufficientStatistics:
         """The statistics of both sets of rows together."""
