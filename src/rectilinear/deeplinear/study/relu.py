@@ -34,6 +34,8 @@ def measure_relu(
     drawn = draw(model.start, sizes, (len(X),), bias=model.bias, seed=seed)
     weights, biases = ([torch.from_numpy(a.copy()).requires_grad_() for a in layer] for layer in drawn)
     optimiser = _optimiser(model, [*weights, *biases])
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as every chunk: its sums do not depend on what else runs here
     reference, grid = batch.train.least_squares().loss, log_grid(steps, checkpoints)
     first, errors = np.full(len(X), -1), np.full(len(X), np.inf)
     for step in range(steps + 1):
@@ -46,6 +48,7 @@ def measure_relu(
             optimiser.zero_grad()
             loss.sum().backward()
             optimiser.step()
+    torch.set_num_threads(threads)
     test = ((residual * outside).sum(1) / outside.sum(1)).detach().numpy()
     gone, nothing = ~np.isfinite(errors), np.full(len(X), np.nan)
     gap = np.where(gone, np.inf, errors - reference)

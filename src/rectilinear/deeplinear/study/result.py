@@ -32,7 +32,7 @@ class StudyResult:
 
     Attributes:
         study: what was asked.
-        models: its models, with the steps that were chosen.
+        models: its models in their places, with the steps that were chosen.
         columns: tidy columns, one row for each trial of each model at each level of noise: ``model`` (its place among
             the models), ``trial``, ``noise`` and the measures of :func:`~rectilinear.deeplinear.study.measure.measure`.
         curves: ``(rows, checkpoints)``, ``D`` against steps.
@@ -66,13 +66,18 @@ class StudyResult:
         return log_grid(self.study.steps, self.study.checkpoints)
 
     @property
+    def names(self) -> list[str]:
+        """Of the models, as they were asked for."""
+        return [model.name for model in self.study.models]
+
+    @property
     def levels(self) -> list[float]:
         """Of noise, ascending; one NaN for a table."""
         return np.unique(self.columns["noise"]).tolist()
 
     def cell(self, model: int | str, noise: float | None = None) -> Columns:
         """The columns of one model, by place or name, at one level of noise or all, with its ``curve``; by trial."""
-        place = model if isinstance(model, int) else [m.name for m in self.models].index(model)
+        place = model if isinstance(model, int) else self.names.index(model)
         here = self.columns["model"] == place
         if noise is not None and not np.isnan(noise):
             here &= self.columns["noise"] == noise
@@ -98,7 +103,7 @@ class StudyResult:
             steps = inference.kaplan_meier(cell["steps"], cell["reached"]).median
         return {
             "noise": noise,
-            "model": model.name,
+            "model": self.names[m],
             "depth": model.depth if model.trained else 0,
             "lr": model.lr if model.trained else np.nan,
             "trials": n,
@@ -140,8 +145,8 @@ class StudyResult:
         return lines
 
     def _compare(self, m: int, cells: list[Columns], base: int) -> dict[str, Any]:
-        model, cell = self.models[m], cells[m]
-        family = [i for i, other in enumerate(self.models) if other.family == model.family]
+        asked, cell = self.study.models, cells[m]
+        family = [i for i, other in enumerate(asked) if other.family == asked[m].family]
         shallow = min(family, key=lambda i: self.models[i].depth)
         differences = cell["test_error"] - cells[base]["test_error"]
         differences[np.abs(differences) < _TIE * cells[base]["test_error"]] = 0.0
@@ -150,11 +155,11 @@ class StudyResult:
             pair = [(c["steps"], c["reached"]) for c in (cell, cells[shallow])]
             steps_p = inference.logrank(*pair[0], *pair[1])
         return {
-            "model": model.name,
-            "against": self.models[base].name,
+            "model": self.names[m],
+            "against": self.names[base],
             "test_difference": float(np.median(differences)),
             "test_p": self._test(differences),
-            "steps_against": self.models[shallow].name if shallow != m else "",
+            "steps_against": self.names[shallow] if shallow != m else "",
             "steps_p": steps_p,
         }
 
@@ -166,9 +171,10 @@ class StudyResult:
     def tidy(self) -> Columns:
         """The columns with the settings of each row's model in place of its number."""
         models = self.columns["model"]
-        fields = ("name", "kind", "depth", "width", "start", "optimiser", "lr", "bias")
-        of_model = {f: np.asarray([_setting(model, f) for model in self.models])[models] for f in fields}
-        return {"model": of_model.pop("name"), **of_model, **{n: c for n, c in self.columns.items() if n != "model"}}
+        fields = ("kind", "depth", "width", "start", "optimiser", "lr", "bias")
+        of_model = {name: np.asarray([_setting(model, name) for model in self.models])[models] for name in fields}
+        measures = {name: column for name, column in self.columns.items() if name != "model"}
+        return {"model": np.asarray(self.names)[models], **of_model, **measures}
 
     def to_frame(self) -> pandas.DataFrame:
         """A data frame of :meth:`tidy`.

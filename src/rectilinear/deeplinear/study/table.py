@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
+_FEWEST = 4  # rows
+
 
 @dataclass(frozen=True, eq=False)
 class Table:
@@ -83,16 +85,16 @@ class Table:
                 fix="Fill them or leave out their rows or columns.",
             )
         y = found.pop(target)
+        if len(y) < _FEWEST:
+            raise ShapeError(
+                f"{len(y)} row{'s'[: len(y) != 1]}", f"at least {_FEWEST}, to train and test on", "Add rows."
+            )
         constant = tuple(name for name, column in found.items() if np.ptp(column) == 0)
         names = tuple(name for name in found if name not in constant)
         if not names:
             raise ShapeError(f"{len(constant)} constant columns and no other", "a column that varies", "Add inputs.")
-        if len(y) < 4:
-            raise ShapeError(f"{len(y)} rows", "at least four, to train and to test on", "Add rows.")
         if np.ptp(y) == 0:
-            raise DataError(
-                f"a target '{target}' that is {y[0]:g} in every row", "one that varies", "There is nothing to fit."
-            )
+            raise DataError(f"a target '{target}' that is {y[0]:g} everywhere", "one that varies", "Choose another.")
         return cls(np.column_stack([found[name] for name in names]), y, names, target, constant)
 
     @classmethod

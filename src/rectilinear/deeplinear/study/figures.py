@@ -1,0 +1,210 @@
+"""The pictures of a study: distance against steps, error and success and time against depth, where slopes end."""
+
+from __future__ import annotations
+
+from colorsys import hls_to_rgb
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.colors import to_hex
+from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
+
+from rectilinear.deeplinear import inference
+from rectilinear.plots import canvas
+from rectilinear.plots.style import ROLES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from rectilinear.deeplinear.study.result import StudyResult
+
+_SHALLOW, _DEEP = 205 / 360, 368 / 360  # hues, blue over purple to red: of middle lightness, for light and dark paper
+_FAMILIES = (*(ROLES[role] for role in ("first", "second", "third")), "#8a63b8", "#b08a1e")
+_MARKS = "osD^v"
+
+
+def families(result: StudyResult) -> dict[str, list[int]]:
+    """The trained models that differ in depth alone, by name, from shallow to deep."""
+    found: dict[str, list[int]] = {}
+    for m, model in enumerate(result.models):
+        if model.trained:
+            found.setdefault(result.study.models[m].family, []).append(m)
+    return {name: sorted(group, key=lambda m: result.models[m].depth) for name, group in found.items()}
+
+
+def distance(result: StudyResult, family: str) -> Figure:
+    """``D`` against steps, both logarithmic, a line a depth: the mean, and the median with the middle half of trials.
+
+    The distribution has two humps, at 0 and at the size of the slope; a mean alone says little.
+    """
+    figure, panels = canvas(7.6, 3.2, columns=2, sharey=True)
+    group = families(result)[family]
+    steps = np.maximum(result.checkpoints, 0.6)  # step 0 has no logarithm
+    for i, m in enumerate(group):
+        curve, colour = result.cell(m)["curve"], _ramp(i, len(group))
+        curve = np.maximum(curve, _FLOOR)
+        label = str(result.models[m].depth)
+        low, middle, high = np.quantile(curve, (0.25, 0.5, 0.75), axis=0)
+        panels[0].plot(steps, curve.mean(0), color=colour, label=label, linewidth=1.2)
+        panels[1].plot(steps, middle, color=colour, label=label, linewidth=1.2)
+        panels[1].fill_between(steps, low, high, color=colour, alpha=0.10, linewidth=0)
+    for axes, name in zip(panels, ("mean", "median, middle half"), strict=True):
+        axes.set(xscale="log", yscale="log", xlabel="steps")
+        axes.set_ylim(bottom=_FLOOR)
+        _title(axes, name)
+    panels[0].set_ylabel("D, distance to least squares")
+    _legend(panels[1], "layers", outside=True)
+    return figure
+
+
+def test_error(result: StudyResult, family: str) -> Figure:
+    """Test error against depth at each level of noise, with that of least squares dashed: mean and median."""
+    figure, panels = canvas(7.6, 3.0, columns=2)
+    group = families(result)[family]
+    depths = [result.models[m].depth for m in group]
+    base = next((m for m, model in enumerate(result.models) if model.kind == "least_squares"), None)
+    middles: dict[str, Callable[[np.ndarray], float]] = {"mean": np.mean, "median": np.median}
+    for axes, (name, middle) in zip(panels, middles.items(), strict=True):
+        for i, noise in enumerate(result.levels):
+            colour = _ramp(i, len(result.levels))
+            errors = [middle(result.cell(m, noise)["test_error"]) for m in group]
+            label = "" if np.isnan(noise) else f"noise {noise:g}"
+            axes.plot(depths, errors, color=colour, marker="o", markersize=3, label=label, linewidth=1.2)
+            if base is not None:
+                level = middle(result.cell(base, noise)["test_error"])
+                axes.axhline(level, color=colour, linestyle=(0, (4, 3)), linewidth=0.8)
+        axes.set(yscale="log", xlabel="layers")
+        _title(axes, name)
+        _widen(axes)
+        _depths(axes, depths)
+    panels[0].set_ylabel("test error (least squares dashed)")
+    if not np.isnan(result.levels).any():
+        _legend(panels[1], "", outside=True)
+    return figure
+
+
+def success(result: StudyResult) -> Figure:
+    """Share of trials that arrive, against depth, with Wilson's interval: a line a family."""
+    figure, (axes,) = canvas(6.4, 3.0)
+    depths: set[int] = set()
+    for i, (name, group) in enumerate(families(result).items()):
+        x = np.array([result.models[m].depth for m in group])
+        cells = [result.cell(m)["success"] for m in group]
+        rates = [inference.wilson(int(cell.sum()), len(cell)) for cell in cells]
+        value, low, high = (np.array([getattr(rate, part) for rate in rates]) for part in ("value", "low", "high"))
+        colour, mark = _FAMILIES[i % len(_FAMILIES)], _MARKS[i % len(_MARKS)]
+        axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+        axes.plot(x, value, color=colour, marker=mark, markersize=4, label=name, linewidth=1.2)
+        depths |= set(x.tolist())
+    axes.set(ylim=(-0.03, 1.05), xlabel="layers", ylabel="share that arrives")
+    _depths(axes, sorted(depths))
+    _legend(axes, "", outside=False)
+    return figure
+
+
+def survival(result: StudyResult, family: str) -> Figure:
+    """Kaplan and Meier's curves: the share of trials still under way, against steps, a line a depth."""
+    figure, (axes,) = canvas(6.4, 3.0)
+    group = families(result)[family]
+    for i, m in enumerate(group):
+        cell = result.cell(m)
+        curve = inference.kaplan_meier(cell["steps"], cell["reached"])
+        colour = _ramp(i, len(group))
+        x = np.concatenate([[1.0], np.maximum(curve.times, 1.0), [result.study.steps]])
+        share = np.concatenate([[1.0], curve.share, curve.share[-1:] if len(curve.share) else [1.0]])
+        axes.step(x, share, where="post", color=colour, label=str(result.models[m].depth), linewidth=1.2)
+    steps = np.concatenate([result.cell(m)["steps"] for m in group])
+    first = max(1.0, np.quantile(steps, 0.001) / 1.5)
+    axes.set(xscale="log", xlim=(first, result.study.steps), ylim=(-0.03, 1.05), xlabel="steps", ylabel="not yet there")
+    _legend(axes, "layers", outside=True)
+    return figure
+
+
+def time(result: StudyResult) -> Figure:
+    """Median steps to the tolerance against depth, with its interval, and the escape time that theory foretells."""
+    figure, (axes,) = canvas(6.4, 3.2)
+    depths: set[int] = set()
+    for i, (name, group) in enumerate(families(result).items()):
+        colour, mark = _FAMILIES[i % len(_FAMILIES)], _MARKS[i % len(_MARKS)]
+        x = np.array([result.models[m].depth for m in group], dtype=float)
+        cells = [result.cell(m) for m in group]
+        medians = [inference.kaplan_meier(cell["steps"], cell["reached"]).median for cell in cells]
+        value, low, high = (np.array([getattr(est, part) for est in medians]) for part in ("value", "low", "high"))
+        arrived = np.isfinite(value)
+        top = np.where(np.isfinite(high), high, result.study.steps)
+        x_, value, low, top = (part[arrived] for part in (x, value, low, top))
+        axes.errorbar(
+            *(x_, value),
+            yerr=np.maximum([value - low, top - value], 0),
+            color=colour, marker=mark, markersize=4, linewidth=1.2, elinewidth=0.8, label=name,
+        )  # fmt: skip
+        foretold = np.array([np.median(cell["predicted"]) for cell in cells])
+        if np.isfinite(foretold).any():
+            axes.plot(x, foretold, color=colour, linestyle=(0, (4, 3)), linewidth=1.0, label=f"{name}, theory")
+        depths |= set(x.astype(int).tolist())
+    axes.axhline(result.study.steps, color=ROLES["muted"], linewidth=0.8)
+    axes.annotate(
+        "budget", (1, result.study.steps), xycoords=("axes fraction", "data"), color=ROLES["muted"], fontsize=8,
+        ha="right", va="bottom",
+    )  # fmt: skip
+    axes.set(yscale="log", xlabel="layers", ylabel="median steps to arrive")
+    _depths(axes, sorted(depths))
+    _legend(axes, "", outside=False)
+    return figure
+
+
+def slopes(result: StudyResult, family: str, shown: int = 5) -> Figure:
+    """Where nets end along the least-squares weights: a histogram a depth, 1 at the solution, 0 at the saddle."""
+    group = families(result)[family]
+    chosen = [group[i] for i in np.unique(np.linspace(0, len(group) - 1, min(shown, len(group))).round().astype(int))]
+    figure, panels = canvas(7.6, 2.1, columns=len(chosen), sharey=True)
+    bins = np.linspace(-0.525, 1.525, 42).tolist()  # 0 and 1 in the middle of a bar
+    for axes, m in zip(panels, chosen, strict=True):
+        ratio = result.cell(m)["ratio"]
+        ratio = np.clip(ratio[np.isfinite(ratio)], bins[0], bins[-1])
+        colour = _ramp(group.index(m), len(group))
+        axes.hist(ratio, bins=bins, weights=np.full(len(ratio), 1 / max(len(ratio), 1)), color=colour)
+        depth = result.models[m].depth
+        axes.set(xticks=[0, 1], ylim=(0, 1))
+        _title(axes, f"{depth} layer{'s'[: depth > 1]}")
+    panels[0].set(ylabel="share of trials")
+    figure.supxlabel("slope over least-squares slope", fontsize=9, color=ROLES["muted"])
+    return figure
+
+
+_FLOOR = 1e-6  # of a logarithmic axis: below, it is all one
+
+
+def _ramp(i: int, count: int) -> str:
+    share = i / max(count - 1, 1)
+    return to_hex(hls_to_rgb((_SHALLOW + share * (_DEEP - _SHALLOW)) % 1, 0.52, 0.62))
+
+
+def _widen(axes: Axes) -> None:
+    """A logarithmic axis of at least a factor of three, with plain numbers where it is short."""
+    low, high = axes.get_ylim()
+    if high < 30 * low:
+        stretch = max(1.0, (3 * low / high) ** 0.5)
+        axes.set_ylim(low / stretch, high * stretch)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter("{x:g}")
+
+
+def _title(axes: Axes, text: str) -> None:
+    axes.set_title(text, loc="left", fontsize=10)
+
+
+def _depths(axes: Axes, depths: list[int]) -> None:
+    axes.xaxis.set_major_locator(FixedLocator(depths))
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _legend(axes: Axes, title: str, *, outside: bool) -> None:
+    place = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if outside else {"loc": "best"}
+    if len(axes.get_legend_handles_labels()[1]) > 1 or title:
+        axes.legend(frameon=False, labelcolor="linecolor", handlelength=1.0, fontsize=8, title=title or None,
+                    title_fontsize=8, **place)  # fmt: skip
