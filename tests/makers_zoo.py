@@ -134,7 +134,7 @@ def nearly_paired(error: float) -> nn.Sequential:
 
 def branching(x: Tensor, layer: nn.Module) -> Tensor:
     """Rows decide, one by one, in Python."""
-    return torch.stack([layer(row) if float(row[0]) > 0 else -layer(row) for row in x])
+    return torch.stack([layer(row) if row[0].item() > 0 else -layer(row) for row in x])
 
 
 def mostly_linear(size: float) -> nn.Module:

@@ -114,7 +114,7 @@ class Audit:
         Raises:
             DiskError: if the disk is full or cannot be written.
         """
-        from rectilinear.audit.html import audit_page  # imports matplotlib
+        from rectilinear.audit.page import audit_page  # imports matplotlib
 
         text = audit_page(self)
         if path is not None:

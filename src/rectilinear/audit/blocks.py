@@ -188,7 +188,7 @@ def blocks(subject: Subject, names: list[str] | None = None) -> Measure:
     if worst is None:
         return Measure.missing(name, "; ".join(f"{n}: {reason}" for n, reason in refused.items()))
     least = min(table, key=lambda row: row["r2"])["name"]
-    note = f"least held-out R^2 of an affine stand-in, at block {least} of {len(table)}"
+    note = f"least held-out R² of an affine stand-in, at block '{least}' ({len(table)} measured)"
     return Measure(name, worst[0], "estimated", worst[1], note, {"blocks": table, "refused": refused})
 
 

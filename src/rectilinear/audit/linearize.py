@@ -72,8 +72,8 @@ class Linearized:
     seconds_after: float
 
     def __str__(self) -> str:
-        lines = [f"{b.name} ({b.module}) -> affine on {b.form}, R^2 {b.r2:.4g}" for b in self.blocks]
-        lines.append(f"output R^2 {self.output_r2:.4g}")
+        lines = [f"{b.name} ({b.module}) -> affine on {b.form}, R² {b.r2:.4g}" for b in self.blocks]
+        lines.append(f"output R² {self.output_r2:.4g}")
         if self.loss_before is not None:
             lines.append(f"loss {self.loss_before:.4g} -> {self.loss_after:.4g}")
         if self.accuracy_before is not None:

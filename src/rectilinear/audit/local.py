@@ -82,7 +82,8 @@ class LocalMap(Operator):
         least = min(self.in_dim, self.out_dim)
         if not 1 <= k <= least:
             raise ConfigError(f"k = {k}", f"a number from 1 to {least}, the smaller side of the map")
-        if least > max(WRITTEN, 2 * k):
+        whole = self.like.dtype in (torch.float32, torch.float64)  # what SciPy knows
+        if whole and least > max(WRITTEN, 2 * k):
             try:
                 start = torch.randn(least, generator=generator(0), dtype=torch.float64).numpy()
                 parts = svds(to_scipy(self), k, v0=start.astype(to_scipy(self).dtype), random_state=0)
@@ -93,7 +94,8 @@ class LocalMap(Operator):
                 pass
         wide = self.in_dim > self.out_dim
         matrix = to_dense(self.T).mT if wide else to_dense(self)
-        u, s, vh = torch.linalg.svd(matrix, full_matrices=False)
+        parts = torch.linalg.svd(matrix if whole else matrix.float(), full_matrices=False)
+        u, s, vh = (part.to(self.like) for part in parts)
         return SVD(_frame(u[:, :k]), s[:k], _frame(vh[:k].mT))
 
 

@@ -112,7 +112,9 @@ def mirror_classifier(subject: Subject) -> Measure:
     trials = len(score)
     hits = float((score > 0).sum() + (score == 0).sum() / 2)
     note = "held-out accuracy of telling x from -x; one half where they look alike"
-    return Measure("mirror_classifier", hits / trials, "estimated", wilson(hits / trials, trials), note, {"test_rows": trials})
+    return Measure(
+        "mirror_classifier", hits / trials, "estimated", wilson(hits / trials, trials), note, {"test_rows": trials}
+    )
 
 
 def signed_labels(subject: Subject, sample: bool = False) -> Tensor | None:

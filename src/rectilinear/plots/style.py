@@ -57,8 +57,10 @@ _SETTINGS: Any = {
 }
 
 
-def canvas(width: float = 6.4, height: float = 3.0, columns: int = 1, **options: Any) -> tuple[Figure, list[Axes]]:
-    """An empty figure of ``columns`` axes side by side, ``width x height`` inches, in the house style.
+def canvas(
+    width: float = 6.4, height: float = 3.0, columns: int = 1, rows: int = 1, **options: Any
+) -> tuple[Figure, list[Axes]]:
+    """An empty figure of ``rows x columns`` axes, row by row, ``width x height`` inches, in the house style.
 
     Example:
         >>> figure, (axes,) = canvas()
@@ -68,8 +70,8 @@ def canvas(width: float = 6.4, height: float = 3.0, columns: int = 1, **options:
     with mpl.rc_context(_SETTINGS):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
-        axes = figure.subplots(1, columns, squeeze=False, **options)[0]
-        return figure, list(axes)
+        axes = figure.subplots(rows, columns, squeeze=False, **options)
+        return figure, list(axes.flat)
 
 
 def save(figure: Figure, path: Path | str) -> None:
