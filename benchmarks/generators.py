@@ -3,8 +3,8 @@
     python benchmarks/generators.py --data-dir DATA --seconds 480 [--rows nested-critic,likelihood] [--out FOLDER]
 
 Every row trains for the same seconds of one processor, on the same images, and is scored in the same features on the
-same number of samples. A row that is done is not trained again and one that was stopped goes on, so rows may be added, and
-run side by side, one process each. Writes ``benchmarks/results/generators-<data>-<seconds>s.md`` from all rows there.
+same number of samples. A row that is done is not trained again and one that was stopped goes on, so rows may be added,
+and run side by side, one process each. Writes ``results/generators-<data>-<seconds>s.md`` from all rows there.
 """
 
 from __future__ import annotations
@@ -40,11 +40,10 @@ if TYPE_CHECKING:
 
     Sampler = Callable[[Tensor], Tensor]
 
-_ALONE = {"nested": 0.0, "ends": ()}
+_ALONE = {"nested": 0.0, "latents": 0}
 OURS: dict[str, dict[str, Any]] = {
     "nested-density": {},
-    "nested": {"ends": ()},
-    "nested-critic": {"ends": (), "adversarial": 0.25},
+    "nested": {"latents": 0},
     "likelihood": _ALONE,
     "solved": _ALONE,
     "paper": _ALONE,
@@ -54,17 +53,17 @@ PEERS: dict[str, tuple[type, tuple[int, ...]]] = {
     "meanflow": (MeanFlow, (1,)),
 }
 RANKS = (8, 16, 32, 64)
-FIRST = 0.6  # part of the seconds for the first of two stages
+FIRST = 0.5  # part of the seconds for the first of two stages
 
 
 def flow_row(row: str, args: argparse.Namespace, folder: Path, train: Tensor, test: Tensor) -> tuple[Any, ...]:
     """Train one of our objectives: (samplers, facts)."""
     recipe = replace(recipe_named(args.data), **OURS[row])
-    part = FIRST if recipe.ends else 1.0
+    first = args.seconds * (FIRST if recipe.latents else 1)
     recipe = replace(
         recipe,
-        training=budget(recipe.training, part * args.seconds, args.seed),
-        density=budget(recipe.density, (1 - part) * args.seconds, args.seed),
+        training=budget(recipe.training, first, args.seed),
+        density=budget(recipe.density, args.seconds - first or 1, args.seed),
     )
     results = []
     for stage in recipe.stages(train):

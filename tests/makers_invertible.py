@@ -124,7 +124,6 @@ VECTOR_NETWORKS: list[tuple[str, Callable[[], Invertible]]] = [
     ("scaling", ready(lambda: inv.Chain(inv.Scaling(torch.arange(1.0, VECTOR + 1)), vector()))),
     ("leading", ready(lambda: inv.Leading(inv.VectorFlow(4, blocks=2, width=8), VECTOR))),
     ("spline", ready(lambda: vector(coupling="spline"))),
-    ("triangular", ready(lambda: inv.TriangularFlow((2, VECTOR), blocks=2, width=8, coupling="affine"))),
     ("identity", ready(lambda: inv.Identity(VECTOR))),
 ]
 IMAGE_NETWORKS: list[tuple[str, Callable[[], Invertible]]] = [

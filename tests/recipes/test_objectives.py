@@ -42,12 +42,12 @@ def test_the_nested_generator_starts_as_pca(leading: int) -> None:
 
 def test_the_nested_generator_keeps_its_operator_and_trains_every_part() -> None:
     x = images()
-    objective = first(Nested(leading=8, blocks=2, width=8, rank=4, lowest=1, adversarial=0.1), x).objective
+    objective = first(Nested(leading=8, blocks=2, width=8, rank=4, lowest=1), x).objective
     objective.prepare(x)
     before = objective.flow.velocity.s1.clone()
     terms = objective.train()(x)
     terms["loss"].backward()
-    assert set(terms) == {"loss", "nll", "nested", "adversarial_generator", "adversarial_critic"}
+    assert set(terms) == {"loss", "nll", "nested"}
     assert torch.equal(objective.flow.velocity.s1, before)
     last = [p for name, p in objective.flow.named_parameters() if "leave" in name]
     assert last
@@ -68,7 +68,7 @@ def test_colour_images_train_and_come_back() -> None:
 
 def test_the_density_of_the_latents_is_a_part_of_the_whole_model() -> None:
     x = images()
-    recipe = Nested(leading=8, blocks=2, width=8, ends=(2, 4), density_blocks=2, density_width=8)
+    recipe = Nested(leading=8, blocks=2, width=8, latents=4, lowest=1, density_blocks=2, density_width=8)
     order, density = recipe.stages(x)
     assert density.data.shape == (200, 4)
     torch.testing.assert_close(order.flow.g_data(x), density.flow.g_data(x))  # it starts as the identity
@@ -86,7 +86,9 @@ def test_a_recipe_of_two_stages_trains_in_one_folder_and_goes_on(
 ) -> None:
     monkeypatch.setitem(RECIPES, "nested", Nested)
     training = TrainConfig(steps=4, batch_size=16, device="cpu")
-    recipe = Nested(data="digits", leading=8, blocks=2, width=8, ends=(2, 4), training=training, density=training)
+    recipe = Nested(
+        data="digits", leading=8, blocks=2, width=8, latents=4, lowest=1, training=training, density=training
+    )
     made = train("nested", recipe, tmp_path)
     weights = made.flow.state_dict()
     assert (tmp_path / "density" / "checkpoint.safetensors").exists()

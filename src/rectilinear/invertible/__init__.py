@@ -13,7 +13,6 @@ from rectilinear.invertible.precision import Precision, on_grid, to_grid
 from rectilinear.invertible.reshape import Flatten, Patches, Permutation, Reshape, Squeeze
 from rectilinear.invertible.rotation import Conv1x1, Rotation
 from rectilinear.invertible.spline import SplineCoupling
-from rectilinear.invertible.triangular import TriangularFlow
 from rectilinear.invertible.vector import VectorFlow
 
 __all__ = [
@@ -39,7 +38,6 @@ __all__ = [
     "Scaling",
     "SplineCoupling",
     "Squeeze",
-    "TriangularFlow",
     "VectorFlow",
     "ViT",
     "VolumePreserving",

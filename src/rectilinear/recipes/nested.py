@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
 from rectilinear.flow import LinearFlow, objectives
 from rectilinear.invertible import (
@@ -19,7 +18,6 @@ from rectilinear.invertible import (
     Leading,
     Rotation,
     Scaling,
-    TriangularFlow,
     VectorFlow,
 )
 from rectilinear.metrics import pca
@@ -43,8 +41,8 @@ class Nested(Recipe):
        couplings work on the ``leading`` principal coordinates at unit scale, the others, mostly noise, move by one
        coupling that reads the leading ones. The operator is PCA's standard deviations and stays so: were it to follow
        the latents, the likelihood would not care for their scale, and the singular values would lose their order.
-    2. *Density.* The leading latents of images without noise are few, and not Gaussian. A triangular network with
-       splines makes them so, and keeps their order. It is trained on the latents alone, which costs little.
+    2. *Density.* The leading latents of images without noise are few, and not Gaussian. A network with splines makes
+       them so, trained on the latents alone, which costs little; its own nested ranks keep their order.
 
     The second stage is what makes good samples: the first models noisy images, and its leading latents carry the noise.
 
@@ -55,13 +53,11 @@ class Nested(Recipe):
         tail_width: Width of the conditioner that moves the other coordinates.
         nested: Weight of the reconstruction through rank ``k``, relative to PCA's error at that rank.
         lowest: Least ``k`` drawn; the largest is ``leading``.
-        share: Share of a batch in the nested and the adversarial term.
-        adversarial: Weight of a critic of truncated samples in the first stage.
-        critic_width: Width of the critic.
-        ends: Where the segments of the triangular network end; none leaves out the second stage.
-        density_blocks: Couplings of each segment.
+        share: Share of a batch in the nested term.
+        latents: Leading latents whose density is learned; 0 leaves out the second stage.
+        density_blocks: Couplings of the second stage.
         density_width: Width of their conditioners.
-        density_noise: Standard deviation of the noise added to latents at unit scale.
+        density_noise: Standard deviation of the noise added to the latents, which have the scale of the images.
         density: How to train the second stage.
 
     Reference: Dai and Wipf, "Diagnosing and enhancing VAE models", 2019 (arXiv 1903.05789), for two stages.
@@ -75,11 +71,9 @@ class Nested(Recipe):
     nested: float = 0.05
     lowest: int = 4
     share: float = 0.5
-    adversarial: float = 0.0
-    critic_width: int = 256
-    ends: tuple[int, ...] = (8, 16, 32)
+    latents: int = 32
     density_blocks: int = 8
-    density_width: int = 192
+    density_width: int = 256
     density_noise: float = 0.05
     density: TrainConfig = field(default_factory=TrainConfig)
 
@@ -88,23 +82,21 @@ class Nested(Recipe):
         n, shape = len(mean), tuple(images.shape[1:])
         scale = (std.square() + self.noise**2).sqrt()
         axes_at_unit_scale = Flatten(shape), Rotation.from_matrix(axes, mean), Scaling(1 / scale)
-        parts: tuple[Invertible, ...] = (*axes_at_unit_scale, *self._couplings(n))
+        encoder = Chain(*axes_at_unit_scale, *self._couplings(n), Scaling(scale))
+        noise, velocity = Flatten(shape), SolvedVelocity(torch.ones(n), scale.square())
+        flow = LinearFlow(encoder, noise, velocity)
+        lost = std.square().flip(0).cumsum(0).flip(0)  # by PCA of rank k = 0, 1, ...
+        yield Stage(self._objective(flow, lost / n, self.leading, self.noise), images, self.training, flow)
 
-        def flow_with(*last: Invertible) -> LinearFlow:
-            velocity = SolvedVelocity(torch.ones(n), scale.square())
-            return LinearFlow(Chain(*parts, *last, Scaling(scale)), Flatten(shape), velocity)
-
-        flow = flow_with()
-        objective = objectives.Objective(flow, self._terms(std), self.noise, momentum=0.0)
-        yield Stage(objective, images, self.training, flow)
-        if self.ends:
-            k = self.ends[-1]
-            density = TriangularFlow(self.ends, self.density_blocks, self.density_width)
-            alone = LinearFlow(density, Identity(k), SolvedVelocity(torch.ones(k), torch.ones(k)))
-            terms: dict[str, tuple[float, objectives.Term]] = {"nll": (1.0, objectives.Likelihood())}
-            objective = objectives.Objective(alone, terms, self.density_noise, momentum=0.0)
-            latents = leading_latents(Chain(*parts), images, k)
-            yield Stage(objective, latents, self.density, flow_with(Leading(density, n)), "density")
+        if k := self.latents:
+            latents, scale = leading_latents(encoder, images, k), scale[:k]
+            couplings = VectorFlow(k, self.density_blocks, self.density_width, coupling="spline", scale_budget=8.0)
+            density = Chain(Scaling(1 / scale), couplings, Scaling(scale))
+            alone = LinearFlow(density, Identity(k), SolvedVelocity(torch.ones(k), scale.square()))
+            lost = latents.var(0).flip(0).cumsum(0).flip(0)
+            objective = self._objective(alone, lost / k, k - 1, self.density_noise)
+            whole = LinearFlow(Chain(encoder, Leading(density, n)), noise, velocity)
+            yield Stage(objective, latents, self.density, whole, "density")
 
     def _couplings(self, n: int) -> tuple[Invertible, ...]:
         leading = VectorFlow(self.leading, self.blocks, self.width, scale_budget=float(self.blocks))
@@ -113,21 +105,14 @@ class Nested(Recipe):
         tail = MLP(self.leading, 2 * (n - self.leading), self.tail_width, hidden=0)
         return Leading(leading, n), AffineCoupling(n, tail, keep=self.leading)
 
-    def _terms(self, std: Tensor) -> dict[str, tuple[float, objectives.Term]]:
-        n = len(std)
-        lost = std.square().flip(0).cumsum(0).flip(0) / n  # by PCA of rank k = 0, 1, ..., per value
+    def _objective(self, flow: LinearFlow, lost: Tensor, highest: int, noise: float) -> objectives.Objective:
+        """Likelihood, and reconstruction from the leading ``k`` latents relative to ``lost[k]``."""
         lost = lost.clamp(min=1e-4 * lost[0].item())
         terms: dict[str, tuple[float, objectives.Term]] = {"nll": (1.0, objectives.Likelihood())}
         if self.nested:
-            ranks = objectives.NestedRank(self.lowest, min(self.leading, n - 1), baseline=lost, share=self.share)
+            ranks = objectives.NestedRank(self.lowest, min(highest, len(lost) - 1), baseline=lost, share=self.share)
             terms["nested"] = (self.nested, ranks)
-        if self.adversarial:
-            w = self.critic_width
-            layers = nn.Linear(n, w), nn.LeakyReLU(0.2), nn.Linear(w, w), nn.LeakyReLU(0.2), nn.Linear(w, 1)
-            critic = nn.Sequential(nn.Flatten(), *layers)
-            samples = objectives.Adversarial(critic, high=self.rank, share=self.share, lr=self.training.lr / 10)
-            terms["adversarial"] = (self.adversarial, samples)
-        return terms
+        return objectives.Objective(flow, terms, noise, momentum=0.0)
 
 
 @torch.no_grad()
