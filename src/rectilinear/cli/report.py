@@ -10,7 +10,10 @@ import tyro
 from rectilinear.cli._parse import Common
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rectilinear.recipes import Run
+    from rectilinear.report.write import Chapter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +38,15 @@ def run(arguments: Arguments) -> dict[str, Any]:
     return report_on(run, arguments.out, arguments.features, arguments.data_dir, arguments.seed)
 
 
-def report_on(run: "Run", out: Path | None, features: Path | None, data_dir: Path | None, seed: int) -> dict[str, Any]:
-    """Evaluate a run and write its report."""
+def report_on(
+    run: "Run",
+    out: Path | None,
+    features: Path | None,
+    data_dir: Path | None,
+    seed: int,
+    chapters: "Mapping[str, Chapter] | None" = None,
+) -> dict[str, Any]:
+    """Evaluate a run and write its report, with more ``chapters``."""
     from rectilinear import recipes, report
 
     print("evaluating: samples, spectrum, inversion, scores, timing", file=sys.stderr)
@@ -44,5 +54,14 @@ def report_on(run: "Run", out: Path | None, features: Path | None, data_dir: Pat
     network = recipes.Features(recipe.data, recipe.size, seed=seed).train(features or run.path / "features", data_dir)
     train, test = run.load("train", data_dir), run.load("test", data_dir)
     return report.write_report(
-        run.flow, train, test, network, run.path, out=out, sigma=recipe.noise, rank=recipe.rank, seed=seed
+        run.flow,
+        train,
+        test,
+        network,
+        run.path,
+        out=out,
+        sigma=recipe.noise,
+        rank=recipe.rank,
+        seed=seed,
+        chapters=chapters,
     )

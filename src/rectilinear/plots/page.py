@@ -38,11 +38,15 @@ class Fact:
 
 @dataclass(frozen=True)
 class Section:
-    """A numbered part of the page: what it shows in a sentence, and the figures that show it."""
+    """A numbered part of the page: what it shows in a sentence, and the figures that show it.
+
+    With a ``chapter`` it begins one: a heading above it, and a link to that at the top of the page.
+    """
 
     title: str
     text: str
     blocks: tuple[Html, ...]
+    chapter: str = ""
 
 
 def picture(pixels: NDArray[np.uint8], description: str, scale: int = 1) -> Html:
@@ -123,8 +127,10 @@ def page(kicker: str, title: str, lede: str, facts: Sequence[Fact], sections: Se
     head = "".join(
         f'<div class="fact"><b>{escape(fact.value)}</b><span>{escape(fact.meaning)}</span></div>' for fact in facts
     )
+    chapters = [section.chapter for section in sections if section.chapter]
+    links = "".join(f'<a href="#{_anchor(name)}">{escape(name)}</a>' for name in chapters)
     body = "".join(
-        f"<section><h2><i>{i}</i>{escape(section.title)}</h2><div><p>{escape(section.text)}</p>"
+        f"{_heading(section.chapter)}<section><h2><i>{i}</i>{escape(section.title)}</h2><div><p>{escape(section.text)}</p>"
         f"{''.join(section.blocks)}</div></section>"
         for i, section in enumerate(sections, start=1)
     )
@@ -132,6 +138,21 @@ def page(kicker: str, title: str, lede: str, facts: Sequence[Fact], sections: Se
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<style>{style}</style></head><body><main>"
-        f'<header><div class="rail">{escape(kicker)}</div><h1>{escape(title)}</h1><p>{escape(lede)}</p></header>'
+        f'<header><div class="rail">{escape(kicker)}</div><h1>{escape(title)}</h1><p>{escape(lede)}</p>'
+        f"{f'<nav>{links}</nav>' if links else ''}</header>"
         f'<div class="facts">{head}</div>{body}<footer>{escape(foot)}</footer></main></body></html>\n'
     )
+
+
+def _heading(chapter: str) -> str:
+    return f'<h1 class="chapter" id="{_anchor(chapter)}">{escape(chapter)}</h1>' if chapter else ""
+
+
+def _anchor(chapter: str) -> str:
+    """The name of a chapter in a link.
+
+    Example:
+        >>> _anchor("Measure & predict")
+        'measure-predict'
+    """
+    return "-".join("".join(c if c.isalnum() else " " for c in chapter.lower()).split())

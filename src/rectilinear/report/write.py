@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -16,11 +17,15 @@ from rectilinear.report.sections import facts, samples_picture, sections
 from rectilinear.training import read_log
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from rectilinear.datasets import Images
     from rectilinear.flow import LinearFlow
     from rectilinear.metrics import FeatureNetwork
+    from rectilinear.plots.page import Section
+
+    Chapter = Callable[[int], tuple[list[Section], dict[str, float]]]
 
 
 def write_report(
@@ -34,6 +39,7 @@ def write_report(
     sigma: float = 0.0,
     rank: int | None = None,
     seed: int = 0,
+    chapters: Mapping[str, Chapter] | None = None,
 ) -> dict[str, float | str]:
     """Evaluate ``flow``, write ``report.html``, ``samples.png`` and ``metrics.json``; return the numbers and the path.
 
@@ -47,6 +53,7 @@ def write_report(
         sigma: standard deviation of the noise that training added to the data.
         rank: at which samples are to be drawn.
         seed: of the noise.
+        chapters: more of the page, by title: functions of the seed that give sections and more numbers.
 
     Raises:
         DiskError: if the disk is full or cannot be written.
@@ -75,6 +82,13 @@ def write_report(
         "Training": f"{metrics['seconds_train']:.0f} seconds",
     }
     config = run / "config.json"
+    body = sections(e, log, config.read_text(encoding="utf-8") if config.exists() else "", machine)
+    if chapters:
+        body[0] = replace(body[0], chapter="Build")
+    for title, chapter in (chapters or {}).items():
+        (first, *rest), more = chapter(seed)
+        body += [replace(first, chapter=title), *rest]
+        metrics |= more
     text = page(
         f"rectilinear  ·  {train.name}",
         "A hundred steps in one",
@@ -82,7 +96,7 @@ def write_report(
         "matrix, which can be inverted, decomposed and cut to any rank. Every number of this page is in metrics.json "
         "or in the tables below.",
         facts(metrics),
-        sections(e, log, config.read_text(encoding="utf-8") if config.exists() else "", machine),
+        body,
         f"Made by rectilinear {__version__} from {run}.",
     )
     with atomic_write(out / "report.html") as tmp:
