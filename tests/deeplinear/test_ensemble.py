@@ -40,8 +40,15 @@ def start(widths: tuple[int, ...], m: int, bias: bool) -> tuple[tuple[np.ndarray
 
 @pytest.mark.parametrize("compiled", ENGINES)
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("m", [1, 3])
+@pytest.mark.parametrize(
+    ("m", "bias"),
+    [
+        (1, True),
+        (3, False),
+        pytest.param(1, False, marks=pytest.mark.slow),
+        pytest.param(3, True, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("widths", ARCHITECTURES)
 def test_autograd_on_the_rows(widths: tuple[int, ...], m: int, bias: bool, optimiser: str, compiled: bool) -> None:
     """Relative 1e-12 after 300 steps, alone and in a batch (which lies differently in memory)."""
