@@ -152,7 +152,11 @@ ZOO: list[tuple[str, tuple[str, ...], Callable[[], Made]]] = [
     ("deep-affine", LINEAR, ready(lambda: nn.Sequential(nn.Linear(D, 9), nn.Dropout(), nn.Linear(9, 2)))),
     ("batch-norm", LINEAR, ready(batch_norm)),
     ("leaky-of-slope-one", LINEAR, ready(lambda: nn.Sequential(free(D, 9), nn.LeakyReLU(1.0), free(9, 2)))),
-    ("convolutions", LINEAR, ready(lambda: images(nn.Conv2d(2, 3, 3), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(12, 2)))),
+    (
+        "convolutions",
+        LINEAR,
+        ready(lambda: images(nn.Conv2d(2, 3, 3), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(12, 2))),
+    ),
     ("residual", LINEAR, ready(lambda: Map(lambda x, a: x + a(x), free(D, D)))),
     ("difference-of-relus", LINEAR, ready(lambda: Map(lambda x, a: torch.relu(a(x)) - torch.relu(-a(x)), free(D, 3)))),
     ("paired", LINEAR, ready(paired)),
@@ -190,14 +194,26 @@ ZOO: list[tuple[str, tuple[str, ...], Callable[[], Made]]] = [
         ready(
             lambda: (
                 nn.TransformerEncoder(
-                    nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, norm_first=False), 2, enable_nested_tensor=False
+                    nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, norm_first=False),
+                    2,
+                    enable_nested_tensor=False,
                 ),
                 torch.randn(400, 3, 8),
             )
         ),
     ),
-    ("few-points", ("undecided",), ready(lambda: (nn.Sequential(free(D, 30), nn.ReLU(), free(30, 2)), torch.randn(5, D)))),
-    ("few-pixels", ("undecided",), ready(lambda: (images(nn.Flatten(), nn.Linear(72, 9), nn.Tanh(), nn.Linear(9, 2))[0], torch.randn(40, 2, 6, 6)))),
+    (
+        "few-points",
+        ("undecided",),
+        ready(lambda: (nn.Sequential(free(D, 30), nn.ReLU(), free(30, 2)), torch.randn(5, D))),
+    ),
+    (
+        "few-pixels",
+        ("undecided",),
+        ready(
+            lambda: (images(nn.Flatten(), nn.Linear(72, 9), nn.Tanh(), nn.Linear(9, 2))[0], torch.randn(40, 2, 6, 6))
+        ),
+    ),
     (
         "on-the-edge",
         ("undecided",),

@@ -57,10 +57,9 @@ class LocalMap(Operator):
 
     def _matvec(self, z: Tensor) -> Tensor:
         tangents = z.reshape(-1, *self.point.shape)
-        with differentiating(self.model):
-            points = self.point.expand_as(tangents).contiguous()
-            out = torch.func.jvp(self._network.raw, (points,), (tangents.contiguous(),))[1]
-        return out.detach().reshape(*z.shape[:-1], self.out_dim)
+        return pushed_forward(self._network, self.point.expand_as(tangents), tangents).reshape(
+            *z.shape[:-1], self.out_dim
+        )
 
     def _rmatvec(self, z: Tensor) -> Tensor:
         rows = z.reshape(-1, self.out_dim)
@@ -181,6 +180,24 @@ def pulled_back(network: Network, x: Tensor, u: Tensor) -> Tensor:
             return points.detach().flatten(1) * 0
         (slope,) = torch.autograd.grad(out, points, u.to(out), allow_unused=True)
     return torch.zeros_like(points).flatten(1) if slope is None else slope.flatten(1)
+
+
+def pushed_forward(network: Network, x: Tensor, v: Tensor) -> Tensor:
+    """``J(x_i) v_i`` for rows, ``(b, O)``: ``J^T u`` is linear in ``u``, and its derivative there is ``J``.
+
+    Forward differentiation would do it in one pass, but loads torch's compiler first, for seconds.
+    """
+    points = network.rows(x).detach().clone().requires_grad_()
+    with differentiating(network.model):
+        out = network.raw(points)
+        if not out.requires_grad:
+            return torch.zeros_like(out)
+        u = torch.zeros_like(out, requires_grad=True)
+        (slope,) = torch.autograd.grad(out, points, u, create_graph=True, allow_unused=True)
+        if slope is None or not slope.requires_grad:
+            return torch.zeros_like(out).detach()
+        (moved,) = torch.autograd.grad(slope, u, v.to(slope).reshape(slope.shape), allow_unused=True)
+    return torch.zeros_like(out).detach() if moved is None else moved
 
 
 @contextmanager

@@ -32,6 +32,10 @@ _upsample_nearest_exact2d pixel_shuffle pixel_unshuffle channel_shuffle lift_fre
 masked_fill movedim swapaxes swapdims
 """
 _IN_THE_FIRST = frozenset(_FIRST.split())
+# Shaped like their argument, whatever its values.
+_CONSTANT = frozenset(
+    {"empty_like", "zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_empty", "new_full"}
+)
 # Linear in each factor: at most one of them may depend on the input.
 _FACTORS = {
     "mm": (0, 1),
@@ -120,9 +124,9 @@ class Trace(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         before = {id(t): self.sources(t) for t in _tensors((args, kwargs))}
-        if not any(before.values()):
-            return func(*args, **kwargs)
         name = func.overloadpacket.__name__
+        if not any(before.values()) or name in _CONSTANT:
+            return func(*args, **kwargs)
         name = name[:-1] if func._schema.is_mutable and name.endswith("_") else name
         self.operations.append(name)
         activation = recognise(name, func, args, kwargs) if _only_first(args, kwargs, before) else None

@@ -1,0 +1,108 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rectilinear.audit.intervals import BLOCKS, ratio, wilson
+from rectilinear.audit.least_squares import RIDGES, Moments
+
+
+def rand(*shape, seed):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def fitted(x, t, centred, parts=3):
+    moments = Moments()
+    for rows, targets in zip(x.chunk(parts), t.chunk(parts), strict=True):
+        moments.add(rows, targets)
+    return moments.fit(centred=centred)
+
+
+def slow(x, t, centred, ridge=0.0):
+    """A matrix and a constant, from the normal equations of the centred rows."""
+    mean_x, mean_t = (x.mean(0), t.mean(0)) if centred else (0 * x[0], 0 * t[0])
+    c = (x - mean_x).mT @ (x - mean_x) + ridge * torch.eye(x.shape[1]).double()
+    a = torch.linalg.pinv(c, rtol=1e-12) @ (x - mean_x).mT @ (t - mean_t)
+    return a.mT, mean_t - a.mT @ mean_x
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    n=st.integers(6, 30),
+    d=st.integers(1, 8),
+    centred=st.booleans(),
+    offset=st.floats(-100, 100),
+)
+@settings(deadline=None, max_examples=25)
+def test_the_fit_is_the_least_square(seed, n, d, centred, offset):
+    x, t = rand(n, d, seed=seed) + offset, rand(n, 2, seed=seed + 1)
+    fit = fitted(x, t, centred)
+    a, b = slow(x, t, centred)
+    scale = 1e-7 * (1 + float(a.abs().max()))  # offsets square into the moments
+    if n > d + 1:
+        assert torch.allclose(fit.matrix, a, atol=scale)
+        assert torch.allclose(fit.predict(x), x @ a.mT + b, atol=scale * (1 + abs(offset)))
+    r = t - fit.predict(x)
+    total = (t - t.mean(0) if centred else t).square().sum()
+    assert fit.r2 == pytest.approx(1 - float(r.square().sum() / total), abs=1e-6)
+
+
+@given(seed=st.integers(0, 10**6), centred=st.booleans(), index=st.integers(0, len(RIDGES) - 1))
+@settings(deadline=None, max_examples=20)
+def test_held_out_residuals_are_those_of_refits(seed, centred, index):
+    n, d = 15, 4
+    x, t = rand(n, d, seed=seed), rand(n, 2, seed=seed + 1)
+    fit = fitted(x, t, centred)
+    left = fit.residuals(x, t).held_out[index]
+    ridge = RIDGES[index] * float(fit.s.sum()) / d
+    for i in (0, 7):
+        keep = torch.arange(n) != i
+        if centred:  # the constant is not shrunk: one more column, without a penalty
+            rows = torch.cat([x - fit.mean_x, torch.ones(n, 1).double()], 1)
+            penalty = ridge * torch.diag(torch.tensor([1.0] * d + [0.0]).double())
+        else:
+            rows, penalty = x, ridge * torch.eye(d).double()
+        a = torch.linalg.solve(rows[keep].mT @ rows[keep] + penalty, rows[keep].mT @ t[keep])
+        assert torch.allclose(left[i], t[i] - rows[i] @ a, atol=1e-9)
+
+
+def test_constant_columns_and_copies_are_no_trouble():
+    x = rand(40, 3, seed=0)
+    x = torch.cat([x, x[:, :1], torch.full((40, 2), 7.0).double()], 1)
+    t = x @ rand(6, 2, seed=1)
+    fit = fitted(x, t, centred=True)
+    assert len(fit.s) == 3
+    assert fit.r2 == pytest.approx(1, abs=1e-12)
+    assert fit.residuals(x, t).held_out[0].abs().max() < 1e-9
+
+
+def test_a_row_alone_in_its_direction_is_not_known_there():
+    x = torch.cat([rand(20, 2, seed=0), torch.zeros(20, 1).double()], 1)
+    x[3, 2] = 1.0
+    t = x @ torch.ones(3, 1).double()
+    left = fitted(x, t, centred=False).residuals(x, t).held_out[0]
+    assert left.abs()[3] > 0.1
+    assert left.abs()[torch.arange(20) != 3].max() < 1e-9
+
+
+@pytest.mark.parametrize("n", [50, 5000])
+def test_bootstrap_intervals_cover(n):
+    hits = 0
+    for seed in range(40):
+        a = rand(n, seed=seed) + 2
+        _, (low, high) = ratio(a, torch.ones(n), seed)
+        hits += low <= 2 <= high
+    assert 33 <= hits <= 40
+
+
+def test_ratio_of_many_rows_and_of_none():
+    a = rand(3 * BLOCKS + 5, seed=0)
+    assert ratio(a, torch.ones(len(a)), 0)[0] == pytest.approx(float(a.mean()))
+    assert ratio(torch.zeros(3), torch.zeros(3), 0) == (0.0, (0.0, 0.0))
+    assert ratio(torch.ones(1), torch.ones(1), 0) == (1.0, None)
+
+
+def test_wilson_ends_are_where_the_rate_is_just_rejected():
+    for k, n in ((0, 7), (3, 10), (98, 100), (40, 40)):
+        for end in wilson(k / n, n):
+            assert abs(k / n - end) == pytest.approx(1.959964 * (max(end * (1 - end), 0) / n) ** 0.5, abs=1e-7)

@@ -1,0 +1,68 @@
+import pytest
+import torch
+from makers_zoo import ZOO
+from torch import nn
+
+import rectilinear as rl
+from rectilinear._tolerance import tolerance
+from rectilinear.errors import ConfigError, ShapeError
+
+SMOOTH = {name: make for name, _, make in ZOO if name not in ("branching",)}
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_is_the_jacobian(name):
+    model, x = SMOOTH[name]()
+    point = x[0]
+    J = torch.autograd.functional.jacobian(lambda row: model(row[None])[0].flatten(), point).reshape(-1, point.numel())
+    A = rl.local_map(model, point)
+    eps = tolerance(torch.float64, scale=10 * float(J.abs().max() + 1), n=J.shape[1])
+    assert torch.allclose(rl.to_dense(A), J, rtol=0, atol=eps)
+    assert torch.allclose(rl.to_dense(A.T), J.mT, rtol=0, atol=eps)
+    assert torch.allclose(A.value, model(point[None])[0].flatten())
+
+
+@pytest.mark.parametrize(
+    "name", ["two-layers", "deep-odd", "depth-separation", "difference-of-relus", "absolute-value"]
+)
+def test_bias_free_nets_are_their_local_map(name):
+    model, x = SMOOTH[name]()
+    for point in x[:3]:
+        A = rl.local_map(model, point)
+        assert A.constant.abs().max() < tolerance(torch.float64, scale=float(A.value.abs().max()) + 1, n=50)
+
+
+def test_svd_without_the_matrix():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(300, 400), nn.GELU(), nn.Linear(400, 350)).double()
+    point = torch.randn(300, dtype=torch.float64)
+    A = rl.local_map(model, point)
+    u, s, v = A.svd(4)
+    expected = torch.linalg.svdvals(rl.to_dense(A))[:4]
+    assert torch.allclose(s, expected, rtol=1e-9)  # the iteration stops there
+    eye = torch.eye(4, dtype=torch.float64)
+    assert torch.allclose(A(v(eye)), u(torch.diag(s)), atol=1e-8)
+    assert torch.allclose(v.T(v(eye)), eye, atol=1e-9)
+    with pytest.raises(ConfigError):
+        A.svd(301)
+
+
+def test_takes_a_point_with_or_without_its_batch_axis():
+    model = nn.Linear(3, 2)
+    assert torch.equal(rl.local_map(model, torch.ones(1, 3)).value, rl.local_map(model, torch.ones(3)).value)
+    for wrong in (torch.ones(4), torch.ones(())):
+        with pytest.raises(ShapeError):
+            rl.local_map(model, wrong)
+
+
+def test_a_constant_has_no_slope():
+    model = nn.Sequential(nn.Linear(3, 2), nn.Hardtanh(0, 1e-30))
+    A = rl.local_map(model, torch.ones(3))
+    assert not rl.to_dense(A).any()
+
+
+def test_likeness_of_jacobians():
+    model, x = SMOOTH["affine"]()
+    assert rl.audit(model, x).measures["local"].value == pytest.approx(1.0)
+    model, x = SMOOTH["large-odd-sine"]()
+    assert abs(rl.audit(model, x).measures["local"].value) < 0.3
