@@ -67,7 +67,7 @@ def flow_row(row: str, args: argparse.Namespace, folder: Path, train: Tensor, te
     )
     results = []
     for stage in recipe.stages(train):
-        objective, flow = stage.objective, stage.flow
+        objective, flow = stage.objective, stage.model
         if row == "solved":
             objective = objectives.solved(flow)
         if row == "paper":

@@ -81,7 +81,7 @@ def test_report_hands_the_run_over(tiny_run: Path, ask: Ask, tmp_path: Path, mon
     monkeypatch.setattr(report, "write_report", write_report)
     assert ask("report", tiny_run, "--out", tmp_path, "--seed", 3) == {"report": "here"}
     recipe = recipes.open_run(tiny_run).recipe
-    sampling = {"sigma": recipe.noise, "rank": recipe.rank}
+    sampling = {"sigma": recipe.noise, "rank": recipe.rank, "chapters": None}
     assert seen == {
         "run": tiny_run,
         "train": 1500,

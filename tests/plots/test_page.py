@@ -90,3 +90,11 @@ def test_numbers() -> None:
     assert parts.number(1.5e-13) == "1.5 × 10⁻¹³"
     assert parts.number(2.0e20) == "2 × 10²⁰"
     assert parts.number(0.0) == "0"
+
+
+def test_a_chapter_has_a_heading_and_a_link_to_it() -> None:
+    sections = [parts.Section("One", "", (), chapter="Measure & <predict>"), parts.Section("Two", "", ())]
+    document = parts.page("k", "t", "l", [], sections, "f")
+    assert '<nav><a href="#measure-predict">Measure &amp; &lt;predict&gt;</a></nav>' in document
+    assert document.count('id="measure-predict"') == document.count('class="chapter"') == 1
+    assert "<nav>" not in parts.page("k", "t", "l", [], sections[1:], "f")
