@@ -237,3 +237,16 @@ def test_kernel_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
         train(SufficientStatistics.from_data(np.eye(3), np.ones(3)), compiled=True)
     monkeypatch.setattr(ensemble, "find_spec", lambda name: None)
     assert train(SufficientStatistics.from_data(np.eye(3), np.ones(3)), steps=1).n_iter == 1
+
+
+def test_kernel_without_a_folder_to_keep_it_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    numba = pytest.importorskip("numba")
+    from rectilinear.deeplinear import _kernel
+
+    def njit(*, cache: bool = False, **options: object) -> object:
+        if cache:
+            raise RuntimeError("cannot cache function '_train': no locator available")
+        return lambda function: function
+
+    monkeypatch.setattr(numba, "njit", njit)
+    assert _kernel._jit(len) is len

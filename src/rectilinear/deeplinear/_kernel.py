@@ -2,7 +2,7 @@
 
 Loads only where numba is installed. The runs of a block are the columns of every array, so that the inner loops are
 vector instructions and a block with its optimiser stays near the processor. Sums are taken in the order of the array
-code: nets of one input and width one come out the same to the last bit. The arguments are arrays whose types numba finds out.
+code: nets of one input and width one come out the same to the last bit. The types of arguments are found by numba.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import numba
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rectilinear.deeplinear._array import Problem, Record, Rule
 
 LANES = 64  # runs of a block
@@ -44,7 +46,12 @@ def run(
         _train(*arguments)
 
 
-_jit = numba.njit(cache=True, nogil=True, error_model="numpy")
+def _jit(function: Callable[..., None]) -> Callable[..., None]:
+    """Compiled on first use, and kept for the next process where there is a folder to keep it in."""
+    try:
+        return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    except RuntimeError:  # numba's word for: neither the package nor the home folder can be written
+        return numba.njit(nogil=True, error_model="numpy")(function)
 
 
 @numba.njit(inline="always", error_model="numpy")
