@@ -2,11 +2,11 @@ import json
 
 import pytest
 import torch
-from makers_zoo import ZOO, paired
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import rectilinear as rl
+from makers_zoo import ZOO, paired
 from rectilinear import errors
 from rectilinear.audit import data as points
 

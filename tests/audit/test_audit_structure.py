@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from makers_zoo import Map, free
 from torch import nn
 
+from makers_zoo import Map, free
 from rectilinear.audit.layers import chain, is_homogeneous, structure_of, two_layer
 from rectilinear.audit.network import as_network
 from rectilinear.audit.structure import INPUT

@@ -4,10 +4,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from makers_zoo import paired
 from torch import nn
 
 import rectilinear as rl
+from makers_zoo import paired
 from rectilinear._tolerance import tolerance
 from rectilinear.audit.activations import leaky
 from rectilinear.audit.certificate import collapses, even_part, lower_bound, upper_bound

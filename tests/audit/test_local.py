@@ -1,9 +1,9 @@
 import pytest
 import torch
-from makers_zoo import ZOO
 from torch import nn
 
 import rectilinear as rl
+from makers_zoo import ZOO
 from rectilinear._tolerance import tolerance
 from rectilinear.errors import ConfigError, ShapeError
 

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from rectilinear._seed import generator
 from rectilinear._tolerance import tolerance
 from rectilinear.audit.lines import clusters, mirrored, sketch
 from rectilinear.audit.measure import Measure
+from rectilinear.audit.randomness import stream
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -138,7 +138,7 @@ def _one_sided(lengths: Tensor, sign: Tensor, cost: Tensor) -> float:
 
 def lower_bound(v: Tensor, u: Tensor, seed: int) -> tuple[float, Tensor]:
     """A value that ``|sum_i v_i |u_i . x||`` takes on the unit sphere, by ascent from many starts; and where."""
-    draws = torch.randn(STARTS, u.shape[1], generator=generator(seed), dtype=u.dtype).to(u.device)
+    draws = torch.randn(STARTS, u.shape[1], generator=stream(seed, "ascent"), dtype=u.dtype).to(u.device)
     heavy = u[v.norm(dim=1).topk(min(STARTS, len(v))).indices]
     x = torch.cat([draws, heavy])
     x = x / x.norm(dim=1, keepdim=True)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from rectilinear._seed import generator
 from rectilinear._shapes import check_finite, check_floating
+from rectilinear.audit.randomness import stream
 from rectilinear.errors import DataError, DtypeError, ShapeError
 
 if TYPE_CHECKING:
@@ -105,14 +105,14 @@ def _from_tensor(x: Tensor, y: Tensor | None, seed: int) -> Data:
             raise ShapeError(
                 f"{len(y)} labels for {len(x)} rows", "one label for each row", "Pass those of these rows."
             )
-    chosen = torch.randperm(len(x), generator=generator(seed))[:SAMPLE].sort().values
+    chosen = torch.randperm(len(x), generator=stream(seed, "sample"))[:SAMPLE].sort().values
     picks = chosen.to(x.device)
     return Data(len(x), x, y, x[picks], None if y is None else y[chosen.to(y.device)])
 
 
 def _from_batches(source: Iterable[Any], seed: int) -> Data:
     """One pass: all rows while they fit, and a uniform sample by random keys."""
-    random = generator(seed)
+    random = stream(seed, "sample")
     kept: list[Tensor] | None = []
     labels: list[Tensor] = []
     n, numbers = 0, 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rectilinear._seed import generator
+from rectilinear.audit.randomness import stream
 
 REPLICATES = 500
 BLOCKS = 2048  # rows are summed in blocks of equal size from here on
@@ -30,7 +30,7 @@ def ratio(numerator: Tensor, denominator: Tensor, seed: int) -> tuple[float, tup
     if len(a) < 2:
         return float(value), None
     a, b = _blocks(a), _blocks(b)
-    picks = torch.randint(len(a), (REPLICATES, len(a)), generator=generator(seed))
+    picks = torch.randint(len(a), (REPLICATES, len(a)), generator=stream(seed, "bootstrap"))
     counts = torch.zeros(REPLICATES, len(a), dtype=a.dtype).scatter_add_(
         1, picks, torch.ones_like(picks, dtype=a.dtype)
     )

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rectilinear._seed import generator
+from rectilinear.audit.randomness import stream
 
 PROBES = 4  # random directions: two points that agree in all of them are one
 CHUNK = 16_384
@@ -14,7 +14,7 @@ CHUNK = 16_384
 
 def sketch(x: Tensor) -> Tensor:
     """Rows ``(n, D)`` in a few random directions, ``(n, k)`` in float64 on the CPU: an odd function of each row."""
-    probe = torch.randn(x.shape[1], PROBES, generator=generator(0), dtype=torch.float64).to(x.device)
+    probe = torch.randn(x.shape[1], PROBES, generator=stream(0, "lines"), dtype=torch.float64).to(x.device)
     return torch.cat([rows.double() @ probe for rows in x.split(CHUNK)]).cpu()
 
 

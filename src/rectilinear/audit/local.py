@@ -10,10 +10,10 @@ from scipy.sparse.linalg import ArpackError, svds
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from rectilinear._seed import generator
 from rectilinear.audit.intervals import ratio
 from rectilinear.audit.measure import Measure
 from rectilinear.audit.network import Network, as_network, evaluating
+from rectilinear.audit.randomness import stream
 from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.operators import SVD, Dense, Operator, to_dense, to_scipy
 
@@ -84,7 +84,7 @@ class LocalMap(Operator):
         whole = self.like.dtype in (torch.float32, torch.float64)  # what SciPy knows
         if whole and least > max(WRITTEN, 2 * k):
             try:
-                start = torch.randn(least, generator=generator(0), dtype=torch.float64).numpy()
+                start = torch.randn(least, generator=stream(0, "Lanczos"), dtype=torch.float64).numpy()
                 parts = svds(to_scipy(self), k, v0=start.astype(to_scipy(self).dtype), random_state=0)
                 u, s, vh = (torch.from_numpy(part.copy()).to(self.like) for part in parts)
                 order = s.argsort(descending=True)
@@ -139,7 +139,7 @@ def local(subject: Subject) -> Measure:
     eye = (
         torch.eye(outputs, dtype=network.like.dtype)
         if outputs <= DIRECTIONS
-        else torch.randn(DIRECTIONS, outputs, generator=generator(subject.seed), dtype=torch.float64).to(
+        else torch.randn(DIRECTIONS, outputs, generator=stream(subject.seed, "directions"), dtype=torch.float64).to(
             network.like.dtype
         )
     )

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from rectilinear._seed import generator
 from rectilinear.audit.intervals import ratio
 from rectilinear.audit.least_squares import RIDGES, Fit, Moments, Residuals
 from rectilinear.audit.measure import Measure
+from rectilinear.audit.randomness import stream
 from rectilinear.audit.subject import Pass, vanishing
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ def _head(subject: Subject) -> Tensor | None:
     outputs = subject.network.out_dim
     if outputs <= 4 * OUTPUTS:
         return None
-    draw = torch.randn(outputs, OUTPUTS, generator=generator(subject.seed), dtype=torch.float64) / OUTPUTS**0.5
+    draw = torch.randn(outputs, OUTPUTS, generator=stream(subject.seed, "outputs"), dtype=torch.float64) / OUTPUTS**0.5
     return draw.to(subject.network.like)
 
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from rectilinear._seed import generator
 from rectilinear.audit.intervals import wilson
 from rectilinear.audit.lines import clusters, mirrored, sketch
 from rectilinear.audit.measure import Measure
+from rectilinear.audit.randomness import stream
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,6 +20,7 @@ FEATURES = 256  # odd random features sin(w . x)
 FLIPS = 999  # sign patterns of the randomisation test
 RIDGE = 1e-3  # of the classifier, times the mean variance
 ROWS = 4096
+WIDEST = 1024  # dimensions that the classifier sees one by one; random mixtures of more
 SAME = 1e-6  # relative distance at which two rows are one point; half-precision data are rounded to more
 
 
@@ -68,7 +69,7 @@ def _label_energies(
         means.append(sums / number.clamp_min(1)[:, None])
     odd, even = (means[0] - means[1]) / 2, (means[0] + means[1]) / 2
     opposite = torch.where(side[:, None] == 1, means[1][groups], means[0][groups])
-    matched = (y + opposite).abs().amax(1) <= SAME * y.abs().amax().clamp_min(1e-30)
+    matched = (y + opposite).abs().amax(1) <= 1e-12 * y.abs().amax().clamp_min(1e-30)
     paired = torch.zeros(count, dtype=torch.bool).index_put_((groups[has_mirror],), torch.tensor(True))
     return float(odd[paired].square().sum(1).mean()), float(even[paired].square().sum(1).mean()), matched
 
@@ -80,7 +81,7 @@ def sign_flip(subject: Subject) -> Measure:
     """
     phi = _odd_features(subject, with_labels=True)
     n = len(phi)
-    signs = torch.randint(0, 2, (FLIPS, n), generator=generator(subject.seed + 1)).to(phi) * 2 - 1
+    signs = torch.randint(0, 2, (FLIPS, n), generator=stream(subject.seed, "signs")).to(phi) * 2 - 1
     statistic = (phi.sum(0) / n).norm()
     null = ((signs @ phi) / n).norm(dim=1)
     p = (1 + int((null >= statistic * (1 - 1e-9)).sum())) / (FLIPS + 1)
@@ -93,17 +94,21 @@ def sign_flip(subject: Subject) -> Measure:
 def mirror_classifier(subject: Subject) -> Measure:
     """The held-out accuracy of a classifier telling ``x`` from ``-x``: a half on symmetric data.
 
-    Ridge regression on odd features, linear and ``sin(w . x)``; rows that are each other's mirror stay together.
+    Ridge regression on the odd features ``x``, ``x |x|`` and ``sin(w . x)``; rows that are each other's mirror stay
+    together.
     """
     flat = subject.columns(ROWS).flatten(1)
     groups, _ = same_points(flat)
-    draws = torch.rand(int(groups.max()) + 1, generator=generator(subject.seed + 2))
+    draws = torch.rand(int(groups.max()) + 1, generator=stream(subject.seed, "folds"))
     train = (draws < 0.5)[groups]
     if not 10 <= int(train.sum()) <= len(train) - 10:
         return Measure.missing("mirror_classifier", f"{len(train)} rows are too few to train and to test")
     flat = flat.double()
+    if flat.shape[1] > WIDEST:
+        mixing = torch.randn(flat.shape[1], WIDEST, generator=stream(subject.seed, "mixing"), dtype=torch.float64)
+        flat = flat @ mixing.to(flat.device)
     scaled = flat / flat.square().mean().sqrt().clamp_min(1e-30)
-    phi = torch.cat([scaled, _odd_features(subject, with_labels=False)], 1).cpu()
+    phi = torch.cat([scaled, scaled * scaled.abs(), _odd_features(subject, with_labels=False)], 1).cpu()
     a = phi[train]
     gram = a.mT @ a
     gram.diagonal().add_(RIDGE * float(gram.diagonal().mean()) + 1e-30)
@@ -139,5 +144,5 @@ def _odd_features(subject: Subject, with_labels: bool) -> Tensor:
         x = torch.cat([x, y * spread / y.square().sum(1).mean().sqrt().clamp_min(1e-30)], 1)
     some = x[:: max(1, len(x) // 256)][:256]
     width = torch.cdist(some, -some).median().clamp_min(1e-30)
-    w = torch.randn(x.shape[1], FEATURES, generator=generator(subject.seed), dtype=torch.float64).to(x.device)
+    w = torch.randn(x.shape[1], FEATURES, generator=stream(subject.seed, "features"), dtype=torch.float64).to(x.device)
     return (x @ (w / width)).sin()

@@ -1,0 +1,90 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import save_file
+from torch import nn
+
+from rectilinear import cli
+
+FILE = """
+from torch import nn
+from neighbour import WIDTH
+
+def net():
+    return nn.Sequential(nn.Linear(6, WIDTH, bias=False), nn.ReLU(), nn.Linear(WIDTH, 1, bias=False))
+
+def broken():
+    return 1 / 0
+
+def number():
+    return 3
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "model.py").write_text(FILE)
+    (tmp_path / "neighbour.py").write_text("WIDTH = 8")
+    random = np.random.default_rng(0)
+    x = random.normal(size=(120, 6))
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "bytes.npy", random.integers(0, 255, (120, 6), dtype=np.uint8))
+    np.save(tmp_path / "y.npy", (x[:, 0] > 0).astype(np.int64))
+    np.save(tmp_path / "words.npy", np.array(["a", "b"]))
+    zero = nn.Sequential(nn.Linear(6, 8, bias=False), nn.ReLU(), nn.Linear(8, 1, bias=False))
+    nn.init.zeros_(zero[2].weight)
+    save_file(zero.state_dict(), tmp_path / "zero.safetensors")
+    save_file(nn.Linear(2, 2).state_dict(), tmp_path / "other.safetensors")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_audits_and_writes(folder, ask):
+    answer = ask("audit", "model.py:net", "--data", "x.npy", "--labels", "y.npy", "--out", "found", "--html", "a.html")
+    assert answer["verdict"]["label"] == "not linear"
+    assert answer["rows"] == 120
+    assert answer["measures"]["affine_score"]["details"]["accuracy"] <= 1
+    assert json.loads((folder / "found" / "audit.json").read_text())["measures"] == answer["measures"]
+    assert (folder / "a.html").read_text() == (folder / "found" / "audit.html").read_text()
+    again = ask("audit", "model.py:net", "--data", "x.npy", "--labels", "y.npy")
+    assert again["measures"] == answer["measures"], "the model is made from the same seed"
+
+
+def test_prints_a_table(folder, capsys):
+    assert cli.main(["audit", "model.py:net", "--data", "bytes.npy"]) == 0
+    said = capsys.readouterr().out
+    assert "affine_r2" in said
+    assert "not applicable" in said
+
+
+def test_loads_weights(folder, ask):
+    answer = ask("audit", "model.py:net", "--data", "x.npy", "--checkpoint", "zero.safetensors")
+    assert answer["verdict"]["label"] == "linear"
+
+
+MISTAKES = {
+    "no such file": ["other.py:net", "--data", "x.npy"],
+    "no such name": ["model.py:nothing", "--data", "x.npy"],
+    "not that form": ["model.py", "--data", "x.npy"],
+    "a function that fails": ["model.py:broken", "--data", "x.npy"],
+    "no model": ["model.py:number", "--data", "x.npy"],
+    "no such data": ["model.py:net", "--data", "nothing.npy"],
+    "no array": ["model.py:net", "--data", "model.py"],
+    "no numbers": ["model.py:net", "--data", "words.npy"],
+    "labels too few": ["model.py:net", "--data", "x.npy", "--labels", "words.npy"],
+    "no weights": ["model.py:net", "--data", "x.npy", "--checkpoint", "x.npy"],
+    "other weights": ["model.py:net", "--data", "x.npy", "--checkpoint", "other.safetensors"],
+    "steps without lr": ["model.py:net", "--data", "x.npy", "--steps", "10"],
+    "threshold": ["model.py:net", "--data", "x.npy", "--threshold", "2"],
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_line(mistake, folder, capsys):
+    assert cli.main(["audit", *MISTAKES[mistake]]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("rectilinear: ")
+    assert said.count("\n") == 1
+    assert "Traceback" not in said
