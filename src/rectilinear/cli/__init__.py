@@ -21,7 +21,19 @@ from rectilinear.errors import RectilinearError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-COMMANDS = ("demo", "train", "sample", "invert", "interpolate", "data", "report", "reproduce")
+COMMANDS = (
+    "demo",
+    "train",
+    "sample",
+    "invert",
+    "interpolate",
+    "data",
+    "report",
+    "reproduce",
+    "study",
+    "audit",
+    "predict",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -56,11 +56,11 @@ def parse(cls: type[T], command: str, words: Sequence[str]) -> T | None:
 
 
 def _check_numbers(arguments: Any) -> None:
-    """Whole numbers of commands count something: they are positive, and the seed at least 0."""
+    """Whole numbers of commands count something: they are positive, but for the seed, and -1 for a job a core."""
     for name, value in vars(arguments).items():
-        least = 0 if name == "seed" else 1
+        least = {"seed": 0, "n_jobs": -1}.get(name, 1)
         if type(value) is int and not least <= value < 2**63:
-            raise UsageError(f"--{name} {value} is out of range: it is at least {least}.")
+            raise UsageError(f"--{name.replace('_', '-')} {value} is out of range: it is at least {least}.")
 
 
 def _first_message(boxed: str) -> str:

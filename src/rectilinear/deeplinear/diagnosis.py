@@ -6,10 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
-import torch
-from scipy.sparse.linalg import LinearOperator, eigsh
 
-from rectilinear._tolerance import tolerance
 from rectilinear.errors import ShapeError
 
 if TYPE_CHECKING:
@@ -100,7 +97,7 @@ def diagnose(
         gradient[run] = np.square(at.gradient(theta[run])).sum(-1)
         smallest[run], largest[run] = _extremes(at, theta[run])
     with np.errstate(divide="ignore", invalid="ignore"):
-        rounding = tolerance(torch.float64, n=theta.shape[1]) * largest
+        rounding = 100 * np.finfo(float).eps * theta.shape[1] ** 0.5 * largest  # as _tolerance.py, without torch
         stuck = smallest < -np.maximum(gradient / (2 * gap), rounding)
     state = np.select([~sound, gap <= tol, stuck], ["diverged", "converged", "saddle"], "undertrained")
     return Diagnosis(state, np.where(sound, gap, np.inf), gradient, smallest, largest)
@@ -179,6 +176,8 @@ def _extremes(net: _Net, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         H = net.curvature(theta, np.broadcast_to(np.eye(parameters), (runs, parameters, parameters)))
         values = np.linalg.eigvalsh((H + H.mT) / 2)
         return values[:, 0], values[:, -1]
+    from scipy.sparse.linalg import LinearOperator, eigsh  # here, for a worker starts in a tenth of the time without
+
     found = np.empty((2, runs))
     for run in range(runs):
         at, point = net[np.array([run])], theta[[run]]

@@ -44,13 +44,12 @@ def facts(result: StudyResult) -> list[Fact]:
 def sections(result: StudyResult) -> list[Section]:
     """All of the page below its head."""
     linear = [name for name, group in figures.families(result).items() if result.models[group[0]].kind == "deep_linear"]
-    parts = [_success(result, linear), _time(result), _test_error(result), _distance(result, linear)]
-    return [part for part in parts if part.blocks] + [
-        _ends(result, linear),
-        _cells(result),
-        _tests(result),
-        _how(result),
-    ]
+    parts = [_cells(result), _tests(result), _how(result)]
+    if linear:
+        parts = [_distance(result, linear), _ends(result, linear), *parts]
+    if figures.families(result):
+        parts = [_success(result, linear), _time(result), _test_error(result), *parts]
+    return parts
 
 
 def _success(result: StudyResult, linear: list[str]) -> Section:

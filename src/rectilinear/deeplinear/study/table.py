@@ -31,7 +31,7 @@ class Table:
         DataError: if the target does not vary.
 
     Example:
-        >>> table = Table.from_arrays([[1.0, 5.0], [2.0, 5.0], [3.0, 5.0]], [1.0, 2.0, 4.0])
+        >>> table = Table.from_arrays([[1.0, 5.0], [2.0, 5.0], [3.0, 5.0], [4.0, 5.0]], [1.0, 2.0, 4.0, 3.0])
         >>> table.names, table.constant
         (('x0',), ('x1',))
     """
@@ -86,9 +86,8 @@ class Table:
             )
         y = found.pop(target)
         if len(y) < _FEWEST:
-            raise ShapeError(
-                f"{len(y)} row{'s'[: len(y) != 1]}", f"at least {_FEWEST}, to train and test on", "Add rows."
-            )
+            rows = f"{len(y)} row{'s'[: len(y) != 1]}"
+            raise ShapeError(rows, f"at least {_FEWEST}, to train and to test on", "Add rows.")
         constant = tuple(name for name, column in found.items() if np.ptp(column) == 0)
         names = tuple(name for name in found if name not in constant)
         if not names:
