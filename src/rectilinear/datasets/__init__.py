@@ -4,5 +4,18 @@ from rectilinear.datasets.download import download
 from rectilinear.datasets.images import Images
 from rectilinear.datasets.load import NAMES, data_root, load
 from rectilinear.datasets.toy2d import TOYS, toy2d
+from rectilinear.datasets.trajectories import SYSTEMS, Trajectories, linear_eigenvalues, simulate
 
-__all__ = ["NAMES", "TOYS", "Images", "data_root", "download", "load", "toy2d"]
+__all__ = [
+    "NAMES",
+    "SYSTEMS",
+    "TOYS",
+    "Images",
+    "Trajectories",
+    "data_root",
+    "download",
+    "linear_eigenvalues",
+    "load",
+    "simulate",
+    "toy2d",
+]

@@ -1,0 +1,40 @@
+"""Dynamics that are linear in an induced space: Koopman models with an exact decoder."""
+
+from rectilinear.koopman.checks import ChapmanKolmogorov, Return, chapman_kolmogorov, there_and_back
+from rectilinear.koopman.closed_form import FitConfig, fit, solve_features
+from rectilinear.koopman.dmd import DMD
+from rectilinear.koopman.lift import Features, Lift
+from rectilinear.koopman.modal import Modes, modes
+from rectilinear.koopman.model import Koopman
+from rectilinear.koopman.objective import MultiStep
+from rectilinear.koopman.realization import Realization, realize
+from rectilinear.koopman.regressor import KoopmanRegressor
+from rectilinear.koopman.series import Series, Windows, as_series, embed, unpack, windows
+from rectilinear.koopman.spectrum import Spectrum
+
+__all__ = [
+    "DMD",
+    "ChapmanKolmogorov",
+    "Features",
+    "FitConfig",
+    "Koopman",
+    "KoopmanRegressor",
+    "Lift",
+    "Modes",
+    "MultiStep",
+    "Realization",
+    "Return",
+    "Series",
+    "Spectrum",
+    "Windows",
+    "as_series",
+    "chapman_kolmogorov",
+    "embed",
+    "fit",
+    "modes",
+    "realize",
+    "solve_features",
+    "there_and_back",
+    "unpack",
+    "windows",
+]

@@ -1,0 +1,105 @@
+"""What holds for every model of this kind, and what has to be measured."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from rectilinear.koopman.model import Koopman
+    from rectilinear.koopman.series import Windows
+
+
+class ChapmanKolmogorov(NamedTuple):
+    """Root mean squares over states, in standard deviations of the data.
+
+    Attributes:
+        latent: ``A^t A^t z`` against ``A^(2t) z``, decoded: rounding.
+        state: two forecasts over ``t``, the state padded anew between them, against one over ``2 t``. Zero if the
+            padded states are invariant; no smaller than the error of the model, if the system is deterministic.
+        operator: ``A(t)`` from least squares on the latents of the data ``t`` apart, squared, against ``A(2t)`` so
+            found, relative in the Frobenius norm.
+    """
+
+    latent: float
+    state: float
+    operator: float
+
+
+@torch.no_grad()
+def chapman_kolmogorov(model: Koopman, found: Windows, steps: int) -> ChapmanKolmogorov:
+    """Whether two forecasts over ``steps`` steps are one over twice as many: ``F(2t) = F(t) F(t)``.
+
+    Needs windows that reach ``2 steps`` ahead. A Linearizer has it exactly in its space; on the states alone it is a
+    property of system and model.
+
+    Reference: Prinz et al., "Markov models of molecular kinetics: generation and validation" (2011), for the test.
+
+    Example:
+        >>> from rectilinear.datasets import simulate
+        >>> from rectilinear.koopman import FitConfig, as_series, fit
+        >>> data = simulate("linear", count=20, steps=60)
+        >>> model, found = fit(as_series(data.states, data.times), FitConfig(rank=8, horizon=40, fourier=0))
+        >>> result = chapman_kolmogorov(model, found, 20)
+        >>> result.latent < 1e-9 and result.state < 1e-6
+        True
+    """
+    x, scale, t = found.anchors, model.lift.scale, steps * model.dt
+    once, twice = x.new_tensor([t]), x.new_tensor([2 * t])
+    z = model.encode(x)
+    far = model.advance(z, twice)[:, 0]
+    middle = model.advance(z, once)[:, 0]
+    direct = model.lift.observe(far)
+    latent = model.lift.observe(model.advance(middle, once)[:, 0]) - direct
+    anew = model(model.lift.observe(middle), once)[:, 0] - direct
+    now = int(found.times[0].abs().argmin())
+    later = [now + steps, now + 2 * steps]
+    operator = float("nan")
+    if model.delays == 1 and found.observed.shape[1] > later[1]:
+        y = [z[:, : model.lift.pads]] + [model.encode(found.observed[:, k])[:, : model.lift.pads] for k in later]
+        size = y[0].std(0).clamp(min=1e-300)
+        one, two = (_least_squares(y[0] / size, end / size) for end in y[1:])
+        operator = float((one @ one - two).norm() / two.norm())
+    return ChapmanKolmogorov(_rms(latent / scale), _rms(anew / scale), operator)
+
+
+class Return(NamedTuple):
+    """Root mean squares over states of how far from the start one is, in standard deviations of the data.
+
+    Attributes:
+        latent: forward and back in the latents, decoded at the end: rounding times the conditioning of ``A^t``.
+        state: forward, decoded, padded anew, and back.
+    """
+
+    latent: float
+    state: float
+
+
+@torch.no_grad()
+def there_and_back(model: Koopman, x: Tensor, steps: int) -> Return:
+    """How far a forecast over ``steps`` steps and one back over as many end from the states ``x`` ``(b, delays dim)``.
+
+    Example:
+        >>> from rectilinear.datasets import simulate
+        >>> from rectilinear.koopman import FitConfig, as_series, fit
+        >>> data = simulate("linear", count=20, steps=60)
+        >>> model, found = fit(as_series(data.states), FitConfig(rank=8, horizon=40, backward=5, fourier=0))
+        >>> there_and_back(model, found.anchors, 50).state < 1e-6
+        True
+    """
+    t, scale = x.new_tensor([steps * model.dt]), model.lift.scale
+    forth = model.advance(model.encode(x), t)[:, 0]
+    latent = model.lift.observe(model.advance(forth, -t)[:, 0]) - x
+    state = model(model.lift.observe(forth), -t)[:, 0] - x
+    return Return(_rms(latent / scale), _rms(state / scale))
+
+
+def _least_squares(x: Tensor, y: Tensor) -> Tensor:
+    """By a pseudo-inverse that leaves out directions without data."""
+    return torch.linalg.pinv(x, rtol=1e-8) @ y
+
+
+def _rms(x: Tensor) -> float:
+    return float(x.square().mean().sqrt())

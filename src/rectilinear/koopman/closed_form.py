@@ -1,0 +1,266 @@
+"""A Koopman model in closed form: modes from the windows, features of the state by least squares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from scipy.interpolate import CubicSpline
+from torch import Tensor
+
+from rectilinear.errors import ConfigError, DataError
+from rectilinear.koopman.lift import Features, Lift
+from rectilinear.koopman.model import Koopman
+from rectilinear.koopman.realization import NEGLIGIBLE, Realization, realize
+from rectilinear.koopman.series import Series, Windows, windows
+from rectilinear.koopman.spectrum import Spectrum
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BANDWIDTHS = (0.5, 1.0, 2.0, 4.0, 8.0, 12.0)
+"""Tried standard deviations of the frequencies of random features, times the root of the state's dimension."""
+RIDGES = (1e-10, 1e-8, 1e-6, 1e-4, 1e-2, 1e-1, 1.0)
+"""Tried ridge penalties of the least squares, relative to the number of windows."""
+_MOST, _TRIAL, _MODES = 12_000, 6000, 1500  # windows for the least squares, for each trial, and for the modes
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """What model to fit.
+
+    Attributes:
+        rank: most dimensions of the linear dynamics.
+        horizon: steps ahead that the fit looks.
+        backward: steps back that it looks; needed for forecasts of the past.
+        delays: observations in a state.
+        stable: keep the spectral radius at most 1.
+        fourier: random Fourier features.
+        width: width of the network of learned features; 0 for none.
+        hidden: its hidden layers after the first.
+        seed: of features and validation.
+
+    Raises:
+        ConfigError: for numbers out of range.
+    """
+
+    rank: int = 32
+    horizon: int = 100
+    backward: int = 0
+    delays: int = 1
+    stable: bool = True
+    fourier: int = 1000
+    width: int = 0
+    hidden: int = 2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("rank", "horizon", "delays", "hidden"):
+            if not getattr(self, name) >= 1:
+                raise ConfigError(f"{name} = {getattr(self, name)}", "1 or more", f"Correct {name}.")
+        for name in ("backward", "fourier", "width", "seed"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"{name} = {getattr(self, name)}", "0 or more", f"Correct {name}.")
+
+
+def fit(series: Series, config: FitConfig) -> tuple[Koopman, Windows]:
+    """The model of ``series`` in closed form, and the windows it was fitted on.
+
+    1. The modes: :func:`~rectilinear.koopman.realization.realize` on windows from ``backward`` steps before an anchor
+       to ``horizon`` after it.
+    2. The latents of each window: least squares on its own observation times, ``x(t_i) = C exp(t_i L) z``.
+    3. The features: ridge regression of these latents on the state at the anchor; bandwidth and penalty by validation
+       on series (or, of a single one, a stretch) left out.
+    4. The remainder of the state that the features miss decays as its errors one step later do.
+
+    Because the modes are shared, all steps of the horizon enter one linear system: no rollout, no gradient.
+
+    Raises:
+        DataError: if series are too short, constant, or too few.
+
+    Example:
+        >>> from rectilinear.datasets import simulate
+        >>> from rectilinear.koopman import as_series
+        >>> data = simulate("linear", count=20, steps=60)
+        >>> model, _ = fit(as_series(data.states, data.times), FitConfig(rank=8, horizon=40, fourier=0))
+        >>> model.spectrum.exponents()[:2].imag.detach().numpy().round(6)
+        array([2.3, 1. ])
+    """
+    found = windows(series, config.delays, config.backward, config.horizon)
+    if len(found) < 8:
+        raise DataError(
+            f"{len(found)} windows", "8 or more", "Lower horizon, backward or delays, or pass longer or more series."
+        )
+    found = found.spread(_MOST, config.seed)
+    mean, scale = _moments(series)
+    modes = _modes(series, config, mean, scale, found)
+    horizon = torch.arange(-config.backward, config.horizon + 1, dtype=torch.float64)
+    basis = _orthonormal(_design(modes, horizon))
+    s = (found.anchors - mean.repeat(config.delays)) / scale.repeat(config.delays)
+    target = _latents(found, modes, basis, mean, scale, series)
+    features = _features(s, target, basis, _design(modes, horizon), found.owner, config)
+    lift = Lift(features, mean.repeat(config.delays), scale.repeat(config.delays))
+    lift.readout.data[:, : series.dim] = modes.readout
+    if config.delays > 1:
+        past = torch.linalg.lstsq(target @ basis, s[:, series.dim :]).solution
+        lift.readout.data[:, series.dim :] = past
+    keep = 1.0 if config.backward else _remaining(lift, modes, s, found, mean, scale, series.dt)
+    rest = torch.full((lift.state_dim,), keep, dtype=torch.float64).log()
+    growth, frequency = torch.cat([modes.growth, rest]) / series.dt, modes.frequency / series.dt
+    spectrum = Spectrum(growth, frequency, stable=config.stable)
+    return Koopman(lift, spectrum, series.dt, config.delays), found
+
+
+def solve_features(model: Koopman, found: Windows) -> None:
+    """Set the weights of all features of ``model``, learned ones too, by ridge regression on its own modes."""
+    lift, dim, dt = model.lift, model.dim, model.dt
+    features = lift.features
+    exponents = model.spectrum.exponents().detach() * dt
+    h, p = len(model.spectrum.frequency), lift.pads
+    modes = Realization(exponents.real[: p - h], exponents.imag[:h], lift.readout.detach()[:, :dim])
+    s = (found.anchors - lift.mean) / lift.scale
+    target = _latents(found, modes, features.basis, lift.mean[:dim], lift.scale[:dim], None, dt)
+    with torch.no_grad():
+        inputs = torch.cat([features.fixed(s), features.learned(s)], 1) if features.width else features.fixed(s)
+        train, held = _split(found.owner)
+        start, end = round(float(found.times.min()) / dt), round(float(found.times.max()) / dt)
+        design = _design(modes, torch.arange(start, end + 1, dtype=s.dtype)) @ features.basis.T
+        ridge = min((error, ridge) for ridge, error in _ridge_errors(inputs, target, train, held, design))[1]
+        weight = next(_ridge(inputs, target, (ridge,)))[1]
+        rows = len(features.weight)
+        features.weight.copy_(weight[:rows])
+        if features.width:
+            features.leave.copy_(weight[rows:])
+
+
+def _moments(series: Series) -> tuple[Tensor, Tensor]:
+    together = torch.cat(series.states)
+    scale = together.std(0)
+    if not bool((scale > 0).any()):
+        raise DataError("series that are constant", "values that change", "Pass another series.")
+    return together.mean(0), torch.where(scale > 0, scale, torch.ones_like(scale))
+
+
+def _modes(series: Series, config: FitConfig, mean: Tensor, scale: Tensor, found: Windows) -> Realization:
+    """From windows at equal steps: irregular series are interpolated for this, and for this only."""
+    if not series.regular:
+        found = windows(_resampled(series), config.delays, config.backward, config.horizon)
+    found = found[:: -(-len(found) // _MODES)]
+    return realize((found.observed - mean) / scale, config.rank, stable=config.stable)
+
+
+def _resampled(series: Series) -> Series:
+    states, times = [], []
+    for x, t in zip(series.states, series.times, strict=True):
+        if len(x) < 4:
+            continue
+        grid = torch.arange(float(t[0]), float(t[-1]) + 1e-9 * series.dt, series.dt, dtype=torch.float64)
+        states.append(torch.from_numpy(CubicSpline(t.numpy(), x.numpy())(grid.numpy())))
+        times.append(grid)
+    return Series(tuple(states), tuple(times), series.dt, regular=True)
+
+
+def _design(modes: Realization, steps: Tensor) -> Tensor:
+    """``C exp(t L)`` at times in steps ``(..., L)``: ``(..., L d, p)``, latents to observations."""
+    h = len(modes.frequency)
+    size = torch.exp(steps[..., None] * modes.growth)
+    angle = steps[..., None] * modes.frequency
+    cos, sin, c = size[..., :h] * angle.cos(), size[..., :h] * angle.sin(), modes.readout
+    a, b = c[: 2 * h : 2].T, c[1 : 2 * h : 2].T  # (d, h); a pair maps (u, v) to (cos u - sin v, sin u + cos v)
+    pairs = torch.stack(
+        [cos[..., None, :] * a + sin[..., None, :] * b, cos[..., None, :] * b - sin[..., None, :] * a], dim=-1
+    ).flatten(-2)
+    return torch.cat([pairs, size[..., None, h:] * c[2 * h :].T], dim=-1).flatten(-3, -2)
+
+
+def _orthonormal(design: Tensor) -> Tensor:
+    """``T`` ``(q, p)``: coordinates of the latents in which the columns of ``design T^T`` are orthonormal."""
+    size = torch.linalg.vector_norm(design, dim=0)
+    _, s, v = torch.linalg.svd(design / size, full_matrices=False)
+    kept = s > NEGLIGIBLE * s[0]
+    return v[kept] / s[kept, None] / size
+
+
+def _latents(
+    found: Windows,
+    modes: Realization,
+    basis: Tensor,
+    mean: Tensor,
+    scale: Tensor,
+    series: Series | None,
+    dt: float | None = None,
+) -> Tensor:
+    """The latents of each window in the coordinates ``basis``, by least squares: ``(N, q)``."""
+    steps = found.times / (series.dt if series is not None else dt)  # type: ignore[operator]  # one of the two is given
+    data = ((found.observed - mean) / scale).flatten(1)
+    if bool((steps - steps[0]).abs().max() < 1e-6):
+        design = _design(modes, steps[0]) @ basis.T
+        return torch.linalg.lstsq(design, data.T).solution.T
+    chunks = []
+    for times, x in zip(steps.split(256), data.split(256), strict=True):
+        design = _design(modes, times) @ basis.T
+        chunks.append(torch.linalg.lstsq(design, x[..., None]).solution[..., 0])
+    return torch.cat(chunks)
+
+
+def _features(s: Tensor, target: Tensor, basis: Tensor, design: Tensor, owner: Tensor, config: FitConfig) -> Features:
+    """Features whose bandwidth and ridge predict the held-out windows best, by the mean over steps of the log error."""
+    steps = design @ basis.T
+    d = s.shape[1]
+
+    def make(bandwidth: float, fourier: int) -> Features:
+        return Features(d, basis, fourier, bandwidth, config.width, config.hidden, config.seed)
+
+    train, held = _split(owner)
+    trial = train[:: -(-len(train) // _TRIAL)]
+    options = [(0.0, 0), *((b / d**0.5, config.fourier) for b in BANDWIDTHS if config.fourier)]
+    best = (float("inf"), 0.0, make(0.0, 0))
+    for bandwidth, fourier in options:
+        features = make(bandwidth, fourier)
+        for ridge, error in _ridge_errors(features.fixed(s), target, trial, held, steps):
+            if error < best[0]:
+                best = error, ridge, features
+    _, ridge, features = best
+    features.weight.copy_(next(_ridge(features.fixed(s), target, (ridge,)))[1])
+    return features
+
+
+def _split(owner: Tensor) -> tuple[Tensor, Tensor]:
+    """Windows to fit on and to validate on: every fifth series is held out, of few series the last fifth of each."""
+    if int(owner.max()) >= 4:
+        held = owner % 5 == 4
+    else:
+        held = torch.cat([torch.arange(int(n)) >= 0.8 * int(n) for n in owner.unique(return_counts=True)[1]])
+    return (~held).nonzero().flatten(), held.nonzero().flatten()
+
+
+def _ridge_errors(
+    inputs: Tensor, target: Tensor, train: Tensor, held: Tensor, design: Tensor
+) -> Iterator[tuple[float, float]]:
+    """Each ridge and the mean over steps of the logarithm of the error on the held-out windows."""
+    for ridge, weight in _ridge(inputs[train], target[train], RIDGES):
+        error = (inputs[held] @ weight - target[held]) @ design.T
+        yield ridge, float(error.square().mean(0).clamp(min=torch.finfo(error.dtype).tiny).log().mean())
+
+
+def _ridge(inputs: Tensor, target: Tensor, ridges: tuple[float, ...]) -> Iterator[tuple[float, Tensor]]:
+    """``argmin |inputs W - target|^2 + ridge N |W|^2`` for each ridge, from one eigen-decomposition."""
+    values, vectors = torch.linalg.eigh(inputs.T @ inputs)
+    right = vectors.T @ (inputs.T @ target)
+    for ridge in ridges:
+        yield ridge, vectors @ (right / (values.clamp(min=0) + ridge * len(inputs))[:, None])
+
+
+def _remaining(
+    lift: Lift, modes: Realization, s: Tensor, found: Windows, mean: Tensor, scale: Tensor, dt: float
+) -> float:
+    """The share of the remainder that is still in the error of the next observation."""
+    with torch.no_grad():
+        y = lift.features(s)
+        left = (s - y @ lift.readout)[:, : len(mean)]
+        now = int(found.times[0].abs().argmin())
+        design = _design(modes, found.times[:, now + 1 : now + 2] / dt)
+        error = (found.observed[:, now + 1] - mean) / scale - (design @ y[..., None])[..., 0]
+        share = float((error * left).sum() / left.square().sum().clamp(min=torch.finfo(left.dtype).tiny))
+    return min(max(share, 0.05), 1.0)

@@ -1,0 +1,68 @@
+"""The linear system behind observed windows: eigensystem realization."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+NEGLIGIBLE = 1e-10
+"""Singular values below this part of the largest are rounding: they carry no mode."""
+SMALLEST = 1e-3
+"""Smallest modulus of an eigenvalue of a step: what is forgotten faster is forgotten at once."""
+
+
+class Realization(NamedTuple):
+    """Modes ``x_k = sum_j Re(c_j exp(l_j k) zeta_j)``: pairs first, then reals.
+
+    ``growth`` ``(h + r,)`` and ``frequency`` ``(h,)`` are the real and imaginary parts of ``l`` for a step; ``readout``
+    ``(2h + r, d)`` maps real coordinates (``Re zeta, Im zeta`` of each pair, then the reals) to observations.
+    """
+
+    growth: Tensor
+    frequency: Tensor
+    readout: Tensor
+
+
+def realize(observed: Tensor, rank: int, *, stable: bool) -> Realization:
+    """The modes of at most ``rank`` dimensions that explain windows ``(N, L, d)`` of observations at equal steps.
+
+    The leading right singular vectors of the windows span ``[C; C A; ...; C A^(L-1)]``; ``A`` follows from its
+    invariance under a shift by one step, in least squares. Singular values that are noise, by the optimal threshold for
+    it, carry no mode. With ``stable`` eigenvalues outside the unit circle move onto it.
+
+    References: Juang, Pappa, "An eigensystem realization algorithm for modal parameter identification" (1985); on
+    windows of one long series this is dynamic mode decomposition with delays. Gavish, Donoho, "The optimal hard
+    threshold for singular values is 4/sqrt(3)" (2014).
+
+    Example:
+        >>> x = torch.cos(0.3 * torch.arange(60.0, dtype=torch.float64))
+        >>> realize(x.unfold(0, 30, 1)[..., None], rank=2, stable=True).frequency.numpy().round(6)
+        array([0.3])
+    """
+    n, length, d = observed.shape
+    _, s, v = torch.linalg.svd(observed.reshape(n, -1), full_matrices=False)
+    rank = min(rank, _above_noise(s, min(n, length * d) / max(n, length * d)), (length - 1) * d)
+    patterns = v[:rank].T.reshape(length, d, rank)
+    before, after = patterns[:-1].reshape(-1, rank), patterns[1:].reshape(-1, rank)
+    values, vectors = torch.linalg.eig(torch.linalg.lstsq(before, after).solution)
+    modes = patterns[0].to(vectors.dtype) @ vectors  # (d, rank)
+    modulus = values.abs().clamp(min=SMALLEST, max=1.0 if stable else None)
+    angle = values.angle()
+    tiny = 1e-9  # angles of real eigenvalues are 0 or pi up to rounding
+    pair = (angle > tiny) & (angle <= torch.pi)  # a negative eigenvalue is a pair at the angle pi: it has real powers
+    real = angle.abs() <= tiny
+    c = torch.cat([modes[:, pair], modes[:, real]], dim=1)
+    c = c / torch.linalg.vector_norm(c, dim=0).clamp(min=torch.finfo(s.dtype).tiny)
+    h = int(pair.sum())
+    rows = torch.stack([c[:, :h].real, -c[:, :h].imag], dim=-1).flatten(1)
+    growth = torch.cat([modulus[pair], modulus[real]]).log()
+    return Realization(growth, angle[pair], torch.cat([rows, c[:, h:].real], dim=1).T.contiguous())
+
+
+def _above_noise(s: Tensor, aspect: float) -> int:
+    """How many singular values of a matrix of this aspect ratio are more than white noise of unknown size."""
+    times_median = 0.56 * aspect**3 - 0.95 * aspect**2 + 1.82 * aspect + 1.43
+    threshold = max(times_median * float(s.median()), NEGLIGIBLE * float(s[0]))
+    return max(1, int((s > threshold).sum()))

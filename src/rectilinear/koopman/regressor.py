@@ -1,0 +1,121 @@
+"""Koopman models in the manner of scikit-learn."""
+
+from __future__ import annotations
+
+from math import ceil
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+
+from rectilinear.errors import NotInitializedError
+from rectilinear.koopman.closed_form import FitConfig, fit, solve_features
+from rectilinear.koopman.modal import Modes, modes
+from rectilinear.koopman.objective import MultiStep
+from rectilinear.koopman.series import as_series
+from rectilinear.training import TrainConfig, train
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class KoopmanRegressor(BaseEstimator):
+    """A model of time series that is linear in an induced space: ``x(t) = pi g^-1(A^t g(x, 0))``.
+
+    :meth:`fit` takes seconds and no gradient (``width=0``), or trains learned features for ``epochs`` on top.
+
+    Args:
+        rank: most dimensions of the linear dynamics.
+        horizon: steps ahead that the fit looks; forecasts further than that are extrapolations.
+        backward: steps back that it looks, for forecasts of the past.
+        delays: observations in a state; more than 1 where one does not say how the system goes on.
+        stable: keep the spectral radius at most 1.
+        fourier: random Fourier features of the state.
+        width: width of the network of learned features; 0 for none.
+        epochs: passes over the windows to train these.
+        seed: of features and training.
+
+    Attributes (after :meth:`fit`):
+        model_: the :class:`~rectilinear.koopman.Koopman`, a torch module.
+        modes_: its :class:`~rectilinear.koopman.Modes`, strongest first.
+        eigenvalues_: of one step, complex, one of each pair.
+
+    Example:
+        >>> from rectilinear.datasets import simulate
+        >>> states, times = simulate("pendulum", count=60, steps=60)
+        >>> model = KoopmanRegressor(rank=16, horizon=40, fourier=100).fit(states[:50], times=times[:50])
+        >>> forecast = model.simulate(states[50:, 0], steps=40)
+        >>> forecast.shape, bool(abs(forecast - states[50:, :41].numpy()).mean() < 0.1)
+        ((10, 41, 2), True)
+    """
+
+    def __init__(
+        self,
+        rank: int = 32,
+        horizon: int = 100,
+        backward: int = 0,
+        delays: int = 1,
+        stable: bool = True,
+        fourier: int = 1000,
+        width: int = 0,
+        epochs: int = 20,
+        seed: int = 0,
+    ) -> None:
+        self.rank, self.horizon, self.backward, self.delays = rank, horizon, backward, delays
+        self.stable, self.fourier, self.width, self.epochs, self.seed = stable, fourier, width, epochs, seed
+
+    def fit(self, X: Any, y: object = None, *, times: Any = None, dt: float | None = None) -> Self:  # noqa: ARG002
+        """Fit series ``(T,)``, ``(T, d)``, ``(count, T, d)`` or a list of them, at ``times`` or in steps of ``dt``.
+
+        Raises:
+            DataError: for gaps, or series that are too short or constant.
+            ConfigError: for parameters out of range.
+        """
+        config = FitConfig(
+            self.rank, self.horizon, self.backward, self.delays, self.stable, self.fourier, self.width, seed=self.seed
+        )
+        torch.manual_seed(self.seed) if self.width else None
+        self.model_, found = fit(as_series(X, times, dt), config)
+        if self.width:
+            batch = min(256, len(found))
+            steps = ceil(self.epochs * len(found) / batch)
+            training = TrainConfig(
+                steps=steps, batch_size=batch, lr=2e-3, schedule="cosine", warmup=50, ema=None, seed=self.seed
+            )
+            with TemporaryDirectory() as out:
+                train(MultiStep(self.model_, lr=training.lr), found.packed(), training, out, progress=False)
+            solve_features(self.model_, found)
+        self.model_.requires_grad_(requires_grad=False)
+        self.modes_: Modes = modes(self.model_, found.anchors)
+        self.eigenvalues_ = self.modes_.eigenvalues.numpy()
+        self.n_features_in_ = self.model_.dim
+        return self
+
+    def predict(self, X: Any, steps: int = 1, reencode: int | None = None) -> NDArray[np.float64]:
+        """The observations ``steps`` steps after the states ``X`` ``(b, delays d)``, or before, if negative."""
+        model = self._fitted()
+        x = torch.as_tensor(np.asarray(X, dtype=np.float64))
+        return model.forecast(x, x.new_tensor([steps * model.dt]), reencode)[:, 0].numpy()
+
+    def simulate(
+        self, X: Any, steps: int | None = None, times: Any = None, reencode: int | None = None
+    ) -> NDArray[np.float64]:
+        """Forecasts from the states ``X`` ``(b, delays d)``, the start included: ``(b, steps + 1, d)``.
+
+        Negative ``steps`` go back in time; ``times`` ``(k,)`` gives the times themselves, from the start.
+        """
+        model = self._fitted()
+        x = torch.as_tensor(np.asarray(X, dtype=np.float64))
+        if times is None:
+            count = 0 if steps is None else steps
+            clock = model.dt * torch.arange(abs(count) + 1, dtype=x.dtype) * (1 if count >= 0 else -1)
+        else:
+            clock = torch.as_tensor(np.asarray(times, dtype=np.float64))
+        return model.forecast(x, clock, reencode).numpy()
+
+    def _fitted(self) -> Any:
+        if not hasattr(self, "model_"):
+            raise NotInitializedError("a KoopmanRegressor that is not fitted", "a fitted one", "Call fit(X).")
+        return self.model_
