@@ -118,7 +118,9 @@ def floor(
         signs = np.where(labels[:, 0] > labels.mean(), 1.0, -1.0)
         value, attained = _margin(rays, signs, both, loss, depth)
         spread = _spread(rays, signs[:, None])
-    return Floor(float(value) / len(x), float(attained) / len(x), loss, depth, spread, int(both.sum()), len(x))
+    least = 1e-14 * (float(np.square(labels).sum()) if loss == "square" else len(x))  # what rounding leaves of zero
+    value, attained = (float(v) if v > least else 0.0 for v in (value, attained))
+    return Floor(value / len(x), attained / len(x), loss, depth, spread, int(both.sum()), len(x))
 
 
 def _check(x: Tensor, y: Tensor, loss: str, depth: int | str) -> None:

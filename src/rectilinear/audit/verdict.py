@@ -64,8 +64,9 @@ def _decide(subject: Subject, fit: Measure, threshold: float) -> tuple[Label, st
         return "undecided", f"Its variance on the data cannot be measured: {fit.note}."
     low, high = fit.interval
     if low >= threshold:
-        exact = " (to rounding)" if 1 - fit.value < 1e-9 else ""
-        share = f"one affine map explains {fit.value:.4g} of its variance{exact}, held out"
+        left = fit.details["unexplained"]
+        share = f"{fit.value:.4g}" if left > 1e-3 else f"all but {left:.1g}" if left > 1e-9 else "all, to rounding,"
+        share = f"one affine map explains {share} of its variance, held out"
         return "effectively linear", f"On the data {share}; {threshold:g} was asked for. Elsewhere nothing is proved."
     if high < threshold:
         return (
