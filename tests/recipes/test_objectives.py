@@ -33,7 +33,7 @@ def first(recipe: Recipe, x: torch.Tensor) -> Stage:
 @pytest.mark.parametrize("leading", [8, 16])
 def test_the_nested_generator_starts_as_pca(leading: int) -> None:
     x = images()
-    flow = first(Nested(leading=leading, blocks=2, width=8, rank=4), x).flow
+    flow = first(Nested(leading=leading, blocks=2, width=8, rank=4), x).model
     f = rl.flow.collapse(flow, steps=100)
     truncated = [rl.project_range(rl.truncate(f, k)) for k in RANKS]
     errors = torch.tensor([(p(x) - x).square().mean() for p in truncated])
@@ -71,13 +71,13 @@ def test_the_density_of_the_latents_is_a_part_of_the_whole_model() -> None:
     recipe = Nested(leading=8, blocks=2, width=8, latents=4, lowest=1, density_blocks=2, density_width=8)
     order, density = recipe.stages(x)
     assert density.data.shape == (200, 4)
-    torch.testing.assert_close(order.flow.g_data(x), density.flow.g_data(x))  # it starts as the identity
+    torch.testing.assert_close(order.model.g_data(x), density.model.g_data(x))  # it starts as the identity
     with torch.no_grad():
         for p in density.objective.parameters():
             p += 0.3 * torch.randn(p.shape, generator=torch.Generator().manual_seed(2))
-    before, after = (stage.flow.g_data(x) for stage in (order, density))
+    before, after = (stage.model.g_data(x) for stage in (order, density))
     assert ((before - after).abs().amax(0) > 1e-3).tolist() == [True] * 4 + [False] * 12
-    g = density.flow.g_data.double()
+    g = density.model.g_data.double()
     torch.testing.assert_close(g.inverse(g(x.double())), x.double())
 
 

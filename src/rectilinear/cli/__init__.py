@@ -33,6 +33,7 @@ COMMANDS = (
     "study",
     "audit",
     "predict",
+    "project",
 )
 
 

@@ -3,11 +3,14 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from rectilinear.cli._parse import Common, UsageError
+
+if TYPE_CHECKING:
+    from rectilinear import Configured
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +18,7 @@ class Arguments(Common):
     """Train a recipe; the same command goes on where it stopped."""
 
     recipe: tyro.conf.Positional[str]
-    """Name of the recipe: digits, mnist, or features for the network that others are judged by."""
+    """Name of the recipe: digits, mnist, images, projector, or features for the network that others are judged by."""
     out: Path | None = None
     """Folder of the run; runs/RECIPE by default."""
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = field(default=())
@@ -36,7 +39,17 @@ def run(arguments: Arguments) -> dict[str, Any]:
         return {"features": network.name, "folder": str(out), "accuracy": network.accuracy}
     recipe = recipes.recipe_named(arguments.recipe, {"training.seed": arguments.seed} | changes)
     trained = recipes.train(arguments.recipe, recipe, out, arguments.data_dir)
-    return {"recipe": arguments.recipe, "run": str(trained.path), "dim": trained.flow.velocity.dim}
+    return {"recipe": arguments.recipe, "run": str(trained.path), **_size(trained.model)}
+
+
+def _size(model: "Configured") -> dict[str, int]:
+    """The dimension of the model, and of its range where it has one."""
+    from rectilinear.flow import LinearFlow
+    from rectilinear.idempotent import Projector
+
+    if isinstance(model, LinearFlow):
+        return {"dim": model.velocity.dim}
+    return {"dim": model.g.dim, "rank": model.rank} if isinstance(model, Projector) else {}
 
 
 def _change(text: str) -> tuple[str, Any]:

@@ -2,6 +2,7 @@
 
 from rectilinear.datasets.download import download
 from rectilinear.datasets.images import Images
+from rectilinear.datasets.letters import letters
 from rectilinear.datasets.load import NAMES, data_root, load
 from rectilinear.datasets.toy2d import TOYS, toy2d
 from rectilinear.datasets.trajectories import SYSTEMS, Trajectories, linear_eigenvalues, simulate
@@ -14,6 +15,7 @@ __all__ = [
     "Trajectories",
     "data_root",
     "download",
+    "letters",
     "linear_eigenvalues",
     "load",
     "simulate",

@@ -1,6 +1,7 @@
 """Projectors by construction: networks with ``f(f(x)) = f(x)`` everywhere, the densities on their ranges, and uses."""
 
 from rectilinear.idempotent.damage import KINDS, SEVERITIES, Damaged, RandomDamage, damage, masked
+from rectilinear.idempotent.evaluate import Restoration, decibels, restoration
 from rectilinear.idempotent.loss import ProjectorObjective, tightness
 from rectilinear.idempotent.model import Projector
 from rectilinear.idempotent.prior import DensityObjective, gaussian, spline
@@ -15,11 +16,14 @@ __all__ = [
     "Projector",
     "ProjectorObjective",
     "RandomDamage",
+    "Restoration",
     "Selection",
     "damage",
+    "decibels",
     "gaussian",
     "informative",
     "masked",
+    "restoration",
     "restore",
     "spline",
     "tightness",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rectilinear.idempotent.model import Projector
 
 Ranks = Literal["fixed", "learned", "nested"]
+_CHOOSING = 0.5  # share of the rows at random selections, whose gradient the price of a rank is weighed against
 
 
 class ProjectorObjective(nn.Module):
@@ -100,7 +101,7 @@ class ProjectorObjective(nn.Module):
         loss = terms["error"]
         if self.ranks == "learned":
             terms["rank"] = f.selection.logits.new_tensor(float(f.rank))
-            loss = loss + self.rank_weight * torch.sigmoid(f.selection.logits).mean()
+            loss = loss + _CHOOSING * self.rank_weight * torch.sigmoid(f.selection.logits).mean()
         if self.tightness:
             terms["tightness"] = tightness(space, batch)
             loss = loss + self.tightness * terms["tightness"]
@@ -132,9 +133,9 @@ class ProjectorObjective(nn.Module):
             place = selection.order.argsort()
             return (place < k[:, None]).to(scale), self.lost[k]
         if self.ranks == "learned":
-            half = rows // 2
-            rounded = selection.mask.detach().expand(rows - half, -1)
-            return torch.cat([selection.draw(half), rounded]), scale
+            choosing = round(_CHOOSING * rows)
+            rounded = selection.mask.detach().expand(rows - choosing, -1)
+            return torch.cat([selection.draw(choosing), rounded]), scale
         return selection.mask.expand(rows, -1), scale
 
 

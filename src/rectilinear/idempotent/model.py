@@ -11,12 +11,13 @@ from torch import Tensor
 from rectilinear._pretrained import Configured
 from rectilinear.errors import ConfigError, NotInitializedError, ShapeError
 from rectilinear.idempotent.prior import gaussian
-from rectilinear.idempotent.selection import Selection
-from rectilinear.invertible import Invertible
 from rectilinear.linearizer import Linearizer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from rectilinear.idempotent.selection import Selection
+    from rectilinear.invertible import Invertible
 
 T = TypeVar("T")
 _CHUNK = 4096  # rows encoded at a time
@@ -43,7 +44,9 @@ class Projector(Configured):
     Reference: Berman et al., arXiv 2510.08570, section 4.3, for an idempotent Linearizer.
 
     Example:
-        >>> g = __import__("rectilinear").invertible.VectorFlow(dim=4, blocks=2, width=8)
+        >>> import rectilinear as rl
+        >>> from rectilinear.idempotent import Selection
+        >>> g = rl.invertible.VectorFlow(dim=4, blocks=2, width=8)
         >>> f = Projector(g, Selection.leading(4, rank=2))
         >>> x = torch.randn(5, 4)
         >>> f.rank, torch.equal(f(f(x)), f(x))

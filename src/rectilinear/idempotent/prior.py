@@ -42,7 +42,7 @@ def spline(coordinates: Tensor, blocks: int = 6, width: int = 128, noise: float 
         True
     """
     base = gaussian(coordinates, noise)
-    if base.dim < 2 or blocks == 0:
+    if base.dim < 2:
         return base
     flow = VectorFlow(base.dim, blocks, width, coupling="spline", scale_budget=float(blocks), seed=seed)
     return Chain(base, flow.to(coordinates))

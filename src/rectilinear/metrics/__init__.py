@@ -8,11 +8,13 @@ from rectilinear.metrics.linearity import linearity
 from rectilinear.metrics.normality import KolmogorovSmirnov, Normality, kolmogorov_smirnov, normality
 from rectilinear.metrics.precision_recall import PrecisionRecall, precision_recall
 from rectilinear.metrics.reconstruction import PCA, Reconstruction, pca, pca_curve, reconstruction
+from rectilinear.metrics.roc import ROC, roc
 from rectilinear.metrics.similarity import psnr, ssim
 from rectilinear.metrics.sliced_wasserstein import sliced_wasserstein
 
 __all__ = [
     "PCA",
+    "ROC",
     "FeatureNetwork",
     "GenerationScores",
     "KolmogorovSmirnov",
@@ -32,6 +34,7 @@ __all__ = [
     "precision_recall",
     "psnr",
     "reconstruction",
+    "roc",
     "sliced_wasserstein",
     "ssim",
     "train_features",

@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from rectilinear.flow import LinearFlow
+    from rectilinear._pretrained import Configured
 
 
 @dataclass(frozen=True, eq=False)
 class Stage:
     """One training run of a recipe, in a folder ``name`` of the run's; without a name, in the run's own.
 
-    ``flow`` is the whole model: it holds the modules that ``objective`` trains.
+    ``model`` is the whole model: it holds the modules that ``objective`` trains.
     """
 
     objective: nn.Module
     data: Tensor
     training: TrainConfig
-    flow: LinearFlow
+    model: Configured
     name: str = ""
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from rectilinear import datasets, training
+from rectilinear._pretrained import Configured, from_pretrained
 from rectilinear._seed import seed_all
 from rectilinear.config import from_json, to_json
 from rectilinear.errors import CheckpointError, ConfigError
@@ -14,6 +15,7 @@ from rectilinear.flow import LinearFlow
 from rectilinear.recipes.digits import Digits
 from rectilinear.recipes.images import Images
 from rectilinear.recipes.nested import Mnist
+from rectilinear.recipes.projector import Projection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,8 +23,9 @@ if TYPE_CHECKING:
 
     from rectilinear.recipes.base import Recipe
 
-RECIPES: dict[str, type[Recipe]] = {"digits": Digits, "mnist": Mnist, "images": Images}
+RECIPES: dict[str, type[Recipe]] = {"digits": Digits, "mnist": Mnist, "images": Images, "projector": Projection}
 T = TypeVar("T")
+M = TypeVar("M", bound=Configured)
 _CONFIG, _MODEL = "config.json", "model"
 
 
@@ -41,7 +44,26 @@ class Run:
     path: Path
     name: str
     recipe: Recipe
-    flow: LinearFlow
+    model: Configured
+
+    @property
+    def flow(self) -> LinearFlow:
+        """The model of a generator's run."""
+        return self.of(LinearFlow)
+
+    def of(self, kind: type[M]) -> M:
+        """The model, which must be of this kind.
+
+        Raises:
+            CheckpointError: if it is of another.
+        """
+        if not isinstance(self.model, kind):
+            raise CheckpointError(
+                f"the run {self.path} of the recipe '{self.name}', a {type(self.model).__name__}",
+                f"a run with a {kind.__name__}",
+                "Use a command for this kind of model.",
+            )
+        return self.model
 
     def load(self, split: Literal["train", "test"], data_dir: Path | None = None) -> datasets.Images:
         """One split of the data that the run is about."""
@@ -92,7 +114,7 @@ def train(name: str, recipe: Recipe, out: Path, data_dir: Path | None = None) ->
     for stage in recipe.stages(images):
         run = Record(name, recipe) if not stage.name else None
         training.train(stage.objective, stage.data, stage.training, out / stage.name, run=run)
-    stage.flow.cpu().save_pretrained(out / _MODEL)
+    stage.model.cpu().save_pretrained(out / _MODEL)
     return open_run(out)
 
 
@@ -105,8 +127,8 @@ def open_run(path: Path) -> Run:
     record = _read(path / _CONFIG)
     if not (path / _MODEL).is_dir():
         raise CheckpointError(f"no model in {path}", "a run that has finished", "Go on with the command that began it.")
-    flow = LinearFlow.from_pretrained(path / _MODEL).requires_grad_(requires_grad=False)
-    return Run(path, record.name, record.recipe, flow)
+    model = from_pretrained(path / _MODEL).requires_grad_(requires_grad=False)
+    return Run(path, record.name, record.recipe, model)
 
 
 def _read(path: Path) -> Record:

@@ -1,0 +1,143 @@
+"""The projector: damaged images to their originals by a network that is idempotent by construction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from rectilinear.errors import ConfigError
+from rectilinear.idempotent import (
+    DensityObjective,
+    Projector,
+    ProjectorObjective,
+    RandomDamage,
+    Selection,
+    informative,
+    spline,
+)
+from rectilinear.idempotent.damage import Kind  # noqa: TC001 - a configuration is read by its annotations
+from rectilinear.invertible import (
+    MLP,
+    AdditiveCoupling,
+    AffineCoupling,
+    Chain,
+    Flatten,
+    Invertible,
+    Leading,
+    Rotation,
+    Scaling,
+    VectorFlow,
+)
+from rectilinear.metrics import pca
+from rectilinear.recipes.base import Recipe, Stage
+from rectilinear.training import TrainConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+
+_CHUNK = 4096  # images encoded at a time
+
+
+@dataclass(frozen=True)
+class Projection(Recipe):
+    """Couplings behind principal axes and a projection of their latents, then a density of those that it keeps.
+
+    1. *Projector.* It starts as PCA's, and learns to map damaged images to their originals.
+    2. *Density.* A network with splines on the kept latents of the images, which is cheap; samples are drawn from it.
+
+    Attributes:
+        noise: Least standard deviation that a latent is held to have, and that of the noise added to the kept latents
+            (as a share of the largest of theirs) while their density is learned.
+        rank: Dimension of the range; none learns it.
+        nested: Whether every rank up to ``rank`` is trained, too.
+        damages: What the images suffer in training; none trains on images as they are.
+        leading: Principal coordinates that the couplings work on.
+        blocks: Couplings.
+        width: Width of their conditioners.
+        coupling: Their kind.
+        rank_weight: Price of a dimension, where the rank is learned: 1 keeps what explains more than the mean does.
+        tightness: Weight of the size of the latents relative to that of the images.
+        likelihood: Weight of the likelihood of all latents.
+        density_blocks: Couplings of the second stage.
+        density_width: Width of their conditioners.
+        density: How to train the second stage.
+    """
+
+    noise: float = 0.05
+    rank: int | None = 16
+    training: TrainConfig = field(
+        default_factory=lambda: TrainConfig(
+            steps=20_000, max_seconds=150.0, batch_size=128, lr=2e-3, warmup=100, schedule="cosine", ema=0.99
+        )
+    )
+    nested: bool = False
+    damages: tuple[Kind, ...] = ("noise", "missing", "occlusion", "blur")
+    leading: int = 128
+    blocks: int = 8
+    width: int = 128
+    coupling: Literal["additive", "affine"] = "affine"
+    rank_weight: float = 1.0
+    tightness: float = 0.0
+    likelihood: float = 0.0
+    density_blocks: int = 6
+    density_width: int = 128
+    density: TrainConfig = field(
+        default_factory=lambda: TrainConfig(
+            steps=4000, max_seconds=60.0, batch_size=256, lr=2e-3, warmup=100, schedule="cosine", ema=0.99
+        )
+    )
+
+    def stages(self, images: Tensor) -> Iterator[Stage]:
+        mean, axes, std = (part.float() for part in pca(images))
+        n = len(mean)
+        if axes.shape[1] < n:
+            raise ConfigError(f"{len(images)} images of {n} values", "more images than values", "Lower size.")
+        if self.rank is not None and not 2 <= self.rank <= n:
+            raise ConfigError(f"rank {self.rank}", f"2 to {n}, the size of an image", "Correct the rank.")
+        variances = std.square()
+        lost = torch.cat([variances.flip(0).cumsum(0).flip(0), variances.new_zeros(1)]) / n  # by PCA of rank 0, 1, ...
+        learned = self.rank is None
+        projector = Projector(
+            self._network(mean, axes, std, tuple(images.shape[1:])),
+            Selection(informative(variances)) if self.rank is None else Selection.leading(n, self.rank),
+            spread=(variances + self.noise**2).sqrt(),
+        )
+        objective = ProjectorObjective(
+            projector,
+            lost.clamp(min=1e-4 * lost[0].item()),
+            "learned" if learned else "nested" if self.nested else "fixed",
+            harm=RandomDamage(self.damages) if self.damages else None,
+            rank_weight=self.rank_weight,
+            tightness=self.tightness,
+            likelihood=self.likelihood,
+        )
+        yield Stage(objective, images, self.training, projector)
+
+        if projector.rank < 2:
+            raise ConfigError(f"a learned rank of {projector.rank}", "2 or more", "Lower rank_weight.")
+        device = next(projector.parameters()).device
+        with torch.no_grad():
+            coordinates = torch.cat([projector.coordinates(part.to(device)) for part in images.split(_CHUNK)])
+        noise = self.noise * float(coordinates.std(0).max())
+        density = spline(coordinates, self.density_blocks, self.density_width, noise, self.training.seed)
+        whole = projector.fitted(images.to(device), self.noise, density)
+        yield Stage(DensityObjective(density, noise), coordinates.to(images), self.density, whole, "density")
+
+    def _network(self, mean: Tensor, axes: Tensor, std: Tensor, shape: tuple[int, ...]) -> Invertible:
+        """Principal coordinates at unit scale, couplings of the leading ones, one that moves the others, and back."""
+        n, m = len(mean), min(self.leading, len(mean))
+        scale = (std.square() + self.noise**2).sqrt()
+        couplings: list[Invertible] = [
+            Leading(VectorFlow(m, self.blocks, self.width, coupling=self.coupling, scale_budget=self.blocks / 2), n)
+        ]
+        if m < n:
+            kind = AdditiveCoupling if self.coupling == "additive" else AffineCoupling
+            outputs = (n - m) * (1 if self.coupling == "additive" else 2)
+            couplings.append(kind(n, MLP(m, outputs, self.width, hidden=0), keep=m))
+        axes_at_unit_scale = Flatten(shape), Rotation.from_matrix(axes, mean), Scaling(1 / scale)
+        return Chain(*axes_at_unit_scale, *couplings, Scaling(scale))

@@ -1,0 +1,111 @@
+"""``rectilinear project`` on a tiny run."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rectilinear import cli, datasets, recipes
+from rectilinear.idempotent import Projector
+
+Ask = Callable[..., dict[str, Any]]
+TINY = (
+    "training.steps=3", "training.batch_size=20", "density.steps=3", "density.batch_size=20", "blocks=2", "width=8",
+    "density_blocks=2", "density_width=8", "rank=10",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def projector_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("projector")
+    assert cli.main(["train", "projector", "--out", str(out), *(w for change in TINY for w in ("--set", change))]) == 0
+    return out
+
+
+def test_held_out_images(projector_run: Path, ask: Ask, tmp_path: Path) -> None:
+    answer = ask("project", projector_run, "--count", 4, "--out", tmp_path)
+    assert (answer["count"], answer["rank"]) == (297, 10)
+    assert answer["idempotence"] < 1e-5, "float32, a projection once and twice"
+    array = np.load(tmp_path / "projected.npy")
+    f = recipes.open_run(projector_run).of(Projector)
+    x = datasets.load("digits", "test").images
+    np.testing.assert_allclose(array, f(x).numpy(), atol=1e-6)
+    written = json.loads((tmp_path / "projected.json").read_text())
+    assert len(written["images"]) == 297
+    assert written["images"][3].keys() == {"residual", "complement", "likelihood"}
+    assert Image.open(answer["picture"]).height < Image.open(answer["picture"]).width
+    assert "psnr_after" not in answer
+
+
+def test_damage_is_repaired_better_when_it_is_known(projector_run: Path, ask: Ask, tmp_path: Path) -> None:
+    words = ("project", projector_run, "--damage", "missing=0.3", "--steps", 20)
+    blind = ask(*words, "--blind", "--out", tmp_path / "blind")
+    told = ask(*words, "--out", tmp_path / "told")
+    assert blind["psnr_before"] == told["psnr_before"] < blind["psnr_after"] < told["psnr_after"]
+
+
+def test_a_mask_keeps_the_known_pixels(projector_run: Path, ask: Ask, tmp_path: Path) -> None:
+    x = datasets.load("digits", "test").images[:5]
+    np.save(tmp_path / "x.npy", x[:, 0].numpy())
+    mask = np.ones((8, 8), dtype=np.uint8)
+    mask[2:5] = 0
+    np.save(tmp_path / "mask.npy", mask)
+    Image.fromarray(255 * mask).save(tmp_path / "mask.png")
+    arrays = []
+    for name in ("mask.npy", "mask.png"):
+        words = ("--input", tmp_path / "x.npy", "--mask", tmp_path / name, "--out", tmp_path / name[-3:])
+        ask("project", projector_run, *words)
+        arrays.append(np.load(tmp_path / name[-3:] / "projected.npy"))
+    np.testing.assert_array_equal(*arrays)
+    known = np.broadcast_to(mask.astype(bool), x.shape)
+    np.testing.assert_allclose(arrays[0][known], x.numpy()[known], atol=1e-6)
+    assert np.abs(arrays[0] - x.numpy())[~known].max() > 0.01
+
+
+def test_a_folder_of_pictures_and_a_lower_rank(projector_run: Path, ask: Ask, tmp_path: Path) -> None:
+    for i in range(3):
+        Image.new("RGB", (30, 20), (90 * i, 0, 40)).save(tmp_path / f"{i}.png")
+    full, low = (
+        ask("project", projector_run, "--input", tmp_path, "--rank", k, "--out", tmp_path / str(k)) for k in (10, 3)
+    )
+    assert full["count"] == low["count"] == 3
+    assert (full["rank"], low["rank"]) == (10, 3)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--damage", "rust=1"], "damage 'rust'"),
+        (["--damage", "noise"], "KIND=SEVERITY"),
+        (["--damage", "missing=2"], "severity 2.0"),
+        (["--rank", "11"], "--rank 11"),
+        (["--rank", "0"], "at least 1"),
+        (["--input", "nothing.npy"], "nothing.npy"),
+        (["--mask", "wide.npy"], "a mask of shape"),
+        (["--input", "wide.npy"], "wide.npy of shape"),
+        (["--mask", "wide.npy", "--damage", "noise=1"], "choose one"),
+    ],
+)
+def test_mistakes_are_one_line(
+    projector_run: Path, words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    np.save("wide.npy", np.zeros((3, 8, 9), dtype=np.float32))
+    assert cli.main(["project", str(projector_run), *words]) == 2
+    error = capsys.readouterr().err.strip()
+    assert said in error
+    assert "\n" not in error
+
+
+def test_commands_of_generators_say_what_a_projector_is(
+    projector_run: Path, tiny_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["invert", str(projector_run)]) == 2
+    assert "Projector" in capsys.readouterr().err
+    assert cli.main(["project", str(tiny_run)]) == 2
+    assert "LinearFlow" in capsys.readouterr().err
