@@ -13,6 +13,8 @@ import pytest
 from PIL import Image
 
 from rectilinear import cli, recipes, report
+from rectilinear.plots.page import Section
+from rectilinear.report import chapters
 
 Ask = Callable[..., dict[str, Any]]
 
@@ -59,15 +61,19 @@ def test_interpolate_begins_and_ends_at_images(tiny_run: Path, ask: Ask, tmp_pat
 
 def test_demo_leaves_report_and_metrics(tiny_run: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recipes, "train", lambda name, recipe, out: recipes.open_run(tiny_run))
-    answer = ask("demo")
+    some = {"Measure": lambda seed: ([Section("Title", "Text.", ())], {"seed_of_the_chapter": float(seed)})}
+    monkeypatch.setattr(chapters, "CHAPTERS", some)
+    answer = ask("demo", "--seed", 4)
     metrics = json.loads((tiny_run / "metrics.json").read_text())
-    assert set(metrics) == METRICS
+    assert set(metrics) == METRICS | {"seed_of_the_chapter"}
+    assert metrics["seed_of_the_chapter"] == 4
     assert answer == {"report": str(tiny_run / "report.html"), **metrics}
     assert metrics["equality"] < 1e-5
     assert metrics["inversion"] < 1e-4
     assert metrics["fd_one_step"] == pytest.approx(metrics["fd_many_step"], rel=1e-3)
     page = (tiny_run / "report.html").read_text(encoding="utf-8")
-    assert page.count("<section>") == 8
+    assert page.count("<section>") == 9
+    assert page.count('class="chapter"') == 2
     assert "&quot;steps&quot;: 3" in page, "the configuration"
 
 

@@ -10,7 +10,7 @@ from rectilinear.cli.report import report_on
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(Common):
-    """Train a generator of digits, sample it in one step, and write a report (a few minutes on two cores)."""
+    """Train a generator of digits, and show it and every other use in one report (a few minutes on two cores)."""
 
     out: Path = Path("runs/demo")
     """Folder of the run; the same command goes on where it stopped."""
@@ -19,7 +19,8 @@ class Arguments(Common):
 def run(arguments: Arguments) -> dict[str, Any]:
     """Train, evaluate, report."""
     from rectilinear import recipes
+    from rectilinear.report.chapters import CHAPTERS
 
     recipe = recipes.recipe_named("digits", {"training.seed": arguments.seed})
     run = recipes.train("digits", recipe, arguments.out)
-    return report_on(run, None, None, None, arguments.seed)
+    return report_on(run, None, None, None, arguments.seed, CHAPTERS)
