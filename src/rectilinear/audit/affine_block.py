@@ -119,6 +119,18 @@ class AffineBlock(nn.Module):
             self.self_attn = SimpleNamespace(batch_first=attention.batch_first)
         return self
 
+    def plain(self) -> nn.Module:
+        """The same map as layers of torch, where vectors go to vectors: these can be folded into their neighbours."""
+        if self.shapes.form != "rows" or len(self.shapes.inside) > 1 or len(self.shapes.outside) > 1:
+            return self
+        layers = []
+        for weight in self.factors:
+            layer = nn.Linear(weight.shape[1], weight.shape[0], bias=weight is self.factors[-1]).to(weight)
+            layer.weight = nn.Parameter(weight.detach())
+            layers.append(layer)
+        layers[-1].bias = nn.Parameter(self.bias.detach())
+        return layers[0] if len(layers) == 1 else nn.Sequential(*layers)
+
     def extra_repr(self) -> str:
         return f"{self.shapes.form}, {self.shapes.inside} to {self.shapes.outside}"
 

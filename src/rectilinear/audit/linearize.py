@@ -189,7 +189,7 @@ def _replace(old: Network, new: Network, name: str, data: points.Data, rank: int
             moments = BlockMoments(shapes, BUDGET) if moments is None else moments
             moments.add(inside[name][0][0], outside[name][0][1])
     assert moments is not None
-    stand_in = moments.solve(old.like, rank).standing_in_for(target).eval()
+    stand_in = moments.solve(old.like, rank).standing_in_for(target).plain().eval()
     parent, _, last = name.rpartition(".")
     new.model.get_submodule(parent)._modules[last] = stand_in
     before, after = (sum(p.numel() for p in m.parameters()) for m in (target, stand_in))
