@@ -28,4 +28,5 @@ for name, points, targets in (("digits", x, y), ("and mirrored", torch.cat([x, -
     linear = rl.linearize(net, points, targets, blocks="1", loss="square")  # the ReLU replaced by an affine map
     folded = rl.fuse(linear.model)
     print(f"  without the ReLU: accuracy {linear.accuracy_before:.3f} -> {linear.accuracy_after:.3f}")
-    print(f"  and folded: {sum(p.numel() for p in folded.parameters())} parameters instead of {linear.parameters_before}")
+    left = sum(p.numel() for p in folded.parameters())
+    print(f"  and folded: {left} parameters instead of {linear.parameters_before}")
