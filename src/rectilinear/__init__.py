@@ -23,6 +23,7 @@ _FOLDERS = (
     "metrics",
     "operators",
     "plots",
+    "style",
     "testing",
     "training",
 )

@@ -14,6 +14,7 @@ from rectilinear import linearizer as linearizer
 from rectilinear import metrics as metrics
 from rectilinear import operators as operators
 from rectilinear import plots as plots
+from rectilinear import style as style
 from rectilinear import testing as testing
 from rectilinear import training as training
 from rectilinear._pretrained import Configured as Configured

@@ -34,6 +34,7 @@ COMMANDS = (
     "audit",
     "predict",
     "project",
+    "stylize",
 )
 
 

@@ -9,9 +9,10 @@ from typing import Literal
 from rectilinear.datasets import folder, mnist
 from rectilinear.datasets.digits import digits
 from rectilinear.datasets.images import Images, fit
+from rectilinear.datasets.photos import photos
 from rectilinear.errors import ConfigError, DataError
 
-NAMES = ("digits", *mnist.FAMILIES)
+NAMES = ("digits", "photos", *mnist.FAMILIES)
 """The data sets that have a name; anything else is the path of a folder of images."""
 
 
@@ -23,9 +24,10 @@ def load(
 ) -> Images:
     """The images and labels of one split of ``name``.
 
-    ``"digits"`` (8 x 8, 1,500 and 297 images) comes with scikit-learn. ``"mnist"`` and ``"fashion_mnist"`` are read
-    from IDX files, plain or ``.gz``, in the folder of that name under ``data_dir`` (default ``$RECTILINEAR_DATA``, then
-    ``./data``) or in that folder itself, and their content is checked. Any other name is a folder of images.
+    ``"digits"`` (8 x 8, 1,500 and 297 images) and ``"photos"`` (coloured tiles of two photographs, 32 x 32 if no size
+    is named) come with scikit-learn. ``"mnist"`` and ``"fashion_mnist"`` are read from IDX files, plain or ``.gz``, in
+    the folder of that name under ``data_dir`` (default ``$RECTILINEAR_DATA``, then ``./data``) or in that folder
+    itself, and their content is checked. Any other name is a folder of images.
 
     Args:
         name: one of :data:`NAMES`, or a folder, absolute or under ``data_dir``.
@@ -52,6 +54,8 @@ def load(
     key = str(name).replace("-", "_")
     if key == "digits":
         data = digits(split)
+    elif key == "photos":
+        return photos(split, size)
     elif key in mnist.FAMILIES:
         data = mnist.mnist(key, split, root)
     else:

@@ -13,9 +13,11 @@ from rectilinear.config import from_json, to_json
 from rectilinear.errors import CheckpointError, ConfigError
 from rectilinear.flow import LinearFlow
 from rectilinear.recipes.digits import Digits
+from rectilinear.recipes.dynamics import Dynamics
 from rectilinear.recipes.images import Images
 from rectilinear.recipes.nested import Mnist
 from rectilinear.recipes.projector import Projection
+from rectilinear.recipes.style import Style
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +25,14 @@ if TYPE_CHECKING:
 
     from rectilinear.recipes.base import Recipe
 
-RECIPES: dict[str, type[Recipe]] = {"digits": Digits, "mnist": Mnist, "images": Images, "projector": Projection}
+RECIPES: dict[str, type[Recipe]] = {
+    "digits": Digits,
+    "mnist": Mnist,
+    "images": Images,
+    "projector": Projection,
+    "style": Style,
+    "dynamics": Dynamics,
+}
 T = TypeVar("T")
 M = TypeVar("M", bound=Configured)
 _CONFIG, _MODEL = "config.json", "model"
@@ -109,9 +118,9 @@ def train(name: str, recipe: Recipe, out: Path, data_dir: Path | None = None) ->
     Raises:
         ConfigError: if ``out`` holds another run.
     """
-    images = datasets.load(recipe.data, "train", data_dir, recipe.size).images
+    data = recipe.load(data_dir)
     seed_all(recipe.training.seed)
-    for stage in recipe.stages(images):
+    for stage in recipe.stages(data):
         run = Record(name, recipe) if not stage.name else None
         training.train(stage.objective, stage.data, stage.training, out / stage.name, run=run)
     stage.model.cpu().save_pretrained(out / _MODEL)

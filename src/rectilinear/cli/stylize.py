@@ -1,0 +1,132 @@
+"""``rectilinear stylize``."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from rectilinear.cli._parse import Common, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rectilinear import Linearizer
+    from rectilinear.style import StyleTransfer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arguments(Common):
+    """Give pictures a style, a blend of styles, another style than they have, or take it away."""
+
+    run: tyro.conf.Positional[Path]
+    """Folder of the run of the recipe style."""
+    input: Path | None = None
+    """A picture or a folder of them; held-out pictures of the run's data by default."""
+    style: str | None = None
+    """Name of the style."""
+    blend: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = field(default=())
+    """Another style and its weight, NAME=WEIGHT, as often as needed; the rest is for --style."""
+    instead_of: str | None = None
+    """The style that the pictures have already; alone, without --style, it is taken away."""
+    rtol: float | None = None
+    """With --instead-of: what that style shrinks below this part of the most is not brought back."""
+    side: int | None = None
+    """Side of the result in pixels, in tiles where it is larger than the model; that of the model by default."""
+    count: int = 12
+    """How many pictures to draw; all are written."""
+    out: Path | None = None
+    """Folder for stylized.png, stylized.json and a picture each; that of the run by default."""
+    data_dir: Path | None = None
+    """Where data sets lie; $RECTILINEAR_DATA, then ./data, by default."""
+
+
+def run(arguments: Arguments) -> dict[str, Any]:
+    """Stylize, draw, write, measure where the teacher can be asked."""
+    import torch
+
+    from rectilinear import recipes, style
+    from rectilinear.cli._files import write_images
+    from rectilinear.config import write_json
+
+    run = recipes.open_run(arguments.run)
+    model = run.of(style.StyleTransfer)
+    weights = _weights(arguments)
+    f = _map(model, weights, arguments)
+    side = arguments.side or min(model.g_in.shape[1:])
+    if side < min(model.g_in.shape[1:]):
+        raise UsageError(f"--side {side} is below the {min(model.g_in.shape[1:])} pixels of the model.")
+    pictures = _pictures(arguments, run, side)
+    styled = {name: style.in_tiles(f, picture).clamp(0, 1) for name, picture in pictures.items()}
+
+    out = arguments.out or arguments.run
+    source = arguments.input if arguments.input is None or arguments.input.is_dir() else arguments.input.parent
+    if source is not None and out.resolve() == source.resolve():
+        raise UsageError(f"--out {out} is the folder of the input, whose pictures would be overwritten.")
+    shown = [torch.stack([*found.values()][: arguments.count]) for found in (pictures, styled)]
+    files = write_images(out, "stylized", torch.stack(shown))
+    if arguments.input is not None:
+        _write_each(out, styled)
+    answer: dict[str, Any] = {**files, "count": len(pictures), "weights": weights}
+    if arguments.instead_of is not None:
+        answer["instead_of"] = arguments.instead_of
+    write_json(out / "stylized.json", answer)
+    return answer
+
+
+def _weights(arguments: Arguments) -> dict[str, float]:
+    """The weight of each style; none where a style is only taken away."""
+    if arguments.style is None:
+        if arguments.blend or arguments.instead_of is None:
+            raise UsageError("Name a style with --style, or one to take away with --instead-of.")
+        return {}
+    others: dict[str, float] = {}
+    for words in arguments.blend:
+        name, equals, value = words.partition("=")
+        try:
+            others[name] = float(value)
+        except ValueError:
+            why = "has a weight that is no number" if equals else "is not of the form NAME=WEIGHT"
+            raise UsageError(f"'--blend {words}' {why}.") from None
+    rest = 1 - sum(others.values())
+    if arguments.style in others or not all(0 <= w <= 1 for w in (rest, *others.values())):
+        raise UsageError(
+            "The weights of --blend are of other styles than --style, between 0 and 1, at most 1 together."
+        )
+    return {arguments.style: rest, **others}
+
+
+def _map(model: "StyleTransfer", weights: dict[str, float], arguments: Arguments) -> "Linearizer":
+    """From pictures, or from pictures in a style, to the blend."""
+    if arguments.instead_of is None:
+        return model.blend(weights)
+    back = model.removal(arguments.instead_of, arguments.rtol)
+    return model.blend(weights) @ back if weights else back
+
+
+def _pictures(arguments: Arguments, run: Any, side: int) -> "dict[str, Tensor]":
+    """Pictures ``(c, side, side)`` by name."""
+    from rectilinear.cli._files import read_image
+    from rectilinear.datasets.folder import EXTENSIONS
+
+    path, channels = arguments.input, run.model.g_in.shape[0]
+    if path is None:
+        if arguments.side is not None:
+            raise UsageError("--side is for pictures of your own: name them with --input.")
+        images, _ = run.load("test", arguments.data_dir)
+        return {f"{i:04}": image for i, image in enumerate(images[:: max(1, len(images) // arguments.count)])}
+    if not path.exists():
+        raise UsageError(f"There is no file or folder {path}.")
+    paths = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.suffix.lower() in EXTENSIONS)
+    if not paths:
+        raise UsageError(f"There is no picture in {path}.")
+    return {p.stem: read_image(p, (channels, side, side)) for p in paths}
+
+
+def _write_each(out: Path, styled: "dict[str, Tensor]") -> None:
+    from rectilinear import plots
+    from rectilinear.config import atomic_write
+
+    for name, picture in styled.items():
+        with atomic_write(out / f"{name}.png") as tmp:
+            tmp.write_bytes(plots.png(plots.grid(picture[None].numpy(), 1)))

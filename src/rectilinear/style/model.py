@@ -1,0 +1,192 @@
+"""Styles of pictures: one operator a style between two spaces that all of them share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+import torch
+from torch import Tensor, nn
+
+from rectilinear._pretrained import Configured
+from rectilinear.errors import ConfigError, ShapeError
+from rectilinear.induced_space import InducedSpace
+from rectilinear.linearizer import Linearizer
+from rectilinear.operators import Operator, pinv
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rectilinear.invertible import Invertible
+
+
+@final
+class StyleTransfer(Configured):
+    """Pictures in several styles, ``f_k = g_out^-1 . A_k . g_in``: the networks are shared, a style is an operator.
+
+    Since the spaces are shared, styles have the arithmetic of their operators: ``(1 - a) A_i + a A_j`` lies between two
+    styles, ``A_j A_i^+`` turns one into the other and ``A_i^+`` takes it away. Everything returned is a
+    :class:`~rectilinear.Linearizer`; models with other styles share the networks.
+
+    Args:
+        g_in: the network of the pictures.
+        styles: the operator of each style by its name.
+        g_out: the network of the pictures in a style; that of the pictures where None.
+
+    Raises:
+        ConfigError: without styles, or for a name that is empty, not a string, or has one of ``=,.``.
+        ShapeError: if the operators differ in shape, or do not fit the networks.
+
+    Reference: Berman et al., "Who Said Neural Networks Aren't Linear?", arXiv 2510.08570, section 4.2, where a network
+    of the style's number gives the operator.
+
+    Example:
+        >>> import rectilinear as rl
+        >>> g = rl.invertible.ImageFlow((3, 8, 8), blocks=2, width=8)
+        >>> blur = rl.operators.Convolution((3, 8, 8), torch.full((3, 3, 3), 1 / 9))
+        >>> model = StyleTransfer(g, {"original": rl.operators.Identity(192), "blur": blur})
+        >>> half = model.blend({"original": 0.5, "blur": 0.5})
+        >>> half(torch.rand(2, 3, 8, 8)).shape, model.names
+        (torch.Size([2, 3, 8, 8]), ('original', 'blur'))
+    """
+
+    def __init__(self, g_in: Invertible, styles: Mapping[str, Operator], g_out: Invertible | None = None) -> None:
+        super().__init__()
+        if not styles:
+            raise ConfigError("no styles", "at least one", "Pass {name: operator}.")
+        for name in styles:
+            if not isinstance(name, str) or not name or set(name) & set("=,."):
+                raise ConfigError(f"a style named {name!r}", "a name without '=', ',' and '.'", "Rename it.")
+        self.g_in, self.g_out = g_in, g_in if g_out is None else g_out
+        self.names = tuple(styles)
+        self.operators = nn.ModuleList(styles.values())  # a list: names such as "half" are taken in a ModuleDict
+        first = next(iter(styles.values()))
+        for name in self.names:
+            A = self.operator(name)
+            if (A.in_dim, A.out_dim) != (first.in_dim, first.out_dim):
+                raise ShapeError(
+                    f"style '{name}' of shape {A.out_dim} x {A.in_dim} beside {first.out_dim} x {first.in_dim}",
+                    "operators of one shape",
+                    "All styles act between the same two spaces.",
+                )
+            self._linearizer(A)
+
+    @property
+    def in_space(self) -> InducedSpace:
+        """The space of the pictures."""
+        return InducedSpace(self.g_in)
+
+    @property
+    def out_space(self) -> InducedSpace:
+        """The space of the pictures in a style."""
+        return InducedSpace(self.g_out)
+
+    def operator(self, name: str) -> Operator:
+        """The operator of a style.
+
+        Raises:
+            ConfigError: if no style has this name.
+        """
+        if name not in self.names:
+            raise ConfigError(f"the style '{name}'", f"one of {', '.join(self.names)}", "Correct the name.")
+        A = self.operators[self.names.index(name)]
+        if not isinstance(A, Operator):
+            raise ShapeError(f"a {type(A).__name__} as style '{name}'", "an Operator", "Wrap a matrix in Dense.")
+        return A
+
+    def forward(self, x: Tensor, name: str) -> Tensor:
+        """The pictures ``x`` in the style ``name``."""
+        return self.style(name)(x)
+
+    def style(self, name: str) -> Linearizer:
+        """``f_k = g_out^-1 . A_k . g_in``.
+
+        Raises:
+            ConfigError: if no style has this name.
+        """
+        return self._linearizer(self.operator(name))
+
+    def blend(self, weights: Mapping[str, float]) -> Linearizer:
+        """``g_out^-1 . sum_k w_k A_k . g_in``; with weights ``1 - a`` and ``a`` the straight path from style to style.
+
+        Raises:
+            ConfigError: without weights, or for an unknown name.
+        """
+        if not weights:
+            raise ConfigError("a blend of no styles", "at least one weight", "Pass {name: weight}.")
+        first, *rest = (weight * self.operator(name) for name, weight in weights.items())
+        return self._linearizer(sum(rest, first))
+
+    def path(self, start: str, end: str, t: float, *, geodesic: bool = False) -> Linearizer:
+        """The style at ``t`` between two: ``(1 - t) A_i + t A_j``, or ``A_i (A_i^-1 A_j)^t`` on the geodesic.
+
+        The geodesic multiplies where the straight path adds; it is the one of invertible matrices in the metric that
+        their products leave alone.
+
+        Raises:
+            ConfigError: if no style has one of the names.
+            SingularOperatorError: on the geodesic, if ``A_i`` has no inverse, or ``A_i^-1 A_j`` an eigenvalue that is
+                negative, so that no real power exists.
+        """
+        if not geodesic:
+            return self.style(start) if start == end else self.blend({start: 1 - t, end: t})
+        A, B = self.operator(start), self.operator(end)
+        return self._linearizer(A @ (A**-1 @ B) ** t)
+
+    def between(self, start: str, end: str, rtol: float | None = None) -> Linearizer:
+        """``g_out^-1 . A_j A_i^+ . g_out``, which turns pictures in the style ``start`` into the style ``end``.
+
+        Args:
+            start: the style that the pictures have.
+            end: the style that they get.
+            rtol: singular values of ``A_i`` below this part of the largest count as zero: what the style ``start``
+                all but removes is not brought back, and neither is the noise in it.
+
+        Raises:
+            ConfigError: if no style has one of the names.
+        """
+        return Linearizer(self.g_out, self.operator(end) @ pinv(self.operator(start), rtol=rtol), self.g_out)
+
+    def removal(self, name: str, rtol: float | None = None) -> Linearizer:
+        """``g_in^-1 . A_k^+ . g_out``, which takes a style away; ``rtol`` as for :meth:`between`.
+
+        Raises:
+            ConfigError: if no style has this name.
+        """
+        return Linearizer(self.g_out, pinv(self.operator(name), rtol=rtol), self.g_in)
+
+    def added(self, name: str, operator: Operator) -> StyleTransfer:
+        """The model with one style more, or another operator for a style it has; the networks are the same objects.
+
+        Raises:
+            ShapeError: if the operator does not fit.
+        """
+        return StyleTransfer(self.g_in, self._operators() | {name: operator}, self.g_out)
+
+    def without(self, name: str) -> StyleTransfer:
+        """The model with one style less; the networks are the same objects.
+
+        Raises:
+            ConfigError: if no style has this name, or it is the last.
+        """
+        self.operator(name)
+        return StyleTransfer(self.g_in, {k: A for k, A in self._operators().items() if k != name}, self.g_out)
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The parameters of each style as a part of those of the networks."""
+        networks = {id(p): p.numel() for g in (self.g_in, self.g_out) for p in g.parameters()}
+        total = max(1, sum(networks.values()))
+        return {name: _size(self.operator(name)) / total for name in self.names}
+
+    def _operators(self) -> dict[str, Operator]:
+        return {name: self.operator(name) for name in self.names}
+
+    def _linearizer(self, operator: Operator) -> Linearizer:
+        return Linearizer(self.g_in, operator, self.g_out)
+
+    def extra_repr(self) -> str:
+        return ", ".join(self.names)
+
+
+def _size(operator: Operator) -> int:
+    return sum(t.numel() for t in operator.state_dict().values() if torch.is_floating_point(t))

