@@ -144,3 +144,14 @@ def test_unusable_labels():
     for y, outputs, loss in ((torch.ones(3, 2), 1, None), (torch.arange(3), 1, "hinge"), (torch.ones(3), 2, None)):
         with pytest.raises(ShapeError):
             task_for(y, outputs, loss)
+
+
+@pytest.mark.parametrize("shape", [(300, 270), (260, 400), (20, 9)])
+def test_leading_singular_vectors(shape):
+    from rectilinear.audit.weights import _leading
+
+    w = rand(*shape)
+    u, s, v = _leading(w)
+    expected = torch.linalg.svdvals(w)
+    assert torch.allclose(s, expected, rtol=1e-6)  # the Gram matrix has the squares
+    assert torch.allclose(w @ v, s[0] * u, atol=1e-9 * float(s[0]))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 NAME = "floor"
 LOSSES = ("square", "logistic", "hinge")
 PROGRAMME = 2_000_000  # numbers in the linear programme of the hinge loss
+LARGEST = 2**27  # numbers of data that are copied in float64: 1 GB
 
 
 def floor_and_loss(subject: Subject) -> Measure:
@@ -29,6 +30,8 @@ def floor_and_loss(subject: Subject) -> Measure:
         return Measure.missing(NAME, f"known for the losses {', '.join(LOSSES)}, not for {task.loss}")
     if data.rows is None:
         return Measure.missing(NAME, "the data are read in batches and not held together")
+    if data.rows.numel() > LARGEST:
+        return Measure.missing(NAME, "the data are too many to be held in float64")
     if task.loss == "hinge" and data.rows.numel() > PROGRAMME:
         return Measure.missing(NAME, "the data are too many for a linear programme")
     if not nodes or not (subject.homogeneous or subject.has_linear_odd_part):

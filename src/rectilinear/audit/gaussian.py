@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from rectilinear.audit.layers import TwoLayer
     from rectilinear.audit.subject import Subject
 
+CHUNK = 1024  # neurons whose products with all others are written out together
+
 
 def gaussian_energy(subject: Subject) -> Measure:
     """The share of the odd part in ``<|f|^2>`` for ``x ~ N(0, I)``; in the details, for the data's second moments too.
@@ -55,12 +57,11 @@ def energies(two: TwoLayer, root: Tensor) -> tuple[float, float]:
     assert slope is not None
     odd = float((root @ two.matrix.double().mT).square().sum())
     h = root @ two.W1.double().mT
-    moments = h.mT @ h
-    s = moments.diagonal().sqrt()
-    size = torch.outer(s, s)
-    r = torch.where(size > 0, moments / size.clamp_min(torch.finfo(size.dtype).tiny), torch.zeros_like(size)).clamp(
-        -1, 1
-    )
-    products = 2 / pi * size * ((1 - r.square()).sqrt() + r * r.asin())
-    c = two.W2.double() * (1 - torch.as_tensor(slope, dtype=torch.float64, device=s.device)) / 2
-    return odd, max(float(((c @ products) * c).sum()), 0.0)
+    c = two.W2.double() * (1 - torch.as_tensor(slope, dtype=torch.float64, device=h.device)) / 2
+    s, even = h.norm(dim=0), 0.0
+    for part in torch.arange(h.shape[1], device=h.device).split(CHUNK):
+        size = torch.outer(s[part], s)
+        r = (h[:, part].mT @ h / size.clamp_min(torch.finfo(size.dtype).tiny)).clamp(-1, 1)
+        products = 2 / pi * size * ((1 - r.square()).sqrt() + r * r.asin())
+        even += float(((c[:, part] @ products) * c).sum())
+    return odd, max(even, 0.0)

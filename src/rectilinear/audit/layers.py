@@ -132,7 +132,7 @@ def two_layer(network: Network, structure: Structure, x: Tensor) -> TwoLayer:
 
     both = _columns(first, D, network.like) - torch.cat([b1, b2[0]])
     W2 = (_columns(last, H, network.like) - b2).mT
-    found = TwoLayer(both[:, :H].mT, W2, b1, b2[0], both[:, H:].mT, _shared(nodes, widths))
+    found = TwoLayer(both[:, :H].mT, W2, b1, b2[0], both[:, H:].mT, _shared(nodes, widths, network.like))
     rows = network.rows(x[:PROBES]).flatten(1)
     wanted = network(rows)
     if not _vanishes(found(rows) - wanted, wanted, H):
@@ -220,14 +220,14 @@ def _elementwise(activation: Activation) -> bool:
     return activation.name != "max_pool"
 
 
-def _shared(nodes: tuple, widths: list[int]) -> Activation:
+def _shared(nodes: tuple, widths: list[int], like: Tensor) -> Activation:
     """One activation for all units; with a slope for each where the nodes or the units differ."""
     slopes = [node.activation.slope for node in nodes]
     if any(slope is None for slope in slopes) or (
         all(isinstance(slope, float) for slope in slopes) and len(set(slopes)) == 1
     ):
         return nodes[0].activation
-    parts = [torch.as_tensor(slope).expand(width) for slope, width in zip(slopes, widths, strict=True)]
+    parts = [torch.as_tensor(slope).to(like).expand(width) for slope, width in zip(slopes, widths, strict=True)]
     return leaky(torch.cat(parts), nodes[0].activation.name)
 
 

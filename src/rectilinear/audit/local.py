@@ -85,7 +85,7 @@ class LocalMap(Operator):
         if whole and least > max(WRITTEN, 2 * k):
             try:
                 start = torch.randn(least, generator=stream(0, "Lanczos"), dtype=torch.float64).numpy()
-                parts = svds(to_scipy(self), k, v0=start.astype(to_scipy(self).dtype), random_state=0)
+                parts = svds(to_scipy(self), k, v0=start.astype(to_scipy(self).dtype))
                 u, s, vh = (torch.from_numpy(part.copy()).to(self.like) for part in parts)
                 order = s.argsort(descending=True)
                 return SVD(_frame(u[:, order]), s[order], _frame(vh[order].mT))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rectilinear.audit.at_floor import LARGEST
 from rectilinear.audit.measure import Kind, Measure
 from rectilinear.audit.symmetry import signed_labels
 from rectilinear.dynamics import predict
@@ -20,7 +21,7 @@ def time_course(subject: Subject, lr: float | None, steps: int | None) -> Measur
     if lr is None or steps is None:
         return Measure.missing(NAME, "give lr and steps to predict how these weights learn")
     y = signed_labels(subject)
-    if y is None or subject.data.rows is None:
+    if y is None or subject.data.rows is None or subject.data.rows.numel() > LARGEST:
         return Measure.missing(NAME, "it needs all data in memory, and labels that are numbers or signs")
     try:
         found = predict(subject.network.model, subject.data.rows, y, lr, steps)

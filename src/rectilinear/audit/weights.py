@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from rectilinear.audit.subject import Subject
 
-LARGEST = 2048  # the smaller side of a matrix that is decomposed
+LARGEST, MOST = 2048, 32  # the smaller side of a matrix that is decomposed, and how many of them
+WRITTEN = 256  # the smaller side from which on the Gram matrix is decomposed, which is quicker
 KEPT = 64  # singular values that are kept
 
 
@@ -34,17 +35,18 @@ def weights(subject: Subject) -> Measure:
         named = {name: p.detach().flatten(1) for name, p in subject.network.model.named_parameters() if p.ndim > 1}
     else:
         named = {f"layer {i}": w for i, w in enumerate(chain.weights, start=1)}
-    matrices = {name: w.double() for name, w in named.items() if 0 < min(w.shape) <= LARGEST}
+    small = {name: w.double() for name, w in named.items() if 0 < min(w.shape) <= LARGEST}
+    matrices = dict(list(small.items())[:MOST])
     if not matrices:
         return Measure.missing("weights", "no weight matrix of a size that can be decomposed")
-    decomposed = {name: torch.linalg.svd(w, full_matrices=False) for name, w in matrices.items()}
+    decomposed = {name: _leading(w) for name, w in matrices.items()}
     layers = [_layer(name, matrices[name], s) for name, (_, s, _) in decomposed.items()]
     details: dict[str, Any] = {"layers": layers}
     if not isinstance(chain, str) and len(matrices) == len(named):
         details["adjacent"] = [
             {
                 "layers": f"{i} and {i + 1}",
-                "alignment": float((b[2][0] @ a[0][:, 0]).abs()),
+                "alignment": float((b[2] @ a[0]).abs()),
                 "imbalance": _imbalance(first, second),
             }
             for i, ((a, first), (b, second)) in enumerate(
@@ -94,6 +96,18 @@ def _beta(subject: Subject) -> Tensor | None:
         signs = numbers if middle is None else torch.where(numbers > middle, 1.0, -1.0).double()
         total += x.flatten(1).double().cpu().mT @ signs
     return total / subject.data.n
+
+
+def _leading(w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """All singular values and the leading singular vectors ``u``, ``v``."""
+    if min(w.shape) <= WRITTEN:
+        u, s, vh = torch.linalg.svd(w, full_matrices=False)
+        return u[:, 0], s, vh[0]
+    wide = w.shape[0] < w.shape[1]
+    squares, vectors = torch.linalg.eigh(w @ w.mT if wide else w.mT @ w)
+    s, top = squares.clamp_min(0).sqrt().flip(0), vectors[:, -1]
+    other = (w.mT @ top if wide else w @ top) / s[0].clamp_min(torch.finfo(s.dtype).tiny)
+    return (top, s, other) if wide else (other, s, top)
 
 
 def _layer(name: str, w: Tensor, s: Tensor) -> dict[str, Any]:
