@@ -7,6 +7,7 @@ from rectilinear.idempotent.model import Projector
 from rectilinear.idempotent.prior import DensityObjective, gaussian, spline
 from rectilinear.idempotent.restore import restore
 from rectilinear.idempotent.selection import Selection, informative
+from rectilinear.idempotent.start import from_pca
 
 __all__ = [
     "KINDS",
@@ -20,6 +21,7 @@ __all__ = [
     "Selection",
     "damage",
     "decibels",
+    "from_pca",
     "gaussian",
     "informative",
     "masked",

@@ -8,29 +8,8 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from rectilinear.errors import ConfigError
-from rectilinear.idempotent import (
-    DensityObjective,
-    Projector,
-    ProjectorObjective,
-    RandomDamage,
-    Selection,
-    informative,
-    spline,
-)
+from rectilinear.idempotent import DensityObjective, ProjectorObjective, RandomDamage, from_pca, spline
 from rectilinear.idempotent.damage import Kind  # noqa: TC001 - a configuration is read by its annotations
-from rectilinear.invertible import (
-    MLP,
-    AdditiveCoupling,
-    AffineCoupling,
-    Chain,
-    Flatten,
-    Invertible,
-    Leading,
-    Rotation,
-    Scaling,
-    VectorFlow,
-)
-from rectilinear.metrics import pca
 from rectilinear.recipes.base import Recipe, Stage
 from rectilinear.training import TrainConfig
 
@@ -93,24 +72,21 @@ class Projection(Recipe):
     )
 
     def stages(self, images: Tensor) -> Iterator[Stage]:
-        mean, axes, std = (part.float() for part in pca(images))
-        n = len(mean)
-        if axes.shape[1] < n:
-            raise ConfigError(f"{len(images)} images of {n} values", "more images than values", "Lower size.")
-        if self.rank is not None and not 2 <= self.rank <= n:
-            raise ConfigError(f"rank {self.rank}", f"2 to {n}, the size of an image", "Correct the rank.")
-        variances = std.square()
-        lost = torch.cat([variances.flip(0).cumsum(0).flip(0), variances.new_zeros(1)]) / n  # by PCA of rank 0, 1, ...
-        learned = self.rank is None
-        projector = Projector(
-            self._network(mean, axes, std, tuple(images.shape[1:])),
-            Selection(informative(variances)) if self.rank is None else Selection.leading(n, self.rank),
-            spread=(variances + self.noise**2).sqrt(),
+        if self.rank == 1:
+            raise ConfigError("rank 1", "2 or more: one coordinate has no couplings", "Raise the rank.")
+        projector, lost = from_pca(
+            images,
+            self.rank,
+            leading=self.leading,
+            blocks=self.blocks,
+            width=self.width,
+            coupling=self.coupling,
+            noise=self.noise,
         )
         objective = ProjectorObjective(
             projector,
-            lost.clamp(min=1e-4 * lost[0].item()),
-            "learned" if learned else "nested" if self.nested else "fixed",
+            lost,
+            "learned" if self.rank is None else "nested" if self.nested else "fixed",
             harm=RandomDamage(self.damages) if self.damages else None,
             rank_weight=self.rank_weight,
             tightness=self.tightness,
@@ -127,17 +103,3 @@ class Projection(Recipe):
         density = spline(coordinates, self.density_blocks, self.density_width, noise, self.training.seed)
         whole = projector.fitted(images.to(device), self.noise, density)
         yield Stage(DensityObjective(density, noise), coordinates.to(images), self.density, whole, "density")
-
-    def _network(self, mean: Tensor, axes: Tensor, std: Tensor, shape: tuple[int, ...]) -> Invertible:
-        """Principal coordinates at unit scale, couplings of the leading ones, one that moves the others, and back."""
-        n, m = len(mean), min(self.leading, len(mean))
-        scale = (std.square() + self.noise**2).sqrt()
-        couplings: list[Invertible] = [
-            Leading(VectorFlow(m, self.blocks, self.width, coupling=self.coupling, scale_budget=self.blocks / 2), n)
-        ]
-        if m < n:
-            kind = AdditiveCoupling if self.coupling == "additive" else AffineCoupling
-            outputs = (n - m) * (1 if self.coupling == "additive" else 2)
-            couplings.append(kind(n, MLP(m, outputs, self.width, hidden=0), keep=m))
-        axes_at_unit_scale = Flatten(shape), Rotation.from_matrix(axes, mean), Scaling(1 / scale)
-        return Chain(*axes_at_unit_scale, *couplings, Scaling(scale))

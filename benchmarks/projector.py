@@ -1,0 +1,318 @@
+"""Is a projector by construction worth it? Restoration, strange images and samples beside three peers on one budget.
+
+PCA of the same rank, a convolutional autoencoder of as many parameters trained on the same damaged images, and a
+network that learns to be idempotent (Shocher et al. 2023), each with the same seconds of one processor.
+
+    python benchmarks/projector.py                                  # digits, 40 seconds each: six minutes
+    python benchmarks/projector.py --data mnist --rank 32 --seconds 120 --data-dir DATA
+    python benchmarks/projector.py --ways                           # what the projector is trained on, on digits
+
+Trained models lie in --out; the same command goes on where it stopped and rewrites the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from projector_peers import LearnedIdempotence, Reconstruction, autoencoder, size
+from torch import Tensor, nn
+
+from rectilinear import datasets, metrics, plots, training
+from rectilinear._seed import generator, seed_all
+from rectilinear.errors import DataError
+from rectilinear.idempotent import KINDS, Projector, RandomDamage, Selection, damage, gaussian, restoration
+from rectilinear.invertible import Chain, Flatten, Rotation
+from rectilinear.recipes.features import Features
+from rectilinear.recipes.projector import Projection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rectilinear.idempotent import Restoration
+    from rectilinear.training import TrainConfig
+
+OURS, PCA, AUTO, LEARNED = "projector", "PCA", "autoencoder", "learned idempotence"
+WAYS: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "additive couplings": {"coupling": "additive"},
+    "clean images": {"damages": ()},
+    "noise only": {"damages": ("noise",)},
+    "tightness .01": {"tightness": 0.01},
+    "likelihood .01": {"likelihood": 0.01},
+    "nested ranks": {"nested": True},
+    "learned rank": {"rank": None},
+}
+DENSITY = 0.2  # share of the projector's seconds for the density on its range
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """What all models see, and what they are judged on."""
+
+    train: Tensor
+    test: Tensor
+    real: Tensor
+    strange: dict[str, Tensor]
+    features: metrics.FeatureNetwork
+
+
+def load(args: argparse.Namespace) -> Data:
+    """Images, strange images, and the features that samples are judged in."""
+    train, test = (datasets.load(args.data, split, args.data_dir).images for split in ("train", "test"))
+    features = Features(args.data).train(args.features or args.out / args.data / "features", args.data_dir)
+    few = test[: args.n]
+    strange = {
+        "uniform noise": torch.rand(few.shape, generator=generator(1)),
+        "shuffled pixels": few.flatten(1)[:, torch.randperm(few[0].numel(), generator=generator(2))].reshape(few.shape),
+        "letters": datasets.letters(test.shape[-1]).images,
+    }
+    if args.data == "mnist":
+        try:
+            strange["fashion"] = datasets.load("fashion_mnist", "test", args.data_dir).images[: args.n]
+        except DataError:
+            print("no fashion pictures under --data-dir: left out")
+    return Data(train, few, test if len(test) > 2000 else torch.cat([train, test]), strange, features)
+
+
+def budget(config: TrainConfig, seconds: float) -> TrainConfig:
+    """The same, for so many seconds of the processor."""
+    return replace(config, max_seconds=seconds, steps=10**6, clock="processor", device="cpu", evaluate_every=10**6)
+
+
+def projector(args: argparse.Namespace, data: Data, name: str, seconds: float, **changes: Any) -> tuple[Projector, int]:
+    """Ours, and its number of steps."""
+    recipe = replace(Projection(data=args.data, rank=args.rank), **changes)
+    recipe = replace(
+        recipe,
+        training=budget(recipe.training, (1 - DENSITY) * seconds),
+        density=budget(recipe.density, DENSITY * seconds),
+    )
+    seed_all(args.seed)
+    steps = 0
+    for stage in recipe.stages(data.train):
+        folder = args.out / args.data / f"{seconds:.0f}s" / name / stage.name
+        result = training.train(stage.objective, stage.data, stage.training, folder, progress=False)
+        steps = steps or result.step
+    return stage.model.eval().requires_grad_(requires_grad=False), steps  # type: ignore[return-value]
+
+
+def peer(args: argparse.Namespace, data: Data, name: str, objective: nn.Module) -> int:
+    """Train a peer; its number of steps."""
+    config = budget(Projection().training, args.seconds)
+    folder = args.out / args.data / f"{args.seconds:.0f}s" / name.replace(" ", "-")
+    result = training.train(objective, data.train, config, folder, progress=False)
+    objective.eval().requires_grad_(requires_grad=False)
+    return result.step
+
+
+def pca(train: Tensor, rank: int) -> Projector:
+    """The linear projector."""
+    mean, axes, _ = metrics.pca(train)
+    g = Chain(Flatten(tuple(train.shape[1:])), Rotation.from_matrix(axes.float(), mean.float()))
+    return Projector(g, Selection.leading(len(mean), rank)).fitted(train, 0.05)
+
+
+@torch.no_grad()
+def idempotence(f: nn.Module, data: Data) -> dict[str, float]:
+    """Largest ``|f(f(x)) - f(x)|`` on data, on noise and on damaged images."""
+    x = data.test[:300].to(next(iter(f.state_dict().values())).dtype)
+    noise = torch.randn(x.shape, generator=generator(0), dtype=x.dtype)
+    damaged = torch.cat([damage(x[:60], kind, 0.4, generator(0)).images for kind in KINDS])
+    cases = {"data": x, "noise": noise, "damaged": damaged}
+    return {name: float((f(f(case)) - f(case)).abs().max()) for name, case in cases.items()}
+
+
+def compare(args: argparse.Namespace) -> str:
+    """Train all, measure all: the table as Markdown."""
+    data = load(args)
+    shape = tuple(data.train.shape[1:])
+    untrained = next(Projection(data=args.data, rank=args.rank).stages(data.train)).model.eval()
+    ours, steps = projector(args, data, "projector", args.seconds)
+    seed_all(args.seed)
+    auto = Reconstruction(autoencoder(shape, args.rank, size(untrained)), RandomDamage(Projection().damages))
+    learned = LearnedIdempotence(autoencoder(shape, args.rank, size(untrained)), data.train)
+    counts = {OURS: steps, AUTO: peer(args, data, AUTO, auto), LEARNED: peer(args, data, LEARNED, learned)}
+    maps: dict[str, nn.Module] = {OURS: ours, PCA: pca(data.train, args.rank), AUTO: auto.network}
+    maps[LEARNED] = learned.network
+    rows = restoration(maps, data.test, seed=args.seed)
+    draw(args, data, maps, ours, learned)
+    lines = [*head(args, maps, counts), *restored(rows), *twice(data, untrained, maps)]
+    lines += [*strangers(data, maps), *samples(args, data, ours, maps[PCA], auto.network, learned)]
+    return "\n".join(lines) + "\n"
+
+
+def head(args: argparse.Namespace, maps: dict[str, nn.Module], counts: dict[str, int]) -> list[str]:
+    """What was run, and how large it is."""
+    command = f"python benchmarks/projector.py --data {args.data} --rank {args.rank} --seconds {args.seconds:.0f}"
+    trained = ((name, f) for name, f in maps.items() if name in counts)
+    sizes = ", ".join(f"{name} {size_of(f):,} parameters, {counts[name]:,} steps" for name, f in trained)
+    return [
+        f"## {args.data}, rank {args.rank}, {args.seconds:.0f} processor seconds each\n",
+        f"`{command}`, {datetime.now(UTC):%Y-%m-%d}, torch {torch.__version__}, float32, {os.cpu_count()} busy cores.",
+        f"{sizes}.\n",
+    ]
+
+
+def size_of(f: nn.Module) -> int:
+    """All parameters, whether frozen or not."""
+    return sum(p.numel() for p in f.parameters())
+
+
+def restored(rows: list[Restoration]) -> list[str]:
+    """PSNR by damage and severity, the best in bold."""
+    names = list(rows[0].psnr)
+    best = [max(row.psnr, key=row.psnr.__getitem__) for row in rows]
+    above = {name: sum(row.psnr[OURS] > row.psnr[name] for row in rows) for name in names[1:]}
+    lines = [
+        "### Restoration, PSNR in dB\n",
+        "One application of each map; where *known*, 30 steps in turn with the known pixels or blur. `salt`",
+        f"is damage that none was trained on. The projector is above {PCA} in {above[PCA]} of {len(rows)} rows, above",
+        f"the autoencoder in {above[AUTO]}, above learned idempotence in {above[LEARNED]}.\n",
+        f"| damage | severity | | as seen | {' | '.join(names)} |",
+        "|---|---|---|" + "---|" * (1 + len(names)),
+    ]
+    for row, winner in zip(rows, best, strict=True):
+        cells = " | ".join(f"**{row.psnr[n]:.2f}**" if n == winner else f"{row.psnr[n]:.2f}" for n in names)
+        seen = "" if row.seen == float("inf") else f"{row.seen:.2f}"
+        lines.append(f"| {row.kind} | {row.severity:g} | {'known' if row.known else ''} | {seen} | {cells} |")
+    return [*lines, ""]
+
+
+def twice(data: Data, untrained: nn.Module, maps: dict[str, nn.Module]) -> list[str]:
+    """How idempotent each map is."""
+    double = {"projector, untrained": untrained, **maps}
+    lines = ["### Largest |f(f(x)) - f(x)|\n", "| map | precision | data | noise | damaged |", "|---|---|---|---|---|"]
+    for name, f in double.items():
+        for dtype in (torch.float32, torch.float64):
+            errors = idempotence(f.to(dtype), data)
+            lines.append(f"| {name} | {str(dtype)[6:]} | {' | '.join(f'{e:.1e}' for e in errors.values())} |")
+        f.to(torch.float32)
+    return [*lines, ""]
+
+
+@torch.no_grad()
+def strangers(data: Data, maps: dict[str, nn.Module]) -> list[str]:
+    """Area under the curve for each score and each kind of strange image."""
+    scores: dict[str, Callable[[Tensor], Tensor]] = {}
+    for name in (OURS, PCA):
+        for kind in ("residual", "complement", "likelihood"):
+            scores[f"{name}, {kind}"] = lambda x, f=maps[name], kind=kind: f.scores(x)[kind]
+    for name in (AUTO, LEARNED):
+        scores[f"{name}, residual"] = lambda x, f=maps[name]: (x - f(x)).flatten(1).square().mean(1)
+    lines = [f"### Strange images, AUROC against held-out images\n\n| score | {' | '.join(data.strange)} |"]
+    lines.append("|---|" + "---|" * len(data.strange))
+    for name, score in scores.items():
+        usual = score(data.test)
+        areas = [metrics.roc(usual, score(x)).area for x in data.strange.values()]
+        lines.append(f"| {name} | {' | '.join(f'{area:.3f}' for area in areas)} |")
+    return [*lines, ""]
+
+
+def samples(
+    args: argparse.Namespace,
+    data: Data,
+    ours: Projector,
+    linear: Projector,
+    auto: nn.Module,
+    learned: LearnedIdempotence,
+) -> list[str]:
+    """Fréchet distance, precision and recall of samples."""
+    n = min(args.n, len(data.real) // 2)
+    with torch.no_grad():
+        codes = gaussian(auto.encoder(data.train[:5000]), 0.01)
+        noise = torch.randn(n, codes.dim, generator=generator(3))
+        fakes = {
+            "projector, splines on the range": ours.sample(n, generator(3)),
+            "projector, Gaussian on the range": ours.fitted(data.train[:20_000], 0.05).sample(n, generator(3)),
+            "PCA, Gaussian": linear.sample(n, generator(3)),
+            "autoencoder, Gaussian of its codes": auto.decoder(codes.inverse(noise)),
+            "learned idempotence, f(z)": learned.sample(n, generator(3)),
+            "learned idempotence, f(f(z))": learned.network(learned.sample(n, generator(3))),
+        }
+    floor = metrics.floor(data.real, data.features, n)
+    lines = [
+        f"### Samples, fd/{data.features.name}@{n}\n",
+        "| samples | fd | precision | recall |",
+        "|---|---|---|---|",
+        f"| real images | {floor.fd:.2f} | {floor.precision:.3f} | {floor.recall:.3f} |",
+    ]
+    for name, fake in fakes.items():
+        s = metrics.evaluate_samples(fake.clamp(0, 1), data.real, data.features, n, floor_scores=floor)
+        lines.append(f"| {name} | {s.fd:.2f} | {s.precision:.3f} | {s.recall:.3f} |")
+    return [*lines, ""]
+
+
+def draw(
+    args: argparse.Namespace, data: Data, maps: dict[str, nn.Module], ours: Projector, learned: LearnedIdempotence
+) -> None:
+    """Two pictures beside the models, to look at."""
+    folder = args.out / args.data / f"{args.seconds:.0f}s"
+    x = data.test[:12]
+    for kind, severity in (("noise", 0.5), ("occlusion", 0.375), ("blur", 0.1)):
+        seen = damage(x, kind, severity, generator(0)).images
+        with torch.no_grad():
+            rows = {"seen": seen, **{name: f(seen) for name, f in maps.items()}, "true": x}
+        plots.save(plots.strips({name: row.numpy() for name, row in rows.items()}), folder / f"{kind}.png")
+    both = {"projector": ours.sample(12, generator(0)), "learned": learned.sample(12, generator(0))}
+    plots.save(plots.strips({name: row.numpy() for name, row in both.items()}), folder / "samples.png")
+
+
+def ways(args: argparse.Namespace) -> str:
+    """The projector trained in other ways, by mean PSNR over the severities of each damage."""
+    data = load(args)
+    kinds = ("none", *KINDS)
+    lines = [
+        f"## Ways to train it: {args.data}, {args.seconds:.0f} processor seconds each\n",
+        f"`python benchmarks/projector.py --ways --data {args.data} --rank {args.rank} --seconds {args.seconds:.0f}`;",
+        "PSNR in dB, the mean over severities, of one application; AUROC of the likelihood against letters.\n",
+        f"| way | rank | {' | '.join(kinds)} | letters | recall |",
+        "|---|---|" + "---|" * (len(kinds) + 2),
+    ]
+    n = min(args.n, len(data.real) // 2)
+    floor = metrics.floor(data.real, data.features, n)
+    for way, changes in WAYS.items():
+        f, _ = projector(args, data, f"way-{way.replace(' ', '-')}", args.seconds, **changes)
+        rows = [row for row in restoration({way: f}, data.test, steps=1) if not row.known]
+        means = [[row.psnr[way] for row in rows if row.kind == kind] for kind in kinds]
+        cells = " | ".join(f"{sum(values) / len(values):.2f}" for values in means)
+        area = metrics.roc(f.scores(data.test)["likelihood"], f.scores(data.strange["letters"])["likelihood"]).area
+        fake = f.sample(n, generator(3)).clamp(0, 1)
+        recall = metrics.evaluate_samples(fake, data.real, data.features, n, floor_scores=floor).recall
+        lines.append(f"| {way} | {f.rank} | {cells} | {area:.3f} | {recall:.3f} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Train, measure, and write a part of the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="digits")
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--features", type=Path, help="folder of a trained feature network")
+    parser.add_argument("--rank", type=int, default=16)
+    parser.add_argument("--seconds", type=float, default=40.0)
+    parser.add_argument("--n", type=int, default=1000, help="images to measure on")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--ways", action="store_true")
+    parser.add_argument("--out", type=Path, default=Path("runs/projector"))
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    part = ways(args) if args.ways else compare(args)
+    print(part)
+    folder = args.out / "results"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{'1-ways' if args.ways else '0'}-{args.data}.md").write_text(part, encoding="utf-8")
+    title = "# Projectors: by construction, linear, and learned\n\n"
+    parts = [path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.md"))]
+    result = Path(__file__).parent / "results" / "projector.md"
+    result.write_text(title + "\n".join(parts), encoding="utf-8")
+    print(f"wrote {result}")
+
+
+if __name__ == "__main__":
+    main()
