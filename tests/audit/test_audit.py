@@ -35,10 +35,9 @@ def test_zoo(label, make):
     assert set(found.measures) == MEASURES
 
 
-def test_the_zoo_is_large_and_nothing_is_linear_by_mistake():
+def test_the_zoo_is_large():
     assert len(ZOO) >= 30
     assert sum(label == ("linear",) for _, label, _ in ZOO) >= 10
-    assert not any("bias" in reason for _, label, make in ZOO[-8:] for reason in rl.audit(*make()).verdict.reasons[:1])
 
 
 def test_a_bias_alone_is_never_the_reason():

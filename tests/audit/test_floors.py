@@ -62,14 +62,14 @@ def clouds(draw):
 
 
 @given(clouds(), st.sampled_from([2, "any"]))
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=15)
 def test_square_floor_is_the_infimum(cloud, depth):
     x, y = cloud
     assert rl.floor(x, y, "square", depth).value == pytest.approx(slow_floor(x, y, "square", depth), abs=1e-7)
 
 
 @given(clouds(), st.sampled_from([2, "any"]))
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=15)
 def test_logistic_floor_is_the_infimum(cloud, depth):
     x, y = cloud
     found, slow = rl.floor(x, y, "logistic", depth), slow_floor(x, y, "logistic", depth)
