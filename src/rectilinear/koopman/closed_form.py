@@ -214,7 +214,8 @@ def _features(s: Tensor, target: Tensor, basis: Tensor, design: Tensor, owner: T
 
     train, held = _split(owner)
     trial = train[:: -(-len(train) // _TRIAL)]
-    options = [(0.0, 0), *((b / d**0.5, config.fourier) for b in BANDWIDTHS if config.fourier)]
+    count = min(config.fourier, len(train) // 2)  # of few windows more features learn nothing
+    options = [(0.0, 0), *((b / d**0.5, count) for b in BANDWIDTHS if count)]
     best = (float("inf"), 0.0, make(0.0, 0))
     for bandwidth, fourier in options:
         features = make(bandwidth, fourier)

@@ -6,10 +6,12 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from rectilinear import datasets
 from rectilinear.training import TrainConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from torch import Tensor, nn
 
@@ -48,6 +50,10 @@ class Recipe(ABC):
     rank: int | None = None
     training: TrainConfig = field(default_factory=TrainConfig)
 
+    def load(self, data_dir: Path | None = None) -> Tensor:
+        """The data to train on: images ``(n, c, h, w)``, where the recipe does not say otherwise."""
+        return datasets.load(self.data, "train", data_dir, self.size).images
+
     @abstractmethod
-    def stages(self, images: Tensor) -> Iterator[Stage]:
-        """What to train on ``images`` ``(n, c, h, w)``, in turn: each is asked for when the one before it is done."""
+    def stages(self, data: Tensor) -> Iterator[Stage]:
+        """What to train on ``data``, in turn: each is asked for when the one before it is done."""

@@ -1,0 +1,86 @@
+"""Series from files: columns of numbers, with or without times."""
+
+from __future__ import annotations
+
+import csv
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from rectilinear.errors import DataError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+TIME = ("time", "t")
+"""Names of a column that holds the times."""
+
+
+def read_series(path: Path, dt: float | None = None) -> tuple[Tensor, Tensor]:
+    r"""The series in a file and their times: ``(count, T, d)`` and ``(count, T)``, float64.
+
+    ``.csv``: one series, a column a variable, with or without a line of names; a column named "time" or "t" holds the
+    times. ``.npy``: an array ``(T,)``, ``(T, d)`` or ``(count, T, d)``. Without times steps are ``dt``, 1 by default.
+    Empty cells come as NaN: what models a series refuses them as gaps.
+
+    Raises:
+        DataError: for a file that is missing, of another kind, or not a table of numbers.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "series.csv"
+        >>> _ = path.write_text("time,height\n0.0,1.0\n0.5,3.0\n")
+        >>> states, times = read_series(path)
+        >>> states.tolist(), times.tolist()
+        ([[[1.0], [3.0]]], [[0.0, 0.5]])
+    """
+    if not path.is_file():
+        raise DataError(f"no file {path}", "a .csv or .npy file", "Check the path.")
+    try:
+        if path.suffix == ".npy":
+            return _with_times(np.load(path, allow_pickle=False), None, dt)
+        if path.suffix == ".csv":
+            return _with_times(*_csv(path), dt)
+    except (ValueError, OSError, EOFError) as error:
+        raise DataError(f"{path}, which is no table of numbers: {error}", "numbers", "Look at the file.") from error
+    raise DataError(f"{path}", "a file that ends in .csv or .npy", "Save it as one of these.")
+
+
+def _csv(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = [row for row in csv.reader(file) if row]
+    if not rows:
+        raise ValueError("it is empty")
+    names = [] if all(map(_is_number, rows[0])) else [name.strip().lower() for name in rows.pop(0)]
+    table = np.array([[_value(cell) for cell in row] for row in rows], dtype=np.float64)
+    clock = next((i for i, name in enumerate(names) if name in TIME), None)
+    if clock is None:
+        return table, None
+    return np.delete(table, clock, axis=1), table[:, clock]
+
+
+def _with_times(array: np.ndarray, clock: np.ndarray | None, dt: float | None) -> tuple[Tensor, Tensor]:
+    array = array[:, None] if array.ndim == 1 else array
+    array = array[None] if array.ndim == 2 else array
+    if array.ndim != 3 or not array.size or not np.issubdtype(array.dtype, np.number):
+        raise ValueError(f"its shape is {array.shape}, its type {array.dtype}")
+    states = torch.from_numpy(array.astype(np.float64))
+    if clock is not None:
+        return states, torch.from_numpy(clock.astype(np.float64))[None]
+    step = 1.0 if dt is None else dt
+    return states, (step * torch.arange(array.shape[1], dtype=torch.float64)).expand(array.shape[0], -1)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        _value(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _value(cell: str) -> float:
+    return float(cell) if cell.strip() else float("nan")

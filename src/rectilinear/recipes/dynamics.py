@@ -1,0 +1,92 @@
+"""Dynamics: a Koopman model of a simulated system, or of a series from a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from rectilinear import datasets
+from rectilinear.errors import ConfigError
+from rectilinear.koopman import FitConfig, MultiStep, as_series, fit, solve_features
+from rectilinear.recipes.base import Recipe, Stage
+from rectilinear.training import TrainConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Dynamics(Recipe):
+    """A model that is linear in a space of its own, ``x(t) = pi g^-1(A^t g(x, 0))``, found in two parts.
+
+    1. In closed form: modes from the series, random Fourier features of the state by least squares.
+    2. By gradients: a network of further features, through powers of the operator; least squares once more.
+
+    Attributes:
+        system: Name of a simulated system, or a .csv or .npy file with a series.
+        noise: Standard deviation of the noise on simulated observations.
+        count: Simulated trajectories.
+        steps: Steps of each.
+        jitter: Irregular sampling of simulated trajectories, as a part of the step.
+        dt: Time of a step; of a simulated system the usual one, of a file that of its column "time" or 1, by default.
+        fit: What model to fit.
+        times: Times drawn for each batch.
+        training: How to train the network of features.
+    """
+
+    system: str = "pendulum"
+    count: int = 1000
+    steps: int = 150
+    jitter: float = 0.0
+    dt: float | None = None
+    fit: FitConfig = field(default_factory=lambda: FitConfig(width=64, hidden=3))
+    times: int = 16
+    training: TrainConfig = field(
+        default_factory=lambda: TrainConfig(
+            steps=1500, max_seconds=240.0, batch_size=256, lr=2e-3, warmup=50, schedule="cosine", ema=None
+        )
+    )
+
+    def load(self, data_dir: Path | None = None) -> Tensor:
+        """The series ``(count, T, d + 1)``, their times in the last column."""
+        if self.system in datasets.SYSTEMS:
+            states, times = datasets.simulate(
+                self.system,
+                self.count,
+                self.steps,
+                self.dt,
+                noise=self.noise,
+                jitter=self.jitter,
+                seed=self.training.seed,
+            )
+        else:
+            if not Path(self.system).suffix:
+                raise ConfigError(
+                    f"the system '{self.system}'",
+                    f"one of {', '.join(datasets.SYSTEMS)}, or a .csv or .npy file",
+                    "Correct the name.",
+                )
+            states, times = datasets.read_series(self.file(data_dir), self.dt)
+        return torch.cat([states, times[..., None]], dim=-1)
+
+    def file(self, data_dir: Path | None = None) -> Path:
+        """The file with the series, as it stands or under the folder of data sets."""
+        path = Path(self.system).expanduser()
+        return path if path.is_file() else datasets.data_root(data_dir) / path
+
+    def stages(self, data: Tensor) -> Iterator[Stage]:
+        series = as_series(data[..., :-1], data[..., -1], self.dt)
+        model, found = fit(series, replace(self.fit, seed=self.training.seed))
+        batch = min(self.training.batch_size, len(found))
+        yield Stage(
+            MultiStep(model, self.times, self.training.lr),
+            found.packed(),
+            replace(self.training, batch_size=batch),
+            model,
+        )
+        solve_features(model.cpu(), found)
