@@ -5,10 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rectilinear.report.audit import audit_sections
+from rectilinear.report.dynamics import dynamics_sections
+from rectilinear.report.projector import projector_sections
+from rectilinear.report.style import style_sections
 
 if TYPE_CHECKING:
     from rectilinear.report.write import Chapter
 
 CHAPTERS: dict[str, Chapter] = {
+    "Project": projector_sections,
+    "Style": style_sections,
+    "Forecast": dynamics_sections,
     "Measure and predict": audit_sections,
 }
