@@ -147,9 +147,9 @@ def main() -> None:
         "",
         (
             f"{NETWORKS:,} networks of {INPUTS} inputs and width {WIDTH} on {POINTS:,} symmetric points, slopes from "
-            f"0 to 1, together and as a loop over modules ({SAMPLE} networks, {TRIED} steps measured). The error is that "
-            "of the weights, relative to the largest. The last columns are all networks for the 10,000 steps of the "
-            "figure, scaled. Of Gaussian starts the even part must be computed on half of the points, and nothing is "
+            f"0 to 1, together and as a loop over modules ({SAMPLE} networks, {TRIED} steps measured). The error is "
+            "that of the weights, relative to the largest. The last columns are all networks for all 10,000 steps, "
+            "scaled. Of Gaussian starts the even part must be computed on half of the points, and nothing is "
             "saved but the other half and what Python costs."
         ),
         "",
@@ -162,7 +162,7 @@ def main() -> None:
         "",
         (
             "The curve of one ReLU network, 10,000 steps from weights of 1e-9. The error is the largest distance from "
-            "the simulated loss over the fall of the loss: what finite steps and the unevenness of the start make of it."
+            "the simulated loss over the fall of the loss: what finite steps and the unevenness of the start make."
         ),
         "",
         "| data | prediction | takes | `simulate` takes | the loop takes | error |",
