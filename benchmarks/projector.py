@@ -70,7 +70,8 @@ def load(args: argparse.Namespace) -> Data:
     strange = {
         "uniform noise": torch.rand(few.shape, generator=generator(1)),
         "shuffled pixels": few.flatten(1)[:, torch.randperm(few[0].numel(), generator=generator(2))].reshape(few.shape),
-        "letters": datasets.letters(test.shape[-1]).images,
+        "letters": datasets.letters(test.shape[-1], 0.72 if args.data == "mnist" else 1.0).images,
+        "on their side": few.rot90(dims=(2, 3)),
     }
     if args.data == "mnist":
         try:

@@ -9,7 +9,9 @@ from rectilinear import deeplinear as deeplinear
 from rectilinear import dynamics as dynamics
 from rectilinear import errors as errors
 from rectilinear import flow as flow
+from rectilinear import idempotent as idempotent
 from rectilinear import invertible as invertible
+from rectilinear import koopman as koopman
 from rectilinear import linearizer as linearizer
 from rectilinear import metrics as metrics
 from rectilinear import operators as operators
