@@ -44,7 +44,7 @@ def distance(result: StudyResult, family: str) -> Figure:
     group = families(result)[family]
     steps = np.maximum(result.checkpoints, 0.6)  # step 0 has no logarithm
     for i, m in enumerate(group):
-        curve, colour = result.cell(m)["curve"], _ramp(i, len(group))
+        curve, colour = result.cell(m)["curve"], ramp(i, len(group))
         curve = np.maximum(curve, _FLOOR)
         label = str(result.models[m].depth)
         low, middle, high = np.quantile(curve, (0.25, 0.5, 0.75), axis=0)
@@ -69,7 +69,7 @@ def test_error(result: StudyResult, family: str) -> Figure:
     middles: dict[str, Callable[[np.ndarray], float]] = {"mean": np.mean, "median": np.median}
     for axes, (name, middle) in zip(panels, middles.items(), strict=True):
         for i, noise in enumerate(result.levels):
-            colour = _ramp(i, len(result.levels))
+            colour = ramp(i, len(result.levels))
             errors = [middle(result.cell(m, noise)["test_error"]) for m in group]
             label = "" if np.isnan(noise) else f"noise {noise:g}"
             axes.plot(depths, errors, color=colour, marker="o", markersize=3, label=label, linewidth=1.2)
@@ -112,7 +112,7 @@ def survival(result: StudyResult, family: str) -> Figure:
     for i, m in enumerate(group):
         cell = result.cell(m)
         curve = inference.kaplan_meier(cell["steps"], cell["reached"])
-        colour = _ramp(i, len(group))
+        colour = ramp(i, len(group))
         x = np.concatenate([[1.0], np.maximum(curve.times, 1.0), [result.study.steps]])
         share = np.concatenate([[1.0], curve.share, curve.share[-1:] if len(curve.share) else [1.0]])
         axes.step(x, share, where="post", color=colour, label=str(result.models[m].depth), linewidth=1.2)
@@ -165,7 +165,7 @@ def slopes(result: StudyResult, family: str, shown: int = 5) -> Figure:
     for axes, m in zip(panels, chosen, strict=True):
         ratio = result.cell(m)["ratio"]
         ratio = np.clip(ratio[np.isfinite(ratio)], bins[0], bins[-1])
-        colour = _ramp(group.index(m), len(group))
+        colour = ramp(group.index(m), len(group))
         axes.hist(ratio, bins=bins, weights=np.full(len(ratio), 1 / max(len(ratio), 1)), color=colour)
         depth = result.models[m].depth
         axes.set(xticks=[0, 1], ylim=(0, 1))
@@ -178,7 +178,8 @@ def slopes(result: StudyResult, family: str, shown: int = 5) -> Figure:
 _FLOOR = 1e-6  # of a logarithmic axis: below, it is all one
 
 
-def _ramp(i: int, count: int) -> str:
+def ramp(i: int, count: int) -> str:
+    """The colour of line ``i`` of ``count``, from shallow to deep."""
     share = i / max(count - 1, 1)
     return to_hex(hls_to_rgb((_SHALLOW + share * (_DEEP - _SHALLOW)) % 1, 0.52, 0.62))
 
