@@ -152,6 +152,15 @@ def test_streams_what_does_not_fit(monkeypatch):
     assert rl.audit(model, loader).to_json() == found.to_json(), "shuffled, and the same again"
 
 
+def test_a_compiled_model_is_looked_into():
+    model, x = two_layers(), rand(100, 5)
+    compiled = torch.compile(model, backend="eager")
+    assert rl.audit(compiled, x).to_json() == rl.audit(model, x).to_json()
+    assert torch.equal(rl.split(compiled).matrix, rl.split(model).matrix)
+    assert rl.linearize(compiled, x, blocks="1").blocks[0].module == "ReLU"
+    assert type(rl.fuse(compiled)) is nn.Sequential
+
+
 def test_images_many_outputs_and_half_precision():
     torch.manual_seed(0)
     convolutional = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(108, 10))

@@ -9,7 +9,7 @@ from torch import nn
 import rectilinear as rl
 from makers_zoo import paired
 from rectilinear._tolerance import tolerance
-from rectilinear.audit.activations import leaky
+from rectilinear.audit.activations import Activation, leaky
 from rectilinear.audit.certificate import collapses, even_part, lower_bound, upper_bound
 from rectilinear.audit.gaussian import energies
 from rectilinear.audit.layers import TwoLayer
@@ -54,6 +54,17 @@ def test_pairs_have_no_even_part(seed, width, out, bias):
     assert not len(even_part(net)[0])
     net = two(torch.cat([w, -c * w]), torch.cat([a, -0.9 * a / c.mT], 1), 0.2, torch.cat([b, -scale * b]))
     assert not collapses(net)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("activation", [leaky(0.0), Activation("gelu", torch.nn.functional.gelu, kappa=0.5)])
+def test_rounding_is_forgiven_and_nothing_else(dtype, activation):
+    w, a = rand(300, 500, seed=0).to(dtype), rand(1, 300, seed=1).to(dtype)
+    for error, expected in ((0, True), (2, True), (1000, False)):
+        moved = w * (1 + error * torch.finfo(dtype).eps * rand(300, 500, seed=2).clamp(-1, 1).to(dtype))
+        zeros = torch.zeros(600, dtype=dtype), torch.zeros(1, dtype=dtype), torch.zeros(1, 500, dtype=dtype)
+        net = TwoLayer(torch.cat([w, -moved]), torch.cat([a, -a], 1), *zeros, activation)
+        assert collapses(net) is expected, error
 
 
 def test_nearly_paired_nets_are_nearly_linear():

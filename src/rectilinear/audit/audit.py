@@ -221,7 +221,7 @@ def audit(
             found = _measure(subject, blocks, lr, steps, advance)
         judged = verdict(subject, found, threshold)
     count = sum(p.numel() for p in model.parameters())
-    return Audit(type(model).__name__, count, network.in_shape, network.out_shape, data.n, seed, judged, found)
+    return Audit(type(network.model).__name__, count, network.in_shape, network.out_shape, data.n, seed, judged, found)
 
 
 def _measure(

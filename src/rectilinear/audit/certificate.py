@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from rectilinear._tolerance import tolerance
 from rectilinear.audit.lines import clusters, mirrored, sketch
 from rectilinear.audit.measure import Measure
 from rectilinear.audit.randomness import stream
@@ -74,15 +73,20 @@ def even_part(two: TwoLayer) -> tuple[Tensor, Tensor]:
     v, u = v[alive], w[alive] / lengths[alive, None]
     if not len(v):
         return v, u
-    groups = clusters(mirrored(sketch(u)), tolerance(two.W1.dtype, n=u.shape[1])).to(u.device)
+    groups = clusters(mirrored(sketch(u)), rounding(two)).to(u.device)
     count = int(groups.max()) + 1
     total = v.new_zeros(count, v.shape[1]).index_add_(0, groups, v)
     weight = v.new_zeros(count).index_add_(0, groups, v.norm(dim=1))
     first = torch.full((count,), len(u), device=u.device).scatter_reduce_(
         0, groups, torch.arange(len(u), device=u.device), "amin"
     )
-    left = total.norm(dim=1) > tolerance(two.W1.dtype, n=max(two.W1.shape)) * weight
+    left = total.norm(dim=1) > rounding(two) * weight
     return total[left], u[first[left]]
+
+
+def rounding(two: TwoLayer) -> float:
+    """Relative difference at which two weights are one: a few roundings, and no more, for this decides proofs."""
+    return 30 * torch.finfo(two.W1.dtype).eps
 
 
 def upper_bound(v: Tensor, u: Tensor) -> float:
@@ -99,15 +103,15 @@ def upper_bound(v: Tensor, u: Tensor) -> float:
     if len(v) > WIDEST:
         return plain
     cosine = (u @ u.mT).abs().clamp(max=1)
-    rounding = 8 * u.shape[1] * torch.finfo(u.dtype).eps  # a certificate rounds up
-    between = (2 - 2 * cosine + rounding).sqrt()
+    up = 8 * u.shape[1] * torch.finfo(u.dtype).eps  # a certificate rounds up
+    between = (2 - 2 * cosine + up).sqrt()
     cost = torch.cdist(v, -v) + torch.minimum(lengths[:, None], lengths) * between
     if v.shape[1] == 1:
         a, sign = lengths, v[:, 0].sign()
         apart = (
             (a[:, None].square() + a.square() - 2 * a[:, None] * a * cosine)
             .clamp_min(0)
-            .add(rounding * a[:, None] * a)
+            .add(up * a[:, None] * a)
             .sqrt()
         )
         cost = torch.where(sign[:, None] * sign < 0, torch.minimum(cost, apart), a[:, None] + a)
@@ -171,8 +175,8 @@ def collapses(two: TwoLayer) -> bool:
     w = torch.cat([two.W1, two.b1[:, None]], 1).double()
     lengths = w.norm(dim=1)
     scale = float(lengths.max().clamp_min(torch.finfo(w.dtype).tiny))
-    groups = clusters(mirrored(sketch(w)), tolerance(two.W1.dtype, scale, w.shape[1])).to(w.device)
+    groups = clusters(mirrored(sketch(w)), scale * rounding(two)).to(w.device)
     v = two.W2.double().mT
     total = v.new_zeros(int(groups.max()) + 1, v.shape[1]).index_add_(0, groups, v)
     moving = v.new_zeros(len(total)).index_add_(0, groups, lengths) > 0
-    return bool((total[moving].abs() <= tolerance(two.W1.dtype, float(v.abs().max()), len(v))).all())
+    return bool((total[moving].abs() <= rounding(two) * v.abs().max()).all())

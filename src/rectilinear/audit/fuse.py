@@ -10,7 +10,7 @@ import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from rectilinear.audit.network import check_module
+from rectilinear.audit.network import check_module, uncompiled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,7 +38,7 @@ def fuse(model: nn.Module) -> nn.Module:
         (Linear(in_features=4, out_features=2, bias=True), Identity(), True)
     """
     check_module(model)
-    copy = deepcopy(model).eval()
+    copy = deepcopy(uncompiled(model)).eval()
     while any(_fold(copy, first, second) for first, second in _neighbours(copy)):
         pass
     return copy

@@ -12,7 +12,7 @@ import torch
 from rectilinear.audit import data as points
 from rectilinear.audit.affine_block import BlockMoments, Shapes
 from rectilinear.audit.blocks import block_names, is_affine, shapes_of, watching
-from rectilinear.audit.network import as_network, check_module, evaluating
+from rectilinear.audit.network import as_network, check_module, evaluating, uncompiled
 from rectilinear.audit.progress import progress_of
 from rectilinear.audit.task import task_for
 from rectilinear.errors import ConfigError, StructureError
@@ -123,6 +123,7 @@ def linearize(
         ('GELU', True)
     """
     check_module(model)
+    model = uncompiled(model)
     names = _names(model, blocks)
     if rank is not None and rank < 1:
         raise ConfigError(f"rank = {rank}", "at least 1")

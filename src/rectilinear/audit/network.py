@@ -102,6 +102,7 @@ def as_network(model: object, x: Tensor) -> Network:
     """
     parameters = check_module(model)
     assert isinstance(model, nn.Module)
+    model = uncompiled(model)
     check_floating(x, "x")
     like = next((p for p in parameters if p.is_floating_point()), parameters[0]).detach()
     probe = x[:PROBES].to(like)
@@ -138,6 +139,12 @@ def as_network(model: object, x: Tensor) -> Network:
             "Put batch normalisation in evaluation mode; do not normalise over the batch.",
         )
     return network
+
+
+def uncompiled(model: nn.Module) -> nn.Module:
+    """What ``torch.compile`` wrapped: its operations can be watched, and its parts have their names."""
+    inner = getattr(model, "_orig_mod", model)
+    return inner if isinstance(inner, nn.Module) else model
 
 
 def check_module(model: object) -> list[nn.Parameter]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from rectilinear._shapes import check_batch
 from rectilinear.audit.layers import structure_of, two_layer
-from rectilinear.audit.network import as_network, check_module, evaluating
+from rectilinear.audit.network import as_network, check_module, evaluating, uncompiled
 from rectilinear.errors import InputError, StructureError
 
 if TYPE_CHECKING:
@@ -117,7 +117,9 @@ def split(model: nn.Module, x: Tensor | None = None) -> Split:
 def _example(model: nn.Module) -> Tensor:
     """Random rows for a network that starts with a linear layer."""
     parameters = check_module(model)
-    first = next((m for m in model.modules() if not list(m.children()) and not isinstance(m, nn.Flatten)), model)
+    first = next(
+        (m for m in uncompiled(model).modules() if not list(m.children()) and not isinstance(m, nn.Flatten)), model
+    )
     if not isinstance(first, nn.Linear):
         raise InputError(
             f"a network that starts with {type(first).__name__}, and no x",

@@ -96,7 +96,8 @@ def _parts(subject: Subject, measures: Mapping[str, Measure]) -> str:
         return f"Two layers without bias: its odd part is exactly linear; {share} on the data and their mirror image."
     if odd.value is None:
         return f"{share[:1].upper()}{share[1:]} on the data and their mirror image."
-    return f"One linear map explains {odd.value:.4g} of its odd part, and {share}, on the data and their mirror image."
+    part = "all" if odd.value > 1 - 1e-9 else f"{odd.value:.4g}"
+    return f"One linear map explains {part} of its odd part, and {share}, on the data and their mirror image."
 
 
 def _copy(measures: Mapping[str, Measure]) -> str:
