@@ -66,4 +66,4 @@ def _drawn(letter: str, font: ImageFont.FreeTypeFont, size: int, longest: int) -
     ink = ink.resize((max(1, round(scale * ink.width)), max(1, round(scale * ink.height))), Image.Resampling.BILINEAR)
     sheet = Image.new("L", (_FINE * size, _FINE * size))
     sheet.paste(ink, ((sheet.width - ink.width) // 2, (sheet.height - ink.height) // 2))
-    return np.asarray(sheet.resize((size, size), Image.Resampling.BOX), dtype=np.float32) / 255
+    return np.asarray(sheet.resize((size, size), Image.Resampling.BOX), dtype=np.float32) / np.float32(255)

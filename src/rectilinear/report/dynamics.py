@@ -55,7 +55,7 @@ def dynamics_sections(seed: int = 0) -> tuple[list[Section], dict[str, float]]:
         "dynamics_radius": float(np.abs(model.eigenvalues_).max()),
         "dynamics_fit_seconds": seconds,
     }
-    lines = [
+    lines: list[tuple[str | float, ...]] = [
         ("this model, one map", *(error(ours, k) for k in _AHEAD)),
         ("this model, padded anew every 10 steps", *(error(stages, k) for k in _AHEAD)),
         ("DMD", *(error(linear, k) for k in _AHEAD)),

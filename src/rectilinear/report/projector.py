@@ -29,9 +29,11 @@ from rectilinear.training import TrainConfig
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from rectilinear.idempotent.damage import Kind
+
 RANK, SHOWN, NOISE = 16, 10, 0.05
-HARM = ("noise", "missing", "occlusion", "blur")
-SHOWN_DAMAGE = (("noise", 0.25), ("missing", 0.5), ("occlusion", 0.375), ("blur", 0.06))
+HARM: tuple[Kind, ...] = ("noise", "missing", "occlusion", "blur")
+SHOWN_DAMAGE: tuple[tuple[Kind, float], ...] = (("noise", 0.25), ("missing", 0.5), ("occlusion", 0.375), ("blur", 0.06))
 
 
 def projector_sections(seed: int = 0) -> tuple[list[Section], dict[str, float]]:
@@ -159,7 +161,7 @@ def _strangers(scores: dict[str, dict[str, Tensor]], strange: dict[str, Tensor],
         {name: (roc.false.numpy(), roc.true.numpy()) for name, roc in curves.items()}, "false alarms", "found"
     )
     kinds = list(scores["digits"])
-    lines = [
+    lines: list[tuple[str | float, ...]] = [
         (kind, *(metrics.roc(scores["digits"][kind], scores[name][kind]).area for name in strange)) for kind in kinds
     ]
     shown = beside({name: _sheet(x[:24], name) for name, x in strange.items()})
