@@ -18,7 +18,8 @@ class Arguments(Common):
     """Train a recipe; the same command goes on where it stopped."""
 
     recipe: tyro.conf.Positional[str]
-    """Name of the recipe: digits, mnist, images, projector, or features for the network that others are judged by."""
+    """Name of the recipe: digits, mnist, images, projector, style, dynamics, or features for the network that others
+    are judged by."""
     out: Path | None = None
     """Folder of the run; runs/RECIPE by default."""
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = field(default=())
@@ -46,9 +47,15 @@ def _size(model: "Configured") -> dict[str, int]:
     """The dimension of the model, and of its range where it has one."""
     from rectilinear.flow import LinearFlow
     from rectilinear.idempotent import Projector
+    from rectilinear.koopman import Koopman
+    from rectilinear.style import StyleTransfer
 
     if isinstance(model, LinearFlow):
         return {"dim": model.velocity.dim}
+    if isinstance(model, StyleTransfer):
+        return {"dim": model.g_in.dim, "styles": len(model.names)}
+    if isinstance(model, Koopman):
+        return {"dim": model.lift.dim}
     return {"dim": model.g.dim, "rank": model.rank} if isinstance(model, Projector) else {}
 
 
