@@ -31,12 +31,12 @@ def fit(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda k: 0.5 + 0.5 * float(torch.cos(torch.tensor(torch.pi * max(0, k - half) / (steps - half))))
     )
-    losses = []
-    for _ in range(steps):
+    losses = y.new_empty(steps)  # numbers kept one by one would split the memory that each step needs in one piece
+    for step in range(steps):
         optimizer.zero_grad(set_to_none=True)
         value = loss(model(x)[:, 0], y)
-        losses.append(value.detach())
+        losses[step] = value.detach()
         value.backward()
         optimizer.step()
         schedule.step()
-    return torch.stack(losses)
+    return losses
