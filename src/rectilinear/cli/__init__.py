@@ -35,6 +35,7 @@ COMMANDS = (
     "predict",
     "project",
     "stylize",
+    "forecast",
 )
 
 
