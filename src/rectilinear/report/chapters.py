@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rectilinear.report.audit import audit_sections
+from rectilinear.report.depth import depth_sections
 from rectilinear.report.dynamics import dynamics_sections
 from rectilinear.report.projector import projector_sections
 from rectilinear.report.style import style_sections
@@ -17,4 +18,5 @@ CHAPTERS: dict[str, Chapter] = {
     "Style": style_sections,
     "Forecast": dynamics_sections,
     "Measure and predict": audit_sections,
+    "Study depth": depth_sections,
 }
