@@ -84,7 +84,7 @@ def test_settings_out_of_range_are_refused() -> None:
     for wrong in (
         {"dim": 1},
         {"blocks": 0},
-        {"coupling": "spline"},
+        {"coupling": "cubic"},
         {"scale_budget": 0.0},
         {"precision": "float16"},
         {"precision": "exact"},
@@ -92,6 +92,8 @@ def test_settings_out_of_range_are_refused() -> None:
     ):
         with pytest.raises(ConfigError):
             VectorFlow(**{"dim": 4, **wrong})
+    with pytest.raises(ConfigError, match="coupling"):
+        ImageFlow((1, 8, 8), coupling="spline")
     with pytest.raises(ConfigError, match="conditioner"):
         ImageFlow((1, 8, 8), conditioner="unet")
     with pytest.raises(ConfigError, match="odd"):
