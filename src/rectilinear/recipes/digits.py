@@ -33,7 +33,7 @@ class Digits(Recipe):
     noise: float = 0.15
     training: TrainConfig = field(
         default_factory=lambda: TrainConfig(
-            steps=4000, max_seconds=170.0, batch_size=256, lr=1e-3, schedule="cosine", warmup=100
+            steps=4000, max_seconds=150.0, batch_size=256, lr=1e-3, schedule="cosine", warmup=100
         )
     )
     blocks: int = 12
