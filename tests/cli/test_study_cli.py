@@ -25,9 +25,8 @@ def test_the_paper(ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     chunks = {path: path.stat().st_mtime_ns for path in (tmp_path / "chunks").iterdir()}
     monkeypatch.setattr(StudyResult, "to_html", lambda self, path: None)  # once is enough
     assert ask(*words, "--out", tmp_path) == answer
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "chunks").iterdir()} == chunks, (
-        "nothing was left to do"
-    )
+    left = {path: path.stat().st_mtime_ns for path in (tmp_path / "chunks").iterdir()}
+    assert left == chunks, "nothing was left to do"
 
 
 def test_a_table(ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -328,3 +328,9 @@ def test_dask_with_a_worker_killed_midway(tmp_path: Path) -> None:
         result = study.run(out=tmp_path, progress=progress, **options)
     assert killed
     assert same(result, study.run())
+
+
+@pytest.mark.slow
+def test_ray() -> None:
+    pytest.importorskip("ray", reason="ray is not installed")
+    assert same(STUDY.run(n_jobs=2, backend="ray"), STUDY.run())

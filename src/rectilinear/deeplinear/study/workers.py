@@ -63,8 +63,7 @@ def spread(
         while left:
             before = len(left)
             try:
-                pool = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered", batch_size=1)
-                for number, result in pool(joblib.delayed(_one)(work, n, item) for n, item in [*left.items()]):
+                for number, result in _results(work, dict(left), n_jobs, backend):
                     del left[number]
                     yield number, result
             except _deaths() as error:
@@ -79,6 +78,19 @@ def spread(
 
 _ATTEMPTS = 3  # in a row, without a chunk finished
 _PATIENCE = 10  # seconds for a scheduler to answer
+
+
+def _results(
+    work: Callable[[Item], Result], items: dict[int, Item], n_jobs: int, backend: Backend
+) -> Iterator[tuple[int, Result]]:
+    tasks = [joblib.delayed(_one)(work, number, item) for number, item in items.items()]
+    if backend != "ray":
+        yield from joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered", batch_size=1)(tasks)
+        return
+    # Ray gives joblib its results only all at once: in waves, so that a kill loses one wave.
+    size = 2 * joblib.effective_n_jobs(n_jobs)
+    for at in range(0, len(tasks), size):
+        yield from joblib.Parallel(n_jobs=n_jobs)(tasks[at : at + size])
 
 
 def _one(work: Callable[[Item], Result], number: int, item: Item) -> tuple[int, Result]:
