@@ -52,7 +52,7 @@ class FitConfig:
     stable: bool = True
     fourier: int = 1000
     width: int = 0
-    hidden: int = 2
+    hidden: int = 5
     seed: int = 0
 
     def __post_init__(self) -> None:

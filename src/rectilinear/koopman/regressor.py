@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from math import ceil
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Self
@@ -33,7 +34,8 @@ class KoopmanRegressor(BaseEstimator):
         delays: observations in a state; more than 1 where one does not say how the system goes on.
         stable: keep the spectral radius at most 1.
         fourier: random Fourier features of the state.
-        width: width of the network of learned features; 0 for none.
+        width: width of the network of learned features, for systems that smooth features fail at; 0 for none.
+        hidden: its hidden layers after the first.
         epochs: passes over the windows to train these.
         seed: of features and training.
 
@@ -60,11 +62,13 @@ class KoopmanRegressor(BaseEstimator):
         stable: bool = True,
         fourier: int = 1000,
         width: int = 0,
-        epochs: int = 20,
+        hidden: int = 5,
+        epochs: int = 50,
         seed: int = 0,
     ) -> None:
         self.rank, self.horizon, self.backward, self.delays = rank, horizon, backward, delays
-        self.stable, self.fourier, self.width, self.epochs, self.seed = stable, fourier, width, epochs, seed
+        self.stable, self.fourier, self.width, self.hidden = stable, fourier, width, hidden
+        self.epochs, self.seed = epochs, seed
 
     def fit(self, X: Any, y: object = None, *, times: Any = None, dt: float | None = None) -> Self:  # noqa: ARG002
         """Fit series ``(T,)``, ``(T, d)``, ``(count, T, d)`` or a list of them, at ``times`` or in steps of ``dt``.
@@ -73,16 +77,15 @@ class KoopmanRegressor(BaseEstimator):
             DataError: for gaps, or series that are too short or constant.
             ConfigError: for parameters out of range.
         """
-        config = FitConfig(
-            self.rank, self.horizon, self.backward, self.delays, self.stable, self.fourier, self.width, seed=self.seed
-        )
-        torch.manual_seed(self.seed) if self.width else None
-        self.model_, found = fit(as_series(X, times, dt), config)
+        config = FitConfig(**{field.name: getattr(self, field.name) for field in fields(FitConfig)})
+        with torch.random.fork_rng(devices=[]):  # the caller's random numbers are left alone
+            torch.manual_seed(self.seed)
+            self.model_, found = fit(as_series(X, times, dt), config)
         if self.width:
             batch = min(256, len(found))
             steps = ceil(self.epochs * len(found) / batch)
             training = TrainConfig(
-                steps=steps, batch_size=batch, lr=2e-3, schedule="cosine", warmup=50, ema=None, seed=self.seed
+                steps=steps, batch_size=batch, lr=3e-3, schedule="cosine", warmup=50, ema=None, seed=self.seed
             )
             with TemporaryDirectory() as out:
                 train(MultiStep(self.model_, lr=training.lr), found.packed(), training, out, progress=False)

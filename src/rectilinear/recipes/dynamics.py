@@ -25,7 +25,7 @@ class Dynamics(Recipe):
     """A model that is linear in a space of its own, ``x(t) = pi g^-1(A^t g(x, 0))``, found in two parts.
 
     1. In closed form: modes from the series, random Fourier features of the state by least squares.
-    2. By gradients: a network of further features, through powers of the operator; least squares once more.
+    2. By gradients: a network of further features, through powers of the operator; then least squares on all of them.
 
     Attributes:
         system: Name of a simulated system, or a .csv or .npy file with a series.
@@ -44,11 +44,11 @@ class Dynamics(Recipe):
     steps: int = 150
     jitter: float = 0.0
     dt: float | None = None
-    fit: FitConfig = field(default_factory=lambda: FitConfig(width=64, hidden=3))
+    fit: FitConfig = field(default_factory=lambda: FitConfig(width=64, hidden=5))
     times: int = 16
     training: TrainConfig = field(
         default_factory=lambda: TrainConfig(
-            steps=1500, max_seconds=240.0, batch_size=256, lr=2e-3, warmup=50, schedule="cosine", ema=None
+            steps=3000, max_seconds=240.0, batch_size=256, lr=3e-3, warmup=50, schedule="cosine", ema=None
         )
     )
 
