@@ -52,15 +52,16 @@ def test_fit_style_finds_the_operator_that_made_the_pictures():
 
 def test_descent_on_the_pixels_improves_on_least_squares():
     torch.manual_seed(0)
-    g = rl.invertible.ImageFlow((3, 8, 8), blocks=4, width=8).double()
+    g = rl.invertible.ImageFlow((3, 8, 8), blocks=2, width=8).double().requires_grad_(requires_grad=False)
     for p in g.parameters():
-        p.data += 0.1 * torch.randn_like(p)
-    model, x = StyleTransfer(g, {"soft": rl.operators.Identity(192)}), torch.rand(30, 3, 8, 8, dtype=torch.float64)
+        p += 0.1 * torch.randn_like(p)
+    model, x = StyleTransfer(g, {"soft": rl.operators.Identity(192)}), torch.rand(20, 3, 8, 8, dtype=torch.float64)
     y = filtered(x, {"ink": 1.0})
     errors = [
-        float((model.added("ink", fit_style(model, x, y, 3, steps))(x, "ink") - y).square().mean()) for steps in (0, 10)
+        float((model.added("ink", fit_style(model, x, y, 1, steps))(x, "ink") - y).square().mean().detach())
+        for steps in (0, 5)
     ]
-    assert errors[1] < 0.97 * errors[0]
+    assert errors[1] < 0.99 * errors[0]
 
 
 def test_fits_refuse_what_does_not_fit():
@@ -126,7 +127,7 @@ def test_the_networks_of_the_package_blend():
     with pytest.raises(ConfigError):
         paint(x, {"26": 1.0})
     with pytest.raises(ShapeError):
-        paint(torch.rand(2, 3, 16, 16), {"3": 1.0})
+        paint(torch.rand(2, 1, 32, 32), {"3": 1.0})
 
 
 def draw(folder, names, size=8):
@@ -167,7 +168,7 @@ def test_photos_are_split_without_a_common_pixel():
             seen[split] = mask
         assert not (seen["train"] & seen["test"]).any()
         assert seen["test"].sum() > 0.4 * 6 * CELL**2
-        assert seen["train"].float().mean() > 0.3
+        assert seen["train"].float().mean() > 0.15
     assert datasets.load("photos", "test", size=16).shape == (3, 16, 16)
     for size in (0, 2, 200):
         with pytest.raises(ConfigError):
@@ -179,8 +180,8 @@ def trained(tmp_path_factory):
     """A short run of the recipe, by the command line."""
     out = tmp_path_factory.mktemp("style") / "run"
     small = ("size=8", "blocks=4", "width=8", "kernel=3", 'styles=["soft","dusk"]', "blends=1")
-    steps = ("training.max_seconds=null", "training.steps=40", "training.batch_size=32")
-    words = [word for change in (*small, *steps) for word in ("--set", change)]
+    steps = ("max_seconds=null", "steps=60", "batch_size=32", "warmup=5", "lr=1e-2", "ema=0.9")
+    words = [word for change in (*small, *(f"training.{x}" for x in steps)) for word in ("--set", change)]
     assert main(["train", "style", *words, "--out", str(out), "--json"]) == 0
     return out
 
@@ -195,7 +196,7 @@ def test_training_beats_the_best_filter(trained):
         y, goal = filtered(train, {name: 1.0}), filtered(test, {name: 1.0})
         A = fit_convolution(train - 0.5, y - y.mean((0, 2, 3), keepdim=True), 3)
         linear = A((test - 0.5).flatten(1)).unflatten(1, test.shape[1:]) + y.mean((0, 2, 3), keepdim=True)
-        assert score > rl.metrics.psnr(linear, goal).mean() + 0.5
+        assert score > float(rl.metrics.psnr(linear.detach(), goal).mean()) + 0.5
     scores = path_scores(model, test[:32], filtered)
     assert scores.path.shape == (1, 9)
     assert (scores.path - scores.own)[0, 4] > 0  # the half-way blend, which was shown in training
@@ -225,7 +226,7 @@ def test_stylize_writes_pictures_and_numbers(trained, tmp_path, capsys):
     for words in (
         ["--style", "soft"],
         ["--style", "soft", "--blend", "dusk=0.3"],
-        ["--style", "soft", "--instead-of", "dusk", "--rtol", "0.05"],
+        ["--style", "soft", "--instead-of", "dusk", "--damping", "0.001"],
         ["--instead-of", "dusk"],
         ["--style", "dusk", "--input", str(tmp_path / "mine")],
         ["--style", "dusk", "--input", str(tmp_path / "mine" / "a.png"), "--side", "20"],

@@ -91,13 +91,17 @@ def test_what_a_style_removes_does_not_come_back(x):
         model.path("grey", "a", 0.5, geodesic=True)
 
 
-def test_a_cut_off_limits_what_is_brought_back():
+def test_damping_limits_what_is_brought_back():
     weights = torch.eye(3, dtype=torch.float64) * torch.tensor([1.0, 0.5, 1e-3], dtype=torch.float64)
     faint = rl.operators.Convolution(SHAPE, weights[:, :, None, None])
     model = StyleTransfer(rl.invertible.Flatten(SHAPE), {"faint": faint})
     y = torch.ones(1, *SHAPE, dtype=torch.float64)
     assert model.removal("faint")(y)[0, :, 0, 0].tolist() == pytest.approx([1.0, 2.0, 1e3])
-    assert model.removal("faint", rtol=0.01)(y)[0, :, 0, 0].tolist() == pytest.approx([1.0, 2.0, 0.0])
+    damped = [s / (s**2 + 1e-2) for s in (1.0, 0.5, 1e-3)]  # |A| = 1
+    assert model.removal("faint", damping=1e-2)(y)[0, :, 0, 0].tolist() == pytest.approx(damped)
+    assert model.between("faint", "faint", damping=1e-2)(y)[0, 0, 0, 0].item() == pytest.approx(damped[0])
+    with pytest.raises(ConfigError):
+        model.removal("faint", damping=-1.0)
 
 
 def test_styles_come_and_go_and_the_networks_stay(model, x):

@@ -29,8 +29,8 @@ class Arguments(Common):
     """Another style and its weight, NAME=WEIGHT, as often as needed; the rest is for --style."""
     instead_of: str | None = None
     """The style that the pictures have already; alone, without --style, it is taken away."""
-    rtol: float | None = None
-    """With --instead-of: what that style shrinks below this part of the most is not brought back."""
+    damping: float = 0.0
+    """With --instead-of: what that style weakens below the root of this is not brought back; 0.001 is a start."""
     side: int | None = None
     """Side of the result in pixels, in tiles where it is larger than the model; that of the model by default."""
     count: int = 12
@@ -100,7 +100,7 @@ def _map(model: "StyleTransfer", weights: dict[str, float], arguments: Arguments
     """From pictures, or from pictures in a style, to the blend."""
     if arguments.instead_of is None:
         return model.blend(weights)
-    back = model.removal(arguments.instead_of, arguments.rtol)
+    back = model.removal(arguments.instead_of, arguments.damping)
     return model.blend(weights) @ back if weights else back
 
 

@@ -104,11 +104,12 @@ def path_error(model: StyleTransfer, x: Tensor) -> float:
 
 
 @torch.no_grad()
-def transfer_psnr(model: StyleTransfer, x: Tensor, teach: Teacher, rtol: float | None = None) -> dict[str, Tensor]:
+def transfer_psnr(model: StyleTransfer, x: Tensor, teach: Teacher, damping: float = 0.001) -> dict[str, Tensor]:
     """``A_j A_i^+`` on pictures in style ``i``, against style ``j``: PSNR in dB, ``(styles, styles)``, row ``i``.
 
-    ``"model"``: from and to the model's own pictures; ``"teacher"``: from and to the teacher's; ``"before"``: the
-    teacher's two pictures as they are; ``"ceiling"``: the model's style ``j`` of the original, to the teacher's.
+    ``"model"``: from and to the model's own pictures; ``"teacher"``: from and to the teacher's, with ``damping``;
+    ``"before"``: the teacher's two pictures as they are; ``"ceiling"``: the model's style ``j`` of the original, to the
+    teacher's.
     """
     taught = {name: teach(x, {name: 1.0}) for name in model.names}
     made = {name: model(x, name) for name in model.names}
@@ -118,7 +119,7 @@ def transfer_psnr(model: StyleTransfer, x: Tensor, teach: Teacher, rtol: float |
         for b, j in enumerate(model.names):
             if i != j:
                 tables["model"][a, b] = decibels(model.between(i, j)(made[i]), made[j])
-                tables["teacher"][a, b] = decibels(model.between(i, j, rtol)(taught[i]), taught[j])
+                tables["teacher"][a, b] = decibels(model.between(i, j, damping)(taught[i]), taught[j])
                 tables["before"][a, b] = decibels(taught[i], taught[j])
                 tables["ceiling"][a, b] = decibels(made[j], taught[j])
     return tables

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
+from torch.nn.functional import interpolate
 
 from rectilinear import datasets
 from rectilinear.errors import ConfigError, DataError, MissingDependencyError, ShapeError
@@ -23,14 +24,15 @@ if TYPE_CHECKING:
 
 TEACHERS = ("filters", "styletransfer")
 NETWORK_STYLES = 26
-LEAST_SIDE = 32  # of pictures for the networks
+BRUSH = 128  # smaller pictures are painted at this size: the strokes of the networks have one width
 
 
 def teacher(name: str) -> Teacher:
     """The teacher ``name``: a function of pictures ``(b, 3, h, w)`` and the weights of its styles.
 
     ``"filters"`` is :func:`filtered`, with the styles of :data:`FILTERS`; ``"styletransfer"`` has 26 styles of
-    paintings, ``"0"`` to ``"25"``, and blends them by the weights of a conditional network.
+    paintings, ``"0"`` to ``"25"``, and blends them by the weights of a conditional network; small pictures are painted
+    large, and shrunk.
 
     Raises:
         ConfigError: for another name.
@@ -62,14 +64,16 @@ def _painted(engine: object, images: Tensor, weights: Mapping[str, float]) -> Te
     known = {str(i) for i in range(NETWORK_STYLES)}
     if unknown := sorted(set(weights) - known):
         raise ConfigError(f"the style '{unknown[0]}'", f"'0' to '{NETWORK_STYLES - 1}'", "Correct the name.")
-    if images.ndim != 4 or images.shape[1] != 3 or min(images.shape[2:]) < LEAST_SIDE:
-        raise ShapeError(
-            f"images of shape {tuple(images.shape)}", f"(b, 3, h, w) of at least {LEAST_SIDE} pixels", "Raise the size."
-        )
-    pixels = (images.permute(0, 2, 3, 1).clamp(0, 1) * 255).round().byte().cpu().numpy()
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise ShapeError(f"images of shape {tuple(images.shape)}", "(b, 3, h, w), in colour", "Repeat the one channel.")
+    size = tuple(images.shape[2:])
+    grown = -(-BRUSH // min(size))
+    large = interpolate(images, scale_factor=grown, mode="bilinear").clamp(0, 1) if grown > 1 else images
+    pixels = (large.permute(0, 2, 3, 1) * 255).round().byte().cpu().numpy()
     spec = {int(name): weight for name, weight in weights.items()}
     painted = np.stack([np.asarray(engine.stylize(picture, spec)) for picture in pixels])  # type: ignore[attr-defined]
-    return torch.from_numpy(painted).permute(0, 3, 1, 2).to(images) / 255
+    result = torch.from_numpy(painted).permute(0, 3, 1, 2).to(images) / 255
+    return interpolate(result, size=size, mode="area")
 
 
 def lessons(images: Tensor, styles: Sequence[str], teach: Teacher, blends: int = 0) -> tuple[Tensor, Tensor]:
