@@ -205,6 +205,7 @@ def test_pairs_compute_a_linear_map(alpha: float, h: int, o: int, seed: int) -> 
 def test_equal_norms_stay_odd_and_others_do_not() -> None:
     a, r = torch.tensor([3.0, 4.0, -5.0]), torch.tensor([0.6, 0.8])
     assert dynamics.stays_odd(a.outer(r), a[None])
+    assert not dynamics.stays_odd(a.outer(r), a[None], homogeneous=False), "GELU of different sizes does not cancel"
     assert not dynamics.stays_odd(a.abs().outer(r), a.abs()[None])
     assert not dynamics.stays_odd(2 * a.outer(r), a[None]), "not balanced"
     assert not dynamics.stays_odd(draw(3, 2, seed=0), draw(2, 3, seed=1))

@@ -46,7 +46,7 @@ def test_paired_networks_are_predicted_exactly(
     found = dynamics.predict(model, x, y if o > 1 else y[:, 0], lr, 200)
     assert found.kind == "exact"
     assert found.delta is None
-    assert "antisymmetric pairs" in str(found)
+    assert "even parts cancel" in str(found)
     assert (found.loss - trained(model, x, y, lr, found.steps)).abs().max() < 1e-9  # rounding, grown for 200 steps
     with torch.no_grad():
         optimizer_is_one_ahead = dynamics.half_square(model(x), y) <= found.loss[-1] + 1e-9

@@ -51,11 +51,11 @@ def pair(w1: Tensor, w2: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([w1, -w1]), torch.cat([w2, -w2], dim=1)
 
 
-def stays_odd(w1: Tensor, w2: Tensor) -> bool:
+def stays_odd(w1: Tensor, w2: Tensor, *, homogeneous: bool = True) -> bool:
     r"""Whether a two-layer network is linear and stays so while it trains on symmetric data.
 
-    True for neurons in antisymmetric pairs, and for layers of rank one and balanced, ``W1 = a r^T``, ``W2 = a^T``,
-    whose positive and negative entries of ``a`` have equal norms.
+    True for neurons in antisymmetric pairs; and with leaky ReLU, which is ``homogeneous``, for layers of rank one and
+    balanced, ``W1 = a r^T``, ``W2 = a^T``, whose positive and negative entries of ``a`` have equal norms.
 
     Example:
         >>> w1, w2 = torch.randn(2, 3), torch.randn(1, 2)
@@ -65,7 +65,7 @@ def stays_odd(w1: Tensor, w2: Tensor) -> bool:
     w1, w2 = w1.detach().double(), w2.detach().double()
     if not unmirrored(w1, w2.mT):
         return True
-    if len(w2) > 1:
+    if len(w2) > 1 or not homogeneous:
         return False
     a = w2[0]
     size = float(a.norm())

@@ -87,8 +87,8 @@ def _two_layers(network: Network, data: Moments, even: float, holds: tuple[str, 
     w1, w2 = network.weights
     kappa = network.kappa
     layers = [kappa**0.5 * w1, kappa**0.5 * w2]
-    if stays_odd(w1, w2):
-        return Problem(layers, data, kappa, holds=(*holds, "neurons in antisymmetric pairs"))
+    if stays_odd(w1, w2, homogeneous=network.alpha is not None):
+        return Problem(layers, data, kappa, holds=(*holds, "neurons whose even parts cancel"))
     if len(w2) > 1:
         raise AssumptionError(
             f"{len(w2)} outputs and neurons that are not in antisymmetric pairs",
