@@ -154,7 +154,7 @@ class DepthStudy:
         """By number, in the order in which they are started: the longest first."""
         blocks = self._blocks(np.random.SeedSequence(self.seed).spawn(2)[1], table, self.trials)
         chunks = {
-            b * len(models) + m: _Chunk(m, model, source, seed, self.steps, self.tol, self.checkpoints)
+            b * len(models) + m: _Chunk(m, model, source.of(model), seed, self.steps, self.tol, self.checkpoints)
             for b, (source, seed) in enumerate(blocks)
             for m, model in enumerate(models)
         }
@@ -186,7 +186,7 @@ class DepthStudy:
             seed = np.random.SeedSequence(self.seed).spawn(2)[0]
             source, start = self._blocks(seed, table, min(self.tuning, self.block))[0]
             chunks = {
-                m: _Chunk(m, model, source, start, self.steps, self.tol, self.checkpoints)
+                m: _Chunk(m, model, source.of(model), start, self.steps, self.tol, self.checkpoints)
                 for m, model in open_ones.items()
             }
             kept = {self.models[m].name: lr for m, lr in share(_choose, chunks)}
@@ -214,7 +214,7 @@ class _Chunk:
 
 
 def _run(chunk: _Chunk) -> Columns:
-    batch = chunk.source.batch(rows=chunk.model.kind == "relu")
+    batch = chunk.source.batch()
     columns = measure(
         chunk.model, batch, steps=chunk.steps, tol=chunk.tol, checkpoints=chunk.checkpoints, seed=chunk.seed
     )
@@ -223,7 +223,7 @@ def _run(chunk: _Chunk) -> Columns:
 
 def _choose(chunk: _Chunk) -> float:
     """The step of the grid with the smallest median gap at the end of the budget."""
-    model, batch = chunk.model, chunk.source.batch(rows=chunk.model.kind == "relu")
+    model, batch = chunk.model, chunk.source.batch()
     if model.kind == "relu":
         gaps = np.stack([_run(replace(chunk, model=replace(model, lr=lr)))["gap"] for lr in STEP_SIZES])
     else:

@@ -137,7 +137,7 @@ def _of_map(batch: Batch, coef: np.ndarray, intercept: np.ndarray, *, bias: bool
     return {
         "train_error": error(train, coef, intercept),
         "test_error": error(batch.test, coef, intercept),
-        "gap": (wrong @ gram @ wrong.mT)[..., 0, 0] + np.square(offset[..., 0]),
+        "gap": np.maximum((wrong @ gram @ wrong.mT)[..., 0, 0], 0) + np.square(offset[..., 0]),
         "distance": np.abs(wrong).sum((-2, -1)) + np.abs(intercept - fit.intercept).sum(-1),
         "ratio": np.divide(along, size, out=np.full_like(size, np.nan), where=size > 0),
     }

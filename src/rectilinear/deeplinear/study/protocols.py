@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -11,6 +11,7 @@ from rectilinear.deeplinear.statistics import SufficientStatistics
 from rectilinear.errors import ConfigError
 
 if TYPE_CHECKING:
+    from rectilinear.deeplinear.study.models import Model
     from rectilinear.deeplinear.study.table import Table
 
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -127,9 +128,14 @@ class Drawn:
     protocol: Synthetic
     seed: np.random.SeedSequence
     trials: range
+    rows: bool = False
 
-    def batch(self, *, rows: bool = False) -> Batch:
-        return self.protocol.draw(self.seed, self.trials, rows=rows)
+    def of(self, model: Model) -> Drawn:
+        """What this model needs of it: rows, if it is not linear."""
+        return replace(self, rows=model.kind == "relu")
+
+    def batch(self) -> Batch:
+        return self.protocol.draw(self.seed, self.trials, rows=self.rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,8 +147,11 @@ class Folded:
     test: SufficientStatistics
     rows: Rows | None
 
-    def batch(self, *, rows: bool = False) -> Batch:
-        assert not rows or self.rows is not None
+    def of(self, model: Model) -> Folded:
+        """What this model needs of it: no rows, if it is linear."""
+        return self if model.kind == "relu" else replace(self, rows=None)
+
+    def batch(self) -> Batch:
         trials = np.asarray(self.trials)
         return Batch(trials, np.full(len(trials), np.nan), self.train, self.test, self.rows)
 

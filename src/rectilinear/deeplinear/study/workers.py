@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -118,7 +119,7 @@ def _dask(n_jobs: int, address: str | None) -> Any:
         if address is not None:
             return Client(address, timeout=_PATIENCE)
         workers = joblib.cpu_count() if n_jobs == -1 else n_jobs
-        return Client(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+        return Client(n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.ERROR)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"no answer from a Dask scheduler at {address or 'this machine'}",

@@ -115,15 +115,13 @@ def matrix_completion(
     seen = rng.random((trials, dim, dim)) < share
     factors = [start ** (1 / depth) / dim**0.5 * rng.normal(size=(trials, dim, dim)) for _ in range(depth)]
     for _ in range(steps):
-        before = [np.broadcast_to(np.eye(dim), truth.shape)]
-        for factor in factors:
-            before.append(factor @ before[-1])
+        before = _products(factors)
         back = 2 / (share * dim) * seen * (before[-1] - truth)
         for i in reversed(range(depth)):
             slope = back @ before[i].mT
             back = factors[i].mT @ back
             factors[i] = factors[i] - lr * slope
-    wrong = np.square(before[-1] - truth) * ~seen
+    wrong = np.square(_products(factors)[-1] - truth) * ~seen
     return wrong.sum((1, 2)) / (np.square(truth) * ~seen).sum((1, 2))
 
 
@@ -189,3 +187,11 @@ def claims(result: Result) -> list[Claim]:
 
 def _middle(errors: NDArray[np.float64]) -> float:
     return float(np.median(errors))
+
+
+def _products(factors: list[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
+    """The identity, and the product of the factors up to each."""
+    products = [np.broadcast_to(np.eye(factors[0].shape[-1]), factors[0].shape)]
+    for factor in factors:
+        products.append(factor @ products[-1])  # noqa: PERF401 - each needs the one before
+    return products
