@@ -193,5 +193,5 @@ def _products(factors: list[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
     """The identity, and the product of the factors up to each."""
     products = [np.broadcast_to(np.eye(factors[0].shape[-1]), factors[0].shape)]
     for factor in factors:
-        products.append(factor @ products[-1])  # noqa: PERF401 - each needs the one before
+        products.append(factor @ products[-1])
     return products
