@@ -94,7 +94,7 @@ def draw(result: Result, path: Path) -> None:
         name(panel, f"{100 * gain:.0f} % of the largest stable step", xlabel=r"time $(1+α)t/2τ$", ylim=(0, None),
              xlim=(0, float(time[-1])))  # fmt: skip
     axes[0].set_ylabel("loss")
-    axes[0].legend(frameon=False, labelcolor="linecolor", fontsize=8, loc="lower left")
+    axes[0].legend(frameon=False, labelcolor="linecolor", fontsize=8, loc="upper right")
     plots.save(figure, path)
 
 
