@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from rectilinear.koopman import Koopman
     from rectilinear.recipes import Run
 
+    Known = dict[str, tuple[Any, Any]]
+
+LONGEST = 2000
+"""Steps that a system is simulated for, to compare with; longer forecasts stand alone."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(Common):
@@ -46,19 +51,17 @@ def run(arguments: Arguments) -> dict[str, Any]:
     run = recipes.open_run(arguments.run)
     model = run.of(koopman.Koopman)
     sign = -1 if arguments.backward else 1
-    states, truth, names = _starts(run, model, arguments.start, sign * arguments.steps)
+    states, truth, known, names = _starts(run, model, arguments.start, sign * arguments.steps)
     times = sign * model.dt * torch.arange(arguments.steps + 1, dtype=torch.float64)
     forecast = model.forecast(states, times, arguments.reencode)
     out = arguments.out or arguments.run
-    curves = {"forecast": (times.numpy(), forecast[0].numpy())}
     result: dict[str, Any] = {"steps": sign * arguments.steps, "dt": model.dt, "count": len(forecast)}
     if truth is not None:
-        curves["system"] = (times.numpy(), truth[0].numpy())
         error = ((forecast - truth) / model.lift.scale[: model.dim]).square().mean((0, 2)).sqrt()
         marks = [k for k in (1, 10, 50, 100, 200) if k < arguments.steps] + [arguments.steps]
         result["errors"] = [{"step": sign * k, "error": float(error[k])} for k in marks]
     result["modes"] = koopman.modes(model, states).table(5)
-    plots.save(forecast_figure(curves, names), out / "forecast.png")
+    plots.save(forecast_figure((times.numpy(), forecast[0].numpy()), names, known), out / "forecast.png")
     with atomic_write(out / "forecast.npy") as tmp:
         np.save(tmp, forecast.numpy(), allow_pickle=False)
     write_json(out / "forecast.json", result)
@@ -68,8 +71,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
 def _starts(
     run: "Run", model: "Koopman", path: Path | None, steps: int
-) -> "tuple[Tensor, Tensor | None, tuple[str, ...]]":
-    """States to start from, what is known to follow, and the names of the coordinates."""
+) -> "tuple[Tensor, Tensor | None, Known, tuple[str, ...]]":
+    """States to start from, what follows where it is known, what to draw beside, and the names of the coordinates."""
     import torch
 
     from rectilinear import datasets, koopman
@@ -78,21 +81,31 @@ def _starts(
 
     recipe = run.recipe
     assert isinstance(recipe, Dynamics), "the recipe of a run with a Koopman model"
-    names = tuple(f"column {i + 1}" for i in range(model.dim))
+    delays, length = model.delays, abs(steps)
     if path is None and recipe.system in datasets.SYSTEMS:
-        length, history = abs(steps), model.delays - 1
-        seed = recipe.training.seed + 1000
-        known = datasets.simulate(recipe.system, 100, length + history, recipe.dt, seed=seed).states
-        if steps > 0:
-            states = koopman.embed(known[:, : history + 1], model.delays)[:, 0]
-            return states, known[:, history:], datasets.SYSTEMS[recipe.system].columns
-        states = koopman.embed(known[:, length:], model.delays)[:, 0]
-        return states, known[:, history:].flip(1), datasets.SYSTEMS[recipe.system].columns
+        names, seed = datasets.SYSTEMS[recipe.system].columns, recipe.training.seed + 1000
+        compared = length <= LONGEST
+        count, total = (100, length + delays - 1) if compared else (1, delays)
+        known = datasets.simulate(recipe.system, count, total, recipe.dt, seed=seed).states
+        windows = koopman.embed(known, delays)
+        if not compared:
+            return windows[:, 0], None, {}, names
+        start, truth = (windows[:, 0], known[:, delays - 1 :]) if steps > 0 else (windows[:, -1], known.flip(1))
+        truth = truth[:, : length + 1]
+        clock = torch.arange(length + 1).double().numpy() * model.dt * (1 if steps > 0 else -1)
+        return start, truth, {"system": (clock, truth[0].numpy())}, names
     series, times = datasets.read_series(path or recipe.file(), recipe.dt)
     if series.shape[-1] != model.dim:
         raise ShapeError(
             f"a series of {series.shape[-1]} columns", f"{model.dim}, as the run has", "Choose another file."
         )
     checked = koopman.as_series(series, times)
-    ends = [x[-model.delays :] if steps > 0 else x[: model.delays] for x in checked.states]
-    return torch.stack([koopman.embed(x, model.delays)[0] for x in ends]), None, names
+    ends = [x[-delays:] if steps > 0 else x[:delays] for x in checked.states]
+    x, t = checked.states[0], checked.times[0]
+    part, now = (slice(-2 * length, None), t[-1]) if steps > 0 else (slice(0, 2 * length), t[delays - 1 : delays])
+    observed = {"observed": ((t[part] - now).numpy(), x[part].numpy())}
+    return torch.stack([koopman.embed(x, delays)[0] for x in ends]), None, observed, _names(model.dim)
+
+
+def _names(dim: int) -> tuple[str, ...]:
+    return tuple(f"column {i + 1}" for i in range(dim))

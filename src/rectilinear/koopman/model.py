@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 FARTHEST = 1e3
 """A forecast may go so many standard deviations of the data away before it counts as diverged."""
+_LARGEST = 10_000_000  # latent numbers held at a time
 
 
 class Koopman(Configured):
@@ -94,7 +95,10 @@ class Koopman(Configured):
         check_finite(x, "states")
         check_finite(times, "times")
         if reencode is None:
-            found = self(x, times)
+            last = times.gather(-1, times.abs().argmax(-1, keepdim=True))
+            self._check_range(self(x, last), last)  # before the work of all times
+            chunk = max(1, _LARGEST // (len(x) * self.lift.dim))
+            found = torch.cat([self(x, some) for some in times.split(chunk, dim=-1)], dim=1)
         elif reencode < 1:
             raise ConfigError(f"reencode = {reencode}", "a number of steps, at least 1", "Leave it out for one map.")
         else:

@@ -52,7 +52,7 @@ def dynamics_sections(seed: int = 0) -> tuple[list[Section], dict[str, float]]:
         "dynamics_backward_50": error(back, -_BACK),
         "dynamics_return_50": returned.latent,
         "dynamics_stepping": powers,
-        "dynamics_radius": float(np.abs(model.eigenvalues_).max()),
+        "dynamics_radius": float((model.modes_.exponents.real.max() * model.model_.dt).exp()),
         "dynamics_fit_seconds": seconds,
     }
     lines: list[tuple[str | float, ...]] = [
@@ -70,15 +70,17 @@ def dynamics_sections(seed: int = 0) -> tuple[list[Section], dict[str, float]]:
     return sections, metrics
 
 
-def forecast_figure(series: Mapping[str, tuple[Array, Array]], names: Sequence[str]) -> Figure:
-    """Named lines ``(times, values (k, d))``, an axis for each of up to three coordinates, side by side."""
+def forecast_figure(
+    forecast: tuple[Array, Array], names: Sequence[str], known: Mapping[str, tuple[Array, Array]] | None = None
+) -> Figure:
+    """A forecast ``(times, values (k, d))`` over what is ``known``, an axis for each of up to three coordinates."""
     figure, all_axes = canvas(columns=min(3, len(names)), height=2.4)
-    colours = dict(zip(series, (ROLES["first"], ROLES["muted"], ROLES["second"]), strict=False))
     for i, (axes, name) in enumerate(zip(all_axes, names, strict=False)):
-        for label, (times, values) in series.items():
-            axes.plot(times, values[:, i], color=colours[label], label=label, linewidth=1.4)
+        for label, (times, values) in (known or {}).items():
+            axes.plot(times, values[:, i], color=ROLES["muted"], label=label, linewidth=3.2, alpha=0.45)
+        axes.plot(forecast[0], forecast[1][:, i], color=ROLES["first"], label="forecast", linewidth=1.2)
         axes.set(xlabel="time", title=name)
-    if len(series) > 1:
+    if known:
         all_axes[0].legend(frameon=False, labelcolor="linecolor", handlelength=1.0, fontsize=8)
     return figure
 
