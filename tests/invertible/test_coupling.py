@@ -75,7 +75,7 @@ def test_every_coordinate_depends_on_every_other() -> None:
 
 def test_deep_float32_couplings_keep_the_inverse() -> None:
     for coupling, limit in (("affine", 1e-4), ("additive", 1e-5)):  # measured 1e-5 and 1e-6; a clamp at 5 gives NaN
-    torch.manual_seed(0)
+        torch.manual_seed(0)
         g = perturb(VectorFlow(32, blocks=16, width=64, coupling=coupling), 0.1)
         x = torch.randn(64, 32, generator=torch.Generator().manual_seed(0))
         assert (g.inverse(g(x)) - x).abs().max() < limit
