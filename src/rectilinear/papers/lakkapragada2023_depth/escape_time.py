@@ -5,7 +5,7 @@ The time that takes is ``t* = rho^-(L-2) / ((L-2) 2|S|)``, exponential in depth.
 start and ``|S|`` the median of its slopes it foretells the median over trials, and where it passes the budget of 10,000
 steps the nets begin to fail. Given longer, they arrive too. Adam needs fewer steps the deeper the net.
 
-Cost: small 5 seconds (3 to 5 layers), full a minute with numba (3 to 10 layers, up to a million steps).
+Cost: small 5 seconds (3 to 5 layers), full half a minute with numba (3 to 10 layers, up to a million steps).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ squares| + |intercept - that of least squares|`` against steps, averaged over 10
 at 10,000 steps. That is what comes out here too. The median beside it shows what the mean hides: a trial ends at least
 squares or at the saddle, and hardly any in between.
 
-Cost: small 10 seconds (100 trials), full a minute (2,000), on one core; with numba a tenth.
+Cost: small 10 seconds (100 trials), full a minute (2,000), on one core; with numba a few seconds each.
 """
 
 from __future__ import annotations

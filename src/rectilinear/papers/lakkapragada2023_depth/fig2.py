@@ -4,7 +4,7 @@ The paper's conclusion is drawn from this figure: linear nets have a larger test
 more layers the larger. It holds under the paper's training. With Adam, at the same step, start and budget, every depth
 has the test error of least squares: what the figure shows is where gradient descent is after 10,000 steps.
 
-Cost: small 12 seconds (50 trials a cell), full two minutes (1,000), on one core; with numba a tenth.
+Cost: small 12 seconds (50 trials a cell), full ten minutes (1,000), on one core; with numba half a minute.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ What a mean distance cannot say: how often a net arrives. One level of noise, 10
 earlier, independent run of this project stand beside (the paper's Table 1 is not at hand). Means agree when their 95 %
 intervals overlap. Every net that did not arrive is examined: its Hessian has a negative eigenvalue at the saddle.
 
-Cost: small 10 seconds (100 trials a depth), full three minutes with numba, half an hour without, on one core.
+Cost: small 10 seconds (100 trials a depth), full a minute with numba, ten without, on one core.
 """
 
 from __future__ import annotations
