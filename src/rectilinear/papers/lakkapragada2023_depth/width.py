@@ -65,7 +65,7 @@ def draw(result: StudyResult, path: Path) -> None:
 
 
 def claims(result: StudyResult) -> list[Claim]:
-    """Many failures at width one; none with a start that keeps sizes."""
+    """Many failures at width one; hardly any with a start that keeps sizes."""
     nets = [model for model in result.models if model.trained]
     deepest, widest = max(model.depth for model in nets), max(model.width for model in nets)
     orthogonal = [failures(result, model.name) for model in nets if model.start == "orthogonal"]
@@ -75,5 +75,5 @@ def claims(result: StudyResult) -> list[Claim]:
         Claim.at_least(f"failures at width 1, {deepest} layers, torch's start", narrow, 0.35),
         Claim.at_least(f"those over the failures at width {widest}", narrow / max(wide, 0.01), 1.5),
         Claim.at_most(f"failures at width {ENOUGH} or more, start of variance 1 / width, the worst", max(kept), 0.01),
-        Claim.at_most("failures at width 2, orthogonal start, the worst depth", max(orthogonal), 0.0),
+        Claim.at_most("failures at width 2, orthogonal start, the worst depth", max(orthogonal), 0.02),
     ]
