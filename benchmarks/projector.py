@@ -132,31 +132,42 @@ def idempotence(f: nn.Module, data: Data) -> dict[str, float]:
 def compare(args: argparse.Namespace) -> str:
     """Train all, measure all: the table as Markdown."""
     data = load(args)
-    shape = tuple(data.train.shape[1:])
     untrained = next(Projection(data=args.data, rank=args.rank).stages(data.train)).model.eval()
     ours, steps = projector(args, data, "projector", args.seconds)
-    seed_all(args.seed)
-    auto = Reconstruction(autoencoder(shape, args.rank, size(untrained)), RandomDamage(Projection().damages))
-    learned = LearnedIdempotence(autoencoder(shape, args.rank, size(untrained)), data.train)
-    counts = {OURS: steps, AUTO: peer(args, data, AUTO, auto), LEARNED: peer(args, data, LEARNED, learned)}
-    maps: dict[str, nn.Module] = {OURS: ours, PCA: pca(data.train, args.rank), AUTO: auto.network}
-    maps[LEARNED] = learned.network
+    peers: dict[str, nn.Module] = {}
+    counts = {OURS: steps}
+    for name in filter(None, args.peers.split(",")):
+        peers[name] = build(args, data, name, size(untrained))
+        counts[name] = peer(args, data, name, peers[name])
+    maps: dict[str, nn.Module] = {OURS: ours, PCA: pca(data.train, args.rank)}
+    maps |= {name: objective.network for name, objective in peers.items()}
     rows = restoration(maps, data.test, seed=args.seed)
-    draw(args, data, maps, ours, learned)
+    draw(args, data, maps, ours, peers)
     lines = [*head(args, maps, counts), *restored(rows), *twice(data, untrained, maps)]
-    lines += [*strangers(data, maps), *samples(args, data, ours, maps[PCA], auto.network, learned)]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *strangers(data, maps), *samples(args, data, ours, maps[PCA], peers)]) + "\n"
+
+
+def build(args: argparse.Namespace, data: Data, name: str, parameters: int) -> nn.Module:
+    """A peer of as many parameters, untrained."""
+    seed_all(args.seed)
+    network = autoencoder(tuple(data.train.shape[1:]), args.rank, parameters)
+    if name == AUTO:
+        return Reconstruction(network, RandomDamage(Projection().damages))
+    return LearnedIdempotence(network, data.train)
 
 
 def head(args: argparse.Namespace, maps: dict[str, nn.Module], counts: dict[str, int]) -> list[str]:
     """What was run, and how large it is."""
     command = f"python benchmarks/projector.py --data {args.data} --rank {args.rank} --seconds {args.seconds:.0f}"
-    trained = ((name, f) for name, f in maps.items() if name in counts)
-    sizes = ", ".join(f"{name} {size_of(f):,} parameters, {counts[name]:,} steps" for name, f in trained)
+    ours = maps[OURS]
+    assert isinstance(ours, Projector)
+    sizes = {name: f"{size_of(ours.g if f is ours else f):,} parameters" for name, f in maps.items() if name in counts}
+    trained = ", ".join(f"{name} {text}, {counts[name]:,} steps" for name, text in sizes.items())
     return [
         f"## {args.data}, rank {args.rank}, {args.seconds:.0f} processor seconds each\n",
         f"`{command}`, {datetime.now(UTC):%Y-%m-%d}, torch {torch.__version__}, float32, {os.cpu_count()} busy cores.",
-        f"{sizes}.\n",
+        f"{trained}; the density on the range has {size_of(ours) - size_of(ours.g):,} more. Steps are few: the processor was",
+        "busy, and its seconds short. A step of learned idempotence is four passes through convolutions.\n",
     ]
 
 
@@ -169,12 +180,11 @@ def restored(rows: list[Restoration]) -> list[str]:
     """PSNR by damage and severity, the best in bold."""
     names = list(rows[0].psnr)
     best = [max(row.psnr, key=row.psnr.__getitem__) for row in rows]
-    above = {name: sum(row.psnr[OURS] > row.psnr[name] for row in rows) for name in names[1:]}
+    above = [f"above {name} in {sum(row.psnr[OURS] > row.psnr[name] for row in rows)}" for name in names[1:]]
     lines = [
         "### Restoration, PSNR in dB\n",
-        "One application of each map; where *known*, 30 steps in turn with the known pixels or blur. `salt`",
-        f"is damage that none was trained on. The projector is above {PCA} in {above[PCA]} of {len(rows)} rows, above",
-        f"the autoencoder in {above[AUTO]}, above learned idempotence in {above[LEARNED]}.\n",
+        "One application of each map; where *known*, 30 steps in turn with the known pixels or blur. `salt` is damage",
+        f"that none was trained on. Of {len(rows)} rows the projector is {', '.join(above)}.\n",
         f"| damage | severity | | as seen | {' | '.join(names)} |",
         "|---|---|---|" + "---|" * (1 + len(names)),
     ]
@@ -204,7 +214,7 @@ def strangers(data: Data, maps: dict[str, nn.Module]) -> list[str]:
     for name in (OURS, PCA):
         for kind in ("residual", "complement", "likelihood"):
             scores[f"{name}, {kind}"] = lambda x, f=maps[name], kind=kind: f.scores(x)[kind]
-    for name in (AUTO, LEARNED):
+    for name in [name for name in maps if name not in (OURS, PCA)]:
         scores[f"{name}, residual"] = lambda x, f=maps[name]: (x - f(x)).flatten(1).square().mean(1)
     lines = [f"### Strange images, AUROC against held-out images\n\n| score | {' | '.join(data.strange)} |"]
     lines.append("|---|" + "---|" * len(data.strange))
@@ -216,26 +226,24 @@ def strangers(data: Data, maps: dict[str, nn.Module]) -> list[str]:
 
 
 def samples(
-    args: argparse.Namespace,
-    data: Data,
-    ours: Projector,
-    linear: Projector,
-    auto: nn.Module,
-    learned: LearnedIdempotence,
+    args: argparse.Namespace, data: Data, ours: Projector, linear: Projector, peers: dict[str, nn.Module]
 ) -> list[str]:
     """Fréchet distance, precision and recall of samples."""
     n = min(args.n, len(data.real) // 2)
+    fakes = {
+        "projector, splines on the range": ours.sample(n, generator(3)),
+        "projector, Gaussian on the range": ours.fitted(data.train[:20_000], 0.05).sample(n, generator(3)),
+        "PCA, Gaussian": linear.sample(n, generator(3)),
+    }
     with torch.no_grad():
-        codes = gaussian(auto.encoder(data.train[:5000]), 0.01)
-        noise = torch.randn(n, codes.dim, generator=generator(3))
-        fakes = {
-            "projector, splines on the range": ours.sample(n, generator(3)),
-            "projector, Gaussian on the range": ours.fitted(data.train[:20_000], 0.05).sample(n, generator(3)),
-            "PCA, Gaussian": linear.sample(n, generator(3)),
-            "autoencoder, Gaussian of its codes": auto.decoder(codes.inverse(noise)),
-            "learned idempotence, f(z)": learned.sample(n, generator(3)),
-            "learned idempotence, f(f(z))": learned.network(learned.sample(n, generator(3))),
-        }
+        if AUTO in peers:
+            network = peers[AUTO].network
+            codes = gaussian(network.encoder(data.train[:5000]), 0.01)
+            noise = torch.randn(n, codes.dim, generator=generator(3))
+            fakes["autoencoder, Gaussian of its codes"] = network.decoder(codes.inverse(noise))
+        if LEARNED in peers:
+            fakes["learned idempotence, f(z)"] = peers[LEARNED].sample(n, generator(3))
+            fakes["learned idempotence, f(f(z))"] = peers[LEARNED].network(fakes["learned idempotence, f(z)"])
     floor = metrics.floor(data.real, data.features, n)
     lines = [
         f"### Samples, fd/{data.features.name}@{n}\n",
@@ -250,9 +258,9 @@ def samples(
 
 
 def draw(
-    args: argparse.Namespace, data: Data, maps: dict[str, nn.Module], ours: Projector, learned: LearnedIdempotence
+    args: argparse.Namespace, data: Data, maps: dict[str, nn.Module], ours: Projector, peers: dict[str, nn.Module]
 ) -> None:
-    """Two pictures beside the models, to look at."""
+    """Pictures beside the models, to look at."""
     folder = args.out / args.data / f"{args.seconds:.0f}s"
     x = data.test[:12]
     for kind, severity in (("noise", 0.5), ("occlusion", 0.375), ("blur", 0.1)):
@@ -260,8 +268,10 @@ def draw(
         with torch.no_grad():
             rows = {"seen": seen, **{name: f(seen) for name, f in maps.items()}, "true": x}
         plots.save(plots.strips({name: row.numpy() for name, row in rows.items()}), folder / f"{kind}.png")
-    both = {"projector": ours.sample(12, generator(0)), "learned": learned.sample(12, generator(0))}
-    plots.save(plots.strips({name: row.numpy() for name, row in both.items()}), folder / "samples.png")
+    made = {OURS: ours.sample(12, generator(0)), PCA: maps[PCA].sample(12, generator(0))}
+    if LEARNED in peers:
+        made[LEARNED] = peers[LEARNED].sample(12, generator(0))
+    plots.save(plots.strips({name: row.numpy() for name, row in made.items()}), folder / "samples.png")
 
 
 def ways(args: argparse.Namespace) -> str:
@@ -299,6 +309,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=40.0)
     parser.add_argument("--n", type=int, default=1000, help="images to measure on")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--peers", default=f"{AUTO},{LEARNED}", help="besides PCA")
     parser.add_argument("--ways", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("runs/projector"))
     args = parser.parse_args()
