@@ -211,7 +211,8 @@ def main() -> None:
     )
     parts.append("PSNR to the teacher's own blend, means over all pairs of styles:\n\n" + tenths(first, args.count))
     parts.append(
-        f"The style `{ADDED}`, added to the first row's networks in closed form, from a third of the pictures:\n\n{later(first, spent, args.count)}"
+        f"The style `{ADDED}`, added to the first row's networks in closed form, from a third of the pictures:\n\n"
+        f"{later(first, spent, args.count)}"
     )
     if args.networks:
         run, spent = trained(
