@@ -167,7 +167,7 @@ def head(args: argparse.Namespace, maps: dict[str, nn.Module], counts: dict[str,
         f"## {args.data}, rank {args.rank}, {args.seconds:.0f} processor seconds each\n",
         f"`{command}`, {datetime.now(UTC):%Y-%m-%d}, torch {torch.__version__}, float32, {os.cpu_count()} busy cores.",
         f"{trained}; the density on the range has {size_of(ours) - size_of(ours.g):,} more. Steps are few:",
-        "the processor was busy, and its seconds short. A step of learned idempotence is four passes through convolutions.\n",
+        "the processor was busy, and its seconds short. A step of learned idempotence is four convolutional passes.\n",
     ]
 
 
