@@ -10,7 +10,7 @@ import torch
 
 from rectilinear.dynamics.leaky_relu import growing_start, weight_error
 from rectilinear.dynamics.linear_deep import deep_mode
-from rectilinear.dynamics.linear_flow import linear_descent, linear_flow, product
+from rectilinear.dynamics.linear_flow import linear_descent, product
 from rectilinear.dynamics.moments import rows
 from rectilinear.dynamics.network import read_network
 from rectilinear.dynamics.prediction import Prediction
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 COARSE = 0.05  # above this product of learning rate and curvature the steps themselves are taken
 POINTS = 301
-CHEAP = 1.0  # seconds, roughly: where no closed form is known and the steps cost less, they are taken too
 WIDE = 20_000  # numbers in the weights, above which a small start is projected on the modes that grow
 SAME = 1e-9
 
@@ -39,8 +38,8 @@ def predict(model: nn.Module, x: Tensor, y: Tensor, lr: float, steps: int) -> Pr
     speed: exactly from neurons in antisymmetric pairs, and with one output nearly so from any start whose even part is
     small (within a few percent of the fall of the loss from PyTorch's own starts). Linear networks of
     any depth are predicted on any data, deep ReLU networks from a start in two blocks (:func:`two_blocks`). A closed
-    form is used where there is one; else the steps of the equivalent linear network are taken, or, where there are very
-    many, a differential equation in the moments of the data is solved.
+    form is used where there is one; else the steps of the equivalent linear network are taken, long stretches at once
+    (:func:`linear_descent`).
 
     The loss is ``1/2 <|y - f(x)|^2>``, the sum over outputs and the mean over points. ``torch.nn.MSELoss`` with ``o``
     outputs is ``2/o`` times that: give ``lr * 2/o``.
@@ -134,10 +133,9 @@ def _solve(problem: Problem, at: Tensor, lr: float) -> tuple[Tensor, str, float]
         return lr * depth * largest * strength ** (2 - 2 / depth)
 
     start = max(float(torch.linalg.matrix_norm(w, 2)) for w in problem.layers) ** depth
-    method, flow, closed = _flow(problem)
-    cost = float(at[-1]) * (2e-5 + 4e-9 * sum(w.numel() for w in problem.layers) * len(problem.data.sigma))
-    smooth = max(curvature(s / lam if lam else 0.0), curvature(start)) <= COARSE
-    if smooth and (closed or cost > CHEAP):
+    closed = _closed_form(problem)
+    if closed and max(curvature(s / lam if lam else 0.0), curvature(start)) <= COARSE:
+        method, flow = closed
         # While a small start grows, a step multiplies it by 1 + lr s and not by exp(lr s).
         speed = math.log1p(lr * s) / (lr * s) if depth == 2 and s and is_small(problem.layers, problem.data) else 1.0
         maps = flow(lr * speed * at)
@@ -155,8 +153,8 @@ def _solve(problem: Problem, at: Tensor, lr: float) -> tuple[Tensor, str, float]
     return maps, "the steps of the equivalent linear network, from the moments of the data", 0.0
 
 
-def _flow(problem: Problem) -> tuple[str, Callable[[Tensor], Tensor], bool]:
-    """The gradient flow of the linear layers: a closed form where there is one, and whether there is."""
+def _closed_form(problem: Problem) -> tuple[str, Callable[[Tensor], Tensor]] | None:
+    """The gradient flow of the linear layers, with its name, where a closed form is known."""
     layers, data = problem.layers, problem.data
     depth, lam, start = len(layers), data.variance, product(layers)
     if mode := _single_mode(layers, problem):
@@ -165,16 +163,14 @@ def _flow(problem: Problem) -> tuple[str, Callable[[Tensor], Tensor], bool]:
         return (
             f"closed form, the {name} of one aligned mode",
             lambda t: (deep_mode(t, *mode) ** depth)[:, None, None] * unit,
-            True,
         )
     if depth == 2 and lam is not None:
         w1, w2 = layers
         balance, error = imbalance(w1, w2)
         if error <= SAME * (abs(balance) + float(w1.square().sum() + w2.square().sum())):
             name = "closed form, the matrix Riccati equation of balanced layers and white inputs"
-            return name, lambda t: riccati(t, w1, w2, data.beta, lam, balance), True
-    name = "a differential equation in the moments of the data"
-    return name, lambda t: product(linear_flow(t, layers, data, rtol=1e-9)), False
+            return name, lambda t: riccati(t, w1, w2, data.beta, lam, balance)
+    return None
 
 
 def _single_mode(layers: list[Tensor], problem: Problem) -> tuple[float, float, int, float] | None:

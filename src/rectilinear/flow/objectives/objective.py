@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rectilinear.flow.model import LinearFlow
     from rectilinear.linearizer import Linearizer
 
-_PREPARED_ON = 4096  # rows of data that give the first moments
+_PREPARED_ON = 4096, 2**22  # rows of data that give the first moments, and their numbers in all: memory is finite
 
 
 class Term(nn.Module, ABC):
@@ -89,7 +89,8 @@ class Objective(nn.Module):
     @torch.no_grad()
     def prepare(self, data: Tensor) -> None:
         """Before training: data-dependent layers see ``data``, and moments that follow start from it."""
-        draw = Draw(self.flow, data[:_PREPARED_ON], self.sigma)
+        rows = min(_PREPARED_ON[0], max(1, _PREPARED_ON[1] // data[0].numel()))
+        draw = Draw(self.flow, data[:rows], self.sigma)
         assert draw.z0.shape == draw.z1.shape, "both networks have seen their first batch"
         if self.momentum:
             self._follow(draw, 1.0)
