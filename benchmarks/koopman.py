@@ -50,17 +50,17 @@ class OneStep(torch.nn.Module):
         before, change = u[:, :-1].flatten(0, 1), u.diff(dim=1).flatten(0, 1)
         size = change.std(0)
         self.net = MLP(u.shape[-1], u.shape[-1], width=128, hidden=2)
-        optimiser = torch.optim.AdamW(self.parameters(), lr=3e-3, weight_decay=0.0)
+        optimizer = torch.optim.AdamW(self.parameters(), lr=3e-3, weight_decay=0.0)
         start, step = time.process_time(), 0
         while (part := (time.process_time() - start) / seconds) < 1:
-            for group in optimiser.param_groups:
+            for group in optimizer.param_groups:
                 group["lr"] = 3e-3 * min(1, (step + 1) / 50) * (1 + math.cos(math.pi * part)) / 2
             rows = torch.randint(len(before), (1024,))
             loss = ((self.net(before[rows]) - change[rows]) / size).square().mean()
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self.parameters(), 1.0)
-            optimiser.step()
+            optimizer.step()
             step += 1
 
     @torch.no_grad()

@@ -11,12 +11,12 @@ x, y = images.flatten(1), torch.where(labels < 5, 1.0, -1.0)  # below five again
 for name, points, targets in (("digits", x, y), ("and mirrored", torch.cat([x, -x]), torch.cat([y, -y]))):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(64, 100, bias=False), nn.ReLU(), nn.Linear(100, 1, bias=False))
-    optimiser = torch.optim.Adam(net.parameters(), lr=3e-3)
+    optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
     for _ in range(300):
         loss = (net(points)[:, 0] - targets).square().mean() / 2
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
 
     audit = rl.audit(net, points, targets, loss="square")
     print(f"\n{name}: {audit.verdict}")

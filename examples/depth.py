@@ -14,9 +14,9 @@ data = SufficientStatistics.from_data(x, y)  # all that training needs of the 40
 tol = 1e-4 * data.cyy[:, 0, 0]  # a ten-thousandth of the variance of each target
 
 ways = {
-    "uniform, gradient descent": {"start": "uniform", "optimiser": "gd"},
-    "uniform, Adam": {"start": "uniform", "optimiser": "adam"},
-    "last layer zero, gradient descent": {"start": "zero_last", "optimiser": "gd"},
+    "uniform, gradient descent": {"start": "uniform", "optimizer": "gd"},
+    "uniform, Adam": {"start": "uniform", "optimizer": "adam"},
+    "last layer zero, gradient descent": {"start": "zero_last", "optimizer": "gd"},
 }
 print(f"Share of {RUNS} runs at least squares within {STEPS:,} steps of 1e-3, and their median number of steps")
 print(f"{'layers':34}" + "".join(f"{depth:>14}" for depth in (1, 2, 4, 6, 10)))

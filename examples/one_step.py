@@ -20,12 +20,12 @@ generator = rl.flow.LinearFlow(g, rl.invertible.Flatten((1, 8, 8)), velocity)
 
 objective = rl.flow.objectives.likelihood(generator, noise)
 objective.prepare(images)
-optimiser = torch.optim.Adam(objective.parameters(), lr=2e-3)
+optimizer = torch.optim.Adam(objective.parameters(), lr=2e-3)
 for step in range(200):
     loss = objective(images[torch.randint(len(images), (128,))])["loss"]
-    optimiser.zero_grad()
+    optimizer.zero_grad()
     loss.backward()
-    optimiser.step()
+    optimizer.step()
     if step % 50 == 0:
         print(f"step {step:4}  loss {loss.item():.3f}")
 

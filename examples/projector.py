@@ -15,12 +15,12 @@ noise = torch.randn_like(held_out)
 print(f"untrained: |f(f(x)) - f(x)| on noise {(f(f(noise)) - f(noise)).abs().max():.0e}")
 
 objective = ProjectorObjective(f, lost, harm=RandomDamage(("noise", "missing", "occlusion", "blur")))
-optimiser = torch.optim.Adam(f.parameters(), lr=2e-3)
+optimizer = torch.optim.Adam(f.parameters(), lr=2e-3)
 for step in range(300):
     loss = objective(images[torch.randint(len(images), (128,))])["loss"]
-    optimiser.zero_grad()
+    optimizer.zero_grad()
     loss.backward()
-    optimiser.step()
+    optimizer.step()
     if step % 100 == 0:
         print(f"step {step:4}  loss {loss.item():.3f}")
 

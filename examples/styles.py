@@ -21,12 +21,12 @@ model = new_model((3, 8, 8), styles, blocks=8, width=32)
 rows, weights = lessons(images, styles, filtered, blends=1)  # the teacher is a filter with sliders
 objective = StyleObjective(model, weights, latent=0.02)
 objective.prepare(rows)  # every operator starts at its least squares
-optimiser = torch.optim.Adam(objective.parameters(), lr=5e-3)
+optimizer = torch.optim.Adam(objective.parameters(), lr=5e-3)
 for _ in range(150):
     loss = objective(rows[torch.randint(len(rows), (32,))])["loss"]
-    optimiser.zero_grad()
+    optimizer.zero_grad()
     loss.backward()
-    optimiser.step()
+    optimizer.step()
 
 model.requires_grad_(requires_grad=False)
 for name in styles:

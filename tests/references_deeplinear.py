@@ -26,7 +26,7 @@ def module(weights: Sequence[np.ndarray], biases: Sequence[np.ndarray]) -> nn.Se
     return net
 
 
-def optimiser(net: nn.Module, name: str, lr: float) -> torch.optim.Optimizer:
+def optimizer(net: nn.Module, name: str, lr: float) -> torch.optim.Optimizer:
     if name == "adam":
         return torch.optim.Adam(net.parameters(), lr=lr)
     return torch.optim.SGD(net.parameters(), lr=lr, momentum=0.9 if name == "momentum" else 0.0)
@@ -39,7 +39,7 @@ def train(
     y = y[:, None] if y.ndim == 1 else y
     shares = torch.full((len(X), 1), 1 / len(X), dtype=X.dtype) if sample_weight is None else sample_weight[:, None]
     shares = shares / shares.sum()
-    rule, losses = optimiser(net, name, lr), []
+    rule, losses = optimizer(net, name, lr), []
     for _ in range(steps + 1):
         loss = (shares * (net(X) - y).square()).sum() / y.shape[1]
         losses.append(loss.item())

@@ -15,7 +15,7 @@ SMALL = ("--trials", "4", "--steps", "50")
 
 
 def test_the_paper(ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ("study", "paper", "--depths", "1..3", "--optimisers", "adam", "--ridge", "1", *SMALL)
+    words = ("study", "paper", "--depths", "1..3", "--optimizers", "adam", "--ridge", "1", *SMALL)
     answer = ask(*words, "--out", tmp_path)
     assert {cell["model"] for cell in answer["cells"]} >= {"least squares", "depth 3, adam", "ridge 1"}
     assert len(answer["cells"]) == 4 * 5

@@ -8,7 +8,7 @@ from torch import nn
 
 import rectilinear.deeplinear
 import references_deeplinear as reference
-from rectilinear.deeplinear import OPTIMISERS, SufficientStatistics, draw, ensemble, log_grid, train
+from rectilinear.deeplinear import OPTIMIZERS, SufficientStatistics, draw, ensemble, log_grid, train
 from rectilinear.errors import ConfigError, MissingDependencyError, ShapeError
 
 ARCHITECTURES = ((), (1,), (1, 1, 1), (6, 3), (10, 10, 10, 10))
@@ -25,13 +25,13 @@ def problem(m: int) -> tuple[np.ndarray, np.ndarray]:
 
 @cache
 def by_autograd(
-    widths: tuple[int, ...], m: int, bias: bool, optimiser: str, weighted: bool = False
+    widths: tuple[int, ...], m: int, bias: bool, optimizer: str, weighted: bool = False
 ) -> tuple[nn.Sequential, list[float]]:
     """The first run of :func:`start`, trained on the rows."""
     X, Y = map(torch.from_numpy, problem(m))
     net = reference.module(*([a[0] for a in layers] for layers in start(widths, m, bias)))
     weight = torch.arange(50, dtype=torch.float64) % 3 if weighted else None
-    return net, reference.train(net, X, Y, optimiser, LR, STEPS, weight)
+    return net, reference.train(net, X, Y, optimizer, LR, STEPS, weight)
 
 
 def start(widths: tuple[int, ...], m: int, bias: bool) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
@@ -39,7 +39,7 @@ def start(widths: tuple[int, ...], m: int, bias: bool) -> tuple[tuple[np.ndarray
 
 
 @pytest.mark.parametrize("compiled", ENGINES)
-@pytest.mark.parametrize("optimiser", OPTIMISERS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize(
     ("m", "bias"),
     [
@@ -50,14 +50,14 @@ def start(widths: tuple[int, ...], m: int, bias: bool) -> tuple[tuple[np.ndarray
     ],
 )
 @pytest.mark.parametrize("widths", ARCHITECTURES)
-def test_autograd_on_the_rows(widths: tuple[int, ...], m: int, bias: bool, optimiser: str, compiled: bool) -> None:
+def test_autograd_on_the_rows(widths: tuple[int, ...], m: int, bias: bool, optimizer: str, compiled: bool) -> None:
     """Relative 1e-12 after 300 steps, alone and in a batch (which lies differently in memory)."""
     statistics = SufficientStatistics.from_data(*problem(m))
-    net, losses = by_autograd(widths, m, bias, optimiser)
+    net, losses = by_autograd(widths, m, bias, optimizer)
     weights, biases = start(widths, m, bias)
-    many = train(statistics, widths, start=(weights, biases), optimiser=optimiser, lr=LR, steps=STEPS, bias=bias,
+    many = train(statistics, widths, start=(weights, biases), optimizer=optimizer, lr=LR, steps=STEPS, bias=bias,
                  checkpoints=20, compiled=compiled)  # fmt: skip
-    one = train(statistics, widths, start=([w[:1] for w in weights], [b[:1] for b in biases]), optimiser=optimiser,
+    one = train(statistics, widths, start=([w[:1] for w in weights], [b[:1] for b in biases]), optimizer=optimizer,
                 lr=LR, steps=STEPS, bias=bias, checkpoints=20, compiled=compiled)  # fmt: skip
     coef, intercept = reference.end_to_end(net, 3)
     layers = list(net)
@@ -78,21 +78,21 @@ def test_autograd_on_weighted_rows(compiled: bool) -> None:
     X, Y = problem(1)
     net, losses = by_autograd((6, 3), 1, True, "adam", weighted=True)
     weights, biases = start((6, 3), 1, True)
-    run = train(SufficientStatistics.from_data(X, Y, np.arange(50) % 3), (6, 3), optimiser="adam", lr=LR, steps=STEPS,
+    run = train(SufficientStatistics.from_data(X, Y, np.arange(50) % 3), (6, 3), optimizer="adam", lr=LR, steps=STEPS,
                 start=([w[0] for w in weights], [b[0] for b in biases]), compiled=compiled)  # fmt: skip
     np.testing.assert_allclose(run.loss, np.array(losses)[run.steps], rtol=1e-12)
     np.testing.assert_allclose(run.weights[0], net[0].weight.detach().numpy(), rtol=1e-11)
 
 
 @pytest.mark.skipif(find_spec("numba") is None, reason="needs numba")
-@pytest.mark.parametrize("optimiser", OPTIMISERS)
-def test_kernel_and_array_code_to_the_last_bit(optimiser: str) -> None:
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_kernel_and_array_code_to_the_last_bit(optimizer: str) -> None:
     """One input and one unit a layer, where both take sums in the same order; runs end at different steps."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(150, 20, 1))
     statistics = SufficientStatistics.from_data(X, 2 * X[..., 0] + rng.normal(size=(150, 20)))
     kernel, array = (
-        train(statistics, (1, 1, 1), start="uniform", optimiser=optimiser, lr=0.02, steps=400, tol=1e-3, compiled=c)
+        train(statistics, (1, 1, 1), start="uniform", optimizer=optimizer, lr=0.02, steps=400, tol=1e-3, compiled=c)
         for c in (True, False)
     )
     for name in ("coef", "intercept", "gap", "n_iter", "hit", "diverged"):
@@ -179,7 +179,7 @@ def test_blocks_change_nothing(widths: tuple[int, ...], monkeypatch: pytest.Monk
 
 def test_converges_to_least_squares() -> None:
     X, Y = problem(3)
-    run = train(SufficientStatistics.from_data(X, Y), (3,), start="zero_last", optimiser="adam", lr=0.01, tol=1e-24)
+    run = train(SufficientStatistics.from_data(X, Y), (3,), start="zero_last", optimizer="adam", lr=0.01, tol=1e-24)
     assert run.converged
     assert run.distance[-1] < 1e-10
     assert np.all(np.diff(run.steps) > 0)
@@ -207,7 +207,7 @@ def test_log_grid() -> None:
     "settings",
     [
         {"widths": (0,)},
-        {"optimiser": "sgd"},
+        {"optimizer": "sgd"},
         {"lr": 0.0},
         {"lr": [0.1, np.nan]},
         {"steps": -1},

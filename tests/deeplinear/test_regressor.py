@@ -17,8 +17,8 @@ from rectilinear.errors import ConfigError, DivergedError
 
 SETTINGS = [
     {},
-    {"depth": 1, "optimiser": "gd", "lr": 0.1},
-    {"depth": 2, "width": 3, "start": "orthogonal", "optimiser": "momentum", "lr": 0.02},
+    {"depth": 1, "optimizer": "gd", "lr": 0.1},
+    {"depth": 2, "width": 3, "start": "orthogonal", "optimizer": "momentum", "lr": 0.02},
     {"depth": 5, "width": 4, "start": "torch", "fit_intercept": False},
     {"depth": 2, "standardize": False},
 ]
@@ -69,7 +69,7 @@ def test_converges_to_least_squares(table: tuple, intercept: bool, depth: int) -
 
 
 @pytest.mark.parametrize("settings", [
-    {"optimiser": "momentum", "lr": 0.02}, {"optimiser": "gd", "lr": 0.1, "max_iter": 50_000}, {"start": "orthogonal"},
+    {"optimizer": "momentum", "lr": 0.02}, {"optimizer": "gd", "lr": 0.1, "max_iter": 50_000}, {"start": "orthogonal"},
     {"start": "torch", "width": 20}, {"start": "uniform", "width": 2}, {"start": "balanced"}, {"start": "normal"},
 ])  # fmt: skip
 def test_other_ways_lead_there(settings: dict) -> None:
@@ -207,7 +207,7 @@ def test_bad_rows(X: object, y: object, says: str) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"depth": 0}, {"depth": 1.5}, {"width": 0}, {"max_iter": 0}, {"tol": -1.0}, {"lr": 0.0}, {"optimiser": "lbfgs"},
+    [{"depth": 0}, {"depth": 1.5}, {"width": 0}, {"max_iter": 0}, {"tol": -1.0}, {"lr": 0.0}, {"optimizer": "lbfgs"},
      {"start": "xavier"}],
 )  # fmt: skip
 def test_bad_settings(settings: dict) -> None:
@@ -221,7 +221,7 @@ def test_what_did_not_work_is_said() -> None:
         model = DeepLinearRegressor(max_iter=5).fit(X, y)
     assert not model.converged_
     with pytest.raises(DivergedError, match="Use a smaller lr than 9"):
-        DeepLinearRegressor(optimiser="gd", lr=9.0).fit(X, y)
+        DeepLinearRegressor(optimizer="gd", lr=9.0).fit(X, y)
     with pytest.raises(NotFittedError):
         DeepLinearRegressor().predict(X)
     with pytest.raises(NotFittedError):

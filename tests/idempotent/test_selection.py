@@ -84,12 +84,12 @@ def test_the_learned_rank_is_that_of_the_rule_at_every_scale(weight: float) -> N
             f = Projector(Identity(n), Selection(torch.zeros(n, dtype=torch.float64)))
             lost = torch.full((n + 1,), float(scale**2 * variances.mean()), dtype=torch.float64)
             objective = ProjectorObjective(f, lost, "learned", rank_weight=weight)
-            optimiser = torch.optim.Adam(f.parameters(), lr=0.1)
+            optimizer = torch.optim.Adam(f.parameters(), lr=0.1)
             for step in range(150):
-                optimiser.param_groups[0]["lr"] = 0.1 * (1 - step / 150)
-                optimiser.zero_grad()
+                optimizer.param_groups[0]["lr"] = 0.1 * (1 - step / 150)
+                optimizer.zero_grad()
                 objective(x)["loss"].backward()
-                optimiser.step()
+                optimizer.step()
             ranks.append(f.rank)
     assert ranks[0] == ranks[1] == ranks[2]
     assert abs(ranks[0] - expected) <= 1, "the coordinate on the edge may fall on either side"
@@ -100,11 +100,11 @@ def test_without_pressure_the_rank_goes_to_all() -> None:
         torch.manual_seed(0)
         f = Projector(Identity(6), Selection(-0.3 * torch.ones(6)))
         objective = ProjectorObjective(f, torch.ones(7), "learned", rank_weight=0.0)
-        optimiser = torch.optim.Adam(f.parameters(), lr=0.05)
+        optimizer = torch.optim.Adam(f.parameters(), lr=0.05)
         for _ in range(30):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             objective(torch.randn(64, 6))["loss"].backward()
-            optimiser.step()
+            optimizer.step()
     assert f.rank == 6
 
 

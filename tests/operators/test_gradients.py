@@ -86,14 +86,14 @@ def test_power_of_a_singular_matrix() -> None:
 def test_parameters_learn_through_verbs() -> None:
     """A step of descent on ``|A^-1 z - y|^2`` from ``u = 0``, where an orthonormal basis would have no gradient."""
     A = op.ScalarPlusLowRank(torch.ones((), dtype=torch.float64), torch.zeros(6, 1, dtype=torch.float64), rand(6, 1))
-    optimiser = torch.optim.SGD(A.parameters(), lr=0.02)
+    optimizer = torch.optim.SGD(A.parameters(), lr=0.02)
     losses = []
     for _ in range(20):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = (op.solve(A, Z) - Z.flip(0)).square().mean()
         loss.backward()
         losses.append(float(loss.detach()))
-        optimiser.step()
+        optimizer.step()
     assert losses[-1] < losses[0]
     assert float(A.u.detach().norm()) > 0
 
@@ -114,10 +114,10 @@ def test_lazy_results_keep_their_parameters() -> None:
 
 def test_orthogonal_stays_orthogonal_while_it_learns() -> None:
     A = op.Orthogonal(6).double()
-    optimiser = torch.optim.Adam(A.parameters(), lr=0.1)
+    optimizer = torch.optim.Adam(A.parameters(), lr=0.1)
     for _ in range(10):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         (A(Z) - Z.flip(0)).square().sum().backward()
-        optimiser.step()
+        optimizer.step()
     M = op.to_dense(A).detach()
     assert (M.mT @ M - torch.eye(6)).abs().max() < 1e-13

@@ -28,7 +28,7 @@ class Arguments(Common):
     """Units of the hidden layers, likewise."""
     starts: tuple[Literal["uniform", "torch", "normal", "orthogonal", "identity", "balanced", "zero_last"], ...] = ()
     """Starting weights, one or more; uniform for the paper, torch for a table, by default."""
-    optimisers: tuple[Literal["gd", "momentum", "adam"], ...] = ("gd",)
+    optimizers: tuple[Literal["gd", "momentum", "adam"], ...] = ("gd",)
     """One or more."""
     lr: str | None = None
     """Step size; tune chooses it on trials that are not reported. 1e-3 for the paper, tune for a table, by default."""
@@ -75,14 +75,14 @@ def run(arguments: Arguments) -> dict[str, Any]:
         depths,
         widths=_integers("widths", arguments.widths),
         starts=arguments.starts or (("uniform",) if table is None else ("torch",)),
-        optimisers=arguments.optimisers,
+        optimizers=arguments.optimizers,
         lr=lr,
     )
     if arguments.ridge is not None:
         models += (Model("ridge", penalty=arguments.ridge),)
     if arguments.relu is not None:
         nets = deep_linear([d for d in depths if d > 1], widths=[arguments.relu], starts=["torch"],
-                           optimisers=arguments.optimisers, lr=lr)[1:]  # fmt: skip
+                           optimizers=arguments.optimizers, lr=lr)[1:]  # fmt: skip
         models += tuple(replace(net, kind="relu", bias=bias) for bias in (True, False) for net in nets)
     study = DepthStudy(
         models,

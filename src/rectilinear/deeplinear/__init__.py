@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from rectilinear.deeplinear.ensemble import OPTIMISERS, Trajectory, log_grid, train
+from rectilinear.deeplinear.ensemble import OPTIMIZERS, Trajectory, log_grid, train
 from rectilinear.deeplinear.least_squares import LeastSquares, least_squares
 from rectilinear.deeplinear.start import STARTS, draw
 from rectilinear.deeplinear.statistics import SufficientStatistics
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rectilinear.deeplinear.theory import effective_step, escape_time, largest_stable_step
 
 __all__ = [
-    "OPTIMISERS",
+    "OPTIMIZERS",
     "STARTS",
     "DeepLinearRegressor",
     "DepthStudy",

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from rectilinear.deeplinear.least_squares import LeastSquares
     from rectilinear.deeplinear.statistics import SufficientStatistics
 
-Optimiser: TypeAlias = Literal["gd", "momentum", "adam"]
-OPTIMISERS: tuple[Optimiser, ...] = ("gd", "momentum", "adam")
+Optimizer: TypeAlias = Literal["gd", "momentum", "adam"]
+OPTIMIZERS: tuple[Optimizer, ...] = ("gd", "momentum", "adam")
 _BLOCK = 1024  # runs trained together: their arrays stay in the cache
 _WIDEST = 32  # the kernel has no blocks of matrices: above, the matrix products of the array code are as fast
 _DIVERGED = 1e10  # times the larger of the losses at the start and of the zero map
@@ -81,7 +81,7 @@ def train(
     *,
     start: Start | Layers = "torch",
     scale: float = 1.0,
-    optimiser: Optimiser = "gd",
+    optimizer: Optimizer = "gd",
     lr: ArrayLike = 1e-3,
     steps: int = 10_000,
     checkpoints: int | Sequence[int] = 50,
@@ -105,7 +105,7 @@ def train(
         widths: of the hidden layers; ``()`` is linear regression by gradient descent.
         start: one of :data:`~rectilinear.deeplinear.start.STARTS`, or weights and biases as in :class:`Trajectory`.
         scale: what the weights of a named start are multiplied with.
-        optimiser: ``"gd"``, ``"momentum"`` or ``"adam"``, with the conventions of ``torch.optim``.
+        optimizer: ``"gd"``, ``"momentum"`` or ``"adam"``, with the conventions of ``torch.optim``.
         lr: the step size; an array gives each run its own.
         steps: how many.
         checkpoints: how many, on a logarithmic grid (:func:`log_grid`), or at which steps.
@@ -138,7 +138,7 @@ def train(
         (True, array([[2.]]), array([1.]))
     """
     sizes = (statistics.inputs, *map(int, widths), statistics.outputs)
-    _check(sizes, optimiser, lr, steps, momentum, betas, eps)
+    _check(sizes, optimizer, lr, steps, momentum, betas, eps)
     marks = _marks(checkpoints, steps)
     shape = _shape(
         statistics.runs,
@@ -152,14 +152,14 @@ def train(
     theta = _flat(start, sizes, shape, bias=bias)
     reference = statistics.least_squares(bias=bias)
     problem = _problem(statistics, reference, sizes, shape, tol, bias=bias)
-    rule = _array.Rule(optimiser, np.broadcast_to(np.asarray(lr, float), shape).reshape(-1), momentum, betas, eps)
+    rule = _array.Rule(optimizer, np.broadcast_to(np.asarray(lr, float), shape).reshape(-1), momentum, betas, eps)
     run = _engine(compiled, sizes)
     record = _record(len(theta), len(marks), sizes, theta.shape[1])
     for at in range(0, len(theta), _BLOCK):
         rows = np.arange(at, min(at + _BLOCK, len(theta)))
         block = slice(at, at + _BLOCK)
         part = _array.Record(**{name: a[block] for name, a in vars(record).items()})
-        block_rule = _array.Rule(optimiser, rule.lr[block], momentum, betas, eps)
+        block_rule = _array.Rule(optimizer, rule.lr[block], momentum, betas, eps)
         run(problem.take(rows), theta[block], block_rule, steps, marks, stop=early_stop, out=part)
     weights, biases = _array.layers(record.theta, sizes, bias=bias)
     return Trajectory(
@@ -277,7 +277,7 @@ def _shape(*shapes: tuple[int, ...]) -> tuple[int, ...]:
 
 def _check(
     sizes: tuple[int, ...],
-    optimiser: str,
+    optimizer: str,
     lr: ArrayLike,
     steps: int,
     momentum: float,
@@ -286,7 +286,7 @@ def _check(
 ) -> None:
     for name, given, expected, fine in (
         ("widths", sizes[1:-1], "positive integers", min(sizes) > 0),
-        ("optimiser", optimiser, f"one of {', '.join(OPTIMISERS)}", optimiser in OPTIMISERS),
+        ("optimizer", optimizer, f"one of {', '.join(OPTIMIZERS)}", optimizer in OPTIMIZERS),
         ("lr", lr, "positive and finite", np.all(np.isfinite(lr)) and np.all(np.asarray(lr) > 0)),
         ("steps", steps, "an integer of at least 0", isinstance(steps, int | np.integer) and steps >= 0),
         ("momentum", momentum, "a number in [0, 1)", 0 <= momentum < 1),

@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from rectilinear.deeplinear.ensemble import Optimiser, train
+from rectilinear.deeplinear.ensemble import Optimizer, train
 from rectilinear.deeplinear.start import draw
 from rectilinear.deeplinear.statistics import SufficientStatistics
 from rectilinear.errors import ConfigError, DivergedError
@@ -39,7 +39,7 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
             ``None`` is the larger of the two up to 64, from where no direction is slow.
         start: how weights begin: ``"zero_last"``, ``"orthogonal"``, ``"torch"``, ``"uniform"``, ``"normal"``,
             ``"identity"``, ``"balanced"``; see :func:`~rectilinear.deeplinear.draw`.
-        optimiser: ``"adam"``, ``"momentum"`` or ``"gd"``.
+        optimizer: ``"adam"``, ``"momentum"`` or ``"gd"``.
         lr: the step size.
         max_iter: the largest number of steps.
         tol: the optimality gap at which training ends, a share of the variance of the targets.
@@ -77,7 +77,7 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
         width: int | None = None,
         *,
         start: Start = "zero_last",
-        optimiser: Optimiser = "adam",
+        optimizer: Optimizer = "adam",
         lr: float = 0.01,
         max_iter: int = 10_000,
         tol: float = 1e-10,
@@ -88,7 +88,7 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
         self.depth = depth
         self.width = width
         self.start = start
-        self.optimiser = optimiser
+        self.optimizer = optimizer
         self.lr = lr
         self.max_iter = max_iter
         self.tol = tol
@@ -176,7 +176,7 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
             seen,
             widths,
             start=layers,
-            optimiser=self.optimiser,
+            optimizer=self.optimizer,
             lr=self.lr,
             steps=self.max_iter,
             tol=self.tol * scale,
@@ -191,7 +191,7 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
         if not run.converged:
             warnings.warn(
                 f"The optimality gap is {run.gap[-1] / scale:.1e} after {int(run.n_iter)} steps and not yet tol = "
-                f"{self.tol}. Raise max_iter or lr, or use start='zero_last', optimiser='adam', standardize=True.",
+                f"{self.tol}. Raise max_iter or lr, or use start='zero_last', optimizer='adam', standardize=True.",
                 ConvergenceWarning,
                 stacklevel=3,
             )

@@ -74,16 +74,16 @@ def _network(seed: int) -> nn.Sequential:
 def _learn(seed: int, data: tuple[Tensor, Tensor], held_out: tuple[Tensor, Tensor]) -> Learned:
     """Full-batch gradient descent on half the mean square, and an audit of what it leaves."""
     net, (x, y) = _network(seed), data
-    optimiser = torch.optim.SGD(net.parameters(), lr=LR)
+    optimizer = torch.optim.SGD(net.parameters(), lr=LR)
     steps, losses = [], []
     for step in range(STEPS + 1):
         loss = (net(x)[:, 0] - y).square().mean() / 2
         if step % EVERY == 0:
             steps.append(step)
             losses.append(loss.item())
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     with torch.no_grad():
         accuracy = ((net(held_out[0])[:, 0] > 0) == (held_out[1] > 0)).float().mean().item()
     return Learned(rl.audit(net, x, y, loss="square", seed=seed, progress=False), steps, losses, accuracy)

@@ -16,7 +16,7 @@ _NOISE = 0.05
 
 def depth_sections(seed: int = 0) -> tuple[list[Section], dict[str, float]]:
     """Linear nets of one to ten layers on a noisy line, by gradient descent and by Adam, and their numbers."""
-    study = DepthStudy(deep_linear(_LAYERS, optimisers=("gd", "adam")), Synthetic(noise=(_NOISE,)), seed=seed)
+    study = DepthStudy(deep_linear(_LAYERS, optimizers=("gd", "adam")), Synthetic(noise=(_NOISE,)), seed=seed)
     start = process_time()
     result = study.run()
     seconds = process_time() - start

@@ -103,7 +103,7 @@ def parameter_groups(objective: nn.Module, config: TrainConfig) -> list[dict[str
     left_out = [name for name, p in named.items() if id(p) not in grouped]
     if left_out or not named:
         raise ConfigError(
-            got=f"no optimiser group for {', '.join(left_out)}" if left_out else "no trainable parameter",
+            got=f"no optimizer group for {', '.join(left_out)}" if left_out else "no trainable parameter",
             expected="each trainable parameter in one group",
             fix="Add it to parameter_groups()." if left_out else "Set requires_grad on what should be trained.",
         )

@@ -22,7 +22,7 @@ from rectilinear.deeplinear.study.workers import spread
 from rectilinear.errors import CheckpointError, ConfigError, DiskError, MissingDependencyError, WorkerError
 
 STUDY = DepthStudy(
-    (*deep_linear([1, 3], optimisers=["gd", "adam"]), Model("ridge")),
+    (*deep_linear([1, 3], optimizers=["gd", "adam"]), Model("ridge")),
     Synthetic(noise=(0.05, 0.5), rows=60, test_rows=20),
     trials=10,
     steps=400,
@@ -167,7 +167,7 @@ def test_steps_are_chosen_on_other_trials(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_relu_nets_take_part() -> None:
     nets = tuple(
-        Model("relu", depth=2, width=3, start="torch", optimiser="adam", lr=0.01, bias=b) for b in (True, False)
+        Model("relu", depth=2, width=3, start="torch", optimizer="adam", lr=0.01, bias=b) for b in (True, False)
     )
     study = DepthStudy((Model("least_squares"), *nets), STUDY.data, trials=2, steps=20, block=2)
     result = study.run(n_jobs=1)
@@ -189,7 +189,7 @@ def table() -> Table:
 
 def test_a_table_is_cross_validated(table: Table) -> None:
     study = DepthStudy(
-        deep_linear([1, 2], starts=["torch"], optimisers=["adam"], lr=0.02), trials=8, steps=200, tol=1e-2, folds=4
+        deep_linear([1, 2], starts=["torch"], optimizers=["adam"], lr=0.02), trials=8, steps=200, tol=1e-2, folds=4
     )
     result = study.run(table)
     assert same(study.run((table.X, table.y), n_jobs=2), result)
@@ -209,7 +209,7 @@ def test_a_table_is_cross_validated(table: Table) -> None:
 def test_collinear_columns(table: Table) -> None:
     twice = Table.from_arrays(np.column_stack([table.X, table.X[:, 0]]), table.y)
     study = DepthStudy(
-        deep_linear([1, 2], optimisers=["adam"], starts=["torch"], lr=0.02), trials=5, steps=600, tol=1e-3
+        deep_linear([1, 2], optimizers=["adam"], starts=["torch"], lr=0.02), trials=5, steps=600, tol=1e-3
     )
     result = study.run(twice)
     assert result.cell(1)["success"].all()
@@ -249,7 +249,7 @@ def test_frames_and_parquet_are_tidy(result: StudyResult, tmp_path: Path) -> Non
     frame = result.to_frame()
     assert len(frame) == 120
     assert not frame.duplicated(["model", "noise", "trial"]).any()
-    assert set(frame.loc[frame.kind == "deep_linear", "optimiser"]) == {"gd", "adam"}
+    assert set(frame.loc[frame.kind == "deep_linear", "optimizer"]) == {"gd", "adam"}
     result.to_parquet(tmp_path / "a.parquet")
     pandas.testing.assert_frame_equal(pandas.read_parquet(tmp_path / "a.parquet"), frame, check_dtype=False)
 

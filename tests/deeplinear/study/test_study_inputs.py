@@ -15,7 +15,7 @@ from rectilinear.errors import ConfigError, DataError, MissingDependencyError, N
 
 
 def test_names_tell_models_apart() -> None:
-    models = deep_linear([1, 2], widths=[1, 2], starts=["uniform", "zero_last"], optimisers=["gd", "adam"])
+    models = deep_linear([1, 2], widths=[1, 2], starts=["uniform", "zero_last"], optimizers=["gd", "adam"])
     models += (
         deep_linear([2], lr=None)[1:] + deep_linear([2], lr=0.1)[1:] + (Model("ridge"), Model("ridge", penalty=2.0))
     )
@@ -30,7 +30,7 @@ def test_names_tell_models_apart() -> None:
         {"depth": 0},
         {"width": 0},
         {"start": "cold"},
-        {"optimiser": "sgd"},
+        {"optimizer": "sgd"},
         {"lr": 0.0},
         {"penalty": -1.0},
     ],

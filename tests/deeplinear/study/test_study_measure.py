@@ -21,9 +21,9 @@ def rows_of(batch) -> tuple[list, list]:
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("optimiser", ["gd", "momentum", "adam"])
-def test_a_deep_linear_net_against_a_loop_over_modules(bias: bool, optimiser: str) -> None:
-    model = Model(depth=3, width=2, start="torch", optimiser=optimiser, lr=0.05, bias=bias)
+@pytest.mark.parametrize("optimizer", ["gd", "momentum", "adam"])
+def test_a_deep_linear_net_against_a_loop_over_modules(bias: bool, optimizer: str) -> None:
+    model = Model(depth=3, width=2, start="torch", optimizer=optimizer, lr=0.05, bias=bias)
     batch = PROTOCOL.draw(np.random.SeedSequence(0), range(2), rows=True)
     columns = measure(model, batch, **{**OPTIONS, "steps": STEPS, "tol": TOL})
     weights, biases = draw("torch", (2, 2, 2, 1), (2,), bias=bias, seed=start_seed(model, SEED))
@@ -39,7 +39,7 @@ def test_a_deep_linear_net_against_a_loop_over_modules(bias: bool, optimiser: st
             "gd": lambda p: torch.optim.SGD(p, lr=0.05),
             "momentum": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9),
             "adam": lambda p: torch.optim.Adam(p, lr=0.05),
-        }[optimiser](net.parameters())
+        }[optimizer](net.parameters())
         inputs, targets, hit = torch.from_numpy(X), torch.from_numpy(y)[:, None], None
         design = np.column_stack([X, np.ones(len(X))]) if bias else X
         solution = np.linalg.lstsq(design, y, rcond=None)[0]
@@ -68,7 +68,7 @@ def test_a_deep_linear_net_against_a_loop_over_modules(bias: bool, optimiser: st
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_relu_nets_against_a_loop_over_modules(bias: bool) -> None:
-    model = Model("relu", depth=3, width=4, start="torch", optimiser="adam", lr=0.02, bias=bias)
+    model = Model("relu", depth=3, width=4, start="torch", optimizer="adam", lr=0.02, bias=bias)
     batch = PROTOCOL.draw(np.random.SeedSequence(0), range(2), rows=True)
     columns = measure(model, batch, **{**OPTIONS, "steps": 40})
     weights, biases = draw("torch", (2, 4, 4, 1), (2,), bias=bias, seed=start_seed(model, SEED))
@@ -123,10 +123,10 @@ def test_more_columns_than_rows() -> None:
 def test_predictions_are_for_chains_that_descend() -> None:
     line = Synthetic(noise=(0.1,), rows=50).draw(np.random.SeedSequence(0), range(3))
     known = {"gd": True, "momentum": True, "adam": False}
-    for optimiser, is_known in known.items():
-        columns = measure(Model(depth=4, optimiser=optimiser), line, **OPTIONS)
+    for optimizer, is_known in known.items():
+        columns = measure(Model(depth=4, optimizer=optimizer), line, **OPTIONS)
         assert np.isfinite(columns["predicted"]).all() == is_known
-    slow, fast = (measure(Model(depth=4, optimiser=o), line, **OPTIONS)["predicted"] for o in ("gd", "momentum"))
+    slow, fast = (measure(Model(depth=4, optimizer=o), line, **OPTIONS)["predicted"] for o in ("gd", "momentum"))
     np.testing.assert_allclose(slow, 10 * fast)
     for model in (Model(depth=2), Model(depth=4, width=2), Model(depth=4, start="zero_last")):
         assert np.isnan(measure(model, line, **OPTIONS)["predicted"]).all()

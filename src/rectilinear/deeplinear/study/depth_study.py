@@ -233,7 +233,7 @@ def _choose(chunk: _Chunk) -> float:
             statistics,
             hidden,
             start=draw(model.start, sizes, statistics.runs, bias=model.bias, seed=start_seed(model, chunk.seed)),
-            optimiser=model.optimiser,
+            optimizer=model.optimizer,
             lr=np.asarray(STEP_SIZES)[:, None],
             steps=chunk.steps,
             checkpoints=2,

@@ -98,7 +98,7 @@ def _deep_linear(
         statistics,
         hidden,
         start=start,
-        optimiser=model.optimiser,
+        optimizer=model.optimizer,
         lr=model.lr,
         steps=steps,
         checkpoints=checkpoints,
@@ -146,10 +146,10 @@ def _of_map(batch: Batch, coef: np.ndarray, intercept: np.ndarray, *, bias: bool
 def _predicted(model: Model, statistics: SufficientStatistics, weights: tuple[np.ndarray, ...]) -> np.ndarray:
     """For chains of one unit that start off the saddle, by gradient descent; otherwise the formula says nothing."""
     chain = statistics.inputs == 1 and (model.width == 1 or model.depth == 1)
-    if not chain or model.depth < 3 or model.optimiser == "adam":
+    if not chain or model.depth < 3 or model.optimizer == "adam":
         return np.full(statistics.runs, np.nan)
     assert model.lr is not None
-    lr = model.lr / (1 - MOMENTUM) if model.optimiser == "momentum" else model.lr
+    lr = model.lr / (1 - MOMENTUM) if model.optimizer == "momentum" else model.lr
     with np.errstate(divide="ignore"):
         sizes = [np.log(np.abs(weight[..., 0, 0])) for weight in weights]
         rho = np.broadcast_to(np.exp(np.mean(sizes, axis=0)), statistics.runs)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Literal
 
-from rectilinear.deeplinear.ensemble import OPTIMISERS, Optimiser
+from rectilinear.deeplinear.ensemble import OPTIMIZERS, Optimizer
 from rectilinear.deeplinear.start import STARTS, Start
 from rectilinear.errors import ConfigError
 
@@ -27,7 +27,7 @@ class Model:
         depth: layers of weights; a deep linear net of depth one is linear regression by descent.
         width: of the hidden layers.
         start: where descent starts.
-        optimiser: how it goes on.
+        optimizer: how it goes on.
         lr: its step; None for the best of a grid, chosen on other trials than those reported.
         bias: whether layers have one; a ReLU net without is homogeneous.
         penalty: of ridge, on the squared weights beside the sum of squared errors.
@@ -36,7 +36,7 @@ class Model:
         ConfigError: for a name that is unknown or a number out of range.
 
     Example:
-        >>> Model("deep_linear", depth=3, optimiser="adam").name
+        >>> Model("deep_linear", depth=3, optimizer="adam").name
         'depth 3, adam'
     """
 
@@ -44,7 +44,7 @@ class Model:
     depth: int = 1
     width: int = 1
     start: Start = "uniform"
-    optimiser: Optimiser = "gd"
+    optimizer: Optimizer = "gd"
     lr: float | None = 1e-3
     bias: bool = True
     penalty: float = 1.0
@@ -56,7 +56,7 @@ class Model:
             ("depth", self.depth, "at least one layer", self.depth >= 1),
             ("width", self.width, "at least one unit", self.width >= 1),
             ("start", self.start, f"one of {', '.join(STARTS)}", self.start in STARTS),
-            ("optimiser", self.optimiser, f"one of {', '.join(OPTIMISERS)}", self.optimiser in OPTIMISERS),
+            ("optimizer", self.optimizer, f"one of {', '.join(OPTIMIZERS)}", self.optimizer in OPTIMIZERS),
             (
                 "lr",
                 self.lr,
@@ -78,7 +78,7 @@ class Model:
         """Its name without the depth: what a line of a plot over depths has in common."""
         if not self.trained:
             return {"least_squares": "least squares", "ridge": f"ridge {self.penalty:g}"}[self.kind]
-        words = ["" if self.bias else "bias-free", "ReLU" if self.kind == "relu" else "", self.optimiser]
+        words = ["" if self.bias else "bias-free", "ReLU" if self.kind == "relu" else "", self.optimizer]
         words += [f"width {self.width}" if self.width > 1 else "", self.start if self.start != "uniform" else ""]
         words += ["tuned" if self.lr is None else f"lr {self.lr:g}" if self.lr != Model.lr else ""]
         return " ".join(filter(None, words))
@@ -94,18 +94,18 @@ def deep_linear(
     *,
     widths: Iterable[int] = (1,),
     starts: Iterable[Start] = ("uniform",),
-    optimisers: Iterable[Optimiser] = ("gd",),
+    optimizers: Iterable[Optimizer] = ("gd",),
     lr: float | None = 1e-3,
     bias: bool = True,
 ) -> tuple[Model, ...]:
     """Deep linear nets in every combination, after least squares, which they are measured against.
 
     Example:
-        >>> [model.name for model in deep_linear([1, 2], optimisers=["gd", "adam"])]
+        >>> [model.name for model in deep_linear([1, 2], optimizers=["gd", "adam"])]
         ['least squares', 'depth 1, gd', 'depth 2, gd', 'depth 1, adam', 'depth 2, adam']
     """
-    nets = product(widths, starts, optimisers, depths)
+    nets = product(widths, starts, optimizers, depths)
     return (
         Model("least_squares", bias=bias),
-        *(Model("deep_linear", depth, width, start, optimiser, lr, bias) for width, start, optimiser, depth in nets),
+        *(Model("deep_linear", depth, width, start, optimizer, lr, bias) for width, start, optimizer, depth in nets),
     )

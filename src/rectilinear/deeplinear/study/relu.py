@@ -33,7 +33,7 @@ def measure_relu(
     sizes = (X.shape[-1], *(model.width,) * (model.depth - 1), 1)
     drawn = draw(model.start, sizes, (len(X),), bias=model.bias, seed=seed)
     weights, biases = ([torch.from_numpy(a.copy()).requires_grad_() for a in layer] for layer in drawn)
-    optimiser = _optimiser(model, [*weights, *biases])
+    optimizer = _optimizer(model, [*weights, *biases])
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as every chunk: its sums do not depend on what else runs here
     reference, grid = batch.train.least_squares().loss, log_grid(steps, checkpoints)
@@ -45,9 +45,9 @@ def measure_relu(
             errors = loss.detach().numpy()
             first = np.where((first < 0) & (errors - reference <= tol), step, first)
         if step < steps:
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.sum().backward()
-            optimiser.step()
+            optimizer.step()
     torch.set_num_threads(threads)
     test = ((residual * outside).sum(1) / outside.sum(1)).detach().numpy()
     gone, nothing = ~np.isfinite(errors), np.full(len(X), np.nan)
@@ -78,8 +78,8 @@ def _forward(X: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> 
     return X[..., 0]
 
 
-def _optimiser(model: Model, parameters: list[Tensor]) -> torch.optim.Optimizer:
+def _optimizer(model: Model, parameters: list[Tensor]) -> torch.optim.Optimizer:
     assert model.lr is not None
-    if model.optimiser == "adam":
+    if model.optimizer == "adam":
         return torch.optim.Adam(parameters, lr=model.lr)
-    return torch.optim.SGD(parameters, lr=model.lr, momentum=MOMENTUM if model.optimiser == "momentum" else 0.0)
+    return torch.optim.SGD(parameters, lr=model.lr, momentum=MOMENTUM if model.optimizer == "momentum" else 0.0)

@@ -171,7 +171,7 @@ class StudyResult:
     def tidy(self) -> Columns:
         """The columns with the settings of each row's model in place of its number."""
         models = self.columns["model"]
-        fields = ("kind", "depth", "width", "start", "optimiser", "lr", "bias")
+        fields = ("kind", "depth", "width", "start", "optimizer", "lr", "bias")
         of_model = {name: np.asarray([_setting(model, name) for model in self.models])[models] for name in fields}
         measures = {name: column for name, column in self.columns.items() if name != "model"}
         return {"model": np.asarray(self.names)[models], **of_model, **measures}
@@ -247,7 +247,7 @@ class StudyResult:
 
 def _setting(model: Model, name: str) -> Any:
     value = getattr(model, name)
-    if not model.trained and name in ("depth", "width", "start", "optimiser", "lr"):
+    if not model.trained and name in ("depth", "width", "start", "optimizer", "lr"):
         return {"depth": 0, "width": 0, "lr": np.nan}.get(name, "")
     return value
 

@@ -27,7 +27,7 @@ from rectilinear.plots.style import ROLES
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rectilinear.deeplinear.ensemble import Optimiser
+    from rectilinear.deeplinear.ensemble import Optimizer
     from rectilinear.deeplinear.inference import Estimate
 
 LR, TOL = 1e-3, 5e-5
@@ -40,7 +40,7 @@ PATIENCE = 4.0  # budgets in predicted medians
 class Result:
     """By optimiser and depth: the median steps to the tolerance; by depth, what theory foretells."""
 
-    steps: dict[Optimiser, dict[int, Estimate]]
+    steps: dict[Optimizer, dict[int, Estimate]]
     predicted: dict[int, float]
 
 
@@ -50,15 +50,15 @@ def compute(preset: Literal["small", "full"], seed: int = 0, data_dir: Path | No
     batch = Synthetic(noise=(0.05,)).draw(seeds[0], range(TRIALS[preset]))
     slope = float(np.median(np.abs(batch.train.cxy)))
     predicted = {depth: float(escape_time(UNIFORM, slope, depth)) / LR for depth in DEPTHS[preset]}
-    steps: dict[Optimiser, dict[int, Estimate]] = {"gd": {}, "adam": {}}
+    steps: dict[Optimizer, dict[int, Estimate]] = {"gd": {}, "adam": {}}
     for depth in DEPTHS[preset]:
-        budgets: dict[Optimiser, int] = {"gd": int(PATIENCE * max(predicted[depth], BUDGET / 5)), "adam": BUDGET}
+        budgets: dict[Optimizer, int] = {"gd": int(PATIENCE * max(predicted[depth], BUDGET / 5)), "adam": BUDGET}
         for name, found in steps.items():
             run = train(
                 batch.train,
                 (1,) * (depth - 1),
                 start="uniform",
-                optimiser=name,
+                optimizer=name,
                 lr=LR,
                 steps=budgets[name],
                 checkpoints=2,

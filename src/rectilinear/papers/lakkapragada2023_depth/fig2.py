@@ -31,7 +31,7 @@ LAYERS = {"small": (1, 3, 6, 10), "full": tuple(range(1, 11))}
 
 def compute(preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None) -> StudyResult:  # noqa: ARG001 - all figures are called alike
     """Gradient descent and Adam from the same starts, on the same trials."""
-    models = deep_linear(LAYERS[preset], optimisers=("gd", "adam"))
+    models = deep_linear(LAYERS[preset], optimizers=("gd", "adam"))
     return study(models, {"small": 50, "full": 1000}[preset], seed, NOISE)
 
 
@@ -40,13 +40,13 @@ def draw(result: StudyResult, path: Path) -> None:
     figure, panels = canvas(8.0, 2.6, columns=len(result.levels), sharey=True)
     depths = sorted({model.depth for model in result.models if model.trained})
     for axes, noise in zip(panels, result.levels, strict=True):
-        for optimiser, colour, mark in (("gd", ROLES["first"], "o"), ("adam", ROLES["second"], "s")):
-            cells = [result.cell(f"depth {depth}, {optimiser}", noise)["test_error"] for depth in depths]
+        for optimizer, colour, mark in (("gd", ROLES["first"], "o"), ("adam", ROLES["second"], "s")):
+            cells = [result.cell(f"depth {depth}, {optimizer}", noise)["test_error"] for depth in depths]
             middle = np.array([cell.mean() for cell in cells])
             width = np.array([1.96 * cell.std(ddof=1) / len(cell) ** 0.5 for cell in cells])
             low = np.maximum(middle - width, middle / 10)
             axes.fill_between(depths, low, middle + width, color=colour, alpha=0.15, linewidth=0)
-            axes.plot(depths, middle, color=colour, marker=mark, markersize=3.5, linewidth=1.2, label=optimiser)
+            axes.plot(depths, middle, color=colour, marker=mark, markersize=3.5, linewidth=1.2, label=optimizer)
         level = result.cell("least squares", noise)["test_error"].mean()
         axes.axhline(level, color=ROLES["muted"], linestyle=(0, (4, 3)), linewidth=0.8)
         axes.set(yscale="log", xlabel="layers", xticks=depths)

@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rectilinear.deeplinear import StudyResult
-    from rectilinear.deeplinear.ensemble import Optimiser
+    from rectilinear.deeplinear.ensemble import Optimizer
     from rectilinear.deeplinear.start import Start
 
 STARTS: dict[str, tuple[Start, ...]] = {
     "small": ("uniform", "zero_last", "identity"),
     "full": ("uniform", "zero_last", "normal", "orthogonal", "balanced", "identity"),
 }
-OPTIMISERS: dict[str, tuple[Optimiser, ...]] = {"small": ("gd", "adam"), "full": ("gd", "momentum", "adam")}
+OPTIMIZERS: dict[str, tuple[Optimizer, ...]] = {"small": ("gd", "adam"), "full": ("gd", "momentum", "adam")}
 DEPTHS = {"small": (10,), "full": tuple(range(1, 11))}
 NO_CURE = ("uniform", "orthogonal", "balanced", "identity")
 TRIALS = {"small": 100, "full": 500}
@@ -40,7 +40,7 @@ TRIALS = {"small": 100, "full": 500}
 
 def compute(preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None) -> StudyResult:  # noqa: ARG001 - all figures are called alike
     """Every start with every optimiser."""
-    nets = deep_linear(DEPTHS[preset], starts=STARTS[preset], optimisers=OPTIMISERS[preset])
+    nets = deep_linear(DEPTHS[preset], starts=STARTS[preset], optimizers=OPTIMIZERS[preset])
     return study(nets, TRIALS[preset], seed)
 
 
@@ -48,17 +48,17 @@ def draw(result: StudyResult, path: Path) -> None:
     """The share of trials that arrive: a panel a depth (the deepest and one in the middle), a cell a pair."""
     nets = [model for model in result.models if model.trained]
     depths = sorted({model.depth for model in nets})
-    starts, optimisers = (list(dict.fromkeys(getattr(m, name) for m in nets)) for name in ("start", "optimiser"))
+    starts, optimizers = (list(dict.fromkeys(getattr(m, name) for m in nets)) for name in ("start", "optimizer"))
     shown = sorted({depths[(len(depths) - 1) // 3], depths[-1]})
     figure, panels = canvas(3.9 * len(shown), 2.8, columns=len(shown), sharey=True)
     for axes, depth in zip(panels, shown, strict=True):
-        share = np.array([[1 - failures(result, _name(depth, o, s)) for o in optimisers] for s in starts])
+        share = np.array([[1 - failures(result, _name(depth, o, s)) for o in optimizers] for s in starts])
         axes.imshow(share, cmap="RdYlBu", vmin=0, vmax=1, aspect="auto")
         for (i, j), value in np.ndenumerate(share):
             dark = abs(value - 0.5) > 0.35
             axes.text(j, i, f"{100 * value:.3g} %", ha="center", va="center", fontsize=8,
                       color="white" if dark else ROLES["ink"])  # fmt: skip
-        axes.set_xticks(range(len(optimisers)), optimisers)
+        axes.set_xticks(range(len(optimizers)), optimizers)
         axes.set_yticks(range(len(starts)), [start.replace("_", " ") for start in starts])
         axes.set_title(f"{depth} layers", loc="left", fontsize=10)
         axes.grid(visible=False)
@@ -84,5 +84,5 @@ def claims(result: StudyResult) -> list[Claim]:
     ]  # fmt: skip
 
 
-def _name(depth: int, optimiser: str, start: str) -> str:
-    return f"depth {depth}, {optimiser}" + (f" {start}" if start != "uniform" else "")
+def _name(depth: int, optimizer: str, start: str) -> str:
+    return f"depth {depth}, {optimizer}" + (f" {start}" if start != "uniform" else "")
