@@ -74,19 +74,22 @@ def by_halves(networks: Networks, data: Moments, x: Tensor, weight: float) -> Ro
     # These two are large and needed in every step: asking for new memory would cost more than the arithmetic.
     flat = x.new_empty(shape.numel(), len(x))
     z, size = flat.unflatten(0, shape), torch.empty_like(flat).unflatten(0, shape)
+    columns = x.mT.contiguous()
 
     def gradient(weights: Weights) -> tuple[Tensor, Weights]:
         w1, w2 = weights
         maps = kappa * (w2 @ w1)
         error = kappa * (maps @ data.sigma - data.beta)
-        torch.mm(w1.flatten(0, 1), x.mT, out=flat)  # z = W1 x, (B, h, n/2)
+        torch.mm(w1.flatten(0, 1), columns, out=flat)  # z = W1 x, (B, h, n/2)
         torch.abs(z, out=size)
         even = gamma * (w2 @ size)  # (B, 1, n/2)
         loss = data.loss(maps) + weight / 2 * even.square().sum((1, 2))
         pull = weight * gamma * even
         z.sign_().mul_(pull)
-        g1 = w2.mT * (flat @ x).unflatten(0, shape)
-        return loss, [g1.add_(w2.mT @ error), (pull @ size.mT).add_(error @ w1.mT)]
+        # The transposed product is twice as fast; with w it gives sum_x pull |w x|, without another look at the points.
+        each = (columns @ flat.mT).mT.unflatten(0, shape)
+        g2 = (each * w1).sum(-1)[:, None]
+        return loss, [(w2.mT * each).add_(w2.mT @ error), g2.add_(error @ w1.mT)]
 
     return Route([networks.first, networks.last], gradient, lambda w: replace(networks, first=w[0], last=w[1]))
 

@@ -141,7 +141,7 @@ def _maker(
         return lambda part: by_moments(part, data, paired=paired, narrow=narrow), max(1, CACHE // (min(h, d + 1) * d))
     half = x[mirror_half(x, y)]
     # Rows of zeros are in no pair, but they count in the mean.
-    return lambda part: by_halves(part, data, half, scale * 2 / len(x)), max(1, CACHE // (len(half) * h))
+    return lambda part: by_halves(part, data, half, scale * 2 / len(x)), max(1, 2 * CACHE // (len(half) * h))
 
 
 def _train(route: Route, rate: Tensor, record: list[int], optimizer: Optimizer) -> tuple[Tensor, Networks]:
