@@ -137,6 +137,13 @@ def test_a_loader_gives_what_a_tensor_gives():
     assert rl.audit(model, loader).to_json() == rl.audit(model, x, y).to_json()
 
 
+def test_the_order_of_the_rows_does_not_matter():
+    x = 3 + rand(400, 5)
+    found = rl.audit(two_layers(), torch.cat([x, -x]))  # all images after all points
+    assert found.measures["blocks"].value > 0.3, "fitted and judged on both"
+    assert found.measures["parity"].details["mirror_distance"] < 1.5
+
+
 def test_streams_what_does_not_fit(monkeypatch):
     monkeypatch.setattr(points, "KEPT", 100)
     monkeypatch.setattr(points, "SAMPLE", 300)

@@ -30,7 +30,7 @@ class Data:
         n: how many rows.
         rows: all of them ``(n, ...)``, or None where they are read in batches.
         labels: all labels in the order in which they were read first, or None.
-        sample: at most ``SAMPLE`` rows.
+        sample: at most ``SAMPLE`` rows, in random order.
         sample_labels: theirs.
         source: what gives the batches where ``rows`` is None.
     """
@@ -105,7 +105,7 @@ def _from_tensor(x: Tensor, y: Tensor | None, seed: int) -> Data:
             raise ShapeError(
                 f"{len(y)} labels for {len(x)} rows", "one label for each row", "Pass those of these rows."
             )
-    chosen = torch.randperm(len(x), generator=stream(seed, "sample"))[:SAMPLE].sort().values
+    chosen = torch.randperm(len(x), generator=stream(seed, "sample"))[:SAMPLE]  # in random order: parts of it are used
     picks = chosen.to(x.device)
     return Data(len(x), x, y, x[picks], None if y is None else y[chosen.to(y.device)])
 

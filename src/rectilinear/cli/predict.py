@@ -65,11 +65,13 @@ def _draw(found: Any, path: Path) -> None:
     figure, (axes,) = plots.canvas()
     axes.plot(found.steps, found.loss)
     axes.axhline(found.final_loss, color=ROLES["muted"], linewidth=0.8, linestyle=(0, (4, 3)))
-    axes.annotate("best linear map", (1, found.final_loss), xycoords=("axes fraction", "data"), ha="right", va="bottom",
-                  xytext=(0, 2), textcoords="offset points", fontsize=8, color=ROLES["muted"])  # fmt: skip
+    axes.annotate("best linear map", (0, found.final_loss), xycoords=("axes fraction", "data"), va="bottom",
+                  xytext=(4, 2), textcoords="offset points", fontsize=8, color=ROLES["muted"])  # fmt: skip
     if found.half_time is not None:
         axes.axvline(found.half_time, color=ROLES["rule"], linewidth=0.8, zorder=0)
+        late = found.half_time > 0.8 * float(found.steps[-1])
         axes.annotate(f"half time {found.half_time:.0f}", (found.half_time, 1), xycoords=("data", "axes fraction"),
-                      xytext=(4, -8), textcoords="offset points", fontsize=8, color=ROLES["muted"])  # fmt: skip
+                      xytext=(-4 if late else 4, -8), ha="right" if late else "left", textcoords="offset points",
+                      fontsize=8, color=ROLES["muted"])  # fmt: skip
     axes.set(xlabel="step", ylabel="loss", ylim=(0, None), xlim=(0, float(found.steps[-1])))
     plots.save(figure, path)
