@@ -55,6 +55,17 @@ def test_takes_a_point_with_or_without_its_batch_axis():
             rl.local_map(model, wrong)
 
 
+def test_an_image_of_one_channel_is_a_point():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3))
+    image = torch.randn(1, 4, 4)
+    for point in (image, image[None]):
+        A = rl.local_map(model, point)
+        assert (A.in_dim, A.out_dim) == (16, 3)
+        assert torch.allclose(A.value, model(image[None])[0], atol=1e-6)
+    with pytest.raises(ShapeError, match=r"\(1, 5\)"):
+        rl.local_map(model, torch.ones(1, 1, 5))
+
+
 def test_a_constant_has_no_slope():
     model = nn.Sequential(nn.Linear(3, 2), nn.Hardtanh(0, 1e-30))
     A = rl.local_map(model, torch.ones(3))

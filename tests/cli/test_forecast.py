@@ -71,7 +71,7 @@ def test_the_same_command_goes_on_and_ends_alike(run: Path, ask: Ask, tmp_path: 
     before = np.load(ask("forecast", run, "--steps", 20, "--out", tmp_path)["array"])
     ask("train", "dynamics", *SMALL, *size, "--out", run)
     after = np.load(ask("forecast", run, "--steps", 20, "--out", tmp_path)["array"])
-    assert np.abs(after - before).max() < 1e-9, "least squares, solved again from the same weights"
+    assert np.abs(after - before).max() < 1e-5, "least squares, solved again from the same weights"
 
 
 def test_mistakes(run: Path, wave: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

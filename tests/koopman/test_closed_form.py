@@ -82,13 +82,13 @@ def test_forecast_beats_the_linear_baseline(pendulum: tuple[Koopman, Windows], h
 def test_powers_equal_stepping(pendulum: tuple[Koopman, Windows], held: torch.Tensor) -> None:
     model, _ = pendulum
     f = model.linearizer()
-    x = model.lift.pad(held[:20, 0])
+    x = model.lift.pad(held[:4, 0])
     with torch.no_grad():
         y = x
         for _ in range(100):
             y = f(y)
         assert (y - (f**100)(x)).abs().max() < 1e-6, "the bound that is promised"
-        far = model.forecast(held[:20, 0], torch.tensor([100 * model.dt], dtype=double))[:, 0]
+        far = model.forecast(held[:4, 0], torch.tensor([100 * model.dt], dtype=double))[:, 0]
         assert (far - y[:, :2]).abs().max() < 1e-6
 
 
@@ -118,6 +118,26 @@ def test_radius_is_at_most_one_where_asked() -> None:
         radius = float(model.spectrum.exponents().detach().real.max().exp())
         assert radius <= bound
         assert stable or radius == pytest.approx(np.exp(0.02), abs=1e-6)
+
+
+def test_looking_ahead_tells_attractors_apart() -> None:
+    states, times = simulate("duffing", count=120, steps=80)
+    held = simulate("duffing", count=200, steps=60, seed=5).states.numpy()
+    missed = []
+    for looks in (0, 6):
+        model = KoopmanRegressor(rank=20, horizon=60, fourier=160, looks=looks).fit(states, times=times)
+        far = model.predict(held[:, 0], 60)
+        missed.append(int((np.sign(far[:, 0]) != np.sign(held[:, 60, 0])).sum()))
+        assert model.model_.lift.features.looks == (looks, 0)
+    plain, looking = missed
+    assert looking <= 2 < plain, "of 200 starts between two wells"
+
+
+def test_a_linear_system_needs_no_look_ahead() -> None:
+    data = simulate("linear", count=30, steps=60)
+    model, _ = fit(as_series(data.states, data.times), FitConfig(rank=8, horizon=40, fourier=40))
+    assert model.lift.features.looks == (0, 0)
+    assert model.lift.features.fourier == 0
 
 
 def test_irregular_times_give_the_modes_of_regular_ones() -> None:
@@ -160,7 +180,9 @@ def test_unusable_series(series: torch.Tensor, match: str) -> None:
         fit(as_series(series), FitConfig(rank=2, horizon=20, delays=2, fourier=0))
 
 
-@pytest.mark.parametrize("change", [{"rank": 0}, {"horizon": 0}, {"backward": -1}, {"delays": 0}, {"fourier": -1}])
+@pytest.mark.parametrize(
+    "change", [{"rank": 0}, {"horizon": 0}, {"backward": -1}, {"delays": 0}, {"fourier": -1}, {"looks": -1}]
+)
 def test_numbers_out_of_range(change: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match=next(iter(change))):
         FitConfig(**change)

@@ -105,7 +105,8 @@ def local_map(model: nn.Module, x: Tensor) -> LocalMap:
 
     Args:
         model: any module that maps rows to rows; it is used in evaluation mode and not changed.
-        x: a point, with or without a batch axis of one.
+        x: a point, with or without a batch axis of one; ``(1, d)`` is a batch, and ``(1, h, w)`` an image if the model
+            takes it as one.
 
     Raises:
         ShapeError: if ``x`` is not one point that the model takes.
@@ -120,11 +121,19 @@ def local_map(model: nn.Module, x: Tensor) -> LocalMap:
         >>> torch.allclose(A(x), net(x), atol=1e-6), A.svd(1).s.shape
         (True, torch.Size([1]))
     """
-    if isinstance(x, Tensor) and x.ndim > 1 and len(x) == 1:
-        x = x[0]
     if not isinstance(x, Tensor) or x.ndim == 0:
         raise ShapeError(f"x of type {type(x).__name__}", "one point", "Pass one row of the data.")
-    return LocalMap(model, x)
+    if x.ndim == 1 or len(x) > 1:
+        return LocalMap(model, x)
+    if x.ndim == 2:
+        return LocalMap(model, x[0])
+    try:
+        return LocalMap(model, x)
+    except ShapeError as error:
+        try:
+            return LocalMap(model, x[0])
+        except ShapeError:
+            raise error from None
 
 
 def local(subject: Subject) -> Measure:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import TYPE_CHECKING, Any
 
 import torch
 from scipy.interpolate import CubicSpline
@@ -13,7 +14,7 @@ from rectilinear.errors import ConfigError, DataError
 from rectilinear.koopman.lift import Features, Lift
 from rectilinear.koopman.model import Koopman
 from rectilinear.koopman.realization import NEGLIGIBLE, Realization, realize
-from rectilinear.koopman.series import Series, Windows, windows
+from rectilinear.koopman.series import Series, Windows, embed, windows
 from rectilinear.koopman.spectrum import Spectrum
 
 if TYPE_CHECKING:
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 
 BANDWIDTHS = (0.5, 1.0, 2.0, 4.0, 8.0, 12.0)
 """Tried standard deviations of the frequencies of random features, times the root of the state's dimension."""
-RIDGES = (1e-10, 1e-8, 1e-6, 1e-4, 1e-2, 1e-1, 1.0)
+LOOKING = BANDWIDTHS[:3]
+"""The same for features along looks ahead, which have only the way between two looks to tell."""
+RIDGES = (1e-14, 1e-12, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2, 1e-1, 1.0)
 """Tried ridge penalties of the least squares, relative to the number of windows."""
 _MOST, _TRIAL, _MODES = 12_000, 6000, 1500  # windows for the least squares, for each trial, and for the modes
 
@@ -37,6 +40,7 @@ class FitConfig:
         delays: observations in a state.
         stable: keep the spectral radius at most 1.
         fourier: random Fourier features.
+        looks: strides ahead over the horizon, whose ends features are taken of too; 0 for features of the state alone.
         width: width of the network of learned features; 0 for none.
         hidden: its hidden layers after the first.
         seed: of features and validation.
@@ -51,6 +55,7 @@ class FitConfig:
     delays: int = 1
     stable: bool = True
     fourier: int = 1000
+    looks: int = 10
     width: int = 0
     hidden: int = 5
     seed: int = 0
@@ -59,7 +64,7 @@ class FitConfig:
         for name in ("rank", "horizon", "delays", "hidden"):
             if not getattr(self, name) >= 1:
                 raise ConfigError(f"{name} = {getattr(self, name)}", "1 or more", f"Correct {name}.")
-        for name in ("backward", "fourier", "width", "seed"):
+        for name in ("backward", "fourier", "looks", "width", "seed"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"{name} = {getattr(self, name)}", "0 or more", f"Correct {name}.")
 
@@ -70,8 +75,9 @@ def fit(series: Series, config: FitConfig) -> tuple[Koopman, Windows]:
     1. The modes: :func:`~rectilinear.koopman.realization.realize` on windows from ``backward`` steps before an anchor
        to ``horizon`` after it.
     2. The latents of each window: least squares on its own observation times, ``x(t_i) = C exp(t_i L) z``.
-    3. The features: ridge regression of these latents on the state at the anchor; bandwidth and penalty by validation
-       on series (or, of a single one, a stretch) left out.
+    3. The features: ridge regression of these latents on the state at the anchor, and on where a map of one
+       stride, fitted first in the same way, leads to from it; bandwidth and penalty by validation on series (or, of
+       a single one, a stretch) left out.
     4. The remainder of the state that the features miss decays as its errors one step later do.
 
     Because the modes are shared, all steps of the horizon enter one linear system: no rollout, no gradient.
@@ -97,10 +103,12 @@ def fit(series: Series, config: FitConfig) -> tuple[Koopman, Windows]:
     modes = _modes(series, config, mean, scale, found)
     horizon = torch.arange(-config.backward, config.horizon + 1, dtype=torch.float64)
     basis = _orthonormal(_design(modes, horizon))
-    s = (found.anchors - mean.repeat(config.delays)) / scale.repeat(config.delays)
+    middle, spread = mean.repeat(config.delays), scale.repeat(config.delays)
+    s = (found.anchors - middle) / spread
     target = _latents(found, modes, basis, mean, scale, series)
-    features = _features(s, target, basis, _design(modes, horizon), found.owner, config)
-    lift = Lift(features, mean.repeat(config.delays), scale.repeat(config.delays))
+    looking = _looking(series, config, middle, spread)
+    features = _features(s, target, basis, _design(modes, horizon), found.owner, config, looking)
+    lift = Lift(features, middle, spread)
     lift.readout.data[:, : series.dim] = modes.readout
     if config.delays > 1:
         past = torch.linalg.lstsq(target @ basis, s[:, series.dim :]).solution
@@ -122,7 +130,8 @@ def solve_features(model: Koopman, found: Windows) -> None:
     s = (found.anchors - lift.mean) / lift.scale
     target = _latents(found, modes, features.basis, lift.mean[:dim], lift.scale[:dim], None, dt)
     with torch.no_grad():
-        inputs = torch.cat([features.fixed(s), features.learned(s)], 1) if features.width else features.fixed(s)
+        inputs = features.fixed(features.seen(s))
+        inputs = torch.cat([inputs, features.learned(s)], 1) if features.width else inputs
         train, held = _split(found.owner)
         start, end = round(float(found.times.min()) / dt), round(float(found.times.max()) / dt)
         design = _design(modes, torch.arange(start, end + 1, dtype=s.dtype)) @ features.basis.T
@@ -204,26 +213,63 @@ def _latents(
     return torch.cat(chunks)
 
 
-def _features(s: Tensor, target: Tensor, basis: Tensor, design: Tensor, owner: Tensor, config: FitConfig) -> Features:
+def _looking(series: Series, config: FitConfig, mean: Tensor, scale: Tensor) -> dict[str, Any]:
+    """The arguments of features that look ahead, and back with ``backward``, for systems that are not linear."""
+    stride = ceil(config.horizon / config.looks) if config.looks and config.fourier else config.horizon
+    if stride == config.horizon:
+        return {}
+    back = ceil(config.backward / stride) if config.delays == 1 else 0
+    equal = series if series.regular else _resampled(series)
+    found = windows(equal, config.delays, stride if back else 0, stride).spread(_MOST, config.seed)
+    s, observed = (found.anchors - mean) / scale, (found.observed - mean[: series.dim]) / scale[: series.dim]
+    known = torch.cat([s.unflatten(1, (config.delays, -1)).flip(1), observed[:, -stride:]], dim=1)
+    later, earlier = embed(known, config.delays)[:, -1], observed[:, 0]
+    short = replace(config, fourier=ceil(config.fourier / 2), width=0)  # every look costs as much as their number
+    eye = torch.eye(s.shape[1], dtype=s.dtype)
+    ahead = _features(s, later, eye, eye, found.owner, short, {})
+    if not ahead.fourier:
+        return {}
+    looks = ceil(config.horizon / stride), back
+    return {
+        "ahead": ahead,
+        "back": _features(s, earlier, eye, eye, found.owner, short, {}) if back else None,
+        "looks": looks,
+    }
+
+
+def _features(
+    s: Tensor,
+    target: Tensor,
+    basis: Tensor,
+    design: Tensor,
+    owner: Tensor,
+    config: FitConfig,
+    looking: dict[str, Any],
+) -> Features:
     """Features whose bandwidth and ridge predict the held-out windows best, by the mean over steps of the log error."""
     steps = design @ basis.T
     d = s.shape[1]
 
     def make(bandwidth: float, fourier: int) -> Features:
-        return Features(d, basis, fourier, bandwidth, config.width, config.hidden, config.seed)
+        options = looking if fourier else {}
+        return Features(d, basis, fourier, bandwidth, config.width, config.hidden, config.seed, **options)
 
     train, held = _split(owner)
     trial = train[:: -(-len(train) // _TRIAL)]
     count = min(config.fourier, len(train) // 2)  # of few windows more features learn nothing
-    options = [(0.0, 0), *((b / d**0.5, count) for b in BANDWIDTHS if count)]
+    options = [(0.0, 0), *((b / d**0.5, count) for b in (LOOKING if looking else BANDWIDTHS) if count)]
     best = (float("inf"), 0.0, make(0.0, 0))
+    with torch.no_grad():
+        seen = make(0.0, count).seen(s)  # the same for all bandwidths
     for bandwidth, fourier in options:
         features = make(bandwidth, fourier)
-        for ridge, error in _ridge_errors(features.fixed(s), target, trial, held, steps):
+        inputs = features.fixed(seen if fourier else [s])
+        for ridge, error in _ridge_errors(inputs, target, trial, held, steps):
             if error < best[0]:
                 best = error, ridge, features
     _, ridge, features = best
-    features.weight.copy_(next(_ridge(features.fixed(s), target, (ridge,)))[1])
+    inputs = features.fixed(seen if features.fourier else [s])
+    features.weight.copy_(next(_ridge(inputs, target, (ridge,)))[1])
     return features
 
 
@@ -240,8 +286,9 @@ def _ridge_errors(
     inputs: Tensor, target: Tensor, train: Tensor, held: Tensor, design: Tensor
 ) -> Iterator[tuple[float, float]]:
     """Each ridge and the mean over steps of the logarithm of the error on the held-out windows."""
+    given, wanted = inputs[held], target[held]
     for ridge, weight in _ridge(inputs[train], target[train], RIDGES):
-        error = (inputs[held] @ weight - target[held]) @ design.T
+        error = (given @ weight - wanted) @ design.T
         yield ridge, float(error.square().mean(0).clamp(min=torch.finfo(error.dtype).tiny).log().mean())
 
 

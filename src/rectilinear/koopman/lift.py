@@ -11,21 +11,29 @@ from rectilinear._seed import generator
 from rectilinear.errors import ShapeError
 from rectilinear.invertible import Invertible
 
+_EDGE = 10.0  # a look ahead or back is cut off so many standard deviations away, where it has left the data
+
 
 class Features(Configured):
-    """``phi(s) = T W [1, s, cos(F s + b), h(s)]``: linear, random Fourier and learned features of a state.
+    """``phi(s) = T W [1, u_i, cos(F_i u_i + b_i), h(s)]``: linear, random Fourier and learned features of a state.
 
-    ``h`` is an MLP, the part that gradients train; the others have their weights by least squares. The rows of ``T``
-    (``basis``) are coordinates in which the weights are well conditioned.
+    The ``u_i`` are ``s`` and the states that ``ahead``, a map of one stride of time, leads to from it when applied
+    again and again, and those of ``back``. What becomes of a state after a long time can be a wild function of it, and
+    discontinuous between attractors; from one stride to the next it is smooth. ``h`` is an MLP, the part that gradients
+    train; the others have their weights by least squares. The rows of ``T`` (``basis``) are coordinates in which the
+    weights are well conditioned.
 
     Args:
         in_dim: coordinates of the state.
         basis: ``T^T``, ``(q, p)`` for ``p`` features.
-        fourier: number of random Fourier features.
+        fourier: number of random Fourier features, of all ``u_i`` together.
         bandwidth: standard deviation of their frequencies.
         width: width of the MLP; 0 leaves it out.
         hidden: its hidden layers after the first.
         seed: of the frequencies.
+        ahead: features that are the state one stride later; their weights stay as they are.
+        back: those that are the state one stride earlier.
+        looks: number of strides ahead, and back.
 
     Reference: Rahimi, Recht, "Random features for large-scale kernel machines" (2007).
 
@@ -48,14 +56,20 @@ class Features(Configured):
         width: int = 0,
         hidden: int = 2,
         seed: int = 0,
+        ahead: Features | None = None,
+        back: Features | None = None,
+        looks: tuple[int, int] = (0, 0),
     ) -> None:
         super().__init__()
         self.in_dim, self.fourier, self.width = in_dim, fourier, width
+        self.ahead, self.back = ahead, back
+        self.looks = looks = (looks[0] if ahead is not None else 0, looks[1] if back is not None else 0)
         rank, self.out_dim = basis.shape
         g, double = generator(seed), torch.float64
         self.register_buffer("frequencies", bandwidth * torch.randn(in_dim, fourier, generator=g, dtype=double))
         self.register_buffer("phases", 2 * torch.pi * torch.rand(fourier, generator=g, dtype=double))
-        self.register_buffer("weight", torch.zeros(1 + in_dim + fourier, rank, dtype=double))
+        inputs = 1 + in_dim * (1 + sum(looks)) + fourier
+        self.register_buffer("weight", torch.zeros(inputs, rank, dtype=double))
         self.register_buffer("basis", basis.detach().double())
         if width:
             self.enter = nn.Linear(in_dim, width, dtype=double)
@@ -63,14 +77,27 @@ class Features(Configured):
             self.leave = nn.Parameter(torch.zeros(width, rank, dtype=double))
 
     def forward(self, s: Tensor) -> Tensor:
-        values = self.fixed(s) @ self.weight
+        values = self.fixed(self.seen(s)) @ self.weight
         if self.width:
             values = values + self.learned(s) @ self.leave
         return values @ self.basis
 
-    def fixed(self, s: Tensor) -> Tensor:
-        """``[1, s, cos(F s + b)]``, ``(b, 1 + in_dim + fourier)``."""
-        return torch.cat([torch.ones_like(s[:, :1]), s, torch.cos(s @ self.frequencies + self.phases)], dim=1)
+    def seen(self, s: Tensor) -> list[Tensor]:
+        """``s``, the states seen ahead, nearest first, and those seen back."""
+        found = [s]
+        for stride, count in zip((self.ahead, self.back), self.looks, strict=True):
+            u = s
+            for _ in range(count):
+                assert stride is not None, "looks are counted where there is a map for them"
+                u = stride(u).clamp(-_EDGE, _EDGE)
+                found.append(u)
+        return found
+
+    def fixed(self, seen: list[Tensor]) -> Tensor:
+        """``[1, u_i, cos(F_i u_i + b_i)]``, ``(b, 1 + (1 + sum(looks)) in_dim + fourier)``."""
+        frequencies, phases = self.frequencies.tensor_split(len(seen), 1), self.phases.tensor_split(len(seen))
+        waves = [torch.addmm(p, u, f).cos() for u, f, p in zip(seen, frequencies, phases, strict=True)]
+        return torch.cat([torch.ones_like(seen[0][:, :1]), *seen, *waves], dim=1)
 
     def learned(self, s: Tensor) -> Tensor:
         """``h(s)``, ``(b, width)``."""

@@ -132,7 +132,7 @@ class Koopman(Configured):
             return
         row, column, _ = bad.nonzero()[0].tolist()
         time = float(times.expand(len(found), -1)[row, column])
-        radius = float(self.spectrum.exponents().real.max().mul(self.dt).exp())
+        radius = float(self.spectrum.exponents().detach().real.max().mul(self.dt).exp())
         raise DivergedError(
             got=f"a forecast over {time / self.dt:g} steps that leaves the data by {far[row, column].max():.1e} "
             f"standard deviations (spectral radius {radius:.6f})",

@@ -17,8 +17,8 @@ class MultiStep(nn.Module):
     """``mean |pi g^-1(A^t g(x, 0)) - x(t)|^2 / scale^2`` over random times ``t`` of packed windows.
 
     Every time is one application of ``A^t``, near or far: no rollout. Learned features train at the full rate, the
-    modes, which the closed form has found well already, at a hundredth of it. The weights of the other features start
-    from zero: beside them the network would see only what they leave, which is small and rough;
+    modes, which the closed form has found well already, at a hundredth of it. Features of the state alone start from
+    weights of zero: beside them the network would see only what they leave, which is small and rough;
     :func:`~rectilinear.koopman.solve_features` gives all their weights in the end.
 
     Args:
@@ -40,9 +40,10 @@ class MultiStep(nn.Module):
         self.model, self.times, self.lr = model, times, lr
 
     def prepare(self, data: Tensor) -> None:  # noqa: ARG002 - what the training loop calls before step 0
-        """Clear the weights of the features that are not learned, where others are."""
-        if self.model.lift.features.width:
-            self.model.lift.features.weight.zero_()
+        """Clear the weights of features of the state alone, where a network is to learn in their place."""
+        features = self.model.lift.features
+        if features.width and not any(features.looks):
+            features.weight.zero_()
 
     def forward(self, rows: Tensor) -> dict[str, Tensor]:
         model = self.model

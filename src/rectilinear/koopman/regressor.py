@@ -34,6 +34,7 @@ class KoopmanRegressor(BaseEstimator):
         delays: observations in a state; more than 1 where one does not say how the system goes on.
         stable: keep the spectral radius at most 1.
         fourier: random Fourier features of the state.
+        looks: strides ahead over the horizon, whose ends features are taken of too; 0 for features of the state alone.
         width: width of the network of learned features, for systems that smooth features fail at; 0 for none.
         hidden: its hidden layers after the first.
         epochs: passes over the windows to train these.
@@ -61,13 +62,14 @@ class KoopmanRegressor(BaseEstimator):
         delays: int = 1,
         stable: bool = True,
         fourier: int = 1000,
+        looks: int = 10,
         width: int = 0,
         hidden: int = 5,
         epochs: int = 50,
         seed: int = 0,
     ) -> None:
         self.rank, self.horizon, self.backward, self.delays = rank, horizon, backward, delays
-        self.stable, self.fourier, self.width, self.hidden = stable, fourier, width, hidden
+        self.stable, self.fourier, self.looks, self.width, self.hidden = stable, fourier, looks, width, hidden
         self.epochs, self.seed = epochs, seed
 
     def fit(self, X: Any, y: object = None, *, times: Any = None, dt: float | None = None) -> Self:  # noqa: ARG002

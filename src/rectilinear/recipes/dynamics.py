@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Dynamics(Recipe):
-    """A model that is linear in a space of its own, ``x(t) = pi g^-1(A^t g(x, 0))``, found in two parts.
+    """A model that is linear in a space of its own, ``x(t) = pi g^-1(A^t g(x, 0))``, found in closed form.
 
-    1. In closed form: modes from the series, random Fourier features of the state by least squares.
-    2. By gradients: a network of further features, through powers of the operator; then least squares on all of them.
+    Modes come from the series, features of the state and of where it leads to by least squares. With ``fit.width`` a
+    network learns further features by gradients, through powers of the operator, and least squares on all of them
+    follows; that is seldom worth its minutes.
 
     Attributes:
         system: Name of a simulated system, or a .csv or .npy file with a series.
@@ -36,7 +37,7 @@ class Dynamics(Recipe):
         dt: Time of a step; of a simulated system the usual one, of a file that of its column "time" or 1, by default.
         fit: What model to fit.
         times: Times drawn for each batch.
-        training: How to train the network of features.
+        training: How to train the network of features, where there is one.
     """
 
     system: str = "pendulum"
@@ -44,7 +45,7 @@ class Dynamics(Recipe):
     steps: int = 150
     jitter: float = 0.0
     dt: float | None = None
-    fit: FitConfig = field(default_factory=lambda: FitConfig(width=64, hidden=5))
+    fit: FitConfig = field(default_factory=FitConfig)
     times: int = 16
     training: TrainConfig = field(
         default_factory=lambda: TrainConfig(
@@ -82,11 +83,9 @@ class Dynamics(Recipe):
     def stages(self, data: Tensor) -> Iterator[Stage]:
         series = as_series(data[..., :-1], data[..., -1], self.dt)
         model, found = fit(series, replace(self.fit, seed=self.training.seed))
-        batch = min(self.training.batch_size, len(found))
-        yield Stage(
-            MultiStep(model, self.times, self.training.lr),
-            found.packed(),
-            replace(self.training, batch_size=batch),
-            model,
-        )
-        solve_features(model.cpu(), found)
+        training = replace(self.training, batch_size=min(self.training.batch_size, len(found)))
+        if not self.fit.width:  # all is solved: one step, too small to matter, leaves the log and the checkpoint
+            training = replace(training, steps=1, lr=1e-12)
+        yield Stage(MultiStep(model, self.times, training.lr), found.packed(), training, model)
+        if self.fit.width:
+            solve_features(model.cpu(), found)

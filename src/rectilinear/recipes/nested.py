@@ -14,6 +14,7 @@ from rectilinear.invertible import (
     Chain,
     Flatten,
     Identity,
+    ImageFlow,
     Invertible,
     Leading,
     Rotation,
@@ -37,18 +38,22 @@ _CHUNK = 4096  # images encoded at a time
 class Nested(Recipe):
     """Couplings behind principal axes, and a density of their leading latents, trained one after the other.
 
-    1. *Order.* Likelihood of noisy images, and reconstruction from nested ranks. The network starts as PCA; affine
-       couplings work on the ``leading`` principal coordinates at unit scale, the others, mostly noise, move by one
-       coupling that reads the leading ones. The operator is PCA's standard deviations and stays so: were it to follow
-       the latents, the likelihood would not care for their scale, and the singular values would lose their order.
+    1. *Order.* Likelihood of noisy images, and reconstruction from nested ranks. The network starts as PCA. Behind the
+       principal axes affine couplings work on the ``leading`` coordinates at unit scale, and the others move by one
+       coupling that reads the leading ones. Before the axes a few convolutional couplings work on the pixels: decoding,
+       they come last, and draw the strokes sharp that few coordinates leave blurred. The operator is PCA's standard
+       deviations and stays so: were it to follow the latents, the likelihood would not care for their scale, and the
+       singular values would lose their order.
     2. *Density.* The leading latents of images without noise are few, and not Gaussian. A network with splines makes
        them so, trained on the latents alone, which costs little; its own nested ranks keep their order.
 
     The second stage is what makes good samples: the first models noisy images, and its leading latents carry the noise.
 
     Attributes:
+        pixel_blocks: Convolutional couplings on the pixels, at half their resolution; 0 for sides that are odd.
+        pixel_width: Channels of their conditioners.
         leading: Principal coordinates that the couplings work on.
-        blocks: Couplings.
+        blocks: Couplings there.
         width: Width of their conditioners.
         tail_width: Width of the conditioner that moves the other coordinates.
         nested: Weight of the reconstruction through rank ``k``, relative to PCA's error at that rank.
@@ -64,6 +69,8 @@ class Nested(Recipe):
     """
 
     noise: float = 0.1
+    pixel_blocks: int = 2
+    pixel_width: int = 32
     leading: int = 128
     blocks: int = 8
     width: int = 256
@@ -81,8 +88,8 @@ class Nested(Recipe):
         mean, axes, std = (part.float() for part in pca(images))
         n, shape = len(mean), tuple(images.shape[1:])
         scale = (std.square() + self.noise**2).sqrt()
-        axes_at_unit_scale = Flatten(shape), Rotation.from_matrix(axes, mean), Scaling(1 / scale)
-        encoder = Chain(*axes_at_unit_scale, *self._couplings(n), Scaling(scale))
+        axes_at_unit_scale = Rotation.from_matrix(axes, mean), Scaling(1 / scale)
+        encoder = Chain(self._on_pixels(shape), *axes_at_unit_scale, *self._couplings(n), Scaling(scale))
         noise, velocity = Flatten(shape), SolvedVelocity(torch.ones(n), scale.square())
         flow = LinearFlow(encoder, noise, velocity)
         lost = std.square().flip(0).cumsum(0).flip(0)  # by PCA of rank k = 0, 1, ...
@@ -97,6 +104,14 @@ class Nested(Recipe):
             objective = self._objective(alone, lost / k, k - 1, self.density_noise)
             whole = LinearFlow(Chain(encoder, Leading(density, n)), noise, velocity)
             yield Stage(objective, latents, self.density, whole, "density")
+
+    def _on_pixels(self, shape: tuple[int, ...]) -> Invertible:
+        if not self.pixel_blocks:
+            return Flatten(shape)
+        c, h, w = shape
+        return ImageFlow(
+            (c, h, w), self.pixel_blocks, self.pixel_width, kernel=3, levels=1, scale_budget=1.0, channels_last=True
+        )
 
     def _couplings(self, n: int) -> tuple[Invertible, ...]:
         leading = VectorFlow(self.leading, self.blocks, self.width, scale_budget=float(self.blocks))
