@@ -62,7 +62,7 @@ def test_an_image_of_one_channel_is_a_point():
         A = rl.local_map(model, point)
         assert (A.in_dim, A.out_dim) == (16, 3)
         assert torch.allclose(A.value, model(image[None])[0], atol=1e-6)
-    with pytest.raises(ShapeError, match=r"\(1, 5\)"):
+    with pytest.raises(ShapeError, match="rows of shape"):
         rl.local_map(model, torch.ones(1, 1, 5))
 
 
