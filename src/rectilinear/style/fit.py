@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn.functional import mse_loss, pad, unfold
+from torch.nn.functional import mse_loss
 
 from rectilinear._shapes import check_batch, check_finite
 from rectilinear.errors import ConfigError, ShapeError
@@ -21,6 +21,8 @@ _CHUNK = 64  # pictures at a time
 
 def fit_convolution(x: Tensor, y: Tensor, size: int, damping: float = 1e-6) -> Convolution:
     """The circular convolution ``A`` of least ``sum |A x - y|^2 + damping n |A|^2``, by the normal equations.
+
+    Their entries are correlations at lags within the kernel, which Fourier transforms give for all pixels at once.
 
     Args:
         x: ``(n, c, h, w)``.
@@ -53,17 +55,19 @@ def fit_convolution(x: Tensor, y: Tensor, size: int, damping: float = 1e-6) -> C
         raise ShapeError(f"a kernel of size {size} on {x.shape[2]} x {x.shape[3]}", "one that fits", "Make it smaller.")
     check_finite(x, "x")
     check_finite(y, "y")
-    k = x.shape[1] * size**2
-    gram = torch.zeros(k, k, dtype=torch.float64, device=x.device)
-    cross = torch.zeros(k, y.shape[1], dtype=torch.float64, device=x.device)
-    r = size // 2
+    (c, h, w), d, k = x.shape[1:], y.shape[1], x.shape[1] * size**2
+    spectra = torch.zeros(c, c + d, h, w // 2 + 1, dtype=torch.complex128, device=x.device)
     for a, b in zip(x.split(_CHUNK), y.split(_CHUNK), strict=True):
-        rows = unfold(pad(a.double(), (r, r, r, r), mode="circular"), size).transpose(1, 2).flatten(0, 1)
-        gram += rows.mT @ rows
-        cross += rows.mT @ b.double().flatten(2).transpose(1, 2).flatten(0, 1)
+        waves = torch.fft.rfft2(torch.cat([a, b], dim=1).double())
+        spectra += torch.einsum("nihw,njhw->ijhw", waves[:, :c].conj(), waves)
+    lags = torch.fft.irfft2(spectra, s=(h, w))  # sums over pictures and pixels of x_i(p) x_j(p + lag), then y_j
+    row, column = torch.cartesian_prod(*[torch.arange(size, device=x.device) - size // 2] * 2).mT
+    apart = (row - row[:, None]) % h, (column - column[:, None]) % w
+    gram = lags[:, :c, *apart].transpose(1, 2).reshape(k, k)
+    cross = lags[:, c:, -row % h, -column % w].mT.reshape(k, d)
     ridge = damping * gram.diagonal().mean().clamp_min(torch.finfo(x.dtype).tiny)
     kernel = torch.linalg.solve(gram + ridge * torch.eye(k, dtype=gram.dtype, device=gram.device), cross)
-    kernel = kernel.mT.reshape(y.shape[1], x.shape[1], size, size).to(x.dtype)
+    kernel = kernel.mT.reshape(d, c, size, size).to(x.dtype)
     return Convolution(tuple(x.shape[1:]), kernel)
 
 
