@@ -53,7 +53,7 @@ PEERS: dict[str, tuple[type, tuple[int, ...]]] = {
     "meanflow": (MeanFlow, (1,)),
 }
 RANKS = (8, 16, 32, 64)
-FIRST = 0.5  # part of the seconds for the first of two stages
+FIRST = 0.6  # part of the seconds for the first of two stages
 
 
 def flow_row(row: str, args: argparse.Namespace, folder: Path, train: Tensor, test: Tensor) -> tuple[Any, ...]:

@@ -56,13 +56,15 @@ class Nested(Recipe):
         blocks: Couplings there.
         width: Width of their conditioners.
         tail_width: Width of the conditioner that moves the other coordinates.
-        nested: Weight of the reconstruction through rank ``k``, relative to PCA's error at that rank.
+        nested: Weight of the reconstruction through rank ``k``, relative to PCA's error at that rank. Half of the ``k``
+            are ``rank``, where one is given.
         lowest: Least ``k`` drawn; the largest is ``leading``.
         share: Share of a batch in the nested term.
         latents: Leading latents whose density is learned; 0 leaves out the second stage.
         density_blocks: Couplings of the second stage.
         density_width: Width of their conditioners.
         density_noise: Standard deviation of the noise added to the latents, which have the scale of the images.
+        density_nested: Weight of the reconstruction of the leading latents through their own nested ranks.
         density: How to train the second stage.
 
     Reference: Dai and Wipf, "Diagnosing and enhancing VAE models", 2019 (arXiv 1903.05789), for two stages.
@@ -75,13 +77,14 @@ class Nested(Recipe):
     blocks: int = 8
     width: int = 256
     tail_width: int = 128
-    nested: float = 0.05
+    nested: float = 0.5
     lowest: int = 4
     share: float = 0.5
     latents: int = 32
     density_blocks: int = 8
     density_width: int = 256
     density_noise: float = 0.05
+    density_nested: float = 0.05
     density: TrainConfig = field(default_factory=TrainConfig)
 
     def stages(self, images: Tensor) -> Iterator[Stage]:
@@ -93,7 +96,8 @@ class Nested(Recipe):
         noise, velocity = Flatten(shape), SolvedVelocity(torch.ones(n), scale.square())
         flow = LinearFlow(encoder, noise, velocity)
         lost = std.square().flip(0).cumsum(0).flip(0)  # by PCA of rank k = 0, 1, ...
-        yield Stage(self._objective(flow, lost / n, self.leading, self.noise), images, self.training, flow)
+        order = self._objective(flow, lost / n, self.leading, self.noise, self.nested, self.rank)
+        yield Stage(order, images, self.training, flow)
 
         if k := self.latents:
             latents, scale = leading_latents(encoder, images, k), scale[:k]
@@ -101,7 +105,7 @@ class Nested(Recipe):
             density = Chain(Scaling(1 / scale), couplings, Scaling(scale))
             alone = LinearFlow(density, Identity(k), SolvedVelocity(torch.ones(k), scale.square()))
             lost = latents.var(0).flip(0).cumsum(0).flip(0)
-            objective = self._objective(alone, lost / k, k - 1, self.density_noise)
+            objective = self._objective(alone, lost / k, k - 1, self.density_noise, self.density_nested)
             whole = LinearFlow(Chain(encoder, Leading(density, n)), noise, velocity)
             yield Stage(objective, latents, self.density, whole, "density")
 
@@ -120,13 +124,16 @@ class Nested(Recipe):
         tail = MLP(self.leading, 2 * (n - self.leading), self.tail_width, hidden=0)
         return Leading(leading, n), AffineCoupling(n, tail, keep=self.leading)
 
-    def _objective(self, flow: LinearFlow, lost: Tensor, highest: int, noise: float) -> objectives.Objective:
+    def _objective(
+        self, flow: LinearFlow, lost: Tensor, highest: int, noise: float, weight: float, focus: int | None = None
+    ) -> objectives.Objective:
         """Likelihood, and reconstruction from the leading ``k`` latents relative to ``lost[k]``."""
         lost = lost.clamp(min=1e-4 * lost[0].item())
         terms: dict[str, tuple[float, objectives.Term]] = {"nll": (1.0, objectives.Likelihood())}
-        if self.nested:
-            ranks = objectives.NestedRank(self.lowest, min(highest, len(lost) - 1), baseline=lost, share=self.share)
-            terms["nested"] = (self.nested, ranks)
+        if weight:
+            ranks = self.lowest, min(highest, len(lost) - 1)
+            term = objectives.NestedRank(*ranks, baseline=lost, share=self.share, focus=focus)
+            terms["nested"] = (weight, term)
         return objectives.Objective(flow, terms, noise, momentum=0.0)
 
 
@@ -147,8 +154,8 @@ class Mnist(Nested):
         default_factory=lambda: TrainConfig(
             steps=60_000,
             max_seconds=1500.0,
-            batch_size=128,
-            lr=2e-3,
+            batch_size=64,
+            lr=3e-3,
             betas=(0.5, 0.99),
             weight_decay=1e-4,
             warmup=200,
@@ -162,7 +169,7 @@ class Mnist(Nested):
         default_factory=lambda: TrainConfig(
             steps=60_000,
             max_seconds=900.0,
-            batch_size=512,
+            batch_size=256,
             lr=2e-3,
             betas=(0.9, 0.99),
             warmup=100,

@@ -165,6 +165,17 @@ def test_undisturbed_latents_reconstruct_and_disturbed_ones_do_not(x):
 
 
 @torch.no_grad()
+def test_every_other_row_has_the_rank_in_focus(x):
+    draw = Draw(Linearizer(Identity(N), Diagonal(torch.arange(N, 0.0, -1.0)).double(), network(1)), x)
+    rows = torch.arange(len(x))
+    torch.manual_seed(0)
+    ranks = draw_ranks(draw.z1, 1, N).where(rows % 2 == 1, 2)
+    twin = (draw.data_space.decode(draw.z1 * (torch.arange(N) < ranks[:, None])) - x).square().mean()
+    torch.manual_seed(0)
+    assert float(NestedRank(1, N, focus=2)(draw)) == pytest.approx(float(twin), rel=1e-9)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("operator", ["dense", "diagonal"])
 def test_nested_reconstruction_is_that_of_the_truncated_model(x, operator):
     A = (Dense(N) if operator == "dense" else Diagonal(torch.tensor([0.5, -3.0, 1.0, 2.0, 0.1]))).double()
@@ -297,6 +308,7 @@ def test_training_lowers_every_named_objective():
         (lambda f: NestedRank(3, 2), "ranks from 3 to 2"),
         (lambda f: NestedRank(law="cauchy"), "law='cauchy'"),
         (lambda f: NestedRank(share=0.0), "share=0.0"),
+        (lambda f: NestedRank(4, 8, focus=2), "focus=2"),
         (lambda f: NestedRank(baseline=torch.zeros(3)), "error of zero"),
         (lambda f: NoisyReconstruction("latents"), "of='latents'"),
     ],

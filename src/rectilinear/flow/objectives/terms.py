@@ -101,6 +101,7 @@ class NestedRank(Term):
         law: of ``k`` between them: ``"log_uniform"``, or ``"geometric"`` with mean about ``sqrt(low high)``.
         baseline: ``(n + 1,)``, the error to divide by at every rank, such as that of PCA, ``metrics.pca_curve``.
         share: of the rows of a batch.
+        focus: a rank that every other row takes instead, such as the one at which samples are to be drawn.
 
     Raises:
         ConfigError: for ranks, a law or a share that are out of range.
@@ -117,19 +118,24 @@ class NestedRank(Term):
         law: Law = "log_uniform",
         baseline: Tensor | None = None,
         share: float = 1.0,
+        focus: int | None = None,
     ) -> None:
         super().__init__()
         check_ranks(low, high, share)
+        if focus is not None and not low <= focus <= (focus if high is None else high):
+            raise ConfigError(f"focus={focus}", f"a rank from {low} to {'n' if high is None else high}")
         if law not in ("log_uniform", "geometric"):
             raise ConfigError(f"law={law!r}", "'log_uniform' or 'geometric'")
         if baseline is not None and not bool((baseline[low : None if high is None else high + 1] > 0).all()):
             raise ConfigError("a baseline with an error of zero", "positive errors", "Choose high below its full rank.")
-        self.low, self.high, self.law, self.share = low, high, law, share
+        self.low, self.high, self.law, self.share, self.focus = low, high, law, share, focus
         self.register_buffer("baseline", baseline)
 
     def forward(self, draw: Draw) -> Tensor:
         z, x = (part[: share_of(len(draw.data), self.share)] for part in (draw.z1, draw.data))
         ranks = draw_ranks(z, self.low, self.high or z.shape[1], self.law)
+        if self.focus is not None:
+            ranks[::2] = self.focus
         error = (draw.data_space.decode(draw.keep(z, ranks)) - x).flatten(1).square().mean(1)
         return (error if self.baseline is None else error / self.baseline.to(error)[ranks]).mean()
 
