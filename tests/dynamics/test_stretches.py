@@ -72,6 +72,16 @@ def test_large_and_oscillating_steps_are_taken() -> None:
     assert (maps[2, 0] - exact).abs().max() < 1e-12
 
 
+def test_states_too_large_for_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, at = np.array([1e-3, 0.3]), np.array([0.0, 3.0, 3.0, 900.0])
+    fast = follow(growth, start, at, 0.01)
+    calls = []
+    monkeypatch.setattr("rectilinear.dynamics.stretches.LARGE", 1)
+    slow = follow(lambda y: (calls.append(y.ndim), growth(y))[1], start, at, 0.01, lambda y: y[:, :1])
+    assert set(calls) == {1}, "one state at a time"
+    assert np.abs(slow - fast[:, :1]).max() < 1e-13
+
+
 def test_what_diverges_is_said() -> None:
     with pytest.raises(DivergedError, match="at step"):
         follow(lambda y: y**3, np.ones(1), np.array([500.0]), 0.5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import reduce
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from rectilinear.dynamics.moments import Moments
+
+    Values = TypeVar("Values", Tensor, NDArray)
 
 
 def linear_flow(times: Tensor, weights: Sequence[Tensor], data: Moments) -> list[Tensor]:
@@ -46,7 +48,8 @@ def linear_flow(times: Tensor, weights: Sequence[Tensor], data: Moments) -> list
         >>> (w2 @ w1)[-1].round(decimals=4).abs()
         tensor([[2., 0.]], dtype=torch.float64)
     """
-    return _follow(ascending(times), weights, data)
+    flow = _Flow(weights, data)
+    return flow.layers(torch.from_numpy(follow(flow.slope, flow.start, ascending(times))))
 
 
 def linear_descent(steps: Sequence[int], weights: Sequence[Tensor], data: Moments, lr: float) -> Tensor:
@@ -69,25 +72,29 @@ def linear_descent(steps: Sequence[int], weights: Sequence[Tensor], data: Moment
         >>> linear_descent([0, 1], [torch.zeros(1, 1)], data, lr=0.25).flatten()
         tensor([0.0000, 0.2500], dtype=torch.float64)
     """
-    return product(_follow(np.array(steps), weights, data, lr))
+    flow = _Flow(weights, data)
+    return torch.from_numpy(follow(flow.slope, flow.start, np.array(steps), lr, lambda y: product(flow.layers(y))))
 
 
-def _follow(at: NDArray, weights: Sequence[Tensor], data: Moments, lr: float | None = None) -> list[Tensor]:
-    """The layers at these times, or after these numbers of steps."""
-    start = [value.detach().to("cpu", torch.float64) for value in weights]
-    shapes = [tuple(value.shape) for value in start]
-    ends = np.cumsum([0, *(a * b for a, b in shapes)]).tolist()
-    sigma, beta = data.sigma.double().numpy(), data.beta.double().numpy()
+class _Flow:
+    """Layers as one vector of numbers, and the slope of that vector."""
 
-    def slope(flat: NDArray) -> NDArray:
-        batch = flat.shape[:-1]
-        layers = [flat[..., a:b].reshape(*batch, *shape) for (a, b), shape in zip(pairwise(ends), shapes, strict=True)]
-        return np.concatenate([part.reshape(*batch, -1) for part in _descent(layers, sigma, beta)], axis=-1)
+    def __init__(self, weights: Sequence[Tensor], data: Moments) -> None:
+        layers = [value.detach().to("cpu", torch.float64) for value in weights]
+        self.start = torch.cat([value.flatten() for value in layers]).numpy()
+        self._shapes = [tuple(value.shape) for value in layers]
+        self._ends = np.cumsum([0, *(value.numel() for value in layers)]).tolist()
+        self._sigma, self._beta = data.sigma.double().numpy(), data.beta.double().numpy()
 
-    flat = torch.cat([value.flatten() for value in start]).numpy()
-    states = torch.from_numpy(follow(slope, flat, at, lr))
-    parts = zip(pairwise(ends), shapes, strict=True)
-    return [states[:, a:b].reshape(-1, *shape) for (a, b), shape in parts]
+    def layers(self, flat: Values) -> list[Values]:
+        """The layers ``(..., h_l, h_(l-1))`` in vectors ``(..., n)``."""
+        parts = zip(pairwise(self._ends), self._shapes, strict=True)
+        return [flat[..., a:b].reshape(*flat.shape[:-1], *shape) for (a, b), shape in parts]
+
+    def slope(self, flat: NDArray) -> NDArray:
+        """Minus the gradient of half the mean square error."""
+        slopes = _descent(self.layers(flat), self._sigma, self._beta)
+        return np.concatenate([part.reshape(*flat.shape[:-1], -1) for part in slopes], axis=-1)
 
 
 def _descent(layers: Sequence[NDArray], sigma: NDArray, beta: NDArray) -> list[NDArray]:
@@ -105,7 +112,7 @@ def _descent(layers: Sequence[NDArray], sigma: NDArray, beta: NDArray) -> list[N
     return slopes[::-1]
 
 
-def product(weights: Sequence[Tensor]) -> Tensor:
+def product(weights: Sequence[Values]) -> Values:
     """The map ``W_L ... W_1``, of shape ``(..., o, d)``.
 
     Example:

@@ -28,20 +28,27 @@ ROUNDS = 32  # of the iteration: if it needs more, the stretch is too long
 CONTRACTION = 1.2  # wanted between its first two rounds: half the curvature times the length
 SAME, SMOOTH = 1e-14, 1e-12  # of the largest entry: iterates that agree, last coefficients that no longer matter
 SHORT = 2 * DEGREE  # fewer steps are taken one by one, of large states more
+LARGE = 100_000  # numbers in a state that is held at all nodes
 LEAST = 1e-13  # part of the time that a stretch of the flow has at least
 
 
-def follow(slope: Callable[[NDArray], NDArray], start: NDArray, at: NDArray, lr: float | None = None) -> NDArray:
+def follow(
+    slope: Callable[[NDArray], NDArray],
+    start: NDArray,
+    at: NDArray,
+    lr: float | None = None,
+    read: Callable[[NDArray], NDArray] = np.array,
+) -> NDArray:
     """The states ``(T, n)`` at ascending ``at``: numbers of steps ``y + lr slope(y)``, or times of ``y' = slope(y)``.
 
-    ``slope`` takes states ``(..., n)``. The states are those of the steps themselves, up to rounding.
+    ``slope`` takes states ``(..., n)``; of states ``(k, n)`` is kept what ``read`` makes of them. They are those of the
+    steps themselves, up to rounding.
 
     Raises:
         DivergedError: if the state leaves the finite numbers.
     """
-    states, state, now, end = np.empty((len(at), len(start))), start, 0, at[-1]
-    states[at == 0] = start
-    short = SHORT + min(len(start), 20_000) // 50 if lr else LEAST * end
+    kept, state, now, end = [read(np.repeat(start[None], (at == 0).sum(), axis=0))], start, 0, at[-1]
+    short = _fewest(len(start)) if lr else LEAST * end
     length, alone = (2 * short if lr else end), 1
     with np.errstate(over="ignore", invalid="ignore"):
         while now < end:
@@ -50,14 +57,16 @@ def follow(slope: Callable[[NDArray], NDArray], start: NDArray, at: NDArray, lr:
             if length >= short:
                 values, factor = _solve(slope, state, lr * _sums(length) if lr else length * _integral())
             if values is not None:
-                here = (at > now) & (at <= now + length)
-                states[here] = _between(values, (at[here] - now) / length)
+                here = at[(at > now) & (at <= now + length)]
+                if len(here):
+                    kept.append(read(_between(values, (here - now) / length)))
                 now, state, alone = now + length, values[-1], 1
             elif lr and (length < short or factor * length < short):
                 # Too few steps are left, or they are too large for a polynomial, which is tried again later and later.
                 for _ in range(int(min(alone * short, end - now))):
                     now, state = now + 1, state + lr * slope(state)
-                    states[at == now] = state
+                    if count := (at == now).sum():
+                        kept.append(read(np.repeat(state[None], count, axis=0)))
                 alone, length, factor = 2 * alone, 2 * short, 1.0
             if not np.isfinite(state).all() or (not lr and now < end and length < short):
                 raise DivergedError(
@@ -66,7 +75,12 @@ def follow(slope: Callable[[NDArray], NDArray], start: NDArray, at: NDArray, lr:
                     "Lower the learning rate." if lr else "Ask for earlier times.",
                 )
             length = int(factor * length) if lr else factor * length
-    return states
+    return np.concatenate(kept)
+
+
+def _fewest(numbers: int) -> int:
+    """Steps of a state of so many numbers from which on a stretch is cheaper, and fits into memory."""
+    return SHORT + numbers // 50 if numbers <= LARGE else 2**62
 
 
 def _solve(slope: Callable[[NDArray], NDArray], start: NDArray, matrix: NDArray) -> tuple[NDArray | None, float]:
