@@ -106,7 +106,8 @@ def _solve(slope: Callable[[NDArray], NDArray], start: NDArray, matrix: NDArray)
 
 def _between(values: NDArray, at: NDArray) -> NDArray:
     """The polynomial through values at the nodes, at these parts of the stretch."""
-    return chebyshev.chebvander(2 * at - 1, DEGREE) @ (_to_coefficients() @ values)
+    angles = np.arccos(np.clip(2 * at - 1, -1, 1))
+    return np.cos(np.outer(angles, np.arange(DEGREE + 1))) @ (_to_coefficients() @ values)
 
 
 @lru_cache(maxsize=1)
@@ -126,14 +127,14 @@ def _integral() -> NDArray:
 
 @lru_cache(maxsize=1)
 def _corrections() -> NDArray:
-    """``B_2j/(2j)! (q^(2j-1)(k) - q^(2j-1)(0))`` at the nodes, for a stretch of length 1: one matrix for each ``j``."""
+    """``B_2j/(2j)! (q^(2j-1)(k) - q^(2j-1)(0))`` at the nodes, for a stretch of length 1: a row for each ``j``."""
     nodes = -np.cos(np.pi * np.arange(DEGREE + 1) / DEGREE)
     terms = []
     for order in range(1, DEGREE, 2):
         slopes = [chebyshev.chebval(nodes, chebyshev.chebder(unit, order)) for unit in np.eye(DEGREE + 1)]
         term = 2.0**order * np.stack(slopes, axis=1) @ _to_coefficients()
         terms.append(bernoulli(order + 1)[-1] / factorial(order + 1) * (term - term[:1]))
-    return np.stack(terms)
+    return np.stack(terms).reshape(len(terms), -1)
 
 
 def _sums(steps: float) -> NDArray:
@@ -142,7 +143,7 @@ def _sums(steps: float) -> NDArray:
     ``sum_(i<k) q(i) = int_0^k q - (q(k) - q(0))/2 + sum_j B_2j/(2j)! (q^(2j-1)(k) - q^(2j-1)(0))``, which of a
     polynomial is exact, for ``k`` between whole numbers too.
     """
-    orders = np.arange(1, DEGREE, 2)
-    matrix = steps * _integral() - np.eye(DEGREE + 1) / 2 + np.tensordot(float(steps) ** -orders, _corrections(), 1)
+    powers = float(steps) ** -np.arange(1, DEGREE, 2)
+    matrix = steps * _integral() - np.eye(DEGREE + 1) / 2 + (powers @ _corrections()).reshape(_integral().shape)
     matrix[:, 0] += 0.5
     return matrix
