@@ -157,6 +157,7 @@ BLOCKS: list[tuple[str, Callable[[], Invertible]]] = [
     ("reshape", ready(lambda: inv.Reshape((2, 6), (3, 2, 2)))),
     ("permutation", ready(lambda: inv.Permutation((3, 4), axis=1))),
     ("rotation", ready(lambda: inv.Rotation(5, reflections=4))),
+    ("reflections", ready(lambda: inv.Reflections(torch.linalg.qr(torch.randn(5, 2)).Q, torch.ones(5)))),
     ("conv1x1", ready(lambda: inv.Conv1x1((3, 2, 2)))),
     ("actnorm-image", ready(lambda: inv.ActNorm(IMAGE))),
     ("coupling-tokens", ready(lambda: inv.AffineCoupling((4, 3), inv.ViT(2, 3, 6, width=8, heads=2, hidden=1)))),

@@ -16,6 +16,16 @@ def test_reconstruction():
         metrics.reconstruction(x, y[:2])
 
 
+def test_a_few_components_are_the_leading_ones():
+    x = torch.randn(60, 40, dtype=torch.float64) * torch.linspace(4, 0.1, 40, dtype=torch.float64) ** 2
+    few, every = metrics.pca(x, 5), metrics.pca(x)
+    assert torch.allclose(few.std, every.std[:5], rtol=1e-6)
+    assert torch.allclose((few.axes.T @ every.axes[:, :5]).abs(), torch.eye(5, dtype=torch.float64), atol=1e-4)
+    for wrong in (0, 41):
+        with pytest.raises(ConfigError, match=f"components={wrong}"):
+            metrics.pca(x, wrong)
+
+
 @pytest.mark.parametrize("n", [20, 200])
 def test_pca_equals_scikit_learn(n):
     x = torch.as_tensor(np.random.default_rng(0).normal(size=(n, 50))) @ torch.diag(torch.linspace(1, 3, 50).double())

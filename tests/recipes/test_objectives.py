@@ -55,8 +55,8 @@ def test_the_nested_generator_keeps_its_operator_and_trains_every_part() -> None
 
 
 def test_colour_images_train_and_come_back() -> None:
-    x = torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    objective = first(Images(blocks=4, width=8, levels=2), x).objective
+    x = torch.rand(40, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    objective = first(Images(axes=12, leading=16, blocks=2, width=8, rank=8, latents=8), x).objective
     objective.prepare(x)
     loss = objective.train()(x)["loss"]
     loss.backward()
@@ -64,6 +64,15 @@ def test_colour_images_train_and_come_back() -> None:
     noise = rl.flow.invert(f, x)
     assert torch.isfinite(loss)
     assert torch.allclose(f(noise), x, atol=1e-4)  # float32 through four couplings
+
+
+def test_a_few_principal_axes_are_a_start_as_well_as_all() -> None:
+    x = images()
+    flows = [first(Nested(axes=axes, leading=8, blocks=2, width=8, rank=4), x).model for axes in (6, None)]
+    assert flows[0].velocity.s1[6:].unique().numel() == 1  # the other coordinates share what variance is left
+    few, every = (rl.flow.collapse(flow, steps=100) for flow in flows)
+    for k in (1, 4, 6):
+        torch.testing.assert_close(*(rl.project_range(rl.truncate(f, k))(x) for f in (few, every)), rtol=0, atol=1e-4)
 
 
 def test_the_density_of_the_latents_is_a_part_of_the_whole_model() -> None:

@@ -10,6 +10,7 @@ from rectilinear.invertible.coupling import AdditiveCoupling, AffineCoupling
 from rectilinear.invertible.image import ImageFlow
 from rectilinear.invertible.partial import Leading, Scaling
 from rectilinear.invertible.precision import Precision, on_grid, to_grid
+from rectilinear.invertible.reflections import Reflections
 from rectilinear.invertible.reshape import Flatten, Patches, Permutation, Reshape, Squeeze
 from rectilinear.invertible.rotation import Conv1x1, Rotation
 from rectilinear.invertible.spline import SplineCoupling
@@ -33,6 +34,7 @@ __all__ = [
     "Patches",
     "Permutation",
     "Precision",
+    "Reflections",
     "Reshape",
     "Rotation",
     "Scaling",

@@ -9,6 +9,7 @@ from torch.nn import functional
 from rectilinear._tolerance import tolerance
 from rectilinear.errors import ConfigError, NotInvertibleError, ShapeError
 from rectilinear.invertible.base import VolumePreserving
+from rectilinear.invertible.reflections import reflect
 
 
 class Rotation(VolumePreserving):
@@ -100,16 +101,7 @@ class Rotation(VolumePreserving):
             return self._reflect(z, transpose=True) @ self.matrix.T + self.mean
 
     def _reflect(self, z: Tensor, *, transpose: bool) -> Tensor:
-        """``z - z V^T T V``, the product of the reflections ``I - 2 v v^T / |v|^2`` (``T`` upper triangular)."""
-        v = self.vectors
-        if v is None:
-            return z
-        gram = v @ v.T
-        inverse_t = gram.triu(1) + (gram.diagonal() / 2).diag()
-        coefficients = torch.linalg.solve_triangular(
-            inverse_t.T if transpose else inverse_t, z @ v.T, upper=not transpose, left=False
-        )
-        return z - coefficients @ v
+        return z if self.vectors is None else reflect(z, self.vectors, transpose=transpose)
 
 
 class Conv1x1(VolumePreserving):

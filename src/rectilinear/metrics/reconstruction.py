@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+from sklearn.utils.extmath import randomized_svd
 from torch import Tensor
 
 from rectilinear.errors import ConfigError
@@ -44,10 +45,15 @@ class PCA(NamedTuple):
     std: Tensor
 
 
-def pca(x: Tensor) -> PCA:
+def pca(x: Tensor, components: int | None = None) -> PCA:
     """The ``min(n, d)`` principal components of ``x``, ``(n, ...)`` flattened to ``(n, d)``, in float64.
 
+    Args:
+        x: the data.
+        components: as many of them only, by a randomised decomposition: for a few out of many dimensions.
+
     Raises:
+        ConfigError: for components that are not ``1 <= components <= min(n, d)``.
         ShapeError: if ``x`` has less than two axes.
         NonFiniteError: if an entry is NaN or infinite.
 
@@ -58,6 +64,14 @@ def pca(x: Tensor) -> PCA:
     x = x.flatten(1) if x.ndim > 1 else x
     check_pair(x, x)
     centred = x.double() - x.double().mean(0)
+    if components is not None:
+        if not 1 <= components <= min(x.shape):
+            raise ConfigError(f"components={components} of data {tuple(x.shape)}", f"1 to {min(x.shape)}")
+        _, s, vt = (
+            torch.from_numpy(part).to(x.device)
+            for part in randomized_svd(centred.cpu().numpy(), components, random_state=0)
+        )
+        return PCA(x.double().mean(0), vt.T, s / max(1, len(x) - 1) ** 0.5)
     if len(x) < x.shape[1]:
         _, s, vt = torch.linalg.svd(centred, full_matrices=False)
         return PCA(x.double().mean(0), vt.T, s / max(1, len(x) - 1) ** 0.5)

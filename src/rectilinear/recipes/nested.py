@@ -17,6 +17,7 @@ from rectilinear.invertible import (
     ImageFlow,
     Invertible,
     Leading,
+    Reflections,
     Rotation,
     Scaling,
     VectorFlow,
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-_CHUNK = 4096  # images encoded at a time
+_CHUNK = 512  # images encoded at a time
+_SEEN = 8192  # images, at most, whose leading axes are found
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Nested(Recipe):
     Attributes:
         pixel_blocks: Convolutional couplings on the pixels, at half their resolution; 0 for sides that are odd.
         pixel_width: Channels of their conditioners.
+        axes: Principal axes that are found, for images so large that all of them are too many; none finds all.
         leading: Principal coordinates that the couplings work on.
         blocks: Couplings there.
         width: Width of their conditioners.
@@ -73,6 +76,7 @@ class Nested(Recipe):
     noise: float = 0.1
     pixel_blocks: int = 2
     pixel_width: int = 32
+    axes: int | None = None
     leading: int = 128
     blocks: int = 8
     width: int = 256
@@ -88,11 +92,11 @@ class Nested(Recipe):
     density: TrainConfig = field(default_factory=TrainConfig)
 
     def stages(self, images: Tensor) -> Iterator[Stage]:
-        mean, axes, std = (part.float() for part in pca(images))
-        n, shape = len(mean), tuple(images.shape[1:])
+        n, shape = images[0].numel(), tuple(images.shape[1:])
+        rotation, std = principal_axes(images, self.axes)
         scale = (std.square() + self.noise**2).sqrt()
-        axes_at_unit_scale = Rotation.from_matrix(axes, mean), Scaling(1 / scale)
-        encoder = Chain(self._on_pixels(shape), *axes_at_unit_scale, *self._couplings(n), Scaling(scale))
+        at_unit_scale = Scaling(1 / scale), *self._couplings(n), Scaling(scale)
+        encoder = Chain(self._on_pixels(shape), rotation, *at_unit_scale)
         noise, velocity = Flatten(shape), SolvedVelocity(torch.ones(n), scale.square())
         flow = LinearFlow(encoder, noise, velocity)
         lost = std.square().flip(0).cumsum(0).flip(0)  # by PCA of rank k = 0, 1, ...
@@ -135,6 +139,19 @@ class Nested(Recipe):
             term = objectives.NestedRank(*ranks, baseline=lost, share=self.share, focus=focus)
             terms["nested"] = (weight, term)
         return objectives.Objective(flow, terms, noise, momentum=0.0)
+
+
+def principal_axes(images: Tensor, count: int | None) -> tuple[Invertible, Tensor]:
+    """The orthogonal map to all principal coordinates, or to ``count`` and others, and their standard deviations."""
+    n = images[0].numel()
+    if count is None:
+        mean, axes, std = (part.float() for part in pca(images))
+        return Rotation.from_matrix(axes, mean), std
+    some = images[:: -(-len(images) // _SEEN)]
+    mean, axes, std = (part.float() for part in pca(some, min(count, len(some) - 1, n)))
+    rest = n - len(std)
+    lost = some.flatten(1).var(0).sum() - std.square().sum()
+    return Reflections(axes, mean), torch.cat([std, (lost.clamp(min=0) / max(rest, 1)).sqrt().expand(rest)])
 
 
 @torch.no_grad()
