@@ -35,6 +35,15 @@ def test_one_step_samples_are_those_of_many_steps(tiny_run: Path, ask: Ask, tmp_
     assert Image.open(one["picture"]).width > 8 * 8
 
 
+def test_noise_can_be_scaled(tiny_run: Path, ask: Ask, tmp_path: Path) -> None:
+    unit, still = (
+        np.load(ask("sample", tiny_run, "--scale", scale, "--out", tmp_path / str(scale))["array"])
+        for scale in (1.0, 1e-4)
+    )
+    assert still.std(0).max() < 0.01 * unit.std(0).max()
+    assert cli.main(["sample", str(tiny_run), "--scale", "0", "--out", str(tmp_path / "none")]) == 2
+
+
 def test_samples_of_low_rank_differ(tiny_run: Path, ask: Ask, tmp_path: Path) -> None:
     low = np.load(ask("sample", tiny_run, "--rank", 1, "--out", tmp_path / "low")["array"])
     full = np.load(ask("sample", tiny_run, "--out", tmp_path / "full")["array"])

@@ -26,6 +26,8 @@ class Arguments(Common):
     """Take the steps one by one: the same samples, slowly."""
     rank: int | None = None
     """Cut the operator to this rank; that of the recipe by default."""
+    scale: float = 1.0
+    """Standard deviation of the noise: above 1 the samples vary more (recall) and are less typical (precision)."""
     out: Path | None = None
     """Folder for samples.png and samples.npy; that of the run by default."""
 
@@ -37,10 +39,13 @@ def run(arguments: Arguments) -> dict[str, Any]:
     from rectilinear import flow, recipes
     from rectilinear._seed import generator
     from rectilinear.cli._files import write_images
+    from rectilinear.errors import ConfigError
     from rectilinear.report import finishes, standard_noise
 
     run = recipes.open_run(arguments.run)
-    noise = standard_noise(run.flow, arguments.count, generator(arguments.seed))
+    if not 0 < arguments.scale < float("inf"):
+        raise ConfigError(f"--scale {arguments.scale}", "a positive number", "1 draws from the model itself.")
+    noise = arguments.scale * standard_noise(run.flow, arguments.count, generator(arguments.seed))
     start = perf_counter()
     with torch.no_grad():
         f = flow.collapse(run.flow, arguments.steps, arguments.method)
