@@ -31,7 +31,7 @@ from rectilinear.plots.images import grid, png
 from rectilinear.recipes import recipe_named
 
 sys.path.insert(0, str(Path(__file__).parent))
-from peers import FlowMatching, MeanFlow
+from _peers import FlowMatching, MeanFlow
 
 if TYPE_CHECKING:
     from collections.abc import Callable

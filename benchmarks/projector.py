@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from projector_peers import LearnedIdempotence, Reconstruction, autoencoder, size
+from _projector_peers import LearnedIdempotence, Reconstruction, autoencoder, size
 from torch import Tensor, nn
 
 from rectilinear import datasets, metrics, plots, training
