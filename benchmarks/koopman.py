@@ -17,6 +17,7 @@ import json
 import math
 import os
 import platform
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -170,7 +171,12 @@ def table(stored: dict[str, list[dict[str, dict[str, float]]]]) -> list[str]:
             continue
         runs = stored[system]
         ahead = [k for k in map(str, STEPS) if k in runs[0]["DMD"]]
-        lines += ["", f"## {system} ({len(runs)} seeds)", "", f"| model | {' | '.join(ahead)} | seconds |"]
+        lines += [
+            "",
+            f"## {system} ({len(runs)} {'seed' if len(runs) == 1 else 'seeds'})",
+            "",
+            f"| model | {' | '.join(ahead)} | seconds |",
+        ]
         lines += ["|---" * (len(ahead) + 2) + "|"]
         for name in runs[0]:
             cells = []
@@ -210,11 +216,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--systems", nargs="*", default=SYSTEMS, choices=SYSTEMS)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--generous", type=float, default=1.5, help="the MLP's time, relative to the Koopman model's")
+    parser.add_argument("--generous", type=float, default=1.0, help="the MLP's time, relative to the Koopman model's")
     parser.add_argument("--out", type=Path, default=RESULTS / "koopman.md")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    cache = arguments.out.with_suffix(".json")
+    cache = Path("runs/koopman.json")  # so that systems not measured again keep their lines
+    cache.parent.mkdir(exist_ok=True)
     stored = json.loads(cache.read_text()) if cache.exists() else {}
     for system in arguments.systems:
         stored[system] = [measure(system, seed, arguments.generous) for seed in range(arguments.seeds)]
@@ -224,8 +231,9 @@ def main() -> None:
         "# Forecasts: Koopman models, DMD, persistence, MLP",
         "",
         (
-            f"`python benchmarks/koopman.py`, {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, {platform.machine()} "
-            f"with {os.cpu_count()} cores, one thread, CPU seconds, torch {torch.__version__}."
+            f"`python benchmarks/koopman.py {' '.join(sys.argv[1:])}`, "
+            f"{datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, {platform.machine()} with {os.cpu_count()} cores, one "
+            f"thread, CPU seconds, torch {torch.__version__}."
         ),
         "",
         "Root mean square errors after so many steps, in standard deviations, median over seeds (and range at 100).",
