@@ -26,6 +26,21 @@ def test_it_is_pca_at_every_rank_in_the_dtype_of_the_images(leading: int) -> Non
     torch.testing.assert_close(lost[ranks] * 59 / 60, pca_curve(x, x, ranks))  # variances are over n - 1
 
 
+def test_with_couplings_on_the_pixels_it_starts_as_pca_and_stays_idempotent() -> None:
+    x = torch.rand(40, 1, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    f, lost = from_pca(x, 3, leading=6, blocks=2, width=4, pixel_blocks=2, pixel_width=4)
+    error = (f(x) - x).square().mean()
+    torch.testing.assert_close(error, lost[3] * 39 / 40)
+    moving = [p for name, p in f.named_parameters() if "leave" in name]
+    assert len(moving) == 2 * (2 + 2 + 1), "two of each kind of coupling, and that of the tail"
+    with torch.no_grad():
+        for i, p in enumerate(moving):
+            p += 0.1 * torch.randn(p.shape, dtype=p.dtype, generator=torch.Generator().manual_seed(i))
+    y = f(x)
+    assert not torch.allclose(y, x, atol=0.01)
+    torch.testing.assert_close(f(y), y, rtol=0, atol=1e-12)
+
+
 def test_nested_errors_are_relative_to_pca_at_each_rank() -> None:
     x = images()
     f, lost = from_pca(x, 4, blocks=2, width=4)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rectilinear.invertible import Invertible
 
 T = TypeVar("T")
-_CHUNK = 4096  # rows encoded at a time
+_CHUNK = 512  # rows encoded at a time
 
 
 class Projector(Configured):

@@ -14,13 +14,13 @@ from rectilinear.invertible import (
     AdditiveCoupling,
     AffineCoupling,
     Chain,
-    Flatten,
     Invertible,
     Leading,
     Rotation,
     Scaling,
     VectorFlow,
 )
+from rectilinear.invertible.image import on_pixels
 from rectilinear.metrics import pca
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ def from_pca(
     width: int = 128,
     coupling: Literal["additive", "affine"] = "affine",
     noise: float = 0.05,
+    pixel_blocks: int = 0,
+    pixel_width: int = 32,
 ) -> tuple[Projector, Tensor]:
     """A projector equal to that of PCA until it is trained, and the mean square errors of PCA of rank 0, 1, ..., n.
 
@@ -52,6 +54,8 @@ def from_pca(
         width: width of their conditioners.
         coupling: their kind.
         noise: least standard deviation that a latent is held to have.
+        pixel_blocks: convolutional couplings on the pixels, before the axes; the sides must be even.
+        pixel_width: channels of their conditioners.
 
     Returns:
         The projector and the errors, ``(n + 1,)``.
@@ -78,7 +82,7 @@ def from_pca(
         couplings.append(AdditiveCoupling(n, MLP(m, n - m, width, hidden=0), keep=m))
     elif m < n:
         couplings.append(AffineCoupling(n, MLP(m, 2 * (n - m), width, hidden=0), keep=m))
-    into = Flatten(shape), Rotation.from_matrix(axes, mean), Scaling(1 / scale)
+    into = on_pixels(shape, pixel_blocks, pixel_width), Rotation.from_matrix(axes, mean), Scaling(1 / scale)
     g = Chain(*into, *couplings, Scaling(scale)).to(images)
     selection = Selection(informative(variances)) if rank is None else Selection.leading(n, rank).to(images)
     lost = torch.cat([variances.flip(0).cumsum(0).flip(0), variances.new_zeros(1)]) / n

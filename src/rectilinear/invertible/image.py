@@ -157,6 +157,17 @@ class ImageFlow(Invertible):
         return self.chain._decode(z).contiguous()
 
 
+def on_pixels(shape: tuple[int, ...], blocks: int, width: int) -> Invertible:
+    """A few convolutional couplings before principal axes, flat latents; without ``blocks``, :class:`Flatten` alone.
+
+    Decoding, they come last: they see an image that few coordinates leave blurred, and draw it sharp.
+    """
+    if not blocks:
+        return Flatten(shape)
+    c, h, w = shape
+    return ImageFlow((c, h, w), blocks, width, kernel=3, levels=1, scale_budget=1.0, channels_last=True)
+
+
 def _phase_orders(channels: int, count: int, seed: int) -> list[Tensor]:
     """Orders of the channels of a squeezed image whose first half is a checkerboard, rows, columns, or random.
 

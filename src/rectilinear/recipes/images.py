@@ -26,6 +26,7 @@ class Images(Nested):
     training: TrainConfig = field(
         default_factory=lambda: TrainConfig(
             steps=10_000,
+            max_seconds=2400.0,
             batch_size=16,
             lr=2e-3,
             betas=(0.5, 0.99),
@@ -40,6 +41,7 @@ class Images(Nested):
     density: TrainConfig = field(
         default_factory=lambda: TrainConfig(
             steps=2000,
+            max_seconds=600.0,
             batch_size=256,
             lr=1e-3,
             betas=(0.9, 0.99),

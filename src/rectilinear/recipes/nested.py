@@ -14,7 +14,6 @@ from rectilinear.invertible import (
     Chain,
     Flatten,
     Identity,
-    ImageFlow,
     Invertible,
     Leading,
     Reflections,
@@ -22,6 +21,7 @@ from rectilinear.invertible import (
     Scaling,
     VectorFlow,
 )
+from rectilinear.invertible.image import on_pixels
 from rectilinear.metrics import pca
 from rectilinear.operators import SolvedVelocity
 from rectilinear.recipes.base import Recipe, Stage
@@ -96,7 +96,7 @@ class Nested(Recipe):
         rotation, std = principal_axes(images, self.axes)
         scale = (std.square() + self.noise**2).sqrt()
         at_unit_scale = Scaling(1 / scale), *self._couplings(n), Scaling(scale)
-        encoder = Chain(self._on_pixels(shape), rotation, *at_unit_scale)
+        encoder = Chain(on_pixels(shape, self.pixel_blocks, self.pixel_width), rotation, *at_unit_scale)
         noise, velocity = Flatten(shape), SolvedVelocity(torch.ones(n), scale.square())
         flow = LinearFlow(encoder, noise, velocity)
         lost = std.square().flip(0).cumsum(0).flip(0)  # by PCA of rank k = 0, 1, ...
@@ -112,14 +112,6 @@ class Nested(Recipe):
             objective = self._objective(alone, lost / k, k - 1, self.density_noise, self.density_nested)
             whole = LinearFlow(Chain(encoder, Leading(density, n)), noise, velocity)
             yield Stage(objective, latents, self.density, whole, "density")
-
-    def _on_pixels(self, shape: tuple[int, ...]) -> Invertible:
-        if not self.pixel_blocks:
-            return Flatten(shape)
-        c, h, w = shape
-        return ImageFlow(
-            (c, h, w), self.pixel_blocks, self.pixel_width, kernel=3, levels=1, scale_budget=1.0, channels_last=True
-        )
 
     def _couplings(self, n: int) -> tuple[Invertible, ...]:
         leading = VectorFlow(self.leading, self.blocks, self.width, scale_budget=float(self.blocks))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-_CHUNK = 4096  # images encoded at a time
+_CHUNK = 512  # images encoded at a time
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Projection(Recipe):
         rank: Dimension of the range; none learns it.
         nested: Whether every rank up to ``rank`` is trained, too.
         damages: What the images suffer in training; none trains on images as they are.
+        pixel_blocks: Convolutional couplings on the pixels; 2 where the sides are even and at least 16, if not given.
         leading: Principal coordinates that the couplings work on.
         blocks: Couplings.
         width: Width of their conditioners.
@@ -56,6 +57,7 @@ class Projection(Recipe):
     )
     nested: bool = False
     damages: tuple[Kind, ...] = ("noise", "missing", "occlusion", "blur")
+    pixel_blocks: int | None = None
     leading: int = 128
     blocks: int = 8
     width: int = 128
@@ -71,6 +73,11 @@ class Projection(Recipe):
         )
     )
 
+    def _pixel_blocks(self, h: int, w: int) -> int:
+        if self.pixel_blocks is not None:
+            return self.pixel_blocks
+        return 2 if min(h, w) >= 16 and h % 2 == w % 2 == 0 else 0
+
     def stages(self, images: Tensor) -> Iterator[Stage]:
         if self.rank == 1:
             raise ConfigError("rank 1", "2 or more: one coordinate has no couplings", "Raise the rank.")
@@ -82,6 +89,7 @@ class Projection(Recipe):
             width=self.width,
             coupling=self.coupling,
             noise=self.noise,
+            pixel_blocks=self._pixel_blocks(images.shape[-2], images.shape[-1]),
         )
         objective = ProjectorObjective(
             projector,
