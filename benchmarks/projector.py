@@ -100,7 +100,7 @@ def projector(args: argparse.Namespace, data: Data, name: str, seconds: float, *
         folder = args.out / args.data / f"{seconds:.0f}s" / name / stage.name
         result = training.train(stage.objective, stage.data, stage.training, folder, progress=False)
         steps = steps or result.step
-    return stage.model.eval().requires_grad_(requires_grad=False), steps  # type: ignore[return-value]
+    return stage.model.eval().requires_grad_(requires_grad=False), steps
 
 
 def peer(args: argparse.Namespace, data: Data, name: str, objective: nn.Module) -> int:

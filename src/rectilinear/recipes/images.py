@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from rectilinear.recipes.nested import Nested
-from rectilinear.training import TrainConfig
+from rectilinear.recipes.nested import DENSITY, ORDER, Nested
+from rectilinear.training import TrainConfig  # noqa: TC001 - a configuration is read by its annotations
 
 
 @dataclass(frozen=True)
@@ -24,30 +24,8 @@ class Images(Nested):
     latents: int = 64
     density_noise: float = 0.3
     training: TrainConfig = field(
-        default_factory=lambda: TrainConfig(
-            steps=10_000,
-            max_seconds=2400.0,
-            batch_size=16,
-            lr=2e-3,
-            betas=(0.5, 0.99),
-            weight_decay=1e-4,
-            warmup=200,
-            schedule="cosine",
-            grad_clip=10.0,
-            ema=0.998,
-            evaluate_every=500,
+        default_factory=lambda: replace(
+            ORDER, steps=10_000, max_seconds=2400.0, batch_size=16, lr=2e-3, evaluate_every=500
         )
     )
-    density: TrainConfig = field(
-        default_factory=lambda: TrainConfig(
-            steps=2000,
-            max_seconds=600.0,
-            batch_size=256,
-            lr=1e-3,
-            betas=(0.9, 0.99),
-            warmup=100,
-            schedule="cosine",
-            grad_clip=5.0,
-            ema=0.99,
-        )
-    )
+    density: TrainConfig = field(default_factory=lambda: replace(DENSITY, steps=2000, max_seconds=600.0, lr=1e-3))

@@ -153,37 +153,37 @@ def leading_latents(encoder: Invertible, images: Tensor, k: int) -> Tensor:
     return torch.cat([encoder(part.to(device))[:, :k] for part in images.split(_CHUNK)]).to(images.device)
 
 
+ORDER = TrainConfig(
+    steps=60_000,
+    max_seconds=1500.0,
+    batch_size=64,
+    lr=3e-3,
+    betas=(0.5, 0.99),
+    weight_decay=1e-4,
+    warmup=200,
+    schedule="cosine",
+    grad_clip=10.0,
+    ema=0.998,
+    evaluate_every=1000,
+)
+DENSITY = TrainConfig(
+    steps=60_000,
+    max_seconds=900.0,
+    batch_size=256,
+    lr=2e-3,
+    betas=(0.9, 0.99),
+    warmup=100,
+    schedule="cosine",
+    grad_clip=5.0,
+    ema=0.99,
+)
+
+
 @dataclass(frozen=True)
 class Mnist(Nested):
     """The nested generator on MNIST, 28 x 28."""
 
     data: str = "mnist"
     rank: int | None = 32
-    training: TrainConfig = field(
-        default_factory=lambda: TrainConfig(
-            steps=60_000,
-            max_seconds=1500.0,
-            batch_size=64,
-            lr=3e-3,
-            betas=(0.5, 0.99),
-            weight_decay=1e-4,
-            warmup=200,
-            schedule="cosine",
-            grad_clip=10.0,
-            ema=0.998,
-            evaluate_every=1000,
-        )
-    )
-    density: TrainConfig = field(
-        default_factory=lambda: TrainConfig(
-            steps=60_000,
-            max_seconds=900.0,
-            batch_size=256,
-            lr=2e-3,
-            betas=(0.9, 0.99),
-            warmup=100,
-            schedule="cosine",
-            grad_clip=5.0,
-            ema=0.99,
-        )
-    )
+    training: TrainConfig = ORDER
+    density: TrainConfig = DENSITY
