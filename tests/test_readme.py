@@ -1,6 +1,7 @@
 """The README's code runs, and its commands and links exist."""
 
 import re
+import tomllib
 from pathlib import Path
 
 from rectilinear import cli
@@ -22,6 +23,13 @@ def test_the_code_runs() -> None:
 def test_the_commands_exist() -> None:
     named = re.findall(r"\brectilinear ([a-z]+)", re.sub(r"```python.*?```", "", README, flags=re.DOTALL))
     assert {name for name in named if name not in cli.COMMANDS} == set()
+
+
+def test_the_extras_that_are_named_exist() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    for page in [*PAGES, *sorted((ROOT / "src").rglob("*.py"))]:
+        for name in re.findall(r"\brectilinear\[([a-z]+)\]", page.read_text(encoding="utf-8")):
+            assert name in declared, f"{page.name}: rectilinear[{name}]"
 
 
 def test_make_targets_exist() -> None:

@@ -264,4 +264,6 @@ def _finite(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _missing(what: str, package: str) -> MissingDependencyError:
-    return MissingDependencyError(f"{what} without {package}", package, "Install it: pip install 'rectilinear[study]'.")
+    return MissingDependencyError(
+        f"{what} without {package}", package, "Install it: pip install 'rectilinear[tables]'."
+    )

@@ -161,7 +161,7 @@ def _read_parquet(path: Path) -> dict[str, np.ndarray]:
         import pyarrow.parquet as parquet
     except ImportError as error:
         raise MissingDependencyError(
-            "a Parquet file without pyarrow", "pyarrow", "Install it: pip install 'rectilinear[study]'."
+            "a Parquet file without pyarrow", "pyarrow", "Install it: pip install 'rectilinear[tables]'."
         ) from error
     try:
         table = parquet.read_table(path)

@@ -1,10 +1,10 @@
-"""Chunks of work over processes or machines, through joblib and its backends."""
+"""Chunks of work over processes or machines: joblib's here, a Dask or Ray cluster's elsewhere."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from contextlib import ExitStack
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import joblib
@@ -15,6 +15,9 @@ from rectilinear.errors import ConfigError, MissingDependencyError, WorkerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+    # What a backend gives: the results of a function on items by number, as they come.
+    Results = Callable[[Callable[[Any], Any], dict[int, Any]], Iterator[tuple[int, Any]]]
 
 Backend = Literal["loky", "dask", "ray"]
 Item = TypeVar("Item")
@@ -52,19 +55,18 @@ def spread(
     """
     if n_jobs == 0 or n_jobs < -1:
         raise ConfigError(f"n_jobs = {n_jobs}", "a number of workers, or -1 for one a core", "Correct this value.")
+    if address is not None and backend != "dask":
+        raise ConfigError(f"a Dask address and backend {backend}", "backend dask", "Leave one of them out.")
     if backend == "loky" and (n_jobs == 1 or len(items) == 1):
         for number, item in items.items():
             yield _one(work, number, item)
         return
-    left = dict(items)
-    with ExitStack() as stack:
-        if backend != "loky":
-            stack.enter_context(_cluster(backend, n_jobs, address))
-        attempts = 0
+    left, attempts = dict(items), 0
+    with {"loky": _loky, "dask": _dask, "ray": _ray}[backend](n_jobs, address) as results:
         while left:
             before = len(left)
             try:
-                for number, result in _results(work, dict(left), n_jobs, backend):
+                for number, result in results(work, dict(left)):
                     del left[number]
                     yield number, result
             except _deaths() as error:
@@ -81,45 +83,30 @@ _ATTEMPTS = 3  # in a row, without a chunk finished
 _PATIENCE = 10  # seconds for a scheduler to answer
 
 
-def _results(
-    work: Callable[[Item], Result], items: dict[int, Item], n_jobs: int, backend: Backend
-) -> Iterator[tuple[int, Result]]:
-    tasks = [joblib.delayed(_one)(work, number, item) for number, item in items.items()]
-    if backend != "ray":
-        yield from joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered", batch_size=1)(tasks)
-        return
-    # Ray gives joblib its results only all at once: in waves, so that a kill loses one wave.
-    size = 2 * joblib.effective_n_jobs(n_jobs)
-    for at in range(0, len(tasks), size):
-        yield from joblib.Parallel(n_jobs=n_jobs)(tasks[at : at + size])
+@contextmanager
+def _loky(n_jobs: int, _: str | None) -> Iterator[Results]:
+    def results(work: Callable[[Any], Any], items: dict[int, Any]) -> Iterator[tuple[int, Any]]:
+        tasks = (joblib.delayed(_one)(work, number, item) for number, item in items.items())
+        return joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered", batch_size=1)(tasks)
+
+    yield results
 
 
-def _one(work: Callable[[Item], Result], number: int, item: Item) -> tuple[int, Result]:
-    with threadpool_limits(1):
-        return number, work(item)
-
-
-def _cluster(backend: Backend, n_jobs: int, address: str | None) -> ExitStack:
-    """Joblib on a cluster, for as long as the context lasts."""
-    with ExitStack() as stack:
-        if backend == "dask":
-            stack.enter_context(_dask(n_jobs, address))
-        else:
-            _ray(n_jobs)
-        stack.enter_context(joblib.parallel_config(backend))
-        return stack.pop_all()
-
-
-def _dask(n_jobs: int, address: str | None) -> Any:
+@contextmanager
+def _dask(n_jobs: int, address: str | None) -> Iterator[Results]:
+    """A cluster's own futures: joblib's backend for Dask waits for ever for a task that killed its workers."""
     try:
-        from distributed import Client
+        from distributed import Client, as_completed
     except ImportError as error:
         raise _missing("dask", "dask[distributed]") from error
     try:
         if address is not None:
-            return Client(address, timeout=_PATIENCE)
-        workers = joblib.cpu_count() if n_jobs == -1 else n_jobs
-        return Client(n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.ERROR)
+            client = Client(address, timeout=_PATIENCE)
+        else:
+            workers = joblib.cpu_count() if n_jobs == -1 else n_jobs
+            client = Client(
+                n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
+            )
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"no answer from a Dask scheduler at {address or 'this machine'}",
@@ -127,16 +114,46 @@ def _dask(n_jobs: int, address: str | None) -> Any:
             "Start one with 'dask scheduler', or leave --dask-address out.",
         ) from error
 
+    def results(work: Callable[[Any], Any], items: dict[int, Any]) -> Iterator[tuple[int, Any]]:
+        futures = [client.submit(_one, work, number, item, pure=False) for number, item in items.items()]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+                future.release()
+        finally:
+            client.cancel(futures)
 
-def _ray(n_jobs: int) -> None:
+    with client:
+        yield results
+
+
+@contextmanager
+def _ray(n_jobs: int, _: str | None) -> Iterator[Results]:
     try:
         import ray
-        from ray.util.joblib import register_ray
     except ImportError as error:
         raise _missing("ray", "ray") from error
-    if not ray.is_initialized():
-        ray.init(num_cpus=None if n_jobs == -1 else n_jobs, log_to_driver=False)
-    register_ray()
+
+    def results(work: Callable[[Any], Any], items: dict[int, Any]) -> Iterator[tuple[int, Any]]:
+        task: Any = ray.remote(_one)
+        waiting = [task.remote(work, number, item) for number, item in items.items()]
+        while waiting:
+            (first, *_), waiting = ray.wait(waiting)
+            yield ray.get(first)
+
+    ours = not ray.is_initialized()
+    if ours:
+        ray.init(num_cpus=None if n_jobs == -1 else n_jobs, log_to_driver=False, logging_level=logging.CRITICAL)
+    try:
+        yield results
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _one(work: Callable[[Item], Result], number: int, item: Item) -> tuple[int, Result]:
+    with threadpool_limits(1):
+        return number, work(item)
 
 
 def _missing(backend: str, package: str) -> MissingDependencyError:
@@ -146,10 +163,6 @@ def _missing(backend: str, package: str) -> MissingDependencyError:
 
 
 def _deaths() -> tuple[type[BaseException], ...]:
-    """What joblib raises where workers died, of the backends that are loaded."""
-    known = [
-        ("distributed", "KilledWorker"),
-        ("ray.exceptions", "RayActorError"),
-        ("ray.exceptions", "WorkerCrashedError"),
-    ]
+    """What is raised where workers died, of the backends that are loaded."""
+    known = [("distributed", "KilledWorker"), ("ray.exceptions", "WorkerCrashedError")]
     return TerminatedWorkerError, *(getattr(sys.modules[m], name) for m, name in known if m in sys.modules)
