@@ -4,7 +4,8 @@
 
 Every row trains for the same seconds of one processor, on the same images, and is scored in the same features on the
 same number of samples. A row that is done is not trained again and one that was stopped goes on, so rows may be added,
-and run side by side, one process each. Writes ``results/generators-<data>-<seconds>s.md`` from all rows there.
+and run side by side, one process each. Writes ``results/generators-<data>-<seconds>s.md`` from all rows there,
+with ``-seed<n>`` in its name for a seed other than 0.
 """
 
 from __future__ import annotations
@@ -163,6 +164,7 @@ def table(args: argparse.Namespace, folder: Path, train: Tensor, test: Tensor) -
     paths = [folder / row / "rows.json" for row in (*OURS, *PEERS)]
     rows = [row for path in paths if path.exists() for row in json.loads(path.read_text())]
     command = f"python benchmarks/generators.py --data {args.data} --seconds {args.seconds:.0f} --n {args.n}"
+    command += f" --seed {args.seed}" * bool(args.seed)
     lost = ", ".join(f"{e:.4f}" for e in metrics.pca_curve(train, test[:2000], RANKS).tolist())
     judge_line = (
         f"{rows[0]['name']}: floor (real against real) {rows[0]['floor']:.3f}, recall of real images "
@@ -199,11 +201,12 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     train, test = (datasets.load(args.data, split, args.data_dir).images for split in ("train", "test"))
-    folder = args.out / args.data / f"{args.seconds:.0f}s"
+    kind = f"{args.seconds:.0f}s" + (f"-seed{args.seed}" if args.seed else "")
+    folder = args.out / args.data / kind
     for row in filter(None, args.rows.split(",")):
         if not (folder / row / "rows.json").exists():
             score(row, args, folder / row, train, test)
-    result = Path(__file__).parent / "results" / f"generators-{args.data}-{args.seconds:.0f}s.md"
+    result = Path(__file__).parent / "results" / f"generators-{args.data}-{kind}.md"
     result.write_text(table(args, folder, train, test))
     print(f"wrote {result}")
 

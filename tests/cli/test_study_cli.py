@@ -1,5 +1,6 @@
 """``rectilinear study``: the paper, a table, what it leaves, and what it does not accept."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,14 @@ def test_the_paper(ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert ask(*words, "--out", tmp_path) == answer
     left = {path: path.stat().st_mtime_ns for path in (tmp_path / "chunks").iterdir()}
     assert left == chunks, "nothing was left to do"
+
+
+def test_another_law(ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StudyResult, "to_html", lambda self, path: None)
+    law = ("--noise-kind", "ratio", "--inputs", "3", "--condition", "10", "--rows", "50")
+    ask("study", "paper", "--depths", "1", *SMALL, *law, "--out", tmp_path)
+    kept = json.loads((tmp_path / "study.json").read_text())["data"]
+    assert (kept["noise_kind"], kept["inputs"], kept["condition"], kept["rows"]) == ("ratio", 3, 10.0, 50)
 
 
 def test_a_table(ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,6 +42,14 @@ class Arguments(Common):
     """Steps of each net."""
     noise: tuple[float, ...] = (0.05, 0.15, 0.3, 0.5)
     """Levels of noise of the protocol."""
+    noise_kind: Literal["mean", "constant", "ratio"] = "mean"
+    """What a level multiplies: the mean of the target, as published, or one, or the spread of the clean target."""
+    inputs: int = 1
+    """Inputs of the protocol."""
+    condition: float = 1.0
+    """Condition number of their covariance."""
+    rows: int = 1000
+    """Training rows of the protocol."""
     folds: int = 5
     """Parts of each split of a table."""
     tol: float | None = None
@@ -86,7 +94,9 @@ def run(arguments: Arguments) -> dict[str, Any]:
         models += tuple(replace(net, kind="relu", bias=bias) for bias in (True, False) for net in nets)
     study = DepthStudy(
         models,
-        Synthetic(noise=arguments.noise),
+        Synthetic(
+            arguments.noise, arguments.noise_kind, arguments.inputs, arguments.rows, condition=arguments.condition
+        ),
         trials=arguments.trials,
         steps=arguments.steps,
         tol=arguments.tol or (5e-5 if table is None else 1e-3),

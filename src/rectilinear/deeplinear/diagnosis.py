@@ -21,6 +21,7 @@ STATES: tuple[State, ...] = get_args(State)
 
 _BLOCK = 1_000_000  # entries of the Hessians held at once: 16 megabytes while they are complex
 _DENSE = 500  # parameters up to which the whole Hessian is formed; above, Lanczos finds its ends
+_KRYLOV = 100  # with so many products
 _STEP = 1e-30  # imaginary, so it may be tiny: nothing cancels
 _DIVERGED = 1e10  # times the loss of the zero map
 
@@ -176,22 +177,39 @@ def _extremes(net: _Net, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         H = net.curvature(theta, np.broadcast_to(np.eye(parameters), (runs, parameters, parameters)))
         values = np.linalg.eigvalsh((H + H.mT) / 2)
         return values[:, 0], values[:, -1]
-    from scipy.sparse.linalg import LinearOperator, eigsh  # here, for a worker starts in a tenth of the time without
+    return _lanczos(net, theta)
 
-    found = np.empty((2, runs))
-    for run in range(runs):
-        at, point = net[np.array([run])], theta[[run]]
 
-        def product(v: np.ndarray, at: _Net = at, point: np.ndarray = point) -> np.ndarray:
-            return at.curvature(point, v.reshape(1, 1, -1)).ravel()
+def _lanczos(net: _Net, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both ends from the Hessian's restriction to a Krylov space; from inside, so a negative one is no artefact.
 
-        H = LinearOperator((parameters, parameters), product, dtype=np.float64)
-        start = np.random.default_rng(run).normal(size=parameters)
-        found[:, run] = np.sort(eigsh(H, k=2, which="BE", v0=start, return_eigenvectors=False))
-    return found[0], found[1]
+    All vectors are kept and orthogonalised twice: it takes the same products and ends as surely where thousands of
+    eigenvalues are zero, as they are at a solution that is one of many.
+    """
+    runs, parameters = theta.shape
+    count, rng = min(_KRYLOV, parameters), np.random.default_rng(0)
+    basis, image = np.zeros((2, runs, count, parameters))
+    vector = rng.normal(size=(runs, parameters))
+    for j in range(count):
+        size = np.linalg.norm(vector, axis=1)
+        vector = _orthogonal(vector, basis[:, :j])
+        if (spent := np.linalg.norm(vector, axis=1) <= 1e-10 * size).any():  # the space is invariant: into another one
+            vector[spent] = _orthogonal(rng.normal(size=(runs, parameters)), basis[:, :j])[spent]
+        basis[:, j] = vector / np.linalg.norm(vector, axis=1)[:, None]
+        vector = image[:, j] = net.curvature(theta, basis[:, j : j + 1])[:, 0]
+    T = basis @ image.mT
+    values = np.linalg.eigvalsh((T + T.mT) / 2)
+    return values[:, 0], values[:, -1]
+
+
+def _orthogonal(vector: np.ndarray, basis: np.ndarray) -> np.ndarray:
+    """What is left of ``(runs, parameters)`` outside of the span of ``(runs, count, parameters)``."""
+    for _ in range(2):
+        vector = vector - ((basis @ vector[..., None]).mT @ basis)[:, 0]
+    return vector
 
 
 def _blocks(runs: np.ndarray, parameters: int) -> list[np.ndarray]:
-    """The runs in parts whose Hessians fit into memory."""
-    size = max(1, _BLOCK // parameters**2)
+    """The runs in parts whose Hessians, or the vectors for their ends, fit into memory."""
+    size = max(1, _BLOCK // (parameters * min(parameters, 2 * _KRYLOV)))
     return [runs[i : i + size] for i in range(0, len(runs), size)]

@@ -161,7 +161,8 @@ def _cell(cell: dict[str, Any]) -> tuple[str | float, ...]:
 
 
 def _unbroken(value: str | float) -> str | float:
-    return value.replace(" ", "\u00a0") if isinstance(value, str) else value
+    """Words and ranges in one line each."""
+    return value.replace(" ", "\u00a0").replace("–", "\u2060–\u2060") if isinstance(value, str) else value
 
 
 def _tests(result: StudyResult) -> Section:
