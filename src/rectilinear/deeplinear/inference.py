@@ -98,23 +98,54 @@ def kaplan_meier(times: ArrayLike, arrived: ArrayLike, confidence: float = 0.95)
     return Survival(steps, share, low, high, median)
 
 
-def logrank(times: ArrayLike, arrived: ArrayLike, other_times: ArrayLike, other_arrived: ArrayLike) -> float:
-    """The p value of the log-rank test: that two groups arrive at the same rate at all times.
+def paired_logrank(
+    times: ArrayLike, arrived: ArrayLike, other_times: ArrayLike, other_arrived: ArrayLike, *, overlap: float = 0.0
+) -> float:
+    """The p value of the log-rank test for pairs: that either of a pair is as likely to have arrived at any time.
 
-    One when nothing arrived in either. Arguments are those of :func:`kaplan_meier`, twice.
+    The log-rank statistic is the sum of ``d_i``, the difference within pair ``i`` of the scores ``1(arrived) - H(t)``,
+    with ``H`` the Nelson-Aalen estimate from all runs together. Were the two alike, each ``d_i`` could as well have the
+    other sign: ``z = sum d_i / sqrt(sum d_i^2)``, and all the signs themselves for few pairs. The common test takes the
+    runs of a pair for independent; where they share their data it rejects too seldom. One when nothing arrived.
+
+    Args:
+        times: of arrival, or the budget of a run that did not arrive; pair by pair.
+        arrived: whether it did.
+        other_times: of the others.
+        other_arrived: likewise.
+        overlap: ``n_test / n_train`` where pairs are folds whose training sets overlap: then :func:`corrected_t` of the
+            ``d_i``.
+
+    Raises:
+        ShapeError: if the two differ in length or are empty.
+        NonFiniteError: for a time that is not finite.
 
     Reference:
-        Mantel, "Evaluation of survival data and two new rank order statistics", Cancer Chemotherapy Reports 50, 1966.
+        O'Brien, Fleming, "A paired Prentice-Wilcoxon test for censored paired data", Biometrics 43, 1987, for scores in
+        pairs; Jung, "Rank tests for matched survival data", Lifetime Data Analysis 5, 1999, for the log-rank test.
 
     Example:
-        >>> logrank([1, 2, 3, 4], [True] * 4, [11, 12, 13, 14], [True] * 4) < 0.05
-        True
+        >>> round(paired_logrank([1, 2, 3, 4, 5, 6], [True] * 6, [11, 12, 13, 14, 15, 16], [True] * 6), 3)
+        0.031
     """
     left, right = _times(times, arrived), _times(other_times, other_arrived)
-    if not (left[1].any() or right[1].any()):
-        return 1.0
-    with np.errstate(invalid="ignore"):  # 0/0 where all arrive at once
-        return _probability(stats.logrank(_censored(*left), _censored(*right)).pvalue)
+    if len(left[0]) != len(right[0]):
+        raise ShapeError(f"{len(left[0])} runs and {len(right[0])} others", "pairs", "Leave out those without another.")
+    at, place = np.unique(np.concatenate([left[0], right[0]]), return_inverse=True)
+    done = np.concatenate([left[1], right[1]])
+    under_way = np.bincount(place, minlength=len(at))[::-1].cumsum()[::-1]
+    scores = done - np.cumsum(np.bincount(place, done, minlength=len(at)) / under_way)[place]
+    d = scores[: len(left[0])] - scores[len(left[0]) :]
+    if overlap and len(d) > 1:
+        return corrected_t(d, overlap)
+    d = d[d != 0]
+    if len(d) > _ALL_SIGNS:
+        return float(2 * stats.norm.sf(abs(d.sum()) / np.sqrt(d @ d)))
+    sums = (1 - 2 * (np.arange(2 ** len(d))[:, None] >> np.arange(len(d)) & 1)) @ d
+    return float(np.mean(np.abs(sums) >= abs(d.sum()) * (1 - 1e-9)))  # the sum itself is one of them, but for rounding
+
+
+_ALL_SIGNS = 12  # pairs whose signs are all tried
 
 
 def wilcoxon(differences: ArrayLike) -> float:

@@ -178,7 +178,7 @@ def _tests(result: StudyResult) -> Section:
     return Section(
         "Differences that hold up",
         f"Trials are paired: every model saw the same data. Differences in test error by {test}, steps to arrive "
-        "by the log-rank test against the shallowest net of the same kind, both with Holm's correction.",
+        "by the log-rank test for pairs against the shallowest net of the same kind, both with Holm's correction.",
         (captioned(table(head, lines), "Tests.", "A small p says that it is no chance, not that it is large."),),
     )
 

@@ -125,9 +125,10 @@ class StudyResult:
     def comparisons(self) -> list[dict[str, Any]]:
         """Each model against least squares in test error, and against the shallowest of its family in steps.
 
-        Trials are paired. ``test_p`` is Wilcoxon's signed-rank test on the differences of test error, or the corrected
-        resampled t test where trials are folds of one table; ``steps_p`` the log-rank test. Both are adjusted by Holm's
-        method over the models at one level of noise. The first model stands in where there is no least squares.
+        Trials are paired. ``test_p`` is Wilcoxon's signed-rank test on the differences of test error, ``steps_p`` the
+        log-rank test for pairs; where trials are folds of one table both are the corrected resampled t test. They are
+        adjusted by Holm's method over the models at one level of noise. The first model stands in where there is no
+        least squares.
         """
         kinds = [model.kind for model in self.models]
         base = kinds.index("least_squares") if "least_squares" in kinds else 0
@@ -153,7 +154,7 @@ class StudyResult:
         steps_p = np.nan
         if shallow != m:
             pair = [(c["steps"], c["reached"]) for c in (cell, cells[shallow])]
-            steps_p = inference.logrank(*pair[0], *pair[1])
+            steps_p = inference.paired_logrank(*pair[0], *pair[1], overlap=self.overlap or 0.0)
         return {
             "model": self.names[m],
             "against": self.names[base],
