@@ -60,3 +60,9 @@ def test_files_are_short(path: Path) -> None:
 def test_every_public_folder_is_in_a_layer() -> None:
     parts = {path.name.removesuffix(".py") for path in SOURCE.iterdir() if not path.name.startswith("__")}
     assert parts - {"py.typed"} <= set(LEVEL)
+
+
+def test_the_layers_are_those_that_contributors_read() -> None:
+    page = (SOURCE.parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for level, names in enumerate(LAYERS, start=1):
+        assert f"\n{level} {'  '.join(sorted(names, key=page.index))}\n" in page, f"layer {level} of CONTRIBUTING.md"
