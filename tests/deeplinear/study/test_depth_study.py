@@ -18,6 +18,7 @@ from rectilinear.config import from_json, to_json
 from rectilinear.deeplinear import inference
 from rectilinear.deeplinear.study import DepthStudy, Model, StudyResult, Synthetic, Table, deep_linear
 from rectilinear.deeplinear.study import depth_study as module
+from rectilinear.deeplinear.study.page import study_page
 from rectilinear.deeplinear.study.store import Store
 from rectilinear.deeplinear.study.workers import spread
 from rectilinear.errors import CheckpointError, ConfigError, DiskError, MissingDependencyError, WorkerError
@@ -204,6 +205,7 @@ def test_a_table_is_cross_validated(table: Table) -> None:
     assert line["test_p"] == pytest.approx(inference.holm(raw)[1])
     assert line["test_difference"] == pytest.approx(np.median(differences))
     assert 0 < np.mean(result.cell(0)["test_error"]) < 0.1, "of the variance of the target: the noise is 0.3^2 of 5.3"
+    assert "share its rows" in study_page(result), "intervals of folds are not of independent trials"
     with pytest.raises(ConfigError, match="at most 23"):
         DepthStudy(folds=40).run(table)
 
@@ -231,6 +233,7 @@ def test_files(result: StudyResult, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert summary["summary"][0]["steps"] is None
     page = Path(files["report"]).read_text(encoding="utf-8")
     assert page.count("<section>") == 8
+    assert "share its rows" not in page
     assert page.count("<svg") >= 10
     for word in ("Wilcoxon", "depth\u00a03,\u00a0adam", "Undertrained", "Settings"):
         assert word in page, word

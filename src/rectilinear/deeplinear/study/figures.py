@@ -38,7 +38,7 @@ def families(result: StudyResult) -> dict[str, list[int]]:
 def distance(result: StudyResult, family: str) -> Figure:
     """``D`` against steps, both logarithmic, a line a depth: the mean, and the median with the middle half of trials.
 
-    The distribution has two humps, at 0 and at the size of the slope; a mean alone says little.
+    Where some trials are stuck it has two humps, at 0 and at the size of the slope, and a mean alone says little.
     """
     figure, panels = canvas(7.6, 3.2, columns=2, sharey=True)
     group = families(result)[family]

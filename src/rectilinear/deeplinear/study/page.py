@@ -58,7 +58,7 @@ def _success(result: StudyResult, linear: list[str]) -> Section:
             chart(figures.success(result), "share of trials that arrive, against depth"),
             "Success.",
             f"A trial arrives when its training error is within {number(result.study.tol)} of least squares after "
-            f"{result.study.steps:,} steps. Bands are Wilson intervals, 95 %.",
+            f"{result.study.steps:,} steps. Bands are Wilson intervals, 95 %." + _shared(result),
         )
     ]
     blocks += [
@@ -72,11 +72,19 @@ def _success(result: StudyResult, linear: list[str]) -> Section:
     return Section("Who arrives", "Trials that come down to least squares within the budget.", tuple(blocks))
 
 
+def _shared(result: StudyResult) -> str:
+    """What has to be said of intervals where trials are not independent."""
+    if result.overlap is None:
+        return ""
+    return " Trials are folds of one table and share its rows: on new tables results vary more than these intervals."
+
+
 def _time(result: StudyResult) -> Section:
     return Section(
         "How long it takes",
-        "Gradient descent on a chain of layers first has to leave the saddle at zero. The escape time grows "
-        "exponentially with depth; where it passes the budget, most trials fail.",
+        "Gradient descent on a chain of layers of one unit first has to leave the saddle at zero, which takes "
+        "exponentially longer with depth; where it takes longer than the budget, most trials fail. Width and Adam spare "
+        "a net most of it.",
         (
             captioned(
                 chart(figures.time(result), "median steps to the tolerance against depth"),
@@ -93,7 +101,7 @@ def _test_error(result: StudyResult) -> Section:
         captioned(
             chart(figures.test_error(result, name), f"test error against depth, {name}"),
             f"Test error, {name}.",
-            "The mean is carried by the few trials that fail worst; the median is the trial in the middle.",
+            "Where a few trials fail, they carry the mean; the median is the trial in the middle.",
         )
         for name in list(figures.families(result))[:3]
     ]
@@ -105,8 +113,8 @@ def _distance(result: StudyResult, linear: list[str]) -> Section:
         captioned(
             chart(figures.distance(result, name), f"distance to least squares against steps, {name}"),
             f"D against steps, {name}.",
-            "Absolute differences to the least-squares weights and intercept, added up. The distribution has two "
-            "humps, so a mean describes no trial.",
+            "Absolute differences to the least-squares weights and intercept, added up. Where some trials arrive and "
+            "others are stuck, the distribution has two humps, and a mean describes no trial.",
         )
         for name in linear[:3]
     ]
@@ -145,7 +153,7 @@ def _cells(result: StudyResult) -> Section:
         "Every cell",
         "All models at all levels of noise, with 95 % intervals. Steps are Kaplan and Meier's median; where fewer than "
         "half arrived it lies beyond the budget.",
-        (captioned(table(head, lines), "Cells.", f"{result.summary()[0]['trials']} trials each."),),
+        (captioned(table(head, lines), "Cells.", f"{result.summary()[0]['trials']} trials each." + _shared(result)),),
     )
 
 
