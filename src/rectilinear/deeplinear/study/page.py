@@ -83,7 +83,7 @@ def _time(result: StudyResult) -> Section:
     return Section(
         "How long it takes",
         "Gradient descent on a chain of layers of one unit first has to leave the saddle at zero, which takes "
-        "exponentially longer with depth; where it takes longer than the budget, most trials fail. Width and Adam spare "
+        "exponentially longer with depth; where that exceeds the budget, most trials fail. Width and Adam spare "
         "a net most of it.",
         (
             captioned(
