@@ -114,7 +114,7 @@ def paired_logrank(
         other_times: of the others.
         other_arrived: likewise.
         overlap: ``n_test / n_train`` where pairs are folds whose training sets overlap: then :func:`corrected_t` of the
-            ``d_i``.
+            ``d_i``, a heuristic, for its correction was made for errors.
 
     Raises:
         ShapeError: if the two differ in length or are empty.
