@@ -45,7 +45,7 @@ def test_paired_logrank_rejects_at_its_level(pairs: int, share: float) -> None:
 
 @pytest.mark.slow
 def test_paired_logrank_rejects_at_its_level_on_a_study() -> None:
-    """Nets of one kind on the same lines from two starts; the common test rejects a tenth as often."""
+    """Nets of one kind on the same lines from two starts; the common test hardly ever rejects."""
     p_values, common = [], []
     for repeat in range(SIMULATIONS // 4):
         data, *starts = np.random.SeedSequence([7, repeat]).spawn(3)

@@ -61,7 +61,8 @@ def diagnose(
     * ``undertrained``: otherwise; downhill without a saddle.
 
     The Hessian is that of the mean square error in all weights and biases, from the sufficient statistics: its cost
-    does not depend on the number of rows. Beyond 500 parameters Lanczos' method finds its ends.
+    does not depend on the number of rows. Beyond 500 parameters Lanczos' method finds its ends
+    from 100 products, each from inside the spectrum.
 
     Args:
         statistics: of the training data, over ``(runs,)``.
@@ -183,8 +184,8 @@ def _extremes(net: _Net, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _lanczos(net: _Net, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both ends from the Hessian's restriction to a Krylov space; from inside, so a negative one is no artefact.
 
-    All vectors are kept and orthogonalised twice: it takes the same products and ends as surely where thousands of
-    eigenvalues are zero, as they are at a solution that is one of many.
+    All vectors are kept and orthogonalised twice, and the number of products is given: it ends where thousands of
+    eigenvalues are zero, too, as they are at a solution that is one of many.
     """
     runs, parameters = theta.shape
     count, rng = min(_KRYLOV, parameters), np.random.default_rng(0)

@@ -46,7 +46,7 @@ def spread(
 
     Raises:
         WorkerError: if workers die again and again.
-        ConfigError: for a cluster that does not answer, or a number of workers that is none.
+        ConfigError: for a cluster that does not answer, an address without ``dask``, or no workers.
         MissingDependencyError: for a backend that is not installed.
 
     Example:
