@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, linear, unfold
 
-from rectilinear.audit.least_squares import Moments
 from rectilinear.errors import StructureError
+from rectilinear.numerics import Moments
 
 if TYPE_CHECKING:
-    from rectilinear.audit.least_squares import Fit
+    from rectilinear.numerics import Fit
 
 Form = Literal["rows", "tokens", "convolution"]
 WIDEST = 1024  # numbers in a row up to which all of them are mixed
@@ -178,27 +178,17 @@ class BlockMoments:
     def solve(self, like: Tensor, rank: int | None = None) -> AffineBlock:
         """The best affine stand-in; with a rank, the best of that rank on the data."""
         fit = self._fit()
-        matrix = fit.matrix if rank is None else _of_rank(fit, rank)
+        matrix = fit.matrix if rank is None else fit.of_rank(rank)
         constant = fit.mean_t - matrix @ fit.mean_x
         return AffineBlock(self.shapes, matrix.to(like), constant.to(like), rank)
 
     def score(self) -> BlockFit:
         """How well it fits."""
-        fit = self._fit()
-        cross, x2, y2 = fit.coefficients, float(fit.s.sum()), float(fit.total.sum())
-        nuclear = float(torch.linalg.matrix_norm(cross, "nuc"))
         update = self._moments.fit(slice(self._width, None)).r2 if self._residual else None
-        return BlockFit(fit.r2, nuclear**2 / (x2 * y2) if x2 * y2 else 1.0, update)
+        return BlockFit(self._fit().r2, self._moments.procrustes(slice(0, self._width)), update)
 
     def _fit(self) -> Fit:
         return self._moments.fit(slice(0, self._width))
-
-
-def _of_rank(fit: Fit, rank: int) -> Tensor:
-    """The best map of a rank in the metric of the data: the leading singular values of ``A C^{1/2}``."""
-    root = fit.s.sqrt()
-    u, s, vh = torch.linalg.svd((fit.coefficients / root[:, None]).mT, full_matrices=False)
-    return (u[:, :rank] * s[:rank]) @ vh[:rank] @ (fit.basis / root).mT
 
 
 def _numel(shape: tuple[int, ...]) -> int:

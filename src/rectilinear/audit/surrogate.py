@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from rectilinear.audit.intervals import ratio
-from rectilinear.audit.least_squares import RIDGES, Fit, Moments, Residuals
 from rectilinear.audit.measure import Measure
 from rectilinear.audit.randomness import stream
 from rectilinear.audit.subject import Pass, vanishing
+from rectilinear.numerics import RIDGES, Fit, Moments, Residuals
 
 if TYPE_CHECKING:
     from torch import Tensor

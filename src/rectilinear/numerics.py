@@ -1,0 +1,221 @@
+"""Least squares from an orthogonal factor, streamed: any number of rows, columns of any scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+RIDGES = (0.0, 1e-6, 1e-4, 1e-2, 1e-1)  # times the mean variance of the scaled columns
+LEVERAGE_GAP = 1e-6  # a row whose leverage is this near to one is the only one in its direction
+CHUNK_ROWS = 4096  # rows that are reduced at once, at least; as many as columns where these are more
+SCALE_STEP = 20  # binary orders of magnitude between the scales of columns
+EPS = torch.finfo(torch.float64).eps
+
+
+class Moments:
+    """First and second moments of rows ``x`` ``(b, D)`` and targets ``t`` ``(b, T)``, in float64, one pass.
+
+    Kept are the means, the triangular factor ``R`` of the centred rows, ``R'R = sum (x - m)(x - m)'``, the targets in
+    its basis, ``Q't``, and the sums of squares of the targets outside of it. The Gram matrix is never formed: its
+    condition number is the square of that of ``R``.
+
+    Reference: Golub and Van Loan, "Matrix Computations", 2013, sections 5.3 and 6.5.
+
+    Example:
+        >>> x = torch.randn(50, 3)
+        >>> moments = Moments()
+        >>> for rows in x.split(20): moments.add(rows, rows @ torch.ones(3, 2))
+        >>> fit = moments.fit()
+        >>> torch.allclose(fit.predict(x), x.double().sum(1, keepdim=True).expand(-1, 2), atol=1e-5)
+        True
+    """
+
+    def __init__(self) -> None:
+        self._rows = 0
+        self._pending: list[tuple[Tensor, Tensor]] = []
+        self._waiting = 0
+
+    @property
+    def n(self) -> int:
+        """How many rows were added."""
+        return self._rows + self._waiting
+
+    def add(self, x: Tensor, t: Tensor) -> None:
+        """Count rows in."""
+        if not len(x):
+            return
+        if not self.n:
+            self._begin(x, t)
+        at_once = max(CHUNK_ROWS, x.shape[1])
+        for rows, targets in zip(x.split(at_once), t.split(at_once), strict=True):
+            self._pending.append((rows.double(), targets.double()))
+            self._waiting += len(rows)
+            if self._waiting >= at_once:
+                self._reduce()
+
+    def _begin(self, x: Tensor, t: Tensor) -> None:
+        # Half precision is summed in float32 at least: what it stores is exact, what is below float32 is not known.
+        self.resolution = min(torch.finfo(x.dtype).eps, torch.finfo(torch.float32).eps)
+        x, t = x.double(), t.double()
+        self.mean_x, self.mean_t = x.mean(0), t.mean(0)
+        self.factor, self.projected = x.new_zeros(0, x.shape[1]), t.new_zeros(0, t.shape[1])
+        self.outside = t.new_zeros(t.shape[1])
+
+    def _reduce(self) -> None:
+        """Fold the waiting rows into the factor."""
+        if not self._waiting:
+            return
+        x, t = (torch.cat(parts) for parts in zip(*self._pending, strict=True))
+        m, n = len(x), self._rows
+        shift_x, shift_t = (x - self.mean_x).mean(0), (t - self.mean_t).mean(0)
+        between = (n * m / (n + m)) ** 0.5
+        x, t = x - (self.mean_x + shift_x), t - (self.mean_t + shift_t)
+        if n:
+            x, t = torch.cat([x, between * shift_x[None]]), torch.cat([t, between * shift_t[None]])
+        self.mean_x, self.mean_t = self.mean_x + m / (n + m) * shift_x, self.mean_t + m / (n + m) * shift_t
+        stacked = torch.cat([self.factor, x]), torch.cat([self.projected, t])
+        self.factor, self.projected, left = _triangle(*stacked)
+        self.outside = self.outside + left
+        self._rows, self._pending, self._waiting = n + m, [], 0
+
+    def fit(self, columns: slice = slice(None), centred: bool = True) -> Fit:
+        """The best affine map to these targets (linear, where not ``centred``), of minimal norm in scaled columns.
+
+        Columns whose sizes differ by more than a thousand are scaled by powers of two, which is exact, before the rank
+        is found; a column that varies by rounding errors of its mean is constant.
+        """
+        self._reduce()
+        mean_x, mean_t = self.mean_x, self.mean_t[columns]
+        factor, projected, outside = self.factor, self.projected[:, columns], self.outside[columns]
+        root = self._rows**0.5
+        factor = factor * (factor.norm(dim=0) > 10 * EPS * root * mean_x.abs())
+        varies = (projected.square().sum(0) + outside).sqrt() > 10 * EPS * root * mean_t.abs()
+        projected, outside = projected * varies, outside * varies
+        if not centred:
+            rows = torch.cat([factor, root * mean_x[None]]), torch.cat([projected, root * mean_t[None]])
+            factor, projected, left = _triangle(*rows)
+            outside = outside + left
+            mean_x, mean_t = torch.zeros_like(mean_x), torch.zeros_like(mean_t)
+        scale = _scales(factor.norm(dim=0))
+        u, s, vh = torch.linalg.svd(factor / scale, full_matrices=False)
+        rounding = 4 * self.resolution if self.resolution > EPS else 0.0
+        keep = s > s[:1] * max(rounding, 10 * EPS * len(s))
+        basis = vh[keep].mT / scale[:, None]
+        explained = u[:, keep].mT @ projected
+        left = (projected - u[:, keep] @ explained).square().sum(0) + outside
+        total = projected.square().sum(0) + outside
+        return Fit(self._rows, mean_x, mean_t, basis, s[keep].square(), s[keep, None] * explained, left, total, centred)
+
+    def procrustes(self, columns: slice = slice(None)) -> float:
+        """The share of the variance of the targets that a rotation and a scale explain.
+
+        ``|sum x t'|_*^2 / (sum |x|^2 sum |t|^2)`` over centred rows; 1 where either does not vary.
+        """
+        self._reduce()
+        projected = self.projected[:, columns]
+        x2, t2 = float(self.factor.square().sum()), float(projected.square().sum() + self.outside[columns].sum())
+        nuclear = float(torch.linalg.matrix_norm(self.factor.mT @ projected, "nuc"))
+        return nuclear**2 / (x2 * t2) if x2 * t2 else 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """Least squares in a basis of uncorrelated coordinates ``z = (x - mean_x) basis``.
+
+    Attributes:
+        n: how many rows.
+        mean_x: ``(D,)``, zero for a linear map.
+        mean_t: ``(T,)``, likewise.
+        basis: ``(D, r)``: principal directions of the scaled columns, divided by the scales.
+        s: sums of squares of the coordinates, ``(r,)``.
+        coefficients: sums of products with the targets, ``(r, T)``.
+        left: sums of squares of the residuals, ``(T,)``.
+        total: sums of squares of the (centred) targets, ``(T,)``.
+        centred: whether there is a constant.
+    """
+
+    n: int
+    mean_x: Tensor
+    mean_t: Tensor
+    basis: Tensor
+    s: Tensor
+    coefficients: Tensor
+    left: Tensor
+    total: Tensor
+    centred: bool
+
+    @property
+    def matrix(self) -> Tensor:
+        """The map ``A`` ``(T, D)``; the constant is ``mean_t - A mean_x``."""
+        return (self.basis @ (self.coefficients / self.s[:, None])).mT
+
+    @property
+    def constant(self) -> Tensor:
+        """``(T,)``."""
+        return self.mean_t - self.matrix @ self.mean_x
+
+    def predict(self, x: Tensor) -> Tensor:
+        """``A x + b`` for rows ``(b, D)``."""
+        return (x.double() - self.mean_x) @ self.matrix.mT + self.mean_t
+
+    @property
+    def r2(self) -> float:
+        """The share of the variance of all targets together that the map explains on its own rows."""
+        total = self.total.sum()
+        return 1 - float(self.left.sum() / total) if total > 0 else 1.0
+
+    def of_rank(self, rank: int) -> Tensor:
+        """The best map of a rank ``(T, D)`` on the data: leading singular values in the metric of the rows."""
+        root = self.s.sqrt()
+        u, s, vh = torch.linalg.svd((self.coefficients / root[:, None]).mT, full_matrices=False)
+        return (u[:, :rank] * s[:rank]) @ vh[:rank] @ (self.basis / root).mT
+
+    def residuals(self, x: Tensor, t: Tensor) -> Residuals:
+        """What the map leaves of rows it was fitted on, and what maps fitted without each row leave of it.
+
+        For a ridge ``c``, ``t_i - t_i^(-i) = r_i / (1 - h_i)`` with ``h_i = 1/n + sum_j z_ij^2 / (s_j + c)``.
+        """
+        z = (x.double() - self.mean_x) @ self.basis
+        d = t.double() - self.mean_t
+        squares, first = z.square(), 1 / self.n if self.centred else 0.0
+        held_out, own = [], None
+        for ridge in RIDGES:
+            damped = self.s + ridge * (self.s.sum() / max(len(self.mean_x), 1))
+            r = d - z @ (self.coefficients / damped[:, None])
+            free = 1 - first - squares @ (1 / damped)
+            own = r if own is None else own
+            # A row that alone spans a direction is predicted by the constant there: nothing else is known of it.
+            held_out.append(torch.where(free[:, None] > LEVERAGE_GAP, r / free.clamp_min(LEVERAGE_GAP)[:, None], d))
+        assert own is not None
+        return Residuals(own, torch.stack(held_out), d)
+
+
+@dataclass(frozen=True, eq=False)
+class Residuals:
+    """For rows: of the fit itself ``(b, T)``, held out at every ridge ``(R, b, T)``, and of the constant ``(b, T)``."""
+
+    own: Tensor
+    held_out: Tensor
+    total: Tensor
+
+
+def _triangle(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``R`` and ``Q't`` of ``x = Q R``, and the sums of squares of ``t`` outside the span of ``x``, by columns."""
+    k = min(x.shape)
+    reflectors, tau = torch.geqrf(x)
+    turned = torch.ormqr(reflectors, tau, t, transpose=True)
+    return reflectors[:k].triu(), turned[:k], turned[k:].square().sum(0)
+
+
+def _scales(size: Tensor) -> Tensor:
+    """Powers of two, so that scaling by them does not round, that bring columns of these sizes within a thousand.
+
+    Columns that are already there share one scale: a ridge then weighs them in the units of the data.
+    """
+    varies = size > 0
+    exponent = torch.where(varies, size, torch.ones_like(size)).log2()
+    common = size[varies].amax().log2().round() if bool(varies.any()) else exponent.new_zeros(())
+    steps = ((exponent - common) / SCALE_STEP).round() * SCALE_STEP
+    return torch.exp2(common + torch.where(varies, steps, torch.zeros_like(steps)))
