@@ -67,10 +67,12 @@ def test_a_mask_keeps_the_known_pixels(projector_run: Path, ask: Ask, tmp_path: 
 
 
 def test_a_folder_of_pictures_and_a_lower_rank(projector_run: Path, ask: Ask, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
     for i in range(3):
-        Image.new("RGB", (30, 20), (90 * i, 0, 40)).save(tmp_path / f"{i}.png")
+        Image.new("RGB", (30, 20), (90 * i, 0, 40)).save(tmp_path / "in" / f"{i}.png")
     full, low = (
-        ask("project", projector_run, "--input", tmp_path, "--rank", k, "--out", tmp_path / str(k)) for k in (10, 3)
+        ask("project", projector_run, "--input", tmp_path / "in", "--rank", k, "--out", tmp_path / str(k))
+        for k in (10, 3)
     )
     assert full["count"] == low["count"] == 3
     assert (full["rank"], low["rank"]) == (10, 3)

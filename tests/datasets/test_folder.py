@@ -97,7 +97,7 @@ def damaged(path):
 def test_an_unreadable_picture_is_named(tmp_path, spoil):
     paint(tmp_path / "test" / "a.png", (1, 2, 3))
     spoil(tmp_path / "test" / "b.png")
-    with pytest.raises(DataError, match=r"b\.png, which cannot be read as a picture"):
+    with pytest.raises(DataError, match=r"b\.png, which cannot be read as an image"):
         datasets.load(tmp_path, "test", size=8)
 
 
@@ -115,5 +115,5 @@ def test_sizes_differ_and_empty_folders(tmp_path):
     with pytest.raises(ConfigError, match="size = -1"):
         datasets.load(tmp_path, "test", size=-1)
     (tmp_path / "train").mkdir()
-    with pytest.raises(DataError, match="no picture for train"):
+    with pytest.raises(DataError, match="no image in"):
         datasets.load(tmp_path)

@@ -65,7 +65,7 @@ def test_bad_arguments_are_named(tmp_path):
         datasets.load("digits", "valid")
     with pytest.raises(ConfigError, match="size = 0"):
         datasets.load("digits", size=0)
-    with pytest.raises(DataError, match="no data set or folder 'minst'"):
+    with pytest.raises(DataError, match="no data set, folder or image 'minst'"):
         datasets.load("minst", data_dir=tmp_path)
     with pytest.raises(DataError, match=re.escape("rectilinear data mnist")):
         datasets.load("mnist", data_dir=tmp_path / "nowhere")

@@ -31,37 +31,27 @@ def write_images(folder: Path, name: str, strips: Tensor, columns: int | None = 
     return {"picture": str(folder / f"{name}.png"), "array": str(folder / f"{name}.npy")}
 
 
-def read_images(folder: Path, shape: tuple[int, int, int]) -> Tensor:
-    """The pictures in ``folder`` in order of their names, ``(n, *shape)`` in ``[0, 1]``.
+def named_images(path: Path, shape: tuple[int, int, int], out: Path, taken: tuple[str, ...] = ()) -> dict[str, Tensor]:
+    """The image in a file, or those in a folder and its sub-folders, scaled and cropped to ``shape``, each by a name.
+
+    Args:
+        path: of the file or folder.
+        shape: ``(c, h, w)``; grey for one channel.
+        out: where results will lie.
+        taken: names that no image may have.
 
     Raises:
-        DataError: if there is none, or one cannot be read.
+        DataError: if there is none, one cannot be read, or results would lie among them, to be read the next time.
     """
-    import torch
+    from rectilinear.datasets.folder import read_images
+    from rectilinear.datasets.read_image import distinct_names, image_files
 
-    from rectilinear.datasets.folder import EXTENSIONS
-
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS)
-    if not paths:
-        raise DataError(f"no picture in {folder}", f"files that end in {', '.join(sorted(EXTENSIONS))}")
-    return torch.stack([read_image(path, shape) for path in paths])
-
-
-def read_image(path: Path, shape: tuple[int, int, int]) -> Tensor:
-    """One picture, scaled and cropped at the centre to ``shape``, grey for one channel.
-
-    Raises:
-        DataError: if it cannot be read.
-    """
-    import numpy as np
-    import torch
-    from PIL import Image, ImageOps
-
+    files = image_files(path)
+    if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
+        raise DataError(
+            got=f"--out {out}, which is the folder of the input or in it",
+            expected="another folder",
+            fix="Results there would be read with the images the next time.",
+        )
     c, h, w = shape
-    try:
-        with Image.open(path) as picture:
-            fitted = ImageOps.fit(picture.convert("L" if c == 1 else "RGB"), (w, h))
-    except OSError as error:
-        raise DataError(f"{path}, which cannot be read: {error}", "a picture", "Save it again.") from error
-    pixels = torch.from_numpy(np.array(fitted, dtype=np.float32) / 255)
-    return pixels[None] if c == 1 else pixels.permute(2, 0, 1)
+    return dict(zip(distinct_names(files, path, taken), read_images(files, (h, w), grey=c == 1), strict=True))

@@ -1,6 +1,7 @@
 """``rectilinear project``."""
 
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +22,11 @@ class Arguments(Common):
     run: tyro.conf.Positional[Path]
     """Folder of the run of the recipe projector."""
     input: Path | None = None
-    """Folder of images, or an array .npy (n, c, h, w) in [0, 1]; held-out images of the run's data by default."""
+    """An image, a folder of them, or an array .npy (n, c, h, w), bytes or floats in [0, 1]; held-out images of the
+    run's data by default."""
     mask: Path | None = None
-    """Known pixels, not 0 there: a picture, or an array .npy (h, w), or one for each image (n, h, w)."""
+    """Known pixels: an image, opaque or not black there, or an array .npy, not 0 there, (h, w) or one for each image
+    (n, h, w)."""
     damage: str | None = None
     """Harm the images first, KIND=SEVERITY: noise=0.25, missing=0.5, occlusion=0.4, blur=0.06 or salt=0.1."""
     blind: bool = False
@@ -51,27 +54,27 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
     run = recipes.open_run(arguments.run)
     f = run.of(idempotent.Projector)
-    images = _images(arguments, run)
+    out = arguments.out or arguments.run
+    names, images = _images(arguments, run, out)
     if arguments.mask and arguments.damage:
         raise UsageError("--mask and --damage: choose one.")
     seen, measure = images, None
     if arguments.damage:
         kind, severity = _damage(arguments.damage)
         seen, measure = idempotent.damage(images, kind, severity, generator(arguments.seed))
+    if arguments.rank is not None and arguments.rank > f.rank:
+        raise UsageError(f"--rank {arguments.rank} is out of range: the range of this projector has {f.rank}.")
     if arguments.mask:
         known = _mask(arguments.mask, images)
         seen, measure = images * known, idempotent.masked(known)
     scores = f.scores(seen)
     if arguments.rank is not None:
-        if arguments.rank > f.rank:
-            raise UsageError(f"--rank {arguments.rank} is out of range: the range of this projector has {f.rank}.")
         f = f.at(arguments.rank)
     result = idempotent.restore(f, seen, None if arguments.blind else measure, arguments.steps)
     with torch.no_grad():
         once = f(seen)
         error = (f(once) - once).abs().max().item()
 
-    out = arguments.out or arguments.run
     rows = [seen, result] if measure is None and not arguments.damage else [seen, result, images]
     shown = torch.stack([row[: arguments.count] for row in rows])
     files = write_images(out, "projected", shown)
@@ -84,51 +87,48 @@ def run(arguments: Arguments) -> dict[str, Any]:
         "scores": {name: score.mean().item() for name, score in scores.items()},
     }
     if len(rows) == 3:
-        answer["psnr_before"] = idempotent.decibels(seen, images)
-        answer["psnr_after"] = idempotent.decibels(result, images)
-    each = [dict(zip(scores, row, strict=True)) for row in torch.stack(list(scores.values()), 1).tolist()]
+        for name, shown_images in (("before", seen), ("after", result)):
+            found = idempotent.decibels(shown_images, images)
+            answer[f"psnr_{name}"] = found if isfinite(found) else None
+    each: list[dict[str, Any]] = [
+        dict(zip(scores, row, strict=True)) for row in torch.stack(list(scores.values()), 1).tolist()
+    ]
+    if names is not None:
+        each = [{"name": name, **row} for name, row in zip(names, each, strict=True)]
     write_json(out / "projected.json", {**answer, "images": each})
     return answer
 
 
-def _images(arguments: Arguments, run: "Run") -> "Tensor":
-    """What to project, at the size of the run's images."""
-    from rectilinear.cli._files import read_images
+def _images(arguments: Arguments, run: "Run", out: Path) -> "tuple[list[str] | None, Tensor]":
+    """What to project, at the size of the run's images, and its names where it has some."""
+    import torch
+
+    from rectilinear.cli._files import named_images
     from rectilinear.cli._model import load_array
-    from rectilinear.errors import DataError
+    from rectilinear.datasets.image_arrays import images_from_array
     from rectilinear.idempotent import Projector
 
-    path, shape = arguments.input, run.of(Projector).g.shape
+    path, (c, h, w) = arguments.input, run.of(Projector).g.shape
     if path is None:
-        return run.load("test", arguments.data_dir).images
-    if path.is_dir():
-        return read_images(path, (shape[0], shape[1], shape[2]))
-    images = load_array(path, "--input").float()
-    images = images.reshape(-1, *shape) if images.shape[1:] in (shape, shape[1:], (1, *shape)) else images
-    if images.shape[1:] != shape or not bool(images.isfinite().all()):
-        raise DataError(
-            f"{path} of shape {tuple(images.shape)}", f"(n, {', '.join(map(str, shape))}), finite", "Resize the images."
-        )
-    return images
+        return None, run.load("test", arguments.data_dir).images
+    if path.suffix.lower() == ".npy":
+        return None, images_from_array(load_array(path, "--input"), (c, h, w), str(path))
+    found = named_images(path, (c, h, w), out)
+    return list(found), torch.stack([*found.values()])
 
 
 def _mask(path: Path, images: "Tensor") -> "Tensor":
     """1 at the known pixels of every image and 0 at the others."""
-    from rectilinear.cli._files import read_image
-    from rectilinear.cli._model import load_array
-    from rectilinear.errors import DataError
+    import torch
 
-    h, w = images.shape[2:]
-    mask = load_array(path, "--mask").float() if path.suffix == ".npy" else read_image(path, (1, h, w))[0]
-    mask = mask.unsqueeze(-3) if mask.ndim in (2, 3) and mask.shape[-3:] != images.shape[1:] else mask
-    fits = mask.ndim in (3, 4) and all(
-        a in (1, b) for a, b in zip(reversed(mask.shape), reversed(images.shape), strict=False)
-    )
-    if not fits or mask.shape[-2:] != (h, w):
-        raise DataError(
-            f"a mask of shape {tuple(mask.shape)}", f"({h}, {w}), or one for each of {len(images)}", "Resize the mask."
-        )
-    return (mask != 0).to(images).expand_as(images)
+    from rectilinear.cli._model import load_array
+    from rectilinear.datasets.image_arrays import mask_from_array
+    from rectilinear.datasets.read_image import read_mask
+
+    n, c, h, w = images.shape
+    array = path.suffix.lower() == ".npy"
+    mask = load_array(path, "--mask") if array else torch.from_numpy(read_mask(path, (h, w)))
+    return mask_from_array(mask, (n, c, h, w), str(path)).to(images)
 
 
 def _damage(words: str) -> tuple[Any, float]:

@@ -22,7 +22,7 @@ class Arguments(Common):
     run: tyro.conf.Positional[Path]
     """Folder of the run of the recipe style."""
     input: Path | None = None
-    """A picture or a folder of them; held-out pictures of the run's data by default."""
+    """An image or a folder of them; held-out images of the run's data by default."""
     style: str | None = None
     """Name of the style."""
     blend: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = field(default=())
@@ -53,16 +53,13 @@ def run(arguments: Arguments) -> dict[str, Any]:
     model = run.of(style.StyleTransfer)
     weights = _weights(arguments)
     f = _map(model, weights, arguments)
-    side = arguments.side or min(model.g_in.shape[1:])
-    if side < min(model.g_in.shape[1:]):
-        raise UsageError(f"--side {side} is below the {min(model.g_in.shape[1:])} pixels of the model.")
-    pictures = _pictures(arguments, run, side)
-    styled = {name: style.in_tiles(f, picture).clamp(0, 1) for name, picture in pictures.items()}
-
+    _, h, w = model.g_in.shape
+    if arguments.side is not None and arguments.side < max(h, w):
+        raise UsageError(f"--side {arguments.side} is below the {max(h, w)} pixels of the model.")
     out = arguments.out or arguments.run
-    source = arguments.input if arguments.input is None or arguments.input.is_dir() else arguments.input.parent
-    if source is not None and out.resolve() == source.resolve():
-        raise UsageError(f"--out {out} is the folder of the input, whose pictures would be overwritten.")
+    size = (h, w) if arguments.side is None else (arguments.side, arguments.side)
+    pictures = _pictures(arguments, run, size, out)
+    styled = {name: style.in_tiles(f, picture).clamp(0, 1) for name, picture in pictures.items()}
     shown = [torch.stack([*found.values()][: arguments.count]) for found in (pictures, styled)]
     files = write_images(out, "stylized", torch.stack(shown))
     if arguments.input is not None:
@@ -104,23 +101,19 @@ def _map(model: "StyleTransfer", weights: dict[str, float], arguments: Arguments
     return model.blend(weights) @ back if weights else back
 
 
-def _pictures(arguments: Arguments, run: Any, side: int) -> "dict[str, Tensor]":
-    """Pictures ``(c, side, side)`` by name."""
-    from rectilinear.cli._files import read_image
-    from rectilinear.datasets.folder import EXTENSIONS
+def _pictures(arguments: Arguments, run: Any, size: tuple[int, int], out: Path) -> "dict[str, Tensor]":
+    """Images ``(c, *size)`` by name."""
+    from rectilinear.cli._files import named_images
 
     path, channels = arguments.input, run.model.g_in.shape[0]
-    if path is None:
-        if arguments.side is not None:
-            raise UsageError("--side is for pictures of your own: name them with --input.")
-        images, _ = run.load("test", arguments.data_dir)
-        return {f"{i:04}": image for i, image in enumerate(images[:: max(1, len(images) // arguments.count)])}
-    if not path.exists():
-        raise UsageError(f"There is no file or folder {path}.")
-    paths = [path] if path.is_file() else sorted(p for p in path.iterdir() if p.suffix.lower() in EXTENSIONS)
-    if not paths:
-        raise UsageError(f"There is no picture in {path}.")
-    return {p.stem: read_image(p, (channels, side, side)) for p in paths}
+    if path is not None:
+        if path.is_file() and out.resolve() == path.resolve().parent:
+            raise UsageError(f"--out {out} is the folder of the input, which would be overwritten.")
+        return named_images(path, (channels, *size), out, taken=("stylized",))
+    if arguments.side is not None:
+        raise UsageError("--side is for pictures of your own: name them with --input.")
+    images, _ = run.load("test", arguments.data_dir)
+    return {f"{i:04}": image for i, image in enumerate(images[:: max(1, len(images) // arguments.count)])}
 
 
 def _write_each(out: Path, styled: "dict[str, Tensor]") -> None:

@@ -13,7 +13,7 @@ from rectilinear.datasets.photos import photos
 from rectilinear.errors import ConfigError, DataError
 
 NAMES = ("digits", "photos", *mnist.FAMILIES)
-"""The data sets that have a name; anything else is the path of a folder of images."""
+"""The data sets that have a name; anything else is the path of an image or of a folder of images."""
 
 
 def load(
@@ -27,13 +27,13 @@ def load(
     ``"digits"`` (8 x 8, 1,500 and 297 images) and ``"photos"`` (coloured tiles of two photographs, 32 x 32 if no size
     is named) come with scikit-learn. ``"mnist"`` and ``"fashion_mnist"`` are read from IDX files, plain or ``.gz``, in
     the folder of that name under ``data_dir`` (default ``$RECTILINEAR_DATA``, then ``./data``) or in that folder
-    itself, and their content is checked. Any other name is a folder of images.
+    itself, and their content is checked. Any other name is a folder of images, or one image.
 
     Args:
-        name: one of :data:`NAMES`, or a folder, absolute or under ``data_dir``.
+        name: one of :data:`NAMES`, or a folder or an image, absolute or under ``data_dir``.
         split: ``"train"`` or ``"test"``.
         data_dir: where the files lie.
-        size: side of the square images. Named sets get a border of zeros (or shrink); pictures of a folder are scaled
+        size: side of the square images. Named sets get a border of zeros (or shrink); images of a folder are scaled
             so that the shorter side fits, and cropped at the centre.
 
     Returns:
@@ -75,10 +75,10 @@ def data_root(data_dir: str | Path | None = None) -> Path:
 
 def _existing(path: Path, root: Path) -> Path:
     for candidate in (path.expanduser(), root / path):
-        if candidate.is_dir():
+        if candidate.is_dir() or candidate.is_file():
             return candidate
     raise DataError(
-        got=f"no data set or folder '{path}'",
+        got=f"no data set, folder or image '{path}'",
         expected=f"one of {', '.join(NAMES)}, or a folder of images",
-        fix=f"Check the spelling; folders are looked for here and in {root}.",
+        fix=f"Check the spelling; folders and images are looked for here and in {root}.",
     )

@@ -1,0 +1,236 @@
+"""The one reader of image files: what a file means is the same wherever an image is an input."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from rectilinear.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+T = TypeVar("T")
+EXTENSIONS = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+"""How the names of image files end, in lower case."""
+GREY_MODES = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"}
+MAX_PIXELS = 178_956_970
+"""Pixels of an image, at most: a file of a kilobyte can claim any number of them."""
+_LOSSY = {"JPEG", "MPO", "WEBP"}
+_SIXTEEN_BITS = {"PNG", "PPM"}  # formats whose mode "I" means 16 bits without a sign
+
+
+def image_files(path: Path) -> list[Path]:
+    """The image files under a folder in order of their paths, those of sub-folders too; of a file, itself.
+
+    Hidden files and folders, and other kinds of file, are passed over.
+
+    Raises:
+        DataError: if there is neither file nor folder, or no image in it.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> root = pathlib.Path(tempfile.mkdtemp())
+        >>> for name in ("b.PNG", "a.png", ".c.png", "notes.txt"): _ = (root / name).write_bytes(b"")
+        >>> [path.name for path in image_files(root)]
+        ['a.png', 'b.PNG']
+    """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise DataError(f"no file or folder {path}", "an image or a folder of images", "Check the path.")
+    found = list_images(path)
+    if not found:
+        raise DataError(
+            f"no image in {path}", f"files that end in {', '.join(sorted(EXTENSIONS))}", "Check the folder."
+        )
+    return found
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The image files under a folder in order of their paths, perhaps none; see :func:`image_files`."""
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in EXTENSIONS and not _hidden(p, folder))
+
+
+def is_grey(path: Path) -> bool:
+    """Whether the image has one channel, but for transparency.
+
+    Raises:
+        DataError: if it cannot be read.
+    """
+    return _opened(path, lambda image: image.mode in GREY_MODES)
+
+
+def read_image(path: Path, *, grey: bool, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+    """The image in a file as bytes ``(h, w, 1)`` if ``grey``, else ``(h, w, 3)``.
+
+    In this order: the first frame of an animation; turned as its EXIF orientation says; of 16 bits a pixel the upper
+    8; transparent on white; colours to RGB, or to grey by ``0.299 R + 0.587 G + 0.114 B``; with a ``size`` scaled by
+    Lanczos' filter until it covers ``size``, and cropped at the centre. Colour profiles are not applied.
+
+    Args:
+        path: the file.
+        grey: one channel, or three.
+        size: height and width; those of the file where None.
+
+    Raises:
+        DataError: if the file is missing, damaged, no image, of more than :data:`MAX_PIXELS` pixels, or has
+            floating-point or 32-bit pixels, whose range no file says.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "half.png"
+        >>> Image.new("LA", (4, 6), (0, 51)).save(path)
+        >>> read_image(path, grey=True).shape, read_image(path, grey=False, size=(2, 2))[0, 0].tolist()
+        ((6, 4, 1), [204, 204, 204])
+    """
+
+    def decode(file: Image.Image) -> NDArray[np.uint8]:
+        image = _on_white(_eight_bits(ImageOps.exif_transpose(file), file.format)).convert("L" if grey else "RGB")
+        if size is not None:
+            image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.LANCZOS)
+        return np.atleast_3d(np.asarray(image))
+
+    return _opened(path, decode)
+
+
+def read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Where the mask in an image file says "known", ``(h, w)``, cropped as an image of its size would be.
+
+    Known are the opaque pixels where some are not, else those that are not black; of lossy files (JPEG, WebP), whose
+    black is only nearly black, those in the upper half of the range. A pixel of the result is known only if all that
+    it covers of the file is.
+
+    Args:
+        path: the file.
+        size: height and width of the result.
+
+    Raises:
+        DataError: as :func:`read_image`, and if no pixel of the result is known.
+    """
+
+    def decode(file: Image.Image) -> NDArray[np.bool_]:
+        lossy, image = file.format in _LOSSY, ImageOps.exif_transpose(file)
+        alpha = np.asarray(_with_alpha(image).getchannel("A")) if _transparent(image) else None
+        if alpha is not None and bool((alpha < 255).any()):
+            return alpha == 255
+        if image.mode.startswith(("I", "F")):
+            return np.asarray(image) != 0
+        pixels = np.asarray(image.convert("RGB")).max(axis=2)
+        return pixels >= 128 if lossy else pixels != 0
+
+    known = _covered(_opened(path, decode), size)
+    if not known.any():
+        raise DataError(
+            f"the mask {path}, by which no pixel is known at {size[1]} x {size[0]}",
+            "known pixels: opaque, or not black",
+            "Check which part of it is black or transparent.",
+        )
+    return known
+
+
+def distinct_names(files: Iterable[Path], root: Path, taken: Iterable[str] = ()) -> list[str]:
+    """A name for what is made of each file: its path below ``root`` without suffix, with it where two would be one.
+
+    Example:
+        >>> import pathlib
+        >>> files = [pathlib.Path("in", name) for name in ("a.jpg", "a.png", "b.png", "cats/a.png")]
+        >>> distinct_names(files, pathlib.Path("in"))
+        ['a-jpg', 'a-png', 'b', 'cats/a']
+    """
+    relative = [file.relative_to(root if file != root else file.parent) for file in files]
+    plain = [path.with_suffix("").as_posix() for path in relative]
+    count, used = Counter(name.casefold() for name in plain), {name.casefold() for name in taken}
+    alone = {name for name, times in count.items() if times == 1 and name not in used}
+    used |= alone
+    names = []
+    for path, name in zip(relative, plain, strict=True):
+        chosen, number = name, 1
+        while name.casefold() not in alone and (number == 1 or chosen.casefold() in used):
+            chosen = f"{name}-{path.suffix[1:]}" + (f"-{number}" if number > 1 else "")
+            number += 1
+        used.add(chosen.casefold())
+        names.append(chosen)
+    return names
+
+
+def _hidden(path: Path, root: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(root).parts)
+
+
+def _opened(path: Path, use: Callable[[Image.Image], T]) -> T:
+    """What ``use`` makes of the open file, every failure as a DataError that names it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit is ours, below
+            with Image.open(path) as file:
+                if file.width * file.height > MAX_PIXELS:
+                    raise ValueError(f"{file.width} x {file.height} pixels, above {MAX_PIXELS}")
+                return use(file)
+    except MemoryError:
+        raise
+    except Exception as error:  # of damaged files decoders raise whatever they stumble over
+        raise DataError(
+            got=f"{path}, which cannot be read as an image ({error or type(error).__name__})",
+            expected="an undamaged image",
+            fix="Remove it from the folder or replace it.",
+        ) from error
+
+
+def _eight_bits(image: Image.Image, format_: str | None) -> Image.Image:
+    """The image with 8 bits a channel: of 16 the upper 8, which Pillow's own conversion would clip."""
+    if image.mode == "F":
+        raise ValueError("floating-point pixels, whose range no file says")
+    if not image.mode.startswith("I"):
+        return image
+    if image.mode == "I" and format_ not in _SIXTEEN_BITS:
+        raise ValueError("32-bit pixels, whose range no file says")
+    wide = np.asarray(image)
+    grey = Image.fromarray((np.clip(wide, 0, 65535) >> 8).astype(np.uint8))
+    if isinstance(clear := image.info.get("transparency"), int):
+        grey.putalpha(Image.fromarray(np.where(wide == clear, 0, 255).astype(np.uint8)))
+    return grey
+
+
+def _transparent(image: Image.Image) -> bool:
+    return image.mode in ("La", "RGBa") or "A" in image.getbands() or "transparency" in image.info
+
+
+def _with_alpha(image: Image.Image) -> Image.Image:
+    premultiplied = {"La": "LA", "RGBa": "RGBA"}
+    return image.convert(premultiplied.get(image.mode, image.mode)).convert("RGBA")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if not _transparent(image):
+        return image
+    image = _with_alpha(image)
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+
+
+def _covered(known: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Where every pixel of ``known`` that a pixel of the result covers is true, after the crop at the centre."""
+    (h, w), (height, width) = size, known.shape
+    scale = min(height / h, width / w)
+    unknown = np.zeros((height + 1, width + 1), dtype=np.int64)
+    unknown[1:, 1:] = (~known).cumsum(0).cumsum(1)
+    (top, bottom), (left, right) = (_spans(n, k, scale) for n, k in ((height, h), (width, w)))
+    corners = unknown[np.ix_(bottom, right)] - unknown[np.ix_(top, right)]
+    inside: NDArray[np.bool_] = corners == unknown[np.ix_(bottom, left)] - unknown[np.ix_(top, left)]
+    return inside
+
+
+def _spans(pixels: int, count: int, scale: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First and one past the last of the ``pixels`` of a side that each of ``count`` in its middle covers."""
+    edges = (pixels - count * scale) / 2 + scale * np.arange(count + 1)
+    edges = np.where(np.abs(edges - edges.round()) < 1e-6, edges.round(), edges)
+    first = np.floor(edges[:-1]).clip(0, pixels - 1)
+    last = np.ceil(edges[1:]).clip(first + 1, pixels)
+    return first.astype(np.int64), last.astype(np.int64)
