@@ -261,7 +261,7 @@ def exact_map(subject: Subject) -> Measure:
     """
     name, two = "exact_map", subject.two_layer
     if subject.structure.is_affine:
-        matrix, _ = affine_map(subject.network)
+        matrix, _ = affine_map(subject.exact)
         note = "the network is this map (and a constant)"
     elif isinstance(two, TwoLayer):
         if two.has_bias or two.activation.kappa is None:
@@ -274,7 +274,7 @@ def exact_map(subject: Subject) -> Measure:
         return Measure.missing(name, f"two layers only; {why}")
     left = total = 0.0
     for p in subject.passes():
-        left += float((p.f - p.x.flatten(1) @ matrix.mT).double().square().sum())
+        left += float((p.f - p.x.flatten(1).to(matrix) @ matrix.mT).double().square().sum())
         total += float(p.f.double().square().sum())
     s = torch.linalg.svdvals(matrix.double())
     details = {"singular_values": s[:64].tolist(), "rank": int((s > s[0] * max(matrix.shape) * 1e-7).sum())}

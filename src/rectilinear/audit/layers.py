@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 LARGEST = 40_000_000  # numbers in a matrix that is written out
 MOST = 16  # activations side by side in one hidden layer
 CHUNK = 1024  # rows a probe
+LOST = 2.0**-10  # weights below this part of a constant lose digits to its rounding
+FARTHER = (2.0**20, 2.0**40, 2.0**60)  # multiples of the unit vectors at which they are read off
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +62,13 @@ class TwoLayer:
         """``M0 + kappa W2 W1``, the odd part of a bias-free one, ``(O, D)``."""
         assert self.activation.kappa is not None
         return self.skip + (self.W2 * torch.as_tensor(self.activation.kappa, dtype=self.W2.dtype)) @ self.W1
+
+    def to(self, like: Tensor) -> TwoLayer:
+        """The same in the dtype of ``like``."""
+        slope = self.activation.slope
+        activation = leaky(slope.to(like), self.activation.name) if isinstance(slope, torch.Tensor) else self.activation
+        w1, w2, b1, b2, skip = (m.to(like) for m in (self.W1, self.W2, self.b1, self.b2, self.skip))
+        return TwoLayer(w1, w2, b1, b2, skip, activation)
 
     def even(self, x: Tensor) -> Tensor:
         """``W2 (s(z) + s(-z)) / 2`` with ``z = W1 x + b1``, for rows ``(b, D)``: the even part of a bias-free one."""
@@ -130,8 +139,8 @@ def two_layer(network: Network, structure: Structure, x: Tensor) -> TwoLayer:
         parts = dict(enumerate(rows.split(widths, 1)))
         return _probe(network, zero.expand(len(rows), *network.in_shape), parts)[0]
 
-    both = _columns(first, D, network.like) - torch.cat([b1, b2[0]])
-    W2 = (_columns(last, H, network.like) - b2).mT
+    both = _slopes(first, D, network.like, torch.cat([b1, b2[0]]))
+    W2 = _slopes(last, H, network.like, b2[0]).mT
     found = TwoLayer(both[:, :H].mT, W2, b1, b2[0], both[:, H:].mT, _shared(nodes, widths, network.like))
     rows = network.rows(x[:PROBES]).flatten(1)
     wanted = network(rows)
@@ -167,7 +176,7 @@ def chain(network: Network, structure: Structure) -> Chain:
             return out if k == len(nodes) else inputs[k].flatten(1)
 
         bias = layer(network.like.new_zeros(1, widths[k]))
-        weights.append((_columns(layer, widths[k], network.like) - bias).mT)
+        weights.append(_slopes(layer, widths[k], network.like, bias[0]).mT)
         biases.append(bias[0])
     return Chain(tuple(weights), tuple(biases), tuple(node.activation for node in nodes))
 
@@ -180,8 +189,8 @@ def affine_map(network: Network) -> tuple[Tensor, Tensor]:
     """
     if network.in_dim * network.out_dim > LARGEST:
         raise StructureError(f"a map of {network.out_dim} x {network.in_dim}", f"at most {LARGEST} numbers")
-    bias = network(network.like.new_zeros(1, network.in_dim))
-    return (_columns(network, network.in_dim, network.like) - bias).mT, bias[0]
+    bias = network(network.like.new_zeros(1, network.in_dim))[0]
+    return _slopes(network, network.in_dim, network.like, bias).mT, bias
 
 
 def structure_of(network: Network, x: Tensor) -> Structure:
@@ -210,10 +219,24 @@ def _probe(network: Network, x: Tensor, outputs: Mapping[int, Tensor]) -> tuple[
     return out, seen.inputs
 
 
-def _columns(f: Callable[[Tensor], Tensor], n: int, like: Tensor) -> Tensor:
-    """``f`` of the unit vectors, ``(n, ...)``."""
+def _slopes(f: Callable[[Tensor], Tensor], n: int, like: Tensor, constant: Tensor) -> Tensor:
+    """``A^T`` ``(n, k)`` of an affine map ``f(x) = A x + constant``, by its values at multiples of the unit vectors.
+
+    The value at a unit vector rounds off what is far below the constant: such weights are read off at larger multiples.
+    """
     unit = torch.eye(n, dtype=like.dtype, device=like.device)
-    return torch.cat([f(rows) for rows in unit.split(CHUNK)])
+    return torch.cat([_slopes_along(f, rows, constant) for rows in unit.split(CHUNK)])
+
+
+def _slopes_along(f: Callable[[Tensor], Tensor], rows: Tensor, constant: Tensor) -> Tensor:
+    found = f(rows) - constant
+    for step in FARTHER:
+        lost = found.abs() * (step / FARTHER[0]) < LOST * constant.abs()
+        again = lost.any(1)
+        if not bool(again.any()) or step > torch.finfo(found.dtype).max ** 0.5:
+            break
+        found[again] = torch.where(lost[again], (f(step * rows[again]) - constant) / step, found[again])
+    return found
 
 
 def _elementwise(activation: Activation) -> bool:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from rectilinear._shapes import check_floating
 from rectilinear.errors import DtypeError, InputError, NonFiniteError, ShapeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 PROBES = 8  # rows that the checks run on
+MOST_WEIGHTS = 2**27  # numbers of a model that are copied into another precision: 1 GB in float64
 SAME = 3e-2  # of the square root of machine precision: rows computed in other batches differ by rounding only
 
 
@@ -28,12 +30,14 @@ class Network:
         in_shape: the shape of a row of the input.
         out_shape: the shape of a row of the output.
         like: a tensor of the model's dtype and device.
+        state: weights and buffers that take the place of the model's own, by name; None for its own.
     """
 
     model: nn.Module
     in_shape: tuple[int, ...]
     out_shape: tuple[int, ...]
     like: Tensor
+    state: Mapping[str, Tensor] | None = None
 
     @property
     def in_dim(self) -> int:
@@ -48,11 +52,16 @@ class Network:
         return x.to(self.like).reshape(-1, *self.in_shape)
 
     def raw(self, x: Tensor) -> Tensor:
-        """The output for rows, with gradients where they are enabled and without a check."""
-        return self.model(self.rows(x)).flatten(1) if self.out_shape else self.model(self.rows(x))[:, None]
+        """The output for rows, with gradients where they are enabled and without a check.
+
+        The model gets a copy of the rows, so that in-place operations change nothing of the caller's.
+        """
+        rows = self.rows(x).clone()
+        out = self.model(rows) if self.state is None else functional_call(self.model, dict(self.state), (rows,))
+        return out.reshape(len(rows), self.out_dim)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """The output ``(b, O)`` for rows.
+        """The output ``(b, O)`` for rows, in float32 where the model computes in half precision.
 
         Raises:
             NonFiniteError: if it holds a NaN or an infinity.
@@ -66,7 +75,27 @@ class Network:
                 "finite outputs",
                 "Look at its weights and at the scale of the data.",
             )
-        return out
+        return out if torch.finfo(out.dtype).bits > 16 else out.float()
+
+    def exact(self) -> Network | None:
+        """The network to read matrices off: itself, or in half precision, too rough for proofs, its copy in float64."""
+        return self if torch.finfo(self.like.dtype).bits > 16 else self.in_precision(torch.float64)
+
+    def in_precision(self, dtype: torch.dtype) -> Network | None:
+        """The same network with its weights, which are kept exactly, and its arithmetic in a wider dtype.
+
+        None where it does not run there, or is too large to be copied.
+        """
+        tensors = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
+        if sum(t.numel() for t in tensors.values()) > MOST_WEIGHTS:
+            return None
+        state = {name: t.detach().to(dtype) for name, t in tensors.items() if t.is_floating_point()}
+        wide = replace(self, like=self.like.to(dtype), state=state)
+        try:
+            out = wide(wide.like.new_zeros(1, *self.in_shape))
+        except (RuntimeError, TypeError, ValueError):  # it asks for a dtype somewhere
+            return None
+        return wide if out.dtype == dtype else None
 
 
 @contextmanager
@@ -132,13 +161,33 @@ def as_network(model: object, x: Tensor) -> Network:
             "the same output for the same input",
             "Remove the noise, or fix it in a buffer.",
         )
-    if bool((out[:half] - part).abs().amax() > max(allowed, 1e-4) * scale):
+    between_batches = max(allowed, 8 * torch.finfo(out.dtype).eps, 1e-4 if out.dtype != torch.float64 else 0.0)
+    if bool((out[:half] - part).abs().amax() > between_batches * scale) or _rows_act_on_each_other(network, probe):
         raise InputError(
             "a model in which the rows of a batch act on each other",
             "an output for each row that depends on that row alone",
             "Put batch normalisation in evaluation mode; do not normalise over the batch.",
         )
     return network
+
+
+def _rows_act_on_each_other(network: Network, x: Tensor) -> bool:
+    """Whether the derivative of one row's output by another row is anything but zero: a weak dependence is one, too."""
+    with torch.enable_grad():
+        try:
+            rows = network.rows(x).detach().clone().requires_grad_()
+            out = network.raw(rows)
+            if not out.requires_grad:
+                return False
+            direction = torch.linspace(1, 2, out.shape[1], dtype=torch.float64).to(out)
+            for i in (0, len(rows) - 1):
+                (slope,) = torch.autograd.grad(out[i] @ direction, rows, retain_graph=i == 0, allow_unused=True)
+                others = torch.arange(len(rows), device=rows.device) != i
+                if slope is not None and bool((slope[others].nan_to_num(0.0) != 0).any()):
+                    return True
+        except (RuntimeError, NotImplementedError, TypeError):  # no derivative: values alone speak
+            return False
+    return False
 
 
 def uncompiled(model: nn.Module) -> nn.Module:

@@ -102,7 +102,8 @@ def split(model: nn.Module, x: Tensor | None = None) -> Split:
     with evaluating(model) if isinstance(model, nn.Module) else torch.no_grad():
         rows = _example(model) if x is None else x
         network = as_network(model, rows)
-        two = two_layer(network, structure_of(network, rows), rows)
+        exact = network.exact() or network
+        two = two_layer(exact, structure_of(exact, rows), rows).to(network.like)
     if two.has_bias:
         raise StructureError("a network with a bias", "none: with one the odd part is not linear", "Remove the biases.")
     if two.activation.kappa is None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -51,6 +52,8 @@ _FACTORS = {
     "addmv": (1, 2),
     "baddbmm": (1, 2),
 }
+# What gives the values of a tensor to code that is not torch's.
+_LEAVES_TORCH = frozenset({"numpy", "__array__", "__dlpack__", "tolist", "data_ptr", "__cuda_array_interface__"})
 _BATCH_NORMS = frozenset({"native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm"})
 _INFERENCE_NORMS = frozenset({"_native_batch_norm_legit_no_training"})
 
@@ -107,6 +110,7 @@ class Trace(TorchDispatchMode):
         self.inputs: list[Tensor] = []
         self.operations: list[str] = []
         self.branches = False
+        self.leaves = False
         self.reason = ""
         self._outputs = outputs or {}
         self._depends: dict[int, Sources] = {x.untyped_storage()._cdata: frozenset({INPUT})}
@@ -171,6 +175,21 @@ class Trace(TorchDispatchMode):
         self._alive.append(tensor)
 
 
+class _Leaving(TorchFunctionMode):
+    """Notes in a trace when values that depend on the input leave torch, for what comes back is not followed."""
+
+    def __init__(self, seen: Trace) -> None:
+        super().__init__()
+        self._seen = seen
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        name = getattr(getattr(func, "__self__", None), "__name__", name) if name == "__get__" else name
+        if name in _LEAVES_TORCH and any(self._seen.sources(t) for t in _tensors(args)):
+            self._seen.leaves = True
+        return func(*args, **(kwargs or {}))
+
+
 def trace(forward: Callable[[Tensor], Tensor], x: Tensor) -> Structure:
     """The structure of ``forward`` at rows ``x``, which must be the same at ``-x`` and at ``10 x``.
 
@@ -183,11 +202,13 @@ def trace(forward: Callable[[Tensor], Tensor], x: Tensor) -> Structure:
     runs = []
     for scale in (1.0, -1.0, 10.0):
         rows = scale * x
-        with torch.no_grad(), Trace(rows) as seen:
+        with torch.no_grad(), Trace(rows) as seen, _Leaving(seen):
             out = forward(rows)
         runs.append((seen, seen.sources(out)))
     seen, output = runs[0]
     nodes = tuple(seen.nodes)
+    if any(run.leaves for run, _ in runs):
+        return Structure(nodes, None, "values of its input leave torch")
     if seen.branches or any(run.operations != seen.operations for run, _ in runs):
         return Structure(nodes, None, "what it does depends on the value of its input")
     if output >= UNKNOWN:

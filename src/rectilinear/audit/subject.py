@@ -38,10 +38,12 @@ class Pass(NamedTuple):
 class Subject:
     """The network under audit with all that several measurements need.
 
-    ``two_layer`` and ``chain`` hold the matrices, or the reason why there are none.
+    ``two_layer`` and ``chain`` hold the matrices, or the reason why there are none. They are read off ``exact``: the
+    network itself, and for one in half precision, whose products would be too rough for a proof, its copy in float64.
     """
 
     network: Network
+    exact: Network
     data: Data
     task: Task | None
     structure: Structure
@@ -54,16 +56,18 @@ class Subject:
     @classmethod
     def of(cls, network: Network, data: Data, task: Task | None, seed: int) -> Subject:
         """Look into the network."""
-        x = data.sample
-        structure = structure_of(network, x)
+        x, found = data.sample, network.exact()
+        exact, rough = (network, "a network that runs in half precision only") if found is None else (found, "")
+        structure = structure_of(exact, x)
         return cls(
             network,
+            exact,
             data,
             task,
             structure,
-            is_homogeneous(network, structure, x),
-            _or_reason(lambda: two_layer(network, structure, x)),
-            _or_reason(lambda: chain(network, structure)),
+            is_homogeneous(exact, structure, x),
+            rough or _or_reason(lambda: two_layer(exact, structure, x)),
+            rough or _or_reason(lambda: chain(exact, structure)),
             seed,
         )
 
