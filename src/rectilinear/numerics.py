@@ -1,4 +1,4 @@
-"""Least squares from an orthogonal factor, streamed: any number of rows, columns of any scale."""
+"""Numerics that every part shares: least squares from an orthogonal factor, streamed, and eigenvalues."""
 
 from __future__ import annotations
 
@@ -12,6 +12,25 @@ LEVERAGE_GAP = 1e-6  # a row whose leverage is this near to one is the only one 
 CHUNK_ROWS = 4096  # rows that are reduced at once, at least; as many as columns where these are more
 SCALE_STEP = 20  # binary orders of magnitude between the scales of columns
 EPS = torch.finfo(torch.float64).eps
+
+
+def eig(m: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues ``(..., n)`` and eigenvectors ``(..., n, n)`` in columns of matrices ``(..., n, n)``, both complex.
+
+    They are those of a row-major copy: on CUDA, PyTorch 2.11 writes over an argument that is stored column by column.
+
+    Example:
+        >>> values, vectors = eig(torch.diag(torch.tensor([1.0, 2.0])).T)
+        >>> values.real.tolist()
+        [1.0, 2.0]
+    """
+    values, vectors = torch.linalg.eig(m.clone(memory_format=torch.contiguous_format))
+    return values, vectors
+
+
+def eigvals(m: Tensor) -> Tensor:
+    """Eigenvalues ``(..., n)`` of matrices ``(..., n, n)``, complex, of a row-major copy as in :func:`eig`."""
+    return torch.linalg.eigvals(m.clone(memory_format=torch.contiguous_format))
 
 
 class Moments:

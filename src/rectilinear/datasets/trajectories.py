@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from rectilinear import numerics
 from rectilinear._seed import generator
 from rectilinear.errors import ConfigError
 
@@ -160,7 +161,7 @@ _GENERATOR = _MIX @ _BLOCKS @ torch.linalg.inv(_MIX)
 
 def linear_eigenvalues() -> Tensor:
     """The eigenvalues of the system ``"linear"`` per unit of time, ``(4,)`` complex."""
-    return torch.linalg.eigvals(_BLOCKS)
+    return numerics.eigvals(_BLOCKS)
 
 
 def _linear(x: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import Tensor
 
+from rectilinear import numerics
 from rectilinear.errors import ConfigError, DataError, NotInitializedError
 from rectilinear.koopman.series import as_series, embed
 
@@ -56,7 +57,7 @@ class DMD(BaseEstimator):
             inputs = inputs @ v.T @ v
         design = torch.cat([torch.ones_like(inputs[:, :1]), inputs], dim=1)
         self.operator_ = torch.linalg.lstsq(design, after - self.mean_, driver="gelsd").solution
-        self.eigenvalues_ = torch.linalg.eigvals(self.operator_[1:]).numpy()
+        self.eigenvalues_ = numerics.eigvals(self.operator_[1:]).numpy()
         return self
 
     def predict(self, X: Any) -> NDArray[np.float64]:

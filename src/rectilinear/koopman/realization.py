@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from rectilinear import numerics
+
 NEGLIGIBLE = 1e-10
 """Singular values below this part of the largest are rounding: they carry no mode."""
 SMALLEST = 1e-3
@@ -46,7 +48,7 @@ def realize(observed: Tensor, rank: int, *, stable: bool) -> Realization:
     rank = min(rank, _above_noise(s, min(n, length * d) / max(n, length * d)), (length - 1) * d)
     patterns = v[:rank].T.reshape(length, d, rank)
     before, after = patterns[:-1].reshape(-1, rank), patterns[1:].reshape(-1, rank)
-    values, vectors = torch.linalg.eig(torch.linalg.lstsq(before, after).solution)
+    values, vectors = numerics.eig(torch.linalg.lstsq(before, after).solution)
     modes = patterns[0].to(vectors.dtype) @ vectors  # (d, rank)
     modulus = values.abs().clamp(min=SMALLEST, max=1.0 if stable else None)
     angle = values.angle()

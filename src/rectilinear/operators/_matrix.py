@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from rectilinear import numerics
 from rectilinear._shapes import check_finite
 from rectilinear.errors import SingularOperatorError
 
@@ -131,7 +132,7 @@ def sqrtm(m: Tensor) -> Tensor:
 def _sqrt_correction(x: Tensor, m: Tensor) -> Tensor:
     """The Newton step ``x e + e x = m - x x`` by eigenvalues, where it makes the residual smaller; zero elsewhere."""
     residual = m - x @ x
-    values, vectors = torch.linalg.eig(x)
+    values, vectors = numerics.eig(x)
     inverse, info = torch.linalg.inv_ex(vectors)
     step = vectors @ ((inverse @ residual.to(vectors) @ vectors) / (values[..., None] + values[..., None, :])) @ inverse
     step = step if x.is_complex() else step.real
@@ -196,7 +197,7 @@ def powm(m: Tensor, p: float) -> Tensor:
 
 
 def _check_principal(m: Tensor, what: str, *, zero_allowed: bool) -> None:
-    values = torch.linalg.eigvals(m.detach())
+    values = numerics.eigvals(m.detach())
     check_principal(values, what, zero_allowed=zero_allowed, rtol=default_rtol(m.dtype, m.shape[-1]))
 
 

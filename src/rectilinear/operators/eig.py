@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from rectilinear import numerics
 from rectilinear._shapes import check_finite
 from rectilinear.operators._frame import completion, framed
 from rectilinear.operators._matrix import span
@@ -64,7 +65,7 @@ def _(A: Operator) -> Eig:
 def _(A: Dense) -> Eig:
     require_square(A, "eigenvalues")
     check_finite(A.weight.detach(), "the operator")
-    values, vectors = torch.linalg.eig(A.weight)
+    values, vectors = numerics.eig(A.weight)
     values, order = _sorted(values)
     vectors = vectors.gather(-1, order[..., None, :].expand_as(vectors))
     return Eig(values, Dense(weight=vectors, trainable=False))
@@ -110,11 +111,11 @@ def _(A: Core) -> Eig:
 def _around(scale: Tensor, core: Tensor, q: Tensor, p: Tensor) -> Eig:
     """From ``A q = q core``, and ``A z = scale z`` for all ``z`` orthogonal to ``p``."""
     check_finite(core.detach(), "the operator")
-    values, vectors = torch.linalg.eig(core)
+    values, vectors = numerics.eig(core)
     lead = torch.broadcast_shapes(values.shape[:-1], scale.shape)
     rest = _complex(scale)[..., None].expand(*lead, p.shape[-2] - values.shape[-1])
-    vectors = framed(completion(p), q.to(vectors) @ vectors, torch.ones_like(scale))
-    return _picked(torch.cat([values.expand(*lead, -1), rest], -1), vectors)
+    frame = framed(completion(p), q.to(vectors) @ vectors, torch.ones_like(scale))
+    return _picked(torch.cat([values.expand(*lead, -1), rest], -1), frame)
 
 
 @eig.register(Spectral)
@@ -133,7 +134,7 @@ def _(A: Convolution) -> Eig:
     waves = Fourier(A.shape, like=hat)
     if A.depthwise:
         return _picked(hat.flatten(), waves)
-    values, vectors = torch.linalg.eig(hat)
+    values, vectors = numerics.eig(hat)
     whole = Convolution(A.shape, A.kernel.to(hat.dtype), trainable=False).with_spectrum(vectors)
     return _picked(values.movedim(-1, 0).flatten(), Product(whole, waves))
 

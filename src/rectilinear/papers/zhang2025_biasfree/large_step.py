@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from rectilinear import plots
+from rectilinear import numerics, plots
 from rectilinear.dynamics import Moments, Networks, any_covariance, growing_start, simulate
 from rectilinear.papers.claim import Claim
 from rectilinear.papers.zhang2025_biasfree._setup import LINEAR, RELU, kappas, name, rescaled, sine_task
@@ -79,7 +79,7 @@ def sharpness(data: Moments) -> float:
     w = data.optimum()[0]
     size = w.norm()
     both = torch.eye(len(w), dtype=w.dtype) + w.outer(w) / size**2
-    return float(size * torch.linalg.eigvals(both @ data.sigma).real.max())
+    return float(size * numerics.eigvals(both @ data.sigma).real.max())
 
 
 def draw(result: Result, path: Path) -> None:
