@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rectilinear.errors import DtypeError, NonFiniteError, ShapeError
+from rectilinear.errors import DtypeError, InputError, NonFiniteError, ShapeError
 
 
 def check_floating(x: object, name: str) -> None:
@@ -25,10 +25,30 @@ def check_floating(x: object, name: str) -> None:
         raise DtypeError(f"{name} of dtype {x.dtype}", "a floating-point tensor", "Convert it with .float().")
 
 
+def check_values(x: Tensor, name: str) -> None:
+    """Raise for a tensor without values.
+
+    Raises:
+        InputError: if it is on the meta device.
+
+    Example:
+        >>> check_values(torch.ones(2, device="meta"), "x")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        rectilinear.errors.InputError: Got x on the meta device, where tensors have no values; expected numbers. ...
+    """
+    if x.is_meta:
+        raise InputError(
+            f"{name} on the meta device, where tensors have no values",
+            "numbers",
+            "Build it on another device, or move it with to_empty and load its values.",
+        )
+
+
 def check_finite(x: Tensor, name: str) -> None:
     """Raise if ``x`` holds a NaN or an infinity.
 
     Raises:
+        InputError: if it is on the meta device.
         NonFiniteError: with the number of such entries and the index of the first.
 
     Example:
@@ -36,6 +56,7 @@ def check_finite(x: Tensor, name: str) -> None:
         Traceback (most recent call last):
         rectilinear.errors.NonFiniteError: Got 1 NaN or infinite entry in data, first at (0, 1); ...
     """
+    check_values(x, name)
     finite = torch.isfinite(x)
     if bool(finite.all()):
         return

@@ -7,6 +7,7 @@ from torch import nn
 import rectilinear as rl
 from rectilinear.audit.affine_block import AffineBlock, BlockMoments, Shapes
 from rectilinear.audit.blocks import block_names
+from rectilinear.audit.held_out import HeldOut
 from rectilinear.errors import ConfigError, InputError, StructureError
 
 
@@ -188,8 +189,10 @@ def test_linearize_replaces_a_block(name, block):
     assert found.seconds_before > 0
     counts = [sum(p.numel() for p in m.parameters()) for m in (model, found.model)]
     assert [found.parameters_before, found.parameters_after] == counts
+    rows = x[HeldOut.of(x, seed=0)(x)]
+    assert found.held_out == len(rows) == len(x) // 4
     with torch.no_grad():
-        out, base = found.model.eval()(x), model(x)
+        out, base = found.model.eval()(rows), model(rows)
     left = (out - base).square().sum() / (base - base.mean(0)).square().sum()
     assert found.output_r2 == pytest.approx(1 - float(left), abs=1e-9)
     assert "R²" in str(found)
@@ -207,7 +210,8 @@ def test_linearizing_everything_linear_changes_nothing():
 def test_later_blocks_make_up_for_earlier_ones():
     model, x = mlp()
     one = rl.linearize(model, x, blocks=["0", "1", "2", "3", "5"])
-    flat = torch.linalg.lstsq(torch.cat([x, torch.ones(len(x), 1).double()], 1), model(x).detach())
+    rows = x[~HeldOut.of(x, seed=0)(x)]
+    flat = torch.linalg.lstsq(torch.cat([rows, torch.ones(len(rows), 1).double()], 1), model(rows).detach())
     best = torch.cat([x, torch.ones(len(x), 1).double()], 1) @ flat.solution
     assert torch.allclose(one.model(x), best, atol=1e-8), "all blocks affine: the best affine map of all"
 
@@ -218,7 +222,7 @@ def test_rank_streams_and_names():
     assert sum(p.numel() for p in low.model.get_submodule("2").parameters()) == 3 * 12 * 2 + 12
     assert low.output_r2 < rl.linearize(model, x, blocks="2").output_r2
     batches = [x[i : i + 50] for i in range(0, 300, 50)]
-    whole, streamed = (rl.linearize(model, data, blocks="all").model for data in (x, batches))
+    whole, streamed = (rl.linearize(model, data, blocks="all", enlarge=True).model for data in (x, batches))
     assert torch.allclose(whole(x), streamed(x), atol=1e-9)
     for wrong in ({"blocks": "7"}, {"blocks": []}, {"blocks": "2", "rank": 0}, {"blocks": ""}):
         with pytest.raises(ConfigError):

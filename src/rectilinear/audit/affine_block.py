@@ -59,10 +59,35 @@ class Shapes:
             f"rows of at most {WIDEST} numbers, equal numbers of tokens, or images with a whole stride",
         )
 
+    def numbers(self, rank: int | None = None) -> int:
+        """How many numbers the map has, with its constant.
+
+        Example:
+            >>> shapes = Shapes.between((3,), (2,))
+            >>> shapes.numbers(), shapes.numbers(rank=1)
+            (8, 7)
+        """
+        o, k = self.sides
+        return (o * k if rank is None else min(rank * (o + k), o * k)) + o
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """The sides of the matrix: numbers at a place of the output and, with those around it, of the input."""
+        if self.form == "rows":
+            return _numel(self.outside), _numel(self.inside)
+        if self.form == "tokens":
+            return self.outside[-1], self.inside[-1]
+        return self.outside[0], self.inside[0] * KERNEL**2
+
+    @property
+    def have_identity(self) -> bool:
+        """Whether the identity is among the maps."""
+        return self.inside == self.outside and self.stride == 1
+
     def features(self, x: Tensor) -> Tensor:
         """What a matrix acts on: ``(b p, k)`` with ``p`` places a row."""
         if self.form == "rows":
-            return x.flatten(1)
+            return x.reshape(len(x), -1)
         if self.form == "tokens":
             return x.flatten(0, 1)
         patches = unfold(x, KERNEL, padding=KERNEL // 2, stride=self.stride)
@@ -71,14 +96,15 @@ class Shapes:
     def targets(self, out: Tensor) -> Tensor:
         """What it should give: ``(b p, o)``."""
         if self.form == "rows":
-            return out.flatten(1)
+            return out.reshape(len(out), -1)
         return out.flatten(0, 1) if self.form == "tokens" else out.flatten(2).mT.flatten(0, 1)
 
 
 class AffineBlock(nn.Module):
-    """``W x + b`` in place of a block, of the class that its shapes allow; ``W = U V`` where a rank is given.
+    """``W x + b`` in place of a block, of the class that its shapes allow.
 
-    Arguments after the first, such as attention masks, are ignored.
+    ``W = U V`` where a rank is given that makes this smaller, and ``I + U V`` with ``identity``. Arguments after the
+    first, such as attention masks, are ignored.
 
     Example:
         >>> block = AffineBlock(Shapes.between((3,), (2,)), torch.ones(2, 3), torch.zeros(2))
@@ -86,28 +112,40 @@ class AffineBlock(nn.Module):
         [[3.0, 3.0]]
     """
 
-    def __init__(self, shapes: Shapes, matrix: Tensor, constant: Tensor, rank: int | None = None) -> None:
+    identity: bool = False
+
+    def __init__(
+        self, shapes: Shapes, matrix: Tensor, constant: Tensor, rank: int | None = None, identity: bool = False
+    ) -> None:
         super().__init__()
-        self.shapes = shapes
+        self.shapes, self.identity = shapes, identity
         self.bias = nn.Parameter(constant)
-        if rank is None or rank >= min(matrix.shape):
-            self.factors = nn.ParameterList([nn.Parameter(matrix)])
+        o, k = matrix.shape
+        if rank is None or rank * (o + k) >= o * k:
+            factors = [matrix]
         else:
             u, s, vh = torch.linalg.svd(matrix, full_matrices=False)
             root = s[:rank].sqrt()
-            self.factors = nn.ParameterList([nn.Parameter(root[:, None] * vh[:rank]), nn.Parameter(u[:, :rank] * root)])
+            factors = [root[:, None] * vh[:rank], u[:, :rank] * root]
+        self.factors = nn.ParameterList([nn.Parameter(factor) for factor in factors])
 
     def forward(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
         """The map, row by row."""
+        out = self._convolved(x) if self.shapes.form == "convolution" else self._mapped(x)
+        return out + x if self.identity else out
+
+    def _convolved(self, x: Tensor) -> Tensor:
         *inner, last = self.factors
-        if self.shapes.form == "convolution":
-            c, k, stride = self.shapes.inside[0], KERNEL, self.shapes.stride
-            for i, weight in enumerate(inner):
-                x = conv2d(x, weight.reshape(-1, c, k, k), stride=stride, padding=k // 2) if i == 0 else x
-            if inner:
-                return conv2d(x, last[:, :, None, None], self.bias)
-            return conv2d(x, last.reshape(-1, c, k, k), self.bias, stride=stride, padding=k // 2)
-        x = x.flatten(1) if self.shapes.form == "rows" else x
+        c, k, stride = self.shapes.inside[0], KERNEL, self.shapes.stride
+        for weight in inner:
+            x = conv2d(x, weight.reshape(-1, c, k, k), stride=stride, padding=k // 2)
+        if inner:
+            return conv2d(x, last[:, :, None, None], self.bias)
+        return conv2d(x, last.reshape(-1, c, k, k), self.bias, stride=stride, padding=k // 2)
+
+    def _mapped(self, x: Tensor) -> Tensor:
+        *inner, last = self.factors
+        x = x.reshape(len(x), -1) if self.shapes.form == "rows" else x
         for weight in inner:
             x = linear(x, weight)
         x = linear(x, last, self.bias)
@@ -121,7 +159,7 @@ class AffineBlock(nn.Module):
 
     def plain(self) -> nn.Module:
         """The same map as layers of torch, where vectors go to vectors: these can be folded into their neighbours."""
-        if self.shapes.form != "rows" or len(self.shapes.inside) > 1 or len(self.shapes.outside) > 1:
+        if self.shapes.form != "rows" or {len(self.shapes.inside), len(self.shapes.outside)} != {1} or self.identity:
             return self
         layers = []
         for weight in self.factors:
@@ -132,7 +170,8 @@ class AffineBlock(nn.Module):
         return layers[0] if len(layers) == 1 else nn.Sequential(*layers)
 
     def extra_repr(self) -> str:
-        return f"{self.shapes.form}, {self.shapes.inside} to {self.shapes.outside}"
+        added = ", plus the identity" if self.identity else ""
+        return f"{self.shapes.form}, {self.shapes.inside} to {self.shapes.outside}{added}"
 
 
 @dataclass(frozen=True)
@@ -158,8 +197,12 @@ class BlockMoments:
         self.shapes = shapes
         self._budget = budget
         self._moments = Moments()
-        self._residual = shapes.inside == shapes.outside and shapes.form != "convolution"
         self._width = 0
+
+    @property
+    def n(self) -> int:
+        """How many rows of the matrix were counted in: several a row of the data where it acts on tokens or places."""
+        return self._moments.n
 
     def add(self, x: Tensor, out: Tensor) -> None:
         """Count rows in, a few at a time."""
@@ -170,25 +213,40 @@ class BlockMoments:
     def _add(self, x: Tensor, out: Tensor) -> None:
         features, targets = self.shapes.features(x), self.shapes.targets(out)
         self._width = targets.shape[1]
-        if self._residual:
-            targets = torch.cat([targets, targets - features], 1)
+        if self.shapes.have_identity:
+            targets = torch.cat([targets, self.shapes.targets(out.double() - x.double()).to(targets)], 1)
         self._moments.add(features, targets)
         self._budget -= features.numel() * features.shape[1]
 
     def solve(self, like: Tensor, rank: int | None = None) -> AffineBlock:
-        """The best affine stand-in; with a rank, the best of that rank on the data."""
-        fit = self._fit()
+        """The best affine stand-in, of a rank where one is given.
+
+        Where the shapes agree, that is the identity plus a map of the rank, if it is nearer on these rows than a map of
+        the rank alone: both have as many numbers.
+        """
+        fit, identity = self._fit(), False
+        if rank is not None and rank < min(self.shapes.sides) and self.shapes.have_identity:
+            update = self._moments.fit(slice(self._width, None))
+            identity = _left(update, rank) < _left(fit, rank)
+            fit = update if identity else fit
         matrix = fit.matrix if rank is None else fit.of_rank(rank)
         constant = fit.mean_t - matrix @ fit.mean_x
-        return AffineBlock(self.shapes, matrix.to(like), constant.to(like), rank)
+        return AffineBlock(self.shapes, matrix, constant, rank, identity).to(like)
 
     def score(self) -> BlockFit:
-        """How well it fits."""
-        update = self._moments.fit(slice(self._width, None)).r2 if self._residual else None
+        """How well the best affine map, of full rank, fits."""
+        residual = self.shapes.have_identity and self.shapes.form != "convolution"
+        update = self._moments.fit(slice(self._width, None)).r2 if residual else None
         return BlockFit(self._fit().r2, self._moments.procrustes(slice(0, self._width)), update)
 
     def _fit(self) -> Fit:
         return self._moments.fit(slice(0, self._width))
+
+
+def _left(fit: Fit, rank: int) -> float:
+    """The sum of squares that the best map of a rank leaves."""
+    s = torch.linalg.svdvals(fit.coefficients / fit.s.sqrt()[:, None])
+    return float(fit.total.sum() - s[:rank].square().sum())
 
 
 def _numel(shape: tuple[int, ...]) -> int:

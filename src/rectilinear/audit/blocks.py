@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from rectilinear.audit.affine_block import AffineBlock, BlockMoments, Shapes
+from rectilinear.audit.held_out import repeated
 from rectilinear.audit.intervals import ratio
 from rectilinear.audit.measure import Measure
-from rectilinear.errors import StructureError
+from rectilinear.audit.network import is_scripted, parts
+from rectilinear.errors import ConfigError, StructureError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from rectilinear.audit.network import Network
     from rectilinear.audit.subject import Subject
 
 ROWS, BATCH = 2048, 256
@@ -39,7 +43,9 @@ def block_names(model: nn.Module) -> list[str]:
         >>> block_names(nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.ReLU(), nn.Linear(2, 1))))
         ['0', '1.0', '1.1']
     """
-    names = []
+    names: list[str] = []
+    if is_scripted(model):
+        return names
 
     def visit(module: nn.Module, prefix: str) -> None:
         for name, child in module.named_children():
@@ -56,28 +62,55 @@ def block_names(model: nn.Module) -> list[str]:
 def is_affine(module: nn.Module) -> bool:
     """Whether a module of torch is affine in evaluation mode.
 
+    A subclass does what it likes and is not among them; neither is a module with hooks that are not torch's own.
+
     Example:
         >>> is_affine(nn.BatchNorm1d(3)), is_affine(nn.ReLU())
         (True, False)
     """
-    if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
-        return module.track_running_stats
-    return isinstance(module, AFFINE) or (isinstance(module, nn.LeakyReLU) and module.negative_slope == 1)
+    kind = type(module).__bases__[0] if is_parametrized(module) else type(module)
+    hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+    if any(not type(hook).__module__.startswith("torch.nn.utils.") for hook in hooks):
+        return False
+    if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) and not module.track_running_stats:
+        return False
+    return kind in AFFINE or (isinstance(module, nn.LeakyReLU) and kind is nn.LeakyReLU and module.negative_slope == 1)
+
+
+class Call(NamedTuple):
+    """One call of a module: its input before it ran, its output, and whether it changed the input in place."""
+
+    x: Tensor
+    out: Tensor
+    changed: bool
 
 
 @contextmanager
-def watching(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, list[tuple[Tensor, Tensor]]]]:
-    """Inputs and outputs of each module at every call inside the block; the hooks are gone afterwards."""
-    seen: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in modules}
+def watching(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, list[Call]]]:
+    """The calls of each module with a tensor, that return a tensor, inside the block; the hooks are gone afterwards.
 
-    def hook(name: str) -> Any:
-        def keep(_: nn.Module, args: tuple[Any, ...], out: Any) -> None:
-            if args and isinstance(args[0], Tensor) and isinstance(out, Tensor):
-                seen[name].append((args[0].detach().clone(), out.detach().clone()))
+    Inputs are read before the module and its hooks run, and outputs after them.
+    """
+    seen: dict[str, list[Call]] = {name: [] for name in modules}
+    begun: dict[str, list[Tensor | None]] = {name: [] for name in modules}
+
+    def before(name: str) -> Any:
+        def keep(_: nn.Module, args: tuple[Any, ...]) -> None:
+            begun[name].append(args[0].detach().clone() if args and isinstance(args[0], Tensor) else None)
 
         return keep
 
-    handles = [module.register_forward_hook(hook(name)) for name, module in modules.items()]
+    def after(name: str) -> Any:
+        def keep(_: nn.Module, args: tuple[Any, ...], out: Any) -> None:
+            x = begun[name].pop()
+            if x is not None and isinstance(out, Tensor):
+                changed = not torch.equal(x, args[0])
+                seen[name].append(Call(x, out.detach().clone(), changed))
+
+        return keep
+
+    handles = [module.register_forward_pre_hook(before(name), prepend=True) for name, module in modules.items()]
+    handles += [module.register_forward_hook(after(name)) for name, module in modules.items()]
     try:
         yield seen
     finally:
@@ -86,16 +119,46 @@ def watching(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, list[tuple[
 
 
 @contextmanager
-def replaced(module: nn.Module, stand_in: nn.Module) -> Iterator[None]:
-    """The output of ``module`` is that of ``stand_in`` inside the block."""
-    handle = module.register_forward_hook(lambda _, args, __: stand_in(*args))
+def replaced(module: nn.Module, stand_in: Callable[..., Tensor] | None) -> Iterator[None]:
+    """The output of ``module`` is that of ``stand_in`` inside the block; it works on copies of its arguments.
+
+    Without a stand-in the output stays, and only what the module changes in place is its own.
+    """
+    begun: list[tuple[Any, ...]] = []
+
+    def before(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        begun.append(args)
+        return tuple(a.clone() if isinstance(a, Tensor) else a for a in args)
+
+    def after(_: nn.Module, __: tuple[Any, ...], out: Any) -> Any:
+        args = begun.pop()
+        return out if stand_in is None else stand_in(*args)
+
+    handles = [module.register_forward_pre_hook(before, prepend=True), module.register_forward_hook(after)]
     try:
         yield
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
 
 
-def shapes_of(calls: list[tuple[Tensor, Tensor]]) -> Shapes:
+def check_alone(network: Network, module: nn.Module, x: Tensor) -> None:
+    """Raise if something else reads what the module changes in place.
+
+    Raises:
+        StructureError: if the output of the network is another where the module works on a copy of its input.
+    """
+    with replaced(module, None):
+        alone = network(x)
+    if not torch.allclose(alone, network(x), rtol=1e-4, atol=1e-4 * float(alone.abs().max())):
+        raise StructureError(
+            "a block that changes its input in place, where something beside it reads it",
+            "a block whose output alone matters",
+            "Build it without inplace=True.",
+        )
+
+
+def shapes_of(calls: list[Call]) -> Shapes:
     """The shapes of a block that was called once for each batch.
 
     Raises:
@@ -103,34 +166,54 @@ def shapes_of(calls: list[tuple[Tensor, Tensor]]) -> Shapes:
     """
     if len(calls) != 1:
         raise StructureError(
-            "a block that is not called" if not calls else f"a block that is called {len(calls)} times a pass",
+            f"a block that is called {len(calls)} times a pass"
+            if calls
+            else "a block that is not called with a tensor as its first argument, or does not return one",
             "one call with a tensor, that returns a tensor",
         )
-    x, out = calls[0]
-    if x.ndim < 2 or out.ndim < 2 or len(x) != len(out):
+    x, out, _ = calls[0]
+    if x.ndim < 1 or out.ndim < 1 or len(x) != len(out):
         raise StructureError(f"a block from {tuple(x.shape)} to {tuple(out.shape)}", "the batch as the first axis")
     return Shapes.between(tuple(x.shape[1:]), tuple(out.shape[1:]))
 
 
+def check_names(model: nn.Module, names: str | Sequence[str]) -> list[str]:
+    """The names of submodules, each once.
+
+    Raises:
+        ConfigError: for a name that is no submodule.
+    """
+    asked = [names] if isinstance(names, str) else list(names)
+    known = dict(model.named_modules(remove_duplicate=False))
+    if unknown := [n for n in asked if n not in known or not n]:
+        raise ConfigError(
+            f"no block named {', '.join(map(repr, unknown))}", f"names such as {', '.join(block_names(model)[:8])}"
+        )
+    first = {id(module): name for name, module in model.named_modules()}
+    return list(dict.fromkeys(first[id(known[n])] for n in asked))
+
+
 def fit_blocks(
-    run: Any, modules: Mapping[str, nn.Module], batches: Iterable[Tensor], budget: float = BUDGET
+    network: Network, modules: Mapping[str, nn.Module], x: Tensor, budget: float = BUDGET
 ) -> tuple[dict[str, BlockMoments], dict[str, str]]:
     """Streaming least squares for blocks, and the reasons for those that cannot be fitted."""
     moments: dict[str, BlockMoments] = {}
     refused: dict[str, str] = {}
-    for batch in batches:
+    for batch in parts(x, BATCH):
         with watching(modules) as seen:
-            run(batch)
+            network(batch)
         for name, calls in seen.items():
             if name in refused:
                 continue
             try:
                 shapes = shapes_of(calls)
+                if calls[0].changed and name not in moments:
+                    check_alone(network, modules[name], batch)
             except StructureError as error:
                 refused[name] = error.got
                 moments.pop(name, None)
                 continue
-            moments.setdefault(name, BlockMoments(shapes, budget)).add(*calls[0])
+            moments.setdefault(name, BlockMoments(shapes, budget)).add(calls[0].x, calls[0].out)
     return moments, refused
 
 
@@ -142,17 +225,22 @@ def blocks(subject: Subject, names: list[str] | None = None) -> Measure:
     """
     network, name = subject.network, "blocks"
     model = network.model
-    chosen = [n for n in (names or block_names(model)) if not is_affine(model.get_submodule(n))]
+    chosen = check_names(model, names) if names else block_names(model)
+    modules = dict(model.named_modules())
+    chosen = [n for n in chosen if not is_affine(modules[n])][:MOST]
     if not chosen:
+        if is_scripted(model):
+            return Measure.missing(name, "a ScriptModule, whose parts cannot be watched")
         return Measure.missing(name, "no module that is not affine by itself" if block_names(model) else "one module")
-    modules = {n: model.get_submodule(n) for n in chosen[:MOST]}
+    modules = {n: modules[n] for n in chosen}
     x = subject.columns(ROWS)
-    if len(x) < 4:
-        return Measure.missing(name, f"{len(x)} rows")
     half = len(x) // 2
     labels = subject.data.sample_labels
-    train, test = x[:half], x[half:]
-    moments, refused = fit_blocks(network, modules, train.split(BATCH))
+    apart = ~repeated(x[half:], x[:half])
+    train, test = x[:half], x[half:][apart]
+    if min(len(train), len(test)) < 2:
+        return Measure.missing(name, f"{len(x)} rows" if len(x) < 4 else "rows that repeat each other")
+    moments, refused = fit_blocks(network, modules, train)
     table: list[dict[str, Any]] = []
     worst: tuple[float, tuple[float, float] | None] | None = None
     base = network(test)
@@ -175,7 +263,7 @@ def blocks(subject: Subject, names: list[str] | None = None) -> Measure:
             - float((out - base).square().sum() / (base - base.mean(0)).square().sum().clamp_min(1e-300)),
         }
         if subject.task is not None and labels is not None:
-            y = labels[: len(x)][half:]
+            y = labels[: len(x)][half:][apart.to(labels.device)]
             row |= {
                 "loss": float(subject.task.losses(base, y).mean()),
                 "loss_after": float(subject.task.losses(out, y).mean()),
@@ -195,12 +283,12 @@ def blocks(subject: Subject, names: list[str] | None = None) -> Measure:
 def _judge(network: Any, module: nn.Module, stand_in: AffineBlock, shapes: Shapes, x: Tensor) -> tuple[Tensor, Tensor]:
     """Squared errors of the stand-in and squared deviations from the mean for held-out rows, ``(b,)`` each."""
     left, outs = [], []
-    for batch in x.split(BATCH):
+    for batch in parts(x, BATCH):
         with watching({"block": module}) as seen:
             network(batch)
-        inside, out = seen["block"][0]
+        inside, out, _ = seen["block"][0]
         with torch.no_grad():
-            left.append((stand_in(inside) - out).double().square().flatten(1).sum(1))
+            left.append((stand_in(inside) - out).double().square().reshape(len(out), -1).sum(1))
         targets = shapes.targets(out).double()
         outs.append(targets.reshape(len(out), -1, targets.shape[1]))
     outputs = torch.cat(outs)

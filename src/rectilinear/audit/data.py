@@ -95,6 +95,7 @@ def read(x: Tensor | Iterable[Any], y: Tensor | None, seed: int) -> Data:
 
 def _from_tensor(x: Tensor, y: Tensor | None, seed: int) -> Data:
     check_floating(x, "x")
+    x = x.detach()
     if x.ndim < 2 or not len(x):
         raise ShapeError(f"x of shape {tuple(x.shape)}", "rows (n, ...), at least one", "Put the batch axis first.")
     for part in x.split(64 * BATCH):
@@ -148,6 +149,7 @@ def _pair(batch: Any) -> tuple[Tensor, Tensor | None]:
         raise DataError(f"a batch of {len(parts)} parts", "x or (x, y)", "Wrap the loader.")
     x, y = parts[0], parts[1] if len(parts) == 2 else None
     check_floating(x, "a batch of x")
+    x = x.detach()
     if x.ndim < 2:
         raise ShapeError(f"a batch of shape {tuple(x.shape)}", "rows (b, ...)", "Put the batch axis first.")
     check_finite(x, "a batch of x")
@@ -163,4 +165,4 @@ def _labels(y: object) -> Tensor:
         raise DtypeError(f"labels of type {type(y).__name__}", "a real tensor (n,) or (n, O)", "Use torch.as_tensor.")
     if y.is_floating_point():
         check_finite(y, "y")
-    return y
+    return y.detach()

@@ -118,6 +118,8 @@ def two_layer(network: Network, structure: Structure, x: Tensor) -> TwoLayer:
     if not nodes or any(node.sources != {INPUT} for node in nodes) or len(nodes) > MOST:
         depth = structure.depth
         raise _not_two_layer("it has no activation" if not nodes else f"it has {depth} layers of activations")
+    if not all(node.by_row for node in nodes):
+        raise _not_two_layer("an activation sees a tensor whose first axis is not the batch")
     kinds = {node.activation.name for node in nodes}
     if len(kinds) > 1 or not _elementwise(nodes[0].activation):
         raise _not_two_layer(f"its hidden layer is {', '.join(sorted(kinds))}")
@@ -161,6 +163,8 @@ def chain(network: Network, structure: Structure) -> Chain:
     ends = (*(node.sources for node in nodes), structure.output)
     if any(sources != {k - 1} for k, sources in enumerate(ends)):
         raise StructureError("connections that skip layers", "a plain feed-forward network")
+    if not all(node.by_row for node in nodes):
+        raise StructureError("activations of tensors whose first axis is not the batch", "a plain feed-forward network")
     if not all(_elementwise(node.activation) for node in nodes):
         raise StructureError("layers that are not elementwise, such as max-pooling", "a plain feed-forward network")
     widths = [network.in_dim, *(torch.Size(node.shape).numel() for node in nodes), network.out_dim]

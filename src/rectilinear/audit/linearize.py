@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -10,15 +9,33 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from rectilinear.audit import data as points
-from rectilinear.audit.affine_block import BlockMoments, Shapes
-from rectilinear.audit.blocks import block_names, is_affine, shapes_of, watching
-from rectilinear.audit.network import as_network, check_module, evaluating, uncompiled
+from rectilinear.audit.affine_block import BlockMoments
+from rectilinear.audit.blocks import (
+    Call,
+    block_names,
+    check_alone,
+    check_names,
+    is_affine,
+    replaced,
+    shapes_of,
+    watching,
+)
+from rectilinear.audit.held_out import HeldOut
+from rectilinear.audit.network import (
+    as_network,
+    check_module,
+    check_not_scripted,
+    copied,
+    evaluating,
+    parts,
+    uncompiled,
+)
 from rectilinear.audit.progress import progress_of
 from rectilinear.audit.task import task_for
 from rectilinear.errors import ConfigError, StructureError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from torch import Tensor, nn
 
@@ -31,7 +48,16 @@ BATCH, REPEATS = 256, 3
 
 @dataclass(frozen=True)
 class Replaced:
-    """One block that was replaced, and how much of its output the affine map explains where it was fitted."""
+    """One block that was replaced.
+
+    Attributes:
+        name: of the submodule.
+        module: its class.
+        form: "rows", "tokens" or "convolution", with "identity + " before it where that is added to the map.
+        r2: how much of the variance of the block's output the map that was put in explains, on held-out rows.
+        parameters_before: of the block.
+        parameters_after: of the map.
+    """
 
     name: str
     module: str
@@ -40,10 +66,26 @@ class Replaced:
     parameters_before: int
     parameters_after: int
 
+    def __str__(self) -> str:
+        count = f"parameters {self.parameters_before:,} -> {self.parameters_after:,}"
+        return f"{self.name} ({self.module}) -> affine on {self.form}, R² {self.r2:.4g}, {count}"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One block that was left as it is, and why."""
+
+    name: str
+    module: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.module}) kept: {self.reason}"
+
 
 @dataclass(frozen=True, eq=False)
 class Linearized:
-    """A network with affine blocks, and what they cost.
+    """A network with affine blocks, and what they cost on rows that they were not fitted on.
 
     Attributes:
         model: the new network.
@@ -57,6 +99,8 @@ class Linearized:
         parameters_after: the same of the new one.
         seconds_before: to run a batch.
         seconds_after: the same of the new network.
+        kept: the blocks that ``blocks="all"`` left as they are.
+        held_out: how many rows the costs were measured on.
     """
 
     model: nn.Module
@@ -70,16 +114,20 @@ class Linearized:
     parameters_after: int
     seconds_before: float
     seconds_after: float
+    kept: tuple[Kept, ...] = ()
+    held_out: int = 0
 
     def __str__(self) -> str:
-        lines = [f"{b.name} ({b.module}) -> affine on {b.form}, R² {b.r2:.4g}" for b in self.blocks]
+        lines = [*map(str, self.blocks), *map(str, self.kept)]
         lines.append(f"output R² {self.output_r2:.4g}")
         if self.loss_before is not None:
             lines.append(f"loss {self.loss_before:.4g} -> {self.loss_after:.4g}")
         if self.accuracy_before is not None:
             lines.append(f"accuracy {self.accuracy_before:.4g} -> {self.accuracy_after:.4g}")
-        lines.append(f"parameters {self.parameters_before:,} -> {self.parameters_after:,}")
+        larger = " (larger)" if self.parameters_after > self.parameters_before else ""
+        lines.append(f"parameters {self.parameters_before:,} -> {self.parameters_after:,}{larger}")
         lines.append(f"seconds a batch {self.seconds_before:.2g} -> {self.seconds_after:.2g}")
+        lines.append(f"all on {self.held_out:,} rows that nothing was fitted on")
         return "\n".join(lines)
 
 
@@ -90,6 +138,7 @@ def linearize(
     *,
     blocks: str | Sequence[str],
     rank: int | None = None,
+    enlarge: bool = False,
     loss: str | Callable[[Tensor, Tensor], Tensor] | None = None,
     seed: int = 0,
     progress: bool = True,
@@ -98,55 +147,69 @@ def linearize(
 
     Blocks are replaced in the order given, from the input on: each is fitted to what the blocks replaced before it
     leave as its input, with the original output as the target, so that errors do not pile up. Sequences of tokens
-    get one map for all tokens, large images a convolution of 3 x 3, everything else a matrix.
+    get one map for all tokens, large images a convolution of 3 x 3, everything else a matrix. A quarter of the rows is
+    held out: every R², loss and accuracy is that of the maps that were put in, on rows that they were not fitted on.
 
     Args:
         model: the network; it is not changed.
         x: rows, or an iterable of batches ``x`` or ``(x, y)`` that can be read again.
         y: labels, for the cost in loss.
         blocks: names of submodules (``model.named_modules()``), or "all" for every block of the model's containers
-            that is not affine by itself.
-        rank: of the maps; full by default.
+            that is not affine by itself; blocks that cannot be replaced are then kept, with the reason.
+        rank: of the maps; full by default. Where a block's input and output have one shape, the map is the identity
+            plus one of this rank, if that is nearer than one of this rank alone.
+        enlarge: with "all", replace blocks also by maps with more parameters than they have, such as activations.
+            Blocks that are named are always replaced, and the result has the parameters before and after.
         loss: as in :func:`audit`.
-        seed: of the sample on which the cost is measured.
+        seed: of the rows that are held out and of the sample on which the cost is measured.
         progress: show progress on standard error, where that is a terminal.
 
     Raises:
         ConfigError: for a name that is no submodule, no names, or a rank below one.
-        StructureError: if a block is not called once a pass, or no affine map fits its shapes.
+        StructureError: if a block is not called once a pass, is read by more than its output, or no affine map fits its
+            shapes; or for a ``ScriptModule``.
+        InputError: if there are too few distinct rows.
 
     Example:
         >>> from torch import nn
         >>> net = nn.Sequential(nn.Linear(4, 16), nn.GELU(), nn.Linear(16, 2))
         >>> found = linearize(net, torch.randn(500, 4), blocks="1")
-        >>> found.blocks[0].module, found.output_r2 > 0.5
-        ('GELU', True)
+        >>> found.blocks[0].module, found.output_r2 > 0.5, found.parameters_before, found.parameters_after
+        ('GELU', True, 114, 386)
     """
     check_module(model)
     model = uncompiled(model)
+    check_not_scripted(model)
     names = _names(model, blocks)
     if rank is not None and rank < 1:
         raise ConfigError(f"rank = {rank}", "at least 1")
-    edited = deepcopy(model)
+    edited = copied(model)
     with evaluating(model), evaluating(edited), torch.random.fork_rng():
         torch.manual_seed(seed)
         data = points.read(x, y, seed)
+        held = HeldOut.of(data.sample, seed)
         old, new = as_network(model, data.sample), as_network(edited, data.sample)
         task = None if data.labels is None else task_for(data.labels, old.out_dim, loss)
+        work = _Replacing(old, new, data, held, rank, enlarge or blocks != "all")
+        done: list[Replaced] = []
+        kept: list[Kept] = []
         with progress_of(progress, total=len(names)) as advance:
-            done = []
             for name in names:
                 advance(name)
-                done.append(_replace(old, new, name, data, rank))
-        base, out = _outputs(old, data.sample), _outputs(new, data.sample)
-        variance = (base - base.mean(0)).square().sum()
-        r2 = 1 - float((out - base).square().sum() / variance) if float(variance) else 1.0
-        before, after = (_score(task, f, data.sample_labels) for f in (base, out))
+                try:
+                    done.append(work.replace(name))
+                except StructureError as error:
+                    if blocks != "all":
+                        raise
+                    kept.append(Kept(name, type(old.model.get_submodule(name)).__name__, error.got))
+        base, out = _outputs(old, work.test), _outputs(new, work.test)
+        y = None if data.sample_labels is None else data.sample_labels[work.held.to(data.sample_labels.device)]
+        before, after = (_score(task, f, y) for f in (base, out))
         batch = old.rows(data.sample[:BATCH])
         return Linearized(
             edited,
             tuple(done),
-            r2,
+            _r2(out, base),
             before[0],
             after[0],
             before[1],
@@ -155,6 +218,8 @@ def linearize(
             sum(p.numel() for p in edited.parameters()),
             _seconds(old, batch),
             _seconds(new, batch),
+            tuple(kept),
+            len(work.test),
         )
 
 
@@ -162,43 +227,124 @@ def _names(model: nn.Module, blocks: str | Sequence[str]) -> list[str]:
     if blocks == "all":
         names = [n for n in block_names(model) if not is_affine(model.get_submodule(n))]
     else:
-        names = [blocks] if isinstance(blocks, str) else list(blocks)
-    known = dict(model.named_modules())
-    if unknown := [n for n in names if n not in known or not n]:
-        raise ConfigError(
-            f"no block named {', '.join(map(repr, unknown))}", f"names such as {', '.join(block_names(model)[:8])}"
-        )
+        names = check_names(model, blocks)
     if not names:
         raise ConfigError("no blocks", "at least one", f"The model has {', '.join(block_names(model)[:8]) or 'none'}.")
     if nested := [(a, b) for a in names for b in names if a != b and b.startswith(f"{a}.")]:
         raise ConfigError(f"block {nested[0][1]!r} inside block {nested[0][0]!r}", "blocks side by side")
-    return list(dict.fromkeys(names))
+    return names
 
 
-def _replace(old: Network, new: Network, name: str, data: points.Data, rank: int | None) -> Replaced:
-    """Fit one block of ``new`` to the outputs of ``old`` and put the affine map in its place."""
-    source, target = new.model.get_submodule(name), old.model.get_submodule(name)
-    moments: BlockMoments | None = None
-    for x, _ in data.batches():
-        for rows in x.split(BATCH):
-            with watching({name: source}) as inside, watching({name: target}) as outside:
-                new(rows)
-                old(rows)
-            shapes: Shapes = shapes_of(outside[name])
-            if len(inside[name]) != 1:
-                raise StructureError("a block that is not called once a pass", "one call")
-            moments = BlockMoments(shapes, BUDGET) if moments is None else moments
-            moments.add(inside[name][0][0], outside[name][0][1])
-    assert moments is not None
-    stand_in = moments.solve(old.like, rank).standing_in_for(target).plain().eval()
-    parent, _, last = name.rpartition(".")
-    new.model.get_submodule(parent)._modules[last] = stand_in
-    before, after = (sum(p.numel() for p in m.parameters()) for m in (target, stand_in))
-    return Replaced(name, type(target).__name__, moments.shapes.form, moments.score().r2, before, after)
+class _Replacing:
+    """Blocks of ``new`` replaced one by one by maps to the outputs of ``old``."""
+
+    def __init__(
+        self, old: Network, new: Network, data: points.Data, held: HeldOut, rank: int | None, enlarge: bool
+    ) -> None:
+        self.old, self.new, self.rank, self.enlarge = old, new, rank, enlarge
+        self._data, self._rule = data, held
+        self.held = held(data.sample)
+        self.test = data.sample[self.held]
+
+    def replace(self, name: str) -> Replaced:
+        """Fit one block and put the map in its place, in every container that holds it."""
+        source, target = self.new.model.get_submodule(name), self.old.model.get_submodule(name)
+        moments = self._fit(source, target)
+        block = moments.solve(self.old.like, self.rank).standing_in_for(target)
+        form = f"identity + {moments.shapes.form}" if block.identity else moments.shapes.form
+        stand_in = block.plain().eval()
+        self._check(source, stand_in)
+        r2 = self._judge(source, target, stand_in)
+        _exchange(self.new.model, source, stand_in)
+        before, after = (sum(p.numel() for p in m.parameters()) for m in (target, stand_in))
+        return Replaced(name, type(target).__name__, form, r2, before, after)
+
+    def _fit(self, source: nn.Module, target: nn.Module) -> BlockMoments:
+        moments: BlockMoments | None = None
+        for rows in self._fitting_rows():
+            x, out, changed = self._both(source, target, rows)
+            if moments is None:
+                moments = BlockMoments(shapes_of([Call(x, out, changed)]), BUDGET)
+                if changed:
+                    check_alone(self.old, target, rows)
+                size, has = moments.shapes.numbers(self.rank), sum(p.numel() for p in target.parameters())
+                if size > has and not self.enlarge:
+                    raise StructureError(
+                        f"a map of {size:,} parameters for a block of {has:,}", "a smaller one", "Pass enlarge=True."
+                    )
+            moments.add(x, out)
+        assert moments is not None
+        return moments
+
+    def _fitting_rows(self) -> Iterator[Tensor]:
+        """All rows that are not held out, some at a time."""
+        left: Tensor | None = None
+        for x, _ in self._data.batches():
+            rows = x[~self._rule(x)]
+            rows = rows if left is None else torch.cat([left, rows])
+            left = rows if len(rows) < 2 else None
+            if left is None:
+                yield from parts(rows, BATCH)
+        if left is not None and len(left):
+            yield left
+
+    def _both(self, source: nn.Module, target: nn.Module, rows: Tensor) -> Call:
+        """The input of the block in the new network, and its output in the old one."""
+        with watching({"": source}) as inside, watching({"": target}) as outside:
+            self.new(rows)
+            self.old(rows)
+        for calls in (outside[""], inside[""]):
+            shapes_of(calls)
+        return Call(inside[""][0].x, outside[""][0].out, outside[""][0].changed)
+
+    def _check(self, source: nn.Module, stand_in: nn.Module) -> None:
+        """Raise unless exchanging the block does what exchanging its output does."""
+        rows = self.test[:BATCH]
+        with replaced(source, stand_in):
+            wanted = self.new(rows)
+        _exchange(self.new.model, source, stand_in)
+        try:
+            found = self.new(rows)
+        except (AttributeError, RuntimeError, TypeError, ValueError, IndexError) as error:
+            raise StructureError(
+                f"a network that reads more of the block than its output: {str(error).splitlines()[0]}",
+                "a block that is called and nothing else",
+            ) from error
+        finally:
+            _exchange(self.new.model, stand_in, source)
+        if not torch.allclose(found, wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max())):
+            raise StructureError(
+                "a network that reads more of the block than its output, such as its weight, or holds it elsewhere",
+                "a block that is called and nothing else",
+            )
+
+    def _judge(self, source: nn.Module, target: nn.Module, stand_in: nn.Module) -> float:
+        calls = [self._both(source, target, rows) for rows in parts(self.test, BATCH)]
+        with torch.no_grad():
+            found = torch.cat([stand_in(call.x) for call in calls])
+        return _r2(found, torch.cat([call.out for call in calls]))
+
+
+def _exchange(model: nn.Module, module: nn.Module, other: nn.Module) -> None:
+    """Put ``other`` wherever ``module`` is registered."""
+    for parent in list(model.modules()):
+        for name, child in parent._modules.items():
+            if child is module:
+                parent._modules[name] = other
+
+
+def _r2(found: Tensor, wanted: Tensor) -> float:
+    """The share of the variance of ``wanted`` over rows; of a constant 1 where it is met up to rounding, else -inf."""
+    found, wanted = found.double(), wanted.double()
+    left, total = (found - wanted).square().sum(), (wanted - wanted.mean(0)).square().sum()
+    rounding = (1e3 * torch.finfo(torch.float32).eps) ** 2 * float(wanted.square().sum())
+    if float(total) > 0:
+        return 1 - float(left / total)
+    return 1.0 if float(left) <= rounding else -float("inf")
 
 
 def _outputs(network: Network, x: Tensor) -> Tensor:
-    return torch.cat([network(rows) for rows in x.split(BATCH)])
+    return torch.cat([network(rows) for rows in parts(x, BATCH)])
 
 
 def _score(task: Task | None, out: Tensor, y: Tensor | None) -> tuple[float | None, float | None]:

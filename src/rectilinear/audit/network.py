@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, replace
+from pickle import PicklingError
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.parameter import is_lazy
 
-from rectilinear._shapes import check_floating
-from rectilinear.errors import DtypeError, InputError, NonFiniteError, ShapeError
+from rectilinear._shapes import check_floating, check_values
+from rectilinear.errors import DtypeError, InputError, NonFiniteError, ShapeError, StructureError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -67,7 +70,7 @@ class Network:
             NonFiniteError: if it holds a NaN or an infinity.
         """
         with torch.no_grad():
-            out = self.raw(x)
+            out = self.raw(x).clone()  # models may return a buffer of theirs, and write into it in the next call
         if not bool(torch.isfinite(out).all()):
             bad = int((~torch.isfinite(out)).any(1).sum())
             raise NonFiniteError(
@@ -134,7 +137,8 @@ def as_network(model: object, x: Tensor) -> Network:
     model = uncompiled(model)
     check_floating(x, "x")
     like = next((p for p in parameters if p.is_floating_point()), parameters[0]).detach()
-    probe = x[:PROBES].to(like)
+    check_values(x, "x")
+    probe = x[:PROBES].detach().to(like)
     probe = torch.cat([probe, probe]) if len(probe) == 1 else probe
     half = len(probe) // 2
     with torch.no_grad():
@@ -145,6 +149,8 @@ def as_network(model: object, x: Tensor) -> Network:
             "one row for each row of the input",
             "Wrap the model so that the first axis of its output is the batch.",
         )
+    if half == 1 and part.numel() == out[0].numel():  # ``squeeze()`` without an axis takes a batch of one away
+        part = part.reshape(1, *out.shape[1:])
     if part.shape != (half, *out.shape[1:]):
         raise ShapeError(
             f"outputs of shapes {tuple(out.shape)} and {tuple(part.shape)} for {len(probe)} and {half} rows",
@@ -201,11 +207,19 @@ def check_module(model: object) -> list[nn.Parameter]:
 
     Raises:
         DtypeError: if it is no module.
-        InputError: if it has no parameters.
+        InputError: if it has no parameters, or some without values: on the meta device, or of a lazy layer.
     """
     if not isinstance(model, nn.Module):
         raise DtypeError(f"a model of type {type(model).__name__}", "a torch.nn.Module", "Wrap the function in one.")
     parameters = list(model.parameters())
+    for name, held in (*model.named_parameters(), *model.named_buffers()):
+        if is_lazy(held):
+            raise InputError(
+                f"the parameter '{name}' of a lazy layer, which has no shape yet",
+                "a model that has run once",
+                "Call the model on a batch first.",
+            )
+        check_values(held, f"'{name}' of the model")
     if not parameters:
         raise InputError(
             f"a {type(model).__name__} without parameters",
@@ -215,9 +229,56 @@ def check_module(model: object) -> list[nn.Parameter]:
     return parameters
 
 
+def parts(x: Tensor, size: int) -> Iterator[Tensor]:
+    """Rows a few at a time; never one alone, which ``squeeze()`` in a model would take for no batch.
+
+    Example:
+        >>> [len(part) for part in parts(torch.zeros(9, 1), 4)], [len(part) for part in parts(torch.zeros(6, 1), 4)]
+        ([4, 5], [4, 2])
+    """
+    whole = list(x.split(size))
+    if len(whole) > 1 and len(whole[-1]) == 1:
+        whole[-2:] = [x[-size - 1 :]]
+    yield from whole
+
+
+def is_scripted(model: nn.Module) -> bool:
+    """Whether a model is compiled to TorchScript, whose parts cannot be watched one by one, or exchanged."""
+    return isinstance(model, torch.jit.ScriptModule)
+
+
+def check_not_scripted(model: nn.Module) -> None:
+    """Raise for TorchScript.
+
+    Raises:
+        StructureError: if the model, or a part of it, is a ``ScriptModule``.
+    """
+    for name, part in model.named_modules():
+        if is_scripted(part):
+            raise StructureError(
+                f"a ScriptModule{f' ({name})' if name else ''}, whose parts cannot be exchanged",
+                "a torch.nn.Module",
+                "Pass the module that it was scripted or traced from.",
+            )
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A deep copy, also where a tensor with a gradient is held, as ``torch.nn.utils.weight_norm`` does.
+
+    Raises:
+        StructureError: if the model cannot be copied.
+    """
+    kept = [t for part in model.modules() for t in vars(part).values() if isinstance(t, Tensor) and not t.is_leaf]
+    try:
+        return deepcopy(model, {id(t): t.detach().clone() for t in kept})
+    except (RuntimeError, TypeError, NotImplementedError, AttributeError, PicklingError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise StructureError(f"a model that cannot be copied: {first}", "one that copy.deepcopy takes") from error
+
+
 def _output(model: nn.Module, x: Tensor) -> Tensor:
     try:
-        out = model(x)
+        out = model(x.clone())
     except (RuntimeError, TypeError, ValueError, IndexError, AssertionError, NotImplementedError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ShapeError(
@@ -232,4 +293,4 @@ def _output(model: nn.Module, x: Tensor) -> Tensor:
             "one floating-point tensor",
             "Wrap it in a module that returns the tensor to look at, such as its logits.",
         )
-    return out
+    return out.clone()

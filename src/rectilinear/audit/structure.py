@@ -60,11 +60,15 @@ _INFERENCE_NORMS = frozenset({"_native_batch_norm_legit_no_training"})
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """An activation in the network: what it is, what its input is an affine map of, and the shape of one row."""
+    """An activation in the network: what it is, what its input is an affine map of, and the shape of one row.
+
+    ``by_row`` is False where the first axis of its input is not the batch: then there are no rows.
+    """
 
     activation: Activation
     sources: Sources
     shape: tuple[int, ...]
+    by_row: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +117,7 @@ class Trace(TorchDispatchMode):
         self.leaves = False
         self.reason = ""
         self._outputs = outputs or {}
+        self._batch = len(x)
         self._depends: dict[int, Sources] = {x.untyped_storage()._cdata: frozenset({INPUT})}
         self._alive: list[Tensor] = [x]  # no storage is freed, so that none is mistaken for another
 
@@ -153,7 +158,8 @@ class Trace(TorchDispatchMode):
         self, activation: Activation, name: str, func: Callable[..., Any], args: Any, kwargs: Any, sources: Sources
     ) -> Any:
         k = len(self.nodes)
-        self.nodes.append(Node(activation, sources, tuple(args[0].shape[1:])))
+        by_row = args[0].ndim > 0 and len(args[0]) == self._batch
+        self.nodes.append(Node(activation, sources, tuple(args[0].shape[1:]), by_row))
         self.inputs.append(args[0].clone())
         mutated = _written(func, args, kwargs)
         in_place = any(t is args[0] for t in mutated)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from rectilinear._shapes import check_values
 from rectilinear.dynamics.leaky_relu import odd_slope
 from rectilinear.errors import AssumptionError
 
@@ -85,6 +86,8 @@ def read_network(model: nn.Module, x: Tensor) -> Network:
 def _linear_layers(model: nn.Module) -> list[nn.Linear]:
     """The linear layers in the order of registration, if nothing else has a say."""
     layers = []
+    for name, held in model.named_parameters():
+        check_values(held, f"'{name}' of the model")
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):
             if module.bias is not None and (module.bias.requires_grad or bool(module.bias.any())):
@@ -118,12 +121,12 @@ def _watch(model: nn.Module, layers: list[nn.Linear], x: Tensor) -> list[tuple[n
     """``(layer, input, output)`` in the order of the calls; last the model itself."""
     seen: list[tuple[nn.Module | None, Tensor, Tensor]] = []
     hooks = [
-        layer.register_forward_hook(lambda module, inputs, output: seen.append((module, inputs[0], output.clone())))
+        layer.register_forward_hook(lambda module, x, out: seen.append((module, x[0].clone(), out.clone())))
         for layer in layers
     ]
     modes = {module: module.training for module in model.modules()}
     try:
-        output = model.eval()(x)
+        output = model.eval()(x.clone())  # in-place operations change what is theirs
     finally:
         for hook in hooks:
             hook.remove()
