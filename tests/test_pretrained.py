@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune as prune
 
 import rectilinear as rl
 from makers_invertible import ADAPTERS, BLOCKS, IMAGE_NETWORKS, VECTOR_NETWORKS
@@ -282,3 +283,36 @@ def test_networks_of_other_libraries_are_not_saved(tmp_path: Path) -> None:
     for _, make in ADAPTERS:
         with pytest.raises(CheckpointError, match="expected parts that a configuration can describe"):
             make().save_pretrained(tmp_path)
+
+
+def orthogonal(module: nn.Module) -> None:
+    nn.utils.parametrizations.orthogonal(module, "weight")
+
+
+def weight_norm(module: nn.Module) -> None:
+    nn.utils.parametrizations.weight_norm(module, "weight")
+
+
+def pruned(module: nn.Module) -> None:
+    nn.utils.prune.l1_unstructured(module, "weight", 0.5)
+
+
+def grown(module: nn.Module) -> None:
+    module.weight = nn.Parameter(torch.randn(3, 7))
+
+
+def adorned(module: nn.Module) -> None:
+    module.register_buffer("extra", torch.zeros(2))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm`")
+@pytest.mark.parametrize("change", [orthogonal, weight_norm, pruned, nn.utils.weight_norm, grown, adorned])
+def test_what_would_not_load_is_refused_when_saved(change: Callable[[nn.Module], None], tmp_path: Path) -> None:
+    g = rl.invertible.VectorFlow(4, 2, 8)
+    f = rl.Linearizer(g, rl.operators.Dense(4))
+    f.save_pretrained(tmp_path)
+    kept = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    change(next(m for m in g.modules() if isinstance(m, nn.Linear)))
+    with pytest.raises(CheckpointError, match="remove_parametrizations"):
+        f.save_pretrained(tmp_path)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == kept

@@ -18,6 +18,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from rectilinear._once import drop_second_names
 from rectilinear.config import atomic_write, disk_errors, write_json
 from rectilinear.errors import CheckpointError, MissingDependencyError, RectilinearError
 
@@ -61,6 +62,10 @@ class Configured(nn.Module):
         self.__dict__["_built_from"] = (cls, _detached(bound.args), _detached(bound.kwargs))  # lets the old tensors go
         return self
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        drop_second_names(self, state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
     def save_pretrained(self, folder: Path | str) -> None:
         """See :func:`save_pretrained`."""
         save_pretrained(self, folder)
@@ -91,11 +96,13 @@ def save_pretrained(module: Configured, folder: Path | str) -> None:
     the checksums of both files.
 
     Raises:
-        CheckpointError: if a part of the module cannot be described: not a ``Configured`` module, or replaced since.
+        CheckpointError: if a part of the module cannot be described: not a ``Configured`` module, or replaced since; or
+            if the module has other tensors than its constructor makes (parametrizations, weight norm, pruning).
         DiskError: if the folder cannot be written.
     """
     folder = Path(folder)
     config, tensors = _Writer(module).describe()
+    _check_readable(module, config, tensors)
     with atomic_write(folder / WEIGHTS) as tmp:
         try:
             safetensors.torch.save_file(tensors, tmp, metadata={"format": "pt"})
@@ -224,18 +231,51 @@ def _parameter(tensor: Tensor, name: str, config: dict[str, Any]) -> Tensor:
 
 def _load_state(module: nn.Module, tensors: dict[str, Tensor], frozen: set[str]) -> None:
     state = _unique_state(module)
-    saved = {name for name in tensors if not name.startswith("constructor:")}
-    if odd := sorted(saved ^ set(state)):
-        raise CheckpointError(f"{len(odd)} tensors that do not match, first '{odd[0]}'", "those of the module", _FRESH)
+    _check_fits(state, tensors, _FRESH)
     for name, current in state.items():
-        if current.shape != tensors[name].shape:
-            raise CheckpointError(
-                f"'{name}' of shape {tuple(tensors[name].shape)}", f"shape {tuple(current.shape)}", _FRESH
-            )
         current.data = tensors[name].to(current.device)  # which also sets the dtype
         if isinstance(current, nn.Parameter):
             current.requires_grad_(name not in frozen)
     module.load_state_dict(module.state_dict())  # for modules that act on loading
+
+
+def _check_fits(state: dict[str, Tensor], tensors: dict[str, Tensor], fix: str) -> None:
+    saved = {name for name in tensors if not name.startswith("constructor:")}
+    if odd := sorted(saved ^ set(state)):
+        raise CheckpointError(f"{len(odd)} tensors that do not match, first '{odd[0]}'", "those of the module", fix)
+    for name, current in state.items():
+        if current.shape != tensors[name].shape:
+            raise CheckpointError(
+                f"'{name}' of shape {tuple(tensors[name].shape)}", f"shape {tuple(current.shape)}", fix
+            )
+
+
+def _check_readable(module: Configured, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Build the module from its description, as :func:`from_pretrained` will: what does not fit is refused now."""
+    given = {name: _parameter(tensors[name].clone(), name, config) for name in _tensor_names(config["modules"])}
+    fix = (
+        "Take off what was put on since it was built (parametrize.remove_parametrizations, prune.remove, "
+        "remove_weight_norm), or keep the state dict and build the module in code."
+    )
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+            built = _build(config["modules"], given)
+        _check_fits(_unique_state(built), tensors, fix)
+    except CheckpointError as error:
+        raise CheckpointError(error.got, f"{error.expected} as a {type(module).__name__} is built", fix) from error
+    except Exception as error:
+        raise CheckpointError(
+            f"'{error}' while building the {type(module).__name__} from its own description",
+            "a module that its constructor builds again",
+            fix,
+        ) from error
+
+
+def _tensor_names(node: Any) -> set[str]:
+    if isinstance(node, dict) and set(node) == {"tensor"} and isinstance(node["tensor"], str):
+        return {node["tensor"]}
+    items = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    return set().union(*map(_tensor_names, items))
 
 
 def _unique_state(module: nn.Module) -> dict[str, Tensor]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from numbers import Number, Real
+from typing import TypeGuard
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -91,3 +95,40 @@ def check_batch(x: object, shape: tuple[int, ...], name: str) -> None:
         )
     if not len(x):
         raise ShapeError(f"{name} with no rows", "at least one", f"Pass {name} that is not empty.")
+
+
+def is_factor(value: object) -> TypeGuard[float | Tensor]:
+    """Whether ``value`` can multiply: a number, of Python or numpy, or a tensor.
+
+    Example:
+        >>> is_factor(2), is_factor(np.float32(2)), is_factor("2")
+        (True, True, False)
+    """
+    return isinstance(value, Number | Tensor) or (isinstance(value, np.ndarray) and value.ndim == 0)
+
+
+def is_zero(value: object) -> bool:
+    """Whether ``value`` is the number 0, with which Python's ``sum`` starts.
+
+    Example:
+        >>> is_zero(0), is_zero(0.5), is_zero(torch.zeros(()))
+        (True, False, False)
+    """
+    return isinstance(value, Real) and value == 0
+
+
+def real_number(value: object, name: str) -> float | None:
+    """A real number from Python, numpy or a tensor of one entry; None for what is none.
+
+    Raises:
+        InputError: for a tensor that takes part in a graph, whose gradient would be lost.
+
+    Example:
+        >>> real_number(torch.tensor(0.5), "p"), real_number(torch.ones(2), "p")
+        (0.5, None)
+    """
+    if isinstance(value, Tensor) and value.requires_grad:
+        raise InputError(f"{name} with a gradient", "a number", "Pass it as p.detach().")
+    if isinstance(value, Tensor | np.ndarray) and value.ndim == 0:
+        value = value.item()
+    return float(value) if isinstance(value, Real) else None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, final
 import torch
 from torch import Tensor
 
-from rectilinear._shapes import check_finite, check_floating
+from rectilinear._shapes import check_finite, check_floating, is_factor, is_zero
 from rectilinear._tolerance import tolerance
 from rectilinear.errors import DtypeError, InputError, ShapeError, SpaceMismatchError
 from rectilinear.invertible.base import Invertible
@@ -181,6 +181,8 @@ class Point:
         (tensor([25.]), tensor([[4.5000, 6.0000]]))
     """
 
+    __array_ufunc__ = None  # numpy leaves 0.5 * p to p
+
     def __init__(self, space: InducedSpace, latent: Tensor) -> None:
         self.space, self.latent = space, latent
 
@@ -191,6 +193,9 @@ class Point:
     def __add__(self, other: Point) -> Point:
         return Point(self.space, self.latent + self._same(other)) if isinstance(other, Point) else NotImplemented
 
+    def __radd__(self, other: object) -> Point:
+        return self if is_zero(other) else NotImplemented
+
     def __sub__(self, other: Point) -> Point:
         return Point(self.space, self.latent - self._same(other)) if isinstance(other, Point) else NotImplemented
 
@@ -198,14 +203,14 @@ class Point:
         return Point(self.space, -self.latent)
 
     def __mul__(self, factor: float | Tensor) -> Point:
-        if not isinstance(factor, int | float | Tensor):
+        if not is_factor(factor):
             return NotImplemented
-        return Point(self.space, self.latent * (factor.reshape(-1, 1) if isinstance(factor, Tensor) else factor))
+        return Point(self.space, self.latent * (factor.reshape(-1, 1) if isinstance(factor, Tensor) else float(factor)))
 
     __rmul__ = __mul__
 
     def __truediv__(self, divisor: float | Tensor) -> Point:
-        return self * (1 / divisor) if isinstance(divisor, int | float | Tensor) else NotImplemented
+        return self * (1 / divisor) if is_factor(divisor) else NotImplemented
 
     def __matmul__(self, other: Point) -> Tensor:
         return (self.latent * self._same(other)).sum(-1) if isinstance(other, Point) else NotImplemented

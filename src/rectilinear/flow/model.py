@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, final
 
+from rectilinear._once import SameAs, other
 from rectilinear._pretrained import Configured
 from rectilinear.errors import ConfigError, DtypeError, ShapeError
 from rectilinear.induced_space import InducedSpace
@@ -41,6 +42,8 @@ class LinearFlow(Configured):
         True
     """
 
+    g_noise = SameAs["Invertible"]("g_data")
+
     def __init__(
         self, g_data: Invertible, g_noise: Invertible | None, velocity: TimeVarying, end: float | None = None
     ) -> None:
@@ -53,7 +56,7 @@ class LinearFlow(Configured):
             )
         if end is not None and not 0.0 < end < 1.0:
             raise ConfigError(f"end={end}", "a width between 0 and 1", "Leave it out for one step.")
-        self.g_data, self.g_noise = g_data, g_data if g_noise is None else g_noise
+        self.g_data, self.g_noise = g_data, other(g_data, g_noise)
         self.velocity, self.end = velocity, end
         for space, name in ((self.data_space, "g_data"), (self.noise_space, "g_noise")):
             if space.dim != velocity.dim:

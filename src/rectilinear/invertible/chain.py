@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint as checkpointed
 
+from rectilinear._once import module_list
 from rectilinear.errors import InputError, ShapeError
 from rectilinear.invertible.base import Invertible, VolumePreserving
 
@@ -88,7 +89,7 @@ class Chain(Invertible):
                     expected=f"{second.shape}, as the next block, {type(second).__name__}, needs",
                     fix="Put Flatten, Reshape or Squeeze between them.",
                 )
-        self.blocks = nn.ModuleList(blocks)
+        self.blocks = module_list(blocks)
         self.checkpoint = checkpoint
         self.shape, self.latent_shape = blocks[0].shape, blocks[-1].latent_shape
 

@@ -173,7 +173,7 @@ def _phase_orders(channels: int, count: int, seed: int) -> list[Tensor]:
 
     Each comes twice, the second time with its halves exchanged. Channel ``4 c + 2 dy + dx`` is the phase ``(dy, dx)``.
     """
-    dy, dx = torch.arange(channels) // 2 % 2, torch.arange(channels) % 2
+    dy, dx = (torch.arange(channels, device="cpu") // step % 2 for step in (2, 1))
     splits = [(dy + dx) % 2, dy, dx]
     random = random_orders(channels, count, seed)
     orders: list[Tensor] = []

@@ -27,19 +27,19 @@ def alternate(
 
     The last permutations restore the order of the input, so the chain is the identity where every coupling is.
     """
-    current = {axis: torch.arange(size) for axis, size in enumerate(shape)}
+    current = {axis: torch.arange(size, device="cpu") for axis, size in enumerate(shape)}
 
     def move(axis: int, order: Tensor) -> list[Invertible]:
         index = current[axis].argsort()[order]
         current[axis] = order
-        return [] if torch.equal(index, torch.arange(len(index))) else [Permutation(shape, index, axis)]
+        return [] if torch.equal(index, torch.arange(len(index), device="cpu")) else [Permutation(shape, index, axis)]
 
     blocks: list[Invertible] = []
     for coupling, (axis, order) in zip(couplings, orders, strict=True):
         parts = [*move(axis, order), coupling]
         blocks.append(Chain(*parts) if len(parts) > 1 else coupling)
     for axis, size in enumerate(shape):
-        blocks += move(axis, torch.arange(size))
+        blocks += move(axis, torch.arange(size, device="cpu"))
     return Chain(*blocks, checkpoint=checkpoint)
 
 
@@ -48,11 +48,12 @@ def random_orders(size: int, count: int, seed: int) -> list[Tensor]:
 
     Two successive couplings that keep the first half move every entry once.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator("cpu").manual_seed(seed)
     orders: list[Tensor] = []
     for i in range(count):
         if i % 2:
             orders.append(orders[-1].roll(size // 2))
         else:
-            orders.append(torch.randperm(size, generator=generator) if i else torch.arange(size))
+            first = torch.arange(size, device="cpu")
+            orders.append(torch.randperm(size, generator=generator, device="cpu") if i else first)
     return orders

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from rectilinear._autocast import precision_of
 from rectilinear.errors import ConfigError
 
 Precision = Literal["float32", "bf16", "exact", "exact-bf16"]
@@ -49,7 +50,7 @@ def condition(conditioner: nn.Module, x: Tensor, precision: Precision) -> Tensor
     """
     if precision.startswith("exact"):
         x = x.contiguous()  # one memory layout in both directions, so that both compute the same bits
-    with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=precision.endswith("bf16")):
+    with precision_of(x, bf16=precision.endswith("bf16")):
         return conditioner(x).to(x.dtype)
 
 

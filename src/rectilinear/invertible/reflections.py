@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rectilinear._autocast import precision_of
 from rectilinear._tolerance import tolerance
 from rectilinear.errors import NotInvertibleError, ShapeError
 from rectilinear.invertible.base import VolumePreserving
@@ -65,11 +66,11 @@ class Reflections(VolumePreserving):
         self.signs[:k] = self._reflect(axes.detach().T, transpose=False)[:, :k].diagonal().sign()
 
     def _latents(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
+        with precision_of(x):
             return self._reflect(x - self.mean, transpose=False) * self.signs
 
     def _decode(self, z: Tensor) -> Tensor:
-        with torch.autocast(z.device.type, enabled=False):
+        with precision_of(z):
             return self._reflect(z * self.signs, transpose=True) + self.mean
 
     def _reflect(self, z: Tensor, *, transpose: bool) -> Tensor:

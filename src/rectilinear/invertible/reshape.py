@@ -125,13 +125,14 @@ class Permutation(VolumePreserving):
         self.shape = self.latent_shape = (shape,) if isinstance(shape, int) else tuple(shape)
         self.axis = axis % len(self.shape)
         n = self.shape[self.axis]
-        index = torch.randperm(n) if index is None else torch.as_tensor(index)
-        if index.shape != (n,) or not torch.equal(index.sort().values, torch.arange(n)):
+        index = torch.randperm(n, device="cpu") if index is None else torch.as_tensor(index, device=_device_of(index))
+        if index.shape != (n,) or not torch.equal(index.sort().values, torch.arange(n, device=index.device)):
             raise InputError(
                 got=f"an index of shape {tuple(index.shape)} that is not a permutation",
                 expected=f"every number 0 .. {n - 1} once",
                 fix="Use torch.randperm, or leave index out.",
             )
+        index = index.to(torch.empty(0).device) if index.device.type == "cpu" else index  # the default, perhaps meta
         self.register_buffer("index", index)
         self.register_buffer("inverse_index", index.argsort())
 
@@ -140,6 +141,10 @@ class Permutation(VolumePreserving):
 
     def _decode(self, z: Tensor) -> Tensor:
         return z.index_select(self.axis + 1, self.inverse_index)
+
+
+def _device_of(index: Tensor | list[int]) -> torch.device:
+    return index.device if isinstance(index, Tensor) else torch.device("cpu")
 
 
 def _image_shape(shape: tuple[int, ...], factor: int) -> tuple[int, int, int]:

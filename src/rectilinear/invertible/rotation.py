@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rectilinear._autocast import precision_of
 from rectilinear._tolerance import tolerance
 from rectilinear.errors import ConfigError, NotInvertibleError, ShapeError
 from rectilinear.invertible.base import VolumePreserving
@@ -93,11 +94,11 @@ class Rotation(VolumePreserving):
         return self
 
     def _latents(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
+        with precision_of(x):
             return self._reflect((x - self.mean) @ self.matrix, transpose=False)
 
     def _decode(self, z: Tensor) -> Tensor:
-        with torch.autocast(z.device.type, enabled=False):
+        with precision_of(z):
             return self._reflect(z, transpose=True) @ self.matrix.T + self.mean
 
     def _reflect(self, z: Tensor, *, transpose: bool) -> Tensor:
@@ -135,5 +136,5 @@ class Conv1x1(VolumePreserving):
         return self.rotation._latents(torch.eye(self.shape[0], dtype=x.dtype, device=x.device)).T
 
     def _mix(self, x: Tensor, weight: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
+        with precision_of(x):
             return functional.conv2d(x, weight[:, :, None, None])

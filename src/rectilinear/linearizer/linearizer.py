@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, TypeVar, final
 import torch
 from torch import Tensor
 
+from rectilinear._once import SameAs, other
 from rectilinear._pretrained import Configured
+from rectilinear._shapes import is_factor, is_zero, real_number
 from rectilinear.errors import DtypeError, ShapeError, SingularOperatorError, SpaceMismatchError
 from rectilinear.induced_space import InducedSpace, Point
 from rectilinear.operators import Operator, logdet, power, solve
@@ -50,13 +52,16 @@ class Linearizer(Configured):
         torch.Size([3, 4])
     """
 
+    __array_ufunc__ = None  # numpy leaves 0.5 * f to f
+    g_out = SameAs["Invertible"]("g_in")
+
     def __init__(self, g_in: Invertible, operator: Operator, g_out: Invertible | None = None) -> None:
         super().__init__()
         if not isinstance(operator, Operator):
             raise DtypeError(
                 f"an operator of type {type(operator).__name__}", "an Operator", "Wrap a matrix in operators.Dense."
             )
-        self.g_in, self.operator, self.g_out = g_in, operator, g_in if g_out is None else g_out
+        self.g_in, self.operator, self.g_out = g_in, operator, other(g_in, g_out)
         for space, dim, name in ((self.in_space, operator.in_dim, "g_in"), (self.out_space, operator.out_dim, "g_out")):
             if space.dim != dim:
                 raise ShapeError(
@@ -111,24 +116,26 @@ class Linearizer(Configured):
     def __add__(self, other: Linearizer) -> Linearizer:
         return self._with(self.operator + self._parallel(other)) if isinstance(other, Linearizer) else NotImplemented
 
+    def __radd__(self, other: object) -> Linearizer:
+        return self if is_zero(other) else NotImplemented  # so that sum(linearizers) works
+
     def __sub__(self, other: Linearizer) -> Linearizer:
         return self._with(self.operator - self._parallel(other)) if isinstance(other, Linearizer) else NotImplemented
 
     def __mul__(self, factor: float | Tensor) -> Linearizer:
-        return self._with(self.operator * factor) if isinstance(factor, int | float | Tensor) else NotImplemented
+        return self._with(self.operator * factor) if is_factor(factor) else NotImplemented
 
     __rmul__ = __mul__
 
     def __truediv__(self, divisor: float | Tensor) -> Linearizer:
-        return self._with(self.operator / divisor) if isinstance(divisor, int | float | Tensor) else NotImplemented
+        return self._with(self.operator / divisor) if is_factor(divisor) else NotImplemented
 
     def __neg__(self) -> Linearizer:
         return self._with(-self.operator)
 
-    def __pow__(self, exponent: float) -> Linearizer:
-        if not isinstance(exponent, int | float):
-            return NotImplemented
-        return self._with(power(endomorphism(self, "a power"), exponent))
+    def __pow__(self, exponent: float | Tensor) -> Linearizer:
+        p = real_number(exponent, "an exponent")
+        return NotImplemented if p is None else self._with(power(endomorphism(self, "a power"), p))
 
     def _with(self, operator: Operator) -> Linearizer:
         return Linearizer(self.g_in, operator, self.g_out)

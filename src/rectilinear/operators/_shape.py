@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
-from rectilinear.errors import ShapeError
+from rectilinear.errors import DtypeError, ShapeError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from rectilinear.operators.base import Operator
 
 
@@ -32,6 +31,24 @@ def adjoint_columns(A: Operator, m: Tensor) -> Tensor:
 def _rows(A: Operator, m: Tensor) -> Tensor:
     batch = torch.broadcast_shapes(A.batch_shape, m.shape[:-2])
     return m.expand(*batch, *m.shape[-2:]).movedim(-1, 0)
+
+
+def as_factor(factor: complex | Tensor, A: Operator) -> Tensor:
+    """A number in double precision, a tensor as it is: what multiplies ``A``.
+
+    Raises:
+        DtypeError: for a complex multiple of a real operator, whose imaginary part would be lost.
+    """
+    if not isinstance(factor, Tensor):
+        kind = torch.complex128 if isinstance(factor, complex) else torch.float64
+        factor = torch.tensor(complex(factor) if kind.is_complex else float(factor), dtype=kind, device="cpu")
+    if factor.is_complex() and not A.like.is_complex():
+        raise DtypeError(
+            f"a complex multiple of an operator of dtype {A.like.dtype}",
+            "a real number or a complex operator",
+            "Convert the operator with .to(torch.complex64).",
+        )
+    return factor
 
 
 def unit_columns(n: int, k: int, like: Tensor) -> Tensor:

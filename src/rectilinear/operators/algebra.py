@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rectilinear.errors import ShapeError
-from rectilinear.operators._shape import adjoint_columns, columns, unit_columns
+from rectilinear.operators._shape import adjoint_columns, as_factor, columns, unit_columns
 from rectilinear.operators.convert import to_dense
 from rectilinear.operators.convolution import Convolution, reflect
 from rectilinear.operators.dense import Dense
@@ -83,7 +83,7 @@ def scale(A: Operator, factor: float | Tensor) -> Operator:
         >>> scale(Diagonal(torch.ones(2)), 3.0).values.tolist()
         [3.0, 3.0]
     """
-    exact = factor if isinstance(factor, Tensor) else torch.tensor(float(factor), dtype=torch.float64)
+    exact = as_factor(factor, A)
     c = exact.to(A.like)
     match A:
         case Dense():

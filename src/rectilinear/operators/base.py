@@ -5,13 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from copy import deepcopy
 from itertools import chain
-from numbers import Real
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Size, Tensor, nn
 
 from rectilinear._pretrained import Configured
+from rectilinear._shapes import is_factor, is_zero, real_number
 from rectilinear.errors import DtypeError, ShapeError
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class Operator(Configured, ABC):
 
     in_dim: int
     out_dim: int
+    __array_ufunc__ = None  # numpy leaves 0.5 * A to A
     _any_dtype = False  # operators without numbers of their own, and those whose parts check for themselves
 
     @property
@@ -119,22 +120,26 @@ class Operator(Configured, ABC):
     def __add__(self, other: Operator) -> Operator:
         return _algebra("add")(self, other) if isinstance(other, Operator) else NotImplemented
 
+    def __radd__(self, other: object) -> Operator:
+        return self if is_zero(other) else NotImplemented  # so that sum(operators) works
+
     def __sub__(self, other: Operator) -> Operator:
         return self + (-1.0) * other if isinstance(other, Operator) else NotImplemented
 
     def __mul__(self, factor: float | Tensor) -> Operator:
-        return _algebra("scale")(self, factor) if isinstance(factor, Real | Tensor) else NotImplemented
+        return _algebra("scale")(self, factor) if is_factor(factor) else NotImplemented
 
     __rmul__ = __mul__
 
     def __truediv__(self, divisor: float | Tensor) -> Operator:
-        return self * (1 / divisor) if isinstance(divisor, Real | Tensor) else NotImplemented
+        return self * (1 / divisor) if is_factor(divisor) else NotImplemented
 
     def __neg__(self) -> Operator:
         return self * -1.0
 
-    def __pow__(self, exponent: float) -> Operator:
-        return _algebra("power")(self, float(exponent)) if isinstance(exponent, Real) else NotImplemented
+    def __pow__(self, exponent: float | Tensor) -> Operator:
+        p = real_number(exponent, "an exponent")
+        return NotImplemented if p is None else _algebra("power")(self, p)
 
     def extra_repr(self) -> str:
         return f"{self.out_dim} x {self.in_dim}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rectilinear._once import SameAs, other
 from rectilinear.errors import ShapeError
 from rectilinear.operators.base import Operator
 
@@ -26,11 +27,13 @@ class Kronecker(Operator):
 
     _any_dtype = True
 
+    b = SameAs[Operator]("a")
+
     def __init__(self, a: Operator, b: Operator) -> None:
         super().__init__()
         if a.batch_shape or b.batch_shape:
             raise ShapeError(f"factors of batch shape {a.batch_shape} and {b.batch_shape}", "single operators")
-        self.a, self.b = a, b
+        self.a, self.b = a, other(a, b)
         self.in_dim, self.out_dim = a.in_dim * b.in_dim, a.out_dim * b.out_dim
 
     def _matvec(self, z: Tensor) -> Tensor:

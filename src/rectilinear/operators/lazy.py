@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Size, Tensor, nn
 
+from rectilinear._once import module_list
 from rectilinear.errors import ConfigError, ShapeError
+from rectilinear.operators._shape import as_factor
 from rectilinear.operators.base import Operator
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ class _Parts(Operator):
         super().__init__()
         if not operators:
             raise ConfigError("no operators", "at least one")
-        self.operators = nn.ModuleList(operators)
+        self.operators = module_list(operators)
 
     def parts(self) -> Iterator[Operator]:
         for part in self.operators:
@@ -111,7 +113,7 @@ class Scaled(Operator):
         super().__init__()
         self.operator = operator
         self.in_dim, self.out_dim = operator.in_dim, operator.out_dim
-        exact = factor if isinstance(factor, Tensor) else torch.tensor(float(factor), dtype=torch.float64)
+        exact = as_factor(factor, operator)
         self._hold(isinstance(factor, nn.Parameter), factor=exact.to(operator.like.device))
 
     @property

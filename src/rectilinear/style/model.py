@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, final
 import torch
 from torch import Tensor, nn
 
+from rectilinear._once import SameAs, module_list, other
 from rectilinear._pretrained import Configured
 from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.induced_space import InducedSpace
@@ -49,6 +50,8 @@ class StyleTransfer(Configured):
         (torch.Size([2, 3, 8, 8]), ('original', 'blur'))
     """
 
+    g_out = SameAs["Invertible"]("g_in")
+
     def __init__(self, g_in: Invertible, styles: Mapping[str, Operator], g_out: Invertible | None = None) -> None:
         super().__init__()
         if not styles:
@@ -56,9 +59,9 @@ class StyleTransfer(Configured):
         for name in styles:
             if not isinstance(name, str) or not name or set(name) & set("=,."):
                 raise ConfigError(f"a style named {name!r}", "a name without '=', ',' and '.'", "Rename it.")
-        self.g_in, self.g_out = g_in, g_in if g_out is None else g_out
+        self.g_in, self.g_out = g_in, other(g_in, g_out)
         self.names = tuple(styles)
-        self.operators = nn.ModuleList(styles.values())  # a list: names such as "half" are taken in a ModuleDict
+        self.operators = module_list(styles.values())  # a list: names such as "half" are taken in a ModuleDict
         first = next(iter(styles.values()))
         for name in self.names:
             A = self.operator(name)

@@ -101,6 +101,8 @@ def load_state(module: nn.Module, tensors: Mapping[str, Tensor], source: Path | 
         CheckpointError: if ``source`` holds the state of another module; ``module`` stays as it was.
     """
     own = module.state_dict()
+    placed = {id(x) for name, x in tensors.items() if name in own}  # a module that had two names once has one now
+    tensors = {name: x for name, x in tensors.items() if name in own or id(x) not in placed}
     wrong = [f"no {name}" for name in own if name not in tensors]
     wrong += [f"{name} without a place" for name in tensors if name not in own]
     wrong += [
