@@ -1,7 +1,8 @@
 """Modules that a parent uses under several names and registers under one.
 
-PyTorch counts a parameter by the path to its module. Where one module is registered twice, ``torch.func.functional_call``
-changes it for good and safetensors refuses its state dict; so a second name is a reference here, not a registration.
+PyTorch counts a parameter by the path to its module. Where one module is registered twice,
+``torch.func.functional_call`` changes it for good and safetensors refuses its state dict; so a second name is a
+reference here, not a registration.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class Repeated(nn.ModuleList):
         return len(self.places)
 
     def __iter__(self) -> Iterator[nn.Module]:
-        return (cast("nn.Module", self._modules[str(i)]) for i in self.places)
+        return (self._modules[str(i)] for i in self.places)
 
     def __getitem__(self, index: Any) -> Any:
         return list(self)[index]

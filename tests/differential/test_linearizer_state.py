@@ -98,7 +98,14 @@ def test_a_state_with_two_spaces_does_not_fit_one_with_one() -> None:
 def test_a_run_of_the_first_version_is_resumed(tmp_path: Path) -> None:
     shutil.copytree(OLD / "run", tmp_path / "run")
     config = TrainConfig(
-        steps=8, batch_size=10, lr=0.01, device="cpu", ema=0.9, checkpoint_every_steps=4, log_every=4, evaluate_every=100
+        steps=8,
+        batch_size=10,
+        lr=0.01,
+        device="cpu",
+        ema=0.9,
+        checkpoint_every_steps=4,
+        log_every=4,
+        evaluate_every=100,
     )
     objective = objectives.likelihood(rl.Linearizer(network(), op.Dense(2)))
     assert train(objective, VALUES["data"], config, tmp_path / "run", progress=False).step == 8
@@ -224,16 +231,50 @@ def test_building_on_the_meta_device() -> None:
 def test_operators_are_combined_on_their_own_device_and_dtype(state: str) -> None:
     """The default device and dtype of the caller are not those of the operands."""
     A, B, z = op.Dense(weight=torch.eye(4) * 2), op.Diagonal(torch.ones(4)), torch.ones(3, 4)
-    C, S = op.Convolution((1, 4), torch.tensor([[0.1, 1.0, 0.2]])), op.ScalarPlusLowRank(*map(torch.ones, [(), (4, 1), (4, 1)]))
+    C, S = (
+        op.Convolution((1, 4), torch.tensor([[0.1, 1.0, 0.2]])),
+        op.ScalarPlusLowRank(*map(torch.ones, [(), (4, 1), (4, 1)])),
+    )
     O, I = op.Orthogonal(4), op.Identity(4, like=z)  # noqa: E741
 
     def results() -> list[Tensor]:
-        made = [2 * A, A / 3, -B, A + B, B + I, I + S, C + I, 0.5 * O, O + B, 2 * I, rl.expm(B), A**-2, rl.pinv(S), C @ C]
-        made += [rl.power(S, 0.5), rl.logm(B), rl.expm(I), rl.svd(S).u, rl.svd(C).v, rl.project_null(B), I**3, 2 * I**-1]
+        made = [
+            2 * A,
+            A / 3,
+            -B,
+            A + B,
+            B + I,
+            I + S,
+            C + I,
+            0.5 * O,
+            O + B,
+            2 * I,
+            rl.expm(B),
+            A**-2,
+            rl.pinv(S),
+            C @ C,
+        ]
+        made += [
+            rl.power(S, 0.5),
+            rl.logm(B),
+            rl.expm(I),
+            rl.svd(S).u,
+            rl.svd(C).v,
+            rl.project_null(B),
+            I**3,
+            2 * I**-1,
+        ]
         made += [rl.truncate(S, 2), rl.svd(B).u, rl.eig(B).vectors, rl.eig(S).vectors, rl.expm(C), op.Kronecker(B, B).T]
         vectors = [z.to(M.like) if M.in_dim == 4 else torch.ones(16, device="cpu", dtype=torch.float32) for M in made]
         out = [M(v) for M, v in zip(made, vectors, strict=True)]
-        return [*out, rl.solve(A, z), rl.solve(S, z, damping=0.1), rl.solve(B, z, damping=0.1), rl.logdet(S), rl.norm(A)]
+        return [
+            *out,
+            rl.solve(A, z),
+            rl.solve(S, z, damping=0.1),
+            rl.solve(B, z, damping=0.1),
+            rl.logdet(S),
+            rl.norm(A),
+        ]
 
     expected = results()
     try:

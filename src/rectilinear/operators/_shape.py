@@ -41,7 +41,7 @@ def as_factor(factor: complex | Tensor, A: Operator) -> Tensor:
     """
     if not isinstance(factor, Tensor):
         kind = torch.complex128 if isinstance(factor, complex) else torch.float64
-        factor = torch.tensor(complex(factor) if kind.is_complex else float(factor), dtype=kind, device="cpu")
+        factor = torch.tensor(factor, dtype=kind, device="cpu")
     if factor.is_complex() and not A.like.is_complex():
         raise DtypeError(
             f"a complex multiple of an operator of dtype {A.like.dtype}",

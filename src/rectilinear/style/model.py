@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rectilinear._once import SameAs, module_list, other
 from rectilinear._pretrained import Configured
