@@ -106,3 +106,7 @@ class MissingDependencyError(RectilinearError, ImportError):
 
 class StructureWarning(UserWarning):
     """An operation that has no structured form and was computed on a dense matrix."""
+
+
+class ForecastWarning(UserWarning):
+    """Series that a forecast leaves out, or a model that forecasts worse than no change at all."""

@@ -1,6 +1,6 @@
 """Dynamics that are linear in an induced space: Koopman models with an exact decoder."""
 
-from rectilinear.koopman.checks import ChapmanKolmogorov, Return, chapman_kolmogorov, there_and_back
+from rectilinear.koopman.checks import ChapmanKolmogorov, OneStep, Return, chapman_kolmogorov, one_step, there_and_back
 from rectilinear.koopman.closed_form import FitConfig, fit, solve_features
 from rectilinear.koopman.dmd import DMD
 from rectilinear.koopman.lift import Features, Lift
@@ -22,6 +22,7 @@ __all__ = [
     "Lift",
     "Modes",
     "MultiStep",
+    "OneStep",
     "Realization",
     "Return",
     "Series",
@@ -32,6 +33,7 @@ __all__ = [
     "embed",
     "fit",
     "modes",
+    "one_step",
     "realize",
     "solve_features",
     "there_and_back",

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from rectilinear.koopman.series import embed
+
 if TYPE_CHECKING:
     from rectilinear.koopman.model import Koopman
-    from rectilinear.koopman.series import Windows
+    from rectilinear.koopman.series import Series, Windows
 
 
 class ChapmanKolmogorov(NamedTuple):
@@ -94,6 +96,43 @@ def there_and_back(model: Koopman, x: Tensor, steps: int) -> Return:
     latent = model.lift.observe(model.advance(forth, -t)[:, 0]) - x
     state = model(model.lift.observe(forth), -t)[:, 0] - x
     return Return(_rms(latent / scale), _rms(state / scale))
+
+
+class OneStep(NamedTuple):
+    """Root mean squares of errors over one step, in standard deviations of each column, ``(d,)``.
+
+    Attributes:
+        model: of the forecast.
+        persistence: of no change.
+    """
+
+    model: Tensor
+    persistence: Tensor
+
+
+@torch.no_grad()
+def one_step(model: Koopman, series: Series, most: int = 5000) -> OneStep:
+    """Errors of the model from each observation of ``series`` to the next, of ``most`` at most, and of no change.
+
+    Example:
+        >>> from rectilinear.datasets import simulate
+        >>> from rectilinear.koopman import FitConfig, as_series, fit
+        >>> series = as_series(simulate("linear", count=20, steps=60).states)
+        >>> model, _ = fit(series, FitConfig(rank=8, horizon=40, fourier=0))
+        >>> found = one_step(model, series)
+        >>> bool((found.model < 1e-6 * found.persistence).all())
+        True
+    """
+    long = [(x, t) for x, t in zip(series.states, series.times, strict=True) if len(x) > model.delays]
+    before = torch.cat([embed(x, model.delays)[:-1] for x, _ in long])
+    after = torch.cat([x[model.delays :] for x, _ in long])
+    wait = torch.cat([t[model.delays - 1 :].diff() for _, t in long])
+    some = slice(None, None, -(-len(before) // most))
+    before, after, wait = before[some], after[some], wait[some]
+    scale = model.lift.scale[: model.dim]
+    error = model(before, wait[:, None])[:, 0, : model.dim] - after
+    change = before[:, : model.dim] - after
+    return OneStep((error / scale).square().mean(0).sqrt(), (change / scale).square().mean(0).sqrt())
 
 
 def _least_squares(x: Tensor, y: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import TYPE_CHECKING, Any
@@ -10,11 +11,12 @@ import torch
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 
-from rectilinear.errors import ConfigError, DataError
+from rectilinear.errors import ConfigError, DataError, ForecastWarning
+from rectilinear.koopman.checks import one_step
 from rectilinear.koopman.lift import Features, Lift
 from rectilinear.koopman.model import Koopman
-from rectilinear.koopman.realization import NEGLIGIBLE, Realization, realize
-from rectilinear.koopman.series import Series, Windows, embed, windows
+from rectilinear.koopman.realization import NEGLIGIBLE, Realization, evolution, realize
+from rectilinear.koopman.series import Series, Windows, embed, moments, windows
 from rectilinear.koopman.spectrum import Spectrum
 
 if TYPE_CHECKING:
@@ -27,6 +29,9 @@ LOOKING = BANDWIDTHS[:3]
 RIDGES = (1e-14, 1e-12, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2, 1e-1, 1.0)
 """Tried ridge penalties of the least squares, relative to the number of windows."""
 _MOST, _TRIAL, _MODES = 12_000, 6000, 1500  # windows for the least squares, for each trial, and for the modes
+_EXACT = 1e-20  # mean square errors below, in variances, are all as good: rounding must not outvote what is wrong
+LONGEST_HORIZON = 100
+"""Steps ahead that a fit looks where it chooses by itself and the series are long enough."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +39,11 @@ class FitConfig:
     """What model to fit.
 
     Attributes:
-        rank: most dimensions of the linear dynamics.
-        horizon: steps ahead that the fit looks.
+        rank: most dimensions of the linear dynamics, beside the constant about which they move.
+        horizon: steps ahead that the fit looks; with None 100, or two thirds of the length of series, a third where
+            they are fewer than five, if that is less.
         backward: steps back that it looks; needed for forecasts of the past.
-        delays: observations in a state.
+        delays: observations in a state, newest first.
         stable: keep the spectral radius at most 1.
         fourier: random Fourier features.
         looks: strides ahead over the horizon, whose ends features are taken of too; 0 for features of the state alone.
@@ -50,7 +56,7 @@ class FitConfig:
     """
 
     rank: int = 32
-    horizon: int = 100
+    horizon: int | None = 100
     backward: int = 0
     delays: int = 1
     stable: bool = True
@@ -62,7 +68,8 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         for name in ("rank", "horizon", "delays", "hidden"):
-            if not getattr(self, name) >= 1:
+            value = getattr(self, name)
+            if not (value is None and name == "horizon") and not value >= 1:
                 raise ConfigError(f"{name} = {getattr(self, name)}", "1 or more", f"Correct {name}.")
         for name in ("backward", "fourier", "looks", "width", "seed"):
             if not getattr(self, name) >= 0:
@@ -82,6 +89,9 @@ def fit(series: Series, config: FitConfig) -> tuple[Koopman, Windows]:
 
     Because the modes are shared, all steps of the horizon enter one linear system: no rollout, no gradient.
 
+    Warns (ForecastWarning) where series are left out, and where a forecast of one step over all of them is worse than
+    none: :func:`~rectilinear.koopman.one_step`.
+
     Raises:
         DataError: if series are too short, constant, or too few.
 
@@ -93,7 +103,9 @@ def fit(series: Series, config: FitConfig) -> tuple[Koopman, Windows]:
         >>> model.spectrum.exponents()[:2].imag.detach().numpy().round(6)
         array([2.3, 1. ])
     """
-    found = windows(series, config.delays, config.backward, config.horizon)
+    horizon = _horizon(series, config)
+    config = replace(config, horizon=horizon)
+    found = windows(series, config.delays, config.backward, horizon)
     if len(found) < 8:
         raise DataError(
             f"{len(found)} windows", "8 or more", "Lower horizon, backward or delays, or pass longer or more series."
@@ -101,23 +113,28 @@ def fit(series: Series, config: FitConfig) -> tuple[Koopman, Windows]:
     found = found.spread(_MOST, config.seed)
     mean, scale = _moments(series)
     modes = _modes(series, config, mean, scale, found)
-    horizon = torch.arange(-config.backward, config.horizon + 1, dtype=torch.float64)
-    basis = _orthonormal(_design(modes, horizon))
+    steps = torch.arange(-config.backward, horizon + 1, dtype=torch.float64)
+    design = evolution(modes, steps)
+    basis = _orthonormal(design)
     middle, spread = mean.repeat(config.delays), scale.repeat(config.delays)
     s = (found.anchors - middle) / spread
-    target = _latents(found, modes, basis, mean, scale, series)
-    looking = _looking(series, config, middle, spread)
-    features = _features(s, target, basis, _design(modes, horizon), found.owner, config, looking)
-    lift = Lift(features, middle, spread)
+    target = _latents(found, modes, basis, mean, scale, series.dt)
+    looking = _looking(series, config, horizon, middle, spread)
+    unknown = (steps <= -config.delays) | (steps > 0)
+    features = _features(s, target, basis, design, unknown, found.owner, config, looking)
+    lift = Lift(features, middle, spread, modes.offset.repeat(config.delays))
     lift.readout.data[:, : series.dim] = modes.readout
     if config.delays > 1:
-        past = torch.linalg.lstsq(target @ basis, s[:, series.dim :]).solution
+        beside = (s - modes.offset.repeat(config.delays))[:, series.dim :]
+        past = torch.linalg.lstsq(target @ basis, beside).solution
         lift.readout.data[:, series.dim :] = past
     keep = 1.0 if config.backward else _remaining(lift, modes, s, found, mean, scale, series.dt)
     rest = torch.full((lift.state_dim,), keep, dtype=torch.float64).log()
     growth, frequency = torch.cat([modes.growth, rest]) / series.dt, modes.frequency / series.dt
     spectrum = Spectrum(growth, frequency, stable=config.stable)
-    return Koopman(lift, spectrum, series.dt, config.delays), found
+    model = Koopman(lift, spectrum, series.dt, config.delays)
+    _compare(model, series, horizon)
+    return model, found
 
 
 def solve_features(model: Koopman, found: Windows) -> None:
@@ -126,15 +143,18 @@ def solve_features(model: Koopman, found: Windows) -> None:
     features = lift.features
     exponents = model.spectrum.exponents().detach() * dt
     h, p = len(model.spectrum.frequency), lift.pads
-    modes = Realization(exponents.real[: p - h], exponents.imag[:h], lift.readout.detach()[:, :dim])
+    offset = lift.mean.new_zeros(dim) if lift.offset is None else lift.offset[:dim]
+    modes = Realization(exponents.real[: p - h], exponents.imag[:h], lift.readout.detach()[:, :dim], offset)
     s = (found.anchors - lift.mean) / lift.scale
-    target = _latents(found, modes, features.basis, lift.mean[:dim], lift.scale[:dim], None, dt)
+    target = _latents(found, modes, features.basis, lift.mean[:dim], lift.scale[:dim], dt)
     with torch.no_grad():
         inputs = features.fixed(features.seen(s))
         inputs = torch.cat([inputs, features.learned(s)], 1) if features.width else inputs
         train, held = _split(found.owner)
         start, end = round(float(found.times.min()) / dt), round(float(found.times.max()) / dt)
-        design = _design(modes, torch.arange(start, end + 1, dtype=s.dtype)) @ features.basis.T
+        steps = torch.arange(start, end + 1, dtype=s.dtype)
+        design = (evolution(modes, steps) @ features.basis.T).unflatten(0, (len(steps), dim))
+        design = design[(steps <= -model.delays) | (steps > 0)]
         ridge = min((error, ridge) for ridge, error in _ridge_errors(inputs, target, train, held, design))[1]
         weight = next(_ridge(inputs, target, (ridge,)))[1]
         rows = len(features.weight)
@@ -143,18 +163,44 @@ def solve_features(model: Koopman, found: Windows) -> None:
             features.leave.copy_(weight[rows:])
 
 
+def _horizon(series: Series, config: FitConfig) -> int:
+    """Steps ahead that leave anchors enough to fit on, where none are asked for."""
+    if config.horizon is not None:
+        return config.horizon
+    length = int(torch.tensor([len(x) for x in series.states]).median())
+    part = 2 * length // 3 if len(series.states) >= 5 else length // 3
+    return max(1, min(LONGEST_HORIZON, part, length - 1 - max(config.backward, config.delays - 1)))
+
+
+def _compare(model: Koopman, series: Series, horizon: int) -> None:
+    """A warning where the model is worse over one step than no change."""
+    found = one_step(model, series)
+    bad = (found.model > 1.5 * found.persistence) & (found.model > 0.01)
+    if not bool(bad.any()):
+        return
+    column = int((found.model - found.persistence).argmax())
+    ours, none = float(found.model[column]), float(found.persistence[column])
+    warnings.warn(
+        f"over one step column {column} is off by {ours:.3g} standard deviations, and with no change at all by "
+        f"{none:.3g}: this model forecasts worse than persistence. It looks {horizon} steps ahead in series of at most "
+        f"{max(map(len, series.states))} rows: lower horizon, rank or fourier, or pass more data.",
+        ForecastWarning,
+        stacklevel=3,
+    )
+
+
 def _moments(series: Series) -> tuple[Tensor, Tensor]:
-    together = torch.cat(series.states)
-    scale = together.std(0)
+    mean, scale = moments(torch.cat(series.states))
     if not bool((scale > 0).any()):
         raise DataError("series that are constant", "values that change", "Pass another series.")
-    return together.mean(0), torch.where(scale > 0, scale, torch.ones_like(scale))
+    return mean, torch.where(scale > 0, scale, torch.ones_like(scale))
 
 
 def _modes(series: Series, config: FitConfig, mean: Tensor, scale: Tensor, found: Windows) -> Realization:
     """From windows at equal steps: irregular series are interpolated for this, and for this only."""
     if not series.regular:
-        found = windows(_resampled(series), config.delays, config.backward, config.horizon)
+        assert config.horizon is not None
+        found = _quietly(_resampled(series), config.delays, config.backward, config.horizon)
     found = found[:: -(-len(found) // _MODES)]
     return realize((found.observed - mean) / scale, config.rank, stable=config.stable)
 
@@ -170,17 +216,11 @@ def _resampled(series: Series) -> Series:
     return Series(tuple(states), tuple(times), series.dt, regular=True)
 
 
-def _design(modes: Realization, steps: Tensor) -> Tensor:
-    """``C exp(t L)`` at times in steps ``(..., L)``: ``(..., L d, p)``, latents to observations."""
-    h = len(modes.frequency)
-    size = torch.exp(steps[..., None] * modes.growth)
-    angle = steps[..., None] * modes.frequency
-    cos, sin, c = size[..., :h] * angle.cos(), size[..., :h] * angle.sin(), modes.readout
-    a, b = c[: 2 * h : 2].T, c[1 : 2 * h : 2].T  # (d, h); a pair maps (u, v) to (cos u - sin v, sin u + cos v)
-    pairs = torch.stack(
-        [cos[..., None, :] * a + sin[..., None, :] * b, cos[..., None, :] * b - sin[..., None, :] * a], dim=-1
-    ).flatten(-2)
-    return torch.cat([pairs, size[..., None, h:] * c[2 * h :].T], dim=-1).flatten(-3, -2)
+def _quietly(series: Series, delays: int, before: int, after: int) -> Windows:
+    """The windows, where what is left out has been said already."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ForecastWarning)
+        return windows(series, delays, before, after)
 
 
 def _orthonormal(design: Tensor) -> Tensor:
@@ -191,48 +231,41 @@ def _orthonormal(design: Tensor) -> Tensor:
     return v[kept] / s[kept, None] / size
 
 
-def _latents(
-    found: Windows,
-    modes: Realization,
-    basis: Tensor,
-    mean: Tensor,
-    scale: Tensor,
-    series: Series | None,
-    dt: float | None = None,
-) -> Tensor:
+def _latents(found: Windows, modes: Realization, basis: Tensor, mean: Tensor, scale: Tensor, dt: float) -> Tensor:
     """The latents of each window in the coordinates ``basis``, by least squares: ``(N, q)``."""
-    steps = found.times / (series.dt if series is not None else dt)  # type: ignore[operator]  # one of the two is given
-    data = ((found.observed - mean) / scale).flatten(1)
+    steps = found.times / dt
+    data = ((found.observed - mean) / scale - modes.offset).flatten(1)
     if bool((steps - steps[0]).abs().max() < 1e-6):
-        design = _design(modes, steps[0]) @ basis.T
+        design = evolution(modes, steps[0]) @ basis.T
         return torch.linalg.lstsq(design, data.T).solution.T
     chunks = []
     for times, x in zip(steps.split(256), data.split(256), strict=True):
-        design = _design(modes, times) @ basis.T
+        design = evolution(modes, times) @ basis.T
         chunks.append(torch.linalg.lstsq(design, x[..., None]).solution[..., 0])
     return torch.cat(chunks)
 
 
-def _looking(series: Series, config: FitConfig, mean: Tensor, scale: Tensor) -> dict[str, Any]:
+def _looking(series: Series, config: FitConfig, horizon: int, mean: Tensor, scale: Tensor) -> dict[str, Any]:
     """The arguments of features that look ahead, and back with ``backward``, for systems that are not linear."""
-    stride = ceil(config.horizon / config.looks) if config.looks and config.fourier else config.horizon
-    if stride == config.horizon:
+    stride = ceil(horizon / config.looks) if config.looks and config.fourier else horizon
+    if stride == horizon:
         return {}
     back = ceil(config.backward / stride) if config.delays == 1 else 0
     equal = series if series.regular else _resampled(series)
-    found = windows(equal, config.delays, stride if back else 0, stride).spread(_MOST, config.seed)
+    found = _quietly(equal, config.delays, stride if back else 0, stride).spread(_MOST, config.seed)
     s, observed = (found.anchors - mean) / scale, (found.observed - mean[: series.dim]) / scale[: series.dim]
     known = torch.cat([s.unflatten(1, (config.delays, -1)).flip(1), observed[:, -stride:]], dim=1)
     later, earlier = embed(known, config.delays)[:, -1], observed[:, 0]
     short = replace(config, fourier=ceil(config.fourier / 2), width=0)  # every look costs as much as their number
     eye = torch.eye(s.shape[1], dtype=s.dtype)
-    ahead = _features(s, later, eye, eye, found.owner, short, {})
+    whole = torch.ones(1, dtype=torch.bool)
+    ahead = _features(s, later, eye, eye, whole, found.owner, short, {})
     if not ahead.fourier:
         return {}
-    looks = ceil(config.horizon / stride), back
+    looks = ceil(horizon / stride), back
     return {
         "ahead": ahead,
-        "back": _features(s, earlier, eye, eye, found.owner, short, {}) if back else None,
+        "back": _features(s, earlier, eye, eye, whole, found.owner, short, {}) if back else None,
         "looks": looks,
     }
 
@@ -242,22 +275,31 @@ def _features(
     target: Tensor,
     basis: Tensor,
     design: Tensor,
+    unknown: Tensor,
     owner: Tensor,
     config: FitConfig,
     looking: dict[str, Any],
 ) -> Features:
-    """Features whose bandwidth and ridge predict the held-out windows best, by the mean over steps of the log error."""
-    steps = design @ basis.T
+    """Features whose bandwidth and ridge predict the held-out windows best, see :func:`_ridge_errors`.
+
+    ``unknown`` are the steps of the design that the state does not hold itself.
+    """
+    steps = (design @ basis.T).unflatten(0, (len(unknown), -1))[unknown]
+    still = _still(s, owner)
     d = s.shape[1]
 
-    def make(bandwidth: float, fourier: int) -> Features:
+    def make(bandwidth: float | Tensor, fourier: int) -> Features:
         options = looking if fourier else {}
         return Features(d, basis, fourier, bandwidth, config.width, config.hidden, config.seed, **options)
 
     train, held = _split(owner)
     trial = train[:: -(-len(train) // _TRIAL)]
     count = min(config.fourier, len(train) // 2)  # of few windows more features learn nothing
-    options = [(0.0, 0), *((b / d**0.5, count) for b in (LOOKING if looking else BANDWIDTHS) if count)]
+    options: list[tuple[float | Tensor, int]] = [(0.0, 0)]
+    for b in (LOOKING if looking else BANDWIDTHS) if count else ():
+        options.append((b / d**0.5, count))
+        if bool(still.any()):  # what is the same all along a series may be a parameter of it, or mean nothing
+            options.append((torch.where(still, 0.0, b / d**0.5).to(s)[:, None], count))
     best = (float("inf"), 0.0, make(0.0, 0))
     with torch.no_grad():
         seen = make(0.0, count).seen(s)  # the same for all bandwidths
@@ -273,6 +315,16 @@ def _features(
     return features
 
 
+def _still(s: Tensor, owner: Tensor) -> Tensor:
+    """Which columns change from series to series only."""
+    if int(owner.max()) == 0:
+        return torch.zeros(s.shape[1], dtype=torch.bool)
+    first = torch.zeros(int(owner.max()) + 1, dtype=torch.long).index_copy(
+        0, owner.flip(0), torch.arange(len(s)).flip(0)
+    )
+    return ((s - s[first[owner]]).abs() <= 1e-9).all(0)
+
+
 def _split(owner: Tensor) -> tuple[Tensor, Tensor]:
     """Windows to fit on and to validate on: every fifth series is held out, of few series the last fifth of each."""
     if int(owner.max()) >= 4:
@@ -285,11 +337,16 @@ def _split(owner: Tensor) -> tuple[Tensor, Tensor]:
 def _ridge_errors(
     inputs: Tensor, target: Tensor, train: Tensor, held: Tensor, design: Tensor
 ) -> Iterator[tuple[float, float]]:
-    """Each ridge and the mean over steps of the logarithm of the error on the held-out windows."""
+    """Each ridge and the mean over steps of the logarithm of the error on the held-out windows.
+
+    The error of a step is the mean square over windows and columns, each column in its own variance, so that a column
+    that is forecast perfectly hides none that is not. ``design`` is ``(steps, d, q)``.
+    """
     given, wanted = inputs[held], target[held]
     for ridge, weight in _ridge(inputs[train], target[train], RIDGES):
-        error = (given @ weight - wanted) @ design.T
-        yield ridge, float(error.square().mean(0).clamp(min=torch.finfo(error.dtype).tiny).log().mean())
+        error = (given @ weight - wanted) @ design.flatten(0, 1).T
+        steps = error.square().mean(0).unflatten(0, design.shape[:2]).mean(1)
+        yield ridge, float(steps.clamp(min=_EXACT).log().mean())
 
 
 def _ridge(inputs: Tensor, target: Tensor, ridges: tuple[float, ...]) -> Iterator[tuple[float, Tensor]]:
@@ -306,9 +363,9 @@ def _remaining(
     """The share of the remainder that is still in the error of the next observation."""
     with torch.no_grad():
         y = lift.features(s)
-        left = (s - y @ lift.readout)[:, : len(mean)]
+        left = (s - lift.moved(y))[:, : len(mean)]
         now = int(found.times[0].abs().argmin())
-        design = _design(modes, found.times[:, now + 1 : now + 2] / dt)
-        error = (found.observed[:, now + 1] - mean) / scale - (design @ y[..., None])[..., 0]
+        design = evolution(modes, found.times[:, now + 1 : now + 2] / dt)
+        error = (found.observed[:, now + 1] - mean) / scale - modes.offset - (design @ y[..., None])[..., 0]
         share = float((error * left).sum() / left.square().sum().clamp(min=torch.finfo(left.dtype).tiny))
     return min(max(share, 0.05), 1.0)

@@ -9,8 +9,9 @@ from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from rectilinear import numerics
+from rectilinear._shapes import check_batch
 from rectilinear.errors import ConfigError, DataError, NotInitializedError
-from rectilinear.koopman.series import as_series, embed
+from rectilinear.koopman.series import as_series, embed, numbers, warn_short
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,6 +49,8 @@ class DMD(BaseEstimator):
         states = [embed(x, self.delays) for x in series.states if len(x) > self.delays]
         if not states:
             raise DataError(f"series of at most {max(map(len, series.states))} rows", f"{self.delays + 1} or more")
+        if short := [i for i, x in enumerate(series.states) if len(x) <= self.delays]:
+            warn_short(short, series, self.delays + 1)
         self.dim_ = series.dim
         before, after = torch.cat([x[:-1] for x in states]), torch.cat([x[1:] for x in states])
         self.mean_ = before.mean(0)
@@ -68,7 +71,9 @@ class DMD(BaseEstimator):
         """From states ``(b, delays d)``, newest observation first, ``steps`` steps: ``(b, steps + 1, d)``."""
         if not hasattr(self, "operator_"):
             raise NotInitializedError("a DMD that is not fitted", "a fitted one", "Call fit(X).")
-        x = torch.as_tensor(X, dtype=torch.float64) - self.mean_
+        x = numbers(X, "states")
+        check_batch(x, (len(self.mean_),), "states")
+        x = x - self.mean_
         found: list[Tensor] = [x]
         for _ in range(steps):
             found.append(self.operator_[0] + found[-1] @ self.operator_[1:])

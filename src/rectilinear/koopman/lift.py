@@ -27,7 +27,7 @@ class Features(Configured):
         in_dim: coordinates of the state.
         basis: ``T^T``, ``(q, p)`` for ``p`` features.
         fourier: number of random Fourier features, of all ``u_i`` together.
-        bandwidth: standard deviation of their frequencies.
+        bandwidth: standard deviation of their frequencies, one for all coordinates or ``(in_dim, 1)``.
         width: width of the MLP; 0 leaves it out.
         hidden: its hidden layers after the first.
         seed: of the frequencies.
@@ -52,7 +52,7 @@ class Features(Configured):
         in_dim: int,
         basis: Tensor,
         fourier: int = 512,
-        bandwidth: float = 1.0,
+        bandwidth: float | Tensor = 1.0,
         width: int = 0,
         hidden: int = 2,
         seed: int = 0,
@@ -108,16 +108,17 @@ class Features(Configured):
 
 
 class Lift(Invertible):
-    """``g(x, y) = (y', s - C y')`` with ``s = (x - mean) / scale`` and ``y' = y + phi(s)``: two additive couplings.
+    """``g(x, y) = (y', s - o - C y')`` with ``s = (x - mean) / scale``, ``y' = y + phi(s)``: two additive couplings.
 
     A state ``x`` of ``d`` coordinates enters with ``y = 0``, ``p`` channels. Its features ``y'`` move by the operator
-    of the model; what they do not say of it is the remainder ``s - C y'``, so the state comes back exactly, whatever
-    ``phi``. :meth:`observe` decodes the state alone, which needs no features: ``s = remainder + C y'``.
+    of the model; what they do not say of it is the remainder ``s - o - C y'``, so the state comes back exactly,
+    whatever ``phi``. :meth:`observe` decodes the state alone, which needs no features: ``s = remainder + o + C y'``.
 
     Args:
         features: ``phi``, from ``d`` to ``p`` coordinates.
         mean: ``(d,)``.
         scale: ``(d,)``, positive.
+        offset: ``o``, about which the modes move, ``(d,)``; none is zero.
 
     Raises:
         ShapeError: if the shapes disagree.
@@ -133,17 +134,19 @@ class Lift(Invertible):
     mean: Tensor
     scale: Tensor
     readout: Tensor
+    offset: Tensor | None
 
-    def __init__(self, features: Features, mean: Tensor, scale: Tensor) -> None:
+    def __init__(self, features: Features, mean: Tensor, scale: Tensor, offset: Tensor | None = None) -> None:
         super().__init__()
         d, p = features.in_dim, features.out_dim
-        if mean.shape != (d,) or scale.shape != (d,):
+        if any(value.shape != (d,) for value in (mean, scale, *([] if offset is None else [offset]))):
             raise ShapeError(f"mean and scale of shape {tuple(mean.shape)} and {tuple(scale.shape)}", f"({d},)")
         self.state_dim, self.pads = d, p
         self.shape = self.latent_shape = (d + p,)
         self.features = features
         self.register_buffer("mean", mean.detach().double())
         self.register_buffer("scale", scale.detach().double())
+        self.register_buffer("offset", None if offset is None else offset.detach().double())
         self.readout = nn.Parameter(torch.zeros(p, d, dtype=torch.float64))
 
     def pad(self, x: Tensor) -> Tensor:
@@ -152,12 +155,17 @@ class Lift(Invertible):
 
     def observe(self, z: Tensor) -> Tensor:
         """The states in ``g^-1(z)``, ``(..., d + p) -> (..., d)``."""
-        return self.mean + self.scale * (z[..., self.pads :] + z[..., : self.pads] @ self.readout)
+        return self.mean + self.scale * (z[..., self.pads :] + self.moved(z[..., : self.pads]))
+
+    def moved(self, y: Tensor) -> Tensor:
+        """What the features ``(..., p)`` say of the state, ``o + C y``, in standard units ``(..., d)``."""
+        moved = y @ self.readout
+        return moved if self.offset is None else moved + self.offset
 
     def _encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         s = (x[:, : self.state_dim] - self.mean) / self.scale
         y = x[:, self.state_dim :] + self.features(s)
-        return torch.cat([y, s - y @ self.readout], dim=1), -self.scale.log().sum().expand(len(x))
+        return torch.cat([y, s - self.moved(y)], dim=1), -self.scale.log().sum().expand(len(x))
 
     def _decode(self, z: Tensor) -> Tensor:
         x = self.observe(z)

@@ -19,30 +19,64 @@ class Realization(NamedTuple):
     """Modes ``x_k = sum_j Re(c_j exp(l_j k) zeta_j)``: pairs first, then reals.
 
     ``growth`` ``(h + r,)`` and ``frequency`` ``(h,)`` are the real and imaginary parts of ``l`` for a step; ``readout``
-    ``(2h + r, d)`` maps real coordinates (``Re zeta, Im zeta`` of each pair, then the reals) to observations.
+    ``(2h + r, d)`` maps real coordinates (``Re zeta, Im zeta`` of each pair, then the reals) to observations; the modes
+    move about ``offset`` ``(d,)``.
     """
 
     growth: Tensor
     frequency: Tensor
     readout: Tensor
+    offset: Tensor
 
 
 def realize(observed: Tensor, rank: int, *, stable: bool) -> Realization:
     """The modes of at most ``rank`` dimensions that explain windows ``(N, L, d)`` of observations at equal steps.
 
-    The leading right singular vectors of the windows span ``[C; C A; ...; C A^(L-1)]``; ``A`` follows from its
-    invariance under a shift by one step, in least squares. Singular values that are noise, by the optimal threshold for
-    it, carry no mode. With ``stable`` eigenvalues outside the unit circle move onto it.
+    The leading right singular vectors of the windows, less the mean window, span ``[C; C A; ...; C A^(L-1)]``; ``A``
+    follows from its invariance under a shift by one step, in least squares. Singular values that are noise, by the
+    optimal threshold for it, carry no mode. With ``stable`` eigenvalues outside the unit circle move onto it. What the
+    mean window is beside the modes is the offset about which they move, which takes no dimension; where it is no
+    constant, as with a trend that all windows share, the windows are taken as they are.
 
     References: Juang, Pappa, "An eigensystem realization algorithm for modal parameter identification" (1985); on
     windows of one long series this is dynamic mode decomposition with delays. Gavish, Donoho, "The optimal hard
     threshold for singular values is 4/sqrt(3)" (2014).
 
     Example:
-        >>> x = torch.cos(0.3 * torch.arange(60.0, dtype=torch.float64))
-        >>> realize(x.unfold(0, 30, 1)[..., None], rank=2, stable=True).frequency.numpy().round(6)
-        array([0.3])
+        >>> x = 5 + torch.cos(0.3 * torch.arange(60.0, dtype=torch.float64))
+        >>> found = realize(x.unfold(0, 30, 1)[..., None], rank=2, stable=True)
+        >>> found.frequency.numpy().round(6), found.offset.numpy().round(6)
+        (array([0.3]), array([5.]))
     """
+    mean = observed.mean(0)
+    centred = observed - mean
+    if float(centred.norm()) > NEGLIGIBLE * float(observed.norm()):
+        modes, missed = _modes_of(centred, rank, stable=stable)
+        steps = torch.arange(len(mean), dtype=mean.dtype)
+        constant = torch.eye(observed.shape[2], dtype=mean.dtype).repeat(len(mean), 1)
+        columns = torch.cat([evolution(modes, steps), constant], dim=1)
+        parts = torch.linalg.lstsq(columns, mean.reshape(-1, 1), driver="gelsd").solution
+        left = float((columns @ parts - mean.reshape(-1, 1)).norm())
+        if left <= 10 * missed + 1e-9 * float(mean.norm()):
+            return modes._replace(offset=parts[-observed.shape[2] :, 0])
+    return _modes_of(observed, rank, stable=stable)[0]
+
+
+def evolution(modes: Realization, steps: Tensor) -> Tensor:
+    """``C exp(t L)`` at times in steps ``(..., L)``: ``(..., L d, p)``, latents to observations beside the offset."""
+    h = len(modes.frequency)
+    size = torch.exp(steps[..., None] * modes.growth)
+    angle = steps[..., None] * modes.frequency
+    cos, sin, c = size[..., :h] * angle.cos(), size[..., :h] * angle.sin(), modes.readout
+    a, b = c[: 2 * h : 2].T, c[1 : 2 * h : 2].T  # (d, h); a pair maps (u, v) to (cos u - sin v, sin u + cos v)
+    pairs = torch.stack(
+        [cos[..., None, :] * a + sin[..., None, :] * b, cos[..., None, :] * b - sin[..., None, :] * a], dim=-1
+    ).flatten(-2)
+    return torch.cat([pairs, size[..., None, h:] * c[2 * h :].T], dim=-1).flatten(-3, -2)
+
+
+def _modes_of(observed: Tensor, rank: int, *, stable: bool) -> tuple[Realization, float]:
+    """The modes of windows, and the root mean square over windows of what has no mode."""
     n, length, d = observed.shape
     _, s, v = torch.linalg.svd(observed.reshape(n, -1), full_matrices=False)
     rank = min(rank, _above_noise(s, min(n, length * d) / max(n, length * d)), (length - 1) * d)
@@ -60,7 +94,8 @@ def realize(observed: Tensor, rank: int, *, stable: bool) -> Realization:
     h = int(pair.sum())
     rows = torch.stack([c[:, :h].real, -c[:, :h].imag], dim=-1).flatten(1)
     growth = torch.cat([modulus[pair], modulus[real]]).log()
-    return Realization(growth, angle[pair], torch.cat([rows, c[:, h:].real], dim=1).T.contiguous())
+    readout = torch.cat([rows, c[:, h:].real], dim=1).T.contiguous()
+    return Realization(growth, angle[pair], readout, readout.new_zeros(d)), float(s[rank:].norm()) / n**0.5
 
 
 def _above_noise(s: Tensor, aspect: float) -> int:

@@ -7,7 +7,6 @@ from math import ceil
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 
@@ -15,10 +14,11 @@ from rectilinear.errors import NotInitializedError
 from rectilinear.koopman.closed_form import FitConfig, fit, solve_features
 from rectilinear.koopman.modal import Modes, modes
 from rectilinear.koopman.objective import MultiStep
-from rectilinear.koopman.series import as_series
+from rectilinear.koopman.series import as_series, numbers
 from rectilinear.training import TrainConfig, train
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -28,10 +28,12 @@ class KoopmanRegressor(BaseEstimator):
     :meth:`fit` takes seconds and no gradient (``width=0``), or trains learned features for ``epochs`` on top.
 
     Args:
-        rank: most dimensions of the linear dynamics.
-        horizon: steps ahead that the fit looks; forecasts further than that are extrapolations.
+        rank: most dimensions of the linear dynamics, beside the constant about which they move.
+        horizon: steps ahead that the fit looks; forecasts further than that are extrapolations. None is 100, or less
+            for short series: two thirds of their length, a third where they are fewer than five.
         backward: steps back that it looks, for forecasts of the past.
-        delays: observations in a state; more than 1 where one does not say how the system goes on.
+        delays: observations in a state, the newest first, as :func:`~rectilinear.koopman.embed` lays them out; more
+            than 1 where one does not say how the system goes on.
         stable: keep the spectral radius at most 1.
         fourier: random Fourier features of the state.
         looks: strides ahead over the horizon, whose ends features are taken of too; 0 for features of the state alone.
@@ -57,7 +59,7 @@ class KoopmanRegressor(BaseEstimator):
     def __init__(
         self,
         rank: int = 32,
-        horizon: int = 100,
+        horizon: int | None = None,
         backward: int = 0,
         delays: int = 1,
         stable: bool = True,
@@ -75,9 +77,12 @@ class KoopmanRegressor(BaseEstimator):
     def fit(self, X: Any, y: object = None, *, times: Any = None, dt: float | None = None) -> Self:  # noqa: ARG002
         """Fit series ``(T,)``, ``(T, d)``, ``(count, T, d)`` or a list of them, at ``times`` or in steps of ``dt``.
 
+        Warns (ForecastWarning) where series are left out, or where one step of the model is worse than no change.
+
         Raises:
             DataError: for gaps, or series that are too short or constant.
-            ConfigError: for parameters out of range.
+            DtypeError: for dates, text or complex numbers.
+            ConfigError: for parameters out of range, or a ``dt`` that is not the step of ``times``.
         """
         config = FitConfig(**{field.name: getattr(self, field.name) for field in fields(FitConfig)})
         with torch.random.fork_rng(devices=[]):  # the caller's random numbers are left alone
@@ -99,25 +104,30 @@ class KoopmanRegressor(BaseEstimator):
         return self
 
     def predict(self, X: Any, steps: int = 1, reencode: int | None = None) -> NDArray[np.float64]:
-        """The observations ``steps`` steps after the states ``X`` ``(b, delays d)``, or before, if negative."""
+        """The observations ``steps`` steps after the states ``X`` ``(b, delays d)``, or before, if negative.
+
+        A state is the newest observation, then the one before it, and so on: ``embed(series, delays)`` makes them.
+        """
         model = self._fitted()
-        x = torch.as_tensor(np.asarray(X, dtype=np.float64))
+        x = numbers(X, "states")
         return model.forecast(x, x.new_tensor([steps * model.dt]), reencode)[:, 0].numpy()
 
     def simulate(
         self, X: Any, steps: int | None = None, times: Any = None, reencode: int | None = None
     ) -> NDArray[np.float64]:
-        """Forecasts from the states ``X`` ``(b, delays d)``, the start included: ``(b, steps + 1, d)``.
+        """Forecasts from the states ``X`` ``(b, delays d)``, newest observation first: ``(b, steps + 1, d)``.
+
+        The start is included.
 
         Negative ``steps`` go back in time; ``times`` ``(k,)`` gives the times themselves, from the start.
         """
         model = self._fitted()
-        x = torch.as_tensor(np.asarray(X, dtype=np.float64))
+        x = numbers(X, "states")
         if times is None:
             count = 0 if steps is None else steps
             clock = model.dt * torch.arange(abs(count) + 1, dtype=x.dtype) * (1 if count >= 0 else -1)
         else:
-            clock = torch.as_tensor(np.asarray(times, dtype=np.float64))
+            clock = numbers(times, "times")
         return model.forecast(x, clock, reencode).numpy()
 
     def _fitted(self) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +12,15 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from rectilinear._seed import generator
-from rectilinear.errors import ConfigError, DataError, ShapeError
+from rectilinear.errors import ConfigError, DataError, DtypeError, ForecastWarning, ShapeError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 LARGEST_GAP = 5.0
 """Irregular samples may be so many median steps apart; beyond, a series has a gap."""
+EQUAL_STEPS = 1e-6
+"""Steps are equal when they differ by no more than this part of one, or by the rounding of their times."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +45,14 @@ class Series:
 def as_series(states: Any, times: Any = None, dt: float | None = None) -> Series:
     """Arrays as checked series: one ``(T,)`` or ``(T, d)``, several ``(count, T, d)``, or a list of them.
 
-    ``times`` has the same layout without the last axis; without it steps are ``dt``, 1 by default.
+    ``times`` has the same layout without the last axis; without it steps are ``dt``, 1 by default. Where both are given
+    they must agree; of irregular times ``dt`` is the step of the model, between half and twice the usual one.
 
     Raises:
         ShapeError: if the arrays are not such.
+        DtypeError: for dates, text or complex numbers.
         DataError: for gaps: entries that are not finite, times that do not increase or leave out a stretch.
-        ConfigError: if ``dt`` is not positive.
+        ConfigError: if ``dt`` is not positive, or not the step of ``times``.
 
     Example:
         >>> as_series(np.arange(6.0), dt=0.5).times[0].tolist()
@@ -63,7 +68,8 @@ def as_series(states: Any, times: Any = None, dt: float | None = None) -> Series
     if times is None:
         step = 1.0 if dt is None else float(dt)
         return Series(tuple(parts), tuple(step * torch.arange(len(x)).double() for x in parts), step, regular=True)
-    clocks = [_tensor(clock).flatten() for clock in _split(times, 2)]
+    given = _split(times, 2)
+    clocks = [numbers(clock, "times").flatten() for clock in given]
     if [len(clock) for clock in clocks] != [len(part) for part in parts]:
         raise ShapeError(
             f"times of lengths {[len(c) for c in clocks][:4]}", f"one for each row, {[len(p) for p in parts][:4]}"
@@ -72,8 +78,34 @@ def as_series(states: Any, times: Any = None, dt: float | None = None) -> Series
     usual = float(steps.median()) if len(steps) else 1.0
     for i, clock in enumerate(clocks):
         _check_clock(clock, usual, i)
-    regular = bool((steps - usual).abs().max() <= 1e-6 * usual) if len(steps) else True
-    return Series(tuple(parts), tuple(clocks), usual if dt is None else float(dt), regular)
+    off = float((steps - usual).abs().max()) if len(steps) else 0.0
+    regular = off <= EQUAL_STEPS * usual
+    if not regular and off <= min(2 * max(map(_resolution, given, clocks)), 0.01 * usual):
+        regular, longest = True, max(clocks, key=len)  # equal steps, which the precision of the times hides
+        usual = float(longest[-1] - longest[0]) / (len(longest) - 1)
+        clocks = [clock[0] + usual * torch.arange(len(clock)).double() for clock in clocks]
+    return Series(tuple(parts), tuple(clocks), _agreed(dt, usual, regular=regular), regular)
+
+
+def _agreed(dt: float | None, usual: float, *, regular: bool) -> float:
+    """The step of the model, where ``dt`` does not contradict the usual step of the times."""
+    if dt is None or (regular and abs(dt - usual) <= 1e-3 * usual):
+        return usual
+    if not regular and usual / 2 <= dt <= 2 * usual:
+        return float(dt)
+    raise ConfigError(
+        f"dt = {dt:g} beside times {usual:g} apart",
+        "one of them, or both alike",
+        "Leave dt out: the times say it.",
+    )
+
+
+def _resolution(given: Any, clock: Tensor) -> float:
+    """The rounding of times as they were given."""
+    kind = given.dtype if isinstance(given, Tensor) else getattr(np.asarray(given), "dtype", None)
+    name = str(kind).removeprefix("torch.")
+    eps = {"float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}.get(name, 2.0**-53)
+    return 2 * eps * float(clock.abs().max())
 
 
 def embed(states: Tensor, delays: int) -> Tensor:
@@ -126,7 +158,8 @@ class Windows:
         """
         if len(self) <= most:
             return self
-        points = ((self.anchors - self.anchors.mean(0)) / self.anchors.std(0).clamp(min=1e-12)).numpy()
+        mean, scale = moments(self.anchors)
+        points = ((self.anchors - mean) / torch.where(scale > 0, scale, torch.ones_like(scale))).numpy()
         distance = torch.from_numpy(cKDTree(points).query(points, k=11)[0][:, -1])
         chance = (distance / distance.max()).clamp(min=1e-3) ** min(points.shape[1], 3)
         return self[torch.multinomial(chance, most, generator=generator(seed)).sort().values]
@@ -146,6 +179,8 @@ def unpack(rows: Tensor, state_dim: int, dim: int) -> tuple[Tensor, Tensor, Tens
 def windows(series: Series, delays: int, before: int, after: int) -> Windows:
     """Every window of ``before`` samples ahead of an anchor and ``after`` behind it.
 
+    Series shorter than a window have none: a ForecastWarning names them.
+
     Raises:
         DataError: if all series are shorter than a window, or sampling is irregular with more than one delay.
     """
@@ -153,6 +188,7 @@ def windows(series: Series, delays: int, before: int, after: int) -> Windows:
         raise DataError("irregular times with delays", "equal steps, or delays=1", "Resample, or use delays=1.")
     first = max(before, delays - 1)
     found: list[tuple[Tensor, ...]] = []
+    short = [i for i, x in enumerate(series.states) if len(x) <= first + after]
     for i, (x, t) in enumerate(zip(series.states, series.times, strict=True)):
         count = len(x) - first - after
         if count < 1:
@@ -167,25 +203,94 @@ def windows(series: Series, delays: int, before: int, after: int) -> Windows:
             expected=f"one of {first + after + 1} or more: {first} before the anchor and {after} after it",
             fix="Lower horizon, backward or delays, or pass longer series.",
         )
+    if short:
+        warn_short(short, series, first + after + 1)
     return Windows(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
 
 def _split(arrays: Any, axes: int) -> Sequence[Any]:
     """A list of series as it is; an array with an axis of series along that axis."""
-    if isinstance(arrays, list | tuple) and len(arrays) and np.ndim(arrays[0]) >= 1:
+    if isinstance(arrays, list | tuple) and len(arrays) and (hasattr(arrays[0], "__len__")):
         return arrays
-    array = arrays if isinstance(arrays, Tensor) else np.asarray(arrays, dtype=np.float64)
-    return list(array) if array.ndim == axes else [array]
+    axes_given = getattr(arrays, "ndim", None)
+    return list(arrays) if (np.ndim(arrays) if axes_given is None else axes_given) == axes else [arrays]
 
 
-def _tensor(array: Any) -> Tensor:
-    return (
-        torch.as_tensor(array if isinstance(array, Tensor) else np.asarray(array, dtype=np.float64)).detach().double()
+def warn_short(short: Sequence[int], series: Series, least: int) -> None:
+    """A warning that names the series that are left out, with their lengths."""
+    named = ", ".join(f"{i} ({len(series.states[i])} rows)" for i in short[:8])
+    warnings.warn(
+        f"{len(short)} of {len(series.states)} series left out, too short for windows of {least} rows: series {named}"
+        f"{', ...' if len(short) > 8 else ''}. Lower horizon, backward or delays to use them.",
+        ForecastWarning,
+        stacklevel=3,
     )
 
 
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each column of ``(n, d)``, for numbers of any size; 0 where only rounding moves.
+
+    Example:
+        >>> moments(torch.tensor([[0.1, 1e200], [0.1, 3e200]], dtype=torch.float64))[1]
+        tensor([ 0.0000e+00, 1.4142e+200], dtype=torch.float64)
+    """
+    low, high = x.min(0).values, x.max(0).values
+    middle, reach = low / 2 + high / 2, high / 2 - low / 2
+    moves = reach > 2 * torch.finfo(x.dtype).eps * torch.maximum(low.abs(), high.abs())
+    unit = torch.where(moves, reach, torch.ones_like(reach))
+    u = (x - middle) / unit
+    mean, spread = middle + unit * u.mean(0), unit * (u - u.mean(0)).square().mean(0).sqrt()
+    spread = spread * (len(x) / max(len(x) - 1, 1)) ** 0.5
+    return torch.where(moves, mean, middle), torch.where(moves, spread, torch.zeros_like(spread))
+
+
+def numbers(array: Any, name: str) -> Tensor:
+    """A copy of ``array`` as a float64 tensor on the CPU; what is masked or missing becomes NaN.
+
+    Raises:
+        DtypeError: for dates, text, complex numbers or rows of different lengths.
+    """
+    if isinstance(array, Tensor):
+        if array.is_complex():
+            raise DtypeError(f"{name} that are complex", "real numbers", "Pass real and imaginary parts as columns.")
+        return array.detach().to("cpu", torch.float64, copy=True)
+    try:
+        values = np.ma.filled(np.ma.asarray(array).astype(np.float64), np.nan) if np.ma.isMaskedArray(array) else array
+        values = np.asarray(values)
+    except (TypeError, ValueError) as error:
+        raise DtypeError(f"{name} that are no array: {error}", "numbers in rows of one length") from error
+    if values.dtype.kind in "mMUSVc" or (values.dtype.kind == "O" and not all(map(_is_number, values.flat))):
+        kind = {"m": "durations", "M": "dates", "c": "complex numbers", "O": "dates, text or objects"}
+        fix = "Leave such columns out" if name != "times" else "Pass numbers, such as hours since the first"
+        raise DtypeError(
+            f"{name} with {kind.get(values.dtype.kind, 'text')}{_columns(array)}", "real numbers", f"{fix}."
+        )
+    if values.dtype.kind == "O":
+        values = np.array([_value(v) for v in values.flat]).reshape(values.shape)
+    return torch.from_numpy(np.array(values, dtype=np.float64))
+
+
+def _value(value: Any) -> float:
+    """A number, or NaN for what is missing, as pandas writes it."""
+    return float("nan") if value is None or str(value) == "<NA>" else float(value)
+
+
+def _is_number(value: Any) -> bool:
+    return (
+        value is None or str(value) == "<NA>" or (hasattr(value, "__float__") and not isinstance(value, np.datetime64))
+    )
+
+
+def _columns(array: Any) -> str:
+    """The names of the columns of a data frame that are no numbers."""
+    kinds = getattr(array, "dtypes", None)
+    if kinds is None or not hasattr(kinds, "items"):
+        return ""
+    return f" in column {', '.join(str(c) for c, kind in kinds.items() if getattr(kind, 'kind', 'O') not in 'biuf')}"
+
+
 def _two_axes(array: Any) -> Tensor:
-    x = _tensor(array)
+    x = numbers(array, "series")
     x = x[:, None] if x.ndim == 1 else x
     if x.ndim != 2 or not x.numel():
         raise ShapeError(f"a series of shape {tuple(x.shape)}", "(T,), (T, d), or several as (count, T, d)")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torch import Tensor
+
+_IDLE = ("data", "size", "rank")  # fields of other recipes, and those of simulated systems only
+_SIMULATED = ("noise", "count", "steps", "jitter")
+_INSTEAD = {"data": "Set system to the file.", "rank": "Set fit.rank.", "size": "Leave it out."}
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,12 @@ class Dynamics(Recipe):
     )
 
     def load(self, data_dir: Path | None = None) -> Tensor:
-        """The series ``(count, T, d + 1)``, their times in the last column."""
+        """The series ``(count, T, d + 1)``, their times in the last column.
+
+        Raises:
+            ConfigError: for an unknown system, or a field that is set and has no effect.
+        """
+        self._check_fields()
         if self.system in datasets.SYSTEMS:
             states, times = datasets.simulate(
                 self.system,
@@ -74,6 +83,19 @@ class Dynamics(Recipe):
                 )
             states, times = datasets.read_series(self.file(data_dir), self.dt)
         return torch.cat([states, times[..., None]], dim=-1)
+
+    def _check_fields(self) -> None:
+        idle = _IDLE if self.system in datasets.SYSTEMS else _IDLE + _SIMULATED
+        usual = {f.name: f.default for f in fields(self)}
+        for name in idle:
+            if getattr(self, name) != usual[name]:
+                raise ConfigError(
+                    f"{name} = {getattr(self, name)!r}, which has no effect on '{self.system}'",
+                    f"fields that have one: {', '.join(other for other in usual if other not in idle)}",
+                    _INSTEAD.get(name, "It is one of simulated systems."),
+                )
+        if self.fit.seed not in (0, self.training.seed):
+            raise ConfigError(f"fit.seed = {self.fit.seed}", "training.seed, which is that of the fit too", "Set that.")
 
     def file(self, data_dir: Path | None = None) -> Path:
         """The file with the series, as it stands or under the folder of data sets."""
