@@ -80,7 +80,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
 def _starts(
     run: "Run", model: "Koopman", path: Path | None, steps: int
 ) -> "tuple[Tensor, Tensor | None, Known, tuple[str, ...], Series | None]":
-    """States to start from, what follows where known, what to draw beside, names of coordinates, the series of a file."""
+    """States to start from, what follows where known, what to draw beside, names of columns, the series of a file."""
     import torch
 
     from rectilinear import datasets, koopman
