@@ -7,10 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rectilinear.errors import InputError
+
 RIDGES = (0.0, 1e-6, 1e-4, 1e-2, 1e-1)  # times the mean variance of the scaled columns
 LEVERAGE_GAP = 1e-6  # a row whose leverage is this near to one is the only one in its direction
 CHUNK_ROWS = 4096  # rows that are reduced at once, at least; as many as columns where these are more
 SCALE_STEP = 20  # binary orders of magnitude between the scales of columns
+LEAST_SIZE = 1e-150  # of targets: smaller squares vanish
 EPS = torch.finfo(torch.float64).eps
 
 
@@ -40,6 +43,10 @@ class Moments:
     its basis, ``Q't``, and the sums of squares of the targets outside of it. The Gram matrix is never formed: its
     condition number is the square of that of ``R``.
 
+    Args:
+        computed: whether the rows are results of arithmetic in their dtype, as hidden features are, and carry its
+            rounding errors: in half precision these would else be fitted, too.
+
     Reference: Golub and Van Loan, "Matrix Computations", 2013, sections 5.3 and 6.5.
 
     Example:
@@ -51,7 +58,8 @@ class Moments:
         True
     """
 
-    def __init__(self) -> None:
+    def __init__(self, computed: bool = False) -> None:
+        self.computed = computed
         self._rows = 0
         self._pending: list[tuple[Tensor, Tensor]] = []
         self._waiting = 0
@@ -76,7 +84,8 @@ class Moments:
 
     def _begin(self, x: Tensor, t: Tensor) -> None:
         # Half precision is summed in float32 at least: what it stores is exact, what is below float32 is not known.
-        self.resolution = min(torch.finfo(x.dtype).eps, torch.finfo(torch.float32).eps)
+        eps, single = torch.finfo(x.dtype).eps, torch.finfo(torch.float32).eps
+        self.resolution = eps / 4 if self.computed and eps > single else min(eps, single)
         x, t = x.double(), t.double()
         self.mean_x, self.mean_t = x.mean(0), t.mean(0)
         self.factor, self.projected = x.new_zeros(0, x.shape[1]), t.new_zeros(0, t.shape[1])
@@ -104,12 +113,15 @@ class Moments:
 
         Columns whose sizes differ by more than a thousand are scaled by powers of two, which is exact, before the rank
         is found; a column that varies by rounding errors of its mean is constant.
+
+        Raises:
+            InputError: for targets whose squares leave the range of float64.
         """
         self._reduce()
         mean_x, mean_t = self.mean_x, self.mean_t[columns]
         factor, projected, outside = self.factor, self.projected[:, columns], self.outside[columns]
         root = self._rows**0.5
-        factor = factor * (factor.norm(dim=0) > 10 * EPS * root * mean_x.abs())
+        factor = factor * (_norms(factor) > 10 * EPS * root * mean_x.abs())
         varies = (projected.square().sum(0) + outside).sqrt() > 10 * EPS * root * mean_t.abs()
         projected, outside = projected * varies, outside * varies
         if not centred:
@@ -117,7 +129,8 @@ class Moments:
             factor, projected, left = _triangle(*rows)
             outside = outside + left
             mean_x, mean_t = torch.zeros_like(mean_x), torch.zeros_like(mean_t)
-        scale = _scales(factor.norm(dim=0))
+        _check_squares(projected, outside)
+        scale = _scales(_norms(factor))
         u, s, vh = torch.linalg.svd(factor / scale, full_matrices=False)
         rounding = 4 * self.resolution if self.resolution > EPS else 0.0
         keep = s > s[:1] * max(rounding, 10 * EPS * len(s))
@@ -134,9 +147,10 @@ class Moments:
         """
         self._reduce()
         projected = self.projected[:, columns]
-        x2, t2 = float(self.factor.square().sum()), float(projected.square().sum() + self.outside[columns].sum())
-        nuclear = float(torch.linalg.matrix_norm(self.factor.mT @ projected, "nuc"))
-        return nuclear**2 / (x2 * t2) if x2 * t2 else 1.0
+        x, t = self.factor.norm(), (projected.square().sum() + self.outside[columns].sum()).sqrt()
+        if not float(x) or not float(t):
+            return 1.0
+        return float(torch.linalg.matrix_norm((self.factor / x).mT @ (projected / t), "nuc")) ** 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,10 +205,16 @@ class Fit:
         u, s, vh = torch.linalg.svd((self.coefficients / root[:, None]).mT, full_matrices=False)
         return (u[:, :rank] * s[:rank]) @ vh[:rank] @ (self.basis / root).mT
 
-    def residuals(self, x: Tensor, t: Tensor) -> Residuals:
+    def residuals(self, x: Tensor, t: Tensor, repeats: Tensor | None = None) -> Residuals:
         """What the map leaves of rows it was fitted on, and what maps fitted without each row leave of it.
 
-        For a ridge ``c``, ``t_i - t_i^(-i) = r_i / (1 - h_i)`` with ``h_i = 1/n + sum_j z_ij^2 / (s_j + c)``.
+        For a ridge ``c``, ``t_i - t_i^(-i) = r_i / (1 - m_i h_i)`` with ``h_i = 1/n + sum_j z_ij^2 / (s_j + c)`` for a
+        row that occurs ``m_i`` times with one target: it is left out as often as it occurs.
+
+        Args:
+            x: rows ``(b, D)``.
+            t: their targets ``(b, T)``.
+            repeats: ``m`` ``(b,)``; once each by default.
         """
         z = (x.double() - self.mean_x) @ self.basis
         d = t.double() - self.mean_t
@@ -203,7 +223,8 @@ class Fit:
         for ridge in RIDGES:
             damped = self.s + ridge * (self.s.sum() / max(len(self.mean_x), 1))
             r = d - z @ (self.coefficients / damped[:, None])
-            free = 1 - first - squares @ (1 / damped)
+            leverage = first + squares @ (1 / damped)
+            free = 1 - (leverage if repeats is None else repeats.to(leverage) * leverage)
             own = r if own is None else own
             # A row that alone spans a direction is predicted by the constant there: nothing else is known of it.
             held_out.append(torch.where(free[:, None] > LEVERAGE_GAP, r / free.clamp_min(LEVERAGE_GAP)[:, None], d))
@@ -226,6 +247,26 @@ def _triangle(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     reflectors, tau = torch.geqrf(x)
     turned = torch.ormqr(reflectors, tau, t, transpose=True)
     return reflectors[:k].triu(), turned[:k], turned[k:].square().sum(0)
+
+
+def _norms(columns: Tensor) -> Tensor:
+    """Lengths of columns of any size, whose squares may leave the range of float64."""
+    if not len(columns):
+        return columns.new_zeros(columns.shape[1])
+    largest = columns.abs().amax(0)
+    unit = torch.where(largest > 0, largest, torch.ones_like(largest))
+    return (columns / unit).norm(dim=0) * unit
+
+
+def _check_squares(projected: Tensor, outside: Tensor) -> None:
+    """Raise where the squares of the targets leave the range of float64.
+
+    Raises:
+        InputError: naming their size.
+    """
+    size = float(projected.abs().max()) if projected.numel() else 0.0
+    if (size and not LEAST_SIZE < size < 1 / LEAST_SIZE) or not bool(torch.isfinite(outside).all()):
+        raise InputError(f"targets of size {size:.0e}", "numbers whose squares are in range", "Scale them.")
 
 
 def _scales(size: Tensor) -> Tensor:

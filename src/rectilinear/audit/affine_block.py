@@ -124,7 +124,7 @@ class AffineBlock(nn.Module):
         if rank is None or rank * (o + k) >= o * k:
             factors = [matrix]
         else:
-            u, s, vh = torch.linalg.svd(matrix, full_matrices=False)
+            u, s, vh = (m.to(matrix) for m in torch.linalg.svd(matrix.double(), full_matrices=False))
             root = s[:rank].sqrt()
             factors = [root[:, None] * vh[:rank], u[:, :rank] * root]
         self.factors = nn.ParameterList([nn.Parameter(factor) for factor in factors])
@@ -196,7 +196,7 @@ class BlockMoments:
     def __init__(self, shapes: Shapes, budget: float) -> None:
         self.shapes = shapes
         self._budget = budget
-        self._moments = Moments()
+        self._moments = Moments(computed=True)
         self._width = 0
 
     @property
@@ -214,7 +214,7 @@ class BlockMoments:
         features, targets = self.shapes.features(x), self.shapes.targets(out)
         self._width = targets.shape[1]
         if self.shapes.have_identity:
-            targets = torch.cat([targets, self.shapes.targets(out.double() - x.double()).to(targets)], 1)
+            targets = torch.cat([targets.double(), self.shapes.targets(out.double() - x.double())], 1)
         self._moments.add(features, targets)
         self._budget -= features.numel() * features.shape[1]
 

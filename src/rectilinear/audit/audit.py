@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 THRESHOLD = 0.99
+
+Outputs = Literal["each", "together", "standardised"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,6 +160,7 @@ def audit(
     steps: int | None = None,
     blocks: list[str] | None = None,
     threshold: float = THRESHOLD,
+    outputs: Outputs = "each",
     seed: int = 0,
     progress: bool = True,
 ) -> Audit:
@@ -182,6 +185,8 @@ def audit(
         steps: for how many steps.
         blocks: names of the blocks to replace; by default the contents of the model's containers.
         threshold: the share of the variance that one affine map must explain for "effectively linear".
+        outputs: of what: of "each" output by itself, so that the worst decides; of all "together", where a large output
+            outweighs small ones; or of all "standardised" to one variance on the data.
         seed: of samples, random directions and bootstraps.
         progress: show progress on standard error, where that is a terminal.
 
@@ -201,6 +206,8 @@ def audit(
     """
     if not 0 < threshold <= 1:
         raise ConfigError(f"threshold = {threshold}", "a share, above 0 and at most 1")
+    if outputs not in get_args(Outputs):
+        raise ConfigError(f"outputs = {outputs!r}", f"one of {', '.join(get_args(Outputs))}")
     if (lr is None) != (steps is None):
         raise ConfigError(
             f"lr = {lr} and steps = {steps}", "both or neither", "Give both to predict the learning curve."
@@ -218,18 +225,23 @@ def audit(
         with progress_of(progress, total=8) as advance:
             advance("structure")
             subject = Subject.of(network, data, task, seed)
-            found = _measure(subject, blocks, lr, steps, advance)
-        judged = verdict(subject, found, threshold)
+            found = _measure(subject, blocks, lr, steps, outputs == "standardised", advance)
+        judged = verdict(subject, found, threshold, each=outputs == "each")
     count = sum(p.numel() for p in model.parameters())
     return Audit(type(network.model).__name__, count, network.in_shape, network.out_shape, data.n, seed, judged, found)
 
 
 def _measure(
-    subject: Subject, names: list[str] | None, lr: float | None, steps: int | None, advance: Callable[[str], None]
+    subject: Subject,
+    names: list[str] | None,
+    lr: float | None,
+    steps: int | None,
+    standardise: bool,
+    advance: Callable[[str], None],
 ) -> dict[str, Measure]:
     """All measurements, in the order of the table."""
     advance("affine fit")
-    fitted = surrogate(subject)
+    fitted = surrogate(subject, standardise)
     affine = _proved(subject, fitted.affine)
     advance("parity and homogeneity")
     found = [homogeneity(subject), parity(subject), fitted.odd, affine, fitted.task]

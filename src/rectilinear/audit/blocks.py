@@ -235,7 +235,7 @@ def blocks(subject: Subject, names: list[str] | None = None) -> Measure:
     modules = {n: modules[n] for n in chosen}
     x = subject.columns(ROWS)
     half = len(x) // 2
-    labels = subject.data.sample_labels
+    labels = subject.column_labels(ROWS)
     apart = ~repeated(x[half:], x[:half])
     train, test = x[:half], x[half:][apart]
     if min(len(train), len(test)) < 2:
@@ -263,7 +263,7 @@ def blocks(subject: Subject, names: list[str] | None = None) -> Measure:
             - float((out - base).square().sum() / (base - base.mean(0)).square().sum().clamp_min(1e-300)),
         }
         if subject.task is not None and labels is not None:
-            y = labels[: len(x)][half:][apart.to(labels.device)]
+            y = labels[half:][apart.to(labels.device)]
             row |= {
                 "loss": float(subject.task.losses(base, y).mean()),
                 "loss_after": float(subject.task.losses(out, y).mean()),

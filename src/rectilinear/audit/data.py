@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 BATCH = 1024
 SAMPLE = 4096  # rows that costly measurements run on
+MIXER = -0x61C8864680B583EB  # odd, of the golden ratio: a sign bit alone would cancel in the sum
+HASHED = 2**22  # numbers that are hashed at once
 KEPT = 2**26  # numbers of a data set in batches that are held together: 256 MB in float32
 
 Source = Tensor | tuple[Tensor, Tensor | None]
@@ -91,6 +93,30 @@ def read(x: Tensor | Iterable[Any], y: Tensor | None, seed: int) -> Data:
     if y is not None:
         raise DataError("batches and, apart from them, labels", "batches of (x, y)", "Let each batch bring its labels.")
     return _from_batches(x, seed)
+
+
+def row_keys(x: Tensor) -> Tensor:
+    """A number for each row ``(n, ...)``, ``(n,)`` int64 on the CPU: equal for equal rows, else different.
+
+    Hashes of 64 bits: among a million rows two collide with a probability of 3e-8.
+
+    Example:
+        >>> a, b, c = row_keys(torch.tensor([[0.0, 1.0], [1.0, 0.0], [-0.0, 1.0]])).tolist()
+        >>> a == c, a == b
+        (True, False)
+    """
+    flat = x.detach().flatten(1)
+    bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[flat.element_size()]
+    random = stream(0, "row keys")
+    odd = torch.randint(-(2**62), 2**62, (flat.shape[1],), generator=random, dtype=torch.int64) * 2 + 1
+    odd = odd.to(flat.device)
+    at_once = max(1, HASHED // max(1, flat.shape[1]))
+    keys = []
+    for part in flat.split(at_once):
+        whole = (part + 0.0).contiguous().view(bits).to(torch.int64)
+        mixed = (whole ^ (whole >> 31)) * MIXER
+        keys.append(((mixed ^ (mixed >> 29)) * odd).sum(1).cpu())
+    return torch.cat(keys)
 
 
 def _from_tensor(x: Tensor, y: Tensor | None, seed: int) -> Data:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -10,6 +12,17 @@ from rectilinear.audit.randomness import stream
 
 PROBES = 4  # random directions: two points that agree in all of them are one
 CHUNK = 16_384
+
+
+def of_unit_size(x: Tensor) -> Tensor:
+    """The tensor in float64 times a power of two, so that the largest entry is about one: no digit changes.
+
+    Example:
+        >>> of_unit_size(torch.tensor([3e-200, 1e-200], dtype=torch.float64))
+        tensor([1.1482, 0.3827], dtype=torch.float64)
+    """
+    largest = float(x.abs().max())
+    return x.double() * 2.0 ** min(-math.floor(math.log2(largest)), 1000) if largest else x.double()
 
 
 def sketch(x: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from rectilinear.audit.intervals import ratio
+from rectilinear.audit.lines import of_unit_size
 from rectilinear.audit.measure import Measure
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def parity(subject: Subject) -> Measure:
 
 def mirror_distance(subject: Subject) -> float:
     """The median distance of ``-x`` to its nearest point of the sample, over that of ``x`` to its nearest other one."""
-    x = subject.columns(NEIGHBOURS).flatten(1).float()
+    x = of_unit_size(subject.columns(NEIGHBOURS).flatten(1)).float()
     if len(x) < 3:
         return float("inf")
     own = torch.cdist(x, x).fill_diagonal_(torch.inf).min(1).values.median()

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import torch
 
+from rectilinear.audit.data import row_keys
 from rectilinear.audit.layers import Chain, TwoLayer, chain, is_homogeneous, structure_of, two_layer
-from rectilinear.errors import StructureError
+from rectilinear.audit.lines import sketch
+from rectilinear.errors import InputError, StructureError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from rectilinear.audit.structure import Structure
     from rectilinear.audit.task import Task
 
+LEAST = 1e-150  # size of numbers whose squares are above zero
+SKETCHED = 1024  # rows whose distances are looked at
+SAME = 1e-4  # part of the spread within which two points are one
 CACHE = 2**25  # numbers of outputs that are kept
 
 T = TypeVar("T")
@@ -40,6 +45,7 @@ class Subject:
 
     ``two_layer`` and ``chain`` hold the matrices, or the reason why there are none. They are read off ``exact``: the
     network itself, and for one in half precision, whose products would be too rough for a proof, its copy in float64.
+    ``distinct`` are the rows of the sample that are not repetitions of rows before.
     """
 
     network: Network
@@ -51,12 +57,19 @@ class Subject:
     two_layer: TwoLayer | str
     chain: Chain | str
     seed: int
+    distinct: Tensor
     _outputs: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     @classmethod
     def of(cls, network: Network, data: Data, task: Task | None, seed: int) -> Subject:
-        """Look into the network."""
+        """Look into the network.
+
+        Raises:
+            InputError: for data or outputs whose squares leave the range of float64.
+        """
         x, found = data.sample, network.exact()
+        _check_size(x, "x")
+        _check_size(network(x[:SKETCHED]), "the output of the model")
         exact, rough = (network, "a network that runs in half precision only") if found is None else (found, "")
         structure = structure_of(exact, x)
         return cls(
@@ -69,6 +82,7 @@ class Subject:
             rough or _or_reason(lambda: two_layer(exact, structure, x)),
             rough or _or_reason(lambda: chain(exact, structure)),
             seed,
+            _first_of_each(row_keys(network.rows(x))),
         )
 
     def passes(self) -> Iterator[Pass]:
@@ -94,8 +108,23 @@ class Subject:
         )
 
     def columns(self, wanted: int) -> Tensor:
-        """Rows of the sample as the network takes them, at most ``wanted``."""
-        return self.network.rows(self.data.sample[:wanted])
+        """Distinct rows of the sample as the network takes them, at most ``wanted``."""
+        return self.network.rows(self.data.sample[self.distinct[:wanted].to(self.data.sample.device)])
+
+    def distinct_points(self, most: int = 32) -> int:
+        """How many points of the sample are further apart than rounding, counted up to ``most``."""
+        seen = sketch(_unit_columns(self.columns(SKETCHED).flatten(1)))
+        near = SAME * float(seen.abs().max())
+        for count in range(1, most + 1):
+            seen = seen[(seen - seen[0]).abs().amax(1) > near]
+            if not len(seen):
+                return count
+        return len(self.distinct)
+
+    def column_labels(self, wanted: int) -> Tensor | None:
+        """The labels of the rows that ``columns`` gives."""
+        labels = self.data.sample_labels
+        return None if labels is None else labels[self.distinct[:wanted].to(labels.device)]
 
 
 def _or_reason(find: Callable[[], T]) -> T | str:
@@ -105,6 +134,23 @@ def _or_reason(find: Callable[[], T]) -> T | str:
         return error.got
 
 
-def vanishing(energy: float, scale: float, dtype: torch.dtype) -> bool:
-    """Whether an energy is what rounding leaves of ``scale``."""
-    return energy <= (1e3 * torch.finfo(dtype).eps) ** 2 * scale
+def _check_size(values: Tensor, name: str) -> None:
+    """Raise for numbers whose squares leave the range of float64."""
+    size = float(values.abs().max())
+    if size and not LEAST < size < 1 / LEAST:
+        raise InputError(f"{name} of size {size:.0e}", "numbers whose squares float64 can hold", "Choose other units.")
+
+
+def _unit_columns(x: Tensor) -> Tensor:
+    """Centred columns of the size one, where they vary."""
+    x = x.double() - x.double().mean(0)
+    return x / x.abs().amax(0).clamp_min(torch.finfo(x.dtype).tiny)
+
+
+def _first_of_each(keys: Tensor) -> Tensor:
+    """The indices of the first row of each key, in order."""
+    _, inverse = keys.unique(return_inverse=True)
+    first = torch.full((int(inverse.max()) + 1,), len(keys)).scatter_reduce_(
+        0, inverse, torch.arange(len(keys)), "amin"
+    )
+    return first.sort().values

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from rectilinear.audit.intervals import wilson
-from rectilinear.audit.lines import clusters, mirrored, sketch
+from rectilinear.audit.lines import clusters, mirrored, of_unit_size, sketch
 from rectilinear.audit.measure import Measure
 from rectilinear.audit.randomness import stream
 
@@ -103,7 +103,7 @@ def mirror_classifier(subject: Subject) -> Measure:
     train = (draws < 0.5)[groups]
     if not 10 <= int(train.sum()) <= len(train) - 10:
         return Measure.missing("mirror_classifier", f"{len(train)} rows are too few to train and to test")
-    flat = flat.double()
+    flat = of_unit_size(flat)
     if flat.shape[1] > WIDEST:
         mixing = torch.randn(flat.shape[1], WIDEST, generator=stream(subject.seed, "mixing"), dtype=torch.float64)
         flat = flat @ mixing.to(flat.device)
@@ -124,7 +124,7 @@ def mirror_classifier(subject: Subject) -> Measure:
 
 def signed_labels(subject: Subject, sample: bool = False) -> Tensor | None:
     """Labels ``(n, O)`` for which ``-y`` means something: signs or numbers, not classes."""
-    y = subject.data.sample_labels if sample else subject.data.labels
+    y = subject.column_labels(ROWS) if sample else subject.data.labels
     if subject.task is None or y is None or subject.task.loss == "cross_entropy":
         return None
     if subject.task.loss == "given" and not y.is_floating_point():
@@ -136,10 +136,10 @@ def signed_labels(subject: Subject, sample: bool = False) -> Tensor | None:
 
 def _odd_features(subject: Subject, with_labels: bool) -> Tensor:
     """``sin(w . (x, y))`` ``(n, FEATURES)`` with ``w`` at the scale of the distances between points."""
-    x = subject.columns(ROWS).flatten(1).double()
+    x = of_unit_size(subject.columns(ROWS).flatten(1))
     y = signed_labels(subject, sample=True) if with_labels else None
     if y is not None:
-        y = y[:ROWS].to(x)
+        y = of_unit_size(y).to(x)
         spread = x.square().sum(1).mean().sqrt()
         x = torch.cat([x, y * spread / y.square().sum(1).mean().sqrt().clamp_min(1e-30)], 1)
     some = x[:: max(1, len(x) // 256)][:256]

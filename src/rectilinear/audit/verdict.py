@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 Label = Literal["linear", "effectively linear", "not linear", "undecided"]
 UNCOVERED: tuple[str, ...] = ("LayerNorm", "RMSNorm", "GroupNorm", "MultiheadAttention", "Softmax")
+HANDFUL = 5  # distinct rows from which on data say anything
+ROUGH = 0.1  # share of rounding in what is not explained from which on it is named
 AT_THE_FLOOR = 0.01  # relative distance of the loss to the floor
 
 
@@ -38,9 +40,12 @@ class Verdict:
         return "\n".join([self.label, *(f"  - {reason}" for reason in self.reasons)])
 
 
-def verdict(subject: Subject, measures: Mapping[str, Measure], threshold: float) -> Verdict:
-    """Judge: a proof decides, else the share of the variance that one affine map explains on the data."""
-    label, reason = _decide(subject, measures["affine_r2"], threshold)
+def verdict(subject: Subject, measures: Mapping[str, Measure], threshold: float, each: bool = True) -> Verdict:
+    """Judge: a proof decides, else the share of the variance that one affine map explains on the data.
+
+    The share is that of all outputs together, and of ``each`` by itself: a large output does not hide a small one.
+    """
+    label, reason = _decide(subject, measures["affine_r2"], threshold, each)
     more = [
         _parts(subject, measures),
         _copy(measures),
@@ -52,16 +57,31 @@ def verdict(subject: Subject, measures: Mapping[str, Measure], threshold: float)
     return Verdict(label, (reason, *(text for text in more if text)))
 
 
-def _decide(subject: Subject, fit: Measure, threshold: float) -> tuple[Label, str]:
+def _decide(subject: Subject, fit: Measure, threshold: float, each: bool) -> tuple[Label, str]:
     two, affine = subject.two_layer, "an affine map" if _has_constant(subject) else "a linear map"
     if subject.structure.is_affine:
         return "linear", f"Every operation of the network is affine: it is {affine}, everywhere."
     if isinstance(two, TwoLayer) and collapses(two):
         return "linear", f"Its neurons cancel in pairs: the even part vanishes and it is {affine}, everywhere."
+    distinct = fit.details.get("distinct_rows", subject.data.n)
+    if distinct < HANDFUL:
+        rows = f"{distinct} distinct row{'s' * (distinct > 1)}"
+        return "undecided", f"The data have {rows}, which cannot tell; at least {HANDFUL} can."
     if fit.value is None or fit.interval is None:
         if not fit.applies and "vary" in fit.note:
-            return "effectively linear", "Its output is constant on the data."
+            size = fit.note.partition(", ")[2]
+            return "effectively linear", f"Its output is constant on the data{', ' * bool(size)}{size}."
         return "undecided", f"Its variance on the data cannot be measured: {fit.note}."
+    label, reason = _together(fit, threshold)
+    if label == "not linear" or not each or "worst_interval" not in fit.details:
+        return label, reason
+    return _worst(fit, threshold, label, reason)
+
+
+def _together(fit: Measure, threshold: float) -> tuple[Label, str]:
+    """By the variance of all outputs."""
+    assert fit.interval is not None
+    assert fit.value is not None
     low, high = fit.interval
     if low >= threshold:
         left = fit.details["unexplained"]
@@ -73,13 +93,31 @@ def _decide(subject: Subject, fit: Measure, threshold: float) -> tuple[Label, st
             "not linear",
             f"On the data no affine map explains more than {high:.3g} of its variance; {threshold:g} was asked for.",
         )
-    rows, rank = fit.details["rows"], fit.details["rank"]
+    rows, rank = fit.details["distinct_rows"], fit.details["rank"]
+    rough = fit.details["rounding"] > ROUGH * max(fit.details["unexplained"], 1 - threshold)
     why = (
         f"{rows} points in {rank} dimensions cannot tell"
         if rows <= rank + 1
         else f"the share of its variance that one affine map explains lies between {low:.4g} and {high:.4g}"
     )
-    return "undecided", f"On these data {why}; {threshold:g} decides. More points would."
+    more = "A wider dtype would: rounding hides the rest" if rough else "More points would"
+    return "undecided", f"On these data {why}; {threshold:g} decides. {more}."
+
+
+def _worst(fit: Measure, threshold: float, label: Label, reason: str) -> tuple[Label, str]:
+    """By the output of which the least is explained, where that changes what all outputs together say."""
+    (low, high), worst = fit.details["worst_interval"], fit.details["worst_output"]
+    if low >= threshold or (label == "undecided" and high >= threshold):
+        return label, reason
+    together = f"of all outputs together it explains {fit.value:.4g}, but large ones outweigh small ones"
+    if high < threshold:
+        said = f"On the data no affine map explains more than {high:.3g} of the variance of output {worst}"
+        return "not linear", f"{said}; {threshold:g} was asked for ({together})."
+    said = (
+        f"On these data the share of output {worst} that one affine map explains lies between {low:.4g} and {high:.4g}"
+    )
+    more = "A wider dtype" if fit.details["worst_rounding"] > ROUGH * (1 - threshold) else "More points"
+    return "undecided", f"{said}; {threshold:g} decides ({together}). {more} would."
 
 
 def _has_constant(subject: Subject) -> bool:
