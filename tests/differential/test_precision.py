@@ -118,6 +118,23 @@ def test_measured_rounding_is_the_error_of_the_arithmetic():
     assert (measured < 1e-14).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_shared_weights_and_modules_run_in_another_precision_and_stay_as_they_were(dtype):
+    torch.manual_seed(0)
+    layer, tied = nn.Linear(D, D), nn.Linear(D, D)
+    tied.weight = layer.weight
+    model = nn.ModuleDict({"a": layer, "b": tied, "again": layer, "norm": nn.BatchNorm1d(D)}).to(dtype)
+    net = Map(lambda x, m: m["again"](m["norm"](m["b"](m["a"](x)))).sin(), model).eval()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    x = rand(20, D).to(dtype)
+    network = as_network(net, x)
+    wide = network.in_precision(torch.float64 if dtype != torch.float64 else torch.float32)
+    assert torch.allclose(wide(x).double(), network(x).double(), atol=0.05 if dtype == torch.bfloat16 else 1e-4)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert all(value.dtype == before[name].dtype for name, value in net.state_dict().items())
+    assert net(x).dtype == dtype
+
+
 @pytest.mark.parametrize("dtype", [*HALF, torch.float32, torch.float64])
 def test_keys_are_equal_where_rows_are(dtype):
     x = rand(50, 3, 2).mul(3).round().to(dtype)

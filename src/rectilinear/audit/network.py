@@ -60,7 +60,7 @@ class Network:
         The model gets a copy of the rows, so that in-place operations change nothing of the caller's.
         """
         rows = self.rows(x).clone()
-        out = self.model(rows) if self.state is None else functional_call(self.model, dict(self.state), (rows,))
+        out = self.model(rows) if self.state is None else self._elsewhere(rows)
         return out.reshape(len(rows), self.out_dim)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -80,6 +80,10 @@ class Network:
             )
         return out if torch.finfo(out.dtype).bits > 16 else out.float()
 
+    def _elsewhere(self, rows: Tensor) -> Tensor:
+        # Ties are in the state: told of them, torch would restore a module that is held twice from its substitute.
+        return functional_call(self.model, dict(self.state or {}), (rows,), tie_weights=False)
+
     def exact(self) -> Network | None:
         """The network to read matrices off: itself, or in half precision, too rough for proofs, its copy in float64."""
         return self if torch.finfo(self.like.dtype).bits > 16 else self.in_precision(torch.float64)
@@ -89,10 +93,15 @@ class Network:
 
         None where it does not run there, or is too large to be copied.
         """
-        tensors = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
-        if sum(t.numel() for t in tensors.values()) > MOST_WEIGHTS:
+        held = {  # every module once, and tensors that several modules share in each of them
+            f"{prefix}.{name}".removeprefix("."): tensor.detach()
+            for prefix, module in self.model.named_modules()
+            for name, tensor in (*module._parameters.items(), *module._buffers.items())
+            if tensor is not None and tensor.is_floating_point()
+        }
+        if sum(t.numel() for t in held.values()) > MOST_WEIGHTS:
             return None
-        state = {name: t.detach().to(dtype) for name, t in tensors.items() if t.is_floating_point()}
+        state = {name: tensor.to(dtype) for name, tensor in held.items()}
         wide = replace(self, like=self.like.to(dtype), state=state)
         try:
             out = wide(wide.like.new_zeros(1, *self.in_shape))
