@@ -35,14 +35,17 @@ def optimizer(net: nn.Module, name: str, lr: float) -> torch.optim.Optimizer:
 def train(
     net: nn.Sequential, X: Tensor, y: Tensor, name: str, lr: float, steps: int, sample_weight: Tensor | None = None
 ) -> list[float]:
-    """Full-batch training on the (weighted) mean square error; the loss before every step and after the last."""
+    """Full-batch training on half the (weighted) square error, summed over outputs, as everywhere in the package.
+
+    Returns the mean square error over rows and outputs before every step and after the last.
+    """
     y = y[:, None] if y.ndim == 1 else y
     shares = torch.full((len(X), 1), 1 / len(X), dtype=X.dtype) if sample_weight is None else sample_weight[:, None]
     shares = shares / shares.sum()
     rule, losses = optimizer(net, name, lr), []
     for _ in range(steps + 1):
-        loss = (shares * (net(X) - y).square()).sum() / y.shape[1]
-        losses.append(loss.item())
+        loss = (shares * (net(X) - y).square()).sum() / 2
+        losses.append(2 * loss.item() / y.shape[1])
         rule.zero_grad()
         loss.backward()
         if len(losses) <= steps:

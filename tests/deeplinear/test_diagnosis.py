@@ -87,12 +87,12 @@ def test_states_of_nets_while_they_train() -> None:
     rng = np.random.default_rng(0)
     X = rng.normal(size=(1, 500, 1))
     statistics = SufficientStatistics.from_data(X, 2 * X[..., 0] + 0.1 * rng.normal(size=(1, 500)))
-    start = tuple(np.full((1, 1, 1), 0.2) for _ in range(4)), tuple(np.zeros((1, 1)) for _ in range(4))
+    start = tuple(np.full((1, 1, 1), 0.1) for _ in range(4)), tuple(np.zeros((1, 1)) for _ in range(4))
     states = []
-    for steps in (0, 400, 3000):
+    for steps in (0, 400, 20_000):
         run = train(statistics, (1, 1, 1), start=start, lr=5e-3, steps=steps)
         states += diagnosis.diagnose(statistics, run.weights, run.biases, tol=1e-9).state.tolist()
-    gaps = train(statistics, (1, 1, 1), start=start, lr=5e-3, steps=3000, checkpoints=1000)
+    gaps = train(statistics, (1, 1, 1), start=start, lr=5e-3, steps=20_000, checkpoints=1000)
     between = int(gaps.steps[np.flatnonzero(gaps.gap[0] < 0.1)[0]])
     run = train(statistics, (1, 1, 1), start=start, lr=5e-3, steps=between)
     states += diagnosis.diagnose(statistics, run.weights, run.biases, tol=1e-9).state.tolist()

@@ -1,9 +1,13 @@
 """Training many linear networks at once in array code: one pseudo-sample an output, whatever the number of rows.
 
-With ``s[j]`` the product of the layers from ``j`` on, ``e`` the error of the end-to-end weights against least squares
-and ``r`` that of the mean prediction, the gap is ``e C e' + r^2`` (over the outputs: the mean) and one step needs
+With ``s[j]`` the product of the layers from ``j`` on, ``e`` the error of the end-to-end weights against least squares,
+``R`` the triangular root of the second moments and ``r`` the error of the mean prediction, the gap is
+``|e R'|^2 + r^2`` (over the outputs: the mean) and one step down half the mean square error needs
 
-    u[0] = 2 (e C + r mean'),  g = 2 r,  u[j + 1] = u[j] W[j]' + g b[j]',  dW[j] = s[j + 1]' u[j],  db[j] = s[j + 1]' g.
+    u[0] = e R' R + r mean',  u[j + 1] = u[j] W[j]' + r b[j]',  dW[j] = s[j + 1]' u[j],  db[j] = s[j + 1]' r.
+
+Where a layer is too narrow for least squares, ``e`` is the error against the best map of its rank, and what that map
+leaves, ``T R'`` for the part ``T`` of least squares it lacks, joins in: ``|(e - T) R'|^2 - |T R'|^2``.
 
 Arrays have the runs in front. Where layers are narrow the runs lie fastest in memory, so that one call works on long
 rows; where they are wide each run is a small matrix product.
@@ -29,17 +33,23 @@ class Problem:
 
     sizes: tuple[int, ...]
     bias: bool
-    gram: np.ndarray  # (R, d, d): centred with a bias, about zero without
+    root: np.ndarray  # (R, d, d), triangular: centred with a bias, about zero without
     mean: np.ndarray  # (R, 1, d)
     coef: np.ndarray  # (R, m, d), of least squares
     intercept: np.ndarray  # (R, m, 1)
     tol: np.ndarray  # (R,)
     limit: np.ndarray  # (R,), a gap that counts as divergence
+    tail: np.ndarray | None = None  # (R, m, d), T R': what layers are too narrow for
 
     def take(self, index: np.ndarray) -> Problem:
         """The problem of some of the runs."""
-        arrays = (self.gram, self.mean, self.coef, self.intercept, self.tol, self.limit)
-        return Problem(self.sizes, self.bias, *(a if len(a) == 1 else _keep(a, index) for a in arrays))
+
+        def kept(a: np.ndarray) -> np.ndarray:
+            return a if len(a) == 1 else _keep(a, index)
+
+        one_each = (kept(self.root), kept(self.mean), kept(self.coef), kept(self.intercept))
+        tail = None if self.tail is None else kept(self.tail)
+        return Problem(self.sizes, self.bias, *one_each, kept(self.tol), kept(self.limit), tail)
 
 
 @dataclass
@@ -69,6 +79,7 @@ class Record:
     hit: np.ndarray  # (R,), -1 where the tolerance was not reached
     diverged: np.ndarray  # (R,)
     theta: np.ndarray  # (R, P)
+    best: np.ndarray  # (R,), the step of the smallest gap
 
     def put(
         self,
@@ -99,9 +110,21 @@ def layers(flat: np.ndarray, sizes: Sequence[int], *, bias: bool) -> tuple[list[
 
 
 def run(
-    problem: Problem, theta: np.ndarray, rule: Rule, steps: int, marks: np.ndarray, *, stop: bool, out: Record
+    problem: Problem,
+    theta: np.ndarray,
+    rule: Rule,
+    steps: int,
+    marks: np.ndarray,
+    *,
+    stop: bool,
+    keep: bool,
+    out: Record,
 ) -> None:
-    """Train the rows of ``theta`` ``(R, P)`` for ``steps`` steps or until they reach the tolerance, into ``out``."""
+    """Train the rows of ``theta`` ``(R, P)`` for ``steps`` steps or until they reach the tolerance, into ``out``.
+
+    With ``keep`` the weights that are left are those of the smallest gap, not of the last step.
+    """
+    least = np.full(len(theta), np.inf)
     nets = _Nets(problem, theta, narrow=max(problem.sizes) <= NARROW and len(theta) >= MANY)
     index, lr, tol, limit = np.arange(len(theta)), rule.lr[:, None], problem.tol.copy(), problem.limit
     slots, corrections, mark = _slots(rule, nets.theta), rule.corrections(steps), 0
@@ -111,23 +134,29 @@ def run(
             if step == marks[mark]:
                 out.coef[index, mark], out.intercept[index, mark], out.gap[index, mark] = coef, intercept, gap
                 mark += 1
+            if keep and (better := gap < least[index]).any():
+                least[index[better]], out.best[index[better]] = gap[better], step
+                out.theta[index[better]] = nets.theta[better]
             hit, lost = gap <= tol, ~(gap <= limit)
             if hit.any() or lost.any():
                 done = lost | hit if stop else lost
                 out.hit[index[hit]], out.diverged[index[lost]], out.n_iter[index[done]] = step, True, step
                 tol[hit] = -np.inf
                 if done.any():
-                    out.put(index[done], mark, coef[done], intercept[done], gap[done], nets.theta[done])
-                    keep = np.flatnonzero(~done)
-                    index, lr, tol, limit = index[keep], lr[keep], tol[keep], limit[keep]
+                    last = out.theta[index[done]] if keep else nets.theta[done]
+                    out.put(index[done], mark, coef[done], intercept[done], gap[done], last)
+                    stay = np.flatnonzero(~done)
+                    index, lr, tol, limit = index[stay], lr[stay], tol[stay], limit[stay]
                     if not len(index):
                         return
-                    nets, slots = nets.take(keep), tuple(_keep(slot, keep) for slot in slots)
+                    nets, slots = nets.take(stay), tuple(_keep(slot, stay) for slot in slots)
                     nets.forward()
             if step < steps:
                 nets.backward()
                 _update(rule, nets.theta, nets.gradient, lr, slots, corrections[step])
-    out.n_iter[index], out.theta[index] = steps, nets.theta
+    out.n_iter[index] = steps
+    if not keep:
+        out.theta[index] = nets.theta
 
 
 class _Nets:
@@ -138,9 +167,10 @@ class _Nets:
         self.problem, self.narrow = problem, narrow
         self.theta = order(theta.copy())
         self.gradient = np.empty_like(self.theta)
-        self.gram, self.mean, self.coef, self.intercept = map(
-            order, (problem.gram, problem.mean, problem.coef, problem.intercept)
+        self.root, self.mean, self.coef, self.intercept = map(
+            order, (problem.root, problem.mean, problem.coef, problem.intercept)
         )
+        self.root_t = np.swapaxes(self.root, 1, 2)
         self.mean_column = np.swapaxes(self.mean, 1, 2)
         sizes, bias = problem.sizes, problem.bias
         self.weights, self.biases = layers(self.theta, sizes, bias=bias)
@@ -163,8 +193,13 @@ class _Nets:
         self.suffix.reverse()
         coef, intercept = np.swapaxes(s, 1, 2), self.no_intercept
         error = coef - self.coef
-        self.u = self._product(error, self.gram)
-        gap = (error * self.u).sum((1, 2))
+        spread = self._product(error, self.root_t)
+        if self.problem.tail is None:
+            gap = (spread * spread).sum((1, 2))
+        else:
+            gap = (spread * (spread - 2 * self.problem.tail)).sum((1, 2))
+            spread -= self.problem.tail
+        self.u = self._product(spread, self.root)
         if self.problem.bias:
             intercept = self.biases[-1]
             for after, b in zip(self.suffix[1:], self.biases_t[:-1], strict=True):
@@ -176,12 +211,10 @@ class _Nets:
 
     def backward(self) -> None:
         """The gradient at the weights of the last pass forward, into ``gradient``."""
-        m, bias = self.problem.sizes[-1], self.problem.bias
-        u = self.u
+        u, bias = self.u, self.problem.bias
         if bias:
-            u += self.r * self.mean
-            g = self.r * (2 / m)
-        u *= 2 / m
+            g = self.r
+            u += g * self.mean
         for j, after in enumerate(self.suffix[1:]):
             self._product(after, u, out=self.to_weights[j])
             u = self._product(u, self.weights_t[j])

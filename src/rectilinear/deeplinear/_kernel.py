@@ -21,13 +21,25 @@ LANES = 64  # runs of a block
 
 
 def run(
-    problem: Problem, theta: np.ndarray, rule: Rule, steps: int, marks: np.ndarray, *, stop: bool, out: Record
+    problem: Problem,
+    theta: np.ndarray,
+    rule: Rule,
+    steps: int,
+    marks: np.ndarray,
+    *,
+    stop: bool,
+    keep: bool,
+    out: Record,
 ) -> None:
-    """Train the rows of ``theta`` ``(R, P)`` for ``steps`` steps or until they reach the tolerance, into ``out``."""
+    """Train the rows of ``theta`` ``(R, P)`` for ``steps`` steps or until they reach the tolerance, into ``out``.
+
+    With ``keep`` the weights that are left are those of the smallest gap, not of the last step.
+    """
     count, sizes = len(theta), np.array(problem.sizes)
     kind = ("gd", "momentum", "adam").index(rule.name)
     numbers = (rule.momentum, *rule.betas, rule.eps)
     corrections = rule.corrections(steps)
+    tail = np.zeros((1, 1, 1)) if problem.tail is None else problem.tail
 
     def columns(a: np.ndarray, rows: slice) -> np.ndarray:
         block = np.broadcast_to(a[rows] if len(a) > 1 else a, (rows.stop - rows.start, *a.shape[1:]))
@@ -37,11 +49,13 @@ def run(
         rows = slice(at, min(at + LANES, count))
         arguments: tuple[Any, ...] = (
             *(sizes, problem.bias),
-            *(columns(a, rows) for a in (problem.gram, problem.mean, problem.coef, problem.intercept, theta)),
+            *(columns(a, rows) for a in (problem.root, problem.mean, problem.coef, problem.intercept, tail, theta)),
+            problem.tail is not None,
             *(kind, numbers, corrections),
             *(np.array(a[rows]) for a in (rule.lr, problem.tol, problem.limit)),
-            *(steps, marks, stop),
+            *(steps, marks, stop, keep),
             *(a[rows] for a in (out.coef, out.intercept, out.gap, out.n_iter, out.hit, out.diverged, out.theta)),
+            out.best[rows],
         )
         _train(*arguments)
 
@@ -66,8 +80,10 @@ def _times(to, p, a, i, b, j, add, n):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _forward(sizes, bias, gram, mean, coef, intercept, theta, w_at, b_at, s_at, s, e, c, u, r, gap, n):  # type: ignore[no-untyped-def]
-    """Products of the layers, end-to-end intercepts, ``e C``, ``r`` and the gap of ``n`` columns."""
+def _forward(  # type: ignore[no-untyped-def]
+    sizes, bias, root, mean, coef, intercept, tail, narrow, theta, w_at, b_at, s_at, s, e, v, c, u, r, gap, n
+):  # fmt: skip
+    """Products of the layers, end-to-end intercepts, ``e R' R``, ``r`` and the gap of ``n`` columns."""
     depth, d, m = len(sizes) - 1, sizes[0], sizes[-1]
     for p in range(m * sizes[depth - 1]):
         for x in range(n):
@@ -84,10 +100,18 @@ def _forward(sizes, bias, gram, mean, coef, intercept, theta, w_at, b_at, s_at, 
             e[p, x] = s[p, x] - coef[p, x]
     for k in range(m):
         for i in range(d):
-            for j in range(d):
-                _times(u, k * d + i, e, k * d + j, gram, j * d + i, j > 0, n)
+            for j in range(i, d):
+                _times(v, k * d + i, e, k * d + j, root, i * d + j, j > i, n)
     for p in range(m * d):
-        _times(gap, 0, e, p, u, p, p > 0, n)
+        _times(gap, 0, v, p, v, p, p > 0, n)
+        if narrow:
+            for x in range(n):
+                gap[0, x] -= 2.0 * v[p, x] * tail[p, x]
+                v[p, x] -= tail[p, x]
+    for k in range(m):
+        for i in range(d):
+            for j in range(i + 1):
+                _times(u, k * d + i, v, k * d + j, root, j * d + i, j > 0, n)
     if bias:
         for k in range(m):
             for x in range(n):
@@ -108,15 +132,10 @@ def _forward(sizes, bias, gram, mean, coef, intercept, theta, w_at, b_at, s_at, 
 def _backward(sizes, bias, mean, theta, w_at, b_at, s_at, s, u, v, r, gradient, n):  # type: ignore[no-untyped-def]
     """The gradient at the weights of the last pass forward."""
     depth, d, m = len(sizes) - 1, sizes[0], sizes[-1]
-    for k in range(m):
-        for i in range(d):
-            if bias:
+    if bias:
+        for k in range(m):
+            for i in range(d):
                 _times(u, k * d + i, r, k, mean, i, True, n)
-            for x in range(n):
-                u[k * d + i, x] *= 2.0 / m
-        if bias:
-            for x in range(n):
-                r[k, x] *= 2.0 / m
     for j in range(depth - 1):
         o_size, i_size = sizes[j + 1], sizes[j]
         for k in range(m):
@@ -159,8 +178,8 @@ def _update(kind, momentum, beta1, beta2, eps, one, two, lr, theta, gradient, fi
 
 @_jit
 def _train(  # type: ignore[no-untyped-def]
-    sizes, bias, gram, mean, coef, intercept, theta, kind, numbers, corrections, lr, tol, limit, steps, marks, stop,
-    out_coef, out_intercept, out_gap, out_n_iter, out_hit, out_diverged, out_theta,
+    sizes, bias, root, mean, coef, intercept, tail, theta, narrow, kind, numbers, corrections, lr, tol, limit,
+    steps, marks, stop, keep, out_coef, out_intercept, out_gap, out_n_iter, out_hit, out_diverged, out_theta, out_best,
 ):  # fmt: skip
     """All the steps of a block; a run that ends changes places with the last that goes on."""
     depth, d, m = len(sizes) - 1, sizes[0], sizes[-1]
@@ -178,9 +197,17 @@ def _train(  # type: ignore[no-untyped-def]
     u, v = np.zeros((m * wide, n)), np.zeros((m * wide, n))
     gradient, first, second = np.zeros_like(theta), np.zeros_like(theta), np.zeros_like(theta)
     momentum, beta1, beta2, eps = numbers
-    index, mark = np.arange(n), 0
+    index, mark, least = np.arange(n), 0, np.full(n, np.inf)
     for step in range(steps + 1):
-        _forward(sizes, bias, gram, mean, coef, intercept, theta, w_at, b_at, s_at, s, e, c, u, r, gap, n)
+        _forward(
+            sizes, bias, root, mean, coef, intercept, tail, narrow, theta, w_at, b_at, s_at, s, e, v, c, u, r, gap, n
+        )
+        if keep:
+            for x in range(n):
+                if gap[0, x] < least[index[x]]:
+                    least[index[x]], out_best[index[x]] = gap[0, x], step
+                    for p in range(parameters):
+                        out_theta[index[x], p] = theta[p, x]
         at_mark, quiet = step == marks[mark], True
         for x in range(n):
             quiet &= (gap[0, x] > tol[x]) & (gap[0, x] <= limit[x])
@@ -203,11 +230,12 @@ def _train(  # type: ignore[no-untyped-def]
                                 out_coef[here, q, k, i] = s[s_at[0] + k * d + i, x]
                 if ends:
                     out_n_iter[here] = step
-                    for p in range(parameters):
-                        out_theta[here, p] = theta[p, x]
+                    if not keep:
+                        for p in range(parameters):
+                            out_theta[here, p] = theta[p, x]
                     n -= 1
                     index[x], lr[x], tol[x], limit[x] = index[n], lr[n], tol[n], limit[n]
-                    for table in (gram, mean, coef, intercept, theta, first, second, s, u, r, gap):
+                    for table in (root, mean, coef, intercept, tail, theta, first, second, s, u, r, gap):
                         for p in range(len(table)):
                             table[p, x] = table[p, n]
             mark += at_mark

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rectilinear.deeplinear.statistics import SufficientStatistics
 
-State = Literal["converged", "saddle", "undertrained", "diverged"]
+State = Literal["converged", "saddle", "stationary", "undertrained", "diverged"]
 STATES: tuple[State, ...] = get_args(State)
 
 _BLOCK = 1_000_000  # entries of the Hessians held at once: 16 megabytes while they are complex
@@ -24,6 +24,7 @@ _DENSE = 500  # parameters up to which the whole Hessian is formed; above, Lancz
 _KRYLOV = 100  # with so many products
 _STEP = 1e-30  # imaginary, so it may be tiny: nothing cancels
 _DIVERGED = 1e10  # times the loss of the zero map
+_SLOW = 1e-3  # of the gap: what a step of 1 / largest curvature gains where the gradient counts as small
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,11 +32,12 @@ class Diagnosis:
     """What each of ``runs`` nets came to, and what says so.
 
     Attributes:
-        state: ``(runs,)``, one of ``converged``, ``saddle``, ``undertrained``, ``diverged``.
-        gap: the loss above that of least squares.
+        state: ``(runs,)``, one of ``converged``, ``saddle``, ``stationary``, ``undertrained``, ``diverged``.
+        gap: the loss above that of least squares, or of the best map of its rank where a layer is narrower.
         gradient: the squared length of the gradient.
         smallest: the smallest eigenvalue of the Hessian; NaN where diverged.
-        largest: the largest one; a step above ``2 / largest`` is unstable here.
+        largest: the largest one; here a step above ``2 / largest`` on the mean square error is unstable, which for one
+            output is ``4 / largest`` on half of it.
     """
 
     state: NDArray[np.str_]
@@ -54,11 +56,14 @@ def diagnose(
 ) -> Diagnosis:
     """Tell nets that arrived from nets at a saddle, nets that need more steps and nets that blew up.
 
-    * ``converged``: the loss is within ``tol`` of least squares.
+    * ``converged``: the loss is within ``tol`` of least squares, or of the best map of the rank of its narrowest layer.
     * ``diverged``: it is not finite, or beyond ten billion times that of the zero map.
-    * ``saddle``: curvature ``lambda_min`` below ``-|grad|^2 / (2 gap)``. In a valley of curvature ``mu`` that ratio is
-      at least ``mu`` (Polyak and Lojasiewicz); here the way out, down the negative curvature, is steeper.
-    * ``undertrained``: otherwise; downhill without a saddle.
+    * ``saddle``: the gradient is small and there is a way out, down a negative curvature. Small: a step of
+      ``1 / lambda_max`` gains less than a thousandth of the gap, ``|grad|^2 < .002 lambda_max gap``. Negative:
+      ``lambda_min`` below ``-|grad|^2 / (2 gap)``; in a valley of curvature ``mu`` that ratio is at least ``mu``
+      (Polyak and Lojasiewicz).
+    * ``stationary``: the gradient is zero, up to rounding, and no curvature is negative: descent will never move it.
+    * ``undertrained``: otherwise; downhill, and not done.
 
     The Hessian is that of the mean square error in all weights and biases, from the sufficient statistics: its cost
     does not depend on the number of rows. Beyond 500 parameters Lanczos' method finds its ends
@@ -87,7 +92,7 @@ def diagnose(
             expected=f"{shape[0] if len(shape) == 3 else 'flat'} runs, from {shape[-2]} inputs to {shape[-1]} outputs",
             fix="Weights are (runs, out, in), the first layer first, and statistics have one axis of runs.",
         )
-    net = _Net(statistics, [w.shape[1:] for w in weights], bool(biases))
+    net = Loss.of(statistics, [w.shape[1:] for w in weights], bias=bool(biases))
     theta = np.concatenate([layer.reshape(len(layer), -1) for layer in (*weights, *biases)], axis=1)
     zero = np.square(statistics.factor[..., statistics.inputs :]).sum((-2, -1)) + np.square(statistics.mean_y).sum(-1)
     with np.errstate(invalid="ignore", over="ignore"):
@@ -100,39 +105,51 @@ def diagnose(
         smallest[run], largest[run] = _extremes(at, theta[run])
     with np.errstate(divide="ignore", invalid="ignore"):
         rounding = 100 * np.finfo(float).eps * theta.shape[1] ** 0.5 * largest  # as _tolerance.py, without torch
-        stuck = smallest < -np.maximum(gradient / (2 * gap), rounding)
-    state = np.select([~sound, gap <= tol, stuck], ["diverged", "converged", "saddle"], "undertrained")
+        slope = gradient / (2 * gap)
+        small, negative = slope <= _SLOW * largest, smallest < -np.maximum(slope, rounding)
+        still = (gradient == 0) | (slope * largest <= rounding**2)
+    state = np.select(
+        [~sound, gap <= tol, small & negative, still], ["diverged", "converged", "saddle", "stationary"], "undertrained"
+    )
     return Diagnosis(state, np.where(sound, gap, np.inf), gradient, smallest, largest)
 
 
-class _Net:
+class Loss:
     """The loss above least squares in one vector of all weights, then all biases, and its derivatives.
 
-    ``(tr E C E' + |E mean + e|^2) / m`` for the errors ``E`` and ``e`` of the map, with ``C`` the covariance of the
-    inputs: no difference of large numbers.
+    ``(|E R'|^2 + |E mean + e|^2) / m`` for the errors ``E`` and ``e`` of the map, with ``R'R`` the covariance of the
+    inputs: no difference of large numbers. Where a layer is narrow it is the loss above the best map of its rank, as in
+    :mod:`~rectilinear.deeplinear._array`.
     """
 
-    def __init__(self, statistics: SufficientStatistics, shapes: Sequence[tuple[int, ...]], bias: bool) -> None:
-        fit = statistics.least_squares(bias=bias)
-        self.data = (statistics.cxx, statistics.mean_x, fit.coef, fit.intercept)
-        self.shapes, self.bias = shapes, bias
+    def __init__(self, data: tuple[np.ndarray, ...], shapes: Sequence[tuple[int, ...]], bias: bool) -> None:
+        self.data, self.shapes, self.bias = data, shapes, bias
 
-    def __getitem__(self, runs: np.ndarray) -> _Net:
-        part = object.__new__(_Net)
-        part.data, part.shapes, part.bias = tuple(a[runs] for a in self.data), self.shapes, self.bias
-        return part
+    @classmethod
+    def of(cls, statistics: SufficientStatistics, shapes: Sequence[tuple[int, ...]], *, bias: bool) -> Loss:
+        """On these data, for layers of these shapes."""
+        rank = min(size for shape in shapes for size in shape)
+        fit, root = statistics.least_squares(bias=bias, rank=rank), statistics.root(bias=bias)
+        tail = (statistics.least_squares(bias=bias).coef - fit.coef) @ root.mT
+        mean = statistics.mean_x if bias else np.zeros_like(statistics.mean_x)  # the root has it, without a bias
+        return cls((root, mean, fit.coef, fit.intercept, tail), shapes, bias)
+
+    def __getitem__(self, runs: np.ndarray) -> Loss:
+        return Loss(tuple(a[runs] for a in self.data), self.shapes, self.bias)
 
     def loss(self, theta: np.ndarray) -> np.ndarray:
-        cxx, *_ = self.data
+        root, *_, tail = self.data
         error, offset, *_ = self._forward(theta)
-        return (((error @ cxx) * error).sum((-2, -1)) + np.square(offset).sum(-1)) / error.shape[-2]
+        spread = error @ root.mT
+        return ((spread * (spread - 2 * tail)).sum((-2, -1)) + np.square(offset).sum(-1)) / error.shape[-2]
 
     def gradient(self, theta: np.ndarray) -> np.ndarray:
         """At real or complex ``(runs, parameters)``, or ``(runs, points, parameters)``; nothing is conjugated."""
-        cxx, mean, *_ = self._data(theta)
+        root, mean, *_, tail = self._data(theta)
         error, offset, weights, maps, constants = self._forward(theta)
         back = 2 / error.shape[-2] * offset  # the derivative in the constant, carried from the last layer to the first
-        slope = 2 / error.shape[-2] * (error @ cxx) + back[..., :, None] * mean[..., None, :]  # that in the map
+        slope = 2 / error.shape[-2] * ((error @ root.mT - tail) @ root)  # that in the map
+        slope = slope + back[..., :, None] * mean[..., None, :]
         dw, db = [], []
         for weight, before, constant in zip(weights[::-1], maps[-2::-1], constants[-2::-1], strict=True):
             dw.append(slope @ before.mT + back[..., :, None] * constant[..., None, :])
@@ -156,7 +173,7 @@ class _Net:
 
     def _forward(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, list, list, list]:
         """Errors of map and constant, the weights, and map and constant up to each layer, from the input on."""
-        _, mean, coef, intercept = self._data(theta)
+        _, mean, coef, intercept, _ = self._data(theta)
         sizes = [rows * columns for rows, columns in self.shapes]
         sizes += [rows for rows, _ in self.shapes] if self.bias else []
         parts = np.split(theta, np.cumsum(sizes)[:-1], axis=-1)
@@ -171,7 +188,7 @@ class _Net:
         return error, offset, weights, maps, constants
 
 
-def _extremes(net: _Net, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _extremes(net: Loss, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The smallest and the largest eigenvalue of the Hessian, for each run."""
     runs, parameters = theta.shape
     if parameters <= _DENSE:
@@ -181,7 +198,7 @@ def _extremes(net: _Net, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return _lanczos(net, theta)
 
 
-def _lanczos(net: _Net, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _lanczos(net: Loss, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both ends from the Hessian's restriction to a Krylov space; from inside, so a negative one is no artefact.
 
     All vectors are kept and orthogonalised twice, and the number of products is given: it ends where thousands of

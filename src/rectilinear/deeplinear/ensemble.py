@@ -36,15 +36,18 @@ class Trajectory:
         steps: ``(K,)``, the checkpoints, from 0 (the start) to the last step.
         coef: ``(*runs, K, m, d)``, the end-to-end weights at the checkpoints.
         intercept: ``(*runs, K, m)``, the end-to-end intercepts.
-        gap: ``(*runs, K)``, the optimality gap: loss minus that of least squares, ``e C e' + r^2`` with ``e`` the error
-            of the weights, ``C`` the covariance of the inputs and ``r`` the error of the mean prediction.
+        gap: ``(*runs, K)``, the optimality gap: loss minus that of the reference, ``|e R'|^2 + r^2`` with ``e`` the
+            error of the weights, ``R'R`` the covariance of the inputs and ``r`` the error of the mean prediction.
         n_iter: ``(*runs,)``, the steps taken: fewer than asked for where a run was stopped or diverged. Later
             checkpoints repeat the last state.
         hit: ``(*runs,)``, the first step whose gap is at most ``tol``; -1 if there is none.
         diverged: ``(*runs,)``, whether the loss left the finite numbers or grew ten billion times.
         weights: one ``(*runs, o, i)`` a layer, at the end.
         biases: one ``(*runs, o)`` a layer, at the end; empty without biases.
-        reference: the least-squares solution, of the runs of the statistics.
+        reference: the least-squares solution, of the runs of the statistics; where a layer is narrower than inputs and
+            outputs the best map of its rank, which is all that the net can represent.
+        best: ``(*runs,)``, the step whose weights these are: with ``keep_best`` that of the smallest gap, else the
+            last.
     """
 
     steps: np.ndarray
@@ -57,6 +60,7 @@ class Trajectory:
     weights: tuple[np.ndarray, ...]
     biases: tuple[np.ndarray, ...]
     reference: LeastSquares
+    best: np.ndarray
 
     @property
     def loss(self) -> np.ndarray:
@@ -87,6 +91,7 @@ def train(
     checkpoints: int | Sequence[int] = 50,
     tol: ArrayLike | None = None,
     early_stop: bool = True,
+    keep_best: bool = False,
     bias: bool = True,
     runs: int | tuple[int, ...] = (),
     momentum: float = 0.9,
@@ -95,10 +100,13 @@ def train(
     seed: int | np.random.SeedSequence | np.random.Generator = 0,
     compiled: bool | None = None,
 ) -> Trajectory:
-    """Train linear networks by full-batch descent on the mean square error, all runs at once, in float64.
+    """Train linear networks by full-batch descent on half the mean square error, all runs at once, in float64.
 
-    The same numbers as autograd on the rows, from the statistics alone: a step costs as much for a million rows as for
-    ten. One architecture a call; statistics, ``lr``, ``tol``, a given start and ``runs`` broadcast to the runs.
+    The loss that is descended is ``1/2 <|y - f(x)|^2>``, the sum over outputs and the mean over rows, as everywhere in
+    the package: one step of ``lr`` is that of :func:`rectilinear.dynamics.linear_descent`. ``torch.nn.MSELoss`` with
+    ``m`` outputs is ``2/m`` times that: its ``lr`` is ``2/m * lr`` here (Adam's is the same, and its ``eps`` is ``m/2``
+    times). The same numbers as autograd on the rows, from the statistics alone: a step costs as much for a million rows
+    as for ten. One architecture a call; statistics, ``lr``, ``tol``, a given start and ``runs`` broadcast to the runs.
 
     Args:
         statistics: of the data; their inputs and outputs are those of the network.
@@ -106,11 +114,12 @@ def train(
         start: one of :data:`~rectilinear.deeplinear.start.STARTS`, or weights and biases as in :class:`Trajectory`.
         scale: what the weights of a named start are multiplied with.
         optimizer: ``"gd"``, ``"momentum"`` or ``"adam"``, with the conventions of ``torch.optim``.
-        lr: the step size; an array gives each run its own.
+        lr: the step size, on half the mean square error; an array gives each run its own.
         steps: how many.
         checkpoints: how many, on a logarithmic grid (:func:`log_grid`), or at which steps.
         tol: a gap, in the units of the loss; the first step that reaches it is ``hit``.
         early_stop: whether a run ends there.
+        keep_best: whether weights and biases are those of the smallest gap that was passed, not of the last step.
         bias: whether every layer has one.
         runs: the shape of the batch, where it is larger than that of the other arguments.
         momentum: of ``"momentum"``.
@@ -150,7 +159,7 @@ def train(
     if isinstance(start, str):
         start = draw(start, sizes, shape, bias=bias, scale=scale, seed=seed)
     theta = _flat(start, sizes, shape, bias=bias)
-    reference = statistics.least_squares(bias=bias)
+    reference = statistics.least_squares(bias=bias, rank=min(sizes))
     problem = _problem(statistics, reference, sizes, shape, tol, bias=bias)
     rule = _array.Rule(optimizer, np.broadcast_to(np.asarray(lr, float), shape).reshape(-1), momentum, betas, eps)
     run = _engine(compiled, sizes)
@@ -160,7 +169,7 @@ def train(
         block = slice(at, at + _BLOCK)
         part = _array.Record(**{name: a[block] for name, a in vars(record).items()})
         block_rule = _array.Rule(optimizer, rule.lr[block], momentum, betas, eps)
-        run(problem.take(rows), theta[block], block_rule, steps, marks, stop=early_stop, out=part)
+        run(problem.take(rows), theta[block], block_rule, steps, marks, stop=early_stop, keep=keep_best, out=part)
     weights, biases = _array.layers(record.theta, sizes, bias=bias)
     return Trajectory(
         marks,
@@ -173,6 +182,7 @@ def train(
         tuple(w.reshape(*shape, *w.shape[1:]) for w in weights),
         tuple(b.reshape(*shape, b.shape[1]) for b in biases),
         reference,
+        (record.best if keep_best else record.n_iter).reshape(shape),
     )
 
 
@@ -210,25 +220,30 @@ def _problem(
     bias: bool,
 ) -> _array.Problem:
     d, m = sizes[0], sizes[-1]
-    gram = statistics.cxx if bias else statistics.sxx
-    # The gap of the zero map, e = -w and r = -mean y, sets the scale of divergence.
-    zero = ((reference.coef @ gram) * reference.coef).sum((-2, -1)) + bias * (statistics.mean_y**2).sum(-1)
+    root = statistics.root(bias=bias)
 
-    def rows(a: np.ndarray, *tail: int) -> np.ndarray:
+    def rows(a: np.ndarray, *end: int) -> np.ndarray:
         if statistics.n.size == 1:
-            return a.reshape(1, *tail)
-        return np.broadcast_to(a, (*shape, *a.shape[len(statistics.runs) :])).reshape(-1, *tail)
+            return a.reshape(1, *end)
+        return np.broadcast_to(a, (*shape, *a.shape[len(statistics.runs) :])).reshape(-1, *end)
+
+    # The gap of the zero map, e = -w and r = -mean y, sets the scale of divergence.
+    zero = np.square(reference.coef @ root.mT).sum((-2, -1)) + bias * np.square(statistics.mean_y).sum(-1)
+    tail = None
+    if min(sizes) < min(d, m):
+        tail = rows((statistics.least_squares(bias=bias).coef - reference.coef) @ root.mT, m, d)
 
     count = prod(shape)
     return _array.Problem(
         sizes,
         bias,
-        rows(gram, d, d),
+        rows(root, d, d),
         rows(statistics.mean_x, 1, d),
         rows(reference.coef, m, d),
         rows(reference.intercept, m, 1),
         np.broadcast_to(np.asarray(-np.inf if tol is None else tol, float), shape).reshape(-1).copy(),
         np.broadcast_to(rows(_DIVERGED * (zero / m + reference.loss)), count).copy(),
+        tail,
     )
 
 
@@ -252,6 +267,7 @@ def _record(count: int, marks: int, sizes: tuple[int, ...], width: int) -> _arra
         np.full(count, -1),
         np.zeros(count, bool),
         np.empty((count, width)),
+        np.zeros(count, int),
     )
 
 

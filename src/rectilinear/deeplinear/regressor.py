@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
@@ -11,18 +12,20 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from rectilinear.deeplinear.ensemble import Optimizer, train
+from rectilinear.deeplinear.ensemble import OPTIMIZERS, Optimizer, log_grid, train
+from rectilinear.deeplinear.finish import finish
 from rectilinear.deeplinear.start import draw
 from rectilinear.deeplinear.statistics import SufficientStatistics
+from rectilinear.deeplinear.units import Units, end_to_end, mean_square_error
 from rectilinear.errors import ConfigError, DivergedError
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from torch import nn
 
-    from rectilinear.deeplinear.ensemble import Trajectory
     from rectilinear.deeplinear.start import Layers, Start
 
+_FIRST = 2000  # steps of Adam, after which L-BFGS takes over
 _WIDEST = 64  # of hidden layers whose width is left open: wider ones cost more steps per second than they save
 
 
@@ -39,8 +42,9 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
             ``None`` is the larger of the two up to 64, from where no direction is slow.
         start: how weights begin: ``"zero_last"``, ``"orthogonal"``, ``"torch"``, ``"uniform"``, ``"normal"``,
             ``"identity"``, ``"balanced"``; see :func:`~rectilinear.deeplinear.draw`.
-        optimizer: ``"adam"``, ``"momentum"`` or ``"gd"``.
-        lr: the step size.
+        optimizer: ``"auto"``, 2,000 steps of Adam and then L-BFGS on whitened inputs, which no conditioning slows down;
+            or ``"adam"``, ``"momentum"`` or ``"gd"`` alone.
+        lr: the step size of descent, on the mean square error as with ``torch.nn.MSELoss``.
         max_iter: the largest number of steps.
         tol: the optimality gap at which training ends, a share of the variance of the targets.
         fit_intercept: whether there is an intercept, from a bias in every layer.
@@ -51,12 +55,14 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
         coef_: end-to-end weights ``(d,)``, or ``(m, d)`` for targets with two axes.
         intercept_: a number, or ``(m,)``.
         optimality_gap_: the mean square error above that of least squares, a share of the variance of the targets
-            (of the mean of their squares without an intercept).
-        converged_: whether the gap came down to ``tol``.
+            (of the mean of their squares without an intercept), of the map in ``coef_`` and ``intercept_``. Where
+            ``width`` is below the rank of least squares, it is measured from the best map of that rank, reduced-rank
+            regression. It is known to the rounding of predictions, ``1e-14`` times the condition of the columns, squared.
+        converged_: whether that gap is at most ``tol``.
         n_iter_: the number of steps of the last call, at least 1.
         learning_curve_: ``{"step", "loss", "gap"}`` of the last call, on a logarithmic grid up to the last step; the
-            loss is the mean square error over rows and targets.
-        weights_, biases_: of each layer, in the units of the data.
+            loss is the mean square error over rows and targets in the units of the data, the gap is as above.
+        weights_, biases_: of each layer, in the units of the data: those with the smallest gap of all steps.
         statistics_: of all the rows seen.
         n_features_in_, feature_names_in_: as everywhere in scikit-learn.
 
@@ -77,7 +83,7 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
         width: int | None = None,
         *,
         start: Start = "zero_last",
-        optimizer: Optimizer = "adam",
+        optimizer: Optimizer | Literal["auto"] = "auto",
         lr: float = 0.01,
         max_iter: int = 10_000,
         tol: float = 1e-10,
@@ -115,7 +121,7 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
         if not hasattr(self, "statistics_"):
             return self.fit(X, y, sample_weight)
         new = self._statistics(X, y, sample_weight, reset=False)
-        return self._train(self.statistics_ + new, self._layers)
+        return self._train(self.statistics_ + new, (tuple(self.weights_), tuple(self.biases_)))
 
     def predict(self, X: ArrayLike) -> np.ndarray:
         """The predictions ``(n,)`` or ``(n, m)``."""
@@ -158,29 +164,53 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
 
     def _train(self, statistics: SufficientStatistics, layers: Layers | None) -> DeepLinearRegressor:
         self._check()
-        centre = bool(self.fit_intercept)
-        seen, x_spread, y_spread = statistics, np.ones(statistics.inputs), np.ones(statistics.outputs)
-        if self.standardize:
-            seen, x_spread, y_spread = statistics.standardized(centre=centre)
-        # A share of the variance: of every target where they are standardised, else of all together.
-        variance = seen.cyy if centre else seen.syy
-        scale = float(np.trace(variance)) / seen.outputs or 1.0
-        few, many = sorted((seen.inputs, seen.outputs))
+        units = Units.of(statistics, centre=bool(self.fit_intercept), standardize=bool(self.standardize))
+        few, many = sorted((statistics.inputs, statistics.outputs))
         widths = (self.width or max(few, min(many, _WIDEST)),) * (self.depth - 1)
         if layers is None:
             seed = check_random_state(self.random_state).randint(2**31 - 1)
-            layers = draw(self.start, (seen.inputs, *widths, seen.outputs), bias=centre, seed=seed)
+            layers = draw(self.start, (statistics.inputs, *widths, statistics.outputs), bias=units.bias, seed=seed)
             # What is always zero gets no gradient: it would keep its random weight.
-            layers[0][0][:, np.diagonal(seen.sxx) == 0] = 0
+            layers[0][0][:, ~units.seen.root(bias=units.bias).any(0)] = 0
+        else:
+            layers = units.from_data(layers)
+        path = self._descend(units, widths, layers)
+        weights, biases = units.to_data(path.layers)
+        best = path.best if path.best is not None else end_to_end(path.layers)
+        maps = [units.map_to_data(coef, intercept) for coef, intercept in (*path.maps, best)]
+        coef, intercept = (np.stack(parts) for parts in zip(*maps, strict=True))
+        reference = units.seen.least_squares(bias=units.bias, rank=min((*widths, few)))
+        gap = units.gap(coef, intercept, reference.coef) / units.scale
+        self.statistics_, self.weights_, self.biases_ = statistics, weights, biases
+        self.optimality_gap_, self.n_iter_ = float(gap[-1]), max(1, path.count)
+        self.converged_ = bool(self.optimality_gap_ <= self.tol)
+        loss = mean_square_error(statistics, coef, intercept)
+        self.learning_curve_ = {"step": np.array(path.steps), "loss": loss[:-1], "gap": gap[:-1]}
+        self.coef_, self.intercept_ = coef[-1], intercept[-1]
+        if self._flat:
+            self.coef_, self.intercept_ = self.coef_[0], float(self.intercept_[0])
+        if not self.converged_:
+            warnings.warn(self._advice(), ConvergenceWarning, stacklevel=3)
+        return self
+
+    def _descend(self, units: Units, widths: tuple[int, ...], layers: Layers) -> _Path:
+        """Descent, and L-BFGS from the best weights that it passed where it is asked for and something is left."""
+        seen, m, auto = units.seen, units.seen.outputs, self.optimizer == "auto"
+        tol = self.tol * (1 - 1e-6)  # what the way back to the units of the data may cost
+        steps, marks = min(self.max_iter, _FIRST) if auto else self.max_iter, log_grid(self.max_iter)
+        adam = auto or self.optimizer == "adam"
         run = train(
             seen,
             widths,
             start=layers,
-            optimizer=self.optimizer,
-            lr=self.lr,
-            steps=self.max_iter,
-            tol=self.tol * scale,
-            bias=centre,
+            optimizer="adam" if self.optimizer == "auto" else self.optimizer,
+            lr=self.lr if adam else self.lr * 2 / m,  # ours is on the mean square error, as with torch.nn.MSELoss
+            eps=1e-8 * m / 2,
+            steps=steps,
+            checkpoints=marks[marks <= steps].tolist(),
+            tol=tol * units.scale,
+            bias=units.bias,
+            keep_best=True,
         )
         if run.diverged:
             raise DivergedError(
@@ -188,44 +218,42 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
                 expected="one that falls",
                 fix=f"Use a smaller lr than {self.lr}" + ("." if self.standardize else ", or standardize=True."),
             )
-        if not run.converged:
-            warnings.warn(
-                f"The optimality gap is {run.gap[-1] / scale:.1e} after {int(run.n_iter)} steps and not yet tol = "
-                f"{self.tol}. Raise max_iter or lr, or use start='zero_last', optimizer='adam', standardize=True.",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
-        self.statistics_, self._layers = statistics, (run.weights, run.biases)
-        self.optimality_gap_, self.converged_ = float(run.gap[-1] / scale), bool(run.converged)
-        self.n_iter_ = max(1, int(run.n_iter))
-        self._to_units_of_data(run, x_spread, y_spread, scale, centred=self.standardize and centre)
-        return self
-
-    def _to_units_of_data(self, run: Trajectory, x: np.ndarray, y: np.ndarray, scale: float, *, centred: bool) -> None:
-        """Undo the scaling and shift of columns in the weights, the end-to-end map and the learning curve."""
-        statistics = self.statistics_
-        mean_x, mean_y = (statistics.mean_x, statistics.mean_y) if centred else (np.zeros_like(x), np.zeros_like(y))
-        weights, biases = [w.copy() for w in run.weights], [b.copy() for b in run.biases]
-        weights[0] /= x
-        weights[-1] *= y[:, None]
-        if biases:
-            biases[-1] *= y
-            biases[0] -= weights[0] @ mean_x
-            biases[-1] += mean_y
-        self.weights_, self.biases_ = weights, biases
-        coef = run.coef * y[:, None] / x
-        intercept = run.intercept * y + mean_y - coef @ mean_x
-        best = statistics.least_squares(bias=bool(self.fit_intercept))
-        error, rest = coef - best.coef, intercept - best.intercept
-        gram = statistics.cxx if self.fit_intercept else statistics.sxx
-        rest = rest + error @ statistics.mean_x if self.fit_intercept else np.zeros_like(rest)
-        gap = (((error @ gram) * error).sum(-1) + rest**2).mean(-1)
         end = int(np.searchsorted(run.steps, run.n_iter)) + 1  # later checkpoints repeat it
-        steps = np.minimum(run.steps[:end], run.n_iter)
-        self.learning_curve_ = {"step": steps, "loss": (best.loss + gap)[:end], "gap": run.gap[:end] / scale}
-        self.coef_, self.intercept_ = coef[-1], intercept[-1]
-        if self._flat:
-            self.coef_, self.intercept_ = self.coef_[0], float(self.intercept_[0])
+        taken = np.minimum(run.steps[:end], run.n_iter).tolist()
+        maps = list(zip(run.coef[:end], run.intercept[:end], strict=True))
+        path = _Path(taken, maps, (run.weights, run.biases), int(run.n_iter))
+        if run.best == run.n_iter:
+            path.best = maps[-1]
+        if not auto or run.converged or self.max_iter <= steps:
+            return path
+        done = finish(
+            seen,
+            path.layers,
+            tol=tol,
+            scale=units.scale,
+            steps=self.max_iter - steps,
+            marks=(marks - steps).tolist(),
+            bias=units.bias,
+        )
+        path.steps += [steps + step for step in done.steps if step]
+        path.maps += [end_to_end(layers) for step, layers in zip(done.steps, done.layers, strict=True) if step]
+        path.layers, path.count = done.layers[-1], steps + done.count
+        path.best = path.maps[-1] if done.count else None
+        return path
+
+    def _advice(self) -> str:
+        """What may help, of what is not in force already."""
+        ways = [] if self.n_iter_ < self.max_iter else ["a larger max_iter"]
+        if self.optimizer != "auto":
+            ways += ["optimizer='auto'", *([] if self.optimizer == "adam" else ["another lr"])]
+        ways += [] if self.standardize else ["standardize=True"]
+        ways += [] if self.start == "zero_last" else ["start='zero_last'"]
+        if not ways:
+            ways = ["a larger tol where what is left is rounding", "a smaller depth", "another random_state"]
+        return (
+            f"The optimality gap is {self.optimality_gap_:.1e} after {self.n_iter_} steps and not yet tol = {self.tol}."
+            f" Try {', or '.join(ways)}."
+        )
 
     def _check(self) -> None:
         def whole(value: Any) -> bool:
@@ -236,6 +264,18 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
             ("width", "an integer of at least 1, or None", self.width is None or whole(self.width)),
             ("max_iter", "an integer of at least 1", whole(self.max_iter)),
             ("tol", "a number of at least 0", self.tol >= 0),
+            ("optimizer", f"auto or one of {', '.join(OPTIMIZERS)}", self.optimizer in ("auto", *OPTIMIZERS)),
         ):
             if not fine:
                 raise ConfigError(f"{name} = {getattr(self, name)!r}", expected, "Correct this value.")
+
+
+@dataclass
+class _Path:
+    """What training passed: steps and maps ``(coef, intercept)`` there, the best layers, their map and all steps."""
+
+    steps: list[int]
+    maps: list[tuple[np.ndarray, np.ndarray]]
+    layers: Layers
+    count: int
+    best: tuple[np.ndarray, np.ndarray] | None = None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rectilinear.deeplinear.least_squares import LeastSquares, solve_factor
+from rectilinear.deeplinear.least_squares import LeastSquares, column_norms, powers_of_two, solve_factor
 from rectilinear.errors import DtypeError, InputError, NonFiniteError, ShapeError
 
 if TYPE_CHECKING:
@@ -135,25 +135,49 @@ class SufficientStatistics:
         """The statistics of some of the runs."""
         return type(self)(self.n[index], self.mean_x[index], self.mean_y[index], self.factor[index])
 
-    def least_squares(self, *, bias: bool = True) -> LeastSquares:
-        """The least-squares solution, from the factor: as accurate as from the rows."""
+    def least_squares(self, *, bias: bool = True, rank: int | None = None) -> LeastSquares:
+        """The least-squares solution, from the factor: as accurate as from the rows.
+
+        With ``rank`` the best map of at most that rank, reduced-rank regression: all that a net with so narrow a layer
+        can represent.
+
+        Reference: Izenman, "Reduced-rank regression for the multivariate linear model", 1975.
+
+        Example:
+            >>> X = np.eye(3)
+            >>> best = SufficientStatistics.from_data(X, X * [3, 2, 1]).least_squares(bias=False, rank=2)
+            >>> abs(best.coef).round(12), best.loss.round(12)
+            (array([[3., 0., 0.],
+                   [0., 2., 0.],
+                   [0., 0., 0.]]), np.float64(0.111111111111))
+        """
         d = self.inputs
         if not bias:
             mean = np.concatenate([self.mean_x, self.mean_y], axis=-1)
-            coef, loss, rank = solve_factor(np.concatenate([self.factor, mean[..., None, :]], axis=-2), d)
-            return LeastSquares(coef, np.zeros_like(self.mean_y), loss, rank)
-        coef, loss, rank = solve_factor(self.factor, d)
-        return LeastSquares(coef, self.mean_y - (coef @ self.mean_x[..., None])[..., 0], loss, rank)
+            coef, loss, found = solve_factor(np.concatenate([self.factor, mean[..., None, :]], axis=-2), d, rank)
+            return LeastSquares(coef, np.zeros_like(self.mean_y), loss, found)
+        coef, loss, found = solve_factor(self.factor, d, rank)
+        return LeastSquares(coef, self.mean_y - (coef @ self.mean_x[..., None])[..., 0], loss, found)
+
+    def root(self, *, bias: bool = True) -> np.ndarray:
+        """The triangular ``R`` ``(*runs, d, d)`` with ``R'R`` the second moments of the inputs.
+
+        About their mean with a bias, about zero without. A map that errs by ``e`` loses ``|R e|^2``, which is never
+        negative; formed with the Gram matrix, ``e'(R'R)e`` can be, and has half the digits.
+        """
+        d = self.inputs
+        if bias:
+            return self.factor[..., :d, :d]
+        return _qr(np.concatenate([self.factor[..., :d], self.mean_x[..., None, :]], axis=-2))
 
     def standardized(self, *, centre: bool = True) -> tuple[SufficientStatistics, np.ndarray, np.ndarray]:
         """The statistics of the columns divided by their spread, and the spreads of inputs and outputs.
 
         The spread is the standard deviation about the mean (``centre``) or about zero; a constant column has spread 1.
         """
-        moments = (self.factor**2).sum(-2)
-        if not centre:
-            moments = moments + np.concatenate([self.mean_x, self.mean_y], axis=-1) ** 2
-        spread = np.sqrt(np.where(moments > 0, moments, 1.0))
+        mean = np.concatenate([self.mean_x, self.mean_y], axis=-1)
+        spread = column_norms(self.factor if centre else np.concatenate([self.factor, mean[..., None, :]], axis=-2))
+        spread = np.where(spread > 0, spread, 1.0)
         x, y = spread[..., : self.inputs], spread[..., self.inputs :]
         scaled = self.factor / spread[..., None, :]
         if centre:
@@ -208,9 +232,15 @@ def _triangle(table: np.ndarray, mean: np.ndarray) -> np.ndarray:
     short = table.shape[-1] - table.shape[-2]
     if short > 0:
         table = np.concatenate([table, np.zeros((*table.shape[:-2], short, table.shape[-1]))], axis=-2)
-    factor = np.asarray(np.linalg.qr(table, mode="r"))
+    factor = _qr(table)
     # A spread of a few rounding errors of the mean is one: as a column it would get a coefficient, and a huge one.
-    return factor * (np.linalg.norm(factor, axis=-2) > 10 * np.finfo(float).eps * np.abs(mean))[..., None, :]
+    return factor * (column_norms(factor) > 10 * np.finfo(float).eps * np.abs(mean))[..., None, :]
+
+
+def _qr(table: np.ndarray) -> np.ndarray:
+    """The triangular factor, whatever the units of the columns."""
+    size = powers_of_two(table)[..., None, :]
+    return np.asarray(np.linalg.qr(table / size, mode="r")) * size
 
 
 def _numbers(values: ArrayLike, name: str) -> np.ndarray:

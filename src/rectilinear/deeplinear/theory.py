@@ -1,5 +1,8 @@
 """How long gradient descent on a deep linear net takes, and how large its step may be: closed forms.
 
+Steps are on half the mean square error, as those of :func:`~rectilinear.deeplinear.train`; on the mean square error
+itself, as ``torch.nn.MSELoss`` with one output, they are half as long and times are halved, too.
+
 For the product ``a`` of ``L`` weights and the loss ``l(a)``, gradient flow is ``a' = -sum_i (a / w_i)^2 l'(a)``. With
 all ``|w_i|`` equal that is ``a' = -L |a|^(2 - 2/L) l'(a)``: below one the factor slows down, above one it speeds up,
 and at zero it vanishes, which is the saddle.
@@ -25,8 +28,8 @@ UNIFORM = 1 / np.e
 def escape_time(scale: ArrayLike, covariance: ArrayLike, depth: int) -> NDArray[np.float64]:
     """The time that a chain of one unit a layer spends at the saddle at zero before it can fit.
 
-    ``t* = rho^-(L-2) / ((L-2) 2|S|)`` for ``L > 2``: the blow-up time of ``w' = 2|S| w^(L-1)`` from ``rho``, which is
-    gradient flow while the product is small; ``log(1/rho) / 2|S|`` for two layers, and none for one. Divide by the step
+    ``t* = rho^-(L-2) / ((L-2) |S|)`` for ``L > 2``: the blow-up time of ``w' = |S| w^(L-1)`` from ``rho``, which is
+    gradient flow while the product is small; ``log(1/rho) / |S|`` for two layers, and none for one. Divide by the step
     for a number of steps.
 
     Args:
@@ -39,11 +42,11 @@ def escape_time(scale: ArrayLike, covariance: ArrayLike, depth: int) -> NDArray[
         COLT 2019, on the growth with depth.
 
     Example:
-        >>> (escape_time(UNIFORM, 0.6745, depth=10) / 1e-3).round(-3)
+        >>> (escape_time(UNIFORM, 0.6745, depth=10) / 2e-3).round(-3)
         np.float64(276000.0)
     """
     _check_depth(depth)
-    rho, pull = np.asarray(scale, dtype=np.float64), 2 * np.abs(np.asarray(covariance, dtype=np.float64))
+    rho, pull = np.asarray(scale, dtype=np.float64), np.abs(np.asarray(covariance, dtype=np.float64))
     if depth == 1:
         return np.zeros(np.broadcast_shapes(rho.shape, pull.shape))
     with np.errstate(divide="ignore"):  # never, where nothing pulls or the start is the saddle itself
@@ -75,10 +78,10 @@ def effective_step(lr: ArrayLike, weights: ArrayLike) -> NDArray[np.float64]:
 def largest_stable_step(statistics: SufficientStatistics, depth: int, *, bias: bool = True) -> NDArray[np.float64]:
     """The step above which gradient descent cannot settle at the least-squares solution of a balanced net.
 
-    ``2 / lambda_max(H)`` of the loss at the balanced minimum ``w``, where ``H`` has the non-zero eigenvalues of
-    ``2 P C`` with ``C`` the second moments and ``P = |w|^(2-2/L) (I + (L-1) w w' / |w|^2)``: curvature grows with depth
-    where ``|w| > 1``. In one dimension without bias it is ``1 / (L |w|^(2-2/L) C)``. A bias a layer adds
-    ``sum_i |w|^(2i/L)``, ``i`` from 0 to ``L - 1``.
+    ``2 / lambda_max(H)`` of half the mean square error at the balanced minimum ``w``, where ``H`` has the non-zero
+    eigenvalues of ``P C`` with ``C`` the second moments and ``P = |w|^(2-2/L) (I + (L-1) w w' / |w|^2)``: curvature
+    grows with depth where ``|w| > 1``. In one dimension without bias it is ``2 / (L |w|^(2-2/L) C)``. A bias a layer
+    adds ``sum_i |w|^(2i/L)``, ``i`` from 0 to ``L - 1``.
 
     Returns:
         ``(*runs,)``.
@@ -93,7 +96,7 @@ def largest_stable_step(statistics: SufficientStatistics, depth: int, *, bias: b
         >>> from rectilinear.deeplinear.statistics import SufficientStatistics
         >>> line = SufficientStatistics.from_data([[-1.0], [1.0]], [-2.0, 2.0])
         >>> largest_stable_step(line, 1, bias=False).round(6), largest_stable_step(line, 2, bias=False).round(6)
-        (np.float64(1.0), np.float64(0.25))
+        (np.float64(2.0), np.float64(0.5))
     """
     _check_depth(depth)
     if statistics.outputs != 1:
@@ -110,7 +113,7 @@ def largest_stable_step(statistics: SufficientStatistics, depth: int, *, bias: b
         layers = sum((size ** (2 * i / depth) for i in range(1, depth)), np.ones_like(size))
         metric = _bordered(metric, np.zeros_like(mean), layers)
     with np.errstate(divide="ignore"):  # a target without slope: any step is stable
-        return 1 / np.linalg.eigvals(metric @ moments).real.max(-1)
+        return 2 / np.linalg.eigvals(metric @ moments).real.max(-1)
 
 
 def _bordered(matrix: np.ndarray, edge: np.ndarray, corner: np.ndarray) -> np.ndarray:

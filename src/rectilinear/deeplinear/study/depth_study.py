@@ -12,7 +12,7 @@ from rectilinear.config import to_json
 from rectilinear.deeplinear.ensemble import train
 from rectilinear.deeplinear.start import draw
 from rectilinear.deeplinear.study.measure import measure, start_seed
-from rectilinear.deeplinear.study.models import MOMENTUM, Model, deep_linear
+from rectilinear.deeplinear.study.models import Model, deep_linear
 from rectilinear.deeplinear.study.protocols import Drawn, Folded, Synthetic, folded
 from rectilinear.deeplinear.study.store import Store
 from rectilinear.deeplinear.study.table import Table
@@ -233,13 +233,11 @@ def _choose(chunk: _Chunk) -> float:
             statistics,
             hidden,
             start=draw(model.start, sizes, statistics.runs, bias=model.bias, seed=start_seed(model, chunk.seed)),
-            optimizer=model.optimizer,
-            lr=np.asarray(STEP_SIZES)[:, None],
+            **model.rule(np.asarray(STEP_SIZES)[:, None]),
             steps=chunk.steps,
             checkpoints=2,
             tol=np.finfo(float).tiny,
             bias=model.bias,
-            momentum=MOMENTUM,
         )
         gaps = np.where(run.diverged, np.inf, run.gap[..., -1])
     return STEP_SIZES[int(np.argmin(np.median(np.where(np.isnan(gaps), np.inf, gaps), axis=1)))]

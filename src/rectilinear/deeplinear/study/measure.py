@@ -27,7 +27,7 @@ def measure(
     =================  ====================================================================================
     ``train_error``    mean square error on the training set
     ``test_error``     mean square error on the test set
-    ``gap``            training error above least squares: ``e' C e``, whatever the scale of the noise
+    ``gap``            training error above least squares: ``|R e|^2``, whatever the scale of the noise
     ``distance``       ``D``, absolute differences to the least-squares weights and intercept, added up
     ``ratio``          component along the least-squares weights: 1 at the solution, 0 at the saddle
     ``steps``          until the gap came down to ``tol``; the budget where it did not
@@ -36,7 +36,7 @@ def measure(
     ``state``          what it came to, by :func:`~rectilinear.deeplinear.diagnosis.diagnose`
     ``curvature``      smallest eigenvalue of the Hessian at the end
     ``predicted``      steps to escape the saddle at zero, by :func:`~rectilinear.deeplinear.theory.escape_time`
-    ``stable_lr``      largest stable step at a balanced solution
+    ``stable_lr``      largest stable step at a balanced solution, on the mean square error as the model's ``lr``
     =================  ====================================================================================
 
     and ``curve`` ``(trials, checkpoints)``, ``D`` against steps. What a model does not have is NaN.
@@ -90,7 +90,6 @@ def error(statistics: SufficientStatistics, coef: np.ndarray, intercept: np.ndar
 def _deep_linear(
     model: Model, batch: Batch, steps: int, tol: float, checkpoints: int, seed: np.random.SeedSequence
 ) -> Columns:
-    assert model.lr is not None
     statistics, hidden = batch.train, (model.width,) * (model.depth - 1)
     sizes = (statistics.inputs, *hidden, 1)
     start = draw(model.start, sizes, statistics.runs, bias=model.bias, seed=start_seed(model, seed))
@@ -98,14 +97,12 @@ def _deep_linear(
         statistics,
         hidden,
         start=start,
-        optimizer=model.optimizer,
-        lr=model.lr,
+        **model.rule(),
         steps=steps,
         checkpoints=checkpoints,
         tol=tol,
         early_stop=False,
         bias=model.bias,
-        momentum=MOMENTUM,
     )
     found = diagnose(statistics, run.weights, run.biases, tol=tol)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -121,7 +118,7 @@ def _deep_linear(
         "state": np.where(gone, "diverged", found.state),
         "curvature": np.where(gone, np.nan, found.smallest),
         "predicted": _predicted(model, statistics, start[0]),
-        "stable_lr": largest_stable_step(statistics, model.depth, bias=model.bias),
+        "stable_lr": largest_stable_step(statistics, model.depth, bias=model.bias) / 2,
         "curve": run.distance,
     }
 
@@ -130,14 +127,14 @@ def _of_map(batch: Batch, coef: np.ndarray, intercept: np.ndarray, *, bias: bool
     """The measures of a linear map, however it was found."""
     train = batch.train
     fit = train.least_squares(bias=bias)
-    wrong, gram = coef - fit.coef, train.cxx if bias else train.sxx
+    wrong, root = coef - fit.coef, train.root(bias=bias)
     offset = (wrong @ train.mean_x[..., None])[..., 0] + intercept - fit.intercept if bias else intercept
-    size = (fit.coef @ gram @ fit.coef.mT)[..., 0, 0]
-    along = (fit.coef @ gram @ coef.mT)[..., 0, 0]
+    fitted, spread = fit.coef @ root.mT, coef @ root.mT
+    size, along = np.square(fitted).sum((-2, -1)), (fitted * spread).sum((-2, -1))
     return {
         "train_error": error(train, coef, intercept),
         "test_error": error(batch.test, coef, intercept),
-        "gap": np.maximum((wrong @ gram @ wrong.mT)[..., 0, 0], 0) + np.square(offset[..., 0]),
+        "gap": np.square(wrong @ root.mT).sum((-2, -1)) + np.square(offset[..., 0]),
         "distance": np.abs(wrong).sum((-2, -1)) + np.abs(intercept - fit.intercept).sum(-1),
         "ratio": np.divide(along, size, out=np.full_like(size, np.nan), where=size > 0),
     }
@@ -153,5 +150,5 @@ def _predicted(model: Model, statistics: SufficientStatistics, weights: tuple[np
     with np.errstate(divide="ignore"):
         sizes = [np.log(np.abs(weight[..., 0, 0])) for weight in weights]
         rho = np.broadcast_to(np.exp(np.mean(sizes, axis=0)), statistics.runs)
-        steps = escape_time(rho, statistics.cxy[..., 0, 0], model.depth) / lr
+        steps = escape_time(rho, statistics.cxy[..., 0, 0], model.depth) / (2 * lr)
     return np.where(rho > 0, steps, np.nan)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from rectilinear.deeplinear.ensemble import OPTIMIZERS, Optimizer
 from rectilinear.deeplinear.start import STARTS, Start
@@ -13,9 +15,11 @@ from rectilinear.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from numpy.typing import ArrayLike
+
 Kind = Literal["least_squares", "ridge", "deep_linear", "relu"]
 
-MOMENTUM = 0.9
+MOMENTUM, EPS = 0.9, 1e-8
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,8 @@ class Model:
         width: of the hidden layers.
         start: where descent starts.
         optimizer: how it goes on.
-        lr: its step; None for the best of a grid, chosen on other trials than those reported.
+        lr: its step on the mean square error, as with ``torch.nn.MSELoss``; None for the best of a grid, chosen on
+            other trials than those reported.
         bias: whether layers have one; a ReLU net without is homogeneous.
         penalty: of ridge, on the squared weights beside the sum of squared errors.
 
@@ -82,6 +87,14 @@ class Model:
         words += [f"width {self.width}" if self.width > 1 else "", self.start if self.start != "uniform" else ""]
         words += ["tuned" if self.lr is None else f"lr {self.lr:g}" if self.lr != Model.lr else ""]
         return " ".join(filter(None, words))
+
+    def rule(self, lr: ArrayLike | None = None) -> dict[str, Any]:
+        """What :func:`~rectilinear.deeplinear.train` needs to take the same steps: it counts on half the loss."""
+        lr = self.lr if lr is None else lr
+        assert lr is not None
+        if self.optimizer == "adam":  # halving the gradient changes its step by eps alone
+            return {"optimizer": "adam", "lr": lr, "eps": EPS / 2}
+        return {"optimizer": self.optimizer, "lr": 2 * np.asarray(lr), "momentum": MOMENTUM}
 
     @property
     def name(self) -> str:

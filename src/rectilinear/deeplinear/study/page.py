@@ -139,8 +139,9 @@ def _ends(result: StudyResult, linear: list[str]) -> Section:
     head = ("Model", *(state.capitalize() for state in STATES), "Curvature at the saddle, median")
     return Section(
         "What stopped the others",
-        "A net that did not arrive is at a saddle, where its Hessian has a negative eigenvalue that beats the slope, "
-        "or it is on a way down that needs more steps, or its step was too large.",
+        "A net that did not arrive is at a saddle, where its gradient is small and its Hessian has a negative "
+        "eigenvalue, or it does not move at all, or it is on a way down that needs more steps, or its step was too "
+        "large.",
         (*blocks, captioned(table(head, lines), "Diagnosis.", "Trials in each state, over all levels of noise.")),
     )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from rectilinear.deeplinear.least_squares import column_norms
 from rectilinear.deeplinear.statistics import SufficientStatistics
 from rectilinear.errors import ConfigError
 
@@ -167,7 +168,7 @@ def folded(table: Table, folds: int, seed: np.random.SeedSequence, trials: range
     each = [SufficientStatistics.from_data(table.X[part], table.y[part]) for part in parts]
     train = _stacked([_added(each[:i] + each[i + 1 :]) for i in range(folds)])
     centre = np.concatenate([train.mean_x, train.mean_y], axis=-1)
-    spread = np.sqrt(np.square(train.factor).sum(-2))
+    spread = column_norms(train.factor)
     spread = np.where(spread > _CONSTANT * np.abs(centre), spread, np.inf)  # a constant column becomes zero
     test = _standardized(_stacked(each), centre, spread)
     data = None
