@@ -57,7 +57,8 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
         optimality_gap_: the mean square error above that of least squares, a share of the variance of the targets
             (of the mean of their squares without an intercept), of the map in ``coef_`` and ``intercept_``. Where
             ``width`` is below the rank of least squares, it is measured from the best map of that rank, reduced-rank
-            regression. It is known to the rounding of predictions, ``1e-14`` times the condition of the columns, squared.
+            regression. It is known to the rounding of predictions, ``1e-14`` times the condition of the columns,
+            squared.
         converged_: whether that gap is at most ``tol``.
         n_iter_: the number of steps of the last call, at least 1.
         learning_curve_: ``{"step", "loss", "gap"}`` of the last call, on a logarithmic grid up to the last step; the
