@@ -8,7 +8,7 @@ from types import ModuleType
 
 from rectilinear.audit.audit import Audit, audit
 from rectilinear.audit.floors import Floor, floor
-from rectilinear.audit.fuse import fuse
+from rectilinear.audit.fuse import Fused, fuse
 from rectilinear.audit.linearize import Linearized, linearize
 from rectilinear.audit.local import LocalMap, local_map
 from rectilinear.audit.measure import Measure
@@ -18,6 +18,7 @@ from rectilinear.audit.verdict import Verdict
 __all__ = [
     "Audit",
     "Floor",
+    "Fused",
     "Linearized",
     "LocalMap",
     "Measure",

@@ -1,0 +1,471 @@
+"""A fused model is the same function: over random architectures, and for what is known to lead folding astray."""
+
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional
+
+import rectilinear as rl
+from rectilinear.errors import DtypeError, InputError, NonFiniteError, ShapeError, StructureError
+
+
+def rand(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def ready(model: nn.Module) -> nn.Module:
+    """In float64 and evaluation mode, with statistics and weights as after training."""
+    torch.manual_seed(0)
+    for part in model.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.running_mean is not None:
+            part.running_mean.normal_()
+            part.running_var.uniform_(0.5, 2)
+            if part.weight is not None:
+                nn.init.uniform_(part.weight, -2, 2)
+                nn.init.normal_(part.bias)
+    return model.double().eval()
+
+
+def gap(model: nn.Module, fused: nn.Module, x: torch.Tensor) -> float:
+    with torch.no_grad():
+        return float((fused(x.clone()) - model(x.clone())).abs().max() / model(x.clone()).abs().max().clamp_min(1e-9))
+
+
+class NormReLU(nn.BatchNorm2d):
+    def forward(self, x):
+        return functional.relu(super().forward(x))
+
+
+class NormAct(nn.BatchNorm2d):
+    """Of the shape of timm's BatchNormAct2d."""
+
+    def __init__(self, channels, act=nn.ReLU, drop=nn.Identity):
+        super().__init__(channels)
+        self.drop, self.act = drop(), act(inplace=True)
+
+    def forward(self, x):
+        torch._assert(x.ndim == 4, f"expected 4D input (got {x.ndim}D input)")
+        momentum = 0.0 if self.momentum is None else self.momentum
+        if self.training:
+            raise AssertionError
+        training = self.running_mean is None and self.running_var is None
+        x = functional.batch_norm(
+            *(x, self.running_mean, self.running_var, self.weight, self.bias), training, momentum, self.eps
+        )
+        return self.act(self.drop(x))
+
+
+class NormTwice(nn.BatchNorm2d):
+    def forward(self, x):
+        return super().forward(x) + x
+
+
+class Standardised(nn.Conv2d):
+    def forward(self, x):
+        w = self.weight
+        w = (w - w.mean((1, 2, 3), keepdim=True)) / w.std((1, 2, 3), keepdim=True)
+        return functional.conv2d(x, w, self.bias, self.stride, self.padding)
+
+
+class Untraced(nn.Module):
+    """What torch.fx cannot follow, around a model."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        if x.shape[0] == 0:
+            return x
+        return self.inner(x) if isinstance(x, torch.Tensor) and len(x) else x
+
+
+class Valued(Untraced):
+    """With a path that depends on values."""
+
+    def forward(self, x):
+        return self.inner(x) if x.sum() > 0 else self.inner[0](x)
+
+
+@st.composite
+def images(draw):
+    """A random stack of what people put into convolutional nets."""
+    channels, layers = 3, []
+    for _ in range(draw(st.integers(1, 6))):
+        kind = draw(st.sampled_from(["conv", "point", "norm", "normact", "normrelu", "relu", "drop", "slope", "block"]))
+        out = draw(st.sampled_from([2, 3, 5]))
+        bias = draw(st.booleans())
+        if kind == "conv":
+            padding = draw(st.sampled_from([0, 1, "same"]))
+            layers.append(nn.Conv2d(channels, out, 3, padding=padding, bias=bias, dilation=1))
+        elif kind == "point":
+            layers.append(nn.Conv2d(channels, out, 1, bias=bias, padding=draw(st.sampled_from([0, 0, 1]))))
+        elif kind == "block":
+            layers.append(nn.Sequential(nn.Conv2d(channels, out, 1, bias=bias), nn.BatchNorm2d(out), nn.Dropout(0.3)))
+        else:
+            made = {
+                "norm": lambda c, bias: nn.BatchNorm2d(c, affine=bias),
+                "normact": lambda c, bias: NormAct(c, nn.SiLU if bias else nn.ReLU),
+                "normrelu": lambda c, _: NormReLU(c),
+                "relu": lambda _, bias: nn.ReLU(inplace=bias),
+                "drop": lambda _, bias: nn.Dropout2d(0.5, inplace=bias),
+                "slope": lambda *_: nn.LeakyReLU(1.0),
+            }
+            layers.append(made[kind](channels, bias))
+            out = channels
+        channels = out
+    return nn.Sequential(*layers)
+
+
+@st.composite
+def vectors(draw):
+    width, layers = 4, []
+    for _ in range(draw(st.integers(1, 7))):
+        kind = draw(st.sampled_from(["linear", "linear", "norm", "relu", "drop", "residual"]))
+        out = draw(st.sampled_from([2, 4, 6]))
+        if kind == "linear":
+            layers.append(nn.Linear(width, out, bias=draw(st.booleans())))
+            width = out
+        elif kind == "residual":
+            layers.append(Residual(width))
+        else:
+            layers.append({"norm": nn.BatchNorm1d(width), "relu": nn.ReLU(True), "drop": nn.Dropout(0.5)}[kind])
+    return nn.Sequential(*layers)
+
+
+class Residual(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.a, self.n, self.b = nn.Linear(width, width), nn.BatchNorm1d(width), nn.Linear(width, width)
+
+    def forward(self, x):
+        h = self.n(self.a(x))
+        return self.b(h) + h + x
+
+
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(images(), st.sampled_from([lambda m: m, Untraced]), st.booleans())
+def test_images(inner, wrap, checked):
+    assume(any(True for _ in inner.parameters()))
+    model, x = ready(wrap(inner)), rand(3, 3, 14, 14)
+    found = rl.fuse(model, x if checked else None, report=True)
+    assert gap(model, found.model, x) < 1e-9, str(found)
+    before, after = (sum(p.numel() for p in m.parameters()) for m in (model, found.model))
+    assert after <= before + 5 * len(found.folds), "a bias at most"
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(vectors(), st.sampled_from([lambda m: m, Untraced]), st.booleans())
+def test_vectors(inner, wrap, checked):
+    assume(any(True for _ in inner.parameters()))
+    model, x = ready(wrap(inner)), rand(5, 4)
+    found = rl.fuse(model, x if checked else None, report=True)
+    assert gap(model, found.model, x) < 1e-9, str(found)
+    if checked:
+        assert found.error < 1e-9
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.enc, self.bn, self.b = nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 4)
+
+    def forward(self, x):
+        return functional.linear(torch.relu(self.bn(self.enc(x))), self.weight().t())
+
+    def weight(self):
+        return self.enc.weight
+
+
+class TiedData(Tied):
+    def weight(self):
+        return self.enc.weight.data
+
+
+class TiedComputed(Tied):
+    def weight(self):
+        return dict(self.named_parameters())["enc.weight"] * 2
+
+
+class ReadTwice(Tied):
+    def forward(self, x):
+        return self.bn(self.enc(x)) + functional.linear(torch.relu(x), self.enc.weight)
+
+
+class ByShape(Tied):
+    """Reads a number of a layer that folding changes."""
+
+    def __init__(self):
+        super().__init__()
+        self.enc, self.b = nn.Linear(4, 6), nn.Linear(6, 2)
+
+    def forward(self, x):
+        return self.b(self.enc(x)).reshape(-1, self.enc.out_features // 3)
+
+
+class Statistics(Tied):
+    def forward(self, x):
+        return self.bn(self.enc(x)) - self.bn.running_mean
+
+
+class ForwardOnly(Tied):
+    """Calls a layer past its hooks, too."""
+
+    def forward(self, x):
+        return self.bn(self.enc(x)) + self.enc.forward(x.relu())
+
+
+class Alias(Tied):
+    def __init__(self):
+        super().__init__()
+        self.also = self.enc
+        self.norm = self.bn
+
+    def forward(self, x):
+        return self.norm(self.also(x))
+
+
+class InPlace(Tied):
+    def forward(self, x):
+        h = self.enc(x)
+        view = h.view(-1)
+        out = self.bn(h)
+        view.relu_()
+        return out + h
+
+
+class Indexed(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.ReLU())
+
+    def forward(self, x):
+        return self[2](self[0](x)) + self[1](x)
+
+
+class MonteCarlo(nn.Dropout):
+    """A subclass that halves."""
+
+    def forward(self, x):
+        return x / 2
+
+
+def hooked():
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+    model[0].register_forward_hook(lambda _, __, out: out.relu())
+    return model
+
+
+def old_norm(name):
+    with pytest.warns(FutureWarning) if name == "weight_norm" else torch.no_grad():
+        layer = getattr(nn.utils, name)(nn.Linear(4, 4))
+    model = nn.Sequential(layer, nn.BatchNorm1d(4))
+    model(torch.randn(8, 4)).sum().backward()  # leaves a weight with a gradient, which deepcopy refuses
+    return model
+
+
+AWAY = {
+    "tied": Tied,
+    "tied, .data": TiedData,
+    "tied, computed": TiedComputed,
+    "read twice": ReadTwice,
+    "by shape": ByShape,
+    "statistics read": Statistics,
+    "forward called": ForwardOnly,
+    "alias": Alias,
+    "in place": InPlace,
+    "indexed": Indexed,
+    "subclass of dropout": lambda: nn.Sequential(nn.Linear(4, 4), MonteCarlo(), nn.Linear(4, 4)),
+    "hooked": hooked,
+    "spectral_norm": lambda: old_norm("spectral_norm"),
+    "weight_norm": lambda: old_norm("weight_norm"),
+    "parametrised": lambda: nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)), nn.BatchNorm1d(4)),
+    "statistics of the batch": lambda: nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4, track_running_stats=False)),
+    "shared": lambda: (lambda a: nn.Sequential(a, nn.Linear(4, 4), a))(nn.Linear(4, 4)),
+    "values": lambda: Valued(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))),
+    "folds twice": lambda: nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.BatchNorm1d(4), nn.Linear(4, 2)),
+}
+
+
+@pytest.mark.parametrize("wrap", [lambda m: m, Untraced], ids=["traced", "untraced"])
+@pytest.mark.parametrize("name", AWAY)
+def test_never_another_function(name, wrap):
+    model = ready(wrap(AWAY[name]()))
+    for given_x in (None, rand(5, 4)):
+        found = rl.fuse(model, given_x, report=True)
+        for x in (rand(5, 4), -rand(5, 4)):
+            assert gap(model, found.model, x) < 1e-9, str(found)
+
+
+IMAGES = {
+    "norm with relu": lambda: (nn.Sequential(nn.Conv2d(3, 4, 3), NormReLU(4)), 1),
+    "norm with act": lambda: (
+        nn.Sequential(nn.Conv2d(3, 4, 3), NormAct(4), nn.Conv2d(4, 2, 1), NormAct(2, nn.SiLU)),
+        2,
+    ),
+    "norm with drop": lambda: (nn.Sequential(nn.Conv2d(3, 4, 3), NormAct(4, nn.Hardswish, nn.Dropout)), 1),
+    "norm and input": lambda: (nn.Sequential(nn.Conv2d(3, 4, 3), NormTwice(4)), 0),
+    "standardised": lambda: (nn.Sequential(Standardised(3, 4, 3), nn.BatchNorm2d(4)), 0),
+    "padded 1 x 1": lambda: (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1, padding=1)), 0),
+    "reflecting": lambda: (
+        nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1)),
+        2,
+    ),
+    "transposed": lambda: (nn.Sequential(nn.ConvTranspose2d(3, 4, 3), nn.BatchNorm2d(4)), 0),
+}
+
+
+@pytest.mark.parametrize("wrap", [lambda m: m, Untraced], ids=["traced", "untraced"])
+@pytest.mark.parametrize("name", IMAGES)
+def test_classes_with_a_forward_of_their_own(name, wrap):
+    model, folds = IMAGES[name]()
+    model, x = ready(wrap(model)), rand(2, 3, 8, 12)
+    found = rl.fuse(model, x, report=True)
+    assert gap(model, found.model, x) < 1e-11
+    assert len(found.folds) == folds, str(found)
+    if not folds:
+        assert found.left[0].reason
+    assert len(rl.fuse(model, report=True).folds) == (folds if wrap is not Untraced else 0), "nothing without a proof"
+
+
+def test_the_activation_of_a_normalisation_stays():
+    model = ready(nn.Sequential(nn.Conv2d(3, 4, 3), NormAct(4)))
+    fused = rl.fuse(model)
+    assert type(fused[1]) is nn.ReLU
+    assert type(model[1]) is NormAct
+
+
+class Rows(nn.Module):
+    """``Linear(10, 6)`` and ``BatchNorm1d(6)``, whose channels are the second axis: for 6 tokens another one."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.n = nn.Linear(10, 6), nn.BatchNorm1d(6)
+
+    def forward(self, x):
+        return self.n(self.a(x))
+
+
+def test_the_axis_that_a_batch_norm_sees():
+    model, tokens, rows = ready(Rows()), rand(5, 6, 10), rand(5, 10)
+    found = rl.fuse(model, tokens, report=True)
+    assert gap(model, found.model, tokens) < 1e-12
+    assert not found.folds
+    assert "2 axes" in found.left[0].reason
+    fused = rl.fuse(model)
+    assert gap(model, fused, rows) < 1e-12
+    with pytest.raises(ShapeError, match="folded BatchNorm1d"):
+        fused(tokens)
+    first = ready(nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 6)))
+    assert gap(first, rl.fuse(first), rand(5, 6)) < 1e-12
+    with pytest.raises(ShapeError):
+        rl.fuse(first)(rand(5, 6, 6))
+
+
+def test_a_batch_norm_of_other_channels_is_left():
+    class Reshaping(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.n = nn.Linear(4, 6), nn.BatchNorm1d(3)
+
+        def forward(self, x):
+            return self.n(self.a(x))
+
+    model, x = ready(Reshaping()), rand(5, 3, 4)
+    for given_x in (None, x):
+        found = rl.fuse(model, given_x, report=True)
+        assert gap(model, found.model, x) == 0
+        assert "6 channels" in found.left[0].reason
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+def test_precisions_and_scales(dtype, scale):
+    model = ready(nn.Sequential(nn.Linear(6, 9), nn.BatchNorm1d(9), nn.Linear(9, 3))).to(dtype)
+    with torch.no_grad():
+        model[1].running_var.mul_(scale)
+    x = rand(20, 6).to(dtype)
+    found = rl.fuse(model, x, report=True)
+    with torch.no_grad():
+        wanted, out = model.double()(x.double()), found.model.double()(x.double())
+    assert found.model[0].weight.isfinite().all()
+    assert float((out - wanted).abs().max() / wanted.abs().max()) < 20 * torch.finfo(dtype).eps
+
+
+def test_complex_weights_stay_complex():
+    model = nn.Sequential(nn.Linear(4, 6, dtype=torch.cfloat), nn.Linear(6, 2, dtype=torch.cfloat))
+    x = torch.complex(rand(5, 4), rand(5, 4, seed=1)).cfloat()
+    fused = rl.fuse(model)
+    assert fused[0].weight.dtype == torch.cfloat
+    assert torch.allclose(fused(x), model(x), atol=1e-5)
+
+
+def test_other_arguments_and_outputs():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.n = nn.Linear(4, 5), nn.BatchNorm1d(5)
+
+        def forward(self, x, scale=None):
+            h = self.n(self.a(x))
+            return {"h": h if scale is None else h * scale, "ids": h.argmax(1)}
+
+    model, x = ready(Two()), rand(6, 4)
+    for call in (x, (x,), (x, rand(5)), {"x": x, "scale": rand(5)}):
+        found = rl.fuse(model, call, report=True)
+        assert len(found.folds) == 1
+        assert found.error < 1e-12
+
+
+def test_says_what_it_did():
+    model = ready(Untraced(nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.BatchNorm1d(8))))
+    without, checked = rl.fuse(model, report=True), rl.fuse(model, rand(5, 4), report=True)
+    assert (len(without.folds), len(checked.folds)) == (0, 1)
+    assert "pass x" in str(without)
+    assert "inner.0, inner.1 folded" in str(checked)
+    assert "inner.3 left: it does not see" in str(checked)
+    assert without.error is None
+    assert isinstance(rl.fuse(model, rand(5, 4)), nn.Module)
+
+
+def test_what_cannot_be_fused_is_one_line():
+    lazy, meta = nn.Sequential(nn.LazyLinear(3), nn.Linear(3, 2)), nn.Linear(3, 2, device="meta")
+    for model in (lazy, meta):
+        with pytest.raises(InputError):
+            rl.fuse(model)
+    with pytest.raises(StructureError, match="ScriptModule"):
+        rl.fuse(torch.jit.script(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))))
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    with pytest.raises(ShapeError):
+        rl.fuse(model, torch.randn(3, 5))
+    with pytest.raises(NonFiniteError):
+        rl.fuse(model, torch.full((3, 4), float("nan")))
+    with pytest.raises(DtypeError):
+        rl.fuse(model, "x")
+
+    class Noisy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Linear(4, 4)
+
+        def forward(self, x):
+            return self.a(x) + torch.randn_like(x)
+
+    with pytest.raises(InputError, match="random"):
+        rl.fuse(Noisy(), torch.randn(3, 4))
+
+
+def test_fusing_leaves_the_model_and_the_random_numbers():
+    model = ready(nn.Sequential(nn.Conv2d(3, 4, 3), NormAct(4))).train()
+    state = {k: v.clone() for k, v in model.state_dict().items()}
+    names = [set(vars(part)) for part in model.modules()]
+    torch.manual_seed(3)
+    expected = torch.rand(3)
+    torch.manual_seed(3)
+    rl.fuse(model, rand(2, 3, 8, 8))
+    assert torch.equal(torch.rand(3), expected)
+    assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
+    assert [set(vars(part)) for part in model.modules()] == names
+    assert model.training
+    assert model[1].training
