@@ -8,6 +8,7 @@ from typing import TypeGuard
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from rectilinear.errors import DtypeError, InputError, NonFiniteError, ShapeError
 
@@ -33,13 +34,17 @@ def check_values(x: Tensor, name: str) -> None:
     """Raise for a tensor without values.
 
     Raises:
-        InputError: if it is on the meta device.
+        InputError: if it is on the meta device, or a parameter of a lazy layer that has not run.
 
     Example:
         >>> check_values(torch.ones(2, device="meta"), "x")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         rectilinear.errors.InputError: Got x on the meta device, where tensors have no values; expected numbers. ...
     """
+    if is_lazy(x):
+        raise InputError(
+            f"{name} in a lazy layer, without a shape", "a model that has run once", "Call it on a batch first."
+        )
     if x.is_meta:
         raise InputError(
             f"{name} on the meta device, where tensors have no values",

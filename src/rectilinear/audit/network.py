@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.parameter import is_lazy
 
 from rectilinear._shapes import check_floating, check_values
 from rectilinear.errors import DtypeError, InputError, NonFiniteError, ShapeError, StructureError
@@ -222,12 +221,6 @@ def check_module(model: object) -> list[nn.Parameter]:
         raise DtypeError(f"a model of type {type(model).__name__}", "a torch.nn.Module", "Wrap the function in one.")
     parameters = list(model.parameters())
     for name, held in (*model.named_parameters(), *model.named_buffers()):
-        if is_lazy(held):
-            raise InputError(
-                f"the parameter '{name}' of a lazy layer, which has no shape yet",
-                "a model that has run once",
-                "Call the model on a batch first.",
-            )
         check_values(held, f"'{name}' of the model")
     if not parameters:
         raise InputError(
