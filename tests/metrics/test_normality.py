@@ -59,6 +59,13 @@ def test_bad_noise():
     with pytest.raises(NonFiniteError):
         normality(torch.full((3, 2), float("inf")))
     with pytest.raises(ShapeError, match="at least two"):
-        normality(torch.zeros(1, 4))
+        normality(torch.zeros(1, 1))
     with pytest.raises(ShapeError):
         kolmogorov_smirnov(torch.zeros(4))
+
+
+def test_one_sample_has_a_length_and_no_spread_of_it():
+    report = normality(noise(1, 500))
+    assert report.std_norm is None
+    assert report.mean_norm == pytest.approx(1, abs=0.15)
+    assert "unknown" in str(report)

@@ -16,7 +16,7 @@ class Arguments(Common):
     run: tyro.conf.Positional[Path]
     """Folder of the run."""
     count: int = 8
-    """How many lines."""
+    """How many lines, at most: each takes two images."""
     frames: int = 11
     """Images on each, the ends included."""
     split: Literal["train", "test"] = "test"
@@ -34,11 +34,15 @@ def run(arguments: Arguments) -> dict[str, Any]:
     from rectilinear import flow, recipes
     from rectilinear._seed import generator
     from rectilinear.cli._files import write_images
+    from rectilinear.errors import DataError
 
     run = recipes.open_run(arguments.run)
     images, _ = run.load(arguments.split, arguments.data_dir)
-    chosen = images[torch.randperm(len(images), generator=generator(arguments.seed))[: 2 * arguments.count]]
+    count = min(arguments.count, len(images) // 2)
+    if not count:
+        raise DataError(f"one image in the split {arguments.split}", "two or more", "Choose the other with --split.")
+    chosen = images[torch.randperm(len(images), generator=generator(arguments.seed))[: 2 * count]]
     with torch.no_grad():
-        starts, ends = chosen.chunk(2)
-        path = flow.interpolate(run.flow, starts, ends, arguments.frames)
-    return write_images(arguments.out or arguments.run, "interpolation", path.swapaxes(0, 1))
+        path = flow.interpolate(run.flow, chosen[:count], chosen[count:], arguments.frames)
+    files = write_images(arguments.out or arguments.run, "interpolation", path.swapaxes(0, 1))
+    return {**files, "count": count}

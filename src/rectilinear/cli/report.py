@@ -51,6 +51,7 @@ def report_on(
 
     print("evaluating: samples, spectrum, inversion, scores, timing", file=sys.stderr)
     recipe = run.recipe
+    report.check_rank(run.flow.velocity.dim, recipe.rank)
     network = recipes.Features(recipe.data, recipe.size, seed=seed).train(features or run.path / "features", data_dir)
     train, test = run.load("train", data_dir), run.load("test", data_dir)
     return report.write_report(

@@ -23,9 +23,9 @@ class Arguments(Common):
     method: Literal["euler", "midpoint", "rk4", "magnus2", "magnus4"] = "rk4"
     """Their integrator."""
     one_by_one: bool = False
-    """Take the steps one by one: the same samples, slowly."""
+    """Take the steps one by one instead of the one that they fold into: the same samples, slowly."""
     rank: int | None = None
-    """Cut the operator to this rank; that of the recipe by default."""
+    """Cut the operator to this rank, at most the dimension of the model; that of the recipe by default."""
     scale: float = 1.0
     """Standard deviation of the noise: above 1 the samples vary more (recall) and are less typical (precision)."""
     out: Path | None = None
@@ -40,17 +40,19 @@ def run(arguments: Arguments) -> dict[str, Any]:
     from rectilinear._seed import generator
     from rectilinear.cli._files import write_images
     from rectilinear.errors import ConfigError
-    from rectilinear.report import finishes, standard_noise
+    from rectilinear.report import check_rank, finishes, standard_noise
 
     run = recipes.open_run(arguments.run)
     if not 0 < arguments.scale < float("inf"):
         raise ConfigError(f"--scale {arguments.scale}", "a positive number", "1 draws from the model itself.")
+    rank = arguments.rank or run.recipe.rank
+    check_rank(run.flow.velocity.dim, rank)
     noise = arguments.scale * standard_noise(run.flow, arguments.count, generator(arguments.seed))
     start = perf_counter()
     with torch.no_grad():
         f = flow.collapse(run.flow, arguments.steps, arguments.method)
         images = flow.sample(run.flow, noise, arguments.steps, arguments.method) if arguments.one_by_one else f(noise)
-        *_, finish = finishes(f, run.recipe.noise, arguments.rank or run.recipe.rank).values()
+        *_, finish = finishes(f, run.recipe.noise, rank).values()
         images = finish(images)
     seconds = perf_counter() - start
     files = write_images(arguments.out or arguments.run, "samples", images[:, None], columns=8)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from rectilinear.datasets.delimited import read_rows
 from rectilinear.errors import DataError
 
 if TYPE_CHECKING:
@@ -22,8 +22,9 @@ TIME = ("time", "t")
 def read_series(path: Path, dt: float | None = None) -> tuple[Tensor, Tensor]:
     r"""The series in a file and their times: ``(count, T, d)`` and ``(count, T)``, float64.
 
-    ``.csv``: one series, a column a variable, with or without a line of names; a column named "time" or "t" holds the
-    times. ``.npy``: an array ``(T,)``, ``(T, d)`` or ``(count, T, d)``. Without times steps are ``dt``, 1 by default.
+    ``.csv``: one series, a column a variable, parted by commas, semicolons or tabs, with or without a line of names; a
+    column named "time" or "t" holds the times. ``.npy``: an array ``(T,)``, ``(T, d)`` or ``(count, T, d)``. Without
+    times steps are ``dt``, 1 by default.
     Empty cells come as NaN: what models a series refuses them as gaps.
 
     Raises:
@@ -50,13 +51,14 @@ def read_series(path: Path, dt: float | None = None) -> tuple[Tensor, Tensor]:
 
 
 def _csv(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = [row for row in csv.reader(file) if row]
-    if not rows:
-        raise ValueError("it is empty")
+    rows = [cells for _, cells in read_rows(path)]
     names = [] if all(map(_is_number, rows[0])) else [name.strip().lower() for name in rows.pop(0)]
+    if uneven := next((row for row in rows if len(row) != len(names or rows[0])), None):
+        raise ValueError(f"a row of {len(uneven)} cells, where the first has {len(names or rows[0])}")
     table = np.array([[_value(cell) for cell in row] for row in rows], dtype=np.float64)
-    clock = next((i for i, name in enumerate(names) if name in TIME), None)
+    if len(clocks := [i for i, name in enumerate(names) if name in TIME]) > 1:
+        raise ValueError(f"{len(clocks)} columns of times")
+    clock = next(iter(clocks), None)
     if clock is None:
         return table, None
     return np.delete(table, clock, axis=1), table[:, clock]
@@ -65,7 +67,7 @@ def _csv(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
 def _with_times(array: np.ndarray, clock: np.ndarray | None, dt: float | None) -> tuple[Tensor, Tensor]:
     array = array[:, None] if array.ndim == 1 else array
     array = array[None] if array.ndim == 2 else array
-    if array.ndim != 3 or not array.size or not np.issubdtype(array.dtype, np.number):
+    if array.ndim != 3 or not array.size or array.dtype.kind not in "fiu":
         raise ValueError(f"its shape is {array.shape}, its type {array.dtype}")
     states = torch.from_numpy(array.astype(np.float64))
     if clock is not None:
@@ -83,4 +85,6 @@ def _is_number(cell: str) -> bool:
 
 
 def _value(cell: str) -> float:
-    return float(cell) if cell.strip() else float("nan")
+    if "_" in cell:
+        raise ValueError(f"the text '{cell}'")  # to Python 1_000 is a number
+    return float(cell) if cell else float("nan")

@@ -111,7 +111,8 @@ class RandomDamage:
         harmed = [parts[0]]
         for kind, part in zip(self.kinds, parts[1:], strict=True):
             severity = float(torch.rand(())) * SEVERITIES[kind][-1]
-            harmed.append(damage(part, kind, severity).images)
+            if len(part):  # small batches have not one for every kind
+                harmed.append(damage(part, kind, severity).images)
         return torch.cat(harmed)
 
 

@@ -47,7 +47,7 @@ def from_pca(
     coupling that reads the leading ones, and scales back.
 
     Args:
-        images: ``(b, *shape)``, more than the ``n`` values of one.
+        images: ``(b, *shape)``; where they are fewer than the ``n`` values of one, axes that no image needs come last.
         rank: of the range; learned from Kaiser's rule on where None.
         leading: principal coordinates that the couplings work on.
         blocks: couplings.
@@ -61,7 +61,7 @@ def from_pca(
         The projector and the errors, ``(n + 1,)``.
 
     Raises:
-        ConfigError: if the rank is out of range, or there are too few images.
+        ConfigError: if the rank is out of range.
 
     Example:
         >>> x = torch.randn(99, 1, 2, 3)
@@ -69,10 +69,8 @@ def from_pca(
         >>> torch.allclose((f(x) - x).square().mean(), lost[2], rtol=0.05)
         True
     """
-    mean, axes, std = (part.to(images) for part in pca(images))
+    mean, axes, std = (part.to(images) for part in pca(images, complete=True))
     n, shape, variances = len(mean), tuple(images.shape[1:]), std.square()
-    if axes.shape[1] < n:
-        raise ConfigError(f"{len(images)} images of {n} values", "more images than values", "Lower their size.")
     if rank is not None and not 1 <= rank <= n:
         raise ConfigError(f"rank {rank}", f"1 to {n}, the size of an image", "Correct the rank.")
     scale, m = (variances + noise**2).sqrt(), min(leading, n)

@@ -33,7 +33,7 @@ class Normality:
         mean: the mean of all values; 0.
         std: their standard deviation; 1.
         mean_norm: the mean length of a sample divided by ``sqrt(d)``; ``expected_mean_norm``, just below 1.
-        std_norm: the standard deviation of the length; ``expected_std_norm``, about 0.71.
+        std_norm: the standard deviation of the length; ``expected_std_norm``, about 0.71. None of a single sample.
         ks: the median over coordinates of the Kolmogorov-Smirnov distance to ``N(0, 1)``: the size of the deviation,
             about ``0.83 / sqrt(n)`` under the law, and not growing with ``n`` otherwise.
         ks_worst: the largest of these distances.
@@ -47,7 +47,7 @@ class Normality:
     std: float
     mean_norm: float
     expected_mean_norm: float
-    std_norm: float
+    std_norm: float | None
     expected_std_norm: float
     ks: float
     ks_worst: float
@@ -57,9 +57,10 @@ class Normality:
     dim: int
 
     def __str__(self) -> str:
+        std_norm = "unknown" if self.std_norm is None else f"{self.std_norm:.3f}"
         return (
             f"mean {self.mean:.3f} (0), std {self.std:.3f} (1), norm / sqrt(d) {self.mean_norm:.3f} "
-            f"({self.expected_mean_norm:.3f}), norm std {self.std_norm:.3f} ({self.expected_std_norm:.3f}), "
+            f"({self.expected_mean_norm:.3f}), norm std {std_norm} ({self.expected_std_norm:.3f}), "
             f"KS {self.ks:.3f} ({0.83 / sqrt(self.n):.3f}), coordinates rejected {self.rejected:.1%} ({LEVEL:.0%})"
         )
 
@@ -71,7 +72,7 @@ def normality(noise: Tensor) -> Normality:
     returns to the data, through noise of any size.
 
     Raises:
-        ShapeError: if there are fewer than two samples.
+        ShapeError: if there are fewer than two values.
         NonFiniteError: if a value is NaN or infinite.
 
     Example:
@@ -81,8 +82,8 @@ def normality(noise: Tensor) -> Normality:
     """
     noise = noise.flatten(1) if noise.ndim > 1 else noise
     statistic, p_value = kolmogorov_smirnov(noise)
-    if len(noise) < 2:
-        raise ShapeError("one sample of noise", "at least two", "Pass more samples.")
+    if noise.numel() < 2:
+        raise ShapeError("one value of noise", "at least two", "Pass more samples.")
     noise = noise.double()
     n, dim = noise.shape
     norms = noise.norm(dim=1)
@@ -92,7 +93,7 @@ def normality(noise: Tensor) -> Normality:
         std=noise.std().item(),
         mean_norm=norms.mean().item() / sqrt(dim),
         expected_mean_norm=expected / sqrt(dim),
-        std_norm=norms.std().item(),
+        std_norm=norms.std().item() if n > 1 else None,
         expected_std_norm=sqrt(max(0.0, dim - expected**2)),
         ks=statistic.median().item(),
         ks_worst=statistic.max().item(),

@@ -45,12 +45,13 @@ class PCA(NamedTuple):
     std: Tensor
 
 
-def pca(x: Tensor, components: int | None = None) -> PCA:
+def pca(x: Tensor, components: int | None = None, *, complete: bool = False) -> PCA:
     """The ``min(n, d)`` principal components of ``x``, ``(n, ...)`` flattened to ``(n, d)``, in float64.
 
     Args:
         x: the data.
         components: as many of them only, by a randomised decomposition: for a few out of many dimensions.
+        complete: where ``n < d``, add axes of standard deviation 0 until they are a basis of all ``d`` dimensions.
 
     Raises:
         ConfigError: for components that are not ``1 <= components <= min(n, d)``.
@@ -74,9 +75,17 @@ def pca(x: Tensor, components: int | None = None) -> PCA:
         return PCA(x.double().mean(0), vt.T, s / max(1, len(x) - 1) ** 0.5)
     if len(x) < x.shape[1]:
         _, s, vt = torch.linalg.svd(centred, full_matrices=False)
-        return PCA(x.double().mean(0), vt.T, s / max(1, len(x) - 1) ** 0.5)
+        found = PCA(x.double().mean(0), vt.T, s / max(1, len(x) - 1) ** 0.5)
+        return _completed(found) if complete else found
     variances, axes = torch.linalg.eigh(centred.T @ centred / max(1, len(x) - 1))
     return PCA(x.double().mean(0), axes.flip(1), variances.flip(0).clamp(min=0).sqrt())
+
+
+def _completed(found: PCA) -> PCA:
+    """The same axes, and others of standard deviation 0 that make them an orthonormal basis."""
+    d, r = found.axes.shape
+    others = torch.linalg.qr(found.axes, mode="complete").Q[:, r:]
+    return PCA(found.mean, torch.cat([found.axes, others], 1), torch.cat([found.std, found.std.new_zeros(d - r)]))
 
 
 def pca_curve(train: Tensor, test: Tensor, ranks: Sequence[int]) -> Tensor:

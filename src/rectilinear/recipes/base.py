@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from math import inf
+from typing import TYPE_CHECKING, ClassVar
 
 from rectilinear import datasets
+from rectilinear.errors import ConfigError, DataError
 from rectilinear.training import TrainConfig
 
 if TYPE_CHECKING:
@@ -44,6 +46,9 @@ class Recipe(ABC):
         training: How to train.
     """
 
+    ranges: ClassVar[dict[str, tuple[float, float]]] = {"noise": (0, inf), "rank": (1, inf), "size": (1, inf)}
+    """The least and the largest value of fields that are numbers; infinity itself is none."""
+
     data: str = "digits"
     size: int | None = None
     noise: float = 0.0
@@ -54,6 +59,47 @@ class Recipe(ABC):
         """The data to train on: images ``(n, c, h, w)``, where the recipe does not say otherwise."""
         return datasets.load(self.data, "train", data_dir, self.size).images
 
+    def check(self, data: Tensor) -> None:
+        """Before anything is trained on ``data``: what would only fail at the end, or not at all.
+
+        Raises:
+            ConfigError: for a field out of its range.
+            DataError: for too few images.
+        """
+        if not len(data):
+            raise DataError("no data to train on", "rows", "Check the files.")
+        for name, (low, high) in self.ranges.items():
+            check_range(name, getattr(self, name), low, high)
+
     @abstractmethod
     def stages(self, data: Tensor) -> Iterator[Stage]:
         """What to train on ``data``, in turn: each is asked for when the one before it is done."""
+
+
+def check_range(name: str, value: float | None, low: float, high: float, what: str = "") -> None:
+    """Raise ConfigError unless the field is None, or a finite number from ``low`` to ``high``, which is ``what``.
+
+    Example:
+        >>> check_range("rank", 100, 1, 64, "the values of an image")
+        Traceback (most recent call last):
+        rectilinear.errors.ConfigError: Got rank = 100; expected 1 to 64, the values of an image. Correct this field.
+    """
+    if value is None or (low <= value <= high and abs(value) < inf):
+        return
+    expected = f"a number from {low:g}" if high == inf else f"{low:g} to {high:g}"
+    raise ConfigError(f"{name} = {value}", expected + (f", {what}" if what else ""), "Correct this field.")
+
+
+def check_images(images: Tensor, rank: int | None = None, least_rank: int = 1) -> None:
+    """Raise unless there are two images, and ``rank`` is one of their space.
+
+    Raises:
+        ConfigError: for a rank that is not from ``least_rank`` to the number of values of an image.
+        DataError: for a single image.
+    """
+    if len(images) < 2:
+        raise DataError(
+            "one image to train on", "two or more", "Add images: every tenth, from the first, is for tests."
+        )
+    n = images[0].numel()
+    check_range("rank", rank, least_rank, n, f"the values of an image {tuple(images.shape[1:])}")

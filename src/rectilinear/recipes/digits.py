@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from math import inf
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
@@ -11,7 +12,7 @@ from rectilinear.flow import LinearFlow, objectives
 from rectilinear.invertible import Chain, Flatten, Rotation, VectorFlow
 from rectilinear.metrics import pca
 from rectilinear.operators import SolvedVelocity
-from rectilinear.recipes.base import Recipe, Stage
+from rectilinear.recipes.base import Recipe, Stage, check_images
 from rectilinear.training import TrainConfig
 
 if TYPE_CHECKING:
@@ -30,6 +31,13 @@ class Digits(Recipe):
         nested: Weight of the reconstruction through the leading ``k`` latents, ``k`` drawn at random.
     """
 
+    ranges: ClassVar[dict[str, tuple[float, float]]] = {
+        **Recipe.ranges,
+        "blocks": (0, inf),
+        "width": (1, inf),
+        "nested": (0, inf),
+    }
+
     noise: float = 0.15
     training: TrainConfig = field(
         default_factory=lambda: TrainConfig(
@@ -40,8 +48,12 @@ class Digits(Recipe):
     width: int = 128
     nested: float = 3.0
 
+    def check(self, data: Tensor) -> None:
+        super().check(data)
+        check_images(data, self.rank)
+
     def stages(self, images: Tensor) -> Iterator[Stage]:
-        mean, axes, _ = pca(images)
+        mean, axes, _ = pca(images, complete=True)
         n = len(mean)
         g = Chain(
             Flatten(tuple(images.shape[1:])),

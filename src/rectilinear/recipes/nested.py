@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from math import inf
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
@@ -24,7 +25,7 @@ from rectilinear.invertible import (
 from rectilinear.invertible.image import on_pixels
 from rectilinear.metrics import pca
 from rectilinear.operators import SolvedVelocity
-from rectilinear.recipes.base import Recipe, Stage
+from rectilinear.recipes.base import Recipe, Stage, check_images, check_range
 from rectilinear.training import TrainConfig
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Nested(Recipe):
         pixel_blocks: Convolutional couplings on the pixels, at half their resolution; 0 for sides that are odd.
         pixel_width: Channels of their conditioners.
         axes: Principal axes that are found, for images so large that all of them are too many; none finds all.
-        leading: Principal coordinates that the couplings work on.
+        leading: Principal coordinates that the couplings work on, at most.
         blocks: Couplings there.
         width: Width of their conditioners.
         tail_width: Width of the conditioner that moves the other coordinates.
@@ -72,6 +73,14 @@ class Nested(Recipe):
 
     Reference: Dai and Wipf, "Diagnosing and enhancing VAE models", 2019 (arXiv 1903.05789), for two stages.
     """
+
+    ranges: ClassVar[dict[str, tuple[float, float]]] = {
+        **Recipe.ranges,
+        **dict.fromkeys(("noise", "nested", "density_noise", "density_nested", "pixel_blocks", "latents"), (0, inf)),
+        **dict.fromkeys(("pixel_width", "axes", "leading", "blocks", "width", "tail_width", "lowest"), (1, inf)),
+        **dict.fromkeys(("density_blocks", "density_width"), (1, inf)),
+        "share": (0, 1),
+    }
 
     noise: float = 0.1
     pixel_blocks: int = 2
@@ -90,6 +99,17 @@ class Nested(Recipe):
     density_noise: float = 0.05
     density_nested: float = 0.05
     density: TrainConfig = field(default_factory=TrainConfig)
+
+    def check(self, data: Tensor) -> None:
+        super().check(data)
+        check_images(data, self.rank)
+        n = data[0].numel()
+        if self.latents:
+            check_range("latents", self.latents, 2, n, "the values of an image; 0 leaves out their density")
+        highest = min(self.leading, n)
+        if self.nested:
+            check_range("lowest", self.lowest, 1, highest, "the coordinates that the couplings work on")
+            check_range("rank", self.rank, self.lowest, highest, "from lowest to leading")
 
     def stages(self, images: Tensor) -> Iterator[Stage]:
         n, shape = images[0].numel(), tuple(images.shape[1:])
@@ -114,11 +134,12 @@ class Nested(Recipe):
             yield Stage(objective, latents, self.density, whole, "density")
 
     def _couplings(self, n: int) -> tuple[Invertible, ...]:
-        leading = VectorFlow(self.leading, self.blocks, self.width, scale_budget=float(self.blocks))
-        if self.leading == n:
+        m = min(self.leading, n)
+        leading = VectorFlow(m, self.blocks, self.width, scale_budget=float(self.blocks))
+        if m == n:
             return (leading,)
-        tail = MLP(self.leading, 2 * (n - self.leading), self.tail_width, hidden=0)
-        return Leading(leading, n), AffineCoupling(n, tail, keep=self.leading)
+        tail = MLP(m, 2 * (n - m), self.tail_width, hidden=0)
+        return Leading(leading, n), AffineCoupling(n, tail, keep=m)
 
     def _objective(
         self, flow: LinearFlow, lost: Tensor, highest: int, noise: float, weight: float, focus: int | None = None
@@ -127,8 +148,10 @@ class Nested(Recipe):
         lost = lost.clamp(min=1e-4 * lost[0].item())
         terms: dict[str, tuple[float, objectives.Term]] = {"nll": (1.0, objectives.Likelihood())}
         if weight:
-            ranks = self.lowest, min(highest, len(lost) - 1)
-            term = objectives.NestedRank(*ranks, baseline=lost, share=self.share, focus=focus)
+            highest = min(highest, len(lost) - 1)
+            term = objectives.NestedRank(
+                min(self.lowest, highest), highest, baseline=lost, share=self.share, focus=focus
+            )
             terms["nested"] = (weight, term)
         return objectives.Objective(flow, terms, noise, momentum=0.0)
 
@@ -137,7 +160,7 @@ def principal_axes(images: Tensor, count: int | None) -> tuple[Invertible, Tenso
     """The orthogonal map to all principal coordinates, or to ``count`` and others, and their standard deviations."""
     n = images[0].numel()
     if count is None:
-        mean, axes, std = (part.float() for part in pca(images))
+        mean, axes, std = (part.float() for part in pca(images, complete=True))
         return Rotation.from_matrix(axes, mean), std
     some = images[:: -(-len(images) // _SEEN)]
     mean, axes, std = (part.float() for part in pca(some, min(count, len(some) - 1, n)))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from math import inf
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 
 from rectilinear.errors import ConfigError
 from rectilinear.idempotent import DensityObjective, ProjectorObjective, RandomDamage, from_pca, spline
 from rectilinear.idempotent.damage import Kind  # noqa: TC001 - a configuration is read by its annotations
-from rectilinear.recipes.base import Recipe, Stage
+from rectilinear.recipes.base import Recipe, Stage, check_images
 from rectilinear.training import TrainConfig
 
 if TYPE_CHECKING:
@@ -48,6 +49,12 @@ class Projection(Recipe):
         density: How to train the second stage.
     """
 
+    ranges: ClassVar[dict[str, tuple[float, float]]] = {
+        **Recipe.ranges,
+        **dict.fromkeys(("pixel_blocks", "rank_weight", "tightness", "likelihood"), (0, inf)),
+        **dict.fromkeys(("leading", "blocks", "width", "density_blocks", "density_width"), (1, inf)),
+    }
+
     noise: float = 0.05
     rank: int | None = 16
     training: TrainConfig = field(
@@ -78,9 +85,11 @@ class Projection(Recipe):
             return self.pixel_blocks
         return 2 if min(h, w) >= 16 and h % 2 == w % 2 == 0 else 0
 
+    def check(self, data: Tensor) -> None:
+        super().check(data)
+        check_images(data, self.rank, least_rank=2)  # one coordinate has no couplings
+
     def stages(self, images: Tensor) -> Iterator[Stage]:
-        if self.rank == 1:
-            raise ConfigError("rank 1", "2 or more: one coordinate has no couplings", "Raise the rank.")
         projector, lost = from_pca(
             images,
             self.rank,

@@ -116,9 +116,10 @@ def train(name: str, recipe: Recipe, out: Path, data_dir: Path | None = None) ->
     """Train ``recipe`` in the folder ``out``, or go on where that folder stands; done already, only open it.
 
     Raises:
-        ConfigError: if ``out`` holds another run.
+        ConfigError: if ``out`` holds another run, or a field of the recipe is out of range.
     """
     data = recipe.load(data_dir)
+    recipe.check(data)
     seed_all(recipe.training.seed)
     for stage in recipe.stages(data):
         run = Record(name, recipe) if not stage.name else None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 
@@ -38,6 +39,12 @@ class Style(Recipe):
         latent: Weight of the error in the latents, for the sake of pictures that are in a style already.
         shared: One network for pictures and styled pictures.
     """
+
+    ranges: ClassVar[dict[str, tuple[float, float]]] = {
+        **Recipe.ranges,
+        **dict.fromkeys(("blends", "levels", "latent"), (0, inf)),
+        **dict.fromkeys(("blocks", "width", "kernel"), (1, inf)),
+    }
 
     data: str = "photos"
     size: int | None = 32

@@ -12,6 +12,7 @@ import torch
 
 from rectilinear import flow as flows
 from rectilinear._seed import generator
+from rectilinear.errors import ConfigError
 from rectilinear.flow.methods import METHODS
 from rectilinear.metrics import evaluate_samples, pca_curve
 from rectilinear.operators import project_range, svd, truncate
@@ -33,6 +34,7 @@ ROWS = 6  # of strips
 HELD_OUT = 1000  # images that are inverted and projected, at most
 MOST_RANKS = 11  # powers of two at which the operator is cut
 PART = 2**20  # pixels that go through the networks at a time
+FEWEST_SCORED = 8  # images: a half of them is the reference, and neighbourhoods reach to the third neighbour
 ENOUGH = 4000  # test images from which a test split alone is the reference of the scores
 
 
@@ -50,7 +52,8 @@ class Evaluation:
     """Images ``(n, c, h, w)``, strips ``(rows, frames, c, h, w)``, and numbers.
 
     ``noise`` is recovered from ``noisy``, held-out images with the noise of the training added, as the model knows
-    them; ``law`` is its law, ``law_clean`` that of the noise recovered from the images as they are.
+    them; ``law`` is its law, ``law_clean`` that of the noise recovered from the images as they are. ``scores`` is
+    empty, and ``scores_many`` None, where there are fewer than :data:`FEWEST_SCORED` images.
     """
 
     sigma: float
@@ -75,7 +78,7 @@ class Evaluation:
     crossfade: Tensor
     finish: str
     scores: dict[str, GenerationScores]
-    scores_many: GenerationScores
+    scores_many: GenerationScores | None
     seconds_one: float
     seconds_many: float
 
@@ -116,11 +119,13 @@ def evaluate(
     there = flows.inversion(f, original)
     noisy = original + sigma * torch.randn(original.shape, generator=draw)
     known = flows.inversion(f, noisy)
-    ends = original[:ROWS], original[-ROWS:]
+    pairs = max(1, min(ROWS, len(original) // 2))
+    ends = original[:pairs], (original if len(original) > 1 else train.images)[-pairs:]
     u, s, _ = svd(f)
+    rows, enough = min(ROWS, len(s)), len(real) >= FEWEST_SCORED
     ranks = tuple(2**i for i in range(MOST_RANKS) if 2**i < min(len(s), len(train)))
-    walk = torch.zeros(ROWS, FRAMES, len(s))
-    walk[range(ROWS), :, range(ROWS)] = torch.linspace(-2.5, 2.5, FRAMES) * s[:ROWS, None]
+    walk = torch.zeros(rows, FRAMES, len(s))
+    walk[range(rows), :, range(rows)] = torch.linspace(-2.5, 2.5, FRAMES) * s[:rows, None]
     projectors = [in_parts(project_range(truncate(f, k))) for k in ranks]
     return Evaluation(
         sigma=sigma,
@@ -144,8 +149,8 @@ def evaluate(
         interpolation=flows.interpolate(f, *ends, FRAMES).swapaxes(0, 1),
         crossfade=torch.stack([torch.lerp(*ends, t) for t in torch.linspace(0, 1, FRAMES)], 1),
         finish=finish,
-        scores={way: score(by(way)(noise)) for way in ways},
-        scores_many=score(many_steps),
+        scores={way: score(by(way)(noise)) for way in ways} if enough else {},
+        scores_many=score(many_steps) if enough else None,
         seconds_one=seconds(one, noise[:1000], repeats=10),
         seconds_many=seconds(many, noise[:1000], repeats=3),
     )
@@ -162,8 +167,15 @@ def finishes(f: Linearizer, sigma: float, rank: int | None) -> dict[str, Callabl
     if sigma:
         ways["after a step along the score"] = lambda x: flows.denoise(f, x, sigma)
     if rank is not None:
+        check_rank(min(f.operator.in_dim, f.operator.out_dim), rank)
         ways[f"at rank {rank}"] = project_range(truncate(f, rank))
     return ways
+
+
+def check_rank(dim: int, rank: int | None) -> None:
+    """Raise ConfigError for a rank to sample at that an operator on ``dim`` coordinates has not."""
+    if rank is not None and not 1 <= rank <= dim:
+        raise ConfigError(f"rank {rank}", f"1 to {dim}, the dimension of the model", "Choose one in this range.")
 
 
 def in_parts(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

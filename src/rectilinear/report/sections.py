@@ -9,9 +9,10 @@ from scipy import stats
 
 from rectilinear import plots
 from rectilinear.plots.page import Fact, Section, beside, captioned, chart, folded, number, picture, rows, table
-from rectilinear.report.evaluate import STEPS
+from rectilinear.report.evaluate import FEWEST_SCORED, STEPS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
     from torch import Tensor
@@ -21,19 +22,25 @@ if TYPE_CHECKING:
     from rectilinear.report.evaluate import Evaluation
 
 
-def facts(metrics: dict[str, float]) -> list[Fact]:
+def facts(metrics: Mapping[str, float | None]) -> list[Fact]:
     """The numbers at the head of the page."""
-    one, many = metrics["seconds_per_1000_one_step"], metrics["seconds_per_1000_many_step"]
+    known = {name: value for name, value in metrics.items() if value is not None}
+    one, many = known["seconds_per_1000_one_step"], known["seconds_per_1000_many_step"]
     return [
-        Fact(_short(metrics["equality"]), f"largest relative difference between one step and {STEPS}, in the latents"),
-        Fact(_short(metrics["inversion"]), "largest error of a pixel after image → noise → image, on held-out images"),
-        Fact(f"{metrics['noise_std']:.3f}", "standard deviation of the noise recovered from them; noise has 1"),
-        Fact(
-            _short(metrics["fd_one_step"]),
-            f"Fréchet distance of one-step samples; real images score {_short(metrics['fd_floor'])}",
-        ),
+        Fact(_short(known["equality"]), f"largest relative difference between one step and {STEPS}, in the latents"),
+        Fact(_short(known["inversion"]), "largest error of a pixel after image → noise → image, on held-out images"),
+        Fact(f"{known['noise_std']:.3f}", "standard deviation of the noise recovered from them; noise has 1"),
+        *_distance(metrics),
         Fact(f"{one:.2g} s", f"for 1,000 samples in one step, against {many:.2g} s in {STEPS}"),
     ]
+
+
+def _distance(metrics: Mapping[str, float | None]) -> list[Fact]:
+    """The distance of samples from real images, where there were enough images to find it."""
+    mine, least = metrics["fd_one_step"], metrics["fd_floor"]
+    if mine is None or least is None:
+        return []
+    return [Fact(_short(mine), f"Fréchet distance of one-step samples; real images score {_short(least)}")]
 
 
 def sections(e: Evaluation, log: list[dict[str, Any]], config: str, machine: dict[str, str]) -> list[Section]:
@@ -51,8 +58,10 @@ def sections(e: Evaluation, log: list[dict[str, Any]], config: str, machine: dic
 
 
 def samples_picture(e: Evaluation) -> bytes:
-    """One step, many steps and real images side by side, as a PNG."""
+    """One step, many steps and real images side by side, as a PNG; below fewer real images it is transparent."""
     sheets = [_sheet(images, 8) for images in (e.one_step, e.many_steps, e.real)]
+    height = max(len(sheet) for sheet in sheets)
+    sheets = [np.pad(sheet, ((0, height - len(sheet)), (0, 0), (0, 0))) for sheet in sheets]
     gap = np.zeros((len(sheets[0]), e.real.shape[-1], 4), dtype=np.uint8)
     return plots.png(
         np.concatenate([sheets[0], gap, sheets[1], gap, sheets[2]], axis=1), max(1, 32 // e.real.shape[-1])
@@ -73,7 +82,8 @@ def _samples(e: Evaluation) -> Section:
             captioned(
                 beside(grids),
                 "Samples.",
-                f"{len(e.real)} of each, {e.finish}. The largest difference of a pixel between the first two grids, "
+                f"{len(e.one_step)} of each and {len(e.real)} held out, {e.finish}. "
+                "The largest difference of a pixel between the first two grids, "
                 f"over all samples drawn, is {number(e.pixel_difference)} on a scale from 0 to 1.",
             ),
         ),
@@ -91,7 +101,7 @@ def _equality(e: Evaluation) -> Section:
                 table(head, [(_TITLES[q.method], q.steps, q.float32, q.float64) for q in e.equality]),
                 "Equality.",
                 "The largest relative difference between the product of the steps applied once and the steps applied "
-                f"one by one, over {len(e.real)} draws of noise.",
+                f"one by one, over {len(e.one_step)} draws of noise.",
             ),
         ),
     )
@@ -161,7 +171,7 @@ def _inversion(e: Evaluation) -> Section:
         ("mean of the coordinates", *(law.mean for law in columns), 0.0),
         ("standard deviation", *(law.std for law in columns), 1.0),
         ("mean length ÷ √n", *(law.mean_norm for law in columns), e.law.expected_mean_norm),
-        ("standard deviation of the length", *(law.std_norm for law in columns), e.law.expected_std_norm),
+        ("standard deviation of the length", *(_known(law.std_norm) for law in columns), e.law.expected_std_norm),
         ("Kolmogorov–Smirnov distance, median", *(law.ks for law in columns), 0.83 / e.law.n**0.5),
     ]
     head = ("", "From noisy images", "From clean images", "Noise has") if e.sigma else ("", "Recovered", "Noise has")
@@ -206,6 +216,13 @@ def _interpolation(e: Evaluation) -> Section:
 
 def _scores(e: Evaluation) -> Section:
     many = e.scores_many
+    if many is None:
+        return Section(
+            "Scores and timing",
+            f"Too few images to score: a distance needs {FEWEST_SCORED} or more, a half of them for the reference. "
+            f"1,000 samples take {number(e.seconds_one)} s in one step and {number(e.seconds_many)} s in {STEPS}.",
+            (),
+        )
 
     def line(name: str, scores: GenerationScores, seconds: str | float = "") -> tuple[str | float, ...]:
         return name, scores.fd, scores.precision, scores.recall, scores.sliced_wasserstein, seconds
@@ -296,6 +313,10 @@ def _ranked(e: Evaluation) -> list[tuple[int, Tensor]]:
 
 def _listed(ranks: list[int]) -> str:
     return f"rank {', '.join(map(str, ranks))}" if ranks else "no rank shown"
+
+
+def _known(value: float | None) -> str | float:
+    return "–" if value is None else value
 
 
 def _finite(log: list[dict[str, Any]], name: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from dataclasses import replace
 from datetime import date
+from math import isfinite
 from typing import TYPE_CHECKING
 
 import torch
@@ -40,8 +41,10 @@ def write_report(
     rank: int | None = None,
     seed: int = 0,
     chapters: Mapping[str, Chapter] | None = None,
-) -> dict[str, float | str]:
+) -> dict[str, float | str | None]:
     """Evaluate ``flow``, write ``report.html``, ``samples.png`` and ``metrics.json``; return the numbers and the path.
+
+    Numbers that need more images than there are, such as distances from fewer than eight, are None.
 
     Args:
         flow: the trained generator.
@@ -61,25 +64,28 @@ def write_report(
     out = run if out is None else out
     e = evaluate(flow, train, test, features, sigma=sigma, rank=rank, seed=seed)
     log = read_log(run)
-    metrics: dict[str, float] = {
+    seconds = log[-1]["seconds"] if log else 0.0
+    one, many = e.scores.get(e.finish), e.scores_many
+    metrics: dict[str, float | None] = {
         "equality": next(row.float32 for row in e.equality if row.method == "rk4"),
         "inversion": e.inversion,
         "noise_std": e.law.std,
         "noise_mean_norm": e.law.mean_norm,
-        "fd_one_step": e.scores[e.finish].fd,
-        "fd_many_step": e.scores_many.fd,
-        "fd_floor": e.scores_many.fd_floor,
-        "recall": e.scores[e.finish].recall,
-        "seconds_train": log[-1]["seconds"] if log else 0.0,
+        "fd_one_step": None if one is None else one.fd,
+        "fd_many_step": None if many is None else many.fd,
+        "fd_floor": None if many is None else many.fd_floor,
+        "recall": None if one is None else one.recall,
+        "seconds_train": seconds,
         "seconds_per_1000_one_step": e.seconds_one,
         "seconds_per_1000_many_step": e.seconds_many,
     }
+    write_json(out / "metrics.json", _finite(metrics))  # before what is drawn: the numbers took the time
     machine = {
         "Date": date.today().isoformat(),
         "Machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
         "Device": next(flow.parameters()).device.type,
         "PyTorch": torch.__version__,
-        "Training": f"{metrics['seconds_train']:.0f} seconds",
+        "Training": f"{seconds:.0f} seconds",
     }
     config = run / "config.json"
     body = sections(e, log, config.read_text(encoding="utf-8") if config.exists() else "", machine)
@@ -99,9 +105,14 @@ def write_report(
         body,
         f"Made by rectilinear {__version__} from {run}.",
     )
+    write_json(out / "metrics.json", _finite(metrics))
     with atomic_write(out / "report.html") as tmp:
         tmp.write_text(text, encoding="utf-8")
     with atomic_write(out / "samples.png") as tmp:
         tmp.write_bytes(samples_picture(e))
-    write_json(out / "metrics.json", metrics)
-    return {"report": str(out / "report.html"), **metrics}
+    return {"report": str(out / "report.html"), **_finite(metrics)}
+
+
+def _finite(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
+    """The numbers as JSON can hold them: None where one is NaN or infinite."""
+    return {name: value if value is not None and isfinite(value) else None for name, value in metrics.items()}

@@ -166,14 +166,14 @@ def test_data_frames_keep_their_names() -> None:
     frame = pandas.DataFrame({"a": [1, 2, 3, 4], "b": [1.0, 0.0, 1.0, 0.5]})
     table = Table.from_arrays(frame, pandas.Series([1.0, 2.0, 3.0, 5.0], name="target"))
     assert (table.names, table.target) == (("a", "b"), "target")
-    with pytest.raises(DataError, match="text in column c"):
+    with pytest.raises(DataError, match="text such as 'u' in column c"):
         Table.from_arrays(frame.assign(c=["u", "v", "w", "x"]), [1.0, 2.0, 3.0, 4.0])
 
 
 @pytest.mark.parametrize(
     ("text", "target", "error", "said"),
     [
-        (CSV, "price", DataError, "text in column group"),
+        (CSV, "price", DataError, "text such as 'a' in column group"),
         (CSV, "cost", ConfigError, "no column 'cost'"),
         (CSV.replace("2.5", ""), "age", NonFiniteError, "1 in height"),
         (CSV.replace("2.5", "NA"), "age", NonFiniteError, "1 in height"),

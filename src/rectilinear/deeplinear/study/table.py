@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rectilinear.datasets.delimited import read_rows
 from rectilinear.errors import ConfigError, DataError, MissingDependencyError, NonFiniteError, ShapeError
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 _FEWEST = 4  # rows
+_INDEX = re.compile(r"__index_level_\d+__")  # what pandas calls the numbers of its rows in a Parquet file
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +28,7 @@ class Table:
 
     Raises:
         ShapeError: for other shapes, or no column that varies.
-        DtypeError: for what is not numbers.
+        DataError: for what is not numbers, such as text, dates and complex numbers.
         NonFiniteError: for empty cells, NaN or infinity, with the columns they are in.
         DataError: if the target does not vary.
 
@@ -54,13 +56,13 @@ class Table:
                 expected="X of shape (rows, columns) and y of shape (rows,), neither of them empty",
                 fix="A single input is a column: X[:, None].",
             )
-        columns = {name: np.asarray(X)[:, i] for i, name in enumerate(names)}
+        columns = {name: _column(X, i) for i, name in enumerate(names)}
         if len(columns) < len(names):
             raise DataError("columns of the same name", "names that differ", "Rename them.")
         target = str(getattr(y, "name", None) or "y")
         while target in columns:
             target += "_"
-        return cls.from_columns({**columns, target: np.asarray(y)}, target)
+        return cls.from_columns({**columns, target: y}, target)
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, ArrayLike], target: str, drop: Sequence[str] = ()) -> Table:
@@ -68,14 +70,18 @@ class Table:
         for name in (target, *drop):
             if name not in columns:
                 raise ConfigError(f"no column '{name}'", f"one of {', '.join(columns)}", "Check its spelling.")
-        numbers = {name: _numbers(column) for name, column in columns.items() if name not in drop or name == target}
-        if text := [name for name, column in numbers.items() if column is None]:
+        if target in drop:
+            raise ConfigError(f"the target '{target}' among the columns to leave out", "another column", "Choose one.")
+        read = {name: _numbers(column) for name, column in columns.items() if name not in drop}
+        if wrong := {name: why for name, why in read.items() if isinstance(why, str)}:
             raise DataError(
-                got=f"text in column {', '.join(text)}",
-                expected="numbers",
+                got="; ".join(f"{why} in column {name or 'without a name'}" for name, why in wrong.items()),
+                expected="numbers, with a decimal point and nothing between thousands",
                 fix="Encode it as numbers, or leave it out with --drop NAME (in Python, drop=[NAME]).",
             )
-        found = {name: column for name, column in numbers.items() if column is not None}
+        if "" in read:
+            raise DataError("a column without a name", "a name for each", "Name it; pandas: to_csv(index=False).")
+        found = {name: column for name, column in read.items() if not isinstance(column, str)}
         if holes := {name: int((~np.isfinite(column)).sum()) for name, column in found.items()}:
             holes = {name: count for name, count in holes.items() if count}
         if holes:
@@ -98,7 +104,10 @@ class Table:
 
     @classmethod
     def read(cls, path: Path | str, target: str, drop: Sequence[str] = ()) -> Table:
-        """From a CSV file with a line of names, or a Parquet file.
+        """From a CSV file with a line of names, parted by commas, semicolons or tabs, or a Parquet file.
+
+        Numbers have a decimal point and nothing between thousands; true and false of a Parquet file are 1 and 0, and
+        the row numbers that pandas keeps there are left out.
 
         Raises:
             DataError: if the file is missing, empty, or of another kind.
@@ -123,36 +132,60 @@ class Table:
         return hashlib.sha256(text + self.X.tobytes() + self.y.tobytes()).hexdigest()[:16]
 
 
-def _numbers(column: Any) -> np.ndarray | None:
-    """The column in float64 with NaN for empty cells; None where it is text."""
+def _column(X: Any, i: int) -> Any:
+    """Column ``i``, of a data frame in its own type."""
+    return X.iloc[:, i] if hasattr(X, "iloc") else np.ma.asanyarray(X)[:, i]
+
+
+def _numbers(column: Any) -> np.ndarray | str:
+    """The column in float64 with NaN for empty cells; where it is none, what is in it."""
+    if isinstance(column, np.ma.MaskedArray):
+        cells, hidden = column.data.astype(object), np.ma.getmaskarray(column)
+        cells[hidden] = None
+        column = cells
     array = np.asarray(column)
-    if array.dtype.kind in "OUST":
-        array = np.asarray([np.nan if cell is None or cell in _EMPTY else cell for cell in array], object)
-    try:
+    if array.dtype.kind in "mM":
+        return "dates" if array.dtype.kind == "M" else "spans of time"
+    if array.dtype.kind == "c":
+        return "complex numbers"
+    if array.dtype.kind not in "OUSTV":
         return array.astype(np.float64)
-    except (TypeError, ValueError):
-        return None
+    return _each(array)
 
 
-_EMPTY = ("", "NA", "N/A", "nan", "NaN", "null")
+def _each(cells: np.ndarray) -> np.ndarray | str:
+    numbers = np.empty(len(cells))
+    for i, cell in enumerate(cells):
+        if cell is None or type(cell).__name__ in ("NAType", "NaTType") or (isinstance(cell, str) and cell in _EMPTY):
+            numbers[i] = np.nan
+            continue
+        try:
+            if isinstance(cell, complex) or (isinstance(cell, str) and "_" in cell):  # to Python 1_000 is a number
+                raise TypeError
+            numbers[i] = float(cell)
+        except (TypeError, ValueError):
+            return f"text such as {str(cell)!r}" if isinstance(cell, str | bytes) else f"a {type(cell).__name__}"
+    return numbers
+
+
+_EMPTY = ("", "NA", "N/A", "nan", "NaN", "null", "<NA>")
 
 
 def _read_csv(path: Path) -> dict[str, list[str]]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        try:
-            lines = csv.reader(file, delimiter="\t" if path.suffix == ".tsv" else ",", skipinitialspace=True)
-            names, *rows = [line for line in lines if line]
-        except (UnicodeDecodeError, csv.Error, ValueError) as error:
-            raise DataError(f"{path.name}, which is empty or no text", "a line of names and lines of values") from error
-    if len(set(names)) < len(names):
-        raise DataError(f"columns of the same name in {path.name}", "names that differ", "Rename them.")
-    if uneven := next((i for i, row in enumerate(rows, start=2) if len(row) != len(names)), None):
+    (_, names), *rows = read_rows(path)
+    _check_names(names, path)
+    if uneven := next(((line, row) for line, row in rows if len(row) != len(names)), None):
         raise DataError(
-            got=f"{len(rows[uneven - 2])} values in line {uneven} of {path.name}",
+            got=f"{len(uneven[1])} values in line {uneven[0]} of {path.name}",
             expected=f"{len(names)}, as in its first line",
             fix="Mend this line.",
         )
-    return {name: [row[i].strip() for row in rows] for i, name in enumerate(names)}
+    return {name: [row[i] for _, row in rows] for i, name in enumerate(names)}
+
+
+def _check_names(names: Sequence[str], path: Path) -> None:
+    if twice := next((name for i, name in enumerate(names) if name in names[:i]), None):
+        raise DataError(f"columns of the same name '{twice}' in {path.name}", "names that differ", "Rename them.")
 
 
 def _read_parquet(path: Path) -> dict[str, np.ndarray]:
@@ -164,7 +197,12 @@ def _read_parquet(path: Path) -> dict[str, np.ndarray]:
             "a Parquet file without pyarrow", "pyarrow", "Install it: pip install 'rectilinear[tables]'."
         ) from error
     try:
-        table = parquet.read_table(path)
+        table = parquet.ParquetFile(path).read()
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{path.name}, which cannot be read as Parquet", "a Parquet file", "Write it again.") from error
-    return {name: column.to_numpy() for name, column in zip(table.column_names, table.columns, strict=True)}
+    _check_names(table.column_names, path)
+    return {
+        name: column.to_pylist() if pyarrow.types.is_dictionary(column.type) else column.to_numpy()
+        for name, column in zip(table.column_names, table.columns, strict=True)
+        if not _INDEX.fullmatch(name)
+    }
