@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rectilinear import flow, recipes
-from rectilinear.errors import CheckpointError, ConfigError
+from rectilinear.errors import CheckpointError, ConfigError, DataError
 from rectilinear.idempotent import Projector
 from rectilinear.metrics import pca_curve
 from rectilinear.recipes.projector import Projection
@@ -74,8 +74,8 @@ def test_a_run_goes_on_opens_and_is_told_from_a_generator(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("rank", [0, 1, 17])
 def test_ranks_out_of_range_are_refused(rank: int) -> None:
-    with pytest.raises(ConfigError, match=f"rank {rank}"):
-        next(replace(TINY, rank=rank).stages(images()))
+    with pytest.raises(ConfigError, match=f"rank = {rank}"):
+        replace(TINY, rank=rank).check(images())
 
 
 def test_a_learned_rank_of_nothing_is_refused() -> None:
@@ -86,6 +86,10 @@ def test_a_learned_rank_of_nothing_is_refused() -> None:
         next(stages)
 
 
-def test_fewer_images_than_values_are_refused() -> None:
-    with pytest.raises(ConfigError, match="10 images"):
-        next(TINY.stages(images(10)))
+def test_fewer_images_than_values_are_enough() -> None:
+    x = images(10)
+    f = next(TINY.stages(x)).model
+    assert f.g.dim == x[0].numel()
+    assert torch.isfinite(f(x)).all()
+    with pytest.raises(DataError, match="one image"):
+        TINY.check(x[:1])
