@@ -1,5 +1,7 @@
 """A fused model is the same function: over random architectures, and for what is known to lead folding astray."""
 
+import pickle
+
 import pytest
 import torch
 from hypothesis import assume, given, settings
@@ -437,8 +439,9 @@ def test_what_cannot_be_fused_is_one_line():
     with pytest.raises(StructureError, match="ScriptModule"):
         rl.fuse(torch.jit.script(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))))
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
-    with pytest.raises(ShapeError):
-        rl.fuse(model, torch.randn(3, 5))
+    for x in (torch.randn(3, 5), torch.randn(0, 4)):
+        with pytest.raises(ShapeError):
+            rl.fuse(model, x)
     with pytest.raises(NonFiniteError):
         rl.fuse(model, torch.full((3, 4), float("nan")))
     with pytest.raises(DtypeError):
@@ -454,6 +457,19 @@ def test_what_cannot_be_fused_is_one_line():
 
     with pytest.raises(InputError, match="random"):
         rl.fuse(Noisy(), torch.randn(3, 4))
+
+
+def test_a_fused_model_goes_where_models_go():
+    model, x = ready(nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 2))), rand(6, 4)
+    fused = rl.fuse(model)
+    for other in (
+        torch.jit.script(fused),
+        torch.jit.trace(fused, x),
+        torch.fx.symbolic_trace(fused),
+        pickle.loads(pickle.dumps(fused)),
+        rl.fuse(fused, x),
+    ):
+        assert gap(model, other, x) < 1e-12
 
 
 def test_fusing_leaves_the_model_and_the_random_numbers():

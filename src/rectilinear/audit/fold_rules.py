@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch._jit_internal import is_scripting
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from rectilinear.audit.norm_activation import after_norm
@@ -35,13 +36,18 @@ class RowsOnly(nn.Identity):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 # the name of torch
         """The tensor itself."""
-        if isinstance(input, Tensor) and input.ndim != self.axes:
+        if not is_scripting():
+            self._check(input)
+        return input
+
+    @torch.jit.unused
+    def _check(self, x: Tensor) -> None:
+        if isinstance(x, Tensor) and x.ndim != self.axes:
             raise ShapeError(
-                f"a tensor of shape {tuple(input.shape)} at a folded BatchNorm1d",
+                f"a tensor of shape {tuple(x.shape)} at a folded BatchNorm1d",
                 f"{self.axes} axes",
                 "Pass rows like these to fuse as x.",
             )
-        return input
 
     def extra_repr(self) -> str:
         return f"{self.axes}"

@@ -166,6 +166,8 @@ class _Folding:
             raise
         except RUN_ERRORS as error:
             raise ShapeError(f"x, on which the model fails: {_said(error)}", "what the model is called with") from error
+        if not sum(t.numel() for t in self.plain):
+            raise ShapeError("x on which the model returns no numbers", "at least one row", "Pass some rows.")
         dtypes = [t.dtype for t in self.plain if t.is_floating_point()]
         rounding = max((torch.finfo(dtype).eps for dtype in dtypes), default=0.0)
         if not _error(self.plain, again) <= 1e3 * rounding:
