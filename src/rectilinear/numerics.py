@@ -121,6 +121,7 @@ class Moments:
         mean_x, mean_t = self.mean_x, self.mean_t[columns]
         factor, projected, outside = self.factor, self.projected[:, columns], self.outside[columns]
         root = self._rows**0.5
+        _check_squares(projected, outside)
         factor = factor * (_norms(factor) > 10 * EPS * root * mean_x.abs())
         varies = (projected.square().sum(0) + outside).sqrt() > 10 * EPS * root * mean_t.abs()
         projected, outside = projected * varies, outside * varies
@@ -129,7 +130,6 @@ class Moments:
             factor, projected, left = _triangle(*rows)
             outside = outside + left
             mean_x, mean_t = torch.zeros_like(mean_x), torch.zeros_like(mean_t)
-        _check_squares(projected, outside)
         scale = _scales(_norms(factor))
         u, s, vh = torch.linalg.svd(factor / scale, full_matrices=False)
         rounding = 4 * self.resolution if self.resolution > EPS else 0.0
@@ -191,7 +191,7 @@ class Fit:
 
     def predict(self, x: Tensor) -> Tensor:
         """``A x + b`` for rows ``(b, D)``."""
-        return (x.double() - self.mean_x) @ self.matrix.mT + self.mean_t
+        return (x.double() - self.mean_x) @ self.basis @ (self.coefficients / self.s[:, None]) + self.mean_t
 
     @property
     def r2(self) -> float:

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 import rectilinear as rl
-from rectilinear.audit.lines import clusters, mirrored, sketch
 from rectilinear.audit.task import task_for
+from rectilinear.dynamics.mirror import clusters, mirrored, sketch
 from rectilinear.errors import ConfigError, ShapeError
 
 

@@ -244,11 +244,12 @@ def _measure(
     fitted = surrogate(subject, standardise)
     affine = _proved(subject, fitted.affine)
     advance("parity and homogeneity")
-    found = [homogeneity(subject), parity(subject), fitted.odd, affine, fitted.task]
+    flipped, told = sign_flip(subject), mirror_classifier(subject)
+    found = [homogeneity(subject), parity(subject, told, flipped), fitted.odd, affine, fitted.task]
     advance("matrices")
     found += [exact_map(subject), gaussian_energy(subject), certificate(subject)]
     advance("symmetry of the data")
-    found += [pairs(subject), sign_flip(subject), mirror_classifier(subject)]
+    found += [pairs(subject), flipped, told]
     advance("floor and weights")
     found += [floor_and_loss(subject), weights(subject), delta(subject), time_course(subject, lr, steps)]
     advance("blocks")

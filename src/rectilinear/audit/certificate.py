@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from rectilinear.audit.lines import clusters, mirrored, sketch
 from rectilinear.audit.measure import Measure
 from rectilinear.audit.randomness import stream
+from rectilinear.dynamics.mirror import clusters, mirrored, sketch
 
 if TYPE_CHECKING:
     from torch import Tensor

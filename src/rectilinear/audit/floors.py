@@ -18,7 +18,7 @@ from scipy.sparse.linalg import LinearOperator, lsqr
 from scipy.special import entr, expit
 
 from rectilinear._shapes import check_finite, check_floating
-from rectilinear.audit.lines import clusters, mirrored, sketch
+from rectilinear.dynamics.mirror import clusters, mirrored, sketch
 from rectilinear.errors import ConfigError, DivergedError, DtypeError, ShapeError
 
 if TYPE_CHECKING:

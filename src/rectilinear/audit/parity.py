@@ -7,21 +7,25 @@ from typing import TYPE_CHECKING
 import torch
 
 from rectilinear.audit.intervals import ratio
-from rectilinear.audit.lines import of_unit_size
 from rectilinear.audit.measure import Measure
+from rectilinear.dynamics.mirror import of_unit_size
 
 if TYPE_CHECKING:
     from rectilinear.audit.subject import Subject
 
 NEIGHBOURS = 1024
+NEAR = 1.5  # times the distances of the data to their neighbours
+LEVEL = 0.01  # of the test of symmetry
 
 
-def parity(subject: Subject) -> Measure:
+def parity(subject: Subject, told: Measure, flipped: Measure) -> Measure:
     """The share of the odd part ``o`` in the energy, ``<|o|^2> / (<|o|^2> + <|e|^2>)``.
 
     The odd part is ``o(x) = (f(x) - f(-x)) / 2``, the even part ``e(x) = (f(x) + f(-x)) / 2``.
 
-    The note says how far ``-x`` is from the data: where it is far, the even part is not what users see.
+    The note says how far ``-x`` is from the data: where it is far, the even part is not what users see. Distances tell
+    little in many dimensions: it also says where a classifier tells ``x`` from ``-x`` (``told``), or where there is
+    none, the test of symmetry fails (``flipped``).
     """
     odd, even, constant, n = [], [], None, 0
     for p in subject.passes():
@@ -42,8 +46,18 @@ def parity(subject: Subject) -> Measure:
         "even_energy_of_a_constant": float((constant / n).square().sum()),
         "mirror_distance": far,
     }
-    where = "-x lies among the data" if far < 1.5 else f"-x is {far:.2g} times as far from the data as its points are"
+    where = _where(far, told, flipped)
     return Measure("parity", value, "estimated", interval, f"share of the odd part in the energy; {where}", details)
+
+
+def _where(far: float, told: Measure, flipped: Measure) -> str:
+    if not far < NEAR:
+        return f"-x is {far:.2g} times as far from the data as its points are"
+    if told.value is not None and told.interval is not None and told.interval[0] > 0.5:
+        return f"-x differs from the data: a classifier tells it from x in {told.value:.0%} of cases"
+    if flipped.value is not None and flipped.value < LEVEL and not told.applies:
+        return f"-x differs from the data: the hypothesis of symmetry has a p-value of {flipped.value:.2g}"
+    return "-x lies among the data"
 
 
 def mirror_distance(subject: Subject) -> float:

@@ -9,7 +9,7 @@ import torch
 
 from rectilinear.audit.data import row_keys
 from rectilinear.audit.layers import Chain, TwoLayer, chain, is_homogeneous, structure_of, two_layer
-from rectilinear.audit.lines import sketch
+from rectilinear.dynamics.mirror import sketch
 from rectilinear.errors import InputError, StructureError
 
 if TYPE_CHECKING:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from rectilinear.audit.intervals import wilson
-from rectilinear.audit.lines import clusters, mirrored, of_unit_size, sketch
 from rectilinear.audit.measure import Measure
 from rectilinear.audit.randomness import stream
+from rectilinear.dynamics.mirror import mirror_pairs, of_unit_size
+from rectilinear.dynamics.moments import unmirrored
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +22,7 @@ FLIPS = 999  # sign patterns of the randomisation test
 RIDGE = 1e-3  # of the classifier, times the mean variance
 ROWS = 4096
 WIDEST = 1024  # dimensions that the classifier sees one by one; random mixtures of more
-SAME = 1e-6  # relative distance at which two rows are one point; half-precision data are rounded to more
+SAME = 1e-9  # of the largest label: labels that differ by less are equal
 
 
 def pairs(subject: Subject) -> Measure:
@@ -33,13 +34,12 @@ def pairs(subject: Subject) -> Measure:
         return Measure.missing("pairs", "the data are read in batches and not held together")
     x = subject.data.rows.flatten(1)
     y = signed_labels(subject)
-    groups, side = same_points(x)
+    groups, side = found = mirror_pairs(x)
     count = int(groups.max()) + 1
-    both = torch.stack([torch.zeros(count).index_put_((groups[side == s],), torch.tensor(1.0)) for s in (1, -1)])
-    zero = ~x.any(1)
-    has_mirror = (both.sum(0) == 2)[groups] | zero.cpu()
+    has_mirror = (found.counts() > 0).all(0)[groups] | (side == 0)
     share = share_of_points = float(has_mirror.double().mean())
-    details: dict[str, float | None] = {"rows_with_mirror": int(has_mirror.sum())}
+    paired_off = 1 - (unmirrored(x) if y is None else unmirrored(x, y))  # how often rows occur counts
+    details: dict[str, float | None] = {"rows_with_mirror": int(has_mirror.sum()), "share_paired_off": paired_off}
     note = "share of rows x whose mirror image -x is in the data"
     if y is not None and bool(has_mirror.any()):
         odd, even, matched = _label_energies(groups, side, y, count, has_mirror)
@@ -47,13 +47,6 @@ def pairs(subject: Subject) -> Measure:
         details |= {"label_odd_energy": odd, "label_even_energy": even, "share_without_labels": share_of_points}
         note = "share of rows (x, y) whose mirror image (-x, -y) is in the data"
     return Measure("pairs", share, "exact", None, note, details)
-
-
-def same_points(x: Tensor) -> tuple[Tensor, Tensor]:
-    """For rows ``(n, D)``, the number of the point ``{x, -x}`` each belongs to, and the side: 1 or -1."""
-    seen = sketch(x)
-    scale = float(seen.norm(dim=1).median().clamp_min(torch.finfo(seen.dtype).tiny))
-    return clusters(mirrored(seen) / scale, SAME), torch.where(seen[:, 0] < 0, -1, 1)
 
 
 def _label_energies(
@@ -69,7 +62,7 @@ def _label_energies(
         means.append(sums / number.clamp_min(1)[:, None])
     odd, even = (means[0] - means[1]) / 2, (means[0] + means[1]) / 2
     opposite = torch.where(side[:, None] == 1, means[1][groups], means[0][groups])
-    matched = (y + opposite).abs().amax(1) <= 1e-12 * y.abs().amax().clamp_min(1e-30)
+    matched = (y + opposite).abs().amax(1) <= SAME * y.abs().amax().clamp_min(1e-30)
     paired = torch.zeros(count, dtype=torch.bool).index_put_((groups[has_mirror],), torch.tensor(True))
     return float(odd[paired].square().sum(1).mean()), float(even[paired].square().sum(1).mean()), matched
 
@@ -98,7 +91,7 @@ def mirror_classifier(subject: Subject) -> Measure:
     together.
     """
     flat = subject.columns(ROWS).flatten(1)
-    groups, _ = same_points(flat)
+    groups, _ = mirror_pairs(flat)
     draws = torch.rand(int(groups.max()) + 1, generator=stream(subject.seed, "folds"))
     train = (draws < 0.5)[groups]
     if not 10 <= int(train.sum()) <= len(train) - 10:

@@ -162,7 +162,7 @@ def _floor(measures: Mapping[str, Measure]) -> str:
 
 def _symmetry(measures: Mapping[str, Measure]) -> str:
     found, told = measures["pairs"], measures["mirror_classifier"]
-    if found.value == 1:
+    if found.value == 1 and found.details["share_paired_off"] == 1:
         return "The data are closed under the mirror image."
     if told.value is not None and told.interval is not None and told.interval[0] > 0.5:
         return f"The data are not symmetric: a classifier tells x from -x in {told.value:.0%} of cases."

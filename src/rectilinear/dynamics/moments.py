@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from rectilinear._seed import generator
 from rectilinear._shapes import check_finite, check_floating
+from rectilinear.dynamics.mirror import mirror_pairs
 from rectilinear.errors import ShapeError
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-SAME = 1e-9  # rows whose projections agree to this, relative to the largest, are the same up to rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,22 +78,15 @@ def rows(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 def unmirrored(*columns: Tensor) -> float:
     """The fraction of rows ``z = (x, y)`` without a row ``-z``: zero for data closed under ``(x, y) -> (-x, -y)``.
 
-    Rows are told apart by a random projection, in ``O(n d + n log n)``; multiplicities count.
+    Every row has one partner: how often rows occur counts. See :func:`mirror_pairs` for when two rows are the same.
 
     Example:
         >>> x, y = torch.randn(5, 3), torch.randn(5, 1)
         >>> unmirrored(torch.cat([x, -x]), torch.cat([y, -y])), unmirrored(x, y)
         (0.0, 1.0)
     """
-    p, near = _projection(columns)
-    p = p.sort().values
-    mirrored = -p.flip(0)
-    if bool(((p - mirrored).abs() <= near).all()):
-        return 0.0
-    at = torch.searchsorted(mirrored, p)
-    closest = torch.minimum((p - mirrored[at.clamp(max=len(p) - 1)]).abs(), (p - mirrored[(at - 1).clamp(min=0)]).abs())
-    # A row whose mirror is there, but not as often as the row, is missed by this count: one of them at least.
-    return max(int((closest > near).sum()), 1) / len(p)
+    one, other = mirror_pairs(*columns).counts()
+    return int((one - other).abs().sum()) / len(columns[0])
 
 
 def mirror_half(*columns: Tensor) -> Tensor:
@@ -106,12 +97,4 @@ def mirror_half(*columns: Tensor) -> Tensor:
         >>> len(mirror_half(x))
         1
     """
-    p, near = _projection(columns)
-    return (p > near).nonzero()[:, 0]
-
-
-def _projection(columns: tuple[Tensor, ...]) -> tuple[Tensor, float]:
-    """The rows along one random direction, and how near two of them are the same."""
-    z = torch.cat([column.flatten(1).double() for column in columns], dim=1)
-    direction = torch.randn(z.shape[1], generator=generator(0), dtype=z.dtype).to(z.device)
-    return z @ direction, SAME * float(z.norm(dim=1).max()) * float(direction.norm())
+    return (mirror_pairs(*columns).side > 0).nonzero()[:, 0]
