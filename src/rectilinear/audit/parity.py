@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 NEIGHBOURS = 1024
 NEAR = 1.5  # times the distances of the data to their neighbours
+SURE = 3.0  # standard deviations of chance that a classifier must exceed
 LEVEL = 0.01  # of the test of symmetry
 
 
@@ -53,7 +54,7 @@ def parity(subject: Subject, told: Measure, flipped: Measure) -> Measure:
 def _where(far: float, told: Measure, flipped: Measure) -> str:
     if not far < NEAR:
         return f"-x is {far:.2g} times as far from the data as its points are"
-    if told.value is not None and told.interval is not None and told.interval[0] > 0.5:
+    if told.value is not None and told.value - 0.5 > SURE / 2 * told.details["test_rows"] ** -0.5:
         return f"-x differs from the data: a classifier tells it from x in {told.value:.0%} of cases"
     if flipped.value is not None and flipped.value < LEVEL and not told.applies:
         return f"-x differs from the data: the hypothesis of symmetry has a p-value of {flipped.value:.2g}"

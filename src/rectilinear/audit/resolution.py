@@ -34,8 +34,8 @@ class Resolution:
     hides: bool = False
 
     def scaled(self, factor: float) -> Resolution:
-        """Of outputs times a number."""
-        return Resolution(factor * self.stored, factor * self.computed, self.dtype, self.hides)
+        """Of outputs times a number, of which it is not known whether they vary elsewhere."""
+        return Resolution(factor * self.stored, factor * self.computed, self.dtype)
 
     def mixed(self, head: Tensor) -> Resolution:
         """Of linear combinations of the outputs, ``(O, k)``."""
