@@ -84,6 +84,17 @@ def test_units(k: float, intercept: bool) -> None:
             DeepLinearRegressor(standardize=False, fit_intercept=intercept).fit(X, y * k)
 
 
+@pytest.mark.parametrize("k", [1e-200, 1e-160, 1e160])
+def test_targets_whose_squares_are_no_numbers_are_refused(k: float) -> None:
+    """A loss that is zero for every net would be "converged"; in standard units all is well."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(30, 2))
+    statistics = SufficientStatistics.from_data(X, k * (X @ [1.0, 2.0]))
+    with pytest.raises(InputError, match="whose squares are floating-point numbers"):
+        train(statistics, (2,), steps=1, tol=0.0)
+    assert train(statistics.standardized()[0], (2,), lr=0.1, tol=1e-6).converged
+
+
 def econometric(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Series that grow together over 50 years, and a product of them: correlations of .999."""
     t = np.linspace(0, 1, 203)[:, None]

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 
 from rectilinear.deeplinear import _array
+from rectilinear.deeplinear.least_squares import column_norms
 from rectilinear.deeplinear.start import Layers, Start, check_layers, draw, parameters
-from rectilinear.errors import ConfigError, MissingDependencyError, ShapeError
+from rectilinear.errors import ConfigError, InputError, MissingDependencyError, ShapeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -131,6 +132,7 @@ def train(
 
     Raises:
         ConfigError: for a number out of range or an unknown name.
+        InputError: for targets whose squares overflow or vanish.
         MissingDependencyError: for ``compiled=True`` without numba.
         ShapeError: if runs do not broadcast or a given start has other shapes.
 
@@ -220,6 +222,7 @@ def _problem(
     bias: bool,
 ) -> _array.Problem:
     d, m = sizes[0], sizes[-1]
+    _check_targets(column_norms(statistics.factor[..., d:]))
     root = statistics.root(bias=bias)
 
     def rows(a: np.ndarray, *end: int) -> np.ndarray:
@@ -289,6 +292,18 @@ def _shape(*shapes: tuple[int, ...]) -> tuple[int, ...]:
             expected="shapes that broadcast",
             fix="Give each its own axis: lr of shape (5, 1) and statistics of shape (100,) are 500 runs.",
         ) from error
+
+
+def _check_targets(spread: np.ndarray) -> None:
+    """That the squares of targets of these spreads are numbers: else every loss would be zero, or none would be."""
+    with np.errstate(over="ignore"):
+        squares = np.square(spread)
+    if not np.isfinite(squares).all() or ((squares < np.finfo(float).tiny) & (spread > 0)).any():
+        raise InputError(
+            got=f"targets that spread by {spread.min():.3g} to {spread.max():.3g}",
+            expected="targets whose squares are floating-point numbers",
+            fix="Train on statistics.standardized()[0], or divide the targets by their size.",
+        )
 
 
 def _check(
