@@ -76,6 +76,16 @@ def linear_descent(steps: Sequence[int], weights: Sequence[Tensor], data: Moment
     return torch.from_numpy(follow(flow.slope, flow.start, np.array(steps), lr, lambda y: product(flow.layers(y))))
 
 
+def linear_path(steps: Sequence[int], weights: Sequence[Tensor], data: Moments, lr: float) -> list[Tensor]:
+    """The weights ``(T, h_l, h_(l-1))`` after these numbers of steps, as :func:`linear_descent` takes them.
+
+    Raises:
+        DivergedError: if the weights leave the finite numbers.
+    """
+    flow = _Flow(weights, data)
+    return flow.layers(torch.from_numpy(follow(flow.slope, flow.start, np.array(steps), lr)))
+
+
 class _Flow:
     """Layers as one vector of numbers, and the slope of that vector."""
 

@@ -37,20 +37,23 @@ class Network:
     """``W_L sigma(... sigma(W_1 x))``: weights in float64 on the CPU, first layer first, and the activation.
 
     ``kappa`` is half the slopes' sum of the activation; ``alpha`` its slope for negative numbers where it is leaky
-    ReLU (0 for ReLU, 1 for a linear network), and None for others.
+    ReLU (0 for ReLU, 1 for a linear network), and None for others. With ``constant`` the points have one more
+    coordinate, the constant 1: the last column of the first weight is the bias of that layer.
     """
 
     weights: tuple[Tensor, ...]
     activation: str
     kappa: float
     alpha: float | None
+    constant: bool = False
 
 
 @torch.no_grad()
 def read_network(model: nn.Module, x: Tensor) -> Network:
-    """The chain of bias-free linear layers that ``model`` is, by watching it on some of the points ``x (n, ...)``.
+    """The chain of linear layers that ``model`` is, by watching it on some of the points ``x (n, ...)``.
 
-    Nothing is asked of its class: the values between the layers tell the activation. The model is not changed.
+    Nothing is asked of its class: the values between the layers tell the activation. The model is not changed. A linear
+    network may have a bias in its first layer, which is the weight of a constant; others have none.
 
     Raises:
         AssumptionError: for anything else, with the assumption that fails: ``"linear layers"``, ``"no bias"``,
@@ -63,13 +66,16 @@ def read_network(model: nn.Module, x: Tensor) -> Network:
         ('leaky ReLU 0.2', 0.6, [(8, 3), (1, 8)])
     """
     layers = _linear_layers(model)
+    biased = {layer: name for name, layer in model.named_modules() if layer in layers and _has_bias(layer)}
     some = x[:PROBES]
     probe = torch.cat([some, -some]).to(layers[0].weight)
     seen = _watch(model, layers, probe)
-    size = float(seen[0][2].abs().max()) if seen else 0.0
-    if size > 0:  # so large that a smooth activation shows its shape
-        seen = _watch(model, layers, probe * (3 / size))
-        probe = probe * (3 / size)
+    constant = layers[0].bias if layers[0] in biased else 0.0
+    size = float((seen[0][2] - constant).abs().max()) if len(seen) > 1 else 0.0
+    if size > 0:  # so large that a smooth activation shows its shape, or that a bias hides neither sign
+        far = 1e4 * (1 + float(layers[0].bias.abs().max())) if layers[0] in biased else 3.0
+        probe = probe * (far / size)
+        seen = _watch(model, layers, probe)
     _check_chain(layers, seen, probe)
     between = [(z, after) for (_, _, z), (_, after, _) in pairwise(seen[:-1])]
     names = {_activation(z, after) for z, after in between} or {("none", 1.0, 1.0)}
@@ -80,7 +86,23 @@ def read_network(model: nn.Module, x: Tensor) -> Network:
             assumption="odd part linear",
         )
     ((name, kappa, alpha),) = names
-    return Network(tuple(layer.weight.detach().to("cpu", torch.float64) for layer in layers), name, kappa, alpha)
+    weights = [layer.weight.detach().to("cpu", torch.float64) for layer in layers]
+    for layer, place in biased.items():
+        if alpha != 1 or layer is not layers[0] or not layer.bias.requires_grad:
+            raise AssumptionError(
+                f"a bias in the linear layer '{place}'",
+                "no bias, or of a linear network one in its first layer that trains",
+                "Build it with bias=False.",
+                assumption="no bias",
+            )
+        weights[0] = torch.cat([weights[0], layer.bias.detach().to("cpu", torch.float64)[:, None]], dim=1)
+    return Network(tuple(weights), name, kappa, alpha, constant=bool(biased))
+
+
+def _has_bias(layer: nn.Module) -> bool:
+    """Whether a linear layer adds a constant, or may learn to."""
+    bias = getattr(layer, "bias", None)
+    return isinstance(bias, torch.Tensor) and (bias.requires_grad or bool(bias.any()))
 
 
 def _linear_layers(model: nn.Module) -> list[nn.Linear]:
@@ -90,10 +112,6 @@ def _linear_layers(model: nn.Module) -> list[nn.Linear]:
         check_values(held, f"'{name}' of the model")
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):
-            if module.bias is not None and (module.bias.requires_grad or bool(module.bias.any())):
-                raise AssumptionError(
-                    f"a bias in the linear layer '{name}'", "no bias", "Build it with bias=False.", assumption="no bias"
-                )
             layers.append(module)
         elif next(module.children(), None) is None and not isinstance(module, PLAIN):
             raise AssumptionError(

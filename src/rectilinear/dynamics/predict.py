@@ -7,7 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn.functional import normalize
 
+from rectilinear.dynamics.band import band
 from rectilinear.dynamics.leaky_relu import growing_start, weight_error
 from rectilinear.dynamics.linear_deep import deep_mode
 from rectilinear.dynamics.linear_flow import linear_descent, product
@@ -36,10 +38,11 @@ def predict(model: nn.Module, x: Tensor, y: Tensor, lr: float, steps: int) -> Pr
     Two layers without bias whose activation obeys ``sigma(z) - sigma(-z) = 2 kappa z`` (leaky ReLU, ReLU, GELU, SiLU,
     softplus, hardswish) learn data closed under ``(x, y) -> (-x, -y)`` like a linear network at ``kappa`` times the
     speed: exactly from neurons in antisymmetric pairs, and with one output nearly so from any start whose even part is
-    small (within a few percent of the fall of the loss from PyTorch's own starts). Linear networks of
-    any depth are predicted on any data, deep ReLU networks from a start in two blocks (:func:`two_blocks`). A closed
-    form is used where there is one; else the steps of the equivalent linear network are taken, long stretches at once
-    (:func:`linear_descent`).
+    small and whose neurons of both signs are there, with a band from how uneven the signs become on the way. Linear
+    networks of any depth are predicted on any data, with a bias in the first layer too: it is the weight of one more
+    input, the constant 1, and the last column of ``maps``; deep ReLU networks from a start in two blocks
+    (:func:`two_blocks`). A closed form is used where there is one; else the steps of the equivalent linear network are
+    taken, long stretches at once (:func:`linear_descent`).
 
     The loss is ``1/2 <|y - f(x)|^2>``, the sum over outputs and the mean over points. ``torch.nn.MSELoss`` with ``o``
     outputs is ``2/o`` times that: give ``lr * 2/o``.
@@ -53,8 +56,8 @@ def predict(model: nn.Module, x: Tensor, y: Tensor, lr: float, steps: int) -> Pr
 
     Raises:
         AssumptionError: where an assumption fails; ``error.assumption`` is one of ``"linear layers"``, ``"no bias"``,
-            ``"odd part linear"``, ``"symmetric data"``, ``"small even part"``, ``"paired neurons"``,
-            ``"aligned start"``, ``"step size"``.
+            ``"odd part linear"``, ``"symmetric data"``, ``"small even part"``, ``"both signs of neurons"``,
+            ``"paired neurons"``, ``"aligned start"``, ``"step size"``.
         InputError: for a learning rate or a number of steps that is not positive, or data that do not fit.
 
     Reference: Y. Zhang, A. Saxe, P. Latham, When are bias-free ReLU networks effectively linear networks?, TMLR 2025.
@@ -76,17 +79,30 @@ def predict(model: nn.Module, x: Tensor, y: Tensor, lr: float, steps: int) -> Pr
         raise InputError(f"lr = {lr}, steps = {steps}", "a positive learning rate and at least one step")
     points, targets = rows(x, y)
     network = read_network(model, x)
+    if network.constant:
+        points = torch.cat([points, torch.ones_like(points[:, :1])], dim=1)
     if (outputs := len(network.weights[-1])) != targets.shape[1]:
         raise InputError(
             f"a model of {outputs} outputs and {targets.shape[1]} targets a point", "as many targets as outputs"
         )
     problem = _narrow(reduce(network, points, targets, _even_energy(model, x)))
+    best = problem.data.optimum()
     at = torch.linspace(0, steps, min(steps + 1, POINTS), dtype=torch.float64).round().unique()
     maps, method, step_error = _solve(problem, at, lr)
-    best = problem.data.optimum()
+    loss = problem.data.loss(maps).clamp(min=0)
+    low, high, uneven = loss, loss, None
+    if problem.neurons is not None:
+
+        def solve(other: Problem) -> tuple[Tensor, float]:
+            found, _, error = _solve(other, at, lr)
+            return other.data.loss(found), max(error, step_error)
+
+        low, high, uneven = band(network, problem, points, at, lr, loss, solve)
     return Prediction(
         steps=at.long(),
-        loss=problem.data.loss(maps).clamp(min=0),
+        loss=loss,
+        low=low.clamp(min=0),
+        high=high,
         maps=maps,
         **_times(problem, at, maps),
         final_loss=max(float(problem.data.loss(best)), 0.0),
@@ -96,6 +112,7 @@ def predict(model: nn.Module, x: Tensor, y: Tensor, lr: float, steps: int) -> Pr
         step_error=step_error,
         delta=problem.delta,
         weight_error=None if problem.delta is None else weight_error(problem.delta),
+        imbalance=uneven,
     )
 
 
@@ -114,11 +131,14 @@ def _narrow(problem: Problem) -> Problem:
     w1, w2 = problem.layers
     (h, d), o = w1.shape, len(w2)
     if (not problem.exact or min(h, d + o) * (d + o) > WIDE) and is_small(problem.layers, problem.data):
-        layers = list(growing_start(w1, w2, problem.data.beta))
-        return replace(problem, layers=layers, exact=False, holds=(*problem.holds, "small start"))
+        first, last = growing_start(w1, w2, problem.data.beta)
+        neurons = None if problem.neurons is None else normalize(w1 @ first.mT + w2.mT @ last, dim=0)
+        holds = (*problem.holds, "small start")
+        return replace(problem, layers=[first, last], exact=False, neurons=neurons, holds=holds)
     if h > d + o:
-        turned = torch.linalg.qr(torch.cat([w1, w2.mT], dim=1)).R
-        return replace(problem, layers=[turned[:, :d], turned[:, d:].mT])
+        basis, turned = torch.linalg.qr(torch.cat([w1, w2.mT], dim=1))
+        neurons = None if problem.neurons is None else basis
+        return replace(problem, layers=[turned[:, :d], turned[:, d:].mT], neurons=neurons)
     return problem
 
 

@@ -28,7 +28,9 @@ EVEN = 0.05
 class Problem:
     """Linear layers that learn as the network does at ``rate`` times its learning rate.
 
-    ``exact`` is False where an even part is neglected; ``holds`` says in words what was checked.
+    ``exact`` is False where an even part is neglected; ``holds`` says in words what was checked. Then ``neurons``
+    ``(h, k)`` turns the ``k`` hidden units of ``layers`` into those of the network, and ``uneven`` is how much more
+    strength one sign of neurons has at the start, in [0, 1].
     """
 
     layers: list[Tensor]
@@ -36,6 +38,8 @@ class Problem:
     rate: float = 1.0
     exact: bool = True
     delta: float | None = None
+    neurons: Tensor | None = None
+    uneven: float = 0.0
     holds: tuple[str, ...] = field(default=())
 
 
@@ -103,9 +107,19 @@ def _two_layers(network: Network, data: Moments, even: float, holds: tuple[str, 
             "Scale the weights down, or pair them with rectilinear.dynamics.pair.",
             assumption="small even part",
         )
-    uneven = delta(w1, w2, data.beta) if is_small(layers, data) else None
+    start = delta(w1, w2, data.beta)
+    neurons = torch.eye(len(w1), dtype=w1.dtype)
     share = f"even part {100 * even / data.power:.2g} % of the targets' energy"
-    return Problem(layers, data, kappa, exact=False, delta=uneven, holds=(*holds, share))
+    return Problem(
+        layers,
+        data,
+        kappa,
+        exact=False,
+        delta=start if is_small(layers, data) else None,
+        neurons=neurons,
+        uneven=abs(start),
+        holds=(*holds, share),
+    )
 
 
 def _blocks(network: Network) -> tuple[list[Tensor], float]:
