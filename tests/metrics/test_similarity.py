@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import references_metrics as ref
+from rectilinear import metrics
 from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.metrics import psnr, ssim
 
@@ -56,3 +57,21 @@ def test_bad_arguments(metric):
 def test_ssim_wants_images():
     with pytest.raises(ShapeError, match=r"\(b, c, h, w\)"):
         ssim(torch.rand(3, 4, 4), torch.rand(3, 4, 4))
+
+
+def test_every_psnr_is_one_and_says_how_it_clips_and_averages():
+    from rectilinear.idempotent import decibels as pooled
+    from rectilinear.style.measure import decibels as shown
+
+    x = torch.rand(6, 3, 5, 5, dtype=torch.float64)
+    y = x + 0.5 * torch.randn(x.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    y[0] = x[0]
+    error = ((x - y) ** 2).mean((1, 2, 3))
+    each = -10 * error.log10()
+    torch.testing.assert_close(metrics.psnr(x, y), each)
+    clipped = -10 * ((x - y.clamp(0, 1)) ** 2).mean((1, 2, 3)).log10()
+    torch.testing.assert_close(metrics.psnr(x, y, clip=True), clipped)
+    torch.testing.assert_close(metrics.psnr(255 * x, 255 * y, peak=255, clip=True), clipped)
+    assert pooled(y, x) == pytest.approx(-10 * error.mean().log10().item(), rel=1e-12)
+    assert shown(y, x) == pytest.approx(clipped.clamp(max=120).mean().item(), rel=1e-12)
+    assert metrics.mean_psnr(x, y, most=50.0) == pytest.approx(each.clamp(max=50).mean().item(), rel=1e-12)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf, log10
+from math import inf
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,6 +11,7 @@ import torch
 from rectilinear._seed import generator
 from rectilinear.idempotent.damage import SEVERITIES, damage
 from rectilinear.idempotent.restore import restore
+from rectilinear.metrics import psnr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,14 +33,13 @@ class Restoration:
 
 
 def decibels(x: Tensor, y: Tensor) -> float:
-    """The PSNR of all images together, from their mean square error; infinite where they are equal.
+    """:func:`~rectilinear.metrics.psnr` of all images as one, values as they are; infinite where they are equal.
 
     Example:
         >>> round(decibels(torch.zeros(2, 4), torch.full((2, 4), 0.1)))
         20
     """
-    error = (x - y).square().mean().item()
-    return -10 * log10(error) if error else inf
+    return psnr(x.reshape(1, -1).double(), y.reshape(1, -1).double()).item()
 
 
 @torch.no_grad()
@@ -66,6 +66,6 @@ def restoration(
         for severity in values:
             seen, measure = damage(images, kind, severity, generator(seed))
             for known in (None,) if measure is None else (None, measure):
-                psnr = {name: decibels(restore(f, seen, known, steps), images) for name, f in maps.items()}
-                rows.append(Restoration(kind, severity, known is not None, decibels(seen, images), psnr))
+                found = {name: decibels(restore(f, seen, known, steps), images) for name, f in maps.items()}
+                rows.append(Restoration(kind, severity, known is not None, decibels(seen, images), found))
     return rows

@@ -9,7 +9,7 @@ from rectilinear.metrics.normality import KolmogorovSmirnov, Normality, kolmogor
 from rectilinear.metrics.precision_recall import PrecisionRecall, precision_recall
 from rectilinear.metrics.reconstruction import PCA, Reconstruction, pca, pca_curve, reconstruction
 from rectilinear.metrics.roc import ROC, roc
-from rectilinear.metrics.similarity import psnr, ssim
+from rectilinear.metrics.similarity import mean_psnr, psnr, ssim
 from rectilinear.metrics.sliced_wasserstein import sliced_wasserstein
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "frechet_distance",
     "kolmogorov_smirnov",
     "linearity",
+    "mean_psnr",
     "normality",
     "pca",
     "pca_curve",

@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 WINDOW, SIGMA, K1, K2 = 11, 1.5, 0.01, 0.03
 
 
-def psnr(x: Tensor, y: Tensor, peak: float = 1.0) -> Tensor:
+def psnr(x: Tensor, y: Tensor, peak: float = 1.0, *, clip: bool = False) -> Tensor:
     """The peak signal-to-noise ratio of each sample in dB, ``10 log10(peak^2 / mse)``; infinite where they are equal.
 
     Args:
         x: ``(b, ...)``.
         y: the same shape.
         peak: the range of the values.
+        clip: compare what can be shown: both clipped to ``[0, peak]`` first.
 
     Returns:
         ``(b,)``.
@@ -34,9 +35,24 @@ def psnr(x: Tensor, y: Tensor, peak: float = 1.0) -> Tensor:
     Example:
         >>> psnr(torch.zeros(1, 4), torch.full((1, 4), 0.1))
         tensor([20.])
+        >>> psnr(torch.zeros(1, 4), torch.full((1, 4), -0.1), clip=True)
+        tensor([inf])
     """
     _check(x, y, peak)
+    if clip:
+        x, y = x.clamp(0, peak), y.clamp(0, peak)
     return 10 * torch.log10(peak**2 / (x - y).flatten(1).square().mean(1))
+
+
+def mean_psnr(x: Tensor, y: Tensor, *, most: float, clip: bool = False) -> float:
+    """The mean of :func:`psnr` over samples, each counted as ``most`` dB at most, so that equal ones do not rule it.
+
+    Example:
+        >>> x, y = torch.zeros(2, 4), torch.tensor([[0.1], [0.0]]).expand(2, 4)
+        >>> round(mean_psnr(x, y, most=120.0))
+        70
+    """
+    return psnr(x, y, clip=clip).clamp(max=most).mean().item()
 
 
 def ssim(x: Tensor, y: Tensor, peak: float = 1.0) -> Tensor:

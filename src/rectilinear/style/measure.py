@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rectilinear.errors import InputError
-from rectilinear.metrics import psnr
+from rectilinear.metrics import mean_psnr
 
 if TYPE_CHECKING:
     from rectilinear.style.model import StyleTransfer
@@ -126,5 +126,5 @@ def transfer_psnr(model: StyleTransfer, x: Tensor, teach: Teacher, damping: floa
 
 
 def decibels(y: Tensor, goal: Tensor) -> float:
-    """The mean PSNR over pictures, equal ones counted as 120 dB, pixels clipped to ``[0, 1]``."""
-    return psnr(y.clamp(0, 1), goal.clamp(0, 1)).clamp(max=120.0).mean().item()
+    """:func:`~rectilinear.metrics.mean_psnr` of what can be shown: pixels clipped, equal pictures counted as 120 dB."""
+    return mean_psnr(y, goal, most=120.0, clip=True)

@@ -18,7 +18,7 @@ import torch
 from rectilinear import flow as flows
 from rectilinear import plots
 from rectilinear._seed import generator
-from rectilinear.metrics import psnr
+from rectilinear.metrics import mean_psnr
 from rectilinear.operators import svd, to_dense
 from rectilinear.papers.berman2025_linearizer._model import RANK, STEPS, published, unfinished
 from rectilinear.papers.claim import Claim
@@ -86,8 +86,8 @@ def averaged_stages(flow: LinearFlow) -> Tensor:
 
 
 def decibels(x: Tensor, y: Tensor) -> float:
-    """The mean PSNR over images, equal ones counted as 200 dB."""
-    return psnr(x, y).clamp(max=200.0).mean().item()
+    """:func:`~rectilinear.metrics.mean_psnr`, values as they are, equal images counted as 200 dB."""
+    return mean_psnr(x, y, most=200.0)
 
 
 def draw(result: Result, path: Path) -> None:
