@@ -10,7 +10,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 LONGEST = 500
 
 LAYERS = (
-    {"errors", "config", "numerics", "_shapes", "_tolerance", "_seed", "_once", "_autocast", "_pretrained"},
+    {"errors", "config", "numerics", "_shapes", "_tolerance", "_seed", "_once", "_autocast", "_pretrained", "_lock"},
     {"operators", "invertible", "metrics", "datasets", "training", "plots"},
     {"induced_space", "dynamics", "deeplinear"},
     {"linearizer", "audit"},

@@ -19,13 +19,15 @@ import torch
 from torch import Tensor, nn
 
 from rectilinear._once import drop_second_names
-from rectilinear.config import atomic_write, disk_errors, write_json
+from rectilinear.config import atomic_write, write_json
 from rectilinear.errors import CheckpointError, MissingDependencyError, RectilinearError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import ModuleType
 
 CONFIG, WEIGHTS, FORMAT = "config.json", "model.safetensors", 1
+_HEADER = "rectilinear"
 _REGISTRY: dict[str, type[Configured]] = {}
 
 
@@ -95,6 +97,10 @@ def save_pretrained(module: Configured, folder: Path | str) -> None:
     A network that is used twice is written once, and is one object again after loading. The configuration carries
     the checksums of both files.
 
+    A save that is cut short leaves the old model or the new one: the weights carry a copy of their configuration, which
+    stands in for a ``config.json`` of other weights. Several threads or processes may save to one folder: one of their
+    models is there in the end, whole.
+
     Raises:
         CheckpointError: if a part of the module cannot be described: not a ``Configured`` module, or replaced since; or
             if the module has other tensors than its constructor makes (parametrizations, weight norm, pruning).
@@ -103,14 +109,24 @@ def save_pretrained(module: Configured, folder: Path | str) -> None:
     folder = Path(folder)
     config, tensors = _Writer(module).describe()
     _check_readable(module, config, tensors)
-    with atomic_write(folder / WEIGHTS) as tmp:
+    text = json.dumps(config, sort_keys=True)
+    header = f"{tensors_digest(tensors, text.encode())} {text}"
+    config["weights_sha256"] = write_safetensors(folder / WEIGHTS, tensors, {_HEADER: header})
+    write_json(folder / CONFIG, config | {"config_sha256": _digest(config)})
+
+
+def write_safetensors(path: Path | str, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> str:
+    """Write contiguous tensors on the CPU to ``path``, the whole file or none of it; return its SHA-256.
+
+    Raises:
+        DiskError: if the disk is full or cannot be written; the old file stays.
+    """
+    with atomic_write(path) as tmp:
         try:
-            safetensors.torch.save_file(tensors, tmp, metadata={"format": "pt"})
+            safetensors.torch.save_file(dict(tensors), tmp, metadata=metadata)
         except safetensors.SafetensorError as error:
             raise OSError(str(error)) from error
-        with disk_errors(tmp):
-            config["weights_sha256"] = _sha256(tmp)
-    write_json(folder / CONFIG, config | {"config_sha256": _digest(config)})
+        return _sha256(tmp)
 
 
 def from_pretrained(source: Path | str, revision: str | None = None) -> Configured:
@@ -126,8 +142,7 @@ def from_pretrained(source: Path | str, revision: str | None = None) -> Configur
     folder = Path(source)
     if not folder.is_dir():
         folder = _download(str(source), revision)
-    config = _read_config(folder / CONFIG)
-    tensors = _read_tensors(folder / WEIGHTS, config)
+    config, tensors = _read(folder)
     try:
         with torch.random.fork_rng(devices=[]):  # constructors draw initial weights, which are then replaced
             module = _build(config["modules"], {name: _parameter(t, name, config) for name, t in tensors.items()})
@@ -137,6 +152,11 @@ def from_pretrained(source: Path | str, revision: str | None = None) -> Configur
     except (RectilinearError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise CheckpointError(f"'{error}' while building {source}", "a checkpoint of this library", _FRESH) from error
     return module.eval()
+
+
+def is_saved(folder: Path) -> bool:
+    """Whether :func:`save_pretrained` came to its end in ``folder``, once at least."""
+    return (folder / CONFIG).exists()
 
 
 _FRESH = "Save or download it again, and check that the versions match."
@@ -286,32 +306,66 @@ def _unique_state(module: nn.Module) -> dict[str, Tensor]:
     return dict(unique.values())
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The configuration and the tensors, both as they were written."""
+    path = folder / WEIGHTS
+    while True:
+        config = _parsed(_bytes(folder / CONFIG), folder / CONFIG)
+        if not path.is_file():
+            raise CheckpointError(f"no {path.name} in {folder}", "a folder written by save_pretrained", _FRESH)
+        before = path.stat()
+        try:
+            sha, (tensors, header) = _sha256(path), _tensors(path)
+        except (OSError, safetensors.SafetensorError) as error:
+            raise CheckpointError(f"'{error}' in {path}", "a safetensors file", _FRESH) from error
+        after = path.stat()
+        if (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns):  # nobody saved in between
+            break
+    if sha == config.get("weights_sha256"):
+        return config, tensors
+    digest, _, text = (header or "").partition(" ")
+    if digest != tensors_digest(tensors, text.encode()):
+        raise _changed(path)
+    return _of_this_format(json.loads(text), path), tensors
+
+
+def _bytes(path: Path) -> bytes:
     try:
-        config = json.loads(path.read_bytes())
-        digest = config.pop("config_sha256")
+        return path.read_bytes()
     except FileNotFoundError as error:
         raise CheckpointError(
             f"no {path.name} in {path.parent}", "a folder written by save_pretrained", _FRESH
         ) from error
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except OSError as error:
         raise CheckpointError(f"an unreadable {path}", "the JSON of save_pretrained", _FRESH) from error
-    if config.get("format") != FORMAT:
-        raise CheckpointError(f"format {config.get('format')} in {path}", f"format {FORMAT}", "Update rectilinear.")
+
+
+def _parsed(text: bytes, path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(text)
+        digest = config.pop("config_sha256")
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"an unreadable {path}", "the JSON of save_pretrained", _FRESH) from error
+    _of_this_format(config, path)
     if digest != _digest(config):
-        raise CheckpointError(f"{path} with another checksum than when saved", "the file as it was written", _FRESH)
+        raise _changed(path)
     return config
 
 
-def _read_tensors(path: Path, config: dict[str, Any]) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise CheckpointError(f"no {path.name} in {path.parent}", "a folder written by save_pretrained", _FRESH)
-    if _sha256(path) != config.get("weights_sha256"):
-        raise CheckpointError(f"{path} with another checksum than when saved", "the file as it was written", _FRESH)
-    try:
-        return safetensors.torch.load_file(path)
-    except safetensors.SafetensorError as error:
-        raise CheckpointError(f"'{error}' in {path}", "a safetensors file", _FRESH) from error
+def _of_this_format(config: dict[str, Any], path: Path) -> dict[str, Any]:
+    if config.get("format") != FORMAT:
+        raise CheckpointError(f"format {config.get('format')} in {path}", f"format {FORMAT}", "Update rectilinear.")
+    return config
+
+
+def _tensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
+    """The tensors of the file, and the configuration that it carries, if it does."""
+    with safetensors.safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, (file.metadata() or {}).get(_HEADER)  # noqa: SIM118 - not a dictionary
+
+
+def _changed(path: Path) -> CheckpointError:
+    return CheckpointError(f"{path} with another checksum than when saved", "the file as it was written", _FRESH)
 
 
 def _find(name: str) -> type[Configured]:
@@ -370,7 +424,7 @@ def _detached(value: Any) -> Any:
 def _download(source: str, revision: str | None) -> Path:
     if len(parts := source.split("/")) != 2 or not all(parts) or parts[0].startswith((".", "~")):
         raise CheckpointError(f"no folder '{source}'", "a saved folder, or owner/name on the hub", "Check the path.")
-    hub = _hub(f"no folder '{source}', and no huggingface_hub to look online")
+    hub = _hub(f"no folder '{source}', and to look online")
     try:
         return Path(hub.snapshot_download(source, revision=revision, allow_patterns=[CONFIG, WEIGHTS]))
     except (OSError, ValueError) as error:  # the base classes of all that huggingface_hub raises
@@ -379,11 +433,11 @@ def _download(source: str, revision: str | None) -> Path:
         ) from error
 
 
-def _hub(got: str = "no huggingface_hub") -> ModuleType:
+def _hub(use: str = "the hub") -> ModuleType:
     try:
         return import_module("huggingface_hub")
     except ImportError as error:
-        raise MissingDependencyError(got, "the extra 'hub'", "pip install 'rectilinear[hub]'") from error
+        raise MissingDependencyError.of(use, "huggingface_hub", extra="hub") from error
 
 
 def _sha256(path: Path) -> str:
@@ -393,6 +447,15 @@ def _sha256(path: Path) -> str:
 
 def _digest(config: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+
+
+def tensors_digest(tensors: Mapping[str, Tensor], first: bytes = b"") -> str:
+    """The SHA-256 of ``first`` and of names, dtypes, shapes and bytes of contiguous tensors on the CPU."""
+    digest = hashlib.sha256(first)
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
+        digest.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _unsaveable(got: str, fix: str) -> CheckpointError:

@@ -6,7 +6,7 @@ Each carries what was got, what was expected and what to do, so that one line an
 from __future__ import annotations
 
 import copyreg
-from typing import Any
+from typing import Any, Self
 
 
 class RectilinearError(Exception):
@@ -96,12 +96,28 @@ class DiskError(RectilinearError, OSError):
     """A disk that is full or cannot be written."""
 
 
+class LockedError(RectilinearError):
+    """A folder that another run is writing."""
+
+
 class WorkerError(RectilinearError, RuntimeError):
     """Worker processes that die again and again."""
 
 
 class MissingDependencyError(RectilinearError, ImportError):
-    """An optional package that the asked feature needs."""
+    """An optional package that the asked feature needs.
+
+    Example:
+        >>> str(MissingDependencyError.of("to_parquet", "pyarrow", extra="tables"))
+        "Got to_parquet without pyarrow; expected the package pyarrow. Install it: pip install 'rectilinear[tables]'."
+    """
+
+    @classmethod
+    def of(cls, use: str, package: str, *, extra: str = "", instead: str = "") -> Self:
+        """The error of ``use``, which needs ``package``, or the ``extra`` of this library that has it."""
+        what = f"'rectilinear[{extra}]'" if extra else package
+        fix = f"Install it: pip install {what}" + (f", or {instead}." if instead else ".")
+        return cls(f"{use} without {package}", f"the package {package}", fix)
 
 
 class StructureWarning(UserWarning):

@@ -116,22 +116,28 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert not list(tmp_path.iterdir()), "nothing half-written"
 
 
-def test_debug_shows_the_error(command: Any) -> None:
+def test_debug_shows_the_error(command: Any, capsys: pytest.CaptureFixture[str]) -> None:
     def run(arguments: Any) -> dict[str, Any]:
         raise ConfigError("a", "b")
 
     command(run)
-    with pytest.raises(ConfigError):
-        cli.main(["data", "--debug"])
+    assert cli.main(["data", "--debug"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("Traceback")
+    assert said.endswith("\nrectilinear: Got a; expected b.\n")
 
 
-def test_a_defect_of_ours_is_not_hidden(command: Any) -> None:
+def test_a_fault_of_ours_has_an_exit_code_of_its_own(command: Any, capsys: pytest.CaptureFixture[str]) -> None:
     def run(arguments: Any) -> dict[str, Any]:
         raise ZeroDivisionError
 
     command(run)
-    with pytest.raises(ZeroDivisionError):
-        cli.main(["data"])
+    assert cli.main(["data"]) == 3
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "ZeroDivisionError" in said
+    assert cli.main(["data", "--debug"]) == 3
+    assert "Traceback" in capsys.readouterr().err
 
 
 def test_a_claim_that_fails_is_exit_code_1(command: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -27,7 +26,7 @@ from rectilinear.audit.symmetry import mirror_classifier, pairs, sign_flip
 from rectilinear.audit.task import task_for
 from rectilinear.audit.verdict import Verdict, verdict
 from rectilinear.audit.weights import delta, weights
-from rectilinear.config import atomic_write, write_json
+from rectilinear.config import nan_to_null, write_json, write_text
 from rectilinear.errors import ConfigError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -94,7 +93,7 @@ class Audit:
         Raises:
             DiskError: if the disk is full or cannot be written.
         """
-        values = _finite(
+        values = nan_to_null(
             {
                 "model": self.model,
                 "parameters": self.parameters,
@@ -120,8 +119,7 @@ class Audit:
 
         text = audit_page(self)
         if path is not None:
-            with atomic_write(path) as tmp:
-                tmp.write_text(text, encoding="utf-8")
+            write_text(path, text)
         return text
 
     def to_frame(self) -> pd.DataFrame:
@@ -133,9 +131,7 @@ class Audit:
         try:
             import pandas as pd
         except ImportError as error:
-            raise MissingDependencyError(
-                "to_frame without pandas", "the package pandas", "Install it with: pip install pandas, or use to_json."
-            ) from error
+            raise MissingDependencyError.of("to_frame", "pandas", instead="use to_json") from error
         records = [
             {
                 "measure": m.name,
@@ -293,12 +289,3 @@ def exact_map(subject: Subject) -> Measure:
     details = {"singular_values": s[:64].tolist(), "rank": int((s > s[0] * max(matrix.shape) * 1e-7).sum())}
     value = 1 - left / total if total else 1.0
     return Measure(name, value, "exact", None, note, details, {"matrix": matrix, "singular values of the map": s})
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: they become null."""
-    if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

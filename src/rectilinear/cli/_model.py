@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,13 +13,12 @@ from rectilinear.cli._parse import UsageError
 from rectilinear.errors import CheckpointError, DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import Tensor, nn
 
-# What a file and a function of a user may raise, as one line.
-MISTAKES = (
-    *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError, OSError),
-    *(RuntimeError, SyntaxError, TypeError, ValueError),
-)
+FLOATS = (2, 4, 8)
+"""Bytes of the floating-point numbers that torch has."""
 
 
 def load_model(words: str) -> nn.Module:
@@ -38,17 +39,30 @@ def load_model(words: str) -> nn.Module:
     assert spec is not None
     assert spec.loader is not None
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    sys.path.insert(0, str(path.resolve().parent))  # as if the file were run, so that it can import its neighbours
-    try:
-        spec.loader.exec_module(module)
-        model = getattr(module, factory)()
-    except MISTAKES as error:
-        raise UsageError(f"{words} fails: {type(error).__name__}: {error}. --debug shows where.") from error
-    finally:
-        sys.path.remove(str(path.resolve().parent))
+    with _as_if_run(path):
+        try:
+            spec.loader.exec_module(module)
+            model = getattr(module, factory)()
+        except (Exception, SystemExit) as error:  # whatever their code raises is theirs
+            raise UsageError(f"{words} fails: {type(error).__name__}: {error}. --debug shows where.") from error
     if not isinstance(model, nn.Module):
         raise UsageError(f"{words} makes a {type(model).__name__} and not a torch.nn.Module.")
     return model
+
+
+@contextmanager
+def _as_if_run(path: Path) -> Iterator[None]:
+    """Inside the block a file can import its neighbours; afterwards folder and process are those of before."""
+    folder, here, process = str(path.resolve().parent), Path.cwd(), os.getpid()
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        if os.getpid() != process:  # a child that the file forked: the audit is its parent's
+            os._exit(1)
+        os.chdir(here)
+        with suppress(ValueError):
+            sys.path.remove(folder)
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
@@ -72,7 +86,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
 
 def load_array(path: Path, name: str) -> Tensor:
-    """An array as a tensor, read from the disk as it is used.
+    """An array as a tensor, read from the disk as it is used where torch knows its kind of number, else converted.
 
     Raises:
         DataError: if it cannot be read, or holds no real numbers.
@@ -82,11 +96,15 @@ def load_array(path: Path, name: str) -> Tensor:
 
     try:
         array = np.load(path, mmap_mode="c", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, SyntaxError, MemoryError, OverflowError) as error:
         raise DataError(f"{name} {path}, which cannot be read: {error}", "an array .npy of numbers") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
         kind = array.dtype if isinstance(array, np.ndarray) else "several arrays"
         raise DataError(f"{name} {path} of {kind}", "one array .npy of real numbers", "Save it with numpy.save.")
-    if array.dtype.kind == "u" and array.dtype.itemsize > 1:
-        array = array.astype(np.int64)
-    return torch.from_numpy(np.asarray(array, order="C"))
+    kind, size = array.dtype.kind, array.dtype.itemsize
+    if kind == "u" and size > 1:
+        array = array.astype(np.int64 if size < 8 or not array.size or array.max() < 2**63 else np.float64)
+    elif kind == "f" and size not in FLOATS:
+        array = array.astype(np.float64)
+    array = np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
+    return torch.from_numpy(array)

@@ -11,6 +11,7 @@ import tyro
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 
 class UsageError(Exception):
@@ -27,6 +28,17 @@ class Common:
     """Print one JSON object on standard output and nothing else there."""
     debug: bool = False
     """Show the traceback of an error."""
+
+    def folders(self) -> tuple[Path, ...]:
+        """Folders that the command writes into, tried before it computes."""
+        out, run = getattr(self, "out", None), getattr(self, "run", None)
+        if out is not None:
+            return (out,)
+        return (run,) if run is not None and run.is_dir() else ()
+
+    def code(self) -> tuple[Path, ...]:
+        """Files of the user's own code that the command runs."""
+        return ()
 
 
 T = TypeVar("T")

@@ -10,7 +10,11 @@ def show(result: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, markup=False)
+    class Output(Console):
+        def on_broken_pipe(self) -> None:
+            raise  # the BrokenPipeError at hand, for the one place that answers it
+
+    console = Output(highlight=False, markup=False)
     plain = {name: value for name, value in result.items() if not _is_table(value)}
     width = max(map(len, plain), default=0) + 2
     for name, value in plain.items():

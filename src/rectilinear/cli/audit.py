@@ -34,6 +34,12 @@ class Arguments(Common):
     out: Path | None = None
     """Folder for audit.html and audit.json; nothing is written by default."""
 
+    def folders(self) -> tuple[Path, ...]:
+        return (*super().folders(), *([] if self.html is None else [self.html.parent]))
+
+    def code(self) -> tuple[Path, ...]:
+        return (Path(self.model.rpartition(":")[0]),)
+
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Load, audit, write."""

@@ -21,9 +21,11 @@ def run(arguments: Arguments) -> dict[str, Any]:
     import torch
 
     from rectilinear import recipes
+    from rectilinear._lock import locked
     from rectilinear.report.chapters import CHAPTERS
 
     torch.set_num_threads(1)  # small matrices: more threads only wait for each other
     recipe = recipes.recipe_named("digits", {"training.seed": arguments.seed})
-    run = recipes.train("digits", recipe, arguments.out)
-    return report_on(run, None, None, None, arguments.seed, CHAPTERS)
+    with locked(arguments.out):
+        run = recipes.train("digits", recipe, arguments.out)
+        return report_on(run, None, None, None, arguments.seed, CHAPTERS)

@@ -28,6 +28,9 @@ class Arguments(Common):
     out: Path | None = None
     """Folder for prediction.png and prediction.json; nothing is written by default."""
 
+    def code(self) -> tuple[Path, ...]:
+        return (Path(self.model.rpartition(":")[0]),)
+
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Predict, and write curve and numbers."""

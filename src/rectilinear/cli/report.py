@@ -33,9 +33,11 @@ class Arguments(Common):
 def run(arguments: Arguments) -> dict[str, Any]:
     """Evaluate and write."""
     from rectilinear import recipes
+    from rectilinear._lock import locked
 
     run = recipes.open_run(arguments.run)
-    return report_on(run, arguments.out, arguments.features, arguments.data_dir, arguments.seed)
+    with locked(arguments.out or arguments.run):
+        return report_on(run, arguments.out, arguments.features, arguments.data_dir, arguments.seed)
 
 
 def report_on(

@@ -1,7 +1,6 @@
 """``rectilinear study``."""
 
 from dataclasses import dataclass, field
-from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -61,15 +60,20 @@ class Arguments(Common):
     dask_address: str | None = None
     """Address of a Dask scheduler, for --backend dask."""
 
+    def folders(self) -> tuple[Path, ...]:
+        return (self.out or Path("runs") / f"study-{Path(self.data).stem}",)
+
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Study, and say where the report lies."""
     from dataclasses import replace
 
-    from rich.console import Console
     from rich.progress import Progress
 
+    from rectilinear._lock import locked
+    from rectilinear.config import nan_to_null
     from rectilinear.deeplinear.study import DepthStudy, Model, Synthetic, Table, deep_linear
+    from rectilinear.training.log import Display
 
     table = None
     if arguments.data != "paper":
@@ -103,8 +107,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
         folds=arguments.folds,
         seed=arguments.seed,
     )
-    out = arguments.out or Path("runs") / f"study-{Path(arguments.data).stem}"
-    with Progress(console=Console(stderr=True)) as display:
+    (out,) = arguments.folders()
+    with locked(out), Progress(console=Display()) as display:
         task = display.add_task("studying")
         result = study.run(
             table,
@@ -114,7 +118,9 @@ def run(arguments: Arguments) -> dict[str, Any]:
             address=arguments.dask_address,
             progress=lambda done, total: display.update(task, completed=done, total=total),
         )
-    return {**result.write(out), "cells": [{name: _finite(cell[name]) for name in SHOWN} for cell in result.summary()]}
+        files = result.write(out)
+    cells = [{name: cell[name] for name in SHOWN} for cell in result.summary()]
+    return {**files, "cells": nan_to_null(cells)}
 
 
 SHOWN = ("noise", "model", "success", "steps", "distance_median", "test_error_median")
@@ -137,8 +143,3 @@ def _step(word: str) -> float:
         return float(word)
     except ValueError:
         raise UsageError(f"'--lr {word}' is neither a number nor tune.") from None
-
-
-def _finite(value: Any) -> Any:
-    """None for what JSON has no number for: the noise of a table, a median beyond the budget."""
-    return None if isinstance(value, float) and not isfinite(value) else value

@@ -27,13 +27,16 @@ class Arguments(Common):
     data_dir: Path | None = None
     """Where data sets lie; $RECTILINEAR_DATA, then ./data, by default."""
 
+    def folders(self) -> tuple[Path, ...]:
+        return (self.out or Path("runs") / self.recipe,)
+
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Train, and say where the run lies."""
     from rectilinear import recipes
 
     changes = dict(map(_change, arguments.set))
-    out = arguments.out or Path("runs") / arguments.recipe
+    (out,) = arguments.folders()
     if arguments.recipe == "features":
         features = recipes.changed(recipes.Features(seed=arguments.seed), changes)
         network = features.train(out, arguments.data_dir)
@@ -66,5 +69,5 @@ def _change(text: str) -> tuple[str, Any]:
         raise UsageError(f"'--set {text}' is not of the form --set NAME=VALUE.")
     try:
         return name, json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return name, value

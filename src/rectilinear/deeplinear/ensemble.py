@@ -206,9 +206,7 @@ def _engine(compiled: bool | None, sizes: tuple[int, ...]) -> Callable[..., None
     try:
         from rectilinear.deeplinear import _kernel
     except ImportError as error:
-        raise MissingDependencyError(
-            "no numba", "it, for compiled=True", "Install it with pip install numba, or leave compiled out."
-        ) from error
+        raise MissingDependencyError.of("compiled=True", "numba", instead="leave compiled out") from error
     return _kernel.run
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rectilinear import datasets
+from rectilinear._lock import locked
+from rectilinear._pretrained import is_saved
 from rectilinear.metrics import FeatureNetwork, train_features
 
 if TYPE_CHECKING:
@@ -29,16 +31,21 @@ class Features:
     seed: int = 0
 
     def train(self, out: Path, data_dir: Path | None = None) -> FeatureNetwork:
-        """Train, and save in the folder ``out``; where that is done already, load."""
-        if not out.exists():
-            train = datasets.load(self.data, "train", data_dir, self.size)
-            test = datasets.load(self.data, "test", data_dir, self.size)
-            train_features(
-                train.images,
-                train.labels,
-                (test.images, test.labels),
-                name=train.name,
-                seed=self.seed,
-                epochs=self.epochs,
-            ).save_pretrained(out)
+        """Train, and save in the folder ``out``; where that is done already, load.
+
+        Raises:
+            LockedError: if another process is training in ``out``.
+        """
+        if not is_saved(out):
+            with locked(out):
+                train = datasets.load(self.data, "train", data_dir, self.size)
+                test = datasets.load(self.data, "test", data_dir, self.size)
+                train_features(
+                    train.images,
+                    train.labels,
+                    (test.images, test.labels),
+                    name=train.name,
+                    seed=self.seed,
+                    epochs=self.epochs,
+                ).save_pretrained(out)
         return FeatureNetwork.from_pretrained(out)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from rectilinear import datasets, training
-from rectilinear._pretrained import Configured, from_pretrained
+from rectilinear._lock import locked
+from rectilinear._pretrained import Configured, from_pretrained, is_saved
 from rectilinear._seed import seed_all
 from rectilinear.config import from_json, to_json
 from rectilinear.errors import CheckpointError, ConfigError
@@ -18,6 +20,7 @@ from rectilinear.recipes.images import Images
 from rectilinear.recipes.nested import Mnist
 from rectilinear.recipes.projector import Projection
 from rectilinear.recipes.style import Style
+from rectilinear.training.distributed import is_main
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -117,15 +120,17 @@ def train(name: str, recipe: Recipe, out: Path, data_dir: Path | None = None) ->
 
     Raises:
         ConfigError: if ``out`` holds another run, or a field of the recipe is out of range.
+        LockedError: if another process is training in ``out``.
     """
     data = recipe.load(data_dir)
     recipe.check(data)
     seed_all(recipe.training.seed)
-    for stage in recipe.stages(data):
-        run = Record(name, recipe) if not stage.name else None
-        training.train(stage.objective, stage.data, stage.training, out / stage.name, run=run)
-    stage.model.cpu().save_pretrained(out / _MODEL)
-    return open_run(out)
+    with locked(out) if is_main() else nullcontext():
+        for stage in recipe.stages(data):
+            run = Record(name, recipe) if not stage.name else None
+            training.train(stage.objective, stage.data, stage.training, out / stage.name, run=run)
+        stage.model.cpu().save_pretrained(out / _MODEL)
+        return open_run(out)
 
 
 def open_run(path: Path) -> Run:
@@ -135,7 +140,7 @@ def open_run(path: Path) -> Run:
         CheckpointError: if there is none, or it is damaged.
     """
     record = _read(path / _CONFIG)
-    if not (path / _MODEL).is_dir():
+    if not is_saved(path / _MODEL):
         raise CheckpointError(f"no model in {path}", "a run that has finished", "Go on with the command that began it.")
     model = from_pretrained(path / _MODEL).requires_grad_(requires_grad=False)
     return Run(path, record.name, record.recipe, model)
@@ -147,7 +152,7 @@ def _read(path: Path) -> Record:
         return Record(text["name"], from_json(RECIPES[text["name"]], text["recipe"]))
     except FileNotFoundError as error:
         raise CheckpointError(f"no run in {path.parent}", f"a folder with {path.name}", "Train one first.") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(
             f"{path}, which is no record of a run", "the file as training wrote it", "Train in another folder."
         ) from error

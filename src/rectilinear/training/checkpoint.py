@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from rectilinear.config import atomic_write
-from rectilinear.errors import CheckpointError, DiskError
+from rectilinear._pretrained import tensors_digest, write_safetensors
+from rectilinear.errors import CheckpointError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,16 +50,7 @@ def save_tensors(path: Path | str, tensors: Mapping[str, Tensor], meta: Mapping[
             header["complex"].append(name)
         plain[name] = _plain(tensor)
     header["sha256"] = _digest(plain, header)
-    path = Path(path)
-    with atomic_write(path) as tmp:
-        try:
-            save_file(plain, tmp, metadata={_HEADER: json.dumps(header)})
-        except SafetensorError as error:
-            raise DiskError(
-                got=f"'{error}' while writing {path}",
-                expected="a disk with room that can be written",
-                fix="Free some space or choose another folder; what was there before is untouched.",
-            ) from error
+    write_safetensors(path, plain, {_HEADER: json.dumps(header)})
 
 
 def load_tensors(path: Path | str, device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -78,7 +67,7 @@ def load_tensors(path: Path | str, device: torch.device | str = "cpu") -> tuple[
         intact = header.pop("sha256") == _digest(plain, header)
     except FileNotFoundError as error:
         raise CheckpointError(f"no file {path}", "a saved file", "Check the path.") from error
-    except (SafetensorError, OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except (SafetensorError, OSError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
         raise CheckpointError(
             got=f"{path}, which cannot be read ({type(error).__name__}: {error})",
             expected="a safetensors file written by rectilinear",
@@ -148,8 +137,4 @@ def _plain(tensor: Tensor) -> Tensor:
 
 
 def _digest(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str:
-    digest = hashlib.sha256(json.dumps(header, sort_keys=True, allow_nan=False).encode())
-    for name in sorted(tensors):
-        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
-        digest.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    return tensors_digest(tensors, json.dumps(header, sort_keys=True, allow_nan=False).encode())

@@ -51,6 +51,11 @@ class Group:
         return mean[0], mean[1] > 0
 
 
+def is_main() -> bool:
+    """Whether this process is the first of those that ``torchrun`` started, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def process_group(device: str) -> Iterator[Group]:
     """Join the processes that ``torchrun`` started (NCCL on GPUs, gloo elsewhere), or be the only one.

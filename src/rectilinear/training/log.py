@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from rectilinear.config import atomic_write, disk_errors
+from rectilinear.config import atomic_write, disk_errors, nan_to_null
 from rectilinear.errors import MissingDependencyError
 
 if TYPE_CHECKING:
@@ -23,15 +22,29 @@ METRICS = "metrics.jsonl"
 
 
 def read_log(out: Path | str) -> list[dict[str, Any]]:
-    """The lines of ``metrics.jsonl`` in the run folder ``out``; a last line that was cut off is left out."""
+    """The records of ``metrics.jsonl`` in the run folder ``out``; lines that are damaged or cut off are left out."""
     path = Path(out) / METRICS
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return records
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    return [record for record in map(_record, lines) if record is not None]
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    """What :func:`_line` wrote; None for anything else."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) and type(record.get("step")) is int else None
+
+
+class Display(Console):
+    """Standard error; where nobody reads it any more, silence."""
+
+    def __init__(self) -> None:
+        super().__init__(stderr=True)
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
 
 
 class RunLog:
@@ -51,7 +64,7 @@ class RunLog:
         self._file = self._path.open("ab", buffering=0)
         columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"))
         self._display = Progress(
-            *columns, TimeRemainingColumn(), console=Console(stderr=True), refresh_per_second=2, disable=not show
+            *columns, TimeRemainingColumn(), console=Display(), refresh_per_second=2, disable=not show
         )
         self._task = self._display.add_task("training", total=1.0)
 
@@ -90,8 +103,7 @@ class RunLog:
 
 def _line(record: dict[str, Any]) -> bytes:
     """Strict JSON: a number that is not finite becomes null."""
-    values = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
-    return (json.dumps(values) + "\n").encode()
+    return (json.dumps(nan_to_null(record)) + "\n").encode()
 
 
 _Tracker = tuple["Callable[[dict[str, float]], object]", "Callable[[], object]"]
@@ -131,8 +143,4 @@ _TRACKERS = {"tensorboard": _tensorboard, "wandb": _wandb}
 
 
 def _missing(name: str) -> MissingDependencyError:
-    return MissingDependencyError(
-        got=f"trackers with {name}, which is not installed",
-        expected=f"the package {name}",
-        fix=f"Install it with: pip install {name}, or leave it out of the trackers.",
-    )
+    return MissingDependencyError.of("the tracker", name, instead="leave it out of the trackers")

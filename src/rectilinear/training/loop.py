@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from rectilinear._lock import locked
 from rectilinear._seed import seed_step
 from rectilinear.config import remove_leftovers, to_json, write_json
 from rectilinear.training.batches import Batches
@@ -77,6 +78,7 @@ def train(
 
     Raises:
         ConfigError: if ``out`` holds a run with another configuration or other data.
+        LockedError: if another process is training in ``out``.
         DtypeError, ShapeError, NonFiniteError: for unusable ``data``, before training.
         DivergedError: if the loss or the gradient is not finite; the last checkpoint stays.
         CheckpointError: if the checkpoint is damaged or of another model.
@@ -97,11 +99,16 @@ def train(
         (True, True)
     """
     out = Path(out)
-    with process_group(config.device) as group, postponed_signals() as signals, _own_random_state(group.device):
+    with ExitStack() as stack:
+        group = stack.enter_context(process_group(config.device))
+        signals = stack.enter_context(postponed_signals())
+        stack.enter_context(_own_random_state(group.device))
         batches = Batches(data, config.batch_size, config.seed, group.device, group.rank, group.world)
         check_dtype(objective, batches.data)
         objective.to(group.device).train()
         description = to_json(config if run is None else run)
+        if group.is_main:
+            stack.enter_context(locked(out))
         state = TrainState.start(objective, batches, config, out, description)
         if group.is_main:
             remove_leftovers(out)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rectilinear._lock import locked
 from rectilinear.config import to_json
 from rectilinear.deeplinear.ensemble import train
 from rectilinear.deeplinear.start import draw
@@ -118,6 +120,7 @@ class DepthStudy:
             ShapeError, NonFiniteError, DataError: for a table that cannot be studied, as in
                 :class:`~rectilinear.deeplinear.study.table.Table`.
             ConfigError: if ``out`` holds another study.
+            LockedError: if another process is running one in ``out``.
             DiskError: if the disk is full; finished chunks stay.
             WorkerError: if workers die again and again; finished chunks stay.
         """
@@ -128,22 +131,23 @@ class DepthStudy:
                 f"{self.folds} folds of {len(table.y)} rows", f"at most {len(table.y) // 2}", "Lower --folds."
             )
         settings = {**to_json(self), "table": None if table is None else table.fingerprint()}
-        store = None if out is None else Store(out, settings)
-        share = partial(spread, n_jobs=n_jobs, backend=backend, address=address)
-        models = self._tuned(table, store, share)
-        chunks = self._chunks(models, table)
-        done: dict[int, Columns] = {}
-        if store is not None:
-            done = {number: store.load(number) for number in store.finished() & set(chunks)}
-        left = {number: chunk for number, chunk in chunks.items() if number not in done}
-        if progress is not None:
-            progress(len(done), len(chunks))
-        for number, columns in share(_run, left):
+        with nullcontext() if out is None else locked(out):
+            store = None if out is None else Store(out, settings)
+            share = partial(spread, n_jobs=n_jobs, backend=backend, address=address)
+            models = self._tuned(table, store, share)
+            chunks = self._chunks(models, table)
+            done: dict[int, Columns] = {}
             if store is not None:
-                store.save(number, columns)
-            done[number] = columns
+                done = {number: store.load(number) for number in store.finished() & set(chunks)}
+            left = {number: chunk for number, chunk in chunks.items() if number not in done}
             if progress is not None:
                 progress(len(done), len(chunks))
+            for number, columns in share(_run, left):
+                if store is not None:
+                    store.save(number, columns)
+                done[number] = columns
+                if progress is not None:
+                    progress(len(done), len(chunks))
         from rectilinear.deeplinear.study.result import StudyResult  # its statistics are for those who ask, not workers
 
         names = sorted(done)
@@ -182,7 +186,7 @@ class DepthStudy:
         if not open_ones:
             return self.models
         kept = store.chosen() if store is not None else None
-        if kept is None:
+        if kept is None or not {self.models[m].name for m in open_ones} <= kept.keys():
             seed = np.random.SeedSequence(self.seed).spawn(2)[0]
             source, start = self._blocks(seed, table, min(self.tuning, self.block))[0]
             chunks = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rectilinear.config import atomic_write, write_json
+from rectilinear.config import atomic_write, nan_to_null, write_json, write_text
 from rectilinear.deeplinear import inference
 from rectilinear.deeplinear.diagnosis import STATES
 from rectilinear.deeplinear.ensemble import log_grid
@@ -224,8 +224,7 @@ class StudyResult:
         """
         from rectilinear.deeplinear.study.page import study_page
 
-        with atomic_write(path) as tmp:
-            tmp.write_text(study_page(self), encoding="utf-8")
+        write_text(path, study_page(self))
 
     def write(self, folder: Path | str) -> dict[str, str]:
         """Write the trials (Parquet with pyarrow, else CSV), the summary and the report; return their paths.
@@ -241,7 +240,7 @@ class StudyResult:
             trials = trials.with_suffix(".csv")
             self.to_csv(trials)
         summary, report = folder / "summary.json", folder / "report.html"
-        write_json(summary, {"summary": _finite(self.summary()), "comparisons": _finite(self.comparisons())})
+        write_json(summary, {"summary": nan_to_null(self.summary()), "comparisons": nan_to_null(self.comparisons())})
         self.to_html(report)
         return {"trials": str(trials), "summary": str(summary), "report": str(report)}
 
@@ -257,14 +256,5 @@ def _median(values: np.ndarray) -> float:
     return float(np.nanmedian(values)) if not np.isnan(values).all() else np.nan
 
 
-def _finite(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """With None for what JSON has no number for."""
-    return [
-        {name: None if isinstance(v, float) and not np.isfinite(v) else v for name, v in line.items()} for line in lines
-    ]
-
-
 def _missing(what: str, package: str) -> MissingDependencyError:
-    return MissingDependencyError(
-        f"{what} without {package}", package, "Install it: pip install 'rectilinear[tables]'."
-    )
+    return MissingDependencyError.of(what, package, extra="tables")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Store:
-    """Chunks of a study on disk, whole or absent; a folder belongs to one study.
+    """Chunks of a study on disk, whole or absent; a folder belongs to one study, which holds it while it runs.
 
     Raises:
         ConfigError: if the folder holds another study.
@@ -57,7 +58,7 @@ class Store:
         try:
             with np.load(self._path(number), allow_pickle=False) as file:
                 return dict(file)
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as error:
             raise CheckpointError(
                 f"{self._path(number)}, which cannot be read",
                 "a finished chunk",
@@ -71,7 +72,15 @@ class Store:
     def chosen(self) -> dict[str, float] | None:
         """What :meth:`choose` kept, if it did."""
         path = self.folder / "step_sizes.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            steps = json.loads(path.read_text(encoding="utf-8"))
+            return {str(name): float(step) for name, step in steps.items()}
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise CheckpointError(
+                f"{path}, which cannot be read", "the steps that were chosen", "Remove it; the study makes it again."
+            ) from error
 
     def _path(self, number: int) -> Path:
         return self.folder / "chunks" / f"{number:06d}.npz"
@@ -86,5 +95,5 @@ def read_settings(folder: Path | str) -> dict[str, Any]:
     path = Path(folder) / "study.json"
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"no study in {folder}", f"{path.name}", "Give the --out of a study.") from error

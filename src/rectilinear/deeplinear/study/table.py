@@ -193,9 +193,7 @@ def _read_parquet(path: Path) -> dict[str, np.ndarray]:
         import pyarrow
         import pyarrow.parquet as parquet
     except ImportError as error:
-        raise MissingDependencyError(
-            "a Parquet file without pyarrow", "pyarrow", "Install it: pip install 'rectilinear[tables]'."
-        ) from error
+        raise MissingDependencyError.of("a Parquet file", "pyarrow", extra="tables") from error
     try:
         table = parquet.ParquetFile(path).read()
     except (pyarrow.ArrowException, OSError) as error:

@@ -157,9 +157,7 @@ def _one(work: Callable[[Item], Result], number: int, item: Item) -> tuple[int, 
 
 
 def _missing(backend: str, package: str) -> MissingDependencyError:
-    return MissingDependencyError(
-        f"the backend {backend} without {package}", package, "Install it: pip install 'rectilinear[cluster]'."
-    )
+    return MissingDependencyError.of(f"the backend {backend}", package, extra="cluster")
 
 
 def _deaths() -> tuple[type[BaseException], ...]:
