@@ -1,4 +1,5 @@
 import gzip
+import hashlib
 import http.server
 import threading
 from dataclasses import dataclass, field
@@ -13,6 +14,10 @@ from rectilinear.errors import ConfigError, DataError, DiskError
 
 CONTENT = {file: bytes(range(200)) * 50 + file.encode() for pair in mnist.FILES.values() for file in pair}
 PACKED = {f"{file}.gz": gzip.compress(data, mtime=0) for file, data in CONTENT.items()}
+
+
+def sha(data):
+    return hashlib.sha256(data).hexdigest()
 
 
 @dataclass
@@ -50,8 +55,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def serve(monkeypatch):
     """A function that serves a Site on this machine and gives its address; MNIST's content is small for the time."""
-    family = mnist.Family(tuple("0123456789"), {file: checksum(data) for file, data in CONTENT.items()}, ())
+    md5, sha256 = ({file: of(data) for file, data in CONTENT.items()} for of in (checksum, sha))
+    family = mnist.Family(tuple("0123456789"), md5, (), sha256)
     monkeypatch.setitem(mnist.FAMILIES, "mnist", family)
+    for file, data in CONTENT.items():
+        monkeypatch.setitem(mnist.SIZES, file, len(data))
     servers = []
 
     def start(site):
@@ -120,7 +128,7 @@ def test_no_network_is_said_clearly(tmp_path, serve):
         datasets.download("mnist", tmp_path, ["http://127.0.0.1:1/", serve(Site({}))])
     assert "Connection refused" in str(error.value)
     assert "404" in str(error.value)
-    assert list((tmp_path / "mnist").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_bad_destination_and_name(tmp_path):

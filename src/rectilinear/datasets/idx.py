@@ -21,15 +21,21 @@ UNSIGNED_BYTE = 0x08
 GZIP_MAGIC = b"\x1f\x8b"
 
 
-def read_bytes(path: Path) -> bytes:
-    """The content of ``path``, uncompressed if it is gzip.
+def read_bytes(path: Path, limit: int | None = None) -> bytes:
+    """The content of ``path``, uncompressed if it is gzip, of at most ``limit`` bytes.
 
     Raises:
-        DataError: if it cannot be read or uncompressed.
+        DataError: if it cannot be read or uncompressed, or is longer.
     """
+    size = -1 if limit is None else limit + 1
     try:
-        data = path.read_bytes()
-        return gzip.decompress(data) if data[:2] == GZIP_MAGIC else data
+        with path.open("rb") as file:
+            is_packed = file.read(2) == GZIP_MAGIC
+        with gzip.open(path) if is_packed else path.open("rb") as file:
+            data: bytes = file.read(size)
+        if limit is not None and len(data) > limit:
+            raise EOFError(f"it holds more than {limit:,} bytes")
+        return data
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(
             got=f"{path}, which cannot be read ({error})",
