@@ -5,6 +5,7 @@ import hashlib
 import http.server
 import multiprocessing
 import threading
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -35,10 +36,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(206 if start else 200)
         self.end_headers()
         if self.together is not None:
-            try:
+            with suppress(threading.BrokenBarrierError):
                 self.together.wait(2)
-            except threading.BrokenBarrierError:
-                pass
         try:
             for i in range(start, len(data), 1 << 16):
                 self.wfile.write(data[i : i + (1 << 16)])
