@@ -45,7 +45,7 @@ def read_series(path: Path, dt: float | None = None) -> tuple[Tensor, Tensor]:
             return _with_times(np.load(path, allow_pickle=False), None, dt)
         if path.suffix == ".csv":
             return _with_times(*_csv(path), dt)
-    except (ValueError, OSError, EOFError, csv.Error) as error:
+    except (ValueError, OSError, EOFError) as error:
         raise DataError(f"{path}, which is no table of numbers: {error}", "numbers", "Look at the file.") from error
     raise DataError(f"{path}", "a file that ends in .csv or .npy", "Save it as one of these.")
 
