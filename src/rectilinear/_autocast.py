@@ -25,3 +25,14 @@ def precision_of(x: Tensor, *, bf16: bool = False) -> AbstractContextManager[obj
     if not torch.amp.is_autocast_available(kind):
         return nullcontext()
     return torch.autocast(kind, dtype=torch.bfloat16, enabled=bf16)
+
+
+def autocasts(x: Tensor) -> bool:
+    """Whether autocast is on for the device of ``x``.
+
+    Example:
+        >>> autocasts(torch.ones(2))
+        False
+    """
+    kind = x.device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)

@@ -64,6 +64,10 @@ class Configured(nn.Module):
         self.__dict__["_built_from"] = (cls, _detached(bound.args), _detached(bound.kwargs))  # lets the old tensors go
         return self
 
+    def _built_as(self, **arguments: Any) -> None:
+        """Describe the module by these arguments instead of those it was called with."""
+        self.__dict__["_built_from"] = (type(self), (), {k: _detached(value) for k, value in arguments.items()})
+
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         drop_second_names(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

@@ -102,6 +102,11 @@ class Linearizer(Configured):
         """The adjoint ``g_in^-1 . A^T . g_out``: ``<f(x), y> = <x, f.T(y)>``."""
         return Linearizer(self.g_out, self.operator.T, self.g_in)
 
+    @property
+    def H(self) -> Linearizer:  # noqa: N802 - the field's name
+        """The adjoint, as ``T``."""
+        return self.T
+
     def __matmul__(self, other: Linearizer) -> Linearizer:
         if not isinstance(other, Linearizer):
             return NotImplemented

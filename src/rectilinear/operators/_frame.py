@@ -12,7 +12,7 @@ from rectilinear.operators.scalar_low_rank import ScalarPlusLowRank
 
 
 class Completion(NamedTuple):
-    """A block reflector ``G = I - y t y^T`` (orthogonal) whose first ``k`` columns span those of ``q``."""
+    """A block reflector ``G = I - y t y^H`` (unitary) whose first ``k`` columns span those of ``q``."""
 
     y: Tensor
     yt: Tensor
@@ -23,15 +23,15 @@ class Completion(NamedTuple):
 def completion(q: Tensor) -> Completion:
     """Complete an orthonormal ``q`` ``(..., n, k)``.
 
-    With ``q_1 = U S V^T`` its top block, ``z = -V U^T`` and ``E`` the first unit columns, ``y = q z - E`` and
-    ``t = U (I + S)^-1 U^T`` give ``G E = q z``. The condition number of ``I + S`` is at most 2, so every ``q`` will do,
+    With ``q_1 = U S V^H`` its top block, ``z = -V U^H`` and ``E`` the first unit columns, ``y = q z - E`` and
+    ``t = U (I + S)^-1 U^H`` give ``G E = q z``. The condition number of ``I + S`` is at most 2, so every ``q`` will do,
     and ``y`` does not change when the basis is turned inside its span.
     """
     n, k = q.shape[-2:]
     u, s, vh = torch.linalg.svd(q[..., :k, :])
-    lead = -q @ (vh.mT @ u.mT)
+    lead = -q @ (vh.mH @ u.mH)
     y = lead - unit_columns(n, k, q)
-    return Completion(y, y @ (u / (1 + s)[..., None, :]) @ u.mT, lead)
+    return Completion(y, y @ (u / (1 + s)[..., None, :]) @ u.mH, lead)
 
 
 def framed(frame: Completion, lead: Tensor, sign: Tensor) -> ScalarPlusLowRank:
@@ -41,5 +41,5 @@ def framed(frame: Completion, lead: Tensor, sign: Tensor) -> ScalarPlusLowRank:
     y = frame.y.to(lead)
     first = lead - (c * frame.lead).to(lead)
     u = torch.cat(torch.broadcast_tensors(-(c * frame.yt).to(lead), first), -1)
-    v = torch.cat(torch.broadcast_tensors(y, unit_columns(n, k, lead).expand_as(y)), -1)
+    v = torch.cat(torch.broadcast_tensors(y.conj(), unit_columns(n, k, lead).expand_as(y)), -1)
     return ScalarPlusLowRank(sign.to(lead), u, v, trainable=False)

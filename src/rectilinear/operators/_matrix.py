@@ -36,7 +36,7 @@ class _Span(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         q, r = ctx.saved_tensors
-        return (grad - q @ (q.mT @ grad)) @ torch.linalg.pinv(r).mT
+        return (grad - q @ (q.mH @ grad)) @ torch.linalg.pinv(r).mH
 
 
 def span(m: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from rectilinear.errors import ShapeError
 from rectilinear.operators._shape import adjoint_columns, as_factor, columns, unit_columns
+from rectilinear.operators._verb import own_precision
 from rectilinear.operators.convert import to_dense
 from rectilinear.operators.convolution import Convolution, reflect
 from rectilinear.operators.dense import Dense
@@ -43,29 +44,31 @@ def adjoint(A: Operator) -> Operator:
     """
     match A:
         case Dense():
-            return Dense(weight=A.weight.mT, trainable=False)
+            return Dense(weight=A.weight.mH, trainable=False)
+        case Diagonal() if A.values.is_complex():
+            return Diagonal(A.values.conj(), trainable=False)
         case Diagonal() | Identity():
             return A
         case Permutation():
             return Permutation(A.order.argsort(-1), like=A.like)
         case LowRank():
-            return LowRank(A.v, A.u, trainable=False)
+            return LowRank(A.v.conj(), A.u.conj(), trainable=False)
         case ScalarPlusLowRank():
-            return ScalarPlusLowRank(A.scale, A.v, A.u, trainable=False)
+            return ScalarPlusLowRank(A.scale.conj(), A.v.conj(), A.u.conj(), trainable=False)
         case Core():
-            return Core(A.scale, A.q, A.core.mT)
+            return Core(A.scale.conj(), A.q, A.core.mH)
         case Idempotent() if not A.is_oblique:
             return A
         case Convolution():
             return _adjoint_convolution(A)
-        case Fourier():
+        case Fourier() if A.real:
             return A
         case Spectral():
             return Spectral(A.basis, A.real, -A.imag, trainable=False)
         case Kronecker():
             return Kronecker(adjoint(A.a), adjoint(A.b))
         case Scaled():
-            return Scaled(adjoint(A.operator), A.factor)
+            return Scaled(adjoint(A.operator), A.factor.conj() if A.factor.is_complex() else A.factor)
         case Sum():
             return Sum(*map(adjoint, A.parts()))
         case Product():
@@ -120,6 +123,7 @@ def compose(*operators: Operator) -> Operator:
     return reduce(matmul, operators)
 
 
+@own_precision
 def matmul(A: Operator, B: Operator) -> Operator:
     """``A B``: ``B`` is applied first.
 
@@ -160,7 +164,7 @@ def matmul(A: Operator, B: Operator) -> Operator:
         case (ScalarPlusLowRank() | Core(), ScalarPlusLowRank() | Core()):
             return _scalar_product(_as_scalar(A), _as_scalar(B))
         case LowRank(), _:
-            return LowRank(A.u, adjoint_columns(B, A.v), trainable=False)
+            return LowRank(A.u, adjoint_columns(B, A.v.conj()).conj(), trainable=False)
         case _, LowRank():
             return LowRank(columns(A, B.u), B.v, trainable=False)
         case Convolution(), Convolution() if _circular(A, B) and A.shape == B.out_shape and A.depthwise == B.depthwise:
@@ -171,13 +175,14 @@ def matmul(A: Operator, B: Operator) -> Operator:
         case Kronecker(), Kronecker() if A.a.in_dim == B.a.out_dim and A.b.in_dim == B.b.out_dim:
             return Kronecker(matmul(A.a, B.a), matmul(A.b, B.b))
         case Dense(), _ if B.in_dim <= B.out_dim:
-            return Dense(weight=adjoint_columns(B, A.weight.mT).mT, trainable=False)
+            return Dense(weight=adjoint_columns(B, A.weight.mH).mH, trainable=False)
         case _, Dense() if A.out_dim <= A.in_dim:
             return Dense(weight=columns(A, B.weight), trainable=False)
         case _:
             return Product(*_flat(A, Product), *_flat(B, Product))
 
 
+@own_precision
 def add(A: Operator, B: Operator) -> Operator:
     """``A + B``.
 
@@ -304,9 +309,10 @@ def _adjoint_convolution(A: Convolution) -> Convolution:
     if any(k % 2 == 0 and k == n for k, n in zip(A.size, A.spatial, strict=True)) and A.padding == "circular":
         hat = A.spectrum()
         axes = range(-d, 0) if A.depthwise else range(-d - 2, -2)
-        return A.with_spectrum(reflect(hat, axes) if A.depthwise else reflect(hat, axes).mT)
+        hat = hat.conj() if A.kernel.is_complex() else reflect(hat, axes)
+        return A.with_spectrum(hat if A.depthwise else hat.mT)
     pad = [p for k in reversed(A.size) for p in (0, 1 - k % 2)]
-    kernel = functional.pad(torch.flip(A.kernel, tuple(range(-d, 0))), pad)
+    kernel = functional.pad(torch.flip(A.kernel, tuple(range(-d, 0))).conj(), pad)
     return Convolution(A.out_shape, kernel if A.depthwise else kernel.transpose(0, 1), A.padding, trainable=False)
 
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Size, Tensor, nn
 
+from rectilinear._autocast import autocasts, precision_of
 from rectilinear._pretrained import Configured
 from rectilinear._shapes import is_factor, is_zero, real_number
-from rectilinear.errors import DtypeError, ShapeError
+from rectilinear.errors import DtypeError, InputError, ShapeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +23,7 @@ class Operator(Configured, ABC):
     """A linear map ``A`` from ``R^in_dim`` to ``R^out_dim``, applied to the last axis of ``(..., in_dim)``.
 
     Subclasses set ``in_dim`` and ``out_dim`` and implement ``_matvec`` (``A z``) and ``_rmatvec`` (``A^T z``).
+    The adjoint of a complex operator is its conjugate transpose, and ``.T`` and ``A^T`` mean the adjoint throughout.
     Parameters may carry leading batch axes (``batch_shape``); these broadcast against the leading axes of ``z``,
     so an operator of batch shape ``(b,)`` maps ``z`` of shape ``(b, in_dim)`` row by row.
 
@@ -31,7 +33,8 @@ class Operator(Configured, ABC):
 
     Raises:
         ShapeError: if the last axis of ``z`` is not ``in_dim``.
-        DtypeError: if ``z`` and the operator have different dtypes (outside ``torch.autocast``).
+        DtypeError: if ``z`` and the operator have different dtypes. Under ``torch.autocast`` an operator converts ``z``
+            and computes in its own dtype, since a chain of products in bfloat16 keeps two digits.
     """
 
     in_dim: int
@@ -50,13 +53,22 @@ class Operator(Configured, ABC):
 
     def forward(self, z: Tensor) -> Tensor:
         """``A z`` over the last axis."""
-        self._check(z, self.in_dim)
-        return self._matvec(z)
+        return self._times_own(self._matvec, z, self.in_dim)
 
     def apply_adjoint(self, z: Tensor) -> Tensor:
-        """``A^T z`` over the last axis."""
-        self._check(z, self.out_dim)
-        return self._rmatvec(z)
+        """``A^T z`` over the last axis; ``A^H z`` for complex operators."""
+        return self._times_own(self._rmatvec, z, self.out_dim)
+
+    def _times_own(self, times: Callable[[Tensor], Tensor], z: Tensor, dim: int) -> Tensor:
+        """The product in the dtype of the operator, also where autocast has changed that of ``z``."""
+        if not autocasts(z):
+            self._check(z, dim)
+            return times(z)
+        if not self._any_dtype and z.is_floating_point() and self.like.is_floating_point():
+            z = z.to(self.like.dtype)
+        self._check(z, dim)
+        with precision_of(z):
+            return times(z)
 
     @abstractmethod
     def _matvec(self, z: Tensor) -> Tensor: ...
@@ -93,15 +105,17 @@ class Operator(Configured, ABC):
         return copy
 
     def _check(self, z: Tensor, dim: int) -> None:
-        if (
-            not self._any_dtype
-            and z.dtype != (dtype := self.like.dtype)
-            and not torch.is_autocast_enabled(z.device.type)
-        ):
+        if not self._any_dtype and z.dtype != (dtype := self.like.dtype):
             raise DtypeError(
                 got=f"a tensor of dtype {z.dtype} for a {type(self).__name__} of dtype {dtype}",
                 expected="one dtype",
                 fix=f"Convert one of them with .to({z.dtype}) or .to({dtype}).",
+            )
+        if not self._any_dtype and z.device != (device := self.like.device):
+            raise InputError(
+                got=f"a tensor on the device {z.device} for a {type(self).__name__} on {device}",
+                expected="one device",
+                fix=f"Move one of them with .to('{device}') or .to('{z.device}').",
             )
         if z.ndim == 0 or z.shape[-1] != dim:
             raise ShapeError(
@@ -112,7 +126,13 @@ class Operator(Configured, ABC):
 
     @property
     def T(self) -> Operator:  # noqa: N802 - the field's name
+        """The adjoint: the conjugate transpose of a complex operator."""
         return _algebra("adjoint")(self)
+
+    @property
+    def H(self) -> Operator:  # noqa: N802 - the field's name
+        """The adjoint, as ``T``."""
+        return self.T
 
     def __matmul__(self, other: Operator) -> Operator:
         return _algebra("matmul")(self, other) if isinstance(other, Operator) else NotImplemented

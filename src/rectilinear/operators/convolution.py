@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rectilinear.errors import ConfigError, ShapeError
+from rectilinear.operators._shape import single
 from rectilinear.operators.base import Operator
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class Convolution(Operator):
         dims = tuple(range(-d, 0))
         pad = [p for k, n in zip(reversed(self.size), reversed(self.spatial), strict=True) for p in (0, n - k)]
         shift = [-((k - 1) // 2) for k in self.size]
-        full = torch.roll(functional.pad(self.kernel, pad), shift, dims)
+        full = torch.roll(functional.pad(single(self.kernel), pad), shift, dims)
         hat = torch.fft.ifftn(full, dim=dims, norm="forward")  # correlation, so the conjugate waves
         return hat if self.depthwise else hat.movedim((0, 1), (-2, -1))
 
@@ -105,7 +106,10 @@ class Convolution(Operator):
         if self.padding == "zeros":
             return self._zero_padded(z, adjoint=True)
         hat = self.spectrum()
-        hat = reflect(hat, range(-len(self.spatial), 0)) if self.depthwise else self._transposed(hat)
+        if self.kernel.is_complex():
+            hat = hat.conj() if self.depthwise else hat.mH
+        else:
+            hat = reflect(hat, range(-len(self.spatial), 0)) if self.depthwise else self._transposed(hat)
         return self._circular(z, hat, self.out_shape)
 
     def _transposed(self, hat: Tensor) -> Tensor:
@@ -113,13 +117,13 @@ class Convolution(Operator):
 
     def _circular(self, z: Tensor, hat: Tensor, shape: tuple[int, ...]) -> Tensor:
         dims = tuple(range(-len(self.spatial), 0))
-        waves = torch.fft.fftn(z.unflatten(-1, shape), dim=dims)
+        waves = torch.fft.fftn(single(z).unflatten(-1, shape), dim=dims)
         if self.depthwise:
             out = hat * waves
         else:
             out = (hat @ waves.movedim(-len(shape), -1).unsqueeze(-1)).squeeze(-1).movedim(-1, -len(shape))
         out = torch.fft.ifftn(out, dim=dims).flatten(-len(shape))
-        return out if z.is_complex() or self.kernel.is_complex() else out.real
+        return out if z.is_complex() or self.kernel.is_complex() else out.real.to(z.dtype)
 
     def _zero_padded(self, z: Tensor, *, adjoint: bool) -> Tensor:
         d = len(self.spatial)
@@ -129,7 +133,7 @@ class Convolution(Operator):
         z = z.reshape(-1, *(self.out_shape if adjoint else self.shape))
         if adjoint:
             full = (functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d)[d - 1](
-                z, weight, groups=groups
+                z, weight.conj(), groups=groups
             )
             for axis, (k, n) in enumerate(zip(self.size, self.spatial, strict=True)):
                 full = full.narrow(axis + 2, (k - 1) // 2, n)

@@ -40,4 +40,4 @@ class Diagonal(Operator):
         return self.values * z
 
     def _rmatvec(self, z: Tensor) -> Tensor:
-        return self.values * z
+        return self.values.conj() * z

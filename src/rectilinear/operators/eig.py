@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from functools import singledispatch
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from rectilinear import numerics
 from rectilinear._shapes import check_finite
+from rectilinear.operators import _ties
 from rectilinear.operators._frame import completion, framed
 from rectilinear.operators._matrix import span
 from rectilinear.operators._shape import require_square, unit_columns
+from rectilinear.operators._verb import verb
 from rectilinear.operators.algebra import matmul
 from rectilinear.operators.base import Operator
 from rectilinear.operators.convert import densify, to_dense, unknown
@@ -37,7 +37,7 @@ class Eig(NamedTuple):
     vectors: Operator
 
 
-@singledispatch
+@verb()
 def eig(A: object) -> Eig:
     """The eigen-decomposition ``A V = V diag(values)`` of a square operator.
 
@@ -65,7 +65,7 @@ def _(A: Operator) -> Eig:
 def _(A: Dense) -> Eig:
     require_square(A, "eigenvalues")
     check_finite(A.weight.detach(), "the operator")
-    values, vectors = numerics.eig(A.weight)
+    values, vectors = _ties.eig(A.weight)
     values, order = _sorted(values)
     vectors = vectors.gather(-1, order[..., None, :].expand_as(vectors))
     return Eig(values, Dense(weight=vectors, trainable=False))
@@ -99,8 +99,8 @@ def _(A: ScalarPlusLowRank) -> Eig:
     if r >= n:
         return eig(Dense(weight=to_dense(A), trainable=False))
     q = span(A.u)  # A maps it to itself: A q = q (scale I + q^T u v^T q)
-    core = A.scale[..., None, None] * unit_columns(r, r, q) + (q.mT @ A.u) @ (A.v.mT @ q)
-    return _around(A.scale, core, q, span(A.v))
+    core = A.scale[..., None, None] * unit_columns(r, r, q) + (q.mH @ A.u) @ (A.v.mT @ q)
+    return _around(A.scale, core, q, span(A.v.conj()))
 
 
 @eig.register(Core)
@@ -111,7 +111,7 @@ def _(A: Core) -> Eig:
 def _around(scale: Tensor, core: Tensor, q: Tensor, p: Tensor) -> Eig:
     """From ``A q = q core``, and ``A z = scale z`` for all ``z`` orthogonal to ``p``."""
     check_finite(core.detach(), "the operator")
-    values, vectors = numerics.eig(core)
+    values, vectors = _ties.eig(core)
     lead = torch.broadcast_shapes(values.shape[:-1], scale.shape)
     rest = _complex(scale)[..., None].expand(*lead, p.shape[-2] - values.shape[-1])
     frame = framed(completion(p), q.to(vectors) @ vectors, torch.ones_like(scale))
@@ -134,7 +134,7 @@ def _(A: Convolution) -> Eig:
     waves = Fourier(A.shape, like=hat)
     if A.depthwise:
         return _picked(hat.flatten(), waves)
-    values, vectors = numerics.eig(hat)
+    values, vectors = _ties.eig(hat)
     whole = Convolution(A.shape, A.kernel.to(hat.dtype), trainable=False).with_spectrum(vectors)
     return _picked(values.movedim(-1, 0).flatten(), Product(whole, waves))
 
@@ -179,12 +179,12 @@ class PairVectors(Operator):
         real, imag = (self.basis.apply_adjoint(part.contiguous()) for part in (z.real, z.imag))
         z = torch.complex(real, imag)
         x, y = z[..., : 2 * self.pairs : 2], z[..., 1 : 2 * self.pairs : 2]
-        turned = torch.stack([x - 1j * y, x + 1j * y], -1).flatten(-2) / 2**0.5
+        turned = torch.stack([x + 1j * y, x - 1j * y], -1).flatten(-2) / 2**0.5
         return torch.cat([turned, z[..., 2 * self.pairs :]], -1)
 
 
 def _complex(x: Tensor) -> Tensor:
-    return torch.complex(x, torch.zeros_like(x))
+    return x if x.is_complex() else torch.complex(x, torch.zeros_like(x))
 
 
 def _sorted(values: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from functools import singledispatch
-
 import torch
 from torch import Tensor
 
 from rectilinear._shapes import check_finite
 from rectilinear.operators import _matrix
 from rectilinear.operators._shape import require_square
+from rectilinear.operators._verb import verb
 from rectilinear.operators.algebra import add, adjoint, scale
 from rectilinear.operators.base import Operator
 from rectilinear.operators.convert import densify, unknown
@@ -27,7 +26,7 @@ from rectilinear.operators.scalar_low_rank import Core, ScalarPlusLowRank
 from rectilinear.operators.spectral import Spectral
 
 
-@singledispatch
+@verb()
 def expm(A: object, t: float | Tensor = 1.0) -> Operator:  # noqa: ARG001 - the registered ones use it
     """The exponential ``exp(t A)``, the flow of ``dz/dt = A z`` over the time ``t``.
 
@@ -116,7 +115,7 @@ def _(A: Adjoint, t: float | Tensor = 1.0) -> Operator:
     return adjoint(expm(A.operator, t))
 
 
-@singledispatch
+@verb()
 def logm(A: object) -> Operator:
     """The principal logarithm: ``expm(logm(A)) == A``.
 
@@ -202,7 +201,7 @@ def _(A: Kronecker) -> Operator:
 
 @logm.register(Scaled)
 def _(A: Scaled) -> Operator:
-    if bool((A.value > 0).all()):
+    if not A.value.is_complex() and bool((A.value > 0).all()):
         return add(logm(A.operator), Scaled(Identity(A.in_dim, like=A.like), A.value.log()))
     require_square(A, "a logarithm")
     return logm(densify(A, "logm"))

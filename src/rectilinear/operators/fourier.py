@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rectilinear.operators._shape import single
 from rectilinear.operators.base import Operator
 
 
@@ -31,8 +32,14 @@ class Fourier(Operator):
         self.register_buffer("marker", (torch.empty(0) if like is None else like.new_empty(0)))
 
     def _matvec(self, z: Tensor) -> Tensor:
+        if self.real and z.is_complex():
+            return torch.complex(self._matvec(z.real), self._matvec(z.imag))
         dims = tuple(range(1 - len(self.shape), 0))
-        out = torch.fft.ifftn(z.unflatten(-1, self.shape), dim=dims, norm="ortho")
-        return (out.real + out.imag if self.real else out).flatten(-len(self.shape))
+        out = torch.fft.ifftn(single(z).unflatten(-1, self.shape), dim=dims, norm="ortho")
+        return ((out.real + out.imag).to(z.dtype) if self.real else out).flatten(-len(self.shape))
 
-    _rmatvec = _matvec  # the matrix is symmetric
+    def _rmatvec(self, z: Tensor) -> Tensor:
+        if self.real:
+            return self._matvec(z)  # the matrix is symmetric
+        dims = tuple(range(1 - len(self.shape), 0))
+        return torch.fft.fftn(z.unflatten(-1, self.shape), dim=dims, norm="ortho").flatten(-len(self.shape))

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from rectilinear.operators._ties import svd
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -20,7 +22,7 @@ def map_blocks(A: Convolution, function: Callable[[Tensor], Tensor]) -> Convolut
     the result is real.
     """
     hat = A.spectrum()
-    return A.with_spectrum(_by_pairs(hat.flatten(0, -3), A.spatial, function).unflatten(0, A.spatial))
+    return A.with_spectrum(_by_pairs(hat.flatten(0, -3), A, function).unflatten(0, A.spatial))
 
 
 def svd_blocks(A: Convolution) -> tuple[Convolution, Tensor, Convolution]:
@@ -33,16 +35,19 @@ def svd_blocks(A: Convolution) -> tuple[Convolution, Tensor, Convolution]:
     k = min(A.channels, A.out_shape[0])
 
     def decompose(blocks: Tensor) -> Tensor:
-        u, s, vh = torch.linalg.svd(blocks, full_matrices=False)
+        u, s, vh = svd(blocks)
         return torch.cat([u, vh.mH, s.to(u)[..., None, :]], -2)
 
-    stacked = _by_pairs(A.spectrum().flatten(0, -3), A.spatial, decompose)
+    stacked = _by_pairs(A.spectrum().flatten(0, -3), A, decompose)
     u, v, s = stacked.split([A.out_shape[0], A.channels, 1], -2)
     s = s.real.squeeze(-2).reshape(*A.spatial, k).movedim(-1, 0).flatten()
     return A.with_spectrum(u.unflatten(0, A.spatial)), s, A.with_spectrum(v.unflatten(0, A.spatial))
 
 
-def _by_pairs(blocks: Tensor, spatial: tuple[int, ...], function: Callable[[Tensor], Tensor]) -> Tensor:
+def _by_pairs(blocks: Tensor, A: Convolution, function: Callable[[Tensor], Tensor]) -> Tensor:
+    if A.kernel.is_complex():  # no conjugate pairs
+        return function(blocks)
+    spatial = A.spatial
     index = torch.arange(len(blocks), device=blocks.device)
     grid = index.reshape(spatial)
     partner = grid

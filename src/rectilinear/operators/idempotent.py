@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rectilinear.errors import ConfigError, ShapeError
-from rectilinear.operators._shape import matvec, require_matrix
+from rectilinear.operators._shape import matvec, require_matrix, single
 from rectilinear.operators.base import Operator
 
 
@@ -76,11 +76,12 @@ class Idempotent(Operator):
 
     def factors(self) -> tuple[Tensor, Tensor]:
         """``u``, ``v`` with ``A = u v^T`` and ``v^T u = I``; equal and orthonormal for an orthogonal projection."""
-        q = torch.linalg.qr(self.basis).Q
+        q = torch.linalg.qr(single(self.basis)).Q
         if self.cobasis is None:
-            return q, q
-        r = torch.linalg.qr(self.cobasis).Q
-        return q, torch.linalg.solve(r.mT @ q, r.mT).mT
+            q = q.to(self.basis.dtype)
+            return q, q.conj()
+        r = torch.linalg.qr(single(self.cobasis)).Q
+        return q.to(self.basis.dtype), torch.linalg.solve(r.mH @ q, r.mH).mT.to(self.basis.dtype)
 
     def _matvec(self, z: Tensor) -> Tensor:
         u, v = self.factors()
@@ -88,4 +89,4 @@ class Idempotent(Operator):
 
     def _rmatvec(self, z: Tensor) -> Tensor:
         u, v = self.factors()
-        return matvec(v, z @ u)
+        return matvec(v.conj(), z @ u.conj())

@@ -34,8 +34,20 @@ class _Parts(Operator):
             yield part
 
     @property
+    def like(self) -> Tensor:
+        """That of the first part with numbers of its own; the factor of a multiple has another dtype."""
+        parts = list(self.parts())
+        return next((part for part in parts if _has_numbers(part)), parts[0]).like
+
+    @property
     def batch_shape(self) -> Size:
         return torch.broadcast_shapes(*(part.batch_shape for part in self.parts()))
+
+
+def _has_numbers(part: Operator) -> bool:
+    named = [*part.named_parameters(), *part.named_buffers()]
+    held = [x for name, x in named if name.rpartition(".")[2] != "factor" and x.numel()]
+    return any(x.is_floating_point() or x.is_complex() for x in held)
 
 
 class Sum(_Parts):
@@ -130,10 +142,12 @@ class Scaled(Operator):
         return torch.broadcast_shapes(self.factor.shape, self.operator.batch_shape)
 
     def _matvec(self, z: Tensor) -> Tensor:
-        return self.factor.to(z)[..., None] * self.operator(z)
+        out = self.operator(z)
+        return self.factor.to(out)[..., None] * out
 
     def _rmatvec(self, z: Tensor) -> Tensor:
-        return self.factor.to(z)[..., None] * self.operator.apply_adjoint(z)
+        out = self.operator.apply_adjoint(z)
+        return self.factor.conj().to(out)[..., None] * out
 
 
 class Adjoint(Operator):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import singledispatch
-
 import torch
 from torch import Tensor
 
 from rectilinear.operators._shape import require_square, unit_columns
+from rectilinear.operators._verb import verb
 from rectilinear.operators.base import Operator
 from rectilinear.operators.convert import densify, unknown
 from rectilinear.operators.convolution import Convolution
@@ -25,7 +24,7 @@ from rectilinear.operators.scalar_low_rank import Core, ScalarPlusLowRank, balan
 from rectilinear.operators.spectral import Spectral
 
 
-@singledispatch
+@verb(infinite=True)
 def logdet(A: object) -> Tensor:
     """``log |det A|`` of a square operator, of batch shape; ``-inf`` for a singular one.
 
@@ -63,7 +62,7 @@ def _(A: LowRank | Idempotent) -> Tensor:
     require_square(A, "a determinant")
     u, v = A.factors() if isinstance(A, Idempotent) else (A.u, A.v)
     if u.shape[-1] < A.in_dim:
-        return torch.full(A.batch_shape, float("-inf"), dtype=u.dtype, device=u.device)
+        return torch.full(A.batch_shape, float("-inf"), dtype=u.real.dtype, device=u.device)
     return torch.linalg.slogdet(u @ v.mT).logabsdet
 
 
@@ -89,7 +88,7 @@ def _(A: Core) -> Tensor:
 @logdet.register(Fourier)
 def _(A: Operator) -> Tensor:
     like = A.like
-    return torch.zeros(A.batch_shape, dtype=like.dtype, device=like.device)
+    return torch.zeros(A.batch_shape, dtype=like.real.dtype, device=like.device)
 
 
 @logdet.register(Spectral)
@@ -111,7 +110,7 @@ def _(A: Convolution) -> Tensor:
 def _(A: Kronecker) -> Tensor:
     if not A.a.is_square:
         require_square(A, "a determinant")
-        return torch.full((), float("-inf"), dtype=A.like.dtype, device=A.like.device)
+        return torch.full((), float("-inf"), dtype=A.like.real.dtype, device=A.like.device)
     return A.b.in_dim * logdet(A.a) + A.a.in_dim * logdet(A.b)
 
 

@@ -43,7 +43,7 @@ class LowRank(Operator):
         return matvec(self.u, matvec(self.v.mT, z))
 
     def _rmatvec(self, z: Tensor) -> Tensor:
-        return matvec(self.v, matvec(self.u.mT, z))
+        return matvec(self.v.conj(), matvec(self.u.mH, z))
 
 
 def check_factors(u: Tensor, v: Tensor) -> None:

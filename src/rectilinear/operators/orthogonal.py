@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rectilinear._tolerance import tolerance
 from rectilinear.errors import InputError
-from rectilinear.operators._shape import matvec, require_matrix
+from rectilinear.operators._shape import matvec, require_matrix, single
 from rectilinear.operators.base import Operator
 
 
@@ -64,13 +64,14 @@ class Orthogonal(Operator):
 
     def _times(self, z: Tensor, *, adjoint: bool) -> Tensor:
         if self.matrix is not None:
-            return matvec(self.matrix.mT if adjoint else self.matrix, z)
+            return matvec(self.matrix.mH if adjoint else self.matrix, z)
         w = self.reflectors
-        gram = w.mT @ w
+        gram = w.mH @ w
         upper = gram.triu(1) + torch.diag_embed(gram.diagonal() / 2)
-        inner = z @ w
+        inner = z @ w.conj()
         flat = inner.reshape(-1, w.shape[-1]).mT
-        middle = torch.linalg.solve_triangular(upper.mT if adjoint else upper, flat, upper=not adjoint)
+        upper = single(upper.mH if adjoint else upper)
+        middle = torch.linalg.solve_triangular(upper, single(flat), upper=not adjoint).to(flat.dtype)
         return z - middle.mT.reshape(inner.shape) @ w.mT
 
 
@@ -78,6 +79,6 @@ def _check_orthogonal(q: Tensor) -> None:
     n = q.shape[-1]
     if q.shape != (n, n):
         raise InputError(f"a matrix of shape {tuple(q.shape)}", "a square one", "Complete the basis first.")
-    error = float((q.mT @ q - torch.eye(n, dtype=q.dtype, device=q.device)).abs().max())
+    error = float((q.mH @ q - torch.eye(n, dtype=q.dtype, device=q.device)).abs().max())
     if not error <= tolerance(q.dtype, n=n):
         raise InputError(f"a matrix with |q^T q - I| = {error:.2g}", "an orthogonal one", "Use torch.linalg.qr(q).Q.")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from functools import singledispatch
 from typing import TYPE_CHECKING
 
 import torch
 
 from rectilinear.operators import _matrix
 from rectilinear.operators._shape import unit_columns
+from rectilinear.operators._verb import verb
 from rectilinear.operators.algebra import adjoint, compose, scale
 from rectilinear.operators.base import Operator
 from rectilinear.operators.convert import densify, unknown
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@singledispatch
+@verb()
 def pinv(A: object, rtol: float | None = None) -> Operator:  # noqa: ARG001 - the registered ones use it
     """The Moore-Penrose inverse: ``A X A = A``, ``X A X = X``, ``A X`` and ``X A`` symmetric.
 
@@ -68,11 +68,11 @@ def _(A: Diagonal, rtol: float | None = None) -> Operator:
 
 @pinv.register(LowRank)
 def _(A: LowRank, rtol: float | None = None) -> Operator:
-    qu, qv = (_matrix.span(x) if x.shape[-1] <= x.shape[-2] else None for x in (A.u, A.v))
+    qu, qv = (_matrix.span(x) if x.shape[-1] <= x.shape[-2] else None for x in (A.u, A.v.conj()))
     if qu is None or qv is None:
         return pinv(Dense(weight=A.u @ A.v.mT, trainable=False), rtol)
-    core = _matrix.pinv((qu.mT @ A.u) @ (A.v.mT @ qv), rtol)
-    return LowRank(qv @ core, qu, trainable=False)
+    core = _matrix.pinv((qu.mH @ A.u) @ (A.v.mT @ qv), rtol)
+    return LowRank(qv @ core, qu.conj(), trainable=False)
 
 
 @pinv.register(ScalarPlusLowRank)
@@ -88,13 +88,16 @@ def _woodbury(A: ScalarPlusLowRank, rtol: float | None) -> Operator | None:
     u, v = balanced(A.u, A.v)
     core = A.scale[..., None, None] * unit_columns(r, r, u) + v.mT @ u
     rtol = _matrix.default_rtol(core.dtype, r) if rtol is None else rtol
-    small = rtol * torch.linalg.matrix_norm(core.detach()) if r else torch.zeros_like(A.scale)
+    small = rtol * torch.linalg.matrix_norm(core.detach()) if r else torch.zeros_like(A.scale.abs())
     if bool((A.scale.detach().abs() <= small).any()):
         return None
     inverse = _matrix.inverse_if_safe(core, rtol)
     if inverse is None:
         return None
-    return ScalarPlusLowRank(1 / A.scale, -(u @ inverse) / A.scale[..., None, None], v, trainable=False)
+    s, left = A.scale[..., None, None], -(u @ inverse)
+    if bool(torch.isfinite(left.detach() / s.detach()).all()):
+        return ScalarPlusLowRank(1 / A.scale, left / s, v, trainable=False)
+    return ScalarPlusLowRank(1 / A.scale, left, v / s, trainable=False)
 
 
 @pinv.register(Core)
@@ -118,8 +121,8 @@ def _(A: Operator, rtol: float | None = None) -> Operator:  # noqa: ARG001 - the
 
 
 @pinv.register(Fourier)
-def _(A: Fourier, rtol: float | None = None) -> Operator:
-    return A if A.real else pinv(densify(A, "pinv"), rtol)
+def _(A: Fourier, rtol: float | None = None) -> Operator:  # noqa: ARG001 - the singular values are one
+    return adjoint(A)
 
 
 @pinv.register(Idempotent)

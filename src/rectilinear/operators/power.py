@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import singledispatch
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,6 +9,7 @@ import torch
 from rectilinear.operators import _matrix
 from rectilinear.operators._matrix import check_principal, default_rtol, singular
 from rectilinear.operators._shape import require_square, unit_columns
+from rectilinear.operators._verb import verb
 from rectilinear.operators.algebra import adjoint, matmul, scale
 from rectilinear.operators.base import Operator
 from rectilinear.operators.convert import densify, to_dense, unknown
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@singledispatch
+@verb()
 def power(A: object, p: float) -> Operator:  # noqa: ARG001 - the registered ones use it
     """The principal power ``A^p`` for a real ``p``: ``A^p A^q = A^(p + q)``, where all three exist.
 
@@ -152,7 +152,7 @@ def _(A: Scaled, p: float) -> Operator:
     require_square(A, "a power")
     if float(p).is_integer() and p >= 0:
         return scale(power(A.operator, p), A.value**p)
-    if bool((A.value > 0).all()):
+    if not A.value.is_complex() and bool((A.value > 0).all()):
         return scale(power(A.operator, p), A.value**p)
     return _integer(A, int(p)) if float(p).is_integer() else power(densify(A, "power"), p)
 

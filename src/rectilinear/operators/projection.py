@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from functools import singledispatch
-
 import torch
 from torch import Tensor
 
 from rectilinear.operators._matrix import default_rtol
+from rectilinear.operators._verb import verb
 from rectilinear.operators.algebra import add, adjoint, compose, scale
 from rectilinear.operators.base import Operator
-from rectilinear.operators.convert import unknown
+from rectilinear.operators.convert import to_dense, unknown
 from rectilinear.operators.dense import Dense
 from rectilinear.operators.diagonal import Diagonal
 from rectilinear.operators.idempotent import Idempotent
@@ -20,7 +19,7 @@ from rectilinear.operators.scalar_low_rank import Core, ScalarPlusLowRank, to_co
 from rectilinear.operators.svd import decomposed, svd, svdvals
 
 
-@singledispatch
+@verb()
 def project_range(A: object, rtol: float | None = None) -> Operator:  # noqa: ARG001 - the registered ones use it
     """The orthogonal projection onto the range, ``A A^+``.
 
@@ -35,8 +34,8 @@ def project_range(A: object, rtol: float | None = None) -> Operator:  # noqa: AR
 
 @project_range.register(Operator)
 def _(A: Operator, rtol: float | None = None) -> Operator:
-    u, s, _ = svd(A)
-    return _onto(A, u, s, rtol)
+    u, s, v = svd(A)
+    return _onto(A, u, s, v, rtol)
 
 
 @project_range.register(ScalarPlusLowRank)
@@ -46,17 +45,18 @@ def _(A: ScalarPlusLowRank, rtol: float | None = None) -> Operator:
 
 @project_range.register(Core)
 def _(A: Core, rtol: float | None = None) -> Operator:
-    u, s, _ = torch.linalg.svd(A.core)
-    largest = svdvals(A)[..., 0]
+    u, s, vh = torch.linalg.svd(A.core.detach())
+    largest = svdvals(A)[..., 0].detach()
     cut = (default_rtol(s.dtype, A.q.shape[-1]) if rtol is None else rtol) * largest
-    kept = u * (s > cut[..., None]).to(u)[..., None, :]
-    return Core((A.scale.abs() > cut).to(u), A.q, kept @ u.mT)
+    mask = (s > cut[..., None]).to(s)
+    u = _moved(A.core, u, s, vh.mH, mask)
+    return Core((A.scale.abs() > cut).to(u), A.q, (u * mask[..., None, :]) @ u.mH)
 
 
 @project_range.register(Diagonal)
 def _(A: Diagonal, rtol: float | None = None) -> Operator:
     size = A.values.abs()
-    return Diagonal(_mask(size, size.amax(-1, keepdim=True), rtol, 1), trainable=False)
+    return Diagonal(_mask(size, size.amax(-1, keepdim=True), rtol, 1).to(A.values), trainable=False)
 
 
 @project_range.register(Idempotent)
@@ -64,7 +64,7 @@ def _(A: Idempotent, rtol: float | None = None) -> Operator:  # noqa: ARG001 - t
     return Idempotent.from_basis(A.basis, trainable=False) if A.is_oblique else A
 
 
-@singledispatch
+@verb()
 def project_null(A: object, rtol: float | None = None) -> Operator:  # noqa: ARG001 - the registered ones use it
     """The orthogonal projection onto the null space, ``I - A^+ A``.
 
@@ -81,11 +81,26 @@ def _(A: Operator, rtol: float | None = None) -> Operator:
     return add(Identity(A.in_dim, like=A.like), scale(rows, -1.0))
 
 
-def _onto(A: Operator, u: Operator, s: Tensor, rtol: float | None) -> Operator:
-    mask = _mask(s, s[..., :1], rtol, decomposed(A))
-    if isinstance(u, Dense):
-        return LowRank(u.weight * mask[..., None, :], u.weight, trainable=False)
-    return compose(u, Diagonal(mask, trainable=False), adjoint(u))
+def _onto(A: Operator, u: Operator, s: Tensor, v: Operator, rtol: float | None) -> Operator:
+    mask = _mask(s.detach(), s.detach()[..., :1], rtol, decomposed(A))
+    if isinstance(u, Dense) and isinstance(v, Dense):
+        q = u.weight
+        if q.requires_grad:
+            q = _moved(to_dense(A), q.detach(), s.detach(), v.weight.detach(), mask)
+        return LowRank(q * mask[..., None, :], q.conj(), trainable=False)
+    return compose(u, Diagonal(mask.to(u.like), trainable=False), adjoint(u))
+
+
+def _moved(m: Tensor, u: Tensor, s: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """The left singular vectors ``u`` as a basis that moves with the range of ``m``, to every order.
+
+    ``m v / s`` spans the range of all matrices of the rank of ``m`` near it, for constant ``v`` and ``s``; what lies
+    inside the range, and ties of singular values, have no part in it.
+    """
+    if not (m.requires_grad and torch.is_grad_enabled()):
+        return u
+    kept = mask[..., None, :] > 0
+    return torch.linalg.qr(torch.where(kept, m @ (v / torch.where(mask > 0, s, 1)[..., None, :]), u)).Q
 
 
 def _mask(s: Tensor, largest: Tensor, rtol: float | None, n: int) -> Tensor:

@@ -11,6 +11,7 @@ from rectilinear._shapes import check_finite
 from rectilinear.errors import ShapeError
 from rectilinear.operators._matrix import span
 from rectilinear.operators._shape import matvec, unit_columns
+from rectilinear.operators._verb import verb
 from rectilinear.operators.base import Operator
 from rectilinear.operators.low_rank import check_factors
 
@@ -58,11 +59,11 @@ class ScalarPlusLowRank(Operator):
         return self.scale[..., None] * z + matvec(self.u, matvec(self.v.mT, z))
 
     def _rmatvec(self, z: Tensor) -> Tensor:
-        return self.scale[..., None] * z + matvec(self.v, matvec(self.u.mT, z))
+        return self.scale.conj()[..., None] * z + matvec(self.v.conj(), matvec(self.u.mH, z))
 
 
 class Core(Operator):
-    """The operator ``A = scale (I - q q^T) + q core q^T``: all of it but a multiple of the identity in a small core.
+    """The operator ``A = scale (I - q q^H) + q core q^H``: all of it but a multiple of the identity in a small core.
 
     ``scale`` ``(...)``, ``q`` ``(..., n, k)`` with orthonormal columns, ``core`` ``(..., k, k)``. A matrix function of
     ``A`` is that of ``scale`` and of ``core``.
@@ -95,13 +96,13 @@ class Core(Operator):
         return self.q.shape[-1] == self.in_dim
 
     def _matvec(self, z: Tensor) -> Tensor:
-        return self._times(self.core, z)
+        return self._times(self.core, self.scale, z)
 
     def _rmatvec(self, z: Tensor) -> Tensor:
-        return self._times(self.core.mT, z)
+        return self._times(self.core.mH, self.scale.conj(), z)
 
-    def _times(self, core: Tensor, z: Tensor) -> Tensor:
-        c, scale = matvec(self.q.mT, z), self.scale[..., None]
+    def _times(self, core: Tensor, scale: Tensor, z: Tensor) -> Tensor:
+        c, scale = matvec(self.q.mH, z), scale[..., None]
         return scale * z + matvec(self.q, matvec(core, c) - scale * c)
 
 
@@ -118,16 +119,16 @@ def balanced(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         s, vh = torch.linalg.svd(torch.linalg.qr(u).R)[1:]
         s = torch.maximum(s, 1e-3 * s[..., :1])
         s = torch.where(s == 0, 1, s)[..., None, :]
-    return u @ (vh.mT / s), v @ (vh.mT * s)
+    return u @ (vh.mH / s), v @ (vh.mT * s)
 
 
 def to_core(A: ScalarPlusLowRank) -> Core:
     """The same operator around an orthonormal basis of the span of ``u`` and ``v``."""
     n, r = A.u.shape[-2:]
     u, v = torch.broadcast_tensors(A.u, A.v)
-    q = unit_columns(n, n, u) if 2 * r >= n else span(torch.cat([u, v], -1))
+    q = unit_columns(n, n, u) if 2 * r >= n else span(torch.cat([u, v.conj()], -1))
     k = q.shape[-1]
-    core = A.scale[..., None, None] * unit_columns(k, k, u) + (q.mT @ u) @ (v.mT @ q)
+    core = A.scale[..., None, None] * unit_columns(k, k, u) + (q.mH @ u) @ (v.mT @ q)
     return Core(A.scale, q, core)
 
 
@@ -135,7 +136,7 @@ def from_core(A: Core) -> ScalarPlusLowRank:
     """The same operator as ``scale I + (q (core - scale I)) q^T``."""
     k = A.q.shape[-1]
     u = A.q @ (A.core - A.scale[..., None, None] * unit_columns(k, k, A.q))
-    return ScalarPlusLowRank(A.scale, u, A.q, trainable=False)
+    return ScalarPlusLowRank(A.scale, u, A.q.conj(), trainable=False)
 
 
 class Compressed(NamedTuple):
@@ -145,6 +146,7 @@ class Compressed(NamedTuple):
     error: Tensor
 
 
+@verb()
 def compress(A: ScalarPlusLowRank, tol: float = 0.0, max_rank: int | None = None) -> Compressed:
     """The nearest ``scale I + (rank k)`` with the smallest ``k`` for which the spectral error is at most ``tol``.
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from functools import singledispatch
-
 import torch
 from torch import Tensor
 
 from rectilinear.errors import ConfigError
 from rectilinear.operators import _matrix
 from rectilinear.operators._shape import matvec, unit_columns
+from rectilinear.operators._verb import verb
 from rectilinear.operators.algebra import add, matmul
 from rectilinear.operators.base import Operator
 from rectilinear.operators.convert import unknown
@@ -25,7 +24,7 @@ from rectilinear.operators.spectral import Spectral
 from rectilinear.operators.svd import svd
 
 
-@singledispatch
+@verb()
 def solve(A: object, y: Tensor, damping: float = 0.0) -> Tensor:  # noqa: ARG001 - the registered ones use it
     """The ``x`` that minimises ``|A x - y|^2 + damping |x|^2``; the shortest one without damping.
 
@@ -58,29 +57,38 @@ def _damped(A: Operator, y: Tensor, damping: float) -> Tensor:
         case Dense():
             return matvec(damped_inverse(A.weight, damping), y)
         case Diagonal():
-            return A.values / (A.values**2 + damping) * y
+            return damped_reciprocal(A.values, damping) * y
         case ScalarPlusLowRank() if not A.has_gradient:
             return _damped(to_core(A), y, damping)
         case ScalarPlusLowRank():  # the normal equations, smooth also where the factors are dependent
             gram = add(matmul(A.T, A), Scaled(Identity(A.in_dim, like=A.u), damping))
             return pinv(gram)(A.apply_adjoint(y))
         case Core():
-            c = matvec(A.q.mT, y)
-            rest = A.scale / (A.scale**2 + damping)
+            c = matvec(A.q.mH, y)
+            rest = damped_reciprocal(A.scale, damping)
             inner = matvec(damped_inverse(A.core, damping), c)
             return rest[..., None] * y + matvec(A.q, inner - rest[..., None] * c)
         case LowRank() if A.u.shape[-1] < min(A.out_dim, A.in_dim):
-            qu, qv = _matrix.span(A.u), _matrix.span(A.v)
-            core = (qu.mT @ A.u) @ (A.v.mT @ qv)
-            return matvec(qv, matvec(damped_inverse(core, damping), matvec(qu.mT, y)))
+            qu, qv = _matrix.span(A.u), _matrix.span(A.v.conj())
+            core = (qu.mH @ A.u) @ (A.v.mT @ qv)
+            return matvec(qv, matvec(damped_inverse(core, damping), matvec(qu.mH, y)))
         case Spectral():
-            return A.map(lambda x: x.conj() / (x.abs() ** 2 + damping))(y)
+            return A.map(lambda x: damped_reciprocal(x, damping))(y)
         case Convolution() if A.padding == "circular" and A.depthwise:
             hat = A.spectrum()
-            return A.with_spectrum(hat.conj() / (hat.abs() ** 2 + damping))(y)
+            return A.with_spectrum(damped_reciprocal(hat, damping))(y)
         case _:
             u, s, v = svd(A)
-            return v(s / (s**2 + damping) * u.apply_adjoint(y))
+            return v(damped_reciprocal(s, damping) * u.apply_adjoint(y))
+
+
+def damped_reciprocal(x: Tensor, damping: float) -> Tensor:
+    """``conj(x) / (|x|^2 + damping)``, also where the square over- or underflows."""
+    size = x.detach().abs().clamp_min(damping**0.5)
+    if bool(((size < 1e15) & (size > 1e-15)).all()):
+        return x.conj() / (x.abs() ** 2 + damping)
+    unit = x / size
+    return unit.conj() / (unit.abs() ** 2 + damping / size / size) / size
 
 
 def damped_inverse(m: Tensor, damping: float) -> Tensor:
@@ -88,4 +96,4 @@ def damped_inverse(m: Tensor, damping: float) -> Tensor:
     rows, n = m.shape[-2:]
     eye = unit_columns(n, n, m).expand(*m.shape[:-2], n, n)
     q, r = torch.linalg.qr(torch.cat([m, damping**0.5 * eye], -2))
-    return torch.linalg.solve_triangular(r, q[..., :rows, :].mT, upper=True)
+    return torch.linalg.solve_triangular(r, q[..., :rows, :].mH, upper=True)

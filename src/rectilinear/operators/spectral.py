@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from rectilinear.errors import ShapeError
+from rectilinear.errors import DtypeError, ShapeError
 from rectilinear.operators.base import Operator
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ class Spectral(Operator):
 
     def __init__(self, basis: Operator, real: Tensor, imag: Tensor, *, trainable: bool = True) -> None:
         super().__init__()
+        if real.is_complex() or imag.is_complex():
+            raise _complex_parts()
         n, m, p = basis.in_dim, real.shape[-1], imag.shape[-1]
         if m + p != n or p > m or not basis.is_square:
             raise ShapeError(f"{m} real and {p} imaginary parts", f"n - p and p for a basis of n = {n}")
@@ -51,6 +53,8 @@ class Spectral(Operator):
 
     def eigenvalues(self) -> Tensor:
         """``(..., n - p)`` complex: one of each pair, then the real ones."""
+        if self.real.is_complex():
+            raise _complex_parts()
         pairs, rest = self.imag.shape[-1], self.real.shape[-1] - self.imag.shape[-1]
         zeros = self.real.new_zeros(*self.real.shape[:-1], rest)
         imag = self.imag.expand(*torch.broadcast_shapes(self.imag.shape[:-1], self.real.shape[:-1]), pairs)
@@ -69,6 +73,8 @@ class Spectral(Operator):
         return self._times(z, -self.imag)
 
     def _times(self, z: Tensor, b: Tensor) -> Tensor:
+        if self.real.is_complex():
+            raise _complex_parts()
         z = self.basis.apply_adjoint(z)
         p = b.shape[-1]
         a, rest = self.real[..., :p], self.real[..., p:]
@@ -77,3 +83,11 @@ class Spectral(Operator):
         tail = rest * z[..., 2 * p :]
         lead = torch.broadcast_shapes(pairs.shape[:-1], tail.shape[:-1])
         return self.basis(torch.cat([pairs.expand(*lead, -1), tail.expand(*lead, -1)], -1))
+
+
+def _complex_parts() -> DtypeError:
+    return DtypeError(
+        "complex numbers for a Spectral operator",
+        "real and imaginary parts as two real tensors",
+        "Use Dense or Diagonal.",
+    )

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from functools import singledispatch
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from rectilinear._shapes import check_finite
-from rectilinear.errors import ConfigError
+from rectilinear.errors import ConfigError, ShapeError
+from rectilinear.operators import _ties
 from rectilinear.operators._frame import completion, framed
 from rectilinear.operators._matrix import default_rtol
 from rectilinear.operators._shape import columns, unit_columns
+from rectilinear.operators._verb import verb
 from rectilinear.operators.algebra import matmul
 from rectilinear.operators.base import Operator
 from rectilinear.operators.convert import densify, unknown
@@ -40,7 +41,7 @@ class SVD(NamedTuple):
     v: Operator
 
 
-@singledispatch
+@verb()
 def svd(A: object) -> SVD:
     """The singular value decomposition ``A = u diag(s) v^T``, thin.
 
@@ -68,7 +69,7 @@ def _(A: Operator) -> SVD:
 @svd.register(Dense)
 def _(A: Dense) -> SVD:
     check_finite(A.weight.detach(), "the operator")
-    u, s, vh = torch.linalg.svd(A.weight, full_matrices=False)
+    u, s, vh = _ties.svd(A.weight)
     return SVD(_dense(u), s, _dense(vh.mH))
 
 
@@ -80,8 +81,8 @@ def _(A: LowRank) -> SVD:
     check_finite(A.v.detach(), "v")
     qu, ru = torch.linalg.qr(A.u)
     qv, rv = torch.linalg.qr(A.v)
-    u, s, vh = torch.linalg.svd(ru @ rv.mT)
-    return SVD(_dense(qu @ u), s, _dense(qv @ vh.mT))
+    u, s, vh = _ties.svd(ru @ rv.mT)
+    return SVD(_dense(qu @ u), s, _dense((qv @ vh.mT).conj()))
 
 
 @svd.register(ScalarPlusLowRank)
@@ -92,13 +93,13 @@ def _(A: ScalarPlusLowRank) -> SVD:
 @svd.register(Core)
 def _(A: Core) -> SVD:
     check_finite(A.core.detach(), "the operator")
-    u, s, vh = torch.linalg.svd(A.core)
+    u, s, vh = _ties.svd(A.core)
     if A.is_full:
-        return SVD(_dense(A.q @ u), s, _dense(A.q @ vh.mT))
-    sign = torch.where(A.scale < 0, -1.0, 1.0).to(A.scale)
+        return SVD(_dense(A.q @ u), s, _dense(A.q @ vh.mH))
+    sign = _sign(A.scale)
     s, order = _sorted(_with_scale(A, s))
     frame, pick = completion(A.q), Permutation(order, like=A.core)
-    left, right = framed(frame, A.q @ u, sign), framed(frame, A.q @ vh.mT, torch.ones_like(sign))
+    left, right = framed(frame, A.q @ u, sign), framed(frame, A.q @ vh.mH, torch.ones_like(sign))
     return SVD(matmul(left, pick), s, matmul(right, pick))
 
 
@@ -106,8 +107,7 @@ def _(A: Core) -> SVD:
 def _(A: Diagonal) -> SVD:
     s, order = _sorted(A.values.abs())
     v = Permutation(order, like=A.values)
-    signs = torch.where(A.values < 0, -1.0, 1.0).to(A.values)
-    return SVD(matmul(Diagonal(signs, trainable=False), v), s, v)
+    return SVD(matmul(Diagonal(_sign(A.values), trainable=False), v), s, v)
 
 
 @svd.register(Identity)
@@ -115,7 +115,7 @@ def _(A: Diagonal) -> SVD:
 @svd.register(Permutation)
 def _(A: Identity | Orthogonal | Permutation) -> SVD:
     like = A.like
-    ones = torch.ones(*A.batch_shape, A.in_dim, dtype=like.dtype, device=like.device)
+    ones = torch.ones(*A.batch_shape, A.in_dim, dtype=like.real.dtype, device=like.device)
     return SVD(A, ones, Identity(A.in_dim, like=like))
 
 
@@ -123,7 +123,7 @@ def _(A: Identity | Orthogonal | Permutation) -> SVD:
 def _(A: Idempotent) -> SVD:
     u, v = A.factors()
     if not A.is_oblique:
-        return SVD(_dense(u), torch.ones_like(u[0]), _dense(v))
+        return SVD(_dense(u), torch.ones_like(u[0].real), _dense(v.conj()))
     return svd(LowRank(u, v, trainable=False))
 
 
@@ -144,7 +144,9 @@ def _(A: Convolution) -> SVD:
         return svd(densify(A, "svd"))
     u, values, v = svd_blocks(A)
     s, order = _sorted(values)
-    waves = Fourier((values.numel() // torch.Size(A.spatial).numel(), *A.spatial), real=True, like=s)
+    waves = Fourier(
+        (values.numel() // torch.Size(A.spatial).numel(), *A.spatial), real=not A.kernel.is_complex(), like=A.kernel
+    )
     basis = matmul(waves, Permutation(order, like=s))
     return SVD(matmul(u, basis), s, matmul(v, basis))
 
@@ -162,8 +164,9 @@ def _(A: Scaled) -> SVD:
     u, s, v = svd(A.operator)
     c = A.value
     if c.ndim:
-        sign = torch.where(c < 0, -1.0, 1.0).to(s)
-        return SVD(Scaled(u, sign), c.abs()[..., None] * s, v)
+        return SVD(Scaled(u, _sign(c)), c.abs()[..., None] * s, v)
+    if c.is_complex():
+        return SVD(u * _sign(c), c.abs() * s, v)
     return SVD(-u if c < 0 else u, c.abs() * s, v)
 
 
@@ -173,6 +176,7 @@ def _(A: Adjoint) -> SVD:
     return SVD(v, s, u)
 
 
+@verb()
 def svdvals(A: object) -> Tensor:
     """The singular values, descending, ``(..., k)``.
 
@@ -192,7 +196,7 @@ def svdvals(A: object) -> Tensor:
     return svd(A).s
 
 
-@singledispatch
+@verb()
 def rank(A: object, rtol: float | None = None) -> Tensor:  # noqa: ARG001 - the registered ones use it
     """The number of singular values above ``rtol`` times the largest: an integer tensor of batch shape.
 
@@ -210,7 +214,7 @@ def _(A: Operator, rtol: float | None = None) -> Tensor:
     return (s > rtol * s[..., :1]).sum(-1)
 
 
-@singledispatch
+@verb(infinite=True)
 def cond(A: object) -> Tensor:
     """The condition number, largest over smallest singular value; infinite for a singular operator.
 
@@ -223,13 +227,14 @@ def cond(A: object) -> Tensor:
 
 @cond.register(Operator)
 def _(A: Operator) -> Tensor:
+    _check_not_empty(A, "a condition number")
     s = svdvals(A)
     if s.shape[-1] < min(A.out_dim, A.in_dim):
         return torch.full_like(s[..., 0], float("inf"))
-    return s[..., 0] / s[..., -1]
+    return torch.where(s[..., -1] > 0, s[..., 0] / s[..., -1], float("inf"))
 
 
-@singledispatch
+@verb()
 def norm(A: object, kind: str = "spectral") -> Tensor:  # noqa: ARG001 - the registered ones use it
     """The ``"spectral"`` norm (largest singular value), the ``"frobenius"`` or the ``"nuclear"`` norm.
 
@@ -242,18 +247,19 @@ def norm(A: object, kind: str = "spectral") -> Tensor:  # noqa: ARG001 - the reg
 
 @norm.register(Operator)
 def _(A: Operator, kind: str = "spectral") -> Tensor:
+    _check_not_empty(A, "a norm")
     s = svdvals(A)
     match kind:
         case "spectral":
             return s.amax(-1)
         case "frobenius":
-            return torch.linalg.vector_norm(s, dim=-1)
+            return _length(s)
         case "nuclear":
             return s.sum(-1)
     raise ConfigError(f"norm {kind!r}", "'spectral', 'frobenius' or 'nuclear'")
 
 
-@singledispatch
+@verb()
 def truncate(A: object, k: int) -> Operator:  # noqa: ARG001 - the registered ones use it
     """The best operator of rank ``k``: the leading ``k`` terms of the SVD, ``A_k = sum_{i<k} s_i u_i v_i^T``.
 
@@ -273,8 +279,17 @@ def truncate(A: object, k: int) -> Operator:  # noqa: ARG001 - the registered on
 def _(A: Operator, k: int) -> Operator:
     u, s, v = svd(A)
     _check_rank(k, s.shape[-1])
-    left, right = (columns(x, unit_columns(s.shape[-1], k, s)) for x in (u, v))
-    return LowRank(left * s[..., None, :k], right, trainable=False)
+    left, right = (columns(x, unit_columns(s.shape[-1], k, A.like)) for x in (u, v))
+    return LowRank(left * s[..., None, :k], right.conj(), trainable=False)
+
+
+@truncate.register(Dense)
+def _(A: Dense, k: int) -> Operator:
+    _check_rank(k, min(A.weight.shape[-2:]))
+    if not (A.weight.requires_grad and torch.is_grad_enabled()):
+        return truncate.dispatch(Operator)(A, k)
+    right = _ties.lead(A.weight, k)
+    return LowRank(A.weight @ right, right.conj(), trainable=False)
 
 
 @truncate.register(Idempotent)
@@ -307,9 +322,28 @@ def decomposed(A: Operator) -> int:
     return max(A.out_dim, A.in_dim)
 
 
+def _check_not_empty(A: Operator, what: str) -> None:
+    if not min(A.out_dim, A.in_dim):
+        raise ShapeError(f"{what} of a {A.out_dim} x {A.in_dim} operator", "at least one row and column")
+
+
 def _check_rank(k: int, most: int) -> None:
     if not 1 <= k <= most:
         raise ConfigError(f"rank {k}", f"1 to {most}", "Choose how many singular values to keep.")
+
+
+def _sign(x: Tensor) -> Tensor:
+    """``x / |x|``, and 1 at zero."""
+    if not x.is_complex():
+        return torch.where(x < 0, -1.0, 1.0).to(x)
+    return torch.where(x == 0, 1, x / torch.where(x == 0, 1, x.abs()))
+
+
+def _length(s: Tensor) -> Tensor:
+    """``|s|`` over the last axis, also where the squares over- or underflow."""
+    top = s.detach().amax(-1, keepdim=True)
+    top = torch.where((top > 1e15) | ((top < 1e-15) & (top > 0)), top, 1)
+    return torch.linalg.vector_norm(s / top, dim=-1) * top[..., 0]
 
 
 def _dense(columns: Tensor) -> Dense:
