@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from rectilinear.operators._matrix import default_rtol
+from rectilinear.operators._shape import columns
 from rectilinear.operators._verb import verb
 from rectilinear.operators.algebra import add, adjoint, compose, scale
 from rectilinear.operators.base import Operator
-from rectilinear.operators.convert import to_dense, unknown
+from rectilinear.operators.convert import unknown
 from rectilinear.operators.dense import Dense
 from rectilinear.operators.diagonal import Diagonal
 from rectilinear.operators.idempotent import Idempotent
@@ -49,7 +50,8 @@ def _(A: Core, rtol: float | None = None) -> Operator:
     largest = svdvals(A)[..., 0].detach()
     cut = (default_rtol(s.dtype, A.q.shape[-1]) if rtol is None else rtol) * largest
     mask = (s > cut[..., None]).to(s)
-    u = _moved(A.core, u, s, vh.mH, mask)
+    if A.core.requires_grad and torch.is_grad_enabled():
+        u = _moved(A.core @ _over(vh.mH, s, mask), u, mask)
     return Core((A.scale.abs() > cut).to(u), A.q, (u * mask[..., None, :]) @ u.mH)
 
 
@@ -86,21 +88,23 @@ def _onto(A: Operator, u: Operator, s: Tensor, v: Operator, rtol: float | None) 
     if isinstance(u, Dense) and isinstance(v, Dense):
         q = u.weight
         if q.requires_grad:
-            q = _moved(to_dense(A), q.detach(), s.detach(), v.weight.detach(), mask)
+            q = _moved(columns(A, _over(v.weight.detach(), s.detach(), mask)), q.detach(), mask)
         return LowRank(q * mask[..., None, :], q.conj(), trainable=False)
     return compose(u, Diagonal(mask.to(u.like), trainable=False), adjoint(u))
 
 
-def _moved(m: Tensor, u: Tensor, s: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    """The left singular vectors ``u`` as a basis that moves with the range of ``m``, to every order.
+def _over(v: Tensor, s: Tensor, mask: Tensor) -> Tensor:
+    """``v / s``, where the singular value is kept."""
+    return v / torch.where(mask > 0, s, 1)[..., None, :]
 
-    ``m v / s`` spans the range of all matrices of the rank of ``m`` near it, for constant ``v`` and ``s``; what lies
-    inside the range, and ties of singular values, have no part in it.
+
+def _moved(image: Tensor, u: Tensor, mask: Tensor) -> Tensor:
+    """The left singular vectors ``u`` as a basis that moves with the range of ``A``, to every order.
+
+    ``image = A v / s`` spans the range of all operators of the rank of ``A`` near it, for constant ``v`` and ``s``;
+    what lies inside the range, and ties of singular values, have no part in it.
     """
-    if not (m.requires_grad and torch.is_grad_enabled()):
-        return u
-    kept = mask[..., None, :] > 0
-    return torch.linalg.qr(torch.where(kept, m @ (v / torch.where(mask > 0, s, 1)[..., None, :]), u)).Q
+    return torch.linalg.qr(torch.where(mask[..., None, :] > 0, image, u)).Q
 
 
 def _mask(s: Tensor, largest: Tensor, rtol: float | None, n: int) -> Tensor:
