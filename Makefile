@@ -4,11 +4,12 @@ PYTHON ?= python3
 JOBS ?= 2
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Two workers with one thread each: more threads on small matrices only wait for each other.
 TEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint docs bench figures
+.PHONY: help setup demo test test-all lint docs doctest bench figures
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/:.*  ## /\t/' | expand -t 12
@@ -19,7 +20,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "rectilinear needs Python 3.11 or newer: make setup PYTHON=python3.12"; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PIP) 'pip>=25.1'  # the first that knows dependency groups
+	$(PIP) -c constraints.txt --group dev -e '.[adapters,docs,fast,tables]'
 	@touch $@
 
 demo: setup  ## Train on digits, sample in one step, write runs/demo/report.html (minutes on two cores)
@@ -36,8 +38,12 @@ lint: setup  ## ruff, its formatter, and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: setup  ## Run every example in the docstrings, the pages and the README
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS) --doctest-modules --doctest-glob='*.md' src docs README.md
+doctest: setup  ## Run every example in the docstrings, the pages and the README
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS) --doctest-modules --doctest-glob='*.md' --ignore=docs/_build \
+	  --ignore=docs/conf.py src docs README.md
+
+docs: setup  ## Build the documentation, docs/_build/html/index.html; a warning is an error
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 
 bench: setup  ## Every benchmark; each prints a table beside its peers
 	for file in benchmarks/[a-z]*.py; do echo "== $$file" && $(BIN)/python $$file || exit 1; done

@@ -8,9 +8,10 @@ from rectilinear import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
-    (ROOT / "docs").glob("*.md")
-)
+TOP = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "CODE_OF_CONDUCT.md")
+PAGES = [ROOT / name for name in TOP] + [
+    page for page in sorted((ROOT / "docs").rglob("*.md")) if "_build" not in page.parts
+]
 
 
 def test_the_code_runs() -> None:

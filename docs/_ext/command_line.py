@@ -1,0 +1,105 @@
+"""The directive ``command-line``: every command and its options, read from the dataclasses of ``rectilinear.cli``."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import re
+import textwrap
+import typing
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from docutils import nodes
+from sphinx.util.docutils import SphinxDirective
+
+from rectilinear.cli import COMMANDS
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+COMMON = ("seed", "json", "debug")
+
+
+def reference() -> str:
+    """Markdown with a section for each command: what it does, its words, its options with default and meaning."""
+    return "\n\n".join(map(section, COMMANDS))
+
+
+def section(command: str) -> str:
+    """Title, call, first line of the help, and a table of options."""
+    arguments = import_module(f"rectilinear.cli.{command}").Arguments
+    meanings, types = documented(arguments), typing.get_type_hints(arguments)
+    fields = [f for f in dataclasses.fields(arguments) if f.name not in COMMON]
+    words = [f.name for f in fields if positional(arguments, f.name)]
+    rows = []
+    for field in fields:
+        name = field.name.upper() if field.name in words else "--" + field.name.replace("_", "-")
+        rows.append(f"| `{name}` | {values(types[field.name])} | {default(field)} | {cell(meanings[field.name])} |")
+    call = " ".join(["rectilinear", command, *map(str.upper, words)])
+    options = "\n".join(["| option | value | default | meaning |", "|---|---|---|---|", *rows])
+    intro = " ".join(inspect.cleandoc(arguments.__doc__).split("\n\n")[0].split())
+    return f"## {command}\n\n```\n{call} [OPTIONS]\n```\n\n{intro}\n\n{options}"
+
+
+def documented(arguments: type) -> dict[str, str]:
+    """The docstrings of the fields, those of base classes included."""
+    found: dict[str, str] = {}
+    for cls in reversed(arguments.__mro__[:-1]):
+        (node,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+        assert isinstance(node, ast.ClassDef)
+        for field, text in zip(node.body, node.body[1:], strict=False):
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):
+                found[field.target.id] = ast.literal_eval(text.value)
+    return found
+
+
+def positional(arguments: type, name: str) -> bool:
+    """Whether a field is a word and not an option."""
+    hint = typing.get_type_hints(arguments, include_extras=True)[name]
+    return any("Positional" in repr(mark) for mark in getattr(hint, "__metadata__", ()))
+
+
+def values(hint: Any) -> str:
+    """What an option takes: choices, or the kind of its value."""
+    kinds = [kind for kind in typing.get_args(hint) if kind is not type(None) and kind is not Ellipsis]
+    if typing.get_origin(hint) is typing.Literal:
+        return ", ".join(f"`{choice}`" for choice in typing.get_args(hint))
+    if kinds:
+        return " or ".join(dict.fromkeys(map(values, kinds)))
+    plain = {str: "text", int: "integer", float: "number", bool: "flag", Path: "path"}
+    return plain.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def default(field: dataclasses.Field[Any]) -> str:
+    """The default as it is written; nothing for a flag, a required word, or where the meaning says it."""
+    value = field.default if field.default is not dataclasses.MISSING else None
+    if type(value).__name__ == "_MISSING_TYPE" or value in (None, False, ()):
+        return ""
+    return f"`{' '.join(map(str, value)) if isinstance(value, tuple) else value}`"
+
+
+def cell(text: str) -> str:
+    """Text for a cell of a Markdown table; words in capitals with a sign of equality, and options, as code."""
+    line = " ".join(text.split()).replace("|", "\\|")
+    return re.sub(r"(?<![\w`])(--[a-z][\w-]*|[A-Z]+=[A-Z]+)", r"`\1`", line)
+
+
+class CommandLine(SphinxDirective):
+    """The sections, as a part of the page."""
+
+    def run(self) -> list[nodes.Node]:
+        """The nodes of all sections."""
+        parsed = self.parse_text_to_nodes(reference(), allow_section_headings=True)
+        for part in parsed:
+            for table in part.findall(nodes.table):
+                table["classes"].append("options")
+        return parsed
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the directive."""
+    app.add_directive("command-line", CommandLine)
+    return {"parallel_read_safe": True}

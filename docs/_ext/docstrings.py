@@ -1,0 +1,90 @@
+"""Docstrings for Sphinx: bars and stars are mathematics, not markup; short type names are those of their packages."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from sphinx.util.inspect import signature as sphinx_signature
+from sphinx.util.inspect import stringify_signature
+
+if TYPE_CHECKING:
+    from docutils import nodes
+    from sphinx.application import Sphinx
+
+CODE = re.compile(r"(``.*?``|`[^`]+`)")
+MARKUP = re.compile(r"(?<!\\)(\||(?<!^)\*(?! )|(?<=\w)\*|(?<=\w)_(?!\w))")
+HOMES = {
+    "Tensor": "torch.Tensor",
+    "Module": "torch.nn.Module",
+    "nn.Module": "torch.nn.Module",
+    "Generator": "torch.Generator",
+    "Size": "torch.Size",
+    "np.ndarray": "numpy.ndarray",
+    "NDArray": "numpy.typing.NDArray",
+}
+
+
+def readable(lines: list[str]) -> list[str]:
+    """The lines with ``|x|``, ``*`` and a trailing ``_`` taken as they are, outside code and examples.
+
+    Example:
+        >>> readable(["|x| of ``a * b``, coef_", ">>> a * b"])
+        ['\\\\|x\\\\| of ``a * b``, coef\\\\_', '>>> a * b']
+    """
+    found, example = [], False
+    for line in lines:
+        example = line.lstrip().startswith(">>>") or (example and bool(line.strip()))
+        if example or line.lstrip().startswith(".."):
+            found.append(line)
+        else:
+            parts = CODE.split(line)
+            parts[::2] = [MARKUP.sub(r"\\\1", part) for part in parts[::2]]
+            found.append("".join(parts))
+    return found
+
+
+def process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Rewrite one docstring in place, before napoleon reads its sections."""
+    # Of a property napoleon takes "words: words" in the first line for its type, unless that line is empty.
+    lines[:] = ([""] if what == "property" else []) + readable(lines)
+
+
+def types(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """After napoleon: a trailing underscore in a type, as in np.str_, is a part of the name."""
+    lines[:] = [re.sub(r"_(?=[]\s,]|$)", r"\_", line) if line.startswith(":vartype") else line for line in lines]
+
+
+def signature(app: Sphinx, what: str, name: str, obj: Any, options: Any, args: str, returns: str) -> Any:
+    """The signature of a class is that of its constructor, also where a metaclass records the arguments."""
+    if what != "class" or not (args or "").startswith("(*args: Any, **kwargs: Any"):
+        return None
+    return stringify_signature(sphinx_signature(obj.__init__, bound_method=True), unqualified_typehints=True), returns
+
+
+def foreign(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
+    """Leave out members that come from elsewhere: metadata requests of scikit-learn, fields of named tuples."""
+    module = getattr(obj, "__module__", None)
+    elsewhere = isinstance(module, str) and not module.startswith("rectilinear")
+    return True if elsewhere or type(obj).__name__ == "_tuplegetter" else None
+
+
+def resolve(app: Sphinx, env: Any, node: Any, contnode: nodes.Node) -> nodes.Node | None:
+    """A reference to a short foreign name, such as Tensor, by its full one in the inventories."""
+    from sphinx.ext.intersphinx import missing_reference
+
+    home = HOMES.get(node.get("reftarget", ""))
+    if node.get("refdomain") != "py" or home is None:
+        return None
+    node["reftarget"] = home
+    return missing_reference(app, env, node, contnode)
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Connect all of these."""
+    app.connect("autodoc-process-docstring", process, priority=400)  # napoleon has 500
+    app.connect("autodoc-process-docstring", types, priority=600)
+    app.connect("autodoc-process-signature", signature)
+    app.connect("autodoc-skip-member", foreign)
+    app.connect("missing-reference", resolve, priority=400)
+    return {"parallel_read_safe": True}

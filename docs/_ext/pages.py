@@ -1,0 +1,56 @@
+"""Links that work on a code host and in the built pages: files outside docs/ that have a page of their own here."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from docutils import nodes
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+SHORT = 18  # characters
+
+# From any page, however deep, to a page by its path from docs/.
+HOMES = (
+    (r"(?:\.\./)+benchmarks/results/([\w-]+)\.md", r"/results/\1.md"),
+    (r"(?:(?:\.\./)+|)src/rectilinear/papers/(\w+)/README\.md", r"/papers/\1.md"),
+    (r"(?:\.\./)+CHANGELOG\.md", r"/changelog.md"),
+    (r"(?:\.\./)+CONTRIBUTING\.md", r"/contributing.md"),
+    (r"(?:\.\./)+SECURITY\.md", r"/security.md"),
+)
+
+
+def lead(text: str) -> str:
+    """The Markdown text with links to such files led to their pages.
+
+    Example:
+        >>> lead("[table](../benchmarks/results/svd.md)")
+        '[table](/results/svd.md)'
+    """
+    for pattern, page in HOMES:
+        text = re.sub(rf"\]\({pattern}", rf"]({page}", text)
+    return text
+
+
+def process(app: Sphinx, name: str, source: list[str]) -> None:
+    """Rewrite one page as it is read; the empty line that ends an example, for doctest, is not shown."""
+    source[0] = lead(source[0]).replace("\n\n```\n", "\n```\n")
+
+
+def mark(app: Sphinx, doctree: nodes.document) -> None:
+    """Short pieces of code are not broken at a hyphen; attributes are called so."""
+    for literal in doctree.findall(nodes.literal):
+        if len(literal.astext()) <= SHORT:
+            literal["classes"].append("short")
+    for name in doctree.findall(nodes.field_name):
+        if name.astext() == "Variables":
+            name.children = [nodes.Text("Attributes")]
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Connect both."""
+    app.connect("source-read", process)
+    app.connect("doctree-read", mark)
+    return {"parallel_read_safe": True}
