@@ -26,11 +26,11 @@ HOMES = {
 
 
 def readable(lines: list[str]) -> list[str]:
-    """The lines with ``|x|``, ``*`` and a trailing ``_`` taken as they are, outside code and examples.
+    r"""The lines with ``|x|``, ``*`` and a trailing ``_`` taken as they are, outside code and examples.
 
     Example:
-        >>> readable(["|x| of ``a * b``, coef_", ">>> a * b"])
-        ['\\\\|x\\\\| of ``a * b``, coef\\\\_', '>>> a * b']
+        >>> print(*readable(["|x| of ``a * b``, coef_", ">>> a * b"]), sep="; ")
+        \|x\| of ``a * b``, coef\_; >>> a * b
     """
     found, example = [], False
     for line in lines:
