@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from rectilinear._shapes import check_values
 from rectilinear.dynamics.leaky_relu import odd_slope
-from rectilinear.errors import AssumptionError
+from rectilinear.errors import AssumptionError, ShapeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -145,6 +145,12 @@ def _watch(model: nn.Module, layers: list[nn.Linear], x: Tensor) -> list[tuple[n
     modes = {module: module.training for module in model.modules()}
     try:
         output = model.eval()(x.clone())  # in-place operations change what is theirs
+    except RuntimeError as error:
+        raise ShapeError(
+            f"points of shape {tuple(x.shape[1:])}, on which the model fails: {error}",
+            "points that it takes",
+            "Check the width of its first layer.",
+        ) from error
     finally:
         for hook in hooks:
             hook.remove()
