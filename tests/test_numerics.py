@@ -1,8 +1,12 @@
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rectilinear import numerics
 from rectilinear.numerics import RIDGES, Moments
 
 
@@ -82,3 +86,27 @@ def test_a_row_alone_in_its_direction_is_not_known_there():
     left = fitted(x, t, centred=False).residuals(x, t).held_out[0]
     assert left.abs()[3] > 0.1
     assert left.abs()[torch.arange(20) != 3].max() < 1e-9
+
+
+@pytest.mark.parametrize("name", ["eig", "eigvals"])
+def test_eigenvalues_are_those_of_a_copy(name, monkeypatch):
+    """A backend may write over its argument, as PyTorch 2.11 does on CUDA with matrices stored by columns."""
+    m = rand(5, 5, seed=0).mT
+    before, kept = m.clone(), getattr(torch.linalg, name)
+
+    def overwriting(argument):
+        found = kept(argument)
+        argument.zero_()
+        return found
+
+    monkeypatch.setattr(torch.linalg, name, overwriting)
+    found = getattr(numerics, name)(m)
+    assert torch.equal(m, before)
+    values = found[0] if name == "eig" else found
+    assert float((values.prod() - torch.linalg.det(before)).abs()) < 1e-12
+
+
+def test_nobody_calls_eigenvalues_of_torch_directly():
+    source = Path(numerics.__file__).parent
+    calls = [path.name for path in source.rglob("*.py") if re.search(r"torch\.linalg\.eig(vals)?\(", path.read_text())]
+    assert calls == ["numerics.py"]
