@@ -40,10 +40,13 @@ def process(app: Sphinx, name: str, source: list[str]) -> None:
 
 
 def mark(app: Sphinx, doctree: nodes.document) -> None:
-    """Short pieces of code are not broken at a hyphen; attributes are called so."""
+    """Short pieces of code and numbers are not broken at a hyphen; attributes are called so."""
     for literal in doctree.findall(nodes.literal):
         if len(literal.astext()) <= SHORT:
             literal["classes"].append("short")
+    for cell in doctree.findall(nodes.entry):
+        if len(cell.astext()) <= SHORT // 2:
+            cell["classes"].append("short")  # numbers such as 1e-05
     for name in doctree.findall(nodes.field_name):
         if name.astext() == "Variables":
             name.children = [nodes.Text("Attributes")]
