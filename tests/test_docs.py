@@ -78,7 +78,8 @@ def test_every_figure_and_every_table_has_its_page() -> None:
         page = (DOCS / "papers" / f"{paper}.md").read_text(encoding="utf-8")
         assert sorted(re.findall(r"\{reproduction\} \w+ (\w+)", page)) == names
     tables = {path.name for path in (ROOT / "benchmarks" / "results").glob("*.md")}
-    assert {path.name for path in (DOCS / "results").glob("*.md")} == tables | {"index.md"}
+    pages = {path.name for path in (DOCS / "results").glob("*.md")}
+    assert pages == tables | {"index.md"}, "docs/results/NAME.md includes a table; docs/results/index.md lists it"
 
 
 def test_the_command_line_page_has_every_option(monkeypatch: pytest.MonkeyPatch) -> None:
