@@ -57,7 +57,7 @@ def types(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list
 
 def signature(app: Sphinx, what: str, name: str, obj: Any, options: Any, args: str, returns: str) -> Any:
     """The signature of a class is that of its constructor, also where a metaclass records the arguments."""
-    if what != "class" or not (args or "").startswith("(*args: Any, **kwargs: Any"):
+    if what != "class" or not (args or "").startswith("(*args: "):
         return None
     return stringify_signature(sphinx_signature(obj.__init__, bound_method=True), unqualified_typehints=True), returns
 
