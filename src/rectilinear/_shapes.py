@@ -102,6 +102,11 @@ def check_batch(x: object, shape: tuple[int, ...], name: str) -> None:
         raise ShapeError(f"{name} with no rows", "at least one", f"Pass {name} that is not empty.")
 
 
+def single(x: Tensor) -> Tensor:
+    """``x`` in float32 where it is of half precision, which LAPACK and transforms do not know."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
 def is_factor(value: object) -> TypeGuard[float | Tensor]:
     """Whether ``value`` can multiply: a number, of Python or numpy, or a tensor.
 

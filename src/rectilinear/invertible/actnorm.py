@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
+from rectilinear._shapes import check_finite, single
 from rectilinear.errors import NotInitializedError
 from rectilinear.invertible.base import Invertible
 
@@ -15,7 +18,7 @@ class ActNorm(Invertible):
     The first batch in training mode sets ``m`` and ``s`` so that latents have mean 0 and standard deviation 1. That
     it did is a buffer, ``initialized``: a loaded network is never initialised again. The log-scale of a channel
     differs from the common one by at most ``bound``, so a channel that is constant in the first batch cannot cost the
-    inverse. Under data parallelism run one batch before wrapping, so that every process starts from the same values.
+    inverse; a batch that is constant altogether, as a single row, sets the means alone. Under data parallelism run one batch before wrapping, so that every process starts from the same values.
 
     Args:
         shape: shape of the arrays, without the batch axis: ``(n,)`` or ``(c, h, w)``.
@@ -23,6 +26,7 @@ class ActNorm(Invertible):
 
     Raises:
         NotInitializedError: in evaluation mode, or for the inverse, before the first training batch.
+        NonFiniteError: if that batch holds NaN or infinite entries; nothing is initialised then.
 
     Reference:
         Kingma, Dhariwal, "Glow", 2018 (arXiv 1807.03039).
@@ -74,13 +78,12 @@ class ActNorm(Invertible):
                     expected="an initialised network",
                     fix="Call g(x) once with a batch of data in training mode (g.train()), or load a state dict.",
                 )
-            over = [0, *range(2, x.ndim)]
-            spread = x.std(over, keepdim=True, correction=0)[0]
-            common = spread.square().mean().sqrt().clamp_min(torch.finfo(x.dtype).tiny ** 0.5)
-            relative = -(spread / common).clamp_min(torch.finfo(x.dtype).eps).log() / self.bound
-            self.mean.copy_(x.mean(over, keepdim=True)[0])
-            self.common.copy_(-common.log())
-            self.raw.copy_(self.bound * torch.atanh(relative.clamp(-0.995, 0.995)))
+            check_finite(x, "the batch that initialises an ActNorm")
+            common, relative, mean = _statistics(x)
+            limit = max(math.log(torch.finfo(x.dtype).max) - self.bound - 1, 0)  # so that no scale overflows
+            self.mean.copy_(mean)
+            self.common.copy_((-common).clamp(-limit, limit))
+            self.raw.copy_(self.bound * torch.atanh((-relative / self.bound).clamp(-0.995, 0.995)))
             self.initialized.fill_(True)
         self._ready = True
 
@@ -89,3 +92,21 @@ class ActNorm(Invertible):
         self._ready = False
         if self.initialized.device.type != "meta":
             self._ready = bool(self.initialized)
+
+
+def _statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Log of the common spread of a batch, log of the spread of each channel relative to it, and mean of each channel.
+
+    A batch that is constant, as one row is, has no spread: its logs are zero.
+    """
+    over, eps = [0, *range(2, x.ndim)], torch.finfo(x.dtype).eps
+    x = single(x)
+    size, least = float(x.abs().max()), math.frexp(torch.finfo(x.dtype).tiny)[1]
+    exponent = 0 if 1e-8 < size < 1e8 else max(math.frexp(size)[1] - 1, least)  # squares of the rest leave the dtype
+    x = x * 2.0**-exponent
+    mean = x.mean(over, keepdim=True)[0] * 2.0**exponent
+    spread = x.std(over, keepdim=True, correction=0)[0]
+    common = spread.square().mean().sqrt()
+    if float(common) <= eps * size * 2.0**-exponent:
+        return torch.zeros_like(common), torch.zeros_like(spread), mean
+    return common.log() + exponent * math.log(2), (spread / common).clamp_min(eps).log(), mean

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from rectilinear._shapes import single
 from rectilinear.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,5 +42,6 @@ def autograd_logdet(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
             torch.autograd.grad(z[:, i].sum(), x, create_graph=wanted, retain_graph=True, materialize_grads=True)[0]
             for i in range(n)
         ]
-        logdet = torch.linalg.slogdet(torch.stack([row.flatten(1) for row in rows], dim=1)).logabsdet
+        jacobian = torch.stack([row.flatten(1) for row in rows], dim=1)
+        logdet = torch.linalg.slogdet(single(jacobian)).logabsdet.to(x.dtype)
     return logdet if wanted else logdet.detach()

@@ -23,7 +23,8 @@ def to_grid(x: Tensor) -> Tensor:
         >>> to_grid(torch.tensor([0.1])) == 6554 / 65536
         tensor([True])
     """
-    return (x / GRID).round() * GRID
+    nearest = (x / GRID).round() * GRID
+    return torch.where(x.abs() < GRID / torch.finfo(x.dtype).eps, nearest, x)  # larger numbers are all on the grid
 
 
 def on_grid(x: Tensor) -> bool:

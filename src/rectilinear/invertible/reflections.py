@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from rectilinear._autocast import precision_of
+from rectilinear._shapes import single
 from rectilinear._tolerance import tolerance
 from rectilinear.errors import NotInvertibleError, ShapeError
 from rectilinear.invertible.base import VolumePreserving
@@ -82,9 +83,10 @@ def reflect(z: Tensor, vectors: Tensor, *, transpose: bool) -> Tensor:
 
     Their product is ``I - V^T T V`` with ``T`` triangular, whatever the lengths of ``vectors``, ``(k, n)``.
     """
+    dtype, z, vectors = z.dtype, single(z), single(vectors)
     gram = vectors @ vectors.T
     inverse_t = gram.triu(1) + (gram.diagonal() / 2).diag()
     coefficients = torch.linalg.solve_triangular(
         inverse_t.T if transpose else inverse_t, z @ vectors.T, upper=not transpose, left=False
     )
-    return z - coefficients @ vectors
+    return (z - coefficients @ vectors).to(dtype)

@@ -88,7 +88,7 @@ class Rotation(VolumePreserving):
         super()._apply(fn, recurse)
         if torch.finfo(self.matrix.dtype).eps < before:  # a matrix rounded to float32 is orthogonal to 1e-7 only
             q = self.matrix
-            for _ in range(2):  # Newton steps to the nearest orthogonal matrix: 1e-7, 1e-14, 1e-28
+            for _ in range(2 if before < 1e-4 else 5):  # Newton steps, each squares the error: 1e-7, 1e-14, 1e-28
                 q = 1.5 * q - 0.5 * q @ (q.T @ q)
             self.matrix = q
         return self

@@ -51,11 +51,6 @@ def as_factor(factor: complex | Tensor, A: Operator) -> Tensor:
     return factor
 
 
-def single(x: Tensor) -> Tensor:
-    """``x`` in float32 where it is of half precision, which LAPACK and transforms do not know."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
 def unit_columns(n: int, k: int, like: Tensor) -> Tensor:
     """The first ``k`` columns of the ``n x n`` identity."""
     return torch.eye(n, k, dtype=like.dtype, device=like.device)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from rectilinear._shapes import single
 from rectilinear.errors import ConfigError, ShapeError
-from rectilinear.operators._shape import single
 from rectilinear.operators.base import Operator
 
 if TYPE_CHECKING:

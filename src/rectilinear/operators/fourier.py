@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rectilinear.operators._shape import single
+from rectilinear._shapes import single
 from rectilinear.operators.base import Operator
 
 

@@ -7,8 +7,9 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from rectilinear._shapes import single
 from rectilinear.errors import ConfigError, ShapeError
-from rectilinear.operators._shape import matvec, require_matrix, single
+from rectilinear.operators._shape import matvec, require_matrix
 from rectilinear.operators.base import Operator
 
 

@@ -7,9 +7,10 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from rectilinear._shapes import single
 from rectilinear._tolerance import tolerance
 from rectilinear.errors import InputError
-from rectilinear.operators._shape import matvec, require_matrix, single
+from rectilinear.operators._shape import matvec, require_matrix
 from rectilinear.operators.base import Operator
 
 
