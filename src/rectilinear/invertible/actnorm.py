@@ -18,7 +18,8 @@ class ActNorm(Invertible):
     The first batch in training mode sets ``m`` and ``s`` so that latents have mean 0 and standard deviation 1. That
     it did is a buffer, ``initialized``: a loaded network is never initialised again. The log-scale of a channel
     differs from the common one by at most ``bound``, so a channel that is constant in the first batch cannot cost the
-    inverse; a batch that is constant altogether, as a single row, sets the means alone. Under data parallelism run one batch before wrapping, so that every process starts from the same values.
+    inverse; a batch that is constant altogether, as a single row is, sets the means alone. Under data parallelism run
+    one batch before wrapping, so that every process starts from the same values.
 
     Args:
         shape: shape of the arrays, without the batch axis: ``(n,)`` or ``(c, h, w)``.
