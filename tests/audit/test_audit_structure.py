@@ -72,7 +72,7 @@ def test_activations_in_order():
 def test_chain_has_the_weights():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Dropout(), nn.Linear(5, 4), nn.LeakyReLU(0.2), nn.Linear(4, 2))
-    found = chain(*structure(model))
+    found = chain(*structure(model), torch.randn(4, 6, dtype=torch.float64))
     for weight, bias, layer in zip(found.weights, found.biases, (model[0], model[3], model[5]), strict=True):
         assert torch.allclose(weight, layer.weight, atol=1e-14)
         assert torch.allclose(bias, layer.bias, atol=1e-14)

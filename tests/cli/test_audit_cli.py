@@ -88,3 +88,21 @@ def test_a_mistake_is_one_line(mistake, folder, capsys):
     assert said.startswith("rectilinear: ")
     assert said.count("\n") == 1
     assert "Traceback" not in said
+
+
+def test_outputs_are_judged_each_or_together(folder, ask):
+    (folder / "uneven.py").write_text(
+        "import torch\nfrom torch import nn\n\n"
+        "class Uneven(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.mix = nn.Linear(6, 2)\n\n"
+        "    def forward(self, x):\n"
+        "        h = self.mix(x)\n"
+        "        return torch.stack([1e4 * h[:, 0], (5 * h[:, 1]).sin()], 1)\n"
+    )
+    labels = [
+        ask("audit", "uneven.py:Uneven", "--data", "x.npy", "--outputs", outputs)["verdict"]["label"]
+        for outputs in ("each", "together", "standardised")
+    ]
+    assert labels == ["not linear", "effectively linear", "not linear"]

@@ -62,8 +62,13 @@ def leaky(slope: float | Tensor, name: str = "leaky_relu") -> Activation:
 def recognise(
     name: str, run: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Activation | None:
-    """The activation that the operation ``name`` of ATen is with these arguments, or None."""
+    """The activation that the operation ``name`` of ATen is with these arguments, or None.
+
+    Of complex numbers there is none: their size is no function of each of the two parts.
+    """
     rest = args[1:]
+    if args[0].is_complex():
+        return None
 
     def apply(z: Tensor) -> Tensor:
         return run(z.clone(), *rest, **kwargs)
@@ -100,5 +105,5 @@ def _slope(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float | 
     if name == "clamp" and kwargs.get("min") == 0 and kwargs.get("max") is None and len(args) == 1:
         return 0.0
     if name == "maximum" and not bool(args[1].any()):
-        return 0.0
+        return 0.0 if torch.broadcast_shapes(args[0].shape, args[1].shape) == args[0].shape else None
     return None

@@ -62,7 +62,8 @@ def block_names(model: nn.Module) -> list[str]:
 def is_affine(module: nn.Module) -> bool:
     """Whether a module of torch is affine in evaluation mode.
 
-    A subclass does what it likes and is not among them; neither is a module with hooks that are not torch's own.
+    A subclass does what it likes and is not among them; neither is a module with hooks that are not torch's own, or
+    with a ``forward`` that was put into it.
 
     Example:
         >>> is_affine(nn.BatchNorm1d(3)), is_affine(nn.ReLU())
@@ -70,6 +71,8 @@ def is_affine(module: nn.Module) -> bool:
     """
     kind = type(module).__bases__[0] if is_parametrized(module) else type(module)
     hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+    if "forward" in vars(module):
+        return False
     if any(not type(hook).__module__.startswith("torch.nn.utils.") for hook in hooks):
         return False
     if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) and not module.track_running_stats:
@@ -140,6 +143,29 @@ def replaced(module: nn.Module, stand_in: Callable[..., Tensor] | None) -> Itera
     finally:
         for handle in handles:
             handle.remove()
+
+
+def r2_each(found: Tensor, wanted: Tensor) -> Tensor:
+    """The share of the variance of each column of ``wanted`` ``(n, O)``, ``(O,)``; NaN where it is constant.
+
+    What varies by rounding only is constant.
+
+    Example:
+        >>> wanted = torch.tensor([[0.0, 0.0, 5.0], [1e6, 1.0, 5.0]])
+        >>> r2_each(wanted * torch.tensor([1.0, 0.5, 1.0]), wanted).tolist()
+        [1.0, 0.5, nan]
+    """
+    eps = torch.finfo(found.dtype).eps
+    found, wanted = found.double(), wanted.double()
+    left, total = (found - wanted).square().sum(0), (wanted - wanted.mean(0)).square().sum(0)
+    varies = total > (10 * eps) ** 2 * wanted.square().sum(0)
+    return torch.where(varies, 1 - left / total, torch.nan)
+
+
+def worst_of(r2: Tensor) -> tuple[int, float]:
+    """The output of which the least is explained, and that share; of all that are constant, the first and one."""
+    worst = int(r2.nan_to_num(torch.inf).argmin())
+    return worst, 1.0 if bool(r2[worst].isnan()) else float(r2[worst])
 
 
 def check_alone(network: Network, module: nn.Module, x: Tensor) -> None:
@@ -247,7 +273,7 @@ def blocks(subject: Subject, names: list[str] | None = None) -> Measure:
     for block, gathered in moments.items():
         stand_in = gathered.solve(network.like)
         score = gathered.score()
-        left, total = _judge(network, modules[block], stand_in, gathered.shapes, test)
+        left, total, each = _judge(network, modules[block], stand_in, gathered.shapes, test)
         missed, interval = ratio(left, total, subject.seed)
         with replaced(modules[block], stand_in):
             out = network(test)
@@ -256,11 +282,13 @@ def blocks(subject: Subject, names: list[str] | None = None) -> Measure:
             "module": type(modules[block]).__name__,
             "form": gathered.shapes.form,
             "r2": 1 - missed,
+            "worst_r2": worst_of(each)[1],
             "linearity_score": score.r2,
             "procrustes": score.procrustes,
             "update_r2": score.update_r2,
             "output_r2": 1
             - float((out - base).square().sum() / (base - base.mean(0)).square().sum().clamp_min(1e-300)),
+            "worst_output_r2": worst_of(r2_each(out, base))[1],
         }
         if subject.task is not None and labels is not None:
             y = labels[half:][apart.to(labels.device)]
@@ -280,16 +308,22 @@ def blocks(subject: Subject, names: list[str] | None = None) -> Measure:
     return Measure(name, worst[0], "estimated", worst[1], note, {"blocks": table, "refused": refused})
 
 
-def _judge(network: Any, module: nn.Module, stand_in: AffineBlock, shapes: Shapes, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Squared errors of the stand-in and squared deviations from the mean for held-out rows, ``(b,)`` each."""
-    left, outs = [], []
+def _judge(
+    network: Any, module: nn.Module, stand_in: AffineBlock, shapes: Shapes, x: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Squared errors of the stand-in and squared deviations from the mean for held-out rows, ``(b,)`` each.
+
+    And the share of the variance of each number of the block's output, or of each channel.
+    """
+    made, outs = [], []
     for batch in parts(x, BATCH):
         with watching({"block": module}) as seen:
             network(batch)
         inside, out, _ = seen["block"][0]
         with torch.no_grad():
-            left.append((stand_in(inside) - out).double().square().reshape(len(out), -1).sum(1))
-        targets = shapes.targets(out).double()
-        outs.append(targets.reshape(len(out), -1, targets.shape[1]))
-    outputs = torch.cat(outs)
-    return torch.cat(left), (outputs - outputs.mean((0, 1))).square().sum((1, 2))
+            made.append(shapes.targets(stand_in(inside)))
+        outs.append(shapes.targets(out))
+    found, wanted = torch.cat(made), torch.cat(outs)
+    apart, deviations = (found - wanted).double(), wanted.double() - wanted.double().mean(0)
+    rows = tuple(t.reshape(len(x), -1).square().sum(1) for t in (apart, deviations))
+    return rows[0], rows[1], r2_each(found, wanted)

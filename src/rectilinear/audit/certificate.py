@@ -42,7 +42,7 @@ def certificate(subject: Subject) -> Measure:
         )
     if two.activation.slope is None:
         return Measure.missing(name, f"{two.activation.name} is not piecewise linear")
-    vectors, directions = even_part(two)
+    vectors, directions = even_part(two, subject.units)
     upper = upper_bound(vectors, directions)
     lower, _ = lower_bound(vectors, directions, subject.seed) if upper else (0.0, None)
     size = float(torch.linalg.matrix_norm(two.matrix.double(), 2))
@@ -57,11 +57,12 @@ def certificate(subject: Subject) -> Measure:
     return Measure(name, upper / scale, "certified", (lower / scale, upper / scale), note, details)
 
 
-def even_part(two: TwoLayer) -> tuple[Tensor, Tensor]:
+def even_part(two: TwoLayer, units: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Vectors ``v`` ``(H, O)`` and unit directions ``u`` ``(H, D)`` with ``e(x) = sum_i v_i |u_i . x|``, in float64.
 
     Neurons on one line through the origin are added up; those that cancel, up to rounding, are gone. A bias is one more
-    coordinate of the input.
+    coordinate of the input. What is below rounding is told for inputs of the sizes ``units`` ``(D,)``, of one size by
+    default, and for each output in its own unit.
     """
     slope = two.activation.slope
     assert slope is not None
@@ -73,15 +74,26 @@ def even_part(two: TwoLayer) -> tuple[Tensor, Tensor]:
     v, u = v[alive], w[alive] / lengths[alive, None]
     if not len(v):
         return v, u
-    groups = clusters(mirrored(sketch(u)), rounding(two)).to(u.device)
+    groups = clusters(mirrored(sketch(_directions(u, two, units))), rounding(two)).to(u.device)
     count = int(groups.max()) + 1
     total = v.new_zeros(count, v.shape[1]).index_add_(0, groups, v)
     weight = v.new_zeros(count).index_add_(0, groups, v.norm(dim=1))
     first = torch.full((count,), len(u), device=u.device).scatter_reduce_(
         0, groups, torch.arange(len(u), device=u.device), "amin"
     )
-    left = total.norm(dim=1) > rounding(two) * weight
+    largest = v.new_zeros(count, v.shape[1]).index_add_(0, groups, v.abs()).amax(0)
+    left = (total.abs() > rounding(two) * torch.minimum(weight[:, None], largest)).any(1)
     return total[left], u[first[left]]
+
+
+def _directions(w: Tensor, two: TwoLayer, units: Tensor | None) -> Tensor:
+    """Unit vectors of rows ``w`` in inputs of the size one."""
+    if units is None:
+        return w / w.norm(dim=1, keepdim=True)
+    sizes = torch.cat([units, units.new_ones(1)]) if two.has_bias else units
+    scaled = w * (sizes / sizes.max()).to(w.device)
+    lengths = scaled.norm(dim=1, keepdim=True)
+    return torch.where(lengths > 0, scaled / lengths, w)
 
 
 def rounding(two: TwoLayer) -> float:
@@ -162,21 +174,23 @@ def lower_bound(v: Tensor, u: Tensor, seed: int) -> tuple[float, Tensor]:
     return float(best[top]), where[top]
 
 
-def collapses(two: TwoLayer) -> bool:
+def collapses(two: TwoLayer, units: Tensor | None = None) -> bool:
     """Whether the network is affine, because its neurons cancel in pairs: a proof up to the rounding of its weights.
 
     The functions ``|u . x|`` of different lines are independent, so the even part vanishes only where each line's sum
-    does. For other activations with a linear odd part, ``w`` and ``-w`` must cancel as they stand.
+    does. For other activations with a linear odd part, ``w`` and ``-w`` must cancel as they stand. ``units`` ``(D,)``
+    are the sizes of the inputs.
     """
     if two.activation.slope is not None:
-        return not len(even_part(two)[0])
+        return not len(even_part(two, units)[0])
     if two.activation.kappa is None:
         return False
-    w = torch.cat([two.W1, two.b1[:, None]], 1).double()
+    scaled = two.W1.double() if units is None else two.W1.double() * units.to(two.W1.device)
+    w = torch.cat([scaled, two.b1[:, None].double()], 1)
     lengths = w.norm(dim=1)
     scale = float(lengths.max().clamp_min(torch.finfo(w.dtype).tiny))
     groups = clusters(mirrored(sketch(w)), scale * rounding(two)).to(w.device)
     v = two.W2.double().mT
     total = v.new_zeros(int(groups.max()) + 1, v.shape[1]).index_add_(0, groups, v)
     moving = v.new_zeros(len(total)).index_add_(0, groups, lengths) > 0
-    return bool((total[moving].abs() <= rounding(two) * v.abs().max()).all())
+    return bool((total[moving].abs() <= rounding(two) * v.abs().amax(0)).all())

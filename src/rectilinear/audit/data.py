@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +83,7 @@ def read(x: Tensor | Iterable[Any], y: Tensor | None, seed: int) -> Data:
     """
     if isinstance(x, Tensor):
         return _from_tensor(x, y, seed)
-    if not hasattr(x, "__iter__"):
+    if not hasattr(x, "__iter__") or hasattr(x, "__array__"):
         raise DtypeError(f"x of type {type(x).__name__}", "a tensor or batches of tensors", "Use torch.as_tensor.")
     if iter(x) is x:
         raise DataError(
@@ -120,10 +121,10 @@ def row_keys(x: Tensor) -> Tensor:
 
 
 def _from_tensor(x: Tensor, y: Tensor | None, seed: int) -> Data:
-    check_floating(x, "x")
-    x = x.detach()
-    if x.ndim < 2 or not len(x):
-        raise ShapeError(f"x of shape {tuple(x.shape)}", "rows (n, ...), at least one", "Put the batch axis first.")
+    x = _rows(x, "x")
+    if x.ndim < 2 or not x.numel():
+        what = "rows (n, ...), at least one, of at least one number"
+        raise ShapeError(f"x of shape {tuple(x.shape)}", what, "Put the batch axis first.")
     for part in x.split(64 * BATCH):
         check_finite(part, "x")
     if y is not None:
@@ -148,6 +149,9 @@ def _from_batches(source: Iterable[Any], seed: int) -> Data:
         x, y = _pair(batch)
         if n and (y is None) != (not labels):
             raise DataError("batches with and without labels", "labels in all of them or in none")
+        if sample is not None and x.shape[1:] != sample.shape[1:]:
+            shapes = f"{tuple(sample.shape[1:])} and {tuple(x.shape[1:])}"
+            raise ShapeError(f"batches with rows of shapes {shapes}", "one shape", "Pad or crop them, or group them.")
         n, numbers = n + len(x), numbers + x.numel()
         labels += [] if y is None else [y]
         kept = [*kept, x] if kept is not None and numbers <= KEPT else None
@@ -174,8 +178,7 @@ def _pair(batch: Any) -> tuple[Tensor, Tensor | None]:
     if len(parts) > 2 or not parts:
         raise DataError(f"a batch of {len(parts)} parts", "x or (x, y)", "Wrap the loader.")
     x, y = parts[0], parts[1] if len(parts) == 2 else None
-    check_floating(x, "a batch of x")
-    x = x.detach()
+    x = _rows(x, "a batch of x")
     if x.ndim < 2:
         raise ShapeError(f"a batch of shape {tuple(x.shape)}", "rows (b, ...)", "Put the batch axis first.")
     check_finite(x, "a batch of x")
@@ -184,6 +187,19 @@ def _pair(batch: Any) -> tuple[Tensor, Tensor | None]:
         if len(y) != len(x):
             raise ShapeError(f"{len(y)} labels for {len(x)} rows", "one label for each row", "Correct the loader.")
     return x, y
+
+
+def _rows(x: object, name: str) -> Tensor:
+    """``x`` as a plain tensor of numbers."""
+    if isinstance(x, Mapping):
+        keys = ", ".join(map(repr, x))
+        raise DtypeError(f"{name} of type {type(x).__name__} ({keys})", "x or (x, y)", "Wrap the loader and the model.")
+    check_floating(x, name)
+    assert isinstance(x, Tensor)
+    if x.layout != torch.strided:
+        layout = str(x.layout).removeprefix("torch.")
+        raise DtypeError(f"{name} of layout {layout}", "a dense tensor", "Convert it with .to_dense().")
+    return x.detach()
 
 
 def _labels(y: object) -> Tensor:

@@ -66,8 +66,15 @@ def does_nothing(module: nn.Module) -> bool:
 
 
 def is_hooked(module: nn.Module) -> bool:
-    """Whether a module is more than its ``forward``, as under ``torch.nn.utils.spectral_norm``."""
-    return any(getattr(module, hooks) for hooks in HOOKS)
+    """Whether a module is more than the ``forward`` of its class, as under ``torch.nn.utils.spectral_norm``.
+
+    Example:
+        >>> layer = nn.Linear(2, 2)
+        >>> layer.forward = lambda x: x
+        >>> is_hooked(layer), is_hooked(nn.Linear(2, 2))
+        (True, False)
+    """
+    return "forward" in vars(module) or any(getattr(module, hooks) for hooks in HOOKS)
 
 
 def may_fold(a: nn.Module, b: nn.Module) -> bool:

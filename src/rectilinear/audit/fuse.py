@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves, tree_map
 
 from rectilinear._shapes import check_finite
+from rectilinear.audit.example import guesses
 from rectilinear.audit.fold_rules import folded, may_fold
 from rectilinear.audit.neighbours import Neighbours, from_graph, from_run
 from rectilinear.audit.network import check_module, check_not_scripted, copied, uncompiled
@@ -78,9 +79,10 @@ def fuse(model: nn.Module, x: Any = None, *, report: bool = False) -> nn.Module 
     activation stays. A folded layer leaves ``nn.Identity`` behind, or what remains of it: names stay. Products are
     taken in float64, and only where the result has no more numbers than the two layers.
 
-    Without ``x`` only what the model's whole graph proves is folded: it must be one that ``torch.fx`` can follow. With
-    ``x``, every fold is checked on it and taken back if it changes the output; a model that ``torch.fx`` cannot follow
-    is then folded as it runs on ``x``, unless its path depends on values.
+    Without ``x`` only what the model's whole graph proves is folded: it must be one that ``torch.fx`` can follow, and
+    it is checked on random rows where the first layer tells what the model takes. With ``x``, every fold is checked
+    on it and taken back if it changes the output; a model that ``torch.fx`` cannot follow is then folded as it runs on
+    ``x``, unless its path depends on values.
 
     Args:
         model: the network; it is not changed.
@@ -155,8 +157,11 @@ class _Folding:
         self.plain: list[Tensor] = []
         self.wanted: list[tuple[float, list[Tensor]]] = []
         self.allowed = EXACT
+        self.given = call is not None
         if call is not None:
             self._read_outputs(call)
+        else:
+            self._guess()
         self.graph = from_graph(self.work)
 
     def _read_outputs(self, call: _Call) -> None:
@@ -181,6 +186,18 @@ class _Folding:
         with suppress(*RUN_ERRORS):  # where it takes the mirror image
             self.wanted.append((-1.0, call(self.work, -1.0)))
 
+    def _guess(self) -> None:
+        """Without ``x``, rows that the model takes are a check of its graph, which is drawn without values.
+
+        Code that asks for the type of its input, or whether it is traced, has another graph when it runs.
+        """
+        for x in guesses(self.original):
+            self.call = _Call(x)
+            with suppress(RectilinearError, *RUN_ERRORS):
+                self._read_outputs(self.call)
+                return
+            self.call, self.wanted, self.allowed = None, [], EXACT
+
     def run(self) -> Fused:
         """Fold until nothing is left to fold."""
         while pairs := [pair for pair in self._neighbours().pairs if pair not in self.left]:
@@ -197,7 +214,7 @@ class _Folding:
         left = self._account()
         for name in self.touched:
             self._finish(name)
-        error = None if self.call is None else _error(self.call(self.original), self.plain)
+        error = _error(self.call(self.original), self.plain) if self.given and self.call is not None else None
         return Fused(self.original, tuple(self.folds), left, error)
 
     def _one_by_one(self, pairs: list[tuple[str, str]]) -> None:
@@ -212,7 +229,7 @@ class _Folding:
     def _neighbours(self) -> Neighbours:
         if self.graph.graph is not None:
             return from_graph(self.work, frozenset(self.touched))
-        return Neighbours(()) if self.call is None else from_run(self.work, self.call)
+        return from_run(self.work, self.call) if self.given and self.call is not None else Neighbours(())
 
     def _apply(self, pair: tuple[str, str]) -> list[tuple[str, nn.Module]]:
         """Exchange the two; what they were, or nothing where they stay."""
@@ -261,8 +278,9 @@ class _Folding:
         why = "it does not see the output of one linear layer or convolution alone"
         if self.graph.graph is None:
             lost = f"torch.fx cannot follow the model ({self.graph.reason})"
-            reason = "" if self.call is None else from_run(self.work, self.call).reason
-            why = f"{lost}: pass x" if self.call is None else f"{lost}, and {reason}" if reason else why
+            call = self.call if self.given else None
+            reason = "" if call is None else from_run(self.work, call).reason
+            why = f"{lost}: pass x" if call is None else f"{lost}, and {reason}" if reason else why
         norms = [n for n, m in self.work.named_modules() if isinstance(m, _BatchNorm) and n not in named]
         return (*left, *(Fold("", name, why) for name in norms))
 

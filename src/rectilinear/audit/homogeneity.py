@@ -8,6 +8,7 @@ import torch
 
 from rectilinear.audit.intervals import ratio
 from rectilinear.audit.measure import Measure
+from rectilinear.errors import NonFiniteError
 
 if TYPE_CHECKING:
     from rectilinear.audit.subject import Subject
@@ -23,7 +24,10 @@ def homogeneity(subject: Subject) -> Measure:
     """
     x = subject.columns(ROWS)
     f = subject.network(x).double()
-    errors = [(subject.network(c * x) - c * f).square().sum(1) / c**2 for c in SCALES]
+    try:
+        errors = [(subject.network(c * x) - c * f).square().sum(1) / c**2 for c in SCALES]
+    except NonFiniteError:
+        return Measure.missing("homogeneity", "the output is not finite at multiples of the data")
     size = f.square().sum(1)
     if not float(size.sum()):
         return Measure.missing("homogeneity", "the output is zero on the data")

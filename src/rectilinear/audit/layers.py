@@ -12,7 +12,7 @@ from rectilinear._tolerance import tolerance
 from rectilinear.audit.activations import Activation, leaky
 from rectilinear.audit.network import PROBES
 from rectilinear.audit.structure import INPUT, UNKNOWN, Structure, Trace, trace
-from rectilinear.errors import StructureError
+from rectilinear.errors import NonFiniteError, StructureError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,6 +25,9 @@ LARGEST = 40_000_000  # numbers in a matrix that is written out
 MOST = 16  # activations side by side in one hidden layer
 CHUNK = 1024  # rows a probe
 LOST = 2.0**-10  # weights below this part of a constant lose digits to its rounding
+CHECKED = 64  # rows at which an affine network is checked against its values
+MIXED = ((0.7, -1.9), (1.3, 0.37))  # weights of two rows in that check: no powers of two, which rounding follows
+HIDDEN = "values of its input leave torch"
 FARTHER = (2.0**20, 2.0**40, 2.0**60)  # multiples of the unit vectors at which they are read off
 
 
@@ -83,6 +86,12 @@ class Chain:
     biases: tuple[Tensor, ...]
     activations: tuple[Activation, ...]
 
+    def __call__(self, x: Tensor) -> Tensor:
+        """``f(x)`` for rows ``(b, D)``."""
+        for k, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            x = (self.activations[k - 1].apply(x) if k else x) @ weight.mT + bias
+        return x
+
     @property
     def has_bias(self) -> bool:
         return any(bool(b.any()) for b in self.biases)
@@ -130,12 +139,12 @@ def two_layer(network: Network, structure: Structure, x: Tensor) -> TwoLayer:
     held = {k: network.like.new_zeros(1, H_k) for k, H_k in enumerate(widths)}
     zero = network.like.new_zeros(1, *network.in_shape)
     b2, at_zero = _probe(network, zero, held)
-    b1 = torch.cat([z.flatten(1) for z in at_zero], 1)[0]
+    b1 = torch.cat([z.reshape(len(z), -1) for z in at_zero], 1)[0]
 
     def first(rows: Tensor) -> Tensor:
         zeros = {k: value.expand(len(rows), -1) for k, value in held.items()}
         out, inputs = _probe(network, rows, zeros)
-        return torch.cat([*(z.flatten(1) for z in inputs), out], 1)
+        return torch.cat([*(z.reshape(len(z), -1) for z in inputs), out], 1)
 
     def last(rows: Tensor) -> Tensor:
         parts = dict(enumerate(rows.split(widths, 1)))
@@ -144,15 +153,15 @@ def two_layer(network: Network, structure: Structure, x: Tensor) -> TwoLayer:
     both = _slopes(first, D, network.like, torch.cat([b1, b2[0]]))
     W2 = _slopes(last, H, network.like, b2[0]).mT
     found = TwoLayer(both[:, :H].mT, W2, b1, b2[0], both[:, H:].mT, _shared(nodes, widths, network.like))
-    rows = network.rows(x[:PROBES]).flatten(1)
+    rows = network.rows(x[:PROBES]).detach().flatten(1)
     wanted = network(rows)
     if not _vanishes(found(rows) - wanted, wanted, H):
-        raise _not_two_layer("values of its input leave torch")
+        raise _not_two_layer(HIDDEN)
     return found
 
 
-def chain(network: Network, structure: Structure) -> Chain:
-    """The weights of a plain feed-forward network, each activation fed by the one before.
+def chain(network: Network, structure: Structure, x: Tensor) -> Chain:
+    """The weights of a plain feed-forward network, each activation fed by the one before; rows ``x`` are a check.
 
     Raises:
         StructureError: with the reason, if it is not one, or too large to be written out.
@@ -177,12 +186,16 @@ def chain(network: Network, structure: Structure) -> Chain:
         def layer(rows: Tensor, k: int = k) -> Tensor:
             x = rows.reshape(-1, *network.in_shape) if k == 0 else zero.expand(len(rows), *network.in_shape)
             out, inputs = _probe(network, x, {} if k == 0 else {k - 1: rows})
-            return out if k == len(nodes) else inputs[k].flatten(1)
+            return out if k == len(nodes) else inputs[k].reshape(len(rows), -1)
 
         bias = layer(network.like.new_zeros(1, widths[k]))
         weights.append(_slopes(layer, widths[k], network.like, bias[0]).mT)
         biases.append(bias[0])
-    return Chain(tuple(weights), tuple(biases), tuple(node.activation for node in nodes))
+    found = Chain(tuple(weights), tuple(biases), tuple(node.activation for node in nodes))
+    rows = network.rows(x[:PROBES]).detach()
+    if not _vanishes(found(rows.flatten(1)) - network(rows), network(rows), max(widths) * len(widths)):
+        raise StructureError(HIDDEN, "a plain feed-forward network")
+    return found
 
 
 def affine_map(network: Network) -> tuple[Tensor, Tensor]:
@@ -198,18 +211,33 @@ def affine_map(network: Network) -> tuple[Tensor, Tensor]:
 
 
 def structure_of(network: Network, x: Tensor) -> Structure:
-    """The structure of the network at a few rows of ``x``; where all is affine, checked against its values."""
+    """The structure of the network at a few rows of ``x``; where all is affine, checked against its values.
+
+    The check sees what the operations do not: values that leave torch, or are computed in another thread.
+    """
     rows = network.rows(x[:2])
     try:
         found = trace(network.raw, rows)
     except (RuntimeError, NotImplementedError, TypeError) as error:  # operations that cannot be watched
         return Structure((), None, f"its operations cannot be watched ({str(error).splitlines()[0][:80]})")
-    if found.is_affine:
-        apart = [network(c * rows) for c in (1.0, -1.0, 2.0, 0.0)]
-        gap = apart[2] - 2 * apart[0] + apart[3], apart[0] + apart[1] - 2 * apart[3]
-        if not all(_vanishes(g, apart[2], network.in_dim) for g in gap):
-            return replace(found, output=None, reason="values of its input leave torch")
+    if found.is_affine and not _adds(network, network.rows(x[:CHECKED])):
+        return replace(found, output=None, reason=HIDDEN)
     return found
+
+
+def _adds(network: Network, rows: Tensor) -> bool:
+    """Whether the values at rows are those of an affine map: at their multiples, and at sums of each with the next."""
+    b = rows.roll(-1, 0)
+    try:
+        f, g, zero = network(rows), network(b), network(0 * rows[:1])
+        apart = (
+            (network(2 * rows), 2 * f - zero),
+            (network(-rows), 2 * zero - f),
+            *((network(p * rows + q * b), p * f + q * g + (1 - p - q) * zero) for p, q in MIXED),
+        )
+    except NonFiniteError:  # an affine map is finite at zero
+        return False
+    return all(_vanishes(found - wanted, torch.cat([found, f]), network.in_dim) for found, wanted in apart)
 
 
 def _vanishes(gap: Tensor, scale: Tensor, n: int) -> bool:

@@ -16,9 +16,11 @@ from rectilinear.audit.blocks import (
     check_alone,
     check_names,
     is_affine,
+    r2_each,
     replaced,
     shapes_of,
     watching,
+    worst_of,
 )
 from rectilinear.audit.held_out import HeldOut
 from rectilinear.audit.network import (
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from rectilinear.audit.affine_block import Shapes
     from rectilinear.audit.network import Network
     from rectilinear.audit.task import Task
 
@@ -57,6 +60,8 @@ class Replaced:
         r2: how much of the variance of the block's output the map that was put in explains, on held-out rows.
         parameters_before: of the block.
         parameters_after: of the map.
+        worst_r2: the least share of one number of the block's output, or of one channel: large ones outweigh small ones
+            in ``r2``.
     """
 
     name: str
@@ -65,10 +70,12 @@ class Replaced:
     r2: float
     parameters_before: int
     parameters_after: int
+    worst_r2: float = float("nan")
 
     def __str__(self) -> str:
         count = f"parameters {self.parameters_before:,} -> {self.parameters_after:,}"
-        return f"{self.name} ({self.module}) -> affine on {self.form}, R² {self.r2:.4g}, {count}"
+        r2 = f"R² {self.r2:.4g} (of one output at least {self.worst_r2:.4g})"
+        return f"{self.name} ({self.module}) -> affine on {self.form}, {r2}, {count}"
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,8 @@ class Linearized:
     Attributes:
         model: the new network.
         blocks: what was replaced.
-        output_r2: how much of the old output's variance the new one explains.
+        output_r2: how much of the old output's variance the new one explains, of all outputs together: large ones
+            outweigh small ones.
         loss_before: the loss on the data, None without labels.
         loss_after: the same of the new network.
         accuracy_before: the accuracy, None without classes.
@@ -101,6 +109,7 @@ class Linearized:
         seconds_after: the same of the new network.
         kept: the blocks that ``blocks="all"`` left as they are.
         held_out: how many rows the costs were measured on.
+        output_r2_each: how much of each output's variance it explains, ``(O,)``; NaN where it is constant.
     """
 
     model: nn.Module
@@ -116,10 +125,14 @@ class Linearized:
     seconds_after: float
     kept: tuple[Kept, ...] = ()
     held_out: int = 0
+    output_r2_each: tuple[float, ...] = ()
 
     def __str__(self) -> str:
         lines = [*map(str, self.blocks), *map(str, self.kept)]
         lines.append(f"output R² {self.output_r2:.4g}")
+        if len(self.output_r2_each) > 1:
+            worst, share = self.worst_output
+            lines[-1] += f", of output {worst} {share:.4g}"
         if self.loss_before is not None:
             lines.append(f"loss {self.loss_before:.4g} -> {self.loss_after:.4g}")
         if self.accuracy_before is not None:
@@ -129,6 +142,11 @@ class Linearized:
         lines.append(f"seconds a batch {self.seconds_before:.2g} -> {self.seconds_after:.2g}")
         lines.append(f"all on {self.held_out:,} rows that nothing was fitted on")
         return "\n".join(lines)
+
+    @property
+    def worst_output(self) -> tuple[int, float]:
+        """The output of which the new network explains the least, and how much of its variance."""
+        return worst_of(torch.tensor(self.output_r2_each, dtype=torch.float64))
 
 
 def linearize(
@@ -181,8 +199,8 @@ def linearize(
     model = uncompiled(model)
     check_not_scripted(model)
     names = _names(model, blocks)
-    if rank is not None and rank < 1:
-        raise ConfigError(f"rank = {rank}", "at least 1")
+    if rank is not None and (not isinstance(rank, int) or rank < 1):
+        raise ConfigError(f"rank = {rank!r}", "a whole number, at least 1")
     edited = copied(model)
     with evaluating(model), evaluating(edited), torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -220,6 +238,7 @@ def linearize(
             _seconds(new, batch),
             tuple(kept),
             len(work.test),
+            tuple(r2_each(out, base).tolist()),
         )
 
 
@@ -254,10 +273,10 @@ class _Replacing:
         form = f"identity + {moments.shapes.form}" if block.identity else moments.shapes.form
         stand_in = block.plain().eval()
         self._check(source, stand_in)
-        r2 = self._judge(source, target, stand_in)
+        r2, worst = self._judge(source, target, stand_in, moments.shapes)
         _exchange(self.new.model, source, stand_in)
         before, after = (sum(p.numel() for p in m.parameters()) for m in (target, stand_in))
-        return Replaced(name, type(target).__name__, form, r2, before, after)
+        return Replaced(name, type(target).__name__, form, r2, before, after, worst)
 
     def _fit(self, source: nn.Module, target: nn.Module) -> BlockMoments:
         moments: BlockMoments | None = None
@@ -318,11 +337,13 @@ class _Replacing:
                 "a block that is called and nothing else",
             )
 
-    def _judge(self, source: nn.Module, target: nn.Module, stand_in: nn.Module) -> float:
+    def _judge(self, source: nn.Module, target: nn.Module, stand_in: nn.Module, shapes: Shapes) -> tuple[float, float]:
+        """The shares of the variance of the whole output and of its worst number or channel."""
         calls = [self._both(source, target, rows) for rows in parts(self.test, BATCH)]
         with torch.no_grad():
             found = torch.cat([stand_in(call.x) for call in calls])
-        return _r2(found, torch.cat([call.out for call in calls]))
+        wanted = torch.cat([call.out for call in calls])
+        return _r2(found, wanted), worst_of(r2_each(shapes.targets(found), shapes.targets(wanted)))[1]
 
 
 def _exchange(model: nn.Module, module: nn.Module, other: nn.Module) -> None:

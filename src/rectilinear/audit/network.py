@@ -157,6 +157,8 @@ def as_network(model: object, x: Tensor) -> Network:
             "one row for each row of the input",
             "Wrap the model so that the first axis of its output is the batch.",
         )
+    if not out.numel():
+        raise ShapeError(f"an output of shape {tuple(out.shape)}", "at least one number for each row", "")
     if half == 1 and part.numel() == out[0].numel():  # ``squeeze()`` without an axis takes a batch of one away
         part = part.reshape(1, *out.shape[1:])
     if part.shape != (half, *out.shape[1:]):
@@ -180,7 +182,7 @@ def as_network(model: object, x: Tensor) -> Network:
         raise InputError(
             "a model in which the rows of a batch act on each other",
             "an output for each row that depends on that row alone",
-            "Put batch normalisation in evaluation mode; do not normalise over the batch.",
+            "Put batch normalisation in evaluation mode, and give recurrent layers batch_first=True.",
         )
     return network
 

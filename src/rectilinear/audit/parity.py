@@ -35,6 +35,8 @@ def parity(subject: Subject, told: Measure, flipped: Measure) -> Measure:
         even.append(e.square().sum(1))
         constant = e.sum(0) if constant is None else constant + e.sum(0)
         n += len(o)
+    if subject.unmirrored:
+        return Measure.missing("parity", subject.unmirrored)
     a, b = torch.cat(odd), torch.cat(even)
     if not float((a + b).sum()):
         return Measure.missing("parity", "the output is zero on the data and on its mirror image")

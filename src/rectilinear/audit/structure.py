@@ -248,6 +248,14 @@ def _only_first(args: Any, kwargs: Any, before: dict[int, Sources]) -> bool:
     )
 
 
+def _rounds(name: str, args: Any, kwargs: Any) -> bool:
+    """Whether an operation that is linear else rounds to whole numbers or to 8 bits, or reads bits as another dtype."""
+    if name == "div":
+        return kwargs.get("rounding_mode") is not None
+    dtype = next((a for a in (*args[1:], *kwargs.values()) if isinstance(a, torch.dtype)), None)
+    return dtype is not None and (name == "view" or (dtype.is_floating_point and torch.finfo(dtype).bits < 16))
+
+
 def _rule(name: str, args: Any, kwargs: Any, before: dict[int, Sources]) -> Sources:
     """What the result is an affine map of."""
     tensors = _tensors((args, kwargs))
@@ -255,7 +263,7 @@ def _rule(name: str, args: Any, kwargs: Any, before: dict[int, Sources]) -> Sour
     if name in _JOINTLY:
         return everything
     if name in _IN_THE_FIRST and _only_first(args, kwargs, before):
-        return everything
+        return UNKNOWN if _rounds(name, args, kwargs) else everything
     if name in _FACTORS:
         i, j = _FACTORS[name]
         both = all(isinstance(args[k], Tensor) and before[id(args[k])] for k in (i, j))

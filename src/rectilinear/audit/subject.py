@@ -10,7 +10,7 @@ import torch
 from rectilinear.audit.data import row_keys
 from rectilinear.audit.layers import Chain, TwoLayer, chain, is_homogeneous, structure_of, two_layer
 from rectilinear.dynamics.mirror import sketch
-from rectilinear.errors import InputError, StructureError
+from rectilinear.errors import InputError, NonFiniteError, StructureError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,7 +45,8 @@ class Subject:
 
     ``two_layer`` and ``chain`` hold the matrices, or the reason why there are none. They are read off ``exact``: the
     network itself, and for one in half precision, whose products would be too rough for a proof, its copy in float64.
-    ``distinct`` are the rows of the sample that are not repetitions of rows before.
+    ``distinct`` are the rows of the sample that are not repetitions of rows before. ``unmirrored`` is the reason why
+    nothing can be said of ``-x``, known after the first pass: a logarithm of the input has no value there.
     """
 
     network: Network
@@ -58,6 +59,7 @@ class Subject:
     chain: Chain | str
     seed: int
     distinct: Tensor
+    unmirrored: str = ""
     _outputs: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     @classmethod
@@ -80,7 +82,7 @@ class Subject:
             structure,
             is_homogeneous(exact, structure, x),
             rough or _or_reason(lambda: two_layer(exact, structure, x)),
-            rough or _or_reason(lambda: chain(exact, structure)),
+            rough or _or_reason(lambda: chain(exact, structure, x)),
             seed,
             _first_of_each(row_keys(network.rows(x))),
         )
@@ -93,10 +95,19 @@ class Subject:
             if i < len(self._outputs):
                 f, mirrored = self._outputs[i]
             else:
-                f, mirrored = self.network(rows), self.network(-rows)
+                f = self.network(rows)
+                mirrored = self.mirrored(rows, f)
                 if keep:
                     self._outputs.append((f, mirrored))
             yield Pass(rows, f, mirrored, y)
+
+    def mirrored(self, rows: Tensor, f: Tensor) -> Tensor:
+        """``f(-x)``, or zeros where it is not finite."""
+        try:
+            return self.network(-rows)
+        except NonFiniteError:
+            self.unmirrored = "the output is not finite at -x"
+            return torch.zeros_like(f)
 
     @property
     def has_linear_odd_part(self) -> bool:
@@ -106,6 +117,13 @@ class Subject:
             and not self.two_layer.has_bias
             and self.two_layer.activation.kappa is not None
         )
+
+    @property
+    def units(self) -> Tensor:
+        """The sizes of the inputs on the sample, ``(D,)``; of those that are always zero, that of the largest."""
+        sizes = self.network.rows(self.data.sample).flatten(1).double().abs().amax(0)
+        largest = sizes.max()
+        return torch.where(sizes > 0, sizes, largest if largest > 0 else torch.ones_like(largest))
 
     def columns(self, wanted: int) -> Tensor:
         """Distinct rows of the sample as the network takes them, at most ``wanted``."""

@@ -198,6 +198,8 @@ class _Judged:
 
 def _odd(judged: _Judged, subject: Subject, each: bool) -> Measure:
     """How linear the odd part is; one by construction for two layers without bias, where the measurement is a test."""
+    if subject.unmirrored:
+        return Measure.missing("odd_linearity", subject.unmirrored)
     note = "held-out share of the odd part that one linear map explains"
     measured = judged.measure("odd_linearity", subject, note, "the odd part vanishes on the data", each)
     if not measured.applies or not subject.has_linear_odd_part:
@@ -288,5 +290,5 @@ class _Span:
     def passes(self) -> list[tuple[Pass, Tensor]]:
         """One batch, with coordinates in place of rows, and the keys of these."""
         network = self._subject.network
-        both = network(self._rows), network(-self._rows)
-        return [(Pass(self._coordinates, *both, self._labels), row_keys(self._rows))]
+        f = network(self._rows)
+        return [(Pass(self._coordinates, f, self._subject.mirrored(self._rows, f), self._labels), row_keys(self._rows))]

@@ -43,8 +43,20 @@ class Task:
         return torch.where(y > 0, 1.0, -1.0).to(like) if self.signs else y
 
     def losses(self, out: Tensor, y: Tensor) -> Tensor:
-        """The loss of each row, ``(b,)``."""
-        return self.function(out, self.targets(y, out)).detach()
+        """The loss of each row, ``(b,)``.
+
+        Raises:
+            ShapeError: if a function that was given returns anything else, such as a mean.
+        """
+        found = self.function(out, self.targets(y, out))
+        if not isinstance(found, Tensor) or found.shape not in ((len(out),), (len(out), 1)):
+            got = f"of shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"of type {type(found).__name__}"
+            raise ShapeError(
+                f"a loss {got} for {len(out)} rows",
+                "one number for each row (n,)",
+                "Pass a function that does not average, such as one with reduction='none', summed over the outputs.",
+            )
+        return found.detach().reshape(-1)
 
     def hits(self, out: Tensor, y: Tensor) -> Tensor | None:
         """Whether each row is classified rightly; None where there are no classes."""
@@ -110,7 +122,11 @@ def _binary(values: Tensor) -> bool:
 
 def _check_classes(values: Tensor, whole: bool, out_dim: int) -> None:
     if values.shape[1] != 1 or not whole:
-        raise ShapeError(f"labels of shape {tuple(values.shape)} and dtype {values.dtype}", "integer classes (n,)")
+        raise ShapeError(
+            f"labels of shape {tuple(values.shape)} and dtype {values.dtype}",
+            "integer classes (n,)",
+            "Pass y.argmax(1) for one-hot rows, y.long() for classes, or loss='square' for numbers.",
+        )
     low, high = int(values.min()), int(values.max())
     if low < 0 or high >= out_dim:
         raise ShapeError(

@@ -58,11 +58,11 @@ def verdict(subject: Subject, measures: Mapping[str, Measure], threshold: float,
 
 
 def _decide(subject: Subject, fit: Measure, threshold: float, each: bool) -> tuple[Label, str]:
-    two, affine = subject.two_layer, "an affine map" if _has_constant(subject) else "a linear map"
     if subject.structure.is_affine:
-        return "linear", f"Every operation of the network is affine: it is {affine}, everywhere."
-    if isinstance(two, TwoLayer) and collapses(two):
-        return "linear", f"Its neurons cancel in pairs: the even part vanishes and it is {affine}, everywhere."
+        return "linear", f"Every operation of the network is affine: it is {_kind(subject)}, everywhere."
+    if isinstance(subject.two_layer, TwoLayer) and collapses(subject.two_layer, subject.units):
+        said = f"the even part vanishes and it is {_kind(subject)}, everywhere"
+        return "linear", f"Its neurons cancel in pairs: {said}."
     distinct = fit.details.get("distinct_rows", subject.data.n)
     if distinct < HANDFUL:
         rows = f"{distinct} distinct row{'s' * (distinct > 1)}"
@@ -120,9 +120,9 @@ def _worst(fit: Measure, threshold: float, label: Label, reason: str) -> tuple[L
     return "undecided", f"{said}; {threshold:g} decides ({together}). {more} would."
 
 
-def _has_constant(subject: Subject) -> bool:
+def _kind(subject: Subject) -> str:
     zero = subject.network(subject.network.like.new_zeros(1, subject.network.in_dim))
-    return bool(zero.any())
+    return "an affine map" if bool(zero.any()) else "a linear map"
 
 
 def _parts(subject: Subject, measures: Mapping[str, Measure]) -> str:

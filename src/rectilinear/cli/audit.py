@@ -29,6 +29,8 @@ class Arguments(Common):
     """Steps of that prediction."""
     threshold: float = 0.99
     """Share of the variance that one affine map must explain for "effectively linear"."""
+    outputs: Literal["each", "together", "standardised"] = "each"
+    """Of which outputs: the worst of each, all together (large ones outweigh small ones), or all at one variance."""
     html: Path | None = None
     """Write a page with plots to this file."""
     out: Path | None = None
@@ -65,6 +67,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
         lr=arguments.lr,
         steps=arguments.steps,
         threshold=arguments.threshold,
+        outputs=arguments.outputs,
         seed=arguments.seed,
     )
     files = {}
