@@ -115,6 +115,29 @@ def drop_second_names(module: nn.Module, state: dict[str, Any], prefix: str) -> 
                 del state[key]
 
 
+def second_paths(module: nn.Module) -> Iterator[tuple[str, str]]:
+    """The paths at which a module below ``module`` comes again, at any depth, each with the path where it came first.
+
+    Example:
+        >>> layer = nn.Linear(1, 1)
+        >>> list(second_paths(nn.Sequential(layer, nn.Sequential(nn.Tanh(), layer))))
+        [('1.1', '0')]
+    """
+    first: dict[int, str] = {}
+
+    def walk(parent: nn.Module, prefix: str) -> Iterator[tuple[str, str]]:
+        for name, child in parent._modules.items():
+            if child is None:
+                continue
+            path = f"{prefix}{name}"
+            if (known := first.setdefault(id(child), path)) != path:
+                yield path, known
+            else:
+                yield from walk(child, f"{path}.")
+
+    return walk(module, "")
+
+
 def _second_names(module: nn.Module) -> Iterator[tuple[str, str]]:
     if isinstance(module, Repeated):
         yield from ((str(i), str(place)) for i, place in enumerate(module.places) if i != place)

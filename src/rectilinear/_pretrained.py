@@ -18,12 +18,12 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from rectilinear._once import drop_second_names
+from rectilinear._once import drop_second_names, second_paths
 from rectilinear.config import atomic_write, write_json
 from rectilinear.errors import CheckpointError, MissingDependencyError, RectilinearError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from types import ModuleType
 
 CONFIG, WEIGHTS, FORMAT = "config.json", "model.safetensors", 1
@@ -68,8 +68,27 @@ class Configured(nn.Module):
         """Describe the module by these arguments instead of those it was called with."""
         self.__dict__["_built_from"] = (type(self), (), {k: _detached(value) for k, value in arguments.items()})
 
+    def named_modules(
+        self, memo: set[nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Module]]:
+        """Each module under its first name: ``torch.func.functional_call`` asks for all, and mistakes two for two."""
+        return super().named_modules(memo if remove_duplicate else set(), prefix)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """As that of any module, with the tensors of a module that is used at several places under its first name."""
+        state = super().state_dict(*args, **kwargs)
+        prefix = args[1] if len(args) > 1 else kwargs.get("prefix", "")
+        for second, _ in second_paths(self):
+            for name in [name for name in state if name.startswith(f"{prefix}{second}.")]:
+                del state[name]
+        return state
+
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         drop_second_names(self, state_dict, prefix)
+        for second, first in second_paths(self):
+            for name in [name for name in state_dict if name.startswith(f"{prefix}{first}.")]:
+                rest = name.removeprefix(f"{prefix}{first}.")
+                state_dict.setdefault(f"{prefix}{second}.{rest}", state_dict[name])
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def save_pretrained(self, folder: Path | str) -> None:

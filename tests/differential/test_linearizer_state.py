@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 import rectilinear as rl
 from rectilinear import operators as op
+from rectilinear._once import second_paths
 from rectilinear.flow import objectives
 from rectilinear.training import TrainConfig, load_state, load_tensors, train
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 OLD = Path(__file__).parents[1] / "data" / "first_version"
 VALUES, _ = load_tensors(OLD / "values.safetensors")
 KINDS = ["linearizer", "two_spaces", "flow", "style", "product", "sum", "kronecker"]
+DEEP = ["gram", "deep_sum", "deep_kronecker", "deep_chain", "deep_linearizer", "deep_flow"]  # shared at two depths
 
 
 def network(seed: int = 0, dim: int = 2) -> rl.invertible.Invertible:
@@ -40,6 +42,7 @@ def network(seed: int = 0, dim: int = 2) -> rl.invertible.Invertible:
 
 def build(kind: str) -> rl.Configured:
     g, A, B = network(), op.Dense(2), op.Orthogonal(2)
+    S = op.Sum(B, op.Diagonal(torch.tensor([0.5, -1.5])))
     made: dict[str, Callable[[], rl.Configured]] = {
         "linearizer": lambda: rl.Linearizer(g, A),
         "two_spaces": lambda: rl.Linearizer(g, A, network(1)),
@@ -48,17 +51,25 @@ def build(kind: str) -> rl.Configured:
         "product": lambda: op.Product(B, B, A, B),
         "sum": lambda: op.Sum(B, A, B),
         "kronecker": lambda: op.Kronecker(A, A),
+        "gram": lambda: op.Adjoint(S) @ S,
+        "deep_sum": lambda: op.Sum(S, op.Product(op.Adjoint(S), op.Scaled(B, 2.0))),
+        "deep_kronecker": lambda: op.Kronecker(B, op.Adjoint(B)),
+        "deep_chain": lambda: rl.invertible.Chain(g, rl.invertible.Chain(rl.invertible.Rotation(2, 2), g)),
+        "deep_linearizer": lambda: rl.Linearizer(g, A, rl.invertible.Chain(rl.invertible.Inverse(g), g)),
+        "deep_flow": lambda: rl.flow.LinearFlow(
+            g, rl.invertible.Chain(rl.invertible.Rotation(2), g), op.ScalarPlusLowRankVelocity(2, 1, 2)
+        ),
     }
     return made[kind]()
 
 
 def value(kind: str, model: nn.Module) -> Tensor:
     with torch.no_grad():
-        if kind == "flow":
+        if kind.endswith("flow"):
             return model.velocity.velocity(0.3)(model.g_noise(VALUES["x"])) + model.g_data(VALUES["x"])
         if kind == "style":
             return model.g_out.inverse(model.operator("x")(model.g_in(VALUES["x"])))
-        return model(VALUES["x4" if kind == "kronecker" else "x"])
+        return model(VALUES["x4" if kind.endswith("kronecker") else "x"])
 
 
 def close(a: Tensor, b: Tensor) -> None:
@@ -115,7 +126,7 @@ def test_a_run_of_the_first_version_is_resumed(tmp_path: Path) -> None:
         close(weight.detach(), VALUES[f"trained.{name}"])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KINDS + DEEP)
 def test_every_module_has_one_name(kind: str) -> None:
     model = build(kind)
     assert len(dict(model.named_parameters(remove_duplicate=False))) == len(dict(model.named_parameters()))
@@ -124,7 +135,7 @@ def test_every_module_has_one_name(kind: str) -> None:
     ]
 
 
-@pytest.mark.parametrize("kind", ["linearizer", "two_spaces", "product", "sum", "kronecker"])
+@pytest.mark.parametrize("kind", ["linearizer", "two_spaces", "product", "sum", "kronecker", *DEEP[:-1]])
 @pytest.mark.parametrize("state", ["parameters", "state_dict"])
 def test_a_functional_call_changes_nothing(kind: str, state: str) -> None:
     model = build(kind)
@@ -133,16 +144,48 @@ def test_a_functional_call_changes_nothing(kind: str, state: str) -> None:
     others = {name: 2 * x.detach() if x.is_floating_point() else x for name, x in own.items()}
     twin = copy.deepcopy(model)
     twin.load_state_dict({**twin.state_dict(), **others})
-    x = VALUES["x4" if kind == "kronecker" else "x"]
+    x = VALUES["x4" if kind.endswith("kronecker") else "x"]
     assert torch.equal(torch.func.functional_call(model, others, (x,)), twin(x)), "the weights it was called with"
     assert torch.equal(value(kind, model), before)
     assert [name for name, p in model.named_parameters() if p.requires_grad] == names
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", DEEP)
+def test_states_with_two_names_at_two_depths_load(kind: str) -> None:
+    model, fresh = build(kind), build(kind)
+    state = model.state_dict()
+    twice = dict(state)
+    for second, first in second_paths(model):
+        twice |= {name.replace(first, second, 1): x for name, x in state.items() if name.startswith(f"{first}.")}
+    assert len(twice) > len(state)
+    doubled = {name: 2 * x if x.is_floating_point() else x for name, x in twice.items()}
+    fresh.load_state_dict(doubled)
+    assert all(torch.equal(x, doubled[name]) for name, x in fresh.state_dict().items())
+    load_state(fresh, twice, OLD)
+    assert torch.equal(value(kind, fresh), value(kind, model))
+    del state[next(iter(state))]
+    with pytest.raises(RuntimeError, match="Missing"):
+        fresh.load_state_dict(state)
+
+
+def test_a_functional_call_on_a_module_around_it_changes_nothing() -> None:
+    gram = build("gram")
+    net = nn.Sequential(nn.Linear(2, 2), gram)
+    before, x = net(VALUES["x"]), VALUES["x"]
+    torch.func.functional_call(net, {name: p.detach() + 1 for name, p in net.named_parameters()}, (x,))
+    assert torch.equal(net(x), before)
+    assert [*net.state_dict()][2:] == [f"1.{name}" for name in gram.state_dict()]
+    again = nn.Sequential(nn.Linear(2, 2), build("gram"))
+    again.load_state_dict(net.state_dict())
+    assert torch.equal(again(x), before)
+
+
+@pytest.mark.parametrize("kind", KINDS + DEEP)
 def test_copies_and_files(kind: str, tmp_path: Path) -> None:
     model = build(kind)
-    safetensors.torch.save_file(model.state_dict(), tmp_path / "state.safetensors")
+    safetensors.torch.save_file(
+        {k: x.contiguous() for k, x in model.state_dict().items()}, tmp_path / "state.safetensors"
+    )
     fresh = build(kind)
     fresh.load_state_dict(safetensors.torch.load_file(tmp_path / "state.safetensors"))
     stream = io.BytesIO()
@@ -156,7 +199,7 @@ def test_copies_and_files(kind: str, tmp_path: Path) -> None:
         assert len(list(twin.parameters())) == len(list(model.parameters()))
 
 
-@pytest.mark.parametrize("kind", ["linearizer", "two_spaces", "product"])
+@pytest.mark.parametrize("kind", ["linearizer", "two_spaces", "product", "deep_chain"])
 def test_ensembles(kind: str) -> None:
     models = [build(kind) for _ in range(3)]
     parameters, buffers = torch.func.stack_module_state(models)
@@ -166,7 +209,7 @@ def test_ensembles(kind: str) -> None:
     close(outputs, torch.stack([model(x) for model in models]))
 
 
-@pytest.mark.parametrize("kind", ["linearizer", "two_spaces"])
+@pytest.mark.parametrize("kind", ["linearizer", "two_spaces", "gram"])
 def test_export(kind: str) -> None:
     model = build(kind).eval()
     program = torch.export.export(model, (VALUES["x"],))
