@@ -78,7 +78,7 @@ class Projector(Configured):
 
     @property
     def linearizer(self) -> Linearizer:
-        """The same map as a Linearizer, for the verbs of linear algebra: ``rl.project_null`` is its complement."""
+        """The same map as a Linearizer, for the verbs of linear algebra; ``rl.project_null`` is its complement."""
         return Linearizer(self.g, self.selection.diagonal())
 
     def forward(self, x: Tensor) -> Tensor:

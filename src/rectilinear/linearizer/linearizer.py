@@ -99,7 +99,7 @@ class Linearizer(Configured):
 
     @property
     def T(self) -> Linearizer:  # noqa: N802 - the field's name
-        """The adjoint ``g_in^-1 . A^T . g_out``: ``<f(x), y> = <x, f.T(y)>``."""
+        """The adjoint ``g_in^-1 . A^T . g_out``, with ``<f(x), y> = <x, f.T(y)>``."""
         return Linearizer(self.g_out, self.operator.T, self.g_in)
 
     @property

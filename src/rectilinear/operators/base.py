@@ -126,7 +126,7 @@ class Operator(Configured, ABC):
 
     @property
     def T(self) -> Operator:  # noqa: N802 - the field's name
-        """The adjoint: the conjugate transpose of a complex operator."""
+        """The adjoint, which is the conjugate transpose of a complex operator."""
         return _algebra("adjoint")(self)
 
     @property

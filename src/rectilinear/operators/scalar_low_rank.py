@@ -52,7 +52,7 @@ class ScalarPlusLowRank(Operator):
 
     @property
     def has_gradient(self) -> bool:
-        """Whether results are part of a graph: then verbs take ways that are smooth at dependent factors too."""
+        """Whether results are part of a graph; verbs then take ways that are smooth at dependent factors too."""
         return torch.is_grad_enabled() and any(x.requires_grad for x in (self.scale, self.u, self.v))
 
     def _matvec(self, z: Tensor) -> Tensor:

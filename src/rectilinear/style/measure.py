@@ -51,12 +51,12 @@ class PathScores:
 
     @property
     def gain(self) -> Tensor:
-        """``(9,)``: dB of the path above pixels blended between the teacher's pictures, the mean over pairs."""
+        """Mean over pairs of the dB of the path above pixels blended between the teacher's images, ``(9,)``."""
         return (self.path - self.pixels).mean(0)
 
     @property
     def own_gain(self) -> Tensor:
-        """``(9,)``: dB of the path above pixels blended between the model's pictures, the mean over pairs."""
+        """Mean over pairs of the dB of the path above pixels blended between the model's images, ``(9,)``."""
         return (self.path - self.own).mean(0)
 
 

@@ -80,7 +80,7 @@ class Model:
 
     @property
     def family(self) -> str:
-        """Its name without the depth: what a line of a plot over depths has in common."""
+        """Its name without the depth, which a line of a plot over depths has in common."""
         if not self.trained:
             return {"least_squares": "least squares", "ridge": f"ridge {self.penalty:g}"}[self.kind]
         words = ["" if self.bias else "bias-free", "ReLU" if self.kind == "relu" else "", self.optimizer]
