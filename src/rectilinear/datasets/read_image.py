@@ -12,14 +12,18 @@ from PIL import Image, ImageOps
 from rectilinear.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
 
 T = TypeVar("T")
-EXTENSIONS = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+EXTENSIONS = {".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".png", ".tga", ".tif", ".tiff", ".webp"} | {
+    *(".avif", ".pbm", ".pgm", ".pnm", ".ppm"),
+}
 """How the names of image files end, in lower case."""
+UNREADABLE = {".heic", ".heif", ".jxl", ".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"}
+"""How the names of photographs end that are not read, and not passed over either."""
 GREY_MODES = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"}
 MAX_PIXELS = 178_956_970
 """Pixels of an image, at most: a file of a kilobyte can claim any number of them."""
@@ -30,10 +34,11 @@ _SIXTEEN_BITS = {"PNG", "PPM"}  # formats whose mode "I" means 16 bits without a
 def image_files(path: Path) -> list[Path]:
     """The image files under a folder in order of their paths, those of sub-folders too; of a file, itself.
 
-    Hidden files and folders, and other kinds of file, are passed over.
+    Hidden files and folders, and other kinds of file, are passed over; links are followed.
 
     Raises:
-        DataError: if there is neither file nor folder, or no image in it.
+        DataError: if there is neither file nor folder, no image in it, or a photograph of a kind that is not read, such
+            as HEIC, without one of the same name that is.
 
     Example:
         >>> import pathlib, tempfile
@@ -56,7 +61,29 @@ def image_files(path: Path) -> list[Path]:
 
 def list_images(folder: Path) -> list[Path]:
     """The image files under a folder in order of their paths, perhaps none; see :func:`image_files`."""
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in EXTENSIONS and not _hidden(p, folder))
+    files = sorted(path for path in _walk(folder, frozenset()))
+    found = [path for path in files if path.suffix.lower() in EXTENSIONS]
+    readable = {path.with_suffix("") for path in found}
+    raw = [path for path in files if path.suffix.lower() in UNREADABLE and path.with_suffix("") not in readable]
+    if raw:
+        raise DataError(
+            got=f"{raw[0]}, a photograph of a kind that is not read" + (f", and {len(raw) - 1} more" * (len(raw) > 1)),
+            expected=f"files that end in {', '.join(sorted(EXTENSIONS))}",
+            fix="Convert it, to JPEG for instance, or take it out of the folder.",
+        )
+    return found
+
+
+def _walk(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
+    """The files under a folder that are not hidden; links to folders are followed, but not to those they lie in."""
+    above |= {folder.resolve()}
+    for path in folder.iterdir():
+        if path.name.startswith("."):
+            continue
+        if not path.is_dir():
+            yield path
+        elif path.resolve() not in above:
+            yield from _walk(path, above)
 
 
 def is_grey(path: Path) -> bool:
@@ -159,10 +186,6 @@ def distinct_names(files: Iterable[Path], root: Path, taken: Iterable[str] = ())
         used.add(chosen.casefold())
         names.append(chosen)
     return names
-
-
-def _hidden(path: Path, root: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
 def _opened(path: Path, use: Callable[[Image.Image], T]) -> T:

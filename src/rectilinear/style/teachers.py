@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
-from rectilinear import datasets
+from rectilinear.datasets.folder import read_images, split_files
+from rectilinear.datasets.read_image import image_files, is_grey
 from rectilinear.errors import ConfigError, DataError, MissingDependencyError, ShapeError
 from rectilinear.style.filters import filtered
 
@@ -105,7 +106,8 @@ def pairs(
 ) -> dict[str, Tensor]:
     """The same pictures in several styles, ``(n, c, h, w)`` each, from the folders ``root/STYLE``.
 
-    Files of one name are one picture. Every tenth, in order of name, is for testing.
+    Files of one name are one picture, whatever their suffixes and the order of these. The split is that of the first
+    style: see :func:`rectilinear.datasets.load`.
 
     Raises:
         DataError: if a folder is missing, its files have other names than those of the first, or other colours.
@@ -115,26 +117,41 @@ def pairs(
         Traceback (most recent call last):
         rectilinear.errors.DataError: Got no folder nowhere/twitter; ...
     """
-    names: dict[str, list[str]] = {}
-    images: dict[str, Tensor] = {}
-    for style in styles:
-        folder = Path(root) / style
-        if not folder.is_dir():
-            raise DataError(f"no folder {folder}", "a folder of pictures for each style", "Check the names.")
-        names[style] = sorted(p.stem for p in folder.iterdir() if not p.name.startswith("."))
-        first = next(iter(names))
-        if names[style] != names[first]:
-            odd = sorted(set(names[style]) ^ set(names[first]))
+    by_name = {Path(root) / style: _by_name(Path(root) / style) for style in styles}
+    first = next(iter(by_name), Path(root))
+    for folder, files in by_name.items():
+        if odd := sorted(files.keys() ^ by_name[first].keys()):
             raise DataError(
-                f"'{odd[0] if odd else folder}', which is not in both {folder} and {Path(root) / first}",
+                f"'{odd[0]}', which is not in both {folder} and {first}",
                 "the same names in the folder of every style",
                 "Remove the pictures that have no partner.",
             )
-        images[style] = datasets.load(folder, split, size=size).images
-        if images[style].shape != images[first].shape:
+    images: dict[str, Tensor] = {}
+    chosen = [_name(path, first) for path in split_files(first).get(split, ())] if styles else []
+    for style, (folder, files) in zip(styles, by_name.items(), strict=True):
+        grey = all(map(is_grey, files.values()))
+        images[style] = read_images([files[name] for name in chosen], None if size is None else (size, size), grey=grey)
+        expected = images[styles[0]].shape
+        if images[style].shape != expected:
             raise DataError(
                 f"pictures of shape {tuple(images[style].shape[1:])} in {folder}",
-                f"{tuple(images[first].shape[1:])}, as in {Path(root) / first}",
+                f"{tuple(expected[1:])}, as in {first}",
                 "Name a size, and make all grey or all coloured.",
             )
     return images
+
+
+def _by_name(folder: Path) -> dict[str, Path]:
+    """The images under a folder by their paths without suffixes."""
+    if not folder.is_dir():
+        raise DataError(f"no folder {folder}", "a folder of pictures for each style", "Check the names.")
+    found: dict[str, Path] = {}
+    for path in image_files(folder):
+        if (name := _name(path, folder)) in found:
+            raise DataError(f"{found[name]} and {path}", "one picture of a name", "Remove or rename one of them.")
+        found[name] = path
+    return found
+
+
+def _name(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).with_suffix("").as_posix()
