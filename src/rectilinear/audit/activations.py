@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 OTHERS = frozenset({"tanh", "sigmoid", "elu", "mish", "hardtanh", "hardsigmoid", "erf", "sin", "cos", "exp", "relu6"})
+SMOOTH = 15  # threshold of a softplus from which on its jump, 3e-7, is no more than rounding of float32
 MAX_POOLS = frozenset({"max_pool2d_with_indices", "max_pool3d_with_indices", "max_pool1d_with_indices"})
 
 
@@ -75,9 +76,9 @@ def recognise(
 
     if name in _FIXED:
         return leaky(_FIXED[name], name)
-    if name in ("gelu", "silu", "softplus", "hardswish"):
+    if name in ("gelu", "silu", "hardswish") or (name == "softplus" and _threshold(args, kwargs) >= SMOOTH):
         return Activation(name, apply, kappa=0.5)
-    if name in OTHERS:
+    if name in OTHERS or name == "softplus":
         return Activation(name, apply)
     if name in MAX_POOLS:
         return Activation("max_pool", apply, homogeneous=True)
@@ -86,6 +87,11 @@ def recognise(
 
 
 _FIXED = {"relu": 0.0, "abs": -1.0}
+
+
+def _threshold(args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
+    """From where on torch takes ``softplus(z)`` for ``z``: its odd part jumps there by ``log(1 + e^-threshold)``."""
+    return float(args[2] if len(args) > 2 else kwargs.get("threshold", 20))
 
 
 def _slope(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float | Tensor | None:

@@ -143,12 +143,18 @@ def _check(x: Tensor, y: Tensor, loss: str, depth: int | str) -> None:
 
 
 def _rays(x: Tensor, homogeneous: bool) -> _Rays:
-    """The lines of the rows; without homogeneity, a "line" is a pair of points and its radius is one."""
+    """The lines of the rows; without homogeneity, a "line" is a pair of points and its radius is one.
+
+    The columns are brought to one size first, which changes no lower bound: in other units directions may agree to all
+    but the last digits.
+    """
+    wide = x.dtype == torch.float64
+    x = x.double() / x.double().abs().amax(0).clamp_min(torch.finfo(torch.float64).tiny)
     lengths = x.double().norm(dim=1)
     scale = lengths.clamp_min(torch.finfo(torch.float64).tiny) if homogeneous else lengths.median().clamp_min(1e-300)
     unit = x.double() / scale.reshape(-1, 1)
     seen = sketch(unit)
-    line = clusters(mirrored(seen), 1e-9 if x.dtype == torch.float64 else 1e-5).numpy()
+    line = clusters(mirrored(seen), 1e-9 if wide else 1e-5).numpy()
     side = np.where(seen[:, 0].numpy() < 0, -1, 1)
     _, first = np.unique(line, return_index=True)
     u = unit.cpu().numpy()[first] * side[first][:, None]
@@ -184,13 +190,10 @@ def _projected(a: NDArray[np.float64], t: NDArray[np.float64]) -> NDArray[np.flo
     """The best linear fit of ``t`` by the columns of ``a``, whatever its rank."""
     if min(a.shape) == 0:
         return np.zeros_like(t)
-    if len(a) <= a.shape[1]:
-        q, s, _ = np.linalg.svd(a, full_matrices=False)
-        q = q[:, s > s[0] * max(a.shape) * np.finfo(float).eps]
-        return q @ (q.T @ t)
-    s, v = np.linalg.eigh(a.T @ a)
-    keep = s > s[-1] * len(s) * 4 * np.finfo(float).eps
-    return a @ (v[:, keep] @ ((v[:, keep].T @ (a.T @ t)) / s[keep, None]))
+    q, r = np.linalg.qr(a / np.maximum(np.linalg.norm(a, axis=0), np.finfo(float).tiny))
+    u, s, _ = np.linalg.svd(r, full_matrices=False)
+    q = q @ u[:, s > s[0] * max(a.shape) * np.finfo(float).eps]
+    return q @ (q.T @ t)
 
 
 def _margin(

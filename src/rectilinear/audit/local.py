@@ -14,7 +14,7 @@ from rectilinear.audit.intervals import ratio
 from rectilinear.audit.measure import Measure
 from rectilinear.audit.network import Network, as_network, evaluating
 from rectilinear.audit.randomness import stream
-from rectilinear.errors import ConfigError, ShapeError
+from rectilinear.errors import ConfigError, NonFiniteError, ShapeError
 from rectilinear.operators import SVD, Dense, Operator, to_dense, to_scipy
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ class LocalMap(Operator):
         """The ``k`` leading singular values and vectors, by Lanczos iteration on products with the map.
 
         Raises:
+            NonFiniteError: if the Jacobian is not finite, such as that of a root at zero.
             ConfigError: if ``k`` is not between 1 and ``min(out_dim, in_dim)``.
 
         Example:
@@ -79,8 +80,8 @@ class LocalMap(Operator):
             True
         """
         least = min(self.in_dim, self.out_dim)
-        if not 1 <= k <= least:
-            raise ConfigError(f"k = {k}", f"a number from 1 to {least}, the smaller side of the map")
+        if not isinstance(k, int) or not 1 <= k <= least:
+            raise ConfigError(f"k = {k}", f"a whole number from 1 to {least}, the smaller side of the map")
         whole = self.like.dtype in (torch.float32, torch.float64)  # what SciPy knows
         if whole and least > max(WRITTEN, 2 * k):
             try:
@@ -93,6 +94,10 @@ class LocalMap(Operator):
                 pass
         wide = self.in_dim > self.out_dim
         matrix = to_dense(self.T).mT if wide else to_dense(self)
+        if not bool(torch.isfinite(matrix).all()):
+            raise NonFiniteError(
+                "NaN or infinite derivatives", "a finite Jacobian", "Move the point off the singularity."
+            )
         parts = torch.linalg.svd(matrix if whole else matrix.float(), full_matrices=False)
         u, s, vh = (part.to(self.like) for part in parts)
         return SVD(_frame(u[:, :k]), s[:k], _frame(vh[:k].mT))
@@ -153,8 +158,14 @@ def local(subject: Subject) -> Measure:
         )
     )
     directions = eye.to(network.like.device)
-    slopes = torch.stack([pulled_back(network, x, u.expand(len(x), -1)) for u in directions], 1).double()
+    try:
+        slopes = torch.stack([pulled_back(network, x, u.expand(len(x), -1)) for u in directions], 1).double()
+    except (RuntimeError, NotImplementedError, TypeError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        return Measure.missing("local", f"the model cannot be differentiated: {first[:80]}")
     flat = slopes.flatten(1)
+    if not bool(torch.isfinite(flat).all()):
+        return Measure.missing("local", "derivatives that are not finite at some points")
     own, total = flat.square().sum(1), flat.sum(0)
     if not float(own.sum()):
         return Measure.missing("local", "the Jacobian vanishes on the data")

@@ -61,9 +61,15 @@ def linearity(
     read = g_out if g_out is not None else _same
     whole = read(f(decode(a * encode(x) + b * encode(y)))).flatten(1)
     part_x, part_y = a * read(f(x)).flatten(1), b * read(f(y)).flatten(1)
+    every = [part.double() for part in (whole, part_x, part_y)]
+    exponent = torch.frexp(torch.cat([part.detach().abs() for part in every], 1).amax(1, keepdim=True)).exponent
+    unit = torch.pow(
+        2.0, exponent.clamp(-1000, 1000).double()
+    )  # numbers whose squares leave the range are brought back
+    dtype, (whole, part_x, part_y) = whole.dtype, (part / unit for part in every)
     size = part_x.norm(dim=1) + part_y.norm(dim=1)
     error = (whole - part_x - part_y).norm(dim=1)
-    return torch.where(error == 0, 0, error / size)
+    return torch.where(error == 0, 0, error / size).to(dtype)
 
 
 def _same(x: Tensor) -> Tensor:
