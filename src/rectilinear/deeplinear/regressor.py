@@ -15,7 +15,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from rectilinear.deeplinear.ensemble import OPTIMIZERS, Optimizer, log_grid, train
 from rectilinear.deeplinear.finish import finish
 from rectilinear.deeplinear.start import draw
-from rectilinear.deeplinear.statistics import SufficientStatistics
+from rectilinear.deeplinear.statistics import SufficientStatistics, check_unmasked
 from rectilinear.deeplinear.units import Units, end_to_end, mean_square_error
 from rectilinear.errors import ConfigError, DivergedError
 
@@ -156,6 +156,8 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
     def _statistics(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, *, reset: bool
     ) -> SufficientStatistics:
+        for values, name in ((X, "X"), (y, "y"), (sample_weight, "sample_weight")):
+            check_unmasked(values, name)
         X, y = validate_data(self, X, y, reset=reset, dtype=np.float64, multi_output=True, y_numeric=True)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
@@ -168,13 +170,17 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
         units = Units.of(statistics, centre=bool(self.fit_intercept), standardize=bool(self.standardize))
         few, many = sorted((statistics.inputs, statistics.outputs))
         widths = (self.width or max(few, min(many, _WIDEST)),) * (self.depth - 1)
+        sizes = (statistics.inputs, *widths, statistics.outputs)
+        varies = units.seen.root(bias=units.bias).any(0)
         if layers is None:
-            seed = check_random_state(self.random_state).randint(2**31 - 1)
-            layers = draw(self.start, (statistics.inputs, *widths, statistics.outputs), bias=units.bias, seed=seed)
-            # What is always zero gets no gradient: it would keep its random weight.
-            layers[0][0][:, ~units.seen.root(bias=units.bias).any(0)] = 0
+            layers = self._draw(sizes, bias=units.bias)
+            layers[0][0][:, ~varies] = 0  # what is always zero gets no gradient: it would keep its random weight
         else:
+            self._check_unchanged(sizes, layers, bias=units.bias)
             layers = units.from_data(layers)
+            new = varies & ~layers[0][0].any(0)
+            if new.any():  # columns that were constant so far: all zeros would be a saddle that descent never leaves
+                layers[0][0][:, new] = self._draw(sizes, bias=units.bias)[0][0][:, new]
         path = self._descend(units, widths, layers)
         weights, biases = units.to_data(path.layers)
         best = path.best if path.best is not None else end_to_end(path.layers)
@@ -193,6 +199,20 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
         if not self.converged_:
             warnings.warn(self._advice(), ConvergenceWarning, stacklevel=3)
         return self
+
+    def _draw(self, sizes: tuple[int, ...], *, bias: bool) -> Layers:
+        return draw(self.start, sizes, bias=bias, seed=check_random_state(self.random_state).randint(2**31 - 1))
+
+    @staticmethod
+    def _check_unchanged(sizes: tuple[int, ...], layers: Layers, *, bias: bool) -> None:
+        """That ``partial_fit`` goes on with the network that it began with."""
+        weights, biases = layers
+        if (found := (weights[0].shape[1], *map(len, weights))) != sizes or bool(biases) != bias:
+            raise ConfigError(
+                f"a network of {sizes} units, fit_intercept={bias}",
+                f"{found} and fit_intercept={bool(biases)}, as before: partial_fit trains on from the weights it has",
+                "Call fit, or leave depth, width and fit_intercept as they were.",
+            )
 
     def _descend(self, units: Units, widths: tuple[int, ...], layers: Layers) -> _Path:
         """Descent, and L-BFGS from the best weights that it passed where it is asked for and something is left."""
@@ -213,6 +233,12 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
             bias=units.bias,
             keep_best=True,
         )
+        if run.diverged and not run.n_iter:
+            raise DivergedError(
+                got=f"starting weights so large that {self.depth} layers of them multiply to no useful number",
+                expected="a start whose loss is at most ten billion times that of no prediction",
+                fix="Use another start, such as start='zero_last', a smaller depth or a smaller width.",
+            )
         if run.diverged:
             raise DivergedError(
                 got=f"a loss that grew without end, up to step {int(run.n_iter)}",
@@ -260,11 +286,20 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
         def whole(value: Any) -> bool:
             return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= 1
 
+        def number(value: Any) -> bool:
+            return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+
+        def flag(value: Any) -> bool:
+            return isinstance(value, bool | np.bool_ | int) and value in (0, 1)
+
         for name, expected, fine in (
             ("depth", "an integer of at least 1", whole(self.depth)),
             ("width", "an integer of at least 1, or None", self.width is None or whole(self.width)),
             ("max_iter", "an integer of at least 1", whole(self.max_iter)),
-            ("tol", "a number of at least 0", self.tol >= 0),
+            ("tol", "a number of at least 0", number(self.tol) and self.tol >= 0),
+            ("lr", "a positive and finite number", number(self.lr) and 0 < self.lr < np.inf),
+            ("fit_intercept", "True or False", flag(self.fit_intercept)),
+            ("standardize", "True or False", flag(self.standardize)),
             ("optimizer", f"auto or one of {', '.join(OPTIMIZERS)}", self.optimizer in ("auto", *OPTIMIZERS)),
         ):
             if not fine:

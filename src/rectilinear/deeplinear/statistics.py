@@ -243,8 +243,21 @@ def _qr(table: np.ndarray) -> np.ndarray:
     return np.asarray(np.linalg.qr(table / size, mode="r")) * size
 
 
+def check_unmasked(values: object, name: str) -> None:
+    """Raise a NonFiniteError for masked entries: as an array they are the numbers under the mask.
+
+    Example:
+        >>> check_unmasked(np.ma.masked_array([1.0, 2.0], mask=[True, False]), "y")
+        Traceback (most recent call last):
+        rectilinear.errors.NonFiniteError: Got 1 masked entries in y; expected finite numbers. Remove or replace them.
+    """
+    if np.ma.isMaskedArray(values) and (count := int(np.ma.count_masked(values))):
+        raise NonFiniteError(f"{count} masked entries in {name}", "finite numbers", "Remove or replace them.")
+
+
 def _numbers(values: ArrayLike, name: str) -> np.ndarray:
-    array = np.asarray(values)
+    check_unmasked(values, name)
+    array = np.asarray(values.detach() if hasattr(values, "detach") else values)
     try:
         if array.dtype.kind not in "fiubO":
             raise TypeError
@@ -263,6 +276,10 @@ def _weights(values: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
     if weights.shape not in (shape, shape[-1:]):
         raise ShapeError(f"sample_weight of shape {weights.shape}", f"{shape}", "Give one weight a row.")
     weights = np.broadcast_to(weights, shape)
-    if (weights < 0).any() or (weights.sum(-1) <= 0).any():
+    with np.errstate(over="ignore"):
+        total = weights.sum(-1)
+    if (weights < 0).any() or (total <= 0).any():
         raise InputError("weights that are negative or all zero", "weights of at least zero", "Check sample_weight.")
+    if not np.isfinite(total).all():
+        raise InputError("weights whose sum is infinite", "a sum that is a number", "Divide sample_weight by its size.")
     return weights

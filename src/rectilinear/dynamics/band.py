@@ -34,6 +34,8 @@ def band(
     lr: float,
     loss: Tensor,
     solve: Callable[[Problem], tuple[Tensor, float]],
+    *,
+    start: float,
 ) -> tuple[Tensor, Tensor, float]:
     r"""``low``, ``high`` ``(T,)`` and the imbalance ``r`` of a two-layer network whose even part is neglected.
 
@@ -51,6 +53,8 @@ def band(
         lr: learning rate of the network.
         loss: of the linear network at these steps.
         solve: the loss ``(T,)`` of another problem at these steps, and the relative error of times.
+        start: the loss of the network at step 0: of a small start ``loss`` has only the modes that grow, and what the
+            others add or take off decays.
 
     Raises:
         AssumptionError: where neurons of one sign are missing, or nearly so.
@@ -80,8 +84,10 @@ def band(
         low, high = _delayed(at, low, 1 + slack), _delayed(at, high, 1 - slack)
     added = np.interp(at.numpy(), watched.numpy(), _rising(even).numpy()) / 2
     rounding = 1e-9 * problem.data.power
-    high = (high + torch.from_numpy(added)).clamp(max=float(loss[0] + even[0] / 2))  # the loss does not rise
-    return low - rounding, torch.maximum(high, loss) + rounding, r
+    known = float(loss[0] + even[0] / 2)
+    rest, most = abs(start - known), max(start, known)  # the loss does not rise
+    high = (high + torch.from_numpy(added) + rest).clamp(max=most)
+    return low - rest - rounding, torch.maximum(high, loss) + rounding, r
 
 
 def _energies(network: Network, problem: Problem, x: Tensor, at: Tensor, lr: float) -> tuple[Tensor, Tensor]:

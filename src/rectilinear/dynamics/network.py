@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from rectilinear._shapes import check_values
+from rectilinear._shapes import check_finite, check_values
 from rectilinear.dynamics.leaky_relu import odd_slope
-from rectilinear.errors import AssumptionError, ShapeError
+from rectilinear.errors import AssumptionError, DtypeError, ShapeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,6 +76,8 @@ def read_network(model: nn.Module, x: Tensor) -> Network:
         far = 1e4 * (1 + float(layers[0].bias.abs().max())) if layers[0] in biased else 3.0
         probe = probe * (far / size)
         seen = _watch(model, layers, probe)
+    if not all(bool(z.any()) for _, _, z in seen[:-2]):  # zeros tell nothing: show other numbers to what follows
+        seen = _watch(model, layers, probe, shown=True)
     _check_chain(layers, seen, probe)
     between = [(z, after) for (_, _, z), (_, after, _) in pairwise(seen[:-1])]
     names = {_activation(z, after) for z, after in between} or {("none", 1.0, 1.0)}
@@ -110,6 +112,9 @@ def _linear_layers(model: nn.Module) -> list[nn.Linear]:
     layers = []
     for name, held in model.named_parameters():
         check_values(held, f"'{name}' of the model")
+        if held.is_complex():
+            raise DtypeError(f"'{name}' of the model of dtype {held.dtype}", "real numbers", "Predict a real network.")
+        check_finite(held, f"'{name}' of the model")
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):
             layers.append(module)
@@ -135,13 +140,22 @@ def _linear_layers(model: nn.Module) -> list[nn.Linear]:
     return layers
 
 
-def _watch(model: nn.Module, layers: list[nn.Linear], x: Tensor) -> list[tuple[nn.Module | None, Tensor, Tensor]]:
-    """``(layer, input, output)`` in the order of the calls; last the model itself."""
+def _watch(
+    model: nn.Module, layers: list[nn.Linear], x: Tensor, *, shown: bool = False
+) -> list[tuple[nn.Module | None, Tensor, Tensor]]:
+    """``(layer, input, output)`` in the order of the calls; last the model itself.
+
+    With ``shown`` every layer gives numbers from -3 to 3 in place of its output.
+    """
     seen: list[tuple[nn.Module | None, Tensor, Tensor]] = []
-    hooks = [
-        layer.register_forward_hook(lambda module, x, out: seen.append((module, x[0].clone(), out.clone())))
-        for layer in layers
-    ]
+
+    def hook(module: nn.Module, x: tuple[Tensor, ...], out: Tensor) -> Tensor:
+        if shown:
+            out = torch.linspace(-3, 3, out.numel(), device=out.device).to(out.dtype).view_as(out)
+        seen.append((module, x[0].clone(), out.clone()))
+        return out
+
+    hooks = [layer.register_forward_hook(hook) for layer in layers]
     modes = {module: module.training for module in model.modules()}
     try:
         output = model.eval()(x.clone())  # in-place operations change what is theirs
@@ -152,8 +166,8 @@ def _watch(model: nn.Module, layers: list[nn.Linear], x: Tensor) -> list[tuple[n
             "Check the width of its first layer.",
         ) from error
     finally:
-        for hook in hooks:
-            hook.remove()
+        for handle in hooks:
+            handle.remove()
         for module, mode in modes.items():
             module.training = mode
     return [*seen, (None, output, output)]

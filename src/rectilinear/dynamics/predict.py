@@ -6,9 +6,12 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from torch import nn
 from torch.nn.functional import normalize
 
+from rectilinear._shapes import real_number
 from rectilinear.dynamics.band import band
 from rectilinear.dynamics.leaky_relu import growing_start, weight_error
 from rectilinear.dynamics.linear_deep import deep_mode
@@ -24,7 +27,7 @@ from rectilinear.errors import AssumptionError, DivergedError, InputError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from torch import Tensor, nn
+    from torch import Tensor
 
 COARSE = 0.05  # above this product of learning rate and curvature the steps themselves are taken
 POINTS = 301
@@ -75,8 +78,15 @@ def predict(model: nn.Module, x: Tensor, y: Tensor, lr: float, steps: int) -> Pr
         >>> prediction.kind, bool(prediction.loss[0] > 2), bool(prediction.loss[-1] < 1e-3)
         ('estimated', True, True)
     """
-    if not (lr > 0 and math.isfinite(lr) and steps >= 1):
-        raise InputError(f"lr = {lr}, steps = {steps}", "a positive learning rate and at least one step")
+    rate = real_number(lr, "lr")
+    integer = isinstance(steps, int | np.integer) and not isinstance(steps, bool)
+    if rate is None or not (rate > 0 and math.isfinite(rate) and integer and steps >= 1):
+        raise InputError(
+            f"lr = {lr!r}, steps = {steps!r}", "a positive learning rate and a whole number of steps, at least one"
+        )
+    lr, steps = rate, int(steps)
+    if not isinstance(model, nn.Module):
+        raise InputError(f"a model of type {type(model).__name__}", "a torch.nn.Module", "Pass a network.")
     points, targets = rows(x, y)
     network = read_network(model, x)
     if network.constant:
@@ -85,7 +95,9 @@ def predict(model: nn.Module, x: Tensor, y: Tensor, lr: float, steps: int) -> Pr
         raise InputError(
             f"a model of {outputs} outputs and {targets.shape[1]} targets a point", "as many targets as outputs"
         )
-    problem = _narrow(reduce(network, points, targets, _even_energy(model, x)))
+    even = _even_energy(model, x)
+    whole = reduce(network, points, targets, even)
+    problem = _narrow(whole)
     best = problem.data.optimum()
     at = torch.linspace(0, steps, min(steps + 1, POINTS), dtype=torch.float64).round().unique()
     maps, method, step_error = _solve(problem, at, lr)
@@ -97,7 +109,8 @@ def predict(model: nn.Module, x: Tensor, y: Tensor, lr: float, steps: int) -> Pr
             found, _, error = _solve(other, at, lr)
             return other.data.loss(found), max(error, step_error)
 
-        low, high, uneven = band(network, problem, points, at, lr, loss, solve)
+        start = float(whole.data.loss(product(whole.layers))) + even / 2
+        low, high, uneven = band(network, problem, points, at, lr, loss, solve, start=start)
     return Prediction(
         steps=at.long(),
         loss=loss,

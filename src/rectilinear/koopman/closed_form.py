@@ -16,7 +16,7 @@ from rectilinear.koopman.checks import one_step
 from rectilinear.koopman.lift import Features, Lift
 from rectilinear.koopman.model import Koopman
 from rectilinear.koopman.realization import NEGLIGIBLE, Realization, evolution, realize
-from rectilinear.koopman.series import Series, Windows, embed, moments, windows
+from rectilinear.koopman.series import Series, Windows, embed, is_count, moments, windows
 from rectilinear.koopman.spectrum import Spectrum
 
 if TYPE_CHECKING:
@@ -69,11 +69,11 @@ class FitConfig:
     def __post_init__(self) -> None:
         for name in ("rank", "horizon", "delays", "hidden"):
             value = getattr(self, name)
-            if not (value is None and name == "horizon") and not value >= 1:
-                raise ConfigError(f"{name} = {getattr(self, name)}", "1 or more", f"Correct {name}.")
+            if not (value is None and name == "horizon") and not is_count(value, 1):
+                raise ConfigError(f"{name} = {value!r}", "an integer, 1 or more", f"Correct {name}.")
         for name in ("backward", "fourier", "looks", "width", "seed"):
-            if not getattr(self, name) >= 0:
-                raise ConfigError(f"{name} = {getattr(self, name)}", "0 or more", f"Correct {name}.")
+            if not is_count(value := getattr(self, name), 0):
+                raise ConfigError(f"{name} = {value!r}", "an integer, 0 or more", f"Correct {name}.")
 
 
 def fit(series: Series, config: FitConfig) -> tuple[Koopman, Windows]:

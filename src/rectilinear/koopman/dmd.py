@@ -9,9 +9,9 @@ from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from rectilinear import numerics
-from rectilinear._shapes import check_batch
+from rectilinear._shapes import check_batch, check_finite
 from rectilinear.errors import ConfigError, DataError, NotInitializedError
-from rectilinear.koopman.series import as_series, embed, numbers, warn_short
+from rectilinear.koopman.series import as_series, embed, is_count, moments, numbers, refuse_targets, warn_short
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,10 +41,12 @@ class DMD(BaseEstimator):
     def __init__(self, delays: int = 1, rank: int | None = None) -> None:
         self.delays, self.rank = delays, rank
 
-    def fit(self, X: Any, y: object = None) -> Self:  # noqa: ARG002 - scikit-learn's signature
+    def fit(self, X: Any, y: object = None) -> Self:
         """Fit on series, given as to :func:`~rectilinear.koopman.as_series`, with equal steps."""
-        if self.delays < 1:
-            raise ConfigError(f"delays = {self.delays}", "1 or more", "Correct delays.")
+        for name, value in (("delays", self.delays), ("rank", 1 if self.rank is None else self.rank)):
+            if not is_count(value, 1):
+                raise ConfigError(f"{name} = {value!r}", "an integer of at least 1", f"Correct {name}.")
+        refuse_targets(y)
         series = as_series(X)
         states = [embed(x, self.delays) for x in series.states if len(x) > self.delays]
         if not states:
@@ -53,14 +55,20 @@ class DMD(BaseEstimator):
             warn_short(short, series, self.delays + 1)
         self.dim_ = series.dim
         before, after = torch.cat([x[:-1] for x in states]), torch.cat([x[1:] for x in states])
-        self.mean_ = before.mean(0)
-        inputs = before - self.mean_
+        self.mean_, scale = moments(before)
+        # Powers of two: units change no digit, and no column is lost beside another. A rank is one in the given units.
+        scale = scale if self.rank is None else scale.max().expand_as(scale)
+        unit = torch.where(scale > 0, torch.exp2(torch.floor(torch.log2(scale))), torch.ones_like(scale))
+        inputs = (before - self.mean_) / unit
         if self.rank is not None:
             v = torch.linalg.svd(inputs, full_matrices=False).Vh[: self.rank]
             inputs = inputs @ v.T @ v
         design = torch.cat([torch.ones_like(inputs[:, :1]), inputs], dim=1)
-        self.operator_ = torch.linalg.lstsq(design, after - self.mean_, driver="gelsd").solution
-        self.eigenvalues_ = numerics.eigvals(self.operator_[1:]).numpy()
+        self._unit = unit
+        self._scaled = torch.linalg.lstsq(design, (after - self.mean_) / unit, driver="gelsd").solution
+        self.eigenvalues_ = numerics.eigvals(self._scaled[1:]).numpy()
+        self.operator_ = self._scaled * unit
+        self.operator_[1:] /= unit[:, None]
         return self
 
     def predict(self, X: Any) -> NDArray[np.float64]:
@@ -73,8 +81,13 @@ class DMD(BaseEstimator):
             raise NotInitializedError("a DMD that is not fitted", "a fitted one", "Call fit(X).")
         x = numbers(X, "states")
         check_batch(x, (len(self.mean_),), "states")
-        x = x - self.mean_
+        check_finite(x, "states")
+        if not is_count(steps, 0):
+            raise ConfigError(
+                f"steps = {steps!r}", "an integer of at least 0", "Only KoopmanRegressor goes back in time."
+            )
+        x = (x - self.mean_) / self._unit
         found: list[Tensor] = [x]
         for _ in range(steps):
-            found.append(self.operator_[0] + found[-1] @ self.operator_[1:])
-        return (torch.stack(found, dim=1) + self.mean_)[..., : self.dim_].numpy()
+            found.append(self._scaled[0] + found[-1] @ self._scaled[1:])
+        return (torch.stack(found, dim=1) * self._unit + self.mean_)[..., : self.dim_].numpy()

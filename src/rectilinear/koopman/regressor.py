@@ -7,18 +7,19 @@ from math import ceil
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 
-from rectilinear.errors import NotInitializedError
+from rectilinear._shapes import real_number
+from rectilinear.errors import ConfigError, NotInitializedError, ShapeError
 from rectilinear.koopman.closed_form import FitConfig, fit, solve_features
 from rectilinear.koopman.modal import Modes, modes
 from rectilinear.koopman.objective import MultiStep
-from rectilinear.koopman.series import as_series, numbers
+from rectilinear.koopman.series import as_series, is_count, numbers, refuse_targets
 from rectilinear.training import TrainConfig, train
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -74,7 +75,7 @@ class KoopmanRegressor(BaseEstimator):
         self.stable, self.fourier, self.looks, self.width, self.hidden = stable, fourier, looks, width, hidden
         self.epochs, self.seed = epochs, seed
 
-    def fit(self, X: Any, y: object = None, *, times: Any = None, dt: float | None = None) -> Self:  # noqa: ARG002
+    def fit(self, X: Any, y: object = None, *, times: Any = None, dt: float | None = None) -> Self:
         """Fit series ``(T,)``, ``(T, d)``, ``(count, T, d)`` or a list of them, at ``times`` or in steps of ``dt``.
 
         Warns (ForecastWarning) where series are left out, or where one step of the model is worse than no change.
@@ -84,6 +85,9 @@ class KoopmanRegressor(BaseEstimator):
             DtypeError: for dates, text or complex numbers.
             ConfigError: for parameters out of range, or a ``dt`` that is not the step of ``times``.
         """
+        refuse_targets(y)
+        if not is_count(self.epochs, 1):
+            raise ConfigError(f"epochs = {self.epochs!r}", "an integer of at least 1", "Correct epochs.")
         config = FitConfig(**{field.name: getattr(self, field.name) for field in fields(FitConfig)})
         with torch.random.fork_rng(devices=[]):  # the caller's random numbers are left alone
             torch.manual_seed(self.seed)
@@ -110,7 +114,11 @@ class KoopmanRegressor(BaseEstimator):
         """
         model = self._fitted()
         x = numbers(X, "states")
-        return model.forecast(x, x.new_tensor([steps * model.dt]), reencode)[:, 0].numpy()
+        if (count := real_number(steps, "steps")) is None:
+            raise ConfigError(
+                f"steps = {steps!r}", "a number of steps", "For several times call simulate(X, times=...)."
+            )
+        return model.forecast(x, x.new_tensor([count * model.dt]), reencode)[:, 0].numpy()
 
     def simulate(
         self, X: Any, steps: int | None = None, times: Any = None, reencode: int | None = None
@@ -123,11 +131,17 @@ class KoopmanRegressor(BaseEstimator):
         """
         model = self._fitted()
         x = numbers(X, "states")
+        if steps is not None and times is not None:
+            raise ConfigError("both steps and times", "one of them", "Leave one out.")
         if times is None:
             count = 0 if steps is None else steps
+            if not is_count(abs(count) if isinstance(count, int | np.integer) else count, 0):
+                raise ConfigError(f"steps = {steps!r}", "an integer", "Between the steps, pass times=.")
             clock = model.dt * torch.arange(abs(count) + 1, dtype=x.dtype) * (1 if count >= 0 else -1)
         else:
             clock = numbers(times, "times")
+            if clock.ndim not in (1, 2) or not clock.numel():
+                raise ShapeError(f"times of shape {tuple(clock.shape)}", "(k,) or (b, k), k at least 1", "Pass a list.")
         return model.forecast(x, clock, reencode).numpy()
 
     def _fitted(self) -> Any:
