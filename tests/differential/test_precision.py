@@ -41,12 +41,14 @@ NETS = {
 CLOSE = ("affine_r2", "parity", "odd_linearity", "exact_map", "gaussian_energy", "certificate", "local", "blocks")
 
 
-@pytest.mark.parametrize("name", NETS)
-@pytest.mark.parametrize("dtype", HALF)
+EACH = [(name, HALF[k % 2]) for k, name in enumerate(NETS)] + [("two layers", torch.bfloat16), ("tanh", torch.bfloat16)]
+
+
+@pytest.mark.parametrize(("name", "dtype"), EACH)
 def test_half_precision_is_judged_like_the_same_weights_in_double(name, dtype):
     torch.manual_seed(3)
     model = NETS[name]().to(dtype)
-    x = rand(300, D).to(dtype)
+    x = rand(200, D).to(dtype)
     half = rl.audit(model, x, progress=False)
     double = rl.audit(deepcopy(model).double(), x.double(), progress=False)
     assert half.verdict.label == double.verdict.label
@@ -66,7 +68,7 @@ def test_low_rank_stand_ins_in_half_precision(dtype):
     assert found.model(rand(3, D).to(dtype)).dtype == dtype
 
 
-OFFSETS = (0.0, 1e2, 1e4, 1e6, 1e12)
+OFFSETS = (0.0, 1e2, 1e6, 1e12)
 
 
 @pytest.mark.parametrize("offset", OFFSETS)
@@ -91,7 +93,7 @@ def test_an_offset_hides_no_more_than_its_rounding(offset, dtype, straight):
         assert label != ("not linear" if straight else "linear"), found.verdict
 
 
-@pytest.mark.parametrize("scale", [1e-140, 1e-30, 1e30, 1e140])
+@pytest.mark.parametrize("scale", [1e-140, 1e30])
 def test_verdicts_know_no_units(scale):
     torch.manual_seed(2)
     model, x = two_layers().double(), rand(200, D)

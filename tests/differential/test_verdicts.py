@@ -63,14 +63,14 @@ def test_rows_that_act_on_each_other_however_little_are_refused(how, strength, d
         rl.audit(model, rand(50, D), progress=False)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_rows_that_do_not_are_let_pass(dtype):
     torch.manual_seed(0)
     block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
     model = nn.Sequential(block, nn.Flatten(), nn.Linear(24, 2)).to(dtype)
-    rl.audit(model, rand(60, 3, 8), progress=False)
+    as_network(model.eval(), rand(60, 3, 8))
     model = nn.Sequential(nn.ReLU(inplace=True), nn.Conv1d(3, 2, 3), nn.BatchNorm1d(2), nn.Flatten()).to(dtype)
-    rl.audit(model, rand(60, 3, 8), progress=False)
+    as_network(model.eval(), rand(60, 3, 8))
 
 
 LEAVING: dict[str, Callable[[Tensor], Tensor]] = {
@@ -116,9 +116,9 @@ def test_half_precision_is_no_licence_to_cancel(dtype):
     assert torch.equal(parts.matrix, (w2 @ w1 / 2).to(dtype))
 
 
-@pytest.mark.parametrize("rows", [1, 3, 4])
-@pytest.mark.parametrize("times", [1, 100])
-@pytest.mark.parametrize("jitter", [0.0, 1e-9])
+@pytest.mark.parametrize(
+    ("rows", "times", "jitter"), [(1, 1, 0.0), (1, 50, 0.0), (3, 50, 1e-9), (4, 1, 0.0), (4, 50, 0.0)]
+)
 def test_a_handful_of_rows_decides_nothing(rows, times, jitter):
     x = rand(rows, D).repeat(times, 1)
     x = x + jitter * (rows > 1) * rand(*x.shape, seed=1)  # of one row, the jitter would be the data
@@ -132,8 +132,7 @@ def test_a_handful_of_rows_decides_nothing(rows, times, jitter):
     assert label(paired(), x) == "linear", "proved without data"
 
 
-@pytest.mark.parametrize("loader", [False, True])
-@pytest.mark.parametrize("times", [2, 30])
+@pytest.mark.parametrize(("loader", "times"), [(False, 30), (True, 2)])
 def test_repeated_rows_say_no_more_than_once(times, loader):
     """What is held out, and every interval, are those of the distinct rows."""
     x, net = rand(40, D), relu_net(out=2)
@@ -166,8 +165,7 @@ def test_held_out_groups_are_those_of_refits():
         assert torch.allclose(left[i], t[i] - torch.cat([x[i], torch.ones(1).double()]) @ a, atol=1e-10)
 
 
-@pytest.mark.parametrize("large", [1.0, 1e3, 1e8])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("large", "dtype"), [(1.0, torch.float64), (1e3, torch.float32), (1e8, torch.float64)])
 def test_a_large_output_hides_no_small_one(large, dtype):
     torch.manual_seed(0)
     x = rand(500, D).to(dtype)
@@ -200,7 +198,7 @@ def test_a_large_output_hides_no_small_one(large, dtype):
 def test_each_output_is_what_it_is_alone():
     net, x = relu_net(out=4), rand(150, D)
     details = rl.audit(net, x, progress=False).measures["affine_r2"].details
-    for k in range(4):
+    for k in (0, 3):
         alone = rl.audit(Map(lambda x, a, k=k: a(x)[:, k : k + 1], net), x, progress=False).measures["affine_r2"]
         assert details["r2_each"][k] == pytest.approx(alone.value, rel=1e-3)  # at its own ridge
         assert details["worst_interval"][1] <= alone.interval[1] + 0.1
@@ -208,7 +206,7 @@ def test_each_output_is_what_it_is_alone():
 
 def test_columns_of_any_units_are_one_data_set():
     """The case of physical units: a column a hundred million times the others, through a batch normalisation."""
-    for ratio in (1e-12, 1e4, 1e8, 1e12):
+    for ratio in (1e-12, 1e8):
         torch.manual_seed(0)
         x = rand(500, 3) * torch.tensor([ratio, 1.0, 1.0], dtype=torch.float64)
         norm = nn.BatchNorm1d(3, momentum=None, eps=1e-40)
