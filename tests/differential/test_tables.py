@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from rectilinear.datasets import read_series
 from rectilinear.deeplinear import Table
+from rectilinear.deeplinear.study.protocols import folded
 from rectilinear.errors import ConfigError, DataError, NonFiniteError, RectilinearError
 
 pandas = pytest.importorskip("pandas", reason="pandas is not installed")
@@ -180,3 +181,36 @@ def test_series_of_other_kinds(kind: str, tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.arange(6).astype(kind))
     with pytest.raises(DataError, match="no table of numbers"):
         read_series(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (",x\n0,1.5\n1,2.5\n", "without a name"),
+        ("date,co2\n19580329,316.1\n19580405,317.3\n", "'date'"),
+        ("YEAR;SUNACTIVITY\n1700;5\n1701;11\n", r"'year'.*'time'"),
+    ],
+)
+def test_numbers_of_rows_and_dates_are_no_variables_of_a_series(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(DataError, match=said):
+        read_series(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e6, 2.0**43])
+@pytest.mark.parametrize("rows", [False, True])
+def test_a_column_far_from_zero_is_standardised_and_not_dropped(offset: float, *, rows: bool) -> None:
+    """Of values that are exact with and without the offset, least squares and the standardised rows are the same."""
+    random = np.random.default_rng(0)
+    X = random.integers(-512, 512, (60, 3)) / 512
+    y = X @ [1.0, -2.0, 3.0] + random.integers(-512, 512, 60) / 5120
+    moved = X + np.array([0.0, offset, 0.0])
+    here, there = (
+        folded(Table.from_arrays(x, y), 3, np.random.SeedSequence(0), range(3), rows=rows) for x in (X, moved)
+    )
+    for fold in (here, there):
+        assert (fold.train.least_squares().loss < 0.01).all()
+    assert np.allclose(here.train.least_squares().coef, there.train.least_squares().coef, atol=1e-9)
+    assert np.allclose(here.test.mean_x, there.test.mean_x, atol=1e-9)
+    if here.rows is not None and there.rows is not None:
+        assert np.allclose(here.rows[0], there.rows[0], atol=1e-9)

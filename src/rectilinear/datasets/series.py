@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 TIME = ("time", "t")
 """Names of a column that holds the times."""
+_DATES = ("date", "dates", "datetime", "timestamp", "year")  # counted otherwise than in equal steps, or by another name
 
 
 def read_series(path: Path, dt: float | None = None) -> tuple[Tensor, Tensor]:
@@ -25,6 +26,8 @@ def read_series(path: Path, dt: float | None = None) -> tuple[Tensor, Tensor]:
     ``.csv``: one series, a column a variable, parted by commas, semicolons or tabs, with or without a line of names; a
     column named "time" or "t" holds the times. ``.npy``: an array ``(T,)``, ``(T, d)`` or ``(count, T, d)``. Without
     times steps are ``dt``, 1 by default.
+    Columns without a name, such as pandas' numbers of rows, and those named as dates are refused: they are no
+    variables.
     Empty cells come as NaN: what models a series refuses them as gaps.
 
     Raises:
@@ -56,6 +59,16 @@ def _csv(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     if uneven := next((row for row in rows if len(row) != len(names or rows[0])), None):
         raise ValueError(f"a row of {len(uneven)} cells, where the first has {len(names or rows[0])}")
     table = np.array([[_value(cell) for cell in row] for row in rows], dtype=np.float64)
+    if "" in names:
+        raise DataError(
+            f"a column without a name in {path.name}", "a name for each", "Name it; pandas: to_csv(index=False)."
+        )
+    if date := next((name for name in names if name in _DATES), None):
+        raise DataError(
+            got=f"a column '{date}' in {path.name}, which would be a variable",
+            expected="variables, and times in a column named 'time'",
+            fix="Name it 'time' if it counts in equal units, or leave it out.",
+        )
     if len(clocks := [i for i, name in enumerate(names) if name in TIME]) > 1:
         raise ValueError(f"{len(clocks)} columns of times")
     clock = next(iter(clocks), None)

@@ -53,7 +53,8 @@ class Evaluation:
 
     ``noise`` is recovered from ``noisy``, held-out images with the noise of the training added, as the model knows
     them; ``law`` is its law, ``law_clean`` that of the noise recovered from the images as they are. ``scores`` is
-    empty, and ``scores_many`` None, where there are fewer than :data:`FEWEST_SCORED` images.
+    empty, and ``scores_many`` None, where there are fewer than :data:`FEWEST_SCORED` images. ``classes`` are those that
+    the network of the features tells apart.
     """
 
     sigma: float
@@ -81,6 +82,7 @@ class Evaluation:
     scores_many: GenerationScores | None
     seconds_one: float
     seconds_many: float
+    classes: int = 2
 
 
 @torch.no_grad()
@@ -153,6 +155,7 @@ def evaluate(
         scores_many=score(many_steps) if enough else None,
         seconds_one=seconds(one, noise[:1000], repeats=10),
         seconds_many=seconds(many, noise[:1000], repeats=3),
+        classes=features.classes,
     )
 
 

@@ -240,10 +240,13 @@ def _scores(e: Evaluation) -> Section:
         ),
     ]
     head = ("Samples", many.name, "Precision", "Recall", "Sliced Wasserstein", "Seconds per 1,000")
+    judge = "a classifier that this project trained"
+    if e.classes < 2:
+        judge = "a network with random weights (images of one class teach it nothing; sub-folders are classes)"
     return Section(
         "Scores and timing",
-        "How near the samples are to real images, in the features of a classifier that this project trained, beside "
-        "what as many other real images score: no generator can be told to be better than that row.",
+        f"How near the samples are to real images, in the features of {judge}, beside what"
+        " as many other real images score: no generator can be told to be better than that row.",
         (
             captioned(
                 table(head, lines),

@@ -165,7 +165,8 @@ def folded(table: Table, folds: int, seed: np.random.SeedSequence, trials: range
     """
     order = np.random.default_rng(seed).permutation(len(table.y))
     parts = np.array_split(order, folds)
-    each = [SufficientStatistics.from_data(table.X[part], table.y[part]) for part in parts]
+    X, y = _near_zero(table.X), _near_zero(table.y)
+    each = [SufficientStatistics.from_data(X[part], y[part]) for part in parts]
     train = _stacked([_added(each[:i] + each[i + 1 :]) for i in range(folds)])
     centre = np.concatenate([train.mean_x, train.mean_y], axis=-1)
     spread = column_norms(train.factor)
@@ -173,7 +174,7 @@ def folded(table: Table, folds: int, seed: np.random.SeedSequence, trials: range
     test = _standardized(_stacked(each), centre, spread)
     data = None
     if rows:
-        columns = (np.column_stack([table.X, table.y]) - centre[:, None]) / spread[:, None]
+        columns = (np.column_stack([X, y]) - centre[:, None]) / spread[:, None]
         outside = np.ones((folds, len(table.y)))
         for i, part in enumerate(parts):
             outside[i, part] = 0.0
@@ -182,6 +183,14 @@ def folded(table: Table, folds: int, seed: np.random.SeedSequence, trials: range
 
 
 _CONSTANT = 1e-12  # spread over mean: beyond rounding, there is variation
+_FAR = 1e6  # mean over spread: beyond, columns are moved to their middle, for the sake of digits
+
+
+def _near_zero(columns: np.ndarray) -> np.ndarray:
+    """The columns, those far from zero moved to the middle of their values, which standardised columns do not show."""
+    low, high = columns.min(axis=0), columns.max(axis=0)
+    middle = low + (high - low) / 2
+    return np.asarray(columns - np.where(np.abs(middle) > _FAR * (high - low), middle, 0.0))
 
 
 def _added(parts: list[SufficientStatistics]) -> SufficientStatistics:
