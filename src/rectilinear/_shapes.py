@@ -8,6 +8,8 @@ from typing import TypeGuard
 import numpy as np
 import torch
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor  # no public name says "inside torch.func"
+from torch.autograd.forward_ad import unpack_dual
 from torch.nn.parameter import is_lazy
 
 from rectilinear.errors import DtypeError, InputError, NonFiniteError, ShapeError
@@ -105,6 +107,18 @@ def check_batch(x: object, shape: tuple[int, ...], name: str) -> None:
 def single(x: Tensor) -> Tensor:
     """``x`` in float32 where it is of half precision, which LAPACK and transforms do not know."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def is_differentiated(x: Tensor) -> bool:
+    """Whether derivatives are taken through ``x``, by autograd, by ``torch.func``, or in forward mode.
+
+    Example:
+        >>> is_differentiated(torch.ones(1)), is_differentiated(torch.ones(1, requires_grad=True))
+        (False, True)
+    """
+    if x.requires_grad or torch.compiler.is_compiling():
+        return x.requires_grad
+    return is_functorch_wrapped_tensor(x) or unpack_dual(x).tangent is not None
 
 
 def is_factor(value: object) -> TypeGuard[float | Tensor]:

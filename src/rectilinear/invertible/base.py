@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from math import prod
-from typing import TYPE_CHECKING
+
+from torch import Tensor
 
 from rectilinear._pretrained import Configured
 from rectilinear.errors import DtypeError, ShapeError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class Invertible(Configured, ABC):
@@ -61,6 +59,8 @@ class Invertible(Configured, ABC):
         return self._encode(x)[0]
 
     def _check(self, x: Tensor, shape: tuple[int, ...]) -> None:
+        if not isinstance(x, Tensor):
+            raise DtypeError(f"an array of type {type(x).__name__}", "a torch.Tensor", "Convert with torch.as_tensor.")
         if x.ndim != len(shape) + 1 or tuple(x.shape[1:]) != shape:
             raise ShapeError(
                 got=f"an array of shape {tuple(x.shape)}",

@@ -87,14 +87,18 @@ def own_precision(function: Callable[P, T]) -> Callable[P, T]:
     return call
 
 
-def recast(A: M, change: Callable[[Tensor], Tensor]) -> M:
-    """A shallow copy with other tensors, which stay part of the graph of the first ones."""
-    copy = type(A).__new__(type(A))
+def recast(A: M, change: Callable[[Tensor], Tensor], memo: dict[int, nn.Module] | None = None) -> M:
+    """A shallow copy with other tensors, which stay part of the graph of the first ones; parts are shared as before."""
+    memo = {} if memo is None else memo
+    if id(A) in memo:
+        return cast("M", memo[id(A)])
+    copy = memo[id(A)] = type(A).__new__(type(A))
     copy.__dict__.update(A.__dict__)
     tensors = {**A._parameters, **A._buffers}
     copy.__dict__["_parameters"] = {}
     copy.__dict__["_buffers"] = {name: None if x is None else change(x) for name, x in tensors.items()}
-    copy.__dict__["_modules"] = {name: None if m is None else recast(m, change) for name, m in A._modules.items()}
+    modules = {name: None if m is None else recast(m, change, memo) for name, m in A._modules.items()}
+    copy.__dict__["_modules"] = modules
     return copy
 
 

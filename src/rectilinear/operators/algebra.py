@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rectilinear.errors import ShapeError
+from rectilinear.errors import DtypeError, ShapeError
 from rectilinear.operators._shape import adjoint_columns, as_factor, columns, unit_columns
 from rectilinear.operators._verb import own_precision
 from rectilinear.operators.convert import to_dense
@@ -138,6 +138,7 @@ def matmul(A: Operator, B: Operator) -> Operator:
         raise ShapeError(
             f"a product of {A.out_dim} x {A.in_dim} and {B.out_dim} x {B.in_dim} operators", "equal inner dimensions"
         )
+    _check_dtypes(A, B, "product")
     match A, B:
         case Identity(), _:
             return B
@@ -182,6 +183,12 @@ def matmul(A: Operator, B: Operator) -> Operator:
             return Product(*_flat(A, Product), *_flat(B, Product))
 
 
+def _check_dtypes(A: Operator, B: Operator, what: str) -> None:
+    if A._any_dtype or B._any_dtype or (a := A.like.dtype) == (b := B.like.dtype):
+        return
+    raise DtypeError(f"a {what} of operators of dtype {a} and {b}", "one dtype", f"Convert one with .to({b}).")
+
+
 @own_precision
 def add(A: Operator, B: Operator) -> Operator:
     """``A + B``.
@@ -197,6 +204,7 @@ def add(A: Operator, B: Operator) -> Operator:
         raise ShapeError(
             f"a sum of {A.out_dim} x {A.in_dim} and {B.out_dim} x {B.in_dim} operators", "operators of one shape"
         )
+    _check_dtypes(A, B, "sum")
     A, B = _as_low_rank(A), _as_low_rank(B)
     for left, right in ((A, B), (B, A)):
         if isinstance(left, Dense) and isinstance(right, _SMALL):

@@ -12,7 +12,7 @@ from torch import Size, Tensor, nn
 
 from rectilinear._autocast import autocasts, precision_of
 from rectilinear._pretrained import Configured
-from rectilinear._shapes import is_factor, is_zero, real_number
+from rectilinear._shapes import is_differentiated, is_factor, is_zero, real_number
 from rectilinear.errors import DtypeError, InputError, ShapeError
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ class Operator(Configured, ABC):
 
     def _times_own(self, times: Callable[[Tensor], Tensor], z: Tensor, dim: int) -> Tensor:
         """The product in the dtype of the operator, also where autocast has changed that of ``z``."""
+        if not isinstance(z, Tensor):
+            raise DtypeError(f"vectors of type {type(z).__name__}", "a torch.Tensor", "Convert with torch.as_tensor.")
         if not autocasts(z):
             self._check(z, dim)
             return times(z)
@@ -83,12 +85,12 @@ class Operator(Configured, ABC):
         return next((t for t in held if t.numel()), (held[0] if held else torch.empty(0)).new_empty(()))
 
     def _hold(self, trainable: bool, **tensors: Tensor) -> None:
-        """Keep tensors as parameters; as buffers where not trainable or already part of a graph."""
+        """Keep tensors as parameters; as buffers where not trainable, or where derivatives are taken through them."""
         for name, tensor in tensors.items():
             if not isinstance(tensor, Tensor) or not (tensor.is_floating_point() or tensor.is_complex()):
                 got = f"{name} of type {tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__}"
                 raise DtypeError(got, "a floating-point tensor", "Convert it with torch.as_tensor(...).float().")
-            if trainable and tensor.is_leaf:
+            if trainable and tensor.is_leaf and (isinstance(tensor, nn.Parameter) or not is_differentiated(tensor)):
                 parameter = tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor)
                 self.register_parameter(name, parameter)
             else:

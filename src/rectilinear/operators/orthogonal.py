@@ -70,7 +70,7 @@ class Orthogonal(Operator):
         gram = w.mH @ w
         upper = gram.triu(1) + torch.diag_embed(gram.diagonal() / 2)
         inner = z @ w.conj()
-        flat = inner.reshape(-1, w.shape[-1]).mT
+        flat = inner.flatten(0, -2).mT if inner.ndim > 1 else inner[:, None]
         upper = single(upper.mH if adjoint else upper)
         middle = torch.linalg.solve_triangular(upper, single(flat), upper=not adjoint).to(flat.dtype)
         return z - middle.mT.reshape(inner.shape) @ w.mT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import NamedTuple
 
 import torch
@@ -328,8 +329,8 @@ def _check_not_empty(A: Operator, what: str) -> None:
 
 
 def _check_rank(k: int, most: int) -> None:
-    if not 1 <= k <= most:
-        raise ConfigError(f"rank {k}", f"1 to {most}", "Choose how many singular values to keep.")
+    if not isinstance(k, Integral) or not 1 <= k <= most:
+        raise ConfigError(f"rank {k!r}", f"1 to {most}", "Choose how many singular values to keep.")
 
 
 def _sign(x: Tensor) -> Tensor:
