@@ -4,6 +4,7 @@ import torch
 from rectilinear import datasets
 from rectilinear.errors import CheckpointError, ConfigError, DivergedError, DtypeError, NonFiniteError, ShapeError
 from rectilinear.metrics import FeatureNetwork, train_features
+from rectilinear.metrics.features import _shifted
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +85,13 @@ def test_bad_data_is_named():
         network.embed(torch.rand(2, 1, 9, 9))
     with pytest.raises(NonFiniteError):
         network.embed(torch.full((2, 1, 8, 8), float("nan")))
+
+
+@pytest.mark.parametrize("shape", [(1, 64), (64, 1), (16, 16)])
+def test_images_of_any_shape_are_shifted_within_their_sides(shape):
+    random = torch.Generator().manual_seed(0)
+    images = torch.ones(2, 1, *shape)
+    for _ in range(20):
+        moved = _shifted(images, random)
+        assert moved.shape == images.shape
+        assert float(moved.mean()) >= (15 / 16) ** 2

@@ -188,7 +188,7 @@ def train_features(
 
 
 def _shifted(images: Tensor, random: torch.Generator) -> Tensor:
-    """A batch moved by one random shift, zeros behind it."""
-    reach = images.shape[-1] // 16
-    down, right = torch.randint(-reach, reach + 1, (2,), generator=random).tolist()
+    """A batch moved by one random shift of at most a sixteenth of each side, zeros behind it."""
+    reaches = [side // 16 for side in images.shape[-2:]]
+    down, right = (int(torch.randint(-reach, reach + 1, (1,), generator=random)) for reach in reaches)
     return nn.functional.pad(images, (right, -right, down, -down))
