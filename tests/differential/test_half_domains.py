@@ -28,7 +28,9 @@ def mlp(outputs=3):
     return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, outputs))
 
 
-@pytest.mark.parametrize("before", [torch.log, torch.sqrt, torch.rsqrt, lambda x: x**2.5], ids=["log", "sqrt", "rsqrt", "power"])
+@pytest.mark.parametrize(
+    "before", [torch.log, torch.sqrt, torch.rsqrt, lambda x: x**2.5], ids=["log", "sqrt", "rsqrt", "power"]
+)
 def test_positive_inputs_are_judged(before):
     x = (3 * torch.randn(200, 3, dtype=torch.float64)).exp()
     found = audit(After(before).double(), x, progress=False)
