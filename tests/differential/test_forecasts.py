@@ -1,6 +1,7 @@
 """Forecasts against solved equations, in every rotation and layout; and what of series is refused or said."""
 
 import json
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +28,8 @@ from rectilinear.koopman import (
 
 T = np.arange(200.0)
 WAVE = np.stack([np.sin(0.3 * T), np.cos(0.3 * T)], 1)
-ETT = Path("/work/shared/data/ett/ETTh1.csv")
+DATA = Path(os.environ.get("RECTILINEAR_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
+ETT = DATA / "ett" / "ETTh1.csv"
 
 
 def small(**changes: Any) -> KoopmanRegressor:
@@ -266,7 +268,7 @@ def test_a_file_is_trained_on_and_compared_with_persistence(tmp_path: Path, caps
     assert np.abs(np.load(answer["array"])[0] - ahead).max() < 1e-5
 
 
-@pytest.mark.skipif(not ETT.is_file(), reason="the ETT series are not on this machine")
+@pytest.mark.skipif(not ETT.is_file(), reason="no ETT series: set RECTILINEAR_DATA to the folder that holds ett/")
 def test_a_real_series_beats_persistence() -> None:
     x = np.loadtxt(ETT, delimiter=",", skiprows=1, usecols=(1, 3), max_rows=2000)
     model = KoopmanRegressor(rank=24, horizon=48, delays=48, fourier=0).fit(x[:1500])
