@@ -31,7 +31,7 @@ class Arguments(Common):
     backward: bool = False
     """Go back in time."""
     reencode: int | None = None
-    """Decode and pad anew after so many steps; by default one linear map of the whole way."""
+    """Steps between re-encodings of the state; by default none, one linear map of the whole way."""
     start: Annotated[Path | None, tyro.conf.arg(name="from")] = None
     """A .npy or .csv series that ends where the forecast starts (with --backward: that begins there); held-out starts
     of a simulated system, or the series of the run, by default."""
