@@ -100,7 +100,7 @@ class KoopmanRegressor(BaseEstimator):
             )
             with TemporaryDirectory() as out:
                 train(MultiStep(self.model_, lr=training.lr), found.packed(), training, out, progress=False)
-            solve_features(self.model_, found)
+            solve_features(self.model_.cpu(), found)  # training takes a GPU where there is one
         self.model_.requires_grad_(requires_grad=False)
         self.modes_: Modes = modes(self.model_, found.anchors)
         self.eigenvalues_ = self.modes_.eigenvalues.numpy()
