@@ -40,7 +40,7 @@ def mirror_pairs(*columns: Tensor) -> Mirrored:
 
     Example:
         >>> found = mirror_pairs(torch.tensor([[1.0], [2.0], [-1.0], [0.0]]))
-        >>> found.pair.tolist(), found.side.tolist()
+        >>> found.pair.tolist(), (found.side * found.side[0]).tolist()
         ([0, 1, 0, 2], [1, 1, -1, 0])
     """
     same = max(SAME.get(column.dtype, SAME_ROUNDED) for column in columns)
