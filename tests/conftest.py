@@ -4,9 +4,14 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from rectilinear.datasets.mnist import FILES, find
 from rectilinear.errors import DataError
+
+settings.register_profile("ci", derandomize=True)  # a change is not refused for an example that another run found
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 
 @pytest.fixture(scope="session")

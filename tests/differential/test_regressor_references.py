@@ -34,7 +34,9 @@ def truth(X: np.ndarray, Y: np.ndarray, *, bias: bool = True, rank: int | None =
 def relative_gap(model: DeepLinearRegressor, X: np.ndarray, y: np.ndarray, **options: object) -> float:
     bias = bool(model.fit_intercept)
     size = ((y - bias * y.mean(0)) ** 2).sum()
-    return (((y - model.predict(X)) ** 2).sum() - truth(X, y, bias=bias, **options)[0]) / size
+    coef, wide = np.asarray(model.coef_).T, np.longdouble  # predictions in 64 bits would lose what is compared
+    left = y.astype(wide) - X.astype(wide) @ coef.astype(wide) - np.asarray(model.intercept_).astype(wide)
+    return float(((left**2).sum() - truth(X, y, bias=bias, **options)[0]) / size)
 
 
 def quiet(model: DeepLinearRegressor, X: np.ndarray, y: np.ndarray) -> DeepLinearRegressor:
