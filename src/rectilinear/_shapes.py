@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from numbers import Number, Real
 from typing import TypeGuard
 
@@ -12,7 +13,7 @@ from torch._C._functorch import is_functorch_wrapped_tensor  # no public name sa
 from torch.autograd.forward_ad import unpack_dual
 from torch.nn.parameter import is_lazy
 
-from rectilinear.errors import DtypeError, InputError, NonFiniteError, ShapeError
+from rectilinear.errors import ConfigError, DtypeError, InputError, NonFiniteError, ShapeError
 
 
 def check_floating(x: object, name: str) -> None:
@@ -156,3 +157,23 @@ def real_number(value: object, name: str) -> float | None:
     if isinstance(value, Tensor | np.ndarray) and value.ndim == 0:
         value = value.item()
     return float(value) if isinstance(value, Real) else None
+
+
+def check_tolerance(value: object, name: str) -> None:
+    """Raise unless ``value`` is a finite number that is not negative, or None.
+
+    Raises:
+        DtypeError: for what is no real number.
+        ConfigError: for a negative number, an infinite one or NaN.
+
+    Example:
+        >>> check_tolerance(-1.0, "rtol")
+        Traceback (most recent call last):
+        rectilinear.errors.ConfigError: Got rtol = -1; expected a finite number that is not negative.
+    """
+    if value is None:
+        return
+    if (number := real_number(value, name)) is None:
+        raise DtypeError(f"{name} of type {type(value).__name__}", "a number that is not negative")
+    if not 0 <= number < inf:
+        raise ConfigError(f"{name} = {number:g}", "a finite number that is not negative")

@@ -145,7 +145,7 @@ def test_the_product_is_differentiable(wave):
 def test_what_cannot_be_compressed_or_held_says_so(wave):
     with pytest.raises(StructureError, match="family of Diagonal operators"):
         propagate(wave(8, kind="diagonal"), 4, max_rank=2)
-    with pytest.raises(ConfigError, match="tol=-1"):
+    with pytest.raises(ConfigError, match="tol = -1"):
         propagate(wave(8), 4, tol=-1.0)
     with pytest.raises(ConfigError, match="max_rank=-1"):
         propagate(wave(8), 4, max_rank=-1)

@@ -127,7 +127,7 @@ class AffineBlock(nn.Module):
             u, s, vh = (m.to(matrix) for m in torch.linalg.svd(matrix.double(), full_matrices=False))
             root = s[:rank].sqrt()
             factors = [root[:, None] * vh[:rank], u[:, :rank] * root]
-        self.factors = nn.ParameterList([nn.Parameter(factor) for factor in factors])
+        self.factors = nn.ParameterList([nn.Parameter(factor.contiguous()) for factor in factors])
 
     def forward(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
         """The map, row by row."""

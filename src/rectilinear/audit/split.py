@@ -26,7 +26,7 @@ class LinearPart(nn.Module):
     def __init__(self, matrix: Tensor, in_shape: tuple[int, ...], out_shape: tuple[int, ...]) -> None:
         super().__init__()
         self.in_shape, self.out_shape = in_shape, out_shape
-        self.register_buffer("matrix", matrix)
+        self.register_buffer("matrix", matrix.contiguous())
 
     def forward(self, x: Tensor) -> Tensor:
         """Rows ``(b, *in_shape)`` to ``(b, *out_shape)``."""
@@ -47,8 +47,8 @@ class EvenPart(nn.Module):
         super().__init__()
         self.in_shape, self.out_shape = in_shape, out_shape
         self.activation: Activation = two.activation
-        self.register_buffer("W1", two.W1)
-        self.register_buffer("W2", two.W2)
+        self.register_buffer("W1", two.W1.contiguous())
+        self.register_buffer("W2", two.W2.contiguous())
 
     def forward(self, x: Tensor) -> Tensor:
         """Rows ``(b, *in_shape)`` to ``(b, *out_shape)``."""

@@ -11,6 +11,7 @@ import torch
 from scipy.integrate import solve_ivp
 from torch.func import functional_call
 
+from rectilinear._shapes import check_tolerance
 from rectilinear.errors import DivergedError, InputError
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def gradient_flow(
         atol: absolute one; by default ``rtol`` times the largest parameter at the start.
 
     Raises:
-        InputError: for times that do not ascend from zero on.
+        InputError: for times that do not ascend from zero on, and for tolerances that are negative.
         DivergedError: if the solver cannot go on.
 
     Example:
@@ -75,6 +76,8 @@ def gradient_flow(
         tensor([1.0000, 0.3679], dtype=torch.float64)
     """
     t = ascending(times)
+    check_tolerance(rtol, "rtol")
+    check_tolerance(atol, "atol")
     double = deepcopy(model).to("cpu", torch.float64)
     moving = {name: value for name, value in double.named_parameters() if value.requires_grad}
     x, y = (value.detach().to("cpu", torch.float64) if value.is_floating_point() else value.cpu() for value in (x, y))

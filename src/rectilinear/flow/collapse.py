@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from rectilinear._shapes import check_tolerance
 from rectilinear.errors import ConfigError, StructureError, StructureWarning
 from rectilinear.flow.basis import fixed_basis, fold_fixed
 from rectilinear.flow.factors import fold, scalar_plus_low_rank, side_by_side
@@ -222,8 +223,7 @@ def _multiplied(A: ScalarPlusLowRank, B: ScalarPlusLowRank) -> ScalarPlusLowRank
 
 
 def _check_compression(tol: float | None, max_rank: int | None, first: Operator, *, structured: bool) -> None:
-    if tol is not None and not tol >= 0:
-        raise ConfigError(f"tol={tol}", "a number of at least 0", "It bounds the spectral error.")
+    check_tolerance(tol, "tol")
     if max_rank is not None and max_rank < 0:
         raise ConfigError(f"max_rank={max_rank}", "a rank of at least 0", "Leave it out to keep every rank.")
     if not structured:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from rectilinear._shapes import check_batch, check_finite
+from rectilinear._shapes import check_batch, check_finite, check_tolerance
 from rectilinear._tolerance import tolerance
 from rectilinear.errors import NonFiniteError, NotInitializedError, NotInvertibleError
 from rectilinear.invertible.actnorm import ActNorm
@@ -98,6 +98,7 @@ def check_invertible(
         ShapeError: if ``x`` or ``latents`` have the wrong shape.
         NonFiniteError: if they, or ``g(x)``, hold NaN or infinite entries.
         NotInitializedError: if the network has an ActNorm that has seen no training batch.
+        ConfigError: if ``tol`` is negative or not finite.
 
     Example:
         >>> from rectilinear.invertible import Rotation
@@ -107,6 +108,7 @@ def check_invertible(
     """
     check_batch(x, g.shape, "x")
     check_finite(x, "x")
+    check_tolerance(tol, "tol")
     if any(isinstance(m, ActNorm) and not m.initialized for m in g.modules()):
         raise NotInitializedError(
             got="an ActNorm that has seen no training batch",

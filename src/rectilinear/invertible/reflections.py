@@ -61,7 +61,7 @@ class Reflections(VolumePreserving):
         self.shape = self.latent_shape = (n,)
         packed, _ = torch.geqrf(axes.detach().double())  # axes = Q R, where R = diag(+-1)
         vectors = (packed.tril(-1) + torch.eye(n, k, dtype=torch.float64, device=axes.device)).T
-        self.register_buffer("vectors", vectors.to(axes.dtype))
+        self.register_buffer("vectors", vectors.to(axes.dtype).contiguous())
         self.register_buffer("signs", torch.ones(n, dtype=axes.dtype, device=axes.device))
         self.register_buffer("mean", axes.new_zeros(n) if mean is None else mean.detach().clone())
         self.signs[:k] = self._reflect(axes.detach().T, transpose=False)[:, :k].diagonal().sign()

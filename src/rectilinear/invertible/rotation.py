@@ -43,7 +43,7 @@ class Rotation(VolumePreserving):
             raise ConfigError(got=f"reflections={reflections}", expected="an even number, 0 or more")
         self.shape = self.latent_shape = (dim,)
         self.reflections = reflections
-        self.register_buffer("matrix", torch.linalg.qr(torch.randn(dim, dim)).Q)
+        self.register_buffer("matrix", torch.linalg.qr(torch.randn(dim, dim)).Q.contiguous())
         self.register_buffer("mean", torch.zeros(dim))
         half = torch.randn(reflections // 2, dim) / dim**0.5
         self.vectors = nn.Parameter(half.repeat_interleave(2, dim=0)) if reflections else None

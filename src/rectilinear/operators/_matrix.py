@@ -193,7 +193,10 @@ def powm(m: Tensor, p: float) -> Tensor:
         return torch.zeros_like(m)
     x = m @ torch.linalg.svd(m.detach()).Vh[..., :rank, :].mH
     y = m.mH @ torch.linalg.pinv(x).mH  # m = x y^H, for every m of this rank near this one
-    return x @ powm(y.mH @ x, p - 1) @ y.mH
+    middle = y.mH @ x
+    if p < 1 and inverse_if_safe(middle, default_rtol(m.dtype, n) / 1e3) is None:
+        raise defective()
+    return x @ powm(middle, p - 1) @ y.mH
 
 
 def _check_principal(m: Tensor, what: str, *, zero_allowed: bool) -> None:
@@ -221,6 +224,15 @@ def check_principal(values: Tensor, what: str, *, zero_allowed: bool, rtol: floa
             expected="no eigenvalue on the negative real axis: no real principal value exists",
             fix="A @ A has one; or use an operator with positive or complex eigenvalues.",
         )
+
+
+def defective() -> SingularOperatorError:
+    """The error for a root of an operator that has a nilpotent part."""
+    return SingularOperatorError(
+        got="a root of a singular operator with a defective eigenvalue zero (a nilpotent part)",
+        expected="as many eigenvectors of zero as it has zero eigenvalues: no principal root exists",
+        fix="Add c * I, or use a power that is larger than its largest nilpotent block.",
+    )
 
 
 def singular(what: str) -> SingularOperatorError:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from cmath import isfinite
 from contextlib import contextmanager
 from functools import singledispatch, wraps
+from inspect import signature
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from rectilinear._autocast import precision_of
-from rectilinear._shapes import check_finite
-from rectilinear.errors import NonFiniteError
+from rectilinear._shapes import check_finite, check_tolerance, real_number
+from rectilinear.errors import ConfigError, DtypeError, InputError, NonFiniteError
 from rectilinear.operators.base import Operator
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ T = TypeVar("T")
 P = ParamSpec("P")
 M = TypeVar("M", bound=nn.Module)
 HALF = (torch.float16, torch.bfloat16)
+TOLERANCES = ("rtol", "tol", "damping")
+LARGEST_POWER = 2.0**53  # beyond it floats leave whole numbers out
 
 
 def verb(*, infinite: bool = False) -> Callable[[Callable[..., T]], _SingleDispatchCallable[T]]:
@@ -31,12 +35,14 @@ def verb(*, infinite: bool = False) -> Callable[[Callable[..., T]], _SingleDispa
     ``infinite`` allows an infinite answer, such as the condition number of a singular operator.
 
     Raises:
-        NonFiniteError: for NaN or infinite entries, and for an answer that is too large for its dtype.
+        NonFiniteError: for NaN or infinite entries, also of the arguments, and for an answer too large for its dtype.
+        ConfigError, DtypeError: for a tolerance or an exponent that is none.
+        InputError: inside ``torch.func.vmap`` over the operator's numbers, on which the verb decides.
     """
 
     def decorate(default: Callable[..., T]) -> _SingleDispatchCallable[T]:
         table = singledispatch(default)
-        name = default.__name__
+        name, (_, *arguments) = default.__name__, signature(default).parameters
 
         @wraps(default)
         def call(A: object, /, *args: Any, **kwargs: Any) -> T:
@@ -44,6 +50,8 @@ def verb(*, infinite: bool = False) -> Callable[[Callable[..., T]], _SingleDispa
                 return table(A, *args, **kwargs)
             for tensor in _held(A):
                 _require_finite(tensor, "the operator")
+            for argument, value in (*zip(arguments, args, strict=False), *kwargs.items()):
+                _check_argument(argument, value)
             like = A.like
             with precision_of(like), _named_failures(name, A):
                 if like.dtype not in HALF:
@@ -74,6 +82,33 @@ def _named_failures(name: str, A: Operator) -> Iterator[None]:
             f"numbers well within the range of {A.like.dtype}",
             "Scale the operator, or convert it with .double().",
         ) from error
+    except RuntimeError as error:
+        if "vmap" not in str(error) and "functorch" not in str(error):
+            raise
+        raise InputError(
+            f"{name} of a {A.out_dim} x {A.in_dim} {type(A).__name__} inside torch.func, which cannot map it",
+            "an operator whose numbers can be read",
+            "In place of vmap give it all matrices along leading axes (b, ...); differentiate by torch.autograd.",
+        ) from error
+
+
+def _check_argument(name: str, value: object) -> None:
+    """Raise for an argument of a verb that is NaN or infinite, or out of range."""
+    if name in TOLERANCES:
+        check_tolerance(value, name)
+    elif name == "p":
+        _check_exponent(value)
+    elif isinstance(value, Tensor):
+        _require_finite(value, name)
+    elif isinstance(value, float | complex) and not isfinite(value):
+        raise NonFiniteError(f"{name} = {value}", "a finite number")
+
+
+def _check_exponent(p: object) -> None:
+    if (number := real_number(p, "an exponent")) is None:
+        raise DtypeError(f"an exponent of type {type(p).__name__}", "a real number")
+    if not abs(number) <= LARGEST_POWER:
+        raise ConfigError(f"the exponent {number:g}", f"a number of at most {LARGEST_POWER:.0e} in size")
 
 
 def own_precision(function: Callable[P, T]) -> Callable[P, T]:

@@ -61,9 +61,7 @@ class Operator(Configured, ABC):
 
     def _times_own(self, times: Callable[[Tensor], Tensor], z: Tensor, dim: int) -> Tensor:
         """The product in the dtype of the operator, also where autocast has changed that of ``z``."""
-        if not isinstance(z, Tensor):
-            raise DtypeError(f"vectors of type {type(z).__name__}", "a torch.Tensor", "Convert with torch.as_tensor.")
-        if not autocasts(z):
+        if not isinstance(z, Tensor) or not autocasts(z):
             self._check(z, dim)
             return times(z)
         if not self._any_dtype and z.is_floating_point() and self.like.is_floating_point():
@@ -90,6 +88,8 @@ class Operator(Configured, ABC):
             if not isinstance(tensor, Tensor) or not (tensor.is_floating_point() or tensor.is_complex()):
                 got = f"{name} of type {tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__}"
                 raise DtypeError(got, "a floating-point tensor", "Convert it with torch.as_tensor(...).float().")
+            if not isinstance(tensor, nn.Parameter):  # views, whose layout safetensors refuses
+                tensor = tensor.resolve_conj().contiguous()
             if trainable and tensor.is_leaf and (isinstance(tensor, nn.Parameter) or not is_differentiated(tensor)):
                 parameter = tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor)
                 self.register_parameter(name, parameter)
@@ -106,7 +106,9 @@ class Operator(Configured, ABC):
         copy.__dict__.update(deepcopy(self.__dict__, memo))
         return copy
 
-    def _check(self, z: Tensor, dim: int) -> None:
+    def _check(self, z: object, dim: int) -> None:
+        if not isinstance(z, Tensor):
+            raise DtypeError(f"vectors of type {type(z).__name__}", "a torch.Tensor", "Convert with torch.as_tensor.")
         if not self._any_dtype and z.dtype != (dtype := self.like.dtype):
             raise DtypeError(
                 got=f"a tensor of dtype {z.dtype} for a {type(self).__name__} of dtype {dtype}",

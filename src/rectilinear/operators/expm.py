@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from rectilinear._shapes import check_finite
+from rectilinear.errors import DtypeError
 from rectilinear.operators import _matrix
 from rectilinear.operators._shape import require_square
 from rectilinear.operators._verb import verb
@@ -34,6 +36,7 @@ def expm(A: object, t: float | Tensor = 1.0) -> Operator:  # noqa: ARG001 - the 
 
     Raises:
         ShapeError: if ``A`` is not square.
+        DtypeError: if ``t`` is no number, or complex with a real operator.
         StructureError: for a large operator without a structured form.
 
     Example:
@@ -213,8 +216,22 @@ def _(A: Adjoint) -> Operator:
 
 
 def _time(t: float | Tensor, A: Operator) -> Tensor:
-    like = A.like
-    return torch.as_tensor(t, dtype=like.dtype, device=like.device)
+    """``t`` in the dtype of the operator.
+
+    Raises:
+        DtypeError: for what is no number, and for a complex one with a real operator.
+    """
+    try:
+        time = t if isinstance(t, Tensor) else torch.as_tensor(np.asarray(t))
+    except TypeError as error:
+        raise DtypeError(f"t of type {type(t).__name__}", "a number or a tensor of numbers") from error
+    if time.is_complex() and not A.like.is_complex():
+        raise DtypeError(
+            f"a complex t for an operator of dtype {A.like.dtype}",
+            "a real t or a complex operator",
+            "Convert the operator with .to(torch.complex64).",
+        )
+    return time.to(A.like)
 
 
 def _log(values: Tensor, rtol: float) -> Tensor:

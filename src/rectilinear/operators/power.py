@@ -21,7 +21,7 @@ from rectilinear.operators.fourier_blocks import map_blocks
 from rectilinear.operators.idempotent import Idempotent
 from rectilinear.operators.identity import Identity
 from rectilinear.operators.kronecker import Kronecker
-from rectilinear.operators.lazy import Adjoint, Scaled
+from rectilinear.operators.lazy import Adjoint, Product, Scaled
 from rectilinear.operators.low_rank import LowRank
 from rectilinear.operators.pinv import pinv
 from rectilinear.operators.scalar_low_rank import Core, ScalarPlusLowRank, balanced
@@ -33,16 +33,20 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+MOST_PARTS = 1000  # of a power that is applied factor by factor
+
 
 @verb()
 def power(A: object, p: float) -> Operator:  # noqa: ARG001 - the registered ones use it
     """The principal power ``A^p`` for a real ``p``: ``A^p A^q = A^(p + q)``, where all three exist.
 
     Raises:
-        SingularOperatorError: if no real principal power exists (an eigenvalue on the negative real axis), or ``A`` is
-            singular and ``p`` negative.
+        SingularOperatorError: if no real principal power exists (an eigenvalue on the negative real axis, or a
+            defective eigenvalue zero), or ``A`` is singular and ``p`` negative.
+        ConfigError: if ``p`` is not finite, or above 2^53 in size.
         ShapeError: if ``A`` is not square.
-        StructureError: for a large operator without a structured form.
+        StructureError: for a large operator without a structured form, also where an integer power above 1000 could
+            only be applied factor by factor.
 
     Reference: Higham, Functions of Matrices (2008), chapters 6, 7 and 11.
 
@@ -62,11 +66,16 @@ def _(A: Operator, p: float) -> Operator:
 
 
 def _integer(A: Operator, p: int) -> Operator:
-    """By repeated squaring, which keeps whatever structure products keep."""
+    """By repeated squaring, which keeps whatever structure products keep; of the matrix where they keep none.
+
+    A product of many parts takes as many steps each time that it is applied, and its list as much memory.
+    """
     if p < 0:
         if bool((rank(A) < A.in_dim).any()):
             raise singular(f"power {p}")
         A, p = pinv(A), -p
+    if p > MOST_PARTS and isinstance(matmul(A, A), Product):
+        return power(densify(A, "power"), p)
     result: Operator = Identity(A.in_dim, like=A.like)
     while p:
         if p & 1:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rectilinear.errors import ConfigError
 from rectilinear.operators import _matrix
 from rectilinear.operators._shape import matvec, unit_columns
 from rectilinear.operators._verb import verb
@@ -32,7 +31,9 @@ def solve(A: object, y: Tensor, damping: float = 0.0) -> Tensor:  # noqa: ARG001
     ``x = (A^T A + damping I)^-1 A^T y``, computed without forming ``A^T A``.
 
     Raises:
-        ConfigError: if ``damping`` is negative.
+        ConfigError: if ``damping`` is negative or not finite.
+        DtypeError: if ``y`` is no tensor, or of another dtype.
+        NonFiniteError: for NaN or infinite entries in ``y``.
         ShapeError: if the last axis of ``y`` is not ``out_dim``.
 
     Example:
@@ -47,8 +48,6 @@ def solve(A: object, y: Tensor, damping: float = 0.0) -> Tensor:  # noqa: ARG001
 @solve.register(Operator)
 def _(A: Operator, y: Tensor, damping: float = 0.0) -> Tensor:
     A._check(y, A.out_dim)
-    if damping < 0:
-        raise ConfigError(f"damping {damping}", "a number that is not negative")
     return _damped(A, y, damping) if damping else pinv(A)(y)
 
 
