@@ -168,7 +168,7 @@ def rectilinear(*words: object, **options) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, **options)
 
 
-def test_a_model_file_that_forks_prints_and_moves_changes_no_answer(folder):
+def test_a_model_file_that_forks_prints_and_moves_changes_no_answer(folder, capsys):
     Path("odd.py").write_text(
         "import os, sys\nprint('from Python')\nos.system('echo from another program')\n"
         "if not os.fork(): print('from a child')\nos.chdir('/')\n"
@@ -178,10 +178,11 @@ def test_a_model_file_that_forks_prints_and_moves_changes_no_answer(folder):
     Path("m.py").write_text(
         "import torch\nfrom torch import nn\ndef net():\n    torch.manual_seed(0)\n    return nn.Linear(3, 1)\n"
     )
-    plain = rectilinear("audit", "m.py:net", *DATA, "--json", "--out", "one")
+    assert cli.main(["audit", "m.py:net", *DATA, "--json", "--out", "one"]) == 0
+    plain = capsys.readouterr().out
     odd = rectilinear("audit", "odd.py:net", *DATA, "--json", "--out", "two")
-    assert (plain.returncode, odd.returncode) == (0, 0), odd.stderr
-    first, second = json.loads(plain.stdout), json.loads(odd.stdout)
+    assert odd.returncode == 0, odd.stderr
+    first, second = json.loads(plain), json.loads(odd.stdout)
     for answer in (first, second):
         del answer["page"], answer["numbers"]
     assert first == second
