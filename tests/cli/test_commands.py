@@ -70,6 +70,9 @@ def test_interpolate_begins_and_ends_at_images(tiny_run: Path, ask: Ask, tmp_pat
 
 def test_demo_leaves_report_and_metrics(tiny_run: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recipes, "train", lambda name, recipe, out: recipes.open_run(tiny_run))
+    evaluation = sys.modules[report.evaluate.__module__]
+    timed = evaluation.seconds
+    monkeypatch.setattr(evaluation, "seconds", lambda sampler, noise, repeats: timed(sampler, noise[:8], 1))
     some = {"Measure": lambda seed: ([Section("Title", "Text.", ())], {"seed_of_the_chapter": float(seed)})}
     monkeypatch.setattr(chapters, "CHAPTERS", some)
     answer = ask("demo", "--seed", 4)

@@ -130,11 +130,12 @@ def test_the_case_that_was_silently_wrong() -> None:
     x = torch.randn(10, 5).double()
     x = torch.cat([x, -x])
     y = x.sum(1, keepdim=True)
-    wrong = 0
+    wrong, networks = 0, []
     for seed in range(8):
         torch.manual_seed(seed)
-        w1, w2 = 0.02 * torch.randn(2, 5).double(), 0.02 * torch.randn(1, 2).double()
-        loss = trained(w1[None], w2[None], x, y, 0.05, 500, torch.relu)[-1, 0]
+        networks.append((0.02 * torch.randn(2, 5).double(), 0.02 * torch.randn(1, 2).double()))
+    losses = trained(*(torch.stack(w) for w in zip(*networks, strict=True)), x, y, 0.05, 500, torch.relu)[-1]
+    for (w1, w2), loss in zip(networks, losses, strict=True):
         found = predicted(network(w1, w2, nn.ReLU()), x, y, 0.05, 500)
         if found is None:
             wrong += int(loss > 0.1)
