@@ -8,6 +8,27 @@ import random
 import numpy as np
 import torch
 
+from rectilinear.errors import ConfigError
+
+
+def check_seed(seed: object, least: int = -(2**63)) -> int:
+    """The seed as an integer that random generators take.
+
+    Raises:
+        ConfigError: for anything but an integer from ``least`` to ``2^64 - 1``.
+
+    Example:
+        >>> check_seed(np.int32(3))
+        3
+        >>> check_seed("a")
+        Traceback (most recent call last):
+        rectilinear.errors.ConfigError: Got seed = 'a'; expected an integer of at most 64 bits. Correct this value.
+    """
+    if isinstance(seed, int | np.integer) and not isinstance(seed, bool) and least <= int(seed) < 2**64:
+        return int(seed)
+    expected = "an integer of at most 64 bits" if least < 0 else f"an integer of at least {least}"
+    raise ConfigError(f"seed = {seed!r}", expected, "Correct this value.")
+
 
 def seed_all(seed: int) -> None:
     """Seed Python, NumPy and torch (every device).
@@ -16,6 +37,7 @@ def seed_all(seed: int) -> None:
         >>> seed_all(0); a = torch.rand(3); seed_all(0); torch.equal(a, torch.rand(3))
         True
     """
+    seed = check_seed(seed)
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - the global state is what this function is for
     torch.manual_seed(seed)
@@ -28,7 +50,7 @@ def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
         >>> torch.equal(torch.rand(3, generator=generator(1)), torch.rand(3, generator=generator(1)))
         True
     """
-    return torch.Generator(device=device).manual_seed(seed)
+    return torch.Generator(device=device).manual_seed(check_seed(seed))
 
 
 def seed_step(seed: int, step: int, rank: int = 0, device: torch.device | str = "cpu") -> None:

@@ -142,6 +142,26 @@ def is_zero(value: object) -> bool:
     return isinstance(value, Real) and value == 0
 
 
+def is_count(value: object, least: int) -> bool:
+    """Whether ``value`` is an integer of at least ``least``.
+
+    Example:
+        >>> is_count(3, 1), is_count(2.5, 1), is_count("3", 1), is_count(0, 1)
+        (True, False, False, False)
+    """
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= least
+
+
+def is_within(value: object, low: float, high: float = np.inf) -> bool:
+    """Whether ``value`` is a real number, no truth value, with ``low <= value < high``.
+
+    Example:
+        >>> is_within(2, 1), is_within("2", 1), is_within(True, 0), is_within(float("nan"), 0)
+        (True, False, False, False)
+    """
+    return isinstance(value, Real) and not isinstance(value, bool) and low <= float(value) < high
+
+
 def real_number(value: object, name: str) -> float | None:
     """A real number from Python, numpy or a tensor of one entry; None for what is none.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch.nn import functional as F  # noqa: N812 - the field's name
 
+from rectilinear._seed import check_seed
 from rectilinear._tolerance import tolerance
 from rectilinear.errors import SingularOperatorError, StructureError, StructureWarning
 from rectilinear.induced_space import InducedSpace, Point
@@ -265,10 +266,10 @@ def _allowed(verb: Callable[[], object]) -> bool:
 
 
 def _random(like: Tensor, dims: tuple[int, ...], seed: int) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(check_seed(seed))
     return [torch.randn(5, n, generator=generator, dtype=like.dtype).to(like.device) for n in dims]
 
 
 def _numbers(like: Tensor, seed: int) -> tuple[float, float]:
-    a, b = (2 * torch.rand(2, generator=torch.Generator().manual_seed(seed), dtype=like.dtype) - 1).tolist()
+    a, b = (2 * torch.rand(2, generator=torch.Generator().manual_seed(check_seed(seed)), dtype=like.dtype) - 1).tolist()
     return a, b

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 
+from rectilinear._seed import check_seed
 from rectilinear.audit import data as points
 from rectilinear.audit.at_floor import floor_and_loss
 from rectilinear.audit.blocks import blocks
@@ -211,7 +212,7 @@ def audit(
     check_module(model)
     devices = [p.device for p in model.parameters() if p.is_cuda][:1]
     with evaluating(model), torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+        torch.manual_seed(check_seed(seed))
         data = points.read(x, y, seed)
         network = as_network(model, data.sample)
         known = None if loss is not None and data.labels is None else data.labels

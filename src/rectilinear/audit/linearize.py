@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from rectilinear._seed import check_seed
 from rectilinear.audit import data as points
 from rectilinear.audit.affine_block import BlockMoments
 from rectilinear.audit.blocks import (
@@ -203,7 +204,7 @@ def linearize(
         raise ConfigError(f"rank = {rank!r}", "a whole number, at least 1")
     edited = copied(model)
     with evaluating(model), evaluating(edited), torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(check_seed(seed))
         data = points.read(x, y, seed)
         held = HeldOut.of(data.sample, seed)
         old, new = as_network(model, data.sample), as_network(edited, data.sample)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
+from rectilinear._seed import check_seed
 from rectilinear.errors import ConfigError, ShapeError
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ def draw(
         >>> [w.shape for w in weights], float(abs(weights[-1]).max())
         ([(10, 4, 3), (10, 1, 4)], 0.0)
     """
+    if not isinstance(seed, np.random.SeedSequence | np.random.Generator):
+        seed = check_seed(seed, 0)
     rng = np.random.default_rng(seed)
     shapes = [(*runs, o, i) for i, o in pairwise(sizes)]
     biases = [np.zeros(shape[:-1]) for shape in shapes]

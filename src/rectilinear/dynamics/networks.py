@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-T = TypeVar("T", int, float)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +64,7 @@ class Networks:
             (2, torch.Size([2, 6, 3]))
         """
         options = (width, depth, alpha, std, seed)
-        lengths = {1 if isinstance(option, int | float) else len(option) for option in options} - {1}
+        lengths = {1 if _is_one(option) else len(option) for option in options} - {1}
         if len(lengths) > 1:
             raise InputError(f"sequences of lengths {sorted(lengths)}", "one number, or one for each network")
         count = lengths.pop() if lengths else 1
@@ -161,6 +160,10 @@ class Networks:
         return nn.Sequential(*modules[:-1])
 
 
-def _each(value: T | Sequence[T], count: int) -> list[T]:
+def _is_one(value: object) -> bool:
+    return isinstance(value, str) or not hasattr(value, "__len__")
+
+
+def _each(value: Any, count: int) -> list[Any]:
     """One number for each network."""
-    return [value] * count if isinstance(value, int | float) else list(value) * (count if len(value) == 1 else 1)
+    return [value] * count if _is_one(value) else list(value) * (count if len(value) == 1 else 1)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from rectilinear._seed import check_seed
 from rectilinear.invertible.chain import Chain
 from rectilinear.invertible.reshape import Permutation
 
@@ -48,7 +49,7 @@ def random_orders(size: int, count: int, seed: int) -> list[Tensor]:
 
     Two successive couplings that keep the first half move every entry once.
     """
-    generator = torch.Generator("cpu").manual_seed(seed)
+    generator = torch.Generator("cpu").manual_seed(check_seed(seed))
     orders: list[Tensor] = []
     for i in range(count):
         if i % 2:

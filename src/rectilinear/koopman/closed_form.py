@@ -11,12 +11,13 @@ import torch
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 
+from rectilinear._shapes import is_count
 from rectilinear.errors import ConfigError, DataError, ForecastWarning
 from rectilinear.koopman.checks import one_step
 from rectilinear.koopman.lift import Features, Lift
 from rectilinear.koopman.model import Koopman
 from rectilinear.koopman.realization import NEGLIGIBLE, Realization, evolution, realize
-from rectilinear.koopman.series import Series, Windows, embed, is_count, moments, windows
+from rectilinear.koopman.series import Series, Windows, embed, moments, windows
 from rectilinear.koopman.spectrum import Spectrum
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from rectilinear import numerics
-from rectilinear._shapes import check_batch, check_finite
+from rectilinear._shapes import check_batch, check_finite, is_count
 from rectilinear.errors import ConfigError, DataError, NotInitializedError
-from rectilinear.koopman.series import as_series, embed, is_count, moments, numbers, refuse_targets, warn_short
+from rectilinear.koopman.series import as_series, embed, moments, numbers, refuse_targets, warn_short
 
 if TYPE_CHECKING:
     import numpy as np

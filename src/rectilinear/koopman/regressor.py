@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 
-from rectilinear._shapes import real_number
+from rectilinear._seed import check_seed
+from rectilinear._shapes import is_count, real_number
 from rectilinear.errors import ConfigError, NotInitializedError, ShapeError
 from rectilinear.koopman.closed_form import FitConfig, fit, solve_features
 from rectilinear.koopman.modal import Modes, modes
 from rectilinear.koopman.objective import MultiStep
-from rectilinear.koopman.series import as_series, is_count, numbers, refuse_targets
+from rectilinear.koopman.series import as_series, numbers, refuse_targets
 from rectilinear.training import TrainConfig, train
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class KoopmanRegressor(BaseEstimator):
             raise ConfigError(f"epochs = {self.epochs!r}", "an integer of at least 1", "Correct epochs.")
         config = FitConfig(**{field.name: getattr(self, field.name) for field in fields(FitConfig)})
         with torch.random.fork_rng(devices=[]):  # the caller's random numbers are left alone
-            torch.manual_seed(self.seed)
+            torch.manual_seed(check_seed(self.seed))
             self.model_, found = fit(as_series(X, times, dt), config)
         if self.width:
             batch = min(256, len(found))

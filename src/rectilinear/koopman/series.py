@@ -270,16 +270,6 @@ def numbers(array: Any, name: str) -> Tensor:
     return torch.from_numpy(np.array(values, dtype=np.float64))
 
 
-def is_count(value: object, least: int) -> bool:
-    """Whether ``value`` is an integer of at least ``least``.
-
-    Example:
-        >>> is_count(3, 1), is_count(2.5, 1), is_count("3", 1), is_count(0, 1)
-        (True, False, False, False)
-    """
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= least
-
-
 def refuse_targets(y: object) -> None:
     """Raise a ConfigError for a second argument of ``fit``, which a reader may take for the times."""
     if y is not None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rectilinear._pretrained import Configured
-from rectilinear._seed import generator
+from rectilinear._seed import check_seed, generator
 from rectilinear._shapes import check_batch, check_finite
 from rectilinear.errors import ConfigError, DivergedError, DtypeError, ShapeError
 
@@ -158,7 +158,7 @@ def train_features(
         raise DtypeError(f"labels {labels.dtype} from {labels.min().item()}", "integers from 0", "Number the classes.")
     epochs = min(15, max(4, round(2000 * BATCH / len(images)))) if epochs is None else epochs
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(check_seed(seed))
         _, c, h, w = images.shape
         network = FeatureNetwork((c, h, w), int(labels.max()) + 1, name).to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stubs lack the keyword

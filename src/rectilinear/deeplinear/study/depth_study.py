@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rectilinear._lock import locked
+from rectilinear._shapes import is_count, is_within
 from rectilinear.config import to_json
 from rectilinear.deeplinear.ensemble import train
 from rectilinear.deeplinear.start import draw
@@ -78,17 +79,19 @@ class DepthStudy:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if not (isinstance(self.models, tuple | list) and all(isinstance(model, Model) for model in self.models)):
+            raise ConfigError(f"models = {self.models!r}", "a tuple of Model", "deep_linear(depths) makes one.")
         names = [model.name for model in self.models]
         for name, given, expected, fine in (
             ("models", names, "at least one, each of another name", names and len(set(names)) == len(names)),
-            ("trials", self.trials, "at least two", self.trials >= 2),
-            ("steps", self.steps, "at least one", self.steps >= 1),
-            ("tol", self.tol, "a positive number", 0 < self.tol < np.inf),
-            ("checkpoints", self.checkpoints, "at least two", self.checkpoints >= 2),
-            ("folds", self.folds, "at least two", self.folds >= 2),
-            ("tuning", self.tuning, "at least one", self.tuning >= 1),
-            ("block", self.block, "at least one", self.block >= 1),
-            ("seed", self.seed, "at least 0", self.seed >= 0),
+            ("trials", self.trials, "at least two", is_count(self.trials, 2)),
+            ("steps", self.steps, "at least one", is_count(self.steps, 1)),
+            ("tol", self.tol, "a positive number", is_within(self.tol, 0) and self.tol > 0),
+            ("checkpoints", self.checkpoints, "at least two", is_count(self.checkpoints, 2)),
+            ("folds", self.folds, "at least two", is_count(self.folds, 2)),
+            ("tuning", self.tuning, "at least one", is_count(self.tuning, 1)),
+            ("block", self.block, "at least one", is_count(self.block, 1)),
+            ("seed", self.seed, "at least 0", is_count(self.seed, 0)),
         ):
             if not fine:
                 raise ConfigError(f"{name} = {given!r}", expected, "Correct this value.")

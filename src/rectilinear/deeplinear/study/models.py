@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from rectilinear._shapes import is_count, is_within
 from rectilinear.deeplinear.ensemble import OPTIMIZERS, Optimizer
 from rectilinear.deeplinear.start import STARTS, Start
 from rectilinear.errors import ConfigError
@@ -58,17 +59,17 @@ class Model:
         kinds = ("least_squares", "ridge", "deep_linear", "relu")
         for name, given, expected, fine in (
             ("kind", self.kind, f"one of {', '.join(kinds)}", self.kind in kinds),
-            ("depth", self.depth, "at least one layer", self.depth >= 1),
-            ("width", self.width, "at least one unit", self.width >= 1),
+            ("depth", self.depth, "at least one layer", is_count(self.depth, 1)),
+            ("width", self.width, "at least one unit", is_count(self.width, 1)),
             ("start", self.start, f"one of {', '.join(STARTS)}", self.start in STARTS),
             ("optimizer", self.optimizer, f"one of {', '.join(OPTIMIZERS)}", self.optimizer in OPTIMIZERS),
             (
                 "lr",
                 self.lr,
                 "a positive step, or None",
-                self.lr is None or 0 < self.lr < float("inf"),
+                self.lr is None or (is_within(self.lr, 0) and self.lr > 0),
             ),
-            ("penalty", self.penalty, "at least 0", 0 <= self.penalty < float("inf")),
+            ("penalty", self.penalty, "at least 0", is_within(self.penalty, 0)),
         ):
             if not fine:
                 raise ConfigError(f"{name} = {given!r}", expected, "Correct this value.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from rectilinear._shapes import is_count, is_within
 from rectilinear.deeplinear.least_squares import column_norms
 from rectilinear.deeplinear.statistics import SufficientStatistics
 from rectilinear.errors import ConfigError
@@ -74,7 +75,7 @@ class Synthetic:
                 "noise",
                 self.noise,
                 "levels of at least 0",
-                bool(self.noise) and all(0 <= c < np.inf for c in self.noise),
+                isinstance(self.noise, tuple | list) and bool(self.noise) and all(is_within(c, 0) for c in self.noise),
             ),
             (
                 "noise_kind",
@@ -82,10 +83,10 @@ class Synthetic:
                 "mean, constant or ratio",
                 self.noise_kind in ("mean", "constant", "ratio"),
             ),
-            ("inputs", self.inputs, "at least one", self.inputs >= 1),
-            ("rows", self.rows, "at least two", self.rows >= 2),
-            ("test_rows", self.test_rows, "at least one", self.test_rows >= 1),
-            ("condition", self.condition, "at least 1", 1 <= self.condition < np.inf),
+            ("inputs", self.inputs, "at least one", is_count(self.inputs, 1)),
+            ("rows", self.rows, "at least two", is_count(self.rows, 2)),
+            ("test_rows", self.test_rows, "at least one", is_count(self.test_rows, 1)),
+            ("condition", self.condition, "at least 1", is_within(self.condition, 1)),
         ):
             if not fine:
                 raise ConfigError(f"{name} = {given!r}", expected, "Correct this value.")

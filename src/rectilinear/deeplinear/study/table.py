@@ -28,7 +28,8 @@ class Table:
 
     Raises:
         ShapeError: for other shapes, or no column that varies.
-        DataError: for what is not numbers, such as text, dates and complex numbers.
+        DataError: for what is not numbers, such as text, dates and complex numbers; for whole numbers that float64
+            rounds, such as long ids; for frames whose rows are those of the target in another order.
         NonFiniteError: for empty cells, NaN or infinity, with the columns they are in.
         DataError: if the target does not vary.
 
@@ -47,6 +48,8 @@ class Table:
     @classmethod
     def from_arrays(cls, X: ArrayLike, y: ArrayLike) -> Table:
         """From arrays or data frames; the names are those of the frame's columns, or ``x0, x1, ...``."""
+        X, y = _plain(X, "X"), _plain(y, "y")
+        _check_same_order(X, y)
         shape = np.shape(X)
         names = getattr(X, "columns", None)
         names = [f"x{i}" for i in range(shape[-1] if shape else 0)] if names is None else [str(name) for name in names]
@@ -94,6 +97,8 @@ class Table:
         if len(y) < _FEWEST:
             rows = f"{len(y)} row{'s'[: len(y) != 1]}"
             raise ShapeError(rows, f"at least {_FEWEST}, to train and to test on", "Add rows.")
+        if wide := [name for name, column in [*found.items(), (target, y)] if np.abs(column).max() > _LARGEST]:
+            raise DataError(f"numbers above {_LARGEST:g} in {', '.join(wide)}", "smaller ones", "Use another unit.")
         constant = tuple(name for name, column in found.items() if np.ptp(column) == 0)
         names = tuple(name for name in found if name not in constant)
         if not names:
@@ -132,6 +137,35 @@ class Table:
         return hashlib.sha256(text + self.X.tobytes() + self.y.tobytes()).hexdigest()[:16]
 
 
+def _plain(values: Any, name: str) -> Any:
+    """Frames and arrays as they are, a tensor as an array, lists as an array of one shape."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        return (values.double() if values.is_floating_point() else values).numpy()
+    if hasattr(values, "toarray"):
+        raise DataError(f"{name} as a sparse matrix", "an array or a frame", f"Pass {name}.toarray().")
+    try:
+        np.shape(values)
+    except ValueError as error:
+        raise ShapeError(f"{name} with rows of different lengths", "as many cells in each", "Mend it.") from error
+    return values
+
+
+def _check_same_order(X: Any, y: Any) -> None:
+    """Raise for frames whose labels say that row ``i`` of one is not row ``i`` of the other."""
+    one: Any
+    other: Any
+    one, other = (getattr(values, "index", None) for values in (X, y))
+    if not (hasattr(one, "equals") and hasattr(other, "equals")) or len(one) != len(other) or one.equals(other):
+        return
+    if one.sort_values().equals(other.sort_values()):
+        raise DataError(
+            got="X and y whose rows have the same labels in another order",
+            expected="row i of y for row i of X",
+            fix="Pass y.loc[X.index]; or y.to_numpy(), where the labels mean nothing.",
+        )
+
+
 def _column(X: Any, i: int) -> Any:
     """Column ``i``, of a data frame in its own type."""
     return X.iloc[:, i] if hasattr(X, "iloc") else np.ma.asanyarray(X)[:, i]
@@ -148,9 +182,16 @@ def _numbers(column: Any) -> np.ndarray | str:
         return "dates" if array.dtype.kind == "M" else "spans of time"
     if array.dtype.kind == "c":
         return "complex numbers"
-    if array.dtype.kind not in "OUSTV":
-        return array.astype(np.float64)
-    return _each(array)
+    if array.dtype.kind in "OUSTV":
+        return _each(array)
+    numbers = array.astype(np.float64)
+    long = array[np.abs(numbers) >= _EXACT].tolist() if array.dtype.kind in "iu" else []
+    rounded = next((number for number in long if int(float(number)) != number), None)
+    return numbers if rounded is None else _rounded(rounded)
+
+
+def _rounded(number: Any) -> str:
+    return f"{number}, a whole number of more digits than float64 has,"
 
 
 def _each(cells: np.ndarray) -> np.ndarray | str:
@@ -163,11 +204,26 @@ def _each(cells: np.ndarray) -> np.ndarray | str:
             if isinstance(cell, complex) or (isinstance(cell, str) and "_" in cell):  # to Python 1_000 is a number
                 raise TypeError
             numbers[i] = float(cell)
+            if _EXACT <= abs(numbers[i]) < np.inf and (whole := _whole(cell)) is not None and int(numbers[i]) != whole:
+                return _rounded(whole)
+        except OverflowError:
+            return _rounded(f"{str(cell)[:20]}...")
         except (TypeError, ValueError):
             return f"text such as {str(cell)!r}" if isinstance(cell, str | bytes) else f"a {type(cell).__name__}"
     return numbers
 
 
+def _whole(cell: Any) -> int | None:
+    """The cell as the whole number that it is written as, and None for another."""
+    if isinstance(cell, bytes):
+        cell = cell.decode()
+    if isinstance(cell, str):
+        return int(cell) if cell.strip().lstrip("+-").isdecimal() else None
+    return int(cell) if not isinstance(cell, float | np.floating) and int(cell) == cell else None
+
+
+_EXACT = 2.0**53
+_LARGEST = 1e305  # differences and sums of squares of scaled columns stay finite
 _EMPTY = ("", "NA", "N/A", "nan", "NaN", "null", "<NA>")
 
 

@@ -11,6 +11,7 @@ import joblib
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from threadpoolctl import threadpool_limits
 
+from rectilinear._shapes import is_count
 from rectilinear.errors import ConfigError, MissingDependencyError, WorkerError
 
 if TYPE_CHECKING:
@@ -53,7 +54,9 @@ def spread(
         >>> sorted(spread(abs, {0: -3, 1: 4}))
         [(0, 3), (1, 4)]
     """
-    if n_jobs == 0 or n_jobs < -1:
+    if backend not in ("loky", "dask", "ray"):
+        raise ConfigError(f"backend = {backend!r}", "loky, dask or ray", "Correct this value.")
+    if n_jobs != -1 and not is_count(n_jobs, 1):
         raise ConfigError(f"n_jobs = {n_jobs}", "a number of workers, or -1 for one a core", "Correct this value.")
     if address is not None and backend != "dask":
         raise ConfigError(f"a Dask address and backend {backend}", "backend dask", "Leave one of them out.")
