@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-
 @dataclass(frozen=True, eq=False)
 class Networks:
     """``B`` networks ``W_L sigma(... sigma(W_1 x))`` with ``sigma(z) = max(z, alpha z)``.
@@ -63,7 +62,7 @@ class Networks:
             >>> len(networks), networks.first.shape
             (2, torch.Size([2, 6, 3]))
         """
-        options = (width, depth, alpha, std, seed)
+        options: tuple[Any, ...] = (width, depth, alpha, std, seed)
         lengths = {1 if _is_one(option) else len(option) for option in options} - {1}
         if len(lengths) > 1:
             raise InputError(f"sequences of lengths {sorted(lengths)}", "one number, or one for each network")
