@@ -81,3 +81,20 @@ def test_a_random_model_is_folded_as_its_graph_says():
     model, state = Noisy(), torch.random.get_rng_state()
     assert len(rl.fuse(model, report=True).folds) == 1
     assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_the_report_says_on_what_a_fold_was_checked():
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+
+        def forward(self, x, y):
+            return self.second(self.first(x)) + y
+
+    one, two, x = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), Two(), torch.randn(5, 4)
+    found = [rl.fuse(one, x, report=True), rl.fuse(one, report=True), rl.fuse(two, report=True)]
+    assert [f.checked for f in found] == ["x", "random rows", "nothing"]
+    assert all(len(f.folds) == 1 for f in found)
+    assert str(found[-1]).endswith("the graph is trusted; pass x")
+    assert rl.fuse(two, (x, x), report=True).checked == "x"

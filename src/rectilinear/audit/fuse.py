@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
 EXACT = 1e-9  # relative error that folding may leave in float64
 ROUNDED = 10.0  # times the square root of machine precision: the same where a model does not run in float64
+Checked = Literal["x", "random rows", "nothing"]
+UNSEEN: dict[Checked, str] = {
+    "random rows": "not checked on data",
+    "nothing": "checked on nothing, for no input could be guessed: the graph is trusted; pass x",
+}
 RUN_ERRORS = (RuntimeError, TypeError, ValueError, IndexError, AttributeError, AssertionError, NotImplementedError)
 
 
@@ -49,16 +54,19 @@ class Fused:
         folds: the pairs that became one layer, in the order in which that was done.
         left: normalisations and neighbouring linear layers that stay, and why.
         error: the largest difference of the outputs on ``x`` over the largest output; None without ``x``.
+        checked: on what the two were compared: "x", "random rows" that the first layer suggests, or "nothing", where no
+            input could be guessed and the graph alone speaks.
     """
 
     model: nn.Module
     folds: tuple[Fold, ...]
     left: tuple[Fold, ...]
     error: float | None
+    checked: Checked = "x"
 
     def __str__(self) -> str:
         lines = [*map(str, self.folds), *map(str, self.left)]
-        checked = "not checked on data" if self.error is None else f"largest relative error on x {self.error:.2g}"
+        checked = UNSEEN[self.checked] if self.error is None else f"largest relative error on x {self.error:.2g}"
         return "\n".join([*lines, f"{len(self.folds)} folded, {len(self.left)} left, {checked}"])
 
 
@@ -80,7 +88,8 @@ def fuse(model: nn.Module, x: Any = None, *, report: bool = False) -> nn.Module 
     taken in float64, and only where the result has no more numbers than the two layers.
 
     Without ``x`` only what the model's whole graph proves is folded: it must be one that ``torch.fx`` can follow, and
-    it is checked on random rows where the first layer tells what the model takes. With ``x``, every fold is checked
+    it is checked on random rows where the first layer tells what the model takes; where no row can be guessed the graph
+    alone is trusted, and the report says so (``checked``). With ``x``, every fold is checked
     on it and taken back if it changes the output; a model that ``torch.fx`` cannot follow is then folded as it runs on
     ``x``, unless its path depends on values.
 
@@ -215,7 +224,10 @@ class _Folding:
         for name in self.touched:
             self._finish(name)
         error = _error(self.call(self.original), self.plain) if self.given and self.call is not None else None
-        return Fused(self.original, tuple(self.folds), left, error)
+        return Fused(self.original, tuple(self.folds), left, error, self._checked())
+
+    def _checked(self) -> Checked:
+        return "nothing" if self.call is None else "x" if self.given else "random rows"
 
     def _one_by_one(self, pairs: list[tuple[str, str]]) -> None:
         for pair in pairs:
