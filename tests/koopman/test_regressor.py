@@ -6,7 +6,7 @@ import torch
 from sklearn.base import clone
 
 from rectilinear.datasets import simulate
-from rectilinear.errors import DataError, DivergedError, NotInitializedError
+from rectilinear.errors import ConfigError, DataError, DivergedError, NotInitializedError
 from rectilinear.koopman import DMD, FitConfig, KoopmanRegressor, MultiStep, as_series, fit
 
 
@@ -58,3 +58,10 @@ def test_learned_features_lower_the_loss() -> None:
     torch.manual_seed(0)
     after = MultiStep(model.model_)(found.packed())["loss"].item()
     assert after < 0.7 * before
+
+
+def test_a_forecast_of_hours_is_refused_where_it_re_encodes_and_takes_no_time_where_it_does_not():
+    model = KoopmanRegressor(rank=2, horizon=20, delays=2, fourier=0).fit(np.sin(0.3 * np.arange(200)))
+    with pytest.raises(ConfigError, match=r"1e\+07 re-encodings"):
+        model.predict([[0.3, 0.1]], steps=10**7, reencode=1)
+    assert np.isfinite(model.predict([[0.3, 0.1]], steps=10**7)).all()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 FARTHEST = 1e3
 """A forecast may go so many standard deviations of the data away before it counts as diverged."""
+_STAGES = 100_000  # re-encodings, some minutes
 _LARGEST = 10_000_000  # latent numbers held at a time
 
 
@@ -86,6 +87,7 @@ class Koopman(Configured):
 
         Raises:
             NonFiniteError: for states or times that are not finite.
+            ConfigError: for more than 100,000 re-encodings.
             DivergedError: if the forecast goes 1,000 standard deviations of the data away: an unstable model, or a
                 strongly damped one backwards, asked for too long a time.
 
@@ -113,6 +115,10 @@ class Koopman(Configured):
     def _in_stages(self, x: Tensor, times: Tensor, stage: float) -> Tensor:
         """Each time as whole stages of the sign of the time, and a rest."""
         whole = torch.floor(times.abs() / stage * (1 + 1e-12) + 1e-9)
+        if float(whole.max()) > _STAGES:
+            raise ConfigError(
+                f"{float(whole.max()):g} re-encodings", f"at most {_STAGES}", "Raise reencode, or leave it out."
+            )
         rest = times - times.sign() * whole * stage
         found = x.new_empty(*times.shape, self.state_dim)
         for sign in (1.0, -1.0):
