@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from rectilinear import __version__
+from rectilinear._lock import locked
 from rectilinear.cli._ends import FAILED_CLAIM, FAULT, INTERRUPTED, MISTAKE, PIPE_CLOSED, ending, nobody_reads, say
 from rectilinear.cli._parse import UsageError, parse
 from rectilinear.cli._show import show
@@ -98,11 +99,35 @@ def _run(words: Sequence[str], asked: _Asked) -> dict[str, Any] | None:
         return None
     asked.user_files = arguments.code()
     process = os.getpid()
-    with writable(arguments.folders()), _standard_error_only() if arguments.json else nullcontext():
+    with ExitStack() as stack:
+        stack.enter_context(writable(arguments.folders()))
+        for folder in arguments.locks():
+            stack.enter_context(locked(folder))
+        if arguments.code():
+            stack.enter_context(_no_silent_end())
+        if arguments.json:
+            stack.enter_context(_standard_error_only())
         result: dict[str, Any] = command.run(arguments)
     if os.getpid() != process:  # a child that the user's code forked and let run on
         os._exit(MISTAKE)
     return result
+
+
+@contextmanager
+def _no_silent_end() -> Iterator[None]:
+    """Inside the block ``os._exit`` of the user's code is ``sys.exit``: it could say 0 before the command was done."""
+    ending, process = os._exit, os.getpid()
+
+    def refuse(status: int) -> NoReturn:
+        if os.getpid() != process:  # a child that ends as children do
+            ending(status)
+        raise SystemExit(status)
+
+    os._exit = refuse
+    try:
+        yield
+    finally:
+        os._exit = ending
 
 
 @contextmanager

@@ -36,6 +36,10 @@ class Common:
             return (out,)
         return (run,) if run is not None and run.is_dir() else ()
 
+    def locks(self) -> tuple[Path, ...]:
+        """Of these folders, those that nobody else may write meanwhile: where the results of a run go."""
+        return self.folders() if hasattr(self, "run") else ()
+
     def code(self) -> tuple[Path, ...]:
         """Files of the user's own code that the command runs."""
         return ()
@@ -50,6 +54,8 @@ def parse(cls: type[T], command: str, words: Sequence[str]) -> T | None:
     Raises:
         UsageError: for words that do not fit, in one line.
     """
+    if any(not word or (word.startswith("--") and word.endswith("=")) for word in words):
+        raise UsageError("An empty word: an option without its value, or a variable of the shell that is not set.")
     said = io.StringIO()
     try:
         with redirect_stderr(said):

@@ -17,6 +17,8 @@ class Arguments(Common):
     """Name of the data set, or a folder of images."""
     out: Path | None = None
     """Where data sets lie; $RECTILINEAR_DATA, then ./data, by default."""
+    size: int | None = None
+    """Side of the square images, as recipes have it; that of the files by default."""
 
     def folders(self) -> tuple[Path, ...]:
         return ()  # most of the time it only reads there
@@ -29,16 +31,16 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
     root = datasets.data_root(arguments.out)
     try:
-        train = datasets.load(arguments.name, "train", root)
+        train = datasets.load(arguments.name, "train", root, arguments.size)
     except DataError:
         if arguments.name not in datasets.NAMES:
             raise
         datasets.download(arguments.name, root)
-        train = datasets.load(arguments.name, "train", root)
-    test = datasets.load(arguments.name, "test", root)
+        train = datasets.load(arguments.name, "train", root, arguments.size)
+    test = datasets.load(arguments.name, "test", root, arguments.size)
     return {
         "name": train.name,
-        "folder": str(root),
+        "folder": str(datasets.located(arguments.name, root) or root.resolve()),
         "train": len(train),
         "test": len(test),
         "shape": list(train.shape),

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import tyro
 
-from rectilinear.cli._parse import Common
+from rectilinear.cli._parse import Common, UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
     from rectilinear.cli._files import write_images
     from rectilinear.errors import DataError
 
+    if arguments.frames < 2:
+        raise UsageError(f"--frames {arguments.frames} is out of range: the ends are two.")
     run = recipes.open_run(arguments.run)
     images, _ = run.load(arguments.split, arguments.data_dir)
     count = min(arguments.count, len(images) // 2)

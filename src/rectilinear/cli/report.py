@@ -33,11 +33,9 @@ class Arguments(Common):
 def run(arguments: Arguments) -> dict[str, Any]:
     """Evaluate and write."""
     from rectilinear import recipes
-    from rectilinear._lock import locked
 
     run = recipes.open_run(arguments.run)
-    with locked(arguments.out or arguments.run):
-        return report_on(run, arguments.out, arguments.features, arguments.data_dir, arguments.seed)
+    return report_on(run, arguments.out, arguments.features, arguments.data_dir, arguments.seed)
 
 
 def report_on(

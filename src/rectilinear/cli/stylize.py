@@ -52,6 +52,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
     run = recipes.open_run(arguments.run)
     model = run.of(style.StyleTransfer)
     weights = _weights(arguments)
+    if arguments.damping and arguments.instead_of is None:
+        raise UsageError("--damping has no effect without --instead-of.")
     f = _map(model, weights, arguments)
     _, h, w = model.g_in.shape
     if arguments.side is not None and arguments.side < max(h, w):
@@ -80,6 +82,8 @@ def _weights(arguments: Arguments) -> dict[str, float]:
     others: dict[str, float] = {}
     for words in arguments.blend:
         name, equals, value = words.partition("=")
+        if name in others:
+            raise UsageError(f"--blend names '{name}' twice.")
         try:
             others[name] = float(value)
         except ValueError:

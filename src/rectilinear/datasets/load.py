@@ -50,6 +50,8 @@ def load(
     """
     if split not in ("train", "test"):
         raise ConfigError(f"split = {split!r}", "'train' or 'test'", "Correct the split.")
+    if name == "":
+        raise DataError("data ''", f"one of {', '.join(NAMES)}, or a folder of images", "Name it.")
     root = data_root(data_dir)
     key = str(name).replace("-", "_")
     if key == "digits":
@@ -71,6 +73,21 @@ def data_root(data_dir: str | Path | None = None) -> Path:
         'pictures'
     """
     return Path(data_dir or os.environ.get("RECTILINEAR_DATA") or "data").expanduser()
+
+
+def located(name: str | Path, data_dir: str | Path | None = None) -> Path | None:
+    """The absolute path of the image or folder that ``name`` is; None where it is the name of a data set.
+
+    Raises:
+        DataError: if there is none.
+
+    Example:
+        >>> located("digits") is None, located(".").is_absolute()
+        (True, True)
+    """
+    if str(name).replace("-", "_") in NAMES:
+        return None
+    return _existing(Path(name), data_root(data_dir)).absolute()
 
 
 def _existing(path: Path, root: Path) -> Path:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections import Counter
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
 from rectilinear.errors import DataError
 
@@ -99,8 +100,9 @@ def read_image(path: Path, *, grey: bool, size: tuple[int, int] | None = None) -
     """The image in a file as bytes ``(h, w, 1)`` if ``grey``, else ``(h, w, 3)``.
 
     In this order: the first frame of an animation; turned as its EXIF orientation says; of 16 bits a pixel the upper
-    8; transparent on white; colours to RGB, or to grey by ``0.299 R + 0.587 G + 0.114 B``; with a ``size`` scaled by
-    Lanczos' filter until it covers ``size``, and cropped at the centre. Colour profiles are not applied.
+    8; to sRGB by the colour profile in the file, where it is one of such pixels; transparent on white; colours to RGB,
+    or to grey by ``0.299 R + 0.587 G + 0.114 B``; with a ``size`` scaled by Lanczos' filter until it covers ``size``,
+    and cropped at the centre.
 
     Args:
         path: the file.
@@ -120,7 +122,9 @@ def read_image(path: Path, *, grey: bool, size: tuple[int, int] | None = None) -
     """
 
     def decode(file: Image.Image) -> NDArray[np.uint8]:
-        image = _on_white(_eight_bits(ImageOps.exif_transpose(file), file.format)).convert("L" if grey else "RGB")
+        image = _on_white(_in_srgb(_eight_bits(ImageOps.exif_transpose(file), file.format))).convert(
+            "L" if grey else "RGB"
+        )
         if size is not None:
             image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.LANCZOS)
         return np.atleast_3d(np.asarray(image))
@@ -220,6 +224,30 @@ def _eight_bits(image: Image.Image, format_: str | None) -> Image.Image:
     if isinstance(clear := image.info.get("transparency"), int):
         grey.putalpha(Image.fromarray(np.where(wide == clear, 0, 255).astype(np.uint8)))
     return grey
+
+
+def _in_srgb(image: Image.Image) -> Image.Image:
+    """The image in sRGB by the profile that its file holds; as it is without one, or with one of other colours."""
+    profile = image.info.get("icc_profile")
+    if not profile:
+        return image
+    plain = _with_alpha(image) if _transparent(image) else image.convert("RGB") if image.mode == "P" else image
+    alpha = plain.getchannel("A") if plain.mode == "RGBA" else None
+    grey = image.mode in GREY_MODES
+    colours = plain.convert("L" if grey else "RGB") if alpha is not None or grey else plain
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        space = source.profile.xcolor_space.strip()
+        if space != {"L": "GRAY"}.get(colours.mode, colours.mode):
+            return image
+        found = ImageCms.profileToProfile(colours, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (OSError, ImageCms.PyCMSError):  # a damaged profile says nothing
+        return image
+    assert found is not None
+    found = found.convert("L") if grey else found
+    if alpha is not None:
+        found.putalpha(alpha)
+    return found
 
 
 def _transparent(image: Image.Image) -> bool:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from rectilinear import datasets
 from rectilinear.errors import ConfigError, DataError
@@ -54,6 +54,15 @@ class Recipe(ABC):
     noise: float = 0.0
     rank: int | None = None
     training: TrainConfig = field(default_factory=TrainConfig)
+
+    def located(self, data_dir: Path | None = None) -> Self:
+        """The recipe with the absolute path of its data, so that its run finds them from any folder.
+
+        Raises:
+            DataError: if there is none.
+        """
+        path = datasets.located(self.data, data_dir)
+        return self if path is None else replace(self, data=str(path))
 
     def load(self, data_dir: Path | None = None) -> Tensor:
         """The data to train on: images ``(n, c, h, w)``, where the recipe does not say otherwise."""

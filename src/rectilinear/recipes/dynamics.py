@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import torch
 
@@ -96,6 +96,11 @@ class Dynamics(Recipe):
                 )
         if self.fit.seed not in (0, self.training.seed):
             raise ConfigError(f"fit.seed = {self.fit.seed}", "training.seed, which is that of the fit too", "Set that.")
+
+    def located(self, data_dir: Path | None = None) -> Self:
+        """The recipe with the absolute path of its file, where it has one."""
+        file = self.system not in datasets.SYSTEMS
+        return replace(self, system=str(self.file(data_dir).absolute())) if file else self
 
     def file(self, data_dir: Path | None = None) -> Path:
         """The file with the series, as it stands or under the folder of data sets."""

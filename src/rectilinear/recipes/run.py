@@ -124,6 +124,7 @@ def train(name: str, recipe: Recipe, out: Path, data_dir: Path | None = None) ->
     """
     data = recipe.load(data_dir)
     recipe.check(data)
+    recipe = recipe.located(data_dir)
     seed_all(recipe.training.seed)
     with locked(out) if is_main() else nullcontext():
         for stage in recipe.stages(data):

@@ -67,6 +67,7 @@ def write_report(
     seconds = log[-1]["seconds"] if log else 0.0
     one, many = e.scores.get(e.finish), e.scores_many
     metrics: dict[str, float | None] = {
+        "random_features": e.classes < 2,  # of a network that images of one class taught nothing
         "equality": next(row.float32 for row in e.equality if row.method == "rk4"),
         "inversion": e.inversion,
         "noise_std": e.law.std,

@@ -19,8 +19,21 @@ if TYPE_CHECKING:
     from rectilinear.training.batches import Batches
     from rectilinear.training.config import TrainConfig
 
-FREE = {"device", "compile", "log_every", "evaluate_every", "checkpoint_every", "checkpoint_every_steps", "trackers"}
-"""Fields that may change between the parts of a run: they steer its surroundings, not the weights it is after."""
+FREE = {
+    "device",
+    "compile",
+    "log_every",
+    "evaluate_every",
+    "checkpoint_every",
+    "checkpoint_every_steps",
+    "trackers",
+} | {
+    *("data", "system"),
+}
+"""Fields that may change between the parts of a run: they steer its surroundings, not the weights it is after.
+
+Those that say where the data lie are among them: the data themselves are compared.
+"""
 
 
 class TrainState:
