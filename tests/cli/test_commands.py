@@ -20,7 +20,7 @@ Ask = Callable[..., dict[str, Any]]
 
 METRICS = {
     "equality", "inversion", "noise_std", "noise_mean_norm", "fd_one_step", "fd_many_step", "fd_floor", "recall",
-    "seconds_train", "seconds_per_1000_one_step", "seconds_per_1000_many_step",
+    "seconds_train", "seconds_per_1000_one_step", "seconds_per_1000_many_step", "random_features",
 }  # fmt: skip
 
 

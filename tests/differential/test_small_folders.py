@@ -60,6 +60,7 @@ def test_a_generator_from_few_images(name: str, count: int, tmp_path: Path, monk
     found = json.loads((run / "metrics.json").read_text())
     assert found["equality"] < 1e-3
     assert (found["fd_one_step"] is None) == (count < 8), "fewer than eight images have no distance"
+    assert found["random_features"], "a folder without sub-folders is one class"
     page = (run / "report.html").read_text(encoding="utf-8")
     assert ("a network with random weights" in page) == (count >= 8), "a folder without sub-folders is one class"
     sheet = np.asarray(Image.open(run / "samples.png"))
