@@ -222,7 +222,7 @@ def _time(t: float | Tensor, A: Operator) -> Tensor:
         DtypeError: for what is no number, and for a complex one with a real operator.
     """
     try:
-        time = t if isinstance(t, Tensor) else torch.as_tensor(np.asarray(t))
+        time = t if isinstance(t, Tensor) else torch.as_tensor(np.asarray(t), device="cpu")
     except TypeError as error:
         raise DtypeError(f"t of type {type(t).__name__}", "a number or a tensor of numbers") from error
     if time.is_complex() and not A.like.is_complex():
