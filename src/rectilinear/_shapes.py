@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import inf
 from numbers import Number, Real
+from operator import index
 from typing import TypeGuard
 
 import numpy as np
@@ -103,6 +104,25 @@ def check_batch(x: object, shape: tuple[int, ...], name: str) -> None:
         )
     if not len(x):
         raise ShapeError(f"{name} with no rows", "at least one", f"Pass {name} that is not empty.")
+
+
+def whole(value: object, name: str, least: int = 0) -> int:
+    """``value`` as an int, from Python, numpy or an integer tensor.
+
+    Raises:
+        ConfigError: if it is no integer, or less than ``least``.
+
+    Example:
+        >>> whole(np.int64(3), "steps")
+        3
+    """
+    try:
+        number = index(value)  # type: ignore[arg-type] # which is what is asked
+    except TypeError:
+        number = least - 1
+    if number < least:
+        raise ConfigError(f"{name} = {value!r}", f"an integer of at least {least}", f"Correct {name}.")
+    return number
 
 
 def single(x: Tensor) -> Tensor:

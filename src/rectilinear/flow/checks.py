@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from rectilinear.errors import ConfigError
+from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.flow.collapse import propagate
 from rectilinear.flow.integrate import integrate
+from rectilinear.flow.model import LinearFlow, check_flow
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from rectilinear.flow.model import LinearFlow
 
 
 @torch.no_grad()
@@ -29,10 +28,11 @@ def equality(flow: LinearFlow, noise: Tensor, steps: int = 100, method: str = "r
         >>> equality(flow, torch.randn(5, 8)) < 1e-5
         True
     """
+    check_flow(flow)
     z = flow.noise_space.encode(noise)
     one = propagate(flow.velocity, steps, method, end=flow.end).operator(z)
     many = integrate(flow.velocity, z, steps, method, end=flow.end)
-    return float(((one - many).norm(dim=-1) / many.norm(dim=-1)).max())
+    return _relative(one, many)
 
 
 @torch.no_grad()
@@ -52,8 +52,8 @@ def chapman_kolmogorov(flow: LinearFlow, noise: Tensor, s: float = 0.5, steps: i
         >>> chapman_kolmogorov(flow, torch.randn(5, 8), s=0.25) < 1e-5
         True
     """
-    early = round(steps * s)
-    if not 0 < early < steps:
+    check_flow(flow)
+    if not (0 < s < 1 and 0 < (early := round(steps * s)) < steps):
         raise ConfigError(f"s={s} with {steps} steps", "a time with steps before and after it")
     end = 1 / steps if flow.end is None else flow.end
     z = flow.noise_space.encode(noise)
@@ -63,4 +63,12 @@ def chapman_kolmogorov(flow: LinearFlow, noise: Tensor, s: float = 0.5, steps: i
 
     whole = carry(z, steps, 0.0, 1.0)
     parts = carry(carry(z, early, 0.0, s), steps - early, s, 1.0)
-    return float(((parts - whole).norm(dim=-1) / whole.norm(dim=-1)).max())
+    return _relative(parts, whole)
+
+
+def _relative(a: Tensor, b: Tensor) -> float:
+    """The largest relative difference of rows; two rows of zeros do not differ."""
+    if not len(b):
+        raise ShapeError("noise with no rows", "at least one", "Pass noise that is not empty.")
+    size = b.norm(dim=-1)
+    return float(((a - b).norm(dim=-1) / size).masked_fill((size == 0) & (a == b).all(-1), 0.0).max())

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from rectilinear._shapes import check_tolerance
-from rectilinear.errors import ConfigError, StructureError, StructureWarning
+from rectilinear._shapes import check_tolerance, whole
+from rectilinear.errors import StructureError, StructureWarning
 from rectilinear.flow.basis import fixed_basis, fold_fixed
 from rectilinear.flow.factors import fold, scalar_plus_low_rank, side_by_side
 from rectilinear.flow.grid import grid
-from rectilinear.flow.integrate import along, exponential, integrate, look, structured, transport
+from rectilinear.flow.integrate import along, check_family, exponential, integrate, look, structured, transport
 from rectilinear.flow.methods import Jump, RungeKutta
+from rectilinear.flow.model import LinearFlow, check_flow
 from rectilinear.linearizer import Linearizer
 from rectilinear.operators import (
     DENSE_LIMIT,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rectilinear.flow.grid import Interval, Node
-    from rectilinear.flow.model import LinearFlow
     from rectilinear.operators import Operator, TimeVarying
 
 
@@ -73,6 +73,7 @@ def collapse(
         >>> torch.allclose(f(noise), rl.flow.sample(flow, noise, steps=10), atol=1e-4)
         True
     """
+    check_flow(flow)
     propagator = propagate(flow.velocity, steps, method, t0=t0, t1=t1, end=flow.end, tol=tol, max_rank=max_rank)
     return Linearizer(flow.g_noise, propagator.operator, flow.g_data)
 
@@ -109,6 +110,7 @@ def propagate(
         >>> B, B.u.shape, error
         (ScalarPlusLowRank(64 x 64), torch.Size([64, 8]), 0.0)
     """
+    check_family(velocity)
     if method == "exact":
         return Propagator(transport(velocity, t0, t1), 0.0)
     intervals = grid(method, steps, singular=velocity.singular_at_one, t0=t0, t1=t1, end=end)
@@ -224,8 +226,8 @@ def _multiplied(A: ScalarPlusLowRank, B: ScalarPlusLowRank) -> ScalarPlusLowRank
 
 def _check_compression(tol: float | None, max_rank: int | None, first: Operator, *, structured: bool) -> None:
     check_tolerance(tol, "tol")
-    if max_rank is not None and max_rank < 0:
-        raise ConfigError(f"max_rank={max_rank}", "a rank of at least 0", "Leave it out to keep every rank.")
+    if max_rank is not None:
+        whole(max_rank, "max_rank")
     if not structured:
         raise StructureError(
             got=f"tol or max_rank for a family of {type(first).__name__} operators",

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from scipy.special import wrightomega
 
+from rectilinear._shapes import whole
 from rectilinear.errors import ConfigError
 from rectilinear.flow.methods import Jump, Magnus, Method, RungeKutta, method_named
 
@@ -49,10 +50,8 @@ def grid(
         [0.15, 0.419, 0.658, 0.75]
     """
     kind = method_named(method)
-    if steps < 1:
-        raise ConfigError(f"{steps} steps", "at least one", "Pass steps=1 or more.")
-    if not 0.0 <= t0 < t1 <= 1.0:
-        raise ConfigError(f"times from {t0} to {t1}", "0 <= t0 < t1 <= 1", "Noise is at 0 and data at 1.")
+    steps = whole(steps, "steps", 1)
+    check_times(t0, t1)
     if not singular or t1 < 1.0:
         return _intervals(kind, steps, t0, t1, tau=singular and isinstance(kind, Magnus))
     if end is not None and not 0.0 < end < 1.0:
@@ -62,6 +61,12 @@ def grid(
         raise ConfigError(f"end={end} from t0={t0}", "an end interval that begins after t0", "Choose a smaller end.")
     jump = Interval(Jump(), 1.0 - last, (Node(last, None),))
     return [*_intervals(kind, steps - 1, t0, last, tau=isinstance(kind, Magnus)), jump]
+
+
+def check_times(t0: float, t1: float) -> None:
+    """Raise ConfigError unless ``0 <= t0 < t1 <= 1``."""
+    if not 0.0 <= t0 < t1 <= 1.0:
+        raise ConfigError(f"times from {t0} to {t1}", "0 <= t0 < t1 <= 1", "Noise is at 0 and data at 1.")
 
 
 def _intervals(method: Method, steps: int, t0: float, t1: float, *, tau: bool) -> list[Interval]:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rectilinear.errors import ConfigError, ShapeError
+from torch import Tensor
+
+from rectilinear.errors import ConfigError, DtypeError, ShapeError
 from rectilinear.flow.factors import fold, scalar_plus_low_rank, side_by_side
-from rectilinear.flow.grid import grid
+from rectilinear.flow.grid import check_times, grid
 from rectilinear.flow.methods import Jump, RungeKutta
-from rectilinear.operators import Identity, Operator, ScalarPlusLowRank, expm
+from rectilinear.operators import Identity, Operator, ScalarPlusLowRank, TimeVarying, expm
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from torch import Tensor
-
     from rectilinear.flow.grid import Interval, Node
-    from rectilinear.operators import TimeVarying
 
 Looks = dict["Node", Operator]
 
@@ -47,6 +46,9 @@ def integrate(
         >>> torch.allclose(z, torch.full((2,), -1.0, dtype=torch.float64).exp())
         True
     """
+    check_family(velocity)
+    if not isinstance(z, Tensor):
+        raise DtypeError(f"states of type {type(z).__name__}", "a torch.Tensor", "Convert with torch.as_tensor.")
     if z.ndim == 0 or z.shape[-1] != velocity.dim:
         raise ShapeError(f"states of shape {tuple(z.shape)}", f"(..., {velocity.dim})", "Encode and flatten first.")
     if method == "exact":
@@ -62,8 +64,9 @@ def transport(velocity: TimeVarying, t0: float, t1: float) -> Operator:
     """The flow from ``t0`` to ``t1`` in closed form.
 
     Raises:
-        ConfigError: for a family without one.
+        ConfigError: for a family without one, or times out of range.
     """
+    check_times(t0, t1)
     exact = velocity.transport(t0, t1)
     if exact is None:
         raise ConfigError(
@@ -80,14 +83,31 @@ def look(velocity: TimeVarying, node: Node) -> Operator:
     ``W = (A - I) / (1 - t)`` of a family singular at one is made here, where ``1 - t`` has all its digits.
     """
     if node.rate is None:
-        return velocity.endpoint(node.t)
+        return _checked(velocity, velocity.endpoint(node.t))
     if velocity.singular_at_one:
-        A, rate = velocity.endpoint(node.t), node.rate / (1 - node.t)
+        A, rate = _checked(velocity, velocity.endpoint(node.t)), node.rate / (1 - node.t)
         if (low := scalar_plus_low_rank(A)) is not None:
             return ScalarPlusLowRank(rate * (low.scale - 1), rate * low.u, low.v, trainable=False)
         return rate * (A - Identity(velocity.dim, like=A.like))
-    W = velocity.velocity(node.t)
+    W = _checked(velocity, velocity.velocity(node.t))
     return W if node.rate == 1.0 else node.rate * W
+
+
+def check_family(velocity: TimeVarying) -> None:
+    """Raise DtypeError for what is no family of operators."""
+    if not isinstance(velocity, TimeVarying):
+        fix = "Pass flow.velocity of a flow; wrap one operator in operators.ConstantVelocity."
+        raise DtypeError(f"a velocity of type {type(velocity).__name__}", "a TimeVarying family", fix)
+
+
+def _checked(velocity: TimeVarying, W: Operator) -> Operator:
+    """What a family of the user's own returned: a square operator."""
+    kind, n = type(velocity).__name__, velocity.dim
+    if not isinstance(W, Operator):
+        raise DtypeError(f"a {type(W).__name__} from {kind}", "an Operator", "Wrap a matrix as Dense(weight=matrix).")
+    if (W.out_dim, W.in_dim) != (n, n):
+        raise ShapeError(f"a {W.out_dim} x {W.in_dim} operator from {kind}", f"a {n} x {n} one, as its dim says")
+    return W
 
 
 def along(velocity: TimeVarying, intervals: Iterable[Interval]) -> Iterator[tuple[Interval, Looks]]:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from rectilinear._shapes import check_batch, whole
+from rectilinear.errors import ShapeError
 from rectilinear.flow.collapse import collapse
 from rectilinear.linearizer import Linearizer
 from rectilinear.metrics import Normality, normality
@@ -59,6 +61,7 @@ def inversion(f: LinearFlow | Linearizer, x: Tensor, steps: int = 100, method: s
         (True, 0.3)
     """
     f = one_step(f, steps, method)
+    check_batch(x, f.g_out.shape, "x")
     noise = pinv(f)(x)
     again = f(noise)
     return Inversion(noise, again, float((again - x).abs().max()), normality(noise))
@@ -87,7 +90,11 @@ def interpolate(
         [0.0, 0.5, 1.0]
     """
     f = one_step(f, steps, method)
-    back = pinv(f)
+    back, n = pinv(f), whole(n, "n", 1)
+    for x in (x_a, x_b):
+        check_batch(x, f.g_out.shape, "x")
+    if len(x_a) != len(x_b):
+        raise ShapeError(f"{len(x_a)} points and {len(x_b)} points", "as many starts as ends", "Repeat the fewer.")
     times = torch.linspace(0, 1, n, dtype=x_a.dtype, device=x_a.device)
     noise = f.in_space.interpolate(back(x_a), back(x_b), times, spherical)
     return f(noise.flatten(0, 1)).unflatten(0, noise.shape[:2])

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 import torch
 
-from rectilinear.errors import ConfigError
+from rectilinear._shapes import check_floating
+from rectilinear.errors import ConfigError, DtypeError
+from rectilinear.linearizer import Linearizer
 from rectilinear.metrics import bits_per_dimension as bits_of
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from rectilinear.linearizer import Linearizer
 
 
 def bits_per_dimension(f: Linearizer, x: Tensor, levels: int = 255, generator: torch.Generator | None = None) -> Tensor:
@@ -32,8 +33,9 @@ def bits_per_dimension(f: Linearizer, x: Tensor, levels: int = 255, generator: t
         >>> bits_per_dimension(f, torch.zeros(2, 4)).round().tolist()  # log2 of 255 sqrt(2 pi)
         [9.0, 9.0]
     """
+    _check_density(f, x)
     width = torch.rand(x.shape, dtype=x.dtype, device=x.device, generator=generator) - 0.5
-    return bits_of(f.log_prob(x + width / levels), x[0].numel(), levels)
+    return bits_of(f.log_prob(x + width / levels), f.out_space.dim, levels)
 
 
 def denoise(f: Linearizer, x: Tensor, sigma: float) -> Tensor:
@@ -54,9 +56,16 @@ def denoise(f: Linearizer, x: Tensor, sigma: float) -> Tensor:
         >>> denoise(f, torch.ones(1, 2), sigma=1.0)  # the prior N(0, 3) for clean data shrinks by 3 / 4
         tensor([[0.7500, 0.7500]])
     """
-    if sigma < 0:
+    _check_density(f, x)
+    if not 0 <= sigma < inf:
         raise ConfigError(f"sigma={sigma}", "a standard deviation of at least 0")
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         (score,) = torch.autograd.grad(f.log_prob(x).sum(), x)
     return x.detach() + sigma**2 * score
+
+
+def _check_density(f: Linearizer, x: Tensor) -> None:
+    if not isinstance(f, Linearizer):
+        raise DtypeError(f"a density of a {type(f).__name__}", "a Linearizer", "Collapse a flow first.")
+    check_floating(x, "x")

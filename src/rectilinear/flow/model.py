@@ -14,6 +14,14 @@ if TYPE_CHECKING:
     from rectilinear.invertible import Invertible
 
 
+def check_flow(flow: LinearFlow) -> None:
+    """Raise DtypeError for what is no LinearFlow."""
+    if not isinstance(flow, LinearFlow):
+        raise DtypeError(
+            f"a flow of type {type(flow).__name__}", "a LinearFlow", "A Linearizer is its own sampler: f(noise)."
+        )
+
+
 @final
 class LinearFlow(Configured):
     """A generator whose steps are linear: noise, ``g_noise``, the flow ``dz/dt = W(t) z`` from 0 to 1, ``g_data^-1``.

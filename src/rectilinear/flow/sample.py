@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rectilinear.flow.integrate import integrate
+from rectilinear.flow.model import LinearFlow, check_flow
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from rectilinear.flow.model import LinearFlow
 
 
 def sample(
@@ -31,5 +30,6 @@ def sample(
         >>> sample(flow, torch.randn(3, 4), steps=5).shape
         torch.Size([3, 4])
     """
+    check_flow(flow)
     z = integrate(flow.velocity, flow.noise_space.encode(noise), steps, method, t0=t0, t1=t1, end=flow.end)
     return flow.data_space.decode(z)

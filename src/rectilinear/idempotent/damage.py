@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
+from rectilinear._shapes import check_floating
 from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.operators import Convolution, Diagonal
 
@@ -53,6 +54,7 @@ def damage(images: Tensor, kind: Kind, severity: float, generator: torch.Generat
         >>> seen.sum((1, 2, 3)).tolist(), known(torch.ones(2, 64)).sum(1).tolist()
         ([48.0, 48.0], [48.0, 48.0])
     """
+    check_floating(images, "images")
     if images.ndim != 4:
         raise ShapeError(f"images of shape {tuple(images.shape)}", "(b, c, h, w)", "Add the axes that lack.")
     if kind not in KINDS:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from rectilinear._seed import generator
+from rectilinear.errors import ShapeError
 from rectilinear.idempotent.damage import SEVERITIES, damage
 from rectilinear.idempotent.restore import restore
 from rectilinear.metrics import psnr
@@ -39,6 +40,8 @@ def decibels(x: Tensor, y: Tensor) -> float:
         >>> round(decibels(torch.zeros(2, 4), torch.full((2, 4), 0.1)))
         20
     """
+    if x.shape != y.shape:
+        raise ShapeError(f"images of shapes {tuple(x.shape)} and {tuple(y.shape)}", "one shape")
     return psnr(x.reshape(1, -1).double(), y.reshape(1, -1).double()).item()
 
 

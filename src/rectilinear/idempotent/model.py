@@ -9,14 +9,15 @@ import torch
 from torch import Tensor
 
 from rectilinear._pretrained import Configured
-from rectilinear.errors import ConfigError, NotInitializedError, ShapeError
+from rectilinear._shapes import check_batch, check_floating, whole
+from rectilinear.errors import ConfigError, DtypeError, NotInitializedError, ShapeError
 from rectilinear.idempotent.prior import gaussian
+from rectilinear.idempotent.selection import Selection
 from rectilinear.linearizer import Linearizer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rectilinear.idempotent.selection import Selection
     from rectilinear.invertible import Invertible
 
 T = TypeVar("T")
@@ -63,6 +64,10 @@ class Projector(Configured):
         spread: Tensor | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(selection, Selection):
+            raise DtypeError(
+                f"a selection of type {type(selection).__name__}", "a Selection", "Use Linearizer for others."
+            )
         Linearizer(g, selection)  # which checks that they fit
         if density is not None and density.shape != (selection.rank,):
             raise ShapeError(f"a density on {density.shape}", f"({selection.rank},), the rank", "Fit it anew.")
@@ -99,6 +104,9 @@ class Projector(Configured):
 
     def decode(self, coordinates: Tensor) -> Tensor:
         """The points of the range with these ``coordinates`` ``(b, rank)``."""
+        check_floating(coordinates, "coordinates")
+        if coordinates.ndim != 2 or coordinates.shape[1] != self.rank:
+            raise ShapeError(f"coordinates of shape {tuple(coordinates.shape)}", f"(b, {self.rank}), as the rank is")
         z = coordinates.new_zeros(len(coordinates), self.g.dim)
         z[:, self.selection.kept] = coordinates
         return self.g.inverse(z.unflatten(1, self.g.latent_shape))
@@ -117,6 +125,7 @@ class Projector(Configured):
         """
         if not self.rank:
             raise ConfigError("rank 0, a single point", "rank 1 or more", "Lower the weight of the rank.")
+        check_batch(x, self.g.shape, "x")
         z = torch.cat(list(_chunks(self.g, x)))
         spread = (z.square().mean(0) + noise**2).sqrt()
         return Projector(self.g, self.selection, density or gaussian(z[:, self.selection.kept], noise), spread)
@@ -129,7 +138,7 @@ class Projector(Configured):
             NotInitializedError: without a density.
         """
         like = self._known(self.spread)
-        noise = torch.randn(count, self.rank, generator=generator, dtype=like.dtype).to(like.device)
+        noise = torch.randn(whole(count, "count"), self.rank, generator=generator, dtype=like.dtype).to(like.device)
         return self.decode(self._known(self.density).inverse(noise))
 
     def log_prob(self, x: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from rectilinear._shapes import check_batch, check_finite
 from rectilinear.errors import ConfigError
 from rectilinear.invertible import Chain, Invertible, Rotation, Scaling, VectorFlow
 
@@ -21,6 +22,8 @@ def gaussian(coordinates: Tensor, noise: float = 0.0) -> Invertible:
         >>> bool(w.mean(0).abs().max() < 1e-4), bool((w.T.cov() - torch.eye(3)).abs().max() < 1e-3)
         (True, True)
     """
+    check_batch(coordinates, tuple(coordinates.shape[-1:]), "coordinates")
+    check_finite(coordinates, "coordinates")
     if len(coordinates) < 2:
         raise ConfigError(f"{len(coordinates)} rows for a Gaussian", "two or more", "Pass more data.")
     c = coordinates.detach().double()

@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from rectilinear.errors import ConfigError
+from rectilinear._shapes import whole
+from rectilinear._tolerance import tolerance
+from rectilinear.errors import ConfigError, DtypeError, ShapeError
+from rectilinear.operators import Operator
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
-
-    from rectilinear.operators import Operator
 
 
 @torch.no_grad()
@@ -31,7 +32,7 @@ def restore(f: Callable[[Tensor], Tensor], y: Tensor, measure: Operator | None =
         steps: how often.
 
     Raises:
-        ConfigError: for fewer than one step.
+        ConfigError: for fewer than one step, or ``|K| > 1``, where the steps diverge.
 
     Reference: H. Bauschke and J. Borwein, On projection algorithms for solving convex feasibility problems, 1996.
 
@@ -41,12 +42,28 @@ def restore(f: Callable[[Tensor], Tensor], y: Tensor, measure: Operator | None =
         >>> restore(flat, torch.tensor([[3.0, 3.0, 0.0]]), Diagonal(torch.tensor([1.0, 1.0, 0.0]))).round().tolist()
         [[3.0, 3.0, 3.0]]
     """
-    if steps < 1:
-        raise ConfigError(f"{steps} steps", "one or more", "Correct the steps.")
+    steps = whole(steps, "steps", 1)
     if measure is None:
         return f(y)
     x, seen = y, y.flatten(1)
+    _check_measure(measure, seen)
     for _ in range(steps):
         x = f(x).flatten(1)
         x = (x + measure.apply_adjoint(seen - measure(x))).reshape(y.shape)
     return x
+
+
+def _check_measure(measure: Operator, seen: Tensor) -> None:
+    """Raise unless ``K`` maps what is seen to its like and ``|K| <= 1``, as far as ten power iterations show."""
+    if not isinstance(measure, Operator):
+        raise DtypeError(f"a measure of type {type(measure).__name__}", "an Operator", "Wrap a matrix in Dense.")
+    if not measure.in_dim == measure.out_dim == seen.shape[1]:
+        raise ShapeError(
+            f"a {measure.out_dim} x {measure.in_dim} measure", f"{seen.shape[1]} x {seen.shape[1]}, as the images have"
+        )
+    v, size = torch.cos(torch.arange(seen.shape[1], device=seen.device)).to(seen), 1.0
+    for _ in range(10):
+        v = measure.apply_adjoint(measure(v / v.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(v.dtype).tiny)))
+        size = float(v.norm(dim=-1).max()) ** 0.5 if v.numel() else 0.0
+    if size > 1 + tolerance(seen.dtype, n=seen.shape[1]):
+        raise ConfigError(f"a measure of norm {size:.3g} or more", "|K| <= 1", "Divide K and what is seen by its norm.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from rectilinear._shapes import check_floating, whole
 from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.operators import Diagonal, Operator
 
@@ -45,9 +46,11 @@ class Selection(Operator):
 
     def __init__(self, logits: Tensor, rank: int | None = None, *, trainable: bool = True) -> None:
         super().__init__()
+        check_floating(logits, "logits")
         if logits.ndim != 1:
             raise ShapeError(f"logits of shape {tuple(logits.shape)}", "one for each coordinate, (n,)")
-        if rank is not None and not 0 <= rank <= len(logits):
+        rank = None if rank is None else whole(rank, "rank")
+        if rank is not None and rank > len(logits):
             raise ConfigError(f"rank {rank}", f"0 to {len(logits)}", "Correct the rank, or leave it out to learn it.")
         self._hold(trainable, logits=logits)
         self.in_dim = self.out_dim = len(logits)

@@ -37,17 +37,23 @@ class Invertible(Configured, ABC):
     def forward(self, x: Tensor) -> Tensor:
         """``z = g(x)``."""
         self._check(x, self.shape)
-        return self._latents(x)
+        return self._made(self._latents(x), (len(x), *self.latent_shape), "latents")
 
     def forward_and_logdet(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``g(x)`` and ``log |det dg/dx|``."""
         self._check(x, self.shape)
-        return self._encode(x)
+        both = self._encode(x)
+        if not (isinstance(both, tuple) and len(both) == 2):
+            raise DtypeError(
+                f"a {type(both).__name__} from {type(self).__name__}._encode", "latents and log-determinant, a pair"
+            )
+        z = self._made(both[0], (len(x), *self.latent_shape), "latents")
+        return z, self._made(both[1], (len(x),), "a log-determinant")
 
     def inverse(self, z: Tensor) -> Tensor:
         """``x = g^-1(z)``."""
         self._check(z, self.latent_shape)
-        return self._decode(z)
+        return self._made(self._decode(z), (len(z), *self.shape), "points")
 
     @abstractmethod
     def _encode(self, x: Tensor) -> tuple[Tensor, Tensor]: ...
@@ -56,7 +62,20 @@ class Invertible(Configured, ABC):
     def _decode(self, z: Tensor) -> Tensor: ...
 
     def _latents(self, x: Tensor) -> Tensor:
-        return self._encode(x)[0]
+        both = self._encode(x)
+        return both[0] if isinstance(both, tuple) else both
+
+    def _made(self, y: Tensor, shape: tuple[int, ...], name: str) -> Tensor:
+        """What a subclass computed, of the shape that it ought to have: (b, 1) for (b,) would broadcast to (b, b)."""
+        if not isinstance(y, Tensor):
+            raise DtypeError(f"{name} of type {type(y).__name__} from a {type(self).__name__}", "a torch.Tensor")
+        if tuple(y.shape) != shape:
+            raise ShapeError(
+                got=f"{name} of shape {tuple(y.shape)} from a {type(self).__name__}",
+                expected=f"{shape}",
+                fix="Correct its _encode, _latents or _decode.",
+            )
+        return y
 
     def _check(self, x: Tensor, shape: tuple[int, ...]) -> None:
         if not isinstance(x, Tensor):

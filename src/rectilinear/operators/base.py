@@ -63,12 +63,33 @@ class Operator(Configured, ABC):
         """The product in the dtype of the operator, also where autocast has changed that of ``z``."""
         if not isinstance(z, Tensor) or not autocasts(z):
             self._check(z, dim)
-            return times(z)
+            return self._product(times, z, dim)
         if not self._any_dtype and z.is_floating_point() and self.like.is_floating_point():
             z = z.to(self.like.dtype)
         self._check(z, dim)
         with precision_of(z):
-            return times(z)
+            return self._product(times, z, dim)
+
+    def _product(self, times: Callable[[Tensor], Tensor], z: Tensor, dim: int) -> Tensor:
+        """``times(z)``, which a subclass computes: a tensor of the shape and the dtype that it ought to have."""
+        y, last = times(z), self.in_dim + self.out_dim - dim
+        if not isinstance(y, Tensor):
+            raise DtypeError(f"a {type(y).__name__} from {times.__qualname__}", "a torch.Tensor", "Return the product.")
+        if y.shape[:-1] != z.shape[:-1] or y.shape[-1] != last:
+            leading = torch.broadcast_shapes(self.batch_shape, z.shape[:-1])
+            if tuple(y.shape) != (*leading, last):
+                raise ShapeError(
+                    got=f"a product of shape {tuple(y.shape)} from {times.__qualname__}",
+                    expected=f"{(*leading, last)} for z of shape {tuple(z.shape)}",
+                    fix="It acts on the last axis of z, whatever the leading axes are.",
+                )
+        if not self._any_dtype and y.dtype != z.dtype:
+            raise DtypeError(
+                f"a product of dtype {y.dtype} from {times.__qualname__}",
+                f"{z.dtype}, as z has",
+                "Keep the dtype of z.",
+            )
+        return y
 
     @abstractmethod
     def _matvec(self, z: Tensor) -> Tensor: ...

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from rectilinear._pretrained import tensors_digest, write_safetensors
-from rectilinear.errors import CheckpointError
+from rectilinear.errors import CheckpointError, DtypeError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,6 +40,10 @@ def save_tensors(path: Path | str, tensors: Mapping[str, Tensor], meta: Mapping[
     header: dict[str, Any] = {"meta": dict(meta or {}), "same_as": {}, "complex": []}
     owners: dict[Any, str] = {}
     for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor):
+            raise DtypeError(
+                f"{name} of type {type(tensor).__name__}", "a torch.Tensor", "Convert with torch.as_tensor."
+            )
         flags = (tensor.dtype, tensor.is_conj(), tensor.is_neg())
         key = (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride(), flags)
         if tensor.numel() and key in owners:
@@ -98,6 +102,11 @@ def load_state(module: nn.Module, tensors: Mapping[str, Tensor], source: Path | 
         f"{name} of shape {tuple(tensors[name].shape)} instead of {tuple(own[name].shape)}"
         for name in own
         if name in tensors and tensors[name].shape != own[name].shape
+    ]
+    wrong += [
+        f"{name} of {tensors[name].dtype} instead of {own[name].dtype}"
+        for name in own
+        if name in tensors and not torch.can_cast(tensors[name].dtype, own[name].dtype)  # would lose a part
     ]
     if wrong:
         raise CheckpointError(

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import cos, isfinite, pi
+from numbers import Real
 from typing import Literal
 
 from rectilinear.errors import ConfigError
+
+_NUMBERS: dict[str, tuple[type, bool]] = {
+    **dict.fromkeys(("steps", "batch_size", "warmup", "seed", "log_every", "evaluate_every"), (int, False)),
+    **dict.fromkeys(("lr", "weight_decay", "checkpoint_every"), (Real, False)),
+    **dict.fromkeys(("max_seconds", "grad_clip", "ema"), (Real, True)),
+    "checkpoint_every_steps": (int, True),
+    "betas": (Sequence, False),
+    "trackers": (Sequence, False),
+    "device": (str, False),
+}
+_SAID = {int: "an integer", Real: "a number", Sequence: "a tuple", str: "a string"}
 
 
 @dataclass(frozen=True)
@@ -69,6 +82,10 @@ class TrainConfig:
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            kind, optional = _NUMBERS.get(name, (object, False))
+            good = (value is None and optional) or (isinstance(value, kind) and not isinstance(value, bool))
+            self._check(name, good or kind is object, f"{_SAID.get(kind, '')}{' or None' if optional else ''}")
         for name in ("steps", "batch_size", "lr", "log_every", "evaluate_every", "checkpoint_every"):
             self._check(name, getattr(self, name) > 0, "a positive number")
         for name in ("max_seconds", "grad_clip", "checkpoint_every_steps"):

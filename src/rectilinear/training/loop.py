@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from math import inf
@@ -15,18 +16,19 @@ from torch import Tensor, nn
 from rectilinear._lock import locked
 from rectilinear._seed import seed_step
 from rectilinear.config import remove_leftovers, to_json, write_json
+from rectilinear.errors import ConfigError, DtypeError
 from rectilinear.training.batches import Batches
+from rectilinear.training.config import TrainConfig
 from rectilinear.training.distributed import process_group
 from rectilinear.training.ema import evaluation
 from rectilinear.training.interrupts import postponed_signals
 from rectilinear.training.log import RunLog, read_log
 from rectilinear.training.state import TrainState, check_dtype, method
-from rectilinear.training.window import Window, loss_of
+from rectilinear.training.window import RESERVED, Window, loss_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-    from rectilinear.training.config import TrainConfig
     from rectilinear.training.distributed import Group
 
 
@@ -62,7 +64,8 @@ def train(
 
     The run folder ``out`` holds ``config.json``, ``metrics.jsonl`` and ``checkpoint.safetensors``. A run may be killed
     at any instant. In one process on a CPU, with a budget of steps, a run that was killed and resumed ends with the
-    weights of one that was not, bit for bit. Ctrl-C and SIGTERM take effect after the step, once it is saved.
+    weights of one that was not, bit for bit, if all that training changes is in
+    ``objective.state_dict()``. Ctrl-C and SIGTERM take effect after the step, once it is saved.
 
     Args:
         objective: The model and its loss.
@@ -98,6 +101,9 @@ def train(
         >>> result.finished, result.metrics["loss"] < 1e-3
         (True, True)
     """
+    if not isinstance(objective, nn.Module) or not isinstance(config, TrainConfig):
+        got = f"an objective of type {type(objective).__name__} and a configuration of type {type(config).__name__}"
+        raise DtypeError(got, "an nn.Module and a TrainConfig")
     out = Path(out)
     with ExitStack() as stack:
         group = stack.enter_context(process_group(config.device))
@@ -169,7 +175,7 @@ def _loop(
         if config.is_evaluated(first, state.step) or done >= 1:
             with evaluation(objective, state.ema):
                 record |= _diagnostics(objective, batch)
-                record |= evaluate(objective, state.step) if evaluate else {}
+                record |= _numbers(evaluate(objective, state.step) if evaluate else {}, "evaluate", {"loss"})
         log.write(record, done)
         if config.is_saved(first, state.step, state.seconds - saved_at) or stop or done >= 1:
             log.sync()
@@ -179,8 +185,25 @@ def _loop(
 
 def _diagnostics(objective: nn.Module, batch: Tensor) -> dict[str, float]:
     diagnose = method(objective, "diagnostics")
-    values = diagnose(batch) if diagnose else {}
-    return {name: float(value) for name, value in values.items()}
+    return _numbers(diagnose(batch) if diagnose else {}, "diagnostics", {"loss"})
+
+
+def _numbers(values: Any, source: str, taken: set[str]) -> dict[str, float]:
+    """What a function of the user's adds to the log.
+
+    Raises:
+        ConfigError: for what is no number, and for a name that the log has already.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"a {type(values).__name__} from {source}", "a dictionary of numbers")
+    if again := (taken | RESERVED) & set(values):
+        raise ConfigError(f"{min(again)!r} from {source}", "a name that the log does not use itself", "Rename it.")
+    try:
+        return {str(name): float(value) for name, value in values.items()}
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"values from {source} that are no numbers ({error})", "numbers", "Reduce them first."
+        ) from error
 
 
 def _own_random_state(device: torch.device) -> AbstractContextManager[None]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from rectilinear._seed import seed_step
+from rectilinear._shapes import check_values
 from rectilinear.errors import CheckpointError, ConfigError, DtypeError
 from rectilinear.training.checkpoint import CHECKPOINT, group_by_prefix, load_state, load_tensors, save_tensors
 from rectilinear.training.ema import EMA
@@ -106,10 +108,13 @@ def parameter_groups(objective: nn.Module, config: TrainConfig) -> list[dict[str
     """
     named = {name: p for name, p in objective.named_parameters() if p.requires_grad}
     make = method(objective, "parameter_groups")
-    own: list[dict[str, Any]] = make() if make else [{"params": list(named.values())}]
-    groups = []
-    for group in own:
+    own = make() if make else [{"params": list(named.values())}]
+    groups, seen = [], set[int]()
+    for group in _listed(own):
         params = [p for p in group["params"] if p.requires_grad]
+        if seen & {id(p) for p in params} or not group.get("lr", 0.0) >= 0:
+            raise ConfigError("a group with a negative lr, or a parameter in two", "each parameter once, lr >= 0")
+        seen |= {id(p) for p in params}
         if params:
             groups.append({**group, "params": params, "lr_factor": group.get("lr", config.lr) / config.lr})
     grouped = {id(p) for group in groups for p in group["params"]}
@@ -123,6 +128,13 @@ def parameter_groups(objective: nn.Module, config: TrainConfig) -> list[dict[str
     return groups
 
 
+def _listed(groups: Any) -> list[dict[str, Any]]:
+    listed = list(groups) if isinstance(groups, Iterable) else []
+    if not listed or not all(isinstance(group, dict) and "params" in group for group in listed):
+        raise ConfigError("parameter_groups() without groups", 'a list of {"params": [...], ...}', "See torch.optim.")
+    return [{**g, "params": [g["params"]] if isinstance(g["params"], Tensor) else list(g["params"])} for g in listed]
+
+
 def method(objective: nn.Module, name: str) -> Callable[..., Any] | None:
     """One of the methods that an objective may have."""
     found = getattr(objective, name, None)
@@ -131,6 +143,12 @@ def method(objective: nn.Module, name: str) -> Callable[..., Any] | None:
 
 def check_dtype(objective: nn.Module, data: Tensor) -> None:
     """Raise DtypeError if no parameter of ``objective`` has the dtype of ``data``."""
+    for name, value in objective.state_dict().items():
+        if not isinstance(value, Tensor):
+            raise ConfigError(
+                f"{name}, a {type(value).__name__}, in the state of the objective", "tensors", "Use buffers."
+            )
+        check_values(value, name)
     dtypes = {p.dtype for p in objective.parameters()}
     if dtypes and data.dtype not in dtypes:
         raise DtypeError(

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from rectilinear.training.distributed import Group
 
 
+RESERVED = {"step", "seconds", "lr", "gradient_norm"}
+"""Fields of the log that say where the run is."""
+
+
 class Window:
     """Gathers each step's scalars without reading them; ``means`` reads them all at once."""
 
@@ -59,7 +63,12 @@ def loss_of(terms: Any) -> Tensor:
         ConfigError: if there is no scalar ``"loss"``.
     """
     loss = terms.get("loss") if isinstance(terms, dict) else None
+    if taken := RESERVED & set(terms if isinstance(terms, dict) else ()):
+        raise ConfigError(f"a term {min(taken)!r}", "a name that the log does not use itself", "Rename the term.")
     if isinstance(loss, Tensor) and loss.ndim == 0:
+        if not loss.requires_grad or loss.is_complex():
+            got = "a complex loss" if loss.is_complex() else "a loss that depends on no trainable parameter"
+            raise ConfigError(got, "a real one with a gradient", "Compute it from the parameters, without detach.")
         return loss
     got = f"a loss of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"no loss in a {type(terms).__name__}"
     raise ConfigError(got, 'a dictionary with the scalar tensor "loss"', "Return {'loss': the mean over the batch}.")

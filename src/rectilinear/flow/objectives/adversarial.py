@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import softplus
 
+from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.flow.objectives.objective import Term
-from rectilinear.flow.objectives.terms import check_ranks, draw_ranks, share_of
+from rectilinear.flow.objectives.terms import check_high, check_ranks, draw_ranks, share_of
 
 if TYPE_CHECKING:
     from rectilinear.flow.objectives.draw import Draw
@@ -47,14 +48,17 @@ class Adversarial(Term):
         lr: float | None = None,
     ) -> None:
         super().__init__()
-        check_ranks(low or high or 1, high, share)
+        check_ranks((high or 1) if low is None else low, high, share)
+        if not penalty >= 0:
+            raise ConfigError(f"penalty={penalty}", "a weight of at least 0")
         self.critic, self.low, self.high = critic, low, high
         self.penalty, self.share, self.lr = penalty, share, lr
 
     def forward(self, draw: Draw) -> dict[str, Tensor]:
         real = draw.data[: share_of(len(draw.data), self.share)]
         z = draw.operator(draw.z0[: len(real)])
-        high = self.high or z.shape[1]
+        high = z.shape[1] if self.high is None else self.high
+        check_high(max(high, self.low or 1), z)
         fake = draw.data_space.decode(draw.keep(z, draw_ranks(z, self.low or high, high)))
         frozen = {name: x.detach() for name, x in (*self.critic.named_parameters(), *self.critic.named_buffers())}
         gap = functional_call(self.critic, frozen, (real,)) - functional_call(self.critic, frozen, (fake,))
@@ -69,6 +73,10 @@ class Adversarial(Term):
             return softplus(self.critic(fake) - self.critic(real)).mean()
         real, fake = (x.detach().requires_grad_() for x in (real, fake))
         on_real, on_fake = self.critic(real), self.critic(fake)
+        if on_real.numel() != len(real):
+            raise ShapeError(
+                f"a critic's output of shape {tuple(on_real.shape)}", f"({len(real)},) or ({len(real)}, 1)"
+            )
         slopes = torch.autograd.grad((on_real.sum() + on_fake.sum()), (real, fake), create_graph=True)
         size = sum((slope.flatten(1).square().sum(1).mean() for slope in slopes), real.new_zeros(()))
         return softplus(on_fake - on_real).mean() + 0.5 * self.penalty * size

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from rectilinear._shapes import check_batch
 from rectilinear.errors import ConfigError
 from rectilinear.flow.collapse import propagate
 from rectilinear.induced_space import InducedSpace
@@ -42,6 +43,7 @@ class Draw:
         self.flow, self.data = flow, data
         self.g_data = flow.g_out if isinstance(flow, Linearizer) else flow.g_data
         self.g_noise = flow.g_in if isinstance(flow, Linearizer) else flow.g_noise
+        check_batch(data, self.g_data.shape, "data")
         self.data_space, self.noise_space = InducedSpace(self.g_data), InducedSpace(self.g_noise)
         self.noisy = data + sigma * torch.randn_like(data) if sigma else data
         z, self.logdet = self.g_data.forward_and_logdet(self.noisy)  # first of all: an ActNorm starts from data

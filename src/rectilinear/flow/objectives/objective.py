@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from rectilinear.errors import ConfigError
+from rectilinear._shapes import check_batch
+from rectilinear.errors import ConfigError, DtypeError
+from rectilinear.flow.model import LinearFlow
 from rectilinear.flow.objectives.draw import Draw
+from rectilinear.linearizer import Linearizer
 from rectilinear.operators import SolvedVelocity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rectilinear.flow.model import LinearFlow
-    from rectilinear.linearizer import Linearizer
 
 _PREPARED_ON = 4096, 2**22  # rows of data that give the first moments, and their numbers in all: memory is finite
 
@@ -68,6 +69,11 @@ class Objective(nn.Module):
             raise ConfigError("an objective without terms", "at least one", 'Pass {"name": (weight, term)}.')
         if not (sigma >= 0 and 0 <= momentum <= 1):
             raise ConfigError(f"sigma={sigma}, momentum={momentum}", "sigma >= 0 and 0 <= momentum <= 1")
+        if not isinstance(flow, LinearFlow | Linearizer):
+            raise DtypeError(f"a model of type {type(flow).__name__}", "a LinearFlow or a Linearizer")
+        for name, pair in terms.items():
+            if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[1], Term)):
+                raise ConfigError(f"the term {name!r} as {type(pair).__name__}", "(weight, Term)", "Subclass Term.")
         self.flow, self.sigma, self.momentum = flow, sigma, momentum
         self.weights = {name: weight for name, (weight, _) in terms.items()}
         self.terms = nn.ModuleDict({name: term for name, (_, term) in terms.items()})
@@ -82,13 +88,16 @@ class Objective(nn.Module):
         for name, term in self.terms.items():
             value = term(draw)
             parts = {f"{name}_{part}": x for part, x in value.items()} if isinstance(value, dict) else {name: value}
-            loss = loss + self.weights[name] * torch.stack(list(parts.values())).sum()
-            values |= parts
+            for part, x in parts.items():
+                _check_part(part, x, values)
+                loss = loss + self.weights[name] * x
+                values[part] = x
         return {"loss": loss, **values}
 
     @torch.no_grad()
     def prepare(self, data: Tensor) -> None:
         """Before training: data-dependent layers see ``data``, and moments that follow start from it."""
+        check_batch(data, tuple(data.shape[1:]) if isinstance(data, Tensor) else (), "data")
         rows = min(_PREPARED_ON[0], max(1, _PREPARED_ON[1] // data[0].numel()))
         draw = Draw(self.flow, data[:rows], self.sigma)
         assert draw.z0.shape == draw.z1.shape, "both networks have seen their first batch"
@@ -123,6 +132,15 @@ class Objective(nn.Module):
             z = z.detach()
             moment = z.square().mean(0) if running.ndim == 1 else z.mT @ z / len(z)
             running.lerp_(_over_processes(moment), momentum)
+
+
+def _check_part(name: str, x: object, others: Mapping[str, Tensor]) -> None:
+    """Raise ConfigError unless a term is one number with a name of its own."""
+    if name == "loss" or name in others:
+        raise ConfigError(f"a second {name!r}", "another name for each term and part", "Rename the term.")
+    if not (isinstance(x, Tensor) and x.ndim == 0):
+        got = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"type {type(x).__name__}"
+        raise ConfigError(f"the term {name!r} of {got}", "a scalar tensor", "Take the mean over the batch.")
 
 
 def _over_processes(x: Tensor) -> Tensor:

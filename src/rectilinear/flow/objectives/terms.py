@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
+from rectilinear._shapes import whole
 from rectilinear.errors import ConfigError, SingularOperatorError
 from rectilinear.flow.objectives.objective import Term
 from rectilinear.operators import LowRank, logdet, solve
@@ -72,7 +73,7 @@ class Likelihood(Term):
     ``x_0 = g_noise^-1(B^-1 g_data(x))``.
 
     Raises:
-        SingularOperatorError: if ``B`` is of low rank by construction.
+        SingularOperatorError: if ``B`` has no inverse.
     """
 
     def forward(self, draw: Draw) -> Tensor:
@@ -85,7 +86,12 @@ class Likelihood(Term):
         x0 = draw.noise_space.decode(solve(draw.operator, draw.z1))
         _, logdet_noise = draw.g_noise.forward_and_logdet(x0)
         log_prior = -0.5 * (x0.flatten(1).square() + log(2 * pi)).sum(1)
-        log_prob = log_prior + draw.logdet - logdet(draw.operator) - logdet_noise
+        volume = logdet(draw.operator)
+        if not bool(torch.isfinite(volume).all()):
+            raise SingularOperatorError(
+                "a likelihood through a singular operator", "one with an inverse", "Start from another operator."
+            )
+        log_prob = log_prior + draw.logdet - volume - logdet_noise
         return -log_prob.mean() / draw.data_space.dim
 
 
@@ -124,6 +130,8 @@ class NestedRank(Term):
         check_ranks(low, high, share)
         if focus is not None and not low <= focus <= (focus if high is None else high):
             raise ConfigError(f"focus={focus}", f"a rank from {low} to {'n' if high is None else high}")
+        if focus is not None:
+            whole(focus, "focus", 1)
         if law not in ("log_uniform", "geometric"):
             raise ConfigError(f"law={law!r}", "'log_uniform' or 'geometric'")
         if baseline is not None and not bool((baseline[low : None if high is None else high + 1] > 0).all()):
@@ -133,7 +141,9 @@ class NestedRank(Term):
 
     def forward(self, draw: Draw) -> Tensor:
         z, x = (part[: share_of(len(draw.data), self.share)] for part in (draw.z1, draw.data))
-        ranks = draw_ranks(z, self.low, self.high or z.shape[1], self.law)
+        high = z.shape[1] if self.high is None else self.high
+        check_high(max(high, self.low, self.focus or 1), z)
+        ranks = draw_ranks(z, self.low, high, self.law)
         if self.focus is not None:
             ranks[::2] = self.focus
         error = (draw.data_space.decode(draw.keep(z, ranks)) - x).flatten(1).square().mean(1)
@@ -156,6 +166,12 @@ def draw_ranks(z: Tensor, low: int, high: int, law: Law = "log_uniform") -> Tens
     return ranks.clamp(low, high)
 
 
+def check_high(high: int, z: Tensor) -> None:
+    """Raise ConfigError for a rank above the dimension of the latents."""
+    if high > z.shape[1]:
+        raise ConfigError(f"rank {high} of {z.shape[1]} latents", f"at most {z.shape[1]}", "Correct the ranks.")
+
+
 def share_of(rows: int, share: float) -> int:
     """At least one of ``rows``."""
     return max(1, round(share * rows))
@@ -163,7 +179,7 @@ def share_of(rows: int, share: float) -> int:
 
 def check_ranks(low: int, high: int | None, share: float) -> None:
     """Raise ConfigError for ranks or a share that are out of range."""
-    if not (low >= 1 and (high is None or high >= low)):
+    if whole(low, "low", 1) and high is not None and whole(high, "high", 1) < low:
         raise ConfigError(f"ranks from {low} to {high}", "1 <= low <= high")
     if not 0 < share <= 1:
         raise ConfigError(f"share={share}", "a share of the batch above 0 and up to 1")
