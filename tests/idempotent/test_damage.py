@@ -98,7 +98,7 @@ def test_restoration_without_a_measurement_is_the_map() -> None:
     f, _ = pca_projector()
     y = torch.randn(3, 1, 2, 3, dtype=torch.float64)
     assert torch.equal(restore(f, y), f(y))
-    with pytest.raises(ConfigError, match="0 steps"):
+    with pytest.raises(ConfigError, match="steps = 0"):
         restore(f, y, None, 0)
 
 

@@ -61,7 +61,7 @@ def test_draws_of_a_set_rank_have_it() -> None:
 
 @pytest.mark.parametrize("rank", [-1, 8])
 def test_ranks_out_of_range_are_refused(rank: int) -> None:
-    with pytest.raises(ConfigError, match=f"rank {rank}.*0 to 7"):
+    with pytest.raises(ConfigError, match=f"rank.*{rank}"):
         Selection(logits(0), rank)
 
 
