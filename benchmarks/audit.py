@@ -24,17 +24,15 @@ import torch
 from torch import Tensor, nn
 
 import rectilinear as rl
-from rectilinear.audit import data as points
-from rectilinear.audit.blocks import blocks
-from rectilinear.audit.homogeneity import homogeneity
-from rectilinear.audit.local import local
-from rectilinear.audit.network import as_network, evaluating
-from rectilinear.audit.parity import parity
-from rectilinear.audit.subject import Subject
-from rectilinear.audit.surrogate import surrogate
-from rectilinear.audit.symmetry import mirror_classifier, sign_flip
-from rectilinear.audit.task import task_for
+from rectilinear.analysis.blocks import blocks
+from rectilinear.analysis.subject import Subject
+from rectilinear.analysis.surrogate import surrogate
+from rectilinear.analysis.symmetry import homogeneity, mirror_classifier, parity, sign_flip
 from rectilinear.errors import DataError
+from rectilinear.maps.local_map import local
+from rectilinear.networks import data as points
+from rectilinear.networks.calls import as_network, evaluating
+from rectilinear.networks.task import task_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -27,14 +27,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from rectilinear.flow import integrate, propagate
-from rectilinear.operators import (
-    ChebyshevVelocity,
-    LowRankEndpoint,
-    Operator,
-    ScalarPlusLowRank,
-    TimeVarying,
-)
+from rectilinear.flow import ChebyshevVelocity, LowRankEndpoint, TimeVarying, integrate, propagate
+from rectilinear.operators import Operator, ScalarPlusLowRank
 
 if TYPE_CHECKING:
     from torch import Tensor

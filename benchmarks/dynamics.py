@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from rectilinear import dynamics
-from rectilinear.dynamics import Networks, Optimizer, half_square, simulate
+from rectilinear import learning as dynamics
+from rectilinear.learning import Networks, Optimizer, half_square, simulate
 
 if TYPE_CHECKING:
     from collections.abc import Callable

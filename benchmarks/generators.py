@@ -25,10 +25,9 @@ import torch
 import rectilinear as rl
 from rectilinear import datasets, metrics, training
 from rectilinear.config import write_json
-from rectilinear.flow import LinearFlow, bits_per_dimension, collapse, denoise, objectives
+from rectilinear.flow import LinearFlow, LowRankEndpoint, bits_per_dimension, collapse, denoise, objectives
 from rectilinear.invertible import Chain, Flatten, VectorFlow
-from rectilinear.operators import LowRankEndpoint
-from rectilinear.plots.images import grid, png
+from rectilinear.plots.style import grid, png
 from rectilinear.recipes import recipe_named
 
 sys.path.insert(0, str(Path(__file__).parent))

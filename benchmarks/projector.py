@@ -24,17 +24,17 @@ from _projector_peers import LearnedIdempotence, Reconstruction, autoencoder, si
 from torch import Tensor, nn
 
 from rectilinear import datasets, metrics, plots, training
-from rectilinear._seed import generator, seed_all
 from rectilinear.errors import DataError
-from rectilinear.idempotent import KINDS, Projector, RandomDamage, Selection, damage, gaussian, restoration
 from rectilinear.invertible import Chain, Flatten, Rotation
+from rectilinear.projector import KINDS, Projector, RandomDamage, Selection, damage, gaussian, restoration
+from rectilinear.random import generator, seed_all
 from rectilinear.recipes.features import Features
 from rectilinear.recipes.projector import Projection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rectilinear.idempotent import Restoration
+    from rectilinear.projector import Restoration
     from rectilinear.training import TrainConfig
 
 OURS, PCA, AUTO, LEARNED = "projector", "PCA", "autoencoder", "learned idempotence"

@@ -15,7 +15,7 @@ g = rl.invertible.Chain(
     rl.invertible.Rotation.from_matrix(axes.float(), mean.float()),
     rl.invertible.VectorFlow(n, blocks=6, width=64),
 )
-velocity = rl.operators.SolvedVelocity(torch.ones(n), torch.ones(n))
+velocity = rl.flow.SolvedVelocity(torch.ones(n), torch.ones(n))
 generator = rl.flow.LinearFlow(g, rl.invertible.Flatten((1, 8, 8)), velocity)
 
 objective = rl.flow.objectives.likelihood(generator, noise)

@@ -3,7 +3,7 @@
 import torch
 
 import rectilinear as rl
-from rectilinear.idempotent import ProjectorObjective, RandomDamage, damage, decibels, from_pca, restore
+from rectilinear.projector import ProjectorObjective, RandomDamage, damage, decibels, from_pca, restore
 
 torch.manual_seed(0)
 images, _ = rl.datasets.load("digits", "train")

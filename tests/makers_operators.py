@@ -14,7 +14,8 @@ from rectilinear import operators as op
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rectilinear.operators import Operator, TimeVarying
+    from rectilinear.flow import TimeVarying
+    from rectilinear.operators import Operator
 
 DIM = 6
 

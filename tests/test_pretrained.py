@@ -169,7 +169,7 @@ def test_damaged_files(stack: Stack, tmp_path: Path, name: str, harm: str) -> No
 
 def resign(folder: Path, **changes: object) -> None:
     """Change the configuration as someone would who also corrects its checksum."""
-    from rectilinear._pretrained import _digest
+    from rectilinear.serialization import _digest
 
     config = json.loads((folder / "config.json").read_text())
     del config["config_sha256"]
@@ -271,7 +271,7 @@ def test_every_operator_and_network(make: Callable[[], nn.Module], tmp_path: Pat
 
 
 @pytest.mark.parametrize("make", [make for _, make in TIME_VARYING], ids=[name for name, _ in TIME_VARYING])
-def test_every_time_varying_operator(make: Callable[[], rl.operators.TimeVarying], tmp_path: Path) -> None:
+def test_every_time_varying_operator(make: Callable[[], rl.flow.TimeVarying], tmp_path: Path) -> None:
     module = make()
     module.save_pretrained(tmp_path)
     loaded = type(module).from_pretrained(tmp_path)

@@ -3,7 +3,7 @@ import random
 import numpy as np
 import torch
 
-from rectilinear._seed import generator, seed_all
+from rectilinear.random import generator, seed_all
 
 
 def draw():

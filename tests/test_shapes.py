@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from rectilinear._shapes import check_batch, check_finite, check_floating
+from rectilinear.checks import check_batch, check_finite, check_floating
 from rectilinear.errors import DtypeError, NonFiniteError, ShapeError
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from rectilinear._tolerance import tolerance
+from rectilinear.checks import tolerance
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.complex128])

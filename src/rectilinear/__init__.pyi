@@ -1,68 +1,55 @@
-"""Linear algebra for neural networks, in PyTorch: what the names of the package are, for type checkers."""
+"""Linear algebra for neural networks, in PyTorch: the names of the package, where each is defined."""
 
-from typing import TypeVar, overload
-
-from torch import Tensor
-
-from rectilinear import datasets as datasets
-from rectilinear import deeplinear as deeplinear
-from rectilinear import dynamics as dynamics
-from rectilinear import errors as errors
-from rectilinear import flow as flow
-from rectilinear import idempotent as idempotent
-from rectilinear import invertible as invertible
-from rectilinear import koopman as koopman
-from rectilinear import linearizer as linearizer
-from rectilinear import metrics as metrics
-from rectilinear import operators as operators
-from rectilinear import plots as plots
-from rectilinear import style as style
-from rectilinear import testing as testing
-from rectilinear import training as training
-from rectilinear._pretrained import Configured as Configured
-from rectilinear._pretrained import from_pretrained as from_pretrained
-from rectilinear._pretrained import save_pretrained as save_pretrained
-from rectilinear.audit.audit import audit as audit
-from rectilinear.audit.floors import floor as floor
-from rectilinear.audit.fuse import fuse as fuse
-from rectilinear.audit.linearize import linearize as linearize
-from rectilinear.audit.local import local_map as local_map
-from rectilinear.audit.split import split as split
-from rectilinear.dynamics import predict as predict
-from rectilinear.induced_space import InducedSpace as InducedSpace
-from rectilinear.induced_space import Point as Point
-from rectilinear.induced_space import PrincipalComponents as PrincipalComponents
-from rectilinear.invertible import check_invertible as check_invertible
-from rectilinear.linearizer import Linearizer as Linearizer
-from rectilinear.linearizer import LinearizerEig as LinearizerEig
-from rectilinear.linearizer import LinearizerSVD as LinearizerSVD
-from rectilinear.linearizer.project import project as project
-from rectilinear.operators import SVD, Eig, Operator
-from rectilinear.operators.convert import to_dense as to_dense
-from rectilinear.operators.convert import to_scipy as to_scipy
+from . import analysis as analysis
+from . import datasets as datasets
+from . import deeplinear as deeplinear
+from . import errors as errors
+from . import flow as flow
+from . import invertible as invertible
+from . import koopman as koopman
+from . import learning as learning
+from . import linearizer as linearizer
+from . import maps as maps
+from . import metrics as metrics
+from . import operators as operators
+from . import plots as plots
+from . import projector as projector
+from . import style as style
+from . import testing as testing
+from . import training as training
+from .analysis import audit as audit
+from .analysis import floor as floor
+from .analysis import split as split
+from .induced_space import InducedSpace as InducedSpace
+from .induced_space import Point as Point
+from .induced_space import PrincipalComponents as PrincipalComponents
+from .invertible import check_invertible as check_invertible
+from .learning import predict as predict
+from .linearizer import Linearizer as Linearizer
+from .linearizer import LinearizerEig as LinearizerEig
+from .linearizer import LinearizerSVD as LinearizerSVD
+from .maps import fuse as fuse
+from .maps import linearize as linearize
+from .maps import local_map as local_map
+from .operators import to_dense as to_dense
+from .operators import to_scipy as to_scipy
+from .serialization import Configured as Configured
+from .serialization import from_pretrained as from_pretrained
+from .serialization import save_pretrained as save_pretrained
+from .verbs import cond as cond
+from .verbs import eig as eig
+from .verbs import expm as expm
+from .verbs import logdet as logdet
+from .verbs import logm as logm
+from .verbs import norm as norm
+from .verbs import pinv as pinv
+from .verbs import power as power
+from .verbs import project as project
+from .verbs import project_null as project_null
+from .verbs import project_range as project_range
+from .verbs import rank as rank
+from .verbs import solve as solve
+from .verbs import svd as svd
+from .verbs import truncate as truncate
 
 __version__: str
-
-_Map = TypeVar("_Map", Operator, Linearizer)
-_Vector = TypeVar("_Vector", Tensor, Point)
-
-@overload
-def svd(A: Operator) -> SVD: ...
-@overload
-def svd(A: Linearizer) -> LinearizerSVD: ...
-@overload
-def eig(A: Operator) -> Eig: ...
-@overload
-def eig(A: Linearizer) -> LinearizerEig: ...
-def truncate(A: _Map, k: int) -> _Map: ...
-def pinv(A: _Map, rtol: float | None = None) -> _Map: ...
-def power(A: _Map, p: float) -> _Map: ...
-def expm(A: _Map, t: float | Tensor = 1.0) -> _Map: ...
-def logm(A: _Map) -> _Map: ...
-def project_range(A: _Map, rtol: float | None = None) -> _Map: ...
-def project_null(A: _Map, rtol: float | None = None) -> _Map: ...
-def solve(A: Operator | Linearizer, y: _Vector, damping: float = 0.0) -> _Vector: ...
-def rank(A: Operator | Linearizer, rtol: float | None = None) -> Tensor: ...
-def cond(A: Operator | Linearizer) -> Tensor: ...
-def norm(A: Operator | Linearizer, kind: str = "spectral") -> Tensor: ...
-def logdet(A: Operator | Linearizer) -> Tensor: ...

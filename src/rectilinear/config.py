@@ -22,6 +22,7 @@ from rectilinear.errors import ConfigError, DiskError, NonFiniteError, Rectiline
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+
 T = TypeVar("T")
 
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import final
 
 import torch
 from torch import Tensor
 
-from rectilinear._shapes import check_finite, check_floating, is_factor, is_zero
-from rectilinear._tolerance import tolerance
+from rectilinear.checks import check_finite, check_floating, is_factor, is_zero, tolerance
 from rectilinear.errors import DtypeError, InputError, ShapeError, SpaceMismatchError
 from rectilinear.invertible.base import Invertible
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 @final

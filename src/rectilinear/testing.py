@@ -7,17 +7,18 @@ compared. It raises AssertionError, with the law, its error and what is allowed,
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable, Iterator
+from typing import cast
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the field's name
 
-from rectilinear._seed import check_seed
-from rectilinear._shapes import check_batch, single
-from rectilinear._tolerance import tolerance
+from rectilinear.checks import check_batch, single, tolerance
 from rectilinear.errors import DtypeError, ShapeError, SingularOperatorError, StructureError, StructureWarning
 from rectilinear.induced_space import InducedSpace, Point
-from rectilinear.linearizer import LinearizerSVD
+from rectilinear.invertible import Invertible
+from rectilinear.linearizer import Linearizer, LinearizerSVD
 from rectilinear.operators import (
     Operator,
     expm,
@@ -31,16 +32,9 @@ from rectilinear.operators import (
     to_dense,
     truncate,
 )
+from rectilinear.random import check_seed
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from torch import Tensor
-
-    from rectilinear.invertible import Invertible
-    from rectilinear.linearizer import Linearizer
-
-    Laws = Iterator[tuple[str, Callable[[], tuple[Tensor, Tensor]]]]
+Laws = Iterator[tuple[str, Callable[[], tuple[Tensor, Tensor]]]]
 
 LARGEST = 0.1  # relative error that is ever allowed: at 1, nothing need agree
 JACOBIAN_DIM = 64  # above, the log-determinant is not compared with that of the Jacobian, which costs n passes

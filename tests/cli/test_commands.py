@@ -14,7 +14,7 @@ from PIL import Image
 
 from rectilinear import cli, recipes, report
 from rectilinear.plots.page import Section
-from rectilinear.report import chapters
+from rectilinear.report import write as chapters
 
 Ask = Callable[..., dict[str, Any]]
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rectilinear import __version__, cli
-from rectilinear.cli._parse import Common
+from rectilinear.cli._options import Common
 from rectilinear.errors import ConfigError
 
 

@@ -12,7 +12,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from rectilinear import cli, dynamics
+from rectilinear import cli
+from rectilinear import learning as dynamics
 
 Ask = Callable[..., dict[str, Any]]
 

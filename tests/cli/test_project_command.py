@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from rectilinear import cli, datasets, recipes
-from rectilinear.idempotent import Projector
+from rectilinear.projector import Projector
 
 Ask = Callable[..., dict[str, Any]]
 TINY = (

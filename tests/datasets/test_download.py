@@ -9,7 +9,7 @@ import pytest
 
 from rectilinear import datasets
 from rectilinear.datasets import mnist
-from rectilinear.datasets.idx import checksum
+from rectilinear.datasets.mnist import checksum
 from rectilinear.errors import ConfigError, DataError, DiskError
 
 CONTENT = {file: bytes(range(200)) * 50 + file.encode() for pair in mnist.FILES.values() for file in pair}

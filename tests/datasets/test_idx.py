@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rectilinear.datasets import mnist
-from rectilinear.datasets.idx import checksum, read_idx
+from rectilinear.datasets.mnist import checksum, read_idx
 from rectilinear.errors import DataError
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from rectilinear import datasets
-from rectilinear.datasets.idx import checksum
 from rectilinear.datasets.images import fit
+from rectilinear.datasets.mnist import checksum
 from rectilinear.errors import ConfigError, DataError
 
 

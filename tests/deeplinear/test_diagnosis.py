@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.func import functional_call, hessian
 
-from rectilinear._tolerance import tolerance
+from rectilinear.checks import tolerance
 from rectilinear.deeplinear import diagnosis
 from rectilinear.deeplinear.ensemble import train
-from rectilinear.deeplinear.start import draw
+from rectilinear.deeplinear.initialisation import draw
 from rectilinear.deeplinear.statistics import SufficientStatistics
 from rectilinear.errors import ShapeError
 

@@ -6,8 +6,8 @@ from torch import nn
 
 import rectilinear as rl
 from makers_zoo import Map, free
-from rectilinear.audit.blocks import is_affine
 from rectilinear.errors import RectilinearError, StructureError
+from rectilinear.maps.blocks import is_affine
 
 IN_PLACE = {
     "relu": nn.ReLU,

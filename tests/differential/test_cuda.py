@@ -21,8 +21,8 @@ from makers_zoo import ZOO
 from rectilinear import metrics
 from rectilinear.errors import RectilinearError
 from rectilinear.flow import LinearFlow, collapse, inversion, sample
-from rectilinear.idempotent import KINDS, Projector, Selection, damage
 from rectilinear.operators import eig, expm, logdet, logm, pinv, project_null, project_range, solve, svd, to_dense
+from rectilinear.projector import KINDS, Projector, Selection, damage
 from rectilinear.style import new_model
 from rectilinear.training import TrainConfig, load_tensors, train
 

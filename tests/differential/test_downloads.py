@@ -13,7 +13,7 @@ import pytest
 
 from rectilinear import datasets
 from rectilinear.datasets import mnist
-from rectilinear.datasets.idx import checksum, read_bytes
+from rectilinear.datasets.mnist import checksum, read_bytes
 from rectilinear.errors import DataError, RectilinearError
 
 CONTENT = {file: bytes(range(200)) * 40 + file.encode() for pair in mnist.FILES.values() for file in pair}

@@ -6,8 +6,7 @@ import torch
 from torch import nn
 
 import rectilinear as rl
-from rectilinear.audit.data import read
-from rectilinear.audit.held_out import HeldOut
+from rectilinear.networks.data import HeldOut, read
 
 SIZES = (1e6, 1.0, 1e-6)
 

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from rectilinear import cli
-from rectilinear.cli._ends import ending
+from rectilinear.cli._exit import ending
 from rectilinear.cli._model import load_array
 from rectilinear.config import to_json
 from rectilinear.errors import DiskError

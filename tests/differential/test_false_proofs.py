@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from rectilinear import audit, split
+from rectilinear import analysis as audit
+from rectilinear import split
 
 
 @pytest.fixture(autouse=True)

@@ -15,16 +15,7 @@ from scipy.integrate import solve_ivp
 from rectilinear import cli, recipes
 from rectilinear.datasets import simulate
 from rectilinear.errors import ConfigError, DataError, DtypeError, ForecastWarning, RectilinearError
-from rectilinear.koopman import (
-    DMD,
-    FitConfig,
-    KoopmanRegressor,
-    as_series,
-    embed,
-    fit,
-    one_step,
-    windows,
-)
+from rectilinear.koopman import DMD, FitConfig, KoopmanRegressor, as_series, embed, fit, one_step, windows
 
 T = np.arange(200.0)
 WAVE = np.stack([np.sin(0.3 * T), np.cos(0.3 * T)], 1)

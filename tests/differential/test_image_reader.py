@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from rectilinear import datasets
-from rectilinear.cli._files import named_images
-from rectilinear.datasets.image_arrays import images_from_array
+from rectilinear.cli._options import named_images
+from rectilinear.datasets.images import images_from_array
 from rectilinear.datasets.read_image import EXTENSIONS, distinct_names, image_files, read_image
 from rectilinear.errors import DataError, InputError
 

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 import rectilinear as rl
-from rectilinear.audit.held_out import HeldOut, repeated
 from rectilinear.errors import ConfigError, InputError, StructureError
+from rectilinear.networks.data import HeldOut, repeated
 
 
 def rand(*shape: int, seed: int = 0) -> torch.Tensor:

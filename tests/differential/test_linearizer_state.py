@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 import rectilinear as rl
 from rectilinear import operators as op
-from rectilinear._once import second_paths
 from rectilinear.flow import objectives
+from rectilinear.modules import second_paths
 from rectilinear.training import TrainConfig, load_state, load_tensors, train
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from rectilinear.datasets.image_arrays import mask_from_array
+from rectilinear.datasets.images import mask_from_array
 from rectilinear.datasets.read_image import _covered, read_mask
 from rectilinear.errors import DataError, InputError
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 import rectilinear as rl
-from rectilinear.dynamics import unmirrored
-from rectilinear.dynamics.moments import mirror_half
+from rectilinear.learning import unmirrored
+from rectilinear.learning.mirror import mirror_half
 
 
 def rand(*shape: int, seed: int = 0) -> Tensor:

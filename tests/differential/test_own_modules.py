@@ -10,7 +10,8 @@ from scipy.integrate import solve_ivp
 from torch import Tensor, nn
 
 import rectilinear as rl
-from rectilinear import idempotent, testing, training
+from rectilinear import projector as idempotent
+from rectilinear import testing, training
 from rectilinear.errors import ConfigError, DtypeError, InputError, ShapeError, SingularOperatorError
 from rectilinear.flow import objectives
 
@@ -74,7 +75,7 @@ def test_density_of_an_own_network():
     torch.testing.assert_close(f.log_prob(x), exact)
 
 
-class Turning(rl.operators.TimeVarying):
+class Turning(rl.flow.TimeVarying):
     dim = 3
 
     def __init__(self):
@@ -109,7 +110,7 @@ def test_velocities_that_are_no_square_operator(made):
 
 @pytest.mark.parametrize("times", [(1.0, 0.0), (0.0, 2.0), (-1.0, 1.0)])
 def test_times_of_the_closed_form(times):
-    W = rl.operators.ConstantVelocity(rl.operators.Diagonal(torch.ones(3)))
+    W = rl.flow.ConstantVelocity(rl.operators.Diagonal(torch.ones(3)))
     with pytest.raises(ConfigError):
         rl.flow.integrate(W, torch.ones(3), method="exact", t0=times[0], t1=times[1])
 

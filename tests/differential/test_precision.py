@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 import rectilinear as rl
 from makers_zoo import D, Map, paired
-from rectilinear.audit.data import row_keys
-from rectilinear.audit.network import as_network
-from rectilinear.audit.resolution import resolution
+from rectilinear.networks.calls import as_network
+from rectilinear.networks.data import row_keys
+from rectilinear.networks.task import resolution
 
 HALF = (torch.float16, torch.bfloat16)
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import rectilinear as rl
-from rectilinear import dynamics
+from rectilinear import learning as dynamics
 from rectilinear.errors import AssumptionError
 
 SIGNS = "both signs of neurons"

@@ -18,10 +18,10 @@ import torch
 from torch import nn
 
 from rectilinear import recipes
-from rectilinear._lock import LOCK, locked
 from rectilinear.config import _HOST, atomic_write, remove_leftovers, writable
 from rectilinear.deeplinear.study import DepthStudy, Synthetic, deep_linear
 from rectilinear.errors import CheckpointError, DiskError, LockedError
+from rectilinear.files import LOCK, locked
 from rectilinear.training import TrainConfig, load_tensors, read_log, train
 
 DATA = torch.randn(32, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -117,7 +117,7 @@ def test_threads_of_one_process_exclude_each_other_and_one_goes_through(tmp_path
 
 def test_a_child_keeps_no_lock_of_a_parent_that_is_gone(tmp_path):
     code = (
-        "import os, sys, time; from rectilinear._lock import locked\n"
+        "import os, sys, time; from rectilinear.files import locked\n"
         "with locked(sys.argv[1]):\n"
         "    child = os.fork()\n"
         "    if not child: time.sleep(20); os._exit(0)\n"

@@ -94,7 +94,7 @@ def test_random_damages_of_a_model_are_refused(tmp_path, name):
 
 def test_a_model_of_the_first_version_loads(tmp_path):
     """Without a configuration inside its weights: written here as the first version did."""
-    from rectilinear._pretrained import _digest, _sha256
+    from rectilinear.serialization import _digest, _sha256
 
     weights(1).save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())

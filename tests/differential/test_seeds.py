@@ -5,10 +5,11 @@ import torch
 from torch import nn
 
 import rectilinear as rl
-from rectilinear import datasets, dynamics, koopman, metrics
-from rectilinear._seed import generator, seed_all
+from rectilinear import datasets, koopman, metrics
+from rectilinear import learning as dynamics
 from rectilinear.deeplinear import DepthStudy, draw
 from rectilinear.errors import ConfigError
+from rectilinear.random import generator, seed_all
 
 X = torch.randn(20, 4)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rectilinear.deeplinear import SufficientStatistics, draw, train
 from rectilinear.deeplinear.study import Model, Synthetic
 from rectilinear.deeplinear.study.measure import measure
-from rectilinear.dynamics import Moments, linear_descent
+from rectilinear.learning import Moments, linear_descent
 
 
 def both(

@@ -13,7 +13,7 @@ from PIL import Image
 
 from rectilinear import cli, metrics, recipes, report, training
 from rectilinear.errors import RectilinearError
-from rectilinear.idempotent import from_pca
+from rectilinear.projector import from_pca
 from rectilinear.recipes import run as running
 
 TINY = {

@@ -134,7 +134,7 @@ def test_tolerances_are_not_negative(tolerance: float) -> None:
         lambda: rl.solve(A, X, tolerance),
         lambda: op.compress(scalar, tolerance),
         lambda: rl.invertible.check_invertible(rl.invertible.Rotation(3), X[None].float(), tol=tolerance),
-        lambda: rl.dynamics.gradient_flow(model, x, x, torch.tensor([0.0, 1.0]), rtol=tolerance),
+        lambda: rl.learning.gradient_flow(model, x, x, torch.tensor([0.0, 1.0]), rtol=tolerance),
     ):
         with pytest.raises(ConfigError, match="not negative"):
             use()

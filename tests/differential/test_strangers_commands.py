@@ -10,9 +10,9 @@ import pytest
 from PIL import Image, ImageCms
 
 from rectilinear import cli, datasets
-from rectilinear._lock import locked
 from rectilinear.datasets.read_image import read_image
 from rectilinear.errors import DataError
+from rectilinear.files import locked
 
 TINY = {"training.steps": 1, "training.batch_size": 4, "training.device": "cpu", "blocks": 2, "width": 4, "size": 6}
 

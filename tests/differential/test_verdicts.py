@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 import rectilinear as rl
 from makers_zoo import D, Map, paired
-from rectilinear.audit import data as points
-from rectilinear.audit.certificate import collapses
-from rectilinear.audit.layers import TwoLayer
-from rectilinear.audit.network import as_network, evaluating
-from rectilinear.audit.subject import Subject
+from rectilinear.analysis.certificate import collapses
+from rectilinear.analysis.subject import Subject
 from rectilinear.errors import InputError
+from rectilinear.networks import data as points
+from rectilinear.networks.calls import as_network, evaluating
+from rectilinear.networks.layers import TwoLayer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

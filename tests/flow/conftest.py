@@ -9,7 +9,8 @@ import torch
 from scipy.linalg import expm
 from scipy.optimize import brentq
 
-from rectilinear.operators import Dense, Diagonal, LowRank, LowRankEndpoint, ScalarPlusLowRank, Spectral, TimeVarying
+from rectilinear.flow import LowRankEndpoint, TimeVarying
+from rectilinear.operators import Dense, Diagonal, LowRank, ScalarPlusLowRank, Spectral
 from rectilinear.operators import Identity as Eye
 
 METHODS = ("euler", "midpoint", "rk4", "magnus2", "magnus4")

@@ -4,22 +4,21 @@ import pytest
 import torch
 
 from rectilinear.errors import ConfigError
-from rectilinear.flow import LinearFlow, chapman_kolmogorov, equality, integrate, propagate
-from rectilinear.invertible import Identity
-from rectilinear.operators import (
+from rectilinear.flow import (
     ChebyshevVelocity,
     ConstantVelocity,
-    Dense,
-    Diagonal,
-    LowRank,
+    LinearFlow,
     LowRankEndpoint,
-    ScalarPlusLowRank,
     ScalarPlusLowRankVelocity,
     SolvedVelocity,
-    Spectral,
     SpectralVelocity,
-    to_dense,
+    chapman_kolmogorov,
+    equality,
+    integrate,
+    propagate,
 )
+from rectilinear.invertible import Identity
+from rectilinear.operators import Dense, Diagonal, LowRank, ScalarPlusLowRank, Spectral, to_dense
 
 N, R = 48, 2
 

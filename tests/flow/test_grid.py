@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rectilinear.errors import ConfigError
-from rectilinear.flow.grid import grid
-from rectilinear.flow.methods import Jump
+from rectilinear.flow.methods import Jump, grid
 
 METHODS = st.sampled_from(["euler", "midpoint", "rk4", "magnus2", "magnus4"])
 

@@ -3,10 +3,22 @@ import torch
 
 from rectilinear import from_pretrained
 from rectilinear.errors import ConfigError, DtypeError, ShapeError
-from rectilinear.flow import LinearFlow, bits_per_dimension, collapse, denoise, interpolate, inversion, invert, sample
+from rectilinear.flow import (
+    ChebyshevVelocity,
+    LinearFlow,
+    LowRankEndpoint,
+    SolvedVelocity,
+    bits_per_dimension,
+    collapse,
+    denoise,
+    interpolate,
+    inversion,
+    invert,
+    sample,
+)
 from rectilinear.invertible import Flatten, Identity, VectorFlow
 from rectilinear.linearizer import Linearizer
-from rectilinear.operators import ChebyshevVelocity, Diagonal, LowRankEndpoint, SolvedVelocity
+from rectilinear.operators import Diagonal
 
 
 @pytest.fixture

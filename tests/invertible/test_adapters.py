@@ -7,7 +7,7 @@ from torch import nn
 from makers_invertible import freia, normflows
 from rectilinear.errors import InputError, NotInvertibleError
 from rectilinear.invertible import from_callables, from_freia, from_module, from_normflows, from_zuko
-from rectilinear.invertible.jacobian import autograd_logdet
+from rectilinear.invertible.base import autograd_logdet
 
 X = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from makers_invertible import perturb
-from rectilinear._tolerance import tolerance
+from rectilinear.checks import tolerance
 from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.invertible import MLP, AdditiveCoupling, AffineCoupling, ImageFlow, VectorFlow
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from makers_invertible import ADAPTERS, BLOCKS, IMAGE_NETWORKS, NETWORKS, VECTOR_NETWORKS, perturb
-from rectilinear._tolerance import tolerance
+from rectilinear.checks import tolerance
 from rectilinear.errors import DtypeError, ShapeError
 from rectilinear.invertible import Invertible, check_invertible
-from rectilinear.invertible.jacobian import autograd_logdet
+from rectilinear.invertible.base import autograd_logdet
 
 if TYPE_CHECKING:
     from collections.abc import Callable

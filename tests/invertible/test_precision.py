@@ -3,7 +3,7 @@ import torch
 
 from makers_invertible import perturb
 from rectilinear.invertible import ImageFlow, VectorFlow, on_grid, to_grid
-from rectilinear.invertible.precision import GRID, snap
+from rectilinear.invertible.base import GRID, snap
 
 
 def networks(precision: str, coupling: str = "additive") -> list:

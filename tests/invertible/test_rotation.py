@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from makers_invertible import perturb
-from rectilinear._tolerance import tolerance
+from rectilinear.checks import tolerance
 from rectilinear.errors import ConfigError, NotInvertibleError, ShapeError
 from rectilinear.invertible import Conv1x1, Rotation
 

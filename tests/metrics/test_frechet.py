@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import references_metrics as ref
-from rectilinear._tolerance import tolerance
+from rectilinear.checks import tolerance
 from rectilinear.errors import DtypeError, NonFiniteError, ShapeError
 from rectilinear.metrics import frechet_distance
 

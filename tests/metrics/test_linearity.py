@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from rectilinear._tolerance import tolerance
+from rectilinear.checks import tolerance
 from rectilinear.errors import ShapeError
 from rectilinear.metrics import linearity
 

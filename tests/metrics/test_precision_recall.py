@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 import references_metrics as ref
 from rectilinear.errors import ConfigError, NonFiniteError, ShapeError
 from rectilinear.metrics import precision_recall as pr
-from rectilinear.metrics.precision_recall import ROWS
+from rectilinear.metrics.generation import ROWS
 
 
 @settings(deadline=None, max_examples=15)

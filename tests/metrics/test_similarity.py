@@ -60,7 +60,7 @@ def test_ssim_wants_images():
 
 
 def test_every_psnr_is_one_and_says_how_it_clips_and_averages():
-    from rectilinear.idempotent import decibels as pooled
+    from rectilinear.projector import decibels as pooled
     from rectilinear.style.measure import decibels as shown
 
     x = torch.rand(6, 3, 5, 5, dtype=torch.float64)

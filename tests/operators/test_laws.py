@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import rectilinear.operators as op
 import references_operators as ref
 from makers_operators import BATCHED, DIM, IRREGULAR, OPERATORS, RECTANGULAR, REGULAR
-from rectilinear._tolerance import tolerance
+from rectilinear.checks import tolerance
 from rectilinear.errors import SingularOperatorError, StructureWarning
 
 pytestmark = pytest.mark.filterwarnings("ignore::rectilinear.errors.StructureWarning")

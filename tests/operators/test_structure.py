@@ -9,7 +9,7 @@ import torch
 
 import rectilinear.operators as op
 from makers_operators import kernel, near_identity, rand
-from rectilinear._tolerance import tolerance
+from rectilinear.checks import tolerance
 from rectilinear.errors import (
     ConfigError,
     DtypeError,

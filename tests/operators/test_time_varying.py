@@ -11,10 +11,9 @@ from torch import Tensor
 import rectilinear.operators as op
 import references_operators as ref
 from makers_operators import DIM, TIME_VARYING, moment, ready
-from rectilinear._tolerance import tolerance
+from rectilinear.checks import tolerance
 from rectilinear.errors import ConfigError, ShapeError, SingularOperatorError
-from rectilinear.operators._chebyshev import chebyshev, chebyshev_integral
-from rectilinear.operators.time_varying_network import TimeNetwork
+from rectilinear.flow.velocities import TimeNetwork, chebyshev, chebyshev_integral
 
 ALLOWED = tolerance(torch.float64, scale=1e3)
 families = pytest.mark.parametrize("make", [make for _, make in TIME_VARYING], ids=[name for name, _ in TIME_VARYING])

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from rectilinear.papers.claim import Claim
+from rectilinear.papers.figure import Claim
 
 
 @pytest.mark.parametrize(

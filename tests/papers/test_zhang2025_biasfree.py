@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from rectilinear.dynamics import Networks, unmirrored
+from rectilinear.learning import Networks, unmirrored
 from rectilinear.papers.zhang2025_biasfree import fig1, fig2, fig4, fig5, large_step
 from rectilinear.papers.zhang2025_biasfree._setup import rescaled, sine_task, weight_distance
 

@@ -7,8 +7,7 @@ import torch
 
 import rectilinear as rl
 from rectilinear.metrics import pca_curve
-from rectilinear.recipes.images import Images
-from rectilinear.recipes.nested import Nested
+from rectilinear.recipes.generators import Images, Nested
 from rectilinear.recipes.run import RECIPES, train
 from rectilinear.training import TrainConfig
 

@@ -10,8 +10,8 @@ import torch
 
 from rectilinear import flow, recipes
 from rectilinear.errors import CheckpointError, ConfigError, DataError
-from rectilinear.idempotent import Projector
 from rectilinear.metrics import pca_curve
+from rectilinear.projector import Projector
 from rectilinear.recipes.projector import Projection
 from rectilinear.training import TrainConfig
 

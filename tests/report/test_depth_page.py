@@ -3,7 +3,7 @@
 import pytest
 
 from rectilinear.plots.page import page
-from rectilinear.report import depth
+from rectilinear.report import audit as depth
 
 
 def test_sections_and_numbers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -157,7 +157,7 @@ def test_pairs_are_the_same_pictures(tmp_path):
 
 
 def test_photos_are_split_without_a_common_pixel():
-    from rectilinear.datasets.photos import CELL, _corners
+    from rectilinear.datasets.folder import CELL, _corners
 
     for side, scale, (h, w) in ((32, 2, (213, 320)), (32, 3, (142, 213)), (16, 5, (85, 128))):
         seen = {}

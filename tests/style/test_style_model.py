@@ -6,7 +6,7 @@ import torch
 import rectilinear as rl
 from rectilinear.errors import ConfigError, ShapeError, SingularOperatorError
 from rectilinear.style import StyleTransfer, in_tiles, new_model, path_error
-from rectilinear.style.objective import StyleObjective
+from rectilinear.style.fit import StyleObjective
 
 SHAPE = (3, 8, 8)
 

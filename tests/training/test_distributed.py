@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rectilinear._tolerance import tolerance
+from rectilinear.checks import tolerance
 from rectilinear.errors import ConfigError
 from rectilinear.training import load_checkpoint, read_log
 from rectilinear.training.batches import Batches

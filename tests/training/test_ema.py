@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from rectilinear._tolerance import tolerance
-from rectilinear.training.ema import EMA, evaluation
+from rectilinear.checks import tolerance
+from rectilinear.training.batches import EMA, evaluation
 
 
 def test_the_average_is_the_recursion_written_out():

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from rectilinear._seed import seed_step
-from rectilinear._tolerance import tolerance
+from rectilinear.checks import tolerance
 from rectilinear.errors import CheckpointError, ConfigError, DiskError, DivergedError, DtypeError, NonFiniteError
+from rectilinear.random import seed_step
 from rectilinear.training import TrainConfig, load_checkpoint, load_tensors, read_log, train
 
 

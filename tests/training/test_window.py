@@ -3,7 +3,7 @@ import torch
 
 from rectilinear.errors import ConfigError, DivergedError
 from rectilinear.training.distributed import Group
-from rectilinear.training.window import Window, loss_of
+from rectilinear.training.loop import Window, loss_of
 
 ALONE = Group(torch.device("cpu"))
 

@@ -14,16 +14,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from rectilinear import __version__
-from rectilinear._lock import locked
-from rectilinear.cli._ends import FAILED_CLAIM, FAULT, INTERRUPTED, MISTAKE, PIPE_CLOSED, ending, nobody_reads, say
-from rectilinear.cli._parse import UsageError, parse
-from rectilinear.cli._show import show
+from rectilinear.cli._exit import FAILED_CLAIM, FAULT, INTERRUPTED, MISTAKE, PIPE_CLOSED, ending, nobody_reads, say
+from rectilinear.cli._options import UsageError, parse, show
 from rectilinear.config import nan_to_null, writable
+from rectilinear.files import locked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
     from typing import TextIO
+
 
 COMMANDS = (
     "demo",

@@ -9,13 +9,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rectilinear.cli._parse import UsageError
+from rectilinear.cli._options import UsageError
 from rectilinear.errors import CheckpointError, DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torch import Tensor, nn
+
 
 FLOATS = (2, 4, 8)
 """Bytes of the floating-point numbers that torch has."""

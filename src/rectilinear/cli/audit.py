@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import tyro
 
-from rectilinear.cli._parse import Common
+from rectilinear.cli._options import Common
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +48,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
     import torch
 
     import rectilinear as rl
-    from rectilinear._seed import seed_all
     from rectilinear.cli._model import load_array, load_model, load_weights
+    from rectilinear.random import seed_all
 
     seed_all(arguments.seed)
     model = load_model(arguments.model)

@@ -6,7 +6,7 @@ from typing import Any
 
 import tyro
 
-from rectilinear.cli._parse import Common
+from rectilinear.cli._options import Common
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rectilinear.cli._parse import Common
+from rectilinear.cli._options import Common
 from rectilinear.cli.report import report_on
 
 
@@ -21,8 +21,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
     import torch
 
     from rectilinear import recipes
-    from rectilinear._lock import locked
-    from rectilinear.report.chapters import CHAPTERS
+    from rectilinear.files import locked
+    from rectilinear.report.write import CHAPTERS
 
     torch.set_num_threads(1)  # small matrices: more threads only wait for each other
     recipe = recipes.recipe_named("digits", {"training.seed": arguments.seed})

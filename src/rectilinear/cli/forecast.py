@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from rectilinear.cli._parse import Common
+from rectilinear.cli._options import Common
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,7 +46,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
     from rectilinear import koopman, plots, recipes
     from rectilinear.config import atomic_write, write_json
-    from rectilinear.report.dynamics import forecast_figure
+    from rectilinear.report.koopman import forecast_figure
 
     run = recipes.open_run(arguments.run)
     model = run.of(koopman.Koopman)
@@ -85,7 +85,7 @@ def _starts(
 
     from rectilinear import datasets, koopman
     from rectilinear.errors import ShapeError
-    from rectilinear.recipes.dynamics import Dynamics
+    from rectilinear.recipes.koopman import Dynamics
 
     recipe = run.recipe
     assert isinstance(recipe, Dynamics), "the recipe of a run with a Koopman model"

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import tyro
 
-from rectilinear.cli._parse import Common, UsageError
+from rectilinear.cli._options import Common, UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +32,9 @@ def run(arguments: Arguments) -> dict[str, Any]:
     import torch
 
     from rectilinear import flow, recipes
-    from rectilinear._seed import generator
-    from rectilinear.cli._files import write_images
+    from rectilinear.cli._options import write_images
     from rectilinear.errors import DataError
+    from rectilinear.random import generator
 
     if arguments.frames < 2:
         raise UsageError(f"--frames {arguments.frames} is out of range: the ends are two.")

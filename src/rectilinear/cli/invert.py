@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import tyro
 
-from rectilinear.cli._parse import Common
+from rectilinear.cli._options import Common
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +31,9 @@ def run(arguments: Arguments) -> dict[str, Any]:
     import torch
 
     from rectilinear import flow, recipes
-    from rectilinear._seed import generator
-    from rectilinear.cli._files import write_images
+    from rectilinear.cli._options import write_images
     from rectilinear.config import atomic_write
+    from rectilinear.random import generator
 
     run = recipes.open_run(arguments.run)
     images, _ = run.load(arguments.split, arguments.data_dir)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from rectilinear.cli._parse import Common, UsageError
+from rectilinear.cli._options import Common, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,10 +47,11 @@ def run(arguments: Arguments) -> dict[str, Any]:
     """Damage where asked, project, draw, and measure."""
     import torch
 
-    from rectilinear import idempotent, recipes
-    from rectilinear._seed import generator
-    from rectilinear.cli._files import write_images
+    from rectilinear import projector as idempotent
+    from rectilinear import recipes
+    from rectilinear.cli._options import write_images
     from rectilinear.config import write_json
+    from rectilinear.random import generator
 
     run = recipes.open_run(arguments.run)
     f = run.of(idempotent.Projector)
@@ -103,10 +104,10 @@ def _images(arguments: Arguments, run: "Run", out: Path) -> "tuple[list[str] | N
     """What to project, at the size of the run's images, and its names where it has some."""
     import torch
 
-    from rectilinear.cli._files import named_images
     from rectilinear.cli._model import load_array
-    from rectilinear.datasets.image_arrays import images_from_array
-    from rectilinear.idempotent import Projector
+    from rectilinear.cli._options import named_images
+    from rectilinear.datasets.images import images_from_array
+    from rectilinear.projector import Projector
 
     path, (c, h, w) = arguments.input, run.of(Projector).g.shape
     if path is None:
@@ -122,7 +123,7 @@ def _mask(path: Path, images: "Tensor") -> "Tensor":
     import torch
 
     from rectilinear.cli._model import load_array
-    from rectilinear.datasets.image_arrays import mask_from_array
+    from rectilinear.datasets.images import mask_from_array
     from rectilinear.datasets.read_image import read_mask
 
     n, c, h, w = images.shape

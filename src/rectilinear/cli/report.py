@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from rectilinear.cli._parse import Common
+from rectilinear.cli._options import Common
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

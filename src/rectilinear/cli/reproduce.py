@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import tyro
 
-from rectilinear.cli._parse import Common, UsageError
+from rectilinear.cli._options import Common, UsageError
 
 
 @dataclass(frozen=True, kw_only=True)

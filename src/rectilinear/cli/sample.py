@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import tyro
 
-from rectilinear.cli._parse import Common
+from rectilinear.cli._options import Common
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +37,9 @@ def run(arguments: Arguments) -> dict[str, Any]:
     import torch
 
     from rectilinear import flow, recipes
-    from rectilinear._seed import generator
-    from rectilinear.cli._files import write_images
+    from rectilinear.cli._options import write_images
     from rectilinear.errors import ConfigError
+    from rectilinear.random import generator
     from rectilinear.report import check_rank, finishes, standard_noise
 
     run = recipes.open_run(arguments.run)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from rectilinear.cli._parse import Common, UsageError
+from rectilinear.cli._options import Common, UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +70,9 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
     from rich.progress import Progress
 
-    from rectilinear._lock import locked
     from rectilinear.config import nan_to_null
     from rectilinear.deeplinear.study import DepthStudy, Model, Synthetic, Table, deep_linear
+    from rectilinear.files import locked
     from rectilinear.training.log import Display
 
     table = None

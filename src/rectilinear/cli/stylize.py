@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from rectilinear.cli._parse import Common, UsageError
+from rectilinear.cli._options import Common, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,7 +46,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     import torch
 
     from rectilinear import recipes, style
-    from rectilinear.cli._files import write_images
+    from rectilinear.cli._options import write_images
     from rectilinear.config import write_json
 
     run = recipes.open_run(arguments.run)
@@ -107,7 +107,7 @@ def _map(model: "StyleTransfer", weights: dict[str, float], arguments: Arguments
 
 def _pictures(arguments: Arguments, run: Any, size: tuple[int, int], out: Path) -> "dict[str, Tensor]":
     """Images ``(c, *size)`` by name."""
-    from rectilinear.cli._files import named_images
+    from rectilinear.cli._options import named_images
 
     path, channels = arguments.input, run.model.g_in.shape[0]
     if path is not None:

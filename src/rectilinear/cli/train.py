@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from rectilinear.cli._parse import Common, UsageError
+from rectilinear.cli._options import Common, UsageError
 
 if TYPE_CHECKING:
     from rectilinear import Configured
@@ -49,8 +49,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
 def _size(model: "Configured") -> dict[str, int]:
     """The dimension of the model, and of its range where it has one."""
     from rectilinear.flow import LinearFlow
-    from rectilinear.idempotent import Projector
     from rectilinear.koopman import Koopman
+    from rectilinear.projector import Projector
     from rectilinear.style import StyleTransfer
 
     if isinstance(model, LinearFlow):

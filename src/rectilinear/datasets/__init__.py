@@ -2,10 +2,9 @@
 
 from rectilinear.datasets.download import download
 from rectilinear.datasets.images import Images
-from rectilinear.datasets.letters import letters
 from rectilinear.datasets.load import NAMES, data_root, load, located
 from rectilinear.datasets.series import read_series
-from rectilinear.datasets.toy2d import TOYS, toy2d
+from rectilinear.datasets.toys import TOYS, letters, toy2d
 from rectilinear.datasets.trajectories import SYSTEMS, Trajectories, linear_eigenvalues, simulate
 
 __all__ = [

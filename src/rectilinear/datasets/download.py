@@ -7,18 +7,14 @@ import http.client
 import ssl
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from rectilinear._lock import locked
 from rectilinear.config import atomic_write, disk_errors, remove_leftovers
-from rectilinear.datasets.idx import checksum, read_bytes
-from rectilinear.datasets.mnist import FAMILIES, SIZES, Family
+from rectilinear.datasets.mnist import FAMILIES, SIZES, Family, checksum, read_bytes
 from rectilinear.errors import ConfigError, DataError, LockedError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from rectilinear.files import locked
 
 TIMEOUT = 30.0
 CHUNK = 1 << 18

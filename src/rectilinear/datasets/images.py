@@ -1,18 +1,18 @@
-"""What every image data set loads as."""
+"""What every image data set loads as.
+
+Images and masks from arrays: of one layout, or refused.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+import torch
+from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from rectilinear.errors import ConfigError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from torch import Tensor
+from rectilinear.errors import ConfigError, DataError, DtypeError, NonFiniteError, ShapeError
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,3 +78,98 @@ def check_size(size: int | None) -> None:
     """Raise ConfigError unless ``size`` is None or positive."""
     if size is not None and size < 1:
         raise ConfigError(f"size = {size}", "a positive number of pixels", "Leave it out for the size of the files.")
+
+
+_BEYOND = 1e-3  # how far from [0, 1] a value may be by rounding
+
+
+def images_from_array(array: Tensor, shape: tuple[int, int, int], name: str = "images") -> Tensor:
+    """The array as float32 images ``(n, c, h, w)`` in ``[0, 1]`` of the ``shape`` ``(c, h, w)``.
+
+    Bytes are divided by 255; other numbers must lie in ``[0, 1]`` already. Layouts are ``(n, c, h, w)`` or
+    ``(n, h, w, c)``, for one channel ``(n, h, w)``, and a single image without its first axis. Where an array fits two
+    of them, channels come first.
+
+    Raises:
+        ShapeError: for another shape, or no image.
+        DtypeError: for whole numbers that are no bytes, and for complex ones.
+        NonFiniteError: for NaN or infinity.
+        DataError: for values outside of ``[0, 1]``.
+
+    Example:
+        >>> images_from_array(torch.full((2, 4, 5, 3), 51, dtype=torch.uint8), (3, 4, 5)).mean((1, 2, 3)).tolist()
+        [0.20000000298023224, 0.20000000298023224]
+    """
+    images = _unit_range(_channels_first(array, shape, name), name)
+    if not len(images):
+        raise ShapeError(f"{name} of shape {tuple(array.shape)}", "at least one image", "Pass some.")
+    return images
+
+
+def mask_from_array(array: Tensor, shape: tuple[int, int, int, int], name: str = "the mask") -> Tensor:
+    """Where the array is not 0, as a boolean mask of images of ``shape`` ``(n, c, h, w)``.
+
+    Layouts are ``(h, w)`` for all images, ``(n, h, w)`` for each of them, and ``(n or 1, c or 1, h, w)``.
+
+    Raises:
+        ShapeError: for another shape.
+        NonFiniteError: for NaN or infinity.
+        DataError: if an image has no known pixel.
+
+    Example:
+        >>> mask_from_array(torch.eye(2), (3, 1, 2, 2)).sum().item()
+        6
+    """
+    n, c, h, w = shape
+    layouts = {2: ((h, w),), 3: ((n, h, w), (1, h, w)), 4: tuple((i, j, h, w) for i in (n, 1) for j in (c, 1))}
+    if tuple(array.shape) not in layouts.get(array.ndim, ()):
+        raise ShapeError(
+            f"a mask of shape {tuple(array.shape)}", f"({h}, {w}), or one for each of {n}", "Resize the mask."
+        )
+    _check_finite(array, name)
+    known = (array != 0).reshape(array.shape if array.ndim == 4 else (-1, 1, h, w)).expand(shape)
+    if not bool(known.flatten(1).any(1).all()):
+        raise DataError(f"{name}, by which no pixel is known", "known pixels, not 0 there", "Check the mask.")
+    return known
+
+
+def _channels_first(array: Tensor, shape: tuple[int, int, int], name: str) -> Tensor:
+    c, h, w = shape
+    if tuple(array.shape[-3:]) == shape and array.ndim in (3, 4):
+        return array.reshape(-1, *shape)
+    if c == 1 and tuple(array.shape[-2:]) == (h, w) and array.ndim in (2, 3):
+        return array.reshape(-1, *shape)
+    if tuple(array.shape[-3:]) == (h, w, c) and array.ndim in (3, 4):
+        return array.reshape(-1, h, w, c).permute(0, 3, 1, 2)
+    grey = f" or (n, {h}, {w})" if c == 1 else ""
+    raise ShapeError(
+        got=f"{name} of shape {tuple(array.shape)}",
+        expected=f"(n, {c}, {h}, {w}) or (n, {h}, {w}, {c}){grey}",
+        fix="Resize the images; grey ones are repeated for three channels with numpy.repeat.",
+    )
+
+
+def _unit_range(images: Tensor, name: str) -> Tensor:
+    if images.dtype == torch.uint8:
+        return images.float() / 255
+    if images.dtype == torch.bool:
+        return images.float()
+    if not images.is_floating_point():
+        raise DtypeError(
+            f"{name} of dtype {images.dtype}", "bytes (uint8) from 0 to 255, or floats from 0 to 1", "Convert them."
+        )
+    _check_finite(images, name)
+    images = images.double() if images.dtype == torch.float64 else images.float()
+    low, high = (images.min().item(), images.max().item()) if images.numel() else (0.0, 0.0)
+    if low < -_BEYOND or high > 1 + _BEYOND:
+        raise DataError(
+            got=f"{name} with values from {low:.4g} to {high:.4g}",
+            expected="floats from 0 to 1, or bytes (uint8) from 0 to 255",
+            fix="Scale them to [0, 1]; where noise leads outside, clip them.",
+        )
+    return images.clamp(0, 1).float()
+
+
+def _check_finite(array: Tensor, name: str) -> None:
+    if not bool(torch.isfinite(array).all()):
+        raise NonFiniteError(f"{name} with NaN or infinite values", "finite numbers", "Replace them.")

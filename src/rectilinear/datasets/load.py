@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from rectilinear.datasets import folder, mnist
-from rectilinear.datasets.digits import digits
+from rectilinear.datasets.folder import photos
 from rectilinear.datasets.images import Images, fit
-from rectilinear.datasets.photos import photos
+from rectilinear.datasets.toys import digits
 from rectilinear.errors import ConfigError, DataError
 
 NAMES = ("digits", "photos", *mnist.FAMILIES)

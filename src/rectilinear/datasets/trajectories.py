@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import pi
-from typing import TYPE_CHECKING
 
 import torch
+from torch import Generator, Tensor
 
 from rectilinear import numerics
-from rectilinear._seed import generator
 from rectilinear.errors import ConfigError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import Generator, Tensor
+from rectilinear.random import generator
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,14 +15,11 @@ rows; where they are wide each run is a small matrix product.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 NARROW, MANY = 8, 32  # measured: einsum over runs beats matmul up to this width, from about this many runs
 

@@ -7,15 +7,13 @@ code: nets of one input and width one come out the same to the last bit. The typ
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import numba
 import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from rectilinear.deeplinear._array import Problem, Record, Rule
+from rectilinear.deeplinear._array import Problem, Record, Rule
 
 LANES = 64  # runs of a block
 

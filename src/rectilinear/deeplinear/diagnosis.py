@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
+from rectilinear.deeplinear.statistics import SufficientStatistics
 from rectilinear.errors import ShapeError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import NDArray
-
-    from rectilinear.deeplinear.statistics import SufficientStatistics
 
 State = Literal["converged", "saddle", "stationary", "undertrained", "diverged"]
 STATES: tuple[State, ...] = get_args(State)

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from math import prod
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from rectilinear.deeplinear import _array
-from rectilinear.deeplinear.least_squares import column_norms
-from rectilinear.deeplinear.start import Layers, Start, check_layers, draw, parameters
+from rectilinear.deeplinear.initialisation import Layers, Start, check_layers, draw, parameters
+from rectilinear.deeplinear.least_squares import LeastSquares, column_norms
+from rectilinear.deeplinear.statistics import SufficientStatistics
 from rectilinear.errors import ConfigError, InputError, MissingDependencyError, ShapeError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from numpy.typing import ArrayLike
-
-    from rectilinear.deeplinear.least_squares import LeastSquares
-    from rectilinear.deeplinear.statistics import SufficientStatistics
 
 Optimizer: TypeAlias = Literal["gd", "momentum", "adam"]
 OPTIMIZERS: tuple[Optimizer, ...] = ("gd", "momentum", "adam")
@@ -104,7 +99,7 @@ def train(
     """Train linear networks by full-batch descent on half the mean square error, all runs at once, in float64.
 
     The loss that is descended is ``1/2 <|y - f(x)|^2>``, the sum over outputs and the mean over rows, as everywhere in
-    the package: one step of ``lr`` is that of :func:`rectilinear.dynamics.linear_descent`. ``torch.nn.MSELoss`` with
+    the package: one step of ``lr`` is that of :func:`rectilinear.learning.linear_descent`. ``torch.nn.MSELoss`` with
     ``m`` outputs is ``2/m`` times that: its ``lr`` is ``2/m * lr`` here (Adam's is the same, and its ``eps`` is ``m/2``
     times). The same numbers as autograd on the rows, from the statistics alone: a step costs as much for a million rows
     as for ten. One architecture a call; statistics, ``lr``, ``tol``, a given start and ``runs`` broadcast to the runs.
@@ -112,7 +107,7 @@ def train(
     Args:
         statistics: of the data; their inputs and outputs are those of the network.
         widths: of the hidden layers; ``()`` is linear regression by gradient descent.
-        start: one of :data:`~rectilinear.deeplinear.start.STARTS`, or weights and biases as in :class:`Trajectory`.
+        start: one of :data:`~rectilinear.deeplinear.initialisation.STARTS`, or weights and biases as in :class:`Trajectory`.
         scale: what the weights of a named start are multiplied with.
         optimizer: ``"gd"``, ``"momentum"`` or ``"adam"``, with the conventions of ``torch.optim``.
         lr: the step size, on half the mean square error; an array gives each run its own.

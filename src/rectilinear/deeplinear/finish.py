@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.optimize import OptimizeResult
 
 from rectilinear.deeplinear.diagnosis import Loss
+from rectilinear.deeplinear.initialisation import Layers
 from rectilinear.deeplinear.least_squares import powers_of_two
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from scipy.optimize import OptimizeResult
-
-    from rectilinear.deeplinear.start import Layers
-    from rectilinear.deeplinear.statistics import SufficientStatistics
+from rectilinear.deeplinear.statistics import SufficientStatistics
 
 _MEMORY = 30  # pairs of steps and changes of the gradient that are kept
 _ROUNDS = 5  # starts with an empty memory, where a line search finds nothing better

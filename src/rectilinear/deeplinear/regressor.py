@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from torch import nn
 
 from rectilinear.deeplinear.ensemble import OPTIMIZERS, Optimizer, log_grid, train
 from rectilinear.deeplinear.finish import finish
-from rectilinear.deeplinear.start import draw
+from rectilinear.deeplinear.initialisation import Layers, Start, draw
 from rectilinear.deeplinear.statistics import SufficientStatistics, check_unmasked
 from rectilinear.deeplinear.units import Units, end_to_end, mean_square_error
 from rectilinear.errors import ConfigError, DivergedError
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-    from torch import nn
-
-    from rectilinear.deeplinear.start import Layers, Start
 
 _FIRST = 2000  # steps of Adam, after which L-BFGS takes over
 _WIDEST = 64  # of hidden layers whose width is left open: wider ones cost more steps per second than they save

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from rectilinear.deeplinear.least_squares import LeastSquares, column_norms, powers_of_two, solve_factor
 from rectilinear.errors import DtypeError, InputError, NonFiniteError, ShapeError
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
 
 _BLOCK = 1 << 18  # numbers reduced at once: two megabytes, so that a block stays in the cache
 

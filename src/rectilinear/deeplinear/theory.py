@@ -10,16 +10,11 @@ and at zero it vanishes, which is the saddle.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
+from rectilinear.deeplinear.statistics import SufficientStatistics
 from rectilinear.errors import InputError, ShapeError
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-
-    from rectilinear.deeplinear.statistics import SufficientStatistics
 
 UNIFORM = 1 / np.e
 """The geometric mean of the size of weights that are uniform on (-1, 1), where chains of one unit start."""

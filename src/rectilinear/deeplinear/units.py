@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rectilinear.deeplinear.initialisation import Layers
+from rectilinear.deeplinear.statistics import SufficientStatistics
 from rectilinear.errors import InputError
-
-if TYPE_CHECKING:
-    from rectilinear.deeplinear.start import Layers
-    from rectilinear.deeplinear.statistics import SufficientStatistics
 
 
 @dataclass(frozen=True)

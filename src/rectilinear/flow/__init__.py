@@ -1,15 +1,28 @@
 """Flow matching between induced spaces that folds into one operator."""
 
 from rectilinear.flow import objectives
-from rectilinear.flow.checks import chapman_kolmogorov, equality
-from rectilinear.flow.collapse import Propagator, collapse, propagate
+from rectilinear.flow.collapse import Propagator, chapman_kolmogorov, collapse, equality, propagate
+from rectilinear.flow.generator import LinearFlow, sample
 from rectilinear.flow.integrate import integrate
-from rectilinear.flow.invert import Inversion, interpolate, inversion, invert
-from rectilinear.flow.likelihood import bits_per_dimension, denoise
-from rectilinear.flow.model import LinearFlow
-from rectilinear.flow.sample import sample
+from rectilinear.flow.inversion import Inversion, bits_per_dimension, denoise, interpolate, inversion, invert
+from rectilinear.flow.velocities import (
+    ChebyshevVelocity,
+    ConstantVelocity,
+    LowRankEndpoint,
+    ScalarPlusLowRankVelocity,
+    SolvedVelocity,
+    SpectralVelocity,
+    TimeVarying,
+)
 
 __all__ = [
+    "ChebyshevVelocity",
+    "ConstantVelocity",
+    "LowRankEndpoint",
+    "ScalarPlusLowRankVelocity",
+    "SolvedVelocity",
+    "SpectralVelocity",
+    "TimeVarying",
     "Inversion",
     "LinearFlow",
     "Propagator",

@@ -1,20 +1,39 @@
-"""All steps of a linear flow folded into one operator, and the whole sampler into one Linearizer."""
+"""Families whose factors stay in fixed spans: their steps fold at the cost of small cores, to a rank that stays.
+
+All steps of a linear flow folded into one operator, and the whole sampler into one Linearizer.
+
+Two numbers that show that a flow folds: many steps against one, and times that compose.
+"""
 
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from functools import singledispatch
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
-from rectilinear._shapes import check_tolerance, whole
-from rectilinear.errors import StructureError, StructureWarning
-from rectilinear.flow.basis import fixed_basis, fold_fixed
-from rectilinear.flow.factors import fold, scalar_plus_low_rank, side_by_side
-from rectilinear.flow.grid import grid
-from rectilinear.flow.integrate import along, check_family, exponential, integrate, look, structured, transport
-from rectilinear.flow.methods import Jump, RungeKutta
-from rectilinear.flow.model import LinearFlow, check_flow
+from rectilinear.checks import check_tolerance, whole
+from rectilinear.errors import ConfigError, ShapeError, StructureError, StructureWarning
+from rectilinear.flow.generator import LinearFlow, check_flow
+from rectilinear.flow.integrate import (
+    Element,
+    along,
+    check_family,
+    exponential,
+    fold,
+    integrate,
+    look,
+    scalar_plus_low_rank,
+    side_by_side,
+    step_element,
+    structured,
+    transport,
+)
+from rectilinear.flow.methods import Interval, Jump, Node, RungeKutta, grid
+from rectilinear.flow.velocities import ChebyshevVelocity, ScalarPlusLowRankVelocity, TimeVarying, as_time, chebyshev
 from rectilinear.linearizer import Linearizer
 from rectilinear.operators import (
     DENSE_LIMIT,
@@ -22,6 +41,7 @@ from rectilinear.operators import (
     Dense,
     Identity,
     LowRank,
+    Operator,
     Product,
     ScalarPlusLowRank,
     Scaled,
@@ -30,11 +50,55 @@ from rectilinear.operators import (
     norm,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
-    from rectilinear.flow.grid import Interval, Node
-    from rectilinear.operators import Operator, TimeVarying
+class Basis(NamedTuple):
+    """Factors that serve at all times: ``W(t) = scale(t) I + u core(t) v^T``, ``u`` and ``v`` of shape ``(n, R)``."""
+
+    u: Tensor
+    v: Tensor
+    at: Callable[[float], tuple[Tensor, Tensor]]
+
+
+@singledispatch
+def fixed_basis(velocity: TimeVarying) -> Basis | None:  # noqa: ARG001 - families register
+    """The basis of a family whose factors stay in fixed spans; None for others."""
+    return None
+
+
+@fixed_basis.register
+def _(velocity: ChebyshevVelocity) -> Basis:
+    u, v = (x.transpose(0, 1).flatten(1) for x in (velocity.u, velocity.v))
+
+    def at(t: float) -> tuple[Tensor, Tensor]:
+        weights = chebyshev(as_time(t, velocity.a), velocity.degree)
+        eye = torch.eye(velocity.rank, dtype=weights.dtype, device=weights.device)
+        return weights @ velocity.a, torch.kron(torch.outer(weights, weights), eye)
+
+    return Basis(u, v, at)
+
+
+@fixed_basis.register
+def _(velocity: ScalarPlusLowRankVelocity) -> Basis:
+    def at(t: float) -> tuple[Tensor, Tensor]:
+        scale, *_ = out = velocity.weights(as_time(t, velocity.u))
+        return scale, torch.diag(out[1:])
+
+    return Basis(velocity.u, velocity.v, at)
+
+
+def fold_fixed(intervals: Iterable[Interval], basis: Basis) -> ScalarPlusLowRank:
+    """The product of all steps over a basis that serves them all: rank ``R`` however many they are."""
+    gram = (basis.v.mT @ basis.u).double()
+    product = Element(gram.new_ones(()), torch.zeros_like(gram), gram)
+    for interval in intervals:
+        velocities = {}
+        for node in interval.nodes:
+            assert node.rate is not None, "a family with a fixed basis is given by its velocity"
+            scale, core = basis.at(node.t)
+            velocities[node] = node.rate * Element(scale.double(), core.double(), gram)
+        product = step_element(interval, velocities) @ product
+    u = basis.u @ product.core.to(basis.u)
+    return ScalarPlusLowRank(product.scale.to(basis.u), u, basis.v, trainable=False)
 
 
 class Propagator(NamedTuple):
@@ -67,7 +131,7 @@ def collapse(
 
     Example:
         >>> import torch, rectilinear as rl
-        >>> g, W = rl.invertible.VectorFlow(4, 2, 8), rl.operators.ScalarPlusLowRankVelocity(4, 1)
+        >>> g, W = rl.invertible.VectorFlow(4, 2, 8), rl.flow.ScalarPlusLowRankVelocity(4, 1)
         >>> flow = rl.flow.LinearFlow(g, rl.invertible.Identity((4,)), W)
         >>> f, noise = collapse(flow, steps=10), torch.randn(3, 4)
         >>> torch.allclose(f(noise), rl.flow.sample(flow, noise, steps=10), atol=1e-4)
@@ -106,7 +170,7 @@ def propagate(
 
     Example:
         >>> import rectilinear as rl
-        >>> B, error = propagate(rl.operators.ChebyshevVelocity(64, rank=2, degree=3), method="magnus4")
+        >>> B, error = propagate(rl.flow.ChebyshevVelocity(64, rank=2, degree=3), method="magnus4")
         >>> B, B.u.shape, error
         (ScalarPlusLowRank(64 x 64), torch.Size([64, 8]), 0.0)
     """
@@ -249,3 +313,62 @@ def _check_dense(n: int, first: Operator) -> None:
             StructureWarning,
             stacklevel=3,
         )
+
+
+@torch.no_grad()
+def equality(flow: LinearFlow, noise: Tensor, steps: int = 100, method: str = "rk4") -> float:
+    """The largest relative difference, in the latents, between the collapsed operator and the steps it folds.
+
+    ``max_i |B z_i - z_i(1)| / |z_i(1)|`` over the batch, with ``z = g_noise(noise)``.
+
+    Example:
+        >>> import rectilinear as rl
+        >>> g = rl.invertible.Identity((8,))
+        >>> flow = rl.flow.LinearFlow(g, g, rl.flow.ChebyshevVelocity(8, rank=1))
+        >>> equality(flow, torch.randn(5, 8)) < 1e-5
+        True
+    """
+    check_flow(flow)
+    z = flow.noise_space.encode(noise)
+    one = propagate(flow.velocity, steps, method, end=flow.end).operator(z)
+    many = integrate(flow.velocity, z, steps, method, end=flow.end)
+    return _relative(one, many)
+
+
+@torch.no_grad()
+def chapman_kolmogorov(flow: LinearFlow, noise: Tensor, s: float = 0.5, steps: int = 100, method: str = "rk4") -> float:
+    """The largest relative difference, in the latents, between ``B(0, 1)`` and ``B(s, 1) B(0, s)``.
+
+    Zero to rounding where the steps of both are the same: ``s`` a multiple of ``1 / steps``, and not a Magnus method on
+    a family singular at one; elsewhere to the accuracy of the method.
+
+    Raises:
+        ConfigError: if ``s`` leaves no step on one of its sides.
+
+    Example:
+        >>> import rectilinear as rl
+        >>> g = rl.invertible.Identity((8,))
+        >>> flow = rl.flow.LinearFlow(g, g, rl.flow.ChebyshevVelocity(8, rank=1))
+        >>> chapman_kolmogorov(flow, torch.randn(5, 8), s=0.25) < 1e-5
+        True
+    """
+    check_flow(flow)
+    if not (0 < s < 1 and 0 < (early := round(steps * s)) < steps):
+        raise ConfigError(f"s={s} with {steps} steps", "a time with steps before and after it")
+    end = 1 / steps if flow.end is None else flow.end
+    z = flow.noise_space.encode(noise)
+
+    def carry(z: Tensor, steps: int, t0: float, t1: float) -> Tensor:
+        return propagate(flow.velocity, steps, method, t0=t0, t1=t1, end=end).operator(z)
+
+    whole = carry(z, steps, 0.0, 1.0)
+    parts = carry(carry(z, early, 0.0, s), steps - early, s, 1.0)
+    return _relative(parts, whole)
+
+
+def _relative(a: Tensor, b: Tensor) -> float:
+    """The largest relative difference of rows; two rows of zeros do not differ."""
+    if not len(b):
+        raise ShapeError("noise with no rows", "at least one", "Pass noise that is not empty.")
+    size = b.norm(dim=-1)
+    return float(((a - b).norm(dim=-1) / size).masked_fill((size == 0) & (a == b).all(-1), 0.0).max())

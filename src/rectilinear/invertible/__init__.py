@@ -2,18 +2,14 @@
 
 from rectilinear.invertible.actnorm import ActNorm
 from rectilinear.invertible.adapters import from_callables, from_freia, from_module, from_normflows, from_zuko
-from rectilinear.invertible.base import Invertible, VolumePreserving
-from rectilinear.invertible.chain import Chain, Identity, Inverse
+from rectilinear.invertible.base import Invertible, Precision, VolumePreserving, on_grid, to_grid
+from rectilinear.invertible.chain import Chain, Identity, Inverse, Leading, Scaling
 from rectilinear.invertible.check import InvertibilityReport, check_invertible
 from rectilinear.invertible.conditioners import MLP, ConvNet, ViT
-from rectilinear.invertible.coupling import AdditiveCoupling, AffineCoupling
+from rectilinear.invertible.coupling import AdditiveCoupling, AffineCoupling, SplineCoupling
 from rectilinear.invertible.image import ImageFlow
-from rectilinear.invertible.partial import Leading, Scaling
-from rectilinear.invertible.precision import Precision, on_grid, to_grid
-from rectilinear.invertible.reflections import Reflections
 from rectilinear.invertible.reshape import Flatten, Patches, Permutation, Reshape, Squeeze
-from rectilinear.invertible.rotation import Conv1x1, Rotation
-from rectilinear.invertible.spline import SplineCoupling
+from rectilinear.invertible.rotation import Conv1x1, Reflections, Rotation
 from rectilinear.invertible.vector import VectorFlow
 
 __all__ = [

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from rectilinear._shapes import check_finite, single
+from rectilinear.checks import check_finite, single
 from rectilinear.errors import NotInitializedError
 from rectilinear.invertible.base import Invertible
 

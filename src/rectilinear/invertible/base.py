@@ -1,14 +1,24 @@
-"""The contract of an invertible network."""
+"""The contract of an invertible network.
+
+The log-determinant by automatic differentiation: for maps that give none, and to check those that do.
+
+How a coupling computes: the precision of its conditioner, and the grid of the bit-exact mode.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from math import prod
+from typing import Literal, get_args
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from rectilinear._pretrained import Configured
-from rectilinear.errors import DtypeError, ShapeError
+from rectilinear.checks import single
+from rectilinear.errors import ConfigError, DtypeError, InputError, ShapeError
+from rectilinear.modules import precision_of
+from rectilinear.serialization import Configured
 
 
 class Invertible(Configured, ABC):
@@ -103,3 +113,86 @@ class VolumePreserving(Invertible, ABC):
 
     @abstractmethod
     def _latents(self, x: Tensor) -> Tensor: ...
+
+
+LARGEST = 1024
+
+
+def autograd_logdet(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """``log |det dg/dx|`` of shape ``(b,)``, row by row of the Jacobian: ``n`` backward passes.
+
+    Raises:
+        InputError: for more than 1,024 coordinates.
+
+    Example:
+        >>> autograd_logdet(lambda x: 2 * x, torch.ones(3, 4)) / torch.tensor(2.0).log()
+        tensor([4., 4., 4.])
+    """
+    n = x[0].numel()
+    if n > LARGEST:
+        raise InputError(
+            got=f"{n} coordinates and no log-determinant",
+            expected=f"at most {LARGEST} for a Jacobian by automatic differentiation",
+            fix="Give a function that returns log |det dg/dx|.",
+        )
+    wanted = torch.is_grad_enabled()
+    with torch.enable_grad():
+        x = x if x.requires_grad else x.detach().requires_grad_()
+        z = function(x).flatten(1)
+        rows = [
+            torch.autograd.grad(z[:, i].sum(), x, create_graph=wanted, retain_graph=True, materialize_grads=True)[0]
+            for i in range(n)
+        ]
+        jacobian = torch.stack([row.flatten(1) for row in rows], dim=1)
+        logdet = torch.linalg.slogdet(single(jacobian)).logabsdet.to(x.dtype)
+    return logdet if wanted else logdet.detach()
+
+
+Precision = Literal["float32", "bf16", "exact", "exact-bf16"]
+GRID = 2.0**-16
+
+
+def to_grid(x: Tensor) -> Tensor:
+    """The nearest multiples of ``2^-16``, on which an ``"exact"`` network is a bijection bit for bit.
+
+    Sums of such numbers are exact in float32 while they stay below 256 (below ``2^37`` in float64).
+
+    Example:
+        >>> to_grid(torch.tensor([0.1])) == 6554 / 65536
+        tensor([True])
+    """
+    nearest = (x / GRID).round() * GRID
+    return torch.where(x.abs() < GRID / torch.finfo(x.dtype).eps, nearest, x)  # larger numbers are all on the grid
+
+
+def on_grid(x: Tensor) -> bool:
+    """Whether every entry is a multiple of ``2^-16`` in the range where sums of such numbers are exact.
+
+    Example:
+        >>> on_grid(torch.tensor([0.5])), on_grid(torch.tensor([0.1]))
+        (True, False)
+    """
+    limit = 2 * GRID / torch.finfo(x.dtype).eps
+    return bool(((to_grid(x) == x) & (x.abs() < limit)).all())
+
+
+def check_precision(precision: str) -> None:
+    """Raise ConfigError unless ``precision`` is a :data:`Precision`."""
+    if precision not in get_args(Precision):
+        raise ConfigError(got=f"precision={precision!r}", expected=f"one of {', '.join(get_args(Precision))}")
+
+
+def condition(conditioner: nn.Module, x: Tensor, precision: Precision) -> Tensor:
+    """The conditioner's output for the kept part, in the dtype of ``x``.
+
+    Its own precision rules, not an autocast region around the network: a coupling computed in bf16 loses the inverse.
+    """
+    if precision.startswith("exact"):
+        x = x.contiguous()  # one memory layout in both directions, so that both compute the same bits
+    with precision_of(x, bf16=precision.endswith("bf16")):
+        return conditioner(x).to(x.dtype)
+
+
+def snap(shift: Tensor) -> Tensor:
+    """``shift`` rounded to the grid, with the gradient of the identity."""
+    return to_grid(shift).detach() + (shift - shift.detach())

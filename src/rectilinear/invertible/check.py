@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isfinite
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from rectilinear._shapes import check_batch, check_finite, check_tolerance
-from rectilinear._tolerance import tolerance
+from rectilinear.checks import check_batch, check_finite, check_tolerance, tolerance
 from rectilinear.errors import NonFiniteError, NotInitializedError, NotInvertibleError
 from rectilinear.invertible.actnorm import ActNorm
-from rectilinear.invertible.jacobian import autograd_logdet
-
-if TYPE_CHECKING:
-    from rectilinear.invertible.base import Invertible
+from rectilinear.invertible.base import Invertible, autograd_logdet
 
 LARGEST = 0.1  # error that half precision allows: at 1 nothing of the data need come back
 

@@ -9,8 +9,8 @@ from torch.autograd.forward_ad import unpack_dual
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from rectilinear._pretrained import Configured
 from rectilinear.errors import ConfigError
+from rectilinear.serialization import Configured
 
 
 class MLP(Configured):

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from rectilinear.errors import ConfigError
 from rectilinear.invertible.actnorm import ActNorm
-from rectilinear.invertible.base import Invertible
+from rectilinear.invertible.base import Invertible, Precision
 from rectilinear.invertible.chain import Chain, Inverse
 from rectilinear.invertible.conditioners import ConvNet, ViT
 from rectilinear.invertible.coupling import AdditiveCoupling, AffineCoupling
-from rectilinear.invertible.mixing import alternate, random_orders
 from rectilinear.invertible.reshape import Flatten, Patches, Squeeze
+from rectilinear.invertible.rotation import alternate, random_orders
 from rectilinear.invertible.vector import check_flow
-
-if TYPE_CHECKING:
-    from rectilinear.invertible.precision import Precision
 
 Conditioner = Literal["conv", "vit"]
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
+
+from torch import Tensor
 
 from rectilinear.errors import ConfigError
 from rectilinear.invertible.actnorm import ActNorm
-from rectilinear.invertible.base import Invertible
+from rectilinear.invertible.base import Invertible, Precision, check_precision
 from rectilinear.invertible.chain import Chain
 from rectilinear.invertible.conditioners import MLP
-from rectilinear.invertible.coupling import AdditiveCoupling, AffineCoupling
-from rectilinear.invertible.mixing import alternate, random_orders
-from rectilinear.invertible.precision import Precision, check_precision
-from rectilinear.invertible.spline import SplineCoupling
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from rectilinear.invertible.coupling import AdditiveCoupling, AffineCoupling, SplineCoupling
+from rectilinear.invertible.rotation import alternate, random_orders
 
 Coupling = Literal["affine", "additive", "spline"]
 BINS = 8  # of a spline

@@ -4,13 +4,10 @@ from rectilinear.koopman.checks import ChapmanKolmogorov, OneStep, Return, chapm
 from rectilinear.koopman.closed_form import FitConfig, fit, solve_features
 from rectilinear.koopman.dmd import DMD
 from rectilinear.koopman.lift import Features, Lift
-from rectilinear.koopman.modal import Modes, modes
-from rectilinear.koopman.model import Koopman
-from rectilinear.koopman.objective import MultiStep
-from rectilinear.koopman.realization import Realization, realize
+from rectilinear.koopman.model import Koopman, MultiStep, Spectrum
+from rectilinear.koopman.realization import Modes, Realization, modes, realize
 from rectilinear.koopman.regressor import KoopmanRegressor
 from rectilinear.koopman.series import Series, Windows, as_series, embed, unpack, windows
-from rectilinear.koopman.spectrum import Spectrum
 
 __all__ = [
     "DMD",

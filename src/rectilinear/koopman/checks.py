@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from rectilinear.koopman.series import embed
-
-if TYPE_CHECKING:
-    from rectilinear.koopman.model import Koopman
-    from rectilinear.koopman.series import Series, Windows
+from rectilinear.koopman.model import Koopman
+from rectilinear.koopman.series import Series, Windows, embed
 
 
 class ChapmanKolmogorov(NamedTuple):

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 
-from rectilinear._shapes import is_count
+from rectilinear.checks import is_count
 from rectilinear.errors import ConfigError, DataError, ForecastWarning
 from rectilinear.koopman.checks import one_step
 from rectilinear.koopman.lift import Features, Lift
-from rectilinear.koopman.model import Koopman
+from rectilinear.koopman.model import Koopman, Spectrum
 from rectilinear.koopman.realization import NEGLIGIBLE, Realization, evolution, realize
 from rectilinear.koopman.series import Series, Windows, embed, moments, windows
-from rectilinear.koopman.spectrum import Spectrum
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 BANDWIDTHS = (0.5, 1.0, 2.0, 4.0, 8.0, 12.0)
 """Tried standard deviations of the frequencies of random features, times the root of the state's dimension."""

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from rectilinear import numerics
-from rectilinear._shapes import check_batch, check_finite, is_count
+from rectilinear.checks import check_batch, check_finite, is_count
 from rectilinear.errors import ConfigError, DataError, NotInitializedError
 from rectilinear.koopman.series import as_series, embed, moments, numbers, refuse_targets, warn_short
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 
 class DMD(BaseEstimator):

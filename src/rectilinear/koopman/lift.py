@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rectilinear._pretrained import Configured
-from rectilinear._seed import generator
 from rectilinear.errors import ShapeError
 from rectilinear.invertible import Invertible
+from rectilinear.random import generator
+from rectilinear.serialization import Configured
 
 _EDGE = 10.0  # a look ahead or back is cut off so many standard deviations away, where it has left the data
 

@@ -1,20 +1,64 @@
-"""Dynamics that are linear in an induced space."""
+"""Eigenvalues of a Koopman model: complex pairs and reals, per unit of time, inside the unit circle where asked.
+
+Dynamics that are linear in an induced space.
+
+The loss of many steps at once, through powers of the operator.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from rectilinear._pretrained import Configured
-from rectilinear._shapes import check_batch, check_finite
+from rectilinear.checks import check_batch, check_finite
 from rectilinear.errors import ConfigError, DivergedError, ShapeError
+from rectilinear.koopman.lift import Lift
+from rectilinear.koopman.series import unpack
 from rectilinear.linearizer import Linearizer
+from rectilinear.operators import Identity, Spectral
+from rectilinear.serialization import Configured
 
-if TYPE_CHECKING:
-    from rectilinear.koopman.lift import Lift
-    from rectilinear.koopman.spectrum import Spectrum
+
+class Spectrum(Configured):
+    """The operators ``A^t = exp(t L)``, with blocks ``[[a, -b], [b, a]]`` and then reals in ``L``.
+
+    With ``stable=True`` the real parts are ``-|growth|``: no eigenvalue of ``A`` leaves the unit circle, whatever the
+    training does. Any real matrix with a basis of eigenvectors is similar to such an ``A``; the network absorbs the
+    basis. ``t`` is any real time.
+
+    Args:
+        growth: real parts, pairs first and then reals, ``(h + r,)``, per unit of time.
+        frequency: imaginary parts of the pairs, ``(h,)``, in radians per unit of time.
+        stable: keep the spectral radius at most 1.
+
+    Example:
+        >>> spectrum = Spectrum(torch.tensor([0.1, -0.2]), torch.tensor([1.0]), stable=True)
+        >>> spectrum.operator(2.0).eigenvalues().abs().max() <= 1
+        tensor(True)
+    """
+
+    def __init__(self, growth: Tensor, frequency: Tensor, *, stable: bool = True) -> None:
+        super().__init__()
+        self.growth, self.frequency = nn.Parameter(growth.detach()), nn.Parameter(frequency.detach())
+        self.stable = stable
+        self.dim = len(growth) + len(frequency)
+
+    def exponents(self) -> Tensor:
+        """One eigenvalue of ``L`` of each pair, then the real ones: ``(h + r,)`` complex."""
+        growth = -self.growth.abs() if self.stable else self.growth
+        rest = len(growth) - len(self.frequency)
+        return torch.complex(growth, torch.cat([self.frequency, self.frequency.new_zeros(rest)]))
+
+    def operator(self, t: float | Tensor = 1.0) -> Spectral:
+        """``A^t``; for ``t`` of shape ``(...,)`` an operator of that batch shape."""
+        exponents = self.exponents()
+        time = torch.as_tensor(t, dtype=self.growth.dtype, device=self.growth.device)
+        values = torch.exp(time[..., None] * exponents)
+        identity = Identity(self.dim, like=self.growth)
+        return Spectral(identity, values.real, values.imag[..., : len(self.frequency)], trainable=False)
+
 
 FARTHEST = 1e3
 """A forecast may go so many standard deviations of the data away before it counts as diverged."""
@@ -145,3 +189,56 @@ class Koopman(Configured):
             expected=f"at most {FARTHEST:g}",
             fix="Forecast fewer steps, or fit with stable=True; backwards, fit with backward=STEPS.",
         )
+
+
+class MultiStep(nn.Module):
+    """``mean |pi g^-1(A^t g(x, 0)) - x(t)|^2 / scale^2`` over random times ``t`` of packed windows.
+
+    Every time is one application of ``A^t``, near or far: no rollout. Learned features train at the full rate, the
+    modes, which the closed form has found well already, at a hundredth of it. Features of the state alone start from
+    weights of zero: beside them the network would see only what they leave, which is small and rough;
+    :func:`~rectilinear.koopman.solve_features` gives all their weights in the end.
+
+    Args:
+        model: what to train; :func:`~rectilinear.koopman.fit` gives its start.
+        times: times drawn for each batch.
+        lr: rate of the training, to which that of the modes is set.
+
+    Example:
+        >>> from rectilinear.datasets import simulate
+        >>> from rectilinear.koopman import FitConfig, as_series, fit
+        >>> data = simulate("pendulum", count=20, steps=40)
+        >>> model, found = fit(as_series(data.states), FitConfig(rank=8, horizon=20, fourier=20, width=8))
+        >>> MultiStep(model)(found.packed())["loss"].ndim
+        0
+    """
+
+    def __init__(self, model: Koopman, times: int = 16, lr: float = 1e-3) -> None:
+        super().__init__()
+        self.model, self.times, self.lr = model, times, lr
+
+    def prepare(self, data: Tensor) -> None:  # noqa: ARG002 - what the training loop calls before step 0
+        """Clear the weights of features of the state alone, where a network is to learn in their place."""
+        features = self.model.lift.features
+        if features.width and not any(features.looks):
+            features.weight.zero_()
+
+    def forward(self, rows: Tensor) -> dict[str, Tensor]:
+        model = self.model
+        anchors, observed, times = unpack(rows, model.state_dim, model.dim)
+        drawn = torch.randint(times.shape[1], (min(self.times, times.shape[1]),), device=rows.device)
+        error = model(anchors, times[:, drawn])[..., : model.dim] - observed[:, drawn]
+        return {"loss": (error / model.lift.scale[: model.dim]).square().mean()}
+
+    def diagnostics(self, rows: Tensor) -> dict[str, float]:
+        """The round trip of the padded states, and the spectral radius."""
+        lift = self.model.lift
+        x = lift.pad(rows[:, : self.model.state_dim])
+        back = lift.inverse(lift(x)) - x
+        radius = float((self.model.spectrum.exponents().real.max() * self.model.dt).exp())
+        return {"round_trip": float(back.abs().max()), "spectral_radius": radius}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        features = list(self.model.lift.features.parameters())
+        modes = [*self.model.spectrum.parameters(), self.model.lift.readout]
+        return [{"params": features}, {"params": modes, "lr": self.lr / 100}]

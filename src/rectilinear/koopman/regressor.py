@@ -5,23 +5,21 @@ from __future__ import annotations
 from dataclasses import fields
 from math import ceil
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
-from rectilinear._seed import check_seed
-from rectilinear._shapes import is_count, real_number
+from rectilinear.checks import is_count, real_number
 from rectilinear.errors import ConfigError, NotInitializedError, ShapeError
 from rectilinear.koopman.closed_form import FitConfig, fit, solve_features
-from rectilinear.koopman.modal import Modes, modes
-from rectilinear.koopman.objective import MultiStep
+from rectilinear.koopman.model import MultiStep
+from rectilinear.koopman.realization import Modes, modes
 from rectilinear.koopman.series import as_series, numbers, refuse_targets
+from rectilinear.random import check_seed
 from rectilinear.training import TrainConfig, train
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 
 class KoopmanRegressor(BaseEstimator):

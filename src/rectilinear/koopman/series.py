@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from rectilinear._seed import generator
 from rectilinear.errors import ConfigError, DataError, DtypeError, ForecastWarning, ShapeError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from rectilinear.random import generator
 
 LARGEST_GAP = 5.0
 """Irregular samples may be so many median steps apart; beyond, a series has a gap."""

@@ -1,16 +1,28 @@
 """Metrics: of generated samples, likelihoods, reconstructions, linearity and recovered noise."""
 
-from rectilinear.metrics.bits import bits_per_dimension
 from rectilinear.metrics.features import FeatureNetwork, train_features
-from rectilinear.metrics.frechet import frechet_distance
-from rectilinear.metrics.generation import GenerationScores, Scores, evaluate_samples, floor
+from rectilinear.metrics.generation import (
+    GenerationScores,
+    PrecisionRecall,
+    Scores,
+    evaluate_samples,
+    floor,
+    frechet_distance,
+    precision_recall,
+    sliced_wasserstein,
+)
 from rectilinear.metrics.linearity import linearity
-from rectilinear.metrics.normality import KolmogorovSmirnov, Normality, kolmogorov_smirnov, normality
-from rectilinear.metrics.precision_recall import PrecisionRecall, precision_recall
-from rectilinear.metrics.reconstruction import PCA, Reconstruction, pca, pca_curve, reconstruction
-from rectilinear.metrics.roc import ROC, roc
-from rectilinear.metrics.similarity import mean_psnr, psnr, ssim
-from rectilinear.metrics.sliced_wasserstein import sliced_wasserstein
+from rectilinear.metrics.normality import (
+    ROC,
+    KolmogorovSmirnov,
+    Normality,
+    bits_per_dimension,
+    kolmogorov_smirnov,
+    normality,
+    roc,
+)
+from rectilinear.metrics.pca import PCA, Reconstruction, pca, pca_curve, reconstruction
+from rectilinear.metrics.psnr import mean_psnr, psnr, ssim
 
 __all__ = [
     "PCA",

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import ceil, log2
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from rectilinear._pretrained import Configured
-from rectilinear._seed import check_seed, generator
-from rectilinear._shapes import check_batch, check_finite
+from rectilinear.checks import check_batch, check_finite
 from rectilinear.errors import ConfigError, DivergedError, DtypeError, ShapeError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from rectilinear.random import check_seed, generator
+from rectilinear.serialization import Configured
 
 BATCH = 128
 EMBED_BATCH = 500

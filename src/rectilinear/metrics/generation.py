@@ -1,23 +1,173 @@
-"""Generated samples scored against real ones, beside what real ones score."""
+"""The distance between two samples seen as Gaussians.
+
+How much of the generated is real, and how much of the real is generated.
+
+The Wasserstein distance along random directions.
+
+Generated samples scored against real ones, beside what real ones score.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
-from rectilinear._seed import generator
-from rectilinear._shapes import check_batch
-from rectilinear.errors import ConfigError
-from rectilinear.metrics.frechet import frechet_distance
-from rectilinear.metrics.precision_recall import precision_recall
-from rectilinear.metrics.sliced_wasserstein import sliced_wasserstein
+from rectilinear.checks import check_batch, check_finite, check_floating
+from rectilinear.errors import ConfigError, ShapeError
+from rectilinear.metrics.linearity import Embedding
+from rectilinear.random import generator
 
-if TYPE_CHECKING:
-    from torch import Tensor
 
-    from rectilinear.metrics._types import Embedding
+def frechet_distance(a: Tensor, b: Tensor) -> float:
+    """The Fréchet distance of the Gaussians with the means and covariances of two samples, squared as is the custom.
+
+    ``|m_a - m_b|^2 + Tr(C_a + C_b - 2 (C_a^1/2 C_b C_a^1/2)^1/2)``. The last trace is the nuclear norm of
+    ``C_a^1/2 C_b^1/2``, and so of ``R_a R_b^T``, where ``Q R`` are the centred samples divided by ``sqrt(n - 1)``: no
+    covariance is formed and no root of a zero eigenvalue taken, so that fewer rows than columns do no harm. In float64.
+
+    Args:
+        a: features ``(n, d)``.
+        b: features ``(m, d)``.
+
+    Raises:
+        ShapeError: if a sample has fewer than two rows, or columns differ.
+        NonFiniteError: if a feature is NaN or infinite.
+
+    Reference: D. C. Dowson and B. V. Landau, J. Multivariate Analysis 12, 1982; M. Heusel et al., NeurIPS 2017.
+
+    Example:
+        >>> x = torch.randn(50, 3, dtype=torch.float64)
+        >>> round(frechet_distance(x, x + 2), 9)
+        12.0
+    """
+    check_pair(a, b)
+    if min(len(a), len(b)) < 2:
+        raise ShapeError(f"samples of {len(a)} and {len(b)} rows", "at least two each, for a covariance")
+    (mean_a, root_a), (mean_b, root_b) = _moments(a), _moments(b)
+    shared = torch.linalg.svdvals(root_a @ root_b.T).sum()
+    distance = (mean_a - mean_b).square().sum() + root_a.square().sum() + root_b.square().sum() - 2 * shared
+    return max(0.0, distance.item())
+
+
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean and an ``R`` with ``R^T R`` the covariance."""
+    x = x.double()
+    mean = x.mean(0)
+    return mean, torch.linalg.qr(x - mean, mode="r").R / (len(x) - 1) ** 0.5
+
+
+def check_pair(a: Tensor, b: Tensor) -> None:
+    """Raise unless both are finite floating-point samples ``(n, d)`` and ``(m, d)``."""
+    check_floating(a, "the first sample")
+    if a.ndim != 2:
+        raise ShapeError(f"a sample of shape {tuple(a.shape)}", "(n, d)", "Flatten all but the first axis.")
+    for x, name in ((a, "the first sample"), (b, "the second sample")):
+        check_batch(x, tuple(a.shape[1:]), name)
+        check_finite(x, name)
+
+
+ROWS = 512  # of a distance matrix at a time
+
+
+class PrecisionRecall(NamedTuple):
+    """The share of fake samples near a real one, and of real samples near a fake one."""
+
+    precision: float
+    recall: float
+
+
+def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> PrecisionRecall:
+    """Improved precision and recall: the share of each sample that the neighbourhoods of the other cover.
+
+    A point's neighbourhood is the closed ball that reaches to its ``k``-th nearest neighbour in its own sample. A few
+    hundred rows of the distance matrices are held at a time.
+
+    Args:
+        real: features ``(n, d)``.
+        fake: features ``(m, d)``, best with ``m = n``.
+        k: which neighbour sets the radius.
+
+    Raises:
+        ConfigError: if ``k`` is below 1 or not below both sample sizes.
+        ShapeError: if columns differ.
+        NonFiniteError: if a feature is NaN or infinite.
+
+    Reference: T. Kynkäänniemi et al., Improved precision and recall metric, NeurIPS 2019.
+
+    Example:
+        >>> x = torch.arange(10.0)[:, None]
+        >>> precision_recall(x, x[:5], k=1)
+        PrecisionRecall(precision=1.0, recall=0.6)
+    """
+    check_pair(real, fake)
+    if not 1 <= k < min(len(real), len(fake)):
+        raise ConfigError(f"k = {k} for {len(real)} real and {len(fake)} fake samples", "1 <= k < both", "Lower k.")
+    radius_real, radius_fake = _radii(real, k), _radii(fake, k)
+    precise, recalled = 0, torch.zeros(len(real), dtype=torch.bool, device=real.device)
+    for rows, radius in zip(fake.split(ROWS), radius_fake.split(ROWS), strict=True):
+        distance = _distances(rows, real)
+        precise += int((distance <= radius_real).any(1).sum())
+        recalled |= (distance <= radius[:, None]).any(0)
+    return PrecisionRecall(precise / len(fake), int(recalled.sum()) / len(real))
+
+
+def _radii(x: Tensor, k: int) -> Tensor:
+    """The distance of each row to its ``k``-th nearest other."""
+    return torch.cat([_distances(rows, x).kthvalue(k + 1, dim=1).values for rows in x.split(ROWS)])
+
+
+def _distances(a: Tensor, b: Tensor) -> Tensor:
+    # not by |a|^2 - 2 a b + |b|^2, whose cancellation puts a point outside its own ball
+    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+DIRECTIONS = 64  # projected on at a time
+
+
+def sliced_wasserstein(a: Tensor, b: Tensor, projections: int = 256, p: int = 2, seed: int = 0) -> float:
+    """The sliced Wasserstein distance of two samples, ``(mean_u W_p(a u, b u)^p)^(1/p)`` over unit directions ``u``.
+
+    In one dimension ``W_p^p`` is the integral of ``|F_a^-1 - F_b^-1|^p``, exact here for samples of any two sizes.
+
+    Args:
+        a: sample ``(n, ...)``; all axes but the first are flattened.
+        b: sample ``(m, ...)``.
+        projections: how many random directions.
+        p: the order, at least 1.
+        seed: of the directions.
+
+    Raises:
+        ConfigError: if ``projections`` or ``p`` is below 1.
+        ShapeError: if the flattened samples differ in columns.
+        NonFiniteError: if an entry is NaN or infinite.
+
+    Reference: N. Bonneel et al., Sliced and Radon Wasserstein barycenters of measures, JMIV 51, 2015.
+
+    Example:
+        >>> x = torch.randn(100, 1, dtype=torch.float64)
+        >>> round(sliced_wasserstein(x, x + 3), 9)
+        3.0
+    """
+    if projections < 1 or p < 1:
+        raise ConfigError(f"projections = {projections}, p = {p}", "at least 1 each", "Raise it.")
+    a, b = a.flatten(1) if a.ndim > 1 else a, b.flatten(1) if b.ndim > 1 else b
+    check_pair(a, b)
+    n, m = len(a), len(b)
+    # both quantile functions are constant between neighbouring multiples of 1 / n and 1 / m, here in units of 1 / nm
+    ends = torch.cat([m * torch.arange(1, n + 1), n * torch.arange(1, m + 1)]).unique().to(a.device)
+    weights = ends.diff(prepend=ends.new_zeros(1)).to(a.dtype) / (n * m)
+    directions = torch.randn(projections, a.shape[1], generator=generator(seed), dtype=torch.float64)
+    directions = torch.nn.functional.normalize(directions, dim=1).to(a)
+    total = 0.0
+    for u in directions.split(DIRECTIONS):
+        quantile_a = (a @ u.T).sort(dim=0).values[(ends - 1) // m]
+        quantile_b = (b @ u.T).sort(dim=0).values[(ends - 1) // n]
+        total += (weights @ (quantile_a - quantile_b).abs().pow(p)).sum().item()
+    return (total / projections) ** (1 / p)
+
 
 NEIGHBOUR = 3
 

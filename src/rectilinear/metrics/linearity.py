@@ -1,20 +1,34 @@
-"""How far a map is from linear in given spaces."""
+"""What metrics ask of others' objects.
+
+How far a map is from linear in given spaces.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Protocol
 
 import torch
+from torch import Tensor
 
-from rectilinear._shapes import check_batch
+from rectilinear.checks import check_batch
 from rectilinear.errors import ShapeError
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
-    from torch import Tensor
+class Bijection(Protocol):
+    """A network with an inverse."""
 
-    from rectilinear.metrics._types import Bijection
+    def __call__(self, x: Tensor, /) -> Tensor: ...
+
+    def inverse(self, z: Tensor, /) -> Tensor: ...
+
+
+class Embedding(Protocol):
+    """A named map from images ``(n, c, h, w)`` to features ``(n, d)``, such as a :class:`FeatureNetwork`."""
+
+    name: str
+
+    def embed(self, images: Tensor, /) -> Tensor: ...
 
 
 def linearity(

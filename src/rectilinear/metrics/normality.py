@@ -1,19 +1,23 @@
-"""Whether recovered noise has the law of noise."""
+"""Whether recovered noise has the law of noise.
+
+Log-likelihoods in the unit that compression counts in.
+
+How well a score tells two samples apart.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import exp, lgamma, sqrt
-from typing import TYPE_CHECKING, NamedTuple
+from math import exp, lgamma, log, sqrt
+from typing import NamedTuple
 
 import torch
 from scipy.special import kolmogorov
+from torch import Tensor
 
-from rectilinear.errors import ShapeError
-from rectilinear.metrics.frechet import check_pair
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from rectilinear.checks import check_finite, check_floating
+from rectilinear.errors import ConfigError, ShapeError
+from rectilinear.metrics.generation import check_pair
 
 LEVEL = 0.05
 
@@ -128,3 +132,74 @@ def kolmogorov_smirnov(x: Tensor) -> KolmogorovSmirnov:
     statistic = torch.maximum(step[1:] - cdf, cdf - step[:-1]).amax(0)
     p_value = kolmogorov((sqrt(n) + 0.12 + 0.11 / sqrt(n)) * statistic.cpu().numpy())
     return KolmogorovSmirnov(statistic, torch.as_tensor(p_value).to(statistic))
+
+
+def bits_per_dimension(log_prob: Tensor, dim: int, levels: int = 256) -> Tensor:
+    """Bits that a density costs for each coordinate of quantised data, ``log2(levels) - log_prob / (dim log 2)``.
+
+    ``log_prob`` is the natural log-density of data on the unit range, whose neighbouring levels lie ``1 / levels``
+    apart and to which uniform noise of that width was added. A uniform density costs ``log2(levels)``.
+
+    Args:
+        log_prob: log-densities, any shape.
+        dim: coordinates of one sample.
+        levels: steps of quantisation on the unit range, 256 for bytes divided by 256.
+
+    Returns:
+        Bits per dimension, the shape of ``log_prob``.
+
+    Raises:
+        ConfigError: if ``dim`` or ``levels`` is below 1.
+        NonFiniteError: if a log-density is NaN or infinite.
+
+    Reference: L. Theis, A. van den Oord, M. Bethge, A note on the evaluation of generative models, ICLR 2016.
+
+    Example:
+        >>> import torch
+        >>> bits_per_dimension(torch.zeros(2), dim=784)
+        tensor([8., 8.])
+    """
+    check_floating(log_prob, "log_prob")
+    check_finite(log_prob, "log_prob")
+    if dim < 1 or levels < 1:
+        raise ConfigError(f"dim = {dim}, levels = {levels}", "at least 1 each", "Correct it.")
+    return log(levels, 2) - log_prob / (dim * log(2))
+
+
+class ROC(NamedTuple):
+    """Shares of false and of true alarms at every threshold, ``(k,)`` from 0 to 1, and the area under their curve."""
+
+    false: Tensor
+    true: Tensor
+    area: float
+
+
+def roc(usual: Tensor, strange: Tensor) -> ROC:
+    """The receiver operating characteristic of a score that should be larger for what is strange.
+
+    The area is the probability that a strange sample scores above a usual one, ties counted half.
+
+    Args:
+        usual: scores ``(n,)``.
+        strange: scores ``(m,)``.
+
+    Raises:
+        ShapeError: if there are no scores, or they are not vectors.
+        NonFiniteError: if a score is NaN or infinite.
+
+    Example:
+        >>> roc(torch.tensor([1.0, 2.0]), torch.tensor([2.0, 3.0])).area
+        0.875
+    """
+    for name, scores in (("usual", usual), ("strange", strange)):
+        if scores.ndim != 1 or not len(scores):
+            raise ShapeError(f"{name} scores of shape {tuple(scores.shape)}", "a vector, not empty", "Flatten them.")
+        check_finite(scores, f"{name} scores")
+    scores = torch.cat([usual, strange])
+    is_strange = torch.cat([torch.zeros_like(usual), torch.ones_like(strange)]).double()
+    values, order = scores.sort(descending=True)
+    last = torch.cat([values[1:] != values[:-1], values.new_ones(1, dtype=torch.bool)])  # of equal scores
+    true = is_strange[order].cumsum(0)[last] / len(strange)
+    false = (1 - is_strange[order]).cumsum(0)[last] / len(usual)
+    true, false = (torch.cat([x.new_zeros(1), x]) for x in (true, false))
+    return ROC(false, true, torch.trapezoid(true, false).item())

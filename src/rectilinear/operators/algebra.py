@@ -6,31 +6,23 @@ No rule makes an operator with more entries than those it is made from.
 from __future__ import annotations
 
 from functools import reduce
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from rectilinear.errors import DtypeError, ShapeError
-from rectilinear.operators._shape import adjoint_columns, as_factor, columns, unit_columns
-from rectilinear.operators._verb import own_precision
+from rectilinear.operators.base import Operator
 from rectilinear.operators.convert import to_dense
 from rectilinear.operators.convolution import Convolution, reflect
-from rectilinear.operators.dense import Dense
-from rectilinear.operators.diagonal import Diagonal
-from rectilinear.operators.fourier import Fourier
+from rectilinear.operators.dense import Dense, Kronecker
+from rectilinear.operators.diagonal import Diagonal, Identity, Permutation
+from rectilinear.operators.fourier import Fourier, Spectral
 from rectilinear.operators.idempotent import Idempotent
-from rectilinear.operators.identity import Identity
-from rectilinear.operators.kronecker import Kronecker
 from rectilinear.operators.lazy import Adjoint, Product, Scaled, Sum
-from rectilinear.operators.low_rank import LowRank
-from rectilinear.operators.permutation import Permutation
-from rectilinear.operators.scalar_low_rank import Core, ScalarPlusLowRank, from_core
-from rectilinear.operators.spectral import Spectral
-
-if TYPE_CHECKING:
-    from rectilinear.operators.base import Operator
+from rectilinear.operators.low_rank import Core, LowRank, ScalarPlusLowRank, from_core
+from rectilinear.operators.shapes import adjoint_columns, as_factor, columns, unit_columns
+from rectilinear.operators.verb import own_precision
 
 _SMALL = (Dense, Diagonal, Identity, Permutation, LowRank, ScalarPlusLowRank, Core, Scaled)
 

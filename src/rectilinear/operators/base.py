@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from copy import deepcopy
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import torch
 from torch import Size, Tensor, nn
 
-from rectilinear._autocast import autocasts, precision_of
-from rectilinear._pretrained import Configured
-from rectilinear._shapes import is_differentiated, is_factor, is_zero, real_number
+from rectilinear.checks import is_differentiated, is_factor, is_zero, real_number
 from rectilinear.errors import DtypeError, InputError, ShapeError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from rectilinear.modules import autocasts, precision_of
+from rectilinear.serialization import Configured
 
 
 class Operator(Configured, ABC):

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from functools import singledispatch
-from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from scipy.sparse.linalg import LinearOperator
+from torch import Tensor
 
 from rectilinear.errors import DtypeError, ShapeError, StructureError, StructureWarning
-from rectilinear.operators._shape import unit_columns
 from rectilinear.operators.base import Operator
 from rectilinear.operators.dense import Dense
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import numpy as np
-    from torch import Tensor
+from rectilinear.operators.shapes import unit_columns
 
 DENSE_LIMIT = 4096
 

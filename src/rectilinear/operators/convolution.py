@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rectilinear._shapes import single
+from rectilinear.checks import single
 from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.operators.base import Operator
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 class Convolution(Operator):

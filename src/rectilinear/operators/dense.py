@@ -1,20 +1,20 @@
-"""An operator held as its matrix."""
+"""An operator held as its matrix.
+
+The Kronecker product of two operators.
+"""
 
 from __future__ import annotations
 
 from numbers import Integral
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Size, Tensor
 
-from rectilinear.errors import ConfigError, DtypeError
-from rectilinear.operators._shape import matvec, require_matrix
+from rectilinear.errors import ConfigError, DtypeError, ShapeError
+from rectilinear.modules import SameAs, other
 from rectilinear.operators.base import Operator
-
-if TYPE_CHECKING:
-    from torch import Size
+from rectilinear.operators.shapes import matvec, require_matrix
 
 
 class Dense(Operator):
@@ -77,3 +77,36 @@ class Dense(Operator):
 
     def _rmatvec(self, z: Tensor) -> Tensor:
         return matvec(self.weight.mH, z)
+
+
+class Kronecker(Operator):
+    """``A = a (x) b``: on ``z`` read as a matrix ``Z`` ``(a.in_dim, b.in_dim)``, row by row, ``a Z b^T``.
+
+    Raises:
+        ShapeError: if a factor is batched.
+
+    Example:
+        >>> import torch
+        >>> from rectilinear.operators.diagonal import Diagonal
+        >>> Kronecker(Diagonal(torch.tensor([1.0, 2.0])), Diagonal(torch.tensor([1.0, 10.0])))(torch.ones(4)).tolist()
+        [1.0, 10.0, 2.0, 20.0]
+    """
+
+    _any_dtype = True
+
+    b = SameAs[Operator]("a")
+
+    def __init__(self, a: Operator, b: Operator) -> None:
+        super().__init__()
+        if a.batch_shape or b.batch_shape:
+            raise ShapeError(f"factors of batch shape {a.batch_shape} and {b.batch_shape}", "single operators")
+        self.a, self.b = a, other(a, b)
+        self.in_dim, self.out_dim = a.in_dim * b.in_dim, a.out_dim * b.out_dim
+
+    def _matvec(self, z: Tensor) -> Tensor:
+        z = self.b(z.unflatten(-1, (self.a.in_dim, self.b.in_dim)))
+        return self.a(z.mT).mT.flatten(-2)
+
+    def _rmatvec(self, z: Tensor) -> Tensor:
+        z = self.b.apply_adjoint(z.unflatten(-1, (self.a.out_dim, self.b.out_dim)))
+        return self.a.apply_adjoint(z.mT).mT.flatten(-2)

@@ -6,26 +6,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rectilinear._shapes import check_finite
+from rectilinear.checks import check_finite
 from rectilinear.errors import DtypeError
-from rectilinear.operators import _matrix
-from rectilinear.operators._shape import require_square
-from rectilinear.operators._verb import verb
+from rectilinear.operators import matrix_functions as _matrix
 from rectilinear.operators.algebra import add, adjoint, scale
 from rectilinear.operators.base import Operator
 from rectilinear.operators.convert import densify, unknown
 from rectilinear.operators.convolution import Convolution
-from rectilinear.operators.dense import Dense
-from rectilinear.operators.diagonal import Diagonal
-from rectilinear.operators.fourier_blocks import map_blocks
+from rectilinear.operators.dense import Dense, Kronecker
+from rectilinear.operators.diagonal import Diagonal, Identity
+from rectilinear.operators.fourier import Spectral, map_blocks
 from rectilinear.operators.idempotent import Idempotent
-from rectilinear.operators.identity import Identity
-from rectilinear.operators.kronecker import Kronecker
 from rectilinear.operators.lazy import Adjoint, Scaled, Sum
-from rectilinear.operators.low_rank import LowRank
+from rectilinear.operators.low_rank import Core, LowRank, ScalarPlusLowRank
 from rectilinear.operators.power import core_function, function_of, is_principal
-from rectilinear.operators.scalar_low_rank import Core, ScalarPlusLowRank
-from rectilinear.operators.spectral import Spectral
+from rectilinear.operators.shapes import require_square
+from rectilinear.operators.verb import verb
 
 
 @verb()

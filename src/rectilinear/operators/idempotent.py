@@ -7,10 +7,10 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from rectilinear._shapes import single
+from rectilinear.checks import single
 from rectilinear.errors import ConfigError, ShapeError
-from rectilinear.operators._shape import matvec, require_matrix
 from rectilinear.operators.base import Operator
+from rectilinear.operators.shapes import matvec, require_matrix
 
 
 class Idempotent(Operator):

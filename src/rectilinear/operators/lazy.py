@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import torch
 from torch import Size, Tensor, nn
 
-from rectilinear._once import module_list
 from rectilinear.errors import ConfigError, ShapeError
-from rectilinear.operators._shape import as_factor
+from rectilinear.modules import module_list
 from rectilinear.operators.base import Operator
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from rectilinear.operators.shapes import as_factor
 
 
 class _Parts(Operator):
@@ -113,7 +110,7 @@ class Scaled(Operator):
     """``factor A`` with ``factor`` a number (kept in double precision) or a tensor of batch shape ``(...)``.
 
     Example:
-        >>> from rectilinear.operators.identity import Identity
+        >>> from rectilinear.operators.diagonal import Identity
         >>> Scaled(Identity(2), 3.0)(torch.ones(2)).tolist()
         [3.0, 3.0]
     """

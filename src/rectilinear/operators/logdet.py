@@ -5,23 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rectilinear.operators._shape import require_square, unit_columns
-from rectilinear.operators._verb import verb
 from rectilinear.operators.base import Operator
 from rectilinear.operators.convert import densify, unknown
 from rectilinear.operators.convolution import Convolution
-from rectilinear.operators.dense import Dense
-from rectilinear.operators.diagonal import Diagonal
-from rectilinear.operators.fourier import Fourier
+from rectilinear.operators.dense import Dense, Kronecker
+from rectilinear.operators.diagonal import Diagonal, Identity, Permutation
+from rectilinear.operators.fourier import Fourier, Spectral
 from rectilinear.operators.idempotent import Idempotent
-from rectilinear.operators.identity import Identity
-from rectilinear.operators.kronecker import Kronecker
 from rectilinear.operators.lazy import Adjoint, Product, Scaled
-from rectilinear.operators.low_rank import LowRank
+from rectilinear.operators.low_rank import Core, LowRank, ScalarPlusLowRank, balanced
 from rectilinear.operators.orthogonal import Orthogonal
-from rectilinear.operators.permutation import Permutation
-from rectilinear.operators.scalar_low_rank import Core, ScalarPlusLowRank, balanced
-from rectilinear.operators.spectral import Spectral
+from rectilinear.operators.shapes import require_square, unit_columns
+from rectilinear.operators.verb import verb
 
 
 @verb(infinite=True)

@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
-from rectilinear.operators import _matrix
-from rectilinear.operators._matrix import check_principal, default_rtol, singular
-from rectilinear.operators._shape import require_square, unit_columns
-from rectilinear.operators._verb import verb
+from rectilinear.operators import matrix_functions as _matrix
 from rectilinear.operators.algebra import adjoint, matmul, scale
 from rectilinear.operators.base import Operator
 from rectilinear.operators.convert import densify, to_dense, unknown
 from rectilinear.operators.convolution import Convolution
-from rectilinear.operators.dense import Dense
-from rectilinear.operators.diagonal import Diagonal
+from rectilinear.operators.dense import Dense, Kronecker
+from rectilinear.operators.diagonal import Diagonal, Identity
 from rectilinear.operators.eig import eig
-from rectilinear.operators.fourier_blocks import map_blocks
+from rectilinear.operators.fourier import Spectral, map_blocks
 from rectilinear.operators.idempotent import Idempotent
-from rectilinear.operators.identity import Identity
-from rectilinear.operators.kronecker import Kronecker
 from rectilinear.operators.lazy import Adjoint, Product, Scaled
-from rectilinear.operators.low_rank import LowRank
-from rectilinear.operators.pinv import pinv
-from rectilinear.operators.scalar_low_rank import Core, ScalarPlusLowRank, balanced
-from rectilinear.operators.spectral import Spectral
+from rectilinear.operators.low_rank import Core, LowRank, ScalarPlusLowRank, balanced
+from rectilinear.operators.matrix_functions import check_principal, default_rtol, singular
+from rectilinear.operators.shapes import require_square, unit_columns
+from rectilinear.operators.solve import pinv
 from rectilinear.operators.svd import rank
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import Tensor
+from rectilinear.operators.verb import verb
 
 MOST_PARTS = 1000  # of a power that is applied factor by factor
 

@@ -1,26 +1,28 @@
-"""Linear systems, least squares and damping."""
+"""Linear systems, least squares and damping.
+
+The Moore-Penrose inverse.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from rectilinear.operators import _matrix
-from rectilinear.operators._shape import matvec, unit_columns
-from rectilinear.operators._verb import verb
-from rectilinear.operators.algebra import add, matmul
+from rectilinear.operators import matrix_functions as _matrix
+from rectilinear.operators.algebra import add, adjoint, compose, matmul, scale
 from rectilinear.operators.base import Operator
-from rectilinear.operators.convert import unknown
+from rectilinear.operators.convert import densify, unknown
 from rectilinear.operators.convolution import Convolution
-from rectilinear.operators.dense import Dense
-from rectilinear.operators.diagonal import Diagonal
-from rectilinear.operators.identity import Identity
-from rectilinear.operators.lazy import Scaled
-from rectilinear.operators.low_rank import LowRank
-from rectilinear.operators.pinv import pinv
-from rectilinear.operators.scalar_low_rank import Core, ScalarPlusLowRank, to_core
-from rectilinear.operators.spectral import Spectral
-from rectilinear.operators.svd import svd
+from rectilinear.operators.dense import Dense, Kronecker
+from rectilinear.operators.diagonal import Diagonal, Identity, Permutation
+from rectilinear.operators.fourier import Fourier, Spectral, map_blocks
+from rectilinear.operators.idempotent import Idempotent
+from rectilinear.operators.lazy import Adjoint, Product, Scaled
+from rectilinear.operators.low_rank import Core, LowRank, ScalarPlusLowRank, balanced, to_core
+from rectilinear.operators.orthogonal import Orthogonal
+from rectilinear.operators.shapes import matvec, unit_columns
+from rectilinear.operators.svd import rank, svd, svdvals
+from rectilinear.operators.verb import verb
 
 
 @verb()
@@ -96,3 +98,148 @@ def damped_inverse(m: Tensor, damping: float) -> Tensor:
     eye = unit_columns(n, n, m).expand(*m.shape[:-2], n, n)
     q, r = torch.linalg.qr(torch.cat([m, damping**0.5 * eye], -2))
     return torch.linalg.solve_triangular(r, q[..., :rows, :].mH, upper=True)
+
+
+@verb()
+def pinv(A: object, rtol: float | None = None) -> Operator:  # noqa: ARG001 - the registered ones use it
+    """The Moore-Penrose inverse: ``A X A = A``, ``X A X = X``, ``A X`` and ``X A`` symmetric.
+
+    Singular values below ``rtol`` times the largest count as zero. The inverse, where there is one.
+
+    Raises:
+        StructureError: for a large operator without a structured form.
+        NonFiniteError: for NaN or infinite entries.
+
+    Reference: Penrose, A generalized inverse for matrices (1955).
+
+    Example:
+        >>> pinv(Diagonal(torch.tensor([0.0, 2.0])))(torch.ones(2)).tolist()
+        [0.0, 0.5]
+    """
+    raise unknown("pinv", A)
+
+
+@pinv.register(Operator)
+def _(A: Operator, rtol: float | None = None) -> Operator:
+    return pinv(densify(A, "pinv"), rtol)
+
+
+@pinv.register(Dense)
+def _(A: Dense, rtol: float | None = None) -> Operator:
+    return Dense(weight=_matrix.pinv(A.weight, rtol), trainable=False)
+
+
+@pinv.register(Diagonal)
+def _(A: Diagonal, rtol: float | None = None) -> Operator:
+    return Diagonal(_inverse(A.values, A.values.abs(), 1, rtol), trainable=False)
+
+
+@pinv.register(LowRank)
+def _(A: LowRank, rtol: float | None = None) -> Operator:
+    qu, qv = (_matrix.span(x) if x.shape[-1] <= x.shape[-2] else None for x in (A.u, A.v.conj()))
+    if qu is None or qv is None:
+        return pinv(Dense(weight=A.u @ A.v.mT, trainable=False), rtol)
+    core = _matrix.pinv((qu.mH @ A.u) @ (A.v.mT @ qv), rtol)
+    return LowRank(qv @ core, qu.conj(), trainable=False)
+
+
+@pinv.register(ScalarPlusLowRank)
+def _(A: ScalarPlusLowRank, rtol: float | None = None) -> Operator:
+    if A.has_gradient and (inverse := _woodbury(A, rtol)) is not None:
+        return inverse
+    return pinv(to_core(A), rtol)
+
+
+def _woodbury(A: ScalarPlusLowRank, rtol: float | None) -> Operator | None:
+    """``(s I + u v^T)^-1 = (I - u (s I + v^T u)^-1 v^T) / s``: differentiable to every order, where it is accurate."""
+    r = A.u.shape[-1]
+    u, v = balanced(A.u, A.v)
+    core = A.scale[..., None, None] * unit_columns(r, r, u) + v.mT @ u
+    rtol = _matrix.default_rtol(core.dtype, r) if rtol is None else rtol
+    small = rtol * torch.linalg.matrix_norm(core.detach()) if r else torch.zeros_like(A.scale.abs())
+    if bool((A.scale.detach().abs() <= small).any()):
+        return None
+    inverse = _matrix.inverse_if_safe(core, rtol)
+    if inverse is None:
+        return None
+    s, left = A.scale[..., None, None], -(u @ inverse)
+    if bool(torch.isfinite(left.detach() / s.detach()).all()):
+        return ScalarPlusLowRank(1 / A.scale, left / s, v, trainable=False)
+    return ScalarPlusLowRank(1 / A.scale, left, v / s, trainable=False)
+
+
+@pinv.register(Core)
+def _(A: Core, rtol: float | None = None) -> Operator:
+    if A.is_full:
+        return Core(A.scale, A.q, _matrix.pinv(A.core, rtol))
+    rtol = _matrix.default_rtol(A.core.dtype, A.q.shape[-1]) if rtol is None else rtol
+    size = A.scale.detach().abs()
+    largest = svdvals(A)[..., 0].detach()
+    core = _matrix.inverse_if_safe(A.core, rtol) if bool((size > rtol * largest).all()) else None
+    if core is None:
+        core = torch.linalg.pinv(A.core, atol=rtol * largest, rtol=0.0)
+    return Core(_matrix.masked_inverse(A.scale, size > rtol * largest), A.q, core)
+
+
+@pinv.register(Identity)
+@pinv.register(Orthogonal)
+@pinv.register(Permutation)
+def _(A: Operator, rtol: float | None = None) -> Operator:  # noqa: ARG001 - the singular values are one
+    return adjoint(A)
+
+
+@pinv.register(Fourier)
+def _(A: Fourier, rtol: float | None = None) -> Operator:  # noqa: ARG001 - the singular values are one
+    return adjoint(A)
+
+
+@pinv.register(Idempotent)
+def _(A: Idempotent, rtol: float | None = None) -> Operator:
+    return pinv(LowRank(*A.factors(), trainable=False), rtol) if A.is_oblique else A
+
+
+@pinv.register(Spectral)
+def _(A: Spectral, rtol: float | None = None) -> Operator:
+    return A.map(lambda x: _inverse(x, x.abs(), 1, rtol))
+
+
+@pinv.register(Convolution)
+def _(A: Convolution, rtol: float | None = None) -> Operator:
+    if A.padding != "circular":
+        return pinv(densify(A, "pinv"), rtol)
+    hat = A.spectrum()
+    if A.depthwise:
+        flat = hat.flatten()
+        return A.with_spectrum(_inverse(flat, flat.abs(), 1, rtol).reshape(hat.shape))
+    rtol = _matrix.default_rtol(A.kernel.dtype, A.channels) if rtol is None else rtol
+    cut = float(rtol * torch.linalg.matrix_norm(hat.detach(), 2).max())
+    return map_blocks(A, lambda blocks: torch.linalg.pinv(blocks, atol=cut, rtol=0.0))
+
+
+@pinv.register(Kronecker)
+def _(A: Kronecker, rtol: float | None = None) -> Operator:
+    return Kronecker(pinv(A.a, rtol), pinv(A.b, rtol))
+
+
+@pinv.register(Scaled)
+def _(A: Scaled, rtol: float | None = None) -> Operator:
+    return scale(pinv(A.operator, rtol), _matrix.masked_inverse(A.value, A.value != 0))
+
+
+@pinv.register(Adjoint)
+def _(A: Adjoint, rtol: float | None = None) -> Operator:
+    return adjoint(pinv(A.operator, rtol))
+
+
+@pinv.register(Product)
+def _(A: Product, rtol: float | None = None) -> Operator:
+    parts = list(A.parts())
+    if all(p.is_square and bool((rank(p, rtol) == p.in_dim).all()) for p in parts):
+        return compose(*(pinv(p, rtol) for p in reversed(parts)))
+    return pinv(densify(A, "pinv"), rtol)
+
+
+def _inverse(values: Tensor, size: Tensor, n: int, rtol: float | None) -> Tensor:
+    rtol = _matrix.default_rtol(size.dtype, n) if rtol is None else rtol
+    size = size.detach()
+    return _matrix.masked_inverse(values, size > rtol * size.amax(-1, keepdim=True))

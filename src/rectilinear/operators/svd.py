@@ -8,30 +8,23 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rectilinear._shapes import check_finite
+from rectilinear.checks import check_finite
 from rectilinear.errors import ConfigError, ShapeError
-from rectilinear.operators import _ties
-from rectilinear.operators._frame import completion, framed
-from rectilinear.operators._matrix import default_rtol
-from rectilinear.operators._shape import columns, unit_columns
-from rectilinear.operators._verb import verb
+from rectilinear.operators import repeated_values as _ties
 from rectilinear.operators.algebra import matmul
 from rectilinear.operators.base import Operator
 from rectilinear.operators.convert import densify, unknown
 from rectilinear.operators.convolution import Convolution
-from rectilinear.operators.dense import Dense
-from rectilinear.operators.diagonal import Diagonal
-from rectilinear.operators.fourier import Fourier
-from rectilinear.operators.fourier_blocks import svd_blocks
+from rectilinear.operators.dense import Dense, Kronecker
+from rectilinear.operators.diagonal import Diagonal, Identity, Permutation
+from rectilinear.operators.fourier import Fourier, Spectral, svd_blocks
 from rectilinear.operators.idempotent import Idempotent
-from rectilinear.operators.identity import Identity
-from rectilinear.operators.kronecker import Kronecker
 from rectilinear.operators.lazy import Adjoint, Scaled
-from rectilinear.operators.low_rank import LowRank
-from rectilinear.operators.orthogonal import Orthogonal
-from rectilinear.operators.permutation import Permutation
-from rectilinear.operators.scalar_low_rank import Core, ScalarPlusLowRank, to_core
-from rectilinear.operators.spectral import Spectral
+from rectilinear.operators.low_rank import Core, LowRank, ScalarPlusLowRank, to_core
+from rectilinear.operators.matrix_functions import default_rtol
+from rectilinear.operators.orthogonal import Orthogonal, completion, framed
+from rectilinear.operators.shapes import columns, unit_columns
+from rectilinear.operators.verb import verb
 
 
 class SVD(NamedTuple):

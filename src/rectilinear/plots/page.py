@@ -6,20 +6,16 @@ Every string that reaches the page goes through :func:`html.escape`; pictures ar
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
-from typing import TYPE_CHECKING
 
-from rectilinear.plots.images import png
-from rectilinear.plots.style import svg
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    import numpy as np
-    from matplotlib.figure import Figure
-    from numpy.typing import NDArray
+from rectilinear.plots.style import png, svg
 
 
 class Html(str):

@@ -1,8 +1,8 @@
 """Named runs: a frozen configuration, what it trains, and the folder it leaves."""
 
 from rectilinear.recipes.base import Recipe
-from rectilinear.recipes.digits import Digits
 from rectilinear.recipes.features import Features
+from rectilinear.recipes.generators import Digits
 from rectilinear.recipes.run import Run, changed, open_run, recipe_named, train
 
 __all__ = ["Digits", "Features", "Recipe", "Run", "changed", "open_run", "recipe_named", "train"]

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from math import inf
-from typing import TYPE_CHECKING, ClassVar, Self
+from pathlib import Path
+from typing import ClassVar, Self
+
+from torch import Tensor, nn
 
 from rectilinear import datasets
 from rectilinear.errors import ConfigError, DataError
+from rectilinear.serialization import Configured
 from rectilinear.training import TrainConfig
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
-    from torch import Tensor, nn
-
-    from rectilinear._pretrained import Configured
 
 
 @dataclass(frozen=True, eq=False)

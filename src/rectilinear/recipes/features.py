@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from rectilinear import datasets
-from rectilinear._lock import locked
-from rectilinear._pretrained import is_saved
+from rectilinear.files import locked
 from rectilinear.metrics import FeatureNetwork, train_features
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from rectilinear.serialization import is_saved
 
 
 @dataclass(frozen=True)

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import inf
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
+from torch import Tensor
 
 from rectilinear.errors import ConfigError
-from rectilinear.idempotent import DensityObjective, ProjectorObjective, RandomDamage, from_pca, spline
-from rectilinear.idempotent.damage import Kind  # noqa: TC001 - a configuration is read by its annotations
+from rectilinear.projector import DensityObjective, ProjectorObjective, RandomDamage, from_pca, spline
+from rectilinear.projector.corruption import Kind  # noqa: TC001 - a configuration is read by its annotations
 from rectilinear.recipes.base import Recipe, Stage, check_images
 from rectilinear.training import TrainConfig
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from torch import Tensor
-
 
 _CHUNK = 512  # images encoded at a time
 

@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 from rectilinear import datasets, training
-from rectilinear._lock import locked
-from rectilinear._pretrained import Configured, from_pretrained, is_saved
-from rectilinear._seed import seed_all
 from rectilinear.config import from_json, to_json
 from rectilinear.errors import CheckpointError, ConfigError
+from rectilinear.files import locked
 from rectilinear.flow import LinearFlow
-from rectilinear.recipes.digits import Digits
-from rectilinear.recipes.dynamics import Dynamics
-from rectilinear.recipes.images import Images
-from rectilinear.recipes.nested import Mnist
+from rectilinear.random import seed_all
+from rectilinear.recipes.base import Recipe
+from rectilinear.recipes.generators import Digits, Images, Mnist
+from rectilinear.recipes.koopman import Dynamics
 from rectilinear.recipes.projector import Projection
 from rectilinear.recipes.style import Style
+from rectilinear.serialization import Configured, from_pretrained, is_saved
 from rectilinear.training.distributed import is_main
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
-
-    from rectilinear.recipes.base import Recipe
 
 RECIPES: dict[str, type[Recipe]] = {
     "digits": Digits,

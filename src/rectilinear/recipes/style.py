@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
+from torch import Tensor
 
 from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.recipes.base import Recipe, Stage
 from rectilinear.style import StyleObjective, lessons, new_model, pairs, teacher
 from rectilinear.training import TrainConfig
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from torch import Tensor
 
 
 @dataclass(frozen=True)

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from rectilinear import flow as flows
-from rectilinear._seed import generator
+from rectilinear.datasets import Images
 from rectilinear.errors import ConfigError
+from rectilinear.flow import LinearFlow
 from rectilinear.flow.methods import METHODS
-from rectilinear.metrics import evaluate_samples, pca_curve
+from rectilinear.linearizer import Linearizer
+from rectilinear.metrics import FeatureNetwork, GenerationScores, Normality, evaluate_samples, pca_curve
 from rectilinear.operators import project_range, svd, truncate
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import Tensor
-
-    from rectilinear.datasets import Images
-    from rectilinear.flow import LinearFlow
-    from rectilinear.linearizer import Linearizer
-    from rectilinear.metrics import FeatureNetwork, GenerationScores, Normality
+from rectilinear.random import generator
 
 STEPS, METHOD = 100, "rk4"
 SHOWN = 64  # samples in a grid

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor, nn
 
 from rectilinear import datasets, metrics, plots, training
-from rectilinear._seed import generator, seed_all
-from rectilinear.idempotent import (
+from rectilinear.plots.page import Html, Section, beside, captioned, chart, number, picture, rows, table
+from rectilinear.projector import (
     KINDS,
     DensityObjective,
     Projector,
@@ -23,13 +23,9 @@ from rectilinear.idempotent import (
     restore,
     spline,
 )
-from rectilinear.plots.page import Html, Section, beside, captioned, chart, number, picture, rows, table
+from rectilinear.projector.corruption import Kind
+from rectilinear.random import generator, seed_all
 from rectilinear.training import TrainConfig
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from rectilinear.idempotent.damage import Kind
 
 RANK, SHOWN, NOISE = 16, 10, 0.05
 HARM: tuple[Kind, ...] = ("noise", "missing", "occlusion", "blur")

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 from time import process_time
-from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from rectilinear import datasets, plots
-from rectilinear._seed import seed_all
-from rectilinear.plots.page import Section, captioned, chart, number, picture, rows, table
+from rectilinear.plots.page import Html, Section, captioned, chart, number, picture, rows, table
+from rectilinear.random import seed_all
 from rectilinear.style import (
+    PathScores,
     StyleObjective,
     StyleTransfer,
     filtered,
@@ -26,12 +27,6 @@ from rectilinear.style import (
 )
 from rectilinear.style.measure import TENTHS, decibels
 from rectilinear.training import TrainConfig, train
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from rectilinear.plots.page import Html
-    from rectilinear.style import PathScores
 
 SIZE, STYLES, ADDED, SHOWN = 16, ("soft", "negative", "dusk"), "rose", 12
 ENDS = "soft", "dusk"

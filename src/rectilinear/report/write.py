@@ -1,32 +1,34 @@
-"""The report of a run: an evaluation, its numbers as JSON, its page."""
+"""The report of a run: an evaluation, its numbers as JSON, its page.
+
+What the demo's report has beside the generator: a chapter for each other use of the package.
+"""
 
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import date
 from math import isfinite
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import torch
 
 from rectilinear import __version__
 from rectilinear.config import atomic_write, write_json
-from rectilinear.plots.page import page
+from rectilinear.datasets import Images
+from rectilinear.flow import LinearFlow
+from rectilinear.metrics import FeatureNetwork
+from rectilinear.plots.page import Section, page
+from rectilinear.report.audit import audit_sections, depth_sections
 from rectilinear.report.evaluate import evaluate
-from rectilinear.report.sections import facts, samples_picture, sections
+from rectilinear.report.generator import facts, samples_picture, sections
+from rectilinear.report.koopman import dynamics_sections
+from rectilinear.report.projector import projector_sections
+from rectilinear.report.style import style_sections
 from rectilinear.training import read_log
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from pathlib import Path
-
-    from rectilinear.datasets import Images
-    from rectilinear.flow import LinearFlow
-    from rectilinear.metrics import FeatureNetwork
-    from rectilinear.plots.page import Section
-
-    Chapter = Callable[[int], tuple[list[Section], dict[str, float]]]
+Chapter = Callable[[int], tuple[list[Section], dict[str, float]]]
 
 
 def write_report(
@@ -117,3 +119,12 @@ def write_report(
 def _finite(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
     """The numbers as JSON can hold them: None where one is NaN or infinite."""
     return {name: value if value is not None and isfinite(value) else None for name, value in metrics.items()}
+
+
+CHAPTERS: dict[str, Chapter] = {
+    "Project": projector_sections,
+    "Style": style_sections,
+    "Forecast": dynamics_sections,
+    "Measure and predict": audit_sections,
+    "Study depth": depth_sections,
+}

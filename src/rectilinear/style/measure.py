@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from rectilinear.errors import InputError
 from rectilinear.metrics import mean_psnr
-
-if TYPE_CHECKING:
-    from rectilinear.style.model import StyleTransfer
-    from rectilinear.style.teachers import Teacher
+from rectilinear.style.model import StyleTransfer
+from rectilinear.style.teachers import Teacher
 
 TENTHS = tuple(i / 10 for i in range(1, 10))
 

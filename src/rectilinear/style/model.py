@@ -1,23 +1,26 @@
-"""Styles of pictures: one operator a style between two spaces that all of them share."""
+"""Styles of pictures: one operator a style between two spaces that all of them share.
+
+A new model of styles, ready to train.
+
+Pictures larger than a model: in tiles that overlap, and fade into each other.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from collections.abc import Mapping, Sequence
+from typing import final
 
 import torch
 from torch import Tensor
 
-from rectilinear._once import SameAs, module_list, other
-from rectilinear._pretrained import Configured
+from rectilinear.checks import check_floating
 from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.induced_space import InducedSpace
+from rectilinear.invertible import ImageFlow, Invertible
 from rectilinear.linearizer import Linearizer
-from rectilinear.operators import Identity, Operator, norm, pinv
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from rectilinear.invertible import Invertible
+from rectilinear.modules import SameAs, module_list, other
+from rectilinear.operators import Convolution, Identity, Operator, norm, pinv
+from rectilinear.serialization import Configured
 
 
 @final
@@ -202,3 +205,93 @@ class StyleTransfer(Configured):
 
 def _size(operator: Operator) -> int:
     return sum(t.numel() for t in operator.state_dict().values() if torch.is_floating_point(t))
+
+
+def new_model(
+    shape: tuple[int, int, int],
+    styles: Sequence[str],
+    blocks: int = 8,
+    width: int = 32,
+    levels: int = 2,
+    kernel: int = 5,
+    *,
+    shared: bool = False,
+) -> StyleTransfer:
+    """Two convolutional networks on pictures of ``shape`` ``(c, h, w)``, and a circular convolution for each style.
+
+    Such operators are small, diagonal (in blocks of ``c x c``) in a Fourier basis, and closed under sums, products,
+    pseudo-inverses and powers. They start at zero: :class:`StyleObjective` starts them at least squares.
+
+    Args:
+        shape: of the pictures; height and width must be divisible by ``2^levels``.
+        styles: their names.
+        blocks: couplings of each network.
+        width: of their conditioners.
+        levels: resolutions of each network.
+        kernel: side of the operators' kernels, odd.
+        shared: one network for pictures and for styled pictures, which makes the styles operators of one space.
+
+    Raises:
+        ConfigError: for no styles, two of one name, or an even kernel.
+        ShapeError: if the shape does not fit the levels or the kernel.
+
+    Example:
+        >>> model = new_model((3, 16, 16), ["soft", "ink"], blocks=4, width=16)
+        >>> model.names, model.operator("ink").kernel.shape
+        (('soft', 'ink'), torch.Size([3, 3, 5, 5]))
+    """
+    if len(set(styles)) != len(styles):
+        raise ConfigError(f"styles {', '.join(styles)}", "different names", "Name each once.")
+    if kernel < 1 or kernel % 2 == 0:
+        raise ConfigError(f"kernel = {kernel}", "an odd number", "Kernels have a centre.")
+    g_in, *g_out = (
+        ImageFlow(shape, blocks, width, levels=levels, actnorm=True, seed=seed) for seed in range(1 if shared else 2)
+    )
+    operators = {name: Convolution(shape, torch.zeros(shape[0], shape[0], kernel, kernel)) for name in styles}
+    return StyleTransfer(g_in, operators, *g_out)
+
+
+_CHUNK = 64  # tiles at a time
+
+
+@torch.no_grad()
+def in_tiles(f: Linearizer, picture: Tensor) -> Tensor:
+    """A picture ``(c, H, W)`` of any size through ``f``, a map of tiles ``(c, h, w)``.
+
+    Tiles overlap by half, with the window ``sin^2`` where they do, so that no seam shows; a picture of the size of a
+    tile is one tile.
+
+    Raises:
+        ShapeError: if the picture has other channels than ``f`` maps, or is smaller than a tile.
+
+    Example:
+        >>> import rectilinear as rl
+        >>> f = rl.Linearizer(rl.invertible.Flatten((3, 8, 8)), rl.operators.Identity(192))
+        >>> x = torch.rand(3, 21, 30)
+        >>> bool(torch.allclose(in_tiles(f, x), x, atol=1e-6))
+        True
+    """
+    check_floating(picture, "picture")
+    c, h, w = f.g_in.shape
+    if picture.ndim != 3 or picture.shape[0] != c or picture.shape[1] < h or picture.shape[2] < w:
+        raise ShapeError(f"a picture of shape {tuple(picture.shape)}", f"({c}, H, W) of at least {h} x {w}", "Grow it.")
+    rows, columns = (_starts(n, tile) for n, tile in zip(picture.shape[1:], (h, w), strict=True))
+    places = [(y, x) for y in rows for x in columns]
+    tiles = torch.stack([picture[:, y : y + h, x : x + w] for y, x in places])
+    styled = torch.cat([f(part) for part in tiles.split(_CHUNK)])
+    window = _fade(h, picture)[:, None] * _fade(w, picture)
+    total, weight = picture.new_zeros(len(styled[0]), *picture.shape[1:]), picture.new_zeros(picture.shape[1:])
+    for (y, x), tile in zip(places, styled, strict=True):
+        total[:, y : y + h, x : x + w] += window * tile
+        weight[y : y + h, x : x + w] += window
+    return total / weight
+
+
+def _starts(length: int, tile: int) -> list[int]:
+    """Where tiles begin: half a tile apart, the last at the border."""
+    return [*range(0, length - tile, max(1, tile // 2)), length - tile]
+
+
+def _fade(n: int, like: Tensor) -> Tensor:
+    """``sin^2`` from border to border, nowhere zero."""
+    return torch.sin(torch.pi * (torch.arange(n, dtype=like.dtype, device=like.device) + 0.5) / n).square()

@@ -1,27 +1,119 @@
-"""Who shows the styles: the filters of this library, a package of trained networks, or folders of pictures in pairs."""
+"""Styles that need no teacher's network: filters of pictures with sliders, whose blend moves the sliders.
+
+Who shows the styles: the filters of this library, a package of trained networks, or folders of pictures in pairs.
+"""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-from torch.nn.functional import interpolate
+from torch import Tensor
+from torch.nn.functional import conv2d, interpolate, pad
 
+from rectilinear.checks import check_batch
 from rectilinear.datasets.folder import read_images, split_files
 from rectilinear.datasets.read_image import image_files, is_grey
 from rectilinear.errors import ConfigError, DataError, MissingDependencyError, ShapeError
-from rectilinear.style.filters import filtered
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
 
-    from torch import Tensor
+@dataclass(frozen=True)
+class Filter:
+    """The sliders of one filter, ``y = curve(colour(detail(x)))``.
 
-    Teacher = Callable[[Tensor, Mapping[str, float]], Tensor]
+    Attributes:
+        detail: What is added of the difference between picture and its blur; -1 is the blur itself.
+        grey: Share of the colour that goes.
+        tint: Factors of red, green and blue.
+        polarity: 1, or -1 for a negative.
+        contrast: Slope of the curve; 4 is about that of the picture.
+        exposure: Brightness that becomes middle grey.
+        lines: Darkness of the edges.
+    """
+
+    detail: float = 0.0
+    grey: float = 0.0
+    tint: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    polarity: float = 1.0
+    contrast: float = 4.0
+    exposure: float = 0.5
+    lines: float = 0.0
+
+
+FILTERS: dict[str, Filter] = {
+    "soft": Filter(detail=-0.9, contrast=5.0, exposure=0.2),
+    "sepia": Filter(grey=0.75, tint=(1.2, 0.9, 0.6), contrast=7.0, exposure=0.5),
+    "negative": Filter(polarity=-1.0, contrast=7.0, exposure=0.55),
+    "dusk": Filter(tint=(0.7, 0.8, 1.2), contrast=7.0, exposure=0.75),
+    "ink": Filter(detail=1.0, grey=0.8, contrast=12.0, exposure=0.35, lines=0.6),
+    "rose": Filter(detail=-0.5, grey=0.3, tint=(1.4, 0.8, 1.1), contrast=6.0, exposure=0.3),
+}
+"""The styles by name."""
+
+
+def filtered(images: Tensor, weights: Mapping[str, float]) -> Tensor:
+    """The pictures behind the filter whose sliders are the weighted means of those of the named filters.
+
+    ``y = sigma(contrast (u - exposure))`` with ``u`` the picture after detail, colour and lines.
+
+    Args:
+        images: ``(b, 3, h, w)`` or ``(b, 1, h, w)`` in ``[0, 1]``.
+        weights: names of :data:`FILTERS` to weights that sum to one.
+
+    Raises:
+        ConfigError: for an unknown name, or weights that do not sum to one.
+        ShapeError: if the pictures are not ``(b, 1 or 3, h, w)``.
+
+    Example:
+        >>> x = torch.rand(2, 3, 8, 8)
+        >>> between = filtered(x, {"soft": 0.5, "negative": 0.5})
+        >>> between.shape, bool((filtered(x, {"soft": 1.0}) - between).abs().max() > 0.1)
+        (torch.Size([2, 3, 8, 8]), True)
+    """
+    check_batch(images, tuple(images.shape[1:]), "images")
+    if images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise ShapeError(f"images of shape {tuple(images.shape)}", "(b, 1 or 3, h, w)", "Put the channels second.")
+    look = _mean(weights)
+    x = images + look.detail * (images - _blur(images))
+    c = x.shape[1]
+    x = torch.lerp(x, x.mean(1, keepdim=True).expand_as(x), look.grey)
+    if c == 3:
+        x = x * x.new_tensor(look.tint)[:, None, None]
+    x = 0.5 + look.polarity * (x - 0.5)
+    dx, dy = x.diff(dim=3, append=x[..., -1:]), x.diff(dim=2, append=x[..., -1:, :])
+    edges = torch.tanh(16 * (dx.square() + dy.square()).mean(1, keepdim=True))
+    return torch.sigmoid(look.contrast * (x - look.lines * edges - look.exposure))
+
+
+def _mean(weights: Mapping[str, float]) -> Filter:
+    if unknown := sorted(set(weights) - set(FILTERS)):
+        raise ConfigError(f"the style '{unknown[0]}'", f"one of {', '.join(FILTERS)}", "Correct the name.")
+    if abs(sum(weights.values()) - 1) > 1e-6:
+        raise ConfigError(f"weights that sum to {sum(weights.values()):g}", "1", "Divide them by their sum.")
+    rows = [(weight, _flat(FILTERS[name])) for name, weight in weights.items()]
+    detail, grey, red, green, blue, *rest = (sum(w * row[i] for w, row in rows) for i in range(len(rows[0][1])))
+    return Filter(detail, grey, (red, green, blue), *rest)
+
+
+def _flat(look: Filter) -> list[float]:
+    return [x for value in astuple(look) for x in (value if isinstance(value, tuple) else (value,))]
+
+
+def _blur(x: Tensor) -> Tensor:
+    """A binomial blur of 5 x 5 pixels, the picture mirrored at its border."""
+    row = x.new_tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
+    c = x.shape[1]
+    kernel = torch.outer(row, row).expand(c, 1, 5, 5)
+    return conv2d(pad(x, (2, 2, 2, 2), mode="reflect"), kernel, groups=c)
+
+
+Teacher = Callable[[Tensor, Mapping[str, float]], Tensor]
 
 TEACHERS = ("filters", "styletransfer")
 NETWORK_STYLES = 26

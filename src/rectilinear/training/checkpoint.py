@@ -1,20 +1,188 @@
-"""Files of tensors: safetensors with a checksum and JSON, whole or absent, never unpickled."""
+"""All that a run changes: weights, averages, optimiser, step and seconds. The rest follows from the configuration.
+
+Files of tensors: safetensors with a checksum and JSON, whole or absent, never unpickled.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from rectilinear._pretrained import tensors_digest, write_safetensors
-from rectilinear.errors import CheckpointError, DtypeError
+from rectilinear.checks import check_values
+from rectilinear.errors import CheckpointError, ConfigError, DtypeError
+from rectilinear.random import seed_step
+from rectilinear.serialization import tensors_digest, write_safetensors
+from rectilinear.training.batches import EMA, Batches
+from rectilinear.training.config import TrainConfig
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+FREE = {
+    "device",
+    "compile",
+    "log_every",
+    "evaluate_every",
+    "checkpoint_every",
+    "checkpoint_every_steps",
+    "trackers",
+} | {
+    *("data", "system"),
+}
+"""Fields that may change between the parts of a run: they steer its surroundings, not the weights it is after.
+
+Those that say where the data lie are among them: the data themselves are compared.
+"""
+
+
+class TrainState:
+    """The state of a run, as it is saved and resumed. Made by :meth:`start`."""
+
+    def __init__(self, objective: nn.Module, config: TrainConfig, out: Path, identity: Mapping[str, Any]) -> None:
+        self.objective, self.config, self.out, self.identity = objective, config, out, identity
+        self.step, self.seconds = 0, 0.0
+        groups = parameter_groups(objective, config)
+        self.parameters: list[Tensor] = [p for group in groups for p in group["params"]]
+        self.optimizer = torch.optim.AdamW(
+            groups, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True
+        )
+        self.optimizer.zero_grad()
+        self.ema = EMA(objective, config.ema)
+
+    @classmethod
+    def start(
+        cls, objective: nn.Module, batches: Batches, config: TrainConfig, out: Path, description: Mapping[str, Any]
+    ) -> Self:
+        """The state of the run in ``out``; a new one after ``objective.prepare(data)`` if there is none."""
+        path, identity = out / CHECKPOINT, {"run": description, "data": batches.fingerprint()}
+        if not path.exists():
+            seed_step(config.seed, -1, device=batches.device)
+            if prepare := method(objective, "prepare"):
+                with torch.no_grad():
+                    prepare(batches.data)
+            return cls(objective, config, out, identity)
+        tensors, meta = load_tensors(path, batches.device)
+        _check_same_run(meta, identity, path)
+        groups = group_by_prefix(tensors)
+        load_state(objective, groups.get("model", {}), path)
+        state = cls(objective, config, out, identity)
+        state.step, state.seconds = meta["step"], meta["seconds"]
+        state.ema.load_state_dict(groups.get("ema", {}))
+        slots: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in groups.get("optimizer", {}).items():
+            index, _, slot = name.partition(".")
+            slots.setdefault(int(index), {})[slot] = tensor
+        state.optimizer.load_state_dict({**state.optimizer.state_dict(), "state": slots})
+        return state
+
+    def save(self) -> None:
+        """Write the checkpoint in one step."""
+        tensors = {f"model.{name}": x for name, x in self.objective.state_dict().items()}
+        tensors |= {f"ema.{name}": x for name, x in self.ema.state_dict().items()}
+        for index, slots in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{slot}": x for slot, x in slots.items()}
+        save_tensors(self.out / CHECKPOINT, tensors, {"step": self.step, "seconds": self.seconds, **self.identity})
+
+    def update(self, loss: Tensor) -> Tensor:
+        """One step of the optimiser and of the averages; returns the norm of the gradient before clipping."""
+        rate = self.config.learning_rate(self.step, self.config.progress(self.step, self.seconds))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["lr_factor"]
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.config.grad_clip or float("inf"))
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.ema.update(self.step)
+        self.step += 1
+        return norm
+
+
+def parameter_groups(objective: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
+    """The objective's own groups or one group of all trainable parameters, with ``lr`` relative to the configuration's.
+
+    Raises:
+        ConfigError: if nothing is trainable, or the groups leave a trainable parameter out.
+    """
+    named = {name: p for name, p in objective.named_parameters() if p.requires_grad}
+    make = method(objective, "parameter_groups")
+    own = make() if make else [{"params": list(named.values())}]
+    groups, seen = [], set[int]()
+    for group in _listed(own):
+        params = [p for p in group["params"] if p.requires_grad]
+        if seen & {id(p) for p in params} or not group.get("lr", 0.0) >= 0:
+            raise ConfigError("a group with a negative lr, or a parameter in two", "each parameter once, lr >= 0")
+        seen |= {id(p) for p in params}
+        if params:
+            groups.append({**group, "params": params, "lr_factor": group.get("lr", config.lr) / config.lr})
+    grouped = {id(p) for group in groups for p in group["params"]}
+    left_out = [name for name, p in named.items() if id(p) not in grouped]
+    if left_out or not named:
+        raise ConfigError(
+            got=f"no optimizer group for {', '.join(left_out)}" if left_out else "no trainable parameter",
+            expected="each trainable parameter in one group",
+            fix="Add it to parameter_groups()." if left_out else "Set requires_grad on what should be trained.",
+        )
+    return groups
+
+
+def _listed(groups: Any) -> list[dict[str, Any]]:
+    listed = list(groups) if isinstance(groups, Iterable) else []
+    if not listed or not all(isinstance(group, dict) and "params" in group for group in listed):
+        raise ConfigError("parameter_groups() without groups", 'a list of {"params": [...], ...}', "See torch.optim.")
+    return [{**g, "params": [g["params"]] if isinstance(g["params"], Tensor) else list(g["params"])} for g in listed]
+
+
+def method(objective: nn.Module, name: str) -> Callable[..., Any] | None:
+    """One of the methods that an objective may have."""
+    found = getattr(objective, name, None)
+    return found if callable(found) else None
+
+
+def check_dtype(objective: nn.Module, data: Tensor) -> None:
+    """Raise DtypeError if no parameter of ``objective`` has the dtype of ``data``."""
+    for name, value in objective.state_dict().items():
+        if not isinstance(value, Tensor):
+            raise ConfigError(
+                f"{name}, a {type(value).__name__}, in the state of the objective", "tensors", "Use buffers."
+            )
+        check_values(value, name)
+    dtypes = {p.dtype for p in objective.parameters()}
+    if dtypes and data.dtype not in dtypes:
+        raise DtypeError(
+            got=f"data of dtype {data.dtype} for a model of dtype {', '.join(map(str, dtypes))}",
+            expected="one dtype",
+            fix="Convert the data, or the model, with .to(dtype).",
+        )
+
+
+def _check_same_run(meta: Mapping[str, Any], identity: Mapping[str, Any], path: Path) -> None:
+    if not {"step", "seconds", "run", "data"} <= set(meta):
+        raise CheckpointError(f"{path} without the state of a run", "a training checkpoint", "Choose another folder.")
+    before, now = _flat(meta["run"]), _flat(identity["run"])
+    differ = [
+        f"{key}: {before.get(key)!r} before, {now.get(key)!r} now"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and key.rpartition(".")[2] not in FREE
+    ]
+    if meta["data"] != identity["data"]:
+        differ.append("the data")
+    if differ:
+        raise ConfigError(
+            got=f"{path.parent}, a run that differs in {'; '.join(differ)}",
+            expected="the configuration and the data that the run began with",
+            fix="Choose another run folder, or undo the change.",
+        )
+
+
+def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries as one with dotted keys, tuples as lists."""
+    if isinstance(values, dict):
+        return {k: v for key, value in values.items() for k, v in _flat(value, f"{prefix}{key}.").items()}
+    return {prefix[:-1]: list(values) if isinstance(values, tuple) else values}
+
 
 CHECKPOINT = "checkpoint.safetensors"
 _HEADER = "rectilinear"

@@ -6,17 +6,15 @@ import errno
 import hashlib
 import json
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from rectilinear.config import atomic_write, disk_errors, nan_to_null
 from rectilinear.errors import MissingDependencyError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
 
 METRICS = "metrics.jsonl"
 

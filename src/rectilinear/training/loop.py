@@ -1,35 +1,124 @@
-"""The training loop."""
+"""The losses since the last line of the log, kept on the device so that no step waits for it.
+
+Ctrl-C and SIGTERM, noted during a step and raised again once the run is saved.
+
+The training loop.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from time import perf_counter, process_time
-from typing import TYPE_CHECKING, Any
+from types import FrameType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from rectilinear._lock import locked
-from rectilinear._seed import seed_step
 from rectilinear.config import remove_leftovers, to_json, write_json
-from rectilinear.errors import ConfigError, DtypeError
-from rectilinear.training.batches import Batches
+from rectilinear.errors import ConfigError, DivergedError, DtypeError
+from rectilinear.files import locked
+from rectilinear.random import seed_step
+from rectilinear.training.batches import Batches, evaluation
+from rectilinear.training.checkpoint import TrainState, check_dtype, method
 from rectilinear.training.config import TrainConfig
-from rectilinear.training.distributed import process_group
-from rectilinear.training.ema import evaluation
-from rectilinear.training.interrupts import postponed_signals
+from rectilinear.training.distributed import Group, process_group
 from rectilinear.training.log import RunLog, read_log
-from rectilinear.training.state import TrainState, check_dtype, method
-from rectilinear.training.window import RESERVED, Window, loss_of
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+RESERVED = {"step", "seconds", "lr", "gradient_norm"}
+"""Fields of the log that say where the run is."""
 
-    from rectilinear.training.distributed import Group
+
+class Window:
+    """Gathers each step's scalars without reading them; ``means`` reads them all at once."""
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._rows: list[Tensor] = []
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def add(self, terms: Mapping[str, Tensor], gradient_norm: Tensor) -> None:
+        """Take in the scalars of one step."""
+        scalars = {name: x for name, x in terms.items() if isinstance(x, Tensor) and x.ndim == 0}
+        scalars["gradient_norm"] = gradient_norm
+        self._names = list(scalars)
+        dtype = torch.promote_types(torch.float32, scalars["loss"].dtype)
+        self._rows.append(torch.stack([x.detach().to(dtype) for x in scalars.values()]))
+
+    def means(self, group: Group, step: int, advice: str) -> dict[str, float]:
+        """Means over the steps since the last call, the last of which was number ``step - 1``, and over the processes.
+
+        Raises:
+            DivergedError: if a loss or the norm of a gradient is not finite, with the first such step.
+        """
+        table = group.mean(torch.stack(self._rows)).cpu()
+        bad = (~torch.isfinite(table[:, [self._names.index("loss"), -1]])).nonzero()
+        if len(bad):
+            row, column = bad[0].tolist()
+            raise DivergedError(
+                got=f"a {('loss', 'gradient')[column]} that is not finite at step {step - len(table) + row}",
+                expected="finite numbers",
+                fix=advice,
+            )
+        self._rows = []
+        return dict(zip(self._names, table.mean(0).tolist(), strict=True))
+
+
+def loss_of(terms: Any) -> Tensor:
+    """The loss among what an objective returned.
+
+    Raises:
+        ConfigError: if there is no scalar ``"loss"``.
+    """
+    loss = terms.get("loss") if isinstance(terms, dict) else None
+    if taken := RESERVED & set(terms if isinstance(terms, dict) else ()):
+        raise ConfigError(f"a term {min(taken)!r}", "a name that the log does not use itself", "Rename the term.")
+    if isinstance(loss, Tensor) and loss.ndim == 0:
+        if not loss.requires_grad or loss.is_complex():
+            got = "a complex loss" if loss.is_complex() else "a loss that depends on no trainable parameter"
+            raise ConfigError(got, "a real one with a gradient", "Compute it from the parameters, without detach.")
+        return loss
+    got = f"a loss of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"no loss in a {type(terms).__name__}"
+    raise ConfigError(got, 'a dictionary with the scalar tensor "loss"', "Return {'loss': the mean over the batch}.")
+
+
+@contextmanager
+def postponed_signals() -> Iterator[list[int]]:
+    """Yield a list that SIGINT and SIGTERM enter instead of acting; on leaving the block they act.
+
+    The second signal acts at once. Outside the main thread nothing is postponed.
+    """
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: handler for number, handler in previous.items() if handler not in (signal.SIG_IGN, None)}
+
+    def restore() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        restore()
+
+    for number in previous:
+        signal.signal(number, note)
+    try:
+        yield received
+    finally:
+        restore()
+    if received:
+        signal.raise_signal(signal.Signals(received[0]))
 
 
 @dataclass(frozen=True)

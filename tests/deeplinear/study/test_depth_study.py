@@ -19,8 +19,7 @@ from rectilinear.deeplinear import inference
 from rectilinear.deeplinear.study import DepthStudy, Model, StudyResult, Synthetic, Table, deep_linear
 from rectilinear.deeplinear.study import depth_study as module
 from rectilinear.deeplinear.study.page import study_page
-from rectilinear.deeplinear.study.store import Store
-from rectilinear.deeplinear.study.workers import spread
+from rectilinear.deeplinear.study.workers import Store, spread
 from rectilinear.errors import CheckpointError, ConfigError, DiskError, MissingDependencyError, WorkerError
 
 STUDY = DepthStudy(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from rectilinear.deeplinear.start import draw
+from rectilinear.deeplinear.initialisation import draw
 from rectilinear.deeplinear.study import Model, Synthetic
 from rectilinear.deeplinear.study.measure import closed_form, measure, start_seed
 

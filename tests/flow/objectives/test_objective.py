@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from rectilinear.errors import ConfigError, SingularOperatorError
-from rectilinear.flow import LinearFlow, collapse
+from rectilinear.flow import ChebyshevVelocity, LinearFlow, LowRankEndpoint, SolvedVelocity, collapse
 from rectilinear.flow.objectives import (
     Adversarial,
     Centred,
@@ -23,7 +23,7 @@ from rectilinear.flow.objectives import (
 from rectilinear.flow.objectives.terms import draw_ranks
 from rectilinear.invertible import ActNorm, Chain, Identity, VectorFlow
 from rectilinear.linearizer import Linearizer
-from rectilinear.operators import ChebyshevVelocity, Dense, Diagonal, LowRankEndpoint, SolvedVelocity, to_dense
+from rectilinear.operators import Dense, Diagonal, to_dense
 
 N = 5
 

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from rectilinear._lock import locked
-from rectilinear._shapes import is_count, is_within
+from rectilinear.checks import is_count, is_within
 from rectilinear.config import to_json
 from rectilinear.deeplinear.ensemble import train
-from rectilinear.deeplinear.start import draw
-from rectilinear.deeplinear.study.measure import measure, start_seed
+from rectilinear.deeplinear.initialisation import draw
+from rectilinear.deeplinear.study.measure import Columns, measure, start_seed
 from rectilinear.deeplinear.study.models import Model, deep_linear
 from rectilinear.deeplinear.study.protocols import Drawn, Folded, Synthetic, folded
-from rectilinear.deeplinear.study.store import Store
+from rectilinear.deeplinear.study.result import StudyResult
 from rectilinear.deeplinear.study.table import Table
-from rectilinear.deeplinear.study.workers import Backend, spread
+from rectilinear.deeplinear.study.workers import Backend, Store, spread
 from rectilinear.errors import ConfigError
+from rectilinear.files import locked
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from rectilinear.deeplinear.study.measure import Columns
-    from rectilinear.deeplinear.study.result import StudyResult
-
-    Progress = Callable[[int, int], None]
+Progress = Callable[[int, int], None]
 
 STEP_SIZES = tuple(float(f"{lr:.0e}") for lr in np.geomspace(1e-4, 1.0, 9))
 """The grid that a step is chosen from."""

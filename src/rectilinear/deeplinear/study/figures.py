@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from colorsys import hls_to_rgb
-from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
 from rectilinear.deeplinear import inference
+from rectilinear.deeplinear.study.result import StudyResult
 from rectilinear.plots import canvas
 from rectilinear.plots.style import ROLES
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    from rectilinear.deeplinear.study.result import StudyResult
 
 _SHALLOW, _DEEP = 205 / 360, 368 / 360  # hues, blue over purple to red: of middle lightness, for light and dark paper
 _FAMILIES = (*(ROLES[role] for role in ("first", "second", "third")), "#8a63b8", "#b08a1e")

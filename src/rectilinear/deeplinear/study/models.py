@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from rectilinear._shapes import is_count, is_within
+from rectilinear.checks import is_count, is_within
 from rectilinear.deeplinear.ensemble import OPTIMIZERS, Optimizer
-from rectilinear.deeplinear.start import STARTS, Start
+from rectilinear.deeplinear.initialisation import STARTS, Start
 from rectilinear.errors import ConfigError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from numpy.typing import ArrayLike
 
 Kind = Literal["least_squares", "ridge", "deep_linear", "relu"]
 

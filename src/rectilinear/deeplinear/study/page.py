@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
@@ -11,13 +11,8 @@ from rectilinear import __version__
 from rectilinear.config import to_json
 from rectilinear.deeplinear.diagnosis import STATES
 from rectilinear.deeplinear.study import figures
-from rectilinear.plots.page import Fact, Section, captioned, chart, folded, number, page, table
-
-if TYPE_CHECKING:
-    from typing import Any
-
-    from rectilinear.deeplinear.study.result import StudyResult
-    from rectilinear.plots.page import Html
+from rectilinear.deeplinear.study.result import StudyResult
+from rectilinear.plots.page import Fact, Html, Section, captioned, chart, folded, number, page, table
 
 
 def study_page(result: StudyResult) -> str:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
-from rectilinear._shapes import is_count, is_within
+from rectilinear.checks import is_count, is_within
 from rectilinear.deeplinear.least_squares import column_norms
 from rectilinear.deeplinear.statistics import SufficientStatistics
+from rectilinear.deeplinear.study.models import Model
+from rectilinear.deeplinear.study.table import Table
 from rectilinear.errors import ConfigError
-
-if TYPE_CHECKING:
-    from rectilinear.deeplinear.study.models import Model
-    from rectilinear.deeplinear.study.table import Table
 
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 

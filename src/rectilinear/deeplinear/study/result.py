@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rectilinear.deeplinear.study.models import Model
     from rectilinear.deeplinear.study.table import Table
 
+
 _TIE = 1e-9  # of the error: what a converged net and least squares differ by is rounding and the last few steps
 
 

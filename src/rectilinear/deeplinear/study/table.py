@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from rectilinear.datasets.delimited import read_rows
+from rectilinear.datasets.series import read_rows
 from rectilinear.errors import ConfigError, DataError, MissingDependencyError, NonFiniteError, ShapeError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from numpy.typing import ArrayLike
 
 _FEWEST = 4  # rows
 _INDEX = re.compile(r"__index_level_\d+__")  # what pandas calls the numbers of its rows in a Parquet file

@@ -1,10 +1,15 @@
 """Objectives of a linear flow: terms, their weighted sums, and the ones with a name."""
 
-from rectilinear.flow.objectives.adversarial import Adversarial
-from rectilinear.flow.objectives.draw import Draw
 from rectilinear.flow.objectives.named import likelihood, nested, paper, solved
-from rectilinear.flow.objectives.objective import Objective, Term
-from rectilinear.flow.objectives.terms import Centred, Endpoint, Likelihood, NestedRank, NoisyReconstruction
+from rectilinear.flow.objectives.objective import Draw, Objective, Term
+from rectilinear.flow.objectives.terms import (
+    Adversarial,
+    Centred,
+    Endpoint,
+    Likelihood,
+    NestedRank,
+    NoisyReconstruction,
+)
 
 __all__ = [
     "Adversarial",

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+
+from torch import Tensor
 
 from rectilinear.errors import ConfigError
+from rectilinear.flow.generator import LinearFlow
 from rectilinear.flow.objectives.objective import Objective, Term
-from rectilinear.flow.objectives.terms import Centred, Endpoint, Likelihood, NestedRank, NoisyReconstruction
-from rectilinear.operators import SolvedVelocity
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import Tensor
-
-    from rectilinear.flow.model import LinearFlow
-    from rectilinear.flow.objectives.adversarial import Adversarial
-    from rectilinear.linearizer import Linearizer
+from rectilinear.flow.objectives.terms import (
+    Adversarial,
+    Centred,
+    Endpoint,
+    Likelihood,
+    NestedRank,
+    NoisyReconstruction,
+)
+from rectilinear.flow.velocities import SolvedVelocity
+from rectilinear.linearizer import Linearizer
 
 
 def paper(
@@ -31,7 +33,7 @@ def paper(
 
     Example:
         >>> import torch, rectilinear as rl
-        >>> g, A = rl.invertible.VectorFlow(4, 2, 8), rl.operators.LowRankEndpoint(4, rank=2)
+        >>> g, A = rl.invertible.VectorFlow(4, 2, 8), rl.flow.LowRankEndpoint(4, rank=2)
         >>> list(paper(rl.flow.LinearFlow(g, None, A))(torch.randn(8, 4)))
         ['loss', 'endpoint', 'noise', 'data', 'prediction']
     """
@@ -50,11 +52,11 @@ def solved(
     moments about zero: a term keeps the means of the latents there.
 
     Raises:
-        ConfigError: if the velocity of the flow is not a :class:`~rectilinear.operators.SolvedVelocity`.
+        ConfigError: if the velocity of the flow is not a :class:`~rectilinear.flow.SolvedVelocity`.
 
     Example:
         >>> import torch, rectilinear as rl
-        >>> g, W = rl.invertible.VectorFlow(4, 2, 8), rl.operators.SolvedVelocity(torch.ones(4), torch.ones(4))
+        >>> g, W = rl.invertible.VectorFlow(4, 2, 8), rl.flow.SolvedVelocity(torch.ones(4), torch.ones(4))
         >>> list(solved(rl.flow.LinearFlow(g, None, W))(torch.randn(8, 4)))
         ['loss', 'endpoint', 'noise', 'data', 'prediction', 'centre']
     """

@@ -6,22 +6,19 @@ from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
+from torch import Tensor, nn
 
 from rectilinear import datasets
-from rectilinear._seed import seed_all
 from rectilinear.flow import LinearFlow, collapse, objectives
+from rectilinear.flow.velocities import LowRankEndpoint, SolvedVelocity
 from rectilinear.invertible import Chain, Flatten, Rotation, VectorFlow
+from rectilinear.linearizer import Linearizer
 from rectilinear.metrics import pca
-from rectilinear.operators import LowRankEndpoint, SolvedVelocity
+from rectilinear.random import seed_all
 from rectilinear.training import TrainConfig, train
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from rectilinear.linearizer import Linearizer
 
 RANK = 8
 STEPS = 100

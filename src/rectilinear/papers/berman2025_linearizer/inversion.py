@@ -10,24 +10,20 @@ Cost: small 20 seconds, full about an hour, on two cores.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
 import torch
+from torch import Tensor
 
 from rectilinear import flow as flows
 from rectilinear import plots
-from rectilinear._seed import generator
+from rectilinear.linearizer import Linearizer
+from rectilinear.metrics import Normality
 from rectilinear.papers.berman2025_linearizer._model import STEPS, published, solved, unfinished
 from rectilinear.papers.berman2025_linearizer.one_step import SHOWN, decibels
-from rectilinear.papers.claim import Claim
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from torch import Tensor
-
-    from rectilinear.linearizer import Linearizer
-    from rectilinear.metrics import Normality
+from rectilinear.papers.figure import Claim
+from rectilinear.random import generator
 
 PAPER_PSNR = 31.6  # dB, MNIST
 NOISE = 0.1  # Kolmogorov-Smirnov distance, median over coordinates: twice what 297 draws of noise have

@@ -11,24 +11,20 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
 import torch
+from torch import Tensor
 
 from rectilinear import flow as flows
 from rectilinear import plots
-from rectilinear._seed import generator
+from rectilinear.flow import LinearFlow
 from rectilinear.metrics import mean_psnr
 from rectilinear.operators import svd, to_dense
 from rectilinear.papers.berman2025_linearizer._model import RANK, STEPS, published, unfinished
-from rectilinear.papers.claim import Claim
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from torch import Tensor
-
-    from rectilinear.flow import LinearFlow
+from rectilinear.papers.figure import Claim
+from rectilinear.random import generator
 
 PAPER_PSNR = 32.4  # dB, MNIST
 METHODS = ("euler", "midpoint", "rk4", "magnus4")

@@ -15,21 +15,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
+from torch import Tensor
 
 from rectilinear import datasets, plots, training
-from rectilinear._seed import generator, seed_all
-from rectilinear.idempotent import KINDS, Projector, damage, from_pca, restoration
-from rectilinear.papers.claim import Claim
+from rectilinear.papers.figure import Claim
+from rectilinear.projector import KINDS, Projector, Restoration, damage, from_pca, restoration
+from rectilinear.random import generator, seed_all
 from rectilinear.recipes.projector import Projection
 from rectilinear.training import TrainConfig
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from rectilinear.idempotent import Restoration
 
 SHOWN = 12
 _SHORT = TrainConfig(steps=500, batch_size=128, lr=3e-3, warmup=30, schedule="cosine", ema=0.98, device="cpu")

@@ -12,16 +12,19 @@ Cost: small 40 seconds, full 10 minutes, on two cores.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import process_time
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
+from torch import Tensor
 
 from rectilinear import datasets, plots
-from rectilinear._seed import seed_all
-from rectilinear.papers.claim import Claim
+from rectilinear.papers.figure import Claim
+from rectilinear.random import seed_all
 from rectilinear.style import (
+    PathScores,
     StyleObjective,
     StyleTransfer,
     filtered,
@@ -34,13 +37,6 @@ from rectilinear.style import (
     transfer_psnr,
 )
 from rectilinear.training import TrainConfig, train
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from torch import Tensor
-
-    from rectilinear.style import PathScores
 
 ADDED = "rose"
 SHOWN = 11

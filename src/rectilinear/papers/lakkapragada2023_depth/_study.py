@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from rectilinear.deeplinear import DepthStudy, Synthetic
-
-if TYPE_CHECKING:
-    from rectilinear.deeplinear import Model, StudyResult
+from rectilinear.deeplinear import DepthStudy, Model, StudyResult, Synthetic
 
 BUDGET = 10_000  # steps
 CLOSE = 0.01  # a distance to least squares that counts as none

@@ -11,24 +11,20 @@ Cost: small 5 seconds (3 to 5 layers), full half a minute with numba (3 to 10 la
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from rectilinear import plots
 from rectilinear.deeplinear import Synthetic, escape_time, train
-from rectilinear.deeplinear.inference import kaplan_meier
+from rectilinear.deeplinear.ensemble import Optimizer
+from rectilinear.deeplinear.inference import Estimate, kaplan_meier
 from rectilinear.deeplinear.theory import UNIFORM
-from rectilinear.papers.claim import Claim
+from rectilinear.papers.figure import Claim
 from rectilinear.papers.lakkapragada2023_depth._study import BUDGET
 from rectilinear.plots import canvas
 from rectilinear.plots.style import ROLES
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from rectilinear.deeplinear.ensemble import Optimizer
-    from rectilinear.deeplinear.inference import Estimate
 
 LR, TOL = 1e-3, 5e-5
 ON_HALF = 2 * LR  # the same step on half the mean square error, which the engine and the formula count in

@@ -10,20 +10,16 @@ Cost: small 10 seconds (100 trials), full a minute (2,000), on one core; with nu
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from rectilinear import plots
-from rectilinear.deeplinear import deep_linear
+from rectilinear.deeplinear import StudyResult, deep_linear
 from rectilinear.deeplinear.study import figures
-from rectilinear.papers.claim import Claim
+from rectilinear.papers.figure import Claim
 from rectilinear.papers.lakkapragada2023_depth._study import CLOSE, study
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from rectilinear.deeplinear import StudyResult
 
 PAPER = {3: 0.012, 4: 0.058, 5: 0.114, 6: 0.242, 7: 0.376, 8: 0.525, 9: 0.720, 10: 0.787}
 """Mean distance at 10,000 steps by layers, read off the author's plot of 100 trials."""

@@ -9,21 +9,17 @@ Cost: small 12 seconds (50 trials a cell), full ten minutes (1,000), on one core
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from rectilinear import plots
-from rectilinear.deeplinear import deep_linear
-from rectilinear.papers.claim import Claim
+from rectilinear.deeplinear import StudyResult, deep_linear
+from rectilinear.papers.figure import Claim
 from rectilinear.papers.lakkapragada2023_depth._study import study
 from rectilinear.plots import canvas
 from rectilinear.plots.style import ROLES
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from rectilinear.deeplinear import StudyResult
 
 NOISE = (0.05, 0.15, 0.3, 0.5)
 LAYERS = {"small": (1, 3, 6, 10), "full": tuple(range(1, 11))}

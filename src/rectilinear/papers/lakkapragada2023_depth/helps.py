@@ -17,22 +17,19 @@ Cost: small 8 seconds (10 trials), full a minute (100), on one core.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rectilinear import plots
 from rectilinear.deeplinear import SufficientStatistics, train
-from rectilinear.papers.claim import Claim
+from rectilinear.papers.figure import Claim
 from rectilinear.plots import canvas
 from rectilinear.plots.style import ROLES
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    Errors = dict[int, NDArray[np.float64]]
+Errors = dict[int, NDArray[np.float64]]
 
 DEPTHS = (1, 2, 3, 4)
 TRIALS = {"small": 10, "full": 100}

@@ -10,23 +10,19 @@ Cost: small 12 seconds (ten layers, three starts), full a minute with numba (eve
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from rectilinear import plots
-from rectilinear.deeplinear import deep_linear
-from rectilinear.papers.claim import Claim
+from rectilinear.deeplinear import StudyResult, deep_linear
+from rectilinear.deeplinear.ensemble import Optimizer
+from rectilinear.deeplinear.initialisation import Start
+from rectilinear.papers.figure import Claim
 from rectilinear.papers.lakkapragada2023_depth._study import failures, study
 from rectilinear.plots import canvas
 from rectilinear.plots.style import ROLES
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from rectilinear.deeplinear import StudyResult
-    from rectilinear.deeplinear.ensemble import Optimizer
-    from rectilinear.deeplinear.start import Start
 
 STARTS: dict[str, tuple[Start, ...]] = {
     "small": ("uniform", "zero_last", "identity"),

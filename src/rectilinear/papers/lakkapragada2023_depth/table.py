@@ -10,22 +10,18 @@ Cost: small 10 seconds (100 trials a depth), full a minute with numba, ten witho
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from rectilinear import plots
-from rectilinear.deeplinear import deep_linear
+from rectilinear.deeplinear import StudyResult, deep_linear
 from rectilinear.deeplinear.inference import wilson
-from rectilinear.papers.claim import Claim
+from rectilinear.papers.figure import Claim
 from rectilinear.papers.lakkapragada2023_depth._study import CLOSE, overlap, study
 from rectilinear.plots import canvas
 from rectilinear.plots.style import ROLES
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from rectilinear.deeplinear import StudyResult
 
 
 @dataclass(frozen=True)

@@ -12,19 +12,15 @@ Cost: small 10 seconds (two widths), full a minute with numba (four widths, 100 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
 from rectilinear import plots
-from rectilinear.deeplinear import deep_linear
+from rectilinear.deeplinear import StudyResult, deep_linear
 from rectilinear.deeplinear.study import figures
-from rectilinear.papers.claim import Claim
+from rectilinear.papers.figure import Claim
 from rectilinear.papers.lakkapragada2023_depth._study import failures, study
 from rectilinear.plots import canvas
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from rectilinear.deeplinear import StudyResult
 
 WIDTHS = {"small": (1, 4), "full": (1, 2, 4, 8)}
 DEPTHS = {"small": (2, 6), "full": tuple(range(2, 11))}

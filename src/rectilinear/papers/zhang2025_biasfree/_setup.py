@@ -1,22 +1,24 @@
-"""What several figures share: the regression task, colours by slope, and distances between networks."""
+"""What several figures share: the regression task, colours by slope, and distances between networks.
+
+Training of the small classifiers and regressors that the figures on expressivity show.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from itertools import pairwise
+from typing import Any
 
 import matplotlib as mpl
 import torch
+from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
+from torch import Tensor, nn
 
-from rectilinear._seed import generator
+from rectilinear.learning import Networks
 from rectilinear.plots.style import ROLES
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from torch import Tensor
-
-    from rectilinear.dynamics import Networks
+from rectilinear.random import generator
 
 LINEAR, RELU = ROLES["second"], ROLES["first"]
 
@@ -77,3 +79,31 @@ def name(axes: Axes, title: str, **labels: Any) -> None:
     """Title and labels of a panel."""
     axes.set_title(title, fontsize=9.5, color=ROLES["ink"], loc="left")
     axes.set(**labels)
+
+
+def network(sizes: Sequence[int], *, bias: bool) -> nn.Sequential:
+    """ReLU layers of these sizes, the inputs first, in float64."""
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(sizes):
+        layers += [nn.Linear(inputs, outputs, bias=bias, dtype=torch.float64), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def fit(
+    model: nn.Module, x: Tensor, y: Tensor, loss: Callable[[Tensor, Tensor], Tensor], steps: int, lr: float
+) -> Tensor:
+    """Full-batch Adam, its rate falling to zero along a cosine over the last half; the loss before each step."""
+    optimizer = torch.optim.Adam(model.parameters(), lr)
+    half = steps // 2
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda k: 0.5 + 0.5 * float(torch.cos(torch.tensor(torch.pi * max(0, k - half) / (steps - half))))
+    )
+    losses = y.new_empty(steps)  # numbers kept one by one would split the memory that each step needs in one piece
+    for step in range(steps):
+        optimizer.zero_grad(set_to_none=True)
+        value = loss(model(x)[:, 0], y)
+        losses[step] = value.detach()
+        value.backward()
+        optimizer.step()
+        schedule.step()
+    return losses

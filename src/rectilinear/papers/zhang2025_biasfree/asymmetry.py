@@ -10,19 +10,16 @@ Cost: small 8 seconds, full a minute, on one core.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
 import torch
+from torch import Tensor
 
 from rectilinear import plots
-from rectilinear.dynamics import Moments, Networks, simulate
-from rectilinear.papers.claim import Claim
+from rectilinear.learning import Moments, Networks, simulate
+from rectilinear.papers.figure import Claim
 from rectilinear.papers.zhang2025_biasfree._setup import LINEAR, RELU, name, shade, sine_task
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from torch import Tensor
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,15 @@ Cost: small 5 seconds, full 2 minutes, on one core.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
 import torch
+from torch import Tensor
 
 from rectilinear import plots
-from rectilinear.dynamics import Moments, Networks, Optimizer, Simulation, simulate
-from rectilinear.papers.claim import Claim
+from rectilinear.learning import Moments, Networks, Optimizer, Simulation, simulate
+from rectilinear.papers.figure import Claim
 from rectilinear.papers.zhang2025_biasfree._setup import (
     LINEAR,
     RELU,
@@ -26,11 +28,6 @@ from rectilinear.papers.zhang2025_biasfree._setup import (
     weight_distance,
 )
 from rectilinear.plots.style import ROLES
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from torch import Tensor
 
 DECAYS = (0.0, 0.2, 0.4, 0.7, 1.2)  # of the linear network, over s
 

@@ -11,22 +11,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
 import torch
+from torch import Tensor
 from torch.nn.functional import normalize
 
 from rectilinear import plots
-from rectilinear._seed import generator
-from rectilinear.dynamics import Moments, Networks, deep_relu, simulate, two_blocks
-from rectilinear.papers.claim import Claim
+from rectilinear.learning import Moments, Networks, deep_relu, simulate, two_blocks
+from rectilinear.papers.figure import Claim
 from rectilinear.papers.zhang2025_biasfree._setup import LINEAR, RELU, name
 from rectilinear.plots.style import ROLES
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from torch import Tensor
+from rectilinear.random import generator
 
 DEPTHS = (2, 3, 4, 5)
 STRENGTH = 2.0  # length of the linear target

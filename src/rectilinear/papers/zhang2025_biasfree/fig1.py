@@ -14,22 +14,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
 import torch
 from scipy.optimize import minimize_scalar
+from torch import Tensor
 from torch.nn.functional import softplus
 
 from rectilinear import plots
-from rectilinear._seed import seed_all
-from rectilinear.papers.claim import Claim
-from rectilinear.papers.zhang2025_biasfree._setup import LINEAR, RELU, name, pixels, plane
-from rectilinear.papers.zhang2025_biasfree._train import fit, network
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from torch import Tensor
+from rectilinear.papers.figure import Claim
+from rectilinear.papers.zhang2025_biasfree._setup import LINEAR, RELU, fit, name, network, pixels, plane
+from rectilinear.random import seed_all
 
 MODELS = {
     "two layers": (2, False),

@@ -11,20 +11,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
 import torch
+from torch import Tensor, nn
 
 from rectilinear import plots
-from rectilinear._seed import seed_all
-from rectilinear.papers.claim import Claim
-from rectilinear.papers.zhang2025_biasfree._setup import LINEAR, RELU, name, pixels, plane
-from rectilinear.papers.zhang2025_biasfree._train import fit, network
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from torch import Tensor, nn
+from rectilinear.papers.figure import Claim
+from rectilinear.papers.zhang2025_biasfree._setup import LINEAR, RELU, fit, name, network, pixels, plane
+from rectilinear.random import seed_all
 
 FLOOR = 1 - 1 / (4 - 8 / math.pi)  # 1 - <g x_1>^2 / (<g^2> <x_1^2>) on the circle: 0.312015
 WIDTHS = (20, 100, 400)

@@ -12,21 +12,19 @@ Cost: small 10 seconds, full about 3 minutes, on one core.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from rectilinear import dynamics, plots
-from rectilinear.dynamics import Networks, simulate
-from rectilinear.papers.claim import Claim
+from rectilinear import learning as dynamics
+from rectilinear import plots
+from rectilinear.learning import Networks, simulate
+from rectilinear.papers.figure import Claim
 from rectilinear.papers.zhang2025_biasfree._setup import kappas, name, rescaled, shade, sine_task, weight_distance
 from rectilinear.plots.style import ROLES
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from torch import Tensor
 
 PAPER_LOSS = (1.09, 0.24)  # at the start and at the end
 PAPER_DISTANCE = 0.003

@@ -12,21 +12,19 @@ Cost: small 5 seconds, full 30 seconds, on one core.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
 import torch
+from torch import Tensor
 from torch.nn.functional import normalize
 
-from rectilinear import dynamics, plots
-from rectilinear.dynamics import Networks, simulate
-from rectilinear.papers.claim import Claim
+from rectilinear import learning as dynamics
+from rectilinear import plots
+from rectilinear.learning import Networks, simulate
+from rectilinear.papers.figure import Claim
 from rectilinear.papers.zhang2025_biasfree._setup import LINEAR, RELU, name
 from rectilinear.plots.style import ROLES
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from torch import Tensor
 
 TASKS = {
     "orthogonal points": ([[1.0, 0.5], [-0.6, 1.2]], [1.0, -1.0]),

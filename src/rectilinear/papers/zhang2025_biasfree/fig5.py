@@ -3,7 +3,7 @@
 Three layers learn a linear target from small weights. All weights of the linear network become of rank one. Those of
 the ReLU network do but for the middle one, which becomes of rank two: a block for the positive entries of its
 neighbours and a block for the negative ones, of the linear network's size times sqrt 2, and zeros between them. That is
-the manifold of :func:`rectilinear.dynamics.two_blocks`.
+the manifold of :func:`rectilinear.learning.two_blocks`.
 
 Cost: small 10 seconds, full 2 minutes, on one core.
 """
@@ -11,21 +11,18 @@ Cost: small 10 seconds, full 2 minutes, on one core.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
 import torch
+from torch import Tensor
 
 from rectilinear import plots
-from rectilinear._seed import generator
-from rectilinear.dynamics import Networks, simulate
-from rectilinear.papers.claim import Claim
+from rectilinear.learning import Networks, simulate
+from rectilinear.papers.figure import Claim
 from rectilinear.papers.zhang2025_biasfree._setup import LINEAR, RELU, name
 from rectilinear.plots.style import ROLES
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from torch import Tensor
+from rectilinear.random import generator
 
 STRENGTH = 3.0  # length of the linear target
 CONVERGED = 1e-4  # of the loss at the start

@@ -9,11 +9,14 @@ Cost: small 5 seconds, full a minute, on one core.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor
 
 from rectilinear import plots
-from rectilinear.dynamics import Networks, simulate
-from rectilinear.papers.claim import Claim
+from rectilinear.learning import Networks, simulate
+from rectilinear.papers.figure import Claim
 from rectilinear.papers.zhang2025_biasfree._setup import (
     LINEAR,
     RELU,
@@ -23,11 +26,6 @@ from rectilinear.papers.zhang2025_biasfree._setup import (
     sine_task,
     weight_distance,
 )
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from torch import Tensor
 
 
 @dataclass(frozen=True)

@@ -10,20 +10,17 @@ Cost: small 5 seconds, full half a minute, on one core.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import Literal
 
 import torch
+from torch import Tensor
 
 from rectilinear import numerics, plots
-from rectilinear.dynamics import Moments, Networks, any_covariance, growing_start, simulate
-from rectilinear.papers.claim import Claim
+from rectilinear.learning import Moments, Networks, any_covariance, growing_start, simulate
+from rectilinear.papers.figure import Claim
 from rectilinear.papers.zhang2025_biasfree._setup import LINEAR, RELU, kappas, name, rescaled, sine_task
 from rectilinear.plots.style import ROLES
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from torch import Tensor
 
 GAINS = (0.05, 0.6, 1.05)  # step over that at which the minimum becomes unstable
 

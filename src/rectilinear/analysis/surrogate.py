@@ -1,0 +1,286 @@
+"""How well one affine map stands in for the network on the data, and one linear map for its odd part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rectilinear.analysis.measure import EachOutput, Measure, ratio
+from rectilinear.analysis.subject import Pass, Subject
+from rectilinear.networks.data import row_keys
+from rectilinear.networks.task import MARGIN, ROWS, Resolution, resolution
+from rectilinear.numerics import RIDGES, Fit, Moments, Residuals
+from rectilinear.random import stream
+
+LARGEST = 4096  # dimensions up to which the covariance of the data is written out
+SPAN = 1024  # rows whose span stands for the space in more dimensions, or where they are fewer than dimensions
+OUTPUTS = 256  # random directions that stand for more outputs
+MANY = 200_000  # rows from which on their numbers are summed in groups
+GROUP = 64
+TINY = 1e-300
+NEGLIGIBLE = 1e-20  # share of rounding errors in the variance that changes no digit
+
+
+class Repeats:
+    """Which rows are the same: held-out rows are left out with all their repetitions, and resampled with them.
+
+    Attributes:
+        rows: how many rows there are.
+        distinct: how many of them are distinct.
+    """
+
+    def __init__(self, keys: Tensor) -> None:
+        self._keys, inverse, self._counts = keys.unique(return_inverse=True, return_counts=True)
+        self.rows, self.distinct = len(keys), len(self._keys)
+        first = torch.full((self.distinct,), self.rows)
+        first.scatter_reduce_(0, inverse, torch.arange(self.rows), "amin")
+        self._rank = torch.empty_like(first)
+        self._rank[first.argsort()] = torch.arange(self.distinct)
+
+    @property
+    def any(self) -> bool:
+        """Whether a row occurs more than once."""
+        return self.distinct < self.rows
+
+    def of(self, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """For rows, the numbers of their groups in the order of their first, and the sizes of these."""
+        found = torch.searchsorted(self._keys, keys)
+        return self._rank[found], self._counts[found]
+
+
+class _Rows:
+    """Sums of squares, weighed by output, of what an affine map leaves: by row, or by group of equal rows."""
+
+    def __init__(self, repeats: Repeats, weight: Tensor | None) -> None:
+        self._weight, self._split = weight, repeats.distinct > MANY
+        self._groups = repeats.distinct if repeats.any else 0
+        self._parts: list[Tensor] = []
+
+    def add(self, r: Residuals, groups: Tensor) -> None:
+        squares = torch.cat([self._of(r.own)[None], self._of(r.total)[None], self._of(r.held_out)])
+        if self._groups and not self._parts:
+            self._parts.append(squares.new_zeros(len(squares), self._groups))
+        if self._groups:
+            self._parts[0].index_add_(1, groups.to(squares.device), squares)
+        else:
+            self._parts.append(_summed(squares, self._split))
+
+    def _of(self, values: Tensor) -> Tensor:
+        squares = values.square()
+        return squares.sum(-1) if self._weight is None else squares @ self._weight.to(squares.device)
+
+    def joined(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the fit itself, of the constant, and held out at every ridge."""
+        every = torch.cat(self._parts, -1)
+        every = _summed(every, self._split) if self._groups else every
+        return every[0], every[1], every[2:]
+
+
+@dataclass(frozen=True, eq=False)
+class Surrogate:
+    """The best affine map, with the three measurements that come from it."""
+
+    affine: Measure
+    task: Measure
+    odd: Measure
+    fit: Fit
+
+
+def surrogate(subject: Subject, standardise: bool = False) -> Surrogate:
+    """Fit the network and its odd part in one pass, and judge both fits in a second.
+
+    The value is held out: every row is predicted by a map that was fitted without it and without the rows equal to it.
+    The interval goes from there, down by the bootstrap, to what the map explains of its own rows, up by the bootstrap:
+    the best map lies between.
+    """
+    data, outputs = subject.data, subject.network.out_dim
+    in_span = subject.network.in_dim > LARGEST or (data.n <= subject.network.in_dim > SPAN)
+    coordinates = _Span(subject) if in_span else None
+    head = _head(subject)
+
+    def parts(p: Pass) -> tuple[Tensor, Tensor]:
+        odd = (p.f - p.mirrored) / 2
+        both = (p.f, odd) if head is None else (p.f @ head, odd @ head)
+        return p.x.flatten(1), torch.cat(both, 1)
+
+    def passes() -> Iterator[tuple[Pass, Tensor]]:
+        if coordinates is not None:
+            yield from coordinates.passes()
+        else:
+            yield from ((p, row_keys(p.x)) for p in subject.passes())
+
+    moments, keys = Moments(), []
+    for p, key in passes():
+        moments.add(*parts(p))
+        keys.append(key)
+    repeats = Repeats(torch.cat(keys))
+    width = outputs if head is None else OUTPUTS
+    whole, odd = moments.fit(slice(0, width)), moments.fit(slice(width, None), centred=False)
+    rounding = resolution(subject.network, subject.columns(ROWS))
+    rounding = rounding if head is None else rounding.mixed(head)
+    fits = [_Judged(fit, repeats, r, standardise) for fit, r in ((whole, rounding), (odd, rounding.scaled(0.5**0.5)))]
+    scores: list[tuple[Tensor, Tensor]] = []
+    for p, key in passes():
+        x, t = parts(p)
+        groups, counts = repeats.of(key)
+        r = fits[0].add(x, t[:, :width], groups, counts)
+        fits[1].add(x, t[:, width:], groups, counts)
+        if subject.task is not None and p.y is not None and head is None:
+            scores.append((_scores(subject, p, r), groups))
+    note = _note(subject, moments.n, in_span, head is not None)
+    affine = fits[0].measure("affine_r2", subject, note, "the output does not vary on the data", head is None)
+    task = _task(subject, scores, int(affine.details["ridge_index"])) if affine.applies else _no_task(subject)
+    return Surrogate(affine, task, _odd(fits[1], subject, head is None), whole)
+
+
+class _Judged:
+    """A fit, and what it leaves of the rows, all outputs together and each by itself."""
+
+    def __init__(self, fit: Fit, repeats: Repeats, rounding: Resolution, standardise: bool) -> None:
+        self.fit, self.repeats, self.rounding = fit, repeats, rounding
+        energy = fit.total.cpu()
+        self.varies = energy > fit.n * (MARGIN * rounding.stored).square()
+        weight = torch.where(self.varies, 1 / energy.clamp_min(TINY), torch.zeros_like(energy))
+        self.rows = _Rows(repeats, weight if standardise else None)
+        self.each = EachOutput(repeats.distinct)
+        self._seen = 0
+
+    def add(self, x: Tensor, t: Tensor, groups: Tensor, counts: Tensor) -> Residuals:
+        """The residuals of some rows, counted in."""
+        repeated = self.repeats.any
+        r = self.fit.residuals(x, t, counts if repeated else None)
+        self.rows.add(r, groups)
+        self.each.add(r, groups if repeated else torch.arange(self._seen, self._seen + len(x)))
+        self._seen += len(x)
+        return r
+
+    def measure(self, name: str, subject: Subject, note: str, still: str, each: bool) -> Measure:
+        """One minus the share of the variance that is left."""
+        known = {"distinct_rows": min(self.repeats.distinct, subject.distinct_points())}
+        if not bool(self.varies.any()):
+            hidden = self.rounding.hides or bool(self.fit.total.any())
+            size = f", to the resolution of {self.rounding.dtype}" * hidden
+            return Measure(name, None, "not applicable", note=f"{still}{size}", details=known)
+        own, total, held_out = self.rows.joined()
+        best = int(held_out.sum(-1).argmin())
+        left, interval = ratio(held_out[best], total, subject.seed)
+        least, inner = ratio(own, total, subject.seed)
+        free = self.repeats.distinct > len(self.fit.s) + self.fit.centred
+        noise = float(self.fit.n * self.rounding.computed.square().sum() / self.fit.total.sum())
+        low, high = (interval[1] if interval else left), (min(inner[0] if inner else least, least if free else 0.0))
+        high = max(high - MARGIN * noise, 0.0) if noise > NEGLIGIBLE else high
+        details = {
+            "unexplained": left,
+            "unexplained_on_own_rows": least,
+            "ridge": RIDGES[best],
+            "ridge_index": best,
+            "rank": len(self.fit.s),
+            "rows": self.fit.n,
+            "rounding": noise,
+            **known,
+        }
+        if each:
+            details |= self.each.details(best, self.fit.n, self.rounding, free, subject.seed)
+        tensors = {"matrix": self.fit.matrix, "constant": self.fit.constant}
+        return Measure(name, 1 - left, "estimated", (1 - max(low, left), 1 - min(high, left)), note, details, tensors)
+
+
+def _odd(judged: _Judged, subject: Subject, each: bool) -> Measure:
+    """How linear the odd part is; one by construction for two layers without bias, where the measurement is a test."""
+    if subject.unmirrored:
+        return Measure.missing("odd_linearity", subject.unmirrored)
+    note = "held-out share of the odd part that one linear map explains"
+    measured = judged.measure("odd_linearity", subject, note, "the odd part vanishes on the data", each)
+    if not measured.applies or not subject.has_linear_odd_part:
+        return measured
+    left = measured.details["unexplained_on_own_rows"]
+    allowed = max(1e4 * torch.finfo(subject.exact.like.dtype).eps, MARGIN**2 * measured.details["rounding"])
+    test = "passed" if left < allowed else f"failed: {left:.1e} is left"
+    note = f"linear by construction (two layers, no bias); self-test on the data {test}"
+    return Measure("odd_linearity", 1.0, "exact", None, note, {**measured.details, "self_test": test == "passed"})
+
+
+def _scores(subject: Subject, p: Pass, r: Residuals) -> Tensor:
+    """Loss and hit of the network and of its held-out affine copies, ``(2, 1 + R, b)``; NaN without classes."""
+    assert subject.task is not None
+    assert p.y is not None
+    rows = []
+    for out in (p.f, *(p.f - left.to(p.f) for left in r.held_out)):
+        hits = subject.task.hits(out, p.y)
+        loss = subject.task.losses(out, p.y).double()
+        rows.append(torch.stack([loss, torch.full_like(loss, torch.nan) if hits is None else hits.double()]))
+    return torch.stack(rows, 1)
+
+
+def _task(subject: Subject, scores: list[tuple[Tensor, Tensor]], ridge: int) -> Measure:
+    """What the affine copy loses at the task: accuracy where there are classes, else the loss."""
+    if not scores:
+        return _no_task(subject)
+    both = torch.cat([score for score, _ in scores], -1)[:, [0, 1 + ridge]]
+    losses, hits = both[0].mean(-1).tolist(), both[1].mean(-1).tolist()
+    classes = bool(both[1].isfinite().all())
+    picked = both[1] if classes else both[0]
+    groups = torch.cat([group for _, group in scores])  # rows that are equal are resampled together
+    some = torch.stack([picked[1] - picked[0], torch.ones_like(picked[0])]).cpu()
+    if (count := int(groups.max()) + 1) < len(groups):
+        some = some.new_zeros(2, count).index_add_(1, groups, some)
+    change, interval = ratio(some[0], some[1], subject.seed)
+    details = {"loss": losses[0], "affine_loss": losses[1]}
+    if classes:
+        details |= {"accuracy": hits[0], "affine_accuracy": hits[1]}
+    what = "accuracy" if classes else "loss"
+    old, new = hits if classes else losses
+    note = f"change of the {what} when the affine copy takes over: {old:.4g} to {new:.4g}, held out"
+    return Measure("affine_score", change, "estimated", interval, note, details)
+
+
+def _no_task(subject: Subject) -> Measure:
+    reason = "no labels were given" if subject.task is None else "the affine copy has too many outputs, or none vary"
+    return Measure.missing("affine_score", reason)
+
+
+def _note(subject: Subject, n: int, in_span: bool, headed: bool) -> str:
+    note = "held-out share of the variance that one affine map explains"
+    if in_span:
+        note += f", on the span of {n} rows of a sample"
+    if headed:
+        note += f", in {OUTPUTS} random directions of {subject.network.out_dim} outputs"
+    return note
+
+
+def _head(subject: Subject) -> Tensor | None:
+    """Random directions that keep energies in the mean, for many outputs."""
+    outputs = subject.network.out_dim
+    if outputs <= 4 * OUTPUTS:
+        return None
+    draw = torch.randn(outputs, OUTPUTS, generator=stream(subject.seed, "outputs"), dtype=torch.float64) / OUTPUTS**0.5
+    return draw.to(subject.network.like)
+
+
+def _summed(squares: Tensor, group: bool) -> Tensor:
+    """Sums over groups of rows, where there are many rows."""
+    if not group:
+        return squares
+    return torch.stack([part.sum(-1) for part in squares.split(GROUP, -1)], -1)
+
+
+class _Span:
+    """Rows of the sample in an orthonormal basis of their span: an isometry, in fewer dimensions."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._subject = subject
+        rows = subject.columns(SPAN)
+        flat = rows.flatten(1).double()
+        u, s, _ = torch.linalg.svd(flat, full_matrices=False)
+        keep = s > s[:1] * max(flat.shape) * torch.finfo(s.dtype).eps
+        self._rows, self._coordinates = rows, u[:, keep] * s[keep]
+        self._labels = subject.column_labels(SPAN)
+
+    def passes(self) -> list[tuple[Pass, Tensor]]:
+        """One batch, with coordinates in place of rows, and the keys of these."""
+        network = self._subject.network
+        f = network(self._rows)
+        return [(Pass(self._coordinates, f, self._subject.mirrored(self._rows, f), self._labels), row_keys(self._rows))]

@@ -1,0 +1,235 @@
+"""Checks of what a user hands over: a tensor, floating, of the right shape, finite.
+
+The one tolerance of the library.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from numbers import Number, Real
+from operator import index
+from typing import TypeGuard
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor  # no public name says "inside torch.func"
+from torch.autograd.forward_ad import unpack_dual
+from torch.nn.parameter import is_lazy
+
+from rectilinear.errors import ConfigError, DtypeError, InputError, NonFiniteError, ShapeError
+
+
+def check_floating(x: object, name: str) -> None:
+    """Raise unless ``x`` is a real floating-point tensor.
+
+    Raises:
+        DtypeError: for anything else.
+
+    Example:
+        >>> check_floating(torch.ones(2, dtype=torch.int64), "x")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        rectilinear.errors.DtypeError: Got x of dtype torch.int64; expected a floating-point tensor. ...
+    """
+    if not isinstance(x, Tensor):
+        raise DtypeError(f"{name} of type {type(x).__name__}", "a torch.Tensor", "Convert it with torch.as_tensor.")
+    if not x.is_floating_point():
+        raise DtypeError(f"{name} of dtype {x.dtype}", "a floating-point tensor", "Convert it with .float().")
+
+
+def check_values(x: Tensor, name: str) -> None:
+    """Raise for a tensor without values.
+
+    Raises:
+        InputError: if it is on the meta device, or a parameter of a lazy layer that has not run.
+
+    Example:
+        >>> check_values(torch.ones(2, device="meta"), "x")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        rectilinear.errors.InputError: Got x on the meta device, where tensors have no values; expected numbers. ...
+    """
+    if is_lazy(x):
+        raise InputError(
+            f"{name} in a lazy layer, without a shape", "a model that has run once", "Call it on a batch first."
+        )
+    if x.is_meta:
+        raise InputError(
+            f"{name} on the meta device, where tensors have no values",
+            "numbers",
+            "Build it on another device, or move it with to_empty and load its values.",
+        )
+
+
+def check_finite(x: Tensor, name: str) -> None:
+    """Raise if ``x`` holds a NaN or an infinity.
+
+    Raises:
+        InputError: if it is on the meta device.
+        NonFiniteError: with the number of such entries and the index of the first.
+
+    Example:
+        >>> check_finite(torch.tensor([[0.0, float("nan")]]), "data")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        rectilinear.errors.NonFiniteError: Got 1 NaN or infinite entry in data, first at (0, 1); ...
+    """
+    check_values(x, name)
+    finite = torch.isfinite(x)
+    if bool(finite.all()):
+        return
+    where = (~finite).nonzero()
+    count, first = len(where), tuple(where[0].tolist())
+    raise NonFiniteError(
+        got=f"{count} NaN or infinite {'entry' if count == 1 else 'entries'} in {name}, first at {first}",
+        expected="finite numbers",
+        fix=f"Remove or replace {'it' if count == 1 else 'them'}.",
+    )
+
+
+def check_batch(x: object, shape: tuple[int, ...], name: str) -> None:
+    """Raise unless ``x`` is a floating-point tensor of shape ``(b, *shape)`` with ``b >= 1``.
+
+    Raises:
+        DtypeError: if it is not a floating-point tensor.
+        ShapeError: if it has another shape or no rows.
+
+    Example:
+        >>> check_batch(torch.ones(5, 3), (4,), "data")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        rectilinear.errors.ShapeError: Got data of shape (5, 3); expected (batch, 4). ...
+    """
+    check_floating(x, name)
+    assert isinstance(x, Tensor)
+    if x.ndim == 0 or tuple(x.shape[1:]) != tuple(shape):
+        raise ShapeError(
+            got=f"{name} of shape {tuple(x.shape)}",
+            expected=f"({', '.join(['batch', *map(str, shape)])})",
+            fix="Put the batch axis first and reshape the rest.",
+        )
+    if not len(x):
+        raise ShapeError(f"{name} with no rows", "at least one", f"Pass {name} that is not empty.")
+
+
+def whole(value: object, name: str, least: int = 0) -> int:
+    """``value`` as an int, from Python, numpy or an integer tensor.
+
+    Raises:
+        ConfigError: if it is no integer, or less than ``least``.
+
+    Example:
+        >>> whole(np.int64(3), "steps")
+        3
+    """
+    try:
+        number = index(value)  # type: ignore[arg-type] # which is what is asked
+    except TypeError:
+        number = least - 1
+    if number < least:
+        raise ConfigError(f"{name} = {value!r}", f"an integer of at least {least}", f"Correct {name}.")
+    return number
+
+
+def single(x: Tensor) -> Tensor:
+    """``x`` in float32 where it is of half precision, which LAPACK and transforms do not know."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def is_differentiated(x: Tensor) -> bool:
+    """Whether derivatives are taken through ``x``, by autograd, by ``torch.func``, or in forward mode.
+
+    Example:
+        >>> is_differentiated(torch.ones(1)), is_differentiated(torch.ones(1, requires_grad=True))
+        (False, True)
+    """
+    if x.requires_grad or torch.compiler.is_compiling():
+        return x.requires_grad
+    return is_functorch_wrapped_tensor(x) or unpack_dual(x).tangent is not None
+
+
+def is_factor(value: object) -> TypeGuard[float | Tensor]:
+    """Whether ``value`` can multiply: a number, of Python or numpy, or a tensor.
+
+    Example:
+        >>> is_factor(2), is_factor(np.float32(2)), is_factor("2")
+        (True, True, False)
+    """
+    return isinstance(value, Number | Tensor) or (isinstance(value, np.ndarray) and value.ndim == 0)
+
+
+def is_zero(value: object) -> bool:
+    """Whether ``value`` is the number 0, with which Python's ``sum`` starts.
+
+    Example:
+        >>> is_zero(0), is_zero(0.5), is_zero(torch.zeros(()))
+        (True, False, False)
+    """
+    return isinstance(value, Real) and value == 0
+
+
+def is_count(value: object, least: int) -> bool:
+    """Whether ``value`` is an integer of at least ``least``.
+
+    Example:
+        >>> is_count(3, 1), is_count(2.5, 1), is_count("3", 1), is_count(0, 1)
+        (True, False, False, False)
+    """
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= least
+
+
+def is_within(value: object, low: float, high: float = np.inf) -> bool:
+    """Whether ``value`` is a real number, no truth value, with ``low <= value < high``.
+
+    Example:
+        >>> is_within(2, 1), is_within("2", 1), is_within(True, 0), is_within(float("nan"), 0)
+        (True, False, False, False)
+    """
+    return isinstance(value, Real) and not isinstance(value, bool) and low <= float(value) < high
+
+
+def real_number(value: object, name: str) -> float | None:
+    """A real number from Python, numpy or a tensor of one entry; None for what is none.
+
+    Raises:
+        InputError: for a tensor that takes part in a graph, whose gradient would be lost.
+
+    Example:
+        >>> real_number(torch.tensor(0.5), "p"), real_number(torch.ones(2), "p")
+        (0.5, None)
+    """
+    if isinstance(value, Tensor) and value.requires_grad:
+        raise InputError(f"{name} with a gradient", "a number", "Pass it as p.detach().")
+    if isinstance(value, Tensor | np.ndarray) and value.ndim == 0:
+        value = value.item()
+    return float(value) if isinstance(value, Real) else None
+
+
+def check_tolerance(value: object, name: str) -> None:
+    """Raise unless ``value`` is a finite number that is not negative, or None.
+
+    Raises:
+        DtypeError: for what is no real number.
+        ConfigError: for a negative number, an infinite one or NaN.
+
+    Example:
+        >>> check_tolerance(-1.0, "rtol")
+        Traceback (most recent call last):
+        rectilinear.errors.ConfigError: Got rtol = -1; expected a finite number that is not negative.
+    """
+    if value is None:
+        return
+    if (number := real_number(value, name)) is None:
+        raise DtypeError(f"{name} of type {type(value).__name__}", "a number that is not negative")
+    if not 0 <= number < inf:
+        raise ConfigError(f"{name} = {number:g}", "a finite number that is not negative")
+
+
+def tolerance(dtype: torch.dtype, scale: float = 1.0, n: int = 1) -> float:
+    """Rounding error to allow for a result of size ``scale`` that sums ``n`` terms.
+
+    ``100 eps scale sqrt(n)``: rounding errors add like a random walk, and 100 covers the handful of operations
+    that a result goes through. ``scale`` is the size of the result times the condition number of the problem.
+
+    Example:
+        >>> tolerance(torch.float64, scale=10.0, n=4) < 1e-12
+        True
+    """
+    return 100 * torch.finfo(dtype).eps * scale * max(n, 1) ** 0.5

@@ -1,0 +1,191 @@
+"""From words to a dataclass: options every command has, and one line for each mistake.
+
+A result for the eye: the same object that ``--json`` prints.
+
+Images that a command leaves: a picture to look at and the array itself.
+"""
+
+from __future__ import annotations
+
+import io
+from contextlib import redirect_stderr
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import tyro
+
+from rectilinear.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from torch import Tensor
+
+
+class UsageError(Exception):
+    """Words that are no command."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """What every command takes; ``out`` is of each."""
+
+    seed: int = 0
+    """Seed of every random number."""
+    json: bool = False
+    """Print one JSON object on standard output and nothing else there."""
+    debug: bool = False
+    """Show the traceback of an error."""
+
+    def folders(self) -> tuple[Path, ...]:
+        """Folders that the command writes into, tried before it computes."""
+        out, run = getattr(self, "out", None), getattr(self, "run", None)
+        if out is not None:
+            return (out,)
+        return (run,) if run is not None and run.is_dir() else ()
+
+    def locks(self) -> tuple[Path, ...]:
+        """Of these folders, those that nobody else may write meanwhile: where the results of a run go."""
+        return self.folders() if hasattr(self, "run") else ()
+
+    def code(self) -> tuple[Path, ...]:
+        """Files of the user's own code that the command runs."""
+        return ()
+
+
+T = TypeVar("T")
+
+
+def parse(cls: type[T], command: str, words: Sequence[str]) -> T | None:
+    """The words as an instance of ``cls``; None when they asked for help, which is then printed.
+
+    Raises:
+        UsageError: for words that do not fit, in one line.
+    """
+    if any(not word or (word.startswith("--") and word.endswith("=")) for word in words):
+        raise UsageError("An empty word: an option without its value, or a variable of the shell that is not set.")
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            arguments = tyro.cli(
+                cls,
+                prog=f"rectilinear {command}",
+                args=list(words),
+                config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            return None
+        raise UsageError(f"{_first_message(said.getvalue())}. See rectilinear {command} --help.") from None
+    _check_numbers(arguments)
+    return arguments
+
+
+def _check_numbers(arguments: Any) -> None:
+    """Whole numbers of commands count something: they are positive, but for the seed, and -1 for a job a core."""
+    for name, value in vars(arguments).items():
+        least = {"seed": 0, "n_jobs": -1}.get(name, 1)
+        if type(value) is int and not least <= value < 2**63:
+            raise UsageError(f"--{name.replace('_', '-')} {value} is out of range: it is at least {least}.")
+
+
+def _first_message(boxed: str) -> str:
+    r"""The first paragraph of tyro's framed message, as one line.
+
+    Example:
+        >>> _first_message("╭─ Invalid ─╮\n│ invalid    │\n│ choice 'a' │\n│ ────── │\n│ For help   │\n╰──╯")
+        "invalid choice 'a'"
+    """
+    words: list[str] = []
+    for line in boxed.splitlines():
+        if line.startswith(("╭", "╰")):
+            continue
+        text = line.strip("│ ")
+        if words and text and not text.strip("─"):
+            break
+        words += text.split()
+    return " ".join(words).rstrip(".")
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print names beside values, and lists of objects as tables."""
+    from rich.console import Console
+    from rich.table import Table
+
+    class Output(Console):
+        def on_broken_pipe(self) -> None:
+            raise  # the BrokenPipeError at hand, for the one place that answers it
+
+    console = Output(highlight=False, markup=False)
+    plain = {name: value for name, value in result.items() if not _is_table(value)}
+    width = max(map(len, plain), default=0) + 2
+    for name, value in plain.items():
+        console.print(f"{name:<{width}}{_text(value)}", soft_wrap=True)
+    for name, rows in result.items():
+        if _is_table(rows):
+            table = Table(*rows[0], title=name, title_justify="left", box=None)
+            for row in rows:
+                table.add_row(*map(_text, row.values()))
+            console.print(table)
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return "  ".join(f"{name} {_text(item)}" for name, item in value.items())
+    return str(value)
+
+
+def write_images(folder: Path, name: str, strips: Tensor, columns: int | None = None) -> dict[str, str]:
+    """Write ``(rows, frames, c, h, w)`` as ``name.png`` and ``name.npy``, each whole or not at all.
+
+    Strips are one under the other, unless ``columns`` says how many images make a row.
+    """
+    import numpy as np
+
+    from rectilinear import plots
+    from rectilinear.config import atomic_write
+
+    array = strips.float().cpu().numpy()
+    images = array.reshape(-1, *array.shape[2:])
+    with atomic_write(folder / f"{name}.png") as tmp:
+        tmp.write_bytes(plots.png(plots.grid(images, columns or array.shape[1]), scale=max(1, 64 // array.shape[-1])))
+    with atomic_write(folder / f"{name}.npy") as tmp:
+        np.save(tmp, array, allow_pickle=False)
+    return {"picture": str(folder / f"{name}.png"), "array": str(folder / f"{name}.npy")}
+
+
+def named_images(path: Path, shape: tuple[int, int, int], out: Path, taken: tuple[str, ...] = ()) -> dict[str, Tensor]:
+    """The image in a file, or those in a folder and its sub-folders, scaled and cropped to ``shape``, each by a name.
+
+    Args:
+        path: of the file or folder.
+        shape: ``(c, h, w)``; grey for one channel.
+        out: where results will lie.
+        taken: names that no image may have.
+
+    Raises:
+        DataError: if there is none, one cannot be read, or results would lie among them, to be read the next time.
+    """
+    from rectilinear.datasets.folder import read_images
+    from rectilinear.datasets.read_image import distinct_names, image_files
+
+    files = image_files(path)
+    if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
+        raise DataError(
+            got=f"--out {out}, which is the folder of the input or in it",
+            expected="another folder",
+            fix="Results there would be read with the images the next time.",
+        )
+    c, h, w = shape
+    return dict(zip(distinct_names(files, path, taken), read_images(files, (h, w), grey=c == 1), strict=True))

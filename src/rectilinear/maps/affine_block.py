@@ -1,0 +1,250 @@
+"""The best affine stand-in for a part of a network: what class of maps fits its shapes, and how it is fitted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, linear, unfold
+
+from rectilinear.errors import StructureError
+from rectilinear.numerics import Fit, Moments
+
+Form = Literal["rows", "tokens", "convolution"]
+WIDEST = 1024  # numbers in a row up to which all of them are mixed
+KERNEL = 3
+CHUNK = 64  # rows whose patches are written out together
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """The shapes of one row on both sides of a block, and the class of affine maps between them.
+
+    ``rows`` mixes everything; ``tokens`` acts on the last axis at every place of ``(t, d)``; ``convolution`` is one of
+    3 x 3 with the block's stride on images ``(c, h, w)``.
+    """
+
+    inside: tuple[int, ...]
+    outside: tuple[int, ...]
+    form: Form
+    stride: int = 1
+
+    @classmethod
+    def between(cls, inside: tuple[int, ...], outside: tuple[int, ...]) -> Shapes:
+        """The richest class that can be fitted.
+
+        Raises:
+            StructureError: if no class takes one shape to the other.
+
+        Example:
+            >>> Shapes.between((64, 32, 32), (128, 16, 16)).stride, Shapes.between((7, 16), (7, 16)).form
+            (2, 'tokens')
+        """
+        if len(inside) == 3 == len(outside) and _numel(inside) > WIDEST:
+            stride = -(-inside[1] // outside[1])
+            if outside[1:] == tuple((side - 1) // stride + 1 for side in inside[1:]):
+                return cls(inside, outside, "convolution", stride)
+        if len(inside) == 2 == len(outside) and inside[0] == outside[0]:
+            return cls(inside, outside, "tokens")
+        if _numel(inside) <= WIDEST and _numel(outside) <= 4 * WIDEST:
+            return cls(inside, outside, "rows")
+        raise StructureError(
+            f"a block from {inside} to {outside}",
+            f"rows of at most {WIDEST} numbers, equal numbers of tokens, or images with a whole stride",
+        )
+
+    def numbers(self, rank: int | None = None) -> int:
+        """How many numbers the map has, with its constant.
+
+        Example:
+            >>> shapes = Shapes.between((3,), (2,))
+            >>> shapes.numbers(), shapes.numbers(rank=1)
+            (8, 7)
+        """
+        o, k = self.sides
+        return (o * k if rank is None else min(rank * (o + k), o * k)) + o
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """The sides of the matrix: numbers at a place of the output and, with those around it, of the input."""
+        if self.form == "rows":
+            return _numel(self.outside), _numel(self.inside)
+        if self.form == "tokens":
+            return self.outside[-1], self.inside[-1]
+        return self.outside[0], self.inside[0] * KERNEL**2
+
+    @property
+    def have_identity(self) -> bool:
+        """Whether the identity is among the maps."""
+        return self.inside == self.outside and self.stride == 1
+
+    def features(self, x: Tensor) -> Tensor:
+        """What a matrix acts on: ``(b p, k)`` with ``p`` places a row."""
+        if self.form == "rows":
+            return x.reshape(len(x), -1)
+        if self.form == "tokens":
+            return x.flatten(0, 1)
+        patches = unfold(x, KERNEL, padding=KERNEL // 2, stride=self.stride)
+        return patches.mT.flatten(0, 1)
+
+    def targets(self, out: Tensor) -> Tensor:
+        """What it should give: ``(b p, o)``."""
+        if self.form == "rows":
+            return out.reshape(len(out), -1)
+        return out.flatten(0, 1) if self.form == "tokens" else out.flatten(2).mT.flatten(0, 1)
+
+
+class AffineBlock(nn.Module):
+    """``W x + b`` in place of a block, of the class that its shapes allow.
+
+    ``W = U V`` where a rank is given that makes this smaller, and ``I + U V`` with ``identity``. Arguments after the
+    first, such as attention masks, are ignored.
+
+    Example:
+        >>> block = AffineBlock(Shapes.between((3,), (2,)), torch.ones(2, 3), torch.zeros(2))
+        >>> block(torch.ones(1, 3)).tolist()
+        [[3.0, 3.0]]
+    """
+
+    identity: bool = False
+
+    def __init__(
+        self, shapes: Shapes, matrix: Tensor, constant: Tensor, rank: int | None = None, identity: bool = False
+    ) -> None:
+        super().__init__()
+        self.shapes, self.identity = shapes, identity
+        self.bias = nn.Parameter(constant)
+        o, k = matrix.shape
+        if rank is None or rank * (o + k) >= o * k:
+            factors = [matrix]
+        else:
+            u, s, vh = (m.to(matrix) for m in torch.linalg.svd(matrix.double(), full_matrices=False))
+            root = s[:rank].sqrt()
+            factors = [root[:, None] * vh[:rank], u[:, :rank] * root]
+        self.factors = nn.ParameterList([nn.Parameter(factor.contiguous()) for factor in factors])
+
+    def forward(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
+        """The map, row by row."""
+        out = self._convolved(x) if self.shapes.form == "convolution" else self._mapped(x)
+        return out + x if self.identity else out
+
+    def _convolved(self, x: Tensor) -> Tensor:
+        *inner, last = self.factors
+        c, k, stride = self.shapes.inside[0], KERNEL, self.shapes.stride
+        for weight in inner:
+            x = conv2d(x, weight.reshape(-1, c, k, k), stride=stride, padding=k // 2)
+        if inner:
+            return conv2d(x, last[:, :, None, None], self.bias)
+        return conv2d(x, last.reshape(-1, c, k, k), self.bias, stride=stride, padding=k // 2)
+
+    def _mapped(self, x: Tensor) -> Tensor:
+        *inner, last = self.factors
+        x = x.reshape(len(x), -1) if self.shapes.form == "rows" else x
+        for weight in inner:
+            x = linear(x, weight)
+        x = linear(x, last, self.bias)
+        return x.reshape(len(x), *self.shapes.outside) if self.shapes.form == "rows" else x
+
+    def standing_in_for(self, block: nn.Module) -> AffineBlock:
+        """With what containers ask of ``block``: ``nn.TransformerEncoder`` reads the layout of its first layer."""
+        if isinstance(attention := getattr(block, "self_attn", None), nn.MultiheadAttention):
+            self.self_attn = SimpleNamespace(batch_first=attention.batch_first)
+        return self
+
+    def plain(self) -> nn.Module:
+        """The same map as layers of torch, where vectors go to vectors: these can be folded into their neighbours."""
+        if self.shapes.form != "rows" or {len(self.shapes.inside), len(self.shapes.outside)} != {1} or self.identity:
+            return self
+        layers = []
+        for weight in self.factors:
+            layer = nn.Linear(weight.shape[1], weight.shape[0], bias=weight is self.factors[-1]).to(weight)
+            layer.weight = nn.Parameter(weight.detach())
+            layers.append(layer)
+        layers[-1].bias = nn.Parameter(self.bias.detach())
+        return layers[0] if len(layers) == 1 else nn.Sequential(*layers)
+
+    def extra_repr(self) -> str:
+        added = ", plus the identity" if self.identity else ""
+        return f"{self.shapes.form}, {self.shapes.inside} to {self.shapes.outside}{added}"
+
+
+@dataclass(frozen=True)
+class BlockFit:
+    """How well an affine map stands in for a block, on the rows it was fitted to.
+
+    Attributes:
+        r2: the share of the output's variance that it explains. This is the linearity score of Razzhigaev et al.
+        procrustes: the same for a rotation and a scale alone, ``|<x y^T>|_*^2 / (<|x|^2> <|y|^2>)``.
+        update_r2: the share of the variance of ``output - input`` that it explains, where their shapes agree: a
+            residual connection makes the first two near one whatever the block adds.
+    """
+
+    r2: float
+    procrustes: float
+    update_r2: float | None
+
+
+class BlockMoments:
+    """Streaming least squares for one block; rows beyond a budget of products are left out."""
+
+    def __init__(self, shapes: Shapes, budget: float) -> None:
+        self.shapes = shapes
+        self._budget = budget
+        self._moments = Moments(computed=True)
+        self._width = 0
+
+    @property
+    def n(self) -> int:
+        """How many rows of the matrix were counted in: several a row of the data where it acts on tokens or places."""
+        return self._moments.n
+
+    def add(self, x: Tensor, out: Tensor) -> None:
+        """Count rows in, a few at a time."""
+        for rows, outs in zip(x.split(CHUNK), out.split(CHUNK), strict=True):
+            if self._budget > 0:
+                self._add(rows, outs)
+
+    def _add(self, x: Tensor, out: Tensor) -> None:
+        features, targets = self.shapes.features(x), self.shapes.targets(out)
+        self._width = targets.shape[1]
+        if self.shapes.have_identity:
+            targets = torch.cat([targets.double(), self.shapes.targets(out.double() - x.double())], 1)
+        self._moments.add(features, targets)
+        self._budget -= features.numel() * features.shape[1]
+
+    def solve(self, like: Tensor, rank: int | None = None) -> AffineBlock:
+        """The best affine stand-in, of a rank where one is given.
+
+        Where the shapes agree, that is the identity plus a map of the rank, if it is nearer on these rows than a map of
+        the rank alone: both have as many numbers.
+        """
+        fit, identity = self._fit(), False
+        if rank is not None and rank < min(self.shapes.sides) and self.shapes.have_identity:
+            update = self._moments.fit(slice(self._width, None))
+            identity = _left(update, rank) < _left(fit, rank)
+            fit = update if identity else fit
+        matrix = fit.matrix if rank is None else fit.of_rank(rank)
+        constant = fit.mean_t - matrix @ fit.mean_x
+        return AffineBlock(self.shapes, matrix, constant, rank, identity).to(like)
+
+    def score(self) -> BlockFit:
+        """How well the best affine map, of full rank, fits."""
+        residual = self.shapes.have_identity and self.shapes.form != "convolution"
+        update = self._moments.fit(slice(self._width, None)).r2 if residual else None
+        return BlockFit(self._fit().r2, self._moments.procrustes(slice(0, self._width)), update)
+
+    def _fit(self) -> Fit:
+        return self._moments.fit(slice(0, self._width))
+
+
+def _left(fit: Fit, rank: int) -> float:
+    """The sum of squares that the best map of a rank leaves."""
+    s = torch.linalg.svdvals(fit.coefficients / fit.s.sqrt()[:, None])
+    return float(fit.total.sum() - s[:rank].square().sum())
+
+
+def _numel(shape: tuple[int, ...]) -> int:
+    return torch.Size(shape).numel()

@@ -1,0 +1,234 @@
+"""The blocks of a network: their names, their calls, and others in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
+
+from rectilinear.errors import ConfigError, StructureError
+from rectilinear.maps.affine_block import BlockMoments, Shapes
+from rectilinear.networks.calls import Network, is_scripted, parts
+
+BATCH = 256
+BUDGET = 1e10  # products that go into the fit of one block
+AFFINE = (
+    *(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.Identity, nn.Flatten, nn.Unflatten, nn.PixelShuffle),
+    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
+    *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d, nn.ZeroPad2d, nn.Upsample, nn.Unfold),
+)
+
+
+def block_names(model: nn.Module) -> list[str]:
+    """The blocks that a network is made of, by name: what is in its containers, in their order.
+
+    Sequences, lists and dictionaries of modules are opened, and so is a module that holds a list, such as
+    ``nn.TransformerEncoder``; everything else is one block.
+
+    Example:
+        >>> block_names(nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.ReLU(), nn.Linear(2, 1))))
+        ['0', '1.0', '1.1']
+    """
+    names: list[str] = []
+    if is_scripted(model):
+        return names
+
+    def visit(module: nn.Module, prefix: str) -> None:
+        for name, child in module.named_children():
+            path = f"{prefix}{name}"
+            opened = isinstance(child, nn.Sequential | nn.ModuleList | nn.ModuleDict) or any(
+                isinstance(part, nn.ModuleList) for part in child.children()
+            )
+            visit(child, f"{path}.") if opened else names.append(path)
+
+    visit(model, "")
+    return names
+
+
+def is_affine(module: nn.Module) -> bool:
+    """Whether a module of torch is affine in evaluation mode.
+
+    A subclass does what it likes and is not among them; neither is a module with hooks that are not torch's own, or
+    with a ``forward`` that was put into it.
+
+    Example:
+        >>> is_affine(nn.BatchNorm1d(3)), is_affine(nn.ReLU())
+        (True, False)
+    """
+    kind = type(module).__bases__[0] if is_parametrized(module) else type(module)
+    hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+    if "forward" in vars(module):
+        return False
+    if any(not type(hook).__module__.startswith("torch.nn.utils.") for hook in hooks):
+        return False
+    if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) and not module.track_running_stats:
+        return False
+    return kind in AFFINE or (isinstance(module, nn.LeakyReLU) and kind is nn.LeakyReLU and module.negative_slope == 1)
+
+
+class Call(NamedTuple):
+    """One call of a module: its input before it ran, its output, and whether it changed the input in place."""
+
+    x: Tensor
+    out: Tensor
+    changed: bool
+
+
+@contextmanager
+def watching(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, list[Call]]]:
+    """The calls of each module with a tensor, that return a tensor, inside the block; the hooks are gone afterwards.
+
+    Inputs are read before the module and its hooks run, and outputs after them.
+    """
+    seen: dict[str, list[Call]] = {name: [] for name in modules}
+    begun: dict[str, list[Tensor | None]] = {name: [] for name in modules}
+
+    def before(name: str) -> Any:
+        def keep(_: nn.Module, args: tuple[Any, ...]) -> None:
+            begun[name].append(args[0].detach().clone() if args and isinstance(args[0], Tensor) else None)
+
+        return keep
+
+    def after(name: str) -> Any:
+        def keep(_: nn.Module, args: tuple[Any, ...], out: Any) -> None:
+            x = begun[name].pop()
+            if x is not None and isinstance(out, Tensor):
+                changed = not torch.equal(x, args[0])
+                seen[name].append(Call(x, out.detach().clone(), changed))
+
+        return keep
+
+    handles = [module.register_forward_pre_hook(before(name), prepend=True) for name, module in modules.items()]
+    handles += [module.register_forward_hook(after(name)) for name, module in modules.items()]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def replaced(module: nn.Module, stand_in: Callable[..., Tensor] | None) -> Iterator[None]:
+    """The output of ``module`` is that of ``stand_in`` inside the block; it works on copies of its arguments.
+
+    Without a stand-in the output stays, and only what the module changes in place is its own.
+    """
+    begun: list[tuple[Any, ...]] = []
+
+    def before(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        begun.append(args)
+        return tuple(a.clone() if isinstance(a, Tensor) else a for a in args)
+
+    def after(_: nn.Module, __: tuple[Any, ...], out: Any) -> Any:
+        args = begun.pop()
+        return out if stand_in is None else stand_in(*args)
+
+    handles = [module.register_forward_pre_hook(before, prepend=True), module.register_forward_hook(after)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def r2_each(found: Tensor, wanted: Tensor) -> Tensor:
+    """The share of the variance of each column of ``wanted`` ``(n, O)``, ``(O,)``; NaN where it is constant.
+
+    What varies by rounding only is constant.
+
+    Example:
+        >>> wanted = torch.tensor([[0.0, 0.0, 5.0], [1e6, 1.0, 5.0]])
+        >>> r2_each(wanted * torch.tensor([1.0, 0.5, 1.0]), wanted).tolist()
+        [1.0, 0.5, nan]
+    """
+    eps = torch.finfo(found.dtype).eps
+    found, wanted = found.double(), wanted.double()
+    left, total = (found - wanted).square().sum(0), (wanted - wanted.mean(0)).square().sum(0)
+    varies = total > (10 * eps) ** 2 * wanted.square().sum(0)
+    return torch.where(varies, 1 - left / total, torch.nan)
+
+
+def worst_of(r2: Tensor) -> tuple[int, float]:
+    """The output of which the least is explained, and that share; of all that are constant, the first and one."""
+    worst = int(r2.nan_to_num(torch.inf).argmin())
+    return worst, 1.0 if bool(r2[worst].isnan()) else float(r2[worst])
+
+
+def check_alone(network: Network, module: nn.Module, x: Tensor) -> None:
+    """Raise if something else reads what the module changes in place.
+
+    Raises:
+        StructureError: if the output of the network is another where the module works on a copy of its input.
+    """
+    with replaced(module, None):
+        alone = network(x)
+    if not torch.allclose(alone, network(x), rtol=1e-4, atol=1e-4 * float(alone.abs().max())):
+        raise StructureError(
+            "a block that changes its input in place, where something beside it reads it",
+            "a block whose output alone matters",
+            "Build it without inplace=True.",
+        )
+
+
+def shapes_of(calls: list[Call]) -> Shapes:
+    """The shapes of a block that was called once for each batch.
+
+    Raises:
+        StructureError: if it was not, or no class of affine maps takes one shape to the other.
+    """
+    if len(calls) != 1:
+        raise StructureError(
+            f"a block that is called {len(calls)} times a pass"
+            if calls
+            else "a block that is not called with a tensor as its first argument, or does not return one",
+            "one call with a tensor, that returns a tensor",
+        )
+    x, out, _ = calls[0]
+    if x.ndim < 1 or out.ndim < 1 or len(x) != len(out):
+        raise StructureError(f"a block from {tuple(x.shape)} to {tuple(out.shape)}", "the batch as the first axis")
+    return Shapes.between(tuple(x.shape[1:]), tuple(out.shape[1:]))
+
+
+def check_names(model: nn.Module, names: str | Sequence[str]) -> list[str]:
+    """The names of submodules, each once.
+
+    Raises:
+        ConfigError: for a name that is no submodule.
+    """
+    asked = [names] if isinstance(names, str) else list(names)
+    known = dict(model.named_modules(remove_duplicate=False))
+    if unknown := [n for n in asked if n not in known or not n]:
+        raise ConfigError(
+            f"no block named {', '.join(map(repr, unknown))}", f"names such as {', '.join(block_names(model)[:8])}"
+        )
+    first = {id(module): name for name, module in model.named_modules()}
+    return list(dict.fromkeys(first[id(known[n])] for n in asked))
+
+
+def fit_blocks(
+    network: Network, modules: Mapping[str, nn.Module], x: Tensor, budget: float = BUDGET
+) -> tuple[dict[str, BlockMoments], dict[str, str]]:
+    """Streaming least squares for blocks, and the reasons for those that cannot be fitted."""
+    moments: dict[str, BlockMoments] = {}
+    refused: dict[str, str] = {}
+    for batch in parts(x, BATCH):
+        with watching(modules) as seen:
+            network(batch)
+        for name, calls in seen.items():
+            if name in refused:
+                continue
+            try:
+                shapes = shapes_of(calls)
+                if calls[0].changed and name not in moments:
+                    check_alone(network, modules[name], batch)
+            except StructureError as error:
+                refused[name] = error.got
+                moments.pop(name, None)
+                continue
+            moments.setdefault(name, BlockMoments(shapes, budget)).add(calls[0].x, calls[0].out)
+    return moments, refused

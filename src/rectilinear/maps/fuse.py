@@ -1,0 +1,327 @@
+"""Consecutive linear layers folded into one, exactly, with an account of what was folded and what was not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal, overload
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._pytree import tree_leaves, tree_map
+
+from rectilinear.checks import check_finite
+from rectilinear.errors import DtypeError, InputError, RectilinearError, ShapeError
+from rectilinear.maps.fold_rules import folded, may_fold
+from rectilinear.maps.neighbours import Neighbours, from_graph, from_run
+from rectilinear.networks.calls import check_module, check_not_scripted, copied, uncompiled
+from rectilinear.networks.data import guesses
+
+EXACT = 1e-9  # relative error that folding may leave in float64
+ROUNDED = 10.0  # times the square root of machine precision: the same where a model does not run in float64
+Checked = Literal["x", "random rows", "nothing"]
+UNSEEN: dict[Checked, str] = {
+    "random rows": "not checked on data",
+    "nothing": "checked on nothing, for no input could be guessed: the graph is trusted; pass x",
+}
+RUN_ERRORS = (RuntimeError, TypeError, ValueError, IndexError, AttributeError, AssertionError, NotImplementedError)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Two modules that became one, or that stay for a ``reason``."""
+
+    first: str
+    second: str
+    reason: str = ""
+
+    def __str__(self) -> str:
+        pair = f"{self.first}, {self.second}" if self.first else self.second
+        return f"{pair} left: {self.reason}" if self.reason else f"{pair} folded"
+
+
+@dataclass(frozen=True, eq=False)
+class Fused:
+    """A model with folded layers.
+
+    Attributes:
+        model: the new model.
+        folds: the pairs that became one layer, in the order in which that was done.
+        left: normalisations and neighbouring linear layers that stay, and why.
+        error: the largest difference of the outputs on ``x`` over the largest output; None without ``x``.
+        checked: on what the two were compared: "x", "random rows" that the first layer suggests, or "nothing", where no
+            input could be guessed and the graph alone speaks.
+    """
+
+    model: nn.Module
+    folds: tuple[Fold, ...]
+    left: tuple[Fold, ...]
+    error: float | None
+    checked: Checked = "x"
+
+    def __str__(self) -> str:
+        lines = [*map(str, self.folds), *map(str, self.left)]
+        checked = UNSEEN[self.checked] if self.error is None else f"largest relative error on x {self.error:.2g}"
+        return "\n".join([*lines, f"{len(self.folds)} folded, {len(self.left)} left, {checked}"])
+
+
+@overload
+def fuse(model: nn.Module, x: Any = None, *, report: Literal[False] = False) -> nn.Module: ...
+
+
+@overload
+def fuse(model: nn.Module, x: Any = None, *, report: Literal[True]) -> Fused: ...
+
+
+def fuse(model: nn.Module, x: Any = None, *, report: bool = False) -> nn.Module | Fused:
+    """A copy of the model, in evaluation mode, with consecutive linear layers folded into one: the same function.
+
+    Folded are linear into linear layers, batch normalisation into the linear layer or convolution before it (or the
+    linear layer after it), and 1 x 1 convolutions into the convolution before; what does nothing in evaluation mode
+    (dropout, a leaky ReLU of slope one) is passed over. Of a batch normalisation with an activation in one class the
+    activation stays. A folded layer leaves ``nn.Identity`` behind, or what remains of it: names stay. Products are
+    taken in float64, and only where the result has no more numbers than the two layers.
+
+    Without ``x`` only what the model's whole graph proves is folded: it must be one that ``torch.fx`` can follow, and
+    it is checked on random rows where the first layer tells what the model takes; where no row can be guessed the graph
+    alone is trusted, and the report says so (``checked``). With ``x``, every fold is checked
+    on it and taken back if it changes the output; a model that ``torch.fx`` cannot follow is then folded as it runs on
+    ``x``, unless its path depends on values.
+
+    Args:
+        model: the network; it is not changed.
+        x: what the model is called with: a tensor, a tuple of arguments, or a mapping of keyword arguments.
+        report: return a :class:`Fused`, with the folds, what is left and why, and the error on ``x``.
+
+    Raises:
+        DtypeError, InputError: if the model is no module, has no parameters, or some without values; if it is random.
+        NonFiniteError: if ``x`` is not finite.
+        ShapeError: if the model does not take ``x``.
+        StructureError: for a ``ScriptModule``, or a model that cannot be copied.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2), nn.ReLU(), nn.Linear(2, 3)).eval()
+        >>> fused, x = fuse(net), torch.randn(5, 4)
+        >>> fused[0], fused[1], torch.allclose(fused(x), net(x), atol=1e-6)
+        (Linear(in_features=4, out_features=2, bias=True), Identity(), True)
+        >>> print(fuse(nn.Sequential(nn.Linear(20, 2), nn.BatchNorm1d(2), nn.Linear(2, 20)), report=True))
+        0, 1 folded
+        0, 2 left: the product is larger than the two
+        1 folded, 1 left, not checked on data
+    """
+    check_module(model)
+    check_not_scripted(uncompiled(model))
+    with torch.random.fork_rng(devices=[]):
+        original = copied(uncompiled(model)).eval()
+        found = _Folding(original, None if x is None else _Call(x)).run()
+    return found if report else found.model
+
+
+class _Call:
+    """A call of a model, and of its mirror image where that can be had."""
+
+    def __init__(self, x: Any) -> None:
+        for t in tree_leaves(x if isinstance(x, Tensor | tuple | list | Mapping) else None):
+            if isinstance(t, Tensor) and t.is_floating_point():
+                check_finite(t.detach(), "x")
+        if not isinstance(x, Tensor | tuple | Mapping):
+            raise DtypeError(
+                f"x of type {type(x).__name__}", "a tensor, a tuple of arguments or a mapping", "Use torch.as_tensor."
+            )
+        self.args: tuple[Any, ...] = () if isinstance(x, Mapping) else x if isinstance(x, tuple) else (x,)
+        self.kwargs: dict[str, Any] = dict(x) if isinstance(x, Mapping) else {}
+
+    def __call__(self, model: nn.Module, factor: float = 1.0) -> list[Tensor]:
+        """The tensors that the model returns, on copies of the arguments in its dtype."""
+        like = next((p for p in (*model.parameters(), *model.buffers()) if p.is_floating_point()), None)
+
+        def own(t: Any) -> Any:
+            if not isinstance(t, Tensor):
+                return t
+            if not t.is_floating_point() or like is None:
+                return t.detach().clone()
+            return (factor * t.detach()).to(like)
+
+        args, kwargs = tree_map(own, (self.args, self.kwargs))
+        with torch.no_grad():
+            out = model(*args, **kwargs)
+        values = dict(out) if isinstance(out, Mapping) else out
+        return [t.clone() for t in tree_leaves(values) if isinstance(t, Tensor)]
+
+
+class _Folding:
+    """Folds pair by pair in a copy of the model in float64, checks, and puts the folded layers into the model."""
+
+    def __init__(self, original: nn.Module, call: _Call | None) -> None:
+        self.original, self.call = original, call
+        self.work = _in_float64(original)
+        self.folds: list[Fold] = []
+        self.left: dict[tuple[str, str], str] = {}
+        self.touched: set[str] = set()
+        self.plain: list[Tensor] = []
+        self.wanted: list[tuple[float, list[Tensor]]] = []
+        self.allowed = EXACT
+        self.given = call is not None
+        if call is not None:
+            self._read_outputs(call)
+        else:
+            self._guess()
+        self.graph = from_graph(self.work)
+
+    def _read_outputs(self, call: _Call) -> None:
+        try:
+            self.plain, again = call(self.original), call(self.original)
+        except RectilinearError:
+            raise
+        except RUN_ERRORS as error:
+            raise ShapeError(f"x, on which the model fails: {_said(error)}", "what the model is called with") from error
+        if not sum(t.numel() for t in self.plain):
+            raise ShapeError("x on which the model returns no numbers", "at least one row", "Pass some rows.")
+        dtypes = [t.dtype for t in self.plain if t.is_floating_point()]
+        rounding = max((torch.finfo(dtype).eps for dtype in dtypes), default=0.0)
+        if not _error(self.plain, again) <= 1e3 * rounding:
+            raise InputError("a model that is random in evaluation mode", "the same output for the same input")
+        try:
+            self.wanted = [(1.0, call(self.work))]
+        except RUN_ERRORS:  # it makes numbers of another precision on the way
+            self.work, self.wanted = copied(self.original), [(1.0, self.plain)]
+        if any(t.is_floating_point() and t.dtype != torch.float64 for t in self.wanted[0][1]):
+            self.allowed = ROUNDED * rounding**0.5
+        with suppress(*RUN_ERRORS):  # where it takes the mirror image
+            self.wanted.append((-1.0, call(self.work, -1.0)))
+
+    def _guess(self) -> None:
+        """Without ``x``, rows that the model takes are a check of its graph, which is drawn without values.
+
+        Code that asks for the type of its input, or whether it is traced, has another graph when it runs.
+        """
+        for x in guesses(self.original):
+            self.call = _Call(x)
+            with suppress(RectilinearError, *RUN_ERRORS):
+                self._read_outputs(self.call)
+                return
+            self.call, self.wanted, self.allowed = None, [], EXACT
+
+    def run(self) -> Fused:
+        """Fold until nothing is left to fold."""
+        while pairs := [pair for pair in self._neighbours().pairs if pair not in self.left]:
+            undo: dict[tuple[str, str], list[tuple[str, nn.Module]]] = {}
+            for pair in pairs:
+                if not any(name in other for other in undo for name in pair) and (old := self._apply(pair)):
+                    undo[pair] = old
+            if self._difference():
+                for old in undo.values():
+                    self._put_back(old)
+                self._one_by_one(list(undo))
+            else:
+                self.folds += [Fold(*pair) for pair in undo]
+        left = self._account()
+        for name in self.touched:
+            self._finish(name)
+        error = _error(self.call(self.original), self.plain) if self.given and self.call is not None else None
+        return Fused(self.original, tuple(self.folds), left, error, self._checked())
+
+    def _checked(self) -> Checked:
+        return "nothing" if self.call is None else "x" if self.given else "random rows"
+
+    def _one_by_one(self, pairs: list[tuple[str, str]]) -> None:
+        for pair in pairs:
+            old = self._apply(pair)
+            if reason := self._difference():
+                self._put_back(old)
+                self.left[pair] = reason
+            elif old:
+                self.folds.append(Fold(*pair))
+
+    def _neighbours(self) -> Neighbours:
+        if self.graph.graph is not None:
+            return from_graph(self.work, frozenset(self.touched))
+        return from_run(self.work, self.call) if self.given and self.call is not None else Neighbours(())
+
+    def _apply(self, pair: tuple[str, str]) -> list[tuple[str, nn.Module]]:
+        """Exchange the two; what they were, or nothing where they stay."""
+        a, b = (self.work.get_submodule(name) for name in pair)
+        found = folded(a, b, self._dtype(pair)) if may_fold(a, b) else ""
+        if isinstance(found, str):
+            self.left[pair] = found
+            return []
+        for name, module in zip(pair, found, strict=True):
+            _put(self.work, name, module)
+        self.touched.update(pair)
+        return list(zip(pair, (a, b), strict=True))
+
+    def _put_back(self, old: list[tuple[str, nn.Module]]) -> None:
+        for name, module in old:
+            _put(self.work, name, module)
+
+    def _dtype(self, pair: tuple[str, str]) -> torch.dtype:
+        weights = (getattr(self.original.get_submodule(name), "weight", None) for name in pair)
+        return next((w.dtype for w in weights if isinstance(w, Tensor) and w.ndim > 1), torch.float32)
+
+    def _difference(self) -> str:
+        """What is not as it was: nothing, or a reason to take folds back."""
+        if self.graph.graph is not None and not self.graph.agrees(from_graph(self.work, frozenset(self.touched))):
+            return "the model reads more of them than their output, such as a weight or a shape"
+        for factor, wanted in self.wanted:
+            assert self.call is not None
+            try:
+                found = self.call(self.work, factor)
+            except RUN_ERRORS as error:
+                return f"the model fails without them: {_said(error)}"
+            if not (change := _error(found, wanted)) <= self.allowed:
+                return f"the output would change by {change:.2g} of its largest entry"
+        return ""
+
+    def _finish(self, name: str) -> None:
+        """Put what became of a module into the model, in the module's dtype."""
+        module, old = self.work.get_submodule(name), self.original.get_submodule(name)
+        like = next((p for p in old.parameters() if p.is_floating_point()), None)
+        _put(self.original, name, module if like is None else module.to(like.dtype))
+
+    def _account(self) -> tuple[Fold, ...]:
+        gone = {fold.second for fold in self.folds}
+        left = [Fold(*pair, reason) for pair, reason in self.left.items() if reason and pair[1] not in gone]
+        named = {name for fold in left for name in (fold.first, fold.second)}
+        why = "it does not see the output of one linear layer or convolution alone"
+        if self.graph.graph is None:
+            lost = f"torch.fx cannot follow the model ({self.graph.reason})"
+            call = self.call if self.given else None
+            reason = "" if call is None else from_run(self.work, call).reason
+            why = f"{lost}: pass x" if call is None else f"{lost}, and {reason}" if reason else why
+        norms = [n for n, m in self.work.named_modules() if isinstance(m, _BatchNorm) and n not in named]
+        return (*left, *(Fold("", name, why) for name in norms))
+
+
+def _in_float64(model: nn.Module) -> nn.Module:
+    try:
+        return copied(model).double()
+    except (TypeError, RuntimeError):  # a device without float64
+        return copied(model)
+
+
+def _put(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, last = name.rpartition(".")
+    model.get_submodule(parent)._modules[last] = module.eval()
+
+
+def _error(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
+    """The largest difference over the largest entry; infinite where shapes, infinities or whole numbers differ."""
+    if [t.shape for t in found] != [t.shape for t in wanted]:
+        return float("inf")
+    worst = 0.0
+    for a, b in zip(found, wanted, strict=True):
+        finite = torch.isfinite(b)
+        if not torch.allclose(a[~finite].to(b), b[~finite], equal_nan=True):
+            return float("inf")
+        if not b.is_floating_point() and not b.is_complex():
+            worst = worst if torch.equal(a, b) else float("inf")
+        elif bool(finite.any()):
+            gap = (a - b)[finite].abs().max() / b[finite].abs().max().clamp_min(torch.finfo(b.dtype).tiny)
+            worst = max(worst, float(gap.nan_to_num(float("inf"))))
+    return worst
+
+
+def _said(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__

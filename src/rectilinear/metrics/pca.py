@@ -1,0 +1,118 @@
+"""What is lost on the way there and back, and what PCA loses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from sklearn.utils.extmath import randomized_svd
+from torch import Tensor
+
+from rectilinear.errors import ConfigError
+from rectilinear.metrics.generation import check_pair
+from rectilinear.metrics.psnr import psnr
+
+
+class Reconstruction(NamedTuple):
+    """Mean square error over all values, and mean PSNR over samples in dB."""
+
+    mse: float
+    psnr: float
+
+
+def reconstruction(x: Tensor, y: Tensor, peak: float = 1.0) -> Reconstruction:
+    """The error of the reconstructions ``y`` of ``x``, both ``(b, ...)``.
+
+    Raises:
+        ShapeError: if shapes differ.
+
+    Example:
+        >>> reconstruction(torch.zeros(2, 4), torch.full((2, 4), 0.5), peak=5)
+        Reconstruction(mse=0.25, psnr=20.0)
+    """
+    decibels = psnr(x, y, peak)
+    return Reconstruction((x - y).square().mean().item(), decibels.mean().item())
+
+
+class PCA(NamedTuple):
+    """Principal components: mean ``(d,)``, orthonormal axes ``(d, r)``, standard deviations ``(r,)`` descending."""
+
+    mean: Tensor
+    axes: Tensor
+    std: Tensor
+
+
+def pca(x: Tensor, components: int | None = None, *, complete: bool = False) -> PCA:
+    """The ``min(n, d)`` principal components of ``x``, ``(n, ...)`` flattened to ``(n, d)``, in float64.
+
+    Args:
+        x: the data.
+        components: as many of them only, by a randomised decomposition: for a few out of many dimensions.
+        complete: where ``n < d``, add axes of standard deviation 0 until they are a basis of all ``d`` dimensions.
+
+    Raises:
+        ConfigError: for components that are not ``1 <= components <= min(n, d)``.
+        ShapeError: if ``x`` has less than two axes.
+        NonFiniteError: if an entry is NaN or infinite.
+
+    Example:
+        >>> pca(torch.tensor([[0.0, 1.0], [0.0, -1.0]])).std.tolist()
+        [1.4142135623730951, 0.0]
+    """
+    x = x.flatten(1) if x.ndim > 1 else x
+    check_pair(x, x)
+    centred = x.double() - x.double().mean(0)
+    if components is not None:
+        if not 1 <= components <= min(x.shape):
+            raise ConfigError(f"components={components} of data {tuple(x.shape)}", f"1 to {min(x.shape)}")
+        _, s, vt = (
+            torch.from_numpy(part).to(x.device)
+            for part in randomized_svd(centred.cpu().numpy(), components, random_state=0)
+        )
+        return PCA(x.double().mean(0), vt.T, s / max(1, len(x) - 1) ** 0.5)
+    if len(x) < x.shape[1]:
+        _, s, vt = torch.linalg.svd(centred, full_matrices=False)
+        found = PCA(x.double().mean(0), vt.T, s / max(1, len(x) - 1) ** 0.5)
+        return _completed(found) if complete else found
+    variances, axes = torch.linalg.eigh(centred.T @ centred / max(1, len(x) - 1))
+    return PCA(x.double().mean(0), axes.flip(1), variances.flip(0).clamp(min=0).sqrt())
+
+
+def _completed(found: PCA) -> PCA:
+    """The same axes, and others of standard deviation 0 that make them an orthonormal basis."""
+    d, r = found.axes.shape
+    others = torch.linalg.qr(found.axes, mode="complete").Q[:, r:]
+    return PCA(found.mean, torch.cat([found.axes, others], 1), torch.cat([found.std, found.std.new_zeros(d - r)]))
+
+
+def pca_curve(train: Tensor, test: Tensor, ranks: Sequence[int]) -> Tensor:
+    """The mean square error, per value, of ``test`` behind the leading ``k`` principal components of ``train``.
+
+    Args:
+        train: ``(n, ...)``.
+        test: ``(m, ...)``.
+        ranks: the values of ``k``.
+
+    Returns:
+        float64 ``(len(ranks),)``.
+
+    Raises:
+        ConfigError: if a rank is negative or above ``min(n, d)``.
+        ShapeError: if columns differ.
+
+    Example:
+        >>> x = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 0.5], [0.0, -0.5]])
+        >>> pca_curve(x, x, [0, 1, 2]).tolist()
+        [0.3125, 0.0625, 0.0]
+    """
+    train, test = train.flatten(1), test.flatten(1)
+    check_pair(train, test)
+    most = min(train.shape)
+    if bad := [k for k in ranks if not 0 <= k <= most]:
+        raise ConfigError(f"rank {bad[0]}", f"between 0 and {most}", "Correct the ranks.")
+    mean, axes, _ = pca(train)
+    centred = test.double() - mean
+    explained = (centred @ axes).square().mean(0).cumsum(0)
+    kept = torch.cat([explained.new_zeros(1), explained])[list(ranks)]
+    return (centred.square().sum(1).mean() - kept).clamp(min=0) / train.shape[1]

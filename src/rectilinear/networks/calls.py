@@ -1,0 +1,297 @@
+"""The model under audit as a map from rows to rows, checked, and left as it was found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pickle import PicklingError
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from rectilinear.checks import check_floating, check_values
+from rectilinear.errors import DtypeError, InputError, NonFiniteError, ShapeError, StructureError
+
+PROBES = 8  # rows that the checks run on
+MOST_WEIGHTS = 2**27  # numbers of a model that are copied into another precision: 1 GB in float64
+SAME = 3e-2  # of the square root of machine precision: rows computed in other batches differ by rounding only
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """``f`` from ``(b, *in_shape)`` to ``(b, O)``: the model's output with its axes flattened.
+
+    Attributes:
+        model: the module.
+        in_shape: the shape of a row of the input.
+        out_shape: the shape of a row of the output.
+        like: a tensor of the model's dtype and device.
+        state: weights and buffers that take the place of the model's own, by name; None for its own.
+    """
+
+    model: nn.Module
+    in_shape: tuple[int, ...]
+    out_shape: tuple[int, ...]
+    like: Tensor
+    state: Mapping[str, Tensor] | None = None
+
+    @property
+    def in_dim(self) -> int:
+        return torch.Size(self.in_shape).numel()
+
+    @property
+    def out_dim(self) -> int:
+        return torch.Size(self.out_shape).numel()
+
+    def rows(self, x: Tensor) -> Tensor:
+        """``x`` on the model's device, in its dtype and with the shape that it takes."""
+        return x.to(self.like).reshape(-1, *self.in_shape)
+
+    def raw(self, x: Tensor) -> Tensor:
+        """The output for rows, with gradients where they are enabled and without a check.
+
+        The model gets a copy of the rows, so that in-place operations change nothing of the caller's.
+        """
+        rows = self.rows(x).clone()
+        out = self.model(rows) if self.state is None else self._elsewhere(rows)
+        return out.reshape(len(rows), self.out_dim)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The output ``(b, O)`` for rows, in float32 where the model computes in half precision.
+
+        Raises:
+            NonFiniteError: if it holds a NaN or an infinity.
+        """
+        with torch.no_grad():
+            out = self.raw(x).clone()  # models may return a buffer of theirs, and write into it in the next call
+        if not bool(torch.isfinite(out).all()):
+            bad = int((~torch.isfinite(out)).any(1).sum())
+            raise NonFiniteError(
+                f"NaN or infinite outputs of the model on {bad} of {len(out)} rows",
+                "finite outputs",
+                "Look at its weights and at the scale of the data.",
+            )
+        return out if torch.finfo(out.dtype).bits > 16 else out.float()
+
+    def _elsewhere(self, rows: Tensor) -> Tensor:
+        # Ties are in the state: told of them, torch would restore a module that is held twice from its substitute.
+        return functional_call(self.model, dict(self.state or {}), (rows,), tie_weights=False)
+
+    def exact(self) -> Network | None:
+        """The network to read matrices off: itself, or in half precision, too rough for proofs, its copy in float64."""
+        return self if torch.finfo(self.like.dtype).bits > 16 else self.in_precision(torch.float64)
+
+    def in_precision(self, dtype: torch.dtype) -> Network | None:
+        """The same network with its weights, which are kept exactly, and its arithmetic in a wider dtype.
+
+        None where it does not run there, or is too large to be copied.
+        """
+        held = {  # every module once, and tensors that several modules share in each of them
+            f"{prefix}.{name}".removeprefix("."): tensor.detach()
+            for prefix, module in self.model.named_modules()
+            for name, tensor in (*module._parameters.items(), *module._buffers.items())
+            if tensor is not None and tensor.is_floating_point()
+        }
+        if sum(t.numel() for t in held.values()) > MOST_WEIGHTS:
+            return None
+        state = {name: tensor.to(dtype) for name, tensor in held.items()}
+        wide = replace(self, like=self.like.to(dtype), state=state)
+        try:
+            out = wide(wide.like.new_zeros(1, *self.in_shape))
+        except (RuntimeError, TypeError, ValueError):  # it asks for a dtype somewhere
+            return None
+        return wide if out.dtype == dtype else None
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside the block, and no fused transformer layers, which round otherwise and hide their parts.
+
+    Each part returns to the mode that it had.
+    """
+    modes = [(part, part.training) for part in model.modules()]
+    fused = torch.backends.mha.get_fastpath_enabled()
+    model.eval()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+        for part, training in modes:
+            part.training = training
+
+
+def as_network(model: object, x: Tensor) -> Network:
+    """The checked model as a map of rows like those of ``x``; call it inside :func:`evaluating`.
+
+    Raises:
+        DtypeError: if it is no module, or returns anything but one floating-point tensor.
+        InputError: if it has no parameters, is random, or lets rows of a batch act on each other.
+        ShapeError: if it does not take ``x``, or its output has no batch axis or another shape in other batches.
+        NonFiniteError: if ``x`` or the outputs are not finite.
+
+    Example:
+        >>> as_network(nn.Linear(3, 2), torch.randn(5, 3)).out_dim
+        2
+    """
+    parameters = check_module(model)
+    assert isinstance(model, nn.Module)
+    model = uncompiled(model)
+    check_floating(x, "x")
+    like = next((p for p in parameters if p.is_floating_point()), parameters[0]).detach()
+    check_values(x, "x")
+    probe = x[:PROBES].detach().to(like)
+    probe = torch.cat([probe, probe]) if len(probe) == 1 else probe
+    half = len(probe) // 2
+    with torch.no_grad():
+        out, again, part = (_output(model, rows) for rows in (probe, probe, probe[:half]))
+    if out.shape[:1] != probe.shape[:1]:
+        raise ShapeError(
+            f"an output of shape {tuple(out.shape)} for {len(probe)} rows",
+            "one row for each row of the input",
+            "Wrap the model so that the first axis of its output is the batch.",
+        )
+    if not out.numel():
+        raise ShapeError(f"an output of shape {tuple(out.shape)}", "at least one number for each row", "")
+    if half == 1 and part.numel() == out[0].numel():  # ``squeeze()`` without an axis takes a batch of one away
+        part = part.reshape(1, *out.shape[1:])
+    if part.shape != (half, *out.shape[1:]):
+        raise ShapeError(
+            f"outputs of shapes {tuple(out.shape)} and {tuple(part.shape)} for {len(probe)} and {half} rows",
+            "one shape of a row whatever the batch",
+            "Wrap the model so that it maps every row in the same way.",
+        )
+    network = Network(model, tuple(probe.shape[1:]), tuple(out.shape[1:]), like.new_empty(()))
+    network(probe)
+    scale = out.abs().amax().clamp_min(torch.finfo(out.dtype).tiny)
+    allowed = SAME * torch.finfo(out.dtype).eps ** 0.5
+    if bool((out - again).abs().amax() > allowed * scale):
+        raise InputError(
+            "a model that is random in evaluation mode",
+            "the same output for the same input",
+            "Remove the noise, or fix it in a buffer.",
+        )
+    between_batches = max(allowed, 8 * torch.finfo(out.dtype).eps, 1e-4 if out.dtype != torch.float64 else 0.0)
+    if bool((out[:half] - part).abs().amax() > between_batches * scale) or _rows_act_on_each_other(network, probe):
+        raise InputError(
+            "a model in which the rows of a batch act on each other",
+            "an output for each row that depends on that row alone",
+            "Put batch normalisation in evaluation mode, and give recurrent layers batch_first=True.",
+        )
+    return network
+
+
+def _rows_act_on_each_other(network: Network, x: Tensor) -> bool:
+    """Whether the derivative of one row's output by another row is anything but zero: a weak dependence is one, too."""
+    with torch.enable_grad():
+        try:
+            rows = network.rows(x).detach().clone().requires_grad_()
+            out = network.raw(rows)
+            if not out.requires_grad:
+                return False
+            direction = torch.linspace(1, 2, out.shape[1], dtype=torch.float64).to(out)
+            for i in (0, len(rows) - 1):
+                (slope,) = torch.autograd.grad(out[i] @ direction, rows, retain_graph=i == 0, allow_unused=True)
+                others = torch.arange(len(rows), device=rows.device) != i
+                if slope is not None and bool((slope[others].nan_to_num(0.0) != 0).any()):
+                    return True
+        except (RuntimeError, NotImplementedError, TypeError):  # no derivative: values alone speak
+            return False
+    return False
+
+
+def uncompiled(model: nn.Module) -> nn.Module:
+    """What ``torch.compile`` wrapped: its operations can be watched, and its parts have their names."""
+    inner = getattr(model, "_orig_mod", model)
+    return inner if isinstance(inner, nn.Module) else model
+
+
+def check_module(model: object) -> list[nn.Parameter]:
+    """The parameters of ``model``.
+
+    Raises:
+        DtypeError: if it is no module.
+        InputError: if it has no parameters, or some without values: on the meta device, or of a lazy layer.
+    """
+    if not isinstance(model, nn.Module):
+        raise DtypeError(f"a model of type {type(model).__name__}", "a torch.nn.Module", "Wrap the function in one.")
+    parameters = list(model.parameters())
+    for name, held in (*model.named_parameters(), *model.named_buffers()):
+        check_values(held, f"'{name}' of the model")
+    if not parameters:
+        raise InputError(
+            f"a {type(model).__name__} without parameters",
+            "a network with weights",
+            "Pass the whole network, not one activation of it.",
+        )
+    return parameters
+
+
+def parts(x: Tensor, size: int) -> Iterator[Tensor]:
+    """Rows a few at a time; never one alone, which ``squeeze()`` in a model would take for no batch.
+
+    Example:
+        >>> [len(part) for part in parts(torch.zeros(9, 1), 4)], [len(part) for part in parts(torch.zeros(6, 1), 4)]
+        ([4, 5], [4, 2])
+    """
+    whole = list(x.split(size))
+    if len(whole) > 1 and len(whole[-1]) == 1:
+        whole[-2:] = [x[-size - 1 :]]
+    yield from whole
+
+
+def is_scripted(model: nn.Module) -> bool:
+    """Whether a model is compiled to TorchScript, whose parts cannot be watched one by one, or exchanged."""
+    return isinstance(model, torch.jit.ScriptModule)
+
+
+def check_not_scripted(model: nn.Module) -> None:
+    """Raise for TorchScript.
+
+    Raises:
+        StructureError: if the model, or a part of it, is a ``ScriptModule``.
+    """
+    for name, part in model.named_modules():
+        if is_scripted(part):
+            raise StructureError(
+                f"a ScriptModule{f' ({name})' if name else ''}, whose parts cannot be exchanged",
+                "a torch.nn.Module",
+                "Pass the module that it was scripted or traced from.",
+            )
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A deep copy, also where a tensor with a gradient is held, as ``torch.nn.utils.weight_norm`` does.
+
+    Raises:
+        StructureError: if the model cannot be copied.
+    """
+    kept = [t for part in model.modules() for t in vars(part).values() if isinstance(t, Tensor) and not t.is_leaf]
+    try:
+        return deepcopy(model, {id(t): t.detach().clone() for t in kept})
+    except (RuntimeError, TypeError, NotImplementedError, AttributeError, PicklingError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise StructureError(f"a model that cannot be copied: {first}", "one that copy.deepcopy takes") from error
+
+
+def _output(model: nn.Module, x: Tensor) -> Tensor:
+    try:
+        out = model(x.clone())
+    except (RuntimeError, TypeError, ValueError, IndexError, AssertionError, NotImplementedError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ShapeError(
+            f"x with rows of shape {tuple(x.shape[1:])}, on which the model fails: {first}",
+            "rows that the model takes as its only argument",
+            "Reshape x, or wrap the model.",
+        ) from error
+    if not isinstance(out, Tensor) or not out.is_floating_point():
+        kind = f"tensor of dtype {out.dtype}" if isinstance(out, Tensor) else type(out).__name__
+        raise DtypeError(
+            f"a model that returns a {kind}",
+            "one floating-point tensor",
+            "Wrap it in a module that returns the tensor to look at, such as its logits.",
+        )
+    return out.clone()

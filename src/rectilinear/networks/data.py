@@ -1,0 +1,314 @@
+"""The points of an audit: a tensor, or batches that are read as often as needed and never held all together.
+
+Rows that are kept apart from a fit, to judge it: equal rows are always on the same side.
+
+Inputs that a model may take, guessed from its first layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rectilinear.checks import check_finite, check_floating
+from rectilinear.errors import DataError, DtypeError, InputError, ShapeError
+from rectilinear.random import stream
+
+BATCH = 1024
+SAMPLE = 4096  # rows that costly measurements run on
+MIXER = -0x61C8864680B583EB  # odd, of the golden ratio: a sign bit alone would cancel in the sum
+HASHED = 2**22  # numbers that are hashed at once
+KEPT = 2**26  # numbers of a data set in batches that are held together: 256 MB in float32
+
+Source = Tensor | tuple[Tensor, Tensor | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """``n`` rows; a random sample of them in memory, and all of them where they fit.
+
+    Attributes:
+        n: how many rows.
+        rows: all of them ``(n, ...)``, or None where they are read in batches.
+        labels: all labels in the order in which they were read first, or None.
+        sample: at most ``SAMPLE`` rows, in random order.
+        sample_labels: theirs.
+        source: what gives the batches where ``rows`` is None.
+    """
+
+    n: int
+    rows: Tensor | None
+    labels: Tensor | None
+    sample: Tensor
+    sample_labels: Tensor | None
+    source: Iterable[Any] | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all rows are in memory."""
+        return self.rows is not None
+
+    def batches(self) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """All rows and their labels, batch by batch."""
+        if self.rows is None:
+            assert self.source is not None
+            for batch in self.source:
+                yield _pair(batch)
+            return
+        for start in range(0, self.n, BATCH):
+            part = slice(start, start + BATCH)
+            yield self.rows[part], None if self.labels is None else self.labels[part]
+
+
+def read(x: Tensor | Iterable[Any], y: Tensor | None, seed: int) -> Data:
+    """The data as rows with a sample.
+
+    Args:
+        x: a tensor ``(n, ...)``, or an iterable that gives batches ``x`` or ``(x, y)`` each time it is iterated, such
+            as a ``DataLoader``.
+        y: labels ``(n, ...)`` of a tensor.
+        seed: of the sample.
+
+    Raises:
+        DtypeError: if ``x`` is neither, or not floating point.
+        ShapeError: if there are no rows, or not as many labels.
+        NonFiniteError: for NaN or infinite entries.
+        DataError: if the batches can be read once only, or labels are given beside them.
+
+    Example:
+        >>> read([torch.zeros(3, 2), torch.ones(2, 2)], None, seed=0).n
+        5
+    """
+    if isinstance(x, Tensor):
+        return _from_tensor(x, y, seed)
+    if not hasattr(x, "__iter__") or hasattr(x, "__array__"):
+        raise DtypeError(f"x of type {type(x).__name__}", "a tensor or batches of tensors", "Use torch.as_tensor.")
+    if iter(x) is x:
+        raise DataError(
+            "batches that can be read once only",
+            "an iterable that starts again, such as a DataLoader or a list",
+            "Pass the DataLoader instead of an iterator or a generator.",
+        )
+    if y is not None:
+        raise DataError("batches and, apart from them, labels", "batches of (x, y)", "Let each batch bring its labels.")
+    return _from_batches(x, seed)
+
+
+def row_keys(x: Tensor) -> Tensor:
+    """A number for each row ``(n, ...)``, ``(n,)`` int64 on the CPU: equal for equal rows, else different.
+
+    Hashes of 64 bits: among a million rows two collide with a probability of 3e-8.
+
+    Example:
+        >>> a, b, c = row_keys(torch.tensor([[0.0, 1.0], [1.0, 0.0], [-0.0, 1.0]])).tolist()
+        >>> a == c, a == b
+        (True, False)
+    """
+    flat = x.detach().flatten(1)
+    bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[flat.element_size()]
+    random = stream(0, "row keys")
+    odd = torch.randint(-(2**62), 2**62, (flat.shape[1],), generator=random, dtype=torch.int64) * 2 + 1
+    odd = odd.to(flat.device)
+    at_once = max(1, HASHED // max(1, flat.shape[1]))
+    keys = []
+    for part in flat.split(at_once):
+        whole = (part + 0.0).contiguous().view(bits).to(torch.int64)
+        mixed = (whole ^ (whole >> 31)) * MIXER
+        keys.append(((mixed ^ (mixed >> 29)) * odd).sum(1).cpu())
+    return torch.cat(keys)
+
+
+def _from_tensor(x: Tensor, y: Tensor | None, seed: int) -> Data:
+    x = _rows(x, "x")
+    if x.ndim < 2 or not x.numel():
+        what = "rows (n, ...), at least one, of at least one number"
+        raise ShapeError(f"x of shape {tuple(x.shape)}", what, "Put the batch axis first.")
+    for part in x.split(64 * BATCH):
+        check_finite(part, "x")
+    if y is not None:
+        y = _labels(y)
+        if len(y) != len(x):
+            raise ShapeError(
+                f"{len(y)} labels for {len(x)} rows", "one label for each row", "Pass those of these rows."
+            )
+    chosen = torch.randperm(len(x), generator=stream(seed, "sample"))[:SAMPLE]  # in random order: parts of it are used
+    picks = chosen.to(x.device)
+    return Data(len(x), x, y, x[picks], None if y is None else y[chosen.to(y.device)])
+
+
+def _from_batches(source: Iterable[Any], seed: int) -> Data:
+    """One pass: all rows while they fit, and a uniform sample by random keys."""
+    random = stream(seed, "sample")
+    kept: list[Tensor] | None = []
+    labels: list[Tensor] = []
+    n, numbers = 0, 0
+    keys, sample, sample_labels = torch.empty(0), None, None
+    for batch in source:
+        x, y = _pair(batch)
+        if n and (y is None) != (not labels):
+            raise DataError("batches with and without labels", "labels in all of them or in none")
+        if sample is not None and x.shape[1:] != sample.shape[1:]:
+            shapes = f"{tuple(sample.shape[1:])} and {tuple(x.shape[1:])}"
+            raise ShapeError(f"batches with rows of shapes {shapes}", "one shape", "Pad or crop them, or group them.")
+        n, numbers = n + len(x), numbers + x.numel()
+        labels += [] if y is None else [y]
+        kept = [*kept, x] if kept is not None and numbers <= KEPT else None
+        keys = torch.cat([keys, torch.rand(len(x), generator=random)])
+        sample = x if sample is None else torch.cat([sample, x])
+        sample_labels = y if sample_labels is None or y is None else torch.cat([sample_labels, y])
+        if len(keys) > 2 * SAMPLE:
+            best = keys.topk(SAMPLE).indices
+            keys, sample = keys[best], sample[best.to(sample.device)]
+            sample_labels = None if sample_labels is None else sample_labels[best.to(sample_labels.device)]
+    if not n or sample is None:
+        raise DataError("no batches", "at least one", "Look at what x iterates over.")
+    y = torch.cat(labels) if labels else None
+    if kept is not None:
+        return _from_tensor(torch.cat(kept), y, seed)
+    best = keys.topk(min(SAMPLE, len(keys))).indices
+    chosen = None if sample_labels is None else sample_labels[best.to(sample_labels.device)]
+    return Data(n, None, y, sample[best.to(sample.device)], chosen, source)
+
+
+def _pair(batch: Any) -> tuple[Tensor, Tensor | None]:
+    """``x`` and ``y`` of a batch, checked."""
+    parts = list(batch) if isinstance(batch, tuple | list) else [batch]
+    if len(parts) > 2 or not parts:
+        raise DataError(f"a batch of {len(parts)} parts", "x or (x, y)", "Wrap the loader.")
+    x, y = parts[0], parts[1] if len(parts) == 2 else None
+    x = _rows(x, "a batch of x")
+    if x.ndim < 2:
+        raise ShapeError(f"a batch of shape {tuple(x.shape)}", "rows (b, ...)", "Put the batch axis first.")
+    check_finite(x, "a batch of x")
+    if y is not None:
+        y = _labels(y)
+        if len(y) != len(x):
+            raise ShapeError(f"{len(y)} labels for {len(x)} rows", "one label for each row", "Correct the loader.")
+    return x, y
+
+
+def _rows(x: object, name: str) -> Tensor:
+    """``x`` as a plain tensor of numbers."""
+    if isinstance(x, Mapping):
+        keys = ", ".join(map(repr, x))
+        raise DtypeError(f"{name} of type {type(x).__name__} ({keys})", "x or (x, y)", "Wrap the loader and the model.")
+    check_floating(x, name)
+    assert isinstance(x, Tensor)
+    if x.layout != torch.strided:
+        layout = str(x.layout).removeprefix("torch.")
+        raise DtypeError(f"{name} of layout {layout}", "a dense tensor", "Convert it with .to_dense().")
+    return x.detach()
+
+
+def _labels(y: object) -> Tensor:
+    if not isinstance(y, Tensor) or y.is_complex() or y.ndim == 0:
+        raise DtypeError(f"labels of type {type(y).__name__}", "a real tensor (n,) or (n, O)", "Use torch.as_tensor.")
+    if y.is_floating_point():
+        check_finite(y, "y")
+    return y.detach()
+
+
+SHARE = 4  # one distinct row in so many is held out
+FEWEST = 8  # distinct rows
+CHUNK_NUMBERS = 2**22
+INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # as wide as a floating-point number of so many bytes
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Which rows are held out: those whose hash is at most ``threshold``.
+
+    The hash is one of a row's numbers, so that batches may come in another order each time, and repeated rows cannot be
+    on both sides.
+    """
+
+    threshold: int
+    seed: int
+
+    @classmethod
+    def of(cls, sample: Tensor, seed: int) -> HeldOut:
+        """A quarter of the distinct rows of a sample, and what has such hashes outside of it.
+
+        Raises:
+            InputError: if too few rows differ.
+
+        Example:
+            >>> rows = torch.arange(40.0).reshape(20, 2).repeat(3, 1)
+            >>> held = HeldOut.of(rows, seed=0)(rows)
+            >>> int(held.sum()), bool((held[:20] == held[20:40]).all())
+            (15, True)
+        """
+        hashes = _hashes(sample, seed).unique()
+        if len(hashes) < FEWEST:
+            raise InputError(
+                f"{len(hashes)} distinct rows",
+                f"at least {FEWEST}: some are held out, to judge what is fitted on the others",
+                "Pass more rows.",
+            )
+        return cls(int(hashes[len(hashes) // SHARE - 1]), seed)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """A mask ``(n,)`` of the rows that are held out."""
+        return _hashes(x, self.seed) <= self.threshold
+
+
+def repeated(x: Tensor, others: Tensor) -> Tensor:
+    """A mask ``(n,)`` of the rows of ``x`` that are also among ``others``.
+
+    Example:
+        >>> repeated(torch.tensor([[1.0], [2.0]]), torch.tensor([[2.0], [3.0]])).tolist()
+        [False, True]
+    """
+    return torch.isin(_hashes(x, 0), _hashes(others, 0))
+
+
+def _hashes(x: Tensor, seed: int) -> Tensor:
+    """One integer of 64 bits for each row, ``(n,)``; 0 and -0 are the same number."""
+    flat = x.detach().flatten(1)
+    width = flat.shape[1]
+    random = torch.randint(-(2**62), 2**62, (width,), generator=stream(seed, "held out"))
+    factors = (2 * random + 1).to(flat.device)
+    found = []
+    for rows in flat.split(max(1, CHUNK_NUMBERS // max(1, width))):
+        bits = (rows + 0.0).contiguous().view(INTEGERS[rows.element_size()])
+        mixed = (bits.long() * factors).sum(1)
+        mixed = (mixed ^ (mixed >> 31)) * MIXER
+        found.append(mixed ^ (mixed >> 29))
+    return torch.cat(found) if found else flat.new_zeros(0, dtype=torch.int64)
+
+
+ROWS = 3
+SIDES = (32, 224, 64, 28)  # of images, and lengths of signals, that models are built for
+TOKENS = 5
+
+
+def guesses(model: nn.Module) -> Iterator[Tensor]:
+    """Random inputs, the likeliest first: rows and tokens, images of usual sizes, or whole numbers for embeddings.
+
+    Example:
+        >>> [tuple(x.shape) for x in guesses(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)))]
+        [(3, 4), (3, 5, 4)]
+    """
+    kinds = nn.Linear | nn.Embedding | nn.Conv1d | nn.Conv2d | nn.Conv3d
+    first = next((m for m in model.modules() if isinstance(m, kinds)), None)
+    if isinstance(first, nn.Embedding):
+        yield torch.arange(ROWS * TOKENS).reshape(ROWS, TOKENS) % first.num_embeddings
+    elif isinstance(first, nn.Linear):
+        yield from (_numbers(*shape, first.in_features) for shape in ((ROWS,), (ROWS, TOKENS)))
+    elif first is not None:
+        axes = next(k for kind, k in _CONVOLUTIONS.items() if isinstance(first, kind))
+        sides = SIDES if axes < 3 else SIDES[:1]
+        yield from (_numbers(ROWS, first.in_channels, *[side] * axes) for side in sides)
+
+
+_CONVOLUTIONS = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}
+
+
+def _numbers(*shape: int) -> Tensor:
+    """The same ones each time, between -1 and 1, drawn from no one's random numbers."""
+    random = torch.Generator().manual_seed(0)
+    return 2 * torch.rand(*shape, generator=random, dtype=torch.float64) - 1

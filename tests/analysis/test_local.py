@@ -1,0 +1,79 @@
+import pytest
+import torch
+from torch import nn
+
+import rectilinear as rl
+from makers_zoo import ZOO
+from rectilinear.checks import tolerance
+from rectilinear.errors import ConfigError, ShapeError
+
+SMOOTH = {name: make for name, _, make in ZOO if name not in ("branching",)}
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_is_the_jacobian(name):
+    model, x = SMOOTH[name]()
+    point = x[0]
+    J = torch.autograd.functional.jacobian(lambda row: model(row[None])[0].flatten(), point).reshape(-1, point.numel())
+    A = rl.local_map(model, point)
+    eps = tolerance(torch.float64, scale=10 * float(J.abs().max() + 1), n=J.shape[1])
+    assert torch.allclose(rl.to_dense(A), J, rtol=0, atol=eps)
+    assert torch.allclose(rl.to_dense(A.T), J.mT, rtol=0, atol=eps)
+    assert torch.allclose(A.value, model(point[None])[0].flatten())
+
+
+@pytest.mark.parametrize(
+    "name", ["two-layers", "deep-odd", "depth-separation", "difference-of-relus", "absolute-value"]
+)
+def test_bias_free_nets_are_their_local_map(name):
+    model, x = SMOOTH[name]()
+    for point in x[:3]:
+        A = rl.local_map(model, point)
+        assert A.constant.abs().max() < tolerance(torch.float64, scale=float(A.value.abs().max()) + 1, n=50)
+
+
+def test_svd_without_the_matrix():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(300, 400), nn.GELU(), nn.Linear(400, 350)).double()
+    point = torch.randn(300, dtype=torch.float64)
+    A = rl.local_map(model, point)
+    u, s, v = A.svd(4)
+    expected = torch.linalg.svdvals(rl.to_dense(A))[:4]
+    assert torch.allclose(s, expected, rtol=1e-9)  # the iteration stops there
+    eye = torch.eye(4, dtype=torch.float64)
+    assert torch.allclose(A(v(eye)), u(torch.diag(s)), atol=1e-8)
+    assert torch.allclose(v.T(v(eye)), eye, atol=1e-9)
+    with pytest.raises(ConfigError):
+        A.svd(301)
+
+
+def test_takes_a_point_with_or_without_its_batch_axis():
+    model = nn.Linear(3, 2)
+    assert torch.equal(rl.local_map(model, torch.ones(1, 3)).value, rl.local_map(model, torch.ones(3)).value)
+    for wrong in (torch.ones(4), torch.ones(())):
+        with pytest.raises(ShapeError):
+            rl.local_map(model, wrong)
+
+
+def test_an_image_of_one_channel_is_a_point():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3))
+    image = torch.randn(1, 4, 4)
+    for point in (image, image[None]):
+        A = rl.local_map(model, point)
+        assert (A.in_dim, A.out_dim) == (16, 3)
+        assert torch.allclose(A.value, model(image[None])[0], atol=1e-6)
+    with pytest.raises(ShapeError, match="rows of shape"):
+        rl.local_map(model, torch.ones(1, 1, 5))
+
+
+def test_a_constant_has_no_slope():
+    model = nn.Sequential(nn.Linear(3, 2), nn.Hardtanh(0, 1e-30))
+    A = rl.local_map(model, torch.ones(3))
+    assert not rl.to_dense(A).any()
+
+
+def test_likeness_of_jacobians():
+    model, x = SMOOTH["affine"]()
+    assert rl.audit(model, x).measures["local"].value == pytest.approx(1.0)
+    model, x = SMOOTH["large-odd-sine"]()
+    assert abs(rl.audit(model, x).measures["local"].value) < 0.3
