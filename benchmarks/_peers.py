@@ -1,4 +1,5 @@
-"""The generators that rectilinear is measured against: plain flow matching and MeanFlow, on one small U-Net.
+"""The generators that rectilinear is measured against: plain flow matching and MeanFlow, on one
+small U-Net.
 
 Both are objectives for :func:`rectilinear.training.train` on images in ``[0, 1]``, and sample by
 ``peer.sample(noise, steps)``.
@@ -12,7 +13,9 @@ from torch.nn import functional
 
 
 class UNet(nn.Module):
-    """A field on images ``(b, c, h, w)`` and one or more times ``(b,)``: two halvings, attention at the bottom."""
+    """A field on images ``(b, c, h, w)`` and one or more times ``(b,)``: two halvings, attention at
+    the bottom.
+    """
 
     def __init__(self, channels: int = 1, width: int = 24, times: int = 1) -> None:
         super().__init__()
@@ -31,7 +34,9 @@ class UNet(nn.Module):
         )
         self.up2 = nn.ModuleList([_Residual(4 * w, 2 * w, e), _Residual(2 * w, 2 * w, e)])
         self.up1 = nn.ModuleList([_Residual(3 * w, w, e), _Residual(w, w, e)])
-        self.leave = nn.Sequential(nn.GroupNorm(8, w), nn.SiLU(), _zero(nn.Conv2d(w, channels, 3, padding=1)))
+        self.leave = nn.Sequential(
+            nn.GroupNorm(8, w), nn.SiLU(), _zero(nn.Conv2d(w, channels, 3, padding=1))
+        )
 
     def forward(self, x: Tensor, *times: Tensor) -> Tensor:
         angles = [t[:, None] * self.frequencies for t in times]
@@ -39,12 +44,19 @@ class UNet(nn.Module):
         full = _through(self.down1, self.enter(x), e)
         half = _through(self.down2, self.halve1(full), e)
         h = self.bottom2(self.attention(self.bottom1(self.halve2(half), e)), e)
-        h = _through(self.up2, torch.cat([functional.interpolate(h, scale_factor=2.0), half], dim=1), e)
-        return self.leave(_through(self.up1, torch.cat([functional.interpolate(h, scale_factor=2.0), full], dim=1), e))
+        h = _through(
+            self.up2, torch.cat([functional.interpolate(h, scale_factor=2.0), half], dim=1), e
+        )
+        return self.leave(
+            _through(
+                self.up1, torch.cat([functional.interpolate(h, scale_factor=2.0), full], dim=1), e
+            )
+        )
 
 
 class FlowMatching(nn.Module):
-    """Plain flow matching, ``|v(x_t, t) - (x - e)|^2`` on the straight path ``x_t = (1 - t) e + t x``.
+    """Plain flow matching, ``|v(x_t, t) - (x - e)|^2`` on the straight path ``x_t = (1 - t) e + t
+    x``.
 
     Reference: Lipman et al., "Flow Matching for Generative Modeling", 2023 (arXiv 2210.02747).
     """
@@ -54,7 +66,11 @@ class FlowMatching(nn.Module):
         self.net = UNet(width=width)
 
     def forward(self, batch: Tensor) -> dict[str, Tensor]:
-        data, noise, t = 2 * batch - 1, torch.randn_like(batch), torch.rand(len(batch), device=batch.device)
+        data, noise, t = (
+            2 * batch - 1,
+            torch.randn_like(batch),
+            torch.rand(len(batch), device=batch.device),
+        )
         s = t[:, None, None, None]
         return {"loss": (self.net((1 - s) * noise + s * data, t) - (data - noise)).square().mean()}
 
@@ -68,11 +84,12 @@ class FlowMatching(nn.Module):
 
 
 class MeanFlow(nn.Module):
-    """One-step generation by the average velocity ``u(x_t, r, t)``, trained on the MeanFlow identity.
+    """One-step generation by the average velocity ``u(x_t, r, t)``, trained on the MeanFlow
+    identity.
 
-    Here ``x_t = (1 - t) x + t e``; target ``v - (t - r) du/dt`` with the total derivative by a Jacobian-vector product;
-    times from a logistic-normal ``(-0.4, 1)``, a quarter of them with ``r`` before ``t``, the loss weighted by its own
-    size.
+    Here ``x_t = (1 - t) x + t e``; target ``v - (t - r) du/dt`` with the total derivative by a
+    Jacobian-vector product; times from a logistic-normal ``(-0.4, 1)``, a quarter of them with
+    ``r`` before ``t``, the loss weighted by its own size.
 
     Reference: Geng et al., "Mean Flows for One-step Generative Modeling", 2025 (arXiv 2505.13447).
     """
@@ -83,11 +100,15 @@ class MeanFlow(nn.Module):
 
     def forward(self, batch: Tensor) -> dict[str, Tensor]:
         data, noise = 2 * batch - 1, torch.randn_like(batch)
-        r, t = torch.sigmoid(torch.randn(2, len(batch), device=batch.device) - 0.4).sort(dim=0).values
+        r, t = (
+            torch.sigmoid(torch.randn(2, len(batch), device=batch.device) - 0.4).sort(dim=0).values
+        )
         r = torch.where(torch.rand_like(t) < 0.75, t, r)
         s, velocity = t[:, None, None, None], noise - data
         start = ((1 - s) * data + s * noise, r, t)
-        u, slope = torch.func.jvp(self.net, start, (velocity, torch.zeros_like(r), torch.ones_like(t)))
+        u, slope = torch.func.jvp(
+            self.net, start, (velocity, torch.zeros_like(r), torch.ones_like(t))
+        )
         target = (velocity - (t - r)[:, None, None, None] * slope).detach()
         error = (u - target).square().flatten(1).mean(1)
         return {"loss": (error / (error.detach() + 1e-3)).mean(), "error": error.mean()}
@@ -109,7 +130,9 @@ class _Residual(nn.Module):
         self.first = nn.Conv2d(in_channels, channels, 3, padding=1)
         self.second = _zero(nn.Conv2d(channels, channels, 3, padding=1))
         self.modulate = nn.Linear(embedding, 2 * channels)
-        self.skip = nn.Conv2d(in_channels, channels, 1) if in_channels != channels else nn.Identity()
+        self.skip = (
+            nn.Conv2d(in_channels, channels, 1) if in_channels != channels else nn.Identity()
+        )
 
     def forward(self, x: Tensor, e: Tensor) -> Tensor:
         h = self.first(functional.silu(self.norm1(x)))

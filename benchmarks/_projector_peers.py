@@ -1,6 +1,8 @@
-"""What the projector is measured against: a convolutional autoencoder, and a network that learns to be idempotent.
+"""What the projector is measured against: a convolutional autoencoder, and a network that learns to
+be idempotent.
 
-Both are objectives for :func:`rectilinear.training.train` on images, of one architecture and any number of parameters.
+Both are objectives for :func:`rectilinear.training.train` on images, of one architecture and any
+number of parameters.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ if TYPE_CHECKING:
 
 
 class ConvAutoencoder(nn.Module):
-    """Images to ``rank`` numbers and back: two strided convolutions, two linear layers, two transposed convolutions."""
+    """Images to ``rank`` numbers and back: two strided convolutions, two linear layers, two
+    transposed convolutions.
+    """
 
     def __init__(self, shape: tuple[int, int, int], rank: int, width: int) -> None:
         super().__init__()
@@ -51,7 +55,9 @@ def autoencoder(shape: tuple[int, int, int], rank: int, parameters: int) -> Conv
     """The autoencoder whose number of parameters is nearest to ``parameters``."""
     with torch.device("meta"):
         sizes = {width: size(ConvAutoencoder(shape, rank, width)) for width in range(2, 200)}
-    return ConvAutoencoder(shape, rank, min(sizes, key=lambda width: abs(sizes[width] - parameters)))
+    return ConvAutoencoder(
+        shape, rank, min(sizes, key=lambda width: abs(sizes[width] - parameters))
+    )
 
 
 def size(network: nn.Module) -> int:
@@ -73,15 +79,19 @@ class Reconstruction(nn.Module):
 class LearnedIdempotence(nn.Module):
     """A network trained to be idempotent on data and on what it makes of noise.
 
-    ``a_r |f(x) - x| + a_i |f'(f(z)) - f(z)| - a_t |f(f'(z)) - f'(z)|``, where no gradient reaches ``f'``: data are
-    fixed points, what noise is mapped to becomes one, and the set of fixed points is kept tight. The last term is
-    bounded by ``1.5`` times the first through a tanh. ``z`` has the mean and the spectrum of the data.
+    ``a_r |f(x) - x| + a_i |f'(f(z)) - f(z)| - a_t |f(f'(z)) - f'(z)|``, where no gradient reaches
+    ``f'``: data are fixed points, what noise is mapped to becomes one, and the set of fixed points
+    is kept tight. The last term is bounded by ``1.5`` times the first through a tanh. ``z`` has the
+    mean and the spectrum of the data.
 
     Reference: A. Shocher et al., Idempotent generative network, ICLR 2024 (arXiv 2311.01462).
     """
 
     def __init__(
-        self, network: nn.Module, data: Tensor, weights: tuple[float, float, float] = (20.0, 20.0, 2.5)
+        self,
+        network: nn.Module,
+        data: Tensor,
+        weights: tuple[float, float, float] = (20.0, 20.0, 2.5),
     ) -> None:
         super().__init__()
         self.network, self.weights = network, weights
@@ -108,7 +118,12 @@ class LearnedIdempotence(nn.Module):
         bound = 1.5 * rec.detach()
         tight = torch.tanh(spread / bound) * bound
         a_rec, a_idem, a_tight = self.weights
-        return {"loss": a_rec * rec + a_idem * idem + a_tight * tight, "rec": rec, "idem": idem, "tight": tight}
+        return {
+            "loss": a_rec * rec + a_idem * idem + a_tight * tight,
+            "rec": rec,
+            "idem": idem,
+            "tight": tight,
+        }
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """Noise, mapped once."""

@@ -1,11 +1,14 @@
 """What an audit costs, and what it says of networks trained on real data.
 
-    python benchmarks/audit.py --data-dir DATA    # some minutes on two cores; writes benchmarks/results/audit.md
+    python benchmarks/audit.py --data-dir DATA    # some minutes on two cores; writes
+    benchmarks/results/audit.md
 
-Speed: two layers of width 1,000 on 10,000 points in 784 dimensions; to reach: under 20 s on two cores, and for each
-estimated measurement at most ten passes of the network over the data. Data: digits and MNIST, below five against the
-rest, as they are and with the mirror image (-x, -y) of every point; two and three layers of 100 ReLU units, with and
-without biases, trained by Adam on half the square. Audits are of the training images, 10,000 of them at most.
+Speed: two layers of width 1,000 on 10,000 points in 784 dimensions; to reach: under 20 s on two
+cores, and for each
+estimated measurement at most ten passes of the network over the data. Data: digits and MNIST, below
+five against the rest, as they are and with the mirror image (-x, -y) of every point; two and three
+layers of 100 ReLU units, with and without biases, trained by Adam on half the square. Audits are of
+the training images, 10,000 of them at most.
 """
 
 from __future__ import annotations
@@ -59,7 +62,9 @@ def seconds(run: Callable[[], object]) -> tuple[float, float]:
 def speed() -> list[str]:
     """The whole audit, and each estimated measurement in passes of the network."""
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(DIM, WIDTH, bias=False), nn.ReLU(), nn.Linear(WIDTH, 1, bias=False))
+    net = nn.Sequential(
+        nn.Linear(DIM, WIDTH, bias=False), nn.ReLU(), nn.Linear(WIDTH, 1, bias=False)
+    )
     x = torch.randn(ROWS, DIM)
     y = x[:, 0].sign()
     rl.audit(net, x[:2000], y[:2000], loss="square")  # what is loaded once
@@ -79,7 +84,9 @@ def speed() -> list[str]:
         }
     threads = f"{torch.get_num_threads()} thread" + "s" * (torch.get_num_threads() > 1)
     cost = f"**{cpu:.1f} s** of the processor with {threads}, {clock:.1f} s on the clock of a shared machine"
-    whole = f"An audit of {ROWS:,} x {DIM} with {WIDTH:,} units: {cost} (to reach: 20 s on two cores)."
+    whole = (
+        f"An audit of {ROWS:,} x {DIM} with {WIDTH:,} units: {cost} (to reach: 20 s on two cores)."
+    )
     return [
         f"{whole} One pass of the network over the data takes {forward:.2f} s.",
         "",
@@ -107,11 +114,15 @@ def network(dim: int, layers: int, bias: bool) -> nn.Sequential:
     return nn.Sequential(*parts[:-1])
 
 
-def trained(name: str, layers: int, bias: bool, mirrored: bool, data_dir: Path | None) -> list[object]:
+def trained(
+    name: str, layers: int, bias: bool, mirrored: bool, data_dir: Path | None
+) -> list[object]:
     """One line of the table."""
     (x, y), (x_test, y_test) = (
         (images.flatten(1), torch.where(labels < 5, 1.0, -1.0))
-        for images, labels in (rl.datasets.load(name, split, data_dir) for split in ("train", "test"))
+        for images, labels in (
+            rl.datasets.load(name, split, data_dir) for split in ("train", "test")
+        )
     )
     shown = x[:AUDITED], y[:AUDITED]
     if mirrored:
@@ -119,9 +130,13 @@ def trained(name: str, layers: int, bias: bool, mirrored: bool, data_dir: Path |
     torch.manual_seed(0)
     net = network(x.shape[1], layers, bias)
     steps = EPOCHS[name] * len(x) // 128
-    config = rl.training.TrainConfig(steps=steps, lr=1e-3, schedule="cosine", ema=None, grad_clip=None, device="cpu")
+    config = rl.training.TrainConfig(
+        steps=steps, lr=1e-3, schedule="cosine", ema=None, grad_clip=None, device="cpu"
+    )
     with tempfile.TemporaryDirectory() as folder:
-        rl.training.train(Objective(net), torch.cat([x, y[:, None]], 1), config, folder, progress=False)
+        rl.training.train(
+            Objective(net), torch.cat([x, y[:, None]], 1), config, folder, progress=False
+        )
     found = rl.audit(net, *shown, loss="square")
     with torch.no_grad():
         accuracy = ((net(x_test)[:, 0] > 0) == (y_test > 0)).float().mean().item()
@@ -146,7 +161,9 @@ def trained(name: str, layers: int, bias: bool, mirrored: bool, data_dir: Path |
 
 def main() -> None:
     """Measure, print and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=RESULT)
@@ -154,7 +171,16 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     lines = speed()
     print("\n".join(lines), flush=True)
-    head = ("data", "layers", "bias", "held-out accuracy", "accuracy", "of its affine copy", "affine R²", "odd share")
+    head = (
+        "data",
+        "layers",
+        "bias",
+        "held-out accuracy",
+        "accuracy",
+        "of its affine copy",
+        "affine R²",
+        "odd share",
+    )
     head = (*head, "linearity of the odd part", "loss", "floor", "verdict")
     table = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for name in EPOCHS:
@@ -166,7 +192,9 @@ def main() -> None:
         for mirrored in (False, True):
             for layers in (2, 3):
                 for bias in (False, True):
-                    table.append(f"| {' | '.join(map(str, trained(name, layers, bias, mirrored, options.data_dir)))} |")
+                    table.append(
+                        f"| {' | '.join(map(str, trained(name, layers, bias, mirrored, options.data_dir)))} |"
+                    )
                     print(table[-1], flush=True)
     place = f"{platform.machine()} with {os.cpu_count()} cores, torch {torch.__version__}, float32"
     text = [

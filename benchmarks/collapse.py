@@ -3,13 +3,15 @@
     python benchmarks/collapse.py [--dense-steps 100] [--out benchmarks/results/collapse.md]
 
 Three parts, float32 unless said, rank 8, 100 steps, one thread:
-1. n = 3,072: the dense nested RK4 product (the peer: every stage a dense matrix) beside the structured one.
+1. n = 3,072: the dense nested RK4 product (the peer: every stage a dense matrix) beside the
+structured one.
 2. n = 12,288: seconds and memory of the structured product, in a process of its own.
-3. Every method at n = 64, 784 and 3,072, random and trained operators: one application against the hundred steps, and
-   the distance of the hundred steps from a fine reference.
+3. Every method at n = 64, 784 and 3,072, random and trained operators: one application against the
+   hundred steps, and the distance of the hundred steps from a fine reference.
 
-Seconds are of the processor, which other programs on the machine do not lengthen. About ten minutes on one core, nearly
-all of it the dense product; --dense-steps 10 measures that many of its steps and scales the time, without its error.
+Seconds are of the processor, which other programs on the machine do not lengthen. About ten minutes
+on one core, nearly all of it the dense product; --dense-steps 10 measures that many of its steps
+and scales the time, without its error.
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ FINE = 2000  # Magnus-4 steps of the reference
 
 
 class Drifting(TimeVarying):
-    """Random velocities ``s(t) I + u(t) v(t)^T`` without a basis that the library knows: the general case."""
+    """Random velocities ``s(t) I + u(t) v(t)^T`` without a basis that the library knows: the
+    general case.
+    """
 
     def __init__(self, n: int) -> None:
         super().__init__()
@@ -49,7 +53,9 @@ class Drifting(TimeVarying):
 
     def velocity(self, t: float | Tensor) -> Operator:
         t = torch.as_tensor(t, dtype=torch.float64)
-        weights = torch.stack([torch.ones_like(t), torch.cos(3 * t), torch.sin(2 * t)]).to(self.parts)
+        weights = torch.stack([torch.ones_like(t), torch.cos(3 * t), torch.sin(2 * t)]).to(
+            self.parts
+        )
         u, v = torch.tensordot(weights, self.parts.transpose(0, 1), 1)
         return ScalarPlusLowRank((0.3 - t).to(u), u, v, trainable=False)
 
@@ -60,7 +66,11 @@ def trained(n: int, steps: int = 300) -> LowRankEndpoint:
     family, axes = LowRankEndpoint(n, RANK), torch.randn(16, n) / 4
     optimizer = torch.optim.Adam(family.parameters(), 2e-3)
     for _ in range(steps):
-        z0, z1, t = torch.randn(64, n), torch.randn(64, 16) @ axes + 0.1 * torch.randn(64, n), torch.rand(64)
+        z0, z1, t = (
+            torch.randn(64, n),
+            torch.randn(64, 16) @ axes + 0.1 * torch.randn(64, n),
+            torch.rand(64),
+        )
         loss = (family.endpoint(t)(torch.lerp(z0, z1, t[:, None])) - z1).square().mean()
         optimizer.zero_grad()
         loss.backward()
@@ -73,7 +83,9 @@ def dense_product(family: TimeVarying, steps: int) -> Tensor:
     eye, h = torch.eye(family.dim), 1 / STEPS
     product = eye
     for k in range(steps):
-        w1, w2, w4 = (dense(family.velocity(t / (2 * STEPS))) for t in (2 * k, 2 * k + 1, 2 * k + 2))
+        w1, w2, w4 = (
+            dense(family.velocity(t / (2 * STEPS))) for t in (2 * k, 2 * k + 1, 2 * k + 2)
+        )
         k2 = w2 @ (eye + h / 2 * w1)
         k3 = w2 @ (eye + h / 2 * k2)
         k4 = w4 @ (eye + h * k3)
@@ -110,11 +122,18 @@ def against_dense(n: int, dense_steps: int) -> str:
     product, seconds = clocked(dense_product, family, dense_steps)
     assert isinstance(product, torch.Tensor)
     peer = seconds * STEPS / dense_steps
-    error = f"{difference(states @ product.mT, exact):.1e}" if dense_steps == STEPS else "not measured"
-    rows.append(("dense nested RK4 product" + ("" if dense_steps == STEPS else ", scaled"), peer, n, error))
+    error = (
+        f"{difference(states @ product.mT, exact):.1e}" if dense_steps == STEPS else "not measured"
+    )
+    rows.append(
+        ("dense nested RK4 product" + ("" if dense_steps == STEPS else ", scaled"), peer, n, error)
+    )
     for name, member in (
         ("collapse, any scalar-plus-low-rank family", family),
-        ("collapse, Chebyshev of degree 4", ChebyshevVelocity(n, RANK).requires_grad_(requires_grad=False)),
+        (
+            "collapse, Chebyshev of degree 4",
+            ChebyshevVelocity(n, RANK).requires_grad_(requires_grad=False),
+        ),
         (
             "collapse, published family, last step included",
             LowRankEndpoint(n, RANK).requires_grad_(requires_grad=False),
@@ -125,11 +144,22 @@ def against_dense(n: int, dense_steps: int) -> str:
             (operator, _), seconds = clocked(propagate, member, STEPS, "rk4")
             times.append(seconds)
         reference = integrate(member.double(), states.double(), STEPS, "rk4")
-        rows.append((name, sorted(times)[1], operator.u.shape[-1], f"{difference(operator(states), reference):.1e}"))
+        rows.append(
+            (
+                name,
+                sorted(times)[1],
+                operator.u.shape[-1],
+                f"{difference(operator(states), reference):.1e}",
+            )
+        )
         member.float()
     lines = [f"| {name} | {s:.3g} | {peer / s:,.0f} | {r:,} | {e} |" for name, s, r, e in rows]
     return "\n".join(
-        ["| n = 3,072 | seconds | times faster | rank | relative error |", "|---|---|---|---|---|", *lines]
+        [
+            "| n = 3,072 | seconds | times faster | rank | relative error |",
+            "|---|---|---|---|---|",
+            *lines,
+        ]
     )
 
 
@@ -171,7 +201,9 @@ def methods_table(sizes: list[int]) -> str:
                     many = integrate(family.to(dtype), states.to(dtype), STEPS, method, end=end)
                     one = propagate(family, STEPS, method, end=end).operator(states.to(dtype))
                     cells.append(f"{difference(one, many):.1e}")
-                lines.append(f"| {n:,} | {name} | {method} | {' | '.join(cells)} | {difference(many, fine):.1e} |")
+                lines.append(
+                    f"| {n:,} | {name} | {method} | {' | '.join(cells)} | {difference(many, fine):.1e} |"
+                )
     return "\n".join(lines)
 
 
@@ -179,24 +211,33 @@ def machine() -> str:
     """The processor and the build of torch."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    name = next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
+    name = next(
+        (line.split(": ")[1] for line in lines if line.startswith("model name")),
+        platform.processor(),
+    )
     return f"{name}, {torch.get_num_threads()} thread, torch {torch.__version__}"
 
 
 def main() -> None:
     """Measure, print, and write the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--dense-steps", type=int, default=STEPS)
     parser.add_argument("--large", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--sizes", type=int, nargs="*", default=[64, 784, 3072])
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "collapse.md")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent / "results" / "collapse.md"
+    )
     args = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     if args.large:
         print(json.dumps(large(args.large)))
         return
-    output = subprocess.run([sys.executable, __file__, "--large", "12288"], check=True, capture_output=True, text=True)
+    output = subprocess.run(
+        [sys.executable, __file__, "--large", "12288"], check=True, capture_output=True, text=True
+    )
     big = json.loads(output.stdout)
     text = f"""# A hundred steps folded into one operator
 

@@ -1,11 +1,14 @@
-"""Deep linear networks trained from statistics, against a loop over modules and scikit-learn's MLP, in one run.
+"""Deep linear networks trained from statistics, against a loop over modules and scikit-learn's MLP,
+in one run.
 
-    python benchmarks/depth.py          # about two minutes on two cores; writes benchmarks/results/depth.md
+    python benchmarks/depth.py          # about two minutes on two cores; writes
+    benchmarks/results/depth.md
 
-The task is the published protocol: chains of 1 to 10 layers of one unit with bias on lines with noise, 1,000 rows,
-10,000 full-batch steps, 100 runs for each of four noises. The loops are timed on some steps and scaled. To reach: the
-whole grid in under 20 s on two cores in array code; 400 times the networks per second of the loop over modules and 100
-times those of ``MLPRegressor(activation="identity")``; a million rows within 1.2 of a thousand.
+The task is the published protocol: chains of 1 to 10 layers of one unit with bias on lines with
+noise, 1,000 rows, 10,000 full-batch steps, 100 runs for each of four noises. The loops are timed on
+some steps and scaled. To reach: the whole grid in under 20 s on two cores in array code; 400 times
+the networks per second of the loop over modules and 100 times those of
+``MLPRegressor(activation="identity")``; a million rows within 1.2 of a thousand.
 """
 
 from __future__ import annotations
@@ -36,7 +39,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 RESULT = Path(__file__).parent / "results" / "depth.md"
-DEPTHS, NOISES, RUNS, ROWS, STEPS, LR = range(1, 11), (0.05, 0.15, 0.3, 0.5), 100, 1000, 10_000, 1e-3
+DEPTHS, NOISES, RUNS, ROWS, STEPS, LR = (
+    range(1, 11),
+    (0.05, 0.15, 0.3, 0.5),
+    100,
+    1000,
+    10_000,
+    1e-3,
+)
 
 
 def lines(rows: int = ROWS, runs: int = RUNS) -> tuple[np.ndarray, np.ndarray]:
@@ -45,7 +55,9 @@ def lines(rows: int = ROWS, runs: int = RUNS) -> tuple[np.ndarray, np.ndarray]:
     shape = (len(NOISES), runs, rows)
     x, (a, b) = rng.normal(size=shape), rng.normal(size=(2, runs, 1))
     y = a * x + b
-    return x[..., None], y + np.array(NOISES)[:, None, None] * y.mean(-1, keepdims=True) * rng.normal(size=shape)
+    return x[..., None], y + np.array(NOISES)[:, None, None] * y.mean(
+        -1, keepdims=True
+    ) * rng.normal(size=shape)
 
 
 def grid(depth: int, *, compiled: bool) -> float:
@@ -64,7 +76,9 @@ def grid(depth: int, *, compiled: bool) -> float:
 
 
 def whole_grid(*, compiled: bool) -> tuple[float, float]:
-    """Wall seconds on two cores, and CPU seconds: the best of three, with the workers started and the kernel loaded."""
+    """Wall seconds on two cores, and CPU seconds: the best of three, with the workers started and
+    the kernel loaded.
+    """
     took = []
     with ProcessPoolExecutor(2) as pool:
         list(pool.map(partial(_warm, compiled), range(4)))
@@ -76,7 +90,9 @@ def whole_grid(*, compiled: bool) -> tuple[float, float]:
 
 
 def _warm(compiled: bool, _: int) -> None:
-    train(SufficientStatistics.from_data([[0.0], [1.0]], [0.0, 1.0]), (1,), steps=1, compiled=compiled)
+    train(
+        SufficientStatistics.from_data([[0.0], [1.0]], [0.0, 1.0]), (1,), steps=1, compiled=compiled
+    )
     time.sleep(0.2)
 
 
@@ -94,7 +110,9 @@ def modules(depth: int, steps: int) -> float:
 
 
 def mlp(depth: int, steps: int) -> float:
-    """CPU seconds of one step of scikit-learn's MLP with identity activation, full batch, plain gradient descent."""
+    """CPU seconds of one step of scikit-learn's MLP with identity activation, full batch, plain
+    gradient descent.
+    """
     x, y = (a[0, 0] for a in lines(runs=1))
     model = MLPRegressor(
         hidden_layer_sizes=(1,) * (depth - 1),
@@ -118,8 +136,12 @@ def mlp(depth: int, steps: int) -> float:
 
 
 def rows_do_not_matter(*, compiled: bool) -> float:
-    """Training time at a million rows over that at a thousand, from their statistics: median of pairs."""
-    small, large = (SufficientStatistics.from_data(*(a[0, 0] for a in lines(n, 1))) for n in (1000, 1_000_000))
+    """Training time at a million rows over that at a thousand, from their statistics: median of
+    pairs.
+    """
+    small, large = (
+        SufficientStatistics.from_data(*(a[0, 0] for a in lines(n, 1))) for n in (1000, 1_000_000)
+    )
 
     def seconds(statistics: SufficientStatistics) -> float:
         start = time.process_time()
@@ -132,7 +154,9 @@ def rows_do_not_matter(*, compiled: bool) -> float:
 
 def main() -> None:
     """Measure, print and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=RESULT)
     out = parser.parse_args().out
     torch.set_num_threads(1)
@@ -146,8 +170,12 @@ def main() -> None:
     }
     for run in peers.values():
         run(2, 50)
-    slow = {name: 1 / (STEPS * mean(run(depth, 300) for depth in DEPTHS)) for name, run in peers.items()}
-    versions = f"torch {torch.__version__}, numpy {np.__version__}, scikit-learn {sklearn.__version__}"
+    slow = {
+        name: 1 / (STEPS * mean(run(depth, 300) for depth in DEPTHS)) for name, run in peers.items()
+    }
+    versions = (
+        f"torch {torch.__version__}, numpy {np.__version__}, scikit-learn {sklearn.__version__}"
+    )
     text = [
         "# Deep linear networks: networks trained per second",
         "",
@@ -165,15 +193,23 @@ def main() -> None:
         "| | two processes, wall | CPU seconds | networks per CPU second | times the modules | times MLPRegressor |",
         "|---|---|---|---|---|---|",
     ]
-    rates = {name: (f"{wall:.1f} s", f"{cpu:.1f}", networks / cpu) for name, (wall, cpu) in took.items()}
+    rates = {
+        name: (f"{wall:.1f} s", f"{cpu:.1f}", networks / cpu) for name, (wall, cpu) in took.items()
+    }
     rates |= {name: ("", f"{networks / rate:,.0f} (scaled)", rate) for name, rate in slow.items()}
     first, second = slow.values()
     text += [
         f"| {name} | {wall} | {cpu} | {rate:,.2f} | {rate / first:,.1f} | {rate / second:,.1f} |"
         for name, (wall, cpu, rate) in rates.items()
     ]
-    ratios = [f"{rows_do_not_matter(compiled=compiled):.2f} in {name}" for name, compiled in engines.items()]
-    text += ["", f"Training time at 1,000,000 rows over that at 1,000 (100 runs of 5 layers): {', '.join(ratios)}."]
+    ratios = [
+        f"{rows_do_not_matter(compiled=compiled):.2f} in {name}"
+        for name, compiled in engines.items()
+    ]
+    text += [
+        "",
+        f"Training time at 1,000,000 rows over that at 1,000 (100 runs of 5 layers): {', '.join(ratios)}.",
+    ]
     out.write_text("\n".join(text) + "\n", encoding="utf-8")
     print("\n".join(text))
 

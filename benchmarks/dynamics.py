@@ -1,10 +1,13 @@
-"""Many networks at once against a loop over modules, and a prediction against the simulation, in one run.
+"""Many networks at once against a loop over modules, and a prediction against the simulation, in
+one run.
 
-    python benchmarks/dynamics.py       # about a minute on one core; writes benchmarks/results/dynamics.md
+    python benchmarks/dynamics.py       # about a minute on one core; writes
+    benchmarks/results/dynamics.md
 
-1,000 networks of the size of figure 3 of Zhang, Saxe, Latham (2025): 20 inputs, width 100, 2,000 points closed under
-``(x, y) -> (-x, -y)``, slopes from 0 to 1, float64, full-batch gradient descent. The loop is PyTorch's own, a module
-and an optimizer each, measured on some of the networks and some of the steps and scaled; the numbers of both are
+1,000 networks of the size of figure 3 of Zhang, Saxe, Latham (2025): 20 inputs, width 100, 2,000
+points closed under ``(x, y) -> (-x, -y)``, slopes from 0 to 1, float64, full-batch gradient
+descent. The loop is PyTorch's own, a module and an optimizer each, measured on some of the networks
+and some of the steps and scaled; the numbers of both are
 compared. To reach: paired starts at least 50 times faster than the loop, a closed form below 50 ms.
 """
 
@@ -52,7 +55,9 @@ def task(*, white: bool = False) -> tuple[Tensor, Tensor]:
     return torch.cat([x, -x]), torch.cat([y, -y])
 
 
-def loop(networks: Networks, x: Tensor, y: Tensor, steps: int, optimizer: Callable[..., Any]) -> list[Tensor]:
+def loop(
+    networks: Networks, x: Tensor, y: Tensor, steps: int, optimizer: Callable[..., Any]
+) -> list[Tensor]:
     """What one would write: a module and an optimizer for each network."""
     first = []
     for b in range(len(networks)):
@@ -88,7 +93,8 @@ def together(std: float) -> list[str]:
         one /= SAMPLE * TRIED
         same = simulate(networks[:SAMPLE], x, y, LR, TRIED, optimizer=rule)
         error = max(
-            float((a - b).abs().max() / b.abs().max()) for a, b in zip(same.networks.first, weights, strict=True)
+            float((a - b).abs().max() / b.abs().max())
+            for a, b in zip(same.networks.first, weights, strict=True)
         )
         ours, _ = cpu(lambda n=networks, r=rule, k=steps: simulate(n, x, y, LR, k, optimizer=r))
         ours /= len(networks) * steps
@@ -110,15 +116,21 @@ def predictions() -> list[str]:
         times = 2 * LR * torch.linspace(0, STEPS, 301, dtype=torch.float64)
         start = (w2 @ w1)[0]
         forms: dict[str, Callable[[], Any]] = {
-            "any_covariance": lambda d=data, t=times, w=start: dynamics.any_covariance(t, d.sigma, d.beta[0], w, 0.5)
+            "any_covariance": lambda d=data, t=times, w=start: dynamics.any_covariance(
+                t, d.sigma, d.beta[0], w, 0.5
+            )
         }
         if white:
-            forms = {"white": lambda d=data, t=times, w=start: dynamics.white(t, d.beta[0], w, kappa=0.5)} | forms
-        forms["predict, from the module and the data"] = lambda n=network, x=x, y=y: dynamics.predict(
-            n.module(0), x, y, 2 * LR, STEPS
+            forms = {
+                "white": lambda d=data, t=times, w=start: dynamics.white(t, d.beta[0], w, kappa=0.5)
+            } | forms
+        forms["predict, from the module and the data"] = lambda n=network, x=x, y=y: (
+            dynamics.predict(n.module(0), x, y, 2 * LR, STEPS)
         )
         taken, run = cpu(lambda n=network, x=x, y=y: simulate(n, x, y, 2 * LR, STEPS, points=301))
-        one, _ = cpu(lambda n=network, x=x, y=y: loop(n, x, y, 200, lambda p: torch.optim.SGD(p, 2 * LR)))
+        one, _ = cpu(
+            lambda n=network, x=x, y=y: loop(n, x, y, 200, lambda p: torch.optim.SGD(p, 2 * LR))
+        )
         for name, form in forms.items():
             form()
             seconds = min(cpu(form)[0] for _ in range(5))
@@ -133,7 +145,9 @@ def predictions() -> list[str]:
 
 def main() -> None:
     """Measure, print and write the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=RESULT)
     out = parser.parse_args().out
     torch.set_num_threads(1)

@@ -1,11 +1,14 @@
-"""Which generator is best for its budget: the objectives of rectilinear beside plain flow matching and MeanFlow.
+"""Which generator is best for its budget: the objectives of rectilinear beside plain flow matching
+and MeanFlow.
 
-    python benchmarks/generators.py --data-dir DATA --seconds 480 [--rows nested-critic,likelihood] [--out FOLDER]
+    python benchmarks/generators.py --data-dir DATA --seconds 480 [--rows nested-critic,likelihood]
+    [--out FOLDER]
 
-Every row trains for the same seconds of one processor, on the same images, and is scored in the same features on the
-same number of samples. A row that is done is not trained again and one that was stopped goes on, so rows may be added,
-and run side by side, one process each. Writes ``results/generators-<data>-<seconds>s.md`` from all rows there,
-with ``-seed<n>`` in its name for a seed other than 0.
+Every row trains for the same seconds of one processor, on the same images, and is scored in the
+same features on the same number of samples. A row that is done is not trained again and one that
+was stopped goes on, so rows may be added, and run side by side, one process each. Writes
+``results/generators-<data>-<seconds>s.md`` from all rows there, with ``-seed<n>`` in its name for a
+seed other than 0.
 """
 
 from __future__ import annotations
@@ -25,7 +28,14 @@ import torch
 import rectilinear as rl
 from rectilinear import datasets, metrics, training
 from rectilinear.config import write_json
-from rectilinear.flow import LinearFlow, LowRankEndpoint, bits_per_dimension, collapse, denoise, objectives
+from rectilinear.flow import (
+    LinearFlow,
+    LowRankEndpoint,
+    bits_per_dimension,
+    collapse,
+    denoise,
+    objectives,
+)
 from rectilinear.invertible import Chain, Flatten, VectorFlow
 from rectilinear.plots.style import grid, png
 from rectilinear.recipes import recipe_named
@@ -57,7 +67,9 @@ SCALE = 1.2  # of the noise, as a second way to sample: recall for precision
 FIRST = 0.6  # part of the seconds for the first of two stages
 
 
-def flow_row(row: str, args: argparse.Namespace, folder: Path, train: Tensor, test: Tensor) -> tuple[Any, ...]:
+def flow_row(
+    row: str, args: argparse.Namespace, folder: Path, train: Tensor, test: Tensor
+) -> tuple[Any, ...]:
     """Train one of our objectives: (samplers, facts)."""
     recipe = replace(recipe_named(args.data), **OURS[row])
     first = args.seconds * (FIRST if recipe.latents else 1)
@@ -73,10 +85,14 @@ def flow_row(row: str, args: argparse.Namespace, folder: Path, train: Tensor, te
             objective = objectives.solved(flow)
         if row == "paper":
             n = train[0].numel()
-            g_noise = Chain(Flatten(tuple(train.shape[1:])), VectorFlow(n, blocks=4, width=recipe.width))
+            g_noise = Chain(
+                Flatten(tuple(train.shape[1:])), VectorFlow(n, blocks=4, width=recipe.width)
+            )
             flow = LinearFlow(flow.g_data, g_noise, LowRankEndpoint(n, rank=8))
             objective = objectives.paper(flow)
-        result = training.train(objective, stage.data, stage.training, folder / stage.name, progress=False)
+        result = training.train(
+            objective, stage.data, stage.training, folder / stage.name, progress=False
+        )
         results.append((result, stage.training))
     flow.requires_grad_(requires_grad=False)
     f = collapse(flow, steps=100)
@@ -85,7 +101,8 @@ def flow_row(row: str, args: argparse.Namespace, folder: Path, train: Tensor, te
     if row not in ("solved", "paper"):
         samplers |= {f"one step, rank {k}": rl.truncate(f, k) for k in (16, 32, 64, 128)}
         samplers |= {
-            f"one step, rank {k}, noise x {SCALE}": lambda z, k=k: rl.truncate(f, k)(SCALE * z) for k in (16, 32)
+            f"one step, rank {k}, noise x {SCALE}": lambda z, k=k: rl.truncate(f, k)(SCALE * z)
+            for k in (16, 32)
         }
         samplers["one step, denoised"] = lambda z: denoise(f, f(z), recipe.noise)
         facts["bits"] = float(bits_per_dimension(f, test[:2000]).mean())
@@ -107,10 +124,14 @@ def peer_row(row: str, args: argparse.Namespace, folder: Path, train: Tensor) ->
 
 def budget(config: training.TrainConfig, seconds: float, seed: int) -> training.TrainConfig:
     """The same training for so many seconds of the processor."""
-    return replace(config, steps=10**7, max_seconds=seconds, clock="processor", device="cpu", seed=seed)
+    return replace(
+        config, steps=10**7, max_seconds=seconds, clock="processor", device="cpu", seed=seed
+    )
 
 
-def size(model: torch.nn.Module, results: list[tuple[training.TrainResult, training.TrainConfig]]) -> dict[str, Any]:
+def size(
+    model: torch.nn.Module, results: list[tuple[training.TrainResult, training.TrainConfig]]
+) -> dict[str, Any]:
     """What a row cost."""
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -120,7 +141,9 @@ def size(model: torch.nn.Module, results: list[tuple[training.TrainResult, train
 
 
 def rank_errors(f: rl.Linearizer, images: Tensor) -> list[float]:
-    """Held-out mean square error behind the leading ``k`` singular directions of ``f``, for each of ``RANKS``."""
+    """Held-out mean square error behind the leading ``k`` singular directions of ``f``, for each of
+    ``RANKS``.
+    """
     u, space = rl.svd(f.operator).u, f.out_space
     coordinates = u.apply_adjoint(space.encode(images))
     kept = [coordinates * (torch.arange(coordinates.shape[1]) < k) for k in RANKS]
@@ -130,7 +153,11 @@ def rank_errors(f: rl.Linearizer, images: Tensor) -> list[float]:
 def score(row: str, args: argparse.Namespace, folder: Path, train: Tensor, test: Tensor) -> None:
     """Train and score one row, in ``folder``: ``rows.json`` and a picture for each way of sampling."""
     torch.manual_seed(args.seed)
-    made = flow_row(row, args, folder, train, test) if row in OURS else peer_row(row, args, folder, train)
+    made = (
+        flow_row(row, args, folder, train, test)
+        if row in OURS
+        else peer_row(row, args, folder, train)
+    )
     samplers, facts = made
     features, floor = judge(args, train, test)
     noise = torch.randn(args.n, *train.shape[1:], generator=torch.Generator().manual_seed(1))
@@ -144,16 +171,24 @@ def score(row: str, args: argparse.Namespace, folder: Path, train: Tensor, test:
                      "recall": scores.recall, "name": scores.name, "floor": scores.fd_floor,
                      "recall_floor": scores.recall_floor, "seconds_per_1000": seconds, **facts})  # fmt: skip
         print(json.dumps(rows[-1]), flush=True)
-        (folder / f"{name.replace(', ', '-').replace(' ', '-')}.png").write_bytes(png(grid(fake[:100], columns=20), 2))
+        (folder / f"{name.replace(', ', '-').replace(' ', '-')}.png").write_bytes(
+            png(grid(fake[:100], columns=20), 2)
+        )
     write_json(folder / "rows.json", rows)
 
 
-def judge(args: argparse.Namespace, train: Tensor, test: Tensor) -> tuple[metrics.FeatureNetwork, Any]:
+def judge(
+    args: argparse.Namespace, train: Tensor, test: Tensor
+) -> tuple[metrics.FeatureNetwork, Any]:
     """The feature network, trained once, and the scores of real images."""
     folder = args.out / args.data / "features"
     if not folder.exists():
-        labels = [datasets.load(args.data, split, args.data_dir).labels for split in ("train", "test")]
-        metrics.train_features(train, labels[0], (test, labels[1]), name=args.data).save_pretrained(folder)
+        labels = [
+            datasets.load(args.data, split, args.data_dir).labels for split in ("train", "test")
+        ]
+        metrics.train_features(train, labels[0], (test, labels[1]), name=args.data).save_pretrained(
+            folder
+        )
     features = metrics.FeatureNetwork.from_pretrained(folder)
     return features, metrics.floor(test, features, args.n)
 
@@ -189,7 +224,9 @@ def table(args: argparse.Namespace, folder: Path, train: Tensor, test: Tensor) -
 
 def main() -> None:
     """Train, score, and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", default="mnist")
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--seconds", type=float, default=480.0)
@@ -199,7 +236,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/generators"))
     args = parser.parse_args()
     torch.set_num_threads(1)
-    train, test = (datasets.load(args.data, split, args.data_dir).images for split in ("train", "test"))
+    train, test = (
+        datasets.load(args.data, split, args.data_dir).images for split in ("train", "test")
+    )
     kind = f"{args.seconds:.0f}s" + (f"-seed{args.seed}" if args.seed else "")
     folder = args.out / args.data / kind
     for row in filter(None, args.rows.split(",")):

@@ -4,9 +4,10 @@ And what do compilation, the memory format and checkpointing bring?
 
     python benchmarks/invertible.py [--rounds 15] [--out benchmarks/results/invertible.md]
 
-All networks are eight affine couplings on the squeezed image, with equal convolutional conditioners. One call of each
-network in turn makes a round, so that a busy machine slows all of them; a ratio is the median over the rounds of
-(time of the other / time of ours in the same round). About three minutes on one core.
+All networks are eight affine couplings on the squeezed image, with equal convolutional
+conditioners. One call of each network in turn makes a round, so that a busy machine slows all of
+them; a ratio is the median over the rounds of (time of the other / time of ours in the same round).
+About three minutes on one core.
 """
 
 from __future__ import annotations
@@ -57,7 +58,9 @@ def normflow() -> tuple[nn.Module, Step, Callable[[Tensor], Tensor]]:
             normflows.flows.AffineCouplingBlock(conditioner(half, 2 * half), scale_map="sigmoid"),
         ]
     flows.append(normflows.flows.Squeeze())
-    net = normflows.NormalizingFlow(normflows.distributions.DiagGaussian(SQUEEZED, trainable=False), flows)
+    net = normflows.NormalizingFlow(
+        normflows.distributions.DiagGaussian(SQUEEZED, trainable=False), flows
+    )
     return net, net.inverse_and_log_det, net.forward
 
 
@@ -67,7 +70,9 @@ def ours(**options: object) -> tuple[ImageFlow, Step, Callable[[Tensor], Tensor]
     return net, net.forward_and_logdet, net.inverse
 
 
-def tasks(net: nn.Module, encode: Step, decode: Callable[[Tensor], Tensor]) -> dict[str, Callable[[], object]]:
+def tasks(
+    net: nn.Module, encode: Step, decode: Callable[[Tensor], Tensor]
+) -> dict[str, Callable[[], object]]:
     """Forward, inverse, and a training step, each as a function without arguments."""
     x = torch.rand(BATCH, *SHAPE, generator=torch.Generator().manual_seed(0))
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-4)
@@ -106,13 +111,19 @@ def activations(net: ImageFlow) -> float:
     return sum(kept.values()) / 1e6
 
 
-def measure(networks: dict[str, dict[str, Callable[[], object]]], rounds: int) -> dict[str, dict[str, list[float]]]:
-    """Milliseconds of every task of every network, in rounds of which the first two are not counted.
+def measure(
+    networks: dict[str, dict[str, Callable[[], object]]], rounds: int
+) -> dict[str, dict[str, list[float]]]:
+    """Milliseconds of every task of every network, in rounds of which the first two are not
+    counted.
 
-    On one thread these are milliseconds of the processor, which other programs on the machine do not lengthen.
+    On one thread these are milliseconds of the processor, which other programs on the machine do
+    not lengthen.
     """
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
-    times: dict[str, dict[str, list[float]]] = {name: {task: [] for task in t} for name, t in networks.items()}
+    times: dict[str, dict[str, list[float]]] = {
+        name: {task: [] for task in t} for name, t in networks.items()
+    }
     for turn in range(rounds + 2):
         for task in ("forward", "inverse", "training step"):
             for name, functions in networks.items():
@@ -127,17 +138,24 @@ def machine() -> str:
     """The processor and the build of torch."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    name = next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
+    name = next(
+        (line.split(": ")[1] for line in lines if line.startswith("model name")),
+        platform.processor(),
+    )
     return f"{name}, {torch.get_num_threads()} thread(s), torch {torch.__version__}"
 
 
 def main() -> None:
     """Measure, print, and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--eager", action="store_true", help="leave out the compiled rows")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "invertible.md")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent / "results" / "invertible.md"
+    )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
@@ -150,18 +168,29 @@ def main() -> None:
         "rectilinear, channels_last": last,
         "rectilinear, checkpoint": checkpointed,
     }
-    if torch.ops.mkldnn._is_mkldnn_bf16_supported():  # elsewhere bf16 is emulated, many times slower
+    if (
+        torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    ):  # elsewhere bf16 is emulated, many times slower
         built["rectilinear, bf16 conditioner"] = ours(precision="bf16")
     for name, options in (
         ()
         if args.eager
-        else (("rectilinear, compiled", {}), ("rectilinear, compiled, channels_last", {"channels_last": True}))
+        else (
+            ("rectilinear, compiled", {}),
+            ("rectilinear, compiled, channels_last", {"channels_last": True}),
+        )
     ):
         net, encode, decode = ours(**options)
-        built[name] = net, torch.compile(encode, fullgraph=True), torch.compile(decode, fullgraph=True)
+        built[name] = (
+            net,
+            torch.compile(encode, fullgraph=True),
+            torch.compile(decode, fullgraph=True),
+        )
     times = measure({name: tasks(*parts) for name, parts in built.items()}, args.rounds)
 
-    rows = ["| network | " + " | ".join(f"{task} (ms) | ratio" for task in times["rectilinear"]) + " |"]
+    rows = [
+        "| network | " + " | ".join(f"{task} (ms) | ratio" for task in times["rectilinear"]) + " |"
+    ]
     rows.append("|---" * (1 + 2 * len(times["rectilinear"])) + "|")
     for name, results in times.items():
         cells = []

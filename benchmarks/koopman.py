@@ -1,12 +1,15 @@
-"""Forecasts of simulated systems and of a real series: Koopman models beside DMD, persistence and an MLP, in one run.
+"""Forecasts of simulated systems and of a real series: Koopman models beside DMD, persistence and
+an MLP, in one run.
 
-    python benchmarks/koopman.py                     # 15 minutes of one core; writes benchmarks/results/koopman.md
-    python benchmarks/koopman.py --systems pendulum  # one system; the others keep their lines
+    python benchmarks/koopman.py                     # 15 minutes of one core; writes
+    benchmarks/results/koopman.md python benchmarks/koopman.py --systems pendulum  # one system; the
+    others keep their lines
 
-Errors are root mean squares over the states of 1,000 held-out starts, in standard deviations of the system. All models
-see the same 1,000 trajectories of 150 steps; the MLP (a residual map of one step, iterated) trains for as many seconds
-of the processor as the Koopman model took to fit, times --generous. To reach, at 100 steps on pendulum and Duffing: a
-fifth of DMD's error at most, and no more than the MLP's.
+Errors are root mean squares over the states of 1,000 held-out starts, in standard deviations of the
+system. All models see the same 1,000 trajectories of 150 steps; the MLP (a residual map of one
+step, iterated) trains for as many seconds of the processor as the Koopman model took to fit, times
+--generous. To reach, at 100 steps on pendulum and Duffing: a fifth of DMD's error at most, and no
+more than the MLP's.
 """
 
 from __future__ import annotations
@@ -49,7 +52,9 @@ SYSTEMS = ("linear", "pendulum", "pendulum, noise", "duffing", "van_der_pol", "l
 
 
 class OneStep(torch.nn.Module):
-    """``x_{t+1} = x_t + net(x_t)`` in standard units, trained on single steps; iterated to forecast."""
+    """``x_{t+1} = x_t + net(x_t)`` in standard units, trained on single steps; iterated to
+    forecast.
+    """
 
     def __init__(self, states: torch.Tensor, seconds: float, seed: int) -> None:
         super().__init__()
@@ -83,7 +88,9 @@ class OneStep(torch.nn.Module):
 
 
 def series(system: str, seed: int) -> tuple[np.ndarray, np.ndarray, float]:
-    """Series to fit, held-out series with their first ``DELAYS`` observations as history, and the step."""
+    """Series to fit, held-out series with their first ``DELAYS`` observations as history, and the
+    step.
+    """
     if system == "eeg":
         path = matplotlib.cbook.get_sample_data("eeg.dat", asfileobj=False)
         values = np.fromfile(path, dtype=float).reshape(800, 4)
@@ -130,7 +137,9 @@ def measure(system: str, seed: int, generous: float) -> dict[str, dict[str, floa
         variants |= {"features of the state alone": {"looks": 0}}
     for name, changes in variants.items():
         began = time.process_time()
-        ours = koopman.KoopmanRegressor(**{"horizon": 100, "seed": seed, **options, **changes}).fit(train, dt=dt)
+        ours = koopman.KoopmanRegressor(**{"horizon": 100, "seed": seed, **options, **changes}).fit(
+            train, dt=dt
+        )
         spent = max(time.process_time() - began, 1.0)
         score(f"{name}: A^k", partial(ours.simulate, start), spent)
         score(f"{name}: padded anew every 10", partial(ours.simulate, start, reencode=10), spent)
@@ -138,7 +147,9 @@ def measure(system: str, seed: int, generous: float) -> dict[str, dict[str, floa
             seconds = spent
             lines["Koopman: A^k"] |= checks(ours, torch.as_tensor(start), system)
             found = koopman.windows(koopman.as_series(held, dt=dt), delays, 0, horizon)
-            ck = koopman.chapman_kolmogorov(ours.model_, found[:: max(1, len(found) // 1000)], horizon // 2)
+            ck = koopman.chapman_kolmogorov(
+                ours.model_, found[:: max(1, len(found) // 1000)], horizon // 2
+            )
             lines["Koopman: A^k"] |= {f"ck_{part}": value for part, value in ck._asdict().items()}
     seconds *= generous
     rival = OneStep(torch.as_tensor(train), seconds, seed)
@@ -154,12 +165,20 @@ def checks(ours: koopman.KoopmanRegressor, x: torch.Tensor, system: str) -> dict
     power = (f**100)(y)
     for _ in range(100):
         y = f(y)
-    found = {"stepping": float((y - power)[:, : model.state_dim].abs().max()), "rank": model.lift.pads}
+    found = {
+        "stepping": float((y - power)[:, : model.state_dim].abs().max()),
+        "rank": model.lift.pads,
+    }
     found["radius"] = float((model.spectrum.exponents().real.max() * model.dt).exp())
-    found |= {f"return_{part}": value for part, value in koopman.there_and_back(model, x, BACK)._asdict().items()}
+    found |= {
+        f"return_{part}": value
+        for part, value in koopman.there_and_back(model, x, BACK)._asdict().items()
+    }
     if system == "linear":
         apart = (ours.modes_.exponents[:, None] - datasets.linear_eigenvalues()[None]).abs()
-        found["eigenvalues"] = float(apart.min(0).values[datasets.linear_eigenvalues().imag > 0].max())
+        found["eigenvalues"] = float(
+            apart.min(0).values[datasets.linear_eigenvalues().imag > 0].max()
+        )
     return found
 
 
@@ -183,14 +202,22 @@ def table(stored: dict[str, list[dict[str, dict[str, float]]]]) -> list[str]:
             for k in ahead:
                 values = sorted(run[name][k] for run in runs if name in run)
                 middle = values[len(values) // 2]
-                span = f" ({values[0]:.1e} to {values[-1]:.1e})" if k == "100" and len(values) > 1 else ""
+                span = (
+                    f" ({values[0]:.1e} to {values[-1]:.1e})"
+                    if k == "100" and len(values) > 1
+                    else ""
+                )
                 cells.append(f"{middle:.1e}{span}" if math.isfinite(middle) else "diverged")
             seconds = float(np.median([run[name]["seconds"] for run in runs if name in run]))
             lines.append(f"| {name} | {' | '.join(cells)} | {seconds:.1f} |")
         ours = [run["Koopman: A^k"] for run in runs]
-        ck = {part: float(np.median([run[f"ck_{part}"] for run in ours])) for part in ("latent", "state", "operator")}
+        ck = {
+            part: float(np.median([run[f"ck_{part}"] for run in ours]))
+            for part in ("latent", "state", "operator")
+        }
         worst = {
-            part: max(run[part] for run in ours) for part in ("stepping", "radius", "return_latent", "return_state")
+            part: max(run[part] for run in ours)
+            for part in ("stepping", "radius", "return_latent", "return_state")
         }
         lines += [
             "",
@@ -203,7 +230,11 @@ def table(stored: dict[str, list[dict[str, dict[str, float]]]]) -> list[str]:
                     if "backward" in OPTIONS.get(system, {})
                     else ""
                 )
-                + (f". Eigenvalues off by {max(run['eigenvalues'] for run in ours):.0e}" if system == "linear" else "")
+                + (
+                    f". Eigenvalues off by {max(run['eigenvalues'] for run in ours):.0e}"
+                    if system == "linear"
+                    else ""
+                )
                 + f". Chapman-Kolmogorov at half the horizon: {ck['latent']:.0e} in the latents, {ck['state']:.1e} on "
                 f"states padded anew, {ck['operator']:.1e} between least-squares operators."
             ),
@@ -213,10 +244,17 @@ def table(stored: dict[str, list[dict[str, dict[str, float]]]]) -> list[str]:
 
 def main() -> None:
     """Measure, print and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--systems", nargs="*", default=SYSTEMS, choices=SYSTEMS)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--generous", type=float, default=1.0, help="the MLP's time, relative to the Koopman model's")
+    parser.add_argument(
+        "--generous",
+        type=float,
+        default=1.0,
+        help="the MLP's time, relative to the Koopman model's",
+    )
     parser.add_argument("--out", type=Path, default=RESULTS / "koopman.md")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -224,7 +262,9 @@ def main() -> None:
     cache.parent.mkdir(exist_ok=True)
     stored = json.loads(cache.read_text()) if cache.exists() else {}
     for system in arguments.systems:
-        stored[system] = [measure(system, seed, arguments.generous) for seed in range(arguments.seeds)]
+        stored[system] = [
+            measure(system, seed, arguments.generous) for seed in range(arguments.seeds)
+        ]
         cache.write_text(json.dumps(stored, indent=1))
         print("\n".join(table({system: stored[system]})), flush=True)
     head = [

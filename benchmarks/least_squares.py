@@ -1,10 +1,11 @@
 """The streamed least squares of the audit beside its peers: seconds and digits, in one run.
 
-    python benchmarks/least_squares.py      # about a minute on one core; writes benchmarks/results/least_squares.md
+    python benchmarks/least_squares.py      # about a minute on one core; writes
+    benchmarks/results/least_squares.md
 
-Peers: normal equations (the Gram matrix and its eigenvalues), ``numpy.linalg.lstsq`` and scikit-learn's
-``LinearRegression``, each on the whole table at once. Digits are those of the fitted values, against the exact
-targets ``X w + 1``: 15 is all of float64, 0 is none.
+Peers: normal equations (the Gram matrix and its eigenvalues), ``numpy.linalg.lstsq`` and
+scikit-learn's ``LinearRegression``, each on the whole table at once. Digits are those of the fitted
+values, against the exact targets ``X w + 1``: 15 is all of float64, 0 is none.
 """
 
 from __future__ import annotations
@@ -83,7 +84,9 @@ def tables() -> dict[str, Tensor]:
 
 
 def digits(method: Callable[[Tensor, Tensor], Tensor], x: Tensor) -> float:
-    """Decimal digits of the fitted values, relative to the spread of targets that vary by one in each column."""
+    """Decimal digits of the fitted values, relative to the spread of targets that vary by one in
+    each column.
+    """
     t = ((x - x.mean(0)) / x.std(0)).sum(1, keepdim=True) + 1
     error = float((method(x, t) - t).norm() / (t - t.mean(0)).norm())
     return 16.0 if error == 0 else min(16.0, max(0.0, -math.log10(error)))
@@ -101,7 +104,9 @@ def seconds(run: Callable[[], object]) -> float:
 
 def main() -> None:
     """Measure, print and write both tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=RESULT)
     out = parser.parse_args().out
     torch.set_num_threads(1)
@@ -133,7 +138,9 @@ def main() -> None:
         generator = torch.Generator().manual_seed(0)
         x, t = (torch.randn(n, k, dtype=torch.float64, generator=generator) for k in (d, targets))
         times = {m: seconds(lambda m=m, x=x, t=t: METHODS[m](x, t)) for m in names}
-        row = " | ".join(f"{times[m]:.2f} ({times[m] / times['normal equations']:.1f})" for m in names)
+        row = " | ".join(
+            f"{times[m]:.2f} ({times[m] / times['normal equations']:.1f})" for m in names
+        )
         lines.append(f"| {n:,} x {d}, {targets} | {row} |")
     text = "\n".join(lines) + "\n"
     print(text)

@@ -1,11 +1,14 @@
-"""Is a projector by construction worth it? Restoration, strange images and samples beside three peers on one budget.
+"""Is a projector by construction worth it? Restoration, strange images and samples beside three
+peers on one budget.
 
-PCA of the same rank, a convolutional autoencoder of as many parameters trained on the same damaged images, and a
-network that learns to be idempotent (Shocher et al. 2023), each with the same seconds of one processor.
+PCA of the same rank, a convolutional autoencoder of as many parameters trained on the same damaged
+images, and a network that learns to be idempotent (Shocher et al. 2023), each with the same seconds
+of one processor.
 
-    python benchmarks/projector.py                                  # digits, 40 seconds each: six minutes
-    python benchmarks/projector.py --data mnist --rank 32 --seconds 120 --data-dir DATA
-    python benchmarks/projector.py --ways                           # what the projector is trained on, on digits
+    python benchmarks/projector.py                                  # digits, 40 seconds each: six
+    minutes python benchmarks/projector.py --data mnist --rank 32 --seconds 120 --data-dir DATA
+    python benchmarks/projector.py --ways                           # what the projector is trained
+    on, on digits
 
 Trained models lie in --out; the same command goes on where it stopped and rewrites the table.
 """
@@ -26,7 +29,15 @@ from torch import Tensor, nn
 from rectilinear import datasets, metrics, plots, training
 from rectilinear.errors import DataError
 from rectilinear.invertible import Chain, Flatten, Rotation
-from rectilinear.projector import KINDS, Projector, RandomDamage, Selection, damage, gaussian, restoration
+from rectilinear.projector import (
+    KINDS,
+    Projector,
+    RandomDamage,
+    Selection,
+    damage,
+    gaussian,
+    restoration,
+)
 from rectilinear.random import generator, seed_all
 from rectilinear.recipes.features import Features
 from rectilinear.recipes.projector import Projection
@@ -64,29 +75,48 @@ class Data:
 
 def load(args: argparse.Namespace) -> Data:
     """Images, strange images, and the features that samples are judged in."""
-    train, test = (datasets.load(args.data, split, args.data_dir).images for split in ("train", "test"))
-    features = Features(args.data).train(args.features or args.out / args.data / "features", args.data_dir)
+    train, test = (
+        datasets.load(args.data, split, args.data_dir).images for split in ("train", "test")
+    )
+    features = Features(args.data).train(
+        args.features or args.out / args.data / "features", args.data_dir
+    )
     few = test[: args.n]
     strange = {
         "uniform noise": torch.rand(few.shape, generator=generator(1)),
-        "shuffled pixels": few.flatten(1)[:, torch.randperm(few[0].numel(), generator=generator(2))].reshape(few.shape),
+        "shuffled pixels": few.flatten(1)[
+            :, torch.randperm(few[0].numel(), generator=generator(2))
+        ].reshape(few.shape),
         "letters": datasets.letters(test.shape[-1], 0.72 if args.data == "mnist" else 1.0).images,
         "on their side": few.rot90(dims=(2, 3)),
     }
     if args.data == "mnist":
         try:
-            strange["fashion"] = datasets.load("fashion_mnist", "test", args.data_dir).images[: args.n]
+            strange["fashion"] = datasets.load("fashion_mnist", "test", args.data_dir).images[
+                : args.n
+            ]
         except DataError:
             print("no fashion pictures under --data-dir: left out")
-    return Data(train, few, test if len(test) > 2000 else torch.cat([train, test]), strange, features)
+    return Data(
+        train, few, test if len(test) > 2000 else torch.cat([train, test]), strange, features
+    )
 
 
 def budget(config: TrainConfig, seconds: float) -> TrainConfig:
     """The same, for so many seconds of the processor."""
-    return replace(config, max_seconds=seconds, steps=10**6, clock="processor", device="cpu", evaluate_every=10**6)
+    return replace(
+        config,
+        max_seconds=seconds,
+        steps=10**6,
+        clock="processor",
+        device="cpu",
+        evaluate_every=10**6,
+    )
 
 
-def projector(args: argparse.Namespace, data: Data, name: str, seconds: float, **changes: Any) -> tuple[Projector, int]:
+def projector(
+    args: argparse.Namespace, data: Data, name: str, seconds: float, **changes: Any
+) -> tuple[Projector, int]:
     """Ours, and its number of steps."""
     recipe = replace(Projection(data=args.data, rank=args.rank), **changes)
     recipe = replace(
@@ -144,7 +174,10 @@ def compare(args: argparse.Namespace) -> str:
     rows = restoration(maps, data.test, seed=args.seed)
     draw(args, data, maps, ours, peers)
     lines = [*head(args, maps, counts), *restored(rows), *twice(data, untrained, maps)]
-    return "\n".join([*lines, *strangers(data, maps), *samples(args, data, ours, maps[PCA], peers)]) + "\n"
+    return (
+        "\n".join([*lines, *strangers(data, maps), *samples(args, data, ours, maps[PCA], peers)])
+        + "\n"
+    )
 
 
 def build(args: argparse.Namespace, data: Data, name: str, parameters: int) -> nn.Module:
@@ -161,7 +194,11 @@ def head(args: argparse.Namespace, maps: dict[str, nn.Module], counts: dict[str,
     command = f"python benchmarks/projector.py --data {args.data} --rank {args.rank} --seconds {args.seconds:.0f}"
     ours = maps[OURS]
     assert isinstance(ours, Projector)
-    sizes = {name: f"{size_of(ours.g if f is ours else f):,} parameters" for name, f in maps.items() if name in counts}
+    sizes = {
+        name: f"{size_of(ours.g if f is ours else f):,} parameters"
+        for name, f in maps.items()
+        if name in counts
+    }
     trained = ", ".join(f"{name} {text}, {counts[name]:,} steps" for name, text in sizes.items())
     return [
         f"## {args.data}, rank {args.rank}, {args.seconds:.0f} processor seconds each\n",
@@ -180,7 +217,10 @@ def restored(rows: list[Restoration]) -> list[str]:
     """PSNR by damage and severity, the best in bold."""
     names = list(rows[0].psnr)
     best = [max(row.psnr, key=row.psnr.__getitem__) for row in rows]
-    above = [f"above {name} in {sum(row.psnr[OURS] > row.psnr[name] for row in rows)}" for name in names[1:]]
+    above = [
+        f"above {name} in {sum(row.psnr[OURS] > row.psnr[name] for row in rows)}"
+        for name in names[1:]
+    ]
     lines = [
         "### Restoration, PSNR in dB\n",
         "One application of each map; where *known*, 30 steps in turn with the known pixels or blur. `salt` is damage",
@@ -189,20 +229,30 @@ def restored(rows: list[Restoration]) -> list[str]:
         "|---|---|---|" + "---|" * (1 + len(names)),
     ]
     for row, winner in zip(rows, best, strict=True):
-        cells = " | ".join(f"**{row.psnr[n]:.2f}**" if n == winner else f"{row.psnr[n]:.2f}" for n in names)
+        cells = " | ".join(
+            f"**{row.psnr[n]:.2f}**" if n == winner else f"{row.psnr[n]:.2f}" for n in names
+        )
         seen = "" if row.seen == float("inf") else f"{row.seen:.2f}"
-        lines.append(f"| {row.kind} | {row.severity:g} | {'known' if row.known else ''} | {seen} | {cells} |")
+        lines.append(
+            f"| {row.kind} | {row.severity:g} | {'known' if row.known else ''} | {seen} | {cells} |"
+        )
     return [*lines, ""]
 
 
 def twice(data: Data, untrained: nn.Module, maps: dict[str, nn.Module]) -> list[str]:
     """How idempotent each map is."""
     double = {"projector, untrained": untrained, **maps}
-    lines = ["### Largest |f(f(x)) - f(x)|\n", "| map | precision | data | noise | damaged |", "|---|---|---|---|---|"]
+    lines = [
+        "### Largest |f(f(x)) - f(x)|\n",
+        "| map | precision | data | noise | damaged |",
+        "|---|---|---|---|---|",
+    ]
     for name, f in double.items():
         for dtype in (torch.float32, torch.float64):
             errors = idempotence(f.to(dtype), data)
-            lines.append(f"| {name} | {str(dtype)[6:]} | {' | '.join(f'{e:.1e}' for e in errors.values())} |")
+            lines.append(
+                f"| {name} | {str(dtype)[6:]} | {' | '.join(f'{e:.1e}' for e in errors.values())} |"
+            )
         f.to(torch.float32)
     return [*lines, ""]
 
@@ -216,7 +266,9 @@ def strangers(data: Data, maps: dict[str, nn.Module]) -> list[str]:
             scores[f"{name}, {kind}"] = lambda x, f=maps[name], kind=kind: f.scores(x)[kind]
     for name in [name for name in maps if name not in (OURS, PCA)]:
         scores[f"{name}, residual"] = lambda x, f=maps[name]: (x - f(x)).flatten(1).square().mean(1)
-    lines = [f"### Strange images, AUROC against held-out images\n\n| score | {' | '.join(data.strange)} |"]
+    lines = [
+        f"### Strange images, AUROC against held-out images\n\n| score | {' | '.join(data.strange)} |"
+    ]
     lines.append("|---|" + "---|" * len(data.strange))
     for name, score in scores.items():
         usual = score(data.test)
@@ -226,13 +278,19 @@ def strangers(data: Data, maps: dict[str, nn.Module]) -> list[str]:
 
 
 def samples(
-    args: argparse.Namespace, data: Data, ours: Projector, linear: Projector, peers: dict[str, nn.Module]
+    args: argparse.Namespace,
+    data: Data,
+    ours: Projector,
+    linear: Projector,
+    peers: dict[str, nn.Module],
 ) -> list[str]:
     """Fréchet distance, precision and recall of samples."""
     n = min(args.n, len(data.real) // 2)
     fakes = {
         "projector, splines on the range": ours.sample(n, generator(3)),
-        "projector, Gaussian on the range": ours.fitted(data.train[:20_000], 0.05).sample(n, generator(3)),
+        "projector, Gaussian on the range": ours.fitted(data.train[:20_000], 0.05).sample(
+            n, generator(3)
+        ),
         "PCA, Gaussian": linear.sample(n, generator(3)),
     }
     with torch.no_grad():
@@ -243,7 +301,9 @@ def samples(
             fakes["autoencoder, Gaussian of its codes"] = network.decoder(codes.inverse(noise))
         if LEARNED in peers:
             fakes["learned idempotence, f(z)"] = peers[LEARNED].sample(n, generator(3))
-            fakes["learned idempotence, f(f(z))"] = peers[LEARNED].network(fakes["learned idempotence, f(z)"])
+            fakes["learned idempotence, f(f(z))"] = peers[LEARNED].network(
+                fakes["learned idempotence, f(z)"]
+            )
     floor = metrics.floor(data.real, data.features, n)
     lines = [
         f"### Samples, fd/{data.features.name}@{n}\n",
@@ -252,13 +312,19 @@ def samples(
         f"| real images | {floor.fd:.2f} | {floor.precision:.3f} | {floor.recall:.3f} |",
     ]
     for name, fake in fakes.items():
-        s = metrics.evaluate_samples(fake.clamp(0, 1), data.real, data.features, n, floor_scores=floor)
+        s = metrics.evaluate_samples(
+            fake.clamp(0, 1), data.real, data.features, n, floor_scores=floor
+        )
         lines.append(f"| {name} | {s.fd:.2f} | {s.precision:.3f} | {s.recall:.3f} |")
     return [*lines, ""]
 
 
 def draw(
-    args: argparse.Namespace, data: Data, maps: dict[str, nn.Module], ours: Projector, peers: dict[str, nn.Module]
+    args: argparse.Namespace,
+    data: Data,
+    maps: dict[str, nn.Module],
+    ours: Projector,
+    peers: dict[str, nn.Module],
 ) -> None:
     """Pictures beside the models, to look at."""
     folder = args.out / args.data / f"{args.seconds:.0f}s"
@@ -267,11 +333,15 @@ def draw(
         seen = damage(x, kind, severity, generator(0)).images
         with torch.no_grad():
             rows = {"seen": seen, **{name: f(seen) for name, f in maps.items()}, "true": x}
-        plots.save(plots.strips({name: row.numpy() for name, row in rows.items()}), folder / f"{kind}.png")
+        plots.save(
+            plots.strips({name: row.numpy() for name, row in rows.items()}), folder / f"{kind}.png"
+        )
     made = {OURS: ours.sample(12, generator(0)), PCA: maps[PCA].sample(12, generator(0))}
     if LEARNED in peers:
         made[LEARNED] = peers[LEARNED].sample(12, generator(0))
-    plots.save(plots.strips({name: row.numpy() for name, row in made.items()}), folder / "samples.png")
+    plots.save(
+        plots.strips({name: row.numpy() for name, row in made.items()}), folder / "samples.png"
+    )
 
 
 def ways(args: argparse.Namespace) -> str:
@@ -292,16 +362,22 @@ def ways(args: argparse.Namespace) -> str:
         rows = [row for row in restoration({way: f}, data.test, steps=1) if not row.known]
         means = [[row.psnr[way] for row in rows if row.kind == kind] for kind in kinds]
         cells = " | ".join(f"{sum(values) / len(values):.2f}" for values in means)
-        area = metrics.roc(f.scores(data.test)["likelihood"], f.scores(data.strange["letters"])["likelihood"]).area
+        area = metrics.roc(
+            f.scores(data.test)["likelihood"], f.scores(data.strange["letters"])["likelihood"]
+        ).area
         fake = f.sample(n, generator(3)).clamp(0, 1)
-        recall = metrics.evaluate_samples(fake, data.real, data.features, n, floor_scores=floor).recall
+        recall = metrics.evaluate_samples(
+            fake, data.real, data.features, n, floor_scores=floor
+        ).recall
         lines.append(f"| {way} | {f.rank} | {cells} | {area:.3f} | {recall:.3f} |")
     return "\n".join(lines) + "\n"
 
 
 def main() -> None:
     """Train, measure, and write a part of the results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", default="digits")
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--features", type=Path, help="folder of a trained feature network")

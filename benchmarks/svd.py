@@ -1,10 +1,12 @@
 """SVD and pseudo-inverse of scalar plus low rank against dense: times and errors, in one run.
 
-    python benchmarks/svd.py            # about two minutes on one core; writes benchmarks/results/svd.md
+    python benchmarks/svd.py            # about two minutes on one core; writes
+    benchmarks/results/svd.md
 
-Dense is measured at n = 2,048 and scaled by the cube to 12,288 (it would take 10 minutes and 3 GB there). Errors are
-measured on vectors, in the precision of the run. To reach: both at least 1,000 times faster at rank 64, error below
-1e-5.
+Dense is measured at n = 2,048 and scaled by the cube to 12,288 (it would take 10 minutes and 3 GB
+there). Errors are
+measured on vectors, in the precision of the run. To reach: both at least 1,000 times faster at rank
+64, error below 1e-5.
 """
 
 from __future__ import annotations
@@ -73,7 +75,9 @@ def errors(A: op.Operator) -> dict[str, float]:
 
 def main() -> None:
     """Measure, print and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=RESULT)
     out = parser.parse_args().out
     torch.set_num_threads(1)

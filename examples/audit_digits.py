@@ -1,4 +1,6 @@
-"""One network on two data sets: on digits it is not linear, on digits and their mirror images it is."""
+"""One network on two data sets: on digits it is not linear, on digits and their mirror images it
+is.
+"""
 
 import torch
 from torch import nn
@@ -8,7 +10,10 @@ import rectilinear as rl
 images, labels = rl.datasets.load("digits", "train")
 x, y = images.flatten(1), torch.where(labels < 5, 1.0, -1.0)  # below five against the rest
 
-for name, points, targets in (("digits", x, y), ("and mirrored", torch.cat([x, -x]), torch.cat([y, -y]))):
+for name, points, targets in (
+    ("digits", x, y),
+    ("and mirrored", torch.cat([x, -x]), torch.cat([y, -y])),
+):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(64, 100, bias=False), nn.ReLU(), nn.Linear(100, 1, bias=False))
     optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
@@ -23,10 +28,16 @@ for name, points, targets in (("digits", x, y), ("and mirrored", torch.cat([x, -
 
     parts = rl.split(net)  # two layers without bias: a linear map and an even function, exactly
     with torch.no_grad():
-        print(f"  f = linear + even to {(parts.linear(points) + parts.even(points) - net(points)).abs().max():.0e}")
+        print(
+            f"  f = linear + even to {(parts.linear(points) + parts.even(points) - net(points)).abs().max():.0e}"
+        )
 
-    linear = rl.linearize(net, points, targets, blocks="1", loss="square")  # the ReLU replaced by an affine map
+    linear = rl.linearize(
+        net, points, targets, blocks="1", loss="square"
+    )  # the ReLU replaced by an affine map
     folded = rl.fuse(linear.model)
-    print(f"  without the ReLU: accuracy {linear.accuracy_before:.3f} -> {linear.accuracy_after:.3f}")
+    print(
+        f"  without the ReLU: accuracy {linear.accuracy_before:.3f} -> {linear.accuracy_after:.3f}"
+    )
     left = sum(p.numel() for p in folded.parameters())
     print(f"  and folded: {left} parameters instead of {linear.parameters_before}")

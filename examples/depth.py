@@ -1,4 +1,6 @@
-"""How depth changes the way to least squares, and what cures it: 400 networks at each depth, in seconds."""
+"""How depth changes the way to least squares, and what cures it: 400 networks at each depth, in
+seconds.
+"""
 
 import numpy as np
 
@@ -13,13 +15,16 @@ y = slope * x[..., 0] + intercept + 0.1 * rng.normal(size=(RUNS, ROWS))
 data = SufficientStatistics.from_data(x, y)  # all that training needs of the 400,000 rows
 tol = 1e-4 * data.cyy[:, 0, 0]  # a ten-thousandth of the variance of each target
 
-# The step of gradient descent is on half the mean square error: 2e-3 here is 1e-3 of torch.nn.MSELoss.
+# The step of gradient descent is on half the mean square error: 2e-3 here is 1e-3 of
+# torch.nn.MSELoss.
 ways = {
     "uniform, gradient descent": {"start": "uniform", "optimizer": "gd", "lr": 2e-3},
     "uniform, Adam": {"start": "uniform", "optimizer": "adam", "lr": 1e-3},
     "last layer zero, gradient descent": {"start": "zero_last", "optimizer": "gd", "lr": 2e-3},
 }
-print(f"Share of {RUNS} runs at least squares within {STEPS:,} steps, and their median number of steps")
+print(
+    f"Share of {RUNS} runs at least squares within {STEPS:,} steps, and their median number of steps"
+)
 print(f"{'layers':34}" + "".join(f"{depth:>14}" for depth in (1, 2, 4, 6, 10)))
 for name, way in ways.items():
     cells = []

@@ -1,4 +1,6 @@
-"""A learning curve before training and after: digits and their mirror images, below five against the rest."""
+"""A learning curve before training and after: digits and their mirror images, below five against
+the rest.
+"""
 
 import torch
 from torch import nn

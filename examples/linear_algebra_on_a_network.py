@@ -1,4 +1,6 @@
-"""A nonlinear network, and linear algebra on it: superposition, singular points, inverse, square root."""
+"""A nonlinear network, and linear algebra on it: superposition, singular points, inverse, square
+root.
+"""
 
 import torch
 
@@ -16,7 +18,10 @@ x1, x2 = torch.randn(2, 5, 6)
 print("linear in pixels?   ", torch.allclose(f(x1 + x2), f(x1) + f(x2)))
 space = f.in_space
 mixed = 2 * space(x1) - 3 * space(x2)
-print("linear in its space?", torch.allclose(f(mixed.point), (2 * space(f(x1)) - 3 * space(f(x2))).point))
+print(
+    "linear in its space?",
+    torch.allclose(f(mixed.point), (2 * space(f(x1)) - 3 * space(f(x2))).point),
+)
 
 u, s, v = rl.svd(f)
 left, right = u(torch.eye(6)), v(torch.eye(6))

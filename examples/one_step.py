@@ -1,4 +1,6 @@
-"""A generator of digits, trained for some seconds: its hundred steps folded into one operator, and what that gives."""
+"""A generator of digits, trained for some seconds: its hundred steps folded into one operator, and
+what that gives.
+"""
 
 import torch
 

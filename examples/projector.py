@@ -1,20 +1,33 @@
-"""A network that is a projector by construction: damaged digits repaired, strange pictures found, new digits drawn."""
+"""A network that is a projector by construction: damaged digits repaired, strange pictures found,
+new digits drawn.
+"""
 
 import torch
 
 import rectilinear as rl
-from rectilinear.projector import ProjectorObjective, RandomDamage, damage, decibels, from_pca, restore
+from rectilinear.projector import (
+    ProjectorObjective,
+    RandomDamage,
+    damage,
+    decibels,
+    from_pca,
+    restore,
+)
 
 torch.manual_seed(0)
 images, _ = rl.datasets.load("digits", "train")
 held_out, _ = rl.datasets.load("digits", "test")
 
-f, lost = from_pca(images, rank=16, blocks=4, width=64)  # equal to PCA's projector until it is trained
+f, lost = from_pca(
+    images, rank=16, blocks=4, width=64
+)  # equal to PCA's projector until it is trained
 pca, _ = from_pca(images, rank=16, blocks=1, width=2)
 noise = torch.randn_like(held_out)
 print(f"untrained: |f(f(x)) - f(x)| on noise {(f(f(noise)) - f(noise)).abs().max():.0e}")
 
-objective = ProjectorObjective(f, lost, harm=RandomDamage(("noise", "missing", "occlusion", "blur")))
+objective = ProjectorObjective(
+    f, lost, harm=RandomDamage(("noise", "missing", "occlusion", "blur"))
+)
 optimizer = torch.optim.Adam(f.parameters(), lr=2e-3)
 for step in range(300):
     loss = objective(images[torch.randint(len(images), (128,))])["loss"]
@@ -28,7 +41,11 @@ with torch.no_grad():
     print(f"trained:   |f(f(x)) - f(x)| on noise {(f(f(noise)) - f(noise)).abs().max():.0e}")
     for kind, severity in (("noise", 0.25), ("missing", 0.5), ("occlusion", 0.375), ("blur", 0.1)):
         seen, known = damage(held_out, kind, severity, torch.Generator().manual_seed(0))
-        told = "" if known is None else f", told the damage {decibels(restore(f, seen, known), held_out):.1f}"
+        told = (
+            ""
+            if known is None
+            else f", told the damage {decibels(restore(f, seen, known), held_out):.1f}"
+        )
         linear, bent = decibels(pca(seen), held_out), decibels(f(seen), held_out)
         print(
             f"{kind:9} {severity:<5} {decibels(seen, held_out):5.1f} dB, PCA {linear:.1f}, projector {bent:.1f}{told}"
@@ -37,10 +54,14 @@ with torch.no_grad():
     f = f.fitted(images, noise=0.05)  # a Gaussian on the range
     usual, strange = f.scores(held_out), f.scores(rl.datasets.letters(8).images)
     for score, values in usual.items():
-        print(f"letters against digits by {score}: area {rl.metrics.roc(values, strange[score]).area:.3f}")
+        print(
+            f"letters against digits by {score}: area {rl.metrics.roc(values, strange[score]).area:.3f}"
+        )
     drawn = f.sample(100)
     print(f"samples lie on the range: {(f(drawn) - drawn).abs().max():.0e}")
 
 away = rl.project_null(f.linearizer)  # what f takes away, a projector too
 space = f.linearizer.in_space
-print(f"x = f(x) (+) (1 - f)(x): {(space.add(f(held_out), away(held_out)) - held_out).abs().max():.0e}")
+print(
+    f"x = f(x) (+) (1 - f)(x): {(space.add(f(held_out), away(held_out)) - held_out).abs().max():.0e}"
+)

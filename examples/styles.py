@@ -1,4 +1,6 @@
-"""Three styles of pictures as three operators: blended, exchanged, taken away, and a fourth that comes later."""
+"""Three styles of pictures as three operators: blended, exchanged, taken away, and a fourth that
+comes later.
+"""
 
 import torch
 
@@ -30,7 +32,9 @@ for _ in range(150):
 
 model.requires_grad_(requires_grad=False)
 for name in styles:
-    print(f"{name:9} {psnr(model(held_out, name), filtered(held_out, {name: 1.0})):5.1f} dB, held out")
+    print(
+        f"{name:9} {psnr(model(held_out, name), filtered(held_out, {name: 1.0})):5.1f} dB, held out"
+    )
 
 goal = filtered(held_out, {"soft": 0.5, "dusk": 0.5})  # the teacher's sliders half-way
 ends = model(held_out, "soft"), model(held_out, "dusk")
@@ -42,5 +46,7 @@ print(f"exchange  {(turned - ends[1]).abs().max():.1e} from the style of the ori
 print(f"removal   {(model.removal('soft')(ends[0]) - held_out).abs().max():.1e} from the original")
 
 more = model.added("rose", fit_style(model, images, filtered(images, {"rose": 1.0}), size=5))
-print(f"rose      {psnr(more(held_out, 'rose'), filtered(held_out, {'rose': 1.0})):5.1f} dB, added in closed form")
+print(
+    f"rose      {psnr(more(held_out, 'rose'), filtered(held_out, {'rose': 1.0})):5.1f} dB, added in closed form"
+)
 print(f"          {more.shares['rose']:.2%} of the parameters of the networks")

@@ -1,4 +1,6 @@
-"""A vector space you know: velocities in units of that of light, added by Einstein's rule. Any bijection makes one."""
+"""A vector space you know: velocities in units of that of light, added by Einstein's rule. Any
+bijection makes one.
+"""
 
 import torch
 
@@ -16,4 +18,9 @@ print("0.6 a hundred times =", space.scale(100.0, u).item(), "and never more tha
 print("half of 0.6 =", space.scale(0.5, u).item())
 
 doubled = rl.Linearizer(g, rl.operators.Diagonal(torch.tensor([2.0])))
-print("twice 0.6, by a linear map:", doubled(u).item(), "and back:", rl.pinv(doubled)(doubled(u)).item())
+print(
+    "twice 0.6, by a linear map:",
+    doubled(u).item(),
+    "and back:",
+    rl.pinv(doubled)(doubled(u)).item(),
+)

@@ -9,14 +9,18 @@ from hypothesis import settings
 from rectilinear.datasets.mnist import FILES, find
 from rectilinear.errors import DataError
 
-settings.register_profile("ci", derandomize=True)  # a change is not refused for an example that another run found
+settings.register_profile(
+    "ci", derandomize=True
+)  # a change is not refused for an example that another run found
 if os.environ.get("CI"):
     settings.load_profile("ci")
 
 
 @pytest.fixture(scope="session")
 def mnist_dir() -> Path:
-    """The folder that holds MNIST: ``$RECTILINEAR_DATA``, or ``shared/data`` beside the repository; else skip."""
+    """The folder that holds MNIST: ``$RECTILINEAR_DATA``, or ``shared/data`` beside the repository;
+    else skip.
+    """
     beside = Path(__file__).resolve().parents[2] / "shared" / "data"
     for root in filter(None, (os.environ.get("RECTILINEAR_DATA"), beside)):
         try:

@@ -1,6 +1,8 @@
-"""Every way to build an invertible network: the laws are tested on each, adding one is adding a line.
+"""Every way to build an invertible network: the laws are tested on each, adding one is adding a
+line.
 
-All are in float64, in evaluation mode and, by ``perturb``, away from the identity that they start at.
+All are in float64, in evaluation mode and, by ``perturb``, away from the identity that they start
+at.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ def perturb(g: nn.Module, scale: float = 0.2, seed: int = 0) -> nn.Module:
 
 
 def ready(make: Callable[[], Invertible]) -> Callable[[], Invertible]:
-    """The maker whose network is in float64, initialised, perturbed, in evaluation mode, the same at every call."""
+    """The maker whose network is in float64, initialised, perturbed, in evaluation mode, the same
+    at every call.
+    """
 
     def made() -> Invertible:
         with torch.random.fork_rng(devices=[]):
@@ -53,12 +57,16 @@ def conv(**options: object) -> Invertible:
 
 
 def vit(**options: object) -> Invertible:
-    return inv.ImageFlow(IMAGE, blocks=4, width=8, conditioner="vit", patch=2, heads=2, hidden=1, **options)
+    return inv.ImageFlow(
+        IMAGE, blocks=4, width=8, conditioner="vit", patch=2, heads=2, hidden=1, **options
+    )
 
 
 def pca_start() -> Invertible:
     q = torch.linalg.qr(torch.randn(VECTOR, VECTOR)).Q
-    return inv.Chain(inv.Rotation.from_matrix(q, torch.ones(VECTOR), reflections=4), vector(coupling="additive"))
+    return inv.Chain(
+        inv.Rotation.from_matrix(q, torch.ones(VECTOR), reflections=4), vector(coupling="additive")
+    )
 
 
 def freia() -> Invertible:
@@ -66,7 +74,11 @@ def freia() -> Invertible:
     modules = pytest.importorskip("FrEIA.modules")
     net = framework.SequenceINN(VECTOR)
     for _ in range(2):
-        net.append(modules.GLOWCouplingBlock, subnet_constructor=lambda a, b: inv.MLP(a, b, width=8), clamp=1.0)
+        net.append(
+            modules.GLOWCouplingBlock,
+            subnet_constructor=lambda a, b: inv.MLP(a, b, width=8),
+            clamp=1.0,
+        )
         net.append(modules.PermuteRandom, seed=1)
     return inv.from_freia(net)
 
@@ -76,7 +88,9 @@ def freia_image() -> Invertible:
     modules = pytest.importorskip("FrEIA.modules")
     net = framework.SequenceINN(*IMAGE)
     net.append(modules.IRevNetDownsampling)
-    net.append(modules.NICECouplingBlock, subnet_constructor=lambda a, b: inv.ConvNet(a, b, width=6))
+    net.append(
+        modules.NICECouplingBlock, subnet_constructor=lambda a, b: inv.ConvNet(a, b, width=6)
+    )
     return inv.from_freia(net)
 
 
@@ -96,7 +110,10 @@ def normflows() -> Invertible:
     nf = pytest.importorskip("normflows", reason="normflows is not installed")
     flows: list[nn.Module] = []
     for _ in range(2):
-        flows += [nf.flows.AffineCouplingBlock(nf.nets.MLP([3, 8, 6], init_zeros=True)), nf.flows.Permute(VECTOR)]
+        flows += [
+            nf.flows.AffineCouplingBlock(nf.nets.MLP([3, 8, 6], init_zeros=True)),
+            nf.flows.Permute(VECTOR),
+        ]
     return inv.from_normflows(nf.NormalizingFlow(nf.distributions.DiagGaussian(VECTOR), flows))
 
 
@@ -143,7 +160,11 @@ ADAPTERS: list[tuple[str, Callable[[], Invertible]]] = [
     ("module", ready(lambda: inv.from_module(Cubic(), (VECTOR,)))),
     (
         "callables",
-        ready(lambda: inv.from_callables(torch.sinh, torch.asinh, (2, 3), lambda x: x.cosh().log().sum((1, 2)))),
+        ready(
+            lambda: inv.from_callables(
+                torch.sinh, torch.asinh, (2, 3), lambda x: x.cosh().log().sum((1, 2))
+            )
+        ),
     ),
 ]
 NETWORKS = VECTOR_NETWORKS + IMAGE_NETWORKS + ADAPTERS
@@ -157,9 +178,15 @@ BLOCKS: list[tuple[str, Callable[[], Invertible]]] = [
     ("reshape", ready(lambda: inv.Reshape((2, 6), (3, 2, 2)))),
     ("permutation", ready(lambda: inv.Permutation((3, 4), axis=1))),
     ("rotation", ready(lambda: inv.Rotation(5, reflections=4))),
-    ("reflections", ready(lambda: inv.Reflections(torch.linalg.qr(torch.randn(5, 2)).Q, torch.ones(5)))),
+    (
+        "reflections",
+        ready(lambda: inv.Reflections(torch.linalg.qr(torch.randn(5, 2)).Q, torch.ones(5))),
+    ),
     ("conv1x1", ready(lambda: inv.Conv1x1((3, 2, 2)))),
     ("actnorm-image", ready(lambda: inv.ActNorm(IMAGE))),
-    ("coupling-tokens", ready(lambda: inv.AffineCoupling((4, 3), inv.ViT(2, 3, 6, width=8, heads=2, hidden=1)))),
+    (
+        "coupling-tokens",
+        ready(lambda: inv.AffineCoupling((4, 3), inv.ViT(2, 3, 6, width=8, heads=2, hidden=1))),
+    ),
     ("coupling-uneven", ready(lambda: inv.AffineCoupling(5, inv.MLP(1, 8, width=8), keep=1))),
 ]

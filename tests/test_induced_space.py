@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import rectilinear as rl
-from rectilinear.errors import DtypeError, InputError, NonFiniteError, ShapeError, SpaceMismatchError
+from rectilinear.errors import (
+    DtypeError,
+    InputError,
+    NonFiniteError,
+    ShapeError,
+    SpaceMismatchError,
+)
 
 TOLERANCE = 1e-10  # the promise for float64
 numbers = st.floats(-2, 2)
@@ -23,22 +29,30 @@ class Warp(rl.invertible.Invertible):
     def __init__(self, shape: tuple[int, ...] = (2, 2)) -> None:
         super().__init__()
         self.shape = self.latent_shape = shape
-        q = torch.linalg.qr(torch.randn(self.dim, self.dim, generator=torch.Generator().manual_seed(3))).Q
+        q = torch.linalg.qr(
+            torch.randn(self.dim, self.dim, generator=torch.Generator().manual_seed(3))
+        ).Q
         self.register_buffer("q", torch.linalg.qr(q.double()).Q)
 
     def _encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return (x.flatten(1).asinh() @ self.q.T).view_as(x), -(x.square() + 1).log().flatten(1).sum(1) / 2
+        return (x.flatten(1).asinh() @ self.q.T).view_as(x), -(x.square() + 1).log().flatten(1).sum(
+            1
+        ) / 2
 
     def _decode(self, z: Tensor) -> Tensor:
         return (z.flatten(1) @ self.q).sinh().view_as(z)
 
 
 def batch(seed: int, b: int = 3, shape: tuple[int, ...] = (2, 2)) -> Tensor:
-    return torch.randn(b, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(
+        b, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+    )
 
 
 def close(got: Tensor, expected: Tensor) -> bool:
-    return got.shape == expected.shape and torch.allclose(got, expected, rtol=TOLERANCE, atol=TOLERANCE)
+    return got.shape == expected.shape and torch.allclose(
+        got, expected, rtol=TOLERANCE, atol=TOLERANCE
+    )
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +66,17 @@ def test_arithmetic_by_the_formula(seed: int, a: float, b: float) -> None:
     space, x, y = rl.InducedSpace(Warp()), batch(seed), batch(seed + 1)
     assert close(space.add(x, y), (x.asinh() + y.asinh()).sinh())
     assert close(space.scale(a, x), (a * x.asinh()).sinh())
-    assert close((a * space(x) - space(y) * b + space(x) / 2).point, ((a + 0.5) * x.asinh() - b * y.asinh()).sinh())
+    assert close(
+        (a * space(x) - space(y) * b + space(x) / 2).point,
+        ((a + 0.5) * x.asinh() - b * y.asinh()).sinh(),
+    )
     assert close(space.inner(x, y), (x.asinh() * y.asinh()).sum((1, 2)))
     assert close(space.norm(x), x.asinh().square().sum((1, 2)).sqrt())
     assert close(space.distance(x, y), (x.asinh() - y.asinh()).square().sum((1, 2)).sqrt())
     assert close(space.mean(x), x.asinh().mean(0, keepdim=True).sinh())
     assert close(
-        space.combine(x.new_tensor([[a, b, 1.0]]), x), (a * x[:1].asinh() + b * x[1:2].asinh() + x[2:].asinh()).sinh()
+        space.combine(x.new_tensor([[a, b, 1.0]]), x),
+        (a * x[:1].asinh() + b * x[1:2].asinh() + x[2:].asinh()).sinh(),
     )
 
 
@@ -101,7 +119,9 @@ def test_interpolate_on_the_arc(seed: int, t: float) -> None:
         return (space.inner(p, q) / space.norm(p) / space.norm(q)).clamp(-1, 1).acos()
 
     whole = angle(x, y)
-    torch.testing.assert_close(angle(x, middle), t * whole, atol=1e-6, rtol=0)  # acos near 0 keeps half the digits
+    torch.testing.assert_close(
+        angle(x, middle), t * whole, atol=1e-6, rtol=0
+    )  # acos near 0 keeps half the digits
     torch.testing.assert_close(angle(middle, y), (1 - t) * whole, atol=1e-6, rtol=0)
 
 
@@ -127,7 +147,9 @@ def test_projection_is_the_nearest_point(seed: int) -> None:
     z, m = x.flatten(1).asinh(), basis.flatten(1).asinh()
     coefficients = torch.linalg.solve(m @ m.T, m @ z.T).T  # the normal equations
     assert close(nearest, (coefficients @ m).sinh().view_as(x))
-    assert close(space.project(x, torch.cat([basis, basis])), nearest)  # a dependent set spans the same
+    assert close(
+        space.project(x, torch.cat([basis, basis])), nearest
+    )  # a dependent set spans the same
     assert close(space.project(nearest, basis), nearest)
 
 
@@ -140,7 +162,9 @@ def test_gram_schmidt(seed: int) -> None:
         for e in expected:
             z = z - (z @ e) * e
         expected.append(z / z.norm())
-    torch.testing.assert_close(space.encode(space.orthonormalize(points)), torch.stack(expected), rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(
+        space.encode(space.orthonormalize(points)), torch.stack(expected), rtol=1e-8, atol=1e-8
+    )
 
 
 def test_gram_schmidt_needs_independent_points(space: rl.InducedSpace) -> None:
@@ -159,7 +183,9 @@ def test_pca(seed: int, k: int) -> None:
     variances, axes = torch.linalg.eigh((z - z.mean(0)).T @ (z - z.mean(0)) / 8)
     assert torch.allclose(components.variances, variances.flip(0)[:k])
     top = axes[:, -k:]
-    assert close(components.reconstruct(x), (z.mean(0) + (z - z.mean(0)) @ top @ top.T).sinh().view_as(x))
+    assert close(
+        components.reconstruct(x), (z.mean(0) + (z - z.mean(0)) @ top @ top.T).sinh().view_as(x)
+    )
     assert torch.allclose(components.coordinates(x).var(0), components.variances)
     if k == 4:
         assert close(components.reconstruct(x), x)

@@ -15,7 +15,9 @@ from rectilinear.errors import ShapeError
 from rectilinear.testing import check_invertible, check_linearizer, check_operator, check_space
 
 SUPERPOSITION = 1e-10  # the promise for float64
-OTHERS = 1e-8  # compositions and roots go through points that are far out, where networks stretch more
+OTHERS = (
+    1e-8  # compositions and roots go through points that are far out, where networks stretch more
+)
 REAL = "square root", "logarithm"  # what regular operators have
 MAPS = OPERATORS + RECTANGULAR
 
@@ -31,16 +33,22 @@ def another(dim: int) -> rl.invertible.Invertible:
 
 
 def points(f: rl.Linearizer | rl.invertible.Invertible, seed: int = 0) -> Tensor:
-    """Three points whose coordinates stay of order one under the operator, where networks stretch little."""
+    """Three points whose coordinates stay of order one under the operator, where networks stretch
+    little.
+    """
     g, most = f, 1.0
     if isinstance(f, rl.Linearizer):
         g, most = f.g_in, torch.linalg.matrix_norm(rl.to_dense(f.operator).detach(), 2).clamp_min(1)
-    z = torch.randn(3, *g.latent_shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    z = torch.randn(
+        3, *g.latent_shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+    )
     return g.inverse(z / 2 / most).detach()
 
 
 def linearizer(name: str, index: int) -> rl.Linearizer | None:
-    """The operator between the network and itself, or another one; None where the dimensions don't fit."""
+    """The operator between the network and itself, or another one; None where the dimensions don't
+    fit.
+    """
     g = network(index)
     try:
         a = dict(MAPS)[name](g.dim)
@@ -61,7 +69,10 @@ every_network = pytest.mark.parametrize("index", range(len(NETWORKS)), ids=names
 def test_few_pairs_do_not_fit() -> None:
     """Only the network of odd dimension leaves operators out, and one operator of thirds."""
     left_out = {
-        (name, names(NETWORKS)[i]) for name in names(MAPS) for i in range(len(NETWORKS)) if linearizer(name, i) is None
+        (name, names(NETWORKS)[i])
+        for name in names(MAPS)
+        for i in range(len(NETWORKS))
+        if linearizer(name, i) is None
     }
     assert {network for _, network in left_out} == {"odd"}
 
@@ -69,7 +80,9 @@ def test_few_pairs_do_not_fit() -> None:
 @every_network
 @torch.no_grad()
 def test_superposition_and_adjoint_everywhere(index: int) -> None:
-    """For every operator with every network: ``f(a x + b y) = a f(x) + b f(y)`` and ``<f(x), w> = <x, f*(w)>``."""
+    """For every operator with every network: ``f(a x + b y) = a f(x) + b f(y)`` and ``<f(x), w> =
+    <x, f*(w)>``.
+    """
     for name in names(MAPS):
         if (f := linearizer(name, index)) is None:
             continue
@@ -93,7 +106,9 @@ def test_every_operator_with_one_network(name: str) -> None:
     errors = check_linearizer(f, points(f), allowed=OTHERS)
     assert errors["superposition"] <= SUPERPOSITION
     assert {f"Penrose {i}" for i in (1, 2, 3, 4)} <= set(errors)
-    assert {"f(v_i) = s_i u_i", "truncation", "square root of f* f", "semigroup of f* f"} <= set(errors)
+    assert {"f(v_i) = s_i u_i", "truncation", "square root of f* f", "semigroup of f* f"} <= set(
+        errors
+    )
     if name in names(REGULAR):
         assert set(REAL) <= set(errors)
 
@@ -110,7 +125,9 @@ def test_any_operator_with_any_network(name: str, index: int, seed: int) -> None
 def test_every_operator_with_every_network(index: int) -> None:
     for name in names(MAPS):
         if (f := linearizer(name, index)) is not None:
-            assert check_linearizer(f, points(f), allowed=OTHERS)["superposition"] <= SUPERPOSITION, name
+            assert (
+                check_linearizer(f, points(f), allowed=OTHERS)["superposition"] <= SUPERPOSITION
+            ), name
 
 
 @pytest.mark.parametrize("name", names(MAPS))
@@ -160,7 +177,9 @@ class Leaky(rl.invertible.Invertible):
 
     def _encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         self.calls += 1
-        z = x + 1e-5 * {"determinism": self.calls, "rows are independent": len(x)}.get(self.fault, 0)
+        z = x + 1e-5 * {"determinism": self.calls, "rows are independent": len(x)}.get(
+            self.fault, 0
+        )
         return z, x.new_full((len(x),), 1e-5 if self.fault == "log-determinant" else 0.0)
 
     def _decode(self, z: Tensor) -> Tensor:
@@ -169,7 +188,9 @@ class Leaky(rl.invertible.Invertible):
 
 def test_faults_are_found_and_named() -> None:
     for fault in ("superposition", "adjoint"):
-        with pytest.raises(AssertionError, match=rf"^({fault}|matrix): relative error \d\.\d\de-0\d, allowed"):
+        with pytest.raises(
+            AssertionError, match=rf"^({fault}|matrix): relative error \d\.\d\de-0\d, allowed"
+        ):
             check_operator(Broken(fault))
         f = rl.Linearizer(rl.invertible.Identity(3), Broken(fault))
         with pytest.raises(AssertionError, match=rf"^{fault}: relative error"):

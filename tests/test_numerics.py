@@ -57,7 +57,9 @@ def test_held_out_residuals_are_those_of_refits(seed, centred, index):
     x, t = rand(n, d, seed=seed), rand(n, 2, seed=seed + 1)
     fit = fitted(x, t, centred)
     left = fit.residuals(x, t).held_out[index]
-    ridge = RIDGES[index] * float((fit.s / fit.basis.square().sum(0)).sum()) / d  # columns share one scale
+    ridge = (
+        RIDGES[index] * float((fit.s / fit.basis.square().sum(0)).sum()) / d
+    )  # columns share one scale
     for i in (0, 7):
         keep = torch.arange(n) != i
         if centred:  # the constant is not shrunk: one more column, without a penalty
@@ -90,7 +92,9 @@ def test_a_row_alone_in_its_direction_is_not_known_there():
 
 @pytest.mark.parametrize("name", ["eig", "eigvals"])
 def test_eigenvalues_are_those_of_a_copy(name, monkeypatch):
-    """A backend may write over its argument, as PyTorch 2.11 does on CUDA with matrices stored by columns."""
+    """A backend may write over its argument, as PyTorch 2.11 does on CUDA with matrices stored by
+    columns.
+    """
     m = rand(5, 5, seed=0).mT
     before, kept = m.clone(), getattr(torch.linalg, name)
 
@@ -108,5 +112,9 @@ def test_eigenvalues_are_those_of_a_copy(name, monkeypatch):
 
 def test_nobody_calls_eigenvalues_of_torch_directly():
     source = Path(numerics.__file__).parent
-    calls = [path.name for path in source.rglob("*.py") if re.search(r"torch\.linalg\.eig(vals)?\(", path.read_text())]
+    calls = [
+        path.name
+        for path in source.rglob("*.py")
+        if re.search(r"torch\.linalg\.eig(vals)?\(", path.read_text())
+    ]
     assert calls == ["numerics.py"]

@@ -20,15 +20,24 @@ from rectilinear.errors import CheckpointError, DiskError, MissingDependencyErro
 
 class Layer(rl.Configured):
     def __init__(
-        self, in_dim: int, out_dim: int = 2, *, weight: Tensor | None = None, dtype: torch.dtype | None = None
+        self,
+        in_dim: int,
+        out_dim: int = 2,
+        *,
+        weight: Tensor | None = None,
+        dtype: torch.dtype | None = None,
     ):
         super().__init__()
-        self.weight = nn.Parameter(torch.randn(out_dim, in_dim, dtype=dtype) if weight is None else weight)
+        self.weight = nn.Parameter(
+            torch.randn(out_dim, in_dim, dtype=dtype) if weight is None else weight
+        )
         self.register_buffer("steps", torch.tensor(0))
 
 
 class Stack(rl.Configured):
-    def __init__(self, *parts: nn.Module, names: dict[str, int] | None = None, shape: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self, *parts: nn.Module, names: dict[str, int] | None = None, shape: tuple[int, ...] = ()
+    ) -> None:
         super().__init__()
         self.parts, self.names, self.shape = nn.ModuleList(parts), names, shape
 
@@ -62,7 +71,9 @@ def stack() -> Stack:
 
 def same(a: nn.Module, b: nn.Module) -> bool:
     x, y = a.state_dict(), b.state_dict()
-    return list(x) == list(y) and all(x[k].dtype == y[k].dtype and torch.equal(x[k], y[k]) for k in x)
+    return list(x) == list(y) and all(
+        x[k].dtype == y[k].dtype and torch.equal(x[k], y[k]) for k in x
+    )
 
 
 def test_round_trip(stack: Stack, tmp_path: Path) -> None:
@@ -84,13 +95,21 @@ def test_round_trip(stack: Stack, tmp_path: Path) -> None:
 def test_shared_parts_are_written_once(stack: Stack, tmp_path: Path) -> None:
     stack.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
-    assert [call["class"].split(".")[-1] for call in config["modules"]] == ["Layer", "Layer", "Stack"]
+    assert [call["class"].split(".")[-1] for call in config["modules"]] == [
+        "Layer",
+        "Layer",
+        "Stack",
+    ]
     assert (tmp_path / "model.safetensors").stat().st_size < 1000
 
 
 def test_constructor_tensors(tmp_path: Path) -> None:
     given = torch.randn(2, 2)
-    for module in (Layer(2, weight=given.clone()), Matrix(given), Wrapper(Layer(2, weight=given.clone()))):
+    for module in (
+        Layer(2, weight=given.clone()),
+        Matrix(given),
+        Wrapper(Layer(2, weight=given.clone())),
+    ):
         with torch.no_grad():
             next(module.parameters()).add_(1.0)  # training
         module.save_pretrained(tmp_path)
@@ -204,8 +223,14 @@ def resign(folder: Path, **changes: object) -> None:
 )
 def test_tampered_configuration(tmp_path: Path, modules: object) -> None:
     Layer(3).save_pretrained(tmp_path)
-    prefix = json.loads((tmp_path / "config.json").read_text())["modules"][0]["class"].removesuffix("Layer")
-    text = json.dumps(modules).replace("{Layer}", f"{prefix}Layer").replace("{Stack}", f"{prefix}Stack")
+    prefix = json.loads((tmp_path / "config.json").read_text())["modules"][0]["class"].removesuffix(
+        "Layer"
+    )
+    text = (
+        json.dumps(modules)
+        .replace("{Layer}", f"{prefix}Layer")
+        .replace("{Stack}", f"{prefix}Stack")
+    )
     resign(tmp_path, modules=json.loads(text))
     with pytest.raises(CheckpointError):
         rl.from_pretrained(tmp_path)
@@ -243,7 +268,9 @@ def test_hub(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         return str(tmp_path / repo_id)
 
     monkeypatch.setitem(
-        sys.modules, "huggingface_hub", SimpleNamespace(HfApi=HfApi, snapshot_download=snapshot_download)
+        sys.modules,
+        "huggingface_hub",
+        SimpleNamespace(HfApi=HfApi, snapshot_download=snapshot_download),
     )
     assert stack.push_to_hub("someone/stack") == "https://hub/someone/stack"
     assert same(rl.from_pretrained("someone/stack"), stack)
@@ -267,11 +294,17 @@ def test_every_operator_and_network(make: Callable[[], nn.Module], tmp_path: Pat
     shape = module.shape if isinstance(module, rl.invertible.Invertible) else (module.in_dim,)
     x = torch.randn(3, *shape, dtype=torch.float64)
     assert same(loaded, module)
-    torch.testing.assert_close(loaded(x), module(x), rtol=1e-12, atol=1e-12)  # another memory layout rounds differently
+    torch.testing.assert_close(
+        loaded(x), module(x), rtol=1e-12, atol=1e-12
+    )  # another memory layout rounds differently
 
 
-@pytest.mark.parametrize("make", [make for _, make in TIME_VARYING], ids=[name for name, _ in TIME_VARYING])
-def test_every_time_varying_operator(make: Callable[[], rl.flow.TimeVarying], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "make", [make for _, make in TIME_VARYING], ids=[name for name, _ in TIME_VARYING]
+)
+def test_every_time_varying_operator(
+    make: Callable[[], rl.flow.TimeVarying], tmp_path: Path
+) -> None:
     module = make()
     module.save_pretrained(tmp_path)
     loaded = type(module).from_pretrained(tmp_path)
@@ -281,7 +314,9 @@ def test_every_time_varying_operator(make: Callable[[], rl.flow.TimeVarying], tm
 
 def test_networks_of_other_libraries_are_not_saved(tmp_path: Path) -> None:
     for _, make in ADAPTERS:
-        with pytest.raises(CheckpointError, match="expected parts that a configuration can describe"):
+        with pytest.raises(
+            CheckpointError, match="expected parts that a configuration can describe"
+        ):
             make().save_pretrained(tmp_path)
 
 
@@ -306,8 +341,12 @@ def adorned(module: nn.Module) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm`")
-@pytest.mark.parametrize("change", [orthogonal, weight_norm, pruned, nn.utils.weight_norm, grown, adorned])
-def test_what_would_not_load_is_refused_when_saved(change: Callable[[nn.Module], None], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "change", [orthogonal, weight_norm, pruned, nn.utils.weight_norm, grown, adorned]
+)
+def test_what_would_not_load_is_refused_when_saved(
+    change: Callable[[nn.Module], None], tmp_path: Path
+) -> None:
     g = rl.invertible.VectorFlow(4, 2, 8)
     f = rl.Linearizer(g, rl.operators.Dense(4))
     f.save_pretrained(tmp_path)

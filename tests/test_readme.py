@@ -22,12 +22,16 @@ def test_the_code_runs() -> None:
 
 
 def test_the_commands_exist() -> None:
-    named = re.findall(r"\brectilinear ([a-z]+)", re.sub(r"```python.*?```", "", README, flags=re.DOTALL))
+    named = re.findall(
+        r"\brectilinear ([a-z]+)", re.sub(r"```python.*?```", "", README, flags=re.DOTALL)
+    )
     assert {name for name in named if name not in cli.COMMANDS} == set()
 
 
 def test_the_extras_that_are_named_exist() -> None:
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+        "optional-dependencies"
+    ]
     for page in [*PAGES, *sorted((ROOT / "src").rglob("*.py"))]:
         for name in re.findall(r"\brectilinear\[([a-z]+)\]", page.read_text(encoding="utf-8")):
             assert name in declared, f"{page.name}: rectilinear[{name}]"
@@ -37,7 +41,9 @@ def test_make_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for page in PAGES:
         for target in re.findall(r"`make ([a-z-]+)", page.read_text(encoding="utf-8")):
-            assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), f"{page.name}: make {target}"
+            assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), (
+                f"{page.name}: make {target}"
+            )
 
 
 def test_links_between_pages_lead_somewhere() -> None:

@@ -7,7 +7,8 @@ from rectilinear.errors import DtypeError, NonFiniteError, ShapeError
 
 
 @pytest.mark.parametrize(
-    "bad", [torch.ones(2, dtype=torch.int64), torch.ones(2, dtype=torch.complex64), np.ones(2), [1.0]]
+    "bad",
+    [torch.ones(2, dtype=torch.int64), torch.ones(2, dtype=torch.complex64), np.ones(2), [1.0]],
 )
 def test_only_real_floating_tensors_pass(bad):
     with pytest.raises(DtypeError, match="thing"):

@@ -20,7 +20,9 @@ SNAPSHOT = Path(__file__).with_name("surface.txt")
 
 
 def surface() -> str:
-    """One line a public name: those of the package, and those of its modules that say what is public."""
+    """One line a public name: those of the package, and those of its modules that say what is
+    public.
+    """
     names = [f"rectilinear.{name}" for name in rl.__all__]
     for folder in rl.__all__:
         if isinstance(module := getattr(rl, folder), ModuleType):
@@ -29,7 +31,9 @@ def surface() -> str:
 
 
 def test_public_names() -> None:
-    assert surface() == SNAPSHOT.read_text(encoding="utf-8"), "public names changed: see the head of this file"
+    assert surface() == SNAPSHOT.read_text(encoding="utf-8"), (
+        "public names changed: see the head of this file"
+    )
 
 
 def test_every_name_loads() -> None:

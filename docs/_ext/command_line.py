@@ -37,7 +37,9 @@ def section(command: str) -> str:
     rows = []
     for field in fields:
         name = field.name.upper() if field.name in words else "--" + field.name.replace("_", "-")
-        rows.append(f"| `{name}` | {values(types[field.name])} | {default(field)} | {cell(meanings[field.name])} |")
+        rows.append(
+            f"| `{name}` | {values(types[field.name])} | {default(field)} | {cell(meanings[field.name])} |"
+        )
     call = " ".join(["rectilinear", command, *map(str.upper, words)])
     options = "\n".join(["| option | value | default | meaning |", "|---|---|---|---|", *rows])
     intro = " ".join(inspect.cleandoc(arguments.__doc__).split("\n\n")[0].split())
@@ -51,7 +53,11 @@ def documented(arguments: type) -> dict[str, str]:
         (node,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
         assert isinstance(node, ast.ClassDef)
         for field, text in zip(node.body, node.body[1:], strict=False):
-            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):
+            if (
+                isinstance(field, ast.AnnAssign)
+                and isinstance(field.target, ast.Name)
+                and isinstance(text, ast.Expr)
+            ):
                 found[field.target.id] = ast.literal_eval(text.value)
     return found
 
@@ -64,7 +70,9 @@ def positional(arguments: type, name: str) -> bool:
 
 def values(hint: Any) -> str:
     """What an option takes: choices, or the kind of its value."""
-    kinds = [kind for kind in typing.get_args(hint) if kind is not type(None) and kind is not Ellipsis]
+    kinds = [
+        kind for kind in typing.get_args(hint) if kind is not type(None) and kind is not Ellipsis
+    ]
     if typing.get_origin(hint) is typing.Literal:
         return ", ".join(f"`{choice}`" for choice in typing.get_args(hint))
     if kinds:

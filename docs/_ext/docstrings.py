@@ -52,14 +52,21 @@ def process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: li
 
 def types(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """After napoleon: a trailing underscore in a type, as in np.str_, is a part of the name."""
-    lines[:] = [re.sub(r"_(?=[]\s,]|$)", r"\_", line) if line.startswith(":vartype") else line for line in lines]
+    lines[:] = [
+        re.sub(r"_(?=[]\s,]|$)", r"\_", line) if line.startswith(":vartype") else line
+        for line in lines
+    ]
 
 
-def signature(app: Sphinx, what: str, name: str, obj: Any, options: Any, args: str, returns: str) -> Any:
+def signature(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, args: str, returns: str
+) -> Any:
     """The signature of a class is that of its constructor, also where a metaclass records the arguments."""
     if what != "class" or not (args or "").startswith("(*args: "):
         return None
-    return stringify_signature(sphinx_signature(obj.__init__, bound_method=True), unqualified_typehints=True), returns
+    return stringify_signature(
+        sphinx_signature(obj.__init__, bound_method=True), unqualified_typehints=True
+    ), returns
 
 
 def foreign(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:

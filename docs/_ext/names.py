@@ -55,7 +55,13 @@ def entry(module: str, name: str) -> list[str]:
         return [f".. autoclass:: {full}", "   :members:", ""]
     if callable(value):
         return [f".. autofunction:: {full}", ""]
-    return [f".. py:data:: {full}", f"   :type: {type(value).__name__}", "", f"   ``{shown(value)}``", ""]
+    return [
+        f".. py:data:: {full}",
+        f"   :type: {type(value).__name__}",
+        "",
+        f"   ``{shown(value)}``",
+        "",
+    ]
 
 
 def summary(module: str, name: str) -> str:
@@ -71,7 +77,11 @@ def summary(module: str, name: str) -> str:
 
 def shown(value: Any) -> str:
     """A constant as text: of a dictionary the keys."""
-    return ", ".join(map(str, value)) if isinstance(value, dict | tuple | list | frozenset) else repr(value)
+    return (
+        ", ".join(map(str, value))
+        if isinstance(value, dict | tuple | list | frozenset)
+        else repr(value)
+    )
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -26,7 +26,10 @@ PAPERS = DOCS.parent / "src" / "rectilinear" / "papers"
 
 def reproduction(paper: str, figure: str) -> str:
     """Markdown of one figure."""
-    text = ast.get_docstring(ast.parse((PAPERS / paper / f"{figure}.py").read_text(encoding="utf-8"))) or ""
+    text = (
+        ast.get_docstring(ast.parse((PAPERS / paper / f"{figure}.py").read_text(encoding="utf-8")))
+        or ""
+    )
     shows = "\n\n".join(text.split("\n\n")[1:]).replace("``", "`")
     shows = re.sub(r":\w+:`~?([^`]+)`", r"`\1`", shows)
     picture = DOCS / "papers" / f"{paper}-{figure}.png"

@@ -1,7 +1,7 @@
 """Linear algebra for neural networks, in PyTorch.
 
-``__init__.pyi`` is the table of contents, for type checkers and at run time. A name is loaded when it is first used,
-so that the command line shows its help without importing torch.
+``__init__.pyi`` is the table of contents, for type checkers and at run time. A name is loaded when
+it is first used, so that the command line shows its help without importing torch.
 """
 
 import lazy_loader

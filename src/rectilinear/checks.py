@@ -13,7 +13,9 @@ from typing import TypeGuard
 import numpy as np
 import torch
 from torch import Tensor
-from torch._C._functorch import is_functorch_wrapped_tensor  # no public name says "inside torch.func"
+from torch._C._functorch import (
+    is_functorch_wrapped_tensor,
+)  # no public name says "inside torch.func"
 from torch.autograd.forward_ad import unpack_dual
 from torch.nn.parameter import is_lazy
 
@@ -29,12 +31,19 @@ def check_floating(x: object, name: str) -> None:
     Example:
         >>> check_floating(torch.ones(2, dtype=torch.int64), "x")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        rectilinear.errors.DtypeError: Got x of dtype torch.int64; expected a floating-point tensor. ...
+        rectilinear.errors.DtypeError: Got x of dtype torch.int64; expected a floating-point tensor.
+            ...
     """
     if not isinstance(x, Tensor):
-        raise DtypeError(f"{name} of type {type(x).__name__}", "a torch.Tensor", "Convert it with torch.as_tensor.")
+        raise DtypeError(
+            f"{name} of type {type(x).__name__}",
+            "a torch.Tensor",
+            "Convert it with torch.as_tensor.",
+        )
     if not x.is_floating_point():
-        raise DtypeError(f"{name} of dtype {x.dtype}", "a floating-point tensor", "Convert it with .float().")
+        raise DtypeError(
+            f"{name} of dtype {x.dtype}", "a floating-point tensor", "Convert it with .float()."
+        )
 
 
 def check_values(x: Tensor, name: str) -> None:
@@ -46,11 +55,14 @@ def check_values(x: Tensor, name: str) -> None:
     Example:
         >>> check_values(torch.ones(2, device="meta"), "x")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        rectilinear.errors.InputError: Got x on the meta device, where tensors have no values; expected numbers. ...
+        rectilinear.errors.InputError: Got x on the meta device, where tensors have no values;
+            expected numbers. ...
     """
     if is_lazy(x):
         raise InputError(
-            f"{name} in a lazy layer, without a shape", "a model that has run once", "Call it on a batch first."
+            f"{name} in a lazy layer, without a shape",
+            "a model that has run once",
+            "Call it on a batch first.",
         )
     if x.is_meta:
         raise InputError(
@@ -124,7 +136,9 @@ def whole(value: object, name: str, least: int = 0) -> int:
     except TypeError:
         number = least - 1
     if number < least:
-        raise ConfigError(f"{name} = {value!r}", f"an integer of at least {least}", f"Correct {name}.")
+        raise ConfigError(
+            f"{name} = {value!r}", f"an integer of at least {least}", f"Correct {name}."
+        )
     return number
 
 
@@ -134,7 +148,8 @@ def single(x: Tensor) -> Tensor:
 
 
 def is_differentiated(x: Tensor) -> bool:
-    """Whether derivatives are taken through ``x``, by autograd, by ``torch.func``, or in forward mode.
+    """Whether derivatives are taken through ``x``, by autograd, by ``torch.func``, or in forward
+    mode.
 
     Example:
         >>> is_differentiated(torch.ones(1)), is_differentiated(torch.ones(1, requires_grad=True))
@@ -172,7 +187,9 @@ def is_count(value: object, least: int) -> bool:
         >>> is_count(3, 1), is_count(2.5, 1), is_count("3", 1), is_count(0, 1)
         (True, False, False, False)
     """
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= least
+    return (
+        isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= least
+    )
 
 
 def is_within(value: object, low: float, high: float = np.inf) -> bool:
@@ -212,7 +229,8 @@ def check_tolerance(value: object, name: str) -> None:
     Example:
         >>> check_tolerance(-1.0, "rtol")
         Traceback (most recent call last):
-        rectilinear.errors.ConfigError: Got rtol = -1; expected a finite number that is not negative.
+        rectilinear.errors.ConfigError: Got rtol = -1; expected a finite number that is not
+            negative.
     """
     if value is None:
         return
@@ -225,8 +243,9 @@ def check_tolerance(value: object, name: str) -> None:
 def tolerance(dtype: torch.dtype, scale: float = 1.0, n: int = 1) -> float:
     """Rounding error to allow for a result of size ``scale`` that sums ``n`` terms.
 
-    ``100 eps scale sqrt(n)``: rounding errors add like a random walk, and 100 covers the handful of operations
-    that a result goes through. ``scale`` is the size of the result times the condition number of the problem.
+    ``100 eps scale sqrt(n)``: rounding errors add like a random walk, and 100 covers the handful of
+    operations that a result goes through. ``scale`` is the size of the result times the condition
+    number of the problem.
 
     Example:
         >>> tolerance(torch.float64, scale=10.0, n=4) < 1e-12

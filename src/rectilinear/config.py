@@ -1,4 +1,6 @@
-"""Configurations are frozen dataclasses: to JSON, strictly back, and files that are whole or absent."""
+"""Configurations are frozen dataclasses: to JSON, strictly back, and files that are whole or
+absent.
+"""
 
 from __future__ import annotations
 
@@ -35,15 +37,18 @@ def to_json(config: Any) -> dict[str, Any]:
         {'sizes': [1, 2], 'path': 'a/b'}
     """
     if not is_dataclass(config) or isinstance(config, type):
-        raise ConfigError(f"a {type(config).__name__}", "a dataclass instance", "Pass the configuration itself.")
+        raise ConfigError(
+            f"a {type(config).__name__}", "a dataclass instance", "Pass the configuration itself."
+        )
     return {f.name: _encode(getattr(config, f.name)) for f in fields(config)}
 
 
 def from_json(cls: type[T], data: Mapping[str, Any]) -> T:
-    """The dataclass ``cls`` from a dictionary of JSON values: the inverse of :func:`to_json`, strict.
+    """The dataclass ``cls`` from a dictionary of JSON values: the inverse of :func:`to_json`,
+    strict.
 
-    Fields may be ``bool int float str Path None``, ``Literal``, unions, tuples, lists, dictionaries and dataclasses.
-    A key may be missing only where the field has a default.
+    Fields may be ``bool int float str Path None``, ``Literal``, unions, tuples, lists, dictionaries
+    and dataclasses. A key may be missing only where the field has a default.
 
     Raises:
         ConfigError: for a key that is unknown, missing or of the wrong type, named by its path.
@@ -58,7 +63,8 @@ def from_json(cls: type[T], data: Mapping[str, Any]) -> T:
 
 
 def write_json(path: Path | str, obj: Any) -> None:
-    """Write ``obj`` (a dataclass or JSON values) to ``path`` as indented JSON: the whole file, or none of it.
+    """Write ``obj`` (a dataclass or JSON values) to ``path`` as indented JSON: the whole file, or
+    none of it.
 
     Raises:
         DiskError: if the disk is full or cannot be written.
@@ -87,7 +93,8 @@ def write_text(path: Path | str, text: str) -> None:
 
 
 def nan_to_null(value: Any) -> Any:
-    """``value`` with None for each NaN and infinity, which JSON has not, at any depth; tuples become lists.
+    """``value`` with None for each NaN and infinity, which JSON has not, at any depth; tuples
+    become lists.
 
     Example:
         >>> nan_to_null({"loss": [float("nan"), 1.0]})
@@ -102,12 +109,15 @@ def nan_to_null(value: Any) -> Any:
 
 @contextmanager
 def atomic_write(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on leaving the block it takes the place of ``path`` in one step.
+    """Yield a temporary path beside ``path``; on leaving the block it takes the place of ``path``
+    in one step.
 
-    A process killed at any instant leaves the old file or the new one (and perhaps the temporary one, which
-    :func:`remove_leftovers` removes). If the block fails, the old one stays and nothing else is left. Any number of
-    threads and processes may write one path: the last one wins, whole. Missing folders are made; the file has the
-    permissions of any new file.
+    A process killed at any instant leaves the old file or the new one (and perhaps the temporary
+    one, which
+    :func:`remove_leftovers` removes). If the block fails, the old one stays and nothing else is
+    left. Any number of
+    threads and processes may write one path: the last one wins, whole. Missing folders are made;
+    the file has the permissions of any new file.
 
     Raises:
         DiskError: if the disk is full or cannot be written.
@@ -128,7 +138,9 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
             path.parent.mkdir(parents=True, exist_ok=True)
             mode = _mode_of_new_files(tmp)
             yield tmp
-            if stat.S_IMODE(tmp.stat().st_mode) != mode:  # some writers make files that their owner alone can read
+            if (
+                stat.S_IMODE(tmp.stat().st_mode) != mode
+            ):  # some writers make files that their owner alone can read
                 tmp.chmod(mode)
             _sync(tmp)
             os.replace(tmp, path)  # noqa: PTH105 - the system call whose atomicity this function is about
@@ -141,12 +153,15 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path | str) -> None:
-    """Remove the temporary files of processes that were killed while they wrote into ``folder``, and no other file.
+    """Remove the temporary files of processes that were killed while they wrote into ``folder``,
+    and no other file.
 
     Those of another machine are removed once they are a day old.
     """
     for path in Path(folder).glob(".rectilinear-*"):
-        if (match := _TEMPORARY.match(path.name)) and _is_abandoned(path, match["host"], int(match["pid"])):
+        if (match := _TEMPORARY.match(path.name)) and _is_abandoned(
+            path, match["host"], int(match["pid"])
+        ):
             path.unlink(missing_ok=True)
 
 
@@ -175,7 +190,9 @@ def _is_abandoned(path: Path, host: str, pid: int) -> bool:
 
 
 def _mode_of_new_files(path: Path) -> int:
-    """The permissions that the system gives a new file at ``path``: those of the umask, or of the folder's rules."""
+    """The permissions that the system gives a new file at ``path``: those of the umask, or of the
+    folder's rules.
+    """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         return stat.S_IMODE(os.fstat(descriptor).st_mode)
@@ -186,7 +203,8 @@ def _mode_of_new_files(path: Path) -> int:
 
 @contextmanager
 def writable(folders: Iterable[Path]) -> Iterator[None]:
-    """Make the folders and write a few bytes into each, before what is to be written there is computed.
+    """Make the folders and write a few bytes into each, before what is to be written there is
+    computed.
 
     Folders that were made and are still empty after the block are removed.
 
@@ -226,8 +244,12 @@ def disk_errors(path: Path | str) -> Iterator[None]:
         in_the_way = isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError)
         raise DiskError(
             got=f"'{error.strerror or error}' while writing {path}",
-            expected="folders and files in their places" if in_the_way else "a disk with room that can be written",
-            fix=("Choose another place" if in_the_way else "Free some space or choose another folder")
+            expected="folders and files in their places"
+            if in_the_way
+            else "a disk with room that can be written",
+            fix=(
+                "Choose another place" if in_the_way else "Free some space or choose another folder"
+            )
             + "; what was there before is untouched.",
         ) from error
 
@@ -251,7 +273,9 @@ def _encode(value: Any) -> Any:
         return str(value)
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise ConfigError(f"a value of type {type(value).__name__}", "JSON values, tuples, paths and dataclasses")
+    raise ConfigError(
+        f"a value of type {type(value).__name__}", "JSON values, tuples, paths and dataclasses"
+    )
 
 
 def _decode_dataclass(cls: type[T], data: Any, where: str) -> T:
@@ -274,7 +298,9 @@ def _decode_dataclass(cls: type[T], data: Any, where: str) -> T:
             fix="Add it.",
         )
     hints = get_type_hints(cls)
-    return cls(**{key: _decode(hints[key], value, _join(where, key)) for key, value in data.items()})
+    return cls(
+        **{key: _decode(hints[key], value, _join(where, key)) for key, value in data.items()}
+    )
 
 
 def _decode(hint: Any, value: Any, where: str) -> Any:
@@ -285,7 +311,9 @@ def _decode(hint: Any, value: Any, where: str) -> Any:
     if origin is Literal:
         if any(value == choice and type(value) is type(choice) for choice in args):
             return value
-        raise ConfigError(f"{where} = {value!r}", f"one of {', '.join(map(repr, args))}", "Correct this value.")
+        raise ConfigError(
+            f"{where} = {value!r}", f"one of {', '.join(map(repr, args))}", "Correct this value."
+        )
     if origin in (Union, types.UnionType):
         return _decode_union(args, value, where)
     if is_dataclass(hint):
@@ -294,7 +322,10 @@ def _decode(hint: Any, value: Any, where: str) -> Any:
         if origin is list or args[-1] is Ellipsis:
             return origin(_decode(args[0], item, f"{where}[{i}]") for i, item in enumerate(value))
         if len(args) == len(value):
-            return tuple(_decode(a, item, f"{where}[{i}]") for i, (a, item) in enumerate(zip(args, value, strict=True)))
+            return tuple(
+                _decode(a, item, f"{where}[{i}]")
+                for i, (a, item) in enumerate(zip(args, value, strict=True))
+            )
     if origin is dict and isinstance(value, dict):
         return {key: _decode(args[1], item, _join(where, key)) for key, item in value.items()}
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
@@ -314,15 +345,25 @@ def _decode_union(options: tuple[Any, ...], value: Any, where: str) -> Any:
         except ConfigError as failed:
             if error is None or is_dataclass(option):
                 error = failed
-    if any(is_dataclass(option) for option in options) and isinstance(value, dict) and error is not None:
+    if (
+        any(is_dataclass(option) for option in options)
+        and isinstance(value, dict)
+        and error is not None
+    ):
         raise error
-    raise ConfigError(f"{where} = {value!r}", " or ".join(map(_name, options)), "Correct this value.")
+    raise ConfigError(
+        f"{where} = {value!r}", " or ".join(map(_name, options)), "Correct this value."
+    )
 
 
 def _name(hint: Any) -> str:
     if hint is type(None):
         return "null"
-    return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint).replace("typing.", "")
+    return (
+        hint.__name__
+        if isinstance(hint, type) and not get_args(hint)
+        else str(hint).replace("typing.", "")
+    )
 
 
 def _join(where: str, key: str) -> str:

@@ -109,12 +109,15 @@ class MissingDependencyError(RectilinearError, ImportError):
 
     Example:
         >>> str(MissingDependencyError.of("to_parquet", "pyarrow", extra="tables"))
-        "Got to_parquet without pyarrow; expected the package pyarrow. Install it: pip install 'rectilinear[tables]'."
+        "Got to_parquet without pyarrow; expected the package pyarrow. Install it: pip install
+        'rectilinear[tables]'."
     """
 
     @classmethod
     def of(cls, use: str, package: str, *, extra: str = "", instead: str = "") -> Self:
-        """The error of ``use``, which needs ``package``, or the ``extra`` of this library that has it."""
+        """The error of ``use``, which needs ``package``, or the ``extra`` of this library that has
+        it.
+        """
         what = f"'rectilinear[{extra}]'" if extra else package
         fix = f"Install it: pip install {what}" + (f", or {instead}." if instead else ".")
         return cls(f"{use} without {package}", f"the package {package}", fix)

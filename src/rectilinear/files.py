@@ -30,9 +30,9 @@ _OPEN: set[int] = set()
 def locked(folder: Path | str) -> Iterator[None]:
     """Hold ``folder`` alone inside the block; a caller that holds it already goes through.
 
-    The operating system keeps the lock (``flock``) and frees it when the process ends, however it ends. While it is
-    held, the file ``.rectilinear.lock`` in the folder says by whom. Where there are no such locks, on some network file
-    systems, a warning says so.
+    The operating system keeps the lock (``flock``) and frees it when the process ends, however it
+    ends. While it is held, the file ``.rectilinear.lock`` in the folder says by whom. Where there
+    are no such locks, on some network file systems, a warning says so.
 
     Raises:
         LockedError: if another process or thread holds it.

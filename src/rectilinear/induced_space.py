@@ -18,11 +18,13 @@ from rectilinear.invertible.base import Invertible
 class InducedSpace:
     """The Hilbert space that an invertible network ``g`` carries over from ``R^n``.
 
-    ``x (+) y = g^-1(g(x) + g(y))``, ``a (.) x = g^-1(a g(x))`` and ``<x, y> = <g(x), g(y)>``. Points are arrays
-    ``(b, *g.shape)``; operations on several act row by row. Spaces are equal if they have the same network object.
+    ``x (+) y = g^-1(g(x) + g(y))``, ``a (.) x = g^-1(a g(x))`` and ``<x, y> = <g(x), g(y)>``.
+    Points are arrays ``(b, *g.shape)``; operations on several act row by row. Spaces are equal if
+    they have the same network object.
 
     Raises:
-        DtypeError: if ``g`` is not an :class:`~rectilinear.invertible.Invertible`, or points are not floating.
+        DtypeError: if ``g`` is not an :class:`~rectilinear.invertible.Invertible`, or points are
+            not floating.
         ShapeError: if points are not of shape ``(b, *g.shape)``.
 
     Reference: transport of structure along a bijection; Berman et al., arXiv 2510.08570, section 3.
@@ -39,7 +41,9 @@ class InducedSpace:
     def __init__(self, g: Invertible) -> None:
         if not isinstance(g, Invertible):
             raise DtypeError(
-                f"g of type {type(g).__name__}", "an Invertible", "Wrap it with rectilinear.invertible.from_module."
+                f"g of type {type(g).__name__}",
+                "an Invertible",
+                "Wrap it with rectilinear.invertible.from_module.",
             )
         self.g = g
 
@@ -74,13 +78,19 @@ class InducedSpace:
         return (factor * self(x)).point
 
     def combine(self, coefficients: Tensor, points: Tensor) -> Tensor:
-        """The combinations ``sum_j c_ij (.) x_j``: ``(m, k)`` and ``(k, *shape)`` to ``(m, *shape)``."""
+        """The combinations ``sum_j c_ij (.) x_j``: ``(m, k)`` and ``(k, *shape)`` to ``(m,
+        *shape)``.
+        """
         if coefficients.ndim != 2 or coefficients.shape[1] != len(points):
-            raise ShapeError(f"coefficients of shape {tuple(coefficients.shape)}", f"(m, {len(points)})")
+            raise ShapeError(
+                f"coefficients of shape {tuple(coefficients.shape)}", f"(m, {len(points)})"
+            )
         return self.decode(coefficients @ self.encode(points))
 
     def zero(self, like: Tensor | None = None) -> Tensor:
-        """The zero vector ``g^-1(0)``, ``(1, *shape)``, of the dtype and device of ``like`` or of the network."""
+        """The zero vector ``g^-1(0)``, ``(1, *shape)``, of the dtype and device of ``like`` or of
+        the network.
+        """
         return self.decode((self._like() if like is None else like).new_zeros(1, self.dim))
 
     def inner(self, x: Tensor, y: Tensor) -> Tensor:
@@ -96,16 +106,22 @@ class InducedSpace:
         return torch.linalg.vector_norm(self.encode(x) - self.encode(y), dim=-1)
 
     def mean(self, x: Tensor) -> Tensor:
-        """The mean of the batch, ``(b, *shape) -> (1, *shape)``: the point of least summed squared distance."""
+        """The mean of the batch, ``(b, *shape) -> (1, *shape)``: the point of least summed squared
+        distance.
+        """
         return self.decode(self.encode(x).mean(0, keepdim=True))
 
-    def interpolate(self, x: Tensor, y: Tensor, t: float | Tensor, spherical: bool = False) -> Tensor:
-        """The point at ``t`` of the segment from ``x`` to ``y``, or of the arc, on which length changes linearly.
+    def interpolate(
+        self, x: Tensor, y: Tensor, t: float | Tensor, spherical: bool = False
+    ) -> Tensor:
+        """The point at ``t`` of the segment from ``x`` to ``y``, or of the arc, on which length
+        changes linearly.
 
         ``t`` a number gives ``(b, *shape)``, of shape ``(s,)`` gives ``(s, b, *shape)``.
 
         Raises:
-            InputError: for an arc between opposite vectors or from the zero vector, which is not unique.
+            InputError: for an arc between opposite vectors or from the zero vector, which is not
+                unique.
         """
         start, end = self.encode(x), self.encode(y)
         times = torch.as_tensor(t, dtype=start.dtype, device=start.device)
@@ -115,21 +131,30 @@ class InducedSpace:
         return self.decode(z.flatten(0, 1)).reshape(*times.shape, len(start), *self.g.shape)
 
     def project(self, x: Tensor, onto: Tensor) -> Tensor:
-        """The nearest points to ``x`` in the span of the points ``onto``, ``(k, *shape)``, dependent or not."""
+        """The nearest points to ``x`` in the span of the points ``onto``, ``(k, *shape)``,
+        dependent or not.
+        """
         _, s, directions = torch.linalg.svd(self.encode(onto), full_matrices=False)
         basis = directions[s > tolerance(s.dtype) * s.max()]
         return self.decode(self.encode(x) @ basis.T @ basis)
 
     def orthonormalize(self, points: Tensor) -> Tensor:
-        """Gram-Schmidt: orthonormal points of which the first ``i`` span what the first ``i`` of ``points`` span.
+        """Gram-Schmidt: orthonormal points of which the first ``i`` span what the first ``i`` of
+        ``points`` span.
 
         Raises:
             InputError: if the points are linearly dependent.
         """
         q, r = torch.linalg.qr(self.encode(points).T)
         size = r.diagonal()
-        if len(points) > self.dim or bool((size.abs() <= tolerance(r.dtype) * torch.linalg.matrix_norm(r, 2)).any()):
-            raise InputError(f"{len(points)} linearly dependent points", "independent ones", "Drop some, or use pca.")
+        if len(points) > self.dim or bool(
+            (size.abs() <= tolerance(r.dtype) * torch.linalg.matrix_norm(r, 2)).any()
+        ):
+            raise InputError(
+                f"{len(points)} linearly dependent points",
+                "independent ones",
+                "Drop some, or use pca.",
+            )
         return self.decode((q * size.sign()).T)
 
     def pca(self, x: Tensor, k: int) -> PrincipalComponents:
@@ -140,7 +165,10 @@ class InducedSpace:
             NonFiniteError: if the points, or their coordinates, are not finite.
         """
         if not 1 <= k <= min(len(x), self.dim):
-            raise InputError(f"k = {k}", f"1 to {min(len(x), self.dim)} for {len(x)} points in {self.dim} dimensions")
+            raise InputError(
+                f"k = {k}",
+                f"1 to {min(len(x), self.dim)} for {len(x)} points in {self.dim} dimensions",
+            )
         check_finite(x, "x")
         z = self.encode(x)
         check_finite(z, "the coordinates of x")
@@ -164,9 +192,11 @@ class InducedSpace:
 
 @final
 class Point:
-    """A batch of vectors of an induced space, with ``p + q``, ``a * p``, ``p / a`` and inner products ``p @ q``.
+    """A batch of vectors of an induced space, with ``p + q``, ``a * p``, ``p / a`` and inner
+    products ``p @ q``.
 
-    ``latent`` holds the coordinates, ``(b, n)``; ``point`` decodes them, ``(b, *shape)``. Nothing is decoded before.
+    ``latent`` holds the coordinates, ``(b, n)``; ``point`` decodes them, ``(b, *shape)``. Nothing
+    is decoded before.
 
     Raises:
         SpaceMismatchError: if ``p`` and ``q`` live in different spaces.
@@ -188,13 +218,21 @@ class Point:
         return self.space.decode(self.latent)
 
     def __add__(self, other: Point) -> Point:
-        return Point(self.space, self.latent + self._same(other)) if isinstance(other, Point) else NotImplemented
+        return (
+            Point(self.space, self.latent + self._same(other))
+            if isinstance(other, Point)
+            else NotImplemented
+        )
 
     def __radd__(self, other: object) -> Point:
         return self if is_zero(other) else NotImplemented
 
     def __sub__(self, other: Point) -> Point:
-        return Point(self.space, self.latent - self._same(other)) if isinstance(other, Point) else NotImplemented
+        return (
+            Point(self.space, self.latent - self._same(other))
+            if isinstance(other, Point)
+            else NotImplemented
+        )
 
     def __neg__(self) -> Point:
         return Point(self.space, -self.latent)
@@ -202,7 +240,10 @@ class Point:
     def __mul__(self, factor: float | Tensor) -> Point:
         if not is_factor(factor):
             return NotImplemented
-        return Point(self.space, self.latent * (factor.reshape(-1, 1) if isinstance(factor, Tensor) else float(factor)))
+        return Point(
+            self.space,
+            self.latent * (factor.reshape(-1, 1) if isinstance(factor, Tensor) else float(factor)),
+        )
 
     __rmul__ = __mul__
 
@@ -210,7 +251,11 @@ class Point:
         return self * (1 / divisor) if is_factor(divisor) else NotImplemented
 
     def __matmul__(self, other: Point) -> Tensor:
-        return (self.latent * self._same(other)).sum(-1) if isinstance(other, Point) else NotImplemented
+        return (
+            (self.latent * self._same(other)).sum(-1)
+            if isinstance(other, Point)
+            else NotImplemented
+        )
 
     def _same(self, other: Point) -> Tensor:
         if self.space != other.space:
@@ -255,9 +300,13 @@ def _arc(start: Tensor, end: Tensor, t: Tensor) -> Tensor:
     """Directions along the great circle, lengths in proportion to ``t``."""
     length0, length1 = (torch.linalg.vector_norm(z, dim=-1, keepdim=True) for z in (start, end))
     start, end = start / length0, end / length1
-    apart, together = (torch.linalg.vector_norm(z, dim=-1, keepdim=True) for z in (start - end, start + end))
+    apart, together = (
+        torch.linalg.vector_norm(z, dim=-1, keepdim=True) for z in (start - end, start + end)
+    )
     if not bool((together > tolerance(start.dtype)).all()):  # NaN where a length is zero
-        raise InputError("opposite or zero vectors", "vectors with one arc between them", "Use spherical=False.")
+        raise InputError(
+            "opposite or zero vectors", "vectors with one arc between them", "Use spherical=False."
+        )
     angle = 2 * torch.atan2(apart, together)
     sine = torch.where(angle > 0, angle.sin(), 1.0)
     weight0 = torch.where(angle > 0, ((1 - t) * angle).sin() / sine, 1 - t)

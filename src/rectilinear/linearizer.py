@@ -8,7 +8,8 @@ Pseudo-inverse and least squares of a Linearizer, in the induced inner products.
 
 Powers, exponential and logarithm of a Linearizer that maps a space to itself.
 
-Numbers of a Linearizer in the induced inner products: those of its operator, since encoding is an isometry.
+Numbers of a Linearizer in the induced inner products: those of its operator, since encoding is an
+isometry.
 
 Projections of a Linearizer: onto its range, onto its null space, of a point.
 """
@@ -52,13 +53,16 @@ T = TypeVar("T", Tensor, Point)
 
 @final
 class Linearizer(Configured):
-    """The network ``f = g_out^-1 . A . g_in``, which is linear from the space of ``g_in`` to the space of ``g_out``.
+    """The network ``f = g_out^-1 . A . g_in``, which is linear from the space of ``g_in`` to the
+    space of ``g_out``.
 
-    ``f`` maps arrays ``(b, *g_in.shape)`` to ``(b, *g_out.shape)``, and vectors :class:`~rectilinear.Point` of its
-    ``in_space`` to vectors of its ``out_space``. Without ``g_out`` both spaces are that of ``g_in``.
+    ``f`` maps arrays ``(b, *g_in.shape)`` to ``(b, *g_out.shape)``, and vectors
+    :class:`~rectilinear.Point` of its ``in_space`` to vectors of its ``out_space``. Without
+    ``g_out`` both spaces are that of ``g_in``.
 
-    Python's operators build new Linearizers that share their networks: ``f2 @ f1``, ``f + g``, ``f - g``, ``a * f``,
-    ``f / a``, ``-f``, ``f ** p`` with real ``p``, and the adjoint ``f.T``. The verbs of operators (``rl.svd``,
+    Python's operators build new Linearizers that share their networks: ``f2 @ f1``, ``f + g``, ``f
+    - g``, ``a * f``, ``f / a``, ``-f``, ``f ** p`` with real ``p``, and the adjoint ``f.T``. The
+      verbs of operators (``rl.svd``,
     ``rl.pinv``, ``rl.expm``, ...) mean the same for a Linearizer, in the induced inner products.
 
     Args:
@@ -83,14 +87,21 @@ class Linearizer(Configured):
     __array_ufunc__ = None  # numpy leaves 0.5 * f to f
     g_out = SameAs["Invertible"]("g_in")
 
-    def __init__(self, g_in: Invertible, operator: Operator, g_out: Invertible | None = None) -> None:
+    def __init__(
+        self, g_in: Invertible, operator: Operator, g_out: Invertible | None = None
+    ) -> None:
         super().__init__()
         if not isinstance(operator, Operator):
             raise DtypeError(
-                f"an operator of type {type(operator).__name__}", "an Operator", "Wrap a matrix in operators.Dense."
+                f"an operator of type {type(operator).__name__}",
+                "an Operator",
+                "Wrap a matrix in operators.Dense.",
             )
         self.g_in, self.operator, self.g_out = g_in, operator, other(g_in, g_out)
-        for space, dim, name in ((self.in_space, operator.in_dim, "g_in"), (self.out_space, operator.out_dim, "g_out")):
+        for space, dim, name in (
+            (self.in_space, operator.in_dim, "g_in"),
+            (self.out_space, operator.out_dim, "g_out"),
+        ):
             if space.dim != dim:
                 raise ShapeError(
                     got=f"{name} of {space.dim} dimensions",
@@ -111,7 +122,8 @@ class Linearizer(Configured):
         return between(self.in_space, self.operator, self.out_space, x)
 
     def log_prob(self, x: Tensor, log_prior: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """Log-density at ``x`` of ``f(x0)`` when ``x0`` has density ``exp(log_prior)``, by default ``N(0, I)``.
+        """Log-density at ``x`` of ``f(x0)`` when ``x0`` has density ``exp(log_prior)``, by default
+        ``N(0, I)``.
 
         ``log p(x) = log_prior(x0) + log|det dg_out(x)| - log|det A| - log|det dg_in(x0)|`` with
         ``x0 = g_in^-1(A^-1 g_out(x))``; shape ``(b,)``.
@@ -147,13 +159,21 @@ class Linearizer(Configured):
         return Linearizer(other.g_in, self.operator @ other.operator, self.g_out)
 
     def __add__(self, other: Linearizer) -> Linearizer:
-        return self._with(self.operator + self._parallel(other)) if isinstance(other, Linearizer) else NotImplemented
+        return (
+            self._with(self.operator + self._parallel(other))
+            if isinstance(other, Linearizer)
+            else NotImplemented
+        )
 
     def __radd__(self, other: object) -> Linearizer:
         return self if is_zero(other) else NotImplemented  # so that sum(linearizers) works
 
     def __sub__(self, other: Linearizer) -> Linearizer:
-        return self._with(self.operator - self._parallel(other)) if isinstance(other, Linearizer) else NotImplemented
+        return (
+            self._with(self.operator - self._parallel(other))
+            if isinstance(other, Linearizer)
+            else NotImplemented
+        )
 
     def __mul__(self, factor: float | Tensor) -> Linearizer:
         return self._with(self.operator * factor) if is_factor(factor) else NotImplemented
@@ -183,7 +203,9 @@ class Linearizer(Configured):
         return other.operator
 
     def extra_repr(self) -> str:
-        return f"{self.in_space.dim} -> {self.out_space.dim}" + (", one space" if self.g_in is self.g_out else "")
+        return f"{self.in_space.dim} -> {self.out_space.dim}" + (
+            ", one space" if self.g_in is self.g_out else ""
+        )
 
 
 def endomorphism(f: Linearizer, verb: str) -> Operator:
@@ -205,7 +227,9 @@ def between(start: InducedSpace, apply: Callable[[Tensor], Tensor], end: Induced
     """``end.decode(apply(start.encode(x)))`` for arrays; for vectors without encoding and decoding."""
     if isinstance(x, Point):
         if x.space != start:
-            raise SpaceMismatchError(f"a vector of {x.space}", f"one of {start}", "Make it with the space of this map.")
+            raise SpaceMismatchError(
+                f"a vector of {x.space}", f"one of {start}", "Make it with the space of this map."
+            )
         return Point(end, apply(x.latent))
     return end.decode(apply(start.encode(x)))
 
@@ -225,10 +249,11 @@ def _log_normal(x: Tensor) -> Tensor:
 
 
 class LinearizerSVD(NamedTuple):
-    """``f = u . diag(s) . v^*`` with isometries ``u`` and ``v`` from ``R^k`` into the spaces of ``f``; ``s`` descends.
+    """``f = u . diag(s) . v^*`` with isometries ``u`` and ``v`` from ``R^k`` into the spaces of
+    ``f``; ``s`` descends.
 
-    The singular points ``u~_i = g_out^-1(u_i)`` and ``v~_i = g_in^-1(v_i)`` are orthonormal in the induced inner
-    products, and ``f(v~_i) = s_i (.) u~_i``.
+    The singular points ``u~_i = g_out^-1(u_i)`` and ``v~_i = g_in^-1(v_i)`` are orthonormal in the
+    induced inner products, and ``f(v~_i) = s_i (.) u~_i``.
     """
 
     u: Linearizer
@@ -261,7 +286,9 @@ def _truncate(f: Linearizer, k: int) -> Linearizer:
 
 
 class LinearizerEig(NamedTuple):
-    """Complex ``values`` ``(n,)`` of ``f``, largest first, and eigenvectors ``vectors`` in coordinates of its space."""
+    """Complex ``values`` ``(n,)`` of ``f``, largest first, and eigenvectors ``vectors`` in
+    coordinates of its space.
+    """
 
     values: Tensor
     vectors: Operator
@@ -270,11 +297,14 @@ class LinearizerEig(NamedTuple):
     def points(self, k: int | None = None) -> tuple[Tensor, Tensor]:
         """Real and imaginary parts of the first ``k`` eigenvectors, each decoded, ``(k, *shape)``.
 
-        With ``values[i] = a + b i``, ``f`` maps the real point ``p`` to ``a (.) p (-) b (.) q`` and the imaginary point
-        ``q`` to ``b (.) p (+) a (.) q``; ``q`` is the zero vector where the eigenvalue is real.
+        With ``values[i] = a + b i``, ``f`` maps the real point ``p`` to ``a (.) p (-) b (.) q`` and
+        the imaginary point ``q`` to ``b (.) p (+) a (.) q``; ``q`` is the zero vector where the
+        eigenvalue is real.
         """
         n = self.values.shape[-1]
-        axes = torch.eye(n if k is None else min(k, n), n, dtype=self.values.dtype, device=self.values.device)
+        axes = torch.eye(
+            n if k is None else min(k, n), n, dtype=self.values.dtype, device=self.values.device
+        )
         vectors = self.vectors(axes)
         return self.space.decode(vectors.real), self.space.decode(vectors.imag)
 
@@ -291,7 +321,9 @@ def _pinv(f: Linearizer, rtol: float | None = None) -> Linearizer:
 
 @solve.register(Linearizer)
 def _solve(f: Linearizer, y: T, damping: float = 0.0) -> T:
-    """The point ``x`` of least ``|f(x) (-) y|^2 + damping |x|^2``, the shortest if there are several."""
+    """The point ``x`` of least ``|f(x) (-) y|^2 + damping |x|^2``, the shortest if there are
+    several.
+    """
     return between(f.out_space, lambda z: solve(f.operator, z, damping=damping), f.in_space, y)
 
 
@@ -343,7 +375,8 @@ def _project_null(f: Linearizer, rtol: float | None = None) -> Linearizer:
 
 
 def project(f: Operator | Linearizer, y: T, rtol: float | None = None) -> T:
-    """The point of the range of ``f`` that is nearest to ``y``, ``f(f^+(y))``: for an operator or a Linearizer.
+    """The point of the range of ``f`` that is nearest to ``y``, ``f(f^+(y))``: for an operator or a
+    Linearizer.
 
     Example:
         >>> import torch, rectilinear as rl

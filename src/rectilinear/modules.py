@@ -1,8 +1,8 @@
 """Modules that a parent uses under several names and registers under one.
 
 PyTorch counts a parameter by the path to its module. Where one module is registered twice,
-``torch.func.functional_call`` changes it for good and safetensors refuses its state dict; so a second name is a
-reference here, not a registration.
+``torch.func.functional_call`` changes it for good and safetensors refuses its state dict; so a
+second name is a reference here, not a registration.
 
 Regions of their own precision, whatever ``torch.autocast`` surrounds them.
 """
@@ -64,7 +64,8 @@ def other(first: M, second: M | None) -> M | None:
 
 
 class Repeated(nn.ModuleList):
-    """A list of modules in which some come again: each is registered at its first place, read at all of them.
+    """A list of modules in which some come again: each is registered at its first place, read at
+    all of them.
 
     Example:
         >>> layer = nn.Linear(1, 1)
@@ -93,7 +94,9 @@ class Repeated(nn.ModuleList):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(map(repr, self))})"
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
         drop_second_names(self, state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
@@ -101,23 +104,31 @@ class Repeated(nn.ModuleList):
 def module_list(modules: Iterable[nn.Module]) -> nn.ModuleList:
     """A ``ModuleList`` that registers each module once."""
     modules = list(modules)
-    return nn.ModuleList(modules) if len(set(map(id, modules))) == len(modules) else Repeated(modules)
+    return (
+        nn.ModuleList(modules) if len(set(map(id, modules))) == len(modules) else Repeated(modules)
+    )
 
 
 def drop_second_names(module: nn.Module, state: dict[str, Any], prefix: str) -> None:
     """Take out of a state dict what it holds again under the second name of a module of ``module``.
 
-    State dicts of earlier versions do. Entries that differ from those under the first name stay: another module's.
+    State dicts of earlier versions do. Entries that differ from those under the first name stay:
+    another module's.
     """
     for second, first in _second_names(module):
         for key in [key for key in state if key.startswith(f"{prefix}{second}.")]:
             twin = state.get(f"{prefix}{first}.{key.removeprefix(f'{prefix}{second}.')}")
-            if isinstance(twin, Tensor) and isinstance(state[key], Tensor) and _equal(twin, state[key]):
+            if (
+                isinstance(twin, Tensor)
+                and isinstance(state[key], Tensor)
+                and _equal(twin, state[key])
+            ):
                 del state[key]
 
 
 def second_paths(module: nn.Module) -> Iterator[tuple[str, str]]:
-    """The paths at which a module below ``module`` comes again, at any depth, each with the path where it came first.
+    """The paths at which a module below ``module`` comes again, at any depth, each with the path
+    where it came first.
 
     Example:
         >>> layer = nn.Linear(1, 1)
@@ -149,11 +160,14 @@ def _second_names(module: nn.Module) -> Iterator[tuple[str, str]]:
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
-    return a is b or (a.shape == b.shape and a.dtype == b.dtype and (a.is_meta or torch.equal(a, b)))
+    return a is b or (
+        a.shape == b.shape and a.dtype == b.dtype and (a.is_meta or torch.equal(a, b))
+    )
 
 
 def precision_of(x: Tensor, *, bf16: bool = False) -> AbstractContextManager[object]:
-    """A region that computes in the dtype of the tensors, or under autocast to bfloat16, on the device of ``x``.
+    """A region that computes in the dtype of the tensors, or under autocast to bfloat16, on the
+    device of ``x``.
 
     Devices without autocast, such as "meta", have one precision only.
 

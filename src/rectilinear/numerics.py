@@ -1,4 +1,6 @@
-"""Numerics that every part shares: least squares from an orthogonal factor, streamed, and eigenvalues."""
+"""Numerics that every part shares: least squares from an orthogonal factor, streamed, and
+eigenvalues.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +13,20 @@ from rectilinear.errors import InputError
 
 RIDGES = (0.0, 1e-6, 1e-4, 1e-2, 1e-1)  # times the mean variance of the scaled columns
 LEVERAGE_GAP = 1e-6  # a row whose leverage is this near to one is the only one in its direction
-CHUNK_ROWS = 4096  # rows that are reduced at once, at least; as many as columns where these are more
+CHUNK_ROWS = (
+    4096  # rows that are reduced at once, at least; as many as columns where these are more
+)
 SCALE_STEP = 20  # binary orders of magnitude between the scales of columns
 LEAST_SIZE = 1e-150  # of targets: smaller squares vanish
 EPS = torch.finfo(torch.float64).eps
 
 
 def eig(m: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues ``(..., n)`` and eigenvectors ``(..., n, n)`` in columns of matrices ``(..., n, n)``, both complex.
+    """Eigenvalues ``(..., n)`` and eigenvectors ``(..., n, n)`` in columns of matrices ``(..., n,
+    n)``, both complex.
 
-    They are those of a row-major copy: on CUDA, PyTorch 2.11 writes over an argument that is stored column by column.
+    They are those of a row-major copy: on CUDA, PyTorch 2.11 writes over an argument that is stored
+    column by column.
 
     Example:
         >>> values, vectors = eig(torch.diag(torch.tensor([1.0, 2.0])).T)
@@ -32,19 +38,23 @@ def eig(m: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def eigvals(m: Tensor) -> Tensor:
-    """Eigenvalues ``(..., n)`` of matrices ``(..., n, n)``, complex, of a row-major copy as in :func:`eig`."""
+    """Eigenvalues ``(..., n)`` of matrices ``(..., n, n)``, complex, of a row-major copy as in
+    :func:`eig`.
+    """
     return torch.linalg.eigvals(m.clone(memory_format=torch.contiguous_format))
 
 
 class Moments:
-    """First and second moments of rows ``x`` ``(b, D)`` and targets ``t`` ``(b, T)``, in float64, one pass.
+    """First and second moments of rows ``x`` ``(b, D)`` and targets ``t`` ``(b, T)``, in float64,
+    one pass.
 
-    Kept are the means, the triangular factor ``R`` of the centred rows, ``R'R = sum (x - m)(x - m)'``, the targets in
-    its basis, ``Q't``, and the sums of squares of the targets outside of it. The Gram matrix is never formed: its
-    condition number is the square of that of ``R``.
+    Kept are the means, the triangular factor ``R`` of the centred rows, ``R'R = sum (x - m)(x -
+    m)'``, the targets in its basis, ``Q't``, and the sums of squares of the targets outside of it.
+    The Gram matrix is never formed: its condition number is the square of that of ``R``.
 
     Args:
-        computed: whether the rows are results of arithmetic in their dtype, as hidden features are, and carry its
+        computed: whether the rows are results of arithmetic in their dtype, as hidden features are,
+            and carry its
             rounding errors: in half precision these would else be fitted, too.
 
     Reference: Golub and Van Loan, "Matrix Computations", 2013, sections 5.3 and 6.5.
@@ -83,7 +93,8 @@ class Moments:
                 self._reduce()
 
     def _begin(self, x: Tensor, t: Tensor) -> None:
-        # Half precision is summed in float32 at least: what it stores is exact, what is below float32 is not known.
+        # Half precision is summed in float32 at least: what it stores is exact, what is below
+        # float32 is not known.
         eps, single = torch.finfo(x.dtype).eps, torch.finfo(torch.float32).eps
         self.resolution = eps / 4 if self.computed and eps > single else min(eps, single)
         x, t = x.double(), t.double()
@@ -102,17 +113,22 @@ class Moments:
         x, t = x - (self.mean_x + shift_x), t - (self.mean_t + shift_t)
         if n:
             x, t = torch.cat([x, between * shift_x[None]]), torch.cat([t, between * shift_t[None]])
-        self.mean_x, self.mean_t = self.mean_x + m / (n + m) * shift_x, self.mean_t + m / (n + m) * shift_t
+        self.mean_x, self.mean_t = (
+            self.mean_x + m / (n + m) * shift_x,
+            self.mean_t + m / (n + m) * shift_t,
+        )
         stacked = torch.cat([self.factor, x]), torch.cat([self.projected, t])
         self.factor, self.projected, left = _triangle(*stacked)
         self.outside = self.outside + left
         self._rows, self._pending, self._waiting = n + m, [], 0
 
     def fit(self, columns: slice = slice(None), centred: bool = True) -> Fit:
-        """The best affine map to these targets (linear, where not ``centred``), of minimal norm in scaled columns.
+        """The best affine map to these targets (linear, where not ``centred``), of minimal norm in
+        scaled columns.
 
-        Columns whose sizes differ by more than a thousand are scaled by powers of two, which is exact, before the rank
-        is found; a column that varies by rounding errors of its mean is constant.
+        Columns whose sizes differ by more than a thousand are scaled by powers of two, which is
+        exact, before the rank is found; a column that varies by rounding errors of its mean is
+        constant.
 
         Raises:
             InputError: for targets whose squares leave the range of float64.
@@ -126,7 +142,10 @@ class Moments:
         varies = (projected.square().sum(0) + outside).sqrt() > 10 * EPS * root * mean_t.abs()
         projected, outside = projected * varies, outside * varies
         if not centred:
-            rows = torch.cat([factor, root * mean_x[None]]), torch.cat([projected, root * mean_t[None]])
+            rows = (
+                torch.cat([factor, root * mean_x[None]]),
+                torch.cat([projected, root * mean_t[None]]),
+            )
             factor, projected, left = _triangle(*rows)
             outside = outside + left
             mean_x, mean_t = torch.zeros_like(mean_x), torch.zeros_like(mean_t)
@@ -138,7 +157,17 @@ class Moments:
         explained = u[:, keep].mT @ projected
         left = (projected - u[:, keep] @ explained).square().sum(0) + outside
         total = projected.square().sum(0) + outside
-        return Fit(self._rows, mean_x, mean_t, basis, s[keep].square(), s[keep, None] * explained, left, total, centred)
+        return Fit(
+            self._rows,
+            mean_x,
+            mean_t,
+            basis,
+            s[keep].square(),
+            s[keep, None] * explained,
+            left,
+            total,
+            centred,
+        )
 
     def procrustes(self, columns: slice = slice(None)) -> float:
         """The share of the variance of the targets that a rotation and a scale explain.
@@ -191,7 +220,9 @@ class Fit:
 
     def predict(self, x: Tensor) -> Tensor:
         """``A x + b`` for rows ``(b, D)``."""
-        return (x.double() - self.mean_x) @ self.basis @ (self.coefficients / self.s[:, None]) + self.mean_t
+        return (x.double() - self.mean_x) @ self.basis @ (
+            self.coefficients / self.s[:, None]
+        ) + self.mean_t
 
     @property
     def r2(self) -> float:
@@ -200,15 +231,19 @@ class Fit:
         return 1 - float(self.left.sum() / total) if total > 0 else 1.0
 
     def of_rank(self, rank: int) -> Tensor:
-        """The best map of a rank ``(T, D)`` on the data: leading singular values in the metric of the rows."""
+        """The best map of a rank ``(T, D)`` on the data: leading singular values in the metric of
+        the rows.
+        """
         root = self.s.sqrt()
         u, s, vh = torch.linalg.svd((self.coefficients / root[:, None]).mT, full_matrices=False)
         return (u[:, :rank] * s[:rank]) @ vh[:rank] @ (self.basis / root).mT
 
     def residuals(self, x: Tensor, t: Tensor, repeats: Tensor | None = None) -> Residuals:
-        """What the map leaves of rows it was fitted on, and what maps fitted without each row leave of it.
+        """What the map leaves of rows it was fitted on, and what maps fitted without each row leave
+        of it.
 
-        For a ridge ``c``, ``t_i - t_i^(-i) = r_i / (1 - m_i h_i)`` with ``h_i = 1/n + sum_j z_ij^2 / (s_j + c)`` for a
+        For a ridge ``c``, ``t_i - t_i^(-i) = r_i / (1 - m_i h_i)`` with ``h_i = 1/n + sum_j z_ij^2
+        / (s_j + c)`` for a
         row that occurs ``m_i`` times with one target: it is left out as often as it occurs.
 
         Args:
@@ -226,15 +261,22 @@ class Fit:
             leverage = first + squares @ (1 / damped)
             free = 1 - (leverage if repeats is None else repeats.to(leverage) * leverage)
             own = r if own is None else own
-            # A row that alone spans a direction is predicted by the constant there: nothing else is known of it.
-            held_out.append(torch.where(free[:, None] > LEVERAGE_GAP, r / free.clamp_min(LEVERAGE_GAP)[:, None], d))
+            # A row that alone spans a direction is predicted by the constant there: nothing else is
+            # known of it.
+            held_out.append(
+                torch.where(
+                    free[:, None] > LEVERAGE_GAP, r / free.clamp_min(LEVERAGE_GAP)[:, None], d
+                )
+            )
         assert own is not None
         return Residuals(own, torch.stack(held_out), d)
 
 
 @dataclass(frozen=True, eq=False)
 class Residuals:
-    """For rows: of the fit itself ``(b, T)``, held out at every ridge ``(R, b, T)``, and of the constant ``(b, T)``."""
+    """For rows: of the fit itself ``(b, T)``, held out at every ridge ``(R, b, T)``, and of the
+    constant ``(b, T)``.
+    """
 
     own: Tensor
     held_out: Tensor
@@ -242,7 +284,9 @@ class Residuals:
 
 
 def _triangle(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """``R`` and ``Q't`` of ``x = Q R``, and the sums of squares of ``t`` outside the span of ``x``, by columns."""
+    """``R`` and ``Q't`` of ``x = Q R``, and the sums of squares of ``t`` outside the span of ``x``,
+    by columns.
+    """
     k = min(x.shape)
     reflectors, tau = torch.geqrf(x)
     turned = torch.ormqr(reflectors, tau, t, transpose=True)
@@ -266,13 +310,17 @@ def _check_squares(projected: Tensor, outside: Tensor) -> None:
     """
     size = float(projected.abs().max()) if projected.numel() else 0.0
     if (size and not LEAST_SIZE < size < 1 / LEAST_SIZE) or not bool(torch.isfinite(outside).all()):
-        raise InputError(f"targets of size {size:.0e}", "numbers whose squares are in range", "Scale them.")
+        raise InputError(
+            f"targets of size {size:.0e}", "numbers whose squares are in range", "Scale them."
+        )
 
 
 def _scales(size: Tensor) -> Tensor:
-    """Powers of two, so that scaling by them does not round, that bring columns of these sizes within a thousand.
+    """Powers of two, so that scaling by them does not round, that bring columns of these sizes
+    within a thousand.
 
-    Columns that are already there share one scale: a ridge then weighs them in the units of the data.
+    Columns that are already there share one scale: a ridge then weighs them in the units of the
+    data.
     """
     varies = size > 0
     exponent = torch.where(varies, size, torch.ones_like(size)).log2()

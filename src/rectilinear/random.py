@@ -25,9 +25,14 @@ def check_seed(seed: object, least: int = -(2**63)) -> int:
         3
         >>> check_seed("a")
         Traceback (most recent call last):
-        rectilinear.errors.ConfigError: Got seed = 'a'; expected an integer of at most 64 bits. Correct this value.
+        rectilinear.errors.ConfigError: Got seed = 'a'; expected an integer of at most 64 bits.
+            Correct this value.
     """
-    if isinstance(seed, int | np.integer) and not isinstance(seed, bool) and least <= int(seed) < 2**64:
+    if (
+        isinstance(seed, int | np.integer)
+        and not isinstance(seed, bool)
+        and least <= int(seed) < 2**64
+    ):
         return int(seed)
     expected = "an integer of at most 64 bits" if least < 0 else f"an integer of at least {least}"
     raise ConfigError(f"seed = {seed!r}", expected, "Correct this value.")
@@ -57,17 +62,21 @@ def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
 
 
 def seed_step(seed: int, step: int, rank: int = 0, device: torch.device | str = "cpu") -> None:
-    """Seed torch for one step of a run: its random numbers depend on ``(seed, step, rank)`` and on nothing else.
+    """Seed torch for one step of a run: its random numbers depend on ``(seed, step, rank)`` and on
+    nothing else.
 
-    So a run that was killed goes on with the numbers it would have drawn. Within a run no two steps share a seed
-    before step ``2^32``: multiplication by an odd number is a bijection of the integers modulo ``2^32``. Only the
-    generators of the CPU and of ``device`` are seeded, in two microseconds.
+    So a run that was killed goes on with the numbers it would have drawn. Within a run no two steps
+    share a seed before step ``2^32``: multiplication by an odd number is a bijection of the
+    integers modulo ``2^32``. Only the generators of the CPU and of ``device`` are seeded, in two
+    microseconds.
 
     Example:
         >>> seed_step(0, step=7); a = torch.rand(3); seed_step(0, step=7); torch.equal(a, torch.rand(3))
         True
     """
-    start = int.from_bytes(hashlib.blake2b(f"{seed} {rank}".encode(), digest_size=4).digest(), "little")
+    start = int.from_bytes(
+        hashlib.blake2b(f"{seed} {rank}".encode(), digest_size=4).digest(), "little"
+    )
     mixed = (start + step) * 0x9E3779B1 % 2**32
     torch.default_generator.manual_seed(mixed)
     if (device := torch.device(device)).type == "cuda":
@@ -77,11 +86,14 @@ def seed_step(seed: int, step: int, rank: int = 0, device: torch.device | str = 
 def stream(seed: int, name: str) -> torch.Generator:
     """The random generator of one measurement.
 
-    Seeded by a hash: data are often drawn with a seed of 0, and would otherwise share their numbers with the audit.
+    Seeded by a hash: data are often drawn with a seed of 0, and would otherwise share their numbers
+    with the audit.
 
     Example:
         >>> import torch
         >>> bool(torch.rand(1, generator=stream(0, "a")) == torch.rand(1, generator=stream(0, "a")))
         True
     """
-    return generator(int.from_bytes(hashlib.blake2b(f"{name} {seed}".encode(), digest_size=7).digest(), "little"))
+    return generator(
+        int.from_bytes(hashlib.blake2b(f"{name} {seed}".encode(), digest_size=7).digest(), "little")
+    )

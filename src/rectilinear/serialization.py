@@ -1,4 +1,6 @@
-"""Save and share: a module that remembers how it was built is written as safetensors and JSON, and built again."""
+"""Save and share: a module that remembers how it was built is written as safetensors and JSON, and
+built again.
+"""
 
 from __future__ import annotations
 
@@ -44,10 +46,11 @@ _FORMER = {  # names in files that earlier versions saved: of classes, or of the
 
 
 class Configured(nn.Module):
-    """A module that remembers the arguments it was built from, so that it can be saved, shared and built again.
+    """A module that remembers the arguments it was built from, so that it can be saved, shared and
+    built again.
 
-    Subclassing is all there is to do. Arguments may be numbers, strings, ``None``, dtypes, tensors, other
-    ``Configured`` modules, and tuples, lists or dictionaries of these.
+    Subclassing is all there is to do. Arguments may be numbers, strings, ``None``, dtypes, tensors,
+    other ``Configured`` modules, and tuples, lists or dictionaries of these.
 
     Example:
         >>> class Shift(Configured):
@@ -73,21 +76,33 @@ class Configured(nn.Module):
     def _apply(self, *args: Any, **kwargs: Any) -> Self:
         super()._apply(*args, **kwargs)
         cls, bound = self.__dict__["_built_from"][0], _arguments(self)
-        self.__dict__["_built_from"] = (cls, _detached(bound.args), _detached(bound.kwargs))  # lets the old tensors go
+        self.__dict__["_built_from"] = (
+            cls,
+            _detached(bound.args),
+            _detached(bound.kwargs),
+        )  # lets the old tensors go
         return self
 
     def _built_as(self, **arguments: Any) -> None:
         """Describe the module by these arguments instead of those it was called with."""
-        self.__dict__["_built_from"] = (type(self), (), {k: _detached(value) for k, value in arguments.items()})
+        self.__dict__["_built_from"] = (
+            type(self),
+            (),
+            {k: _detached(value) for k, value in arguments.items()},
+        )
 
     def named_modules(
         self, memo: set[nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
     ) -> Iterator[tuple[str, nn.Module]]:
-        """Each module under its first name: ``torch.func.functional_call`` asks for all, and mistakes two for two."""
+        """Each module under its first name: ``torch.func.functional_call`` asks for all, and
+        mistakes two for two.
+        """
         return super().named_modules(memo if remove_duplicate else set(), prefix)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """As that of any module, with the tensors of a module that is used at several places under its first name."""
+        """As that of any module, with the tensors of a module that is used at several places under
+        its first name.
+        """
         state = super().state_dict(*args, **kwargs)
         prefix = args[1] if len(args) > 1 else kwargs.get("prefix", "")
         for second, _ in second_paths(self):
@@ -95,7 +110,9 @@ class Configured(nn.Module):
                 del state[name]
         return state
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
         drop_second_names(self, state_dict, prefix)
         for second, first in second_paths(self):
             for name in [name for name in state_dict if name.startswith(f"{prefix}{first}.")]:
@@ -113,7 +130,9 @@ class Configured(nn.Module):
         module = from_pretrained(source, revision)
         if not isinstance(module, cls):
             raise CheckpointError(
-                f"a {type(module).__name__} in {source}", f"a {cls.__name__}", "Load it as what it is."
+                f"a {type(module).__name__} in {source}",
+                f"a {cls.__name__}",
+                "Load it as what it is.",
             )
         return module
 
@@ -127,18 +146,21 @@ class Configured(nn.Module):
 
 
 def save_pretrained(module: Configured, folder: Path | str) -> None:
-    """Write ``config.json`` (how to build the module) and ``model.safetensors`` (its state) into ``folder``.
+    """Write ``config.json`` (how to build the module) and ``model.safetensors`` (its state) into
+    ``folder``.
 
-    A network that is used twice is written once, and is one object again after loading. The configuration carries
-    the checksums of both files.
+    A network that is used twice is written once, and is one object again after loading. The
+    configuration carries the checksums of both files.
 
-    A save that is cut short leaves the old model or the new one: the weights carry a copy of their configuration, which
-    stands in for a ``config.json`` of other weights. Several threads or processes may save to one folder: one of their
-    models is there in the end, whole.
+    A save that is cut short leaves the old model or the new one: the weights carry a copy of their
+    configuration, which
+    stands in for a ``config.json`` of other weights. Several threads or processes may save to one
+    folder: one of their models is there in the end, whole.
 
     Raises:
-        CheckpointError: if a part of the module cannot be described: not a ``Configured`` module, or replaced since; or
-            if the module has other tensors than its constructor makes (parametrizations, weight norm, pruning).
+        CheckpointError: if a part of the module cannot be described: not a ``Configured`` module,
+            or replaced since; or if the module has other tensors than its constructor makes
+            (parametrizations, weight norm, pruning).
         DiskError: if the folder cannot be written.
     """
     folder = Path(folder)
@@ -150,8 +172,11 @@ def save_pretrained(module: Configured, folder: Path | str) -> None:
     write_json(folder / CONFIG, config | {"config_sha256": _digest(config)})
 
 
-def write_safetensors(path: Path | str, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> str:
-    """Write contiguous tensors on the CPU to ``path``, the whole file or none of it; return its SHA-256.
+def write_safetensors(
+    path: Path | str, tensors: Mapping[str, Tensor], metadata: dict[str, str]
+) -> str:
+    """Write contiguous tensors on the CPU to ``path``, the whole file or none of it; return its
+    SHA-256.
 
     Raises:
         DiskError: if the disk is full or cannot be written; the old file stays.
@@ -165,10 +190,13 @@ def write_safetensors(path: Path | str, tensors: Mapping[str, Tensor], metadata:
 
 
 def from_pretrained(source: Path | str, revision: str | None = None) -> Configured:
-    """Build the module saved in a folder, or in a repository of the Hugging Face hub (``"owner/name"``).
+    """Build the module saved in a folder, or in a repository of the Hugging Face hub
+    (``"owner/name"``).
 
-    The module is on the CPU and in evaluation mode. Only classes that are already known are built, from their own
-    constructors: nothing is unpickled and no code of the source is run. Classes of your own must be imported before.
+    The module is on the CPU and in evaluation mode. Only classes that are already known are built,
+    from their own
+    constructors: nothing is unpickled and no code of the source is run. Classes of your own must be
+    imported before.
 
     Raises:
         CheckpointError: if files are missing, truncated, changed, or name an unknown class.
@@ -179,13 +207,27 @@ def from_pretrained(source: Path | str, revision: str | None = None) -> Configur
         folder = _download(str(source), revision)
     config, tensors = _read(folder)
     try:
-        with torch.random.fork_rng(devices=[]):  # constructors draw initial weights, which are then replaced
-            module = _build(config["modules"], {name: _parameter(t, name, config) for name, t in tensors.items()})
+        with torch.random.fork_rng(
+            devices=[]
+        ):  # constructors draw initial weights, which are then replaced
+            module = _build(
+                config["modules"],
+                {name: _parameter(t, name, config) for name, t in tensors.items()},
+            )
         _load_state(module, tensors, set(config["frozen"]))
     except CheckpointError:
         raise
-    except (RectilinearError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise CheckpointError(f"'{error}' while building {source}", "a checkpoint of this library", _FRESH) from error
+    except (
+        RectilinearError,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        RuntimeError,
+    ) as error:
+        raise CheckpointError(
+            f"'{error}' while building {source}", "a checkpoint of this library", _FRESH
+        ) from error
     return module.eval()
 
 
@@ -198,7 +240,9 @@ _FRESH = "Save or download it again, and check that the versions match."
 
 
 class _Writer:
-    """Describes a module as constructor calls, each referring to earlier ones, and a dictionary of tensors."""
+    """Describes a module as constructor calls, each referring to earlier ones, and a dictionary of
+    tensors.
+    """
 
     def __init__(self, root: Configured) -> None:
         self.root, self.calls, self.index, self.extra = root, [], {}, {}  # type: ignore[var-annotated] # see describe
@@ -212,7 +256,11 @@ class _Writer:
             "format": FORMAT,
             "modules": self.calls,
             "parameters": [n for n, t in self.state.items() if isinstance(t, nn.Parameter)],
-            "frozen": [n for n, t in self.state.items() if isinstance(t, nn.Parameter) and not t.requires_grad],
+            "frozen": [
+                n
+                for n, t in self.state.items()
+                if isinstance(t, nn.Parameter) and not t.requires_grad
+            ],
         }
         return config, {name: _copy(t, name) for name, t in (self.state | self.extra).items()}
 
@@ -220,12 +268,18 @@ class _Writer:
         if id(module) not in self.index:
             if not isinstance(module, Configured):
                 raise _unsaveable(
-                    f"a {type(module).__name__} as {where}", "Subclass rectilinear.Configured to save it."
+                    f"a {type(module).__name__} as {where}",
+                    "Subclass rectilinear.Configured to save it.",
                 )
             if id(module) not in self.paths:
-                raise _unsaveable(f"{where}, replaced since it was built", "Build the module anew from its parts.")
+                raise _unsaveable(
+                    f"{where}, replaced since it was built", "Build the module anew from its parts."
+                )
             cls, arguments = module.__dict__["_built_from"][0], _arguments(module).arguments
-            described = {name: self.value(value, f"{name} of {cls.__name__}") for name, value in arguments.items()}
+            described = {
+                name: self.value(value, f"{name} of {cls.__name__}")
+                for name, value in arguments.items()
+            }
             self.calls.append({"class": _class_name(cls), "arguments": described})
             self.index[id(module)] = len(self.calls) - 1
         return {"module": self.index[id(module)]}
@@ -245,9 +299,15 @@ class _Writer:
             return {"dict": {key: self.value(item, where) for key, item in value.items()}}
         if isinstance(value, torch.dtype):
             return {"dtype": str(value).removeprefix("torch.")}
-        if value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
+        if (
+            value is None
+            or isinstance(value, bool | int | str)
+            or (isinstance(value, float) and math.isfinite(value))
+        ):
             return value
-        raise _unsaveable(f"{where} = {value!r}", "Keep the state dict instead, and build the module in code.")
+        raise _unsaveable(
+            f"{where} = {value!r}", "Keep the state dict instead, and build the module in code."
+        )
 
 
 def _build(calls: list[dict[str, Any]], tensors: dict[str, Tensor]) -> Configured:
@@ -273,15 +333,27 @@ def _build(calls: list[dict[str, Any]], tensors: dict[str, Tensor]) -> Configure
         cls = _find(call["class"])
         bound = inspect.signature(cls).bind_partial()
         if unknown := sorted(set(call["arguments"]) - set(bound.signature.parameters)):
-            raise CheckpointError(f"{', '.join(unknown)} for {call['class']}", "arguments it takes", _FRESH)
-        bound.arguments = {k: value(call["arguments"][k]) for k in bound.signature.parameters if k in call["arguments"]}
+            raise CheckpointError(
+                f"{', '.join(unknown)} for {call['class']}", "arguments it takes", _FRESH
+            )
+        bound.arguments = {
+            k: value(call["arguments"][k])
+            for k in bound.signature.parameters
+            if k in call["arguments"]
+        }
         built.append(cls(*bound.args, **bound.kwargs))
     return built[-1]
 
 
 def _parameter(tensor: Tensor, name: str, config: dict[str, Any]) -> Tensor:
-    """The tensor for a constructor; as a Parameter where it was one, so that modules that shared it share it again."""
-    return nn.Parameter(tensor, requires_grad=name not in config["frozen"]) if name in config["parameters"] else tensor
+    """The tensor for a constructor; as a Parameter where it was one, so that modules that shared it
+    share it again.
+    """
+    return (
+        nn.Parameter(tensor, requires_grad=name not in config["frozen"])
+        if name in config["parameters"]
+        else tensor
+    )
 
 
 def _load_state(module: nn.Module, tensors: dict[str, Tensor], frozen: set[str]) -> None:
@@ -297,17 +369,26 @@ def _load_state(module: nn.Module, tensors: dict[str, Tensor], frozen: set[str])
 def _check_fits(state: dict[str, Tensor], tensors: dict[str, Tensor], fix: str) -> None:
     saved = {name for name in tensors if not name.startswith("constructor:")}
     if odd := sorted(saved ^ set(state)):
-        raise CheckpointError(f"{len(odd)} tensors that do not match, first '{odd[0]}'", "those of the module", fix)
+        raise CheckpointError(
+            f"{len(odd)} tensors that do not match, first '{odd[0]}'", "those of the module", fix
+        )
     for name, current in state.items():
         if current.shape != tensors[name].shape:
             raise CheckpointError(
-                f"'{name}' of shape {tuple(tensors[name].shape)}", f"shape {tuple(current.shape)}", fix
+                f"'{name}' of shape {tuple(tensors[name].shape)}",
+                f"shape {tuple(current.shape)}",
+                fix,
             )
 
 
 def _check_readable(module: Configured, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    """Build the module from its description, as :func:`from_pretrained` will: what does not fit is refused now."""
-    given = {name: _parameter(tensors[name].clone(), name, config) for name in _tensor_names(config["modules"])}
+    """Build the module from its description, as :func:`from_pretrained` will: what does not fit is
+    refused now.
+    """
+    given = {
+        name: _parameter(tensors[name].clone(), name, config)
+        for name in _tensor_names(config["modules"])
+    }
     fix = (
         "Take off what was put on since it was built (parametrize.remove_parametrizations, prune.remove, "
         "remove_weight_norm), or keep the state dict and build the module in code."
@@ -317,7 +398,9 @@ def _check_readable(module: Configured, config: dict[str, Any], tensors: dict[st
             built = _build(config["modules"], given)
         _check_fits(_unique_state(built), tensors, fix)
     except CheckpointError as error:
-        raise CheckpointError(error.got, f"{error.expected} as a {type(module).__name__} is built", fix) from error
+        raise CheckpointError(
+            error.got, f"{error.expected} as a {type(module).__name__} is built", fix
+        ) from error
     except Exception as error:
         raise CheckpointError(
             f"'{error}' while building the {type(module).__name__} from its own description",
@@ -347,14 +430,19 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     while True:
         config = _parsed(_bytes(folder / CONFIG), folder / CONFIG)
         if not path.is_file():
-            raise CheckpointError(f"no {path.name} in {folder}", "a folder written by save_pretrained", _FRESH)
+            raise CheckpointError(
+                f"no {path.name} in {folder}", "a folder written by save_pretrained", _FRESH
+            )
         before = path.stat()
         try:
             sha, (tensors, header) = _sha256(path), _tensors(path)
         except (OSError, safetensors.SafetensorError) as error:
             raise CheckpointError(f"'{error}' in {path}", "a safetensors file", _FRESH) from error
         after = path.stat()
-        if (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns):  # nobody saved in between
+        if (before.st_ino, before.st_mtime_ns) == (
+            after.st_ino,
+            after.st_mtime_ns,
+        ):  # nobody saved in between
             break
     if sha == config.get("weights_sha256"):
         return config, tensors
@@ -372,7 +460,9 @@ def _bytes(path: Path) -> bytes:
             f"no {path.name} in {path.parent}", "a folder written by save_pretrained", _FRESH
         ) from error
     except OSError as error:
-        raise CheckpointError(f"an unreadable {path}", "the JSON of save_pretrained", _FRESH) from error
+        raise CheckpointError(
+            f"an unreadable {path}", "the JSON of save_pretrained", _FRESH
+        ) from error
 
 
 def _parsed(text: bytes, path: Path) -> dict[str, Any]:
@@ -380,7 +470,9 @@ def _parsed(text: bytes, path: Path) -> dict[str, Any]:
         config = json.loads(text)
         digest = config.pop("config_sha256")
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"an unreadable {path}", "the JSON of save_pretrained", _FRESH) from error
+        raise CheckpointError(
+            f"an unreadable {path}", "the JSON of save_pretrained", _FRESH
+        ) from error
     _of_this_format(config, path)
     if digest != _digest(config):
         raise _changed(path)
@@ -389,18 +481,23 @@ def _parsed(text: bytes, path: Path) -> dict[str, Any]:
 
 def _of_this_format(config: dict[str, Any], path: Path) -> dict[str, Any]:
     if config.get("format") != FORMAT:
-        raise CheckpointError(f"format {config.get('format')} in {path}", f"format {FORMAT}", "Update rectilinear.")
+        raise CheckpointError(
+            f"format {config.get('format')} in {path}", f"format {FORMAT}", "Update rectilinear."
+        )
     return config
 
 
 def _tensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
     """The tensors of the file, and the configuration that it carries, if it does."""
     with safetensors.safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, (file.metadata() or {}).get(_HEADER)  # noqa: SIM118 - not a dictionary
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
+        return tensors, (file.metadata() or {}).get(_HEADER)
 
 
 def _changed(path: Path) -> CheckpointError:
-    return CheckpointError(f"{path} with another checksum than when saved", "the file as it was written", _FRESH)
+    return CheckpointError(
+        f"{path} with another checksum than when saved", "the file as it was written", _FRESH
+    )
 
 
 def _find(name: str) -> type[Configured]:
@@ -412,18 +509,24 @@ def _find(name: str) -> type[Configured]:
     if name not in _REGISTRY and package == "rectilinear" and folder and not folder.startswith("_"):
         with suppress(ImportError):
             found = import_module(f"rectilinear.{folder}")
-            for module in pkgutil.walk_packages(getattr(found, "__path__", ()), f"{found.__name__}."):
+            for module in pkgutil.walk_packages(
+                getattr(found, "__path__", ()), f"{found.__name__}."
+            ):
                 with suppress(ImportError):  # a file that needs an extra which is not installed
                     import_module(module.name)
     if name not in _REGISTRY:
         raise CheckpointError(
-            f"the class '{name}'", "a class of rectilinear, or one imported before", "Import it first."
+            f"the class '{name}'",
+            "a class of rectilinear, or one imported before",
+            "Import it first.",
         )
     return _REGISTRY[name]
 
 
 def _class_name(cls: type) -> str:
-    """``rectilinear.folder.Class``, so that files may move inside a folder; elsewhere the full name."""
+    """``rectilinear.folder.Class``, so that files may move inside a folder; elsewhere the full
+    name.
+    """
     parts = cls.__module__.split(".")
     return ".".join([*(parts[:2] if parts[0] == "rectilinear" else parts), cls.__qualname__])
 
@@ -432,42 +535,64 @@ def _arguments(module: Configured) -> inspect.BoundArguments:
     """The constructor's arguments by name, each as the module has it now."""
     cls, args, kwargs = module.__dict__["_built_from"]
     bound = inspect.signature(cls).bind(*args, **kwargs)
-    bound.arguments |= {name: _current(module, name, value) for name, value in bound.arguments.items()}
+    bound.arguments |= {
+        name: _current(module, name, value) for name, value in bound.arguments.items()
+    }
     return bound
 
 
 def _current(module: nn.Module, name: str, given: Any) -> Any:
-    """The argument as the module has it now, where it keeps it under its name: trained, moved or exchanged since."""
+    """The argument as the module has it now, where it keeps it under its name: trained, moved or
+    exchanged since.
+    """
     kept = getattr(module, name, None)
     if isinstance(given, tuple) and isinstance(kept, nn.ModuleList):
         return tuple(kept)
-    return kept if any(isinstance(given, kind) and isinstance(kept, kind) for kind in (nn.Module, Tensor)) else given
+    return (
+        kept
+        if any(isinstance(given, kind) and isinstance(kept, kind) for kind in (nn.Module, Tensor))
+        else given
+    )
 
 
 def _copy(tensor: Tensor, name: str) -> Tensor:
     if tensor.dtype == torch.complex128:
-        raise _unsaveable(f"'{name}' of dtype complex128, which safetensors has not", "Keep real and imaginary parts.")
+        raise _unsaveable(
+            f"'{name}' of dtype complex128, which safetensors has not",
+            "Keep real and imaginary parts.",
+        )
     return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 
 def _detached(value: Any) -> Any:
-    """The argument as it will be kept: containers copied, tensors cut from the graph that made them."""
+    """The argument as it will be kept: containers copied, tensors cut from the graph that made
+    them.
+    """
     if isinstance(value, tuple | list):
         return tuple(map(_detached, value))
     if isinstance(value, dict):
         return {key: _detached(item) for key, item in value.items()}
-    return value.detach() if isinstance(value, Tensor) and not isinstance(value, nn.Parameter) else value
+    return (
+        value.detach()
+        if isinstance(value, Tensor) and not isinstance(value, nn.Parameter)
+        else value
+    )
 
 
 def _download(source: str, revision: str | None) -> Path:
     if len(parts := source.split("/")) != 2 or not all(parts) or parts[0].startswith((".", "~")):
-        raise CheckpointError(f"no folder '{source}'", "a saved folder, or owner/name on the hub", "Check the path.")
+        raise CheckpointError(
+            f"no folder '{source}'", "a saved folder, or owner/name on the hub", "Check the path."
+        )
     hub = _hub(f"no folder '{source}', and to look online")
     try:
-        return Path(hub.snapshot_download(source, revision=revision, allow_patterns=[CONFIG, WEIGHTS]))
+        return Path(
+            hub.snapshot_download(source, revision=revision, allow_patterns=[CONFIG, WEIGHTS])
+        )
     except (OSError, ValueError) as error:  # the base classes of all that huggingface_hub raises
         raise CheckpointError(
-            got=f"no folder '{source}', and on the hub '{error}'", expected="a saved folder, or owner/name on the hub"
+            got=f"no folder '{source}', and on the hub '{error}'",
+            expected="a saved folder, or owner/name on the hub",
         ) from error
 
 
@@ -488,7 +613,9 @@ def _digest(config: dict[str, Any]) -> str:
 
 
 def tensors_digest(tensors: Mapping[str, Tensor], first: bytes = b"") -> str:
-    """The SHA-256 of ``first`` and of names, dtypes, shapes and bytes of contiguous tensors on the CPU."""
+    """The SHA-256 of ``first`` and of names, dtypes, shapes and bytes of contiguous tensors on the
+    CPU.
+    """
     digest = hashlib.sha256(first)
     for name in sorted(tensors):
         digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())

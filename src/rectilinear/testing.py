@@ -1,7 +1,8 @@
 """The laws of the library, for your own operators, networks, spaces and Linearizers.
 
-Each ``check_*`` measures every law that applies and returns the errors by name, relative to the size of what is
-compared. It raises AssertionError, with the law, its error and what is allowed, at the first that fails.
+Each ``check_*`` measures every law that applies and returns the errors by name, relative to the
+size of what is compared. It raises AssertionError, with the law, its error and what is allowed, at
+the first that fails.
 """
 
 from __future__ import annotations
@@ -15,7 +16,13 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the field's name
 
 from rectilinear.checks import check_batch, single, tolerance
-from rectilinear.errors import DtypeError, ShapeError, SingularOperatorError, StructureError, StructureWarning
+from rectilinear.errors import (
+    DtypeError,
+    ShapeError,
+    SingularOperatorError,
+    StructureError,
+    StructureWarning,
+)
 from rectilinear.induced_space import InducedSpace, Point
 from rectilinear.invertible import Invertible
 from rectilinear.linearizer import Linearizer, LinearizerSVD
@@ -37,17 +44,21 @@ from rectilinear.random import check_seed
 Laws = Iterator[tuple[str, Callable[[], tuple[Tensor, Tensor]]]]
 
 LARGEST = 0.1  # relative error that is ever allowed: at 1, nothing need agree
-JACOBIAN_DIM = 64  # above, the log-determinant is not compared with that of the Jacobian, which costs n passes
+JACOBIAN_DIM = (
+    64  # above, the log-determinant is not compared with that of the Jacobian, which costs n passes
+)
 
 
 def check_operator(a: Operator, *, allowed: float | None = None, seed: int = 0) -> dict[str, float]:
-    """The laws of a linear operator, against its matrix: linear, adjoint, algebra, SVD, Penrose, projections, powers.
+    """The laws of a linear operator, against its matrix: linear, adjoint, algebra, SVD, Penrose,
+    projections, powers.
 
     Verbs that the operator refuses (StructureError, SingularOperatorError) are left out.
 
     Args:
         a: an operator without batch axes.
-        allowed: largest relative error; by default rounding, with room for a condition number of a thousand.
+        allowed: largest relative error; by default rounding, with room for a condition number of a
+            thousand.
         seed: of the vectors.
 
     Example:
@@ -56,10 +67,18 @@ def check_operator(a: Operator, *, allowed: float | None = None, seed: int = 0) 
         True
     """
     if not isinstance(a, Operator):
-        raise DtypeError(f"a {type(a).__name__}", "an Operator", "Wrap a matrix as Dense(weight=matrix).")
+        raise DtypeError(
+            f"a {type(a).__name__}", "an Operator", "Wrap a matrix as Dense(weight=matrix)."
+        )
     if a.batch_shape:
-        raise ShapeError(f"an operator of batch shape {tuple(a.batch_shape)}", "a single one", "Check them one by one.")
-    return _measure(_operator_laws(a, *_random(a.like, (a.in_dim, a.in_dim, a.out_dim), seed)), a.like, allowed)
+        raise ShapeError(
+            f"an operator of batch shape {tuple(a.batch_shape)}",
+            "a single one",
+            "Check them one by one.",
+        )
+    return _measure(
+        _operator_laws(a, *_random(a.like, (a.in_dim, a.in_dim, a.out_dim), seed)), a.like, allowed
+    )
 
 
 def _operator_laws(a: Operator, x: Tensor, y: Tensor, w: Tensor) -> Laws:
@@ -88,7 +107,10 @@ def _matrix_laws(a: Operator, m: Tensor, eye: Tensor) -> Laws:
         yield "svd reconstruction", lambda: ((u * s) @ v.mH, m)
         yield "left singular vectors", lambda: (u.mH @ u, one)
         yield "right singular vectors", lambda: (v.mH @ v, one)
-        yield "singular values", lambda: (F.pad(s, (0, min(m.shape) - len(s))), torch.linalg.svdvals(single(m)).to(s))
+        yield (
+            "singular values",
+            lambda: (F.pad(s, (0, min(m.shape) - len(s))), torch.linalg.svdvals(single(m)).to(s)),
+        )
     if _allowed(lambda: pinv(a)):
         p = to_dense(pinv(a))
         yield "Penrose 1", lambda: (m @ p @ m, m)
@@ -103,13 +125,16 @@ def _matrix_laws(a: Operator, m: Tensor, eye: Tensor) -> Laws:
 def check_invertible(
     g: Invertible, x: Tensor, *, latents: Tensor | None = None, allowed: float | None = None
 ) -> dict[str, float]:
-    """The laws of an invertible network: both round trips, determinism, and the log-determinant of the Jacobian.
+    """The laws of an invertible network: both round trips, determinism, and the log-determinant of
+    the Jacobian.
 
     Args:
         g: the network, initialised.
         x: points ``(b, *shape)``.
-        latents: latents to decode and encode ``(b, *latent_shape)``; by default those of ``x``, halved and doubled.
-        allowed: largest relative error; by default rounding, with room for a condition number of a thousand.
+        latents: latents to decode and encode ``(b, *latent_shape)``; by default those of ``x``,
+            halved and doubled.
+        allowed: largest relative error; by default rounding, with room for a condition number of a
+            thousand.
 
     Example:
         >>> import rectilinear as rl
@@ -146,7 +171,8 @@ def _invertible_laws(g: Invertible, x: Tensor, latents: Tensor | None) -> Laws:
 def check_space(
     space: InducedSpace | Invertible, x: Tensor, *, allowed: float | None = None, seed: int = 0
 ) -> dict[str, float]:
-    """The axioms of a vector space with an inner product, on the points ``x`` ``(b, *shape)``, ``b >= 3``.
+    """The axioms of a vector space with an inner product, on the points ``x`` ``(b, *shape)``, ``b
+    >= 3``.
 
     Example:
         >>> import rectilinear as rl
@@ -155,7 +181,9 @@ def check_space(
     """
     space = space if isinstance(space, InducedSpace) else InducedSpace(space)
     check_batch(x, space.g.shape, "x")
-    return _measure(_space_laws(space, x, x.roll(1, 0), x.roll(2, 0), *_numbers(x, seed)), x, allowed)
+    return _measure(
+        _space_laws(space, x, x.roll(1, 0), x.roll(2, 0), *_numbers(x, seed)), x, allowed
+    )
 
 
 def _space_laws(space: InducedSpace, x: Tensor, y: Tensor, z: Tensor, a: float, b: float) -> Laws:
@@ -177,19 +205,29 @@ def _space_laws(space: InducedSpace, x: Tensor, y: Tensor, z: Tensor, a: float, 
     yield "norm", lambda: (space.norm(x) ** 2, inner(x, x))
     yield "distance", lambda: (space.distance(x, y), space.norm(add(x, scale(-1.0, y))))
     yield "vectors", lambda: ((a * space(x) - space(y) / 2).point, add(scale(a, x), scale(-0.5, y)))
-    yield "combination", lambda: (space.combine(x.new_tensor([[a, b]]), x[:2]), add(scale(a, x[:1]), scale(b, x[1:2])))
+    yield (
+        "combination",
+        lambda: (
+            space.combine(x.new_tensor([[a, b]]), x[:2]),
+            add(scale(a, x[:1]), scale(b, x[1:2])),
+        ),
+    )
     yield "midpoint", lambda: (space.interpolate(x, y, 0.5), scale(0.5, add(x, y)))
 
 
-def check_linearizer(f: Linearizer, x: Tensor, *, allowed: float | None = None, seed: int = 0) -> dict[str, float]:
-    """The laws of a Linearizer in its induced spaces: linear, adjoint, composition, SVD, Penrose, projections, powers.
+def check_linearizer(
+    f: Linearizer, x: Tensor, *, allowed: float | None = None, seed: int = 0
+) -> dict[str, float]:
+    """The laws of a Linearizer in its induced spaces: linear, adjoint, composition, SVD, Penrose,
+    projections, powers.
 
     Verbs that the operator refuses (StructureError, SingularOperatorError) are left out.
 
     Args:
         f: the Linearizer.
         x: points ``(b, *g_in.shape)``, ``b >= 2``.
-        allowed: largest relative error; by default rounding, with room for a condition number of a thousand.
+        allowed: largest relative error; by default rounding, with room for a condition number of a
+            thousand.
         seed: of the coefficients.
 
     Example:
@@ -205,8 +243,13 @@ def check_linearizer(f: Linearizer, x: Tensor, *, allowed: float | None = None, 
 def _linearizer_laws(f: Linearizer, x: Tensor, y: Tensor, a: float, b: float) -> Laws:
     source, target = f.in_space, f.out_space
     p, q, image = source(x), source(y), f(x)
-    w = (target(image) + Point(target, target.encode(f(y)).roll(1, -1))) / 2  # not of the range only
-    yield "superposition", lambda: (f((a * p + b * q).point), (a * target(image) + b * target(f(y))).point)
+    w = (
+        target(image) + Point(target, target.encode(f(y)).roll(1, -1))
+    ) / 2  # not of the range only
+    yield (
+        "superposition",
+        lambda: (f((a * p + b * q).point), (a * target(image) + b * target(f(y))).point),
+    )
     yield "zero", lambda: (f(source.zero(x)), target.zero(x))
     yield "vectors", lambda: (f(p).point, image)
     yield "adjoint", lambda: (target.inner(image, w.point), source.inner(x, f.T(w.point)))
@@ -249,7 +292,13 @@ def _system_laws(f: Linearizer, k: int = 3) -> Laws:
     yield "f(v_i) = s_i u_i", lambda: (f(right), f.out_space.scale(s, left))
     yield "left singular points", lambda: gram(left, f.out_space)
     yield "right singular points", lambda: gram(right, f.in_space)
-    yield "truncation", lambda: (best(right), f.out_space.scale(s * (torch.arange(len(s), device=s.device) == 0), left))
+    yield (
+        "truncation",
+        lambda: (
+            best(right),
+            f.out_space.scale(s * (torch.arange(len(s), device=s.device) == 0), left),
+        ),
+    )
 
 
 @torch.no_grad()
@@ -265,10 +314,16 @@ def _measure(laws: Laws, like: Tensor, allowed: float | None) -> dict[str, float
             except (StructureError, SingularOperatorError):
                 continue
             if got.shape != expected.shape:
-                raise AssertionError(f"{name}: shapes {tuple(got.shape)} and {tuple(expected.shape)} differ")
-            errors[name] = (got - expected).abs().max().item() / max(1.0, expected.abs().max().item())
+                raise AssertionError(
+                    f"{name}: shapes {tuple(got.shape)} and {tuple(expected.shape)} differ"
+                )
+            errors[name] = (got - expected).abs().max().item() / max(
+                1.0, expected.abs().max().item()
+            )
             if not errors[name] <= allowed:
-                raise AssertionError(f"{name}: relative error {errors[name]:.2e}, allowed {allowed:.2e}")
+                raise AssertionError(
+                    f"{name}: relative error {errors[name]:.2e}, allowed {allowed:.2e}"
+                )
     return errors
 
 
@@ -286,5 +341,9 @@ def _random(like: Tensor, dims: tuple[int, ...], seed: int) -> list[Tensor]:
 
 
 def _numbers(like: Tensor, seed: int) -> tuple[float, float]:
-    a, b = (2 * torch.rand(2, generator=torch.Generator().manual_seed(check_seed(seed)), dtype=like.dtype) - 1).tolist()
+    a, b = (
+        2
+        * torch.rand(2, generator=torch.Generator().manual_seed(check_seed(seed)), dtype=like.dtype)
+        - 1
+    ).tolist()
     return a, b

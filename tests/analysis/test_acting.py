@@ -26,7 +26,9 @@ class BasicBlock(nn.Module):
         self.conv2 = nn.Conv2d(out, out, 3, 1, 1, bias=False)
         same = stride == 1 and channels == out
         self.downsample = (
-            None if same else nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
+            None
+            if same
+            else nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
         )
 
     def forward(self, x):
@@ -39,7 +41,11 @@ class BasicBlock(nn.Module):
 class ResNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.conv1, self.bn1, self.relu = nn.Conv2d(1, 4, 3, 1, 1, bias=False), nn.BatchNorm2d(4), nn.ReLU()
+        self.conv1, self.bn1, self.relu = (
+            nn.Conv2d(1, 4, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+        )
         self.layer1 = nn.Sequential(BasicBlock(4, 4, 1), BasicBlock(4, 4, 1))
         self.layer2 = nn.Sequential(BasicBlock(4, 8, 2))
         self.pool, self.fc = nn.AdaptiveAvgPool2d(1), nn.Linear(8, 3)
@@ -61,7 +67,14 @@ def resnet():
 
 def mlp():
     torch.manual_seed(0)
-    layers = (nn.Linear(6, 12), nn.BatchNorm1d(12), nn.GELU(), nn.Linear(12, 12), nn.Dropout(), nn.Linear(12, 3))
+    layers = (
+        nn.Linear(6, 12),
+        nn.BatchNorm1d(12),
+        nn.GELU(),
+        nn.Linear(12, 12),
+        nn.Dropout(),
+        nn.Linear(12, 3),
+    )
     return nn.Sequential(*layers).double().eval(), rand(300, 6)
 
 
@@ -71,7 +84,10 @@ class Tagger(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
-        self.encoder, self.head = nn.TransformerEncoder(layer, 3, enable_nested_tensor=False), nn.Linear(8, 3)
+        self.encoder, self.head = (
+            nn.TransformerEncoder(layer, 3, enable_nested_tensor=False),
+            nn.Linear(8, 3),
+        )
 
     def forward(self, x):
         return self.head(self.encoder(x).mean(1))
@@ -99,9 +115,23 @@ def test_audit_measures_their_blocks(name):
 
 def test_names_of_blocks():
     model, _ = resnet()
-    assert block_names(model) == ["conv1", "bn1", "relu", "layer1.0", "layer1.1", "layer2.0", "pool", "fc"]
+    assert block_names(model) == [
+        "conv1",
+        "bn1",
+        "relu",
+        "layer1.0",
+        "layer1.1",
+        "layer2.0",
+        "pool",
+        "fc",
+    ]
     model, _ = transformer()
-    assert block_names(model) == ["encoder.layers.0", "encoder.layers.1", "encoder.layers.2", "head"]
+    assert block_names(model) == [
+        "encoder.layers.0",
+        "encoder.layers.1",
+        "encoder.layers.2",
+        "head",
+    ]
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -117,10 +147,22 @@ def test_fuse_keeps_the_function(name):
 
 FUSED = {
     "linear": (nn.Sequential(nn.Linear(6, 9), nn.Linear(9, 4)), (6,), 28),
-    "no biases": (nn.Sequential(nn.Linear(6, 9, bias=False), nn.Linear(9, 4, bias=False)), (6,), 24),
+    "no biases": (
+        nn.Sequential(nn.Linear(6, 9, bias=False), nn.Linear(9, 4, bias=False)),
+        (6,),
+        24,
+    ),
     "one bias": (nn.Sequential(nn.Linear(6, 9), nn.Linear(9, 4, bias=False)), (6,), 28),
-    "three": (nn.Sequential(nn.Linear(6, 9), nn.Linear(9, 9), nn.Dropout(), nn.Linear(9, 4)), (6,), 28),
-    "through a slope of one": (nn.Sequential(nn.Linear(6, 9), nn.LeakyReLU(1.0), nn.Linear(9, 4)), (6,), 28),
+    "three": (
+        nn.Sequential(nn.Linear(6, 9), nn.Linear(9, 9), nn.Dropout(), nn.Linear(9, 4)),
+        (6,),
+        28,
+    ),
+    "through a slope of one": (
+        nn.Sequential(nn.Linear(6, 9), nn.LeakyReLU(1.0), nn.Linear(9, 4)),
+        (6,),
+        28,
+    ),
     "norm first": (nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 4)), (6,), 28),
     "pointwise": (nn.Sequential(nn.Conv2d(2, 9, 3, padding=1), nn.Conv2d(9, 3, 1)), (2, 5, 5), 57),
     "norm and pointwise": (
@@ -211,9 +253,13 @@ def test_later_blocks_make_up_for_earlier_ones():
     model, x = mlp()
     one = rl.linearize(model, x, blocks=["0", "1", "2", "3", "5"])
     rows = x[~HeldOut.of(x, seed=0)(x)]
-    flat = torch.linalg.lstsq(torch.cat([rows, torch.ones(len(rows), 1).double()], 1), model(rows).detach())
+    flat = torch.linalg.lstsq(
+        torch.cat([rows, torch.ones(len(rows), 1).double()], 1), model(rows).detach()
+    )
     best = torch.cat([x, torch.ones(len(x), 1).double()], 1) @ flat.solution
-    assert torch.allclose(one.model(x), best, atol=1e-8), "all blocks affine: the best affine map of all"
+    assert torch.allclose(one.model(x), best, atol=1e-8), (
+        "all blocks affine: the best affine map of all"
+    )
 
 
 def test_rank_streams_and_names():
@@ -222,7 +268,9 @@ def test_rank_streams_and_names():
     assert sum(p.numel() for p in low.model.get_submodule("2").parameters()) == 3 * 12 * 2 + 12
     assert low.output_r2 < rl.linearize(model, x, blocks="2").output_r2
     batches = [x[i : i + 50] for i in range(0, 300, 50)]
-    whole, streamed = (rl.linearize(model, data, blocks="all", enlarge=True).model for data in (x, batches))
+    whole, streamed = (
+        rl.linearize(model, data, blocks="all", enlarge=True).model for data in (x, batches)
+    )
     assert torch.allclose(whole(x), streamed(x), atol=1e-9)
     for wrong in ({"blocks": "7"}, {"blocks": []}, {"blocks": "2", "rank": 0}, {"blocks": ""}):
         with pytest.raises(ConfigError):
@@ -244,7 +292,13 @@ def test_a_block_that_runs_twice_is_refused():
         rl.linearize(Twice().double(), rand(30, 4), blocks="a")
 
 
-SHAPES = [((6,), (3,)), ((4, 6), (4, 3)), ((20, 12, 12), (7, 12, 12)), ((20, 12, 12), (7, 6, 6)), ((2, 4, 4), (3, 2))]
+SHAPES = [
+    ((6,), (3,)),
+    ((4, 6), (4, 3)),
+    ((20, 12, 12), (7, 12, 12)),
+    ((20, 12, 12), (7, 6, 6)),
+    ((2, 4, 4), (3, 2)),
+]
 
 
 @pytest.mark.parametrize(("inside", "outside"), SHAPES)

@@ -11,8 +11,25 @@ from rectilinear import errors
 from rectilinear.networks import data as points
 
 MEASURES = {
-    *("homogeneity", "parity", "odd_linearity", "affine_r2", "affine_score", "exact_map", "gaussian_energy"),
-    *("certificate", "pairs", "sign_flip", "mirror_classifier", "floor", "weights", "delta", "time_course"),
+    *(
+        "homogeneity",
+        "parity",
+        "odd_linearity",
+        "affine_r2",
+        "affine_score",
+        "exact_map",
+        "gaussian_energy",
+    ),
+    *(
+        "certificate",
+        "pairs",
+        "sign_flip",
+        "mirror_classifier",
+        "floor",
+        "weights",
+        "delta",
+        "time_course",
+    ),
     *("blocks", "local"),
 }
 
@@ -23,10 +40,14 @@ def rand(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def two_layers(d: int = 5, width: int = 20, out: int = 1) -> nn.Module:
     torch.manual_seed(1)
-    return nn.Sequential(nn.Linear(d, width, bias=False), nn.ReLU(), nn.Linear(width, out, bias=False)).double()
+    return nn.Sequential(
+        nn.Linear(d, width, bias=False), nn.ReLU(), nn.Linear(width, out, bias=False)
+    ).double()
 
 
-@pytest.mark.parametrize(("label", "make"), [(label, make) for _, label, make in ZOO], ids=[name for name, *_ in ZOO])
+@pytest.mark.parametrize(
+    ("label", "make"), [(label, make) for _, label, make in ZOO], ids=[name for name, *_ in ZOO]
+)
 def test_zoo(label, make):
     model, x = make()
     found = rl.audit(model, x, progress=False)
@@ -49,7 +70,9 @@ def test_a_bias_alone_is_never_the_reason():
 
 def test_every_measure_is_marked():
     x = rand(300, 5)
-    found = rl.audit(two_layers(), torch.cat([x, -x]), torch.cat([x[:, :1], -x[:, :1]]), lr=0.01, steps=10)
+    found = rl.audit(
+        two_layers(), torch.cat([x, -x]), torch.cat([x[:, :1], -x[:, :1]]), lr=0.01, steps=10
+    )
     for measure in found.measures.values():
         assert measure.kind in ("exact", "certified", "estimated", "not applicable")
         if measure.kind == "estimated" and measure.name != "time_course":
@@ -59,7 +82,15 @@ def test_every_measure_is_marked():
             assert measure.value is None
             assert measure.note
     exact = {name for name, m in found.measures.items() if m.kind == "exact"}
-    assert {"homogeneity", "odd_linearity", "exact_map", "gaussian_energy", "pairs", "weights", "floor"} <= exact
+    assert {
+        "homogeneity",
+        "odd_linearity",
+        "exact_map",
+        "gaussian_energy",
+        "pairs",
+        "weights",
+        "floor",
+    } <= exact
     assert found.measures["odd_linearity"].details["self_test"] is True
     assert "floor" in " ".join(found.verdict.reasons) or found.measures["floor"].value < 1e-9
 
@@ -70,13 +101,17 @@ def test_at_the_floor_it_says_so():
     best = torch.linalg.lstsq(x, y[:, None]).solution.mT
     model = paired(out=1).double()
     with torch.no_grad():
-        model = nn.Sequential(nn.Linear(3, 2, bias=False), nn.ReLU(), nn.Linear(2, 1, bias=False)).double()
+        model = nn.Sequential(
+            nn.Linear(3, 2, bias=False), nn.ReLU(), nn.Linear(2, 1, bias=False)
+        ).double()
         model[0].weight.copy_(torch.cat([best, -best]))
         model[2].weight.copy_(torch.tensor([[1.0, -1.0]]))
     found = rl.audit(model, x, y, loss="square")
     assert found.verdict.label == "linear"
     assert any("at the floor" in reason for reason in found.verdict.reasons)
-    assert found.measures["floor"].details["achieved"] == pytest.approx(found.measures["floor"].value, rel=1e-9)
+    assert found.measures["floor"].details["achieved"] == pytest.approx(
+        found.measures["floor"].value, rel=1e-9
+    )
 
 
 def test_prints_and_writes(tmp_path):
@@ -85,7 +120,9 @@ def test_prints_and_writes(tmp_path):
     assert all(name in text for name in MEASURES)
     assert "not applicable" in text
     values = found.to_json(tmp_path / "audit.json")
-    assert json.loads((tmp_path / "audit.json").read_text()) == json.loads(json.dumps(values, allow_nan=False))
+    assert json.loads((tmp_path / "audit.json").read_text()) == json.loads(
+        json.dumps(values, allow_nan=False)
+    )
     assert values["verdict"]["label"] == found.verdict.label
     assert values["measures"]["parity"]["value"] == found.measures["parity"].value
     page = found.to_html(tmp_path / "audit.html")
@@ -119,7 +156,9 @@ def test_the_same_seed_gives_the_same_numbers():
 
 
 def test_the_model_is_left_as_it_was():
-    model = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(), nn.Linear(8, 2)).double()
+    model = nn.Sequential(
+        nn.Linear(5, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(), nn.Linear(8, 2)
+    ).double()
     model[3].eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     fused = torch.backends.mha.get_fastpath_enabled()
@@ -152,7 +191,9 @@ def test_streams_what_does_not_fit(monkeypatch):
     found, whole = rl.audit(model, loader), rl.audit(model, x, y)
     assert found.rows == 900
     for name in ("affine_r2", "parity", "exact_map", "delta"):
-        assert found.measures[name].value == pytest.approx(whole.measures[name].value, rel=1e-9), name
+        assert found.measures[name].value == pytest.approx(whole.measures[name].value, rel=1e-9), (
+            name
+        )
     assert found.measures["affine_r2"].details["rows"] == 900
     assert found.measures["floor"].kind == "not applicable"
     assert "batches" in found.measures["pairs"].note
@@ -199,26 +240,66 @@ class Broken(nn.Module):
 MISTAKES = {
     "no module": (lambda: (lambda x: x, rand(9, 3)), errors.DtypeError, "torch.nn.Module"),
     "no parameters": (lambda: (nn.ReLU(), rand(9, 3)), errors.InputError, "without parameters"),
-    "a tuple": (lambda: (Broken(lambda h: (h, h)), rand(9, 3)), errors.DtypeError, "returns a tuple"),
+    "a tuple": (
+        lambda: (Broken(lambda h: (h, h)), rand(9, 3)),
+        errors.DtypeError,
+        "returns a tuple",
+    ),
     "integers": (lambda: (Broken(lambda h: h.argmax(1)), rand(9, 3)), errors.DtypeError, "int64"),
-    "random": (lambda: (Broken(lambda h: h + torch.rand_like(h)), rand(9, 3)), errors.InputError, "random"),
-    "another shape": (lambda: (Broken(lambda h: h[:, : len(h) // 4]), rand(9, 3)), errors.ShapeError, "one shape"),
-    "no batch axis": (lambda: (Broken(lambda h: h.sum(0)), rand(9, 3)), errors.ShapeError, "first axis"),
-    "rows that mix": (lambda: (Broken(lambda h: h - h.mean(0)), rand(9, 3)), errors.InputError, "act on each other"),
+    "random": (
+        lambda: (Broken(lambda h: h + torch.rand_like(h)), rand(9, 3)),
+        errors.InputError,
+        "random",
+    ),
+    "another shape": (
+        lambda: (Broken(lambda h: h[:, : len(h) // 4]), rand(9, 3)),
+        errors.ShapeError,
+        "one shape",
+    ),
+    "no batch axis": (
+        lambda: (Broken(lambda h: h.sum(0)), rand(9, 3)),
+        errors.ShapeError,
+        "first axis",
+    ),
+    "rows that mix": (
+        lambda: (Broken(lambda h: h - h.mean(0)), rand(9, 3)),
+        errors.InputError,
+        "act on each other",
+    ),
     "NaN": (lambda: (Broken(lambda h: h / 0 * 0), rand(9, 3)), errors.NonFiniteError, "NaN"),
     "wrong input": (lambda: (nn.Linear(4, 2), rand(9, 3)), errors.ShapeError, "the model fails"),
-    "integer data": (lambda: (nn.Linear(3, 2), torch.ones(9, 3, dtype=torch.int64)), errors.DtypeError, "floating"),
+    "integer data": (
+        lambda: (nn.Linear(3, 2), torch.ones(9, 3, dtype=torch.int64)),
+        errors.DtypeError,
+        "floating",
+    ),
     "no rows": (lambda: (nn.Linear(3, 2), torch.ones(0, 3)), errors.ShapeError, "at least one"),
     "NaN in the data": (lambda: (nn.Linear(3, 2), rand(9, 3) / 0), errors.NonFiniteError, "in x"),
-    "labels too few": (lambda: (nn.Linear(3, 2), rand(9, 3), torch.ones(8)), errors.ShapeError, "8 labels for 9"),
-    "labels of other outputs": (lambda: (nn.Linear(3, 2), rand(9, 3), rand(9, 3)), errors.ShapeError, "2 outputs"),
+    "labels too few": (
+        lambda: (nn.Linear(3, 2), rand(9, 3), torch.ones(8)),
+        errors.ShapeError,
+        "8 labels for 9",
+    ),
+    "labels of other outputs": (
+        lambda: (nn.Linear(3, 2), rand(9, 3), rand(9, 3)),
+        errors.ShapeError,
+        "2 outputs",
+    ),
     "classes too many": (
         lambda: (nn.Linear(3, 2), rand(9, 3), torch.arange(9)),
         errors.ShapeError,
         "classes from 0 to 8",
     ),
-    "a generator": (lambda: (nn.Linear(3, 2), (rand(4, 3) for _ in range(3))), errors.DataError, "once only"),
-    "labels beside batches": (lambda: (nn.Linear(3, 2), [rand(4, 3)], torch.ones(4)), errors.DataError, "apart"),
+    "a generator": (
+        lambda: (nn.Linear(3, 2), (rand(4, 3) for _ in range(3))),
+        errors.DataError,
+        "once only",
+    ),
+    "labels beside batches": (
+        lambda: (nn.Linear(3, 2), [rand(4, 3)], torch.ones(4)),
+        errors.DataError,
+        "apart",
+    ),
     "no data": (lambda: (nn.Linear(3, 2), 3), errors.DtypeError, "x of type int"),
 }
 

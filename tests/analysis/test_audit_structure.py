@@ -1,4 +1,6 @@
-"""The structure that a trace finds, and the matrices that probing finds, against the layers themselves."""
+"""The structure that a trace finds, and the matrices that probing finds, against the layers
+themselves.
+"""
 
 import numpy as np
 import pytest
@@ -20,8 +22,14 @@ def structure(model, x=X):
 
 AFFINE = {
     "linear": nn.Linear(6, 3),
-    "views": Map(lambda x, a: a(x).reshape(len(x), 3, 1).transpose(1, 2)[:, 0, :2].flip(1), nn.Linear(6, 3)),
-    "sums": Map(lambda x, a, b: torch.cat([a(x), 2 * b(x) - 1], 1).mean(1, keepdim=True), free(6, 3), free(6, 2)),
+    "views": Map(
+        lambda x, a: a(x).reshape(len(x), 3, 1).transpose(1, 2)[:, 0, :2].flip(1), nn.Linear(6, 3)
+    ),
+    "sums": Map(
+        lambda x, a, b: torch.cat([a(x), 2 * b(x) - 1], 1).mean(1, keepdim=True),
+        free(6, 3),
+        free(6, 2),
+    ),
     "in-place": Map(lambda x, a: a(x).mul_(3).add_(x), free(6, 6)),
     "written-into": Map(lambda x, a: torch.zeros(len(x), 6, dtype=x.dtype).copy_(a(x)), free(6, 6)),
     "masked": Map(lambda x, a: torch.where(torch.arange(6) > 2, a(x), x), free(6, 6)),
@@ -54,14 +62,18 @@ def test_affine_operations_are_seen(name):
 @pytest.mark.parametrize("name", NOT_AFFINE)
 def test_nothing_else_passes_for_affine(name):
     model = NOT_AFFINE[name].double()
-    network = as_network(model, X[:1])  # a batch of one: "value" and "choice" look at their neighbours
+    network = as_network(
+        model, X[:1]
+    )  # a batch of one: "value" and "choice" look at their neighbours
     found = structure_of(network, X[:1])
     assert not found.is_affine
     assert found.nodes or found.reason
 
 
 def test_activations_in_order():
-    model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(inplace=True), nn.Linear(5, 4), nn.GELU(), nn.Linear(4, 2))
+    model = nn.Sequential(
+        nn.Linear(6, 5), nn.ReLU(inplace=True), nn.Linear(5, 4), nn.GELU(), nn.Linear(4, 2)
+    )
     _, found = structure(model)
     assert [node.activation.name for node in found.nodes] == ["relu", "gelu"]
     assert [node.sources for node in found.nodes] == [{INPUT}, {0}]
@@ -71,9 +83,18 @@ def test_activations_in_order():
 
 def test_chain_has_the_weights():
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Dropout(), nn.Linear(5, 4), nn.LeakyReLU(0.2), nn.Linear(4, 2))
+    model = nn.Sequential(
+        nn.Linear(6, 5),
+        nn.ReLU(),
+        nn.Dropout(),
+        nn.Linear(5, 4),
+        nn.LeakyReLU(0.2),
+        nn.Linear(4, 2),
+    )
     found = chain(*structure(model), torch.randn(4, 6, dtype=torch.float64))
-    for weight, bias, layer in zip(found.weights, found.biases, (model[0], model[3], model[5]), strict=True):
+    for weight, bias, layer in zip(
+        found.weights, found.biases, (model[0], model[3], model[5]), strict=True
+    ):
         assert torch.allclose(weight, layer.weight, atol=1e-14)
         assert torch.allclose(bias, layer.bias, atol=1e-14)
 
@@ -110,7 +131,10 @@ def test_homogeneity_by_construction(name):
 
 
 def test_max_pooling_is_homogeneous():
-    model, x = nn.Sequential(nn.Conv2d(1, 2, 3, bias=False), nn.MaxPool2d(2), nn.Flatten()), torch.randn(4, 1, 6, 6)
+    model, x = (
+        nn.Sequential(nn.Conv2d(1, 2, 3, bias=False), nn.MaxPool2d(2), nn.Flatten()),
+        torch.randn(4, 1, 6, 6),
+    )
     network, found = structure(model, x.double())
     assert found.depth == 1
     assert is_homogeneous(network, found, x.double())

@@ -38,7 +38,9 @@ def test_mirrored_data_are_seen_to_be():
 def test_some_mirrors_missing():
     x = rand(100, 4)
     found = measures(torch.cat([x, -x[:25], x[:10]]))
-    assert found["pairs"].value == pytest.approx(60 / 135)  # 25 with their mirrors, 10 of them once more
+    assert found["pairs"].value == pytest.approx(
+        60 / 135
+    )  # 25 with their mirrors, 10 of them once more
     assert found["pairs"].details["rows_with_mirror"] == 60
 
 
@@ -76,7 +78,9 @@ def test_weights_of_a_network_that_has_learned_one_direction():
     torch.manual_seed(0)
     r = nn.functional.normalize(rand(6), dim=0)
     a = rand(40, seed=1)
-    model = nn.Sequential(nn.Linear(6, 40, bias=False), nn.ReLU(), nn.Linear(40, 1, bias=False)).double()
+    model = nn.Sequential(
+        nn.Linear(6, 40, bias=False), nn.ReLU(), nn.Linear(40, 1, bias=False)
+    ).double()
     with torch.no_grad():
         model[0].weight.copy_(a[:, None] * r)
         model[2].weight.copy_(a[None])
@@ -95,12 +99,16 @@ def test_weights_of_a_network_that_has_learned_one_direction():
 
 def test_prediction_of_learning_or_the_reason_why_not():
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(5, 40, bias=False), nn.ReLU(), nn.Linear(40, 1, bias=False)).double()
+    model = nn.Sequential(
+        nn.Linear(5, 40, bias=False), nn.ReLU(), nn.Linear(40, 1, bias=False)
+    ).double()
     for p in model.parameters():
         nn.init.normal_(p, std=1e-4)
     x = rand(400, 5)
     y = x @ torch.ones(5).double()
-    found = rl.audit(model, torch.cat([x, -x]), torch.cat([y, -y]), lr=0.02, steps=2000).measures["time_course"]
+    found = rl.audit(model, torch.cat([x, -x]), torch.cat([y, -y]), lr=0.02, steps=2000).measures[
+        "time_course"
+    ]
     assert found.kind == "estimated"
     assert 0 < found.value < 2000
     assert len(found.details["loss"]) == len(found.details["steps"])
@@ -134,14 +142,20 @@ def test_losses_are_what_they_are_called():
     assert torch.allclose(task_for(y, 1, "hinge").losses(out, y), (1 - m).clamp_min(0))
     assert torch.allclose(task_for(y, 1, "square").losses(out, y), (out[:, 0] - y).square() / 2)
     assert task_for(y, 1, "logistic").hits(out, y).tolist() == [False, False, True]
-    assert task_for(y, 1, "square").hits(out, y).tolist() == [True, False, False], "0 and 1 are cut at a half"
+    assert task_for(y, 1, "square").hits(out, y).tolist() == [True, False, False], (
+        "0 and 1 are cut at a half"
+    )
     assert task_for(y, 1, lambda o, t: o[:, 0] * 0 + t).losses(out, y).tolist() == [0, 1, 1]
 
 
 def test_unusable_labels():
     with pytest.raises(ConfigError):
         task_for(torch.ones(3), 1, "other")
-    for y, outputs, loss in ((torch.ones(3, 2), 1, None), (torch.arange(3), 1, "hinge"), (torch.ones(3), 2, None)):
+    for y, outputs, loss in (
+        (torch.ones(3, 2), 1, None),
+        (torch.arange(3), 1, "hinge"),
+        (torch.ones(3), 2, None),
+    ):
         with pytest.raises(ShapeError):
             task_for(y, outputs, loss)
 

@@ -18,7 +18,9 @@ LOSSES = {
 
 
 def slow_floor(x, y, loss, depth):
-    """By brute force: one free number for each ray, tied by ``m`` for two layers; a smooth solver from scratch."""
+    """By brute force: one free number for each ray, tied by ``m`` for two layers; a smooth solver
+    from scratch.
+    """
     lengths = x.norm(dim=1)
     unit = x / lengths[:, None]
     rays: list[torch.Tensor] = []
@@ -27,7 +29,12 @@ def slow_floor(x, y, loss, depth):
         hit = [k for k, v in enumerate(rays) if (u - v).norm() < 1e-7]
         which.append(hit[0] if hit else len(rays))
         rays += [] if hit else [u]
-    partner = {k: j for k, u in enumerate(rays) for j, v in enumerate(rays) if k < j and (u + v).norm() < 1e-7}
+    partner = {
+        k: j
+        for k, u in enumerate(rays)
+        for j, v in enumerate(rays)
+        if k < j and (u + v).norm() < 1e-7
+    }
     which = torch.tensor(which)
     d, k = x.shape[1], len(rays)
 
@@ -48,7 +55,9 @@ def slow_floor(x, y, loss, depth):
     start = torch.zeros(k + d, dtype=torch.float64).numpy()
     if loss == "hinge":  # not smooth: softened, then from there
         return None
-    return minimize(objective, start, jac=True, method="BFGS", options={"gtol": 1e-9, "maxiter": 3000}).fun
+    return minimize(
+        objective, start, jac=True, method="BFGS", options={"gtol": 1e-9, "maxiter": 3000}
+    ).fun
 
 
 @st.composite
@@ -65,7 +74,9 @@ def clouds(draw):
 @settings(deadline=None, max_examples=15)
 def test_square_floor_is_the_infimum(cloud, depth):
     x, y = cloud
-    assert rl.floor(x, y, "square", depth).value == pytest.approx(slow_floor(x, y, "square", depth), abs=1e-7)
+    assert rl.floor(x, y, "square", depth).value == pytest.approx(
+        slow_floor(x, y, "square", depth), abs=1e-7
+    )
 
 
 @given(clouds(), st.sampled_from([2, "any"]))
@@ -86,7 +97,10 @@ def test_hinge_floor_is_below_every_net(cloud, depth):
     assert found <= 1 + 1e-9, "the zero net"
     random = torch.Generator().manual_seed(0)
     for _ in range(20):
-        w1, w2 = (torch.randn(a, b, generator=random, dtype=torch.float64) for a, b in ((x.shape[1], 9), (9, 1)))
+        w1, w2 = (
+            torch.randn(a, b, generator=random, dtype=torch.float64)
+            for a, b in ((x.shape[1], 9), (9, 1))
+        )
         f = (torch.relu(x @ w1) @ w2)[:, 0]
         assert LOSSES["hinge"](f, y).mean() >= found - 1e-9
 
@@ -96,7 +110,9 @@ def test_closed_data_have_the_floor_of_the_best_linear_map():
     y = x[:, 0] ** 3 + x[:, 1].abs()
     x, y = torch.cat([x, -x]), torch.cat([y, -y])
     w = torch.linalg.lstsq(x, y[:, None]).solution
-    assert rl.floor(x, y).value == pytest.approx(float((y - (x @ w)[:, 0]).square().mean() / 2), rel=1e-12)
+    assert rl.floor(x, y).value == pytest.approx(
+        float((y - (x @ w)[:, 0]).square().mean() / 2), rel=1e-12
+    )
     assert rl.floor(x, y, depth="any").value == pytest.approx(0, abs=1e-25)
 
 
@@ -112,7 +128,9 @@ def test_circle_of_two_radii():
 
 def test_fan_of_alternating_labels():
     centres = torch.arange(6, dtype=torch.float64) * math.pi / 3
-    angles = (centres[:, None] + torch.linspace(-20, 20, 8, dtype=torch.float64) * math.pi / 180).flatten()
+    angles = (
+        centres[:, None] + torch.linspace(-20, 20, 8, dtype=torch.float64) * math.pi / 180
+    ).flatten()
     y = torch.tensor([1.0, -1.0]).repeat(3).repeat_interleave(8)
     x = torch.cat([r * torch.stack([angles.cos(), angles.sin()], 1) for r in (0.5, 1.0, 1.5)])
     y = y.repeat(3)
@@ -125,7 +143,9 @@ def test_many_outputs_are_summed():
     y = torch.randn(20, 2, dtype=torch.float64)
     x, y = torch.cat([x, -x]), torch.cat([y, -y])
     whole = rl.floor(x, y).value
-    assert whole == pytest.approx(rl.floor(x, y[:, :1]).value + rl.floor(x, y[:, 1:]).value, rel=1e-10)
+    assert whole == pytest.approx(
+        rl.floor(x, y[:, :1]).value + rl.floor(x, y[:, 1:]).value, rel=1e-10
+    )
 
 
 def test_without_homogeneity_only_points_count():

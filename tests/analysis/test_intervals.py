@@ -28,4 +28,6 @@ def test_ratio_of_many_rows_and_of_none():
 def test_wilson_ends_are_where_the_rate_is_just_rejected():
     for k, n in ((0, 7), (3, 10), (98, 100), (40, 40)):
         for end in wilson(k / n, n):
-            assert abs(k / n - end) == pytest.approx(1.959964 * (max(end * (1 - end), 0) / n) ** 0.5, abs=1e-7)
+            assert abs(k / n - end) == pytest.approx(
+                1.959964 * (max(end * (1 - end), 0) / n) ** 0.5, abs=1e-7
+            )

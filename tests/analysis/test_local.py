@@ -14,7 +14,9 @@ SMOOTH = {name: make for name, _, make in ZOO if name not in ("branching",)}
 def test_is_the_jacobian(name):
     model, x = SMOOTH[name]()
     point = x[0]
-    J = torch.autograd.functional.jacobian(lambda row: model(row[None])[0].flatten(), point).reshape(-1, point.numel())
+    J = torch.autograd.functional.jacobian(
+        lambda row: model(row[None])[0].flatten(), point
+    ).reshape(-1, point.numel())
     A = rl.local_map(model, point)
     eps = tolerance(torch.float64, scale=10 * float(J.abs().max() + 1), n=J.shape[1])
     assert torch.allclose(rl.to_dense(A), J, rtol=0, atol=eps)
@@ -29,7 +31,9 @@ def test_bias_free_nets_are_their_local_map(name):
     model, x = SMOOTH[name]()
     for point in x[:3]:
         A = rl.local_map(model, point)
-        assert A.constant.abs().max() < tolerance(torch.float64, scale=float(A.value.abs().max()) + 1, n=50)
+        assert A.constant.abs().max() < tolerance(
+            torch.float64, scale=float(A.value.abs().max()) + 1, n=50
+        )
 
 
 def test_svd_without_the_matrix():
@@ -49,7 +53,9 @@ def test_svd_without_the_matrix():
 
 def test_takes_a_point_with_or_without_its_batch_axis():
     model = nn.Linear(3, 2)
-    assert torch.equal(rl.local_map(model, torch.ones(1, 3)).value, rl.local_map(model, torch.ones(3)).value)
+    assert torch.equal(
+        rl.local_map(model, torch.ones(1, 3)).value, rl.local_map(model, torch.ones(3)).value
+    )
     for wrong in (torch.ones(4), torch.ones(())):
         with pytest.raises(ShapeError):
             rl.local_map(model, wrong)

@@ -32,8 +32,13 @@ ACTIVATIONS = {
 def test_the_split_is_exact(alpha, sizes, seed):
     random = torch.Generator().manual_seed(seed)
     d, h, o = sizes
-    w1, w2, x = (torch.randn(a, b, generator=random, dtype=torch.float64) for a, b in ((h, d), (o, h), (9, d)))
-    net = nn.Sequential(nn.Linear(d, h, bias=False), nn.LeakyReLU(alpha), nn.Linear(h, o, bias=False)).double()
+    w1, w2, x = (
+        torch.randn(a, b, generator=random, dtype=torch.float64)
+        for a, b in ((h, d), (o, h), (9, d))
+    )
+    net = nn.Sequential(
+        nn.Linear(d, h, bias=False), nn.LeakyReLU(alpha), nn.Linear(h, o, bias=False)
+    ).double()
     with torch.no_grad():
         net[0].weight.copy_(w1)
         net[2].weight.copy_(w2)
@@ -45,13 +50,19 @@ def test_the_split_is_exact(alpha, sizes, seed):
         assert (parts.linear(x) - (f - mirrored) / 2).abs().max() < 1e-12 * scale
         assert (parts.even(x) - (f + mirrored) / 2).abs().max() < 1e-12 * scale
         assert (parts.matrix - (1 + alpha) / 2 * w2 @ w1).abs().max() < 1e-12 * scale
-        assert (parts.even(x) - (1 - alpha) / 2 * (x @ w1.mT).abs() @ w2.mT).abs().max() < 1e-12 * scale
+        assert (
+            parts.even(x) - (1 - alpha) / 2 * (x @ w1.mT).abs() @ w2.mT
+        ).abs().max() < 1e-12 * scale
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_every_activation_with_a_linear_odd_part(name):
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(4, 7, bias=False), ACTIVATIONS[name], nn.Linear(7, 2, bias=False)).double().eval()
+    net = (
+        nn.Sequential(nn.Linear(4, 7, bias=False), ACTIVATIONS[name], nn.Linear(7, 2, bias=False))
+        .double()
+        .eval()
+    )
     x = torch.randn(20, 4, dtype=torch.float64)
     parts = rl.split(net)
     with torch.no_grad():
@@ -63,7 +74,10 @@ def test_every_activation_with_a_linear_odd_part(name):
 def test_convolutions_and_what_passes_by():
     torch.manual_seed(0)
     net = nn.Sequential(
-        nn.Conv2d(2, 3, 3, padding=1, bias=False), nn.ReLU(), nn.AvgPool2d(2), nn.Conv2d(3, 4, 1, bias=False)
+        nn.Conv2d(2, 3, 3, padding=1, bias=False),
+        nn.ReLU(),
+        nn.AvgPool2d(2),
+        nn.Conv2d(3, 4, 1, bias=False),
     ).double()
     x = torch.randn(5, 2, 6, 6, dtype=torch.float64)
     parts = rl.split(net, x)
@@ -80,7 +94,9 @@ def test_convolutions_and_what_passes_by():
 
     net, x = Residual().double(), torch.randn(5, 4, dtype=torch.float64)
     parts = rl.split(net)
-    assert torch.allclose(parts.matrix, torch.eye(4).double() + net.b.weight @ net.a.weight / 2, atol=1e-12)
+    assert torch.allclose(
+        parts.matrix, torch.eye(4).double() + net.b.weight @ net.a.weight / 2, atol=1e-12
+    )
     assert torch.allclose(parts.linear(x) + parts.even(x), net(x), atol=1e-12)
 
 
@@ -95,9 +111,20 @@ def test_the_model_keeps_its_numbers():
 
 REFUSED = {
     "a bias": (nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 1)), "bias"),
-    "tanh": (nn.Sequential(nn.Linear(3, 5, bias=False), nn.Tanh(), nn.Linear(5, 1, bias=False)), "tanh"),
-    "relu6": (nn.Sequential(nn.Linear(3, 5, bias=False), nn.ReLU6(), nn.Linear(5, 1, bias=False)), "hardtanh"),
-    "three layers": (nn.Sequential(*(m for _ in range(2) for m in (nn.Linear(3, 3), nn.ReLU())), nn.Linear(3, 1)), "2"),
+    "tanh": (
+        nn.Sequential(nn.Linear(3, 5, bias=False), nn.Tanh(), nn.Linear(5, 1, bias=False)),
+        "tanh",
+    ),
+    "relu6": (
+        nn.Sequential(nn.Linear(3, 5, bias=False), nn.ReLU6(), nn.Linear(5, 1, bias=False)),
+        "hardtanh",
+    ),
+    "three layers": (
+        nn.Sequential(
+            *(m for _ in range(2) for m in (nn.Linear(3, 3), nn.ReLU())), nn.Linear(3, 1)
+        ),
+        "2",
+    ),
     "no activation": (nn.Linear(3, 1), "no activation"),
     "softmax": (nn.Sequential(nn.Linear(3, 5, bias=False), nn.Softmax(1)), "softmax"),
 }

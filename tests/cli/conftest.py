@@ -19,7 +19,9 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         words += ["--set", change]
     assert cli.main(words) == 0
     images, labels = datasets.load("digits", "train")
-    metrics.train_features(images, labels, name="digits", epochs=1).save_pretrained(out / "features")
+    metrics.train_features(images, labels, name="digits", epochs=1).save_pretrained(
+        out / "features"
+    )
     return out
 
 

@@ -42,11 +42,24 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_audits_and_writes(folder, ask):
-    answer = ask("audit", "model.py:net", "--data", "x.npy", "--labels", "y.npy", "--out", "found", "--html", "a.html")
+    answer = ask(
+        "audit",
+        "model.py:net",
+        "--data",
+        "x.npy",
+        "--labels",
+        "y.npy",
+        "--out",
+        "found",
+        "--html",
+        "a.html",
+    )
     assert answer["verdict"]["label"] == "not linear"
     assert answer["rows"] == 120
     assert answer["measures"]["affine_score"]["details"]["accuracy"] <= 1
-    assert json.loads((folder / "found" / "audit.json").read_text())["measures"] == answer["measures"]
+    assert (
+        json.loads((folder / "found" / "audit.json").read_text())["measures"] == answer["measures"]
+    )
     assert (folder / "a.html").read_text() == (folder / "found" / "audit.html").read_text()
     again = ask("audit", "model.py:net", "--data", "x.npy", "--labels", "y.npy")
     assert again["measures"] == answer["measures"], "the model is made from the same seed"
@@ -102,7 +115,9 @@ def test_outputs_are_judged_each_or_together(folder, ask):
         "        return torch.stack([1e4 * h[:, 0], (5 * h[:, 1]).sin()], 1)\n"
     )
     labels = [
-        ask("audit", "uneven.py:Uneven", "--data", "x.npy", "--outputs", outputs)["verdict"]["label"]
+        ask("audit", "uneven.py:Uneven", "--data", "x.npy", "--outputs", outputs)["verdict"][
+            "label"
+        ]
         for outputs in ("each", "together", "standardised")
     ]
     assert labels == ["not linear", "effectively linear", "not linear"]

@@ -26,11 +26,15 @@ METRICS = {
 
 def test_one_step_samples_are_those_of_many_steps(tiny_run: Path, ask: Ask, tmp_path: Path) -> None:
     one = ask("sample", tiny_run, "--count", 5, "--seed", 1, "--out", tmp_path / "one")
-    many = ask("sample", tiny_run, "--count", 5, "--seed", 1, "--one-by-one", "--out", tmp_path / "many")
+    many = ask(
+        "sample", tiny_run, "--count", 5, "--seed", 1, "--one-by-one", "--out", tmp_path / "many"
+    )
     other = ask("sample", tiny_run, "--count", 5, "--seed", 2, "--out", tmp_path / "other")
     first, second, third = (np.load(answer["array"]) for answer in (one, many, other))
     assert first.shape == (5, 1, 1, 8, 8)
-    assert np.abs(first - second).max() < 1e-4, "float32, the folded operator against a hundred steps"
+    assert np.abs(first - second).max() < 1e-4, (
+        "float32, the folded operator against a hundred steps"
+    )
     assert np.abs(first - third).max() > 0.1
     assert Image.open(one["picture"]).width > 8 * 8
 
@@ -68,12 +72,21 @@ def test_interpolate_begins_and_ends_at_images(tiny_run: Path, ask: Ask, tmp_pat
     assert np.abs(path[:, 1] - path[:, 0]).max() > 0.05
 
 
-def test_demo_leaves_report_and_metrics(tiny_run: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_demo_leaves_report_and_metrics(
+    tiny_run: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(recipes, "train", lambda name, recipe, out: recipes.open_run(tiny_run))
     evaluation = sys.modules[report.evaluate.__module__]
     timed = evaluation.seconds
-    monkeypatch.setattr(evaluation, "seconds", lambda sampler, noise, repeats: timed(sampler, noise[:8], 1))
-    some = {"Measure": lambda seed: ([Section("Title", "Text.", ())], {"seed_of_the_chapter": float(seed)})}
+    monkeypatch.setattr(
+        evaluation, "seconds", lambda sampler, noise, repeats: timed(sampler, noise[:8], 1)
+    )
+    some = {
+        "Measure": lambda seed: (
+            [Section("Title", "Text.", ())],
+            {"seed_of_the_chapter": float(seed)},
+        )
+    }
     monkeypatch.setattr(chapters, "CHAPTERS", some)
     answer = ask("demo", "--seed", 4)
     metrics = json.loads((tiny_run / "metrics.json").read_text())
@@ -89,10 +102,14 @@ def test_demo_leaves_report_and_metrics(tiny_run: Path, ask: Ask, monkeypatch: p
     assert "&quot;steps&quot;: 3" in page, "the configuration"
 
 
-def test_report_hands_the_run_over(tiny_run: Path, ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_hands_the_run_over(
+    tiny_run: Path, ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: dict[str, Any] = {}
 
-    def write_report(flow: Any, train: Any, test: Any, features: Any, run: Path, **options: Any) -> dict[str, Any]:
+    def write_report(
+        flow: Any, train: Any, test: Any, features: Any, run: Path, **options: Any
+    ) -> dict[str, Any]:
         seen.update(options, run=run, features=features.name, train=len(train), test=len(test))
         return {"report": "here"}
 
@@ -168,7 +185,9 @@ def test_a_damaged_run_is_one_line(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_disk_that_fills_is_one_line_and_nothing_half_written(tiny_run: Path, tmp_path: Path) -> None:
+def test_a_disk_that_fills_is_one_line_and_nothing_half_written(
+    tiny_run: Path, tmp_path: Path
+) -> None:
     code = (
         "import resource, sys; from rectilinear import cli\n"
         "import rectilinear.recipes  # what is imported writes caches of its own\n"

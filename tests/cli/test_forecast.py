@@ -13,7 +13,16 @@ from rectilinear import cli
 
 Ask = Callable[..., dict[str, Any]]
 SMALL = (
-    *("--set", "fit.fourier=60", "--set", "fit.rank=12", "--set", "fit.horizon=30", "--set", "fit.width=8"),
+    *(
+        "--set",
+        "fit.fourier=60",
+        "--set",
+        "fit.rank=12",
+        "--set",
+        "fit.horizon=30",
+        "--set",
+        "fit.width=8",
+    ),
     *("--set", "training.steps=5", "--set", "training.batch_size=32"),
 )
 
@@ -58,7 +67,10 @@ def test_a_series_of_the_user(wave: Path, ask: Ask, tmp_path: Path) -> None:
     assert ask("train", "dynamics", *SMALL, *words, "--out", out)["dim"] > 4
     answer = ask("forecast", out, "--steps", 40)
     ahead = 0.5 * np.arange(199, 240)
-    assert np.abs(np.load(answer["array"])[0] - np.stack([np.sin(ahead), np.cos(ahead)], 1)).max() < 0.01
+    assert (
+        np.abs(np.load(answer["array"])[0] - np.stack([np.sin(ahead), np.cos(ahead)], 1)).max()
+        < 0.01
+    )
     start = tmp_path / "start.npy"
     np.save(start, np.stack([np.sin([1.0, 1.5]), np.cos([1.0, 1.5])], 1))
     answer = ask("forecast", out, "--steps", 4, "--from", start, "--out", tmp_path)
@@ -74,18 +86,26 @@ def test_the_same_command_goes_on_and_ends_alike(run: Path, ask: Ask, tmp_path: 
     assert np.abs(after - before).max() < 1e-5, "least squares, solved again from the same weights"
 
 
-def test_mistakes(run: Path, wave: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes(
+    run: Path, wave: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     def says(*words: str | Path) -> str:
         capsys.readouterr()
         assert cli.main([*map(str, words)]) == 2
         return capsys.readouterr().err
 
-    assert "one of linear, pendulum" in says("train", "dynamics", "--set", "system=chair", "--out", tmp_path / "a")
+    assert "one of linear, pendulum" in says(
+        "train", "dynamics", "--set", "system=chair", "--out", tmp_path / "a"
+    )
     gap = tmp_path / "gap.csv"
     gap.write_text("\n".join(f"{k},{'' if k == 17 else k % 5}" for k in range(99)))
-    assert "gap" in says("train", "dynamics", *SMALL, "--set", f"system={gap}", "--out", tmp_path / "b")
+    assert "gap" in says(
+        "train", "dynamics", *SMALL, "--set", f"system={gap}", "--out", tmp_path / "b"
+    )
     short = tmp_path / "short.csv"
     short.write_text("1\n2\n3\n")
-    assert "Lower horizon" in says("train", "dynamics", *SMALL, "--set", f"system={short}", "--out", tmp_path / "c")
+    assert "Lower horizon" in says(
+        "train", "dynamics", *SMALL, "--set", f"system={short}", "--out", tmp_path / "c"
+    )
     assert "2, as the run has" in says("forecast", run, "--from", short)
     assert "no run" in says("forecast", tmp_path)

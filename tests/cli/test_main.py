@@ -25,7 +25,9 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Any:
         count: int = 1
 
     def replace(run: Any) -> None:
-        monkeypatch.setattr(cli, "import_module", lambda name: SimpleNamespace(Arguments=Arguments, run=run))
+        monkeypatch.setattr(
+            cli, "import_module", lambda name: SimpleNamespace(Arguments=Arguments, run=run)
+        )
 
     return replace
 
@@ -46,14 +48,18 @@ def test_help_imports_no_torch() -> None:
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
-def test_every_command_has_the_common_options(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_has_the_common_options(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main([name, "--help"]) == 0
     said = capsys.readouterr().out
     for option in ("--json", "--seed", "--out", "--debug"):
         assert option in said
 
 
-def test_json_is_one_object_and_nothing_else(command: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_is_one_object_and_nothing_else(
+    command: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     def run(arguments: Any) -> dict[str, Any]:
         print("chatter of a library")
         return {"count": arguments.count, "seed": arguments.seed}
@@ -66,8 +72,12 @@ def test_json_is_one_object_and_nothing_else(command: Any, capsys: pytest.Captur
     assert "chatter" in said.err
 
 
-def test_without_json_the_same_values_are_shown(command: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    command(lambda arguments: {"path": "runs/[a]", "rows": [{"name": "x", "ok": True}], "value": 0.25})
+def test_without_json_the_same_values_are_shown(
+    command: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command(
+        lambda arguments: {"path": "runs/[a]", "rows": [{"name": "x", "ok": True}], "value": 0.25}
+    )
     assert cli.main(["data"]) == 0
     said = capsys.readouterr().out
     for part in ("runs/[a]", "x", "yes", "0.25"):
@@ -99,7 +109,11 @@ MISTAKES = {
 @pytest.mark.parametrize("mistake", MISTAKES)
 @pytest.mark.parametrize("as_json", [False, True], ids=["plain", "json"])
 def test_a_mistake_is_one_line_and_exit_code_2(
-    mistake: str, as_json: bool, capsys: pytest.CaptureFixture[str], tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+    mistake: str,
+    as_json: bool,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert cli.main(MISTAKES[mistake] + ["--json"] * as_json) == 2
@@ -127,7 +141,9 @@ def test_debug_shows_the_error(command: Any, capsys: pytest.CaptureFixture[str])
     assert said.endswith("\nrectilinear: Got a; expected b.\n")
 
 
-def test_a_fault_of_ours_has_an_exit_code_of_its_own(command: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_fault_of_ours_has_an_exit_code_of_its_own(
+    command: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     def run(arguments: Any) -> dict[str, Any]:
         raise ZeroDivisionError
 
@@ -140,8 +156,14 @@ def test_a_fault_of_ours_has_an_exit_code_of_its_own(command: Any, capsys: pytes
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_a_claim_that_fails_is_exit_code_1(command: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    command(lambda arguments: {"claims": [{"name": "a", "ok": True}, {"name": "b", "ok": arguments.count > 1}]})
+def test_a_claim_that_fails_is_exit_code_1(
+    command: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command(
+        lambda arguments: {
+            "claims": [{"name": "a", "ok": True}, {"name": "b", "ok": arguments.count > 1}]
+        }
+    )
     assert cli.main(["data", "--json"]) == 1
     assert cli.main(["data", "--json", "--count", "2"]) == 0
 

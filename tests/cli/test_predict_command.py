@@ -56,7 +56,9 @@ def words(folder: Path, name: str = "small", *more: str) -> list[str]:
 def test_curve_and_files(folder: Path, ask: Ask) -> None:
     answer = ask(*words(folder, "small", "--out", str(folder / "out")))
     assert answer["kind"] == "estimated"
-    assert answer["loss_start"] == pytest.approx(0.5, rel=1e-3), "signs, and a model that gives nothing yet"
+    assert answer["loss_start"] == pytest.approx(0.5, rel=1e-3), (
+        "signs, and a model that gives nothing yet"
+    )
     assert answer["loss_end"] < 0.3
     assert len(answer["steps"]) == len(answer["loss"]) == 301
     assert Image.open(answer["picture"]).width > 600
@@ -69,7 +71,10 @@ def test_curve_and_files(folder: Path, ask: Ask) -> None:
 def test_weights_from_a_checkpoint(folder: Path, ask: Ask) -> None:
     w1, w2 = dynamics.pair(0.1 * torch.randn(20, 3), 0.1 * torch.randn(1, 20))
     save_file({"0.weight": w1, "2.weight": w2}, folder / "w.safetensors")
-    assert ask(*words(folder, "small", "--checkpoint", str(folder / "w.safetensors")))["kind"] == "exact"
+    assert (
+        ask(*words(folder, "small", "--checkpoint", str(folder / "w.safetensors")))["kind"]
+        == "exact"
+    )
 
 
 def test_in_words(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

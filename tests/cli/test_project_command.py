@@ -22,7 +22,18 @@ TINY = (
 @pytest.fixture(scope="module")
 def projector_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("projector")
-    assert cli.main(["train", "projector", "--out", str(out), *(w for change in TINY for w in ("--set", change))]) == 0
+    assert (
+        cli.main(
+            [
+                "train",
+                "projector",
+                "--out",
+                str(out),
+                *(w for change in TINY for w in ("--set", change)),
+            ]
+        )
+        == 0
+    )
     return out
 
 
@@ -41,7 +52,9 @@ def test_held_out_images(projector_run: Path, ask: Ask, tmp_path: Path) -> None:
     assert "psnr_after" not in answer
 
 
-def test_damage_is_repaired_better_when_it_is_known(projector_run: Path, ask: Ask, tmp_path: Path) -> None:
+def test_damage_is_repaired_better_when_it_is_known(
+    projector_run: Path, ask: Ask, tmp_path: Path
+) -> None:
     words = ("project", projector_run, "--damage", "missing=0.3", "--steps", 20)
     blind = ask(*words, "--blind", "--out", tmp_path / "blind")
     told = ask(*words, "--out", tmp_path / "told")
@@ -57,7 +70,14 @@ def test_a_mask_keeps_the_known_pixels(projector_run: Path, ask: Ask, tmp_path: 
     Image.fromarray(255 * mask).save(tmp_path / "mask.png")
     arrays = []
     for name in ("mask.npy", "mask.png"):
-        words = ("--input", tmp_path / "x.npy", "--mask", tmp_path / name, "--out", tmp_path / name[-3:])
+        words = (
+            "--input",
+            tmp_path / "x.npy",
+            "--mask",
+            tmp_path / name,
+            "--out",
+            tmp_path / name[-3:],
+        )
         ask("project", projector_run, *words)
         arrays.append(np.load(tmp_path / name[-3:] / "projected.npy"))
     np.testing.assert_array_equal(*arrays)
@@ -66,12 +86,23 @@ def test_a_mask_keeps_the_known_pixels(projector_run: Path, ask: Ask, tmp_path: 
     assert np.abs(arrays[0] - x.numpy())[~known].max() > 0.01
 
 
-def test_a_folder_of_pictures_and_a_lower_rank(projector_run: Path, ask: Ask, tmp_path: Path) -> None:
+def test_a_folder_of_pictures_and_a_lower_rank(
+    projector_run: Path, ask: Ask, tmp_path: Path
+) -> None:
     (tmp_path / "in").mkdir()
     for i in range(3):
         Image.new("RGB", (30, 20), (90 * i, 0, 40)).save(tmp_path / "in" / f"{i}.png")
     full, low = (
-        ask("project", projector_run, "--input", tmp_path / "in", "--rank", k, "--out", tmp_path / str(k))
+        ask(
+            "project",
+            projector_run,
+            "--input",
+            tmp_path / "in",
+            "--rank",
+            k,
+            "--out",
+            tmp_path / str(k),
+        )
         for k in (10, 3)
     )
     assert full["count"] == low["count"] == 3

@@ -18,7 +18,11 @@ SMALL = ("--trials", "4", "--steps", "50")
 def test_the_paper(ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ("study", "paper", "--depths", "1..3", "--optimizers", "adam", "--ridge", "1", *SMALL)
     answer = ask(*words, "--out", tmp_path)
-    assert {cell["model"] for cell in answer["cells"]} >= {"least squares", "depth 3, adam", "ridge 1"}
+    assert {cell["model"] for cell in answer["cells"]} >= {
+        "least squares",
+        "depth 3, adam",
+        "ridge 1",
+    }
     assert len(answer["cells"]) == 4 * 5
     assert answer["cells"][0]["noise"] == 0.05
     for name in ("trials", "summary", "report"):
@@ -35,7 +39,12 @@ def test_another_law(ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     law = ("--noise-kind", "ratio", "--inputs", "3", "--condition", "10", "--rows", "50")
     ask("study", "paper", "--depths", "1", *SMALL, *law, "--out", tmp_path)
     kept = json.loads((tmp_path / "study.json").read_text())["data"]
-    assert (kept["noise_kind"], kept["inputs"], kept["condition"], kept["rows"]) == ("ratio", 3, 10.0, 50)
+    assert (kept["noise_kind"], kept["inputs"], kept["condition"], kept["rows"]) == (
+        "ratio",
+        3,
+        10.0,
+        50,
+    )
 
 
 def test_a_table(ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,7 +53,17 @@ def test_a_table(ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     X = rng.normal(size=(30, 2))
     lines = [f"{a},{b},name,{a - 2 * b}" for a, b in X]
     (tmp_path / "data.csv").write_text("\n".join(["a,b,c,price", *lines]))
-    words = ("study", tmp_path / "data.csv", "--target", "price", "--drop", "c", "--depths", "1,2", *SMALL)
+    words = (
+        "study",
+        tmp_path / "data.csv",
+        "--target",
+        "price",
+        "--drop",
+        "c",
+        "--depths",
+        "1,2",
+        *SMALL,
+    )
     answer = ask(*words, "--folds", "3", "--out", tmp_path / "out")
     assert [cell["model"] for cell in answer["cells"]] == [
         "least squares",

@@ -1,6 +1,7 @@
 """The commands and their options, held by tests/cli/options.txt.
 
-After a change that is meant, run ``python tests/cli/test_surface_cli.py`` and say it in CHANGELOG.md.
+After a change that is meant, run ``python tests/cli/test_surface_cli.py`` and say it in
+CHANGELOG.md.
 """
 
 from dataclasses import fields
@@ -23,7 +24,9 @@ def options() -> str:
 
 
 def test_commands_and_options() -> None:
-    assert options() == SNAPSHOT.read_text(encoding="utf-8"), "the command line changed: see the head of this file"
+    assert options() == SNAPSHOT.read_text(encoding="utf-8"), (
+        "the command line changed: see the head of this file"
+    )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,9 @@ from rectilinear.datasets import mnist
 from rectilinear.datasets.mnist import checksum
 from rectilinear.errors import ConfigError, DataError, DiskError
 
-CONTENT = {file: bytes(range(200)) * 50 + file.encode() for pair in mnist.FILES.values() for file in pair}
+CONTENT = {
+    file: bytes(range(200)) * 50 + file.encode() for pair in mnist.FILES.values() for file in pair
+}
 PACKED = {f"{file}.gz": gzip.compress(data, mtime=0) for file, data in CONTENT.items()}
 
 
@@ -54,7 +56,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def serve(monkeypatch):
-    """A function that serves a Site on this machine and gives its address; MNIST's content is small for the time."""
+    """A function that serves a Site on this machine and gives its address; MNIST's content is small
+    for the time.
+    """
     md5, sha256 = ({file: of(data) for file, data in CONTENT.items()} for of in (checksum, sha))
     family = mnist.Family(tuple("0123456789"), md5, (), sha256)
     monkeypatch.setitem(mnist.FAMILIES, "mnist", family)
@@ -64,7 +68,9 @@ def serve(monkeypatch):
 
     def start(site):
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, site))
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        threading.Thread(
+            target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        ).start()
         servers.append(server)
         return f"http://127.0.0.1:{server.server_port}/data"
 
@@ -103,7 +109,9 @@ def test_a_part_of_another_file_is_dropped(tmp_path, serve, ranges):
     (tmp_path / "mnist").mkdir()
     (tmp_path / "mnist" / "train-images-idx3-ubyte.gz.part").write_bytes(b"of another server")
     (tmp_path / "mnist" / "train-labels-idx1-ubyte.gz.part").write_bytes(bytes(10**6))
-    (tmp_path / "mnist" / "t10k-labels-idx1-ubyte.gz.part").write_bytes(PACKED["t10k-labels-idx1-ubyte.gz"])
+    (tmp_path / "mnist" / "t10k-labels-idx1-ubyte.gz.part").write_bytes(
+        PACKED["t10k-labels-idx1-ubyte.gz"]
+    )
     assert_complete(datasets.download("mnist", tmp_path, [serve(site)]))
 
 

@@ -46,7 +46,9 @@ def test_transparency_lies_on_white(tmp_path):
     assert torch.allclose(corner, torch.tensor([[1.0], [0.8], [1.0]]).expand(3, 3))
 
 
-@pytest.mark.parametrize(("mode", "value", "expected"), [("L", 51, 0.2), ("1", 1, 1.0), ("LA", (0, 51), 0.8)])
+@pytest.mark.parametrize(
+    ("mode", "value", "expected"), [("L", 51, 0.2), ("1", 1, 1.0), ("LA", (0, 51), 0.8)]
+)
 def test_grey_has_one_channel(tmp_path, mode, value, expected):
     paint(tmp_path / "test" / "a.png", value, mode)
     images, _ = datasets.load(tmp_path, "test")

@@ -19,7 +19,9 @@ def encode(array: torch.Tensor) -> bytes:
 @settings(deadline=None, max_examples=20)
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.booleans(), st.integers(0, 999))
 def test_reads_what_was_written(tmp_path_factory, shape, compressed, seed):
-    array = torch.randint(256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+    array = torch.randint(
+        256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)
+    )
     path = tmp_path_factory.mktemp("idx") / ("file.gz" if compressed else "file")
     path.write_bytes(gzip.compress(encode(array), mtime=0) if compressed else encode(array))
     assert torch.equal(read_idx(path, md5=hashlib.md5(encode(array)).hexdigest()), array)
@@ -60,4 +62,6 @@ def test_every_file_has_its_checksum():
     for family in mnist.FAMILIES.values():
         assert set(family.md5) == {file for pair in mnist.FILES.values() for file in pair}
         assert len(set(family.md5.values())) == 4
-    assert not set(mnist.FAMILIES["mnist"].md5.values()) & set(mnist.FAMILIES["fashion_mnist"].md5.values())
+    assert not set(mnist.FAMILIES["mnist"].md5.values()) & set(
+        mnist.FAMILIES["fashion_mnist"].md5.values()
+    )

@@ -25,7 +25,10 @@ def test_each_letter_in_each_face_fills_its_share_in_the_middle() -> None:
 def test_letters_differ() -> None:
     data = letters(8)
     firsts = torch.stack([data.images[data.labels == i][0] for i in range(len(data.classes))])
-    assert torch.cdist(firsts.flatten(1), firsts.flatten(1)).add(10 * torch.eye(len(firsts))).min() > 0.3
+    assert (
+        torch.cdist(firsts.flatten(1), firsts.flatten(1)).add(10 * torch.eye(len(firsts))).min()
+        > 0.3
+    )
     assert "O" not in data.classes
 
 

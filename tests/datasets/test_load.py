@@ -20,7 +20,9 @@ def test_digits_are_split_once_and_for_all():
 
     pixels = torch.as_tensor(load_digits().data) / 16
     assert sorted(both.double().tolist()) == sorted(pixels.tolist())  # a partition, nothing lost
-    assert checksum(bytes(test.labels.tolist())) == "ed2fafa2886c415dfbc61550ce14b906"  # the same everywhere
+    assert (
+        checksum(bytes(test.labels.tolist())) == "ed2fafa2886c415dfbc61550ce14b906"
+    )  # the same everywhere
 
 
 def test_labels_belong_to_their_images():
@@ -37,7 +39,9 @@ def test_mnist_from_files(mnist_dir, split):
     assert data.images.shape == (n, 1, 28, 28)
     assert data.images.min() == 0
     assert data.images.max() == 1
-    assert data.labels.bincount().tolist()[0] == {"train": 5923, "test": 980}[split]  # the published counts of zeros
+    assert (
+        data.labels.bincount().tolist()[0] == {"train": 5923, "test": 980}[split]
+    )  # the published counts of zeros
     assert data.classes == tuple("0123456789")
 
 

@@ -27,12 +27,17 @@ def test_shapes():
     sector = (torch.atan2(x[:, 1], x[:, 0]) / (torch.pi / 4)).round() % 8
     assert (sector.long().bincount(minlength=8) > 400).all()
     moons = toy2d("moons", 4000)
-    off = [((moons - torch.tensor(centre)).norm(dim=1) - 1).abs() for centre in ([-0.5, -0.25], [0.5, 0.25])]
+    off = [
+        ((moons - torch.tensor(centre)).norm(dim=1) - 1).abs()
+        for centre in ([-0.5, -0.25], [0.5, 0.25])
+    ]
     assert torch.minimum(*off).max() < 0.3
     spiral = toy2d("spirals", 4000)
     turn = 3 * torch.pi * spiral.norm(dim=1) / 2 - torch.atan2(spiral[:, 1], spiral[:, 0])
     off = (turn / torch.pi - (turn / torch.pi).round()).abs()[spiral.norm(dim=1) > 0.5]
-    assert off.quantile(0.95) < 0.25  # on one of two arms, half a turn apart; at random it would be 0.475
+    assert (
+        off.quantile(0.95) < 0.25
+    )  # on one of two arms, half a turn apart; at random it would be 0.475
 
 
 def test_bad_arguments():

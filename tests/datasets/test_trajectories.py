@@ -40,7 +40,9 @@ def test_eigenvalues_are_those_of_the_velocity() -> None:
         assert (values - value).abs().min() < 1e-12
 
 
-@pytest.mark.parametrize("change", [{"name": "chair"}, {"count": 0}, {"steps": 0}, {"dt": 0.0}, {"jitter": 0.5}])
+@pytest.mark.parametrize(
+    "change", [{"name": "chair"}, {"count": 0}, {"steps": 0}, {"dt": 0.0}, {"jitter": 0.5}]
+)
 def test_out_of_range(change: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         simulate(**({"name": "pendulum", "count": 1, "steps": 1} | change))

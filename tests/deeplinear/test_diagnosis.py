@@ -1,4 +1,6 @@
-"""The Hessian against automatic differentiation on the rows, and the four states on nets known to be in them."""
+"""The Hessian against automatic differentiation on the rows, and the four states on nets known to
+be in them.
+"""
 
 import numpy as np
 import pytest
@@ -15,20 +17,30 @@ from rectilinear.deeplinear.statistics import SufficientStatistics
 from rectilinear.errors import ShapeError
 
 
-def data(rng: np.random.Generator, runs: int, d: int, m: int, rows: int = 30) -> tuple[np.ndarray, np.ndarray]:
+def data(
+    rng: np.random.Generator, runs: int, d: int, m: int, rows: int = 30
+) -> tuple[np.ndarray, np.ndarray]:
     X = rng.normal(size=(runs, rows, d)) + 0.5
     return X, X @ rng.normal(size=(runs, d, m)) + rng.normal(size=(runs, rows, m))
 
 
-def extremes(X: np.ndarray, y: np.ndarray, weights: list[np.ndarray], biases: list[np.ndarray]) -> tuple[float, float]:
+def extremes(
+    X: np.ndarray, y: np.ndarray, weights: list[np.ndarray], biases: list[np.ndarray]
+) -> tuple[float, float]:
     """By autograd through torch's own layers on all rows."""
-    layers = [torch.nn.Linear(w.shape[1], w.shape[0], bias=bool(biases), dtype=torch.float64) for w in weights]
+    layers = [
+        torch.nn.Linear(w.shape[1], w.shape[0], bias=bool(biases), dtype=torch.float64)
+        for w in weights
+    ]
     net = torch.nn.Sequential(*layers)
     names = [f"{i}.weight" for i in range(len(weights))] + [f"{i}.bias" for i in range(len(biases))]
     parts = [torch.from_numpy(a) for a in (*weights, *biases)]
 
     def loss(flat: torch.Tensor) -> torch.Tensor:
-        views = [v.reshape(p.shape) for v, p in zip(flat.split([p.numel() for p in parts]), parts, strict=True)]
+        views = [
+            v.reshape(p.shape)
+            for v, p in zip(flat.split([p.numel() for p in parts]), parts, strict=True)
+        ]
         found = functional_call(net, dict(zip(names, views, strict=True)), torch.from_numpy(X))
         return torch.nn.functional.mse_loss(found, torch.from_numpy(y))
 
@@ -36,9 +48,17 @@ def extremes(X: np.ndarray, y: np.ndarray, weights: list[np.ndarray], biases: li
     return float(values[0]), float(values[-1])
 
 
-@given(st.lists(st.integers(1, 3), max_size=4), st.integers(1, 3), st.integers(1, 2), st.booleans(), st.integers(0, 99))
+@given(
+    st.lists(st.integers(1, 3), max_size=4),
+    st.integers(1, 3),
+    st.integers(1, 2),
+    st.booleans(),
+    st.integers(0, 99),
+)
 @settings(deadline=None, max_examples=12)
-def test_hessian_is_that_of_autograd_on_the_rows(widths: list[int], d: int, m: int, bias: bool, seed: int) -> None:
+def test_hessian_is_that_of_autograd_on_the_rows(
+    widths: list[int], d: int, m: int, bias: bool, seed: int
+) -> None:
     X, y = data(np.random.default_rng(seed), 3, d, m)
     weights, biases = draw("uniform", (d, *widths, m), (3,), bias=bias, seed=seed)
     found = diagnosis.diagnose(SufficientStatistics.from_data(X, y), weights, biases, tol=1e-6)
@@ -50,7 +70,9 @@ def test_hessian_is_that_of_autograd_on_the_rows(widths: list[int], d: int, m: i
 
 
 @pytest.mark.parametrize("krylov", [100, 20], ids=["all of the space", "a part"])
-def test_lanczos_finds_the_ends_of_a_large_hessian(krylov: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lanczos_finds_the_ends_of_a_large_hessian(
+    krylov: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     X, y = data(np.random.default_rng(0), 2, 5, 1)
     layers = draw("torch", (5, 6, 6, 1), (2,))
     statistics = SufficientStatistics.from_data(X, y)
@@ -58,18 +80,26 @@ def test_lanczos_finds_the_ends_of_a_large_hessian(krylov: int, monkeypatch: pyt
     monkeypatch.setattr(diagnosis, "_DENSE", 10)
     monkeypatch.setattr(diagnosis, "_KRYLOV", krylov)
     ends = diagnosis.diagnose(statistics, *layers, tol=1e-6)
-    np.testing.assert_allclose(ends.smallest, whole.smallest, rtol=1e-6)  # what so few products come to
+    np.testing.assert_allclose(
+        ends.smallest, whole.smallest, rtol=1e-6
+    )  # what so few products come to
     np.testing.assert_allclose(ends.largest, whole.largest, rtol=1e-6)
 
 
 def test_a_hessian_that_is_flat_in_most_directions() -> None:
-    """More columns than rows: at a solution all eigenvalues but a few are zero, which is no reason not to answer."""
+    """More columns than rows: at a solution all eigenvalues but a few are zero, which is no reason
+    not to answer.
+    """
     X, y = data(np.random.default_rng(0), 2, 60, 1, rows=40)
     statistics = SufficientStatistics.from_data(X, y)
-    run = train(statistics, (10,), start="zero_last", optimizer="adam", lr=1e-2, steps=3000, tol=1e-12)
+    run = train(
+        statistics, (10,), start="zero_last", optimizer="adam", lr=1e-2, steps=3000, tol=1e-12
+    )
     found = diagnosis.diagnose(statistics, run.weights, run.biases, tol=1e-10)
     assert found.state.tolist() == ["converged", "converged"]
-    assert (np.abs(found.smallest) < 1e-4 * found.largest).all()  # zero but for what the gap of 1e-12 leaves
+    assert (
+        np.abs(found.smallest) < 1e-4 * found.largest
+    ).all()  # zero but for what the gap of 1e-12 leaves
 
 
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +117,10 @@ def test_states_of_nets_while_they_train() -> None:
     rng = np.random.default_rng(0)
     X = rng.normal(size=(1, 500, 1))
     statistics = SufficientStatistics.from_data(X, 2 * X[..., 0] + 0.1 * rng.normal(size=(1, 500)))
-    start = tuple(np.full((1, 1, 1), 0.1) for _ in range(4)), tuple(np.zeros((1, 1)) for _ in range(4))
+    start = (
+        tuple(np.full((1, 1, 1), 0.1) for _ in range(4)),
+        tuple(np.zeros((1, 1)) for _ in range(4)),
+    )
     states = []
     for steps in (0, 400, 20_000):
         run = train(statistics, (1, 1, 1), start=start, lr=5e-3, steps=steps)
@@ -100,7 +133,9 @@ def test_states_of_nets_while_they_train() -> None:
 
 
 def test_overshooting_is_no_saddle() -> None:
-    """Above the solution the flat directions curve down a little; the way to the solution is steeper."""
+    """Above the solution the flat directions curve down a little; the way to the solution is
+    steeper.
+    """
     line = SufficientStatistics.from_data([[[-1.0], [1.0]]], [[-1.0, 1.0]])
     layer = np.full((1, 1, 1), 1.2)
     found = diagnosis.diagnose(line, [layer, layer], tol=1e-9)

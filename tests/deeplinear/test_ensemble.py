@@ -12,7 +12,10 @@ from rectilinear.deeplinear import OPTIMIZERS, SufficientStatistics, draw, ensem
 from rectilinear.errors import ConfigError, MissingDependencyError, ShapeError
 
 ARCHITECTURES = ((), (1,), (1, 1, 1), (6, 3), (10, 10, 10, 10))
-ENGINES = (False, pytest.param(True, marks=pytest.mark.skipif(find_spec("numba") is None, reason="needs numba")))
+ENGINES = (
+    False,
+    pytest.param(True, marks=pytest.mark.skipif(find_spec("numba") is None, reason="needs numba")),
+)
 STEPS, LR, RUNS = 300, 0.01, 40
 
 
@@ -34,7 +37,9 @@ def by_autograd(
     return net, reference.train(net, X, Y, optimizer, LR, STEPS, weight)
 
 
-def start(widths: tuple[int, ...], m: int, bias: bool) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+def start(
+    widths: tuple[int, ...], m: int, bias: bool
+) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
     return draw("torch", (3, *widths, m), (RUNS,), bias=bias, seed=1)
 
 
@@ -50,7 +55,9 @@ def start(widths: tuple[int, ...], m: int, bias: bool) -> tuple[tuple[np.ndarray
     ],
 )
 @pytest.mark.parametrize("widths", ARCHITECTURES)
-def test_autograd_on_the_rows(widths: tuple[int, ...], m: int, bias: bool, optimizer: str, compiled: bool) -> None:
+def test_autograd_on_the_rows(
+    widths: tuple[int, ...], m: int, bias: bool, optimizer: str, compiled: bool
+) -> None:
     """Relative 1e-12 after 300 steps, alone and in a batch (which lies differently in memory)."""
     statistics = SufficientStatistics.from_data(*problem(m))
     net, losses = by_autograd(widths, m, bias, optimizer)
@@ -64,7 +71,9 @@ def test_autograd_on_the_rows(widths: tuple[int, ...], m: int, bias: bool, optim
     for run in (many, one):
         np.testing.assert_allclose(run.loss[0], np.array(losses)[run.steps], rtol=1e-12)
         assert np.abs(run.coef[0, -1] - coef.numpy()).max() < 1e-12 * coef.abs().max()
-        assert np.abs(run.intercept[0, -1] - intercept.numpy()).max() <= 1e-12 * max(1, intercept.abs().max())
+        assert np.abs(run.intercept[0, -1] - intercept.numpy()).max() <= 1e-12 * max(
+            1, intercept.abs().max()
+        )
         for j, layer in enumerate(layers):
             wanted = layer.weight.detach().numpy()
             assert np.abs(run.weights[j][0] - wanted).max() < 1e-12 * np.abs(wanted).max()
@@ -87,12 +96,23 @@ def test_autograd_on_weighted_rows(compiled: bool) -> None:
 @pytest.mark.skipif(find_spec("numba") is None, reason="needs numba")
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_kernel_and_array_code_to_the_last_bit(optimizer: str) -> None:
-    """One input and one unit a layer, where both take sums in the same order; runs end at different steps."""
+    """One input and one unit a layer, where both take sums in the same order; runs end at different
+    steps.
+    """
     rng = np.random.default_rng(0)
     X = rng.normal(size=(150, 20, 1))
     statistics = SufficientStatistics.from_data(X, 2 * X[..., 0] + rng.normal(size=(150, 20)))
     kernel, array = (
-        train(statistics, (1, 1, 1), start="uniform", optimizer=optimizer, lr=0.02, steps=400, tol=1e-3, compiled=c)
+        train(
+            statistics,
+            (1, 1, 1),
+            start="uniform",
+            optimizer=optimizer,
+            lr=0.02,
+            steps=400,
+            tol=1e-3,
+            compiled=c,
+        )
         for c in (True, False)
     )
     for name in ("coef", "intercept", "gap", "n_iter", "hit", "diverged"):
@@ -105,7 +125,13 @@ def test_kernel_and_array_code_to_the_last_bit(optimizer: str) -> None:
 def test_first_step_at_the_tolerance(widths: tuple[int, ...], compiled: bool) -> None:
     statistics = SufficientStatistics.from_data(*problem(1))
     weights, biases = start(widths, 1, True)
-    settings = {"start": (weights, biases), "lr": 0.02, "steps": 200, "checkpoints": range(200), "compiled": compiled}
+    settings = {
+        "start": (weights, biases),
+        "lr": 0.02,
+        "steps": 200,
+        "checkpoints": range(200),
+        "compiled": compiled,
+    }
     free = train(statistics, widths, **settings)
     tol = np.sort(free.gap[:, 190])[RUNS // 2]  # half of the runs are there at step 190
     stopped = train(statistics, widths, tol=tol, **settings)
@@ -120,7 +146,9 @@ def test_first_step_at_the_tolerance(widths: tuple[int, ...], compiled: bool) ->
     np.testing.assert_array_equal(stopped.n_iter, np.where(first >= 0, first, 200))
     np.testing.assert_array_equal(marked.n_iter, 200)
     np.testing.assert_array_equal(marked.gap, free.gap)
-    until = np.minimum(stopped.steps, stopped.n_iter[:, None])  # later checkpoints repeat the last state
+    until = np.minimum(
+        stopped.steps, stopped.n_iter[:, None]
+    )  # later checkpoints repeat the last state
     # the batch shrinks as runs end, and with it the order in which a few sums are taken
     np.testing.assert_allclose(stopped.gap, np.take_along_axis(free.gap, until, axis=1), rtol=1e-11)
     rows = np.arange(RUNS)
@@ -128,7 +156,9 @@ def test_first_step_at_the_tolerance(widths: tuple[int, ...], compiled: bool) ->
     product = stopped.weights[0]
     for w in stopped.weights[1:]:
         product = w @ product
-    np.testing.assert_allclose(product, stopped.coef[:, -1], rtol=1e-12)  # the weights are those of the last step
+    np.testing.assert_allclose(
+        product, stopped.coef[:, -1], rtol=1e-12
+    )  # the weights are those of the last step
 
 
 @pytest.mark.parametrize("compiled", ENGINES)
@@ -151,7 +181,9 @@ def test_everything_broadcasts(compiled: bool) -> None:
     X, y = rng.normal(size=(3, 30, 2)), rng.normal(size=(3, 30))
     statistics, lr = SufficientStatistics.from_data(X, y), np.array([[0.01], [0.05]])
     weights, biases = draw("torch", (2, 4, 1), (3,))
-    run = train(statistics, (4,), start=(weights, biases), lr=lr, steps=50, checkpoints=5, compiled=compiled)
+    run = train(
+        statistics, (4,), start=(weights, biases), lr=lr, steps=50, checkpoints=5, compiled=compiled
+    )
     assert run.coef.shape == (2, 3, len(run.steps), 1, 2)
     assert run.weights[0].shape == (2, 3, 4, 2)
     assert run.distance.shape == run.loss.shape == (2, 3, len(run.steps))
@@ -169,7 +201,13 @@ def test_everything_broadcasts(compiled: bool) -> None:
 @pytest.mark.parametrize("widths", [(1, 1), (12,)])
 def test_blocks_change_nothing(widths: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     statistics = SufficientStatistics.from_data(*problem(1))
-    settings = {"runs": 150, "lr": np.linspace(1e-3, 1e-2, 150), "steps": 60, "tol": 3.0, "compiled": False}
+    settings = {
+        "runs": 150,
+        "lr": np.linspace(1e-3, 1e-2, 150),
+        "steps": 60,
+        "tol": 3.0,
+        "compiled": False,
+    }
     whole = train(statistics, widths, **settings)
     monkeypatch.setattr(ensemble, "_BLOCK", 47)
     parts = train(statistics, widths, **settings)
@@ -179,7 +217,14 @@ def test_blocks_change_nothing(widths: tuple[int, ...], monkeypatch: pytest.Monk
 
 def test_converges_to_least_squares() -> None:
     X, Y = problem(3)
-    run = train(SufficientStatistics.from_data(X, Y), (3,), start="zero_last", optimizer="adam", lr=0.01, tol=1e-24)
+    run = train(
+        SufficientStatistics.from_data(X, Y),
+        (3,),
+        start="zero_last",
+        optimizer="adam",
+        lr=0.01,
+        tol=1e-24,
+    )
     assert run.converged
     assert run.distance[-1] < 1e-10
     assert np.all(np.diff(run.steps) > 0)
@@ -190,7 +235,9 @@ def test_a_target_of_zeros_and_no_steps(compiled: bool) -> None:
     run = train(SufficientStatistics.from_data(np.eye(3), np.zeros(3)), (2,), start="zero_last", tol=0.0, steps=10,
                 compiled=compiled)  # fmt: skip
     assert (run.hit, run.n_iter, run.diverged) == (0, 0, False)
-    run = train(SufficientStatistics.from_data(np.eye(3), np.ones(3)), (2,), steps=0, compiled=compiled)
+    run = train(
+        SufficientStatistics.from_data(np.eye(3), np.ones(3)), (2,), steps=0, compiled=compiled
+    )
     np.testing.assert_array_equal(run.steps, [0])
     assert run.n_iter == 0
 

@@ -1,4 +1,6 @@
-"""Statistics on data whose law is known: tests reject at their level, intervals cover at their confidence."""
+"""Statistics on data whose law is known: tests reject at their level, intervals cover at their
+confidence.
+"""
 
 import numpy as np
 import pytest
@@ -9,14 +11,20 @@ from scipy import stats
 from rectilinear.deeplinear import Synthetic, inference, train
 from rectilinear.errors import InputError, NonFiniteError, ShapeError
 
-LEVEL, SLACK, SIMULATIONS = 0.05, 0.015, 2000  # three standard errors of a rate of 5 % over 2,000 simulations
+LEVEL, SLACK, SIMULATIONS = (
+    0.05,
+    0.015,
+    2000,
+)  # three standard errors of a rate of 5 % over 2,000 simulations
 
 
 def rejections(p_values: list[float]) -> float:
     return float(np.mean(np.asarray(p_values) < LEVEL))
 
 
-def censored(rng: np.random.Generator, n: int, budget: float, scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+def censored(
+    rng: np.random.Generator, n: int, budget: float, scale: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
     """Exponential times, cut off at a budget."""
     times = rng.exponential(scale, n)
     return np.minimum(times, budget), times <= budget
@@ -36,7 +44,9 @@ def test_paired_logrank_rejects_at_its_level(pairs: int, share: float) -> None:
     """Log-normal times, of which a part of the logarithm belongs to the pair."""
     rng, p_values = np.random.default_rng(1), []
     for _ in range(SIMULATIONS):
-        logs = share**0.5 * rng.normal(size=pairs) + (1 - share) ** 0.5 * rng.normal(size=(2, pairs))
+        logs = share**0.5 * rng.normal(size=pairs) + (1 - share) ** 0.5 * rng.normal(
+            size=(2, pairs)
+        )
         times = np.exp(logs)
         left, right = ((np.minimum(t, 2.0), t <= 2.0) for t in times)
         p_values.append(inference.paired_logrank(*left, *right))
@@ -54,18 +64,26 @@ def test_paired_logrank_rejects_at_its_level_on_a_study() -> None:
                 for seed in starts]  # fmt: skip
         pair = [(np.where(run.converged, run.hit, 1000), run.converged) for run in runs]
         p_values.append(inference.paired_logrank(*pair[0], *pair[1]))
-        common.append(stats.logrank(*(stats.CensoredData.right_censored(t, ~done) for t, done in pair)).pvalue)
-    assert rejections(p_values) == pytest.approx(LEVEL, abs=0.03)  # three standard errors over 500 simulations
+        common.append(
+            stats.logrank(*(stats.CensoredData.right_censored(t, ~done) for t, done in pair)).pvalue
+        )
+    assert rejections(p_values) == pytest.approx(
+        LEVEL, abs=0.03
+    )  # three standard errors over 500 simulations
     assert rejections(common) < 0.02, "what the pairing is for"
 
 
 def test_paired_logrank_adds_up_to_the_logrank_statistic() -> None:
-    """By the definition: arrivals of one group less those expected of its share of the runs still under way."""
+    """By the definition: arrivals of one group less those expected of its share of the runs still
+    under way.
+    """
     rng = np.random.default_rng(0)
     (left, here), (right, there) = censored(rng, 40, 1.2), censored(rng, 40, 1.2, scale=1.5)
     at, done = np.concatenate([left, right]), np.concatenate([here, there])
     expected = sum(np.sum(left >= t) / np.sum(at >= t) for t in at[done])
-    hazard = np.array([np.sum([1 / np.sum(at >= t) for t in at[done] if t <= until]) for until in at])
+    hazard = np.array(
+        [np.sum([1 / np.sum(at >= t) for t in at[done] if t <= until]) for until in at]
+    )
     d = (done - hazard)[:40] - (done - hazard)[40:]
     assert d.sum() == pytest.approx(2 * (here.sum() - expected))
     z = abs(d.sum()) / np.sqrt(d @ d)
@@ -73,7 +91,9 @@ def test_paired_logrank_adds_up_to_the_logrank_statistic() -> None:
 
 
 def test_corrected_t_rejects_at_its_level_where_folds_share_their_data() -> None:
-    """Differences of J folds with the correlation n_test / (n_train + n_test) that the correction is made for."""
+    """Differences of J folds with the correlation n_test / (n_train + n_test) that the correction
+    is made for.
+    """
     rng, folds, fraction = np.random.default_rng(2), 20, 1 / 9
     shared = fraction / (1 + fraction)
     p_values, plain = [], []
@@ -86,7 +106,9 @@ def test_corrected_t_rejects_at_its_level_where_folds_share_their_data() -> None
 
 
 def test_corrected_t_on_two_learners_of_equal_error() -> None:
-    """Two regressions that see one feature each, equally informative, under repeated random splits of one table."""
+    """Two regressions that see one feature each, equally informative, under repeated random splits
+    of one table.
+    """
     rng, n, test, splits = np.random.default_rng(3), 60, 12, 15
     p_values = []
     for _ in range(SIMULATIONS):
@@ -110,8 +132,12 @@ def test_holm_keeps_the_chance_of_any_false_rejection() -> None:
 @settings(deadline=None, max_examples=25)
 def test_holm_by_its_definition(p: list[float]) -> None:
     ordered = sorted(p)
-    by_hand = [max(min(1.0, (len(p) - j) * ordered[j]) for j in range(ordered.index(value) + 1)) for value in p]
-    # Equal p values: the definition adjusts the last of them, whose factor is smallest and whose maximum is largest.
+    by_hand = [
+        max(min(1.0, (len(p) - j) * ordered[j]) for j in range(ordered.index(value) + 1))
+        for value in p
+    ]
+    # Equal p values: the definition adjusts the last of them, whose factor is smallest and whose
+    # maximum is largest.
     last = [len(p) - 1 - ordered[::-1].index(value) for value in p]
     by_hand = [max(min(1.0, (len(p) - j) * ordered[j]) for j in range(i + 1)) for i in last]
     assert inference.holm(p) == pytest.approx(by_hand)
@@ -123,14 +149,18 @@ def test_wilson_covers(rate: float) -> None:
     intervals = [inference.wilson(k, n) for k in range(n + 1)]
     inside = [interval.low <= rate <= interval.high for interval in intervals]
     coverage = float(stats.binom.pmf(np.arange(n + 1), n, rate)[inside].sum())
-    assert coverage == pytest.approx(0.95, abs=0.035), "exact; Wilson's coverage swings around its confidence"
+    assert coverage == pytest.approx(0.95, abs=0.035), (
+        "exact; Wilson's coverage swings around its confidence"
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("budget", [1.0, 3.0])
 def test_kaplan_meier_interval_of_the_median_covers(budget: float) -> None:
     rng, truth = np.random.default_rng(5), np.log(2)
-    found = [inference.kaplan_meier(*censored(rng, 80, budget)).median for _ in range(SIMULATIONS // 2)]
+    found = [
+        inference.kaplan_meier(*censored(rng, 80, budget)).median for _ in range(SIMULATIONS // 2)
+    ]
     coverage = np.mean([estimate.low <= truth <= estimate.high for estimate in found])
     assert coverage == pytest.approx(0.95, abs=0.025)
     assert np.median([estimate.value for estimate in found]) == pytest.approx(truth, rel=0.05)
@@ -159,8 +189,12 @@ def test_nothing_to_tell_apart() -> None:
     assert inference.corrected_t([0.5, 0.5], 0.1) == 0.0
     assert inference.paired_logrank([5, 5], [False, False], [5, 5], [False, False]) == 1.0
     assert inference.paired_logrank([5], [True], [5], [True]) == 1.0
-    assert inference.paired_logrank([5, 5], [True, True], [9, 9], [False, False], overlap=0.25) < 1e-6
-    assert inference.paired_logrank([5, 5], [True, True], [9, 9], [False, False]) == 0.5, "two pairs say no more"
+    assert (
+        inference.paired_logrank([5, 5], [True, True], [9, 9], [False, False], overlap=0.25) < 1e-6
+    )
+    assert inference.paired_logrank([5, 5], [True, True], [9, 9], [False, False]) == 0.5, (
+        "two pairs say no more"
+    )
     never = inference.kaplan_meier([5, 5], [False, False])
     assert never.median.low == np.inf
     assert not len(never.times)

@@ -11,7 +11,9 @@ EPS = np.finfo(float).eps
 
 def lstsq(X: np.ndarray, Y: np.ndarray, *, bias: bool) -> tuple[np.ndarray, np.ndarray, float]:
     """The twin: one LAPACK call on the rows."""
-    mean_x, mean_y = (X.mean(0), Y.mean(0)) if bias else (np.zeros(X.shape[1]), np.zeros(Y.shape[1]))
+    mean_x, mean_y = (
+        (X.mean(0), Y.mean(0)) if bias else (np.zeros(X.shape[1]), np.zeros(Y.shape[1]))
+    )
     w = scipy.linalg.lstsq(X - mean_x, Y - mean_y, cond=1e-12, lapack_driver="gelsd")[0].T
     c = mean_y - w @ mean_x
     return w, c, float(((X @ w.T + c - Y) ** 2).mean())
@@ -24,7 +26,13 @@ def test_lapack(seed: int, n: int, d: int, m: int, bias: bool) -> None:
     X, Y = rng.normal(size=(n, d)) + 2, rng.normal(size=(n, m))
     got, (w, c, loss) = least_squares(X, Y, bias=bias), lstsq(X, Y, bias=bias)
     singular = np.linalg.svd(X - bias * X.mean(0), compute_uv=False)
-    tolerance = 1e3 * EPS * singular[0] / singular[singular > 1e-10 * max(singular[0], 1)].min(initial=np.inf) + 1e-13
+    tolerance = (
+        1e3
+        * EPS
+        * singular[0]
+        / singular[singular > 1e-10 * max(singular[0], 1)].min(initial=np.inf)
+        + 1e-13
+    )
     tolerance *= 1 + np.abs(w).max()
     np.testing.assert_allclose(got.coef, w, atol=tolerance)
     np.testing.assert_allclose(got.intercept, c, atol=10 * tolerance)

@@ -25,7 +25,9 @@ SETTINGS = [
 
 
 def housing() -> tuple[np.ndarray, np.ndarray]:
-    """Columns as in the California table: heavy tails, scales from 1 to 1,000, two pairs that almost depend."""
+    """Columns as in the California table: heavy tails, scales from 1 to 1,000, two pairs that
+    almost depend.
+    """
     rng, n = np.random.default_rng(0), 2000
     income, age = rng.lognormal(1.2, 0.5, n), rng.uniform(1, 52, n)
     rooms = rng.lognormal(1.6, 0.4, n) + 0.3 * income
@@ -64,7 +66,9 @@ def test_converges_to_least_squares(table: tuple, intercept: bool, depth: int) -
     model = DeepLinearRegressor(depth, tol=1e-18, fit_intercept=intercept, random_state=0).fit(X, y)
     best = LinearRegression(fit_intercept=intercept).fit(X, y)
     assert model.converged_
-    np.testing.assert_allclose(model.coef_, best.coef_, rtol=1e-6, atol=1e-6 * np.abs(best.coef_).max())
+    np.testing.assert_allclose(
+        model.coef_, best.coef_, rtol=1e-6, atol=1e-6 * np.abs(best.coef_).max()
+    )
     np.testing.assert_allclose(model.predict(X), best.predict(X), rtol=0, atol=1e-6 * np.std(y))
 
 
@@ -75,7 +79,9 @@ def test_converges_to_least_squares(table: tuple, intercept: bool, depth: int) -
 def test_other_ways_lead_there(settings: dict) -> None:
     X, y = load_diabetes(return_X_y=True)
     model = DeepLinearRegressor(2, **settings, random_state=0).fit(X, y)
-    np.testing.assert_allclose(model.predict(X), LinearRegression().fit(X, y).predict(X), atol=1e-3 * y.std())
+    np.testing.assert_allclose(
+        model.predict(X), LinearRegression().fit(X, y).predict(X), atol=1e-3 * y.std()
+    )
 
 
 @pytest.mark.parametrize("targets", [1, 3])
@@ -84,13 +90,19 @@ def test_other_ways_lead_there(settings: dict) -> None:
 def test_attributes(targets: int, intercept: bool, standardize: bool) -> None:
     rng = np.random.default_rng(0)
     X = rng.normal(size=(60, 4)) + 1
-    Y = X @ rng.normal(size=(4, targets)) * np.arange(1, targets + 1) + rng.normal(size=(60, targets))
-    model = DeepLinearRegressor(3, 5, fit_intercept=intercept, standardize=standardize, tol=1e-6, random_state=0)
+    Y = X @ rng.normal(size=(4, targets)) * np.arange(1, targets + 1) + rng.normal(
+        size=(60, targets)
+    )
+    model = DeepLinearRegressor(
+        3, 5, fit_intercept=intercept, standardize=standardize, tol=1e-6, random_state=0
+    )
     model.fit(X, Y)
     assert model.coef_.shape == (targets, 4)
     assert [w.shape for w in model.weights_] == [(5, 4), (5, 5), (targets, 5)]
     assert len(model.biases_) == (3 if intercept else 0)
-    np.testing.assert_allclose(model.to_torch()(torch.from_numpy(X)).detach().numpy(), model.predict(X), atol=1e-12)
+    np.testing.assert_allclose(
+        model.to_torch()(torch.from_numpy(X)).detach().numpy(), model.predict(X), atol=1e-12
+    )
     curve = model.learning_curve_
     assert (curve["step"][0], curve["step"][-1]) == (0, model.n_iter_)
     assert (np.diff(curve["step"]) > 0).all()
@@ -103,7 +115,9 @@ def test_attributes(targets: int, intercept: bool, standardize: bool) -> None:
     # the gap: what least squares would save, as a share of the variance of the targets
     best = (Y - LinearRegression(fit_intercept=intercept).fit(X, Y).predict(X)) ** 2
     size = ((Y - intercept * Y.mean(0)) ** 2).mean(0)
-    share = ((rest - best).mean(0) / size).mean() if standardize else (rest - best).mean() / size.mean()
+    share = (
+        ((rest - best).mean(0) / size).mean() if standardize else (rest - best).mean() / size.mean()
+    )
     assert model.optimality_gap_ == pytest.approx(share, rel=1e-6)
     flat = DeepLinearRegressor(3, fit_intercept=intercept).fit(X, Y[:, 0])
     assert flat.coef_.shape == (4,)
@@ -118,7 +132,9 @@ def test_partial_fit_is_fit_on_all_the_rows() -> None:
         model.partial_fit(X[rows], y[rows])
     assert model.n_iter_ < 5000
     np.testing.assert_allclose(model.coef_, LinearRegression().fit(X, y).coef_, **settings)
-    np.testing.assert_allclose(model.learning_curve_["loss"][-1], ((y - model.predict(X)) ** 2).mean(), rtol=1e-10)
+    np.testing.assert_allclose(
+        model.learning_curve_["loss"][-1], ((y - model.predict(X)) ** 2).mean(), rtol=1e-10
+    )
     model.partial_fit(X[:1], y[:1])
     assert model.learning_curve_["gap"][0] < 1e-3  # a row more: it goes on from where it was
     weight = np.r_[2, np.ones(len(X) - 1)]
@@ -144,10 +160,16 @@ def test_pandas() -> None:
     X, y = table.drop(columns="target"), table["target"]
     model = DeepLinearRegressor(random_state=0).fit(X, y)
     assert list(model.feature_names_in_) == list(X.columns)
-    np.testing.assert_array_equal(model.predict(X), clone(model).fit(X.to_numpy(), y.to_numpy()).predict(X.to_numpy()))
+    np.testing.assert_array_equal(
+        model.predict(X), clone(model).fit(X.to_numpy(), y.to_numpy()).predict(X.to_numpy())
+    )
     with pytest.raises(ValueError, match="feature names should match"):
         model.predict(X.rename(columns={"age": "years"}))
-    pipe = make_pipeline(StandardScaler(), DeepLinearRegressor()).set_output(transform="pandas").fit(X, y)
+    pipe = (
+        make_pipeline(StandardScaler(), DeepLinearRegressor())
+        .set_output(transform="pandas")
+        .fit(X, y)
+    )
     assert list(pipe[-1].feature_names_in_) == list(X.columns)
     assert list(pd.DataFrame(model.learning_curve_).columns) == ["step", "loss", "gap"]
     with pytest.raises(ValueError, match="could not convert string"):
@@ -157,7 +179,8 @@ def test_pandas() -> None:
 def test_pipeline_and_grid_search() -> None:
     X, y = load_diabetes(return_X_y=True)
     pipe = make_pipeline(
-        PolynomialFeatures(2, interaction_only=True), DeepLinearRegressor(max_iter=200, random_state=0)
+        PolynomialFeatures(2, interaction_only=True),
+        DeepLinearRegressor(max_iter=200, random_state=0),
     )
     grid = {"deeplinearregressor__depth": [1, 3], "deeplinearregressor__lr": [0.003, 0.1]}
     with warnings.catch_warnings():
@@ -165,21 +188,28 @@ def test_pipeline_and_grid_search() -> None:
         search = GridSearchCV(pipe, grid, cv=3).fit(X, y)
     assert len(search.cv_results_["params"]) == 4
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
-    ours, theirs = (cross_val_score(model, X, y) for model in (DeepLinearRegressor(random_state=0), LinearRegression()))
+    ours, theirs = (
+        cross_val_score(model, X, y)
+        for model in (DeepLinearRegressor(random_state=0), LinearRegression())
+    )
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
 def test_degenerate_tables() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(40, 2)).T
-    constant = DeepLinearRegressor(tol=1e-20, random_state=0).fit(np.c_[a, np.full(40, 7e5)], 2 * a + 1)
+    constant = DeepLinearRegressor(tol=1e-20, random_state=0).fit(
+        np.c_[a, np.full(40, 7e5)], 2 * a + 1
+    )
     np.testing.assert_allclose(constant.coef_, [2, 0], atol=1e-9)
     assert constant.coef_[1] == 0
     collinear = DeepLinearRegressor(tol=1e-20, random_state=0).fit(np.c_[a, 2 * a + 1, b], a - b)
     np.testing.assert_allclose(collinear.predict(np.c_[a, 2 * a + 1, b]), a - b, atol=1e-8)
     X = rng.normal(size=(5, 9))
     np.testing.assert_allclose(
-        DeepLinearRegressor(tol=1e-20, random_state=0).fit(X, X[:, 0]).predict(X), X[:, 0], atol=1e-8
+        DeepLinearRegressor(tol=1e-20, random_state=0).fit(X, X[:, 0]).predict(X),
+        X[:, 0],
+        atol=1e-8,
     )
     one = DeepLinearRegressor().fit([[1.0, 2.0]], [4.0])
     np.testing.assert_array_equal(one.predict([[1.0, 2.0], [5.0, 6.0]]), [4, 4])
@@ -211,7 +241,9 @@ def test_bad_rows(X: object, y: object, says: str) -> None:
      {"start": "xavier"}],
 )  # fmt: skip
 def test_bad_settings(settings: dict) -> None:
-    with pytest.raises(ConfigError, match=next(iter(settings)) if "max_iter" not in settings else "max_iter"):
+    with pytest.raises(
+        ConfigError, match=next(iter(settings)) if "max_iter" not in settings else "max_iter"
+    ):
         DeepLinearRegressor(**settings).fit(np.eye(3), np.arange(3))
 
 

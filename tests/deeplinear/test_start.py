@@ -41,8 +41,14 @@ def test_orthogonal_rows_or_columns() -> None:
     for start in ("orthogonal", "identity", "zero_last"):
         weights, _ = draw(start, SIZES, (6,))
         for w in weights[: 2 if start == "zero_last" else 3]:
-            gram = w @ np.swapaxes(w, -1, -2) if w.shape[-2] <= w.shape[-1] else np.swapaxes(w, -1, -2) @ w
-            np.testing.assert_allclose(gram, np.broadcast_to(np.eye(gram.shape[-1]), gram.shape), atol=1e-14)
+            gram = (
+                w @ np.swapaxes(w, -1, -2)
+                if w.shape[-2] <= w.shape[-1]
+                else np.swapaxes(w, -1, -2) @ w
+            )
+            np.testing.assert_allclose(
+                gram, np.broadcast_to(np.eye(gram.shape[-1]), gram.shape), atol=1e-14
+            )
     assert not weights[-1].any()
     signs = draw("orthogonal", (1, 1), (1000,))[0][0]
     assert 400 < (signs > 0).sum() < 600

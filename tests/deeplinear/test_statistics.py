@@ -9,7 +9,9 @@ from rectilinear.errors import DtypeError, InputError, NonFiniteError, ShapeErro
 EPS = np.finfo(float).eps
 
 
-def data(seed: int, n: int, d: int, m: int, runs: tuple[int, ...] = ()) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def data(
+    seed: int, n: int, d: int, m: int, runs: tuple[int, ...] = ()
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     X, y = 3 + rng.normal(size=(*runs, n, d)), rng.normal(size=(*runs, n, m)) - 1
     return X, y, rng.integers(1, 4, size=(*runs, n))
@@ -17,12 +19,18 @@ def data(seed: int, n: int, d: int, m: int, runs: tuple[int, ...] = ()) -> tuple
 
 def close(a: SufficientStatistics, b: SufficientStatistics) -> None:
     for name in ("n", "mean_x", "mean_y", "cxx", "cxy", "cyy", "sxx", "sxy", "syy"):
-        np.testing.assert_allclose(getattr(a, name), getattr(b, name), rtol=0, atol=1e4 * EPS, err_msg=name)
+        np.testing.assert_allclose(
+            getattr(a, name), getattr(b, name), rtol=0, atol=1e4 * EPS, err_msg=name
+        )
 
 
 @settings(deadline=None, max_examples=25)
 @given(
-    st.integers(0, 99), st.integers(1, 30), st.integers(1, 4), st.integers(1, 3), st.sampled_from([(), (2,), (2, 3)])
+    st.integers(0, 99),
+    st.integers(1, 30),
+    st.integers(1, 4),
+    st.integers(1, 3),
+    st.sampled_from([(), (2,), (2, 3)]),
 )
 def test_moments(seed: int, n: int, d: int, m: int, runs: tuple[int, ...]) -> None:
     X, y, w = data(seed, n, d, m, runs)
@@ -30,12 +38,20 @@ def test_moments(seed: int, n: int, d: int, m: int, runs: tuple[int, ...]) -> No
     share = (w / w.sum(-1, keepdims=True))[..., None]
     assert (got.runs, got.inputs, got.outputs) == (runs, d, m)
     np.testing.assert_array_equal(got.n, w.sum(-1))
-    np.testing.assert_allclose(got.sxx, np.einsum("...ni,...nj->...ij", share * X, X), atol=1e4 * EPS)
-    np.testing.assert_allclose(got.sxy, np.einsum("...ni,...nj->...ij", share * X, y), atol=1e4 * EPS)
-    np.testing.assert_allclose(got.syy, np.einsum("...ni,...nj->...ij", share * y, y), atol=1e4 * EPS)
+    np.testing.assert_allclose(
+        got.sxx, np.einsum("...ni,...nj->...ij", share * X, X), atol=1e4 * EPS
+    )
+    np.testing.assert_allclose(
+        got.sxy, np.einsum("...ni,...nj->...ij", share * X, y), atol=1e4 * EPS
+    )
+    np.testing.assert_allclose(
+        got.syy, np.einsum("...ni,...nj->...ij", share * y, y), atol=1e4 * EPS
+    )
     np.testing.assert_allclose(got.mean_x, (share * X).sum(-2), atol=1e3 * EPS)
     centred = y - (share * y).sum(-2, keepdims=True)
-    np.testing.assert_allclose(got.cyy, np.einsum("...ni,...nj->...ij", share * centred, centred), atol=1e4 * EPS)
+    np.testing.assert_allclose(
+        got.cyy, np.einsum("...ni,...nj->...ij", share * centred, centred), atol=1e4 * EPS
+    )
 
 
 @settings(deadline=None, max_examples=25)
@@ -44,8 +60,13 @@ def test_streaming_is_all_at_once(seed: int, n: int, cut: int) -> None:
     X, y, w = data(seed, n, 3, 2)
     cut = min(cut, n - 1)
     whole = SufficientStatistics.from_data(X, y, w)
-    close(SufficientStatistics.from_data(X[:cut], y[:cut], w[:cut]).update(X[cut:], y[cut:], w[cut:]), whole)
-    rows = [SufficientStatistics.from_data(X[i : i + 1], y[i : i + 1], w[i : i + 1]) for i in range(n)]
+    close(
+        SufficientStatistics.from_data(X[:cut], y[:cut], w[:cut]).update(X[cut:], y[cut:], w[cut:]),
+        whole,
+    )
+    rows = [
+        SufficientStatistics.from_data(X[i : i + 1], y[i : i + 1], w[i : i + 1]) for i in range(n)
+    ]
     close(sum(rows[1:], rows[0]), whole)
 
 
@@ -55,7 +76,10 @@ def test_weights_are_repeated_rows() -> None:
     close(SufficientStatistics.from_data(X, y, w), repeated)
     zero = w.copy()
     zero[:5] = 0
-    close(SufficientStatistics.from_data(X, y, zero), SufficientStatistics.from_data(X[5:], y[5:], w[5:]))
+    close(
+        SufficientStatistics.from_data(X, y, zero),
+        SufficientStatistics.from_data(X[5:], y[5:], w[5:]),
+    )
 
 
 @pytest.mark.parametrize("rows", [997, 1000])
@@ -95,7 +119,10 @@ def test_constant_columns_are_zero(value: float) -> None:
 def test_standardized() -> None:
     X, y, _ = data(3, 50, 3, 2)
     scaled, x_spread, y_spread = SufficientStatistics.from_data(X, y).standardized()
-    close(scaled, SufficientStatistics.from_data((X - X.mean(0)) / X.std(0), (y - y.mean(0)) / y.std(0)))
+    close(
+        scaled,
+        SufficientStatistics.from_data((X - X.mean(0)) / X.std(0), (y - y.mean(0)) / y.std(0)),
+    )
     np.testing.assert_allclose(x_spread, X.std(0))
     about_zero, x_spread, y_spread = SufficientStatistics.from_data(X, y).standardized(centre=False)
     close(about_zero, SufficientStatistics.from_data(X / x_spread, y / y_spread))
@@ -131,6 +158,8 @@ def test_bad_input(X: object, y: object, weight: object, error: type[Exception],
 
 def test_adding_other_columns() -> None:
     with pytest.raises(ShapeError, match="same columns"):
-        SufficientStatistics.from_data([[1.0]], [1.0]) + SufficientStatistics.from_data([[1.0, 2.0]], [1.0])
+        SufficientStatistics.from_data([[1.0]], [1.0]) + SufficientStatistics.from_data(
+            [[1.0, 2.0]], [1.0]
+        )
     with pytest.raises(TypeError):
         SufficientStatistics.from_data([[1.0]], [1.0]) + 1

@@ -13,7 +13,9 @@ from rectilinear.errors import InputError, ShapeError
 
 @given(st.integers(3, 10), st.floats(0.2, 1.5), st.floats(0.3, 3))
 @settings(deadline=None, max_examples=15)
-def test_escape_time_is_when_the_flow_near_zero_blows_up(depth: int, rho: float, pull: float) -> None:
+def test_escape_time_is_when_the_flow_near_zero_blows_up(
+    depth: int, rho: float, pull: float
+) -> None:
     """``w' = |S| w^(L-1)``: the time from ``w`` to ``w + dw`` is ``dw / w'``."""
     time, _ = quad(lambda w: 1 / (pull * w ** (depth - 1)), rho, np.inf)
     assert theory.escape_time(rho, -pull, depth) == pytest.approx(time, rel=1e-6)
@@ -24,10 +26,14 @@ def test_a_chain_escapes_at_the_time_that_is_foretold() -> None:
     X = np.random.default_rng(0).normal(size=(1, 100, 1))
     statistics = SufficientStatistics.from_data(X, 2 * X[..., 0])
     start = (np.full((1, 1, 1), 0.15),) * 4, ()
-    run = train(statistics, (1, 1, 1), start=start, lr=0.02, steps=2000, checkpoints=400, bias=False)
+    run = train(
+        statistics, (1, 1, 1), start=start, lr=0.02, steps=2000, checkpoints=400, bias=False
+    )
     half_way = run.steps[np.argmax(run.coef[0, :, 0, 0] > 1)]
     foretold = theory.escape_time(0.15, statistics.sxy.item(), 4) / 0.02
-    assert half_way == pytest.approx(foretold, rel=0.1)  # the formula takes the loss near zero for the whole
+    assert half_way == pytest.approx(
+        foretold, rel=0.1
+    )  # the formula takes the loss near zero for the whole
 
 
 def test_escape_time_of_few_layers() -> None:
@@ -47,7 +53,9 @@ def test_effective_step_is_the_step_of_the_product() -> None:
 
 @pytest.mark.parametrize("depth", [1, 2, 5])
 @pytest.mark.parametrize("bias", [True, False])
-def test_largest_stable_step_is_two_over_the_curvature_at_a_balanced_minimum(depth: int, bias: bool) -> None:
+def test_largest_stable_step_is_two_over_the_curvature_at_a_balanced_minimum(
+    depth: int, bias: bool
+) -> None:
     rng = np.random.default_rng(depth)
     X = rng.normal(size=(3, 50, 4)) @ rng.normal(size=(4, 4))
     X = X - X.mean(1, keepdims=True) if bias else X + 1
@@ -56,11 +64,16 @@ def test_largest_stable_step_is_two_over_the_curvature_at_a_balanced_minimum(dep
     w = statistics.least_squares(bias=bias).coef[:, 0]
     size = np.linalg.norm(w, axis=-1)
     first = (w / size[:, None] * size[:, None] ** (1 / depth))[:, None, :]
-    weights = [first, *(np.ones((3, 1, 1)) * size[:, None, None] ** (1 / depth) for _ in range(depth - 1))]
+    weights = [
+        first,
+        *(np.ones((3, 1, 1)) * size[:, None, None] ** (1 / depth) for _ in range(depth - 1)),
+    ]
     biases = [np.zeros((3, 1)) for _ in range(depth)] if bias else []
     largest = diagnose(statistics, weights, biases, tol=1e-9).largest
     # the diagnosis is of the mean square error, the step is on half of it
-    np.testing.assert_allclose(theory.largest_stable_step(statistics, depth, bias=bias), 4 / largest, rtol=1e-9)
+    np.testing.assert_allclose(
+        theory.largest_stable_step(statistics, depth, bias=bias), 4 / largest, rtol=1e-9
+    )
 
 
 def test_a_step_below_it_stays_and_a_step_above_it_leaves() -> None:
@@ -69,7 +82,10 @@ def test_a_step_below_it_stays_and_a_step_above_it_leaves() -> None:
     weight = np.full((1, 1), 2 ** (1 / 3)) * (1 + 1e-6)
     start = (weight,) * 3, ()
     limit = theory.largest_stable_step(statistics, 3, bias=False)
-    runs = [train(statistics, (1, 1), start=start, lr=lr, steps=400, bias=False) for lr in (0.95 * limit, 1.05 * limit)]
+    runs = [
+        train(statistics, (1, 1), start=start, lr=lr, steps=400, bias=False)
+        for lr in (0.95 * limit, 1.05 * limit)
+    ]
     assert runs[0].gap[-1] < 1e-3 * runs[0].gap[0]
     assert runs[1].gap[-1] > 1e3 * runs[1].gap[0]
 

@@ -2,8 +2,8 @@
 
     python kills.py FOLDER
 
-Each save runs in a child forked from a process that has loaded torch. The child kills itself at the n-th event that
-Python's audit hooks report of a file, for every n until a save ends by itself.
+Each save runs in a child forked from a process that has loaded torch. The child kills itself at the
+n-th event that Python's audit hooks report of a file, for every n until a save ends by itself.
 """
 
 import json
@@ -42,7 +42,9 @@ def kill_at(n):
 
 
 def at_every_point(start, save, found):
-    """What ``found()`` says after ``save`` was killed at each of its points, from what ``start`` left."""
+    """What ``found()`` says after ``save`` was killed at each of its points, from what ``start``
+    left.
+    """
     answers, n = [], 0
     while True:
         start()
@@ -99,7 +101,9 @@ def main(folder):
             loaded, meta = load_tensors(path)
             return [int(loaded["x"][0]), meta["step"]]
 
-        return at_every_point(start, lambda: save_tensors(path, {"x": torch.ones(3)}, {"step": 1}), found)
+        return at_every_point(
+            start, lambda: save_tensors(path, {"x": torch.ones(3)}, {"step": 1}), found
+        )
 
     return {
         "same shapes": models(model(0, 3), model(1, 3)),

@@ -1,4 +1,6 @@
-"""In-place operations, views, shared modules and hooks change no answer, and nothing of the caller's."""
+"""In-place operations, views, shared modules and hooks change no answer, and nothing of the
+caller's.
+"""
 
 import pytest
 import torch
@@ -38,7 +40,9 @@ def net(activation: type, inplace: bool) -> nn.Module:
 
 
 def numbers(value: object) -> object:
-    """Values without the names of the measures' notes, which are the same anyway, and rounded to 9 digits."""
+    """Values without the names of the measures' notes, which are the same anyway, and rounded to 9
+    digits.
+    """
     if isinstance(value, dict):
         return {key: numbers(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -50,7 +54,9 @@ def numbers(value: object) -> object:
 def test_in_place_and_not_are_one_network(name):
     x, y = rand(60, 5), torch.arange(60) % 3
     apart, within = (net(IN_PLACE[name], inplace) for inplace in (False, True))
-    found = [numbers(rl.audit(model, x, y).to_json()["measures"]["blocks"]) for model in (apart, within)]
+    found = [
+        numbers(rl.audit(model, x, y).to_json()["measures"]["blocks"]) for model in (apart, within)
+    ]
     assert found[0] == found[1]
     a, b = (rl.linearize(model, x, y, blocks=["1"]) for model in (apart, within))
     assert a.blocks == b.blocks
@@ -82,7 +88,9 @@ def through_a_view(x, layer):
 WRITERS = {
     "first module": lambda: nn.Sequential(nn.ReLU(inplace=True), nn.Linear(5, 2)),
     "hardtanh": lambda: nn.Sequential(nn.Hardtanh(inplace=True), nn.Linear(5, 2)),
-    "bias-free": lambda: nn.Sequential(nn.Identity(), free(5, 8), nn.ReLU(inplace=True), free(8, 2)),
+    "bias-free": lambda: nn.Sequential(
+        nn.Identity(), free(5, 8), nn.ReLU(inplace=True), free(8, 2)
+    ),
     "subtracts": lambda: Map(subtracting, nn.Linear(5, 2)),
     "view": lambda: Map(writing_into_a_view, nn.Linear(5, 2)),
     "flat view": lambda: Map(through_a_view, nn.Linear(5, 2)),
@@ -173,7 +181,11 @@ def test_residual_added_in_place():
         def __init__(self, inplace):
             super().__init__()
             self.inplace = inplace
-            self.a, self.f, self.b = nn.Linear(5, 8), nn.Sequential(nn.Linear(8, 8), nn.Tanh()), nn.Linear(8, 2)
+            self.a, self.f, self.b = (
+                nn.Linear(5, 8),
+                nn.Sequential(nn.Linear(8, 8), nn.Tanh()),
+                nn.Linear(8, 2),
+            )
 
         def forward(self, x):
             h = self.a(x)

@@ -1,6 +1,8 @@
-"""The GPU against the CPU: every operator, network and verb gives the same numbers, on the device that it was given.
+"""The GPU against the CPU: every operator, network and verb gives the same numbers, on the device
+that it was given.
 
-Skipped without CUDA. ``RECTILINEAR_TEST_DEVICE=cpu`` runs the same comparisons of the CPU with itself.
+Skipped without CUDA. ``RECTILINEAR_TEST_DEVICE=cpu`` runs the same comparisons of the CPU with
+itself.
 """
 
 from __future__ import annotations
@@ -21,14 +23,27 @@ from makers_zoo import ZOO
 from rectilinear import metrics
 from rectilinear.errors import RectilinearError
 from rectilinear.flow import LinearFlow, collapse, inversion, sample
-from rectilinear.operators import eig, expm, logdet, logm, pinv, project_null, project_range, solve, svd, to_dense
+from rectilinear.operators import (
+    eig,
+    expm,
+    logdet,
+    logm,
+    pinv,
+    project_null,
+    project_range,
+    solve,
+    svd,
+    to_dense,
+)
 from rectilinear.projector import KINDS, Projector, Selection, damage
 from rectilinear.style import new_model
 from rectilinear.training import TrainConfig, load_tensors, train
 
 DEVICE = torch.device(os.environ.get("RECTILINEAR_TEST_DEVICE", "cuda"))
 pytestmark = [
-    pytest.mark.skipif(DEVICE.type == "cuda" and not torch.cuda.is_available(), reason="no CUDA device"),
+    pytest.mark.skipif(
+        DEVICE.type == "cuda" and not torch.cuda.is_available(), reason="no CUDA device"
+    ),
     pytest.mark.filterwarnings("ignore::rectilinear.errors.StructureWarning"),
 ]
 CLOSE = 1e-9  # float64, condition numbers of a thousand at most
@@ -37,7 +52,9 @@ ALL = (OPERATORS, RECTANGULAR, BATCHED)
 
 def each(*groups: list) -> pytest.MarkDecorator:
     pairs = [pair for group in groups for pair in group]
-    return pytest.mark.parametrize("make", [make for _, make in pairs], ids=[name for name, _ in pairs])
+    return pytest.mark.parametrize(
+        "make", [make for _, make in pairs], ids=[name for name, _ in pairs]
+    )
 
 
 def rand(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -66,7 +83,9 @@ VERBS = {
     "norm": op.norm,
     "gram": lambda a: to_dense(a.T @ a),
     "double": lambda a: to_dense(a + 2 * a),
-    "truncate": lambda a: op.svdvals(op.truncate(a, 1)),  # the operator itself is one of many at ties
+    "truncate": lambda a: op.svdvals(
+        op.truncate(a, 1)
+    ),  # the operator itself is one of many at ties
 }
 SQUARE = {
     "power": lambda a: to_dense(a**3),
@@ -78,7 +97,9 @@ REGULAR_VERBS = {
     "logm": lambda a: to_dense(logm(a)),
     "inverse": lambda a: to_dense(a**-1),
     "solve": lambda a: solve(a, rand(3, a.in_dim).to(a.like)),
-    "eig": lambda a: torch.linalg.eigvals(to_dense(a)).abs().sort().values - eig(a).values.abs().sort().values,
+    "eig": lambda a: (
+        torch.linalg.eigvals(to_dense(a)).abs().sort().values - eig(a).values.abs().sort().values
+    ),
 }
 
 
@@ -140,7 +161,14 @@ def test_linearizers(make) -> None:
     weight = torch.eye(g.dim, dtype=torch.float64) + 0.2 * rand(g.dim, g.dim, seed=1) / g.dim**0.5
     here = rl.Linearizer(g, op.Dense(weight=weight))
     there, x = deepcopy(here).to(DEVICE), rand(5, g.dim, seed=2)
-    for verb in (lambda f: f, pinv, lambda f: f**3, lambda f: f @ f, lambda f: op.truncate(f, 2), lambda f: 2 * f):
+    for verb in (
+        lambda f: f,
+        pinv,
+        lambda f: f**3,
+        lambda f: f @ f,
+        lambda f: op.truncate(f, 2),
+        lambda f: 2 * f,
+    ):
         same(verb(there)(x.to(DEVICE)), verb(here)(x), 1e-6)
     same(rl.svd(there).right_points(2), rl.svd(there).right_points(2).cpu(), 1e-6)
 
@@ -161,7 +189,11 @@ def test_audits(make) -> None:
 
 def small_net() -> nn.Sequential:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(6, 12, bias=False), nn.ReLU(), nn.Linear(12, 2, bias=False)).double().eval()
+    return (
+        nn.Sequential(nn.Linear(6, 12, bias=False), nn.ReLU(), nn.Linear(12, 2, bias=False))
+        .double()
+        .eval()
+    )
 
 
 def test_verbs_of_models() -> None:
@@ -170,14 +202,24 @@ def test_verbs_of_models() -> None:
     same(rl.split(there).linear(rows), rl.split(model).linear(x))
     same(rl.split(there).even(rows), rl.split(model).even(x))
     same(to_dense(rl.local_map(there, rows[0])), to_dense(rl.local_map(model, x[0])))
-    same(rl.linearize(there, rows, blocks=["1"]).model(rows), rl.linearize(model, x, blocks=["1"]).model(x), 1e-6)
-    deeper = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2)).double().eval()
+    same(
+        rl.linearize(there, rows, blocks=["1"]).model(rows),
+        rl.linearize(model, x, blocks=["1"]).model(x),
+        1e-6,
+    )
+    deeper = (
+        nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
+        .double()
+        .eval()
+    )
     same(rl.fuse(deepcopy(deeper).to(DEVICE))(rows), deeper(x))
 
 
 def test_learning_is_predicted() -> None:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(6, 40, bias=False), nn.ReLU(), nn.Linear(40, 1, bias=False)).double()
+    model = nn.Sequential(
+        nn.Linear(6, 40, bias=False), nn.ReLU(), nn.Linear(40, 1, bias=False)
+    ).double()
     for p in model.parameters():
         p.data *= 0.01
     x = rand(100, 6)
@@ -195,7 +237,10 @@ def test_generator_collapses_inverts_and_is_saved(tmp_path) -> None:
     flow = LinearFlow(g, rl.invertible.Flatten((1, 8, 8)), velocity).double().eval()
     there, z = deepcopy(flow).to(DEVICE), rand(4, 1, 8, 8)
     with torch.no_grad():
-        one, many = collapse(there, steps=20, method="rk4"), sample(there, z.to(DEVICE), steps=20, method="rk4")
+        one, many = (
+            collapse(there, steps=20, method="rk4"),
+            sample(there, z.to(DEVICE), steps=20, method="rk4"),
+        )
         same(one(z.to(DEVICE)), sample(flow, z, steps=20, method="rk4"), 1e-6)
         same(many, sample(flow, z, steps=20, method="rk4"), 1e-6)
         assert inversion(one, z.to(DEVICE)).error < 1e-6
@@ -221,7 +266,13 @@ class Fit(nn.Module):
 
 def test_training_goes_on_to_the_bit_and_is_read_on_the_cpu(tmp_path) -> None:
     data = rand(200, 4).float()
-    config = {"batch_size": 32, "lr": 1e-2, "device": str(DEVICE), "log_every": 5, "evaluate_every": 10}
+    config = {
+        "batch_size": 32,
+        "lr": 1e-2,
+        "device": str(DEVICE),
+        "log_every": 5,
+        "evaluate_every": 10,
+    }
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     train(Fit(), data, TrainConfig(steps=40, **config), whole, progress=False)
     for _ in range(3):
@@ -241,7 +292,9 @@ def test_training_precisions(tmp_path, precision: str) -> None:
     flow = LinearFlow(g, rl.invertible.Flatten((1, 8, 8)), velocity)
     objective = rl.flow.objectives.likelihood(flow, 0.1)
     images, _ = rl.datasets.load("digits", "train")
-    config = TrainConfig(steps=60, batch_size=64, lr=2e-3, device=str(DEVICE), precision=precision, evaluate_every=60)
+    config = TrainConfig(
+        steps=60, batch_size=64, lr=2e-3, device=str(DEVICE), precision=precision, evaluate_every=60
+    )
     train(objective, images, config, tmp_path, progress=False)
     rows = rl.training.read_log(tmp_path)
     losses = [row["loss"] for row in rows if "loss" in row]
@@ -255,9 +308,13 @@ def test_metrics() -> None:
     x, y = torch.rand(6, 3, 16, 16), torch.rand(6, 3, 16, 16)
     move = lambda *values: [value.to(DEVICE) for value in values]  # noqa: E731
     assert metrics.frechet_distance(*move(a, b)) == pytest.approx(metrics.frechet_distance(a, b))
-    assert metrics.sliced_wasserstein(*move(a, b)) == pytest.approx(metrics.sliced_wasserstein(a, b))
+    assert metrics.sliced_wasserstein(*move(a, b)) == pytest.approx(
+        metrics.sliced_wasserstein(a, b)
+    )
     assert metrics.precision_recall(*move(a, b)) == metrics.precision_recall(a, b)
-    assert metrics.roc(*move(a[:, 0], b[:, 0])).area == pytest.approx(metrics.roc(a[:, 0], b[:, 0]).area)
+    assert metrics.roc(*move(a[:, 0], b[:, 0])).area == pytest.approx(
+        metrics.roc(a[:, 0], b[:, 0]).area
+    )
     assert metrics.normality(*move(a)).std == pytest.approx(metrics.normality(a).std)
     same(metrics.psnr(*move(x, y)), metrics.psnr(x, y), 1e-5)
     same(metrics.ssim(*move(x, y)), metrics.ssim(x, y), 1e-4)
@@ -266,13 +323,16 @@ def test_metrics() -> None:
 
 def test_projector_and_damage() -> None:
     torch.manual_seed(0)
-    g = rl.invertible.Chain(rl.invertible.Flatten((1, 4, 4)), rl.invertible.VectorFlow(16, blocks=4, width=16))
+    g = rl.invertible.Chain(
+        rl.invertible.Flatten((1, 4, 4)), rl.invertible.VectorFlow(16, blocks=4, width=16)
+    )
     f = Projector(g, Selection.leading(16, 5)).double()
     x, there = torch.rand(9, 1, 4, 4, dtype=torch.float64), deepcopy(f).to(DEVICE)
     same(there(x.to(DEVICE)), f(x))
     for kind in KINDS:
         there_x, here_x = (
-            damage(images, kind, 0.5, torch.Generator().manual_seed(1)).images for images in (x.to(DEVICE), x)
+            damage(images, kind, 0.5, torch.Generator().manual_seed(1)).images
+            for images in (x.to(DEVICE), x)
         )
         same(there_x, here_x)
 

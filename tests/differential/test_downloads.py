@@ -16,12 +16,16 @@ from rectilinear.datasets import mnist
 from rectilinear.datasets.mnist import checksum, read_bytes
 from rectilinear.errors import DataError, RectilinearError
 
-CONTENT = {file: bytes(range(200)) * 40 + file.encode() for pair in mnist.FILES.values() for file in pair}
+CONTENT = {
+    file: bytes(range(200)) * 40 + file.encode() for pair in mnist.FILES.values() for file in pair
+}
 PACKED = {f"{file}.gz": gzip.compress(data, mtime=0) for file, data in CONTENT.items()}
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves ``files``; each first byte waits until ``together`` requests are there, so that downloads overlap."""
+    """Serves ``files``; each first byte waits until ``together`` requests are there, so that
+    downloads overlap.
+    """
 
     def __init__(self, files, together, sent, *args):
         self.files, self.together, self.sent = files, together, sent
@@ -29,7 +33,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         data = self.files[self.path.rsplit("/", 1)[-1]]
-        start = int(self.headers["Range"].split("=")[1].rstrip("-")) if "Range" in self.headers else 0
+        start = (
+            int(self.headers["Range"].split("=")[1].rstrip("-")) if "Range" in self.headers else 0
+        )
         if start >= len(data):
             self.send_error(416)
             return
@@ -62,7 +68,9 @@ def serve(monkeypatch):
         sent = []
         handler = partial(Handler, files, together, sent)
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        threading.Thread(
+            target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        ).start()
         servers.append(server)
         return f"http://127.0.0.1:{server.server_port}", sent
 

@@ -1,4 +1,6 @@
-"""How every command ends: the exit code, one line, no traceback, nothing left; generated over the list of commands."""
+"""How every command ends: the exit code, one line, no traceback, nothing left; generated over the
+list of commands.
+"""
 
 import json
 import os
@@ -28,9 +30,11 @@ MODEL = "from torch import nn\nnet = lambda: nn.Linear(3, 1)\n"
 MODELS = {
     "exits when loaded": "import sys\nsys.exit(0)\n",
     "exits when made": "import sys\nnet = lambda: sys.exit(0)\n",
-    "exits when called": MODEL + "import sys\nclass N(nn.Linear):\n    def forward(self, x): sys.exit(0)\n"
+    "exits when called": MODEL
+    + "import sys\nclass N(nn.Linear):\n    def forward(self, x): sys.exit(0)\n"
     "net = lambda: N(3, 1)\n",
-    "fails when called": MODEL + "class N(nn.Linear):\n    def forward(self, x): return 1 / 0\nnet = lambda: N(3, 1)\n",
+    "fails when called": MODEL
+    + "class N(nn.Linear):\n    def forward(self, x): return 1 / 0\nnet = lambda: N(3, 1)\n",
     "fails when loaded": "1 / 0\n",
     "raises what is no Exception": "raise GeneratorExit\n",
     "recurses": "net = lambda: net()\n",
@@ -96,7 +100,9 @@ def words_of(command: str) -> list[str]:
 
 
 def bad_options() -> list[tuple[str, ...]]:
-    """For each option of each command, a word that is no value of it; for each command, what none of them takes."""
+    """For each option of each command, a word that is no value of it; for each command, what none
+    of them takes.
+    """
     cases = []
     for command in cli.COMMANDS:
         start = words_of(command)
@@ -130,7 +136,9 @@ OUTS = {
 
 @pytest.mark.parametrize("out", OUTS)
 @pytest.mark.parametrize("command", [name for name in cli.COMMANDS if name != "data"])
-def test_an_out_that_cannot_be_written_is_found_before_the_computation(folder, ends, monkeypatch, command, out):
+def test_an_out_that_cannot_be_written_is_found_before_the_computation(
+    folder, ends, monkeypatch, command, out
+):
     module = import_module(f"rectilinear.cli.{command}")
 
     def computed(_):
@@ -138,7 +146,9 @@ def test_an_out_that_cannot_be_written_is_found_before_the_computation(folder, e
 
     stand_in = SimpleNamespace(Arguments=module.Arguments, run=computed)
     monkeypatch.setattr(cli, "import_module", lambda _: stand_in)
-    assert OUTS[out].split("/")[0] in ends(*words_of(command), "--out", OUTS[out]).replace("/proc", "")
+    assert OUTS[out].split("/")[0] in ends(*words_of(command), "--out", OUTS[out]).replace(
+        "/proc", ""
+    )
     assert sorted(path.name for path in folder.iterdir()) == ["file", "m.py", "x.npy", "y.npy"]
 
 
@@ -165,7 +175,9 @@ def test_a_model_file_of_the_user_never_makes_a_success(folder, ends, kind, comm
 
 def rectilinear(*words: object, **options) -> subprocess.CompletedProcess:
     command = [sys.executable, "-c", COMMAND, *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, **options)
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=120, **options
+    )
 
 
 def test_a_model_file_that_forks_prints_and_moves_changes_no_answer(folder, capsys):
@@ -190,7 +202,13 @@ def test_a_model_file_that_forks_prints_and_moves_changes_no_answer(folder, caps
 
 
 def test_every_exception_has_an_exit_code(folder):
-    for error in (ZeroDivisionError("a"), TypeError(), KeyError("x"), AssertionError(), RecursionError("deep")):
+    for error in (
+        ZeroDivisionError("a"),
+        TypeError(),
+        KeyError("x"),
+        AssertionError(),
+        RecursionError("deep"),
+    ):
         code, message = ending(error)
         assert code == 3
         assert type(error).__name__ in message
@@ -202,7 +220,11 @@ def test_every_exception_has_an_exit_code(folder):
         DiskError("a", "b"),
     ):
         assert ending(error)[0] == 2
-    for ask in (lambda: torch.empty(1 << 60), lambda: np.empty(1 << 60), lambda: torch.empty(1 << 62, 8)):
+    for ask in (
+        lambda: torch.empty(1 << 60),
+        lambda: np.empty(1 << 60),
+        lambda: torch.empty(1 << 62, 8),
+    ):
         with pytest.raises((RuntimeError, MemoryError, ValueError)) as caught:
             ask()
         code, message = ending(caught.value)
@@ -217,7 +239,9 @@ def test_a_fault_is_3_and_debug_shows_it(folder, monkeypatch, capsys, ends):
         raise IndexError("of ours")
 
     module = import_module("rectilinear.cli.demo")
-    monkeypatch.setattr(cli, "import_module", lambda _: SimpleNamespace(Arguments=module.Arguments, run=run))
+    monkeypatch.setattr(
+        cli, "import_module", lambda _: SimpleNamespace(Arguments=module.Arguments, run=run)
+    )
     assert "fault of rectilinear: IndexError: of ours" in ends("demo", code=3)
     ends("demo", "--json", code=3)
     assert cli.main(["demo", "--debug"]) == 3
@@ -278,7 +302,9 @@ def test_arrays_that_are_no_data(folder, ends, kind, command):
     ends(*words_of(command))
 
 
-@pytest.mark.parametrize("value", ["[" * 100_000, '{"a":' * 20_000, "1" * 5000, "\ud800", "'", "=", "NaN", "1e999"])
+@pytest.mark.parametrize(
+    "value", ["[" * 100_000, '{"a":' * 20_000, "1" * 5000, "\ud800", "'", "=", "NaN", "1e999"]
+)
 def test_any_value_of_a_field(folder, ends, value):
     ends("train", "digits", "--set", f"training.steps={value}")
     assert not (folder / "runs").exists()
@@ -291,9 +317,20 @@ def test_a_table_with_a_field_without_end(folder, ends):
 
 
 @pytest.mark.parametrize(
-    "text", ["[" * 100_000, "", "{", "[]", '{"name": [], "recipe": {}}', '{"name": "digits", "recipe": 3}', "\0"]
+    "text",
+    [
+        "[" * 100_000,
+        "",
+        "{",
+        "[]",
+        '{"name": [], "recipe": {}}',
+        '{"name": "digits", "recipe": 3}',
+        "\0",
+    ],
 )
-@pytest.mark.parametrize("command", [name for name in cli.COMMANDS if words_of(name)[1:] == ["no-such-run"]])
+@pytest.mark.parametrize(
+    "command", [name for name in cli.COMMANDS if words_of(name)[1:] == ["no-such-run"]]
+)
 def test_a_folder_that_is_no_run(folder, ends, command, text):
     Path("run").mkdir()
     Path("run/config.json").write_text(text)
@@ -304,7 +341,9 @@ def test_a_folder_that_is_no_run(folder, ends, command, text):
 def test_a_reader_that_goes_is_no_traceback(folder):
     for words, codes in ((["audit", "m.py:net", *DATA], (0,)), (["--help"], (0,))):
         command = [sys.executable, "-c", COMMAND, *words]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         process.stdout.close()
         said = process.stderr.read()
         assert process.wait() in codes, said
@@ -332,7 +371,9 @@ def test_a_path_that_is_no_utf8_and_an_output_that_is_ascii(folder):
 def test_ctrl_c_is_one_line(folder):
     Path("m.py").write_text("import time\nopen('started', 'w').close()\ntime.sleep(60)\n")
     process = subprocess.Popen(
-        [sys.executable, "-c", COMMAND, "audit", "m.py:net", *DATA], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", COMMAND, "audit", "m.py:net", *DATA],
+        stderr=subprocess.PIPE,
+        text=True,
     )
     while not Path("started").exists():
         time.sleep(0.02)

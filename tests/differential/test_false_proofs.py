@@ -1,4 +1,6 @@
-"""Networks that are not linear are never proved to be: hidden operations, rounding, units of inputs and outputs."""
+"""Networks that are not linear are never proved to be: hidden operations, rounding, units of inputs
+and outputs.
+"""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -45,8 +47,16 @@ def label(model, x):
 HIDDEN = {
     "whole part of a quotient": (lambda x: torch.div(x, 1.0, rounding_mode="trunc"), 6, False),
     "eight bits": (lambda x: x.to(torch.float8_e5m2).to(x.dtype), 6, False),
-    "eight bits written": (lambda x: torch.empty_like(x, dtype=torch.float8_e5m2).copy_(x).to(x.dtype), 6, False),
-    "a median in another thread": (elsewhere(lambda x: x.unfold(1, 3, 1).median(-1).values), 4, True),
+    "eight bits written": (
+        lambda x: torch.empty_like(x, dtype=torch.float8_e5m2).copy_(x).to(x.dtype),
+        6,
+        False,
+    ),
+    "a median in another thread": (
+        elsewhere(lambda x: x.unfold(1, 3, 1).median(-1).values),
+        4,
+        True,
+    ),
     "odd and homogeneous in another thread": (elsewhere(direction_times_largest), 6, True),
     "the other bits": (lambda x: x.view(torch.float16)[:, 1::2].to(x.dtype), 6, False),
 }
@@ -63,7 +73,9 @@ def test_hidden_operations_are_no_proof(before, width, bias, scale):
 def pairs(first, last, bias=None, dtype=torch.float64):
     first, last = torch.tensor(first, dtype=dtype), torch.tensor(last, dtype=dtype)
     net = nn.Sequential(
-        nn.Linear(first.shape[1], 2, bias=bias is not None), nn.ReLU(), nn.Linear(2, len(last), bias=False)
+        nn.Linear(first.shape[1], 2, bias=bias is not None),
+        nn.ReLU(),
+        nn.Linear(2, len(last), bias=False),
     )
     net = net.to(dtype)
     net[0].weight.data, net[2].weight.data = first, last
@@ -85,10 +97,17 @@ def test_neurons_cancel_for_each_output_in_its_own_unit(dtype):
 def test_neurons_cancel_in_the_units_of_the_inputs(dtype):
     for big in (1.0, 1e6, 1e15):
         x = torch.randn(60, 2, dtype=dtype) * torch.tensor([1 / big, 1.0], dtype=dtype)
-        assert label(pairs([[big, 1.0], [-big, 1.0]], [[1.0, -1.0]], dtype=dtype), x) == "not linear"
+        assert (
+            label(pairs([[big, 1.0], [-big, 1.0]], [[1.0, -1.0]], dtype=dtype), x) == "not linear"
+        )
         assert label(pairs([[big, 1.0], [-big, -1.0]], [[1.0, -1.0]], dtype=dtype), x) == "linear"
         small = torch.randn(60, 1, dtype=dtype) / big
-        assert label(pairs([[1.0], [-1.0]], [[1.0, -1.0]], bias=[1 / big, 1 / big], dtype=dtype), small) != "linear"
+        assert (
+            label(
+                pairs([[1.0], [-1.0]], [[1.0, -1.0]], bias=[1 / big, 1 / big], dtype=dtype), small
+            )
+            != "linear"
+        )
 
 
 def test_smooth_neurons_cancel_for_each_output_and_in_the_units_of_the_inputs():
@@ -106,7 +125,10 @@ def test_the_zero_of_maximum_may_be_wider_than_its_input():
 
 def test_the_size_of_complex_numbers_is_measured():
     mix = torch.randn(6, 4, dtype=torch.complex64)
-    assert label(Inside(lambda x: (x.to(torch.complex64) @ mix).abs(), 4), torch.randn(60, 6)) == "not linear"
+    assert (
+        label(Inside(lambda x: (x.to(torch.complex64) @ mix).abs(), 4), torch.randn(60, 6))
+        == "not linear"
+    )
 
 
 @pytest.mark.parametrize("activation", [torch.relu, torch.nn.functional.gelu, torch.sin, torch.abs])
@@ -119,5 +141,10 @@ def test_an_activation_of_one_number_a_row(activation):
         free = Inside(net.before, 3, bias=False).double()
         parts = split(free, x)
         torch.testing.assert_close(parts.linear(x) + parts.even(x), free(x))
-    deep = nn.Sequential(nn.Linear(6, 1), Inside(lambda h: activation(h[:, 0])[:, None], 1), nn.Tanh(), nn.Linear(2, 1))
+    deep = nn.Sequential(
+        nn.Linear(6, 1),
+        Inside(lambda h: activation(h[:, 0])[:, None], 1),
+        nn.Tanh(),
+        nn.Linear(2, 1),
+    )
     assert audit(deep.double(), x, progress=False).measures["affine_r2"].applies

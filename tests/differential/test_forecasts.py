@@ -1,4 +1,6 @@
-"""Forecasts against solved equations, in every rotation and layout; and what of series is refused or said."""
+"""Forecasts against solved equations, in every rotation and layout; and what of series is refused
+or said.
+"""
 
 import json
 import os
@@ -15,11 +17,22 @@ from scipy.integrate import solve_ivp
 from rectilinear import cli, recipes
 from rectilinear.datasets import simulate
 from rectilinear.errors import ConfigError, DataError, DtypeError, ForecastWarning, RectilinearError
-from rectilinear.koopman import DMD, FitConfig, KoopmanRegressor, as_series, embed, fit, one_step, windows
+from rectilinear.koopman import (
+    DMD,
+    FitConfig,
+    KoopmanRegressor,
+    as_series,
+    embed,
+    fit,
+    one_step,
+    windows,
+)
 
 T = np.arange(200.0)
 WAVE = np.stack([np.sin(0.3 * T), np.cos(0.3 * T)], 1)
-DATA = Path(os.environ.get("RECTILINEAR_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
+DATA = Path(
+    os.environ.get("RECTILINEAR_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")
+)
 ETT = DATA / "ett" / "ETTh1.csv"
 
 
@@ -28,26 +41,35 @@ def small(**changes: Any) -> KoopmanRegressor:
 
 
 def slow_manifold(count: int, seed: int) -> np.ndarray:
-    """``x1' = -.05 x1, x2' = -(x2 - x1^2)`` from random starts, solved to 1e-10: ``(count, 121, 2)``."""
+    """``x1' = -.05 x1, x2' = -(x2 - x1^2)`` from random starts, solved to 1e-10: ``(count, 121,
+    2)``.
+    """
     starts = np.random.default_rng(seed).uniform(-1, 1, (count, 2))
 
     def velocity(_: float, x: np.ndarray) -> list[float]:
         return [-0.05 * x[0], -(x[1] - x[0] ** 2)]
 
     t = 0.1 * np.arange(121)
-    return np.stack([solve_ivp(velocity, (0, 12), x, t_eval=t, rtol=1e-10, atol=1e-12).y.T for x in starts])
+    return np.stack(
+        [solve_ivp(velocity, (0, 12), x, t_eval=t, rtol=1e-10, atol=1e-12).y.T for x in starts]
+    )
 
 
 @pytest.mark.parametrize("degrees", [0, 37, 90])
 @pytest.mark.parametrize("units", [(1e12, 1e-12)])
-def test_a_slow_manifold_in_every_rotation_and_unit(degrees: float, units: tuple[float, float]) -> None:
+def test_a_slow_manifold_in_every_rotation_and_unit(
+    degrees: float, units: tuple[float, float]
+) -> None:
     c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     turn = np.array([[c, -s], [s, c]]) * np.array(units)[:, None]
     x, held = slow_manifold(25, 0) @ turn.T, slow_manifold(8, 9) @ turn.T
     model = KoopmanRegressor(rank=8, horizon=100, fourier=100).fit(x, dt=0.1)
     error = (model.simulate(held[:, 0], 100) - held[:, :101]) / x.reshape(-1, 2).std(0)
     assert np.abs(error).max() < 0.02
-    assert np.abs(model.modes_.exponents.numpy()[:, None] - np.array([-0.05, -0.1, -1.0])).min(0).max() < 1e-3
+    assert (
+        np.abs(model.modes_.exponents.numpy()[:, None] - np.array([-0.05, -0.1, -1.0])).min(0).max()
+        < 1e-3
+    )
 
 
 def test_a_perfect_column_does_not_hide_a_failed_one() -> None:
@@ -55,7 +77,9 @@ def test_a_perfect_column_does_not_hide_a_failed_one() -> None:
     rng = np.random.default_rng(0)
 
     def error(extra: Callable[[int], np.ndarray]) -> float:
-        data, test = (np.concatenate([v, extra(len(v)) * np.ones((1, 71, 1))], 2) for v in (x, held))
+        data, test = (
+            np.concatenate([v, extra(len(v)) * np.ones((1, 71, 1))], 2) for v in (x, held)
+        )
         model = KoopmanRegressor(rank=24, horizon=40, fourier=120).fit(data, dt=0.1)
         return float(np.abs(model.simulate(test[:, 0], 40) - test[:, :41]).max())
 
@@ -74,7 +98,9 @@ def test_times_and_dt_must_agree() -> None:
     assert torch.allclose(both[0].modes_.exponents, both[1].modes_.exponents, atol=1e-9)
 
 
-@pytest.mark.parametrize(("unit", "start", "kind"), [(0.1, 0.0, "f4"), (1e-3, 1.6e9, "f8"), (1.0, 0.0, "f2")])
+@pytest.mark.parametrize(
+    ("unit", "start", "kind"), [(0.1, 0.0, "f4"), (1e-3, 1.6e9, "f8"), (1.0, 0.0, "f2")]
+)
 def test_times_of_little_precision_are_regular(unit: float, start: float, kind: str) -> None:
     clock = (start + unit * T).astype(kind)
     model = small(delays=2).fit(WAVE, times=torch.from_numpy(clock) if kind == "f4" else clock)
@@ -136,7 +162,11 @@ def dates() -> np.ndarray:
     ],
 )
 def test_what_is_no_number_is_refused(given: Any, said: str) -> None:
-    for use in (lambda: small().fit(given), lambda: DMD().fit(given), lambda: small().fit(WAVE).predict(given)):
+    for use in (
+        lambda: small().fit(given),
+        lambda: DMD().fit(given),
+        lambda: small().fit(WAVE).predict(given),
+    ):
         with pytest.raises(DtypeError, match=said):
             use()
 
@@ -148,7 +178,9 @@ def test_dates_are_never_numbers() -> None:
         small().fit(frame)
     with pytest.raises(DtypeError, match="hours since the first"):
         small().fit(frame[["a", "b"]], times=frame["when"])
-    model = small().fit(frame[["a", "b"]], times=(frame["when"] - frame["when"][0]).dt.total_seconds())
+    model = small().fit(
+        frame[["a", "b"]], times=(frame["when"] - frame["when"][0]).dt.total_seconds()
+    )
     assert model.model_.dt == 3600
     missing = pandas.DataFrame({"a": pandas.array([1, 2, None] * 60, dtype="Int64")})
     with pytest.raises(DataError, match="60 of 180 rows not finite, first at row 2"):
@@ -161,7 +193,9 @@ def test_masked_entries_are_gaps() -> None:
 
 
 def test_short_series_are_named() -> None:
-    with pytest.warns(ForecastWarning, match=r"2 of 4 series left out.*series 1 \(15 rows\), 3 \(9 rows\)"):
+    with pytest.warns(
+        ForecastWarning, match=r"2 of 4 series left out.*series 1 \(15 rows\), 3 \(9 rows\)"
+    ):
         small().fit([WAVE, WAVE[:15], WAVE[:80], WAVE[:9]])
     with pytest.warns(ForecastWarning, match=r"1 of 2 series left out.*series 0 \(5 rows\)"):
         DMD(5).fit([WAVE[:5], WAVE])
@@ -185,15 +219,28 @@ def test_a_fit_worse_than_persistence_says_so(seed: int) -> None:
         far = KoopmanRegressor(horizon=100).fit(x)
     assert bool(said) == (error(far) > 1.5 * change)
     found = one_step(far.model_, as_series(x))
-    assert np.allclose([error(far), change], np.array([found.model[0], found.persistence[0]]) * x.std(ddof=1))
+    assert np.allclose(
+        [error(far), change], np.array([found.model[0], found.persistence[0]]) * x.std(ddof=1)
+    )
 
 
 def test_the_horizon_follows_the_data() -> None:
     def horizon(count: int, rows: int, **changes: Any) -> int:
         data = np.stack([WAVE[k : k + rows] for k in range(count)])
-        return round(float(fit(as_series(data), FitConfig(rank=2, horizon=None, fourier=0, **changes))[1].times.max()))
+        return round(
+            float(
+                fit(as_series(data), FitConfig(rank=2, horizon=None, fourier=0, **changes))[
+                    1
+                ].times.max()
+            )
+        )
 
-    assert (horizon(1, 131), horizon(6, 60), horizon(5, 150), horizon(5, 151, backward=30)) == (43, 40, 100, 100)
+    assert (horizon(1, 131), horizon(6, 60), horizon(5, 150), horizon(5, 151, backward=30)) == (
+        43,
+        40,
+        100,
+        100,
+    )
     with pytest.raises(DataError, match="windows"):
         horizon(1, 9)
 
@@ -207,10 +254,14 @@ def test_delays_are_newest_first(delays: int) -> None:
     assert np.array_equal(state, embed(torch.as_tensor(history)[:, None], model.delays).numpy())
     truth = x[150 + model.delays - 1 : 150 + model.delays + 20]
     assert np.abs(model.simulate(state, 20)[0, :, 0] - truth).max() < 1e-6
-    assert np.abs(model.simulate(history[None], 20)[0, :, 0] - truth).max() > 0.1, "oldest first is another state"
+    assert np.abs(model.simulate(history[None], 20)[0, :, 0] - truth).max() > 0.1, (
+        "oldest first is another state"
+    )
     two = np.stack([x, np.cos(0.3 * T)], 1)
     found = windows(as_series(two), 3, 0, 1).anchors[0].tolist()
-    assert found == [*two[2], *two[1], *two[0]], "the columns of the newest observation, then those before it"
+    assert found == [*two[2], *two[1], *two[0]], (
+        "the columns of the newest observation, then those before it"
+    )
 
 
 def test_a_model_saved_without_offset_still_loads(tmp_path: Path) -> None:
@@ -219,7 +270,10 @@ def test_a_model_saved_without_offset_still_loads(tmp_path: Path) -> None:
     again = type(model).from_pretrained(tmp_path)
     x, times = torch.as_tensor(WAVE[:3]), torch.arange(5).double()
     assert torch.equal(again.forecast(x, times), model.forecast(x, times))
-    assert "offset" not in type(model.lift)(model.lift.features, model.lift.mean, model.lift.scale).state_dict()
+    assert (
+        "offset"
+        not in type(model.lift)(model.lift.features, model.lift.mean, model.lift.scale).state_dict()
+    )
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
@@ -230,7 +284,9 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     return error
 
 
-def test_fields_without_effect_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fields_without_effect_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "my.csv").write_text("\n".join(f"{a},{b}" for a, b in WAVE))
     path, train = str(tmp_path / "my.csv"), ("train", "dynamics", "--out", str(tmp_path / "run"))
     said = refused(capsys, *train, "--set", f"data={path}")
@@ -240,13 +296,17 @@ def test_fields_without_effect_are_refused(tmp_path: Path, capsys: pytest.Captur
     for name, value in (("size", 8), ("rank", 4), ("fit.seed", 3)):
         assert name in refused(capsys, *train, "--set", f"{name}={value}")
     for name, value in (("noise", 0.1), ("count", 5), ("steps", 9), ("jitter", 0.1)):
-        assert "simulated" in refused(capsys, *train, "--set", f"system={path}", "--set", f"{name}={value}")
+        assert "simulated" in refused(
+            capsys, *train, "--set", f"system={path}", "--set", f"{name}={value}"
+        )
     assert not (tmp_path / "run").exists()
     old = recipes.changed(recipes.recipe_named("dynamics"), {"data": "my.csv", "fit.horizon": 100})
     assert old.data == "my.csv", "a run of an earlier version is read as it was"
 
 
-def test_a_file_is_trained_on_and_compared_with_persistence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_is_trained_on_and_compared_with_persistence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "my.csv").write_text("\n".join(f"{a},{b}" for a, b in WAVE))
     sets = [f"system={tmp_path / 'my.csv'}", "fit.horizon=20", "fit.rank=2", "fit.fourier=0"]
     words = [word for change in sets for word in ("--set", change)]
@@ -259,7 +319,9 @@ def test_a_file_is_trained_on_and_compared_with_persistence(tmp_path: Path, caps
     assert np.abs(np.load(answer["array"])[0] - ahead).max() < 1e-5
 
 
-@pytest.mark.skipif(not ETT.is_file(), reason="no ETT series: set RECTILINEAR_DATA to the folder that holds ett/")
+@pytest.mark.skipif(
+    not ETT.is_file(), reason="no ETT series: set RECTILINEAR_DATA to the folder that holds ett/"
+)
 def test_a_real_series_beats_persistence() -> None:
     x = np.loadtxt(ETT, delimiter=",", skiprows=1, usecols=(1, 3), max_rows=2000)
     model = KoopmanRegressor(rank=24, horizon=48, delays=48, fourier=0).fit(x[:1500])
@@ -268,4 +330,6 @@ def test_a_real_series_beats_persistence() -> None:
     still = states[:, :2] - x[1500 + 24 :: 5][: len(states)]
     assert (np.square(error).mean(0) < np.square(still).mean(0)).all()
     with pytest.raises(RectilinearError, match="text"):
-        small().fit(np.loadtxt(ETT, delimiter=",", skiprows=1, usecols=(0, 7), max_rows=300, dtype=str))
+        small().fit(
+            np.loadtxt(ETT, delimiter=",", skiprows=1, usecols=(0, 7), max_rows=300, dtype=str)
+        )

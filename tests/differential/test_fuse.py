@@ -1,4 +1,6 @@
-"""A fused model is the same function: over random architectures, and for what is known to lead folding astray."""
+"""A fused model is the same function: over random architectures, and for what is known to lead
+folding astray.
+"""
 
 import pickle
 
@@ -32,7 +34,10 @@ def ready(model: nn.Module) -> nn.Module:
 
 def gap(model: nn.Module, fused: nn.Module, x: torch.Tensor) -> float:
     with torch.no_grad():
-        return float((fused(x.clone()) - model(x.clone())).abs().max() / model(x.clone()).abs().max().clamp_min(1e-9))
+        return float(
+            (fused(x.clone()) - model(x.clone())).abs().max()
+            / model(x.clone()).abs().max().clamp_min(1e-9)
+        )
 
 
 class NormReLU(nn.BatchNorm2d):
@@ -54,7 +59,10 @@ class NormAct(nn.BatchNorm2d):
             raise AssertionError
         training = self.running_mean is None and self.running_var is None
         x = functional.batch_norm(
-            *(x, self.running_mean, self.running_var, self.weight, self.bias), training, momentum, self.eps
+            *(x, self.running_mean, self.running_var, self.weight, self.bias),
+            training,
+            momentum,
+            self.eps,
         )
         return self.act(self.drop(x))
 
@@ -96,16 +104,26 @@ def images(draw):
     """A random stack of what people put into convolutional nets."""
     channels, layers = 3, []
     for _ in range(draw(st.integers(1, 6))):
-        kind = draw(st.sampled_from(["conv", "point", "norm", "normact", "normrelu", "relu", "drop", "slope", "block"]))
+        kind = draw(
+            st.sampled_from(
+                ["conv", "point", "norm", "normact", "normrelu", "relu", "drop", "slope", "block"]
+            )
+        )
         out = draw(st.sampled_from([2, 3, 5]))
         bias = draw(st.booleans())
         if kind == "conv":
             padding = draw(st.sampled_from([0, 1, "same"]))
             layers.append(nn.Conv2d(channels, out, 3, padding=padding, bias=bias, dilation=1))
         elif kind == "point":
-            layers.append(nn.Conv2d(channels, out, 1, bias=bias, padding=draw(st.sampled_from([0, 0, 1]))))
+            layers.append(
+                nn.Conv2d(channels, out, 1, bias=bias, padding=draw(st.sampled_from([0, 0, 1])))
+            )
         elif kind == "block":
-            layers.append(nn.Sequential(nn.Conv2d(channels, out, 1, bias=bias), nn.BatchNorm2d(out), nn.Dropout(0.3)))
+            layers.append(
+                nn.Sequential(
+                    nn.Conv2d(channels, out, 1, bias=bias), nn.BatchNorm2d(out), nn.Dropout(0.3)
+                )
+            )
         else:
             made = {
                 "norm": lambda c, bias: nn.BatchNorm2d(c, affine=bias),
@@ -133,14 +151,22 @@ def vectors(draw):
         elif kind == "residual":
             layers.append(Residual(width))
         else:
-            layers.append({"norm": nn.BatchNorm1d(width), "relu": nn.ReLU(True), "drop": nn.Dropout(0.5)}[kind])
+            layers.append(
+                {"norm": nn.BatchNorm1d(width), "relu": nn.ReLU(True), "drop": nn.Dropout(0.5)}[
+                    kind
+                ]
+            )
     return nn.Sequential(*layers)
 
 
 class Residual(nn.Module):
     def __init__(self, width):
         super().__init__()
-        self.a, self.n, self.b = nn.Linear(width, width), nn.BatchNorm1d(width), nn.Linear(width, width)
+        self.a, self.n, self.b = (
+            nn.Linear(width, width),
+            nn.BatchNorm1d(width),
+            nn.Linear(width, width),
+        )
 
     def forward(self, x):
         h = self.n(self.a(x))
@@ -263,7 +289,9 @@ def old_norm(name):
     with pytest.warns(FutureWarning) if name == "weight_norm" else torch.no_grad():
         layer = getattr(nn.utils, name)(nn.Linear(4, 4))
     model = nn.Sequential(layer, nn.BatchNorm1d(4))
-    model(torch.randn(8, 4)).sum().backward()  # leaves a weight with a gradient, which deepcopy refuses
+    model(
+        torch.randn(8, 4)
+    ).sum().backward()  # leaves a weight with a gradient, which deepcopy refuses
     return model
 
 
@@ -282,11 +310,17 @@ AWAY = {
     "hooked": hooked,
     "spectral_norm": lambda: old_norm("spectral_norm"),
     "weight_norm": lambda: old_norm("weight_norm"),
-    "parametrised": lambda: nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)), nn.BatchNorm1d(4)),
-    "statistics of the batch": lambda: nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4, track_running_stats=False)),
+    "parametrised": lambda: nn.Sequential(
+        nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)), nn.BatchNorm1d(4)
+    ),
+    "statistics of the batch": lambda: nn.Sequential(
+        nn.Linear(4, 4), nn.BatchNorm1d(4, track_running_stats=False)
+    ),
     "shared": lambda: (lambda a: nn.Sequential(a, nn.Linear(4, 4), a))(nn.Linear(4, 4)),
     "values": lambda: Valued(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))),
-    "folds twice": lambda: nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.BatchNorm1d(4), nn.Linear(4, 2)),
+    "folds twice": lambda: nn.Sequential(
+        nn.Linear(4, 4), nn.BatchNorm1d(4), nn.BatchNorm1d(4), nn.Linear(4, 2)
+    ),
 }
 
 
@@ -306,12 +340,19 @@ IMAGES = {
         nn.Sequential(nn.Conv2d(3, 4, 3), NormAct(4), nn.Conv2d(4, 2, 1), NormAct(2, nn.SiLU)),
         2,
     ),
-    "norm with drop": lambda: (nn.Sequential(nn.Conv2d(3, 4, 3), NormAct(4, nn.Hardswish, nn.Dropout)), 1),
+    "norm with drop": lambda: (
+        nn.Sequential(nn.Conv2d(3, 4, 3), NormAct(4, nn.Hardswish, nn.Dropout)),
+        1,
+    ),
     "norm and input": lambda: (nn.Sequential(nn.Conv2d(3, 4, 3), NormTwice(4)), 0),
     "standardised": lambda: (nn.Sequential(Standardised(3, 4, 3), nn.BatchNorm2d(4)), 0),
     "padded 1 x 1": lambda: (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1, padding=1)), 0),
     "reflecting": lambda: (
-        nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1)),
+        nn.Sequential(
+            nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"),
+            nn.BatchNorm2d(4),
+            nn.Conv2d(4, 2, 1),
+        ),
         2,
     ),
     "transposed": lambda: (nn.Sequential(nn.ConvTranspose2d(3, 4, 3), nn.BatchNorm2d(4)), 0),
@@ -328,7 +369,9 @@ def test_classes_with_a_forward_of_their_own(name, wrap):
     assert len(found.folds) == folds, str(found)
     if not folds:
         assert found.left[0].reason
-    assert len(rl.fuse(model, report=True).folds) == (folds if wrap is not Untraced else 0), "nothing without a proof"
+    assert len(rl.fuse(model, report=True).folds) == (folds if wrap is not Untraced else 0), (
+        "nothing without a proof"
+    )
 
 
 def test_the_activation_of_a_normalisation_stays():
@@ -339,7 +382,9 @@ def test_the_activation_of_a_normalisation_stays():
 
 
 class Rows(nn.Module):
-    """``Linear(10, 6)`` and ``BatchNorm1d(6)``, whose channels are the second axis: for 6 tokens another one."""
+    """``Linear(10, 6)`` and ``BatchNorm1d(6)``, whose channels are the second axis: for 6 tokens
+    another one.
+    """
 
     def __init__(self):
         super().__init__()
@@ -421,7 +466,9 @@ def test_other_arguments_and_outputs():
 
 
 def test_says_what_it_did():
-    model = ready(Untraced(nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.BatchNorm1d(8))))
+    model = ready(
+        Untraced(nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.BatchNorm1d(8)))
+    )
     without, checked = rl.fuse(model, report=True), rl.fuse(model, rand(5, 4), report=True)
     assert (len(without.folds), len(checked.folds)) == (0, 1)
     assert "pass x" in str(without)
@@ -460,7 +507,10 @@ def test_what_cannot_be_fused_is_one_line():
 
 
 def test_a_fused_model_goes_where_models_go():
-    model, x = ready(nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 2))), rand(6, 4)
+    model, x = (
+        ready(nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 2))),
+        rand(6, 4),
+    )
     fused = rl.fuse(model)
     for other in (
         torch.jit.script(fused),

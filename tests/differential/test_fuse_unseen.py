@@ -1,4 +1,6 @@
-"""What torch.fx does not see of a model: it asks what its input is, or its modules are not what their class says."""
+"""What torch.fx does not see of a model: it asks what its input is, or its modules are not what
+their class says.
+"""
 
 import pytest
 import torch
@@ -8,7 +10,9 @@ import rectilinear as rl
 
 
 class Asks(nn.Module):
-    """Adds the hidden values to the output only where its input is a tensor, and no trace of torch.fx."""
+    """Adds the hidden values to the output only where its input is a tensor, and no trace of
+    torch.fx.
+    """
 
     def __init__(self, asks, first, second):
         super().__init__()
@@ -66,7 +70,10 @@ def test_a_forward_that_was_put_into_a_module():
     x = torch.randn(5, 4, dtype=torch.float64)
     for known in (None, x):
         torch.testing.assert_close(rl.fuse(model, known)(x), model(x), rtol=1e-12, atol=1e-12)
-    assert "2" in {block["name"] for block in rl.audit(model, x, progress=False).measures["blocks"].details["blocks"]}
+    assert "2" in {
+        block["name"]
+        for block in rl.audit(model, x, progress=False).measures["blocks"].details["blocks"]
+    }
 
 
 def test_a_random_model_is_folded_as_its_graph_says():

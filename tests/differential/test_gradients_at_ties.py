@@ -1,4 +1,6 @@
-"""Gradients where singular values and eigenvalues repeat: equal to finite differences, or refused; never NaN."""
+"""Gradients where singular values and eigenvalues repeat: equal to finite differences, or refused;
+never NaN.
+"""
 
 from __future__ import annotations
 
@@ -83,16 +85,25 @@ def test_against_finite_differences(verb: str, name: str) -> None:
     agree(VERBS[verb], m, rand(*m.shape))
 
 
-@pytest.mark.parametrize(("name", "k"), [("two equal", 2), ("all equal but one", 3), ("two equal", 3), ("distinct", 2)])
+@pytest.mark.parametrize(
+    ("name", "k"), [("two equal", 2), ("all equal but one", 3), ("two equal", 3), ("distinct", 2)]
+)
 def test_truncation_behind_a_tie(name: str, k: int) -> None:
     m = MATRICES[name]
     agree(lambda x: weigh(rl.truncate(op.Dense(1 * x), k)), m, rand(*m.shape))
 
 
 def test_truncation_of_tall_and_wide() -> None:
-    for m in (with_values(3.0, 3.0, 1.0, rows=6), with_values(3.0, 3.0, 1.0, rows=6).T.contiguous()):
+    for m in (
+        with_values(3.0, 3.0, 1.0, rows=6),
+        with_values(3.0, 3.0, 1.0, rows=6).T.contiguous(),
+    ):
         W6 = rand(*m.shape)
-        agree(lambda x, w=W6: (op.to_dense(rl.truncate(op.Dense(1 * x), 2)) * w).sum(), m, rand(*m.shape))
+        agree(
+            lambda x, w=W6: (op.to_dense(rl.truncate(op.Dense(1 * x), 2)) * w).sum(),
+            m,
+            rand(*m.shape),
+        )
 
 
 def test_a_cut_through_a_tie_has_a_finite_gradient() -> None:
@@ -108,9 +119,15 @@ def test_projections_move_with_a_range_of_constant_rank(rank: int) -> None:
     x, y = orthogonal(5)[:, :rank], orthogonal(4)[:, :rank]
     for verb in (rl.project_range, rl.project_null):
         inputs = [t.clone().requires_grad_() for t in (x, y)]
-        assert torch.autograd.gradcheck(lambda a, b, v=verb: op.to_dense(v(op.Dense(a @ b.T))), inputs)
-        assert torch.autograd.gradgradcheck(lambda a, b, v=verb: op.to_dense(v(op.Dense(a @ b.T))), inputs)
-        assert torch.autograd.gradcheck(lambda a, b, v=verb: op.to_dense(v(op.LowRank(1 * a, 1 * b))), inputs)
+        assert torch.autograd.gradcheck(
+            lambda a, b, v=verb: op.to_dense(v(op.Dense(a @ b.T))), inputs
+        )
+        assert torch.autograd.gradgradcheck(
+            lambda a, b, v=verb: op.to_dense(v(op.Dense(a @ b.T))), inputs
+        )
+        assert torch.autograd.gradcheck(
+            lambda a, b, v=verb: op.to_dense(v(op.LowRank(1 * a, 1 * b))), inputs
+        )
 
 
 def test_projections_of_structured_operators() -> None:
@@ -160,9 +177,18 @@ def test_vectors_beside_a_tie_are_right() -> None:
 
 
 def test_learning_from_the_identity() -> None:
-    """The natural start of a square operator: a step of descent through each verb stays finite, in float32 too."""
+    """The natural start of a square operator: a step of descent through each verb stays finite, in
+    float32 too.
+    """
     for dtype in (torch.float32, torch.float64):
-        for verb in (rl.pinv, rl.project_range, lambda A: rl.truncate(A, 3), lambda A: A**0.5, rl.logm, rl.expm):
+        for verb in (
+            rl.pinv,
+            rl.project_range,
+            lambda A: rl.truncate(A, 3),
+            lambda A: A**0.5,
+            rl.logm,
+            rl.expm,
+        ):
             A = op.Dense(torch.eye(4, dtype=dtype))
             (op.to_dense(verb(A)) - torch.ones(4, 4, dtype=dtype)).square().sum().backward()
             assert A.weight.grad is not None

@@ -29,21 +29,31 @@ def mlp(outputs=3):
 
 
 @pytest.mark.parametrize(
-    "before", [torch.log, torch.sqrt, torch.rsqrt, lambda x: x**2.5], ids=["log", "sqrt", "rsqrt", "power"]
+    "before",
+    [torch.log, torch.sqrt, torch.rsqrt, lambda x: x**2.5],
+    ids=["log", "sqrt", "rsqrt", "power"],
 )
 def test_positive_inputs_are_judged(before):
     x = (3 * torch.randn(200, 3, dtype=torch.float64)).exp()
     found = audit(After(before).double(), x, progress=False)
     rows = torch.cat([x, torch.ones(200, 1, dtype=torch.float64)], 1)
     y = before(x)
-    left = (y - rows @ torch.linalg.lstsq(rows, y).solution).square().sum(0) / (y - y.mean(0)).square().sum(0)
+    left = (y - rows @ torch.linalg.lstsq(rows, y).solution).square().sum(0) / (
+        y - y.mean(0)
+    ).square().sum(0)
     assert left.min() > 0.02
     assert found.verdict.label == "not linear"
-    assert found.measures["parity"].note == found.measures["odd_linearity"].note == "the output is not finite at -x"
+    assert (
+        found.measures["parity"].note
+        == found.measures["odd_linearity"].note
+        == "the output is not finite at -x"
+    )
 
 
 def test_no_value_at_zero():
-    found = audit(After(lambda x: x / x.norm(dim=1, keepdim=True)), torch.randn(60, 3), progress=False)
+    found = audit(
+        After(lambda x: x / x.norm(dim=1, keepdim=True)), torch.randn(60, 3), progress=False
+    )
     assert found.verdict.label == "not linear"
     assert found.measures["parity"].applies
 
@@ -71,7 +81,9 @@ def test_a_loss_of_columns_is_taken():
     x, y, net = torch.randn(40, 4), torch.randn(40, 1), mlp(1)
     loss = nn.MSELoss(reduction="none")
     found = audit(net, x, y, loss=loss, progress=False).measures["affine_score"]
-    assert found.details["loss"] == pytest.approx(float((net(x) - y).detach().square().mean()), rel=1e-5)
+    assert found.details["loss"] == pytest.approx(
+        float((net(x) - y).detach().square().mean()), rel=1e-5
+    )
 
 
 BAD = {

@@ -1,4 +1,6 @@
-"""Folders as people have them: copies, links, other kinds of photograph, splits by other names, pairs by name."""
+"""Folders as people have them: copies, links, other kinds of photograph, splits by other names,
+pairs by name.
+"""
 
 from pathlib import Path
 
@@ -67,7 +69,14 @@ def test_linked_folders_are_read_and_circles_end(tmp_path: Path) -> None:
         paint(tmp_path / "mine" / "a" / f"{i}.png", 100 + i)
     (tmp_path / "mine" / "b").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
     (tmp_path / "mine" / "a" / "up").symlink_to(tmp_path / "mine", target_is_directory=True)
-    assert sorted(values(tmp_path / "mine", "train") + values(tmp_path / "mine", "test")) == [0, 1, 2, 100, 101, 102]
+    assert sorted(values(tmp_path / "mine", "train") + values(tmp_path / "mine", "test")) == [
+        0,
+        1,
+        2,
+        100,
+        101,
+        102,
+    ]
     assert datasets.load(tmp_path / "mine").classes == ("a", "b")
 
 
@@ -90,9 +99,18 @@ def test_further_formats_are_read(suffix: str, tmp_path: Path) -> None:
         pytest.skip("this Pillow has no AVIF")
     if suffix == ".jp2" and not features.check("jpg_2000"):
         pytest.skip("this Pillow has no JPEG 2000")
-    kinds = {".jfif": "JPEG", ".jpe": "JPEG", ".jp2": "JPEG2000", ".tga": "TGA", ".pnm": "PPM", ".avif": "AVIF"}
+    kinds = {
+        ".jfif": "JPEG",
+        ".jpe": "JPEG",
+        ".jp2": "JPEG2000",
+        ".tga": "TGA",
+        ".pnm": "PPM",
+        ".avif": "AVIF",
+    }
     for i in range(2):
-        Image.new("RGB", (16, 16), (200, 100, 50 * i)).save(tmp_path / f"{i}{suffix}", format=kinds[suffix])
+        Image.new("RGB", (16, 16), (200, 100, 50 * i)).save(
+            tmp_path / f"{i}{suffix}", format=kinds[suffix]
+        )
     pixels = datasets.load(tmp_path, "test").images[0, :, 8, 8] * 255
     assert torch.allclose(pixels, torch.tensor([200.0, 100.0, 0.0]), atol=4)
 
@@ -126,7 +144,9 @@ def test_splits_of_two_sizes_need_a_size(tmp_path: Path) -> None:
     assert datasets.load(tmp_path, size=4).shape == datasets.load(tmp_path, "test", size=4).shape
 
 
-@pytest.mark.parametrize("names", [["a", "a.b", "a.c", "a.z"], ["x/1", "y/1", "y/2"], ["B", "a", "ä", "a-1"]])
+@pytest.mark.parametrize(
+    "names", [["a", "a.b", "a.c", "a.z"], ["x/1", "y/1", "y/2"], ["B", "a", "ä", "a-1"]]
+)
 def test_pairs_are_matched_by_name(names: list[str], tmp_path: Path) -> None:
     for i, name in enumerate(names):
         paint(tmp_path / "one" / f"{name}.bmp", 10 * i)
@@ -149,7 +169,9 @@ def test_copies_in_one_style_do_not_part_the_pairs(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     for i in range(24):
         paint(tmp_path / "one" / f"{i:02}.png", 10 * (i % 12))
-        Image.fromarray(random.integers(0, 255, (5, 6, 3), dtype=np.uint8)).save(tmp_path / f"{i}.png")
+        Image.fromarray(random.integers(0, 255, (5, 6, 3), dtype=np.uint8)).save(
+            tmp_path / f"{i}.png"
+        )
         (tmp_path / "two").mkdir(exist_ok=True)
         (tmp_path / f"{i}.png").rename(tmp_path / "two" / f"{i:02}.png")
     train, test = (pairs(tmp_path, ("one", "two"), split) for split in ("train", "test"))

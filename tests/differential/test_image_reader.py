@@ -81,7 +81,9 @@ def cmyk(path: Path) -> np.ndarray:
 
 
 def turned(path: Path) -> np.ndarray:
-    image = Image.fromarray(COLOUR.transpose(1, 0, 2)[::-1])  # as the camera held on its side stored it
+    image = Image.fromarray(
+        COLOUR.transpose(1, 0, 2)[::-1]
+    )  # as the camera held on its side stored it
     exif = image.getexif()
     exif[0x0112] = 6
     image.save(path, exif=exif)
@@ -133,7 +135,9 @@ def test_a_file_means_the_same_through_every_door(kind: str, tmp_path: Path) -> 
     expected = make(path)
     close = 3 if "webp" in kind or "frames" in kind else 1.01
     np.testing.assert_allclose(read_image(path, grey=False).astype(float), expected, atol=close)
-    np.testing.assert_allclose(read_image(path, grey=True).astype(float), luma(expected), atol=close + 0.6)
+    np.testing.assert_allclose(
+        read_image(path, grey=True).astype(float), luma(expected), atol=close + 0.6
+    )
 
     trained, _ = datasets.load(tmp_path / "in", "test", size=8)
     alone, _ = datasets.load(path, "train", size=8)
@@ -143,17 +147,21 @@ def test_a_file_means_the_same_through_every_door(kind: str, tmp_path: Path) -> 
     assert torch.equal(trained, alone)
     assert torch.equal(trained[0], by_command["a"])
     assert torch.equal(trained[0], by_folder["a"])
-    fitted = ImageOps.fit(Image.fromarray(np.rint(expected).astype(np.uint8)), (8, 8), Image.Resampling.LANCZOS)
+    fitted = ImageOps.fit(
+        Image.fromarray(np.rint(expected).astype(np.uint8)), (8, 8), Image.Resampling.LANCZOS
+    )
     pixels = torch.from_numpy(np.asarray(fitted).copy()).float() / 255
     colour = datasets.load(path, "train", size=8).images[0].expand(3, 8, 8).permute(1, 2, 0)
     assert (colour - pixels).abs().max() < (close + 1) / 255
 
 
-@pytest.mark.parametrize(("kind", "mode"), [("float", "F"), ("int32", "I")], ids=["floating point", "32 bits"])
+@pytest.mark.parametrize(
+    ("kind", "mode"), [("float", "F"), ("int32", "I")], ids=["floating point", "32 bits"]
+)
 def test_a_range_that_no_file_says_is_refused(kind: str, mode: str, tmp_path: Path) -> None:
-    Image.fromarray(np.arange(20, dtype=np.float32 if kind == "float" else np.int32).reshape(4, 5)).save(
-        tmp_path / "a.tiff"
-    )
+    Image.fromarray(
+        np.arange(20, dtype=np.float32 if kind == "float" else np.int32).reshape(4, 5)
+    ).save(tmp_path / "a.tiff")
     assert Image.open(tmp_path / "a.tiff").mode == mode
     with pytest.raises(DataError, match="whose range no file says"):
         read_image(tmp_path / "a.tiff", grey=True)
@@ -165,10 +173,17 @@ def _bomb(side: int) -> bytes:
     """A PNG of a few hundred bytes that says it has ``side`` squared pixels."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
 
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + head
+        + chunk(b"IDAT", zlib.compress(bytes(1000)))
+        + chunk(b"IEND", b"")
+    )
 
 
 @pytest.mark.parametrize("side", [20_000, 60_000])
@@ -185,7 +200,9 @@ def test_a_decompression_bomb_is_one_error(side: int, tmp_path: Path) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    cut=st.floats(0, 0.999), kind=st.sampled_from(["png", "gif", "tiff", "jpeg", "webp", "bmp", "ppm"]), flip=st.data()
+    cut=st.floats(0, 0.999),
+    kind=st.sampled_from(["png", "gif", "tiff", "jpeg", "webp", "bmp", "ppm"]),
+    flip=st.data(),
 )
 def test_damage_is_a_data_error_or_pixels(
     cut: float, kind: str, flip: st.DataObject, tmp_path_factory: pytest.TempPathFactory
@@ -212,7 +229,12 @@ def test_what_is_in_a_folder(tmp_path: Path) -> None:
     (root / "Thumbs.db").write_bytes(b"none")
     found = [path.relative_to(root).as_posix() for path in image_files(root)]
     assert found == ["a.JPG", "a.png", "b.PNG", "cats/a.png"]
-    assert list(named_images(root, (3, 2, 2), tmp_path / "out")) == ["a-JPG", "a-png", "b", "cats/a"]
+    assert list(named_images(root, (3, 2, 2), tmp_path / "out")) == [
+        "a-JPG",
+        "a-png",
+        "b",
+        "cats/a",
+    ]
     assert len(datasets.load(root).images) + len(datasets.load(root, "test").images) == 4
     with pytest.raises(DataError, match="in it"):
         named_images(root, (3, 2, 2), root / "out")
@@ -221,7 +243,8 @@ def test_what_is_in_a_folder(tmp_path: Path) -> None:
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(["a", "A", "a-png", "a-jpg", "b/a", "stylized"]), st.sampled_from(sorted(EXTENSIONS))
+            st.sampled_from(["a", "A", "a-png", "a-jpg", "b/a", "stylized"]),
+            st.sampled_from(sorted(EXTENSIONS)),
         ),
         unique=True,
     )
@@ -236,7 +259,9 @@ def test_names_of_results_never_meet(files: list[tuple[str, str]]) -> None:
 def test_strange_sizes(size: tuple[int, int], tmp_path: Path) -> None:
     Image.new("RGB", size, (51, 102, 153)).save(tmp_path / "a.png")
     image = datasets.load(tmp_path / "a.png", size=8).images[0]
-    assert torch.allclose(image, torch.tensor([0.2, 0.4, 0.6])[:, None, None].expand(3, 8, 8), atol=0.005)
+    assert torch.allclose(
+        image, torch.tensor([0.2, 0.4, 0.6])[:, None, None].expand(3, 8, 8), atol=0.005
+    )
 
 
 def test_classes_of_both_splits_have_one_numbering(tmp_path: Path) -> None:
@@ -274,9 +299,15 @@ def test_a_split_folder_without_the_other_leaks_nothing(there: str, tmp_path: Pa
     layout=st.sampled_from(["nchw", "nhwc", "nhw", "chw", "hwc", "hw"]),
     dtype=st.sampled_from(["uint8", "float32", "float64", "bool"]),
 )
-def test_layouts_are_right_or_refused(n: int, c: int, h: int, w: int, layout: str, dtype: str) -> None:
+def test_layouts_are_right_or_refused(
+    n: int, c: int, h: int, w: int, layout: str, dtype: str
+) -> None:
     kept = np.random.default_rng(n + 7 * h + 49 * w)
-    values = kept.integers(0, 256, (n, c, h, w)).astype(np.uint8) if dtype == "uint8" else kept.random((n, c, h, w))
+    values = (
+        kept.integers(0, 256, (n, c, h, w)).astype(np.uint8)
+        if dtype == "uint8"
+        else kept.random((n, c, h, w))
+    )
     values = (values > 0.5) if dtype == "bool" else values.astype(dtype)
     if "n" not in layout:
         values = values[:1]
@@ -296,7 +327,9 @@ def test_layouts_are_right_or_refused(n: int, c: int, h: int, w: int, layout: st
             return  # grey images that are as many as channels look like one in colour
         with pytest.raises(InputError, match="expected"):
             images_from_array(array, (c, h, w))
-    elif layout in ("nhwc", "hwc") and (fits_first or (c == 1 and tuple(array.shape[-2:]) == (h, w))):
+    elif layout in ("nhwc", "hwc") and (
+        fits_first or (c == 1 and tuple(array.shape[-2:]) == (h, w))
+    ):
         return  # an array that fits both has its channels first
     else:
         assert torch.allclose(images_from_array(array, (c, h, w)), truth, atol=1e-6)
@@ -315,7 +348,17 @@ def test_layouts_are_right_or_refused(n: int, c: int, h: int, w: int, layout: st
         torch.rand(2, 2, 1, 4, 4),
         torch.complex(torch.rand(1, 4, 4), torch.rand(1, 4, 4)),
     ],
-    ids=["int64", "floats to 255", "from -1", "nan", "wide", "none", "colour", "five axes", "complex"],
+    ids=[
+        "int64",
+        "floats to 255",
+        "from -1",
+        "nan",
+        "wide",
+        "none",
+        "colour",
+        "five axes",
+        "complex",
+    ],
 )
 def test_other_arrays_are_refused(array: torch.Tensor) -> None:
     with pytest.raises((InputError, DataError), match="expected"):

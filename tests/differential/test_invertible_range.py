@@ -1,4 +1,6 @@
-"""Every invertible block and network in every dtype, and on data of every size, against itself in float64."""
+"""Every invertible block and network in every dtype, and on data of every size, against itself in
+float64.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ def test_a_log_determinant_by_derivatives_is_one_in_half_precision(dtype: torch.
     expected = torch.linalg.slogdet(2 * torch.eye(4) + torch.eye(4).roll(1, 0)).logabsdet
     logdet = g.forward_and_logdet(torch.ones(3, 4, dtype=dtype))[1]
     assert logdet.dtype == dtype
-    torch.testing.assert_close(logdet.float(), expected.expand(3), rtol=2 * torch.finfo(dtype).eps, atol=0)
+    torch.testing.assert_close(
+        logdet.float(), expected.expand(3), rtol=2 * torch.finfo(dtype).eps, atol=0
+    )
     flow = inv.VectorFlow(4, blocks=2, width=8).to(dtype)
     assert inv.check_invertible(flow, torch.ones(3, 4, dtype=dtype), logdet=True).logdet_error == 0
 
@@ -104,4 +108,6 @@ def test_the_grid_is_there_for_every_finite_number(dtype: torch.dtype) -> None:
     x = x[x.isfinite()]
     nearest = inv.to_grid(x)
     expected = (x.double() * 2.0**16).round() / 2.0**16
-    assert torch.equal(nearest.double(), torch.where(x.double().abs() < 2.0**36, expected, x.double()))
+    assert torch.equal(
+        nearest.double(), torch.where(x.double().abs() < 2.0**36, expected, x.double())
+    )

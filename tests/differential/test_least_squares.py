@@ -1,4 +1,6 @@
-"""The streamed least squares against exact rational arithmetic, certified values and dense solvers of NumPy."""
+"""The streamed least squares against exact rational arithmetic, certified values and dense solvers
+of NumPy.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def streamed(x: Tensor, t: Tensor, size: int = 10**6, centred: bool = True) -> F
 
 
 def exactly(x: Tensor, t: Tensor, centred: bool) -> tuple[list[Fraction], Fraction, Fraction]:
-    """Predictions, the sum of squares that is left and the total, by Gauss-Jordan elimination on fractions."""
+    """Predictions, the sum of squares that is left and the total, by Gauss-Jordan elimination on
+    fractions.
+    """
     rows = [[Fraction(v) for v in row] + [Fraction(1)] * centred for row in x.tolist()]
     targets = [Fraction(v) for v in t[:, 0].tolist()]
     width = len(rows[0])
@@ -42,7 +46,10 @@ def exactly(x: Tensor, t: Tensor, centred: bool) -> tuple[list[Fraction], Fracti
         pivot = next(r for r in range(c, width) if a[r][c])
         a[c], a[pivot] = a[pivot], a[c]
         a[c] = [v / a[c][c] for v in a[c]]
-        a = [row if r == c else [u - row[c] * v for u, v in zip(row, a[c], strict=True)] for r, row in enumerate(a)]
+        a = [
+            row if r == c else [u - row[c] * v for u, v in zip(row, a[c], strict=True)]
+            for r, row in enumerate(a)
+        ]
     predicted = [sum((a[j][width] * row[j] for j in range(width)), Fraction(0)) for row in rows]
     left = sum(((y - p) ** 2 for y, p in zip(targets, predicted, strict=True)), Fraction(0))
     mean = sum(targets, Fraction(0)) / len(targets) if centred else Fraction(0)
@@ -84,12 +91,19 @@ def test_the_fit_is_that_of_exact_arithmetic(name, centred, unit, size):
 
 DELTAS = [759, -2048, 2048, -2048, 2523, -2048, 2048, -2048, 1838, -2048, 2048, -2048, 1838]
 DELTAS += [-2048, 2048, -2048, 2523, -2048, 2048, -2048, 759]
-WAMPLER = [(1, 0, 0.0), (3, 1, 2360.14502379268), (4, 100, 236014.502379268), (5, 10_000, 23601450.2379268)]
+WAMPLER = [
+    (1, 0, 0.0),
+    (3, 1, 2360.14502379268),
+    (4, 100, 236014.502379268),
+    (5, 10_000, 23601450.2379268),
+]
 
 
 @pytest.mark.parametrize(("number", "noise", "deviation"), WAMPLER)
 def test_wampler(number, noise, deviation):
-    """Certified by NIST: all coefficients are one, whatever the noise, and the standard deviation of the residuals."""
+    """Certified by NIST: all coefficients are one, whatever the noise, and the standard deviation
+    of the residuals.
+    """
     z = torch.arange(21, dtype=torch.float64)
     x = torch.stack([z**k for k in range(1, 6)], 1)
     t = (x.sum(1) + 1 + noise * torch.tensor(DELTAS, dtype=torch.float64))[:, None]
@@ -109,10 +123,14 @@ def test_wampler_2():
     assert float(fit.constant) == pytest.approx(1, abs=1e-10)
 
 
-@given(st.integers(0, 10**6), st.integers(1, 30), st.integers(1, 9), st.integers(1, 4), st.booleans())
+@given(
+    st.integers(0, 10**6), st.integers(1, 30), st.integers(1, 9), st.integers(1, 4), st.booleans()
+)
 @settings(deadline=None, max_examples=30)
 def test_any_shape_and_any_parts(seed, n, d, kind, centred):
-    """Fewer rows than columns, copies of columns, constants: predictions and residuals are those of ``lstsq``."""
+    """Fewer rows than columns, copies of columns, constants: predictions and residuals are those of
+    ``lstsq``.
+    """
     x, t = rand(n, d, seed=seed), rand(n, 2, seed=seed + 1)
     if kind == 2:
         x = torch.cat([x, x[:, :1], 2 * x[:, -1:]], 1)
@@ -136,9 +154,9 @@ def test_low_rank_maps_are_those_of_reduced_rank_regression(scale):
     x = x * torch.tensor([scale, 1, 1, 1, 1 / scale], dtype=torch.float64)
     fit = streamed(x, t, 30)
     centred = x - x.mean(0)
-    fitted = centred @ torch.linalg.lstsq(centred / centred.norm(dim=0), t - t.mean(0)).solution.div(
-        centred.norm(dim=0)[:, None]
-    )
+    fitted = centred @ torch.linalg.lstsq(
+        centred / centred.norm(dim=0), t - t.mean(0)
+    ).solution.div(centred.norm(dim=0)[:, None])
     for rank in (1, 2, 3, 4):
         v = torch.linalg.svd(fitted, full_matrices=False).Vh[:rank]
         assert torch.allclose(centred @ fit.of_rank(rank).mT, fitted @ v.mT @ v, atol=1e-9)

@@ -1,4 +1,6 @@
-"""linearize against least squares done by hand: the numbers are those of what is put in, on rows that were held out."""
+"""linearize against least squares done by hand: the numbers are those of what is put in, on rows
+that were held out.
+"""
 
 import pytest
 import torch
@@ -43,7 +45,9 @@ def test_every_number_is_of_what_is_put_in(rank, scale):
     test = x[held]
     with torch.no_grad():
         inside = model[0](test)
-        assert found.blocks[0].r2 == pytest.approx(r2(found.model[1](inside), model[1](inside)), abs=1e-9)
+        assert found.blocks[0].r2 == pytest.approx(
+            r2(found.model[1](inside), model[1](inside)), abs=1e-9
+        )
         assert found.output_r2 == pytest.approx(r2(found.model(test), model(test)), abs=1e-9)
         loss = (found.model(test) - test[:, :3]).square().sum(1).mean() / 2
     assert found.loss_after == pytest.approx(float(loss))
@@ -58,7 +62,9 @@ def test_a_full_map_is_least_squares_on_the_other_rows():
         inside = model[0](rows)
         ones = torch.ones(len(rows), 1, dtype=torch.float64)
         best = torch.linalg.lstsq(torch.cat([inside, ones], 1), model[1](inside)).solution
-        assert torch.allclose(found.model[1](inside), torch.cat([inside, ones], 1) @ best, atol=1e-9)
+        assert torch.allclose(
+            found.model[1](inside), torch.cat([inside, ones], 1) @ best, atol=1e-9
+        )
 
 
 @pytest.mark.parametrize("rank", [1, 2, 4, 8])
@@ -77,7 +83,9 @@ def test_low_rank_keeps_the_stream(rank):
 
 def test_the_rank_decides():
     model, x = stream(), rand(1000, 16)
-    scores = [rl.linearize(model, x, blocks=["0"], rank=rank).blocks[0].r2 for rank in (1, 4, 8, 15, 16)]
+    scores = [
+        rl.linearize(model, x, blocks=["0"], rank=rank).blocks[0].r2 for rank in (1, 4, 8, 15, 16)
+    ]
     assert scores == sorted(scores)
     assert scores[0] < 0.5
     assert scores[-1] == pytest.approx(1)
@@ -140,7 +148,11 @@ def test_rows_that_repeat_are_on_one_side():
     assert not repeated(x[held], x[~held]).any()
     for rows in (rand(1, 4), rand(3, 4).repeat(100, 1)):
         with pytest.raises(InputError, match="distinct"):
-            rl.linearize(nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2)).double(), rows, blocks="1")
+            rl.linearize(
+                nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 2)).double(),
+                rows,
+                blocks="1",
+            )
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
@@ -156,11 +168,15 @@ def test_held_out_rows_do_not_depend_on_the_order_or_the_batches(dtype):
 def test_shuffled_batches_do_not_leak():
     """Overfitting shows: 60 rows of 40 numbers, whose labels are noise to a linear map."""
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(40, 40), nn.Sequential(nn.Linear(40, 200), nn.Tanh(), nn.Linear(200, 40)))
+    model = nn.Sequential(
+        nn.Linear(40, 40), nn.Sequential(nn.Linear(40, 200), nn.Tanh(), nn.Linear(200, 40))
+    )
     model, x = model.double(), rand(60, 40)
     with torch.no_grad():
         model[1][0].weight *= 10
-    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x), batch_size=7, shuffle=True)
+    loader = torch.utils.data.DataLoader(
+        torch.utils.data.TensorDataset(x), batch_size=7, shuffle=True
+    )
     for data in (x, loader):
         assert rl.linearize(model, data, blocks="1").blocks[0].r2 < 0.5
 

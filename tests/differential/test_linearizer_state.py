@@ -1,4 +1,6 @@
-"""The state of a Linearizer and its kin: every module once, old files still load, nothing that PyTorch does breaks."""
+"""The state of a Linearizer and its kin: every module once, old files still load, nothing that
+PyTorch does breaks.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,14 @@ if TYPE_CHECKING:
 OLD = Path(__file__).parents[1] / "data" / "first_version"
 VALUES, _ = load_tensors(OLD / "values.safetensors")
 KINDS = ["linearizer", "two_spaces", "flow", "style", "product", "sum", "kronecker"]
-DEEP = ["gram", "deep_sum", "deep_kronecker", "deep_chain", "deep_linearizer", "deep_flow"]  # shared at two depths
+DEEP = [
+    "gram",
+    "deep_sum",
+    "deep_kronecker",
+    "deep_chain",
+    "deep_linearizer",
+    "deep_flow",
+]  # shared at two depths
 
 
 def network(seed: int = 0, dim: int = 2) -> rl.invertible.Invertible:
@@ -54,10 +63,16 @@ def build(kind: str) -> rl.Configured:
         "gram": lambda: op.Adjoint(S) @ S,
         "deep_sum": lambda: op.Sum(S, op.Product(op.Adjoint(S), op.Scaled(B, 2.0))),
         "deep_kronecker": lambda: op.Kronecker(B, op.Adjoint(B)),
-        "deep_chain": lambda: rl.invertible.Chain(g, rl.invertible.Chain(rl.invertible.Rotation(2, 2), g)),
-        "deep_linearizer": lambda: rl.Linearizer(g, A, rl.invertible.Chain(rl.invertible.Inverse(g), g)),
+        "deep_chain": lambda: rl.invertible.Chain(
+            g, rl.invertible.Chain(rl.invertible.Rotation(2, 2), g)
+        ),
+        "deep_linearizer": lambda: rl.Linearizer(
+            g, A, rl.invertible.Chain(rl.invertible.Inverse(g), g)
+        ),
         "deep_flow": lambda: rl.flow.LinearFlow(
-            g, rl.invertible.Chain(rl.invertible.Rotation(2), g), op.ScalarPlusLowRankVelocity(2, 1, 2)
+            g,
+            rl.invertible.Chain(rl.invertible.Rotation(2), g),
+            op.ScalarPlusLowRankVelocity(2, 1, 2),
         ),
     }
     return made[kind]()
@@ -66,7 +81,9 @@ def build(kind: str) -> rl.Configured:
 def value(kind: str, model: nn.Module) -> Tensor:
     with torch.no_grad():
         if kind.endswith("flow"):
-            return model.velocity.velocity(0.3)(model.g_noise(VALUES["x"])) + model.g_data(VALUES["x"])
+            return model.velocity.velocity(0.3)(model.g_noise(VALUES["x"])) + model.g_data(
+                VALUES["x"]
+            )
         if kind == "style":
             return model.g_out.inverse(model.operator("x")(model.g_in(VALUES["x"])))
         return model(VALUES["x4" if kind.endswith("kronecker") else "x"])
@@ -81,7 +98,10 @@ def test_folders_of_the_first_version_load(kind: str, tmp_path: Path) -> None:
     loaded = rl.from_pretrained(OLD / kind)
     close(value(kind, loaded), VALUES[f"value.{kind}"])
     loaded.save_pretrained(tmp_path)
-    old, new = (safetensors.torch.load_file(folder / "model.safetensors") for folder in (OLD / kind, tmp_path))
+    old, new = (
+        safetensors.torch.load_file(folder / "model.safetensors")
+        for folder in (OLD / kind, tmp_path)
+    )
     assert list(old) == list(new)
     assert all(torch.equal(old[name], new[name]) for name in old), "every weight, bit for bit"
 
@@ -121,7 +141,9 @@ def test_a_run_of_the_first_version_is_resumed(tmp_path: Path) -> None:
     objective = objectives.likelihood(rl.Linearizer(network(), op.Dense(2)))
     assert train(objective, VALUES["data"], config, tmp_path / "run", progress=False).step == 8
     trained = dict(objective.named_parameters())
-    assert {f"trained.{name}" for name in trained} == {name for name in VALUES if name.startswith("trained.")}
+    assert {f"trained.{name}" for name in trained} == {
+        name for name in VALUES if name.startswith("trained.")
+    }
     for name, weight in trained.items():
         close(weight.detach(), VALUES[f"trained.{name}"])
 
@@ -129,23 +151,32 @@ def test_a_run_of_the_first_version_is_resumed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", KINDS + DEEP)
 def test_every_module_has_one_name(kind: str) -> None:
     model = build(kind)
-    assert len(dict(model.named_parameters(remove_duplicate=False))) == len(dict(model.named_parameters()))
+    assert len(dict(model.named_parameters(remove_duplicate=False))) == len(
+        dict(model.named_parameters())
+    )
     assert [name for name, _ in model.named_parameters()] == [
         name for name in model.state_dict() if name in dict(model.named_parameters())
     ]
 
 
-@pytest.mark.parametrize("kind", ["linearizer", "two_spaces", "product", "sum", "kronecker", *DEEP[:-1]])
+@pytest.mark.parametrize(
+    "kind", ["linearizer", "two_spaces", "product", "sum", "kronecker", *DEEP[:-1]]
+)
 @pytest.mark.parametrize("state", ["parameters", "state_dict"])
 def test_a_functional_call_changes_nothing(kind: str, state: str) -> None:
     model = build(kind)
-    before, names = value(kind, model), [name for name, p in model.named_parameters() if p.requires_grad]
+    before, names = (
+        value(kind, model),
+        [name for name, p in model.named_parameters() if p.requires_grad],
+    )
     own = dict(model.named_parameters()) if state == "parameters" else model.state_dict()
     others = {name: 2 * x.detach() if x.is_floating_point() else x for name, x in own.items()}
     twin = copy.deepcopy(model)
     twin.load_state_dict({**twin.state_dict(), **others})
     x = VALUES["x4" if kind.endswith("kronecker") else "x"]
-    assert torch.equal(torch.func.functional_call(model, others, (x,)), twin(x)), "the weights it was called with"
+    assert torch.equal(torch.func.functional_call(model, others, (x,)), twin(x)), (
+        "the weights it was called with"
+    )
     assert torch.equal(value(kind, model), before)
     assert [name for name, p in model.named_parameters() if p.requires_grad] == names
 
@@ -156,7 +187,11 @@ def test_states_with_two_names_at_two_depths_load(kind: str) -> None:
     state = model.state_dict()
     twice = dict(state)
     for second, first in second_paths(model):
-        twice |= {name.replace(first, second, 1): x for name, x in state.items() if name.startswith(f"{first}.")}
+        twice |= {
+            name.replace(first, second, 1): x
+            for name, x in state.items()
+            if name.startswith(f"{first}.")
+        }
     assert len(twice) > len(state)
     doubled = {name: 2 * x if x.is_floating_point() else x for name, x in twice.items()}
     fresh.load_state_dict(doubled)
@@ -172,7 +207,9 @@ def test_a_functional_call_on_a_module_around_it_changes_nothing() -> None:
     gram = build("gram")
     net = nn.Sequential(nn.Linear(2, 2), gram)
     before, x = net(VALUES["x"]), VALUES["x"]
-    torch.func.functional_call(net, {name: p.detach() + 1 for name, p in net.named_parameters()}, (x,))
+    torch.func.functional_call(
+        net, {name: p.detach() + 1 for name, p in net.named_parameters()}, (x,)
+    )
     assert torch.equal(net(x), before)
     assert [*net.state_dict()][2:] == [f"1.{name}" for name in gram.state_dict()]
     again = nn.Sequential(nn.Linear(2, 2), build("gram"))
@@ -191,7 +228,12 @@ def test_copies_and_files(kind: str, tmp_path: Path) -> None:
     stream = io.BytesIO()
     torch.save(model, stream)
     stream.seek(0)
-    copies = [fresh, copy.deepcopy(model), pickle.loads(pickle.dumps(model)), torch.load(stream, weights_only=False)]
+    copies = [
+        fresh,
+        copy.deepcopy(model),
+        pickle.loads(pickle.dumps(model)),
+        torch.load(stream, weights_only=False),
+    ]
     for twin in copies:
         assert torch.equal(value(kind, twin), value(kind, model))
         if hasattr(model, "g_out"):
@@ -205,7 +247,9 @@ def test_ensembles(kind: str) -> None:
     parameters, buffers = torch.func.stack_module_state(models)
     base = copy.deepcopy(models[0]).to("meta")
     x = VALUES["x"]
-    outputs = torch.func.vmap(lambda p, b: torch.func.functional_call(base, (p, b), (x,)))(parameters, buffers)
+    outputs = torch.func.vmap(lambda p, b: torch.func.functional_call(base, (p, b), (x,)))(
+        parameters, buffers
+    )
     close(outputs, torch.stack([model(x) for model in models]))
 
 
@@ -239,7 +283,12 @@ def test_sums_and_powers_of_python() -> None:
     A = double.operator
     assert torch.equal(sum([A, A, A])(x), (A + A + A)(x))
     half = double**0.5
-    for exponent in (torch.tensor(0.5), torch.tensor([0.5]).squeeze(), np.float32(0.5), np.array(0.5)):
+    for exponent in (
+        torch.tensor(0.5),
+        torch.tensor([0.5]).squeeze(),
+        np.float32(0.5),
+        np.array(0.5),
+    ):
         assert torch.equal((double**exponent)(x), half(x))
         assert torch.equal((A**exponent)(x), (A**0.5)(x))
         assert torch.equal((exponent * A)(x), (A * 0.5)(x))
@@ -307,8 +356,18 @@ def test_operators_are_combined_on_their_own_device_and_dtype(state: str) -> Non
             I**3,
             2 * I**-1,
         ]
-        made += [rl.truncate(S, 2), rl.svd(B).u, rl.eig(B).vectors, rl.eig(S).vectors, rl.expm(C), op.Kronecker(B, B).T]
-        vectors = [z.to(M.like) if M.in_dim == 4 else torch.ones(16, device="cpu", dtype=torch.float32) for M in made]
+        made += [
+            rl.truncate(S, 2),
+            rl.svd(B).u,
+            rl.eig(B).vectors,
+            rl.eig(S).vectors,
+            rl.expm(C),
+            op.Kronecker(B, B).T,
+        ]
+        vectors = [
+            z.to(M.like) if M.in_dim == 4 else torch.ones(16, device="cpu", dtype=torch.float32)
+            for M in made
+        ]
         out = [M(v) for M, v in zip(made, vectors, strict=True)]
         return [
             *out,

@@ -15,7 +15,9 @@ from rectilinear.errors import DataError, InputError
 
 
 def slow(known: np.ndarray, h: int, w: int) -> np.ndarray:
-    """Each pixel by exact fractions: what it covers of the file, after the largest crop at the centre."""
+    """Each pixel by exact fractions: what it covers of the file, after the largest crop at the
+    centre.
+    """
     from fractions import Fraction
 
     height, width = known.shape
@@ -24,8 +26,12 @@ def slow(known: np.ndarray, h: int, w: int) -> np.ndarray:
     result = np.zeros((h, w), dtype=bool)
     for i in range(h):
         for j in range(w):
-            rows = [y for y in range(height) if y + 1 > top + i * scale and y < top + (i + 1) * scale]
-            columns = [x for x in range(width) if x + 1 > left + j * scale and x < left + (j + 1) * scale]
+            rows = [
+                y for y in range(height) if y + 1 > top + i * scale and y < top + (i + 1) * scale
+            ]
+            columns = [
+                x for x in range(width) if x + 1 > left + j * scale and x < left + (j + 1) * scale
+            ]
             result[i, j] = known[np.ix_(rows, columns)].all()
     return result
 
@@ -35,7 +41,9 @@ def slow(known: np.ndarray, h: int, w: int) -> np.ndarray:
     height=st.integers(1, 12), width=st.integers(1, 12), h=st.integers(1, 8), w=st.integers(1, 8),
     seed=st.integers(0, 99), share=st.sampled_from([0.5, 0.9, 1.0]),
 )  # fmt: skip
-def test_covered_is_what_fractions_say(height: int, width: int, h: int, w: int, seed: int, share: float) -> None:
+def test_covered_is_what_fractions_say(
+    height: int, width: int, h: int, w: int, seed: int, share: float
+) -> None:
     known = np.random.default_rng(seed).random((height, width)) < share
     np.testing.assert_array_equal(_covered(known, (h, w)), slow(known, h, w))
 

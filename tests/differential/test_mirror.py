@@ -1,4 +1,6 @@
-"""All who ask whether data are their own mirror image agree, with each other and with a search over all pairs."""
+"""All who ask whether data are their own mirror image agree, with each other and with a search over
+all pairs.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def units(x: Tensor, how: str) -> Tensor:
 
 
 def by_search(x: Tensor) -> tuple[float, float]:
-    """The share of rows whose image is there, and the share left when pairs are taken away one by one."""
+    """The share of rows whose image is there, and the share left when pairs are taken away one by
+    one.
+    """
     near = 1e-9 * x.abs().amax(0).clamp_min(1e-300)
     same = ((x[:, None] + x[None]).abs() <= near).all(2)
     left = list(range(len(x)))
@@ -41,12 +45,16 @@ def by_search(x: Tensor) -> tuple[float, float]:
     return float(same.any(1).double().mean()), alone / len(x)
 
 
-@pytest.mark.parametrize("how", ["1", "1e-200", "1e140", "one column large", "an outlier", "rounded"])
+@pytest.mark.parametrize(
+    "how", ["1", "1e-200", "1e140", "one column large", "an outlier", "rounded"]
+)
 @pytest.mark.parametrize("missing", [0, 3])
 @pytest.mark.parametrize("more", [0, 4])
 def test_all_measures_of_symmetry_agree(how, missing, more):
     half = rand(25, 4)
-    x = units(torch.cat([half, -half[missing:], half[5 : 5 + more], torch.zeros(2, 4).double()]), how)
+    x = units(
+        torch.cat([half, -half[missing:], half[5 : 5 + more], torch.zeros(2, 4).double()]), how
+    )
     x = x[torch.randperm(len(x), generator=torch.Generator().manual_seed(1))]
     share, alone = by_search(x)
     assert unmirrored(x) == pytest.approx(alone, abs=1e-12)
@@ -78,6 +86,11 @@ def test_the_mirror_image_is_said_to_be_among_the_data_where_it_is(dimensions):
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(dimensions, 5), nn.ReLU(), nn.Linear(5, 1)).double()
     x = rand(600, dimensions)
-    for points, among in ((x, True), (x + 0.7, False), (x.exp(), False), (torch.cat([x + 1, -x - 1]), True)):
+    for points, among in (
+        (x, True),
+        (x + 0.7, False),
+        (x.exp(), False),
+        (torch.cat([x + 1, -x - 1]), True),
+    ):
         found = rl.audit(net, points, progress=False).measures
         assert ("-x lies among the data" in found["parity"].note) == among, found["parity"].note

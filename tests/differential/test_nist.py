@@ -1,4 +1,5 @@
-"""Least squares and the regressor against values that NIST certified, computed there with 500 digits.
+"""Least squares and the regressor against values that NIST certified, computed there with 500
+digits.
 
 Data and values: ``nist_strd.json``, which names its source.
 """
@@ -10,11 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rectilinear.deeplinear import DeepLinearRegressor, DepthStudy, Model, SufficientStatistics, least_squares
+from rectilinear.deeplinear import (
+    DeepLinearRegressor,
+    DepthStudy,
+    Model,
+    SufficientStatistics,
+    least_squares,
+)
 from rectilinear.deeplinear.study import Table
 
 SETS = json.loads((Path(__file__).parent / "nist_strd.json").read_text(encoding="utf-8"))["sets"]
-# Digits of the worst coefficient: condition of the scaled columns times rounding, of residuals too (Wampler 3 to 5).
+# Digits of the worst coefficient: condition of the scaled columns times rounding, of residuals too
+# (Wampler 3 to 5).
 DIGITS = {
     "Norris": 11, "Pontius": 11, "Longley": 11, "Filip": 7,
     "Wampler1": 8, "Wampler2": 11, "Wampler3": 8, "Wampler4": 7, "Wampler5": 5,
@@ -24,7 +32,11 @@ DIGITS = {
 def table(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     given = SETS[name]
     x, y = np.array(given["x"]), np.array(given["y"])
-    return x ** np.arange(1, given["degree"] + 1) if given["degree"] else x, y, np.array(given["certified_coef"])
+    return (
+        x ** np.arange(1, given["degree"] + 1) if given["degree"] else x,
+        y,
+        np.array(given["certified_coef"]),
+    )
 
 
 def digits(found: np.ndarray, certified: np.ndarray) -> float:
@@ -42,8 +54,12 @@ def test_certified_coefficients(name: str) -> None:
         assert fit.rank == X.shape[1]
         assert digits(np.r_[fit.intercept, fit.coef[0]], certified) > DIGITS[name]
         sd = (fit.loss * len(y) / (len(y) - len(certified))) ** 0.5
-        assert sd == pytest.approx(SETS[name]["certified_residual_sd"], rel=1e-6, abs=1e-13 * np.ptp(y))
-    one = least_squares(np.c_[np.ones(len(y)), X], y, bias=False)  # the intercept as a column of ones
+        assert sd == pytest.approx(
+            SETS[name]["certified_residual_sd"], rel=1e-6, abs=1e-13 * np.ptp(y)
+        )
+    one = least_squares(
+        np.c_[np.ones(len(y)), X], y, bias=False
+    )  # the intercept as a column of ones
     assert digits(one.coef[0], certified) > DIGITS[name]
 
 
@@ -78,12 +94,18 @@ def test_the_regressor_is_what_it_says(name: str, depth: int) -> None:
 def test_a_study_measures_from_the_certified_fit() -> None:
     """Filip: nobody is near it after a short descent, and ``gap`` and ``train_error`` say the same."""
     X, y, _ = table("Filip")
-    models = (Model("least_squares"), Model(depth=1, lr=1e-2), Model(depth=2, start="zero_last", lr=1e-2))
+    models = (
+        Model("least_squares"),
+        Model(depth=1, lr=1e-2),
+        Model(depth=2, start="zero_last", lr=1e-2),
+    )
     result = DepthStudy(models, trials=5, folds=5, steps=500).run(Table.from_arrays(X, y))
     best = result.cell("least squares")
     assert (best["train_error"] < 0.005).all()  # of the variance: the certified R^2 is .9967
     assert best["success"].all()
     for name in result.names[1:]:
         cell = result.cell(name)
-        np.testing.assert_allclose(cell["gap"], cell["train_error"] - best["train_error"], rtol=1e-6)
+        np.testing.assert_allclose(
+            cell["gap"], cell["train_error"] - best["train_error"], rtol=1e-6
+        )
         assert not cell["success"].any()

@@ -1,4 +1,6 @@
-"""Every operator, every verb, every dtype and scale against NumPy: the right value or one clear error."""
+"""Every operator, every verb, every dtype and scale against NumPy: the right value or one clear
+error.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,18 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.filterwarnings("ignore::rectilinear.errors.StructureWarning")
 MAKERS = OPERATORS + RECTANGULAR
-DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128]
+DTYPES = [
+    torch.float16,
+    torch.bfloat16,
+    torch.float32,
+    torch.float64,
+    torch.complex64,
+    torch.complex128,
+]
 SCALES = [1e-42, 1e-30, 1e-20, 1.0, 1e19, 1e30]
-every = pytest.mark.parametrize("make", [make for _, make in MAKERS], ids=[name for name, _ in MAKERS])
+every = pytest.mark.parametrize(
+    "make", [make for _, make in MAKERS], ids=[name for name, _ in MAKERS]
+)
 
 
 def complex_operator(A: Operator, dtype: torch.dtype) -> Operator:
@@ -56,7 +67,12 @@ def exact(A: Operator) -> np.ndarray:
 def error(got: Tensor | Operator, want: np.ndarray, size: float = 0.0) -> float:
     value = op.to_dense(got) if isinstance(got, op.Operator) else got
     assert torch.isfinite(value).all(), "never NaN"
-    value = value.detach().resolve_conj().to(torch.complex128 if value.is_complex() else torch.float64).numpy()
+    value = (
+        value.detach()
+        .resolve_conj()
+        .to(torch.complex128 if value.is_complex() else torch.float64)
+        .numpy()
+    )
     size = max(float(np.abs(want).max(initial=0.0)), size) or 1.0
     return float(np.abs(value / size - want / size).max(initial=0.0))
 
@@ -167,7 +183,9 @@ LAWFUL = [
 @pytest.mark.parametrize("name", LAWFUL)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_scales(name: str, dtype: torch.dtype) -> None:
-    """At each scale the value of NumPy in double precision, or an error; an error only near the ends of the range."""
+    """At each scale the value of NumPy in double precision, or an error; an error only near the
+    ends of the range.
+    """
     make = dict(MAKERS)[name]
     for scale in SCALES:
         try:
@@ -194,18 +212,26 @@ def test_scales(name: str, dtype: torch.dtype) -> None:
                 np.array(np.sqrt(((m / s[0]) * (m / s[0]).conj()).sum().real) * s[0]),
             ),
             ("pinv", lambda A=A: rl.pinv(A), inverse),
-            ("solve", lambda A=A, y=y: rl.solve(A, y), None if inverse is None else inverse @ np.ones(A.out_dim)),
+            (
+                "solve",
+                lambda A=A, y=y: rl.solve(A, y),
+                None if inverse is None else inverse @ np.ones(A.out_dim),
+            ),
             ("range", lambda A=A: rl.project_range(A), m @ inverse if easy else None),
         ]
         for verb, run, want in cases:
             try:
                 got = run()
             except NonFiniteError:
-                inside = want is not None and tiny < np.abs(want).max() < huge and tiny < s[0] < huge
+                inside = (
+                    want is not None and tiny < np.abs(want).max() < huge and tiny < s[0] < huge
+                )
                 assert not inside, (verb, scale, "refused within the range")
                 continue
             if want is None or s[0] < tiny:
-                assert torch.isfinite(op.to_dense(got) if isinstance(got, op.Operator) else got).all()
+                assert torch.isfinite(
+                    op.to_dense(got) if isinstance(got, op.Operator) else got
+                ).all()
                 continue
             if verb == "svdvals" and isinstance(got, Tensor):
                 want = want[: len(got)]
@@ -263,7 +289,9 @@ def test_overflow_is_an_error() -> None:
         lambda: rl.power(op.Convolution((1, 3), torch.tensor([[0.0, 2.0, 0.0]])), 2000),
         lambda: rl.pinv(op.Dense((1e-5 * torch.eye(3)).half())),
         lambda: rl.norm(op.Dense(torch.full((40, 40), 6e4).half())),
-        lambda: rl.power(op.ScalarPlusLowRank(torch.tensor(2.0), torch.ones(3, 1), torch.ones(3, 1)), 2000),
+        lambda: rl.power(
+            op.ScalarPlusLowRank(torch.tensor(2.0), torch.ones(3, 1), torch.ones(3, 1)), 2000
+        ),
     ]
     for run in runs:
         with pytest.raises(NonFiniteError):
@@ -271,12 +299,19 @@ def test_overflow_is_an_error() -> None:
     assert torch.equal(op.to_dense(rl.power(2 * I, 20)), 2.0**20 * torch.eye(3))
     assert float(rl.cond(op.Dense(torch.zeros(2, 2)))) == float("inf")
     assert float(rl.logdet(op.Dense(torch.zeros(2, 2)))) == -float("inf")
-    assert rl.solve(op.Diagonal(torch.tensor([1e30])), torch.ones(1), damping=1.0).item() == pytest.approx(1e-30)
+    assert rl.solve(
+        op.Diagonal(torch.tensor([1e30])), torch.ones(1), damping=1.0
+    ).item() == pytest.approx(1e-30)
 
 
 def test_a_matrix_is_an_operator() -> None:
     m = torch.randn(3, 5)
-    for A in (op.Dense(m), op.Dense(m.numpy()), op.Dense(weight=m.numpy()), op.Dense(m, trainable=False)):
+    for A in (
+        op.Dense(m),
+        op.Dense(m.numpy()),
+        op.Dense(weight=m.numpy()),
+        op.Dense(m, trainable=False),
+    ):
         assert (A.out_dim, A.in_dim) == (3, 5)
         assert torch.equal(A(torch.eye(5)).T, m)
     weight = torch.nn.Linear(4, 2).weight
@@ -362,7 +397,11 @@ def test_complex_numbers() -> None:
 def test_layouts_and_small_shapes(shape: tuple[int, int]) -> None:
     """Transposed, strided, expanded and read-only memory: the same numbers."""
     base = torch.randn(2 * shape[0], 2 * shape[1], dtype=torch.float64)
-    views = [base[::2, ::2], base.T[: shape[1], : shape[0]].T, torch.randn(1, 1).double().expand(*shape)]
+    views = [
+        base[::2, ::2],
+        base.T[: shape[1], : shape[0]].T,
+        torch.randn(1, 1).double().expand(*shape),
+    ]
     for view in views:
         A, B = op.Dense(view), op.Dense(view.clone().contiguous())
         for verb in (rl.pinv, rl.project_range, lambda x: rl.truncate(x, 1)):

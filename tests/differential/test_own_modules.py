@@ -1,4 +1,6 @@
-"""Operators, networks, velocities, terms and objectives of a user's own, right and wrong, beside independent values."""
+"""Operators, networks, velocities, terms and objectives of a user's own, right and wrong, beside
+independent values.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,13 @@ from torch import Tensor, nn
 import rectilinear as rl
 from rectilinear import projector as idempotent
 from rectilinear import testing, training
-from rectilinear.errors import ConfigError, DtypeError, InputError, ShapeError, SingularOperatorError
+from rectilinear.errors import (
+    ConfigError,
+    DtypeError,
+    InputError,
+    ShapeError,
+    SingularOperatorError,
+)
 from rectilinear.flow import objectives
 
 F64 = torch.float64
@@ -24,7 +32,9 @@ class Own(rl.operators.Operator):
     def __init__(self, change=lambda y: y):
         super().__init__()
         self.in_dim = self.out_dim = 4
-        self.k = nn.Parameter(torch.randn(4, 4, dtype=F64, generator=torch.Generator().manual_seed(0)))
+        self.k = nn.Parameter(
+            torch.randn(4, 4, dtype=F64, generator=torch.Generator().manual_seed(0))
+        )
         self.change = change
 
     def _matvec(self, z: Tensor) -> Tensor:
@@ -36,9 +46,17 @@ class Own(rl.operators.Operator):
 
 @pytest.mark.parametrize(
     "change",
-    [lambda y: y[..., :3], lambda y: y.float(), lambda y: None, lambda y: y[None], lambda y: y.detach().numpy()],
+    [
+        lambda y: y[..., :3],
+        lambda y: y.float(),
+        lambda y: None,
+        lambda y: y[None],
+        lambda y: y.detach().numpy(),
+    ],
 )
-@pytest.mark.parametrize("use", [lambda a: a(torch.ones(2, 4, dtype=F64)), rl.svd, rl.norm, rl.operators.to_dense])
+@pytest.mark.parametrize(
+    "use", [lambda a: a(torch.ones(2, 4, dtype=F64)), rl.svd, rl.norm, rl.operators.to_dense]
+)
 def test_operators_that_return_something_else(change, use):
     with pytest.raises((ShapeError, DtypeError)):
         use(Own(change))
@@ -71,7 +89,9 @@ def test_density_of_an_own_network():
     x, s = torch.randn(5, 3, dtype=F64), torch.tensor([0.5, 2.0, 3.0], dtype=F64)
     f = rl.Linearizer(Sinh(), rl.operators.Diagonal(s), rl.invertible.Identity((3,)))
     z = x / s
-    exact = (-0.5 * torch.sinh(z).square() - 0.5 * math.log(2 * math.pi) + z.cosh().log() - s.log()).sum(1)
+    exact = (
+        -0.5 * torch.sinh(z).square() - 0.5 * math.log(2 * math.pi) + z.cosh().log() - s.log()
+    ).sum(1)
     torch.testing.assert_close(f.log_prob(x), exact)
 
 
@@ -80,7 +100,9 @@ class Turning(rl.flow.TimeVarying):
 
     def __init__(self):
         super().__init__()
-        self.a, self.b = torch.randn(2, 3, 3, dtype=F64, generator=torch.Generator().manual_seed(1)) / 2
+        self.a, self.b = (
+            torch.randn(2, 3, 3, dtype=F64, generator=torch.Generator().manual_seed(1)) / 2
+        )
 
     def velocity(self, t):
         return rl.operators.Dense(weight=self.a + math.sin(3 * t) * self.b)
@@ -132,14 +154,20 @@ class Mine(objectives.Term):
 
 
 def one_step(diagonal=(1.0, 2.0, 3.0)):
-    return rl.Linearizer(rl.invertible.Identity((3,)), rl.operators.Diagonal(torch.tensor(diagonal, dtype=F64)))
+    return rl.Linearizer(
+        rl.invertible.Identity((3,)), rl.operators.Diagonal(torch.tensor(diagonal, dtype=F64))
+    )
 
 
 def test_terms_are_one_number_with_a_name_of_its_own():
     x = torch.randn(6, 3, dtype=F64)
     good = objectives.Objective(one_step(), {"mine": (2.0, Mine(torch.mean))})(x)["loss"]
     torch.testing.assert_close(good, 2 * x.square().mean())
-    for name, reduce in (("mine", lambda y: y.mean(1)), ("loss", torch.mean), ("mine", lambda y: 1.0)):
+    for name, reduce in (
+        ("mine", lambda y: y.mean(1)),
+        ("loss", torch.mean),
+        ("mine", lambda y: 1.0),
+    ):
         with pytest.raises(ConfigError):
             objectives.Objective(one_step(), {name: (2.0, Mine(reduce))})(x)
 
@@ -191,7 +219,14 @@ class Detached(Fit):
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: Fit(step=torch.tensor(7.0)), lambda: Fit(lr=torch.tensor(7.0)), Kept, Rising, Detached]
+    "make",
+    [
+        lambda: Fit(step=torch.tensor(7.0)),
+        lambda: Fit(lr=torch.tensor(7.0)),
+        Kept,
+        Rising,
+        Detached,
+    ],
 )
 def test_objectives_that_lose_the_log_the_state_or_the_way(make, tmp_path):
     config = training.TrainConfig(steps=4, batch_size=2, device="cpu")
@@ -204,7 +239,9 @@ def test_evaluations_are_numbers_beside_the_log(tmp_path):
 
     def run(values, name):
         out = tmp_path / name
-        return training.train(Fit(), torch.randn(8, 2), config, out, evaluate=lambda *_: values, progress=False)
+        return training.train(
+            Fit(), torch.randn(8, 2), config, out, evaluate=lambda *_: values, progress=False
+        )
 
     assert run({"score": torch.tensor(2.0)}, "a").metrics["score"] == 2
     for name, values in (("b", {"step": 99}), ("c", {"score": "high"}), ("d", None)):
@@ -212,7 +249,9 @@ def test_evaluations_are_numbers_beside_the_log(tmp_path):
             run(values, name)
 
 
-@pytest.mark.parametrize("field", ["steps", "log_every", "batch_size", "seed", "checkpoint_every_steps"])
+@pytest.mark.parametrize(
+    "field", ["steps", "log_every", "batch_size", "seed", "checkpoint_every_steps"]
+)
 def test_counts_are_integers(field):
     with pytest.raises(ConfigError):
         training.TrainConfig(**{field: 2.5})
@@ -237,4 +276,6 @@ class Halved(rl.invertible.Invertible):
 def test_laws_in_half_precision_and_of_complex_operators():
     with pytest.raises(AssertionError, match="relative error"):
         testing.check_invertible(Halved(), torch.randn(3, 8).bfloat16())
-    testing.check_operator(rl.operators.Dense(weight=torch.randn(3, 3, dtype=torch.complex128)), allowed=1e-8)
+    testing.check_operator(
+        rl.operators.Dense(weight=torch.randn(3, 3, dtype=torch.complex128)), allowed=1e-8
+    )

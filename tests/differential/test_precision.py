@@ -1,4 +1,5 @@
-"""Audits in any precision, and at any offset and size of outputs, against those of the same weights.
+"""Audits in any precision, and at any offset and size of outputs, against those of the same
+weights.
 
 The function that half-precision weights define is known in float64: there is the reference.
 """
@@ -32,16 +33,32 @@ NETS = {
     "two layers": two_layers,
     "with biases": lambda: two_layers(bias=True),
     "tanh": lambda: nn.Sequential(nn.Linear(D, 24), nn.Tanh(), nn.Linear(24, 3)),
-    "deep": lambda: nn.Sequential(nn.Linear(D, 16), nn.GELU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 1)),
+    "deep": lambda: nn.Sequential(
+        nn.Linear(D, 16), nn.GELU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 1)
+    ),
     "affine": lambda: nn.Sequential(nn.Linear(D, 9), nn.Linear(9, 2)),
     "paired": paired,
-    "normalised": lambda: nn.Sequential(nn.Linear(D, 16), nn.LayerNorm(16), nn.ReLU(), nn.Linear(16, 2)),
+    "normalised": lambda: nn.Sequential(
+        nn.Linear(D, 16), nn.LayerNorm(16), nn.ReLU(), nn.Linear(16, 2)
+    ),
     "residual": lambda: Map(lambda x, a: x + 0.1 * torch.relu(a(x)), nn.Linear(D, D)),
 }
-CLOSE = ("affine_r2", "parity", "odd_linearity", "exact_map", "gaussian_energy", "certificate", "local", "blocks")
+CLOSE = (
+    "affine_r2",
+    "parity",
+    "odd_linearity",
+    "exact_map",
+    "gaussian_energy",
+    "certificate",
+    "local",
+    "blocks",
+)
 
 
-EACH = [(name, HALF[k % 2]) for k, name in enumerate(NETS)] + [("two layers", torch.bfloat16), ("tanh", torch.bfloat16)]
+EACH = [(name, HALF[k % 2]) for k, name in enumerate(NETS)] + [
+    ("two layers", torch.bfloat16),
+    ("tanh", torch.bfloat16),
+]
 
 
 @pytest.mark.parametrize(("name", "dtype"), EACH)
@@ -75,13 +92,19 @@ OFFSETS = (0.0, 1e2, 1e6, 1e12)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("straight", [True, False])
 def test_an_offset_hides_no_more_than_its_rounding(offset, dtype, straight):
-    """While the outputs vary by more than their last digit, what varies is judged; below, they are constant."""
+    """While the outputs vary by more than their last digit, what varies is judged; below, they are
+    constant.
+    """
     torch.manual_seed(0)
     size = 0.0 if straight else 1.0
     inner = [nn.Linear(D, 2), nn.Linear(D, 2)]
-    model = Map(lambda x, a, b: a(x) + size * b(x).abs() + 1e-3 * b(x).sin() + offset, *inner).to(dtype)
+    model = Map(lambda x, a, b: a(x) + size * b(x).abs() + 1e-3 * b(x).sin() + offset, *inner).to(
+        dtype
+    )
     found = rl.audit(model, rand(400, D), progress=False)
-    steps = 1.0 / max(torch.finfo(dtype).eps * max(offset, 1.0), 1e-30)  # of the rounding, in the deviation
+    steps = 1.0 / max(
+        torch.finfo(dtype).eps * max(offset, 1.0), 1e-30
+    )  # of the rounding, in the deviation
     label = found.verdict.label
     if steps > 100:
         assert label == ("effectively linear" if straight else "not linear"), found.verdict
@@ -101,8 +124,18 @@ def test_verdicts_know_no_units(scale):
     small = Map(lambda x, net: net(x) * scale, model)
     for other in (rl.audit(small, x, progress=False), rl.audit(model, x * scale, progress=False)):
         assert other.verdict.label == one.verdict.label
-        for name in ("affine_r2", "parity", "odd_linearity", "pairs", "sign_flip", "mirror_classifier", "local"):
-            assert other.measures[name].value == pytest.approx(one.measures[name].value, rel=1e-6), name
+        for name in (
+            "affine_r2",
+            "parity",
+            "odd_linearity",
+            "pairs",
+            "sign_flip",
+            "mirror_classifier",
+            "local",
+        ):
+            assert other.measures[name].value == pytest.approx(
+                one.measures[name].value, rel=1e-6
+            ), name
 
 
 def test_measured_rounding_is_the_error_of_the_arithmetic():
@@ -125,13 +158,17 @@ def test_shared_weights_and_modules_run_in_another_precision_and_stay_as_they_we
     torch.manual_seed(0)
     layer, tied = nn.Linear(D, D), nn.Linear(D, D)
     tied.weight = layer.weight
-    model = nn.ModuleDict({"a": layer, "b": tied, "again": layer, "norm": nn.BatchNorm1d(D)}).to(dtype)
+    model = nn.ModuleDict({"a": layer, "b": tied, "again": layer, "norm": nn.BatchNorm1d(D)}).to(
+        dtype
+    )
     net = Map(lambda x, m: m["again"](m["norm"](m["b"](m["a"](x)))).sin(), model).eval()
     before = {name: value.clone() for name, value in net.state_dict().items()}
     x = rand(20, D).to(dtype)
     network = as_network(net, x)
     wide = network.in_precision(torch.float64 if dtype != torch.float64 else torch.float32)
-    assert torch.allclose(wide(x).double(), network(x).double(), atol=0.05 if dtype == torch.bfloat16 else 1e-4)
+    assert torch.allclose(
+        wide(x).double(), network(x).double(), atol=0.05 if dtype == torch.bfloat16 else 1e-4
+    )
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert all(value.dtype == before[name].dtype for name, value in net.state_dict().items())
     assert net(x).dtype == dtype

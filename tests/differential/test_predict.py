@@ -1,4 +1,6 @@
-"""Predicted bands against training by autograd: over seeds, widths and scales it is inside, or refused."""
+"""Predicted bands against training by autograd: over seeds, widths and scales it is inside, or
+refused.
+"""
 
 from collections.abc import Callable
 
@@ -25,8 +27,12 @@ def task(d: int, n: int, size: float = 2.0, seed: int = 0) -> tuple[Tensor, Tens
     return torch.cat([x, -x]), torch.cat([y, -y])
 
 
-def trained(w1: Tensor, w2: Tensor, x: Tensor, y: Tensor, lr: float, steps: int, activation: Callable) -> Tensor:
-    """The losses ``(steps + 1, B)`` of networks ``(B, h, d)``, ``(B, 1, h)`` under gradient descent, by autograd."""
+def trained(
+    w1: Tensor, w2: Tensor, x: Tensor, y: Tensor, lr: float, steps: int, activation: Callable
+) -> Tensor:
+    """The losses ``(steps + 1, B)`` of networks ``(B, h, d)``, ``(B, 1, h)`` under gradient
+    descent, by autograd.
+    """
     w1, w2 = (w.clone().requires_grad_() for w in (w1, w2))
     losses = []
     for _ in range(steps + 1):
@@ -40,7 +46,9 @@ def trained(w1: Tensor, w2: Tensor, x: Tensor, y: Tensor, lr: float, steps: int,
 
 
 def network(w1: Tensor, w2: Tensor, activation: nn.Module) -> nn.Sequential:
-    model = nn.Sequential(nn.Linear(w1.shape[1], len(w1), bias=False), activation, nn.Linear(len(w1), 1, bias=False))
+    model = nn.Sequential(
+        nn.Linear(w1.shape[1], len(w1), bias=False), activation, nn.Linear(len(w1), 1, bias=False)
+    )
     with torch.no_grad():
         model.to(w1.dtype)[0].weight.copy_(w1)
         model[2].weight.copy_(w2)
@@ -55,10 +63,14 @@ def starts(d: int, h: int, scale: float, count: int) -> tuple[Tensor, Tensor]:
     for seed in range(count):
         torch.manual_seed(seed)
         models.append((nn.Linear(d, h, bias=False).double(), nn.Linear(h, 1, bias=False).double()))
-    return torch.stack([a.weight.detach() for a, _ in models]), torch.stack([b.weight.detach() for _, b in models])
+    return torch.stack([a.weight.detach() for a, _ in models]), torch.stack(
+        [b.weight.detach() for _, b in models]
+    )
 
 
-def predicted(model: nn.Module, x: Tensor, y: Tensor, lr: float, steps: int) -> dynamics.Prediction | None:
+def predicted(
+    model: nn.Module, x: Tensor, y: Tensor, lr: float, steps: int
+) -> dynamics.Prediction | None:
     """The prediction, or None where it is refused for the signs or the even part."""
     try:
         return rl.predict(model, x, y, lr, steps)
@@ -98,7 +110,9 @@ def test_the_band_contains_training_or_it_is_refused(name: str, scale: float) ->
             assert bool((found.low - 2e-3 * fall <= true).all()), (h, b, found.imbalance)
             assert bool((true <= found.high + 2e-3 * fall).all()), (h, b, found.imbalance)
             if found.imbalance < 0.05:
-                assert float((found.high - found.low).max()) < 0.15 * fall, "narrow where the signs are even"
+                assert float((found.high - found.low).max()) < 0.15 * fall, (
+                    "narrow where the signs are even"
+                )
     assert said >= 4, "many starts are predicted"
 
 
@@ -134,7 +148,9 @@ def test_the_case_that_was_silently_wrong() -> None:
     for seed in range(8):
         torch.manual_seed(seed)
         networks.append((0.02 * torch.randn(2, 5).double(), 0.02 * torch.randn(1, 2).double()))
-    losses = trained(*(torch.stack(w) for w in zip(*networks, strict=True)), x, y, 0.05, 500, torch.relu)[-1]
+    losses = trained(
+        *(torch.stack(w) for w in zip(*networks, strict=True)), x, y, 0.05, 500, torch.relu
+    )[-1]
     for (w1, w2), loss in zip(networks, losses, strict=True):
         found = predicted(network(w1, w2, nn.ReLU()), x, y, 0.05, 500)
         if found is None:
@@ -181,7 +197,10 @@ def fitted(model: nn.Module, x: Tensor, y: Tensor, lr: float, steps: Tensor) -> 
 def test_a_bias_of_a_linear_network_is_a_constant_column(depth: int, offset: float) -> None:
     x, y = draw(30, 3, seed=0) + offset / 5, draw(30, 2, seed=1) + offset
     torch.manual_seed(0)
-    layers = [nn.Linear(3, 4 if depth > 1 else 2), *(nn.Linear(4, 4, bias=False) for _ in range(depth - 2))]
+    layers = [
+        nn.Linear(3, 4 if depth > 1 else 2),
+        *(nn.Linear(4, 4, bias=False) for _ in range(depth - 2)),
+    ]
     model = nn.Sequential(*layers, *([nn.Linear(4, 2, bias=False)] if depth > 1 else [])).double()
     with torch.no_grad():
         model[0].bias.add_(offset)

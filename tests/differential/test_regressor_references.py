@@ -1,4 +1,6 @@
-"""DeepLinearRegressor against least squares from the rows, over conditions, units, widths and budgets."""
+"""DeepLinearRegressor against least squares from the rows, over conditions, units, widths and
+budgets.
+"""
 
 import warnings
 from itertools import pairwise
@@ -9,12 +11,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
 
-from rectilinear.deeplinear import STARTS, DeepLinearRegressor, SufficientStatistics, diagnose, draw, train
+from rectilinear.deeplinear import (
+    STARTS,
+    DeepLinearRegressor,
+    SufficientStatistics,
+    diagnose,
+    draw,
+    train,
+)
 from rectilinear.errors import InputError
 
 
-def truth(X: np.ndarray, Y: np.ndarray, *, bias: bool = True, rank: int | None = None) -> tuple[float, np.ndarray]:
-    """The least sum of squares, and predictions, by Gram and Schmidt in 80 bits: no coefficients, no factor."""
+def truth(
+    X: np.ndarray, Y: np.ndarray, *, bias: bool = True, rank: int | None = None
+) -> tuple[float, np.ndarray]:
+    """The least sum of squares, and predictions, by Gram and Schmidt in 80 bits: no coefficients,
+    no factor.
+    """
     X, Y = (X / 2.0 ** np.frexp(np.abs(X).max(0))[1]).astype(np.longdouble), Y.astype(np.longdouble)
     X, Y = (X - X.mean(0), Y - Y.mean(0)) if bias else (X, Y)
     q = np.zeros((len(X), 0), dtype=np.longdouble)
@@ -31,11 +44,20 @@ def truth(X: np.ndarray, Y: np.ndarray, *, bias: bool = True, rank: int | None =
     return float(((Y - fitted) ** 2).sum()), fitted
 
 
-def relative_gap(model: DeepLinearRegressor, X: np.ndarray, y: np.ndarray, **options: object) -> float:
+def relative_gap(
+    model: DeepLinearRegressor, X: np.ndarray, y: np.ndarray, **options: object
+) -> float:
     bias = bool(model.fit_intercept)
     size = ((y - bias * y.mean(0)) ** 2).sum()
-    coef, wide = np.asarray(model.coef_).T, np.longdouble  # predictions in 64 bits would lose what is compared
-    left = y.astype(wide) - X.astype(wide) @ coef.astype(wide) - np.asarray(model.intercept_).astype(wide)
+    coef, wide = (
+        np.asarray(model.coef_).T,
+        np.longdouble,
+    )  # predictions in 64 bits would lose what is compared
+    left = (
+        y.astype(wide)
+        - X.astype(wide) @ coef.astype(wide)
+        - np.asarray(model.intercept_).astype(wide)
+    )
     return float(((left**2).sum() - truth(X, y, bias=bias, **options)[0]) / size)
 
 
@@ -48,7 +70,9 @@ def quiet(model: DeepLinearRegressor, X: np.ndarray, y: np.ndarray) -> DeepLinea
 @pytest.mark.parametrize("optimizer", ["auto", "adam"])
 @given(st.floats(-11, 0), st.integers(0, 99), st.booleans())
 @settings(deadline=None, max_examples=6)
-def test_nearly_dependent_columns(optimizer: str, exponent: float, seed: int, intercept: bool) -> None:
+def test_nearly_dependent_columns(
+    optimizer: str, exponent: float, seed: int, intercept: bool
+) -> None:
     """The gap that is reported is the true one; the default arrives."""
     rng = np.random.default_rng(seed)
     a, b, c = rng.normal(size=(3, 60))
@@ -56,7 +80,9 @@ def test_nearly_dependent_columns(optimizer: str, exponent: float, seed: int, in
     model = quiet(DeepLinearRegressor(2, optimizer=optimizer, max_iter=3000, fit_intercept=intercept, random_state=0),
                   X, y)  # fmt: skip
     gap = relative_gap(model, X, y)
-    rounding = (100 * np.finfo(float).eps / 10**exponent) ** 2  # of a prediction: eps times the condition
+    rounding = (
+        100 * np.finfo(float).eps / 10**exponent
+    ) ** 2  # of a prediction: eps times the condition
     assert model.optimality_gap_ == pytest.approx(gap, rel=1e-3, abs=1e-10 + rounding)
     assert model.converged_ == (model.optimality_gap_ <= 1e-10)
     assert (model.learning_curve_["loss"] > 0).all()
@@ -76,10 +102,16 @@ def test_units(k: float, intercept: bool) -> None:
     plain = quiet(new, X, y).predict(X)
     one = np.array([1.0, k, 1.0])
     for units, size in ((k, 1.0), (one, 1.0), (1.0, k)):
-        model = DeepLinearRegressor(3, fit_intercept=intercept, random_state=0).fit(X * units, y * size)
+        model = DeepLinearRegressor(3, fit_intercept=intercept, random_state=0).fit(
+            X * units, y * size
+        )
         assert model.converged_
         np.testing.assert_allclose(model.predict(X * units) / size, plain, rtol=0, atol=1e-4)
-    free = quiet(DeepLinearRegressor(1, standardize=False, max_iter=50, fit_intercept=intercept), X * min(k, 1 / k), y)
+    free = quiet(
+        DeepLinearRegressor(1, standardize=False, max_iter=50, fit_intercept=intercept),
+        X * min(k, 1 / k),
+        y,
+    )
     assert free.converged_ == (relative_gap(free, X * min(k, 1 / k), y) < 1e-9)
     if k in (1e-300, 1e-200, 1e160, 1e250):
         with pytest.raises(InputError, match="standardize=True"):
@@ -106,7 +138,9 @@ def econometric(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 
 def interactions(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Shares of schools with products of two and three of them, as in regressions with interactions."""
+    """Shares of schools with products of two and three of them, as in regressions with
+    interactions.
+    """
     base = rng.uniform(5, 80, size=(303, 6))
     a, b, c, d, e, f = base.T
     X = np.c_[base, a * b, a * c, b * c, d * e, d * f, e * f, a * b * c, d * e * f]
@@ -122,12 +156,16 @@ def test_tables_of_econometrics_fit_out_of_the_box(make: object, depth: int) -> 
     assert relative_gap(model, X, y) < 2e-10
 
 
-@pytest.mark.parametrize("settings_", [{}, {"optimizer": "adam", "lr": 0.1}, {"optimizer": "momentum", "lr": 0.05}])
+@pytest.mark.parametrize(
+    "settings_", [{}, {"optimizer": "adam", "lr": 0.1}, {"optimizer": "momentum", "lr": 0.05}]
+)
 def test_more_steps_are_never_worse(settings_: dict) -> None:
     X, y = econometric(np.random.default_rng(2))
     for seed in range(4):
         gaps = [
-            quiet(DeepLinearRegressor(3, max_iter=n, random_state=seed, **settings_), X, y).optimality_gap_
+            quiet(
+                DeepLinearRegressor(3, max_iter=n, random_state=seed, **settings_), X, y
+            ).optimality_gap_
             for n in (20, 70, 200, 500, 1500, 2100)
         ]
         assert (np.diff(gaps) <= 1e-9 * np.array(gaps[:-1])).all()
@@ -137,15 +175,25 @@ def test_the_best_of_all_steps_is_kept() -> None:
     rng = np.random.default_rng(0)
     X = rng.normal(size=(40, 6, 3))
     statistics = SufficientStatistics.from_data(X, rng.normal(size=(40, 6)))
-    common = {"start": "uniform", "optimizer": "adam", "lr": 0.3, "steps": 60, "checkpoints": range(61)}
+    common = {
+        "start": "uniform",
+        "optimizer": "adam",
+        "lr": 0.3,
+        "steps": 60,
+        "checkpoints": range(61),
+    }
     for widths in ((1, 1), (4,)):
-        runs = [train(statistics, widths, keep_best=True, compiled=c, **common) for c in (False, None)]
+        runs = [
+            train(statistics, widths, keep_best=True, compiled=c, **common) for c in (False, None)
+        ]
         for run in runs:
             np.testing.assert_array_equal(run.best, run.gap.argmin(-1))
             coef = np.eye(3)
             for weight in run.weights:
                 coef = weight @ coef
-            np.testing.assert_allclose(coef, run.coef[np.arange(40), run.best], rtol=1e-10, atol=1e-12)
+            np.testing.assert_allclose(
+                coef, run.coef[np.arange(40), run.best], rtol=1e-10, atol=1e-12
+            )
             assert (run.best < 60).any()
         np.testing.assert_array_equal(runs[0].best, runs[1].best)
 
@@ -163,7 +211,9 @@ def test_narrow_nets_are_measured_from_reduced_rank_regression(width: int, inter
     assert relative_gap(model, X, Y) > 1e-4
     statistics = SufficientStatistics.from_data(X, Y)
     best = statistics.least_squares(bias=intercept, rank=width)
-    assert best.loss * Y.size == pytest.approx(truth(X, Y, bias=intercept, rank=width)[0], rel=1e-10)
+    assert best.loss * Y.size == pytest.approx(
+        truth(X, Y, bias=intercept, rank=width)[0], rel=1e-10
+    )
     state = diagnose(
         SufficientStatistics.from_data(X[None], Y[None]),
         [w[None] for w in model.weights_],
@@ -200,7 +250,9 @@ def test_fresh_nets_are_not_at_a_saddle(start: str, sizes: tuple[int, ...]) -> N
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e6])
 def test_nets_that_will_never_move_are_called_so(bias: bool, scale: float) -> None:
-    """All weights zero, the mean fitted: a strict saddle with two layers, no way down at all with more."""
+    """All weights zero, the mean fitted: a strict saddle with two layers, no way down at all with
+    more.
+    """
     rng = np.random.default_rng(0)
     X = rng.normal(size=(2, 30, 3))
     y = scale * (X @ [1.0, 2.0, 3.0] + rng.normal(size=(2, 30)))
@@ -223,5 +275,9 @@ def test_the_advice_is_not_in_force_already() -> None:
         DeepLinearRegressor(random_state=0, max_iter=5).fit(X, y)
     text = str(caught[0].message)
     assert not any(word in text for word in ("zero_last", "standardize", "optimizer"))
-    with pytest.warns(ConvergenceWarning, match=r"optimizer='auto'.*standardize=True.*start='zero_last'"):
-        DeepLinearRegressor(optimizer="adam", start="torch", standardize=False, max_iter=5).fit(X, y)
+    with pytest.warns(
+        ConvergenceWarning, match=r"optimizer='auto'.*standardize=True.*start='zero_last'"
+    ):
+        DeepLinearRegressor(optimizer="adam", start="torch", standardize=False, max_iter=5).fit(
+            X, y
+        )

@@ -69,7 +69,9 @@ def whole(tmp_path_factory):
 def holder(tmp_path):
     """A process that holds the folder ``run``."""
     out = tmp_path / "run"
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(out)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(out)], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout.readline() == "held\n"
     yield out, process
     process.kill()
@@ -78,7 +80,9 @@ def holder(tmp_path):
 
 RUNS = {
     "training": fit,
-    "a recipe": lambda out: recipes.train("digits", recipes.recipe_named("digits", {"training.steps": 1}), out),
+    "a recipe": lambda out: recipes.train(
+        "digits", recipes.recipe_named("digits", {"training.steps": 1}), out
+    ),
     "features": lambda out: recipes.Features(epochs=1).train(out),
     "a study": lambda out: STUDY.run(out=out),
 }
@@ -93,7 +97,11 @@ def test_a_second_run_in_a_folder_is_refused_and_the_system_frees_it_at_death(ho
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert fit(out).finished
-    assert sorted(path.name for path in out.iterdir()) == ["checkpoint.safetensors", "config.json", "metrics.jsonl"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "checkpoint.safetensors",
+        "config.json",
+        "metrics.jsonl",
+    ]
 
 
 def test_threads_of_one_process_exclude_each_other_and_one_goes_through(tmp_path):
@@ -123,7 +131,9 @@ def test_a_child_keeps_no_lock_of_a_parent_that_is_gone(tmp_path):
         "    if not child: time.sleep(20); os._exit(0)\n"
         "    print(child, flush=True); os.kill(os.getpid(), 9)"
     )
-    done = subprocess.run([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True, check=False
+    )
     try:
         with locked(tmp_path):
             pass
@@ -190,12 +200,16 @@ def test_no_file_of_the_user_is_removed(tmp_path):
 
 
 def test_leftovers_of_the_dead_go_and_files_in_the_making_stay(tmp_path):
-    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], stdout=subprocess.PIPE, check=True)
+    dead = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], stdout=subprocess.PIPE, check=True
+    )
     token = "0123456789abcdef"
     left = tmp_path / f".rectilinear-{_HOST}-{int(dead.stdout)}-{token}.tmp.json"
     mine = tmp_path / f".rectilinear-{_HOST}-{os.getpid()}-{token}.tmp"
     alive = tmp_path / f".rectilinear-{_HOST}-{os.getppid()}-{token}.tmp.npz"
-    elsewhere, old = (tmp_path / f".rectilinear-{host}-1-{token}.tmp.npz" for host in ("0" * 8, "1" * 8))
+    elsewhere, old = (
+        tmp_path / f".rectilinear-{host}-1-{token}.tmp.npz" for host in ("0" * 8, "1" * 8)
+    )
     for path in (left, mine, alive, elsewhere, old):
         path.write_text("")
     os.utime(old, (0, 0))
@@ -213,7 +227,15 @@ def test_a_damaged_log_does_not_block_a_good_checkpoint(tmp_path, whole, seed):
     path = out / "metrics.jsonl"
     kept = path.read_bytes()
     line = draw.choice(
-        [b"\xff\xfe\n", b"[1]\n", b"3\n", b'{"loss": 1}\n', b'{"step": "x"}\n', b"[" * 50_000 + b"\n", b"\0"]
+        [
+            b"\xff\xfe\n",
+            b"[1]\n",
+            b"3\n",
+            b'{"loss": 1}\n',
+            b'{"step": "x"}\n',
+            b"[" * 50_000 + b"\n",
+            b"\0",
+        ]
     )
     data = bytearray(line + kept if draw.random() < 0.5 else kept + line)
     for _ in range(draw.randrange(4)):
@@ -238,7 +260,9 @@ def test_a_run_that_the_first_version_began_ends_like_one_of_today(tmp_path, who
     assert load_tensors(out / "checkpoint.safetensors")[1]["step"] == 1
     assert fit(out).finished
     assert same(weights(out), weights(whole))
-    assert [(r["step"], r["loss"]) for r in read_log(out)][2:] == [(r["step"], r["loss"]) for r in read_log(whole)][1:]
+    assert [(r["step"], r["loss"]) for r in read_log(out)][2:] == [
+        (r["step"], r["loss"]) for r in read_log(whole)
+    ][1:]
 
 
 def test_random_damages_of_a_checkpoint_are_refused(whole, tmp_path):
@@ -263,9 +287,13 @@ def test_features_that_were_cut_short_are_trained_again(tmp_path, monkeypatch):
     assert recipes.Features(epochs=1).train(out).name == "digits"
 
 
-@pytest.mark.parametrize("damage", [b"", b"[" * 50_000, b"\xff", b"{}", b'{"depth 2, gd": "x"}', b"[1]"])
+@pytest.mark.parametrize(
+    "damage", [b"", b"[" * 50_000, b"\xff", b"{}", b'{"depth 2, gd": "x"}', b"[1]"]
+)
 def test_damaged_steps_of_a_study_are_an_error_or_chosen_again(tmp_path, damage):
-    study = DepthStudy(deep_linear([2], lr=None), Synthetic(noise=(0.1,), rows=20), trials=2, steps=2, tuning=2)
+    study = DepthStudy(
+        deep_linear([2], lr=None), Synthetic(noise=(0.1,), rows=20), trials=2, steps=2, tuning=2
+    )
     expected = study.run(out=tmp_path)
     (tmp_path / "step_sizes.json").write_bytes(damage)
     try:

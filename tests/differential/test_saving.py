@@ -1,4 +1,6 @@
-"""Saved files: one model whole after a kill anywhere, any number of writers, the permissions of any new file."""
+"""Saved files: one model whole after a kill anywhere, any number of writers, the permissions of any
+new file.
+"""
 
 import json
 import os
@@ -48,7 +50,9 @@ def test_a_save_over_a_model_killed_at_any_point_leaves_the_old_or_the_new(kille
     assert len(found) > 10
     assert found == sorted(found), "the old model until one instant, the new one from there"
     assert (found[0], found[-1]) == (0, 1)
-    assert all(names == MODEL_FILES for _, names in killed[shapes]), "leftovers are found and removed"
+    assert all(names == MODEL_FILES for _, names in killed[shapes]), (
+        "leftovers are found and removed"
+    )
 
 
 def test_a_checkpoint_killed_at_any_point_is_the_old_or_the_new(killed):
@@ -59,7 +63,9 @@ def test_a_checkpoint_killed_at_any_point_is_the_old_or_the_new(killed):
 
 @pytest.mark.parametrize("name", MODEL_FILES)
 def test_random_damages_of_a_model_are_refused(tmp_path, name):
-    """Over an older model too, so that the copy of the configuration inside the weights is what is read."""
+    """Over an older model too, so that the copy of the configuration inside the weights is what is
+    read.
+    """
     weights(0).save_pretrained(tmp_path)
     old = (tmp_path / "config.json").read_bytes()
     weights(1).save_pretrained(tmp_path)
@@ -87,7 +93,10 @@ def test_random_damages_of_a_model_are_refused(tmp_path, name):
             loaded = Weights.from_pretrained(tmp_path)
         except CheckpointError:
             continue
-        assert name == "config.json", (kind, where)  # white space of JSON may change, what it says may not
+        assert name == "config.json", (
+            kind,
+            where,
+        )  # white space of JSON may change, what it says may not
         assert json.loads(data) == json.loads(whole)
         assert torch.equal(loaded.weight, weights(1).weight)
 
@@ -101,7 +110,11 @@ def test_a_model_of_the_first_version_loads(tmp_path):
     del config["config_sha256"]
     from safetensors.torch import load_file, save_file
 
-    save_file(load_file(tmp_path / "model.safetensors"), tmp_path / "model.safetensors", metadata={"format": "pt"})
+    save_file(
+        load_file(tmp_path / "model.safetensors"),
+        tmp_path / "model.safetensors",
+        metadata={"format": "pt"},
+    )
     config["weights_sha256"] = _sha256(tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text(json.dumps(config | {"config_sha256": _digest(config)}))
     assert torch.equal(Weights.from_pretrained(tmp_path).weight, weights(1).weight)
@@ -118,11 +131,15 @@ def test_many_threads_save_to_one_path_and_read_it(tmp_path):
     def work(number):
         try:
             for i in range(6):
-                save_tensors(tmp_path / "x.safetensors", {"x": torch.full((50,), number)}, {"number": number})
+                save_tensors(
+                    tmp_path / "x.safetensors", {"x": torch.full((50,), number)}, {"number": number}
+                )
                 write_json(tmp_path / "x.json", [number] * 50)
                 weights(number).save_pretrained(tmp_path / "model")
                 loaded = Weights.from_pretrained(tmp_path / "model")
-                assert torch.equal(loaded.weight, weights(loaded.power).weight), "parts of two models"
+                assert torch.equal(loaded.weight, weights(loaded.power).weight), (
+                    "parts of two models"
+                )
                 tensors, meta = load_tensors(tmp_path / "x.safetensors")
                 assert (tensors["x"] == meta["number"]).all(), i
         except Exception as error:  # noqa: BLE001 - shown by the assertion below
@@ -153,7 +170,17 @@ def test_files_have_the_permissions_of_new_files(tmp_path, umask):
 
 
 @pytest.mark.parametrize(
-    "name", ["ä ö.json", "数据.json", "e\u0301.txt", "n" * 250 + ".json", "a." + "s" * 250, "..x", ".hidden", "no"]
+    "name",
+    [
+        "ä ö.json",
+        "数据.json",
+        "e\u0301.txt",
+        "n" * 250 + ".json",
+        "a." + "s" * 250,
+        "..x",
+        ".hidden",
+        "no",
+    ],
 )
 def test_any_name_that_the_disk_takes(tmp_path, name):
     write_json(tmp_path / name, {"name": name})
@@ -177,4 +204,7 @@ def test_nothing_takes_the_place_of_a_file_that_a_writer_did_not_write(tmp_path)
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_nan_is_null_at_any_depth(value):
-    assert nan_to_null({"a": [(value, 1.0)], 2: {"b": value}}) == {"a": [[None, 1.0]], "2": {"b": None}}
+    assert nan_to_null({"a": [(value, 1.0)], 2: {"b": value}}) == {
+        "a": [[None, 1.0]],
+        "2": {"b": None},
+    }

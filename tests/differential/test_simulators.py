@@ -13,7 +13,12 @@ from rectilinear.learning import Moments, linear_descent
 
 
 def both(
-    X: np.ndarray, Y: np.ndarray, weights: list[np.ndarray], lr: float, steps: list[int], **options: object
+    X: np.ndarray,
+    Y: np.ndarray,
+    weights: list[np.ndarray],
+    lr: float,
+    steps: list[int],
+    **options: object,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The maps ``(T, m, d)`` after these steps, by each."""
     sizes = [w.shape[0] for w in weights[:-1]]
@@ -63,7 +68,9 @@ def test_all_simulators_agree(
 @pytest.mark.parametrize("optimizer", ["gd", "momentum", "adam"])
 def test_models_of_a_study_step_on_the_mean_square_error(optimizer: str) -> None:
     """As ``torch.nn.MSELoss`` does, whatever the engine counts on."""
-    batch = Synthetic(noise=(0.1,), rows=20, test_rows=5).draw(np.random.SeedSequence(0), range(1), rows=True)
+    batch = Synthetic(noise=(0.1,), rows=20, test_rows=5).draw(
+        np.random.SeedSequence(0), range(1), rows=True
+    )
     model = Model(depth=1, start="identity", optimizer=optimizer, lr=0.01)
     found = measure(model, batch, steps=2, tol=1e-9, checkpoints=2, seed=np.random.SeedSequence(0))
     X, y, inside, _ = (torch.from_numpy(np.array(a)) for a in batch.rows)

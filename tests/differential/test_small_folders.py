@@ -1,4 +1,6 @@
-"""Any folder will do: of few images every command gives a result, and what cannot work is refused at the start."""
+"""Any folder will do: of few images every command gives a result, and what cannot work is refused
+at the start.
+"""
 
 import json
 import sys
@@ -34,12 +36,16 @@ def folder(root: Path, count: int) -> Path:
     root.mkdir()
     random = np.random.default_rng(0)
     for i in range(count):
-        Image.fromarray(random.integers(0, 256, (9, 9, 3), dtype=np.uint8)).save(root / f"{i:03}.png")
+        Image.fromarray(random.integers(0, 256, (9, 9, 3), dtype=np.uint8)).save(
+            root / f"{i:03}.png"
+        )
     return root
 
 
 def words(changes: dict[str, Any]) -> list[str]:
-    return [word for name, value in changes.items() for word in ("--set", f"{name}={json.dumps(value)}")]
+    return [
+        word for name, value in changes.items() for word in ("--set", f"{name}={json.dumps(value)}")
+    ]
 
 
 def ask(*command: object) -> None:
@@ -47,7 +53,9 @@ def ask(*command: object) -> None:
 
 
 @pytest.mark.parametrize(("name", "count"), [("digits", 3), ("images", 20)])
-def test_a_generator_from_few_images(name: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_generator_from_few_images(
+    name: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     evaluation = sys.modules[report.evaluate.__module__]
     monkeypatch.setattr(evaluation, "seconds", lambda *_, **__: 1.0)
     monkeypatch.setattr(evaluation, "STEPS", 4)
@@ -62,7 +70,9 @@ def test_a_generator_from_few_images(name: str, count: int, tmp_path: Path, monk
     assert (found["fd_one_step"] is None) == (count < 8), "fewer than eight images have no distance"
     assert found["random_features"], "a folder without sub-folders is one class"
     page = (run / "report.html").read_text(encoding="utf-8")
-    assert ("a network with random weights" in page) == (count >= 8), "a folder without sub-folders is one class"
+    assert ("a network with random weights" in page) == (count >= 8), (
+        "a folder without sub-folders is one class"
+    )
     sheet = np.asarray(Image.open(run / "samples.png"))
     assert sheet.shape[1] > 3 * sheet.shape[0] - 100
 
@@ -80,16 +90,30 @@ def test_other_recipes_from_few_images(name: str, tmp_path: Path) -> None:
         ask("project", run, "--damage", "noise=0")
         one, all_ = (np.load(tmp_path / kind / "projected.npy") for kind in ("one", "all"))
         assert (one.shape, all_.shape) == ((1, 3, 6, 6), (5, 3, 6, 6))
-        names = [row["name"] for row in json.loads((tmp_path / "all" / "projected.json").read_text())["images"]]
+        names = [
+            row["name"]
+            for row in json.loads((tmp_path / "all" / "projected.json").read_text())["images"]
+        ]
         assert names == [f"{i:03}" for i in range(5)]
-        for values in (np.load(tmp_path / "one" / "projected.npy"), np.zeros((2, 3, 6, 6), np.uint8)):
+        for values in (
+            np.load(tmp_path / "one" / "projected.npy"),
+            np.zeros((2, 3, 6, 6), np.uint8),
+        ):
             np.save(tmp_path / "a.npy", values.clip(0, 1))
             ask("project", run, "--input", tmp_path / "a.npy", "--out", tmp_path / "array")
     if name == "style":
         Image.open(image).convert("L").save(data / "003.jpg")
         ask("stylize", run, "--style", "ink", "--input", data, "--out", tmp_path / "styled")
         found = {path.name for path in (tmp_path / "styled").glob("*.png")}
-        assert found == {"003-png.png", "003-jpg.png", "000.png", "001.png", "002.png", "004.png", "stylized.png"}
+        assert found == {
+            "003-png.png",
+            "003-jpg.png",
+            "000.png",
+            "001.png",
+            "002.png",
+            "004.png",
+            "stylized.png",
+        }
         ask("stylize", run, "--style", "ink", "--input", image, "--out", tmp_path / "single")
         assert (tmp_path / "single" / "003.png").exists()
 
@@ -125,15 +149,25 @@ def test_options_out_of_range_are_refused_before_the_training(
 
     monkeypatch.setattr(training, "train", started)
     monkeypatch.setattr(running.training, "train", started)
-    recipe = recipes.recipe_named(name, {**TINY, **SMALL[name], "data": str(folder(tmp_path / "data", 5)), **change})
+    recipe = recipes.recipe_named(
+        name, {**TINY, **SMALL[name], "data": str(folder(tmp_path / "data", 5)), **change}
+    )
     with pytest.raises(RectilinearError, match="expected"):
         recipes.train(name, recipe, tmp_path / "run")
 
 
-def test_a_run_of_a_rank_that_it_has_not_is_sampled_at_another(tmp_path: Path, ask_error: Callable[..., str]) -> None:
+def test_a_run_of_a_rank_that_it_has_not_is_sampled_at_another(
+    tmp_path: Path, ask_error: Callable[..., str]
+) -> None:
     """As runs are whose recipe was not checked when they began."""
     run = tmp_path / "run"
-    ask("train", "digits", "--out", run, *words({**TINY, **SMALL["digits"], "data": str(folder(tmp_path / "d", 5))}))
+    ask(
+        "train",
+        "digits",
+        "--out",
+        run,
+        *words({**TINY, **SMALL["digits"], "data": str(folder(tmp_path / "d", 5))}),
+    )
     config = json.loads((run / "config.json").read_text())
     config["recipe"]["rank"] = 1000
     (run / "config.json").write_text(json.dumps(config))
@@ -149,7 +183,11 @@ def ask_error(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     def run(*command: object) -> str:
         capsys.readouterr()
         assert cli.main([*map(str, command)]) == 2
-        lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("rectilinear: ")]
+        lines = [
+            line
+            for line in capsys.readouterr().err.splitlines()
+            if line.startswith("rectilinear: ")
+        ]
         assert len(lines) == 1
         return lines[0]
 
@@ -159,7 +197,9 @@ def ask_error(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
 def test_one_image_is_too_few(tmp_path: Path, ask_error: Callable[..., str]) -> None:
     data = folder(tmp_path / "data", 1)
     for path in (data, data / "000.png"):
-        assert "image" in ask_error("train", "digits", "--out", tmp_path / "run", "--set", f"data={path}")
+        assert "image" in ask_error(
+            "train", "digits", "--out", tmp_path / "run", "--set", f"data={path}"
+        )
 
 
 @pytest.mark.parametrize(("n", "d"), [(1, 4), (2, 5), (5, 48), (12, 12), (40, 12)])
@@ -170,7 +210,9 @@ def test_completed_axes_are_those_of_a_full_decomposition(n: int, d: int) -> Non
     torch.testing.assert_close(axes.T @ axes, torch.eye(d, dtype=torch.float64), atol=1e-12, rtol=0)
     covariance = axes @ std.square().diag() @ axes.T
     centred = x - x.mean(0)
-    torch.testing.assert_close(covariance, centred.T @ centred / max(1, n - 1), atol=1e-12, rtol=1e-10)
+    torch.testing.assert_close(
+        covariance, centred.T @ centred / max(1, n - 1), atol=1e-12, rtol=1e-10
+    )
     torch.testing.assert_close(mean, x.mean(0))
 
 

@@ -1,4 +1,6 @@
-"""Eigenvalues and time scales of known linear systems against scipy's matrix exponential, in any rotation and units."""
+"""Eigenvalues and time scales of known linear systems against scipy's matrix exponential, in any
+rotation and units.
+"""
 
 import numpy as np
 import pytest
@@ -8,7 +10,9 @@ from scipy.linalg import expm
 
 from rectilinear.koopman import DMD, KoopmanRegressor
 
-OSCILLATORS = np.array([[-0.05, -1.0, 0, 0], [1.0, -0.05, 0, 0], [0, 0, -0.2, -2.3], [0, 0, 2.3, -0.2]])
+OSCILLATORS = np.array(
+    [[-0.05, -1.0, 0, 0], [1.0, -0.05, 0, 0], [0, 0, -0.2, -2.3], [0, 0, 2.3, -0.2]]
+)
 MIXED = np.array([[0.0, -0.7, 0], [0.7, 0.0, 0], [0, 0, -0.5]])
 
 
@@ -50,7 +54,9 @@ def test_linear_systems_in_any_rotation_units_and_time(
         model.modes_.time_scale.numpy() * 0.1 / dt,
         -1 / np.minimum(upper(np.linalg.eigvals(system)).real, -1e-9),
     )
-    assert np.allclose(np.sort(scales)[: sum(true < 1e6)], np.sort(true)[true[np.argsort(true)] < 1e6], rtol=1e-6)
+    assert np.allclose(
+        np.sort(scales)[: sum(true < 1e6)], np.sort(true)[true[np.argsort(true)] < 1e6], rtol=1e-6
+    )
     error = (model.simulate(x[10:, 0], 60) - x[10:]) / scale
     assert np.abs(error).max() < 1e-9 * (1 + abs(offset))
 
@@ -62,7 +68,9 @@ def test_the_same_as_dynamic_mode_decomposition(seed: int, scale: float) -> None
     ours = KoopmanRegressor(rank=3, horizon=30, fourier=0).fit(x)
     baseline = DMD().fit(x)
     assert np.allclose(upper(ours.eigenvalues_), upper(baseline.eigenvalues_), atol=1e-8)
-    assert np.allclose(ours.simulate(x[:, 0], 40), baseline.simulate(x[:, 0], 40), atol=1e-8 * scale)
+    assert np.allclose(
+        ours.simulate(x[:, 0], 40), baseline.simulate(x[:, 0], 40), atol=1e-8 * scale
+    )
 
 
 @pytest.mark.parametrize("offset", [0.0, 0.37, 1e3, -1e6])
@@ -90,11 +98,15 @@ def test_sines_at_their_rank_in_many_columns_and_series(columns: int) -> None:
 def test_what_differs_between_series_is_a_mode_and_what_all_share_is_none() -> None:
     x = trajectories(OSCILLATORS[:2, :2], 0.1, 10, 80, 0)
     levels = np.random.default_rng(1).normal(size=(10, 1, 1)) * np.ones((10, 81, 1))
-    shared = KoopmanRegressor(rank=8, horizon=40, fourier=0).fit(np.concatenate([x, 0 * levels + 7], 2))
+    shared = KoopmanRegressor(rank=8, horizon=40, fourier=0).fit(
+        np.concatenate([x, 0 * levels + 7], 2)
+    )
     own = KoopmanRegressor(rank=8, horizon=40, fourier=0).fit(np.concatenate([x, levels], 2))
     assert len(shared.eigenvalues_) == 1
     assert np.allclose(np.sort(own.eigenvalues_.real)[-1], 1, atol=1e-9)
-    assert np.allclose(own.simulate(np.concatenate([x, levels], 2)[:, 0], 80)[..., 2:], levels, atol=1e-9)
+    assert np.allclose(
+        own.simulate(np.concatenate([x, levels], 2)[:, 0], 80)[..., 2:], levels, atol=1e-9
+    )
 
 
 def test_a_trend_that_all_windows_share_is_kept() -> None:

@@ -26,7 +26,10 @@ BUILT = {
     "dense": (op.Dense, W),
     "diagonal": (op.Diagonal, X),
     "low-rank": (lambda w: op.LowRank(w, W), W),
-    "scalar": (lambda w: op.ScalarPlusLowRank(torch.tensor(2.0, dtype=w.dtype), w[:, :1], W[:, :1]), W),
+    "scalar": (
+        lambda w: op.ScalarPlusLowRank(torch.tensor(2.0, dtype=w.dtype), w[:, :1], W[:, :1]),
+        W,
+    ),
     "convolution": (lambda w: op.Convolution((1, 3), w), W[:1]),
     "scaled": (lambda w: op.Scaled(op.Dense(W), w), torch.tensor(0.7, dtype=torch.float64)),
     "exponential": (lambda w: rl.expm(op.Dense(w)), W),
@@ -48,7 +51,9 @@ def test_derivatives_reach_what_an_operator_is_built_of(name: str) -> None:
     assert expected.abs().max() > 0.1
     leaf = at.clone().requires_grad_()
     found = {
-        "leaf": torch.stack([torch.autograd.grad(y, leaf, retain_graph=True)[0] for y in build(leaf)(X)]),
+        "leaf": torch.stack(
+            [torch.autograd.grad(y, leaf, retain_graph=True)[0] for y in build(leaf)(X)]
+        ),
         "reverse": torch.func.jacrev(lambda w: build(w)(X))(at),
         "forward": torch.func.jacfwd(lambda w: build(w)(X))(at),
     }
@@ -67,7 +72,12 @@ def test_a_matrix_without_derivatives_is_a_parameter() -> None:
 
 @pytest.mark.parametrize("vectors", [np.ones(3), [1.0, 2.0, 3.0], None])
 def test_vectors_that_are_no_tensors_are_one_error(vectors: object) -> None:
-    for apply in (op.Dense(W), op.Dense(W).apply_adjoint, op.Identity(3), rl.invertible.Identity(3)):
+    for apply in (
+        op.Dense(W),
+        op.Dense(W).apply_adjoint,
+        op.Identity(3),
+        rl.invertible.Identity(3),
+    ):
         with pytest.raises(DtypeError, match=r"torch\.as_tensor"):
             apply(vectors)
 
@@ -98,7 +108,12 @@ def test_no_reflections_are_the_identity() -> None:
 
 def test_operators_of_two_dtypes_are_one_error() -> None:
     A, B = op.Dense(W), op.Dense(W.float())
-    for combine in (lambda: A @ B, lambda: A + B, lambda: B - A, lambda: A @ op.Diagonal(X.float())):
+    for combine in (
+        lambda: A @ B,
+        lambda: A + B,
+        lambda: B - A,
+        lambda: A @ op.Diagonal(X.float()),
+    ):
         with pytest.raises(DtypeError, match="one dtype"):
             combine()
     assert torch.equal((A @ op.Identity(3))(X), A(X))
@@ -114,8 +129,15 @@ def test_ranks_are_whole_numbers() -> None:
 
 def test_what_is_shared_stays_shared_in_half_precision() -> None:
     A = op.Orthogonal(3)
-    for result in (rl.project_range(A.half()), rl.pinv(op.Product(A, op.Diagonal(X), op.Adjoint(A)).half())):
-        names = [name for name, _ in result.named_modules() if type(result.get_submodule(name)) is op.Orthogonal]
+    for result in (
+        rl.project_range(A.half()),
+        rl.pinv(op.Product(A, op.Diagonal(X), op.Adjoint(A)).half()),
+    ):
+        names = [
+            name
+            for name, _ in result.named_modules()
+            if type(result.get_submodule(name)) is op.Orthogonal
+        ]
         assert len(names) <= 1
         assert bool(result(X.half()).isfinite().all())
 
@@ -133,7 +155,9 @@ def test_tolerances_are_not_negative(tolerance: float) -> None:
         lambda: rl.project_null(A, tolerance),
         lambda: rl.solve(A, X, tolerance),
         lambda: op.compress(scalar, tolerance),
-        lambda: rl.invertible.check_invertible(rl.invertible.Rotation(3), X[None].float(), tol=tolerance),
+        lambda: rl.invertible.check_invertible(
+            rl.invertible.Rotation(3), X[None].float(), tol=tolerance
+        ),
         lambda: rl.learning.gradient_flow(model, x, x, torch.tensor([0.0, 1.0]), rtol=tolerance),
     ):
         with pytest.raises(ConfigError, match="not negative"):
@@ -143,7 +167,10 @@ def test_tolerances_are_not_negative(tolerance: float) -> None:
 @pytest.mark.filterwarnings("ignore::rectilinear.errors.StructureWarning")
 @pytest.mark.parametrize("p", [1000, 1001, 10**6, -(10**6)])
 def test_powers_of_what_is_applied_factor_by_factor(p: int) -> None:
-    turn, shift = op.Orthogonal(3).double(), op.Permutation(torch.tensor([[1, 2, 0], [2, 0, 1]]), like=W)
+    turn, shift = (
+        op.Orthogonal(3).double(),
+        op.Permutation(torch.tensor([[1, 2, 0], [2, 0, 1]]), like=W),
+    )
     for A in (turn, shift, op.Adjoint(turn), op.Product(turn, op.Orthogonal(3).double())):
         expected = np.linalg.matrix_power(rl.to_dense(A).detach().numpy(), p)
         power = A**p
@@ -180,7 +207,9 @@ def test_right_hand_sides_and_times_are_numbers() -> None:
     bad[1] = torch.nan
     for A in (op.Dense(W), op.Diagonal(X), op.Identity(3).double()):
         for damping in (0.0, 0.5):
-            with pytest.raises(NonFiniteError, match=r"1 NaN or infinite entry in y, first at \(1,\)"):
+            with pytest.raises(
+                NonFiniteError, match=r"1 NaN or infinite entry in y, first at \(1,\)"
+            ):
                 rl.solve(A, bad, damping)
             with pytest.raises(DtypeError, match="as_tensor"):
                 rl.solve(A, [1.0, 2.0, 3.0], damping)
@@ -191,7 +220,9 @@ def test_right_hand_sides_and_times_are_numbers() -> None:
             rl.expm(A, float("nan"))
     turned = rl.to_dense(rl.expm(op.Dense(W.to(torch.complex128)), 1j))
     assert torch.allclose(turned, torch.linalg.matrix_exp(1j * W))
-    assert torch.equal(rl.to_dense(rl.expm(op.Dense(W), np.float32(0.5))), rl.to_dense(rl.expm(op.Dense(W), 0.5)))
+    assert torch.equal(
+        rl.to_dense(rl.expm(op.Dense(W), np.float32(0.5))), rl.to_dense(rl.expm(op.Dense(W), 0.5))
+    )
 
 
 def test_verbs_are_not_vectorised_but_batched() -> None:
@@ -205,7 +236,14 @@ def test_verbs_are_not_vectorised_but_batched() -> None:
 
 @pytest.mark.filterwarnings("ignore::rectilinear.errors.StructureWarning")
 def test_weights_are_laid_out_row_by_row() -> None:
-    verbs = (lambda A: A.T, rl.pinv, lambda A: rl.svd(A).u, lambda A: rl.svd(A).v, lambda A: rl.truncate(A, 1), rl.expm)
+    verbs = (
+        lambda A: A.T,
+        rl.pinv,
+        lambda A: rl.svd(A).u,
+        lambda A: rl.svd(A).v,
+        lambda A: rl.truncate(A, 1),
+        rl.expm,
+    )
     held = [make() for _, make in (*OPERATORS, *RECTANGULAR, *VECTOR_NETWORKS, *BLOCKS)]
     for A in [A for A in held if isinstance(A, op.Operator)]:
         held += [verb(A) for verb in verbs if A.is_square or verb is not rl.expm]

@@ -52,7 +52,9 @@ def test_a_stream_keeps_its_network(change: dict[str, Any]) -> None:
 @pytest.mark.parametrize("use", [SufficientStatistics.from_data, DeepLinearRegressor().fit])
 def test_masked_entries_are_refused(use: Callable[..., object], which: str) -> None:
     data = {"X": X, "y": Y, "sample_weight": np.ones(len(Y))}
-    data[which] = np.ma.masked_array(data[which], mask=np.arange(data[which].size).reshape(data[which].shape) == 3)
+    data[which] = np.ma.masked_array(
+        data[which], mask=np.arange(data[which].size).reshape(data[which].shape) == 3
+    )
     with pytest.raises(RectilinearError, match=f"masked entries in {which}"):
         use(**data)
 
@@ -61,7 +63,9 @@ def test_masked_entries_are_refused(use: Callable[..., object], which: str) -> N
 def test_weights_of_any_size(size: float) -> None:
     weights = np.full(len(Y), size)
     same = SufficientStatistics.from_data(X, Y, weights).least_squares().coef
-    np.testing.assert_allclose(same, SufficientStatistics.from_data(X, Y).least_squares().coef, rtol=1e-9)
+    np.testing.assert_allclose(
+        same, SufficientStatistics.from_data(X, Y).least_squares().coef, rtol=1e-9
+    )
 
 
 def test_weights_whose_sum_overflows_are_refused() -> None:
@@ -71,7 +75,14 @@ def test_weights_whose_sum_overflows_are_refused() -> None:
 
 @pytest.mark.parametrize(
     "parameters",
-    [{"tol": "a"}, {"tol": None}, {"lr": "a"}, {"lr": None}, {"lr": np.array([0.1, 0.2])}, {"fit_intercept": "no"}],
+    [
+        {"tol": "a"},
+        {"tol": None},
+        {"lr": "a"},
+        {"lr": None},
+        {"lr": np.array([0.1, 0.2])},
+        {"fit_intercept": "no"},
+    ],
 )
 def test_parameters_of_another_type_are_named(parameters: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=f"Got {next(iter(parameters))} = "):
@@ -90,10 +101,14 @@ def turning(units: tuple[float, float], count: int = 100) -> np.ndarray:
     return 0.97 ** t[:, None] * np.c_[np.cos(0.2 * t), np.sin(0.2 * t)] * units
 
 
-@pytest.mark.parametrize("units", [(1, 1), (1e12, 1e-12), (1e-18, 1e-18), (1e-200, 1e100), (1e150, 1e150)])
+@pytest.mark.parametrize(
+    "units", [(1, 1), (1e12, 1e-12), (1e-18, 1e-18), (1e-200, 1e100), (1e150, 1e150)]
+)
 def test_units_change_no_eigenvalue_of_the_baseline(units: tuple[float, float]) -> None:
     model = DMD().fit(turning(units))
-    np.testing.assert_allclose(np.sort_complex(model.eigenvalues_), 0.97 * np.exp([-0.2j, 0.2j]), atol=1e-9)
+    np.testing.assert_allclose(
+        np.sort_complex(model.eigenvalues_), 0.97 * np.exp([-0.2j, 0.2j]), atol=1e-9
+    )
     ahead = model.simulate(turning(units)[:1], 20)[0]
     np.testing.assert_allclose(ahead / units, turning(units)[:21] / units, atol=1e-8)
 
@@ -151,14 +166,18 @@ def chain(*sizes: int) -> nn.Sequential:
 POINTS, TARGETS = torch.from_numpy(X * 20)[:60], torch.from_numpy(Y / 100)[:60]
 
 
-def descended(net: nn.Module, x: torch.Tensor, y: torch.Tensor, lr: float, steps: list[int]) -> list[float]:
+def descended(
+    net: nn.Module, x: torch.Tensor, y: torch.Tensor, lr: float, steps: list[int]
+) -> list[float]:
     """The losses of a loop with autograd."""
     net, losses = net.double(), []
     for k in range(steps[-1] + 1):
         loss = (net(x)[:, 0] - y).square().mean() / 2
         if k in steps:
             losses.append(loss.item())
-        for p, g in zip(net.parameters(), torch.autograd.grad(loss, tuple(net.parameters())), strict=True):
+        for p, g in zip(
+            net.parameters(), torch.autograd.grad(loss, tuple(net.parameters())), strict=True
+        ):
             p.data -= lr * g
     return losses
 
@@ -169,11 +188,15 @@ def test_linear_networks_of_zeros_are_linear(zero: str) -> None:
     net, x = chain(10, 4, 1), POINTS
     if zero == "the points":
         x = torch.zeros_like(x)
-    for place in {"all weights": (0, 1), "the first layer": (0,), "the last layer": (1,)}.get(zero, ()):
+    for place in {"all weights": (0, 1), "the first layer": (0,), "the last layer": (1,)}.get(
+        zero, ()
+    ):
         nn.init.zeros_(net[place].weight)
     found = rl.predict(net, x, TARGETS, lr=0.05, steps=40)
     assert found.kind == "exact"
-    np.testing.assert_allclose(found.loss, descended(net, x, TARGETS, 0.05, found.steps.tolist()), rtol=1e-9)
+    np.testing.assert_allclose(
+        found.loss, descended(net, x, TARGETS, 0.05, found.steps.tolist()), rtol=1e-9
+    )
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -207,8 +230,12 @@ def test_a_rate_may_be_any_number(rate: Any) -> None:
         lambda: rl.predict(chain(10, 1), POINTS, TARGETS, lr=0.1, steps="a"),
         lambda: rl.predict(chain(9, 1), POINTS, TARGETS, lr=0.1, steps=9),
         lambda: rl.predict(lambda x: x, POINTS, TARGETS, lr=0.1, steps=9),
-        lambda: rl.predict(nn.Linear(10, 1, bias=False, dtype=torch.cfloat), POINTS, TARGETS, lr=0.1, steps=9),
-        lambda: rl.predict(nn.Sequential(chain(10, 1), chain(3, 3)), POINTS, TARGETS, lr=0.1, steps=9),
+        lambda: rl.predict(
+            nn.Linear(10, 1, bias=False, dtype=torch.cfloat), POINTS, TARGETS, lr=0.1, steps=9
+        ),
+        lambda: rl.predict(
+            nn.Sequential(chain(10, 1), chain(3, 3)), POINTS, TARGETS, lr=0.1, steps=9
+        ),
     ],
 )
 def test_arguments_of_predictions_are_checked(wrong: Callable[[], object]) -> None:

@@ -1,4 +1,6 @@
-"""What a stranger brings to the command line: profiles, empty words, folders that move, two commands."""
+"""What a stranger brings to the command line: profiles, empty words, folders that move, two
+commands.
+"""
 
 import json
 import subprocess
@@ -14,19 +16,32 @@ from rectilinear.datasets.read_image import read_image
 from rectilinear.errors import DataError
 from rectilinear.files import locked
 
-TINY = {"training.steps": 1, "training.batch_size": 4, "training.device": "cpu", "blocks": 2, "width": 4, "size": 6}
+TINY = {
+    "training.steps": 1,
+    "training.batch_size": 4,
+    "training.device": "cpu",
+    "blocks": 2,
+    "width": 4,
+    "size": 6,
+}
 
 
 def paint(root: Path, count: int = 12) -> Path:
     root.mkdir(parents=True)
     random = np.random.default_rng(0)
     for i in range(count):
-        Image.fromarray(random.integers(0, 256, (8, 7, 3), dtype=np.uint8)).save(root / f"{i:02}.png")
+        Image.fromarray(random.integers(0, 256, (8, 7, 3), dtype=np.uint8)).save(
+            root / f"{i:02}.png"
+        )
     return root
 
 
 def train(out: Path, data: str = "digits") -> int:
-    words = [word for name, value in {**TINY, "data": data}.items() for word in ("--set", f"{name}={value}")]
+    words = [
+        word
+        for name, value in {**TINY, "data": data}.items()
+        for word in ("--set", f"{name}={value}")
+    ]
     return cli.main(["train", "digits", "--out", str(out), *words])
 
 
@@ -61,7 +76,9 @@ def swapped() -> bytes:
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
 def test_a_profile_means_what_it_says(mode: str, tmp_path: Path) -> None:
     """Where the profile says that the first channel is green, a red pixel of the file is green."""
-    Image.new("RGB", (4, 4), (204, 0, 51)).convert(mode).save(tmp_path / "a.png", icc_profile=swapped())
+    Image.new("RGB", (4, 4), (204, 0, 51)).convert(mode).save(
+        tmp_path / "a.png", icc_profile=swapped()
+    )
     pixel = read_image(tmp_path / "a.png", grey=False)[0, 0].astype(int)
     assert np.abs(pixel - (0, 204, 51)).max() <= 4
 
@@ -73,14 +90,19 @@ def test_profiles_that_say_nothing_leave_the_pixels(tmp_path: Path) -> None:
         ("grey", Image.new("L", (3, 3), 77), srgb),
     ):
         image.save(tmp_path / f"{name}.png", icc_profile=profile)
-        assert (read_image(tmp_path / f"{name}.png", grey=False)[0, 0] == np.asarray(image.convert("RGB"))[0, 0]).all()
+        assert (
+            read_image(tmp_path / f"{name}.png", grey=False)[0, 0]
+            == np.asarray(image.convert("RGB"))[0, 0]
+        ).all()
 
 
 @pytest.mark.parametrize(
     "words",
     [["--out", ""], ["--out="], ["--rank", ""]],
 )
-def test_empty_words_are_refused(words: list[str], run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_empty_words_are_refused(
+    words: list[str], run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(["sample", str(run), *words]) == 2
     assert "empty word" in capsys.readouterr().err
 
@@ -90,7 +112,9 @@ def test_an_empty_name_is_no_folder() -> None:
         datasets.load("")
 
 
-def test_a_word_without_effect_or_twice_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_word_without_effect_or_twice_is_refused(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(["interpolate", str(run), "--frames", "1"]) == 2
     from rectilinear.cli import stylize
 
@@ -99,7 +123,9 @@ def test_a_word_without_effect_or_twice_is_refused(run: Path, capsys: pytest.Cap
         stylize._weights(arguments)
 
 
-def test_a_run_finds_its_data_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_finds_its_data_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     paint(tmp_path / "my phötos")
     monkeypatch.chdir(tmp_path)
     assert train(Path("run"), "my phötos") == 0
@@ -113,16 +139,22 @@ def test_a_run_finds_its_data_from_any_folder(tmp_path: Path, monkeypatch: pytes
     assert train(Path("moved"), "pictures") == 0  # the same data in another place
 
 
-def test_commands_that_write_into_a_run_hold_it(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_that_write_into_a_run_hold_it(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     code = f"import sys; from rectilinear import cli; sys.exit(cli.main(['sample', {str(run)!r}, '--count', '1']))"
     with locked(run):
-        found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        found = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False
+        )
     assert found.returncode == 2
     assert "is writing" in found.stderr
     assert not list(run.glob("samples*"))
 
 
-def test_data_takes_a_size_and_says_where(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_takes_a_size_and_says_where(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     Image.new("RGB", (20, 9)).save(paint(tmp_path / "a b") / "odd.png")
     assert cli.main(["data", str(tmp_path / "a b"), "--json"]) == 2
     capsys.readouterr()
@@ -132,7 +164,9 @@ def test_data_takes_a_size_and_says_where(tmp_path: Path, capsys: pytest.Capture
     assert found["folder"] == str(tmp_path / "a b")
 
 
-def test_a_model_file_cannot_end_an_audit_as_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_file_cannot_end_an_audit_as_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "m.py").write_text("import os\ndef f():\n    os._exit(0)\n", encoding="utf-8")
     np.save(tmp_path / "x.npy", np.zeros((9, 2)))
     assert cli.main(["audit", f"{tmp_path / 'm.py'}:f", "--data", str(tmp_path / "x.npy")]) == 2

@@ -23,7 +23,10 @@ NUMBERS = st.floats(-1e9, 1e9).map(lambda value: float(f"{value:.6g}"))
 @settings(max_examples=60, deadline=None)
 @given(
     table=st.lists(
-        st.tuples(NUMBERS, NUMBERS, NUMBERS), min_size=4, max_size=9, unique_by=(lambda r: r[0], lambda r: r[2])
+        st.tuples(NUMBERS, NUMBERS, NUMBERS),
+        min_size=4,
+        max_size=9,
+        unique_by=(lambda r: r[0], lambda r: r[2]),
     ),
     sep=st.sampled_from([",", ";", "\t", ", ", "; "]),
     end=st.sampled_from(["\n", "\r\n"]),
@@ -86,15 +89,21 @@ def test_every_kind_of_column_that_is_numbers() -> None:
     ids=["dates", "with zone", "timedelta", "date objects", "text", "category", "Int64 NA", "boolean NA", "nan inf",
          "None", "lists"],
 )  # fmt: skip
-def test_columns_that_are_refused(through: str, column: object, error: type, said: str, tmp_path: Path) -> None:
+def test_columns_that_are_refused(
+    through: str, column: object, error: type, said: str, tmp_path: Path
+) -> None:
     frame = pandas.DataFrame({"x": np.arange(5.0), "bad": column})
     frame.assign(y=Y).to_parquet(tmp_path / "a.parquet")
     with pytest.raises(error, match=said):
-        Table.from_arrays(frame, Y) if through == "frame" else Table.read(tmp_path / "a.parquet", "y")
+        Table.from_arrays(frame, Y) if through == "frame" else Table.read(
+            tmp_path / "a.parquet", "y"
+        )
 
 
 def test_the_rows_of_pandas_are_no_input(tmp_path: Path) -> None:
-    frame = pandas.DataFrame({"x": [3.0, 1.0, 2.0, 5.0], "y": [1.0, 2.0, 4.0, 3.0]}, index=[9, 7, 5, 1])
+    frame = pandas.DataFrame(
+        {"x": [3.0, 1.0, 2.0, 5.0], "y": [1.0, 2.0, 4.0, 3.0]}, index=[9, 7, 5, 1]
+    )
     frame.to_parquet(tmp_path / "a.parquet")
     assert Table.read(tmp_path / "a.parquet", "y").names == ("x",)
     frame.to_csv(tmp_path / "a.csv")
@@ -191,7 +200,9 @@ def test_series_of_other_kinds(kind: str, tmp_path: Path) -> None:
         ("YEAR;SUNACTIVITY\n1700;5\n1701;11\n", r"'year'.*'time'"),
     ],
 )
-def test_numbers_of_rows_and_dates_are_no_variables_of_a_series(text: str, said: str, tmp_path: Path) -> None:
+def test_numbers_of_rows_and_dates_are_no_variables_of_a_series(
+    text: str, said: str, tmp_path: Path
+) -> None:
     (tmp_path / "a.csv").write_text(text)
     with pytest.raises(DataError, match=said):
         read_series(tmp_path / "a.csv")
@@ -199,14 +210,19 @@ def test_numbers_of_rows_and_dates_are_no_variables_of_a_series(text: str, said:
 
 @pytest.mark.parametrize("offset", [0.0, 1e6, 2.0**43])
 @pytest.mark.parametrize("rows", [False, True])
-def test_a_column_far_from_zero_is_standardised_and_not_dropped(offset: float, *, rows: bool) -> None:
-    """Of values that are exact with and without the offset, least squares and the standardised rows are the same."""
+def test_a_column_far_from_zero_is_standardised_and_not_dropped(
+    offset: float, *, rows: bool
+) -> None:
+    """Of values that are exact with and without the offset, least squares and the standardised rows
+    are the same.
+    """
     random = np.random.default_rng(0)
     X = random.integers(-512, 512, (60, 3)) / 512
     y = X @ [1.0, -2.0, 3.0] + random.integers(-512, 512, 60) / 5120
     moved = X + np.array([0.0, offset, 0.0])
     here, there = (
-        folded(Table.from_arrays(x, y), 3, np.random.SeedSequence(0), range(3), rows=rows) for x in (X, moved)
+        folded(Table.from_arrays(x, y), 3, np.random.SeedSequence(0), range(3), rows=rows)
+        for x in (X, moved)
     )
     for fold in (here, there):
         assert (fold.train.least_squares().loss < 0.01).all()

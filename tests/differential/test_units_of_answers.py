@@ -30,10 +30,14 @@ def test_the_lower_bound_is_least_squares_in_all_units(exponent):
     units = torch.tensor([10.0**-exponent, 1.0, 10.0**exponent], dtype=torch.float64)
     for loss in ("square", "logistic"):
         target, known = (
-            (y, left) if loss == "square" else (y[:, 0].sign(), rl.floor(x, y[:, 0].sign(), loss=loss).value)
+            (y, left)
+            if loss == "square"
+            else (y[:, 0].sign(), rl.floor(x, y[:, 0].sign(), loss=loss).value)
         )
         assert rl.floor(x * units, target, loss=loss).value == pytest.approx(known, rel=1e-6)
-    assert rl.floor(x * units, y, depth="any").conflicts == rl.floor(x, y, depth="any").conflicts == 0
+    assert (
+        rl.floor(x * units, y, depth="any").conflicts == rl.floor(x, y, depth="any").conflicts == 0
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -57,7 +61,9 @@ def test_superposition_errors_of_huge_numbers_in_float64():
 
 @pytest.mark.parametrize(("beta", "threshold"), [(1, 20), (3, 20), (3, 2), (1, 0.5), (1, 30)])
 def test_a_softplus_with_a_jump_is_not_split(beta, threshold):
-    net = nn.Sequential(nn.Linear(4, 8, bias=False), nn.Softplus(beta, threshold), nn.Linear(8, 2, bias=False)).double()
+    net = nn.Sequential(
+        nn.Linear(4, 8, bias=False), nn.Softplus(beta, threshold), nn.Linear(8, 2, bias=False)
+    ).double()
     x = 3 * rows(50, 4)
     if threshold < 15:
         with pytest.raises(rl.errors.StructureError, match="softplus"):
@@ -83,4 +89,6 @@ def test_a_model_that_has_no_derivative_is_judged():
     net = Map(lambda x: torch.from_numpy(np.sin(3 * x.numpy()))).double()
     found = rl.audit(net, rows(60, 4), progress=False)
     assert found.verdict.label == "not linear"
-    assert found.measures["local"].note.startswith("the model cannot be differentiated: Can't call numpy()")
+    assert found.measures["local"].note.startswith(
+        "the model cannot be differentiated: Can't call numpy()"
+    )

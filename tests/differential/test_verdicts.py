@@ -1,4 +1,6 @@
-"""What an audit proves or says of networks whose truth is known, over offsets, scales, dtypes and repeated rows."""
+"""What an audit proves or says of networks whose truth is known, over offsets, scales, dtypes and
+repeated rows.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,9 @@ MIXING: dict[str, Callable[[Tensor], Tensor]] = {
 @pytest.mark.parametrize("strength", [1.0, 1e-5, 1e-12])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_rows_that_act_on_each_other_however_little_are_refused(how, strength, dtype):
-    model = Map(lambda x, a: (lambda h: h + strength * MIXING[how](h))(a(x)), nn.Linear(D, 3)).to(dtype)
+    model = Map(lambda x, a: (lambda h: h + strength * MIXING[how](h))(a(x)), nn.Linear(D, 3)).to(
+        dtype
+    )
     with pytest.raises(InputError, match="act on each other"):
         rl.audit(model, rand(50, D), progress=False)
 
@@ -69,7 +73,9 @@ def test_rows_that_do_not_are_let_pass(dtype):
     block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
     model = nn.Sequential(block, nn.Flatten(), nn.Linear(24, 2)).to(dtype)
     as_network(model.eval(), rand(60, 3, 8))
-    model = nn.Sequential(nn.ReLU(inplace=True), nn.Conv1d(3, 2, 3), nn.BatchNorm1d(2), nn.Flatten()).to(dtype)
+    model = nn.Sequential(
+        nn.ReLU(inplace=True), nn.Conv1d(3, 2, 3), nn.BatchNorm1d(2), nn.Flatten()
+    ).to(dtype)
     as_network(model.eval(), rand(60, 3, 8))
 
 
@@ -86,7 +92,9 @@ LEAVING: dict[str, Callable[[Tensor], Tensor]] = {
 @pytest.mark.parametrize("offset", [0.0, 1e4])
 @pytest.mark.parametrize("strength", [1.0, 1e-9])
 def test_values_that_leave_torch_are_no_proof(how, offset, strength):
-    model = Map(lambda x, a: offset + a(x) + strength * LEAVING[how](a(x)), nn.Linear(D, 3)).double()
+    model = Map(
+        lambda x, a: offset + a(x) + strength * LEAVING[how](a(x)), nn.Linear(D, 3)
+    ).double()
     assert not proved(model, rand(60, D))
 
 
@@ -94,7 +102,9 @@ def test_values_that_leave_torch_are_no_proof(how, offset, strength):
 @pytest.mark.parametrize("scale", [1.0, 1e-4, 1e-12])
 @pytest.mark.parametrize("offset", [0.0, 1.0, 1e4, 1e12])
 def test_a_constant_neither_proves_nor_disproves(dtype, scale, offset):
-    """Weights below the rounding of the constant are read off all the same, of one output or of all."""
+    """Weights below the rounding of the constant are read off all the same, of one output or of
+    all.
+    """
     x, only = rand(40, D), torch.tensor([1.0, 0.0, 0.0], dtype=dtype)
     for constant in (offset, offset * only):
         curved = Map(lambda x, net, c=constant: net(x) * scale + c, relu_net()).to(dtype)
@@ -105,9 +115,13 @@ def test_a_constant_neither_proves_nor_disproves(dtype, scale, offset):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_no_licence_to_cancel(dtype):
-    """Many neurons in few directions nearly cancel: within the rounding of half precision, but not in truth."""
+    """Many neurons in few directions nearly cancel: within the rounding of half precision, but not
+    in truth.
+    """
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(2, 1000, bias=False), nn.ReLU(), nn.Linear(1000, 1, bias=False)).to(dtype)
+    model = nn.Sequential(
+        nn.Linear(2, 1000, bias=False), nn.ReLU(), nn.Linear(1000, 1, bias=False)
+    ).to(dtype)
     assert not proved(model, rand(80, 2))
     assert proved(paired(out=1).to(dtype), rand(80, D))
     parts = rl.split(model)
@@ -117,7 +131,8 @@ def test_half_precision_is_no_licence_to_cancel(dtype):
 
 
 @pytest.mark.parametrize(
-    ("rows", "times", "jitter"), [(1, 1, 0.0), (1, 50, 0.0), (3, 50, 1e-9), (4, 1, 0.0), (4, 50, 0.0)]
+    ("rows", "times", "jitter"),
+    [(1, 1, 0.0), (1, 50, 0.0), (3, 50, 1e-9), (4, 1, 0.0), (4, 50, 0.0)],
 )
 def test_a_handful_of_rows_decides_nothing(rows, times, jitter):
     x = rand(rows, D).repeat(times, 1)
@@ -136,7 +151,9 @@ def test_a_handful_of_rows_decides_nothing(rows, times, jitter):
 def test_repeated_rows_say_no_more_than_once(times, loader):
     """What is held out, and every interval, are those of the distinct rows."""
     x, net = rand(40, D), relu_net(out=2)
-    again = x.repeat(times, 1)[torch.randperm(40 * times, generator=torch.Generator().manual_seed(0))]
+    again = x.repeat(times, 1)[
+        torch.randperm(40 * times, generator=torch.Generator().manual_seed(0))
+    ]
     one = rl.audit(net, x, progress=False)
     many = rl.audit(net, list(again.split(64)) if loader else again, progress=False)
     a, b = one.measures["affine_r2"], many.measures["affine_r2"]
@@ -146,7 +163,9 @@ def test_repeated_rows_say_no_more_than_once(times, loader):
     assert one.verdict.label == many.verdict.label
     blocks = many.measures["blocks"]
     assert blocks.value < 0.99, "a half of the rows is not judged by its copies in the other"
-    assert many.measures["sign_flip"].value > 0.01, "copies of symmetric rows are no evidence against symmetry"
+    assert many.measures["sign_flip"].value > 0.01, (
+        "copies of symmetric rows are no evidence against symmetry"
+    )
 
 
 def test_held_out_groups_are_those_of_refits():
@@ -162,10 +181,14 @@ def test_held_out_groups_are_those_of_refits():
         keep = torch.arange(12).repeat_interleave(repeats) != i
         design = torch.cat([rows, torch.ones(len(rows), 1).double()], 1)
         a = torch.linalg.lstsq(design[keep], targets[keep]).solution
-        assert torch.allclose(left[i], t[i] - torch.cat([x[i], torch.ones(1).double()]) @ a, atol=1e-10)
+        assert torch.allclose(
+            left[i], t[i] - torch.cat([x[i], torch.ones(1).double()]) @ a, atol=1e-10
+        )
 
 
-@pytest.mark.parametrize(("large", "dtype"), [(1.0, torch.float64), (1e3, torch.float32), (1e8, torch.float64)])
+@pytest.mark.parametrize(
+    ("large", "dtype"), [(1.0, torch.float64), (1e3, torch.float32), (1e8, torch.float64)]
+)
 def test_a_large_output_hides_no_small_one(large, dtype):
     torch.manual_seed(0)
     x = rand(500, D).to(dtype)
@@ -199,13 +222,17 @@ def test_each_output_is_what_it_is_alone():
     net, x = relu_net(out=4), rand(150, D)
     details = rl.audit(net, x, progress=False).measures["affine_r2"].details
     for k in (0, 3):
-        alone = rl.audit(Map(lambda x, a, k=k: a(x)[:, k : k + 1], net), x, progress=False).measures["affine_r2"]
+        alone = rl.audit(
+            Map(lambda x, a, k=k: a(x)[:, k : k + 1], net), x, progress=False
+        ).measures["affine_r2"]
         assert details["r2_each"][k] == pytest.approx(alone.value, rel=1e-3)  # at its own ridge
         assert details["worst_interval"][1] <= alone.interval[1] + 0.1
 
 
 def test_columns_of_any_units_are_one_data_set():
-    """The case of physical units: a column a hundred million times the others, through a batch normalisation."""
+    """The case of physical units: a column a hundred million times the others, through a batch
+    normalisation.
+    """
     for ratio in (1e-12, 1e8):
         torch.manual_seed(0)
         x = rand(500, 3) * torch.tensor([ratio, 1.0, 1.0], dtype=torch.float64)

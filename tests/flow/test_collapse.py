@@ -67,24 +67,32 @@ def test_times_compose_for_a_family_singular_at_one(wave):
         to_dense(propagate(family, 100, "magnus4", t0=t0, t1=t1, end=0.01).operator)
         for t0, t1 in ((0.0, 1.0), (0.0, 0.4), (0.4, 1.0))
     )
-    assert distance(late @ early, whole) < 1e-6  # to the accuracy of the method: the times of the steps differ
+    assert (
+        distance(late @ early, whole) < 1e-6
+    )  # to the accuracy of the method: the times of the steps differ
 
 
 def test_errors_fall_with_the_order_of_the_method(wave, method):
     family = wave(12)
     exact = to_dense(propagate(family, 100, "magnus4").operator)
-    errors = [distance(to_dense(propagate(family, steps, method).operator), exact) for steps in (10, 20)]
+    errors = [
+        distance(to_dense(propagate(family, steps, method).operator), exact) for steps in (10, 20)
+    ]
     order = {"euler": 1, "midpoint": 2, "rk4": 4, "magnus2": 2, "magnus4": 4}[method]
     assert errors[0] / errors[1] == pytest.approx(2**order, rel=0.25)
 
 
 @pytest.mark.parametrize("kind", ["by_velocity", "by_endpoint", "trained"])
 def test_magnus_is_accurate_where_euler_is_not(wave, trained, kind):
-    random = wave(64, 8, by_endpoint=True) if kind == "by_endpoint" else wave(64, 8, fast=2.0, size=3.0)
+    random = (
+        wave(64, 8, by_endpoint=True) if kind == "by_endpoint" else wave(64, 8, fast=2.0, size=3.0)
+    )
     family = copy.deepcopy(trained(64)).double() if kind == "trained" else random
     z = torch.randn(5, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     fine = integrate(family, z, 250, "magnus4", end=0.01)
-    error = {m: distance(integrate(family, z, 100, m, end=0.01), fine) for m in ("euler", "magnus4")}
+    error = {
+        m: distance(integrate(family, z, 100, m, end=0.01), fine) for m in ("euler", "magnus4")
+    }
     assert error["magnus4"] < 1e-6
     assert error["euler"] > 1e-2
 
@@ -93,7 +101,9 @@ def test_the_last_step_leaves_the_rank_of_the_endpoint(wave, method):
     family = wave(48, rank=3, kind="low_rank", by_endpoint=True)
     s = torch.linalg.svdvals(to_dense(propagate(family, 10, method).operator))
     assert bool((s[3:] < 1e-12 * s[0]).all())
-    published = propagate(family, 9, "euler", t1=0.9).operator  # the last of ten steps left out: I / 10 + low rank
+    published = propagate(
+        family, 9, "euler", t1=0.9
+    ).operator  # the last of ten steps left out: I / 10 + low rank
     assert float(published.scale) == pytest.approx(0.1, rel=1e-12)
 
 

@@ -1,4 +1,6 @@
-"""Every family of the library: sampling equals collapse, the structure is the smallest, the exact flow agrees."""
+"""Every family of the library: sampling equals collapse, the structure is the smallest, the exact
+flow agrees.
+"""
 
 import pytest
 import torch
@@ -44,7 +46,11 @@ FAMILIES = {  # family, structure and rank of its collapse
     "scalar": lambda: (_shaken(ScalarPlusLowRankVelocity(N, R, width=8)), ScalarPlusLowRank, R),
     "chebyshev": lambda: (_shaken(ChebyshevVelocity(N, R, degree=3)), ScalarPlusLowRank, 4 * R),
     "spectral": lambda: (_shaken(SpectralVelocity(N)), Spectral, None),
-    "solved": lambda: (SolvedVelocity(torch.rand(12) + 0.5, torch.rand(12) + 0.5).double(), Diagonal, None),
+    "solved": lambda: (
+        SolvedVelocity(torch.rand(12) + 0.5, torch.rand(12) + 0.5).double(),
+        Diagonal,
+        None,
+    ),
     "solved_full": lambda: (SolvedVelocity(_moment(0), _moment(1)), Dense, None),
 }
 
@@ -69,7 +75,9 @@ def test_times_compose(family, method):
     velocity, *_ = family
     flow = LinearFlow(Identity(velocity.dim), None, velocity, end=0.04)
     noise = torch.randn(4, velocity.dim, dtype=torch.float64)
-    other_times = velocity.singular_at_one and method.startswith("magnus")  # equal in tau, and not the same ones
+    other_times = velocity.singular_at_one and method.startswith(
+        "magnus"
+    )  # equal in tau, and not the same ones
     bound = {"magnus2": 2e-2, "magnus4": 1e-3}[method] if other_times else 1e-11
     assert chapman_kolmogorov(flow, noise, s=0.4, steps=25, method=method) < bound
 
@@ -83,7 +91,9 @@ def test_steps_approach_the_closed_form(family):
             propagate(velocity, method="exact")
         return
     assert torch.allclose(integrate(velocity, z, 60, "magnus4"), exact(z), rtol=1e-5, atol=1e-5)
-    assert torch.equal(integrate(velocity, z, method="exact"), propagate(velocity, method="exact").operator(z))
+    assert torch.equal(
+        integrate(velocity, z, method="exact"), propagate(velocity, method="exact").operator(z)
+    )
 
 
 def test_the_solved_flow_carries_the_moments():
@@ -98,6 +108,10 @@ def test_a_fixed_basis_is_differentiable(name):
     velocity.requires_grad_(requires_grad=True)
     z = torch.randn(3, N, dtype=torch.float64)
     parameters = list(velocity.parameters())
-    folded = torch.autograd.grad(propagate(velocity, 6, "rk4").operator(z).square().sum(), parameters)
+    folded = torch.autograd.grad(
+        propagate(velocity, 6, "rk4").operator(z).square().sum(), parameters
+    )
     stepped = torch.autograd.grad(integrate(velocity, z, 6, "rk4").square().sum(), parameters)
-    assert all(torch.allclose(a, b, rtol=1e-9, atol=1e-12) for a, b in zip(folded, stepped, strict=True))
+    assert all(
+        torch.allclose(a, b, rtol=1e-9, atol=1e-12) for a, b in zip(folded, stepped, strict=True)
+    )

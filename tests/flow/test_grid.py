@@ -32,7 +32,9 @@ def test_neighbours_share_their_common_node_exactly():
 
 @settings(deadline=None, max_examples=20)
 @given(METHODS, st.integers(1, 30), st.sampled_from([None, 0.02]))
-def test_a_singular_family_ends_with_its_prediction_and_is_never_asked_nearer_to_one(method, steps, end):
+def test_a_singular_family_ends_with_its_prediction_and_is_never_asked_nearer_to_one(
+    method, steps, end
+):
     *body, last = grid(method, steps, singular=True, end=end)
     width = 1.0 if steps == 1 else end or 1 / steps
     assert len(body) == steps - 1

@@ -24,7 +24,9 @@ from rectilinear.operators import Diagonal
 @pytest.fixture
 def flow():
     torch.manual_seed(0)
-    flow = LinearFlow(VectorFlow(12, 2, 16), Identity(12), ChebyshevVelocity(12, rank=1, degree=2)).double()
+    flow = LinearFlow(
+        VectorFlow(12, 2, 16), Identity(12), ChebyshevVelocity(12, rank=1, degree=2)
+    ).double()
     with torch.no_grad():
         for p in flow.g_data.parameters():
             p.add_(0.1 * torch.randn_like(p))
@@ -33,7 +35,9 @@ def flow():
 
 def test_the_collapsed_sampler_equals_the_sampler(flow, method):
     noise = torch.randn(5, 12, dtype=torch.float64)
-    assert torch.allclose(collapse(flow, 20, method)(noise), sample(flow, noise, 20, method), rtol=1e-11, atol=1e-11)
+    assert torch.allclose(
+        collapse(flow, 20, method)(noise), sample(flow, noise, 20, method), rtol=1e-11, atol=1e-11
+    )
 
 
 def test_images_keep_their_shape():
@@ -63,7 +67,9 @@ def test_interpolation_is_the_segment_in_the_space_of_the_data(flow):
     f = collapse(flow)
     path = interpolate(f, a, b, n=5)
     assert path.shape == (5, 3, 12)
-    assert torch.allclose(path, f.out_space.interpolate(a, b, torch.linspace(0, 1, 5).double()), atol=1e-8)
+    assert torch.allclose(
+        path, f.out_space.interpolate(a, b, torch.linspace(0, 1, 5).double()), atol=1e-8
+    )
     arc = interpolate(flow, a, b, n=3, spherical=True)
     norms = [invert(f, x).norm(dim=-1) for x in (a, arc[1], b)]
     assert torch.allclose(norms[1], (norms[0] + norms[2]) / 2, rtol=1e-8)
@@ -82,7 +88,9 @@ def test_denoising_recovers_the_mean_of_a_gaussian():
 def test_bits_of_a_uniform_density_are_those_of_the_levels():
     f = Linearizer(Identity(500), Diagonal(torch.full((500,), 0.3, dtype=torch.float64)))
     x = (torch.randn(64, 500, dtype=torch.float64) * 0.3 * 255).round() / 255
-    entropy = 0.5 * torch.log2(torch.tensor(2 * torch.pi * torch.e * 0.09)) + torch.log2(torch.tensor(255.0))
+    entropy = 0.5 * torch.log2(torch.tensor(2 * torch.pi * torch.e * 0.09)) + torch.log2(
+        torch.tensor(255.0)
+    )
     assert float(bits_per_dimension(f, x).mean()) == pytest.approx(float(entropy), abs=0.02)
 
 
@@ -100,8 +108,16 @@ def test_a_flow_is_saved_with_its_shared_networks(tmp_path):
     ("arguments", "error", "message"),
     [
         ((Identity(3), None, Diagonal(torch.ones(3))), DtypeError, "velocity of type Diagonal"),
-        ((Identity(3), Identity(4), SolvedVelocity(torch.ones(3), torch.ones(3))), ShapeError, "g_noise of 4"),
-        ((Identity(3), None, SolvedVelocity(torch.ones(3), torch.ones(3)), 1.5), ConfigError, "end=1.5"),
+        (
+            (Identity(3), Identity(4), SolvedVelocity(torch.ones(3), torch.ones(3))),
+            ShapeError,
+            "g_noise of 4",
+        ),
+        (
+            (Identity(3), None, SolvedVelocity(torch.ones(3), torch.ones(3)), 1.5),
+            ConfigError,
+            "end=1.5",
+        ),
     ],
 )
 def test_parts_that_do_not_fit_are_named(arguments, error, message):

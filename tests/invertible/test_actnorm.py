@@ -50,7 +50,9 @@ def test_an_empty_state_dict_takes_the_initialisation_back() -> None:
 def test_copied_buffers_count() -> None:
     g, other = ActNorm(3).double(), ActNorm(3).double()
     z = g(DATA)
-    for source, target in zip([*g.parameters(), *g.buffers()], [*other.parameters(), *other.buffers()], strict=True):
+    for source, target in zip(
+        [*g.parameters(), *g.buffers()], [*other.parameters(), *other.buffers()], strict=True
+    ):
         target.data.copy_(source)
     assert torch.equal(other.eval()(DATA), z)
 

@@ -6,7 +6,13 @@ from torch import nn
 
 from makers_invertible import freia, normflows
 from rectilinear.errors import InputError, NotInvertibleError
-from rectilinear.invertible import from_callables, from_freia, from_module, from_normflows, from_zuko
+from rectilinear.invertible import (
+    from_callables,
+    from_freia,
+    from_module,
+    from_normflows,
+    from_zuko,
+)
 from rectilinear.invertible.base import autograd_logdet
 
 X = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
@@ -90,7 +96,12 @@ def test_modules_that_return_their_logdet() -> None:
 
 
 def test_what_has_no_inverse_is_refused() -> None:
-    for adapter in (from_freia, from_normflows, lambda m: from_module(m, (6,)), lambda m: from_zuko(m, (6,))):
+    for adapter in (
+        from_freia,
+        from_normflows,
+        lambda m: from_module(m, (6,)),
+        lambda m: from_zuko(m, (6,)),
+    ):
         with pytest.raises(NotInvertibleError):
             adapter(nn.Linear(6, 6))
 

@@ -9,7 +9,9 @@ from rectilinear.invertible.rotation import alternate, random_orders
 BUILD = {
     "vector": lambda **kw: VectorFlow(12, blocks=4, width=64, **kw),
     "conv": lambda **kw: ImageFlow((1, 8, 8), blocks=4, width=16, **kw),
-    "vit": lambda **kw: ImageFlow((1, 8, 8), blocks=4, width=16, conditioner="vit", patch=2, hidden=1, **kw),
+    "vit": lambda **kw: ImageFlow(
+        (1, 8, 8), blocks=4, width=16, conditioner="vit", patch=2, hidden=1, **kw
+    ),
 }
 
 

@@ -42,7 +42,9 @@ def test_an_inverse_on_the_data_only_is_found() -> None:
 
 
 def test_dropout_is_found() -> None:
-    g = AdditiveCoupling(4, nn.Sequential(nn.Linear(2, 64), nn.Dropout(0.1), nn.Linear(64, 2))).double()
+    g = AdditiveCoupling(
+        4, nn.Sequential(nn.Linear(2, 64), nn.Dropout(0.1), nn.Linear(64, 2))
+    ).double()
     assert check_invertible(g.eval(), X).ok
     report = check_invertible(g.train(), X)
     assert not report.deterministic

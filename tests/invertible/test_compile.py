@@ -19,7 +19,9 @@ def compare(kind: str, backend: str) -> None:
     for method, argument in (("forward", x), ("inverse", z), ("forward_and_logdet", x)):
         torch._dynamo.reset()
         compiled = torch.compile(getattr(g, method), fullgraph=True, backend=backend)(argument)
-        torch.testing.assert_close(compiled, getattr(g, method)(argument), rtol=0, atol=1e-4)  # float32, reordered
+        torch.testing.assert_close(
+            compiled, getattr(g, method)(argument), rtol=0, atol=1e-4
+        )  # float32, reordered
 
 
 def test_the_graph_has_no_break() -> None:

@@ -32,7 +32,9 @@ def test_the_position_is_seen() -> None:
     x = torch.ones(1, 5, 4, dtype=torch.float64)
     y = perturb(ViT(5, 4, 6, 8, hidden=1, heads=2).double())(x)[0]
     assert (y[0] - y[1]).abs().max() > 1e-3
-    z = perturb(ConvNet(2, 1, 8, size=(6, 6)).double())(torch.ones(1, 2, 6, 6, dtype=torch.float64))[0, 0]
+    z = perturb(ConvNet(2, 1, 8, size=(6, 6)).double())(
+        torch.ones(1, 2, 6, 6, dtype=torch.float64)
+    )[0, 0]
     assert (z[2, 2] - z[3, 3]).abs() > 1e-3  # away from the border
 
 

@@ -43,14 +43,25 @@ def test_the_log_scale_keeps_its_budget_whatever_the_weights(scale: float, budge
     g = perturb(VectorFlow(6, blocks=4, width=8, scale_budget=budget).double(), scale)
     x = torch.randn(10, 6, dtype=torch.float64)
     logdet = g.forward_and_logdet(x)[1]
-    assert logdet.abs().max() <= 3 * budget * (1 + 1e-12)  # three of six coordinates move in each coupling
+    assert logdet.abs().max() <= 3 * budget * (
+        1 + 1e-12
+    )  # three of six coordinates move in each coupling
     assert g(x).isfinite().all()
 
 
-@given(seed=st.integers(0, 1000), dim=st.integers(2, 9), blocks=st.integers(1, 6), additive=st.booleans())
+@given(
+    seed=st.integers(0, 1000),
+    dim=st.integers(2, 9),
+    blocks=st.integers(1, 6),
+    additive=st.booleans(),
+)
 @settings(deadline=None, max_examples=20)
-def test_vector_flow_inverts_at_every_size(seed: int, dim: int, blocks: int, additive: bool) -> None:
-    g = VectorFlow(dim, blocks, 8, coupling="additive" if additive else "affine", seed=seed).double()
+def test_vector_flow_inverts_at_every_size(
+    seed: int, dim: int, blocks: int, additive: bool
+) -> None:
+    g = VectorFlow(
+        dim, blocks, 8, coupling="additive" if additive else "affine", seed=seed
+    ).double()
     x = torch.randn(4, dim, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     assert torch.equal(g(x), x)  # starts as the identity, exactly
     perturb(g, seed=seed)
@@ -58,7 +69,9 @@ def test_vector_flow_inverts_at_every_size(seed: int, dim: int, blocks: int, add
     torch.testing.assert_close(g.inverse(g(x)), x, rtol=0, atol=tolerance(x.dtype, scale=100.0))
 
 
-@pytest.mark.parametrize("options", [{}, {"conditioner": "vit", "patch": 2, "heads": 2}, {"levels": 1}])
+@pytest.mark.parametrize(
+    "options", [{}, {"conditioner": "vit", "patch": 2, "heads": 2}, {"levels": 1}]
+)
 def test_image_flow_starts_as_flatten(options: dict) -> None:
     g = ImageFlow((3, 4, 8), blocks=5, width=8, **options).double()
     x = torch.rand(2, 3, 4, 8, dtype=torch.float64)
@@ -74,7 +87,10 @@ def test_every_coordinate_depends_on_every_other() -> None:
 
 
 def test_deep_float32_couplings_keep_the_inverse() -> None:
-    for coupling, limit in (("affine", 1e-4), ("additive", 1e-5)):  # measured 1e-5 and 1e-6; a clamp at 5 gives NaN
+    for coupling, limit in (
+        ("affine", 1e-4),
+        ("additive", 1e-5),
+    ):  # measured 1e-5 and 1e-6; a clamp at 5 gives NaN
         torch.manual_seed(0)
         g = perturb(VectorFlow(32, blocks=16, width=64, coupling=coupling), 0.1)
         x = torch.randn(64, 32, generator=torch.Generator().manual_seed(0))

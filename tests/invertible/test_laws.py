@@ -24,7 +24,9 @@ OWN = [maker for maker in ALL if maker not in ADAPTERS]
 
 
 def every(makers: list) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("make", [make for _, make in makers], ids=[name for name, _ in makers])
+    return pytest.mark.parametrize(
+        "make", [make for _, make in makers], ids=[name for name, _ in makers]
+    )
 
 
 def data(g: Invertible, rows: int = 3, seed: int = 1) -> Tensor:
@@ -35,7 +37,10 @@ def data(g: Invertible, rows: int = 3, seed: int = 1) -> Tensor:
 def slow_jacobian(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """The Jacobian at every row of ``x``, ``(b, n, n)``, one row at a time."""
     n = x[0].numel()
-    rows = [torch.autograd.functional.jacobian(lambda r: function(r[None])[0], row).reshape(n, n) for row in x]
+    rows = [
+        torch.autograd.functional.jacobian(lambda r: function(r[None])[0], row).reshape(n, n)
+        for row in x
+    ]
     return torch.stack(rows).detach()
 
 
@@ -64,7 +69,9 @@ def test_logdet_is_that_of_the_jacobian(make: Callable[[], Invertible]) -> None:
     torch.testing.assert_close(z, g(x), rtol=0, atol=tolerance(x.dtype))
     exact = torch.linalg.slogdet(slow_jacobian(g, x)).logabsdet
     torch.testing.assert_close(logdet, exact, rtol=0, atol=tolerance(x.dtype, scale=100.0, n=g.dim))
-    torch.testing.assert_close(autograd_logdet(g, x), exact, rtol=0, atol=tolerance(x.dtype, scale=100.0, n=g.dim))
+    torch.testing.assert_close(
+        autograd_logdet(g, x), exact, rtol=0, atol=tolerance(x.dtype, scale=100.0, n=g.dim)
+    )
 
 
 @every(ALL)
@@ -114,7 +121,9 @@ def test_vmap_and_forward_derivatives(make: Callable[[], Invertible]) -> None:
     back = torch.func.jvp(g.inverse, (z,), (dz,))[1]
     torch.testing.assert_close(back, v, rtol=0, atol=100 * atol)
     per_row = torch.func.vmap(torch.func.jacfwd(lambda row: g(row[None])[0].flatten()))(x)
-    torch.testing.assert_close(per_row.reshape(3, g.dim, g.dim), slow_jacobian(g, x), rtol=0, atol=atol)
+    torch.testing.assert_close(
+        per_row.reshape(3, g.dim, g.dim), slow_jacobian(g, x), rtol=0, atol=atol
+    )
 
 
 @every(ALL)

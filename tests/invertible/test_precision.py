@@ -43,7 +43,9 @@ def test_exact_networks_train() -> None:
     for net in (g, smooth):
         net(x).square().mean().backward()
     for p, q in zip(g.parameters(), smooth.parameters(), strict=True):
-        torch.testing.assert_close(p.grad, q.grad, rtol=1e-2, atol=1e-4)  # the grid moves values by 2^-17
+        torch.testing.assert_close(
+            p.grad, q.grad, rtol=1e-2, atol=1e-4
+        )  # the grid moves values by 2^-17
 
 
 def test_the_grid() -> None:
@@ -71,7 +73,9 @@ def test_bf16_conditioners_keep_a_float32_coupling(kind: int) -> None:
     z = g(x)
     assert z.dtype == torch.float32
     error = (g.inverse(z) - x).abs().max()
-    assert error < 2e-2  # a rounding flip in a conditioner is 2^-8 of its output; a coupling in bf16 loses 1e-1
+    assert (
+        error < 2e-2
+    )  # a rounding flip in a conditioner is 2^-8 of its output; a coupling in bf16 loses 1e-1
     full = networks("float32", "affine")[kind]
     full.load_state_dict(g.state_dict())
     assert 0 < (full(x) - z).abs().max() < 0.5

@@ -6,7 +6,9 @@ from rectilinear.invertible import Reflections, Rotation
 
 
 def orthonormal(n: int, k: int) -> torch.Tensor:
-    return torch.linalg.qr(torch.randn(n, k, dtype=torch.float64, generator=torch.Generator().manual_seed(n + k))).Q
+    return torch.linalg.qr(
+        torch.randn(n, k, dtype=torch.float64, generator=torch.Generator().manual_seed(n + k))
+    ).Q
 
 
 @pytest.mark.parametrize(("n", "k"), [(7, 1), (7, 3), (7, 6), (7, 7), (1, 1)])
@@ -33,7 +35,9 @@ def test_axes_of_the_basis_itself_are_kept() -> None:
 def test_a_map_of_single_precision_is_orthogonal_to_double_after_its_conversion() -> None:
     g = Reflections(orthonormal(50, 8).float()).double()
     x = torch.randn(5, 50).double()
-    torch.testing.assert_close(g.inverse(g(x)), x, rtol=0, atol=1e-13)  # whatever the rounding of the vectors
+    torch.testing.assert_close(
+        g.inverse(g(x)), x, rtol=0, atol=1e-13
+    )  # whatever the rounding of the vectors
 
 
 def test_what_are_no_axes_is_refused() -> None:

@@ -53,7 +53,9 @@ def test_a_pca_start_decorrelates() -> None:
 
 def test_double_precision_of_a_float32_rotation() -> None:
     g = Rotation(40).double()
-    torch.testing.assert_close(g.matrix.T @ g.matrix, torch.eye(40, dtype=torch.float64), rtol=0, atol=ATOL)
+    torch.testing.assert_close(
+        g.matrix.T @ g.matrix, torch.eye(40, dtype=torch.float64), rtol=0, atol=ATOL
+    )
 
 
 def test_what_is_not_orthogonal_is_refused() -> None:

@@ -43,7 +43,9 @@ def test_its_log_determinant_is_that_of_the_jacobian() -> None:
 
 def test_there_and_back_inside_at_the_edge_and_outside() -> None:
     g = coupling()
-    z = torch.tensor([[0.3, edge, -edge] for edge in (0.0, 1.0, 2.0, 2.0 - 1e-12, 2.0 + 1e-12, 50.0)]).double()
+    z = torch.tensor(
+        [[0.3, edge, -edge] for edge in (0.0, 1.0, 2.0, 2.0 - 1e-12, 2.0 + 1e-12, 50.0)]
+    ).double()
     torch.testing.assert_close(g(g.inverse(z)), z)
     assert torch.equal(g._unspline(z[-1:, 1:], *g._read(z[-1:, :1])[2]), z[-1:, 1:])
 
@@ -58,7 +60,9 @@ def test_gradients_of_both_directions() -> None:
 def test_float32_comes_back() -> None:
     g = perturb(SplineCoupling(4, MLP(2, 2 * 25, width=8)), scale=1.0)
     x = torch.randn(2000, 4) * 2
-    assert (g.inverse(g(x)) - x).abs().max() < 1e-3  # a thousand roundings, where the spline is flattest
+    assert (
+        g.inverse(g(x)) - x
+    ).abs().max() < 1e-3  # a thousand roundings, where the spline is flattest
 
 
 def test_the_slope_is_bounded_below() -> None:
@@ -71,7 +75,9 @@ def test_the_slope_is_bounded_below() -> None:
     assert g._spline(v, *knots)[1].min() > math.log(1e-4)
 
 
-@pytest.mark.parametrize("options", [{"bins": 1}, {"box": 0.0}, {"bound": -1.0}, {"precision": "exact"}])
+@pytest.mark.parametrize(
+    "options", [{"bins": 1}, {"box": 0.0}, {"bound": -1.0}, {"precision": "exact"}]
+)
 def test_settings_out_of_range(options: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         SplineCoupling(4, torch.nn.Identity(), **options)

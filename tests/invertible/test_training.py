@@ -12,13 +12,19 @@ DIGITS = torch.tensor(load_digits().images[:512], dtype=torch.float32)[:, None] 
 def pca_vector() -> Chain:
     flat = DIGITS.flatten(1)
     q = torch.linalg.svd(flat - flat.mean(0)).Vh.T
-    return Chain(Flatten((1, 8, 8)), Rotation.from_matrix(q, flat.mean(0), reflections=4), VectorFlow(64, 6, 64))
+    return Chain(
+        Flatten((1, 8, 8)),
+        Rotation.from_matrix(q, flat.mean(0), reflections=4),
+        VectorFlow(64, 6, 64),
+    )
 
 
 NETWORKS = {
     "vector": pca_vector,
     "conv": lambda: ImageFlow((1, 8, 8), blocks=6, width=16, actnorm=True),
-    "vit": lambda: ImageFlow((1, 8, 8), blocks=4, width=32, conditioner="vit", patch=2, hidden=1, coupling="additive"),
+    "vit": lambda: ImageFlow(
+        (1, 8, 8), blocks=4, width=32, conditioner="vit", patch=2, hidden=1, coupling="additive"
+    ),
 }
 
 
@@ -40,7 +46,8 @@ def test_round_trip_after_training(kind: str) -> None:
     assert losses[-1] < losses[0] - 0.2
     with torch.no_grad():
         z = g(DIGITS)
-        # A rank-8 map, a contraction and a rotation: on the subspace, inside, and beside the data's latents.
+        # A rank-8 map, a contraction and a rotation: on the subspace, inside, and beside the data's
+        # latents.
         u = torch.linalg.qr(torch.randn(64, 8)).Q
         turn = torch.linalg.qr(torch.randn(64, 64)).Q
         produced = torch.cat([z @ u @ u.T, 0.5 * z, z @ turn])

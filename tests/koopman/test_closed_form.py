@@ -39,7 +39,9 @@ def held() -> torch.Tensor:
 
 def test_eigenvalues_of_a_linear_system() -> None:
     data = simulate("linear", count=30, steps=60)
-    model, found = fit(as_series(data.states, data.times), FitConfig(rank=12, horizon=40, fourier=0))
+    model, found = fit(
+        as_series(data.states, data.times), FitConfig(rank=12, horizon=40, fourier=0)
+    )
     exponents = modes(model, found.anchors).exponents
     for true in linear_eigenvalues():
         if true.imag > 0:
@@ -68,13 +70,19 @@ def test_negative_eigenvalues_are_pairs_at_the_angle_pi() -> None:
     assert found.growth.exp().tolist() == pytest.approx([0.9])
 
 
-def test_forecast_beats_the_linear_baseline(pendulum: tuple[Koopman, Windows], held: torch.Tensor) -> None:
+def test_forecast_beats_the_linear_baseline(
+    pendulum: tuple[Koopman, Windows], held: torch.Tensor
+) -> None:
     model, _ = pendulum
     times = torch.tensor([5.0], dtype=double)
     scale = held.flatten(0, 1).std(0)
     with torch.no_grad():
-        ours = ((model.forecast(held[:, 0], times)[:, 0] - held[:, 50]) / scale).square().mean().sqrt()
-    linear = DMD().fit(simulate("pendulum", count=150, steps=140).states).simulate(held[:, 0], 50)[:, 50]
+        ours = (
+            ((model.forecast(held[:, 0], times)[:, 0] - held[:, 50]) / scale).square().mean().sqrt()
+        )
+    linear = (
+        DMD().fit(simulate("pendulum", count=150, steps=140).states).simulate(held[:, 0], 50)[:, 50]
+    )
     theirs = ((torch.as_tensor(linear) - held[:, 50]) / scale).square().mean().sqrt()
     assert theirs > 5 * ours
 
@@ -114,7 +122,10 @@ def test_radius_is_at_most_one_where_asked() -> None:
     t = torch.arange(80.0, dtype=double)
     growing = torch.exp(0.02 * t) * torch.cos(0.3 * t)
     for stable, bound in ((True, 1.0), (False, 1.03)):
-        model, _ = fit(as_series(growing, dt=1.0), FitConfig(rank=3, horizon=20, delays=3, stable=stable, fourier=0))
+        model, _ = fit(
+            as_series(growing, dt=1.0),
+            FitConfig(rank=3, horizon=20, delays=3, stable=stable, fourier=0),
+        )
         radius = float(model.spectrum.exponents().detach().real.max().exp())
         assert radius <= bound
         assert stable or radius == pytest.approx(np.exp(0.02), abs=1e-6)
@@ -125,7 +136,9 @@ def test_looking_ahead_tells_attractors_apart() -> None:
     held = simulate("duffing", count=200, steps=60, seed=5).states.numpy()
     missed = []
     for looks in (0, 6):
-        model = KoopmanRegressor(rank=20, horizon=60, fourier=160, looks=looks).fit(states, times=times)
+        model = KoopmanRegressor(rank=20, horizon=60, fourier=160, looks=looks).fit(
+            states, times=times
+        )
         far = model.predict(held[:, 0], 60)
         missed.append(int((np.sign(far[:, 0]) != np.sign(held[:, 60, 0])).sum()))
         assert model.model_.lift.features.looks == (looks, 0)
@@ -164,7 +177,11 @@ def test_units_do_not_matter(shift: float, unit: float) -> None:
     x = torch.stack([torch.sin(0.4 * t), torch.cos(0.4 * t)], 1)
     plain = KoopmanRegressor(rank=4, horizon=20, fourier=0).fit(x)
     moved = KoopmanRegressor(rank=4, horizon=20, fourier=0).fit(unit * x + shift)
-    assert np.allclose(unit * plain.predict(x[:3], 7) + shift, moved.predict(unit * x[:3] + shift, 7), atol=1e-6 * unit)
+    assert np.allclose(
+        unit * plain.predict(x[:3], 7) + shift,
+        moved.predict(unit * x[:3] + shift, 7),
+        atol=1e-6 * unit,
+    )
 
 
 @pytest.mark.parametrize(
@@ -181,7 +198,8 @@ def test_unusable_series(series: torch.Tensor, match: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"rank": 0}, {"horizon": 0}, {"backward": -1}, {"delays": 0}, {"fourier": -1}, {"looks": -1}]
+    "change",
+    [{"rank": 0}, {"horizon": 0}, {"backward": -1}, {"delays": 0}, {"fourier": -1}, {"looks": -1}],
 )
 def test_numbers_out_of_range(change: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match=next(iter(change))):

@@ -20,13 +20,19 @@ def random_model(
     g = torch.Generator().manual_seed(1)
     ahead, back = (Features(2, torch.eye(2, dtype=double), fourier=3) for _ in range(2))
     basis = torch.randn(5, 5, generator=g, dtype=double)
-    features = Features(2, basis, fourier=7, bandwidth=1.0, width=width, ahead=ahead, back=back, looks=looks)
+    features = Features(
+        2, basis, fourier=7, bandwidth=1.0, width=width, ahead=ahead, back=back, looks=looks
+    )
     features.weight.normal_(generator=g)
     lift = Lift(features, torch.tensor([0.5, -1.0]), torch.tensor([2.0, 0.1]))
     torch.nn.init.normal_(lift.readout, generator=g)
     for stride in (ahead, back):
         stride.weight.normal_(generator=g).mul_(0.3)
-    spectrum = Spectrum(torch.full((5,), growth, dtype=double), torch.tensor([1.0, 2.5], dtype=double), stable=stable)
+    spectrum = Spectrum(
+        torch.full((5,), growth, dtype=double),
+        torch.tensor([1.0, 2.5], dtype=double),
+        stable=stable,
+    )
     return Koopman(lift, spectrum, dt=0.5).requires_grad_(requires_grad=False)
 
 
@@ -44,7 +50,9 @@ def test_the_network_is_invertible(looks: tuple[int, int]) -> None:
 def test_logdet_is_that_of_the_jacobian() -> None:
     lift, x = random_model(width=4, looks=(2, 1)).lift, torch.randn(1, 7, dtype=double)
     jacobian = torch.autograd.functional.jacobian(lambda u: lift(u[None])[0], x[0])
-    assert torch.allclose(lift.forward_and_logdet(x)[1][0], torch.linalg.slogdet(jacobian).logabsdet)
+    assert torch.allclose(
+        lift.forward_and_logdet(x)[1][0], torch.linalg.slogdet(jacobian).logabsdet
+    )
 
 
 def test_the_start_is_exact_and_the_decoder_drops_pads_only() -> None:

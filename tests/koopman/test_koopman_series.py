@@ -61,7 +61,10 @@ def test_windows_against_a_loop() -> None:
 
 
 def test_spread_draws_rare_states_more_often() -> None:
-    common, rare = torch.zeros(3000, 1) + 1e-3 * torch.randn(3000, 1), torch.linspace(1, 9, 300)[:, None]
+    common, rare = (
+        torch.zeros(3000, 1) + 1e-3 * torch.randn(3000, 1),
+        torch.linspace(1, 9, 300)[:, None],
+    )
     found = windows(as_series([torch.cat([common, rare])]), 1, 0, 0).spread(400)
     assert len(found) == 400
     assert (found.anchors > 0.5).double().mean() > 0.5, "a tenth of the windows"

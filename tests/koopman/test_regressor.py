@@ -51,17 +51,23 @@ def test_unstable_models_refuse() -> None:
 def test_learned_features_lower_the_loss() -> None:
     data = simulate("duffing", count=40, steps=60)
     torch.manual_seed(0)
-    start, found = fit(as_series(data.states, data.times), FitConfig(rank=12, horizon=40, fourier=10, width=16))
+    start, found = fit(
+        as_series(data.states, data.times), FitConfig(rank=12, horizon=40, fourier=10, width=16)
+    )
     torch.manual_seed(0)
     before = MultiStep(start)(found.packed())["loss"].item()
-    model = KoopmanRegressor(rank=12, horizon=40, fourier=10, width=16, epochs=20).fit(data.states, times=data.times)
+    model = KoopmanRegressor(rank=12, horizon=40, fourier=10, width=16, epochs=20).fit(
+        data.states, times=data.times
+    )
     torch.manual_seed(0)
     after = MultiStep(model.model_)(found.packed())["loss"].item()
     assert after < 0.7 * before
 
 
 def test_a_forecast_of_hours_is_refused_where_it_re_encodes_and_takes_no_time_where_it_does_not():
-    model = KoopmanRegressor(rank=2, horizon=20, delays=2, fourier=0).fit(np.sin(0.3 * np.arange(200)))
+    model = KoopmanRegressor(rank=2, horizon=20, delays=2, fourier=0).fit(
+        np.sin(0.3 * np.arange(200))
+    )
     with pytest.raises(ConfigError, match=r"1e\+07 re-encodings"):
         model.predict([[0.3, 0.1]], steps=10**7, reencode=1)
     assert np.isfinite(model.predict([[0.3, 0.1]], steps=10**7)).all()

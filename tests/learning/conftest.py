@@ -17,7 +17,9 @@ def draw(*shape: int, seed: int) -> Tensor:
 def symmetric() -> Callable[..., Data]:
     """Data closed under ``(x, y) -> (-x, -y)``, white or not, with a target that is not linear."""
 
-    def make(d: int = 4, outputs: int = 1, n: int = 9, seed: int = 0, *, white: bool = False) -> Data:
+    def make(
+        d: int = 4, outputs: int = 1, n: int = 9, seed: int = 0, *, white: bool = False
+    ) -> Data:
         x = draw(n, d, seed=seed) @ torch.diag(1 + torch.arange(d, dtype=torch.float64) / 4)
         if white:
             x = torch.linalg.qr(x).Q * n**0.5
@@ -32,7 +34,9 @@ def symmetric() -> Callable[..., Data]:
 def chain() -> Callable[..., nn.Sequential]:
     """Linear layers of these weights, with an activation between them."""
 
-    def make(weights: Sequence[Tensor], activation: Callable[[], nn.Module] = nn.Identity) -> nn.Sequential:
+    def make(
+        weights: Sequence[Tensor], activation: Callable[[], nn.Module] = nn.Identity
+    ) -> nn.Sequential:
         modules: list[nn.Module] = []
         for weight in weights:
             layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False, dtype=weight.dtype)

@@ -31,7 +31,11 @@ def rank_one(d: int, h: int, size: float, seed: int) -> list[torch.Tensor]:
     """A balanced start with equal norms of positive and negative entries of ``a``."""
     a = draw(h, seed=seed)
     a[0], a[1] = a[0].abs(), -a[1].abs()
-    a = size * (a.clamp(min=0) / a.clamp(min=0).norm() + a.clamp(max=0) / a.clamp(max=0).norm()) / 2**0.5
+    a = (
+        size
+        * (a.clamp(min=0) / a.clamp(min=0).norm() + a.clamp(max=0) / a.clamp(max=0).norm())
+        / 2**0.5
+    )
     r = torch.nn.functional.normalize(draw(d, seed=seed + 1), dim=0)
     return [a.outer(r), a[None]]
 
@@ -43,7 +47,9 @@ def test_white_inputs_any_direction(symmetric: Make, chain: Make, alpha: float) 
     w1, w2 = rank_one(4, 6, 0.1, seed=3)
     flow = dynamics.gradient_flow(chain([w1, w2], lambda: nn.LeakyReLU(alpha)), x, y, TIMES)
     w = dynamics.white(TIMES, data.beta[0], kappa * (w2 @ w1)[0], data.variance, kappa)
-    assert (kappa * maps(flow)[:, 0] - w).abs().max() < 1e-8  # the tolerance asked for; about 1e-11 is reached
+    assert (
+        kappa * maps(flow)[:, 0] - w
+    ).abs().max() < 1e-8  # the tolerance asked for; about 1e-11 is reached
     assert (data.loss(w[:, None]) - flow.loss).abs().max() < 1e-8
 
 
@@ -73,11 +79,15 @@ def test_any_covariance(symmetric: Make, chain: Make, alpha: float) -> None:
     assert (kappa * maps(flow)[:, 0] - w).abs().max() < 1e-7  # the tolerance asked for
     length = w[-1].norm()
     last = [flow.parameters["0.weight"][-1], flow.parameters["2.weight"][-1]]
-    assert torch.allclose(last[1], w2 / w2.norm() * (length / kappa).sqrt(), atol=1e-7), "the map tells the weights"
+    assert torch.allclose(last[1], w2 / w2.norm() * (length / kappa).sqrt(), atol=1e-7), (
+        "the map tells the weights"
+    )
     assert torch.allclose(last[0], last[1].mT * w[-1] / length, atol=1e-7)
 
 
-@pytest.mark.parametrize(("h", "o", "balance"), [(3, 3, 0.3), (2, 3, 0.5), (3, 2, -0.2), (9, 2, 0.0)])
+@pytest.mark.parametrize(
+    ("h", "o", "balance"), [(3, 3, 0.3), (2, 3, 0.5), (3, 2, -0.2), (9, 2, 0.0)]
+)
 def test_riccati(symmetric: Make, chain: Make, h: int, o: int, balance: float) -> None:
     x, y = symmetric(outputs=o, white=True)
     r = min(h, o)
@@ -93,7 +103,9 @@ def test_riccati(symmetric: Make, chain: Make, h: int, o: int, balance: float) -
     assert (found, error) == pytest.approx((balance, 0), abs=1e-13)
     flow = dynamics.gradient_flow(chain([w1, w2]), x, y, TIMES)
     data = Moments.of(x, y)
-    assert (maps(flow) - dynamics.riccati(TIMES, w1, w2, data.beta, data.variance, balance)).abs().max() < 1e-9
+    assert (
+        maps(flow) - dynamics.riccati(TIMES, w1, w2, data.beta, data.variance, balance)
+    ).abs().max() < 1e-9
 
 
 def test_riccati_for_paired_leaky_networks_and_long_times(symmetric: Make, chain: Make) -> None:
@@ -127,7 +139,9 @@ def test_deep_mode(chain: Make, depth: int, u0: float) -> None:
     weights = [torch.full((1, 1), u0, dtype=torch.float64)] * depth
     flow = dynamics.gradient_flow(chain(weights), x, s / lam * x, TIMES, rtol=1e-13, atol=1e-15)
     u = dynamics.deep_mode(TIMES, s, u0, depth, lam)
-    assert (flow.parameters["0.weight"].flatten() - u).abs().max() < 1e-10  # the tolerance asked for
+    assert (
+        flow.parameters["0.weight"].flatten() - u
+    ).abs().max() < 1e-10  # the tolerance asked for
     for t, value in zip(TIMES[1:4].tolist(), u[1:4].tolist(), strict=True):
         assert dynamics.deep_time(value, s, u0, depth, lam) == pytest.approx(
             t, rel=1e-7
@@ -139,7 +153,9 @@ def test_deep_mode_over_twelve_decades() -> None:
     end = dynamics.deep_time(1 - 1e-12, s, u0, depth)
     u = dynamics.deep_mode(torch.tensor([0.0, end, 10 * end]), s, u0, depth)
     assert torch.allclose(u, torch.tensor([u0, 1 - 1e-12, 1.0], dtype=torch.float64), rtol=1e-12)
-    assert torch.equal(dynamics.deep_mode(TIMES, 1.0, 1.0, 3), torch.ones_like(TIMES)), "the limit stays"
+    assert torch.equal(dynamics.deep_mode(TIMES, 1.0, 1.0, 3), torch.ones_like(TIMES)), (
+        "the limit stays"
+    )
     with pytest.raises(InputError, match="starts at zero"):
         dynamics.deep_mode(TIMES, s, 0.0, depth)
     with pytest.raises(InputError, match="never reached"):
@@ -155,17 +171,24 @@ def test_deep_relu_manifold(symmetric: Make, chain: Make, depth: int) -> None:
     for i, h in enumerate((6, 5, 4, 7)[: depth - 1]):
         v = draw(h, seed=i)
         v[0], v[1] = v[0].abs(), -v[1].abs()
-        hidden.append((v.clamp(min=0) / v.clamp(min=0).norm() + v.clamp(max=0) / v.clamp(max=0).norm()) / 2**0.5)
+        hidden.append(
+            (v.clamp(min=0) / v.clamp(min=0).norm() + v.clamp(max=0) / v.clamp(max=0).norm())
+            / 2**0.5
+        )
     weights = dynamics.two_blocks([data.beta[0] / s, *hidden], 0.5)
     flow = dynamics.gradient_flow(chain(weights, nn.ReLU), x, y, TIMES)
     strength = dynamics.deep_relu(TIMES, s, 0.5, depth)
     loss = data.loss(strength[:, None, None] * data.beta / s)
     assert (flow.loss - loss).abs().max() < 1e-10  # the tolerance asked for
-    linear = [0.5 / 2**0.5 * a.outer(b) for b, a in zip([data.beta[0] / s, *hidden], hidden, strict=False)]
+    linear = [
+        0.5 / 2**0.5 * a.outer(b) for b, a in zip([data.beta[0] / s, *hidden], hidden, strict=False)
+    ]
     linear.append(0.5 / 2**0.5 * hidden[-1][None])
     slow = dynamics.gradient_flow(chain(linear), x, y, TIMES / 2)
     assert (flow.loss - slow.loss).abs().max() < 1e-10, "the linear network at half the time"
-    last = torch.stack([flow.parameters["0.weight"][-1].norm(), slow.parameters["0.weight"][-1].norm()])
+    last = torch.stack(
+        [flow.parameters["0.weight"][-1].norm(), slow.parameters["0.weight"][-1].norm()]
+    )
     assert last[0] / last[1] == pytest.approx(2**0.5, rel=1e-9)
 
 
@@ -176,7 +199,9 @@ def test_two_blocks_refuses_uneven_parts() -> None:
         dynamics.two_blocks([torch.tensor([2.0, 0.0]), torch.tensor([0.8, -0.6])], 1.0)
 
 
-@pytest.mark.parametrize("points", [[[1.0, 0.5], [-0.6, 1.2]], [[1.0, 0.0], [-1.0, 0.0], [0.0, 2.0], [0.0, -2.0]]])
+@pytest.mark.parametrize(
+    "points", [[[1.0, 0.5], [-0.6, 1.2]], [[1.0, 0.0], [-1.0, 0.0], [0.0, 2.0], [0.0, -2.0]]]
+)
 def test_independent_points(chain: Make, points: list[list[float]]) -> None:
     x = torch.tensor(points, dtype=torch.float64)
     y = torch.tensor([1.0, -1.0, 0.7, -0.5], dtype=torch.float64)[: len(x)]
@@ -200,10 +225,14 @@ def test_independent_refuses() -> None:
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
-def test_linear_flow_and_descent_are_those_of_the_points(symmetric: Make, chain: Make, depth: int) -> None:
+def test_linear_flow_and_descent_are_those_of_the_points(
+    symmetric: Make, chain: Make, depth: int
+) -> None:
     x, y = symmetric(outputs=2)
     data = Moments.of(x, y)
-    shapes = [(5, 4), (3, 5), (2, 3)] if depth == 3 else [(5, 4), (2, 5)] if depth == 2 else [(2, 4)]
+    shapes = (
+        [(5, 4), (3, 5), (2, 3)] if depth == 3 else [(5, 4), (2, 5)] if depth == 2 else [(2, 4)]
+    )
     weights = [0.3 * draw(*shape, seed=i) for i, shape in enumerate(shapes)]
     model = chain(weights)
     flow = dynamics.gradient_flow(model, x, y, TIMES)
@@ -224,13 +253,17 @@ def test_half_time_and_plateau() -> None:
     s, u0, lam = 2.0, 1e-8, 0.7
     for kappa in (0.5, 1.0):
         half = dynamics.half_time(s, u0, lam, kappa)
-        assert float(dynamics.aligned(torch.tensor([half], dtype=torch.float64), s, u0, lam, kappa)) == pytest.approx(
-            s / lam / 2
-        )
+        assert float(
+            dynamics.aligned(torch.tensor([half], dtype=torch.float64), s, u0, lam, kappa)
+        ) == pytest.approx(s / lam / 2)
         end = dynamics.plateau(s, u0, lam, kappa)
         u = float(dynamics.aligned(torch.tensor([end], dtype=torch.float64), s, u0, lam, kappa))
         assert s * u - lam * u**2 / 2 == pytest.approx(0.01 * s**2 / (2 * lam))
     u = dynamics.deep_mode(
-        torch.tensor([dynamics.half_time(s, 1e-3, lam, depth=3)], dtype=torch.float64), s, 1e-1, 3, lam
+        torch.tensor([dynamics.half_time(s, 1e-3, lam, depth=3)], dtype=torch.float64),
+        s,
+        1e-1,
+        3,
+        lam,
     )
     assert float(u) ** 3 == pytest.approx(s / lam / 2, rel=1e-9)

@@ -45,7 +45,10 @@ def mirrored_batches(x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def train(
-    model: nn.Module, optimizer: torch.optim.Optimizer, batches: Iterator[tuple[Tensor, Tensor]], loss: Loss
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batches: Iterator[tuple[Tensor, Tensor]],
+    loss: Loss,
 ) -> list[Tensor]:
     for x, y in batches:
         optimizer.zero_grad()
@@ -94,7 +97,12 @@ SETTINGS: dict[str, tuple[Callable[..., Any], Callable[..., Any], Loss, Callable
         logistic,
         whole,
     ),
-    "hinge": (lambda p, k: torch.optim.SGD(p, 0.1 / k), lambda p, k: torch.optim.SGD(p, 0.1), hinge, whole),
+    "hinge": (
+        lambda p, k: torch.optim.SGD(p, 0.1 / k),
+        lambda p, k: torch.optim.SGD(p, 0.1),
+        hinge,
+        whole,
+    ),
     "Adam": (
         lambda p, k: torch.optim.Adam(p, 0.01 / k**0.5, eps=0),
         lambda p, k: torch.optim.Adam(p, 0.01, eps=0),
@@ -106,7 +114,9 @@ SETTINGS: dict[str, tuple[Callable[..., Any], Callable[..., Any], Loss, Callable
 
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("activation", ["ReLU", "leaky ReLU", "GELU"])
-def test_training_is_that_of_the_linear_network(symmetric: Make, chain: Make, setting: str, activation: str) -> None:
+def test_training_is_that_of_the_linear_network(
+    symmetric: Make, chain: Make, setting: str, activation: str
+) -> None:
     x, y = symmetric(d=3, outputs=1 if setting in ("logistic", "hinge") else 2, n=10)
     kappa = dynamics.odd_slope(ODD[activation]())
     weights = dynamics.pair(0.5 * draw(4, 3, seed=1), 0.5 * draw(y.shape[1], 4, seed=2))
@@ -129,14 +139,21 @@ def test_half_the_width_is_enough(symmetric: Make, chain: Make, activation: str)
     half = [0.5 * draw(5, 3, seed=3), 0.5 * draw(1, 5, seed=4)]
     network = chain(dynamics.pair(*half), ODD[activation])
     twin = chain([(2 * kappa) ** 0.5 * w for w in half])
-    train(network, torch.optim.SGD(network.parameters(), 0.05 / kappa), whole(x, y), dynamics.half_square)
+    train(
+        network,
+        torch.optim.SGD(network.parameters(), 0.05 / kappa),
+        whole(x, y),
+        dynamics.half_square,
+    )
     train(twin, torch.optim.SGD(twin.parameters(), 0.05), whole(x, y), dynamics.half_square)
     with torch.no_grad():
         assert (network(draw(7, 3, seed=5)) - twin(draw(7, 3, seed=5))).abs().max() < BOUND
 
 
 class Convolutional(nn.Module):
-    """Bias-free convolution, activation, average pooling, linear read-out; its channels in antisymmetric pairs."""
+    """Bias-free convolution, activation, average pooling, linear read-out; its channels in
+    antisymmetric pairs.
+    """
 
     def __init__(self, activation: nn.Module, pool: nn.Module, scale: float) -> None:
         super().__init__()
@@ -164,7 +181,12 @@ def test_convolutions_with_average_pooling(activation: str) -> None:
     network = Convolutional(ODD[activation](), nn.AvgPool2d(2), 1.0)
     twin = Convolutional(nn.Identity(), nn.AvgPool2d(2), kappa**0.5)
     before = network.conv.weight.detach().clone()
-    train(network, torch.optim.SGD(network.parameters(), 0.05 / kappa), whole(x, y), dynamics.half_square)
+    train(
+        network,
+        torch.optim.SGD(network.parameters(), 0.05 / kappa),
+        whole(x, y),
+        dynamics.half_square,
+    )
     train(twin, torch.optim.SGD(twin.parameters(), 0.05), whole(x, y), dynamics.half_square)
     with torch.no_grad():
         assert (network.conv.weight - twin.conv.weight / kappa**0.5).abs().max() < BOUND
@@ -181,7 +203,9 @@ def test_max_pooling_is_a_counterexample() -> None:
 
 
 @pytest.mark.parametrize("activation", [nn.ELU, nn.Mish, nn.Tanh, nn.Sigmoid, nn.Hardtanh])
-def test_other_activations_are_counterexamples(chain: Make, activation: Callable[[], nn.Module]) -> None:
+def test_other_activations_are_counterexamples(
+    chain: Make, activation: Callable[[], nn.Module]
+) -> None:
     assert dynamics.odd_slope(activation()) is None
     network = chain(dynamics.pair(draw(4, 3, seed=1), draw(1, 4, seed=2)), activation)
     x = draw(50, 3, seed=3)
@@ -205,7 +229,9 @@ def test_pairs_compute_a_linear_map(alpha: float, h: int, o: int, seed: int) -> 
 def test_equal_norms_stay_odd_and_others_do_not() -> None:
     a, r = torch.tensor([3.0, 4.0, -5.0]), torch.tensor([0.6, 0.8])
     assert dynamics.stays_odd(a.outer(r), a[None])
-    assert not dynamics.stays_odd(a.outer(r), a[None], homogeneous=False), "GELU of different sizes does not cancel"
+    assert not dynamics.stays_odd(a.outer(r), a[None], homogeneous=False), (
+        "GELU of different sizes does not cancel"
+    )
     assert not dynamics.stays_odd(a.abs().outer(r), a.abs()[None])
     assert not dynamics.stays_odd(2 * a.outer(r), a[None]), "not balanced"
     assert not dynamics.stays_odd(draw(3, 2, seed=0), draw(2, 3, seed=1))
@@ -229,12 +255,18 @@ def test_delta_and_the_weights_it_predicts(symmetric: Make) -> None:
     linear = torch.cat([done.first[2].flatten(), done.last[2].flatten()])
     for b in (0, 1):
         ours = kappa[b].sqrt() * torch.cat([done.first[b].flatten(), done.last[b].flatten()])
-        assert float((ours - linear).norm() / linear.norm()) == pytest.approx(dynamics.weight_error(uneven), rel=0.02)
+        assert float((ours - linear).norm() / linear.norm()) == pytest.approx(
+            dynamics.weight_error(uneven), rel=0.02
+        )
     halves = [dynamics.growing_start(start.first[0], start.last[0], beta, k) for k in (0.5, 1.0)]
     assert torch.allclose(halves[0][1] @ halves[0][0], (halves[1][1] @ halves[1][0]) / 2)
 
 
 def test_delta_of_gaussian_starts_has_the_stated_spread() -> None:
     h, beta = 100, torch.tensor([[1.0, -2.0, 0.5]])
-    found = [dynamics.delta(draw(h, 3, seed=2 * i), draw(1, h, seed=2 * i + 1), beta) for i in range(300)]
-    assert torch.tensor(found).std() == pytest.approx((3 / h) ** 0.5, rel=0.12)  # three sigma of 300 draws
+    found = [
+        dynamics.delta(draw(h, 3, seed=2 * i), draw(1, h, seed=2 * i + 1), beta) for i in range(300)
+    ]
+    assert torch.tensor(found).std() == pytest.approx(
+        (3 / h) ** 0.5, rel=0.12
+    )  # three sigma of 300 draws

@@ -36,7 +36,9 @@ def starts(d: int, o: int, size: float) -> list[Tensor]:
     return [size * draw(8, d, seed=1), size * draw(o, 8, seed=2)]
 
 
-@pytest.mark.parametrize(("activation", "o"), [(nn.ReLU, 1), (nn.GELU, 2), (lambda: nn.LeakyReLU(0.3), 3)])
+@pytest.mark.parametrize(
+    ("activation", "o"), [(nn.ReLU, 1), (nn.GELU, 2), (lambda: nn.LeakyReLU(0.3), 3)]
+)
 @pytest.mark.parametrize(("size", "lr"), [(0.01, 0.02), (0.5, 0.02), (0.3, 0.2)])
 def test_paired_networks_are_predicted_exactly(
     symmetric: Make, chain: Make, activation: Any, o: int, size: float, lr: float
@@ -47,7 +49,9 @@ def test_paired_networks_are_predicted_exactly(
     assert found.kind == "exact"
     assert found.delta is None
     assert "even parts cancel" in str(found)
-    assert (found.loss - trained(model, x, y, lr, found.steps)).abs().max() < 1e-9  # rounding, grown for 200 steps
+    assert (
+        found.loss - trained(model, x, y, lr, found.steps)
+    ).abs().max() < 1e-9  # rounding, grown for 200 steps
     with torch.no_grad():
         optimizer_is_one_ahead = dynamics.half_square(model(x), y) <= found.loss[-1] + 1e-9
     assert optimizer_is_one_ahead
@@ -72,7 +76,9 @@ def test_default_starts_are_predicted_within_percents(symmetric: Make) -> None:
     y = 2 * y
     for seed in range(3):
         torch.manual_seed(seed)
-        model = nn.Sequential(nn.Linear(5, 200, bias=False), nn.ReLU(), nn.Linear(200, 1, bias=False)).double()
+        model = nn.Sequential(
+            nn.Linear(5, 200, bias=False), nn.ReLU(), nn.Linear(200, 1, bias=False)
+        ).double()
         found = dynamics.predict(model, x, y, 0.02, 300)
         loss = trained(model, x, y, 0.02, found.steps)
         assert (found.kind, found.delta) == ("estimated", None)
@@ -81,15 +87,23 @@ def test_default_starts_are_predicted_within_percents(symmetric: Make) -> None:
 
 def test_closed_forms_are_used_where_they_hold(symmetric: Make, chain: Make) -> None:
     x, y = symmetric(d=3, n=12, white=True)
-    small = chain([1e-3 * draw(20, 3, seed=1), 1e-3 * draw(1, 20, seed=2)], lambda: nn.LeakyReLU(0.5))
+    small = chain(
+        [1e-3 * draw(20, 3, seed=1), 1e-3 * draw(1, 20, seed=2)], lambda: nn.LeakyReLU(0.5)
+    )
     found = dynamics.predict(small, x, y, 0.01, 1800)
     assert "sigmoid" in found.method
     data = dynamics.Moments.of(x, y)
     s = float(data.beta.norm())
     assert float(found.loss[-1]) == pytest.approx(found.final_loss, rel=1e-5)
-    strength = float((dynamics.growing_start(*small_weights(small), data.beta, 0.75)[1].norm()) ** 2)
-    assert found.half_time * 0.01 == pytest.approx(dynamics.half_time(s, strength, kappa=0.75), rel=5e-3)
-    assert found.plateau * 0.01 == pytest.approx(dynamics.plateau(s, strength, kappa=0.75), rel=5e-3)
+    strength = float(
+        (dynamics.growing_start(*small_weights(small), data.beta, 0.75)[1].norm()) ** 2
+    )
+    assert found.half_time * 0.01 == pytest.approx(
+        dynamics.half_time(s, strength, kappa=0.75), rel=5e-3
+    )
+    assert found.plateau * 0.01 == pytest.approx(
+        dynamics.plateau(s, strength, kappa=0.75), rel=5e-3
+    )
     loss = trained(small, x, y, 0.01, found.steps)
     assert (found.loss - loss).abs().max() < 0.02 * float(loss[0])
     # Balanced, several outputs: Riccati.
@@ -115,7 +129,9 @@ def test_many_steps_at_once_are_those_one_by_one(symmetric: Make, chain: Make) -
     assert (found.loss - trained(model, x, y, 2e-3, found.steps)).abs().max() < 1e-11
 
 
-def test_wide_small_starts_are_projected(symmetric: Make, chain: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wide_small_starts_are_projected(
+    symmetric: Make, chain: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     x, y = symmetric(d=3, outputs=2, n=12)
     model = chain(dynamics.pair(*starts(3, 2, 1e-4)), nn.ReLU)
     exact = dynamics.predict(model, x, y, 0.02, 1000)
@@ -138,7 +154,10 @@ def test_linear_networks_on_any_data(chain: Make, depth: int) -> None:
 def test_deep_relu_in_two_blocks(symmetric: Make, chain: Make) -> None:
     x, y = symmetric(d=3, n=12)
     r = torch.nn.functional.normalize(draw(3, seed=1), dim=0)
-    hidden = [torch.tensor(v, dtype=torch.float64) for v in ([0.5, 0.5, -0.5, -0.5], [0.7, 0.1, -0.5, -0.5])]
+    hidden = [
+        torch.tensor(v, dtype=torch.float64)
+        for v in ([0.5, 0.5, -0.5, -0.5], [0.7, 0.1, -0.5, -0.5])
+    ]
     weights = dynamics.two_blocks([r, *hidden], 0.6)
     found = dynamics.predict(chain(weights, nn.ReLU), x, y, 0.02, 300)
     assert found.kind == "exact"
@@ -237,10 +256,14 @@ def test_modules_are_read_by_what_they_do() -> None:
         (large(), "small even part"),
     ],
 )
-def test_what_is_refused_names_the_assumption(symmetric: Make, model: nn.Module, assumption: str) -> None:
+def test_what_is_refused_names_the_assumption(
+    symmetric: Make, model: nn.Module, assumption: str
+) -> None:
     x, y = symmetric()
     with pytest.raises(AssumptionError) as error:
-        dynamics.predict(model, x, y if not isinstance(model, Shared) else y.expand(-1, 4), 0.01, 10)
+        dynamics.predict(
+            model, x, y if not isinstance(model, Shared) else y.expand(-1, 4), 0.01, 10
+        )
     assert error.value.assumption == assumption
 
 
@@ -286,7 +309,9 @@ def test_the_gradient_flow_of_any_module_and_loss() -> None:
         optimizer.zero_grad()
         nn.functional.mse_loss(model(x), y).backward()
         optimizer.step()
-    assert torch.allclose(model[2].weight, flow.parameters["2.weight"][-1], atol=5e-4)  # Euler's error at this step
+    assert torch.allclose(
+        model[2].weight, flow.parameters["2.weight"][-1], atol=5e-4
+    )  # Euler's error at this step
     assert torch.equal(flow.loss[1], flow.loss[2])
 
 

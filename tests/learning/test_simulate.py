@@ -31,7 +31,9 @@ OPTIMIZERS = {
 }
 
 
-def by_module(networks: Networks, b: int, x: Tensor, y: Tensor, lr: float, optimizer: Any, loss: Any) -> Any:
+def by_module(
+    networks: Networks, b: int, x: Tensor, y: Tensor, lr: float, optimizer: Any, loss: Any
+) -> Any:
     model = networks.module(b)
     steps = optimizer(model.parameters(), lr)
     losses = []
@@ -44,8 +46,12 @@ def by_module(networks: Networks, b: int, x: Tensor, y: Tensor, lr: float, optim
     return [p.detach() for p in model.parameters()], torch.tensor(losses, dtype=torch.float64)
 
 
-def agree(networks: Networks, x: Tensor, y: Tensor, rates: list[float], name: str, loss: str, route: Any) -> None:
-    run = simulate(networks, x, y, rates, STEPS, loss=loss, optimizer=OPTIMIZERS[name][0], route=route)  # type: ignore[arg-type]
+def agree(
+    networks: Networks, x: Tensor, y: Tensor, rates: list[float], name: str, loss: str, route: Any
+) -> None:
+    run = simulate(
+        networks, x, y, rates, STEPS, loss=loss, optimizer=OPTIMIZERS[name][0], route=route
+    )  # type: ignore[arg-type]
     assert run.route == route
     assert run.steps.tolist() == list(range(STEPS + 1))
     for b, rate in enumerate(rates):
@@ -60,7 +66,9 @@ def agree(networks: Networks, x: Tensor, y: Tensor, rates: list[float], name: st
 def test_routes(symmetric: Make, name: str, route: str) -> None:
     x, y = symmetric(d=3, n=8)
     start = Networks.gaussian(3, width=[6, 9], alpha=[0.0, 0.4], std=[0.3, 0.5], seed=[1, 2])
-    agree(start.paired() if route == "moments" else start, x, y, [0.05, 0.02], name, "square", route)
+    agree(
+        start.paired() if route == "moments" else start, x, y, [0.05, 0.02], name, "square", route
+    )
 
 
 @pytest.mark.parametrize("loss", ["sum", "logistic"])
@@ -72,7 +80,9 @@ def test_losses(symmetric: Make, loss: str) -> None:
 
 def test_depths_and_widths_in_one_batch(symmetric: Make) -> None:
     x, y = symmetric(d=3, n=8, outputs=2)
-    start = Networks.gaussian(3, width=[4, 7, 5], outputs=2, depth=[2, 3, 4], alpha=[0.0, 0.2, 0.0], std=0.5, seed=5)
+    start = Networks.gaussian(
+        3, width=[4, 7, 5], outputs=2, depth=[2, 3, 4], alpha=[0.0, 0.2, 0.0], std=0.5, seed=5
+    )
     agree(start, x, y, [0.05, 0.05, 0.03], "momentum", "square", "points")
     narrow = simulate(start, x, y, 0.05, STEPS).networks
     assert float(narrow.first[0, 4:].abs().max()) == 0, "what fills the batch stays at zero"
@@ -130,10 +140,15 @@ def test_mistakes(symmetric: Make) -> None:
 
 
 def test_networks_of_given_weights() -> None:
-    weights = [[torch.randn(4, 3), torch.randn(2, 4), torch.randn(1, 2)], [torch.randn(2, 3), torch.randn(1, 2)]]
+    weights = [
+        [torch.randn(4, 3), torch.randn(2, 4), torch.randn(1, 2)],
+        [torch.randn(2, 3), torch.randn(1, 2)],
+    ]
     networks = Networks.of(weights, alpha=[0.0, 0.5])
     x = torch.randn(6, 3)
     relu = torch.relu(torch.relu(x @ weights[0][0].mT) @ weights[0][1].mT) @ weights[0][2].mT
     leaky = torch.nn.functional.leaky_relu(x @ weights[1][0].mT, 0.5) @ weights[1][1].mT
-    assert torch.allclose(networks(x), torch.stack([relu, leaky]).double(), atol=1e-5)  # float32 beside float64
+    assert torch.allclose(
+        networks(x), torch.stack([relu, leaky]).double(), atol=1e-5
+    )  # float32 beside float64
     assert torch.allclose(networks.module(0)(x.double()), networks(x)[0])

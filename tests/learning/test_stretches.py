@@ -1,4 +1,6 @@
-"""Stretches of steps against the steps one by one, and of the flow against a solver that knows nothing of it."""
+"""Stretches of steps against the steps one by one, and of the flow against a solver that knows
+nothing of it.
+"""
 
 import numpy as np
 import pytest
@@ -46,7 +48,9 @@ def test_sums_of_powers(steps: int, power: int) -> None:
 
 def test_flow_is_that_of_a_solver() -> None:
     start, times = np.array([1e-9, 0.3]), np.linspace(0, 40, 200)
-    run = solve_ivp(lambda _, y: growth(y), (0, 40), start, "DOP853", rtol=1e-13, atol=1e-22, t_eval=times)
+    run = solve_ivp(
+        lambda _, y: growth(y), (0, 40), start, "DOP853", rtol=1e-13, atol=1e-22, t_eval=times
+    )
     exact = 1 / (1 + (1e9 - 1) * np.exp(-times))
     found = follow(growth, start, times)
     assert np.abs(found[:, 0] / exact - 1).max() < 1e-11
@@ -67,7 +71,9 @@ def test_large_and_oscillating_steps_are_taken() -> None:
     data = Moments(sigma, torch.tensor([[1.0, 0.02]], dtype=torch.float64), 1.0)
     lr, steps = 1.9, 4000  # (1 - lr) to the power k changes its sign in every step
     maps = linear_descent([0, 1, steps], [torch.zeros(1, 2)], data, lr)
-    exact = torch.tensor([1 - (1 - lr) ** steps, 2 * (1 - (1 - 0.01 * lr) ** steps)], dtype=torch.float64)
+    exact = torch.tensor(
+        [1 - (1 - lr) ** steps, 2 * (1 - (1 - 0.01 * lr) ** steps)], dtype=torch.float64
+    )
     assert maps[1].flatten().tolist() == pytest.approx([lr, 0.02 * lr])
     assert (maps[2, 0] - exact).abs().max() < 1e-12
 
@@ -77,7 +83,9 @@ def test_states_too_large_for_stretches(monkeypatch: pytest.MonkeyPatch) -> None
     fast = follow(growth, start, at, 0.01)
     calls = []
     monkeypatch.setattr("rectilinear.learning.multistep.LARGE", 1)
-    slow = follow(lambda y: (calls.append(y.ndim), growth(y))[1], start, at, 0.01, lambda y: y[:, :1])
+    slow = follow(
+        lambda y: (calls.append(y.ndim), growth(y))[1], start, at, 0.01, lambda y: y[:, :1]
+    )
     assert set(calls) == {1}, "one state at a time"
     assert np.abs(slow - fast[:, :1]).max() < 1e-13
 

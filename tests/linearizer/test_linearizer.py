@@ -33,7 +33,9 @@ def dense(out_dim: int, in_dim: int, seed: int = 0) -> rl.operators.Dense:
 
 
 def close(got: Tensor, expected: Tensor) -> bool:
-    return got.shape == expected.shape and torch.allclose(got, expected, rtol=TOLERANCE, atol=TOLERANCE)
+    return got.shape == expected.shape and torch.allclose(
+        got, expected, rtol=TOLERANCE, atol=TOLERANCE
+    )
 
 
 @quick
@@ -81,8 +83,12 @@ def test_one_encoding_and_one_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     f = rl.Linearizer(g, dense(4, 4))
     kind = type(g)
     encode, decode = kind._latents, kind._decode
-    monkeypatch.setattr(kind, "_latents", lambda self, x: (calls.append("encode"), encode(self, x))[1])
-    monkeypatch.setattr(kind, "_decode", lambda self, z: (calls.append("decode"), decode(self, z))[1])
+    monkeypatch.setattr(
+        kind, "_latents", lambda self, x: (calls.append("encode"), encode(self, x))[1]
+    )
+    monkeypatch.setattr(
+        kind, "_decode", lambda self, z: (calls.append("decode"), decode(self, z))[1]
+    )
     (2 * f @ f @ f.T + f)(matrix(2, 4))
     assert calls == ["encode", "decode"]
 
@@ -103,7 +109,10 @@ def test_networks_must_be_the_same_object() -> None:
     copy.load_state_dict(g.state_dict())
     f = rl.Linearizer(g, dense(4, 4), h)
     for mix, message in (
-        (lambda: rl.Linearizer(copy, dense(4, 4)) @ rl.Linearizer(g, dense(4, 4)), "same network object in the middle"),
+        (
+            lambda: rl.Linearizer(copy, dense(4, 4)) @ rl.Linearizer(g, dense(4, 4)),
+            "same network object in the middle",
+        ),
         (lambda: f @ f, "same network object in the middle"),
         (lambda: f + rl.Linearizer(copy, dense(4, 4), h), "same network objects on both sides"),
         (lambda: f - rl.Linearizer(g, dense(4, 4)), "same network objects on both sides"),
@@ -141,9 +150,13 @@ def test_log_prob_by_the_jacobian_of_f(seed: int) -> None:
     f = rl.Linearizer(network(seed), dense(4, 4, seed), network(seed + 1))
     x0 = matrix(3, 4, seed=seed)
     normal = torch.distributions.MultivariateNormal(torch.zeros(4).double(), torch.eye(4).double())
-    jacobians = torch.stack([torch.autograd.functional.jacobian(f, row[None])[0, :, 0] for row in x0])
+    jacobians = torch.stack(
+        [torch.autograd.functional.jacobian(f, row[None])[0, :, 0] for row in x0]
+    )
     expected = normal.log_prob(x0) - torch.linalg.slogdet(jacobians).logabsdet
-    torch.testing.assert_close(f.log_prob(f(x0)), expected, rtol=1e-7, atol=1e-7)  # x0 is recovered through A^-1
+    torch.testing.assert_close(
+        f.log_prob(f(x0)), expected, rtol=1e-7, atol=1e-7
+    )  # x0 is recovered through A^-1
     flat = f.log_prob(f(x0), log_prior=lambda x: 0 * x[:, 0])
     torch.testing.assert_close(flat, expected - normal.log_prob(x0), rtol=1e-7, atol=1e-7)
 
@@ -152,7 +165,9 @@ def test_log_prob_of_images_is_normalised() -> None:
     """A density on the plane integrates to one."""
     shape = (1, 1, 2)
     g, h = (
-        rl.invertible.Chain(rl.invertible.Flatten(shape), network(seed, dim=2), rl.invertible.Reshape((2,), shape))
+        rl.invertible.Chain(
+            rl.invertible.Flatten(shape), network(seed, dim=2), rl.invertible.Reshape((2,), shape)
+        )
         for seed in range(2)
     )
     f = rl.Linearizer(g, dense(2, 2, seed=1), h)
@@ -191,7 +206,14 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     g, h = network(), network(1)
     x = matrix(2, 4)
     f, low = rl.Linearizer(g, dense(4, 4)), rl.operators.LowRank(matrix(4, 2), matrix(4, 2))
-    for made in (f, rl.Linearizer(g, low, h), f @ f, rl.Linearizer(g, low) + 2 * f, rl.truncate(f, 2), rl.pinv(f)):
+    for made in (
+        f,
+        rl.Linearizer(g, low, h),
+        f @ f,
+        rl.Linearizer(g, low) + 2 * f,
+        rl.truncate(f, 2),
+        rl.pinv(f),
+    ):
         made.save_pretrained(tmp_path)
         loaded = rl.Linearizer.from_pretrained(tmp_path)
         assert (loaded.g_in is loaded.g_out) == (made.g_in is made.g_out)

@@ -24,7 +24,9 @@ def matrix(*shape: int, seed: int = 0) -> Tensor:
 
 
 def close(got: Tensor, expected: Tensor, tolerance: float = TOLERANCE) -> bool:
-    return got.shape == expected.shape and torch.allclose(got, expected, rtol=tolerance, atol=tolerance)
+    return got.shape == expected.shape and torch.allclose(
+        got, expected, rtol=tolerance, atol=tolerance
+    )
 
 
 G, H = network(1, 4), network(2, 3)
@@ -34,7 +36,9 @@ def wide(seed: int, rank: int = 3) -> rl.Linearizer:
     """From 4 to 3 dimensions, with singular values between 1 and 3."""
     u, v = (torch.linalg.qr(matrix(n, 3, seed=seed + n)).Q for n in (3, 4))
     s = torch.tensor([3.0, 2.0, 1.0], dtype=torch.float64)[:rank]
-    return rl.Linearizer(G, rl.operators.Dense(weight=u[:, :rank] * s @ v[:, :rank].T, trainable=False), H)
+    return rl.Linearizer(
+        G, rl.operators.Dense(weight=u[:, :rank] * s @ v[:, :rank].T, trainable=False), H
+    )
 
 
 def positive(seed: int) -> rl.Linearizer:

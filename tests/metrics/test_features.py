@@ -2,7 +2,14 @@ import pytest
 import torch
 
 from rectilinear import datasets
-from rectilinear.errors import CheckpointError, ConfigError, DivergedError, DtypeError, NonFiniteError, ShapeError
+from rectilinear.errors import (
+    CheckpointError,
+    ConfigError,
+    DivergedError,
+    DtypeError,
+    NonFiniteError,
+    ShapeError,
+)
 from rectilinear.metrics import FeatureNetwork, train_features
 from rectilinear.metrics.features import _shifted
 
@@ -12,7 +19,10 @@ def trained():
     train, test = datasets.load("digits"), datasets.load("digits", "test")
     losses = []
     network = train_features(
-        *train, tuple(test), name="digits", on_epoch=lambda epoch, loss: losses.append((epoch, loss))
+        *train,
+        tuple(test),
+        name="digits",
+        on_epoch=lambda epoch, loss: losses.append((epoch, loss)),
     )
     return network, losses, train, test
 
@@ -20,13 +30,17 @@ def trained():
 def test_learns_the_digits(trained):
     network, losses, train, test = trained
     assert network.accuracy > 0.975  # 0.980 to 0.990 over seeds
-    assert network.accuracy == pytest.approx((network.predict(test.images) == test.labels).float().mean().item())
+    assert network.accuracy == pytest.approx(
+        (network.predict(test.images) == test.labels).float().mean().item()
+    )
     assert [epoch for epoch, _ in losses] == list(range(1, 16))
     assert losses[-1][1] < 0.1 < losses[0][1]
     assert not network.training
     features = network.embed(train.images)
     assert features.shape == (1500, 64)
-    assert features.mean(0).abs().max() < 0.3  # standard over the training images, up to running averages
+    assert (
+        features.mean(0).abs().max() < 0.3
+    )  # standard over the training images, up to running averages
     assert features.std(0).mean() == pytest.approx(1, abs=0.1)
 
 

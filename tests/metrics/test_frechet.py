@@ -12,7 +12,9 @@ from rectilinear.metrics import frechet_distance
 def sample(n, d, seed):
     g = torch.Generator().manual_seed(seed)
     mix = torch.randn(d, d, generator=g, dtype=torch.float64)
-    return torch.randn(n, d, generator=g, dtype=torch.float64) @ mix + torch.randn(d, generator=g, dtype=torch.float64)
+    return torch.randn(n, d, generator=g, dtype=torch.float64) @ mix + torch.randn(
+        d, generator=g, dtype=torch.float64
+    )
 
 
 @settings(deadline=None, max_examples=20)

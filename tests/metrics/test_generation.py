@@ -47,8 +47,12 @@ def test_the_scores_are_the_metrics_against_one_half():
     reference, held = REAL[order[:n]].flatten(1), REAL[order[n : 2 * n]].flatten(1)
     chosen = fake.flatten(1)[torch.randperm(60, generator=torch.Generator().manual_seed(3))[:n]]
     assert scores.fd == pytest.approx(frechet_distance(chosen, reference))
-    assert (scores.precision, scores.recall) == precision_recall(reference.double(), chosen.double())
-    assert scores.sliced_wasserstein == pytest.approx(sliced_wasserstein(chosen, reference), rel=1e-5)  # of float32
+    assert (scores.precision, scores.recall) == precision_recall(
+        reference.double(), chosen.double()
+    )
+    assert scores.sliced_wasserstein == pytest.approx(
+        sliced_wasserstein(chosen, reference), rel=1e-5
+    )  # of float32
     assert scores.fd_floor == pytest.approx(frechet_distance(held, reference))
     assert scores.precision_floor == precision_recall(reference.double(), held.double()).precision
 

@@ -21,7 +21,9 @@ def test_equals_scipy(n, mean, std, seed):
     for i in range(3):
         peer = scipy.stats.kstest(x[:, i].numpy(), "norm")
         assert statistic[i].item() == pytest.approx(peer.statistic)
-        assert p_value[i].item() == pytest.approx(peer.pvalue, abs=0.004 if peer.pvalue < 0.2 else 0.022)
+        assert p_value[i].item() == pytest.approx(
+            peer.pvalue, abs=0.004 if peer.pvalue < 0.2 else 0.022
+        )
 
 
 def test_noise_passes():

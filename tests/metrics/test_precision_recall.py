@@ -20,12 +20,19 @@ def test_equals_loops(n, m, k, seed):
 
 def test_chunks_make_no_difference():
     g = torch.Generator().manual_seed(0)
-    real, fake = torch.randn(ROWS + 7, 3, generator=g), torch.randn(2 * ROWS + 1, 3, generator=g) + 0.5
+    real, fake = (
+        torch.randn(ROWS + 7, 3, generator=g),
+        torch.randn(2 * ROWS + 1, 3, generator=g) + 0.5,
+    )
     cross = (fake[:, None] - real).norm(dim=-1)
-    radius_real, radius_fake = ((x[:, None] - x).norm(dim=-1).sort(dim=1).values[:, 3] for x in (real, fake))
+    radius_real, radius_fake = (
+        (x[:, None] - x).norm(dim=-1).sort(dim=1).values[:, 3] for x in (real, fake)
+    )
     precision = (cross <= radius_real).any(1).double().mean().item()
     recall = (radius_fake >= cross.T).any(1).double().mean().item()
-    assert pr(real, fake) == pytest.approx((precision, recall), abs=2e-3)  # one or two ties in float32
+    assert pr(real, fake) == pytest.approx(
+        (precision, recall), abs=2e-3
+    )  # one or two ties in float32
 
 
 def test_same_copies_and_far_samples():

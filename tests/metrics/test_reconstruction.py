@@ -17,10 +17,15 @@ def test_reconstruction():
 
 
 def test_a_few_components_are_the_leading_ones():
-    x = torch.randn(60, 40, dtype=torch.float64) * torch.linspace(4, 0.1, 40, dtype=torch.float64) ** 2
+    x = (
+        torch.randn(60, 40, dtype=torch.float64)
+        * torch.linspace(4, 0.1, 40, dtype=torch.float64) ** 2
+    )
     few, every = metrics.pca(x, 5), metrics.pca(x)
     assert torch.allclose(few.std, every.std[:5], rtol=1e-6)
-    assert torch.allclose((few.axes.T @ every.axes[:, :5]).abs(), torch.eye(5, dtype=torch.float64), atol=1e-4)
+    assert torch.allclose(
+        (few.axes.T @ every.axes[:, :5]).abs(), torch.eye(5, dtype=torch.float64), atol=1e-4
+    )
     for wrong in (0, 41):
         with pytest.raises(ConfigError, match=f"components={wrong}"):
             metrics.pca(x, wrong)
@@ -28,7 +33,9 @@ def test_a_few_components_are_the_leading_ones():
 
 @pytest.mark.parametrize("n", [20, 200])
 def test_pca_equals_scikit_learn(n):
-    x = torch.as_tensor(np.random.default_rng(0).normal(size=(n, 50))) @ torch.diag(torch.linspace(1, 3, 50).double())
+    x = torch.as_tensor(np.random.default_rng(0).normal(size=(n, 50))) @ torch.diag(
+        torch.linspace(1, 3, 50).double()
+    )
     mean, axes, std = metrics.pca(x)
     peer = PCA(10, svd_solver="full").fit(x.numpy())
     assert np.allclose(mean, peer.mean_)
@@ -47,7 +54,9 @@ def test_pca_curve_equals_scikit_learn_on_digits(size):
         peer = PCA(k, svd_solver="full").fit(train.flatten(1).double().numpy())
         expected.append(np.mean((peer.inverse_transform(peer.transform(flat)) - flat) ** 2))
     assert np.allclose(metrics.pca_curve(train, test, ranks), expected)
-    alone = np.mean((flat - train.flatten(1).double().numpy().mean(0)) ** 2)  # what the mean explains by itself
+    alone = np.mean(
+        (flat - train.flatten(1).double().numpy().mean(0)) ** 2
+    )  # what the mean explains by itself
     assert metrics.pca_curve(train, test, [0]).item() == pytest.approx(alone)
 
 

@@ -20,7 +20,9 @@ def test_as_scikit_learn_and_as_the_share_of_pairs(usual: list[int], strange: li
     scores = torch.cat([a, b]).numpy()
     assert found.area == pytest.approx(roc_auc_score(labels, scores))
     pairs = b[:, None] - a[None]
-    assert found.area == pytest.approx(((pairs > 0).double() + 0.5 * (pairs == 0).double()).mean().item())
+    assert found.area == pytest.approx(
+        ((pairs > 0).double() + 0.5 * (pairs == 0).double()).mean().item()
+    )
     false, true, _ = roc_curve(labels, scores, drop_intermediate=False)
     np.testing.assert_allclose(found.false, false)
     np.testing.assert_allclose(found.true, true)

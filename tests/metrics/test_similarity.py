@@ -16,14 +16,22 @@ def pair(*shape, seed=0):
 
 
 @settings(deadline=None, max_examples=15)
-@given(st.integers(1, 14), st.integers(1, 14), st.sampled_from([1.0, 2.0, 255.0]), st.integers(0, 999))
+@given(
+    st.integers(1, 14), st.integers(1, 14), st.sampled_from([1.0, 2.0, 255.0]), st.integers(0, 999)
+)
 def test_ssim_equals_loops(h, w, peak, seed):
     x, y = pair(2, 2, h, w, seed=seed)
     expected = [
-        sum(ref.ssim((peak * a).numpy(), (peak * b).numpy(), peak) for a, b in zip(xs, ys, strict=True)) / 2
+        sum(
+            ref.ssim((peak * a).numpy(), (peak * b).numpy(), peak)
+            for a, b in zip(xs, ys, strict=True)
+        )
+        / 2
         for xs, ys in zip(x, y, strict=True)
     ]
-    assert torch.allclose(ssim(peak * x, peak * y, peak), torch.tensor(expected, dtype=torch.float64))
+    assert torch.allclose(
+        ssim(peak * x, peak * y, peak), torch.tensor(expected, dtype=torch.float64)
+    )
 
 
 def test_ssim_orders_damage():
@@ -64,7 +72,9 @@ def test_every_psnr_is_one_and_says_how_it_clips_and_averages():
     from rectilinear.style.measure import decibels as shown
 
     x = torch.rand(6, 3, 5, 5, dtype=torch.float64)
-    y = x + 0.5 * torch.randn(x.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    y = x + 0.5 * torch.randn(
+        x.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
     y[0] = x[0]
     error = ((x - y) ** 2).mean((1, 2, 3))
     each = -10 * error.log10()
@@ -74,4 +84,6 @@ def test_every_psnr_is_one_and_says_how_it_clips_and_averages():
     torch.testing.assert_close(metrics.psnr(255 * x, 255 * y, peak=255, clip=True), clipped)
     assert pooled(y, x) == pytest.approx(-10 * error.mean().log10().item(), rel=1e-12)
     assert shown(y, x) == pytest.approx(clipped.clamp(max=120).mean().item(), rel=1e-12)
-    assert metrics.mean_psnr(x, y, most=50.0) == pytest.approx(each.clamp(max=50).mean().item(), rel=1e-12)
+    assert metrics.mean_psnr(x, y, most=50.0) == pytest.approx(
+        each.clamp(max=50).mean().item(), rel=1e-12
+    )

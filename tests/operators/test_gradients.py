@@ -1,4 +1,6 @@
-"""Gradients through the verbs: right against finite differences, and finite where decompositions are not smooth."""
+"""Gradients through the verbs: right against finite differences, and finite where decompositions
+are not smooth.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ VERBS = {
 def test_scalar_plus_low_rank(verb, factors) -> None:
     inputs = (torch.tensor(1.3, dtype=torch.float64), *(x.clone() for x in factors))
     # a graph of its own, so that the factors are not turned into parameters
-    assert gradcheck(lambda *x: verb(scalar_low_rank(*(1 * y for y in x))), [x.requires_grad_() for x in inputs])
+    assert gradcheck(
+        lambda *x: verb(scalar_low_rank(*(1 * y for y in x))), [x.requires_grad_() for x in inputs]
+    )
 
 
 @pytest.mark.parametrize("name", ["pinv", "expm", "logdet", "product"])
@@ -54,7 +58,9 @@ def test_second_derivatives(name: str) -> None:
     inputs = [torch.tensor(1.3, dtype=torch.float64), *(x.clone() for x in FACTORS["full"])]
     verb = VERBS[name]
     assert gradgradcheck(
-        lambda *x: verb(scalar_low_rank(*(1 * y for y in x))), [x.requires_grad_() for x in inputs], fast_mode=True
+        lambda *x: verb(scalar_low_rank(*(1 * y for y in x))),
+        [x.requires_grad_() for x in inputs],
+        fast_mode=True,
     )
 
 
@@ -84,8 +90,12 @@ def test_power_of_a_singular_matrix() -> None:
 
 
 def test_parameters_learn_through_verbs() -> None:
-    """A step of descent on ``|A^-1 z - y|^2`` from ``u = 0``, where an orthonormal basis would have no gradient."""
-    A = op.ScalarPlusLowRank(torch.ones((), dtype=torch.float64), torch.zeros(6, 1, dtype=torch.float64), rand(6, 1))
+    """A step of descent on ``|A^-1 z - y|^2`` from ``u = 0``, where an orthonormal basis would have
+    no gradient.
+    """
+    A = op.ScalarPlusLowRank(
+        torch.ones((), dtype=torch.float64), torch.zeros(6, 1, dtype=torch.float64), rand(6, 1)
+    )
     optimizer = torch.optim.SGD(A.parameters(), lr=0.02)
     losses = []
     for _ in range(20):

@@ -25,7 +25,9 @@ few = settings(deadline=None, max_examples=8)
 
 def every(*makers: list) -> pytest.MarkDecorator:
     pairs = [pair for group in makers for pair in group]
-    return pytest.mark.parametrize("make", [make for _, make in pairs], ids=[name for name, _ in pairs])
+    return pytest.mark.parametrize(
+        "make", [make for _, make in pairs], ids=[name for name, _ in pairs]
+    )
 
 
 def close(a: torch.Tensor, b: torch.Tensor, scale: float = 1.0) -> None:
@@ -49,7 +51,11 @@ def vectors(seed: int, *shape: int) -> torch.Tensor:
 @few
 def test_linear_and_adjoint(make, a: float, b: float, seed: int) -> None:
     A = make()
-    x, y, w = vectors(seed, 4, A.in_dim), vectors(seed + 1, A.in_dim), vectors(seed + 2, 4, A.out_dim)
+    x, y, w = (
+        vectors(seed, 4, A.in_dim),
+        vectors(seed + 1, A.in_dim),
+        vectors(seed + 2, 4, A.out_dim),
+    )
     close(A(a * x + b * y), a * A(x) + b * A(y))
     close((A(x) * w).sum(-1), (x * A.apply_adjoint(w)).sum(-1))
     close(A(x), x @ ref.matrix(A).mT)
@@ -153,7 +159,11 @@ def test_expm_is_a_semigroup(make, s: float, t: float) -> None:
     M = ref.matrix(A)
     close(dense(op.expm(A, t)), ref.expm(t * M))
     left, right = op.expm(A, s), op.expm(A, t)
-    close(dense(left @ right), ref.expm((s + t) * M), scale=float(dense(left).norm() * dense(right).norm()))
+    close(
+        dense(left @ right),
+        ref.expm((s + t) * M),
+        scale=float(dense(left).norm() * dense(right).norm()),
+    )
 
 
 @every(REGULAR)
@@ -205,11 +215,21 @@ def test_batched_is_one_by_one(make) -> None:
     close(A.apply_adjoint(z), torch.stack([z[:, i] @ M[i] for i in range(3)], 1))
     close(dense(A @ A), M @ M)
     close(dense(A + A), 2 * M)
-    close(dense(torch.tensor([1.0, 2.0, 3.0]) * A), torch.tensor([1.0, 2.0, 3.0])[:, None, None] * M)
-    close(dense(op.expm(A, torch.tensor([0.1, 0.2, 0.3]))), ref.expm(torch.tensor([0.1, 0.2, 0.3])[:, None, None] * M))
-    close(op.solve(A, z[0], damping=0.1), torch.stack([ref.damped(M[i], z[0, i], 0.1) for i in range(3)]))
+    close(
+        dense(torch.tensor([1.0, 2.0, 3.0]) * A), torch.tensor([1.0, 2.0, 3.0])[:, None, None] * M
+    )
+    close(
+        dense(op.expm(A, torch.tensor([0.1, 0.2, 0.3]))),
+        ref.expm(torch.tensor([0.1, 0.2, 0.3])[:, None, None] * M),
+    )
+    close(
+        op.solve(A, z[0], damping=0.1),
+        torch.stack([ref.damped(M[i], z[0, i], 0.1) for i in range(3)]),
+    )
     close(torch.linalg.matrix_norm(M - dense(op.truncate(A, 2)), 2), torch.linalg.svdvals(M)[:, 2])
-    close(dense(op.project_range(A)), torch.stack([m @ torch.linalg.pinv(m, rtol=1e-10) for m in M]))
+    close(
+        dense(op.project_range(A)), torch.stack([m @ torch.linalg.pinv(m, rtol=1e-10) for m in M])
+    )
     assert op.rank(A).tolist() == torch.linalg.matrix_rank(M).tolist()
 
 
@@ -230,7 +250,9 @@ def test_is_a_module(make) -> None:
     copy = deepcopy(A)
     close(copy(z), A(z))
     for name, tensor in copy.named_parameters():
-        assert not tensor.numel() or tensor.data_ptr() != dict(A.named_parameters())[name].data_ptr()
+        assert (
+            not tensor.numel() or tensor.data_ptr() != dict(A.named_parameters())[name].data_ptr()
+        )
     with torch.no_grad():
         for tensor in [*copy.parameters(), *copy.buffers()]:
             if tensor.is_floating_point() and not hasattr(copy, "matrix"):
@@ -239,7 +261,9 @@ def test_is_a_module(make) -> None:
     close(copy(z), A(z))
     small = A.float()(z.float())
     assert small.dtype == torch.float32
-    assert (small - copy(z)).abs().max() < 1e-4 * (1 + copy(z).abs().max())  # float32 against float64
+    assert (small - copy(z)).abs().max() < 1e-4 * (
+        1 + copy(z).abs().max()
+    )  # float32 against float64
 
 
 @every(REGULAR, IRREGULAR)
@@ -266,11 +290,21 @@ def test_saved_and_built_again(make, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["circular", "circular-mixing", "kronecker", "spectral", "scalar-low-rank", "core", "identity"]
+    "name",
+    ["circular", "circular-mixing", "kronecker", "spectral", "scalar-low-rank", "core", "identity"],
 )
 def test_structure_is_kept_without_a_warning(name: str) -> None:
     A = dict(REGULAR)[name](24)
     with warnings.catch_warnings():
         warnings.simplefilter("error", StructureWarning)
-        for B in (op.pinv(A), A**0.5, A @ A, A.T, 2 * A, op.svd(A).u, op.project_range(A), op.logm(A)):
+        for B in (
+            op.pinv(A),
+            A**0.5,
+            A @ A,
+            A.T,
+            2 * A,
+            op.svd(A).u,
+            op.project_range(A),
+            op.logm(A),
+        ):
             assert not isinstance(B, op.Dense)

@@ -31,23 +31,33 @@ def _loud() -> None:
 
 
 def large(rank: int = 3) -> op.ScalarPlusLowRank:
-    return op.ScalarPlusLowRank(torch.tensor(0.5), torch.randn(N, rank) / N**0.5, torch.randn(N, rank) / N**0.5)
+    return op.ScalarPlusLowRank(
+        torch.tensor(0.5), torch.randn(N, rank) / N**0.5, torch.randn(N, rank) / N**0.5
+    )
 
 
 def circular() -> op.Convolution:
-    return op.Convolution((1, 100, 200), 0.1 * torch.randn(1, 1, 3, 3) + torch.eye(3)[1].outer(torch.eye(3)[1]))
+    return op.Convolution(
+        (1, 100, 200), 0.1 * torch.randn(1, 1, 3, 3) + torch.eye(3)[1].outer(torch.eye(3)[1])
+    )
 
 
 def kronecker() -> op.Kronecker:
-    return op.Kronecker(op.Dense(weight=near_identity(100).float()), op.Dense(weight=near_identity(200).float()))
+    return op.Kronecker(
+        op.Dense(weight=near_identity(100).float()), op.Dense(weight=near_identity(200).float())
+    )
 
 
 LARGE = {
     "scalar-low-rank": large,
-    "core": lambda: op.Core(torch.tensor(0.5), torch.linalg.qr(torch.randn(N, 3)).Q, near_identity(3).float()),
+    "core": lambda: op.Core(
+        torch.tensor(0.5), torch.linalg.qr(torch.randn(N, 3)).Q, near_identity(3).float()
+    ),
     "diagonal": lambda: op.Diagonal(torch.rand(N) + 0.5),
     "circular": circular,
-    "circular-depthwise": lambda: op.Convolution((2, 100, 100), torch.tensor([[1.0, 0.1], [0.1, 0.1]]).repeat(2, 1, 1)),
+    "circular-depthwise": lambda: op.Convolution(
+        (2, 100, 100), torch.tensor([[1.0, 0.1], [0.1, 0.1]]).repeat(2, 1, 1)
+    ),
     "spectral": lambda: op.Spectral(op.Identity(N), torch.rand(N - 10) + 0.5, torch.rand(10)),
     "kronecker": kronecker,
     "projection": lambda: op.Idempotent(N, 3),
@@ -87,10 +97,13 @@ def test_large_operators_stay_structured(make) -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", ["svd", "pinv", "expm", "logm", "eig", "rank", "cond", "norm", "logdet", "project_range"]
+    "verb",
+    ["svd", "pinv", "expm", "logm", "eig", "rank", "cond", "norm", "logdet", "project_range"],
 )
 def test_no_silent_dense_matrix(verb: str) -> None:
-    with pytest.raises(StructureError, match=r"structured form; expected at most 4096 .*Dense\(weight"):
+    with pytest.raises(
+        StructureError, match=r"structured form; expected at most 4096 .*Dense\(weight"
+    ):
         getattr(op, verb)(op.Sum(circular(), large()))
     small = op.Sum(op.Orthogonal(6), op.Identity(6))
     with pytest.warns(StructureWarning, match="dense 6 x 6"):
@@ -101,7 +114,11 @@ def test_zero_padding_is_not_diagonal_in_fourier_space() -> None:
     with pytest.warns(StructureWarning):
         op.svd(op.Convolution((1, 6), kernel(1, 3), padding="zeros"))
     with pytest.raises(StructureError):
-        op.pinv(op.Convolution((1, 100, 100), kernel(1, 3, 3).float().reshape(1, 1, 3, 3)[0], padding="zeros"))
+        op.pinv(
+            op.Convolution(
+                (1, 100, 100), kernel(1, 3, 3).float().reshape(1, 1, 3, 3)[0], padding="zeros"
+            )
+        )
 
 
 def rank_one(scale: float = 1.0, n: int = 60) -> op.ScalarPlusLowRank:
@@ -110,7 +127,11 @@ def rank_one(scale: float = 1.0, n: int = 60) -> op.ScalarPlusLowRank:
 
 def test_what_sums_and_products_are() -> None:
     A, L = rank_one(), op.LowRank(rand(60, 1), rand(60, 1))
-    diagonal, dense, one = op.Diagonal(rand(60)), op.Dense(weight=rand(60, 60)), op.Identity(60, like=Z)
+    diagonal, dense, one = (
+        op.Diagonal(rand(60)),
+        op.Dense(weight=rand(60, 60)),
+        op.Identity(60, like=Z),
+    )
     conv, turn = op.Convolution((1, 60), rand(1, 3)), op.Orthogonal(60).double()
     cases = [
         (A @ A, op.ScalarPlusLowRank),
@@ -170,7 +191,9 @@ def test_products_of_a_hundred_keep_their_accuracy() -> None:
     torch.manual_seed(0)
     B, M = op.Identity(300, like=Z), torch.eye(300, dtype=torch.float64)
     for _ in range(100):
-        A = op.ScalarPlusLowRank(torch.tensor(0.99).double(), 0.1 * rand(300, 1) / 17, rand(300, 1) / 17)
+        A = op.ScalarPlusLowRank(
+            torch.tensor(0.99).double(), 0.1 * rand(300, 1) / 17, rand(300, 1) / 17
+        )
         B, M = A @ B, op.to_dense(A).detach() @ M
     assert isinstance(B, op.ScalarPlusLowRank)
     assert B.u.shape[-1] == 100
@@ -190,7 +213,9 @@ def test_singular_vectors_share_their_completing_basis() -> None:
         inner = op.to_dense(u).detach().mT @ op.to_dense(v).detach()
         repeated = (s - 0.7).abs() < 1e-12
         assert repeated.sum() >= 58
-        expected = torch.eye(60, dtype=torch.float64)[repeated][:, repeated] * (1 if scale > 0 else -1)
+        expected = torch.eye(60, dtype=torch.float64)[repeated][:, repeated] * (
+            1 if scale > 0 else -1
+        )
         assert (inner[repeated][:, repeated] - expected).abs().max() < 1e-12
 
 
@@ -210,7 +235,11 @@ def test_bad_input_is_a_clear_error() -> None:
         (lambda: op.Dense(weight=torch.ones(2, 2, dtype=torch.int64)), DtypeError, "int64"),
         (lambda: op.Diagonal(torch.tensor(1.0)), ShapeError, "values"),
         (lambda: op.LowRank(rand(3, 1), rand(3, 2)), ShapeError, "columns"),
-        (lambda: op.ScalarPlusLowRank(torch.tensor(1.0), rand(3, 1), rand(4, 1)), ShapeError, "rows"),
+        (
+            lambda: op.ScalarPlusLowRank(torch.tensor(1.0), rand(3, 1), rand(4, 1)),
+            ShapeError,
+            "rows",
+        ),
         (lambda: op.Core(torch.tensor(1.0), rand(3, 1), rand(2, 2)), ShapeError, "core"),
         (lambda: op.Idempotent(3, 4), ConfigError, "rank 4"),
         (lambda: op.Idempotent(3, 2, basis=rand(3, 3)), ShapeError, "basis"),
@@ -219,7 +248,11 @@ def test_bad_input_is_a_clear_error() -> None:
         (lambda: op.Convolution((1, 4), rand(2, 3)), ShapeError, "kernel"),
         (lambda: op.Convolution((1, 4), rand(1, 5)), ShapeError, "kernel of size"),
         (lambda: op.Convolution((1, 4), rand(1, 3), padding="same"), ConfigError, "padding"),
-        (lambda: op.Kronecker(op.Dense(weight=rand(2, 3, 3)), op.Dense(3)), ShapeError, "single operators"),
+        (
+            lambda: op.Kronecker(op.Dense(weight=rand(2, 3, 3)), op.Dense(3)),
+            ShapeError,
+            "single operators",
+        ),
         (lambda: op.Spectral(op.Identity(3), rand(3), rand(1)), ShapeError, "imaginary"),
         (lambda: op.solve(A, rand(60), damping=-1.0), ConfigError, "damping"),
         (lambda: op.norm(A, "max"), ConfigError, "norm"),
@@ -233,15 +266,25 @@ def test_bad_input_is_a_clear_error() -> None:
         (lambda: op.svd(rand(3, 3)), DtypeError, "Dense"),
         (lambda: op.logm(op.LowRank(rand(6, 1), rand(6, 1))), SingularOperatorError, "logarithm"),
         (lambda: op.Dense(weight=torch.zeros(2, 2)) ** -0.5, SingularOperatorError, "singular"),
-        (lambda: op.Dense(weight=torch.tensor([[0.0, 1.0], [0.0, 0.0]])) ** 0.5, SingularOperatorError, "singular"),
-        (lambda: op.Diagonal(torch.tensor([-1.0])) ** 0.5, SingularOperatorError, "negative eigenvalue -1"),
+        (
+            lambda: op.Dense(weight=torch.tensor([[0.0, 1.0], [0.0, 0.0]])) ** 0.5,
+            SingularOperatorError,
+            "singular",
+        ),
+        (
+            lambda: op.Diagonal(torch.tensor([-1.0])) ** 0.5,
+            SingularOperatorError,
+            "negative eigenvalue -1",
+        ),
     ]
     for run, error, words in cases:
         with pytest.raises(error, match=words):
             run()
 
 
-@pytest.mark.parametrize("verb", ["svd", "pinv", "eig", "expm", "logm", "rank", "truncate", "power"])
+@pytest.mark.parametrize(
+    "verb", ["svd", "pinv", "eig", "expm", "logm", "rank", "truncate", "power"]
+)
 def test_numbers_that_are_not_finite(verb: str) -> None:
     arguments = {"truncate": (1,), "power": (0.5,)}.get(verb, ())
     for A in (
@@ -271,15 +314,24 @@ def test_numbers_keep_their_precision() -> None:
     shifted = op.Diagonal(Z) - 0.1 * op.Identity(6) / 3 + op.Identity(6) * 0.2
     assert (op.to_dense(shifted) - torch.diag(Z - 0.1 / 3 + 0.2)).abs().max() < 1e-15
     assert (0.1 * op.Identity(6))(Z.float()).dtype == torch.float32
-    for result in (op.logdet(0.5 * op.Orthogonal(3)), op.svd(0.5 * op.Orthogonal(3)).s, op.norm(2 * op.Identity(3))):
+    for result in (
+        op.logdet(0.5 * op.Orthogonal(3)),
+        op.svd(0.5 * op.Orthogonal(3)).s,
+        op.norm(2 * op.Identity(3)),
+    ):
         assert result.dtype == torch.float32
 
 
 def test_small_singular_values_of_large_operators_count() -> None:
-    """Rounding grows with what is decomposed, not with the dimension: in float32 1e-3 of the largest is no zero."""
+    """Rounding grows with what is decomposed, not with the dimension: in float32 1e-3 of the
+    largest is no zero.
+    """
     small = torch.cat([torch.ones(N - 1), torch.tensor([1e-3])])
     one_direction = torch.eye(N, 1)
-    for A in (op.Diagonal(small), op.ScalarPlusLowRank(torch.tensor(1e-3), one_direction, one_direction)):
+    for A in (
+        op.Diagonal(small),
+        op.ScalarPlusLowRank(torch.tensor(1e-3), one_direction, one_direction),
+    ):
         assert int(op.rank(A)) == N
         assert torch.allclose(op.pinv(A)(A(torch.ones(N))), torch.ones(N), atol=1e-3)
         assert op.project_null(A)(torch.ones(N)).abs().max() < 1e-3

@@ -16,7 +16,9 @@ from rectilinear.errors import ConfigError, ShapeError, SingularOperatorError
 from rectilinear.flow.velocities import TimeNetwork, chebyshev, chebyshev_integral
 
 ALLOWED = tolerance(torch.float64, scale=1e3)
-families = pytest.mark.parametrize("make", [make for _, make in TIME_VARYING], ids=[name for name, _ in TIME_VARYING])
+families = pytest.mark.parametrize(
+    "make", [make for _, make in TIME_VARYING], ids=[name for name, _ in TIME_VARYING]
+)
 TIMES = torch.tensor([0.0, 0.3, 0.5, 0.95], dtype=torch.float64)
 
 
@@ -46,7 +48,10 @@ def integrated(W: op.TimeVarying, s: float, t: float, steps: int = 200) -> Tenso
 def test_endpoint_and_velocity_agree(make) -> None:
     W = make()
     for t in TIMES.tolist():
-        close(dense(W.endpoint(t)), torch.eye(DIM, dtype=torch.float64) + (1 - t) * dense(W.velocity(t)))
+        close(
+            dense(W.endpoint(t)),
+            torch.eye(DIM, dtype=torch.float64) + (1 - t) * dense(W.velocity(t)),
+        )
 
 
 @families
@@ -78,12 +83,22 @@ def test_transport(make) -> None:
         return
     close(dense(B), integrated(W, 0.1, 0.9), allowed=1e-8)  # the error of Runge-Kutta
     close(dense(W.transport(0.4, 0.9) @ W.transport(0.1, 0.4)), dense(B))
-    close(dense(W.transport(TIMES, TIMES.flip(0)))[1], dense(W.transport(float(TIMES[1]), float(TIMES[2]))))
+    close(
+        dense(W.transport(TIMES, TIMES.flip(0)))[1],
+        dense(W.transport(float(TIMES[1]), float(TIMES[2]))),
+    )
 
 
 def test_which_families_have_a_closed_flow() -> None:
     closed = {name for name, make in TIME_VARYING if make().transport(0.0, 1.0) is not None}
-    assert closed == {"constant", "spectral", "spectral-real", "solved", "solved-mixed", "solved-diagonal"}
+    assert closed == {
+        "constant",
+        "spectral",
+        "spectral-real",
+        "solved",
+        "solved-mixed",
+        "solved-diagonal",
+    }
 
 
 @families
@@ -91,7 +106,9 @@ def test_gradients_reach_every_parameter(make) -> None:
     W = make()
     if not list(W.parameters()):  # solved: the gradient reaches the moments it was given
         s0, s1 = (s.clone().requires_grad_() for s in (W.s0, W.s1))
-        op.SolvedVelocity(1 * s0, 1 * s1).velocity(0.4)(torch.randn(3, DIM, dtype=torch.float64)).sum().backward()
+        op.SolvedVelocity(1 * s0, 1 * s1).velocity(0.4)(
+            torch.randn(3, DIM, dtype=torch.float64)
+        ).sum().backward()
         assert all(s.grad.abs().max() > 0 for s in (s0, s1))
         return
     W.velocity(0.4)(torch.randn(3, DIM, dtype=torch.float64)).square().sum().backward()
@@ -112,7 +129,8 @@ def test_is_a_module(make, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    "moments", [lambda n: (moment(n), moment(n)), lambda n: (torch.rand(n) + 0.5, torch.rand(n) + 0.1)]
+    "moments",
+    [lambda n: (moment(n), moment(n)), lambda n: (torch.rand(n) + 0.5, torch.rand(n) + 0.1)],
 )
 def test_solved_carries_one_moment_to_the_other(moments) -> None:
     W = ready(lambda n: op.SolvedVelocity(*moments(n)))()
@@ -128,7 +146,10 @@ def test_solved_carries_one_moment_to_the_other(moments) -> None:
 def test_solved_is_the_least_squares_optimum() -> None:
     """Against a regression on samples whose moments are exactly S0, S1 and zero between the ends."""
     q = torch.linalg.qr(torch.randn(50, 2 * DIM, dtype=torch.float64)).Q * 50**0.5
-    z0, z1 = q[:, :DIM] @ torch.randn(DIM, DIM, dtype=torch.float64), q[:, DIM:] * torch.arange(1.0, DIM + 1)
+    z0, z1 = (
+        q[:, :DIM] @ torch.randn(DIM, DIM, dtype=torch.float64),
+        q[:, DIM:] * torch.arange(1.0, DIM + 1),
+    )
     W = op.SolvedVelocity.from_samples(z0, z1)
     for t in (0.2, 0.7, 1.0):
         zt = (1 - t) * z0 + t * z1
@@ -161,7 +182,9 @@ def test_chebyshev_and_its_integral() -> None:
         k = torch.arange(degree + 1)
         close(chebyshev(t, degree), torch.cos(k * torch.acos(2 * t - 1)[:, None]))
         numeric = torch.trapezoid(chebyshev(t[2000:16_001], degree), t[2000:16_001], dim=0)
-        close(chebyshev_integral(t[2000], t[16_000], degree), numeric, allowed=1e-6)  # of the trapezoid rule
+        close(
+            chebyshev_integral(t[2000], t[16_000], degree), numeric, allowed=1e-6
+        )  # of the trapezoid rule
 
 
 def test_spectral_velocity_rotates() -> None:
@@ -169,6 +192,8 @@ def test_spectral_velocity_rotates() -> None:
     with torch.no_grad():
         W.imag[0] = torch.tensor([1.0, 2.0])
     values = torch.linalg.eigvals(dense(W.velocity(0.3)))
-    assert ref.same_multiset(values, torch.tensor([1j, -1j, 2j, -2j, 0, 0], dtype=torch.complex128), 1e-10)
+    assert ref.same_multiset(
+        values, torch.tensor([1j, -1j, 2j, -2j, 0, 0], dtype=torch.complex128), 1e-10
+    )
     with pytest.raises(ConfigError, match="pairs"):
         op.SpectralVelocity(5, pairs=3)

@@ -15,11 +15,17 @@ def test_sparse_recovery(depth: int) -> None:
     rng = np.random.default_rng(SEED)
     X, truth = torch.from_numpy(rng.normal(size=(2, 4, 7))), torch.zeros(2, 7, dtype=torch.float64)
     truth[:, :2] = torch.from_numpy(rng.choice([-1.0, 1.0], size=(2, 2)))
-    u, v = (torch.full((2, 7), 0.1 ** (1 / depth), dtype=torch.float64, requires_grad=True) for _ in range(2))
+    u, v = (
+        torch.full((2, 7), 0.1 ** (1 / depth), dtype=torch.float64, requires_grad=True)
+        for _ in range(2)
+    )
     for _ in range(20):
         loss = torch.einsum("tnd,td->tn", X, u**depth - v**depth - truth).square().mean(1).sum()
         slopes = torch.autograd.grad(loss, (u, v))
-        u, v = ((w - 0.02 * slope).detach().requires_grad_() for w, slope in zip((u, v), slopes, strict=True))
+        u, v = (
+            (w - 0.02 * slope).detach().requires_grad_()
+            for w, slope in zip((u, v), slopes, strict=True)
+        )
     by_hand = (u**depth - v**depth - truth).square().sum(1)
     np.testing.assert_allclose(found, by_hand.detach(), rtol=1e-10)
 
@@ -44,8 +50,13 @@ def test_matrix_completion(depth: int) -> None:
     for _ in range(20):
         loss = ((product() - truth).square() * seen).sum() / (0.5 * 5)
         slopes = torch.autograd.grad(loss, factors)
-        factors = [(w - 0.05 * slope).detach().requires_grad_() for w, slope in zip(factors, slopes, strict=True)]
-    wrong = ((product() - truth).square() * ~seen).sum((1, 2)) / (truth.square() * ~seen).sum((1, 2))
+        factors = [
+            (w - 0.05 * slope).detach().requires_grad_()
+            for w, slope in zip(factors, slopes, strict=True)
+        ]
+    wrong = ((product() - truth).square() * ~seen).sum((1, 2)) / (truth.square() * ~seen).sum(
+        (1, 2)
+    )
     np.testing.assert_allclose(found, wrong.detach(), rtol=1e-10)
 
 
@@ -54,4 +65,6 @@ def test_without_depth_recovery_is_least_norm() -> None:
     X, truth = rng.normal(size=(4, 7)), np.zeros(7)
     truth[:2] = rng.choice([-1.0, 1.0], size=2)
     outside = truth - np.linalg.lstsq(X, X @ truth, rcond=None)[0]
-    assert helps.sparse_recovery(1, 1, SEED, dim=7, rows=4, nonzero=2)[0] == pytest.approx(outside @ outside)
+    assert helps.sparse_recovery(1, 1, SEED, dim=7, rows=4, nonzero=2)[0] == pytest.approx(
+        outside @ outside
+    )

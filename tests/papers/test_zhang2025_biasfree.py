@@ -50,7 +50,9 @@ def test_blocks_of_a_network_in_two_blocks() -> None:
     middle = v.clamp(min=0).outer(v.clamp(min=0)) + v.clamp(max=0).outer(v.clamp(max=0))
     for sign in (1, -1):
         expected = fig5.blocks([sign * first, middle, last])
-        assert torch.allclose(expected / expected.norm(), middle / middle.norm(), atol=1e-6)  # float32
+        assert torch.allclose(
+            expected / expected.norm(), middle / middle.norm(), atol=1e-6
+        )  # float32
 
 
 def test_the_largest_step_is_that_of_the_hessian() -> None:
@@ -63,7 +65,9 @@ def test_the_largest_step_is_that_of_the_hessian() -> None:
         return ((y - x @ flat[:3] * flat[3]) ** 2).mean() / 2
 
     hessian = torch.autograd.functional.hessian(loss, torch.cat([w / root, root[None]]))
-    assert large_step.sharpness(data) == pytest.approx(float(torch.linalg.eigvalsh(hessian)[-1]), rel=1e-9)
+    assert large_step.sharpness(data) == pytest.approx(
+        float(torch.linalg.eigvalsh(hessian)[-1]), rel=1e-9
+    )
 
 
 def test_distance_of_weights_knows_no_slope() -> None:

@@ -18,7 +18,9 @@ def test_bars_show_values_and_intervals():
     low, high = axes.get_xlim()
     assert low < -0.25
     assert high > 1
-    assert plots.svg(figure) == plots.svg(plots.bars({"a": (0.5, (0.4, 0.7)), "b": (-0.25, None)}, "R²"))
+    assert plots.svg(figure) == plots.svg(
+        plots.bars({"a": (0.5, (0.4, 0.7)), "b": (-0.25, None)}, "R²")
+    )
 
 
 @pytest.mark.parametrize("draw", [plots.shares, lambda rows: plots.bars(rows, "x")])

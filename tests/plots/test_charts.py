@@ -11,7 +11,9 @@ from rectilinear.errors import DiskError
 from rectilinear.plots.style import ROLES
 
 CHARTS = {
-    "spectrum": lambda: plots.spectrum({"a": np.geomspace(1, 1e-3, 20), "b": np.geomspace(1, 1e-2, 20)}),
+    "spectrum": lambda: plots.spectrum(
+        {"a": np.geomspace(1, 1e-3, 20), "b": np.geomspace(1, 1e-2, 20)}
+    ),
     "curves": lambda: plots.curves(
         {"a": ([1, 10, 100], [3, 2, 1])}, "step", "loss", logx=True, logy=True, markers=True
     ),
@@ -33,7 +35,9 @@ def test_svg_is_one_scalable_element_in_the_colours_of_its_page(name: str) -> No
     assert "font-family" not in text
     assert "DejaVu" not in text
     ids = re.findall(r' id="([^"]*)"', text)
-    assert all(f"#{name}" in text for name in ids), "ids that nothing refers to would clash between charts"
+    assert all(f"#{name}" in text for name in ids), (
+        "ids that nothing refers to would clash between charts"
+    )
 
 
 @pytest.mark.parametrize("name", CHARTS)
@@ -51,7 +55,9 @@ def test_histogram_follows_its_law() -> None:
     x, density = axes.lines[0].get_data()
     heights = np.array([bar.get_height() for bar in axes.patches])
     centres = np.array([bar.get_x() + bar.get_width() / 2 for bar in axes.patches])
-    assert np.abs(np.interp(centres, x, density) - heights).max() < 0.03, "four standard errors of a bin"
+    assert np.abs(np.interp(centres, x, density) - heights).max() < 0.03, (
+        "four standard errors of a bin"
+    )
 
 
 def test_only_several_lines_are_named() -> None:

@@ -77,7 +77,9 @@ def test_page_fetches_nothing(document: str) -> None:
 def test_every_picture_is_described(document: str) -> None:
     attributes = read(document).attributes
     assert sum(tag == "img" for tag, name, _ in attributes if name == "alt") == 3
-    assert [value for tag, name, value in attributes if (tag, name) == ("svg", "aria-label")] == [NASTY]
+    assert [value for tag, name, value in attributes if (tag, name) == ("svg", "aria-label")] == [
+        NASTY
+    ]
 
 
 def test_colours_of_charts_are_in_the_style_sheet(document: str) -> None:
@@ -93,7 +95,10 @@ def test_numbers() -> None:
 
 
 def test_a_chapter_has_a_heading_and_a_link_to_it() -> None:
-    sections = [parts.Section("One", "", (), chapter="Measure & <predict>"), parts.Section("Two", "", ())]
+    sections = [
+        parts.Section("One", "", (), chapter="Measure & <predict>"),
+        parts.Section("Two", "", ()),
+    ]
     document = parts.page("k", "t", "l", [], sections, "f")
     assert '<nav><a href="#measure-predict">Measure &amp; &lt;predict&gt;</a></nav>' in document
     assert document.count('id="measure-predict"') == document.count('class="chapter"') == 1

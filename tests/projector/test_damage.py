@@ -24,7 +24,9 @@ def pictures(count: int = 8, side: int = 12, channels: int = 2) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_damage_grows_with_severity_follows_the_seed_and_is_what_its_measurement_says(kind: str) -> None:
+def test_damage_grows_with_severity_follows_the_seed_and_is_what_its_measurement_says(
+    kind: str,
+) -> None:
     x = pictures()
     mild, strong = (damage(x, kind, s, torch.Generator().manual_seed(3)) for s in (0.1, 0.4))
     again = damage(x, kind, 0.4, torch.Generator().manual_seed(3))
@@ -45,7 +47,9 @@ def test_sizes_of_the_damage() -> None:
     x = torch.ones(40, 1, 20, 20)
     assert damage(x, "occlusion", 0.5).images.sum((1, 2, 3)).eq(300).all()
     assert damage(x, "missing", 0.3).images.mean().item() == pytest.approx(0.7, abs=0.02)
-    assert damage(0 * x + 0.5, "salt", 0.3).images.eq(0.5).float().mean().item() == pytest.approx(0.7, abs=0.02)
+    assert damage(0 * x + 0.5, "salt", 0.3).images.eq(0.5).float().mean().item() == pytest.approx(
+        0.7, abs=0.02
+    )
     assert damage(0 * x, "noise", 0.3).images.std().item() == pytest.approx(0.3, abs=0.02)
     torch.testing.assert_close(damage(x, "blur", 0.1).images, x)
     left = damage(x, "occlusion", 0.5).images[:, 0, :, 0].eq(0).any(1)
@@ -76,18 +80,29 @@ def test_random_damage_leaves_a_part_and_harms_the_rest() -> None:
 
 
 def pca_projector(n: int = 6, rank: int = 2) -> tuple[Projector, torch.Tensor]:
-    q = torch.linalg.qr(torch.randn(n, n, dtype=torch.float64, generator=torch.Generator().manual_seed(1))).Q
-    return Projector(Chain(Flatten((1, 2, 3)), Rotation.from_matrix(q)), Selection.leading(n, rank).double()), q
+    q = torch.linalg.qr(
+        torch.randn(n, n, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    ).Q
+    return Projector(
+        Chain(Flatten((1, 2, 3)), Rotation.from_matrix(q)), Selection.leading(n, rank).double()
+    ), q
 
 
 def test_restoration_from_known_pixels_is_least_squares_for_a_linear_projector() -> None:
-    """The fixed point of the alternating projections: the point of the plane that fits the known pixels."""
+    """The fixed point of the alternating projections: the point of the plane that fits the known
+    pixels.
+    """
     f, q = pca_projector()
     plane = q[:, :2]
     x = torch.randn(4, 2, dtype=torch.float64) @ plane.T
     known = torch.tensor([1.0, 1.0, 0.0, 1.0, 0.0, 1.0], dtype=torch.float64)
     noisy = x + 0.1 * torch.randn_like(x)
-    found = restore(f, (known * noisy).reshape(4, 1, 2, 3), masked(known.expand(4, 1, 6).reshape(4, 1, 2, 3)), 4000)
+    found = restore(
+        f,
+        (known * noisy).reshape(4, 1, 2, 3),
+        masked(known.expand(4, 1, 6).reshape(4, 1, 2, 3)),
+        4000,
+    )
     rows = known.bool()
     fitted = torch.linalg.lstsq(plane[rows], noisy[:, rows].T).solution.T @ plane.T
     torch.testing.assert_close(found.flatten(1)[:, ~rows], fitted[:, ~rows])
@@ -105,7 +120,9 @@ def test_restoration_without_a_measurement_is_the_map() -> None:
 def test_rows_of_the_table() -> None:
     f, _ = pca_projector()
     x = pictures(5, 4, 1)[:, :, :2, :3]
-    rows = restoration({"f": f, "same": lambda y: y}, x, {"noise": (0.1, 0.2), "missing": (0.5,)}, steps=3)
+    rows = restoration(
+        {"f": f, "same": lambda y: y}, x, {"noise": (0.1, 0.2), "missing": (0.5,)}, steps=3
+    )
     assert [(row.kind, row.severity, row.known) for row in rows] == [
         ("none", 0.0, False), ("noise", 0.1, False), ("noise", 0.2, False), ("missing", 0.5, False),
         ("missing", 0.5, True),

@@ -16,23 +16,36 @@ from rectilinear.testing import check_linearizer
 N = 16
 
 
-def bent(seed: int = 0, rank: int = 5, coupling: str = "affine", dtype: torch.dtype = torch.float64) -> Projector:
+def bent(
+    seed: int = 0, rank: int = 5, coupling: str = "affine", dtype: torch.dtype = torch.float64
+) -> Projector:
     """A projector of 4 x 4 images whose network is far from the identity."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        g = Chain(Flatten((1, 4, 4)), VectorFlow(N, blocks=4, width=16, coupling=coupling, scale_budget=2.0))
+        g = Chain(
+            Flatten((1, 4, 4)),
+            VectorFlow(N, blocks=4, width=16, coupling=coupling, scale_budget=2.0),
+        )
         for p in g.parameters():
             torch.nn.init.normal_(p, std=0.15)
         return Projector(g, Selection.leading(N, rank)).to(dtype)
 
 
 def pictures(count: int = 30, seed: int = 0) -> torch.Tensor:
-    return torch.rand(count, 1, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return torch.rand(
+        count, 1, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+    )
 
 
 @settings(deadline=None, max_examples=20)
-@given(seed=st.integers(0, 10_000), rank=st.integers(0, N), coupling=st.sampled_from(["affine", "additive"]))
-def test_idempotent_on_data_on_noise_and_on_damaged_images(seed: int, rank: int, coupling: str) -> None:
+@given(
+    seed=st.integers(0, 10_000),
+    rank=st.integers(0, N),
+    coupling=st.sampled_from(["affine", "additive"]),
+)
+def test_idempotent_on_data_on_noise_and_on_damaged_images(
+    seed: int, rank: int, coupling: str
+) -> None:
     f = bent(seed, rank, coupling)
     x = pictures(seed=seed)
     cases = [x, 3 * torch.randn_like(x), *(damage(x, kind, 0.5).images for kind in KINDS)]
@@ -88,7 +101,9 @@ def test_the_density_of_a_linear_model_is_the_gaussian_it_should_be() -> None:
     f = Projector(Identity(4), Selection.leading(4, 2).double()).fitted(x)
     kept = torch.distributions.MultivariateNormal(x[:, :2].mean(0), x[:, :2].T.cov())
     rest = torch.distributions.Normal(0.0, x[:, 2:].square().mean(0).sqrt())
-    torch.testing.assert_close(f.log_prob(x), kept.log_prob(x[:, :2]) + rest.log_prob(x[:, 2:]).sum(1))
+    torch.testing.assert_close(
+        f.log_prob(x), kept.log_prob(x[:, :2]) + rest.log_prob(x[:, 2:]).sum(1)
+    )
 
 
 def test_the_density_of_a_bent_model_integrates_to_one() -> None:
@@ -97,7 +112,9 @@ def test_the_density_of_a_bent_model_integrates_to_one() -> None:
         g = VectorFlow(2, blocks=2, width=8)
         for p in g.parameters():
             torch.nn.init.normal_(p, std=0.3)
-        f = Projector(g.double(), Selection.leading(2, 1).double()).fitted(torch.randn(300, 2, dtype=torch.float64))
+        f = Projector(g.double(), Selection.leading(2, 1).double()).fitted(
+            torch.randn(300, 2, dtype=torch.float64)
+        )
     line = torch.linspace(-12, 12, 400, dtype=torch.float64)
     grid = torch.cartesian_prod(line, line)
     mass = f.log_prob(grid).exp().sum() * (line[1] - line[0]) ** 2
@@ -108,7 +125,9 @@ def test_scores_are_larger_for_what_is_strange() -> None:
     f = bent()
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        z = torch.randn(300, N, dtype=torch.float64) * torch.tensor([1.0] * 5 + [0.05] * 11, dtype=torch.float64)
+        z = torch.randn(300, N, dtype=torch.float64) * torch.tensor(
+            [1.0] * 5 + [0.05] * 11, dtype=torch.float64
+        )
     x = f.g.inverse(z)  # near the range
     f = f.fitted(x, noise=0.01)
     usual, strange = f.scores(x), f.scores(pictures(50) * 4)
@@ -140,7 +159,9 @@ def test_what_lacks_a_density_says_so() -> None:
 
 def test_it_is_saved_and_built_again(tmp_path: Path) -> None:
     f = bent(dtype=torch.float32)
-    f = f.fitted(pictures(60).float(), 0.1, spline(f.coordinates(pictures(60).float()).detach(), 2, 8))
+    f = f.fitted(
+        pictures(60).float(), 0.1, spline(f.coordinates(pictures(60).float()).detach(), 2, 8)
+    )
     f.save_pretrained(tmp_path)
     again = Projector.from_pretrained(tmp_path)
     x = pictures().float()

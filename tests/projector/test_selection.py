@@ -72,7 +72,9 @@ def test_logits_must_be_a_vector() -> None:
 
 @pytest.mark.parametrize("weight", [0.5, 1.0, 2.0])
 def test_the_learned_rank_is_that_of_the_rule_at_every_scale(weight: float) -> None:
-    """Of coordinates that cannot change, those stay whose share of the variance is above weight / n."""
+    """Of coordinates that cannot change, those stay whose share of the variance is above weight /
+    n.
+    """
     n = 16
     variances = torch.tensor([0.7**i for i in range(n)], dtype=torch.float64)
     expected = int((variances / variances.mean() > weight).sum())

@@ -23,7 +23,9 @@ def test_it_is_pca_at_every_rank_in_the_dtype_of_the_images(leading: int) -> Non
     ranks = [1, 2, 3, 5]
     errors = torch.stack([(f.at(k)(x) - x).square().mean() for k in ranks])
     torch.testing.assert_close(errors.detach(), pca_curve(x, x, ranks))
-    torch.testing.assert_close(lost[ranks] * 59 / 60, pca_curve(x, x, ranks))  # variances are over n - 1
+    torch.testing.assert_close(
+        lost[ranks] * 59 / 60, pca_curve(x, x, ranks)
+    )  # variances are over n - 1
 
 
 def test_with_couplings_on_the_pixels_it_starts_as_pca_and_stays_idempotent() -> None:
@@ -35,7 +37,9 @@ def test_with_couplings_on_the_pixels_it_starts_as_pca_and_stays_idempotent() ->
     assert len(moving) == 2 * (2 + 2 + 1), "two of each kind of coupling, and that of the tail"
     with torch.no_grad():
         for i, p in enumerate(moving):
-            p += 0.1 * torch.randn(p.shape, dtype=p.dtype, generator=torch.Generator().manual_seed(i))
+            p += 0.1 * torch.randn(
+                p.shape, dtype=p.dtype, generator=torch.Generator().manual_seed(i)
+            )
     y = f(x)
     assert not torch.allclose(y, x, atol=0.01)
     torch.testing.assert_close(f(y), y, rtol=0, atol=1e-12)

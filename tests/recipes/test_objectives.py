@@ -55,7 +55,9 @@ def test_the_nested_generator_keeps_its_operator_and_trains_every_part() -> None
 
 def test_colour_images_train_and_come_back() -> None:
     x = torch.rand(40, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    objective = first(Images(axes=12, leading=16, blocks=2, width=8, rank=8, latents=8), x).objective
+    objective = first(
+        Images(axes=12, leading=16, blocks=2, width=8, rank=8, latents=8), x
+    ).objective
     objective.prepare(x)
     loss = objective.train()(x)["loss"]
     loss.backward()
@@ -67,19 +69,30 @@ def test_colour_images_train_and_come_back() -> None:
 
 def test_a_few_principal_axes_are_a_start_as_well_as_all() -> None:
     x = images()
-    flows = [first(Nested(axes=axes, leading=8, blocks=2, width=8, rank=4), x).model for axes in (6, None)]
-    assert flows[0].velocity.s1[6:].unique().numel() == 1  # the other coordinates share what variance is left
+    flows = [
+        first(Nested(axes=axes, leading=8, blocks=2, width=8, rank=4), x).model
+        for axes in (6, None)
+    ]
+    assert (
+        flows[0].velocity.s1[6:].unique().numel() == 1
+    )  # the other coordinates share what variance is left
     few, every = (rl.flow.collapse(flow, steps=100) for flow in flows)
     for k in (1, 4, 6):
-        torch.testing.assert_close(*(rl.project_range(rl.truncate(f, k))(x) for f in (few, every)), rtol=0, atol=1e-4)
+        torch.testing.assert_close(
+            *(rl.project_range(rl.truncate(f, k))(x) for f in (few, every)), rtol=0, atol=1e-4
+        )
 
 
 def test_the_density_of_the_latents_is_a_part_of_the_whole_model() -> None:
     x = images()
-    recipe = Nested(leading=8, blocks=2, width=8, latents=4, lowest=1, density_blocks=2, density_width=8)
+    recipe = Nested(
+        leading=8, blocks=2, width=8, latents=4, lowest=1, density_blocks=2, density_width=8
+    )
     order, density = recipe.stages(x)
     assert density.data.shape == (200, 4)
-    torch.testing.assert_close(order.model.g_data(x), density.model.g_data(x))  # it starts as the identity
+    torch.testing.assert_close(
+        order.model.g_data(x), density.model.g_data(x)
+    )  # it starts as the identity
     with torch.no_grad():
         for p in density.objective.parameters():
             p += 0.3 * torch.randn(p.shape, generator=torch.Generator().manual_seed(2))
@@ -95,7 +108,14 @@ def test_a_recipe_of_two_stages_trains_in_one_folder_and_goes_on(
     monkeypatch.setitem(RECIPES, "nested", Nested)
     training = TrainConfig(steps=4, batch_size=16, device="cpu")
     recipe = Nested(
-        data="digits", leading=8, blocks=2, width=8, latents=4, lowest=1, training=training, density=training
+        data="digits",
+        leading=8,
+        blocks=2,
+        width=8,
+        latents=4,
+        lowest=1,
+        training=training,
+        density=training,
     )
     made = train("nested", recipe, tmp_path)
     weights = made.flow.state_dict()

@@ -1,4 +1,6 @@
-"""The recipe of the projector: it starts as PCA, trains in two stages, goes on, and refuses what it cannot do."""
+"""The recipe of the projector: it starts as PCA, trains in two stages, goes on, and refuses what it
+cannot do.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,14 @@ if TYPE_CHECKING:
 
 SHORT = TrainConfig(steps=4, batch_size=20, device="cpu")
 TINY = Projection(
-    rank=5, blocks=2, width=8, leading=32, density_blocks=2, density_width=8, training=SHORT, density=SHORT
+    rank=5,
+    blocks=2,
+    width=8,
+    leading=32,
+    density_blocks=2,
+    density_width=8,
+    training=SHORT,
+    density=SHORT,
 )
 
 
@@ -44,14 +53,17 @@ def test_it_starts_as_pca(leading: int, coupling: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"rank": None}, {"nested": True}, {"tightness": 0.1, "likelihood": 0.1}, {"damages": ()}]
+    "changes",
+    [{}, {"rank": None}, {"nested": True}, {"tightness": 0.1, "likelihood": 0.1}, {"damages": ()}],
 )
 def test_every_way_to_train_reaches_every_part(changes: dict[str, object]) -> None:
     x = images()
     stage = next(replace(TINY, leading=8, **changes).stages(x))
     terms = stage.objective(x)
     terms["loss"].backward()
-    extra = {name for name in ("tightness",) if changes.get(name)} | ({"nll"} if "likelihood" in changes else set())
+    extra = {name for name in ("tightness",) if changes.get(name)} | (
+        {"nll"} if "likelihood" in changes else set()
+    )
     assert set(terms) == {"loss", "error", *extra, *({"rank"} if "rank" in changes else ())}
     last = [p for name, p in stage.model.named_parameters() if "leave" in name or "logits" in name]
     assert last

@@ -30,17 +30,24 @@ from rectilinear.style import (
 
 
 def test_least_squares_against_lstsq():
-    x, y = torch.randn(4, 2, 5, 6, dtype=torch.float64), torch.randn(4, 3, 5, 6, dtype=torch.float64)
+    x, y = (
+        torch.randn(4, 2, 5, 6, dtype=torch.float64),
+        torch.randn(4, 3, 5, 6, dtype=torch.float64),
+    )
     A = fit_convolution(x, y, 3, damping=0.0)
     entries = itertools.product(range(2), range(3), range(3))
-    columns = [torch.roll(x[:, i], (1 - dy, 1 - dx), (1, 2)).flatten() for i, dy, dx in entries]  # what each makes of x
+    columns = [
+        torch.roll(x[:, i], (1 - dy, 1 - dx), (1, 2)).flatten() for i, dy, dx in entries
+    ]  # what each makes of x
     solution = torch.linalg.lstsq(torch.stack(columns, 1), y.transpose(0, 1).flatten(1).T).solution
     assert torch.allclose(A.kernel.flatten(1).T, solution, atol=1e-10)
 
 
 def test_fit_style_finds_the_operator_that_made_the_pictures():
     torch.manual_seed(0)
-    g_in, g_out = (rl.invertible.ImageFlow((3, 8, 8), blocks=4, width=8, seed=s).double() for s in (0, 1))
+    g_in, g_out = (
+        rl.invertible.ImageFlow((3, 8, 8), blocks=4, width=8, seed=s).double() for s in (0, 1)
+    )
     for p in (*g_in.parameters(), *g_out.parameters()):
         p.data += 0.1 * torch.randn_like(p)
     truth = rl.operators.Convolution((3, 8, 8), 0.3 * torch.randn(3, 3, 3, 3, dtype=torch.float64))
@@ -52,13 +59,25 @@ def test_fit_style_finds_the_operator_that_made_the_pictures():
 
 def test_descent_on_the_pixels_improves_on_least_squares():
     torch.manual_seed(0)
-    g = rl.invertible.ImageFlow((3, 8, 8), blocks=2, width=8).double().requires_grad_(requires_grad=False)
+    g = (
+        rl.invertible.ImageFlow((3, 8, 8), blocks=2, width=8)
+        .double()
+        .requires_grad_(requires_grad=False)
+    )
     for p in g.parameters():
         p += 0.1 * torch.randn_like(p)
-    model, x = StyleTransfer(g, {"soft": rl.operators.Identity(192)}), torch.rand(20, 3, 8, 8, dtype=torch.float64)
+    model, x = (
+        StyleTransfer(g, {"soft": rl.operators.Identity(192)}),
+        torch.rand(20, 3, 8, 8, dtype=torch.float64),
+    )
     y = filtered(x, {"ink": 1.0})
     errors = [
-        float((model.added("ink", fit_style(model, x, y, 1, steps))(x, "ink") - y).square().mean().detach())
+        float(
+            (model.added("ink", fit_style(model, x, y, 1, steps))(x, "ink") - y)
+            .square()
+            .mean()
+            .detach()
+        )
         for steps in (0, 5)
     ]
     assert errors[1] < 0.99 * errors[0]
@@ -85,7 +104,9 @@ def test_filters_move_their_sliders():
         assert y.shape == x.shape
         assert 0 <= y.min() <= y.max() <= 1
         assert torch.equal(filtered(x, {name: 0.5, "ink": 0.0, "dusk": 0.0} | {name: 1.0}), y)
-    flat = torch.full((1, 3, 8, 8), 0.3, dtype=torch.float64)  # no detail, no lines: a curve of the colour alone
+    flat = torch.full(
+        (1, 3, 8, 8), 0.3, dtype=torch.float64
+    )  # no detail, no lines: a curve of the colour alone
     look = FILTERS["dusk"]
     tinted = 0.3 * torch.tensor(look.tint, dtype=torch.float64)
     expected = torch.sigmoid(look.contrast * (tinted - look.exposure))
@@ -133,9 +154,9 @@ def test_the_networks_of_the_package_blend():
 def draw(folder, names, size=8):
     folder.mkdir(parents=True)
     for name in names:
-        Image.fromarray(np.random.default_rng(0).integers(0, 255, (size, size, 3), dtype=np.uint8)).save(
-            folder / f"{name}.png"
-        )
+        Image.fromarray(
+            np.random.default_rng(0).integers(0, 255, (size, size, 3), dtype=np.uint8)
+        ).save(folder / f"{name}.png")
 
 
 def test_pairs_are_the_same_pictures(tmp_path):
@@ -181,7 +202,9 @@ def trained(tmp_path_factory):
     out = tmp_path_factory.mktemp("style") / "run"
     small = ("size=8", "blocks=4", "width=8", "kernel=3", 'styles=["soft","dusk"]', "blends=1")
     steps = ("max_seconds=null", "steps=60", "batch_size=32", "warmup=5", "lr=1e-2", "ema=0.9")
-    words = [word for change in (*small, *(f"training.{x}" for x in steps)) for word in ("--set", change)]
+    words = [
+        word for change in (*small, *(f"training.{x}" for x in steps)) for word in ("--set", change)
+    ]
     assert main(["train", "style", *words, "--out", str(out), "--json"]) == 0
     return out
 
@@ -195,7 +218,9 @@ def test_training_beats_the_best_filter(trained):
     for name, score in style_psnr(model, test, filtered).items():
         y, goal = filtered(train, {name: 1.0}), filtered(test, {name: 1.0})
         A = fit_convolution(train - 0.5, y - y.mean((0, 2, 3), keepdim=True), 3)
-        linear = A((test - 0.5).flatten(1)).unflatten(1, test.shape[1:]) + y.mean((0, 2, 3), keepdim=True)
+        linear = A((test - 0.5).flatten(1)).unflatten(1, test.shape[1:]) + y.mean(
+            (0, 2, 3), keepdim=True
+        )
         assert score > float(rl.metrics.psnr(linear.detach(), goal).mean()) + 0.5
     scores = path_scores(model, test[:32], filtered)
     assert scores.path.shape == (1, 9)
@@ -212,9 +237,13 @@ def test_a_killed_run_ends_with_the_same_weights(tmp_path):
     for stops in ((None,), (0.0, 0.0, None)):
         for stop in stops:
             torch.manual_seed(0)
-            objective = StyleObjective(new_model((3, 8, 8), ("soft", "ink"), blocks=2, width=4), weights, latent=0.02)
+            objective = StyleObjective(
+                new_model((3, 8, 8), ("soft", "ink"), blocks=2, width=4), weights, latent=0.02
+            )
             folder = tmp_path / str(len(stops))
-            result = training.train(objective, rows, config, folder, stop_after=stop, progress=False)
+            result = training.train(
+                objective, rows, config, folder, stop_after=stop, progress=False
+            )
         assert result.finished
         ends.append(objective.state_dict())
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
@@ -235,7 +264,9 @@ def test_stylize_writes_pictures_and_numbers(trained, tmp_path, capsys):
         assert main([*ask, *words]) == 0
         answer = json.loads(capsys.readouterr().out)
         assert Image.open(answer["picture"]).size[0] > 8
-        assert json.loads((tmp_path / "out" / "stylized.json").read_text())["count"] == answer["count"]
+        assert (
+            json.loads((tmp_path / "out" / "stylized.json").read_text())["count"] == answer["count"]
+        )
     assert answer["weights"] == {"dusk": 1.0}
     assert Image.open(tmp_path / "out" / "a.png").size == (20, 20)
 
@@ -263,7 +294,14 @@ def test_stylize_refuses_in_one_line(trained, words, capsys):
 
 @pytest.mark.parametrize(
     "change",
-    ["teacher=rembrandt", 'styles=["watercolour"]', 'styles=["ink","ink"]', "kernel=4", "size=10", "styles=[]"],
+    [
+        "teacher=rembrandt",
+        'styles=["watercolour"]',
+        'styles=["ink","ink"]',
+        "kernel=4",
+        "size=10",
+        "styles=[]",
+    ],
 )
 def test_the_recipe_refuses_in_one_line(change, tmp_path, capsys):
     words = ["train", "style", "--out", str(tmp_path / "run"), "--set", "size=8", "--set", change]

@@ -51,13 +51,17 @@ def test_a_blend_is_a_straight_line_of_the_induced_space(model, x):
     assert torch.allclose(model.blend({"a": 0.3, "b": 0.7})(x), line.point, atol=1e-10)
     assert torch.allclose(model.path("a", "b", 0.7)(x), line.point, atol=1e-10)
     assert path_error(model, x) < 1e-12
-    assert not torch.allclose(line.point, 0.3 * model(x, "a") + 0.7 * model(x, "b"), atol=1e-3)  # not one of pixels
+    assert not torch.allclose(
+        line.point, 0.3 * model(x, "a") + 0.7 * model(x, "b"), atol=1e-3
+    )  # not one of pixels
 
 
 def test_paths_end_at_their_styles(model, x):
     for geodesic in (False, True):
         for t, name in ((0.0, "a"), (1.0, "b")):
-            assert torch.allclose(model.path("a", "b", t, geodesic=geodesic)(x), model(x, name), atol=1e-9)
+            assert torch.allclose(
+                model.path("a", "b", t, geodesic=geodesic)(x), model(x, name), atol=1e-9
+            )
 
 
 def test_the_geodesic_halves_the_way_twice(model, x):
@@ -69,7 +73,9 @@ def test_the_geodesic_halves_the_way_twice(model, x):
     half = rl.to_dense(model.operator("a")) @ torch.linalg.matrix_power(
         torch.linalg.solve(rl.to_dense(model.operator("a")), rl.to_dense(quarter)), 2
     )
-    assert torch.allclose(half, rl.to_dense(model.path("a", "b", 0.5, geodesic=True).operator), atol=1e-8)
+    assert torch.allclose(
+        half, rl.to_dense(model.path("a", "b", 0.5, geodesic=True).operator), atol=1e-8
+    )
 
 
 def test_styles_turn_into_each_other_and_go_away(model, x):
@@ -92,14 +98,18 @@ def test_what_a_style_removes_does_not_come_back(x):
 
 
 def test_damping_limits_what_is_brought_back():
-    weights = torch.eye(3, dtype=torch.float64) * torch.tensor([1.0, 0.5, 1e-3], dtype=torch.float64)
+    weights = torch.eye(3, dtype=torch.float64) * torch.tensor(
+        [1.0, 0.5, 1e-3], dtype=torch.float64
+    )
     faint = rl.operators.Convolution(SHAPE, weights[:, :, None, None])
     model = StyleTransfer(rl.invertible.Flatten(SHAPE), {"faint": faint})
     y = torch.ones(1, *SHAPE, dtype=torch.float64)
     assert model.removal("faint")(y)[0, :, 0, 0].tolist() == pytest.approx([1.0, 2.0, 1e3])
     damped = [s / (s**2 + 1e-2) for s in (1.0, 0.5, 1e-3)]  # |A| = 1
     assert model.removal("faint", damping=1e-2)(y)[0, :, 0, 0].tolist() == pytest.approx(damped)
-    assert model.between("faint", "faint", damping=1e-2)(y)[0, 0, 0, 0].item() == pytest.approx(damped[0])
+    assert model.between("faint", "faint", damping=1e-2)(y)[0, 0, 0, 0].item() == pytest.approx(
+        damped[0]
+    )
     with pytest.raises(ConfigError):
         model.removal("faint", damping=-1.0)
 
@@ -131,7 +141,9 @@ def test_save_and_load(model, x, tmp_path):
 
 def test_derived_operators_are_saved(model, tmp_path, x):
     model.added("half", model.path("a", "b", 0.5).operator).save_pretrained(tmp_path)
-    assert torch.allclose(StyleTransfer.from_pretrained(tmp_path)(x, "half"), model.path("a", "b", 0.5)(x))
+    assert torch.allclose(
+        StyleTransfer.from_pretrained(tmp_path)(x, "half"), model.path("a", "b", 0.5)(x)
+    )
 
 
 @pytest.mark.parametrize(
@@ -170,10 +182,14 @@ def test_tiles_meet_without_a_seam():
     blur = torch.zeros(3, 3, 3, 3, dtype=torch.float64)
     for c in range(3):
         blur[c, c] = 1 / 9
-    f = rl.Linearizer(rl.invertible.Flatten((3, 16, 16)), rl.operators.Convolution((3, 16, 16), blur))
+    f = rl.Linearizer(
+        rl.invertible.Flatten((3, 16, 16)), rl.operators.Convolution((3, 16, 16), blur)
+    )
     picture = torch.linspace(0, 1, 40, dtype=torch.float64).expand(3, 33, 40)
     styled = in_tiles(f, picture)
-    assert (styled - picture)[:, 4:-4, 4:-4].abs().max() < 0.02  # a ramp stays, but for what wraps around in a tile
+    assert (styled - picture)[
+        :, 4:-4, 4:-4
+    ].abs().max() < 0.02  # a ramp stays, but for what wraps around in a tile
     assert torch.allclose(in_tiles(f, picture[:, :16, :16]), f(picture[None, :, :16, :16])[0])
     with pytest.raises(ShapeError):
         in_tiles(f, picture[:, :8])

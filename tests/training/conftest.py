@@ -15,12 +15,16 @@ from rectilinear.training import TrainConfig
 
 
 class Denoise(nn.Module):
-    """A small objective with everything an objective may have: noise, a buffer, a start from the data."""
+    """A small objective with everything an objective may have: noise, a buffer, a start from the
+    data.
+    """
 
     def __init__(self, dim=4, seed=0):
         super().__init__()
         torch.manual_seed(seed)
-        self.net = nn.Sequential(nn.Linear(dim, 8), nn.Tanh(), nn.Dropout(0.1), nn.Linear(8, dim)).double()
+        self.net = nn.Sequential(
+            nn.Linear(dim, 8), nn.Tanh(), nn.Dropout(0.1), nn.Linear(8, dim)
+        ).double()
         self.register_buffer("shift", torch.zeros(dim, dtype=torch.float64))
         self.prepared = 0
 
@@ -51,7 +55,15 @@ def data():
 def config():
     """Makes short configurations."""
     return lambda **changes: TrainConfig(
-        **{"steps": 30, "batch_size": 16, "lr": 1e-2, "device": "cpu", "log_every": 5, "evaluate_every": 10} | changes
+        **{
+            "steps": 30,
+            "batch_size": 16,
+            "lr": 1e-2,
+            "device": "cpu",
+            "log_every": 5,
+            "evaluate_every": 10,
+        }
+        | changes
     )
 
 

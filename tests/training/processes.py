@@ -1,6 +1,8 @@
-"""Runs that are killed, and runs in two processes, for the tests beside this file. Prints one JSON object.
+"""Runs that are killed, and runs in two processes, for the tests beside this file. Prints one JSON
+object.
 
-Training starts in children forked from a process that has loaded torch, so that each starts within milliseconds.
+Training starts in children forked from a process that has loaded torch, so that each starts within
+milliseconds.
 
     python processes.py kill FOLDER KILLS    kill -9 at random instants, go on, until KILLS have hit
     python processes.py pair FOLDER          one process, then two, on the same global batch
@@ -27,7 +29,9 @@ from rectilinear.training import TrainConfig, train
 
 Denoise = runpy.run_path(str(Path(__file__).with_name("conftest.py")))["Denoise"]
 ROWS = torch.randn(64, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 3
-KILLED = TrainConfig(steps=200, batch_size=16, lr=1e-2, log_every=5, checkpoint_every_steps=10, device="cpu")
+KILLED = TrainConfig(
+    steps=200, batch_size=16, lr=1e-2, log_every=5, checkpoint_every_steps=10, device="cpu"
+)
 PAIR = TrainConfig(steps=40, batch_size=16, lr=1e-2, log_every=1, device="cpu")
 
 
@@ -73,7 +77,9 @@ def kill(folder, kills):
         path = out / "metrics.jsonl"
         hits.append(len(path.read_text().splitlines()) * KILLED.log_every if path.exists() else 0)
     for number in range(run + 1):  # every run once more, so that none ends with a blow
-        child = fork(lambda n=number: train(Denoise(), ROWS, KILLED, folder / f"run{n}", progress=False))
+        child = fork(
+            lambda n=number: train(Denoise(), ROWS, KILLED, folder / f"run{n}", progress=False)
+        )
         assert os.waitpid(child, 0)[1] == 0
     return {"killed_at_step": hits, "runs": run + 1}
 
@@ -81,8 +87,15 @@ def kill(folder, kills):
 def pair(folder):
     with socket.socket() as free:
         free.bind(("localhost", 0))
-        address = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
-    children = [fork(lambda: join(folder), **address, RANK=str(rank), LOCAL_RANK=str(rank)) for rank in (0, 1)]
+        address = {
+            "MASTER_ADDR": "localhost",
+            "MASTER_PORT": str(free.getsockname()[1]),
+            "WORLD_SIZE": "2",
+        }
+    children = [
+        fork(lambda: join(folder), **address, RANK=str(rank), LOCAL_RANK=str(rank))
+        for rank in (0, 1)
+    ]
     train(Plain(), ROWS, PAIR, folder / "one", progress=False)
     return {"exit": [os.waitpid(child, 0)[1] for child in children]}
 

@@ -33,7 +33,9 @@ def test_a_batch_depends_on_seed_and_step_and_not_on_what_came_before(rows, size
 @given(**SIZES, world=st.integers(1, 4), step=st.integers(0, 9))
 def test_processes_share_the_batch_of_one(rows, size, seed, world, step):
     data = torch.arange(float(rows))
-    shares = [Batches(data, size * world, seed, rank=rank, world=world)(step) for rank in range(world)]
+    shares = [
+        Batches(data, size * world, seed, rank=rank, world=world)(step) for rank in range(world)
+    ]
     assert torch.equal(torch.cat(shares), Batches(data, size * world, seed)(step))
 
 

@@ -10,8 +10,20 @@ from torch import nn
 from rectilinear.errors import CheckpointError, DiskError
 from rectilinear.training import load_state, load_tensors, save_tensors
 
-DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.complex64, torch.complex128, torch.int64, torch.bool]
-EXAMPLE = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones((), dtype=torch.int64), "c.d": torch.eye(3)}
+DTYPES = [
+    torch.float64,
+    torch.float32,
+    torch.bfloat16,
+    torch.complex64,
+    torch.complex128,
+    torch.int64,
+    torch.bool,
+]
+EXAMPLE = {
+    "a": torch.arange(6.0).reshape(2, 3),
+    "b": torch.ones((), dtype=torch.int64),
+    "c.d": torch.eye(3),
+}
 
 
 def same(left, right):

@@ -12,8 +12,8 @@ from rectilinear.training.batches import Batches
 
 SCRIPT = Path(__file__).with_name("processes.py")
 
-# The gradients are sums of the same numbers in another order: they differ by rounding, which Adam, dividing by their
-# size, and 40 steps of a curved loss amplify a thousandfold at most.
+# The gradients are sums of the same numbers in another order: they differ by rounding, which Adam,
+# dividing by their size, and 40 steps of a curved loss amplify a thousandfold at most.
 ALLOWED = tolerance(torch.float64, scale=1000)
 
 

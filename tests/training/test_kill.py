@@ -29,7 +29,11 @@ def assert_same_runs(folder, report, kills):
     assert log[-1][0] == 200
     for number in range(report["runs"]):
         out = folder / f"run{number}"
-        assert sorted(p.name for p in out.iterdir()) == ["checkpoint.safetensors", "config.json", "metrics.jsonl"]
+        assert sorted(p.name for p in out.iterdir()) == [
+            "checkpoint.safetensors",
+            "config.json",
+            "metrics.jsonl",
+        ]
         resumed, _ = load_tensors(out / "checkpoint.safetensors")
         assert resumed.keys() == whole.keys()
         assert [name for name in whole if not torch.equal(whole[name], resumed[name])] == []

@@ -82,7 +82,9 @@ def test_tensorboard_gets_every_number(tmp_path, monkeypatch):
         def close(self):
             calls.append("closed")
 
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=SummaryWriter))
+    monkeypatch.setitem(
+        sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=SummaryWriter)
+    )
     write(tmp_path, 8, after=7, trackers=("tensorboard",))
     folder = str(tmp_path / "tensorboard")
     assert calls == [(folder, 8), ("config", {"seed": 1}), ("loss", 4.0, 8), "closed"]
@@ -90,8 +92,12 @@ def test_tensorboard_gets_every_number(tmp_path, monkeypatch):
 
 def test_wandb_goes_on_with_the_same_run(tmp_path, monkeypatch):
     runs, logged = [], []
-    run = SimpleNamespace(log=lambda values, step: logged.append((values, step)), finish=lambda: logged.append("done"))
-    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda **options: runs.append(options) or run))
+    run = SimpleNamespace(
+        log=lambda values, step: logged.append((values, step)), finish=lambda: logged.append("done")
+    )
+    monkeypatch.setitem(
+        sys.modules, "wandb", SimpleNamespace(init=lambda **options: runs.append(options) or run)
+    )
     write(tmp_path, 1, trackers=("wandb",))
     write(tmp_path, 2, after=1, trackers=("wandb",))
     assert logged == [({"loss": 0.5}, 1), "done", ({"loss": 1.0}, 2), "done"]
@@ -99,7 +105,9 @@ def test_wandb_goes_on_with_the_same_run(tmp_path, monkeypatch):
     assert runs[0]["resume"] == "allow"
 
 
-@pytest.mark.parametrize(("name", "module"), [("tensorboard", "torch.utils.tensorboard"), ("wandb", "wandb")])
+@pytest.mark.parametrize(
+    ("name", "module"), [("tensorboard", "torch.utils.tensorboard"), ("wandb", "wandb")]
+)
 def test_a_tracker_that_is_not_installed_is_named(tmp_path, monkeypatch, name, module):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingDependencyError, match=f"pip install {name}"):

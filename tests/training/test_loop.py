@@ -11,7 +11,14 @@ import torch
 from torch import nn
 
 from rectilinear.checks import tolerance
-from rectilinear.errors import CheckpointError, ConfigError, DiskError, DivergedError, DtypeError, NonFiniteError
+from rectilinear.errors import (
+    CheckpointError,
+    ConfigError,
+    DiskError,
+    DivergedError,
+    DtypeError,
+    NonFiniteError,
+)
 from rectilinear.random import seed_step
 from rectilinear.training import TrainConfig, load_checkpoint, load_tensors, read_log, train
 
@@ -34,19 +41,30 @@ def losses(out):
 
 
 def test_it_is_the_loop_written_out_by_hand(tmp_path, data, config, denoise):
-    settings = config(steps=25, warmup=5, schedule="cosine", weight_decay=0.1, grad_clip=0.5, ema=0.9, seed=3)
+    settings = config(
+        steps=25, warmup=5, schedule="cosine", weight_decay=0.1, grad_clip=0.5, ema=0.9, seed=3
+    )
     trained = denoise()
     go(trained, data, settings, tmp_path)
 
     model = denoise()
     seed_step(3, -1)
     model.prepare(data)
-    optimizer = torch.optim.AdamW(model.parameters(), betas=settings.betas, weight_decay=0.1, foreach=False)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), betas=settings.betas, weight_decay=0.1, foreach=False
+    )
     average = [p.detach().clone() for p in model.parameters()]
-    order = torch.cat([torch.randperm(50, generator=torch.Generator().manual_seed(3 + epoch)) for epoch in range(10)])
+    order = torch.cat(
+        [
+            torch.randperm(50, generator=torch.Generator().manual_seed(3 + epoch))
+            for epoch in range(10)
+        ]
+    )
     for step in range(25):
         seed_step(3, step)
-        optimizer.param_groups[0]["lr"] = 1e-2 * min(1, (step + 1) / 5) * (1 + cos(pi * step / 25)) / 2
+        optimizer.param_groups[0]["lr"] = (
+            1e-2 * min(1, (step + 1) / 5) * (1 + cos(pi * step / 25)) / 2
+        )
         optimizer.zero_grad()
         model(data[order[16 * step : 16 * step + 16]])["loss"].backward()
         norm = sum(p.grad.square().sum() for p in model.parameters()).sqrt()
@@ -54,8 +72,12 @@ def test_it_is_the_loop_written_out_by_hand(tmp_path, data, config, denoise):
             p.grad *= min(1.0, 0.5 / norm)
         optimizer.step()
         decay = min(0.9, (1 + step) / (10 + step))
-        average = [decay * m + (1 - decay) * p.detach() for m, p in zip(average, model.parameters(), strict=True)]
-    # clip_grad_norm_ divides by norm + 1e-6, which moves the weights by about lr * steps * 1e-6 at most
+        average = [
+            decay * m + (1 - decay) * p.detach()
+            for m, p in zip(average, model.parameters(), strict=True)
+        ]
+    # clip_grad_norm_ divides by norm + 1e-6, which moves the weights by about lr * steps * 1e-6 at
+    # most
     for p, m in zip(trained.parameters(), average, strict=True):
         assert (p - m).abs().max() < 1e-2 * 25 * 1e-6
 
@@ -70,13 +92,22 @@ def test_it_finds_the_minimum_of_least_squares(tmp_path, data, config):
             return {"loss": (batch[:, :3] @ self.weight - batch[:, 3]).square().mean()}
 
     objective = LeastSquares()
-    go(objective, data, config(steps=800, batch_size=50, lr=0.05, schedule="cosine", ema=None), tmp_path)
+    go(
+        objective,
+        data,
+        config(steps=800, batch_size=50, lr=0.05, schedule="cosine", ema=None),
+        tmp_path,
+    )
     solution = torch.linalg.lstsq(data[:, :3], data[:, 3:]).solution[:, 0]
-    assert (objective.weight - solution).abs().max() < 1e-6  # what Adam reaches in 800 steps, not rounding
+    assert (
+        objective.weight - solution
+    ).abs().max() < 1e-6  # what Adam reaches in 800 steps, not rounding
 
 
 @pytest.mark.parametrize("cut", [1, 7, 10, 29])
-def test_a_run_that_stopped_and_went_on_ends_bit_for_bit_like_one_that_did_not(tmp_path, data, config, denoise, cut):
+def test_a_run_that_stopped_and_went_on_ends_bit_for_bit_like_one_that_did_not(
+    tmp_path, data, config, denoise, cut
+):
     whole, each = denoise(), config(log_every=1)
     assert go(whole, data, each, tmp_path / "whole").finished
 
@@ -91,7 +122,9 @@ def test_a_run_that_stopped_and_went_on_ends_bit_for_bit_like_one_that_did_not(t
 
     heard = []
     before = signal.signal(signal.SIGTERM, lambda *_: heard.append(True))
-    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores SIGINT
+    interrupt = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's background job ignores SIGINT
     try:
         if cut % 2:
             stopped = go(Stops(), data, each, tmp_path / "cut")
@@ -139,9 +172,15 @@ def test_a_finished_run_returns_at_once_with_its_weights(tmp_path, data, config,
     assert not torch.equal(raw["net.0.weight"], again.net[0].weight)
 
 
-def test_the_run_folder_holds_config_log_and_checkpoint_and_nothing_else(tmp_path, data, config, denoise):
+def test_the_run_folder_holds_config_log_and_checkpoint_and_nothing_else(
+    tmp_path, data, config, denoise
+):
     go(denoise(), data, config(steps=12, log_every=5, evaluate_every=100), tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.safetensors", "config.json", "metrics.jsonl"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "checkpoint.safetensors",
+        "config.json",
+        "metrics.jsonl",
+    ]
     assert json.loads((tmp_path / "config.json").read_text())["steps"] == 12
     log = read_log(tmp_path)
     assert [record["step"] for record in log] == [5, 10, 12]
@@ -150,7 +189,9 @@ def test_the_run_folder_holds_config_log_and_checkpoint_and_nothing_else(tmp_pat
     assert ["round_trip" in record for record in log] == [True, False, True]
 
 
-def test_evaluate_sees_averaged_weights_in_evaluation_mode_and_changes_nothing(tmp_path, data, config, denoise):
+def test_evaluate_sees_averaged_weights_in_evaluation_mode_and_changes_nothing(
+    tmp_path, data, config, denoise
+):
     seen = []
 
     def evaluate(objective, step):
@@ -162,7 +203,12 @@ def test_evaluate_sees_averaged_weights_in_evaluation_mode_and_changes_nothing(t
     go(objective, data, config(), tmp_path / "a", evaluate=evaluate)
     go(denoise(), data, config(evaluate_every=7, log_every=3), tmp_path / "b")
     assert_same(tensors(tmp_path / "a"), tensors(tmp_path / "b"))
-    assert [(step, training) for step, training, _ in seen] == [(5, False), (10, False), (20, False), (30, False)]
+    assert [(step, training) for step, training, _ in seen] == [
+        (5, False),
+        (10, False),
+        (20, False),
+        (30, False),
+    ]
     assert torch.equal(seen[-1][2], objective.net[0].weight)
     assert read_log(tmp_path / "a")[-1]["score"] == 1.0
 
@@ -185,7 +231,9 @@ def test_seeds_differ_and_ema_none_gives_the_last_weights(tmp_path, data, config
 
 
 @pytest.mark.usefixtures("clock")
-def test_a_budget_of_seconds_ends_the_run_and_the_schedule_with_it_over_all_resumes(tmp_path, data, config, denoise):
+def test_a_budget_of_seconds_ends_the_run_and_the_schedule_with_it_over_all_resumes(
+    tmp_path, data, config, denoise
+):
     settings = config(steps=10**9, max_seconds=40.0, schedule="cosine")
     assert not go(denoise(), data, settings, tmp_path, stop_after=25).finished
     for _ in range(2):
@@ -197,7 +245,10 @@ def test_a_budget_of_seconds_ends_the_run_and_the_schedule_with_it_over_all_resu
 def test_groups_have_their_own_rates(tmp_path, data, config, denoise):
     class Groups(denoise):
         def parameter_groups(self):
-            return [{"params": self.net[0].parameters(), "lr": 0.0}, {"params": list(self.net[3].parameters())}]
+            return [
+                {"params": self.net[0].parameters(), "lr": 0.0},
+                {"params": list(self.net[3].parameters())},
+            ]
 
     objective, start = Groups(), denoise()
     go(objective, data, config(), tmp_path)
@@ -234,7 +285,9 @@ def test_single_precision_and_bf16_train(tmp_path, data, config, denoise, precis
         (lambda x: x.masked_fill(x > 5, float("inf")), NonFiniteError),
     ],
 )
-def test_unusable_data_are_refused_before_anything_is_written(tmp_path, data, config, denoise, change, error):
+def test_unusable_data_are_refused_before_anything_is_written(
+    tmp_path, data, config, denoise, change, error
+):
     with pytest.raises(error, match="data"):
         go(denoise(), change(data), config(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -289,7 +342,9 @@ def test_a_run_may_describe_model_and_data_too(tmp_path, data, config, denoise):
         go(denoise(), data, run.train, tmp_path, run=replace(run, width=9))
 
 
-def test_other_data_another_model_and_a_damaged_checkpoint_are_refused(tmp_path, data, config, denoise):
+def test_other_data_another_model_and_a_damaged_checkpoint_are_refused(
+    tmp_path, data, config, denoise
+):
     go(denoise(), data, config(steps=10), tmp_path)
     with pytest.raises(ConfigError, match="the data"):
         go(denoise(), data + 1, config(steps=10), tmp_path)
@@ -307,7 +362,9 @@ def test_other_data_another_model_and_a_damaged_checkpoint_are_refused(tmp_path,
         go(denoise(), data, config(steps=10), tmp_path)
 
 
-def test_a_disk_that_fills_stops_the_run_and_with_room_it_goes_on(tmp_path, data, config, denoise, small_disk):
+def test_a_disk_that_fills_stops_the_run_and_with_room_it_goes_on(
+    tmp_path, data, config, denoise, small_disk
+):
     settings = config(checkpoint_every_steps=10)
     go(denoise(), data, settings, tmp_path / "whole")
     with small_disk(700), pytest.raises(DiskError):
@@ -320,7 +377,9 @@ def test_a_disk_that_fills_stops_the_run_and_with_room_it_goes_on(tmp_path, data
 
 def test_it_trains_outside_the_main_thread(tmp_path, data, config, denoise):
     results = []
-    thread = threading.Thread(target=lambda: results.append(go(denoise(), data, config(), tmp_path / "thread")))
+    thread = threading.Thread(
+        target=lambda: results.append(go(denoise(), data, config(), tmp_path / "thread"))
+    )
     thread.start()
     thread.join()
     go(denoise(), data, config(), tmp_path / "main")
@@ -345,4 +404,6 @@ def test_real_compilation_gives_the_same_run(tmp_path, data, config, denoise):
     go(Quiet(), data, config(), tmp_path / "plain")
     for name, x in load_checkpoint(tmp_path / "plain").items():
         error = (x - load_checkpoint(tmp_path / "compiled")[name]).abs().max()
-        assert error < tolerance(torch.float64, scale=30 * 100, n=16)  # 30 steps, each sensitive to its gradient
+        assert error < tolerance(
+            torch.float64, scale=30 * 100, n=16
+        )  # 30 steps, each sensitive to its gradient

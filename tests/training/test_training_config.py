@@ -61,9 +61,15 @@ def test_the_tighter_of_steps_and_seconds_drives_the_progress():
 def test_lines_and_checkpoints_fall_on_their_steps():
     config = TrainConfig(steps=47, log_every=10, checkpoint_every_steps=15, evaluate_every=20)
     assert [step for step in range(1, 48) if config.is_logged(step)] == [10, 15, 20, 30, 40, 45, 47]
-    assert [config.is_saved(first, step, 0.0) for first, step in ((10, 15), (15, 20), (20, 30))] == [True, False, True]
+    assert [
+        config.is_saved(first, step, 0.0) for first, step in ((10, 15), (15, 20), (20, 30))
+    ] == [True, False, True]
     assert config.is_saved(15, 20, 61.0)
-    assert [config.is_evaluated(first, step) for first, step in ((0, 10), (10, 15), (15, 20))] == [True, False, True]
+    assert [config.is_evaluated(first, step) for first, step in ((0, 10), (10, 15), (15, 20))] == [
+        True,
+        False,
+        True,
+    ]
 
 
 def test_seconds_of_the_processor_do_not_pass_while_asleep(tmp_path: Path) -> None:

@@ -16,7 +16,14 @@ from rectilinear.analysis.local import local
 from rectilinear.analysis.measure import Measure
 from rectilinear.analysis.subject import Subject
 from rectilinear.analysis.surrogate import surrogate
-from rectilinear.analysis.symmetry import gaussian_energy, homogeneity, mirror_classifier, pairs, parity, sign_flip
+from rectilinear.analysis.symmetry import (
+    gaussian_energy,
+    homogeneity,
+    mirror_classifier,
+    pairs,
+    parity,
+    sign_flip,
+)
 from rectilinear.analysis.training_outcome import delta, floor_and_loss, time_course, weights
 from rectilinear.analysis.verdict import Verdict, verdict
 from rectilinear.config import nan_to_null, write_json, write_text
@@ -67,7 +74,13 @@ class Audit:
             "",
         ]
         table = [
-            (m.name, "" if m.value is None else f"{m.value:.4g}", m.range_text().strip(), m.kind, m.note)
+            (
+                m.name,
+                "" if m.value is None else f"{m.value:.4g}",
+                m.range_text().strip(),
+                m.kind,
+                m.note,
+            )
             for m in self.measures.values()
         ]
         widths = [max(len(row[i]) for row in table) for i in range(4)]
@@ -75,7 +88,12 @@ class Audit:
             [
                 *lines,
                 *(
-                    "  ".join([name.ljust(widths[0]), *(c.rjust(w) for c, w in zip(cells, widths[1:3], strict=True))])
+                    "  ".join(
+                        [
+                            name.ljust(widths[0]),
+                            *(c.rjust(w) for c, w in zip(cells, widths[1:3], strict=True)),
+                        ]
+                    )
                     + f"  {kind.ljust(widths[3])}  {note}".rstrip()
                     for name, *cells, kind, note in table
                 ),
@@ -157,36 +175,42 @@ def audit(
 ) -> Audit:
     """How linear a network is, on the data and by construction, and why.
 
-    The measurements: homogeneity; the odd and even energy; how linear the odd part is; the best affine map on the data
-    and what it loses at the task; for two layers the exact linear part, Gaussian energies and a certificate of the
-    distance from linear; the symmetry of the data; the floor of the data against the loss; the weights; the learning
-    curve from these weights; for each block how well an affine map replaces it; the Jacobians. Each is marked exact,
-    certified or estimated with an interval, or does not apply for a reason that it gives.
+    The measurements: homogeneity; the odd and even energy; how linear the odd part is; the best
+    affine map on the data and what it loses at the task; for two layers the exact linear part,
+    Gaussian energies and a certificate of the distance from linear; the symmetry of the data; the
+    floor of the data against the loss; the weights; the learning curve from these weights; for each
+    block how well an affine map replaces it; the Jacobians. Each is marked exact, certified or
+    estimated with an interval, or does not apply for a reason that it gives.
 
-    The model is used in evaluation mode and not changed. Data in batches are read several times and never held together
-    where they are more than fits.
+    The model is used in evaluation mode and not changed. Data in batches are read several times and
+    never held together where they are more than fits.
 
     Args:
         model: any module that maps rows to rows.
-        x: ``(n, ...)``, or an iterable of batches ``x`` or ``(x, y)`` that can be read again, such as a ``DataLoader``.
+        x: ``(n, ...)``, or an iterable of batches ``x`` or ``(x, y)`` that can be read again, such
+            as a ``DataLoader``.
         y: labels: classes ``(n,)``, signs, or numbers ``(n,)`` or ``(n, O)``.
-        loss: "square" (half the square), "logistic", "hinge", "cross_entropy", or a function of outputs and labels that
-            gives the loss of each row; from the labels by default.
+        loss: "square" (half the square), "logistic", "hinge", "cross_entropy", or a function of
+            outputs and labels that gives the loss of each row; from the labels by default.
         lr: learning rate for which learning from the present weights is predicted.
         steps: for how many steps.
         blocks: names of the blocks to replace; by default the contents of the model's containers.
-        threshold: the share of the variance that one affine map must explain for "effectively linear".
-        outputs: of what: of "each" output by itself, so that the worst decides; of all "together", where a large output
-            outweighs small ones; or of all "standardised" to one variance on the data.
+        threshold: the share of the variance that one affine map must explain for "effectively
+            linear".
+        outputs: of what: of "each" output by itself, so that the worst decides; of all "together",
+            where a large output outweighs small ones; or of all "standardised" to one variance on
+            the data.
         seed: of samples, random directions and bootstraps.
         progress: show progress on standard error, where that is a terminal.
 
     Raises:
         DtypeError, ShapeError, NonFiniteError, DataError: for unusable data or labels.
-        InputError: for a model without parameters, that is random, or that lets rows act on each other.
+        InputError: for a model without parameters, that is random, or that lets rows act on each
+            other.
         ConfigError: for a setting out of range.
 
-    Reference: Y. Zhang, A. Saxe, P. Latham, When are bias-free ReLU networks effectively linear networks?, TMLR 2025.
+    Reference: Y. Zhang, A. Saxe, P. Latham, When are bias-free ReLU networks effectively linear
+    networks?, TMLR 2025.
 
     Example:
         >>> from torch import nn
@@ -201,7 +225,9 @@ def audit(
         raise ConfigError(f"outputs = {outputs!r}", f"one of {', '.join(get_args(Outputs))}")
     if (lr is None) != (steps is None):
         raise ConfigError(
-            f"lr = {lr} and steps = {steps}", "both or neither", "Give both to predict the learning curve."
+            f"lr = {lr} and steps = {steps}",
+            "both or neither",
+            "Give both to predict the learning curve.",
         )
     check_module(model)
     devices = [p.device for p in model.parameters() if p.is_cuda][:1]
@@ -219,7 +245,16 @@ def audit(
             found = _measure(subject, blocks, lr, steps, outputs == "standardised", advance)
         judged = verdict(subject, found, threshold, each=outputs == "each")
     count = sum(p.numel() for p in model.parameters())
-    return Audit(type(network.model).__name__, count, network.in_shape, network.out_shape, data.n, seed, judged, found)
+    return Audit(
+        type(network.model).__name__,
+        count,
+        network.in_shape,
+        network.out_shape,
+        data.n,
+        seed,
+        judged,
+        found,
+    )
 
 
 def _measure(
@@ -242,7 +277,12 @@ def _measure(
     advance("symmetry of the data")
     found += [pairs(subject), flipped, told]
     advance("floor and weights")
-    found += [floor_and_loss(subject), weights(subject), delta(subject), time_course(subject, lr, steps)]
+    found += [
+        floor_and_loss(subject),
+        weights(subject),
+        delta(subject),
+        time_course(subject, lr, steps),
+    ]
     advance("blocks")
     found.append(blocks(subject, names))
     advance("Jacobians")
@@ -255,11 +295,14 @@ def _proved(subject: Subject, fitted: Measure) -> Measure:
     if not subject.structure.is_affine or not fitted.applies:
         return fitted
     measured = {"measured": fitted.value, **fitted.details}
-    return Measure(fitted.name, 1.0, "exact", None, "affine by construction", measured, fitted.tensors)
+    return Measure(
+        fitted.name, 1.0, "exact", None, "affine by construction", measured, fitted.tensors
+    )
 
 
 def exact_map(subject: Subject) -> Measure:
-    """The exact linear part ``M0 + kappa W2 W1`` of two layers without bias: its share of the energy on the data.
+    """The exact linear part ``M0 + kappa W2 W1`` of two layers without bias: its share of the
+    energy on the data.
 
     Of an affine network, the map itself. The matrix is in ``tensors["matrix"]``.
     """
@@ -269,7 +312,9 @@ def exact_map(subject: Subject) -> Measure:
         note = "the network is this map (and a constant)"
     elif isinstance(two, TwoLayer):
         if two.has_bias or two.activation.kappa is None:
-            why = "a bias" if two.has_bias else f"the odd part of {two.activation.name} is not linear"
+            why = (
+                "a bias" if two.has_bias else f"the odd part of {two.activation.name} is not linear"
+            )
             return Measure.missing(name, f"the odd part is no matrix: {why}")
         matrix = two.matrix
         note = "share of the energy on the data that the exact linear part, kappa W2 W1, has"
@@ -281,6 +326,17 @@ def exact_map(subject: Subject) -> Measure:
         left += float((p.f - p.x.flatten(1).to(matrix) @ matrix.mT).double().square().sum())
         total += float(p.f.double().square().sum())
     s = torch.linalg.svdvals(matrix.double())
-    details = {"singular_values": s[:64].tolist(), "rank": int((s > s[0] * max(matrix.shape) * 1e-7).sum())}
+    details = {
+        "singular_values": s[:64].tolist(),
+        "rank": int((s > s[0] * max(matrix.shape) * 1e-7).sum()),
+    }
     value = 1 - left / total if total else 1.0
-    return Measure(name, value, "exact", None, note, details, {"matrix": matrix, "singular values of the map": s})
+    return Measure(
+        name,
+        value,
+        "exact",
+        None,
+        note,
+        details,
+        {"matrix": matrix, "singular values of the map": s},
+    )

@@ -31,8 +31,8 @@ MOST = 64  # blocks that are measured
 def blocks(subject: Subject, names: list[str] | None = None) -> Measure:
     """The smallest held-out R^2 of an affine stand-in, over the blocks; in the details each block.
 
-    Fitted on one half of the sample and judged on the other: how much of the block's output it explains, how much of
-    the network's output then stays, and what that does to the loss.
+    Fitted on one half of the sample and judged on the other: how much of the block's output it
+    explains, how much of the network's output then stays, and what that does to the loss.
     """
     network, name = subject.network, "blocks"
     model = network.model
@@ -42,7 +42,9 @@ def blocks(subject: Subject, names: list[str] | None = None) -> Measure:
     if not chosen:
         if is_scripted(model):
             return Measure.missing(name, "a ScriptModule, whose parts cannot be watched")
-        return Measure.missing(name, "no module that is not affine by itself" if block_names(model) else "one module")
+        return Measure.missing(
+            name, "no module that is not affine by itself" if block_names(model) else "one module"
+        )
     modules = {n: modules[n] for n in chosen}
     x = subject.columns(ROWS)
     half = len(x) // 2
@@ -50,7 +52,9 @@ def blocks(subject: Subject, names: list[str] | None = None) -> Measure:
     apart = ~repeated(x[half:], x[:half])
     train, test = x[:half], x[half:][apart]
     if min(len(train), len(test)) < 2:
-        return Measure.missing(name, f"{len(x)} rows" if len(x) < 4 else "rows that repeat each other")
+        return Measure.missing(
+            name, f"{len(x)} rows" if len(x) < 4 else "rows that repeat each other"
+        )
     moments, refused = fit_blocks(network, modules, train)
     table: list[dict[str, Any]] = []
     worst: tuple[float, tuple[float, float] | None] | None = None
@@ -72,7 +76,9 @@ def blocks(subject: Subject, names: list[str] | None = None) -> Measure:
             "procrustes": score.procrustes,
             "update_r2": score.update_r2,
             "output_r2": 1
-            - float((out - base).square().sum() / (base - base.mean(0)).square().sum().clamp_min(1e-300)),
+            - float(
+                (out - base).square().sum() / (base - base.mean(0)).square().sum().clamp_min(1e-300)
+            ),
             "worst_output_r2": worst_of(r2_each(out, base))[1],
         }
         if subject.task is not None and labels is not None:
@@ -90,13 +96,16 @@ def blocks(subject: Subject, names: list[str] | None = None) -> Measure:
         return Measure.missing(name, "; ".join(f"{n}: {reason}" for n, reason in refused.items()))
     least = min(table, key=lambda row: row["r2"])["name"]
     note = f"least held-out R² of an affine stand-in, at block '{least}' ({len(table)} measured)"
-    return Measure(name, worst[0], "estimated", worst[1], note, {"blocks": table, "refused": refused})
+    return Measure(
+        name, worst[0], "estimated", worst[1], note, {"blocks": table, "refused": refused}
+    )
 
 
 def _judge(
     network: Any, module: nn.Module, stand_in: AffineBlock, shapes: Shapes, x: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Squared errors of the stand-in and squared deviations from the mean for held-out rows, ``(b,)`` each.
+    """Squared errors of the stand-in and squared deviations from the mean for held-out rows,
+    ``(b,)`` each.
 
     And the share of the variance of each number of the block's output, or of each channel.
     """

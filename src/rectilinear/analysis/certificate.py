@@ -1,9 +1,10 @@
-"""How far a two-layer network is from its linear part, between a bound from below and one from above.
+"""How far a two-layer network is from its linear part, between a bound from below and one from
+above.
 
-The even part of ``W2 s(W1 x)`` for ``s(z) = max(z, alpha z)`` is ``e(x) = sum_i c_i |w_i . x|`` with
-``c_i = (1 - alpha)/2 W2[:, i]``. For one output, ``sup_{|x|=1} |e(x)|`` is the Hausdorff distance of two zonotopes,
-the sums of the segments ``[-c_i w_i, c_i w_i]`` with positive and with negative ``c_i``: that distance is the largest
-difference of the support functions.
+The even part of ``W2 s(W1 x)`` for ``s(z) = max(z, alpha z)`` is ``e(x) = sum_i c_i |w_i . x|``
+with ``c_i = (1 - alpha)/2 W2[:, i]``. For one output, ``sup_{|x|=1} |e(x)|`` is the Hausdorff
+distance of two zonotopes, the sums of the segments ``[-c_i w_i, c_i w_i]`` with positive and with
+negative ``c_i``: that distance is the largest difference of the support functions.
 """
 
 from __future__ import annotations
@@ -25,15 +26,18 @@ WIDEST = 1200  # neurons that are matched; wider networks get the bound by norms
 
 
 def certificate(subject: Subject) -> Measure:
-    """``sup_{|x|=1} |f(x) - M x|`` for two layers, ``M`` the exact linear part, certified from both sides.
+    """``sup_{|x|=1} |f(x) - M x|`` for two layers, ``M`` the exact linear part, certified from both
+    sides.
 
-    The value is the bound from above, relative to the largest ``|M x|`` on the unit sphere where ``M`` is not zero;
-    the interval holds the truth. With biases the input carries a one, ``(x, 1)``.
+    The value is the bound from above, relative to the largest ``|M x|`` on the unit sphere where
+    ``M`` is not zero; the interval holds the truth. With biases the input carries a one, ``(x,
+    1)``.
     """
     name, two = "certificate", subject.two_layer
     if isinstance(two, str):
         return Measure.missing(
-            name, f"two layers only; {two.removeprefix('a network that is not one of two layers: ')}"
+            name,
+            f"two layers only; {two.removeprefix('a network that is not one of two layers: ')}",
         )
     if two.activation.slope is None:
         return Measure.missing(name, f"{two.activation.name} is not piecewise linear")
@@ -44,27 +48,37 @@ def certificate(subject: Subject) -> Measure:
     scale = size or 1.0
     radius = float(subject.network.rows(subject.data.sample).flatten(1).norm(dim=1).max())
     radius = (radius**2 + 1) ** 0.5 if two.has_bias else radius
-    details = {"lower": lower, "upper": upper, "norm_of_linear_part": size, "upper_on_sample": upper * radius}
+    details = {
+        "lower": lower,
+        "upper": upper,
+        "norm_of_linear_part": size,
+        "upper_on_sample": upper * radius,
+    }
     details["augmented"] = two.has_bias
-    note = "largest |f(x) - Mx| on the unit sphere" + (", relative to that of |Mx|" if size else "; M is zero")
+    note = "largest |f(x) - Mx| on the unit sphere" + (
+        ", relative to that of |Mx|" if size else "; M is zero"
+    )
     if not upper:
         note = "the even part vanishes identically: its neurons cancel in pairs"
     return Measure(name, upper / scale, "certified", (lower / scale, upper / scale), note, details)
 
 
 def even_part(two: TwoLayer, units: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Vectors ``v`` ``(H, O)`` and unit directions ``u`` ``(H, D)`` with ``e(x) = sum_i v_i |u_i . x|``, in float64.
+    """Vectors ``v`` ``(H, O)`` and unit directions ``u`` ``(H, D)`` with ``e(x) = sum_i v_i |u_i .
+    x|``, in float64.
 
-    Neurons on one line through the origin are added up; those that cancel, up to rounding, are gone. A bias is one more
-    coordinate of the input. What is below rounding is told for inputs of the sizes ``units`` ``(D,)``, of one size by
-    default, and for each output in its own unit.
+    Neurons on one line through the origin are added up; those that cancel, up to rounding, are
+    gone. A bias is one more coordinate of the input. What is below rounding is told for inputs of
+    the sizes ``units`` ``(D,)``, of one size by default, and for each output in its own unit.
     """
     slope = two.activation.slope
     assert slope is not None
     w = torch.cat([two.W1, two.b1[:, None]], 1) if two.has_bias else two.W1
     w = w.double()
     lengths = w.norm(dim=1)
-    v = (two.W2.double() * (1 - torch.as_tensor(slope, dtype=torch.float64, device=w.device)) / 2).mT * lengths[:, None]
+    v = (
+        two.W2.double() * (1 - torch.as_tensor(slope, dtype=torch.float64, device=w.device)) / 2
+    ).mT * lengths[:, None]
     alive = (lengths > 0) & (v.norm(dim=1) > 0)
     v, u = v[alive], w[alive] / lengths[alive, None]
     if not len(v):
@@ -92,21 +106,26 @@ def _directions(w: Tensor, two: TwoLayer, units: Tensor | None) -> Tensor:
 
 
 def rounding(two: TwoLayer) -> float:
-    """Relative difference at which two weights are one: a few roundings, and no more, for this decides proofs."""
+    """Relative difference at which two weights are one: a few roundings, and no more, for this
+    decides proofs.
+    """
     return 30 * torch.finfo(two.W1.dtype).eps
 
 
 def upper_bound(v: Tensor, u: Tensor) -> float:
     """At least ``sup_{|x|=1} |sum_i v_i |u_i . x||``, by matching neurons that nearly cancel.
 
-    For every permutation ``p`` the sum is half of ``sum_i (v_i |u_i . x| + v_p(i) |u_p(i) . x|)``, and each term is at
-    most ``|v_i + v_j| + min(|v_i|, |v_j|) |u_i -/+ u_j|``; for one output and opposite signs ``||v_i| u_i -/+ |v_j|
-    u_j|`` is less. The assignment problem finds the best permutation.
+    For every permutation ``p`` the sum is half of ``sum_i (v_i |u_i . x| + v_p(i) |u_p(i) . x|)``,
+    and each term is at most ``|v_i + v_j| + min(|v_i|, |v_j|) |u_i -/+ u_j|``; for one output and
+    opposite signs ``||v_i| u_i -/+ |v_j| u_j|`` is less. The assignment problem finds the best
+    permutation.
     """
     if not len(v):
         return 0.0
     lengths = v.norm(dim=1)
-    plain = min(float(lengths.sum()), float(torch.linalg.matrix_norm(v, 2) * torch.linalg.matrix_norm(u, 2)))
+    plain = min(
+        float(lengths.sum()), float(torch.linalg.matrix_norm(v, 2) * torch.linalg.matrix_norm(u, 2))
+    )
     if len(v) > WIDEST:
         return plain
     cosine = (u @ u.mT).abs().clamp(max=1)
@@ -130,7 +149,9 @@ def upper_bound(v: Tensor, u: Tensor) -> float:
 
 
 def _one_sided(lengths: Tensor, sign: Tensor, cost: Tensor) -> float:
-    """For one output: to bound ``sum`` from above, neurons of negative sign may stay unmatched at no cost."""
+    """For one output: to bound ``sum`` from above, neurons of negative sign may stay unmatched at
+    no cost.
+    """
     bounds = []
     for side in (1, -1):
         own, other = sign == side, sign == -side
@@ -148,8 +169,12 @@ def _one_sided(lengths: Tensor, sign: Tensor, cost: Tensor) -> float:
 
 
 def lower_bound(v: Tensor, u: Tensor, seed: int) -> tuple[float, Tensor]:
-    """A value that ``|sum_i v_i |u_i . x||`` takes on the unit sphere, by ascent from many starts; and where."""
-    draws = torch.randn(STARTS, u.shape[1], generator=stream(seed, "ascent"), dtype=u.dtype).to(u.device)
+    """A value that ``|sum_i v_i |u_i . x||`` takes on the unit sphere, by ascent from many starts;
+    and where.
+    """
+    draws = torch.randn(STARTS, u.shape[1], generator=stream(seed, "ascent"), dtype=u.dtype).to(
+        u.device
+    )
     heavy = u[v.norm(dim=1).topk(min(STARTS, len(v))).indices]
     x = torch.cat([draws, heavy])
     x = x / x.norm(dim=1, keepdim=True)
@@ -170,11 +195,12 @@ def lower_bound(v: Tensor, u: Tensor, seed: int) -> tuple[float, Tensor]:
 
 
 def collapses(two: TwoLayer, units: Tensor | None = None) -> bool:
-    """Whether the network is affine, because its neurons cancel in pairs: a proof up to the rounding of its weights.
+    """Whether the network is affine, because its neurons cancel in pairs: a proof up to the
+    rounding of its weights.
 
-    The functions ``|u . x|`` of different lines are independent, so the even part vanishes only where each line's sum
-    does. For other activations with a linear odd part, ``w`` and ``-w`` must cancel as they stand. ``units`` ``(D,)``
-    are the sizes of the inputs.
+    The functions ``|u . x|`` of different lines are independent, so the even part vanishes only
+    where each line's sum does. For other activations with a linear odd part, ``w`` and ``-w`` must
+    cancel as they stand. ``units`` ``(D,)`` are the sizes of the inputs.
     """
     if two.activation.slope is not None:
         return not len(even_part(two, units)[0])

@@ -15,7 +15,8 @@ POINTS, SHOWN, DIRECTIONS, VALUES = 64, 3, 8, 8
 
 
 def local(subject: Subject) -> Measure:
-    """How alike the Jacobians at different points are: ``|<J>|^2 / <|J|^2>`` without bias, one for an affine map.
+    """How alike the Jacobians at different points are: ``|<J>|^2 / <|J|^2>`` without bias, one for
+    an affine map.
 
     In the details: singular values at some points, and the error of ``f(x) = A_x x``.
     """
@@ -26,13 +27,15 @@ def local(subject: Subject) -> Measure:
     eye = (
         torch.eye(outputs, dtype=network.like.dtype)
         if outputs <= DIRECTIONS
-        else torch.randn(DIRECTIONS, outputs, generator=stream(subject.seed, "directions"), dtype=torch.float64).to(
-            network.like.dtype
-        )
+        else torch.randn(
+            DIRECTIONS, outputs, generator=stream(subject.seed, "directions"), dtype=torch.float64
+        ).to(network.like.dtype)
     )
     directions = eye.to(network.like.device)
     try:
-        slopes = torch.stack([pulled_back(network, x, u.expand(len(x), -1)) for u in directions], 1).double()
+        slopes = torch.stack(
+            [pulled_back(network, x, u.expand(len(x), -1)) for u in directions], 1
+        ).double()
     except (RuntimeError, NotImplementedError, TypeError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         return Measure.missing("local", f"the model cannot be differentiated: {first[:80]}")

@@ -1,8 +1,9 @@
-"""What no network without biases can beat on given data, whatever its width and however long it trains.
+"""What no network without biases can beat on given data, whatever its width and however long it
+trains.
 
-Two facts give floors. A network without biases is positively homogeneous: along one ray it is one number times the
-radius. And the odd part of a two-layer one is linear: its values at ``u`` and ``-u`` differ by ``2 m . u``. A wide one
-is free in everything else, so both floors are infima.
+Two facts give floors. A network without biases is positively homogeneous: along one ray it is one
+number times the radius. And the odd part of a two-layer one is linear: its values at ``u`` and
+``-u`` differ by ``2 m . u``. A wide one is free in everything else, so both floors are infima.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class Floor:
 
     Attributes:
         value: no network of the kind has a smaller mean loss.
-        attained: the mean loss of the best network of the kind that was found; the floor up to optimisation.
+        attained: the mean loss of the best network of the kind that was found; the floor up to
+            optimisation.
         loss: "square" (half the square), "logistic" or "hinge".
         depth: 2, or "any".
         conflicts: rays that hold points of different labels.
@@ -51,7 +53,9 @@ class Floor:
 
 @dataclass(frozen=True, eq=False)
 class _Rays:
-    """Rows as ``r (s u_k)`` on the line ``k`` and its side ``s``; ``ray`` numbers line and side together."""
+    """Rows as ``r (s u_k)`` on the line ``k`` and its side ``s``; ``ray`` numbers line and side
+    together.
+    """
 
     u: NDArray[np.float64]
     line: NDArray[np.int64]
@@ -79,23 +83,26 @@ def floor(
 ) -> Floor:
     """The smallest mean loss of any bias-free network on the data: two-layer ones, or of any depth.
 
-    With ``depth="any"`` one number ``c`` is free for each ray: ``min_c sum_i l(r_i c, y_i)``. With ``depth=2`` the two
-    numbers of a line obey ``c(u) - c(-u) = 2 m . u`` with one vector ``m`` for all lines. On data closed under
-    ``(x, y) -> (-x, -y)`` the second is the loss of the best linear map.
+    With ``depth="any"`` one number ``c`` is free for each ray: ``min_c sum_i l(r_i c, y_i)``. With
+    ``depth=2`` the two numbers of a line obey ``c(u) - c(-u) = 2 m . u`` with one vector ``m`` for
+    all lines. On data closed under ``(x, y) -> (-x, -y)`` the second is the loss of the best linear
+    map.
 
     Args:
         x: points ``(n, ...)``.
-        y: numbers ``(n,)`` or ``(n, O)`` for the square loss, half the square summed over outputs; else two values.
+        y: numbers ``(n,)`` or ``(n, O)`` for the square loss, half the square summed over outputs;
+            else two values.
         loss: which loss; the mean over points is meant.
         depth: 2, or "any".
-        homogeneous: whether ``f(c x) = c f(x)`` for ``c > 0``, as with ReLU; False for GELU, SiLU and softplus, which
-            are bound at points and not along rays.
+        homogeneous: whether ``f(c x) = c f(x)`` for ``c > 0``, as with ReLU; False for GELU, SiLU
+            and softplus, which are bound at points and not along rays.
 
     Raises:
         ConfigError: for another loss or depth.
         ShapeError, DtypeError, NonFiniteError: for unusable points or labels.
 
-    Reference: Y. Zhang, A. Saxe, P. Latham, When are bias-free ReLU networks effectively linear networks?, TMLR 2025.
+    Reference: Y. Zhang, A. Saxe, P. Latham, When are bias-free ReLU networks effectively linear
+    networks?, TMLR 2025.
 
     Example:
         >>> x = torch.tensor([[1.0], [2.0], [-1.0], [-2.0]])
@@ -116,7 +123,9 @@ def floor(
         signs = np.where(labels[:, 0] > labels.mean(), 1.0, -1.0)
         value, attained = _margin(rays, signs, both, loss, depth)
         spread = _spread(rays, signs[:, None])
-    least = 1e-14 * (float(np.square(labels).sum()) if loss == "square" else len(x))  # what rounding leaves of zero
+    least = 1e-14 * (
+        float(np.square(labels).sum()) if loss == "square" else len(x)
+    )  # what rounding leaves of zero
     value, attained = (float(v) if v > least else 0.0 for v in (value, attained))
     return Floor(value / len(x), attained / len(x), loss, depth, spread, int(both.sum()), len(x))
 
@@ -124,12 +133,20 @@ def floor(
 def _check(x: Tensor, y: Tensor, loss: str, depth: int | str) -> None:
     check_floating(x, "x")
     if x.ndim < 2 or not len(x):
-        raise ShapeError(f"x of shape {tuple(x.shape)}", "rows (n, ...), at least one", "Put the batch axis first.")
+        raise ShapeError(
+            f"x of shape {tuple(x.shape)}",
+            "rows (n, ...), at least one",
+            "Put the batch axis first.",
+        )
     check_finite(x, "x")
     if not isinstance(y, torch.Tensor) or y.is_complex():
-        raise DtypeError(f"labels of type {type(y).__name__}", "a real tensor", "Use torch.as_tensor.")
+        raise DtypeError(
+            f"labels of type {type(y).__name__}", "a real tensor", "Use torch.as_tensor."
+        )
     if y.ndim == 0 or len(y) != len(x):
-        raise ShapeError(f"labels of shape {tuple(y.shape)} for {len(x)} rows", "one label for each row")
+        raise ShapeError(
+            f"labels of shape {tuple(y.shape)} for {len(x)} rows", "one label for each row"
+        )
     if loss not in ("square", "logistic", "hinge"):
         raise ConfigError(f"loss = {loss!r}", "'square', 'logistic' or 'hinge'")
     if depth not in (2, "any"):
@@ -137,19 +154,27 @@ def _check(x: Tensor, y: Tensor, loss: str, depth: int | str) -> None:
     if y.is_floating_point():
         check_finite(y, "y")
     if loss != "square" and (y.reshape(len(y), -1).shape[1] > 1 or len(y.unique()) > 2):
-        raise ShapeError(f"labels of shape {tuple(y.shape)} with {len(y.unique())} values", "signs: two values (n,)")
+        raise ShapeError(
+            f"labels of shape {tuple(y.shape)} with {len(y.unique())} values",
+            "signs: two values (n,)",
+        )
 
 
 def _rays(x: Tensor, homogeneous: bool) -> _Rays:
-    """The lines of the rows; without homogeneity, a "line" is a pair of points and its radius is one.
+    """The lines of the rows; without homogeneity, a "line" is a pair of points and its radius is
+    one.
 
-    The columns are brought to one size first, which changes no lower bound: in other units directions may agree to all
-    but the last digits.
+    The columns are brought to one size first, which changes no lower bound: in other units
+    directions may agree to all but the last digits.
     """
     wide = x.dtype == torch.float64
     x = x.double() / x.double().abs().amax(0).clamp_min(torch.finfo(torch.float64).tiny)
     lengths = x.double().norm(dim=1)
-    scale = lengths.clamp_min(torch.finfo(torch.float64).tiny) if homogeneous else lengths.median().clamp_min(1e-300)
+    scale = (
+        lengths.clamp_min(torch.finfo(torch.float64).tiny)
+        if homogeneous
+        else lengths.median().clamp_min(1e-300)
+    )
     unit = x.double() / scale.reshape(-1, 1)
     seen = sketch(unit)
     line = clusters(mirrored(seen), 1e-9 if wide else 1e-5).numpy()
@@ -170,8 +195,12 @@ def _spread(rays: _Rays, labels: NDArray[np.float64]) -> int:
     return int((high > low).any(1).sum())
 
 
-def _square(rays: _Rays, y: NDArray[np.float64], both: NDArray[np.bool_], depth: int | str) -> float:
-    """Half the squares: those of each ray about its best number, and those of one linear map to the odd differences."""
+def _square(
+    rays: _Rays, y: NDArray[np.float64], both: NDArray[np.bool_], depth: int | str
+) -> float:
+    """Half the squares: those of each ray about its best number, and those of one linear map to the
+    odd differences.
+    """
     a = rays.sums(rays.r**2)
     b = rays.sums(rays.r[:, None] * y)
     best = b / np.where(a > 0, a, 1)[:, None]
@@ -236,7 +265,8 @@ def _hinge_of_ray(a: NDArray[np.float64]) -> float:
 
 
 class _Coupled:
-    """Rows on lines with points on both sides: margins ``y r (s m . u + e)``, with ``m`` shared and ``e`` of the line.
+    """Rows on lines with points on both sides: margins ``y r (s m . u + e)``, with ``m`` shared and
+    ``e`` of the line.
 
     Where each row has its mirror image with the opposite label, convexity gives ``e = 0``.
     """
@@ -250,13 +280,17 @@ class _Coupled:
         self.shape = (len(self.line), self.u.shape[1] + self.free * len(self.u))
 
     def _closed(self) -> bool:
-        """Whether the rows of each line come in mirrored pairs: signed radii of ``odd`` occur once on each side."""
+        """Whether the rows of each line come in mirrored pairs: signed radii of ``odd`` occur once
+        on each side.
+        """
         order = np.lexsort((self.odd, self.line))
         sides = np.sign(self.even * self.odd)[order]
         pairs = self.odd[order], self.line[order]
         if len(order) % 2:
             return False
-        same = np.isclose(pairs[0][::2], pairs[0][1::2], rtol=1e-6) & (pairs[1][::2] == pairs[1][1::2])
+        same = np.isclose(pairs[0][::2], pairs[0][1::2], rtol=1e-6) & (
+            pairs[1][::2] == pairs[1][1::2]
+        )
         return bool(same.all() and (sides[::2] != sides[1::2]).all())
 
     def margins(self, theta: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -266,10 +300,16 @@ class _Coupled:
 
     def adjoint(self, w: NDArray[np.float64]) -> NDArray[np.float64]:
         odd = np.bincount(self.line, self.odd * w, len(self.u)) @ self.u
-        return np.concatenate([odd, np.bincount(self.line, self.even * w, len(self.u))]) if self.free else odd
+        return (
+            np.concatenate([odd, np.bincount(self.line, self.even * w, len(self.u))])
+            if self.free
+            else odd
+        )
 
     def logistic(self) -> tuple[float, float]:
-        """The dual and the primal value: ``sum H(q_i)`` with ``q`` in ``[0, 1]`` and ``A^T q = 0`` bounds below."""
+        """The dual and the primal value: ``sum H(q_i)`` with ``q`` in ``[0, 1]`` and ``A^T q = 0``
+        bounds below.
+        """
 
         def objective(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
             z = self.margins(theta)
@@ -291,7 +331,9 @@ class _Coupled:
         return max(self._dual(expit(-self.margins(scale * found.x))), 0.0), float(found.fun)
 
     def _dual(self, q: NDArray[np.float64]) -> float:
-        """The dual value at a feasible point near ``q``; corrections are weighted by ``q (1 - q)``, to stay inside."""
+        """The dual value at a feasible point near ``q``; corrections are weighted by ``q (1 - q)``,
+        to stay inside.
+        """
         size = max(np.abs(self.even).max(), 1e-300) * len(q)
         for _ in range(10):
             gap = self.adjoint(q)
@@ -304,7 +346,9 @@ class _Coupled:
                 rmatvec=lambda theta, root=root: root * self.margins(theta),
                 dtype=float,
             )
-            q = np.clip(q - root * lsqr(operator, gap, atol=1e-15, btol=1e-15, iter_lim=2000)[0], 0, 1)
+            q = np.clip(
+                q - root * lsqr(operator, gap, atol=1e-15, btol=1e-15, iter_lim=2000)[0], 0, 1
+            )
         return 0.0
 
     def hinge(self) -> tuple[float, float]:
@@ -312,11 +356,15 @@ class _Coupled:
         n, m = self.shape[0], self.u.shape[1]
         a = sparse.csr_matrix(self.odd[:, None] * self.u[self.line])
         if self.free:
-            a = sparse.hstack([a, sparse.csr_matrix((self.even, (np.arange(n), self.line)), (n, len(self.u)))])
+            a = sparse.hstack(
+                [a, sparse.csr_matrix((self.even, (np.arange(n), self.line)), (n, len(self.u)))]
+            )
         constraints = sparse.hstack([-a, -sparse.identity(n)], format="csr")
         cost = np.concatenate([np.zeros(self.shape[1]), np.ones(n)])
         bounds = [(None, None)] * self.shape[1] + [(0, None)] * n
         found = linprog(cost, A_ub=constraints, b_ub=-np.ones(n), bounds=bounds, method="highs")
         if found.status:
-            raise DivergedError(f"a linear programme in {m} dimensions that fails: {found.message}", "a solution")
+            raise DivergedError(
+                f"a linear programme in {m} dimensions that fails: {found.message}", "a solution"
+            )
         return float(found.fun), float(found.fun)

@@ -28,8 +28,9 @@ class Measure:
     Attributes:
         name: its name, the key in ``audit.measures``.
         value: the number; None where it does not apply.
-        kind: "exact" (computed or proved, up to rounding), "certified" (the truth lies in the interval, by a bound),
-            "estimated" (the interval is one of confidence, 95 %), or "not applicable", with the reason in ``note``.
+        kind: "exact" (computed or proved, up to rounding), "certified" (the truth lies in the
+            interval, by a bound), "estimated" (the interval is one of confidence, 95 %), or "not
+            applicable", with the reason in ``note``.
         interval: the interval, where there is one.
         note: what the number says here, in a sentence.
         details: further numbers, as JSON values.
@@ -62,7 +63,9 @@ class Measure:
     def __str__(self) -> str:
         if self.value is None:
             return f"{self.name}: not applicable ({self.note})"
-        return f"{self.name}: {self.value:.4g}{self.range_text()}, {self.kind}" + (f". {self.note}" * bool(self.note))
+        return f"{self.name}: {self.value:.4g}{self.range_text()}, {self.kind}" + (
+            f". {self.note}" * bool(self.note)
+        )
 
     def range_text(self) -> str:
         """The interval in brackets, or nothing."""
@@ -85,8 +88,11 @@ BLOCKS = 2048  # rows are summed in blocks of equal size from here on
 TAIL = 0.025
 
 
-def ratio(numerator: Tensor, denominator: Tensor, seed: int) -> tuple[float, tuple[float, float] | None]:
-    """``sum a_i / sum b_i`` over rows, and its bootstrap interval of 95 %; 0 where both sums vanish.
+def ratio(
+    numerator: Tensor, denominator: Tensor, seed: int
+) -> tuple[float, tuple[float, float] | None]:
+    """``sum a_i / sum b_i`` over rows, and its bootstrap interval of 95 %; 0 where both sums
+    vanish.
 
     Args:
         numerator: ``(n,)``.
@@ -107,15 +113,22 @@ def ratio(numerator: Tensor, denominator: Tensor, seed: int) -> tuple[float, tup
     counts = torch.zeros(REPLICATES, len(a), dtype=a.dtype).scatter_add_(
         1, picks, torch.ones_like(picks, dtype=a.dtype)
     )
-    low, high = _quotient(counts @ a, counts @ b).quantile(torch.tensor([TAIL, 1 - TAIL], dtype=a.dtype)).tolist()
+    low, high = (
+        _quotient(counts @ a, counts @ b)
+        .quantile(torch.tensor([TAIL, 1 - TAIL], dtype=a.dtype))
+        .tolist()
+    )
     return float(value), (low, high)
 
 
-def ratios(numerator: Tensor, denominator: Tensor, seed: int) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """``sum_i a_ij / sum_i b_ij`` ``(k,)`` of many columns, and intervals that hold for all of them at once in 95 %.
+def ratios(
+    numerator: Tensor, denominator: Tensor, seed: int
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """``sum_i a_ij / sum_i b_ij`` ``(k,)`` of many columns, and intervals that hold for all of them
+    at once in 95 %.
 
-    Those of the bootstrap, as many times wider as normal quantiles are for ``k`` intervals (Bonferroni); 0 where both
-    sums vanish.
+    Those of the bootstrap, as many times wider as normal quantiles are for ``k`` intervals
+    (Bonferroni); 0 where both sums vanish.
 
     Args:
         numerator: ``(n, k)``.
@@ -133,7 +146,9 @@ def ratios(numerator: Tensor, denominator: Tensor, seed: int) -> tuple[Tensor, t
     counts = torch.zeros(REPLICATES, len(a), dtype=a.dtype).scatter_add_(
         1, picks, torch.ones_like(picks, dtype=a.dtype)
     )
-    low, high = _quotient(counts @ a, counts @ b).quantile(torch.tensor([TAIL, 1 - TAIL], dtype=a.dtype), dim=0)
+    low, high = _quotient(counts @ a, counts @ b).quantile(
+        torch.tensor([TAIL, 1 - TAIL], dtype=a.dtype), dim=0
+    )
     tails = torch.tensor([TAIL, TAIL / a.shape[1]], dtype=a.dtype)
     one, all_of_them = torch.special.ndtri(tails)
     wider = all_of_them / one
@@ -181,23 +196,29 @@ class EachOutput:
     """
 
     units: int
-    _sums: Tensor | None = field(default=None)  # (2 + R, blocks, O): own residuals, the constant's, held out
+    _sums: Tensor | None = field(
+        default=None
+    )  # (2 + R, blocks, O): own residuals, the constant's, held out
 
     def add(self, r: Residuals, units: Tensor) -> None:
         """Count residuals ``(b, O)`` in, of rows that belong to these units ``(b,)``."""
         squares = torch.stack([r.own, r.total, *r.held_out]).square().cpu()
         if self._sums is None:
             outputs = squares.shape[2]
-            blocks = min(MOST_BLOCKS, max(LEAST_BLOCKS, NUMBERS // (len(squares) * outputs)), self.units)
+            blocks = min(
+                MOST_BLOCKS, max(LEAST_BLOCKS, NUMBERS // (len(squares) * outputs)), self.units
+            )
             self._sums = squares.new_zeros(len(squares), blocks, outputs)
         blocks = self._sums.shape[1]
         self._sums.index_add_(1, units * blocks // self.units, squares)
 
-    def details(self, ridge: int, n: int, rounding: Resolution, free: bool, seed: int) -> dict[str, Any]:
+    def details(
+        self, ridge: int, n: int, rounding: Resolution, free: bool, seed: int
+    ) -> dict[str, Any]:
         """The share of each output that varies, and the interval that holds the least of them.
 
-        An output that varies by the rounding of its dtype is constant and has none. Intervals of 95 % hold for all
-        outputs together. ``free`` is whether a map can fail on its own rows at all.
+        An output that varies by the rounding of its dtype is constant and has none. Intervals of 95
+        % hold for all outputs together. ``free`` is whether a map can fail on its own rows at all.
         """
         assert self._sums is not None
         own, total, held_out = self._sums[0], self._sums[1], self._sums[2 + ridge]

@@ -102,14 +102,25 @@ def energies(found: Audit) -> Section | None:
     parity, gaussian = found.measures["parity"], found.measures["gaussian_energy"]
     if parity.value is None:
         return None
-    rows = {"on the data": {"odd": parity.details["odd_energy"], "even": parity.details["even_energy"]}}
+    rows = {
+        "on the data": {"odd": parity.details["odd_energy"], "even": parity.details["even_energy"]}
+    }
     if gaussian.value is not None:
-        rows["on Gaussian inputs"] = {"odd": gaussian.details["odd"], "even": gaussian.details["even"]}
+        rows["on Gaussian inputs"] = {
+            "odd": gaussian.details["odd"],
+            "even": gaussian.details["even"],
+        }
     return Section(
         "Odd and even",
         "Every function is the sum of an odd and an even part. Two layers without bias have a linear odd part, so what "
         "is even is all that is not linear.",
-        (captioned(chart(plots.shares(rows), "odd and even shares of the energy"), "Energy.", f"{parity.note}."),),
+        (
+            captioned(
+                chart(plots.shares(rows), "odd and even shares of the energy"),
+                "Energy.",
+                f"{parity.note}.",
+            ),
+        ),
     )
 
 
@@ -130,7 +141,13 @@ def spectra(found: Audit) -> Section | None:
         "Spectra",
         "Singular values tell how many directions a layer uses: training from small weights on a linear target leaves "
         "one.",
-        (captioned(chart(plots.spectrum(lines), "singular values of the weights"), "Singular values.", "Descending."),),
+        (
+            captioned(
+                chart(plots.spectrum(lines), "singular values of the weights"),
+                "Singular values.",
+                "Descending.",
+            ),
+        ),
     )
 
 
@@ -141,9 +158,18 @@ def block_chart(found: Audit) -> Section | None:
         return None
     rows = measure.details["blocks"]
     shown = rows[:MOST_BLOCKS]
-    figure = plots.bars({f"{row['name']}  {row['module']}": (row["r2"], None) for row in shown}, "R², held out")
+    figure = plots.bars(
+        {f"{row['name']}  {row['module']}": (row["r2"], None) for row in shown}, "R², held out"
+    )
     loss = "loss_after" in rows[0]
-    head = ("Block", "Module", "R²", "R² of its update", "Output kept", *(("Loss after",) if loss else ()))
+    head = (
+        "Block",
+        "Module",
+        "R²",
+        "R² of its update",
+        "Output kept",
+        *(("Loss after",) if loss else ()),
+    )
     lines = [
         (
             row["name"],
@@ -160,8 +186,16 @@ def block_chart(found: Audit) -> Section | None:
         "Each block alone, replaced by the best affine map on one half of the data and judged on the other. A residual "
         "connection makes R² high whatever the block adds; its update is what it adds.",
         (
-            captioned(chart(figure, "R² of an affine stand-in for each block"), "Linearity of the blocks.", ""),
-            captioned(table(head, lines), "What replacing each one costs.", "Output kept: R² of the network's output."),
+            captioned(
+                chart(figure, "R² of an affine stand-in for each block"),
+                "Linearity of the blocks.",
+                "",
+            ),
+            captioned(
+                table(head, lines),
+                "What replacing each one costs.",
+                "Output kept: R² of the network's output.",
+            ),
         ),
     )
 

@@ -19,7 +19,9 @@ class LinearPart(nn.Module):
 
     matrix: Tensor
 
-    def __init__(self, matrix: Tensor, in_shape: tuple[int, ...], out_shape: tuple[int, ...]) -> None:
+    def __init__(
+        self, matrix: Tensor, in_shape: tuple[int, ...], out_shape: tuple[int, ...]
+    ) -> None:
         super().__init__()
         self.in_shape, self.out_shape = in_shape, out_shape
         self.register_buffer("matrix", matrix.contiguous())
@@ -34,12 +36,16 @@ class LinearPart(nn.Module):
 
 
 class EvenPart(nn.Module):
-    """``W2 e(W1 x)`` with ``e(z) = (s(z) + s(-z)) / 2``, which is ``(1 - alpha)/2 |z|`` for ``s = max(z, alpha z)``."""
+    """``W2 e(W1 x)`` with ``e(z) = (s(z) + s(-z)) / 2``, which is ``(1 - alpha)/2 |z|`` for ``s =
+    max(z, alpha z)``.
+    """
 
     W1: Tensor
     W2: Tensor
 
-    def __init__(self, two: TwoLayer, in_shape: tuple[int, ...], out_shape: tuple[int, ...]) -> None:
+    def __init__(
+        self, two: TwoLayer, in_shape: tuple[int, ...], out_shape: tuple[int, ...]
+    ) -> None:
         super().__init__()
         self.in_shape, self.out_shape = in_shape, out_shape
         self.activation: Activation = two.activation
@@ -49,7 +55,9 @@ class EvenPart(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Rows ``(b, *in_shape)`` to ``(b, *out_shape)``."""
         check_batch(x, self.in_shape, "x")
-        return (self.activation.even(x.flatten(1) @ self.W1.mT) @ self.W2.mT).reshape(len(x), *self.out_shape)
+        return (self.activation.even(x.flatten(1) @ self.W1.mT) @ self.W2.mT).reshape(
+            len(x), *self.out_shape
+        )
 
     def extra_repr(self) -> str:
         return f"{self.activation.name}, {tuple(self.W1.shape)}, {tuple(self.W2.shape)}"
@@ -57,7 +65,9 @@ class EvenPart(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """``f = linear + even``: the odd part is the linear map ``matrix``, ``(O, D)``; the rest is even."""
+    """``f = linear + even``: the odd part is the linear map ``matrix``, ``(O, D)``; the rest is
+    even.
+    """
 
     linear: LinearPart
     even: EvenPart
@@ -71,11 +81,13 @@ class Split:
 def split(model: nn.Module, x: Tensor | None = None) -> Split:
     """The exactly linear and the even part of a two-layer network without biases.
 
-    ``f(x) = kappa W2 W1 x + W2 e(W1 x)`` with the even part ``e(z) = (s(z) + s(-z)) / 2`` of the activation.
+    ``f(x) = kappa W2 W1 x + W2 e(W1 x)`` with the even part ``e(z) = (s(z) + s(-z)) / 2`` of the
+    activation.
 
-    Any network with one layer of activations obeying ``s(z) - s(-z) = 2 kappa z`` (ReLU, leaky ReLU, PReLU, GELU, SiLU,
-    softplus, hardswish) and affine operations without constants around it: linear layers, convolutions, average
-    pooling, a residual connection. For ``max(z, alpha z)``, ``kappa = (1 + alpha)/2``.
+    Any network with one layer of activations obeying ``s(z) - s(-z) = 2 kappa z`` (ReLU, leaky
+    ReLU, PReLU, GELU, SiLU, softplus, hardswish) and affine operations without constants around it:
+    linear layers, convolutions, average pooling, a residual connection. For ``max(z, alpha z)``,
+    ``kappa = (1 + alpha)/2``.
 
     Args:
         model: the network; it is not changed, and the parts hold copies of its numbers.
@@ -85,7 +97,8 @@ def split(model: nn.Module, x: Tensor | None = None) -> Split:
         StructureError: if it has biases, more layers, or another activation.
         InputError: if ``x`` is needed.
 
-    Reference: Y. Zhang, A. Saxe, P. Latham, When are bias-free ReLU networks effectively linear networks?, TMLR 2025.
+    Reference: Y. Zhang, A. Saxe, P. Latham, When are bias-free ReLU networks effectively linear
+    networks?, TMLR 2025.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(4, 9, bias=False), nn.ReLU(), nn.Linear(9, 2, bias=False))
@@ -101,7 +114,11 @@ def split(model: nn.Module, x: Tensor | None = None) -> Split:
         exact = network.exact() or network
         two = two_layer(exact, structure_of(exact, rows), rows).to(network.like)
     if two.has_bias:
-        raise StructureError("a network with a bias", "none: with one the odd part is not linear", "Remove the biases.")
+        raise StructureError(
+            "a network with a bias",
+            "none: with one the odd part is not linear",
+            "Remove the biases.",
+        )
     if two.activation.kappa is None:
         raise StructureError(
             f"the activation {two.activation.name}, whose odd part is not linear",
@@ -115,7 +132,12 @@ def _example(model: nn.Module) -> Tensor:
     """Random rows for a network that starts with a linear layer."""
     parameters = check_module(model)
     first = next(
-        (m for m in uncompiled(model).modules() if not list(m.children()) and not isinstance(m, nn.Flatten)), model
+        (
+            m
+            for m in uncompiled(model).modules()
+            if not list(m.children()) and not isinstance(m, nn.Flatten)
+        ),
+        model,
     )
     if not isinstance(first, nn.Linear):
         raise InputError(

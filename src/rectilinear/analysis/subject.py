@@ -13,7 +13,14 @@ from rectilinear.errors import InputError, NonFiniteError, StructureError
 from rectilinear.learning.mirror import sketch
 from rectilinear.networks.calls import Network
 from rectilinear.networks.data import Data, row_keys
-from rectilinear.networks.layers import Chain, TwoLayer, chain, is_homogeneous, structure_of, two_layer
+from rectilinear.networks.layers import (
+    Chain,
+    TwoLayer,
+    chain,
+    is_homogeneous,
+    structure_of,
+    two_layer,
+)
 from rectilinear.networks.task import Task
 from rectilinear.networks.trace import Structure
 
@@ -38,10 +45,11 @@ class Pass(NamedTuple):
 class Subject:
     """The network under audit with all that several measurements need.
 
-    ``two_layer`` and ``chain`` hold the matrices, or the reason why there are none. They are read off ``exact``: the
-    network itself, and for one in half precision, whose products would be too rough for a proof, its copy in float64.
-    ``distinct`` are the rows of the sample that are not repetitions of rows before. ``unmirrored`` is the reason why
-    nothing can be said of ``-x``, known after the first pass: a logarithm of the input has no value there.
+    ``two_layer`` and ``chain`` hold the matrices, or the reason why there are none. They are read
+    off ``exact``: the network itself, and for one in half precision, whose products would be too
+    rough for a proof, its copy in float64. ``distinct`` are the rows of the sample that are not
+    repetitions of rows before. ``unmirrored`` is the reason why nothing can be said of ``-x``,
+    known after the first pass: a logarithm of the input has no value there.
     """
 
     network: Network
@@ -67,7 +75,11 @@ class Subject:
         x, found = data.sample, network.exact()
         _check_size(x, "x")
         _check_size(network(x[:SKETCHED]), "the output of the model")
-        exact, rough = (network, "a network that runs in half precision only") if found is None else (found, "")
+        exact, rough = (
+            (network, "a network that runs in half precision only")
+            if found is None
+            else (found, "")
+        )
         structure = structure_of(exact, x)
         return cls(
             network,
@@ -106,7 +118,9 @@ class Subject:
 
     @property
     def has_linear_odd_part(self) -> bool:
-        """Whether the odd part is linear by construction: two layers, no bias, an activation whose odd part is."""
+        """Whether the odd part is linear by construction: two layers, no bias, an activation whose
+        odd part is.
+        """
         return (
             isinstance(self.two_layer, TwoLayer)
             and not self.two_layer.has_bias
@@ -115,14 +129,18 @@ class Subject:
 
     @property
     def units(self) -> Tensor:
-        """The sizes of the inputs on the sample, ``(D,)``; of those that are always zero, that of the largest."""
+        """The sizes of the inputs on the sample, ``(D,)``; of those that are always zero, that of
+        the largest.
+        """
         sizes = self.network.rows(self.data.sample).flatten(1).double().abs().amax(0)
         largest = sizes.max()
         return torch.where(sizes > 0, sizes, largest if largest > 0 else torch.ones_like(largest))
 
     def columns(self, wanted: int) -> Tensor:
         """Distinct rows of the sample as the network takes them, at most ``wanted``."""
-        return self.network.rows(self.data.sample[self.distinct[:wanted].to(self.data.sample.device)])
+        return self.network.rows(
+            self.data.sample[self.distinct[:wanted].to(self.data.sample.device)]
+        )
 
     def distinct_points(self, most: int = 32) -> int:
         """How many points of the sample are further apart than rounding, counted up to ``most``."""
@@ -151,7 +169,11 @@ def _check_size(values: Tensor, name: str) -> None:
     """Raise for numbers whose squares leave the range of float64."""
     size = float(values.abs().max())
     if size and not LEAST < size < 1 / LEAST:
-        raise InputError(f"{name} of size {size:.0e}", "numbers whose squares float64 can hold", "Choose other units.")
+        raise InputError(
+            f"{name} of size {size:.0e}",
+            "numbers whose squares float64 can hold",
+            "Choose other units.",
+        )
 
 
 def _unit_columns(x: Tensor) -> Tensor:

@@ -1,4 +1,6 @@
-"""How well one affine map stands in for the network on the data, and one linear map for its odd part."""
+"""How well one affine map stands in for the network on the data, and one linear map for its odd
+part.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ NEGLIGIBLE = 1e-20  # share of rounding errors in the variance that changes no d
 
 
 class Repeats:
-    """Which rows are the same: held-out rows are left out with all their repetitions, and resampled with them.
+    """Which rows are the same: held-out rows are left out with all their repetitions, and resampled
+    with them.
 
     Attributes:
         rows: how many rows there are.
@@ -46,13 +49,17 @@ class Repeats:
         return self.distinct < self.rows
 
     def of(self, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """For rows, the numbers of their groups in the order of their first, and the sizes of these."""
+        """For rows, the numbers of their groups in the order of their first, and the sizes of
+        these.
+        """
         found = torch.searchsorted(self._keys, keys)
         return self._rank[found], self._counts[found]
 
 
 class _Rows:
-    """Sums of squares, weighed by output, of what an affine map leaves: by row, or by group of equal rows."""
+    """Sums of squares, weighed by output, of what an affine map leaves: by row, or by group of
+    equal rows.
+    """
 
     def __init__(self, repeats: Repeats, weight: Tensor | None) -> None:
         self._weight, self._split = weight, repeats.distinct > MANY
@@ -70,7 +77,9 @@ class _Rows:
 
     def _of(self, values: Tensor) -> Tensor:
         squares = values.square()
-        return squares.sum(-1) if self._weight is None else squares @ self._weight.to(squares.device)
+        return (
+            squares.sum(-1) if self._weight is None else squares @ self._weight.to(squares.device)
+        )
 
     def joined(self) -> tuple[Tensor, Tensor, Tensor]:
         """Of the fit itself, of the constant, and held out at every ridge."""
@@ -92,9 +101,9 @@ class Surrogate:
 def surrogate(subject: Subject, standardise: bool = False) -> Surrogate:
     """Fit the network and its odd part in one pass, and judge both fits in a second.
 
-    The value is held out: every row is predicted by a map that was fitted without it and without the rows equal to it.
-    The interval goes from there, down by the bootstrap, to what the map explains of its own rows, up by the bootstrap:
-    the best map lies between.
+    The value is held out: every row is predicted by a map that was fitted without it and without
+    the rows equal to it. The interval goes from there, down by the bootstrap, to what the map
+    explains of its own rows, up by the bootstrap: the best map lies between.
     """
     data, outputs = subject.data, subject.network.out_dim
     in_span = subject.network.in_dim > LARGEST or (data.n <= subject.network.in_dim > SPAN)
@@ -121,7 +130,10 @@ def surrogate(subject: Subject, standardise: bool = False) -> Surrogate:
     whole, odd = moments.fit(slice(0, width)), moments.fit(slice(width, None), centred=False)
     rounding = resolution(subject.network, subject.columns(ROWS))
     rounding = rounding if head is None else rounding.mixed(head)
-    fits = [_Judged(fit, repeats, r, standardise) for fit, r in ((whole, rounding), (odd, rounding.scaled(0.5**0.5)))]
+    fits = [
+        _Judged(fit, repeats, r, standardise)
+        for fit, r in ((whole, rounding), (odd, rounding.scaled(0.5**0.5)))
+    ]
     scores: list[tuple[Tensor, Tensor]] = []
     for p, key in passes():
         x, t = parts(p)
@@ -131,8 +143,14 @@ def surrogate(subject: Subject, standardise: bool = False) -> Surrogate:
         if subject.task is not None and p.y is not None and head is None:
             scores.append((_scores(subject, p, r), groups))
     note = _note(subject, moments.n, in_span, head is not None)
-    affine = fits[0].measure("affine_r2", subject, note, "the output does not vary on the data", head is None)
-    task = _task(subject, scores, int(affine.details["ridge_index"])) if affine.applies else _no_task(subject)
+    affine = fits[0].measure(
+        "affine_r2", subject, note, "the output does not vary on the data", head is None
+    )
+    task = (
+        _task(subject, scores, int(affine.details["ridge_index"]))
+        if affine.applies
+        else _no_task(subject)
+    )
     return Surrogate(affine, task, _odd(fits[1], subject, head is None), whole)
 
 
@@ -170,7 +188,10 @@ class _Judged:
         least, inner = ratio(own, total, subject.seed)
         free = self.repeats.distinct > len(self.fit.s) + self.fit.centred
         noise = float(self.fit.n * self.rounding.computed.square().sum() / self.fit.total.sum())
-        low, high = (interval[1] if interval else left), (min(inner[0] if inner else least, least if free else 0.0))
+        low, high = (
+            (interval[1] if interval else left),
+            (min(inner[0] if inner else least, least if free else 0.0)),
+        )
         high = max(high - MARGIN * noise, 0.0) if noise > NEGLIGIBLE else high
         details = {
             "unexplained": left,
@@ -185,33 +206,58 @@ class _Judged:
         if each:
             details |= self.each.details(best, self.fit.n, self.rounding, free, subject.seed)
         tensors = {"matrix": self.fit.matrix, "constant": self.fit.constant}
-        return Measure(name, 1 - left, "estimated", (1 - max(low, left), 1 - min(high, left)), note, details, tensors)
+        return Measure(
+            name,
+            1 - left,
+            "estimated",
+            (1 - max(low, left), 1 - min(high, left)),
+            note,
+            details,
+            tensors,
+        )
 
 
 def _odd(judged: _Judged, subject: Subject, each: bool) -> Measure:
-    """How linear the odd part is; one by construction for two layers without bias, where the measurement is a test."""
+    """How linear the odd part is; one by construction for two layers without bias, where the
+    measurement is a test.
+    """
     if subject.unmirrored:
         return Measure.missing("odd_linearity", subject.unmirrored)
     note = "held-out share of the odd part that one linear map explains"
-    measured = judged.measure("odd_linearity", subject, note, "the odd part vanishes on the data", each)
+    measured = judged.measure(
+        "odd_linearity", subject, note, "the odd part vanishes on the data", each
+    )
     if not measured.applies or not subject.has_linear_odd_part:
         return measured
     left = measured.details["unexplained_on_own_rows"]
-    allowed = max(1e4 * torch.finfo(subject.exact.like.dtype).eps, MARGIN**2 * measured.details["rounding"])
+    allowed = max(
+        1e4 * torch.finfo(subject.exact.like.dtype).eps, MARGIN**2 * measured.details["rounding"]
+    )
     test = "passed" if left < allowed else f"failed: {left:.1e} is left"
     note = f"linear by construction (two layers, no bias); self-test on the data {test}"
-    return Measure("odd_linearity", 1.0, "exact", None, note, {**measured.details, "self_test": test == "passed"})
+    return Measure(
+        "odd_linearity",
+        1.0,
+        "exact",
+        None,
+        note,
+        {**measured.details, "self_test": test == "passed"},
+    )
 
 
 def _scores(subject: Subject, p: Pass, r: Residuals) -> Tensor:
-    """Loss and hit of the network and of its held-out affine copies, ``(2, 1 + R, b)``; NaN without classes."""
+    """Loss and hit of the network and of its held-out affine copies, ``(2, 1 + R, b)``; NaN without
+    classes.
+    """
     assert subject.task is not None
     assert p.y is not None
     rows = []
     for out in (p.f, *(p.f - left.to(p.f) for left in r.held_out)):
         hits = subject.task.hits(out, p.y)
         loss = subject.task.losses(out, p.y).double()
-        rows.append(torch.stack([loss, torch.full_like(loss, torch.nan) if hits is None else hits.double()]))
+        rows.append(
+            torch.stack([loss, torch.full_like(loss, torch.nan) if hits is None else hits.double()])
+        )
     return torch.stack(rows, 1)
 
 
@@ -238,7 +284,11 @@ def _task(subject: Subject, scores: list[tuple[Tensor, Tensor]], ridge: int) -> 
 
 
 def _no_task(subject: Subject) -> Measure:
-    reason = "no labels were given" if subject.task is None else "the affine copy has too many outputs, or none vary"
+    reason = (
+        "no labels were given"
+        if subject.task is None
+        else "the affine copy has too many outputs, or none vary"
+    )
     return Measure.missing("affine_score", reason)
 
 
@@ -256,7 +306,12 @@ def _head(subject: Subject) -> Tensor | None:
     outputs = subject.network.out_dim
     if outputs <= 4 * OUTPUTS:
         return None
-    draw = torch.randn(outputs, OUTPUTS, generator=stream(subject.seed, "outputs"), dtype=torch.float64) / OUTPUTS**0.5
+    draw = (
+        torch.randn(
+            outputs, OUTPUTS, generator=stream(subject.seed, "outputs"), dtype=torch.float64
+        )
+        / OUTPUTS**0.5
+    )
     return draw.to(subject.network.like)
 
 
@@ -283,4 +338,9 @@ class _Span:
         """One batch, with coordinates in place of rows, and the keys of these."""
         network = self._subject.network
         f = network(self._rows)
-        return [(Pass(self._coordinates, f, self._subject.mirrored(self._rows, f), self._labels), row_keys(self._rows))]
+        return [
+            (
+                Pass(self._coordinates, f, self._subject.mirrored(self._rows, f), self._labels),
+                row_keys(self._rows),
+            )
+        ]

@@ -30,7 +30,8 @@ SAME = 1e-9  # of the largest label: labels that differ by less are equal
 
 
 def pairs(subject: Subject) -> Measure:
-    """The share of rows whose mirror image ``-x`` is a row too (with ``-y``, where labels are numbers or signs).
+    """The share of rows whose mirror image ``-x`` is a row too (with ``-y``, where labels are
+    numbers or signs).
 
     With labels the details hold the odd and the even energy of the labels over the pairs.
     """
@@ -42,13 +43,22 @@ def pairs(subject: Subject) -> Measure:
     count = int(groups.max()) + 1
     has_mirror = (found.counts() > 0).all(0)[groups] | (side == 0)
     share = share_of_points = float(has_mirror.double().mean())
-    paired_off = 1 - (unmirrored(x) if y is None else unmirrored(x, y))  # how often rows occur counts
-    details: dict[str, float | None] = {"rows_with_mirror": int(has_mirror.sum()), "share_paired_off": paired_off}
+    paired_off = 1 - (
+        unmirrored(x) if y is None else unmirrored(x, y)
+    )  # how often rows occur counts
+    details: dict[str, float | None] = {
+        "rows_with_mirror": int(has_mirror.sum()),
+        "share_paired_off": paired_off,
+    }
     note = "share of rows x whose mirror image -x is in the data"
     if y is not None and bool(has_mirror.any()):
         odd, even, matched = _label_energies(groups, side, y, count, has_mirror)
         share = float((has_mirror & matched).double().mean())
-        details |= {"label_odd_energy": odd, "label_even_energy": even, "share_without_labels": share_of_points}
+        details |= {
+            "label_odd_energy": odd,
+            "label_even_energy": even,
+            "share_without_labels": share_of_points,
+        }
         note = "share of rows (x, y) whose mirror image (-x, -y) is in the data"
     return Measure("pairs", share, "exact", None, note, details)
 
@@ -56,25 +66,37 @@ def pairs(subject: Subject) -> Measure:
 def _label_energies(
     groups: Tensor, side: Tensor, y: Tensor, count: int, has_mirror: Tensor
 ) -> tuple[float, float, Tensor]:
-    """Energies of the odd and even part of the mean labels of the two sides, and which rows have a mirrored label."""
+    """Energies of the odd and even part of the mean labels of the two sides, and which rows have a
+    mirrored label.
+    """
     y = y.double().cpu()
     means = []
     for s in (1, -1):
         rows = side == s
         sums = y.new_zeros(count, y.shape[1]).index_add_(0, groups[rows], y[rows])
-        number = y.new_zeros(count).index_add_(0, groups[rows], torch.ones(int(rows.sum()), dtype=y.dtype))
+        number = y.new_zeros(count).index_add_(
+            0, groups[rows], torch.ones(int(rows.sum()), dtype=y.dtype)
+        )
         means.append(sums / number.clamp_min(1)[:, None])
     odd, even = (means[0] - means[1]) / 2, (means[0] + means[1]) / 2
     opposite = torch.where(side[:, None] == 1, means[1][groups], means[0][groups])
     matched = (y + opposite).abs().amax(1) <= SAME * y.abs().amax().clamp_min(1e-30)
-    paired = torch.zeros(count, dtype=torch.bool).index_put_((groups[has_mirror],), torch.tensor(True))
-    return float(odd[paired].square().sum(1).mean()), float(even[paired].square().sum(1).mean()), matched
+    paired = torch.zeros(count, dtype=torch.bool).index_put_(
+        (groups[has_mirror],), torch.tensor(True)
+    )
+    return (
+        float(odd[paired].square().sum(1).mean()),
+        float(even[paired].square().sum(1).mean()),
+        matched,
+    )
 
 
 def sign_flip(subject: Subject) -> Measure:
-    """The p-value of symmetry: ``|mean of odd features|`` against its law when each row's sign is a coin.
+    """The p-value of symmetry: ``|mean of odd features|`` against its law when each row's sign is a
+    coin.
 
-    Features are ``sin(w . x)`` with random ``w``, which is a maximum mean discrepancy of ``(x, y)`` and ``(-x, -y)``.
+    Features are ``sin(w . x)`` with random ``w``, which is a maximum mean discrepancy of ``(x, y)``
+    and ``(-x, -y)``.
     """
     phi = _odd_features(subject, with_labels=True)
     n = len(phi)
@@ -91,21 +113,27 @@ def sign_flip(subject: Subject) -> Measure:
 def mirror_classifier(subject: Subject) -> Measure:
     """The held-out accuracy of a classifier telling ``x`` from ``-x``: a half on symmetric data.
 
-    Ridge regression on the odd features ``x``, ``x |x|`` and ``sin(w . x)``; rows that are each other's mirror stay
-    together.
+    Ridge regression on the odd features ``x``, ``x |x|`` and ``sin(w . x)``; rows that are each
+    other's mirror stay together.
     """
     flat = subject.columns(ROWS).flatten(1)
     groups, _ = mirror_pairs(flat)
     draws = torch.rand(int(groups.max()) + 1, generator=stream(subject.seed, "folds"))
     train = (draws < 0.5)[groups]
     if not 10 <= int(train.sum()) <= len(train) - 10:
-        return Measure.missing("mirror_classifier", f"{len(train)} rows are too few to train and to test")
+        return Measure.missing(
+            "mirror_classifier", f"{len(train)} rows are too few to train and to test"
+        )
     flat = of_unit_size(flat)
     if flat.shape[1] > WIDEST:
-        mixing = torch.randn(flat.shape[1], WIDEST, generator=stream(subject.seed, "mixing"), dtype=torch.float64)
+        mixing = torch.randn(
+            flat.shape[1], WIDEST, generator=stream(subject.seed, "mixing"), dtype=torch.float64
+        )
         flat = flat @ mixing.to(flat.device)
     scaled = flat / flat.square().mean().sqrt().clamp_min(1e-30)
-    phi = torch.cat([scaled, scaled * scaled.abs(), _odd_features(subject, with_labels=False)], 1).cpu()
+    phi = torch.cat(
+        [scaled, scaled * scaled.abs(), _odd_features(subject, with_labels=False)], 1
+    ).cpu()
     a = phi[train]
     gram = a.mT @ a
     gram.diagonal().add_(RIDGE * float(gram.diagonal().mean()) + 1e-30)
@@ -115,7 +143,12 @@ def mirror_classifier(subject: Subject) -> Measure:
     hits = float((score > 0).sum() + (score == 0).sum() / 2)
     note = "held-out accuracy of telling x from -x; one half where they look alike"
     return Measure(
-        "mirror_classifier", hits / trials, "estimated", wilson(hits / trials, trials), note, {"test_rows": trials}
+        "mirror_classifier",
+        hits / trials,
+        "estimated",
+        wilson(hits / trials, trials),
+        note,
+        {"test_rows": trials},
     )
 
 
@@ -132,7 +165,9 @@ def signed_labels(subject: Subject, sample: bool = False) -> Tensor | None:
 
 
 def _odd_features(subject: Subject, with_labels: bool) -> Tensor:
-    """``sin(w . (x, y))`` ``(n, FEATURES)`` with ``w`` at the scale of the distances between points."""
+    """``sin(w . (x, y))`` ``(n, FEATURES)`` with ``w`` at the scale of the distances between
+    points.
+    """
     x = of_unit_size(subject.columns(ROWS).flatten(1))
     y = signed_labels(subject, sample=True) if with_labels else None
     if y is not None:
@@ -141,7 +176,9 @@ def _odd_features(subject: Subject, with_labels: bool) -> Tensor:
         x = torch.cat([x, y * spread / y.square().sum(1).mean().sqrt().clamp_min(1e-30)], 1)
     some = x[:: max(1, len(x) // 256)][:256]
     width = torch.cdist(some, -some).median().clamp_min(1e-30)
-    w = torch.randn(x.shape[1], FEATURES, generator=stream(subject.seed, "features"), dtype=torch.float64).to(x.device)
+    w = torch.randn(
+        x.shape[1], FEATURES, generator=stream(subject.seed, "features"), dtype=torch.float64
+    ).to(x.device)
     return (x @ (w / width)).sin()
 
 
@@ -150,9 +187,11 @@ RAY_ROWS = 1024
 
 
 def homogeneity(subject: Subject) -> Measure:
-    """The error ``|f(c x) - c f(x)| / |c f(x)|``, as a root of mean squares over rows and ``c`` in 0.5, 2 and 10.
+    """The error ``|f(c x) - c f(x)| / |c f(x)|``, as a root of mean squares over rows and ``c`` in
+    0.5, 2 and 10.
 
-    Exactly zero where the network is positively homogeneous by construction; the measured value is in the details.
+    Exactly zero where the network is positively homogeneous by construction; the measured value is
+    in the details.
     """
     x = subject.columns(RAY_ROWS)
     f = subject.network(x).double()
@@ -164,7 +203,10 @@ def homogeneity(subject: Subject) -> Measure:
     if not float(size.sum()):
         return Measure.missing("homogeneity", "the output is zero on the data")
     squared, interval = ratio(torch.stack(errors).sum(0), len(SCALES) * size, subject.seed)
-    each = {f"at_{c:g}": float((e.sum() / size.sum()) ** 0.5) for c, e in zip(SCALES, errors, strict=True)}
+    each = {
+        f"at_{c:g}": float((e.sum() / size.sum()) ** 0.5)
+        for c, e in zip(SCALES, errors, strict=True)
+    }
     details = {"measured": squared**0.5, **each}
     if subject.homogeneous:
         note = "f(cx) = c f(x) for c > 0 by construction"
@@ -185,9 +227,10 @@ def parity(subject: Subject, told: Measure, flipped: Measure) -> Measure:
 
     The odd part is ``o(x) = (f(x) - f(-x)) / 2``, the even part ``e(x) = (f(x) + f(-x)) / 2``.
 
-    The note says how far ``-x`` is from the data: where it is far, the even part is not what users see. Distances tell
-    little in many dimensions: it also says where a classifier tells ``x`` from ``-x`` (``told``), or where there is
-    none, the test of symmetry fails (``flipped``).
+    The note says how far ``-x`` is from the data: where it is far, the even part is not what users
+    see. Distances tell
+    little in many dimensions: it also says where a classifier tells ``x`` from ``-x`` (``told``),
+    or where there is none, the test of symmetry fails (``flipped``).
     """
     odd, even, constant, n = [], [], None, 0
     for p in subject.passes():
@@ -211,27 +254,39 @@ def parity(subject: Subject, told: Measure, flipped: Measure) -> Measure:
         "mirror_distance": far,
     }
     where = _where(far, told, flipped)
-    return Measure("parity", value, "estimated", interval, f"share of the odd part in the energy; {where}", details)
+    return Measure(
+        "parity",
+        value,
+        "estimated",
+        interval,
+        f"share of the odd part in the energy; {where}",
+        details,
+    )
 
 
 def _where(far: float, told: Measure, flipped: Measure) -> str:
     if not far < NEAR:
         return f"-x is {far:.2g} times as far from the data as its points are"
     if told.value is not None and told.value - 0.5 > SURE / 2 * told.details["test_rows"] ** -0.5:
-        return f"-x differs from the data: a classifier tells it from x in {told.value:.0%} of cases"
+        return (
+            f"-x differs from the data: a classifier tells it from x in {told.value:.0%} of cases"
+        )
     if flipped.value is not None and flipped.value < LEVEL and not told.applies:
         return f"-x differs from the data: the hypothesis of symmetry has a p-value of {flipped.value:.2g}"
     return "-x lies among the data"
 
 
 def mirror_distance(subject: Subject) -> float:
-    """The median distance of ``-x`` to its nearest point of the sample, over that of ``x`` to its nearest other one."""
+    """The median distance of ``-x`` to its nearest point of the sample, over that of ``x`` to its
+    nearest other one.
+    """
     x = of_unit_size(subject.columns(NEIGHBOURS).flatten(1)).float()
     if len(x) < 3:
         return float("inf")
     own = torch.cdist(x, x).fill_diagonal_(torch.inf).min(1).values.median()
     return float(
-        torch.cdist(-x, x).min(1).values.median() / own.clamp_min(1e-6 * x.norm(dim=1).median().clamp_min(1e-30))
+        torch.cdist(-x, x).min(1).values.median()
+        / own.clamp_min(1e-6 * x.norm(dim=1).median().clamp_min(1e-30))
     )
 
 
@@ -239,14 +294,17 @@ CHUNK = 1024  # neurons whose products with all others are written out together
 
 
 def gaussian_energy(subject: Subject) -> Measure:
-    """The share of the odd part in ``<|f|^2>`` for ``x ~ N(0, I)``; in the details, for the data's second moments too.
+    """The share of the odd part in ``<|f|^2>`` for ``x ~ N(0, I)``; in the details, for the data's
+    second moments too.
 
-    With ``h = W1 x`` Gaussian, ``<|h_i| |h_j|> = 2/pi s_i s_j (sqrt(1 - r^2) + r asin r)``: the arc-sine kernel.
+    With ``h = W1 x`` Gaussian, ``<|h_i| |h_j|> = 2/pi s_i s_j (sqrt(1 - r^2) + r asin r)``: the
+    arc-sine kernel.
     """
     name, two = "gaussian_energy", subject.two_layer
     if isinstance(two, str):
         return Measure.missing(
-            name, f"two layers only; {two.removeprefix('a network that is not one of two layers: ')}"
+            name,
+            f"two layers only; {two.removeprefix('a network that is not one of two layers: ')}",
         )
     if two.activation.slope is None:
         return Measure.missing(name, f"no closed form for {two.activation.name}")
@@ -257,7 +315,12 @@ def gaussian_energy(subject: Subject) -> Measure:
     (odd, even), (data_odd, data_even) = energies(two, eye), energies(two, x)
     if not odd + even:
         return Measure.missing(name, "the network is zero")
-    details: dict[str, float | None] = {"odd": odd, "even": even, "data_odd": data_odd, "data_even": data_even}
+    details: dict[str, float | None] = {
+        "odd": odd,
+        "even": even,
+        "data_odd": data_odd,
+        "data_even": data_even,
+    }
     details["data_odd_share"] = data_odd / (data_odd + data_even) if data_odd + data_even else None
     note = "odd share of the energy for x ~ N(0, I), by the arc-sine kernel"
     return Measure(name, odd / (odd + even), "exact", None, note, details)

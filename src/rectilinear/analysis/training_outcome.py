@@ -2,7 +2,8 @@
 
 The learning curve from the present weights, where it is known before training.
 
-What the weights look like: ranks, alignment, balance, signs, and how uneven the two signs of a start are.
+What the weights look like: ranks, alignment, balance, signs, and how uneven the two signs of a
+start are.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ MAX_NUMBERS = 2**27  # numbers of data that are copied in float64: 1 GB
 
 
 def floor_and_loss(subject: Subject) -> Measure:
-    """The loss that no network of the kind, of any width, can beat on the data; in the details the loss of this one.
+    """The loss that no network of the kind, of any width, can beat on the data; in the details the
+    loss of this one.
 
     Two layers without bias have the floor of depth 2, others without bias that of any depth.
     """
@@ -37,7 +39,9 @@ def floor_and_loss(subject: Subject) -> Measure:
     if task is None or data.labels is None:
         return Measure.missing(FLOOR, "no labels were given")
     if task.loss not in LOSSES:
-        return Measure.missing(FLOOR, f"known for the losses {', '.join(LOSSES)}, not for {task.loss}")
+        return Measure.missing(
+            FLOOR, f"known for the losses {', '.join(LOSSES)}, not for {task.loss}"
+        )
     if data.rows is None:
         return Measure.missing(FLOOR, "the data are read in batches and not held together")
     if data.rows.numel() > MAX_NUMBERS:
@@ -45,7 +49,9 @@ def floor_and_loss(subject: Subject) -> Measure:
     if task.loss == "hinge" and data.rows.numel() > PROGRAMME:
         return Measure.missing(FLOOR, "the data are too many for a linear programme")
     if not nodes or not (subject.homogeneous or subject.has_linear_odd_part):
-        return Measure.missing(FLOOR, "floors are for nets without biases; with them, any points can be fitted")
+        return Measure.missing(
+            FLOOR, "floors are for nets without biases; with them, any points can be fitted"
+        )
     depth: Literal[2, "any"] = 2 if subject.has_linear_odd_part else "any"
     loss = cast('Literal["square", "logistic", "hinge"]', task.loss)
     found = floor(data.rows, data.labels, loss, depth, homogeneous=subject.homogeneous)
@@ -68,38 +74,60 @@ TIME_COURSE = "time_course"
 
 
 def time_course(subject: Subject, lr: float | None, steps: int | None) -> Measure:
-    """The half time of learning from the present weights, in steps; refused with the assumption that fails."""
+    """The half time of learning from the present weights, in steps; refused with the assumption
+    that fails.
+    """
     if lr is None or steps is None:
         return Measure.missing(TIME_COURSE, "give lr and steps to predict how these weights learn")
     y = signed_labels(subject)
     if y is None or subject.data.rows is None or subject.data.rows.numel() > MAX_NUMBERS:
-        return Measure.missing(TIME_COURSE, "it needs all data in memory, and labels that are numbers or signs")
+        return Measure.missing(
+            TIME_COURSE, "it needs all data in memory, and labels that are numbers or signs"
+        )
     try:
         found = predict(subject.network.model, subject.data.rows, y, lr, steps)
     except RectilinearError as error:
         return Measure.missing(TIME_COURSE, f"{error.got}; it takes {error.expected}")
     if found.half_time is None:
-        return Measure.missing(TIME_COURSE, f"half of the strongest mode is not learned within {steps} steps")
+        return Measure.missing(
+            TIME_COURSE, f"half of the strongest mode is not learned within {steps} steps"
+        )
     details = found.to_json()
     kind: Kind = "exact" if found.kind == "exact" else "estimated"
-    return Measure(TIME_COURSE, found.half_time, kind, None, f"steps until half is learned, by {found.method}", details)
+    return Measure(
+        TIME_COURSE,
+        found.half_time,
+        kind,
+        None,
+        f"steps until half is learned, by {found.method}",
+        details,
+    )
 
 
-MAX_SIDE, MAX_MATRICES = 2048, 32  # the smaller side of a matrix that is decomposed, and how many of them
+MAX_SIDE, MAX_MATRICES = (
+    2048,
+    32,
+)  # the smaller side of a matrix that is decomposed, and how many of them
 WRITTEN = 256  # the smaller side from which on the Gram matrix is decomposed, which is quicker
 KEPT = 64  # singular values that are kept
 
 
 def weights(subject: Subject) -> Measure:
-    """The stable rank ``|W|_F^2 / |W|_2^2`` of the first layer; in the details every layer and adjacent pairs.
+    """The stable rank ``|W|_F^2 / |W|_2^2`` of the first layer; in the details every layer and
+    adjacent pairs.
 
-    For each layer: stable rank, ``s2/s1``, ``s3/s1`` and the share of positive entries in the squared norm (one half
-    at a symmetric start). For adjacent layers: the alignment of the leading singular vectors, ``|<v_{l+1}, u_l>|``, and
-    the imbalance ``|W_{l+1}^T W_{l+1} - W_l W_l^T|`` relative to the norms of the two.
+    For each layer: stable rank, ``s2/s1``, ``s3/s1`` and the share of positive entries in the
+    squared norm (one half at a symmetric start). For adjacent layers: the alignment of the leading
+    singular vectors, ``|<v_{l+1}, u_l>|``, and the imbalance ``|W_{l+1}^T W_{l+1} - W_l W_l^T|``
+    relative to the norms of the two.
     """
     chain = subject.chain
     if isinstance(chain, str):
-        named = {name: p.detach().flatten(1) for name, p in subject.network.model.named_parameters() if p.ndim > 1}
+        named = {
+            name: p.detach().flatten(1)
+            for name, p in subject.network.model.named_parameters()
+            if p.ndim > 1
+        }
     else:
         named = {f"layer {i}": w for i, w in enumerate(chain.weights, start=1)}
     small = {name: w.double() for name, w in named.items() if 0 < min(w.shape) <= MAX_SIDE}
@@ -127,19 +155,24 @@ def weights(subject: Subject) -> Measure:
 
 
 def delta(subject: Subject) -> Measure:
-    """How uneven the two signs of a two-layer network's neurons are, seen as a start, and the error that this costs.
+    """How uneven the two signs of a two-layer network's neurons are, seen as a start, and the error
+    that this costs.
 
-    ``delta = sum sgn(v_i) v_i^2 / sum v_i^2`` with ``v_i = (a_i + w_i . beta / |beta|) / sqrt 2``: from a small start
-    the network then ends ``sqrt(2 - sqrt(1 + delta) - sqrt(1 - delta))`` away from the weights of a linear one,
-    relative to their norm. A Gaussian start of ``H`` neurons has a standard deviation of ``sqrt(3/H)``.
+    ``delta = sum sgn(v_i) v_i^2 / sum v_i^2`` with ``v_i = (a_i + w_i . beta / |beta|) / sqrt 2``:
+    from a small start the network then ends ``sqrt(2 - sqrt(1 + delta) - sqrt(1 - delta))`` away
+    from the weights of a linear one, relative to their norm. A Gaussian start of ``H`` neurons has
+    a standard deviation of ``sqrt(3/H)``.
     """
     name, two = "delta", subject.two_layer
     if not isinstance(two, TwoLayer):
         return Measure.missing(
-            name, f"two layers only; {two.removeprefix('a network that is not one of two layers: ')}"
+            name,
+            f"two layers only; {two.removeprefix('a network that is not one of two layers: ')}",
         )
     if two.has_bias or two.W2.shape[0] != 1 or bool(two.skip.any()):
-        return Measure.missing(name, "it is defined for one output, no bias and no connection past the neurons")
+        return Measure.missing(
+            name, "it is defined for one output, no bias and no connection past the neurons"
+        )
     if (beta := _beta(subject)) is None:
         return Measure.missing(name, "no labels that are numbers or signs")
     if not bool(beta.any()):
@@ -186,11 +219,16 @@ def _layer(name: str, w: Tensor, s: Tensor) -> dict[str, Any]:
         "stable_rank": float(squares / top.square()),
         "s2_s1": float(s[1] / top) if len(s) > 1 else 0.0,
         "s3_s1": float(s[2] / top) if len(s) > 2 else 0.0,
-        "positive_share": float(w.clamp_min(0).square().sum() / squares.clamp_min(torch.finfo(s.dtype).tiny)),
+        "positive_share": float(
+            w.clamp_min(0).square().sum() / squares.clamp_min(torch.finfo(s.dtype).tiny)
+        ),
         "singular_values": s[:KEPT].tolist(),
     }
 
 
 def _imbalance(first: Tensor, second: Tensor) -> float:
     after, before = second.mT @ second, first @ first.mT
-    return float((after - before).norm() / (after.norm() + before.norm()).clamp_min(torch.finfo(after.dtype).tiny))
+    return float(
+        (after - before).norm()
+        / (after.norm() + before.norm()).clamp_min(torch.finfo(after.dtype).tiny)
+    )

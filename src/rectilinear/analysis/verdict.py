@@ -25,8 +25,9 @@ class Verdict:
     """How linear a network is, in words.
 
     Attributes:
-        label: "linear" (an affine map everywhere: proved), "effectively linear" (on the data, one affine map explains
-            at least the asked share of the variance), "not linear" (none does), or "undecided".
+        label: "linear" (an affine map everywhere: proved), "effectively linear" (on the data, one
+            affine map explains at least the asked share of the variance), "not linear" (none does),
+            or "undecided".
         reasons: why, the deciding one first.
     """
 
@@ -37,10 +38,14 @@ class Verdict:
         return "\n".join([self.label, *(f"  - {reason}" for reason in self.reasons)])
 
 
-def verdict(subject: Subject, measures: Mapping[str, Measure], threshold: float, each: bool = True) -> Verdict:
-    """Judge: a proof decides, else the share of the variance that one affine map explains on the data.
+def verdict(
+    subject: Subject, measures: Mapping[str, Measure], threshold: float, each: bool = True
+) -> Verdict:
+    """Judge: a proof decides, else the share of the variance that one affine map explains on the
+    data.
 
-    The share is that of all outputs together, and of ``each`` by itself: a large output does not hide a small one.
+    The share is that of all outputs together, and of ``each`` by itself: a large output does not
+    hide a small one.
     """
     label, reason = _decide(subject, measures["affine_r2"], threshold, each)
     more = [
@@ -56,7 +61,10 @@ def verdict(subject: Subject, measures: Mapping[str, Measure], threshold: float,
 
 def _decide(subject: Subject, fit: Measure, threshold: float, each: bool) -> tuple[Label, str]:
     if subject.structure.is_affine:
-        return "linear", f"Every operation of the network is affine: it is {_kind(subject)}, everywhere."
+        return (
+            "linear",
+            f"Every operation of the network is affine: it is {_kind(subject)}, everywhere.",
+        )
     if isinstance(subject.two_layer, TwoLayer) and collapses(subject.two_layer, subject.units):
         said = f"the even part vanishes and it is {_kind(subject)}, everywhere"
         return "linear", f"Its neurons cancel in pairs: {said}."
@@ -67,7 +75,10 @@ def _decide(subject: Subject, fit: Measure, threshold: float, each: bool) -> tup
     if fit.value is None or fit.interval is None:
         if not fit.applies and "vary" in fit.note:
             size = fit.note.partition(", ")[2]
-            return "effectively linear", f"Its output is constant on the data{', ' * bool(size)}{size}."
+            return (
+                "effectively linear",
+                f"Its output is constant on the data{', ' * bool(size)}{size}.",
+            )
         return "undecided", f"Its variance on the data cannot be measured: {fit.note}."
     label, reason = _together(fit, threshold)
     if label == "not linear" or not each or "worst_interval" not in fit.details:
@@ -82,9 +93,18 @@ def _together(fit: Measure, threshold: float) -> tuple[Label, str]:
     low, high = fit.interval
     if low >= threshold:
         left = fit.details["unexplained"]
-        share = f"{fit.value:.4g}" if left > 1e-3 else f"all but {left:.1g}" if left > 1e-9 else "all, to rounding,"
+        share = (
+            f"{fit.value:.4g}"
+            if left > 1e-3
+            else f"all but {left:.1g}"
+            if left > 1e-9
+            else "all, to rounding,"
+        )
         share = f"one affine map explains {share} of its variance, held out"
-        return "effectively linear", f"On the data {share}; {threshold:g} was asked for. Elsewhere nothing is proved."
+        return (
+            "effectively linear",
+            f"On the data {share}; {threshold:g} was asked for. Elsewhere nothing is proved.",
+        )
     if high < threshold:
         return (
             "not linear",
@@ -102,18 +122,27 @@ def _together(fit: Measure, threshold: float) -> tuple[Label, str]:
 
 
 def _worst(fit: Measure, threshold: float, label: Label, reason: str) -> tuple[Label, str]:
-    """By the output of which the least is explained, where that changes what all outputs together say."""
+    """By the output of which the least is explained, where that changes what all outputs together
+    say.
+    """
     (low, high), worst = fit.details["worst_interval"], fit.details["worst_output"]
     if low >= threshold or (label == "undecided" and high >= threshold):
         return label, reason
-    together = f"of all outputs together it explains {fit.value:.4g}, but large ones outweigh small ones"
+    together = (
+        f"of all outputs together it explains {fit.value:.4g}, but large ones outweigh small ones"
+    )
     if high < threshold:
         said = f"On the data no affine map explains more than {high:.3g} of the variance of output {worst}"
         return "not linear", f"{said}; {threshold:g} was asked for ({together})."
     said = (
-        f"On these data the share of output {worst} that one affine map explains lies between {low:.4g} and {high:.4g}"
+        f"On these data the share of output {worst} that one affine map explains "
+        f"lies between {low:.4g} and {high:.4g}"
     )
-    more = "A wider dtype" if fit.details["worst_rounding"] > ROUGH * (1 - threshold) else "More points"
+    more = (
+        "A wider dtype"
+        if fit.details["worst_rounding"] > ROUGH * (1 - threshold)
+        else "More points"
+    )
     return "undecided", f"{said}; {threshold:g} decides ({together}). {more} would."
 
 
@@ -176,7 +205,9 @@ def _outside(subject: Subject) -> str:
     """What the theorems do not cover."""
     kinds = [type(m).__name__ for m in subject.network.model.modules()]
     found: list[str] = [
-        name for name in ("LayerNorm", "RMSNorm", "GroupNorm", "MultiheadAttention", "Softmax") if name in kinds
+        name
+        for name in ("LayerNorm", "RMSNorm", "GroupNorm", "MultiheadAttention", "Softmax")
+        if name in kinds
     ]
     gated = any(isinstance(m, nn.GLU | nn.Bilinear) for m in subject.network.model.modules())
     found += ["a bilinear gate"] * gated

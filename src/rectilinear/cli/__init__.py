@@ -1,7 +1,9 @@
 """The command line: one file a command.
 
-A command is a module with ``Arguments``, a dataclass whose docstring and fields are its help, and ``run(arguments)``,
-which returns the JSON object to print. Modules import what is heavy inside ``run``: ``--help`` stays instant.
+A command is a module with ``Arguments``, a dataclass whose docstring and fields are its help, and
+``run(arguments)``,
+which returns the JSON object to print. Modules import what is heavy inside ``run``: ``--help``
+stays instant.
 """
 
 from __future__ import annotations
@@ -14,7 +16,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from rectilinear import __version__
-from rectilinear.cli._exit import FAILED_CLAIM, FAULT, INTERRUPTED, MISTAKE, PIPE_CLOSED, ending, nobody_reads, say
+from rectilinear.cli._exit import (
+    FAILED_CLAIM,
+    FAULT,
+    INTERRUPTED,
+    MISTAKE,
+    PIPE_CLOSED,
+    ending,
+    nobody_reads,
+    say,
+)
 from rectilinear.cli._options import UsageError, parse, show
 from rectilinear.config import nan_to_null, writable
 from rectilinear.files import locked
@@ -46,9 +57,10 @@ COMMANDS = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and give its exit code.
 
-    0 done; 1 a claim of ``reproduce`` does not hold; 2 what the user can mend: words, data, files, memory, the code of
-    a model; 3 a fault of rectilinear; 130 stopped by Ctrl-C; 141 nobody reads what it says any more. Whatever goes
-    wrong is one line on standard error, after the traceback with ``--debug``.
+    0 done; 1 a claim of ``reproduce`` does not hold; 2 what the user can mend: words, data, files,
+    memory, the code of a model; 3 a fault of rectilinear; 130 stopped by Ctrl-C; 141 nobody reads
+    what it says any more. Whatever goes wrong is one line on standard error, after the traceback
+    with ``--debug``.
 
     Example:
         >>> main(["sing"])
@@ -72,7 +84,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         code, message = ending(error, asked.user_files)
         say(message, error if "--debug" in words else None)
         if as_json and code != INTERRUPTED:
-            print(json.dumps({"error": {"type": type(error).__name__, "message": message}}), file=output)
+            print(
+                json.dumps({"error": {"type": type(error).__name__, "message": message}}),
+                file=output,
+            )
         return code
     return 0 if _holds(result or {}) else FAILED_CLAIM
 
@@ -115,7 +130,9 @@ def _run(words: Sequence[str], asked: _Asked) -> dict[str, Any] | None:
 
 @contextmanager
 def _no_silent_end() -> Iterator[None]:
-    """Inside the block ``os._exit`` of the user's code is ``sys.exit``: it could say 0 before the command was done."""
+    """Inside the block ``os._exit`` of the user's code is ``sys.exit``: it could say 0 before the
+    command was done.
+    """
     ending, process = os._exit, os.getpid()
 
     def refuse(status: int) -> NoReturn:
@@ -151,7 +168,9 @@ def _standard_error_only() -> Iterator[None]:
 
 def _pipe_closed(output: TextIO, error: BrokenPipeError) -> int:
     """The exit code where a reader has gone: 0 if it had only the answer left to read."""
-    if not nobody_reads(output) and not nobody_reads(sys.stderr):  # another pipe, such as that of a worker
+    if not nobody_reads(output) and not nobody_reads(
+        sys.stderr
+    ):  # another pipe, such as that of a worker
         say(f"a fault of rectilinear: {error!r}. Please report it.")
         return FAULT
     code = PIPE_CLOSED if nobody_reads(sys.stderr) else 0

@@ -28,8 +28,8 @@ NO_MEMORY = ("allocate memory", "out of memory", "Storage size calculation overf
 def ending(error: BaseException, user_files: Sequence[Path] = ()) -> tuple[int, str]:
     """The exit code that ``error`` ends the program with, and what is said of it.
 
-    2 for what the user can mend: a mistake in the words or the data, a file, a disk, too little memory, code of
-    ``user_files`` that fails; 130 for Ctrl-C; 3 for a fault of rectilinear.
+    2 for what the user can mend: a mistake in the words or the data, a file, a disk, too little
+    memory, code of ``user_files`` that fails; 130 for Ctrl-C; 3 for a fault of rectilinear.
 
     Example:
         >>> ending(UsageError("'sing' is no command."))
@@ -50,10 +50,15 @@ def ending(error: BaseException, user_files: Sequence[Path] = ()) -> tuple[int, 
     if (place := _place_in(error, user_files)) is not None:
         return MISTAKE, _cut(f"{place} fails: {named}. --debug shows the traceback.")
     if isinstance(error, SystemExit):
-        return MISTAKE, f"something called sys.exit({error.code!r}) before the command was done; --debug shows where."
+        return (
+            MISTAKE,
+            f"something called sys.exit({error.code!r}) before the command was done; --debug shows where.",
+        )
     if isinstance(error, OSError):
         return MISTAKE, _cut(f"the system refuses: {named}")
-    return FAULT, _cut(f"a fault of rectilinear: {named}. Please report it, with what --debug shows.")
+    return FAULT, _cut(
+        f"a fault of rectilinear: {named}. Please report it, with what --debug shows."
+    )
 
 
 def say(message: str, error: BaseException | None = None) -> None:
@@ -83,7 +88,9 @@ def _place_in(error: BaseException, user_files: Sequence[Path]) -> str | None:
     place = None
     for frame in traceback.extract_tb(error.__traceback__):
         path = Path(frame.filename)
-        if path.resolve() in files or (path.is_file() and path.resolve().parent in folders and not _is_ours(path)):
+        if path.resolve() in files or (
+            path.is_file() and path.resolve().parent in folders and not _is_ours(path)
+        ):
             place = f"{path.name}, line {frame.lineno},"
     return place
 

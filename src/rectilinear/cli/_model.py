@@ -45,7 +45,9 @@ def load_model(words: str) -> nn.Module:
             spec.loader.exec_module(module)
             model = getattr(module, factory)()
         except (Exception, SystemExit) as error:  # whatever their code raises is theirs
-            raise UsageError(f"{words} fails: {type(error).__name__}: {error}. --debug shows where.") from error
+            raise UsageError(
+                f"{words} fails: {type(error).__name__}: {error}. --debug shows where."
+            ) from error
     if not isinstance(model, nn.Module):
         raise UsageError(f"{words} makes a {type(model).__name__} and not a torch.nn.Module.")
     return model
@@ -53,7 +55,9 @@ def load_model(words: str) -> nn.Module:
 
 @contextmanager
 def _as_if_run(path: Path) -> Iterator[None]:
-    """Inside the block a file can import its neighbours; afterwards folder and process are those of before."""
+    """Inside the block a file can import its neighbours; afterwards folder and process are those of
+    before.
+    """
     folder, here, process = str(path.resolve().parent), Path.cwd(), os.getpid()
     sys.path.insert(0, folder)
     try:
@@ -78,16 +82,21 @@ def load_weights(model: nn.Module, path: Path) -> None:
     try:
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}, which cannot be read: {error}", "a .safetensors file") from error
+        raise CheckpointError(
+            f"{path}, which cannot be read: {error}", "a .safetensors file"
+        ) from error
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"weights that do not fit the model: {reason}", "those of this model") from error
+        raise CheckpointError(
+            f"weights that do not fit the model: {reason}", "those of this model"
+        ) from error
 
 
 def load_array(path: Path, name: str) -> Tensor:
-    """An array as a tensor, read from the disk as it is used where torch knows its kind of number, else converted.
+    """An array as a tensor, read from the disk as it is used where torch knows its kind of number,
+    else converted.
 
     Raises:
         DataError: if it cannot be read, or holds no real numbers.
@@ -98,13 +107,19 @@ def load_array(path: Path, name: str) -> Tensor:
     try:
         array = np.load(path, mmap_mode="c", allow_pickle=False)
     except (OSError, ValueError, EOFError, SyntaxError, MemoryError, OverflowError) as error:
-        raise DataError(f"{name} {path}, which cannot be read: {error}", "an array .npy of numbers") from error
+        raise DataError(
+            f"{name} {path}, which cannot be read: {error}", "an array .npy of numbers"
+        ) from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
         kind = array.dtype if isinstance(array, np.ndarray) else "several arrays"
-        raise DataError(f"{name} {path} of {kind}", "one array .npy of real numbers", "Save it with numpy.save.")
+        raise DataError(
+            f"{name} {path} of {kind}", "one array .npy of real numbers", "Save it with numpy.save."
+        )
     kind, size = array.dtype.kind, array.dtype.itemsize
     if kind == "u" and size > 1:
-        array = array.astype(np.int64 if size < 8 or not array.size or array.max() < 2**63 else np.float64)
+        array = array.astype(
+            np.int64 if size < 8 or not array.size or array.max() < 2**63 else np.float64
+        )
     elif kind == "f" and size not in FLOATS:
         array = array.astype(np.float64)
     array = np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")

@@ -46,7 +46,9 @@ class Common:
         return (run,) if run is not None and run.is_dir() else ()
 
     def locks(self) -> tuple[Path, ...]:
-        """Of these folders, those that nobody else may write meanwhile: where the results of a run go."""
+        """Of these folders, those that nobody else may write meanwhile: where the results of a run
+        go.
+        """
         return self.folders() if hasattr(self, "run") else ()
 
     def code(self) -> tuple[Path, ...]:
@@ -64,7 +66,9 @@ def parse(cls: type[T], command: str, words: Sequence[str]) -> T | None:
         UsageError: for words that do not fit, in one line.
     """
     if any(not word or (word.startswith("--") and word.endswith("=")) for word in words):
-        raise UsageError("An empty word: an option without its value, or a variable of the shell that is not set.")
+        raise UsageError(
+            "An empty word: an option without its value, or a variable of the shell that is not set."
+        )
     said = io.StringIO()
     try:
         with redirect_stderr(said):
@@ -77,17 +81,23 @@ def parse(cls: type[T], command: str, words: Sequence[str]) -> T | None:
     except SystemExit as stop:
         if not stop.code:
             return None
-        raise UsageError(f"{_first_message(said.getvalue())}. See rectilinear {command} --help.") from None
+        raise UsageError(
+            f"{_first_message(said.getvalue())}. See rectilinear {command} --help."
+        ) from None
     _check_numbers(arguments)
     return arguments
 
 
 def _check_numbers(arguments: Any) -> None:
-    """Whole numbers of commands count something: they are positive, but for the seed, and -1 for a job a core."""
+    """Whole numbers of commands count something: they are positive, but for the seed, and -1 for a
+    job a core.
+    """
     for name, value in vars(arguments).items():
         least = {"seed": 0, "n_jobs": -1}.get(name, 1)
         if type(value) is int and not least <= value < 2**63:
-            raise UsageError(f"--{name.replace('_', '-')} {value} is out of range: it is at least {least}.")
+            raise UsageError(
+                f"--{name.replace('_', '-')} {value} is out of range: it is at least {least}."
+            )
 
 
 def _first_message(boxed: str) -> str:
@@ -146,7 +156,9 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def write_images(folder: Path, name: str, strips: Tensor, columns: int | None = None) -> dict[str, str]:
+def write_images(
+    folder: Path, name: str, strips: Tensor, columns: int | None = None
+) -> dict[str, str]:
     """Write ``(rows, frames, c, h, w)`` as ``name.png`` and ``name.npy``, each whole or not at all.
 
     Strips are one under the other, unless ``columns`` says how many images make a row.
@@ -159,14 +171,21 @@ def write_images(folder: Path, name: str, strips: Tensor, columns: int | None = 
     array = strips.float().cpu().numpy()
     images = array.reshape(-1, *array.shape[2:])
     with atomic_write(folder / f"{name}.png") as tmp:
-        tmp.write_bytes(plots.png(plots.grid(images, columns or array.shape[1]), scale=max(1, 64 // array.shape[-1])))
+        tmp.write_bytes(
+            plots.png(
+                plots.grid(images, columns or array.shape[1]), scale=max(1, 64 // array.shape[-1])
+            )
+        )
     with atomic_write(folder / f"{name}.npy") as tmp:
         np.save(tmp, array, allow_pickle=False)
     return {"picture": str(folder / f"{name}.png"), "array": str(folder / f"{name}.npy")}
 
 
-def named_images(path: Path, shape: tuple[int, int, int], out: Path, taken: tuple[str, ...] = ()) -> dict[str, Tensor]:
-    """The image in a file, or those in a folder and its sub-folders, scaled and cropped to ``shape``, each by a name.
+def named_images(
+    path: Path, shape: tuple[int, int, int], out: Path, taken: tuple[str, ...] = ()
+) -> dict[str, Tensor]:
+    """The image in a file, or those in a folder and its sub-folders, scaled and cropped to
+    ``shape``, each by a name.
 
     Args:
         path: of the file or folder.
@@ -175,7 +194,8 @@ def named_images(path: Path, shape: tuple[int, int, int], out: Path, taken: tupl
         taken: names that no image may have.
 
     Raises:
-        DataError: if there is none, one cannot be read, or results would lie among them, to be read the next time.
+        DataError: if there is none, one cannot be read, or results would lie among them, to be read
+            the next time.
     """
     from rectilinear.datasets.folder import read_images
     from rectilinear.datasets.read_image import distinct_names, image_files
@@ -188,4 +208,8 @@ def named_images(path: Path, shape: tuple[int, int, int], out: Path, taken: tupl
             fix="Results there would be read with the images the next time.",
         )
     c, h, w = shape
-    return dict(zip(distinct_names(files, path, taken), read_images(files, (h, w), grey=c == 1), strict=True))
+    return dict(
+        zip(
+            distinct_names(files, path, taken), read_images(files, (h, w), grey=c == 1), strict=True
+        )
+    )

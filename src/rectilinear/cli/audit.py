@@ -14,7 +14,9 @@ class Arguments(Common):
     """Measure how linear a network is on data, and say why."""
 
     model: tyro.conf.Positional[str]
-    """FILE.py:NAME, a function without arguments in a Python file that makes the model. The file is run."""
+    """FILE.py:NAME, a function without arguments in a Python file that makes the model. The file is
+    run.
+    """
     data: Path
     """Rows of data, an array .npy of floating point; it may be larger than memory."""
     labels: Path | None = None
@@ -30,7 +32,9 @@ class Arguments(Common):
     threshold: float = 0.99
     """Share of the variance that one affine map must explain for "effectively linear"."""
     outputs: Literal["each", "together", "standardised"] = "each"
-    """Of which outputs: the worst of each, all together (large ones outweigh small ones), or all at one variance."""
+    """Of which outputs: the worst of each, all together (large ones outweigh small ones), or all at
+    one variance.
+    """
     html: Path | None = None
     """Write a page with plots to this file."""
     out: Path | None = None
@@ -77,7 +81,10 @@ def run(arguments: Arguments) -> dict[str, Any]:
     if arguments.out is not None:
         found.to_html(arguments.out / "audit.html")
         found.to_json(arguments.out / "audit.json")
-        files |= {"page": str(arguments.out / "audit.html"), "numbers": str(arguments.out / "audit.json")}
+        files |= {
+            "page": str(arguments.out / "audit.html"),
+            "numbers": str(arguments.out / "audit.json"),
+        }
     if arguments.json:
         return found.to_json() | files
     print(found)

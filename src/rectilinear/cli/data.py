@@ -11,7 +11,9 @@ from rectilinear.cli._options import Common
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(Common):
-    """Check a data set, and download it where it is missing: digits, mnist, fashion_mnist, or a folder of images."""
+    """Check a data set, and download it where it is missing: digits, mnist, fashion_mnist, or a
+    folder of images.
+    """
 
     name: tyro.conf.Positional[str]
     """Name of the data set, or a folder of images."""

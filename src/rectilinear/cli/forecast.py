@@ -33,8 +33,8 @@ class Arguments(Common):
     reencode: int | None = None
     """Steps between re-encodings of the state; by default none, one linear map of the whole way."""
     start: Annotated[Path | None, tyro.conf.arg(name="from")] = None
-    """A .npy or .csv series that ends where the forecast starts (with --backward: that begins there); held-out starts
-    of a simulated system, or the series of the run, by default."""
+    """A .npy or .csv series that ends where the forecast starts (with --backward: that begins
+    there); held-out starts of a simulated system, or the series of the run, by default."""
     out: Path | None = None
     """Folder for forecast.png, forecast.npy and forecast.json; that of the run by default."""
 
@@ -51,25 +51,38 @@ def run(arguments: Arguments) -> dict[str, Any]:
     run = recipes.open_run(arguments.run)
     model = run.of(koopman.Koopman)
     sign = -1 if arguments.backward else 1
-    states, truth, known, names, series = _starts(run, model, arguments.start, sign * arguments.steps)
+    states, truth, known, names, series = _starts(
+        run, model, arguments.start, sign * arguments.steps
+    )
     times = sign * model.dt * torch.arange(arguments.steps + 1, dtype=torch.float64)
     forecast = model.forecast(states, times, arguments.reencode)
     out = arguments.out or arguments.run
-    result: dict[str, Any] = {"steps": sign * arguments.steps, "dt": model.dt, "count": len(forecast)}
+    result: dict[str, Any] = {
+        "steps": sign * arguments.steps,
+        "dt": model.dt,
+        "count": len(forecast),
+    }
     if truth is not None:
         scale = model.lift.scale[: model.dim]
         error = ((forecast - truth) / scale).square().mean((0, 2)).sqrt()
         still = ((states[:, None, : model.dim] - truth) / scale).square().mean((0, 2)).sqrt()
         marks = [k for k in (1, 10, 50, 100, 200) if k < arguments.steps] + [arguments.steps]
-        result["errors"] = [{"step": sign * k, "error": float(error[k]), "persistence": float(still[k])} for k in marks]
+        result["errors"] = [
+            {"step": sign * k, "error": float(error[k]), "persistence": float(still[k])}
+            for k in marks
+        ]
     if series is not None:
         once = koopman.one_step(model, series)
         result["one_step"] = [
             {"column": i + 1, "error": ours, "persistence": none}
-            for i, (ours, none) in enumerate(zip(once.model.tolist(), once.persistence.tolist(), strict=True))
+            for i, (ours, none) in enumerate(
+                zip(once.model.tolist(), once.persistence.tolist(), strict=True)
+            )
         ]
     result["modes"] = koopman.modes(model, states).table(5)
-    plots.save(forecast_figure((times.numpy(), forecast[0].numpy()), names, known), out / "forecast.png")
+    plots.save(
+        forecast_figure((times.numpy(), forecast[0].numpy()), names, known), out / "forecast.png"
+    )
     with atomic_write(out / "forecast.npy") as tmp:
         np.save(tmp, forecast.numpy(), allow_pickle=False)
     write_json(out / "forecast.json", result)
@@ -80,7 +93,9 @@ def run(arguments: Arguments) -> dict[str, Any]:
 def _starts(
     run: "Run", model: "Koopman", path: Path | None, steps: int
 ) -> "tuple[Tensor, Tensor | None, Known, tuple[str, ...], Series | None]":
-    """States to start from, what follows where known, what to draw beside, names of columns, the series of a file."""
+    """States to start from, what follows where known, what to draw beside, names of columns, the
+    series of a file.
+    """
     import torch
 
     from rectilinear import datasets, koopman
@@ -98,22 +113,38 @@ def _starts(
         windows = koopman.embed(known, delays)
         if not compared:
             return windows[:, 0], None, {}, names, None
-        start, truth = (windows[:, 0], known[:, delays - 1 :]) if steps > 0 else (windows[:, -1], known.flip(1))
+        start, truth = (
+            (windows[:, 0], known[:, delays - 1 :])
+            if steps > 0
+            else (windows[:, -1], known.flip(1))
+        )
         truth = truth[:, : length + 1]
         clock = torch.arange(length + 1).double().numpy() * model.dt * (1 if steps > 0 else -1)
         return start, truth, {"system": (clock, truth[0].numpy())}, names, None
     series, times = datasets.read_series(path or recipe.file(), recipe.dt)
     if series.shape[-1] != model.dim:
         raise ShapeError(
-            f"a series of {series.shape[-1]} columns", f"{model.dim}, as the run has", "Choose another file."
+            f"a series of {series.shape[-1]} columns",
+            f"{model.dim}, as the run has",
+            "Choose another file.",
         )
     checked = koopman.as_series(series, times)
     given = checked if any(len(x) > delays for x in checked.states) else None
     ends = [x[-delays:] if steps > 0 else x[:delays] for x in checked.states]
     x, t = checked.states[0], checked.times[0]
-    part, now = (slice(-2 * length, None), t[-1]) if steps > 0 else (slice(0, 2 * length), t[delays - 1 : delays])
+    part, now = (
+        (slice(-2 * length, None), t[-1])
+        if steps > 0
+        else (slice(0, 2 * length), t[delays - 1 : delays])
+    )
     observed = {"observed": ((t[part] - now).numpy(), x[part].numpy())}
-    return torch.stack([koopman.embed(x, delays)[0] for x in ends]), None, observed, _names(model.dim), given
+    return (
+        torch.stack([koopman.embed(x, delays)[0] for x in ends]),
+        None,
+        observed,
+        _names(model.dim),
+        given,
+    )
 
 
 def _names(dim: int) -> tuple[str, ...]:

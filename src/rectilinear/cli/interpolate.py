@@ -42,7 +42,11 @@ def run(arguments: Arguments) -> dict[str, Any]:
     images, _ = run.load(arguments.split, arguments.data_dir)
     count = min(arguments.count, len(images) // 2)
     if not count:
-        raise DataError(f"one image in the split {arguments.split}", "two or more", "Choose the other with --split.")
+        raise DataError(
+            f"one image in the split {arguments.split}",
+            "two or more",
+            "Choose the other with --split.",
+        )
     chosen = images[torch.randperm(len(images), generator=generator(arguments.seed))[: 2 * count]]
     with torch.no_grad():
         path = flow.interpolate(run.flow, chosen[:count], chosen[count:], arguments.frames)

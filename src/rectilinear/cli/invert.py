@@ -11,7 +11,9 @@ from rectilinear.cli._options import Common
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(Common):
-    """Images, with the noise of the training added, to their noise and back; and the law of that noise."""
+    """Images, with the noise of the training added, to their noise and back; and the law of that
+    noise.
+    """
 
     run: tyro.conf.Positional[Path]
     """Folder of the run."""
@@ -37,12 +39,16 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
     run = recipes.open_run(arguments.run)
     images, _ = run.load(arguments.split, arguments.data_dir)
-    noisy = images + run.recipe.noise * torch.randn(images.shape, generator=generator(arguments.seed))
+    noisy = images + run.recipe.noise * torch.randn(
+        images.shape, generator=generator(arguments.seed)
+    )
     out = arguments.out or arguments.run
     result = flow.inversion(run.flow, noisy)
     shown = slice(arguments.count)
     noise = result.noise[shown].reshape(images[shown].shape) / 5 + 0.5
-    files = write_images(out, "inversion", torch.stack([noisy[shown], noise, result.reconstruction[shown]]))
+    files = write_images(
+        out, "inversion", torch.stack([noisy[shown], noise, result.reconstruction[shown]])
+    )
     with atomic_write(out / "noise.npy") as tmp:
         np.save(tmp, result.noise.float().cpu().numpy(), allow_pickle=False)
     return {**files, "inversion": result.error, "noise": asdict(result.law)}

@@ -14,7 +14,9 @@ class Arguments(Common):
     """Draw the learning curve of a network before it trains, or say which assumption fails."""
 
     model: tyro.conf.Positional[str]
-    """FILE.py:NAME, a function without arguments in a Python file that makes the model. The file is run."""
+    """FILE.py:NAME, a function without arguments in a Python file that makes the model. The file is
+    run.
+    """
     data: Path
     """Rows of data, an array .npy."""
     labels: Path
@@ -68,7 +70,9 @@ def _draw(found: Any, path: Path) -> None:
     figure, (axes,) = plots.canvas()
     axes.plot(found.steps, found.loss)
     if found.imbalance is not None:
-        axes.fill_between(found.steps, found.low, found.high, color=ROLES["rule"], linewidth=0, zorder=0)
+        axes.fill_between(
+            found.steps, found.low, found.high, color=ROLES["rule"], linewidth=0, zorder=0
+        )
     axes.axhline(found.final_loss, color=ROLES["muted"], linewidth=0.8, linestyle=(0, (4, 3)))
     axes.annotate("best linear map", (0, found.final_loss), xycoords=("axes fraction", "data"), va="bottom",
                   xytext=(4, 2), textcoords="offset points", fontsize=8, color=ROLES["muted"])  # fmt: skip

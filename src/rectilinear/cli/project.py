@@ -22,13 +22,15 @@ class Arguments(Common):
     run: tyro.conf.Positional[Path]
     """Folder of the run of the recipe projector."""
     input: Path | None = None
-    """An image, a folder of them, or an array .npy (n, c, h, w), bytes or floats in [0, 1]; held-out images of the
-    run's data by default."""
+    """An image, a folder of them, or an array .npy (n, c, h, w), bytes or floats in [0, 1];
+    held-out images of the run's data by default."""
     mask: Path | None = None
-    """Known pixels: an image, opaque or not black there, or an array .npy, not 0 there, (h, w) or one for each image
-    (n, h, w)."""
+    """Known pixels: an image, opaque or not black there, or an array .npy, not 0 there, (h, w) or
+    one for each image (n, h, w)."""
     damage: str | None = None
-    """Harm the images first, KIND=SEVERITY: noise=0.25, missing=0.5, occlusion=0.4, blur=0.06 or salt=0.1."""
+    """Harm the images first, KIND=SEVERITY: noise=0.25, missing=0.5, occlusion=0.4, blur=0.06 or
+    salt=0.1.
+    """
     blind: bool = False
     """Apply the projector once and use nothing that is known of the damage."""
     rank: int | None = None
@@ -64,7 +66,9 @@ def run(arguments: Arguments) -> dict[str, Any]:
         kind, severity = _damage(arguments.damage)
         seen, measure = idempotent.damage(images, kind, severity, generator(arguments.seed))
     if arguments.rank is not None and arguments.rank > f.rank:
-        raise UsageError(f"--rank {arguments.rank} is out of range: the range of this projector has {f.rank}.")
+        raise UsageError(
+            f"--rank {arguments.rank} is out of range: the range of this projector has {f.rank}."
+        )
     if arguments.mask:
         known = _mask(arguments.mask, images)
         seen, measure = images * known, idempotent.masked(known)
@@ -92,7 +96,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
             found = idempotent.decibels(shown_images, images)
             answer[f"psnr_{name}"] = found if isfinite(found) else None
     each: list[dict[str, Any]] = [
-        dict(zip(scores, row, strict=True)) for row in torch.stack(list(scores.values()), 1).tolist()
+        dict(zip(scores, row, strict=True))
+        for row in torch.stack(list(scores.values()), 1).tolist()
     ]
     if names is not None:
         each = [{"name": name, **row} for name, row in zip(names, each, strict=True)]
@@ -138,7 +143,11 @@ def _damage(words: str) -> tuple[Any, float]:
     try:
         return kind, float(severity)
     except ValueError:
-        mistake = "is not of the form KIND=SEVERITY" if not equals else f"has a severity '{severity}' that is no number"
+        mistake = (
+            "is not of the form KIND=SEVERITY"
+            if not equals
+            else f"has a severity '{severity}' that is no number"
+        )
         raise UsageError(f"'--damage {words}' {mistake}.") from None
 
 

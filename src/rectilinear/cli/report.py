@@ -25,7 +25,9 @@ class Arguments(Common):
     out: Path | None = None
     """Folder for the two files; that of the run by default."""
     features: Path | None = None
-    """Folder of a feature network (rectilinear train features); one is trained and kept in the run by default."""
+    """Folder of a feature network (rectilinear train features); one is trained and kept in the run
+    by default.
+    """
     data_dir: Path | None = None
     """Where data sets lie; $RECTILINEAR_DATA, then ./data, by default."""
 
@@ -52,7 +54,9 @@ def report_on(
     print("evaluating: samples, spectrum, inversion, scores, timing", file=sys.stderr)
     recipe = run.recipe
     report.check_rank(run.flow.velocity.dim, recipe.rank)
-    network = recipes.Features(recipe.data, recipe.size, seed=seed).train(features or run.path / "features", data_dir)
+    network = recipes.Features(recipe.data, recipe.size, seed=seed).train(
+        features or run.path / "features", data_dir
+    )
     train, test = run.load("train", data_dir), run.load("test", data_dir)
     return report.write_report(
         run.flow,

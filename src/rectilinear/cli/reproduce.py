@@ -11,7 +11,9 @@ from rectilinear.cli._options import Common, UsageError
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(Common):
-    """Compute and draw a figure of a paper, and check what the paper says of it (exit code 1 where it fails)."""
+    """Compute and draw a figure of a paper, and check what the paper says of it (exit code 1 where
+    it fails).
+    """
 
     paper: tyro.conf.Positional[str]
     """Folder of the paper, such as berman2025_linearizer."""
@@ -32,8 +34,12 @@ def run(arguments: Arguments) -> dict[str, Any]:
     from rectilinear.config import write_json
 
     if arguments.figure not in figures().get(arguments.paper, []):
-        pairs = "; ".join(f"{paper} {figure}" for paper, names in figures().items() for figure in names)
-        raise UsageError(f"'{arguments.paper} {arguments.figure}' is no figure that is reproduced here: {pairs}.")
+        pairs = "; ".join(
+            f"{paper} {figure}" for paper, names in figures().items() for figure in names
+        )
+        raise UsageError(
+            f"'{arguments.paper} {arguments.figure}' is no figure that is reproduced here: {pairs}."
+        )
     module = import_module(f"rectilinear.papers.{arguments.paper}.{arguments.figure}")
     stem = arguments.out / f"{arguments.paper}-{arguments.figure}-{arguments.preset}"
     result = module.compute(arguments.preset, seed=arguments.seed, data_dir=arguments.data_dir)
@@ -49,5 +55,9 @@ def figures() -> dict[str, list[str]]:
     from rectilinear import papers
 
     (root,) = map(Path, papers.__path__)
-    names = {folder.name: [f.stem for f in folder.glob("[a-z]*.py")] for folder in root.iterdir() if folder.is_dir()}
+    names = {
+        folder.name: [f.stem for f in folder.glob("[a-z]*.py")]
+        for folder in root.iterdir()
+        if folder.is_dir()
+    }
     return {paper: sorted(found) for paper, found in sorted(names.items()) if found}

@@ -11,7 +11,9 @@ from rectilinear.cli._options import Common, UsageError
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(Common):
-    """Train linear nets of many depths beside least squares, and say when depth hurts; the same command goes on."""
+    """Train linear nets of many depths beside least squares, and say when depth hurts; the same
+    command goes on.
+    """
 
     data: tyro.conf.Positional[str]
     """paper for the published protocol, or a CSV or Parquet file."""
@@ -25,12 +27,17 @@ class Arguments(Common):
     """Layers: 1..10, or 1,2,5."""
     widths: str = "1"
     """Units of the hidden layers, likewise."""
-    starts: tuple[Literal["uniform", "torch", "normal", "orthogonal", "identity", "balanced", "zero_last"], ...] = ()
+    starts: tuple[
+        Literal["uniform", "torch", "normal", "orthogonal", "identity", "balanced", "zero_last"],
+        ...,
+    ] = ()
     """Starting weights, one or more; uniform for the paper, torch for a table, by default."""
     optimizers: tuple[Literal["gd", "momentum", "adam"], ...] = ("gd",)
     """One or more."""
     lr: str | None = None
-    """Step size; tune chooses it on trials that are not reported. 1e-3 for the paper, tune for a table, by default."""
+    """Step size; tune chooses it on trials that are not reported. 1e-3 for the paper, tune for a
+    table, by default.
+    """
     relu: int | None = None
     """Add ReLU nets of this width, with and without bias, at each depth above 1; they are slow."""
     ridge: float | None = None
@@ -42,7 +49,9 @@ class Arguments(Common):
     noise: tuple[float, ...] = (0.05, 0.15, 0.3, 0.5)
     """Levels of noise of the protocol."""
     noise_kind: Literal["mean", "constant", "ratio"] = "mean"
-    """What a level multiplies: the mean of the target, as published, or one, or the spread of the clean target."""
+    """What a level multiplies: the mean of the target, as published, or one, or the spread of the
+    clean target.
+    """
     inputs: int = 1
     """Inputs of the protocol."""
     condition: float = 1.0
@@ -52,7 +61,9 @@ class Arguments(Common):
     folds: int = 5
     """Parts of each split of a table."""
     tol: float | None = None
-    """Training error above least squares that counts as arrived: 5e-5, and 1e-3 of the variance of a table's target."""
+    """Training error above least squares that counts as arrived: 5e-5, and 1e-3 of the variance of
+    a table's target.
+    """
     n_jobs: int = 1
     """Worker processes; -1 for one a core."""
     backend: Literal["loky", "dask", "ray"] = "loky"
@@ -78,7 +89,9 @@ def run(arguments: Arguments) -> dict[str, Any]:
     table = None
     if arguments.data != "paper":
         if arguments.target is None:
-            raise UsageError(f"--target is missing: the column of {arguments.data} that is to be predicted.")
+            raise UsageError(
+                f"--target is missing: the column of {arguments.data} that is to be predicted."
+            )
         table = Table.read(arguments.data, arguments.target, arguments.drop)
     word = arguments.lr or ("1e-3" if table is None else "tune")
     lr = None if word == "tune" else _step(word)
@@ -95,11 +108,17 @@ def run(arguments: Arguments) -> dict[str, Any]:
     if arguments.relu is not None:
         nets = deep_linear([d for d in depths if d > 1], widths=[arguments.relu], starts=["torch"],
                            optimizers=arguments.optimizers, lr=lr)[1:]  # fmt: skip
-        models += tuple(replace(net, kind="relu", bias=bias) for bias in (True, False) for net in nets)
+        models += tuple(
+            replace(net, kind="relu", bias=bias) for bias in (True, False) for net in nets
+        )
     study = DepthStudy(
         models,
         Synthetic(
-            arguments.noise, arguments.noise_kind, arguments.inputs, arguments.rows, condition=arguments.condition
+            arguments.noise,
+            arguments.noise_kind,
+            arguments.inputs,
+            arguments.rows,
+            condition=arguments.condition,
         ),
         trials=arguments.trials,
         steps=arguments.steps,
@@ -130,11 +149,17 @@ def _integers(name: str, text: str) -> list[int]:
     """``1..10`` or ``1,2,5``."""
     first, dots, last = text.partition("..")
     try:
-        numbers = list(range(int(first), int(last) + 1)) if dots else [int(word) for word in text.split(",")]
+        numbers = (
+            list(range(int(first), int(last) + 1))
+            if dots
+            else [int(word) for word in text.split(",")]
+        )
     except ValueError:
         numbers = []
     if not numbers or min(numbers) < 1 or len(set(numbers)) < len(numbers):
-        raise UsageError(f"'--{name} {text}' is not of the form 1..10 or 1,2,5, with numbers of at least 1.")
+        raise UsageError(
+            f"'--{name} {text}' is not of the form 1..10 or 1,2,5, with numbers of at least 1."
+        )
     return numbers
 
 

@@ -30,9 +30,13 @@ class Arguments(Common):
     instead_of: str | None = None
     """The style that the pictures have already; alone, without --style, it is taken away."""
     damping: float = 0.0
-    """With --instead-of: what that style weakens below the root of this is not brought back; 0.001 is a start."""
+    """With --instead-of: what that style weakens below the root of this is not brought back; 0.001
+    is a start.
+    """
     side: int | None = None
-    """Side of the result in pixels, in tiles where it is larger than the model; that of the model by default."""
+    """Side of the result in pixels, in tiles where it is larger than the model; that of the model
+    by default.
+    """
     count: int = 12
     """How many pictures to draw; all are written."""
     out: Path | None = None
@@ -105,7 +109,9 @@ def _map(model: "StyleTransfer", weights: dict[str, float], arguments: Arguments
     return model.blend(weights) @ back if weights else back
 
 
-def _pictures(arguments: Arguments, run: Any, size: tuple[int, int], out: Path) -> "dict[str, Tensor]":
+def _pictures(
+    arguments: Arguments, run: Any, size: tuple[int, int], out: Path
+) -> "dict[str, Tensor]":
     """Images ``(c, *size)`` by name."""
     from rectilinear.cli._options import named_images
 
@@ -117,7 +123,10 @@ def _pictures(arguments: Arguments, run: Any, size: tuple[int, int], out: Path) 
     if arguments.side is not None:
         raise UsageError("--side is for pictures of your own: name them with --input.")
     images, _ = run.load("test", arguments.data_dir)
-    return {f"{i:04}": image for i, image in enumerate(images[:: max(1, len(images) // arguments.count)])}
+    return {
+        f"{i:04}": image
+        for i, image in enumerate(images[:: max(1, len(images) // arguments.count)])
+    }
 
 
 def _write_each(out: Path, styled: "dict[str, Tensor]") -> None:

@@ -18,8 +18,8 @@ class Arguments(Common):
     """Train a recipe; the same command goes on where it stopped."""
 
     recipe: tyro.conf.Positional[str]
-    """Name of the recipe: digits, mnist, images, projector, style, dynamics, or features for the network that others
-    are judged by."""
+    """Name of the recipe: digits, mnist, images, projector, style, dynamics, or features for the
+    network that others are judged by."""
     out: Path | None = None
     """Folder of the run; runs/RECIPE by default."""
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = field(default=())

@@ -1,4 +1,6 @@
-"""Data sets: labelled images from the package, from IDX files or from a folder, and two-dimensional toys."""
+"""Data sets: labelled images from the package, from IDX files or from a folder, and two-dimensional
+toys.
+"""
 
 from rectilinear.datasets.download import download
 from rectilinear.datasets.images import Images

@@ -28,10 +28,12 @@ NETWORK_ERRORS = (
 
 
 def download(name: str, dest: str | Path, mirrors: Sequence[str] | None = None) -> Path:
-    """Fetch the files of ``"mnist"`` or ``"fashion_mnist"`` into the folder ``dest/name``, which is returned.
+    """Fetch the files of ``"mnist"`` or ``"fashion_mnist"`` into the folder ``dest/name``, which is
+    returned.
 
-    Files that are there and right stay. An interrupted download leaves ``FILE.gz.part`` and goes on from there the next
-    time, from any mirror; a file takes its name only once it has the known SHA-256. Several processes may download at
+    Files that are there and right stay. An interrupted download leaves ``FILE.gz.part`` and goes on
+    from there the next time, from any mirror; a file takes its name only once it has the known
+    SHA-256. Several processes may download at
     once: one of them resumes, the others begin anew, all of them succeed.
 
     Args:
@@ -46,11 +48,17 @@ def download(name: str, dest: str | Path, mirrors: Sequence[str] | None = None) 
     """
     name = name.replace("-", "_")
     if name not in FAMILIES:
-        raise ConfigError(f"the data set '{name}'", f"one of {', '.join(FAMILIES)}", "Only these are downloaded.")
+        raise ConfigError(
+            f"the data set '{name}'", f"one of {', '.join(FAMILIES)}", "Only these are downloaded."
+        )
     folder = Path(dest).expanduser() / name
     family = FAMILIES[name]
     sites = family.mirrors if mirrors is None else mirrors
-    missing = {file: folder / f"{file}.gz" for file in family.md5 if not _is_there(folder / f"{file}.gz", family, file)}
+    missing = {
+        file: folder / f"{file}.gz"
+        for file in family.md5
+        if not _is_there(folder / f"{file}.gz", family, file)
+    }
     if not missing:
         return folder
     with ExitStack() as stack:
@@ -58,7 +66,9 @@ def download(name: str, dest: str | Path, mirrors: Sequence[str] | None = None) 
             stack.enter_context(locked(folder))
             remove_leftovers(folder)
             is_alone = True
-        except LockedError:  # another process downloads: each writes files of its own, and the last one stays
+        except (
+            LockedError
+        ):  # another process downloads: each writes files of its own, and the last one stays
             is_alone = False
         for file, path in missing.items():
             if is_alone:
@@ -76,7 +86,9 @@ def _fetch(file: str, part: Path, path: Path, family: Family, mirrors: Sequence[
     """Bring ``part`` to the whole of ``file``, from any mirror."""
     problems = []
     for mirror in mirrors:
-        for _ in range(2):  # a part that another file began is dropped, and the mirror is asked for the whole
+        for _ in range(
+            2
+        ):  # a part that another file began is dropped, and the mirror is asked for the whole
             resumed = part.exists()
             try:
                 _stream(f"{mirror.rstrip('/')}/{path.name}", part, SIZES[file])

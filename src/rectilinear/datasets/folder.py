@@ -27,21 +27,23 @@ SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "tes
 
 
 def folder(root: Path, split: Literal["train", "test"], size: int | None = None) -> Images:
-    """The images under ``root``, grey if all of them are, else RGB; see :func:`~.read_image.read_image`.
+    """The images under ``root``, grey if all of them are, else RGB; see
+    :func:`~.read_image.read_image`.
 
-    A sub-folder is a class. If ``root`` has sub-folders "train" and "test" (or "training" and "testing", in letters of
-    any case), these are the splits; otherwise every tenth image in order of name, from the first, is for testing, and
-    files of the same bytes are in the same split, unless all are such. A single file is one image, in either split.
+    A sub-folder is a class. If ``root`` has sub-folders "train" and "test" (or "training" and
+    "testing", in letters of any case), these are the splits; otherwise every tenth image in order
+    of name, from the first, is for testing, and files of the same bytes are in the same split,
+    unless all are such. A single file is one image, in either split.
 
     Args:
         root: the folder; hidden files and other kinds of file are passed over.
         split: ``"train"`` or ``"test"``.
-        size: images are scaled so that the shorter side has ``size`` pixels, and cropped at the centre. Without it
-            all must have the same size.
+        size: images are scaled so that the shorter side has ``size`` pixels, and cropped at the
+            centre. Without it all must have the same size.
 
     Raises:
-        DataError: if there is no image, one cannot be read, a split has none, or sizes differ, also between the splits,
-            and no ``size`` is given.
+        DataError: if there is no image, one cannot be read, a split has none, or sizes differ, also
+            between the splits, and no ``size`` is given.
 
     Example:
         >>> import pathlib, tempfile
@@ -56,15 +58,20 @@ def folder(root: Path, split: Literal["train", "test"], size: int | None = None)
     chosen, every = _of(split, files, root), [file for part in files.values() for file in part]
     classes = {file: _class(file, root) for file in every}
     names = tuple(sorted(set(classes.values())))
-    images = read_images(chosen, None if size is None else (size, size), grey=all(map(is_grey, every)))
+    images = read_images(
+        chosen, None if size is None else (size, size), grey=all(map(is_grey, every))
+    )
     if size is None:
         for other in files.values():
             _check_shape(read_image(other[0], grey=True), images.shape[2:], other[0])
-    return Images(images, torch.tensor([names.index(classes[file]) for file in chosen]), names, _name(root))
+    return Images(
+        images, torch.tensor([names.index(classes[file]) for file in chosen]), names, _name(root)
+    )
 
 
 def split_files(root: Path) -> dict[str, list[Path]]:
-    """The image files of the splits "train" and "test" of a folder, or of the one that it has; see :func:`folder`.
+    """The image files of the splits "train" and "test" of a folder, or of the one that it has; see
+    :func:`folder`.
 
     Raises:
         DataError: if there is no image.
@@ -83,7 +90,9 @@ def split_files(root: Path) -> dict[str, list[Path]]:
     return {split: sorted(paths) for split, paths in found.items() if paths}
 
 
-def read_images(paths: Sequence[Path], size: tuple[int, int] | None = None, *, grey: bool | None = None) -> Tensor:
+def read_images(
+    paths: Sequence[Path], size: tuple[int, int] | None = None, *, grey: bool | None = None
+) -> Tensor:
     """The images in files, ``(n, c, h, w)`` in ``[0, 1]``; see :func:`~.read_image.read_image`.
 
     Args:
@@ -121,7 +130,9 @@ def _split_folders(root: Path) -> dict[str, Path]:
     for path in sorted(path for path in root.iterdir() if path.is_dir()):
         split = SPLITS.get(path.name.lower())
         if split in own:
-            raise DataError(f"two folders {own[split]} and {path}", "one for each split", "Take one elsewhere.")
+            raise DataError(
+                f"two folders {own[split]} and {path}", "one for each split", "Take one elsewhere."
+            )
         if split is not None:
             own[split] = path
     return own
@@ -159,7 +170,9 @@ def _distinct(files: Sequence[Path]) -> list[list[Path]]:
 
 
 def _class(file: Path, root: Path) -> str:
-    """The sub-folder of ``root``, or of its split, that a file is in; the name of ``root`` where it is in none."""
+    """The sub-folder of ``root``, or of its split, that a file is in; the name of ``root`` where it
+    is in none.
+    """
     parts = file.relative_to(root).parts if file != root else ()
     if len(parts) > 1 and parts[0].lower() in SPLITS:
         parts = parts[1:]
@@ -178,11 +191,12 @@ NAMES = ("china", "flower")
 
 
 def photos(split: Literal["train", "test"], size: int | None = None) -> Images:
-    """Square tiles of a Chinese temple and a flower, each covering 64 to 106 pixels of the photograph.
+    """Square tiles of a Chinese temple and a flower, each covering 64 to 106 pixels of the
+    photograph.
 
-    Of the 4 x 6 squares of 106 pixels that fill a photograph, six are for testing. The photographs are shrunk by whole
-    factors; tiles for testing lie inside these squares, those for training share no pixel with them, and neighbours
-    of a kind overlap.
+    Of the 4 x 6 squares of 106 pixels that fill a photograph, six are for testing. The photographs
+    are shrunk by whole factors; tiles for testing lie inside these squares, those for training
+    share no pixel with them, and neighbours of a kind overlap.
 
     Args:
         split: ``"train"`` or ``"test"``.
@@ -191,7 +205,8 @@ def photos(split: Literal["train", "test"], size: int | None = None) -> Images:
     Raises:
         ConfigError: if ``size`` is not 4 to 106.
 
-    Reference: the photographs are by danielbuechele and vultilion, CC BY 2.0, as scikit-learn ships them.
+    Reference: the photographs are by danielbuechele and vultilion, CC BY 2.0, as scikit-learn ships
+    them.
 
     Example:
         >>> images, labels = photos("test")
@@ -207,10 +222,14 @@ def photos(split: Literal["train", "test"], size: int | None = None) -> Images:
     parts: list[Tensor] = []
     labels: list[int] = []
     for label, name in enumerate(NAMES):
-        photo = torch.from_numpy(load_sample_image(f"{name}.jpg").copy()).permute(2, 0, 1).float() / 255
+        photo = (
+            torch.from_numpy(load_sample_image(f"{name}.jpg").copy()).permute(2, 0, 1).float() / 255
+        )
         for scale in range(-(-COVERED[0] // side), COVERED[1] // side + 1):
             h, w = photo.shape[1] // scale, photo.shape[2] // scale
-            small = interpolate(photo[None, :, : h * scale, : w * scale], size=(h, w), mode="area")[0]
+            small = interpolate(photo[None, :, : h * scale, : w * scale], size=(h, w), mode="area")[
+                0
+            ]
             corners = _corners(split, h, w, side, scale)
             parts += [small[:, y : y + side, x : x + side] for y, x in corners.tolist()]
             labels += [label] * len(corners)
@@ -218,9 +237,13 @@ def photos(split: Literal["train", "test"], size: int | None = None) -> Images:
 
 
 def _corners(split: str, height: int, width: int, side: int, scale: int) -> Tensor:
-    """Upper left corners ``(n, 2)`` of the tiles in a photograph that was shrunk to ``height x width``."""
+    """Upper left corners ``(n, 2)`` of the tiles in a photograph that was shrunk to ``height x
+    width``.
+    """
     stride = max(1, side // STEPS[split])
-    corners = torch.cartesian_prod(*(torch.arange(0, n - side + 1, stride) for n in (height, width)))
+    corners = torch.cartesian_prod(
+        *(torch.arange(0, n - side + 1, stride) for n in (height, width))
+    )
     cells = torch.cartesian_prod(*(torch.arange(n * scale // CELL) for n in (height, width)))
     held_out = CELL * cells[(2 * cells[:, 0] + cells[:, 1]) % 4 == 0]
     first, last = scale * corners[:, None], scale * (corners[:, None] + side)

@@ -51,9 +51,11 @@ class Images:
 
 
 def fit(images: Tensor, size: int | None) -> Tensor:
-    """Square images ``(n, c, s, s)`` at ``size``: grown by a border of zeros, shrunk by antialiased interpolation.
+    """Square images ``(n, c, s, s)`` at ``size``: grown by a border of zeros, shrunk by antialiased
+    interpolation.
 
-    A border keeps every pixel as it is, where interpolation would make neighbours linearly dependent.
+    A border keeps every pixel as it is, where interpolation would make neighbours linearly
+    dependent.
 
     Raises:
         ConfigError: if ``size`` is not positive.
@@ -77,7 +79,11 @@ def fit(images: Tensor, size: int | None) -> Tensor:
 def check_size(size: int | None) -> None:
     """Raise ConfigError unless ``size`` is None or positive."""
     if size is not None and size < 1:
-        raise ConfigError(f"size = {size}", "a positive number of pixels", "Leave it out for the size of the files.")
+        raise ConfigError(
+            f"size = {size}",
+            "a positive number of pixels",
+            "Leave it out for the size of the files.",
+        )
 
 
 _BEYOND = 1e-3  # how far from [0, 1] a value may be by rounding
@@ -86,9 +92,9 @@ _BEYOND = 1e-3  # how far from [0, 1] a value may be by rounding
 def images_from_array(array: Tensor, shape: tuple[int, int, int], name: str = "images") -> Tensor:
     """The array as float32 images ``(n, c, h, w)`` in ``[0, 1]`` of the ``shape`` ``(c, h, w)``.
 
-    Bytes are divided by 255; other numbers must lie in ``[0, 1]`` already. Layouts are ``(n, c, h, w)`` or
-    ``(n, h, w, c)``, for one channel ``(n, h, w)``, and a single image without its first axis. Where an array fits two
-    of them, channels come first.
+    Bytes are divided by 255; other numbers must lie in ``[0, 1]`` already. Layouts are ``(n, c, h,
+    w)`` or ``(n, h, w, c)``, for one channel ``(n, h, w)``, and a single image without its first
+    axis. Where an array fits two of them, channels come first.
 
     Raises:
         ShapeError: for another shape, or no image.
@@ -102,14 +108,19 @@ def images_from_array(array: Tensor, shape: tuple[int, int, int], name: str = "i
     """
     images = _unit_range(_channels_first(array, shape, name), name)
     if not len(images):
-        raise ShapeError(f"{name} of shape {tuple(array.shape)}", "at least one image", "Pass some.")
+        raise ShapeError(
+            f"{name} of shape {tuple(array.shape)}", "at least one image", "Pass some."
+        )
     return images
 
 
-def mask_from_array(array: Tensor, shape: tuple[int, int, int, int], name: str = "the mask") -> Tensor:
+def mask_from_array(
+    array: Tensor, shape: tuple[int, int, int, int], name: str = "the mask"
+) -> Tensor:
     """Where the array is not 0, as a boolean mask of images of ``shape`` ``(n, c, h, w)``.
 
-    Layouts are ``(h, w)`` for all images, ``(n, h, w)`` for each of them, and ``(n or 1, c or 1, h, w)``.
+    Layouts are ``(h, w)`` for all images, ``(n, h, w)`` for each of them, and ``(n or 1, c or 1, h,
+    w)``.
 
     Raises:
         ShapeError: for another shape.
@@ -121,15 +132,23 @@ def mask_from_array(array: Tensor, shape: tuple[int, int, int, int], name: str =
         6
     """
     n, c, h, w = shape
-    layouts = {2: ((h, w),), 3: ((n, h, w), (1, h, w)), 4: tuple((i, j, h, w) for i in (n, 1) for j in (c, 1))}
+    layouts = {
+        2: ((h, w),),
+        3: ((n, h, w), (1, h, w)),
+        4: tuple((i, j, h, w) for i in (n, 1) for j in (c, 1)),
+    }
     if tuple(array.shape) not in layouts.get(array.ndim, ()):
         raise ShapeError(
-            f"a mask of shape {tuple(array.shape)}", f"({h}, {w}), or one for each of {n}", "Resize the mask."
+            f"a mask of shape {tuple(array.shape)}",
+            f"({h}, {w}), or one for each of {n}",
+            "Resize the mask.",
         )
     _check_finite(array, name)
     known = (array != 0).reshape(array.shape if array.ndim == 4 else (-1, 1, h, w)).expand(shape)
     if not bool(known.flatten(1).any(1).all()):
-        raise DataError(f"{name}, by which no pixel is known", "known pixels, not 0 there", "Check the mask.")
+        raise DataError(
+            f"{name}, by which no pixel is known", "known pixels, not 0 there", "Check the mask."
+        )
     return known
 
 
@@ -156,7 +175,9 @@ def _unit_range(images: Tensor, name: str) -> Tensor:
         return images.float()
     if not images.is_floating_point():
         raise DtypeError(
-            f"{name} of dtype {images.dtype}", "bytes (uint8) from 0 to 255, or floats from 0 to 1", "Convert them."
+            f"{name} of dtype {images.dtype}",
+            "bytes (uint8) from 0 to 255, or floats from 0 to 1",
+            "Convert them.",
         )
     _check_finite(images, name)
     images = images.double() if images.dtype == torch.float64 else images.float()
@@ -172,4 +193,6 @@ def _unit_range(images: Tensor, name: str) -> Tensor:
 
 def _check_finite(array: Tensor, name: str) -> None:
     if not bool(torch.isfinite(array).all()):
-        raise NonFiniteError(f"{name} with NaN or infinite values", "finite numbers", "Replace them.")
+        raise NonFiniteError(
+            f"{name} with NaN or infinite values", "finite numbers", "Replace them."
+        )

@@ -13,7 +13,8 @@ from rectilinear.datasets.toys import digits
 from rectilinear.errors import ConfigError, DataError
 
 NAMES = ("digits", "photos", *mnist.FAMILIES)
-"""The data sets that have a name; anything else is the path of an image or of a folder of images."""
+"""The data sets that have a name; anything else is the path of an image or of a folder of images.
+"""
 
 
 def load(
@@ -24,20 +25,22 @@ def load(
 ) -> Images:
     """The images and labels of one split of ``name``.
 
-    ``"digits"`` (8 x 8, 1,500 and 297 images) and ``"photos"`` (coloured tiles of two photographs, 32 x 32 if no size
-    is named) come with scikit-learn. ``"mnist"`` and ``"fashion_mnist"`` are read from IDX files, plain or ``.gz``, in
-    the folder of that name under ``data_dir`` (default ``$RECTILINEAR_DATA``, then ``./data``) or in that folder
-    itself, and their content is checked. Any other name is a folder of images, or one image.
+    ``"digits"`` (8 x 8, 1,500 and 297 images) and ``"photos"`` (coloured tiles of two photographs,
+    32 x 32 if no size is named) come with scikit-learn. ``"mnist"`` and ``"fashion_mnist"`` are
+    read from IDX files, plain or ``.gz``, in the folder of that name under ``data_dir`` (default
+    ``$RECTILINEAR_DATA``, then ``./data``) or in that folder itself, and their content is checked.
+    Any other name is a folder of images, or one image.
 
     Args:
         name: one of :data:`NAMES`, or a folder or an image, absolute or under ``data_dir``.
         split: ``"train"`` or ``"test"``.
         data_dir: where the files lie.
-        size: side of the square images. Named sets get a border of zeros (or shrink); images of a folder are scaled
-            so that the shorter side fits, and cropped at the centre.
+        size: side of the square images. Named sets get a border of zeros (or shrink); images of a
+            folder are scaled so that the shorter side fits, and cropped at the centre.
 
     Returns:
-        images float32 ``(n, c, h, w)`` in ``[0, 1]`` and labels int64 ``(n,)``, with ``classes`` and ``name``.
+        images float32 ``(n, c, h, w)`` in ``[0, 1]`` and labels int64 ``(n,)``, with ``classes``
+        and ``name``.
 
     Raises:
         ConfigError: for another split or a size that is not positive.
@@ -76,7 +79,8 @@ def data_root(data_dir: str | Path | None = None) -> Path:
 
 
 def located(name: str | Path, data_dir: str | Path | None = None) -> Path | None:
-    """The absolute path of the image or folder that ``name`` is; None where it is the name of a data set.
+    """The absolute path of the image or folder that ``name`` is; None where it is the name of a
+    data set.
 
     Raises:
         DataError: if there is none.

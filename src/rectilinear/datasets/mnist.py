@@ -49,7 +49,8 @@ def read_bytes(path: Path, limit: int | None = None) -> bytes:
 def read_idx(path: Path, md5: str | None = None) -> Tensor:
     """The array of an IDX file, uint8, of the shape that its header says.
 
-    Two zero bytes, the type (8, unsigned byte), the number of axes, each axis as a big-endian 32-bit integer, the data.
+    Two zero bytes, the type (8, unsigned byte), the number of axes, each axis as a big-endian
+    32-bit integer, the data.
 
     Args:
         path: the file, plain or ``.gz``.
@@ -116,7 +117,8 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Family:
-    """The classes of a data set in MNIST's format, the MD5 of each uncompressed file, and where they can be had.
+    """The classes of a data set in MNIST's format, the MD5 of each uncompressed file, and where
+    they can be had.
 
     ``sha256`` is of each uncompressed file, or of the ``.gz`` as the mirrors have it.
     """
@@ -148,7 +150,18 @@ FAMILIES = {
         },
     ),
     "fashion_mnist": Family(
-        classes=("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+        classes=(
+            "T-shirt",
+            "Trouser",
+            "Pullover",
+            "Dress",
+            "Coat",
+            "Sandal",
+            "Shirt",
+            "Sneaker",
+            "Bag",
+            "Ankle boot",
+        ),
         md5={
             "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
             "train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
@@ -181,7 +194,8 @@ def mnist(name: str, split: Literal["train", "test"], root: Path) -> Images:
 
 
 def find(name: str, file: str, root: Path) -> Path:
-    """The path of ``file`` of the set ``name``, plain or ``.gz``, in the folder of that name or in ``root`` itself.
+    """The path of ``file`` of the set ``name``, plain or ``.gz``, in the folder of that name or in
+    ``root`` itself.
 
     Raises:
         DataError: if it is in none of these places.

@@ -16,11 +16,36 @@ from PIL import Image, ImageCms, ImageOps
 from rectilinear.errors import DataError
 
 T = TypeVar("T")
-EXTENSIONS = {".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".png", ".tga", ".tif", ".tiff", ".webp"} | {
+EXTENSIONS = {
+    ".bmp",
+    ".gif",
+    ".jfif",
+    ".jp2",
+    ".jpe",
+    ".jpeg",
+    ".jpg",
+    ".png",
+    ".tga",
+    ".tif",
+    ".tiff",
+    ".webp",
+} | {
     *(".avif", ".pbm", ".pgm", ".pnm", ".ppm"),
 }
 """How the names of image files end, in lower case."""
-UNREADABLE = {".heic", ".heif", ".jxl", ".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"}
+UNREADABLE = {
+    ".heic",
+    ".heif",
+    ".jxl",
+    ".arw",
+    ".cr2",
+    ".cr3",
+    ".dng",
+    ".nef",
+    ".orf",
+    ".raf",
+    ".rw2",
+}
 """How the names of photographs end that are not read, and not passed over either."""
 GREY_MODES = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"}
 MAX_PIXELS = 178_956_970
@@ -30,13 +55,14 @@ _SIXTEEN_BITS = {"PNG", "PPM"}  # formats whose mode "I" means 16 bits without a
 
 
 def image_files(path: Path) -> list[Path]:
-    """The image files under a folder in order of their paths, those of sub-folders too; of a file, itself.
+    """The image files under a folder in order of their paths, those of sub-folders too; of a file,
+    itself.
 
     Hidden files and folders, and other kinds of file, are passed over; links are followed.
 
     Raises:
-        DataError: if there is neither file nor folder, no image in it, or a photograph of a kind that is not read, such
-            as HEIC, without one of the same name that is.
+        DataError: if there is neither file nor folder, no image in it, or a photograph of a kind
+            that is not read, such as HEIC, without one of the same name that is.
 
     Example:
         >>> import pathlib, tempfile
@@ -48,24 +74,35 @@ def image_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise DataError(f"no file or folder {path}", "an image or a folder of images", "Check the path.")
+        raise DataError(
+            f"no file or folder {path}", "an image or a folder of images", "Check the path."
+        )
     found = list_images(path)
     if not found:
         raise DataError(
-            f"no image in {path}", f"files that end in {', '.join(sorted(EXTENSIONS))}", "Check the folder."
+            f"no image in {path}",
+            f"files that end in {', '.join(sorted(EXTENSIONS))}",
+            "Check the folder.",
         )
     return found
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The image files under a folder in order of their paths, perhaps none; see :func:`image_files`."""
+    """The image files under a folder in order of their paths, perhaps none; see
+    :func:`image_files`.
+    """
     files = sorted(path for path in _walk(folder, frozenset()))
     found = [path for path in files if path.suffix.lower() in EXTENSIONS]
     readable = {path.with_suffix("") for path in found}
-    raw = [path for path in files if path.suffix.lower() in UNREADABLE and path.with_suffix("") not in readable]
+    raw = [
+        path
+        for path in files
+        if path.suffix.lower() in UNREADABLE and path.with_suffix("") not in readable
+    ]
     if raw:
         raise DataError(
-            got=f"{raw[0]}, a photograph of a kind that is not read" + (f", and {len(raw) - 1} more" * (len(raw) > 1)),
+            got=f"{raw[0]}, a photograph of a kind that is not read"
+            + (f", and {len(raw) - 1} more" * (len(raw) > 1)),
             expected=f"files that end in {', '.join(sorted(EXTENSIONS))}",
             fix="Convert it, to JPEG for instance, or take it out of the folder.",
         )
@@ -73,7 +110,9 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def _walk(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
-    """The files under a folder that are not hidden; links to folders are followed, but not to those they lie in."""
+    """The files under a folder that are not hidden; links to folders are followed, but not to those
+    they lie in.
+    """
     above |= {folder.resolve()}
     for path in folder.iterdir():
         if path.name.startswith("."):
@@ -96,10 +135,10 @@ def is_grey(path: Path) -> bool:
 def read_image(path: Path, *, grey: bool, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
     """The image in a file as bytes ``(h, w, 1)`` if ``grey``, else ``(h, w, 3)``.
 
-    In this order: the first frame of an animation; turned as its EXIF orientation says; of 16 bits a pixel the upper
-    8; to sRGB by the colour profile in the file, where it is one of such pixels; transparent on white; colours to RGB,
-    or to grey by ``0.299 R + 0.587 G + 0.114 B``; with a ``size`` scaled by Lanczos' filter until it covers ``size``,
-    and cropped at the centre.
+    In this order: the first frame of an animation; turned as its EXIF orientation says; of 16 bits
+    a pixel the upper 8; to sRGB by the colour profile in the file, where it is one of such pixels;
+    transparent on white; colours to RGB, or to grey by ``0.299 R + 0.587 G + 0.114 B``; with a
+    ``size`` scaled by Lanczos' filter until it covers ``size``, and cropped at the centre.
 
     Args:
         path: the file.
@@ -107,8 +146,8 @@ def read_image(path: Path, *, grey: bool, size: tuple[int, int] | None = None) -
         size: height and width; those of the file where None.
 
     Raises:
-        DataError: if the file is missing, damaged, no image, of more than :data:`MAX_PIXELS` pixels, or has
-            floating-point or 32-bit pixels, whose range no file says.
+        DataError: if the file is missing, damaged, no image, of more than :data:`MAX_PIXELS`
+            pixels, or has floating-point or 32-bit pixels, whose range no file says.
 
     Example:
         >>> import pathlib, tempfile
@@ -119,9 +158,9 @@ def read_image(path: Path, *, grey: bool, size: tuple[int, int] | None = None) -
     """
 
     def decode(file: Image.Image) -> NDArray[np.uint8]:
-        image = _on_white(_in_srgb(_eight_bits(ImageOps.exif_transpose(file), file.format))).convert(
-            "L" if grey else "RGB"
-        )
+        image = _on_white(
+            _in_srgb(_eight_bits(ImageOps.exif_transpose(file), file.format))
+        ).convert("L" if grey else "RGB")
         if size is not None:
             image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.LANCZOS)
         return np.atleast_3d(np.asarray(image))
@@ -130,11 +169,12 @@ def read_image(path: Path, *, grey: bool, size: tuple[int, int] | None = None) -
 
 
 def read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Where the mask in an image file says "known", ``(h, w)``, cropped as an image of its size would be.
+    """Where the mask in an image file says "known", ``(h, w)``, cropped as an image of its size
+    would be.
 
-    Known are the opaque pixels where some are not, else those that are not black; of lossy files (JPEG, WebP), whose
-    black is only nearly black, those in the upper half of the range. A pixel of the result is known only if all that
-    it covers of the file is.
+    Known are the opaque pixels where some are not, else those that are not black; of lossy files
+    (JPEG, WebP), whose black is only nearly black, those in the upper half of the range. A pixel of
+    the result is known only if all that it covers of the file is.
 
     Args:
         path: the file.
@@ -165,7 +205,8 @@ def read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
 
 
 def distinct_names(files: Iterable[Path], root: Path, taken: Iterable[str] = ()) -> list[str]:
-    """A name for what is made of each file: its path below ``root`` without suffix, with it where two would be one.
+    """A name for what is made of each file: its path below ``root`` without suffix, with it where
+    two would be one.
 
     Example:
         >>> import pathlib
@@ -193,7 +234,9 @@ def _opened(path: Path, use: Callable[[Image.Image], T]) -> T:
     """What ``use`` makes of the open file, every failure as a DataError that names it."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit is ours, below
+            warnings.simplefilter(
+                "ignore", Image.DecompressionBombWarning
+            )  # the limit is ours, below
             with Image.open(path) as file:
                 if file.width * file.height > MAX_PIXELS:
                     raise ValueError(f"{file.width} x {file.height} pixels, above {MAX_PIXELS}")
@@ -224,11 +267,19 @@ def _eight_bits(image: Image.Image, format_: str | None) -> Image.Image:
 
 
 def _in_srgb(image: Image.Image) -> Image.Image:
-    """The image in sRGB by the profile that its file holds; as it is without one, or with one of other colours."""
+    """The image in sRGB by the profile that its file holds; as it is without one, or with one of
+    other colours.
+    """
     profile = image.info.get("icc_profile")
     if not profile:
         return image
-    plain = _with_alpha(image) if _transparent(image) else image.convert("RGB") if image.mode == "P" else image
+    plain = (
+        _with_alpha(image)
+        if _transparent(image)
+        else image.convert("RGB")
+        if image.mode == "P"
+        else image
+    )
     alpha = plain.getchannel("A") if plain.mode == "RGBA" else None
     grey = image.mode in GREY_MODES
     colours = plain.convert("L" if grey else "RGB") if alpha is not None or grey else plain
@@ -237,7 +288,9 @@ def _in_srgb(image: Image.Image) -> Image.Image:
         space = source.profile.xcolor_space.strip()
         if space != {"L": "GRAY"}.get(colours.mode, colours.mode):
             return image
-        found = ImageCms.profileToProfile(colours, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        found = ImageCms.profileToProfile(
+            colours, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
     except (OSError, ImageCms.PyCMSError):  # a damaged profile says nothing
         return image
     assert found is not None
@@ -264,19 +317,25 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _covered(known: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Where every pixel of ``known`` that a pixel of the result covers is true, after the crop at the centre."""
+    """Where every pixel of ``known`` that a pixel of the result covers is true, after the crop at
+    the centre.
+    """
     (h, w), (height, width) = size, known.shape
     scale = min(height / h, width / w)
     unknown = np.zeros((height + 1, width + 1), dtype=np.int64)
     unknown[1:, 1:] = (~known).cumsum(0).cumsum(1)
     (top, bottom), (left, right) = (_spans(n, k, scale) for n, k in ((height, h), (width, w)))
     corners = unknown[np.ix_(bottom, right)] - unknown[np.ix_(top, right)]
-    inside: NDArray[np.bool_] = corners == unknown[np.ix_(bottom, left)] - unknown[np.ix_(top, left)]
+    inside: NDArray[np.bool_] = (
+        corners == unknown[np.ix_(bottom, left)] - unknown[np.ix_(top, left)]
+    )
     return inside
 
 
 def _spans(pixels: int, count: int, scale: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First and one past the last of the ``pixels`` of a side that each of ``count`` in its middle covers."""
+    """First and one past the last of the ``pixels`` of a side that each of ``count`` in its middle
+    covers.
+    """
     edges = (pixels - count * scale) / 2 + scale * np.arange(count + 1)
     edges = np.where(np.abs(edges - edges.round()) < 1e-6, edges.round(), edges)
     first = np.floor(edges[:-1]).clip(0, pixels - 1)

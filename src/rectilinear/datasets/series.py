@@ -19,10 +19,11 @@ _LOOKED_AT = 100  # lines that must agree on what is between their cells
 
 
 def read_rows(path: Path) -> list[tuple[int, list[str]]]:
-    r"""The rows of a text file that are not blank: the number of the line, and its cells without spaces around them.
+    r"""The rows of a text file that are not blank: the number of the line, and its cells without
+    spaces around them.
 
-    Cells are parted by tabs, semicolons or commas: the first of these that parts the first lines into as many cells
-    each. Text is UTF-8, with or without a mark of it.
+    Cells are parted by tabs, semicolons or commas: the first of these that parts the first lines
+    into as many cells each. Text is UTF-8, with or without a mark of it.
 
     Raises:
         DataError: if the file is empty, or no such text.
@@ -36,16 +37,24 @@ def read_rows(path: Path) -> list[tuple[int, list[str]]]:
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            delimiter = _delimiter(list(islice(file, _LOOKED_AT)), tabs=path.suffix.lower() == ".tsv")
+            delimiter = _delimiter(
+                list(islice(file, _LOOKED_AT)), tabs=path.suffix.lower() == ".tsv"
+            )
             file.seek(0)
             reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
             rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path.name}, which is no text in UTF-8: {error}", "rows of cells", "Save it anew.") from error
+        raise DataError(
+            f"{path.name}, which is no text in UTF-8: {error}", "rows of cells", "Save it anew."
+        ) from error
     except OSError as error:
-        raise DataError(f"{path}, which cannot be read: {error.strerror}", "a text file", "Check it.") from error
+        raise DataError(
+            f"{path}, which cannot be read: {error.strerror}", "a text file", "Check it."
+        ) from error
     if not rows:
-        raise DataError(f"{path.name}, which is empty", "a line of names and lines of values", "Check the file.")
+        raise DataError(
+            f"{path.name}, which is empty", "a line of names and lines of values", "Check the file."
+        )
     return rows
 
 
@@ -60,17 +69,23 @@ def _delimiter(lines: list[str], *, tabs: bool) -> str:
 
 TIME = ("time", "t")
 """Names of a column that holds the times."""
-_DATES = ("date", "dates", "datetime", "timestamp", "year")  # counted otherwise than in equal steps, or by another name
+_DATES = (
+    "date",
+    "dates",
+    "datetime",
+    "timestamp",
+    "year",
+)  # counted otherwise than in equal steps, or by another name
 
 
 def read_series(path: Path, dt: float | None = None) -> tuple[Tensor, Tensor]:
     r"""The series in a file and their times: ``(count, T, d)`` and ``(count, T)``, float64.
 
-    ``.csv``: one series, a column a variable, parted by commas, semicolons or tabs, with or without a line of names; a
-    column named "time" or "t" holds the times. ``.npy``: an array ``(T,)``, ``(T, d)`` or ``(count, T, d)``. Without
-    times steps are ``dt``, 1 by default.
-    Columns without a name, such as pandas' numbers of rows, and those named as dates are refused: they are no
-    variables.
+    ``.csv``: one series, a column a variable, parted by commas, semicolons or tabs, with or without
+    a line of names; a column named "time" or "t" holds the times. ``.npy``: an array ``(T,)``,
+    ``(T, d)`` or ``(count, T, d)``. Without times steps are ``dt``, 1 by default.
+    Columns without a name, such as pandas' numbers of rows, and those named as dates are refused:
+    they are no variables.
     Empty cells come as NaN: what models a series refuses them as gaps.
 
     Raises:
@@ -92,7 +107,9 @@ def read_series(path: Path, dt: float | None = None) -> tuple[Tensor, Tensor]:
         if path.suffix == ".csv":
             return _with_times(*_csv(path), dt)
     except (ValueError, OSError, EOFError) as error:
-        raise DataError(f"{path}, which is no table of numbers: {error}", "numbers", "Look at the file.") from error
+        raise DataError(
+            f"{path}, which is no table of numbers: {error}", "numbers", "Look at the file."
+        ) from error
     raise DataError(f"{path}", "a file that ends in .csv or .npy", "Save it as one of these.")
 
 
@@ -100,11 +117,15 @@ def _csv(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     rows = [cells for _, cells in read_rows(path)]
     names = [] if all(map(_is_number, rows[0])) else [name.strip().lower() for name in rows.pop(0)]
     if uneven := next((row for row in rows if len(row) != len(names or rows[0])), None):
-        raise ValueError(f"a row of {len(uneven)} cells, where the first has {len(names or rows[0])}")
+        raise ValueError(
+            f"a row of {len(uneven)} cells, where the first has {len(names or rows[0])}"
+        )
     table = np.array([[_value(cell) for cell in row] for row in rows], dtype=np.float64)
     if "" in names:
         raise DataError(
-            f"a column without a name in {path.name}", "a name for each", "Name it; pandas: to_csv(index=False)."
+            f"a column without a name in {path.name}",
+            "a name for each",
+            "Name it; pandas: to_csv(index=False).",
         )
     if date := next((name for name in names if name in _DATES), None):
         raise DataError(
@@ -120,7 +141,9 @@ def _csv(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     return np.delete(table, clock, axis=1), table[:, clock]
 
 
-def _with_times(array: np.ndarray, clock: np.ndarray | None, dt: float | None) -> tuple[Tensor, Tensor]:
+def _with_times(
+    array: np.ndarray, clock: np.ndarray | None, dt: float | None
+) -> tuple[Tensor, Tensor]:
     array = array[:, None] if array.ndim == 1 else array
     array = array[None] if array.ndim == 2 else array
     if array.ndim != 3 or not array.size or array.dtype.kind not in "fiu":
@@ -129,7 +152,9 @@ def _with_times(array: np.ndarray, clock: np.ndarray | None, dt: float | None) -
     if clock is not None:
         return states, torch.from_numpy(clock.astype(np.float64))[None]
     step = 1.0 if dt is None else dt
-    return states, (step * torch.arange(array.shape[1], dtype=torch.float64)).expand(array.shape[0], -1)
+    return states, (step * torch.arange(array.shape[1], dtype=torch.float64)).expand(
+        array.shape[0], -1
+    )
 
 
 def _is_number(cell: str) -> bool:

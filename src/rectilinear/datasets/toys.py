@@ -26,9 +26,11 @@ TRAIN_SIZE = 1500
 
 
 def digits(split: Literal["train", "test"]) -> Images:
-    """The 1,797 handwritten digits of 8 x 8 pixels and 17 levels, in a fixed split of 1,500 and 297.
+    """The 1,797 handwritten digits of 8 x 8 pixels and 17 levels, in a fixed split of 1,500 and
+    297.
 
-    Reference: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI repository, 1998.
+    Reference: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI repository,
+    1998.
 
     Example:
         >>> (digits("test").images * 16).frac().abs().max().item()
@@ -40,23 +42,32 @@ def digits(split: Literal["train", "test"]) -> Images:
     order = torch.randperm(len(pixels), generator=generator(0))
     chosen = order[:TRAIN_SIZE] if split == "train" else order[TRAIN_SIZE:]
     images = torch.as_tensor(pixels, dtype=torch.float32).reshape(-1, 1, 8, 8) / 16
-    return Images(images[chosen], torch.as_tensor(labels, dtype=torch.int64)[chosen], tuple("0123456789"), "digits")
+    return Images(
+        images[chosen],
+        torch.as_tensor(labels, dtype=torch.int64)[chosen],
+        tuple("0123456789"),
+        "digits",
+    )
 
 
 _LOOK_LIKE_DIGITS = "BDGIJOQSZbgijloqsz"
 FAMILIES = ("DejaVuSans", "DejaVuSerif", "STIXGeneral")
 _FINE = 8  # letters are drawn so many times larger, then averaged down: the grey levels of a scan
-LETTERS = tuple(c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz" if c not in _LOOK_LIKE_DIGITS)
+LETTERS = tuple(
+    c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz" if c not in _LOOK_LIKE_DIGITS
+)
 
 
 def letters(size: int = 8, fill: float = 1.0) -> Images:
-    """Letters in every face of the DejaVu and STIX families that come with matplotlib, white on black.
+    """Letters in every face of the DejaVu and STIX families that come with matplotlib, white on
+    black.
 
     Those that are easily taken for a digit, such as O, I and S, are left out.
 
     Args:
         size: side of the pictures.
-        fill: share of it that the longer side of a letter takes: 1 for the digits of scikit-learn, 0.72 for MNIST's.
+        fill: share of it that the longer side of a letter takes: 1 for the digits of scikit-learn,
+            0.72 for MNIST's.
 
     Raises:
         ConfigError: if the size is not positive, or the share not above 0 and up to 1.
@@ -73,7 +84,9 @@ def letters(size: int = 8, fill: float = 1.0) -> Images:
     if not 0 < fill <= 1:
         raise ConfigError(f"fill = {fill}", "above 0 and up to 1", "Correct the share.")
     fonts = sorted(Path(mpl.get_data_path(), "fonts", "ttf").glob("*.ttf"))
-    faces = [path for path in fonts if path.stem.startswith(FAMILIES) and "Display" not in path.stem]
+    faces = [
+        path for path in fonts if path.stem.startswith(FAMILIES) and "Display" not in path.stem
+    ]
     pictures = []
     for face in faces:
         font = ImageFont.truetype(str(face), _FINE * size)
@@ -83,25 +96,34 @@ def letters(size: int = 8, fill: float = 1.0) -> Images:
     return Images(images, labels, LETTERS, "letters")
 
 
-def _drawn(letter: str, font: ImageFont.FreeTypeFont, size: int, longest: int) -> NDArray[np.float32]:
-    """One letter, its ink ``longest`` fine pixels long and in the middle, averaged down to ``size``."""
+def _drawn(
+    letter: str, font: ImageFont.FreeTypeFont, size: int, longest: int
+) -> NDArray[np.float32]:
+    """One letter, its ink ``longest`` fine pixels long and in the middle, averaged down to
+    ``size``.
+    """
     from PIL import Image, ImageDraw
 
     left, top, right, bottom = (round(edge) for edge in font.getbbox(letter))
     ink = Image.new("L", (right - left, bottom - top))
     ImageDraw.Draw(ink).text((-left, -top), letter, fill=255, font=font)
     scale = longest / max(ink.size)
-    ink = ink.resize((max(1, round(scale * ink.width)), max(1, round(scale * ink.height))), Image.Resampling.BILINEAR)
+    ink = ink.resize(
+        (max(1, round(scale * ink.width)), max(1, round(scale * ink.height))),
+        Image.Resampling.BILINEAR,
+    )
     sheet = Image.new("L", (_FINE * size, _FINE * size))
     sheet.paste(ink, ((sheet.width - ink.width) // 2, (sheet.height - ink.height) // 2))
-    return np.asarray(sheet.resize((size, size), Image.Resampling.BOX), dtype=np.float32) / np.float32(255)
+    return np.asarray(
+        sheet.resize((size, size), Image.Resampling.BOX), dtype=np.float32
+    ) / np.float32(255)
 
 
 def toy2d(name: str, n: int, seed: int = 0) -> Tensor:
     """``n`` points in the plane, ``(n, 2)`` float32, drawn from a density of about unit scale.
 
-    ``"moons"`` two interleaved half circles, ``"rings"`` three circles, ``"checkerboard"`` the dark fields of a 4 x 4
-    board, ``"gaussians"`` eight on a circle, ``"spirals"`` two arms.
+    ``"moons"`` two interleaved half circles, ``"rings"`` three circles, ``"checkerboard"`` the dark
+    fields of a 4 x 4 board, ``"gaussians"`` eight on a circle, ``"spirals"`` two arms.
 
     Raises:
         ConfigError: for another name or ``n`` below 1.

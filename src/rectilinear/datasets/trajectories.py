@@ -39,7 +39,9 @@ class Trajectories:
 
 @dataclass(frozen=True)
 class System:
-    """A differential equation ``dx/dt = velocity(x)`` on rows ``(b, d)``, its usual step and where it starts."""
+    """A differential equation ``dx/dt = velocity(x)`` on rows ``(b, d)``, its usual step and where
+    it starts.
+    """
 
     velocity: Callable[[Tensor], Tensor]
     dt: float
@@ -58,11 +60,13 @@ def simulate(
     substeps: int = 16,
     seed: int = 0,
 ) -> Trajectories:
-    """``count`` trajectories of the system ``name`` over ``steps`` steps of ``dt``, from starts drawn at random.
+    """``count`` trajectories of the system ``name`` over ``steps`` steps of ``dt``, from starts
+    drawn at random.
 
-    ``"linear"`` two damped oscillators, mixed; ``"pendulum"`` without friction, swinging up to 143 degrees;
-    ``"duffing"`` a damped double well; ``"van_der_pol"`` towards its limit cycle; ``"lorenz"`` on its attractor.
-    Integrated by the classical Runge-Kutta method with ``substeps`` steps in each.
+    ``"linear"`` two damped oscillators, mixed; ``"pendulum"`` without friction, swinging up to 143
+    degrees; ``"duffing"`` a damped double well; ``"van_der_pol"`` towards its limit cycle;
+    ``"lorenz"`` on its attractor. Integrated by the classical Runge-Kutta method with ``substeps``
+    steps in each.
 
     Args:
         name: one of :data:`SYSTEMS`.
@@ -70,7 +74,8 @@ def simulate(
         steps: observations after the first.
         dt: time between observations; the usual one of the system by default.
         noise: standard deviation of the noise added to the observations.
-        jitter: irregular sampling: times move by up to this part of ``dt`` to either side, below 1/2.
+        jitter: irregular sampling: times move by up to this part of ``dt`` to either side, below
+            1/2.
         substeps: steps of the integrator in each ``dt``.
         seed: of starts, times and noise.
 
@@ -84,19 +89,30 @@ def simulate(
         (torch.Size([3, 51, 2]), True)
     """
     if name not in SYSTEMS:
-        raise ConfigError(f"the system '{name}'", f"one of {', '.join(SYSTEMS)}", "Correct the name.")
+        raise ConfigError(
+            f"the system '{name}'", f"one of {', '.join(SYSTEMS)}", "Correct the name."
+        )
     system = SYSTEMS[name]
     dt = system.dt if dt is None else dt
-    numbers = {"count": (count, 1), "steps": (steps, 1), "substeps": (substeps, 1), "noise": (noise, 0)}
+    numbers = {
+        "count": (count, 1),
+        "steps": (steps, 1),
+        "substeps": (substeps, 1),
+        "noise": (noise, 0),
+    }
     for label, (value, least) in numbers.items():
         if not value >= least:
             raise ConfigError(f"{label} = {value}", f"at least {least}", f"Correct {label}.")
     if not dt > 0 or not 0 <= jitter < 0.5:
-        raise ConfigError(f"dt = {dt}, jitter = {jitter}", "dt above 0 and jitter in [0, 1/2)", "Correct them.")
+        raise ConfigError(
+            f"dt = {dt}, jitter = {jitter}", "dt above 0 and jitter in [0, 1/2)", "Correct them."
+        )
     g = generator(seed)
     x = system.starts(count, g)
     times = dt * torch.arange(steps + 1, dtype=torch.float64).expand(count, -1)
-    times = times + dt * jitter * (2 * torch.rand(count, steps + 1, generator=g, dtype=torch.float64) - 1)
+    times = times + dt * jitter * (
+        2 * torch.rand(count, steps + 1, generator=g, dtype=torch.float64) - 1
+    )
     states = [x]
     for h in (times.diff(dim=1) / substeps).unbind(1):
         for _ in range(substeps):
@@ -146,10 +162,16 @@ def _on_attractor(count: int, g: Generator) -> Tensor:
 
 
 _MIX = torch.tensor(
-    [[1.0, 0.5, 0.0, 0.2], [0.0, 1.0, 0.5, 0.0], [0.3, 0.0, 1.0, 0.5], [0.0, 0.2, 0.0, 1.0]], dtype=torch.float64
+    [[1.0, 0.5, 0.0, 0.2], [0.0, 1.0, 0.5, 0.0], [0.3, 0.0, 1.0, 0.5], [0.0, 0.2, 0.0, 1.0]],
+    dtype=torch.float64,
 )
 _BLOCKS = torch.tensor(
-    [[-0.05, -1.0, 0.0, 0.0], [1.0, -0.05, 0.0, 0.0], [0.0, 0.0, -0.2, -2.3], [0.0, 0.0, 2.3, -0.2]],
+    [
+        [-0.05, -1.0, 0.0, 0.0],
+        [1.0, -0.05, 0.0, 0.0],
+        [0.0, 0.0, -0.2, -2.3],
+        [0.0, 0.0, 2.3, -0.2],
+    ],
     dtype=torch.float64,
 )
 _GENERATOR = _MIX @ _BLOCKS @ torch.linalg.inv(_MIX)

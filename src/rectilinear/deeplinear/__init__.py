@@ -8,7 +8,14 @@ from rectilinear.deeplinear.initialisation import STARTS, draw
 from rectilinear.deeplinear.least_squares import LeastSquares, least_squares
 from rectilinear.deeplinear.regressor import DeepLinearRegressor
 from rectilinear.deeplinear.statistics import SufficientStatistics
-from rectilinear.deeplinear.study import DepthStudy, Model, StudyResult, Synthetic, Table, deep_linear
+from rectilinear.deeplinear.study import (
+    DepthStudy,
+    Model,
+    StudyResult,
+    Synthetic,
+    Table,
+    deep_linear,
+)
 from rectilinear.deeplinear.theory import effective_step, escape_time, largest_stable_step
 
 __all__ = [

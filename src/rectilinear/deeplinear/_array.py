@@ -1,16 +1,20 @@
-"""Training many linear networks at once in array code: one pseudo-sample an output, whatever the number of rows.
+"""Training many linear networks at once in array code: one pseudo-sample an output, whatever the
+number of rows.
 
-With ``s[j]`` the product of the layers from ``j`` on, ``e`` the error of the end-to-end weights against least squares,
-``R`` the triangular root of the second moments and ``r`` the error of the mean prediction, the gap is
-``|e R'|^2 + r^2`` (over the outputs: the mean) and one step down half the mean square error needs
+With ``s[j]`` the product of the layers from ``j`` on, ``e`` the error of the end-to-end weights
+against least squares, ``R`` the triangular root of the second moments and ``r`` the error of the
+mean prediction, the gap is ``|e R'|^2 + r^2`` (over the outputs: the mean) and one step down half
+the mean square error needs
 
-    u[0] = e R' R + r mean',  u[j + 1] = u[j] W[j]' + r b[j]',  dW[j] = s[j + 1]' u[j],  db[j] = s[j + 1]' r.
+    u[0] = e R' R + r mean',  u[j + 1] = u[j] W[j]' + r b[j]',  dW[j] = s[j + 1]' u[j],  db[j] = s[j
+    + 1]' r.
 
-Where a layer is too narrow for least squares, ``e`` is the error against the best map of its rank, and what that map
-leaves, ``T R'`` for the part ``T`` of least squares it lacks, joins in: ``|(e - T) R'|^2 - |T R'|^2``.
+Where a layer is too narrow for least squares, ``e`` is the error against the best map of its rank,
+and what that map leaves, ``T R'`` for the part ``T`` of least squares it lacks, joins in: ``|(e -
+T) R'|^2 - |T R'|^2``.
 
-Arrays have the runs in front. Where layers are narrow the runs lie fastest in memory, so that one call works on long
-rows; where they are wide each run is a small matrix product.
+Arrays have the runs in front. Where layers are narrow the runs lie fastest in memory, so that one
+call works on long rows; where they are wide each run is a small matrix product.
 """
 
 from __future__ import annotations
@@ -21,7 +25,10 @@ from itertools import pairwise
 
 import numpy as np
 
-NARROW, MANY = 8, 32  # measured: einsum over runs beats matmul up to this width, from about this many runs
+NARROW, MANY = (
+    8,
+    32,
+)  # measured: einsum over runs beats matmul up to this width, from about this many runs
 
 
 @dataclass
@@ -60,7 +67,9 @@ class Rule:
     eps: float
 
     def corrections(self, steps: int) -> np.ndarray:
-        """What Adam divides its averages by after each step, ``(steps, 2)``: the second for the root."""
+        """What Adam divides its averages by after each step, ``(steps, 2)``: the second for the
+        root.
+        """
         at = np.arange(1, steps + 1)[:, None]
         return (1 - np.array(self.betas) ** at) ** np.array([1.0, 0.5])
 
@@ -93,7 +102,9 @@ class Record:
         self.gap[index, mark:] = gap[:, None]
 
 
-def layers(flat: np.ndarray, sizes: Sequence[int], *, bias: bool) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def layers(
+    flat: np.ndarray, sizes: Sequence[int], *, bias: bool
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Views ``(R, o, i)`` of the weights and ``(R, o, 1)`` of the biases inside ``(R, P)``."""
     weights, biases, at = [], [], 0
     for i, o in pairwise(sizes):
@@ -117,19 +128,29 @@ def run(
     keep: bool,
     out: Record,
 ) -> None:
-    """Train the rows of ``theta`` ``(R, P)`` for ``steps`` steps or until they reach the tolerance, into ``out``.
+    """Train the rows of ``theta`` ``(R, P)`` for ``steps`` steps or until they reach the tolerance,
+    into ``out``.
 
     With ``keep`` the weights that are left are those of the smallest gap, not of the last step.
     """
     least = np.full(len(theta), np.inf)
     nets = _Nets(problem, theta, narrow=max(problem.sizes) <= NARROW and len(theta) >= MANY)
-    index, lr, tol, limit = np.arange(len(theta)), rule.lr[:, None], problem.tol.copy(), problem.limit
+    index, lr, tol, limit = (
+        np.arange(len(theta)),
+        rule.lr[:, None],
+        problem.tol.copy(),
+        problem.limit,
+    )
     slots, corrections, mark = _slots(rule, nets.theta), rule.corrections(steps), 0
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for step in range(steps + 1):
             coef, intercept, gap = nets.forward()
             if step == marks[mark]:
-                out.coef[index, mark], out.intercept[index, mark], out.gap[index, mark] = coef, intercept, gap
+                out.coef[index, mark], out.intercept[index, mark], out.gap[index, mark] = (
+                    coef,
+                    intercept,
+                    gap,
+                )
                 mark += 1
             if keep and (better := gap < least[index]).any():
                 least[index[better]], out.best[index[better]] = gap[better], step
@@ -137,7 +158,11 @@ def run(
             hit, lost = gap <= tol, ~(gap <= limit)
             if hit.any() or lost.any():
                 done = lost | hit if stop else lost
-                out.hit[index[hit]], out.diverged[index[lost]], out.n_iter[index[done]] = step, True, step
+                out.hit[index[hit]], out.diverged[index[lost]], out.n_iter[index[done]] = (
+                    step,
+                    True,
+                    step,
+                )
                 tol[hit] = -np.inf
                 if done.any():
                     last = out.theta[index[done]] if keep else nets.theta[done]
@@ -181,7 +206,9 @@ class _Nets:
         return _Nets(self.problem.take(index), self.theta[index], narrow=self.narrow)
 
     def forward(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The end-to-end weights ``(R, m, d)``, intercepts ``(R, m)`` and the optimality gap ``(R,)``."""
+        """The end-to-end weights ``(R, m, d)``, intercepts ``(R, m)`` and the optimality gap
+        ``(R,)``.
+        """
         s = self.weights_t[-1]
         self.suffix = [s]  # transposed: (R, width, m)
         for w in self.weights_t[-2::-1]:
@@ -233,7 +260,9 @@ class _Nets:
 
 def _slots(rule: Rule, theta: np.ndarray) -> tuple[np.ndarray, ...]:
     """The optimiser's memory."""
-    return tuple(np.zeros_like(theta) for _ in range({"gd": 0, "momentum": 1, "adam": 2}[rule.name]))
+    return tuple(
+        np.zeros_like(theta) for _ in range({"gd": 0, "momentum": 1, "adam": 2}[rule.name])
+    )
 
 
 def _update(

@@ -1,8 +1,11 @@
-"""The training of :mod:`rectilinear.deeplinear._array`, compiled: a few runs side by side, all their steps at once.
+"""The training of :mod:`rectilinear.deeplinear._array`, compiled: a few runs side by side, all
+their steps at once.
 
-Loads only where numba is installed. The runs of a block are the columns of every array, so that the inner loops are
-vector instructions and a block with its optimiser stays near the processor. Sums are taken in the order of the array
-code: nets of one input and width one come out the same to the last bit. The types of arguments are found by numba.
+Loads only where numba is installed. The runs of a block are the columns of every array, so that the
+inner loops are vector instructions and a block with its optimiser stays near the processor. Sums
+are taken in the order of the array
+code: nets of one input and width one come out the same to the last bit. The types of arguments are
+found by numba.
 """
 
 from __future__ import annotations
@@ -29,7 +32,8 @@ def run(
     keep: bool,
     out: Record,
 ) -> None:
-    """Train the rows of ``theta`` ``(R, P)`` for ``steps`` steps or until they reach the tolerance, into ``out``.
+    """Train the rows of ``theta`` ``(R, P)`` for ``steps`` steps or until they reach the tolerance,
+    into ``out``.
 
     With ``keep`` the weights that are left are those of the smallest gap, not of the last step.
     """
@@ -40,19 +44,35 @@ def run(
     tail = np.zeros((1, 1, 1)) if problem.tail is None else problem.tail
 
     def columns(a: np.ndarray, rows: slice) -> np.ndarray:
-        block = np.broadcast_to(a[rows] if len(a) > 1 else a, (rows.stop - rows.start, *a.shape[1:]))
+        block = np.broadcast_to(
+            a[rows] if len(a) > 1 else a, (rows.stop - rows.start, *a.shape[1:])
+        )
         return np.array(block.reshape(len(block), -1).T, order="C")
 
     for at in range(0, count, LANES):
         rows = slice(at, min(at + LANES, count))
         arguments: tuple[Any, ...] = (
             *(sizes, problem.bias),
-            *(columns(a, rows) for a in (problem.root, problem.mean, problem.coef, problem.intercept, tail, theta)),
+            *(
+                columns(a, rows)
+                for a in (problem.root, problem.mean, problem.coef, problem.intercept, tail, theta)
+            ),
             problem.tail is not None,
             *(kind, numbers, corrections),
             *(np.array(a[rows]) for a in (rule.lr, problem.tol, problem.limit)),
             *(steps, marks, stop, keep),
-            *(a[rows] for a in (out.coef, out.intercept, out.gap, out.n_iter, out.hit, out.diverged, out.theta)),
+            *(
+                a[rows]
+                for a in (
+                    out.coef,
+                    out.intercept,
+                    out.gap,
+                    out.n_iter,
+                    out.hit,
+                    out.diverged,
+                    out.theta,
+                )
+            ),
             out.best[rows],
         )
         _train(*arguments)
@@ -81,7 +101,9 @@ def _times(to, p, a, i, b, j, add, n):  # type: ignore[no-untyped-def]
 def _forward(  # type: ignore[no-untyped-def]
     sizes, bias, root, mean, coef, intercept, tail, narrow, theta, w_at, b_at, s_at, s, e, v, c, u, r, gap, n
 ):  # fmt: skip
-    """Products of the layers, end-to-end intercepts, ``e R' R``, ``r`` and the gap of ``n`` columns."""
+    """Products of the layers, end-to-end intercepts, ``e R' R``, ``r`` and the gap of ``n``
+    columns.
+    """
     depth, d, m = len(sizes) - 1, sizes[0], sizes[-1]
     for p in range(m * sizes[depth - 1]):
         for x in range(n):
@@ -141,7 +163,16 @@ def _backward(sizes, bias, mean, theta, w_at, b_at, s_at, s, u, v, r, gradient, 
                 a = s_at[j + 1] + k * o_size + o
                 for i in range(i_size):
                     _times(gradient, w_at[j] + o * i_size + i, s, a, u, k * i_size + i, k > 0, n)
-                    _times(v, k * o_size + o, u, k * i_size + i, theta, w_at[j] + o * i_size + i, i > 0, n)
+                    _times(
+                        v,
+                        k * o_size + o,
+                        u,
+                        k * i_size + i,
+                        theta,
+                        w_at[j] + o * i_size + i,
+                        i > 0,
+                        n,
+                    )
                 if bias:
                     _times(gradient, b_at[j] + o, s, a, r, k, k > 0, n)
                     _times(v, k * o_size + o, r, k, theta, b_at[j] + o, True, n)
@@ -182,7 +213,11 @@ def _train(  # type: ignore[no-untyped-def]
     """All the steps of a block; a run that ends changes places with the last that goes on."""
     depth, d, m = len(sizes) - 1, sizes[0], sizes[-1]
     parameters, n = theta.shape
-    w_at, b_at, s_at = np.zeros(depth, np.int64), np.zeros(depth, np.int64), np.zeros(depth, np.int64)
+    w_at, b_at, s_at = (
+        np.zeros(depth, np.int64),
+        np.zeros(depth, np.int64),
+        np.zeros(depth, np.int64),
+    )
     for j in range(1, depth):
         w_at[j] = w_at[j - 1] + sizes[j] * sizes[j - 1]
         s_at[j] = s_at[j - 1] + m * sizes[j - 1]
@@ -198,7 +233,26 @@ def _train(  # type: ignore[no-untyped-def]
     index, mark, least = np.arange(n), 0, np.full(n, np.inf)
     for step in range(steps + 1):
         _forward(
-            sizes, bias, root, mean, coef, intercept, tail, narrow, theta, w_at, b_at, s_at, s, e, v, c, u, r, gap, n
+            sizes,
+            bias,
+            root,
+            mean,
+            coef,
+            intercept,
+            tail,
+            narrow,
+            theta,
+            w_at,
+            b_at,
+            s_at,
+            s,
+            e,
+            v,
+            c,
+            u,
+            r,
+            gap,
+            n,
         )
         if keep:
             for x in range(n):
@@ -233,7 +287,20 @@ def _train(  # type: ignore[no-untyped-def]
                             out_theta[here, p] = theta[p, x]
                     n -= 1
                     index[x], lr[x], tol[x], limit[x] = index[n], lr[n], tol[n], limit[n]
-                    for table in (root, mean, coef, intercept, tail, theta, first, second, s, u, r, gap):
+                    for table in (
+                        root,
+                        mean,
+                        coef,
+                        intercept,
+                        tail,
+                        theta,
+                        first,
+                        second,
+                        s,
+                        u,
+                        r,
+                        gap,
+                    ):
                         for p in range(len(table)):
                             table[p, x] = table[p, n]
             mark += at_mark

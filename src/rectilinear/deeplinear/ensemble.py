@@ -32,18 +32,20 @@ class Trajectory:
         steps: ``(K,)``, the checkpoints, from 0 (the start) to the last step.
         coef: ``(*runs, K, m, d)``, the end-to-end weights at the checkpoints.
         intercept: ``(*runs, K, m)``, the end-to-end intercepts.
-        gap: ``(*runs, K)``, the optimality gap: loss minus that of the reference, ``|e R'|^2 + r^2`` with ``e`` the
-            error of the weights, ``R'R`` the covariance of the inputs and ``r`` the error of the mean prediction.
-        n_iter: ``(*runs,)``, the steps taken: fewer than asked for where a run was stopped or diverged. Later
-            checkpoints repeat the last state.
+        gap: ``(*runs, K)``, the optimality gap: loss minus that of the reference, ``|e R'|^2 +
+            r^2`` with ``e`` the error of the weights, ``R'R`` the covariance of the inputs and
+            ``r`` the error of the mean prediction.
+        n_iter: ``(*runs,)``, the steps taken: fewer than asked for where a run was stopped or
+            diverged. Later checkpoints repeat the last state.
         hit: ``(*runs,)``, the first step whose gap is at most ``tol``; -1 if there is none.
         diverged: ``(*runs,)``, whether the loss left the finite numbers or grew ten billion times.
         weights: one ``(*runs, o, i)`` a layer, at the end.
         biases: one ``(*runs, o)`` a layer, at the end; empty without biases.
-        reference: the least-squares solution, of the runs of the statistics; where a layer is narrower than inputs and
-            outputs the best map of its rank, which is all that the net can represent.
-        best: ``(*runs,)``, the step whose weights these are: with ``keep_best`` that of the smallest gap, else the
-            last.
+        reference: the least-squares solution, of the runs of the statistics; where a layer is
+            narrower than inputs and outputs the best map of its rank, which is all that the net can
+            represent.
+        best: ``(*runs,)``, the step whose weights these are: with ``keep_best`` that of the
+            smallest gap, else the last.
     """
 
     steps: np.ndarray
@@ -70,7 +72,9 @@ class Trajectory:
 
     @property
     def distance(self) -> np.ndarray:
-        """``D``, the absolute differences to least squares added up over weights and intercepts, ``(*runs, K)``."""
+        """``D``, the absolute differences to least squares added up over weights and intercepts,
+        ``(*runs, K)``.
+        """
         coef = np.abs(self.coef - self.reference.coef[..., None, :, :]).sum((-2, -1))
         return coef + np.abs(self.intercept - self.reference.intercept[..., None, :]).sum(-1)
 
@@ -96,18 +100,23 @@ def train(
     seed: int | np.random.SeedSequence | np.random.Generator = 0,
     compiled: bool | None = None,
 ) -> Trajectory:
-    """Train linear networks by full-batch descent on half the mean square error, all runs at once, in float64.
+    """Train linear networks by full-batch descent on half the mean square error, all runs at once,
+    in float64.
 
-    The loss that is descended is ``1/2 <|y - f(x)|^2>``, the sum over outputs and the mean over rows, as everywhere in
-    the package: one step of ``lr`` is that of :func:`rectilinear.learning.linear_descent`. ``torch.nn.MSELoss`` with
-    ``m`` outputs is ``2/m`` times that: its ``lr`` is ``2/m * lr`` here (Adam's is the same, and its ``eps`` is ``m/2``
-    times). The same numbers as autograd on the rows, from the statistics alone: a step costs as much for a million rows
-    as for ten. One architecture a call; statistics, ``lr``, ``tol``, a given start and ``runs`` broadcast to the runs.
+    The loss that is descended is ``1/2 <|y - f(x)|^2>``, the sum over outputs and the mean over
+    rows, as everywhere in
+    the package: one step of ``lr`` is that of :func:`rectilinear.learning.linear_descent`.
+    ``torch.nn.MSELoss`` with ``m`` outputs is ``2/m`` times that: its ``lr`` is ``2/m * lr`` here
+    (Adam's is the same, and its ``eps`` is ``m/2`` times). The same numbers as autograd on the
+    rows, from the statistics alone: a step costs as much for a million rows as for ten. One
+    architecture a call; statistics, ``lr``, ``tol``, a given start and ``runs`` broadcast to the
+    runs.
 
     Args:
         statistics: of the data; their inputs and outputs are those of the network.
         widths: of the hidden layers; ``()`` is linear regression by gradient descent.
-        start: one of :data:`~rectilinear.deeplinear.initialisation.STARTS`, or weights and biases as in :class:`Trajectory`.
+        start: one of :data:`~rectilinear.deeplinear.initialisation.STARTS`, or weights and biases
+            as in :class:`Trajectory`.
         scale: what the weights of a named start are multiplied with.
         optimizer: ``"gd"``, ``"momentum"`` or ``"adam"``, with the conventions of ``torch.optim``.
         lr: the step size, on half the mean square error; an array gives each run its own.
@@ -115,15 +124,16 @@ def train(
         checkpoints: how many, on a logarithmic grid (:func:`log_grid`), or at which steps.
         tol: a gap, in the units of the loss; the first step that reaches it is ``hit``.
         early_stop: whether a run ends there.
-        keep_best: whether weights and biases are those of the smallest gap that was passed, not of the last step.
+        keep_best: whether weights and biases are those of the smallest gap that was passed, not of
+            the last step.
         bias: whether every layer has one.
         runs: the shape of the batch, where it is larger than that of the other arguments.
         momentum: of ``"momentum"``.
         betas: of ``"adam"``.
         eps: of ``"adam"``.
         seed: of the start.
-        compiled: whether to use the kernel, which needs numba; ``None``: where numba is installed and no layer is
-            wider than 32. A machine compiles it once, in seconds.
+        compiled: whether to use the kernel, which needs numba; ``None``: where numba is installed
+            and no layer is wider than 32. A machine compiles it once, in seconds.
 
     Raises:
         ConfigError: for a number out of range or an unknown name.
@@ -131,8 +141,8 @@ def train(
         MissingDependencyError: for ``compiled=True`` without numba.
         ShapeError: if runs do not broadcast or a given start has other shapes.
 
-    Reference: Arora, Cohen and Hazan, "On the Optimization of Deep Networks: Implicit Acceleration by
-    Overparameterization", 2018.
+    Reference: Arora, Cohen and Hazan, "On the Optimization of Deep Networks: Implicit Acceleration
+    by Overparameterization", 2018.
 
     Example:
         >>> from rectilinear.deeplinear.statistics import SufficientStatistics
@@ -158,7 +168,9 @@ def train(
     theta = _flat(start, sizes, shape, bias=bias)
     reference = statistics.least_squares(bias=bias, rank=min(sizes))
     problem = _problem(statistics, reference, sizes, shape, tol, bias=bias)
-    rule = _array.Rule(optimizer, np.broadcast_to(np.asarray(lr, float), shape).reshape(-1), momentum, betas, eps)
+    rule = _array.Rule(
+        optimizer, np.broadcast_to(np.asarray(lr, float), shape).reshape(-1), momentum, betas, eps
+    )
     run = _engine(compiled, sizes)
     record = _record(len(theta), len(marks), sizes, theta.shape[1])
     for at in range(0, len(theta), _BLOCK):
@@ -166,7 +178,16 @@ def train(
         block = slice(at, at + _BLOCK)
         part = _array.Record(**{name: a[block] for name, a in vars(record).items()})
         block_rule = _array.Rule(optimizer, rule.lr[block], momentum, betas, eps)
-        run(problem.take(rows), theta[block], block_rule, steps, marks, stop=early_stop, keep=keep_best, out=part)
+        run(
+            problem.take(rows),
+            theta[block],
+            block_rule,
+            steps,
+            marks,
+            stop=early_stop,
+            keep=keep_best,
+            out=part,
+        )
     weights, biases = _array.layers(record.theta, sizes, bias=bias)
     return Trajectory(
         marks,
@@ -195,13 +216,19 @@ def log_grid(steps: int, count: int = 50) -> np.ndarray:
 
 
 def _engine(compiled: bool | None, sizes: tuple[int, ...]) -> Callable[..., None]:
-    """The kernel or the array code; the choice depends on the installation and the architecture alone."""
-    if compiled is False or (compiled is None and (max(sizes) > _WIDEST or find_spec("numba") is None)):
+    """The kernel or the array code; the choice depends on the installation and the architecture
+    alone.
+    """
+    if compiled is False or (
+        compiled is None and (max(sizes) > _WIDEST or find_spec("numba") is None)
+    ):
         return _array.run
     try:
         from rectilinear.deeplinear import _kernel
     except ImportError as error:
-        raise MissingDependencyError.of("compiled=True", "numba", instead="leave compiled out") from error
+        raise MissingDependencyError.of(
+            "compiled=True", "numba", instead="leave compiled out"
+        ) from error
     return _kernel.run
 
 
@@ -224,7 +251,9 @@ def _problem(
         return np.broadcast_to(a, (*shape, *a.shape[len(statistics.runs) :])).reshape(-1, *end)
 
     # The gap of the zero map, e = -w and r = -mean y, sets the scale of divergence.
-    zero = np.square(reference.coef @ root.mT).sum((-2, -1)) + bias * np.square(statistics.mean_y).sum(-1)
+    zero = np.square(reference.coef @ root.mT).sum((-2, -1)) + bias * np.square(
+        statistics.mean_y
+    ).sum(-1)
     tail = None
     if min(sizes) < min(d, m):
         tail = rows((statistics.least_squares(bias=bias).coef - reference.coef) @ root.mT, m, d)
@@ -237,13 +266,17 @@ def _problem(
         rows(statistics.mean_x, 1, d),
         rows(reference.coef, m, d),
         rows(reference.intercept, m, 1),
-        np.broadcast_to(np.asarray(-np.inf if tol is None else tol, float), shape).reshape(-1).copy(),
+        np.broadcast_to(np.asarray(-np.inf if tol is None else tol, float), shape)
+        .reshape(-1)
+        .copy(),
         np.broadcast_to(rows(_DIVERGED * (zero / m + reference.loss)), count).copy(),
         tail,
     )
 
 
-def _flat(start: Layers, sizes: tuple[int, ...], shape: tuple[int, ...], *, bias: bool) -> np.ndarray:
+def _flat(
+    start: Layers, sizes: tuple[int, ...], shape: tuple[int, ...], *, bias: bool
+) -> np.ndarray:
     """The parameters of every run in a row."""
     theta = np.empty((prod(shape), parameters(sizes, bias=bias)))
     weights, biases = _array.layers(theta, sizes, bias=bias)
@@ -272,7 +305,9 @@ def _marks(checkpoints: int | Sequence[int], steps: int) -> np.ndarray:
         return log_grid(steps, checkpoints)
     marks = np.unique([0, *checkpoints, steps])
     if marks[0] < 0 or marks[-1] > steps:
-        raise ConfigError(f"checkpoints {list(checkpoints)}", f"steps from 0 to {steps}", "Leave out the others.")
+        raise ConfigError(
+            f"checkpoints {list(checkpoints)}", f"steps from 0 to {steps}", "Leave out the others."
+        )
     return marks
 
 
@@ -288,7 +323,9 @@ def _shape(*shapes: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _check_targets(spread: np.ndarray) -> None:
-    """That the squares of targets of these spreads are numbers: else every loss would be zero, or none would be."""
+    """That the squares of targets of these spreads are numbers: else every loss would be zero, or
+    none would be.
+    """
     with np.errstate(over="ignore"):
         squares = np.square(spread)
     if not np.isfinite(squares).all() or ((squares < np.finfo(float).tiny) & (spread > 0)).any():
@@ -312,9 +349,19 @@ def _check(
         ("widths", sizes[1:-1], "positive integers", min(sizes) > 0),
         ("optimizer", optimizer, f"one of {', '.join(OPTIMIZERS)}", optimizer in OPTIMIZERS),
         ("lr", lr, "positive and finite", np.all(np.isfinite(lr)) and np.all(np.asarray(lr) > 0)),
-        ("steps", steps, "an integer of at least 0", isinstance(steps, int | np.integer) and steps >= 0),
+        (
+            "steps",
+            steps,
+            "an integer of at least 0",
+            isinstance(steps, int | np.integer) and steps >= 0,
+        ),
         ("momentum", momentum, "a number in [0, 1)", 0 <= momentum < 1),
-        ("betas", betas, "two numbers in [0, 1)", len(betas) == 2 and all(0 <= beta < 1 for beta in betas)),
+        (
+            "betas",
+            betas,
+            "two numbers in [0, 1)",
+            len(betas) == 2 and all(0 <= beta < 1 for beta in betas),
+        ),
         ("eps", eps, "a positive number", eps > 0),
     ):
         if not fine:

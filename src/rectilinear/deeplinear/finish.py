@@ -38,9 +38,10 @@ def finish(
 ) -> Finished:
     """The net after L-BFGS, at ``marks`` and at the end, which is the last.
 
-    The first layer is written as ``W L^+`` for inputs whitened by ``L``: then the loss is ``|W_L ... W_1 - M|^2`` for
-    the map ``M`` of least squares, and inputs that nearly depend on each other are as fast as others. What the data do
-    not see of the first layer stays as it is. Every iterate is better than the one before.
+    The first layer is written as ``W L^+`` for inputs whitened by ``L``: then the loss is ``|W_L
+    ... W_1 - M|^2`` for the map ``M`` of least squares, and inputs that nearly depend on each other
+    are as fast as others. What the data do not see of the first layer stays as it is. Every iterate
+    is better than the one before.
 
     Args:
         statistics: of the data, without runs.
@@ -51,7 +52,8 @@ def finish(
         marks: iterations whose weights are kept.
         bias: whether layers have biases.
 
-    Reference: Liu and Nocedal, "On the limited memory BFGS method for large scale optimization", 1989.
+    Reference: Liu and Nocedal, "On the limited memory BFGS method for large scale optimization",
+    1989.
 
     Example:
         >>> from rectilinear.deeplinear.statistics import SufficientStatistics
@@ -101,8 +103,16 @@ def finish(
 
     with np.errstate(over="ignore", invalid="ignore"):  # a line search may look far away
         for _ in range(_ROUNDS):
-            options = {"maxiter": steps - done.count, "maxfun": 10 * steps, "ftol": 0, "gtol": 0, "maxcor": _MEMORY}
-            found = minimize(value, theta, jac=True, method="L-BFGS-B", callback=after, options=options)
+            options = {
+                "maxiter": steps - done.count,
+                "maxfun": 10 * steps,
+                "ftol": 0,
+                "gtol": 0,
+                "maxcor": _MEMORY,
+            }
+            found = minimize(
+                value, theta, jac=True, method="L-BFGS-B", callback=after, options=options
+            )
             if not found.fun < best:
                 break
             theta, best = found.x, found.fun
@@ -116,7 +126,9 @@ def finish(
 
 
 def _whitening(statistics: SufficientStatistics, *, bias: bool) -> tuple[np.ndarray, np.ndarray]:
-    """``L`` ``(d, k)`` with ``L L' = R'R`` for the second moments of the inputs, of rank ``k``, and ``L^+``."""
+    """``L`` ``(d, k)`` with ``L L' = R'R`` for the second moments of the inputs, of rank ``k``, and
+    ``L^+``.
+    """
     root = statistics.root(bias=bias)
     size = powers_of_two(root)
     _, s, vt = np.linalg.svd(root / size)
@@ -125,7 +137,9 @@ def _whitening(statistics: SufficientStatistics, *, bias: bool) -> tuple[np.ndar
     return size[:, None] * vt.T * s, vt / s[:, None] / size
 
 
-def _loss(statistics: SufficientStatistics, layers: Layers, turn: np.ndarray, *, bias: bool) -> Loss:
+def _loss(
+    statistics: SufficientStatistics, layers: Layers, turn: np.ndarray, *, bias: bool
+) -> Loss:
     """That of the net on whitened inputs of mean zero."""
     rank = min(min(w.shape) for w in layers[0])
     whole = statistics.least_squares(bias=bias).coef @ turn

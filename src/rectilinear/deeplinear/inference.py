@@ -1,4 +1,6 @@
-"""Statistics for repeated runs: rates, times cut off at a budget, paired differences, folds that share their data."""
+"""Statistics for repeated runs: rates, times cut off at a budget, paired differences, folds that
+share their data.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ class Estimate:
 
 @dataclass(frozen=True, eq=False)
 class Survival:
-    """The share of runs that have not arrived yet, just after each of the times at which some did, with its band."""
+    """The share of runs that have not arrived yet, just after each of the times at which some did,
+    with its band.
+    """
 
     times: NDArray[np.float64]
     share: NDArray[np.float64]
@@ -37,7 +41,8 @@ def wilson(successes: int, trials: int, confidence: float = 0.95) -> Estimate:
     """A rate with Wilson's interval, which keeps its coverage near 0 and 1 and for few trials.
 
     Reference:
-        Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22, 1927.
+        Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22,
+        1927.
 
     Raises:
         InputError: if there are no trials, or more successes than trials.
@@ -49,17 +54,22 @@ def wilson(successes: int, trials: int, confidence: float = 0.95) -> Estimate:
     """
     if not 0 <= successes <= trials or trials < 1:
         raise InputError(
-            f"{successes} successes of {trials} trials", "0 <= successes <= trials, and at least one trial"
+            f"{successes} successes of {trials} trials",
+            "0 <= successes <= trials, and at least one trial",
         )
-    interval = stats.binomtest(int(successes), int(trials)).proportion_ci(confidence, method="wilson")
+    interval = stats.binomtest(int(successes), int(trials)).proportion_ci(
+        confidence, method="wilson"
+    )
     return Estimate(successes / trials, float(interval.low), float(interval.high))
 
 
 def kaplan_meier(times: ArrayLike, arrived: ArrayLike, confidence: float = 0.95) -> Survival:
-    """The law of a time that is known only up to a budget: Kaplan and Meier's estimate, and its median.
+    """The law of a time that is known only up to a budget: Kaplan and Meier's estimate, and its
+    median.
 
-    ``S(t) = prod over arrivals t_i <= t of (1 - d_i / n_i)`` with ``d_i`` arrivals among ``n_i`` still under way. The
-    band is Greenwood's on the log-log scale; the interval of the median is where the band crosses one half.
+    ``S(t) = prod over arrivals t_i <= t of (1 - d_i / n_i)`` with ``d_i`` arrivals among ``n_i``
+    still under way. The band is Greenwood's on the log-log scale; the interval of the median is
+    where the band crosses one half.
 
     Args:
         times: of arrival, or the budget of a run that did not arrive.
@@ -71,7 +81,8 @@ def kaplan_meier(times: ArrayLike, arrived: ArrayLike, confidence: float = 0.95)
         NonFiniteError: for a time that is not finite.
 
     Reference:
-        Brookmeyer, Crowley, "A confidence interval for the median survival time", Biometrics 38, 1982.
+        Brookmeyer, Crowley, "A confidence interval for the median survival time", Biometrics 38,
+        1982.
 
     Example:
         >>> kaplan_meier([10, 20, 30, 100, 100], [True, True, True, False, False]).median.value
@@ -83,42 +94,55 @@ def kaplan_meier(times: ArrayLike, arrived: ArrayLike, confidence: float = 0.95)
         return Survival(none, none, none, none, never)
     curve = stats.ecdf(_censored(at, done)).sf
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # the band is undefined where the share is 0 or 1
+        warnings.simplefilter(
+            "ignore", RuntimeWarning
+        )  # the band is undefined where the share is 0 or 1
         band = curve.confidence_interval(confidence, method="log-log")
     here = np.isin(curve.quantiles, at[done])
     steps, share = np.asarray(curve.quantiles)[here], np.asarray(curve.probabilities)[here]
     low, high = (np.asarray(edge.probabilities)[here] for edge in (band.low, band.high))
-    if share[-1] == 0:  # nobody is left to say how much higher it could be: the band stays where it was
+    if (
+        share[-1] == 0
+    ):  # nobody is left to say how much higher it could be: the band stays where it was
         low[-1], high[-1] = 0.0, high[-2] if len(high) > 1 else 1.0
     median = Estimate(*(_crossing(steps, line) for line in (share, low, high)))
     return Survival(steps, share, low, high, median)
 
 
 def paired_logrank(
-    times: ArrayLike, arrived: ArrayLike, other_times: ArrayLike, other_arrived: ArrayLike, *, overlap: float = 0.0
+    times: ArrayLike,
+    arrived: ArrayLike,
+    other_times: ArrayLike,
+    other_arrived: ArrayLike,
+    *,
+    overlap: float = 0.0,
 ) -> float:
-    """The p value of the log-rank test for pairs: that either of a pair is as likely to have arrived at any time.
+    """The p value of the log-rank test for pairs: that either of a pair is as likely to have
+    arrived at any time.
 
-    The log-rank statistic is the sum of ``d_i``, the difference within pair ``i`` of the scores ``1(arrived) - H(t)``,
-    with ``H`` the Nelson-Aalen estimate from all runs together. Were the two alike, each ``d_i`` could as well have the
-    other sign: ``z = sum d_i / sqrt(sum d_i^2)``, and all the signs themselves for few pairs. The common test takes the
-    runs of a pair for independent; where they share their data it rejects too seldom. One when nothing arrived.
+    The log-rank statistic is the sum of ``d_i``, the difference within pair ``i`` of the scores
+    ``1(arrived) - H(t)``, with ``H`` the Nelson-Aalen estimate from all runs together. Were the two
+    alike, each ``d_i`` could as well have the
+    other sign: ``z = sum d_i / sqrt(sum d_i^2)``, and all the signs themselves for few pairs. The
+    common test takes the runs of a pair for independent; where they share their data it rejects too
+    seldom. One when nothing arrived.
 
     Args:
         times: of arrival, or the budget of a run that did not arrive; pair by pair.
         arrived: whether it did.
         other_times: of the others.
         other_arrived: likewise.
-        overlap: ``n_test / n_train`` where pairs are folds whose training sets overlap: then :func:`corrected_t` of the
-            ``d_i``, a heuristic, for its correction was made for errors.
+        overlap: ``n_test / n_train`` where pairs are folds whose training sets overlap: then
+            :func:`corrected_t` of the ``d_i``, a heuristic, for its correction was made for errors.
 
     Raises:
         ShapeError: if the two differ in length or are empty.
         NonFiniteError: for a time that is not finite.
 
     Reference:
-        O'Brien, Fleming, "A paired Prentice-Wilcoxon test for censored paired data", Biometrics 43, 1987, for scores in
-        pairs; Jung, "Rank tests for matched survival data", Lifetime Data Analysis 5, 1999, for the log-rank test.
+        O'Brien, Fleming, "A paired Prentice-Wilcoxon test for censored paired data", Biometrics 43,
+        1987, for scores in pairs; Jung, "Rank tests for matched survival data", Lifetime Data
+        Analysis 5, 1999, for the log-rank test.
 
     Example:
         >>> round(paired_logrank([1, 2, 3, 4, 5, 6], [True] * 6, [11, 12, 13, 14, 15, 16], [True] * 6), 3)
@@ -126,7 +150,11 @@ def paired_logrank(
     """
     left, right = _times(times, arrived), _times(other_times, other_arrived)
     if len(left[0]) != len(right[0]):
-        raise ShapeError(f"{len(left[0])} runs and {len(right[0])} others", "pairs", "Leave out those without another.")
+        raise ShapeError(
+            f"{len(left[0])} runs and {len(right[0])} others",
+            "pairs",
+            "Leave out those without another.",
+        )
     at, place = np.unique(np.concatenate([left[0], right[0]]), return_inverse=True)
     done = np.concatenate([left[1], right[1]])
     under_way = np.bincount(place, minlength=len(at))[::-1].cumsum()[::-1]
@@ -138,7 +166,9 @@ def paired_logrank(
     if len(d) > _ALL_SIGNS:
         return float(2 * stats.norm.sf(abs(d.sum()) / np.sqrt(d @ d)))
     sums = (1 - 2 * (np.arange(2 ** len(d))[:, None] >> np.arange(len(d)) & 1)) @ d
-    return float(np.mean(np.abs(sums) >= abs(d.sum()) * (1 - 1e-9)))  # the sum itself is one of them, but for rounding
+    return float(
+        np.mean(np.abs(sums) >= abs(d.sum()) * (1 - 1e-9))
+    )  # the sum itself is one of them, but for rounding
 
 
 _ALL_SIGNS = 12  # pairs whose signs are all tried
@@ -161,12 +191,14 @@ def wilcoxon(differences: ArrayLike) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P values adjusted so that the chance of any false rejection among them stays at the level: Holm's steps.
+    """P values adjusted so that the chance of any false rejection among them stays at the level:
+    Holm's steps.
 
     ``p'_(i) = max over j <= i of min(1, (m - j + 1) p_(j))`` for the ordered p values.
 
     Reference:
-        Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6, 1979.
+        Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
+        Statistics 6, 1979.
 
     Example:
         >>> holm([0.01, 0.04, 0.03])
@@ -180,10 +212,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def corrected_t(differences: ArrayLike, test_fraction: float) -> float:
-    """The p value of the corrected resampled t test, for differences over folds whose training sets overlap.
+    """The p value of the corrected resampled t test, for differences over folds whose training sets
+    overlap.
 
-    ``t = mean(d) / sqrt((1/J + n_test/n_train) var(d))`` with ``J - 1`` degrees of freedom. The plain t test takes
-    the ``J`` differences for independent and rejects far too often.
+    ``t = mean(d) / sqrt((1/J + n_test/n_train) var(d))`` with ``J - 1`` degrees of freedom. The
+    plain t test takes the ``J`` differences for independent and rejects far too often.
 
     Args:
         differences: one a fold, ``(J,)``.
@@ -230,7 +263,9 @@ def _finite(values: ArrayLike, name: str) -> NDArray[np.float64]:
         raise ShapeError(f"{name} of shape {array.shape}", "one dimension", "Flatten them.")
     if not np.isfinite(array).all():
         raise NonFiniteError(
-            f"{name} with NaN or infinite entries", "finite numbers", "Leave out the runs they are of."
+            f"{name} with NaN or infinite entries",
+            "finite numbers",
+            "Leave out the runs they are of.",
         )
     return array
 

@@ -12,8 +12,18 @@ import numpy as np
 from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.random import check_seed
 
-Start: TypeAlias = Literal["uniform", "torch", "normal", "orthogonal", "identity", "balanced", "zero_last"]
-STARTS: tuple[Start, ...] = ("uniform", "torch", "normal", "orthogonal", "identity", "balanced", "zero_last")
+Start: TypeAlias = Literal[
+    "uniform", "torch", "normal", "orthogonal", "identity", "balanced", "zero_last"
+]
+STARTS: tuple[Start, ...] = (
+    "uniform",
+    "torch",
+    "normal",
+    "orthogonal",
+    "identity",
+    "balanced",
+    "zero_last",
+)
 Layers: TypeAlias = "tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]"
 
 
@@ -26,17 +36,20 @@ def draw(
     scale: float = 1.0,
     seed: int | np.random.SeedSequence | np.random.Generator = 0,
 ) -> Layers:
-    """Weights ``(*runs, sizes[i + 1], sizes[i])`` and biases ``(*runs, sizes[i + 1])`` of every layer.
+    """Weights ``(*runs, sizes[i + 1], sizes[i])`` and biases ``(*runs, sizes[i + 1])`` of every
+    layer.
 
-    ===============  ==================================================================================================
+    ===============  ==============================================================================
     ``uniform``      weights and biases uniform on (-1, 1)
-    ``torch``        the default of ``torch.nn.Linear``: both uniform on ``(-k, k)``, ``k = 1 / sqrt(inputs)``
+    ``torch``        the default of ``torch.nn.Linear``: both uniform on ``(-k, k)``,
+                     ``k = 1 / sqrt(inputs)``
     ``normal``       weights normal with variance ``1 / inputs``, biases zero
     ``orthogonal``   uniform among matrices with orthonormal rows or columns, biases zero
     ``identity``     ones on the diagonal, biases zero
-    ``balanced``     ``W[i+1]' W[i+1] = W[i] W[i]'``, the product normal with variance ``1 / inputs``, biases zero
+    ``balanced``     ``W[i+1]' W[i+1] = W[i] W[i]'``, the product normal with variance
+                     ``1 / inputs``, biases zero
     ``zero_last``    a last layer of zeros on orthogonal ones, biases zero
-    ===============  ==================================================================================================
+    ===============  ==============================================================================
 
     Args:
         start: one of the names above.
@@ -46,9 +59,9 @@ def draw(
         scale: what all the weights are multiplied with.
         seed: of the random numbers.
 
-    Reference: Saxe, McClelland and Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep linear
-    neural networks", 2014 (orthogonal); Arora, Cohen and Hazan, "On the Optimization of Deep Networks", 2018
-    (balanced).
+    Reference: Saxe, McClelland and Ganguli, "Exact solutions to the nonlinear dynamics of learning
+    in deep linear neural networks", 2014 (orthogonal); Arora, Cohen and Hazan, "On the Optimization
+    of Deep Networks", 2018 (balanced).
 
     Example:
         >>> weights, biases = draw("zero_last", (3, 4, 1), runs=(10,))
@@ -72,13 +85,17 @@ def draw(
         case "orthogonal":
             weights = [_orthogonal(rng, shape) for shape in shapes]
         case "identity":
-            weights = [np.broadcast_to(np.eye(shape[-2], shape[-1]), shape).copy() for shape in shapes]
+            weights = [
+                np.broadcast_to(np.eye(shape[-2], shape[-1]), shape).copy() for shape in shapes
+            ]
         case "balanced":
             weights = _balanced(rng, sizes, runs)
         case "zero_last":
             weights = [*(_orthogonal(rng, shape) for shape in shapes[:-1]), np.zeros(shapes[-1])]
         case _:
-            raise ConfigError(f"start = {start!r}", f"one of {', '.join(STARTS)}", "Or pass weights and biases.")
+            raise ConfigError(
+                f"start = {start!r}", f"one of {', '.join(STARTS)}", "Or pass weights and biases."
+            )
     return tuple(scale * w for w in weights), tuple(biases) if bias else ()
 
 
@@ -86,11 +103,15 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Uniform among matrices with orthonormal rows or columns."""
     *runs, rows, columns = shape
     q, r = np.linalg.qr(rng.normal(size=(*runs, max(rows, columns), min(rows, columns))))
-    q = q * np.sign(np.diagonal(r, axis1=-2, axis2=-1))[..., None, :]  # without the signs it is not uniform
+    q = (
+        q * np.sign(np.diagonal(r, axis1=-2, axis2=-1))[..., None, :]
+    )  # without the signs it is not uniform
     return q if rows >= columns else np.ascontiguousarray(np.swapaxes(q, -1, -2))
 
 
-def _balanced(rng: np.random.Generator, sizes: Sequence[int], runs: tuple[int, ...]) -> list[np.ndarray]:
+def _balanced(
+    rng: np.random.Generator, sizes: Sequence[int], runs: tuple[int, ...]
+) -> list[np.ndarray]:
     """The singular values of a random map, each spread evenly over the layers."""
     depth, d, m = len(sizes) - 1, sizes[0], sizes[-1]
     rank = min(sizes)
@@ -99,7 +120,10 @@ def _balanced(rng: np.random.Generator, sizes: Sequence[int], runs: tuple[int, .
     frames = [np.swapaxes(vt[..., :rank, :], -1, -2)]
     frames += [_orthogonal(rng, (*runs, width, rank)) for width in sizes[1:-1]]
     frames += [u[..., :rank]]
-    return [np.einsum("...or,...r,...ir->...oi", after, root, before) for before, after in pairwise(frames)]
+    return [
+        np.einsum("...or,...r,...ir->...oi", after, root, before)
+        for before, after in pairwise(frames)
+    ]
 
 
 def check_layers(layers: Layers, sizes: Sequence[int], *, bias: bool) -> tuple[int, ...]:
@@ -109,14 +133,17 @@ def check_layers(layers: Layers, sizes: Sequence[int], *, bias: bool) -> tuple[i
     wanted = shapes if not bias else [*shapes, *((o,) for o, _ in shapes)]
     given = [*weights, *biases]
     if len(given) != len(wanted) or any(
-        np.shape(a)[np.ndim(a) - len(shape) :] != shape for a, shape in zip(given, wanted, strict=True)
+        np.shape(a)[np.ndim(a) - len(shape) :] != shape
+        for a, shape in zip(given, wanted, strict=True)
     ):
         raise ShapeError(
             got=f"a start of shapes {[np.shape(a) for a in given]}",
             expected=f"weights and biases that end in {wanted}",
             fix="One weight (outputs, inputs) and, with bias, one bias (outputs,) a layer; runs go in front.",
         )
-    return np.broadcast_shapes(*(np.shape(a)[: np.ndim(a) - len(s)] for a, s in zip(given, wanted, strict=True)))
+    return np.broadcast_shapes(
+        *(np.shape(a)[: np.ndim(a) - len(s)] for a, s in zip(given, wanted, strict=True))
+    )
 
 
 def parameters(sizes: Sequence[int], *, bias: bool) -> int:

@@ -1,4 +1,6 @@
-"""Least squares, the reference of every linear network: from an orthogonal factor, never from the Gram matrix."""
+"""Least squares, the reference of every linear network: from an orthogonal factor, never from the
+Gram matrix.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,10 @@ class LeastSquares:
     Attributes:
         coef: ``(*runs, m, d)``, as in scikit-learn with the outputs first.
         intercept: ``(*runs, m)``; zeros without a bias.
-        loss: ``(*runs,)``, the mean square error over rows and outputs on the data that were fitted.
-        rank: ``(*runs,)``, the rank of the (centred) inputs; below ``d`` the solution is one of many.
+        loss: ``(*runs,)``, the mean square error over rows and outputs on the data that were
+            fitted.
+        rank: ``(*runs,)``, the rank of the (centred) inputs; below ``d`` the solution is one of
+            many.
     """
 
     coef: np.ndarray
@@ -29,7 +33,8 @@ def least_squares(
 ) -> LeastSquares:
     """The minimiser of ``|X w + c - y|^2`` in float64, of smallest ``|w|`` where there are many.
 
-    The data are centred and reduced to the triangular factor of their QR decomposition, whose singular values give the
+    The data are centred and reduced to the triangular factor of their QR decomposition, whose
+    singular values give the
     rank: the error grows with the condition number of ``X`` and not with its square.
 
     Args:
@@ -51,19 +56,24 @@ def least_squares(
     return SufficientStatistics.from_data(X, y, sample_weight).least_squares(bias=bias)
 
 
-def solve_factor(factor: np.ndarray, d: int, rank: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Coefficients ``(*runs, m, d)``, loss and rank from ``R`` with ``R'R`` the second moments of ``[X y]``.
+def solve_factor(
+    factor: np.ndarray, d: int, rank: int | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Coefficients ``(*runs, m, d)``, loss and rank from ``R`` with ``R'R`` the second moments of
+    ``[X y]``.
 
-    With ``rank`` the best coefficients of at most that rank: least squares, projected on the leading directions of its
-    predictions among the outputs.
+    With ``rank`` the best coefficients of at most that rank: least squares, projected on the
+    leading directions of its predictions among the outputs.
 
-    ``factor`` is ``(*runs, p, d + m)`` with any ``p``; it need not be triangular. Columns are scaled to a size between
-    one half and one first, by powers of two, so that units decide neither the rank nor the digits.
+    ``factor`` is ``(*runs, p, d + m)`` with any ``p``; it need not be triangular. Columns are
+    scaled to a size between one half and one first, by powers of two, so that units decide neither
+    the rank nor the digits.
     """
     size = powers_of_two(factor)
     inputs, outputs = np.split(factor / size[..., None, :], [d], axis=-1)
     u, s, vt = np.linalg.svd(inputs, full_matrices=False)
-    # Ten rounding errors a column: what is left of a column that depends on the others, after centring and QR.
+    # Ten rounding errors a column: what is left of a column that depends on the others, after
+    # centring and QR.
     kept = s > 10 * np.finfo(float).eps * factor.shape[-1] * s[..., :1]
     inverse = np.divide(1.0, s, out=np.zeros_like(s), where=kept)
     seen = np.swapaxes(u, -1, -2) @ outputs * kept[..., None]
@@ -74,7 +84,9 @@ def solve_factor(factor: np.ndarray, d: int, rank: int | None = None) -> tuple[n
         coef[at] = _smallest(coef[at], vt[at][kept[at]], size[at][:d])
     fitted = u @ seen  # the predictions themselves: no large coefficients cancel
     if rank is not None and rank < min(d, outputs.shape[-1]):
-        leading = _leading(seen * size[..., None, d:], rank) * (size[..., d:, None] / size[..., None, d:])
+        leading = _leading(seen * size[..., None, d:], rank) * (
+            size[..., d:, None] / size[..., None, d:]
+        )
         coef, fitted = np.swapaxes(leading, -1, -2) @ coef, fitted @ leading
     coef = coef / size[..., None, :d] * size[..., d:, None]
     with np.errstate(over="ignore"):  # beyond the floating-point numbers it is infinite
@@ -89,9 +101,11 @@ def _leading(predictions: np.ndarray, rank: int) -> np.ndarray:
 
 
 def _smallest(coef: np.ndarray, seen: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """The coefficients ``(m, d)`` of scaled columns whose ``coef / size`` is smallest, of the same predictions.
+    """The coefficients ``(m, d)`` of scaled columns whose ``coef / size`` is smallest, of the same
+    predictions.
 
-    The rows of ``seen`` are orthonormal and span what the columns depend on; ``coef`` lies in their span.
+    The rows of ``seen`` are orthonormal and span what the columns depend on; ``coef`` lies in their
+    span.
     """
     unseen = np.linalg.svd(seen, full_matrices=True)[2][len(seen) :]
     free = unseen / size * size.min()
@@ -101,7 +115,8 @@ def _smallest(coef: np.ndarray, seen: np.ndarray, size: np.ndarray) -> np.ndarra
 
 
 def powers_of_two(table: np.ndarray) -> np.ndarray:
-    """For each column of ``(*runs, rows, columns)`` the power of two just above its largest entry; one for zeros.
+    """For each column of ``(*runs, rows, columns)`` the power of two just above its largest entry;
+    one for zeros.
 
     To divide by it is exact, and afterwards no square overflows or vanishes.
 
@@ -114,6 +129,8 @@ def powers_of_two(table: np.ndarray) -> np.ndarray:
 
 
 def column_norms(table: np.ndarray) -> np.ndarray:
-    """The lengths ``(*runs, columns)`` of the columns, whatever their units: nothing overflows or vanishes."""
+    """The lengths ``(*runs, columns)`` of the columns, whatever their units: nothing overflows or
+    vanishes.
+    """
     size = powers_of_two(table)
     return np.sqrt(np.square(table / size[..., None, :]).sum(-2)) * size

@@ -26,45 +26,51 @@ _WIDEST = 64  # of hidden layers whose width is left open: wider ones cost more 
 
 
 class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
-    """Linear regression by a chain of linear layers, trained by full-batch descent on the mean square error.
+    """Linear regression by a chain of linear layers, trained by full-batch descent on the mean
+    square error.
 
-    What it fits is least squares; what depth changes is the way there. It trains from the statistics of the rows, so
-    the time of a step does not depend on their number. By default columns are standardised for training, the start
-    leads away from the saddle at zero, and it warns if it does not arrive.
+    What it fits is least squares; what depth changes is the way there. It trains from the
+    statistics of the rows, so the time of a step does not depend on their number. By default
+    columns are standardised for training, the start leads away from the saddle at zero, and it
+    warns if it does not arrive.
 
     Args:
         depth: the number of layers; 1 is linear regression by descent.
-        width: units of each hidden layer; below the smaller of inputs and targets not every linear map gets through.
-            ``None`` is the larger of the two up to 64, from where no direction is slow.
-        start: how weights begin: ``"zero_last"``, ``"orthogonal"``, ``"torch"``, ``"uniform"``, ``"normal"``,
-            ``"identity"``, ``"balanced"``; see :func:`~rectilinear.deeplinear.draw`.
-        optimizer: ``"auto"``, 2,000 steps of Adam and then L-BFGS on whitened inputs, which no conditioning slows down;
-            or ``"adam"``, ``"momentum"`` or ``"gd"`` alone.
+        width: units of each hidden layer; below the smaller of inputs and targets not every linear
+            map gets through. ``None`` is the larger of the two up to 64, from where no direction is
+            slow.
+        start: how weights begin: ``"zero_last"``, ``"orthogonal"``, ``"torch"``, ``"uniform"``,
+            ``"normal"``, ``"identity"``, ``"balanced"``; see :func:`~rectilinear.deeplinear.draw`.
+        optimizer: ``"auto"``, 2,000 steps of Adam and then L-BFGS on whitened inputs, which no
+            conditioning slows down; or ``"adam"``, ``"momentum"`` or ``"gd"`` alone.
         lr: the step size of descent, on the mean square error as with ``torch.nn.MSELoss``.
         max_iter: the largest number of steps.
         tol: the optimality gap at which training ends, a share of the variance of the targets.
         fit_intercept: whether there is an intercept, from a bias in every layer.
-        standardize: whether training sees columns of mean zero (with an intercept) and variance one.
+        standardize: whether training sees columns of mean zero (with an intercept) and variance
+            one.
         random_state: of the start.
 
     Attributes:
         coef_: end-to-end weights ``(d,)``, or ``(m, d)`` for targets with two axes.
         intercept_: a number, or ``(m,)``.
-        optimality_gap_: the mean square error above that of least squares, a share of the variance of the targets
-            (of the mean of their squares without an intercept), of the map in ``coef_`` and ``intercept_``. Where
-            ``width`` is below the rank of least squares, it is measured from the best map of that rank, reduced-rank
-            regression. It is known to the rounding of predictions, ``1e-14`` times the condition of the columns,
-            squared.
+        optimality_gap_: the mean square error above that of least squares, a share of the variance
+            of the targets (of the mean of their squares without an intercept), of the map in
+            ``coef_`` and ``intercept_``. Where ``width`` is below the rank of least squares, it is
+            measured from the best map of that rank, reduced-rank regression. It is known to the
+            rounding of predictions, ``1e-14`` times the condition of the columns, squared.
         converged_: whether that gap is at most ``tol``.
         n_iter_: the number of steps of the last call, at least 1.
-        learning_curve_: ``{"step", "loss", "gap"}`` of the last call, on a logarithmic grid up to the last step; the
-            loss is the mean square error over rows and targets in the units of the data, the gap is as above.
-        weights_, biases_: of each layer, in the units of the data: those with the smallest gap of all steps.
+        learning_curve_: ``{"step", "loss", "gap"}`` of the last call, on a logarithmic grid up to
+            the last step; the loss is the mean square error over rows and targets in the units of
+            the data, the gap is as above.
+        weights_, biases_: of each layer, in the units of the data: those with the smallest gap of
+        all steps.
         statistics_: of all the rows seen.
         n_features_in_, feature_names_in_: as everywhere in scikit-learn.
 
-    Reference: Arora, Cohen and Hazan, "On the Optimization of Deep Networks: Implicit Acceleration by
-    Overparameterization", 2018.
+    Reference: Arora, Cohen and Hazan, "On the Optimization of Deep Networks: Implicit Acceleration
+    by Overparameterization", 2018.
 
     Example:
         >>> from sklearn.datasets import load_diabetes
@@ -99,8 +105,11 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
         self.standardize = standardize
         self.random_state = random_state
 
-    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> DeepLinearRegressor:
-        """Train on rows ``(n, d)`` with targets ``(n,)`` or ``(n, m)``; an integer weight means as many equal rows.
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> DeepLinearRegressor:
+        """Train on rows ``(n, d)`` with targets ``(n,)`` or ``(n, m)``; an integer weight means as
+        many equal rows.
 
         Raises:
             ValueError: for data that are not finite numbers of the right shape.
@@ -109,8 +118,11 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
         """
         return self._train(self._statistics(X, y, sample_weight, reset=True), None)
 
-    def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> DeepLinearRegressor:
-        """Train on from here with these rows and all the rows before: only their statistics were kept.
+    def partial_fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> DeepLinearRegressor:
+        """Train on from here with these rows and all the rows before: only their statistics were
+        kept.
 
         Raises:
             ValueError, ConfigError, DivergedError: as :meth:`fit`.
@@ -127,7 +139,8 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
         return X @ self.coef_.T + self.intercept_
 
     def to_torch(self) -> nn.Sequential:
-        """The network in the units of the data: a chain of ``torch.nn.Linear`` in float64, targets on the last axis.
+        """The network in the units of the data: a chain of ``torch.nn.Linear`` in float64, targets
+        on the last axis.
 
         Example:
             >>> import torch
@@ -141,7 +154,9 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
         check_is_fitted(self)
         net = nn.Sequential()
         for i, weight in enumerate(self.weights_):
-            layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bool(self.biases_), dtype=torch.float64)
+            layer = nn.Linear(
+                weight.shape[1], weight.shape[0], bias=bool(self.biases_), dtype=torch.float64
+            )
             state = {"weight": torch.from_numpy(weight.copy())}
             if self.biases_:
                 state["bias"] = torch.from_numpy(self.biases_[i].copy())
@@ -154,23 +169,33 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
     ) -> SufficientStatistics:
         for values, name in ((X, "X"), (y, "y"), (sample_weight, "sample_weight")):
             check_unmasked(values, name)
-        X, y = validate_data(self, X, y, reset=reset, dtype=np.float64, multi_output=True, y_numeric=True)
+        X, y = validate_data(
+            self, X, y, reset=reset, dtype=np.float64, multi_output=True, y_numeric=True
+        )
         if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+            sample_weight = _check_sample_weight(
+                sample_weight, X, dtype=np.float64, ensure_non_negative=True
+            )
         if reset:
             self._flat = np.ndim(y) == 1
         return SufficientStatistics.from_data(X, y, sample_weight)
 
-    def _train(self, statistics: SufficientStatistics, layers: Layers | None) -> DeepLinearRegressor:
+    def _train(
+        self, statistics: SufficientStatistics, layers: Layers | None
+    ) -> DeepLinearRegressor:
         self._check()
-        units = Units.of(statistics, centre=bool(self.fit_intercept), standardize=bool(self.standardize))
+        units = Units.of(
+            statistics, centre=bool(self.fit_intercept), standardize=bool(self.standardize)
+        )
         few, many = sorted((statistics.inputs, statistics.outputs))
         widths = (self.width or max(few, min(many, _WIDEST)),) * (self.depth - 1)
         sizes = (statistics.inputs, *widths, statistics.outputs)
         varies = units.seen.root(bias=units.bias).any(0)
         if layers is None:
             layers = self._draw(sizes, bias=units.bias)
-            layers[0][0][:, ~varies] = 0  # what is always zero gets no gradient: it would keep its random weight
+            layers[0][0][:, ~varies] = (
+                0  # what is always zero gets no gradient: it would keep its random weight
+            )
         else:
             self._check_unchanged(sizes, layers, bias=units.bias)
             layers = units.from_data(layers)
@@ -197,7 +222,12 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
         return self
 
     def _draw(self, sizes: tuple[int, ...], *, bias: bool) -> Layers:
-        return draw(self.start, sizes, bias=bias, seed=check_random_state(self.random_state).randint(2**31 - 1))
+        return draw(
+            self.start,
+            sizes,
+            bias=bias,
+            seed=check_random_state(self.random_state).randint(2**31 - 1),
+        )
 
     @staticmethod
     def _check_unchanged(sizes: tuple[int, ...], layers: Layers, *, bias: bool) -> None:
@@ -211,17 +241,24 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
             )
 
     def _descend(self, units: Units, widths: tuple[int, ...], layers: Layers) -> _Path:
-        """Descent, and L-BFGS from the best weights that it passed where it is asked for and something is left."""
+        """Descent, and L-BFGS from the best weights that it passed where it is asked for and
+        something is left.
+        """
         seen, m, auto = units.seen, units.seen.outputs, self.optimizer == "auto"
         tol = self.tol * (1 - 1e-6)  # what the way back to the units of the data may cost
-        steps, marks = min(self.max_iter, _FIRST) if auto else self.max_iter, log_grid(self.max_iter)
+        steps, marks = (
+            min(self.max_iter, _FIRST) if auto else self.max_iter,
+            log_grid(self.max_iter),
+        )
         adam = auto or self.optimizer == "adam"
         run = train(
             seen,
             widths,
             start=layers,
             optimizer="adam" if self.optimizer == "auto" else self.optimizer,
-            lr=self.lr if adam else self.lr * 2 / m,  # ours is on the mean square error, as with torch.nn.MSELoss
+            lr=self.lr
+            if adam
+            else self.lr * 2 / m,  # ours is on the mean square error, as with torch.nn.MSELoss
             eps=1e-8 * m / 2,
             steps=steps,
             checkpoints=marks[marks <= steps].tolist(),
@@ -239,7 +276,8 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
             raise DivergedError(
                 got=f"a loss that grew without end, up to step {int(run.n_iter)}",
                 expected="one that falls",
-                fix=f"Use a smaller lr than {self.lr}" + ("." if self.standardize else ", or standardize=True."),
+                fix=f"Use a smaller lr than {self.lr}"
+                + ("." if self.standardize else ", or standardize=True."),
             )
         end = int(np.searchsorted(run.steps, run.n_iter)) + 1  # later checkpoints repeat it
         taken = np.minimum(run.steps[:end], run.n_iter).tolist()
@@ -259,7 +297,9 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
             bias=units.bias,
         )
         path.steps += [steps + step for step in done.steps if step]
-        path.maps += [end_to_end(layers) for step, layers in zip(done.steps, done.layers, strict=True) if step]
+        path.maps += [
+            end_to_end(layers) for step, layers in zip(done.steps, done.layers, strict=True) if step
+        ]
         path.layers, path.count = done.layers[-1], steps + done.count
         path.best = path.maps[-1] if done.count else None
         return path
@@ -272,7 +312,11 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
         ways += [] if self.standardize else ["standardize=True"]
         ways += [] if self.start == "zero_last" else ["start='zero_last'"]
         if not ways:
-            ways = ["a larger tol where what is left is rounding", "a smaller depth", "another random_state"]
+            ways = [
+                "a larger tol where what is left is rounding",
+                "a smaller depth",
+                "another random_state",
+            ]
         return (
             f"The optimality gap is {self.optimality_gap_:.1e} after {self.n_iter_} steps and not yet tol = {self.tol}."
             f" Try {', or '.join(ways)}."
@@ -280,10 +324,16 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
 
     def _check(self) -> None:
         def whole(value: Any) -> bool:
-            return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= 1
+            return (
+                isinstance(value, int | np.integer)
+                and not isinstance(value, bool)
+                and int(value) >= 1
+            )
 
         def number(value: Any) -> bool:
-            return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+            return isinstance(value, int | float | np.integer | np.floating) and not isinstance(
+                value, bool
+            )
 
         def flag(value: Any) -> bool:
             return isinstance(value, bool | np.bool_ | int) and value in (0, 1)
@@ -296,15 +346,23 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
             ("lr", "a positive and finite number", number(self.lr) and 0 < self.lr < np.inf),
             ("fit_intercept", "True or False", flag(self.fit_intercept)),
             ("standardize", "True or False", flag(self.standardize)),
-            ("optimizer", f"auto or one of {', '.join(OPTIMIZERS)}", self.optimizer in ("auto", *OPTIMIZERS)),
+            (
+                "optimizer",
+                f"auto or one of {', '.join(OPTIMIZERS)}",
+                self.optimizer in ("auto", *OPTIMIZERS),
+            ),
         ):
             if not fine:
-                raise ConfigError(f"{name} = {getattr(self, name)!r}", expected, "Correct this value.")
+                raise ConfigError(
+                    f"{name} = {getattr(self, name)!r}", expected, "Correct this value."
+                )
 
 
 @dataclass
 class _Path:
-    """What training passed: steps and maps ``(coef, intercept)`` there, the best layers, their map and all steps."""
+    """What training passed: steps and maps ``(coef, intercept)`` there, the best layers, their map
+    and all steps.
+    """
 
     steps: list[int]
     maps: list[tuple[np.ndarray, np.ndarray]]

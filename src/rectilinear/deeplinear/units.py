@@ -32,14 +32,18 @@ class Units:
         with np.errstate(over="ignore"):
             variance = np.square(seen.factor[:, seen.inputs :]).sum()
             variance += 0.0 if centre else np.square(seen.mean_y).sum()
-        if not np.isfinite(variance) or (variance < np.finfo(float).tiny and seen.factor[:, seen.inputs :].any()):
+        if not np.isfinite(variance) or (
+            variance < np.finfo(float).tiny and seen.factor[:, seen.inputs :].any()
+        ):
             raise InputError(
                 got="targets whose squares are beyond the floating-point numbers",
                 expected="targets of a size between 1e-150 and 1e150",
                 fix="Use standardize=True.",
             )
         moved = standardize and centre
-        mean_x, mean_y = (data.mean_x, data.mean_y) if moved else (np.zeros_like(x), np.zeros_like(y))
+        mean_x, mean_y = (
+            (data.mean_x, data.mean_y) if moved else (np.zeros_like(x), np.zeros_like(y))
+        )
         return cls(seen, x, y, mean_x, mean_y, data, centre, float(variance) / seen.outputs or 1.0)
 
     def to_data(self, layers: Layers) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -70,7 +74,9 @@ class Units:
         return coef, intercept * self.y + self.mean_y - coef @ self.mean_x
 
     def gap(self, coef: np.ndarray, intercept: np.ndarray, reference: np.ndarray) -> np.ndarray:
-        """The loss of maps in the units of the data above that of the reference, which is as training sees them."""
+        """The loss of maps in the units of the data above that of the reference, which is as
+        training sees them.
+        """
         root = self.seen.root(bias=self.bias)
         spread = (coef * self.x / self.y[:, None] - reference) @ root.T
         tail = (self.seen.least_squares(bias=self.bias).coef - reference) @ root.T
@@ -97,8 +103,12 @@ def end_to_end(layers: Layers) -> tuple[np.ndarray, np.ndarray]:
     return coef, intercept
 
 
-def mean_square_error(statistics: SufficientStatistics, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
-    """The mean square error of maps over rows and targets; infinite where it is beyond the floating-point numbers."""
+def mean_square_error(
+    statistics: SufficientStatistics, coef: np.ndarray, intercept: np.ndarray
+) -> np.ndarray:
+    """The mean square error of maps over rows and targets; infinite where it is beyond the
+    floating-point numbers.
+    """
     d = statistics.inputs
     with np.errstate(over="ignore"):
         spread = statistics.factor[:, :d] @ coef.mT - statistics.factor[:, d:]

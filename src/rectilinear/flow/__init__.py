@@ -4,7 +4,14 @@ from rectilinear.flow import objectives
 from rectilinear.flow.collapse import Propagator, chapman_kolmogorov, collapse, equality, propagate
 from rectilinear.flow.generator import LinearFlow, sample
 from rectilinear.flow.integrate import integrate
-from rectilinear.flow.inversion import Inversion, bits_per_dimension, denoise, interpolate, inversion, invert
+from rectilinear.flow.inversion import (
+    Inversion,
+    bits_per_dimension,
+    denoise,
+    interpolate,
+    inversion,
+    invert,
+)
 from rectilinear.flow.velocities import (
     ChebyshevVelocity,
     ConstantVelocity,
@@ -18,14 +25,14 @@ from rectilinear.flow.velocities import (
 __all__ = [
     "ChebyshevVelocity",
     "ConstantVelocity",
+    "Inversion",
+    "LinearFlow",
     "LowRankEndpoint",
+    "Propagator",
     "ScalarPlusLowRankVelocity",
     "SolvedVelocity",
     "SpectralVelocity",
     "TimeVarying",
-    "Inversion",
-    "LinearFlow",
-    "Propagator",
     "bits_per_dimension",
     "chapman_kolmogorov",
     "collapse",

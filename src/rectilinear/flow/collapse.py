@@ -1,4 +1,5 @@
-"""Families whose factors stay in fixed spans: their steps fold at the cost of small cores, to a rank that stays.
+"""Families whose factors stay in fixed spans: their steps fold at the cost of small cores, to a
+rank that stays.
 
 All steps of a linear flow folded into one operator, and the whole sampler into one Linearizer.
 
@@ -33,7 +34,13 @@ from rectilinear.flow.integrate import (
     transport,
 )
 from rectilinear.flow.methods import Interval, Jump, Node, RungeKutta, grid
-from rectilinear.flow.velocities import ChebyshevVelocity, ScalarPlusLowRankVelocity, TimeVarying, as_time, chebyshev
+from rectilinear.flow.velocities import (
+    ChebyshevVelocity,
+    ScalarPlusLowRankVelocity,
+    TimeVarying,
+    as_time,
+    chebyshev,
+)
 from rectilinear.linearizer import Linearizer
 from rectilinear.operators import (
     DENSE_LIMIT,
@@ -52,7 +59,9 @@ from rectilinear.operators import (
 
 
 class Basis(NamedTuple):
-    """Factors that serve at all times: ``W(t) = scale(t) I + u core(t) v^T``, ``u`` and ``v`` of shape ``(n, R)``."""
+    """Factors that serve at all times: ``W(t) = scale(t) I + u core(t) v^T``, ``u`` and ``v`` of
+    shape ``(n, R)``.
+    """
 
     u: Tensor
     v: Tensor
@@ -102,7 +111,9 @@ def fold_fixed(intervals: Iterable[Interval], basis: Basis) -> ScalarPlusLowRank
 
 
 class Propagator(NamedTuple):
-    """The product of all steps, and a bound of the spectral norm of what compression left out (0 without)."""
+    """The product of all steps, and a bound of the spectral norm of what compression left out (0
+    without).
+    """
 
     operator: Operator
     error: float
@@ -118,16 +129,20 @@ def collapse(
     tol: float | None = None,
     max_rank: int | None = None,
 ) -> Linearizer:
-    """The sampler as one Linearizer, noise to data: ``g_data^-1 . B . g_noise`` with ``B`` the product of all steps.
+    """The sampler as one Linearizer, noise to data: ``g_data^-1 . B . g_noise`` with ``B`` the
+    product of all steps.
 
-    Equal to :func:`~rectilinear.flow.sample` with the same steps and method, up to rounding. See :func:`propagate` for
-    the structure of ``B``, for ``tol`` and ``max_rank``, and for the error they cost.
+    Equal to :func:`~rectilinear.flow.sample` with the same steps and method, up to rounding. See
+    :func:`propagate` for the structure of ``B``, for ``tol`` and ``max_rank``, and for the error
+    they cost.
 
     Raises:
         ConfigError: if the method, the number of steps, the times or a tolerance are out of range.
-        StructureError: where ``B`` would be a dense operator too large to hold, or cannot be compressed.
+        StructureError: where ``B`` would be a dense operator too large to hold, or cannot be
+            compressed.
 
-    Reference: Berman et al., "Who Said Neural Networks Aren't Linear?", arXiv 2510.08570, section 4.1.
+    Reference: Berman et al., "Who Said Neural Networks Aren't Linear?", arXiv 2510.08570, section
+    4.1.
 
     Example:
         >>> import torch, rectilinear as rl
@@ -138,7 +153,9 @@ def collapse(
         True
     """
     check_flow(flow)
-    propagator = propagate(flow.velocity, steps, method, t0=t0, t1=t1, end=flow.end, tol=tol, max_rank=max_rank)
+    propagator = propagate(
+        flow.velocity, steps, method, t0=t0, t1=t1, end=flow.end, tol=tol, max_rank=max_rank
+    )
     return Linearizer(flow.g_noise, propagator.operator, flow.g_data)
 
 
@@ -155,18 +172,21 @@ def propagate(
 ) -> Propagator:
     """The operator ``B`` with ``B z = integrate(velocity, z, ...)``: ``B = M_T ... M_2 M_1``.
 
-    Scalar-plus-low-rank families of rank ``r`` give a scalar plus low rank, exactly. Its rank grows by ``r`` at every
-    time that the steps look at, and past ``n`` the operator is dense; it stays where the family has a fixed basis
-    (``r (degree + 1)`` for Chebyshev, ``r`` for fixed factors), and is ``r`` where the last step is a prediction of
-    rank ``r``. Diagonal, spectral and other closed families keep their form. The rest gives a dense operator.
+    Scalar-plus-low-rank families of rank ``r`` give a scalar plus low rank, exactly. Its rank grows
+    by ``r`` at every time that the steps look at, and past ``n`` the operator is dense; it stays
+    where the family has a fixed basis (``r (degree + 1)`` for Chebyshev, ``r`` for fixed factors),
+    and is ``r`` where the last step is a prediction of rank ``r``. Diagonal, spectral and other
+    closed families keep their form. The rest gives a dense operator.
 
-    ``tol`` and ``max_rank`` ask for a ``B`` of lower rank: the lowest that leaves out at most ``tol`` in the spectral
-    norm, but at most ``max_rank``. ``error`` bounds the distance to the exact product. Long products are lowered in
-    runs that share ``tol``; what a run leaves out is then amplified by the steps that follow, and the bound says so.
+    ``tol`` and ``max_rank`` ask for a ``B`` of lower rank: the lowest that leaves out at most
+    ``tol`` in the spectral norm, but at most ``max_rank``. ``error`` bounds the distance to the
+    exact product. Long products are lowered in runs that share ``tol``; what a run leaves out is
+    then amplified by the steps that follow, and the bound says so.
 
     Raises:
         ConfigError: if the method, the number of steps, the times or a tolerance are out of range.
-        StructureError: where ``B`` would be a dense operator too large to hold, or cannot be compressed.
+        StructureError: where ``B`` would be a dense operator too large to hold, or cannot be
+            compressed.
 
     Example:
         >>> import rectilinear as rl
@@ -198,7 +218,9 @@ def propagate(
     return Propagator(Dense(weight=rows.mT.contiguous(), trainable=False), 0.0)
 
 
-def _of_fixed_rank(velocity: TimeVarying, intervals: Sequence[Interval]) -> ScalarPlusLowRank | LowRank | None:
+def _of_fixed_rank(
+    velocity: TimeVarying, intervals: Sequence[Interval]
+) -> ScalarPlusLowRank | LowRank | None:
     """The product where its rank does not grow with the steps: None elsewhere."""
     *body, last = intervals
     if isinstance(last.method, Jump) and isinstance(end := look(velocity, last.nodes[0]), LowRank):
@@ -209,7 +231,11 @@ def _of_fixed_rank(velocity: TimeVarying, intervals: Sequence[Interval]) -> Scal
             v = v + fold([interval], side_by_side(factors), less=1.0).apply_adjoint(v)
         return LowRank(end.u, v.mT, trainable=False)
     basis = fixed_basis(velocity)
-    return fold_fixed(intervals, basis) if basis is not None and basis.u.shape[-1] < velocity.dim else None
+    return (
+        fold_fixed(intervals, basis)
+        if basis is not None and basis.u.shape[-1] < velocity.dim
+        else None
+    )
 
 
 def _columns(velocity: TimeVarying, intervals: Sequence[Interval]) -> int:
@@ -220,7 +246,9 @@ def _columns(velocity: TimeVarying, intervals: Sequence[Interval]) -> int:
 
 
 def _folded(velocity: TimeVarying, intervals: Sequence[Interval]) -> ScalarPlusLowRank:
-    return fold(intervals, side_by_side(_factors(velocity, intervals)))  # which lets go of the operators, once copied
+    return fold(
+        intervals, side_by_side(_factors(velocity, intervals))
+    )  # which lets go of the operators, once copied
 
 
 def _factors(velocity: TimeVarying, intervals: Sequence[Interval]) -> dict[Node, ScalarPlusLowRank]:
@@ -233,14 +261,18 @@ def _factors(velocity: TimeVarying, intervals: Sequence[Interval]) -> dict[Node,
 
 
 def _closed(velocity: TimeVarying, intervals: Sequence[Interval], one: Operator) -> Operator | None:
-    """The product in the family's own algebra (diagonal, spectral), or None where that is not closed."""
+    """The product in the family's own algebra (diagonal, spectral), or None where that is not
+    closed.
+    """
     product = one
     for interval, looks in along(velocity, intervals):
         stages = [looks[node] for node in interval.nodes]
         if isinstance(interval.method, Jump):
             product = stages[0] @ product
         elif isinstance(interval.method, RungeKutta):
-            product = interval.method.step([stage.__matmul__ for stage in stages], interval.width, product)
+            product = interval.method.step(
+                [stage.__matmul__ for stage in stages], interval.width, product
+            )
         else:
             product = exponential(interval, looks) @ product
         if isinstance(product, Dense | Sum | Product | Scaled | Adjoint):
@@ -248,10 +280,13 @@ def _closed(velocity: TimeVarying, intervals: Sequence[Interval], one: Operator)
     return product
 
 
-def _compressed(velocity: TimeVarying, intervals: Sequence[Interval], tol: float | None, max_rank: int) -> Propagator:
+def _compressed(
+    velocity: TimeVarying, intervals: Sequence[Interval], tol: float | None, max_rank: int
+) -> Propagator:
     """Runs of steps folded, lowered and multiplied in turn.
 
-    With ``|B - B'| <= e`` so far and ``|P - P'| <= d`` for the next run, ``|P B - P' B'| <= (|P'| + d) e + d |B'|``.
+    With ``|B - B'| <= e`` so far and ``|P - P'| <= d`` for the next run, ``|P B - P' B'| <= (|P'| +
+    d) e + d |B'|``.
     """
     whole = _of_fixed_rank(velocity, intervals)
     runs = _runs(velocity, intervals) if whole is None else [intervals]
@@ -285,10 +320,14 @@ def _lower(A: ScalarPlusLowRank, tol: float, max_rank: int) -> tuple[ScalarPlusL
 def _multiplied(A: ScalarPlusLowRank, B: ScalarPlusLowRank) -> ScalarPlusLowRank:
     """``A B`` with the factors of both, whatever their rank."""
     u = torch.cat([A.u, A.scale * B.u + A.u @ (A.v.mT @ B.u)], dim=-1)
-    return ScalarPlusLowRank(A.scale * B.scale, u, torch.cat([B.scale * A.v, B.v], dim=-1), trainable=False)
+    return ScalarPlusLowRank(
+        A.scale * B.scale, u, torch.cat([B.scale * A.v, B.v], dim=-1), trainable=False
+    )
 
 
-def _check_compression(tol: float | None, max_rank: int | None, first: Operator, *, structured: bool) -> None:
+def _check_compression(
+    tol: float | None, max_rank: int | None, first: Operator, *, structured: bool
+) -> None:
     check_tolerance(tol, "tol")
     if max_rank is not None:
         whole(max_rank, "max_rank")
@@ -317,7 +356,8 @@ def _check_dense(n: int, first: Operator) -> None:
 
 @torch.no_grad()
 def equality(flow: LinearFlow, noise: Tensor, steps: int = 100, method: str = "rk4") -> float:
-    """The largest relative difference, in the latents, between the collapsed operator and the steps it folds.
+    """The largest relative difference, in the latents, between the collapsed operator and the steps
+    it folds.
 
     ``max_i |B z_i - z_i(1)| / |z_i(1)|`` over the batch, with ``z = g_noise(noise)``.
 
@@ -336,11 +376,13 @@ def equality(flow: LinearFlow, noise: Tensor, steps: int = 100, method: str = "r
 
 
 @torch.no_grad()
-def chapman_kolmogorov(flow: LinearFlow, noise: Tensor, s: float = 0.5, steps: int = 100, method: str = "rk4") -> float:
+def chapman_kolmogorov(
+    flow: LinearFlow, noise: Tensor, s: float = 0.5, steps: int = 100, method: str = "rk4"
+) -> float:
     """The largest relative difference, in the latents, between ``B(0, 1)`` and ``B(s, 1) B(0, s)``.
 
-    Zero to rounding where the steps of both are the same: ``s`` a multiple of ``1 / steps``, and not a Magnus method on
-    a family singular at one; elsewhere to the accuracy of the method.
+    Zero to rounding where the steps of both are the same: ``s`` a multiple of ``1 / steps``, and
+    not a Magnus method on a family singular at one; elsewhere to the accuracy of the method.
 
     Raises:
         ConfigError: if ``s`` leaves no step on one of its sides.
@@ -371,4 +413,6 @@ def _relative(a: Tensor, b: Tensor) -> float:
     if not len(b):
         raise ShapeError("noise with no rows", "at least one", "Pass noise that is not empty.")
     size = b.norm(dim=-1)
-    return float(((a - b).norm(dim=-1) / size).masked_fill((size == 0) & (a == b).all(-1), 0.0).max())
+    return float(
+        ((a - b).norm(dim=-1) / size).masked_fill((size == 0) & (a == b).all(-1), 0.0).max()
+    )

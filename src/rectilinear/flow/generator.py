@@ -22,13 +22,16 @@ def check_flow(flow: LinearFlow) -> None:
     """Raise DtypeError for what is no LinearFlow."""
     if not isinstance(flow, LinearFlow):
         raise DtypeError(
-            f"a flow of type {type(flow).__name__}", "a LinearFlow", "A Linearizer is its own sampler: f(noise)."
+            f"a flow of type {type(flow).__name__}",
+            "a LinearFlow",
+            "A Linearizer is its own sampler: f(noise).",
         )
 
 
 @final
 class LinearFlow(Configured):
-    """A generator whose steps are linear: noise, ``g_noise``, the flow ``dz/dt = W(t) z`` from 0 to 1, ``g_data^-1``.
+    """A generator whose steps are linear: noise, ``g_noise``, the flow ``dz/dt = W(t) z`` from 0 to
+    1, ``g_data^-1``.
 
     Every sampler step is an operator in the latents, so all steps fold into one: see
     :func:`~rectilinear.flow.sample` and :func:`~rectilinear.flow.collapse`.
@@ -37,15 +40,17 @@ class LinearFlow(Configured):
         g_data: the network of the data.
         g_noise: the network of the noise; that of the data where None.
         velocity: ``W(t)``, a family of operators.
-        end: how far before ``t = 1`` a family that is singular there makes its last step, the end-point prediction;
-            by default one step. A fixed ``end`` makes the result independent of the number of steps in the limit.
+        end: how far before ``t = 1`` a family that is singular there makes its last step, the
+            end-point prediction; by default one step. A fixed ``end`` makes the result independent
+            of the number of steps in the limit.
 
     Raises:
         DtypeError: if ``velocity`` is not a time-varying operator.
         ShapeError: if the dimensions differ.
         ConfigError: if ``end`` is not between 0 and 1.
 
-    Reference: Berman et al., "Who Said Neural Networks Aren't Linear?", arXiv 2510.08570, section 4.1.
+    Reference: Berman et al., "Who Said Neural Networks Aren't Linear?", arXiv 2510.08570, section
+    4.1.
 
     Example:
         >>> import rectilinear as rl
@@ -57,7 +62,11 @@ class LinearFlow(Configured):
     g_noise = SameAs["Invertible"]("g_data")
 
     def __init__(
-        self, g_data: Invertible, g_noise: Invertible | None, velocity: TimeVarying, end: float | None = None
+        self,
+        g_data: Invertible,
+        g_noise: Invertible | None,
+        velocity: TimeVarying,
+        end: float | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(velocity, TimeVarying):
@@ -88,12 +97,19 @@ class LinearFlow(Configured):
 
 
 def sample(
-    flow: LinearFlow, noise: Tensor, steps: int = 100, method: str = "rk4", *, t0: float = 0.0, t1: float = 1.0
+    flow: LinearFlow,
+    noise: Tensor,
+    steps: int = 100,
+    method: str = "rk4",
+    *,
+    t0: float = 0.0,
+    t1: float = 1.0,
 ) -> Tensor:
     """Data from noise in many steps: ``(b, *g_noise.shape) -> (b, *g_data.shape)``.
 
-    ``g_data^-1(z_1)`` with ``dz/dt = W(t) z`` and ``z_0 = g_noise(noise)``. Methods: ``"euler"``, ``"midpoint"``,
-    ``"rk4"`` (stages nested), ``"magnus2"`` and ``"magnus4"``; :func:`~rectilinear.flow.collapse` folds the same steps.
+    ``g_data^-1(z_1)`` with ``dz/dt = W(t) z`` and ``z_0 = g_noise(noise)``. Methods: ``"euler"``,
+    ``"midpoint"``, ``"rk4"`` (stages nested), ``"magnus2"`` and ``"magnus4"``;
+    :func:`~rectilinear.flow.collapse` folds the same steps.
 
     Raises:
         ConfigError: if the method, the number of steps or the times are out of range.
@@ -107,5 +123,7 @@ def sample(
         torch.Size([3, 4])
     """
     check_flow(flow)
-    z = integrate(flow.velocity, flow.noise_space.encode(noise), steps, method, t0=t0, t1=t1, end=flow.end)
+    z = integrate(
+        flow.velocity, flow.noise_space.encode(noise), steps, method, t0=t0, t1=t1, end=flow.end
+    )
     return flow.data_space.decode(z)

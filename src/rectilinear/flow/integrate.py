@@ -1,7 +1,9 @@
-"""Products of operators ``scale I + u v^T`` over one joint basis: the algebra behind a structured collapse.
+"""Products of operators ``scale I + u v^T`` over one joint basis: the algebra behind a structured
+collapse.
 
-Over fixed factors ``U = [u_1 .. u_J]`` and ``V = [v_1 .. v_J]`` every sum, product and exponential of the operators
-``s_j I + u_j v_j^T`` is ``s I + U C V^T``. The pair ``(s, C)`` and the Gram matrix ``V^T U`` are all one needs.
+Over fixed factors ``U = [u_1 .. u_J]`` and ``V = [v_1 .. v_J]`` every sum, product and exponential
+of the operators ``s_j I + u_j v_j^T`` is ``s I + U C V^T``. The pair ``(s, C)`` and the Gram matrix
+``V^T U`` are all one needs.
 
 A state carried along ``dz/dt = W(t) z``, step by step.
 """
@@ -32,7 +34,9 @@ def scalar_plus_low_rank(A: Operator) -> ScalarPlusLowRank | None:
 
 @dataclass(frozen=True)
 class Element:
-    """``scale I + U core V^T`` over a basis known by its ``gram = V^T U`` alone: core and gram are ``(m, m)``."""
+    """``scale I + U core V^T`` over a basis known by its ``gram = V^T U`` alone: core and gram are
+    ``(m, m)``.
+    """
 
     scale: Tensor
     core: Tensor
@@ -48,7 +52,9 @@ class Element:
         return Element(factor * self.scale, factor * self.core, self.gram)
 
     def __matmul__(self, other: Element) -> Element:
-        core = self.scale * other.core + other.scale * self.core + self.core @ self.gram @ other.core
+        core = (
+            self.scale * other.core + other.scale * self.core + self.core @ self.gram @ other.core
+        )
         return Element(self.scale * other.scale, core, self.gram)
 
     def one(self) -> Element:
@@ -56,7 +62,9 @@ class Element:
         return Element(torch.ones_like(self.scale), torch.zeros_like(self.core), self.gram)
 
     def exp(self) -> Element:
-        """``exp(s) (I + U C phi(V^T U C) V^T)`` with ``phi(X) = (exp(X) - 1) / X``: an ``m x m`` exponential."""
+        """``exp(s) (I + U C phi(V^T U C) V^T)`` with ``phi(X) = (exp(X) - 1) / X``: an ``m x m``
+        exponential.
+        """
         m = len(self.core)
         eye = torch.eye(m, dtype=self.core.dtype, device=self.core.device)
         both = matrix_expm(pad(torch.cat([self.gram @ self.core, eye], dim=-1), (0, 0, 0, m)))
@@ -75,7 +83,9 @@ def step_element(interval: Interval, velocities: Mapping[Node, Element]) -> Elem
 
 
 class Columns(NamedTuple):
-    """The factors of all nodes side by side: rows of ``U^T`` and ``V^T``, ``(R, n)``; a run of nodes is one block."""
+    """The factors of all nodes side by side: rows of ``U^T`` and ``V^T``, ``(R, n)``; a run of
+    nodes is one block.
+    """
 
     u: Tensor
     v: Tensor
@@ -93,18 +103,23 @@ def side_by_side(factors: Mapping[Node, ScalarPlusLowRank]) -> Columns:
 
 
 def fold(intervals: Sequence[Interval], columns: Columns, less: float = 0.0) -> ScalarPlusLowRank:
-    """The product of all steps, ``s I + (U C) V^T`` with ``U`` and ``V`` the factors of all nodes side by side.
+    """The product of all steps, ``s I + (U C) V^T`` with ``U`` and ``V`` the factors of all nodes
+    side by side.
 
-    Halves are folded apart and multiplied: with ``late = a I + U_a C_a V_a^T`` and ``early = b I + U_b C_b V_b^T`` the
-    core of ``late early`` is ``b C_a + a C_b + C_a (V_a^T U_b) C_b``. Work ``O(n R^2)`` for ``R`` columns, memory
-    ``O(n R)``. Scale and core are float64: one scale multiplied many times would add up its rounding. ``less I`` is
-    taken off before the result is rounded.
+    Halves are folded apart and multiplied: with ``late = a I + U_a C_a V_a^T`` and ``early = b I +
+    U_b C_b V_b^T`` the core of ``late early`` is ``b C_a + a C_b + C_a (V_a^T U_b) C_b``. Work
+    ``O(n R^2)`` for ``R`` columns, memory ``O(n R)``. Scale and core are float64: one scale
+    multiplied many times would add up its rounding. ``less I`` is taken off before the result is
+    rounded.
     """
 
     def product(intervals: Sequence[Interval]) -> tuple[slice, Element]:
         if len(intervals) == 1:
             places = {node: columns.place[node] for node in intervals[0].nodes}
-            here = slice(min(place.start for place in places.values()), max(place.stop for place in places.values()))
+            here = slice(
+                min(place.start for place in places.values()),
+                max(place.stop for place in places.values()),
+            )
             gram = (columns.v[here] @ columns.u[here].mT).double()
             velocities = {}
             for node, place in places.items():
@@ -116,7 +131,10 @@ def fold(intervals: Sequence[Interval], columns: Columns, less: float = 0.0) -> 
         early, b = product(intervals[:half])
         late, a = product(intervals[half:])
         gram = (columns.v[late] @ columns.u[early].mT).double()
-        above, below = late.start - early.start, late.stop - early.stop  # neighbours may share their common node
+        above, below = (
+            late.start - early.start,
+            late.stop - early.stop,
+        )  # neighbours may share their common node
         core = (
             pad(b.scale * a.core, (above, 0, above, 0))
             + pad(a.scale * b.core, (0, below, 0, below))
@@ -144,8 +162,10 @@ def integrate(
 ) -> Tensor:
     """The state at ``t1`` of ``dz/dt = W(t) z`` from ``z`` at ``t0``: ``(..., n) -> (..., n)``.
 
-    ``method="exact"`` takes the closed form of families that have one. Otherwise the steps are those of
-    :func:`~rectilinear.flow.methods.grid`, and :func:`~rectilinear.flow.propagate` gives their product.
+    ``method="exact"`` takes the closed form of families that have one. Otherwise the steps are
+    those of
+    :func:`~rectilinear.flow.methods.grid`, and :func:`~rectilinear.flow.propagate` gives their
+    product.
 
     Raises:
         ShapeError: if the last axis of ``z`` is not the dimension of the family.
@@ -160,9 +180,15 @@ def integrate(
     """
     check_family(velocity)
     if not isinstance(z, Tensor):
-        raise DtypeError(f"states of type {type(z).__name__}", "a torch.Tensor", "Convert with torch.as_tensor.")
+        raise DtypeError(
+            f"states of type {type(z).__name__}", "a torch.Tensor", "Convert with torch.as_tensor."
+        )
     if z.ndim == 0 or z.shape[-1] != velocity.dim:
-        raise ShapeError(f"states of shape {tuple(z.shape)}", f"(..., {velocity.dim})", "Encode and flatten first.")
+        raise ShapeError(
+            f"states of shape {tuple(z.shape)}",
+            f"(..., {velocity.dim})",
+            "Encode and flatten first.",
+        )
     if method == "exact":
         return transport(velocity, t0, t1)(z)
     for interval, looks in along(
@@ -192,7 +218,8 @@ def transport(velocity: TimeVarying, t0: float, t1: float) -> Operator:
 def look(velocity: TimeVarying, node: Node) -> Operator:
     """The operator that a node looks at: ``rate W(t)``, or ``A(t)``.
 
-    ``W = (A - I) / (1 - t)`` of a family singular at one is made here, where ``1 - t`` has all its digits.
+    ``W = (A - I) / (1 - t)`` of a family singular at one is made here, where ``1 - t`` has all its
+    digits.
     """
     if node.rate is None:
         return _checked(velocity, velocity.endpoint(node.t))
@@ -209,16 +236,24 @@ def check_family(velocity: TimeVarying) -> None:
     """Raise DtypeError for what is no family of operators."""
     if not isinstance(velocity, TimeVarying):
         fix = "Pass flow.velocity of a flow; wrap one operator in operators.ConstantVelocity."
-        raise DtypeError(f"a velocity of type {type(velocity).__name__}", "a TimeVarying family", fix)
+        raise DtypeError(
+            f"a velocity of type {type(velocity).__name__}", "a TimeVarying family", fix
+        )
 
 
 def _checked(velocity: TimeVarying, W: Operator) -> Operator:
     """What a family of the user's own returned: a square operator."""
     kind, n = type(velocity).__name__, velocity.dim
     if not isinstance(W, Operator):
-        raise DtypeError(f"a {type(W).__name__} from {kind}", "an Operator", "Wrap a matrix as Dense(weight=matrix).")
+        raise DtypeError(
+            f"a {type(W).__name__} from {kind}",
+            "an Operator",
+            "Wrap a matrix as Dense(weight=matrix).",
+        )
     if (W.out_dim, W.in_dim) != (n, n):
-        raise ShapeError(f"a {W.out_dim} x {W.in_dim} operator from {kind}", f"a {n} x {n} one, as its dim says")
+        raise ShapeError(
+            f"a {W.out_dim} x {W.in_dim} operator from {kind}", f"a {n} x {n} one, as its dim says"
+        )
     return W
 
 
@@ -226,7 +261,10 @@ def along(velocity: TimeVarying, intervals: Iterable[Interval]) -> Iterator[tupl
     """Each interval with the operators at its nodes; what neighbours share is evaluated once."""
     looks: Looks = {}
     for interval in intervals:
-        looks = {node: looks[node] if node in looks else look(velocity, node) for node in dict.fromkeys(interval.nodes)}
+        looks = {
+            node: looks[node] if node in looks else look(velocity, node)
+            for node in dict.fromkeys(interval.nodes)
+        }
         yield interval, looks
 
 
@@ -239,7 +277,11 @@ def exponential(interval: Interval, looks: Looks) -> Operator:
 def structured(looks: Looks) -> dict[Node, ScalarPlusLowRank] | None:
     """All operators as scalar plus low rank, or None where one is not."""
     found = {node: scalar_plus_low_rank(A) for node, A in looks.items()}
-    return {node: A for node, A in found.items() if A is not None} if None not in found.values() else None
+    return (
+        {node: A for node, A in found.items() if A is not None}
+        if None not in found.values()
+        else None
+    )
 
 
 def _advance(interval: Interval, looks: Looks, z: Tensor) -> Tensor:
@@ -250,5 +292,7 @@ def _advance(interval: Interval, looks: Looks, z: Tensor) -> Tensor:
         return method.step(stages, interval.width, z)
     factors = structured(looks)
     return (
-        exponential(interval, looks)(z) if factors is None else z + fold([interval], side_by_side(factors), less=1.0)(z)
+        exponential(interval, looks)(z)
+        if factors is None
+        else z + fold([interval], side_by_side(factors), less=1.0)(z)
     )

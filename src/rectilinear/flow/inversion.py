@@ -1,6 +1,7 @@
 """Back from data to noise, and whether what is found there is noise.
 
-The exact density of a one-step model: log-likelihood, bits per dimension, and a step along the score.
+The exact density of a one-step model: log-likelihood, bits per dimension, and a step along the
+score.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from rectilinear.operators import pinv
 
 
 def invert(f: LinearFlow | Linearizer, x: Tensor, steps: int = 100, method: str = "rk4") -> Tensor:
-    """The noise that ``f`` maps to ``x``: ``g_noise^-1(B^+ g_data(x))``, ``(b, *g_data.shape) -> (b, *g_noise.shape)``.
+    """The noise that ``f`` maps to ``x``: ``g_noise^-1(B^+ g_data(x))``, ``(b, *g_data.shape) ->
+    (b, *g_noise.shape)``.
 
-    Exact where ``B`` has an inverse; elsewhere the shortest noise (in the latents) of the nearest point in the range. A
+    Exact where ``B`` has an inverse; elsewhere the shortest noise (in the latents) of the nearest
+    point in the range. A
     flow is collapsed first: collapse it once where several batches follow.
 
     Example:
@@ -39,8 +42,8 @@ def invert(f: LinearFlow | Linearizer, x: Tensor, steps: int = 100, method: str 
 class Inversion(NamedTuple):
     """Data taken back to noise and forth again.
 
-    ``noise`` ``(b, *g_noise.shape)``, ``reconstruction`` ``(b, *g_data.shape)``, ``error`` the largest absolute
-    difference from the data, and ``law`` that of the noise beside ``N(0, I)``.
+    ``noise`` ``(b, *g_noise.shape)``, ``reconstruction`` ``(b, *g_data.shape)``, ``error`` the
+    largest absolute difference from the data, and ``law`` that of the noise beside ``N(0, I)``.
     """
 
     noise: Tensor
@@ -50,10 +53,13 @@ class Inversion(NamedTuple):
 
 
 @torch.no_grad()
-def inversion(f: LinearFlow | Linearizer, x: Tensor, steps: int = 100, method: str = "rk4") -> Inversion:
+def inversion(
+    f: LinearFlow | Linearizer, x: Tensor, steps: int = 100, method: str = "rk4"
+) -> Inversion:
     """Invert ``x`` and report what an inversion is worth: the way back, and the law of the noise.
 
-    The reconstruction alone says nothing: an untrained network returns to the data as well, through noise of any size.
+    The reconstruction alone says nothing: an untrained network returns to the data as well, through
+    noise of any size.
 
     Example:
         >>> import rectilinear as rl
@@ -79,11 +85,13 @@ def interpolate(
     steps: int = 100,
     method: str = "rk4",
 ) -> Tensor:
-    """``n`` points from ``x_a`` to ``x_b`` through the noise: ``(b, *shape)`` twice to ``(n, b, *shape)``.
+    """``n`` points from ``x_a`` to ``x_b`` through the noise: ``(b, *shape)`` twice to ``(n, b,
+    *shape)``.
 
-    ``f((1 - t) (.) f^+(x_a) (+) t (.) f^+(x_b))`` at ``n`` equal times; by linearity, where ``B`` has an inverse, it
-    is the segment in the space of the data. ``spherical`` takes the arc of noise instead, whose length stays that of
-    noise half-way. The ends are ``x_a`` and ``x_b`` projected onto the range.
+    ``f((1 - t) (.) f^+(x_a) (+) t (.) f^+(x_b))`` at ``n`` equal times; by linearity, where ``B``
+    has an inverse, it is the segment in the space of the data. ``spherical`` takes the arc of noise
+    instead, whose length stays that of noise half-way. The ends are ``x_a`` and ``x_b`` projected
+    onto the range.
 
     Example:
         >>> import rectilinear as rl
@@ -96,7 +104,11 @@ def interpolate(
     for x in (x_a, x_b):
         check_batch(x, f.g_out.shape, "x")
     if len(x_a) != len(x_b):
-        raise ShapeError(f"{len(x_a)} points and {len(x_b)} points", "as many starts as ends", "Repeat the fewer.")
+        raise ShapeError(
+            f"{len(x_a)} points and {len(x_b)} points",
+            "as many starts as ends",
+            "Repeat the fewer.",
+        )
     times = torch.linspace(0, 1, n, dtype=x_a.dtype, device=x_a.device)
     noise = f.in_space.interpolate(back(x_a), back(x_b), times, spherical)
     return f(noise.flatten(0, 1)).unflatten(0, noise.shape[:2])
@@ -107,16 +119,20 @@ def one_step(f: LinearFlow | Linearizer, steps: int = 100, method: str = "rk4") 
     return f if isinstance(f, Linearizer) else collapse(f, steps, method)
 
 
-def bits_per_dimension(f: Linearizer, x: Tensor, levels: int = 255, generator: torch.Generator | None = None) -> Tensor:
-    """Bits that the density of ``f`` costs for each coordinate of quantised data ``x``, ``(b, *shape) -> (b,)``.
+def bits_per_dimension(
+    f: Linearizer, x: Tensor, levels: int = 255, generator: torch.Generator | None = None
+) -> Tensor:
+    """Bits that the density of ``f`` costs for each coordinate of quantised data ``x``, ``(b,
+    *shape) -> (b,)``.
 
-    ``x`` holds multiples of ``1 / levels`` (bytes divided by 255); uniform noise of that width is added, so that the
-    mean bounds the cost of a lossless code from above.
+    ``x`` holds multiples of ``1 / levels`` (bytes divided by 255); uniform noise of that width is
+    added, so that the mean bounds the cost of a lossless code from above.
 
     Raises:
         SingularOperatorError: if the operator of ``f`` has no inverse, and ``f`` so no density.
 
-    Reference: L. Theis, A. van den Oord, M. Bethge, A note on the evaluation of generative models, ICLR 2016.
+    Reference: L. Theis, A. van den Oord, M. Bethge, A note on the evaluation of generative models,
+    ICLR 2016.
 
     Example:
         >>> import rectilinear as rl
@@ -130,16 +146,18 @@ def bits_per_dimension(f: Linearizer, x: Tensor, levels: int = 255, generator: t
 
 
 def denoise(f: Linearizer, x: Tensor, sigma: float) -> Tensor:
-    """The mean of clean data given noisy ``x``: one step along the score, ``x + sigma^2 grad log p(x)``.
+    """The mean of clean data given noisy ``x``: one step along the score, ``x + sigma^2 grad log
+    p(x)``.
 
-    Exact (Tweedie's formula) where ``p``, the density of ``f``, is that of data with added noise ``N(0, sigma^2)``, as
-    under the likelihood objective. The result carries no gradient.
+    Exact (Tweedie's formula) where ``p``, the density of ``f``, is that of data with added noise
+    ``N(0, sigma^2)``, as under the likelihood objective. The result carries no gradient.
 
     Raises:
         ConfigError: if ``sigma`` is negative.
         SingularOperatorError: if the operator of ``f`` has no inverse, and ``f`` so no density.
 
-    Reference: B. Efron, Tweedie's formula and selection bias, JASA 106, 2011; TarFlow, arXiv 2412.06329.
+    Reference: B. Efron, Tweedie's formula and selection bias, JASA 106, 2011; TarFlow, arXiv
+    2412.06329.
 
     Example:
         >>> import rectilinear as rl
@@ -158,5 +176,7 @@ def denoise(f: Linearizer, x: Tensor, sigma: float) -> Tensor:
 
 def _check_density(f: Linearizer, x: Tensor) -> None:
     if not isinstance(f, Linearizer):
-        raise DtypeError(f"a density of a {type(f).__name__}", "a Linearizer", "Collapse a flow first.")
+        raise DtypeError(
+            f"a density of a {type(f).__name__}", "a Linearizer", "Collapse a flow first."
+        )
     check_floating(x, "x")

@@ -1,6 +1,8 @@
-"""Integrators of ``dz/dt = W(t) z``: one step each, written once for states and for operators alike.
+"""Integrators of ``dz/dt = W(t) z``: one step each, written once for states and for operators
+alike.
 
-The steps of an integration: where each begins, at which times it looks at the operator, and by which clock.
+The steps of an integration: where each begins, at which times it looks at the operator, and by
+which clock.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from rectilinear.errors import ConfigError
 
 
 class Vector(Protocol):
-    """What a Runge-Kutta step needs: sums and multiples (a batch of states, or an element of an operator algebra)."""
+    """What a Runge-Kutta step needs: sums and multiples (a batch of states, or an element of an
+    operator algebra).
+    """
 
     def __add__(self, other: Self, /) -> Self: ...
     def __rmul__(self, factor: float, /) -> Self: ...
@@ -37,10 +41,12 @@ Y = TypeVar("Y", bound=Algebra)
 
 @dataclass(frozen=True)
 class RungeKutta:
-    """An explicit Runge-Kutta method, the stages nested: ``k_i = W(t + c_i h)(z + h sum_j a_ij k_j)``.
+    """An explicit Runge-Kutta method, the stages nested: ``k_i = W(t + c_i h)(z + h sum_j a_ij
+    k_j)``.
 
-    A step is ``z + h sum_i b_i k_i``. Applied to a batch of states it samples; applied to the identity of an operator
-    algebra, with each stage acting by multiplication from the left, it gives the matrix of the very same step.
+    A step is ``z + h sum_i b_i k_i``. Applied to a batch of states it samples; applied to the
+    identity of an operator algebra, with each stage acting by multiplication from the left, it
+    gives the matrix of the very same step.
     """
 
     order: int
@@ -63,7 +69,8 @@ class Magnus:
     Order 2: ``Omega = h W(t + h/2)``. Order 4, on the two Gauss nodes:
     ``Omega = h/2 (W_1 + W_2) + sqrt(3)/12 h^2 [W_2, W_1]``.
 
-    Reference: Blanes, Casas, Oteo, Ros, "The Magnus expansion and some of its applications", Physics Reports 470, 2009.
+    Reference: Blanes, Casas, Oteo, Ros, "The Magnus expansion and some of its applications",
+    Physics Reports 470, 2009.
     """
 
     order: int
@@ -74,12 +81,16 @@ class Magnus:
         if len(velocities) == 1:
             return h * velocities[0]
         first, second = velocities
-        return (0.5 * h) * (first + second) + (3**0.5 / 12 * h * h) * (second @ first - first @ second)
+        return (0.5 * h) * (first + second) + (3**0.5 / 12 * h * h) * (
+            second @ first - first @ second
+        )
 
 
 @dataclass(frozen=True)
 class Jump:
-    """The last step of a family singular at ``t = 1``: its end-point prediction, ``z_1 = A(t) z_t``."""
+    """The last step of a family singular at ``t = 1``: its end-point prediction, ``z_1 = A(t)
+    z_t``.
+    """
 
     nodes: tuple[float, ...] = (0.0,)
 
@@ -90,7 +101,12 @@ _GAUSS = 3**0.5 / 6
 METHODS: dict[str, Method] = {
     "euler": RungeKutta(1, (0.0,), ((),), (1.0,)),
     "midpoint": RungeKutta(2, (0.0, 0.5), ((), (0.5,)), (0.0, 1.0)),
-    "rk4": RungeKutta(4, (0.0, 0.5, 0.5, 1.0), ((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6)),
+    "rk4": RungeKutta(
+        4,
+        (0.0, 0.5, 0.5, 1.0),
+        ((), (0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)),
+        (1 / 6, 1 / 3, 1 / 3, 1 / 6),
+    ),
     "magnus2": Magnus(2, (0.5,)),
     "magnus4": Magnus(4, (0.5 - _GAUSS, 0.5 + _GAUSS)),
 }
@@ -107,7 +123,9 @@ def method_named(name: str) -> Method:
         4
     """
     if name not in METHODS:
-        raise ConfigError(f"method {name!r}", f"one of {', '.join(METHODS)}", "Choose one of these.")
+        raise ConfigError(
+            f"method {name!r}", f"one of {', '.join(METHODS)}", "Choose one of these."
+        )
     return METHODS[name]
 
 
@@ -120,7 +138,9 @@ def _shifted(z: X, h: float, weights: Sequence[float], slopes: Sequence[X]) -> X
 
 
 class Node(NamedTuple):
-    """A look at the operator: ``rate W(t)``, or the end-point operator ``A(t)`` where ``rate`` is None."""
+    """A look at the operator: ``rate W(t)``, or the end-point operator ``A(t)`` where ``rate`` is
+    None.
+    """
 
     t: float
     rate: float | None
@@ -135,16 +155,23 @@ class Interval(NamedTuple):
 
 
 def grid(
-    method: str, steps: int, *, singular: bool = False, t0: float = 0.0, t1: float = 1.0, end: float | None = None
+    method: str,
+    steps: int,
+    *,
+    singular: bool = False,
+    t0: float = 0.0,
+    t1: float = 1.0,
+    end: float | None = None,
 ) -> list[Interval]:
     """The ``steps`` intervals from ``t0`` to ``t1``: the same for sampling and for collapse.
 
-    Intervals are equal in ``t``. A family that is singular at ``t = 1`` is followed to ``1 - end`` in ``steps - 1``
-    intervals, and its end-point prediction ``z_1 = A(1 - end) z`` is the last step: what an Euler step over that
-    interval gives for every such family, so no method evaluates ``W`` nearer to the singularity. ``end`` is one step,
-    ``(t1 - t0) / steps``, unless given. For such a family the Magnus methods run in ``tau = -log(1 - t)``, where
-    ``dz/dtau = (A - I) z`` has no singularity; their end is at ``tau = -log(end)``, and their intervals are equal in
-    ``t + tau / 5``: near the end, where ``A`` hardly changes with ``tau``, they may be long in ``tau``.
+    Intervals are equal in ``t``. A family that is singular at ``t = 1`` is followed to ``1 - end``
+    in ``steps - 1`` intervals, and its end-point prediction ``z_1 = A(1 - end) z`` is the last
+    step: what an Euler step over that interval gives for every such family, so no method evaluates
+    ``W`` nearer to the singularity. ``end`` is one step, ``(t1 - t0) / steps``, unless given. For
+    such a family the Magnus methods run in ``tau = -log(1 - t)``, where ``dz/dtau = (A - I) z`` has
+    no singularity; their end is at ``tau = -log(end)``, and their intervals are equal in ``t + tau
+    / 5``: near the end, where ``A`` hardly changes with ``tau``, they may be long in ``tau``.
 
     Raises:
         ConfigError: if the method, the number of steps, the times or ``end`` are out of range.
@@ -164,7 +191,11 @@ def grid(
         raise ConfigError(f"end={end}", "a width between 0 and 1", "Leave it out for one step.")
     last = t0 if steps == 1 else 1.0 - ((1.0 - t0) / steps if end is None else end)
     if steps > 1 and last <= t0:
-        raise ConfigError(f"end={end} from t0={t0}", "an end interval that begins after t0", "Choose a smaller end.")
+        raise ConfigError(
+            f"end={end} from t0={t0}",
+            "an end interval that begins after t0",
+            "Choose a smaller end.",
+        )
     jump = Interval(Jump(), 1.0 - last, (Node(last, None),))
     return [*_intervals(kind, steps - 1, t0, last, tau=isinstance(kind, Magnus)), jump]
 
@@ -172,7 +203,9 @@ def grid(
 def check_times(t0: float, t1: float) -> None:
     """Raise ConfigError unless ``0 <= t0 < t1 <= 1``."""
     if not 0.0 <= t0 < t1 <= 1.0:
-        raise ConfigError(f"times from {t0} to {t1}", "0 <= t0 < t1 <= 1", "Noise is at 0 and data at 1.")
+        raise ConfigError(
+            f"times from {t0} to {t1}", "0 <= t0 < t1 <= 1", "Noise is at 0 and data at 1."
+        )
 
 
 def _intervals(method: Method, steps: int, t0: float, t1: float, *, tau: bool) -> list[Interval]:
@@ -191,12 +224,16 @@ def _intervals(method: Method, steps: int, t0: float, t1: float, *, tau: bool) -
 
 
 def _even(u: float) -> float:
-    """The ``tau`` at which ``t + tau / 5 = u``: with ``y = 5 exp(-tau)``, ``y + log y = 5 (1 - u) + log 5``."""
+    """The ``tau`` at which ``t + tau / 5 = u``: with ``y = 5 exp(-tau)``, ``y + log y = 5 (1 - u) +
+    log 5``.
+    """
     return float(wrightomega(5 * (1 - u) + log(5))) - 5 * (1 - u)
 
 
 def _between(a: float, b: float, c: float) -> float:
-    """``a + c (b - a)``, exact at both ends, so that neighbouring intervals share their common node."""
+    """``a + c (b - a)``, exact at both ends, so that neighbouring intervals share their common
+    node.
+    """
     return a * (1.0 - c) + b * c
 
 

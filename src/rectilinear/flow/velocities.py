@@ -1,4 +1,5 @@
-"""Operators that vary with time: the contract, and the constant one. The other families are in ``time_varying_*``.
+"""Operators that vary with time: the contract, and the constant one. The other families are in
+``time_varying_*``.
 
 Chebyshev series on ``[0, 1]``.
 
@@ -36,10 +37,11 @@ from rectilinear.serialization import Configured
 class TimeVarying(Configured, ABC):
     """A velocity field that is linear at every time: ``dz/dt = W(t) z`` for ``t`` in ``[0, 1]``.
 
-    ``velocity(t)`` is ``W(t)``; ``endpoint(t) = I + (1 - t) W(t)`` predicts ``z_1`` from ``z_t``. ``t`` is a float or a
-    scalar tensor (one operator), or of shape ``(b,)`` (an operator of batch shape ``(b,)``). A family given by its end
-    point is singular at ``t = 1`` and says so by ``singular_at_one``. ``transport(s, t)`` carries ``z_s`` to ``z_t``
-    where a closed form exists, and is None elsewhere.
+    ``velocity(t)`` is ``W(t)``; ``endpoint(t) = I + (1 - t) W(t)`` predicts ``z_1`` from ``z_t``.
+    ``t`` is a float or a scalar tensor (one operator), or of shape ``(b,)`` (an operator of batch
+    shape ``(b,)``). A family given by its end point is singular at ``t = 1`` and says so by
+    ``singular_at_one``. ``transport(s, t)`` carries ``z_s`` to ``z_t`` where a closed form exists,
+    and is None elsewhere.
     """
 
     dim: int
@@ -55,7 +57,9 @@ class TimeVarying(Configured, ABC):
         return add(Identity(self.dim, like=W.like), scale(W, 1 - as_time(t, W.like)))
 
     def transport(self, s: float | Tensor, t: float | Tensor) -> Operator | None:  # noqa: ARG002 - families override it
-        """The operator that carries ``z_s`` to ``z_t``, in closed form; None for a family without one."""
+        """The operator that carries ``z_s`` to ``z_t``, in closed form; None for a family without
+        one.
+        """
         return None
 
 
@@ -108,13 +112,16 @@ def chebyshev_integral(s: Tensor, t: Tensor, degree: int) -> Tensor:
 
 
 class SpectralVelocity(TimeVarying):
-    """``W(t) = Q D(t) Q^T`` with ``D(t)`` of blocks ``[[a, -b], [b, a]]`` and real entries, Chebyshev series in time.
+    """``W(t) = Q D(t) Q^T`` with ``D(t)`` of blocks ``[[a, -b], [b, a]]`` and real entries,
+    Chebyshev series in time.
 
-    The velocities commute, so the flow from ``s`` to ``t`` is ``Q exp(int_s^t D) Q^T``, exactly. Starts at zero.
+    The velocities commute, so the flow from ``s`` to ``t`` is ``Q exp(int_s^t D) Q^T``, exactly.
+    Starts at zero.
 
     Args:
         dim: ``n``.
-        pairs: complex pairs ``p``, by default ``n // 2``; the other ``n - 2p`` eigenvalues are real.
+        pairs: complex pairs ``p``, by default ``n // 2``; the other ``n - 2p`` eigenvalues are
+            real.
         degree: of the series.
         basis: orthogonal ``Q``, by default the identity (a network before it learns its own basis).
 
@@ -127,7 +134,9 @@ class SpectralVelocity(TimeVarying):
         [1.0, 1.0, 1.0, 1.0, 1.0]
     """
 
-    def __init__(self, dim: int, pairs: int | None = None, degree: int = 4, basis: Operator | None = None) -> None:
+    def __init__(
+        self, dim: int, pairs: int | None = None, degree: int = 4, basis: Operator | None = None
+    ) -> None:
         super().__init__()
         pairs = dim // 2 if pairs is None else pairs
         if not 0 <= 2 * pairs <= dim:
@@ -149,7 +158,8 @@ class SpectralVelocity(TimeVarying):
 
 
 class ChebyshevVelocity(TimeVarying):
-    """``W(t) = a(t) I + U(t) V(t)^T``, all three Chebyshev series: ``U(t) = sum_k T_k(2 t - 1) U_k``.
+    """``W(t) = a(t) I + U(t) V(t)^T``, all three Chebyshev series: ``U(t) = sum_k T_k(2 t - 1)
+    U_k``.
 
     ``(degree + 1) (2 dim rank + 1)`` parameters, where networks of the time need millions.
 
@@ -178,7 +188,8 @@ class ChebyshevVelocity(TimeVarying):
 class TimeNetwork(nn.Module):
     """A network of the time: waves of ``t``, one hidden layer.
 
-    The slowest wave turns a quarter over ``[0, 1]`` and the fastest eight times, so that every feature moves.
+    The slowest wave turns a quarter over ``[0, 1]`` and the fastest eight times, so that every
+    feature moves.
 
     Example:
         >>> TimeNetwork(3, width=8)(torch.tensor([0.0, 1.0])).shape
@@ -203,9 +214,11 @@ class TimeNetwork(nn.Module):
 
 
 class LowRankEndpoint(TimeVarying):
-    """``A(t) = U(t) V(t)^T`` predicts the end point, ``U`` and ``V`` two networks of the time: the published family.
+    """``A(t) = U(t) V(t)^T`` predicts the end point, ``U`` and ``V`` two networks of the time: the
+    published family.
 
-    The velocity ``(A(t) - I) / (1 - t)`` is singular at ``t = 1``, and the collapsed operator has rank ``rank``.
+    The velocity ``(A(t) - I) / (1 - t)`` is singular at ``t = 1``, and the collapsed operator has
+    rank ``rank``.
 
     Args:
         dim: ``n``.
@@ -228,7 +241,10 @@ class LowRankEndpoint(TimeVarying):
 
     def endpoint(self, t: float | Tensor) -> LowRank:
         time = as_time(t, self.u.frequencies)
-        u, v = (net(time).unflatten(-1, (self.dim, self.rank)) / self.dim**0.5 for net in (self.u, self.v))
+        u, v = (
+            net(time).unflatten(-1, (self.dim, self.rank)) / self.dim**0.5
+            for net in (self.u, self.v)
+        )
         return LowRank(u, v, trainable=False)
 
     def velocity(self, t: float | Tensor) -> Operator:
@@ -249,7 +265,8 @@ class LowRankEndpoint(TimeVarying):
 
 
 class ScalarPlusLowRankVelocity(TimeVarying):
-    """``W(t) = a(t) I + U diag(w(t)) V^T`` with ``a`` and ``w`` from a network of the time; starts at zero.
+    """``W(t) = a(t) I + U diag(w(t)) V^T`` with ``a`` and ``w`` from a network of the time; starts
+    at zero.
 
     Example:
         >>> ScalarPlusLowRankVelocity(6, rank=2).velocity(1.0)(torch.ones(6)).abs().max().item()
@@ -274,8 +291,9 @@ class ScalarPlusLowRankVelocity(TimeVarying):
 class SolvedVelocity(TimeVarying):
     """The least-squares velocity between zero-mean latents with second moments ``S0`` and ``S1``.
 
-    ``W(t) = (t S1 - (1 - t) S0) M(t)^-1`` with ``M(t) = (1 - t)^2 S0 + t^2 S1``, and ``A(t) = t S1 M(t)^-1``. Its flow
-    is ``(M(t) M(s)^-1)^(1/2)`` in closed form, and carries ``N(0, S0)`` to ``N(0, S1)``: ``B S0 B^T = S1``.
+    ``W(t) = (t S1 - (1 - t) S0) M(t)^-1`` with ``M(t) = (1 - t)^2 S0 + t^2 S1``, and ``A(t) = t S1
+    M(t)^-1``. Its flow is ``(M(t) M(s)^-1)^(1/2)`` in closed form, and carries ``N(0, S0)`` to
+    ``N(0, S1)``: ``B S0 B^T = S1``.
 
     Args:
         s0: ``(n,)`` for a diagonal moment or ``(n, n)``, positive definite.
@@ -298,14 +316,21 @@ class SolvedVelocity(TimeVarying):
         super().__init__()
         n = s0.shape[-1]
         if any(s.shape not in {(n,), (n, n)} for s in (s0, s1)):
-            raise ShapeError(f"moments of shapes {tuple(s0.shape)} and {tuple(s1.shape)}", "(n,) or (n, n) for both")
+            raise ShapeError(
+                f"moments of shapes {tuple(s0.shape)} and {tuple(s1.shape)}",
+                "(n,) or (n, n) for both",
+            )
         self.dim = n
         self.register_buffer("s0", s0)
         self.register_buffer("s1", s1)
 
     @classmethod
-    def from_samples(cls, z0: Tensor, z1: Tensor, *, diagonal: bool = False, shrinkage: float = 0.0) -> Self:
-        """From latents ``(b, n)`` of both ends; ``shrinkage`` mixes in that share of a multiple of the identity."""
+    def from_samples(
+        cls, z0: Tensor, z1: Tensor, *, diagonal: bool = False, shrinkage: float = 0.0
+    ) -> Self:
+        """From latents ``(b, n)`` of both ends; ``shrinkage`` mixes in that share of a multiple of
+        the identity.
+        """
         return cls(*(_moment(z, diagonal=diagonal, shrinkage=shrinkage) for z in (z0, z1)))
 
     def velocity(self, t: float | Tensor) -> Operator:
@@ -322,9 +347,14 @@ class SolvedVelocity(TimeVarying):
             return Diagonal((_positive(end) / _positive(start)).sqrt(), trainable=False)
         root = _cholesky(start)
         half = torch.linalg.solve_triangular(root, end, upper=False)
-        inner = torch.linalg.solve_triangular(root, half.mT, upper=False)  # L^-1 M(t) L^-T, positive definite
+        inner = torch.linalg.solve_triangular(
+            root, half.mT, upper=False
+        )  # L^-1 M(t) L^-T, positive definite
         middle = root @ _matrix.sqrtm((inner + inner.mT) / 2)
-        return Dense(weight=torch.linalg.solve_triangular(root, middle, upper=False, left=False), trainable=False)
+        return Dense(
+            weight=torch.linalg.solve_triangular(root, middle, upper=False, left=False),
+            trainable=False,
+        )
 
     @property
     def _diagonal(self) -> bool:
@@ -356,7 +386,10 @@ def _positive(moment: Tensor) -> Tensor:
 
 def _cholesky(moment: Tensor) -> Tensor:
     factor, info = torch.linalg.cholesky_ex(moment)
-    pivots, largest = factor.detach().diagonal(dim1=-2, dim2=-1), moment.detach().diagonal(dim1=-2, dim2=-1).amax(-1)
+    pivots, largest = (
+        factor.detach().diagonal(dim1=-2, dim2=-1),
+        moment.detach().diagonal(dim1=-2, dim2=-1).amax(-1),
+    )
     small = pivots.amin(-1) ** 2 <= _matrix.default_rtol(moment.dtype, moment.shape[-1]) * largest
     if bool((small | (info != 0)).any()):
         raise _not_definite()

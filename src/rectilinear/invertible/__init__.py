@@ -1,7 +1,15 @@
-"""Invertible networks: the blocks, two ready networks, adapters, and the check that an inverse is one."""
+"""Invertible networks: the blocks, two ready networks, adapters, and the check that an inverse is
+one.
+"""
 
 from rectilinear.invertible.actnorm import ActNorm
-from rectilinear.invertible.adapters import from_callables, from_freia, from_module, from_normflows, from_zuko
+from rectilinear.invertible.adapters import (
+    from_callables,
+    from_freia,
+    from_module,
+    from_normflows,
+    from_zuko,
+)
 from rectilinear.invertible.base import Invertible, Precision, VolumePreserving, on_grid, to_grid
 from rectilinear.invertible.chain import Chain, Identity, Inverse, Leading, Scaling
 from rectilinear.invertible.check import InvertibilityReport, check_invertible

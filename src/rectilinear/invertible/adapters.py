@@ -32,8 +32,9 @@ from rectilinear.invertible.base import Invertible, autograd_logdet
 class Adapter(Invertible, ABC):
     """A foreign network as an :class:`Invertible` with flat latents.
 
-    A subclass implements ``encode`` and ``decode`` on arrays of the foreign network, and ``encode_and_logdet`` where
-    the network gives log-determinants; they come by automatic differentiation otherwise.
+    A subclass implements ``encode`` and ``decode`` on arrays of the foreign network, and
+    ``encode_and_logdet`` where the network gives log-determinants; they come by automatic
+    differentiation otherwise.
     """
 
     def __init__(self, shape: tuple[int, ...], emitted: tuple[int, ...] | None = None) -> None:
@@ -65,14 +66,18 @@ class Adapter(Invertible, ABC):
 
     def _encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         z, logdet = self.encode_and_logdet(x)
-        return z.flatten(1), torch.as_tensor(logdet, dtype=x.dtype, device=x.device).expand(x.shape[0])
+        return z.flatten(1), torch.as_tensor(logdet, dtype=x.dtype, device=x.device).expand(
+            x.shape[0]
+        )
 
     def _decode(self, z: Tensor) -> Tensor:
         return self.decode(z.reshape(-1, *self.emitted)).reshape(-1, *self.shape)
 
 
 def first(result: Tensor | tuple) -> Tensor:
-    """The array of a result that may carry more: ``(array, log-determinant)`` or ``((array,), log-determinant)``."""
+    """The array of a result that may carry more: ``(array, log-determinant)`` or ``((array,),
+    log-determinant)``.
+    """
     while isinstance(result, tuple | list):
         result = result[0]
     return result
@@ -110,13 +115,15 @@ def from_callables(
 ) -> Adapter:
     """The network ``g = forward``, ``g^-1 = inverse``, with flat latents.
 
-    Modules given as functions are kept as submodules; parameters inside other functions are not seen.
+    Modules given as functions are kept as submodules; parameters inside other functions are not
+    seen.
 
     Args:
         forward: ``(b, *shape) -> (b, *latent_shape)``.
         inverse: the way back.
         shape: shape of the arrays, without the batch axis.
-        logdet: ``x -> log |det dg/dx|``, ``(b,)``; by automatic differentiation if not given (up to 1,024 coordinates).
+        logdet: ``x -> log |det dg/dx|``, ``(b,)``; by automatic differentiation if not given (up to
+            1,024 coordinates).
         latent_shape: what ``forward`` returns, ``shape`` if not given.
 
     Raises:
@@ -151,14 +158,19 @@ class _Callables(Adapter):
         return self.back(z)
 
     def encode_and_logdet(self, x: Tensor) -> tuple[Tensor, Tensor | float]:
-        return super().encode_and_logdet(x) if self.logdet is None else (self.there(x), self.logdet(x))
+        return (
+            super().encode_and_logdet(x) if self.logdet is None else (self.there(x), self.logdet(x))
+        )
 
 
-def from_module(module: nn.Module, shape: tuple[int, ...], latent_shape: tuple[int, ...] | None = None) -> Adapter:
+def from_module(
+    module: nn.Module, shape: tuple[int, ...], latent_shape: tuple[int, ...] | None = None
+) -> Adapter:
     """A module with ``forward(x)`` and ``inverse(z)`` as an invertible network with flat latents.
 
-    If ``forward`` returns ``(z, logdet)``, or the module has ``forward_and_logdet``, the log-determinant is taken from
-    there; otherwise it comes by automatic differentiation (up to 1,024 coordinates).
+    If ``forward`` returns ``(z, logdet)``, or the module has ``forward_and_logdet``, the
+    log-determinant is taken from there; otherwise it comes by automatic differentiation (up to
+    1,024 coordinates).
 
     Args:
         module: the module; it is kept as a submodule, with its parameters.
@@ -189,7 +201,9 @@ def from_module(module: nn.Module, shape: tuple[int, ...], latent_shape: tuple[i
 
 
 class _Module(Adapter):
-    def __init__(self, module: nn.Module, shape: tuple[int, ...], latent_shape: tuple[int, ...] | None) -> None:
+    def __init__(
+        self, module: nn.Module, shape: tuple[int, ...], latent_shape: tuple[int, ...] | None
+    ) -> None:
         super().__init__(shape, latent_shape)
         self.module: Any = module
 
@@ -200,17 +214,28 @@ class _Module(Adapter):
         return first(self.module.inverse(z))
 
     def encode_and_logdet(self, x: Tensor) -> tuple[Tensor, Tensor | float]:
-        result = self.module.forward_and_logdet(x) if hasattr(self.module, "forward_and_logdet") else self.module(x)
-        return (first(result), result[1]) if isinstance(result, tuple) else super().encode_and_logdet(x)
+        result = (
+            self.module.forward_and_logdet(x)
+            if hasattr(self.module, "forward_and_logdet")
+            else self.module(x)
+        )
+        return (
+            (first(result), result[1])
+            if isinstance(result, tuple)
+            else super().encode_and_logdet(x)
+        )
 
 
 def from_freia(
-    network: nn.Module, shape: tuple[int, ...] | None = None, latent_shape: tuple[int, ...] | None = None
+    network: nn.Module,
+    shape: tuple[int, ...] | None = None,
+    latent_shape: tuple[int, ...] | None = None,
 ) -> Adapter:
-    """A ``SequenceINN``, ``GraphINN`` or single module of FrEIA, without conditions, with flat latents.
+    """A ``SequenceINN``, ``GraphINN`` or single module of FrEIA, without conditions, with flat
+    latents.
 
-    FrEIA's ``network(x, rev=False)`` encodes. Modules that store a matrix and its inverse in float32 (soft
-    permutations) limit the round trip; :func:`check_invertible` measures it.
+    FrEIA's ``network(x, rev=False)`` encodes. Modules that store a matrix and its inverse in
+    float32 (soft permutations) limit the round trip; :func:`check_invertible` measures it.
 
     Args:
         network: the FrEIA network, with one input and one output.
@@ -236,7 +261,9 @@ def from_freia(
 
 
 class _FrEIA(Adapter):
-    def __init__(self, network: nn.Module, shape: tuple[int, ...], latent_shape: tuple[int, ...]) -> None:
+    def __init__(
+        self, network: nn.Module, shape: tuple[int, ...], latent_shape: tuple[int, ...]
+    ) -> None:
         super().__init__(shape, latent_shape)
         self.network = network
 
@@ -301,7 +328,8 @@ class _Normflows(Adapter):
 
 
 def from_zuko(flow: Any, shape: tuple[int, ...] | None = None) -> Adapter:
-    """A flow, lazy transform or transform of zuko, without context; its transform runs from data to latents.
+    """A flow, lazy transform or transform of zuko, without context; its transform runs from data to
+    latents.
 
     Warns for autoregressive transforms: their inverse takes as many passes as there are coordinates
     (``passes=2`` makes them couplings).
@@ -316,7 +344,9 @@ def from_zuko(flow: Any, shape: tuple[int, ...] | None = None) -> Adapter:
     """
     if not hasattr(flow, "transform") and not hasattr(flow, "inv"):
         raise NotInvertibleError(
-            got=f"a {type(flow).__name__}", expected="a flow or transform of zuko", fix="Use from_callables."
+            got=f"a {type(flow).__name__}",
+            expected="a flow or transform of zuko",
+            fix="Use from_callables.",
         )
     base = getattr(flow, "base", None)
     found = tuple(base().event_shape) if isinstance(base, nn.Module) else None

@@ -1,6 +1,7 @@
 """The contract of an invertible network.
 
-The log-determinant by automatic differentiation: for maps that give none, and to check those that do.
+The log-determinant by automatic differentiation: for maps that give none, and to check those that
+do.
 
 How a coupling computes: the precision of its conditioner, and the grid of the bit-exact mode.
 """
@@ -22,12 +23,14 @@ from rectilinear.serialization import Configured
 
 
 class Invertible(Configured, ABC):
-    """A bijection ``g`` between arrays of ``shape`` and arrays of ``latent_shape``, batch axis first.
+    """A bijection ``g`` between arrays of ``shape`` and arrays of ``latent_shape``, batch axis
+    first.
 
-    ``forward`` encodes ``(b, *shape) -> (b, *latent_shape)``, ``inverse`` decodes, and ``forward_and_logdet`` also
-    returns ``log |det dg/dx|`` of shape ``(b,)``. A subclass sets ``shape`` and ``latent_shape`` (equal in size) and
-    implements ``_encode``, returning latents and log-determinant, and ``_decode``; it may implement ``_latents`` where
-    the latents alone are cheaper.
+    ``forward`` encodes ``(b, *shape) -> (b, *latent_shape)``, ``inverse`` decodes, and
+    ``forward_and_logdet`` also returns ``log |det dg/dx|`` of shape ``(b,)``. A subclass sets
+    ``shape`` and ``latent_shape`` (equal in size) and implements ``_encode``, returning latents and
+    log-determinant, and ``_decode``; it may implement ``_latents`` where the latents alone are
+    cheaper.
 
     A network used by a :class:`~rectilinear.Linearizer` has flat latents: ``latent_shape == (n,)``.
 
@@ -55,7 +58,8 @@ class Invertible(Configured, ABC):
         both = self._encode(x)
         if not (isinstance(both, tuple) and len(both) == 2):
             raise DtypeError(
-                f"a {type(both).__name__} from {type(self).__name__}._encode", "latents and log-determinant, a pair"
+                f"a {type(both).__name__} from {type(self).__name__}._encode",
+                "latents and log-determinant, a pair",
             )
         z = self._made(both[0], (len(x), *self.latent_shape), "latents")
         return z, self._made(both[1], (len(x),), "a log-determinant")
@@ -76,9 +80,13 @@ class Invertible(Configured, ABC):
         return both[0] if isinstance(both, tuple) else both
 
     def _made(self, y: Tensor, shape: tuple[int, ...], name: str) -> Tensor:
-        """What a subclass computed, of the shape that it ought to have: (b, 1) for (b,) would broadcast to (b, b)."""
+        """What a subclass computed, of the shape that it ought to have: (b, 1) for (b,) would
+        broadcast to (b, b).
+        """
         if not isinstance(y, Tensor):
-            raise DtypeError(f"{name} of type {type(y).__name__} from a {type(self).__name__}", "a torch.Tensor")
+            raise DtypeError(
+                f"{name} of type {type(y).__name__} from a {type(self).__name__}", "a torch.Tensor"
+            )
         if tuple(y.shape) != shape:
             raise ShapeError(
                 got=f"{name} of shape {tuple(y.shape)} from a {type(self).__name__}",
@@ -89,7 +97,11 @@ class Invertible(Configured, ABC):
 
     def _check(self, x: Tensor, shape: tuple[int, ...]) -> None:
         if not isinstance(x, Tensor):
-            raise DtypeError(f"an array of type {type(x).__name__}", "a torch.Tensor", "Convert with torch.as_tensor.")
+            raise DtypeError(
+                f"an array of type {type(x).__name__}",
+                "a torch.Tensor",
+                "Convert with torch.as_tensor.",
+            )
         if x.ndim != len(shape) + 1 or tuple(x.shape[1:]) != shape:
             raise ShapeError(
                 got=f"an array of shape {tuple(x.shape)}",
@@ -106,7 +118,9 @@ class Invertible(Configured, ABC):
 
 
 class VolumePreserving(Invertible, ABC):
-    """An invertible network with ``log |det dg/dx| = 0``: a subclass implements ``_latents`` and ``_decode``."""
+    """An invertible network with ``log |det dg/dx| = 0``: a subclass implements ``_latents`` and
+    ``_decode``.
+    """
 
     def _encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self._latents(x), x.new_zeros(x.shape[0])
@@ -140,7 +154,9 @@ def autograd_logdet(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         x = x if x.requires_grad else x.detach().requires_grad_()
         z = function(x).flatten(1)
         rows = [
-            torch.autograd.grad(z[:, i].sum(), x, create_graph=wanted, retain_graph=True, materialize_grads=True)[0]
+            torch.autograd.grad(
+                z[:, i].sum(), x, create_graph=wanted, retain_graph=True, materialize_grads=True
+            )[0]
             for i in range(n)
         ]
         jacobian = torch.stack([row.flatten(1) for row in rows], dim=1)
@@ -153,7 +169,8 @@ GRID = 2.0**-16
 
 
 def to_grid(x: Tensor) -> Tensor:
-    """The nearest multiples of ``2^-16``, on which an ``"exact"`` network is a bijection bit for bit.
+    """The nearest multiples of ``2^-16``, on which an ``"exact"`` network is a bijection bit for
+    bit.
 
     Sums of such numbers are exact in float32 while they stay below 256 (below ``2^37`` in float64).
 
@@ -162,11 +179,14 @@ def to_grid(x: Tensor) -> Tensor:
         tensor([True])
     """
     nearest = (x / GRID).round() * GRID
-    return torch.where(x.abs() < GRID / torch.finfo(x.dtype).eps, nearest, x)  # larger numbers are all on the grid
+    return torch.where(
+        x.abs() < GRID / torch.finfo(x.dtype).eps, nearest, x
+    )  # larger numbers are all on the grid
 
 
 def on_grid(x: Tensor) -> bool:
-    """Whether every entry is a multiple of ``2^-16`` in the range where sums of such numbers are exact.
+    """Whether every entry is a multiple of ``2^-16`` in the range where sums of such numbers are
+    exact.
 
     Example:
         >>> on_grid(torch.tensor([0.5])), on_grid(torch.tensor([0.1]))
@@ -179,16 +199,21 @@ def on_grid(x: Tensor) -> bool:
 def check_precision(precision: str) -> None:
     """Raise ConfigError unless ``precision`` is a :data:`Precision`."""
     if precision not in get_args(Precision):
-        raise ConfigError(got=f"precision={precision!r}", expected=f"one of {', '.join(get_args(Precision))}")
+        raise ConfigError(
+            got=f"precision={precision!r}", expected=f"one of {', '.join(get_args(Precision))}"
+        )
 
 
 def condition(conditioner: nn.Module, x: Tensor, precision: Precision) -> Tensor:
     """The conditioner's output for the kept part, in the dtype of ``x``.
 
-    Its own precision rules, not an autocast region around the network: a coupling computed in bf16 loses the inverse.
+    Its own precision rules, not an autocast region around the network: a coupling computed in bf16
+    loses the inverse.
     """
     if precision.startswith("exact"):
-        x = x.contiguous()  # one memory layout in both directions, so that both compute the same bits
+        x = (
+            x.contiguous()
+        )  # one memory layout in both directions, so that both compute the same bits
     with precision_of(x, bf16=precision.endswith("bf16")):
         return conditioner(x).to(x.dtype)
 

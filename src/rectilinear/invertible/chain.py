@@ -1,6 +1,7 @@
 """Compositions of invertible networks.
 
-Blocks that treat coordinates apart: a fixed scale for each, and a network on the leading ones alone.
+Blocks that treat coordinates apart: a fixed scale for each, and a network on the leading ones
+alone.
 """
 
 from __future__ import annotations
@@ -66,9 +67,9 @@ class Inverse(Invertible):
 class Chain(Invertible):
     """The composition ``g = g_k . ... . g_1``; log-determinants add.
 
-    With ``checkpoint=True`` the activations inside each block are recomputed in the backward pass instead of stored:
-    the same gradient, less memory, about a third more time. (Forward-mode derivatives and ``torch.func.grad`` need
-    ``checkpoint=False``.)
+    With ``checkpoint=True`` the activations inside each block are recomputed in the backward pass
+    instead of stored: the same gradient, less memory, about a third more time. (Forward-mode
+    derivatives and ``torch.func.grad`` need ``checkpoint=False``.)
 
     Raises:
         InputError: without blocks.
@@ -84,7 +85,11 @@ class Chain(Invertible):
     def __init__(self, *blocks: Invertible, checkpoint: bool = False) -> None:
         super().__init__()
         if not blocks:
-            raise InputError(got="no blocks", expected="at least one", fix="Use Identity(shape) for the identity.")
+            raise InputError(
+                got="no blocks",
+                expected="at least one",
+                fix="Use Identity(shape) for the identity.",
+            )
         for first, second in itertools.pairwise(blocks):
             if first.latent_shape != second.shape:
                 raise ShapeError(
@@ -120,10 +125,11 @@ class Chain(Invertible):
 
 
 class Scaling(Invertible):
-    """``z = x * scale`` with one fixed positive scale for each coordinate; log-determinant ``sum log scale``.
+    """``z = x * scale`` with one fixed positive scale for each coordinate; log-determinant ``sum
+    log scale``.
 
-    Around a network, ``Chain(Scaling(1 / std), g, Scaling(std))`` lets ``g`` work at unit scale and leaves the scale
-    of the latents to the operator.
+    Around a network, ``Chain(Scaling(1 / std), g, Scaling(std))`` lets ``g`` work at unit scale and
+    leaves the scale of the latents to the operator.
 
     Args:
         scale: ``(n,)``, positive.
@@ -143,9 +149,13 @@ class Scaling(Invertible):
     def __init__(self, scale: Tensor) -> None:
         super().__init__()
         if scale.ndim != 1:
-            raise ShapeError(f"scales of shape {tuple(scale.shape)}", "one for each coordinate, (n,)")
+            raise ShapeError(
+                f"scales of shape {tuple(scale.shape)}", "one for each coordinate, (n,)"
+            )
         if not bool(((scale > 0) & scale.isfinite()).all()):
-            raise SingularOperatorError("scales that are not all positive and finite", "positive ones", "Clamp them.")
+            raise SingularOperatorError(
+                "scales that are not all positive and finite", "positive ones", "Clamp them."
+            )
         self.shape = self.latent_shape = (len(scale),)
         self.register_buffer("scale", scale.detach().clone())
 
@@ -159,8 +169,8 @@ class Scaling(Invertible):
 class Leading(Invertible):
     """A network on the leading coordinates, the others unchanged: ``(x_1, x_2) -> (g(x_1), x_2)``.
 
-    Behind principal axes the leading coordinates carry the data and the others little but noise, so that a network of
-    them alone costs a fraction of one of all.
+    Behind principal axes the leading coordinates carry the data and the others little but noise, so
+    that a network of them alone costs a fraction of one of all.
 
     Args:
         network: on vectors, ``(k,)``.

@@ -18,15 +18,18 @@ LARGEST = 0.1  # error that half precision allows: at 1 nothing of the data need
 
 @dataclass(frozen=True)
 class InvertibilityReport:
-    """What :func:`check_invertible` measured; errors are relative to the largest entry, or to 1 if that is larger.
+    """What :func:`check_invertible` measured; errors are relative to the largest entry, or to 1 if
+    that is larger.
 
     Attributes:
         forward_error: largest entry of ``|g^-1(g(x)) - x|``.
         latent_error: largest entry of ``|g(g^-1(z)) - z|`` on the given latents.
         deterministic: whether two evaluations agree, in both directions.
-        amplification: largest growth of a small perturbation, in either direction: a bound from below of the
-            Lipschitz constants, and the factor by which rounding errors in latents come back.
-        logdet_error: largest difference of the log-determinant from automatic differentiation, if asked for.
+        amplification: largest growth of a small perturbation, in either direction: a bound from
+            below of the Lipschitz constants, and the factor by which rounding errors in latents
+            come back.
+        logdet_error: largest difference of the log-determinant from automatic differentiation, if
+            asked for.
         tolerance: what the errors were compared with.
     """
 
@@ -69,25 +72,35 @@ class InvertibilityReport:
                 if not self.deterministic
                 else "Bound the log-scales, use additive couplings or float64, or pass a larger tol."
             )
-            raise NotInvertibleError(got="; ".join(self.problems), expected=f"errors <= {self.tolerance:.1e}", fix=fix)
+            raise NotInvertibleError(
+                got="; ".join(self.problems), expected=f"errors <= {self.tolerance:.1e}", fix=fix
+            )
 
 
 @torch.no_grad()
 def check_invertible(
-    g: Invertible, x: Tensor, latents: Tensor | None = None, *, logdet: bool = False, tol: float | None = None
+    g: Invertible,
+    x: Tensor,
+    latents: Tensor | None = None,
+    *,
+    logdet: bool = False,
+    tol: float | None = None,
 ) -> InvertibilityReport:
-    """Measure whether ``g.inverse`` undoes ``g`` on data, and ``g`` undoes ``g.inverse`` on latents.
+    """Measure whether ``g.inverse`` undoes ``g`` on data, and ``g`` undoes ``g.inverse`` on
+    latents.
 
-    The network is used as it is, in training or evaluation mode: dropout shows up as a random inverse.
+    The network is used as it is, in training or evaluation mode: dropout shows up as a random
+    inverse.
 
     Args:
         g: the network.
         x: data, ``(b, *shape)``.
-        latents: latents to decode, ``(b, *latent_shape)``, such as an operator produces; Gaussian ones with the mean
-            and the standard deviation of ``g(x)`` if not given.
-        logdet: also compare the log-determinant with automatic differentiation (``n`` backward passes).
-        tol: largest relative error; by default what the dtype and the number of coordinates allow, and never
-            more than a tenth.
+        latents: latents to decode, ``(b, *latent_shape)``, such as an operator produces; Gaussian
+            ones with the mean and the standard deviation of ``g(x)`` if not given.
+        logdet: also compare the log-determinant with automatic differentiation (``n`` backward
+            passes).
+        tol: largest relative error; by default what the dtype and the number of coordinates allow,
+            and never more than a tenth.
 
     Raises:
         ShapeError: if ``x`` or ``latents`` have the wrong shape.
@@ -137,7 +150,9 @@ def check_invertible(
     growth = 0.0
     for _ in range(4):
         dx, dz = noise_like(x), noise_like(z)
-        dx, dz = (step * d / d.flatten(1).norm(dim=1).reshape(-1, *(1,) * (d.ndim - 1)) for d in (dx, dz))
+        dx, dz = (
+            step * d / d.flatten(1).norm(dim=1).reshape(-1, *(1,) * (d.ndim - 1)) for d in (dx, dz)
+        )
         moved = torch.cat([(g(x + dx) - z).flatten(1), (g.inverse(z + dz) - back).flatten(1)])
         growth = max(growth, (moved.norm(dim=1) / step).nan_to_num(nan=torch.inf).max().item())
 

@@ -1,10 +1,14 @@
-"""Networks that say how a coupling moves: their last layer starts at zero, so a coupling starts as the identity."""
+"""Networks that say how a coupling moves: their last layer starts at zero, so a coupling starts as
+the identity.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch._C._functorch import is_functorch_wrapped_tensor  # no public name says "inside torch.func"
+from torch._C._functorch import (
+    is_functorch_wrapped_tensor,
+)  # no public name says "inside torch.func"
 from torch.autograd.forward_ad import unpack_dual
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -14,14 +18,17 @@ from rectilinear.serialization import Configured
 
 
 class MLP(Configured):
-    """Fully connected: ``(b, in_dim) -> (b, out_dim)`` through ``hidden`` layers of ``width`` after the first, GELU.
+    """Fully connected: ``(b, in_dim) -> (b, out_dim)`` through ``hidden`` layers of ``width`` after
+    the first, GELU.
 
     Example:
         >>> MLP(3, 5, width=16)(torch.randn(2, 3)).abs().sum().item()
         0.0
     """
 
-    def __init__(self, in_dim: int, out_dim: int, width: int = 256, hidden: int = 1, *, residual: bool = True) -> None:
+    def __init__(
+        self, in_dim: int, out_dim: int, width: int = 256, hidden: int = 1, *, residual: bool = True
+    ) -> None:
         super().__init__()
         self.enter = nn.Linear(in_dim, width)
         self.middle = nn.ModuleList(nn.Linear(width, width) for _ in range(hidden))
@@ -37,9 +44,11 @@ class MLP(Configured):
 
 
 class ConvNet(Configured):
-    """Convolutional: ``(b, in_channels, h, w) -> (b, out_channels, h, w)``, 3 x 3 kernels, GELU, residual.
+    """Convolutional: ``(b, in_channels, h, w) -> (b, out_channels, h, w)``, 3 x 3 kernels, GELU,
+    residual.
 
-    The hidden layers have kernels of their own size, ``kernel``, odd; 1 x 1, as in Glow, learns faster per second.
+    The hidden layers have kernels of their own size, ``kernel``, odd; 1 x 1, as in Glow, learns
+    faster per second.
 
     With ``size=(h, w)`` a learned bias at every position tells the network where it is.
 
@@ -60,7 +69,9 @@ class ConvNet(Configured):
         super().__init__()
         self.enter = nn.Conv2d(in_channels, width, 3, padding=1)
         self.position = nn.Parameter(torch.zeros(1, width, *size)) if size else None
-        self.middle = nn.ModuleList(nn.Conv2d(width, width, kernel, padding=kernel // 2) for _ in range(hidden))
+        self.middle = nn.ModuleList(
+            nn.Conv2d(width, width, kernel, padding=kernel // 2) for _ in range(hidden)
+        )
         self.leave = zero(nn.Conv2d(width, out_channels, 3, padding=1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -73,12 +84,15 @@ class ConvNet(Configured):
 
 
 class ViT(Configured):
-    """A vision transformer on tokens: ``(b, tokens, in_dim) -> (b, out_tokens, out_dim)``, learned positions.
+    """A vision transformer on tokens: ``(b, tokens, in_dim) -> (b, out_tokens, out_dim)``, learned
+    positions.
 
-    With fewer ``out_tokens`` than ``tokens`` (a split of an odd number) the last tokens are read and not answered.
+    With fewer ``out_tokens`` than ``tokens`` (a split of an odd number) the last tokens are read
+    and not answered.
 
     Reference:
-        Kolesnikov, Pinto, Tschannen, "Jet: a modern transformer-based normalizing flow", 2024 (arXiv 2412.15129).
+        Kolesnikov, Pinto, Tschannen, "Jet: a modern transformer-based normalizing flow", 2024
+        (arXiv 2412.15129).
 
     Raises:
         ConfigError: if the heads do not divide the width.
@@ -100,7 +114,9 @@ class ViT(Configured):
     ) -> None:
         super().__init__()
         if width % heads:
-            raise ConfigError(got=f"width={width} and heads={heads}", expected="a width divisible by the heads")
+            raise ConfigError(
+                got=f"width={width} and heads={heads}", expected="a width divisible by the heads"
+            )
         self.out_tokens = tokens if out_tokens is None else out_tokens
         self.enter = nn.Linear(in_dim, width)
         self.position = nn.Parameter(0.02 * torch.randn(1, tokens, width))
@@ -125,14 +141,20 @@ class _AttentionBlock(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         qkv = self.qkv(self.attention_norm(h)).unflatten(-1, (3, self.heads, -1))
-        q, k, v = (part.transpose(-2, -3) for part in qkv.unbind(-3))  # (b, heads, tokens, width / heads)
+        q, k, v = (
+            part.transpose(-2, -3) for part in qkv.unbind(-3)
+        )  # (b, heads, tokens, width / heads)
         h = h + self.mix(attend(q, k, v).transpose(-2, -3).flatten(-2))
         return h + self.down(functional.gelu(self.up(self.mlp_norm(h))))
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """``softmax(q k^T / sqrt(d)) v``, also under vmap and forward-mode derivatives, which the fused kernels lack."""
-    if torch.compiler.is_compiling() or not (is_functorch_wrapped_tensor(q) or unpack_dual(q).tangent is not None):
+    """``softmax(q k^T / sqrt(d)) v``, also under vmap and forward-mode derivatives, which the fused
+    kernels lack.
+    """
+    if torch.compiler.is_compiling() or not (
+        is_functorch_wrapped_tensor(q) or unpack_dual(q).tangent is not None
+    ):
         return functional.scaled_dot_product_attention(q, k, v)
     with sdpa_kernel(SDPBackend.MATH):
         return functional.scaled_dot_product_attention(q, k, v)

@@ -1,6 +1,7 @@
 """Coupling blocks: one part of the coordinates moves, as a network of the other part says.
 
-Couplings that move each coordinate by a monotone spline, for densities that no affine map can reach.
+Couplings that move each coordinate by a monotone spline, for densities that no affine map can
+reach.
 """
 
 from __future__ import annotations
@@ -12,7 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rectilinear.errors import ConfigError, ShapeError
-from rectilinear.invertible.base import Invertible, Precision, VolumePreserving, check_precision, condition, snap
+from rectilinear.invertible.base import (
+    Invertible,
+    Precision,
+    VolumePreserving,
+    check_precision,
+    condition,
+    snap,
+)
 
 
 class _Coupling(Invertible, ABC):
@@ -53,15 +61,17 @@ class _Coupling(Invertible, ABC):
 class AdditiveCoupling(_Coupling, VolumePreserving):
     """``z = (x1, x2 + t(x1))``, volume preserving: the best-conditioned coupling.
 
-    With ``precision="exact"`` the shift is rounded to multiples of ``2^-16`` and the block is a bijection bit for bit
-    on inputs of that grid (:func:`to_grid`), for equal batches on an equal device.
+    With ``precision="exact"`` the shift is rounded to multiples of ``2^-16`` and the block is a
+    bijection bit for bit on inputs of that grid (:func:`to_grid`), for equal batches on an equal
+    device.
 
     Args:
         shape: shape of the arrays, without the batch axis.
         conditioner: maps the kept part ``(b, *kept)`` to the shape of the moved part.
         axis: axis of ``shape`` that is split; the first ``keep`` entries condition, the rest moves.
         keep: size of the kept part, half of the axis if not given.
-        precision: ``"float32"`` (the dtype of the input), ``"bf16"``, ``"exact"`` or ``"exact-bf16"``.
+        precision: ``"float32"`` (the dtype of the input), ``"bf16"``, ``"exact"`` or
+            ``"exact-bf16"``.
 
     Reference:
         Dinh, Krueger, Bengio, "NICE", 2014 (arXiv 1410.8516).
@@ -87,15 +97,18 @@ class AdditiveCoupling(_Coupling, VolumePreserving):
 
 
 class AffineCoupling(_Coupling):
-    """``z = (x1, x2 exp(s(x1)) + t(x1))`` with ``s = bound tanh(raw / bound)``; log-determinant ``sum s``.
+    """``z = (x1, x2 exp(s(x1)) + t(x1))`` with ``s = bound tanh(raw / bound)``; log-determinant
+    ``sum s``.
 
-    The bound keeps the inverse well-conditioned: the log-scales of a deep network add, so give each of its couplings
-    its share of a total (``VectorFlow`` and ``ImageFlow`` do).
+    The bound keeps the inverse well-conditioned: the log-scales of a deep network add, so give each
+    of its couplings its share of a total (``VectorFlow`` and ``ImageFlow`` do).
 
     Args:
         shape: shape of the arrays, without the batch axis.
-        conditioner: maps the kept part to twice the moved part, ``raw`` and ``t`` one after the other along the
-            feature axis: the first axis of images ``(c, h, w)``, the last axis of vectors and tokens.
+        conditioner: maps the kept part to twice the moved part, ``raw`` and ``t`` one after the
+            other along the
+            feature axis: the first axis of images ``(c, h, w)``, the last axis of vectors and
+            tokens.
         axis: axis of ``shape`` that is split; the first ``keep`` entries condition, the rest moves.
         keep: size of the kept part, half of the axis if not given.
         bound: largest absolute log-scale.
@@ -126,7 +139,9 @@ class AffineCoupling(_Coupling):
     ) -> None:
         super().__init__(shape, conditioner, axis=axis, keep=keep, precision=precision)
         if precision.startswith("exact"):
-            raise ConfigError(got=f"precision={precision!r} with affine couplings", expected="additive couplings")
+            raise ConfigError(
+                got=f"precision={precision!r} with affine couplings", expected="additive couplings"
+            )
         if not bound > 0:
             raise ConfigError(got=f"bound={bound}", expected="a positive bound of the log-scale")
         self.bound = bound
@@ -151,17 +166,20 @@ _LEAST = 0.1  # width and height of a bin, relative to their mean: with the slop
 
 
 class SplineCoupling(_Coupling):
-    """``z = (x1, h(x2 exp(s(x1)) + t(x1); x1))`` on vectors, ``h`` a rational-quadratic spline in each coordinate.
+    """``z = (x1, h(x2 exp(s(x1)) + t(x1); x1))`` on vectors, ``h`` a rational-quadratic spline in
+    each coordinate.
 
-    On ``[-box, box]`` the spline goes through ``bins + 1`` knots, read from ``x1``; outside it is the identity. Its
-    slope at a knot is the harmonic mean of the slopes beside it, times a factor between ``1/e`` and ``e``: nowhere is
-    it much flatter than its bins, which keeps the inverse well-conditioned. It can put the mass of a Gaussian into
-    several places, where affine couplings need many layers.
+    On ``[-box, box]`` the spline goes through ``bins + 1`` knots, read from ``x1``; outside it is
+    the identity. Its slope at a knot is the harmonic mean of the slopes beside it, times a factor
+    between ``1/e`` and ``e``: nowhere is it much flatter than its bins, which keeps the inverse
+    well-conditioned. It can put the mass of a Gaussian into several places, where affine couplings
+    need many layers.
 
     Args:
         dim: number of coordinates.
-        conditioner: maps the kept part ``(b, keep)`` to ``(b, (dim - keep)(3 bins + 1))``: for each moved coordinate
-            the log-scale, the shift, ``bins`` widths, ``bins`` heights and ``bins - 1`` slopes, each raw.
+        conditioner: maps the kept part ``(b, keep)`` to ``(b, (dim - keep)(3 bins + 1))``: for each
+            moved coordinate the log-scale, the shift, ``bins`` widths, ``bins`` heights and ``bins
+            - 1`` slopes, each raw.
         keep: size of the kept part, half of the coordinates if not given.
         bins: pieces of a spline.
         box: half the width of its interval.
@@ -194,9 +212,14 @@ class SplineCoupling(_Coupling):
     ) -> None:
         super().__init__(dim, conditioner, keep=keep, precision=precision)
         if bins < 2 or not box > 0 or not bound > 0:
-            raise ConfigError(f"bins={bins}, box={box}, bound={bound}", "two bins or more, a positive box and bound")
+            raise ConfigError(
+                f"bins={bins}, box={box}, bound={bound}",
+                "two bins or more, a positive box and bound",
+            )
         if precision.startswith("exact"):
-            raise ConfigError(got=f"precision={precision!r} with splines", expected="additive couplings")
+            raise ConfigError(
+                got=f"precision={precision!r} with splines", expected="additive couplings"
+            )
         self.bins, self.box, self.bound = bins, box, bound
 
     def _encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -211,9 +234,15 @@ class SplineCoupling(_Coupling):
         return self._join(kept, (self._unspline(moved, *knots) - shift) * (-log_scale).exp())
 
     def _read(self, kept: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor]]:
-        """Log-scale, shift, and the knots: places ``x``, ``y`` and slopes, each ``(b, moved, bins + 1)``."""
-        raw = condition(self.conditioner, kept, self.precision).unflatten(1, (-1, 3 * self.bins + 1))
-        log_scale, shift, widths, heights, slopes = raw.split([1, 1, self.bins, self.bins, self.bins - 1], dim=2)
+        """Log-scale, shift, and the knots: places ``x``, ``y`` and slopes, each ``(b, moved, bins +
+        1)``.
+        """
+        raw = condition(self.conditioner, kept, self.precision).unflatten(
+            1, (-1, 3 * self.bins + 1)
+        )
+        log_scale, shift, widths, heights, slopes = raw.split(
+            [1, 1, self.bins, self.bins, self.bins - 1], dim=2
+        )
         x, y = self._places(widths), self._places(heights)
         mean = y.diff(dim=2) / x.diff(dim=2)
         left, right = mean[..., :-1], mean[..., 1:]
@@ -224,7 +253,9 @@ class SplineCoupling(_Coupling):
     def _places(self, raw: Tensor) -> Tensor:
         parts = _LEAST / self.bins + (1 - _LEAST) * raw.softmax(2)
         inner = self.box * (2 * parts[..., :-1].cumsum(2) - 1)
-        return functional.pad(functional.pad(inner, (1, 0), value=-self.box), (0, 1), value=self.box)
+        return functional.pad(
+            functional.pad(inner, (1, 0), value=-self.box), (0, 1), value=self.box
+        )
 
     def _spline(self, v: Tensor, x: Tensor, y: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
         inside = v.abs() < self.box
@@ -232,7 +263,11 @@ class SplineCoupling(_Coupling):
         s, u = height / width, torch.where(inside, v - x0, 0) / width
         bottom = s + (d0 + d1 - 2 * s) * u * (1 - u)
         out = y0 + height * (s * u.square() + d0 * u * (1 - u)) / bottom
-        slope = s.square() * (d1 * u.square() + 2 * s * u * (1 - u) + d0 * (1 - u).square()) / bottom.square()
+        slope = (
+            s.square()
+            * (d1 * u.square() + 2 * s * u * (1 - u) + d0 * (1 - u).square())
+            / bottom.square()
+        )
         return torch.where(inside, out, v), torch.where(inside, slope, 1).log()
 
     def _unspline(self, w: Tensor, x: Tensor, y: Tensor, d: Tensor) -> Tensor:
@@ -246,7 +281,11 @@ class SplineCoupling(_Coupling):
 
 
 def _bin(edges: Tensor, at: Tensor, x: Tensor, y: Tensor, d: Tensor) -> tuple[Tensor, ...]:
-    """Of the bin that holds ``at`` among ``edges``: left end, width, lower end, height and both slopes."""
+    """Of the bin that holds ``at`` among ``edges``: left end, width, lower end, height and both
+    slopes.
+    """
     i = (edges[..., 1:-1].detach() <= at.detach().unsqueeze(2)).sum(2, keepdim=True)
-    (x0, x1), (y0, y1), (d0, d1) = (t.gather(2, torch.cat([i, i + 1], 2)).unbind(2) for t in (x, y, d))
+    (x0, x1), (y0, y1), (d0, d1) = (
+        t.gather(2, torch.cat([i, i + 1], 2)).unbind(2) for t in (x, y, d)
+    )
     return x0, x1 - x0, y0, y1 - y0, d0, d1

@@ -23,16 +23,18 @@ Conditioner = Literal["conv", "vit"]
 class ImageFlow(Invertible):
     """An invertible network on images with flat latents, ``(b, c, h, w) -> (b, c h w)``.
 
-    ``conditioner="conv"``: at each of ``levels`` resolutions (each half the one before) couplings over checkerboard,
-    row, column and channel splits, all of them splits of the channels of the squeezed image. ``conditioner="vit"``:
-    one resolution, tokens of ``patch x patch`` pixels, couplings over channel and token splits in turn, as in Jet.
-    Both directions take one pass. The network starts as ``x.flatten(1)``, exactly.
+    ``conditioner="conv"``: at each of ``levels`` resolutions (each half the one before) couplings
+    over checkerboard, row, column and channel splits, all of them splits of the channels of the
+    squeezed image. ``conditioner="vit"``: one resolution, tokens of ``patch x patch`` pixels,
+    couplings over channel and token splits in turn, as in Jet. Both directions take one pass. The
+    network starts as ``x.flatten(1)``, exactly.
 
     Args:
         shape: ``(c, h, w)``.
         blocks: number of couplings in all.
         width: width of the conditioners.
-        kernel: side of the kernels of the hidden layers, for ``"conv"``, odd; the first and the last are 3 x 3.
+        kernel: side of the kernels of the hidden layers, for ``"conv"``, odd; the first and the
+            last are 3 x 3.
         hidden: hidden layers (attention blocks for ``"vit"``) of a conditioner.
         conditioner: ``"conv"`` or ``"vit"``.
         coupling: ``"affine"``, or ``"additive"`` (volume preserving, best conditioned).
@@ -40,9 +42,10 @@ class ImageFlow(Invertible):
         patch: side of a token, for ``"vit"``; must divide height and width.
         heads: attention heads, for ``"vit"``.
         scale_budget: bound of the sum over all couplings of the absolute log-scales.
-        actnorm: an :class:`ActNorm` at the entry of every resolution (needs a first batch in training mode).
-        precision: ``"float32"`` (the dtype of the input), ``"bf16"`` (conditioners only), or ``"exact"`` (bit for bit
-            on :func:`to_grid` inputs; additive couplings, no actnorm).
+        actnorm: an :class:`ActNorm` at the entry of every resolution (needs a first batch in
+            training mode).
+        precision: ``"float32"`` (the dtype of the input), ``"bf16"`` (conditioners only), or
+            ``"exact"`` (bit for bit on :func:`to_grid` inputs; additive couplings, no actnorm).
         checkpoint: recompute activations per coupling in the backward pass.
         channels_last: memory format of the convolutions.
         seed: of the orders.
@@ -52,7 +55,8 @@ class ImageFlow(Invertible):
         ConfigError: for settings out of range, or an exact precision with scales.
 
     Reference:
-        Kolesnikov, Pinto, Tschannen, "Jet: a modern transformer-based normalizing flow", 2024 (arXiv 2412.15129).
+        Kolesnikov, Pinto, Tschannen, "Jet: a modern transformer-based normalizing flow", 2024
+        (arXiv 2412.15129).
 
     Example:
         >>> g = ImageFlow((1, 8, 8), blocks=4, width=16)
@@ -83,7 +87,9 @@ class ImageFlow(Invertible):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        check_flow(blocks, coupling, scale_budget, precision, actnorm=actnorm, kinds=("affine", "additive"))
+        check_flow(
+            blocks, coupling, scale_budget, precision, actnorm=actnorm, kinds=("affine", "additive")
+        )
         if conditioner not in ("conv", "vit"):
             raise ConfigError(got=f"conditioner={conditioner!r}", expected="'conv' or 'vit'")
         if kernel < 1 or kernel % 2 == 0:
@@ -92,7 +98,12 @@ class ImageFlow(Invertible):
             raise ConfigError(got=f"levels={levels}", expected=f"1 to blocks={blocks}")
         self.shape = tuple(shape)
         self.blocks, self.width, self.hidden, self.kernel = blocks, width, hidden, kernel
-        self.conditioner, self.coupling, self.scale_budget, self.actnorm = conditioner, coupling, scale_budget, actnorm
+        self.conditioner, self.coupling, self.scale_budget, self.actnorm = (
+            conditioner,
+            coupling,
+            scale_budget,
+            actnorm,
+        )
         self.levels, self.patch, self.heads, self.seed = levels, patch, heads, seed
         self.precision, self.checkpoint, self.channels_last = precision, checkpoint, channels_last
         stages = self._vit_stages() if conditioner == "vit" else self._conv_stages()
@@ -120,7 +131,8 @@ class ImageFlow(Invertible):
         tokens, features = patches.latent_shape
         over_features = random_orders(features, self.blocks, self.seed)
         over_tokens = random_orders(tokens, self.blocks, self.seed + 1)
-        # Two couplings over features, two over tokens, and again; images of one token have features only.
+        # Two couplings over features, two over tokens, and again; images of one token have features
+        # only.
         axes = [1 if tokens == 1 or i % 4 < 2 else 0 for i in range(self.blocks)]
         orders = [(axis, (over_tokens, over_features)[axis][i]) for i, axis in enumerate(axes)]
         couplings = [self._coupling((tokens, features), axis) for axis in axes]
@@ -136,9 +148,18 @@ class ImageFlow(Invertible):
         outputs = moved[channel] * (2 if self.coupling == "affine" else 1)
         net: nn.Module
         if len(shape) == 3:
-            net = ConvNet(kept[0], outputs, self.width, self.hidden, size=(shape[1], shape[2]), kernel=self.kernel)
+            net = ConvNet(
+                kept[0],
+                outputs,
+                self.width,
+                self.hidden,
+                size=(shape[1], shape[2]),
+                kernel=self.kernel,
+            )
         else:
-            net = ViT(kept[0], kept[1], outputs, self.width, self.hidden, self.heads, out_tokens=moved[0])
+            net = ViT(
+                kept[0], kept[1], outputs, self.width, self.hidden, self.heads, out_tokens=moved[0]
+            )
         if self.coupling == "additive":
             return AdditiveCoupling(shape, net, axis=axis, precision=self.precision)
         bound = self.scale_budget / self.blocks
@@ -155,20 +176,26 @@ class ImageFlow(Invertible):
 
 
 def on_pixels(shape: tuple[int, ...], blocks: int, width: int) -> Invertible:
-    """A few convolutional couplings before principal axes, flat latents; without ``blocks``, :class:`Flatten` alone.
+    """A few convolutional couplings before principal axes, flat latents; without ``blocks``,
+    :class:`Flatten` alone.
 
-    Decoding, they come last: they see an image that few coordinates leave blurred, and draw it sharp.
+    Decoding, they come last: they see an image that few coordinates leave blurred, and draw it
+    sharp.
     """
     if not blocks:
         return Flatten(shape)
     c, h, w = shape
-    return ImageFlow((c, h, w), blocks, width, kernel=3, levels=1, scale_budget=1.0, channels_last=True)
+    return ImageFlow(
+        (c, h, w), blocks, width, kernel=3, levels=1, scale_budget=1.0, channels_last=True
+    )
 
 
 def _phase_orders(channels: int, count: int, seed: int) -> list[Tensor]:
-    """Orders of the channels of a squeezed image whose first half is a checkerboard, rows, columns, or random.
+    """Orders of the channels of a squeezed image whose first half is a checkerboard, rows, columns,
+    or random.
 
-    Each comes twice, the second time with its halves exchanged. Channel ``4 c + 2 dy + dx`` is the phase ``(dy, dx)``.
+    Each comes twice, the second time with its halves exchanged. Channel ``4 c + 2 dy + dx`` is the
+    phase ``(dy, dx)``.
     """
     dy, dx = (torch.arange(channels, device="cpu") // step % 2 for step in (2, 1))
     splits = [(dy + dx) % 2, dy, dx]

@@ -50,7 +50,8 @@ def Flatten(shape: tuple[int, ...]) -> Reshape:  # noqa: N802 - reads as the blo
 
 
 class Squeeze(VolumePreserving):
-    """Every ``factor x factor`` cell of an image becomes channels, ``(b, c, h, w) -> (b, c f^2, h/f, w/f)``.
+    """Every ``factor x factor`` cell of an image becomes channels, ``(b, c, h, w) -> (b, c f^2,
+    h/f, w/f)``.
 
     Channel ``c f^2 + f dy + dx`` of the result is the phase ``(dy, dx)`` of channel ``c``.
 
@@ -76,7 +77,8 @@ class Squeeze(VolumePreserving):
 
 
 class Patches(VolumePreserving):
-    """An image as the sequence of its ``patch x patch`` squares, ``(b, c, h, w) -> (b, tokens, c patch^2)``.
+    """An image as the sequence of its ``patch x patch`` squares, ``(b, c, h, w) -> (b, tokens, c
+    patch^2)``.
 
     Raises:
         ShapeError: if height or width is not divisible by the patch.
@@ -120,19 +122,29 @@ class Permutation(VolumePreserving):
     index: Tensor
     inverse_index: Tensor
 
-    def __init__(self, shape: tuple[int, ...] | int, index: Tensor | list[int] | None = None, axis: int = 0) -> None:
+    def __init__(
+        self, shape: tuple[int, ...] | int, index: Tensor | list[int] | None = None, axis: int = 0
+    ) -> None:
         super().__init__()
         self.shape = self.latent_shape = (shape,) if isinstance(shape, int) else tuple(shape)
         self.axis = axis % len(self.shape)
         n = self.shape[self.axis]
-        index = torch.randperm(n, device="cpu") if index is None else torch.as_tensor(index, device=_device_of(index))
-        if index.shape != (n,) or not torch.equal(index.sort().values, torch.arange(n, device=index.device)):
+        index = (
+            torch.randperm(n, device="cpu")
+            if index is None
+            else torch.as_tensor(index, device=_device_of(index))
+        )
+        if index.shape != (n,) or not torch.equal(
+            index.sort().values, torch.arange(n, device=index.device)
+        ):
             raise InputError(
                 got=f"an index of shape {tuple(index.shape)} that is not a permutation",
                 expected=f"every number 0 .. {n - 1} once",
                 fix="Use torch.randperm, or leave index out.",
             )
-        index = index.to(torch.empty(0).device) if index.device.type == "cpu" else index  # the default, perhaps meta
+        index = (
+            index.to(torch.empty(0).device) if index.device.type == "cpu" else index
+        )  # the default, perhaps meta
         self.register_buffer("index", index)
         self.register_buffer("inverse_index", index.argsort())
 

@@ -2,7 +2,8 @@
 
 Alternating splits: permutations between couplings that undo themselves at the end.
 
-An orthogonal map that is given by a few axes: products of reflections, never a matrix of all coordinates.
+An orthogonal map that is given by a few axes: products of reflections, never a matrix of all
+coordinates.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ from rectilinear.random import check_seed
 
 
 class Rotation(VolumePreserving):
-    """``z = H Q^T (x - mean)`` with ``Q`` orthogonal and fixed, ``H`` a trainable product of reflections.
+    """``z = H Q^T (x - mean)`` with ``Q`` orthogonal and fixed, ``H`` a trainable product of
+    reflections.
 
-    ``Q`` is drawn at random, or given by :meth:`from_matrix` (principal axes as columns make it a PCA). ``H`` is
-    ``I - V^T T V`` for ``reflections`` vectors ``V``, in pairs that start equal, so it starts at the identity and
-    stays orthogonal whatever the training does; its cost is ``O(n reflections)`` a row.
+    ``Q`` is drawn at random, or given by :meth:`from_matrix` (principal axes as columns make it a
+    PCA). ``H`` is ``I - V^T T V`` for ``reflections`` vectors ``V``, in pairs that start equal, so
+    it starts at the identity and stays orthogonal whatever the training does; its cost is ``O(n
+    reflections)`` a row.
 
     Args:
         dim: number of coordinates ``n``.
@@ -49,7 +52,9 @@ class Rotation(VolumePreserving):
     def __init__(self, dim: int, reflections: int = 0) -> None:
         super().__init__()
         if reflections < 0 or reflections % 2:
-            raise ConfigError(got=f"reflections={reflections}", expected="an even number, 0 or more")
+            raise ConfigError(
+                got=f"reflections={reflections}", expected="an even number, 0 or more"
+            )
         self.shape = self.latent_shape = (dim,)
         self.reflections = reflections
         self.register_buffer("matrix", torch.linalg.qr(torch.randn(dim, dim)).Q.contiguous())
@@ -75,7 +80,8 @@ class Rotation(VolumePreserving):
         n = q.shape[-1]
         if q.shape != (n, n) or (mean is not None and mean.shape != (n,)):
             raise ShapeError(
-                got=f"q of shape {tuple(q.shape)}" + ("" if mean is None else f", mean of shape {tuple(mean.shape)}"),
+                got=f"q of shape {tuple(q.shape)}"
+                + ("" if mean is None else f", mean of shape {tuple(mean.shape)}"),
                 expected="(n, n) and (n,)",
                 fix="Give a full basis, with as many columns as coordinates.",
             )
@@ -95,9 +101,13 @@ class Rotation(VolumePreserving):
     def _apply(self, fn, recurse: bool = True) -> Rotation:  # type: ignore[no-untyped-def]  # torch's signature
         before = torch.finfo(self.matrix.dtype).eps
         super()._apply(fn, recurse)
-        if torch.finfo(self.matrix.dtype).eps < before:  # a matrix rounded to float32 is orthogonal to 1e-7 only
+        if (
+            torch.finfo(self.matrix.dtype).eps < before
+        ):  # a matrix rounded to float32 is orthogonal to 1e-7 only
             q = self.matrix
-            for _ in range(2 if before < 1e-4 else 5):  # Newton steps, each squares the error: 1e-7, 1e-14, 1e-28
+            for _ in range(
+                2 if before < 1e-4 else 5
+            ):  # Newton steps, each squares the error: 1e-7, 1e-14, 1e-28
                 q = 1.5 * q - 0.5 * q @ (q.T @ q)
             self.matrix = q
         return self
@@ -115,7 +125,8 @@ class Rotation(VolumePreserving):
 
 
 class Conv1x1(VolumePreserving):
-    """An orthogonal mix of the channels, the same at every pixel: a 1 x 1 convolution by a :class:`Rotation`.
+    """An orthogonal mix of the channels, the same at every pixel: a 1 x 1 convolution by a
+    :class:`Rotation`.
 
     Args:
         shape: ``(c, h, w)``.
@@ -156,16 +167,22 @@ def alternate(
     *,
     checkpoint: bool = False,
 ) -> Chain:
-    """A chain in which coupling ``i`` sees axis ``orders[i][0]`` in the order ``orders[i][1]`` of the input.
+    """A chain in which coupling ``i`` sees axis ``orders[i][0]`` in the order ``orders[i][1]`` of
+    the input.
 
-    The last permutations restore the order of the input, so the chain is the identity where every coupling is.
+    The last permutations restore the order of the input, so the chain is the identity where every
+    coupling is.
     """
     current = {axis: torch.arange(size, device="cpu") for axis, size in enumerate(shape)}
 
     def move(axis: int, order: Tensor) -> list[Invertible]:
         index = current[axis].argsort()[order]
         current[axis] = order
-        return [] if torch.equal(index, torch.arange(len(index), device="cpu")) else [Permutation(shape, index, axis)]
+        return (
+            []
+            if torch.equal(index, torch.arange(len(index), device="cpu"))
+            else [Permutation(shape, index, axis)]
+        )
 
     blocks: list[Invertible] = []
     for coupling, (axis, order) in zip(couplings, orders, strict=True):
@@ -177,7 +194,8 @@ def alternate(
 
 
 def random_orders(size: int, count: int, seed: int) -> list[Tensor]:
-    """``count`` orders of ``size`` entries: the given one, its halves exchanged, a random one, its halves exchanged.
+    """``count`` orders of ``size`` entries: the given one, its halves exchanged, a random one, its
+    halves exchanged.
 
     Two successive couplings that keep the first half move every entry once.
     """
@@ -195,20 +213,23 @@ def random_orders(size: int, count: int, seed: int) -> list[Tensor]:
 class Reflections(VolumePreserving):
     """``z = Q^T (x - mean)``, where the first ``k`` columns of the orthogonal ``Q`` are given axes.
 
-    ``Q = (I - V^T T V) diag(signs)`` is a product of ``k`` fixed Householder reflections, at ``O(n k)`` a row and in
-    memory: for principal axes in so many dimensions that no ``(n, n)`` rotation can be held. The other columns are
-    whatever completes the basis.
+    ``Q = (I - V^T T V) diag(signs)`` is a product of ``k`` fixed Householder reflections, at ``O(n
+    k)`` a row and in
+    memory: for principal axes in so many dimensions that no ``(n, n)`` rotation can be held. The
+    other columns are whatever completes the basis.
 
     Args:
         axes: ``(n, k)`` with orthonormal columns, ``k <= n``.
         mean: ``(n,)``, zero if not given.
 
     Raises:
-        ShapeError: if the axes are not ``(n, k)`` with ``1 <= k <= n``, or the mean does not fit them.
+        ShapeError: if the axes are not ``(n, k)`` with ``1 <= k <= n``, or the mean does not fit
+            them.
         NotInvertibleError: if the columns are not orthonormal.
 
     Reference:
-        Schreiber, Van Loan, "A storage-efficient WY representation for products of Householder transformations", 1989.
+        Schreiber, Van Loan, "A storage-efficient WY representation for products of Householder
+        transformations", 1989.
 
     Example:
         >>> axes = torch.linalg.qr(torch.randn(1000, 3)).Q
@@ -227,11 +248,14 @@ class Reflections(VolumePreserving):
         n, k = axes.shape if axes.ndim == 2 else (0, 0)
         if not 1 <= k <= n or (mean is not None and mean.shape != (n,)):
             raise ShapeError(
-                got=f"axes of shape {tuple(axes.shape)}" + ("" if mean is None else f", mean {tuple(mean.shape)}"),
+                got=f"axes of shape {tuple(axes.shape)}"
+                + ("" if mean is None else f", mean {tuple(mean.shape)}"),
                 expected="(n, k) with 1 <= k <= n, and (n,)",
                 fix="Give the axes as columns.",
             )
-        error = (axes.T @ axes - torch.eye(k, dtype=axes.dtype, device=axes.device)).abs().max().item()
+        error = (
+            (axes.T @ axes - torch.eye(k, dtype=axes.dtype, device=axes.device)).abs().max().item()
+        )
         if not error <= tolerance(axes.dtype, scale=10.0, n=n):
             raise NotInvertibleError(
                 got=f"axes with |axes^T axes - I| = {error:.1e}",
@@ -259,9 +283,11 @@ class Reflections(VolumePreserving):
 
 
 def reflect(z: Tensor, vectors: Tensor, *, transpose: bool) -> Tensor:
-    """The reflections ``I - 2 v v^T / |v|^2``, one after the other, of the rows of ``z``; transposed, last to first.
+    """The reflections ``I - 2 v v^T / |v|^2``, one after the other, of the rows of ``z``;
+    transposed, last to first.
 
-    Their product is ``I - V^T T V`` with ``T`` triangular, whatever the lengths of ``vectors``, ``(k, n)``.
+    Their product is ``I - V^T T V`` with ``T`` triangular, whatever the lengths of ``vectors``,
+    ``(k, n)``.
     """
     dtype, z, vectors = z.dtype, single(z), single(vectors)
     gram = vectors @ vectors.T

@@ -21,22 +21,22 @@ BINS = 8  # of a spline
 class VectorFlow(Invertible):
     """An invertible network on vectors, ``(b, dim) -> (b, dim)``: couplings with MLP conditioners.
 
-    Each coupling sees the coordinates in another order (a permutation, no matrix product) and the orders undo
-    themselves, so the network starts as the identity, exactly. For a PCA start put a rotation before it:
-    ``Chain(Rotation.from_matrix(q, mean), VectorFlow(dim))``.
+    Each coupling sees the coordinates in another order (a permutation, no matrix product) and the
+    orders undo themselves, so the network starts as the identity, exactly. For a PCA start put a
+    rotation before it: ``Chain(Rotation.from_matrix(q, mean), VectorFlow(dim))``.
 
     Args:
         dim: number of coordinates, 2 or more.
         blocks: number of couplings.
         width: width of the conditioners.
         hidden: hidden layers of the conditioners, after the first.
-        coupling: ``"affine"``, ``"additive"`` (volume preserving, best conditioned), or ``"spline"`` (for densities in
-            few dimensions).
+        coupling: ``"affine"``, ``"additive"`` (volume preserving, best conditioned), or
+            ``"spline"`` (for densities in few dimensions).
         scale_budget: bound of the sum over all couplings of the absolute log-scales.
         residual: conditioners with residual layers.
         actnorm: an :class:`ActNorm` before the couplings (needs a first batch in training mode).
-        precision: ``"float32"`` (the dtype of the input), ``"bf16"`` (conditioners only), or ``"exact"`` (bit for bit
-            on :func:`to_grid` inputs; additive couplings, no actnorm).
+        precision: ``"float32"`` (the dtype of the input), ``"bf16"`` (conditioners only), or
+            ``"exact"`` (bit for bit on :func:`to_grid` inputs; additive couplings, no actnorm).
         checkpoint: recompute activations per coupling in the backward pass.
         seed: of the orders.
 
@@ -70,13 +70,22 @@ class VectorFlow(Invertible):
         super().__init__()
         check_flow(blocks, coupling, scale_budget, precision, actnorm=actnorm)
         if dim < 2:
-            raise ConfigError(got=f"dim={dim}", expected="two coordinates or more", fix="Pad the data with zeros.")
+            raise ConfigError(
+                got=f"dim={dim}", expected="two coordinates or more", fix="Pad the data with zeros."
+            )
         self.shape = self.latent_shape = (dim,)
         keep = (dim + 1) // 2
 
         couplings = [
             vector_coupling(
-                coupling, dim, keep, width, hidden, bound=scale_budget / blocks, residual=residual, precision=precision
+                coupling,
+                dim,
+                keep,
+                width,
+                hidden,
+                bound=scale_budget / blocks,
+                residual=residual,
+                precision=precision,
             )
             for _ in range(blocks)
         ]
@@ -109,8 +118,12 @@ def vector_coupling(
     moved = dim - keep
     if kind == "spline":
         conditioner = MLP(keep, moved * (3 * BINS + 1), width, hidden, residual=residual)
-        return SplineCoupling(dim, conditioner, keep=keep, bins=BINS, bound=bound, precision=precision)
-    conditioner = MLP(keep, moved if kind == "additive" else 2 * moved, width, hidden, residual=residual)
+        return SplineCoupling(
+            dim, conditioner, keep=keep, bins=BINS, bound=bound, precision=precision
+        )
+    conditioner = MLP(
+        keep, moved if kind == "additive" else 2 * moved, width, hidden, residual=residual
+    )
     if kind == "additive":
         return AdditiveCoupling(dim, conditioner, keep=keep, precision=precision)
     return AffineCoupling(dim, conditioner, keep=keep, bound=bound, precision=precision)
@@ -132,7 +145,9 @@ def check_flow(
     if coupling not in kinds:
         raise ConfigError(got=f"coupling={coupling!r}", expected=f"one of {', '.join(kinds)}")
     if not scale_budget > 0:
-        raise ConfigError(got=f"scale_budget={scale_budget}", expected="a positive bound of the total log-scale")
+        raise ConfigError(
+            got=f"scale_budget={scale_budget}", expected="a positive bound of the total log-scale"
+        )
     if precision.startswith("exact") and (coupling != "additive" or actnorm):
         raise ConfigError(
             got=f"precision={precision!r} with {'actnorm' if actnorm else f'{coupling} couplings'}",

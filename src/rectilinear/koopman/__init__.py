@@ -1,6 +1,13 @@
 """Dynamics that are linear in an induced space: Koopman models with an exact decoder."""
 
-from rectilinear.koopman.checks import ChapmanKolmogorov, OneStep, Return, chapman_kolmogorov, one_step, there_and_back
+from rectilinear.koopman.checks import (
+    ChapmanKolmogorov,
+    OneStep,
+    Return,
+    chapman_kolmogorov,
+    one_step,
+    there_and_back,
+)
 from rectilinear.koopman.closed_form import FitConfig, fit, solve_features
 from rectilinear.koopman.dmd import DMD
 from rectilinear.koopman.lift import Features, Lift

@@ -16,10 +16,11 @@ class ChapmanKolmogorov(NamedTuple):
 
     Attributes:
         latent: ``A^t A^t z`` against ``A^(2t) z``, decoded: rounding.
-        state: two forecasts over ``t``, the state padded anew between them, against one over ``2 t``. Zero if the
-            padded states are invariant; no smaller than the error of the model, if the system is deterministic.
-        operator: ``A(t)`` from least squares on the latents of the data ``t`` apart, squared, against ``A(2t)`` so
-            found, relative in the Frobenius norm.
+        state: two forecasts over ``t``, the state padded anew between them, against one over ``2
+            t``. Zero if the padded states are invariant; no smaller than the error of the model, if
+            the system is deterministic.
+        operator: ``A(t)`` from least squares on the latents of the data ``t`` apart, squared,
+            against ``A(2t)`` so found, relative in the Frobenius norm.
     """
 
     latent: float
@@ -31,10 +32,11 @@ class ChapmanKolmogorov(NamedTuple):
 def chapman_kolmogorov(model: Koopman, found: Windows, steps: int) -> ChapmanKolmogorov:
     """Whether two forecasts over ``steps`` steps are one over twice as many: ``F(2t) = F(t) F(t)``.
 
-    Needs windows that reach ``2 steps`` ahead. A Linearizer has it exactly in its space; on the states alone it is a
-    property of system and model.
+    Needs windows that reach ``2 steps`` ahead. A Linearizer has it exactly in its space; on the
+    states alone it is a property of system and model.
 
-    Reference: Prinz et al., "Markov models of molecular kinetics: generation and validation" (2011), for the test.
+    Reference: Prinz et al., "Markov models of molecular kinetics: generation and validation"
+    (2011), for the test.
 
     Example:
         >>> from rectilinear.datasets import simulate
@@ -57,7 +59,9 @@ def chapman_kolmogorov(model: Koopman, found: Windows, steps: int) -> ChapmanKol
     later = [now + steps, now + 2 * steps]
     operator = float("nan")
     if model.delays == 1 and found.observed.shape[1] > later[1]:
-        y = [z[:, : model.lift.pads]] + [model.encode(found.observed[:, k])[:, : model.lift.pads] for k in later]
+        y = [z[:, : model.lift.pads]] + [
+            model.encode(found.observed[:, k])[:, : model.lift.pads] for k in later
+        ]
         size = y[0].std(0).clamp(min=1e-300)
         one, two = (_least_squares(y[0] / size, end / size) for end in y[1:])
         operator = float((one @ one - two).norm() / two.norm())
@@ -65,10 +69,12 @@ def chapman_kolmogorov(model: Koopman, found: Windows, steps: int) -> ChapmanKol
 
 
 class Return(NamedTuple):
-    """Root mean squares over states of how far from the start one is, in standard deviations of the data.
+    """Root mean squares over states of how far from the start one is, in standard deviations of the
+    data.
 
     Attributes:
-        latent: forward and back in the latents, decoded at the end: rounding times the conditioning of ``A^t``.
+        latent: forward and back in the latents, decoded at the end: rounding times the conditioning
+            of ``A^t``.
         state: forward, decoded, padded anew, and back.
     """
 
@@ -78,7 +84,8 @@ class Return(NamedTuple):
 
 @torch.no_grad()
 def there_and_back(model: Koopman, x: Tensor, steps: int) -> Return:
-    """How far a forecast over ``steps`` steps and one back over as many end from the states ``x`` ``(b, delays dim)``.
+    """How far a forecast over ``steps`` steps and one back over as many end from the states ``x``
+    ``(b, delays dim)``.
 
     Example:
         >>> from rectilinear.datasets import simulate
@@ -109,7 +116,8 @@ class OneStep(NamedTuple):
 
 @torch.no_grad()
 def one_step(model: Koopman, series: Series, most: int = 5000) -> OneStep:
-    """Errors of the model from each observation of ``series`` to the next, of ``most`` at most, and of no change.
+    """Errors of the model from each observation of ``series`` to the next, of ``most`` at most, and
+    of no change.
 
     Example:
         >>> from rectilinear.datasets import simulate
@@ -120,7 +128,9 @@ def one_step(model: Koopman, series: Series, most: int = 5000) -> OneStep:
         >>> bool((found.model < 1e-6 * found.persistence).all())
         True
     """
-    long = [(x, t) for x, t in zip(series.states, series.times, strict=True) if len(x) > model.delays]
+    long = [
+        (x, t) for x, t in zip(series.states, series.times, strict=True) if len(x) > model.delays
+    ]
     before = torch.cat([embed(x, model.delays)[:-1] for x, _ in long])
     after = torch.cat([x[model.delays :] for x, _ in long])
     wait = torch.cat([t[model.delays - 1 :].diff() for _, t in long])
@@ -129,7 +139,9 @@ def one_step(model: Koopman, series: Series, most: int = 5000) -> OneStep:
     scale = model.lift.scale[: model.dim]
     error = model(before, wait[:, None])[:, 0, : model.dim] - after
     change = before[:, : model.dim] - after
-    return OneStep((error / scale).square().mean(0).sqrt(), (change / scale).square().mean(0).sqrt())
+    return OneStep(
+        (error / scale).square().mean(0).sqrt(), (change / scale).square().mean(0).sqrt()
+    )
 
 
 def _least_squares(x: Tensor, y: Tensor) -> Tensor:

@@ -21,12 +21,18 @@ from rectilinear.koopman.realization import NEGLIGIBLE, Realization, evolution, 
 from rectilinear.koopman.series import Series, Windows, embed, moments, windows
 
 BANDWIDTHS = (0.5, 1.0, 2.0, 4.0, 8.0, 12.0)
-"""Tried standard deviations of the frequencies of random features, times the root of the state's dimension."""
+"""Tried standard deviations of the frequencies of random features, times the root of the state's
+dimension.
+"""
 LOOKING = BANDWIDTHS[:3]
 """The same for features along looks ahead, which have only the way between two looks to tell."""
 RIDGES = (1e-14, 1e-12, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2, 1e-1, 1.0)
 """Tried ridge penalties of the least squares, relative to the number of windows."""
-_MOST, _TRIAL, _MODES = 12_000, 6000, 1500  # windows for the least squares, for each trial, and for the modes
+_MOST, _TRIAL, _MODES = (
+    12_000,
+    6000,
+    1500,
+)  # windows for the least squares, for each trial, and for the modes
 _EXACT = 1e-20  # mean square errors below, in variances, are all as good: rounding must not outvote what is wrong
 LONGEST_HORIZON = 100
 """Steps ahead that a fit looks where it chooses by itself and the series are long enough."""
@@ -38,13 +44,14 @@ class FitConfig:
 
     Attributes:
         rank: most dimensions of the linear dynamics, beside the constant about which they move.
-        horizon: steps ahead that the fit looks; with None 100, or two thirds of the length of series, a third where
-            they are fewer than five, if that is less.
+        horizon: steps ahead that the fit looks; with None 100, or two thirds of the length of
+            series, a third where they are fewer than five, if that is less.
         backward: steps back that it looks; needed for forecasts of the past.
         delays: observations in a state, newest first.
         stable: keep the spectral radius at most 1.
         fourier: random Fourier features.
-        looks: strides ahead over the horizon, whose ends features are taken of too; 0 for features of the state alone.
+        looks: strides ahead over the horizon, whose ends features are taken of too; 0 for features
+            of the state alone.
         width: width of the network of learned features; 0 for none.
         hidden: its hidden layers after the first.
         seed: of features and validation.
@@ -68,26 +75,33 @@ class FitConfig:
         for name in ("rank", "horizon", "delays", "hidden"):
             value = getattr(self, name)
             if not (value is None and name == "horizon") and not is_count(value, 1):
-                raise ConfigError(f"{name} = {value!r}", "an integer, 1 or more", f"Correct {name}.")
+                raise ConfigError(
+                    f"{name} = {value!r}", "an integer, 1 or more", f"Correct {name}."
+                )
         for name in ("backward", "fourier", "looks", "width", "seed"):
             if not is_count(value := getattr(self, name), 0):
-                raise ConfigError(f"{name} = {value!r}", "an integer, 0 or more", f"Correct {name}.")
+                raise ConfigError(
+                    f"{name} = {value!r}", "an integer, 0 or more", f"Correct {name}."
+                )
 
 
 def fit(series: Series, config: FitConfig) -> tuple[Koopman, Windows]:
     """The model of ``series`` in closed form, and the windows it was fitted on.
 
-    1. The modes: :func:`~rectilinear.koopman.realization.realize` on windows from ``backward`` steps before an anchor
-       to ``horizon`` after it.
-    2. The latents of each window: least squares on its own observation times, ``x(t_i) = C exp(t_i L) z``.
-    3. The features: ridge regression of these latents on the state at the anchor, and on where a map of one
-       stride, fitted first in the same way, leads to from it; bandwidth and penalty by validation on series (or, of
-       a single one, a stretch) left out.
+    1. The modes: :func:`~rectilinear.koopman.realization.realize` on windows from ``backward``
+       steps before an anchor to ``horizon`` after it.
+    2. The latents of each window: least squares on its own observation times, ``x(t_i) = C exp(t_i
+    L) z``.
+    3. The features: ridge regression of these latents on the state at the anchor, and on where a
+       map of one stride, fitted first in the same way, leads to from it; bandwidth and penalty by
+       validation on series (or, of a single one, a stretch) left out.
     4. The remainder of the state that the features miss decays as its errors one step later do.
 
-    Because the modes are shared, all steps of the horizon enter one linear system: no rollout, no gradient.
+    Because the modes are shared, all steps of the horizon enter one linear system: no rollout, no
+    gradient.
 
-    Warns (ForecastWarning) where series are left out, and where a forecast of one step over all of them is worse than
+    Warns (ForecastWarning) where series are left out, and where a forecast of one step over all of
+    them is worse than
     none: :func:`~rectilinear.koopman.one_step`.
 
     Raises:
@@ -106,7 +120,9 @@ def fit(series: Series, config: FitConfig) -> tuple[Koopman, Windows]:
     found = windows(series, config.delays, config.backward, horizon)
     if len(found) < 8:
         raise DataError(
-            f"{len(found)} windows", "8 or more", "Lower horizon, backward or delays, or pass longer or more series."
+            f"{len(found)} windows",
+            "8 or more",
+            "Lower horizon, backward or delays, or pass longer or more series.",
         )
     found = found.spread(_MOST, config.seed)
     mean, scale = _moments(series)
@@ -136,13 +152,17 @@ def fit(series: Series, config: FitConfig) -> tuple[Koopman, Windows]:
 
 
 def solve_features(model: Koopman, found: Windows) -> None:
-    """Set the weights of all features of ``model``, learned ones too, by ridge regression on its own modes."""
+    """Set the weights of all features of ``model``, learned ones too, by ridge regression on its
+    own modes.
+    """
     lift, dim, dt = model.lift, model.dim, model.dt
     features = lift.features
     exponents = model.spectrum.exponents().detach() * dt
     h, p = len(model.spectrum.frequency), lift.pads
     offset = lift.mean.new_zeros(dim) if lift.offset is None else lift.offset[:dim]
-    modes = Realization(exponents.real[: p - h], exponents.imag[:h], lift.readout.detach()[:, :dim], offset)
+    modes = Realization(
+        exponents.real[: p - h], exponents.imag[:h], lift.readout.detach()[:, :dim], offset
+    )
     s = (found.anchors - lift.mean) / lift.scale
     target = _latents(found, modes, features.basis, lift.mean[:dim], lift.scale[:dim], dt)
     with torch.no_grad():
@@ -153,7 +173,9 @@ def solve_features(model: Koopman, found: Windows) -> None:
         steps = torch.arange(start, end + 1, dtype=s.dtype)
         design = (evolution(modes, steps) @ features.basis.T).unflatten(0, (len(steps), dim))
         design = design[(steps <= -model.delays) | (steps > 0)]
-        ridge = min((error, ridge) for ridge, error in _ridge_errors(inputs, target, train, held, design))[1]
+        ridge = min(
+            (error, ridge) for ridge, error in _ridge_errors(inputs, target, train, held, design)
+        )[1]
         weight = next(_ridge(inputs, target, (ridge,)))[1]
         rows = len(features.weight)
         features.weight.copy_(weight[:rows])
@@ -194,7 +216,9 @@ def _moments(series: Series) -> tuple[Tensor, Tensor]:
     return mean, torch.where(scale > 0, scale, torch.ones_like(scale))
 
 
-def _modes(series: Series, config: FitConfig, mean: Tensor, scale: Tensor, found: Windows) -> Realization:
+def _modes(
+    series: Series, config: FitConfig, mean: Tensor, scale: Tensor, found: Windows
+) -> Realization:
     """From windows at equal steps: irregular series are interpolated for this, and for this only."""
     if not series.regular:
         assert config.horizon is not None
@@ -208,7 +232,9 @@ def _resampled(series: Series) -> Series:
     for x, t in zip(series.states, series.times, strict=True):
         if len(x) < 4:
             continue
-        grid = torch.arange(float(t[0]), float(t[-1]) + 1e-9 * series.dt, series.dt, dtype=torch.float64)
+        grid = torch.arange(
+            float(t[0]), float(t[-1]) + 1e-9 * series.dt, series.dt, dtype=torch.float64
+        )
         states.append(torch.from_numpy(CubicSpline(t.numpy(), x.numpy())(grid.numpy())))
         times.append(grid)
     return Series(tuple(states), tuple(times), series.dt, regular=True)
@@ -222,14 +248,18 @@ def _quietly(series: Series, delays: int, before: int, after: int) -> Windows:
 
 
 def _orthonormal(design: Tensor) -> Tensor:
-    """``T`` ``(q, p)``: coordinates of the latents in which the columns of ``design T^T`` are orthonormal."""
+    """``T`` ``(q, p)``: coordinates of the latents in which the columns of ``design T^T`` are
+    orthonormal.
+    """
     size = torch.linalg.vector_norm(design, dim=0)
     _, s, v = torch.linalg.svd(design / size, full_matrices=False)
     kept = s > NEGLIGIBLE * s[0]
     return v[kept] / s[kept, None] / size
 
 
-def _latents(found: Windows, modes: Realization, basis: Tensor, mean: Tensor, scale: Tensor, dt: float) -> Tensor:
+def _latents(
+    found: Windows, modes: Realization, basis: Tensor, mean: Tensor, scale: Tensor, dt: float
+) -> Tensor:
     """The latents of each window in the coordinates ``basis``, by least squares: ``(N, q)``."""
     steps = found.times / dt
     data = ((found.observed - mean) / scale - modes.offset).flatten(1)
@@ -243,18 +273,27 @@ def _latents(found: Windows, modes: Realization, basis: Tensor, mean: Tensor, sc
     return torch.cat(chunks)
 
 
-def _looking(series: Series, config: FitConfig, horizon: int, mean: Tensor, scale: Tensor) -> dict[str, Any]:
-    """The arguments of features that look ahead, and back with ``backward``, for systems that are not linear."""
+def _looking(
+    series: Series, config: FitConfig, horizon: int, mean: Tensor, scale: Tensor
+) -> dict[str, Any]:
+    """The arguments of features that look ahead, and back with ``backward``, for systems that are
+    not linear.
+    """
     stride = ceil(horizon / config.looks) if config.looks and config.fourier else horizon
     if stride == horizon:
         return {}
     back = ceil(config.backward / stride) if config.delays == 1 else 0
     equal = series if series.regular else _resampled(series)
     found = _quietly(equal, config.delays, stride if back else 0, stride).spread(_MOST, config.seed)
-    s, observed = (found.anchors - mean) / scale, (found.observed - mean[: series.dim]) / scale[: series.dim]
+    s, observed = (
+        (found.anchors - mean) / scale,
+        (found.observed - mean[: series.dim]) / scale[: series.dim],
+    )
     known = torch.cat([s.unflatten(1, (config.delays, -1)).flip(1), observed[:, -stride:]], dim=1)
     later, earlier = embed(known, config.delays)[:, -1], observed[:, 0]
-    short = replace(config, fourier=ceil(config.fourier / 2), width=0)  # every look costs as much as their number
+    short = replace(
+        config, fourier=ceil(config.fourier / 2), width=0
+    )  # every look costs as much as their number
     eye = torch.eye(s.shape[1], dtype=s.dtype)
     whole = torch.ones(1, dtype=torch.bool)
     ahead = _features(s, later, eye, eye, whole, found.owner, short, {})
@@ -278,7 +317,8 @@ def _features(
     config: FitConfig,
     looking: dict[str, Any],
 ) -> Features:
-    """Features whose bandwidth and ridge predict the held-out windows best, see :func:`_ridge_errors`.
+    """Features whose bandwidth and ridge predict the held-out windows best, see
+    :func:`_ridge_errors`.
 
     ``unknown`` are the steps of the design that the state does not hold itself.
     """
@@ -288,7 +328,9 @@ def _features(
 
     def make(bandwidth: float | Tensor, fourier: int) -> Features:
         options = looking if fourier else {}
-        return Features(d, basis, fourier, bandwidth, config.width, config.hidden, config.seed, **options)
+        return Features(
+            d, basis, fourier, bandwidth, config.width, config.hidden, config.seed, **options
+        )
 
     train, held = _split(owner)
     trial = train[:: -(-len(train) // _TRIAL)]
@@ -296,7 +338,9 @@ def _features(
     options: list[tuple[float | Tensor, int]] = [(0.0, 0)]
     for b in (LOOKING if looking else BANDWIDTHS) if count else ():
         options.append((b / d**0.5, count))
-        if bool(still.any()):  # what is the same all along a series may be a parameter of it, or mean nothing
+        if bool(
+            still.any()
+        ):  # what is the same all along a series may be a parameter of it, or mean nothing
             options.append((torch.where(still, 0.0, b / d**0.5).to(s)[:, None], count))
     best = (float("inf"), 0.0, make(0.0, 0))
     with torch.no_grad():
@@ -324,11 +368,15 @@ def _still(s: Tensor, owner: Tensor) -> Tensor:
 
 
 def _split(owner: Tensor) -> tuple[Tensor, Tensor]:
-    """Windows to fit on and to validate on: every fifth series is held out, of few series the last fifth of each."""
+    """Windows to fit on and to validate on: every fifth series is held out, of few series the last
+    fifth of each.
+    """
     if int(owner.max()) >= 4:
         held = owner % 5 == 4
     else:
-        held = torch.cat([torch.arange(int(n)) >= 0.8 * int(n) for n in owner.unique(return_counts=True)[1]])
+        held = torch.cat(
+            [torch.arange(int(n)) >= 0.8 * int(n) for n in owner.unique(return_counts=True)[1]]
+        )
     return (~held).nonzero().flatten(), held.nonzero().flatten()
 
 
@@ -337,8 +385,9 @@ def _ridge_errors(
 ) -> Iterator[tuple[float, float]]:
     """Each ridge and the mean over steps of the logarithm of the error on the held-out windows.
 
-    The error of a step is the mean square over windows and columns, each column in its own variance, so that a column
-    that is forecast perfectly hides none that is not. ``design`` is ``(steps, d, q)``.
+    The error of a step is the mean square over windows and columns, each column in its own
+    variance, so that a column that is forecast perfectly hides none that is not. ``design`` is
+    ``(steps, d, q)``.
     """
     given, wanted = inputs[held], target[held]
     for ridge, weight in _ridge(inputs[train], target[train], RIDGES):
@@ -347,8 +396,12 @@ def _ridge_errors(
         yield ridge, float(steps.clamp(min=_EXACT).log().mean())
 
 
-def _ridge(inputs: Tensor, target: Tensor, ridges: tuple[float, ...]) -> Iterator[tuple[float, Tensor]]:
-    """``argmin |inputs W - target|^2 + ridge N |W|^2`` for each ridge, from one eigen-decomposition."""
+def _ridge(
+    inputs: Tensor, target: Tensor, ridges: tuple[float, ...]
+) -> Iterator[tuple[float, Tensor]]:
+    """``argmin |inputs W - target|^2 + ridge N |W|^2`` for each ridge, from one
+    eigen-decomposition.
+    """
     values, vectors = torch.linalg.eigh(inputs.T @ inputs)
     right = vectors.T @ (inputs.T @ target)
     for ridge in ridges:
@@ -356,7 +409,13 @@ def _ridge(inputs: Tensor, target: Tensor, ridges: tuple[float, ...]) -> Iterato
 
 
 def _remaining(
-    lift: Lift, modes: Realization, s: Tensor, found: Windows, mean: Tensor, scale: Tensor, dt: float
+    lift: Lift,
+    modes: Realization,
+    s: Tensor,
+    found: Windows,
+    mean: Tensor,
+    scale: Tensor,
+    dt: float,
 ) -> float:
     """The share of the remainder that is still in the error of the next observation."""
     with torch.no_grad():
@@ -364,6 +423,12 @@ def _remaining(
         left = (s - lift.moved(y))[:, : len(mean)]
         now = int(found.times[0].abs().argmin())
         design = evolution(modes, found.times[:, now + 1 : now + 2] / dt)
-        error = (found.observed[:, now + 1] - mean) / scale - modes.offset - (design @ y[..., None])[..., 0]
-        share = float((error * left).sum() / left.square().sum().clamp(min=torch.finfo(left.dtype).tiny))
+        error = (
+            (found.observed[:, now + 1] - mean) / scale
+            - modes.offset
+            - (design @ y[..., None])[..., 0]
+        )
+        share = float(
+            (error * left).sum() / left.square().sum().clamp(min=torch.finfo(left.dtype).tiny)
+        )
     return min(max(share, 0.05), 1.0)

@@ -1,4 +1,6 @@
-"""The invertible network of a Koopman model: channels are added to the state, filled with features, and taken off."""
+"""The invertible network of a Koopman model: channels are added to the state, filled with features,
+and taken off.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +17,22 @@ _EDGE = 10.0  # a look ahead or back is cut off so many standard deviations away
 
 
 class Features(Configured):
-    """``phi(s) = T W [1, u_i, cos(F_i u_i + b_i), h(s)]``: linear, random Fourier and learned features of a state.
+    """``phi(s) = T W [1, u_i, cos(F_i u_i + b_i), h(s)]``: linear, random Fourier and learned
+    features of a state.
 
-    The ``u_i`` are ``s`` and the states that ``ahead``, a map of one stride of time, leads to from it when applied
-    again and again, and those of ``back``. What becomes of a state after a long time can be a wild function of it, and
-    discontinuous between attractors; from one stride to the next it is smooth. ``h`` is an MLP, the part that gradients
-    train; the others have their weights by least squares. The rows of ``T`` (``basis``) are coordinates in which the
-    weights are well conditioned.
+    The ``u_i`` are ``s`` and the states that ``ahead``, a map of one stride of time, leads to from
+    it when applied again and again, and those of ``back``. What becomes of a state after a long
+    time can be a wild function of it, and discontinuous between attractors; from one stride to the
+    next it is smooth. ``h`` is an MLP, the part that gradients train; the others have their weights
+    by least squares. The rows of ``T`` (``basis``) are coordinates in which the weights are well
+    conditioned.
 
     Args:
         in_dim: coordinates of the state.
         basis: ``T^T``, ``(q, p)`` for ``p`` features.
         fourier: number of random Fourier features, of all ``u_i`` together.
-        bandwidth: standard deviation of their frequencies, one for all coordinates or ``(in_dim, 1)``.
+        bandwidth: standard deviation of their frequencies, one for all coordinates or ``(in_dim,
+            1)``.
         width: width of the MLP; 0 leaves it out.
         hidden: its hidden layers after the first.
         seed: of the frequencies.
@@ -63,17 +68,26 @@ class Features(Configured):
         super().__init__()
         self.in_dim, self.fourier, self.width = in_dim, fourier, width
         self.ahead, self.back = ahead, back
-        self.looks = looks = (looks[0] if ahead is not None else 0, looks[1] if back is not None else 0)
+        self.looks = looks = (
+            looks[0] if ahead is not None else 0,
+            looks[1] if back is not None else 0,
+        )
         rank, self.out_dim = basis.shape
         g, double = generator(seed), torch.float64
-        self.register_buffer("frequencies", bandwidth * torch.randn(in_dim, fourier, generator=g, dtype=double))
-        self.register_buffer("phases", 2 * torch.pi * torch.rand(fourier, generator=g, dtype=double))
+        self.register_buffer(
+            "frequencies", bandwidth * torch.randn(in_dim, fourier, generator=g, dtype=double)
+        )
+        self.register_buffer(
+            "phases", 2 * torch.pi * torch.rand(fourier, generator=g, dtype=double)
+        )
         inputs = 1 + in_dim * (1 + sum(looks)) + fourier
         self.register_buffer("weight", torch.zeros(inputs, rank, dtype=double))
         self.register_buffer("basis", basis.detach().double())
         if width:
             self.enter = nn.Linear(in_dim, width, dtype=double)
-            self.middle = nn.ModuleList(nn.Linear(width, width, dtype=double) for _ in range(hidden))
+            self.middle = nn.ModuleList(
+                nn.Linear(width, width, dtype=double) for _ in range(hidden)
+            )
             self.leave = nn.Parameter(torch.zeros(width, rank, dtype=double))
 
     def forward(self, s: Tensor) -> Tensor:
@@ -95,8 +109,13 @@ class Features(Configured):
 
     def fixed(self, seen: list[Tensor]) -> Tensor:
         """``[1, u_i, cos(F_i u_i + b_i)]``, ``(b, 1 + (1 + sum(looks)) in_dim + fourier)``."""
-        frequencies, phases = self.frequencies.tensor_split(len(seen), 1), self.phases.tensor_split(len(seen))
-        waves = [torch.addmm(p, u, f).cos() for u, f, p in zip(seen, frequencies, phases, strict=True)]
+        frequencies, phases = (
+            self.frequencies.tensor_split(len(seen), 1),
+            self.phases.tensor_split(len(seen)),
+        )
+        waves = [
+            torch.addmm(p, u, f).cos() for u, f, p in zip(seen, frequencies, phases, strict=True)
+        ]
         return torch.cat([torch.ones_like(seen[0][:, :1]), *seen, *waves], dim=1)
 
     def learned(self, s: Tensor) -> Tensor:
@@ -108,11 +127,13 @@ class Features(Configured):
 
 
 class Lift(Invertible):
-    """``g(x, y) = (y', s - o - C y')`` with ``s = (x - mean) / scale``, ``y' = y + phi(s)``: two additive couplings.
+    """``g(x, y) = (y', s - o - C y')`` with ``s = (x - mean) / scale``, ``y' = y + phi(s)``: two
+    additive couplings.
 
-    A state ``x`` of ``d`` coordinates enters with ``y = 0``, ``p`` channels. Its features ``y'`` move by the operator
-    of the model; what they do not say of it is the remainder ``s - o - C y'``, so the state comes back exactly,
-    whatever ``phi``. :meth:`observe` decodes the state alone, which needs no features: ``s = remainder + o + C y'``.
+    A state ``x`` of ``d`` coordinates enters with ``y = 0``, ``p`` channels. Its features ``y'``
+    move by the operator of the model; what they do not say of it is the remainder ``s - o - C y'``,
+    so the state comes back exactly, whatever ``phi``. :meth:`observe` decodes the state alone,
+    which needs no features: ``s = remainder + o + C y'``.
 
     Args:
         features: ``phi``, from ``d`` to ``p`` coordinates.
@@ -136,11 +157,17 @@ class Lift(Invertible):
     readout: Tensor
     offset: Tensor | None
 
-    def __init__(self, features: Features, mean: Tensor, scale: Tensor, offset: Tensor | None = None) -> None:
+    def __init__(
+        self, features: Features, mean: Tensor, scale: Tensor, offset: Tensor | None = None
+    ) -> None:
         super().__init__()
         d, p = features.in_dim, features.out_dim
-        if any(value.shape != (d,) for value in (mean, scale, *([] if offset is None else [offset]))):
-            raise ShapeError(f"mean and scale of shape {tuple(mean.shape)} and {tuple(scale.shape)}", f"({d},)")
+        if any(
+            value.shape != (d,) for value in (mean, scale, *([] if offset is None else [offset]))
+        ):
+            raise ShapeError(
+                f"mean and scale of shape {tuple(mean.shape)} and {tuple(scale.shape)}", f"({d},)"
+            )
         self.state_dim, self.pads = d, p
         self.shape = self.latent_shape = (d + p,)
         self.features = features
@@ -158,7 +185,9 @@ class Lift(Invertible):
         return self.mean + self.scale * (z[..., self.pads :] + self.moved(z[..., : self.pads]))
 
     def moved(self, y: Tensor) -> Tensor:
-        """What the features ``(..., p)`` say of the state, ``o + C y``, in standard units ``(..., d)``."""
+        """What the features ``(..., p)`` say of the state, ``o + C y``, in standard units ``(...,
+        d)``.
+        """
         moved = y @ self.readout
         return moved if self.offset is None else moved + self.offset
 

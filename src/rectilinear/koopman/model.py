@@ -1,4 +1,5 @@
-"""Eigenvalues of a Koopman model: complex pairs and reals, per unit of time, inside the unit circle where asked.
+"""Eigenvalues of a Koopman model: complex pairs and reals, per unit of time, inside the unit circle
+where asked.
 
 Dynamics that are linear in an induced space.
 
@@ -24,9 +25,9 @@ from rectilinear.serialization import Configured
 class Spectrum(Configured):
     """The operators ``A^t = exp(t L)``, with blocks ``[[a, -b], [b, a]]`` and then reals in ``L``.
 
-    With ``stable=True`` the real parts are ``-|growth|``: no eigenvalue of ``A`` leaves the unit circle, whatever the
-    training does. Any real matrix with a basis of eigenvectors is similar to such an ``A``; the network absorbs the
-    basis. ``t`` is any real time.
+    With ``stable=True`` the real parts are ``-|growth|``: no eigenvalue of ``A`` leaves the unit
+    circle, whatever the training does. Any real matrix with a basis of eigenvectors is similar to
+    such an ``A``; the network absorbs the basis. ``t`` is any real time.
 
     Args:
         growth: real parts, pairs first and then reals, ``(h + r,)``, per unit of time.
@@ -41,7 +42,10 @@ class Spectrum(Configured):
 
     def __init__(self, growth: Tensor, frequency: Tensor, *, stable: bool = True) -> None:
         super().__init__()
-        self.growth, self.frequency = nn.Parameter(growth.detach()), nn.Parameter(frequency.detach())
+        self.growth, self.frequency = (
+            nn.Parameter(growth.detach()),
+            nn.Parameter(frequency.detach()),
+        )
         self.stable = stable
         self.dim = len(growth) + len(frequency)
 
@@ -57,7 +61,9 @@ class Spectrum(Configured):
         time = torch.as_tensor(t, dtype=self.growth.dtype, device=self.growth.device)
         values = torch.exp(time[..., None] * exponents)
         identity = Identity(self.dim, like=self.growth)
-        return Spectral(identity, values.real, values.imag[..., : len(self.frequency)], trainable=False)
+        return Spectral(
+            identity, values.real, values.imag[..., : len(self.frequency)], trainable=False
+        )
 
 
 FARTHEST = 1e3
@@ -67,12 +73,15 @@ _LARGEST = 10_000_000  # latent numbers held at a time
 
 
 class Koopman(Configured):
-    """``x(t) = pi g^-1(A^t g(x, 0))``: the state is padded, moves linearly in the space of ``g``, and is cut out again.
+    """``x(t) = pi g^-1(A^t g(x, 0))``: the state is padded, moves linearly in the space of ``g``,
+    and is cut out again.
 
-    On padded states this is a Linearizer, so ``A^s A^t = A^(s + t)`` holds exactly for all real ``s`` and ``t``, and a
-    forecast of any length is one application. On the states alone it holds as far as the padded states form an
-    invariant set, which no finite model of a system with a continuous spectrum or with several attractors can reach:
-    :func:`~rectilinear.koopman.chapman_kolmogorov` measures it, and ``reencode`` pads anew on the way.
+    On padded states this is a Linearizer, so ``A^s A^t = A^(s + t)`` holds exactly for all real
+    ``s`` and ``t``, and a forecast of any length is one application. On the states alone it holds
+    as far as the padded states form an invariant set, which no finite model of a system with a
+    continuous spectrum or with several attractors can reach:
+    :func:`~rectilinear.koopman.chapman_kolmogorov` measures it, and ``reencode`` pads anew on the
+    way.
 
     A state is the window of the latest ``delays`` observations, newest first, in one row: see
     :func:`~rectilinear.koopman.embed`.
@@ -87,8 +96,8 @@ class Koopman(Configured):
         ShapeError: if ``lift`` and ``spectrum`` differ in dimension.
         ConfigError: if ``dt`` or ``delays`` are not positive, or do not fit the state.
 
-    Reference: Koopman (1931); Lusch, Kutz, Brunton, "Deep learning for universal linear embeddings of nonlinear
-    dynamics" (2018); the exact decoder by Berman et al., arXiv 2510.08570.
+    Reference: Koopman (1931); Lusch, Kutz, Brunton, "Deep learning for universal linear embeddings
+    of nonlinear dynamics" (2018); the exact decoder by Berman et al., arXiv 2510.08570.
 
     Example:
         >>> from rectilinear.koopman import Features, Lift, Spectrum
@@ -103,9 +112,13 @@ class Koopman(Configured):
     def __init__(self, lift: Lift, spectrum: Spectrum, dt: float = 1.0, delays: int = 1) -> None:
         super().__init__()
         if lift.dim != spectrum.dim:
-            raise ShapeError(f"a spectrum of {spectrum.dim} dimensions", f"{lift.dim}, as the network has")
+            raise ShapeError(
+                f"a spectrum of {spectrum.dim} dimensions", f"{lift.dim}, as the network has"
+            )
         if not dt > 0 or delays < 1 or lift.state_dim % delays:
-            raise ConfigError(f"dt = {dt}, delays = {delays}", "positive numbers, delays that divide the state")
+            raise ConfigError(
+                f"dt = {dt}, delays = {delays}", "positive numbers, delays that divide the state"
+            )
         self.lift, self.spectrum, self.dt, self.delays = lift, spectrum, dt, delays
         self.state_dim = lift.state_dim
         self.dim = lift.state_dim // delays
@@ -120,22 +133,27 @@ class Koopman(Configured):
         return self.spectrum.operator(times)(z[:, None])
 
     def forward(self, x: Tensor, times: Tensor) -> Tensor:
-        """The states after ``times`` ``(k,)`` or ``(b, k)``, of either sign: ``(b, k, delays * dim)``."""
+        """The states after ``times`` ``(k,)`` or ``(b, k)``, of either sign: ``(b, k, delays *
+        dim)``.
+        """
         return self.lift.observe(self.advance(self.encode(x), times))
 
     def forecast(self, x: Tensor, times: Tensor, reencode: int | None = None) -> Tensor:
-        """The observations after ``times`` ``(k,)`` or ``(b, k)``, newest of each window: ``(b, k, dim)``.
+        """The observations after ``times`` ``(k,)`` or ``(b, k)``, newest of each window: ``(b, k,
+        dim)``.
 
-        With ``reencode=m`` the state is decoded, padded anew and encoded after every ``m`` steps of ``dt``: no longer
-        one linear map, and closer to the system where the model is good over ``m`` steps only.
+        With ``reencode=m`` the state is decoded, padded anew and encoded after every ``m`` steps of
+        ``dt``: no longer one linear map, and closer to the system where the model is good over
+        ``m`` steps only.
 
         Raises:
             NonFiniteError: for states or times that are not finite.
             ConfigError: for more than 100,000 re-encodings.
-            DivergedError: if the forecast goes 1,000 standard deviations of the data away: an unstable model, or a
-                strongly damped one backwards, asked for too long a time.
+            DivergedError: if the forecast goes 1,000 standard deviations of the data away: an
+                unstable model, or a strongly damped one backwards, asked for too long a time.
 
-        Reference: Fathi et al., "Course correcting Koopman representations", arXiv 2310.15386 (re-encoding).
+        Reference: Fathi et al., "Course correcting Koopman representations", arXiv 2310.15386
+        (re-encoding).
         """
         check_batch(x, (self.state_dim,), "states")
         check_finite(x, "states")
@@ -146,14 +164,20 @@ class Koopman(Configured):
             chunk = max(1, _LARGEST // (len(x) * self.lift.dim))
             found = torch.cat([self(x, some) for some in times.split(chunk, dim=-1)], dim=1)
         elif reencode < 1:
-            raise ConfigError(f"reencode = {reencode}", "a number of steps, at least 1", "Leave it out for one map.")
+            raise ConfigError(
+                f"reencode = {reencode}",
+                "a number of steps, at least 1",
+                "Leave it out for one map.",
+            )
         else:
             found = self._in_stages(x, times.expand(len(x), -1), reencode * self.dt)
         self._check_range(found, times)
         return found[..., : self.dim]
 
     def linearizer(self, t: float | None = None) -> Linearizer:
-        """The Linearizer ``g^-1 A^t g`` on padded states ``(b, n)``; ``t`` is one step if not given."""
+        """The Linearizer ``g^-1 A^t g`` on padded states ``(b, n)``; ``t`` is one step if not
+        given.
+        """
         return Linearizer(self.lift, self.spectrum.operator(self.dt if t is None else t))
 
     def _in_stages(self, x: Tensor, times: Tensor, stage: float) -> Tensor:
@@ -161,7 +185,9 @@ class Koopman(Configured):
         whole = torch.floor(times.abs() / stage * (1 + 1e-12) + 1e-9)
         if float(whole.max()) > _STAGES:
             raise ConfigError(
-                f"{float(whole.max()):g} re-encodings", f"at most {_STAGES}", "Raise reencode, or leave it out."
+                f"{float(whole.max()):g} re-encodings",
+                f"at most {_STAGES}",
+                "Raise reencode, or leave it out.",
             )
         rest = times - times.sign() * whole * stage
         found = x.new_empty(*times.shape, self.state_dim)
@@ -194,9 +220,11 @@ class Koopman(Configured):
 class MultiStep(nn.Module):
     """``mean |pi g^-1(A^t g(x, 0)) - x(t)|^2 / scale^2`` over random times ``t`` of packed windows.
 
-    Every time is one application of ``A^t``, near or far: no rollout. Learned features train at the full rate, the
-    modes, which the closed form has found well already, at a hundredth of it. Features of the state alone start from
-    weights of zero: beside them the network would see only what they leave, which is small and rough;
+    Every time is one application of ``A^t``, near or far: no rollout. Learned features train at the
+    full rate, the modes, which the closed form has found well already, at a hundredth of it.
+    Features of the state alone start from
+    weights of zero: beside them the network would see only what they leave, which is small and
+    rough;
     :func:`~rectilinear.koopman.solve_features` gives all their weights in the end.
 
     Args:
@@ -218,7 +246,9 @@ class MultiStep(nn.Module):
         self.model, self.times, self.lr = model, times, lr
 
     def prepare(self, data: Tensor) -> None:  # noqa: ARG002 - what the training loop calls before step 0
-        """Clear the weights of features of the state alone, where a network is to learn in their place."""
+        """Clear the weights of features of the state alone, where a network is to learn in their
+        place.
+        """
         features = self.model.lift.features
         if features.width and not any(features.looks):
             features.weight.zero_()
@@ -226,7 +256,9 @@ class MultiStep(nn.Module):
     def forward(self, rows: Tensor) -> dict[str, Tensor]:
         model = self.model
         anchors, observed, times = unpack(rows, model.state_dim, model.dim)
-        drawn = torch.randint(times.shape[1], (min(self.times, times.shape[1]),), device=rows.device)
+        drawn = torch.randint(
+            times.shape[1], (min(self.times, times.shape[1]),), device=rows.device
+        )
         error = model(anchors, times[:, drawn])[..., : model.dim] - observed[:, drawn]
         return {"loss": (error / model.lift.scale[: model.dim]).square().mean()}
 

@@ -24,9 +24,9 @@ SMALLEST = 1e-3
 class Realization(NamedTuple):
     """Modes ``x_k = sum_j Re(c_j exp(l_j k) zeta_j)``: pairs first, then reals.
 
-    ``growth`` ``(h + r,)`` and ``frequency`` ``(h,)`` are the real and imaginary parts of ``l`` for a step; ``readout``
-    ``(2h + r, d)`` maps real coordinates (``Re zeta, Im zeta`` of each pair, then the reals) to observations; the modes
-    move about ``offset`` ``(d,)``.
+    ``growth`` ``(h + r,)`` and ``frequency`` ``(h,)`` are the real and imaginary parts of ``l`` for
+    a step; ``readout`` ``(2h + r, d)`` maps real coordinates (``Re zeta, Im zeta`` of each pair,
+    then the reals) to observations; the modes move about ``offset`` ``(d,)``.
     """
 
     growth: Tensor
@@ -36,17 +36,19 @@ class Realization(NamedTuple):
 
 
 def realize(observed: Tensor, rank: int, *, stable: bool) -> Realization:
-    """The modes of at most ``rank`` dimensions that explain windows ``(N, L, d)`` of observations at equal steps.
+    """The modes of at most ``rank`` dimensions that explain windows ``(N, L, d)`` of observations
+    at equal steps.
 
-    The leading right singular vectors of the windows, less the mean window, span ``[C; C A; ...; C A^(L-1)]``; ``A``
-    follows from its invariance under a shift by one step, in least squares. Singular values that are noise, by the
-    optimal threshold for it, carry no mode. With ``stable`` eigenvalues outside the unit circle move onto it. What the
-    mean window is beside the modes is the offset about which they move, which takes no dimension; where it is no
-    constant, as with a trend that all windows share, the windows are taken as they are.
+    The leading right singular vectors of the windows, less the mean window, span ``[C; C A; ...; C
+    A^(L-1)]``; ``A`` follows from its invariance under a shift by one step, in least squares.
+    Singular values that are noise, by the optimal threshold for it, carry no mode. With ``stable``
+    eigenvalues outside the unit circle move onto it. What the mean window is beside the modes is
+    the offset about which they move, which takes no dimension; where it is no constant, as with a
+    trend that all windows share, the windows are taken as they are.
 
-    References: Juang, Pappa, "An eigensystem realization algorithm for modal parameter identification" (1985); on
-    windows of one long series this is dynamic mode decomposition with delays. Gavish, Donoho, "The optimal hard
-    threshold for singular values is 4/sqrt(3)" (2014).
+    References: Juang, Pappa, "An eigensystem realization algorithm for modal parameter
+    identification" (1985); on windows of one long series this is dynamic mode decomposition with
+    delays. Gavish, Donoho, "The optimal hard threshold for singular values is 4/sqrt(3)" (2014).
 
     Example:
         >>> x = 5 + torch.cos(0.3 * torch.arange(60.0, dtype=torch.float64))
@@ -69,14 +71,23 @@ def realize(observed: Tensor, rank: int, *, stable: bool) -> Realization:
 
 
 def evolution(modes: Realization, steps: Tensor) -> Tensor:
-    """``C exp(t L)`` at times in steps ``(..., L)``: ``(..., L d, p)``, latents to observations beside the offset."""
+    """``C exp(t L)`` at times in steps ``(..., L)``: ``(..., L d, p)``, latents to observations
+    beside the offset.
+    """
     h = len(modes.frequency)
     size = torch.exp(steps[..., None] * modes.growth)
     angle = steps[..., None] * modes.frequency
     cos, sin, c = size[..., :h] * angle.cos(), size[..., :h] * angle.sin(), modes.readout
-    a, b = c[: 2 * h : 2].T, c[1 : 2 * h : 2].T  # (d, h); a pair maps (u, v) to (cos u - sin v, sin u + cos v)
+    a, b = (
+        c[: 2 * h : 2].T,
+        c[1 : 2 * h : 2].T,
+    )  # (d, h); a pair maps (u, v) to (cos u - sin v, sin u + cos v)
     pairs = torch.stack(
-        [cos[..., None, :] * a + sin[..., None, :] * b, cos[..., None, :] * b - sin[..., None, :] * a], dim=-1
+        [
+            cos[..., None, :] * a + sin[..., None, :] * b,
+            cos[..., None, :] * b - sin[..., None, :] * a,
+        ],
+        dim=-1,
     ).flatten(-2)
     return torch.cat([pairs, size[..., None, h:] * c[2 * h :].T], dim=-1).flatten(-3, -2)
 
@@ -93,7 +104,9 @@ def _modes_of(observed: Tensor, rank: int, *, stable: bool) -> tuple[Realization
     modulus = values.abs().clamp(min=SMALLEST, max=1.0 if stable else None)
     angle = values.angle()
     tiny = 1e-9  # angles of real eigenvalues are 0 or pi up to rounding
-    pair = (angle > tiny) & (angle <= torch.pi)  # a negative eigenvalue is a pair at the angle pi: it has real powers
+    pair = (angle > tiny) & (
+        angle <= torch.pi
+    )  # a negative eigenvalue is a pair at the angle pi: it has real powers
     real = angle.abs() <= tiny
     c = torch.cat([modes[:, pair], modes[:, real]], dim=1)
     c = c / torch.linalg.vector_norm(c, dim=0).clamp(min=torch.finfo(s.dtype).tiny)
@@ -101,11 +114,15 @@ def _modes_of(observed: Tensor, rank: int, *, stable: bool) -> tuple[Realization
     rows = torch.stack([c[:, :h].real, -c[:, :h].imag], dim=-1).flatten(1)
     growth = torch.cat([modulus[pair], modulus[real]]).log()
     readout = torch.cat([rows, c[:, h:].real], dim=1).T.contiguous()
-    return Realization(growth, angle[pair], readout, readout.new_zeros(d)), float(s[rank:].norm()) / n**0.5
+    return Realization(growth, angle[pair], readout, readout.new_zeros(d)), float(
+        s[rank:].norm()
+    ) / n**0.5
 
 
 def _above_noise(s: Tensor, aspect: float) -> int:
-    """How many singular values of a matrix of this aspect ratio are more than white noise of unknown size."""
+    """How many singular values of a matrix of this aspect ratio are more than white noise of
+    unknown size.
+    """
     times_median = 0.56 * aspect**3 - 0.95 * aspect**2 + 1.82 * aspect + 1.43
     threshold = max(times_median * float(s.median()), NEGLIGIBLE * float(s[0]))
     return max(1, int((s > threshold).sum()))
@@ -113,14 +130,16 @@ def _above_noise(s: Tensor, aspect: float) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Modes:
-    """The modes of a model, strongest first: one of each complex pair, then as many fields as modes.
+    """The modes of a model, strongest first: one of each complex pair, then as many fields as
+    modes.
 
     Attributes:
         eigenvalues: of one step, complex ``(m,)``.
         exponents: their logarithms per unit of time, complex ``(m,)``.
         period: time of one turn, infinite for real modes, ``(m,)``.
         time_scale: time in which a mode shrinks to ``1/e``, infinite on the unit circle, ``(m,)``.
-        amplitude: root mean square of each mode in the data it was fitted on, in their standard deviations, ``(m,)``.
+        amplitude: root mean square of each mode in the data it was fitted on, in their standard
+            deviations, ``(m,)``.
         shapes: what each mode looks like in the observations, complex ``(m, dim)``.
     """
 
@@ -141,7 +160,10 @@ class Modes:
             "amplitude": self.amplitude,
         }
         rows = range(min(count, len(self.eigenvalues)))
-        return [{k: (v if abs(v := float(c[i])) < inf else None) for k, c in columns.items()} for i in rows]
+        return [
+            {k: (v if abs(v := float(c[i])) < inf else None) for k, c in columns.items()}
+            for i in rows
+        ]
 
 
 @torch.no_grad()
@@ -164,7 +186,9 @@ def modes(model: Koopman, x: Tensor) -> Modes:
     pairs = torch.complex(readout[: 2 * h : 2], -readout[1 : 2 * h : 2])
     shapes = torch.cat([pairs, readout[2 * h :].to(pairs.dtype)])
     y = model.encode(x)[:, : lift.pads]
-    size = torch.cat([y[:, : 2 * h].unflatten(1, (h, 2)).square().sum(2) / 2, y[:, 2 * h :].square()], dim=1)
+    size = torch.cat(
+        [y[:, : 2 * h].unflatten(1, (h, 2)).square().sum(2) / 2, y[:, 2 * h :].square()], dim=1
+    )
     amplitude = size.mean(0).sqrt() * torch.linalg.vector_norm(shapes, dim=1)
     order = amplitude.argsort(descending=True)
     exponents, amplitude, shapes = exponents[order], amplitude[order], shapes[order]

@@ -25,19 +25,23 @@ from rectilinear.training import TrainConfig, train
 class KoopmanRegressor(BaseEstimator):
     """A model of time series that is linear in an induced space: ``x(t) = pi g^-1(A^t g(x, 0))``.
 
-    :meth:`fit` takes seconds and no gradient (``width=0``), or trains learned features for ``epochs`` on top.
+    :meth:`fit` takes seconds and no gradient (``width=0``), or trains learned features for
+    ``epochs`` on top.
 
     Args:
         rank: most dimensions of the linear dynamics, beside the constant about which they move.
-        horizon: steps ahead that the fit looks; forecasts further than that are extrapolations. None is 100, or less
+        horizon: steps ahead that the fit looks; forecasts further than that are extrapolations.
+            None is 100, or less
             for short series: two thirds of their length, a third where they are fewer than five.
         backward: steps back that it looks, for forecasts of the past.
-        delays: observations in a state, the newest first, as :func:`~rectilinear.koopman.embed` lays them out; more
-            than 1 where one does not say how the system goes on.
+        delays: observations in a state, the newest first, as :func:`~rectilinear.koopman.embed`
+            lays them out; more than 1 where one does not say how the system goes on.
         stable: keep the spectral radius at most 1.
         fourier: random Fourier features of the state.
-        looks: strides ahead over the horizon, whose ends features are taken of too; 0 for features of the state alone.
-        width: width of the network of learned features, for systems that smooth features fail at; 0 for none.
+        looks: strides ahead over the horizon, whose ends features are taken of too; 0 for features
+            of the state alone.
+        width: width of the network of learned features, for systems that smooth features fail at; 0
+            for none.
         hidden: its hidden layers after the first.
         epochs: passes over the windows to train these.
         seed: of features and training.
@@ -71,13 +75,21 @@ class KoopmanRegressor(BaseEstimator):
         seed: int = 0,
     ) -> None:
         self.rank, self.horizon, self.backward, self.delays = rank, horizon, backward, delays
-        self.stable, self.fourier, self.looks, self.width, self.hidden = stable, fourier, looks, width, hidden
+        self.stable, self.fourier, self.looks, self.width, self.hidden = (
+            stable,
+            fourier,
+            looks,
+            width,
+            hidden,
+        )
         self.epochs, self.seed = epochs, seed
 
     def fit(self, X: Any, y: object = None, *, times: Any = None, dt: float | None = None) -> Self:
-        """Fit series ``(T,)``, ``(T, d)``, ``(count, T, d)`` or a list of them, at ``times`` or in steps of ``dt``.
+        """Fit series ``(T,)``, ``(T, d)``, ``(count, T, d)`` or a list of them, at ``times`` or in
+        steps of ``dt``.
 
-        Warns (ForecastWarning) where series are left out, or where one step of the model is worse than no change.
+        Warns (ForecastWarning) where series are left out, or where one step of the model is worse
+        than no change.
 
         Raises:
             DataError: for gaps, or series that are too short or constant.
@@ -86,7 +98,9 @@ class KoopmanRegressor(BaseEstimator):
         """
         refuse_targets(y)
         if not is_count(self.epochs, 1):
-            raise ConfigError(f"epochs = {self.epochs!r}", "an integer of at least 1", "Correct epochs.")
+            raise ConfigError(
+                f"epochs = {self.epochs!r}", "an integer of at least 1", "Correct epochs."
+            )
         config = FitConfig(**{field.name: getattr(self, field.name) for field in fields(FitConfig)})
         with torch.random.fork_rng(devices=[]):  # the caller's random numbers are left alone
             torch.manual_seed(check_seed(self.seed))
@@ -95,10 +109,22 @@ class KoopmanRegressor(BaseEstimator):
             batch = min(256, len(found))
             steps = ceil(self.epochs * len(found) / batch)
             training = TrainConfig(
-                steps=steps, batch_size=batch, lr=3e-3, schedule="cosine", warmup=50, ema=None, seed=self.seed
+                steps=steps,
+                batch_size=batch,
+                lr=3e-3,
+                schedule="cosine",
+                warmup=50,
+                ema=None,
+                seed=self.seed,
             )
             with TemporaryDirectory() as out:
-                train(MultiStep(self.model_, lr=training.lr), found.packed(), training, out, progress=False)
+                train(
+                    MultiStep(self.model_, lr=training.lr),
+                    found.packed(),
+                    training,
+                    out,
+                    progress=False,
+                )
             solve_features(self.model_.cpu(), found)  # training takes a GPU where there is one
         self.model_.requires_grad_(requires_grad=False)
         self.modes_: Modes = modes(self.model_, found.anchors)
@@ -107,26 +133,32 @@ class KoopmanRegressor(BaseEstimator):
         return self
 
     def predict(self, X: Any, steps: int = 1, reencode: int | None = None) -> NDArray[np.float64]:
-        """The observations ``steps`` steps after the states ``X`` ``(b, delays d)``, or before, if negative.
+        """The observations ``steps`` steps after the states ``X`` ``(b, delays d)``, or before, if
+        negative.
 
-        A state is the newest observation, then the one before it, and so on: ``embed(series, delays)`` makes them.
+        A state is the newest observation, then the one before it, and so on: ``embed(series,
+        delays)`` makes them.
         """
         model = self._fitted()
         x = numbers(X, "states")
         if (count := real_number(steps, "steps")) is None:
             raise ConfigError(
-                f"steps = {steps!r}", "a number of steps", "For several times call simulate(X, times=...)."
+                f"steps = {steps!r}",
+                "a number of steps",
+                "For several times call simulate(X, times=...).",
             )
         return model.forecast(x, x.new_tensor([count * model.dt]), reencode)[:, 0].numpy()
 
     def simulate(
         self, X: Any, steps: int | None = None, times: Any = None, reencode: int | None = None
     ) -> NDArray[np.float64]:
-        """Forecasts from the states ``X`` ``(b, delays d)``, newest observation first: ``(b, steps + 1, d)``.
+        """Forecasts from the states ``X`` ``(b, delays d)``, newest observation first: ``(b, steps
+        + 1, d)``.
 
         The start is included.
 
-        Negative ``steps`` go back in time; ``times`` ``(k,)`` gives the times themselves, from the start.
+        Negative ``steps`` go back in time; ``times`` ``(k,)`` gives the times themselves, from the
+        start.
         """
         model = self._fitted()
         x = numbers(X, "states")
@@ -135,15 +167,25 @@ class KoopmanRegressor(BaseEstimator):
         if times is None:
             count = 0 if steps is None else steps
             if not is_count(abs(count) if isinstance(count, int | np.integer) else count, 0):
-                raise ConfigError(f"steps = {steps!r}", "an integer", "Between the steps, pass times=.")
-            clock = model.dt * torch.arange(abs(count) + 1, dtype=x.dtype) * (1 if count >= 0 else -1)
+                raise ConfigError(
+                    f"steps = {steps!r}", "an integer", "Between the steps, pass times=."
+                )
+            clock = (
+                model.dt * torch.arange(abs(count) + 1, dtype=x.dtype) * (1 if count >= 0 else -1)
+            )
         else:
             clock = numbers(times, "times")
             if clock.ndim not in (1, 2) or not clock.numel():
-                raise ShapeError(f"times of shape {tuple(clock.shape)}", "(k,) or (b, k), k at least 1", "Pass a list.")
+                raise ShapeError(
+                    f"times of shape {tuple(clock.shape)}",
+                    "(k,) or (b, k), k at least 1",
+                    "Pass a list.",
+                )
         return model.forecast(x, clock, reencode).numpy()
 
     def _fitted(self) -> Any:
         if not hasattr(self, "model_"):
-            raise NotInitializedError("a KoopmanRegressor that is not fitted", "a fitted one", "Call fit(X).")
+            raise NotInitializedError(
+                "a KoopmanRegressor that is not fitted", "a fitted one", "Call fit(X)."
+            )
         return self.model_

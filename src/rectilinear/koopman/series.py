@@ -18,12 +18,15 @@ from rectilinear.random import generator
 LARGEST_GAP = 5.0
 """Irregular samples may be so many median steps apart; beyond, a series has a gap."""
 EQUAL_STEPS = 1e-6
-"""Steps are equal when they differ by no more than this part of one, or by the rounding of their times."""
+"""Steps are equal when they differ by no more than this part of one, or by the rounding of their
+times.
+"""
 
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """Observed series of one system: float64 ``states`` ``(T_i, d)`` and ``times`` ``(T_i,)`` of each.
+    """Observed series of one system: float64 ``states`` ``(T_i, d)`` and ``times`` ``(T_i,)`` of
+    each.
 
     Attributes:
         dt: the step; the median step where sampling is irregular.
@@ -41,15 +44,18 @@ class Series:
 
 
 def as_series(states: Any, times: Any = None, dt: float | None = None) -> Series:
-    """Arrays as checked series: one ``(T,)`` or ``(T, d)``, several ``(count, T, d)``, or a list of them.
+    """Arrays as checked series: one ``(T,)`` or ``(T, d)``, several ``(count, T, d)``, or a list of
+    them.
 
-    ``times`` has the same layout without the last axis; without it steps are ``dt``, 1 by default. Where both are given
-    they must agree; of irregular times ``dt`` is the step of the model, between half and twice the usual one.
+    ``times`` has the same layout without the last axis; without it steps are ``dt``, 1 by default.
+    Where both are given they must agree; of irregular times ``dt`` is the step of the model,
+    between half and twice the usual one.
 
     Raises:
         ShapeError: if the arrays are not such.
         DtypeError: for dates, text or complex numbers.
-        DataError: for gaps: entries that are not finite, times that do not increase or leave out a stretch.
+        DataError: for gaps: entries that are not finite, times that do not increase or leave out a
+            stretch.
         ConfigError: if ``dt`` is not positive, or not the step of ``times``.
 
     Example:
@@ -65,12 +71,18 @@ def as_series(states: Any, times: Any = None, dt: float | None = None) -> Series
         _check_gaps(part, i)
     if times is None:
         step = 1.0 if dt is None else float(dt)
-        return Series(tuple(parts), tuple(step * torch.arange(len(x)).double() for x in parts), step, regular=True)
+        return Series(
+            tuple(parts),
+            tuple(step * torch.arange(len(x)).double() for x in parts),
+            step,
+            regular=True,
+        )
     given = _split(times, 2)
     clocks = [numbers(clock, "times").flatten() for clock in given]
     if [len(clock) for clock in clocks] != [len(part) for part in parts]:
         raise ShapeError(
-            f"times of lengths {[len(c) for c in clocks][:4]}", f"one for each row, {[len(p) for p in parts][:4]}"
+            f"times of lengths {[len(c) for c in clocks][:4]}",
+            f"one for each row, {[len(p) for p in parts][:4]}",
         )
     steps = torch.cat([clock.diff() for clock in clocks])
     usual = float(steps.median()) if len(steps) else 1.0
@@ -79,7 +91,10 @@ def as_series(states: Any, times: Any = None, dt: float | None = None) -> Series
     off = float((steps - usual).abs().max()) if len(steps) else 0.0
     regular = off <= EQUAL_STEPS * usual
     if not regular and off <= min(2 * max(map(_resolution, given, clocks)), 0.01 * usual):
-        regular, longest = True, max(clocks, key=len)  # equal steps, which the precision of the times hides
+        regular, longest = (
+            True,
+            max(clocks, key=len),
+        )  # equal steps, which the precision of the times hides
         usual = float(longest[-1] - longest[0]) / (len(longest) - 1)
         clocks = [clock[0] + usual * torch.arange(len(clock)).double() for clock in clocks]
     return Series(tuple(parts), tuple(clocks), _agreed(dt, usual, regular=regular), regular)
@@ -120,7 +135,9 @@ def embed(states: Tensor, delays: int) -> Tensor:
     """
     if states.shape[-2] < delays:
         raise DataError(
-            f"{states.shape[-2]} observations for states of {delays}", f"{delays} or more", "Pass a longer history."
+            f"{states.shape[-2]} observations for states of {delays}",
+            f"{delays} or more",
+            "Pass a longer history.",
         )
     return states.unfold(-2, delays, 1).flip(-1).transpose(-1, -2).flatten(-2)
 
@@ -146,24 +163,31 @@ class Windows:
 
     def __getitem__(self, index: slice | Tensor) -> Windows:
         """Some of the windows."""
-        return Windows(*(part[index] for part in (self.anchors, self.observed, self.times, self.owner)))
+        return Windows(
+            *(part[index] for part in (self.anchors, self.observed, self.times, self.owner))
+        )
 
     def spread(self, most: int, seed: int = 0) -> Windows:
         """At most so many windows, drawn so that their anchors cover the states evenly.
 
-        The chance of each is that of its cell: the distance to the tenth nearest anchor, to the power of the dimension
-        (of 3 at most). Otherwise attractors and equilibria, where series stay, would crowd out all else.
+        The chance of each is that of its cell: the distance to the tenth nearest anchor, to the
+        power of the dimension (of 3 at most). Otherwise attractors and equilibria, where series
+        stay, would crowd out all else.
         """
         if len(self) <= most:
             return self
         mean, scale = moments(self.anchors)
-        points = ((self.anchors - mean) / torch.where(scale > 0, scale, torch.ones_like(scale))).numpy()
+        points = (
+            (self.anchors - mean) / torch.where(scale > 0, scale, torch.ones_like(scale))
+        ).numpy()
         distance = torch.from_numpy(cKDTree(points).query(points, k=11)[0][:, -1])
         chance = (distance / distance.max()).clamp(min=1e-3) ** min(points.shape[1], 3)
         return self[torch.multinomial(chance, most, generator=generator(seed)).sort().values]
 
     def packed(self) -> Tensor:
-        """One row a window, as :func:`rectilinear.training.train` takes them; :func:`unpack` takes them apart."""
+        """One row a window, as :func:`rectilinear.training.train` takes them; :func:`unpack` takes
+        them apart.
+        """
         return torch.cat([self.anchors, self.observed.flatten(1), self.times], dim=1)
 
 
@@ -180,10 +204,13 @@ def windows(series: Series, delays: int, before: int, after: int) -> Windows:
     Series shorter than a window have none: a ForecastWarning names them.
 
     Raises:
-        DataError: if all series are shorter than a window, or sampling is irregular with more than one delay.
+        DataError: if all series are shorter than a window, or sampling is irregular with more than
+            one delay.
     """
     if delays > 1 and not series.regular:
-        raise DataError("irregular times with delays", "equal steps, or delays=1", "Resample, or use delays=1.")
+        raise DataError(
+            "irregular times with delays", "equal steps, or delays=1", "Resample, or use delays=1."
+        )
     first = max(before, delays - 1)
     found: list[tuple[Tensor, ...]] = []
     short = [i for i, x in enumerate(series.states) if len(x) <= first + after]
@@ -194,7 +221,9 @@ def windows(series: Series, delays: int, before: int, after: int) -> Windows:
         observed = x[first - before :].unfold(0, before + 1 + after, 1).transpose(1, 2)
         clock = t[first - before :].unfold(0, before + 1 + after, 1)
         anchors = embed(x, delays)[first - delays + 1 :][:count]
-        found.append((anchors, observed, clock - clock[:, before : before + 1], torch.full((count,), i)))
+        found.append(
+            (anchors, observed, clock - clock[:, before : before + 1], torch.full((count,), i))
+        )
     if not found:
         raise DataError(
             got=f"series of at most {max(map(len, series.states))} observations",
@@ -211,7 +240,11 @@ def _split(arrays: Any, axes: int) -> Sequence[Any]:
     if isinstance(arrays, list | tuple) and len(arrays) and (hasattr(arrays[0], "__len__")):
         return arrays
     axes_given = getattr(arrays, "ndim", None)
-    return list(arrays) if (np.ndim(arrays) if axes_given is None else axes_given) == axes else [arrays]
+    return (
+        list(arrays)
+        if (np.ndim(arrays) if axes_given is None else axes_given) == axes
+        else [arrays]
+    )
 
 
 def warn_short(short: Sequence[int], series: Series, least: int) -> None:
@@ -226,7 +259,8 @@ def warn_short(short: Sequence[int], series: Series, least: int) -> None:
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each column of ``(n, d)``, for numbers of any size; 0 where only rounding moves.
+    """Mean and standard deviation of each column of ``(n, d)``, for numbers of any size; 0 where
+    only rounding moves.
 
     Example:
         >>> moments(torch.tensor([[0.1, 1e200], [0.1, 3e200]], dtype=torch.float64))[1]
@@ -250,18 +284,41 @@ def numbers(array: Any, name: str) -> Tensor:
     """
     if isinstance(array, Tensor):
         if array.is_complex():
-            raise DtypeError(f"{name} that are complex", "real numbers", "Pass real and imaginary parts as columns.")
+            raise DtypeError(
+                f"{name} that are complex",
+                "real numbers",
+                "Pass real and imaginary parts as columns.",
+            )
         return array.detach().to("cpu", torch.float64, copy=True)
     try:
-        values = np.ma.filled(np.ma.asarray(array).astype(np.float64), np.nan) if np.ma.isMaskedArray(array) else array
+        values = (
+            np.ma.filled(np.ma.asarray(array).astype(np.float64), np.nan)
+            if np.ma.isMaskedArray(array)
+            else array
+        )
         values = np.asarray(values)
     except (TypeError, ValueError) as error:
-        raise DtypeError(f"{name} that are no array: {error}", "numbers in rows of one length") from error
-    if values.dtype.kind in "mMUSVc" or (values.dtype.kind == "O" and not all(map(_is_number, values.flat))):
-        kind = {"m": "durations", "M": "dates", "c": "complex numbers", "O": "dates, text or objects"}
-        fix = "Leave such columns out" if name != "times" else "Pass numbers, such as hours since the first"
         raise DtypeError(
-            f"{name} with {kind.get(values.dtype.kind, 'text')}{_columns(array)}", "real numbers", f"{fix}."
+            f"{name} that are no array: {error}", "numbers in rows of one length"
+        ) from error
+    if values.dtype.kind in "mMUSVc" or (
+        values.dtype.kind == "O" and not all(map(_is_number, values.flat))
+    ):
+        kind = {
+            "m": "durations",
+            "M": "dates",
+            "c": "complex numbers",
+            "O": "dates, text or objects",
+        }
+        fix = (
+            "Leave such columns out"
+            if name != "times"
+            else "Pass numbers, such as hours since the first"
+        )
+        raise DtypeError(
+            f"{name} with {kind.get(values.dtype.kind, 'text')}{_columns(array)}",
+            "real numbers",
+            f"{fix}.",
         )
     if values.dtype.kind == "O":
         values = np.array([_value(v) for v in values.flat]).reshape(values.shape)
@@ -271,7 +328,9 @@ def numbers(array: Any, name: str) -> Tensor:
 def refuse_targets(y: object) -> None:
     """Raise a ConfigError for a second argument of ``fit``, which a reader may take for the times."""
     if y is not None:
-        raise ConfigError("a second argument y", "series alone", "KoopmanRegressor takes times by name: times=.")
+        raise ConfigError(
+            "a second argument y", "series alone", "KoopmanRegressor takes times by name: times=."
+        )
 
 
 def _value(value: Any) -> float:
@@ -281,7 +340,9 @@ def _value(value: Any) -> float:
 
 def _is_number(value: Any) -> bool:
     return (
-        value is None or str(value) == "<NA>" or (hasattr(value, "__float__") and not isinstance(value, np.datetime64))
+        value is None
+        or str(value) == "<NA>"
+        or (hasattr(value, "__float__") and not isinstance(value, np.datetime64))
     )
 
 
@@ -297,7 +358,9 @@ def _two_axes(array: Any) -> Tensor:
     x = numbers(array, "series")
     x = x[:, None] if x.ndim == 1 else x
     if x.ndim != 2 or not x.numel():
-        raise ShapeError(f"a series of shape {tuple(x.shape)}", "(T,), (T, d), or several as (count, T, d)")
+        raise ShapeError(
+            f"a series of shape {tuple(x.shape)}", "(T,), (T, d), or several as (count, T, d)"
+        )
     return x
 
 
@@ -314,7 +377,11 @@ def _check_gaps(x: Tensor, i: int) -> None:
 def _check_clock(clock: Tensor, usual: float, i: int) -> None:
     steps = clock.diff()
     if not bool(torch.isfinite(clock).all() and (steps > 0).all()):
-        raise DataError(f"times of series {i} that do not increase", "increasing finite times", "Sort the series.")
+        raise DataError(
+            f"times of series {i} that do not increase",
+            "increasing finite times",
+            "Sort the series.",
+        )
     if len(steps) and float(steps.max()) > LARGEST_GAP * usual:
         at = int(steps.argmax())
         raise DataError(

@@ -21,10 +21,12 @@ HALVES = 1e-9  # by how much the two parts of a unit vector may differ in norm
 
 
 def deep_mode(times: Tensor, s: float, u0: float, depth: int, lam: float = 1.0) -> Tensor:
-    r"""The scalar ``u(t)`` of each of ``depth`` aligned layers; the strength of their product is ``u^depth``.
+    r"""The scalar ``u(t)`` of each of ``depth`` aligned layers; the strength of their product is
+    ``u^depth``.
 
-    ``u' = u^(N-1) (s - lam u^N)`` for ``N`` layers. For ``N = 2`` it is a sigmoid; for more, ``t = F(u) - F(u0)`` with
-    ``F(v) = v^(2-N) / ((2-N) s) 2F1(1, (2-N)/N; 2/N; lam v^N/s)``, inverted by Newton's method.
+    ``u' = u^(N-1) (s - lam u^N)`` for ``N`` layers. For ``N = 2`` it is a sigmoid; for more, ``t =
+    F(u) - F(u0)`` with ``F(v) = v^(2-N) / ((2-N) s) 2F1(1, (2-N)/N; 2/N; lam v^N/s)``, inverted by
+    Newton's method.
 
     Args:
         times: ``(T,)``: learning rate times steps, not negative.
@@ -54,7 +56,8 @@ def deep_mode(times: Tensor, s: float, u0: float, depth: int, lam: float = 1.0) 
         return torch.full_like(t, u0)
     if depth == 2:
         return (s / (lam + (s / u0**2 - lam) * torch.exp(-2 * s * t))).sqrt()
-    # Newton's method in theta = log(z/|1 - z|), z = lam u^N/s, which grows like N s u^(N-2) t on both sides of 1.
+    # Newton's method in theta = log(z/|1 - z|), z = lam u^N/s, which grows like N s u^(N-2) t on
+    # both sides of 1.
     below = z0 < 1
     theta0 = np.array(np.log(z0 / abs(1 - z0)))
     target = t.numpy() + _clock(theta0, below, s, depth, lam)
@@ -72,7 +75,8 @@ def deep_mode(times: Tensor, s: float, u0: float, depth: int, lam: float = 1.0) 
 
 
 def deep_time(u: float, s: float, u0: float, depth: int, lam: float = 1.0) -> float:
-    r"""The time at which the scalar of each of ``depth`` aligned layers has grown from ``u0`` to ``u``.
+    r"""The time at which the scalar of each of ``depth`` aligned layers has grown from ``u0`` to
+    ``u``.
 
     ``log(s/(lam u0^2) - 1)/(2 s)`` for two layers and half the limit; ``F(u) - F(u0)`` in general.
 
@@ -98,7 +102,8 @@ def deep_time(u: float, s: float, u0: float, depth: int, lam: float = 1.0) -> fl
 
 
 def deep_relu(times: Tensor, s: float, c0: float, depth: int, lam: float = 1.0) -> Tensor:
-    r"""The strength ``u^N`` of the linear map that a deep ReLU network from :func:`two_blocks` computes at each time.
+    r"""The strength ``u^N`` of the linear map that a deep ReLU network from :func:`two_blocks`
+    computes at each time.
 
     A ReLU network on this manifold is a linear one at half the speed, whatever its depth:
     ``C(t) = sqrt 2 c(t/2)``, so that ``f_relu(x, t) = f_linear(x, t/2)``.
@@ -108,8 +113,8 @@ def deep_relu(times: Tensor, s: float, c0: float, depth: int, lam: float = 1.0) 
         s: length of ``beta = <y x>``, along which the start points.
         c0: the ``scale`` of the start, ``C(0)``.
         depth: number of layers.
-        lam: eigenvalue of the covariance of the inputs along ``beta``; the data must be closed under
-            ``(x, y) -> (-x, -y)``.
+        lam: eigenvalue of the covariance of the inputs along ``beta``; the data must be closed
+            under ``(x, y) -> (-x, -y)``.
 
     Example:
         >>> deep_relu(torch.tensor([0.0, 99.0]), s=8.0, c0=2.0, depth=2)
@@ -119,18 +124,21 @@ def deep_relu(times: Tensor, s: float, c0: float, depth: int, lam: float = 1.0) 
 
 
 def two_blocks(directions: Sequence[Tensor], scale: float) -> list[Tensor]:
-    r"""Weights of a deep ReLU network that computes a linear map on symmetric data, and does so all through training.
+    r"""Weights of a deep ReLU network that computes a linear map on symmetric data, and does so all
+    through training.
 
-    From unit vectors ``r, r_1, ..., r_(L-1)``, the hidden ones with positive and negative entries of equal norm:
-    ``W_1 = C r_1 r^T``, ``W_l = sqrt 2 C (r_l^+ r_(l-1)^+^T + r_l^- r_(l-1)^-^T)`` of rank two, ``W_L = C r_(L-1)^T``.
-    The network is ``f(x) = sqrt 2^(-L) C^L r . x`` for every ``x``.
+    From unit vectors ``r, r_1, ..., r_(L-1)``, the hidden ones with positive and negative entries
+    of equal norm: ``W_1 = C r_1 r^T``, ``W_l = sqrt 2 C (r_l^+ r_(l-1)^+^T + r_l^- r_(l-1)^-^T)``
+    of rank two, ``W_L = C r_(L-1)^T``. The network is ``f(x) = sqrt 2^(-L) C^L r . x`` for every
+    ``x``.
 
     Args:
         directions: ``r (d,)``, then one ``(h_l,)`` for each hidden layer.
         scale: ``C``.
 
     Raises:
-        AssumptionError: for a hidden direction whose two parts differ in norm, or a vector that is not of length one.
+        AssumptionError: for a hidden direction whose two parts differ in norm, or a vector that is
+            not of length one.
 
     Example:
         >>> w1, w2 = two_blocks([torch.tensor([1.0, 0.0]), torch.tensor([0.5, 0.5, -0.5, -0.5])], 2.0)
@@ -140,7 +148,9 @@ def two_blocks(directions: Sequence[Tensor], scale: float) -> list[Tensor]:
     for direction in directions:
         if abs(float(direction.norm()) - 1) > 1e-6:
             raise AssumptionError(
-                f"a direction of length {float(direction.norm()):.6g}", "unit vectors", assumption="aligned start"
+                f"a direction of length {float(direction.norm()):.6g}",
+                "unit vectors",
+                assumption="aligned start",
             )
     r, *hidden = directions
     for direction in hidden:
@@ -153,7 +163,9 @@ def two_blocks(directions: Sequence[Tensor], scale: float) -> list[Tensor]:
                 assumption="aligned start",
             )
     middle = [
-        2**0.5 * scale * (a.clamp(min=0).outer(b.clamp(min=0)) + a.clamp(max=0).outer(b.clamp(max=0)))
+        2**0.5
+        * scale
+        * (a.clamp(min=0).outer(b.clamp(min=0)) + a.clamp(max=0).outer(b.clamp(max=0)))
         for b, a in pairwise(hidden)
     ]
     return [scale * hidden[0].outer(r), *middle, scale * hidden[-1][None]]
@@ -166,7 +178,9 @@ def _scalar(theta: NDArray, below: bool, s: float, depth: int, lam: float) -> ND
 
 
 def _clock(theta: NDArray, below: bool, s: float, depth: int, lam: float) -> NDArray:
-    """``F(u)``, up to a constant that differs above and below the limit; ``dF/dtheta = 1/(N s u^(N-2))``."""
+    """``F(u)``, up to a constant that differs above and below the limit; ``dF/dtheta = 1/(N s
+    u^(N-2))``.
+    """
     n = depth
     scale = _scalar(theta, below, s, n, lam) ** (2 - n) / s
     if below:
@@ -176,7 +190,9 @@ def _clock(theta: NDArray, below: bool, s: float, depth: int, lam: float) -> NDA
 
 
 def _hypergeometric(b: float, z: NDArray, rest: NDArray) -> NDArray:
-    """``2F1(1, b; b + 1; z)`` with ``rest = 1 - z``: near 1 by its logarithmic series, where SciPy 1.17 is wrong."""
+    """``2F1(1, b; b + 1; z)`` with ``rest = 1 - z``: near 1 by its logarithmic series, where SciPy
+    1.17 is wrong.
+    """
     k = np.arange(20)
     near = np.clip(rest, np.finfo(float).tiny, 0.1)[..., None]
     terms = poch(b, k) / factorial(k) * near**k * (np.log(near) - digamma(k + 1) + digamma(b + k))
@@ -187,14 +203,17 @@ LEFT = 0.01  # the plateau ends when the loss has fallen by this part of what th
 
 
 def half_time(s: float, u0: float, lam: float = 1.0, kappa: float = 1.0, depth: int = 2) -> float:
-    r"""When the strength of a mode is half its limit ``s/lam``: ``log(s/(lam U0) - 1)/(2 kappa s)`` for two layers.
+    r"""When the strength of a mode is half its limit ``s/lam``: ``log(s/(lam U0) - 1)/(2 kappa s)``
+    for two layers.
 
     Args:
         s: correlation of inputs and targets along the mode.
         u0: strength of the map at the start, between zero and half the limit.
         lam: variance of the inputs along the mode.
-        kappa: half the slopes' sum of the activation, ``(1 + alpha)/2`` for leaky ReLU; 1 where ``depth`` is not 2.
-        depth: number of layers; of a ReLU network from :func:`two_blocks` half the time holds (``kappa = 1/2``).
+        kappa: half the slopes' sum of the activation, ``(1 + alpha)/2`` for leaky ReLU; 1 where
+            ``depth`` is not 2.
+        depth: number of layers; of a ReLU network from :func:`two_blocks` half the time holds
+            (``kappa = 1/2``).
 
     Returns:
         Learning rate times steps.
@@ -207,7 +226,8 @@ def half_time(s: float, u0: float, lam: float = 1.0, kappa: float = 1.0, depth: 
 
 
 def plateau(s: float, u0: float, lam: float = 1.0, kappa: float = 1.0, depth: int = 2) -> float:
-    r"""When the loss has fallen by one percent of the ``s^2/(2 lam)`` that the mode takes off in the end.
+    r"""When the loss has fallen by one percent of the ``s^2/(2 lam)`` that the mode takes off in
+    the end.
 
     At that time the strength is ``(s/lam) (1 - sqrt(0.99))``.
 

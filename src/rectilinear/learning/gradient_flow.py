@@ -1,8 +1,9 @@
 """Loss and gradient of many networks at once, by the cheapest of three exact routes.
 
-Of two layers ``f(x) = kappa W2 W1 x + (1 - alpha)/2 W2 |W1 x|``. Where the second, even part is zero and stays so, the
-moments of the data are enough; on data closed under ``(x, y) -> (-x, -y)`` the first, odd part needs only them, and the
-second only half of the points. Else every point is visited.
+Of two layers ``f(x) = kappa W2 W1 x + (1 - alpha)/2 W2 |W1 x|``. Where the second, even part is
+zero and stays so, the moments of the data are enough; on data closed under ``(x, y) -> (-x, -y)``
+the first, odd part needs only them, and the second only half of the points. Else every point is
+visited.
 
 The slow reference: gradient flow of any module, by an adaptive solver.
 """
@@ -30,7 +31,9 @@ Weights = list["Tensor"]
 
 @dataclass(frozen=True, eq=False)
 class Route:
-    """How a batch is held while it trains: its weights, their loss ``(B,)`` and gradient, and the way back."""
+    """How a batch is held while it trains: its weights, their loss ``(B,)`` and gradient, and the
+    way back.
+    """
 
     weights: Weights
     gradient: Callable[[Weights], tuple[Tensor, Weights]]
@@ -40,8 +43,9 @@ class Route:
 def by_moments(networks: Networks, data: Moments, *, paired: bool, narrow: bool) -> Route:
     """Paired or linear networks of two layers under the square loss: no points at all.
 
-    Of a pair one neuron is held. With ``narrow`` the hidden space is turned so that ``min(h, d + o)`` units are enough:
-    right for gradient descent, momentum and weight decay, which know no directions, but not for Adam.
+    Of a pair one neuron is held. With ``narrow`` the hidden space is turned so that ``min(h, d +
+    o)`` units are enough: right for gradient descent, momentum and weight decay, which know no
+    directions, but not for Adam.
     """
     w1, w2 = networks.first, networks.last
     kappa = (1 + networks.alpha[:, None, None]) / 2
@@ -69,14 +73,16 @@ def by_moments(networks: Networks, data: Moments, *, paired: bool, narrow: bool)
 
 
 def by_halves(networks: Networks, data: Moments, x: Tensor, weight: float) -> Route:
-    """Two layers with one output, square loss and symmetric data, of which ``x`` is one point of each pair.
+    """Two layers with one output, square loss and symmetric data, of which ``x`` is one point of
+    each pair.
 
     ``weight`` is that of a pair in the loss: ``2/n`` for the mean over ``n`` points.
     """
     kappa = (1 + networks.alpha[:, None, None]) / 2
     gamma = 1 - kappa  # (1 - alpha)/2
     shape = networks.first.shape[:2]
-    # These two are large and needed in every step: asking for new memory would cost more than the arithmetic.
+    # These two are large and needed in every step: asking for new memory would cost more than the
+    # arithmetic.
     flat = x.new_empty(shape.numel(), len(x))
     z, size = flat.unflatten(0, shape), torch.empty_like(flat).unflatten(0, shape)
     columns = x.mT.contiguous()
@@ -91,15 +97,22 @@ def by_halves(networks: Networks, data: Moments, x: Tensor, weight: float) -> Ro
         loss = data.loss(maps) + weight / 2 * even.square().sum((1, 2))
         pull = weight * gamma * even
         z.sign_().mul_(pull)
-        # The transposed product is twice as fast; with w it gives sum_x pull |w x|, without another look at the points.
+        # The transposed product is twice as fast; with w it gives sum_x pull |w x|, without another
+        # look at the points.
         each = (columns @ flat.mT).mT.unflatten(0, shape)
         g2 = (each * w1).sum(-1)[:, None]
         return loss, [(w2.mT * each).add_(w2.mT @ error), g2.add_(error @ w1.mT)]
 
-    return Route([networks.first, networks.last], gradient, lambda w: replace(networks, first=w[0], last=w[1]))
+    return Route(
+        [networks.first, networks.last],
+        gradient,
+        lambda w: replace(networks, first=w[0], last=w[1]),
+    )
 
 
-def by_points(networks: Networks, x: Tensor, y: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> Route:
+def by_points(
+    networks: Networks, x: Tensor, y: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
+) -> Route:
     """Any depth and loss: ``loss`` of outputs ``(B, n, o)`` and ``y`` gives ``(B,)``."""
     names = [name for name in ("first", "hidden", "last") if getattr(networks, name).numel()]
 
@@ -127,7 +140,9 @@ def mirrored(networks: Networks) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Flow:
-    """Times ``(T,)``, the loss there ``(T,)``, and every parameter there, ``(T, ...)`` under its name."""
+    """Times ``(T,)``, the loss there ``(T,)``, and every parameter there, ``(T, ...)`` under its
+    name.
+    """
 
     times: Tensor
     loss: Tensor
@@ -154,10 +169,11 @@ def gradient_flow(
     rtol: float = 1e-12,
     atol: float | None = None,
 ) -> Flow:
-    """``dW/dt = -grad L(W)`` from the parameters that ``model`` has, in float64, whatever the module is.
+    """``dW/dt = -grad L(W)`` from the parameters that ``model`` has, in float64, whatever the
+    module is.
 
-    Time is the learning rate times the number of steps of gradient descent. Every evaluation is a pass over all data:
-    the reference for the closed forms and for small problems, not for training.
+    Time is the learning rate times the number of steps of gradient descent. Every evaluation is a
+    pass over all data: the reference for the closed forms and for small problems, not for training.
 
     Args:
         model: any module; it is not changed. Parameters that require no gradient stay.
@@ -184,18 +200,28 @@ def gradient_flow(
     check_tolerance(atol, "atol")
     double = deepcopy(model).to("cpu", torch.float64)
     moving = {name: value for name, value in double.named_parameters() if value.requires_grad}
-    x, y = (value.detach().to("cpu", torch.float64) if value.is_floating_point() else value.cpu() for value in (x, y))
+    x, y = (
+        value.detach().to("cpu", torch.float64) if value.is_floating_point() else value.cpu()
+        for value in (x, y)
+    )
 
     def unpack(flat: NDArray) -> dict[str, Tensor]:
-        pieces = torch.from_numpy(np.array(flat)).split([value.numel() for value in moving.values()])
-        return {name: p.reshape(value.shape) for (name, value), p in zip(moving.items(), pieces, strict=True)}
+        pieces = torch.from_numpy(np.array(flat)).split(
+            [value.numel() for value in moving.values()]
+        )
+        return {
+            name: p.reshape(value.shape)
+            for (name, value), p in zip(moving.items(), pieces, strict=True)
+        }
 
     def objective(parameters: dict[str, Tensor]) -> Tensor:
         return loss(functional_call(double, parameters, (x,)), y)
 
     def slope(_: float, flat: NDArray) -> NDArray:
         parameters = {name: value.requires_grad_() for name, value in unpack(flat).items()}
-        gradients = torch.autograd.grad(objective(parameters), list(parameters.values()), materialize_grads=True)
+        gradients = torch.autograd.grad(
+            objective(parameters), list(parameters.values()), materialize_grads=True
+        )
         return -torch.cat([g.flatten() for g in gradients]).numpy()
 
     start = torch.cat([value.detach().flatten() for value in moving.values()]).numpy()
@@ -203,24 +229,42 @@ def gradient_flow(
     parameters = [unpack(state) for state in states]
     with torch.no_grad():
         losses = torch.stack([objective(p) for p in parameters])
-    return Flow(torch.from_numpy(t), losses, {name: torch.stack([p[name] for p in parameters]) for name in moving})
+    return Flow(
+        torch.from_numpy(t),
+        losses,
+        {name: torch.stack([p[name] for p in parameters]) for name in moving},
+    )
 
 
 def integrate(
-    slope: Callable[[float, NDArray], NDArray], start: NDArray, t: NDArray, rtol: float, atol: float | None = None
+    slope: Callable[[float, NDArray], NDArray],
+    start: NDArray,
+    t: NDArray,
+    rtol: float,
+    atol: float | None = None,
 ) -> NDArray:
-    """The solution ``(T, n)`` of ``dy/dt = slope(t, y)`` at the ascending times ``t``, from ``start`` at time 0.
+    """The solution ``(T, n)`` of ``dy/dt = slope(t, y)`` at the ascending times ``t``, from
+    ``start`` at time 0.
 
     Raises:
         DivergedError: if the solver cannot go on.
     """
     floor = rtol * float(np.abs(start).max()) if atol is None else atol
     state, states, now, span = start, [], 0.0, np.inf
-    # One run for each time: the solver's interpolation between its own steps is worse than the steps.
+    # One run for each time: the solver's interpolation between its own steps is worse than the
+    # steps.
     for until in t:
         if until > now:
             first = min(span, until - now) if np.isfinite(span) else None
-            run = solve_ivp(slope, (now, until), state, "DOP853", rtol=max(rtol, 3e-14), atol=floor, first_step=first)
+            run = solve_ivp(
+                slope,
+                (now, until),
+                state,
+                "DOP853",
+                rtol=max(rtol, 3e-14),
+                atol=floor,
+                first_step=first,
+            )
             if not run.success or not np.isfinite(run.y[:, -1]).all():
                 raise DivergedError(
                     f"a gradient flow that stops at time {run.t[-1]:.4g}: {run.message}",
@@ -239,6 +283,14 @@ def ascending(times: Tensor) -> NDArray:
         InputError: for times that do not ascend from zero on.
     """
     t = np.atleast_1d(torch.as_tensor(times).detach().cpu().double().numpy())
-    if not t.ndim == 1 or not len(t) or not np.isfinite(t).all() or t[0] < 0 or (np.diff(t) < 0).any():
-        raise InputError("times that do not ascend from zero on", "0 <= t_1 <= t_2 <= ...", "Sort them.")
+    if (
+        not t.ndim == 1
+        or not len(t)
+        or not np.isfinite(t).all()
+        or t[0] < 0
+        or (np.diff(t) < 0).any()
+    ):
+        raise InputError(
+            "times that do not ascend from zero on", "0 <= t_1 <= t_2 <= ...", "Sort them."
+        )
     return t

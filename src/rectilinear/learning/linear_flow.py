@@ -1,6 +1,8 @@
-"""Two linear layers with any number of outputs, white inputs and balanced layers: a matrix Riccati equation.
+"""Two linear layers with any number of outputs, white inputs and balanced layers: a matrix Riccati
+equation.
 
-Gradient flow of a linear network from the moments of the data: its cost does not know how many points there are.
+Gradient flow of a linear network from the moments of the data: its cost does not know how many
+points there are.
 """
 
 from __future__ import annotations
@@ -22,10 +24,11 @@ from rectilinear.learning.multistep import follow
 
 
 def imbalance(w1: Tensor, w2: Tensor) -> tuple[float, float]:
-    r"""``(b, error)``: the ``b`` that comes closest to ``W2^T W2 - W1 W1^T = b I``, and how far it stays from it.
+    r"""``(b, error)``: the ``b`` that comes closest to ``W2^T W2 - W1 W1^T = b I``, and how far it
+    stays from it.
 
-    The difference is constant under gradient flow; its distance is the spectral norm. With more hidden units than
-    inputs and outputs ``b`` can only be 0.
+    The difference is constant under gradient flow; its distance is the spectral norm. With more
+    hidden units than inputs and outputs ``b`` can only be 0.
 
     Example:
         >>> imbalance(torch.eye(2), 2 * torch.eye(2))
@@ -37,13 +40,16 @@ def imbalance(w1: Tensor, w2: Tensor) -> tuple[float, float]:
     return b, max(float(values[-1]) - b, b - float(values[0]))
 
 
-def riccati(times: Tensor, w1: Tensor, w2: Tensor, beta: Tensor, lam: float = 1.0, balance: float = 0.0) -> Tensor:
-    r"""The map ``W2 W1 (t)``, ``(T, o, d)``, of a linear network with ``W2^T W2 - W1 W1^T = b I`` and white inputs.
+def riccati(
+    times: Tensor, w1: Tensor, w2: Tensor, beta: Tensor, lam: float = 1.0, balance: float = 0.0
+) -> Tensor:
+    r"""The map ``W2 W1 (t)``, ``(T, o, d)``, of a linear network with ``W2^T W2 - W1 W1^T = b I``
+    and white inputs.
 
     With ``Q = (W1^T; W2)`` and ``F = [[-lam b/2 I, beta^T], [beta, lam b/2 I]]``,
     ``Q Q^T (t) = e^{F t} Q0 [I + lam Q0^T (int_0^t e^{2 F r} dr) Q0]^{-1} Q0^T e^{F t}``.
-    It is evaluated in the eigenbasis of ``F`` and in the rank of ``Q0``, through a QR factorisation and in short spans
-    of time, so that neither growing nor vanishing modes lose digits.
+    It is evaluated in the eigenbasis of ``F`` and in the rank of ``Q0``, through a QR factorisation
+    and in short spans of time, so that neither growing nor vanishing modes lose digits.
 
     Args:
         times: ascending, ``(T,)``: learning rate times steps.
@@ -55,10 +61,11 @@ def riccati(times: Tensor, w1: Tensor, w2: Tensor, beta: Tensor, lam: float = 1.
 
     Raises:
         ShapeError: for layers that do not fit ``beta``.
-        AssumptionError: for a ``b`` that is not zero where there are more hidden units than inputs and outputs.
+        AssumptionError: for a ``b`` that is not zero where there are more hidden units than inputs
+            and outputs.
 
-    Reference: K. Fukumizu 1998; L. Braun et al., Exact learning dynamics of deep linear networks with prior knowledge,
-    NeurIPS 2022; C. Domine et al., From lazy to rich, 2024.
+    Reference: K. Fukumizu 1998; L. Braun et al., Exact learning dynamics of deep linear networks
+    with prior knowledge, NeurIPS 2022; C. Domine et al., From lazy to rich, 2024.
 
     Example:
         >>> beta = torch.diag(torch.tensor([3.0, 1.0]))
@@ -103,14 +110,19 @@ def riccati(times: Tensor, w1: Tensor, w2: Tensor, beta: Tensor, lam: float = 1.
 def _advance(q: Tensor, t: Tensor, rates: Tensor, lam: float) -> Tensor:
     """A factor of ``Q Q^T`` after ``t``, from the factor ``q (..., n, r)`` in the eigenbasis.
 
-    With ``g = (e^{2 f t} - 1)/(2 f)`` and the triangle ``R`` of ``[sqrt(lam g) q; I]`` it is ``e^{f t} q R^{-1}``.
+    With ``g = (e^{2 f t} - 1)/(2 f)`` and the triangle ``R`` of ``[sqrt(lam g) q; I]`` it is ``e^{f
+    t} q R^{-1}``.
     """
     x = t[..., None] * rates
     grown = torch.expm1(2 * x)
-    g = torch.where(rates == 0, t[..., None].expand_as(x), grown / torch.where(rates == 0, 1.0, 2 * rates))
+    g = torch.where(
+        rates == 0, t[..., None].expand_as(x), grown / torch.where(rates == 0, 1.0, 2 * rates)
+    )
     top = (lam * g).sqrt()[..., None] * q
     r = q.shape[-1]
-    upper = torch.linalg.qr(torch.cat([top, torch.eye(r, dtype=q.dtype).expand(*q.shape[:-2], r, r)], dim=-2)).R
+    upper = torch.linalg.qr(
+        torch.cat([top, torch.eye(r, dtype=q.dtype).expand(*q.shape[:-2], r, r)], dim=-2)
+    ).R
     return torch.linalg.solve_triangular(upper.mT, (x.exp()[..., None] * q).mT, upper=False).mT
 
 
@@ -118,10 +130,11 @@ Values = TypeVar("Values", Tensor, NDArray)
 
 
 def linear_flow(times: Tensor, weights: Sequence[Tensor], data: Moments) -> list[Tensor]:
-    r"""The weights ``(T, h_l, h_(l-1))`` of a linear network under gradient flow, any start, any depth.
+    r"""The weights ``(T, h_l, h_(l-1))`` of a linear network under gradient flow, any start, any
+    depth.
 
-    ``dW_l/dt = (W_L ... W_(l+1))^T (beta - W_L ... W_1 sigma) (W_(l-1) ... W_1)^T``, the gradient of half the mean
-    square error, by polynomials of degree 20 in time, to a dozen digits.
+    ``dW_l/dt = (W_L ... W_(l+1))^T (beta - W_L ... W_1 sigma) (W_(l-1) ... W_1)^T``, the gradient
+    of half the mean square error, by polynomials of degree 20 in time, to a dozen digits.
 
     Args:
         times: ascending times ``(T,)``: learning rate times steps.
@@ -131,8 +144,8 @@ def linear_flow(times: Tensor, weights: Sequence[Tensor], data: Moments) -> list
     Raises:
         InputError: for times that do not ascend from zero on.
 
-    Reference: A. Saxe, J. McClelland, S. Ganguli, Exact solutions to the nonlinear dynamics of learning in deep linear
-    neural networks, ICLR 2014.
+    Reference: A. Saxe, J. McClelland, S. Ganguli, Exact solutions to the nonlinear dynamics of
+    learning in deep linear neural networks, ICLR 2014.
 
     Example:
         >>> from rectilinear.learning import Moments
@@ -146,10 +159,14 @@ def linear_flow(times: Tensor, weights: Sequence[Tensor], data: Moments) -> list
     return flow.layers(torch.from_numpy(follow(flow.slope, flow.start, ascending(times))))
 
 
-def linear_descent(steps: Sequence[int], weights: Sequence[Tensor], data: Moments, lr: float) -> Tensor:
-    r"""The maps ``(T, o, d)`` of a linear network after these numbers of steps of full-batch gradient descent.
+def linear_descent(
+    steps: Sequence[int], weights: Sequence[Tensor], data: Moments, lr: float
+) -> Tensor:
+    r"""The maps ``(T, o, d)`` of a linear network after these numbers of steps of full-batch
+    gradient descent.
 
-    They are those of the steps themselves, up to rounding; long stretches of small steps are summed at once.
+    They are those of the steps themselves, up to rounding; long stretches of small steps are summed
+    at once.
 
     Args:
         steps: ascending numbers of steps.
@@ -167,11 +184,16 @@ def linear_descent(steps: Sequence[int], weights: Sequence[Tensor], data: Moment
         tensor([0.0000, 0.2500], dtype=torch.float64)
     """
     flow = _Flow(weights, data)
-    return torch.from_numpy(follow(flow.slope, flow.start, np.array(steps), lr, lambda y: product(flow.layers(y))))
+    return torch.from_numpy(
+        follow(flow.slope, flow.start, np.array(steps), lr, lambda y: product(flow.layers(y)))
+    )
 
 
-def linear_path(steps: Sequence[int], weights: Sequence[Tensor], data: Moments, lr: float) -> list[Tensor]:
-    """The weights ``(T, h_l, h_(l-1))`` after these numbers of steps, as :func:`linear_descent` takes them.
+def linear_path(
+    steps: Sequence[int], weights: Sequence[Tensor], data: Moments, lr: float
+) -> list[Tensor]:
+    """The weights ``(T, h_l, h_(l-1))`` after these numbers of steps, as :func:`linear_descent`
+    takes them.
 
     Raises:
         DivergedError: if the weights leave the finite numbers.
@@ -197,7 +219,10 @@ class _Flow:
 
     def slope(self, flat: NDArray) -> NDArray:
         """Minus the gradient of half the mean square error."""
-        if self._shapes == [(1, len(self._sigma)), (1, 1)]:  # one unit, the commonest: half of the time
+        if self._shapes == [
+            (1, len(self._sigma)),
+            (1, 1),
+        ]:  # one unit, the commonest: half of the time
             r, a = flat[..., :-1], flat[..., -1:]
             error = self._beta[0] - a * (r @ self._sigma)
             return np.concatenate([error * a, (error * r).sum(-1, keepdims=True)], axis=-1)
@@ -212,7 +237,9 @@ def _descent(layers: Sequence[NDArray], sigma: NDArray, beta: NDArray) -> list[N
         before.append(layer if before[-1] is None else layer @ before[-1])
     total = before.pop()
     assert total is not None
-    error = beta - (total.reshape(-1, len(sigma)) @ sigma).reshape(total.shape)  # one product, however many maps
+    error = beta - (total.reshape(-1, len(sigma)) @ sigma).reshape(
+        total.shape
+    )  # one product, however many maps
     slopes = []
     for layer, first in zip(reversed(layers), reversed(before), strict=True):
         slopes.append(error if first is None else error @ first.swapaxes(-1, -2))

@@ -1,6 +1,7 @@
 """Points that are the same, or each other's mirror image, or lie in one direction.
 
-What a linear network sees of the data: second moments; and whether the data are their own mirror image.
+What a linear network sees of the data: second moments; and whether the data are their own mirror
+image.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ NOISE = 1e-14  # of the largest column: what is smaller is rounding
 
 
 class Mirrored(NamedTuple):
-    """For rows ``z``: the number of the pair ``{z, -z}`` each belongs to, its side (1, -1, or 0 for a row of zeros)."""
+    """For rows ``z``: the number of the pair ``{z, -z}`` each belongs to, its side (1, -1, or 0 for
+    a row of zeros).
+    """
 
     pair: Tensor
     side: Tensor
@@ -35,14 +38,17 @@ class Mirrored(NamedTuple):
     def counts(self) -> Tensor:
         """How many rows of each pair are on either side, ``(2, pairs)``."""
         many = int(self.pair.max()) + 1
-        return torch.stack([self.pair[self.side == side].bincount(minlength=many) for side in (1, -1)])
+        return torch.stack(
+            [self.pair[self.side == side].bincount(minlength=many) for side in (1, -1)]
+        )
 
 
 def mirror_pairs(*columns: Tensor) -> Mirrored:
-    """Rows ``z = (x, y)`` of tensors ``(n, ...)`` in pairs with their mirror images, whatever the units of a column.
+    """Rows ``z = (x, y)`` of tensors ``(n, ...)`` in pairs with their mirror images, whatever the
+    units of a column.
 
-    The one judge of symmetry in the library: two rows are the same where they agree to 1e-9 of the largest (1e-6 where
-    the dtype has fewer digits).
+    The one judge of symmetry in the library: two rows are the same where they agree to 1e-9 of the
+    largest (1e-6 where the dtype has fewer digits).
 
     Example:
         >>> found = mirror_pairs(torch.tensor([[1.0], [2.0], [-1.0], [0.0]]))
@@ -52,7 +58,9 @@ def mirror_pairs(*columns: Tensor) -> Mirrored:
     same = max(SAME.get(column.dtype, SAME_ROUNDED) for column in columns)
     z = torch.cat([of_unit_size(column.flatten(1)) for column in columns], 1)
     size = z.abs().amax(0)
-    size = torch.where(size > NOISE * size.max(), torch.exp2(size.clamp_min(1e-300).log2().floor()), torch.inf)
+    size = torch.where(
+        size > NOISE * size.max(), torch.exp2(size.clamp_min(1e-300).log2().floor()), torch.inf
+    )
     z = z / size
     seen = sketch(z)
     pair = clusters(mirrored(seen), same * float(seen.abs().max()))
@@ -61,7 +69,8 @@ def mirror_pairs(*columns: Tensor) -> Mirrored:
 
 
 def of_unit_size(x: Tensor) -> Tensor:
-    """The tensor in float64 times a power of two, so that the largest entry is about one: no digit changes.
+    """The tensor in float64 times a power of two, so that the largest entry is about one: no digit
+    changes.
 
     Example:
         >>> of_unit_size(torch.tensor([3e-200, 1e-200], dtype=torch.float64))
@@ -72,8 +81,12 @@ def of_unit_size(x: Tensor) -> Tensor:
 
 
 def sketch(x: Tensor) -> Tensor:
-    """Rows ``(n, D)`` in a few random directions, ``(n, k)`` in float64 on the CPU: an odd function of each row."""
-    probe = torch.randn(x.shape[1], PROBES, generator=generator(SEED), dtype=torch.float64).to(x.device)
+    """Rows ``(n, D)`` in a few random directions, ``(n, k)`` in float64 on the CPU: an odd function
+    of each row.
+    """
+    probe = torch.randn(x.shape[1], PROBES, generator=generator(SEED), dtype=torch.float64).to(
+        x.device
+    )
     return torch.cat([rows.double() @ probe for rows in x.split(CHUNK)]).cpu()
 
 
@@ -89,7 +102,8 @@ def mirrored(seen: Tensor) -> Tensor:
 
 
 def clusters(points: Tensor, apart: float) -> Tensor:
-    """The number of the cluster of each of the points ``(n, k)``, in the order of their first; within ``apart``.
+    """The number of the cluster of each of the points ``(n, k)``, in the order of their first;
+    within ``apart``.
 
     Sorted by the first coordinate, points between two gaps are few unless they are one cluster.
 
@@ -121,7 +135,8 @@ def clusters(points: Tensor, apart: float) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """``sigma = <x x^T>`` of shape ``(d, d)``, ``beta = <y x^T>`` of shape ``(o, d)`` and ``power = <|y|^2>``.
+    """``sigma = <x x^T>`` of shape ``(d, d)``, ``beta = <y x^T>`` of shape ``(o, d)`` and ``power =
+    <|y|^2>``.
 
     Example:
         >>> data = Moments.of(torch.eye(2), torch.tensor([1.0, -1.0]))
@@ -135,7 +150,8 @@ class Moments:
 
     @classmethod
     def of(cls, x: Tensor, y: Tensor) -> Moments:
-        """The moments of points ``x (n, ...)`` and targets ``y (n,)`` or ``(n, o)``, in float64 on the CPU.
+        """The moments of points ``x (n, ...)`` and targets ``y (n,)`` or ``(n, o)``, in float64 on
+        the CPU.
 
         Raises:
             ShapeError, DtypeError, NonFiniteError: for data that are not pairs of finite numbers.
@@ -175,14 +191,19 @@ def rows(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
             "x of shape (n, d) and y of shape (n,) or (n, o), n at least 1",
             "Give every point one target.",
         )
-    x, y = (value.detach().to("cpu", torch.float64).flatten(1) for value in (x, y[:, None] if y.ndim == 1 else y))
+    x, y = (
+        value.detach().to("cpu", torch.float64).flatten(1)
+        for value in (x, y[:, None] if y.ndim == 1 else y)
+    )
     return x, y
 
 
 def unmirrored(*columns: Tensor) -> float:
-    """The fraction of rows ``z = (x, y)`` without a row ``-z``: zero for data closed under ``(x, y) -> (-x, -y)``.
+    """The fraction of rows ``z = (x, y)`` without a row ``-z``: zero for data closed under ``(x, y)
+    -> (-x, -y)``.
 
-    Every row has one partner: how often rows occur counts. See :func:`mirror_pairs` for when two rows are the same.
+    Every row has one partner: how often rows occur counts. See :func:`mirror_pairs` for when two
+    rows are the same.
 
     Example:
         >>> x, y = torch.randn(5, 3), torch.randn(5, 1)
@@ -194,7 +215,8 @@ def unmirrored(*columns: Tensor) -> float:
 
 
 def mirror_half(*columns: Tensor) -> Tensor:
-    """The indices of one row of each pair ``z``, ``-z`` of data closed under it; rows of zeros are left out.
+    """The indices of one row of each pair ``z``, ``-z`` of data closed under it; rows of zeros are
+    left out.
 
     Example:
         >>> x = torch.tensor([[1.0], [-1.0], [0.0]])

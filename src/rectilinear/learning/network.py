@@ -23,16 +23,29 @@ SMOOTH: dict[str, Callable[[Tensor], Tensor]] = {
     "softplus": functional.softplus,
     "hardswish": functional.hardswish,
 }
-# Modules without parameters that may stand between the layers: what they do is then seen from their values.
-PLAIN = (nn.Identity, nn.Flatten, nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.GELU, nn.SiLU, nn.Softplus, nn.Hardswish)
+# Modules without parameters that may stand between the layers: what they do is then seen from their
+# values.
+PLAIN = (
+    nn.Identity,
+    nn.Flatten,
+    nn.ReLU,
+    nn.LeakyReLU,
+    nn.PReLU,
+    nn.GELU,
+    nn.SiLU,
+    nn.Softplus,
+    nn.Hardswish,
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """``W_L sigma(... sigma(W_1 x))``: weights in float64 on the CPU, first layer first, and the activation.
+    """``W_L sigma(... sigma(W_1 x))``: weights in float64 on the CPU, first layer first, and the
+    activation.
 
-    ``kappa`` is half the slopes' sum of the activation; ``alpha`` its slope for negative numbers where it is leaky
-    ReLU (0 for ReLU, 1 for a linear network), and None for others. With ``constant`` the points have one more
+    ``kappa`` is half the slopes' sum of the activation; ``alpha`` its slope for negative numbers
+    where it is leaky ReLU (0 for ReLU, 1 for a linear network), and None for others. With
+    ``constant`` the points have one more
     coordinate, the constant 1: the last column of the first weight is the bias of that layer.
     """
 
@@ -45,14 +58,16 @@ class Network:
 
 @torch.no_grad()
 def read_network(model: nn.Module, x: Tensor) -> Network:
-    """The chain of linear layers that ``model`` is, by watching it on some of the points ``x (n, ...)``.
+    """The chain of linear layers that ``model`` is, by watching it on some of the points ``x (n,
+    ...)``.
 
-    Nothing is asked of its class: the values between the layers tell the activation. The model is not changed. A linear
-    network may have a bias in its first layer, which is the weight of a constant; others have none.
+    Nothing is asked of its class: the values between the layers tell the activation. The model is
+    not changed. A linear network may have a bias in its first layer, which is the weight of a
+    constant; others have none.
 
     Raises:
-        AssumptionError: for anything else, with the assumption that fails: ``"linear layers"``, ``"no bias"``,
-            ``"odd part linear"`` (the activation), ``"depth"``.
+        AssumptionError: for anything else, with the assumption that fails: ``"linear layers"``,
+            ``"no bias"``, ``"odd part linear"`` (the activation), ``"depth"``.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(3, 8, bias=False), nn.LeakyReLU(0.2), nn.Linear(8, 1, bias=False))
@@ -61,17 +76,23 @@ def read_network(model: nn.Module, x: Tensor) -> Network:
         ('leaky ReLU 0.2', 0.6, [(8, 3), (1, 8)])
     """
     layers = _linear_layers(model)
-    biased = {layer: name for name, layer in model.named_modules() if layer in layers and _has_bias(layer)}
+    biased = {
+        layer: name for name, layer in model.named_modules() if layer in layers and _has_bias(layer)
+    }
     some = x[:PROBES]
     probe = torch.cat([some, -some]).to(layers[0].weight)
     seen = _watch(model, layers, probe)
     constant = layers[0].bias if layers[0] in biased else 0.0
     size = float((seen[0][2] - constant).abs().max()) if len(seen) > 1 else 0.0
-    if size > 0:  # so large that a smooth activation shows its shape, or that a bias hides neither sign
+    if (
+        size > 0
+    ):  # so large that a smooth activation shows its shape, or that a bias hides neither sign
         far = 1e4 * (1 + float(layers[0].bias.abs().max())) if layers[0] in biased else 3.0
         probe = probe * (far / size)
         seen = _watch(model, layers, probe)
-    if not all(bool(z.any()) for _, _, z in seen[:-2]):  # zeros tell nothing: show other numbers to what follows
+    if not all(
+        bool(z.any()) for _, _, z in seen[:-2]
+    ):  # zeros tell nothing: show other numbers to what follows
         seen = _watch(model, layers, probe, shown=True)
     _check_chain(layers, seen, probe)
     between = [(z, after) for (_, _, z), (_, after, _) in pairwise(seen[:-1])]
@@ -92,7 +113,9 @@ def read_network(model: nn.Module, x: Tensor) -> Network:
                 "Build it with bias=False.",
                 assumption="no bias",
             )
-        weights[0] = torch.cat([weights[0], layer.bias.detach().to("cpu", torch.float64)[:, None]], dim=1)
+        weights[0] = torch.cat(
+            [weights[0], layer.bias.detach().to("cpu", torch.float64)[:, None]], dim=1
+        )
     return Network(tuple(weights), name, kappa, alpha, constant=bool(biased))
 
 
@@ -108,7 +131,11 @@ def _linear_layers(model: nn.Module) -> list[nn.Linear]:
     for name, held in model.named_parameters():
         check_values(held, f"'{name}' of the model")
         if held.is_complex():
-            raise DtypeError(f"'{name}' of the model of dtype {held.dtype}", "real numbers", "Predict a real network.")
+            raise DtypeError(
+                f"'{name}' of the model of dtype {held.dtype}",
+                "real numbers",
+                "Predict a real network.",
+            )
         check_finite(held, f"'{name}' of the model")
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):
@@ -127,10 +154,14 @@ def _linear_layers(model: nn.Module) -> list[nn.Linear]:
                 assumption="linear layers",
             )
     if not layers:
-        raise AssumptionError("no torch.nn.Linear in the model", "linear layers", assumption="linear layers")
+        raise AssumptionError(
+            "no torch.nn.Linear in the model", "linear layers", assumption="linear layers"
+        )
     if frozen := [layer for layer in layers if not layer.weight.requires_grad]:
         raise AssumptionError(
-            f"{len(frozen)} of {len(layers)} layers frozen", "layers that all train", assumption="linear layers"
+            f"{len(frozen)} of {len(layers)} layers frozen",
+            "layers that all train",
+            assumption="linear layers",
         )
     return layers
 
@@ -168,7 +199,9 @@ def _watch(
     return [*seen, (None, output, output)]
 
 
-def _check_chain(layers: list[nn.Linear], seen: list[tuple[nn.Module | None, Tensor, Tensor]], x: Tensor) -> None:
+def _check_chain(
+    layers: list[nn.Linear], seen: list[tuple[nn.Module | None, Tensor, Tensor]], x: Tensor
+) -> None:
     """Each layer is called once, the first with the points, and the last gives the output."""
     order = [module for module, *_ in seen[:-1]]
     output = seen[-1][2]
@@ -178,18 +211,24 @@ def _check_chain(layers: list[nn.Linear], seen: list[tuple[nn.Module | None, Ten
         got = "linear layers called in another order than they are registered in"
     elif not _close(seen[0][1], x.flatten(1)):
         got = "a first linear layer that does not see the points themselves"
-    elif not isinstance(output, torch.Tensor) or not _close(output.reshape(len(x), -1), seen[-2][2]):
+    elif not isinstance(output, torch.Tensor) or not _close(
+        output.reshape(len(x), -1), seen[-2][2]
+    ):
         got = "an output that is not that of the last linear layer"
     else:
         return
-    raise AssumptionError(got, "a chain of linear layers, each used once", assumption="linear layers")
+    raise AssumptionError(
+        got, "a chain of linear layers, each used once", assumption="linear layers"
+    )
 
 
 def _activation(z: Tensor, after: Tensor) -> tuple[str, float, float | None]:
     """Name, ``kappa`` and, of leaky ReLU, ``alpha`` of what turns ``z`` into ``after``."""
     if z.shape == after.shape:
         low = z.clamp(max=0)
-        alpha = round(float((after * low).sum() / low.square().sum().clamp(min=torch.finfo(z.dtype).tiny)), 6)
+        alpha = round(
+            float((after * low).sum() / low.square().sum().clamp(min=torch.finfo(z.dtype).tiny)), 6
+        )
         if _close(after, torch.where(z > 0, z, alpha * z)):
             name = {0.0: "ReLU", 1.0: "none"}.get(alpha, f"leaky ReLU {alpha:g}")
             return name, (1 + alpha) / 2, alpha

@@ -1,4 +1,6 @@
-"""Many bias-free networks in one batch: slope, seed, width, depth and scale may differ from one to the next."""
+"""Many bias-free networks in one batch: slope, seed, width, depth and scale may differ from one to
+the next.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,8 @@ from rectilinear.random import generator
 class Networks:
     """``B`` networks ``W_L sigma(... sigma(W_1 x))`` with ``sigma(z) = max(z, alpha z)``.
 
-    Narrow ones fill the batch's width with units of weight zero, which training leaves at zero; shallow ones pass over
-    hidden layers.
+    Narrow ones fill the batch's width with units of weight zero, which training leaves at zero;
+    shallow ones pass over hidden layers.
 
     Attributes:
         first: ``(B, h, d)``.
@@ -46,7 +48,8 @@ class Networks:
         std: float | Sequence[float] = 1e-3,
         seed: int | Sequence[int] = 0,
     ) -> Networks:
-        """Independent normal weights; each number may be one for all or a sequence, one for each network.
+        """Independent normal weights; each number may be one for all or a sequence, one for each
+        network.
 
         A network depends on its own numbers only, whatever else is in the batch.
 
@@ -61,19 +64,34 @@ class Networks:
         options: tuple[Any, ...] = (width, depth, alpha, std, seed)
         lengths = {1 if _is_one(option) else len(option) for option in options} - {1}
         if len(lengths) > 1:
-            raise InputError(f"sequences of lengths {sorted(lengths)}", "one number, or one for each network")
+            raise InputError(
+                f"sequences of lengths {sorted(lengths)}", "one number, or one for each network"
+            )
         count = lengths.pop() if lengths else 1
         widths, depths, seeds = _each(width, count), _each(depth, count), _each(seed, count)
         alphas, stds = _each(alpha, count), _each(std, count)
-        if min(widths) < 1 or min(depths) < 2 or not all(0 <= a <= 1 for a in alphas) or min(stds) <= 0:
-            raise InputError("a width, depth, alpha or std out of range", "width >= 1, depth >= 2, 0 <= alpha <= 1")
+        if (
+            min(widths) < 1
+            or min(depths) < 2
+            or not all(0 <= a <= 1 for a in alphas)
+            or min(stds) <= 0
+        ):
+            raise InputError(
+                "a width, depth, alpha or std out of range",
+                "width >= 1, depth >= 2, 0 <= alpha <= 1",
+            )
         first = torch.zeros(count, max(widths), inputs, dtype=torch.float64)
         hidden = torch.zeros(count, max(depths) - 2, max(widths), max(widths), dtype=torch.float64)
         last = torch.zeros(count, outputs, max(widths), dtype=torch.float64)
-        for b, (h, layers, std_b, seed_b) in enumerate(zip(widths, depths, stds, seeds, strict=True)):
+        for b, (h, layers, std_b, seed_b) in enumerate(
+            zip(widths, depths, stds, seeds, strict=True)
+        ):
             source = generator(seed_b)
             shapes = [(h, inputs), *[(h, h)] * (layers - 2), (outputs, h)]
-            drawn = [std_b * torch.randn(shape, generator=source, dtype=torch.float64) for shape in shapes]
+            drawn = [
+                std_b * torch.randn(shape, generator=source, dtype=torch.float64)
+                for shape in shapes
+            ]
             first[b, :h], last[b, :, :h] = drawn[0], drawn[-1]
             for place, value in zip(hidden[b], drawn[1:-1], strict=False):
                 place[:h, :h] = value
@@ -121,14 +139,22 @@ class Networks:
         return prelu(z[None], self.alpha)[0]
 
     def paired(self) -> Networks:
-        """Two-layer networks of twice the width whose neurons are ``(w, a)`` and ``(-w, -a)``: see :func:`pair`.
+        """Two-layer networks of twice the width whose neurons are ``(w, a)`` and ``(-w, -a)``: see
+        :func:`pair`.
 
         Raises:
             InputError: for deeper networks.
         """
         if int(self.depth.max()) > 2:
-            raise InputError(f"networks of {int(self.depth.max())} layers", "two layers", "Pairs are of two layers.")
-        first, last = torch.cat([self.first, -self.first], dim=1), torch.cat([self.last, -self.last], dim=2)
+            raise InputError(
+                f"networks of {int(self.depth.max())} layers",
+                "two layers",
+                "Pairs are of two layers.",
+            )
+        first, last = (
+            torch.cat([self.first, -self.first], dim=1),
+            torch.cat([self.last, -self.last], dim=2),
+        )
         hidden = self.hidden.new_zeros(len(self), 0, *[first.shape[1]] * 2)
         return replace(self, first=first, hidden=hidden, last=last)
 

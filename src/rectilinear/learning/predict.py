@@ -29,27 +29,33 @@ from rectilinear.learning.reduce import Problem, band, is_small, reduce, stronge
 class Prediction:
     """How a network will learn: what :func:`predict` returns. Tensors are of float64, on the CPU.
 
-    ``maps`` are the linear maps that the network computes at these steps; its loss is half the mean square error,
-    summed over outputs. ``final_loss`` is that of the best linear map, which no number of steps can beat.
+    ``maps`` are the linear maps that the network computes at these steps; its loss is half the mean
+    square error, summed over outputs. ``final_loss`` is that of the best linear map, which no
+    number of steps can beat.
 
     Attributes:
         steps: steps of gradient descent, ``(T,)``.
         loss: ``1/2 <|y - f|^2>`` at these steps, ``(T,)``.
-        low: lower end of the band in which the loss is to be, ``(T,)``; the loss itself without an ``imbalance``.
+        low: lower end of the band in which the loss is to be, ``(T,)``; the loss itself without an
+            ``imbalance``.
         high: upper end, ``(T,)``.
         maps: effective maps at these steps, ``(T, o, d)``; with a bias, its column is the last.
-        half_time: steps until the strongest mode has half its strength, None when that is later than the last step.
-        plateau: steps until the loss has fallen by one percent of what that mode takes off, or None likewise.
+        half_time: steps until the strongest mode has half its strength, None when that is later
+            than the last step.
+        plateau: steps until the loss has fallen by one percent of what that mode takes off, or None
+            likewise.
         final_loss: loss of the best linear map.
-        kind: ``"exact"`` where the theorem holds for these weights as they are, up to the size of the step;
-            ``"estimated"`` where the even part that it has is neglected.
+        kind: ``"exact"`` where the theorem holds for these weights as they are, up to the size of
+            the step; ``"estimated"`` where the even part that it has is neglected.
         method: how the curve was obtained.
         assumptions: what was checked and found to hold.
-        step_error: relative error of times from finite steps, at most; 0 where the steps themselves were taken.
+        step_error: relative error of times from finite steps, at most; 0 where the steps themselves
+            were taken.
         delta: how uneven the two signs of a small unpaired start are, or None for others.
-        weight_error: the relative distance from a linear network's weights that follows from ``delta``, or None.
-        imbalance: how much more strength neurons of one sign have than the others, in [0, 1), on the way; None where
-            no even part is neglected. The band follows from it.
+        weight_error: the relative distance from a linear network's weights that follows from
+            ``delta``, or None.
+        imbalance: how much more strength neurons of one sign have than the others, in [0, 1), on
+            the way; None where no even part is neglected. The band follows from it.
     """
 
     steps: Tensor
@@ -91,7 +97,11 @@ class Prediction:
 
     def __str__(self) -> str:
         def at(value: float | None) -> str:
-            return f"after the last step, {int(self.steps[-1])}" if value is None else f"step {value:.0f}"
+            return (
+                f"after the last step, {int(self.steps[-1])}"
+                if value is None
+                else f"step {value:.0f}"
+            )
 
         first, last = float(self.loss[0]), float(self.loss[-1])
         lines = [
@@ -101,47 +111,61 @@ class Prediction:
         ]
         if self.imbalance is not None:
             ends = f"{float(self.low[-1]):.4g} to {float(self.high[-1]):.4g}"
-            lines.append(f"at the end {ends}: the two signs of neurons differ by {100 * self.imbalance:.2g} %")
+            lines.append(
+                f"at the end {ends}: the two signs of neurons differ by {100 * self.imbalance:.2g} %"
+            )
         if self.weight_error is not None:
-            lines.append(f"weights {100 * self.weight_error:.2g} % from a linear network's (delta {self.delta:.3g})")
+            lines.append(
+                f"weights {100 * self.weight_error:.2g} % from a linear network's (delta {self.delta:.3g})"
+            )
         return "\n".join([*lines, *(f"  holds: {assumption}" for assumption in self.assumptions)])
 
 
 COARSE = 0.05  # above this product of learning rate and curvature the steps themselves are taken
 POINTS = 301
-WIDE = 20_000  # numbers in the weights, above which a small start is projected on the modes that grow
+WIDE = (
+    20_000  # numbers in the weights, above which a small start is projected on the modes that grow
+)
 SAME = 1e-9
 
 
 def predict(model: nn.Module, x: Tensor, y: Tensor, lr: float, steps: int) -> Prediction:
-    r"""How ``model`` will learn by full-batch gradient descent on half the mean square error, without training it.
+    r"""How ``model`` will learn by full-batch gradient descent on half the mean square error,
+    without training it.
 
-    Two layers without bias whose activation obeys ``sigma(z) - sigma(-z) = 2 kappa z`` (leaky ReLU, ReLU, GELU, SiLU,
-    softplus, hardswish) learn data closed under ``(x, y) -> (-x, -y)`` like a linear network at ``kappa`` times the
-    speed: exactly from neurons in antisymmetric pairs, and with one output nearly so from any start whose even part is
-    small and whose neurons of both signs are there, with a band from how uneven the signs become on the way. Linear
-    networks of any depth are predicted on any data, with a bias in the first layer too: it is the weight of one more
-    input, the constant 1, and the last column of ``maps``; deep ReLU networks from a start in two blocks
-    (:func:`two_blocks`). A closed form is used where there is one; else the steps of the equivalent linear network are
-    taken, long stretches at once (:func:`linear_descent`).
+    Two layers without bias whose activation obeys ``sigma(z) - sigma(-z) = 2 kappa z`` (leaky ReLU,
+    ReLU, GELU, SiLU, softplus, hardswish) learn data closed under ``(x, y) -> (-x, -y)`` like a
+    linear network at ``kappa`` times the
+    speed: exactly from neurons in antisymmetric pairs, and with one output nearly so from any start
+    whose even part is small and whose neurons of both signs are there, with a band from how uneven
+    the signs become on the way. Linear
+    networks of any depth are predicted on any data, with a bias in the first layer too: it is the
+    weight of one more input, the constant 1, and the last column of ``maps``; deep ReLU networks
+    from a start in two blocks (:func:`two_blocks`). A closed form is used where there is one; else
+    the steps of the equivalent linear network are taken, long stretches at once
+    (:func:`linear_descent`).
 
-    The loss is ``1/2 <|y - f(x)|^2>``, the sum over outputs and the mean over points. ``torch.nn.MSELoss`` with ``o``
-    outputs is ``2/o`` times that: give ``lr * 2/o``.
+    The loss is ``1/2 <|y - f(x)|^2>``, the sum over outputs and the mean over points.
+    ``torch.nn.MSELoss`` with ``o`` outputs is ``2/o`` times that: give ``lr * 2/o``.
 
     Args:
-        model: any module that does no more than such a chain of layers; it is read by what it does, and not changed.
+        model: any module that does no more than such a chain of layers; it is read by what it does,
+            and not changed.
         x: points ``(n, ...)``.
         y: targets ``(n,)`` or ``(n, o)``, floating.
         lr: learning rate.
         steps: number of steps.
 
     Raises:
-        AssumptionError: where an assumption fails; ``error.assumption`` is one of ``"linear layers"``, ``"no bias"``,
-            ``"odd part linear"``, ``"symmetric data"``, ``"small even part"``, ``"both signs of neurons"``,
-            ``"paired neurons"``, ``"aligned start"``, ``"step size"``.
-        InputError: for a learning rate or a number of steps that is not positive, or data that do not fit.
+        AssumptionError: where an assumption fails; ``error.assumption`` is one of ``"linear
+            layers"``, ``"no bias"``, ``"odd part linear"``, ``"symmetric data"``, ``"small even
+            part"``, ``"both signs of neurons"``, ``"paired neurons"``, ``"aligned start"``, ``"step
+            size"``.
+        InputError: for a learning rate or a number of steps that is not positive, or data that do
+            not fit.
 
-    Reference: Y. Zhang, A. Saxe, P. Latham, When are bias-free ReLU networks effectively linear networks?, TMLR 2025.
+    Reference: Y. Zhang, A. Saxe, P. Latham, When are bias-free ReLU networks effectively linear
+    networks?, TMLR 2025.
 
     Example:
         >>> _ = torch.manual_seed(0)
@@ -160,18 +184,22 @@ def predict(model: nn.Module, x: Tensor, y: Tensor, lr: float, steps: int) -> Pr
     integer = isinstance(steps, int | np.integer) and not isinstance(steps, bool)
     if rate is None or not (rate > 0 and math.isfinite(rate) and integer and steps >= 1):
         raise InputError(
-            f"lr = {lr!r}, steps = {steps!r}", "a positive learning rate and a whole number of steps, at least one"
+            f"lr = {lr!r}, steps = {steps!r}",
+            "a positive learning rate and a whole number of steps, at least one",
         )
     lr, steps = rate, int(steps)
     if not isinstance(model, nn.Module):
-        raise InputError(f"a model of type {type(model).__name__}", "a torch.nn.Module", "Pass a network.")
+        raise InputError(
+            f"a model of type {type(model).__name__}", "a torch.nn.Module", "Pass a network."
+        )
     points, targets = rows(x, y)
     network = read_network(model, x)
     if network.constant:
         points = torch.cat([points, torch.ones_like(points[:, :1])], dim=1)
     if (outputs := len(network.weights[-1])) != targets.shape[1]:
         raise InputError(
-            f"a model of {outputs} outputs and {targets.shape[1]} targets a point", "as many targets as outputs"
+            f"a model of {outputs} outputs and {targets.shape[1]} targets a point",
+            "as many targets as outputs",
         )
     even = _even_energy(model, x)
     whole = reduce(network, points, targets, even)
@@ -221,9 +249,13 @@ def _narrow(problem: Problem) -> Problem:
         return problem
     w1, w2 = problem.layers
     (h, d), o = w1.shape, len(w2)
-    if (not problem.exact or min(h, d + o) * (d + o) > WIDE) and is_small(problem.layers, problem.data):
+    if (not problem.exact or min(h, d + o) * (d + o) > WIDE) and is_small(
+        problem.layers, problem.data
+    ):
         first, last = growing_start(w1, w2, problem.data.beta)
-        neurons = None if problem.neurons is None else normalize(w1 @ first.mT + w2.mT @ last, dim=0)
+        neurons = (
+            None if problem.neurons is None else normalize(w1 @ first.mT + w2.mT @ last, dim=0)
+        )
         holds = (*problem.holds, "small start")
         return replace(problem, layers=[first, last], exact=False, neurons=neurons, holds=holds)
     if h > d + o:
@@ -248,7 +280,11 @@ def _solve(problem: Problem, at: Tensor, lr: float) -> tuple[Tensor, str, float]
     if closed and max(curvature(s / lam if lam else 0.0), curvature(start)) <= COARSE:
         method, flow = closed
         # While a small start grows, a step multiplies it by 1 + lr s and not by exp(lr s).
-        speed = math.log1p(lr * s) / (lr * s) if depth == 2 and s and is_small(problem.layers, problem.data) else 1.0
+        speed = (
+            math.log1p(lr * s) / (lr * s)
+            if depth == 2 and s and is_small(problem.layers, problem.data)
+            else 1.0
+        )
         maps = flow(lr * speed * at)
         coarse = curvature(float(torch.linalg.matrix_norm(maps, 2).max()))
         if coarse <= COARSE:
@@ -285,7 +321,9 @@ def _closed_form(problem: Problem) -> tuple[str, Callable[[Tensor], Tensor]] | N
 
 
 def _single_mode(layers: list[Tensor], problem: Problem) -> tuple[float, float, int, float] | None:
-    """``s, u0, depth, lam`` where every layer is one and the same mode of ``beta``, an eigenvector of ``sigma``."""
+    """``s, u0, depth, lam`` where every layer is one and the same mode of ``beta``, an eigenvector
+    of ``sigma``.
+    """
     data, start = problem.data, product(layers)
     norms = torch.stack([w.norm() for w in layers])
     s, size = float(data.beta.norm()), float(start.norm())
@@ -314,7 +352,9 @@ def _times(problem: Problem, at: Tensor, maps: Tensor) -> dict[str, Any]:
 
 
 def _crossing(at: Tensor, values: Tensor, level: float) -> float | None:
-    """When ``values`` first reach ``level``, interpolated on the scale on which they grow: a logarithmic one."""
+    """When ``values`` first reach ``level``, interpolated on the scale on which they grow: a
+    logarithmic one.
+    """
     above = (values >= level).nonzero()
     if not len(above):
         return None

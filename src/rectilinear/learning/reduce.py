@@ -1,6 +1,7 @@
 """From a network and data to the linear network that learns alike, or the assumption that fails.
 
-The band in which the loss stays when a network has more strength in neurons of one sign than of the other.
+The band in which the loss stays when a network has more strength in neurons of one sign than of the
+other.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from rectilinear.learning.linear_flow import linear_path
 from rectilinear.learning.mirror import Moments, unmirrored
 from rectilinear.learning.network import SMOOTH, Network
 
-SMALL = 1e-3  # a start is small when its strength is below this part of the strength that is learned
-# The largest even part of a start, as a part of the targets' energy, that leaves the curve within a few percent:
-# PyTorch's own starts often have 0.5 to 5 %, and curves off by 1 to 6 % of their fall.
+SMALL = (
+    1e-3  # a start is small when its strength is below this part of the strength that is learned
+)
+# The largest even part of a start, as a part of the targets' energy, that leaves the curve within a
+# few percent: PyTorch's own starts often have 0.5 to 5 %, and curves off by 1 to 6 % of their fall.
 EVEN = 0.05
 
 
@@ -30,9 +33,10 @@ EVEN = 0.05
 class Problem:
     """Linear layers that learn as the network does at ``rate`` times its learning rate.
 
-    ``exact`` is False where an even part is neglected; ``holds`` says in words what was checked. Then ``neurons``
-    ``(h, k)`` turns the ``k`` hidden units of ``layers`` into those of the network, and ``uneven`` is how much more
-    strength one sign of neurons has at the start, in [0, 1].
+    ``exact`` is False where an even part is neglected; ``holds`` says in words what was checked.
+    Then ``neurons`` ``(h, k)`` turns the ``k`` hidden units of ``layers`` into those of the
+    network, and ``uneven`` is how much more strength one sign of neurons has at the start, in [0,
+    1].
     """
 
     layers: list[Tensor]
@@ -63,13 +67,18 @@ def reduce(network: Network, x: Tensor, y: Tensor, even: float) -> Problem:
             "Append the mirror images, or train and look.",
             assumption="symmetric data",
         )
-    holds = (f"symmetric data, {len(x)} points", f"activation {network.activation}, kappa {network.kappa:g}")
+    holds = (
+        f"symmetric data, {len(x)} points",
+        f"activation {network.activation}, kappa {network.kappa:g}",
+    )
     if len(weights) == 2:
         return _two_layers(network, data, even, holds)
     directions, scale = _blocks(network)
     linear = [scale / 2**0.5 * a.outer(b) for b, a in pairwise(directions)]
     last = scale / 2**0.5 * directions[-1][None]
-    return Problem([*linear, last], data, 0.5, holds=(*holds, "weights in two blocks, positive and negative"))
+    return Problem(
+        [*linear, last], data, 0.5, holds=(*holds, "weights in two blocks, positive and negative")
+    )
 
 
 def strongest(data: Moments) -> tuple[Tensor, Tensor, float, float]:
@@ -79,7 +88,9 @@ def strongest(data: Moments) -> tuple[Tensor, Tensor, float, float]:
 
 
 def strength(layers: list[Tensor]) -> float:
-    """The strength that a map could have at most with weights of this size: ``mean |W_l|^2`` to the power ``L/2``."""
+    """The strength that a map could have at most with weights of this size: ``mean |W_l|^2`` to the
+    power ``L/2``.
+    """
     return float(sum(w.square().sum() for w in layers) / len(layers)) ** (len(layers) / 2)
 
 
@@ -130,7 +141,9 @@ def _blocks(network: Network) -> tuple[list[Tensor], float]:
     if network.alpha == 0 and len(weights[-1]) == 1:
         scale = float(weights[-1].norm())
         directions = [weights[-1][0] / max(scale, torch.finfo(torch.float64).tiny)]
-        for w in reversed(weights[1:-1]):  # from W_l and r_l, r_(l-1) up to its two parts' lengths, which are equal
+        for w in reversed(
+            weights[1:-1]
+        ):  # from W_l and r_l, r_(l-1) up to its two parts' lengths, which are equal
             back = w.mT @ directions[0].clamp(min=0) + w.mT @ directions[0].clamp(max=0)
             directions.insert(0, torch.nn.functional.normalize(back, dim=0))
         directions.insert(0, torch.nn.functional.normalize(weights[0].mT @ directions[0], dim=0))
@@ -138,7 +151,9 @@ def _blocks(network: Network) -> tuple[list[Tensor], float]:
             blocks = two_blocks(directions, scale)
         except AssumptionError:
             blocks = []
-        near = [float((a - b).norm()) <= 1e-6 * scale for a, b in zip(blocks, weights, strict=False)]
+        near = [
+            float((a - b).norm()) <= 1e-6 * scale for a, b in zip(blocks, weights, strict=False)
+        ]
         if near and all(near):
             return directions, scale
     raise AssumptionError(
@@ -149,8 +164,12 @@ def _blocks(network: Network) -> tuple[list[Tensor], float]:
     )
 
 
-UNEVEN = 0.9  # the weaker sign of neurons has less than a twentieth of the strength: it may never grow
-LEARNED = 0.1  # part of the energy of the best map, from which on the path says how uneven the signs are
+UNEVEN = (
+    0.9  # the weaker sign of neurons has less than a twentieth of the strength: it may never grow
+)
+LEARNED = (
+    0.1  # part of the energy of the best map, from which on the path says how uneven the signs are
+)
 NEGLIGIBLE = 0.05  # an even part that is less than this part of the odd one changes little, whatever the signs
 WATCHED, ROWS = 31, 2048  # steps at which the even part is evaluated, and points
 
@@ -166,13 +185,15 @@ def band(
     *,
     start: float,
 ) -> tuple[Tensor, Tensor, float]:
-    r"""``low``, ``high`` ``(T,)`` and the imbalance ``r`` of a two-layer network whose even part is neglected.
+    r"""``low``, ``high`` ``(T,)`` and the imbalance ``r`` of a two-layer network whose even part is
+    neglected.
 
-    On symmetric data ReLU neurons of each sign see their own half of the points, and each half learns like a linear
-    network. Where the signs have shares ``(1 +/- r)/2`` of the strength, one half is ahead of the linear network and
-    one behind: the loss lies between those of starts of ``1 +/- r`` times the strength. What the even part adds itself
-    is evaluated along the path of the linear network. ``r`` is the root of the ratio of even to odd energy that this
-    path reaches; of a small start it is ``|delta|``.
+    On symmetric data ReLU neurons of each sign see their own half of the points, and each half
+    learns like a linear network. Where the signs have shares ``(1 +/- r)/2`` of the strength, one
+    half is ahead of the linear network and
+    one behind: the loss lies between those of starts of ``1 +/- r`` times the strength. What the
+    even part adds itself is evaluated along the path of the linear network. ``r`` is the root of
+    the ratio of even to odd energy that this path reaches; of a small start it is ``|delta|``.
 
     Args:
         network: as it was read.
@@ -182,8 +203,8 @@ def band(
         lr: learning rate of the network.
         loss: of the linear network at these steps.
         solve: the loss ``(T,)`` of another problem at these steps, and the relative error of times.
-        start: the loss of the network at step 0: of a small start ``loss`` has only the modes that grow, and what the
-            others add or take off decays.
+        start: the loss of the network at step 0: of a small start ``loss`` has only the modes that
+            grow, and what the others add or take off decays.
 
     Raises:
         AssumptionError: where neurons of one sign are missing, or nearly so.
@@ -193,7 +214,9 @@ def band(
     total = problem.data.power - 2 * float(problem.data.loss(problem.data.optimum()))
     ratio = 1.0 if network.alpha is None else (1 - network.alpha) / (1 + network.alpha)
     r = _imbalance(even, odd, total, ratio * problem.uneven)
-    share = r / ratio  # of a leaky ReLU the even part is this much smaller than the difference of the signs
+    share = (
+        r / ratio
+    )  # of a leaky ReLU the even part is this much smaller than the difference of the signs
     if problem.delta is not None:  # small neurons keep their signs while they grow
         share = max(share, problem.uneven)
     if not (share <= UNEVEN or r <= NEGLIGIBLE):
@@ -219,8 +242,12 @@ def band(
     return low - rest - rounding, torch.maximum(high, loss) + rounding, r
 
 
-def _energies(network: Network, problem: Problem, x: Tensor, at: Tensor, lr: float) -> tuple[Tensor, Tensor]:
-    """Mean squares over points of the even and of the odd part along the path of the linear network, ``(T,)`` each."""
+def _energies(
+    network: Network, problem: Problem, x: Tensor, at: Tensor, lr: float
+) -> tuple[Tensor, Tensor]:
+    """Mean squares over points of the even and of the odd part along the path of the linear
+    network, ``(T,)`` each.
+    """
     assert problem.neurons is not None
     w1, w2 = linear_path(at.long().tolist(), problem.layers, problem.data, lr * problem.rate)
     maps = w2 @ w1
@@ -240,7 +267,9 @@ def _energies(network: Network, problem: Problem, x: Tensor, at: Tensor, lr: flo
 
 
 def _imbalance(even: Tensor, odd: Tensor, total: float, start: float) -> float:
-    """The largest even part against the best map; at the end, against the map that is learned, if one is."""
+    """The largest even part against the best map; at the end, against the map that is learned, if
+    one is.
+    """
     if total <= 0:
         return start
     found = float((even.max() / total).sqrt())

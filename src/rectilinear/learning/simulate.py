@@ -12,7 +12,14 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from rectilinear.errors import DivergedError, InputError, ShapeError
-from rectilinear.learning.gradient_flow import Route, Weights, by_halves, by_moments, by_points, mirrored
+from rectilinear.learning.gradient_flow import (
+    Route,
+    Weights,
+    by_halves,
+    by_moments,
+    by_points,
+    mirrored,
+)
 from rectilinear.learning.mirror import Moments, mirror_half, rows, unmirrored
 from rectilinear.learning.networks import Networks
 
@@ -21,7 +28,9 @@ CACHE = 250_000  # numbers that are worked on at once: what a core keeps near
 
 @dataclass(frozen=True, eq=False)
 class Simulation:
-    """Steps ``(T,)``, the loss of every network there ``(T, B)``, the trained networks, and the route taken."""
+    """Steps ``(T,)``, the loss of every network there ``(T, B)``, the trained networks, and the
+    route taken.
+    """
 
     steps: Tensor
     loss: Tensor
@@ -31,7 +40,9 @@ class Simulation:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """Gradient descent as ``torch.optim`` does it, SGD or Adam; weight decay is a part of the gradient."""
+    """Gradient descent as ``torch.optim`` does it, SGD or Adam; weight decay is a part of the
+    gradient.
+    """
 
     name: Literal["gd", "adam"] = "gd"
     momentum: float = 0.0
@@ -52,11 +63,13 @@ def simulate(
     points: int = 201,
     route: Literal["moments", "halves", "points"] | None = None,
 ) -> Simulation:
-    """Train all ``networks`` on the same data by full-batch steps, in float64; each goes its own way.
+    """Train all ``networks`` on the same data by full-batch steps, in float64; each goes its own
+    way.
 
-    The numbers are those of a loop over modules with ``torch.optim``, up to rounding. Three routes give the gradient:
-    ``"moments"`` for paired neurons on symmetric data and for linear networks of two layers, which costs nothing per
-    point; ``"halves"`` for other networks of two layers and one output on symmetric data; ``"points"`` for everything.
+    The numbers are those of a loop over modules with ``torch.optim``, up to rounding. Three routes
+    give the gradient: ``"moments"`` for paired neurons on symmetric data and for linear networks of
+    two layers, which costs nothing per point; ``"halves"`` for other networks of two layers and one
+    output on symmetric data; ``"points"`` for everything.
 
     Args:
         networks: the start; it is not changed.
@@ -64,10 +77,11 @@ def simulate(
         y: targets ``(n,)`` or ``(n, o)``.
         lr: learning rate, one for all or one for each network.
         steps: number of steps.
-        loss: ``"square"`` for half the mean square, ``"sum"`` for half the sum of squares over points,
-            ``"logistic"`` for ``<log(1 + exp(-y f))>``.
+        loss: ``"square"`` for half the mean square, ``"sum"`` for half the sum of squares over
+            points, ``"logistic"`` for ``<log(1 + exp(-y f))>``.
         optimizer: how the gradient is used.
-        points: at how many steps the loss is kept, evenly spread, the first and the last among them.
+        points: at how many steps the loss is kept, evenly spread, the first and the last among
+            them.
         route: one of the routes, or None for the cheapest that is exact.
 
     Raises:
@@ -85,7 +99,10 @@ def simulate(
     x, y = rows(x, y)
     rate = torch.as_tensor(lr, dtype=x.dtype).expand(len(networks))
     if not (bool((rate > 0).all()) and steps >= 1 and points >= 2):
-        raise InputError(f"lr = {lr}, steps = {steps}, points = {points}", "positive rates and steps, 2 points or more")
+        raise InputError(
+            f"lr = {lr}, steps = {steps}, points = {points}",
+            "positive rates and steps, 2 points or more",
+        )
     if x.shape[1] != networks.first.shape[2] or y.shape[1] != networks.last.shape[1]:
         raise ShapeError(
             f"data of {x.shape[1]} inputs and {y.shape[1]} targets a point",
@@ -95,7 +112,12 @@ def simulate(
     if route is not None and route not in possible:
         raise InputError(f"the route '{route}'", f"one that is exact here: {', '.join(possible)}")
     route = route or possible[0]
-    record = torch.linspace(0, steps, min(points, steps + 1), dtype=torch.float64).round().long().unique()
+    record = (
+        torch.linspace(0, steps, min(points, steps + 1), dtype=torch.float64)
+        .round()
+        .long()
+        .unique()
+    )
     make, size = _maker(route, networks, x, y, loss, narrow=optimizer.name == "gd")
     parts = [
         _train(make(networks[i : i + size]), rate[i : i + size], record.tolist(), optimizer)
@@ -105,12 +127,16 @@ def simulate(
     if not bool(losses.isfinite().all()):
         lost = int((~losses.isfinite().all(0)).nonzero()[0])
         raise DivergedError(
-            f"network {lost} with a loss that leaves the finite numbers", "steps that converge", "Lower its rate."
+            f"network {lost} with a loss that leaves the finite numbers",
+            "steps that converge",
+            "Lower its rate.",
         )
     return Simulation(record, losses, _joined([done for _, done in parts]), route)
 
 
-def _routes(networks: Networks, x: Tensor, y: Tensor, loss: str) -> list[Literal["moments", "halves", "points"]]:
+def _routes(
+    networks: Networks, x: Tensor, y: Tensor, loss: str
+) -> list[Literal["moments", "halves", "points"]]:
     """The routes that are exact, the cheapest first."""
     found: list[Literal["moments", "halves", "points"]] = ["points"]
     if loss != "logistic" and int(networks.depth.max()) == 2:
@@ -135,13 +161,19 @@ def _maker(
     data = Moments(scale * data.sigma, scale * data.beta, scale * data.power)
     if route == "moments":
         paired = not bool((networks.alpha == 1).all())
-        return lambda part: by_moments(part, data, paired=paired, narrow=narrow), max(1, CACHE // (min(h, d + 1) * d))
+        return lambda part: by_moments(part, data, paired=paired, narrow=narrow), max(
+            1, CACHE // (min(h, d + 1) * d)
+        )
     half = x[mirror_half(x, y)]
     # Rows of zeros are in no pair, but they count in the mean.
-    return lambda part: by_halves(part, data, half, scale * 2 / len(x)), max(1, 2 * CACHE // (len(half) * h))
+    return lambda part: by_halves(part, data, half, scale * 2 / len(x)), max(
+        1, 2 * CACHE // (len(half) * h)
+    )
 
 
-def _train(route: Route, rate: Tensor, record: list[int], optimizer: Optimizer) -> tuple[Tensor, Networks]:
+def _train(
+    route: Route, rate: Tensor, record: list[int], optimizer: Optimizer
+) -> tuple[Tensor, Networks]:
     """All steps of one batch: losses ``(T, B)`` and the networks at the end."""
     weights = [value.clone() for value in route.weights]
     step = _stepper(optimizer, weights, rate)
@@ -155,7 +187,9 @@ def _train(route: Route, rate: Tensor, record: list[int], optimizer: Optimizer) 
     return torch.stack(losses), route.restore(weights)
 
 
-def _stepper(o: Optimizer, weights: Weights, rate: Tensor) -> Callable[[Weights, Weights, int], None]:
+def _stepper(
+    o: Optimizer, weights: Weights, rate: Tensor
+) -> Callable[[Weights, Weights, int], None]:
     """What moves the weights, in place, with its memory."""
     rates = [rate.reshape(-1, *[1] * (value.ndim - 1)) for value in weights]
     first = [torch.zeros_like(value) for value in weights] if o.momentum or o.name == "adam" else []
@@ -177,7 +211,8 @@ def _stepper(o: Optimizer, weights: Weights, rate: Tensor) -> Callable[[Weights,
             m.lerp_(g, 1 - b1)
             v.mul_(b2).addcmul_(g, g, value=1 - b2)
             size = (v.sqrt() / math.sqrt(1 - b2**k)).add_(o.eps)
-            # A unit that only fills the batch has no gradient, and with eps = 0 it stays where it is.
+            # A unit that only fills the batch has no gradient, and with eps = 0 it stays where it
+            # is.
             w.addcmul_(torch.where(size == 0, 0, m / size), r, value=-1 / (1 - b1**k))
 
     return adam if o.name == "adam" else descend
@@ -196,4 +231,6 @@ def _logistic(outputs: Tensor, y: Tensor) -> Tensor:
 
 
 def _joined(parts: list[Networks]) -> Networks:
-    return Networks(**{name: torch.cat([vars(part)[name] for part in parts]) for name in vars(parts[0])})
+    return Networks(
+        **{name: torch.cat([vars(part)[name] for part in parts]) for name in vars(parts[0])}
+    )

@@ -1,4 +1,6 @@
-"""The best affine stand-in for a part of a network: what class of maps fits its shapes, and how it is fitted."""
+"""The best affine stand-in for a part of a network: what class of maps fits its shapes, and how it
+is fitted.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,8 @@ CHUNK = 64  # rows whose patches are written out together
 class Shapes:
     """The shapes of one row on both sides of a block, and the class of affine maps between them.
 
-    ``rows`` mixes everything; ``tokens`` acts on the last axis at every place of ``(t, d)``; ``convolution`` is one of
-    3 x 3 with the block's stride on images ``(c, h, w)``.
+    ``rows`` mixes everything; ``tokens`` acts on the last axis at every place of ``(t, d)``;
+    ``convolution`` is one of 3 x 3 with the block's stride on images ``(c, h, w)``.
     """
 
     inside: tuple[int, ...]
@@ -69,7 +71,9 @@ class Shapes:
 
     @property
     def sides(self) -> tuple[int, int]:
-        """The sides of the matrix: numbers at a place of the output and, with those around it, of the input."""
+        """The sides of the matrix: numbers at a place of the output and, with those around it, of
+        the input.
+        """
         if self.form == "rows":
             return _numel(self.outside), _numel(self.inside)
         if self.form == "tokens":
@@ -100,8 +104,8 @@ class Shapes:
 class AffineBlock(nn.Module):
     """``W x + b`` in place of a block, of the class that its shapes allow.
 
-    ``W = U V`` where a rank is given that makes this smaller, and ``I + U V`` with ``identity``. Arguments after the
-    first, such as attention masks, are ignored.
+    ``W = U V`` where a rank is given that makes this smaller, and ``I + U V`` with ``identity``.
+    Arguments after the first, such as attention masks, are ignored.
 
     Example:
         >>> block = AffineBlock(Shapes.between((3,), (2,)), torch.ones(2, 3), torch.zeros(2))
@@ -112,7 +116,12 @@ class AffineBlock(nn.Module):
     identity: bool = False
 
     def __init__(
-        self, shapes: Shapes, matrix: Tensor, constant: Tensor, rank: int | None = None, identity: bool = False
+        self,
+        shapes: Shapes,
+        matrix: Tensor,
+        constant: Tensor,
+        rank: int | None = None,
+        identity: bool = False,
     ) -> None:
         super().__init__()
         self.shapes, self.identity = shapes, identity
@@ -121,7 +130,9 @@ class AffineBlock(nn.Module):
         if rank is None or rank * (o + k) >= o * k:
             factors = [matrix]
         else:
-            u, s, vh = (m.to(matrix) for m in torch.linalg.svd(matrix.double(), full_matrices=False))
+            u, s, vh = (
+                m.to(matrix) for m in torch.linalg.svd(matrix.double(), full_matrices=False)
+            )
             root = s[:rank].sqrt()
             factors = [root[:, None] * vh[:rank], u[:, :rank] * root]
         self.factors = nn.ParameterList([nn.Parameter(factor.contiguous()) for factor in factors])
@@ -149,18 +160,28 @@ class AffineBlock(nn.Module):
         return x.reshape(len(x), *self.shapes.outside) if self.shapes.form == "rows" else x
 
     def standing_in_for(self, block: nn.Module) -> AffineBlock:
-        """With what containers ask of ``block``: ``nn.TransformerEncoder`` reads the layout of its first layer."""
+        """With what containers ask of ``block``: ``nn.TransformerEncoder`` reads the layout of its
+        first layer.
+        """
         if isinstance(attention := getattr(block, "self_attn", None), nn.MultiheadAttention):
             self.self_attn = SimpleNamespace(batch_first=attention.batch_first)
         return self
 
     def plain(self) -> nn.Module:
-        """The same map as layers of torch, where vectors go to vectors: these can be folded into their neighbours."""
-        if self.shapes.form != "rows" or {len(self.shapes.inside), len(self.shapes.outside)} != {1} or self.identity:
+        """The same map as layers of torch, where vectors go to vectors: these can be folded into
+        their neighbours.
+        """
+        if (
+            self.shapes.form != "rows"
+            or {len(self.shapes.inside), len(self.shapes.outside)} != {1}
+            or self.identity
+        ):
             return self
         layers = []
         for weight in self.factors:
-            layer = nn.Linear(weight.shape[1], weight.shape[0], bias=weight is self.factors[-1]).to(weight)
+            layer = nn.Linear(weight.shape[1], weight.shape[0], bias=weight is self.factors[-1]).to(
+                weight
+            )
             layer.weight = nn.Parameter(weight.detach())
             layers.append(layer)
         layers[-1].bias = nn.Parameter(self.bias.detach())
@@ -176,10 +197,13 @@ class BlockFit:
     """How well an affine map stands in for a block, on the rows it was fitted to.
 
     Attributes:
-        r2: the share of the output's variance that it explains. This is the linearity score of Razzhigaev et al.
-        procrustes: the same for a rotation and a scale alone, ``|<x y^T>|_*^2 / (<|x|^2> <|y|^2>)``.
-        update_r2: the share of the variance of ``output - input`` that it explains, where their shapes agree: a
-            residual connection makes the first two near one whatever the block adds.
+        r2: the share of the output's variance that it explains. This is the linearity score of
+            Razzhigaev et al.
+        procrustes: the same for a rotation and a scale alone, ``|<x y^T>|_*^2 / (<|x|^2>
+            <|y|^2>)``.
+        update_r2: the share of the variance of ``output - input`` that it explains, where their
+            shapes agree: a residual connection makes the first two near one whatever the block
+            adds.
     """
 
     r2: float
@@ -198,7 +222,9 @@ class BlockMoments:
 
     @property
     def n(self) -> int:
-        """How many rows of the matrix were counted in: several a row of the data where it acts on tokens or places."""
+        """How many rows of the matrix were counted in: several a row of the data where it acts on
+        tokens or places.
+        """
         return self._moments.n
 
     def add(self, x: Tensor, out: Tensor) -> None:
@@ -211,14 +237,17 @@ class BlockMoments:
         features, targets = self.shapes.features(x), self.shapes.targets(out)
         self._width = targets.shape[1]
         if self.shapes.have_identity:
-            targets = torch.cat([targets.double(), self.shapes.targets(out.double() - x.double())], 1)
+            targets = torch.cat(
+                [targets.double(), self.shapes.targets(out.double() - x.double())], 1
+            )
         self._moments.add(features, targets)
         self._budget -= features.numel() * features.shape[1]
 
     def solve(self, like: Tensor, rank: int | None = None) -> AffineBlock:
         """The best affine stand-in, of a rank where one is given.
 
-        Where the shapes agree, that is the identity plus a map of the rank, if it is nearer on these rows than a map of
+        Where the shapes agree, that is the identity plus a map of the rank, if it is nearer on
+        these rows than a map of
         the rank alone: both have as many numbers.
         """
         fit, identity = self._fit(), False

@@ -17,18 +17,50 @@ from rectilinear.networks.calls import Network, is_scripted, parts
 BATCH = 256
 BUDGET = 1e10  # products that go into the fit of one block
 AFFINE = (
-    *(nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
-    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.Identity, nn.Flatten, nn.Unflatten, nn.PixelShuffle),
-    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
-    *(nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d, nn.ZeroPad2d, nn.Upsample, nn.Unfold),
+    *(
+        nn.Linear,
+        nn.Conv1d,
+        nn.Conv2d,
+        nn.Conv3d,
+        nn.ConvTranspose1d,
+        nn.ConvTranspose2d,
+        nn.ConvTranspose3d,
+    ),
+    *(
+        nn.BatchNorm1d,
+        nn.BatchNorm2d,
+        nn.BatchNorm3d,
+        nn.Identity,
+        nn.Flatten,
+        nn.Unflatten,
+        nn.PixelShuffle,
+    ),
+    *(
+        nn.Dropout,
+        nn.Dropout1d,
+        nn.Dropout2d,
+        nn.Dropout3d,
+        nn.AlphaDropout,
+        nn.AvgPool1d,
+        nn.AvgPool2d,
+        nn.AvgPool3d,
+    ),
+    *(
+        nn.AdaptiveAvgPool1d,
+        nn.AdaptiveAvgPool2d,
+        nn.AdaptiveAvgPool3d,
+        nn.ZeroPad2d,
+        nn.Upsample,
+        nn.Unfold,
+    ),
 )
 
 
 def block_names(model: nn.Module) -> list[str]:
     """The blocks that a network is made of, by name: what is in its containers, in their order.
 
-    Sequences, lists and dictionaries of modules are opened, and so is a module that holds a list, such as
-    ``nn.TransformerEncoder``; everything else is one block.
+    Sequences, lists and dictionaries of modules are opened, and so is a module that holds a list,
+    such as ``nn.TransformerEncoder``; everything else is one block.
 
     Example:
         >>> block_names(nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.ReLU(), nn.Linear(2, 1))))
@@ -53,8 +85,8 @@ def block_names(model: nn.Module) -> list[str]:
 def is_affine(module: nn.Module) -> bool:
     """Whether a module of torch is affine in evaluation mode.
 
-    A subclass does what it likes and is not among them; neither is a module with hooks that are not torch's own, or
-    with a ``forward`` that was put into it.
+    A subclass does what it likes and is not among them; neither is a module with hooks that are not
+    torch's own, or with a ``forward`` that was put into it.
 
     Example:
         >>> is_affine(nn.BatchNorm1d(3)), is_affine(nn.ReLU())
@@ -66,13 +98,20 @@ def is_affine(module: nn.Module) -> bool:
         return False
     if any(not type(hook).__module__.startswith("torch.nn.utils.") for hook in hooks):
         return False
-    if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) and not module.track_running_stats:
+    if (
+        isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d)
+        and not module.track_running_stats
+    ):
         return False
-    return kind in AFFINE or (isinstance(module, nn.LeakyReLU) and kind is nn.LeakyReLU and module.negative_slope == 1)
+    return kind in AFFINE or (
+        isinstance(module, nn.LeakyReLU) and kind is nn.LeakyReLU and module.negative_slope == 1
+    )
 
 
 class Call(NamedTuple):
-    """One call of a module: its input before it ran, its output, and whether it changed the input in place."""
+    """One call of a module: its input before it ran, its output, and whether it changed the input
+    in place.
+    """
 
     x: Tensor
     out: Tensor
@@ -81,7 +120,8 @@ class Call(NamedTuple):
 
 @contextmanager
 def watching(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, list[Call]]]:
-    """The calls of each module with a tensor, that return a tensor, inside the block; the hooks are gone afterwards.
+    """The calls of each module with a tensor, that return a tensor, inside the block; the hooks are
+    gone afterwards.
 
     Inputs are read before the module and its hooks run, and outputs after them.
     """
@@ -90,7 +130,9 @@ def watching(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, list[Call]]
 
     def before(name: str) -> Any:
         def keep(_: nn.Module, args: tuple[Any, ...]) -> None:
-            begun[name].append(args[0].detach().clone() if args and isinstance(args[0], Tensor) else None)
+            begun[name].append(
+                args[0].detach().clone() if args and isinstance(args[0], Tensor) else None
+            )
 
         return keep
 
@@ -103,7 +145,10 @@ def watching(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, list[Call]]
 
         return keep
 
-    handles = [module.register_forward_pre_hook(before(name), prepend=True) for name, module in modules.items()]
+    handles = [
+        module.register_forward_pre_hook(before(name), prepend=True)
+        for name, module in modules.items()
+    ]
     handles += [module.register_forward_hook(after(name)) for name, module in modules.items()]
     try:
         yield seen
@@ -114,7 +159,8 @@ def watching(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, list[Call]]
 
 @contextmanager
 def replaced(module: nn.Module, stand_in: Callable[..., Tensor] | None) -> Iterator[None]:
-    """The output of ``module`` is that of ``stand_in`` inside the block; it works on copies of its arguments.
+    """The output of ``module`` is that of ``stand_in`` inside the block; it works on copies of its
+    arguments.
 
     Without a stand-in the output stays, and only what the module changes in place is its own.
     """
@@ -128,7 +174,10 @@ def replaced(module: nn.Module, stand_in: Callable[..., Tensor] | None) -> Itera
         args = begun.pop()
         return out if stand_in is None else stand_in(*args)
 
-    handles = [module.register_forward_pre_hook(before, prepend=True), module.register_forward_hook(after)]
+    handles = [
+        module.register_forward_pre_hook(before, prepend=True),
+        module.register_forward_hook(after),
+    ]
     try:
         yield
     finally:
@@ -137,7 +186,8 @@ def replaced(module: nn.Module, stand_in: Callable[..., Tensor] | None) -> Itera
 
 
 def r2_each(found: Tensor, wanted: Tensor) -> Tensor:
-    """The share of the variance of each column of ``wanted`` ``(n, O)``, ``(O,)``; NaN where it is constant.
+    """The share of the variance of each column of ``wanted`` ``(n, O)``, ``(O,)``; NaN where it is
+    constant.
 
     What varies by rounding only is constant.
 
@@ -154,7 +204,9 @@ def r2_each(found: Tensor, wanted: Tensor) -> Tensor:
 
 
 def worst_of(r2: Tensor) -> tuple[int, float]:
-    """The output of which the least is explained, and that share; of all that are constant, the first and one."""
+    """The output of which the least is explained, and that share; of all that are constant, the
+    first and one.
+    """
     worst = int(r2.nan_to_num(torch.inf).argmin())
     return worst, 1.0 if bool(r2[worst].isnan()) else float(r2[worst])
 
@@ -163,7 +215,8 @@ def check_alone(network: Network, module: nn.Module, x: Tensor) -> None:
     """Raise if something else reads what the module changes in place.
 
     Raises:
-        StructureError: if the output of the network is another where the module works on a copy of its input.
+        StructureError: if the output of the network is another where the module works on a copy of
+            its input.
     """
     with replaced(module, None):
         alone = network(x)
@@ -190,7 +243,9 @@ def shapes_of(calls: list[Call]) -> Shapes:
         )
     x, out, _ = calls[0]
     if x.ndim < 1 or out.ndim < 1 or len(x) != len(out):
-        raise StructureError(f"a block from {tuple(x.shape)} to {tuple(out.shape)}", "the batch as the first axis")
+        raise StructureError(
+            f"a block from {tuple(x.shape)} to {tuple(out.shape)}", "the batch as the first axis"
+        )
     return Shapes.between(tuple(x.shape[1:]), tuple(out.shape[1:]))
 
 
@@ -204,7 +259,8 @@ def check_names(model: nn.Module, names: str | Sequence[str]) -> list[str]:
     known = dict(model.named_modules(remove_duplicate=False))
     if unknown := [n for n in asked if n not in known or not n]:
         raise ConfigError(
-            f"no block named {', '.join(map(repr, unknown))}", f"names such as {', '.join(block_names(model)[:8])}"
+            f"no block named {', '.join(map(repr, unknown))}",
+            f"names such as {', '.join(block_names(model)[:8])}",
         )
     first = {id(module): name for name, module in model.named_modules()}
     return list(dict.fromkeys(first[id(known[n])] for n in asked))

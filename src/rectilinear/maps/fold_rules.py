@@ -23,9 +23,25 @@ if TYPE_CHECKING:
     from torch.nn.modules.batchnorm import _BatchNorm
 
 
-CHECKS = {torch._assert, operator.eq, operator.ne, getattr, "dim", "size"}  # what may stand beside the computation
+CHECKS = {
+    torch._assert,
+    operator.eq,
+    operator.ne,
+    getattr,
+    "dim",
+    "size",
+}  # what may stand beside the computation
 BOUND = ("running_mean", "running_var", "weight", "bias")
-ERRORS = (TypeError, ValueError, NameError, AttributeError, RuntimeError, AssertionError, KeyError, IndexError)
+ERRORS = (
+    TypeError,
+    ValueError,
+    NameError,
+    AttributeError,
+    RuntimeError,
+    AssertionError,
+    KeyError,
+    IndexError,
+)
 
 
 class _Tracer(fx.Tracer):
@@ -36,10 +52,12 @@ class _Tracer(fx.Tracer):
 
 
 def after_norm(norm: _BatchNorm) -> nn.Module | None:
-    """What a subclass of a batch normalisation does after normalising, as a module; None where that cannot be told.
+    """What a subclass of a batch normalisation does after normalising, as a module; None where that
+    cannot be told.
 
-    Its ``forward`` must be, in evaluation mode, the normalisation of its one argument by its own statistics, and then
-    something that depends on nothing else, such as modules of its own. The answer is checked at random numbers.
+    Its ``forward`` must be, in evaluation mode, the normalisation of its one argument by its own
+    statistics, and then something that depends on nothing else, such as modules of its own. The
+    answer is checked at random numbers.
 
     Example:
         >>> class NormAct(nn.BatchNorm2d):
@@ -52,7 +70,9 @@ def after_norm(norm: _BatchNorm) -> nn.Module | None:
         None
     """
     module = deepcopy(norm).eval()
-    vars(module)["_check_input_dim"] = lambda _: None  # it asks for the number of axes, which a trace does not know
+    vars(module)["_check_input_dim"] = lambda _: (
+        None
+    )  # it asks for the number of axes, which a trace does not know
     try:
         graph = _Tracer().trace(module)
         nodes = _after(graph, module)
@@ -72,16 +92,27 @@ def _after(graph: fx.Graph, module: nn.Module) -> list[fx.Node] | None:
         new = set(waiting.pop().all_input_nodes) - needed
         needed |= new
         waiting += new
-    if any(node.target not in CHECKS for node in graph.nodes if node not in needed and node.op.startswith("call")):
+    if any(
+        node.target not in CHECKS
+        for node in graph.nodes
+        if node not in needed and node.op.startswith("call")
+    ):
         return None
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
-    norms = [node for node in needed if node.op == "call_function" and node.target in (batch_norm, torch.batch_norm)]
+    norms = [
+        node
+        for node in needed
+        if node.op == "call_function" and node.target in (batch_norm, torch.batch_norm)
+    ]
     if len(inputs) != 1 or len(norms) != 1 or not _normalises(norms[0], inputs[0], module):
         return None
     before = {*inputs, *norms[0].all_input_nodes}
     nodes = [node for node in graph.nodes if node in needed - before - {*norms, output}]
     seen = {norms[0], *nodes}
-    if any(not set(node.all_input_nodes) <= seen for node in (*nodes, output)) or output.args[0] not in seen:
+    if (
+        any(not set(node.all_input_nodes) <= seen for node in (*nodes, output))
+        or output.args[0] not in seen
+    ):
         return None
     return nodes
 
@@ -93,7 +124,9 @@ def _normalises(node: fx.Node, x: fx.Node, module: nn.Module) -> bool:
     given.apply_defaults()
     values = given.arguments
     own = all(_is_own(values[name], name, module) for name in BOUND)
-    return values["input"] is x and own and values["training"] is False and values["eps"] == module.eps
+    return (
+        values["input"] is x and own and values["training"] is False and values["eps"] == module.eps
+    )
 
 
 def _is_own(value: Any, name: str, module: nn.Module) -> bool:
@@ -126,24 +159,50 @@ def _is_right(norm: _BatchNorm, tail: nn.Module) -> bool:
     x = torch.randn(4, norm.num_features, *[3] * (axes - 2), generator=random, dtype=torch.float64)
     with torch.no_grad():
         normalised = batch_norm(
-            x, whole.running_mean, whole.running_var, whole.weight, whole.bias, False, 0.0, whole.eps
+            x,
+            whole.running_mean,
+            whole.running_var,
+            whole.weight,
+            whole.bias,
+            False,
+            0.0,
+            whole.eps,
         )
         wanted, found = whole(x.clone()), tail(normalised)
-    return isinstance(wanted, Tensor) and wanted.shape == found.shape and torch.allclose(wanted, found, atol=1e-12)
+    return (
+        isinstance(wanted, Tensor)
+        and wanted.shape == found.shape
+        and torch.allclose(wanted, found, atol=1e-12)
+    )
 
 
-NORM_OF = {nn.Conv1d: nn.BatchNorm1d, nn.Conv2d: nn.BatchNorm2d, nn.Conv3d: nn.BatchNorm3d, nn.Linear: nn.BatchNorm1d}
-NOTHING = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+NORM_OF = {
+    nn.Conv1d: nn.BatchNorm1d,
+    nn.Conv2d: nn.BatchNorm2d,
+    nn.Conv3d: nn.BatchNorm3d,
+    nn.Linear: nn.BatchNorm1d,
+}
+NOTHING = (
+    nn.Identity,
+    nn.Dropout,
+    nn.Dropout1d,
+    nn.Dropout2d,
+    nn.Dropout3d,
+    nn.AlphaDropout,
+    nn.FeatureAlphaDropout,
+)
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 class RowsOnly(nn.Identity):
-    """In place of a folded ``BatchNorm1d``: what came before is the same only for tensors of so many axes.
+    """In place of a folded ``BatchNorm1d``: what came before is the same only for tensors of so
+    many axes.
 
     Example:
         >>> RowsOnly(2)(torch.zeros(1, 2, 3))  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        rectilinear.errors.ShapeError: Got a tensor of shape (1, 2, 3) at a folded BatchNorm1d; expected 2 axes. ...
+        rectilinear.errors.ShapeError: Got a tensor of shape (1, 2, 3) at a folded BatchNorm1d;
+            expected 2 axes. ...
     """
 
     def __init__(self, axes: int) -> None:
@@ -178,11 +237,14 @@ def does_nothing(module: nn.Module) -> bool:
     """
     if is_hooked(module):
         return False
-    return type(module) in (*NOTHING, RowsOnly) or (type(module) is nn.LeakyReLU and module.negative_slope == 1)
+    return type(module) in (*NOTHING, RowsOnly) or (
+        type(module) is nn.LeakyReLU and module.negative_slope == 1
+    )
 
 
 def is_hooked(module: nn.Module) -> bool:
-    """Whether a module is more than the ``forward`` of its class, as under ``torch.nn.utils.spectral_norm``.
+    """Whether a module is more than the ``forward`` of its class, as under
+    ``torch.nn.utils.spectral_norm``.
 
     Example:
         >>> layer = nn.Linear(2, 2)
@@ -204,7 +266,8 @@ def may_fold(a: nn.Module, b: nn.Module) -> bool:
 
 
 def folded(a: nn.Module, b: nn.Module, dtype: torch.dtype) -> tuple[nn.Module, nn.Module] | str:
-    """What takes the places of the two, or the reason why they stay; numbers must be finite in ``dtype``.
+    """What takes the places of the two, or the reason why they stay; numbers must be finite in
+    ``dtype``.
 
     Example:
         >>> folded(nn.Linear(4, 8), nn.Linear(8, 2), torch.float32)
@@ -326,7 +389,9 @@ def _wide(t: Tensor) -> Tensor:
     return t.detach().cpu().to(torch.complex128 if t.is_complex() else torch.float64)
 
 
-def _layer(like: nn.Module, weight: Tensor, bias: Tensor | None, sources: Iterable[nn.Module]) -> nn.Module:
+def _layer(
+    like: nn.Module, weight: Tensor, bias: Tensor | None, sources: Iterable[nn.Module]
+) -> nn.Module:
     """A layer like another one, with other numbers; trainable where one of the sources is."""
     layer = deepcopy(like)
     trainable = any(p.requires_grad for source in sources for p in source.parameters(recurse=False))

@@ -1,4 +1,6 @@
-"""Consecutive linear layers folded into one, exactly, with an account of what was folded and what was not."""
+"""Consecutive linear layers folded into one, exactly, with an account of what was folded and what
+was not.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,15 @@ UNSEEN: dict[Checked, str] = {
     "random rows": "not checked on data",
     "nothing": "checked on nothing, for no input could be guessed: the graph is trusted; pass x",
 }
-RUN_ERRORS = (RuntimeError, TypeError, ValueError, IndexError, AttributeError, AssertionError, NotImplementedError)
+RUN_ERRORS = (
+    RuntimeError,
+    TypeError,
+    ValueError,
+    IndexError,
+    AttributeError,
+    AssertionError,
+    NotImplementedError,
+)
 
 
 @dataclass(frozen=True)
@@ -50,9 +60,10 @@ class Fused:
         model: the new model.
         folds: the pairs that became one layer, in the order in which that was done.
         left: normalisations and neighbouring linear layers that stay, and why.
-        error: the largest difference of the outputs on ``x`` over the largest output; None without ``x``.
-        checked: on what the two were compared: "x", "random rows" that the first layer suggests, or "nothing", where no
-            input could be guessed and the graph alone speaks.
+        error: the largest difference of the outputs on ``x`` over the largest output; None without
+            ``x``.
+        checked: on what the two were compared: "x", "random rows" that the first layer suggests, or
+            "nothing", where no input could be guessed and the graph alone speaks.
     """
 
     model: nn.Module
@@ -63,7 +74,11 @@ class Fused:
 
     def __str__(self) -> str:
         lines = [*map(str, self.folds), *map(str, self.left)]
-        checked = UNSEEN[self.checked] if self.error is None else f"largest relative error on x {self.error:.2g}"
+        checked = (
+            UNSEEN[self.checked]
+            if self.error is None
+            else f"largest relative error on x {self.error:.2g}"
+        )
         return "\n".join([*lines, f"{len(self.folds)} folded, {len(self.left)} left, {checked}"])
 
 
@@ -76,27 +91,34 @@ def fuse(model: nn.Module, x: Any = None, *, report: Literal[True]) -> Fused: ..
 
 
 def fuse(model: nn.Module, x: Any = None, *, report: bool = False) -> nn.Module | Fused:
-    """A copy of the model, in evaluation mode, with consecutive linear layers folded into one: the same function.
+    """A copy of the model, in evaluation mode, with consecutive linear layers folded into one: the
+    same function.
 
-    Folded are linear into linear layers, batch normalisation into the linear layer or convolution before it (or the
-    linear layer after it), and 1 x 1 convolutions into the convolution before; what does nothing in evaluation mode
-    (dropout, a leaky ReLU of slope one) is passed over. Of a batch normalisation with an activation in one class the
-    activation stays. A folded layer leaves ``nn.Identity`` behind, or what remains of it: names stay. Products are
-    taken in float64, and only where the result has no more numbers than the two layers.
+    Folded are linear into linear layers, batch normalisation into the linear layer or convolution
+    before it (or the linear layer after it), and 1 x 1 convolutions into the convolution before;
+    what does nothing in evaluation mode (dropout, a leaky ReLU of slope one) is passed over. Of a
+    batch normalisation with an activation in one class the
+    activation stays. A folded layer leaves ``nn.Identity`` behind, or what remains of it: names
+    stay. Products are taken in float64, and only where the result has no more numbers than the two
+    layers.
 
-    Without ``x`` only what the model's whole graph proves is folded: it must be one that ``torch.fx`` can follow, and
-    it is checked on random rows where the first layer tells what the model takes; where no row can be guessed the graph
-    alone is trusted, and the report says so (``checked``). With ``x``, every fold is checked
-    on it and taken back if it changes the output; a model that ``torch.fx`` cannot follow is then folded as it runs on
-    ``x``, unless its path depends on values.
+    Without ``x`` only what the model's whole graph proves is folded: it must be one that
+    ``torch.fx`` can follow, and it is checked on random rows where the first layer tells what the
+    model takes; where no row can be guessed the graph alone is trusted, and the report says so
+    (``checked``). With ``x``, every fold is checked on it and taken back if it changes the output;
+    a model that ``torch.fx`` cannot follow is then folded as it runs on ``x``, unless its path
+    depends on values.
 
     Args:
         model: the network; it is not changed.
-        x: what the model is called with: a tensor, a tuple of arguments, or a mapping of keyword arguments.
-        report: return a :class:`Fused`, with the folds, what is left and why, and the error on ``x``.
+        x: what the model is called with: a tensor, a tuple of arguments, or a mapping of keyword
+            arguments.
+        report: return a :class:`Fused`, with the folds, what is left and why, and the error on
+            ``x``.
 
     Raises:
-        DtypeError, InputError: if the model is no module, has no parameters, or some without values; if it is random.
+        DtypeError, InputError: if the model is no module, has no parameters, or some without
+        values; if it is random.
         NonFiniteError: if ``x`` is not finite.
         ShapeError: if the model does not take ``x``.
         StructureError: for a ``ScriptModule``, or a model that cannot be copied.
@@ -128,14 +150,20 @@ class _Call:
                 check_finite(t.detach(), "x")
         if not isinstance(x, Tensor | tuple | Mapping):
             raise DtypeError(
-                f"x of type {type(x).__name__}", "a tensor, a tuple of arguments or a mapping", "Use torch.as_tensor."
+                f"x of type {type(x).__name__}",
+                "a tensor, a tuple of arguments or a mapping",
+                "Use torch.as_tensor.",
             )
-        self.args: tuple[Any, ...] = () if isinstance(x, Mapping) else x if isinstance(x, tuple) else (x,)
+        self.args: tuple[Any, ...] = (
+            () if isinstance(x, Mapping) else x if isinstance(x, tuple) else (x,)
+        )
         self.kwargs: dict[str, Any] = dict(x) if isinstance(x, Mapping) else {}
 
     def __call__(self, model: nn.Module, factor: float = 1.0) -> list[Tensor]:
         """The tensors that the model returns, on copies of the arguments in its dtype."""
-        like = next((p for p in (*model.parameters(), *model.buffers()) if p.is_floating_point()), None)
+        like = next(
+            (p for p in (*model.parameters(), *model.buffers()) if p.is_floating_point()), None
+        )
 
         def own(t: Any) -> Any:
             if not isinstance(t, Tensor):
@@ -152,7 +180,9 @@ class _Call:
 
 
 class _Folding:
-    """Folds pair by pair in a copy of the model in float64, checks, and puts the folded layers into the model."""
+    """Folds pair by pair in a copy of the model in float64, checks, and puts the folded layers into
+    the model.
+    """
 
     def __init__(self, original: nn.Module, call: _Call | None) -> None:
         self.original, self.call = original, call
@@ -176,13 +206,19 @@ class _Folding:
         except RectilinearError:
             raise
         except RUN_ERRORS as error:
-            raise ShapeError(f"x, on which the model fails: {_said(error)}", "what the model is called with") from error
+            raise ShapeError(
+                f"x, on which the model fails: {_said(error)}", "what the model is called with"
+            ) from error
         if not sum(t.numel() for t in self.plain):
-            raise ShapeError("x on which the model returns no numbers", "at least one row", "Pass some rows.")
+            raise ShapeError(
+                "x on which the model returns no numbers", "at least one row", "Pass some rows."
+            )
         dtypes = [t.dtype for t in self.plain if t.is_floating_point()]
         rounding = max((torch.finfo(dtype).eps for dtype in dtypes), default=0.0)
         if not _error(self.plain, again) <= 1e3 * rounding:
-            raise InputError("a model that is random in evaluation mode", "the same output for the same input")
+            raise InputError(
+                "a model that is random in evaluation mode", "the same output for the same input"
+            )
         try:
             self.wanted = [(1.0, call(self.work))]
         except RUN_ERRORS:  # it makes numbers of another precision on the way
@@ -193,9 +229,11 @@ class _Folding:
             self.wanted.append((-1.0, call(self.work, -1.0)))
 
     def _guess(self) -> None:
-        """Without ``x``, rows that the model takes are a check of its graph, which is drawn without values.
+        """Without ``x``, rows that the model takes are a check of its graph, which is drawn without
+        values.
 
-        Code that asks for the type of its input, or whether it is traced, has another graph when it runs.
+        Code that asks for the type of its input, or whether it is traced, has another graph when it
+        runs.
         """
         for x in guesses(self.original):
             self.call = _Call(x)
@@ -209,7 +247,9 @@ class _Folding:
         while pairs := [pair for pair in self._neighbours().pairs if pair not in self.left]:
             undo: dict[tuple[str, str], list[tuple[str, nn.Module]]] = {}
             for pair in pairs:
-                if not any(name in other for other in undo for name in pair) and (old := self._apply(pair)):
+                if not any(name in other for other in undo for name in pair) and (
+                    old := self._apply(pair)
+                ):
                     undo[pair] = old
             if self._difference():
                 for old in undo.values():
@@ -220,7 +260,11 @@ class _Folding:
         left = self._account()
         for name in self.touched:
             self._finish(name)
-        error = _error(self.call(self.original), self.plain) if self.given and self.call is not None else None
+        error = (
+            _error(self.call(self.original), self.plain)
+            if self.given and self.call is not None
+            else None
+        )
         return Fused(self.original, tuple(self.folds), left, error, self._checked())
 
     def _checked(self) -> Checked:
@@ -238,7 +282,11 @@ class _Folding:
     def _neighbours(self) -> Neighbours:
         if self.graph.graph is not None:
             return from_graph(self.work, frozenset(self.touched))
-        return from_run(self.work, self.call) if self.given and self.call is not None else Neighbours(())
+        return (
+            from_run(self.work, self.call)
+            if self.given and self.call is not None
+            else Neighbours(())
+        )
 
     def _apply(self, pair: tuple[str, str]) -> list[tuple[str, nn.Module]]:
         """Exchange the two; what they were, or nothing where they stay."""
@@ -258,11 +306,15 @@ class _Folding:
 
     def _dtype(self, pair: tuple[str, str]) -> torch.dtype:
         weights = (getattr(self.original.get_submodule(name), "weight", None) for name in pair)
-        return next((w.dtype for w in weights if isinstance(w, Tensor) and w.ndim > 1), torch.float32)
+        return next(
+            (w.dtype for w in weights if isinstance(w, Tensor) and w.ndim > 1), torch.float32
+        )
 
     def _difference(self) -> str:
         """What is not as it was: nothing, or a reason to take folds back."""
-        if self.graph.graph is not None and not self.graph.agrees(from_graph(self.work, frozenset(self.touched))):
+        if self.graph.graph is not None and not self.graph.agrees(
+            from_graph(self.work, frozenset(self.touched))
+        ):
             return "the model reads more of them than their output, such as a weight or a shape"
         for factor, wanted in self.wanted:
             assert self.call is not None
@@ -282,7 +334,11 @@ class _Folding:
 
     def _account(self) -> tuple[Fold, ...]:
         gone = {fold.second for fold in self.folds}
-        left = [Fold(*pair, reason) for pair, reason in self.left.items() if reason and pair[1] not in gone]
+        left = [
+            Fold(*pair, reason)
+            for pair, reason in self.left.items()
+            if reason and pair[1] not in gone
+        ]
         named = {name for fold in left for name in (fold.first, fold.second)}
         why = "it does not see the output of one linear layer or convolution alone"
         if self.graph.graph is None:
@@ -290,7 +346,9 @@ class _Folding:
             call = self.call if self.given else None
             reason = "" if call is None else from_run(self.work, call).reason
             why = f"{lost}: pass x" if call is None else f"{lost}, and {reason}" if reason else why
-        norms = [n for n, m in self.work.named_modules() if isinstance(m, _BatchNorm) and n not in named]
+        norms = [
+            n for n, m in self.work.named_modules() if isinstance(m, _BatchNorm) and n not in named
+        ]
         return (*left, *(Fold("", name, why) for name in norms))
 
 
@@ -307,7 +365,9 @@ def _put(model: nn.Module, name: str, module: nn.Module) -> None:
 
 
 def _error(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
-    """The largest difference over the largest entry; infinite where shapes, infinities or whole numbers differ."""
+    """The largest difference over the largest entry; infinite where shapes, infinities or whole
+    numbers differ.
+    """
     if [t.shape for t in found] != [t.shape for t in wanted]:
         return float("inf")
     worst = 0.0
@@ -318,7 +378,9 @@ def _error(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
         if not b.is_floating_point() and not b.is_complex():
             worst = worst if torch.equal(a, b) else float("inf")
         elif bool(finite.any()):
-            gap = (a - b)[finite].abs().max() / b[finite].abs().max().clamp_min(torch.finfo(b.dtype).tiny)
+            gap = (a - b)[finite].abs().max() / b[finite].abs().max().clamp_min(
+                torch.finfo(b.dtype).tiny
+            )
             worst = max(worst, float(gap.nan_to_num(float("inf"))))
     return worst
 

@@ -50,12 +50,14 @@ class Replaced:
     Attributes:
         name: of the submodule.
         module: its class.
-        form: "rows", "tokens" or "convolution", with "identity + " before it where that is added to the map.
-        r2: how much of the variance of the block's output the map that was put in explains, on held-out rows.
+        form: "rows", "tokens" or "convolution", with "identity + " before it where that is added to
+            the map.
+        r2: how much of the variance of the block's output the map that was put in explains, on
+            held-out rows.
         parameters_before: of the block.
         parameters_after: of the map.
-        worst_r2: the least share of one number of the block's output, or of one channel: large ones outweigh small ones
-            in ``r2``.
+        worst_r2: the least share of one number of the block's output, or of one channel: large ones
+            outweigh small ones in ``r2``.
     """
 
     name: str
@@ -91,8 +93,8 @@ class Linearized:
     Attributes:
         model: the new network.
         blocks: what was replaced.
-        output_r2: how much of the old output's variance the new one explains, of all outputs together: large ones
-            outweigh small ones.
+        output_r2: how much of the old output's variance the new one explains, of all outputs
+            together: large ones outweigh small ones.
         loss_before: the loss on the data, None without labels.
         loss_after: the same of the new network.
         accuracy_before: the accuracy, None without classes.
@@ -103,7 +105,8 @@ class Linearized:
         seconds_after: the same of the new network.
         kept: the blocks that ``blocks="all"`` left as they are.
         held_out: how many rows the costs were measured on.
-        output_r2_each: how much of each output's variance it explains, ``(O,)``; NaN where it is constant.
+        output_r2_each: how much of each output's variance it explains, ``(O,)``; NaN where it is
+            constant.
     """
 
     model: nn.Module
@@ -155,31 +158,36 @@ def linearize(
     seed: int = 0,
     progress: bool = True,
 ) -> Linearized:
-    """A copy of the model in which blocks are replaced by the best affine maps on the data, by streaming least squares.
+    """A copy of the model in which blocks are replaced by the best affine maps on the data, by
+    streaming least squares.
 
-    Blocks are replaced in the order given, from the input on: each is fitted to what the blocks replaced before it
-    leave as its input, with the original output as the target, so that errors do not pile up. Sequences of tokens
-    get one map for all tokens, large images a convolution of 3 x 3, everything else a matrix. A quarter of the rows is
-    held out: every R², loss and accuracy is that of the maps that were put in, on rows that they were not fitted on.
+    Blocks are replaced in the order given, from the input on: each is fitted to what the blocks
+    replaced before it leave as its input, with the original output as the target, so that errors do
+    not pile up. Sequences of tokens get one map for all tokens, large images a convolution of 3 x
+    3, everything else a matrix. A quarter of the rows is
+    held out: every R², loss and accuracy is that of the maps that were put in, on rows that they
+    were not fitted on.
 
     Args:
         model: the network; it is not changed.
         x: rows, or an iterable of batches ``x`` or ``(x, y)`` that can be read again.
         y: labels, for the cost in loss.
-        blocks: names of submodules (``model.named_modules()``), or "all" for every block of the model's containers
-            that is not affine by itself; blocks that cannot be replaced are then kept, with the reason.
-        rank: of the maps; full by default. Where a block's input and output have one shape, the map is the identity
-            plus one of this rank, if that is nearer than one of this rank alone.
-        enlarge: with "all", replace blocks also by maps with more parameters than they have, such as activations.
-            Blocks that are named are always replaced, and the result has the parameters before and after.
+        blocks: names of submodules (``model.named_modules()``), or "all" for every block of the
+            model's containers that is not affine by itself; blocks that cannot be replaced are then
+            kept, with the reason.
+        rank: of the maps; full by default. Where a block's input and output have one shape, the map
+            is the identity plus one of this rank, if that is nearer than one of this rank alone.
+        enlarge: with "all", replace blocks also by maps with more parameters than they have, such
+            as activations. Blocks that are named are always replaced, and the result has the
+            parameters before and after.
         loss: as in :func:`audit`.
         seed: of the rows that are held out and of the sample on which the cost is measured.
         progress: show progress on standard error, where that is a terminal.
 
     Raises:
         ConfigError: for a name that is no submodule, no names, or a rank below one.
-        StructureError: if a block is not called once a pass, is read by more than its output, or no affine map fits its
-            shapes; or for a ``ScriptModule``.
+        StructureError: if a block is not called once a pass, is read by more than its output, or no
+            affine map fits its shapes; or for a ``ScriptModule``.
         InputError: if there are too few distinct rows.
 
     Example:
@@ -215,7 +223,11 @@ def linearize(
                         raise
                     kept.append(Kept(name, type(old.model.get_submodule(name)).__name__, error.got))
         base, out = _outputs(old, work.test), _outputs(new, work.test)
-        y = None if data.sample_labels is None else data.sample_labels[work.held.to(data.sample_labels.device)]
+        y = (
+            None
+            if data.sample_labels is None
+            else data.sample_labels[work.held.to(data.sample_labels.device)]
+        )
         before, after = (_score(task, f, y) for f in (base, out))
         batch = old.rows(data.sample[:BATCH])
         return Linearized(
@@ -242,9 +254,15 @@ def _names(model: nn.Module, blocks: str | Sequence[str]) -> list[str]:
     else:
         names = check_names(model, blocks)
     if not names:
-        raise ConfigError("no blocks", "at least one", f"The model has {', '.join(block_names(model)[:8]) or 'none'}.")
+        raise ConfigError(
+            "no blocks",
+            "at least one",
+            f"The model has {', '.join(block_names(model)[:8]) or 'none'}.",
+        )
     if nested := [(a, b) for a in names for b in names if a != b and b.startswith(f"{a}.")]:
-        raise ConfigError(f"block {nested[0][1]!r} inside block {nested[0][0]!r}", "blocks side by side")
+        raise ConfigError(
+            f"block {nested[0][1]!r} inside block {nested[0][0]!r}", "blocks side by side"
+        )
     return names
 
 
@@ -252,7 +270,13 @@ class _Replacing:
     """Blocks of ``new`` replaced one by one by maps to the outputs of ``old``."""
 
     def __init__(
-        self, old: Network, new: Network, data: points.Data, held: HeldOut, rank: int | None, enlarge: bool
+        self,
+        old: Network,
+        new: Network,
+        data: points.Data,
+        held: HeldOut,
+        rank: int | None,
+        enlarge: bool,
     ) -> None:
         self.old, self.new, self.rank, self.enlarge = old, new, rank, enlarge
         self._data, self._rule = data, held
@@ -280,10 +304,15 @@ class _Replacing:
                 moments = BlockMoments(shapes_of([Call(x, out, changed)]), BUDGET)
                 if changed:
                     check_alone(self.old, target, rows)
-                size, has = moments.shapes.numbers(self.rank), sum(p.numel() for p in target.parameters())
+                size, has = (
+                    moments.shapes.numbers(self.rank),
+                    sum(p.numel() for p in target.parameters()),
+                )
                 if size > has and not self.enlarge:
                     raise StructureError(
-                        f"a map of {size:,} parameters for a block of {has:,}", "a smaller one", "Pass enlarge=True."
+                        f"a map of {size:,} parameters for a block of {has:,}",
+                        "a smaller one",
+                        "Pass enlarge=True.",
                     )
             moments.add(x, out)
         assert moments is not None
@@ -331,13 +360,17 @@ class _Replacing:
                 "a block that is called and nothing else",
             )
 
-    def _judge(self, source: nn.Module, target: nn.Module, stand_in: nn.Module, shapes: Shapes) -> tuple[float, float]:
+    def _judge(
+        self, source: nn.Module, target: nn.Module, stand_in: nn.Module, shapes: Shapes
+    ) -> tuple[float, float]:
         """The shares of the variance of the whole output and of its worst number or channel."""
         calls = [self._both(source, target, rows) for rows in parts(self.test, BATCH)]
         with torch.no_grad():
             found = torch.cat([stand_in(call.x) for call in calls])
         wanted = torch.cat([call.out for call in calls])
-        return _r2(found, wanted), worst_of(r2_each(shapes.targets(found), shapes.targets(wanted)))[1]
+        return _r2(found, wanted), worst_of(r2_each(shapes.targets(found), shapes.targets(wanted)))[
+            1
+        ]
 
 
 def _exchange(model: nn.Module, module: nn.Module, other: nn.Module) -> None:
@@ -349,7 +382,9 @@ def _exchange(model: nn.Module, module: nn.Module, other: nn.Module) -> None:
 
 
 def _r2(found: Tensor, wanted: Tensor) -> float:
-    """The share of the variance of ``wanted`` over rows; of a constant 1 where it is met up to rounding, else -inf."""
+    """The share of the variance of ``wanted`` over rows; of a constant 1 where it is met up to
+    rounding, else -inf.
+    """
     found, wanted = found.double(), wanted.double()
     left, total = (found - wanted).square().sum(), (wanted - wanted.mean(0)).square().sum()
     rounding = (1e3 * torch.finfo(torch.float32).eps) ** 2 * float(wanted.square().sum())

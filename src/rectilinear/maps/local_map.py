@@ -19,10 +19,11 @@ WRITTEN = 256  # the smaller side of a matrix that is written out rather than it
 
 
 class LocalMap(Operator):
-    """The Jacobian ``A_x`` of a model at a point, as an operator: products with it and its transpose, never the matrix.
+    """The Jacobian ``A_x`` of a model at a point, as an operator: products with it and its
+    transpose, never the matrix.
 
-    ``f(x + v) = f(x) + A_x v`` to first order; ``value`` is ``f(x)`` and ``constant`` is ``f(x) - A_x x``, which
-    vanishes for networks without biases made of ReLU, where ``f(x) = A_x x``.
+    ``f(x + v) = f(x) + A_x v`` to first order; ``value`` is ``f(x)`` and ``constant`` is ``f(x) -
+    A_x x``, which vanishes for networks without biases made of ReLU, where ``f(x) = A_x x``.
 
     Inputs and outputs are flattened. Make one with :func:`local_map`.
     """
@@ -31,7 +32,11 @@ class LocalMap(Operator):
         super().__init__()
         with evaluating(model):
             self._network = as_network(model, point[None])
-            self._hold(False, point=self._network.rows(point[None])[0].detach(), value=self._network(point[None])[0])
+            self._hold(
+                False,
+                point=self._network.rows(point[None])[0].detach(),
+                value=self._network(point[None])[0],
+            )
         self.model = model
         self.in_dim, self.out_dim = self._network.in_dim, self._network.out_dim
 
@@ -59,7 +64,8 @@ class LocalMap(Operator):
         return pulled_back(self._network, points, rows).reshape(*z.shape[:-1], self.in_dim)
 
     def svd(self, k: int) -> SVD:
-        """The ``k`` leading singular values and vectors, by Lanczos iteration on products with the map.
+        """The ``k`` leading singular values and vectors, by Lanczos iteration on products with the
+        map.
 
         Raises:
             NonFiniteError: if the Jacobian is not finite, such as that of a root at zero.
@@ -73,11 +79,15 @@ class LocalMap(Operator):
         """
         least = min(self.in_dim, self.out_dim)
         if not isinstance(k, int) or not 1 <= k <= least:
-            raise ConfigError(f"k = {k}", f"a whole number from 1 to {least}, the smaller side of the map")
+            raise ConfigError(
+                f"k = {k}", f"a whole number from 1 to {least}, the smaller side of the map"
+            )
         whole = self.like.dtype in (torch.float32, torch.float64)  # what SciPy knows
         if whole and least > max(WRITTEN, 2 * k):
             try:
-                start = torch.randn(least, generator=stream(0, "Lanczos"), dtype=torch.float64).numpy()
+                start = torch.randn(
+                    least, generator=stream(0, "Lanczos"), dtype=torch.float64
+                ).numpy()
                 parts = svds(to_scipy(self), k, v0=start.astype(to_scipy(self).dtype))
                 u, s, vh = (torch.from_numpy(part.copy()).to(self.like) for part in parts)
                 order = s.argsort(descending=True)
@@ -88,7 +98,9 @@ class LocalMap(Operator):
         matrix = to_dense(self.T).mT if wide else to_dense(self)
         if not bool(torch.isfinite(matrix).all()):
             raise NonFiniteError(
-                "NaN or infinite derivatives", "a finite Jacobian", "Move the point off the singularity."
+                "NaN or infinite derivatives",
+                "a finite Jacobian",
+                "Move the point off the singularity.",
             )
         parts = torch.linalg.svd(matrix if whole else matrix.float(), full_matrices=False)
         u, s, vh = (part.to(self.like) for part in parts)
@@ -102,14 +114,14 @@ def local_map(model: nn.Module, x: Tensor) -> LocalMap:
 
     Args:
         model: any module that maps rows to rows; it is used in evaluation mode and not changed.
-        x: a point, with or without a batch axis of one; ``(1, d)`` is a batch, and ``(1, h, w)`` an image if the model
-            takes it as one.
+        x: a point, with or without a batch axis of one; ``(1, d)`` is a batch, and ``(1, h, w)`` an
+            image if the model takes it as one.
 
     Raises:
         ShapeError: if ``x`` is not one point that the model takes.
 
-    Reference: S. Mohan et al., Robust and interpretable blind image denoising via bias-free convolutional neural
-    networks, ICLR 2020.
+    Reference: S. Mohan et al., Robust and interpretable blind image denoising via bias-free
+    convolutional neural networks, ICLR 2020.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(4, 9, bias=False), nn.ReLU(), nn.Linear(9, 2, bias=False))
@@ -145,7 +157,8 @@ def pulled_back(network: Network, x: Tensor, u: Tensor) -> Tensor:
 
 
 def pushed_forward(network: Network, x: Tensor, v: Tensor) -> Tensor:
-    """``J(x_i) v_i`` for rows, ``(b, O)``: ``J^T u`` is linear in ``u``, and its derivative there is ``J``.
+    """``J(x_i) v_i`` for rows, ``(b, O)``: ``J^T u`` is linear in ``u``, and its derivative there
+    is ``J``.
 
     Forward differentiation would do it in one pass, but loads torch's compiler first, for seconds.
     """
@@ -158,13 +171,17 @@ def pushed_forward(network: Network, x: Tensor, v: Tensor) -> Tensor:
         (slope,) = torch.autograd.grad(out, points, u, create_graph=True, allow_unused=True)
         if slope is None or not slope.requires_grad:
             return torch.zeros_like(out).detach()
-        (moved,) = torch.autograd.grad(slope, u, v.to(slope).reshape(slope.shape), allow_unused=True)
+        (moved,) = torch.autograd.grad(
+            slope, u, v.to(slope).reshape(slope.shape), allow_unused=True
+        )
     return torch.zeros_like(out).detach() if moved is None else moved
 
 
 @contextmanager
 def differentiating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, with gradients and with attention by the formula that can be differentiated forwards."""
+    """Evaluation mode, with gradients and with attention by the formula that can be differentiated
+    forwards.
+    """
     with evaluating(model), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         yield
 

@@ -1,4 +1,6 @@
-"""Which module sees the output of which and nothing else does: from the graph of a model, or from a run of it."""
+"""Which module sees the output of which and nothing else does: from the graph of a model, or from a
+run of it.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ VALUE_READS = {"_local_scalar_dense", "is_nonzero", "equal", "nonzero", "allclos
 
 @dataclass(frozen=True)
 class Neighbours:
-    """``pairs`` of names; ``graph`` is a text of the model's whole graph, or None where torch.fx cannot follow it.
+    """``pairs`` of names; ``graph`` is a text of the model's whole graph, or None where torch.fx
+    cannot follow it.
 
     ``constants`` are the tensors in the graph that were computed while it was traced.
     """
@@ -49,7 +52,10 @@ class _Tracer(fx.Tracer):
         self._whole = whole
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        kept = isinstance(m, _BatchNorm | RowsOnly | AffineBlock) or module_qualified_name in self._whole
+        kept = (
+            isinstance(m, _BatchNorm | RowsOnly | AffineBlock)
+            or module_qualified_name in self._whole
+        )
         return kept or super().is_leaf_module(m, module_qualified_name)
 
 
@@ -91,7 +97,11 @@ def from_graph(model: nn.Module, whole: frozenset[str] = frozenset()) -> Neighbo
         if not usable(node) or does_nothing(model.get_submodule(str(node.target))):
             continue
         source = node.args[0]
-        while usable(source) and len(source.users) == 1 and does_nothing(model.get_submodule(str(source.target))):
+        while (
+            usable(source)
+            and len(source.users) == 1
+            and does_nothing(model.get_submodule(str(source.target)))
+        ):
             source = source.args[0]
         if usable(source) and len(source.users) == 1:
             pairs.append((str(source.target), str(node.target)))
@@ -99,7 +109,9 @@ def from_graph(model: nn.Module, whole: frozenset[str] = frozenset()) -> Neighbo
 
 
 def _taken_back(model: nn.Module, held: dict[int, set[str]]) -> tuple[Tensor, ...]:
-    """The constants that a trace left in the model, in the order of their names, and no longer in it."""
+    """The constants that a trace left in the model, in the order of their names, and no longer in
+    it.
+    """
     found = []
     for part in model.modules():
         for name in sorted(set(vars(part)) - held[id(part)]):
@@ -110,13 +122,20 @@ def _taken_back(model: nn.Module, held: dict[int, set[str]]) -> tuple[Tensor, ..
 
 
 def _held_twice(model: nn.Module) -> set[str]:
-    """Names of modules that are registered under several names, or whose weights another module holds too."""
+    """Names of modules that are registered under several names, or whose weights another module
+    holds too.
+    """
     named = list(model.named_modules(remove_duplicate=False))
     places = Counter(id(part) for _, part in named)
     owners = Counter(
-        id(p) for part in model.modules() for p in part._parameters.values() if p is not None and p.ndim > 1
+        id(p)
+        for part in model.modules()
+        for p in part._parameters.values()
+        if p is not None and p.ndim > 1
     )
-    tied = {id(part) for part in model.modules() for p in part._parameters.values() if owners[id(p)] > 1}
+    tied = {
+        id(part) for part in model.modules() for p in part._parameters.values() if owners[id(p)] > 1
+    }
     return {name for name, part in named if places[id(part)] > 1 or id(part) in tied}
 
 
@@ -161,7 +180,11 @@ def from_run(model: nn.Module, run: Callable[[nn.Module], Any]) -> Neighbours:
     if readers.reads_values:
         return Neighbours((), reason="its path depends on the values of tensors")
     several = _held_twice(model)
-    once = {name: c[0] for name, c in seen.items() if len(c) == 1 and c[0] is not None and name not in several}
+    once = {
+        name: c[0]
+        for name, c in seen.items()
+        if len(c) == 1 and c[0] is not None and name not in several
+    }
 
     def private(tensor: Tensor, readers_allowed: set[str]) -> bool:
         return readers.readers[tensor.untyped_storage()._cdata] <= readers_allowed
@@ -170,7 +193,11 @@ def from_run(model: nn.Module, run: Callable[[nn.Module], Any]) -> Neighbours:
         own = model.get_submodule(name).parameters(recurse=False)
         return all(private(p, {name}) for p in own)
 
-    makers = {id(call.out): name for name, call in once.items() if not does_nothing(model.get_submodule(name))}
+    makers = {
+        id(call.out): name
+        for name, call in once.items()
+        if not does_nothing(model.get_submodule(name))
+    }
     nothing = {name for name in once if does_nothing(model.get_submodule(name))}
     pairs = []
     for name, call in once.items():
@@ -184,7 +211,9 @@ def from_run(model: nn.Module, run: Callable[[nn.Module], Any]) -> Neighbours:
 
 @contextmanager
 def _recorded(model: nn.Module, readers: _Readers) -> Iterator[dict[str, list[_Seen | None]]]:
-    """The calls of modules without parts, and of batch normalisations; None for other arguments than one tensor."""
+    """The calls of modules without parts, and of batch normalisations; None for other arguments
+    than one tensor.
+    """
     seen: dict[str, list[Any]] = defaultdict(list)
     handles = []
     for name, module in model.named_modules():
@@ -196,7 +225,12 @@ def _recorded(model: nn.Module, readers: _Readers) -> Iterator[dict[str, list[_S
 
         def after(_: nn.Module, args: Any, kwargs: Any, out: Any, name: str = name) -> None:
             readers.calls.pop()
-            plain = len(args) == 1 and not kwargs and isinstance(args[0], Tensor) and isinstance(out, Tensor)
+            plain = (
+                len(args) == 1
+                and not kwargs
+                and isinstance(args[0], Tensor)
+                and isinstance(out, Tensor)
+            )
             seen[name].append(_Seen(args[0], out) if plain else None)
 
         handles.append(module.register_forward_pre_hook(before, with_kwargs=True, prepend=True))

@@ -19,9 +19,11 @@ SIDE = 7
 
 
 class FeatureNetwork(Configured):
-    """A small convolutional classifier ``(b, c, h, w) -> (b, classes)``, with features ``(b, dim)`` before its head.
+    """A small convolutional classifier ``(b, c, h, w) -> (b, classes)``, with features ``(b, dim)``
+    before its head.
 
-    Convolutions, of stride 2 until at most 7 pixels a side are left, then ``dim`` features of mean zero and variance
+    Convolutions, of stride 2 until at most 7 pixels a side are left, then ``dim`` features of mean
+    zero and variance
     one over the training images: a Fréchet distance has the same scale after every training.
 
     Args:
@@ -43,11 +45,18 @@ class FeatureNetwork(Configured):
     accuracy_: Tensor
 
     def __init__(
-        self, shape: tuple[int, int, int], classes: int, name: str = "features", width: int = 16, dim: int = 64
+        self,
+        shape: tuple[int, int, int],
+        classes: int,
+        name: str = "features",
+        width: int = 16,
+        dim: int = 64,
     ) -> None:
         super().__init__()
         if min(*shape, classes, width, dim) < 1:
-            raise ConfigError(f"shape {shape}, {classes} classes, width {width}, dim {dim}", "positive numbers")
+            raise ConfigError(
+                f"shape {shape}, {classes} classes, width {width}, dim {dim}", "positive numbers"
+            )
         self.shape, self.classes, self.name, self.dim = tuple(shape), classes, name, dim
         halvings = max(0, ceil(log2(max(shape[1:]) / SIDE)))
         layers: list[nn.Module] = []
@@ -57,14 +66,19 @@ class FeatureNetwork(Configured):
             layers += _convolution(before, after, 5 if i == 0 else 3, stride)
             before, sides = after, (ceil(sides[0] / stride), ceil(sides[1] / stride))
         self.body = nn.Sequential(
-            *layers, nn.Flatten(), nn.Linear(before * sides[0] * sides[1], dim), nn.BatchNorm1d(dim, affine=False)
+            *layers,
+            nn.Flatten(),
+            nn.Linear(before * sides[0] * sides[1], dim),
+            nn.BatchNorm1d(dim, affine=False),
         )
         self.head = nn.Linear(dim, classes)
         self.register_buffer("accuracy_", torch.tensor(-1.0))
 
     @property
     def accuracy(self) -> float | None:
-        """The share of test images that it classified rightly after training; None if it was not tested."""
+        """The share of test images that it classified rightly after training; None if it was not
+        tested.
+        """
         return None if self.accuracy_ < 0 else self.accuracy_.item()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -73,7 +87,8 @@ class FeatureNetwork(Configured):
 
     @torch.no_grad()
     def embed(self, images: Tensor) -> Tensor:
-        """The features ``(n, dim)`` of ``images``, in batches, with the running statistics, on the network's device.
+        """The features ``(n, dim)`` of ``images``, in batches, with the running statistics, on the
+        network's device.
 
         Raises:
             ShapeError: if images do not have the shape that the network was trained on.
@@ -116,7 +131,8 @@ def train_features(
     device: torch.device | str = "cpu",
     on_epoch: Callable[[int, float], None] | None = None,
 ) -> FeatureNetwork:
-    """Train a :class:`FeatureNetwork` on labelled images; the same seed gives the same network on the same machine.
+    """Train a :class:`FeatureNetwork` on labelled images; the same seed gives the same network on
+    the same machine.
 
     AdamW under a one-cycle schedule, images shifted by up to a sixteenth of their side.
 
@@ -149,10 +165,16 @@ def train_features(
     check_finite(images, "images")
     if images.ndim != 4 or labels.shape != images.shape[:1]:
         raise ShapeError(
-            f"images {tuple(images.shape)} and labels {tuple(labels.shape)}", "(n, c, h, w) and (n,)", "Reshape them."
+            f"images {tuple(images.shape)} and labels {tuple(labels.shape)}",
+            "(n, c, h, w) and (n,)",
+            "Reshape them.",
         )
     if labels.is_floating_point() or labels.min() < 0:
-        raise DtypeError(f"labels {labels.dtype} from {labels.min().item()}", "integers from 0", "Number the classes.")
+        raise DtypeError(
+            f"labels {labels.dtype} from {labels.min().item()}",
+            "integers from 0",
+            "Number the classes.",
+        )
     epochs = min(15, max(4, round(2000 * BATCH / len(images)))) if epochs is None else epochs
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(check_seed(seed))
@@ -162,20 +184,28 @@ def train_features(
     images, labels = images.to(device, torch.float32), labels.to(device, torch.int64)
     steps = max(1, len(images) // BATCH)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=5e-3, total_steps=steps * epochs)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=5e-3, total_steps=steps * epochs
+    )
     random = generator(seed)
     for epoch in range(epochs):
         order = torch.randperm(len(images), generator=random).to(device)
         total = 0.0
         for index in order.tensor_split(steps):
-            loss = nn.functional.cross_entropy(network(_shifted(images[index], random)), labels[index])
+            loss = nn.functional.cross_entropy(
+                network(_shifted(images[index], random)), labels[index]
+            )
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
             schedule.step()
             total += loss.item() / steps
         if not total < float("inf"):
-            raise DivergedError(f"a loss of {total} in epoch {epoch + 1}", "a finite loss", "Check images and labels.")
+            raise DivergedError(
+                f"a loss of {total} in epoch {epoch + 1}",
+                "a finite loss",
+                "Check images and labels.",
+            )
         if on_epoch is not None:
             on_epoch(epoch + 1, total)
     network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload] # as above
@@ -187,5 +217,7 @@ def train_features(
 def _shifted(images: Tensor, random: torch.Generator) -> Tensor:
     """A batch moved by one random shift of at most a sixteenth of each side, zeros behind it."""
     reaches = [side // 16 for side in images.shape[-2:]]
-    down, right = (int(torch.randint(-reach, reach + 1, (1,), generator=random)) for reach in reaches)
+    down, right = (
+        int(torch.randint(-reach, reach + 1, (1,), generator=random)) for reach in reaches
+    )
     return nn.functional.pad(images, (right, -right, down, -down))

@@ -22,11 +22,13 @@ from rectilinear.random import generator
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
-    """The Fréchet distance of the Gaussians with the means and covariances of two samples, squared as is the custom.
+    """The Fréchet distance of the Gaussians with the means and covariances of two samples, squared
+    as is the custom.
 
-    ``|m_a - m_b|^2 + Tr(C_a + C_b - 2 (C_a^1/2 C_b C_a^1/2)^1/2)``. The last trace is the nuclear norm of
-    ``C_a^1/2 C_b^1/2``, and so of ``R_a R_b^T``, where ``Q R`` are the centred samples divided by ``sqrt(n - 1)``: no
-    covariance is formed and no root of a zero eigenvalue taken, so that fewer rows than columns do no harm. In float64.
+    ``|m_a - m_b|^2 + Tr(C_a + C_b - 2 (C_a^1/2 C_b C_a^1/2)^1/2)``. The last trace is the nuclear
+    norm of ``C_a^1/2 C_b^1/2``, and so of ``R_a R_b^T``, where ``Q R`` are the centred samples
+    divided by ``sqrt(n - 1)``: no covariance is formed and no root of a zero eigenvalue taken, so
+    that fewer rows than columns do no harm. In float64.
 
     Args:
         a: features ``(n, d)``.
@@ -36,7 +38,8 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
         ShapeError: if a sample has fewer than two rows, or columns differ.
         NonFiniteError: if a feature is NaN or infinite.
 
-    Reference: D. C. Dowson and B. V. Landau, J. Multivariate Analysis 12, 1982; M. Heusel et al., NeurIPS 2017.
+    Reference: D. C. Dowson and B. V. Landau, J. Multivariate Analysis 12, 1982; M. Heusel et al.,
+    NeurIPS 2017.
 
     Example:
         >>> x = torch.randn(50, 3, dtype=torch.float64)
@@ -45,10 +48,17 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     """
     check_pair(a, b)
     if min(len(a), len(b)) < 2:
-        raise ShapeError(f"samples of {len(a)} and {len(b)} rows", "at least two each, for a covariance")
+        raise ShapeError(
+            f"samples of {len(a)} and {len(b)} rows", "at least two each, for a covariance"
+        )
     (mean_a, root_a), (mean_b, root_b) = _moments(a), _moments(b)
     shared = torch.linalg.svdvals(root_a @ root_b.T).sum()
-    distance = (mean_a - mean_b).square().sum() + root_a.square().sum() + root_b.square().sum() - 2 * shared
+    distance = (
+        (mean_a - mean_b).square().sum()
+        + root_a.square().sum()
+        + root_b.square().sum()
+        - 2 * shared
+    )
     return max(0.0, distance.item())
 
 
@@ -63,7 +73,9 @@ def check_pair(a: Tensor, b: Tensor) -> None:
     """Raise unless both are finite floating-point samples ``(n, d)`` and ``(m, d)``."""
     check_floating(a, "the first sample")
     if a.ndim != 2:
-        raise ShapeError(f"a sample of shape {tuple(a.shape)}", "(n, d)", "Flatten all but the first axis.")
+        raise ShapeError(
+            f"a sample of shape {tuple(a.shape)}", "(n, d)", "Flatten all but the first axis."
+        )
     for x, name in ((a, "the first sample"), (b, "the second sample")):
         check_batch(x, tuple(a.shape[1:]), name)
         check_finite(x, name)
@@ -80,10 +92,11 @@ class PrecisionRecall(NamedTuple):
 
 
 def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> PrecisionRecall:
-    """Improved precision and recall: the share of each sample that the neighbourhoods of the other cover.
+    """Improved precision and recall: the share of each sample that the neighbourhoods of the other
+    cover.
 
-    A point's neighbourhood is the closed ball that reaches to its ``k``-th nearest neighbour in its own sample. A few
-    hundred rows of the distance matrices are held at a time.
+    A point's neighbourhood is the closed ball that reaches to its ``k``-th nearest neighbour in its
+    own sample. A few hundred rows of the distance matrices are held at a time.
 
     Args:
         real: features ``(n, d)``.
@@ -104,7 +117,11 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> PrecisionRecall:
     """
     check_pair(real, fake)
     if not 1 <= k < min(len(real), len(fake)):
-        raise ConfigError(f"k = {k} for {len(real)} real and {len(fake)} fake samples", "1 <= k < both", "Lower k.")
+        raise ConfigError(
+            f"k = {k} for {len(real)} real and {len(fake)} fake samples",
+            "1 <= k < both",
+            "Lower k.",
+        )
     radius_real, radius_fake = _radii(real, k), _radii(fake, k)
     precise, recalled = 0, torch.zeros(len(real), dtype=torch.bool, device=real.device)
     for rows, radius in zip(fake.split(ROWS), radius_fake.split(ROWS), strict=True):
@@ -127,10 +144,14 @@ def _distances(a: Tensor, b: Tensor) -> Tensor:
 DIRECTIONS = 64  # projected on at a time
 
 
-def sliced_wasserstein(a: Tensor, b: Tensor, projections: int = 256, p: int = 2, seed: int = 0) -> float:
-    """The sliced Wasserstein distance of two samples, ``(mean_u W_p(a u, b u)^p)^(1/p)`` over unit directions ``u``.
+def sliced_wasserstein(
+    a: Tensor, b: Tensor, projections: int = 256, p: int = 2, seed: int = 0
+) -> float:
+    """The sliced Wasserstein distance of two samples, ``(mean_u W_p(a u, b u)^p)^(1/p)`` over unit
+    directions ``u``.
 
-    In one dimension ``W_p^p`` is the integral of ``|F_a^-1 - F_b^-1|^p``, exact here for samples of any two sizes.
+    In one dimension ``W_p^p`` is the integral of ``|F_a^-1 - F_b^-1|^p``, exact here for samples of
+    any two sizes.
 
     Args:
         a: sample ``(n, ...)``; all axes but the first are flattened.
@@ -144,7 +165,8 @@ def sliced_wasserstein(a: Tensor, b: Tensor, projections: int = 256, p: int = 2,
         ShapeError: if the flattened samples differ in columns.
         NonFiniteError: if an entry is NaN or infinite.
 
-    Reference: N. Bonneel et al., Sliced and Radon Wasserstein barycenters of measures, JMIV 51, 2015.
+    Reference: N. Bonneel et al., Sliced and Radon Wasserstein barycenters of measures, JMIV 51,
+    2015.
 
     Example:
         >>> x = torch.randn(100, 1, dtype=torch.float64)
@@ -156,10 +178,13 @@ def sliced_wasserstein(a: Tensor, b: Tensor, projections: int = 256, p: int = 2,
     a, b = a.flatten(1) if a.ndim > 1 else a, b.flatten(1) if b.ndim > 1 else b
     check_pair(a, b)
     n, m = len(a), len(b)
-    # both quantile functions are constant between neighbouring multiples of 1 / n and 1 / m, here in units of 1 / nm
+    # both quantile functions are constant between neighbouring multiples of 1 / n and 1 / m, here
+    # in units of 1 / nm
     ends = torch.cat([m * torch.arange(1, n + 1), n * torch.arange(1, m + 1)]).unique().to(a.device)
     weights = ends.diff(prepend=ends.new_zeros(1)).to(a.dtype) / (n * m)
-    directions = torch.randn(projections, a.shape[1], generator=generator(seed), dtype=torch.float64)
+    directions = torch.randn(
+        projections, a.shape[1], generator=generator(seed), dtype=torch.float64
+    )
     directions = torch.nn.functional.normalize(directions, dim=1).to(a)
     total = 0.0
     for u in directions.split(DIRECTIONS):
@@ -173,7 +198,9 @@ NEIGHBOUR = 3
 
 
 class Scores(NamedTuple):
-    """Fréchet distance, precision and recall in features, and sliced Wasserstein distance of the values themselves."""
+    """Fréchet distance, precision and recall in features, and sliced Wasserstein distance of the
+    values themselves.
+    """
 
     fd: float
     precision: float
@@ -183,10 +210,12 @@ class Scores(NamedTuple):
 
 @dataclass(frozen=True)
 class GenerationScores:
-    """Scores of generated samples, each beside its floor: that of as many real samples against the same reference.
+    """Scores of generated samples, each beside its floor: that of as many real samples against the
+    same reference.
 
     Attributes:
-        name: what ``fd`` is a distance in, ``fd/<features>@n``. It is not an FID, and comparable under this name only.
+        name: what ``fd`` is a distance in, ``fd/<features>@n``. It is not an FID, and comparable
+            under this name only.
         fd: Fréchet distance in the features; less is better.
         precision: share of generated samples near a real one.
         recall: share of real samples near a generated one.
@@ -221,18 +250,21 @@ def evaluate_samples(
     seed: int = 0,
     floor_scores: Scores | None = None,
 ) -> GenerationScores:
-    """Score ``n`` generated samples against ``n`` real ones, and ``n`` other real ones against the same.
+    """Score ``n`` generated samples against ``n`` real ones, and ``n`` other real ones against the
+    same.
 
-    The real samples are shuffled and halved: the reference, and the held-out half that gives the floor. Pass all of a
-    test set whose halves differ, as MNIST's.
+    The real samples are shuffled and halved: the reference, and the held-out half that gives the
+    floor. Pass all of a test set whose halves differ, as MNIST's.
 
     Args:
         fake: generated images ``(m, c, h, w)`` in ``[0, 1]``.
         real: real images, at least ``2 n``.
         features: the network whose features to use.
-        n: by default as many as there are: half the real ones, or all the generated ones if these are fewer.
+        n: by default as many as there are: half the real ones, or all the generated ones if these
+            are fewer.
         seed: of the shuffles.
-        floor_scores: from :func:`floor` with the same ``real``, ``features``, ``n`` and ``seed``, to save time.
+        floor_scores: from :func:`floor` with the same ``real``, ``features``, ``n`` and ``seed``,
+            to save time.
 
     Raises:
         ConfigError: if ``n`` is below 4 or more than there is.
@@ -256,7 +288,8 @@ def evaluate_samples(
 
 
 def floor(real: Tensor, features: Embedding, n: int | None = None, seed: int = 0) -> Scores:
-    """What ``n`` real samples score against ``n`` others of the same set: no generator can be told to be better.
+    """What ``n`` real samples score against ``n`` others of the same set: no generator can be told
+    to be better.
 
     Args:
         real: images, at least ``2 n``.
@@ -293,7 +326,9 @@ def _size(n: int | None, real: Tensor, fake: Tensor | None) -> int:
     n = most if n is None else n
     if not NEIGHBOUR < n <= most:
         raise ConfigError(
-            got=f"n = {n} for {len(real)} real" + ("" if fake is None else f" and {len(fake)} generated") + " images",
+            got=f"n = {n} for {len(real)} real"
+            + ("" if fake is None else f" and {len(fake)} generated")
+            + " images",
             expected=f"between {NEIGHBOUR + 1} and {most}: half of the real ones are for the floor",
             fix="Pass more images or a smaller n.",
         )

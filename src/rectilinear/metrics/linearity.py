@@ -24,7 +24,9 @@ class Bijection(Protocol):
 
 
 class Embedding(Protocol):
-    """A named map from images ``(n, c, h, w)`` to features ``(n, d)``, such as a :class:`FeatureNetwork`."""
+    """A named map from images ``(n, c, h, w)`` to features ``(n, d)``, such as a
+    :class:`FeatureNetwork`.
+    """
 
     name: str
 
@@ -40,10 +42,11 @@ def linearity(
     a: float = 1.5,
     b: float = -0.5,
 ) -> Tensor:
-    """The superposition error of ``f`` between the spaces that ``g_in`` and ``g_out`` induce, relative, for each pair.
+    """The superposition error of ``f`` between the spaces that ``g_in`` and ``g_out`` induce,
+    relative, for each pair.
 
-    ``|f(a x + b y) - a f(x) - b f(y)| / (|a f(x)| + |b f(y)|)``, with the sums, products and norms of these spaces:
-    zero for a map that is linear there (0/0 is taken as zero).
+    ``|f(a x + b y) - a f(x) - b f(y)| / (|a f(x)| + |b f(y)|)``, with the sums, products and norms
+    of these spaces: zero for a map that is linear there (0/0 is taken as zero).
 
     Args:
         f: any map of batches.
@@ -60,7 +63,8 @@ def linearity(
     Raises:
         ShapeError: if ``x`` and ``y`` differ in shape.
 
-    Reference: A. Berman, Y. Hallak, A. Shocher, Who said neural networks aren't linear?, arXiv 2510.08570.
+    Reference: A. Berman, Y. Hallak, A. Shocher, Who said neural networks aren't linear?, arXiv
+    2510.08570.
 
     Example:
         >>> x, y = torch.randn(2, 5, 3, dtype=torch.float64)
@@ -70,13 +74,19 @@ def linearity(
     check_batch(x, tuple(x.shape[1:]), "x")
     check_batch(y, tuple(x.shape[1:]), "y")
     if len(x) != len(y):
-        raise ShapeError(f"{len(x)} points x and {len(y)} points y", "pairs", "Pass as many of one as of the other.")
+        raise ShapeError(
+            f"{len(x)} points x and {len(y)} points y",
+            "pairs",
+            "Pass as many of one as of the other.",
+        )
     encode, decode = (g_in, g_in.inverse) if g_in is not None else (_same, _same)
     read = g_out if g_out is not None else _same
     whole = read(f(decode(a * encode(x) + b * encode(y)))).flatten(1)
     part_x, part_y = a * read(f(x)).flatten(1), b * read(f(y)).flatten(1)
     every = [part.double() for part in (whole, part_x, part_y)]
-    exponent = torch.frexp(torch.cat([part.detach().abs() for part in every], 1).amax(1, keepdim=True)).exponent
+    exponent = torch.frexp(
+        torch.cat([part.detach().abs() for part in every], 1).amax(1, keepdim=True)
+    ).exponent
     unit = torch.pow(
         2.0, exponent.clamp(-1000, 1000).double()
     )  # numbers whose squares leave the range are brought back

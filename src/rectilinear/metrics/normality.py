@@ -36,10 +36,13 @@ class Normality:
     Attributes:
         mean: the mean of all values; 0.
         std: their standard deviation; 1.
-        mean_norm: the mean length of a sample divided by ``sqrt(d)``; ``expected_mean_norm``, just below 1.
-        std_norm: the standard deviation of the length; ``expected_std_norm``, about 0.71. None of a single sample.
-        ks: the median over coordinates of the Kolmogorov-Smirnov distance to ``N(0, 1)``: the size of the deviation,
-            about ``0.83 / sqrt(n)`` under the law, and not growing with ``n`` otherwise.
+        mean_norm: the mean length of a sample divided by ``sqrt(d)``; ``expected_mean_norm``, just
+            below 1.
+        std_norm: the standard deviation of the length; ``expected_std_norm``, about 0.71. None of a
+            single sample.
+        ks: the median over coordinates of the Kolmogorov-Smirnov distance to ``N(0, 1)``: the size
+            of the deviation, about ``0.83 / sqrt(n)`` under the law, and not growing with ``n``
+            otherwise.
         ks_worst: the largest of these distances.
         rejected: the share of coordinates with a p-value below 0.05; about 0.05.
         p_value: of the whole, the smallest p-value times ``d`` (Bonferroni), at most 1.
@@ -70,10 +73,11 @@ class Normality:
 
 
 def normality(noise: Tensor) -> Normality:
-    """Compare ``noise``, ``(n, ...)`` flattened to ``(n, d)``, with independent standard normal values.
+    """Compare ``noise``, ``(n, ...)`` flattened to ``(n, d)``, with independent standard normal
+    values.
 
-    An inversion is worth something only if the noise it recovers could have been drawn: an untrained network also
-    returns to the data, through noise of any size.
+    An inversion is worth something only if the noise it recovers could have been drawn: an
+    untrained network also returns to the data, through noise of any size.
 
     Raises:
         ShapeError: if there are fewer than two values.
@@ -91,7 +95,9 @@ def normality(noise: Tensor) -> Normality:
     noise = noise.double()
     n, dim = noise.shape
     norms = noise.norm(dim=1)
-    expected = sqrt(2) * exp(lgamma((dim + 1) / 2) - lgamma(dim / 2))  # the mean of the chi distribution
+    expected = sqrt(2) * exp(
+        lgamma((dim + 1) / 2) - lgamma(dim / 2)
+    )  # the mean of the chi distribution
     return Normality(
         mean=noise.mean().item(),
         std=noise.std().item(),
@@ -110,10 +116,12 @@ def normality(noise: Tensor) -> Normality:
 
 @torch.no_grad()
 def kolmogorov_smirnov(x: Tensor) -> KolmogorovSmirnov:
-    """The Kolmogorov-Smirnov test of each column of ``x`` ``(n, d)`` against the standard normal law.
+    """The Kolmogorov-Smirnov test of each column of ``x`` ``(n, d)`` against the standard normal
+    law.
 
-    The statistic is ``D = sup |F_n - F|``. The p-value is the limit law's at ``(sqrt(n) + .12 + .11 / sqrt(n)) D``,
-    off by at most 0.004 where it is below 0.2, and by 0.022 anywhere, from ``n = 5`` up.
+    The statistic is ``D = sup |F_n - F|``. The p-value is the limit law's at ``(sqrt(n) + .12 + .11
+    / sqrt(n)) D``, off by at most 0.004 where it is below 0.2, and by 0.022 anywhere, from ``n =
+    5`` up.
 
     Raises:
         ShapeError: if ``x`` is not ``(n, d)``.
@@ -135,10 +143,12 @@ def kolmogorov_smirnov(x: Tensor) -> KolmogorovSmirnov:
 
 
 def bits_per_dimension(log_prob: Tensor, dim: int, levels: int = 256) -> Tensor:
-    """Bits that a density costs for each coordinate of quantised data, ``log2(levels) - log_prob / (dim log 2)``.
+    """Bits that a density costs for each coordinate of quantised data, ``log2(levels) - log_prob /
+    (dim log 2)``.
 
-    ``log_prob`` is the natural log-density of data on the unit range, whose neighbouring levels lie ``1 / levels``
-    apart and to which uniform noise of that width was added. A uniform density costs ``log2(levels)``.
+    ``log_prob`` is the natural log-density of data on the unit range, whose neighbouring levels lie
+    ``1 / levels`` apart and to which uniform noise of that width was added. A uniform density costs
+    ``log2(levels)``.
 
     Args:
         log_prob: log-densities, any shape.
@@ -152,7 +162,8 @@ def bits_per_dimension(log_prob: Tensor, dim: int, levels: int = 256) -> Tensor:
         ConfigError: if ``dim`` or ``levels`` is below 1.
         NonFiniteError: if a log-density is NaN or infinite.
 
-    Reference: L. Theis, A. van den Oord, M. Bethge, A note on the evaluation of generative models, ICLR 2016.
+    Reference: L. Theis, A. van den Oord, M. Bethge, A note on the evaluation of generative models,
+    ICLR 2016.
 
     Example:
         >>> import torch
@@ -167,7 +178,9 @@ def bits_per_dimension(log_prob: Tensor, dim: int, levels: int = 256) -> Tensor:
 
 
 class ROC(NamedTuple):
-    """Shares of false and of true alarms at every threshold, ``(k,)`` from 0 to 1, and the area under their curve."""
+    """Shares of false and of true alarms at every threshold, ``(k,)`` from 0 to 1, and the area
+    under their curve.
+    """
 
     false: Tensor
     true: Tensor
@@ -193,12 +206,18 @@ def roc(usual: Tensor, strange: Tensor) -> ROC:
     """
     for name, scores in (("usual", usual), ("strange", strange)):
         if scores.ndim != 1 or not len(scores):
-            raise ShapeError(f"{name} scores of shape {tuple(scores.shape)}", "a vector, not empty", "Flatten them.")
+            raise ShapeError(
+                f"{name} scores of shape {tuple(scores.shape)}",
+                "a vector, not empty",
+                "Flatten them.",
+            )
         check_finite(scores, f"{name} scores")
     scores = torch.cat([usual, strange])
     is_strange = torch.cat([torch.zeros_like(usual), torch.ones_like(strange)]).double()
     values, order = scores.sort(descending=True)
-    last = torch.cat([values[1:] != values[:-1], values.new_ones(1, dtype=torch.bool)])  # of equal scores
+    last = torch.cat(
+        [values[1:] != values[:-1], values.new_ones(1, dtype=torch.bool)]
+    )  # of equal scores
     true = is_strange[order].cumsum(0)[last] / len(strange)
     false = (1 - is_strange[order]).cumsum(0)[last] / len(usual)
     true, false = (torch.cat([x.new_zeros(1), x]) for x in (true, false))

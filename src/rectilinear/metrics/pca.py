@@ -36,7 +36,9 @@ def reconstruction(x: Tensor, y: Tensor, peak: float = 1.0) -> Reconstruction:
 
 
 class PCA(NamedTuple):
-    """Principal components: mean ``(d,)``, orthonormal axes ``(d, r)``, standard deviations ``(r,)`` descending."""
+    """Principal components: mean ``(d,)``, orthonormal axes ``(d, r)``, standard deviations
+    ``(r,)`` descending.
+    """
 
     mean: Tensor
     axes: Tensor
@@ -44,12 +46,15 @@ class PCA(NamedTuple):
 
 
 def pca(x: Tensor, components: int | None = None, *, complete: bool = False) -> PCA:
-    """The ``min(n, d)`` principal components of ``x``, ``(n, ...)`` flattened to ``(n, d)``, in float64.
+    """The ``min(n, d)`` principal components of ``x``, ``(n, ...)`` flattened to ``(n, d)``, in
+    float64.
 
     Args:
         x: the data.
-        components: as many of them only, by a randomised decomposition: for a few out of many dimensions.
-        complete: where ``n < d``, add axes of standard deviation 0 until they are a basis of all ``d`` dimensions.
+        components: as many of them only, by a randomised decomposition: for a few out of many
+            dimensions.
+        complete: where ``n < d``, add axes of standard deviation 0 until they are a basis of all
+            ``d`` dimensions.
 
     Raises:
         ConfigError: for components that are not ``1 <= components <= min(n, d)``.
@@ -65,7 +70,9 @@ def pca(x: Tensor, components: int | None = None, *, complete: bool = False) -> 
     centred = x.double() - x.double().mean(0)
     if components is not None:
         if not 1 <= components <= min(x.shape):
-            raise ConfigError(f"components={components} of data {tuple(x.shape)}", f"1 to {min(x.shape)}")
+            raise ConfigError(
+                f"components={components} of data {tuple(x.shape)}", f"1 to {min(x.shape)}"
+            )
         _, s, vt = (
             torch.from_numpy(part).to(x.device)
             for part in randomized_svd(centred.cpu().numpy(), components, random_state=0)
@@ -83,11 +90,16 @@ def _completed(found: PCA) -> PCA:
     """The same axes, and others of standard deviation 0 that make them an orthonormal basis."""
     d, r = found.axes.shape
     others = torch.linalg.qr(found.axes, mode="complete").Q[:, r:]
-    return PCA(found.mean, torch.cat([found.axes, others], 1), torch.cat([found.std, found.std.new_zeros(d - r)]))
+    return PCA(
+        found.mean,
+        torch.cat([found.axes, others], 1),
+        torch.cat([found.std, found.std.new_zeros(d - r)]),
+    )
 
 
 def pca_curve(train: Tensor, test: Tensor, ranks: Sequence[int]) -> Tensor:
-    """The mean square error, per value, of ``test`` behind the leading ``k`` principal components of ``train``.
+    """The mean square error, per value, of ``test`` behind the leading ``k`` principal components
+    of ``train``.
 
     Args:
         train: ``(n, ...)``.

@@ -13,7 +13,8 @@ WINDOW, SIGMA, K1, K2 = 11, 1.5, 0.01, 0.03
 
 
 def psnr(x: Tensor, y: Tensor, peak: float = 1.0, *, clip: bool = False) -> Tensor:
-    """The peak signal-to-noise ratio of each sample in dB, ``10 log10(peak^2 / mse)``; infinite where they are equal.
+    """The peak signal-to-noise ratio of each sample in dB, ``10 log10(peak^2 / mse)``; infinite
+    where they are equal.
 
     Args:
         x: ``(b, ...)``.
@@ -41,7 +42,8 @@ def psnr(x: Tensor, y: Tensor, peak: float = 1.0, *, clip: bool = False) -> Tens
 
 
 def mean_psnr(x: Tensor, y: Tensor, *, most: float, clip: bool = False) -> float:
-    """The mean of :func:`psnr` over samples, each counted as ``most`` dB at most, so that equal ones do not rule it.
+    """The mean of :func:`psnr` over samples, each counted as ``most`` dB at most, so that equal
+    ones do not rule it.
 
     Example:
         >>> x, y = torch.zeros(2, 4), torch.tensor([[0.1], [0.0]]).expand(2, 4)
@@ -54,10 +56,10 @@ def mean_psnr(x: Tensor, y: Tensor, *, most: float, clip: bool = False) -> float
 def ssim(x: Tensor, y: Tensor, peak: float = 1.0) -> Tensor:
     """The structural similarity of each pair of images, 1 for equal ones.
 
-    The mean over channels and windows of ``l s`` with ``l = (2 m_x m_y + c_1) / (m_x^2 + m_y^2 + c_1)`` and
-    ``s = (2 s_xy + c_2) / (s_x^2 + s_y^2 + c_2)``. Windows are Gaussian, of 11 x 11 pixels and deviation 1.5, inside
-    the image; ``c_1 = (0.01 peak)^2`` and ``c_2 = (0.03 peak)^2``. Images below 11 pixels get the largest odd window
-    that fits.
+    The mean over channels and windows of ``l s`` with ``l = (2 m_x m_y + c_1) / (m_x^2 + m_y^2 +
+    c_1)`` and ``s = (2 s_xy + c_2) / (s_x^2 + s_y^2 + c_2)``. Windows are Gaussian, of 11 x 11
+    pixels and deviation 1.5, inside the image; ``c_1 = (0.01 peak)^2`` and ``c_2 = (0.03 peak)^2``.
+    Images below 11 pixels get the largest odd window that fits.
 
     Args:
         x: ``(b, c, h, w)``.
@@ -71,7 +73,8 @@ def ssim(x: Tensor, y: Tensor, peak: float = 1.0) -> Tensor:
         ShapeError: if shapes differ or are not ``(b, c, h, w)``.
         ConfigError: if ``peak`` is not positive.
 
-    Reference: Z. Wang et al., Image quality assessment: from error visibility to structural similarity, IEEE TIP 2004.
+    Reference: Z. Wang et al., Image quality assessment: from error visibility to structural
+    similarity, IEEE TIP 2004.
 
     Example:
         >>> x = torch.rand(2, 1, 8, 8)
@@ -80,7 +83,9 @@ def ssim(x: Tensor, y: Tensor, peak: float = 1.0) -> Tensor:
     """
     _check(x, y, peak)
     if x.ndim != 4:
-        raise ShapeError(f"images of shape {tuple(x.shape)}", "(b, c, h, w)", "Add the axes that lack.")
+        raise ShapeError(
+            f"images of shape {tuple(x.shape)}", "(b, c, h, w)", "Add the axes that lack."
+        )
     window = _gaussian(min(WINDOW, *(side - 1 + side % 2 for side in x.shape[2:])), x)
     b, c, h, w = x.shape
 
@@ -89,7 +94,11 @@ def ssim(x: Tensor, y: Tensor, peak: float = 1.0) -> Tensor:
         return conv2d(image, window[None, None, None, :]).reshape(b, -1)
 
     mean_x, mean_y = blur(x), blur(y)
-    var_x, var_y, cov = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2, blur(x * y) - mean_x * mean_y
+    var_x, var_y, cov = (
+        blur(x * x) - mean_x**2,
+        blur(y * y) - mean_y**2,
+        blur(x * y) - mean_x * mean_y,
+    )
     c1, c2 = (K1 * peak) ** 2, (K2 * peak) ** 2
     luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
     return (luminance * (2 * cov + c2) / (var_x + var_y + c2)).mean(1)
@@ -105,6 +114,10 @@ def _check(x: Tensor, y: Tensor, peak: float) -> None:
     check_batch(x, tuple(x.shape[1:]), "the first batch")
     check_batch(y, tuple(x.shape[1:]), "the second batch")
     if len(x) != len(y):
-        raise ShapeError(f"batches of {len(x)} and {len(y)}", "pairs", "Pass as many of one as of the other.")
+        raise ShapeError(
+            f"batches of {len(x)} and {len(y)}", "pairs", "Pass as many of one as of the other."
+        )
     if peak <= 0:
-        raise ConfigError(f"peak = {peak}", "a positive range of values", "Pass 1 for images in [0, 1].")
+        raise ConfigError(
+            f"peak = {peak}", "a positive range of values", "Pass 1 for images in [0, 1]."
+        )

@@ -29,7 +29,8 @@ class Network:
         in_shape: the shape of a row of the input.
         out_shape: the shape of a row of the output.
         like: a tensor of the model's dtype and device.
-        state: weights and buffers that take the place of the model's own, by name; None for its own.
+        state: weights and buffers that take the place of the model's own, by name; None for its
+            own.
     """
 
     model: nn.Module
@@ -53,7 +54,8 @@ class Network:
     def raw(self, x: Tensor) -> Tensor:
         """The output for rows, with gradients where they are enabled and without a check.
 
-        The model gets a copy of the rows, so that in-place operations change nothing of the caller's.
+        The model gets a copy of the rows, so that in-place operations change nothing of the
+        caller's.
         """
         rows = self.rows(x).clone()
         out = self.model(rows) if self.state is None else self._elsewhere(rows)
@@ -66,7 +68,9 @@ class Network:
             NonFiniteError: if it holds a NaN or an infinity.
         """
         with torch.no_grad():
-            out = self.raw(x).clone()  # models may return a buffer of theirs, and write into it in the next call
+            out = self.raw(
+                x
+            ).clone()  # models may return a buffer of theirs, and write into it in the next call
         if not bool(torch.isfinite(out).all()):
             bad = int((~torch.isfinite(out)).any(1).sum())
             raise NonFiniteError(
@@ -77,15 +81,19 @@ class Network:
         return out if torch.finfo(out.dtype).bits > 16 else out.float()
 
     def _elsewhere(self, rows: Tensor) -> Tensor:
-        # Ties are in the state: told of them, torch would restore a module that is held twice from its substitute.
+        # Ties are in the state: told of them, torch would restore a module that is held twice from
+        # its substitute.
         return functional_call(self.model, dict(self.state or {}), (rows,), tie_weights=False)
 
     def exact(self) -> Network | None:
-        """The network to read matrices off: itself, or in half precision, too rough for proofs, its copy in float64."""
+        """The network to read matrices off: itself, or in half precision, too rough for proofs, its
+        copy in float64.
+        """
         return self if torch.finfo(self.like.dtype).bits > 16 else self.in_precision(torch.float64)
 
     def in_precision(self, dtype: torch.dtype) -> Network | None:
-        """The same network with its weights, which are kept exactly, and its arithmetic in a wider dtype.
+        """The same network with its weights, which are kept exactly, and its arithmetic in a wider
+        dtype.
 
         None where it does not run there, or is too large to be copied.
         """
@@ -108,7 +116,8 @@ class Network:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside the block, and no fused transformer layers, which round otherwise and hide their parts.
+    """Evaluation mode inside the block, and no fused transformer layers, which round otherwise and
+    hide their parts.
 
     Each part returns to the mode that it had.
     """
@@ -130,7 +139,8 @@ def as_network(model: object, x: Tensor) -> Network:
     Raises:
         DtypeError: if it is no module, or returns anything but one floating-point tensor.
         InputError: if it has no parameters, is random, or lets rows of a batch act on each other.
-        ShapeError: if it does not take ``x``, or its output has no batch axis or another shape in other batches.
+        ShapeError: if it does not take ``x``, or its output has no batch axis or another shape in
+            other batches.
         NonFiniteError: if ``x`` or the outputs are not finite.
 
     Example:
@@ -155,8 +165,12 @@ def as_network(model: object, x: Tensor) -> Network:
             "Wrap the model so that the first axis of its output is the batch.",
         )
     if not out.numel():
-        raise ShapeError(f"an output of shape {tuple(out.shape)}", "at least one number for each row", "")
-    if half == 1 and part.numel() == out[0].numel():  # ``squeeze()`` without an axis takes a batch of one away
+        raise ShapeError(
+            f"an output of shape {tuple(out.shape)}", "at least one number for each row", ""
+        )
+    if (
+        half == 1 and part.numel() == out[0].numel()
+    ):  # ``squeeze()`` without an axis takes a batch of one away
         part = part.reshape(1, *out.shape[1:])
     if part.shape != (half, *out.shape[1:]):
         raise ShapeError(
@@ -174,8 +188,12 @@ def as_network(model: object, x: Tensor) -> Network:
             "the same output for the same input",
             "Remove the noise, or fix it in a buffer.",
         )
-    between_batches = max(allowed, 8 * torch.finfo(out.dtype).eps, 1e-4 if out.dtype != torch.float64 else 0.0)
-    if bool((out[:half] - part).abs().amax() > between_batches * scale) or _rows_act_on_each_other(network, probe):
+    between_batches = max(
+        allowed, 8 * torch.finfo(out.dtype).eps, 1e-4 if out.dtype != torch.float64 else 0.0
+    )
+    if bool((out[:half] - part).abs().amax() > between_batches * scale) or _rows_act_on_each_other(
+        network, probe
+    ):
         raise InputError(
             "a model in which the rows of a batch act on each other",
             "an output for each row that depends on that row alone",
@@ -185,7 +203,9 @@ def as_network(model: object, x: Tensor) -> Network:
 
 
 def _rows_act_on_each_other(network: Network, x: Tensor) -> bool:
-    """Whether the derivative of one row's output by another row is anything but zero: a weak dependence is one, too."""
+    """Whether the derivative of one row's output by another row is anything but zero: a weak
+    dependence is one, too.
+    """
     with torch.enable_grad():
         try:
             rows = network.rows(x).detach().clone().requires_grad_()
@@ -194,7 +214,9 @@ def _rows_act_on_each_other(network: Network, x: Tensor) -> bool:
                 return False
             direction = torch.linspace(1, 2, out.shape[1], dtype=torch.float64).to(out)
             for i in (0, len(rows) - 1):
-                (slope,) = torch.autograd.grad(out[i] @ direction, rows, retain_graph=i == 0, allow_unused=True)
+                (slope,) = torch.autograd.grad(
+                    out[i] @ direction, rows, retain_graph=i == 0, allow_unused=True
+                )
                 others = torch.arange(len(rows), device=rows.device) != i
                 if slope is not None and bool((slope[others].nan_to_num(0.0) != 0).any()):
                     return True
@@ -204,7 +226,9 @@ def _rows_act_on_each_other(network: Network, x: Tensor) -> bool:
 
 
 def uncompiled(model: nn.Module) -> nn.Module:
-    """What ``torch.compile`` wrapped: its operations can be watched, and its parts have their names."""
+    """What ``torch.compile`` wrapped: its operations can be watched, and its parts have their
+    names.
+    """
     inner = getattr(model, "_orig_mod", model)
     return inner if isinstance(inner, nn.Module) else model
 
@@ -214,10 +238,15 @@ def check_module(model: object) -> list[nn.Parameter]:
 
     Raises:
         DtypeError: if it is no module.
-        InputError: if it has no parameters, or some without values: on the meta device, or of a lazy layer.
+        InputError: if it has no parameters, or some without values: on the meta device, or of a
+            lazy layer.
     """
     if not isinstance(model, nn.Module):
-        raise DtypeError(f"a model of type {type(model).__name__}", "a torch.nn.Module", "Wrap the function in one.")
+        raise DtypeError(
+            f"a model of type {type(model).__name__}",
+            "a torch.nn.Module",
+            "Wrap the function in one.",
+        )
     parameters = list(model.parameters())
     for name, held in (*model.named_parameters(), *model.named_buffers()):
         check_values(held, f"'{name}' of the model")
@@ -231,7 +260,8 @@ def check_module(model: object) -> list[nn.Parameter]:
 
 
 def parts(x: Tensor, size: int) -> Iterator[Tensor]:
-    """Rows a few at a time; never one alone, which ``squeeze()`` in a model would take for no batch.
+    """Rows a few at a time; never one alone, which ``squeeze()`` in a model would take for no
+    batch.
 
     Example:
         >>> [len(part) for part in parts(torch.zeros(9, 1), 4)], [len(part) for part in parts(torch.zeros(6, 1), 4)]
@@ -244,7 +274,9 @@ def parts(x: Tensor, size: int) -> Iterator[Tensor]:
 
 
 def is_scripted(model: nn.Module) -> bool:
-    """Whether a model is compiled to TorchScript, whose parts cannot be watched one by one, or exchanged."""
+    """Whether a model is compiled to TorchScript, whose parts cannot be watched one by one, or
+    exchanged.
+    """
     return isinstance(model, torch.jit.ScriptModule)
 
 
@@ -264,23 +296,38 @@ def check_not_scripted(model: nn.Module) -> None:
 
 
 def copied(model: nn.Module) -> nn.Module:
-    """A deep copy, also where a tensor with a gradient is held, as ``torch.nn.utils.weight_norm`` does.
+    """A deep copy, also where a tensor with a gradient is held, as ``torch.nn.utils.weight_norm``
+    does.
 
     Raises:
         StructureError: if the model cannot be copied.
     """
-    kept = [t for part in model.modules() for t in vars(part).values() if isinstance(t, Tensor) and not t.is_leaf]
+    kept = [
+        t
+        for part in model.modules()
+        for t in vars(part).values()
+        if isinstance(t, Tensor) and not t.is_leaf
+    ]
     try:
         return deepcopy(model, {id(t): t.detach().clone() for t in kept})
     except (RuntimeError, TypeError, NotImplementedError, AttributeError, PicklingError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise StructureError(f"a model that cannot be copied: {first}", "one that copy.deepcopy takes") from error
+        raise StructureError(
+            f"a model that cannot be copied: {first}", "one that copy.deepcopy takes"
+        ) from error
 
 
 def _output(model: nn.Module, x: Tensor) -> Tensor:
     try:
         out = model(x.clone())
-    except (RuntimeError, TypeError, ValueError, IndexError, AssertionError, NotImplementedError) as error:
+    except (
+        RuntimeError,
+        TypeError,
+        ValueError,
+        IndexError,
+        AssertionError,
+        NotImplementedError,
+    ) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ShapeError(
             f"x with rows of shape {tuple(x.shape[1:])}, on which the model fails: {first}",

@@ -1,4 +1,5 @@
-"""The points of an audit: a tensor, or batches that are read as often as needed and never held all together.
+"""The points of an audit: a tensor, or batches that are read as often as needed and never held all
+together.
 
 Rows that are kept apart from a fit, to judge it: equal rows are always on the same side.
 
@@ -68,8 +69,8 @@ def read(x: Tensor | Iterable[Any], y: Tensor | None, seed: int) -> Data:
     """The data as rows with a sample.
 
     Args:
-        x: a tensor ``(n, ...)``, or an iterable that gives batches ``x`` or ``(x, y)`` each time it is iterated, such
-            as a ``DataLoader``.
+        x: a tensor ``(n, ...)``, or an iterable that gives batches ``x`` or ``(x, y)`` each time it
+            is iterated, such as a ``DataLoader``.
         y: labels ``(n, ...)`` of a tensor.
         seed: of the sample.
 
@@ -86,7 +87,11 @@ def read(x: Tensor | Iterable[Any], y: Tensor | None, seed: int) -> Data:
     if isinstance(x, Tensor):
         return _from_tensor(x, y, seed)
     if not hasattr(x, "__iter__") or hasattr(x, "__array__"):
-        raise DtypeError(f"x of type {type(x).__name__}", "a tensor or batches of tensors", "Use torch.as_tensor.")
+        raise DtypeError(
+            f"x of type {type(x).__name__}",
+            "a tensor or batches of tensors",
+            "Use torch.as_tensor.",
+        )
     if iter(x) is x:
         raise DataError(
             "batches that can be read once only",
@@ -94,12 +99,17 @@ def read(x: Tensor | Iterable[Any], y: Tensor | None, seed: int) -> Data:
             "Pass the DataLoader instead of an iterator or a generator.",
         )
     if y is not None:
-        raise DataError("batches and, apart from them, labels", "batches of (x, y)", "Let each batch bring its labels.")
+        raise DataError(
+            "batches and, apart from them, labels",
+            "batches of (x, y)",
+            "Let each batch bring its labels.",
+        )
     return _from_batches(x, seed)
 
 
 def row_keys(x: Tensor) -> Tensor:
-    """A number for each row ``(n, ...)``, ``(n,)`` int64 on the CPU: equal for equal rows, else different.
+    """A number for each row ``(n, ...)``, ``(n,)`` int64 on the CPU: equal for equal rows, else
+    different.
 
     Hashes of 64 bits: among a million rows two collide with a probability of 3e-8.
 
@@ -111,7 +121,10 @@ def row_keys(x: Tensor) -> Tensor:
     flat = x.detach().flatten(1)
     bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[flat.element_size()]
     random = stream(0, "row keys")
-    odd = torch.randint(-(2**62), 2**62, (flat.shape[1],), generator=random, dtype=torch.int64) * 2 + 1
+    odd = (
+        torch.randint(-(2**62), 2**62, (flat.shape[1],), generator=random, dtype=torch.int64) * 2
+        + 1
+    )
     odd = odd.to(flat.device)
     at_once = max(1, HASHED // max(1, flat.shape[1]))
     keys = []
@@ -133,9 +146,13 @@ def _from_tensor(x: Tensor, y: Tensor | None, seed: int) -> Data:
         y = _labels(y)
         if len(y) != len(x):
             raise ShapeError(
-                f"{len(y)} labels for {len(x)} rows", "one label for each row", "Pass those of these rows."
+                f"{len(y)} labels for {len(x)} rows",
+                "one label for each row",
+                "Pass those of these rows.",
             )
-    chosen = torch.randperm(len(x), generator=stream(seed, "sample"))[:SAMPLE]  # in random order: parts of it are used
+    chosen = torch.randperm(len(x), generator=stream(seed, "sample"))[
+        :SAMPLE
+    ]  # in random order: parts of it are used
     picks = chosen.to(x.device)
     return Data(len(x), x, y, x[picks], None if y is None else y[chosen.to(y.device)])
 
@@ -153,7 +170,11 @@ def _from_batches(source: Iterable[Any], seed: int) -> Data:
             raise DataError("batches with and without labels", "labels in all of them or in none")
         if sample is not None and x.shape[1:] != sample.shape[1:]:
             shapes = f"{tuple(sample.shape[1:])} and {tuple(x.shape[1:])}"
-            raise ShapeError(f"batches with rows of shapes {shapes}", "one shape", "Pad or crop them, or group them.")
+            raise ShapeError(
+                f"batches with rows of shapes {shapes}",
+                "one shape",
+                "Pad or crop them, or group them.",
+            )
         n, numbers = n + len(x), numbers + x.numel()
         labels += [] if y is None else [y]
         kept = [*kept, x] if kept is not None and numbers <= KEPT else None
@@ -163,7 +184,9 @@ def _from_batches(source: Iterable[Any], seed: int) -> Data:
         if len(keys) > 2 * SAMPLE:
             best = keys.topk(SAMPLE).indices
             keys, sample = keys[best], sample[best.to(sample.device)]
-            sample_labels = None if sample_labels is None else sample_labels[best.to(sample_labels.device)]
+            sample_labels = (
+                None if sample_labels is None else sample_labels[best.to(sample_labels.device)]
+            )
     if not n or sample is None:
         raise DataError("no batches", "at least one", "Look at what x iterates over.")
     y = torch.cat(labels) if labels else None
@@ -182,12 +205,18 @@ def _pair(batch: Any) -> tuple[Tensor, Tensor | None]:
     x, y = parts[0], parts[1] if len(parts) == 2 else None
     x = _rows(x, "a batch of x")
     if x.ndim < 2:
-        raise ShapeError(f"a batch of shape {tuple(x.shape)}", "rows (b, ...)", "Put the batch axis first.")
+        raise ShapeError(
+            f"a batch of shape {tuple(x.shape)}", "rows (b, ...)", "Put the batch axis first."
+        )
     check_finite(x, "a batch of x")
     if y is not None:
         y = _labels(y)
         if len(y) != len(x):
-            raise ShapeError(f"{len(y)} labels for {len(x)} rows", "one label for each row", "Correct the loader.")
+            raise ShapeError(
+                f"{len(y)} labels for {len(x)} rows",
+                "one label for each row",
+                "Correct the loader.",
+            )
     return x, y
 
 
@@ -195,18 +224,28 @@ def _rows(x: object, name: str) -> Tensor:
     """``x`` as a plain tensor of numbers."""
     if isinstance(x, Mapping):
         keys = ", ".join(map(repr, x))
-        raise DtypeError(f"{name} of type {type(x).__name__} ({keys})", "x or (x, y)", "Wrap the loader and the model.")
+        raise DtypeError(
+            f"{name} of type {type(x).__name__} ({keys})",
+            "x or (x, y)",
+            "Wrap the loader and the model.",
+        )
     check_floating(x, name)
     assert isinstance(x, Tensor)
     if x.layout != torch.strided:
         layout = str(x.layout).removeprefix("torch.")
-        raise DtypeError(f"{name} of layout {layout}", "a dense tensor", "Convert it with .to_dense().")
+        raise DtypeError(
+            f"{name} of layout {layout}", "a dense tensor", "Convert it with .to_dense()."
+        )
     return x.detach()
 
 
 def _labels(y: object) -> Tensor:
     if not isinstance(y, Tensor) or y.is_complex() or y.ndim == 0:
-        raise DtypeError(f"labels of type {type(y).__name__}", "a real tensor (n,) or (n, O)", "Use torch.as_tensor.")
+        raise DtypeError(
+            f"labels of type {type(y).__name__}",
+            "a real tensor (n,) or (n, O)",
+            "Use torch.as_tensor.",
+        )
     if y.is_floating_point():
         check_finite(y, "y")
     return y.detach()
@@ -215,15 +254,19 @@ def _labels(y: object) -> Tensor:
 SHARE = 4  # one distinct row in so many is held out
 FEWEST = 8  # distinct rows
 CHUNK_NUMBERS = 2**22
-INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # as wide as a floating-point number of so many bytes
+INTEGERS = {
+    2: torch.int16,
+    4: torch.int32,
+    8: torch.int64,
+}  # as wide as a floating-point number of so many bytes
 
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
     """Which rows are held out: those whose hash is at most ``threshold``.
 
-    The hash is one of a row's numbers, so that batches may come in another order each time, and repeated rows cannot be
-    on both sides.
+    The hash is one of a row's numbers, so that batches may come in another order each time, and
+    repeated rows cannot be on both sides.
     """
 
     threshold: int
@@ -287,7 +330,8 @@ TOKENS = 5
 
 
 def guesses(model: nn.Module) -> Iterator[Tensor]:
-    """Random inputs, the likeliest first: rows and tokens, images of usual sizes, or whole numbers for embeddings.
+    """Random inputs, the likeliest first: rows and tokens, images of usual sizes, or whole numbers
+    for embeddings.
 
     Example:
         >>> [tuple(x.shape) for x in guesses(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)))]

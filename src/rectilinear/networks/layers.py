@@ -1,4 +1,6 @@
-"""The matrices of a network, by probing: exact for every arrangement of linear operations around its activations."""
+"""The matrices of a network, by probing: exact for every arrangement of linear operations around
+its activations.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,10 @@ MOST = 16  # activations side by side in one hidden layer
 CHUNK = 1024  # rows a probe
 LOST = 2.0**-10  # weights below this part of a constant lose digits to its rounding
 CHECKED = 64  # rows at which an affine network is checked against its values
-MIXED = ((0.7, -1.9), (1.3, 0.37))  # weights of two rows in that check: no powers of two, which rounding follows
+MIXED = (
+    (0.7, -1.9),
+    (1.3, 0.37),
+)  # weights of two rows in that check: no powers of two, which rounding follows
 HIDDEN = "values of its input leave torch"
 FARTHER = (2.0**20, 2.0**40, 2.0**60)  # multiples of the unit vectors at which they are read off
 
@@ -46,7 +51,11 @@ class TwoLayer:
 
     def __call__(self, x: Tensor) -> Tensor:
         """``f(x)`` for rows ``(b, D)``."""
-        return x @ self.skip.mT + self.b2 + self.activation.apply(x @ self.W1.mT + self.b1) @ self.W2.mT
+        return (
+            x @ self.skip.mT
+            + self.b2
+            + self.activation.apply(x @ self.W1.mT + self.b1) @ self.W2.mT
+        )
 
     @property
     def has_bias(self) -> bool:
@@ -57,17 +66,26 @@ class TwoLayer:
     def matrix(self) -> Tensor:
         """``M0 + kappa W2 W1``, the odd part of a bias-free one, ``(O, D)``."""
         assert self.activation.kappa is not None
-        return self.skip + (self.W2 * torch.as_tensor(self.activation.kappa, dtype=self.W2.dtype)) @ self.W1
+        return (
+            self.skip
+            + (self.W2 * torch.as_tensor(self.activation.kappa, dtype=self.W2.dtype)) @ self.W1
+        )
 
     def to(self, like: Tensor) -> TwoLayer:
         """The same in the dtype of ``like``."""
         slope = self.activation.slope
-        activation = leaky(slope.to(like), self.activation.name) if isinstance(slope, torch.Tensor) else self.activation
+        activation = (
+            leaky(slope.to(like), self.activation.name)
+            if isinstance(slope, torch.Tensor)
+            else self.activation
+        )
         w1, w2, b1, b2, skip = (m.to(like) for m in (self.W1, self.W2, self.b1, self.b2, self.skip))
         return TwoLayer(w1, w2, b1, b2, skip, activation)
 
     def even(self, x: Tensor) -> Tensor:
-        """``W2 (s(z) + s(-z)) / 2`` with ``z = W1 x + b1``, for rows ``(b, D)``: the even part of a bias-free one."""
+        """``W2 (s(z) + s(-z)) / 2`` with ``z = W1 x + b1``, for rows ``(b, D)``: the even part of a
+        bias-free one.
+        """
         return self.activation.even(x @ self.W1.mT + self.b1) @ self.W2.mT
 
 
@@ -93,8 +111,9 @@ class Chain:
 def is_homogeneous(network: Network, structure: Structure, x: Tensor) -> bool:
     """Whether ``f(c x) = c f(x)`` for ``c > 0`` by construction.
 
-    So it is where all operations are affine or homogeneous activations and every constant vanishes, which is seen at
-    ``x = 0``: there the inputs of all activations, and the output, are their constants. Rows ``x`` are a check.
+    So it is where all operations are affine or homogeneous activations and every constant vanishes,
+    which is seen at ``x = 0``: there the inputs of all activations, and the output, are their
+    constants. Rows ``x`` are a check.
     """
     if structure.output is None or not all(node.activation.homogeneous for node in structure.nodes):
         return False
@@ -119,7 +138,9 @@ def two_layer(network: Network, structure: Structure, x: Tensor) -> TwoLayer:
         raise _not_two_layer(structure.reason)
     if not nodes or any(node.sources != {INPUT} for node in nodes) or len(nodes) > MOST:
         depth = structure.depth
-        raise _not_two_layer("it has no activation" if not nodes else f"it has {depth} layers of activations")
+        raise _not_two_layer(
+            "it has no activation" if not nodes else f"it has {depth} layers of activations"
+        )
     if not all(node.by_row for node in nodes):
         raise _not_two_layer("an activation sees a tensor whose first axis is not the batch")
     kinds = {node.activation.name for node in nodes}
@@ -145,7 +166,9 @@ def two_layer(network: Network, structure: Structure, x: Tensor) -> TwoLayer:
 
     both = _slopes(first, D, network.like, torch.cat([b1, b2[0]]))
     W2 = _slopes(last, H, network.like, b2[0]).mT
-    found = TwoLayer(both[:, :H].mT, W2, b1, b2[0], both[:, H:].mT, _shared(nodes, widths, network.like))
+    found = TwoLayer(
+        both[:, :H].mT, W2, b1, b2[0], both[:, H:].mT, _shared(nodes, widths, network.like)
+    )
     rows = network.rows(x[:PROBES]).detach().flatten(1)
     wanted = network(rows)
     if not _vanishes(found(rows) - wanted, wanted, H):
@@ -154,7 +177,8 @@ def two_layer(network: Network, structure: Structure, x: Tensor) -> TwoLayer:
 
 
 def chain(network: Network, structure: Structure, x: Tensor) -> Chain:
-    """The weights of a plain feed-forward network, each activation fed by the one before; rows ``x`` are a check.
+    """The weights of a plain feed-forward network, each activation fed by the one before; rows
+    ``x`` are a check.
 
     Raises:
         StructureError: with the reason, if it is not one, or too large to be written out.
@@ -166,9 +190,14 @@ def chain(network: Network, structure: Structure, x: Tensor) -> Chain:
     if any(sources != {k - 1} for k, sources in enumerate(ends)):
         raise StructureError("connections that skip layers", "a plain feed-forward network")
     if not all(node.by_row for node in nodes):
-        raise StructureError("activations of tensors whose first axis is not the batch", "a plain feed-forward network")
+        raise StructureError(
+            "activations of tensors whose first axis is not the batch",
+            "a plain feed-forward network",
+        )
     if not all(_elementwise(node.activation) for node in nodes):
-        raise StructureError("layers that are not elementwise, such as max-pooling", "a plain feed-forward network")
+        raise StructureError(
+            "layers that are not elementwise, such as max-pooling", "a plain feed-forward network"
+        )
     widths = [network.in_dim, *(torch.Size(node.shape).numel() for node in nodes), network.out_dim]
     if max(a * b for a, b in pairwise(widths)) > LARGEST:
         raise StructureError("matrices too large to write out", f"at most {LARGEST} numbers in one")
@@ -177,7 +206,11 @@ def chain(network: Network, structure: Structure, x: Tensor) -> Chain:
     for k in range(len(nodes) + 1):
 
         def layer(rows: Tensor, k: int = k) -> Tensor:
-            x = rows.reshape(-1, *network.in_shape) if k == 0 else zero.expand(len(rows), *network.in_shape)
+            x = (
+                rows.reshape(-1, *network.in_shape)
+                if k == 0
+                else zero.expand(len(rows), *network.in_shape)
+            )
             out, inputs = _probe(network, x, {} if k == 0 else {k - 1: rows})
             return out if k == len(nodes) else inputs[k].reshape(len(rows), -1)
 
@@ -186,7 +219,9 @@ def chain(network: Network, structure: Structure, x: Tensor) -> Chain:
         biases.append(bias[0])
     found = Chain(tuple(weights), tuple(biases), tuple(node.activation for node in nodes))
     rows = network.rows(x[:PROBES]).detach()
-    if not _vanishes(found(rows.flatten(1)) - network(rows), network(rows), max(widths) * len(widths)):
+    if not _vanishes(
+        found(rows.flatten(1)) - network(rows), network(rows), max(widths) * len(widths)
+    ):
         raise StructureError(HIDDEN, "a plain feed-forward network")
     return found
 
@@ -198,28 +233,40 @@ def affine_map(network: Network) -> tuple[Tensor, Tensor]:
         StructureError: if the matrix is too large to be written out.
     """
     if network.in_dim * network.out_dim > LARGEST:
-        raise StructureError(f"a map of {network.out_dim} x {network.in_dim}", f"at most {LARGEST} numbers")
+        raise StructureError(
+            f"a map of {network.out_dim} x {network.in_dim}", f"at most {LARGEST} numbers"
+        )
     bias = network(network.like.new_zeros(1, network.in_dim))[0]
     return _slopes(network, network.in_dim, network.like, bias).mT, bias
 
 
 def structure_of(network: Network, x: Tensor) -> Structure:
-    """The structure of the network at a few rows of ``x``; where all is affine, checked against its values.
+    """The structure of the network at a few rows of ``x``; where all is affine, checked against its
+    values.
 
-    The check sees what the operations do not: values that leave torch, or are computed in another thread.
+    The check sees what the operations do not: values that leave torch, or are computed in another
+    thread.
     """
     rows = network.rows(x[:2])
     try:
         found = trace(network.raw, rows)
-    except (RuntimeError, NotImplementedError, TypeError) as error:  # operations that cannot be watched
-        return Structure((), None, f"its operations cannot be watched ({str(error).splitlines()[0][:80]})")
+    except (
+        RuntimeError,
+        NotImplementedError,
+        TypeError,
+    ) as error:  # operations that cannot be watched
+        return Structure(
+            (), None, f"its operations cannot be watched ({str(error).splitlines()[0][:80]})"
+        )
     if found.is_affine and not _adds(network, network.rows(x[:CHECKED])):
         return replace(found, output=None, reason=HIDDEN)
     return found
 
 
 def _adds(network: Network, rows: Tensor) -> bool:
-    """Whether the values at rows are those of an affine map: at their multiples, and at sums of each with the next."""
+    """Whether the values at rows are those of an affine map: at their multiples, and at sums of
+    each with the next.
+    """
     b = rows.roll(-1, 0)
     try:
         f, g, zero = network(rows), network(b), network(0 * rows[:1])
@@ -230,7 +277,9 @@ def _adds(network: Network, rows: Tensor) -> bool:
         )
     except NonFiniteError:  # an affine map is finite at zero
         return False
-    return all(_vanishes(found - wanted, torch.cat([found, f]), network.in_dim) for found, wanted in apart)
+    return all(
+        _vanishes(found - wanted, torch.cat([found, f]), network.in_dim) for found, wanted in apart
+    )
 
 
 def _vanishes(gap: Tensor, scale: Tensor, n: int) -> bool:
@@ -238,16 +287,20 @@ def _vanishes(gap: Tensor, scale: Tensor, n: int) -> bool:
     return float(gap.abs().max()) <= tolerance(gap.dtype, 10 * largest, n)
 
 
-def _probe(network: Network, x: Tensor, outputs: Mapping[int, Tensor]) -> tuple[Tensor, list[Tensor]]:
+def _probe(
+    network: Network, x: Tensor, outputs: Mapping[int, Tensor]
+) -> tuple[Tensor, list[Tensor]]:
     with torch.no_grad(), Trace(rows := x.clone(), outputs) as seen:
         out = network.raw(rows)
     return out, seen.inputs
 
 
 def _slopes(f: Callable[[Tensor], Tensor], n: int, like: Tensor, constant: Tensor) -> Tensor:
-    """``A^T`` ``(n, k)`` of an affine map ``f(x) = A x + constant``, by its values at multiples of the unit vectors.
+    """``A^T`` ``(n, k)`` of an affine map ``f(x) = A x + constant``, by its values at multiples of
+    the unit vectors.
 
-    The value at a unit vector rounds off what is far below the constant: such weights are read off at larger multiples.
+    The value at a unit vector rounds off what is far below the constant: such weights are read off
+    at larger multiples.
     """
     unit = torch.eye(n, dtype=like.dtype, device=like.device)
     return torch.cat([_slopes_along(f, rows, constant) for rows in unit.split(CHUNK)])
@@ -260,7 +313,9 @@ def _slopes_along(f: Callable[[Tensor], Tensor], rows: Tensor, constant: Tensor)
         again = lost.any(1)
         if not bool(again.any()) or step > torch.finfo(found.dtype).max ** 0.5:
             break
-        found[again] = torch.where(lost[again], (f(step * rows[again]) - constant) / step, found[again])
+        found[again] = torch.where(
+            lost[again], (f(step * rows[again]) - constant) / step, found[again]
+        )
     return found
 
 
@@ -275,9 +330,14 @@ def _shared(nodes: tuple, widths: list[int], like: Tensor) -> Activation:
         all(isinstance(slope, float) for slope in slopes) and len(set(slopes)) == 1
     ):
         return nodes[0].activation
-    parts = [torch.as_tensor(slope).to(like).expand(width) for slope, width in zip(slopes, widths, strict=True)]
+    parts = [
+        torch.as_tensor(slope).to(like).expand(width)
+        for slope, width in zip(slopes, widths, strict=True)
+    ]
     return leaky(torch.cat(parts), nodes[0].activation.name)
 
 
 def _not_two_layer(reason: str) -> StructureError:
-    return StructureError(f"a network that is not one of two layers: {reason}", "one layer of activations", "")
+    return StructureError(
+        f"a network that is not one of two layers: {reason}", "one layer of activations", ""
+    )

@@ -56,7 +56,11 @@ class Task:
         """
         found = self.function(out, self.targets(y, out))
         if not isinstance(found, Tensor) or found.shape not in ((len(out),), (len(out), 1)):
-            got = f"of shape {tuple(found.shape)}" if isinstance(found, Tensor) else f"of type {type(found).__name__}"
+            got = (
+                f"of shape {tuple(found.shape)}"
+                if isinstance(found, Tensor)
+                else f"of type {type(found).__name__}"
+            )
             raise ShapeError(
                 f"a loss {got} for {len(out)} rows",
                 "one number for each row (n,)",
@@ -73,17 +77,19 @@ class Task:
         return (out[:, 0] > self.cut) == (self.targets(y, out)[:, 0] > self.cut)
 
 
-def task_for(y: Tensor, out_dim: int, loss: str | Callable[[Tensor, Tensor], Tensor] | None) -> Task:
+def task_for(
+    y: Tensor, out_dim: int, loss: str | Callable[[Tensor, Tensor], Tensor] | None
+) -> Task:
     """The task that labels and outputs make, with the loss asked for.
 
-    By default classes (integers) with several outputs make a cross-entropy; two classes with one output a logistic
-    loss; other numbers half the square, summed over outputs.
+    By default classes (integers) with several outputs make a cross-entropy; two classes with one
+    output a logistic loss; other numbers half the square, summed over outputs.
 
     Args:
         y: labels ``(n,)``, ``(n, 1)`` or ``(n, O)``.
         out_dim: ``O``.
-        loss: "square", "logistic", "hinge", "cross_entropy", or a function of outputs ``(b, O)`` and labels that gives
-            ``(b,)``.
+        loss: "square", "logistic", "hinge", "cross_entropy", or a function of outputs ``(b, O)``
+            and labels that gives ``(b,)``.
 
     Raises:
         ConfigError: for another loss.
@@ -101,10 +107,18 @@ def task_for(y: Tensor, out_dim: int, loss: str | Callable[[Tensor, Tensor], Ten
     whole = not y.is_floating_point()
     binary = values.shape[1] == 1 == out_dim and _binary(values)
     if loss is None:
-        loss = "logistic" if whole and binary else "cross_entropy" if whole and out_dim > 1 else "square"
+        loss = (
+            "logistic"
+            if whole and binary
+            else "cross_entropy"
+            if whole and out_dim > 1
+            else "square"
+        )
     if loss == "cross_entropy":
         _check_classes(values, whole, out_dim)
-        return Task(loss, out_dim, lambda out, t: cross_entropy(out, t.reshape(-1).long(), reduction="none"))
+        return Task(
+            loss, out_dim, lambda out, t: cross_entropy(out, t.reshape(-1).long(), reduction="none")
+        )
     if values.shape[1] != out_dim:
         raise ShapeError(
             f"labels of shape {tuple(y.shape)} for {out_dim} outputs",
@@ -113,8 +127,13 @@ def task_for(y: Tensor, out_dim: int, loss: str | Callable[[Tensor, Tensor], Ten
         )
     if loss in ("logistic", "hinge"):
         if not binary:
-            raise ShapeError(f"labels that are no signs, for the loss '{loss}'", "two values, 0 and 1 or -1 and 1")
-        margin = (lambda m: softplus(-m)) if loss == "logistic" else (lambda m: (1 - m).clamp_min(0))
+            raise ShapeError(
+                f"labels that are no signs, for the loss '{loss}'",
+                "two values, 0 and 1 or -1 and 1",
+            )
+        margin = (
+            (lambda m: softplus(-m)) if loss == "logistic" else (lambda m: (1 - m).clamp_min(0))
+        )
         return Task(loss, 1, lambda out, t: margin(out * t)[:, 0], signs=True, cut=0.0)
     cut = (0.0 if bool((values < 0).any()) else 0.5) if binary else None
     return Task(loss, out_dim, lambda out, t: (out - t).square().sum(1) / 2, cut=cut)
@@ -196,16 +215,19 @@ class Resolution:
     def mixed(self, head: Tensor) -> Resolution:
         """Of linear combinations of the outputs, ``(O, k)``."""
         squares = head.double().cpu().square()
-        stored, computed = ((sizes.square() @ squares).sqrt() for sizes in (self.stored, self.computed))
+        stored, computed = (
+            (sizes.square() @ squares).sqrt() for sizes in (self.stored, self.computed)
+        )
         return Resolution(stored, computed, self.dtype, self.hides)
 
 
 def resolution(network: Network, rows: Tensor) -> Resolution:
-    """The rounding errors of the outputs on these rows, measured against the same arithmetic in another precision.
+    """The rounding errors of the outputs on these rows, measured against the same arithmetic in
+    another precision.
 
-    Half precision and float32 are compared with float64; the errors of float64 are those that float32 makes, times the
-    ratio of the two resolutions. Where the network runs in its own precision only, what remains is
-    the last digit of its outputs.
+    Half precision and float32 are compared with float64; the errors of float64 are those that
+    float32 makes, times the ratio of the two resolutions. Where the network runs in its own
+    precision only, what remains is the last digit of its outputs.
 
     Example:
         >>> from rectilinear.networks.calls import as_network
@@ -220,7 +242,9 @@ def resolution(network: Network, rows: Tensor) -> Resolution:
     eps = torch.finfo(dtype).eps
     f = network(rows).double().cpu()
     size = f.abs()
-    digit = torch.where(size > 0, eps * torch.exp2(size.clamp_min(1e-300).log2().floor()), torch.zeros_like(size))
+    digit = torch.where(
+        size > 0, eps * torch.exp2(size.clamp_min(1e-300).log2().floor()), torch.zeros_like(size)
+    )
     stored = (digit.square().mean(0) / 12).sqrt()
     other = torch.float32 if dtype == torch.float64 else torch.float64
     wide = network.in_precision(other)
@@ -231,8 +255,12 @@ def resolution(network: Network, rows: Tensor) -> Resolution:
     gap = (out - f).abs()
     if dtype == torch.float64:
         gap = gap * (eps / torch.finfo(other).eps)
-    measured = TO_DEVIATION * gap.median(0).values.nan_to_num(0.0, posinf=0.0)  # float32 overflows before float64
-    return Resolution(stored, torch.maximum(stored, measured), _name(dtype), bool((out != out[:1]).any()))
+    measured = TO_DEVIATION * gap.median(0).values.nan_to_num(
+        0.0, posinf=0.0
+    )  # float32 overflows before float64
+    return Resolution(
+        stored, torch.maximum(stored, measured), _name(dtype), bool((out != out[:1]).any())
+    )
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -1,6 +1,7 @@
 """The activations whose algebra is known, as the operations that a network runs.
 
-What a network does to its input, read off the operations that it runs: which are affine, which are activations.
+What a network does to its input, read off the operations that it runs: which are affine, which are
+activations.
 """
 
 from __future__ import annotations
@@ -15,19 +16,39 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-OTHERS = frozenset({"tanh", "sigmoid", "elu", "mish", "hardtanh", "hardsigmoid", "erf", "sin", "cos", "exp", "relu6"})
-SMOOTH = 15  # threshold of a softplus from which on its jump, 3e-7, is no more than rounding of float32
-MAX_POOLS = frozenset({"max_pool2d_with_indices", "max_pool3d_with_indices", "max_pool1d_with_indices"})
+OTHERS = frozenset(
+    {
+        "tanh",
+        "sigmoid",
+        "elu",
+        "mish",
+        "hardtanh",
+        "hardsigmoid",
+        "erf",
+        "sin",
+        "cos",
+        "exp",
+        "relu6",
+    }
+)
+SMOOTH = (
+    15  # threshold of a softplus from which on its jump, 3e-7, is no more than rounding of float32
+)
+MAX_POOLS = frozenset(
+    {"max_pool2d_with_indices", "max_pool3d_with_indices", "max_pool1d_with_indices"}
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Activation:
-    """An elementwise function ``s``; where ``s(z) - s(-z) = 2 kappa z``, its odd part is ``kappa z``.
+    """An elementwise function ``s``; where ``s(z) - s(-z) = 2 kappa z``, its odd part is ``kappa
+    z``.
 
     Attributes:
         name: such as "relu".
         apply: the function.
-        slope: ``alpha`` of ``s(z) = max(z, alpha z)``, a number or one for each unit; None for another function.
+        slope: ``alpha`` of ``s(z) = max(z, alpha z)``, a number or one for each unit; None for
+            another function.
         kappa: half the difference above over ``z``; None where the odd part is not linear.
         homogeneous: ``s(c z) = c s(z)`` for ``c > 0``.
     """
@@ -80,21 +101,29 @@ def recognise(
 
     if name in _FIXED:
         return leaky(_FIXED[name], name)
-    if name in ("gelu", "silu", "hardswish") or (name == "softplus" and _threshold(args, kwargs) >= SMOOTH):
+    if name in ("gelu", "silu", "hardswish") or (
+        name == "softplus" and _threshold(args, kwargs) >= SMOOTH
+    ):
         return Activation(name, apply, kappa=0.5)
     if name in OTHERS or name == "softplus":
         return Activation(name, apply)
     if name in MAX_POOLS:
         return Activation("max_pool", apply, homogeneous=True)
     slope = _slope(name, args, kwargs)
-    return None if slope is None else leaky(slope, "relu" if isinstance(slope, float) and slope == 0 else name)
+    return (
+        None
+        if slope is None
+        else leaky(slope, "relu" if isinstance(slope, float) and slope == 0 else name)
+    )
 
 
 _FIXED = {"relu": 0.0, "abs": -1.0}
 
 
 def _threshold(args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
-    """From where on torch takes ``softplus(z)`` for ``z``: its odd part jumps there by ``log(1 + e^-threshold)``."""
+    """From where on torch takes ``softplus(z)`` for ``z``: its odd part jumps there by ``log(1 +
+    e^-threshold)``.
+    """
     return float(args[2] if len(args) > 2 else kwargs.get("threshold", 20))
 
 
@@ -104,18 +133,29 @@ def _slope(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> float | 
         return float(args[1] if len(args) > 1 else kwargs.get("negative_slope", 0.01))
     if name in ("_prelu_kernel", "prelu"):
         weight = args[1].detach()
-        return float(weight) if weight.numel() == 1 else weight.expand(1, *args[0].shape[1:]).flatten()
-    if name == "rrelu_with_noise" and not (args[4] if len(args) > 4 else kwargs.get("training", False)):
+        return (
+            float(weight) if weight.numel() == 1 else weight.expand(1, *args[0].shape[1:]).flatten()
+        )
+    if name == "rrelu_with_noise" and not (
+        args[4] if len(args) > 4 else kwargs.get("training", False)
+    ):
         lower, upper = (args[2], args[3]) if len(args) > 3 else (1 / 8, 1 / 3)
         return float(lower + upper) / 2
     if name == "threshold" and args[1] == 0 and args[2] == 0:
         return 0.0
-    if name in ("clamp_min", "clamp") and len(args) > 1 and isinstance(args[1], int | float) and args[1] == 0:
+    if (
+        name in ("clamp_min", "clamp")
+        and len(args) > 1
+        and isinstance(args[1], int | float)
+        and args[1] == 0
+    ):
         return 0.0 if (args[2] if len(args) > 2 else kwargs.get("max")) is None else None
     if name == "clamp" and kwargs.get("min") == 0 and kwargs.get("max") is None and len(args) == 1:
         return 0.0
     if name == "maximum" and not bool(args[1].any()):
-        return 0.0 if torch.broadcast_shapes(args[0].shape, args[1].shape) == args[0].shape else None
+        return (
+            0.0 if torch.broadcast_shapes(args[0].shape, args[1].shape) == args[0].shape else None
+        )
     return None
 
 
@@ -125,7 +165,8 @@ UNKNOWN: Sources = frozenset({-2})
 
 # Linear in all their tensors together.
 _JOINTLY = frozenset({"add", "sub", "rsub", "cat", "stack", "copy", "neg", "hstack", "vstack"})
-# Linear in the first where the others do not depend on the input. Names without the underscore of in-place operations.
+# Linear in the first where the others do not depend on the input. Names without the underscore of
+# in-place operations.
 _FIRST = """
 view _unsafe_view reshape _reshape_alias t transpose permute expand squeeze unsqueeze slice select split unbind chunk
 split_with_sizes narrow alias detach clone contiguous flatten unflatten unfold as_strided diagonal flip roll repeat
@@ -138,7 +179,16 @@ masked_fill movedim swapaxes swapdims
 _IN_THE_FIRST = frozenset(_FIRST.split())
 # Shaped like their argument, whatever its values.
 _CONSTANT = frozenset(
-    {"empty_like", "zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_empty", "new_full"}
+    {
+        "empty_like",
+        "zeros_like",
+        "ones_like",
+        "full_like",
+        "new_zeros",
+        "new_ones",
+        "new_empty",
+        "new_full",
+    }
 )
 # Linear in each factor: at most one of them may depend on the input.
 _FACTORS = {
@@ -156,14 +206,17 @@ _FACTORS = {
     "baddbmm": (1, 2),
 }
 # What gives the values of a tensor to code that is not torch's.
-_LEAVES_TORCH = frozenset({"numpy", "__array__", "__dlpack__", "tolist", "data_ptr", "__cuda_array_interface__"})
+_LEAVES_TORCH = frozenset(
+    {"numpy", "__array__", "__dlpack__", "tolist", "data_ptr", "__cuda_array_interface__"}
+)
 _BATCH_NORMS = frozenset({"native_batch_norm", "cudnn_batch_norm", "miopen_batch_norm"})
 _INFERENCE_NORMS = frozenset({"_native_batch_norm_legit_no_training"})
 
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """An activation in the network: what it is, what its input is an affine map of, and the shape of one row.
+    """An activation in the network: what it is, what its input is an affine map of, and the shape
+    of one row.
 
     ``by_row`` is False where the first axis of its input is not the batch: then there are no rows.
     """
@@ -178,8 +231,9 @@ class Node:
 class Structure:
     """The activations in the order of their computation, and what the output is an affine map of.
 
-    Sources are indices of ``nodes``, and ``INPUT``. ``output`` is None where an operation without a rule lies between
-    the input and the output, or where the operations depend on the values of the input.
+    Sources are indices of ``nodes``, and ``INPUT``. ``output`` is None where an operation without a
+    rule lies between the input and the output, or where the operations depend on the values of the
+    input.
     """
 
     nodes: tuple[Node, ...]
@@ -201,10 +255,11 @@ class Structure:
 
 
 class Trace(TorchDispatchMode):
-    """Watches the operations on ``x``: follows what depends on it affinely, and may replace what activations return.
+    """Watches the operations on ``x``: follows what depends on it affinely, and may replace what
+    activations return.
 
-    Dependence is kept for each storage, so that views and in-place operations are seen: what is written into a storage
-    is joined to what depends on it, unless it covers the storage.
+    Dependence is kept for each storage, so that views and in-place operations are seen: what is
+    written into a storage is joined to what depends on it, unless it covers the storage.
 
     Args:
         x: the input of the forward pass that is watched.
@@ -226,7 +281,9 @@ class Trace(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Torch would load its compiler, for seconds, to exempt this class from it; nothing here is compiled."""
+        """Torch would load its compiler, for seconds, to exempt this class from it; nothing here is
+        compiled.
+        """
         return False
 
     def sources(self, tensor: Tensor) -> Sources:
@@ -241,7 +298,9 @@ class Trace(TorchDispatchMode):
             return func(*args, **kwargs)
         name = name[:-1] if func._schema.is_mutable and name.endswith("_") else name
         self.operations.append(name)
-        activation = recognise(name, func, args, kwargs) if _only_first(args, kwargs, before) else None
+        activation = (
+            recognise(name, func, args, kwargs) if _only_first(args, kwargs, before) else None
+        )
         if activation is not None:
             return self._activate(activation, name, func, args, kwargs, before[id(args[0])])
         found = _rule(name, args, kwargs, before)
@@ -258,7 +317,13 @@ class Trace(TorchDispatchMode):
         return out
 
     def _activate(
-        self, activation: Activation, name: str, func: Callable[..., Any], args: Any, kwargs: Any, sources: Sources
+        self,
+        activation: Activation,
+        name: str,
+        func: Callable[..., Any],
+        args: Any,
+        kwargs: Any,
+        sources: Sources,
     ) -> Any:
         k = len(self.nodes)
         by_row = args[0].ndim > 0 and len(args[0]) == self._batch
@@ -285,7 +350,9 @@ class Trace(TorchDispatchMode):
 
 
 class _Leaving(TorchFunctionMode):
-    """Notes in a trace when values that depend on the input leave torch, for what comes back is not followed."""
+    """Notes in a trace when values that depend on the input leave torch, for what comes back is not
+    followed.
+    """
 
     def __init__(self, seen: Trace) -> None:
         super().__init__()
@@ -293,7 +360,11 @@ class _Leaving(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
-        name = getattr(getattr(func, "__self__", None), "__name__", name) if name == "__get__" else name
+        name = (
+            getattr(getattr(func, "__self__", None), "__name__", name)
+            if name == "__get__"
+            else name
+        )
         if name in _LEAVES_TORCH and any(self._seen.sources(t) for t in _tensors(args)):
             self._seen.leaves = True
         return func(*args, **(kwargs or {}))
@@ -352,11 +423,15 @@ def _only_first(args: Any, kwargs: Any, before: dict[int, Sources]) -> bool:
 
 
 def _rounds(name: str, args: Any, kwargs: Any) -> bool:
-    """Whether an operation that is linear else rounds to whole numbers or to 8 bits, or reads bits as another dtype."""
+    """Whether an operation that is linear else rounds to whole numbers or to 8 bits, or reads bits
+    as another dtype.
+    """
     if name == "div":
         return kwargs.get("rounding_mode") is not None
     dtype = next((a for a in (*args[1:], *kwargs.values()) if isinstance(a, torch.dtype)), None)
-    return dtype is not None and (name == "view" or (dtype.is_floating_point and torch.finfo(dtype).bits < 16))
+    return dtype is not None and (
+        name == "view" or (dtype.is_floating_point and torch.finfo(dtype).bits < 16)
+    )
 
 
 def _rule(name: str, args: Any, kwargs: Any, before: dict[int, Sources]) -> Sources:

@@ -60,7 +60,9 @@ def adjoint(A: Operator) -> Operator:
         case Kronecker():
             return Kronecker(adjoint(A.a), adjoint(A.b))
         case Scaled():
-            return Scaled(adjoint(A.operator), A.factor.conj() if A.factor.is_complex() else A.factor)
+            return Scaled(
+                adjoint(A.operator), A.factor.conj() if A.factor.is_complex() else A.factor
+            )
         case Sum():
             return Sum(*map(adjoint, A.parts()))
         case Product():
@@ -128,7 +130,8 @@ def matmul(A: Operator, B: Operator) -> Operator:
     """
     if A.in_dim != B.out_dim:
         raise ShapeError(
-            f"a product of {A.out_dim} x {A.in_dim} and {B.out_dim} x {B.in_dim} operators", "equal inner dimensions"
+            f"a product of {A.out_dim} x {A.in_dim} and {B.out_dim} x {B.in_dim} operators",
+            "equal inner dimensions",
         )
     _check_dtypes(A, B, "product")
     match A, B:
@@ -160,7 +163,9 @@ def matmul(A: Operator, B: Operator) -> Operator:
             return LowRank(A.u, adjoint_columns(B, A.v.conj()).conj(), trainable=False)
         case _, LowRank():
             return LowRank(columns(A, B.u), B.v, trainable=False)
-        case Convolution(), Convolution() if _circular(A, B) and A.shape == B.out_shape and A.depthwise == B.depthwise:
+        case Convolution(), Convolution() if (
+            _circular(A, B) and A.shape == B.out_shape and A.depthwise == B.depthwise
+        ):
             hat = A.spectrum() * B.spectrum() if A.depthwise else A.spectrum() @ B.spectrum()
             return B.with_spectrum(hat)
         case Spectral(), Spectral() if _same_basis(A, B):
@@ -178,7 +183,9 @@ def matmul(A: Operator, B: Operator) -> Operator:
 def _check_dtypes(A: Operator, B: Operator, what: str) -> None:
     if A._any_dtype or B._any_dtype or (a := A.like.dtype) == (b := B.like.dtype):
         return
-    raise DtypeError(f"a {what} of operators of dtype {a} and {b}", "one dtype", f"Convert one with .to({b}).")
+    raise DtypeError(
+        f"a {what} of operators of dtype {a} and {b}", "one dtype", f"Convert one with .to({b})."
+    )
 
 
 @own_precision
@@ -194,7 +201,8 @@ def add(A: Operator, B: Operator) -> Operator:
     """
     if (A.out_dim, A.in_dim) != (B.out_dim, B.in_dim):
         raise ShapeError(
-            f"a sum of {A.out_dim} x {A.in_dim} and {B.out_dim} x {B.in_dim} operators", "operators of one shape"
+            f"a sum of {A.out_dim} x {A.in_dim} and {B.out_dim} x {B.in_dim} operators",
+            "operators of one shape",
         )
     _check_dtypes(A, B, "sum")
     A, B = _as_low_rank(A), _as_low_rank(B)
@@ -213,7 +221,9 @@ def add(A: Operator, B: Operator) -> Operator:
             return _scalar_or_dense(a.scale + b.scale, _cat(a.u, b.u), _cat(a.v, b.v))
         case Convolution(), Convolution() if _same_frame(A, B):
             size = tuple(map(max, A.size, B.size))
-            return Convolution(A.shape, _grown(A, size) + _grown(B, size), A.padding, trainable=False)
+            return Convolution(
+                A.shape, _grown(A, size) + _grown(B, size), A.padding, trainable=False
+            )
         case Spectral(), Spectral() if _same_basis(A, B):
             return _with_eigenvalues(A, A.eigenvalues() + B.eigenvalues())
         case _:
@@ -295,7 +305,11 @@ def _scalar_or_dense(scale: Tensor, u: Tensor, v: Tensor) -> Operator:
 
 def _low_rank_or_dense(u: Tensor, v: Tensor) -> Operator:
     (m, r), n = u.shape[-2:], v.shape[-2]
-    return LowRank(u, v, trainable=False) if r * (m + n) <= m * n else Dense(weight=u @ v.mT, trainable=False)
+    return (
+        LowRank(u, v, trainable=False)
+        if r * (m + n) <= m * n
+        else Dense(weight=u @ v.mT, trainable=False)
+    )
 
 
 def _cat(a: Tensor, b: Tensor) -> Tensor:
@@ -304,16 +318,23 @@ def _cat(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _adjoint_convolution(A: Convolution) -> Convolution:
-    """The flipped kernel; an axis of even size grows by a zero, which moves the centre where the adjoint has it."""
+    """The flipped kernel; an axis of even size grows by a zero, which moves the centre where the
+    adjoint has it.
+    """
     d = len(A.spatial)
-    if any(k % 2 == 0 and k == n for k, n in zip(A.size, A.spatial, strict=True)) and A.padding == "circular":
+    if (
+        any(k % 2 == 0 and k == n for k, n in zip(A.size, A.spatial, strict=True))
+        and A.padding == "circular"
+    ):
         hat = A.spectrum()
         axes = range(-d, 0) if A.depthwise else range(-d - 2, -2)
         hat = hat.conj() if A.kernel.is_complex() else reflect(hat, axes)
         return A.with_spectrum(hat if A.depthwise else hat.mT)
     pad = [p for k in reversed(A.size) for p in (0, 1 - k % 2)]
     kernel = functional.pad(torch.flip(A.kernel, tuple(range(-d, 0))).conj(), pad)
-    return Convolution(A.out_shape, kernel if A.depthwise else kernel.transpose(0, 1), A.padding, trainable=False)
+    return Convolution(
+        A.out_shape, kernel if A.depthwise else kernel.transpose(0, 1), A.padding, trainable=False
+    )
 
 
 def _grown(A: Convolution, size: tuple[int, ...]) -> Tensor:

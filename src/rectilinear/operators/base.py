@@ -18,27 +18,34 @@ from rectilinear.serialization import Configured
 
 
 class Operator(Configured, ABC):
-    """A linear map ``A`` from ``R^in_dim`` to ``R^out_dim``, applied to the last axis of ``(..., in_dim)``.
+    """A linear map ``A`` from ``R^in_dim`` to ``R^out_dim``, applied to the last axis of ``(...,
+    in_dim)``.
 
-    Subclasses set ``in_dim`` and ``out_dim`` and implement ``_matvec`` (``A z``) and ``_rmatvec`` (``A^T z``).
-    The adjoint of a complex operator is its conjugate transpose, and ``.T`` and ``A^T`` mean the adjoint throughout.
-    Parameters may carry leading batch axes (``batch_shape``); these broadcast against the leading axes of ``z``,
-    so an operator of batch shape ``(b,)`` maps ``z`` of shape ``(b, in_dim)`` row by row.
+    Subclasses set ``in_dim`` and ``out_dim`` and implement ``_matvec`` (``A z``) and ``_rmatvec``
+    (``A^T z``). The adjoint of a complex operator is its conjugate transpose, and ``.T`` and
+    ``A^T`` mean the adjoint throughout. Parameters may carry leading batch axes (``batch_shape``);
+    these broadcast against the leading axes of ``z``, so an operator of batch shape ``(b,)`` maps
+    ``z`` of shape ``(b, in_dim)`` row by row.
 
-    The Python operators build new operators: ``A @ B`` (product), ``A + B``, ``A - B``, ``c * A``, ``-A``, ``A ** p``,
-    and ``A.T`` (adjoint). They keep structure where a closed form exists and are lazy otherwise. What they and the
-    verbs return is a value: gradients flow back to the parameters it was computed from, it has none of its own.
+    The Python operators build new operators: ``A @ B`` (product), ``A + B``, ``A - B``, ``c * A``,
+    ``-A``, ``A ** p``, and ``A.T`` (adjoint). They keep structure where a closed form exists and
+    are lazy otherwise. What they and the
+    verbs return is a value: gradients flow back to the parameters it was computed from, it has none
+    of its own.
 
     Raises:
         ShapeError: if the last axis of ``z`` is not ``in_dim``.
-        DtypeError: if ``z`` and the operator have different dtypes. Under ``torch.autocast`` an operator converts ``z``
-            and computes in its own dtype, since a chain of products in bfloat16 keeps two digits.
+        DtypeError: if ``z`` and the operator have different dtypes. Under ``torch.autocast`` an
+            operator converts ``z`` and computes in its own dtype, since a chain of products in
+            bfloat16 keeps two digits.
     """
 
     in_dim: int
     out_dim: int
     __array_ufunc__ = None  # numpy leaves 0.5 * A to A
-    _any_dtype = False  # operators without numbers of their own, and those whose parts check for themselves
+    _any_dtype = (
+        False  # operators without numbers of their own, and those whose parts check for themselves
+    )
 
     @property
     def batch_shape(self) -> Size:
@@ -69,10 +76,16 @@ class Operator(Configured, ABC):
             return self._product(times, z, dim)
 
     def _product(self, times: Callable[[Tensor], Tensor], z: Tensor, dim: int) -> Tensor:
-        """``times(z)``, which a subclass computes: a tensor of the shape and the dtype that it ought to have."""
+        """``times(z)``, which a subclass computes: a tensor of the shape and the dtype that it
+        ought to have.
+        """
         y, last = times(z), self.in_dim + self.out_dim - dim
         if not isinstance(y, Tensor):
-            raise DtypeError(f"a {type(y).__name__} from {times.__qualname__}", "a torch.Tensor", "Return the product.")
+            raise DtypeError(
+                f"a {type(y).__name__} from {times.__qualname__}",
+                "a torch.Tensor",
+                "Return the product.",
+            )
         if y.shape[:-1] != z.shape[:-1] or y.shape[-1] != last:
             leading = torch.broadcast_shapes(self.batch_shape, z.shape[:-1])
             if tuple(y.shape) != (*leading, last):
@@ -98,18 +111,34 @@ class Operator(Configured, ABC):
     @property
     def like(self) -> Tensor:
         """A tensor of the operator's dtype and device."""
-        held = [t for t in chain(self.parameters(), self.buffers()) if t.is_floating_point() or t.is_complex()]
-        return next((t for t in held if t.numel()), (held[0] if held else torch.empty(0)).new_empty(()))
+        held = [
+            t
+            for t in chain(self.parameters(), self.buffers())
+            if t.is_floating_point() or t.is_complex()
+        ]
+        return next(
+            (t for t in held if t.numel()), (held[0] if held else torch.empty(0)).new_empty(())
+        )
 
     def _hold(self, trainable: bool, **tensors: Tensor) -> None:
-        """Keep tensors as parameters; as buffers where not trainable, or where derivatives are taken through them."""
+        """Keep tensors as parameters; as buffers where not trainable, or where derivatives are
+        taken through them.
+        """
         for name, tensor in tensors.items():
-            if not isinstance(tensor, Tensor) or not (tensor.is_floating_point() or tensor.is_complex()):
+            if not isinstance(tensor, Tensor) or not (
+                tensor.is_floating_point() or tensor.is_complex()
+            ):
                 got = f"{name} of type {tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__}"
-                raise DtypeError(got, "a floating-point tensor", "Convert it with torch.as_tensor(...).float().")
+                raise DtypeError(
+                    got, "a floating-point tensor", "Convert it with torch.as_tensor(...).float()."
+                )
             if not isinstance(tensor, nn.Parameter):  # views, whose layout safetensors refuses
                 tensor = tensor.resolve_conj().contiguous()
-            if trainable and tensor.is_leaf and (isinstance(tensor, nn.Parameter) or not is_differentiated(tensor)):
+            if (
+                trainable
+                and tensor.is_leaf
+                and (isinstance(tensor, nn.Parameter) or not is_differentiated(tensor))
+            ):
                 parameter = tensor if isinstance(tensor, nn.Parameter) else nn.Parameter(tensor)
                 self.register_parameter(name, parameter)
             else:
@@ -127,7 +156,11 @@ class Operator(Configured, ABC):
 
     def _check(self, z: object, dim: int) -> None:
         if not isinstance(z, Tensor):
-            raise DtypeError(f"vectors of type {type(z).__name__}", "a torch.Tensor", "Convert with torch.as_tensor.")
+            raise DtypeError(
+                f"vectors of type {type(z).__name__}",
+                "a torch.Tensor",
+                "Convert with torch.as_tensor.",
+            )
         if not self._any_dtype and z.dtype != (dtype := self.like.dtype):
             raise DtypeError(
                 got=f"a tensor of dtype {z.dtype} for a {type(self).__name__} of dtype {dtype}",

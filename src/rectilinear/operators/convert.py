@@ -54,13 +54,19 @@ def to_scipy(A: Operator) -> LinearOperator:
     """
     if A.batch_shape:
         raise ShapeError(
-            f"an operator of batch shape {tuple(A.batch_shape)}", "a single one", "Convert them one by one."
+            f"an operator of batch shape {tuple(A.batch_shape)}",
+            "a single one",
+            "Convert them one by one.",
         )
     like = A.like
 
     def run(function: Callable[[Tensor], Tensor], x: np.ndarray) -> np.ndarray:
         with torch.no_grad():
-            return function(torch.as_tensor(x, dtype=like.dtype, device=like.device).mT).mT.cpu().numpy()
+            return (
+                function(torch.as_tensor(x, dtype=like.dtype, device=like.device).mT)
+                .mT.cpu()
+                .numpy()
+            )
 
     return LinearOperator(
         shape=(A.out_dim, A.in_dim),
@@ -73,7 +79,8 @@ def to_scipy(A: Operator) -> LinearOperator:
 
 
 def densify(A: Operator, verb: str) -> Dense:
-    """The dense operator for a verb that cannot keep the structure: with a warning when small, refused when large.
+    """The dense operator for a verb that cannot keep the structure: with a warning when small,
+    refused when large.
 
     Raises:
         StructureError: above ``DENSE_LIMIT`` dimensions.
@@ -96,5 +103,7 @@ def densify(A: Operator, verb: str) -> Dense:
 def unknown(verb: str, A: object) -> DtypeError:
     """The error of a verb for what is neither an operator nor registered with it."""
     return DtypeError(
-        f"{verb} of a {type(A).__name__}", "an Operator or a Linearizer", "Wrap a matrix as Dense(weight=matrix)."
+        f"{verb} of a {type(A).__name__}",
+        "an Operator or a Linearizer",
+        "Wrap a matrix as Dense(weight=matrix).",
     )

@@ -18,13 +18,15 @@ from rectilinear.operators.base import Operator
 class Convolution(Operator):
     """A convolution over arrays of ``shape`` ``(c, *spatial)``, flattened to vectors.
 
-    ``(A z)[o, x] = sum_{i, k} kernel[o, i, k] z[i, x + k - centre]`` with ``centre = (size - 1) // 2`` on each axis, as
-    ``torch.nn.functional.conv`` with "same" padding. The circular kind is exact in Fourier space, where its verbs are
-    computed and from where they return convolutions; the zero-padded kind is not diagonal there.
+    ``(A z)[o, x] = sum_{i, k} kernel[o, i, k] z[i, x + k - centre]`` with ``centre = (size - 1) //
+    2`` on each axis, as ``torch.nn.functional.conv`` with "same" padding. The circular kind is
+    exact in Fourier space, where its verbs are computed and from where they return convolutions;
+    the zero-padded kind is not diagonal there.
 
     Args:
         shape: ``(c, *spatial)`` with one to three spatial axes.
-        kernel: ``(out_channels, c, *size)``, or ``(c, *size)`` for one filter a channel (depth-wise).
+        kernel: ``(out_channels, c, *size)``, or ``(c, *size)`` for one filter a channel
+            (depth-wise).
         padding: ``"circular"`` or ``"zeros"``.
 
     Raises:
@@ -54,14 +56,24 @@ class Convolution(Operator):
         self._hold(trainable, kernel=kernel)
         if padding not in ("circular", "zeros"):
             raise ConfigError(f"padding {padding!r}", "'circular' or 'zeros'")
-        if not 1 <= d <= 3 or kernel.ndim - d not in (1, 2) or kernel.shape[-d - 1] != self.channels:
+        if (
+            not 1 <= d <= 3
+            or kernel.ndim - d not in (1, 2)
+            or kernel.shape[-d - 1] != self.channels
+        ):
             raise ShapeError(
                 f"a kernel of shape {tuple(kernel.shape)} for arrays of shape {self.shape}",
                 f"({self.channels}, *size) or (out, {self.channels}, *size) with one to three spatial axes",
                 "Put the channels first.",
             )
-        if padding == "circular" and any(k > n for k, n in zip(kernel.shape[-d:], self.spatial, strict=True)):
-            raise ShapeError(f"a kernel of size {tuple(kernel.shape[-d:])}", f"at most {self.spatial}", "Crop it.")
+        if padding == "circular" and any(
+            k > n for k, n in zip(kernel.shape[-d:], self.spatial, strict=True)
+        ):
+            raise ShapeError(
+                f"a kernel of size {tuple(kernel.shape[-d:])}",
+                f"at most {self.spatial}",
+                "Crop it.",
+            )
         self.depthwise = kernel.ndim == d + 1
         self.out_shape = self.shape if self.depthwise else (kernel.shape[0], *self.spatial)
         self.in_dim, self.out_dim = prod(self.shape), prod(self.out_shape)
@@ -72,10 +84,16 @@ class Convolution(Operator):
         return tuple(self.kernel.shape[-len(self.spatial) :])
 
     def spectrum(self) -> Tensor:
-        """Its blocks in Fourier space: ``(c, *spatial)`` if depth-wise, else ``(*spatial, out, in)``; complex."""
+        """Its blocks in Fourier space: ``(c, *spatial)`` if depth-wise, else ``(*spatial, out,
+        in)``; complex.
+        """
         d = len(self.spatial)
         dims = tuple(range(-d, 0))
-        pad = [p for k, n in zip(reversed(self.size), reversed(self.spatial), strict=True) for p in (0, n - k)]
+        pad = [
+            p
+            for k, n in zip(reversed(self.size), reversed(self.spatial), strict=True)
+            for p in (0, n - k)
+        ]
         shift = [-((k - 1) // 2) for k in self.size]
         full = torch.roll(functional.pad(single(self.kernel), pad), shift, dims)
         hat = torch.fft.ifftn(full, dim=dims, norm="forward")  # correlation, so the conjugate waves
@@ -107,7 +125,11 @@ class Convolution(Operator):
         if self.kernel.is_complex():
             hat = hat.conj() if self.depthwise else hat.mH
         else:
-            hat = reflect(hat, range(-len(self.spatial), 0)) if self.depthwise else self._transposed(hat)
+            hat = (
+                reflect(hat, range(-len(self.spatial), 0))
+                if self.depthwise
+                else self._transposed(hat)
+            )
         return self._circular(z, hat, self.out_shape)
 
     def _transposed(self, hat: Tensor) -> Tensor:
@@ -119,7 +141,11 @@ class Convolution(Operator):
         if self.depthwise:
             out = hat * waves
         else:
-            out = (hat @ waves.movedim(-len(shape), -1).unsqueeze(-1)).squeeze(-1).movedim(-1, -len(shape))
+            out = (
+                (hat @ waves.movedim(-len(shape), -1).unsqueeze(-1))
+                .squeeze(-1)
+                .movedim(-1, -len(shape))
+            )
         out = torch.fft.ifftn(out, dim=dims).flatten(-len(shape))
         return out if z.is_complex() or self.kernel.is_complex() else out.real.to(z.dtype)
 
@@ -130,9 +156,11 @@ class Convolution(Operator):
         batch = z.shape[:-1]
         z = z.reshape(-1, *(self.out_shape if adjoint else self.shape))
         if adjoint:
-            full = (functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d)[d - 1](
-                z, weight.conj(), groups=groups
-            )
+            full = (
+                functional.conv_transpose1d,
+                functional.conv_transpose2d,
+                functional.conv_transpose3d,
+            )[d - 1](z, weight.conj(), groups=groups)
             for axis, (k, n) in enumerate(zip(self.size, self.spatial, strict=True)):
                 full = full.narrow(axis + 2, (k - 1) // 2, n)
             return full.reshape(*batch, self.in_dim)

@@ -21,7 +21,8 @@ class Dense(Operator):
     """The operator of a matrix, ``A z = weight z``.
 
     Args:
-        in_dim: columns; may be left out where ``weight`` is given. A matrix here is the ``weight``: ``Dense(matrix)``.
+        in_dim: columns; may be left out where ``weight`` is given. A matrix here is the ``weight``:
+            ``Dense(matrix)``.
         out_dim: rows, by default ``in_dim``.
         weight: ``(..., out_dim, in_dim)``; by default normal with variance ``1 / in_dim``.
         trainable: hold ``weight`` as a parameter rather than a buffer.
@@ -47,25 +48,43 @@ class Dense(Operator):
         super().__init__()
         if isinstance(in_dim, Tensor | np.ndarray) and in_dim.ndim:
             if weight is not None:
-                raise ConfigError("two matrices", "one", "Pass Dense(matrix), or Dense(weight=matrix).")
+                raise ConfigError(
+                    "two matrices", "one", "Pass Dense(matrix), or Dense(weight=matrix)."
+                )
             in_dim, weight = None, in_dim
         if isinstance(weight, np.ndarray):
             weight = torch.tensor(weight)
         if not (in_dim is None or isinstance(in_dim, Integral)):
-            raise ConfigError(f"in_dim of type {type(in_dim).__name__}", "a number of columns, or a matrix as a tensor")
+            raise ConfigError(
+                f"in_dim of type {type(in_dim).__name__}",
+                "a number of columns, or a matrix as a tensor",
+            )
         if weight is None:
             if in_dim is None:
-                raise ConfigError("neither in_dim nor weight", "one of them", "Pass in_dim, or a matrix.")
-            weight = torch.randn(in_dim if out_dim is None else out_dim, in_dim) / max(in_dim, 1) ** 0.5
+                raise ConfigError(
+                    "neither in_dim nor weight", "one of them", "Pass in_dim, or a matrix."
+                )
+            weight = (
+                torch.randn(in_dim if out_dim is None else out_dim, in_dim) / max(in_dim, 1) ** 0.5
+            )
         elif isinstance(weight, Tensor) and in_dim is None:
             self._built_as(weight=weight, trainable=trainable)
         if not isinstance(weight, Tensor):
-            raise DtypeError(f"weight of type {type(weight).__name__}", "a matrix", "Convert it with torch.as_tensor.")
+            raise DtypeError(
+                f"weight of type {type(weight).__name__}",
+                "a matrix",
+                "Convert it with torch.as_tensor.",
+            )
         require_matrix(weight, "weight")
         self.out_dim, self.in_dim = weight.shape[-2:]
-        asked = (self.out_dim if out_dim is None else out_dim, self.in_dim if in_dim is None else in_dim)
+        asked = (
+            self.out_dim if out_dim is None else out_dim,
+            self.in_dim if in_dim is None else in_dim,
+        )
         if asked != (self.out_dim, self.in_dim):
-            raise ConfigError(f"a {self.out_dim} x {self.in_dim} weight", f"{asked[0]} x {asked[1]}")
+            raise ConfigError(
+                f"a {self.out_dim} x {self.in_dim} weight", f"{asked[0]} x {asked[1]}"
+            )
         self._hold(trainable, weight=weight)
 
     @property
@@ -80,7 +99,8 @@ class Dense(Operator):
 
 
 class Kronecker(Operator):
-    """``A = a (x) b``: on ``z`` read as a matrix ``Z`` ``(a.in_dim, b.in_dim)``, row by row, ``a Z b^T``.
+    """``A = a (x) b``: on ``z`` read as a matrix ``Z`` ``(a.in_dim, b.in_dim)``, row by row, ``a Z
+    b^T``.
 
     Raises:
         ShapeError: if a factor is batched.
@@ -99,7 +119,9 @@ class Kronecker(Operator):
     def __init__(self, a: Operator, b: Operator) -> None:
         super().__init__()
         if a.batch_shape or b.batch_shape:
-            raise ShapeError(f"factors of batch shape {a.batch_shape} and {b.batch_shape}", "single operators")
+            raise ShapeError(
+                f"factors of batch shape {a.batch_shape} and {b.batch_shape}", "single operators"
+            )
         self.a, self.b = a, other(a, b)
         self.in_dim, self.out_dim = a.in_dim * b.in_dim, a.out_dim * b.out_dim
 

@@ -57,7 +57,9 @@ class Diagonal(Operator):
         super().__init__()
         self._hold(trainable, values=values)
         if values.ndim == 0:
-            raise ShapeError("values without an axis", "shape (..., n)", "For c I use c * Identity(n).")
+            raise ShapeError(
+                "values without an axis", "shape (..., n)", "For c I use c * Identity(n)."
+            )
         self.in_dim = self.out_dim = values.shape[-1]
 
     @property
@@ -72,9 +74,11 @@ class Diagonal(Operator):
 
 
 class Permutation(Operator):
-    """The orthogonal operator whose ``j``-th column is the unit vector ``order[j]``: ``(A z)[order[j]] = z[j]``.
+    """The orthogonal operator whose ``j``-th column is the unit vector ``order[j]``: ``(A
+    z)[order[j]] = z[j]``.
 
-    ``order`` is an integer tensor of shape ``(..., n)``; ``B A`` picks the columns of ``B`` in that order.
+    ``order`` is an integer tensor of shape ``(..., n)``; ``B A`` picks the columns of ``B`` in that
+    order.
 
     Raises:
         DtypeError: if ``order`` is no tensor of integers.
@@ -111,14 +115,22 @@ _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 def _check_order(order: object) -> None:
     if not isinstance(order, Tensor) or order.ndim == 0 or order.dtype not in _INTEGERS:
-        kind = f"{order.dtype} of shape {tuple(order.shape)}" if isinstance(order, Tensor) else type(order).__name__
-        raise DtypeError(f"an order of {kind}", "a tensor of integers (..., n)", "Use torch.as_tensor(order).")
+        kind = (
+            f"{order.dtype} of shape {tuple(order.shape)}"
+            if isinstance(order, Tensor)
+            else type(order).__name__
+        )
+        raise DtypeError(
+            f"an order of {kind}", "a tensor of integers (..., n)", "Use torch.as_tensor(order)."
+        )
     n = order.shape[-1]
     if order.is_meta or is_functorch_wrapped_tensor(order):
         return
     if not bool((order.sort(-1).values == torch.arange(n, device=order.device)).all()):
         raise InputError(
-            f"an order of {n} that is no permutation", f"each of 0 to {n - 1} once", "Use torch.randperm or argsort."
+            f"an order of {n} that is no permutation",
+            f"each of 0 to {n - 1} once",
+            "Use torch.randperm or argsort.",
         )
 
 

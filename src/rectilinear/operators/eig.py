@@ -26,7 +26,9 @@ from rectilinear.operators.verb import verb
 
 
 class Eig(NamedTuple):
-    """``A V = V diag(values)``: complex ``values`` ``(..., n)``, largest first, and ``V`` as an operator."""
+    """``A V = V diag(values)``: complex ``values`` ``(..., n)``, largest first, and ``V`` as an
+    operator.
+    """
 
     values: Tensor
     vectors: Operator
@@ -36,8 +38,8 @@ class Eig(NamedTuple):
 def eig(A: object) -> Eig:
     """The eigen-decomposition ``A V = V diag(values)`` of a square operator.
 
-    ``values`` are complex, largest absolute value first; ``vectors`` is an operator whose columns are eigenvectors of
-    norm one.
+    ``values`` are complex, largest absolute value first; ``vectors`` is an operator whose columns
+    are eigenvectors of norm one.
 
     Raises:
         ShapeError: if ``A`` is not square.
@@ -100,7 +102,11 @@ def _(A: ScalarPlusLowRank) -> Eig:
 
 @eig.register(Core)
 def _(A: Core) -> Eig:
-    return eig(Dense(weight=to_dense(A), trainable=False)) if A.is_full else _around(A.scale, A.core, A.q, A.q)
+    return (
+        eig(Dense(weight=to_dense(A), trainable=False))
+        if A.is_full
+        else _around(A.scale, A.core, A.q, A.q)
+    )
 
 
 def _around(scale: Tensor, core: Tensor, q: Tensor, p: Tensor) -> Eig:
@@ -150,7 +156,8 @@ def _(A: Scaled) -> Eig:
 
 
 class PairVectors(Operator):
-    """Eigenvectors of a ``Spectral`` operator: ``(q_1 -+ i q_2) / sqrt 2`` for each pair, then the rest of the basis.
+    """Eigenvectors of a ``Spectral`` operator: ``(q_1 -+ i q_2) / sqrt 2`` for each pair, then the
+    rest of the basis.
 
     Example:
         >>> PairVectors(Identity(2), 1)(torch.tensor([1.0 + 0j, 0.0])).abs().square().sum().round().item()

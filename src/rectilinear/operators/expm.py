@@ -220,7 +220,9 @@ def _time(t: float | Tensor, A: Operator) -> Tensor:
     try:
         time = t if isinstance(t, Tensor) else torch.as_tensor(np.asarray(t), device="cpu")
     except TypeError as error:
-        raise DtypeError(f"t of type {type(t).__name__}", "a number or a tensor of numbers") from error
+        raise DtypeError(
+            f"t of type {type(t).__name__}", "a number or a tensor of numbers"
+        ) from error
     if time.is_complex() and not A.like.is_complex():
         raise DtypeError(
             f"a complex t for an operator of dtype {A.like.dtype}",

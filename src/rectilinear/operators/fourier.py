@@ -20,9 +20,11 @@ from rectilinear.operators.repeated_values import svd
 
 
 class Fourier(Operator):
-    """The unitary inverse Fourier transform of each channel of ``shape`` ``(c, *spatial)``; columns are waves.
+    """The unitary inverse Fourier transform of each channel of ``shape`` ``(c, *spatial)``; columns
+    are waves.
 
-    With ``real=True`` the Hartley transform, ``cos + sin`` instead of ``cos + i sin``: real, symmetric, orthogonal.
+    With ``real=True`` the Hartley transform, ``cos + sin`` instead of ``cos + i sin``: real,
+    symmetric, orthogonal.
 
     Reference: Bracewell, The Hartley transform (1986).
 
@@ -35,7 +37,9 @@ class Fourier(Operator):
 
     _any_dtype = True
 
-    def __init__(self, shape: tuple[int, ...], *, real: bool = False, like: Tensor | None = None) -> None:
+    def __init__(
+        self, shape: tuple[int, ...], *, real: bool = False, like: Tensor | None = None
+    ) -> None:
         super().__init__()
         self.shape, self.real = tuple(shape), real
         self.in_dim = self.out_dim = torch.Size(self.shape).numel()
@@ -52,21 +56,26 @@ class Fourier(Operator):
         if self.real:
             return self._matvec(z)  # the matrix is symmetric
         dims = tuple(range(1 - len(self.shape), 0))
-        return torch.fft.fftn(z.unflatten(-1, self.shape), dim=dims, norm="ortho").flatten(-len(self.shape))
+        return torch.fft.fftn(z.unflatten(-1, self.shape), dim=dims, norm="ortho").flatten(
+            -len(self.shape)
+        )
 
 
 def map_blocks(A: Convolution, function: Callable[[Tensor], Tensor]) -> Convolution:
-    """The circular convolution whose blocks are ``function`` of the blocks ``(frequencies, out, in)`` of a full ``A``.
+    """The circular convolution whose blocks are ``function`` of the blocks ``(frequencies, out,
+    in)`` of a full ``A``.
 
-    Each pair of conjugate frequencies is computed once, and frequencies that are their own partners in real numbers, so
-    the result is real.
+    Each pair of conjugate frequencies is computed once, and frequencies that are their own partners
+    in real numbers, so the result is real.
     """
     hat = A.spectrum()
     return A.with_spectrum(_by_pairs(hat.flatten(0, -3), A, function).unflatten(0, A.spatial))
 
 
 def svd_blocks(A: Convolution) -> tuple[Convolution, Tensor, Convolution]:
-    """``u``, ``s``, ``v`` with ``A = u H diag(s) H^T v^T`` for the Hartley transform ``H``; ``s`` is flat."""
+    """``u``, ``s``, ``v`` with ``A = u H diag(s) H^T v^T`` for the Hartley transform ``H``; ``s``
+    is flat.
+    """
     if A.depthwise:
         hat = A.spectrum()
         size = hat.abs()
@@ -103,10 +112,11 @@ def _by_pairs(blocks: Tensor, A: Convolution, function: Callable[[Tensor], Tenso
 
 
 class Spectral(Operator):
-    """``A = Q D Q^T`` with orthogonal ``Q`` and ``D`` of ``p`` blocks ``[[a, -b], [b, a]]`` and then ``n - 2p`` reals.
+    """``A = Q D Q^T`` with orthogonal ``Q`` and ``D`` of ``p`` blocks ``[[a, -b], [b, a]]`` and
+    then ``n - 2p`` reals.
 
-    ``real`` ``(..., n - p)`` holds the real parts of all eigenvalues, pairs first; ``imag`` ``(..., p)`` the ``b`` of
-    the pairs.
+    ``real`` ``(..., n - p)`` holds the real parts of all eigenvalues, pairs first; ``imag`` ``(...,
+    p)`` the ``b`` of the pairs.
     Every function of ``A`` with ``f(conj x) = conj f(x)`` acts on the eigenvalues alone.
 
     Raises:
@@ -122,20 +132,26 @@ class Spectral(Operator):
     real: Tensor
     imag: Tensor
 
-    def __init__(self, basis: Operator, real: Tensor, imag: Tensor, *, trainable: bool = True) -> None:
+    def __init__(
+        self, basis: Operator, real: Tensor, imag: Tensor, *, trainable: bool = True
+    ) -> None:
         super().__init__()
         if real.is_complex() or imag.is_complex():
             raise _complex_parts()
         n, m, p = basis.in_dim, real.shape[-1], imag.shape[-1]
         if m + p != n or p > m or not basis.is_square:
-            raise ShapeError(f"{m} real and {p} imaginary parts", f"n - p and p for a basis of n = {n}")
+            raise ShapeError(
+                f"{m} real and {p} imaginary parts", f"n - p and p for a basis of n = {n}"
+            )
         self.basis = basis
         self._hold(trainable, real=real, imag=imag)
         self.in_dim = self.out_dim = n
 
     @property
     def batch_shape(self) -> Size:
-        return torch.broadcast_shapes(self.real.shape[:-1], self.imag.shape[:-1], self.basis.batch_shape)
+        return torch.broadcast_shapes(
+            self.real.shape[:-1], self.imag.shape[:-1], self.basis.batch_shape
+        )
 
     def eigenvalues(self) -> Tensor:
         """``(..., n - p)`` complex: one of each pair, then the real ones."""
@@ -143,14 +159,20 @@ class Spectral(Operator):
             raise _complex_parts()
         pairs, rest = self.imag.shape[-1], self.real.shape[-1] - self.imag.shape[-1]
         zeros = self.real.new_zeros(*self.real.shape[:-1], rest)
-        imag = self.imag.expand(*torch.broadcast_shapes(self.imag.shape[:-1], self.real.shape[:-1]), pairs)
+        imag = self.imag.expand(
+            *torch.broadcast_shapes(self.imag.shape[:-1], self.real.shape[:-1]), pairs
+        )
         zeros = zeros.expand(*imag.shape[:-1], rest)
-        return torch.complex(self.real.expand(*imag.shape[:-1], -1).contiguous(), torch.cat([imag, zeros], -1))
+        return torch.complex(
+            self.real.expand(*imag.shape[:-1], -1).contiguous(), torch.cat([imag, zeros], -1)
+        )
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Spectral:
         """``f(A)`` for a function of the eigenvalues."""
         values = function(self.eigenvalues())
-        return Spectral(self.basis, values.real, values.imag[..., : self.imag.shape[-1]], trainable=False)
+        return Spectral(
+            self.basis, values.real, values.imag[..., : self.imag.shape[-1]], trainable=False
+        )
 
     def _matvec(self, z: Tensor) -> Tensor:
         return self._times(z, self.imag)

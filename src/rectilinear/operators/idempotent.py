@@ -16,8 +16,8 @@ from rectilinear.operators.shapes import matvec, require_matrix
 class Idempotent(Operator):
     """A projection of rank ``r``, with ``A A = A`` for all values of its parameters.
 
-    Orthogonal, ``A = Q Q^T`` with ``Q`` an orthonormal basis of ``basis`` ``(n, r)``, or oblique along the complement
-    of another basis, ``A = P (R^T P)^-1 R^T``.
+    Orthogonal, ``A = Q Q^T`` with ``Q`` an orthonormal basis of ``basis`` ``(n, r)``, or oblique
+    along the complement of another basis, ``A = P (R^T P)^-1 R^T``.
 
     Args:
         dim: ``n``.
@@ -56,7 +56,9 @@ class Idempotent(Operator):
         self.rank = rank
         basis = torch.randn(dim, rank) if basis is None else basis
         if cobasis is None and oblique:
-            cobasis = basis.detach() + torch.randn_like(basis) / 4  # near the orthogonal one, so well conditioned
+            cobasis = (
+                basis.detach() + torch.randn_like(basis) / 4
+            )  # near the orthogonal one, so well conditioned
         for name, tensor in (("basis", basis), ("cobasis", cobasis)):
             if tensor is None:
                 self.register_buffer(name, None)
@@ -66,17 +68,25 @@ class Idempotent(Operator):
                 self._hold(trainable, **{name: tensor})
 
     @classmethod
-    def from_basis(cls, basis: Tensor, cobasis: Tensor | None = None, *, trainable: bool = True) -> Self:
-        """The projection onto the span of ``basis`` ``(n, r)``; along the complement of ``cobasis`` where given."""
+    def from_basis(
+        cls, basis: Tensor, cobasis: Tensor | None = None, *, trainable: bool = True
+    ) -> Self:
+        """The projection onto the span of ``basis`` ``(n, r)``; along the complement of ``cobasis``
+        where given.
+        """
         require_matrix(basis, "basis")
-        return cls(basis.shape[0], basis.shape[1], basis=basis, cobasis=cobasis, trainable=trainable)
+        return cls(
+            basis.shape[0], basis.shape[1], basis=basis, cobasis=cobasis, trainable=trainable
+        )
 
     @property
     def is_oblique(self) -> bool:
         return self.cobasis is not None
 
     def factors(self) -> tuple[Tensor, Tensor]:
-        """``u``, ``v`` with ``A = u v^T`` and ``v^T u = I``; equal and orthonormal for an orthogonal projection."""
+        """``u``, ``v`` with ``A = u v^T`` and ``v^T u = I``; equal and orthonormal for an
+        orthogonal projection.
+        """
         q = torch.linalg.qr(single(self.basis)).Q
         if self.cobasis is None:
             q = q.to(self.basis.dtype)

@@ -32,7 +32,9 @@ class _Parts(Operator):
 
     @property
     def like(self) -> Tensor:
-        """That of the first part with numbers of its own; the factor of a multiple has another dtype."""
+        """That of the first part with numbers of its own; the factor of a multiple has another
+        dtype.
+        """
         parts = list(self.parts())
         return next((part for part in parts if _has_numbers(part)), parts[0]).like
 
@@ -63,14 +65,21 @@ class Sum(_Parts):
         super().__init__(*operators)
         shapes = {(part.out_dim, part.in_dim) for part in operators}
         if len(shapes) > 1:
-            raise ShapeError(f"operators of shapes {sorted(shapes)}", "one shape for all parts of a sum")
+            raise ShapeError(
+                f"operators of shapes {sorted(shapes)}", "one shape for all parts of a sum"
+            )
         self.out_dim, self.in_dim = shapes.pop()
 
     def _matvec(self, z: Tensor) -> Tensor:
-        return sum((part(z) for part in self.parts()), torch.zeros((), dtype=z.dtype, device=z.device))
+        return sum(
+            (part(z) for part in self.parts()), torch.zeros((), dtype=z.dtype, device=z.device)
+        )
 
     def _rmatvec(self, z: Tensor) -> Tensor:
-        return sum((part.apply_adjoint(z) for part in self.parts()), torch.zeros((), dtype=z.dtype, device=z.device))
+        return sum(
+            (part.apply_adjoint(z) for part in self.parts()),
+            torch.zeros((), dtype=z.dtype, device=z.device),
+        )
 
 
 class Product(_Parts):
@@ -107,7 +116,8 @@ class Product(_Parts):
 
 
 class Scaled(Operator):
-    """``factor A`` with ``factor`` a number (kept in double precision) or a tensor of batch shape ``(...)``.
+    """``factor A`` with ``factor`` a number (kept in double precision) or a tensor of batch shape
+    ``(...)``.
 
     Example:
         >>> from rectilinear.operators.diagonal import Identity

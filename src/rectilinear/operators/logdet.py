@@ -65,7 +65,12 @@ def _(A: LowRank | Idempotent) -> Tensor:
 def _(A: ScalarPlusLowRank) -> Tensor:
     n, r = A.u.shape[-2:]
     if r >= n:
-        return logdet(Dense(weight=A.scale[..., None, None] * unit_columns(n, n, A.u) + A.u @ A.v.mT, trainable=False))
+        return logdet(
+            Dense(
+                weight=A.scale[..., None, None] * unit_columns(n, n, A.u) + A.u @ A.v.mT,
+                trainable=False,
+            )
+        )
     u, v = balanced(A.u, A.v)
     core = A.scale[..., None, None] * unit_columns(r, r, u) + v.mT @ u
     return (n - r) * A.scale.abs().log() + torch.linalg.slogdet(core).logabsdet

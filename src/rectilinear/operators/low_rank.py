@@ -19,7 +19,8 @@ from rectilinear.operators.verb import verb
 
 
 class LowRank(Operator):
-    """The operator ``A = u v^T`` with ``u`` ``(..., m, r)`` and ``v`` ``(..., n, r)``: ``R^n -> R^m``.
+    """The operator ``A = u v^T`` with ``u`` ``(..., m, r)`` and ``v`` ``(..., n, r)``: ``R^n ->
+    R^m``.
 
     Raises:
         ShapeError: if the factors have different numbers of columns.
@@ -55,15 +56,18 @@ def check_factors(u: Tensor, v: Tensor) -> None:
     require_matrix(v, "v")
     if u.shape[-1] != v.shape[-1]:
         raise ShapeError(
-            f"u of shape {tuple(u.shape)} and v of shape {tuple(v.shape)}", "equal numbers of columns", "A = u v^T."
+            f"u of shape {tuple(u.shape)} and v of shape {tuple(v.shape)}",
+            "equal numbers of columns",
+            "A = u v^T.",
         )
 
 
 class ScalarPlusLowRank(Operator):
-    """The operator ``A = scale I + u v^T`` with ``scale`` ``(...)`` and ``u``, ``v`` ``(..., n, r)``.
+    """The operator ``A = scale I + u v^T`` with ``scale`` ``(...)`` and ``u``, ``v`` ``(..., n,
+    r)``.
 
-    Closed under sum, product, adjoint, inverse, pseudo-inverse, exponential, logarithm and powers; no verb decomposes
-    more than a ``2r x 2r`` matrix.
+    Closed under sum, product, adjoint, inverse, pseudo-inverse, exponential, logarithm and powers;
+    no verb decomposes more than a ``2r x 2r`` matrix.
 
     Raises:
         ShapeError: if ``u`` and ``v`` have different shapes.
@@ -83,7 +87,11 @@ class ScalarPlusLowRank(Operator):
         self._hold(trainable, scale=scale, u=u, v=v)
         check_factors(u, v)
         if u.shape[-2] != v.shape[-2]:
-            raise ShapeError(f"u with {u.shape[-2]} rows and v with {v.shape[-2]}", "equally many", "A is square.")
+            raise ShapeError(
+                f"u with {u.shape[-2]} rows and v with {v.shape[-2]}",
+                "equally many",
+                "A is square.",
+            )
         self.in_dim = self.out_dim = u.shape[-2]
 
     @property
@@ -92,8 +100,12 @@ class ScalarPlusLowRank(Operator):
 
     @property
     def has_gradient(self) -> bool:
-        """Whether results are part of a graph; verbs then take ways that are smooth at dependent factors too."""
-        return torch.is_grad_enabled() and any(x.requires_grad for x in (self.scale, self.u, self.v))
+        """Whether results are part of a graph; verbs then take ways that are smooth at dependent
+        factors too.
+        """
+        return torch.is_grad_enabled() and any(
+            x.requires_grad for x in (self.scale, self.u, self.v)
+        )
 
     def _matvec(self, z: Tensor) -> Tensor:
         return self.scale[..., None] * z + matvec(self.u, matvec(self.v.mT, z))
@@ -103,10 +115,11 @@ class ScalarPlusLowRank(Operator):
 
 
 class Core(Operator):
-    """The operator ``A = scale (I - q q^H) + q core q^H``: all of it but a multiple of the identity in a small core.
+    """The operator ``A = scale (I - q q^H) + q core q^H``: all of it but a multiple of the identity
+    in a small core.
 
-    ``scale`` ``(...)``, ``q`` ``(..., n, k)`` with orthonormal columns, ``core`` ``(..., k, k)``. A matrix function of
-    ``A`` is that of ``scale`` and of ``core``.
+    ``scale`` ``(...)``, ``q`` ``(..., n, k)`` with orthonormal columns, ``core`` ``(..., k, k)``. A
+    matrix function of ``A`` is that of ``scale`` and of ``core``.
 
     Example:
         >>> A = Core(torch.tensor(2.0), torch.eye(3, 1), torch.tensor([[5.0]]))
@@ -123,7 +136,9 @@ class Core(Operator):
         self._hold(trainable, scale=scale, q=q, core=core)
         k = q.shape[-1]
         if core.shape[-2:] != (k, k):
-            raise ShapeError(f"a core of shape {tuple(core.shape)}", f"(..., {k}, {k}), as q has {k} columns")
+            raise ShapeError(
+                f"a core of shape {tuple(core.shape)}", f"(..., {k}, {k}), as q has {k} columns"
+            )
         self.in_dim = self.out_dim = q.shape[-2]
 
     @property
@@ -147,9 +162,11 @@ class Core(Operator):
 
 
 def balanced(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """Factors of the same ``u v^T`` with the first nearly orthonormal: ``u t`` and ``v t^-T`` with a constant ``t``.
+    """Factors of the same ``u v^T`` with the first nearly orthonormal: ``u t`` and ``v t^-T`` with
+    a constant ``t``.
 
-    What is computed from ``v^T u`` is then as well conditioned as ``u v^T`` allows. Dependent columns stay small.
+    What is computed from ``v^T u`` is then as well conditioned as ``u v^T`` allows. Dependent
+    columns stay small.
     """
     if not u.shape[-1]:
         return u, v
@@ -188,10 +205,11 @@ class Compressed(NamedTuple):
 
 @verb()
 def compress(A: ScalarPlusLowRank, tol: float = 0.0, max_rank: int | None = None) -> Compressed:
-    """The nearest ``scale I + (rank k)`` with the smallest ``k`` for which the spectral error is at most ``tol``.
+    """The nearest ``scale I + (rank k)`` with the smallest ``k`` for which the spectral error is at
+    most ``tol``.
 
-    ``scale`` is kept and ``u v^T`` truncated: the error is the first singular value left out, for every batch element.
-    ``max_rank`` bounds ``k`` and may make the error larger than ``tol``.
+    ``scale`` is kept and ``u v^T`` truncated: the error is the first singular value left out, for
+    every batch element. ``max_rank`` bounds ``k`` and may make the error larger than ``tol``.
 
     Example:
         >>> A = ScalarPlusLowRank(torch.tensor(1.0), torch.ones(4, 3), torch.ones(4, 3))

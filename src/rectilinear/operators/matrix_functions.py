@@ -1,4 +1,6 @@
-"""Functions of plain matrices ``(..., n, n)``, differentiable and stable, for the cores of structured operators."""
+"""Functions of plain matrices ``(..., n, n)``, differentiable and stable, for the cores of
+structured operators.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ NODES, WEIGHTS = ((x.tolist()) for x in np.polynomial.legendre.leggauss(10))
 
 
 def default_rtol(dtype: torch.dtype, n: int) -> float:
-    """Singular values below ``rtol`` times the largest count as zero: rounding when ``n x n`` is decomposed."""
+    """Singular values below ``rtol`` times the largest count as zero: rounding when ``n x n`` is
+    decomposed.
+    """
     return max(n, 50) * torch.finfo(dtype).eps
 
 
@@ -40,9 +44,11 @@ class _Span(torch.autograd.Function):
 
 
 def span(m: Tensor) -> Tensor:
-    """``q`` ``(..., n, k)`` with orthonormal columns whose span holds that of ``m`` ``(..., n, k)``, ``k <= n``.
+    """``q`` ``(..., n, k)`` with orthonormal columns whose span holds that of ``m`` ``(..., n,
+    k)``, ``k <= n``.
 
-    The gradient is right for every function that depends on the span alone, also where ``m`` has dependent columns.
+    The gradient is right for every function that depends on the span alone, also where ``m`` has
+    dependent columns.
     """
     check_finite(m.detach(), "an operator's factors")
     return _Span.apply(m) if m.requires_grad and torch.is_grad_enabled() else torch.linalg.qr(m).Q
@@ -54,16 +60,22 @@ def masked_inverse(s: Tensor, mask: Tensor) -> Tensor:
 
 
 def condition_bound(m: Tensor, inverse: Tensor) -> Tensor:
-    """A bound of the 2-norm condition number: ``|.|_2^2 <= |.|_1 |.|_inf`` for the matrix and its inverse."""
+    """A bound of the 2-norm condition number: ``|.|_2^2 <= |.|_1 |.|_inf`` for the matrix and its
+    inverse.
+    """
     bound = torch.ones_like(m.detach()[..., 0, 0].real) if m.shape[-1] else torch.ones(())
     for x in (m.detach(), inverse.detach()):
         if x.shape[-1]:
-            bound = bound * torch.linalg.matrix_norm(x, 1) * torch.linalg.matrix_norm(x, float("inf"))
+            bound = (
+                bound * torch.linalg.matrix_norm(x, 1) * torch.linalg.matrix_norm(x, float("inf"))
+            )
     return bound.sqrt()
 
 
 def inverse_if_safe(m: Tensor, rtol: float) -> Tensor | None:
-    """The inverse of square ``m``; None where a singular value may be below ``rtol`` times the largest."""
+    """The inverse of square ``m``; None where a singular value may be below ``rtol`` times the
+    largest.
+    """
     if m.shape[-1] == 0:
         return m
     inverse, info = torch.linalg.inv_ex(m)
@@ -84,7 +96,8 @@ def pinv(m: Tensor, rtol: float | None) -> Tensor:
 def expm(m: Tensor) -> Tensor:
     """The exponential by scaling, a [13/13] Pade approximant and squaring (Higham 2005).
 
-    ``torch.matrix_exp`` is not used: in double precision it is off by up to 1e-9 (norm 0.03, norm 8).
+    ``torch.matrix_exp`` is not used: in double precision it is off by up to 1e-9 (norm 0.03, norm
+    8).
     """
     norm = float(torch.linalg.matrix_norm(m.detach(), 1).max()) if m.numel() else 0.0
     if not isfinite(norm):
@@ -96,8 +109,12 @@ def expm(m: Tensor) -> Tensor:
     m4 = m2 @ m2
     m6 = m2 @ m4
     b = PADE
-    odd = m6 @ (b[13] * m6 + b[11] * m4 + b[9] * m2) + b[7] * m6 + b[5] * m4 + b[3] * m2 + b[1] * eye
-    even = m6 @ (b[12] * m6 + b[10] * m4 + b[8] * m2) + b[6] * m6 + b[4] * m4 + b[2] * m2 + b[0] * eye
+    odd = (
+        m6 @ (b[13] * m6 + b[11] * m4 + b[9] * m2) + b[7] * m6 + b[5] * m4 + b[3] * m2 + b[1] * eye
+    )
+    even = (
+        m6 @ (b[12] * m6 + b[10] * m4 + b[8] * m2) + b[6] * m6 + b[4] * m4 + b[2] * m2 + b[0] * eye
+    )
     odd = m @ odd
     value = torch.linalg.solve(even - odd, even + odd)
     for _ in range(squarings):
@@ -108,7 +125,9 @@ def expm(m: Tensor) -> Tensor:
 
 
 def sqrtm(m: Tensor) -> Tensor:
-    """The principal square root by the scaled product form of the Denman-Beavers iteration (Higham 2008, 6.29)."""
+    """The principal square root by the scaled product form of the Denman-Beavers iteration (Higham
+    2008, 6.29).
+    """
     n = m.shape[-1]
     eye = torch.eye(n, dtype=m.dtype, device=m.device)
     x = product = m
@@ -116,7 +135,9 @@ def sqrtm(m: Tensor) -> Tensor:
     for _ in range(60):
         mu = torch.ones_like(product[..., :1, :1])
         if distance > 1e-2:  # determinant scaling brings the eigenvalues to the unit circle fast
-            mu = torch.exp(-torch.linalg.slogdet(product.detach()).logabsdet / (2 * n))[..., None, None].to(m.dtype)
+            mu = torch.exp(-torch.linalg.slogdet(product.detach()).logabsdet / (2 * n))[
+                ..., None, None
+            ].to(m.dtype)
         else:
             remaining -= 1  # from here each step squares the distance
         inverse = torch.linalg.inv(product)
@@ -130,19 +151,28 @@ def sqrtm(m: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _sqrt_correction(x: Tensor, m: Tensor) -> Tensor:
-    """The Newton step ``x e + e x = m - x x`` by eigenvalues, where it makes the residual smaller; zero elsewhere."""
+    """The Newton step ``x e + e x = m - x x`` by eigenvalues, where it makes the residual smaller;
+    zero elsewhere.
+    """
     residual = m - x @ x
     values, vectors = numerics.eig(x)
     inverse, info = torch.linalg.inv_ex(vectors)
-    step = vectors @ ((inverse @ residual.to(vectors) @ vectors) / (values[..., None] + values[..., None, :])) @ inverse
+    step = (
+        vectors
+        @ ((inverse @ residual.to(vectors) @ vectors) / (values[..., None] + values[..., None, :]))
+        @ inverse
+    )
     step = step if x.is_complex() else step.real
     new = torch.linalg.matrix_norm(m - (x + step) @ (x + step))
-    better = (info == 0) & (new < torch.linalg.matrix_norm(residual))  # False where the step is not a number
+    better = (info == 0) & (
+        new < torch.linalg.matrix_norm(residual)
+    )  # False where the step is not a number
     return torch.where(better[..., None, None], step, 0)
 
 
 def logm(m: Tensor) -> Tensor:
-    """The principal logarithm by inverse scaling and squaring: ``log(I + x) = sum_j w_j x (I + t_j x)^-1`` (Gauss).
+    """The principal logarithm by inverse scaling and squaring: ``log(I + x) = sum_j w_j x (I + t_j
+    x)^-1`` (Gauss).
 
     Raises:
         SingularOperatorError: if an eigenvalue is zero or on the negative real axis.
@@ -164,11 +194,12 @@ def logm(m: Tensor) -> Tensor:
 def powm(m: Tensor, p: float) -> Tensor:
     """The principal power ``m^p``.
 
-    A singular ``m`` (of index 1) goes through its factors, ``m = x y^T``, ``m^p = x (y^T x)^(p - 1) y^T``.
+    A singular ``m`` (of index 1) goes through its factors, ``m = x y^T``, ``m^p = x (y^T x)^(p - 1)
+    y^T``.
 
     Raises:
-        SingularOperatorError: if an eigenvalue is on the negative real axis and ``p`` is not an integer, or ``m`` is
-            singular and ``p`` is negative, or zero is a defective eigenvalue.
+        SingularOperatorError: if an eigenvalue is on the negative real axis and ``p`` is not an
+            integer, or ``m`` is singular and ``p`` is negative, or zero is a defective eigenvalue.
     """
     check_finite(m.detach(), "an operator")
     n = m.shape[-1]
@@ -201,11 +232,14 @@ def powm(m: Tensor, p: float) -> Tensor:
 
 def _check_principal(m: Tensor, what: str, *, zero_allowed: bool) -> None:
     values = numerics.eigvals(m.detach())
-    check_principal(values, what, zero_allowed=zero_allowed, rtol=default_rtol(m.dtype, m.shape[-1]))
+    check_principal(
+        values, what, zero_allowed=zero_allowed, rtol=default_rtol(m.dtype, m.shape[-1])
+    )
 
 
 def check_principal(values: Tensor, what: str, *, zero_allowed: bool, rtol: float) -> None:
-    """Raise unless the eigenvalues ``(..., n)`` stay off the negative real axis, and off zero, up to ``rtol``.
+    """Raise unless the eigenvalues ``(..., n)`` stay off the negative real axis, and off zero, up
+    to ``rtol``.
 
     Raises:
         SingularOperatorError: otherwise.
@@ -238,5 +272,7 @@ def defective() -> SingularOperatorError:
 def singular(what: str) -> SingularOperatorError:
     """The error for an operator with a zero eigenvalue, or a defective one."""
     return SingularOperatorError(
-        got=f"the {what} of a singular operator", expected="no zero eigenvalue", fix="Use rl.pinv, or add c * I."
+        got=f"the {what} of a singular operator",
+        expected="no zero eigenvalue",
+        fix="Use rl.pinv, or add c * I.",
     )

@@ -18,10 +18,12 @@ from rectilinear.operators.shapes import matvec, require_matrix, unit_columns
 
 
 class Orthogonal(Operator):
-    """A product of ``k`` reflections, ``A = H_1 ... H_k`` with ``H_i = I - 2 w_i w_i^T / |w_i|^2``: always orthogonal.
+    """A product of ``k`` reflections, ``A = H_1 ... H_k`` with ``H_i = I - 2 w_i w_i^T / |w_i|^2``:
+    always orthogonal.
 
-    Applied as ``I - W S^-1 W^T`` (compact WY), where ``S`` is the upper triangle of ``W^T W`` with half its diagonal:
-    ``4 n k`` operations and a ``k x k`` triangular solve. ``k = dim`` reaches every orthogonal matrix.
+    Applied as ``I - W S^-1 W^T`` (compact WY), where ``S`` is the upper triangle of ``W^T W`` with
+    half its diagonal: ``4 n k`` operations and a ``k x k`` triangular solve. ``k = dim`` reaches
+    every orthogonal matrix.
 
     Args:
         dim: ``n``.
@@ -40,11 +42,15 @@ class Orthogonal(Operator):
     reflectors: Tensor
     matrix: Tensor | None
 
-    def __init__(self, dim: int, reflections: int | None = None, matrix: Tensor | None = None) -> None:
+    def __init__(
+        self, dim: int, reflections: int | None = None, matrix: Tensor | None = None
+    ) -> None:
         super().__init__()
         self.in_dim = self.out_dim = self.dim = dim
         if matrix is None:
-            self._hold(True, reflectors=torch.randn(dim, dim if reflections is None else reflections))
+            self._hold(
+                True, reflectors=torch.randn(dim, dim if reflections is None else reflections)
+            )
             self.matrix = None
         else:
             _check_orthogonal(matrix)
@@ -75,21 +81,31 @@ class Orthogonal(Operator):
         inner = z @ w.conj()
         flat = inner.flatten(0, -2).mT if inner.ndim > 1 else inner[:, None]
         upper = single(upper.mH if adjoint else upper)
-        middle = torch.linalg.solve_triangular(upper, single(flat), upper=not adjoint).to(flat.dtype)
+        middle = torch.linalg.solve_triangular(upper, single(flat), upper=not adjoint).to(
+            flat.dtype
+        )
         return z - middle.mT.reshape(inner.shape) @ w.mT
 
 
 def _check_orthogonal(q: Tensor) -> None:
     n = q.shape[-1]
     if q.shape != (n, n):
-        raise InputError(f"a matrix of shape {tuple(q.shape)}", "a square one", "Complete the basis first.")
+        raise InputError(
+            f"a matrix of shape {tuple(q.shape)}", "a square one", "Complete the basis first."
+        )
     error = float((q.mH @ q - torch.eye(n, dtype=q.dtype, device=q.device)).abs().max())
     if not error <= tolerance(q.dtype, n=n):
-        raise InputError(f"a matrix with |q^T q - I| = {error:.2g}", "an orthogonal one", "Use torch.linalg.qr(q).Q.")
+        raise InputError(
+            f"a matrix with |q^T q - I| = {error:.2g}",
+            "an orthogonal one",
+            "Use torch.linalg.qr(q).Q.",
+        )
 
 
 class Completion(NamedTuple):
-    """A block reflector ``G = I - y t y^H`` (unitary) whose first ``k`` columns span those of ``q``."""
+    """A block reflector ``G = I - y t y^H`` (unitary) whose first ``k`` columns span those of
+    ``q``.
+    """
 
     y: Tensor
     yt: Tensor
@@ -100,8 +116,9 @@ class Completion(NamedTuple):
 def completion(q: Tensor) -> Completion:
     """Complete an orthonormal ``q`` ``(..., n, k)``.
 
-    With ``q_1 = U S V^H`` its top block, ``z = -V U^H`` and ``E`` the first unit columns, ``y = q z - E`` and
-    ``t = U (I + S)^-1 U^H`` give ``G E = q z``. The condition number of ``I + S`` is at most 2, so every ``q`` will do,
+    With ``q_1 = U S V^H`` its top block, ``z = -V U^H`` and ``E`` the first unit columns, ``y = q z
+    - E`` and ``t = U (I + S)^-1 U^H`` give ``G E = q z``. The condition number of ``I + S`` is at
+      most 2, so every ``q`` will do,
     and ``y`` does not change when the basis is turned inside its span.
     """
     n, k = q.shape[-2:]
@@ -112,7 +129,9 @@ def completion(q: Tensor) -> Completion:
 
 
 def framed(frame: Completion, lead: Tensor, sign: Tensor) -> ScalarPlusLowRank:
-    """The operator with first columns ``lead`` and then ``sign`` times the completing ones of the frame."""
+    """The operator with first columns ``lead`` and then ``sign`` times the completing ones of the
+    frame.
+    """
     n, k = lead.shape[-2:]
     c = sign[..., None, None]
     y = frame.y.to(lead)

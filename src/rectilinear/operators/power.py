@@ -33,12 +33,12 @@ def power(A: object, p: float) -> Operator:  # noqa: ARG001 - the registered one
     """The principal power ``A^p`` for a real ``p``: ``A^p A^q = A^(p + q)``, where all three exist.
 
     Raises:
-        SingularOperatorError: if no real principal power exists (an eigenvalue on the negative real axis, or a
-            defective eigenvalue zero), or ``A`` is singular and ``p`` negative.
+        SingularOperatorError: if no real principal power exists (an eigenvalue on the negative real
+            axis, or a defective eigenvalue zero), or ``A`` is singular and ``p`` negative.
         ConfigError: if ``p`` is not finite, or above 2^53 in size.
         ShapeError: if ``A`` is not square.
-        StructureError: for a large operator without a structured form, also where an integer power above 1000 could
-            only be applied factor by factor.
+        StructureError: for a large operator without a structured form, also where an integer power
+            above 1000 could only be applied factor by factor.
 
     Reference: Higham, Functions of Matrices (2008), chapters 6, 7 and 11.
 
@@ -58,9 +58,11 @@ def _(A: Operator, p: float) -> Operator:
 
 
 def _integer(A: Operator, p: int) -> Operator:
-    """By repeated squaring, which keeps whatever structure products keep; of the matrix where they keep none.
+    """By repeated squaring, which keeps whatever structure products keep; of the matrix where they
+    keep none.
 
-    A product of many parts takes as many steps each time that it is applied, and its list as much memory.
+    A product of many parts takes as many steps each time that it is applied, and its list as much
+    memory.
     """
     if p < 0:
         if bool((rank(A) < A.in_dim).any()):
@@ -164,7 +166,9 @@ def _(A: Adjoint, p: float) -> Operator:
 
 
 def power_of(x: Tensor, p: float, rtol: float = 0.0) -> Tensor:
-    """``x^p`` of eigenvalues, real or complex; those up to ``rtol`` times the largest count as zero."""
+    """``x^p`` of eigenvalues, real or complex; those up to ``rtol`` times the largest count as
+    zero.
+    """
     if float(p).is_integer() and p >= 0:
         return x ** int(p)
     zero = x.detach().abs() <= rtol * x.detach().abs().max()
@@ -177,10 +181,11 @@ def power_of(x: Tensor, p: float, rtol: float = 0.0) -> Tensor:
 
 
 def function_of(A: ScalarPlusLowRank, f: Callable[[Tensor], Tensor]) -> Operator:
-    """``f(s I + u v^T) = f(s) I + u D v^T`` with ``D`` the divided difference of ``f`` at ``s I + v^T u`` and ``s I``.
+    """``f(s I + u v^T) = f(s) I + u D v^T`` with ``D`` the divided difference of ``f`` at ``s I +
+    v^T u`` and ``s I``.
 
-    ``D`` is the upper right block of ``f([[s I + v^T u, I], [0, s I]])``: nothing is orthogonalised, so the gradient is
-    finite also at ``u = 0`` and for dependent columns.
+    ``D`` is the upper right block of ``f([[s I + v^T u, I], [0, s I]])``: nothing is
+    orthogonalised, so the gradient is finite also at ``u = 0`` and for dependent columns.
     """
     n, r = A.u.shape[-2:]
     if 2 * r >= n:
@@ -205,7 +210,9 @@ def core_function(A: Core, f: Callable[[Tensor], Tensor]) -> Core:
 
 
 def is_principal(A: Kronecker) -> bool:
-    """Whether angles of eigenvalues add up to less than pi, so that powers and logarithms act on the factors."""
+    """Whether angles of eigenvalues add up to less than pi, so that powers and logarithms act on
+    the factors.
+    """
     if not (A.a.is_square and A.b.is_square):
         return False
     angles = [float(eig(part).values.detach().angle().abs().max()) for part in (A.a, A.b)]

@@ -1,8 +1,8 @@
 """Decompositions whose gradient is right at repeated values, or refused: never NaN.
 
-The vectors of a repeated singular or eigenvalue are defined up to a rotation, so they have no derivative. A function of
-the operator may have one all the same; those of the library (``truncate``, ``project_range``, ``pinv``) take ways that
-do not pass through single vectors.
+The vectors of a repeated singular or eigenvalue are defined up to a rotation, so they have no
+derivative. A function of the operator may have one all the same; those of the library
+(``truncate``, ``project_range``, ``pinv``) take ways that do not pass through single vectors.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from rectilinear.operators.matrix_functions import condition_bound, default_rtol
 
 
 def svd(m: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The thin ``u, s, v^H`` of ``m``; at a tie the gradient through its vectors raises, that of the rest is as usual.
+    """The thin ``u, s, v^H`` of ``m``; at a tie the gradient through its vectors raises, that of
+    the rest is as usual.
 
     Raises:
-        SingularOperatorError: in the backward pass, where a gradient reaches vectors of a repeated value.
+        SingularOperatorError: in the backward pass, where a gradient reaches vectors of a repeated
+            value.
     """
     u, s, vh = torch.linalg.svd(m, full_matrices=False)
     if m.requires_grad and torch.is_grad_enabled() and bool(_tied(s.detach()).any()):
@@ -34,7 +36,8 @@ def eig(m: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvalues and eigenvectors of ``m``; at a tie the gradient through its vectors raises.
 
     Raises:
-        SingularOperatorError: in the backward pass, where a gradient reaches vectors of a repeated eigenvalue.
+        SingularOperatorError: in the backward pass, where a gradient reaches vectors of a repeated
+            eigenvalue.
     """
     values, vectors = numerics.eig(m)
     if m.requires_grad and torch.is_grad_enabled() and bool(_tied(values.detach()).any()):
@@ -43,9 +46,11 @@ def eig(m: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def lead(m: Tensor, k: int) -> Tensor:
-    """The first ``k`` right singular vectors ``(..., n, k)``, for functions that depend on their span alone.
+    """The first ``k`` right singular vectors ``(..., n, k)``, for functions that depend on their
+    span alone.
 
-    Where ``s_k = s_(k+1)`` the span is not differentiable; the gradient then leaves the turn between the tied out.
+    Where ``s_k = s_(k+1)`` the span is not differentiable; the gradient then leaves the turn
+    between the tied out.
     """
     return _Lead.apply(m, k)
 
@@ -70,7 +75,14 @@ class _TiedSVD(torch.autograd.Function):
         gap, total = s[..., None, :] - s[..., :, None], s[..., None, :] + s[..., :, None]
         different = ~near & ~_diagonal(s)
         inner = torch.diag_embed(torch.zeros_like(s) if ds is None else ds).to(u)
-        inner = inner + ((a + b) * masked_inverse(gap, different) + (a - b) * masked_inverse(total, total > 0)) / 2
+        inner = (
+            inner
+            + (
+                (a + b) * masked_inverse(gap, different)
+                + (a - b) * masked_inverse(total, total > 0)
+            )
+            / 2
+        )
         over = masked_inverse(s, s > 0)[..., None, :]
         out, across = (left - u @ (u.mH @ left)) * over, (right - vh.mH @ (vh @ right)) * over
         return (u @ inner + out) @ vh + u @ across.mH
@@ -96,7 +108,9 @@ class _TiedEig(torch.autograd.Function):
             along = v.mH @ dvectors
             free = along - (v.mH @ v) * along.diagonal(dim1=-2, dim2=-1).real[..., None, :]
             gap = (values[..., None, :] - values[..., :, None]).conj()
-            inner = inner + torch.where(diagonal, free, free * masked_inverse(gap, ~near & ~diagonal))
+            inner = inner + torch.where(
+                diagonal, free, free * masked_inverse(gap, ~near & ~diagonal)
+            )
         inverse, info = torch.linalg.inv_ex(v)
         safe = condition_bound(v, inverse) * default_rtol(v.dtype, v.shape[-1]) < 1
         if bool((info != 0).any()) or not bool(safe.all()):
@@ -126,7 +140,9 @@ class _Lead(torch.autograd.Function):
         k = ctx.k
         first, rest = s[..., :k], s[..., k:]
         # v_i moves along v_j by (s_i <dm v_j, u_i> + s_j <u_j, dm v_i>) / (s_i^2 - s_j^2)
-        gap = (first[..., None, :] - rest[..., :, None]) * (first[..., None, :] + rest[..., :, None])
+        gap = (first[..., None, :] - rest[..., :, None]) * (
+            first[..., None, :] + rest[..., :, None]
+        )
         turn = (vh[..., k:, :] @ grad) * masked_inverse(gap, ~_tied(s)[..., k:, :k])
         out = u[..., :k] * first[..., None, :] @ turn.mH @ vh[..., k:, :]
         out = out + u[..., k:] * rest[..., None, :] @ turn @ vh[..., :k, :]

@@ -15,12 +15,16 @@ def matvec(m: Tensor, z: Tensor) -> Tensor:
 
 
 def columns(A: Operator, m: Tensor) -> Tensor:
-    """``A m``: the operator on each column of ``m`` ``(..., in_dim, k)``, giving ``(..., out_dim, k)``."""
+    """``A m``: the operator on each column of ``m`` ``(..., in_dim, k)``, giving ``(..., out_dim,
+    k)``.
+    """
     return A(_rows(A, m)).movedim(0, -1)
 
 
 def adjoint_columns(A: Operator, m: Tensor) -> Tensor:
-    """``A^T m``: the adjoint on each column of ``m`` ``(..., out_dim, k)``, giving ``(..., in_dim, k)``."""
+    """``A^T m``: the adjoint on each column of ``m`` ``(..., out_dim, k)``, giving ``(..., in_dim,
+    k)``.
+    """
     return A.apply_adjoint(_rows(A, m)).movedim(0, -1)
 
 
@@ -53,10 +57,16 @@ def unit_columns(n: int, k: int, like: Tensor) -> Tensor:
 
 
 def require_square(A: Operator, what: str) -> None:
+    """Raise ``ShapeError`` unless ``A`` is square."""
     if not A.is_square:
-        raise ShapeError(f"a {A.out_dim} x {A.in_dim} {type(A).__name__}", f"a square operator for {what}")
+        raise ShapeError(
+            f"a {A.out_dim} x {A.in_dim} {type(A).__name__}", f"a square operator for {what}"
+        )
 
 
 def require_matrix(m: Tensor, name: str) -> None:
+    """Raise ``ShapeError`` unless ``m`` has rows and columns."""
     if m.ndim < 2:
-        raise ShapeError(f"{name} of shape {tuple(m.shape)}", "(..., rows, columns)", "Add the missing axis.")
+        raise ShapeError(
+            f"{name} of shape {tuple(m.shape)}", "(..., rows, columns)", "Add the missing axis."
+        )

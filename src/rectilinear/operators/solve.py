@@ -93,7 +93,9 @@ def damped_reciprocal(x: Tensor, damping: float) -> Tensor:
 
 
 def damped_inverse(m: Tensor, damping: float) -> Tensor:
-    """``(m^T m + damping I)^-1 m^T`` by a QR of ``[m; sqrt(damping) I]``, without squaring its condition number."""
+    """``(m^T m + damping I)^-1 m^T`` by a QR of ``[m; sqrt(damping) I]``, without squaring its
+    condition number.
+    """
     rows, n = m.shape[-2:]
     eye = unit_columns(n, n, m).expand(*m.shape[:-2], n, n)
     q, r = torch.linalg.qr(torch.cat([m, damping**0.5 * eye], -2))
@@ -151,7 +153,9 @@ def _(A: ScalarPlusLowRank, rtol: float | None = None) -> Operator:
 
 
 def _woodbury(A: ScalarPlusLowRank, rtol: float | None) -> Operator | None:
-    """``(s I + u v^T)^-1 = (I - u (s I + v^T u)^-1 v^T) / s``: differentiable to every order, where it is accurate."""
+    """``(s I + u v^T)^-1 = (I - u (s I + v^T u)^-1 v^T) / s``: differentiable to every order, where
+    it is accurate.
+    """
     r = A.u.shape[-1]
     u, v = balanced(A.u, A.v)
     core = A.scale[..., None, None] * unit_columns(r, r, u) + v.mT @ u

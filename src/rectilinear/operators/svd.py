@@ -39,9 +39,10 @@ class SVD(NamedTuple):
 def svd(A: object) -> SVD:
     """The singular value decomposition ``A = u diag(s) v^T``, thin.
 
-    ``u`` ``(m x k)`` and ``v`` ``(n x k)`` are operators with orthonormal columns and ``s`` ``(..., k)`` is descending;
-    ``k = min(m, n)``, or the number of factors of a low-rank operator. Scalar-plus-low-rank decomposes its core only,
-    and ``u`` and ``v`` share one completing basis; circular convolutions and Kronecker products keep their structure.
+    ``u`` ``(m x k)`` and ``v`` ``(n x k)`` are operators with orthonormal columns and ``s`` ``(...,
+    k)`` is descending; ``k = min(m, n)``, or the number of factors of a low-rank operator.
+    Scalar-plus-low-rank decomposes its core only, and ``u`` and ``v`` share one completing basis;
+    circular convolutions and Kronecker products keep their structure.
 
     Raises:
         StructureError: for a large operator without a structured form.
@@ -139,7 +140,9 @@ def _(A: Convolution) -> SVD:
     u, values, v = svd_blocks(A)
     s, order = _sorted(values)
     waves = Fourier(
-        (values.numel() // torch.Size(A.spatial).numel(), *A.spatial), real=not A.kernel.is_complex(), like=A.kernel
+        (values.numel() // torch.Size(A.spatial).numel(), *A.spatial),
+        real=not A.kernel.is_complex(),
+        like=A.kernel,
     )
     basis = matmul(waves, Permutation(order, like=s))
     return SVD(matmul(u, basis), s, matmul(v, basis))
@@ -192,7 +195,8 @@ def svdvals(A: object) -> Tensor:
 
 @verb()
 def rank(A: object, rtol: float | None = None) -> Tensor:  # noqa: ARG001 - the registered ones use it
-    """The number of singular values above ``rtol`` times the largest: an integer tensor of batch shape.
+    """The number of singular values above ``rtol`` times the largest: an integer tensor of batch
+    shape.
 
     Example:
         >>> int(rank(LowRank(torch.ones(4, 2), torch.ones(4, 2))))
@@ -230,7 +234,8 @@ def _(A: Operator) -> Tensor:
 
 @verb()
 def norm(A: object, kind: str = "spectral") -> Tensor:  # noqa: ARG001 - the registered ones use it
-    """The ``"spectral"`` norm (largest singular value), the ``"frobenius"`` or the ``"nuclear"`` norm.
+    """The ``"spectral"`` norm (largest singular value), the ``"frobenius"`` or the ``"nuclear"``
+    norm.
 
     Example:
         >>> norm(Diagonal(torch.tensor([3.0, 4.0])), "frobenius").item()
@@ -255,7 +260,8 @@ def _(A: Operator, kind: str = "spectral") -> Tensor:
 
 @verb()
 def truncate(A: object, k: int) -> Operator:  # noqa: ARG001 - the registered ones use it
-    """The best operator of rank ``k``: the leading ``k`` terms of the SVD, ``A_k = sum_{i<k} s_i u_i v_i^T``.
+    """The best operator of rank ``k``: the leading ``k`` terms of the SVD, ``A_k = sum_{i<k} s_i
+    u_i v_i^T``.
 
     Raises:
         ConfigError: if ``k`` is not between 1 and the number of singular values.
@@ -295,7 +301,9 @@ def _(A: Idempotent, k: int) -> Operator:
 
 
 def decomposed(A: Operator) -> int:
-    """The size of the largest matrix that the SVD of ``A`` decomposes, on which its rounding depends."""
+    """The size of the largest matrix that the SVD of ``A`` decomposes, on which its rounding
+    depends.
+    """
     match A:
         case Diagonal() | Identity() | Permutation() | Orthogonal() | Spectral():
             return 1
@@ -318,7 +326,9 @@ def decomposed(A: Operator) -> int:
 
 def _check_not_empty(A: Operator, what: str) -> None:
     if not min(A.out_dim, A.in_dim):
-        raise ShapeError(f"{what} of a {A.out_dim} x {A.in_dim} operator", "at least one row and column")
+        raise ShapeError(
+            f"{what} of a {A.out_dim} x {A.in_dim} operator", "at least one row and column"
+        )
 
 
 def _check_rank(k: int, most: int) -> None:

@@ -1,4 +1,6 @@
-"""What all verbs share: finite numbers in and out, their own precision, half precision by way of float32."""
+"""What all verbs share: finite numbers in and out, their own precision, half precision by way of
+float32.
+"""
 
 from __future__ import annotations
 
@@ -32,13 +34,16 @@ LARGEST_POWER = 2.0**53  # beyond it floats leave whole numbers out
 def verb(*, infinite: bool = False) -> Callable[[Callable[..., T]], _SingleDispatchCallable[T]]:
     """A generic function of an operator that refuses NaN and infinities, and answers with none.
 
-    LAPACK knows no half precision: such operators are computed in float32 and the answer is rounded to theirs.
-    ``infinite`` allows an infinite answer, such as the condition number of a singular operator.
+    LAPACK knows no half precision: such operators are computed in float32 and the answer is rounded
+    to theirs. ``infinite`` allows an infinite answer, such as the condition number of a singular
+    operator.
 
     Raises:
-        NonFiniteError: for NaN or infinite entries, also of the arguments, and for an answer too large for its dtype.
+        NonFiniteError: for NaN or infinite entries, also of the arguments, and for an answer too
+            large for its dtype.
         ConfigError, DtypeError: for a tolerance or an exponent that is none.
-        InputError: inside ``torch.func.vmap`` over the operator's numbers, on which the verb decides.
+        InputError: inside ``torch.func.vmap`` over the operator's numbers, on which the verb
+            decides.
     """
 
     def decorate(default: Callable[..., T]) -> _SingleDispatchCallable[T]:
@@ -59,7 +64,10 @@ def verb(*, infinite: bool = False) -> Callable[[Callable[..., T]], _SingleDispa
                     result = table(A, *args, **kwargs)
                 else:
                     single = [_changed(x, like.dtype, torch.float32) for x in (A, *args)]
-                    wide = table(*single, **{k: _changed(x, like.dtype, torch.float32) for k, x in kwargs.items()})
+                    wide = table(
+                        *single,
+                        **{k: _changed(x, like.dtype, torch.float32) for k, x in kwargs.items()},
+                    )
                     result = cast("T", _changed(wide, torch.float32, like.dtype))
                     _check_answer(name, A, result if not infinite else (), wide, result)
             if not infinite:
@@ -109,7 +117,9 @@ def _check_exponent(p: object) -> None:
     if (number := real_number(p, "an exponent")) is None:
         raise DtypeError(f"an exponent of type {type(p).__name__}", "a real number")
     if not abs(number) <= LARGEST_POWER:
-        raise ConfigError(f"the exponent {number:g}", f"a number of at most {LARGEST_POWER:.0e} in size")
+        raise ConfigError(
+            f"the exponent {number:g}", f"a number of at most {LARGEST_POWER:.0e} in size"
+        )
 
 
 def own_precision(function: Callable[P, T]) -> Callable[P, T]:
@@ -124,7 +134,9 @@ def own_precision(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def recast(A: M, change: Callable[[Tensor], Tensor], memo: dict[int, nn.Module] | None = None) -> M:
-    """A shallow copy with other tensors, which stay part of the graph of the first ones; parts are shared as before."""
+    """A shallow copy with other tensors, which stay part of the graph of the first ones; parts are
+    shared as before.
+    """
     memo = {} if memo is None else memo
     if id(A) in memo:
         return cast("M", memo[id(A)])
@@ -132,8 +144,12 @@ def recast(A: M, change: Callable[[Tensor], Tensor], memo: dict[int, nn.Module] 
     copy.__dict__.update(A.__dict__)
     tensors = {**A._parameters, **A._buffers}
     copy.__dict__["_parameters"] = {}
-    copy.__dict__["_buffers"] = {name: None if x is None else change(x) for name, x in tensors.items()}
-    modules = {name: None if m is None else recast(m, change, memo) for name, m in A._modules.items()}
+    copy.__dict__["_buffers"] = {
+        name: None if x is None else change(x) for name, x in tensors.items()
+    }
+    modules = {
+        name: None if m is None else recast(m, change, memo) for name, m in A._modules.items()
+    }
     copy.__dict__["_modules"] = modules
     return copy
 
@@ -165,7 +181,10 @@ def _check_answer(name: str, A: Operator, *results: object) -> None:
     """Raise where an answer is not finite; of two, only where the first is and the second is not."""
     if len(results) == 3:
         pairs = zip(_held(results[1]), _held(results[2]), strict=True)
-        lost = any(_is_concrete(b) and bool((torch.isfinite(a) & ~torch.isfinite(b)).any()) for a, b in pairs)
+        lost = any(
+            _is_concrete(b) and bool((torch.isfinite(a) & ~torch.isfinite(b)).any())
+            for a, b in pairs
+        )
     else:
         lost = any(_is_concrete(x) and not bool(torch.isfinite(x).all()) for x in _held(results[0]))
     if lost:
@@ -183,4 +202,8 @@ def _require_finite(x: Tensor, name: str) -> None:
 
 def _is_concrete(x: Tensor) -> bool:
     """Whether the numbers can be read: not while a graph is traced, compiled or vectorised."""
-    return not (x.is_meta or torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(x))
+    return not (
+        x.is_meta
+        or torch.compiler.is_compiling()
+        or torch._C._functorch.is_functorch_wrapped_tensor(x)
+    )

@@ -24,7 +24,9 @@ class Claim:
             >>> Claim.close("standard deviation", 0.98, expected=1.0, tolerance=0.05).ok
             True
         """
-        return cls(name, value, expected, tolerance, isfinite(value) and abs(value - expected) <= tolerance)
+        return cls(
+            name, value, expected, tolerance, isfinite(value) and abs(value - expected) <= tolerance
+        )
 
     @classmethod
     def at_most(cls, name: str, value: float, bound: float) -> Claim:

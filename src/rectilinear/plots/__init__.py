@@ -3,4 +3,16 @@
 from rectilinear.plots.charts import bars, curves, histogram, shares, spectrum, strips
 from rectilinear.plots.style import canvas, grid, png, save, svg
 
-__all__ = ["bars", "canvas", "curves", "grid", "histogram", "png", "save", "shares", "spectrum", "strips", "svg"]
+__all__ = [
+    "bars",
+    "canvas",
+    "curves",
+    "grid",
+    "histogram",
+    "png",
+    "save",
+    "shares",
+    "spectrum",
+    "strips",
+    "svg",
+]

@@ -21,7 +21,8 @@ ROW, AXIS = 0.34, 0.75  # inches
 
 
 def shares(rows: Mapping[str, Mapping[str, float]]) -> Figure:
-    """One horizontal bar a row, cut into named shares of its sum; the first row's parts carry the names.
+    """One horizontal bar a row, cut into named shares of its sum; the first row's parts carry the
+    names.
 
     Example:
         >>> len(shares({"data": {"odd": 3.0, "even": 1.0}}).axes[0].patches)
@@ -91,7 +92,9 @@ def spectrum(values: Mapping[str, ArrayLike], label: str = "singular value") -> 
     figure, (axes,) = canvas()
     for name, series in values.items():
         y = np.asarray(series)
-        axes.plot(np.arange(1, len(y) + 1), y, marker="o", markersize=2.6, linewidth=1.0, label=name)
+        axes.plot(
+            np.arange(1, len(y) + 1), y, marker="o", markersize=2.6, linewidth=1.0, label=name
+        )
     _name_lines(axes, values)
     axes.set(yscale="log", xlabel="index", ylabel=label)
     _plain_numbers(axes.yaxis)
@@ -107,7 +110,8 @@ def curves(
     logy: bool = False,
     markers: bool = False,
 ) -> Figure:
-    """Lines ``y(x)``, named where there are several; with ``markers`` for few points, each of which is a tick.
+    """Lines ``y(x)``, named where there are several; with ``markers`` for few points, each of which
+    is a tick.
 
     Example:
         >>> len(curves({"a": ([0, 1], [1, 2]), "b": ([0, 1], [3, 2])}, "x", "y").axes[0].lines)
@@ -117,7 +121,12 @@ def curves(
     for name, (x, y) in lines.items():
         axes.plot(x, y, marker="o" if markers else "", markersize=4, label=name)
     _name_lines(axes, lines)
-    axes.set(xlabel=xlabel, ylabel=ylabel, xscale="log" if logx else "linear", yscale="log" if logy else "linear")
+    axes.set(
+        xlabel=xlabel,
+        ylabel=ylabel,
+        xscale="log" if logx else "linear",
+        yscale="log" if logy else "linear",
+    )
     for axis, is_log in ((axes.xaxis, logx), (axes.yaxis, logy)):
         if is_log:
             _plain_numbers(axis)
@@ -141,7 +150,9 @@ def histogram(panels: Mapping[str, tuple[ArrayLike, rv_frozen]], bins: int = 40)
         data = np.asarray(values).ravel()
         low, high = min(data.min(), law.ppf(0.001)), max(data.max(), law.ppf(0.999))
         x = np.linspace(low, high, 300)
-        axes.hist(data, bins=bins, range=(low, high), density=True, color=ROLES["second"], alpha=0.35)
+        axes.hist(
+            data, bins=bins, range=(low, high), density=True, color=ROLES["second"], alpha=0.35
+        )
         axes.plot(x, law.pdf(x), color=ROLES["first"])
         axes.set(yticks=[], xlabel=name)
         axes.grid(visible=False)

@@ -1,6 +1,7 @@
 """One self-contained HTML page: pieces that turn values into markup, and the page that holds them.
 
-Every string that reaches the page goes through :func:`html.escape`; pictures are embedded, nothing is fetched.
+Every string that reaches the page goes through :func:`html.escape`; pictures are embedded, nothing
+is fetched.
 """
 
 from __future__ import annotations
@@ -53,12 +54,17 @@ def picture(pixels: NDArray[np.uint8], description: str, scale: int = 1) -> Html
 
 def chart(figure: Figure, description: str) -> Html:
     """A chart as inline SVG, in the colours of the reader's theme."""
-    return Html(svg(figure).replace("<svg", f'<svg role="img" aria-label="{escape(description)}"', 1))
+    return Html(
+        svg(figure).replace("<svg", f'<svg role="img" aria-label="{escape(description)}"', 1)
+    )
 
 
 def beside(pictures: Mapping[str, Html]) -> Html:
     """Named pictures next to each other, in equal widths."""
-    cells = (f'<div><p class="label">{escape(name)}</p>{markup}</div>' for name, markup in pictures.items())
+    cells = (
+        f'<div><p class="label">{escape(name)}</p>{markup}</div>'
+        for name, markup in pictures.items()
+    )
     return Html(f'<div class="beside">{"".join(cells)}</div>')
 
 
@@ -81,12 +87,16 @@ def table(head: Sequence[str], lines: Sequence[Sequence[str | float]]) -> Html:
         f"<tr>{''.join(cell(value, 'td', is_number) for value, is_number in zip(line, flush, strict=True))}</tr>"
         for line in lines
     )
-    return Html(f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>')
+    return Html(
+        f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    )
 
 
 def captioned(block: Html, name: str, caption: str) -> Html:
     """A figure with its name and the sentence that says what it shows."""
-    return Html(f"<figure>{block}<figcaption><b>{escape(name)}</b> {escape(caption)}</figcaption></figure>")
+    return Html(
+        f"<figure>{block}<figcaption><b>{escape(name)}</b> {escape(caption)}</figcaption></figure>"
+    )
 
 
 def folded(summary: str, text: str) -> Html:
@@ -107,12 +117,18 @@ def number(value: str | float) -> str:
     if "e" not in text:
         return text.replace("-", "−")
     mantissa, exponent = f"{value:.2g}".split("e")
-    return (
-        f"{mantissa.replace('-', '−')} × 10{str(int(exponent)).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
-    )
+    raised = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{mantissa.replace('-', '−')} × 10{raised}"
 
 
-def page(kicker: str, title: str, lede: str, facts: Sequence[Fact], sections: Sequence[Section], foot: str) -> str:
+def page(
+    kicker: str,
+    title: str,
+    lede: str,
+    facts: Sequence[Fact],
+    sections: Sequence[Section],
+    foot: str,
+) -> str:
     """The whole document.
 
     Example:
@@ -121,7 +137,8 @@ def page(kicker: str, title: str, lede: str, facts: Sequence[Fact], sections: Se
     """
     style = files("rectilinear.plots").joinpath("page.css").read_text(encoding="utf-8")
     head = "".join(
-        f'<div class="fact"><b>{escape(fact.value)}</b><span>{escape(fact.meaning)}</span></div>' for fact in facts
+        f'<div class="fact"><b>{escape(fact.value)}</b><span>{escape(fact.meaning)}</span></div>'
+        for fact in facts
     )
     chapters = [section.chapter for section in sections if section.chapter]
     links = "".join(f'<a href="#{_anchor(name)}">{escape(name)}</a>' for name in chapters)

@@ -1,4 +1,5 @@
-"""The look of every chart: hairline axes, few ticks, labels at the lines; and how a chart is written.
+"""The look of every chart: hairline axes, few ticks, labels at the lines; and how a chart is
+written.
 
 Images side by side.
 """
@@ -22,8 +23,8 @@ from PIL import Image
 from rectilinear.config import atomic_write
 from rectilinear.errors import NonFiniteError, ShapeError
 
-# The colours by their role. In a page each becomes the style sheet's variable of that name, so that a chart follows
-# the light or dark of its reader; in a file they stand as they are.
+# The colours by their role. In a page each becomes the style sheet's variable of that name, so that
+# a chart follows the light or dark of its reader; in a file they stand as they are.
 ROLES = {
     "ink": "#1c1d21",
     "muted": "#6c6e76",
@@ -40,7 +41,9 @@ _SETTINGS: Any = {
     "axes.labelcolor": ROLES["muted"],
     "axes.labelsize": 9,
     "axes.linewidth": 0.6,
-    "axes.prop_cycle": cycler(color=[ROLES[role] for role in ("first", "second", "third", "muted")]),
+    "axes.prop_cycle": cycler(
+        color=[ROLES[role] for role in ("first", "second", "third", "muted")]
+    ),
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlecolor": ROLES["ink"],
@@ -64,7 +67,8 @@ _SETTINGS: Any = {
 def canvas(
     width: float = 6.4, height: float = 3.0, columns: int = 1, rows: int = 1, **options: Any
 ) -> tuple[Figure, list[Axes]]:
-    """An empty figure of ``rows x columns`` axes, row by row, ``width x height`` inches, in the house style.
+    """An empty figure of ``rows x columns`` axes, row by row, ``width x height`` inches, in the
+    house style.
 
     Example:
         >>> figure, (axes,) = canvas()
@@ -89,7 +93,8 @@ def save(figure: Figure, path: Path | str) -> None:
 
 
 def svg(figure: Figure) -> str:
-    """The chart as an ``<svg>`` element for a page: no size of its own, the page's fonts, colours by role.
+    """The chart as an ``<svg>`` element for a page: no size of its own, the page's fonts, colours
+    by role.
 
     Example:
         >>> figure, _ = canvas()
@@ -103,7 +108,11 @@ def svg(figure: Figure) -> str:
     text = buffer.getvalue()
     text = text[text.index("<svg") :].strip()
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'(<svg[^>]*?) (?:width|height)="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text))
+    text = re.sub(
+        r'(<svg[^>]*?) (?:width|height)="[^"]*"',
+        r"\1",
+        re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text),
+    )
     text = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", text)
     text = re.sub(r"font: ([^\"';]*?)(\d+(?:\.\d+)?px)[^;\"]*", r"font-size: \2", text)
     text = re.sub(r"font-family: [^;\"]*;?", "", text)
@@ -118,10 +127,11 @@ def _undated(suffix: str) -> dict[str, None] | None:
 
 
 def grid(images: ArrayLike, columns: int, gap: int = 1) -> NDArray[np.uint8]:
-    """The images in rows of ``columns``, row by row: ``(n, c, h, w)`` in ``[0, 1]`` gives ``(H, W, 4)`` bytes.
+    """The images in rows of ``columns``, row by row: ``(n, c, h, w)`` in ``[0, 1]`` gives ``(H, W,
+    4)`` bytes.
 
-    ``c`` is 1 or 3; values outside the range are clipped; the gaps of ``gap`` pixels, and places of the last row that
-    no image fills, are transparent.
+    ``c`` is 1 or 3; values outside the range are clipped; the gaps of ``gap`` pixels, and places of
+    the last row that no image fills, are transparent.
 
     Raises:
         ShapeError: if the images are not of shape ``(n, 1 or 3, h, w)``.
@@ -133,13 +143,21 @@ def grid(images: ArrayLike, columns: int, gap: int = 1) -> NDArray[np.uint8]:
     """
     array = np.asarray(images, dtype=np.float64)
     if array.ndim != 4 or array.shape[1] not in (1, 3) or array.shape[0] == 0:
-        raise ShapeError(f"images of shape {array.shape}", "(n, 1 or 3, height, width)", "Put the channel axis second.")
+        raise ShapeError(
+            f"images of shape {array.shape}",
+            "(n, 1 or 3, height, width)",
+            "Put the channel axis second.",
+        )
     if not np.isfinite(array).all():
-        raise NonFiniteError("images with NaN or infinite pixels", "finite pixels", "Look at what made them.")
+        raise NonFiniteError(
+            "images with NaN or infinite pixels", "finite pixels", "Look at what made them."
+        )
     n, _, height, width = array.shape
     rows = -(-n // columns)
     pixels = np.rint(255 * array.clip(0, 1)).astype(np.uint8).transpose(0, 2, 3, 1)
-    sheet = np.zeros((rows * (height + gap) - gap, columns * (width + gap) - gap, 4), dtype=np.uint8)
+    sheet = np.zeros(
+        (rows * (height + gap) - gap, columns * (width + gap) - gap, 4), dtype=np.uint8
+    )
     for i, image in enumerate(pixels):
         top, left = i // columns * (height + gap), i % columns * (width + gap)
         sheet[top : top + height, left : left + width, :3] = image
@@ -155,5 +173,7 @@ def png(pixels: NDArray[np.uint8], scale: int = 1) -> bytes:
         b'PNG'
     """
     buffer = io.BytesIO()
-    Image.fromarray(np.repeat(np.repeat(pixels, scale, axis=0), scale, axis=1)).save(buffer, "PNG", optimize=True)
+    Image.fromarray(np.repeat(np.repeat(pixels, scale, axis=0), scale, axis=1)).save(
+        buffer, "PNG", optimize=True
+    )
     return buffer.getvalue()

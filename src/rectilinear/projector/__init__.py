@@ -1,6 +1,15 @@
-"""Projectors by construction: networks with ``f(f(x)) = f(x)`` everywhere, the densities on their ranges, and uses."""
+"""Projectors by construction: networks with ``f(f(x)) = f(x)`` everywhere, the densities on their
+ranges, and uses.
+"""
 
-from rectilinear.projector.corruption import KINDS, SEVERITIES, Damaged, RandomDamage, damage, masked
+from rectilinear.projector.corruption import (
+    KINDS,
+    SEVERITIES,
+    Damaged,
+    RandomDamage,
+    damage,
+    masked,
+)
 from rectilinear.projector.density import DensityObjective, gaussian, spline
 from rectilinear.projector.from_pca import from_pca
 from rectilinear.projector.model import Projector

@@ -31,16 +31,20 @@ class Damaged(NamedTuple):
     measure: Operator | None
 
 
-def damage(images: Tensor, kind: Kind, severity: float, generator: torch.Generator | None = None) -> Damaged:
+def damage(
+    images: Tensor, kind: Kind, severity: float, generator: torch.Generator | None = None
+) -> Damaged:
     """Damaged images ``(b, c, h, w)``.
 
     - ``noise``: Gaussian, of standard deviation ``severity``;
     - ``missing``: a share ``severity`` of the pixels, drawn for each image, reads 0;
     - ``occlusion``: a square somewhere, of side ``severity`` times that of the image, reads 0;
-    - ``blur``: circular convolution with a Gaussian of standard deviation ``severity`` times the side;
+    - ``blur``: circular convolution with a Gaussian of standard deviation ``severity`` times the
+      side;
     - ``salt``: a share ``severity`` of the pixels reads 0 or 1 at random, nobody knows which.
 
-    ``measure`` is the mask of the known pixels for ``missing`` and ``occlusion``, the convolution for ``blur``.
+    ``measure`` is the mask of the known pixels for ``missing`` and ``occlusion``, the convolution
+    for ``blur``.
 
     Raises:
         ConfigError: for an unknown kind, or a severity out of range.
@@ -53,11 +57,15 @@ def damage(images: Tensor, kind: Kind, severity: float, generator: torch.Generat
     """
     check_floating(images, "images")
     if images.ndim != 4:
-        raise ShapeError(f"images of shape {tuple(images.shape)}", "(b, c, h, w)", "Add the axes that lack.")
+        raise ShapeError(
+            f"images of shape {tuple(images.shape)}", "(b, c, h, w)", "Add the axes that lack."
+        )
     if kind not in KINDS:
         raise ConfigError(f"damage '{kind}'", f"one of {', '.join(KINDS)}", "Choose one of these.")
     if not (severity >= 0 and (kind == "noise" or severity <= 1)):
-        raise ConfigError(f"severity {severity} of '{kind}'", "0 to 1, noise 0 or more", "Correct the severity.")
+        raise ConfigError(
+            f"severity {severity} of '{kind}'", "0 to 1, noise 0 or more", "Correct the severity."
+        )
     if kind == "noise":
         return Damaged(images + severity * _like(torch.randn, images, generator), None)
     if kind == "salt":
@@ -82,18 +90,23 @@ def masked(known: Tensor) -> Operator:
 
 
 def gaussian_blur(images: Tensor, severity: float) -> Convolution:
-    """The circular convolution with a Gaussian of ``severity`` times the side of ``images`` ``(b, c, h, w)``."""
+    """The circular convolution with a Gaussian of ``severity`` times the side of ``images`` ``(b,
+    c, h, w)``.
+    """
     _, c, h, w = images.shape
     sigma = max(severity * h, 1e-3)
     reach = min(ceil(3 * sigma), (min(h, w) - 1) // 2)
     line = torch.arange(-reach, reach + 1, dtype=images.dtype, device=images.device)
     weight = torch.exp(-0.5 * (line / sigma).square())
     kernel = torch.outer(weight, weight)
-    return Convolution((c, h, w), (kernel / kernel.sum()).expand(c, -1, -1).contiguous(), trainable=False)
+    return Convolution(
+        (c, h, w), (kernel / kernel.sum()).expand(c, -1, -1).contiguous(), trainable=False
+    )
 
 
 class RandomDamage:
-    """Each batch in equal parts unharmed and damaged in each of ``kinds``, at severities up to the strong one.
+    """Each batch in equal parts unharmed and damaged in each of ``kinds``, at severities up to the
+    strong one.
 
     Example:
         >>> RandomDamage(("noise",))(torch.zeros(4, 1, 8, 8))[:2].abs().sum().item()
@@ -102,7 +115,9 @@ class RandomDamage:
 
     def __init__(self, kinds: tuple[Kind, ...]) -> None:
         if unknown := sorted(set(kinds) - set(KINDS)):
-            raise ConfigError(f"damage '{unknown[0]}'", f"some of {', '.join(KINDS)}", "Choose among these.")
+            raise ConfigError(
+                f"damage '{unknown[0]}'", f"some of {', '.join(KINDS)}", "Choose among these."
+            )
         self.kinds = kinds
 
     def __call__(self, images: Tensor) -> Tensor:

@@ -1,4 +1,6 @@
-"""Densities on the range of a projector: invertible networks under which its coordinates are standard normal."""
+"""Densities on the range of a projector: invertible networks under which its coordinates are
+standard normal.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ from rectilinear.invertible import Chain, Invertible, Rotation, Scaling, VectorF
 
 
 def gaussian(coordinates: Tensor, noise: float = 0.0) -> Invertible:
-    """The Gaussian with the mean and covariance of ``coordinates`` ``(b, k)``, plus ``noise^2 I``: an affine network.
+    """The Gaussian with the mean and covariance of ``coordinates`` ``(b, k)``, plus ``noise^2 I``:
+    an affine network.
 
     Raises:
         ConfigError: for fewer than two rows.
@@ -25,17 +28,25 @@ def gaussian(coordinates: Tensor, noise: float = 0.0) -> Invertible:
     check_batch(coordinates, tuple(coordinates.shape[-1:]), "coordinates")
     check_finite(coordinates, "coordinates")
     if len(coordinates) < 2:
-        raise ConfigError(f"{len(coordinates)} rows for a Gaussian", "two or more", "Pass more data.")
+        raise ConfigError(
+            f"{len(coordinates)} rows for a Gaussian", "two or more", "Pass more data."
+        )
     c = coordinates.detach().double()
     mean = c.mean(0)
     variances, axes = torch.linalg.eigh((c - mean).T @ (c - mean) / (len(c) - 1))
     std = (variances.clamp(min=0) + noise**2).sqrt()
     std = std.clamp(min=1e-6 * std.max())  # a coordinate that never moves still has an inverse
-    return Chain(Rotation.from_matrix(axes.to(coordinates), mean.to(coordinates)), Scaling((1 / std).to(coordinates)))
+    return Chain(
+        Rotation.from_matrix(axes.to(coordinates), mean.to(coordinates)),
+        Scaling((1 / std).to(coordinates)),
+    )
 
 
-def spline(coordinates: Tensor, blocks: int = 6, width: int = 128, noise: float = 0.0, seed: int = 0) -> Invertible:
-    """The Gaussian of ``coordinates``, followed by spline couplings that are the identity until they are trained.
+def spline(
+    coordinates: Tensor, blocks: int = 6, width: int = 128, noise: float = 0.0, seed: int = 0
+) -> Invertible:
+    """The Gaussian of ``coordinates``, followed by spline couplings that are the identity until
+    they are trained.
 
     One coordinate alone has no couplings and keeps its Gaussian.
 
@@ -47,7 +58,9 @@ def spline(coordinates: Tensor, blocks: int = 6, width: int = 128, noise: float 
     base = gaussian(coordinates, noise)
     if base.dim < 2:
         return base
-    flow = VectorFlow(base.dim, blocks, width, coupling="spline", scale_budget=float(blocks), seed=seed)
+    flow = VectorFlow(
+        base.dim, blocks, width, coupling="spline", scale_budget=float(blocks), seed=seed
+    )
     return Chain(base, flow.to(coordinates))
 
 
@@ -56,7 +69,8 @@ class DensityObjective(nn.Module):
 
     Args:
         density: maps coordinates to standard normal ones.
-        noise: standard deviation of noise added to the coordinates, against densities that pile up on the data.
+        noise: standard deviation of noise added to the coordinates, against densities that pile up
+            on the data.
 
     Example:
         >>> from rectilinear.invertible import Identity

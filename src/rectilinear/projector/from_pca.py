@@ -39,20 +39,23 @@ def from_pca(
     pixel_blocks: int = 0,
     pixel_width: int = 32,
 ) -> tuple[Projector, Tensor]:
-    """A projector equal to that of PCA until it is trained, and the mean square errors of PCA of rank 0, 1, ..., n.
+    """A projector equal to that of PCA until it is trained, and the mean square errors of PCA of
+    rank 0, 1, ..., n.
 
-    ``g`` turns images to principal coordinates at unit scale, couples the leading ones, moves the others by one
-    coupling that reads the leading ones, and scales back.
+    ``g`` turns images to principal coordinates at unit scale, couples the leading ones, moves the
+    others by one coupling that reads the leading ones, and scales back.
 
     Args:
-        images: ``(b, *shape)``; where they are fewer than the ``n`` values of one, axes that no image needs come last.
+        images: ``(b, *shape)``; where they are fewer than the ``n`` values of one, axes that no
+            image needs come last.
         rank: of the range; learned from Kaiser's rule on where None.
         leading: principal coordinates that the couplings work on.
         blocks: couplings.
         width: width of their conditioners.
         coupling: their kind.
         noise: least standard deviation that a latent is held to have.
-        pixel_blocks: convolutional couplings on the pixels, before the axes; the sides must be even.
+        pixel_blocks: convolutional couplings on the pixels, before the axes; the sides must be
+            even.
         pixel_width: channels of their conditioners.
 
     Returns:
@@ -78,8 +81,14 @@ def from_pca(
         couplings.append(AdditiveCoupling(n, MLP(m, n - m, width, hidden=0), keep=m))
     elif m < n:
         couplings.append(AffineCoupling(n, MLP(m, 2 * (n - m), width, hidden=0), keep=m))
-    into = on_pixels(shape, pixel_blocks, pixel_width), Rotation.from_matrix(axes, mean), Scaling(1 / scale)
+    into = (
+        on_pixels(shape, pixel_blocks, pixel_width),
+        Rotation.from_matrix(axes, mean),
+        Scaling(1 / scale),
+    )
     g = Chain(*into, *couplings, Scaling(scale)).to(images)
-    selection = Selection(informative(variances)) if rank is None else Selection.leading(n, rank).to(images)
+    selection = (
+        Selection(informative(variances)) if rank is None else Selection.leading(n, rank).to(images)
+    )
     lost = torch.cat([variances.flip(0).cumsum(0).flip(0), variances.new_zeros(1)]) / n
     return Projector(g, selection, spread=scale), lost.clamp(min=_NEGLIGIBLE * lost[0].item())

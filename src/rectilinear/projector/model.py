@@ -1,4 +1,6 @@
-"""The projective generative model: a network that is a projector by construction, and a density on its range."""
+"""The projective generative model: a network that is a projector by construction, and a density on
+its range.
+"""
 
 from __future__ import annotations
 
@@ -22,19 +24,22 @@ _CHUNK = 512  # rows encoded at a time
 
 
 class Projector(Configured):
-    """The projector ``f = g^-1 A g`` with ``A A = A``, and a density of the coordinates of its range.
+    """The projector ``f = g^-1 A g`` with ``A A = A``, and a density of the coordinates of its
+    range.
 
-    ``f(f(x)) = f(x)`` for every ``x`` and all parameters, because ``g`` undoes ``g^-1``: nothing has to be learned for
-    it. The range of ``f`` is a surface of ``rank`` dimensions with one chart, the ``rank`` latents that ``A`` keeps:
-    :meth:`coordinates` and :meth:`decode` map between the two. Under ``density`` these are standard normal, so
+    ``f(f(x)) = f(x)`` for every ``x`` and all parameters, because ``g`` undoes ``g^-1``: nothing
+    has to be learned for it. The range of ``f`` is a surface of ``rank`` dimensions with one chart,
+    the ``rank`` latents that ``A`` keeps:
+    :meth:`coordinates` and :meth:`decode` map between the two. Under ``density`` these are standard
+    normal, so
     :meth:`sample` draws points of the surface.
 
     Args:
         g: the network, with latents ``(n,)``.
         selection: ``A``.
         density: maps the kept latents ``(rank,)`` to standard normal ones; see :meth:`fitted`.
-        spread: root mean square of every latent over data, ``(n,)``: what :meth:`log_prob` and the scores compare the
-            others, which ``A`` sets to zero, with.
+        spread: root mean square of every latent over data, ``(n,)``: what :meth:`log_prob` and the
+            scores compare the others, which ``A`` sets to zero, with.
 
     Raises:
         ShapeError: if dimensions don't match.
@@ -63,13 +68,19 @@ class Projector(Configured):
         super().__init__()
         if not isinstance(selection, Selection):
             raise DtypeError(
-                f"a selection of type {type(selection).__name__}", "a Selection", "Use Linearizer for others."
+                f"a selection of type {type(selection).__name__}",
+                "a Selection",
+                "Use Linearizer for others.",
             )
         Linearizer(g, selection)  # which checks that they fit
         if density is not None and density.shape != (selection.rank,):
-            raise ShapeError(f"a density on {density.shape}", f"({selection.rank},), the rank", "Fit it anew.")
+            raise ShapeError(
+                f"a density on {density.shape}", f"({selection.rank},), the rank", "Fit it anew."
+            )
         if spread is not None and spread.shape != (g.dim,):
-            raise ShapeError(f"a spread of shape {tuple(spread.shape)}", f"({g.dim},)", "Fit it anew.")
+            raise ShapeError(
+                f"a spread of shape {tuple(spread.shape)}", f"({g.dim},)", "Fit it anew."
+            )
         self.g, self.selection, self.density = g, selection, density
         self.register_buffer("spread", spread)
 
@@ -80,7 +91,9 @@ class Projector(Configured):
 
     @property
     def linearizer(self) -> Linearizer:
-        """The same map as a Linearizer, for the verbs of linear algebra; ``rl.project_null`` is its complement."""
+        """The same map as a Linearizer, for the verbs of linear algebra; ``rl.project_null`` is its
+        complement.
+        """
         return Linearizer(self.g, self.selection.diagonal())
 
     def forward(self, x: Tensor) -> Tensor:
@@ -103,14 +116,18 @@ class Projector(Configured):
         """The points of the range with these ``coordinates`` ``(b, rank)``."""
         check_floating(coordinates, "coordinates")
         if coordinates.ndim != 2 or coordinates.shape[1] != self.rank:
-            raise ShapeError(f"coordinates of shape {tuple(coordinates.shape)}", f"(b, {self.rank}), as the rank is")
+            raise ShapeError(
+                f"coordinates of shape {tuple(coordinates.shape)}",
+                f"(b, {self.rank}), as the rank is",
+            )
         z = coordinates.new_zeros(len(coordinates), self.g.dim)
         z[:, self.selection.kept] = coordinates
         return self.g.inverse(z.unflatten(1, self.g.latent_shape))
 
     @torch.no_grad()
     def fitted(self, x: Tensor, noise: float = 0.0, density: Invertible | None = None) -> Projector:
-        """The same projector with the spread of its latents over data ``x``, and a density of those that it keeps.
+        """The same projector with the spread of its latents over data ``x``, and a density of those
+        that it keeps.
 
         Args:
             x: data, ``(b, *shape)``.
@@ -121,11 +138,15 @@ class Projector(Configured):
             ConfigError: for rank 0, which leaves no coordinates to draw.
         """
         if not self.rank:
-            raise ConfigError("rank 0, a single point", "rank 1 or more", "Lower the weight of the rank.")
+            raise ConfigError(
+                "rank 0, a single point", "rank 1 or more", "Lower the weight of the rank."
+            )
         check_batch(x, self.g.shape, "x")
         z = torch.cat(list(_chunks(self.g, x)))
         spread = (z.square().mean(0) + noise**2).sqrt()
-        return Projector(self.g, self.selection, density or gaussian(z[:, self.selection.kept], noise), spread)
+        return Projector(
+            self.g, self.selection, density or gaussian(z[:, self.selection.kept], noise), spread
+        )
 
     @torch.no_grad()
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
@@ -135,11 +156,14 @@ class Projector(Configured):
             NotInitializedError: without a density.
         """
         like = self._known(self.spread)
-        noise = torch.randn(whole(count, "count"), self.rank, generator=generator, dtype=like.dtype).to(like.device)
+        noise = torch.randn(
+            whole(count, "count"), self.rank, generator=generator, dtype=like.dtype
+        ).to(like.device)
         return self.decode(self._known(self.density).inverse(noise))
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Log-density at ``x`` ``(b, *shape)``: of the kept latents, and of the others as ``N(0, spread^2)``, ``(b,)``.
+        """Log-density at ``x`` ``(b, *shape)``: of the kept latents, and of the others as ``N(0,
+        spread^2)``, ``(b,)``.
 
         Raises:
             NotInitializedError: without a density.
@@ -156,8 +180,8 @@ class Projector(Configured):
     def scores(self, x: Tensor) -> dict[str, Tensor]:
         """How strange each ``x`` is, three ways, larger for stranger, each ``(b,)``.
 
-        ``residual``: the root mean square of ``x - f(x)``; ``complement``: that of the latents that ``A`` sets to zero,
-        each in units of its spread; ``likelihood``: ``-log p(x)``.
+        ``residual``: the root mean square of ``x - f(x)``; ``complement``: that of the latents that
+        ``A`` sets to zero, each in units of its spread; ``likelihood``: ``-log p(x)``.
 
         Raises:
             NotInitializedError: without a density.
@@ -172,7 +196,9 @@ class Projector(Configured):
 
     def _known(self, part: T | None) -> T:
         if part is None:
-            raise NotInitializedError("a projector without a density", "one", "Call f.fitted(data) first.")
+            raise NotInitializedError(
+                "a projector without a density", "one", "Call f.fitted(data) first."
+            )
         return part
 
     def extra_repr(self) -> str:

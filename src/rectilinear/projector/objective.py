@@ -19,20 +19,23 @@ _CHOOSING = 0.5  # share of the rows at random selections, whose gradient the pr
 class ProjectorObjective(nn.Module):
     """Reconstruction behind the projection, and what keeps rank and latents in bounds.
 
-    ``loss = E |f(y) - x|^2 / scale + rank_weight rank / n + tightness T + likelihood L`` with ``y`` a damaged ``x``.
+    ``loss = E |f(y) - x|^2 / scale + rank_weight rank / n + tightness T + likelihood L`` with ``y``
+    a damaged ``x``.
 
-    - *Rank.* ``fixed``: the selection as it is. ``nested``: its leading ``k``, ``k`` drawn for every row, so that
-      there is a projector for every ``k``; the error is relative to ``lost[k]``. ``learned``: with ``rank_weight`` 1
-      a coordinate pays for itself if it explains more than the mean coordinate of the data does (Kaiser's rule), at
-      any scale and dimension; half of the rows are projected at random selections, which is where the gradient of
-      the logits comes from, the others at the rounded one.
+    - *Rank.* ``fixed``: the selection as it is. ``nested``: its leading ``k``, ``k`` drawn for
+      every row, so that there is a projector for every ``k``; the error is relative to ``lost[k]``.
+      ``learned``: with ``rank_weight`` 1 a coordinate pays for itself if it explains more than the
+          mean coordinate of the data does (Kaiser's rule), at
+      any scale and dimension; half of the rows are projected at random selections, which is where
+      the gradient of the logits comes from, the others at the rounded one.
     - *Tightness* ``T = (log(E |g(x)|^2 / E |x - g^-1(0)|^2))^2``: latents of the size of the data.
-    - *Likelihood* ``L``: negative log-density of ``y`` with latents ``N(0, spread^2)``, a coordinate.
+    - *Likelihood* ``L``: negative log-density of ``y`` with latents ``N(0, spread^2)``, a
+      coordinate.
 
     Args:
         projector: what to train.
-        lost: ``(n + 1,)``, the error by rank that errors are relative to, such as PCA's; ``lost[0]`` is the scale where
-            the rank is not nested.
+        lost: ``(n + 1,)``, the error by rank that errors are relative to, such as PCA's;
+            ``lost[0]`` is the scale where the rank is not nested.
         ranks: how the rank is chosen.
         lowest: least ``k``, for nested ranks.
         highest: largest ``k``; the rank of the selection where None.
@@ -42,7 +45,8 @@ class ProjectorObjective(nn.Module):
         likelihood: weight of ``L``, which needs a projector with a ``spread``.
 
     Raises:
-        ConfigError: for ranks out of range or another way to choose them, or a likelihood without a spread.
+        ConfigError: for ranks out of range or another way to choose them, or a likelihood without a
+            spread.
 
     Example:
         >>> from rectilinear.projector import Projector, Selection
@@ -73,11 +77,23 @@ class ProjectorObjective(nn.Module):
         if ranks not in get_args(Ranks):
             raise ConfigError(f"ranks = {ranks!r}", f"one of {', '.join(get_args(Ranks))}")
         if lost.shape != (n + 1,) or not bool(lost[0] > 0):
-            raise ConfigError(f"errors of shape {tuple(lost.shape)}", f"({n + 1},), the first positive")
-        if ranks == "nested" and not (1 <= lowest <= highest <= n and bool((lost[lowest : highest + 1] > 0).all())):
-            raise ConfigError(f"ranks {lowest} to {highest}", f"1 to {n}, each with a positive error", "Correct them.")
+            raise ConfigError(
+                f"errors of shape {tuple(lost.shape)}", f"({n + 1},), the first positive"
+            )
+        if ranks == "nested" and not (
+            1 <= lowest <= highest <= n and bool((lost[lowest : highest + 1] > 0).all())
+        ):
+            raise ConfigError(
+                f"ranks {lowest} to {highest}",
+                f"1 to {n}, each with a positive error",
+                "Correct them.",
+            )
         if likelihood and projector.spread is None:
-            raise ConfigError("a likelihood without a spread", "a projector with one", "Call projector.fitted(data).")
+            raise ConfigError(
+                "a likelihood without a spread",
+                "a projector with one",
+                "Call projector.fitted(data).",
+            )
         self.projector, self.ranks, self.harm = projector, ranks, harm
         self.lowest, self.highest = lowest, highest
         self.rank_weight, self.tightness, self.likelihood = rank_weight, tightness, likelihood
@@ -127,7 +143,9 @@ class ProjectorObjective(nn.Module):
         if self.ranks == "nested":
             low, high = self.lowest, self.highest
             u = torch.rand(rows, device=scale.device, dtype=torch.float64)
-            k = (low * ((high + 1) / low) ** u).long().clamp(low, high)  # as many below as above sqrt(low high)
+            k = (
+                (low * ((high + 1) / low) ** u).long().clamp(low, high)
+            )  # as many below as above sqrt(low high)
             place = selection.order.argsort()
             return (place < k[:, None]).to(scale), self.lost[k]
         if self.ranks == "learned":
@@ -138,7 +156,8 @@ class ProjectorObjective(nn.Module):
 
 
 def tightness(space: InducedSpace, x: Tensor) -> Tensor:
-    """``(log(E |g(x)|^2 / E |x - g^-1(0)|^2))^2``: 0 where latents are as large as the data about the zero vector.
+    """``(log(E |g(x)|^2 / E |x - g^-1(0)|^2))^2``: 0 where latents are as large as the data about
+    the zero vector.
 
     A ratio, so that it says the same at every scale of the data.
 

@@ -13,12 +13,15 @@ from rectilinear.operators import Diagonal, Operator
 
 
 class Selection(Operator):
-    """The projection ``A = diag(b)`` with ``b`` in ``{0, 1}^n``: ``A A = A`` to the last bit, whatever the parameters.
+    """The projection ``A = diag(b)`` with ``b`` in ``{0, 1}^n``: ``A A = A`` to the last bit,
+    whatever the parameters.
 
-    With a rank ``r``, ``b`` is 1 at the ``r`` largest logits; without, at the positive ones, and the rank is learned.
-    Rounding has no slope, so the gradient is that of ``sigmoid(logits)`` (straight through).
+    With a rank ``r``, ``b`` is 1 at the ``r`` largest logits; without, at the positive ones, and
+    the rank is learned. Rounding has no slope, so the gradient is that of ``sigmoid(logits)``
+    (straight through).
 
-    In front of an invertible network this is no restriction: the network can turn any subspace into one of coordinates.
+    In front of an invertible network this is no restriction: the network can turn any subspace into
+    one of coordinates.
 
     Args:
         logits: ``(n,)``.
@@ -29,7 +32,8 @@ class Selection(Operator):
         ConfigError: if the rank is out of range.
         ShapeError: if ``logits`` is not a vector.
 
-    Reference: Y. Bengio, N. Leonard, A. Courville, 2013 (arXiv 1308.3432), for the straight-through gradient.
+    Reference: Y. Bengio, N. Leonard, A. Courville, 2013 (arXiv 1308.3432), for the straight-through
+    gradient.
 
     Example:
         >>> A = Selection(torch.tensor([0.3, -1.0, 2.0]))
@@ -45,10 +49,16 @@ class Selection(Operator):
         super().__init__()
         check_floating(logits, "logits")
         if logits.ndim != 1:
-            raise ShapeError(f"logits of shape {tuple(logits.shape)}", "one for each coordinate, (n,)")
+            raise ShapeError(
+                f"logits of shape {tuple(logits.shape)}", "one for each coordinate, (n,)"
+            )
         rank = None if rank is None else whole(rank, "rank")
         if rank is not None and rank > len(logits):
-            raise ConfigError(f"rank {rank}", f"0 to {len(logits)}", "Correct the rank, or leave it out to learn it.")
+            raise ConfigError(
+                f"rank {rank}",
+                f"0 to {len(logits)}",
+                "Correct the rank, or leave it out to learn it.",
+            )
         self._hold(trainable, logits=logits)
         self.in_dim = self.out_dim = len(logits)
         self.budget = rank
@@ -84,10 +94,12 @@ class Selection(Operator):
         return self._rounded(self.logits)
 
     def draw(self, rows: int) -> Tensor:
-        """``rows`` random selections ``(rows, n)``: logits under logistic noise, so 1 with probability ``sigmoid``.
+        """``rows`` random selections ``(rows, n)``: logits under logistic noise, so 1 with
+        probability ``sigmoid``.
 
-        What a coordinate is worth shows where it is missing as much as where it is kept; gradients at the rounded
-        selection alone push each kept coordinate out and each missing one in, whatever they are worth.
+        What a coordinate is worth shows where it is missing as much as where it is kept; gradients
+        at the rounded selection alone push each kept coordinate out and each missing one in,
+        whatever they are worth.
         """
         u = torch.rand(rows, self.in_dim, dtype=self.logits.dtype, device=self.logits.device)
         tiny = torch.finfo(u.dtype).eps
@@ -98,7 +110,9 @@ class Selection(Operator):
         return Selection(self.logits.detach().clone(), rank, trainable=False)
 
     def diagonal(self) -> Diagonal:
-        """The same operator as a :class:`~rectilinear.operators.Diagonal`, for the verbs of linear algebra."""
+        """The same operator as a :class:`~rectilinear.operators.Diagonal`, for the verbs of linear
+        algebra.
+        """
         return Diagonal(self.mask.detach(), trainable=False)
 
     def _rounded(self, logits: Tensor) -> Tensor:
@@ -108,7 +122,9 @@ class Selection(Operator):
             order = logits.argsort(dim=-1, descending=True, stable=True)
             hard = torch.zeros_like(logits).scatter_(-1, order[..., : self.budget], 1.0)
         soft = torch.sigmoid(self.logits)
-        return hard.detach() + (soft - soft.detach())  # the bracket is 0 to the last bit, and carries the slope
+        return hard.detach() + (
+            soft - soft.detach()
+        )  # the bracket is 0 to the last bit, and carries the slope
 
     def _matvec(self, z: Tensor) -> Tensor:
         return self.mask * z
@@ -118,7 +134,8 @@ class Selection(Operator):
 
 
 def informative(variances: Tensor | Sequence[float]) -> Tensor:
-    """Logits that start a learned rank at Kaiser's rule: positive where a variance is above the mean of all, ``(n,)``.
+    """Logits that start a learned rank at Kaiser's rule: positive where a variance is above the
+    mean of all, ``(n,)``.
 
     Example:
         >>> informative([6.0, 2.0, 1.0]).gt(0).tolist()

@@ -19,7 +19,8 @@ from rectilinear.training import TrainConfig
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """One training run of a recipe, in a folder ``name`` of the run's; without a name, in the run's own.
+    """One training run of a recipe, in a folder ``name`` of the run's; without a name, in the run's
+    own.
 
     ``model`` is the whole model: it holds the modules that ``objective`` trains.
     """
@@ -43,7 +44,11 @@ class Recipe(ABC):
         training: How to train.
     """
 
-    ranges: ClassVar[dict[str, tuple[float, float]]] = {"noise": (0, inf), "rank": (1, inf), "size": (1, inf)}
+    ranges: ClassVar[dict[str, tuple[float, float]]] = {
+        "noise": (0, inf),
+        "rank": (1, inf),
+        "size": (1, inf),
+    }
     """The least and the largest value of fields that are numbers; infinity itself is none."""
 
     data: str = "digits"
@@ -53,7 +58,8 @@ class Recipe(ABC):
     training: TrainConfig = field(default_factory=TrainConfig)
 
     def located(self, data_dir: Path | None = None) -> Self:
-        """The recipe with the absolute path of its data, so that its run finds them from any folder.
+        """The recipe with the absolute path of its data, so that its run finds them from any
+        folder.
 
         Raises:
             DataError: if there is none.
@@ -83,17 +89,21 @@ class Recipe(ABC):
 
 
 def check_range(name: str, value: float | None, low: float, high: float, what: str = "") -> None:
-    """Raise ConfigError unless the field is None, or a finite number from ``low`` to ``high``, which is ``what``.
+    """Raise ConfigError unless the field is None, or a finite number from ``low`` to ``high``,
+    which is ``what``.
 
     Example:
         >>> check_range("rank", 100, 1, 64, "the values of an image")
         Traceback (most recent call last):
-        rectilinear.errors.ConfigError: Got rank = 100; expected 1 to 64, the values of an image. Correct this field.
+        rectilinear.errors.ConfigError: Got rank = 100; expected 1 to 64, the values of an image.
+            Correct this field.
     """
     if value is None or (low <= value <= high and abs(value) < inf):
         return
     expected = f"a number from {low:g}" if high == inf else f"{low:g} to {high:g}"
-    raise ConfigError(f"{name} = {value}", expected + (f", {what}" if what else ""), "Correct this field.")
+    raise ConfigError(
+        f"{name} = {value}", expected + (f", {what}" if what else ""), "Correct this field."
+    )
 
 
 def check_images(images: Tensor, rank: int | None = None, least_rank: int = 1) -> None:
@@ -105,7 +115,9 @@ def check_images(images: Tensor, rank: int | None = None, least_rank: int = 1) -
     """
     if len(images) < 2:
         raise DataError(
-            "one image to train on", "two or more", "Add images: every tenth, from the first, is for tests."
+            "one image to train on",
+            "two or more",
+            "Add images: every tenth, from the first, is for tests.",
         )
     n = images[0].numel()
     check_range("rank", rank, least_rank, n, f"the values of an image {tuple(images.shape[1:])}")

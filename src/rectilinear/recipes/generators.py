@@ -1,6 +1,7 @@
 """Digits, 8 x 8: one network that generates, inverts and orders, in a few minutes of two cores.
 
-The nested generator: one network that generates in one step, projects to every rank, and orders like PCA.
+The nested generator: one network that generates in one step, projects to every rank, and orders
+like PCA.
 
 Colour images from a folder, at a size where no matrix of pixels by pixels can be held.
 """
@@ -33,17 +34,19 @@ from rectilinear.invertible import (
 from rectilinear.invertible.image import on_pixels
 from rectilinear.metrics import pca
 from rectilinear.recipes.base import Recipe, Stage, check_images, check_range
-from rectilinear.training import TrainConfig  # noqa: TC001 - a configuration is read by its annotations
+from rectilinear.training import TrainConfig
 
 
 @dataclass(frozen=True)
 class Digits(Recipe):
-    """Additive couplings behind principal axes; likelihood of noisy data, and reconstruction from nested ranks.
+    """Additive couplings behind principal axes; likelihood of noisy data, and reconstruction from
+    nested ranks.
 
     Attributes:
         blocks: Couplings.
         width: Width of their conditioners.
-        nested: Weight of the reconstruction through the leading ``k`` latents, ``k`` drawn at random.
+        nested: Weight of the reconstruction through the leading ``k`` latents, ``k`` drawn at
+            random.
     """
 
     ranges: ClassVar[dict[str, tuple[float, float]]] = {
@@ -75,7 +78,9 @@ class Digits(Recipe):
             Rotation.from_matrix(axes.float(), mean.float()),
             VectorFlow(n, self.blocks, self.width, coupling="additive"),
         )
-        flow = LinearFlow(g, Flatten(tuple(images.shape[1:])), SolvedVelocity(torch.ones(n), torch.ones(n)))
+        flow = LinearFlow(
+            g, Flatten(tuple(images.shape[1:])), SolvedVelocity(torch.ones(n), torch.ones(n))
+        )
         yield Stage(objectives.nested(flow, self.noise, self.nested), images, self.training, flow)
 
 
@@ -85,45 +90,60 @@ _SEEN = 8192  # images, at most, whose leading axes are found
 
 @dataclass(frozen=True)
 class Nested(Recipe):
-    """Couplings behind principal axes, and a density of their leading latents, trained one after the other.
+    """Couplings behind principal axes, and a density of their leading latents, trained one after
+    the other.
 
-    1. *Order.* Likelihood of noisy images, and reconstruction from nested ranks. The network starts as PCA. Behind the
-       principal axes affine couplings work on the ``leading`` coordinates at unit scale, and the others move by one
-       coupling that reads the leading ones. Before the axes a few convolutional couplings work on the pixels: decoding,
-       they come last, and draw the strokes sharp that few coordinates leave blurred. The operator is PCA's standard
-       deviations and stays so: were it to follow the latents, the likelihood would not care for their scale, and the
-       singular values would lose their order.
-    2. *Density.* The leading latents of images without noise are few, and not Gaussian. A network with splines makes
-       them so, trained on the latents alone, which costs little; its own nested ranks keep their order.
+    1. *Order.* Likelihood of noisy images, and reconstruction from nested ranks. The network starts
+       as PCA. Behind the principal axes affine couplings work on the ``leading`` coordinates at
+       unit scale, and the others move by one
+       coupling that reads the leading ones. Before the axes a few convolutional couplings work on
+       the pixels: decoding, they come last, and draw the strokes sharp that few coordinates leave
+       blurred. The operator is PCA's standard
+       deviations and stays so: were it to follow the latents, the likelihood would not care for
+       their scale, and the singular values would lose their order.
+    2. *Density.* The leading latents of images without noise are few, and not Gaussian. A network
+       with splines makes them so, trained on the latents alone, which costs little; its own nested
+       ranks keep their order.
 
-    The second stage is what makes good samples: the first models noisy images, and its leading latents carry the noise.
+    The second stage is what makes good samples: the first models noisy images, and its leading
+    latents carry the noise.
 
     Attributes:
-        pixel_blocks: Convolutional couplings on the pixels, at half their resolution; 0 for sides that are odd.
+        pixel_blocks: Convolutional couplings on the pixels, at half their resolution; 0 for sides
+            that are odd.
         pixel_width: Channels of their conditioners.
-        axes: Principal axes that are found, for images so large that all of them are too many; none finds all.
+        axes: Principal axes that are found, for images so large that all of them are too many; none
+            finds all.
         leading: Principal coordinates that the couplings work on, at most.
         blocks: Couplings there.
         width: Width of their conditioners.
         tail_width: Width of the conditioner that moves the other coordinates.
-        nested: Weight of the reconstruction through rank ``k``, relative to PCA's error at that rank. Half of the ``k``
-            are ``rank``, where one is given.
+        nested: Weight of the reconstruction through rank ``k``, relative to PCA's error at that
+            rank. Half of the ``k`` are ``rank``, where one is given.
         lowest: Least ``k`` drawn; the largest is ``leading``.
         share: Share of a batch in the nested term.
         latents: Leading latents whose density is learned; 0 leaves out the second stage.
         density_blocks: Couplings of the second stage.
         density_width: Width of their conditioners.
-        density_noise: Standard deviation of the noise added to the latents, which have the scale of the images.
-        density_nested: Weight of the reconstruction of the leading latents through their own nested ranks.
+        density_noise: Standard deviation of the noise added to the latents, which have the scale of
+            the images.
+        density_nested: Weight of the reconstruction of the leading latents through their own nested
+            ranks.
         density: How to train the second stage.
 
-    Reference: Dai and Wipf, "Diagnosing and enhancing VAE models", 2019 (arXiv 1903.05789), for two stages.
+    Reference: Dai and Wipf, "Diagnosing and enhancing VAE models", 2019 (arXiv 1903.05789), for two
+    stages.
     """
 
     ranges: ClassVar[dict[str, tuple[float, float]]] = {
         **Recipe.ranges,
-        **dict.fromkeys(("noise", "nested", "density_noise", "density_nested", "pixel_blocks", "latents"), (0, inf)),
-        **dict.fromkeys(("pixel_width", "axes", "leading", "blocks", "width", "tail_width", "lowest"), (1, inf)),
+        **dict.fromkeys(
+            ("noise", "nested", "density_noise", "density_nested", "pixel_blocks", "latents"),
+            (0, inf),
+        ),
+        **dict.fromkeys(
+            ("pixel_width", "axes", "leading", "blocks", "width", "tail_width", "lowest"), (1, inf)
+        ),
         **dict.fromkeys(("density_blocks", "density_width"), (1, inf)),
         "share": (0, 1),
     }
@@ -151,10 +171,14 @@ class Nested(Recipe):
         check_images(data, self.rank)
         n = data[0].numel()
         if self.latents:
-            check_range("latents", self.latents, 2, n, "the values of an image; 0 leaves out their density")
+            check_range(
+                "latents", self.latents, 2, n, "the values of an image; 0 leaves out their density"
+            )
         highest = min(self.leading, n)
         if self.nested:
-            check_range("lowest", self.lowest, 1, highest, "the coordinates that the couplings work on")
+            check_range(
+                "lowest", self.lowest, 1, highest, "the coordinates that the couplings work on"
+            )
             check_range("rank", self.rank, self.lowest, highest, "from lowest to leading")
 
     def stages(self, images: Tensor) -> Iterator[Stage]:
@@ -162,7 +186,9 @@ class Nested(Recipe):
         rotation, std = principal_axes(images, self.axes)
         scale = (std.square() + self.noise**2).sqrt()
         at_unit_scale = Scaling(1 / scale), *self._couplings(n), Scaling(scale)
-        encoder = Chain(on_pixels(shape, self.pixel_blocks, self.pixel_width), rotation, *at_unit_scale)
+        encoder = Chain(
+            on_pixels(shape, self.pixel_blocks, self.pixel_width), rotation, *at_unit_scale
+        )
         noise, velocity = Flatten(shape), SolvedVelocity(torch.ones(n), scale.square())
         flow = LinearFlow(encoder, noise, velocity)
         lost = std.square().flip(0).cumsum(0).flip(0)  # by PCA of rank k = 0, 1, ...
@@ -171,11 +197,15 @@ class Nested(Recipe):
 
         if k := self.latents:
             latents, scale = leading_latents(encoder, images, k), scale[:k]
-            couplings = VectorFlow(k, self.density_blocks, self.density_width, coupling="spline", scale_budget=8.0)
+            couplings = VectorFlow(
+                k, self.density_blocks, self.density_width, coupling="spline", scale_budget=8.0
+            )
             density = Chain(Scaling(1 / scale), couplings, Scaling(scale))
             alone = LinearFlow(density, Identity(k), SolvedVelocity(torch.ones(k), scale.square()))
             lost = latents.var(0).flip(0).cumsum(0).flip(0)
-            objective = self._objective(alone, lost / k, k - 1, self.density_noise, self.density_nested)
+            objective = self._objective(
+                alone, lost / k, k - 1, self.density_noise, self.density_nested
+            )
             whole = LinearFlow(Chain(encoder, Leading(density, n)), noise, velocity)
             yield Stage(objective, latents, self.density, whole, "density")
 
@@ -188,7 +218,13 @@ class Nested(Recipe):
         return Leading(leading, n), AffineCoupling(n, tail, keep=m)
 
     def _objective(
-        self, flow: LinearFlow, lost: Tensor, highest: int, noise: float, weight: float, focus: int | None = None
+        self,
+        flow: LinearFlow,
+        lost: Tensor,
+        highest: int,
+        noise: float,
+        weight: float,
+        focus: int | None = None,
     ) -> objectives.Objective:
         """Likelihood, and reconstruction from the leading ``k`` latents relative to ``lost[k]``."""
         lost = lost.clamp(min=1e-4 * lost[0].item())
@@ -203,7 +239,9 @@ class Nested(Recipe):
 
 
 def principal_axes(images: Tensor, count: int | None) -> tuple[Invertible, Tensor]:
-    """The orthogonal map to all principal coordinates, or to ``count`` and others, and their standard deviations."""
+    """The orthogonal map to all principal coordinates, or to ``count`` and others, and their
+    standard deviations.
+    """
     n = images[0].numel()
     if count is None:
         mean, axes, std = (part.float() for part in pca(images, complete=True))
@@ -212,14 +250,18 @@ def principal_axes(images: Tensor, count: int | None) -> tuple[Invertible, Tenso
     mean, axes, std = (part.float() for part in pca(some, min(count, len(some) - 1, n)))
     rest = n - len(std)
     lost = some.flatten(1).var(0).sum() - std.square().sum()
-    return Reflections(axes, mean), torch.cat([std, (lost.clamp(min=0) / max(rest, 1)).sqrt().expand(rest)])
+    return Reflections(axes, mean), torch.cat(
+        [std, (lost.clamp(min=0) / max(rest, 1)).sqrt().expand(rest)]
+    )
 
 
 @torch.no_grad()
 def leading_latents(encoder: Invertible, images: Tensor, k: int) -> Tensor:
     """The ``k`` leading latents of each image, ``(n, k)``, on the device of ``images``."""
     device = next(encoder.parameters()).device
-    return torch.cat([encoder(part.to(device))[:, :k] for part in images.split(_CHUNK)]).to(images.device)
+    return torch.cat([encoder(part.to(device))[:, :k] for part in images.split(_CHUNK)]).to(
+        images.device
+    )
 
 
 ORDER = TrainConfig(
@@ -262,8 +304,8 @@ class Mnist(Nested):
 class Images(Nested):
     """The nested generator of a folder of images: ``rectilinear train images --set data=FOLDER``.
 
-    It starts from the leading principal axes only, as reflections, and the operator is diagonal, so that memory grows
-    with the images and not with their square.
+    It starts from the leading principal axes only, as reflections, and the operator is diagonal, so
+    that memory grows with the images and not with their square.
     """
 
     data: str = "images"
@@ -278,4 +320,6 @@ class Images(Nested):
             ORDER, steps=10_000, max_seconds=2400.0, batch_size=16, lr=2e-3, evaluate_every=500
         )
     )
-    density: TrainConfig = field(default_factory=lambda: replace(DENSITY, steps=2000, max_seconds=600.0, lr=1e-3))
+    density: TrainConfig = field(
+        default_factory=lambda: replace(DENSITY, steps=2000, max_seconds=600.0, lr=1e-3)
+    )

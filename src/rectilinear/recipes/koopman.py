@@ -23,11 +23,12 @@ _INSTEAD = {"data": "Set system to the file.", "rank": "Set fit.rank.", "size": 
 
 @dataclass(frozen=True)
 class Dynamics(Recipe):
-    """A model that is linear in a space of its own, ``x(t) = pi g^-1(A^t g(x, 0))``, found in closed form.
+    """A model that is linear in a space of its own, ``x(t) = pi g^-1(A^t g(x, 0))``, found in
+    closed form.
 
-    Modes come from the series, features of the state and of where it leads to by least squares. With ``fit.width`` a
-    network learns further features by gradients, through powers of the operator, and least squares on all of them
-    follows; that is seldom worth its minutes.
+    Modes come from the series, features of the state and of where it leads to by least squares.
+    With ``fit.width`` a network learns further features by gradients, through powers of the
+    operator, and least squares on all of them follows; that is seldom worth its minutes.
 
     Attributes:
         system: Name of a simulated system, or a .csv or .npy file with a series.
@@ -35,7 +36,8 @@ class Dynamics(Recipe):
         count: Simulated trajectories.
         steps: Steps of each.
         jitter: Irregular sampling of simulated trajectories, as a part of the step.
-        dt: Time of a step; of a simulated system the usual one, of a file that of its column "time" or 1, by default.
+        dt: Time of a step; of a simulated system the usual one, of a file that of its column "time"
+            or 1, by default.
         fit: What model to fit.
         times: Times drawn for each batch.
         training: How to train the network of features, where there is one.
@@ -50,7 +52,13 @@ class Dynamics(Recipe):
     times: int = 16
     training: TrainConfig = field(
         default_factory=lambda: TrainConfig(
-            steps=3000, max_seconds=240.0, batch_size=256, lr=3e-3, warmup=50, schedule="cosine", ema=None
+            steps=3000,
+            max_seconds=240.0,
+            batch_size=256,
+            lr=3e-3,
+            warmup=50,
+            schedule="cosine",
+            ema=None,
         )
     )
 
@@ -92,7 +100,11 @@ class Dynamics(Recipe):
                     _INSTEAD.get(name, "It is one of simulated systems."),
                 )
         if self.fit.seed not in (0, self.training.seed):
-            raise ConfigError(f"fit.seed = {self.fit.seed}", "training.seed, which is that of the fit too", "Set that.")
+            raise ConfigError(
+                f"fit.seed = {self.fit.seed}",
+                "training.seed, which is that of the fit too",
+                "Set that.",
+            )
 
     def located(self, data_dir: Path | None = None) -> Self:
         """The recipe with the absolute path of its file, where it has one."""
@@ -108,7 +120,9 @@ class Dynamics(Recipe):
         series = as_series(data[..., :-1], data[..., -1], self.dt)
         model, found = fit(series, replace(self.fit, seed=self.training.seed))
         training = replace(self.training, batch_size=min(self.training.batch_size, len(found)))
-        if not self.fit.width:  # all is solved: one step, too small to matter, leaves the log and the checkpoint
+        if (
+            not self.fit.width
+        ):  # all is solved: one step, too small to matter, leaves the log and the checkpoint
             training = replace(training, steps=1, lr=1e-12)
         yield Stage(MultiStep(model, self.times, training.lr), found.packed(), training, model)
         if self.fit.width:

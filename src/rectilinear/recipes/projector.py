@@ -11,8 +11,14 @@ import torch
 from torch import Tensor
 
 from rectilinear.errors import ConfigError
-from rectilinear.projector import DensityObjective, ProjectorObjective, RandomDamage, from_pca, spline
-from rectilinear.projector.corruption import Kind  # noqa: TC001 - a configuration is read by its annotations
+from rectilinear.projector import (
+    DensityObjective,
+    ProjectorObjective,
+    RandomDamage,
+    from_pca,
+    spline,
+)
+from rectilinear.projector.corruption import Kind
 from rectilinear.recipes.base import Recipe, Stage, check_images
 from rectilinear.training import TrainConfig
 
@@ -21,23 +27,28 @@ _CHUNK = 512  # images encoded at a time
 
 @dataclass(frozen=True)
 class Projection(Recipe):
-    """Couplings behind principal axes and a projection of their latents, then a density of those that it keeps.
+    """Couplings behind principal axes and a projection of their latents, then a density of those
+    that it keeps.
 
     1. *Projector.* It starts as PCA's, and learns to map damaged images to their originals.
-    2. *Density.* A network with splines on the kept latents of the images, which is cheap; samples are drawn from it.
+    2. *Density.* A network with splines on the kept latents of the images, which is cheap; samples
+    are drawn from it.
 
     Attributes:
-        noise: Least standard deviation that a latent is held to have, and that of the noise added to the kept latents
-            (as a share of the largest of theirs) while their density is learned.
+        noise: Least standard deviation that a latent is held to have, and that of the noise added
+            to the kept latents (as a share of the largest of theirs) while their density is
+            learned.
         rank: Dimension of the range; none learns it.
         nested: Whether every rank up to ``rank`` is trained, too.
         damages: What the images suffer in training; none trains on images as they are.
-        pixel_blocks: Convolutional couplings on the pixels; 2 where the sides are even and at least 16, if not given.
+        pixel_blocks: Convolutional couplings on the pixels; 2 where the sides are even and at least
+            16, if not given.
         leading: Principal coordinates that the couplings work on.
         blocks: Couplings.
         width: Width of their conditioners.
         coupling: Their kind.
-        rank_weight: Price of a dimension, where the rank is learned: 1 keeps what explains more than the mean does.
+        rank_weight: Price of a dimension, where the rank is learned: 1 keeps what explains more
+            than the mean does.
         tightness: Weight of the size of the latents relative to that of the images.
         likelihood: Weight of the likelihood of all latents.
         density_blocks: Couplings of the second stage.
@@ -48,14 +59,22 @@ class Projection(Recipe):
     ranges: ClassVar[dict[str, tuple[float, float]]] = {
         **Recipe.ranges,
         **dict.fromkeys(("pixel_blocks", "rank_weight", "tightness", "likelihood"), (0, inf)),
-        **dict.fromkeys(("leading", "blocks", "width", "density_blocks", "density_width"), (1, inf)),
+        **dict.fromkeys(
+            ("leading", "blocks", "width", "density_blocks", "density_width"), (1, inf)
+        ),
     }
 
     noise: float = 0.05
     rank: int | None = 16
     training: TrainConfig = field(
         default_factory=lambda: TrainConfig(
-            steps=20_000, max_seconds=150.0, batch_size=128, lr=2e-3, warmup=100, schedule="cosine", ema=0.99
+            steps=20_000,
+            max_seconds=150.0,
+            batch_size=128,
+            lr=2e-3,
+            warmup=100,
+            schedule="cosine",
+            ema=0.99,
         )
     )
     nested: bool = False
@@ -72,7 +91,13 @@ class Projection(Recipe):
     density_width: int = 128
     density: TrainConfig = field(
         default_factory=lambda: TrainConfig(
-            steps=4000, max_seconds=60.0, batch_size=256, lr=2e-3, warmup=100, schedule="cosine", ema=0.99
+            steps=4000,
+            max_seconds=60.0,
+            batch_size=256,
+            lr=2e-3,
+            warmup=100,
+            schedule="cosine",
+            ema=0.99,
         )
     )
 
@@ -108,11 +133,19 @@ class Projection(Recipe):
         yield Stage(objective, images, self.training, projector)
 
         if projector.rank < 2:
-            raise ConfigError(f"a learned rank of {projector.rank}", "2 or more", "Lower rank_weight.")
+            raise ConfigError(
+                f"a learned rank of {projector.rank}", "2 or more", "Lower rank_weight."
+            )
         device = next(projector.parameters()).device
         with torch.no_grad():
-            coordinates = torch.cat([projector.coordinates(part.to(device)) for part in images.split(_CHUNK)])
+            coordinates = torch.cat(
+                [projector.coordinates(part.to(device)) for part in images.split(_CHUNK)]
+            )
         noise = self.noise * float(coordinates.std(0).max())
-        density = spline(coordinates, self.density_blocks, self.density_width, noise, self.training.seed)
+        density = spline(
+            coordinates, self.density_blocks, self.density_width, noise, self.training.seed
+        )
         whole = projector.fitted(images.to(device), self.noise, density)
-        yield Stage(DensityObjective(density, noise), coordinates.to(images), self.density, whole, "density")
+        yield Stage(
+            DensityObjective(density, noise), coordinates.to(images), self.density, whole, "density"
+        )

@@ -72,7 +72,9 @@ class Run:
             )
         return self.model
 
-    def load(self, split: Literal["train", "test"], data_dir: Path | None = None) -> datasets.Images:
+    def load(
+        self, split: Literal["train", "test"], data_dir: Path | None = None
+    ) -> datasets.Images:
         """One split of the data that the run is about."""
         return datasets.load(self.recipe.data, split, data_dir, self.recipe.size)
 
@@ -88,7 +90,9 @@ def recipe_named(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
         7
     """
     if name not in RECIPES:
-        raise ConfigError(f"recipe '{name}'", f"one of {', '.join(RECIPES)}", "Choose one of these.")
+        raise ConfigError(
+            f"recipe '{name}'", f"one of {', '.join(RECIPES)}", "Choose one of these."
+        )
     return changed(RECIPES[name](), changes or {})
 
 
@@ -105,13 +109,18 @@ def changed(config: T, changes: Mapping[str, Any]) -> T:
         for parent in parents:
             place = place.setdefault(parent, {})
             if not isinstance(place, dict):
-                raise ConfigError(f"'{dotted}'", f"a field of the recipe, and '{parent}' has none", "Correct the name.")
+                raise ConfigError(
+                    f"'{dotted}'",
+                    f"a field of the recipe, and '{parent}' has none",
+                    "Correct the name.",
+                )
         place[key] = value
     return from_json(type(config), values)
 
 
 def train(name: str, recipe: Recipe, out: Path, data_dir: Path | None = None) -> Run:
-    """Train ``recipe`` in the folder ``out``, or go on where that folder stands; done already, only open it.
+    """Train ``recipe`` in the folder ``out``, or go on where that folder stands; done already, only
+    open it.
 
     Raises:
         ConfigError: if ``out`` holds another run, or a field of the recipe is out of range.
@@ -137,7 +146,11 @@ def open_run(path: Path) -> Run:
     """
     record = _read(path / _CONFIG)
     if not is_saved(path / _MODEL):
-        raise CheckpointError(f"no model in {path}", "a run that has finished", "Go on with the command that began it.")
+        raise CheckpointError(
+            f"no model in {path}",
+            "a run that has finished",
+            "Go on with the command that began it.",
+        )
     model = from_pretrained(path / _MODEL).requires_grad_(requires_grad=False)
     return Run(path, record.name, record.recipe, model)
 
@@ -147,8 +160,12 @@ def _read(path: Path) -> Record:
         text = json.loads(path.read_text(encoding="utf-8"))
         return Record(text["name"], from_json(RECIPES[text["name"]], text["recipe"]))
     except FileNotFoundError as error:
-        raise CheckpointError(f"no run in {path.parent}", f"a folder with {path.name}", "Train one first.") from error
+        raise CheckpointError(
+            f"no run in {path.parent}", f"a folder with {path.name}", "Train one first."
+        ) from error
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(
-            f"{path}, which is no record of a run", "the file as training wrote it", "Train in another folder."
+            f"{path}, which is no record of a run",
+            "the file as training wrote it",
+            "Train in another folder.",
         ) from error

@@ -21,9 +21,9 @@ from rectilinear.training import TrainConfig
 class Style(Recipe):
     """Convolutional couplings on both sides of one small convolution for each style.
 
-    The teacher is the filters of this library (``filters``), the networks of a package (``styletransfer``, with the
-    extra ``style``), or nobody: with ``pairs``, ``data`` is the folder of the originals, and beside it lies a folder of
-    the same pictures for each style.
+    The teacher is the filters of this library (``filters``), the networks of a package
+    (``styletransfer``, with the extra ``style``), or nobody: with ``pairs``, ``data`` is the folder
+    of the originals, and beside it lies a folder of the same pictures for each style.
 
     Attributes:
         teacher: Who shows the styles.
@@ -33,7 +33,8 @@ class Style(Recipe):
         width: Width of their conditioners.
         levels: Resolutions; ``size`` must be divisible by ``2^levels``.
         kernel: Side of the kernel of an operator.
-        latent: Weight of the error in the latents, for the sake of pictures that are in a style already.
+        latent: Weight of the error in the latents, for the sake of pictures that are in a style
+            already.
         shared: One network for pictures and styled pictures.
     """
 
@@ -47,7 +48,13 @@ class Style(Recipe):
     size: int | None = 32
     training: TrainConfig = field(
         default_factory=lambda: TrainConfig(
-            steps=20_000, max_seconds=540.0, batch_size=16, lr=3e-3, warmup=50, schedule="cosine", ema=0.99
+            steps=20_000,
+            max_seconds=540.0,
+            batch_size=16,
+            lr=3e-3,
+            warmup=50,
+            schedule="cosine",
+            ema=0.99,
         )
     )
     teacher: Literal["filters", "styletransfer", "pairs"] = "filters"
@@ -62,18 +69,36 @@ class Style(Recipe):
 
     def stages(self, images: Tensor) -> Iterator[Stage]:
         _, c, h, w = images.shape
-        model = new_model((c, h, w), self.styles, self.blocks, self.width, self.levels, self.kernel, shared=self.shared)
+        model = new_model(
+            (c, h, w),
+            self.styles,
+            self.blocks,
+            self.width,
+            self.levels,
+            self.kernel,
+            shared=self.shared,
+        )
         rows, weights = self.lessons(images)
         yield Stage(StyleObjective(model, weights, self.latent), rows, self.training, model)
 
-    def lessons(self, images: Tensor, split: Literal["train", "test"] = "train") -> tuple[Tensor, Tensor]:
-        """Rows ``(n, 1 + m, c, h, w)``, a picture and what the teacher makes of it, and weights ``(m, styles)``."""
+    def lessons(
+        self, images: Tensor, split: Literal["train", "test"] = "train"
+    ) -> tuple[Tensor, Tensor]:
+        """Rows ``(n, 1 + m, c, h, w)``, a picture and what the teacher makes of it, and weights
+        ``(m, styles)``.
+        """
         if self.teacher != "pairs":
-            return lessons(images, self.styles, teacher(self.teacher), self.blends if split == "train" else 0)
+            return lessons(
+                images, self.styles, teacher(self.teacher), self.blends if split == "train" else 0
+            )
         if not self.styles:
-            raise ConfigError("no styles", "at least one", "Name the folders of the pictures in a style.")
+            raise ConfigError(
+                "no styles", "at least one", "Name the folders of the pictures in a style."
+            )
         original = Path(self.data).expanduser()
         found = pairs(original.parent, (original.name, *self.styles), split, self.size)
         if found[original.name].shape != images.shape:
-            raise ShapeError(f"pictures of shape {tuple(images.shape)}", f"{tuple(found[original.name].shape)}")
+            raise ShapeError(
+                f"pictures of shape {tuple(images.shape)}", f"{tuple(found[original.name].shape)}"
+            )
         return torch.stack([*found.values()], dim=1), torch.eye(len(self.styles))

@@ -1,4 +1,5 @@
-"""The page on linearity of the demo: one network on two data sets, audited, and its learning curve known before.
+"""The page on linearity of the demo: one network on two data sets, audited, and its learning curve
+known before.
 
 Depth as sections of a page: the published figure in seconds, and the cure beside it.
 """
@@ -29,7 +30,9 @@ LR, STEPS, EVERY = 0.1, 1000, 10
 
 @dataclass(frozen=True, eq=False)
 class Learned:
-    """A network after training: its audit, its loss every few steps, and its accuracy on held-out images."""
+    """A network after training: its audit, its loss every few steps, and its accuracy on held-out
+    images.
+    """
 
     audit: Audit
     steps: list[int]
@@ -38,25 +41,31 @@ class Learned:
 
 
 def audit_sections(seed: int = 0) -> tuple[list[Section], dict[str, float]]:
-    """Two sections and the numbers ``audit_r2_symmetrised`` and ``predicted_curve_error``; ten seconds on one thread.
+    """Two sections and the numbers ``audit_r2_symmetrised`` and ``predicted_curve_error``; ten
+    seconds on one thread.
 
-    A two-layer ReLU network without biases learns which digits are below five: as they are, and with every image and
-    its label mirrored, ``(-x, -y)``, beside it. ``predicted_curve_error`` is the largest difference of the predicted
-    and the measured loss, over the loss at the start.
+    A two-layer ReLU network without biases learns which digits are below five: as they are, and
+    with every image and its label mirrored, ``(-x, -y)``, beside it. ``predicted_curve_error`` is
+    the largest difference of the predicted and the measured loss, over the loss at the start.
     """
     x, y = _below_five("train")
     held_out = _below_five("test")
     mirrored = torch.cat([x, -x]), torch.cat([y, -y])
     prediction = rl.predict(_network(seed), *mirrored, lr=LR, steps=STEPS)
     raw, closed = _learn(seed, (x, y), held_out), _learn(seed, mirrored, held_out)
-    at = torch.searchsorted(prediction.steps, torch.tensor(closed.steps)).clamp(max=len(prediction.steps) - 1)
+    at = torch.searchsorted(prediction.steps, torch.tensor(closed.steps)).clamp(
+        max=len(prediction.steps) - 1
+    )
     known = prediction.steps[at] == torch.tensor(closed.steps)
     gap = (prediction.loss[at] - torch.tensor(closed.losses, dtype=torch.float64)).abs()[known]
     metrics = {
         "audit_r2_symmetrised": closed.audit.measures["affine_r2"].value or 0.0,
         "predicted_curve_error": float(gap.max()) / closed.losses[0],
     }
-    return [_audits(raw, closed), _curve(closed, prediction, metrics["predicted_curve_error"])], metrics
+    return [
+        _audits(raw, closed),
+        _curve(closed, prediction, metrics["predicted_curve_error"]),
+    ], metrics
 
 
 def _below_five(split: str) -> tuple[Tensor, Tensor]:
@@ -66,7 +75,9 @@ def _below_five(split: str) -> tuple[Tensor, Tensor]:
 
 
 def _network(seed: int) -> nn.Sequential:
-    net = nn.Sequential(nn.Linear(64, WIDTH, bias=False), nn.ReLU(), nn.Linear(WIDTH, 1, bias=False))
+    net = nn.Sequential(
+        nn.Linear(64, WIDTH, bias=False), nn.ReLU(), nn.Linear(WIDTH, 1, bias=False)
+    )
     random = generator(seed)
     for weight in net.parameters():
         nn.init.normal_(weight, std=START, generator=random)
@@ -88,7 +99,9 @@ def _learn(seed: int, data: tuple[Tensor, Tensor], held_out: tuple[Tensor, Tenso
         optimizer.step()
     with torch.no_grad():
         accuracy = ((net(held_out[0])[:, 0] > 0) == (held_out[1] > 0)).float().mean().item()
-    return Learned(rl.audit(net, x, y, loss="square", seed=seed, progress=False), steps, losses, accuracy)
+    return Learned(
+        rl.audit(net, x, y, loss="square", seed=seed, progress=False), steps, losses, accuracy
+    )
 
 
 def _audits(raw: Learned, closed: Learned) -> Section:
@@ -107,10 +120,16 @@ def _audits(raw: Learned, closed: Learned) -> Section:
         line("Linearity of its odd part", "odd_linearity"),
         line("Accuracy of telling x from −x", "mirror_classifier"),
         ("Loss", *(number(learned.losses[-1]) for learned in both)),
-        ("Least loss of any such net", *(number(m.value) if m.value is not None else "" for m in floors)),
+        (
+            "Least loss of any such net",
+            *(number(m.value) if m.value is not None else "" for m in floors),
+        ),
     ]
     shares = {
-        name: {part: learned.audit.measures["parity"].details[f"{part}_energy"] for part in ("odd", "even")}
+        name: {
+            part: learned.audit.measures["parity"].details[f"{part}_energy"]
+            for part in ("odd", "even")
+        }
         for name, learned in zip(("digits as they are", "and mirrored"), both, strict=True)
     }
     blocks: tuple[Html, ...] = (
@@ -135,14 +154,20 @@ def _audits(raw: Learned, closed: Learned) -> Section:
 
 
 def _curve(closed: Learned, prediction: Prediction, error: float) -> Section:
-    half = "" if prediction.half_time is None else f" Half is learned after {prediction.half_time:.0f} steps."
+    half = (
+        ""
+        if prediction.half_time is None
+        else f" Half is learned after {prediction.half_time:.0f} steps."
+    )
     return Section(
         "A learning curve, known before training",
         "On such data the network learns like a linear one at half the speed, and that is known in advance from the "
         "covariances of the data.",
         (
             captioned(
-                chart(_dots_on_a_line(closed, prediction), "measured and predicted loss against steps"),
+                chart(
+                    _dots_on_a_line(closed, prediction), "measured and predicted loss against steps"
+                ),
                 "Predicted and measured loss.",
                 f"They differ by at most {number(float(f'{error:.2g}'))} of the loss at the start.{half}",
             ),
@@ -164,8 +189,12 @@ _NOISE = 0.05
 
 
 def depth_sections(seed: int = 0) -> tuple[list[Section], dict[str, float]]:
-    """Linear nets of one to ten layers on a noisy line, by gradient descent and by Adam, and their numbers."""
-    study = DepthStudy(deep_linear(_LAYERS, optimizers=("gd", "adam")), Synthetic(noise=(_NOISE,)), seed=seed)
+    """Linear nets of one to ten layers on a noisy line, by gradient descent and by Adam, and their
+    numbers.
+    """
+    study = DepthStudy(
+        deep_linear(_LAYERS, optimizers=("gd", "adam")), Synthetic(noise=(_NOISE,)), seed=seed
+    )
     start = process_time()
     result = study.run()
     seconds = process_time() - start
@@ -185,7 +214,10 @@ def _published(result: StudyResult, trained: int, seconds: float) -> Section:
         "start, the deeper ones are nevertheless far from linear regression after 10,000 steps.",
         (
             captioned(
-                chart(figures.distance(result, "gd"), "distance to least squares against steps, gradient descent"),
+                chart(
+                    figures.distance(result, "gd"),
+                    "distance to least squares against steps, gradient descent",
+                ),
                 "D against steps.",
                 f"Left the mean that is published, right the median. {trained:,} networks of 10,000 steps in "
                 f"{number(float(f'{seconds:.2g}'))} seconds: the gradient needs a few sums over the data, no more.",
@@ -201,7 +233,10 @@ def _cure(result: StudyResult, metrics: dict[str, float]) -> Section:
         "The same nets, starts, data, step and budget with Adam: every depth arrives, and deeper is faster.",
         (
             captioned(
-                chart(figures.distance(result, "adam"), "distance to least squares against steps, Adam"),
+                chart(
+                    figures.distance(result, "adam"),
+                    "distance to least squares against steps, Adam",
+                ),
                 "The same with Adam.",
                 f"Mean D of ten layers is {number(adam)}, against {number(gd)} by gradient descent.",
             ),
@@ -218,7 +253,9 @@ def _reason(result: StudyResult) -> Section:
     lines: list[tuple[str | float, ...]] = []
     for depth in _LAYERS:
         cell = result.cell(f"depth {depth}, gd")
-        counts = [int((cell["state"] == state).sum()) for state in ("converged", "saddle", "undertrained")]
+        counts = [
+            int((cell["state"] == state).sum()) for state in ("converged", "saddle", "undertrained")
+        ]
         stuck = cell["curvature"][cell["state"] == "saddle"]
         lines.append((depth, *counts, float(np.median(stuck)) if len(stuck) else ""))
     return Section(
@@ -232,12 +269,24 @@ def _reason(result: StudyResult) -> Section:
                 "Medians with 95 % intervals where half of the trials arrived; dashed, what theory foretells.",
             ),
             captioned(
-                chart(figures.slopes(result, "gd"), "histograms of the slope over that of least squares"),
+                chart(
+                    figures.slopes(result, "gd"),
+                    "histograms of the slope over that of least squares",
+                ),
                 "Where gradient descent ends.",
                 "At the solution, 1, or at the saddle, 0, and hardly ever in between.",
             ),
             captioned(
-                table(("Layers", "Converged", "Saddle", "Undertrained", "Curvature at the saddle, median"), lines),
+                table(
+                    (
+                        "Layers",
+                        "Converged",
+                        "Saddle",
+                        "Undertrained",
+                        "Curvature at the saddle, median",
+                    ),
+                    lines,
+                ),
                 "Diagnosis.",
                 "Trials by what they came to; at a saddle the Hessian has a negative eigenvalue.",
             ),

@@ -18,7 +18,13 @@ from rectilinear.errors import ConfigError
 from rectilinear.flow import LinearFlow
 from rectilinear.flow.methods import METHODS
 from rectilinear.linearizer import Linearizer
-from rectilinear.metrics import FeatureNetwork, GenerationScores, Normality, evaluate_samples, pca_curve
+from rectilinear.metrics import (
+    FeatureNetwork,
+    GenerationScores,
+    Normality,
+    evaluate_samples,
+    pca_curve,
+)
 from rectilinear.operators import project_range, svd, truncate
 from rectilinear.random import generator
 
@@ -29,7 +35,9 @@ ROWS = 6  # of strips
 HELD_OUT = 1000  # images that are inverted and projected, at most
 MOST_RANKS = 11  # powers of two at which the operator is cut
 PART = 2**20  # pixels that go through the networks at a time
-FEWEST_SCORED = 8  # images: a half of them is the reference, and neighbourhoods reach to the third neighbour
+FEWEST_SCORED = (
+    8  # images: a half of them is the reference, and neighbourhoods reach to the third neighbour
+)
 ENOUGH = 4000  # test images from which a test split alone is the reference of the scores
 
 
@@ -46,10 +54,11 @@ class Equality(NamedTuple):
 class Evaluation:
     """Images ``(n, c, h, w)``, strips ``(rows, frames, c, h, w)``, and numbers.
 
-    ``noise`` is recovered from ``noisy``, held-out images with the noise of the training added, as the model knows
-    them; ``law`` is its law, ``law_clean`` that of the noise recovered from the images as they are. ``scores`` is
-    empty, and ``scores_many`` None, where there are fewer than :data:`FEWEST_SCORED` images. ``classes`` are those that
-    the network of the features tells apart.
+    ``noise`` is recovered from ``noisy``, held-out images with the noise of the training added, as
+    the model knows them; ``law`` is its law, ``law_clean`` that of the noise recovered from the
+    images as they are. ``scores`` is empty, and ``scores_many`` None, where there are fewer than
+    :data:`FEWEST_SCORED` images. ``classes`` are those that the network of the features tells
+    apart.
     """
 
     sigma: float
@@ -93,7 +102,8 @@ def evaluate(
 ) -> Evaluation:
     """Sample, compare, decompose, invert, interpolate, score and time ``flow``.
 
-    ``sigma`` is the standard deviation of the noise that training added to the data, ``rank`` that at which samples are
+    ``sigma`` is the standard deviation of the noise that training added to the data, ``rank`` that
+    at which samples are
     to be drawn: see :func:`finishes`.
     """
     draw = generator(seed)
@@ -136,7 +146,9 @@ def evaluate(
         ranks=ranks,
         truncation=tuple((p(original) - original).square().mean().item() for p in projectors),
         truncation_pca=tuple(pca_curve(train.images, original, ranks).tolist()),
-        truncated_samples=torch.stack([*(truncate(f, k)(noise[:FRAMES]) for k in ranks), f(noise[:FRAMES])]),
+        truncated_samples=torch.stack(
+            [*(truncate(f, k)(noise[:FRAMES]) for k in ranks), f(noise[:FRAMES])]
+        ),
         noisy=noisy[:FRAMES],
         noise=known.noise,
         restored=known.reconstruction[:FRAMES],
@@ -154,12 +166,16 @@ def evaluate(
     )
 
 
-def finishes(f: Linearizer, sigma: float, rank: int | None) -> dict[str, Callable[[Tensor], Tensor]]:
-    """What may be done to samples of ``f``, the last being what should: nothing, a step along the score, a projection.
+def finishes(
+    f: Linearizer, sigma: float, rank: int | None
+) -> dict[str, Callable[[Tensor], Tensor]]:
+    """What may be done to samples of ``f``, the last being what should: nothing, a step along the
+    score, a projection.
 
-    A model of data with added noise draws noisy data; the step along the score takes the noise off. A model with an
-    ordered spectrum is sampled at the ``rank`` that it was trained for: projecting its samples onto the range of the
-    truncated operator gives that operator's samples, however they were drawn.
+    A model of data with added noise draws noisy data; the step along the score takes the noise off.
+    A model with an
+    ordered spectrum is sampled at the ``rank`` that it was trained for: projecting its samples onto
+    the range of the truncated operator gives that operator's samples, however they were drawn.
     """
     ways: dict[str, Callable[[Tensor], Tensor]] = {"as drawn": lambda x: x}
     if sigma:
@@ -173,7 +189,9 @@ def finishes(f: Linearizer, sigma: float, rank: int | None) -> dict[str, Callabl
 def check_rank(dim: int, rank: int | None) -> None:
     """Raise ConfigError for a rank to sample at that an operator on ``dim`` coordinates has not."""
     if rank is not None and not 1 <= rank <= dim:
-        raise ConfigError(f"rank {rank}", f"1 to {dim}, the dimension of the model", "Choose one in this range.")
+        raise ConfigError(
+            f"rank {rank}", f"1 to {dim}, the dimension of the model", "Choose one in this range."
+        )
 
 
 def in_parts(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

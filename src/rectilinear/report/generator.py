@@ -11,7 +11,19 @@ from torch import Tensor
 
 from rectilinear import plots
 from rectilinear.metrics import GenerationScores
-from rectilinear.plots.page import Fact, Html, Section, beside, captioned, chart, folded, number, picture, rows, table
+from rectilinear.plots.page import (
+    Fact,
+    Html,
+    Section,
+    beside,
+    captioned,
+    chart,
+    folded,
+    number,
+    picture,
+    rows,
+    table,
+)
 from rectilinear.report.evaluate import FEWEST_SCORED, STEPS, Evaluation
 
 
@@ -20,9 +32,18 @@ def facts(metrics: Mapping[str, float | None]) -> list[Fact]:
     known = {name: value for name, value in metrics.items() if value is not None}
     one, many = known["seconds_per_1000_one_step"], known["seconds_per_1000_many_step"]
     return [
-        Fact(_short(known["equality"]), f"largest relative difference between one step and {STEPS}, in the latents"),
-        Fact(_short(known["inversion"]), "largest error of a pixel after image → noise → image, on held-out images"),
-        Fact(f"{known['noise_std']:.3f}", "standard deviation of the noise recovered from them; noise has 1"),
+        Fact(
+            _short(known["equality"]),
+            f"largest relative difference between one step and {STEPS}, in the latents",
+        ),
+        Fact(
+            _short(known["inversion"]),
+            "largest error of a pixel after image → noise → image, on held-out images",
+        ),
+        Fact(
+            f"{known['noise_std']:.3f}",
+            "standard deviation of the noise recovered from them; noise has 1",
+        ),
         *_distance(metrics),
         Fact(f"{one:.2g} s", f"for 1,000 samples in one step, against {many:.2g} s in {STEPS}"),
     ]
@@ -33,10 +54,16 @@ def _distance(metrics: Mapping[str, float | None]) -> list[Fact]:
     mine, least = metrics["fd_one_step"], metrics["fd_floor"]
     if mine is None or least is None:
         return []
-    return [Fact(_short(mine), f"Fréchet distance of one-step samples; real images score {_short(least)}")]
+    return [
+        Fact(
+            _short(mine), f"Fréchet distance of one-step samples; real images score {_short(least)}"
+        )
+    ]
 
 
-def sections(e: Evaluation, log: list[dict[str, Any]], config: str, machine: dict[str, str]) -> list[Section]:
+def sections(
+    e: Evaluation, log: list[dict[str, Any]], config: str, machine: dict[str, str]
+) -> list[Section]:
     """All of the page below its head."""
     return [
         _samples(e),
@@ -51,13 +78,16 @@ def sections(e: Evaluation, log: list[dict[str, Any]], config: str, machine: dic
 
 
 def samples_picture(e: Evaluation) -> bytes:
-    """One step, many steps and real images side by side, as a PNG; below fewer real images it is transparent."""
+    """One step, many steps and real images side by side, as a PNG; below fewer real images it is
+    transparent.
+    """
     sheets = [_sheet(images, 8) for images in (e.one_step, e.many_steps, e.real)]
     height = max(len(sheet) for sheet in sheets)
     sheets = [np.pad(sheet, ((0, height - len(sheet)), (0, 0), (0, 0))) for sheet in sheets]
     gap = np.zeros((len(sheets[0]), e.real.shape[-1], 4), dtype=np.uint8)
     return plots.png(
-        np.concatenate([sheets[0], gap, sheets[1], gap, sheets[2]], axis=1), max(1, 32 // e.real.shape[-1])
+        np.concatenate([sheets[0], gap, sheets[1], gap, sheets[2]], axis=1),
+        max(1, 32 // e.real.shape[-1]),
     )
 
 
@@ -91,7 +121,9 @@ def _equality(e: Evaluation) -> Section:
         "are their product. No approximation is made: what differs is rounding.",
         (
             captioned(
-                table(head, [(_TITLES[q.method], q.steps, q.float32, q.float64) for q in e.equality]),
+                table(
+                    head, [(_TITLES[q.method], q.steps, q.float32, q.float64) for q in e.equality]
+                ),
                 "Equality.",
                 "The largest relative difference between the product of the steps applied once and the steps applied "
                 f"one by one, over {len(e.one_step)} draws of noise.",
@@ -102,7 +134,11 @@ def _equality(e: Evaluation) -> Section:
 
 def _spectrum(e: Evaluation) -> Section:
     lines = {"this model": (e.ranks, e.truncation), "PCA": (e.ranks, e.truncation_pca)}
-    better = [k for k, mine, pca in zip(e.ranks, e.truncation, e.truncation_pca, strict=True) if mine < pca]
+    better = [
+        k
+        for k, mine, pca in zip(e.ranks, e.truncation, e.truncation_pca, strict=True)
+        if mine < pca
+    ]
     strips = {f"rank {k}": _strip(x, f"samples at rank {k}") for k, x in _ranked(e)}
     spectrum = plots.spectrum({"B": e.spectrum.cpu().numpy()})
     return Section(
@@ -118,7 +154,9 @@ def _spectrum(e: Evaluation) -> Section:
             ),
             captioned(
                 chart(
-                    plots.curves(lines, "rank", "mean square error", logx=True, logy=True, markers=True),
+                    plots.curves(
+                        lines, "rank", "mean square error", logx=True, logy=True, markers=True
+                    ),
                     "reconstruction error against rank, for this model and for PCA",
                 ),
                 "Truncation.",
@@ -143,7 +181,13 @@ def _curves(e: Evaluation) -> Section:
         "Singular curves",
         "A singular vector of the operator is a direction of the latent space; decoded it is a curve of images. "
         "Along a row the latent runs from −2.5 to +2.5 standard deviations, the others at zero.",
-        (captioned(rows(strips), "The leading singular directions.", "The middle of every row is the zero vector."),),
+        (
+            captioned(
+                rows(strips),
+                "The leading singular directions.",
+                "The middle of every row is the zero vector.",
+            ),
+        ),
     )
 
 
@@ -152,7 +196,9 @@ def _inversion(e: Evaluation) -> Section:
     recovered = e.noise.flatten(1).cpu().numpy()
     strips = {
         "image": _strip(e.noisy, "held-out images"),
-        "noise": _strip(e.noise[: len(e.noisy)].reshape(e.noisy.shape) / 5 + 0.5, "the noise that gives them"),
+        "noise": _strip(
+            e.noise[: len(e.noisy)].reshape(e.noisy.shape) / 5 + 0.5, "the noise that gives them"
+        ),
         "again": _strip(e.restored, "the images from that noise"),
     }
     laws = {
@@ -164,10 +210,18 @@ def _inversion(e: Evaluation) -> Section:
         ("mean of the coordinates", *(law.mean for law in columns), 0.0),
         ("standard deviation", *(law.std for law in columns), 1.0),
         ("mean length ÷ √n", *(law.mean_norm for law in columns), e.law.expected_mean_norm),
-        ("standard deviation of the length", *(_known(law.std_norm) for law in columns), e.law.expected_std_norm),
+        (
+            "standard deviation of the length",
+            *(_known(law.std_norm) for law in columns),
+            e.law.expected_std_norm,
+        ),
         ("Kolmogorov–Smirnov distance, median", *(law.ks for law in columns), 0.83 / e.law.n**0.5),
     ]
-    head = ("", "From noisy images", "From clean images", "Noise has") if e.sigma else ("", "Recovered", "Noise has")
+    head = (
+        ("", "From noisy images", "From clean images", "Noise has")
+        if e.sigma
+        else ("", "Recovered", "Noise has")
+    )
     noisy = (
         f" Training added noise of standard deviation {number(e.sigma)} to the images, so the law to look at is that "
         "of held-out images with such noise."
@@ -185,9 +239,13 @@ def _inversion(e: Evaluation) -> Section:
                 f"Largest error of a pixel over {e.law.n} held-out images: {number(e.inversion)}.",
             ),
             captioned(
-                chart(plots.histogram(laws), "histograms of the recovered noise under the densities it should have"),
+                chart(
+                    plots.histogram(laws),
+                    "histograms of the recovered noise under the densities it should have",
+                ),
                 "The law of the recovered noise.",
-                "Bars are what was recovered, lines the standard normal and the χ² density that noise follows." + noisy,
+                "Bars are what was recovered, lines the standard normal and the χ² density that noise follows."
+                + noisy,
             ),
             captioned(table(head, numbers), "In numbers.", f"{e.law.n} images, n = {d}."),
         ),
@@ -203,7 +261,11 @@ def _interpolation(e: Evaluation) -> Section:
         "Interpolation",
         "The straight line between two images in the space of the model, where sums and multiples are its own, and "
         "below each the average of their pixels.",
-        (captioned(rows(pictures), "Straight lines.", "The ends of each row are held-out images."),),
+        (
+            captioned(
+                rows(pictures), "Straight lines.", "The ends of each row are held-out images."
+            ),
+        ),
     )
 
 
@@ -217,11 +279,16 @@ def _scores(e: Evaluation) -> Section:
             (),
         )
 
-    def line(name: str, scores: GenerationScores, seconds: str | float = "") -> tuple[str | float, ...]:
+    def line(
+        name: str, scores: GenerationScores, seconds: str | float = ""
+    ) -> tuple[str | float, ...]:
         return name, scores.fd, scores.precision, scores.recall, scores.sliced_wasserstein, seconds
 
     lines = [
-        *(line(f"one step, {way}", x, e.seconds_one if way == e.finish else "") for way, x in e.scores.items()),
+        *(
+            line(f"one step, {way}", x, e.seconds_one if way == e.finish else "")
+            for way, x in e.scores.items()
+        ),
         line(f"{STEPS} steps, {e.finish}", many, e.seconds_many),
         (
             "real against real",
@@ -256,14 +323,24 @@ def _training(log: list[dict[str, Any]], config: str, machine: dict[str, str]) -
     ignored = {"step", "seconds", "lr", "gradient_norm"}
     names = [name for name in log[-1] if name not in ignored and _finite(log, name)] if log else []
     for name in names[:4]:
-        steps, values = zip(*((line["step"], line[name]) for line in log if line.get(name) is not None), strict=True)
+        steps, values = zip(
+            *((line["step"], line[name]) for line in log if line.get(name) is not None), strict=True
+        )
         figure = plots.curves({name: (steps, values)}, "step", name)
-        blocks.append(captioned(chart(figure, f"{name} against step"), name, _NAMES.get(name, "as it was logged.")))
+        blocks.append(
+            captioned(
+                chart(figure, f"{name} against step"), name, _NAMES.get(name, "as it was logged.")
+            )
+        )
     facts = table(("", ""), list(machine.items()))
     return Section(
         "Training",
         "The terms that were logged, and everything needed to run it again.",
-        (*blocks, captioned(facts, "Where.", "The machine of the evaluation."), folded("Configuration", config)),
+        (
+            *blocks,
+            captioned(facts, "Where.", "The machine of the evaluation."),
+            folded("Configuration", config),
+        ),
     )
 
 
@@ -299,7 +376,9 @@ def _sheet(images: Tensor, columns: int) -> np.ndarray:
 
 
 def _scale(images: Tensor) -> int:
-    """Small images are enlarged in the file, so that they also look right where it is taken out of the page."""
+    """Small images are enlarged in the file, so that they also look right where it is taken out of
+    the page.
+    """
     return max(1, 64 // images.shape[-1])
 
 

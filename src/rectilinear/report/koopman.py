@@ -22,9 +22,13 @@ _BACK = 50
 
 
 def dynamics_sections(seed: int = 0) -> tuple[list[Section], dict[str, float]]:
-    """A pendulum from simulated swings, in closed form: the sections of its page, and the numbers on it."""
+    """A pendulum from simulated swings, in closed form: the sections of its page, and the numbers
+    on it.
+    """
     train = datasets.simulate("pendulum", count=300, steps=220, seed=seed)
-    held = datasets.simulate("pendulum", count=200, steps=_BACK + max(_AHEAD), seed=seed + 1000).states.numpy()
+    held = datasets.simulate(
+        "pendulum", count=200, steps=_BACK + max(_AHEAD), seed=seed + 1000
+    ).states.numpy()
     start = process_time()
     model = koopman.KoopmanRegressor(rank=44, horizon=100, backward=_BACK, fourier=500, seed=seed)
     model.fit(train.states, times=train.times)
@@ -58,7 +62,9 @@ def dynamics_sections(seed: int = 0) -> tuple[list[Section], dict[str, float]]:
     ]
     shown = [int(i) for i in np.argsort(np.abs(held[:, :, 0]).max(1))[[40, 120, 190]]]
     sections = [
-        _forecasts(held[shown, _BACK:, 0], ours[shown, :, 0], linear[shown, :, 0], train.dt, lines, metrics),
+        _forecasts(
+            held[shown, _BACK:, 0], ours[shown, :, 0], linear[shown, :, 0], train.dt, lines, metrics
+        ),
         _portrait(held[shown, _BACK:], ours[shown], linear[shown]),
         _spectrum(model, metrics),
         _past(held[shown], back[shown, :, 0], train.dt, returned, metrics),
@@ -67,14 +73,22 @@ def dynamics_sections(seed: int = 0) -> tuple[list[Section], dict[str, float]]:
 
 
 def forecast_figure(
-    forecast: tuple[Array, Array], names: Sequence[str], known: Mapping[str, tuple[Array, Array]] | None = None
+    forecast: tuple[Array, Array],
+    names: Sequence[str],
+    known: Mapping[str, tuple[Array, Array]] | None = None,
 ) -> Figure:
-    """A forecast ``(times, values (k, d))`` over what is ``known``, an axis for each of up to three coordinates."""
+    """A forecast ``(times, values (k, d))`` over what is ``known``, an axis for each of up to three
+    coordinates.
+    """
     figure, all_axes = canvas(columns=min(3, len(names)), height=2.4)
     for i, (axes, name) in enumerate(zip(all_axes, names, strict=False)):
         for label, (times, values) in (known or {}).items():
-            axes.plot(times, values[:, i], color=ROLES["muted"], label=label, linewidth=3.2, alpha=0.45)
-        axes.plot(forecast[0], forecast[1][:, i], color=ROLES["first"], label="forecast", linewidth=1.2)
+            axes.plot(
+                times, values[:, i], color=ROLES["muted"], label=label, linewidth=3.2, alpha=0.45
+            )
+        axes.plot(
+            forecast[0], forecast[1][:, i], color=ROLES["first"], label="forecast", linewidth=1.2
+        )
         axes.set(xlabel="time", title=name)
     if known:
         all_axes[0].legend(frameon=False, labelcolor="linecolor", handlelength=1.0, fontsize=8)
@@ -82,7 +96,8 @@ def forecast_figure(
 
 
 def eigenvalues_figure(values: Array, weight: Array) -> Figure:
-    """Complex ``values`` and their conjugates in the plane with the unit circle, and the part of it that they are in.
+    """Complex ``values`` and their conjugates in the plane with the unit circle, and the part of it
+    that they are in.
 
     Dots grow with ``weight``.
     """
@@ -117,7 +132,12 @@ def portrait_figure(paths: Mapping[str, Array]) -> Figure:
 
 
 def _forecasts(
-    truth: Array, ours: Array, linear: Array, dt: float, lines: list[tuple[str | float, ...]], metrics: dict[str, float]
+    truth: Array,
+    ours: Array,
+    linear: Array,
+    dt: float,
+    lines: list[tuple[str | float, ...]],
+    metrics: dict[str, float],
 ) -> Section:
     figure, all_axes = canvas(columns=len(truth), height=2.4, sharey=True)
     times = dt * np.arange(truth.shape[1])
@@ -158,7 +178,9 @@ def _portrait(truth: Array, ours: Array, linear: Array) -> Section:
         "turn them all at one pace, on ellipses of one shape.",
         (
             captioned(
-                chart(figure, "closed curves of angle against velocity"), "100 steps each.", "Dots mark the start."
+                chart(figure, "closed curves of angle against velocity"),
+                "100 steps each.",
+                "Dots mark the start.",
             ),
         ),
     )
@@ -169,7 +191,10 @@ def _spectrum(model: koopman.KoopmanRegressor, metrics: dict[str, float]) -> Sec
     figure = eigenvalues_figure(modes.eigenvalues.numpy(), modes.amplitude.numpy())
     head = ("Period", "Shrinks to 1/e in", "Amplitude")
     lines = [
-        tuple("never" if row[k] is None else float(row[k] or 0.0) for k in ("period", "time_scale", "amplitude"))
+        tuple(
+            "never" if row[k] is None else float(row[k] or 0.0)
+            for k in ("period", "time_scale", "amplitude")
+        )
         for row in modes.table(6)
     ]
     return Section(
@@ -183,17 +208,25 @@ def _spectrum(model: koopman.KoopmanRegressor, metrics: dict[str, float]) -> Sec
                 "larger where a mode carries more, and on the right the part of the plane they are in; spectral "
                 f"radius {metrics['dynamics_radius']:.9f}.",
             ),
-            captioned(table(head, lines), "The strongest modes.", "Times in units in which small swings take 2π."),
+            captioned(
+                table(head, lines),
+                "The strongest modes.",
+                "Times in units in which small swings take 2π.",
+            ),
         ),
     )
 
 
-def _past(held: Array, back: Array, dt: float, returned: koopman.Return, metrics: dict[str, float]) -> Section:
+def _past(
+    held: Array, back: Array, dt: float, returned: koopman.Return, metrics: dict[str, float]
+) -> Section:
     figure, all_axes = canvas(columns=len(held), height=2.2, sharey=True)
     times = dt * np.arange(-_BACK, _BACK + 1)
     for axes, real, mine in zip(all_axes, held[:, : 2 * _BACK + 1, 0], back, strict=True):
         axes.plot(times, real, color=ROLES["muted"], linewidth=3.2, alpha=0.45, label="pendulum")
-        axes.plot(-dt * np.arange(len(mine)), mine, color=ROLES["first"], linewidth=1.2, label="backwards")
+        axes.plot(
+            -dt * np.arange(len(mine)), mine, color=ROLES["first"], linewidth=1.2, label="backwards"
+        )
         axes.plot(0, mine[0], marker="o", markersize=4, color=ROLES["first"])
         axes.set(xlabel="time")
     all_axes[0].set_ylabel("angle")
@@ -215,7 +248,9 @@ def _past(held: Array, back: Array, dt: float, returned: koopman.Return, metrics
 
 @torch.no_grad()
 def _stepping(model: koopman.KoopmanRegressor, x: Array, steps: int = 100) -> float:
-    """The largest difference of ``f ** steps`` and ``steps`` applications of ``f`` to padded states."""
+    """The largest difference of ``f ** steps`` and ``steps`` applications of ``f`` to padded
+    states.
+    """
     f = model.model_.linearizer()
     padded = model.model_.lift.pad(torch.as_tensor(x))
     y = padded

@@ -1,4 +1,6 @@
-"""The page on projectors: a network that is idempotent by construction repairs digits, and knows what is none."""
+"""The page on projectors: a network that is idempotent by construction repairs digits, and knows
+what is none.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from rectilinear import datasets, metrics, plots, training
-from rectilinear.plots.page import Html, Section, beside, captioned, chart, number, picture, rows, table
+from rectilinear.plots.page import (
+    Html,
+    Section,
+    beside,
+    captioned,
+    chart,
+    number,
+    picture,
+    rows,
+    table,
+)
 from rectilinear.projector import (
     KINDS,
     DensityObjective,
@@ -29,11 +41,18 @@ from rectilinear.training import TrainConfig
 
 RANK, SHOWN, NOISE = 16, 10, 0.05
 HARM: tuple[Kind, ...] = ("noise", "missing", "occlusion", "blur")
-SHOWN_DAMAGE: tuple[tuple[Kind, float], ...] = (("noise", 0.25), ("missing", 0.5), ("occlusion", 0.375), ("blur", 0.06))
+SHOWN_DAMAGE: tuple[tuple[Kind, float], ...] = (
+    ("noise", 0.25),
+    ("missing", 0.5),
+    ("occlusion", 0.375),
+    ("blur", 0.06),
+)
 
 
 def projector_sections(seed: int = 0) -> tuple[list[Section], dict[str, float]]:
-    """Train a projector of digits for some seconds, use it, and say how well: sections of a page, and numbers."""
+    """Train a projector of digits for some seconds, use it, and say how well: sections of a page,
+    and numbers.
+    """
     seed_all(seed)
     train, test = (datasets.load("digits", split).images for split in ("train", "test"))
     linear, f = _trained(train, seed)
@@ -66,9 +85,15 @@ def projector_sections(seed: int = 0) -> tuple[list[Section], dict[str, float]]:
 def _trained(train: Tensor, seed: int) -> tuple[Projector, Projector]:
     """PCA's projector, and what training makes of it, with the densities of both."""
     f, lost = from_pca(train, RANK, blocks=6, width=96)
-    linear = from_pca(train, RANK, blocks=1, width=2)[0].fitted(train, NOISE)  # its coupling is at the identity
+    linear = from_pca(train, RANK, blocks=1, width=2)[0].fitted(
+        train, NOISE
+    )  # its coupling is at the identity
     objective = ProjectorObjective(f, lost, harm=RandomDamage(HARM))
-    _train(objective, train, TrainConfig(steps=1200, max_seconds=12.0, batch_size=128, lr=3e-3, seed=seed))
+    _train(
+        objective,
+        train,
+        TrainConfig(steps=1200, max_seconds=12.0, batch_size=128, lr=3e-3, seed=seed),
+    )
     with torch.no_grad():
         coordinates = f.coordinates(train)
     noise = NOISE * float(coordinates.std(0).max())
@@ -84,7 +109,14 @@ def _trained(train: Tensor, seed: int) -> tuple[Projector, Projector]:
 
 def _train(objective: nn.Module, data: Tensor, config: TrainConfig) -> None:
     short = TrainConfig(
-        **{**vars(config), "schedule": "cosine", "warmup": 50, "ema": 0.98, "clock": "processor", "device": "cpu"}
+        **{
+            **vars(config),
+            "schedule": "cosine",
+            "warmup": 50,
+            "ema": 0.98,
+            "clock": "processor",
+            "device": "cpu",
+        }
     )
     with TemporaryDirectory() as folder:
         training.train(objective, data, short, Path(folder), progress=False)
@@ -138,7 +170,13 @@ def _decibels(found: list[Restoration], gains: list[float]) -> Section:
         f"PSNR of all held-out digits beside PCA of the same rank, by damage and severity: above it in {above} of "
         f"{len(found)} rows, by {sum(gains) / len(gains):.1f} dB on average. Salt, pixels set to black or white at "
         "random, is damage that it was not trained on.",
-        (captioned(table(head, lines), "Restoration.", "“known”: the missing pixels or the blur are told to both."),),
+        (
+            captioned(
+                table(head, lines),
+                "Restoration.",
+                "“known”: the missing pixels or the blur are told to both.",
+            ),
+        ),
     )
 
 
@@ -147,18 +185,30 @@ def _twice(errors: dict[str, float]) -> Section:
         "Once is enough",
         f"The largest difference of a pixel between f(f(x)) and f(x) is {number(max(errors.values()))} in float32, on "
         "digits, on noise and on damaged digits. A network that learns f(f(x)) = f(x) has it only near its data.",
-        (captioned(table(("on", "largest |f(f(x)) − f(x)|"), list(errors.items())), "Idempotence.", ""),),
+        (
+            captioned(
+                table(("on", "largest |f(f(x)) − f(x)|"), list(errors.items())), "Idempotence.", ""
+            ),
+        ),
     )
 
 
-def _strangers(scores: dict[str, dict[str, Tensor]], strange: dict[str, Tensor], found: dict[str, float]) -> Section:
-    curves = {name: metrics.roc(scores["digits"]["likelihood"], scores[name]["likelihood"]) for name in strange}
+def _strangers(
+    scores: dict[str, dict[str, Tensor]], strange: dict[str, Tensor], found: dict[str, float]
+) -> Section:
+    curves = {
+        name: metrics.roc(scores["digits"]["likelihood"], scores[name]["likelihood"])
+        for name in strange
+    }
     figure = plots.curves(
-        {name: (roc.false.numpy(), roc.true.numpy()) for name, roc in curves.items()}, "false alarms", "found"
+        {name: (roc.false.numpy(), roc.true.numpy()) for name, roc in curves.items()},
+        "false alarms",
+        "found",
     )
     kinds = list(scores["digits"])
     lines: list[tuple[str | float, ...]] = [
-        (kind, *(metrics.roc(scores["digits"][kind], scores[name][kind]).area for name in strange)) for kind in kinds
+        (kind, *(metrics.roc(scores["digits"][kind], scores[name][kind]).area for name in strange))
+        for kind in kinds
     ]
     shown = beside({name: _sheet(x[:24], name) for name, x in strange.items()})
     return Section(
@@ -167,7 +217,9 @@ def _strangers(scores: dict[str, dict[str, Tensor]], strange: dict[str, Tensor],
         f"letters with an area under the curve of {found['projector_auroc']:.3f}. Digits on their side are harder.",
         (
             captioned(shown, "Strange images.", "None of them was seen in training."),
-            captioned(chart(figure, "receiver operating characteristics"), "Alarms.", "By the likelihood."),
+            captioned(
+                chart(figure, "receiver operating characteristics"), "Alarms.", "By the likelihood."
+            ),
             captioned(table(("score", *strange), lines), "Area under the curve.", "Three scores."),
         ),
     )
@@ -184,7 +236,13 @@ def _samples(f: Projector, linear: Projector, train: Tensor, test: Tensor, seed:
         "Samples of the range",
         f"The range is a surface of {f.rank} dimensions with one chart. A small network with splines learned the "
         "density of the digits' coordinates there; what is drawn from it and decoded lies on the range exactly.",
-        (captioned(beside({name: _sheet(x, name) for name, x in made.items()}), "Samples.", "Beside real digits."),),
+        (
+            captioned(
+                beside({name: _sheet(x, name) for name, x in made.items()}),
+                "Samples.",
+                "Beside real digits.",
+            ),
+        ),
     )
 
 

@@ -1,4 +1,6 @@
-"""Style transfer for a report: trained within seconds on filters of photographs, then drawn and measured."""
+"""Style transfer for a report: trained within seconds on filters of photographs, then drawn and
+measured.
+"""
 
 from __future__ import annotations
 
@@ -31,12 +33,16 @@ from rectilinear.training import TrainConfig, train
 SIZE, STYLES, ADDED, SHOWN = 16, ("soft", "negative", "dusk"), "rose", 12
 ENDS = "soft", "dusk"
 LATENT = 0.02
-TRAINING = TrainConfig(steps=120, batch_size=24, lr=3e-3, warmup=20, schedule="cosine", ema=0.97, device="cpu")
+TRAINING = TrainConfig(
+    steps=120, batch_size=24, lr=3e-3, warmup=20, schedule="cosine", ema=0.97, device="cpu"
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Demo:
-    """A trained model, the same with one style more, pictures, and the processor's seconds for both."""
+    """A trained model, the same with one style more, pictures, and the processor's seconds for
+    both.
+    """
 
     model: StyleTransfer
     more: StyleTransfer
@@ -113,7 +119,11 @@ def _styles(demo: Demo, held_out: dict[str, float], seen: dict[str, float]) -> S
         f"Trained for {demo.seconds:.0f} seconds on tiles of two photographs, shown on squares of them that were held "
         "out.",
         (
-            captioned(rows(strips), "Styles.", "The teacher is a filter with sliders: blur, tint, curve, polarity."),
+            captioned(
+                rows(strips),
+                "Styles.",
+                "The teacher is a filter with sliders: blur, tint, curve, polarity.",
+            ),
             table(("style", "PSNR on training pictures, dB", "held out, dB"), lines),
         ),
     )
@@ -139,12 +149,17 @@ def _path(demo: Demo, paths: PathScores, metrics: dict[str, float]) -> Section:
         "The teacher blends by moving its sliders, which is not what blending pixels does.",
         (
             captioned(
-                rows({name: _strip(frames, f"{i} to {j}, {name}") for name, frames in strips.items()}),
+                rows(
+                    {name: _strip(frames, f"{i} to {j}, {name}") for name, frames in strips.items()}
+                ),
                 f"From {i} to {j}.",
                 "One held-out picture, in tenths.",
             ),
             captioned(
-                chart(plots.curves(lines, "a", "PSNR to the teacher's blend, dB"), "PSNR along the path"),
+                chart(
+                    plots.curves(lines, "a", "PSNR to the teacher's blend, dB"),
+                    "PSNR along the path",
+                ),
                 "Nearer to the teacher's blend.",
                 f"Means over all pairs of styles and {len(demo.test)} held-out pictures; at every tenth the operators "
                 f"are at least {metrics['style_path_gain']:.2g} dB ahead.",
@@ -166,19 +181,30 @@ def _exchange(demo: Demo, transfer: dict[str, Tensor]) -> Section:
     }
     names = demo.model.names
     lines: list[tuple[str | float, ...]] = [
-        (f"{a} → {b}", *(float(transfer[key][p, q]) for key in ("model", "teacher", "ceiling", "before")))
+        (
+            f"{a} → {b}",
+            *(float(transfer[key][p, q]) for key in ("model", "teacher", "ceiling", "before")),
+        )
         for p, a in enumerate(names)
         for q, b in enumerate(names)
         if a != b
     ]
-    head = ("", "model's pictures, dB", "teacher's pictures, dB", "from the original, dB", "as it is, dB")
+    head = (
+        "",
+        "model's pictures, dB",
+        "teacher's pictures, dB",
+        "from the original, dB",
+        "as it is, dB",
+    )
     return Section(
         "From style to style",
         "A_j A_i⁺ turns pictures in one style into another without the original, and A_i⁺ takes a style away. "
         "On the model's pictures that is exact; the teacher's differ from them, and the difference goes along.",
         (
             captioned(
-                rows({name: _strip(y, name) for name, y in strips.items()}), "Exchange.", "Of held-out pictures."
+                rows({name: _strip(y, name) for name, y in strips.items()}),
+                "Exchange.",
+                "Of held-out pictures.",
             ),
             table(head, lines),
         ),

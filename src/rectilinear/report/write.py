@@ -44,7 +44,8 @@ def write_report(
     seed: int = 0,
     chapters: Mapping[str, Chapter] | None = None,
 ) -> dict[str, float | str | None]:
-    """Evaluate ``flow``, write ``report.html``, ``samples.png`` and ``metrics.json``; return the numbers and the path.
+    """Evaluate ``flow``, write ``report.html``, ``samples.png`` and ``metrics.json``; return the
+    numbers and the path.
 
     Numbers that need more images than there are, such as distances from fewer than eight, are None.
 
@@ -58,7 +59,8 @@ def write_report(
         sigma: standard deviation of the noise that training added to the data.
         rank: at which samples are to be drawn.
         seed: of the noise.
-        chapters: more of the page, by title: functions of the seed that give sections and more numbers.
+        chapters: more of the page, by title: functions of the seed that give sections and more
+            numbers.
 
     Raises:
         DiskError: if the disk is full or cannot be written.
@@ -82,7 +84,9 @@ def write_report(
         "seconds_per_1000_one_step": e.seconds_one,
         "seconds_per_1000_many_step": e.seconds_many,
     }
-    write_json(out / "metrics.json", _finite(metrics))  # before what is drawn: the numbers took the time
+    write_json(
+        out / "metrics.json", _finite(metrics)
+    )  # before what is drawn: the numbers took the time
     machine = {
         "Date": date.today().isoformat(),
         "Machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
@@ -118,7 +122,10 @@ def write_report(
 
 def _finite(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
     """The numbers as JSON can hold them: None where one is NaN or infinite."""
-    return {name: value if value is not None and isfinite(value) else None for name, value in metrics.items()}
+    return {
+        name: value if value is not None and isfinite(value) else None
+        for name, value in metrics.items()
+    }
 
 
 CHAPTERS: dict[str, Chapter] = {

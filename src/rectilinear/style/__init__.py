@@ -1,4 +1,6 @@
-"""Styles of pictures: one operator a style between two shared spaces, and the linear algebra of styles."""
+"""Styles of pictures: one operator a style between two shared spaces, and the linear algebra of
+styles.
+"""
 
 from rectilinear.style.fit import StyleObjective, fit_convolution, fit_style
 from rectilinear.style.measure import PathScores, path_error, path_scores, style_psnr, transfer_psnr

@@ -19,17 +19,20 @@ _PREPARED_ON = 512
 
 
 class StyleObjective(nn.Module):
-    """The mean square error of the pixels, each picture of a batch in one of its styles or blends, drawn at random.
+    """The mean square error of the pixels, each picture of a batch in one of its styles or blends,
+    drawn at random.
 
-    Rows of the data are ``(1 + m, c, h, w)``: a picture, then what the teacher makes of it with the weights
-    ``weights[0], ..., weights[m - 1]``. The model answers with ``g_out^-1(sum_k weights[i, k] A_k g_in(x))``, so a
-    teacher that blends trains the paths between styles as well as the styles.
+    Rows of the data are ``(1 + m, c, h, w)``: a picture, then what the teacher makes of it with the
+    weights ``weights[0], ..., weights[m - 1]``. The model answers with ``g_out^-1(sum_k weights[i,
+    k] A_k g_in(x))``, so a teacher that blends trains the paths between styles as well as the
+    styles.
 
     Args:
         model: the networks and operators.
         weights: ``(m, styles)``, each row with sum one.
-        latent: weight of the error in the latents, ``|A g_in(x) - g_out(y)|^2`` relative to their variance: what
-            pictures need that are in a style already, if ``A_j A_i^+`` is to turn them into another.
+        latent: weight of the error in the latents, ``|A g_in(x) - g_out(y)|^2`` relative to their
+            variance: what pictures need that are in a style already, if ``A_j A_i^+`` is to turn
+                them into another.
 
     Raises:
         ShapeError: if ``weights`` has another number of columns than the model has styles.
@@ -42,15 +45,20 @@ class StyleObjective(nn.Module):
         super().__init__()
         if weights.ndim != 2 or weights.shape[1] != len(model.names):
             raise ShapeError(
-                f"weights of shape {tuple(weights.shape)}", f"(m, {len(model.names)}), a column a style of the model"
+                f"weights of shape {tuple(weights.shape)}",
+                f"(m, {len(model.names)}), a column a style of the model",
             )
         if not torch.allclose(weights.sum(1), weights.new_ones(len(weights)), atol=1e-5):
-            raise ConfigError("weights that do not sum to one", "rows with sum 1", "Divide each row by its sum.")
+            raise ConfigError(
+                "weights that do not sum to one", "rows with sum 1", "Divide each row by its sum."
+            )
         self.model, self.latent = model, latent
         self.register_buffer("weights", weights)
 
     def forward(self, batch: Tensor) -> dict[str, Tensor]:
-        """``{"loss", "pixels"}``, and ``"latents"`` where that term has a weight, of rows ``(b, 1 + m, c, h, w)``."""
+        """``{"loss", "pixels"}``, and ``"latents"`` where that term has a weight, of rows ``(b, 1 +
+        m, c, h, w)``.
+        """
         rows = torch.arange(len(batch), device=batch.device)
         which = torch.randint(len(self.weights), (len(batch),), device=batch.device)
         target = batch[rows, 1 + which]
@@ -69,7 +77,9 @@ class StyleObjective(nn.Module):
 
     @torch.no_grad()
     def prepare(self, data: Tensor) -> None:
-        """Before training: data-dependent layers see pictures, and each style starts at its least squares."""
+        """Before training: data-dependent layers see pictures, and each style starts at its least
+        squares.
+        """
         rows = data[:: max(1, len(data) // _PREPARED_ON)]
         pure = {int(w.argmax()): i for i, w in enumerate(self.weights) if w.max() == 1}
         styled = torch.stack([rows[:, 1 + i] for i in pure.values()], 1) if pure else rows[:, 1:]
@@ -85,11 +95,15 @@ class StyleObjective(nn.Module):
 
     @torch.no_grad()
     def diagnostics(self, batch: Tensor) -> dict[str, float]:
-        """The round-trip errors ``|g^-1(g(x)) - x|`` of both networks, the second on pictures that the model makes."""
+        """The round-trip errors ``|g^-1(g(x)) - x|`` of both networks, the second on pictures that
+        the model makes.
+        """
         x, made = batch[:, 0], self.model.style(self.model.names[0])(batch[:, 0])
         again = self.model.out_space.decode(self.model.out_space.encode(made))
         return {
-            "round_trip": float((self.model.in_space.decode(self.model.in_space.encode(x)) - x).abs().max()),
+            "round_trip": float(
+                (self.model.in_space.decode(self.model.in_space.encode(x)) - x).abs().max()
+            ),
             "round_trip_styled": float((again - made).abs().max()),
         }
 
@@ -98,9 +112,11 @@ _CHUNK = 64  # pictures at a time
 
 
 def fit_convolution(x: Tensor, y: Tensor, size: int, damping: float = 1e-6) -> Convolution:
-    """The circular convolution ``A`` of least ``sum |A x - y|^2 + damping n |A|^2``, by the normal equations.
+    """The circular convolution ``A`` of least ``sum |A x - y|^2 + damping n |A|^2``, by the normal
+    equations.
 
-    Their entries are correlations at lags within the kernel, which Fourier transforms give for all pixels at once.
+    Their entries are correlations at lags within the kernel, which Fourier transforms give for all
+    pixels at once.
 
     Args:
         x: ``(n, c, h, w)``.
@@ -125,12 +141,17 @@ def fit_convolution(x: Tensor, y: Tensor, size: int, damping: float = 1e-6) -> C
     check_batch(x, tuple(x.shape[1:]), "x")
     if x.ndim != 4 or y.ndim != 4 or (len(x), *x.shape[2:]) != (len(y), *y.shape[2:]):
         raise ShapeError(
-            f"x of shape {tuple(x.shape)} and y of shape {tuple(y.shape)}", "(n, c, h, w) and (n, d, h, w)"
+            f"x of shape {tuple(x.shape)} and y of shape {tuple(y.shape)}",
+            "(n, c, h, w) and (n, d, h, w)",
         )
     if size < 1 or size % 2 == 0:
         raise ConfigError(f"a kernel of size {size}", "an odd number", "Kernels have a centre.")
     if size > min(x.shape[2:]):
-        raise ShapeError(f"a kernel of size {size} on {x.shape[2]} x {x.shape[3]}", "one that fits", "Make it smaller.")
+        raise ShapeError(
+            f"a kernel of size {size} on {x.shape[2]} x {x.shape[3]}",
+            "one that fits",
+            "Make it smaller.",
+        )
     check_finite(x, "x")
     check_finite(y, "y")
     (c, h, w), d, k = x.shape[1:], y.shape[1], x.shape[1] * size**2
@@ -138,13 +159,17 @@ def fit_convolution(x: Tensor, y: Tensor, size: int, damping: float = 1e-6) -> C
     for a, b in zip(x.split(_CHUNK), y.split(_CHUNK), strict=True):
         waves = torch.fft.rfft2(torch.cat([a, b], dim=1).double())
         spectra += torch.einsum("nihw,njhw->ijhw", waves[:, :c].conj(), waves)
-    lags = torch.fft.irfft2(spectra, s=(h, w))  # sums over pictures and pixels of x_i(p) x_j(p + lag), then y_j
+    lags = torch.fft.irfft2(
+        spectra, s=(h, w)
+    )  # sums over pictures and pixels of x_i(p) x_j(p + lag), then y_j
     row, column = torch.cartesian_prod(*[torch.arange(size, device=x.device) - size // 2] * 2).mT
     apart = (row - row[:, None]) % h, (column - column[:, None]) % w
     gram = lags[:, :c, *apart].transpose(1, 2).reshape(k, k)
     cross = lags[:, c:, -row % h, -column % w].mT.reshape(k, d)
     ridge = damping * gram.diagonal().mean().clamp_min(torch.finfo(x.dtype).tiny)
-    kernel = torch.linalg.solve(gram + ridge * torch.eye(k, dtype=gram.dtype, device=gram.device), cross)
+    kernel = torch.linalg.solve(
+        gram + ridge * torch.eye(k, dtype=gram.dtype, device=gram.device), cross
+    )
     kernel = kernel.mT.reshape(d, c, size, size).to(x.dtype)
     return Convolution(tuple(x.shape[1:]), kernel)
 
@@ -152,9 +177,9 @@ def fit_convolution(x: Tensor, y: Tensor, size: int, damping: float = 1e-6) -> C
 def fit_style(model: StyleTransfer, x: Tensor, y: Tensor, size: int, steps: int = 0) -> Convolution:
     """The operator of a new style between the spaces of a model, whose networks stay as they are.
 
-    Least squares in the latents, ``min |A g_in(x) - g_out(y)|^2``, in closed form; then ``steps`` of L-BFGS on the
-    pixels, ``min |g_out^-1(A g_in(x)) - y|^2``, over the kernel alone. Networks must keep the layout of the picture,
-    as :class:`~rectilinear.invertible.ImageFlow` does.
+    Least squares in the latents, ``min |A g_in(x) - g_out(y)|^2``, in closed form; then ``steps``
+    of L-BFGS on the pixels, ``min |g_out^-1(A g_in(x)) - y|^2``, over the kernel alone. Networks
+    must keep the layout of the picture, as :class:`~rectilinear.invertible.ImageFlow` does.
 
     Args:
         model: the networks.
@@ -180,7 +205,11 @@ def fit_style(model: StyleTransfer, x: Tensor, y: Tensor, size: int, steps: int 
     if len(x) != len(y):
         raise ShapeError(f"{len(x)} pictures and {len(y)} in the style", "as many", "Pair them.")
     z = latents(model.g_in, x)
-    A = fit_convolution(z.unflatten(1, model.g_in.shape), latents(model.g_out, y).unflatten(1, model.g_out.shape), size)
+    A = fit_convolution(
+        z.unflatten(1, model.g_in.shape),
+        latents(model.g_out, y).unflatten(1, model.g_out.shape),
+        size,
+    )
     if steps:
         _descend(model, A, z, y, steps)
     return A
@@ -193,7 +222,9 @@ def latents(g: Invertible, x: Tensor) -> Tensor:
 
 
 def _descend(model: StyleTransfer, A: Convolution, z: Tensor, y: Tensor, steps: int) -> None:
-    optimizer = torch.optim.LBFGS([A.kernel], max_iter=steps, history_size=20, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS(
+        [A.kernel], max_iter=steps, history_size=20, line_search_fn="strong_wolfe"
+    )
 
     def closure() -> float:
         optimizer.zero_grad()
@@ -201,7 +232,8 @@ def _descend(model: StyleTransfer, A: Convolution, z: Tensor, y: Tensor, steps: 
         for part, target in zip(z.split(_CHUNK), y.split(_CHUNK), strict=True):
             loss = mse_loss(model.out_space.decode(A(part)), target) * (len(part) / len(z))
             (A.kernel.grad,) = [
-                g if A.kernel.grad is None else A.kernel.grad + g for g in torch.autograd.grad(loss, [A.kernel])
+                g if A.kernel.grad is None else A.kernel.grad + g
+                for g in torch.autograd.grad(loss, [A.kernel])
             ]
             total += float(loss.detach())
         return total

@@ -18,7 +18,8 @@ TENTHS = tuple(i / 10 for i in range(1, 10))
 
 @torch.no_grad()
 def style_psnr(model: StyleTransfer, x: Tensor, teach: Teacher) -> dict[str, float]:
-    """The mean PSNR in dB, over pictures ``x`` ``(b, c, h, w)``, between each style of the model and the teacher's.
+    """The mean PSNR in dB, over pictures ``x`` ``(b, c, h, w)``, between each style of the model
+    and the teacher's.
 
     Example:
         >>> import rectilinear as rl
@@ -32,12 +33,14 @@ def style_psnr(model: StyleTransfer, x: Tensor, teach: Teacher) -> dict[str, flo
 
 @dataclass(frozen=True)
 class PathScores:
-    """PSNR in dB to the teacher's own blends at tenths of the way: means over pictures, a row for each pair of styles.
+    """PSNR in dB to the teacher's own blends at tenths of the way: means over pictures, a row for
+    each pair of styles.
 
     Attributes:
         pairs: The styles at the ends.
         path: ``(pairs, 9)`` of the straight path of operators.
-        pixels: ``(pairs, 9)`` of pixels blended between the teacher's two pictures, which are exact.
+        pixels: ``(pairs, 9)`` of pixels blended between the teacher's two pictures, which are
+            exact.
         own: ``(pairs, 9)`` of pixels blended between the model's two pictures.
     """
 
@@ -48,20 +51,28 @@ class PathScores:
 
     @property
     def gain(self) -> Tensor:
-        """Mean over pairs of the dB of the path above pixels blended between the teacher's images, ``(9,)``."""
+        """Mean over pairs of the dB of the path above pixels blended between the teacher's images,
+        ``(9,)``.
+        """
         return (self.path - self.pixels).mean(0)
 
     @property
     def own_gain(self) -> Tensor:
-        """Mean over pairs of the dB of the path above pixels blended between the model's images, ``(9,)``."""
+        """Mean over pairs of the dB of the path above pixels blended between the model's images,
+        ``(9,)``.
+        """
         return (self.path - self.own).mean(0)
 
 
 @torch.no_grad()
 def path_scores(
-    model: StyleTransfer, x: Tensor, teach: Teacher, pairs: tuple[tuple[str, str], ...] | None = None
+    model: StyleTransfer,
+    x: Tensor,
+    teach: Teacher,
+    pairs: tuple[tuple[str, str], ...] | None = None,
 ) -> PathScores:
-    """The paths between styles against the teacher's own blends, on pictures ``x``; between all pairs by default.
+    """The paths between styles against the teacher's own blends, on pictures ``x``; between all
+    pairs by default.
 
     Raises:
         InputError: for a model of one style.
@@ -84,9 +95,11 @@ def path_scores(
 
 @torch.no_grad()
 def path_error(model: StyleTransfer, x: Tensor) -> float:
-    """The largest distance, relative to its length, of a path from the straight line of the induced space.
+    """The largest distance, relative to its length, of a path from the straight line of the induced
+    space.
 
-    ``|g_out(f_t(x)) - (1 - t) g_out(f_i(x)) - t g_out(f_j(x))| / |g_out(f_t(x))|`` over pictures, tenths and pairs of
+    ``|g_out(f_t(x)) - (1 - t) g_out(f_i(x)) - t g_out(f_j(x))| / |g_out(f_t(x))|`` over pictures,
+    tenths and pairs of
     neighbouring styles: rounding, since the path is exact.
     """
     worst = 0.0
@@ -101,27 +114,36 @@ def path_error(model: StyleTransfer, x: Tensor) -> float:
 
 
 @torch.no_grad()
-def transfer_psnr(model: StyleTransfer, x: Tensor, teach: Teacher, damping: float = 0.001) -> dict[str, Tensor]:
-    """``A_j A_i^+`` on pictures in style ``i``, against style ``j``: PSNR in dB, ``(styles, styles)``, row ``i``.
+def transfer_psnr(
+    model: StyleTransfer, x: Tensor, teach: Teacher, damping: float = 0.001
+) -> dict[str, Tensor]:
+    """``A_j A_i^+`` on pictures in style ``i``, against style ``j``: PSNR in dB, ``(styles,
+    styles)``, row ``i``.
 
-    ``"model"``: from and to the model's own pictures; ``"teacher"``: from and to the teacher's, with ``damping``;
-    ``"before"``: the teacher's two pictures as they are; ``"ceiling"``: the model's style ``j`` of the original, to the
-    teacher's.
+    ``"model"``: from and to the model's own pictures; ``"teacher"``: from and to the teacher's,
+    with ``damping``; ``"before"``: the teacher's two pictures as they are; ``"ceiling"``: the
+    model's style ``j`` of the original, to the teacher's.
     """
     taught = {name: teach(x, {name: 1.0}) for name in model.names}
     made = {name: model(x, name) for name in model.names}
     n = len(model.names)
-    tables = {key: torch.full((n, n), float("nan")) for key in ("model", "teacher", "before", "ceiling")}
+    tables = {
+        key: torch.full((n, n), float("nan")) for key in ("model", "teacher", "before", "ceiling")
+    }
     for a, i in enumerate(model.names):
         for b, j in enumerate(model.names):
             if i != j:
                 tables["model"][a, b] = decibels(model.between(i, j)(made[i]), made[j])
-                tables["teacher"][a, b] = decibels(model.between(i, j, damping)(taught[i]), taught[j])
+                tables["teacher"][a, b] = decibels(
+                    model.between(i, j, damping)(taught[i]), taught[j]
+                )
                 tables["before"][a, b] = decibels(taught[i], taught[j])
                 tables["ceiling"][a, b] = decibels(made[j], taught[j])
     return tables
 
 
 def decibels(y: Tensor, goal: Tensor) -> float:
-    """:func:`~rectilinear.metrics.mean_psnr` of what can be shown: pixels clipped, equal pictures counted as 120 dB."""
+    """:func:`~rectilinear.metrics.mean_psnr` of what can be shown: pixels clipped, equal pictures
+    counted as 120 dB.
+    """
     return mean_psnr(y, goal, most=120.0, clip=True)

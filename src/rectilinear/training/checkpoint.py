@@ -1,4 +1,5 @@
-"""All that a run changes: weights, averages, optimiser, step and seconds. The rest follows from the configuration.
+"""All that a run changes: weights, averages, optimiser, step and seconds. The rest follows from the
+configuration.
 
 Files of tensors: safetensors with a checksum and JSON, whole or absent, never unpickled.
 """
@@ -32,7 +33,8 @@ FREE = {
 } | {
     *("data", "system"),
 }
-"""Fields that may change between the parts of a run: they steer its surroundings, not the weights it is after.
+"""Fields that may change between the parts of a run: they steer its surroundings, not the weights
+it is after.
 
 Those that say where the data lie are among them: the data themselves are compared.
 """
@@ -41,7 +43,9 @@ Those that say where the data lie are among them: the data themselves are compar
 class TrainState:
     """The state of a run, as it is saved and resumed. Made by :meth:`start`."""
 
-    def __init__(self, objective: nn.Module, config: TrainConfig, out: Path, identity: Mapping[str, Any]) -> None:
+    def __init__(
+        self, objective: nn.Module, config: TrainConfig, out: Path, identity: Mapping[str, Any]
+    ) -> None:
         self.objective, self.config, self.out, self.identity = objective, config, out, identity
         self.step, self.seconds = 0, 0.0
         groups = parameter_groups(objective, config)
@@ -54,9 +58,16 @@ class TrainState:
 
     @classmethod
     def start(
-        cls, objective: nn.Module, batches: Batches, config: TrainConfig, out: Path, description: Mapping[str, Any]
+        cls,
+        objective: nn.Module,
+        batches: Batches,
+        config: TrainConfig,
+        out: Path,
+        description: Mapping[str, Any],
     ) -> Self:
-        """The state of the run in ``out``; a new one after ``objective.prepare(data)`` if there is none."""
+        """The state of the run in ``out``; a new one after ``objective.prepare(data)`` if there is
+        none.
+        """
         path, identity = out / CHECKPOINT, {"run": description, "data": batches.fingerprint()}
         if not path.exists():
             seed_step(config.seed, -1, device=batches.device)
@@ -84,10 +95,16 @@ class TrainState:
         tensors |= {f"ema.{name}": x for name, x in self.ema.state_dict().items()}
         for index, slots in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{slot}": x for slot, x in slots.items()}
-        save_tensors(self.out / CHECKPOINT, tensors, {"step": self.step, "seconds": self.seconds, **self.identity})
+        save_tensors(
+            self.out / CHECKPOINT,
+            tensors,
+            {"step": self.step, "seconds": self.seconds, **self.identity},
+        )
 
     def update(self, loss: Tensor) -> Tensor:
-        """One step of the optimiser and of the averages; returns the norm of the gradient before clipping."""
+        """One step of the optimiser and of the averages; returns the norm of the gradient before
+        clipping.
+        """
         rate = self.config.learning_rate(self.step, self.config.progress(self.step, self.seconds))
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["lr_factor"]
@@ -101,7 +118,8 @@ class TrainState:
 
 
 def parameter_groups(objective: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
-    """The objective's own groups or one group of all trainable parameters, with ``lr`` relative to the configuration's.
+    """The objective's own groups or one group of all trainable parameters, with ``lr`` relative to
+    the configuration's.
 
     Raises:
         ConfigError: if nothing is trainable, or the groups leave a trainable parameter out.
@@ -113,17 +131,25 @@ def parameter_groups(objective: nn.Module, config: TrainConfig) -> list[dict[str
     for group in _listed(own):
         params = [p for p in group["params"] if p.requires_grad]
         if seen & {id(p) for p in params} or not group.get("lr", 0.0) >= 0:
-            raise ConfigError("a group with a negative lr, or a parameter in two", "each parameter once, lr >= 0")
+            raise ConfigError(
+                "a group with a negative lr, or a parameter in two", "each parameter once, lr >= 0"
+            )
         seen |= {id(p) for p in params}
         if params:
-            groups.append({**group, "params": params, "lr_factor": group.get("lr", config.lr) / config.lr})
+            groups.append(
+                {**group, "params": params, "lr_factor": group.get("lr", config.lr) / config.lr}
+            )
     grouped = {id(p) for group in groups for p in group["params"]}
     left_out = [name for name, p in named.items() if id(p) not in grouped]
     if left_out or not named:
         raise ConfigError(
-            got=f"no optimizer group for {', '.join(left_out)}" if left_out else "no trainable parameter",
+            got=f"no optimizer group for {', '.join(left_out)}"
+            if left_out
+            else "no trainable parameter",
             expected="each trainable parameter in one group",
-            fix="Add it to parameter_groups()." if left_out else "Set requires_grad on what should be trained.",
+            fix="Add it to parameter_groups()."
+            if left_out
+            else "Set requires_grad on what should be trained.",
         )
     return groups
 
@@ -131,8 +157,15 @@ def parameter_groups(objective: nn.Module, config: TrainConfig) -> list[dict[str
 def _listed(groups: Any) -> list[dict[str, Any]]:
     listed = list(groups) if isinstance(groups, Iterable) else []
     if not listed or not all(isinstance(group, dict) and "params" in group for group in listed):
-        raise ConfigError("parameter_groups() without groups", 'a list of {"params": [...], ...}', "See torch.optim.")
-    return [{**g, "params": [g["params"]] if isinstance(g["params"], Tensor) else list(g["params"])} for g in listed]
+        raise ConfigError(
+            "parameter_groups() without groups",
+            'a list of {"params": [...], ...}',
+            "See torch.optim.",
+        )
+    return [
+        {**g, "params": [g["params"]] if isinstance(g["params"], Tensor) else list(g["params"])}
+        for g in listed
+    ]
 
 
 def method(objective: nn.Module, name: str) -> Callable[..., Any] | None:
@@ -146,7 +179,9 @@ def check_dtype(objective: nn.Module, data: Tensor) -> None:
     for name, value in objective.state_dict().items():
         if not isinstance(value, Tensor):
             raise ConfigError(
-                f"{name}, a {type(value).__name__}, in the state of the objective", "tensors", "Use buffers."
+                f"{name}, a {type(value).__name__}, in the state of the objective",
+                "tensors",
+                "Use buffers.",
             )
         check_values(value, name)
     dtypes = {p.dtype for p in objective.parameters()}
@@ -160,7 +195,9 @@ def check_dtype(objective: nn.Module, data: Tensor) -> None:
 
 def _check_same_run(meta: Mapping[str, Any], identity: Mapping[str, Any], path: Path) -> None:
     if not {"step", "seconds", "run", "data"} <= set(meta):
-        raise CheckpointError(f"{path} without the state of a run", "a training checkpoint", "Choose another folder.")
+        raise CheckpointError(
+            f"{path} without the state of a run", "a training checkpoint", "Choose another folder."
+        )
     before, now = _flat(meta["run"]), _flat(identity["run"])
     differ = [
         f"{key}: {before.get(key)!r} before, {now.get(key)!r} now"
@@ -180,7 +217,11 @@ def _check_same_run(meta: Mapping[str, Any], identity: Mapping[str, Any], path: 
 def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
     """Nested dictionaries as one with dotted keys, tuples as lists."""
     if isinstance(values, dict):
-        return {k: v for key, value in values.items() for k, v in _flat(value, f"{prefix}{key}.").items()}
+        return {
+            k: v
+            for key, value in values.items()
+            for k, v in _flat(value, f"{prefix}{key}.").items()
+        }
     return {prefix[:-1]: list(values) if isinstance(values, tuple) else values}
 
 
@@ -188,10 +229,14 @@ CHECKPOINT = "checkpoint.safetensors"
 _HEADER = "rectilinear"
 
 
-def save_tensors(path: Path | str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any] | None = None) -> None:
-    """Write tensors and JSON values ``meta`` to one safetensors file, atomically and with a checksum.
+def save_tensors(
+    path: Path | str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any] | None = None
+) -> None:
+    """Write tensors and JSON values ``meta`` to one safetensors file, atomically and with a
+    checksum.
 
-    Any dtype, device and memory layout. Names that share one tensor share it in the file and again when loaded.
+    Any dtype, device and memory layout. Names that share one tensor share it in the file and again
+    when loaded.
 
     Raises:
         DiskError: if the disk is full or cannot be written; the old file stays.
@@ -210,7 +255,9 @@ def save_tensors(path: Path | str, tensors: Mapping[str, Tensor], meta: Mapping[
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor):
             raise DtypeError(
-                f"{name} of type {type(tensor).__name__}", "a torch.Tensor", "Convert with torch.as_tensor."
+                f"{name} of type {type(tensor).__name__}",
+                "a torch.Tensor",
+                "Convert with torch.as_tensor.",
             )
         flags = (tensor.dtype, tensor.is_conj(), tensor.is_neg())
         key = (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride(), flags)
@@ -225,7 +272,9 @@ def save_tensors(path: Path | str, tensors: Mapping[str, Tensor], meta: Mapping[
     write_safetensors(path, plain, {_HEADER: json.dumps(header)})
 
 
-def load_tensors(path: Path | str, device: torch.device | str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_tensors(
+    path: Path | str, device: torch.device | str = "cpu"
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and the ``meta`` that :func:`save_tensors` wrote, checked against their checksum.
 
     Raises:
@@ -239,7 +288,15 @@ def load_tensors(path: Path | str, device: torch.device | str = "cpu") -> tuple[
         intact = header.pop("sha256") == _digest(plain, header)
     except FileNotFoundError as error:
         raise CheckpointError(f"no file {path}", "a saved file", "Check the path.") from error
-    except (SafetensorError, OSError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
+    except (
+        SafetensorError,
+        OSError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        TypeError,
+        RecursionError,
+    ) as error:
         raise CheckpointError(
             got=f"{path}, which cannot be read ({type(error).__name__}: {error})",
             expected="a safetensors file written by rectilinear",
@@ -251,18 +308,26 @@ def load_tensors(path: Path | str, device: torch.device | str = "cpu") -> tuple[
             expected="the file as it was written",
             fix="It was damaged or changed: delete it and write it anew.",
         )
-    tensors = {n: (torch.view_as_complex(x) if n in header["complex"] else x).to(device) for n, x in plain.items()}
-    return tensors | {name: tensors[owner] for name, owner in header["same_as"].items()}, header["meta"]
+    tensors = {
+        n: (torch.view_as_complex(x) if n in header["complex"] else x).to(device)
+        for n, x in plain.items()
+    }
+    return tensors | {name: tensors[owner] for name, owner in header["same_as"].items()}, header[
+        "meta"
+    ]
 
 
 def load_state(module: nn.Module, tensors: Mapping[str, Tensor], source: Path | str) -> None:
     """Load a state dict into ``module``, or say which names and shapes differ.
 
     Raises:
-        CheckpointError: if ``source`` holds the state of another module; ``module`` stays as it was.
+        CheckpointError: if ``source`` holds the state of another module; ``module`` stays as it
+            was.
     """
     own = module.state_dict()
-    placed = {id(x) for name, x in tensors.items() if name in own}  # a module that had two names once has one now
+    placed = {
+        id(x) for name, x in tensors.items() if name in own
+    }  # a module that had two names once has one now
     tensors = {name: x for name, x in tensors.items() if name in own or id(x) not in placed}
     wrong = [f"no {name}" for name in own if name not in tensors]
     wrong += [f"{name} without a place" for name in tensors if name not in own]
@@ -274,7 +339,8 @@ def load_state(module: nn.Module, tensors: Mapping[str, Tensor], source: Path | 
     wrong += [
         f"{name} of {tensors[name].dtype} instead of {own[name].dtype}"
         for name in own
-        if name in tensors and not torch.can_cast(tensors[name].dtype, own[name].dtype)  # would lose a part
+        if name in tensors
+        and not torch.can_cast(tensors[name].dtype, own[name].dtype)  # would lose a part
     ]
     if wrong:
         raise CheckpointError(
@@ -286,7 +352,8 @@ def load_state(module: nn.Module, tensors: Mapping[str, Tensor], source: Path | 
 
 
 def load_checkpoint(out: Path | str, ema: bool = True) -> dict[str, Tensor]:
-    """The state dict of the objective trained in the run folder ``out``: averaged weights where they were kept.
+    """The state dict of the objective trained in the run folder ``out``: averaged weights where
+    they were kept.
 
     Raises:
         CheckpointError: if there is no checkpoint, or it is damaged.
@@ -308,7 +375,9 @@ def _plain(tensor: Tensor) -> Tensor:
     """The tensor on the CPU in memory of its own, real."""
     tensor = tensor.detach()
     tensor = (
-        (torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor.resolve_neg()).cpu().contiguous()
+        (torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor.resolve_neg())
+        .cpu()
+        .contiguous()
     )
     return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
 

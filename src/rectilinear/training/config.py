@@ -11,7 +11,9 @@ from typing import Literal
 from rectilinear.errors import ConfigError
 
 _NUMBERS: dict[str, tuple[type, bool]] = {
-    **dict.fromkeys(("steps", "batch_size", "warmup", "seed", "log_every", "evaluate_every"), (int, False)),
+    **dict.fromkeys(
+        ("steps", "batch_size", "warmup", "seed", "log_every", "evaluate_every"), (int, False)
+    ),
     **dict.fromkeys(("lr", "weight_decay", "checkpoint_every"), (Real, False)),
     **dict.fromkeys(("max_seconds", "grad_clip", "ema"), (Real, True)),
     "checkpoint_every_steps": (int, True),
@@ -26,14 +28,16 @@ _SAID = {int: "an integer", Real: "a number", Sequence: "a tuple", str: "a strin
 class TrainConfig:
     """How to train: frozen, so that a run folder has one meaning.
 
-    Training ends after ``steps`` steps or ``max_seconds`` seconds of training (over all resumes), whichever is first.
-    Progress ``p = max(step / steps, seconds / max_seconds)`` drives the schedule, so a run with a time budget is not
-    repeatable to the bit; a run with a step budget alone is.
+    Training ends after ``steps`` steps or ``max_seconds`` seconds of training (over all resumes),
+    whichever is first. Progress ``p = max(step / steps, seconds / max_seconds)`` drives the
+    schedule, so a run with a time budget is not repeatable to the bit; a run with a step budget
+    alone is.
 
     Attributes:
         steps: Optimiser steps.
         max_seconds: Budget of training time in seconds, or none.
-        clock: Whose seconds: of the wall, or of the processor (all threads), which other programs do not shorten.
+        clock: Whose seconds: of the wall, or of the processor (all threads), which other programs
+            do not shorten.
         batch_size: Rows a step, over all processes together.
         lr: Peak learning rate of AdamW.
         betas: Decay of AdamW's first and second moment.
@@ -84,16 +88,35 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             kind, optional = _NUMBERS.get(name, (object, False))
-            good = (value is None and optional) or (isinstance(value, kind) and not isinstance(value, bool))
-            self._check(name, good or kind is object, f"{_SAID.get(kind, '')}{' or None' if optional else ''}")
-        for name in ("steps", "batch_size", "lr", "log_every", "evaluate_every", "checkpoint_every"):
+            good = (value is None and optional) or (
+                isinstance(value, kind) and not isinstance(value, bool)
+            )
+            self._check(
+                name,
+                good or kind is object,
+                f"{_SAID.get(kind, '')}{' or None' if optional else ''}",
+            )
+        for name in (
+            "steps",
+            "batch_size",
+            "lr",
+            "log_every",
+            "evaluate_every",
+            "checkpoint_every",
+        ):
             self._check(name, getattr(self, name) > 0, "a positive number")
         for name in ("max_seconds", "grad_clip", "checkpoint_every_steps"):
-            self._check(name, getattr(self, name) is None or getattr(self, name) > 0, "a positive number or None")
+            self._check(
+                name,
+                getattr(self, name) is None or getattr(self, name) > 0,
+                "a positive number or None",
+            )
         for name in ("warmup", "weight_decay", "seed"):
             self._check(name, getattr(self, name) >= 0, "zero or a positive number")
         self._check(
-            "betas", len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas), "two numbers in [0, 1)"
+            "betas",
+            len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas),
+            "two numbers in [0, 1)",
         )
         self._check("ema", self.ema is None or 0 <= self.ema < 1, "a number in [0, 1) or None")
         self._check("lr", isfinite(self.lr), "a finite number")
@@ -103,11 +126,17 @@ class TrainConfig:
             ("clock", ("wall", "processor")),
         ):
             self._check(name, getattr(self, name) in known, f"one of {', '.join(known)}")
-        self._check("trackers", set(self.trackers) <= {"tensorboard", "wandb"}, "names among tensorboard, wandb")
+        self._check(
+            "trackers",
+            set(self.trackers) <= {"tensorboard", "wandb"},
+            "names among tensorboard, wandb",
+        )
 
     def _check(self, name: str, good: bool, expected: str) -> None:
         if not good:
-            raise ConfigError(f"{name} = {getattr(self, name)!r}", expected, "Correct the training configuration.")
+            raise ConfigError(
+                f"{name} = {getattr(self, name)!r}", expected, "Correct the training configuration."
+            )
 
     def progress(self, step: int, seconds: float) -> float:
         """Part of the budget that is spent, ``max(step / steps, seconds / max_seconds)``."""
@@ -116,7 +145,11 @@ class TrainConfig:
     def learning_rate(self, step: int, progress: float) -> float:
         """``lr min(1, (step + 1) / warmup) s(p)`` with ``s = 1`` or ``(1 + cos(pi p)) / 2``."""
         warm = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
-        return self.lr * warm * (1.0 if self.schedule == "constant" else (1 + cos(pi * min(progress, 1.0))) / 2)
+        return (
+            self.lr
+            * warm
+            * (1.0 if self.schedule == "constant" else (1 + cos(pi * min(progress, 1.0))) / 2)
+        )
 
     def is_logged(self, step: int) -> bool:
         """Whether a line of the log ends with this step whatever the clock says."""
@@ -124,10 +157,14 @@ class TrainConfig:
         return any(step % n == 0 for n in every)
 
     def is_evaluated(self, first: int, step: int) -> bool:
-        """Whether the line of steps ``first + 1, ..., step`` carries diagnostics: the first does, and each due one."""
+        """Whether the line of steps ``first + 1, ..., step`` carries diagnostics: the first does,
+        and each due one.
+        """
         return first == 0 or first // self.evaluate_every < step // self.evaluate_every
 
     def is_saved(self, first: int, step: int, seconds: float) -> bool:
         """Whether a checkpoint follows that line, ``seconds`` after the last checkpoint."""
         every = self.checkpoint_every_steps
-        return seconds >= self.checkpoint_every or (every is not None and first // every < step // every)
+        return seconds >= self.checkpoint_every or (
+            every is not None and first // every < step // every
+        )

@@ -1,4 +1,6 @@
-"""One process or many: ``torchrun --nproc-per-node=2 script.py`` trains data parallel with no change to the script."""
+"""One process or many: ``torchrun --nproc-per-node=2 script.py`` trains data parallel with no
+change to the script.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ class Group:
         """The module with gradients averaged over the processes."""
         if self.world == 1:
             return module
-        return DistributedDataParallel(module, device_ids=[self.device] if self.device.type == "cuda" else None)
+        return DistributedDataParallel(
+            module, device_ids=[self.device] if self.device.type == "cuda" else None
+        )
 
     def mean(self, x: Tensor) -> Tensor:
         """The mean of ``x`` over the processes."""
@@ -44,7 +48,9 @@ class Group:
         """One clock for all processes, and whether any of them must stop."""
         if self.world == 1:
             return seconds, stop
-        mean = self.mean(torch.tensor([seconds, float(stop)], dtype=torch.float64, device=self.device)).tolist()
+        mean = self.mean(
+            torch.tensor([seconds, float(stop)], dtype=torch.float64, device=self.device)
+        ).tolist()
         return mean[0], mean[1] > 0
 
 
@@ -55,7 +61,8 @@ def is_main() -> bool:
 
 @contextmanager
 def process_group(device: str) -> Iterator[Group]:
-    """Join the processes that ``torchrun`` started (NCCL on GPUs, gloo elsewhere), or be the only one.
+    """Join the processes that ``torchrun`` started (NCCL on GPUs, gloo elsewhere), or be the only
+    one.
 
     Raises:
         ConfigError: if there is no such device.
@@ -79,9 +86,13 @@ def process_group(device: str) -> Iterator[Group]:
 
 def _device(name: str) -> torch.device:
     try:
-        device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+        device = torch.device(
+            ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+        )
         if device.type == "cuda" and device.index is None:
-            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", torch.cuda.current_device())))
+            device = torch.device(
+                "cuda", int(os.environ.get("LOCAL_RANK", torch.cuda.current_device()))
+            )
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(

@@ -20,7 +20,9 @@ METRICS = "metrics.jsonl"
 
 
 def read_log(out: Path | str) -> list[dict[str, Any]]:
-    """The records of ``metrics.jsonl`` in the run folder ``out``; lines that are damaged or cut off are left out."""
+    """The records of ``metrics.jsonl`` in the run folder ``out``; lines that are damaged or cut off
+    are left out.
+    """
     path = Path(out) / METRICS
     lines = path.read_bytes().splitlines() if path.exists() else []
     return [record for record in map(_record, lines) if record is not None]
@@ -46,23 +48,35 @@ class Display(Console):
 
 
 class RunLog:
-    """Writes the records of a run that goes on after step ``step``; what was logged beyond it is dropped.
+    """Writes the records of a run that goes on after step ``step``; what was logged beyond it is
+    dropped.
 
     Raises:
         DiskError: if the disk is full; the log then ends with a whole line.
         MissingDependencyError: for a tracker that is not installed.
     """
 
-    def __init__(self, out: Path, step: int, config: dict[str, Any], trackers: Sequence[str], show: bool) -> None:
+    def __init__(
+        self, out: Path, step: int, config: dict[str, Any], trackers: Sequence[str], show: bool
+    ) -> None:
         self._trackers = [_TRACKERS[name](out, step, config) for name in trackers]
         kept = [_line(record) for record in read_log(out) if record["step"] <= step]
         with atomic_write(out / METRICS) as tmp:
             tmp.write_bytes(b"".join(kept))
         self._path = out / METRICS
         self._file = self._path.open("ab", buffering=0)
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"))
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+        )
         self._display = Progress(
-            *columns, TimeRemainingColumn(), console=Display(), refresh_per_second=2, disable=not show
+            *columns,
+            TimeRemainingColumn(),
+            console=Display(),
+            refresh_per_second=2,
+            disable=not show,
         )
         self._task = self._display.add_task("training", total=1.0)
 
@@ -90,7 +104,9 @@ class RunLog:
         for track, _close in self._trackers:
             track(record)
         self._display.update(
-            self._task, completed=progress, description=f"step {record['step']}  loss {record['loss']:.4g}"
+            self._task,
+            completed=progress,
+            description=f"step {record['step']}  loss {record['loss']:.4g}",
         )
 
     def sync(self) -> None:
@@ -129,10 +145,15 @@ def _wandb(out: Path, step: int, config: dict[str, Any]) -> _Tracker:  # noqa: A
     except ImportError as error:
         raise _missing("wandb") from error
     key = hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:12]
-    run = wandb.init(project="rectilinear", name=out.name, id=key, resume="allow", dir=str(out), config=config)
+    run = wandb.init(
+        project="rectilinear", name=out.name, id=key, resume="allow", dir=str(out), config=config
+    )
 
     def track(record: dict[str, float]) -> None:
-        run.log({name: value for name, value in record.items() if name != "step"}, step=int(record["step"]))
+        run.log(
+            {name: value for name, value in record.items() if name != "step"},
+            step=int(record["step"]),
+        )
 
     return track, run.finish
 

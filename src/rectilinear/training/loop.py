@@ -54,10 +54,12 @@ class Window:
         self._rows.append(torch.stack([x.detach().to(dtype) for x in scalars.values()]))
 
     def means(self, group: Group, step: int, advice: str) -> dict[str, float]:
-        """Means over the steps since the last call, the last of which was number ``step - 1``, and over the processes.
+        """Means over the steps since the last call, the last of which was number ``step - 1``, and
+        over the processes.
 
         Raises:
-            DivergedError: if a loss or the norm of a gradient is not finite, with the first such step.
+            DivergedError: if a loss or the norm of a gradient is not finite, with the first such
+                step.
         """
         table = group.mean(torch.stack(self._rows)).cpu()
         bad = (~torch.isfinite(table[:, [self._names.index("loss"), -1]])).nonzero()
@@ -80,14 +82,30 @@ def loss_of(terms: Any) -> Tensor:
     """
     loss = terms.get("loss") if isinstance(terms, dict) else None
     if taken := RESERVED & set(terms if isinstance(terms, dict) else ()):
-        raise ConfigError(f"a term {min(taken)!r}", "a name that the log does not use itself", "Rename the term.")
+        raise ConfigError(
+            f"a term {min(taken)!r}", "a name that the log does not use itself", "Rename the term."
+        )
     if isinstance(loss, Tensor) and loss.ndim == 0:
         if not loss.requires_grad or loss.is_complex():
-            got = "a complex loss" if loss.is_complex() else "a loss that depends on no trainable parameter"
-            raise ConfigError(got, "a real one with a gradient", "Compute it from the parameters, without detach.")
+            got = (
+                "a complex loss"
+                if loss.is_complex()
+                else "a loss that depends on no trainable parameter"
+            )
+            raise ConfigError(
+                got, "a real one with a gradient", "Compute it from the parameters, without detach."
+            )
         return loss
-    got = f"a loss of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"no loss in a {type(terms).__name__}"
-    raise ConfigError(got, 'a dictionary with the scalar tensor "loss"', "Return {'loss': the mean over the batch}.")
+    got = (
+        f"a loss of shape {tuple(loss.shape)}"
+        if isinstance(loss, Tensor)
+        else f"no loss in a {type(terms).__name__}"
+    )
+    raise ConfigError(
+        got,
+        'a dictionary with the scalar tensor "loss"',
+        "Return {'loss': the mean over the batch}.",
+    )
 
 
 @contextmanager
@@ -101,7 +119,11 @@ def postponed_signals() -> Iterator[list[int]]:
         yield received
         return
     previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    previous = {number: handler for number, handler in previous.items() if handler not in (signal.SIG_IGN, None)}
+    previous = {
+        number: handler
+        for number, handler in previous.items()
+        if handler not in (signal.SIG_IGN, None)
+    }
 
     def restore() -> None:
         for number, handler in previous.items():
@@ -143,28 +165,32 @@ def train(
     stop_after: float | None = None,
     progress: bool = True,
 ) -> TrainResult:
-    """Minimise ``objective(batch)["loss"]`` over the rows of ``data``; the same call again resumes a run.
+    """Minimise ``objective(batch)["loss"]`` over the rows of ``data``; the same call again resumes
+    a run.
 
-    ``objective`` maps a batch ``(b, ...)`` to a dictionary with the scalar ``"loss"``, the mean over the batch; its
+    ``objective`` maps a batch ``(b, ...)`` to a dictionary with the scalar ``"loss"``, the mean
+    over the batch; its
     other scalars are logged. Three methods are optional: ``prepare(data)`` runs once before step 0,
-    ``parameter_groups()`` gives optimiser groups with their own ``lr`` or ``weight_decay``, and ``diagnostics(batch)``
-    gives numbers for the log, such as the round-trip error. Random numbers must come from torch. Afterwards
-    ``objective`` holds the averaged weights and is in evaluation mode.
+    ``parameter_groups()`` gives optimiser groups with their own ``lr`` or ``weight_decay``, and
+    ``diagnostics(batch)`` gives numbers for the log, such as the round-trip error. Random numbers
+    must come from torch. Afterwards ``objective`` holds the averaged weights and is in evaluation
+    mode.
 
-    The run folder ``out`` holds ``config.json``, ``metrics.jsonl`` and ``checkpoint.safetensors``. A run may be killed
-    at any instant. In one process on a CPU, with a budget of steps, a run that was killed and resumed ends with the
-    weights of one that was not, bit for bit, if all that training changes is in
-    ``objective.state_dict()``. Ctrl-C and SIGTERM take effect after the step, once it is saved.
+    The run folder ``out`` holds ``config.json``, ``metrics.jsonl`` and ``checkpoint.safetensors``.
+    A run may be killed at any instant. In one process on a CPU, with a budget of steps, a run that
+    was killed and resumed ends with the weights of one that was not, bit for bit, if all that
+    training changes is in ``objective.state_dict()``. Ctrl-C and SIGTERM take effect after the
+    step, once it is saved.
 
     Args:
         objective: The model and its loss.
         data: ``(n, ...)``, floating point.
         config: How to train.
         out: The run folder.
-        run: A dataclass that describes the whole run (model, data, training), written as ``config.json`` and compared
-            when resuming; ``config`` by default.
-        evaluate: ``evaluate(objective, step)`` gives more numbers for the log, every ``evaluate_every`` steps, with the
-            averaged weights in place.
+        run: A dataclass that describes the whole run (model, data, training), written as
+            ``config.json`` and compared when resuming; ``config`` by default.
+        evaluate: ``evaluate(objective, step)`` gives more numbers for the log, every
+            ``evaluate_every`` steps, with the averaged weights in place.
         stop_after: Save and return after so many seconds of this call; the next call goes on.
         progress: Show progress and the time left on standard error.
 
@@ -198,7 +224,9 @@ def train(
         group = stack.enter_context(process_group(config.device))
         signals = stack.enter_context(postponed_signals())
         stack.enter_context(_own_random_state(group.device))
-        batches = Batches(data, config.batch_size, config.seed, group.device, group.rank, group.world)
+        batches = Batches(
+            data, config.batch_size, config.seed, group.device, group.rank, group.world
+        )
         check_dtype(objective, batches.data)
         objective.to(group.device).train()
         description = to_json(config if run is None else run)
@@ -209,8 +237,20 @@ def train(
             remove_leftovers(out)
             write_json(out / "config.json", description)
         limit = inf if stop_after is None else stop_after
-        with RunLog(out, state.step, description, config.trackers, progress) if group.is_main else nullcontext() as log:
-            _loop(objective, batches, state, group, log, evaluate, lambda here: bool(signals) or here >= limit)
+        with (
+            RunLog(out, state.step, description, config.trackers, progress)
+            if group.is_main
+            else nullcontext() as log
+        ):
+            _loop(
+                objective,
+                batches,
+                state,
+                group,
+                log,
+                evaluate,
+                lambda here: bool(signals) or here >= limit,
+            )
         group.agree(state.seconds, stop=False)  # the others wait until the first has saved
         state.ema.swap()
         objective.eval()
@@ -227,10 +267,11 @@ def _loop(
     evaluate: Callable[[nn.Module, int], Mapping[str, float]] | None,
     must_stop: Callable[[float], bool],
 ) -> None:
-    """Steps until the budget is spent or ``must_stop(seconds of this call)``; the last thing it does is to save.
+    """Steps until the budget is spent or ``must_stop(seconds of this call)``; the last thing it
+    does is to save.
 
-    A function of its own, so that the wrapped model is gone when the process group is destroyed: otherwise gloo may
-    wait for a thread that waits for Python.
+    A function of its own, so that the wrapped model is gone when the process group is destroyed:
+    otherwise gloo may wait for a thread that waits for Python.
     """
     config = state.config
     model = group.wrap(objective)
@@ -249,7 +290,9 @@ def _loop(
         window.add(terms, norm)
 
         at_line = config.is_logged(state.step)
-        if group.world == 1 or at_line:  # several processes agree on the time at the lines of the log
+        if (
+            group.world == 1 or at_line
+        ):  # several processes agree on the time at the lines of the log
             here = clock() - entered
             state.seconds, stop = group.agree(before + here, must_stop(here))
         done = config.progress(state.step, state.seconds)
@@ -264,7 +307,9 @@ def _loop(
         if config.is_evaluated(first, state.step) or done >= 1:
             with evaluation(objective, state.ema):
                 record |= _diagnostics(objective, batch)
-                record |= _numbers(evaluate(objective, state.step) if evaluate else {}, "evaluate", {"loss"})
+                record |= _numbers(
+                    evaluate(objective, state.step) if evaluate else {}, "evaluate", {"loss"}
+                )
         log.write(record, done)
         if config.is_saved(first, state.step, state.seconds - saved_at) or stop or done >= 1:
             log.sync()
@@ -286,7 +331,9 @@ def _numbers(values: Any, source: str, taken: set[str]) -> dict[str, float]:
     if not isinstance(values, Mapping):
         raise ConfigError(f"a {type(values).__name__} from {source}", "a dictionary of numbers")
     if again := (taken | RESERVED) & set(values):
-        raise ConfigError(f"{min(again)!r} from {source}", "a name that the log does not use itself", "Rename it.")
+        raise ConfigError(
+            f"{min(again)!r} from {source}", "a name that the log does not use itself", "Rename it."
+        )
     try:
         return {str(name): float(value) for name, value in values.items()}
     except (TypeError, ValueError) as error:

@@ -1,4 +1,6 @@
-"""The study as a whole: what comes out, that it does not depend on the workers, and what a kill loses."""
+"""The study as a whole: what comes out, that it does not depend on the workers, and what a kill
+loses.
+"""
 
 import dataclasses
 import json
@@ -16,11 +18,24 @@ import dying_workers
 from dying_workers import dies_once, dies_unless_zero
 from rectilinear.config import from_json, to_json
 from rectilinear.deeplinear import inference
-from rectilinear.deeplinear.study import DepthStudy, Model, StudyResult, Synthetic, Table, deep_linear
+from rectilinear.deeplinear.study import (
+    DepthStudy,
+    Model,
+    StudyResult,
+    Synthetic,
+    Table,
+    deep_linear,
+)
 from rectilinear.deeplinear.study import depth_study as module
 from rectilinear.deeplinear.study.page import study_page
 from rectilinear.deeplinear.study.workers import Store, spread
-from rectilinear.errors import CheckpointError, ConfigError, DiskError, MissingDependencyError, WorkerError
+from rectilinear.errors import (
+    CheckpointError,
+    ConfigError,
+    DiskError,
+    MissingDependencyError,
+    WorkerError,
+)
 
 STUDY = DepthStudy(
     (*deep_linear([1, 3], optimizers=["gd", "adam"]), Model("ridge")),
@@ -65,30 +80,51 @@ def test_trials_are_paired(result: StudyResult) -> None:
 
 def test_results_do_not_depend_on_the_other_models(result: StudyResult) -> None:
     alone = dataclasses.replace(STUDY, models=deep_linear([3])).run()
-    np.testing.assert_array_equal(alone.cell("depth 3, gd")["gap"], result.cell("depth 3, gd")["gap"])
+    np.testing.assert_array_equal(
+        alone.cell("depth 3, gd")["gap"], result.cell("depth 3, gd")["gap"]
+    )
 
 
 def test_summary_is_that_of_the_trials(result: StudyResult) -> None:
-    line = next(cell for cell in result.summary() if (cell["model"], cell["noise"]) == ("depth 3, gd", 0.5))
+    line = next(
+        cell for cell in result.summary() if (cell["model"], cell["noise"]) == ("depth 3, gd", 0.5)
+    )
     cell = result.cell("depth 3, gd", 0.5)
     rate = inference.wilson(int((cell["gap"] <= STUDY.tol).sum()), 10)
-    assert (line["success"], line["success_low"], line["success_high"]) == (rate.value, rate.low, rate.high)
+    assert (line["success"], line["success_low"], line["success_high"]) == (
+        rate.value,
+        rate.low,
+        rate.high,
+    )
     assert line["distance_median"] == np.median(cell["distance"])
     assert line["test_error"] == pytest.approx(np.mean(cell["test_error"]))
-    assert sum(line[state] for state in ("converged", "saddle", "undertrained", "diverged")) == line["trials"] == 10
+    assert (
+        sum(line[state] for state in ("converged", "saddle", "undertrained", "diverged"))
+        == line["trials"]
+        == 10
+    )
 
 
 def test_comparisons_are_paired_and_corrected(result: StudyResult) -> None:
     lines = [line for line in result.comparisons() if line["noise"] == 0.5]
-    assert [line["model"] for line in lines] == ["depth 1, gd", "depth 3, gd", "depth 1, adam", "depth 3, adam"]
+    assert [line["model"] for line in lines] == [
+        "depth 1, gd",
+        "depth 3, gd",
+        "depth 1, adam",
+        "depth 3, adam",
+    ]
     base = result.cell("least squares", 0.5)["test_error"]
-    raw = [inference.wilcoxon(result.cell(line["model"], 0.5)["test_error"] - base) for line in lines]
+    raw = [
+        inference.wilcoxon(result.cell(line["model"], 0.5)["test_error"] - base) for line in lines
+    ]
     assert [line["test_p"] for line in lines] == pytest.approx(inference.holm(raw))
     assert [line["steps_against"] for line in lines] == ["", "depth 1, gd", "", "depth 1, adam"]
 
 
 @pytest.mark.parametrize("n_jobs", [2, 3])
-def test_the_same_to_the_last_bit_for_any_number_of_workers(result: StudyResult, n_jobs: int) -> None:
+def test_the_same_to_the_last_bit_for_any_number_of_workers(
+    result: StudyResult, n_jobs: int
+) -> None:
     assert same(STUDY.run(n_jobs=n_jobs), result)
 
 
@@ -113,7 +149,10 @@ def test_it_goes_on_where_it_stopped(result: StudyResult, tmp_path: Path) -> Non
     again = STUDY.run(out=tmp_path, progress=lambda done, _: seen.append(done))
     assert seen == list(range(7, 19))
     assert same(again, result)
-    assert finished.items() <= {path.name: path.stat().st_mtime_ns for path in (tmp_path / "chunks").iterdir()}.items()
+    assert (
+        finished.items()
+        <= {path.name: path.stat().st_mtime_ns for path in (tmp_path / "chunks").iterdir()}.items()
+    )
 
 
 def test_a_folder_belongs_to_one_study(tmp_path: Path) -> None:
@@ -132,7 +171,9 @@ def test_a_broken_chunk(tmp_path: Path) -> None:
         store.load(0)
 
 
-def test_a_full_disk_keeps_what_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_keeps_what_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole, calls = np.savez, []
 
     def savez(file: object, **columns: np.ndarray) -> None:
@@ -151,9 +192,13 @@ def test_steps_are_chosen_on_other_trials(tmp_path: Path, monkeypatch: pytest.Mo
     study = dataclasses.replace(STUDY, models=deep_linear([1, 3], lr=None), tuning=5)
     seen: list[np.random.SeedSequence] = []
     choose = module._choose
-    monkeypatch.setattr(module, "_choose", lambda chunk: (seen.append(chunk.source.seed), choose(chunk))[1])
+    monkeypatch.setattr(
+        module, "_choose", lambda chunk: (seen.append(chunk.source.seed), choose(chunk))[1]
+    )
     result = study.run(out=tmp_path)
-    reported = [chunk.source.seed.spawn_key for chunk in study._chunks(result.models, None).values()]
+    reported = [
+        chunk.source.seed.spawn_key for chunk in study._chunks(result.models, None).values()
+    ]
     assert {seed.spawn_key for seed in seen}.isdisjoint(reported)
     steps = [model.lr for model in result.models[1:]]
     assert set(steps) <= set(module.STEP_SIZES)
@@ -169,7 +214,8 @@ def test_steps_are_chosen_on_other_trials(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_relu_nets_take_part() -> None:
     nets = tuple(
-        Model("relu", depth=2, width=3, start="torch", optimizer="adam", lr=0.01, bias=b) for b in (True, False)
+        Model("relu", depth=2, width=3, start="torch", optimizer="adam", lr=0.01, bias=b)
+        for b in (True, False)
     )
     study = DepthStudy((Model("least_squares"), *nets), STUDY.data, trials=2, steps=20, block=2)
     result = study.run(n_jobs=1)
@@ -191,20 +237,33 @@ def table() -> Table:
 
 def test_a_table_is_cross_validated(table: Table) -> None:
     study = DepthStudy(
-        deep_linear([1, 2], starts=["torch"], optimizers=["adam"], lr=0.02), trials=8, steps=200, tol=1e-2, folds=4
+        deep_linear([1, 2], starts=["torch"], optimizers=["adam"], lr=0.02),
+        trials=8,
+        steps=200,
+        tol=1e-2,
+        folds=4,
     )
     result = study.run(table)
     assert same(study.run((table.X, table.y), n_jobs=2), result)
     assert result.cell(0)["trial"].tolist() == list(range(8))
     assert result.cell(1)["success"].all()
     assert result.overlap == pytest.approx(1 / 3)
-    line = next(line for line in result.comparisons() if line["model"] == "depth 2, adam torch lr 0.02")
+    line = next(
+        line for line in result.comparisons() if line["model"] == "depth 2, adam torch lr 0.02"
+    )
     differences = result.cell(2)["test_error"] - result.cell(0)["test_error"]
-    raw = [inference.corrected_t(result.cell(m)["test_error"] - result.cell(0)["test_error"], 1 / 3) for m in (1, 2)]
+    raw = [
+        inference.corrected_t(result.cell(m)["test_error"] - result.cell(0)["test_error"], 1 / 3)
+        for m in (1, 2)
+    ]
     assert line["test_p"] == pytest.approx(inference.holm(raw)[1])
     assert line["test_difference"] == pytest.approx(np.median(differences))
-    assert 0 < np.mean(result.cell(0)["test_error"]) < 0.1, "of the variance of the target: the noise is 0.3^2 of 5.3"
-    assert "share its rows" in study_page(result), "intervals of folds are not of independent trials"
+    assert 0 < np.mean(result.cell(0)["test_error"]) < 0.1, (
+        "of the variance of the target: the noise is 0.3^2 of 5.3"
+    )
+    assert "share its rows" in study_page(result), (
+        "intervals of folds are not of independent trials"
+    )
     with pytest.raises(ConfigError, match="at most 23"):
         DepthStudy(folds=40).run(table)
 
@@ -212,11 +271,16 @@ def test_a_table_is_cross_validated(table: Table) -> None:
 def test_collinear_columns(table: Table) -> None:
     twice = Table.from_arrays(np.column_stack([table.X, table.X[:, 0]]), table.y)
     study = DepthStudy(
-        deep_linear([1, 2], optimizers=["adam"], starts=["torch"], lr=0.02), trials=5, steps=600, tol=1e-3
+        deep_linear([1, 2], optimizers=["adam"], starts=["torch"], lr=0.02),
+        trials=5,
+        steps=600,
+        tol=1e-3,
     )
     result = study.run(twice)
     assert result.cell(1)["success"].all()
-    np.testing.assert_allclose(result.cell(0)["test_error"], study.run(table).cell(0)["test_error"], rtol=1e-9)
+    np.testing.assert_allclose(
+        result.cell(0)["test_error"], study.run(table).cell(0)["test_error"], rtol=1e-9
+    )
 
 
 def test_files(result: StudyResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,7 +290,10 @@ def test_files(result: StudyResult, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert Path(files["trials"]).name == "trials.csv"
     lines = Path(files["trials"]).read_text().splitlines()
     assert len(lines) == 121
-    assert float(lines[1].split(",")[lines[0].split(",").index("test_error")]) == result.columns["test_error"][0]
+    assert (
+        float(lines[1].split(",")[lines[0].split(",").index("test_error")])
+        == result.columns["test_error"][0]
+    )
     summary = json.loads(Path(files["summary"]).read_text())
     assert len(summary["summary"]) == 12
     assert summary["summary"][0]["steps"] is None
@@ -243,7 +310,9 @@ def test_files(result: StudyResult, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_report_without_nets(tmp_path: Path) -> None:
-    DepthStudy((Model("least_squares"), Model("ridge")), trials=2, steps=1).run().to_html(tmp_path / "a.html")
+    DepthStudy((Model("least_squares"), Model("ridge")), trials=2, steps=1).run().to_html(
+        tmp_path / "a.html"
+    )
     assert (tmp_path / "a.html").read_text(encoding="utf-8").count("<section>") == 3
 
 
@@ -255,7 +324,9 @@ def test_frames_and_parquet_are_tidy(result: StudyResult, tmp_path: Path) -> Non
     assert not frame.duplicated(["model", "noise", "trial"]).any()
     assert set(frame.loc[frame.kind == "deep_linear", "optimizer"]) == {"gd", "adam"}
     result.to_parquet(tmp_path / "a.parquet")
-    pandas.testing.assert_frame_equal(pandas.read_parquet(tmp_path / "a.parquet"), frame, check_dtype=False)
+    pandas.testing.assert_frame_equal(
+        pandas.read_parquet(tmp_path / "a.parquet"), frame, check_dtype=False
+    )
 
 
 def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
@@ -265,11 +336,15 @@ def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
     assert sorted(spread(dies_once, items, n_jobs=2)) == [(0, 7), (1, 7), (2, 7)]
 
 
-@pytest.mark.parametrize("backend", ["loky", *(pytest.param(name, marks=pytest.mark.slow) for name in CLUSTERS)])
+@pytest.mark.parametrize(
+    "backend", ["loky", *(pytest.param(name, marks=pytest.mark.slow) for name in CLUSTERS)]
+)
 def test_workers_that_die_again_and_again(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if backend in CLUSTERS:
         pytest.importorskip(CLUSTERS[backend], reason=f"{backend} is not installed")
-    monkeypatch.setenv("PYTHONPATH", str(Path(dying_workers.__file__).parent))  # Ray's workers know no other path
+    monkeypatch.setenv(
+        "PYTHONPATH", str(Path(dying_workers.__file__).parent)
+    )  # Ray's workers know no other path
     done = []
     with pytest.raises(WorkerError, match="died 3 times"):
         done.extend(spread(dies_unless_zero, {0: 0, 1: 1, 2: 2}, n_jobs=2, backend=backend))
@@ -316,7 +391,9 @@ def test_a_kill_loses_at_most_the_chunk_at_hand(tmp_path: Path) -> None:
         assert process.poll() is None
     process.kill()
     process.wait()
-    study = DepthStudy(deep_linear([2, 3]), Synthetic(noise=(0.1,), rows=50), trials=40, steps=3000, block=2)
+    study = DepthStudy(
+        deep_linear([2, 3]), Synthetic(noise=(0.1,), rows=50), trials=40, steps=3000, block=2
+    )
     kept = len(list(chunks.glob("[0-9]*.npz")))
     seen: list[int] = []
     again = study.run(out=tmp_path, progress=lambda done, _: seen.append(done))
@@ -328,7 +405,9 @@ def test_a_kill_loses_at_most_the_chunk_at_hand(tmp_path: Path) -> None:
 def test_dask_with_a_worker_killed_midway(tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed", reason="dask[distributed] is not installed")
     study = dataclasses.replace(STUDY, trials=40, steps=4000)
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None
+    ) as cluster:
         victim = next(iter(cluster.workers.values()))
         killed: list[int] = []
 

@@ -21,7 +21,11 @@ from rectilinear.errors import ConfigError
         *((Model, {name: value}) for name in ("depth", "width") for value in (1.5, "2", None)),
         *((Model, {name: "a"}) for name in ("lr", "penalty")),
         *((Synthetic, {"noise": value}) for value in (0.1, ("a",), None)),
-        *((Synthetic, {name: value}) for name in ("inputs", "rows", "test_rows") for value in (2.5, "3")),
+        *(
+            (Synthetic, {name: value})
+            for name in ("inputs", "rows", "test_rows")
+            for value in (2.5, "3")
+        ),
         (Synthetic, {"condition": "a"}),
     ],
 )
@@ -35,7 +39,9 @@ def test_integers_of_numpy_are_integers():
     assert Model(depth=np.int64(3)).depth == 3
 
 
-@pytest.mark.parametrize("options", [{"n_jobs": 1.5}, {"n_jobs": "2"}, {"n_jobs": 0}, {"backend": "mpi"}])
+@pytest.mark.parametrize(
+    "options", [{"n_jobs": 1.5}, {"n_jobs": "2"}, {"n_jobs": 0}, {"backend": "mpi"}]
+)
 def test_workers_of_no_kind_are_refused(options):
     (name,) = options
     with pytest.raises(ConfigError, match=rf"^Got {name} = "):

@@ -11,15 +11,27 @@ from hypothesis import strategies as st
 from rectilinear.deeplinear.statistics import SufficientStatistics
 from rectilinear.deeplinear.study import DepthStudy, Model, Synthetic, Table, deep_linear
 from rectilinear.deeplinear.study.protocols import folded
-from rectilinear.errors import ConfigError, DataError, MissingDependencyError, NonFiniteError, ShapeError
+from rectilinear.errors import (
+    ConfigError,
+    DataError,
+    MissingDependencyError,
+    NonFiniteError,
+    ShapeError,
+)
 
 
 def test_names_tell_models_apart() -> None:
-    models = deep_linear([1, 2], widths=[1, 2], starts=["uniform", "zero_last"], optimizers=["gd", "adam"])
-    models += (
-        deep_linear([2], lr=None)[1:] + deep_linear([2], lr=0.1)[1:] + (Model("ridge"), Model("ridge", penalty=2.0))
+    models = deep_linear(
+        [1, 2], widths=[1, 2], starts=["uniform", "zero_last"], optimizers=["gd", "adam"]
     )
-    models += tuple(Model("relu", depth=2, width=4, start="torch", bias=bias) for bias in (True, False))
+    models += (
+        deep_linear([2], lr=None)[1:]
+        + deep_linear([2], lr=0.1)[1:]
+        + (Model("ridge"), Model("ridge", penalty=2.0))
+    )
+    models += tuple(
+        Model("relu", depth=2, width=4, start="torch", bias=bias) for bias in (True, False)
+    )
     assert len({model.name for model in models}) == len(models)
 
 
@@ -59,7 +71,14 @@ def test_studies_that_are_none(change: dict) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"noise": ()}, {"noise": (-0.1,)}, {"noise_kind": "loud"}, {"inputs": 0}, {"rows": 1}, {"condition": 0.5}],
+    [
+        {"noise": ()},
+        {"noise": (-0.1,)},
+        {"noise_kind": "loud"},
+        {"inputs": 0},
+        {"rows": 1},
+        {"condition": 0.5},
+    ],
 )
 def test_protocols_that_are_none(change: dict) -> None:
     with pytest.raises(ConfigError, match=next(iter(change))):
@@ -73,19 +92,25 @@ def test_noise_of_a_protocol(kind: str) -> None:
     batch = protocol.draw(np.random.SeedSequence(0), range(5))
     fit = batch.train.least_squares()
     scale = {"mean": fit.intercept[:, 0], "constant": np.ones(10), "ratio": fit.coef[:, 0, 0]}[kind]
-    np.testing.assert_allclose(np.sqrt(fit.loss), batch.noise * np.abs(scale), rtol=0.05, atol=1e-3)  # 20,000 draws
+    np.testing.assert_allclose(
+        np.sqrt(fit.loss), batch.noise * np.abs(scale), rtol=0.05, atol=1e-3
+    )  # 20,000 draws
     assert batch.noise.tolist() == [0.1] * 5 + [0.4] * 5
     assert batch.trial.tolist() == list(range(5)) * 2
 
 
 def test_inputs_of_a_protocol_are_as_ill_conditioned_as_asked() -> None:
-    batch = Synthetic(inputs=4, condition=100.0, rows=50_000).draw(np.random.SeedSequence(0), range(1))
+    batch = Synthetic(inputs=4, condition=100.0, rows=50_000).draw(
+        np.random.SeedSequence(0), range(1)
+    )
     assert np.linalg.cond(batch.train.cxx[0]) == pytest.approx(100, rel=0.1)  # 50,000 draws
     assert np.trace(batch.train.cxx[0]) == pytest.approx(4, rel=0.05)
 
 
 def test_rows_of_a_protocol_are_those_of_its_statistics() -> None:
-    batch = Synthetic(inputs=2, rows=30, test_rows=10).draw(np.random.SeedSequence(0), range(2), rows=True)
+    batch = Synthetic(inputs=2, rows=30, test_rows=10).draw(
+        np.random.SeedSequence(0), range(2), rows=True
+    )
     assert batch.rows is not None
     X, y, inside, outside = batch.rows
     for statistics, weight in ((batch.train, inside), (batch.test, outside)):
@@ -98,7 +123,9 @@ def test_rows_of_a_protocol_are_those_of_its_statistics() -> None:
 @settings(deadline=None, max_examples=15)
 def test_folds_are_standardised_by_their_training_sets(folds: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    table = Table.from_arrays(rng.normal(size=(40, 3)) * [1, 100, 0.01] + [5, 0, 1], rng.normal(size=40) + 7)
+    table = Table.from_arrays(
+        rng.normal(size=(40, 3)) * [1, 100, 0.01] + [5, 0, 1], rng.normal(size=40) + 7
+    )
     source = folded(table, folds, np.random.SeedSequence(seed), range(folds), rows=True)
     order = np.random.default_rng(np.random.SeedSequence(seed)).permutation(40)
     for i, part in enumerate(np.array_split(order, folds)):
@@ -114,7 +141,9 @@ def test_folds_are_standardised_by_their_training_sets(folds: int, seed: int) ->
             assert statistics[i].n == len(rows)
     assert source.rows is not None
     X, y, inside, outside = source.rows
-    np.testing.assert_allclose(SufficientStatistics.from_data(X, y, inside).sxy, source.train.sxy, atol=1e-10)
+    np.testing.assert_allclose(
+        SufficientStatistics.from_data(X, y, inside).sxy, source.train.sxy, atol=1e-10
+    )
     np.testing.assert_array_equal(inside + outside, 1)
 
 
@@ -146,7 +175,8 @@ def test_reading_a_file(tmp_path: Path) -> None:
 
 def test_parquet_is_the_same_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pyarrow, parquet = (
-        pytest.importorskip(name, reason="pyarrow is not installed") for name in ("pyarrow", "pyarrow.parquet")
+        pytest.importorskip(name, reason="pyarrow is not installed")
+        for name in ("pyarrow", "pyarrow.parquet")
     )
     columns = {"x": [1.0, 2.0, None, 4.0], "k": [1, 2, 3, 5], "y": [1.0, 0.0, 2.0, 3.0]}
     parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
@@ -186,7 +216,9 @@ def test_data_frames_keep_their_names() -> None:
         ("", "y", DataError, "empty"),
     ],
 )
-def test_files_that_cannot_be_studied(tmp_path: Path, text: str, target: str, error: type, said: str) -> None:
+def test_files_that_cannot_be_studied(
+    tmp_path: Path, text: str, target: str, error: type, said: str
+) -> None:
     path = tmp_path / "data.csv"
     path.write_text(text)
     with pytest.raises(error, match=said):

@@ -16,7 +16,10 @@ PROTOCOL = Synthetic(noise=(0.2,), noise_kind="constant", inputs=2, rows=40, tes
 
 def rows_of(batch) -> tuple[list, list]:
     X, y, inside, outside = batch.rows
-    train, test = ([(x[m > 0], t[m > 0]) for x, t, m in zip(X, y, mask, strict=True)] for mask in (inside, outside))
+    train, test = (
+        [(x[m > 0], t[m > 0]) for x, t, m in zip(X, y, mask, strict=True)]
+        for mask in (inside, outside)
+    )
     return train, test
 
 
@@ -28,7 +31,9 @@ def test_a_deep_linear_net_against_a_loop_over_modules(bias: bool, optimizer: st
     columns = measure(model, batch, **{**OPTIONS, "steps": STEPS, "tol": TOL})
     weights, biases = draw("torch", (2, 2, 2, 1), (2,), bias=bias, seed=start_seed(model, SEED))
     for run, ((X, y), (X_test, y_test)) in enumerate(zip(*rows_of(batch), strict=True)):
-        layers = [torch.nn.Linear(w.shape[2], w.shape[1], bias=bias, dtype=torch.float64) for w in weights]
+        layers = [
+            torch.nn.Linear(w.shape[2], w.shape[1], bias=bias, dtype=torch.float64) for w in weights
+        ]
         net = torch.nn.Sequential(*layers)
         with torch.no_grad():
             for i, layer in enumerate(layers):
@@ -53,10 +58,17 @@ def test_a_deep_linear_net_against_a_loop_over_modules(bias: bool, optimizer: st
                 loss.backward()
                 opt.step()
         with torch.no_grad():
-            test = torch.nn.functional.mse_loss(net(torch.from_numpy(X_test)), torch.from_numpy(y_test)[:, None])
-            slope = net(torch.eye(2, dtype=torch.float64))[:, 0] - net(torch.zeros(1, 2, dtype=torch.float64))[0]
+            test = torch.nn.functional.mse_loss(
+                net(torch.from_numpy(X_test)), torch.from_numpy(y_test)[:, None]
+            )
+            slope = (
+                net(torch.eye(2, dtype=torch.float64))[:, 0]
+                - net(torch.zeros(1, 2, dtype=torch.float64))[0]
+            )
             offset = net(torch.zeros(1, 2, dtype=torch.float64))[0, 0].item()
-        wrong = np.abs(slope.numpy() - solution[:2]).sum() + abs(offset - (solution[2] if bias else 0.0))
+        wrong = np.abs(slope.numpy() - solution[:2]).sum() + abs(
+            offset - (solution[2] if bias else 0.0)
+        )
         assert columns["train_error"][run] == pytest.approx(loss.item(), rel=1e-9)
         assert columns["test_error"][run] == pytest.approx(test.item(), rel=1e-9)
         assert columns["gap"][run] == pytest.approx(loss.item() - best, rel=1e-6, abs=1e-12)
@@ -73,7 +85,9 @@ def test_relu_nets_against_a_loop_over_modules(bias: bool) -> None:
     columns = measure(model, batch, **{**OPTIONS, "steps": 40})
     weights, biases = draw("torch", (2, 4, 4, 1), (2,), bias=bias, seed=start_seed(model, SEED))
     for run, ((X, y), (X_test, y_test)) in enumerate(zip(*rows_of(batch), strict=True)):
-        layers = [torch.nn.Linear(w.shape[2], w.shape[1], bias=bias, dtype=torch.float64) for w in weights]
+        layers = [
+            torch.nn.Linear(w.shape[2], w.shape[1], bias=bias, dtype=torch.float64) for w in weights
+        ]
         with torch.no_grad():
             for i, layer in enumerate(layers):
                 layer.weight.copy_(torch.from_numpy(weights[i][run]))
@@ -82,12 +96,16 @@ def test_relu_nets_against_a_loop_over_modules(bias: bool) -> None:
         net = torch.nn.Sequential(layers[0], torch.nn.ReLU(), layers[1], torch.nn.ReLU(), layers[2])
         opt = torch.optim.Adam(net.parameters(), lr=0.02)
         for step in range(41):
-            loss = torch.nn.functional.mse_loss(net(torch.from_numpy(X)), torch.from_numpy(y)[:, None])
+            loss = torch.nn.functional.mse_loss(
+                net(torch.from_numpy(X)), torch.from_numpy(y)[:, None]
+            )
             if step < 40:
                 opt.zero_grad()
                 loss.backward()
                 opt.step()
-        test = torch.nn.functional.mse_loss(net(torch.from_numpy(X_test)), torch.from_numpy(y_test)[:, None])
+        test = torch.nn.functional.mse_loss(
+            net(torch.from_numpy(X_test)), torch.from_numpy(y_test)[:, None]
+        )
         assert columns["train_error"][run] == pytest.approx(loss.item(), rel=1e-9)
         assert columns["test_error"][run] == pytest.approx(test.item(), rel=1e-9)
         assert np.isnan(columns["distance"][run])
@@ -112,9 +130,13 @@ def test_closed_forms() -> None:
 
 def test_more_columns_than_rows() -> None:
     """Least squares of smallest norm; a net that starts small arrives at zero training error too."""
-    batch = Synthetic(noise=(0.1,), noise_kind="constant", inputs=12, rows=6).draw(np.random.SeedSequence(0), range(4))
+    batch = Synthetic(noise=(0.1,), noise_kind="constant", inputs=12, rows=6).draw(
+        np.random.SeedSequence(0), range(4)
+    )
     best = measure(Model("least_squares"), batch, **OPTIONS)
-    net = measure(Model(depth=2, width=4, start="zero_last", lr=0.02), batch, **{**OPTIONS, "steps": 3000})
+    net = measure(
+        Model(depth=2, width=4, start="zero_last", lr=0.02), batch, **{**OPTIONS, "steps": 3000}
+    )
     assert best["train_error"].max() < 1e-20
     assert net["success"].all()
     assert np.isfinite(net["test_error"]).all()
@@ -126,7 +148,10 @@ def test_predictions_are_for_chains_that_descend() -> None:
     for optimizer, is_known in known.items():
         columns = measure(Model(depth=4, optimizer=optimizer), line, **OPTIONS)
         assert np.isfinite(columns["predicted"]).all() == is_known
-    slow, fast = (measure(Model(depth=4, optimizer=o), line, **OPTIONS)["predicted"] for o in ("gd", "momentum"))
+    slow, fast = (
+        measure(Model(depth=4, optimizer=o), line, **OPTIONS)["predicted"]
+        for o in ("gd", "momentum")
+    )
     np.testing.assert_allclose(slow, 10 * fast)
     for model in (Model(depth=2), Model(depth=4, width=2), Model(depth=4, start="zero_last")):
         assert np.isnan(measure(model, line, **OPTIONS)["predicted"]).all()

@@ -27,7 +27,9 @@ LONG = 2**53 + np.arange(6)
     ],
 )
 def test_whole_numbers_that_float64_would_round_are_refused_and_their_column_is_named(column):
-    with pytest.raises(DataError, match=r"whole number of more digits than float64 has, in column x0"):
+    with pytest.raises(
+        DataError, match=r"whole number of more digits than float64 has, in column x0"
+    ):
         Table.from_arrays(np.asarray(column)[:, None], Y)
 
 
@@ -39,7 +41,9 @@ def test_long_ids_of_a_file_are_refused_by_name_and_may_be_dropped(tmp_path):
     assert Table.read(path, "y", drop=["id"]).names == ("a",)
 
 
-@pytest.mark.parametrize("column", [LONG // 2 * 2, LONG.astype(float), [f"{n}.0" for n in LONG], 2**60 * np.arange(6)])
+@pytest.mark.parametrize(
+    "column", [LONG // 2 * 2, LONG.astype(float), [f"{n}.0" for n in LONG], 2**60 * np.arange(6)]
+)
 def test_what_float64_holds_is_kept(column):
     column = np.asarray(column)
     assert np.array_equal(Table.from_arrays(column[:, None], Y).X[:, 0], column.astype(float))
@@ -52,7 +56,9 @@ def test_rows_of_the_same_labels_in_another_order_are_refused():
     with pytest.raises(DataError, match=r"in another order"):
         Table.from_arrays(X, y)
     assert Table.from_arrays(X, y.loc[X.index]).y.tolist() == Y.tolist()
-    assert Table.from_arrays(X.set_axis(list("abcdef")), y).y.tolist() == y.tolist()  # labels of other kinds
+    assert (
+        Table.from_arrays(X.set_axis(list("abcdef")), y).y.tolist() == y.tolist()
+    )  # labels of other kinds
 
 
 def test_tensors_are_read_and_sparse_or_ragged_input_is_one_clear_error():

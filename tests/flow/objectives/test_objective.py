@@ -5,7 +5,13 @@ import torch
 from torch import nn
 
 from rectilinear.errors import ConfigError, SingularOperatorError
-from rectilinear.flow import ChebyshevVelocity, LinearFlow, LowRankEndpoint, SolvedVelocity, collapse
+from rectilinear.flow import (
+    ChebyshevVelocity,
+    LinearFlow,
+    LowRankEndpoint,
+    SolvedVelocity,
+    collapse,
+)
 from rectilinear.flow.objectives import (
     Adversarial,
     Centred,
@@ -46,7 +52,10 @@ def test_the_solved_operator_minimises_the_flow_matching_loss():
     """Its twin is the least squares of ``z_1`` on ``z_t`` over all pairs of a sample."""
     torch.manual_seed(1)
     mix0, mix1 = torch.randn(2, N, N, dtype=torch.float64)
-    z0, z1 = torch.randn(150, N, dtype=torch.float64) @ mix0, torch.randn(170, N, dtype=torch.float64) @ mix1
+    z0, z1 = (
+        torch.randn(150, N, dtype=torch.float64) @ mix0,
+        torch.randn(170, N, dtype=torch.float64) @ mix1,
+    )
     z0, z1 = z0 - z0.mean(0), z1 - z1.mean(0)  # the pairs then have no cross moment
     velocity = SolvedVelocity.from_samples(z0, z1)
     for t in (0.1, 0.5, 0.9):
@@ -119,7 +128,9 @@ def test_the_likelihood_is_that_of_a_dense_jacobian(x, operator):
     for row in x:
         jacobian = torch.autograd.functional.jacobian(to_noise, row)
         twin.append(
-            -0.5 * (to_noise(row) ** 2).sum() - N / 2 * math.log(2 * math.pi) + torch.linalg.slogdet(jacobian)[1]
+            -0.5 * (to_noise(row) ** 2).sum()
+            - N / 2 * math.log(2 * math.pi)
+            + torch.linalg.slogdet(jacobian)[1]
         )
     assert float(value) == pytest.approx(-float(torch.stack(twin).mean().detach()) / N, rel=1e-9)
     assert float(value) == pytest.approx(-float(f.log_prob(x).mean().detach()) / N, rel=1e-9)
@@ -166,11 +177,15 @@ def test_undisturbed_latents_reconstruct_and_disturbed_ones_do_not(x):
 
 @torch.no_grad()
 def test_every_other_row_has_the_rank_in_focus(x):
-    draw = Draw(Linearizer(Identity(N), Diagonal(torch.arange(N, 0.0, -1.0)).double(), network(1)), x)
+    draw = Draw(
+        Linearizer(Identity(N), Diagonal(torch.arange(N, 0.0, -1.0)).double(), network(1)), x
+    )
     rows = torch.arange(len(x))
     torch.manual_seed(0)
     ranks = draw_ranks(draw.z1, 1, N).where(rows % 2 == 1, 2)
-    twin = (draw.data_space.decode(draw.z1 * (torch.arange(N) < ranks[:, None])) - x).square().mean()
+    twin = (
+        (draw.data_space.decode(draw.z1 * (torch.arange(N) < ranks[:, None])) - x).square().mean()
+    )
     torch.manual_seed(0)
     assert float(NestedRank(1, N, focus=2)(draw)) == pytest.approx(float(twin), rel=1e-9)
 
@@ -178,15 +193,21 @@ def test_every_other_row_has_the_rank_in_focus(x):
 @torch.no_grad()
 @pytest.mark.parametrize("operator", ["dense", "diagonal"])
 def test_nested_reconstruction_is_that_of_the_truncated_model(x, operator):
-    A = (Dense(N) if operator == "dense" else Diagonal(torch.tensor([0.5, -3.0, 1.0, 2.0, 0.1]))).double()
+    A = (
+        Dense(N) if operator == "dense" else Diagonal(torch.tensor([0.5, -3.0, 1.0, 2.0, 0.1]))
+    ).double()
     g = network(1)
     f = Linearizer(Identity(N), A, g)
     for k in (1, 3, N):
         u = torch.linalg.svd(to_dense(A)).U[:, :k]
         twin = (g.inverse(g(x) @ u @ u.T) - x).square().mean()
-        assert float(NestedRank(k, k)(Draw(f, x))) == pytest.approx(float(twin), rel=1e-9, abs=1e-20)
+        assert float(NestedRank(k, k)(Draw(f, x))) == pytest.approx(
+            float(twin), rel=1e-9, abs=1e-20
+        )
         first = NestedRank(k, k, share=0.25)(Draw(f, x))
-        assert float(first) == pytest.approx(float(NestedRank(k, k)(Draw(f, x[:16]))), rel=1e-9, abs=1e-20)
+        assert float(first) == pytest.approx(
+            float(NestedRank(k, k)(Draw(f, x[:16]))), rel=1e-9, abs=1e-20
+        )
     errors = torch.arange(1, N + 2, dtype=torch.float64)
     relative = NestedRank(3, 3, baseline=errors)(Draw(f, x))
     assert float(relative) == pytest.approx(float(NestedRank(3, 3)(Draw(f, x))) / 4)
@@ -213,7 +234,9 @@ def test_the_adversarial_term_moves_each_side_for_itself_alone(x):
     term = Adversarial(critic, low=2, high=4, penalty=0.7)
     parts = term(Draw(f, x))
     model, sides = list(f.parameters()), list(critic.parameters())
-    of_critic = torch.autograd.grad(parts["critic"], [*model, *sides], retain_graph=True, allow_unused=True)
+    of_critic = torch.autograd.grad(
+        parts["critic"], [*model, *sides], retain_graph=True, allow_unused=True
+    )
     of_model = torch.autograd.grad(parts["generator"], [*model, *sides], allow_unused=True)
     assert all(g is None for g in of_critic[: len(model)])
     assert all(g is None for g in of_model[len(model) :])
@@ -224,10 +247,15 @@ def test_the_adversarial_term_moves_each_side_for_itself_alone(x):
 def test_the_critic_is_penalised_for_its_slope(x):
     critic = nn.Linear(N, 1).double()
     f = Linearizer(Identity(N), Diagonal(torch.ones(N, dtype=torch.float64)))
-    with_penalty, without = (Adversarial(critic, penalty=p)._critic_loss(x, x + 1).detach() for p in (0.8, 0.0))
+    with_penalty, without = (
+        Adversarial(critic, penalty=p)._critic_loss(x, x + 1).detach() for p in (0.8, 0.0)
+    )
     slope = float(critic.weight.detach().square().sum())
     assert float(with_penalty - without) == pytest.approx(0.4 * 2 * slope)
-    assert Objective(f, {"gan": (1.0, Adversarial(critic, lr=1e-4))}).parameter_groups()[1]["lr"] == 1e-4
+    assert (
+        Objective(f, {"gan": (1.0, Adversarial(critic, lr=1e-4))}).parameter_groups()[1]["lr"]
+        == 1e-4
+    )
 
 
 def test_the_loss_is_the_weighted_sum_of_named_terms(x):
@@ -237,7 +265,9 @@ def test_the_loss_is_the_weighted_sum_of_named_terms(x):
     values = {name: value.detach() for name, value in objective(x).items()}
     assert list(values) == ["loss", "nll", "nested", "adversarial_generator", "adversarial_critic"]
     expected = (
-        values["nll"] + 2 * values["nested"] + 0.5 * (values["adversarial_generator"] + values["adversarial_critic"])
+        values["nll"]
+        + 2 * values["nested"]
+        + 0.5 * (values["adversarial_generator"] + values["adversarial_critic"])
     )
     assert float(values["loss"]) == pytest.approx(float(expected))
     grouped = [id(p) for group in objective.parameter_groups() for p in group["params"]]
@@ -258,7 +288,9 @@ def test_data_are_encoded_once_for_all_terms(x):
 
 def test_a_network_is_initialised_by_data_before_noise(x):
     norm = ActNorm(N)
-    paper(LinearFlow(Chain(norm, network()).double(), None, LowRankEndpoint(N, 2, width=8).double()))(10 * x + 7)
+    paper(
+        LinearFlow(Chain(norm, network()).double(), None, LowRankEndpoint(N, 2, width=8).double())
+    )(10 * x + 7)
     assert float(norm(10 * x + 7).mean().detach().abs()) < 1e-9
 
 
@@ -270,14 +302,18 @@ def test_the_log_shows_the_round_trip(x):
 
 
 def test_training_lowers_every_named_objective():
-    """A Gaussian in 2 dimensions: the likelihood comes down to its entropy, the others below where they began."""
+    """A Gaussian in 2 dimensions: the likelihood comes down to its entropy, the others below where
+    they began.
+    """
     torch.manual_seed(0)
     data = torch.randn(128, 2) @ torch.tensor([[2.0, 0.5], [0.0, 0.4]])
     ones = torch.ones(2)
     models = {
         "paper": paper(LinearFlow(VectorFlow(2, 2, 8), None, LowRankEndpoint(2, 2, width=8))),
         "solved": solved(LinearFlow(VectorFlow(2, 2, 8), None, SolvedVelocity(ones, ones.clone()))),
-        "likelihood": likelihood(Linearizer(Identity(2), Dense(2), VectorFlow(2, 2, 8)), sigma=0.01),
+        "likelihood": likelihood(
+            Linearizer(Identity(2), Dense(2), VectorFlow(2, 2, 8)), sigma=0.01
+        ),
     }
     for name, objective in models.items():
         optimizer = torch.optim.Adam(objective.parameters(), 3e-2)
@@ -290,7 +326,9 @@ def test_training_lowers_every_named_objective():
             losses.append(float(loss.detach()))
         assert sum(losses[-10:]) < 0.95 * sum(losses[:10]), name
         if name == "likelihood":
-            entropy = (0.5 * torch.logdet(data.T.cov()) / 2 + 0.5 * math.log(2 * math.pi * math.e)).item()
+            entropy = (
+                0.5 * torch.logdet(data.T.cov()) / 2 + 0.5 * math.log(2 * math.pi * math.e)
+            ).item()
             assert losses[-1] == pytest.approx(entropy, abs=0.1)
 
 

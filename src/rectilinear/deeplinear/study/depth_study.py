@@ -1,4 +1,6 @@
-"""The depth study: linear nets of every depth against least squares, on a synthetic law or on a table."""
+"""The depth study: linear nets of every depth against least squares, on a synthetic law or on a
+table.
+"""
 
 from __future__ import annotations
 
@@ -34,20 +36,26 @@ STEP_SIZES = tuple(float(f"{lr:.0e}") for lr in np.geomspace(1e-4, 1.0, 9))
 class DepthStudy:
     """Many trials of many models, with every measure of each.
 
-    The default is the published protocol: a noisy line, one to ten layers of one unit with biases, uniform starts,
-    10,000 steps of gradient descent of size 1e-3, 100 trials at each of four levels of noise.
+    The default is the published protocol: a noisy line, one to ten layers of one unit with biases,
+    uniform starts, 10,000 steps of gradient descent of size 1e-3, 100 trials at each of four levels
+    of noise.
 
     Args:
-        models: what is compared; :func:`~rectilinear.deeplinear.study.models.deep_linear` makes a list.
+        models: what is compared; :func:`~rectilinear.deeplinear.study.models.deep_linear` makes a
+            list.
         data: the law that trials are drawn from, where no table is given.
-        trials: their number, at each level of noise; for a table, whole splits until there are at least as many.
+        trials: their number, at each level of noise; for a table, whole splits until there are at
+            least as many.
         steps: the budget.
-        tol: the training error above least squares that counts as arrived, in the squared units of the target, which
-            for a table is standardised. The default is ``D = .01`` on a line: ``.01^2 / 2``.
+        tol: the training error above least squares that counts as arrived, in the squared units of
+            the target, which for a table is standardised. The default is ``D = .01`` on a line:
+            ``.01^2 / 2``.
         checkpoints: on a logarithmic grid of steps.
         folds: of a table's splits.
-        tuning: trials that a step is chosen on, where a model asks for it; none of them is reported.
-        block: trials trained side by side. Results depend on it, as on the seed, and on nothing else of the machine.
+        tuning: trials that a step is chosen on, where a model asks for it; none of them is
+            reported.
+        block: trials trained side by side. Results depend on it, as on the seed, and on nothing
+            else of the machine.
         seed: of everything.
 
     Raises:
@@ -74,11 +82,21 @@ class DepthStudy:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.models, tuple | list) and all(isinstance(model, Model) for model in self.models)):
-            raise ConfigError(f"models = {self.models!r}", "a tuple of Model", "deep_linear(depths) makes one.")
+        if not (
+            isinstance(self.models, tuple | list)
+            and all(isinstance(model, Model) for model in self.models)
+        ):
+            raise ConfigError(
+                f"models = {self.models!r}", "a tuple of Model", "deep_linear(depths) makes one."
+            )
         names = [model.name for model in self.models]
         for name, given, expected, fine in (
-            ("models", names, "at least one, each of another name", names and len(set(names)) == len(names)),
+            (
+                "models",
+                names,
+                "at least one, each of another name",
+                names and len(set(names)) == len(names),
+            ),
             ("trials", self.trials, "at least two", is_count(self.trials, 2)),
             ("steps", self.steps, "at least one", is_count(self.steps, 1)),
             ("tol", self.tol, "a positive number", is_within(self.tol, 0) and self.tol > 0),
@@ -103,11 +121,13 @@ class DepthStudy:
     ) -> StudyResult:
         """Run what is not there yet, and give all of it.
 
-        A chunk is one model on one block of trials. With ``out``, each is kept as soon as it is finished, and the same
-        call goes on where an earlier one stopped. Results are the same to the last bit for any number of workers.
+        A chunk is one model on one block of trials. With ``out``, each is kept as soon as it is
+        finished, and the same call goes on where an earlier one stopped. Results are the same to
+        the last bit for any number of workers.
 
         Args:
-            table: the user's own data, or a pair of inputs and target; without, trials are drawn from ``data``.
+            table: the user's own data, or a pair of inputs and target; without, trials are drawn
+                from ``data``.
             out: a folder of its own for this study.
             n_jobs: workers here, -1 for one a core.
             backend: ``loky``, ``dask`` or ``ray``.
@@ -126,7 +146,9 @@ class DepthStudy:
             table = Table.from_arrays(*table)
         if table is not None and len(table.y) < 2 * self.folds:
             raise ConfigError(
-                f"{self.folds} folds of {len(table.y)} rows", f"at most {len(table.y) // 2}", "Lower --folds."
+                f"{self.folds} folds of {len(table.y)} rows",
+                f"at most {len(table.y) // 2}",
+                "Lower --folds.",
             )
         settings = {**to_json(self), "table": None if table is None else table.fingerprint()}
         with nullcontext() if out is None else locked(out):
@@ -146,17 +168,24 @@ class DepthStudy:
                 done[number] = columns
                 if progress is not None:
                     progress(len(done), len(chunks))
-        from rectilinear.deeplinear.study.result import StudyResult  # its statistics are for those who ask, not workers
+        from rectilinear.deeplinear.study.result import (
+            StudyResult,
+        )  # its statistics are for those who ask, not workers
 
         names = sorted(done)
-        columns = {name: np.concatenate([done[number][name] for number in names]) for name in done[names[0]]}
+        columns = {
+            name: np.concatenate([done[number][name] for number in names])
+            for name in done[names[0]]
+        }
         return StudyResult.of(self, models, columns, table)
 
     def _chunks(self, models: tuple[Model, ...], table: Table | None) -> dict[int, _Chunk]:
         """By number, in the order in which they are started: the longest first."""
         blocks = self._blocks(np.random.SeedSequence(self.seed).spawn(2)[1], table, self.trials)
         chunks = {
-            b * len(models) + m: _Chunk(m, model, source.of(model), seed, self.steps, self.tol, self.checkpoints)
+            b * len(models) + m: _Chunk(
+                m, model, source.of(model), seed, self.steps, self.tol, self.checkpoints
+            )
             for b, (source, seed) in enumerate(blocks)
             for m, model in enumerate(models)
         }
@@ -171,16 +200,24 @@ class DepthStudy:
         for i, child in enumerate(seed.spawn(-(-trials // size))):
             data, start = child.spawn(2)
             if table is None:
-                source: Drawn | Folded = Drawn(self.data, data, range(i * size, min(trials, (i + 1) * size)))
+                source: Drawn | Folded = Drawn(
+                    self.data, data, range(i * size, min(trials, (i + 1) * size))
+                )
             else:
                 need_rows = any(model.kind == "relu" for model in self.models)
-                source = folded(table, self.folds, data, range(i * size, (i + 1) * size), rows=need_rows)
+                source = folded(
+                    table, self.folds, data, range(i * size, (i + 1) * size), rows=need_rows
+                )
             blocks.append((source, start))
         return blocks
 
-    def _tuned(self, table: Table | None, store: Store | None, share: Callable[..., Any]) -> tuple[Model, ...]:
+    def _tuned(
+        self, table: Table | None, store: Store | None, share: Callable[..., Any]
+    ) -> tuple[Model, ...]:
         """The models with a step each: chosen on trials of their own where it was left open."""
-        open_ones = {m: model for m, model in enumerate(self.models) if model.trained and model.lr is None}
+        open_ones = {
+            m: model for m, model in enumerate(self.models) if model.trained and model.lr is None
+        }
         if not open_ones:
             return self.models
         kept = store.chosen() if store is not None else None
@@ -212,29 +249,52 @@ class _Chunk:
     @property
     def cost(self) -> float:
         """In units of its own: layers, and the rows that a ReLU net goes through."""
-        return self.model.depth * self.model.width * (100 if self.model.kind == "relu" else 1) * self.model.trained
+        return (
+            self.model.depth
+            * self.model.width
+            * (100 if self.model.kind == "relu" else 1)
+            * self.model.trained
+        )
 
 
 def _run(chunk: _Chunk) -> Columns:
     batch = chunk.source.batch()
     columns = measure(
-        chunk.model, batch, steps=chunk.steps, tol=chunk.tol, checkpoints=chunk.checkpoints, seed=chunk.seed
+        chunk.model,
+        batch,
+        steps=chunk.steps,
+        tol=chunk.tol,
+        checkpoints=chunk.checkpoints,
+        seed=chunk.seed,
     )
-    return {"model": np.full(len(batch.trial), chunk.index), "trial": batch.trial, "noise": batch.noise, **columns}
+    return {
+        "model": np.full(len(batch.trial), chunk.index),
+        "trial": batch.trial,
+        "noise": batch.noise,
+        **columns,
+    }
 
 
 def _choose(chunk: _Chunk) -> float:
     """The step of the grid with the smallest median gap at the end of the budget."""
     model, batch = chunk.model, chunk.source.batch()
     if model.kind == "relu":
-        gaps = np.stack([_run(replace(chunk, model=replace(model, lr=lr)))["gap"] for lr in STEP_SIZES])
+        gaps = np.stack(
+            [_run(replace(chunk, model=replace(model, lr=lr)))["gap"] for lr in STEP_SIZES]
+        )
     else:
         statistics, hidden = batch.train, (model.width,) * (model.depth - 1)
         sizes = (statistics.inputs, *hidden, 1)
         run = train(
             statistics,
             hidden,
-            start=draw(model.start, sizes, statistics.runs, bias=model.bias, seed=start_seed(model, chunk.seed)),
+            start=draw(
+                model.start,
+                sizes,
+                statistics.runs,
+                bias=model.bias,
+                seed=start_seed(model, chunk.seed),
+            ),
             **model.rule(np.asarray(STEP_SIZES)[:, None]),
             steps=chunk.steps,
             checkpoints=2,

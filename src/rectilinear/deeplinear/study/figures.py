@@ -1,4 +1,6 @@
-"""The pictures of a study: distance against steps, error and success and time against depth, where slopes end."""
+"""The pictures of a study: distance against steps, error and success and time against depth, where
+slopes end.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,10 @@ from rectilinear.deeplinear.study.result import StudyResult
 from rectilinear.plots import canvas
 from rectilinear.plots.style import ROLES
 
-_SHALLOW, _DEEP = 205 / 360, 368 / 360  # hues, blue over purple to red: of middle lightness, for light and dark paper
+_SHALLOW, _DEEP = (
+    205 / 360,
+    368 / 360,
+)  # hues, blue over purple to red: of middle lightness, for light and dark paper
 _FAMILIES = (*(ROLES[role] for role in ("first", "second", "third")), "#8a63b8", "#b08a1e")
 _MARKS = "osD^v"
 
@@ -27,13 +32,17 @@ def families(result: StudyResult) -> dict[str, list[int]]:
     for m, model in enumerate(result.models):
         if model.trained:
             found.setdefault(result.study.models[m].family, []).append(m)
-    return {name: sorted(group, key=lambda m: result.models[m].depth) for name, group in found.items()}
+    return {
+        name: sorted(group, key=lambda m: result.models[m].depth) for name, group in found.items()
+    }
 
 
 def distance(result: StudyResult, family: str) -> Figure:
-    """``D`` against steps, both logarithmic, a line a depth: the mean, and the median with the middle half of trials.
+    """``D`` against steps, both logarithmic, a line a depth: the mean, and the median with the
+    middle half of trials.
 
-    Where some trials are stuck it has two humps, at 0 and at the size of the slope, and a mean alone says little.
+    Where some trials are stuck it has two humps, at 0 and at the size of the slope, and a mean
+    alone says little.
     """
     figure, panels = canvas(7.6, 3.2, columns=2, sharey=True)
     group = families(result)[family]
@@ -56,7 +65,9 @@ def distance(result: StudyResult, family: str) -> Figure:
 
 
 def test_error(result: StudyResult, family: str) -> Figure:
-    """Test error against depth at each level of noise, with that of least squares dashed: mean and median."""
+    """Test error against depth at each level of noise, with that of least squares dashed: mean and
+    median.
+    """
     figure, panels = canvas(7.6, 3.0, columns=2)
     group = families(result)[family]
     depths = [result.models[m].depth for m in group]
@@ -67,7 +78,9 @@ def test_error(result: StudyResult, family: str) -> Figure:
             colour = ramp(i, len(result.levels))
             errors = [middle(result.cell(m, noise)["test_error"]) for m in group]
             label = "" if np.isnan(noise) else f"noise {noise:g}"
-            axes.plot(depths, errors, color=colour, marker="o", markersize=3, label=label, linewidth=1.2)
+            axes.plot(
+                depths, errors, color=colour, marker="o", markersize=3, label=label, linewidth=1.2
+            )
             if base is not None:
                 level = middle(result.cell(base, noise)["test_error"])
                 axes.axhline(level, color=colour, linestyle=(0, (4, 3)), linewidth=0.8)
@@ -89,7 +102,9 @@ def success(result: StudyResult) -> Figure:
         x = np.array([result.models[m].depth for m in group])
         cells = [result.cell(m)["success"] for m in group]
         rates = [inference.wilson(int(cell.sum()), len(cell)) for cell in cells]
-        value, low, high = (np.array([getattr(rate, part) for rate in rates]) for part in ("value", "low", "high"))
+        value, low, high = (
+            np.array([getattr(rate, part) for rate in rates]) for part in ("value", "low", "high")
+        )
         colour, mark = _FAMILIES[i % len(_FAMILIES)], _MARKS[i % len(_MARKS)]
         axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
         axes.plot(x, value, color=colour, marker=mark, markersize=4, label=name, linewidth=1.2)
@@ -101,7 +116,9 @@ def success(result: StudyResult) -> Figure:
 
 
 def survival(result: StudyResult, family: str) -> Figure:
-    """Kaplan and Meier's curves: the share of trials still under way, against steps, a line a depth."""
+    """Kaplan and Meier's curves: the share of trials still under way, against steps, a line a
+    depth.
+    """
     figure, (axes,) = canvas(6.4, 3.0)
     group = families(result)[family]
     for i, m in enumerate(group):
@@ -109,17 +126,29 @@ def survival(result: StudyResult, family: str) -> Figure:
         curve = inference.kaplan_meier(cell["steps"], cell["reached"])
         colour = ramp(i, len(group))
         x = np.concatenate([[1.0], np.maximum(curve.times, 1.0), [result.study.steps]])
-        share = np.concatenate([[1.0], curve.share, curve.share[-1:] if len(curve.share) else [1.0]])
-        axes.step(x, share, where="post", color=colour, label=str(result.models[m].depth), linewidth=1.2)
+        share = np.concatenate(
+            [[1.0], curve.share, curve.share[-1:] if len(curve.share) else [1.0]]
+        )
+        axes.step(
+            x, share, where="post", color=colour, label=str(result.models[m].depth), linewidth=1.2
+        )
     steps = np.concatenate([result.cell(m)["steps"] for m in group])
     first = max(1.0, np.quantile(steps, 0.001) / 1.5)
-    axes.set(xscale="log", xlim=(first, result.study.steps), ylim=(-0.03, 1.05), xlabel="steps", ylabel="not yet there")
+    axes.set(
+        xscale="log",
+        xlim=(first, result.study.steps),
+        ylim=(-0.03, 1.05),
+        xlabel="steps",
+        ylabel="not yet there",
+    )
     _legend(axes, "layers", outside=True)
     return figure
 
 
 def time(result: StudyResult) -> Figure:
-    """Median steps to the tolerance against depth, with its interval, and the escape time that theory foretells."""
+    """Median steps to the tolerance against depth, with its interval, and the escape time that
+    theory foretells.
+    """
     figure, (axes,) = canvas(6.4, 3.2)
     depths: set[int] = set()
     for i, (name, group) in enumerate(families(result).items()):
@@ -127,7 +156,9 @@ def time(result: StudyResult) -> Figure:
         x = np.array([result.models[m].depth for m in group], dtype=float)
         cells = [result.cell(m) for m in group]
         medians = [inference.kaplan_meier(cell["steps"], cell["reached"]).median for cell in cells]
-        value, low, high = (np.array([getattr(est, part) for est in medians]) for part in ("value", "low", "high"))
+        value, low, high = (
+            np.array([getattr(est, part) for est in medians]) for part in ("value", "low", "high")
+        )
         arrived = np.isfinite(value)
         top = np.where(np.isfinite(high), high, result.study.steps)
         x_, value, low, top = (part[arrived] for part in (x, value, low, top))
@@ -138,7 +169,14 @@ def time(result: StudyResult) -> Figure:
         )  # fmt: skip
         foretold = np.array([np.median(cell["predicted"]) for cell in cells])
         if np.isfinite(foretold).any():
-            axes.plot(x, foretold, color=colour, linestyle=(0, (4, 3)), linewidth=1.0, label=f"{name}, theory")
+            axes.plot(
+                x,
+                foretold,
+                color=colour,
+                linestyle=(0, (4, 3)),
+                linewidth=1.0,
+                label=f"{name}, theory",
+            )
         depths |= set(x.astype(int).tolist())
     axes.axhline(result.study.steps, color=ROLES["muted"], linewidth=0.8)
     axes.annotate(
@@ -152,16 +190,25 @@ def time(result: StudyResult) -> Figure:
 
 
 def slopes(result: StudyResult, family: str, shown: int = 5) -> Figure:
-    """Where nets end along the least-squares weights: a histogram a depth, 1 at the solution, 0 at the saddle."""
+    """Where nets end along the least-squares weights: a histogram a depth, 1 at the solution, 0 at
+    the saddle.
+    """
     group = families(result)[family]
-    chosen = [group[i] for i in np.unique(np.linspace(0, len(group) - 1, min(shown, len(group))).round().astype(int))]
+    chosen = [
+        group[i]
+        for i in np.unique(
+            np.linspace(0, len(group) - 1, min(shown, len(group))).round().astype(int)
+        )
+    ]
     figure, panels = canvas(7.6, 2.1, columns=len(chosen), sharey=True)
     bins = np.linspace(-0.525, 1.525, 42).tolist()  # 0 and 1 in the middle of a bar
     for axes, m in zip(panels, chosen, strict=True):
         ratio = result.cell(m)["ratio"]
         ratio = np.clip(ratio[np.isfinite(ratio)], bins[0], bins[-1])
         colour = ramp(group.index(m), len(group))
-        axes.hist(ratio, bins=bins, weights=np.full(len(ratio), 1 / max(len(ratio), 1)), color=colour)
+        axes.hist(
+            ratio, bins=bins, weights=np.full(len(ratio), 1 / max(len(ratio), 1)), color=colour
+        )
         depth = result.models[m].depth
         axes.set(xticks=[0, 1], ylim=(0, 1))
         _title(axes, f"{depth} layer{'s'[: depth > 1]}")

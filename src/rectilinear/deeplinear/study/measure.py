@@ -23,31 +23,47 @@ Columns = dict[str, np.ndarray]
 
 
 def measure(
-    model: Model, batch: Batch, *, steps: int, tol: float, checkpoints: int, seed: np.random.SeedSequence
+    model: Model,
+    batch: Batch,
+    *,
+    steps: int,
+    tol: float,
+    checkpoints: int,
+    seed: np.random.SeedSequence,
 ) -> Columns:
     """Every measure of ``model`` on each trial of ``batch``, as columns ``(trials,)``.
 
-    =================  ====================================================================================
+    =================  ============================================================================
     ``train_error``    mean square error on the training set
     ``test_error``     mean square error on the test set
-    ``gap``            training error above least squares: ``|R e|^2``, whatever the scale of the noise
-    ``distance``       ``D``, absolute differences to the least-squares weights and intercept, added up
-    ``ratio``          component along the least-squares weights: 1 at the solution, 0 at the saddle
+    ``gap``            training error above least squares: ``|R e|^2``, whatever the scale of the
+                       noise
+    ``distance``       ``D``, absolute differences to the least-squares weights and intercept,
+                       added up
+    ``ratio``          component along the least-squares weights: 1 at the solution, 0 at the
+                       saddle
     ``steps``          until the gap came down to ``tol``; the budget where it did not
     ``reached``        whether it did
     ``success``        whether it is there at the end
     ``state``          what it came to, by :func:`~rectilinear.deeplinear.diagnosis.diagnose`
     ``curvature``      smallest eigenvalue of the Hessian at the end
-    ``predicted``      steps to escape the saddle at zero, by :func:`~rectilinear.deeplinear.theory.escape_time`
-    ``stable_lr``      largest stable step at a balanced solution, on the mean square error as the model's ``lr``
-    =================  ====================================================================================
+    ``predicted``      steps to escape the saddle at zero, by
+                       :func:`~rectilinear.deeplinear.theory.escape_time`
+    ``stable_lr``      largest stable step at a balanced solution, on the mean square error as the
+                       model's ``lr``
+    =================  ============================================================================
 
     and ``curve`` ``(trials, checkpoints)``, ``D`` against steps. What a model does not have is NaN.
     """
     if model.kind == "relu":
-        pass  # MERGED IMPORT
-
-        return measure_relu(model, batch, steps=steps, tol=tol, checkpoints=checkpoints, seed=start_seed(model, seed))
+        return measure_relu(
+            model,
+            batch,
+            steps=steps,
+            tol=tol,
+            checkpoints=checkpoints,
+            seed=start_seed(model, seed),
+        )
     if model.kind == "deep_linear":
         return _deep_linear(model, batch, steps, tol, checkpoints, seed)
     coef, intercept = closed_form(model, batch.train)
@@ -65,7 +81,9 @@ def measure(
 
 
 def start_seed(model: Model, seed: np.random.SeedSequence) -> np.random.SeedSequence:
-    """The seed of the starting weights: one for all optimisers and steps, and whatever other models there are."""
+    """The seed of the starting weights: one for all optimisers and steps, and whatever other models
+    there are.
+    """
     key = (model.depth, model.width, STARTS.index(model.start), model.kind == "relu")
     return np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, *map(int, key)))
 
@@ -75,7 +93,9 @@ def closed_form(model: Model, statistics: SufficientStatistics) -> tuple[np.ndar
     if model.kind == "least_squares":
         fit = statistics.least_squares(bias=model.bias)
         return fit.coef, fit.intercept
-    gram, moment = (statistics.cxx, statistics.cxy) if model.bias else (statistics.sxx, statistics.sxy)
+    gram, moment = (
+        (statistics.cxx, statistics.cxy) if model.bias else (statistics.sxx, statistics.sxy)
+    )
     penalty = (model.penalty / statistics.n)[..., None, None] * np.eye(statistics.inputs)
     coef = (np.linalg.pinv(gram + penalty, hermitian=True) @ moment).mT
     offset = statistics.mean_y - (coef @ statistics.mean_x[..., None])[..., 0]
@@ -91,7 +111,12 @@ def error(statistics: SufficientStatistics, coef: np.ndarray, intercept: np.ndar
 
 
 def _deep_linear(
-    model: Model, batch: Batch, steps: int, tol: float, checkpoints: int, seed: np.random.SeedSequence
+    model: Model,
+    batch: Batch,
+    steps: int,
+    tol: float,
+    checkpoints: int,
+    seed: np.random.SeedSequence,
 ) -> Columns:
     statistics, hidden = batch.train, (model.width,) * (model.depth - 1)
     sizes = (statistics.inputs, *hidden, 1)
@@ -131,7 +156,9 @@ def _of_map(batch: Batch, coef: np.ndarray, intercept: np.ndarray, *, bias: bool
     train = batch.train
     fit = train.least_squares(bias=bias)
     wrong, root = coef - fit.coef, train.root(bias=bias)
-    offset = (wrong @ train.mean_x[..., None])[..., 0] + intercept - fit.intercept if bias else intercept
+    offset = (
+        (wrong @ train.mean_x[..., None])[..., 0] + intercept - fit.intercept if bias else intercept
+    )
     fitted, spread = fit.coef @ root.mT, coef @ root.mT
     size, along = np.square(fitted).sum((-2, -1)), (fitted * spread).sum((-2, -1))
     return {
@@ -143,8 +170,12 @@ def _of_map(batch: Batch, coef: np.ndarray, intercept: np.ndarray, *, bias: bool
     }
 
 
-def _predicted(model: Model, statistics: SufficientStatistics, weights: tuple[np.ndarray, ...]) -> np.ndarray:
-    """For chains of one unit that start off the saddle, by gradient descent; otherwise the formula says nothing."""
+def _predicted(
+    model: Model, statistics: SufficientStatistics, weights: tuple[np.ndarray, ...]
+) -> np.ndarray:
+    """For chains of one unit that start off the saddle, by gradient descent; otherwise the formula
+    says nothing.
+    """
     chain = statistics.inputs == 1 and (model.width == 1 or model.depth == 1)
     if not chain or model.depth < 3 or model.optimizer == "adam":
         return np.full(statistics.runs, np.nan)
@@ -158,18 +189,28 @@ def _predicted(model: Model, statistics: SufficientStatistics, weights: tuple[np
 
 
 def measure_relu(
-    model: Model, batch: Batch, *, steps: int, tol: float, checkpoints: int, seed: np.random.SeedSequence
+    model: Model,
+    batch: Batch,
+    *,
+    steps: int,
+    tol: float,
+    checkpoints: int,
+    seed: np.random.SeedSequence,
 ) -> Columns:
-    """Train ReLU nets on the rows of each trial; measures as in :func:`~rectilinear.deeplinear.study.measure.measure`.
+    """Train ReLU nets on the rows of each trial; measures as in
+    :func:`~rectilinear.deeplinear.study.measure.measure`.
 
-    Each trial is a slice of batched matrix products, and the optimiser works entry by entry: trials do not mix. Whether
-    the training error came down to least squares is looked at on the checkpoints.
+    Each trial is a slice of batched matrix products, and the optimiser works entry by entry: trials
+    do not mix. Whether the training error came down to least squares is looked at on the
+    checkpoints.
     """
     assert batch.rows is not None
     X, y, inside, outside = (torch.from_numpy(np.array(a, dtype=np.float64)) for a in batch.rows)
     sizes = (X.shape[-1], *(model.width,) * (model.depth - 1), 1)
     drawn = draw(model.start, sizes, (len(X),), bias=model.bias, seed=seed)
-    weights, biases = ([torch.from_numpy(a.copy()).requires_grad_() for a in layer] for layer in drawn)
+    weights, biases = (
+        [torch.from_numpy(a.copy()).requires_grad_() for a in layer] for layer in drawn
+    )
     optimizer = _optimizer(model, [*weights, *biases])
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as every chunk: its sums do not depend on what else runs here
@@ -219,4 +260,6 @@ def _optimizer(model: Model, parameters: list[Tensor]) -> torch.optim.Optimizer:
     assert model.lr is not None
     if model.optimizer == "adam":
         return torch.optim.Adam(parameters, lr=model.lr)
-    return torch.optim.SGD(parameters, lr=model.lr, momentum=MOMENTUM if model.optimizer == "momentum" else 0.0)
+    return torch.optim.SGD(
+        parameters, lr=model.lr, momentum=MOMENTUM if model.optimizer == "momentum" else 0.0
+    )

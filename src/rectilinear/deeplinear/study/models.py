@@ -30,8 +30,8 @@ class Model:
         width: of the hidden layers.
         start: where descent starts.
         optimizer: how it goes on.
-        lr: its step on the mean square error, as with ``torch.nn.MSELoss``; None for the best of a grid, chosen on
-            other trials than those reported.
+        lr: its step on the mean square error, as with ``torch.nn.MSELoss``; None for the best of a
+            grid, chosen on other trials than those reported.
         bias: whether layers have one; a ReLU net without is homogeneous.
         penalty: of ridge, on the squared weights beside the sum of squared errors.
 
@@ -59,7 +59,12 @@ class Model:
             ("depth", self.depth, "at least one layer", is_count(self.depth, 1)),
             ("width", self.width, "at least one unit", is_count(self.width, 1)),
             ("start", self.start, f"one of {', '.join(STARTS)}", self.start in STARTS),
-            ("optimizer", self.optimizer, f"one of {', '.join(OPTIMIZERS)}", self.optimizer in OPTIMIZERS),
+            (
+                "optimizer",
+                self.optimizer,
+                f"one of {', '.join(OPTIMIZERS)}",
+                self.optimizer in OPTIMIZERS,
+            ),
             (
                 "lr",
                 self.lr,
@@ -81,13 +86,22 @@ class Model:
         """Its name without the depth, which a line of a plot over depths has in common."""
         if not self.trained:
             return {"least_squares": "least squares", "ridge": f"ridge {self.penalty:g}"}[self.kind]
-        words = ["" if self.bias else "bias-free", "ReLU" if self.kind == "relu" else "", self.optimizer]
-        words += [f"width {self.width}" if self.width > 1 else "", self.start if self.start != "uniform" else ""]
+        words = [
+            "" if self.bias else "bias-free",
+            "ReLU" if self.kind == "relu" else "",
+            self.optimizer,
+        ]
+        words += [
+            f"width {self.width}" if self.width > 1 else "",
+            self.start if self.start != "uniform" else "",
+        ]
         words += ["tuned" if self.lr is None else f"lr {self.lr:g}" if self.lr != Model.lr else ""]
         return " ".join(filter(None, words))
 
     def rule(self, lr: ArrayLike | None = None) -> dict[str, Any]:
-        """What :func:`~rectilinear.deeplinear.train` needs to take the same steps: it counts on half the loss."""
+        """What :func:`~rectilinear.deeplinear.train` needs to take the same steps: it counts on
+        half the loss.
+        """
         lr = self.lr if lr is None else lr
         assert lr is not None
         if self.optimizer == "adam":  # halving the gradient changes its step by eps alone
@@ -118,5 +132,8 @@ def deep_linear(
     nets = product(widths, starts, optimizers, depths)
     return (
         Model("least_squares", bias=bias),
-        *(Model("deep_linear", depth, width, start, optimizer, lr, bias) for width, start, optimizer, depth in nets),
+        *(
+            Model("deep_linear", depth, width, start, optimizer, lr, bias)
+            for width, start, optimizer, depth in nets
+        ),
     )

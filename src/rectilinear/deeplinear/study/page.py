@@ -12,7 +12,17 @@ from rectilinear.config import to_json
 from rectilinear.deeplinear.diagnosis import STATES
 from rectilinear.deeplinear.study import figures
 from rectilinear.deeplinear.study.result import StudyResult
-from rectilinear.plots.page import Fact, Html, Section, captioned, chart, folded, number, page, table
+from rectilinear.plots.page import (
+    Fact,
+    Html,
+    Section,
+    captioned,
+    chart,
+    folded,
+    number,
+    page,
+    table,
+)
 
 
 def study_page(result: StudyResult) -> str:
@@ -32,13 +42,19 @@ def facts(result: StudyResult) -> list[Fact]:
     found = [Fact(f"{len(result.columns['trial']):,}", "fits, each model on every trial")]
     for name, group in list(figures.families(result).items())[:4]:
         rate, depth = result.cell(group[-1])["success"].mean(), result.models[group[-1]].depth
-        found.append(Fact(f"{100 * rate:.3g} %", f"arrive with {depth} layer{'s'[: depth > 1]}, {name}"))
+        found.append(
+            Fact(f"{100 * rate:.3g} %", f"arrive with {depth} layer{'s'[: depth > 1]}, {name}")
+        )
     return found
 
 
 def sections(result: StudyResult) -> list[Section]:
     """All of the page below its head."""
-    linear = [name for name, group in figures.families(result).items() if result.models[group[0]].kind == "deep_linear"]
+    linear = [
+        name
+        for name, group in figures.families(result).items()
+        if result.models[group[0]].kind == "deep_linear"
+    ]
     parts = [_cells(result), _tests(result), _how(result)]
     if linear:
         parts = [_distance(result, linear), _ends(result, linear), *parts]
@@ -64,7 +80,9 @@ def _success(result: StudyResult, linear: list[str]) -> Section:
         )
         for name in linear[:2]
     ]
-    return Section("Who arrives", "Trials that come down to least squares within the budget.", tuple(blocks))
+    return Section(
+        "Who arrives", "Trials that come down to least squares within the budget.", tuple(blocks)
+    )
 
 
 def _shared(result: StudyResult) -> str:
@@ -100,26 +118,37 @@ def _test_error(result: StudyResult) -> Section:
         )
         for name in list(figures.families(result))[:3]
     ]
-    return Section("What it costs", "Test error against depth, beside least squares on the same trials.", tuple(blocks))
+    return Section(
+        "What it costs",
+        "Test error against depth, beside least squares on the same trials.",
+        tuple(blocks),
+    )
 
 
 def _distance(result: StudyResult, linear: list[str]) -> Section:
     blocks = [
         captioned(
-            chart(figures.distance(result, name), f"distance to least squares against steps, {name}"),
+            chart(
+                figures.distance(result, name), f"distance to least squares against steps, {name}"
+            ),
             f"D against steps, {name}.",
             "Absolute differences to the least-squares weights and intercept, added up. Where some trials arrive and "
             "others are stuck, the distribution has two humps, and a mean describes no trial.",
         )
         for name in linear[:3]
     ]
-    return Section("On the way", "The distance to the least-squares solution while training.", tuple(blocks))
+    return Section(
+        "On the way", "The distance to the least-squares solution while training.", tuple(blocks)
+    )
 
 
 def _ends(result: StudyResult, linear: list[str]) -> Section:
     blocks: list[Html] = [
         captioned(
-            chart(figures.slopes(result, name), f"histograms of the slope over that of least squares, {name}"),
+            chart(
+                figures.slopes(result, name),
+                f"histograms of the slope over that of least squares, {name}",
+            ),
             f"Where the slope ends, {name}.",
             "1 is the solution, 0 the saddle; beyond the edges is counted at the edge.",
         )
@@ -130,14 +159,25 @@ def _ends(result: StudyResult, linear: list[str]) -> Section:
         if model.kind == "deep_linear":
             cell = result.cell(m)
             stuck = cell["curvature"][cell["state"] == "saddle"]
-            lines.append((result.names[m], *(int((cell["state"] == state).sum()) for state in STATES), _middle(stuck)))
+            lines.append(
+                (
+                    result.names[m],
+                    *(int((cell["state"] == state).sum()) for state in STATES),
+                    _middle(stuck),
+                )
+            )
     head = ("Model", *(state.capitalize() for state in STATES), "Curvature at the saddle, median")
     return Section(
         "What stopped the others",
         "A net that did not arrive is at a saddle, where its gradient is small and its Hessian has a negative "
         "eigenvalue, or it does not move at all, or it is on a way down that needs more steps, or its step was too "
         "large.",
-        (*blocks, captioned(table(head, lines), "Diagnosis.", "Trials in each state, over all levels of noise.")),
+        (
+            *blocks,
+            captioned(
+                table(head, lines), "Diagnosis.", "Trials in each state, over all levels of noise."
+            ),
+        ),
     )
 
 
@@ -149,7 +189,13 @@ def _cells(result: StudyResult) -> Section:
         "Every cell",
         "All models at all levels of noise, with 95 % intervals. Steps are Kaplan and Meier's median; where fewer than "
         "half arrived it lies beyond the budget.",
-        (captioned(table(head, lines), "Cells.", f"{result.summary()[0]['trials']} trials each." + _shared(result)),),
+        (
+            captioned(
+                table(head, lines),
+                "Cells.",
+                f"{result.summary()[0]['trials']} trials each." + _shared(result),
+            ),
+        ),
     )
 
 
@@ -160,13 +206,20 @@ def _cell(cell: dict[str, Any]) -> tuple[str | float, ...]:
         *(_or_blank(cell["noise"]), cell["model"], _or_blank(cell["lr"]), success),
         "" if np.isnan(cell["steps"]) else steps,
         *(_steps(cell["predicted"]), _or_blank(cell["stable_lr"])),
-        *(_or_blank(cell[name]) for name in ("distance_mean", "distance_median", "test_error", "test_error_median")),
+        *(
+            _or_blank(cell[name])
+            for name in ("distance_mean", "distance_median", "test_error", "test_error_median")
+        ),
     )
 
 
 def _unbroken(value: str | float) -> str | float:
     """Words and ranges in one line each."""
-    return value.replace(" ", "\u00a0").replace("–", "\u2060–\u2060") if isinstance(value, str) else value
+    return (
+        value.replace(" ", "\u00a0").replace("–", "\u2060–\u2060")
+        if isinstance(value, str)
+        else value
+    )
 
 
 def _tests(result: StudyResult) -> Section:
@@ -178,12 +231,22 @@ def _tests(result: StudyResult) -> Section:
         )
         for line in result.comparisons()
     ]  # fmt: skip
-    test = "Wilcoxon's signed-rank test" if result.overlap is None else "the corrected resampled t test"
+    test = (
+        "Wilcoxon's signed-rank test"
+        if result.overlap is None
+        else "the corrected resampled t test"
+    )
     return Section(
         "Differences that hold up",
         f"Trials are paired: every model saw the same data. Differences in test error by {test}, steps to arrive "
         "by the log-rank test for pairs against the shallowest net of the same kind, both with Holm's correction.",
-        (captioned(table(head, lines), "Tests.", "A small p says that it is no chance, not that it is large."),),
+        (
+            captioned(
+                table(head, lines),
+                "Tests.",
+                "A small p says that it is no chance, not that it is large.",
+            ),
+        ),
     )
 
 

@@ -19,10 +19,11 @@ Rows = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Trials side by side: statistics of their training and test sets over ``(trials,)``, their numbers and noise.
+    """Trials side by side: statistics of their training and test sets over ``(trials,)``, their
+    numbers and noise.
 
-    ``rows`` are inputs ``(trials, n, d)``, targets ``(trials, n)`` and the weights ``(trials, n)`` of training and test
-    rows; only nets that are not linear need them.
+    ``rows`` are inputs ``(trials, n, d)``, targets ``(trials, n)`` and the weights ``(trials, n)``
+    of training and test rows; only nets that are not linear need them.
     """
 
     trial: np.ndarray
@@ -34,15 +35,18 @@ class Batch:
 
 @dataclass(frozen=True)
 class Synthetic:
-    """Noisy linear data: ``y = A x + B``, ``A`` and ``B`` drawn anew in every trial; by default a line.
+    """Noisy linear data: ``y = A x + B``, ``A`` and ``B`` drawn anew in every trial; by default a
+    line.
 
-    ``x ~ N(0, C)``, ``A ~ N(0, I/d)``, ``B ~ N(0, 1)``. The default is the protocol of Lakkapragada: one input, and
-    noise whose standard deviation is a multiple of the mean of ``y``, so that it depends on ``B`` alone.
+    ``x ~ N(0, C)``, ``A ~ N(0, I/d)``, ``B ~ N(0, 1)``. The default is the protocol of
+    Lakkapragada: one input, and noise whose standard deviation is a multiple of the mean of ``y``,
+    so that it depends on ``B`` alone.
 
     Args:
         noise: levels ``c``; every trial is drawn at each.
-        noise_kind: its standard deviation is ``c`` times the mean of ``y`` in the set at hand (``mean``), ``c``
-            (``constant``), or ``c`` times the standard deviation of ``A x`` (``ratio``).
+        noise_kind: its standard deviation is ``c`` times the mean of ``y`` in the set at hand
+            (``mean``), ``c`` (``constant``), or ``c`` times the standard deviation of ``A x``
+            (``ratio``).
         inputs: their number ``d``.
         rows: of the training set.
         test_rows: of the test set.
@@ -73,7 +77,9 @@ class Synthetic:
                 "noise",
                 self.noise,
                 "levels of at least 0",
-                isinstance(self.noise, tuple | list) and bool(self.noise) and all(is_within(c, 0) for c in self.noise),
+                isinstance(self.noise, tuple | list)
+                and bool(self.noise)
+                and all(is_within(c, 0) for c in self.noise),
             ),
             (
                 "noise_kind",
@@ -94,14 +100,19 @@ class Synthetic:
         return self.test_rows / self.rows
 
     def draw(self, seed: np.random.SeedSequence, trials: range, *, rows: bool = False) -> Batch:
-        """The trials at every level of noise, the first level first; with the data themselves for ``rows``."""
+        """The trials at every level of noise, the first level first; with the data themselves for
+        ``rows``.
+        """
         rng = np.random.default_rng(seed)
         R, d = len(self.noise) * len(trials), self.inputs
         level = np.repeat(self.noise, len(trials))
         A, B = rng.normal(size=(R, d)) / d**0.5, rng.normal(size=R)
         spread = np.geomspace(1, self.condition, d) if d > 1 else np.ones(1)
         spread = np.sqrt(spread / spread.mean())
-        X, y = zip(*(self._set(rng, A, B, level, spread, n) for n in (self.rows, self.test_rows)), strict=True)
+        X, y = zip(
+            *(self._set(rng, A, B, level, spread, n) for n in (self.rows, self.test_rows)),
+            strict=True,
+        )
         train, test = (SufficientStatistics.from_data(*part) for part in zip(X, y, strict=True))
         data = None
         if rows:
@@ -112,12 +123,20 @@ class Synthetic:
         return Batch(np.tile(np.asarray(trials), len(self.noise)), level, train, test, data)
 
     def _set(
-        self, rng: np.random.Generator, A: np.ndarray, B: np.ndarray, level: np.ndarray, spread: np.ndarray, n: int
+        self,
+        rng: np.random.Generator,
+        A: np.ndarray,
+        B: np.ndarray,
+        level: np.ndarray,
+        spread: np.ndarray,
+        n: int,
     ) -> tuple[np.ndarray, np.ndarray]:
         X = spread * rng.normal(size=(len(A), n, len(spread)))
         signal = (X @ A[..., None])[..., 0]
         clean = signal + B[:, None]
-        size = {"mean": clean.mean(1), "constant": np.ones(len(A)), "ratio": signal.std(1)}[self.noise_kind]
+        size = {"mean": clean.mean(1), "constant": np.ones(len(A)), "ratio": signal.std(1)}[
+            self.noise_kind
+        ]
         return X, clean + (level * size)[:, None] * rng.normal(size=clean.shape)
 
 
@@ -140,7 +159,9 @@ class Drawn:
 
 @dataclass(frozen=True, eq=False)
 class Folded:
-    """The folds of one split of a table: what a worker is sent is statistics, and rows only where a net needs them."""
+    """The folds of one split of a table: what a worker is sent is statistics, and rows only where a
+    net needs them.
+    """
 
     trials: range
     train: SufficientStatistics
@@ -156,10 +177,13 @@ class Folded:
         return Batch(trials, np.full(len(trials), np.nan), self.train, self.test, self.rows)
 
 
-def folded(table: Table, folds: int, seed: np.random.SeedSequence, trials: range, *, rows: bool) -> Folded:
+def folded(
+    table: Table, folds: int, seed: np.random.SeedSequence, trials: range, *, rows: bool
+) -> Folded:
     """One random split of the table into ``folds`` parts, each the test set of a trial.
 
-    Columns are standardised by the training set of each trial. The statistics of a training set are the sum of those
+    Columns are standardised by the training set of each trial. The statistics of a training set are
+    the sum of those
     of the other parts: one pass over the data for all folds.
     """
     order = np.random.default_rng(seed).permutation(len(table.y))
@@ -169,7 +193,9 @@ def folded(table: Table, folds: int, seed: np.random.SeedSequence, trials: range
     train = _stacked([_added(each[:i] + each[i + 1 :]) for i in range(folds)])
     centre = np.concatenate([train.mean_x, train.mean_y], axis=-1)
     spread = column_norms(train.factor)
-    spread = np.where(spread > _CONSTANT * np.abs(centre), spread, np.inf)  # a constant column becomes zero
+    spread = np.where(
+        spread > _CONSTANT * np.abs(centre), spread, np.inf
+    )  # a constant column becomes zero
     test = _standardized(_stacked(each), centre, spread)
     data = None
     if rows:
@@ -186,7 +212,9 @@ _FAR = 1e6  # mean over spread: beyond, columns are moved to their middle, for t
 
 
 def _near_zero(columns: np.ndarray) -> np.ndarray:
-    """The columns, those far from zero moved to the middle of their values, which standardised columns do not show."""
+    """The columns, those far from zero moved to the middle of their values, which standardised
+    columns do not show.
+    """
     low, high = columns.min(axis=0), columns.max(axis=0)
     middle = low + (high - low) / 2
     return np.asarray(columns - np.where(np.abs(middle) > _FAR * (high - low), middle, 0.0))
@@ -201,11 +229,17 @@ def _added(parts: list[SufficientStatistics]) -> SufficientStatistics:
 
 def _stacked(parts: list[SufficientStatistics]) -> SufficientStatistics:
     """Statistics one after the other, as runs."""
-    return SufficientStatistics(*(np.stack([getattr(part, f.name) for part in parts]) for f in fields(parts[0])))
+    return SufficientStatistics(
+        *(np.stack([getattr(part, f.name) for part in parts]) for f in fields(parts[0]))
+    )
 
 
-def _standardized(statistics: SufficientStatistics, centre: np.ndarray, spread: np.ndarray) -> SufficientStatistics:
+def _standardized(
+    statistics: SufficientStatistics, centre: np.ndarray, spread: np.ndarray
+) -> SufficientStatistics:
     """The statistics of ``(z - centre) / spread`` for each column ``z`` of inputs and targets."""
     mean = (np.concatenate([statistics.mean_x, statistics.mean_y], axis=-1) - centre) / spread
     d = statistics.inputs
-    return SufficientStatistics(statistics.n, mean[..., :d], mean[..., d:], statistics.factor / spread[..., None, :])
+    return SufficientStatistics(
+        statistics.n, mean[..., :d], mean[..., d:], statistics.factor / spread[..., None, :]
+    )

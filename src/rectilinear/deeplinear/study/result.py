@@ -34,11 +34,13 @@ class StudyResult:
     Attributes:
         study: what was asked.
         models: its models in their places, with the steps that were chosen.
-        columns: tidy columns, one row for each trial of each model at each level of noise: ``model`` (its place among
-            the models), ``trial``, ``noise`` and the measures of :func:`~rectilinear.deeplinear.study.measure.measure`.
+        columns: tidy columns, one row for each trial of each model at each level of noise:
+            ``model`` (its place among the models), ``trial``, ``noise`` and the measures of
+            :func:`~rectilinear.deeplinear.study.measure.measure`.
         curves: ``(rows, checkpoints)``, ``D`` against steps.
         about: what the data were, in words.
-        overlap: ``n_test / n_train`` where trials are folds of one table, whose training sets overlap; else None.
+        overlap: ``n_test / n_train`` where trials are folds of one table, whose training sets
+            overlap; else None.
     """
 
     study: DepthStudy
@@ -49,17 +51,25 @@ class StudyResult:
     overlap: float | None = None
 
     @classmethod
-    def of(cls, study: DepthStudy, models: tuple[Model, ...], columns: Columns, table: Table | None) -> StudyResult:
+    def of(
+        cls, study: DepthStudy, models: tuple[Model, ...], columns: Columns, table: Table | None
+    ) -> StudyResult:
         """From the columns of all chunks."""
         columns = dict(columns)
         curves = columns.pop("curve")
         if table is None:
             d = study.data
-            about = f"Synthetic data: {d.inputs} input{'s'[: d.inputs > 1]}, {d.rows:,} training rows."
+            about = (
+                f"Synthetic data: {d.inputs} input{'s'[: d.inputs > 1]}, {d.rows:,} training rows."
+            )
         else:
             about = f"{len(table.y):,} rows, {len(table.names)} inputs, target {table.target}."
-            about += f" Constant and left out: {', '.join(table.constant)}." if table.constant else ""
-        return cls(study, models, columns, curves, about, None if table is None else 1 / (study.folds - 1))
+            about += (
+                f" Constant and left out: {', '.join(table.constant)}." if table.constant else ""
+            )
+        return cls(
+            study, models, columns, curves, about, None if table is None else 1 / (study.folds - 1)
+        )
 
     @property
     def checkpoints(self) -> np.ndarray:
@@ -77,21 +87,27 @@ class StudyResult:
         return np.unique(self.columns["noise"]).tolist()
 
     def cell(self, model: int | str, noise: float | None = None) -> Columns:
-        """The columns of one model, by place or name, at one level of noise or all, with its ``curve``; by trial."""
+        """The columns of one model, by place or name, at one level of noise or all, with its
+        ``curve``; by trial.
+        """
         place = model if isinstance(model, int) else self.names.index(model)
         here = self.columns["model"] == place
         if noise is not None and not np.isnan(noise):
             here &= self.columns["noise"] == noise
         rows = np.flatnonzero(here)
         rows = rows[np.lexsort((self.columns["trial"][rows], self.columns["noise"][rows]))]
-        return {**{name: column[rows] for name, column in self.columns.items()}, "curve": self.curves[rows]}
+        return {
+            **{name: column[rows] for name, column in self.columns.items()},
+            "curve": self.curves[rows],
+        }
 
     def summary(self) -> list[dict[str, Any]]:
         """One line for each model at each level of noise.
 
-        ``success`` has Wilson's interval. ``steps`` is Kaplan and Meier's median of the steps to the tolerance, with
-        its interval: infinite where fewer than half arrived within the budget. Then medians, and how many trials came
-        to each state.
+        ``success`` has Wilson's interval. ``steps`` is Kaplan and Meier's median of the steps to
+        the tolerance, with
+        its interval: infinite where fewer than half arrived within the budget. Then medians, and
+        how many trials came to each state.
         """
         return [self._line(m, noise) for noise in self.levels for m in range(len(self.models))]
 
@@ -124,12 +140,13 @@ class StudyResult:
         }
 
     def comparisons(self) -> list[dict[str, Any]]:
-        """Each model against least squares in test error, and against the shallowest of its family in steps.
+        """Each model against least squares in test error, and against the shallowest of its family
+        in steps.
 
-        Trials are paired. ``test_p`` is Wilcoxon's signed-rank test on the differences of test error, ``steps_p`` the
-        log-rank test for pairs; where trials are folds of one table both are the corrected resampled t test. They are
-        adjusted by Holm's method over the models at one level of noise. The first model stands in where there is no
-        least squares.
+        Trials are paired. ``test_p`` is Wilcoxon's signed-rank test on the differences of test
+        error, ``steps_p`` the log-rank test for pairs; where trials are folds of one table both are
+        the corrected resampled t test. They are adjusted by Holm's method over the models at one
+        level of noise. The first model stands in where there is no least squares.
         """
         kinds = [model.kind for model in self.models]
         base = kinds.index("least_squares") if "least_squares" in kinds else 0
@@ -137,11 +154,15 @@ class StudyResult:
         for noise in self.levels:
             cells = [self.cell(m, noise) for m in range(len(self.models))]
             found = [
-                self._compare(m, cells, base) for m, model in enumerate(self.models) if m != base and model.trained
+                self._compare(m, cells, base)
+                for m, model in enumerate(self.models)
+                if m != base and model.trained
             ]
             for name in ("test_p", "steps_p"):
                 known = [i for i, line in enumerate(found) if np.isfinite(line[name])]
-                for i, p in zip(known, inference.holm([found[i][name] for i in known]), strict=True):
+                for i, p in zip(
+                    known, inference.holm([found[i][name] for i in known]), strict=True
+                ):
                     found[i][name] = p
             lines += [{"noise": noise, **line} for line in found]
         return lines
@@ -167,14 +188,23 @@ class StudyResult:
 
     def _test(self, differences: np.ndarray) -> float:
         if self.overlap is None:
-            return inference.wilcoxon(np.minimum(differences, np.finfo(float).max))  # ranks: a diverged net is last
-        return inference.corrected_t(differences, self.overlap) if np.isfinite(differences).all() else np.nan
+            return inference.wilcoxon(
+                np.minimum(differences, np.finfo(float).max)
+            )  # ranks: a diverged net is last
+        return (
+            inference.corrected_t(differences, self.overlap)
+            if np.isfinite(differences).all()
+            else np.nan
+        )
 
     def tidy(self) -> Columns:
         """The columns with the settings of each row's model in place of its number."""
         models = self.columns["model"]
         fields = ("kind", "depth", "width", "start", "optimizer", "lr", "bias")
-        of_model = {name: np.asarray([_setting(model, name) for model in self.models])[models] for name in fields}
+        of_model = {
+            name: np.asarray([_setting(model, name) for model in self.models])[models]
+            for name in fields
+        }
         measures = {name: column for name, column in self.columns.items() if name != "model"}
         return {"model": np.asarray(self.names)[models], **of_model, **measures}
 
@@ -228,7 +258,8 @@ class StudyResult:
         write_text(path, study_page(self))
 
     def write(self, folder: Path | str) -> dict[str, str]:
-        """Write the trials (Parquet with pyarrow, else CSV), the summary and the report; return their paths.
+        """Write the trials (Parquet with pyarrow, else CSV), the summary and the report; return
+        their paths.
 
         Raises:
             DiskError: if the disk is full or cannot be written.
@@ -241,7 +272,13 @@ class StudyResult:
             trials = trials.with_suffix(".csv")
             self.to_csv(trials)
         summary, report = folder / "summary.json", folder / "report.html"
-        write_json(summary, {"summary": nan_to_null(self.summary()), "comparisons": nan_to_null(self.comparisons())})
+        write_json(
+            summary,
+            {
+                "summary": nan_to_null(self.summary()),
+                "comparisons": nan_to_null(self.comparisons()),
+            },
+        )
         self.to_html(report)
         return {"trials": str(trials), "summary": str(summary), "report": str(report)}
 

@@ -13,20 +13,30 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rectilinear.datasets.series import read_rows
-from rectilinear.errors import ConfigError, DataError, MissingDependencyError, NonFiniteError, ShapeError
+from rectilinear.errors import (
+    ConfigError,
+    DataError,
+    MissingDependencyError,
+    NonFiniteError,
+    ShapeError,
+)
 
 _FEWEST = 4  # rows
-_INDEX = re.compile(r"__index_level_\d+__")  # what pandas calls the numbers of its rows in a Parquet file
+_INDEX = re.compile(
+    r"__index_level_\d+__"
+)  # what pandas calls the numbers of its rows in a Parquet file
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Inputs ``(n, d)``, a target ``(n,)`` and the names of the inputs; constant columns are left out, and named.
+    """Inputs ``(n, d)``, a target ``(n,)`` and the names of the inputs; constant columns are left
+    out, and named.
 
     Raises:
         ShapeError: for other shapes, or no column that varies.
-        DataError: for what is not numbers, such as text, dates and complex numbers; for whole numbers that float64
-            rounds, such as long ids; for frames whose rows are those of the target in another order.
+        DataError: for what is not numbers, such as text, dates and complex numbers; for whole
+            numbers that float64 rounds, such as long ids; for frames whose rows are those of the
+            target in another order.
         NonFiniteError: for empty cells, NaN or infinity, with the columns they are in.
         DataError: if the target does not vary.
 
@@ -44,12 +54,18 @@ class Table:
 
     @classmethod
     def from_arrays(cls, X: ArrayLike, y: ArrayLike) -> Table:
-        """From arrays or data frames; the names are those of the frame's columns, or ``x0, x1, ...``."""
+        """From arrays or data frames; the names are those of the frame's columns, or ``x0, x1,
+        ...``.
+        """
         X, y = _plain(X, "X"), _plain(y, "y")
         _check_same_order(X, y)
         shape = np.shape(X)
         names = getattr(X, "columns", None)
-        names = [f"x{i}" for i in range(shape[-1] if shape else 0)] if names is None else [str(name) for name in names]
+        names = (
+            [f"x{i}" for i in range(shape[-1] if shape else 0)]
+            if names is None
+            else [str(name) for name in names]
+        )
         if len(shape) != 2 or np.shape(y) != shape[:1] or 0 in shape:
             raise ShapeError(
                 got=f"X of shape {shape} and y of shape {np.shape(y)}",
@@ -65,22 +81,36 @@ class Table:
         return cls.from_columns({**columns, target: y}, target)
 
     @classmethod
-    def from_columns(cls, columns: Mapping[str, ArrayLike], target: str, drop: Sequence[str] = ()) -> Table:
+    def from_columns(
+        cls, columns: Mapping[str, ArrayLike], target: str, drop: Sequence[str] = ()
+    ) -> Table:
         """From named columns, of which one is the target and some are to be left out."""
         for name in (target, *drop):
             if name not in columns:
-                raise ConfigError(f"no column '{name}'", f"one of {', '.join(columns)}", "Check its spelling.")
+                raise ConfigError(
+                    f"no column '{name}'", f"one of {', '.join(columns)}", "Check its spelling."
+                )
         if target in drop:
-            raise ConfigError(f"the target '{target}' among the columns to leave out", "another column", "Choose one.")
+            raise ConfigError(
+                f"the target '{target}' among the columns to leave out",
+                "another column",
+                "Choose one.",
+            )
         read = {name: _numbers(column) for name, column in columns.items() if name not in drop}
         if wrong := {name: why for name, why in read.items() if isinstance(why, str)}:
             raise DataError(
-                got="; ".join(f"{why} in column {name or 'without a name'}" for name, why in wrong.items()),
+                got="; ".join(
+                    f"{why} in column {name or 'without a name'}" for name, why in wrong.items()
+                ),
                 expected="numbers, with a decimal point and nothing between thousands",
                 fix="Encode it as numbers, or leave it out with --drop NAME (in Python, drop=[NAME]).",
             )
         if "" in read:
-            raise DataError("a column without a name", "a name for each", "Name it; pandas: to_csv(index=False).")
+            raise DataError(
+                "a column without a name",
+                "a name for each",
+                "Name it; pandas: to_csv(index=False).",
+            )
         found = {name: column for name, column in read.items() if not isinstance(column, str)}
         if holes := {name: int((~np.isfinite(column)).sum()) for name, column in found.items()}:
             holes = {name: count for name, count in holes.items() if count}
@@ -94,22 +124,39 @@ class Table:
         if len(y) < _FEWEST:
             rows = f"{len(y)} row{'s'[: len(y) != 1]}"
             raise ShapeError(rows, f"at least {_FEWEST}, to train and to test on", "Add rows.")
-        if wide := [name for name, column in [*found.items(), (target, y)] if np.abs(column).max() > _LARGEST]:
-            raise DataError(f"numbers above {_LARGEST:g} in {', '.join(wide)}", "smaller ones", "Use another unit.")
+        if wide := [
+            name
+            for name, column in [*found.items(), (target, y)]
+            if np.abs(column).max() > _LARGEST
+        ]:
+            raise DataError(
+                f"numbers above {_LARGEST:g} in {', '.join(wide)}",
+                "smaller ones",
+                "Use another unit.",
+            )
         constant = tuple(name for name, column in found.items() if np.ptp(column) == 0)
         names = tuple(name for name in found if name not in constant)
         if not names:
-            raise ShapeError(f"{len(constant)} constant columns and no other", "a column that varies", "Add inputs.")
+            raise ShapeError(
+                f"{len(constant)} constant columns and no other",
+                "a column that varies",
+                "Add inputs.",
+            )
         if np.ptp(y) == 0:
-            raise DataError(f"a target '{target}' that is {y[0]:g} everywhere", "one that varies", "Choose another.")
+            raise DataError(
+                f"a target '{target}' that is {y[0]:g} everywhere",
+                "one that varies",
+                "Choose another.",
+            )
         return cls(np.column_stack([found[name] for name in names]), y, names, target, constant)
 
     @classmethod
     def read(cls, path: Path | str, target: str, drop: Sequence[str] = ()) -> Table:
-        """From a CSV file with a line of names, parted by commas, semicolons or tabs, or a Parquet file.
+        """From a CSV file with a line of names, parted by commas, semicolons or tabs, or a Parquet
+        file.
 
-        Numbers have a decimal point and nothing between thousands; true and false of a Parquet file are 1 and 0, and
-        the row numbers that pandas keeps there are left out.
+        Numbers have a decimal point and nothing between thousands; true and false of a Parquet file
+        are 1 and 0, and the row numbers that pandas keeps there are left out.
 
         Raises:
             DataError: if the file is missing, empty, or of another kind.
@@ -125,7 +172,11 @@ class Table:
             ".pq": _read_parquet,
         }
         if path.suffix.lower() not in readers:
-            raise DataError(f"a file {path.name}", f"one that ends in {', '.join(readers)}", "Convert or rename it.")
+            raise DataError(
+                f"a file {path.name}",
+                f"one that ends in {', '.join(readers)}",
+                "Convert or rename it.",
+            )
         return cls.from_columns(readers[path.suffix.lower()](path), target, drop)
 
     def fingerprint(self) -> str:
@@ -140,11 +191,15 @@ def _plain(values: Any, name: str) -> Any:
         values = values.detach().cpu()
         return (values.double() if values.is_floating_point() else values).numpy()
     if hasattr(values, "toarray"):
-        raise DataError(f"{name} as a sparse matrix", "an array or a frame", f"Pass {name}.toarray().")
+        raise DataError(
+            f"{name} as a sparse matrix", "an array or a frame", f"Pass {name}.toarray()."
+        )
     try:
         np.shape(values)
     except ValueError as error:
-        raise ShapeError(f"{name} with rows of different lengths", "as many cells in each", "Mend it.") from error
+        raise ShapeError(
+            f"{name} with rows of different lengths", "as many cells in each", "Mend it."
+        ) from error
     return values
 
 
@@ -153,7 +208,11 @@ def _check_same_order(X: Any, y: Any) -> None:
     one: Any
     other: Any
     one, other = (getattr(values, "index", None) for values in (X, y))
-    if not (hasattr(one, "equals") and hasattr(other, "equals")) or len(one) != len(other) or one.equals(other):
+    if (
+        not (hasattr(one, "equals") and hasattr(other, "equals"))
+        or len(one) != len(other)
+        or one.equals(other)
+    ):
         return
     if one.sort_values().equals(other.sort_values()):
         raise DataError(
@@ -194,19 +253,33 @@ def _rounded(number: Any) -> str:
 def _each(cells: np.ndarray) -> np.ndarray | str:
     numbers = np.empty(len(cells))
     for i, cell in enumerate(cells):
-        if cell is None or type(cell).__name__ in ("NAType", "NaTType") or (isinstance(cell, str) and cell in _EMPTY):
+        if (
+            cell is None
+            or type(cell).__name__ in ("NAType", "NaTType")
+            or (isinstance(cell, str) and cell in _EMPTY)
+        ):
             numbers[i] = np.nan
             continue
         try:
-            if isinstance(cell, complex) or (isinstance(cell, str) and "_" in cell):  # to Python 1_000 is a number
+            if isinstance(cell, complex) or (
+                isinstance(cell, str) and "_" in cell
+            ):  # to Python 1_000 is a number
                 raise TypeError
             numbers[i] = float(cell)
-            if _EXACT <= abs(numbers[i]) < np.inf and (whole := _whole(cell)) is not None and int(numbers[i]) != whole:
+            if (
+                _EXACT <= abs(numbers[i]) < np.inf
+                and (whole := _whole(cell)) is not None
+                and int(numbers[i]) != whole
+            ):
                 return _rounded(whole)
         except OverflowError:
             return _rounded(f"{str(cell)[:20]}...")
         except (TypeError, ValueError):
-            return f"text such as {str(cell)!r}" if isinstance(cell, str | bytes) else f"a {type(cell).__name__}"
+            return (
+                f"text such as {str(cell)!r}"
+                if isinstance(cell, str | bytes)
+                else f"a {type(cell).__name__}"
+            )
     return numbers
 
 
@@ -238,7 +311,11 @@ def _read_csv(path: Path) -> dict[str, list[str]]:
 
 def _check_names(names: Sequence[str], path: Path) -> None:
     if twice := next((name for i, name in enumerate(names) if name in names[:i]), None):
-        raise DataError(f"columns of the same name '{twice}' in {path.name}", "names that differ", "Rename them.")
+        raise DataError(
+            f"columns of the same name '{twice}' in {path.name}",
+            "names that differ",
+            "Rename them.",
+        )
 
 
 def _read_parquet(path: Path) -> dict[str, np.ndarray]:
@@ -250,7 +327,9 @@ def _read_parquet(path: Path) -> dict[str, np.ndarray]:
     try:
         table = parquet.ParquetFile(path).read()
     except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path.name}, which cannot be read as Parquet", "a Parquet file", "Write it again.") from error
+        raise DataError(
+            f"{path.name}, which cannot be read as Parquet", "a Parquet file", "Write it again."
+        ) from error
     _check_names(table.column_names, path)
     return {
         name: column.to_pylist() if pyarrow.types.is_dictionary(column.type) else column.to_numpy()

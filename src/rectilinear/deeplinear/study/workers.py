@@ -27,7 +27,8 @@ from rectilinear.errors import CheckpointError, ConfigError, MissingDependencyEr
 
 
 class Store:
-    """Chunks of a study on disk, whole or absent; a folder belongs to one study, which holds it while it runs.
+    """Chunks of a study on disk, whole or absent; a folder belongs to one study, which holds it
+    while it runs.
 
     Raises:
         ConfigError: if the folder holds another study.
@@ -45,7 +46,9 @@ class Store:
         self.folder = Path(folder)
         path = self.folder / "study.json"
         if path.exists() and (kept := read_settings(folder)) != settings:
-            names = sorted(name for name in {*kept, *settings} if kept.get(name) != settings.get(name))
+            names = sorted(
+                name for name in {*kept, *settings} if kept.get(name) != settings.get(name)
+            )
             raise ConfigError(
                 got=f"a folder {folder} with a study of other {', '.join(names)}",
                 expected="one study a folder",
@@ -57,7 +60,11 @@ class Store:
 
     def finished(self) -> set[int]:
         """The numbers of the chunks that are there."""
-        return {int(path.stem) for path in (self.folder / "chunks").glob("[0-9]*.npz") if zipfile.is_zipfile(path)}
+        return {
+            int(path.stem)
+            for path in (self.folder / "chunks").glob("[0-9]*.npz")
+            if zipfile.is_zipfile(path)
+        }
 
     def save(self, number: int, columns: Columns) -> None:
         with atomic_write(self._path(number)) as tmp, tmp.open("wb") as file:
@@ -88,7 +95,9 @@ class Store:
             return {str(name): float(step) for name, step in steps.items()}
         except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise CheckpointError(
-                f"{path}, which cannot be read", "the steps that were chosen", "Remove it; the study makes it again."
+                f"{path}, which cannot be read",
+                "the steps that were chosen",
+                "Remove it; the study makes it again.",
             ) from error
 
     def _path(self, number: int) -> Path:
@@ -105,7 +114,9 @@ def read_settings(folder: Path | str) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"no study in {folder}", f"{path.name}", "Give the --out of a study.") from error
+        raise CheckpointError(
+            f"no study in {folder}", f"{path.name}", "Give the --out of a study."
+        ) from error
 
 
 # What a backend gives: the results of a function on items by number, as they come.
@@ -126,8 +137,9 @@ def spread(
 ) -> Iterator[tuple[int, Result]]:
     """``work`` on every item, each result as soon as it is there, with the number of its item.
 
-    Every item runs on one thread, so that a result does not depend on where and beside what it was computed. A worker
-    that dies is replaced and its items start again; where workers die without finishing anything, that is an error.
+    Every item runs on one thread, so that a result does not depend on where and beside what it was
+    computed. A worker that dies is replaced and its items start again; where workers die without
+    finishing anything, that is an error.
 
     Args:
         work: a function that can be sent to another process.
@@ -148,9 +160,13 @@ def spread(
     if backend not in ("loky", "dask", "ray"):
         raise ConfigError(f"backend = {backend!r}", "loky, dask or ray", "Correct this value.")
     if n_jobs != -1 and not is_count(n_jobs, 1):
-        raise ConfigError(f"n_jobs = {n_jobs}", "a number of workers, or -1 for one a core", "Correct this value.")
+        raise ConfigError(
+            f"n_jobs = {n_jobs}", "a number of workers, or -1 for one a core", "Correct this value."
+        )
     if address is not None and backend != "dask":
-        raise ConfigError(f"a Dask address and backend {backend}", "backend dask", "Leave one of them out.")
+        raise ConfigError(
+            f"a Dask address and backend {backend}", "backend dask", "Leave one of them out."
+        )
     if backend == "loky" and (n_jobs == 1 or len(items) == 1):
         for number, item in items.items():
             yield _one(work, number, item)
@@ -188,7 +204,9 @@ def _loky(n_jobs: int, _: str | None) -> Iterator[Results]:
 
 @contextmanager
 def _dask(n_jobs: int, address: str | None) -> Iterator[Results]:
-    """A cluster's own futures: joblib's backend for Dask waits for ever for a task that killed its workers."""
+    """A cluster's own futures: joblib's backend for Dask waits for ever for a task that killed its
+    workers.
+    """
     try:
         from distributed import Client, as_completed
     except ImportError as error:
@@ -199,7 +217,10 @@ def _dask(n_jobs: int, address: str | None) -> Iterator[Results]:
         else:
             workers = joblib.cpu_count() if n_jobs == -1 else n_jobs
             client = Client(
-                n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
+                n_workers=workers,
+                threads_per_worker=1,
+                dashboard_address=None,
+                silence_logs=logging.CRITICAL,
             )
     except (OSError, ValueError) as error:
         raise ConfigError(
@@ -209,7 +230,9 @@ def _dask(n_jobs: int, address: str | None) -> Iterator[Results]:
         ) from error
 
     def results(work: Callable[[Any], Any], items: dict[int, Any]) -> Iterator[tuple[int, Any]]:
-        futures = [client.submit(_one, work, number, item, pure=False) for number, item in items.items()]
+        futures = [
+            client.submit(_one, work, number, item, pure=False) for number, item in items.items()
+        ]
         try:
             for future in as_completed(futures):
                 yield future.result()
@@ -237,7 +260,11 @@ def _ray(n_jobs: int, _: str | None) -> Iterator[Results]:
 
     ours = not ray.is_initialized()
     if ours:
-        ray.init(num_cpus=None if n_jobs == -1 else n_jobs, log_to_driver=False, logging_level=logging.CRITICAL)
+        ray.init(
+            num_cpus=None if n_jobs == -1 else n_jobs,
+            log_to_driver=False,
+            logging_level=logging.CRITICAL,
+        )
     try:
         yield results
     finally:
@@ -257,4 +284,6 @@ def _missing(backend: str, package: str) -> MissingDependencyError:
 def _deaths() -> tuple[type[BaseException], ...]:
     """What is raised where workers died, of the backends that are loaded."""
     known = [("distributed", "KilledWorker"), ("ray.exceptions", "WorkerCrashedError")]
-    return TerminatedWorkerError, *(getattr(sys.modules[m], name) for m, name in known if m in sys.modules)
+    return TerminatedWorkerError, *(
+        getattr(sys.modules[m], name) for m, name in known if m in sys.modules
+    )

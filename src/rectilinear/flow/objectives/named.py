@@ -22,14 +22,18 @@ from rectilinear.linearizer import Linearizer
 
 
 def paper(
-    flow: LinearFlow, latent_noise: float = 0.3, distance: Callable[[Tensor, Tensor], Tensor] | None = None
+    flow: LinearFlow,
+    latent_noise: float = 0.3,
+    distance: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Objective:
-    """The published objective: the end point predicted on the straight path, and three reconstructions.
+    """The published objective: the end point predicted on the straight path, and three
+    reconstructions.
 
-    ``|A_t z_t - z_1|^2 / n`` plus the distances of ``x_0``, of ``x_1`` and of ``x_1`` again from what ``z_0``, ``z_1``
-    and ``A_t z_t`` decode to after latent noise; all weights 1.
+    ``|A_t z_t - z_1|^2 / n`` plus the distances of ``x_0``, of ``x_1`` and of ``x_1`` again from
+    what ``z_0``, ``z_1`` and ``A_t z_t`` decode to after latent noise; all weights 1.
 
-    Reference: Berman et al., "Who Said Neural Networks Aren't Linear?", arXiv 2510.08570, section 4.1.
+    Reference: Berman et al., "Who Said Neural Networks Aren't Linear?", arXiv 2510.08570, section
+    4.1.
 
     Example:
         >>> import torch, rectilinear as rl
@@ -46,9 +50,11 @@ def solved(
     distance: Callable[[Tensor, Tensor], Tensor] | None = None,
     momentum: float = 0.05,
 ) -> Objective:
-    """The published objective with a velocity that is not trained but solved from running moments of the latents.
+    """The published objective with a velocity that is not trained but solved from running moments
+    of the latents.
 
-    At the least-squares optimum the loss has no slope in the operator, so none is needed through the moments. They are
+    At the least-squares optimum the loss has no slope in the operator, so none is needed through
+    the moments. They are
     moments about zero: a term keeps the means of the latents there.
 
     Raises:
@@ -71,7 +77,8 @@ def solved(
 
 
 def likelihood(flow: LinearFlow | Linearizer, sigma: float = 0.1) -> Objective:
-    """The exact negative log-likelihood of the one-step model, of data with noise ``N(0, sigma^2)`` added.
+    """The exact negative log-likelihood of the one-step model, of data with noise ``N(0, sigma^2)``
+    added.
 
     After sampling, :func:`~rectilinear.flow.denoise` with the same ``sigma`` takes the noise off.
 
@@ -91,9 +98,11 @@ def nested(
     term: NestedRank | None = None,
     adversarial: tuple[float, Adversarial] | None = None,
 ) -> Objective:
-    """Likelihood, and reconstruction through every rank: one model that generates, projects and orders.
+    """Likelihood, and reconstruction through every rank: one model that generates, projects and
+    orders.
 
-    ``likelihood + weight * nested rank``, and an adversarial term where one is given with its weight.
+    ``likelihood + weight * nested rank``, and an adversarial term where one is given with its
+    weight.
 
     Example:
         >>> import torch, rectilinear as rl
@@ -101,8 +110,13 @@ def nested(
         >>> list(nested(f)(torch.randn(8, 4)))
         ['loss', 'nll', 'nested']
     """
-    terms: dict[str, tuple[float, Term]] = {"nll": (1.0, Likelihood()), "nested": (weight, term or NestedRank())}
-    return Objective(flow, terms if adversarial is None else {**terms, "adversarial": adversarial}, sigma)
+    terms: dict[str, tuple[float, Term]] = {
+        "nll": (1.0, Likelihood()),
+        "nested": (weight, term or NestedRank()),
+    }
+    return Objective(
+        flow, terms if adversarial is None else {**terms, "adversarial": adversarial}, sigma
+    )
 
 
 def _paper_terms(

@@ -1,4 +1,5 @@
-"""What the terms of an objective look at: one batch, and all that follows from it, each computed once.
+"""What the terms of an objective look at: one batch, and all that follows from it, each computed
+once.
 
 An objective: a model, and the weighted terms that it is trained on.
 """
@@ -24,7 +25,8 @@ from rectilinear.operators import SVD, Operator, svd
 
 
 class Draw:
-    """One batch of data beside the model, the random numbers of the step, and their latents, computed when asked for.
+    """One batch of data beside the model, the random numbers of the step, and their latents,
+    computed when asked for.
 
     Attributes:
         flow: the model: a flow, or a one-step Linearizer from noise to data.
@@ -48,7 +50,9 @@ class Draw:
         check_batch(data, self.g_data.shape, "data")
         self.data_space, self.noise_space = InducedSpace(self.g_data), InducedSpace(self.g_noise)
         self.noisy = data + sigma * torch.randn_like(data) if sigma else data
-        z, self.logdet = self.g_data.forward_and_logdet(self.noisy)  # first of all: an ActNorm starts from data
+        z, self.logdet = self.g_data.forward_and_logdet(
+            self.noisy
+        )  # first of all: an ActNorm starts from data
         self.z1 = z.flatten(1)
 
     @cached_property
@@ -64,19 +68,27 @@ class Draw:
 
     @cached_property
     def t(self) -> Tensor:
-        """Times, uniform on ``[0, 1]``: ``(b,)``, or one for all rows where the velocities are full matrices."""
+        """Times, uniform on ``[0, 1]``: ``(b,)``, or one for all rows where the velocities are full
+        matrices.
+        """
         velocity = self._velocity
         full = isinstance(velocity, SolvedVelocity) and max(velocity.s0.ndim, velocity.s1.ndim) > 1
-        return torch.rand(() if full else (len(self.data),), dtype=self.data.dtype, device=self.data.device)
+        return torch.rand(
+            () if full else (len(self.data),), dtype=self.data.dtype, device=self.data.device
+        )
 
     @cached_property
     def prediction(self) -> Tensor:
-        """The end point ``A_t z_t`` predicted on the straight path ``z_t = (1 - t) z_0 + t z_1``, ``(b, n)``."""
+        """The end point ``A_t z_t`` predicted on the straight path ``z_t = (1 - t) z_0 + t z_1``,
+        ``(b, n)``.
+        """
         return self._velocity.endpoint(self.t)(torch.lerp(self.z0, self.z1, self.t.reshape(-1, 1)))
 
     @cached_property
     def operator(self) -> Operator:
-        """The one-step operator ``B``: of a Linearizer, or of a flow in closed form or else by 20 Magnus-4 steps."""
+        """The one-step operator ``B``: of a Linearizer, or of a flow in closed form or else by 20
+        Magnus-4 steps.
+        """
         if isinstance(self.flow, Linearizer):
             return self.flow.operator
         exact = self.flow.velocity.transport(0.0, 1.0)
@@ -88,7 +100,9 @@ class Draw:
     def _velocity(self) -> TimeVarying:
         if isinstance(self.flow, Linearizer):
             raise ConfigError(
-                "a flow-matching term for a Linearizer", "a LinearFlow", "Use likelihood terms, or a flow."
+                "a flow-matching term for a Linearizer",
+                "a LinearFlow",
+                "Use likelihood terms, or a flow.",
             )
         return self.flow.velocity
 
@@ -99,13 +113,21 @@ class Draw:
             return svd(self.operator)
 
     def keep(self, z: Tensor, ranks: Tensor) -> Tensor:
-        """``U_k U_k^T z``: the part of each latent ``(b, n)`` in the ``ranks[i]`` leading left singular directions."""
+        """``U_k U_k^T z``: the part of each latent ``(b, n)`` in the ``ranks[i]`` leading left
+        singular directions.
+        """
         u = self.modes.u
         coordinates = u.apply_adjoint(z)
-        return u(coordinates * (torch.arange(coordinates.shape[-1], device=z.device) < ranks.reshape(-1, 1)))
+        return u(
+            coordinates
+            * (torch.arange(coordinates.shape[-1], device=z.device) < ranks.reshape(-1, 1))
+        )
 
 
-_PREPARED_ON = 4096, 2**22  # rows of data that give the first moments, and their numbers in all: memory is finite
+_PREPARED_ON = (
+    4096,
+    2**22,
+)  # rows of data that give the first moments, and their numbers in all: memory is finite
 
 
 class Term(nn.Module, ABC):
@@ -118,18 +140,20 @@ class Term(nn.Module, ABC):
 class Objective(nn.Module):
     """A weighted sum of terms over one model: ``loss = sum_i w_i term_i``.
 
-    ``forward(batch)`` gives ``{"loss": ..., "<name>": ...}`` with the value of every term before its weight; a term of
-    several numbers gives ``"<name>_<part>"``. Terms share what they compute: one encoding serves all.
+    ``forward(batch)`` gives ``{"loss": ..., "<name>": ...}`` with the value of every term before
+    its weight; a term of several numbers gives ``"<name>_<part>"``. Terms share what they compute:
+    one encoding serves all.
 
-    Where the velocity of the flow is a :class:`~rectilinear.flow.SolvedVelocity`, its moments follow those of the
-    latents during training, ``S <- (1 - momentum) S + momentum (moment of the batch)``.
+    Where the velocity of the flow is a :class:`~rectilinear.flow.SolvedVelocity`, its moments
+    follow those of the latents during training, ``S <- (1 - momentum) S + momentum (moment of the
+    batch)``.
 
     Args:
         flow: the model: a flow, or a one-step Linearizer from noise to data.
         terms: name to (weight, term).
         sigma: standard deviation of noise added to the data.
-        momentum: of the moments of a solved velocity; 0 keeps them, and with them the scale and the order of the
-            latents, which the likelihood leaves free where the moments follow.
+        momentum: of the moments of a solved velocity; 0 keeps them, and with them the scale and the
+            order of the latents, which the likelihood leaves free where the moments follow.
 
     Raises:
         ConfigError: if there are no terms, or ``sigma`` or ``momentum`` is out of range.
@@ -152,14 +176,24 @@ class Objective(nn.Module):
     ) -> None:
         super().__init__()
         if not terms:
-            raise ConfigError("an objective without terms", "at least one", 'Pass {"name": (weight, term)}.')
+            raise ConfigError(
+                "an objective without terms", "at least one", 'Pass {"name": (weight, term)}.'
+            )
         if not (sigma >= 0 and 0 <= momentum <= 1):
-            raise ConfigError(f"sigma={sigma}, momentum={momentum}", "sigma >= 0 and 0 <= momentum <= 1")
+            raise ConfigError(
+                f"sigma={sigma}, momentum={momentum}", "sigma >= 0 and 0 <= momentum <= 1"
+            )
         if not isinstance(flow, LinearFlow | Linearizer):
-            raise DtypeError(f"a model of type {type(flow).__name__}", "a LinearFlow or a Linearizer")
+            raise DtypeError(
+                f"a model of type {type(flow).__name__}", "a LinearFlow or a Linearizer"
+            )
         for name, pair in terms.items():
             if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[1], Term)):
-                raise ConfigError(f"the term {name!r} as {type(pair).__name__}", "(weight, Term)", "Subclass Term.")
+                raise ConfigError(
+                    f"the term {name!r} as {type(pair).__name__}",
+                    "(weight, Term)",
+                    "Subclass Term.",
+                )
         self.flow, self.sigma, self.momentum = flow, sigma, momentum
         self.weights = {name: weight for name, (weight, _) in terms.items()}
         self.terms = nn.ModuleDict({name: term for name, (_, term) in terms.items()})
@@ -173,7 +207,11 @@ class Objective(nn.Module):
         loss = batch.new_zeros(())
         for name, term in self.terms.items():
             value = term(draw)
-            parts = {f"{name}_{part}": x for part, x in value.items()} if isinstance(value, dict) else {name: value}
+            parts = (
+                {f"{name}_{part}": x for part, x in value.items()}
+                if isinstance(value, dict)
+                else {name: value}
+            )
             for part, x in parts.items():
                 _check_part(part, x, values)
                 loss = loss + self.weights[name] * x
@@ -182,7 +220,9 @@ class Objective(nn.Module):
 
     @torch.no_grad()
     def prepare(self, data: Tensor) -> None:
-        """Before training: data-dependent layers see ``data``, and moments that follow start from it."""
+        """Before training: data-dependent layers see ``data``, and moments that follow start from
+        it.
+        """
         check_batch(data, tuple(data.shape[1:]) if isinstance(data, Tensor) else (), "data")
         rows = min(_PREPARED_ON[0], max(1, _PREPARED_ON[1] // data[0].numel()))
         draw = Draw(self.flow, data[:rows], self.sigma)
@@ -192,22 +232,32 @@ class Objective(nn.Module):
 
     @torch.no_grad()
     def diagnostics(self, batch: Tensor) -> dict[str, float]:
-        """The round-trip errors ``|g^-1(g(x)) - x|`` of the data network: on data, and on data that the model makes."""
+        """The round-trip errors ``|g^-1(g(x)) - x|`` of the data network: on data, and on data that
+        the model makes.
+        """
         draw = Draw(self.flow, batch)
         made = draw.data_space.decode(draw.operator(draw.z0))
         return {
             "round_trip": float((draw.data_space.decode(draw.z1) - batch).abs().max()),
-            "round_trip_samples": float((draw.data_space.decode(draw.data_space.encode(made)) - made).abs().max()),
+            "round_trip_samples": float(
+                (draw.data_space.decode(draw.data_space.encode(made)) - made).abs().max()
+            ),
         }
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """One group of everything but the terms, and those that terms ask for."""
-        own = [group for term in self.terms.values() for group in getattr(term, "parameter_groups", list)()]
+        own = [
+            group
+            for term in self.terms.values()
+            for group in getattr(term, "parameter_groups", list)()
+        ]
         apart = {id(p) for group in own for p in group["params"]}
         return [{"params": [p for p in self.parameters() if id(p) not in apart]}, *own]
 
     def _follow(self, draw: Draw, momentum: float) -> None:
-        """Move the moments of a solved velocity towards those of the batch; plain noise keeps ``S0 = I``."""
+        """Move the moments of a solved velocity towards those of the batch; plain noise keeps ``S0
+        = I``.
+        """
         velocity = getattr(self.flow, "velocity", None)
         if not isinstance(velocity, SolvedVelocity):
             return
@@ -223,10 +273,14 @@ class Objective(nn.Module):
 def _check_part(name: str, x: object, others: Mapping[str, Tensor]) -> None:
     """Raise ConfigError unless a term is one number with a name of its own."""
     if name == "loss" or name in others:
-        raise ConfigError(f"a second {name!r}", "another name for each term and part", "Rename the term.")
+        raise ConfigError(
+            f"a second {name!r}", "another name for each term and part", "Rename the term."
+        )
     if not (isinstance(x, Tensor) and x.ndim == 0):
         got = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"type {type(x).__name__}"
-        raise ConfigError(f"the term {name!r} of {got}", "a scalar tensor", "Take the mean over the batch.")
+        raise ConfigError(
+            f"the term {name!r} of {got}", "a scalar tensor", "Take the mean over the batch."
+        )
 
 
 def _over_processes(x: Tensor) -> Tensor:

@@ -23,28 +23,36 @@ Law = Literal["log_uniform", "geometric"]
 
 
 class Endpoint(Term):
-    """The mean of ``|A_t z_t - z_1|^2 / n`` on the straight path, ``t`` uniform on ``[0, 1]``: the published loss."""
+    """The mean of ``|A_t z_t - z_1|^2 / n`` on the straight path, ``t`` uniform on ``[0, 1]``: the
+    published loss.
+    """
 
     def forward(self, draw: Draw) -> Tensor:
         return (draw.prediction - draw.z1).square().mean()
 
 
 class Centred(Term):
-    """The squared means of the latents, ``|mean z_0|^2 / n + |mean z_1|^2 / n``: solved velocities assume zero."""
+    """The squared means of the latents, ``|mean z_0|^2 / n + |mean z_1|^2 / n``: solved velocities
+    assume zero.
+    """
 
     def forward(self, draw: Draw) -> Tensor:
         return draw.z0.mean(0).square().mean() + draw.z1.mean(0).square().mean()
 
 
 class NoisyReconstruction(Term):
-    """The distance of ``x`` from what its disturbed latents decode to, ``d(g^-1(z + latent_noise e), x)``.
+    """The distance of ``x`` from what its disturbed latents decode to, ``d(g^-1(z + latent_noise
+    e), x)``.
 
-    Without disturbance an invertible network reconstructs exactly; with it, ``g`` must not shrink its latents.
+    Without disturbance an invertible network reconstructs exactly; with it, ``g`` must not shrink
+    its latents.
 
     Args:
-        of: ``"noise"`` (``x_0``, ``z_0``), ``"data"`` (``x_1``, ``z_1``) or ``"prediction"`` (``x_1``, ``A_t z_t``).
+        of: ``"noise"`` (``x_0``, ``z_0``), ``"data"`` (``x_1``, ``z_1``) or ``"prediction"``
+            (``x_1``, ``A_t z_t``).
         latent_noise: standard deviation of the disturbance.
-        distance: ``d(a, b)``, a number; mean square error by default, a perceptual distance for images.
+        distance: ``d(a, b)``, a number; mean square error by default, a perceptual distance for
+            images.
     """
 
     def __init__(
@@ -63,15 +71,19 @@ class NoisyReconstruction(Term):
         if self.of == "noise":
             space, z, x = draw.noise_space, draw.z0, draw.noise
         else:
-            space, z, x = draw.data_space, draw.z1 if self.of == "data" else draw.prediction, draw.data
+            space, z, x = (
+                draw.data_space,
+                draw.z1 if self.of == "data" else draw.prediction,
+                draw.data,
+            )
         return self.distance(space.decode(z + self.latent_noise * torch.randn_like(z)), x)
 
 
 class Likelihood(Term):
     """The negative log-likelihood of the noisy data under the one-step model, in nats a dimension.
 
-    ``-log p(x) = -log N(x_0; 0, I) - log|det dg_data(x)| + log|det B| + log|det dg_noise(x_0)|`` with
-    ``x_0 = g_noise^-1(B^-1 g_data(x))``.
+    ``-log p(x) = -log N(x_0; 0, I) - log|det dg_data(x)| + log|det B| + log|det dg_noise(x_0)|``
+    with ``x_0 = g_noise^-1(B^-1 g_data(x))``.
 
     Raises:
         SingularOperatorError: if ``B`` has no inverse.
@@ -90,30 +102,39 @@ class Likelihood(Term):
         volume = logdet(draw.operator)
         if not bool(torch.isfinite(volume).all()):
             raise SingularOperatorError(
-                "a likelihood through a singular operator", "one with an inverse", "Start from another operator."
+                "a likelihood through a singular operator",
+                "one with an inverse",
+                "Start from another operator.",
             )
         log_prob = log_prior + draw.logdet - volume - logdet_noise
         return -log_prob.mean() / draw.data_space.dim
 
 
 class NestedRank(Term):
-    """Reconstruction through the leading ``k`` singular directions: the mean of ``|g^-1(U_k U_k^T z) - x|^2 / n``.
+    """Reconstruction through the leading ``k`` singular directions: the mean of ``|g^-1(U_k U_k^T
+    z) - x|^2 / n``.
 
-    ``z`` are the latents of the noisy data, ``x`` the clean data, ``U`` the left singular directions of ``B``, and
-    ``k`` is drawn for every row. The directions carry no gradient: ``g`` learns to put first what matters.
+    ``z`` are the latents of the noisy data, ``x`` the clean data, ``U`` the left singular
+    directions of ``B``, and
+    ``k`` is drawn for every row. The directions carry no gradient: ``g`` learns to put first what
+    matters.
 
     Args:
         low: the least rank.
         high: the largest, ``n`` where None.
-        law: of ``k`` between them: ``"log_uniform"``, or ``"geometric"`` with mean about ``sqrt(low high)``.
-        baseline: ``(n + 1,)``, the error to divide by at every rank, such as that of PCA, ``metrics.pca_curve``.
+        law: of ``k`` between them: ``"log_uniform"``, or ``"geometric"`` with mean about ``sqrt(low
+            high)``.
+        baseline: ``(n + 1,)``, the error to divide by at every rank, such as that of PCA,
+            ``metrics.pca_curve``.
         share: of the rows of a batch.
-        focus: a rank that every other row takes instead, such as the one at which samples are to be drawn.
+        focus: a rank that every other row takes instead, such as the one at which samples are to be
+            drawn.
 
     Raises:
         ConfigError: for ranks, a law or a share that are out of range.
 
-    Reference: nested dropout (O. Rippel, M. Gelbart, R. Adams, ICML 2014); for flows, arXiv 2006.08777.
+    Reference: nested dropout (O. Rippel, M. Gelbart, R. Adams, ICML 2014); for flows, arXiv
+    2006.08777.
     """
 
     baseline: Tensor | None
@@ -130,13 +151,21 @@ class NestedRank(Term):
         super().__init__()
         check_ranks(low, high, share)
         if focus is not None and not low <= focus <= (focus if high is None else high):
-            raise ConfigError(f"focus={focus}", f"a rank from {low} to {'n' if high is None else high}")
+            raise ConfigError(
+                f"focus={focus}", f"a rank from {low} to {'n' if high is None else high}"
+            )
         if focus is not None:
             whole(focus, "focus", 1)
         if law not in ("log_uniform", "geometric"):
             raise ConfigError(f"law={law!r}", "'log_uniform' or 'geometric'")
-        if baseline is not None and not bool((baseline[low : None if high is None else high + 1] > 0).all()):
-            raise ConfigError("a baseline with an error of zero", "positive errors", "Choose high below its full rank.")
+        if baseline is not None and not bool(
+            (baseline[low : None if high is None else high + 1] > 0).all()
+        ):
+            raise ConfigError(
+                "a baseline with an error of zero",
+                "positive errors",
+                "Choose high below its full rank.",
+            )
         self.low, self.high, self.law, self.share, self.focus = low, high, law, share, focus
         self.register_buffer("baseline", baseline)
 
@@ -170,7 +199,9 @@ def draw_ranks(z: Tensor, low: int, high: int, law: Law = "log_uniform") -> Tens
 def check_high(high: int, z: Tensor) -> None:
     """Raise ConfigError for a rank above the dimension of the latents."""
     if high > z.shape[1]:
-        raise ConfigError(f"rank {high} of {z.shape[1]} latents", f"at most {z.shape[1]}", "Correct the ranks.")
+        raise ConfigError(
+            f"rank {high} of {z.shape[1]} latents", f"at most {z.shape[1]}", "Correct the ranks."
+        )
 
 
 def share_of(rows: int, share: float) -> int:
@@ -187,11 +218,13 @@ def check_ranks(low: int, high: int | None, share: float) -> None:
 
 
 class Adversarial(Term):
-    """The relativistic pairing loss between data and one-step samples, with a gradient penalty on both.
+    """The relativistic pairing loss between data and one-step samples, with a gradient penalty on
+    both.
 
-    ``critic`` is trained on ``softplus(D(y) - D(x)) + penalty / 2 (|grad D(x)|^2 + |grad D(y)|^2)``, the model on
-    ``softplus(D(x) - D(y))``, in one backward pass: each part has the gradient of its own side alone. The samples
-    ``y = g_data^-1(U_k U_k^T B z_0)`` are those of the model truncated to a rank that is drawn for every row.
+    ``critic`` is trained on ``softplus(D(y) - D(x)) + penalty / 2 (|grad D(x)|^2 + |grad
+    D(y)|^2)``, the model on ``softplus(D(x) - D(y))``, in one backward pass: each part has the
+    gradient of its own side alone. The samples ``y = g_data^-1(U_k U_k^T B z_0)`` are those of the
+    model truncated to a rank that is drawn for every row.
 
     Args:
         critic: ``(b, *shape)`` to ``(b,)`` or ``(b, 1)``.
@@ -204,7 +237,8 @@ class Adversarial(Term):
     Raises:
         ConfigError: for ranks or a share that are out of range.
 
-    Reference: N. Huang et al., The GAN is dead; long live the GAN! A modern GAN baseline, NeurIPS 2024.
+    Reference: N. Huang et al., The GAN is dead; long live the GAN! A modern GAN baseline, NeurIPS
+    2024.
     """
 
     def __init__(
@@ -229,13 +263,20 @@ class Adversarial(Term):
         high = z.shape[1] if self.high is None else self.high
         check_high(max(high, self.low or 1), z)
         fake = draw.data_space.decode(draw.keep(z, draw_ranks(z, self.low or high, high)))
-        frozen = {name: x.detach() for name, x in (*self.critic.named_parameters(), *self.critic.named_buffers())}
-        gap = functional_call(self.critic, frozen, (real,)) - functional_call(self.critic, frozen, (fake,))
+        frozen = {
+            name: x.detach()
+            for name, x in (*self.critic.named_parameters(), *self.critic.named_buffers())
+        }
+        gap = functional_call(self.critic, frozen, (real,)) - functional_call(
+            self.critic, frozen, (fake,)
+        )
         return {"generator": softplus(gap).mean(), "critic": self._critic_loss(real, fake.detach())}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The critic's, where it has a learning rate of its own."""
-        return [] if self.lr is None else [{"params": list(self.critic.parameters()), "lr": self.lr}]
+        return (
+            [] if self.lr is None else [{"params": list(self.critic.parameters()), "lr": self.lr}]
+        )
 
     def _critic_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         if not torch.is_grad_enabled():
@@ -244,8 +285,13 @@ class Adversarial(Term):
         on_real, on_fake = self.critic(real), self.critic(fake)
         if on_real.numel() != len(real):
             raise ShapeError(
-                f"a critic's output of shape {tuple(on_real.shape)}", f"({len(real)},) or ({len(real)}, 1)"
+                f"a critic's output of shape {tuple(on_real.shape)}",
+                f"({len(real)},) or ({len(real)}, 1)",
             )
-        slopes = torch.autograd.grad((on_real.sum() + on_fake.sum()), (real, fake), create_graph=True)
-        size = sum((slope.flatten(1).square().sum(1).mean() for slope in slopes), real.new_zeros(()))
+        slopes = torch.autograd.grad(
+            (on_real.sum() + on_fake.sum()), (real, fake), create_graph=True
+        )
+        size = sum(
+            (slope.flatten(1).square().sum(1).mean() for slope in slopes), real.new_zeros(())
+        )
         return softplus(on_fake - on_real).mean() + 0.5 * self.penalty * size

@@ -36,7 +36,9 @@ class Preset:
 
 PRESETS = {
     "small": Preset("digits", 4, 64, TrainConfig(steps=300, batch_size=64, lr=3e-3, log_every=100)),
-    "full": Preset("mnist", 8, 512, TrainConfig(steps=4000, batch_size=256, lr=3e-4, schedule="cosine")),
+    "full": Preset(
+        "mnist", 8, 512, TrainConfig(steps=4000, batch_size=256, lr=3e-4, schedule="cosine")
+    ),
 }
 
 
@@ -54,15 +56,21 @@ def published(preset: Literal["small", "full"], seed: int, data_dir: Path | None
     size, images, test = _data(preset, data_dir)
     seed_all(seed)
     g_data, g_noise = (
-        Chain(Flatten(tuple(images.shape[1:])), VectorFlow(images[0].numel(), size.blocks, size.width))
+        Chain(
+            Flatten(tuple(images.shape[1:])), VectorFlow(images[0].numel(), size.blocks, size.width)
+        )
         for _ in range(2)
     )
     flow = LinearFlow(g_data, g_noise, LowRankEndpoint(images[0].numel(), RANK))
     return _trained(flow, objectives.paper(flow), images, test, size.training)
 
 
-def solved(preset: Literal["small", "full"], seed: int, data_dir: Path | None, sigma: float) -> Trained:
-    """This library's: full rank, the operator solved from moments, the networks by likelihood of data with noise."""
+def solved(
+    preset: Literal["small", "full"], seed: int, data_dir: Path | None, sigma: float
+) -> Trained:
+    """This library's: full rank, the operator solved from moments, the networks by likelihood of
+    data with noise.
+    """
     size, images, test = _data(preset, data_dir)
     seed_all(seed)
     n = images[0].numel()
@@ -72,7 +80,9 @@ def solved(preset: Literal["small", "full"], seed: int, data_dir: Path | None, s
         Rotation.from_matrix(axes.float(), mean.float()),
         VectorFlow(n, size.blocks, size.width),
     )
-    flow = LinearFlow(g, Flatten(tuple(images.shape[1:])), SolvedVelocity(torch.ones(n), torch.ones(n)))
+    flow = LinearFlow(
+        g, Flatten(tuple(images.shape[1:])), SolvedVelocity(torch.ones(n), torch.ones(n))
+    )
     return _trained(flow, objectives.likelihood(flow, sigma), images, test, size.training)
 
 
@@ -83,10 +93,16 @@ def unfinished(flow: LinearFlow) -> Linearizer:
 
 def _data(preset: str, data_dir: Path | None) -> tuple[Preset, Tensor, Tensor]:
     size = PRESETS[preset]
-    return size, datasets.load(size.data, "train", data_dir).images, datasets.load(size.data, "test", data_dir).images
+    return (
+        size,
+        datasets.load(size.data, "train", data_dir).images,
+        datasets.load(size.data, "test", data_dir).images,
+    )
 
 
-def _trained(flow: LinearFlow, objective: nn.Module, images: Tensor, test: Tensor, config: TrainConfig) -> Trained:
+def _trained(
+    flow: LinearFlow, objective: nn.Module, images: Tensor, test: Tensor, config: TrainConfig
+) -> Trained:
     before = deepcopy(flow).eval()
     with TemporaryDirectory() as folder:
         train(objective, images, config, Path(folder), progress=False)

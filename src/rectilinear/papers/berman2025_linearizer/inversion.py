@@ -1,8 +1,10 @@
 """Exact inversion: ``rectilinear reproduce berman2025_linearizer inversion``.
 
-The paper reports 31.6 dB (MNIST) and 33.4 dB (CelebA) between images and what comes back from their noise. That number
-says nothing by itself: an untrained network scores higher. The law of the recovered noise tells the models apart: its
-Kolmogorov-Smirnov distance from noise is large under the published one, and as small as noise's own at full rank.
+The paper reports 31.6 dB (MNIST) and 33.4 dB (CelebA) between images and what comes back from their
+noise. That number
+says nothing by itself: an untrained network scores higher. The law of the recovered noise tells the
+models apart: its Kolmogorov-Smirnov distance from noise is large under the published one, and as
+small as noise's own at full rank.
 
 Cost: small 20 seconds, full about an hour, on two cores.
 """
@@ -26,21 +28,29 @@ from rectilinear.papers.figure import Claim
 from rectilinear.random import generator
 
 PAPER_PSNR = 31.6  # dB, MNIST
-NOISE = 0.1  # Kolmogorov-Smirnov distance, median over coordinates: twice what 297 draws of noise have
+NOISE = (
+    0.1  # Kolmogorov-Smirnov distance, median over coordinates: twice what 297 draws of noise have
+)
 SIGMA = 0.15  # standard deviation of the noise added to the data of the full-rank model
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """By model: decibels of the way back, the law of the noise, and rows of images ``(n, c, h, w)``."""
+    """By model: decibels of the way back, the law of the noise, and rows of images ``(n, c, h,
+    w)``.
+    """
 
     psnr: dict[str, float]
     law: dict[str, Normality]
     images: dict[str, Tensor]
 
 
-def compute(preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None) -> Result:
-    """Invert held-out images with the published model, trained and untrained, and with one of full rank."""
+def compute(
+    preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None
+) -> Result:
+    """Invert held-out images with the published model, trained and untrained, and with one of full
+    rank.
+    """
     theirs, ours = published(preset, seed, data_dir), solved(preset, seed, data_dir, SIGMA)
     test = theirs.test[:1000]
     noisy = test + SIGMA * torch.randn(test.shape, generator=generator(seed))
@@ -63,23 +73,40 @@ def compute(preset: Literal["small", "full"], seed: int = 0, data_dir: Path | No
 
 
 def draw(result: Result, path: Path) -> None:
-    """Three rows a model: images, their noise at the same scale for all, and the images that come back."""
-    plots.save(plots.strips({name: row.float().numpy() for name, row in result.images.items()}), path)
+    """Three rows a model: images, their noise at the same scale for all, and the images that come
+    back.
+    """
+    plots.save(
+        plots.strips({name: row.float().numpy() for name, row in result.images.items()}), path
+    )
 
 
 def claims(result: Result) -> list[Claim]:
     """The paper's number for each model, and what tells them apart."""
     return [
-        *(Claim.at_least(f"there and back, {name}, dB", x, PAPER_PSNR) for name, x in result.psnr.items()),
         *(
-            Claim.at_least(f"Kolmogorov-Smirnov distance of the noise from noise, {name}", result.law[name].ks, NOISE)
+            Claim.at_least(f"there and back, {name}, dB", x, PAPER_PSNR)
+            for name, x in result.psnr.items()
+        ),
+        *(
+            Claim.at_least(
+                f"Kolmogorov-Smirnov distance of the noise from noise, {name}",
+                result.law[name].ks,
+                NOISE,
+            )
             for name in ("untrained", "published")
         ),
         Claim.at_most(
-            "Kolmogorov-Smirnov distance of the noise from noise, full rank", result.law["full rank"].ks, NOISE
+            "Kolmogorov-Smirnov distance of the noise from noise, full rank",
+            result.law["full rank"].ks,
+            NOISE,
         ),
-        Claim.close("standard deviation of the noise, full rank", result.law["full rank"].std, 1.0, 0.1),
-        Claim.close("its mean length over root n, full rank", result.law["full rank"].mean_norm, 1.0, 0.1),
+        Claim.close(
+            "standard deviation of the noise, full rank", result.law["full rank"].std, 1.0, 0.1
+        ),
+        Claim.close(
+            "its mean length over root n, full rank", result.law["full rank"].mean_norm, 1.0, 0.1
+        ),
     ]
 
 

@@ -1,8 +1,9 @@
 """One step against a hundred: ``rectilinear reproduce berman2025_linearizer one_step``.
 
-The paper reports 32.4 dB (MNIST) and 32.9 dB (CelebA) between samples drawn in one step and in a hundred. Both are the
-same product of matrices, so they should agree to rounding, and here they do. What gives such numbers is a Runge-Kutta
-matrix whose stages are averaged without being nested; it is computed here too.
+The paper reports 32.4 dB (MNIST) and 32.9 dB (CelebA) between samples drawn in one step and in a
+hundred. Both are the same product of matrices, so they should agree to rounding, and here they do.
+What gives such numbers is a Runge-Kutta matrix whose stages are averaged without being nested; it
+is computed here too.
 
 Cost: small 10 seconds, full about half an hour, on two cores.
 """
@@ -33,7 +34,9 @@ SHOWN = 10
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """By integrator decibels in float32 and differences in float64; spectra; rows of images ``(n, c, h, w)``."""
+    """By integrator decibels in float32 and differences in float64; spectra; rows of images ``(n,
+    c, h, w)``.
+    """
 
     psnr: dict[str, float]
     difference: dict[str, float]
@@ -43,7 +46,9 @@ class Result:
     images: dict[str, Tensor]
 
 
-def compute(preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None) -> Result:
+def compute(
+    preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None
+) -> Result:
     """Train the paper's model, then sample it in one step and in a hundred with every integrator."""
     return measure(published(preset, seed, data_dir).after, seed)
 
@@ -58,7 +63,9 @@ def measure(flow: LinearFlow, seed: int = 0) -> Result:
     averaged = flow.data_space.decode(flow.noise_space.encode(noise) @ averaged_stages(flow).mT)
     return Result(
         psnr={method: decibels(one[method], many[method]) for method in METHODS},
-        difference={method: flows.equality(double, noise.double(), STEPS, method) for method in METHODS},
+        difference={
+            method: flows.equality(double, noise.double(), STEPS, method) for method in METHODS
+        },
         psnr_averaged=decibels(averaged, many["rk4"]),
         singular_values=svd(flows.collapse(flow, STEPS, "euler").operator).s,
         singular_values_without_last_step=svd(unfinished(flow).operator).s,
@@ -71,12 +78,16 @@ def measure(flow: LinearFlow, seed: int = 0) -> Result:
 
 
 def averaged_stages(flow: LinearFlow) -> Tensor:
-    """The product of ``I + h/6 (W1 + 2 W2 + 2 W3 + W4)`` with every ``W`` applied to the same state: what not to do."""
+    """The product of ``I + h/6 (W1 + 2 W2 + 2 W3 + W4)`` with every ``W`` applied to the same
+    state: what not to do.
+    """
     h = 1 / STEPS
     n = flow.velocity.dim
     product = torch.eye(n)
     for k in range(STEPS - 1):
-        first, middle, last = (to_dense(flow.velocity.velocity((k + c) * h)) for c in (0.0, 0.5, 1.0))
+        first, middle, last = (
+            to_dense(flow.velocity.velocity((k + c) * h)) for c in (0.0, 0.5, 1.0)
+        )
         product = product + h / 6 * (first + 4 * middle + last) @ product
     return to_dense(flow.velocity.endpoint(1 - h)) @ product
 
@@ -88,22 +99,38 @@ def decibels(x: Tensor, y: Tensor) -> float:
 
 def draw(result: Result, path: Path) -> None:
     """Three rows of samples: a hundred steps, one step, and one step with averaged stages."""
-    plots.save(plots.strips({name: row.float().numpy() for name, row in result.images.items()}), path)
+    plots.save(
+        plots.strips({name: row.float().numpy() for name, row in result.images.items()}), path
+    )
 
 
 def claims(result: Result) -> list[Claim]:
     """The paper's sentence, and what follows from the mathematics."""
     floor = result.singular_values_without_last_step[RANK:]
     return [
-        *(Claim.at_least(f"one step against 100, {m}, dB", x, PAPER_PSNR) for m, x in result.psnr.items()),
-        *(Claim.at_most(f"relative difference in float64, {m}", x, 1e-11) for m, x in result.difference.items()),
+        *(
+            Claim.at_least(f"one step against 100, {m}, dB", x, PAPER_PSNR)
+            for m, x in result.psnr.items()
+        ),
+        *(
+            Claim.at_most(f"relative difference in float64, {m}", x, 1e-11)
+            for m, x in result.difference.items()
+        ),
         Claim.at_least(
-            "lost by averaging the stages of Runge-Kutta, dB", result.psnr["rk4"] - result.psnr_averaged, 40.0
+            "lost by averaging the stages of Runge-Kutta, dB",
+            result.psnr["rk4"] - result.psnr_averaged,
+            40.0,
         ),
         Claim.close(
-            "rank of the operator", float((result.singular_values > 1e-5 * result.singular_values[0]).sum()), RANK, 0.0
+            "rank of the operator",
+            float((result.singular_values > 1e-5 * result.singular_values[0]).sum()),
+            RANK,
+            0.0,
         ),
         Claim.close(
-            "100 x its other singular values when the last step is left out", float(floor.mean()) * STEPS, 1.0, 0.05
+            "100 x its other singular values when the last step is left out",
+            float(floor.mean()) * STEPS,
+            1.0,
+            0.05,
         ),
     ]

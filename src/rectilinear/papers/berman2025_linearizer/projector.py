@@ -1,11 +1,13 @@
 """The idempotent model: ``rectilinear reproduce berman2025_linearizer projector``.
 
-The paper's generative model is ``f = g^-1 A g`` with ``A = diag(b)``, ``b`` zeros and ones of learned number, trained
-for reconstruction, rank and size of the latents; it shows pictures and no numbers. Its idempotence needs no training:
-measured here in both precisions, before and after, on data, on noise and on damaged images. Its rank weight, 0.75 of an
-absolute error, keeps nothing at 64 dimensions; relative to the error of rank 0 it is Kaiser's rule and keeps a rank at
-every size. Latents of noise lie far outside those of data unless the projector was trained on noisy images; even then
-what noise is projected to is not a sample, so samples are drawn from a density on the range.
+The paper's generative model is ``f = g^-1 A g`` with ``A = diag(b)``, ``b`` zeros and ones of
+learned number, trained for reconstruction, rank and size of the latents; it shows pictures and no
+numbers. Its idempotence needs no training: measured here in both precisions, before and after, on
+data, on noise and on damaged images. Its rank weight, 0.75 of an absolute error, keeps nothing at
+64 dimensions; relative to the error of rank 0 it is Kaiser's rule and keeps a rank at every size.
+Latents of noise lie far outside those of data unless the projector was trained on noisy images;
+even then what noise is projected to is not a sample, so samples are drawn from a density on the
+range.
 
 Cost: small 20 seconds, full five minutes, on two cores.
 """
@@ -28,9 +30,13 @@ from rectilinear.recipes.projector import Projection
 from rectilinear.training import TrainConfig
 
 SHOWN = 12
-_SHORT = TrainConfig(steps=500, batch_size=128, lr=3e-3, warmup=30, schedule="cosine", ema=0.98, device="cpu")
+_SHORT = TrainConfig(
+    steps=500, batch_size=128, lr=3e-3, warmup=30, schedule="cosine", ema=0.98, device="cpu"
+)
 PRESETS = {
-    "small": Projection(rank=None, blocks=4, width=64, training=_SHORT, density=replace(_SHORT, steps=100)),
+    "small": Projection(
+        rank=None, blocks=4, width=64, training=_SHORT, density=replace(_SHORT, steps=100)
+    ),
     "full": Projection(
         data="mnist",
         rank=None,
@@ -43,7 +49,9 @@ PRESETS = {
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """Idempotence by state, precision and input; rank; restoration beside PCA of that rank; rows of images."""
+    """Idempotence by state, precision and input; rank; restoration beside PCA of that rank; rows of
+    images.
+    """
 
     twice: dict[tuple[str, str, str], float]
     rank: int
@@ -53,10 +61,14 @@ class Result:
     images: dict[str, Tensor]
 
 
-def compute(preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None) -> Result:
+def compute(
+    preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None
+) -> Result:
     """Train with a learned rank, and use the projector on held-out images."""
     recipe = PRESETS[preset]
-    train, test = (datasets.load(recipe.data, split, data_dir).images for split in ("train", "test"))
+    train, test = (
+        datasets.load(recipe.data, split, data_dir).images for split in ("train", "test")
+    )
     test = test[:1000]
     seed_all(seed)
     twice: dict[tuple[str, str, str], float] = {}
@@ -68,7 +80,13 @@ def compute(preset: Literal["small", "full"], seed: int = 0, data_dir: Path | No
             if not stage.name:
                 twice |= _twice("untrained", stage.model, test, seed)
                 noise["untrained"] = _size(stage.model, static) / _size(stage.model, test)
-            training.train(stage.objective, stage.data, stage.training, Path(folder) / stage.name, progress=False)
+            training.train(
+                stage.objective,
+                stage.data,
+                stage.training,
+                Path(folder) / stage.name,
+                progress=False,
+            )
     f = stage.model.requires_grad_(requires_grad=False)
     assert isinstance(f, Projector)
     twice |= _twice("trained", f, test, seed)
@@ -95,25 +113,41 @@ def compute(preset: Literal["small", "full"], seed: int = 0, data_dir: Path | No
 
 
 def draw(result: Result, path: Path) -> None:
-    """Damaged images, what they are projected to, the true ones; noise projected; samples of the range."""
+    """Damaged images, what they are projected to, the true ones; noise projected; samples of the
+    range.
+    """
     plots.save(plots.strips({name: row.numpy() for name, row in result.images.items()}), path)
 
 
 def claims(result: Result) -> list[Claim]:
-    """Idempotence, the learned rank, restoration beside PCA's, and why noise is not a source of samples."""
+    """Idempotence, the learned rank, restoration beside PCA's, and why noise is not a source of
+    samples.
+    """
     bounds = {"float32": 1e-5, "float64": 1e-12}
     gains = [row.psnr["projector"] - row.psnr["PCA"] for row in result.restoration]
     return [
         *(
-            Claim.at_most(f"|f(f(x)) - f(x)|, {state}, {precision}, {case}", error, bounds[precision])
+            Claim.at_most(
+                f"|f(f(x)) - f(x)|, {state}, {precision}, {case}", error, bounds[precision]
+            )
             for (state, precision, case), error in result.twice.items()
         ),
         Claim.at_least("learned rank", result.rank, 2),
-        Claim.at_least("dimensions left out by the learned rank", result.dim - result.rank, result.dim / 2),
-        Claim.at_least("share of damages and severities above PCA of the same rank", _share(gains), 0.8),
+        Claim.at_least(
+            "dimensions left out by the learned rank", result.dim - result.rank, result.dim / 2
+        ),
+        Claim.at_least(
+            "share of damages and severities above PCA of the same rank", _share(gains), 0.8
+        ),
         Claim.at_least("mean gain over PCA of the same rank, dB", sum(gains) / len(gains), 0.5),
-        Claim.at_least("latents of noise over those of data, untrained", result.noise["untrained"], 1.5),
-        Claim.at_most("latents of noise over those of data, trained on noisy images too", result.noise["trained"], 1.5),
+        Claim.at_least(
+            "latents of noise over those of data, untrained", result.noise["untrained"], 1.5
+        ),
+        Claim.at_most(
+            "latents of noise over those of data, trained on noisy images too",
+            result.noise["trained"],
+            1.5,
+        ),
     ]
 
 
@@ -133,7 +167,9 @@ def _twice(state: str, f: Projector, test: Tensor, seed: int) -> dict[tuple[str,
         f.to(dtype)
         for case, y in cases.items():
             once = f(y.to(dtype))
-            found[state, str(dtype).removeprefix("torch."), case] = float((f(once) - once).abs().max())
+            found[state, str(dtype).removeprefix("torch."), case] = float(
+                (f(once) - once).abs().max()
+            )
     f.float().load_state_dict(before)
     return found
 

@@ -1,10 +1,12 @@
 """Style transfer: ``rectilinear reproduce berman2025_linearizer style``.
 
-The paper shows four styles of one photograph, the operator of each a depth-wise 4 x 4 convolution that a network makes
-of the style's number, and walks from style to style by that number; it reports no figures. Here several photographs are
-styled and others held out; a style is its operator and nothing else, the walk is straight in their space, and
-it is measured against what the teacher itself makes between two styles. The published walk is judged beside it: halfway
-between the first style and the third, a walk over the style's number passes the second.
+The paper shows four styles of one photograph, the operator of each a depth-wise 4 x 4 convolution
+that a network makes of the style's number, and walks from style to style by that number; it reports
+no figures. Here several photographs are styled and others held out; a style is its operator and
+nothing else, the walk is straight in their space, and
+it is measured against what the teacher itself makes between two styles. The published walk is
+judged beside it: halfway between the first style and the third, a walk over the style's number
+passes the second.
 
 Cost: small 40 seconds, full 10 minutes, on two cores.
 """
@@ -57,20 +59,32 @@ PRESETS = {
         16,
         ("soft", "negative", "dusk"),
         32,
-        TrainConfig(steps=200, batch_size=24, lr=3e-3, warmup=20, schedule="cosine", ema=0.97, device="cpu"),
+        TrainConfig(
+            steps=200, batch_size=24, lr=3e-3, warmup=20, schedule="cosine", ema=0.97, device="cpu"
+        ),
     ),
     "full": Preset(
         32,
         ("soft", "sepia", "negative", "dusk", "ink"),
         48,
-        TrainConfig(steps=20_000, max_seconds=540.0, batch_size=16, lr=3e-3, warmup=50, schedule="cosine", ema=0.99),
+        TrainConfig(
+            steps=20_000,
+            max_seconds=540.0,
+            batch_size=16,
+            lr=3e-3,
+            warmup=50,
+            schedule="cosine",
+            ema=0.99,
+        ),
     ),
 }
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """Scores in dB, errors, costs relative to training and to the networks, and rows of pictures ``(n, c, h, w)``."""
+    """Scores in dB, errors, costs relative to training and to the networks, and rows of pictures
+    ``(n, c, h, w)``.
+    """
 
     train: dict[str, float]
     held_out: dict[str, float]
@@ -84,7 +98,9 @@ class Result:
     images: dict[str, Tensor]
 
 
-def compute(preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None) -> Result:
+def compute(
+    preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None
+) -> Result:
     """Train the styles together, add another, and measure on held-out photographs."""
     size = PRESETS[preset]
     images = datasets.load("photos", "train", data_dir, size.size).images
@@ -94,17 +110,23 @@ def compute(preset: Literal["small", "full"], seed: int = 0, data_dir: Path | No
     data, weights = lessons(images, size.styles, filtered, blends=3)
     start = process_time()
     with TemporaryDirectory() as folder:
-        train(StyleObjective(model, weights, latent=0.02), data, size.training, folder, progress=False)
+        train(
+            StyleObjective(model, weights, latent=0.02), data, size.training, folder, progress=False
+        )
     trained = process_time()
     some = images[::6]
     model = model.cpu().requires_grad_(requires_grad=False)
     more = model.added(ADDED, fit_style(model, some, filtered(some, {ADDED: 1.0}), size=5))
     seconds = (process_time() - trained) / (trained - start)
-    return measure(model, more, images[:: len(images) // 64][:64], test[:: len(test) // 64][:64], seconds)
+    return measure(
+        model, more, images[:: len(images) // 64][:64], test[:: len(test) // 64][:64], seconds
+    )
 
 
 @torch.no_grad()
-def measure(model: StyleTransfer, more: StyleTransfer, images: Tensor, test: Tensor, added_seconds: float) -> Result:
+def measure(
+    model: StyleTransfer, more: StyleTransfer, images: Tensor, test: Tensor, added_seconds: float
+) -> Result:
     """The figure of a trained model, and of the same with one style more."""
     first, middle, last = model.names[0], model.names[1], model.names[-1]
     x = test[len(test) // 2 :][:1]
@@ -131,8 +153,15 @@ def measure(model: StyleTransfer, more: StyleTransfer, images: Tensor, test: Ten
 
 
 def draw(result: Result, path: Path) -> None:
-    """Held-out photographs in each style, and one on the way between two beside the teacher's own way."""
-    plots.save(plots.strips({name: row.clamp(0, 1).float().numpy() for name, row in result.images.items()}), path)
+    """Held-out photographs in each style, and one on the way between two beside the teacher's own
+    way.
+    """
+    plots.save(
+        plots.strips(
+            {name: row.clamp(0, 1).float().numpy() for name, row in result.images.items()}
+        ),
+        path,
+    )
 
 
 def claims(result: Result) -> list[Claim]:
@@ -145,11 +174,25 @@ def claims(result: Result) -> list[Claim]:
     loss = [result.train[name] - result.held_out[name] for name in result.train]
     exact = result.transfer["model"][~result.transfer["model"].isnan()]
     return [
-        Claim.at_most("training above held-out pictures, mean over styles, dB", sum(loss) / len(loss), 1.0),
-        Claim.at_most("path from its straight line in the induced space, relative", result.path_error, 1e-5),
-        Claim.at_least("path above blended pixels at the worst tenth, dB", float(result.paths.own_gain.min()), 0.0),
-        Claim.at_least("halfway, above the walk over the style's number, dB", middle - result.middle_by_number, 5.0),
-        Claim.at_least("one style turned into another, the worst pair, dB", float(exact.min()), 40.0),
+        Claim.at_most(
+            "training above held-out pictures, mean over styles, dB", sum(loss) / len(loss), 1.0
+        ),
+        Claim.at_most(
+            "path from its straight line in the induced space, relative", result.path_error, 1e-5
+        ),
+        Claim.at_least(
+            "path above blended pixels at the worst tenth, dB",
+            float(result.paths.own_gain.min()),
+            0.0,
+        ),
+        Claim.at_least(
+            "halfway, above the walk over the style's number, dB",
+            middle - result.middle_by_number,
+            5.0,
+        ),
+        Claim.at_least(
+            "one style turned into another, the worst pair, dB", float(exact.min()), 40.0
+        ),
         Claim.at_most("seconds to add a style, relative to training", result.added_seconds, 0.02),
         Claim.at_most("parameters of a style, relative to the networks", result.share, 1e-3),
     ]

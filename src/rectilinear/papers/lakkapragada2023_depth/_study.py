@@ -10,9 +10,13 @@ BUDGET = 10_000  # steps
 CLOSE = 0.01  # a distance to least squares that counts as none
 
 
-def study(models: tuple[Model, ...], trials: int, seed: int, noise: tuple[float, ...] = (0.05,)) -> StudyResult:
+def study(
+    models: tuple[Model, ...], trials: int, seed: int, noise: tuple[float, ...] = (0.05,)
+) -> StudyResult:
     """Trials of the models at the paper's budget."""
-    return DepthStudy(models, Synthetic(noise=noise), trials=trials, steps=BUDGET, block=500, seed=seed).run()
+    return DepthStudy(
+        models, Synthetic(noise=noise), trials=trials, steps=BUDGET, block=500, seed=seed
+    ).run()
 
 
 def failures(result: StudyResult, model: int | str) -> float:

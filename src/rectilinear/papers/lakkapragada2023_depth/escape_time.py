@@ -1,11 +1,14 @@
-"""Steps to least squares against depth, with theory: ``rectilinear reproduce lakkapragada2023_depth escape_time``.
+"""Steps to least squares against depth, with theory: ``rectilinear reproduce lakkapragada2023_depth
+escape_time``.
 
-Why depth hurts in the paper: a chain of layers starts near the saddle at zero and has to leave it before it can fit.
-The time that takes is ``t* = rho^-(L-2) / ((L-2) 2|S|)``, exponential in depth. With ``rho = 1/e`` for the paper's
-start and ``|S|`` the median of its slopes it foretells the median over trials, and where it passes the budget of 10,000
-steps the nets begin to fail. Given longer, they arrive too. Adam needs fewer steps the deeper the net.
+Why depth hurts in the paper: a chain of layers starts near the saddle at zero and has to leave it
+before it can fit. The time that takes is ``t* = rho^-(L-2) / ((L-2) 2|S|)``, exponential in depth.
+With ``rho = 1/e`` for the paper's start and ``|S|`` the median of its slopes it foretells the
+median over trials, and where it passes the budget of 10,000 steps the nets begin to fail. Given
+longer, they arrive too. Adam needs fewer steps the deeper the net.
 
-Cost: small 5 seconds (3 to 5 layers), full half a minute with numba (3 to 10 layers, up to a million steps).
+Cost: small 5 seconds (3 to 5 layers), full half a minute with numba (3 to 10 layers, up to a
+million steps).
 """
 
 from __future__ import annotations
@@ -27,7 +30,9 @@ from rectilinear.plots import canvas
 from rectilinear.plots.style import ROLES
 
 LR, TOL = 1e-3, 5e-5
-ON_HALF = 2 * LR  # the same step on half the mean square error, which the engine and the formula count in
+ON_HALF = (
+    2 * LR
+)  # the same step on half the mean square error, which the engine and the formula count in
 DEPTHS = {"small": range(3, 6), "full": range(3, 11)}
 TRIALS = {"small": 100, "full": 300}
 PATIENCE = 4.0  # budgets in predicted medians
@@ -41,15 +46,22 @@ class Result:
     predicted: dict[int, float]
 
 
-def compute(preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None) -> Result:  # noqa: ARG001 - all figures are called alike
+def compute(
+    preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None
+) -> Result:
     """Train until every other trial is there, each depth on a budget of its own."""
     seeds = np.random.SeedSequence(seed).spawn(20)
     batch = Synthetic(noise=(0.05,)).draw(seeds[0], range(TRIALS[preset]))
     slope = float(np.median(np.abs(batch.train.cxy)))
-    predicted = {depth: float(escape_time(UNIFORM, slope, depth)) / ON_HALF for depth in DEPTHS[preset]}
+    predicted = {
+        depth: float(escape_time(UNIFORM, slope, depth)) / ON_HALF for depth in DEPTHS[preset]
+    }
     steps: dict[Optimizer, dict[int, Estimate]] = {"gd": {}, "adam": {}}
     for depth in DEPTHS[preset]:
-        budgets: dict[Optimizer, int] = {"gd": int(PATIENCE * max(predicted[depth], BUDGET / 5)), "adam": BUDGET}
+        budgets: dict[Optimizer, int] = {
+            "gd": int(PATIENCE * max(predicted[depth], BUDGET / 5)),
+            "adam": BUDGET,
+        }
         for name, found in steps.items():
             run = train(
                 batch.train,
@@ -62,7 +74,9 @@ def compute(preset: Literal["small", "full"], seed: int = 0, data_dir: Path | No
                 tol=TOL,
                 seed=seeds[depth],
             )
-            found[depth] = kaplan_meier(np.where(run.converged, run.hit, budgets[name]), run.converged).median
+            found[depth] = kaplan_meier(
+                np.where(run.converged, run.hit, budgets[name]), run.converged
+            ).median
     return Result(steps, predicted)
 
 
@@ -70,15 +84,41 @@ def draw(result: Result, path: Path) -> None:
     """Medians with their intervals, the theory dashed, and the paper's budget."""
     figure, (axes,) = canvas(6.0, 3.2)
     depths = list(result.predicted)
-    for (name, found), colour, mark in zip(result.steps.items(), (ROLES["first"], ROLES["second"]), "os", strict=True):
+    for (name, found), colour, mark in zip(
+        result.steps.items(), (ROLES["first"], ROLES["second"]), "os", strict=True
+    ):
         middle = np.array([estimate.value for estimate in found.values()])
-        bars = [[e.value - e.low for e in found.values()], [e.high - e.value for e in found.values()]]
-        axes.errorbar(depths, middle, yerr=bars, color=colour, marker=mark, markersize=4, elinewidth=0.8, label=name)
+        bars = [
+            [e.value - e.low for e in found.values()],
+            [e.high - e.value for e in found.values()],
+        ]
+        axes.errorbar(
+            depths,
+            middle,
+            yerr=bars,
+            color=colour,
+            marker=mark,
+            markersize=4,
+            elinewidth=0.8,
+            label=name,
+        )
     theory = list(result.predicted.values())
-    axes.plot(depths, theory, color=ROLES["first"], linestyle=(0, (4, 3)), linewidth=1.0, label="gd, theory")
+    axes.plot(
+        depths,
+        theory,
+        color=ROLES["first"],
+        linestyle=(0, (4, 3)),
+        linewidth=1.0,
+        label="gd, theory",
+    )
     axes.axhline(BUDGET, color=ROLES["muted"], linewidth=0.8)
     axes.annotate(
-        "budget of the paper", (depths[-1], BUDGET), color=ROLES["muted"], fontsize=8, ha="right", va="bottom"
+        "budget of the paper",
+        (depths[-1], BUDGET),
+        color=ROLES["muted"],
+        fontsize=8,
+        ha="right",
+        va="bottom",
     )
     axes.set(yscale="log", xlabel="layers", ylabel="median steps to least squares", xticks=depths)
     axes.legend(frameon=False, labelcolor="linecolor", handlelength=1.4, fontsize=8)
@@ -86,7 +126,9 @@ def draw(result: Result, path: Path) -> None:
 
 
 def claims(result: Result) -> list[Claim]:
-    """Theory within a factor of two at every depth, exponential growth, and Adam the other way round."""
+    """Theory within a factor of two at every depth, exponential growth, and Adam the other way
+    round.
+    """
     gd, adam = ([estimate.value for estimate in found.values()] for found in result.steps.values())
     checks = [
         Claim.close(f"median steps over theory with {depth} layers, in powers of two",
@@ -95,6 +137,8 @@ def claims(result: Result) -> list[Claim]:
     ]  # fmt: skip
     return [
         *checks,
-        Claim.at_least("median steps of the deepest over those of the shallowest, gd", gd[-1] / gd[0], 1.5),
+        Claim.at_least(
+            "median steps of the deepest over those of the shallowest, gd", gd[-1] / gd[0], 1.5
+        ),
         Claim.at_most("the same with adam", adam[-1] / adam[0], 1.0),
     ]

@@ -1,11 +1,13 @@
 """Distance to least squares against steps: ``rectilinear reproduce lakkapragada2023_depth fig1``.
 
-The paper trains linear nets of one to ten layers of one unit on a noisy line and draws ``D = |slope - that of least
-squares| + |intercept - that of least squares|`` against steps, averaged over 100 trials: the deeper, the further away
-at 10,000 steps. That is what comes out here too. The median beside it shows what the mean hides: a trial ends at least
-squares or at the saddle, and hardly any in between.
+The paper trains linear nets of one to ten layers of one unit on a noisy line and draws ``D = |slope
+- that of least squares| + |intercept - that of least squares|`` against steps, averaged over 100
+  trials: the deeper, the further away
+at 10,000 steps. That is what comes out here too. The median beside it shows what the mean hides: a
+trial ends at least squares or at the saddle, and hardly any in between.
 
-Cost: small 10 seconds (100 trials), full a minute (2,000), on one core; with numba a few seconds each.
+Cost: small 10 seconds (100 trials), full a minute (2,000), on one core; with numba a few seconds
+each.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ PAPER = {3: 0.012, 4: 0.058, 5: 0.114, 6: 0.242, 7: 0.376, 8: 0.525, 9: 0.720, 1
 SADDLE = 0.5  # of the slope of least squares: nearer to 0 than to 1
 
 
-def compute(preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None) -> StudyResult:  # noqa: ARG001 - all figures are called alike
+def compute(
+    preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None
+) -> StudyResult:
     """Every depth on the same trials."""
     return study(deep_linear(), {"small": 100, "full": 2000}[preset], seed)
 
@@ -42,14 +46,18 @@ def draw(result: StudyResult, path: Path) -> None:
 
 def claims(result: StudyResult) -> list[Claim]:
     """The author's means, their order, and what they are means of."""
-    distances = {m.depth: result.cell(m.name)["distance"] for m in result.models if m.kind == "deep_linear"}
+    distances = {
+        m.depth: result.cell(m.name)["distance"] for m in result.models if m.kind == "deep_linear"
+    }
     means = {depth: float(d.mean()) for depth, d in distances.items()}
     n = len(distances[1])
     checks = []
     for depth, expected in PAPER.items():
         # Four standard errors of the difference, of these trials and of the author's hundred.
         allowed = 4 * float(distances[depth].std(ddof=1)) * (1 / n + 1 / 100) ** 0.5
-        checks.append(Claim.close(f"mean distance with {depth} layers", means[depth], expected, allowed))
+        checks.append(
+            Claim.close(f"mean distance with {depth} layers", means[depth], expected, allowed)
+        )
     ranks = np.corrcoef(list(means), np.argsort(np.argsort(list(means.values()))))[0, 1]
     ratio = result.cell("depth 10, gd")["ratio"]
     between = np.mean((distances[10] >= CLOSE) & (np.abs(ratio) > 0.1) & (np.abs(ratio - 1) > 0.1))
@@ -57,5 +65,9 @@ def claims(result: StudyResult) -> list[Claim]:
         *checks,
         Claim.at_least("rank correlation of mean distance and depth", float(ranks), 0.95),
         Claim.at_most("median distance with 3 layers", float(np.median(distances[3])), CLOSE),
-        Claim.at_most("trials of 10 layers with a slope neither at least squares nor at zero", float(between), 0.1),
+        Claim.at_most(
+            "trials of 10 layers with a slope neither at least squares nor at zero",
+            float(between),
+            0.1,
+        ),
     ]

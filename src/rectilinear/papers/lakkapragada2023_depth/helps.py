@@ -1,15 +1,18 @@
 """Where depth helps: ``rectilinear reproduce lakkapragada2023_depth helps``.
 
-With more samples than dimensions and square loss depth cannot change what is learned, only the way there. It can where
-the data leave a choice, or where the way is the trouble:
+With more samples than dimensions and square loss depth cannot change what is learned, only the way
+there. It can where the data leave a choice, or where the way is the trouble:
 
-* sparse recovery, fewer samples than dimensions: ``w = u^L - v^L`` entry by entry from a small start fits sparsely,
-* matrix completion from a part of the entries: a product of ``L`` matrices from a small start fits at low rank,
-* ill-conditioned data at one small step: depth speeds up where the solution is large. Tuning the step does the same.
+* sparse recovery, fewer samples than dimensions: ``w = u^L - v^L`` entry by entry from a small
+  start fits sparsely,
+* matrix completion from a part of the entries: a product of ``L`` matrices from a small start fits
+  at low rank,
+* ill-conditioned data at one small step: depth speeds up where the solution is large. Tuning the
+  step does the same.
 
-References: Woodworth et al., "Kernel and rich regimes in overparametrized models", COLT 2020; Arora et al., "Implicit
-regularization in deep matrix factorization", NeurIPS 2019; Arora, Cohen, Hazan, "On the optimization of deep networks:
-implicit acceleration by overparameterization", ICML 2018.
+References: Woodworth et al., "Kernel and rich regimes in overparametrized models", COLT 2020; Arora
+et al., "Implicit regularization in deep matrix factorization", NeurIPS 2019; Arora, Cohen, Hazan,
+"On the optimization of deep networks: implicit acceleration by overparameterization", ICML 2018.
 
 Cost: small 8 seconds (10 trials), full a minute (100), on one core.
 """
@@ -39,7 +42,9 @@ STEPS = np.geomspace(1e-3, 1.0, 10)  # of which the best is chosen, on trials of
 
 @dataclass(frozen=True)
 class Result:
-    """By depth, over trials: test errors of recovery and completion, training gaps at one step and at the best."""
+    """By depth, over trials: test errors of recovery and completion, training gaps at one step and
+    at the best.
+    """
 
     sparse: Errors
     completion: Errors
@@ -47,7 +52,9 @@ class Result:
     tuned: Errors
 
 
-def compute(preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None) -> Result:  # noqa: ARG001 - all figures are called alike
+def compute(
+    preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None
+) -> Result:
     """The three cases at every depth, on the same trials."""
     sparse, completion, conditioned, tuning = np.random.SeedSequence(seed).spawn(4)
     trials = TRIALS[preset]
@@ -77,7 +84,9 @@ def sparse_recovery(
     lr: float = 0.02,
     steps: int = 4000,
 ) -> NDArray[np.float64]:
-    """Test error ``|w - w*|^2`` of a sparse ``w*`` of signs, from noiseless Gaussian rows fewer than its entries."""
+    """Test error ``|w - w*|^2`` of a sparse ``w*`` of signs, from noiseless Gaussian rows fewer
+    than its entries.
+    """
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(trials, rows, dim))
     truth = np.zeros((trials, dim))
@@ -106,11 +115,15 @@ def matrix_completion(
     lr: float = 0.02,
     steps: int = 5000,
 ) -> NDArray[np.float64]:
-    """Mean square error on the entries of a matrix of low rank that were not seen, relative to their size."""
+    """Mean square error on the entries of a matrix of low rank that were not seen, relative to
+    their size.
+    """
     rng = np.random.default_rng(seed)
     truth = rng.normal(size=(trials, dim, rank)) @ rng.normal(size=(trials, rank, dim)) / rank**0.5
     seen = rng.random((trials, dim, dim)) < share
-    factors = [start ** (1 / depth) / dim**0.5 * rng.normal(size=(trials, dim, dim)) for _ in range(depth)]
+    factors = [
+        start ** (1 / depth) / dim**0.5 * rng.normal(size=(trials, dim, dim)) for _ in range(depth)
+    ]
     for _ in range(steps):
         before = _products(factors)
         back = 2 / (share * dim) * seen * (before[-1] - truth)
@@ -134,7 +147,8 @@ def ill_conditioned(
     size: float = 5.0,
     steps: int = 1500,
 ) -> NDArray[np.float64]:
-    """Training error above least squares after a budget, infinite where it diverged; a solution of a given size.
+    """Training error above least squares after a budget, infinite where it diverged; a solution of
+    a given size.
 
     The step is on the mean square error, as in the other cases: twice as long on half of it.
     """
@@ -144,7 +158,15 @@ def ill_conditioned(
     w *= size / np.linalg.norm(w, axis=1, keepdims=True)
     y = (X @ w[..., None])[..., 0] + 0.1 * rng.normal(size=(trials, rows))
     statistics = SufficientStatistics.from_data(X, y)
-    run = train(statistics, (dim,) * (depth - 1), start="balanced", lr=2 * lr, steps=steps, checkpoints=2, seed=seed)
+    run = train(
+        statistics,
+        (dim,) * (depth - 1),
+        start="balanced",
+        lr=2 * lr,
+        steps=steps,
+        checkpoints=2,
+        seed=seed,
+    )
     return np.where(run.diverged, np.inf, run.gap[:, -1])
 
 
@@ -158,10 +180,16 @@ def draw(result: Result, path: Path) -> None:
     ]
     titles = ("sparse recovery", "matrix completion", "ill-conditioned data")
     for axes, title, lines in zip(panels, titles, cases, strict=True):
-        for (name, errors), colour in zip(lines.items(), (ROLES["first"], ROLES["second"]), strict=False):
-            low, middle, high = np.transpose([np.quantile(errors[depth], (0.25, 0.5, 0.75)) for depth in DEPTHS])
+        for (name, errors), colour in zip(
+            lines.items(), (ROLES["first"], ROLES["second"]), strict=False
+        ):
+            low, middle, high = np.transpose(
+                [np.quantile(errors[depth], (0.25, 0.5, 0.75)) for depth in DEPTHS]
+            )
             axes.fill_between(DEPTHS, low, high, color=colour, alpha=0.2, linewidth=0)
-            axes.plot(DEPTHS, middle, color=colour, marker="o", markersize=3.5, linewidth=1.2, label=name)
+            axes.plot(
+                DEPTHS, middle, color=colour, marker="o", markersize=3.5, linewidth=1.2, label=name
+            )
         axes.set(yscale="log", xlabel="layers", xticks=DEPTHS)
         axes.set_title(title, loc="left", fontsize=10)
         if len(lines) > 1:

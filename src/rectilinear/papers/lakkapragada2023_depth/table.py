@@ -1,8 +1,10 @@
 """Success by depth: ``rectilinear reproduce lakkapragada2023_depth table``.
 
-What a mean distance cannot say: how often a net arrives. One level of noise, 10,000 trials a depth; the numbers of an
-earlier, independent run of this project stand beside (the paper's Table 1 is not at hand). Means agree when their 95 %
-intervals overlap. Every net that did not arrive is examined: its Hessian has a negative eigenvalue at the saddle.
+What a mean distance cannot say: how often a net arrives. One level of noise, 10,000 trials a depth;
+the numbers of an earlier, independent run of this project stand beside (the paper's Table 1 is not
+at hand). Means agree when their 95 %
+intervals overlap. Every net that did not arrive is examined: its Hessian has a negative eigenvalue
+at the saddle.
 
 Cost: small 10 seconds (100 trials a depth), full a minute with numba, ten without, on one core.
 """
@@ -49,18 +51,24 @@ BEFORE = {
 MANY = 1000  # trials from which the spread of the test errors is known: a few of them are a hundred times the others
 
 
-def compute(preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None) -> StudyResult:  # noqa: ARG001 - all figures are called alike
+def compute(
+    preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None
+) -> StudyResult:
     """Every depth on the same trials."""
     return study(deep_linear(), {"small": 100, "full": 10_000}[preset], seed)
 
 
 def draw(result: StudyResult, path: Path) -> None:
-    """Success, mean distance and mean test error against depth with their intervals; rings are the earlier run."""
+    """Success, mean distance and mean test error against depth with their intervals; rings are the
+    earlier run.
+    """
     figure, panels = canvas(8.0, 2.8, columns=3)
     depths = [model.depth for model in result.models if model.trained]
     cells = [result.cell(f"depth {depth}, gd") for depth in depths]
     rates = [wilson(int((cell["distance"] < CLOSE).sum()), len(cell["distance"])) for cell in cells]
-    low, middle, high = (np.array([getattr(rate, end) for rate in rates]) for end in ("low", "value", "high"))
+    low, middle, high = (
+        np.array([getattr(rate, end) for rate in rates]) for end in ("low", "value", "high")
+    )
     series = {"share that arrives": (low, middle, high)}
     for name, label in (("distance", "mean distance"), ("test_error", "mean test error")):
         mean = np.array([cell[name].mean() for cell in cells])
@@ -72,7 +80,15 @@ def draw(result: StudyResult, path: Path) -> None:
         axes.fill_between(depths, low, high, color=ROLES["first"], alpha=0.25, linewidth=0)
         axes.plot(depths, middle, color=ROLES["first"], marker="o", markersize=3, linewidth=1.2)
         rings = [getattr(row, name) for row in BEFORE.values()]
-        axes.scatter(list(BEFORE), rings, s=36, facecolors="none", edgecolors=ROLES["second"], linewidths=0.9, zorder=3)
+        axes.scatter(
+            list(BEFORE),
+            rings,
+            s=36,
+            facecolors="none",
+            edgecolors=ROLES["second"],
+            linewidths=0.9,
+            zorder=3,
+        )
         axes.set(xlabel="layers", xticks=depths)
         axes.set_title(label, loc="left", fontsize=10)
     plots.save(figure, path)

@@ -1,11 +1,12 @@
 """Width against depth: ``rectilinear reproduce lakkapragada2023_depth width``.
 
-The paper's layers have one unit, which is the worst case: a chain of single weights is as far from zero as the product
-of its weights, and that shrinks exponentially with depth. With more units a product of random matrices keeps its size
-if their entries have variance one over the width, and then gradient descent arrives at every depth, as theory has it
-(Du and Hu, "Width provably matters in optimization for deep linear neural networks", ICML 2019). An orthogonal start
-needs a width of two. PyTorch's default start has a third of that variance: the product still shrinks, and width helps
-less.
+The paper's layers have one unit, which is the worst case: a chain of single weights is as far from
+zero as the product of its weights, and that shrinks exponentially with depth. With more units a
+product of random matrices keeps its size if their entries have variance one over the width, and
+then gradient descent arrives at every depth, as theory has it (Du and Hu, "Width provably matters
+in optimization for deep linear neural networks", ICML 2019). An orthogonal start needs a width of
+two. PyTorch's default start has a third of that variance: the product still shrinks, and width
+helps less.
 
 Cost: small 10 seconds (two widths), full a minute with numba (four widths, 100 trials).
 """
@@ -33,10 +34,18 @@ ENOUGH = 4  # units
 TRIALS = {"small": 50, "full": 100}
 
 
-def compute(preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None) -> StudyResult:  # noqa: ARG001 - all figures are called alike
-    """Every width with torch's start (at width one that of the paper), one that keeps sizes, and an orthogonal one."""
+def compute(
+    preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None
+) -> StudyResult:
+    """Every width with torch's start (at width one that of the paper), one that keeps sizes, and an
+    orthogonal one.
+    """
     nets = deep_linear(DEPTHS[preset], widths=WIDTHS[preset], starts=("torch", "normal"))
-    return study((*nets, *deep_linear(DEPTHS[preset], widths=(2,), starts=("orthogonal",))[1:]), TRIALS[preset], seed)
+    return study(
+        (*nets, *deep_linear(DEPTHS[preset], widths=(2,), starts=("orthogonal",))[1:]),
+        TRIALS[preset],
+        seed,
+    )
 
 
 def draw(result: StudyResult, path: Path) -> None:
@@ -51,10 +60,17 @@ def draw(result: StudyResult, path: Path) -> None:
                 share = [1 - failures(result, model.name) for model in line]
                 axes.plot([model.depth for model in line], share, color=figures.ramp(i, len(widths)), marker="o",
                           markersize=3, linewidth=1.2, label=str(width))  # fmt: skip
-        axes.set(xlabel="layers", ylim=(-0.03, 1.05), xticks=sorted({model.depth for model in nets}))
+        axes.set(
+            xlabel="layers", ylim=(-0.03, 1.05), xticks=sorted({model.depth for model in nets})
+        )
         axes.set_title(title, loc="left", fontsize=9)
         axes.legend(
-            frameon=False, labelcolor="linecolor", handlelength=1.0, fontsize=8, title="width", title_fontsize=8
+            frameon=False,
+            labelcolor="linecolor",
+            handlelength=1.0,
+            fontsize=8,
+            title="width",
+            title_fontsize=8,
         )
     panels[0].set_ylabel("share that arrives")
     plots.save(figure, path)
@@ -65,11 +81,24 @@ def claims(result: StudyResult) -> list[Claim]:
     nets = [model for model in result.models if model.trained]
     deepest, widest = max(model.depth for model in nets), max(model.width for model in nets)
     orthogonal = [failures(result, model.name) for model in nets if model.start == "orthogonal"]
-    kept = [failures(result, model.name) for model in nets if model.start == "normal" and model.width >= ENOUGH]
-    narrow, wide = (failures(result, f"depth {deepest}, gd {words}") for words in ("torch", f"width {widest} torch"))
+    kept = [
+        failures(result, model.name)
+        for model in nets
+        if model.start == "normal" and model.width >= ENOUGH
+    ]
+    narrow, wide = (
+        failures(result, f"depth {deepest}, gd {words}")
+        for words in ("torch", f"width {widest} torch")
+    )
     return [
         Claim.at_least(f"failures at width 1, {deepest} layers, torch's start", narrow, 0.35),
         Claim.at_least(f"those over the failures at width {widest}", narrow / max(wide, 0.01), 1.5),
-        Claim.at_most(f"failures at width {ENOUGH} or more, start of variance 1 / width, the worst", max(kept), 0.01),
-        Claim.at_most("failures at width 2, orthogonal start, the worst depth", max(orthogonal), 0.02),
+        Claim.at_most(
+            f"failures at width {ENOUGH} or more, start of variance 1 / width, the worst",
+            max(kept),
+            0.01,
+        ),
+        Claim.at_most(
+            "failures at width 2, orthogonal start, the worst depth", max(orthogonal), 0.02
+        ),
     ]

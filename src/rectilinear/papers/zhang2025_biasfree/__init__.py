@@ -1,1 +1,3 @@
-"""Zhang, Saxe, Latham, "When Are Bias-Free ReLU Networks Effectively Linear Networks?", TMLR 2025, arXiv 2406.12615."""
+"""Zhang, Saxe, Latham, "When Are Bias-Free ReLU Networks Effectively Linear Networks?", TMLR 2025,
+arXiv 2406.12615.
+"""

@@ -1,4 +1,5 @@
-"""What several figures share: the regression task, colours by slope, and distances between networks.
+"""What several figures share: the regression task, colours by slope, and distances between
+networks.
 
 Training of the small classifiers and regressors that the figures on expressivity show.
 """
@@ -24,7 +25,9 @@ LINEAR, RELU = ROLES["second"], ROLES["first"]
 
 
 def sine_task(points: int, inputs: int, seed: int) -> tuple[Tensor, Tensor]:
-    """``points`` standard normal inputs and their mirrors, ``y = w . x + sin(4 w . x)``, ``w`` uniform on [-.5, .5]."""
+    """``points`` standard normal inputs and their mirrors, ``y = w . x + sin(4 w . x)``, ``w``
+    uniform on [-.5, .5].
+    """
     source = generator(seed)
     x = torch.randn(points, inputs, generator=source, dtype=torch.float64)
     z = x @ (torch.rand(inputs, generator=source, dtype=torch.float64) - 0.5)
@@ -38,7 +41,9 @@ def kappas(networks: Networks) -> Tensor:
 
 
 def rescaled(networks: Networks) -> Networks:
-    """The same start for every slope: weights divided by ``sqrt(kappa)``, so that all compute the same small map."""
+    """The same start for every slope: weights divided by ``sqrt(kappa)``, so that all compute the
+    same small map.
+    """
     root = kappas(networks).sqrt()[:, None, None]
     return replace(networks, first=networks.first / root, last=networks.last / root)
 
@@ -90,15 +95,27 @@ def network(sizes: Sequence[int], *, bias: bool) -> nn.Sequential:
 
 
 def fit(
-    model: nn.Module, x: Tensor, y: Tensor, loss: Callable[[Tensor, Tensor], Tensor], steps: int, lr: float
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    steps: int,
+    lr: float,
 ) -> Tensor:
-    """Full-batch Adam, its rate falling to zero along a cosine over the last half; the loss before each step."""
+    """Full-batch Adam, its rate falling to zero along a cosine over the last half; the loss before
+    each step.
+    """
     optimizer = torch.optim.Adam(model.parameters(), lr)
     half = steps // 2
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda k: 0.5 + 0.5 * float(torch.cos(torch.tensor(torch.pi * max(0, k - half) / (steps - half))))
+        optimizer,
+        lambda k: (
+            0.5 + 0.5 * float(torch.cos(torch.tensor(torch.pi * max(0, k - half) / (steps - half))))
+        ),
     )
-    losses = y.new_empty(steps)  # numbers kept one by one would split the memory that each step needs in one piece
+    losses = y.new_empty(
+        steps
+    )  # numbers kept one by one would split the memory that each step needs in one piece
     for step in range(steps):
         optimizer.zero_grad(set_to_none=True)
         value = loss(model(x)[:, 0], y)

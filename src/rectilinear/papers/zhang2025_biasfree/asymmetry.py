@@ -1,8 +1,9 @@
 """Supplement, broken symmetry: ``rectilinear reproduce zhang2025_biasfree asymmetry``.
 
-Mirrors are taken from the data, a part at a time. The more are missing, the further the ReLU network of two layers goes
-from a linear map: the even part that it learns has more energy, and it gets below the loss of the best linear map,
-which no such network can on symmetric data.
+Mirrors are taken from the data, a part at a time. The more are missing, the further the ReLU
+network of two layers goes
+from a linear map: the even part that it learns has more energy, and it gets below the loss of the
+best linear map, which no such network can on symmetric data.
 
 Cost: small 8 seconds, full a minute, on one core.
 """
@@ -43,7 +44,9 @@ PRESETS = {
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """By part of the mirrors dropped: losses along ``time``, the best linear map's, and the even part at the end."""
+    """By part of the mirrors dropped: losses along ``time``, the best linear map's, and the even
+    part at the end.
+    """
 
     dropped: tuple[float, ...]
     time: Tensor
@@ -52,7 +55,9 @@ class Result:
     even: Tensor
 
 
-def compute(preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None) -> Result:  # noqa: ARG001
+def compute(
+    preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None
+) -> Result:
     """Train the same pairs of neurons on data with fewer and fewer mirrors."""
     p = PRESETS[preset]
     x, y = sine_task(p.points, p.inputs, seed)
@@ -75,14 +80,27 @@ def draw(result: Result, path: Path) -> None:
     """The losses over the best linear map's, and the even part."""
     figure, (curves, parts) = plots.canvas(7.6, 3.0, columns=2)
     for i, part in enumerate(result.dropped):
-        curves.plot(result.time, result.loss[:, i] / result.best_linear[i], color=shade(1 - part), linewidth=1.3)
+        curves.plot(
+            result.time,
+            result.loss[:, i] / result.best_linear[i],
+            color=shade(1 - part),
+            linewidth=1.3,
+        )
     curves.axhline(1, color=LINEAR, linewidth=0.7, linestyle=(0, (4, 3)))
     curves.annotate("best linear map", (1, 1), xycoords=("axes fraction", "data"), xytext=(0, 3), ha="right",
                     textcoords="offset points", color=LINEAR, fontsize=8)  # fmt: skip
     name(curves, "loss over that of the best linear map", xlabel=r"time $(1+α)t/2τ$", ylim=(0, None),
          xlim=(0, float(result.time[-1])))  # fmt: skip
-    parts.plot([100 * part for part in result.dropped], 100 * result.even, "o-", color=RELU, markersize=4)
-    name(parts, "even part of the output, %", xlabel="mirrors dropped, %", ylim=(0, None), xlim=(0, 102))
+    parts.plot(
+        [100 * part for part in result.dropped], 100 * result.even, "o-", color=RELU, markersize=4
+    )
+    name(
+        parts,
+        "even part of the output, %",
+        xlabel="mirrors dropped, %",
+        ylim=(0, None),
+        xlim=(0, 102),
+    )
     plots.save(figure, path)
 
 
@@ -91,9 +109,13 @@ def claims(result: Result) -> list[Claim]:
     below = result.loss[-1] / result.best_linear
     return [
         Claim.at_most("even part on symmetric data", float(result.even[0]), 1e-10),
-        Claim.at_least("loss over the best linear map's on symmetric data", float(below[0]), 1.0 - 1e-9),
         Claim.at_least(
-            "growth of the even part from one part to the next, the least", float(result.even.diff().min()), 0.0
+            "loss over the best linear map's on symmetric data", float(below[0]), 1.0 - 1e-9
+        ),
+        Claim.at_least(
+            "growth of the even part from one part to the next, the least",
+            float(result.even.diff().min()),
+            0.0,
         ),
         Claim.at_most("loss over the best linear map's without mirrors", float(below[-1]), 0.9),
     ]

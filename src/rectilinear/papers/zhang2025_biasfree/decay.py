@@ -1,7 +1,9 @@
 """Supplement, weight decay: ``rectilinear reproduce zhang2025_biasfree decay``.
 
-With weight decay ``lambda`` a leaky ReLU network of pairs learns like the linear one with ``lambda/kappa``, exactly;
-from a small Gaussian start nearly so. More decay leaves a weaker map, and beyond ``kappa s`` none: the weights vanish.
+With weight decay ``lambda`` a leaky ReLU network of pairs learns like the linear one with
+``lambda/kappa``, exactly;
+from a small Gaussian start nearly so. More decay leaves a weaker map, and beyond ``kappa s`` none:
+the weights vanish.
 
 Cost: small 5 seconds, full 2 minutes, on one core.
 """
@@ -48,7 +50,9 @@ PRESETS = {"small": Preset(100, 30, 1e-3, 0.02, 700), "full": Preset(500, 100, 1
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """Losses ``(T, decay, 2)`` of ReLU and linear networks by start; distances and strengths ``(decay,)`` of pairs."""
+    """Losses ``(T, decay, 2)`` of ReLU and linear networks by start; distances and strengths
+    ``(decay,)`` of pairs.
+    """
 
     time: Tensor
     loss: dict[str, Tensor]
@@ -56,13 +60,17 @@ class Result:
     strength: Tensor
 
 
-def compute(preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None) -> Result:  # noqa: ARG001
+def compute(
+    preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None
+) -> Result:
     """Train a ReLU and a linear network from one start, with every decay."""
     p = PRESETS[preset]
     x, y = sine_task(p.points, 20, seed)
     s = float(Moments.of(x, y).beta.norm())
     starts = {
-        "pairs": Networks.gaussian(20, p.width // 2, alpha=[0.0, 1.0], std=p.std, seed=seed).paired(),
+        "pairs": Networks.gaussian(
+            20, p.width // 2, alpha=[0.0, 1.0], std=p.std, seed=seed
+        ).paired(),
         "Gaussian": Networks.gaussian(20, p.width, alpha=[0.0, 1.0], std=p.std, seed=seed),
     }
 
@@ -70,7 +78,15 @@ def compute(preset: Literal["small", "full"], seed: int = 0, data_dir: Path | No
         kappa = float(kappas(start))
         relu = start.alpha == 0
         rule = Optimizer(weight_decay=kappa * decay * s)
-        return simulate(start, x, y, p.lr / kappa, p.steps, optimizer=rule, route="halves" if relu else "moments")
+        return simulate(
+            start,
+            x,
+            y,
+            p.lr / kappa,
+            p.steps,
+            optimizer=rule,
+            route="halves" if relu else "moments",
+        )
 
     runs = {
         kind: [[train(rescaled(start)[b : b + 1], decay) for b in (0, 1)] for decay in DECAYS]
@@ -79,13 +95,18 @@ def compute(preset: Literal["small", "full"], seed: int = 0, data_dir: Path | No
     return Result(
         time=runs["pairs"][0][0].steps * p.lr,
         loss={
-            kind: torch.stack([torch.cat([relu.loss, linear.loss], dim=1) for relu, linear in found], dim=1)
+            kind: torch.stack(
+                [torch.cat([relu.loss, linear.loss], dim=1) for relu, linear in found], dim=1
+            )
             for kind, found in runs.items()
         },
-        # Against the linear network without decay: that with the largest has no weights to compare with.
+        # Against the linear network without decay: that with the largest has no weights to compare
+        # with.
         distance=torch.cat(
             [
-                weight_distance(relu.networks, linear.networks) * _size(linear) / _size(runs["pairs"][0][1])
+                weight_distance(relu.networks, linear.networks)
+                * _size(linear)
+                / _size(runs["pairs"][0][1])
                 for relu, linear in runs["pairs"]
             ]
         ),
@@ -111,21 +132,37 @@ def draw(result: Result, path: Path) -> None:
     axes.annotate("λ/s", (1, 1), xycoords="axes fraction", xytext=(3, 2), textcoords="offset points", fontsize=8,
                   color=ROLES["muted"])  # fmt: skip
     handles, labels = axes.get_legend_handles_labels()
-    axes.legend(handles[:2], labels[:2], frameon=False, labelcolor="linecolor", fontsize=8, loc="lower left")
-    name(axes, "loss with weight decay", xlabel=r"time $(1+α)t/2τ$", ylim=(0, None), xlim=(0, float(result.time[-1])))
+    axes.legend(
+        handles[:2], labels[:2], frameon=False, labelcolor="linecolor", fontsize=8, loc="lower left"
+    )
+    name(
+        axes,
+        "loss with weight decay",
+        xlabel=r"time $(1+α)t/2τ$",
+        ylim=(0, None),
+        xlim=(0, float(result.time[-1])),
+    )
     plots.save(figure, path)
 
 
 def claims(result: Result) -> list[Claim]:
     """The equivalence with decay, and that it shrinks the map."""
-    apart = {kind: float((loss[..., 0] - loss[..., 1]).abs().max()) for kind, loss in result.loss.items()}
+    apart = {
+        kind: float((loss[..., 0] - loss[..., 1]).abs().max()) for kind, loss in result.loss.items()
+    }
     free = result.loss["Gaussian"][:, 0, 1]
     return [
-        Claim.at_most("weights of pairs from the linear network's", float(result.distance.max()), 1e-10),
+        Claim.at_most(
+            "weights of pairs from the linear network's", float(result.distance.max()), 1e-10
+        ),
         Claim.at_most("loss of pairs from the linear network's", apart["pairs"], 1e-10),
         Claim.at_most(
-            "loss from a Gaussian start, part of the fall", apart["Gaussian"] / float(free[0] - free[-1]), 0.02
+            "loss from a Gaussian start, part of the fall",
+            apart["Gaussian"] / float(free[0] - free[-1]),
+            0.02,
         ),
-        Claim.at_least("what more decay takes off the map", float(-result.strength.diff().max()), 0.0),
+        Claim.at_least(
+            "what more decay takes off the map", float(-result.strength.diff().max()), 0.0
+        ),
         Claim.at_most("strength of the map at the largest decay", float(result.strength[-1]), 1e-6),
     ]

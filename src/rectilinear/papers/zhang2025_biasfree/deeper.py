@@ -1,8 +1,9 @@
 """Supplement, deeper networks: ``rectilinear reproduce zhang2025_biasfree deeper``.
 
-From a start in two blocks a ReLU network of any depth computes a linear map all through training, that of the linear
-network at half the time: ``f_relu(x, t) = f_linear(x, t/2)``. From a small random start three layers get there by
-themselves (figure 5), though not at that time.
+From a start in two blocks a ReLU network of any depth computes a linear map all through training,
+that of the linear
+network at half the time: ``f_relu(x, t) = f_linear(x, t/2)``. From a small random start three
+layers get there by themselves (figure 5), though not at that time.
 
 Cost: small 5 seconds, full half a minute, on one core.
 """
@@ -45,7 +46,8 @@ PRESETS = {"small": Preset(40, 12, 0.02, 12.0), "full": Preset(200, 50, 0.005, 1
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """Losses ``(T, depth)`` of ReLU networks at ``time``, of linear ones at half of it, and the closed form.
+    """Losses ``(T, depth)`` of ReLU networks at ``time``, of linear ones at half of it, and the
+    closed form.
 
     ``step_error`` is what finite steps may add to the closed form, a multiple of the step.
     """
@@ -58,36 +60,52 @@ class Result:
     step_error: float
 
 
-def compute(preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None) -> Result:  # noqa: ARG001
-    """Train every depth from two blocks, and the linear network whose layers are these unit vectors' products."""
+def compute(
+    preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None
+) -> Result:
+    """Train every depth from two blocks, and the linear network whose layers are these unit
+    vectors' products.
+    """
     p = PRESETS[preset]
     source = generator(seed)
-    x = torch.linalg.qr(torch.randn(p.points, 6, generator=source, dtype=torch.float64)).Q * p.points**0.5
+    x = (
+        torch.linalg.qr(torch.randn(p.points, 6, generator=source, dtype=torch.float64)).Q
+        * p.points**0.5
+    )
     w = STRENGTH * normalize(torch.randn(6, generator=source, dtype=torch.float64), dim=0)
     x = torch.cat([x, -x])
     y = x @ w
     data = Moments.of(x, y)
-    hidden = [_even_split(torch.randn(p.width, generator=source, dtype=torch.float64)) for _ in range(max(DEPTHS) - 1)]
+    hidden = [
+        _even_split(torch.randn(p.width, generator=source, dtype=torch.float64))
+        for _ in range(max(DEPTHS) - 1)
+    ]
     relu, linear = [], []
     for depth in DEPTHS:
         chain = [w / STRENGTH, *hidden[: depth - 1]]
         scale = START ** (1 / depth) * 2**0.5
         relu.append(two_blocks(chain, scale))
         single = scale / 2**0.5
-        linear.append([*(single * a.outer(b) for b, a in pairwise(chain)), single * chain[-1][None]])
+        linear.append(
+            [*(single * a.outer(b) for b, a in pairwise(chain)), single * chain[-1][None]]
+        )
     steps = int(p.time / p.lr)
     run = simulate(Networks.of(relu, alpha=0.0), x, y, p.lr, steps, points=161)
     # Half the time: half the step.
     straight = simulate(Networks.of(linear, alpha=1.0), x, y, p.lr / 2, steps, points=161)
     time = run.steps * p.lr
-    strengths = [deep_relu(time, STRENGTH, float(layers[-1].norm()), len(layers)) for layers in relu]
+    strengths = [
+        deep_relu(time, STRENGTH, float(layers[-1].norm()), len(layers)) for layers in relu
+    ]
     f = run.networks(x)
     sums = f[:, : p.points] + f[:, p.points :]
     return Result(
         time,
         run.loss,
         straight.loss,
-        torch.stack([data.loss(u[:, None, None] * w[None, None] / STRENGTH) for u in strengths], dim=1),
+        torch.stack(
+            [data.loss(u[:, None, None] * w[None, None] / STRENGTH) for u in strengths], dim=1
+        ),
         sums.abs().amax((1, 2)),
         3 * p.lr,
     )
@@ -104,14 +122,24 @@ def draw(result: Result, path: Path) -> None:
     for i, depth in enumerate(DEPTHS):
         axes.plot(result.time, result.linear[:, i], color=LINEAR, linewidth=3.4, alpha=0.35)
         axes.plot(result.time, result.relu[:, i], color=RELU, linewidth=1.2)
-        axes.plot(result.time, result.predicted[:, i], color=ROLES["ink"], linewidth=0.9, linestyle=":")
+        axes.plot(
+            result.time, result.predicted[:, i], color=ROLES["ink"], linewidth=0.9, linestyle=":"
+        )
         middle = int((result.relu[:, i] < 0.5 * result.relu[0, i]).int().argmax())
         axes.annotate(f"{depth}", (float(result.time[middle]), float(result.relu[middle, i])), xytext=(4, 2),
                       textcoords="offset points", fontsize=9, color=ROLES["muted"])  # fmt: skip
     for text, colour, height in (("ReLU at $t$", RELU, 0.92), ("linear at $t/2$", LINEAR, 0.84),
                                  ("closed form", ROLES["ink"], 0.76)):  # fmt: skip
-        axes.annotate(text, (0.97, height), xycoords="axes fraction", ha="right", color=colour, fontsize=9)
-    name(axes, "loss by number of layers", xlabel="time $t/τ$", ylim=(0, None), xlim=(0, float(result.time[-1])))
+        axes.annotate(
+            text, (0.97, height), xycoords="axes fraction", ha="right", color=colour, fontsize=9
+        )
+    name(
+        axes,
+        "loss by number of layers",
+        xlabel="time $t/τ$",
+        ylim=(0, None),
+        xlim=(0, float(result.time[-1])),
+    )
     plots.save(figure, path)
 
 

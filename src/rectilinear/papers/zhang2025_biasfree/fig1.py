@@ -1,11 +1,12 @@
 """Figure 1, expressivity: ``rectilinear reproduce zhang2025_biasfree fig1``.
 
-A fan of six sectors with labels that alternate, and two circles. The fan is closed under ``(x, y) -> (-x, -y)``: no
-bias-free network of two layers, however wide, gets below ``ln 2``, the loss of knowing nothing, while three layers or
-biases classify it. On the circles both labels lie on every ray, and no bias-free network of any depth gets below
-0.641953.
+A fan of six sectors with labels that alternate, and two circles. The fan is closed under ``(x, y)
+-> (-x, -y)``: no bias-free network of two layers, however wide, gets below ``ln 2``, the loss of
+knowing nothing, while three layers or biases classify it. On the circles both labels lie on every
+ray, and no bias-free network of any depth gets below 0.641953.
 
-The paper does not give the numbers of points, widths and rates; ours are in ``PRESETS`` and ``fan``, ``circles``.
+The paper does not give the numbers of points, widths and rates; ours are in ``PRESETS`` and
+``fan``, ``circles``.
 
 Cost: small 10 seconds, full a minute, on one core.
 """
@@ -24,7 +25,15 @@ from torch.nn.functional import softplus
 
 from rectilinear import plots
 from rectilinear.papers.figure import Claim
-from rectilinear.papers.zhang2025_biasfree._setup import LINEAR, RELU, fit, name, network, pixels, plane
+from rectilinear.papers.zhang2025_biasfree._setup import (
+    LINEAR,
+    RELU,
+    fit,
+    name,
+    network,
+    pixels,
+    plane,
+)
 from rectilinear.random import seed_all
 
 MODELS = {
@@ -51,7 +60,9 @@ PRESETS = {"small": Preset(32, 450, 3e-2), "full": Preset(100, 3000, 5e-3)}
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """By task: points, labels and the exact floor; by task and model: last loss, accuracy and the output on a grid."""
+    """By task: points, labels and the exact floor; by task and model: last loss, accuracy and the
+    output on a grid.
+    """
 
     tasks: dict[str, tuple[Tensor, Tensor]]
     floors: dict[str, float]
@@ -60,7 +71,9 @@ class Result:
     pictures: dict[tuple[str, str], Tensor]
 
 
-def compute(preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None) -> Result:  # noqa: ARG001
+def compute(
+    preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None
+) -> Result:
     """Train every model on both tasks."""
     p = PRESETS[preset]
     tasks = {"fan": fan(), "circles": circles()}
@@ -77,7 +90,9 @@ def compute(preset: Literal["small", "full"], seed: int = 0, data_dir: Path | No
 
 
 def fan() -> tuple[Tensor, Tensor]:
-    """Six sectors of 60 degrees with alternating labels: 8 angles within 20 degrees of each centre, three radii."""
+    """Six sectors of 60 degrees with alternating labels: 8 angles within 20 degrees of each centre,
+    three radii.
+    """
     centres = 60.0 * torch.arange(6, dtype=torch.float64)
     angles = torch.deg2rad(centres[:, None] + torch.linspace(-20, 20, 8, dtype=torch.float64))
     labels = (1 - 2 * (torch.arange(6) % 2)).double()[:, None, None].expand(6, 8, 3)
@@ -91,7 +106,9 @@ def circles() -> tuple[Tensor, Tensor]:
 
 
 def ray_floor() -> float:
-    """The least loss along one ray of the circles: a bias-free network gives ``c`` and ``2 c`` there."""
+    """The least loss along one ray of the circles: a bias-free network gives ``c`` and ``2 c``
+    there.
+    """
 
     def loss(c: float) -> float:
         return (math.log1p(math.exp(-c)) + math.log1p(math.exp(2 * c))) / 2
@@ -115,7 +132,9 @@ def draw(result: Result, path: Path) -> None:
             shown = x[y == label]
             panel.plot(shown[:, 0], shown[:, 1], "o", color=colour, markersize=3.4, markeredgewidth=0.5,
                        markeredgecolor="white")  # fmt: skip
-        name(panel, f"{model}\nloss {result.loss[key]:.3f}, {100 * result.accuracy[key]:.0f} % right")
+        name(
+            panel, f"{model}\nloss {result.loss[key]:.3f}, {100 * result.accuracy[key]:.0f} % right"
+        )
     plots.save(figure, path)
 
 

@@ -1,8 +1,8 @@
 """Figure 2, depth separation: ``rectilinear reproduce zhang2025_biasfree fig2``.
 
-``g(x) = sgn(x_1) max(|x_1| - |x_2|, 0)`` is odd and homogeneous. Three bias-free ReLU layers of width 4 compute it
-exactly; two of any width leave 31.2 % of its variance on isotropic inputs, what the best linear map leaves. The paper's
-own function is not at hand; this one shows the same.
+``g(x) = sgn(x_1) max(|x_1| - |x_2|, 0)`` is odd and homogeneous. Three bias-free ReLU layers of
+width 4 compute it exactly; two of any width leave 31.2 % of its variance on isotropic inputs, what
+the best linear map leaves. The paper's own function is not at hand; this one shows the same.
 
 Cost: small 10 seconds, full a minute, on one core.
 """
@@ -19,7 +19,15 @@ from torch import Tensor, nn
 
 from rectilinear import plots
 from rectilinear.papers.figure import Claim
-from rectilinear.papers.zhang2025_biasfree._setup import LINEAR, RELU, fit, name, network, pixels, plane
+from rectilinear.papers.zhang2025_biasfree._setup import (
+    LINEAR,
+    RELU,
+    fit,
+    name,
+    network,
+    pixels,
+    plane,
+)
 from rectilinear.random import seed_all
 
 FLOOR = 1 - 1 / (4 - 8 / math.pi)  # 1 - <g x_1>^2 / (<g^2> <x_1^2>) on the circle: 0.312015
@@ -43,7 +51,9 @@ PRESETS = {"small": Preset(180, 400, 32, 1200, 1e-2), "full": Preset(720, 3000, 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """Unexplained part of the variance along training, by model; the exact network's error; pictures."""
+    """Unexplained part of the variance along training, by model; the exact network's error;
+    pictures.
+    """
 
     unexplained: dict[str, Tensor]
     linear: float
@@ -51,8 +61,12 @@ class Result:
     pictures: dict[str, Tensor]
 
 
-def compute(preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None) -> Result:  # noqa: ARG001
-    """Train two layers of three widths and three layers, on the circle: homogeneous functions need no more."""
+def compute(
+    preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None
+) -> Result:
+    """Train two layers of three widths and three layers, on the circle: homogeneous functions need
+    no more.
+    """
     p = PRESETS[preset]
     angle = torch.arange(p.angles, dtype=torch.float64) * (2 * torch.pi / p.angles)
     x = torch.stack([angle.cos(), angle.sin()], dim=1)
@@ -72,7 +86,9 @@ def compute(preset: Literal["small", "full"], seed: int = 0, data_dir: Path | No
     net = exact()
     pictures["three layers, by hand"] = _picture(net)
     best = x @ torch.linalg.lstsq(x, y[:, None]).solution
-    far = 10 * torch.randn(10_000, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    far = 10 * torch.randn(
+        10_000, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
     with torch.no_grad():
         error = float((net(far)[:, 0] - g(far)).abs().max())
     return Result(curves, float(unexplained(best[:, 0], y)), error, pictures)
@@ -103,9 +119,16 @@ def _picture(net: nn.Module) -> Tensor:
 
 
 def draw(result: Result, path: Path) -> None:
-    """The function, what two and three layers make of it, and the unexplained variance along training."""
+    """The function, what two and three layers make of it, and the unexplained variance along
+    training.
+    """
     figure, axes = plots.canvas(9.6, 2.25, columns=5, width_ratios=[1, 1, 1, 1, 1.4])
-    shown = ("target", "three layers, by hand", "three layers, trained", f"two layers, width {WIDTHS[-1]}")
+    shown = (
+        "target",
+        "three layers, by hand",
+        "three layers, trained",
+        f"two layers, width {WIDTHS[-1]}",
+    )
     for panel, key in zip(axes, shown, strict=False):
         plane(panel, result.pictures[key], REACH, scale=0.7)
         name(panel, key.replace(", ", ",\n") if ", " in key else f"{key},\n$g(x)$")
@@ -128,7 +151,9 @@ def claims(result: Result) -> list[Claim]:
     return [
         Claim.close("variance that the best linear map leaves", result.linear, FLOOR, 2e-4),
         *(
-            Claim.close(f"{model}: variance left", float(result.unexplained[model][-1]), result.linear, 1e-4)
+            Claim.close(
+                f"{model}: variance left", float(result.unexplained[model][-1]), result.linear, 1e-4
+            )
             for model in two
         ),
         Claim.at_most("three layers by hand: largest error", result.exact_error, 0.0),

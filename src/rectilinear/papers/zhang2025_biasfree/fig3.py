@@ -1,10 +1,11 @@
 """Figure 3, the same dynamics: ``rectilinear reproduce zhang2025_biasfree fig3``.
 
-Two-layer leaky ReLU networks from small weights learn like linear ones, later by ``2/(1 + alpha)``. The loss is on the
-curve that :func:`rectilinear.predict` draws from the start alone, and on one curve for all slopes once time is
-rescaled. The paper gives weights within 0.3 % of a linear network's. That takes pairs of neurons, where the distance is
-rounding, or luck: from a Gaussian start of width 100 it tends to what follows from ``delta``, 7 % on average, and is
-below 0.3 % in one seed of 37.
+Two-layer leaky ReLU networks from small weights learn like linear ones, later by ``2/(1 + alpha)``.
+The loss is on the curve that :func:`rectilinear.predict` draws from the start alone, and on one
+curve for all slopes once time is rescaled. The paper gives weights within 0.3 % of a linear
+network's. That takes pairs of neurons, where the distance is
+rounding, or luck: from a Gaussian start of width 100 it tends to what follows from ``delta``, 7 %
+on average, and is below 0.3 % in one seed of 37.
 
 Cost: small 10 seconds, full about 3 minutes, on one core.
 """
@@ -23,7 +24,14 @@ from rectilinear import learning as dynamics
 from rectilinear import plots
 from rectilinear.learning import Networks, simulate
 from rectilinear.papers.figure import Claim
-from rectilinear.papers.zhang2025_biasfree._setup import kappas, name, rescaled, shade, sine_task, weight_distance
+from rectilinear.papers.zhang2025_biasfree._setup import (
+    kappas,
+    name,
+    rescaled,
+    shade,
+    sine_task,
+    weight_distance,
+)
 from rectilinear.plots.style import ROLES
 
 PAPER_LOSS = (1.09, 0.24)  # at the start and at the end
@@ -53,7 +61,9 @@ PRESETS = {
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """Losses ``(T, alpha)`` on times ``steps * lr``, simulated and predicted; distances of weights; starting losses."""
+    """Losses ``(T, alpha)`` on times ``steps * lr``, simulated and predicted; distances of weights;
+    starting losses.
+    """
 
     alphas: tuple[float, ...]
     time: Tensor
@@ -66,7 +76,9 @@ class Result:
     starting_losses: Tensor
 
 
-def compute(preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None) -> Result:  # noqa: ARG001
+def compute(
+    preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None
+) -> Result:
     """Simulate every slope from one start, paired and Gaussian, then ReLU from several seeds."""
     p = PRESETS[preset]
     x, y = sine_task(p.points, 20, seed)
@@ -74,9 +86,12 @@ def compute(preset: Literal["small", "full"], seed: int = 0, data_dir: Path | No
     rates = p.lr / kappas(start)
     run = simulate(start, x, y, rates, p.steps, points=301)
     predicted = [
-        dynamics.predict(start.module(b), x, y, float(rate), p.steps).loss for b, rate in enumerate(rates.tolist())
+        dynamics.predict(start.module(b), x, y, float(rate), p.steps).loss
+        for b, rate in enumerate(rates.tolist())
     ]
-    pairs = rescaled(Networks.gaussian(20, p.width // 2, alpha=p.alphas, std=p.std, seed=seed).paired())
+    pairs = rescaled(
+        Networks.gaussian(20, p.width // 2, alpha=p.alphas, std=p.std, seed=seed).paired()
+    )
     paired = simulate(pairs, x, y, rates, p.steps, points=2, route="halves").networks
     seeds = [seed + 1000 + i for i in range(p.seeds)]
     relu = rescaled(Networks.gaussian(20, p.width, std=p.std, seed=seeds))
@@ -93,12 +108,16 @@ def compute(preset: Literal["small", "full"], seed: int = 0, data_dir: Path | No
         distance=weight_distance(*ends),
         predicted_distance=torch.tensor([dynamics.weight_error(delta) for delta in deltas]),
         all_predicted=_lottery(seed),
-        starting_losses=torch.stack([sine_task(p.points, 20, seed + i)[1].square().mean() / 2 for i in range(DRAWS)]),
+        starting_losses=torch.stack(
+            [sine_task(p.points, 20, seed + i)[1].square().mean() / 2 for i in range(DRAWS)]
+        ),
     )
 
 
 def _lottery(seed: int, starts: int = 20_000) -> Tensor:
-    """The distance that a Gaussian start of width 100 leads to, over many starts: ``v_i`` are normal numbers."""
+    """The distance that a Gaussian start of width 100 leads to, over many starts: ``v_i`` are
+    normal numbers.
+    """
     v = torch.randn(starts, 100, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     delta = (v * v.abs()).sum(1) / v.square().sum(1)
     return (2 - (1 + delta).sqrt() - (1 - delta).sqrt()).clamp(min=0).sqrt()
@@ -110,23 +129,41 @@ def draw(result: Result, path: Path) -> None:
     for b, alpha in enumerate(result.alphas):
         kappa, colour = (1 + alpha) / 2, shade(alpha)
         own.plot(result.time / kappa, result.loss[:, b], color=colour, label=f"α = {alpha:g}")
-        own.plot(result.time / kappa, result.predicted_loss[:, b], color=ROLES["ink"], linewidth=0.8, linestyle=":")
+        own.plot(
+            result.time / kappa,
+            result.predicted_loss[:, b],
+            color=ROLES["ink"],
+            linewidth=0.8,
+            linestyle=":",
+        )
         scaled.plot(result.time, result.loss[:, b], color=colour, linewidth=3.4 - 2.4 * alpha)
     own.legend(frameon=False, labelcolor="linecolor", handlelength=0, fontsize=8)
     left = result.loss[:, -1] - result.loss[-1, -1]
     end = 1.5 * float(result.time[left < 1e-3 * left[0]][0])
     name(own, "loss; dotted: predicted", xlabel="time $t/τ$", ylim=(0, None), xlim=(0, 1.5 * end))
-    name(scaled, "loss on the rescaled axis", xlabel=r"time $(1+α)t/2τ$", ylim=(0, None), xlim=(0, end))
+    name(
+        scaled,
+        "loss on the rescaled axis",
+        xlabel=r"time $(1+α)t/2τ$",
+        ylim=(0, None),
+        xlim=(0, end),
+    )
     top = 105 * max(float(result.distance.max()), float(result.all_predicted.quantile(0.99)))
     share = seeds.twinx()
-    share.hist(100 * result.all_predicted.numpy(), bins=np.linspace(0, top, 40).tolist(), color=ROLES["rule"])
+    share.hist(
+        100 * result.all_predicted.numpy(),
+        bins=np.linspace(0, top, 40).tolist(),
+        color=ROLES["rule"],
+    )
     share.set(yticks=[], ylim=(0, 2 * share.get_ylim()[1]))
     share.set_zorder(-1)
     seeds.patch.set_visible(False)
     share.spines[:].set_visible(False)
     seeds.grid(visible=False)
     seeds.plot([0, top], [0, top], color=ROLES["muted"], linewidth=0.7)
-    seeds.plot(100 * result.predicted_distance, 100 * result.distance, "o", color=shade(0), markersize=4)
+    seeds.plot(
+        100 * result.predicted_distance, 100 * result.distance, "o", color=shade(0), markersize=4
+    )
     seeds.axvline(100 * PAPER_DISTANCE, color=shade(1), linewidth=0.8)
     seeds.annotate("paper", (100 * PAPER_DISTANCE, top), xytext=(3, -6), textcoords="offset points", color=shade(1),
                    fontsize=8)  # fmt: skip
@@ -157,7 +194,9 @@ def claims(result: Result) -> list[Claim]:
             float((result.loss - result.loss[:, -1:]).abs().max()) / fall,
             0.02,
         ),
-        Claim.at_most("distance of the weights, paired start", float(result.paired_distance.max()), 1e-10),
+        Claim.at_most(
+            "distance of the weights, paired start", float(result.paired_distance.max()), 1e-10
+        ),
         Claim.at_most(
             f"distance of the weights from its prediction, worst of {len(result.distance)} Gaussian starts",
             float((result.distance - result.predicted_distance).abs().max()),

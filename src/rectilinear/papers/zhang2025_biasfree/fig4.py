@@ -1,10 +1,12 @@
 """Figure 4, independent networks: ``rectilinear reproduce zhang2025_biasfree fig4``.
 
-On two orthogonal points, and on four points of XOR, a neuron of a ReLU network that points at one of them sees no
-other: the network is several independent linear ones. From an aligned start that is exact. From a small random one
-neurons that are active on several points first grow towards a sum of them, so that the network is a few percent late.
-The loss is summed over points, as in the paper. XOR is turned so that its points lie on the axes: elsewhere rounding at
-a kink decides whether a neuron sees a point that is orthogonal to it.
+On two orthogonal points, and on four points of XOR, a neuron of a ReLU network that points at one
+of them sees no
+other: the network is several independent linear ones. From an aligned start that is exact. From a
+small random one neurons that are active on several points first grow towards a sum of them, so that
+the network is a few percent late.
+The loss is summed over points, as in the paper. XOR is turned so that its points lie on the axes:
+elsewhere rounding at a kink decides whether a neuron sees a point that is orthogonal to it.
 
 Cost: small 5 seconds, full 30 seconds, on one core.
 """
@@ -48,7 +50,9 @@ PRESETS = {"small": Preset(1e-4, 0.02, 800, 4), "full": Preset(1e-6, 0.01, 2500,
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One task: losses on ``time``, ``(T,)``; half times from random starts over the predicted; weights at the end."""
+    """One task: losses on ``time``, ``(T,)``; half times from random starts over the predicted;
+    weights at the end.
+    """
 
     x: Tensor
     y: Tensor
@@ -70,11 +74,16 @@ class Result:
     runs: dict[str, Run]
 
 
-def compute(preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None) -> Result:  # noqa: ARG001
+def compute(
+    preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None
+) -> Result:
     """Train from aligned and from random starts, and the linear networks by themselves."""
     p = PRESETS[preset]
     return Result(
-        {task: _run(torch.tensor(x).double(), torch.tensor(y).double(), p, seed) for task, (x, y) in TASKS.items()}
+        {
+            task: _run(torch.tensor(x).double(), torch.tensor(y).double(), p, seed)
+            for task, (x, y) in TASKS.items()
+        }
     )
 
 
@@ -82,7 +91,9 @@ def _run(x: Tensor, y: Tensor, p: Preset, seed: int) -> Run:
     random = Networks.gaussian(2, 100, std=p.std, seed=[seed + i for i in range(p.seeds)])
     run = simulate(random, x, y, p.lr, p.steps, loss="sum", points=p.steps + 1)
     time = run.steps * p.lr
-    starts = torch.stack([grown_from(random.first[b], random.last[b, 0], x, y) for b in range(p.seeds)])
+    starts = torch.stack(
+        [grown_from(random.first[b], random.last[b, 0], x, y) for b in range(p.seeds)]
+    )
     curves = torch.stack([dynamics.independent(time, x, y, u0)[1] for u0 in starts], dim=1)
     one = starts[0].mean()
     aligned = Networks.of([dynamics.independent_neurons(x, y, one)], alpha=0.0)
@@ -110,7 +121,9 @@ def _run(x: Tensor, y: Tensor, p: Preset, seed: int) -> Run:
 
 
 def grown_from(w: Tensor, a: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """The strengths at the start, ``1/4 sum (y_j a_i + w_i . x_j/|x_j|)^2`` over neurons that see ``x_j`` and grow."""
+    """The strengths at the start, ``1/4 sum (y_j a_i + w_i . x_j/|x_j|)^2`` over neurons that see
+    ``x_j`` and grow.
+    """
     toward = w @ normalize(x, dim=1).mT  # (h, n)
     growing = a[:, None] * y.sign() + toward
     return torch.where((toward > 0) & (growing > 0), growing.square(), 0).sum(0) / 4
@@ -122,7 +135,9 @@ def half(loss: Tensor, time: Tensor) -> Tensor:
 
 
 def pointing(networks: Networks, x: Tensor) -> float:
-    """The mean cosine of neurons and the point nearest in angle, weighted by strength; the least over networks."""
+    """The mean cosine of neurons and the point nearest in angle, weighted by strength; the least
+    over networks.
+    """
     toward = (normalize(networks.first, dim=2) @ normalize(x, dim=1).mT).amax(2)
     strength = networks.last[:, 0].abs() * networks.first.norm(dim=2)
     return float(((toward * strength).sum(1) / strength.sum(1)).min())
@@ -134,18 +149,41 @@ def draw(result: Result, path: Path) -> None:
     for (task, run), curves, arrows in zip(result.runs.items(), axes[::2], axes[1::2], strict=True):
         middle = float(half(run.predicted[:, None], run.time))
         curves.plot(run.time, run.relu, color=RELU, label="ReLU, random start")
-        curves.plot(run.time, run.predicted, color=ROLES["ink"], linewidth=1.0, linestyle=":", label="predicted")
-        curves.plot(run.time, run.aligned, color=LINEAR, label="ReLU, aligned start", linewidth=3, alpha=0.35)
+        curves.plot(
+            run.time,
+            run.predicted,
+            color=ROLES["ink"],
+            linewidth=1.0,
+            linestyle=":",
+            label="predicted",
+        )
+        curves.plot(
+            run.time,
+            run.aligned,
+            color=LINEAR,
+            label="ReLU, aligned start",
+            linewidth=3,
+            alpha=0.35,
+        )
         curves.plot(run.time, run.linear, color=LINEAR, linewidth=1.0, label="linear networks")
         curves.legend(frameon=False, labelcolor="linecolor", handlelength=1.2, fontsize=7)
         name(curves, f"loss, {task}", xlabel="time $t/τ$", ylim=(0, None), xlim=(0, 1.9 * middle))
         length = run.weights.norm(dim=1).amax()
         for w, a in zip(run.weights / length, run.outputs, strict=True):
-            arrows.plot([0, float(w[0])], [0, float(w[1])], color=RELU if a > 0 else LINEAR, linewidth=1.4)
+            arrows.plot(
+                [0, float(w[0])], [0, float(w[1])], color=RELU if a > 0 else LINEAR, linewidth=1.4
+            )
         size = 1.25 * float(run.x.abs().max())
         for point, label in zip(run.x, run.y, strict=True):
             arrows.plot(*point.tolist(), "o", color=RELU if label > 0 else LINEAR, markersize=6)
-        name(arrows, "neurons and points", xticks=[], yticks=[], xlim=(-size, size), ylim=(-size, size))
+        name(
+            arrows,
+            "neurons and points",
+            xticks=[],
+            yticks=[],
+            xlim=(-size, size),
+            ylim=(-size, size),
+        )
         arrows.set_aspect("equal")
         arrows.grid(visible=False)
         arrows.spines[:].set_visible(False)
@@ -153,7 +191,9 @@ def draw(result: Result, path: Path) -> None:
 
 
 def claims(result: Result) -> list[Claim]:
-    """Exact from an aligned start, a few percent late from a random one, and neurons that point at the data."""
+    """Exact from an aligned start, a few percent late from a random one, and neurons that point at
+    the data.
+    """
     found = []
     for task, run in result.runs.items():
         found += [

@@ -1,9 +1,10 @@
 """Figure 5, low-rank weights: ``rectilinear reproduce zhang2025_biasfree fig5``.
 
-Three layers learn a linear target from small weights. All weights of the linear network become of rank one. Those of
-the ReLU network do but for the middle one, which becomes of rank two: a block for the positive entries of its
-neighbours and a block for the negative ones, of the linear network's size times sqrt 2, and zeros between them. That is
-the manifold of :func:`rectilinear.learning.two_blocks`.
+Three layers learn a linear target from small weights. All weights of the linear network become of
+rank one. Those of
+the ReLU network do but for the middle one, which becomes of rank two: a block for the positive
+entries of its neighbours and a block for the negative ones, of the linear network's size times sqrt
+2, and zeros between them. That is the manifold of :func:`rectilinear.learning.two_blocks`.
 
 Cost: small 10 seconds, full 2 minutes, on one core.
 """
@@ -44,7 +45,9 @@ PRESETS = {"small": Preset(40, 30, 2e-3, 0.05, 2500), "full": Preset(200, 100, 1
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """Weights of three layers at the end and losses ``(T,)`` along ``time``, of the ReLU and of the linear network."""
+    """Weights of three layers at the end and losses ``(T,)`` along ``time``, of the ReLU and of the
+    linear network.
+    """
 
     time: Tensor
     relu: list[Tensor]
@@ -53,7 +56,9 @@ class Result:
     linear_loss: Tensor
 
 
-def compute(preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None) -> Result:  # noqa: ARG001
+def compute(
+    preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None
+) -> Result:
     """Train both networks from one start until the loss is a ten-thousandth of it."""
     p = PRESETS[preset]
     source = generator(seed)
@@ -63,7 +68,13 @@ def compute(preset: Literal["small", "full"], seed: int = 0, data_dir: Path | No
     y = x @ (STRENGTH * w / w.norm())
     start = Networks.gaussian(10, p.width, depth=3, alpha=[0.0, 1.0], std=p.std, seed=seed)
     run = simulate(start, x, y, p.lr, p.steps, points=p.steps // 10 + 1)
-    return Result(run.steps * p.lr, run.networks.layers(0), run.networks.layers(1), run.loss[:, 0], run.loss[:, 1])
+    return Result(
+        run.steps * p.lr,
+        run.networks.layers(0),
+        run.networks.layers(1),
+        run.loss[:, 0],
+        run.loss[:, 1],
+    )
 
 
 def spectra(weights: list[Tensor]) -> list[Tensor]:
@@ -83,38 +94,61 @@ def blocks(weights: list[Tensor]) -> Tensor:
 
 
 def outer(weights: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """The first layer's left singular vector, with the sign that reaches the output, and the last layer."""
+    """The first layer's left singular vector, with the sign that reaches the output, and the last
+    layer.
+    """
     u = torch.linalg.svd(weights[0], full_matrices=False).U[:, 0]
     return u * (weights[2] @ weights[1] @ u).sign(), weights[2][0]
 
 
 def draw(result: Result, path: Path) -> None:
-    """The middle weights in the order of the outer ones' entries, their singular values, and the losses."""
-    figure, (linear, relu, values, loss) = plots.canvas(9.6, 2.6, columns=4, width_ratios=[1, 1, 1.2, 1.4])
+    """The middle weights in the order of the outer ones' entries, their singular values, and the
+    losses.
+    """
+    figure, (linear, relu, values, loss) = plots.canvas(
+        9.6, 2.6, columns=4, width_ratios=[1, 1, 1.2, 1.4]
+    )
     for axes, weights, kind in ((linear, result.linear, "linear"), (relu, result.relu, "ReLU")):
         columns, rows = (part.argsort(descending=True) for part in outer(weights))
         size = float(weights[1].abs().quantile(0.98))
-        axes.imshow(weights[1][rows][:, columns], cmap="RdBu_r", vmin=-size, vmax=size, interpolation="nearest")
+        axes.imshow(
+            weights[1][rows][:, columns],
+            cmap="RdBu_r",
+            vmin=-size,
+            vmax=size,
+            interpolation="nearest",
+        )
         axes.grid(visible=False)
         axes.spines[:].set(visible=True, color=ROLES["rule"])
         name(axes, f"$W_2$, {kind}", xticks=[], yticks=[], xlabel="entries of $W_1$, sorted",
              ylabel="entries of $W_3$")  # fmt: skip
     for weights, colour, kind in ((result.linear, LINEAR, "linear"), (result.relu, RELU, "ReLU")):
         s = spectra(weights)[1][:6].clamp(min=1e-5)
-        values.plot(range(1, len(s) + 1), s, "o-", color=colour, markersize=4, linewidth=1, label=kind)
+        values.plot(
+            range(1, len(s) + 1), s, "o-", color=colour, markersize=4, linewidth=1, label=kind
+        )
     values.legend(frameon=False, labelcolor="linecolor", handlelength=0, fontsize=8)
     values.set(yscale="log")
     name(values, "singular values of $W_2$", xlabel="index")
     for curve, colour in ((result.linear_loss, LINEAR), (result.relu_loss, RELU)):
         loss.plot(result.time, curve / curve[0], color=colour)
-    name(loss, "loss over that of the start", xlabel="time $t/τ$", ylim=(0, None), xlim=(0, float(result.time[-1])))
+    name(
+        loss,
+        "loss over that of the start",
+        xlabel="time $t/τ$",
+        ylim=(0, None),
+        xlim=(0, float(result.time[-1])),
+    )
     plots.save(figure, path)
 
 
 def claims(result: Result) -> list[Claim]:
     """The ranks, the blocks and the sizes."""
     found = []
-    for kind, weights, loss in (("ReLU", result.relu, result.relu_loss), ("linear", result.linear, result.linear_loss)):
+    for kind, weights, loss in (
+        ("ReLU", result.relu, result.relu_loss),
+        ("linear", result.linear, result.linear_loss),
+    ):
         s = spectra(weights)
         rank = 2 if kind == "ReLU" else 1
         found += [
@@ -130,11 +164,15 @@ def claims(result: Result) -> list[Claim]:
     return [
         *found,
         Claim.at_least(
-            "ReLU: second singular value of the second layer over its first", float(spectra(result.relu)[1][1]), 0.7
+            "ReLU: second singular value of the second layer over its first",
+            float(spectra(result.relu)[1][1]),
+            0.7,
         ),
         Claim.at_least("ReLU: cosine of the second layer and its two blocks", cosine, 0.998),
         *(
-            Claim.close(f"layer {layer}: norm over the linear network's", ratio, 2**0.5, 0.02 * 2**0.5)
+            Claim.close(
+                f"layer {layer}: norm over the linear network's", ratio, 2**0.5, 0.02 * 2**0.5
+            )
             for layer, ratio in enumerate(ratios, 1)
         ),
     ]

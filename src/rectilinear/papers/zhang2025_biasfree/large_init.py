@@ -1,7 +1,9 @@
 """Supplement, large initialisation: ``rectilinear reproduce zhang2025_biasfree large_init``.
 
-The equivalence of pairs does not ask for a small start: it is exact at every scale. From a Gaussian start it is lost as
-the scale grows, because the start then has an even part of its own: the curves part, by as much as that part is large.
+The equivalence of pairs does not ask for a small start: it is exact at every scale. From a Gaussian
+start it is lost as
+the scale grows, because the start then has an even part of its own: the curves part, by as much as
+that part is large.
 
 Cost: small 5 seconds, full a minute, on one core.
 """
@@ -47,7 +49,9 @@ PRESETS = {
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """By standard deviation of the start: losses ``(T, scale)``, distances, and the even part of the Gaussian start."""
+    """By standard deviation of the start: losses ``(T, scale)``, distances, and the even part of
+    the Gaussian start.
+    """
 
     scales: tuple[float, ...]
     time: Tensor
@@ -59,16 +63,23 @@ class Result:
     even: Tensor
 
 
-def compute(preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None) -> Result:  # noqa: ARG001
+def compute(
+    preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None
+) -> Result:
     """Train pairs and Gaussian starts of every scale, and the linear networks."""
     p = PRESETS[preset]
     x, y = sine_task(p.points, 20, seed)
     runs = []
     for alpha in (0.0, 1.0):
-        pairs = rescaled(Networks.gaussian(20, p.width // 2, alpha=alpha, std=p.scales, seed=seed).paired())
+        pairs = rescaled(
+            Networks.gaussian(20, p.width // 2, alpha=alpha, std=p.scales, seed=seed).paired()
+        )
         free = rescaled(Networks.gaussian(20, p.width, alpha=alpha, std=p.scales, seed=seed))
         route: Literal["moments", "halves"] = "moments" if alpha == 1 else "halves"
-        runs += [(start, simulate(start, x, y, p.lr / kappas(start), p.steps, route=route)) for start in (pairs, free)]
+        runs += [
+            (start, simulate(start, x, y, p.lr / kappas(start), p.steps, route=route))
+            for start in (pairs, free)
+        ]
     (_, relu), (start, free_relu), (_, linear), (_, free_linear) = runs
     f = start(x)
     even = (f + f.roll(p.points, 1)) / 2
@@ -96,7 +107,13 @@ def draw(result: Result, path: Path) -> None:
     for axes, linear, relu, title in panels:
         axes.plot(result.time, linear, color=LINEAR, linewidth=3, alpha=0.35, label="linear")
         axes.plot(result.time, relu, color=RELU, linewidth=1, label="ReLU")
-        name(axes, f"{title}, {scales}", xlabel=r"time $(1+α)t/2τ$", ylim=(0, top), xlim=(0, float(result.time[-1])))
+        name(
+            axes,
+            f"{title}, {scales}",
+            xlabel=r"time $(1+α)t/2τ$",
+            ylim=(0, top),
+            xlim=(0, float(result.time[-1])),
+        )
     left.set_ylabel("loss")
     handles, labels = left.get_legend_handles_labels()
     left.legend(handles[:: len(result.scales)], labels[:: len(result.scales)], frameon=False,
@@ -109,8 +126,16 @@ def claims(result: Result) -> list[Claim]:
     apart = (result.gaussian - result.gaussian_linear).abs().amax(0) / result.linear[0, 0]
     return [
         Claim.at_most("weights of pairs, any scale", float(result.distance.max()), 1e-10),
-        Claim.at_most("loss of pairs, any scale", float((result.paired - result.linear).abs().max()), 1e-10),
-        Claim.at_most("loss of the smallest Gaussian start from the linear network's", float(apart[0]), 0.03),
-        Claim.at_least("loss of the largest Gaussian start from the linear network's", float(apart[-1]), 0.1),
-        Claim.at_least("even part of the largest Gaussian start over the targets", float(result.even[-1]), 0.1),
+        Claim.at_most(
+            "loss of pairs, any scale", float((result.paired - result.linear).abs().max()), 1e-10
+        ),
+        Claim.at_most(
+            "loss of the smallest Gaussian start from the linear network's", float(apart[0]), 0.03
+        ),
+        Claim.at_least(
+            "loss of the largest Gaussian start from the linear network's", float(apart[-1]), 0.1
+        ),
+        Claim.at_least(
+            "even part of the largest Gaussian start over the targets", float(result.even[-1]), 0.1
+        ),
     ]

@@ -1,8 +1,8 @@
 """Supplement, large steps: ``rectilinear reproduce zhang2025_biasfree large_step``.
 
-The equivalence of pairs is one of steps, not of their limit: a ReLU network of pairs at step ``lr/kappa`` does what the
-linear one does at step ``lr``, also where the minimum is unstable and both oscillate around it. Gradient flow is the
-limit of small steps only.
+The equivalence of pairs is one of steps, not of their limit: a ReLU network of pairs at step
+``lr/kappa`` does what the linear one does at step ``lr``, also where the minimum is unstable and
+both oscillate around it. Gradient flow is the limit of small steps only.
 
 Cost: small 5 seconds, full half a minute, on one core.
 """
@@ -19,7 +19,14 @@ from torch import Tensor
 from rectilinear import numerics, plots
 from rectilinear.learning import Moments, Networks, any_covariance, growing_start, simulate
 from rectilinear.papers.figure import Claim
-from rectilinear.papers.zhang2025_biasfree._setup import LINEAR, RELU, kappas, name, rescaled, sine_task
+from rectilinear.papers.zhang2025_biasfree._setup import (
+    LINEAR,
+    RELU,
+    kappas,
+    name,
+    rescaled,
+    sine_task,
+)
 from rectilinear.plots.style import ROLES
 
 GAINS = (0.05, 0.6, 1.05)  # step over that at which the minimum becomes unstable
@@ -40,7 +47,9 @@ PRESETS = {"small": Preset(100, 30, 1e-3, 16.0), "full": Preset(1000, 100, 1e-4,
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """For each gain the times ``(T,)`` and the losses of ReLU and linear networks; and those of gradient flow."""
+    """For each gain the times ``(T,)`` and the losses of ReLU and linear networks; and those of
+    gradient flow.
+    """
 
     times: list[Tensor]
     relu: list[Tensor]
@@ -48,13 +57,17 @@ class Result:
     flow: list[Tensor]
 
 
-def compute(preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None) -> Result:  # noqa: ARG001
+def compute(
+    preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None
+) -> Result:
     """Train pairs at every step, and follow the gradient flow from the same start."""
     p = PRESETS[preset]
     x, y = sine_task(p.points, 20, seed)
     data = Moments.of(x, y)
     sharp = sharpness(data)
-    start = rescaled(Networks.gaussian(20, p.width // 2, alpha=[0.0, 1.0], std=p.std, seed=seed).paired())
+    start = rescaled(
+        Networks.gaussian(20, p.width // 2, alpha=[0.0, 1.0], std=p.std, seed=seed).paired()
+    )
     w1, w2 = growing_start(start.first[1], start.last[1], data.beta)
     times, relu, linear, flow = [], [], [], []
     for gain in GAINS:
@@ -64,7 +77,9 @@ def compute(preset: Literal["small", "full"], seed: int = 0, data_dir: Path | No
         times.append(run.steps * lr)
         relu.append(run.loss[:, 0])
         linear.append(run.loss[:, 1])
-        flow.append(data.loss(any_covariance(times[-1], data.sigma, data.beta[0], (w2 @ w1)[0])[:, None]))
+        flow.append(
+            data.loss(any_covariance(times[-1], data.sigma, data.beta[0], (w2 @ w1)[0])[:, None])
+        )
     return Result(times, relu, linear, flow)
 
 
@@ -87,7 +102,9 @@ def draw(result: Result, path: Path) -> None:
     ):
         panel.plot(time, linear, color=LINEAR, linewidth=3, alpha=0.35, label="linear")
         panel.plot(time, relu, color=RELU, linewidth=1, label="ReLU, pairs")
-        panel.plot(time, flow, color=ROLES["ink"], linewidth=1, linestyle=":", label="gradient flow")
+        panel.plot(
+            time, flow, color=ROLES["ink"], linewidth=1, linestyle=":", label="gradient flow"
+        )
         name(panel, f"{100 * gain:.0f} % of the largest stable step", xlabel=r"time $(1+α)t/2τ$", ylim=(0, None),
              xlim=(0, float(time[-1])))  # fmt: skip
     axes[0].set_ylabel("loss")
