@@ -60,10 +60,10 @@ class Linearizer(Configured):
     :class:`~rectilinear.Point` of its ``in_space`` to vectors of its ``out_space``. Without
     ``g_out`` both spaces are that of ``g_in``.
 
-    Python's operators build new Linearizers that share their networks: ``f2 @ f1``, ``f + g``, ``f
-    - g``, ``a * f``, ``f / a``, ``-f``, ``f ** p`` with real ``p``, and the adjoint ``f.T``. The
-      verbs of operators (``rl.svd``,
-    ``rl.pinv``, ``rl.expm``, ...) mean the same for a Linearizer, in the induced inner products.
+    Python's operators build new Linearizers that share their networks: ``f2 @ f1``, ``f + g``,
+    ``f - g``, ``a * f``, ``f / a``, ``-f``, ``f ** p`` with real ``p``, and the adjoint ``f.T``.
+    The verbs of operators (``rl.svd``, ``rl.pinv``, ``rl.expm``, ...) mean the same for a
+    Linearizer, in the induced inner products.
 
     Args:
         g_in: the network of the inputs.

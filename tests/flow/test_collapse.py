@@ -157,7 +157,7 @@ def test_what_cannot_be_compressed_or_held_says_so(wave):
         propagate(wave(8, kind="diagonal"), 4, max_rank=2)
     with pytest.raises(ConfigError, match="tol = -1"):
         propagate(wave(8), 4, tol=-1.0)
-    with pytest.raises(ConfigError, match="max_rank=-1"):
+    with pytest.raises(ConfigError, match="max_rank = -1"):
         propagate(wave(8), 4, max_rank=-1)
     with pytest.raises(StructureError, match="dense 5000 x 5000 matrix"):
         propagate(wave(5000, rank=60), 100, "euler")

@@ -56,7 +56,7 @@ def test_magnus_intervals_are_equal_in_t_plus_a_fifth_of_tau():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"steps": 0}, "0 steps"),
+        ({"steps": 0}, "steps = 0"),
         ({"t0": 0.5, "t1": 0.5}, "times from 0.5 to 0.5"),
         ({"t1": 1.5}, "times from 0.0 to 1.5"),
         ({"singular": True, "end": 0.0}, "end=0.0"),

@@ -90,8 +90,8 @@ def fit(series: Series, config: FitConfig) -> tuple[Koopman, Windows]:
 
     1. The modes: :func:`~rectilinear.koopman.realization.realize` on windows from ``backward``
        steps before an anchor to ``horizon`` after it.
-    2. The latents of each window: least squares on its own observation times, ``x(t_i) = C exp(t_i
-    L) z``.
+    2. The latents of each window: least squares on its own observation times,
+       ``x(t_i) = C exp(t_i L) z``.
     3. The features: ridge regression of these latents on the state at the anchor, and on where a
        map of one stride, fitted first in the same way, leads to from it; bandwidth and penalty by
        validation on series (or, of a single one, a stretch) left out.

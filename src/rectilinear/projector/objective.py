@@ -25,8 +25,8 @@ class ProjectorObjective(nn.Module):
     - *Rank.* ``fixed``: the selection as it is. ``nested``: its leading ``k``, ``k`` drawn for
       every row, so that there is a projector for every ``k``; the error is relative to ``lost[k]``.
       ``learned``: with ``rank_weight`` 1 a coordinate pays for itself if it explains more than the
-          mean coordinate of the data does (Kaiser's rule), at
-      any scale and dimension; half of the rows are projected at random selections, which is where
+      mean coordinate of the data does (Kaiser's rule), at any scale and dimension; half of the rows are
+      projected at random selections, which is where
       the gradient of the logits comes from, the others at the rounded one.
     - *Tightness* ``T = (log(E |g(x)|^2 / E |x - g^-1(0)|^2))^2``: latents of the size of the data.
     - *Likelihood* ``L``: negative log-density of ``y`` with latents ``N(0, spread^2)``, a

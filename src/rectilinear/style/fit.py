@@ -31,8 +31,8 @@ class StyleObjective(nn.Module):
         model: the networks and operators.
         weights: ``(m, styles)``, each row with sum one.
         latent: weight of the error in the latents, ``|A g_in(x) - g_out(y)|^2`` relative to their
-            variance: what pictures need that are in a style already, if ``A_j A_i^+`` is to turn
-                them into another.
+            variance: what images need that are in a style already, if ``A_j A_i^+`` is to turn
+            them into another.
 
     Raises:
         ShapeError: if ``weights`` has another number of columns than the model has styles.
