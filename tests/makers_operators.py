@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+import rectilinear as rl
 from rectilinear import operators as op
 
 if TYPE_CHECKING:
@@ -218,19 +219,26 @@ def stirred(W: TimeVarying) -> TimeVarying:
 
 
 TIME_VARYING: list[tuple[str, Callable[..., TimeVarying]]] = [
-    ("constant", ready(lambda n: op.ConstantVelocity(op.Dense(n)))),
-    ("low-rank-endpoint", ready(lambda n: op.LowRankEndpoint(n, rank=2, width=8))),
-    ("scalar-low-rank", ready(lambda n: stirred(op.ScalarPlusLowRankVelocity(n, rank=2, width=8)))),
-    ("spectral", ready(lambda n: stirred(op.SpectralVelocity(n)))),
+    ("constant", ready(lambda n: rl.flow.ConstantVelocity(op.Dense(n)))),
+    ("low-rank-endpoint", ready(lambda n: rl.flow.LowRankEndpoint(n, rank=2, width=8))),
+    (
+        "scalar-low-rank",
+        ready(lambda n: stirred(rl.flow.ScalarPlusLowRankVelocity(n, rank=2, width=8))),
+    ),
+    ("spectral", ready(lambda n: stirred(rl.flow.SpectralVelocity(n)))),
     (
         "spectral-real",
-        ready(lambda n: stirred(op.SpectralVelocity(n, pairs=1, degree=0, basis=op.Orthogonal(n)))),
+        ready(
+            lambda n: stirred(
+                rl.flow.SpectralVelocity(n, pairs=1, degree=0, basis=op.Orthogonal(n))
+            )
+        ),
     ),
-    ("chebyshev", ready(lambda n: stirred(op.ChebyshevVelocity(n, rank=2, degree=3)))),
+    ("chebyshev", ready(lambda n: stirred(rl.flow.ChebyshevVelocity(n, rank=2, degree=3)))),
     (
         "solved-diagonal",
-        ready(lambda n: op.SolvedVelocity(torch.rand(n) + 0.5, torch.rand(n) + 0.2)),
+        ready(lambda n: rl.flow.SolvedVelocity(torch.rand(n) + 0.5, torch.rand(n) + 0.2)),
     ),
-    ("solved", ready(lambda n: op.SolvedVelocity(moment(n), moment(n)))),
-    ("solved-mixed", ready(lambda n: op.SolvedVelocity(torch.ones(n), moment(n)))),
+    ("solved", ready(lambda n: rl.flow.SolvedVelocity(moment(n), moment(n)))),
+    ("solved-mixed", ready(lambda n: rl.flow.SolvedVelocity(torch.ones(n), moment(n)))),
 ]

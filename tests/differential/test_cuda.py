@@ -233,7 +233,7 @@ def test_learning_is_predicted() -> None:
 def test_generator_collapses_inverts_and_is_saved(tmp_path) -> None:
     torch.manual_seed(0)
     g = rl.invertible.ImageFlow((1, 8, 8), blocks=4, width=8)
-    velocity = op.SolvedVelocity(torch.ones(64), torch.rand(64) + 0.5)
+    velocity = rl.flow.SolvedVelocity(torch.ones(64), torch.rand(64) + 0.5)
     flow = LinearFlow(g, rl.invertible.Flatten((1, 8, 8)), velocity).double().eval()
     there, z = deepcopy(flow).to(DEVICE), rand(4, 1, 8, 8)
     with torch.no_grad():
@@ -288,7 +288,7 @@ def test_training_goes_on_to_the_bit_and_is_read_on_the_cpu(tmp_path) -> None:
 def test_training_precisions(tmp_path, precision: str) -> None:
     torch.manual_seed(0)
     g = rl.invertible.ImageFlow((1, 8, 8), blocks=4, width=8)
-    velocity = op.SolvedVelocity(torch.ones(64), torch.ones(64))
+    velocity = rl.flow.SolvedVelocity(torch.ones(64), torch.ones(64))
     flow = LinearFlow(g, rl.invertible.Flatten((1, 8, 8)), velocity)
     objective = rl.flow.objectives.likelihood(flow, 0.1)
     images, _ = rl.datasets.load("digits", "train")

@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from rectilinear import analysis as audit
-from rectilinear import split
+from rectilinear import audit, split
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
-from rectilinear import analysis as audit
+from rectilinear import audit
 from rectilinear.errors import DtypeError, InputError, ShapeError
 
 

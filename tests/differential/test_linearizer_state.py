@@ -55,7 +55,7 @@ def build(kind: str) -> rl.Configured:
     made: dict[str, Callable[[], rl.Configured]] = {
         "linearizer": lambda: rl.Linearizer(g, A),
         "two_spaces": lambda: rl.Linearizer(g, A, network(1)),
-        "flow": lambda: rl.flow.LinearFlow(g, None, op.ScalarPlusLowRankVelocity(2, 1, 2)),
+        "flow": lambda: rl.flow.LinearFlow(g, None, rl.flow.ScalarPlusLowRankVelocity(2, 1, 2)),
         "style": lambda: rl.style.StyleTransfer(g, {"x": A, "y": op.Identity(2)}),
         "product": lambda: op.Product(B, B, A, B),
         "sum": lambda: op.Sum(B, A, B),
@@ -72,7 +72,7 @@ def build(kind: str) -> rl.Configured:
         "deep_flow": lambda: rl.flow.LinearFlow(
             g,
             rl.invertible.Chain(rl.invertible.Rotation(2), g),
-            op.ScalarPlusLowRankVelocity(2, 1, 2),
+            rl.flow.ScalarPlusLowRankVelocity(2, 1, 2),
         ),
     }
     return made[kind]()

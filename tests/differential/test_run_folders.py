@@ -30,7 +30,7 @@ STUDY = DepthStudy(deep_linear([1]), Synthetic(noise=(0.1,), rows=20), trials=2,
 
 HOLD = """
 import sys, time
-from rectilinear._lock import locked
+from rectilinear.files import locked
 with locked(sys.argv[1]):
     print("held", flush=True)
     time.sleep(60)

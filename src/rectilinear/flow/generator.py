@@ -73,7 +73,7 @@ class LinearFlow(Configured):
             raise DtypeError(
                 got=f"a velocity of type {type(velocity).__name__}",
                 expected="a TimeVarying family",
-                fix="Wrap one operator in operators.ConstantVelocity.",
+                fix="Wrap one operator in flow.ConstantVelocity.",
             )
         if end is not None and not 0.0 < end < 1.0:
             raise ConfigError(f"end={end}", "a width between 0 and 1", "Leave it out for one step.")

@@ -235,7 +235,7 @@ def look(velocity: TimeVarying, node: Node) -> Operator:
 def check_family(velocity: TimeVarying) -> None:
     """Raise DtypeError for what is no family of operators."""
     if not isinstance(velocity, TimeVarying):
-        fix = "Pass flow.velocity of a flow; wrap one operator in operators.ConstantVelocity."
+        fix = "Pass flow.velocity of a flow; wrap one operator in flow.ConstantVelocity."
         raise DtypeError(
             f"a velocity of type {type(velocity).__name__}", "a TimeVarying family", fix
         )

@@ -70,7 +70,7 @@ def solved(
         raise ConfigError(
             got=f"a velocity of type {type(flow.velocity).__name__}",
             expected="a SolvedVelocity, whose moments this objective follows",
-            fix="Use operators.SolvedVelocity(torch.ones(n), torch.ones(n)).",
+            fix="Use flow.SolvedVelocity(torch.ones(n), torch.ones(n)).",
         )
     terms = {**_paper_terms(latent_noise, distance), "centre": (1.0, Centred())}
     return Objective(flow, terms, momentum=momentum)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import rectilinear as rl
 import rectilinear.operators as op
 import references_operators as ref
 from makers_operators import DIM, TIME_VARYING, moment, ready
@@ -31,7 +32,7 @@ def dense(A: op.Operator) -> Tensor:
     return op.to_dense(A).detach()
 
 
-def integrated(W: op.TimeVarying, s: float, t: float, steps: int = 200) -> Tensor:
+def integrated(W: rl.flow.TimeVarying, s: float, t: float, steps: int = 200) -> Tensor:
     """The flow by many Runge-Kutta steps on matrices."""
     B, h = torch.eye(W.dim, dtype=torch.float64), (t - s) / steps
     for i in range(steps):
@@ -106,7 +107,7 @@ def test_gradients_reach_every_parameter(make) -> None:
     W = make()
     if not list(W.parameters()):  # solved: the gradient reaches the moments it was given
         s0, s1 = (s.clone().requires_grad_() for s in (W.s0, W.s1))
-        op.SolvedVelocity(1 * s0, 1 * s1).velocity(0.4)(
+        rl.flow.SolvedVelocity(1 * s0, 1 * s1).velocity(0.4)(
             torch.randn(3, DIM, dtype=torch.float64)
         ).sum().backward()
         assert all(s.grad.abs().max() > 0 for s in (s0, s1))
@@ -133,7 +134,7 @@ def test_is_a_module(make, tmp_path) -> None:
     [lambda n: (moment(n), moment(n)), lambda n: (torch.rand(n) + 0.5, torch.rand(n) + 0.1)],
 )
 def test_solved_carries_one_moment_to_the_other(moments) -> None:
-    W = ready(lambda n: op.SolvedVelocity(*moments(n)))()
+    W = ready(lambda n: rl.flow.SolvedVelocity(*moments(n)))()
     s0, s1 = (s if s.ndim == 2 else torch.diag(s) for s in (W.s0, W.s1))
     B = dense(W.transport(0.0, 1.0))
     close(B @ s0 @ B.mT, s1)
@@ -150,7 +151,7 @@ def test_solved_is_the_least_squares_optimum() -> None:
         q[:, :DIM] @ torch.randn(DIM, DIM, dtype=torch.float64),
         q[:, DIM:] * torch.arange(1.0, DIM + 1),
     )
-    W = op.SolvedVelocity.from_samples(z0, z1)
+    W = rl.flow.SolvedVelocity.from_samples(z0, z1)
     for t in (0.2, 0.7, 1.0):
         zt = (1 - t) * z0 + t * z1
         close(dense(W.endpoint(t)), torch.linalg.lstsq(zt, z1).solution.mT)
@@ -159,15 +160,19 @@ def test_solved_is_the_least_squares_optimum() -> None:
 
 def test_solved_from_samples() -> None:
     z = torch.randn(4, DIM, dtype=torch.float64)
-    W = op.SolvedVelocity.from_samples(z, 2 * z, diagonal=True)
+    W = rl.flow.SolvedVelocity.from_samples(z, 2 * z, diagonal=True)
     close(W.s1, 4 * z.square().mean(0))
     with pytest.raises(SingularOperatorError, match="positive definite"):
-        op.SolvedVelocity.from_samples(z, z).velocity(0.5)  # four samples in six dimensions
-    assert dense(op.SolvedVelocity.from_samples(z, z, shrinkage=0.1).velocity(0.5)).isfinite().all()
+        rl.flow.SolvedVelocity.from_samples(z, z).velocity(0.5)  # four samples in six dimensions
+    assert (
+        dense(rl.flow.SolvedVelocity.from_samples(z, z, shrinkage=0.1).velocity(0.5))
+        .isfinite()
+        .all()
+    )
     with pytest.raises(SingularOperatorError, match="positive definite"):
-        op.SolvedVelocity(torch.zeros(2), torch.ones(2)).velocity(0.0)
+        rl.flow.SolvedVelocity(torch.zeros(2), torch.ones(2)).velocity(0.0)
     with pytest.raises(ShapeError, match="moments"):
-        op.SolvedVelocity(torch.ones(2), torch.ones(3))
+        rl.flow.SolvedVelocity(torch.ones(2), torch.ones(3))
 
 
 def test_every_time_feature_moves() -> None:
@@ -188,7 +193,7 @@ def test_chebyshev_and_its_integral() -> None:
 
 
 def test_spectral_velocity_rotates() -> None:
-    W = ready(lambda n: op.SpectralVelocity(n, pairs=2))()
+    W = ready(lambda n: rl.flow.SpectralVelocity(n, pairs=2))()
     with torch.no_grad():
         W.imag[0] = torch.tensor([1.0, 2.0])
     values = torch.linalg.eigvals(dense(W.velocity(0.3)))
@@ -196,4 +201,4 @@ def test_spectral_velocity_rotates() -> None:
         values, torch.tensor([1j, -1j, 2j, -2j, 0, 0], dtype=torch.complex128), 1e-10
     )
     with pytest.raises(ConfigError, match="pairs"):
-        op.SpectralVelocity(5, pairs=3)
+        rl.flow.SpectralVelocity(5, pairs=3)
