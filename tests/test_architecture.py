@@ -10,7 +10,10 @@ FILES = sorted(SOURCE.rglob("*.py"))
 LONGEST = 640
 
 LAYERS = (
-    {"errors", "config", "numerics", "checks", "random", "modules", "serialization", "files"},
+    {
+        *("errors", "config", "numerics", "checks", "random", "modules"),
+        *("tensor_files", "serialization", "files"),
+    },
     {"operators", "invertible", "metrics", "datasets", "training", "plots", "networks"},
     {"induced_space", "learning", "deeplinear", "maps"},
     {"linearizer", "analysis"},

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rectilinear.config import atomic_write, from_json, remove_leftovers, to_json, write_json
+from rectilinear.config import from_json, to_json, write_json
 from rectilinear.errors import ConfigError, DiskError, NonFiniteError
+from rectilinear.files import atomic_write, remove_leftovers
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def test_killed_while_writing_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
     code = (
-        "import os, signal, sys; from rectilinear.config import atomic_write\n"
+        "import os, signal, sys; from rectilinear.files import atomic_write\n"
         "with atomic_write(sys.argv[1]) as tmp:\n"
         "    tmp.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
     )

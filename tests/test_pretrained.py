@@ -188,12 +188,14 @@ def test_damaged_files(stack: Stack, tmp_path: Path, name: str, harm: str) -> No
 
 def resign(folder: Path, **changes: object) -> None:
     """Change the configuration as someone would who also corrects its checksum."""
-    from rectilinear.serialization import _digest
+    from rectilinear.tensor_files import config_digest
 
     config = json.loads((folder / "config.json").read_text())
     del config["config_sha256"]
     config |= changes
-    (folder / "config.json").write_text(json.dumps(config | {"config_sha256": _digest(config)}))
+    (folder / "config.json").write_text(
+        json.dumps(config | {"config_sha256": config_digest(config)})
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,29 +1,19 @@
-"""Configurations are frozen dataclasses: to JSON, strictly back, and files that are whole or
-absent.
-"""
+"""Frozen dataclasses as JSON, and strictly back; JSON files without NaN."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
-import platform
-import re
-import secrets
-import stat
-import time
 import types
-import zlib
-from contextlib import contextmanager, suppress
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from rectilinear.errors import ConfigError, DiskError, NonFiniteError, RectilinearError
+from rectilinear.errors import ConfigError, NonFiniteError
+from rectilinear.files import write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
+    from collections.abc import Mapping
 
 T = TypeVar("T")
 
@@ -44,8 +34,7 @@ def to_json(config: Any) -> dict[str, Any]:
 
 
 def from_json(cls: type[T], data: Mapping[str, Any]) -> T:
-    """The dataclass ``cls`` from a dictionary of JSON values: the inverse of :func:`to_json`,
-    strict.
+    """The dataclass ``cls`` from a dictionary of JSON values: the inverse of :func:`to_json`.
 
     Fields may be ``bool int float str Path None``, ``Literal``, unions, tuples, lists, dictionaries
     and dataclasses. A key may be missing only where the field has a default.
@@ -63,8 +52,7 @@ def from_json(cls: type[T], data: Mapping[str, Any]) -> T:
 
 
 def write_json(path: Path | str, obj: Any) -> None:
-    """Write ``obj`` (a dataclass or JSON values) to ``path`` as indented JSON: the whole file, or
-    none of it.
+    """Write a dataclass or JSON values as indented JSON: the whole file, or none of it.
 
     Raises:
         DiskError: if the disk is full or cannot be written.
@@ -80,21 +68,8 @@ def write_json(path: Path | str, obj: Any) -> None:
     write_text(path, text)
 
 
-def write_text(path: Path | str, text: str) -> None:
-    r"""Write ``text`` to ``path`` as UTF-8: the whole file, or none of it.
-
-    Bytes of a path that are no UTF-8 are written as ``\udcXX``, which JSON reads back.
-
-    Raises:
-        DiskError: if the disk is full or cannot be written.
-    """
-    with atomic_write(path) as tmp:
-        tmp.write_text(text, encoding="utf-8", errors="backslashreplace")
-
-
 def nan_to_null(value: Any) -> Any:
-    """``value`` with None for each NaN and infinity, which JSON has not, at any depth; tuples
-    become lists.
+    """``value`` with None for each NaN and infinity, at any depth; tuples become lists.
 
     Example:
         >>> nan_to_null({"loss": [float("nan"), 1.0]})
@@ -105,161 +80,6 @@ def nan_to_null(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [nan_to_null(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-@contextmanager
-def atomic_write(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on leaving the block it takes the place of ``path``
-    in one step.
-
-    A process killed at any instant leaves the old file or the new one (and perhaps the temporary
-    one, which
-    :func:`remove_leftovers` removes). If the block fails, the old one stays and nothing else is
-    left. Any number of
-    threads and processes may write one path: the last one wins, whole. Missing folders are made;
-    the file has the permissions of any new file.
-
-    Raises:
-        DiskError: if the disk is full or cannot be written.
-
-    Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "notes.txt"
-        >>> with atomic_write(path) as tmp: _ = tmp.write_text("whole")
-        >>> path.read_text()
-        'whole'
-    """
-    path = Path(path)
-    suffix = path.suffix if len(os.fsencode(path.suffix)) <= _LONGEST_SUFFIX else ""
-    tmp = path.parent / f".rectilinear-{_HOST}-{os.getpid()}-{secrets.token_hex(8)}.tmp{suffix}"
-    _WRITING.add(tmp.name)
-    try:
-        with disk_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            mode = _mode_of_new_files(tmp)
-            yield tmp
-            if (
-                stat.S_IMODE(tmp.stat().st_mode) != mode
-            ):  # some writers make files that their owner alone can read
-                tmp.chmod(mode)
-            _sync(tmp)
-            os.replace(tmp, path)  # noqa: PTH105 - the system call whose atomicity this function is about
-            with suppress(PermissionError):  # a folder that may be written and not read
-                _sync(path.parent)
-    finally:
-        with suppress(OSError):  # the folder itself may be what failed
-            tmp.unlink()
-        _WRITING.discard(tmp.name)
-
-
-def remove_leftovers(folder: Path | str) -> None:
-    """Remove the temporary files of processes that were killed while they wrote into ``folder``,
-    and no other file.
-
-    Those of another machine are removed once they are a day old.
-    """
-    for path in Path(folder).glob(".rectilinear-*"):
-        if (match := _TEMPORARY.match(path.name)) and _is_abandoned(
-            path, match["host"], int(match["pid"])
-        ):
-            path.unlink(missing_ok=True)
-
-
-_HOST = f"{zlib.crc32(platform.node().encode(errors='replace')):08x}"
-_TEMPORARY = re.compile(r"\.rectilinear-(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{16}\.tmp(\.|$)")
-_WRITING: set[str] = set()
-"""Names of the temporary files that this process is writing."""
-_LONGEST_SUFFIX = 32
-_DAY = 86_400.0
-
-
-def _is_abandoned(path: Path, host: str, pid: int) -> bool:
-    if host != _HOST:
-        with suppress(OSError):
-            return time.time() - path.stat().st_mtime > _DAY
-        return False
-    if pid == os.getpid():
-        return path.name not in _WRITING
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except OSError:  # it runs, for another user
-        return False
-    return False
-
-
-def _mode_of_new_files(path: Path) -> int:
-    """The permissions that the system gives a new file at ``path``: those of the umask, or of the
-    folder's rules.
-    """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    try:
-        return stat.S_IMODE(os.fstat(descriptor).st_mode)
-    finally:
-        os.close(descriptor)
-        path.unlink()
-
-
-@contextmanager
-def writable(folders: Iterable[Path]) -> Iterator[None]:
-    """Make the folders and write a few bytes into each, before what is to be written there is
-    computed.
-
-    Folders that were made and are still empty after the block are removed.
-
-    Raises:
-        DiskError: if one cannot be made or written, or has no room.
-    """
-    made: list[Path] = []
-    try:
-        for folder in folders:
-            with disk_errors(folder):
-                missing = [p for p in (folder, *folder.parents) if not p.exists()]
-                folder.mkdir(parents=True, exist_ok=True)
-            made += missing
-            with suppress(_ProbedError), atomic_write(folder / "probe") as tmp:
-                tmp.write_bytes(bytes(4096))
-                _sync(tmp)
-                raise _ProbedError
-        yield
-    finally:
-        for folder in made:
-            with suppress(OSError):  # it is not empty
-                folder.rmdir()
-
-
-class _ProbedError(Exception):
-    """Raised so that a file that was written for a try is not kept."""
-
-
-@contextmanager
-def disk_errors(path: Path | str) -> Iterator[None]:
-    """Turn the operating system's errors inside the block into a DiskError that names ``path``."""
-    try:
-        yield
-    except RectilinearError:
-        raise
-    except OSError as error:
-        in_the_way = isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError)
-        raise DiskError(
-            got=f"'{error.strerror or error}' while writing {path}",
-            expected="folders and files in their places"
-            if in_the_way
-            else "a disk with room that can be written",
-            fix=(
-                "Choose another place" if in_the_way else "Free some space or choose another folder"
-            )
-            + "; what was there before is untouched.",
-        ) from error
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _encode(value: Any) -> Any:

@@ -1,10 +1,9 @@
-"""Modules that a parent uses under several names and registers under one.
+"""Shared submodules, registered under one name each; and regions of their own precision.
 
 PyTorch counts a parameter by the path to its module. Where one module is registered twice,
 ``torch.func.functional_call`` changes it for good and safetensors refuses its state dict; so a
-second name is a reference here, not a registration.
-
-Regions of their own precision, whatever ``torch.autocast`` surrounds them.
+second name is a reference here, not a registration. State dicts of earlier versions, which have
+both names, still load.
 """
 
 from __future__ import annotations
@@ -59,13 +58,12 @@ class SameAs(Generic[M]):
 
 
 def other(first: M, second: M | None) -> M | None:
-    """``second`` where it is a module of its own, else None: what to assign to a :class:`SameAs`."""
+    """``second`` where it is another module, else None: what to assign to a :class:`SameAs`."""
     return None if second is first else second
 
 
 class Repeated(nn.ModuleList):
-    """A list of modules in which some come again: each is registered at its first place, read at
-    all of them.
+    """A list of modules in which some come again, each registered at its first place only.
 
     Example:
         >>> layer = nn.Linear(1, 1)
@@ -101,19 +99,49 @@ class Repeated(nn.ModuleList):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
+class NamedOnce(nn.Module):
+    """A module whose parameters and state dict have each shared submodule under its first name."""
+
+    def named_modules(
+        self, memo: set[nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Module]]:
+        """Each module once, under its first name.
+
+        ``torch.func.functional_call`` asks for duplicates, and would take one module for two.
+        """
+        return super().named_modules(memo if remove_duplicate else set(), prefix)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """The state dict; a module that is used at several places has its first name only."""
+        state = super().state_dict(*args, **kwargs)
+        prefix = args[1] if len(args) > 1 else kwargs.get("prefix", "")
+        for second, _ in second_paths(self):
+            for name in [name for name in state if name.startswith(f"{prefix}{second}.")]:
+                del state[name]
+        return state
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        drop_second_names(self, state_dict, prefix)
+        for second, first in second_paths(self):
+            for name in [name for name in state_dict if name.startswith(f"{prefix}{first}.")]:
+                rest = name.removeprefix(f"{prefix}{first}.")
+                state_dict.setdefault(f"{prefix}{second}.{rest}", state_dict[name])
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
 def module_list(modules: Iterable[nn.Module]) -> nn.ModuleList:
     """A ``ModuleList`` that registers each module once."""
     modules = list(modules)
-    return (
-        nn.ModuleList(modules) if len(set(map(id, modules))) == len(modules) else Repeated(modules)
-    )
+    distinct = len(set(map(id, modules))) == len(modules)
+    return nn.ModuleList(modules) if distinct else Repeated(modules)
 
 
 def drop_second_names(module: nn.Module, state: dict[str, Any], prefix: str) -> None:
-    """Take out of a state dict what it holds again under the second name of a module of ``module``.
+    """Remove from a state dict of an earlier version what it holds again under a second name.
 
-    State dicts of earlier versions do. Entries that differ from those under the first name stay:
-    another module's.
+    Entries that differ from those under the first name stay: they are of another module.
     """
     for second, first in _second_names(module):
         for key in [key for key in state if key.startswith(f"{prefix}{second}.")]:
@@ -127,8 +155,7 @@ def drop_second_names(module: nn.Module, state: dict[str, Any], prefix: str) -> 
 
 
 def second_paths(module: nn.Module) -> Iterator[tuple[str, str]]:
-    """The paths at which a module below ``module`` comes again, at any depth, each with the path
-    where it came first.
+    """The paths at which a submodule comes again, at any depth, each with its first path.
 
     Example:
         >>> layer = nn.Linear(1, 1)
@@ -166,8 +193,7 @@ def _equal(a: Tensor, b: Tensor) -> bool:
 
 
 def precision_of(x: Tensor, *, bf16: bool = False) -> AbstractContextManager[object]:
-    """A region that computes in the dtype of the tensors, or under autocast to bfloat16, on the
-    device of ``x``.
+    """A region without autocast on the device of ``x``; with autocast to bfloat16 if ``bf16``.
 
     Devices without autocast, such as "meta", have one precision only.
 

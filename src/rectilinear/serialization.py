@@ -1,35 +1,38 @@
-"""Save and share: a module that remembers how it was built is written as safetensors and JSON, and
-built again.
+"""Modules that save themselves: constructor arguments as JSON, state as safetensors, built again.
+
+A :class:`Configured` module remembers the call of its constructor. Saving describes it as a list of
+such calls, each of which may refer to earlier ones, and a dictionary of tensors; loading makes the
+calls again. Only known classes are built, and nothing is unpickled.
 """
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import json
 import math
 import pkgutil
-from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import ModuleType
 from typing import Any, Self
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from rectilinear.config import atomic_write, write_json
-from rectilinear.errors import CheckpointError, MissingDependencyError, RectilinearError
-from rectilinear.modules import drop_second_names, second_paths
+from rectilinear.errors import CheckpointError, RectilinearError
+from rectilinear.modules import NamedOnce
+from rectilinear.tensor_files import (
+    CONFIG,
+    FORMAT,
+    FRESH,
+    download_model,
+    hub,
+    read_model,
+    write_model,
+)
 
-CONFIG, WEIGHTS, FORMAT = "config.json", "model.safetensors", 1
-_HEADER = "rectilinear"
 _REGISTRY: dict[str, type[Configured]] = {}
-_FORMER = {  # names in files that earlier versions saved: of classes, or of the folders of many
+_FORMER = {
     **{
         f"rectilinear.operators.{name}": f"rectilinear.flow.{name}"
         for name in (
@@ -43,11 +46,19 @@ _FORMER = {  # names in files that earlier versions saved: of classes, or of the
     },
     "rectilinear.idempotent": "rectilinear.projector",
 }
+"""Names of classes, and of whole packages, in files of earlier versions, and what they are now."""
+_BUILD_ERRORS = (
+    *(RectilinearError, LookupError, TypeError),
+    *(ValueError, AttributeError, RuntimeError),
+)
+_TAKE_OFF = (
+    "Take off what was put on since it was built (parametrize.remove_parametrizations, "
+    "prune.remove, remove_weight_norm), or keep the state dict and build the module in code."
+)
 
 
-class Configured(nn.Module):
-    """A module that remembers the arguments it was built from, so that it can be saved, shared and
-    built again.
+class Configured(NamedOnce):
+    """A module that can be saved, shared and built again, from the arguments it was built with.
 
     Subclassing is all there is to do. Arguments may be numbers, strings, ``None``, dtypes, tensors,
     other ``Configured`` modules, and tuples, lists or dictionaries of these.
@@ -76,49 +87,13 @@ class Configured(nn.Module):
     def _apply(self, *args: Any, **kwargs: Any) -> Self:
         super()._apply(*args, **kwargs)
         cls, bound = self.__dict__["_built_from"][0], _arguments(self)
-        self.__dict__["_built_from"] = (
-            cls,
-            _detached(bound.args),
-            _detached(bound.kwargs),
-        )  # lets the old tensors go
+        arguments = _detached(bound.args), _detached(bound.kwargs)
+        self.__dict__["_built_from"] = (cls, *arguments)  # lets the old tensors go
         return self
 
     def _built_as(self, **arguments: Any) -> None:
         """Describe the module by these arguments instead of those it was called with."""
-        self.__dict__["_built_from"] = (
-            type(self),
-            (),
-            {k: _detached(value) for k, value in arguments.items()},
-        )
-
-    def named_modules(
-        self, memo: set[nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
-    ) -> Iterator[tuple[str, nn.Module]]:
-        """Each module under its first name: ``torch.func.functional_call`` asks for all, and
-        mistakes two for two.
-        """
-        return super().named_modules(memo if remove_duplicate else set(), prefix)
-
-    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """As that of any module, with the tensors of a module that is used at several places under
-        its first name.
-        """
-        state = super().state_dict(*args, **kwargs)
-        prefix = args[1] if len(args) > 1 else kwargs.get("prefix", "")
-        for second, _ in second_paths(self):
-            for name in [name for name in state if name.startswith(f"{prefix}{second}.")]:
-                del state[name]
-        return state
-
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
-    ) -> None:
-        drop_second_names(self, state_dict, prefix)
-        for second, first in second_paths(self):
-            for name in [name for name in state_dict if name.startswith(f"{prefix}{first}.")]:
-                rest = name.removeprefix(f"{prefix}{first}.")
-                state_dict.setdefault(f"{prefix}{second}.{rest}", state_dict[name])
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        self.__dict__["_built_from"] = (type(self), (), _detached(arguments))
 
     def save_pretrained(self, folder: Path | str) -> None:
         """See :func:`save_pretrained`."""
@@ -138,7 +113,7 @@ class Configured(nn.Module):
 
     def push_to_hub(self, repo_id: str, *, private: bool = False) -> str:
         """Upload to the Hugging Face hub (needs ``rectilinear[hub]``) and return the address."""
-        api = _hub().HfApi()
+        api = hub().HfApi()
         with TemporaryDirectory() as folder:
             self.save_pretrained(folder)
             api.create_repo(repo_id, private=private, exist_ok=True)
@@ -146,16 +121,16 @@ class Configured(nn.Module):
 
 
 def save_pretrained(module: Configured, folder: Path | str) -> None:
-    """Write ``config.json`` (how to build the module) and ``model.safetensors`` (its state) into
-    ``folder``.
+    """Write ``config.json`` (constructor calls) and ``model.safetensors`` (state) into ``folder``.
 
     A network that is used twice is written once, and is one object again after loading. The
-    configuration carries the checksums of both files.
+    configuration carries the checksums of both files. A save that is cut short leaves the old model
+    or the new one. Several threads or processes may save to one folder: one of their models is
+    there in the end, whole.
 
-    A save that is cut short leaves the old model or the new one: the weights carry a copy of their
-    configuration, which
-    stands in for a ``config.json`` of other weights. Several threads or processes may save to one
-    folder: one of their models is there in the end, whole.
+    Args:
+        module: the module to save.
+        folder: where to; made if missing.
 
     Raises:
         CheckpointError: if a part of the module cannot be described: not a ``Configured`` module,
@@ -166,37 +141,19 @@ def save_pretrained(module: Configured, folder: Path | str) -> None:
     folder = Path(folder)
     config, tensors = _Writer(module).describe()
     _check_readable(module, config, tensors)
-    text = json.dumps(config, sort_keys=True)
-    header = f"{tensors_digest(tensors, text.encode())} {text}"
-    config["weights_sha256"] = write_safetensors(folder / WEIGHTS, tensors, {_HEADER: header})
-    write_json(folder / CONFIG, config | {"config_sha256": _digest(config)})
-
-
-def write_safetensors(
-    path: Path | str, tensors: Mapping[str, Tensor], metadata: dict[str, str]
-) -> str:
-    """Write contiguous tensors on the CPU to ``path``, the whole file or none of it; return its
-    SHA-256.
-
-    Raises:
-        DiskError: if the disk is full or cannot be written; the old file stays.
-    """
-    with atomic_write(path) as tmp:
-        try:
-            safetensors.torch.save_file(dict(tensors), tmp, metadata=metadata)
-        except safetensors.SafetensorError as error:
-            raise OSError(str(error)) from error
-        return _sha256(tmp)
+    write_model(folder, config, tensors)
 
 
 def from_pretrained(source: Path | str, revision: str | None = None) -> Configured:
-    """Build the module saved in a folder, or in a repository of the Hugging Face hub
-    (``"owner/name"``).
+    """The module saved in a folder, or in a repository ``"owner/name"`` of the Hugging Face hub.
 
     The module is on the CPU and in evaluation mode. Only classes that are already known are built,
-    from their own
-    constructors: nothing is unpickled and no code of the source is run. Classes of your own must be
-    imported before.
+    by their own constructors: nothing is unpickled and no code of the source is run. Classes of
+    your own must be imported before.
+
+    Args:
+        source: a folder that :func:`save_pretrained` wrote, or the name of a repository.
+        revision: branch, tag or commit of the repository; its main branch if None.
 
     Raises:
         CheckpointError: if files are missing, truncated, changed, or name an unknown class.
@@ -204,45 +161,29 @@ def from_pretrained(source: Path | str, revision: str | None = None) -> Configur
     """
     folder = Path(source)
     if not folder.is_dir():
-        folder = _download(str(source), revision)
-    config, tensors = _read(folder)
+        folder = download_model(str(source), revision)
+    config, tensors = read_model(folder)
     try:
-        with torch.random.fork_rng(
-            devices=[]
-        ):  # constructors draw initial weights, which are then replaced
-            module = _build(
-                config["modules"],
-                {name: _parameter(t, name, config) for name, t in tensors.items()},
-            )
+        given = {name: _parameter(t, name, config) for name, t in tensors.items()}
+        with torch.random.fork_rng(devices=[]):  # initial weights are drawn, and then replaced
+            module = _build(config["modules"], given)
         _load_state(module, tensors, set(config["frozen"]))
     except CheckpointError:
         raise
-    except (
-        RectilinearError,
-        LookupError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        RuntimeError,
-    ) as error:
+    except _BUILD_ERRORS as error:
         raise CheckpointError(
-            f"'{error}' while building {source}", "a checkpoint of this library", _FRESH
+            f"'{error}' while building {source}", "a checkpoint of this library", FRESH
         ) from error
     return module.eval()
 
 
 def is_saved(folder: Path) -> bool:
-    """Whether :func:`save_pretrained` came to its end in ``folder``, once at least."""
+    """Whether :func:`save_pretrained` has come to its end in ``folder`` at least once."""
     return (folder / CONFIG).exists()
 
 
-_FRESH = "Save or download it again, and check that the versions match."
-
-
 class _Writer:
-    """Describes a module as constructor calls, each referring to earlier ones, and a dictionary of
-    tensors.
-    """
+    """The description of a module: constructor calls that refer to earlier ones, and tensors."""
 
     def __init__(self, root: Configured) -> None:
         self.root, self.calls, self.index, self.extra = root, [], {}, {}  # type: ignore[var-annotated] # see describe
@@ -252,15 +193,12 @@ class _Writer:
 
     def describe(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         self.module(self.root, "the module")
+        parameters = {n: t for n, t in self.state.items() if isinstance(t, nn.Parameter)}
         config = {
             "format": FORMAT,
             "modules": self.calls,
-            "parameters": [n for n, t in self.state.items() if isinstance(t, nn.Parameter)],
-            "frozen": [
-                n
-                for n, t in self.state.items()
-                if isinstance(t, nn.Parameter) and not t.requires_grad
-            ],
+            "parameters": list(parameters),
+            "frozen": [name for name, t in parameters.items() if not t.requires_grad],
         }
         return config, {name: _copy(t, name) for name, t in (self.state | self.extra).items()}
 
@@ -327,14 +265,14 @@ def _build(calls: list[dict[str, Any]], tensors: dict[str, Tensor]) -> Configure
             return {key: value(item) for key, item in content.items()}
         if kind == "dtype" and isinstance(dtype := getattr(torch, content), torch.dtype):
             return dtype
-        raise CheckpointError(f"a value of kind '{kind}'", "module, tensor, dict or dtype", _FRESH)
+        raise CheckpointError(f"a value of kind '{kind}'", "module, tensor, dict or dtype", FRESH)
 
     for call in calls:
         cls = _find(call["class"])
         bound = inspect.signature(cls).bind_partial()
         if unknown := sorted(set(call["arguments"]) - set(bound.signature.parameters)):
             raise CheckpointError(
-                f"{', '.join(unknown)} for {call['class']}", "arguments it takes", _FRESH
+                f"{', '.join(unknown)} for {call['class']}", "arguments it takes", FRESH
             )
         bound.arguments = {
             k: value(call["arguments"][k])
@@ -346,19 +284,15 @@ def _build(calls: list[dict[str, Any]], tensors: dict[str, Tensor]) -> Configure
 
 
 def _parameter(tensor: Tensor, name: str, config: dict[str, Any]) -> Tensor:
-    """The tensor for a constructor; as a Parameter where it was one, so that modules that shared it
-    share it again.
-    """
-    return (
-        nn.Parameter(tensor, requires_grad=name not in config["frozen"])
-        if name in config["parameters"]
-        else tensor
-    )
+    """The tensor for a constructor: a Parameter again where it was one, as modules may share it."""
+    if name not in config["parameters"]:
+        return tensor
+    return nn.Parameter(tensor, requires_grad=name not in config["frozen"])
 
 
 def _load_state(module: nn.Module, tensors: dict[str, Tensor], frozen: set[str]) -> None:
     state = _unique_state(module)
-    _check_fits(state, tensors, _FRESH)
+    _check_fits(state, tensors, FRESH)
     for name, current in state.items():
         current.data = tensors[name].to(current.device)  # which also sets the dtype
         if isinstance(current, nn.Parameter):
@@ -382,30 +316,24 @@ def _check_fits(state: dict[str, Tensor], tensors: dict[str, Tensor], fix: str) 
 
 
 def _check_readable(module: Configured, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    """Build the module from its description, as :func:`from_pretrained` will: what does not fit is
-    refused now.
-    """
+    """Raise CheckpointError unless the description builds a module with these tensors."""
     given = {
         name: _parameter(tensors[name].clone(), name, config)
         for name in _tensor_names(config["modules"])
     }
-    fix = (
-        "Take off what was put on since it was built (parametrize.remove_parametrizations, prune.remove, "
-        "remove_weight_norm), or keep the state dict and build the module in code."
-    )
+    kind = type(module).__name__
     try:
         with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             built = _build(config["modules"], given)
-        _check_fits(_unique_state(built), tensors, fix)
+        _check_fits(_unique_state(built), tensors, _TAKE_OFF)
     except CheckpointError as error:
-        raise CheckpointError(
-            error.got, f"{error.expected} as a {type(module).__name__} is built", fix
-        ) from error
+        expected = f"{error.expected} as a {kind} is built"
+        raise CheckpointError(error.got, expected, _TAKE_OFF) from error
     except Exception as error:
         raise CheckpointError(
-            f"'{error}' while building the {type(module).__name__} from its own description",
+            f"'{error}' while building the {kind} from its own description",
             "a module that its constructor builds again",
-            fix,
+            _TAKE_OFF,
         ) from error
 
 
@@ -422,82 +350,6 @@ def _unique_state(module: nn.Module) -> dict[str, Tensor]:
     for name, tensor in module.state_dict(keep_vars=True).items():
         unique.setdefault(id(tensor), (name, tensor))
     return dict(unique.values())
-
-
-def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The configuration and the tensors, both as they were written."""
-    path = folder / WEIGHTS
-    while True:
-        config = _parsed(_bytes(folder / CONFIG), folder / CONFIG)
-        if not path.is_file():
-            raise CheckpointError(
-                f"no {path.name} in {folder}", "a folder written by save_pretrained", _FRESH
-            )
-        before = path.stat()
-        try:
-            sha, (tensors, header) = _sha256(path), _tensors(path)
-        except (OSError, safetensors.SafetensorError) as error:
-            raise CheckpointError(f"'{error}' in {path}", "a safetensors file", _FRESH) from error
-        after = path.stat()
-        if (before.st_ino, before.st_mtime_ns) == (
-            after.st_ino,
-            after.st_mtime_ns,
-        ):  # nobody saved in between
-            break
-    if sha == config.get("weights_sha256"):
-        return config, tensors
-    digest, _, text = (header or "").partition(" ")
-    if digest != tensors_digest(tensors, text.encode()):
-        raise _changed(path)
-    return _of_this_format(json.loads(text), path), tensors
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise CheckpointError(
-            f"no {path.name} in {path.parent}", "a folder written by save_pretrained", _FRESH
-        ) from error
-    except OSError as error:
-        raise CheckpointError(
-            f"an unreadable {path}", "the JSON of save_pretrained", _FRESH
-        ) from error
-
-
-def _parsed(text: bytes, path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(text)
-        digest = config.pop("config_sha256")
-    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise CheckpointError(
-            f"an unreadable {path}", "the JSON of save_pretrained", _FRESH
-        ) from error
-    _of_this_format(config, path)
-    if digest != _digest(config):
-        raise _changed(path)
-    return config
-
-
-def _of_this_format(config: dict[str, Any], path: Path) -> dict[str, Any]:
-    if config.get("format") != FORMAT:
-        raise CheckpointError(
-            f"format {config.get('format')} in {path}", f"format {FORMAT}", "Update rectilinear."
-        )
-    return config
-
-
-def _tensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
-    """The tensors of the file, and the configuration that it carries, if it does."""
-    with safetensors.safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
-        return tensors, (file.metadata() or {}).get(_HEADER)
-
-
-def _changed(path: Path) -> CheckpointError:
-    return CheckpointError(
-        f"{path} with another checksum than when saved", "the file as it was written", _FRESH
-    )
 
 
 def _find(name: str) -> type[Configured]:
@@ -524,9 +376,7 @@ def _find(name: str) -> type[Configured]:
 
 
 def _class_name(cls: type) -> str:
-    """``rectilinear.folder.Class``, so that files may move inside a folder; elsewhere the full
-    name.
-    """
+    """``rectilinear.folder.Class``, so that files may move in a folder; elsewhere the full name."""
     parts = cls.__module__.split(".")
     return ".".join([*(parts[:2] if parts[0] == "rectilinear" else parts), cls.__qualname__])
 
@@ -535,24 +385,18 @@ def _arguments(module: Configured) -> inspect.BoundArguments:
     """The constructor's arguments by name, each as the module has it now."""
     cls, args, kwargs = module.__dict__["_built_from"]
     bound = inspect.signature(cls).bind(*args, **kwargs)
-    bound.arguments |= {
-        name: _current(module, name, value) for name, value in bound.arguments.items()
-    }
+    now = {name: _current(module, name, value) for name, value in bound.arguments.items()}
+    bound.arguments |= now
     return bound
 
 
 def _current(module: nn.Module, name: str, given: Any) -> Any:
-    """The argument as the module has it now, where it keeps it under its name: trained, moved or
-    exchanged since.
-    """
+    """The argument as the module now has it under its name: trained, moved or exchanged since."""
     kept = getattr(module, name, None)
     if isinstance(given, tuple) and isinstance(kept, nn.ModuleList):
         return tuple(kept)
-    return (
-        kept
-        if any(isinstance(given, kind) and isinstance(kept, kind) for kind in (nn.Module, Tensor))
-        else given
-    )
+    same_kind = any(isinstance(given, k) and isinstance(kept, k) for k in (nn.Module, Tensor))
+    return kept if same_kind else given
 
 
 def _copy(tensor: Tensor, name: str) -> Tensor:
@@ -565,62 +409,13 @@ def _copy(tensor: Tensor, name: str) -> Tensor:
 
 
 def _detached(value: Any) -> Any:
-    """The argument as it will be kept: containers copied, tensors cut from the graph that made
-    them.
-    """
+    """The argument as it will be kept: containers copied, tensors cut from their graph."""
     if isinstance(value, tuple | list):
         return tuple(map(_detached, value))
     if isinstance(value, dict):
         return {key: _detached(item) for key, item in value.items()}
-    return (
-        value.detach()
-        if isinstance(value, Tensor) and not isinstance(value, nn.Parameter)
-        else value
-    )
-
-
-def _download(source: str, revision: str | None) -> Path:
-    if len(parts := source.split("/")) != 2 or not all(parts) or parts[0].startswith((".", "~")):
-        raise CheckpointError(
-            f"no folder '{source}'", "a saved folder, or owner/name on the hub", "Check the path."
-        )
-    hub = _hub(f"no folder '{source}', and to look online")
-    try:
-        return Path(
-            hub.snapshot_download(source, revision=revision, allow_patterns=[CONFIG, WEIGHTS])
-        )
-    except (OSError, ValueError) as error:  # the base classes of all that huggingface_hub raises
-        raise CheckpointError(
-            got=f"no folder '{source}', and on the hub '{error}'",
-            expected="a saved folder, or owner/name on the hub",
-        ) from error
-
-
-def _hub(use: str = "the hub") -> ModuleType:
-    try:
-        return import_module("huggingface_hub")
-    except ImportError as error:
-        raise MissingDependencyError.of(use, "huggingface_hub", extra="hub") from error
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _digest(config: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
-
-
-def tensors_digest(tensors: Mapping[str, Tensor], first: bytes = b"") -> str:
-    """The SHA-256 of ``first`` and of names, dtypes, shapes and bytes of contiguous tensors on the
-    CPU.
-    """
-    digest = hashlib.sha256(first)
-    for name in sorted(tensors):
-        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
-        digest.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    is_plain = isinstance(value, Tensor) and not isinstance(value, nn.Parameter)
+    return value.detach() if is_plain else value
 
 
 def _unsaveable(got: str, fix: str) -> CheckpointError:

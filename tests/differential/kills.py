@@ -17,9 +17,9 @@ import torch
 from torch import nn
 
 import rectilinear as rl
-from rectilinear.config import remove_leftovers
 from rectilinear.errors import CheckpointError
-from rectilinear.training import load_tensors, save_tensors
+from rectilinear.files import remove_leftovers
+from rectilinear.tensor_files import load_tensors, save_tensors
 
 EVENTS = {"open", "os.rename", "os.remove", "os.chmod", "os.mkdir"}
 CALLS = ("replace", "fsync", "close", "unlink", "open")

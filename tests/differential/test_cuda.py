@@ -37,7 +37,8 @@ from rectilinear.operators import (
 )
 from rectilinear.projector import KINDS, Projector, Selection, damage
 from rectilinear.style import new_model
-from rectilinear.training import TrainConfig, load_tensors, train
+from rectilinear.tensor_files import load_tensors
+from rectilinear.training import TrainConfig, train
 
 DEVICE = torch.device(os.environ.get("RECTILINEAR_TEST_DEVICE", "cuda"))
 pytestmark = [

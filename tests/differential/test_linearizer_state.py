@@ -21,7 +21,8 @@ import rectilinear as rl
 from rectilinear import operators as op
 from rectilinear.flow import objectives
 from rectilinear.modules import second_paths
-from rectilinear.training import TrainConfig, load_state, load_tensors, train
+from rectilinear.tensor_files import load_tensors
+from rectilinear.training import TrainConfig, load_state, train
 
 if TYPE_CHECKING:
     from collections.abc import Callable

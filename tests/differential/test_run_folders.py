@@ -18,11 +18,11 @@ import torch
 from torch import nn
 
 from rectilinear import recipes
-from rectilinear.config import _HOST, atomic_write, remove_leftovers, writable
 from rectilinear.deeplinear.study import DepthStudy, Synthetic, deep_linear
 from rectilinear.errors import CheckpointError, DiskError, LockedError
-from rectilinear.files import LOCK, locked
-from rectilinear.training import TrainConfig, load_tensors, read_log, train
+from rectilinear.files import _HOST, LOCK, atomic_write, locked, remove_leftovers, writable
+from rectilinear.tensor_files import load_tensors
+from rectilinear.training import TrainConfig, read_log, train
 
 DATA = torch.randn(32, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 STEPS = TrainConfig(steps=12, batch_size=8, log_every=2, checkpoint_every_steps=4, device="cpu")

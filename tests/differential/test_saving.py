@@ -16,9 +16,10 @@ import torch
 from torch import nn
 
 import rectilinear as rl
-from rectilinear.config import atomic_write, nan_to_null, write_json
+from rectilinear.config import nan_to_null, write_json
 from rectilinear.errors import CheckpointError
-from rectilinear.training import load_tensors, save_tensors
+from rectilinear.files import atomic_write
+from rectilinear.tensor_files import load_tensors, save_tensors
 
 SCRIPT = Path(__file__).with_name("kills.py")
 MODEL_FILES = ["config.json", "model.safetensors"]
@@ -103,7 +104,7 @@ def test_random_damages_of_a_model_are_refused(tmp_path, name):
 
 def test_a_model_of_the_first_version_loads(tmp_path):
     """Without a configuration inside its weights: written here as the first version did."""
-    from rectilinear.serialization import _digest, _sha256
+    from rectilinear.tensor_files import config_digest, file_sha256
 
     weights(1).save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
@@ -115,11 +116,15 @@ def test_a_model_of_the_first_version_loads(tmp_path):
         tmp_path / "model.safetensors",
         metadata={"format": "pt"},
     )
-    config["weights_sha256"] = _sha256(tmp_path / "model.safetensors")
-    (tmp_path / "config.json").write_text(json.dumps(config | {"config_sha256": _digest(config)}))
+    config["weights_sha256"] = file_sha256(tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(
+        json.dumps(config | {"config_sha256": config_digest(config)})
+    )
     assert torch.equal(Weights.from_pretrained(tmp_path).weight, weights(1).weight)
     config["weights_sha256"] = "0" * 64
-    (tmp_path / "config.json").write_text(json.dumps(config | {"config_sha256": _digest(config)}))
+    (tmp_path / "config.json").write_text(
+        json.dumps(config | {"config_sha256": config_digest(config)})
+    )
     with pytest.raises(CheckpointError, match="another checksum"):
         Weights.from_pretrained(tmp_path)
 

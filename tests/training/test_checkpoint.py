@@ -8,7 +8,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from rectilinear.errors import CheckpointError, DiskError
-from rectilinear.training import load_state, load_tensors, save_tensors
+from rectilinear.tensor_files import load_tensors, save_tensors
+from rectilinear.training import load_state
 
 DTYPES = [
     torch.float64,

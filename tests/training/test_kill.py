@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from rectilinear.training import load_tensors, read_log
+from rectilinear.tensor_files import load_tensors
+from rectilinear.training import read_log
 
 SCRIPT = Path(__file__).with_name("processes.py")
 

@@ -20,7 +20,8 @@ from rectilinear.errors import (
     NonFiniteError,
 )
 from rectilinear.random import seed_step
-from rectilinear.training import TrainConfig, load_checkpoint, load_tensors, read_log, train
+from rectilinear.tensor_files import load_tensors
+from rectilinear.training import TrainConfig, load_checkpoint, read_log, train
 
 
 def go(objective, data, config, out, **options):

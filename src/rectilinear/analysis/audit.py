@@ -26,8 +26,9 @@ from rectilinear.analysis.symmetry import (
 )
 from rectilinear.analysis.training_outcome import delta, floor_and_loss, time_course, weights
 from rectilinear.analysis.verdict import Verdict, verdict
-from rectilinear.config import nan_to_null, write_json, write_text
+from rectilinear.config import nan_to_null, write_json
 from rectilinear.errors import ConfigError, MissingDependencyError
+from rectilinear.files import write_text
 from rectilinear.networks import data as points
 from rectilinear.networks.calls import as_network, check_module, evaluating
 from rectilinear.networks.layers import TwoLayer, affine_map

@@ -27,8 +27,8 @@ from rectilinear.cli._exit import (
     say,
 )
 from rectilinear.cli._options import UsageError, parse, show
-from rectilinear.config import nan_to_null, writable
-from rectilinear.files import locked
+from rectilinear.config import nan_to_null
+from rectilinear.files import locked, writable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

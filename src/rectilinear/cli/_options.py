@@ -166,7 +166,7 @@ def write_images(
     import numpy as np
 
     from rectilinear import plots
-    from rectilinear.config import atomic_write
+    from rectilinear.files import atomic_write
 
     array = strips.float().cpu().numpy()
     images = array.reshape(-1, *array.shape[2:])

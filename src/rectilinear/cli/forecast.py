@@ -45,7 +45,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
     import torch
 
     from rectilinear import koopman, plots, recipes
-    from rectilinear.config import atomic_write, write_json
+    from rectilinear.config import write_json
+    from rectilinear.files import atomic_write
     from rectilinear.report.koopman import forecast_figure
 
     run = recipes.open_run(arguments.run)

@@ -34,7 +34,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
     from rectilinear import flow, recipes
     from rectilinear.cli._options import write_images
-    from rectilinear.config import atomic_write
+    from rectilinear.files import atomic_write
     from rectilinear.random import generator
 
     run = recipes.open_run(arguments.run)

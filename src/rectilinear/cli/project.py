@@ -154,7 +154,7 @@ def _damage(words: str) -> tuple[Any, float]:
 def _write_array(path: Path, images: "Tensor") -> None:
     import numpy as np
 
-    from rectilinear.config import atomic_write
+    from rectilinear.files import atomic_write
 
     with atomic_write(path) as tmp:
         np.save(tmp, images.float().numpy(), allow_pickle=False)

@@ -131,7 +131,7 @@ def _pictures(
 
 def _write_each(out: Path, styled: "dict[str, Tensor]") -> None:
     from rectilinear import plots
-    from rectilinear.config import atomic_write
+    from rectilinear.files import atomic_write
 
     for name, picture in styled.items():
         with atomic_write(out / f"{name}.png") as tmp:

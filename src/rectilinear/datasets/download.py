@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from rectilinear.config import atomic_write, disk_errors, remove_leftovers
 from rectilinear.datasets.mnist import FAMILIES, SIZES, Family, checksum, read_bytes
 from rectilinear.errors import ConfigError, DataError, LockedError
-from rectilinear.files import locked
+from rectilinear.files import atomic_write, disk_errors, locked, remove_leftovers
 
 TIMEOUT = 30.0
 CHUNK = 1 << 18

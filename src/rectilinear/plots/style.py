@@ -20,8 +20,8 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from rectilinear.config import atomic_write
 from rectilinear.errors import NonFiniteError, ShapeError
+from rectilinear.files import atomic_write
 
 # The colours by their role. In a page each becomes the style sheet's variable of that name, so that
 # a chart follows the light or dark of its reader; in a file they stand as they are.

@@ -15,8 +15,9 @@ from pathlib import Path
 import torch
 
 from rectilinear import __version__
-from rectilinear.config import atomic_write, write_json
+from rectilinear.config import write_json
 from rectilinear.datasets import Images
+from rectilinear.files import atomic_write
 from rectilinear.flow import LinearFlow
 from rectilinear.metrics import FeatureNetwork
 from rectilinear.plots.page import Section, page

@@ -1,40 +1,31 @@
-"""All that a run changes: weights, averages, optimiser, step and seconds. The rest follows from the
-configuration.
+"""The state of a training run and its checkpoint: weights, averages, optimiser, step and seconds.
 
-Files of tensors: safetensors with a checksum and JSON, whole or absent, never unpickled.
+All else that a run needs follows from its configuration. The checkpoint is one file of tensors,
+replaced in one step.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from rectilinear.checks import check_values
 from rectilinear.errors import CheckpointError, ConfigError, DtypeError
 from rectilinear.random import seed_step
-from rectilinear.serialization import tensors_digest, write_safetensors
+from rectilinear.tensor_files import load_tensors, save_tensors
 from rectilinear.training.batches import EMA, Batches
 from rectilinear.training.config import TrainConfig
 
+CHECKPOINT = "checkpoint.safetensors"  # in the run folder
 FREE = {
-    "device",
-    "compile",
-    "log_every",
-    "evaluate_every",
-    "checkpoint_every",
-    "checkpoint_every_steps",
-    "trackers",
-} | {
-    *("data", "system"),
+    *("device", "compile", "trackers", "log_every", "evaluate_every"),
+    *("checkpoint_every", "checkpoint_every_steps", "data", "system"),
 }
-"""Fields that may change between the parts of a run: they steer its surroundings, not the weights
-it is after.
+"""Fields that may change when a run is resumed: they do not change the weights that it ends with.
 
 Those that say where the data lie are among them: the data themselves are compared.
 """
@@ -65,9 +56,7 @@ class TrainState:
         out: Path,
         description: Mapping[str, Any],
     ) -> Self:
-        """The state of the run in ``out``; a new one after ``objective.prepare(data)`` if there is
-        none.
-        """
+        """The state of the run in ``out``, or a new one after ``objective.prepare(data)``."""
         path, identity = out / CHECKPOINT, {"run": description, "data": batches.fingerprint()}
         if not path.exists():
             seed_step(config.seed, -1, device=batches.device)
@@ -102,9 +91,7 @@ class TrainState:
         )
 
     def update(self, loss: Tensor) -> Tensor:
-        """One step of the optimiser and of the averages; returns the norm of the gradient before
-        clipping.
-        """
+        """One step of optimiser and averages; returns the norm of the gradient before clipping."""
         rate = self.config.learning_rate(self.step, self.config.progress(self.step, self.seconds))
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["lr_factor"]
@@ -118,8 +105,9 @@ class TrainState:
 
 
 def parameter_groups(objective: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
-    """The objective's own groups or one group of all trainable parameters, with ``lr`` relative to
-    the configuration's.
+    """The objective's own parameter groups, or one group of all trainable parameters.
+
+    ``lr_factor`` is the learning rate of a group relative to that of the configuration.
 
     Raises:
         ConfigError: if nothing is trainable, or the groups leave a trainable parameter out.
@@ -225,109 +213,21 @@ def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
     return {prefix[:-1]: list(values) if isinstance(values, tuple) else values}
 
 
-CHECKPOINT = "checkpoint.safetensors"
-_HEADER = "rectilinear"
-
-
-def save_tensors(
-    path: Path | str, tensors: Mapping[str, Tensor], meta: Mapping[str, Any] | None = None
-) -> None:
-    """Write tensors and JSON values ``meta`` to one safetensors file, atomically and with a
-    checksum.
-
-    Any dtype, device and memory layout. Names that share one tensor share it in the file and again
-    when loaded.
-
-    Raises:
-        DiskError: if the disk is full or cannot be written; the old file stays.
-
-    Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "weights.safetensors"
-        >>> save_tensors(path, {"w": torch.eye(2)}, {"step": 3})
-        >>> load_tensors(path)
-        ({'w': tensor([[1., 0.],
-                [0., 1.]])}, {'step': 3})
-    """
-    plain: dict[str, Tensor] = {}
-    header: dict[str, Any] = {"meta": dict(meta or {}), "same_as": {}, "complex": []}
-    owners: dict[Any, str] = {}
-    for name, tensor in tensors.items():
-        if not isinstance(tensor, Tensor):
-            raise DtypeError(
-                f"{name} of type {type(tensor).__name__}",
-                "a torch.Tensor",
-                "Convert with torch.as_tensor.",
-            )
-        flags = (tensor.dtype, tensor.is_conj(), tensor.is_neg())
-        key = (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride(), flags)
-        if tensor.numel() and key in owners:
-            header["same_as"][name] = owners[key]
-            continue
-        owners[key] = name
-        if tensor.is_complex():
-            header["complex"].append(name)
-        plain[name] = _plain(tensor)
-    header["sha256"] = _digest(plain, header)
-    write_safetensors(path, plain, {_HEADER: json.dumps(header)})
-
-
-def load_tensors(
-    path: Path | str, device: torch.device | str = "cpu"
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the ``meta`` that :func:`save_tensors` wrote, checked against their checksum.
-
-    Raises:
-        CheckpointError: if the file is missing, truncated, changed, or not one of ours.
-    """
-    path = Path(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            plain = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
-            header = json.loads((file.metadata() or {})[_HEADER])
-        intact = header.pop("sha256") == _digest(plain, header)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"no file {path}", "a saved file", "Check the path.") from error
-    except (
-        SafetensorError,
-        OSError,
-        ValueError,
-        LookupError,
-        AttributeError,
-        TypeError,
-        RecursionError,
-    ) as error:
-        raise CheckpointError(
-            got=f"{path}, which cannot be read ({type(error).__name__}: {error})",
-            expected="a safetensors file written by rectilinear",
-            fix="It is truncated, damaged or of another origin: delete it and write it anew.",
-        ) from error
-    if not intact:
-        raise CheckpointError(
-            got=f"{path} with contents that do not match its checksum",
-            expected="the file as it was written",
-            fix="It was damaged or changed: delete it and write it anew.",
-        )
-    tensors = {
-        n: (torch.view_as_complex(x) if n in header["complex"] else x).to(device)
-        for n, x in plain.items()
-    }
-    return tensors | {name: tensors[owner] for name, owner in header["same_as"].items()}, header[
-        "meta"
-    ]
-
-
 def load_state(module: nn.Module, tensors: Mapping[str, Tensor], source: Path | str) -> None:
-    """Load a state dict into ``module``, or say which names and shapes differ.
+    """Load a state dict into ``module``, or raise with the names and shapes that differ.
+
+    Args:
+        module: the module to load into.
+        tensors: the state dict, as :func:`load_checkpoint` returns it.
+        source: where it is from, for the message.
 
     Raises:
         CheckpointError: if ``source`` holds the state of another module; ``module`` stays as it
             was.
     """
     own = module.state_dict()
-    placed = {
-        id(x) for name, x in tensors.items() if name in own
-    }  # a module that had two names once has one now
+    # A module that had two names in an earlier version has one now.
+    placed = {id(x) for name, x in tensors.items() if name in own}
     tensors = {name: x for name, x in tensors.items() if name in own or id(x) not in placed}
     wrong = [f"no {name}" for name in own if name not in tensors]
     wrong += [f"{name} without a place" for name in tensors if name not in own]
@@ -339,12 +239,12 @@ def load_state(module: nn.Module, tensors: Mapping[str, Tensor], source: Path | 
     wrong += [
         f"{name} of {tensors[name].dtype} instead of {own[name].dtype}"
         for name in own
-        if name in tensors
-        and not torch.can_cast(tensors[name].dtype, own[name].dtype)  # would lose a part
+        if name in tensors and not torch.can_cast(tensors[name].dtype, own[name].dtype)
     ]
     if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise CheckpointError(
-            got=f"{source} with {', '.join(wrong[:3])}{f' and {len(wrong) - 3} more' if len(wrong) > 3 else ''}",
+            got=f"{source} with {', '.join(wrong[:3])}{more}",
             expected=f"the {len(own)} tensors of this {type(module).__name__}",
             fix="Build the model with the configuration that it was saved with.",
         )
@@ -352,8 +252,11 @@ def load_state(module: nn.Module, tensors: Mapping[str, Tensor], source: Path | 
 
 
 def load_checkpoint(out: Path | str, ema: bool = True) -> dict[str, Tensor]:
-    """The state dict of the objective trained in the run folder ``out``: averaged weights where
-    they were kept.
+    """The state dict of the objective that was trained in the run folder ``out``.
+
+    Args:
+        out: the run folder.
+        ema: averaged weights where they were kept, else the last weights.
 
     Raises:
         CheckpointError: if there is no checkpoint, or it is damaged.
@@ -369,18 +272,3 @@ def group_by_prefix(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor
         prefix, _, rest = name.partition(".")
         groups.setdefault(prefix, {})[rest] = tensor
     return groups
-
-
-def _plain(tensor: Tensor) -> Tensor:
-    """The tensor on the CPU in memory of its own, real."""
-    tensor = tensor.detach()
-    tensor = (
-        (torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor.resolve_neg())
-        .cpu()
-        .contiguous()
-    )
-    return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
-
-
-def _digest(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> str:
-    return tensors_digest(tensors, json.dumps(header, sort_keys=True, allow_nan=False).encode())

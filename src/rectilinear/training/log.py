@@ -13,8 +13,9 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from rectilinear.config import atomic_write, disk_errors, nan_to_null
+from rectilinear.config import nan_to_null
 from rectilinear.errors import MissingDependencyError
+from rectilinear.files import atomic_write, disk_errors
 
 METRICS = "metrics.jsonl"
 

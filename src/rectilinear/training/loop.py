@@ -21,9 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rectilinear.config import remove_leftovers, to_json, write_json
+from rectilinear.config import to_json, write_json
 from rectilinear.errors import ConfigError, DivergedError, DtypeError
-from rectilinear.files import locked
+from rectilinear.files import locked, remove_leftovers
 from rectilinear.random import seed_step
 from rectilinear.training.batches import Batches, evaluation
 from rectilinear.training.checkpoint import TrainState, check_dtype, method

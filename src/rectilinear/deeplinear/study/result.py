@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rectilinear.config import atomic_write, nan_to_null, write_json, write_text
+from rectilinear.config import nan_to_null, write_json
 from rectilinear.deeplinear import inference
 from rectilinear.deeplinear.diagnosis import STATES
 from rectilinear.deeplinear.ensemble import log_grid
 from rectilinear.errors import MissingDependencyError
+from rectilinear.files import atomic_write, write_text
 
 if TYPE_CHECKING:
     import pandas

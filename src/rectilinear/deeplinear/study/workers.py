@@ -21,9 +21,10 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from threadpoolctl import threadpool_limits
 
 from rectilinear.checks import is_count
-from rectilinear.config import atomic_write, remove_leftovers, write_json
+from rectilinear.config import write_json
 from rectilinear.deeplinear.study.measure import Columns
 from rectilinear.errors import CheckpointError, ConfigError, MissingDependencyError, WorkerError
+from rectilinear.files import atomic_write, remove_leftovers
 
 
 class Store:
