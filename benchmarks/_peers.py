@@ -1,5 +1,4 @@
-"""The generators that rectilinear is measured against: plain flow matching and MeanFlow, on one
-small U-Net.
+"""Peers of the generators: flow matching and MeanFlow, on one small U-Net.
 
 Both are objectives for :func:`rectilinear.training.train` on images in ``[0, 1]``, and sample by
 ``peer.sample(noise, steps)``.
@@ -13,9 +12,7 @@ from torch.nn import functional
 
 
 class UNet(nn.Module):
-    """A field on images ``(b, c, h, w)`` and one or more times ``(b,)``: two halvings, attention at
-    the bottom.
-    """
+    """Velocity of images ``(b, c, h, w)`` at one or more times ``(b,)``: a U-Net with attention."""
 
     def __init__(self, channels: int = 1, width: int = 24, times: int = 1) -> None:
         super().__init__()
@@ -55,8 +52,7 @@ class UNet(nn.Module):
 
 
 class FlowMatching(nn.Module):
-    """Plain flow matching, ``|v(x_t, t) - (x - e)|^2`` on the straight path ``x_t = (1 - t) e + t
-    x``.
+    """Flow matching, ``|v(x_t, t) - (x - e)|^2`` on the path ``x_t = (1 - t) e + t x``.
 
     Reference: Lipman et al., "Flow Matching for Generative Modeling", 2023 (arXiv 2210.02747).
     """
@@ -84,8 +80,7 @@ class FlowMatching(nn.Module):
 
 
 class MeanFlow(nn.Module):
-    """One-step generation by the average velocity ``u(x_t, r, t)``, trained on the MeanFlow
-    identity.
+    """MeanFlow: one-step generation by the average velocity ``u(x_t, r, t)``.
 
     Here ``x_t = (1 - t) x + t e``; target ``v - (t - r) du/dt`` with the total derivative by a
     Jacobian-vector product; times from a logistic-normal ``(-0.4, 1)``, a quarter of them with

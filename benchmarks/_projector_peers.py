@@ -1,8 +1,7 @@
-"""What the projector is measured against: a convolutional autoencoder, and a network that learns to
-be idempotent.
+"""Peers of the projector: a convolutional autoencoder and a learned idempotent network.
 
-Both are objectives for :func:`rectilinear.training.train` on images, of one architecture and any
-number of parameters.
+Both are objectives for :func:`rectilinear.training.train` on images, with the same architecture and
+any number of parameters.
 """
 
 from __future__ import annotations
@@ -18,9 +17,7 @@ if TYPE_CHECKING:
 
 
 class ConvAutoencoder(nn.Module):
-    """Images to ``rank`` numbers and back: two strided convolutions, two linear layers, two
-    transposed convolutions.
-    """
+    """Convolutional autoencoder of images with a bottleneck of ``rank`` numbers."""
 
     def __init__(self, shape: tuple[int, int, int], rank: int, width: int) -> None:
         super().__init__()

@@ -1,17 +1,17 @@
-"""What does folding a hundred steps into one operator cost, and how exact is the result?
+"""Cost and accuracy of collapsing a hundred steps into one operator.
 
     python benchmarks/collapse.py [--dense-steps 100] [--out benchmarks/results/collapse.md]
 
-Three parts, float32 unless said, rank 8, 100 steps, one thread:
+Three parts, float32 unless stated, rank 8, 100 steps, one thread:
+
 1. n = 3,072: the dense nested RK4 product (the peer: every stage a dense matrix) beside the
-structured one.
-2. n = 12,288: seconds and memory of the structured product, in a process of its own.
+   structured one.
+2. n = 12,288: seconds and memory of the structured product, in a separate process.
 3. Every method at n = 64, 784 and 3,072, random and trained operators: one application against the
    hundred steps, and the distance of the hundred steps from a fine reference.
 
-Seconds are of the processor, which other programs on the machine do not lengthen. About ten minutes
-on one core, nearly all of it the dense product; --dense-steps 10 measures that many of its steps
-and scales the time, without its error.
+Seconds are processor time. About ten minutes on one core, nearly all of it the dense product;
+``--dense-steps 10`` measures only that many of its steps and scales the time, without its error.
 """
 
 from __future__ import annotations
@@ -41,9 +41,7 @@ FINE = 2000  # Magnus-4 steps of the reference
 
 
 class Drifting(TimeVarying):
-    """Random velocities ``s(t) I + u(t) v(t)^T`` without a basis that the library knows: the
-    general case.
-    """
+    """Random velocities ``s(t) I + u(t) v(t)^T`` in no fixed basis: the general case."""
 
     def __init__(self, n: int) -> None:
         super().__init__()
@@ -100,7 +98,7 @@ def dense(W: Operator) -> Tensor:
 
 
 def clocked(function: object, *args: object, **kwargs: object) -> tuple[object, float]:
-    """What the function returns, and the seconds of the processor it took."""
+    """The result of a call, and its processor seconds."""
     assert callable(function)
     start = time.process_time()
     result = function(*args, **kwargs)
@@ -164,7 +162,7 @@ def against_dense(n: int, dense_steps: int) -> str:
 
 
 def large(n: int) -> dict[str, float]:
-    """Part 2, to be run in a process of its own: seconds, peak memory and error of one collapse."""
+    """Part 2, run in a separate process: seconds, peak memory and error of one collapse."""
     family = Drifting(n)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     (operator, _), seconds = clocked(propagate, family, STEPS, "rk4")
@@ -187,7 +185,10 @@ def large(n: int) -> dict[str, float]:
 def methods_table(sizes: list[int]) -> str:
     """Part 3."""
     lines = [
-        "| n | operators | method | one against 100, float32 | float64 | 100 steps against the flow |",
+        (
+            "| n | operators | method | one against 100, float32 | float64 | 100 steps against the "
+            "flow |"
+        ),
         "|---|---|---|---|---|---|",
     ]
     for n in sizes:
@@ -202,7 +203,8 @@ def methods_table(sizes: list[int]) -> str:
                     one = propagate(family, STEPS, method, end=end).operator(states.to(dtype))
                     cells.append(f"{difference(one, many):.1e}")
                 lines.append(
-                    f"| {n:,} | {name} | {method} | {' | '.join(cells)} | {difference(many, fine):.1e} |"
+                    f"| {n:,} | {name} | {method} | {' | '.join(cells)} | "
+                    f"{difference(many, fine):.1e} |"
                 )
     return "\n".join(lines)
 
@@ -242,19 +244,20 @@ def main() -> None:
     text = f"""# A hundred steps folded into one operator
 
 `python benchmarks/collapse.py`, {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, {machine()}.
-Rank {RANK}, {STEPS} steps, float32; seconds of the processor, medians of three for the collapse. Errors are the largest
-relative ones over a batch of states, against the same steps in float64.
+Rank {RANK}, {STEPS} steps, float32; processor seconds, medians of three for the collapse. Errors are
+the largest relative ones over a batch of states, against the same steps in float64.
 
 {against_dense(3072, args.dense_steps)}
 
 n = 12,288, any scalar-plus-low-rank family: **{big["seconds"]:.1f} s**, peak memory of the process
 **{big["peak_gib"]:.2f} GiB** ({big["before_gib"]:.2f} before the collapse), rank {big["rank"]:,},
-relative error {big["error"]:.1e}. Applied to 256 states: {big["apply_one"]:.2f} s, against {big["apply_many"]:.2f} s
-for the {STEPS} steps.
+relative error {big["error"]:.1e}. Applied to 256 states: {big["apply_one"]:.2f} s, against
+{big["apply_many"]:.2f} s for the {STEPS} steps.
 
-One application against {STEPS} steps of the same method, and these steps against the flow itself ({FINE:,} Magnus-4
-steps); largest relative differences over 4 states. Random: velocities `s(t) I + u(t) v(t)^T`. Trained: the published
-end-point family after 300 steps of flow matching, followed to `t = 0.99` and ended by its prediction.
+One application against {STEPS} steps of the same method, and these steps against the flow itself
+({FINE:,} Magnus-4 steps); largest relative differences over 4 states. Random: velocities
+`s(t) I + u(t) v(t)^T`. Trained: the published end-point family after 300 steps of flow matching,
+integrated to `t = 0.99` and ended by its end-point prediction.
 
 {methods_table(args.sizes)}
 """

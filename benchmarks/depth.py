@@ -1,14 +1,14 @@
-"""Deep linear networks trained from statistics, against a loop over modules and scikit-learn's MLP,
-in one run.
+"""Training of deep linear networks from statistics, beside a module loop and scikit-learn's MLP.
 
-    python benchmarks/depth.py          # about two minutes on two cores; writes
-    benchmarks/results/depth.md
+    python benchmarks/depth.py          # about two minutes on two cores
 
-The task is the published protocol: chains of 1 to 10 layers of one unit with bias on lines with
-noise, 1,000 rows, 10,000 full-batch steps, 100 runs for each of four noises. The loops are timed on
-some steps and scaled. To reach: the whole grid in under 20 s on two cores in array code; 400 times
-the networks per second of the loop over modules and 100 times those of
-``MLPRegressor(activation="identity")``; a million rows within 1.2 of a thousand.
+Writes ``benchmarks/results/depth.md``.
+
+The task is the published protocol: chains of 1 to 10 layers of one unit with bias, on noisy lines
+of 1,000 rows, 10,000 full-batch steps, 100 runs for each of four noise levels. The loops are
+timed on some steps and scaled. Targets: the whole grid in under 20 s on two cores in array code;
+400 times the networks per second of the module loop and 100 times those of
+``MLPRegressor(activation="identity")``; a million rows at most 1.2 times the time of a thousand.
 """
 
 from __future__ import annotations
@@ -76,9 +76,7 @@ def grid(depth: int, *, compiled: bool) -> float:
 
 
 def whole_grid(*, compiled: bool) -> tuple[float, float]:
-    """Wall seconds on two cores, and CPU seconds: the best of three, with the workers started and
-    the kernel loaded.
-    """
+    """Wall seconds on two cores, and CPU seconds: the best of three, workers and kernel warm."""
     took = []
     with ProcessPoolExecutor(2) as pool:
         list(pool.map(partial(_warm, compiled), range(4)))
@@ -110,9 +108,7 @@ def modules(depth: int, steps: int) -> float:
 
 
 def mlp(depth: int, steps: int) -> float:
-    """CPU seconds of one step of scikit-learn's MLP with identity activation, full batch, plain
-    gradient descent.
-    """
+    """CPU seconds of one full-batch step of scikit-learn's MLP with identity activation."""
     x, y = (a[0, 0] for a in lines(runs=1))
     model = MLPRegressor(
         hidden_layer_sizes=(1,) * (depth - 1),
@@ -136,9 +132,7 @@ def mlp(depth: int, steps: int) -> float:
 
 
 def rows_do_not_matter(*, compiled: bool) -> float:
-    """Training time at a million rows over that at a thousand, from their statistics: median of
-    pairs.
-    """
+    """Median ratio of the training times from the statistics of 1,000,000 and of 1,000 rows."""
     small, large = (
         SufficientStatistics.from_data(*(a[0, 0] for a in lines(n, 1))) for n in (1000, 1_000_000)
     )
@@ -180,17 +174,24 @@ def main() -> None:
         "# Deep linear networks: networks trained per second",
         "",
         (
-            f"`python benchmarks/depth.py`, {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, {platform.machine()} "
+            f"`python benchmarks/depth.py`, {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, "
+            f"{platform.machine()} "
             f"with {os.cpu_count()} cores (load {load:.1f} before the run), {versions}, float64."
         ),
         "",
         (
-            f"The grid: {len(DEPTHS)} depths x {len(NOISES)} noises x {RUNS} runs = {networks:,} networks, {STEPS:,} "
-            f"full-batch steps each on {ROWS:,} rows; the statistics of the rows are part of the time. Best of three; "
-            "networks per second of CPU time on one core; the loops were timed on 300 steps at each depth and scaled."
+            f"The grid: {len(DEPTHS)} depths x {len(NOISES)} noises x {RUNS} runs = {networks:,} "
+            f"networks, {STEPS:,} "
+            f"full-batch steps each on {ROWS:,} rows; the statistics of the rows are part of the "
+            "time. Best of three; "
+            "networks per second of CPU time on one core; the loops were timed on 300 steps at "
+            "each depth and scaled."
         ),
         "",
-        "| | two processes, wall | CPU seconds | networks per CPU second | times the modules | times MLPRegressor |",
+        (
+            "| | two processes, wall | CPU seconds | networks per CPU second | times the modules | "
+            "times MLPRegressor |"
+        ),
         "|---|---|---|---|---|---|",
     ]
     rates = {
@@ -208,7 +209,10 @@ def main() -> None:
     ]
     text += [
         "",
-        f"Training time at 1,000,000 rows over that at 1,000 (100 runs of 5 layers): {', '.join(ratios)}.",
+        (
+            "Training time at 1,000,000 rows over that at 1,000 (100 runs of 5 layers): "
+            f"{', '.join(ratios)}."
+        ),
     ]
     out.write_text("\n".join(text) + "\n", encoding="utf-8")
     print("\n".join(text))

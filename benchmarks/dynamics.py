@@ -1,14 +1,14 @@
-"""Many networks at once against a loop over modules, and a prediction against the simulation, in
-one run.
+"""Simulation of many networks at once beside a module loop, and predicted learning curves.
 
-    python benchmarks/dynamics.py       # about a minute on one core; writes
-    benchmarks/results/dynamics.md
+    python benchmarks/dynamics.py       # about a minute on one core
+
+Writes ``benchmarks/results/dynamics.md``.
 
 1,000 networks of the size of figure 3 of Zhang, Saxe, Latham (2025): 20 inputs, width 100, 2,000
 points closed under ``(x, y) -> (-x, -y)``, slopes from 0 to 1, float64, full-batch gradient
-descent. The loop is PyTorch's own, a module and an optimizer each, measured on some of the networks
-and some of the steps and scaled; the numbers of both are
-compared. To reach: paired starts at least 50 times faster than the loop, a closed form below 50 ms.
+descent. The loop is plain PyTorch with a module and an optimizer per network, timed on some
+networks and steps and scaled; the results of both are compared. Targets: networks of paired
+neurons at least 50 times faster than the loop, a closed form below 50 ms.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def task(*, white: bool = False) -> tuple[Tensor, Tensor]:
 def loop(
     networks: Networks, x: Tensor, y: Tensor, steps: int, optimizer: Callable[..., Any]
 ) -> list[Tensor]:
-    """What one would write: a module and an optimizer for each network."""
+    """The plain PyTorch loop: a module and an optimizer for each network."""
     first = []
     for b in range(len(networks)):
         model = networks.module(b)
@@ -155,35 +155,47 @@ def main() -> None:
         "# Learning dynamics: many networks at once, and predictions",
         "",
         (
-            f"`python benchmarks/dynamics.py`, {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, {platform.machine()} "
-            f"with {os.cpu_count()} cores, one thread, CPU seconds, torch {torch.__version__}, float64."
+            f"`python benchmarks/dynamics.py`, {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, "
+            f"{platform.machine()} "
+            f"with {os.cpu_count()} cores, one thread, CPU seconds, torch {torch.__version__}, "
+            "float64."
         ),
         "",
         (
-            f"{NETWORKS:,} networks of {INPUTS} inputs and width {WIDTH} on {POINTS:,} symmetric points, slopes from "
-            f"0 to 1, together and as a loop over modules ({SAMPLE} networks, {TRIED} steps measured). The error is "
-            "that of the weights, relative to the largest. The last columns are all networks for all 10,000 steps, "
+            f"{NETWORKS:,} networks of {INPUTS} inputs and width {WIDTH} on {POINTS:,} symmetric "
+            "points, slopes from "
+            f"0 to 1, together and as a loop over modules ({SAMPLE} networks, {TRIED} steps "
+            "measured). The error is "
+            "that of the weights, relative to the largest. The last columns are all networks for "
+            "all 10,000 steps, "
             "scaled."
         ),
         "",
         (
-            "Figure 3 has both starts: pairs, from which its statements are exact, and Gaussian weights. Pairs need no "
-            "points but only their moments. Of a Gaussian start the even part must be computed, on half of the points: "
-            f"two matrix products, {2 * POINTS * INPUTS * WIDTH / 1e6:.0f} million operations a network and step, half "
-            "of those in the loop. No exact way saves more than that and what Python and memory cost: such networks "
+            "Figure 3 has both starts: pairs, from which its statements are exact, and Gaussian "
+            "weights. Pairs need no "
+            "points but only their moments. Of a Gaussian start the even part must be computed, on "
+            "half of the points: "
+            f"two matrix products, {2 * POINTS * INPUTS * WIDTH / 1e6:.0f} million operations a "
+            "network and step, half "
+            "of those in the loop. No exact way saves more than that and what Python and memory "
+            "cost: such networks "
             "are not 50 times faster together, on one core."
         ),
         "",
         (
-            "| start | optimizer | route | loop, µs a network and step | together, µs | times faster | error |"
+            "| start | optimizer | route | loop, µs a network and step | together, µs | times "
+            "faster | error |"
             " loop, all | together, all |"
         ),
         "|---|---|---|---|---|---|---|---|---|",
         *together(std=0.01),
         "",
         (
-            "The curve of one ReLU network, 10,000 steps from weights of 1e-9. The error is the largest distance from "
-            "the simulated loss over the fall of the loss: what finite steps and the unevenness of the start make."
+            "The curve of one ReLU network, 10,000 steps from weights of 1e-9. The error is the "
+            "largest distance from "
+            "the simulated loss over the fall of the loss: what finite steps and the unevenness of "
+            "the start make."
         ),
         "",
         "| data | prediction | takes | `simulate` takes | the loop takes | error |",

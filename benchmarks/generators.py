@@ -1,13 +1,11 @@
-"""Which generator is best for its budget: the objectives of rectilinear beside plain flow matching
-and MeanFlow.
+"""One-step generators on one budget: the objectives of rectilinear, flow matching and MeanFlow.
 
     python benchmarks/generators.py --data-dir DATA --seconds 480 [--rows nested-critic,likelihood]
-    [--out FOLDER]
 
-Every row trains for the same seconds of one processor, on the same images, and is scored in the
-same features on the same number of samples. A row that is done is not trained again and one that
-was stopped goes on, so rows may be added, and run side by side, one process each. Writes
-``results/generators-<data>-<seconds>s.md`` from all rows there, with ``-seed<n>`` in its name for a
+Every row trains for the same processor seconds on the same images, and is scored in the same
+features on the same number of samples. A finished row is not trained again, an interrupted one
+resumes. So rows may be added later, or run in parallel, one process each. Writes
+``results/generators-<data>-<seconds>s.md`` from all rows, with ``-seed<n>`` in its name for a
 seed other than 0.
 """
 
@@ -123,7 +121,7 @@ def peer_row(row: str, args: argparse.Namespace, folder: Path, train: Tensor) ->
 
 
 def budget(config: training.TrainConfig, seconds: float, seed: int) -> training.TrainConfig:
-    """The same training for so many seconds of the processor."""
+    """The same training with a budget of processor seconds."""
     return replace(
         config, steps=10**7, max_seconds=seconds, clock="processor", device="cpu", seed=seed
     )
@@ -132,7 +130,7 @@ def budget(config: training.TrainConfig, seconds: float, seed: int) -> training.
 def size(
     model: torch.nn.Module, results: list[tuple[training.TrainResult, training.TrainConfig]]
 ) -> dict[str, Any]:
-    """What a row cost."""
+    """Parameters, steps and seconds of a row."""
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
         "images_seen": sum(result.step * config.batch_size for result, config in results),
@@ -141,9 +139,7 @@ def size(
 
 
 def rank_errors(f: rl.Linearizer, images: Tensor) -> list[float]:
-    """Held-out mean square error behind the leading ``k`` singular directions of ``f``, for each of
-    ``RANKS``.
-    """
+    """Held-out mean square error of ``f`` truncated to each rank of ``RANKS``."""
     u, space = rl.svd(f.operator).u, f.out_space
     coordinates = u.apply_adjoint(space.encode(images))
     kept = [coordinates * (torch.arange(coordinates.shape[1]) < k) for k in RANKS]
@@ -151,7 +147,7 @@ def rank_errors(f: rl.Linearizer, images: Tensor) -> list[float]:
 
 
 def score(row: str, args: argparse.Namespace, folder: Path, train: Tensor, test: Tensor) -> None:
-    """Train and score one row, in ``folder``: ``rows.json`` and a picture for each way of sampling."""
+    """Train and score one row; ``folder`` gets ``rows.json`` and an image of samples a method."""
     torch.manual_seed(args.seed)
     made = (
         flow_row(row, args, folder, train, test)
@@ -197,27 +193,38 @@ def table(args: argparse.Namespace, folder: Path, train: Tensor, test: Tensor) -
     """All rows of ``folder`` that are done, as Markdown."""
     paths = [folder / row / "rows.json" for row in (*OURS, *PEERS)]
     rows = [row for path in paths if path.exists() for row in json.loads(path.read_text())]
-    command = f"python benchmarks/generators.py --data {args.data} --seconds {args.seconds:.0f} --n {args.n}"
+    command = f"python benchmarks/generators.py --data {args.data} --seconds {args.seconds:.0f}"
+    command += f" --n {args.n}"
     command += f" --seed {args.seed}" * bool(args.seed)
     lost = ", ".join(f"{e:.4f}" for e in metrics.pca_curve(train, test[:2000], RANKS).tolist())
     judge_line = (
-        f"{rows[0]['name']}: floor (real against real) {rows[0]['floor']:.3f}, recall of real images "
-        f"{rows[0]['recall_floor']:.3f}. Bits per dimension are of the model of noisy data. Errors are held-out, "
+        f"{rows[0]['name']}: floor (real against real) {rows[0]['floor']:.3f}, recall of real "
+        "images "
+        f"{rows[0]['recall_floor']:.3f}. Bits per dimension are of the model of noisy data. Errors "
+        "are held-out, "
         f"behind the leading {', '.join(map(str, RANKS))} singular directions; PCA's are {lost}.\n"
     )
     lines = [
         f"# Generators on {args.data}, {args.seconds:.0f} seconds of one processor each\n",
-        f"`{command}`, {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, torch {torch.__version__}, float32.\n",
+        (
+            f"`{command}`, {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, torch "
+            f"{torch.__version__}, float32.\n"
+        ),
         judge_line,
-        "| objective | sampling | fd | precision | recall | bits/dim | s/1,000 | parameters | images seen | errors |",
+        (
+            "| objective | sampling | fd | precision | recall | bits/dim | s/1,000 | parameters | "
+            "images seen | errors |"
+        ),
         "|" + "---|" * 10,
     ]
     for r in rows:
         bits = "" if r["bits"] is None else f"{r['bits']:.2f}"
         errors = ", ".join(f"{e:.4f}" for e in r["rank_errors"] or ())
         lines.append(
-            f"| {r['row']} | {r['sampling']} | {r['fd']:.2f} | {r['precision']:.3f} | {r['recall']:.3f} | {bits} "
-            f"| {r['seconds_per_1000']:.2f} | {r['parameters']:,} | {r['images_seen']:,} | {errors} |"
+            f"| {r['row']} | {r['sampling']} | {r['fd']:.2f} | {r['precision']:.3f} | "
+            f"{r['recall']:.3f} | {bits} "
+            f"| {r['seconds_per_1000']:.2f} | {r['parameters']:,} | {r['images_seen']:,} | "
+            f"{errors} |"
         )
     return "\n".join(lines) + "\n"
 

@@ -1,12 +1,12 @@
-"""Is an image network as fast as FrEIA's and normflows' with the same conditioner?
+"""Speed of an invertible image network beside FrEIA and normflows with the same conditioner.
 
-And what do compilation, the memory format and checkpointing bring?
+Also the effect of compilation, memory format and checkpointing.
 
     python benchmarks/invertible.py [--rounds 15] [--out benchmarks/results/invertible.md]
 
 All networks are eight affine couplings on the squeezed image, with equal convolutional
-conditioners. One call of each network in turn makes a round, so that a busy machine slows all of
-them; a ratio is the median over the rounds of (time of the other / time of ours in the same round).
+conditioners. A round is one call of each network, so that a busy machine slows all of them alike.
+A ratio is the median over the rounds of (time of the peer / time of ours in the same round).
 About three minutes on one core.
 """
 
@@ -114,11 +114,9 @@ def activations(net: ImageFlow) -> float:
 def measure(
     networks: dict[str, dict[str, Callable[[], object]]], rounds: int
 ) -> dict[str, dict[str, list[float]]]:
-    """Milliseconds of every task of every network, in rounds of which the first two are not
-    counted.
+    """Milliseconds of every task of every network in each round, without the first two rounds.
 
-    On one thread these are milliseconds of the processor, which other programs on the machine do
-    not lengthen.
+    On one thread these are milliseconds of processor time.
     """
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     times: dict[str, dict[str, list[float]]] = {
@@ -202,8 +200,9 @@ def main() -> None:
 
 `python benchmarks/invertible.py`, {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, {machine()}.
 {BLOCKS} affine couplings on {SHAPE} images squeezed to {SQUEEZED}, equal conditioners
-(convolutions 3 x 3, 1 x 1, 3 x 3, width {WIDTH}), batch {BATCH}, float32. Milliseconds are medians of {args.rounds}
-interleaved rounds; ratio = time / time of the first row in the same round, the median of the rounds.
+(convolutions 3 x 3, 1 x 1, 3 x 3, width {WIDTH}), batch {BATCH}, float32. Milliseconds are medians of
+{args.rounds} interleaved rounds; ratio = time / time of the first row in the same round, the median
+of the rounds.
 A training step is forward, log-determinant, backward and Adam.
 
 {chr(10).join(rows)}

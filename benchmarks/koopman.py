@@ -1,15 +1,15 @@
-"""Forecasts of simulated systems and of a real series: Koopman models beside DMD, persistence and
-an MLP, in one run.
+"""Forecasts of simulated systems and of a real series: Koopman models, DMD, persistence, an MLP.
 
-    python benchmarks/koopman.py                     # 15 minutes of one core; writes
-    benchmarks/results/koopman.md python benchmarks/koopman.py --systems pendulum  # one system; the
-    others keep their lines
+    python benchmarks/koopman.py                       # 15 minutes of one core
+    python benchmarks/koopman.py --systems pendulum    # one system; the others keep their lines
 
-Errors are root mean squares over the states of 1,000 held-out starts, in standard deviations of the
-system. All models see the same 1,000 trajectories of 150 steps; the MLP (a residual map of one
-step, iterated) trains for as many seconds of the processor as the Koopman model took to fit, times
---generous. To reach, at 100 steps on pendulum and Duffing: a fifth of DMD's error at most, and no
-more than the MLP's.
+Writes ``benchmarks/results/koopman.md``.
+
+Errors are root mean squares over the states of 1,000 held-out trajectories, in standard
+deviations of the system. All models see the same 1,000 trajectories of 150 steps. The MLP (a
+residual map of one step, iterated) trains for as many processor seconds as the Koopman model took
+to fit, times ``--generous``. Targets at 100 steps on pendulum and Duffing: at most a fifth of
+DMD's error, and at most the MLP's.
 """
 
 from __future__ import annotations
@@ -52,9 +52,7 @@ SYSTEMS = ("linear", "pendulum", "pendulum, noise", "duffing", "van_der_pol", "l
 
 
 class OneStep(torch.nn.Module):
-    """``x_{t+1} = x_t + net(x_t)`` in standard units, trained on single steps; iterated to
-    forecast.
-    """
+    """``x_{t+1} = x_t + net(x_t)`` in standard units, trained on single steps, then iterated."""
 
     def __init__(self, states: torch.Tensor, seconds: float, seed: int) -> None:
         super().__init__()
@@ -88,9 +86,7 @@ class OneStep(torch.nn.Module):
 
 
 def series(system: str, seed: int) -> tuple[np.ndarray, np.ndarray, float]:
-    """Series to fit, held-out series with their first ``DELAYS`` observations as history, and the
-    step.
-    """
+    """Training series, held-out series with ``DELAYS`` observations of history, and the step."""
     if system == "eeg":
         path = matplotlib.cbook.get_sample_data("eeg.dat", asfileobj=False)
         values = np.fromfile(path, dtype=float).reshape(800, 4)
@@ -142,7 +138,7 @@ def measure(system: str, seed: int, generous: float) -> dict[str, dict[str, floa
         )
         spent = max(time.process_time() - began, 1.0)
         score(f"{name}: A^k", partial(ours.simulate, start), spent)
-        score(f"{name}: padded anew every 10", partial(ours.simulate, start, reencode=10), spent)
+        score(f"{name}: re-encoded every 10", partial(ours.simulate, start, reencode=10), spent)
         if name == "Koopman":
             seconds = spent
             lines["Koopman: A^k"] |= checks(ours, torch.as_tensor(start), system)
@@ -159,7 +155,7 @@ def measure(system: str, seed: int, generous: float) -> dict[str, dict[str, floa
 
 @torch.no_grad()
 def checks(ours: koopman.KoopmanRegressor, x: torch.Tensor, system: str) -> dict[str, float]:
-    """What holds by construction, and the eigenvalues where they are known."""
+    """Identities that hold by construction, and eigenvalues if the true ones are known."""
     model = ours.model_
     f, y = model.linearizer(), model.lift.pad(x[:20])
     power = (f**100)(y)
@@ -222,11 +218,13 @@ def table(stored: dict[str, list[dict[str, dict[str, float]]]]) -> list[str]:
         lines += [
             "",
             (
-                f"Rank {ours[0]['rank']:.0f}, spectral radius {worst['radius']:.9f}. `A^100` and 100 steps differ by "
-                f"{worst['stepping']:.0e}. {BACK} steps forward and back end {worst['return_latent']:.0e} from the "
+                f"Rank {ours[0]['rank']:.0f}, spectral radius {worst['radius']:.9f}. `A^100` and "
+                "100 steps differ by "
+                f"{worst['stepping']:.0e}. {BACK} steps forward and back end "
+                f"{worst['return_latent']:.0e} from the "
                 f"start in the latents"
                 + (
-                    f", {worst['return_state']:.1e} when padded anew between"
+                    f", {worst['return_state']:.1e} when re-encoded between"
                     if "backward" in OPTIONS.get(system, {})
                     else ""
                 )
@@ -236,7 +234,7 @@ def table(stored: dict[str, list[dict[str, dict[str, float]]]]) -> list[str]:
                     else ""
                 )
                 + f". Chapman-Kolmogorov at half the horizon: {ck['latent']:.0e} in the latents, {ck['state']:.1e} on "
-                f"states padded anew, {ck['operator']:.1e} between least-squares operators."
+                f"re-encoded states, {ck['operator']:.1e} between least-squares operators."
             ),
         ]
     return lines
@@ -272,11 +270,15 @@ def main() -> None:
         "",
         (
             f"`python benchmarks/koopman.py {' '.join(sys.argv[1:])}`, "
-            f"{datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, {platform.machine()} with {os.cpu_count()} cores, one "
+            f"{datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, {platform.machine()} with "
+            f"{os.cpu_count()} cores, one "
             f"thread, CPU seconds, torch {torch.__version__}."
         ),
         "",
-        "Root mean square errors after so many steps, in standard deviations, median over seeds (and range at 100).",
+        (
+            "Root mean square errors after so many steps, in standard deviations, median over seeds "
+            "(and range at 100)."
+        ),
     ]
     arguments.out.write_text("\n".join(head + table(stored)) + "\n", encoding="utf-8")
 

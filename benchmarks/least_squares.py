@@ -1,7 +1,8 @@
-"""The streamed least squares of the audit beside its peers: seconds and digits, in one run.
+"""Streamed least squares of the audit beside its peers: seconds and correct digits.
 
-    python benchmarks/least_squares.py      # about a minute on one core; writes
-    benchmarks/results/least_squares.md
+    python benchmarks/least_squares.py      # about a minute on one core
+
+Writes ``benchmarks/results/least_squares.md``.
 
 Peers: normal equations (the Gram matrix and its eigenvalues), ``numpy.linalg.lstsq`` and
 scikit-learn's ``LinearRegression``, each on the whole table at once. Digits are those of the fitted
@@ -84,9 +85,7 @@ def tables() -> dict[str, Tensor]:
 
 
 def digits(method: Callable[[Tensor, Tensor], Tensor], x: Tensor) -> float:
-    """Decimal digits of the fitted values, relative to the spread of targets that vary by one in
-    each column.
-    """
+    """Correct decimal digits of the fitted values, relative to the spread of the targets."""
     t = ((x - x.mean(0)) / x.std(0)).sum(1, keepdim=True) + 1
     error = float((method(x, t) - t).norm() / (t - t.mean(0)).norm())
     return 16.0 if error == 0 else min(16.0, max(0.0, -math.log10(error)))
@@ -115,7 +114,8 @@ def main() -> None:
         "# Least squares",
         "",
         (
-            f"`python benchmarks/least_squares.py`, {datetime.date.today():%Y-%m-%d}, one thread, float64, "
+            f"`python benchmarks/least_squares.py`, {datetime.date.today():%Y-%m-%d}, one thread, "
+            "float64, "
             f"torch {torch.__version__}."
         ),
         "",
@@ -128,7 +128,10 @@ def main() -> None:
         lines.append(f"| {name} | {' | '.join(f'{digits(METHODS[m], x):.1f}' for m in names)} |")
     lines += [
         "",
-        "CPU seconds, and in brackets how many times those of the normal equations. The peers hold the whole table,",
+        (
+            "CPU seconds, and in brackets how many times those of the normal equations. The peers hold "
+            "the whole table,"
+        ),
         "the streamed fit sees 1,024 rows at a time:",
         "",
         f"| rows x columns, targets | {' | '.join(names)} |",

@@ -1,16 +1,14 @@
-"""Is a projector by construction worth it? Restoration, strange images and samples beside three
-peers on one budget.
+"""Restoration, anomaly detection and samples of a projector beside three peers on one budget.
 
-PCA of the same rank, a convolutional autoencoder of as many parameters trained on the same damaged
-images, and a network that learns to be idempotent (Shocher et al. 2023), each with the same seconds
-of one processor.
+The peers are PCA of the same rank, a convolutional autoencoder of as many parameters trained on
+the same corrupted images, and a network that learns to be idempotent (Shocher et al. 2023). Each
+has the same processor seconds.
 
-    python benchmarks/projector.py                                  # digits, 40 seconds each: six
-    minutes python benchmarks/projector.py --data mnist --rank 32 --seconds 120 --data-dir DATA
-    python benchmarks/projector.py --ways                           # what the projector is trained
-    on, on digits
+    python benchmarks/projector.py           # digits, 40 seconds each: six minutes
+    python benchmarks/projector.py --data mnist --rank 32 --seconds 120 --data-dir DATA
+    python benchmarks/projector.py --ways    # variants of the training of the projector, on digits
 
-Trained models lie in --out; the same command goes on where it stopped and rewrites the table.
+Trained models lie in ``--out``; the same command resumes and rewrites the table.
 """
 
 from __future__ import annotations
@@ -64,17 +62,17 @@ DENSITY = 0.2  # share of the projector's seconds for the density on its range
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """What all models see, and what they are judged on."""
+    """Training data of all models, and the data that they are scored on."""
 
     train: Tensor
     test: Tensor
     real: Tensor
-    strange: dict[str, Tensor]
+    anomalous: dict[str, Tensor]
     features: metrics.FeatureNetwork
 
 
 def load(args: argparse.Namespace) -> Data:
-    """Images, strange images, and the features that samples are judged in."""
+    """Images, anomalous images, and the features in which samples are scored."""
     train, test = (
         datasets.load(args.data, split, args.data_dir).images for split in ("train", "test")
     )
@@ -82,7 +80,7 @@ def load(args: argparse.Namespace) -> Data:
         args.features or args.out / args.data / "features", args.data_dir
     )
     few = test[: args.n]
-    strange = {
+    anomalous = {
         "uniform noise": torch.rand(few.shape, generator=generator(1)),
         "shuffled pixels": few.flatten(1)[
             :, torch.randperm(few[0].numel(), generator=generator(2))
@@ -92,18 +90,18 @@ def load(args: argparse.Namespace) -> Data:
     }
     if args.data == "mnist":
         try:
-            strange["fashion"] = datasets.load("fashion_mnist", "test", args.data_dir).images[
+            anomalous["fashion"] = datasets.load("fashion_mnist", "test", args.data_dir).images[
                 : args.n
             ]
         except DataError:
-            print("no fashion pictures under --data-dir: left out")
+            print("no Fashion-MNIST images under --data-dir: left out")
     return Data(
-        train, few, test if len(test) > 2000 else torch.cat([train, test]), strange, features
+        train, few, test if len(test) > 2000 else torch.cat([train, test]), anomalous, features
     )
 
 
 def budget(config: TrainConfig, seconds: float) -> TrainConfig:
-    """The same, for so many seconds of the processor."""
+    """The same with a budget of processor seconds."""
     return replace(
         config,
         max_seconds=seconds,
@@ -151,11 +149,11 @@ def pca(train: Tensor, rank: int) -> Projector:
 
 @torch.no_grad()
 def idempotence(f: nn.Module, data: Data) -> dict[str, float]:
-    """Largest ``|f(f(x)) - f(x)|`` on data, on noise and on damaged images."""
+    """Largest ``|f(f(x)) - f(x)|`` on data, on noise and on corrupted images."""
     x = data.test[:300].to(next(iter(f.state_dict().values())).dtype)
     noise = torch.randn(x.shape, generator=generator(0), dtype=x.dtype)
-    damaged = torch.cat([damage(x[:60], kind, 0.4, generator(0)).images for kind in KINDS])
-    cases = {"data": x, "noise": noise, "damaged": damaged}
+    corrupted = torch.cat([damage(x[:60], kind, 0.4, generator(0)).images for kind in KINDS])
+    cases = {"data": x, "noise": noise, "corrupted": corrupted}
     return {name: float((f(f(case)) - f(case)).abs().max()) for name, case in cases.items()}
 
 
@@ -190,8 +188,9 @@ def build(args: argparse.Namespace, data: Data, name: str, parameters: int) -> n
 
 
 def head(args: argparse.Namespace, maps: dict[str, nn.Module], counts: dict[str, int]) -> list[str]:
-    """What was run, and how large it is."""
-    command = f"python benchmarks/projector.py --data {args.data} --rank {args.rank} --seconds {args.seconds:.0f}"
+    """Title, command and sizes of the models."""
+    command = f"python benchmarks/projector.py --data {args.data} --rank {args.rank}"
+    command += f" --seconds {args.seconds:.0f}"
     ours = maps[OURS]
     assert isinstance(ours, Projector)
     sizes = {
@@ -202,9 +201,18 @@ def head(args: argparse.Namespace, maps: dict[str, nn.Module], counts: dict[str,
     trained = ", ".join(f"{name} {text}, {counts[name]:,} steps" for name, text in sizes.items())
     return [
         f"## {args.data}, rank {args.rank}, {args.seconds:.0f} processor seconds each\n",
-        f"`{command}`, {datetime.now(UTC):%Y-%m-%d}, torch {torch.__version__}, float32, {os.cpu_count()} busy cores.",
-        f"{trained}; the density on the range has {size_of(ours) - size_of(ours.g):,} more. Steps are few:",
-        "the processor was busy, and its seconds short. A step of learned idempotence is four convolutional passes.\n",
+        (
+            f"`{command}`, {datetime.now(UTC):%Y-%m-%d}, torch {torch.__version__}, float32, "
+            f"{os.cpu_count()} busy cores."
+        ),
+        (
+            f"{trained}; the density on the range has {size_of(ours) - size_of(ours.g):,} more. Steps "
+            "are few:"
+        ),
+        (
+            "the processor was busy, and its seconds short. A step of learned idempotence is four "
+            "convolutional passes.\n"
+        ),
     ]
 
 
@@ -214,7 +222,7 @@ def size_of(f: nn.Module) -> int:
 
 
 def restored(rows: list[Restoration]) -> list[str]:
-    """PSNR by damage and severity, the best in bold."""
+    """PSNR by corruption and severity, the best in bold."""
     names = list(rows[0].psnr)
     best = [max(row.psnr, key=row.psnr.__getitem__) for row in rows]
     above = [
@@ -223,9 +231,12 @@ def restored(rows: list[Restoration]) -> list[str]:
     ]
     lines = [
         "### Restoration, PSNR in dB\n",
-        "One application of each map; where *known*, 30 steps in turn with the known pixels or blur. `salt` is damage",
+        (
+            "One application of each map; where *known*, 30 steps in turn with the known pixels or "
+            "blur. `salt` is a corruption"
+        ),
         f"that none was trained on. Of {len(rows)} rows the projector is {', '.join(above)}.\n",
-        f"| damage | severity | | as seen | {' | '.join(names)} |",
+        f"| corruption | severity | | as seen | {' | '.join(names)} |",
         "|---|---|---|" + "---|" * (1 + len(names)),
     ]
     for row, winner in zip(rows, best, strict=True):
@@ -240,11 +251,11 @@ def restored(rows: list[Restoration]) -> list[str]:
 
 
 def twice(data: Data, untrained: nn.Module, maps: dict[str, nn.Module]) -> list[str]:
-    """How idempotent each map is."""
+    """Table of the idempotence errors of each map."""
     double = {"projector, untrained": untrained, **maps}
     lines = [
         "### Largest |f(f(x)) - f(x)|\n",
-        "| map | precision | data | noise | damaged |",
+        "| map | precision | data | noise | corrupted |",
         "|---|---|---|---|---|",
     ]
     for name, f in double.items():
@@ -259,7 +270,7 @@ def twice(data: Data, untrained: nn.Module, maps: dict[str, nn.Module]) -> list[
 
 @torch.no_grad()
 def strangers(data: Data, maps: dict[str, nn.Module]) -> list[str]:
-    """Area under the curve for each score and each kind of strange image."""
+    """Area under the curve for each score and each kind of anomalous image."""
     scores: dict[str, Callable[[Tensor], Tensor]] = {}
     for name in (OURS, PCA):
         for kind in ("residual", "complement", "likelihood"):
@@ -267,12 +278,15 @@ def strangers(data: Data, maps: dict[str, nn.Module]) -> list[str]:
     for name in [name for name in maps if name not in (OURS, PCA)]:
         scores[f"{name}, residual"] = lambda x, f=maps[name]: (x - f(x)).flatten(1).square().mean(1)
     lines = [
-        f"### Strange images, AUROC against held-out images\n\n| score | {' | '.join(data.strange)} |"
+        (
+            "### Anomalous images, AUROC against held-out images\n\n| score | "
+            f"{' | '.join(data.anomalous)} |"
+        )
     ]
-    lines.append("|---|" + "---|" * len(data.strange))
+    lines.append("|---|" + "---|" * len(data.anomalous))
     for name, score in scores.items():
         usual = score(data.test)
-        areas = [metrics.roc(usual, score(x)).area for x in data.strange.values()]
+        areas = [metrics.roc(usual, score(x)).area for x in data.anomalous.values()]
         lines.append(f"| {name} | {' | '.join(f'{area:.3f}' for area in areas)} |")
     return [*lines, ""]
 
@@ -326,7 +340,7 @@ def draw(
     ours: Projector,
     peers: dict[str, nn.Module],
 ) -> None:
-    """Pictures beside the models, to look at."""
+    """Images of restorations and samples, saved beside the models."""
     folder = args.out / args.data / f"{args.seconds:.0f}s"
     x = data.test[:12]
     for kind, severity in (("noise", 0.5), ("occlusion", 0.375), ("blur", 0.1)):
@@ -345,13 +359,19 @@ def draw(
 
 
 def ways(args: argparse.Namespace) -> str:
-    """The projector trained in other ways, by mean PSNR over the severities of each damage."""
+    """Variants of training the projector, by mean PSNR over the severities of each corruption."""
     data = load(args)
     kinds = ("none", *KINDS)
     lines = [
         f"## Ways to train it: {args.data}, {args.seconds:.0f} processor seconds each\n",
-        f"`python benchmarks/projector.py --ways --data {args.data} --rank {args.rank} --seconds {args.seconds:.0f}`;",
-        "PSNR in dB, the mean over severities, of one application; AUROC of the likelihood against letters.\n",
+        (
+            f"`python benchmarks/projector.py --ways --data {args.data} --rank {args.rank} --seconds "
+            f"{args.seconds:.0f}`;"
+        ),
+        (
+            "PSNR in dB, the mean over severities, of one application; AUROC of the likelihood against "
+            "letters.\n"
+        ),
         f"| way | rank | {' | '.join(kinds)} | letters | recall |",
         "|---|---|" + "---|" * (len(kinds) + 2),
     ]
@@ -363,7 +383,7 @@ def ways(args: argparse.Namespace) -> str:
         means = [[row.psnr[way] for row in rows if row.kind == kind] for kind in kinds]
         cells = " | ".join(f"{sum(values) / len(values):.2f}" for values in means)
         area = metrics.roc(
-            f.scores(data.test)["likelihood"], f.scores(data.strange["letters"])["likelihood"]
+            f.scores(data.test)["likelihood"], f.scores(data.anomalous["letters"])["likelihood"]
         ).area
         fake = f.sample(n, generator(3)).clamp(0, 1)
         recall = metrics.evaluate_samples(

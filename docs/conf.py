@@ -1,4 +1,4 @@
-"""Sphinx configuration of the documentation: ``make docs`` builds docs/_build/html, warnings are errors."""
+"""Sphinx configuration: ``make docs`` builds docs/_build/html, and a warning is an error."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ python_use_unqualified_type_names = True
 toc_object_entries_show_parents = "hide"
 default_role = "code"
 
-# Hand-made inventories of the few foreign names that our signatures use: the build needs no network.
+# Inventories of the foreign names in our signatures, made by hand: the build needs no network.
 intersphinx_mapping = {
     "numpy": ("https://numpy.org/doc/stable/", "_inventories/numpy.inv"),
     "python": ("https://docs.python.org/3/", "_inventories/python.inv"),

@@ -1,6 +1,4 @@
-"""One network on two data sets: on digits it is not linear, on digits and their mirror images it
-is.
-"""
+"""One network audited on digits (not linear) and on digits with their negatives (linear)."""
 
 import torch
 from torch import nn
@@ -29,7 +27,8 @@ for name, points, targets in (
     parts = rl.split(net)  # two layers without bias: a linear map and an even function, exactly
     with torch.no_grad():
         print(
-            f"  f = linear + even to {(parts.linear(points) + parts.even(points) - net(points)).abs().max():.0e}"
+            "  f = linear + even to "
+            f"{(parts.linear(points) + parts.even(points) - net(points)).abs().max():.0e}"
         )
 
     linear = rl.linearize(

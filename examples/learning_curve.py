@@ -1,6 +1,4 @@
-"""A learning curve before training and after: digits and their mirror images, below five against
-the rest.
-"""
+"""A learning curve predicted before training, and measured: digits and their negatives."""
 
 import torch
 from torch import nn

@@ -1,6 +1,4 @@
-"""A nonlinear network, and linear algebra on it: superposition, singular points, inverse, square
-root.
-"""
+"""Linear algebra on a nonlinear network: superposition, SVD, pseudo-inverse, square root."""
 
 import torch
 

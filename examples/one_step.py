@@ -1,6 +1,4 @@
-"""A generator of digits, trained for some seconds: its hundred steps folded into one operator, and
-what that gives.
-"""
+"""A one-step generator of digits, trained for seconds: a hundred steps as one operator."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""A pendulum as one matrix in a space of its own: forecasts, the past, time scales; DMD beside it."""
+"""Koopman forecasts of a pendulum, forward and backward, with time scales; DMD for comparison."""
 
 import numpy as np
 
@@ -24,7 +24,7 @@ ours, linear = model.simulate(x, 100), dmd.simulate(x, 100)
 for k in (1, 10, 50, 100):
     print(f"{k:4} steps:  this model {error(ours, k):.1e}   DMD {error(linear, k):.1e}")
 print(f" -50 steps:  this model {error(model.simulate(x, -50), -50):.1e}")
-print(f"50 steps there and back: {there_and_back(model.model_, x, 50).latent:.0e} in its latents")
+print(f"50 steps forward and back: {there_and_back(model.model_, x, 50).latent:.0e} in its latents")
 
 f = model.model_.linearizer()
 padded = model.model_.lift.pad(x)

@@ -1,6 +1,4 @@
-"""A network that is a projector by construction: damaged digits repaired, strange pictures found,
-new digits drawn.
-"""
+"""A network that is a projector by construction: restoration, anomaly scores, new digits."""
 
 import torch
 
@@ -41,27 +39,30 @@ with torch.no_grad():
     print(f"trained:   |f(f(x)) - f(x)| on noise {(f(f(noise)) - f(noise)).abs().max():.0e}")
     for kind, severity in (("noise", 0.25), ("missing", 0.5), ("occlusion", 0.375), ("blur", 0.1)):
         seen, known = damage(held_out, kind, severity, torch.Generator().manual_seed(0))
-        told = (
+        known_too = (
             ""
             if known is None
-            else f", told the damage {decibels(restore(f, seen, known), held_out):.1f}"
+            else f", known corruption {decibels(restore(f, seen, known), held_out):.1f}"
         )
         linear, bent = decibels(pca(seen), held_out), decibels(f(seen), held_out)
         print(
-            f"{kind:9} {severity:<5} {decibels(seen, held_out):5.1f} dB, PCA {linear:.1f}, projector {bent:.1f}{told}"
+            f"{kind:9} {severity:<5} {decibels(seen, held_out):5.1f} dB, PCA {linear:.1f}, "
+            f"projector {bent:.1f}{known_too}"
         )
 
     f = f.fitted(images, noise=0.05)  # a Gaussian on the range
-    usual, strange = f.scores(held_out), f.scores(rl.datasets.letters(8).images)
-    for score, values in usual.items():
+    normal, anomalous = f.scores(held_out), f.scores(rl.datasets.letters(8).images)
+    for score, values in normal.items():
         print(
-            f"letters against digits by {score}: area {rl.metrics.roc(values, strange[score]).area:.3f}"
+            f"letters against digits by {score}: area "
+            f"{rl.metrics.roc(values, anomalous[score]).area:.3f}"
         )
     drawn = f.sample(100)
     print(f"samples lie on the range: {(f(drawn) - drawn).abs().max():.0e}")
 
-away = rl.project_null(f.linearizer)  # what f takes away, a projector too
+away = rl.project_null(f.linearizer)  # what f removes: a projector, too
 space = f.linearizer.in_space
 print(
-    f"x = f(x) (+) (1 - f)(x): {(space.add(f(held_out), away(held_out)) - held_out).abs().max():.0e}"
+    "x = f(x) (+) (1 - f)(x): "
+    f"{(space.add(f(held_out), away(held_out)) - held_out).abs().max():.0e}"
 )

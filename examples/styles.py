@@ -1,6 +1,4 @@
-"""Three styles of pictures as three operators: blended, exchanged, taken away, and a fourth that
-comes later.
-"""
+"""Three image styles as three operators: blended, exchanged, removed, and a fourth added later."""
 
 import torch
 
@@ -14,7 +12,7 @@ held_out = held_out[::10]
 
 
 def psnr(x, y):
-    """Mean over pictures, in dB."""
+    """Mean over images, in dB."""
     return rl.metrics.psnr(x, y).mean().item()
 
 
@@ -47,6 +45,7 @@ print(f"removal   {(model.removal('soft')(ends[0]) - held_out).abs().max():.1e} 
 
 more = model.added("rose", fit_style(model, images, filtered(images, {"rose": 1.0}), size=5))
 print(
-    f"rose      {psnr(more(held_out, 'rose'), filtered(held_out, {'rose': 1.0})):5.1f} dB, added in closed form"
+    f"rose      {psnr(more(held_out, 'rose'), filtered(held_out, {'rose': 1.0})):5.1f} dB, added "
+    "in closed form"
 )
 print(f"          {more.shares['rose']:.2%} of the parameters of the networks")

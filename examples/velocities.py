@@ -1,6 +1,4 @@
-"""A vector space you know: velocities in units of that of light, added by Einstein's rule. Any
-bijection makes one.
-"""
+"""Relativistic velocity addition as a vector space: any bijection induces one."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""The directive ``command-line``: every command and its options, read from the dataclasses of ``rectilinear.cli``."""
+"""The directive ``command-line``: every command and its options, read from ``rectilinear.cli``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COMMON = ("seed", "json", "debug")
 
 
 def reference() -> str:
-    """Markdown with a section for each command: what it does, its words, its options with default and meaning."""
+    """Markdown with one section a command: call, purpose, and a table of its options."""
     return "\n\n".join(map(section, COMMANDS))
 
 
@@ -37,9 +37,8 @@ def section(command: str) -> str:
     rows = []
     for field in fields:
         name = field.name.upper() if field.name in words else "--" + field.name.replace("_", "-")
-        rows.append(
-            f"| `{name}` | {values(types[field.name])} | {default(field)} | {cell(meanings[field.name])} |"
-        )
+        cells = values(types[field.name]), default(field), cell(meanings[field.name])
+        rows.append(f"| `{name}` | {' | '.join(cells)} |")
     call = " ".join(["rectilinear", command, *map(str.upper, words)])
     options = "\n".join(["| option | value | default | meaning |", "|---|---|---|---|", *rows])
     intro = " ".join(inspect.cleandoc(arguments.__doc__).split("\n\n")[0].split())
@@ -63,13 +62,13 @@ def documented(arguments: type) -> dict[str, str]:
 
 
 def positional(arguments: type, name: str) -> bool:
-    """Whether a field is a word and not an option."""
+    """True for a positional argument."""
     hint = typing.get_type_hints(arguments, include_extras=True)[name]
     return any("Positional" in repr(mark) for mark in getattr(hint, "__metadata__", ()))
 
 
 def values(hint: Any) -> str:
-    """What an option takes: choices, or the kind of its value."""
+    """The values that an option takes: choices, or their type."""
     kinds = [
         kind for kind in typing.get_args(hint) if kind is not type(None) and kind is not Ellipsis
     ]
@@ -82,7 +81,7 @@ def values(hint: Any) -> str:
 
 
 def default(field: dataclasses.Field[Any]) -> str:
-    """The default as it is written; nothing for a flag, a required word, or where the meaning says it."""
+    """The default as text; empty for a flag and for a required argument."""
     value = field.default if field.default is not dataclasses.MISSING else None
     if type(value).__name__ == "_MISSING_TYPE" or value in (None, False, ()):
         return ""
@@ -90,7 +89,7 @@ def default(field: dataclasses.Field[Any]) -> str:
 
 
 def cell(text: str) -> str:
-    """Text for a cell of a Markdown table; words in capitals with a sign of equality, and options, as code."""
+    """Text for a cell of a Markdown table; options and ``KIND=SEVERITY`` as code."""
     line = " ".join(text.split()).replace("|", "\\|")
     return re.sub(r"(?<![\w`])(--[a-z][\w-]*|[A-Z]+=[A-Z]+)", r"`\1`", line)
 

@@ -1,4 +1,4 @@
-"""Docstrings for Sphinx: bars and stars are mathematics, not markup; short type names are those of their packages."""
+"""Docstrings for Sphinx: bars and stars as mathematics, short type names linked to their packages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HOMES = {
 
 
 def readable(lines: list[str]) -> list[str]:
-    r"""The lines with ``|x|``, ``*`` and a trailing ``_`` taken as they are, outside code and examples.
+    r"""The lines with ``|x|``, ``*`` and a trailing ``_`` escaped, outside code and examples.
 
     Example:
         >>> print(*readable(["|x| of ``a * b``, coef_", ">>> a * b"]), sep="; ")
@@ -46,7 +46,7 @@ def readable(lines: list[str]) -> list[str]:
 
 def process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Rewrite one docstring in place, before napoleon reads its sections."""
-    # Of a property napoleon takes "words: words" in the first line for its type, unless that line is empty.
+    # napoleon reads "type: text" in the first line of a property, unless that line is empty.
     lines[:] = ([""] if what == "property" else []) + readable(lines)
 
 
@@ -61,7 +61,7 @@ def types(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list
 def signature(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, args: str, returns: str
 ) -> Any:
-    """The signature of a class is that of its constructor, also where a metaclass records the arguments."""
+    """The signature of a class: that of its constructor, also where a metaclass wraps it."""
     if what != "class" or not (args or "").startswith("(*args: "):
         return None
     return stringify_signature(
@@ -70,7 +70,7 @@ def signature(
 
 
 def foreign(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
-    """Leave out members that come from elsewhere: metadata requests of scikit-learn, fields of named tuples."""
+    """True for members to leave out: those of scikit-learn, and fields of named tuples."""
     module = getattr(obj, "__module__", None)
     elsewhere = isinstance(module, str) and not module.startswith("rectilinear")
     return True if elsewhere or type(obj).__name__ == "_tuplegetter" else None

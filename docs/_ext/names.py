@@ -1,11 +1,11 @@
-"""The directive ``names``: entries of the API for names that a page lists by hand, with a table of them before.
+"""The directive ``names``: a table of the names that a page lists by hand, then their entries.
 
     ```{names} rectilinear.operators
     Dense
     Diagonal
     ```
 
-With ``:at: MODULE`` the names are re-exports: the table alone, which leads to the entries of that module.
+With ``:at: MODULE`` the names are re-exports: only the table, linked to the entries of that module.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Links that work on a code host and in the built pages: files outside docs/ that have a page of their own here."""
+"""Links to files outside docs/, such as CHANGELOG.md, led to the pages that include them."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def lead(text: str) -> str:
 
 
 def process(app: Sphinx, name: str, source: list[str]) -> None:
-    """Rewrite one page as it is read; the empty line that ends an example, for doctest, is not shown."""
+    """Rewrite the links of one page; drop the empty line that ends an example for doctest."""
     source[0] = lead(source[0]).replace("\n\n```\n", "\n```\n")
 
 
 def mark(app: Sphinx, doctree: nodes.document) -> None:
-    """Short pieces of code and numbers are not broken at a hyphen; attributes are called so."""
+    """Mark short code and numbers, which are not broken at a hyphen; rename Variables to Attributes."""
     for literal in doctree.findall(nodes.literal):
         if len(literal.astext()) <= SHORT:
             literal["classes"].append("short")

@@ -1,10 +1,10 @@
-"""The directive ``reproduction``: a figure of a paper, with its picture, what it shows, its command and its state.
+"""The directive ``reproduction``: image, claim, command and state of a figure of a paper.
 
     ```{reproduction} zhang2025_biasfree fig1
     ```
 
-What it shows is the docstring of the figure's file, its state a row of the table in the README of its folder, and its
-picture ``docs/papers/PAPER-FIGURE.png`` where there is one.
+The claim is the docstring of the figure's file, the state a row of the table in the README of its
+folder, and the image ``docs/papers/PAPER-FIGURE.png`` if there is one.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def reproduction(paper: str, figure: str) -> str:
     )
     shows = "\n\n".join(text.split("\n\n")[1:]).replace("``", "`")
     shows = re.sub(r":\w+:`~?([^`]+)`", r"`\1`", shows)
-    picture = DOCS / "papers" / f"{paper}-{figure}.png"
+    image = DOCS / "papers" / f"{paper}-{figure}.png"
     small, full = state(paper, figure)
-    lines = [f"![{figure}](/papers/{picture.name})\n"] if picture.exists() else []
+    lines = [f"![{figure}](/papers/{image.name})\n"] if image.exists() else []
     return "\n".join(
         [
             *lines,
