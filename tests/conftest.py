@@ -16,6 +16,22 @@ if os.environ.get("CI"):
     settings.load_profile("ci")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what ``each_value`` leaves out.
+
+    Of a product of parameters the fast suite runs the cases in which some value comes first.
+    """
+    seen: dict[str, set[tuple[str, int]]] = {}
+    for item in items:
+        if item.get_closest_marker("each_value") and not item.get_closest_marker("slow"):
+            values = {(name, id(value)) for name, value in item.callspec.params.items()}
+            known = seen.setdefault(item.nodeid.split("[")[0], set())
+            if values <= known:
+                item.add_marker(pytest.mark.slow)
+            known |= values
+
+
 @pytest.fixture(scope="session")
 def mnist_dir() -> Path:
     """The folder that holds MNIST: ``$RECTILINEAR_DATA``, or ``shared/data`` beside the repository;

@@ -55,6 +55,7 @@ def start(
     ],
 )
 @pytest.mark.parametrize("widths", ARCHITECTURES)
+@pytest.mark.each_value
 def test_autograd_on_the_rows(
     widths: tuple[int, ...], m: int, bias: bool, optimizer: str, compiled: bool
 ) -> None:

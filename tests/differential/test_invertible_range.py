@@ -23,6 +23,7 @@ def draw(*shape: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("make", [make for _, make in OWN], ids=[name for name, _ in OWN])
+@pytest.mark.each_value
 def test_latents_and_round_trip_are_right_to_the_dtype(make, dtype: torch.dtype) -> None:
     g = make().to(dtype)
     exact = deepcopy(g).double()

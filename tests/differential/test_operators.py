@@ -83,6 +83,7 @@ def eps(A: Operator) -> float:
 
 @every
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+@pytest.mark.each_value
 def test_adjoints_and_factors(make: Callable[[], Operator], dtype: torch.dtype) -> None:
     try:
         A = made(make, dtype)
@@ -129,6 +130,7 @@ def test_adjoints_and_factors(make: Callable[[], Operator], dtype: torch.dtype) 
 
 @every
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+@pytest.mark.each_value
 def test_functions(make: Callable[[], Operator], dtype: torch.dtype) -> None:
     try:
         A = made(make, dtype)
@@ -182,6 +184,7 @@ LAWFUL = [
 
 @pytest.mark.parametrize("name", LAWFUL)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.each_value
 def test_scales(name: str, dtype: torch.dtype) -> None:
     """At each scale the value of NumPy in double precision, or an error; an error only near the
     ends of the range.

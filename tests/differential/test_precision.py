@@ -91,6 +91,7 @@ OFFSETS = (0.0, 1e2, 1e6, 1e12)
 @pytest.mark.parametrize("offset", OFFSETS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("straight", [True, False])
+@pytest.mark.each_value
 def test_an_offset_hides_no_more_than_its_rounding(offset, dtype, straight):
     """While the outputs vary by more than their last digit, what varies is judged; below, they are
     constant.

@@ -131,14 +131,16 @@ def test_a_child_keeps_no_lock_of_a_parent_that_is_gone(tmp_path):
         "    if not child: time.sleep(20); os._exit(0)\n"
         "    print(child, flush=True); os.kill(os.getpid(), 9)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True, check=False
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True
     )
+    child = parent.stdout.readline()  # the child keeps the pipe open
+    parent.wait()
     try:
         with locked(tmp_path):
             pass
     finally:
-        os.kill(int(done.stdout), signal.SIGKILL)
+        os.kill(int(child), signal.SIGKILL)
 
 
 def test_eight_threads_take_turns(tmp_path):

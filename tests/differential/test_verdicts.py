@@ -101,6 +101,7 @@ def test_values_that_leave_torch_are_no_proof(how, offset, strength):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("scale", [1.0, 1e-4, 1e-12])
 @pytest.mark.parametrize("offset", [0.0, 1.0, 1e4, 1e12])
+@pytest.mark.each_value
 def test_a_constant_neither_proves_nor_disproves(dtype, scale, offset):
     """Weights below the rounding of the constant are read off all the same, of one output or of
     all.

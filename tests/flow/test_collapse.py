@@ -17,6 +17,7 @@ def distance(a, b):
 
 @pytest.mark.parametrize("by_endpoint", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.each_value
 def test_the_collapsed_operator_is_the_dense_product(wave, reference, method, kind, by_endpoint):
     family = wave(40, rank=1, kind=kind, by_endpoint=by_endpoint)
     operator = propagate(family, 12, method).operator
@@ -43,6 +44,7 @@ def test_the_structure_is_kept(wave, method, kind, n, expected):
 @pytest.mark.parametrize(
     "n", [64, pytest.param(784, marks=pytest.mark.slow), pytest.param(3072, marks=pytest.mark.slow)]
 )
+@pytest.mark.each_value
 def test_one_application_equals_a_hundred_steps(wave, trained, method, n, dtype, bound, kind):
     random = wave(n, rank=8, by_endpoint=kind == "by_endpoint", dtype=dtype)
     family = copy.deepcopy(trained(n)).to(dtype) if kind == "trained" else random

@@ -60,6 +60,7 @@ def family(request):
     return FAMILIES[request.param]()
 
 
+@pytest.mark.each_value
 def test_one_step_equals_many(family, method):
     velocity, structure, rank = family
     flow = LinearFlow(Identity(velocity.dim), None, velocity)
@@ -71,6 +72,7 @@ def test_one_step_equals_many(family, method):
         assert operator.u.shape[-1] == rank
 
 
+@pytest.mark.each_value
 def test_times_compose(family, method):
     velocity, *_ = family
     flow = LinearFlow(Identity(velocity.dim), None, velocity, end=0.04)

@@ -133,6 +133,7 @@ def test_riccati_refuses() -> None:
 
 @pytest.mark.parametrize("depth", [2, 3, 4, 5])
 @pytest.mark.parametrize("u0", [0.3, 1.9])
+@pytest.mark.each_value
 def test_deep_mode(chain: Make, depth: int, u0: float) -> None:
     s, lam = 2.0, 1.3
     x = torch.tensor([[lam**0.5]], dtype=torch.float64)

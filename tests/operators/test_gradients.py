@@ -45,6 +45,7 @@ VERBS = {
 
 @pytest.mark.parametrize("factors", FACTORS.values(), ids=FACTORS)
 @pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS)
+@pytest.mark.each_value
 def test_scalar_plus_low_rank(verb, factors) -> None:
     inputs = (torch.tensor(1.3, dtype=torch.float64), *(x.clone() for x in factors))
     # a graph of its own, so that the factors are not turned into parameters

@@ -175,6 +175,7 @@ def test_logm_is_the_inverse_of_expm(make) -> None:
 
 @every(REGULAR)
 @pytest.mark.parametrize("p", [-2, -1, -0.3, 0, 0.5, 1, 1.7, 3])
+@pytest.mark.each_value
 def test_real_powers(make, p: float) -> None:
     A = make()
     close(dense(A**p), ref.power(ref.matrix(A), p))

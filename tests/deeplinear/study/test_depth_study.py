@@ -337,7 +337,7 @@ def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "backend", ["loky", *(pytest.param(name, marks=pytest.mark.slow) for name in CLUSTERS)]
+    "backend", [pytest.param(name, marks=pytest.mark.slow) for name in ("loky", *CLUSTERS)]
 )
 def test_workers_that_die_again_and_again(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if backend in CLUSTERS:
