@@ -46,6 +46,7 @@ def test_conforms(settings: dict) -> None:
         check_estimator(DeepLinearRegressor(**settings, max_iter=2000))
 
 
+@pytest.mark.slow
 def test_conforms_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ensemble, "find_spec", lambda name: None)
     test_conforms({})

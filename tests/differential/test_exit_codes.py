@@ -180,6 +180,7 @@ def rectilinear(*words: object, **options) -> subprocess.CompletedProcess:
     )
 
 
+@pytest.mark.slow
 def test_a_model_file_that_forks_prints_and_moves_changes_no_answer(folder, capsys):
     Path("odd.py").write_text(
         "import os, sys\nprint('from Python')\nos.system('echo from another program')\n"
@@ -360,6 +361,7 @@ def test_a_disk_without_room_is_found_at_the_start(folder):
     assert not Path("new").exists()
 
 
+@pytest.mark.slow
 def test_a_path_that_is_no_utf8_and_an_output_that_is_ascii(folder):
     out = os.fsdecode(b"out-\xff-\xc3\xa4")
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}

@@ -113,7 +113,9 @@ def test_a_cut_through_a_tie_has_a_finite_gradient() -> None:
     assert m.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize(
+    "rank", [2, pytest.param(1, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)]
+)
 def test_projections_move_with_a_range_of_constant_rank(rank: int) -> None:
     """``m = x y^T`` with repeated singular values, moved within its rank; to second order too."""
     x, y = orthogonal(5)[:, :rank], orthogonal(4)[:, :rank]

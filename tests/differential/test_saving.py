@@ -45,7 +45,9 @@ def killed(tmp_path_factory):
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("shapes", ["same shapes", "other shapes"])
+@pytest.mark.parametrize(
+    "shapes", ["same shapes", pytest.param("other shapes", marks=pytest.mark.slow)]
+)
 def test_a_save_over_a_model_killed_at_any_point_leaves_the_old_or_the_new(killed, shapes):
     found = [number for number, _ in killed[shapes]]
     assert len(found) > 10

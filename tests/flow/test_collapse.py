@@ -84,7 +84,10 @@ def test_errors_fall_with_the_order_of_the_method(wave, method):
     assert errors[0] / errors[1] == pytest.approx(2**order, rel=0.25)
 
 
-@pytest.mark.parametrize("kind", ["by_velocity", "by_endpoint", "trained"])
+@pytest.mark.parametrize(
+    "kind",
+    ["trained", *(pytest.param(k, marks=pytest.mark.slow) for k in ("by_velocity", "by_endpoint"))],
+)
 def test_magnus_is_accurate_where_euler_is_not(wave, trained, kind):
     random = (
         wave(64, 8, by_endpoint=True) if kind == "by_endpoint" else wave(64, 8, fast=2.0, size=3.0)

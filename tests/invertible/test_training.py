@@ -28,7 +28,9 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=pytest.mark.slow) if k == "vit" else k for k in NETWORKS]
+)
 def test_round_trip_after_training(kind: str) -> None:
     torch.manual_seed(0)
     g = NETWORKS[kind]()

@@ -70,6 +70,7 @@ def test_negative_eigenvalues_are_pairs_at_the_angle_pi() -> None:
     assert found.growth.exp().tolist() == pytest.approx([0.9])
 
 
+@pytest.mark.slow
 def test_forecast_beats_the_linear_baseline(
     pendulum: tuple[Koopman, Windows], held: torch.Tensor
 ) -> None:

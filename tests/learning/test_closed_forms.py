@@ -225,7 +225,7 @@ def test_independent_refuses() -> None:
         dynamics.independent(TIMES, torch.eye(2), torch.tensor([1.0, 0.0]), 0.1)
 
 
-@pytest.mark.parametrize("depth", [1, 2, 3])
+@pytest.mark.parametrize("depth", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
 def test_linear_flow_and_descent_are_those_of_the_points(
     symmetric: Make, chain: Make, depth: int
 ) -> None:

@@ -70,7 +70,9 @@ def test_logits_must_be_a_vector() -> None:
         Selection(torch.zeros(2, 2))
 
 
-@pytest.mark.parametrize("weight", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize(
+    "weight", [0.5, *(pytest.param(w, marks=pytest.mark.slow) for w in (1.0, 2.0))]
+)
 def test_the_learned_rank_is_that_of_the_rule_at_every_scale(weight: float) -> None:
     """Of coordinates that cannot change, those stay whose share of the variance is above weight /
     n.

@@ -6,6 +6,7 @@ from rectilinear.plots.page import page
 from rectilinear.report import projector
 
 
+@pytest.mark.slow
 def test_untrained_it_is_the_page_of_pca(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(projector, "_train", lambda *_: None)
     sections, found = projector.projector_sections(seed=1)

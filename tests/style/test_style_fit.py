@@ -209,6 +209,7 @@ def trained(tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_training_beats_the_best_filter(trained):
     from rectilinear import recipes
 

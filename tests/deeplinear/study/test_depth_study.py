@@ -235,6 +235,14 @@ def table() -> Table:
     return Table.from_arrays(X, X @ [1.0, -2.0, 0.5] + 0.3 * rng.normal(size=47))
 
 
+@pytest.mark.slow
+def test_a_table_is_the_same_with_two_workers(table: Table) -> None:
+    study = DepthStudy(
+        deep_linear([1, 2], starts=["torch"], optimizers=["adam"], lr=0.02), trials=8, steps=200
+    )
+    assert same(study.run(table, n_jobs=2), study.run(table))
+
+
 def test_a_table_is_cross_validated(table: Table) -> None:
     study = DepthStudy(
         deep_linear([1, 2], starts=["torch"], optimizers=["adam"], lr=0.02),
@@ -244,7 +252,7 @@ def test_a_table_is_cross_validated(table: Table) -> None:
         folds=4,
     )
     result = study.run(table)
-    assert same(study.run((table.X, table.y), n_jobs=2), result)
+    assert same(study.run((table.X, table.y)), result)
     assert result.cell(0)["trial"].tolist() == list(range(8))
     assert result.cell(1)["success"].all()
     assert result.overlap == pytest.approx(1 / 3)
