@@ -173,7 +173,7 @@ def compare(args: argparse.Namespace) -> str:
     draw(args, data, maps, ours, peers)
     lines = [*head(args, maps, counts), *restored(rows), *twice(data, untrained, maps)]
     return (
-        "\n".join([*lines, *strangers(data, maps), *samples(args, data, ours, maps[PCA], peers)])
+        "\n".join([*lines, *anomalies(data, maps), *samples(args, data, ours, maps[PCA], peers)])
         + "\n"
     )
 
@@ -269,7 +269,7 @@ def twice(data: Data, untrained: nn.Module, maps: dict[str, nn.Module]) -> list[
 
 
 @torch.no_grad()
-def strangers(data: Data, maps: dict[str, nn.Module]) -> list[str]:
+def anomalies(data: Data, maps: dict[str, nn.Module]) -> list[str]:
     """Area under the curve for each score and each kind of anomalous image."""
     scores: dict[str, Callable[[Tensor], Tensor]] = {}
     for name in (OURS, PCA):
