@@ -1,21 +1,17 @@
-"""Checks of what a user hands over: a tensor, floating, of the right shape, finite.
-
-The one tolerance of the library.
-"""
+"""Checks of arguments: floating, finite, of the right shape; counts and numbers; the tolerance."""
 
 from __future__ import annotations
 
 from math import inf
 from numbers import Number, Real
 from operator import index
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch._C._functorch import (
-    is_functorch_wrapped_tensor,
-)  # no public name says "inside torch.func"
+from torch._C._functorch import is_functorch_wrapped_tensor  # no public name says it
 from torch.autograd.forward_ad import unpack_dual
 from torch.nn.parameter import is_lazy
 
@@ -72,8 +68,8 @@ def check_values(x: Tensor, name: str) -> None:
         )
 
 
-def check_finite(x: Tensor, name: str) -> None:
-    """Raise if ``x`` holds a NaN or an infinity.
+def check_finite(x: Tensor | NDArray[Any], name: str) -> None:
+    """Raise if a tensor or an array of numbers holds a NaN or an infinity.
 
     Raises:
         InputError: if it is on the meta device.
@@ -84,14 +80,21 @@ def check_finite(x: Tensor, name: str) -> None:
         Traceback (most recent call last):
         rectilinear.errors.NonFiniteError: Got 1 NaN or infinite entry in data, first at (0, 1); ...
     """
-    check_values(x, name)
-    finite = torch.isfinite(x)
-    if bool(finite.all()):
-        return
-    where = (~finite).nonzero()
+    if isinstance(x, Tensor):
+        check_values(x, name)
+        finite = torch.isfinite(x)
+        if bool(finite.all()):
+            return
+        where = (~finite).nonzero().cpu().numpy()
+    else:
+        known = np.isfinite(x)
+        if known.all():
+            return
+        where = np.argwhere(~known)
     count, first = len(where), tuple(where[0].tolist())
+    entries = "entry" if count == 1 else "entries"
     raise NonFiniteError(
-        got=f"{count} NaN or infinite {'entry' if count == 1 else 'entries'} in {name}, first at {first}",
+        got=f"{count} NaN or infinite {entries} in {name}, first at {first}",
         expected="finite numbers",
         fix=f"Remove or replace {'it' if count == 1 else 'them'}.",
     )
@@ -125,7 +128,7 @@ def whole(value: object, name: str, least: int = 0) -> int:
     """``value`` as an int, from Python, numpy or an integer tensor.
 
     Raises:
-        ConfigError: if it is no integer, or less than ``least``.
+        ConfigError: if it is no integer, or below ``least``.
 
     Example:
         >>> whole(np.int64(3), "steps")
@@ -148,8 +151,7 @@ def single(x: Tensor) -> Tensor:
 
 
 def is_differentiated(x: Tensor) -> bool:
-    """Whether derivatives are taken through ``x``, by autograd, by ``torch.func``, or in forward
-    mode.
+    """Whether derivatives are taken through ``x``: by autograd, ``torch.func``, or forward mode.
 
     Example:
         >>> is_differentiated(torch.ones(1)), is_differentiated(torch.ones(1, requires_grad=True))

@@ -1,10 +1,9 @@
-"""Numerics that every part shares: least squares from an orthogonal factor, streamed, and
-eigenvalues.
-"""
+"""Streamed least squares from an orthogonal factor, eigenvalues, and Wilson's interval."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import sqrt
 
 import torch
 from torch import Tensor
@@ -13,19 +12,16 @@ from rectilinear.errors import InputError
 
 RIDGES = (0.0, 1e-6, 1e-4, 1e-2, 1e-1)  # times the mean variance of the scaled columns
 LEVERAGE_GAP = 1e-6  # a row whose leverage is this near to one is the only one in its direction
-CHUNK_ROWS = (
-    4096  # rows that are reduced at once, at least; as many as columns where these are more
-)
+CHUNK_ROWS = 4096  # rows that are reduced at once, at least; as many as columns if these are more
 SCALE_STEP = 20  # binary orders of magnitude between the scales of columns
-LEAST_SIZE = 1e-150  # of targets: smaller squares vanish
+MIN_TARGET = 1e-150  # size of targets: smaller squares vanish
 EPS = torch.finfo(torch.float64).eps
 
 
 def eig(m: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues ``(..., n)`` and eigenvectors ``(..., n, n)`` in columns of matrices ``(..., n,
-    n)``, both complex.
+    """Complex eigenvalues ``(..., n)`` and eigenvectors, in columns, of matrices ``(..., n, n)``.
 
-    They are those of a row-major copy: on CUDA, PyTorch 2.11 writes over an argument that is stored
+    They are those of a row-major copy: on CUDA, PyTorch 2.11 overwrites an argument that is stored
     column by column.
 
     Example:
@@ -38,15 +34,36 @@ def eig(m: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def eigvals(m: Tensor) -> Tensor:
-    """Eigenvalues ``(..., n)`` of matrices ``(..., n, n)``, complex, of a row-major copy as in
-    :func:`eig`.
-    """
+    """Complex eigenvalues ``(..., n)`` of matrices ``(..., n, n)``; of a copy, see :func:`eig`."""
     return torch.linalg.eigvals(m.clone(memory_format=torch.contiguous_format))
 
 
+def wilson_interval(rate: float, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's confidence interval of a rate, which keeps its coverage near 0 and 1.
+
+    Args:
+        rate: successes divided by trials, from 0 to 1.
+        trials: how many, at least one.
+        confidence: coverage, above 0 and below 1.
+
+    Reference: Wilson, "Probable inference, the law of succession, and statistical inference", JASA
+    22, 1927; the formula is Newcombe's, Statistics in Medicine 17, 1998.
+
+    Example:
+        >>> low, high = wilson_interval(0.98, 100)
+        >>> round(low, 3), round(high, 3)
+        (0.93, 0.994)
+    """
+    quantile = torch.tensor(0.5 + 0.5 * confidence, dtype=torch.float64, device="cpu")
+    z = float(torch.special.ndtri(quantile))
+    width = 2 * (trials + z**2)
+    centre = (2 * trials * rate + z**2) / width
+    half = z / width * sqrt(4 * trials * rate * (1 - rate) + z**2)
+    return (0.0 if rate == 0 else centre - half), (1.0 if rate == 1 else centre + half)
+
+
 class Moments:
-    """First and second moments of rows ``x`` ``(b, D)`` and targets ``t`` ``(b, T)``, in float64,
-    one pass.
+    """First and second moments of rows ``(b, D)`` and targets ``(b, T)``, in float64, in one pass.
 
     Kept are the means, the triangular factor ``R`` of the centred rows, ``R'R = sum (x - m)(x -
     m)'``, the targets in its basis, ``Q't``, and the sums of squares of the targets outside of it.
@@ -54,8 +71,7 @@ class Moments:
 
     Args:
         computed: whether the rows are results of arithmetic in their dtype, as hidden features are,
-            and carry its
-            rounding errors: in half precision these would else be fitted, too.
+            and carry its rounding errors: in half precision these would else be fitted, too.
 
     Reference: Golub and Van Loan, "Matrix Computations", 2013, sections 5.3 and 6.5.
 
@@ -80,7 +96,7 @@ class Moments:
         return self._rows + self._waiting
 
     def add(self, x: Tensor, t: Tensor) -> None:
-        """Count rows in."""
+        """Take in rows and their targets."""
         if not len(x):
             return
         if not self.n:
@@ -113,22 +129,19 @@ class Moments:
         x, t = x - (self.mean_x + shift_x), t - (self.mean_t + shift_t)
         if n:
             x, t = torch.cat([x, between * shift_x[None]]), torch.cat([t, between * shift_t[None]])
-        self.mean_x, self.mean_t = (
-            self.mean_x + m / (n + m) * shift_x,
-            self.mean_t + m / (n + m) * shift_t,
-        )
+        self.mean_x = self.mean_x + m / (n + m) * shift_x
+        self.mean_t = self.mean_t + m / (n + m) * shift_t
         stacked = torch.cat([self.factor, x]), torch.cat([self.projected, t])
         self.factor, self.projected, left = _triangle(*stacked)
         self.outside = self.outside + left
         self._rows, self._pending, self._waiting = n + m, [], 0
 
     def fit(self, columns: slice = slice(None), centred: bool = True) -> Fit:
-        """The best affine map to these targets (linear, where not ``centred``), of minimal norm in
-        scaled columns.
+        """The least-squares map to these targets, affine if ``centred``, else linear.
 
-        Columns whose sizes differ by more than a thousand are scaled by powers of two, which is
-        exact, before the rank is found; a column that varies by rounding errors of its mean is
-        constant.
+        Of all such maps it is that of least norm in scaled columns. Columns whose sizes differ by
+        more than a thousand are scaled by powers of two, which is exact, before the rank is found;
+        a column that varies by rounding errors of its mean is constant.
 
         Raises:
             InputError: for targets whose squares leave the range of float64.
@@ -184,7 +197,7 @@ class Moments:
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """Least squares in a basis of uncorrelated coordinates ``z = (x - mean_x) basis``.
+    """A least-squares map in a basis of uncorrelated coordinates ``z = (x - mean_x) basis``.
 
     Attributes:
         n: how many rows.
@@ -220,31 +233,27 @@ class Fit:
 
     def predict(self, x: Tensor) -> Tensor:
         """``A x + b`` for rows ``(b, D)``."""
-        return (x.double() - self.mean_x) @ self.basis @ (
-            self.coefficients / self.s[:, None]
-        ) + self.mean_t
+        z = (x.double() - self.mean_x) @ self.basis
+        return z @ (self.coefficients / self.s[:, None]) + self.mean_t
 
     @property
     def r2(self) -> float:
-        """The share of the variance of all targets together that the map explains on its own rows."""
+        """The share of the variance of all targets that the map explains on its own rows."""
         total = self.total.sum()
         return 1 - float(self.left.sum() / total) if total > 0 else 1.0
 
     def of_rank(self, rank: int) -> Tensor:
-        """The best map of a rank ``(T, D)`` on the data: leading singular values in the metric of
-        the rows.
-        """
+        """The least-squares map of at most this rank, ``(T, D)``: reduced-rank regression."""
         root = self.s.sqrt()
         u, s, vh = torch.linalg.svd((self.coefficients / root[:, None]).mT, full_matrices=False)
         return (u[:, :rank] * s[:rank]) @ vh[:rank] @ (self.basis / root).mT
 
     def residuals(self, x: Tensor, t: Tensor, repeats: Tensor | None = None) -> Residuals:
-        """What the map leaves of rows it was fitted on, and what maps fitted without each row leave
-        of it.
+        """Residuals of rows that the map was fitted on, and of maps fitted without each of them.
 
         For a ridge ``c``, ``t_i - t_i^(-i) = r_i / (1 - m_i h_i)`` with ``h_i = 1/n + sum_j z_ij^2
-        / (s_j + c)`` for a
-        row that occurs ``m_i`` times with one target: it is left out as often as it occurs.
+        / (s_j + c)`` for a row that occurs ``m_i`` times with one target: it is left out as often
+        as it occurs.
 
         Args:
             x: rows ``(b, D)``.
@@ -261,21 +270,21 @@ class Fit:
             leverage = first + squares @ (1 / damped)
             free = 1 - (leverage if repeats is None else repeats.to(leverage) * leverage)
             own = r if own is None else own
-            # A row that alone spans a direction is predicted by the constant there: nothing else is
-            # known of it.
-            held_out.append(
-                torch.where(
-                    free[:, None] > LEVERAGE_GAP, r / free.clamp_min(LEVERAGE_GAP)[:, None], d
-                )
-            )
+            # A row that alone spans a direction is predicted by the constant there.
+            scaled = r / free.clamp_min(LEVERAGE_GAP)[:, None]
+            held_out.append(torch.where(free[:, None] > LEVERAGE_GAP, scaled, d))
         assert own is not None
         return Residuals(own, torch.stack(held_out), d)
 
 
 @dataclass(frozen=True, eq=False)
 class Residuals:
-    """For rows: of the fit itself ``(b, T)``, held out at every ridge ``(R, b, T)``, and of the
-    constant ``(b, T)``.
+    """Residuals of rows.
+
+    Attributes:
+        own: of the fit itself, ``(b, T)``.
+        held_out: of fits without the row, one for each of :data:`RIDGES`, ``(R, b, T)``.
+        total: of the constant, ``(b, T)``.
     """
 
     own: Tensor
@@ -284,9 +293,7 @@ class Residuals:
 
 
 def _triangle(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """``R`` and ``Q't`` of ``x = Q R``, and the sums of squares of ``t`` outside the span of ``x``,
-    by columns.
-    """
+    """``R`` and ``Q't`` of ``x = Q R``, and the squares of ``t`` that lie outside its span."""
     k = min(x.shape)
     reflectors, tau = torch.geqrf(x)
     turned = torch.ormqr(reflectors, tau, t, transpose=True)
@@ -309,18 +316,17 @@ def _check_squares(projected: Tensor, outside: Tensor) -> None:
         InputError: naming their size.
     """
     size = float(projected.abs().max()) if projected.numel() else 0.0
-    if (size and not LEAST_SIZE < size < 1 / LEAST_SIZE) or not bool(torch.isfinite(outside).all()):
+    if (size and not MIN_TARGET < size < 1 / MIN_TARGET) or not bool(torch.isfinite(outside).all()):
         raise InputError(
             f"targets of size {size:.0e}", "numbers whose squares are in range", "Scale them."
         )
 
 
 def _scales(size: Tensor) -> Tensor:
-    """Powers of two, so that scaling by them does not round, that bring columns of these sizes
-    within a thousand.
+    """Scales that bring columns of these sizes within a factor of a thousand: powers of two.
 
-    Columns that are already there share one scale: a ridge then weighs them in the units of the
-    data.
+    Scaling by them does not round. Columns that are already there share one scale: a ridge then
+    weighs them in the units of the data.
     """
     varies = size > 0
     exponent = torch.where(varies, size, torch.ones_like(size)).log2()

@@ -1,7 +1,4 @@
-"""Seeds: the same number gives the same run.
-
-Random numbers that have nothing to do with those of the data, whatever seed these were drawn with.
-"""
+"""Seeds, random generators, and named streams of random numbers: one seed gives one run."""
 
 from __future__ import annotations
 
@@ -55,15 +52,15 @@ def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
     """A random generator of its own, apart from torch's global one.
 
     Example:
-        >>> torch.equal(torch.rand(3, generator=generator(1)), torch.rand(3, generator=generator(1)))
+        >>> a, b = torch.rand(3, generator=generator(1)), torch.rand(3, generator=generator(1))
+        >>> torch.equal(a, b)
         True
     """
     return torch.Generator(device=device).manual_seed(check_seed(seed))
 
 
 def seed_step(seed: int, step: int, rank: int = 0, device: torch.device | str = "cpu") -> None:
-    """Seed torch for one step of a run: its random numbers depend on ``(seed, step, rank)`` and on
-    nothing else.
+    """Seed torch for one step of a run, by ``(seed, step, rank)`` alone.
 
     So a run that was killed goes on with the numbers it would have drawn. Within a run no two steps
     share a seed before step ``2^32``: multiplication by an odd number is a bijection of the
@@ -71,7 +68,8 @@ def seed_step(seed: int, step: int, rank: int = 0, device: torch.device | str = 
     microseconds.
 
     Example:
-        >>> seed_step(0, step=7); a = torch.rand(3); seed_step(0, step=7); torch.equal(a, torch.rand(3))
+        >>> seed_step(0, step=7); a = torch.rand(3)
+        >>> seed_step(0, step=7); torch.equal(a, torch.rand(3))
         True
     """
     start = int.from_bytes(
@@ -84,16 +82,15 @@ def seed_step(seed: int, step: int, rank: int = 0, device: torch.device | str = 
 
 
 def stream(seed: int, name: str) -> torch.Generator:
-    """The random generator of one measurement.
+    """The random generator of one measurement, apart from all others with the same seed.
 
     Seeded by a hash: data are often drawn with a seed of 0, and would otherwise share their numbers
     with the audit.
 
     Example:
-        >>> import torch
-        >>> bool(torch.rand(1, generator=stream(0, "a")) == torch.rand(1, generator=stream(0, "a")))
-        True
+        >>> a, b = torch.rand(3, generator=stream(0, "a")), torch.rand(3, generator=stream(0, "b"))
+        >>> torch.equal(a, b)
+        False
     """
-    return generator(
-        int.from_bytes(hashlib.blake2b(f"{name} {seed}".encode(), digest_size=7).digest(), "little")
-    )
+    digest = hashlib.blake2b(f"{name} {seed}".encode(), digest_size=7).digest()
+    return generator(int.from_bytes(digest, "little"))

@@ -39,7 +39,7 @@ from rectilinear.operators import (
     to_dense,
     truncate,
 )
-from rectilinear.random import check_seed
+from rectilinear.random import generator
 
 Laws = Iterator[tuple[str, Callable[[], tuple[Tensor, Tensor]]]]
 
@@ -336,14 +336,10 @@ def _allowed(verb: Callable[[], object]) -> bool:
 
 
 def _random(like: Tensor, dims: tuple[int, ...], seed: int) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(check_seed(seed))
-    return [torch.randn(5, n, generator=generator, dtype=like.dtype).to(like.device) for n in dims]
+    draw = generator(seed)
+    return [torch.randn(5, n, generator=draw, dtype=like.dtype).to(like.device) for n in dims]
 
 
 def _numbers(like: Tensor, seed: int) -> tuple[float, float]:
-    a, b = (
-        2
-        * torch.rand(2, generator=torch.Generator().manual_seed(check_seed(seed)), dtype=like.dtype)
-        - 1
-    ).tolist()
+    a, b = (2 * torch.rand(2, generator=generator(seed), dtype=like.dtype) - 1).tolist()
     return a, b

@@ -155,21 +155,6 @@ def ratios(
     return value, (value - (value - low) * wider, value + (high - value) * wider)
 
 
-def wilson(rate: float, trials: int) -> tuple[float, float]:
-    """Wilson's interval of 95 % for a rate, which keeps its coverage near 0 and 1.
-
-    Example:
-        >>> low, high = wilson(0.98, 100)
-        >>> round(low, 3), round(high, 3)
-        (0.93, 0.994)
-    """
-    z2 = 1.959964**2
-    middle = rate + z2 / (2 * trials)
-    spread = (z2 * (rate * (1 - rate) + z2 / (4 * trials)) / trials) ** 0.5
-    scale = 1 + z2 / trials
-    return (middle - spread) / scale, (middle + spread) / scale
-
-
 def _quotient(a: Tensor, b: Tensor) -> Tensor:
     return torch.where(b > 0, a / b.clamp_min(torch.finfo(b.dtype).tiny), torch.zeros_like(a))
 

@@ -14,11 +14,12 @@ from math import pi
 import torch
 from torch import Tensor
 
-from rectilinear.analysis.measure import Measure, ratio, wilson
+from rectilinear.analysis.measure import Measure, ratio
 from rectilinear.analysis.subject import Subject
 from rectilinear.errors import NonFiniteError
 from rectilinear.learning.mirror import mirror_pairs, of_unit_size, unmirrored
 from rectilinear.networks.layers import TwoLayer
+from rectilinear.numerics import wilson_interval
 from rectilinear.random import stream
 
 FEATURES = 256  # odd random features sin(w . x)
@@ -107,7 +108,7 @@ def sign_flip(subject: Subject) -> Measure:
     labelled = " and the labels" if signed_labels(subject) is not None else ""
     note = f"p-value of the hypothesis that the points{labelled} are symmetric"
     details = {"statistic": float(statistic), "median_when_symmetric": float(null.median())}
-    return Measure("sign_flip", p, "estimated", wilson(p, FLIPS + 1), note, details)
+    return Measure("sign_flip", p, "estimated", wilson_interval(p, FLIPS + 1), note, details)
 
 
 def mirror_classifier(subject: Subject) -> Measure:
@@ -146,7 +147,7 @@ def mirror_classifier(subject: Subject) -> Measure:
         "mirror_classifier",
         hits / trials,
         "estimated",
-        wilson(hits / trials, trials),
+        wilson_interval(hits / trials, trials),
         note,
         {"test_rows": trials},
     )

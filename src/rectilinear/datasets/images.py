@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from rectilinear.errors import ConfigError, DataError, DtypeError, NonFiniteError, ShapeError
+from rectilinear.checks import check_finite
+from rectilinear.errors import ConfigError, DataError, DtypeError, ShapeError
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +144,7 @@ def mask_from_array(
             f"({h}, {w}), or one for each of {n}",
             "Resize the mask.",
         )
-    _check_finite(array, name)
+    check_finite(array, name)
     known = (array != 0).reshape(array.shape if array.ndim == 4 else (-1, 1, h, w)).expand(shape)
     if not bool(known.flatten(1).any(1).all()):
         raise DataError(
@@ -179,7 +180,7 @@ def _unit_range(images: Tensor, name: str) -> Tensor:
             "bytes (uint8) from 0 to 255, or floats from 0 to 1",
             "Convert them.",
         )
-    _check_finite(images, name)
+    check_finite(images, name)
     images = images.double() if images.dtype == torch.float64 else images.float()
     low, high = (images.min().item(), images.max().item()) if images.numel() else (0.0, 0.0)
     if low < -_BEYOND or high > 1 + _BEYOND:
@@ -189,10 +190,3 @@ def _unit_range(images: Tensor, name: str) -> Tensor:
             fix="Scale them to [0, 1]; where noise leads outside, clip them.",
         )
     return images.clamp(0, 1).float()
-
-
-def _check_finite(array: Tensor, name: str) -> None:
-    if not bool(torch.isfinite(array).all()):
-        raise NonFiniteError(
-            f"{name} with NaN or infinite values", "finite numbers", "Replace them."
-        )

@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from rectilinear.errors import InputError, NonFiniteError, ShapeError
+from rectilinear.checks import check_finite
+from rectilinear.errors import InputError, ShapeError
+from rectilinear.numerics import wilson_interval
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,7 @@ class Survival:
 def wilson(successes: int, trials: int, confidence: float = 0.95) -> Estimate:
     """A rate with Wilson's interval, which keeps its coverage near 0 and 1 and for few trials.
 
-    Reference:
-        Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22,
-        1927.
+    See :func:`rectilinear.numerics.wilson_interval`.
 
     Raises:
         InputError: if there are no trials, or more successes than trials.
@@ -57,10 +57,8 @@ def wilson(successes: int, trials: int, confidence: float = 0.95) -> Estimate:
             f"{successes} successes of {trials} trials",
             "0 <= successes <= trials, and at least one trial",
         )
-    interval = stats.binomtest(int(successes), int(trials)).proportion_ci(
-        confidence, method="wilson"
-    )
-    return Estimate(successes / trials, float(interval.low), float(interval.high))
+    rate = int(successes) / int(trials)
+    return Estimate(rate, *wilson_interval(rate, int(trials), confidence))
 
 
 def kaplan_meier(times: ArrayLike, arrived: ArrayLike, confidence: float = 0.95) -> Survival:
@@ -261,12 +259,7 @@ def _finite(values: ArrayLike, name: str) -> NDArray[np.float64]:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1:
         raise ShapeError(f"{name} of shape {array.shape}", "one dimension", "Flatten them.")
-    if not np.isfinite(array).all():
-        raise NonFiniteError(
-            f"{name} with NaN or infinite entries",
-            "finite numbers",
-            "Leave out the runs they are of.",
-        )
+    check_finite(array, name)
     return array
 
 

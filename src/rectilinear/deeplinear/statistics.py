@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from rectilinear.checks import check_finite
 from rectilinear.deeplinear.least_squares import (
     LeastSquares,
     column_norms,
@@ -315,12 +316,7 @@ def _numbers(values: ArrayLike, name: str) -> np.ndarray:
         raise DtypeError(
             f"{name} of dtype {array.dtype}", "real numbers", "Encode text and dates as numbers."
         ) from error
-    if count := int(array.size - np.isfinite(array).sum()):
-        raise NonFiniteError(
-            f"{count} NaN or infinite entries in {name}",
-            "finite numbers",
-            "Remove or replace them.",
-        )
+    check_finite(array, name)
     return array
 
 

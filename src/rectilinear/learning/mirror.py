@@ -6,7 +6,6 @@ image.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -17,11 +16,10 @@ from torch import Tensor
 
 from rectilinear.checks import check_finite, check_floating
 from rectilinear.errors import ShapeError
-from rectilinear.random import generator
+from rectilinear.random import stream
 
 PROBES = 4  # random directions: two points that agree in all of them are one
 CHUNK = 16_384
-SEED = int.from_bytes(hashlib.blake2b(b"lines 0", digest_size=7).digest(), "little")
 SAME = {torch.float64: 1e-9}  # of the largest point: two that are nearer are one
 SAME_ROUNDED = 1e-6  # in dtypes of fewer digits
 NOISE = 1e-14  # of the largest column: what is smaller is rounding
@@ -84,7 +82,7 @@ def sketch(x: Tensor) -> Tensor:
     """Rows ``(n, D)`` in a few random directions, ``(n, k)`` in float64 on the CPU: an odd function
     of each row.
     """
-    probe = torch.randn(x.shape[1], PROBES, generator=generator(SEED), dtype=torch.float64).to(
+    probe = torch.randn(x.shape[1], PROBES, generator=stream(0, "lines"), dtype=torch.float64).to(
         x.device
     )
     return torch.cat([rows.double() @ probe for rows in x.split(CHUNK)]).cpu()

@@ -18,6 +18,7 @@ from torch.nn.functional import batch_norm
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from rectilinear.errors import ShapeError
+from rectilinear.random import generator
 
 if TYPE_CHECKING:
     from torch.nn.modules.batchnorm import _BatchNorm
@@ -155,7 +156,7 @@ def _is_right(norm: _BatchNorm, tail: nn.Module) -> bool:
     """Whether the two together do what the class does, at random numbers."""
     whole, tail = deepcopy(norm).eval().cpu().double(), deepcopy(tail).eval().cpu().double()
     axes = 2 if isinstance(norm, nn.BatchNorm1d) else 4 if isinstance(norm, nn.BatchNorm2d) else 5
-    random = torch.Generator().manual_seed(0)
+    random = generator(0)
     x = torch.randn(4, norm.num_features, *[3] * (axes - 2), generator=random, dtype=torch.float64)
     with torch.no_grad():
         normalised = batch_norm(

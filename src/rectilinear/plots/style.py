@@ -20,7 +20,8 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from rectilinear.errors import NonFiniteError, ShapeError
+from rectilinear.checks import check_finite
+from rectilinear.errors import ShapeError
 from rectilinear.files import atomic_write
 
 # The colours by their role. In a page each becomes the style sheet's variable of that name, so that
@@ -148,10 +149,7 @@ def grid(images: ArrayLike, columns: int, gap: int = 1) -> NDArray[np.uint8]:
             "(n, 1 or 3, height, width)",
             "Put the channel axis second.",
         )
-    if not np.isfinite(array).all():
-        raise NonFiniteError(
-            "images with NaN or infinite pixels", "finite pixels", "Look at what made them."
-        )
+    check_finite(array, "images")
     n, _, height, width = array.shape
     rows = -(-n // columns)
     pixels = np.rint(255 * array.clip(0, 1)).astype(np.uint8).transpose(0, 2, 3, 1)

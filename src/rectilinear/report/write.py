@@ -9,13 +9,12 @@ import platform
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import date
-from math import isfinite
 from pathlib import Path
 
 import torch
 
 from rectilinear import __version__
-from rectilinear.config import write_json
+from rectilinear.config import nan_to_null, write_json
 from rectilinear.datasets import Images
 from rectilinear.files import atomic_write
 from rectilinear.flow import LinearFlow
@@ -86,7 +85,7 @@ def write_report(
         "seconds_per_1000_many_step": e.seconds_many,
     }
     write_json(
-        out / "metrics.json", _finite(metrics)
+        out / "metrics.json", nan_to_null(metrics)
     )  # before what is drawn: the numbers took the time
     machine = {
         "Date": date.today().isoformat(),
@@ -113,20 +112,12 @@ def write_report(
         body,
         f"Made by rectilinear {__version__} from {run}.",
     )
-    write_json(out / "metrics.json", _finite(metrics))
+    write_json(out / "metrics.json", nan_to_null(metrics))
     with atomic_write(out / "report.html") as tmp:
         tmp.write_text(text, encoding="utf-8")
     with atomic_write(out / "samples.png") as tmp:
         tmp.write_bytes(samples_picture(e))
-    return {"report": str(out / "report.html"), **_finite(metrics)}
-
-
-def _finite(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
-    """The numbers as JSON can hold them: None where one is NaN or infinite."""
-    return {
-        name: value if value is not None and isfinite(value) else None
-        for name, value in metrics.items()
-    }
+    return {"report": str(out / "report.html"), **nan_to_null(metrics)}
 
 
 CHAPTERS: dict[str, Chapter] = {

@@ -28,7 +28,7 @@ from rectilinear.papers.zhang2025_biasfree._setup import (
     pixels,
     plane,
 )
-from rectilinear.random import seed_all
+from rectilinear.random import generator, seed_all
 
 FLOOR = 1 - 1 / (4 - 8 / math.pi)  # 1 - <g x_1>^2 / (<g^2> <x_1^2>) on the circle: 0.312015
 WIDTHS = (20, 100, 400)
@@ -86,9 +86,7 @@ def compute(
     net = exact()
     pictures["three layers, by hand"] = _picture(net)
     best = x @ torch.linalg.lstsq(x, y[:, None]).solution
-    far = 10 * torch.randn(
-        10_000, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
-    )
+    far = 10 * torch.randn(10_000, 2, generator=generator(seed), dtype=torch.float64)
     with torch.no_grad():
         error = float((net(far)[:, 0] - g(far)).abs().max())
     return Result(curves, float(unexplained(best[:, 0], y)), error, pictures)

@@ -33,6 +33,7 @@ from rectilinear.papers.zhang2025_biasfree._setup import (
     weight_distance,
 )
 from rectilinear.plots.style import ROLES
+from rectilinear.random import generator
 
 PAPER_LOSS = (1.09, 0.24)  # at the start and at the end
 PAPER_DISTANCE = 0.003
@@ -118,7 +119,7 @@ def _lottery(seed: int, starts: int = 20_000) -> Tensor:
     """The distance that a Gaussian start of width 100 leads to, over many starts: ``v_i`` are
     normal numbers.
     """
-    v = torch.randn(starts, 100, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    v = torch.randn(starts, 100, generator=generator(seed), dtype=torch.float64)
     delta = (v * v.abs()).sum(1) / v.square().sum(1)
     return (2 - (1 + delta).sqrt() - (1 - delta).sqrt()).clamp(min=0).sqrt()
 
