@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 CODE = re.compile(r"(``.*?``|`[^`]+`)")
 MARKUP = re.compile(r"(?<!\\)(\||(?<!^)\*(?! )|(?<=\w)\*|(?<=\w)_(?!\w))")
+ARRAY_LIKE = re.compile(r"_Buffer \| _SupportsArray\[.*?\| _NestedSequence\[complex \| bytes \| str\]")
 HOMES = {
     "Tensor": "torch.Tensor",
     "Module": "torch.nn.Module",
@@ -62,11 +63,11 @@ def signature(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, args: str, returns: str
 ) -> Any:
     """The signature of a class: that of its constructor, also where a metaclass wraps it."""
-    if what != "class" or not (args or "").startswith("(*args: "):
-        return None
-    return stringify_signature(
-        sphinx_signature(obj.__init__, bound_method=True), unqualified_typehints=True
-    ), returns
+    if what == "class" and (args or "").startswith("(*args: "):
+        args = stringify_signature(
+            sphinx_signature(obj.__init__, bound_method=True), unqualified_typehints=True
+        )
+    return ARRAY_LIKE.sub("ArrayLike", args or ""), returns
 
 
 def foreign(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 SHORT = 18  # characters
+WIDE_COLUMNS = 8
 
 # From any page, however deep, to a page by its path from docs/.
 HOMES = (
@@ -40,13 +41,16 @@ def process(app: Sphinx, name: str, source: list[str]) -> None:
 
 
 def mark(app: Sphinx, doctree: nodes.document) -> None:
-    """Mark short code and numbers, which are not broken at a hyphen; rename Variables to Attributes."""
+    """Mark short code, numbers and wide tables for the style sheet; call Variables Attributes."""
     for literal in doctree.findall(nodes.literal):
         if len(literal.astext()) <= SHORT:
             literal["classes"].append("short")
     for cell in doctree.findall(nodes.entry):
         if len(cell.astext()) <= SHORT // 2:
             cell["classes"].append("short")  # numbers such as 1e-05
+    for group in doctree.findall(nodes.tgroup):
+        if group["cols"] >= WIDE_COLUMNS:
+            group.parent["classes"].append("wide")
     for name in doctree.findall(nodes.field_name):
         if name.astext() == "Variables":
             name.children = [nodes.Text("Attributes")]

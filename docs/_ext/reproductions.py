@@ -30,7 +30,7 @@ def reproduction(paper: str, figure: str) -> str:
         ast.get_docstring(ast.parse((PAPERS / paper / f"{figure}.py").read_text(encoding="utf-8")))
         or ""
     )
-    shows = "\n\n".join(text.split("\n\n")[1:]).replace("``", "`")
+    shows = "\n\n".join(map(joined, text.split("\n\n")[1:])).replace("``", "`")
     shows = re.sub(r":\w+:`~?([^`]+)`", r"`\1`", shows)
     image = DOCS / "papers" / f"{paper}-{figure}.png"
     small, full = state(paper, figure)
@@ -43,6 +43,11 @@ def reproduction(paper: str, figure: str) -> str:
             f"State: `--preset small`, in every test run: {small}. `--preset full`: {full}.",
         ]
     )
+
+
+def joined(paragraph: str) -> str:
+    """A paragraph on one line, so that no line of it begins like an item of a list."""
+    return paragraph if paragraph.startswith("* ") else " ".join(paragraph.split())
 
 
 def state(paper: str, figure: str) -> tuple[str, str]:
