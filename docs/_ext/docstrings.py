@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 CODE = re.compile(r"(``.*?``|`[^`]+`)")
 MARKUP = re.compile(r"(?<!\\)(\||(?<!^)\*(?! )|(?<=\w)\*|(?<=\w)_(?!\w))")
-ARRAY_LIKE = re.compile(r"_Buffer \| _SupportsArray\[.*?\| _NestedSequence\[complex \| bytes \| str\]")
+ARRAY_LIKE = re.compile(r"[~\w.]*Buffer \| [~\w.]*_SupportsArray\[.*?\| bytes \| str\]")
 HOMES = {
     "Tensor": "torch.Tensor",
     "Module": "torch.nn.Module",
@@ -67,7 +67,7 @@ def signature(
         args = stringify_signature(
             sphinx_signature(obj.__init__, bound_method=True), unqualified_typehints=True
         )
-    return ARRAY_LIKE.sub("ArrayLike", args or ""), returns
+    return (ARRAY_LIKE.sub("ArrayLike", args), returns) if args else None
 
 
 def foreign(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
