@@ -63,14 +63,14 @@ def size(network: nn.Module) -> int:
 
 
 class Reconstruction(nn.Module):
-    """``|f(y) - x|^2``, ``y`` a damaged ``x``."""
+    """``|f(y) - x|^2``, ``y`` a corrupted ``x``."""
 
-    def __init__(self, network: nn.Module, harm: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, network: nn.Module, corruption: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        self.network, self.harm = network, harm
+        self.network, self.corruption = network, corruption
 
     def forward(self, batch: Tensor) -> dict[str, Tensor]:
-        return {"loss": (self.network(self.harm(batch)) - batch).square().mean()}
+        return {"loss": (self.network(self.corruption(batch)) - batch).square().mean()}
 
 
 class LearnedIdempotence(nn.Module):

@@ -130,7 +130,7 @@ def measure(system: str, seed: int, generous: float) -> dict[str, dict[str, floa
     start = history if delays > 1 else state
     variants: dict[str, dict[str, Any]] = {"Koopman": {}}
     if system == "duffing":
-        variants |= {"features of the state alone": {"looks": 0}}
+        variants |= {"features of the state alone": {"lookahead_features": 0}}
     for name, changes in variants.items():
         began = time.process_time()
         ours = koopman.KoopmanRegressor(**{"horizon": 100, "seed": seed, **options, **changes}).fit(
@@ -143,7 +143,7 @@ def measure(system: str, seed: int, generous: float) -> dict[str, dict[str, floa
             seconds = spent
             lines["Koopman: A^k"] |= checks(ours, torch.as_tensor(start), system)
             found = koopman.windows(koopman.as_series(held, dt=dt), delays, 0, horizon)
-            ck = koopman.chapman_kolmogorov(
+            ck = koopman.chapman_kolmogorov_error(
                 ours.model_, found[:: max(1, len(found) // 1000)], horizon // 2
             )
             lines["Koopman: A^k"] |= {f"ck_{part}": value for part, value in ck._asdict().items()}
@@ -168,7 +168,7 @@ def checks(ours: koopman.KoopmanRegressor, x: torch.Tensor, system: str) -> dict
     found["radius"] = float((model.spectrum.exponents().real.max() * model.dt).exp())
     found |= {
         f"return_{part}": value
-        for part, value in koopman.there_and_back(model, x, BACK)._asdict().items()
+        for part, value in koopman.round_trip_error(model, x, BACK)._asdict().items()
     }
     if system == "linear":
         apart = (ours.modes_.exponents[:, None] - datasets.linear_eigenvalues()[None]).abs()

@@ -28,30 +28,30 @@ from rectilinear import datasets, metrics, plots, training
 from rectilinear.errors import DataError
 from rectilinear.invertible import Chain, Flatten, Rotation
 from rectilinear.projector import (
-    KINDS,
+    CORRUPTIONS,
     Projector,
-    RandomDamage,
+    RandomCorruption,
     Selection,
-    damage,
+    corrupt,
     gaussian,
     restoration,
 )
 from rectilinear.random import generator, seed_all
 from rectilinear.recipes.features import Features
-from rectilinear.recipes.projector import Projection
+from rectilinear.recipes.projector import ProjectorRecipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rectilinear.projector import Restoration
+    from rectilinear.projector.restoration import Restoration
     from rectilinear.training import TrainConfig
 
 OURS, PCA, AUTO, LEARNED = "projector", "PCA", "autoencoder", "learned idempotence"
 WAYS: dict[str, dict[str, Any]] = {
     "as it is": {},
     "additive couplings": {"coupling": "additive"},
-    "clean images": {"damages": ()},
-    "noise only": {"damages": ("noise",)},
+    "clean images": {"corruptions": ()},
+    "noise only": {"corruptions": ("noise",)},
     "tightness .01": {"tightness": 0.01},
     "likelihood .01": {"likelihood": 0.01},
     "nested ranks": {"nested": True},
@@ -116,7 +116,7 @@ def projector(
     args: argparse.Namespace, data: Data, name: str, seconds: float, **changes: Any
 ) -> tuple[Projector, int]:
     """Ours, and its number of steps."""
-    recipe = replace(Projection(data=args.data, rank=args.rank), **changes)
+    recipe = replace(ProjectorRecipe(data=args.data, rank=args.rank), **changes)
     recipe = replace(
         recipe,
         training=budget(recipe.training, (1 - DENSITY) * seconds),
@@ -133,7 +133,7 @@ def projector(
 
 def peer(args: argparse.Namespace, data: Data, name: str, objective: nn.Module) -> int:
     """Train a peer; its number of steps."""
-    config = budget(Projection().training, args.seconds)
+    config = budget(ProjectorRecipe().training, args.seconds)
     folder = args.out / args.data / f"{args.seconds:.0f}s" / name.replace(" ", "-")
     result = training.train(objective, data.train, config, folder, progress=False)
     objective.eval().requires_grad_(requires_grad=False)
@@ -152,7 +152,7 @@ def idempotence(f: nn.Module, data: Data) -> dict[str, float]:
     """Largest ``|f(f(x)) - f(x)|`` on data, on noise and on corrupted images."""
     x = data.test[:300].to(next(iter(f.state_dict().values())).dtype)
     noise = torch.randn(x.shape, generator=generator(0), dtype=x.dtype)
-    corrupted = torch.cat([damage(x[:60], kind, 0.4, generator(0)).images for kind in KINDS])
+    corrupted = torch.cat([corrupt(x[:60], kind, 0.4, generator(0)).images for kind in CORRUPTIONS])
     cases = {"data": x, "noise": noise, "corrupted": corrupted}
     return {name: float((f(f(case)) - f(case)).abs().max()) for name, case in cases.items()}
 
@@ -160,7 +160,9 @@ def idempotence(f: nn.Module, data: Data) -> dict[str, float]:
 def compare(args: argparse.Namespace) -> str:
     """Train all, measure all: the table as Markdown."""
     data = load(args)
-    untrained = next(Projection(data=args.data, rank=args.rank).stages(data.train)).model.eval()
+    untrained = next(
+        ProjectorRecipe(data=args.data, rank=args.rank).stages(data.train)
+    ).model.eval()
     ours, steps = projector(args, data, "projector", args.seconds)
     peers: dict[str, nn.Module] = {}
     counts = {OURS: steps}
@@ -183,7 +185,7 @@ def build(args: argparse.Namespace, data: Data, name: str, parameters: int) -> n
     seed_all(args.seed)
     network = autoencoder(tuple(data.train.shape[1:]), args.rank, parameters)
     if name == AUTO:
-        return Reconstruction(network, RandomDamage(Projection().damages))
+        return Reconstruction(network, RandomCorruption(ProjectorRecipe().corruptions))
     return LearnedIdempotence(network, data.train)
 
 
@@ -232,7 +234,7 @@ def restored(rows: list[Restoration]) -> list[str]:
     lines = [
         "### Restoration, PSNR in dB\n",
         (
-            "One application of each map; where *known*, 30 steps in turn with the known pixels or "
+            "One application of each map; where *measurement*, 30 steps in turn with the observed pixels or "
             "blur. `salt` is a corruption"
         ),
         f"that none was trained on. Of {len(rows)} rows the projector is {', '.join(above)}.\n",
@@ -243,9 +245,9 @@ def restored(rows: list[Restoration]) -> list[str]:
         cells = " | ".join(
             f"**{row.psnr[n]:.2f}**" if n == winner else f"{row.psnr[n]:.2f}" for n in names
         )
-        seen = "" if row.seen == float("inf") else f"{row.seen:.2f}"
+        seen = "" if row.corrupted == float("inf") else f"{row.corrupted:.2f}"
         lines.append(
-            f"| {row.kind} | {row.severity:g} | {'known' if row.known else ''} | {seen} | {cells} |"
+            f"| {row.kind} | {row.severity:g} | {'measurement' if row.with_measurement else ''} | {seen} | {cells} |"
         )
     return [*lines, ""]
 
@@ -285,8 +287,8 @@ def anomalies(data: Data, maps: dict[str, nn.Module]) -> list[str]:
     ]
     lines.append("|---|" + "---|" * len(data.anomalous))
     for name, score in scores.items():
-        usual = score(data.test)
-        areas = [metrics.roc(usual, score(x)).area for x in data.anomalous.values()]
+        normal = score(data.test)
+        areas = [metrics.roc(normal, score(x)).area for x in data.anomalous.values()]
         lines.append(f"| {name} | {' | '.join(f'{area:.3f}' for area in areas)} |")
     return [*lines, ""]
 
@@ -344,7 +346,7 @@ def draw(
     folder = args.out / args.data / f"{args.seconds:.0f}s"
     x = data.test[:12]
     for kind, severity in (("noise", 0.5), ("occlusion", 0.375), ("blur", 0.1)):
-        seen = damage(x, kind, severity, generator(0)).images
+        seen = corrupt(x, kind, severity, generator(0)).images
         with torch.no_grad():
             rows = {"seen": seen, **{name: f(seen) for name, f in maps.items()}, "true": x}
         plots.save(
@@ -361,7 +363,7 @@ def draw(
 def ways(args: argparse.Namespace) -> str:
     """Variants of training the projector, by mean PSNR over the severities of each corruption."""
     data = load(args)
-    kinds = ("none", *KINDS)
+    kinds = ("none", *CORRUPTIONS)
     lines = [
         f"## Ways to train it: {args.data}, {args.seconds:.0f} processor seconds each\n",
         (
@@ -379,7 +381,9 @@ def ways(args: argparse.Namespace) -> str:
     floor = metrics.floor(data.real, data.features, n)
     for way, changes in WAYS.items():
         f, _ = projector(args, data, f"way-{way.replace(' ', '-')}", args.seconds, **changes)
-        rows = [row for row in restoration({way: f}, data.test, steps=1) if not row.known]
+        rows = [
+            row for row in restoration({way: f}, data.test, steps=1) if not row.with_measurement
+        ]
         means = [[row.psnr[way] for row in rows if row.kind == kind] for kind in kinds]
         cells = " | ".join(f"{sum(values) / len(values):.2f}" for values in means)
         area = metrics.roc(

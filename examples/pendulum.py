@@ -3,7 +3,7 @@
 import numpy as np
 
 import rectilinear as rl
-from rectilinear.koopman import DMD, KoopmanRegressor, there_and_back
+from rectilinear.koopman import DMD, KoopmanRegressor, round_trip_error
 
 train = rl.datasets.simulate("pendulum", count=200, steps=200)
 held = rl.datasets.simulate("pendulum", count=100, steps=150, seed=1).states
@@ -24,7 +24,9 @@ ours, linear = model.simulate(x, 100), dmd.simulate(x, 100)
 for k in (1, 10, 50, 100):
     print(f"{k:4} steps:  this model {error(ours, k):.1e}   DMD {error(linear, k):.1e}")
 print(f" -50 steps:  this model {error(model.simulate(x, -50), -50):.1e}")
-print(f"50 steps forward and back: {there_and_back(model.model_, x, 50).latent:.0e} in its latents")
+print(
+    f"50 steps forward and back: {round_trip_error(model.model_, x, 50).latent:.0e} in its latents"
+)
 
 f = model.model_.linearizer()
 padded = model.model_.lift.pad(x)

@@ -5,26 +5,30 @@ import torch
 import rectilinear as rl
 from rectilinear.projector import (
     ProjectorObjective,
-    RandomDamage,
-    damage,
-    decibels,
+    RandomCorruption,
+    corrupt,
     from_pca,
     restore,
 )
+
+
+def psnr(x: torch.Tensor) -> float:
+    """PSNR of all images as one."""
+    return float(rl.metrics.psnr(x[None], held_out[None]))
+
 
 torch.manual_seed(0)
 images, _ = rl.datasets.load("digits", "train")
 held_out, _ = rl.datasets.load("digits", "test")
 
-f, lost = from_pca(
-    images, rank=16, blocks=4, width=64
-)  # equal to PCA's projector until it is trained
+# equal to the projector of PCA until it is trained
+f, errors = from_pca(images, rank=16, blocks=4, width=64)
 pca, _ = from_pca(images, rank=16, blocks=1, width=2)
 noise = torch.randn_like(held_out)
 print(f"untrained: |f(f(x)) - f(x)| on noise {(f(f(noise)) - f(noise)).abs().max():.0e}")
 
 objective = ProjectorObjective(
-    f, lost, harm=RandomDamage(("noise", "missing", "occlusion", "blur"))
+    f, errors, corruption=RandomCorruption(("noise", "missing", "occlusion", "blur"))
 )
 optimizer = torch.optim.Adam(f.parameters(), lr=2e-3)
 for step in range(300):
@@ -38,31 +42,21 @@ for step in range(300):
 with torch.no_grad():
     print(f"trained:   |f(f(x)) - f(x)| on noise {(f(f(noise)) - f(noise)).abs().max():.0e}")
     for kind, severity in (("noise", 0.25), ("missing", 0.5), ("occlusion", 0.375), ("blur", 0.1)):
-        seen, known = damage(held_out, kind, severity, torch.Generator().manual_seed(0))
-        known_too = (
-            ""
-            if known is None
-            else f", known corruption {decibels(restore(f, seen, known), held_out):.1f}"
-        )
-        linear, bent = decibels(pca(seen), held_out), decibels(f(seen), held_out)
-        print(
-            f"{kind:9} {severity:<5} {decibels(seen, held_out):5.1f} dB, PCA {linear:.1f}, "
-            f"projector {bent:.1f}{known_too}"
-        )
+        y, measurement = corrupt(held_out, kind, severity, torch.Generator().manual_seed(0))
+        line = f"{psnr(y):5.1f} dB, PCA {psnr(pca(y)):.1f}, projector {psnr(f(y)):.1f}"
+        if measurement is not None:
+            line += f", with the measurement {psnr(restore(f, y, measurement)):.1f}"
+        print(f"{kind:9} {severity:<5} {line}")
 
     f = f.fitted(images, noise=0.05)  # a Gaussian on the range
     normal, anomalous = f.scores(held_out), f.scores(rl.datasets.letters(8).images)
     for score, values in normal.items():
-        print(
-            f"letters against digits by {score}: area "
-            f"{rl.metrics.roc(values, anomalous[score]).area:.3f}"
-        )
+        area = rl.metrics.roc(values, anomalous[score]).area
+        print(f"letters against digits by {score}: AUROC {area:.3f}")
     drawn = f.sample(100)
     print(f"samples lie on the range: {(f(drawn) - drawn).abs().max():.0e}")
 
-away = rl.project_null(f.linearizer)  # what f removes: a projector, too
+complement = rl.project_null(f.linearizer)  # 1 - f in the space of g, a projector too
 space = f.linearizer.in_space
-print(
-    "x = f(x) (+) (1 - f)(x): "
-    f"{(space.add(f(held_out), away(held_out)) - held_out).abs().max():.0e}"
-)
+error = (space.add(f(held_out), complement(held_out)) - held_out).abs().max()
+print(f"x = f(x) (+) (1 - f)(x): {error:.0e}")

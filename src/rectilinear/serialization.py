@@ -45,8 +45,9 @@ _FORMER = {
         )
     },
     "rectilinear.idempotent": "rectilinear.projector",
+    "rectilinear.koopman.Features.looks": "strides",
 }
-"""Names of classes, and of whole packages, in files of earlier versions, and what they are now."""
+"""Names of classes, whole packages and arguments in files of earlier versions: their present names."""
 _BUILD_ERRORS = (
     *(RectilinearError, LookupError, TypeError),
     *(ValueError, AttributeError, RuntimeError),
@@ -270,6 +271,9 @@ def _build(calls: list[dict[str, Any]], tensors: dict[str, Tensor]) -> Configure
     for call in calls:
         cls = _find(call["class"])
         bound = inspect.signature(cls).bind_partial()
+        call["arguments"] = {
+            _FORMER.get(f"{call['class']}.{k}", k): item for k, item in call["arguments"].items()
+        }
         if unknown := sorted(set(call["arguments"]) - set(bound.signature.parameters)):
             raise CheckpointError(
                 f"{', '.join(unknown)} for {call['class']}", "arguments it takes", FRESH

@@ -31,7 +31,7 @@ SMALL = (
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("swing")
     size = ("--set", "count=40", "--set", "steps=60", "--set", "fit.backward=20")
-    assert cli.main(["train", "dynamics", *SMALL, *size, "--out", str(out)]) == 0
+    assert cli.main(["train", "koopman", *SMALL, *size, "--out", str(out)]) == 0
     return out
 
 
@@ -64,7 +64,7 @@ def test_backward(run: Path, ask: Ask, tmp_path: Path) -> None:
 def test_a_series_of_the_user(wave: Path, ask: Ask, tmp_path: Path) -> None:
     words = ("--set", f"system={wave}", "--set", "fit.delays=2")
     out = tmp_path / "run"
-    assert ask("train", "dynamics", *SMALL, *words, "--out", out)["dim"] > 4
+    assert ask("train", "koopman", *SMALL, *words, "--out", out)["dim"] > 4
     answer = ask("forecast", out, "--steps", 40)
     ahead = 0.5 * np.arange(199, 240)
     assert (
@@ -81,7 +81,7 @@ def test_a_series_of_the_user(wave: Path, ask: Ask, tmp_path: Path) -> None:
 def test_the_same_command_goes_on_and_ends_alike(run: Path, ask: Ask, tmp_path: Path) -> None:
     size = ("--set", "count=40", "--set", "steps=60", "--set", "fit.backward=20")
     before = np.load(ask("forecast", run, "--steps", 20, "--out", tmp_path)["array"])
-    ask("train", "dynamics", *SMALL, *size, "--out", run)
+    ask("train", "koopman", *SMALL, *size, "--out", run)
     after = np.load(ask("forecast", run, "--steps", 20, "--out", tmp_path)["array"])
     assert np.abs(after - before).max() < 1e-5, "least squares, solved again from the same weights"
 
@@ -95,17 +95,17 @@ def test_mistakes(
         return capsys.readouterr().err
 
     assert "one of linear, pendulum" in says(
-        "train", "dynamics", "--set", "system=chair", "--out", tmp_path / "a"
+        "train", "koopman", "--set", "system=chair", "--out", tmp_path / "a"
     )
     gap = tmp_path / "gap.csv"
     gap.write_text("\n".join(f"{k},{'' if k == 17 else k % 5}" for k in range(99)))
     assert "gap" in says(
-        "train", "dynamics", *SMALL, "--set", f"system={gap}", "--out", tmp_path / "b"
+        "train", "koopman", *SMALL, "--set", f"system={gap}", "--out", tmp_path / "b"
     )
     short = tmp_path / "short.csv"
     short.write_text("1\n2\n3\n")
     assert "Lower horizon" in says(
-        "train", "dynamics", *SMALL, "--set", f"system={short}", "--out", tmp_path / "c"
+        "train", "koopman", *SMALL, "--set", f"system={short}", "--out", tmp_path / "c"
     )
     assert "2, as the run has" in says("forecast", run, "--from", short)
     assert "no run" in says("forecast", tmp_path)

@@ -55,7 +55,7 @@ def test_held_out_images(projector_run: Path, ask: Ask, tmp_path: Path) -> None:
 def test_damage_is_repaired_better_when_it_is_known(
     projector_run: Path, ask: Ask, tmp_path: Path
 ) -> None:
-    words = ("project", projector_run, "--damage", "missing=0.3", "--steps", 20)
+    words = ("project", projector_run, "--corrupt", "missing=0.3", "--steps", 20)
     blind = ask(*words, "--blind", "--out", tmp_path / "blind")
     told = ask(*words, "--out", tmp_path / "told")
     assert blind["psnr_before"] == told["psnr_before"] < blind["psnr_after"] < told["psnr_after"]
@@ -86,9 +86,7 @@ def test_a_mask_keeps_the_known_pixels(projector_run: Path, ask: Ask, tmp_path: 
     assert np.abs(arrays[0] - x.numpy())[~known].max() > 0.01
 
 
-def test_a_folder_of_pictures_and_a_lower_rank(
-    projector_run: Path, ask: Ask, tmp_path: Path
-) -> None:
+def test_a_folder_of_images_and_a_lower_rank(projector_run: Path, ask: Ask, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for i in range(3):
         Image.new("RGB", (30, 20), (90 * i, 0, 40)).save(tmp_path / "in" / f"{i}.png")
@@ -112,15 +110,15 @@ def test_a_folder_of_pictures_and_a_lower_rank(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--damage", "rust=1"], "damage 'rust'"),
-        (["--damage", "noise"], "KIND=SEVERITY"),
-        (["--damage", "missing=2"], "severity 2.0"),
+        (["--corrupt", "rust=1"], "corruption 'rust'"),
+        (["--corrupt", "noise"], "KIND=SEVERITY"),
+        (["--corrupt", "missing=2"], "severity 2.0"),
         (["--rank", "11"], "--rank 11"),
         (["--rank", "0"], "at least 1"),
         (["--input", "nothing.npy"], "nothing.npy"),
         (["--mask", "wide.npy"], "a mask of shape"),
         (["--input", "wide.npy"], "wide.npy of shape"),
-        (["--mask", "wide.npy", "--damage", "noise=1"], "choose one"),
+        (["--mask", "wide.npy", "--corrupt", "noise=1"], "choose one"),
     ],
 )
 def test_mistakes_are_one_line(

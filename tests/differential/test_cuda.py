@@ -35,7 +35,7 @@ from rectilinear.operators import (
     svd,
     to_dense,
 )
-from rectilinear.projector import KINDS, Projector, Selection, damage
+from rectilinear.projector import CORRUPTIONS, Projector, Selection, corrupt
 from rectilinear.style import new_model
 from rectilinear.tensor_files import load_tensors
 from rectilinear.training import TrainConfig, train
@@ -322,7 +322,7 @@ def test_metrics() -> None:
     same(metrics.pca(*move(a))[0], metrics.pca(a)[0])
 
 
-def test_projector_and_damage() -> None:
+def test_projector_and_corruptions() -> None:
     torch.manual_seed(0)
     g = rl.invertible.Chain(
         rl.invertible.Flatten((1, 4, 4)), rl.invertible.VectorFlow(16, blocks=4, width=16)
@@ -330,9 +330,9 @@ def test_projector_and_damage() -> None:
     f = Projector(g, Selection.leading(16, 5)).double()
     x, there = torch.rand(9, 1, 4, 4, dtype=torch.float64), deepcopy(f).to(DEVICE)
     same(there(x.to(DEVICE)), f(x))
-    for kind in KINDS:
+    for kind in CORRUPTIONS:
         there_x, here_x = (
-            damage(images, kind, 0.5, torch.Generator().manual_seed(1)).images
+            corrupt(images, kind, 0.5, torch.Generator().manual_seed(1)).images
             for images in (x.to(DEVICE), x)
         )
         same(there_x, here_x)

@@ -314,7 +314,7 @@ def test_any_value_of_a_field(folder, ends, value):
 def test_a_table_with_a_field_without_end(folder, ends):
     Path("t.csv").write_text("a,b\n" + "1" * 200_000 + ",2\n")
     ends("study", "t.csv", "--target", "a")
-    ends("train", "dynamics", "--set", "system=t.csv")
+    ends("train", "koopman", "--set", "system=t.csv")
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from rectilinear.koopman import (
     as_series,
     embed,
     fit,
-    one_step,
+    one_step_error,
     windows,
 )
 
@@ -218,7 +218,7 @@ def test_a_fit_worse_than_persistence_says_so(seed: int) -> None:
         warnings.simplefilter("always")
         far = KoopmanRegressor(horizon=100).fit(x)
     assert bool(said) == (error(far) > 1.5 * change)
-    found = one_step(far.model_, as_series(x))
+    found = one_step_error(far.model_, as_series(x))
     assert np.allclose(
         [error(far), change], np.array([found.model[0], found.persistence[0]]) * x.std(ddof=1)
     )
@@ -288,7 +288,7 @@ def test_fields_without_effect_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "my.csv").write_text("\n".join(f"{a},{b}" for a, b in WAVE))
-    path, train = str(tmp_path / "my.csv"), ("train", "dynamics", "--out", str(tmp_path / "run"))
+    path, train = str(tmp_path / "my.csv"), ("train", "koopman", "--out", str(tmp_path / "run"))
     said = refused(capsys, *train, "--set", f"data={path}")
     assert "has no effect on 'pendulum'" in said
     assert "Set system to the file" in said
@@ -300,7 +300,7 @@ def test_fields_without_effect_are_refused(
             capsys, *train, "--set", f"system={path}", "--set", f"{name}={value}"
         )
     assert not (tmp_path / "run").exists()
-    old = recipes.changed(recipes.recipe_named("dynamics"), {"data": "my.csv", "fit.horizon": 100})
+    old = recipes.changed(recipes.recipe_named("koopman"), {"data": "my.csv", "fit.horizon": 100})
     assert old.data == "my.csv", "a run of an earlier version is read as it was"
 
 
@@ -310,7 +310,7 @@ def test_a_file_is_trained_on_and_compared_with_persistence(
     (tmp_path / "my.csv").write_text("\n".join(f"{a},{b}" for a, b in WAVE))
     sets = [f"system={tmp_path / 'my.csv'}", "fit.horizon=20", "fit.rank=2", "fit.fourier=0"]
     words = [word for change in sets for word in ("--set", change)]
-    assert cli.main(["train", "dynamics", *words, "--out", str(tmp_path / "run")]) == 0
+    assert cli.main(["train", "koopman", *words, "--out", str(tmp_path / "run")]) == 0
     capsys.readouterr()
     assert cli.main(["forecast", str(tmp_path / "run"), "--steps", "20", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)

@@ -191,7 +191,7 @@ def test_projectors_and_restoration():
     with pytest.raises(ConfigError):
         idempotent.restore(f, torch.ones(2, 4), rl.operators.Diagonal(torch.full((4,), 3.0)))
     with pytest.raises(ShapeError):
-        idempotent.decibels(torch.zeros(2, 8), torch.zeros(8, 2))
+        rl.metrics.psnr(torch.zeros(2, 8), torch.zeros(8, 2))
 
 
 class Fit(nn.Module):

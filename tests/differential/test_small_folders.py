@@ -87,7 +87,7 @@ def test_other_recipes_from_few_images(name: str, tmp_path: Path) -> None:
     if name == "projector":
         ask("project", run, "--input", image, "--out", tmp_path / "one")
         ask("project", run, "--input", data, "--mask", image, "--out", tmp_path / "all")
-        ask("project", run, "--damage", "noise=0")
+        ask("project", run, "--corrupt", "noise=0")
         one, all_ = (np.load(tmp_path / kind / "projected.npy") for kind in ("one", "all"))
         assert (one.shape, all_.shape) == ((1, 3, 6, 6), (5, 3, 6, 6))
         names = [

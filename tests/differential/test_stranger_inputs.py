@@ -139,7 +139,7 @@ def test_a_rank_of_the_baseline_is_one_in_the_units_of_the_data() -> None:
         lambda x: small().set_params(rank="a").fit(x),
         lambda x: small().set_params(horizon=9.5).fit(x),
         lambda x: small().set_params(seed=None).fit(x),
-        lambda x: small().set_params(looks=1.5).fit(x),
+        lambda x: small().set_params(lookahead_features=1.5).fit(x),
         lambda x: small().set_params(epochs="a").fit(x),
         lambda x: small().fit(x, np.arange(len(x))),
         lambda x: small().fit(x).simulate(x[:1], 2.5),

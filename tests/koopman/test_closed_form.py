@@ -13,14 +13,14 @@ from rectilinear.koopman import (
     FitConfig,
     Koopman,
     KoopmanRegressor,
-    Windows,
     as_series,
-    chapman_kolmogorov,
+    chapman_kolmogorov_error,
     fit,
     modes,
-    realize,
-    there_and_back,
+    round_trip_error,
 )
+from rectilinear.koopman.realization import realize
+from rectilinear.koopman.series import Windows
 
 double = torch.float64
 
@@ -46,7 +46,7 @@ def test_eigenvalues_of_a_linear_system() -> None:
     for true in linear_eigenvalues():
         if true.imag > 0:
             assert (exponents - true).abs().min() < 1e-6, "the bound that is promised"
-    assert chapman_kolmogorov(model, found, 20).state < 1e-6
+    assert chapman_kolmogorov_error(model, found, 20).state < 1e-6
 
 
 def test_realization_agrees_with_the_matrix_that_made_the_windows() -> None:
@@ -114,7 +114,7 @@ def test_the_past(pendulum: tuple[Koopman, Windows], held: torch.Tensor) -> None
     with torch.no_grad():
         back = model.forecast(held[:, 30], torch.tensor([-3.0], dtype=double))[:, 0]
         error = ((back - held[:, 0]) / model.lift.scale).square().mean().sqrt()
-        returned = there_and_back(model, held[:, 30], 50)
+        returned = round_trip_error(model, held[:, 30], 50)
     assert error < 0.05, "a pendulum that swings through 143 degrees, a small model"
     assert returned.latent < 1e-3, "the bound that is promised; rounding in fact"
 
@@ -136,13 +136,13 @@ def test_looking_ahead_tells_attractors_apart() -> None:
     states, times = simulate("duffing", count=120, steps=80)
     held = simulate("duffing", count=200, steps=60, seed=5).states.numpy()
     missed = []
-    for looks in (0, 6):
-        model = KoopmanRegressor(rank=20, horizon=60, fourier=160, looks=looks).fit(
-            states, times=times
-        )
+    for lookahead in (0, 6):
+        model = KoopmanRegressor(
+            rank=20, horizon=60, fourier=160, lookahead_features=lookahead
+        ).fit(states, times=times)
         far = model.predict(held[:, 0], 60)
         missed.append(int((np.sign(far[:, 0]) != np.sign(held[:, 60, 0])).sum()))
-        assert model.model_.lift.features.looks == (looks, 0)
+        assert model.model_.lift.features.strides == (lookahead, 0)
     plain, looking = missed
     assert looking <= 2 < plain, "of 200 starts between two wells"
 
@@ -150,7 +150,7 @@ def test_looking_ahead_tells_attractors_apart() -> None:
 def test_a_linear_system_needs_no_look_ahead() -> None:
     data = simulate("linear", count=30, steps=60)
     model, _ = fit(as_series(data.states, data.times), FitConfig(rank=8, horizon=40, fourier=40))
-    assert model.lift.features.looks == (0, 0)
+    assert model.lift.features.strides == (0, 0)
     assert model.lift.features.fourier == 0
 
 
@@ -200,7 +200,14 @@ def test_unusable_series(series: torch.Tensor, match: str) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"rank": 0}, {"horizon": 0}, {"backward": -1}, {"delays": 0}, {"fourier": -1}, {"looks": -1}],
+    [
+        {"rank": 0},
+        {"horizon": 0},
+        {"backward": -1},
+        {"delays": 0},
+        {"fourier": -1},
+        {"lookahead_features": -1},
+    ],
 )
 def test_numbers_out_of_range(change: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match=next(iter(change))):

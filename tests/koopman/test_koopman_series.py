@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from rectilinear.errors import ConfigError, DataError, ShapeError
-from rectilinear.koopman import as_series, embed, unpack, windows
+from rectilinear.koopman import as_series, embed, windows
+from rectilinear.koopman.series import unpack
 
 
 def test_layouts() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import rectilinear as rl
 from rectilinear.errors import ConfigError, NotInitializedError, ShapeError
 from rectilinear.invertible import Chain, Flatten, Identity, VectorFlow
-from rectilinear.projector import KINDS, Projector, Selection, damage, gaussian, spline
+from rectilinear.projector import CORRUPTIONS, Projector, Selection, corrupt, gaussian, spline
 from rectilinear.testing import check_linearizer
 
 N = 16
@@ -31,7 +31,7 @@ def bent(
         return Projector(g, Selection.leading(N, rank)).to(dtype)
 
 
-def pictures(count: int = 30, seed: int = 0) -> torch.Tensor:
+def images(count: int = 30, seed: int = 0) -> torch.Tensor:
     return torch.rand(
         count, 1, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
     )
@@ -43,12 +43,12 @@ def pictures(count: int = 30, seed: int = 0) -> torch.Tensor:
     rank=st.integers(0, N),
     coupling=st.sampled_from(["affine", "additive"]),
 )
-def test_idempotent_on_data_on_noise_and_on_damaged_images(
+def test_idempotent_on_data_on_noise_and_on_corrupted_images(
     seed: int, rank: int, coupling: str
 ) -> None:
     f = bent(seed, rank, coupling)
-    x = pictures(seed=seed)
-    cases = [x, 3 * torch.randn_like(x), *(damage(x, kind, 0.5).images for kind in KINDS)]
+    x = images(seed=seed)
+    cases = [x, 3 * torch.randn_like(x), *(corrupt(x, kind, 0.5).images for kind in CORRUPTIONS)]
     for case in cases:
         once = f(case)
         assert (f(once) - once).abs().max() < 1e-12
@@ -60,11 +60,11 @@ def test_idempotent_on_data_on_noise_and_on_damaged_images(
 
 def test_it_is_linear_in_its_space() -> None:
     f = bent().linearizer
-    check_linearizer(f, pictures(6))
+    check_linearizer(f, images(6))
 
 
 def test_projectors_of_every_rank_commute_and_nest() -> None:
-    f, x = bent(rank=9), pictures()
+    f, x = bent(rank=9), images()
     assert torch.allclose(f.at(4)(f(x)), f.at(4)(x))
     assert torch.allclose(f(f.at(4)(x)), f.at(4)(x))
     with pytest.raises(ConfigError, match="rank 17"):
@@ -72,7 +72,7 @@ def test_projectors_of_every_rank_commute_and_nest() -> None:
 
 
 def test_coordinates_are_a_chart_of_the_range() -> None:
-    f, x = bent(), pictures()
+    f, x = bent(), images()
     c = f.coordinates(x)
     assert c.shape == (30, 5)
     torch.testing.assert_close(f.decode(c), f(x))
@@ -83,12 +83,12 @@ def test_coordinates_are_a_chart_of_the_range() -> None:
 
 
 def test_samples_lie_in_the_range_and_follow_the_seed() -> None:
-    f = bent().fitted(pictures(200))
+    f = bent().fitted(images(200))
     one, two = (f.sample(6, torch.Generator().manual_seed(1)) for _ in range(2))
     assert torch.equal(one, two)
     torch.testing.assert_close(f(one), one)
     wide = f.coordinates(f.sample(5000, torch.Generator().manual_seed(2)))
-    c = f.coordinates(pictures(200)).detach()
+    c = f.coordinates(images(200)).detach()
     torch.testing.assert_close(wide.mean(0), c.mean(0), atol=0.1 * float(c.std()), rtol=0)
     torch.testing.assert_close(wide.T.cov(), c.T.cov(), atol=0.1 * float(c.var()), rtol=0)
 
@@ -121,7 +121,7 @@ def test_the_density_of_a_bent_model_integrates_to_one() -> None:
     assert mass.item() == pytest.approx(1.0, abs=1e-2)
 
 
-def test_scores_are_larger_for_what_is_strange() -> None:
+def test_scores_are_larger_for_anomalous_images() -> None:
     f = bent()
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -130,11 +130,11 @@ def test_scores_are_larger_for_what_is_strange() -> None:
         )
     x = f.g.inverse(z)  # near the range
     f = f.fitted(x, noise=0.01)
-    usual, strange = f.scores(x), f.scores(pictures(50) * 4)
+    normal, anomalous = f.scores(x), f.scores(images(50) * 4)
     for name in ("residual", "complement", "likelihood"):
-        assert rl.metrics.roc(usual[name], strange[name]).area > 0.95
-        assert usual[name].shape == (300,)
-    assert usual["complement"].mean().item() == pytest.approx(1.0, abs=0.1)
+        assert rl.metrics.roc(normal[name], anomalous[name]).area > 0.95
+        assert normal[name].shape == (300,)
+    assert normal["complement"].mean().item() == pytest.approx(1.0, abs=0.1)
 
 
 def test_splines_start_as_the_gaussian_and_train() -> None:
@@ -148,7 +148,7 @@ def test_what_lacks_a_density_says_so() -> None:
     with pytest.raises(NotInitializedError, match="fitted"):
         bent().sample(3)
     with pytest.raises(ConfigError, match="rank 0"):
-        bent(rank=0).fitted(pictures())
+        bent(rank=0).fitted(images())
     with pytest.raises(ShapeError, match="density"):
         Projector(bent().g, Selection.leading(N, 3), gaussian(torch.randn(9, 4)))
     with pytest.raises(ShapeError, match="spread"):
@@ -159,11 +159,9 @@ def test_what_lacks_a_density_says_so() -> None:
 
 def test_it_is_saved_and_built_again(tmp_path: Path) -> None:
     f = bent(dtype=torch.float32)
-    f = f.fitted(
-        pictures(60).float(), 0.1, spline(f.coordinates(pictures(60).float()).detach(), 2, 8)
-    )
+    f = f.fitted(images(60).float(), 0.1, spline(f.coordinates(images(60).float()).detach(), 2, 8))
     f.save_pretrained(tmp_path)
     again = Projector.from_pretrained(tmp_path)
-    x = pictures().float()
+    x = images().float()
     assert torch.equal(again(x), f(x))
     torch.testing.assert_close(again.log_prob(x), f.log_prob(x))

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 import rectilinear as rl
 from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.invertible import Identity
-from rectilinear.projector import Projector, ProjectorObjective, Selection, informative
+from rectilinear.projector import Projector, ProjectorObjective, Selection
+from rectilinear.projector.selection import informative
 from rectilinear.testing import check_operator
 
 SEEDS = st.integers(0, 10_000)
@@ -86,8 +87,8 @@ def test_the_learned_rank_is_that_of_the_rule_at_every_scale(weight: float) -> N
             torch.manual_seed(0)
             x = scale * variances.sqrt() * torch.randn(512, n, dtype=torch.float64)
             f = Projector(Identity(n), Selection(torch.zeros(n, dtype=torch.float64)))
-            lost = torch.full((n + 1,), float(scale**2 * variances.mean()), dtype=torch.float64)
-            objective = ProjectorObjective(f, lost, "learned", rank_weight=weight)
+            errors = torch.full((n + 1,), float(scale**2 * variances.mean()), dtype=torch.float64)
+            objective = ProjectorObjective(f, errors, "learned", rank_weight=weight)
             optimizer = torch.optim.Adam(f.parameters(), lr=0.1)
             for step in range(150):
                 optimizer.param_groups[0]["lr"] = 0.1 * (1 - step / 150)

@@ -14,14 +14,14 @@ from rectilinear import flow, recipes
 from rectilinear.errors import CheckpointError, ConfigError, DataError
 from rectilinear.metrics import pca_curve
 from rectilinear.projector import Projector
-from rectilinear.recipes.projector import Projection
+from rectilinear.recipes.projector import ProjectorRecipe
 from rectilinear.training import TrainConfig
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 SHORT = TrainConfig(steps=4, batch_size=20, device="cpu")
-TINY = Projection(
+TINY = ProjectorRecipe(
     rank=5,
     blocks=2,
     width=8,
@@ -46,7 +46,7 @@ def test_it_starts_as_pca(leading: int, coupling: str) -> None:
     stage = next(replace(TINY, leading=leading, coupling=coupling).stages(x))
     error = (stage.model(x) - x).square().mean()
     torch.testing.assert_close(error.double(), pca_curve(x, x, [5])[0], rtol=1e-3, atol=0)
-    objective = replace(TINY, leading=leading, damages=())
+    objective = replace(TINY, leading=leading, corruptions=())
     assert next(objective.stages(x)).objective(x)["error"].item() == pytest.approx(
         float(pca_curve(x, x, [5])[0] / pca_curve(x, x, [0])[0]), rel=1e-2
     )
@@ -54,7 +54,13 @@ def test_it_starts_as_pca(leading: int, coupling: str) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"rank": None}, {"nested": True}, {"tightness": 0.1, "likelihood": 0.1}, {"damages": ()}],
+    [
+        {},
+        {"rank": None},
+        {"nested": True},
+        {"tightness": 0.1, "likelihood": 0.1},
+        {"corruptions": ()},
+    ],
 )
 def test_every_way_to_train_reaches_every_part(changes: dict[str, object]) -> None:
     x = images()

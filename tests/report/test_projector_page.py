@@ -16,12 +16,12 @@ def test_untrained_it_is_the_page_of_pca(monkeypatch: pytest.MonkeyPatch) -> Non
     assert 0.5 < found["projector_auroc"] <= 1
     text = page("kicker", "title", "lede", [], sections, "foot")
     assert text.count("<svg") == 1
-    for words in ("Occlusion 0.375.", "and known", "PCA, Gaussian", "digits on their side"):
+    for words in ("Occlusion 0.375.", "with measurement", "PCA, Gaussian", "rotated digits"):
         assert words in text
 
 
 @pytest.mark.slow
-def test_trained_it_is_above_pca_at_every_damage() -> None:
+def test_trained_it_is_above_pca_at_every_corruption() -> None:
     sections, found = projector.projector_sections()
     assert found["projector_idempotence"] < 1e-5, "float32"
     assert found["projector_psnr_gain"] > 1

@@ -53,6 +53,9 @@ COMMANDS = (
     "forecast",
 )
 
+FORMER_OPTIONS = {("project", "--damage"): "--corrupt"}
+"""Options of earlier versions by command, and their present names."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and give its exit code.
@@ -108,6 +111,9 @@ def _run(words: Sequence[str], asked: _Asked) -> dict[str, Any] | None:
         return None
     if words[0] not in COMMANDS:
         raise UsageError(f"'{words[0]}' is no command; one of: {', '.join(COMMANDS)}.")
+    for word in words[1:]:
+        if new := FORMER_OPTIONS.get((words[0], word.partition("=")[0])):
+            raise UsageError(f"'{word.partition('=')[0]}' is now called {new}.")
     command = import_module(f"rectilinear.cli.{words[0]}")
     arguments = parse(command.Arguments, words[0], words[1:])
     if arguments is None:

@@ -11,7 +11,8 @@ from rectilinear.cli._options import Common
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rectilinear.koopman import Koopman, Series
+    from rectilinear.koopman import Koopman
+    from rectilinear.koopman.series import Series
     from rectilinear.recipes import Run
 
     Known = dict[str, tuple[Any, Any]]
@@ -73,7 +74,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
             for k in marks
         ]
     if series is not None:
-        once = koopman.one_step(model, series)
+        once = koopman.one_step_error(model, series)
         result["one_step"] = [
             {"column": i + 1, "error": ours, "persistence": none}
             for i, (ours, none) in enumerate(
@@ -101,10 +102,10 @@ def _starts(
 
     from rectilinear import datasets, koopman
     from rectilinear.errors import ShapeError
-    from rectilinear.recipes.koopman import Dynamics
+    from rectilinear.recipes.koopman import KoopmanRecipe
 
     recipe = run.recipe
-    assert isinstance(recipe, Dynamics), "the recipe of a run with a Koopman model"
+    assert isinstance(recipe, KoopmanRecipe), "the recipe of a run with a Koopman model"
     delays, length = model.delays, abs(steps)
     if path is None and recipe.system in datasets.SYSTEMS:
         names, seed = datasets.SYSTEMS[recipe.system].columns, recipe.training.seed + 1000

@@ -17,70 +17,70 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(Common):
-    """Put images on the range of a projector: denoise, repair, fill in, and say which are strange."""
+    """Project images onto a trained projector: denoising, deblurring, inpainting, anomaly scores."""
 
     run: tyro.conf.Positional[Path]
-    """Folder of the run of the recipe projector."""
+    """Folder of a run of the recipe projector."""
     input: Path | None = None
-    """An image, a folder of them, or an array .npy (n, c, h, w), bytes or floats in [0, 1];
-    held-out images of the run's data by default."""
+    """Image, folder of images, or .npy array (n, c, h, w) of bytes or of floats from 0 to 1; held-out
+    images of the run's data by default."""
     mask: Path | None = None
-    """Known pixels: an image, opaque or not black there, or an array .npy, not 0 there, (h, w) or
-    one for each image (n, h, w)."""
-    damage: str | None = None
-    """Harm the images first, KIND=SEVERITY: noise=0.25, missing=0.5, occlusion=0.4, blur=0.06 or
-    salt=0.1.
-    """
+    """Observed pixels: an image (opaque there, or not black), or a .npy array (not 0 there) of shape
+    (h, w), or (n, h, w) with one mask for each image."""
+    corrupt: str | None = None
+    """Corruption of the input, KIND=SEVERITY, such as noise=0.25, missing=0.5, occlusion=0.4,
+    blur=0.06 or salt=0.1; none by default."""
     blind: bool = False
-    """Apply the projector once and use nothing that is known of the damage."""
+    """One application of the projector, without the mask or the measurement of the corruption."""
     rank: int | None = None
-    """Project to the leading coordinates, so many; all of the range by default."""
+    """Number of leading coordinates to project onto; all of the range by default."""
     steps: int = 50
-    """Projections in turn onto the range and onto what is known."""
+    """Number of alternating projections onto the range and onto the observed data; 50 by default."""
     count: int = 12
-    """How many images to draw; the numbers and arrays are of all."""
+    """Number of images in projected.png; the array and the scores are of all images."""
     out: Path | None = None
     """Folder for projected.png, projected.npy and projected.json; that of the run by default."""
     data_dir: Path | None = None
-    """Where data sets lie; $RECTILINEAR_DATA, then ./data, by default."""
+    """Folder of the data sets; $RECTILINEAR_DATA, then ./data, by default."""
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    """Damage where asked, project, draw, and measure."""
+    """Corrupt the images if asked, project them, and write images, arrays and scores."""
     import torch
 
-    from rectilinear import projector as idempotent
-    from rectilinear import recipes
+    from rectilinear import projector, recipes
     from rectilinear.cli._options import write_images
     from rectilinear.config import write_json
+    from rectilinear.metrics import psnr
     from rectilinear.random import generator
 
     run = recipes.open_run(arguments.run)
-    f = run.of(idempotent.Projector)
+    f = run.of(projector.Projector)
     out = arguments.out or arguments.run
     names, images = _images(arguments, run, out)
-    if arguments.mask and arguments.damage:
-        raise UsageError("--mask and --damage: choose one.")
-    seen, measure = images, None
-    if arguments.damage:
-        kind, severity = _damage(arguments.damage)
-        seen, measure = idempotent.damage(images, kind, severity, generator(arguments.seed))
+    if arguments.mask and arguments.corrupt:
+        raise UsageError("--mask and --corrupt: choose one.")
+    y, measurement = images, None
+    if arguments.corrupt:
+        kind, severity = _corruption(arguments.corrupt)
+        y, measurement = projector.corrupt(images, kind, severity, generator(arguments.seed))
     if arguments.rank is not None and arguments.rank > f.rank:
         raise UsageError(
             f"--rank {arguments.rank} is out of range: the range of this projector has {f.rank}."
         )
     if arguments.mask:
-        known = _mask(arguments.mask, images)
-        seen, measure = images * known, idempotent.masked(known)
-    scores = f.scores(seen)
+        observed = _mask(arguments.mask, images)
+        y, measurement = images * observed, projector.masked(observed)
+    scores = f.scores(y)
     if arguments.rank is not None:
         f = f.at(arguments.rank)
-    result = idempotent.restore(f, seen, None if arguments.blind else measure, arguments.steps)
+    result = projector.restore(f, y, None if arguments.blind else measurement, arguments.steps)
     with torch.no_grad():
-        once = f(seen)
+        once = f(y)
         error = (f(once) - once).abs().max().item()
 
-    rows = [seen, result] if measure is None and not arguments.damage else [seen, result, images]
+    has_truth = measurement is not None or arguments.corrupt
+    rows = [y, result, images] if has_truth else [y, result]
     shown = torch.stack([row[: arguments.count] for row in rows])
     files = write_images(out, "projected", shown)
     _write_array(out / "projected.npy", result)
@@ -91,10 +91,10 @@ def run(arguments: Arguments) -> dict[str, Any]:
         "idempotence": error,
         "scores": {name: score.mean().item() for name, score in scores.items()},
     }
-    if len(rows) == 3:
-        for name, shown_images in (("before", seen), ("after", result)):
-            found = idempotent.decibels(shown_images, images)
-            answer[f"psnr_{name}"] = found if isfinite(found) else None
+    if has_truth:
+        for name, found in (("before", y), ("after", result)):  # of all images as one
+            score = psnr(found[None].double(), images[None].double()).item()
+            answer[f"psnr_{name}"] = score if isfinite(score) else None
     each: list[dict[str, Any]] = [
         dict(zip(scores, row, strict=True))
         for row in torch.stack(list(scores.values()), 1).tolist()
@@ -106,7 +106,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
 
 def _images(arguments: Arguments, run: "Run", out: Path) -> "tuple[list[str] | None, Tensor]":
-    """What to project, at the size of the run's images, and its names where it has some."""
+    """The images to project, at the size of the run's images, and the names of files."""
     import torch
 
     from rectilinear.cli._model import load_array
@@ -124,7 +124,7 @@ def _images(arguments: Arguments, run: "Run", out: Path) -> "tuple[list[str] | N
 
 
 def _mask(path: Path, images: "Tensor") -> "Tensor":
-    """1 at the known pixels of every image and 0 at the others."""
+    """1 at the observed pixels of every image and 0 at the others."""
     import torch
 
     from rectilinear.cli._model import load_array
@@ -137,7 +137,7 @@ def _mask(path: Path, images: "Tensor") -> "Tensor":
     return mask_from_array(mask, (n, c, h, w), str(path)).to(images)
 
 
-def _damage(words: str) -> tuple[Any, float]:
+def _corruption(words: str) -> tuple[Any, float]:
     """``KIND=SEVERITY`` as a pair."""
     kind, equals, severity = words.partition("=")
     try:
@@ -146,9 +146,9 @@ def _damage(words: str) -> tuple[Any, float]:
         mistake = (
             "is not of the form KIND=SEVERITY"
             if not equals
-            else f"has a severity '{severity}' that is no number"
+            else f"has a severity '{severity}' that is not a number"
         )
-        raise UsageError(f"'--damage {words}' {mistake}.") from None
+        raise UsageError(f"'--corrupt {words}' {mistake}.") from None
 
 
 def _write_array(path: Path, images: "Tensor") -> None:

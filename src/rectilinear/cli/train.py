@@ -18,7 +18,7 @@ class Arguments(Common):
     """Train a recipe; the same command goes on where it stopped."""
 
     recipe: tyro.conf.Positional[str]
-    """Name of the recipe: digits, mnist, images, projector, style, dynamics, or features for the
+    """Name of the recipe: digits, mnist, images, projector, style, koopman, or features for the
     network that others are judged by."""
     out: Path | None = None
     """Folder of the run; runs/RECIPE by default."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rectilinear.checks import is_count
 from rectilinear.errors import ConfigError, DataError, ForecastWarning
-from rectilinear.koopman.checks import one_step
+from rectilinear.koopman.diagnostics import one_step_error
 from rectilinear.koopman.lift import Features, Lift
 from rectilinear.koopman.model import Koopman, Spectrum
 from rectilinear.koopman.realization import NEGLIGIBLE, Realization, evolution, realize
@@ -24,7 +24,7 @@ BANDWIDTHS = (0.5, 1.0, 2.0, 4.0, 8.0, 12.0)
 """Tried standard deviations of the frequencies of random features, times the root of the state's
 dimension.
 """
-LOOKING = BANDWIDTHS[:3]
+LOOKAHEAD_BANDWIDTHS = BANDWIDTHS[:3]
 """The same for features along looks ahead, which have only the way between two looks to tell."""
 RIDGES = (1e-14, 1e-12, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2, 1e-1, 1.0)
 """Tried ridge penalties of the least squares, relative to the number of windows."""
@@ -50,7 +50,7 @@ class FitConfig:
         delays: observations in a state, newest first.
         stable: keep the spectral radius at most 1.
         fourier: random Fourier features.
-        looks: strides ahead over the horizon, whose ends features are taken of too; 0 for features
+        lookahead_features: strides ahead over the horizon, whose ends features are taken of too; 0 for features
             of the state alone.
         width: width of the network of learned features; 0 for none.
         hidden: its hidden layers after the first.
@@ -66,7 +66,7 @@ class FitConfig:
     delays: int = 1
     stable: bool = True
     fourier: int = 1000
-    looks: int = 10
+    lookahead_features: int = 10
     width: int = 0
     hidden: int = 5
     seed: int = 0
@@ -78,7 +78,7 @@ class FitConfig:
                 raise ConfigError(
                     f"{name} = {value!r}", "an integer, 1 or more", f"Correct {name}."
                 )
-        for name in ("backward", "fourier", "looks", "width", "seed"):
+        for name in ("backward", "fourier", "lookahead_features", "width", "seed"):
             if not is_count(value := getattr(self, name), 0):
                 raise ConfigError(
                     f"{name} = {value!r}", "an integer, 0 or more", f"Correct {name}."
@@ -102,7 +102,7 @@ def fit(series: Series, config: FitConfig) -> tuple[Koopman, Windows]:
 
     Warns (ForecastWarning) where series are left out, and where a forecast of one step over all of
     them is worse than
-    none: :func:`~rectilinear.koopman.one_step`.
+    none: :func:`~rectilinear.koopman.one_step_error`.
 
     Raises:
         DataError: if series are too short, constant, or too few.
@@ -133,9 +133,9 @@ def fit(series: Series, config: FitConfig) -> tuple[Koopman, Windows]:
     middle, spread = mean.repeat(config.delays), scale.repeat(config.delays)
     s = (found.anchors - middle) / spread
     target = _latents(found, modes, basis, mean, scale, series.dt)
-    looking = _looking(series, config, horizon, middle, spread)
+    lookahead = _lookahead(series, config, horizon, middle, spread)
     unknown = (steps <= -config.delays) | (steps > 0)
-    features = _features(s, target, basis, design, unknown, found.owner, config, looking)
+    features = _features(s, target, basis, design, unknown, found.owner, config, lookahead)
     lift = Lift(features, middle, spread, modes.offset.repeat(config.delays))
     lift.readout.data[:, : series.dim] = modes.readout
     if config.delays > 1:
@@ -194,7 +194,7 @@ def _horizon(series: Series, config: FitConfig) -> int:
 
 def _compare(model: Koopman, series: Series, horizon: int) -> None:
     """A warning where the model is worse over one step than no change."""
-    found = one_step(model, series)
+    found = one_step_error(model, series)
     bad = (found.model > 1.5 * found.persistence) & (found.model > 0.01)
     if not bool(bad.any()):
         return
@@ -273,13 +273,17 @@ def _latents(
     return torch.cat(chunks)
 
 
-def _looking(
+def _lookahead(
     series: Series, config: FitConfig, horizon: int, mean: Tensor, scale: Tensor
 ) -> dict[str, Any]:
     """The arguments of features that look ahead, and back with ``backward``, for systems that are
     not linear.
     """
-    stride = ceil(horizon / config.looks) if config.looks and config.fourier else horizon
+    stride = (
+        ceil(horizon / config.lookahead_features)
+        if config.lookahead_features and config.fourier
+        else horizon
+    )
     if stride == horizon:
         return {}
     back = ceil(config.backward / stride) if config.delays == 1 else 0
@@ -299,11 +303,11 @@ def _looking(
     ahead = _features(s, later, eye, eye, whole, found.owner, short, {})
     if not ahead.fourier:
         return {}
-    looks = ceil(horizon / stride), back
+    strides = ceil(horizon / stride), back
     return {
         "ahead": ahead,
         "back": _features(s, earlier, eye, eye, whole, found.owner, short, {}) if back else None,
-        "looks": looks,
+        "strides": strides,
     }
 
 
@@ -315,7 +319,7 @@ def _features(
     unknown: Tensor,
     owner: Tensor,
     config: FitConfig,
-    looking: dict[str, Any],
+    lookahead: dict[str, Any],
 ) -> Features:
     """Features whose bandwidth and ridge predict the held-out windows best, see
     :func:`_ridge_errors`.
@@ -327,7 +331,7 @@ def _features(
     d = s.shape[1]
 
     def make(bandwidth: float | Tensor, fourier: int) -> Features:
-        options = looking if fourier else {}
+        options = lookahead if fourier else {}
         return Features(
             d, basis, fourier, bandwidth, config.width, config.hidden, config.seed, **options
         )
@@ -336,7 +340,7 @@ def _features(
     trial = train[:: -(-len(train) // _TRIAL)]
     count = min(config.fourier, len(train) // 2)  # of few windows more features learn nothing
     options: list[tuple[float | Tensor, int]] = [(0.0, 0)]
-    for b in (LOOKING if looking else BANDWIDTHS) if count else ():
+    for b in (LOOKAHEAD_BANDWIDTHS if lookahead else BANDWIDTHS) if count else ():
         options.append((b / d**0.5, count))
         if bool(
             still.any()

@@ -38,7 +38,7 @@ class Features(Configured):
         seed: of the frequencies.
         ahead: features that are the state one stride later; their weights stay as they are.
         back: those that are the state one stride earlier.
-        looks: number of strides ahead, and back.
+        strides: number of strides ahead, and back.
 
     Reference: Rahimi, Recht, "Random features for large-scale kernel machines" (2007).
 
@@ -63,14 +63,14 @@ class Features(Configured):
         seed: int = 0,
         ahead: Features | None = None,
         back: Features | None = None,
-        looks: tuple[int, int] = (0, 0),
+        strides: tuple[int, int] = (0, 0),
     ) -> None:
         super().__init__()
         self.in_dim, self.fourier, self.width = in_dim, fourier, width
         self.ahead, self.back = ahead, back
-        self.looks = looks = (
-            looks[0] if ahead is not None else 0,
-            looks[1] if back is not None else 0,
+        self.strides = strides = (
+            strides[0] if ahead is not None else 0,
+            strides[1] if back is not None else 0,
         )
         rank, self.out_dim = basis.shape
         g, double = generator(seed), torch.float64
@@ -80,7 +80,7 @@ class Features(Configured):
         self.register_buffer(
             "phases", 2 * torch.pi * torch.rand(fourier, generator=g, dtype=double)
         )
-        inputs = 1 + in_dim * (1 + sum(looks)) + fourier
+        inputs = 1 + in_dim * (1 + sum(strides)) + fourier
         self.register_buffer("weight", torch.zeros(inputs, rank, dtype=double))
         self.register_buffer("basis", basis.detach().double())
         if width:
@@ -99,16 +99,16 @@ class Features(Configured):
     def seen(self, s: Tensor) -> list[Tensor]:
         """``s``, the states seen ahead, nearest first, and those seen back."""
         found = [s]
-        for stride, count in zip((self.ahead, self.back), self.looks, strict=True):
+        for stride, count in zip((self.ahead, self.back), self.strides, strict=True):
             u = s
             for _ in range(count):
-                assert stride is not None, "looks are counted where there is a map for them"
+                assert stride is not None, "strides are counted where there is a map for them"
                 u = stride(u).clamp(-_EDGE, _EDGE)
                 found.append(u)
         return found
 
     def fixed(self, seen: list[Tensor]) -> Tensor:
-        """``[1, u_i, cos(F_i u_i + b_i)]``, ``(b, 1 + (1 + sum(looks)) in_dim + fourier)``."""
+        """``[1, u_i, cos(F_i u_i + b_i)]``, ``(b, 1 + (1 + sum(strides)) in_dim + fourier)``."""
         frequencies, phases = (
             self.frequencies.tensor_split(len(seen), 1),
             self.phases.tensor_split(len(seen)),

@@ -80,7 +80,7 @@ class Koopman(Configured):
     ``s`` and ``t``, and a forecast of any length is one application. On the states alone it holds
     as far as the padded states form an invariant set, which no finite model of a system with a
     continuous spectrum or with several attractors can reach:
-    :func:`~rectilinear.koopman.chapman_kolmogorov` measures it, and ``reencode`` pads anew on the
+    :func:`~rectilinear.koopman.chapman_kolmogorov_error` measures it, and ``reencode`` pads anew on the
     way.
 
     A state is the window of the latest ``delays`` observations, newest first, in one row: see
@@ -250,7 +250,7 @@ class MultiStep(nn.Module):
         place.
         """
         features = self.model.lift.features
-        if features.width and not any(features.looks):
+        if features.width and not any(features.strides):
             features.weight.zero_()
 
     def forward(self, rows: Tensor) -> dict[str, Tensor]:

@@ -1,40 +1,24 @@
-"""Projectors by construction: networks with ``f(f(x)) = f(x)`` everywhere, the densities on their
-ranges, and uses.
-"""
+"""Projectors by construction, ``f(f(x)) = f(x)``, and image restoration with them."""
 
-from rectilinear.projector.corruption import (
-    KINDS,
-    SEVERITIES,
-    Damaged,
-    RandomDamage,
-    damage,
-    masked,
-)
+from rectilinear.projector.corruption import CORRUPTIONS, RandomCorruption, corrupt, masked
 from rectilinear.projector.density import DensityObjective, gaussian, spline
-from rectilinear.projector.from_pca import from_pca
 from rectilinear.projector.model import Projector
-from rectilinear.projector.objective import ProjectorObjective, tightness
-from rectilinear.projector.restore import Restoration, decibels, restoration, restore
-from rectilinear.projector.selection import Selection, informative
+from rectilinear.projector.restoration import restoration, restore
+from rectilinear.projector.selection import Selection
+from rectilinear.projector.training import ProjectorObjective, from_pca
 
 __all__ = [
-    "KINDS",
-    "SEVERITIES",
-    "Damaged",
+    "CORRUPTIONS",
     "DensityObjective",
     "Projector",
     "ProjectorObjective",
-    "RandomDamage",
-    "Restoration",
+    "RandomCorruption",
     "Selection",
-    "damage",
-    "decibels",
+    "corrupt",
     "from_pca",
     "gaussian",
-    "informative",
     "masked",
     "restoration",
     "restore",
     "spline",
-    "tightness",
 ]

@@ -1,6 +1,4 @@
-"""The projective generative model: a network that is a projector by construction, and a density on
-its range.
-"""
+"""Projectors by construction, ``f = g^-1 A g`` with ``A A = A``, with a density on their range."""
 
 from __future__ import annotations
 
@@ -20,29 +18,29 @@ from rectilinear.projector.selection import Selection
 from rectilinear.serialization import Configured
 
 T = TypeVar("T")
-_CHUNK = 512  # rows encoded at a time
+CHUNK_ROWS = 512  # encoded at a time
 
 
 class Projector(Configured):
-    """The projector ``f = g^-1 A g`` with ``A A = A``, and a density of the coordinates of its
-    range.
+    """The projector ``f = g^-1 A g`` with ``A A = A``, and a density on its range.
 
-    ``f(f(x)) = f(x)`` for every ``x`` and all parameters, because ``g`` undoes ``g^-1``: nothing
-    has to be learned for it. The range of ``f`` is a surface of ``rank`` dimensions with one chart,
-    the ``rank`` latents that ``A`` keeps:
-    :meth:`coordinates` and :meth:`decode` map between the two. Under ``density`` these are standard
-    normal, so
-    :meth:`sample` draws points of the surface.
+    ``f(f(x)) = f(x)`` for every ``x`` and all parameters, since ``g`` undoes ``g^-1``: idempotence
+    is not learned. The range of ``f`` is a surface of dimension ``rank``, and the ``rank`` latents
+    that ``A`` keeps are coordinates on it: :meth:`coordinates` and :meth:`decode` map between the
+    two. ``density`` maps the coordinates of data to standard normal variables, so :meth:`sample`
+    draws points of the surface.
 
     Args:
-        g: the network, with latents ``(n,)``.
-        selection: ``A``.
-        density: maps the kept latents ``(rank,)`` to standard normal ones; see :meth:`fitted`.
-        spread: root mean square of every latent over data, ``(n,)``: what :meth:`log_prob` and the
-            scores compare the others, which ``A`` sets to zero, with.
+        g: the invertible network, from images or vectors to latents ``(n,)``.
+        selection: ``A``, which keeps ``rank`` latents and sets the others to zero.
+        density: the invertible network from kept latents ``(rank,)`` to standard normal variables;
+            None until :meth:`fitted`.
+        spread: root mean square of every latent over data, ``(n,)``; None until :meth:`fitted`.
+            :meth:`log_prob` and :meth:`scores` measure the removed latents in units of it.
 
     Raises:
-        ShapeError: if dimensions don't match.
+        ShapeError: if dimensions do not match.
+        DtypeError: if ``selection`` is not a :class:`Selection`.
 
     Reference: Berman et al., arXiv 2510.08570, section 4.3, for an idempotent Linearizer.
 
@@ -72,14 +70,14 @@ class Projector(Configured):
                 "a Selection",
                 "Use Linearizer for others.",
             )
-        Linearizer(g, selection)  # which checks that they fit
+        Linearizer(g, selection)  # raises a ShapeError unless they fit
         if density is not None and density.shape != (selection.rank,):
             raise ShapeError(
-                f"a density on {density.shape}", f"({selection.rank},), the rank", "Fit it anew."
+                f"a density on {density.shape}", f"({selection.rank},), the rank", "Fit it again."
             )
         if spread is not None and spread.shape != (g.dim,):
             raise ShapeError(
-                f"a spread of shape {tuple(spread.shape)}", f"({g.dim},)", "Fit it anew."
+                f"a spread of shape {tuple(spread.shape)}", f"({g.dim},)", "Fit it again."
             )
         self.g, self.selection, self.density = g, selection, density
         self.register_buffer("spread", spread)
@@ -91,17 +89,15 @@ class Projector(Configured):
 
     @property
     def linearizer(self) -> Linearizer:
-        """The same map as a Linearizer, for the verbs of linear algebra; ``rl.project_null`` is its
-        complement.
-        """
+        """The same map as a Linearizer; its ``rl.project_null`` is ``1 - f``."""
         return Linearizer(self.g, self.selection.diagonal())
 
     def forward(self, x: Tensor) -> Tensor:
-        """``f(x) = g^-1(A g(x))``: ``(b, *shape)`` to the same."""
+        """The projected points ``f(x) = g^-1(A g(x))``, ``(b, *shape)``."""
         return Linearizer(self.g, self.selection)(x)
 
     def at(self, rank: int) -> Projector:
-        """The projector onto the ``rank`` coordinates of largest logits, with the same network.
+        """The projector of another rank with the same network: the coordinates of largest logits.
 
         Raises:
             ConfigError: if the rank is out of range.
@@ -113,12 +109,12 @@ class Projector(Configured):
         return self.g(x).flatten(1)[:, self.selection.kept]
 
     def decode(self, coordinates: Tensor) -> Tensor:
-        """The points of the range with these ``coordinates`` ``(b, rank)``."""
+        """The points of the range with the given ``coordinates`` ``(b, rank)``."""
         check_floating(coordinates, "coordinates")
         if coordinates.ndim != 2 or coordinates.shape[1] != self.rank:
             raise ShapeError(
                 f"coordinates of shape {tuple(coordinates.shape)}",
-                f"(b, {self.rank}), as the rank is",
+                f"(b, {self.rank}), the rank",
             )
         z = coordinates.new_zeros(len(coordinates), self.g.dim)
         z[:, self.selection.kept] = coordinates
@@ -126,21 +122,19 @@ class Projector(Configured):
 
     @torch.no_grad()
     def fitted(self, x: Tensor, noise: float = 0.0, density: Invertible | None = None) -> Projector:
-        """The same projector with the spread of its latents over data ``x``, and a density of those
-        that it keeps.
+        """The same projector with a density and spread fitted to data ``x``.
 
         Args:
             x: data, ``(b, *shape)``.
-            noise: least spread; the standard deviation of the noise to be expected in the data.
-            density: a Gaussian with the moments of the coordinates where None.
+            noise: standard deviation of the noise expected in the latents, a lower bound of the
+                spread; 0 by default.
+            density: a density trained before; None fits a Gaussian to the coordinates.
 
         Raises:
-            ConfigError: for rank 0, which leaves no coordinates to draw.
+            ConfigError: for rank 0, which has no coordinates.
         """
         if not self.rank:
-            raise ConfigError(
-                "rank 0, a single point", "rank 1 or more", "Lower the weight of the rank."
-            )
+            raise ConfigError("rank 0, a single point", "rank 1 or more", "Lower rank_weight.")
         check_batch(x, self.g.shape, "x")
         z = torch.cat(list(_chunks(self.g, x)))
         spread = (z.square().mean(0) + noise**2).sqrt()
@@ -150,51 +144,52 @@ class Projector(Configured):
 
     @torch.no_grad()
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """``count`` points of the range, drawn from the density, ``(count, *shape)``.
+        """``count`` samples of the density on the range, ``(count, *shape)``.
 
         Raises:
             NotInitializedError: without a density.
         """
-        like = self._known(self.spread)
+        like = self._fitted(self.spread)
         noise = torch.randn(
             whole(count, "count"), self.rank, generator=generator, dtype=like.dtype
         ).to(like.device)
-        return self.decode(self._known(self.density).inverse(noise))
+        return self.decode(self._fitted(self.density).inverse(noise))
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Log-density at ``x`` ``(b, *shape)``: of the kept latents, and of the others as ``N(0,
-        spread^2)``, ``(b,)``.
+        """The log-density at ``x`` ``(b, *shape)``, in nats, ``(b,)``.
+
+        The kept latents follow the density; the removed ones are ``N(0, spread^2)``.
 
         Raises:
             NotInitializedError: without a density.
         """
-        density, spread = self._known(self.density), self._known(self.spread)
+        density, spread = self._fitted(self.density), self._fitted(self.spread)
         z, logdet = self.g.forward_and_logdet(x)
         w, inner = density.forward_and_logdet(z.flatten(1)[:, self.selection.kept])
-        away = self.selection.mask.detach() == 0
-        rest = z.flatten(1)[:, away] / spread[away]
-        normal = w.square().sum(1) + rest.square().sum(1) + self.g.dim * log(2 * pi)
-        return -0.5 * normal + inner - spread[away].log().sum() + logdet
+        removed = self.selection.mask.detach() == 0
+        others = z.flatten(1)[:, removed] / spread[removed]
+        normal = w.square().sum(1) + others.square().sum(1) + self.g.dim * log(2 * pi)
+        return -0.5 * normal + inner - spread[removed].log().sum() + logdet
 
     @torch.no_grad()
     def scores(self, x: Tensor) -> dict[str, Tensor]:
-        """How strange each ``x`` is, three ways, larger for stranger, each ``(b,)``.
+        """Three anomaly scores of each ``x``, larger for more anomalous inputs, each ``(b,)``.
 
-        ``residual``: the root mean square of ``x - f(x)``; ``complement``: that of the latents that
-        ``A`` sets to zero, each in units of its spread; ``likelihood``: ``-log p(x)``.
+        ``residual``: root mean square of ``x - f(x)``; ``complement``: root mean square of the
+        removed latents, each in units of its spread; ``likelihood``: ``-log p(x)``.
 
         Raises:
             NotInitializedError: without a density.
         """
-        spread, away = self._known(self.spread), self.selection.mask.detach() == 0
-        rest = self.g(x).flatten(1)[:, away] / spread[away]
+        spread, removed = self._fitted(self.spread), self.selection.mask.detach() == 0
+        others = self.g(x).flatten(1)[:, removed] / spread[removed]
         return {
             "residual": (x - self(x)).flatten(1).square().mean(1).sqrt(),
-            "complement": rest.square().mean(1).sqrt(),
+            "complement": others.square().mean(1).sqrt(),
             "likelihood": -self.log_prob(x),
         }
 
-    def _known(self, part: T | None) -> T:
+    def _fitted(self, part: T | None) -> T:
         if part is None:
             raise NotInitializedError(
                 "a projector without a density", "one", "Call f.fitted(data) first."
@@ -206,5 +201,5 @@ class Projector(Configured):
 
 
 def _chunks(g: Invertible, x: Tensor) -> Iterator[Tensor]:
-    for part in x.split(_CHUNK):
+    for part in x.split(CHUNK_ROWS):
         yield g(part).flatten(1)

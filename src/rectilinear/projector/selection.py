@@ -1,4 +1,4 @@
-"""Coordinate projections whose rank is set, or learned."""
+"""Coordinate projections ``diag(b)``, ``b`` in ``{0, 1}^n``, with a fixed or a learned rank."""
 
 from __future__ import annotations
 
@@ -13,20 +13,17 @@ from rectilinear.operators import Diagonal, Operator
 
 
 class Selection(Operator):
-    """The projection ``A = diag(b)`` with ``b`` in ``{0, 1}^n``: ``A A = A`` to the last bit,
-    whatever the parameters.
+    """The projection ``A = diag(b)`` with ``b`` in ``{0, 1}^n``, so ``A A = A`` without rounding.
 
-    With a rank ``r``, ``b`` is 1 at the ``r`` largest logits; without, at the positive ones, and
-    the rank is learned. Rounding has no slope, so the gradient is that of ``sigmoid(logits)``
-    (straight through).
-
-    In front of an invertible network this is no restriction: the network can turn any subspace into
-    one of coordinates.
+    With a rank ``r``, ``b`` is 1 at the ``r`` largest logits; without one, at the positive logits,
+    and the rank is learned. Rounding has no gradient, so that of ``sigmoid(logits)`` is used
+    (straight-through estimator). Behind an invertible network this is no restriction: the network
+    can map any subspace to one spanned by coordinates.
 
     Args:
         logits: ``(n,)``.
-        rank: ``0 <= r <= n``; learned where None.
-        trainable: learn the logits.
+        rank: number of coordinates kept, 0 to ``n``; None (the default) learns it.
+        trainable: whether the logits are parameters, True by default.
 
     Raises:
         ConfigError: if the rank is out of range.
@@ -50,14 +47,14 @@ class Selection(Operator):
         check_floating(logits, "logits")
         if logits.ndim != 1:
             raise ShapeError(
-                f"logits of shape {tuple(logits.shape)}", "one for each coordinate, (n,)"
+                f"logits of shape {tuple(logits.shape)}", "(n,), one for each coordinate"
             )
         rank = None if rank is None else whole(rank, "rank")
         if rank is not None and rank > len(logits):
             raise ConfigError(
                 f"rank {rank}",
                 f"0 to {len(logits)}",
-                "Correct the rank, or leave it out to learn it.",
+                "Correct the rank; rank=None learns it.",
             )
         self._hold(trainable, logits=logits)
         self.in_dim = self.out_dim = len(logits)
@@ -75,17 +72,17 @@ class Selection(Operator):
 
     @property
     def rank(self) -> int:
-        """Number of coordinates that are kept."""
+        """The number of kept coordinates."""
         return self.budget if self.budget is not None else int((self.logits > 0).sum())
 
     @property
     def order(self) -> Tensor:
-        """All coordinates, largest logit first, ``(n,)``; the first ``rank`` are kept."""
+        """Indices of all coordinates by descending logit, ``(n,)``; the first ``rank`` are kept."""
         return self.logits.detach().argsort(descending=True, stable=True)
 
     @property
     def kept(self) -> Tensor:
-        """The coordinates that are kept, in their own order, ``(rank,)``."""
+        """Indices of the kept coordinates, ascending, ``(rank,)``."""
         return self.order[: self.rank].sort().values
 
     @property
@@ -94,25 +91,21 @@ class Selection(Operator):
         return self._rounded(self.logits)
 
     def draw(self, rows: int) -> Tensor:
-        """``rows`` random selections ``(rows, n)``: logits under logistic noise, so 1 with
-        probability ``sigmoid``.
+        """Random selections ``(rows, n)``: each is kept with probability ``sigmoid(logit)``.
 
-        What a coordinate is worth shows where it is missing as much as where it is kept; gradients
-        at the rounded selection alone push each kept coordinate out and each missing one in,
-        whatever they are worth.
+        Learning a rank needs them: at the rounded selection alone, the gradient removes each kept
+        coordinate and adds each missing one, whatever variance they explain.
         """
         u = torch.rand(rows, self.in_dim, dtype=self.logits.dtype, device=self.logits.device)
         tiny = torch.finfo(u.dtype).eps
         return self._rounded(self.logits + torch.logit(u, tiny))
 
     def with_rank(self, rank: int) -> Selection:
-        """The same order of coordinates, cut at another rank."""
+        """The selection of another rank with the same order of coordinates."""
         return Selection(self.logits.detach().clone(), rank, trainable=False)
 
     def diagonal(self) -> Diagonal:
-        """The same operator as a :class:`~rectilinear.operators.Diagonal`, for the verbs of linear
-        algebra.
-        """
+        """The same operator as a :class:`~rectilinear.operators.Diagonal`, without gradient."""
         return Diagonal(self.mask.detach(), trainable=False)
 
     def _rounded(self, logits: Tensor) -> Tensor:
@@ -122,9 +115,7 @@ class Selection(Operator):
             order = logits.argsort(dim=-1, descending=True, stable=True)
             hard = torch.zeros_like(logits).scatter_(-1, order[..., : self.budget], 1.0)
         soft = torch.sigmoid(self.logits)
-        return hard.detach() + (
-            soft - soft.detach()
-        )  # the bracket is 0 to the last bit, and carries the slope
+        return hard.detach() + (soft - soft.detach())  # the bracket is exactly 0, with a gradient
 
     def _matvec(self, z: Tensor) -> Tensor:
         return self.mask * z
@@ -134,8 +125,7 @@ class Selection(Operator):
 
 
 def informative(variances: Tensor | Sequence[float]) -> Tensor:
-    """Logits that start a learned rank at Kaiser's rule: positive where a variance is above the
-    mean of all, ``(n,)``.
+    """Initial logits of a learned rank: positive where a variance exceeds the mean (Kaiser's rule).
 
     Example:
         >>> informative([6.0, 2.0, 1.0]).gt(0).tolist()

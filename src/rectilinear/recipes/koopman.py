@@ -12,7 +12,8 @@ from torch import Tensor
 
 from rectilinear import datasets
 from rectilinear.errors import ConfigError
-from rectilinear.koopman import FitConfig, MultiStep, as_series, fit, solve_features
+from rectilinear.koopman import FitConfig, MultiStep, as_series, fit
+from rectilinear.koopman.closed_form import solve_features
 from rectilinear.recipes.base import Recipe, Stage
 from rectilinear.training import TrainConfig
 
@@ -22,7 +23,7 @@ _INSTEAD = {"data": "Set system to the file.", "rank": "Set fit.rank.", "size": 
 
 
 @dataclass(frozen=True)
-class Dynamics(Recipe):
+class KoopmanRecipe(Recipe):
     """A model that is linear in a space of its own, ``x(t) = pi g^-1(A^t g(x, 0))``, found in
     closed form.
 

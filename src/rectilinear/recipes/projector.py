@@ -1,4 +1,4 @@
-"""The projector: damaged images to their originals by a network that is idempotent by construction."""
+"""The recipe ``projector``: a projector of images initialised from PCA, and a density on its range."""
 
 from __future__ import annotations
 
@@ -14,46 +14,43 @@ from rectilinear.errors import ConfigError
 from rectilinear.projector import (
     DensityObjective,
     ProjectorObjective,
-    RandomDamage,
+    RandomCorruption,
     from_pca,
     spline,
 )
-from rectilinear.projector.corruption import Kind
 from rectilinear.recipes.base import Recipe, Stage, check_images
 from rectilinear.training import TrainConfig
 
-_CHUNK = 512  # images encoded at a time
+CHUNK_IMAGES = 512  # encoded at a time
 
 
 @dataclass(frozen=True)
-class Projection(Recipe):
-    """Couplings behind principal axes and a projection of their latents, then a density of those
-    that it keeps.
+class ProjectorRecipe(Recipe):
+    """A projector that starts as PCA and learns to restore corrupted images, then a density.
 
-    1. *Projector.* It starts as PCA's, and learns to map damaged images to their originals.
-    2. *Density.* A network with splines on the kept latents of the images, which is cheap; samples
-    are drawn from it.
+    1. *Projector.* Couplings behind principal axes, initialised as PCA, learn to map corrupted
+       images to clean ones.
+    2. *Density.* A spline flow on the kept latents of the images, which samples are drawn from.
 
     Attributes:
-        noise: Least standard deviation that a latent is held to have, and that of the noise added
-            to the kept latents (as a share of the largest of theirs) while their density is
-            learned.
-        rank: Dimension of the range; none learns it.
+        noise: Noise level of the latents: a lower bound of their standard deviations; the density
+            is trained with noise of this share of the largest one.
+        rank: Dimension of the range; null learns it.
         nested: Whether every rank up to ``rank`` is trained, too.
-        damages: What the images suffer in training; none trains on images as they are.
-        pixel_blocks: Convolutional couplings on the pixels; 2 where the sides are even and at least
-            16, if not given.
-        leading: Principal coordinates that the couplings work on.
-        blocks: Couplings.
-        width: Width of their conditioners.
-        coupling: Their kind.
-        rank_weight: Price of a dimension, where the rank is learned: 1 keeps what explains more
-            than the mean does.
-        tightness: Weight of the size of the latents relative to that of the images.
+        corruptions: Corruptions of the training images; an empty list trains on clean images.
+        pixel_blocks: Convolutional couplings on the pixels; by default 2 where the sides are even
+            and at least 16, else 0.
+        leading: Principal coordinates that the couplings act on.
+        blocks: Number of couplings.
+        width: Hidden width of their conditioner networks.
+        coupling: Kind of the couplings, affine or additive.
+        rank_weight: Weight of the rank where it is learned; 1 keeps coordinates that explain more
+            variance than the mean one.
+        tightness: Weight of the term that keeps latents at the scale of the images.
         likelihood: Weight of the likelihood of all latents.
-        density_blocks: Couplings of the second stage.
-        density_width: Width of their conditioners.
-        density: How to train the second stage.
+        density_blocks: Couplings of the density.
+        density_width: Hidden width of their conditioner networks.
+        density: Training of the density.
     """
 
     ranges: ClassVar[dict[str, tuple[float, float]]] = {
@@ -78,7 +75,7 @@ class Projection(Recipe):
         )
     )
     nested: bool = False
-    damages: tuple[Kind, ...] = ("noise", "missing", "occlusion", "blur")
+    corruptions: tuple[str, ...] = ("noise", "missing", "occlusion", "blur")
     pixel_blocks: int | None = None
     leading: int = 128
     blocks: int = 8
@@ -108,10 +105,11 @@ class Projection(Recipe):
 
     def check(self, data: Tensor) -> None:
         super().check(data)
-        check_images(data, self.rank, least_rank=2)  # one coordinate has no couplings
+        check_images(data, self.rank, least_rank=2)  # a density of one coordinate has no couplings
+        RandomCorruption(self.corruptions)
 
     def stages(self, images: Tensor) -> Iterator[Stage]:
-        projector, lost = from_pca(
+        projector, errors = from_pca(
             images,
             self.rank,
             leading=self.leading,
@@ -123,9 +121,9 @@ class Projection(Recipe):
         )
         objective = ProjectorObjective(
             projector,
-            lost,
+            errors,
             "learned" if self.rank is None else "nested" if self.nested else "fixed",
-            harm=RandomDamage(self.damages) if self.damages else None,
+            corruption=RandomCorruption(self.corruptions) if self.corruptions else None,
             rank_weight=self.rank_weight,
             tightness=self.tightness,
             likelihood=self.likelihood,
@@ -139,7 +137,7 @@ class Projection(Recipe):
         device = next(projector.parameters()).device
         with torch.no_grad():
             coordinates = torch.cat(
-                [projector.coordinates(part.to(device)) for part in images.split(_CHUNK)]
+                [projector.coordinates(part.to(device)) for part in images.split(CHUNK_IMAGES)]
             )
         noise = self.noise * float(coordinates.std(0).max())
         density = spline(

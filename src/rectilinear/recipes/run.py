@@ -17,9 +17,9 @@ from rectilinear.flow import LinearFlow
 from rectilinear.random import seed_all
 from rectilinear.recipes.base import Recipe
 from rectilinear.recipes.generators import Digits, Images, Mnist
-from rectilinear.recipes.koopman import Dynamics
-from rectilinear.recipes.projector import Projection
-from rectilinear.recipes.style import Style
+from rectilinear.recipes.koopman import KoopmanRecipe
+from rectilinear.recipes.projector import ProjectorRecipe
+from rectilinear.recipes.style import StyleRecipe
 from rectilinear.serialization import Configured, from_pretrained, is_saved
 from rectilinear.training.distributed import is_main
 
@@ -27,10 +27,17 @@ RECIPES: dict[str, type[Recipe]] = {
     "digits": Digits,
     "mnist": Mnist,
     "images": Images,
-    "projector": Projection,
-    "style": Style,
-    "dynamics": Dynamics,
+    "projector": ProjectorRecipe,
+    "style": StyleRecipe,
+    "koopman": KoopmanRecipe,
 }
+_FORMER = {"dynamics": "koopman"}
+"""Names of recipes in runs of earlier versions, and their present names."""
+_FORMER_FIELDS = {
+    "koopman": {"fit.looks": "fit.lookahead_features"},
+    "projector": {"damages": "corruptions"},
+}
+"""Fields of recipes in runs of earlier versions, as dotted names, and their present names."""
 T = TypeVar("T")
 M = TypeVar("M", bound=Configured)
 _CONFIG, _MODEL = "config.json", "model"
@@ -89,6 +96,10 @@ def recipe_named(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
         >>> recipe_named("digits", {"training.steps": 7}).training.steps
         7
     """
+    if name in _FORMER:
+        raise ConfigError(
+            f"recipe '{name}'", f"its new name '{_FORMER[name]}'", "Use the new name."
+        )
     if name not in RECIPES:
         raise ConfigError(
             f"recipe '{name}'", f"one of {', '.join(RECIPES)}", "Choose one of these."
@@ -158,7 +169,15 @@ def open_run(path: Path) -> Run:
 def _read(path: Path) -> Record:
     try:
         text = json.loads(path.read_text(encoding="utf-8"))
-        return Record(text["name"], from_json(RECIPES[text["name"]], text["recipe"]))
+        name, fields = _FORMER.get(text["name"], text["name"]), text["recipe"]
+        for old, new in _FORMER_FIELDS.get(name, {}).items():
+            *parents, key = old.split(".")
+            place = fields
+            for parent in parents:
+                place = place.get(parent, {})
+            if key in place:
+                place[new.rpartition(".")[2]] = place.pop(key)
+        return Record(name, from_json(RECIPES[name], fields))
     except FileNotFoundError as error:
         raise CheckpointError(
             f"no run in {path.parent}", f"a folder with {path.name}", "Train one first."

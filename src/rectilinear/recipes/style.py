@@ -18,7 +18,7 @@ from rectilinear.training import TrainConfig
 
 
 @dataclass(frozen=True)
-class Style(Recipe):
+class StyleRecipe(Recipe):
     """Convolutional couplings on both sides of one small convolution for each style.
 
     The teacher is the filters of this library (``filters``), the networks of a package

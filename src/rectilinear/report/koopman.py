@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from rectilinear import datasets, koopman
+from rectilinear.koopman.diagnostics import RoundTripError
 from rectilinear.plots import canvas
 from rectilinear.plots.page import Section, captioned, chart, number, table
 from rectilinear.plots.style import ROLES
@@ -44,7 +45,7 @@ def dynamics_sections(seed: int = 0) -> tuple[list[Section], dict[str, float]]:
         return float(np.sqrt(np.mean(((forecast[:, abs(k)] - held[:, _BACK + k]) / scale) ** 2)))
 
     powers = _stepping(model, x[:20])
-    returned = koopman.there_and_back(model.model_, torch.as_tensor(x), _BACK)
+    returned = koopman.round_trip_error(model.model_, torch.as_tensor(x), _BACK)
     metrics = {
         "dynamics_error_100": error(ours, 100),
         "dynamics_dmd_ratio": error(linear, 100) / error(ours, 100),
@@ -218,7 +219,7 @@ def _spectrum(model: koopman.KoopmanRegressor, metrics: dict[str, float]) -> Sec
 
 
 def _past(
-    held: Array, back: Array, dt: float, returned: koopman.Return, metrics: dict[str, float]
+    held: Array, back: Array, dt: float, returned: RoundTripError, metrics: dict[str, float]
 ) -> Section:
     figure, all_axes = canvas(columns=len(held), height=2.2, sharey=True)
     times = dt * np.arange(-_BACK, _BACK + 1)

@@ -1,6 +1,4 @@
-"""The page on projectors: a network that is idempotent by construction repairs digits, and knows
-what is none.
-"""
+"""Report on projectors: restoration of digits, anomaly scores, and samples of the range."""
 
 from __future__ import annotations
 
@@ -23,72 +21,65 @@ from rectilinear.plots.page import (
     table,
 )
 from rectilinear.projector import (
-    KINDS,
+    CORRUPTIONS,
     DensityObjective,
     Projector,
     ProjectorObjective,
-    RandomDamage,
-    Restoration,
-    damage,
+    RandomCorruption,
+    corrupt,
     from_pca,
     restoration,
     restore,
     spline,
 )
-from rectilinear.projector.corruption import Kind
+from rectilinear.projector.restoration import Restoration
 from rectilinear.random import generator, seed_all
 from rectilinear.training import TrainConfig
 
-RANK, SHOWN, NOISE = 16, 10, 0.05
-HARM: tuple[Kind, ...] = ("noise", "missing", "occlusion", "blur")
-SHOWN_DAMAGE: tuple[tuple[Kind, float], ...] = (
-    ("noise", 0.25),
-    ("missing", 0.5),
-    ("occlusion", 0.375),
-    ("blur", 0.06),
-)
+RANK = 16
+NOISE = 0.05  # of the latents, see Projector.fitted
+STRIP_IMAGES = 10
+CORRUPTION_OF_STRIP = {"noise": 0.25, "missing": 0.5, "occlusion": 0.375, "blur": 0.06}
 
 
 def projector_sections(seed: int = 0) -> tuple[list[Section], dict[str, float]]:
-    """Train a projector of digits for some seconds, use it, and say how well: sections of a page,
-    and numbers.
-    """
+    """The sections of the report and its numbers, of a projector trained on digits for seconds."""
     seed_all(seed)
     train, test = (datasets.load("digits", split).images for split in ("train", "test"))
     linear, f = _trained(train, seed)
     twice = _idempotence(f, test, seed)
     table_rows = restoration({"projector": f, "PCA": linear}, test, steps=20, seed=seed)
     gains = [row.psnr["projector"] - row.psnr["PCA"] for row in table_rows]
-    printed = datasets.letters(8).images
-    strange = {
-        "letters": printed[torch.randperm(len(printed), generator=generator(seed))],
+    letters = datasets.letters(8).images
+    anomalous = {
+        "letters": letters[torch.randperm(len(letters), generator=generator(seed))],
         "noise": torch.rand(test.shape, generator=generator(seed)),
-        "digits on their side": test.rot90(dims=(2, 3)),
+        "rotated digits": test.rot90(dims=(2, 3)),
     }
-    scores = {name: f.scores(x) for name, x in {"digits": test, **strange}.items()}
-    letters = metrics.roc(scores["digits"]["likelihood"], scores["letters"]["likelihood"]).area
+    scores = {name: f.scores(x) for name, x in {"digits": test, **anomalous}.items()}
+    auroc = metrics.roc(scores["digits"]["likelihood"], scores["letters"]["likelihood"]).area
     found = {
         "projector_idempotence": max(twice.values()),
         "projector_psnr_gain": sum(gains) / len(gains),
-        "projector_auroc": letters,
+        "projector_auroc": auroc,
     }
     parts = [
         _restored(f, linear, test, seed),
-        _decibels(table_rows, gains),
+        _psnr(table_rows, gains),
         _twice(twice),
-        _strangers(scores, strange, found),
+        _anomalies(scores, anomalous, found),
         _samples(f, linear, train, test, seed),
     ]
     return parts, found
 
 
 def _trained(train: Tensor, seed: int) -> tuple[Projector, Projector]:
-    """PCA's projector, and what training makes of it, with the densities of both."""
-    f, lost = from_pca(train, RANK, blocks=6, width=96)
-    linear = from_pca(train, RANK, blocks=1, width=2)[0].fitted(
-        train, NOISE
-    )  # its coupling is at the identity
-    objective = ProjectorObjective(f, lost, harm=RandomDamage(HARM))
+    """The projector of PCA and the trained one, each with its density."""
+    f, errors = from_pca(train, RANK, blocks=6, width=96)
+    # the coupling of this one stays at the identity
+    linear = from_pca(train, RANK, blocks=1, width=2)[0].fitted(train, NOISE)
+    corruption = RandomCorruption(tuple(CORRUPTION_OF_STRIP))
+    objective = ProjectorObjective(f, errors, corruption=corruption)
     _train(
         objective,
         train,
@@ -124,57 +115,65 @@ def _train(objective: nn.Module, data: Tensor, config: TrainConfig) -> None:
 
 @torch.no_grad()
 def _idempotence(f: Projector, x: Tensor, seed: int) -> dict[str, float]:
-    """The largest ``|f(f(x)) - f(x)|`` by what ``x`` is."""
+    """The largest ``|f(f(x)) - f(x)|`` for each kind of input ``x``."""
     cases = {"digits": x, "noise": torch.randn(x.shape, generator=generator(seed))}
-    cases |= {kind: damage(x, kind, 0.4, generator(seed)).images for kind in KINDS}
+    cases |= {kind: corrupt(x, kind, 0.4, generator(seed)).images for kind in CORRUPTIONS}
     return {name: float((f(f(case)) - f(case)).abs().max()) for name, case in cases.items()}
 
 
 def _restored(f: Projector, linear: Projector, test: Tensor, seed: int) -> Section:
-    x = test[:SHOWN]
+    x = test[:STRIP_IMAGES]
     blocks = []
-    for kind, severity in SHOWN_DAMAGE:
-        seen, known = damage(x, kind, severity, generator(seed))
-        strips = {"seen": seen, "PCA": linear(seen), "projector": f(seen)}
-        if known is not None:
-            strips["and known"] = restore(f, seen, known)
-        strips["true"] = x
+    for kind, severity in CORRUPTION_OF_STRIP.items():
+        y, measurement = corrupt(x, kind, severity, generator(seed))
+        strips = {"corrupted": y, "PCA": linear(y), "projector": f(y)}
+        if measurement is not None:
+            strips["with measurement"] = restore(f, y, measurement)
+        strips["clean"] = x
         shown = rows({name: _strip(images, f"{kind}: {name}") for name, images in strips.items()})
         blocks.append(captioned(shown, f"{kind.capitalize()} {severity:g}.", "Held-out digits."))
     return Section(
-        "Damaged, projected, true",
-        f"f = g⁻¹ P g with P² = P keeps {f.rank} of {f.g.dim} latents, so f(f(x)) = f(x) for every x: the network is a "
-        "projector whatever its weights. It was trained to map damaged digits to whole ones. Where the damage is "
-        "known, projections onto the range and onto the known pixels take turns (the row “and known”).",
+        "Restoration",
+        f"f = g⁻¹ P g with P² = P keeps {f.rank} of {f.g.dim} latents, so f(f(x)) = f(x) for every x and all weights. "
+        "It was trained to map corrupted digits to clean ones. The row “with measurement” alternates projections "
+        "onto the range and onto the images that agree with the observed pixels or the known blur.",
         tuple(blocks),
     )
 
 
-def _decibels(found: list[Restoration], gains: list[float]) -> Section:
+def _psnr(found: list[Restoration], gains: list[float]) -> Section:
     above = sum(gain > 0 for gain in gains)
     lines = [
         (
             row.kind,
             f"{row.severity:g}",
-            "known" if row.known else "",
-            "" if row.kind == "none" else f"{row.seen:.1f}",
+            "yes" if row.with_measurement else "",
+            "" if row.kind == "none" else f"{row.corrupted:.1f}",
             f"{row.psnr['PCA']:.1f}",
             f"{row.psnr['projector']:.1f}",
             f"{row.psnr['projector'] - row.psnr['PCA']:+.1f}".replace("-", "−"),
         )
         for row in found
     ]
-    head = ("damage", "severity", "", "seen, dB", "PCA, dB", "projector, dB", "gain, dB")
+    head = (
+        "corruption",
+        "severity",
+        "measurement",
+        "corrupted, dB",
+        "PCA, dB",
+        "projector, dB",
+        "gain, dB",
+    )
     return Section(
-        "In decibels",
-        f"PSNR of all held-out digits beside PCA of the same rank, by damage and severity: above it in {above} of "
-        f"{len(found)} rows, by {sum(gains) / len(gains):.1f} dB on average. Salt, pixels set to black or white at "
-        "random, is damage that it was not trained on.",
+        "PSNR",
+        f"The projector beside PCA of the same rank on all held-out digits: above it in {above} of {len(found)} "
+        f"rows, by {sum(gains) / len(gains):.1f} dB on average. It was not trained on salt (pixels set to black "
+        "or white at random).",
         (
             captioned(
                 table(head, lines),
                 "Restoration.",
-                "“known”: the missing pixels or the blur are told to both.",
+                "Measurement: both maps use the mask of the observed pixels, or the blur.",
             ),
         ),
     )
@@ -182,45 +181,48 @@ def _decibels(found: list[Restoration], gains: list[float]) -> Section:
 
 def _twice(errors: dict[str, float]) -> Section:
     return Section(
-        "Once is enough",
+        "Idempotence",
         f"The largest difference of a pixel between f(f(x)) and f(x) is {number(max(errors.values()))} in float32, on "
-        "digits, on noise and on damaged digits. A network that learns f(f(x)) = f(x) has it only near its data.",
+        "digits, noise and corrupted digits. A network that learns idempotence has it near its data only.",
         (
             captioned(
-                table(("on", "largest |f(f(x)) − f(x)|"), list(errors.items())), "Idempotence.", ""
+                table(("on", "largest |f(f(x)) − f(x)|"), list(errors.items())),
+                "Largest difference.",
+                "",
             ),
         ),
     )
 
 
-def _strangers(
-    scores: dict[str, dict[str, Tensor]], strange: dict[str, Tensor], found: dict[str, float]
+def _anomalies(
+    scores: dict[str, dict[str, Tensor]], anomalous: dict[str, Tensor], found: dict[str, float]
 ) -> Section:
     curves = {
         name: metrics.roc(scores["digits"]["likelihood"], scores[name]["likelihood"])
-        for name in strange
+        for name in anomalous
     }
     figure = plots.curves(
         {name: (roc.false.numpy(), roc.true.numpy()) for name, roc in curves.items()},
-        "false alarms",
-        "found",
+        "false positive rate",
+        "true positive rate",
     )
     kinds = list(scores["digits"])
     lines: list[tuple[str | float, ...]] = [
-        (kind, *(metrics.roc(scores["digits"][kind], scores[name][kind]).area for name in strange))
+        (
+            kind,
+            *(metrics.roc(scores["digits"][kind], scores[name][kind]).area for name in anomalous),
+        )
         for kind in kinds
     ]
-    shown = beside({name: _sheet(x[:24], name) for name, x in strange.items()})
+    shown = beside({name: _sheet(x[:24], name) for name, x in anomalous.items()})
     return Section(
-        "What is no digit",
-        "How far an image is from the range, and how unlikely its place on it, tell digits from other images: printed "
-        f"letters with an area under the curve of {found['projector_auroc']:.3f}. Digits on their side are harder.",
+        "Anomaly scores",
+        "The distance of an image from the range and its likelihood tell digits from other images: printed letters "
+        f"with an area under the ROC curve (AUROC) of {found['projector_auroc']:.3f}. Rotated digits are harder.",
         (
-            captioned(shown, "Strange images.", "None of them was seen in training."),
-            captioned(
-                chart(figure, "receiver operating characteristics"), "Alarms.", "By the likelihood."
-            ),
-            captioned(table(("score", *strange), lines), "Area under the curve.", "Three scores."),
+            captioned(shown, "Anomalous images.", "None of them was in the training data."),
+            captioned(chart(figure, "ROC curves"), "ROC curves.", "Of the score likelihood."),
+            captioned(table(("score", *anomalous), lines), "AUROC.", "Of three scores."),
         ),
     )
 
@@ -234,8 +236,8 @@ def _samples(f: Projector, linear: Projector, train: Tensor, test: Tensor, seed:
     }
     return Section(
         "Samples of the range",
-        f"The range is a surface of {f.rank} dimensions with one chart. A small network with splines learned the "
-        "density of the digits' coordinates there; what is drawn from it and decoded lies on the range exactly.",
+        f"The range is a surface of {f.rank} dimensions with global coordinates. A small spline flow learned the "
+        "density of the digits' coordinates; samples of it, decoded, lie on the range exactly.",
         (
             captioned(
                 beside({name: _sheet(x, name) for name, x in made.items()}),

@@ -1,13 +1,13 @@
 """The idempotent model: ``rectilinear reproduce berman2025_linearizer projector``.
 
-The paper's generative model is ``f = g^-1 A g`` with ``A = diag(b)``, ``b`` zeros and ones of
-learned number, trained for reconstruction, rank and size of the latents; it shows pictures and no
-numbers. Its idempotence needs no training: measured here in both precisions, before and after, on
-data, on noise and on damaged images. Its rank weight, 0.75 of an absolute error, keeps nothing at
-64 dimensions; relative to the error of rank 0 it is Kaiser's rule and keeps a rank at every size.
-Latents of noise lie far outside those of data unless the projector was trained on noisy images;
-even then what noise is projected to is not a sample, so samples are drawn from a density on the
-range.
+The paper's generative model is ``f = g^-1 A g`` with ``A = diag(b)``, ``b`` a learned vector of
+zeros and ones, trained for reconstruction, rank and size of the latents; it shows images and no
+numbers. Idempotence needs no training: it is measured here in both precisions, before and after
+training, on data, noise and corrupted images. The paper's rank weight, 0.75 of an absolute error,
+keeps nothing at 64 dimensions; relative to the error of rank 0 it is Kaiser's rule and keeps a rank
+at every size. Latents of noise lie far outside those of data unless the projector was trained on
+noisy images; even then projected noise is not a sample of the data, so samples are drawn from a
+density on the range.
 
 Cost: small 20 seconds, full five minutes, on two cores.
 """
@@ -24,20 +24,21 @@ from torch import Tensor
 
 from rectilinear import datasets, plots, training
 from rectilinear.papers.figure import Claim
-from rectilinear.projector import KINDS, Projector, Restoration, damage, from_pca, restoration
+from rectilinear.projector import CORRUPTIONS, Projector, corrupt, from_pca, restoration
+from rectilinear.projector.restoration import Restoration
 from rectilinear.random import generator, seed_all
-from rectilinear.recipes.projector import Projection
+from rectilinear.recipes.projector import ProjectorRecipe
 from rectilinear.training import TrainConfig
 
-SHOWN = 12
+STRIP_IMAGES = 12
 _SHORT = TrainConfig(
     steps=500, batch_size=128, lr=3e-3, warmup=30, schedule="cosine", ema=0.98, device="cpu"
 )
 PRESETS = {
-    "small": Projection(
+    "small": ProjectorRecipe(
         rank=None, blocks=4, width=64, training=_SHORT, density=replace(_SHORT, steps=100)
     ),
-    "full": Projection(
+    "full": ProjectorRecipe(
         data="mnist",
         rank=None,
         rank_weight=4.0,
@@ -49,22 +50,20 @@ PRESETS = {
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """Idempotence by state, precision and input; rank; restoration beside PCA of that rank; rows of
-    images.
-    """
+    """Idempotence by (state, precision, input), rank, restoration beside PCA, and image rows."""
 
     twice: dict[tuple[str, str, str], float]
     rank: int
     dim: int
     restoration: list[Restoration]
-    noise: dict[str, float]  # size of the latents of noise over that of data, by state
+    noise: dict[str, float]  # RMS of the latents of noise over that of data, by state
     images: dict[str, Tensor]
 
 
 def compute(
     preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None
 ) -> Result:
-    """Train with a learned rank, and use the projector on held-out images."""
+    """The result of training with a learned rank, on held-out images."""
     recipe = PRESETS[preset]
     train, test = (
         datasets.load(recipe.data, split, data_dir).images for split in ("train", "test")
@@ -92,8 +91,8 @@ def compute(
     twice |= _twice("trained", f, test, seed)
     noise["trained"] = _size(f, static) / _size(f, test)
     linear = from_pca(train, f.rank, blocks=1, width=2)[0].requires_grad_(requires_grad=False)
-    seen = damage(test[:SHOWN], "noise", 0.5, generator(seed)).images
-    hidden = damage(test[:SHOWN], "occlusion", 0.375, generator(seed)).images
+    noisy = corrupt(test[:STRIP_IMAGES], "noise", 0.5, generator(seed)).images
+    occluded = corrupt(test[:STRIP_IMAGES], "occlusion", 0.375, generator(seed)).images
     return Result(
         twice=twice,
         rank=f.rank,
@@ -101,28 +100,24 @@ def compute(
         restoration=restoration({"projector": f, "PCA": linear}, test, steps=10, seed=seed),
         noise=noise,
         images={
-            "noisy": seen,
-            "projected": f(seen),
-            "occluded": hidden,
-            "projected ": f(hidden),
-            "true": test[:SHOWN],
-            "noise projected": f(static[:SHOWN]),
-            "samples": f.sample(SHOWN, generator(seed)),
+            "noisy": noisy,
+            "projected": f(noisy),
+            "occluded": occluded,
+            "projected ": f(occluded),
+            "clean": test[:STRIP_IMAGES],
+            "noise projected": f(static[:STRIP_IMAGES]),
+            "samples": f.sample(STRIP_IMAGES, generator(seed)),
         },
     )
 
 
 def draw(result: Result, path: Path) -> None:
-    """Damaged images, what they are projected to, the true ones; noise projected; samples of the
-    range.
-    """
+    """Corrupted, projected and clean images, projected noise, and samples of the range."""
     plots.save(plots.strips({name: row.numpy() for name, row in result.images.items()}), path)
 
 
 def claims(result: Result) -> list[Claim]:
-    """Idempotence, the learned rank, restoration beside PCA's, and why noise is not a source of
-    samples.
-    """
+    """Claims on idempotence, the learned rank, restoration beside PCA, and latents of noise."""
     bounds = {"float32": 1e-5, "float64": 1e-12}
     gains = [row.psnr["projector"] - row.psnr["PCA"] for row in result.restoration]
     return [
@@ -137,7 +132,7 @@ def claims(result: Result) -> list[Claim]:
             "dimensions left out by the learned rank", result.dim - result.rank, result.dim / 2
         ),
         Claim.at_least(
-            "share of damages and severities above PCA of the same rank", _share(gains), 0.8
+            "share of corruptions and severities above PCA of the same rank", _share(gains), 0.8
         ),
         Claim.at_least("mean gain over PCA of the same rank, dB", sum(gains) / len(gains), 0.5),
         Claim.at_least(
@@ -157,11 +152,13 @@ def _share(gains: list[float]) -> float:
 
 @torch.no_grad()
 def _twice(state: str, f: Projector, test: Tensor, seed: int) -> dict[tuple[str, str, str], float]:
-    """The largest entries of ``|f(f(x)) - f(x)|``, in both precisions; ``f`` stays as it is."""
+    """The largest entries of ``|f(f(x)) - f(x)|`` in both precisions; ``f`` is left unchanged."""
     found = {}
     x = test[:200]
     cases = {"data": x, "noise": torch.randn(x.shape, generator=generator(seed))}
-    cases["damaged"] = torch.cat([damage(x, kind, 0.4, generator(seed)).images for kind in KINDS])
+    cases["corrupted"] = torch.cat(
+        [corrupt(x, kind, 0.4, generator(seed)).images for kind in CORRUPTIONS]
+    )
     before = {name: part.clone() for name, part in f.state_dict().items()}
     for dtype in (torch.float32, torch.float64):
         f.to(dtype)

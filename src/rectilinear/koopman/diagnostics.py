@@ -11,7 +11,7 @@ from rectilinear.koopman.model import Koopman
 from rectilinear.koopman.series import Series, Windows, embed
 
 
-class ChapmanKolmogorov(NamedTuple):
+class ChapmanKolmogorovError(NamedTuple):
     """Root mean squares over states, in standard deviations of the data.
 
     Attributes:
@@ -29,7 +29,7 @@ class ChapmanKolmogorov(NamedTuple):
 
 
 @torch.no_grad()
-def chapman_kolmogorov(model: Koopman, found: Windows, steps: int) -> ChapmanKolmogorov:
+def chapman_kolmogorov_error(model: Koopman, found: Windows, steps: int) -> ChapmanKolmogorovError:
     """Whether two forecasts over ``steps`` steps are one over twice as many: ``F(2t) = F(t) F(t)``.
 
     Needs windows that reach ``2 steps`` ahead. A Linearizer has it exactly in its space; on the
@@ -43,7 +43,7 @@ def chapman_kolmogorov(model: Koopman, found: Windows, steps: int) -> ChapmanKol
         >>> from rectilinear.koopman import FitConfig, as_series, fit
         >>> data = simulate("linear", count=20, steps=60)
         >>> model, found = fit(as_series(data.states, data.times), FitConfig(rank=8, horizon=40, fourier=0))
-        >>> result = chapman_kolmogorov(model, found, 20)
+        >>> result = chapman_kolmogorov_error(model, found, 20)
         >>> result.latent < 1e-9 and result.state < 1e-6
         True
     """
@@ -65,10 +65,10 @@ def chapman_kolmogorov(model: Koopman, found: Windows, steps: int) -> ChapmanKol
         size = y[0].std(0).clamp(min=1e-300)
         one, two = (_least_squares(y[0] / size, end / size) for end in y[1:])
         operator = float((one @ one - two).norm() / two.norm())
-    return ChapmanKolmogorov(_rms(latent / scale), _rms(anew / scale), operator)
+    return ChapmanKolmogorovError(_rms(latent / scale), _rms(anew / scale), operator)
 
 
-class Return(NamedTuple):
+class RoundTripError(NamedTuple):
     """Root mean squares over states of how far from the start one is, in standard deviations of the
     data.
 
@@ -83,7 +83,7 @@ class Return(NamedTuple):
 
 
 @torch.no_grad()
-def there_and_back(model: Koopman, x: Tensor, steps: int) -> Return:
+def round_trip_error(model: Koopman, x: Tensor, steps: int) -> RoundTripError:
     """How far a forecast over ``steps`` steps and one back over as many end from the states ``x``
     ``(b, delays dim)``.
 
@@ -92,17 +92,17 @@ def there_and_back(model: Koopman, x: Tensor, steps: int) -> Return:
         >>> from rectilinear.koopman import FitConfig, as_series, fit
         >>> data = simulate("linear", count=20, steps=60)
         >>> model, found = fit(as_series(data.states), FitConfig(rank=8, horizon=40, backward=5, fourier=0))
-        >>> there_and_back(model, found.anchors, 50).state < 1e-6
+        >>> round_trip_error(model, found.anchors, 50).state < 1e-6
         True
     """
     t, scale = x.new_tensor([steps * model.dt]), model.lift.scale
     forth = model.advance(model.encode(x), t)[:, 0]
     latent = model.lift.observe(model.advance(forth, -t)[:, 0]) - x
     state = model(model.lift.observe(forth), -t)[:, 0] - x
-    return Return(_rms(latent / scale), _rms(state / scale))
+    return RoundTripError(_rms(latent / scale), _rms(state / scale))
 
 
-class OneStep(NamedTuple):
+class OneStepError(NamedTuple):
     """Root mean squares of errors over one step, in standard deviations of each column, ``(d,)``.
 
     Attributes:
@@ -115,7 +115,7 @@ class OneStep(NamedTuple):
 
 
 @torch.no_grad()
-def one_step(model: Koopman, series: Series, most: int = 5000) -> OneStep:
+def one_step_error(model: Koopman, series: Series, most: int = 5000) -> OneStepError:
     """Errors of the model from each observation of ``series`` to the next, of ``most`` at most, and
     of no change.
 
@@ -124,7 +124,7 @@ def one_step(model: Koopman, series: Series, most: int = 5000) -> OneStep:
         >>> from rectilinear.koopman import FitConfig, as_series, fit
         >>> series = as_series(simulate("linear", count=20, steps=60).states)
         >>> model, _ = fit(series, FitConfig(rank=8, horizon=40, fourier=0))
-        >>> found = one_step(model, series)
+        >>> found = one_step_error(model, series)
         >>> bool((found.model < 1e-6 * found.persistence).all())
         True
     """
@@ -139,7 +139,7 @@ def one_step(model: Koopman, series: Series, most: int = 5000) -> OneStep:
     scale = model.lift.scale[: model.dim]
     error = model(before, wait[:, None])[:, 0, : model.dim] - after
     change = before[:, : model.dim] - after
-    return OneStep(
+    return OneStepError(
         (error / scale).square().mean(0).sqrt(), (change / scale).square().mean(0).sqrt()
     )
 
