@@ -1,6 +1,7 @@
 """``rectilinear project`` on a tiny run."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -140,3 +141,27 @@ def test_commands_of_generators_say_what_a_projector_is(
     assert "Projector" in capsys.readouterr().err
     assert cli.main(["project", str(tiny_run)]) == 2
     assert "LinearFlow" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["project", "nowhere", "--damage", "noise=1"], "'--damage' is now called --corrupt"),
+        (["project", "nowhere", "--damage=noise=1"], "'--damage' is now called --corrupt"),
+        (["train", "dynamics"], "its new name 'koopman'"),
+    ],
+)
+def test_former_words_name_the_new_ones(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(words) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_run_with_former_fields_opens(projector_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(projector_run, tmp_path / "run")
+    path = tmp_path / "run" / "config.json"
+    record = json.loads(path.read_text())
+    record["recipe"]["damages"] = record["recipe"].pop("corruptions")
+    path.write_text(json.dumps(record))
+    assert recipes.open_run(tmp_path / "run").recipe == recipes.open_run(projector_run).recipe
