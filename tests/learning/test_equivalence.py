@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rectilinear import learning
+from rectilinear.errors import AssumptionError
+from rectilinear.learning.equivalence import read_layers
 from rectilinear.learning.two_layer import growing_component, remains_linear, weight_error
 
 Make = Callable[..., Any]
