@@ -93,8 +93,8 @@ def series(system: str, seed: int) -> tuple[np.ndarray, np.ndarray, float]:
         held = np.stack([values[start : start + DELAYS + 51] for start in range(600, 733, 3)])
         return values[None, :600], held, 1 / 80
     name, noise = (system.split(",")[0], 0.02) if "noise" in system else (system, 0.0)
-    train = datasets.simulate(name, 1000, 150, noise=noise, seed=seed)
-    test = datasets.simulate(name, 1000, DELAYS + max(STEPS), seed=1000 + seed)
+    train = datasets.simulate_system(name, 1000, 150, noise=noise, seed=seed)
+    test = datasets.simulate_system(name, 1000, DELAYS + max(STEPS), seed=1000 + seed)
     return train.states.numpy(), test.states.numpy(), train.dt
 
 
@@ -171,9 +171,11 @@ def checks(ours: koopman.KoopmanRegressor, x: torch.Tensor, system: str) -> dict
         for part, value in koopman.round_trip_error(model, x, BACK)._asdict().items()
     }
     if system == "linear":
-        apart = (ours.modes_.exponents[:, None] - datasets.linear_eigenvalues()[None]).abs()
+        apart = (
+            ours.modes_.exponents[:, None] - datasets.synthetic.linear_eigenvalues()[None]
+        ).abs()
         found["eigenvalues"] = float(
-            apart.min(0).values[datasets.linear_eigenvalues().imag > 0].max()
+            apart.min(0).values[datasets.synthetic.linear_eigenvalues().imag > 0].max()
         )
     return found
 

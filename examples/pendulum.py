@@ -5,8 +5,8 @@ import numpy as np
 import rectilinear as rl
 from rectilinear.koopman import DMD, KoopmanRegressor, round_trip_error
 
-train = rl.datasets.simulate("pendulum", count=200, steps=200)
-held = rl.datasets.simulate("pendulum", count=100, steps=150, seed=1).states
+train = rl.datasets.simulate_system("pendulum", count=200, steps=200)
+held = rl.datasets.simulate_system("pendulum", count=100, steps=150, seed=1).states
 x, scale = held[:, 50], held.flatten(0, 1).std(0).numpy()
 
 model = KoopmanRegressor(rank=44, horizon=100, backward=50, fourier=300).fit(

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from rectilinear.datasets import TOYS, toy2d
+from rectilinear.datasets import toy2d
+from rectilinear.datasets.synthetic import TOYS
 from rectilinear.errors import ConfigError
 
 

@@ -7,13 +7,14 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 
-from rectilinear.datasets import SYSTEMS, linear_eigenvalues, read_series, simulate
+from rectilinear.datasets import read_series, simulate_system
+from rectilinear.datasets.synthetic import SYSTEMS, linear_eigenvalues
 from rectilinear.errors import ConfigError, DataError
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_against_an_adaptive_integrator(name: str) -> None:
-    states, times = simulate(name, count=2, steps=20, jitter=0.2, seed=3)
+    states, times = simulate_system(name, count=2, steps=20, jitter=0.2, seed=3)
     velocity = SYSTEMS[name].velocity
     for x, t in zip(states, times, strict=True):
         slow = solve_ivp(
@@ -24,11 +25,14 @@ def test_against_an_adaptive_integrator(name: str) -> None:
 
 
 def test_seed_noise_and_times() -> None:
-    a, b = simulate("pendulum", 3, 10, seed=1), simulate("pendulum", 3, 10, seed=1, noise=0.1)
-    assert torch.equal(a.states, simulate("pendulum", 3, 10, seed=1).states)
+    a, b = (
+        simulate_system("pendulum", 3, 10, seed=1),
+        simulate_system("pendulum", 3, 10, seed=1, noise=0.1),
+    )
+    assert torch.equal(a.states, simulate_system("pendulum", 3, 10, seed=1).states)
     assert 0.03 < float((a.states - b.states).std()) < 0.3
     assert torch.allclose(a.times.diff(), torch.tensor(0.1).double())
-    jittered = simulate("pendulum", 3, 10, jitter=0.4).times.diff()
+    jittered = simulate_system("pendulum", 3, 10, jitter=0.4).times.diff()
     assert float(jittered.min()) > 0
     assert float(jittered.std()) > 0.01
 
@@ -45,7 +49,7 @@ def test_eigenvalues_are_those_of_the_velocity() -> None:
 )
 def test_out_of_range(change: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
-        simulate(**({"name": "pendulum", "count": 1, "steps": 1} | change))
+        simulate_system(**({"name": "pendulum", "count": 1, "steps": 1} | change))
 
 
 def test_files(tmp_path: Path) -> None:

@@ -350,7 +350,7 @@ def test_styles() -> None:
 
 
 def test_forecasts() -> None:
-    data = rl.datasets.simulate("linear", count=10, steps=60).states
+    data = rl.datasets.simulate_system("linear", count=10, steps=60).states
     fitted = rl.koopman.KoopmanRegressor(rank=4, horizon=20).fit(data.to(DEVICE))
     expected = rl.koopman.KoopmanRegressor(rank=4, horizon=20).fit(data)
     got, wanted = fitted.simulate(data[:, 20].to(DEVICE), 10), expected.simulate(data[:, 20], 10)
@@ -358,7 +358,7 @@ def test_forecasts() -> None:
 
 
 def test_learned_features_come_back_to_the_cpu() -> None:
-    data = rl.datasets.simulate("linear", count=10, steps=60).states
+    data = rl.datasets.simulate_system("linear", count=10, steps=60).states
     fitted = rl.koopman.KoopmanRegressor(rank=4, horizon=20, width=8, epochs=1).fit(data)
     assert {p.device.type for p in fitted.model_.parameters()} == {"cpu"}
     assert np.isfinite(fitted.simulate(data[:, 20], 10)).all()

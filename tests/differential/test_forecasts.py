@@ -15,7 +15,7 @@ import torch
 from scipy.integrate import solve_ivp
 
 from rectilinear import cli, recipes
-from rectilinear.datasets import simulate
+from rectilinear.datasets import simulate_system
 from rectilinear.errors import ConfigError, DataError, DtypeError, ForecastWarning, RectilinearError
 from rectilinear.koopman import (
     DMD,
@@ -73,7 +73,9 @@ def test_a_slow_manifold_in_every_rotation_and_unit(
 
 
 def test_a_perfect_column_does_not_hide_a_failed_one() -> None:
-    x, held = (simulate("pendulum", n, 70, seed=s).states.numpy() for n, s in ((60, 0), (20, 5)))
+    x, held = (
+        simulate_system("pendulum", n, 70, seed=s).states.numpy() for n, s in ((60, 0), (20, 5))
+    )
     rng = np.random.default_rng(0)
 
     def error(extra: Callable[[int], np.ndarray]) -> float:

@@ -94,9 +94,9 @@ def test_one_unknown_pixel_of_a_large_mask_is_enough(tmp_path: Path) -> None:
 
 
 def test_a_mask_by_which_nothing_is_known_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no pixel is known"):
+    with pytest.raises(DataError, match="no pixel is observed"):
         read_mask(save(np.zeros((8, 8), np.uint8), tmp_path / "m.png"), (8, 8))
-    with pytest.raises(DataError, match="no pixel is known"):
+    with pytest.raises(DataError, match="no pixel is observed"):
         mask_from_array(torch.zeros(8, 8), (3, 1, 8, 8))
 
 

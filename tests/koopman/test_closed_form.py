@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rectilinear.datasets import linear_eigenvalues, simulate
+from rectilinear.datasets import simulate_system
+from rectilinear.datasets.synthetic import linear_eigenvalues
 from rectilinear.errors import ConfigError, DataError
 from rectilinear.koopman import (
     DMD,
@@ -27,18 +28,18 @@ double = torch.float64
 
 @pytest.fixture(scope="module")
 def pendulum() -> tuple[Koopman, Windows]:
-    data = simulate("pendulum", count=150, steps=140)
+    data = simulate_system("pendulum", count=150, steps=140)
     config = FitConfig(rank=32, horizon=60, backward=30, fourier=250)
     return fit(as_series(data.states, data.times), config)
 
 
 @pytest.fixture(scope="module")
 def held() -> torch.Tensor:
-    return simulate("pendulum", count=100, steps=120, seed=9).states
+    return simulate_system("pendulum", count=100, steps=120, seed=9).states
 
 
 def test_eigenvalues_of_a_linear_system() -> None:
-    data = simulate("linear", count=30, steps=60)
+    data = simulate_system("linear", count=30, steps=60)
     model, found = fit(
         as_series(data.states, data.times), FitConfig(rank=12, horizon=40, fourier=0)
     )
@@ -82,7 +83,9 @@ def test_forecast_beats_the_linear_baseline(
             ((model.forecast(held[:, 0], times)[:, 0] - held[:, 50]) / scale).square().mean().sqrt()
         )
     linear = (
-        DMD().fit(simulate("pendulum", count=150, steps=140).states).simulate(held[:, 0], 50)[:, 50]
+        DMD()
+        .fit(simulate_system("pendulum", count=150, steps=140).states)
+        .simulate(held[:, 0], 50)[:, 50]
     )
     theirs = ((torch.as_tensor(linear) - held[:, 50]) / scale).square().mean().sqrt()
     assert theirs > 5 * ours
@@ -133,8 +136,8 @@ def test_radius_is_at_most_one_where_asked() -> None:
 
 
 def test_looking_ahead_tells_attractors_apart() -> None:
-    states, times = simulate("duffing", count=120, steps=80)
-    held = simulate("duffing", count=200, steps=60, seed=5).states.numpy()
+    states, times = simulate_system("duffing", count=120, steps=80)
+    held = simulate_system("duffing", count=200, steps=60, seed=5).states.numpy()
     missed = []
     for lookahead in (0, 6):
         model = KoopmanRegressor(
@@ -148,15 +151,15 @@ def test_looking_ahead_tells_attractors_apart() -> None:
 
 
 def test_a_linear_system_needs_no_look_ahead() -> None:
-    data = simulate("linear", count=30, steps=60)
+    data = simulate_system("linear", count=30, steps=60)
     model, _ = fit(as_series(data.states, data.times), FitConfig(rank=8, horizon=40, fourier=40))
     assert model.lift.features.strides == (0, 0)
     assert model.lift.features.fourier == 0
 
 
 def test_irregular_times_give_the_modes_of_regular_ones() -> None:
-    data = simulate("pendulum", count=80, steps=90, jitter=0.3)
-    held = simulate("pendulum", count=50, steps=40, seed=5)
+    data = simulate_system("pendulum", count=80, steps=90, jitter=0.3)
+    held = simulate_system("pendulum", count=50, steps=40, seed=5)
     model = KoopmanRegressor(rank=20, horizon=50, fourier=200).fit(data.states, times=data.times)
     found = model.simulate(held.states[:, 0], times=held.times[0])
     assert model.model_.dt == pytest.approx(0.1, rel=0.02)

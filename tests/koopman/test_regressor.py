@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.base import clone
 
-from rectilinear.datasets import simulate
+from rectilinear.datasets import simulate_system
 from rectilinear.errors import ConfigError, DataError, DivergedError, NotInitializedError
 from rectilinear.koopman import DMD, FitConfig, KoopmanRegressor, MultiStep, as_series, fit
 
@@ -17,7 +17,7 @@ def test_contract() -> None:
         model.predict(np.zeros((1, 2)))
     with pytest.raises(NotInitializedError):
         DMD().simulate(np.zeros((1, 2)), 1)
-    x = simulate("linear", count=5, steps=50).states
+    x = simulate_system("linear", count=5, steps=50).states
     assert model.fit(x) is model
     assert model.predict(x[:, 0]).shape == (5, 4)
     assert model.simulate(x[:, 0], 7).shape == (5, 8, 4)
@@ -27,7 +27,7 @@ def test_contract() -> None:
 
 
 def test_dmd_against_stepping_with_its_matrix() -> None:
-    x = simulate("van_der_pol", count=5, steps=50).states
+    x = simulate_system("van_der_pol", count=5, steps=50).states
     model = DMD(delays=2).fit(x)
     state = torch.cat([x[:, 1], x[:, 0]], 1)
     now = state - model.mean_
@@ -49,7 +49,7 @@ def test_unstable_models_refuse() -> None:
 
 
 def test_learned_features_lower_the_loss() -> None:
-    data = simulate("duffing", count=40, steps=60)
+    data = simulate_system("duffing", count=40, steps=60)
     torch.manual_seed(0)
     start, found = fit(
         as_series(data.states, data.times), FitConfig(rank=12, horizon=40, fourier=10, width=16)

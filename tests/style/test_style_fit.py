@@ -178,7 +178,7 @@ def test_pairs_are_the_same_pictures(tmp_path):
 
 
 def test_photos_are_split_without_a_common_pixel():
-    from rectilinear.datasets.folder import CELL, _corners
+    from rectilinear.datasets.packaged import CELL_PIXELS, _corners
 
     for side, scale, (h, w) in ((32, 2, (213, 320)), (32, 3, (142, 213)), (16, 5, (85, 128))):
         seen = {}
@@ -188,7 +188,7 @@ def test_photos_are_split_without_a_common_pixel():
                 mask[y : y + scale * side, x : x + scale * side] = True
             seen[split] = mask
         assert not (seen["train"] & seen["test"]).any()
-        assert seen["test"].sum() > 0.4 * 6 * CELL**2
+        assert seen["test"].sum() > 0.4 * 6 * CELL_PIXELS**2
         assert seen["train"].float().mean() > 0.15
     assert datasets.load("photos", "test", size=16).shape == (3, 16, 16)
     for size in (0, 2, 200):

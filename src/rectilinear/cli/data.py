@@ -29,20 +29,21 @@ class Arguments(Common):
 def run(arguments: Arguments) -> dict[str, Any]:
     """Count what is there, after fetching what is not."""
     from rectilinear import datasets
+    from rectilinear.datasets.load import NAMES, located
     from rectilinear.errors import DataError
 
     root = datasets.data_root(arguments.out)
     try:
         train = datasets.load(arguments.name, "train", root, arguments.size)
     except DataError:
-        if arguments.name not in datasets.NAMES:
+        if arguments.name not in NAMES:
             raise
         datasets.download(arguments.name, root)
         train = datasets.load(arguments.name, "train", root, arguments.size)
     test = datasets.load(arguments.name, "test", root, arguments.size)
     return {
         "name": train.name,
-        "folder": str(datasets.located(arguments.name, root) or root.resolve()),
+        "folder": str(located(arguments.name, root) or root.resolve()),
         "train": len(train),
         "test": len(test),
         "shape": list(train.shape),

@@ -107,11 +107,11 @@ def _starts(
     recipe = run.recipe
     assert isinstance(recipe, KoopmanRecipe), "the recipe of a run with a Koopman model"
     delays, length = model.delays, abs(steps)
-    if path is None and recipe.system in datasets.SYSTEMS:
-        names, seed = datasets.SYSTEMS[recipe.system].columns, recipe.training.seed + 1000
+    if path is None and recipe.system in datasets.synthetic.SYSTEMS:
+        names, seed = datasets.synthetic.SYSTEMS[recipe.system].columns, recipe.training.seed + 1000
         compared = length <= LONGEST
         count, total = (100, length + delays - 1) if compared else (1, delays)
-        known = datasets.simulate(recipe.system, count, total, recipe.dt, seed=seed).states
+        known = datasets.simulate_system(recipe.system, count, total, recipe.dt, seed=seed).states
         windows = koopman.embed(known, delays)
         if not compared:
             return windows[:, 0], None, {}, names, None

@@ -1,27 +1,20 @@
-"""Data sets: labelled images from the package, from IDX files or from a folder, and two-dimensional
-toys.
-"""
+"""Data sets: images with labels, points in the plane, trajectories and series."""
 
-from rectilinear.datasets.download import download
 from rectilinear.datasets.images import Images
-from rectilinear.datasets.load import NAMES, data_root, load, located
+from rectilinear.datasets.load import data_root, load
+from rectilinear.datasets.mnist import download
+from rectilinear.datasets.packaged import letters
 from rectilinear.datasets.series import read_series
-from rectilinear.datasets.toys import TOYS, letters, toy2d
-from rectilinear.datasets.trajectories import SYSTEMS, Trajectories, linear_eigenvalues, simulate
+from rectilinear.datasets.synthetic import Trajectories, simulate_system, toy2d
 
 __all__ = [
-    "NAMES",
-    "SYSTEMS",
-    "TOYS",
     "Images",
     "Trajectories",
     "data_root",
     "download",
     "letters",
-    "linear_eigenvalues",
     "load",
-    "located",
     "read_series",
-    "simulate",
+    "simulate_system",
     "toy2d",
 ]

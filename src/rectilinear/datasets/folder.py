@@ -1,7 +1,4 @@
-"""A folder of images of any kind and size.
-
-Tiles of the two photographs that come with scikit-learn.
-"""
+"""Folders of images: classes, splits, and one shape for all."""
 
 from __future__ import annotations
 
@@ -15,25 +12,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from rectilinear.datasets.images import Images, check_size
 from rectilinear.datasets.read_image import image_files, is_grey, read_image
-from rectilinear.errors import ConfigError, DataError
+from rectilinear.errors import DataError
 
-TEST_EVERY = 10
+TEST_EVERY = 10  # of the images in a folder without splits, one in so many is for testing
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
-"""The split that a sub-folder of this name is, in lower case."""
+"""The split that a sub-folder of this name holds, in lower case."""
 
 
 def folder(root: Path, split: Literal["train", "test"], size: int | None = None) -> Images:
-    """The images under ``root``, grey if all of them are, else RGB; see
-    :func:`~.read_image.read_image`.
+    """The labelled images under ``root``, grey if all of them are, else RGB.
 
-    A sub-folder is a class. If ``root`` has sub-folders "train" and "test" (or "training" and
-    "testing", in letters of any case), these are the splits; otherwise every tenth image in order
-    of name, from the first, is for testing, and files of the same bytes are in the same split,
-    unless all are such. A single file is one image, in either split.
+    Each is read by :func:`~.read_image.read_image`. A sub-folder is a class. If ``root`` has
+    sub-folders "train" and "test" (or "training" and "testing", in letters of any case), these are
+    the splits; otherwise every tenth image in order of name, from the first, is for testing, and
+    files of the same bytes are in the same split, unless all are such. A single file is one image,
+    in either split.
 
     Args:
         root: the folder; hidden files and other kinds of file are passed over.
@@ -49,7 +45,8 @@ def folder(root: Path, split: Literal["train", "test"], size: int | None = None)
         >>> import pathlib, tempfile
         >>> from PIL import Image
         >>> root = pathlib.Path(tempfile.mkdtemp())
-        >>> for i in range(11): Image.new("RGB", (20, 16), (20 * i, 0, 0)).save(root / f"{i:02}.png")
+        >>> for i in range(11):
+        ...     Image.new("RGB", (20, 16), (20 * i, 0, 0)).save(root / f"{i:02}.png")
         >>> folder(root, "train", size=8).images.shape, len(folder(root, "test", size=8))
         (torch.Size([9, 3, 8, 8]), 2)
     """
@@ -70,8 +67,7 @@ def folder(root: Path, split: Literal["train", "test"], size: int | None = None)
 
 
 def split_files(root: Path) -> dict[str, list[Path]]:
-    """The image files of the splits "train" and "test" of a folder, or of the one that it has; see
-    :func:`folder`.
+    """The image files of each split of a folder; see :func:`folder`.
 
     Raises:
         DataError: if there is no image.
@@ -120,7 +116,8 @@ def _check_shape(image: NDArray[np.uint8], shape: Sequence[int], path: Path) -> 
         raise DataError(
             got=f"{path} of {image.shape[1]} x {image.shape[0]} pixels",
             expected=f"{w} x {h}, as other images",
-            fix="Name a size (size=64, on the command line --set size=64), and all are scaled and cropped to it.",
+            fix="Name a size (size=64, on the command line --set size=64), and all are scaled and "
+            "cropped to it.",
         )
 
 
@@ -170,9 +167,7 @@ def _distinct(files: Sequence[Path]) -> list[list[Path]]:
 
 
 def _class(file: Path, root: Path) -> str:
-    """The sub-folder of ``root``, or of its split, that a file is in; the name of ``root`` where it
-    is in none.
-    """
+    """The sub-folder of ``root``, or of its split, that a file is in, else the name of ``root``."""
     parts = file.relative_to(root).parts if file != root else ()
     if len(parts) > 1 and parts[0].lower() in SPLITS:
         parts = parts[1:]
@@ -181,72 +176,3 @@ def _class(file: Path, root: Path) -> str:
 
 def _name(root: Path) -> str:
     return root.resolve().stem if root.is_file() else root.resolve().name
-
-
-SIDE = 32
-COVERED = (64, 106)  # pixels of the photograph that a tile may cover
-CELL = 106  # side of the squares of which every fourth is for testing
-STEPS = {"train": 4, "test": 8}  # tiles move by this part of their side
-NAMES = ("china", "flower")
-
-
-def photos(split: Literal["train", "test"], size: int | None = None) -> Images:
-    """Square tiles of a Chinese temple and a flower, each covering 64 to 106 pixels of the
-    photograph.
-
-    Of the 4 x 6 squares of 106 pixels that fill a photograph, six are for testing. The photographs
-    are shrunk by whole factors; tiles for testing lie inside these squares, those for training
-    share no pixel with them, and neighbours of a kind overlap.
-
-    Args:
-        split: ``"train"`` or ``"test"``.
-        size: side of the tiles, 32 if not given.
-
-    Raises:
-        ConfigError: if ``size`` is not 4 to 106.
-
-    Reference: the photographs are by danielbuechele and vultilion, CC BY 2.0, as scikit-learn ships
-    them.
-
-    Example:
-        >>> images, labels = photos("test")
-        >>> images.shape[1:], float(images.min()) >= 0, float(images.max()) <= 1
-        (torch.Size([3, 32, 32]), True, True)
-    """
-    from sklearn.datasets import load_sample_image  # takes a second to import
-
-    check_size(size)
-    side = size or SIDE
-    if not 4 <= side <= COVERED[1]:
-        raise ConfigError(f"size = {side}", f"4 to {COVERED[1]} pixels for these photographs")
-    parts: list[Tensor] = []
-    labels: list[int] = []
-    for label, name in enumerate(NAMES):
-        photo = (
-            torch.from_numpy(load_sample_image(f"{name}.jpg").copy()).permute(2, 0, 1).float() / 255
-        )
-        for scale in range(-(-COVERED[0] // side), COVERED[1] // side + 1):
-            h, w = photo.shape[1] // scale, photo.shape[2] // scale
-            small = interpolate(photo[None, :, : h * scale, : w * scale], size=(h, w), mode="area")[
-                0
-            ]
-            corners = _corners(split, h, w, side, scale)
-            parts += [small[:, y : y + side, x : x + side] for y, x in corners.tolist()]
-            labels += [label] * len(corners)
-    return Images(torch.stack(parts), torch.tensor(labels), NAMES, "photos")
-
-
-def _corners(split: str, height: int, width: int, side: int, scale: int) -> Tensor:
-    """Upper left corners ``(n, 2)`` of the tiles in a photograph that was shrunk to ``height x
-    width``.
-    """
-    stride = max(1, side // STEPS[split])
-    corners = torch.cartesian_prod(
-        *(torch.arange(0, n - side + 1, stride) for n in (height, width))
-    )
-    cells = torch.cartesian_prod(*(torch.arange(n * scale // CELL) for n in (height, width)))
-    held_out = CELL * cells[(2 * cells[:, 0] + cells[:, 1]) % 4 == 0]
-    first, last = scale * corners[:, None], scale * (corners[:, None] + side)
-    if split == "test":
-        return corners[((first >= held_out) & (last <= held_out + CELL)).all(-1).any(-1)]
-    return corners[~((first < held_out + CELL) & (last > held_out)).all(-1).any(-1)]

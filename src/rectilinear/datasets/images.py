@@ -1,7 +1,4 @@
-"""What every image data set loads as.
-
-Images and masks from arrays: of one layout, or refused.
-"""
+"""Labelled images of one split; images and masks from arrays of any common layout."""
 
 from __future__ import annotations
 
@@ -28,7 +25,8 @@ class Images:
 
     Example:
         >>> import torch
-        >>> images, labels = Images(torch.zeros(2, 1, 8, 8), torch.tensor([0, 1]), ("a", "b"), "two")
+        >>> data = Images(torch.zeros(2, 1, 8, 8), torch.tensor([0, 1]), ("a", "b"), "two")
+        >>> images, labels = data
         >>> images.shape, labels.tolist()
         (torch.Size([2, 1, 8, 8]), [0, 1])
     """
@@ -52,8 +50,7 @@ class Images:
 
 
 def fit(images: Tensor, size: int | None) -> Tensor:
-    """Square images ``(n, c, s, s)`` at ``size``: grown by a border of zeros, shrunk by antialiased
-    interpolation.
+    """Square images ``(n, c, s, s)``: padded with zeros, or shrunk by antialiased interpolation.
 
     A border keeps every pixel as it is, where interpolation would make neighbours linearly
     dependent.
@@ -87,7 +84,7 @@ def check_size(size: int | None) -> None:
         )
 
 
-_BEYOND = 1e-3  # how far from [0, 1] a value may be by rounding
+_ROUNDING = 1e-3  # how far outside [0, 1] a value may be
 
 
 def images_from_array(array: Tensor, shape: tuple[int, int, int], name: str = "images") -> Tensor:
@@ -104,8 +101,9 @@ def images_from_array(array: Tensor, shape: tuple[int, int, int], name: str = "i
         DataError: for values outside of ``[0, 1]``.
 
     Example:
-        >>> images_from_array(torch.full((2, 4, 5, 3), 51, dtype=torch.uint8), (3, 4, 5)).mean((1, 2, 3)).tolist()
-        [0.20000000298023224, 0.20000000298023224]
+        >>> array = torch.full((2, 4, 5, 3), 51, dtype=torch.uint8)
+        >>> images_from_array(array, (3, 4, 5)).shape
+        torch.Size([2, 3, 4, 5])
     """
     images = _unit_range(_channels_first(array, shape, name), name)
     if not len(images):
@@ -126,7 +124,7 @@ def mask_from_array(
     Raises:
         ShapeError: for another shape.
         NonFiniteError: for NaN or infinity.
-        DataError: if an image has no known pixel.
+        DataError: if an image has no observed pixel.
 
     Example:
         >>> mask_from_array(torch.eye(2), (3, 1, 2, 2)).sum().item()
@@ -145,12 +143,14 @@ def mask_from_array(
             "Resize the mask.",
         )
     check_finite(array, name)
-    known = (array != 0).reshape(array.shape if array.ndim == 4 else (-1, 1, h, w)).expand(shape)
-    if not bool(known.flatten(1).any(1).all()):
+    observed = (array != 0).reshape(array.shape if array.ndim == 4 else (-1, 1, h, w)).expand(shape)
+    if not bool(observed.flatten(1).any(1).all()):
         raise DataError(
-            f"{name}, by which no pixel is known", "known pixels, not 0 there", "Check the mask."
+            f"{name}, by which no pixel is observed",
+            "a mask that is not 0 where pixels are observed",
+            "Check the mask.",
         )
-    return known
+    return observed
 
 
 def _channels_first(array: Tensor, shape: tuple[int, int, int], name: str) -> Tensor:
@@ -183,7 +183,7 @@ def _unit_range(images: Tensor, name: str) -> Tensor:
     check_finite(images, name)
     images = images.double() if images.dtype == torch.float64 else images.float()
     low, high = (images.min().item(), images.max().item()) if images.numel() else (0.0, 0.0)
-    if low < -_BEYOND or high > 1 + _BEYOND:
+    if low < -_ROUNDING or high > 1 + _ROUNDING:
         raise DataError(
             got=f"{name} with values from {low:.4g} to {high:.4g}",
             expected="floats from 0 to 1, or bytes (uint8) from 0 to 255",

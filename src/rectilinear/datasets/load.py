@@ -1,4 +1,4 @@
-"""One function for every image data set."""
+"""Image data sets by name or by path: one function, ``load``."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Literal
 
 from rectilinear.datasets import folder, mnist
-from rectilinear.datasets.folder import photos
 from rectilinear.datasets.images import Images, fit
-from rectilinear.datasets.toys import digits
+from rectilinear.datasets.packaged import digits, photos
 from rectilinear.errors import ConfigError, DataError
 
 NAMES = ("digits", "photos", *mnist.FAMILIES)
-"""The data sets that have a name; anything else is the path of an image or of a folder of images.
-"""
+"""The data sets that have a name; all else is the path of an image or of a folder of images."""
 
 
 def load(
@@ -72,15 +70,14 @@ def data_root(data_dir: str | Path | None = None) -> Path:
     """The folder that holds data sets: ``data_dir``, else ``$RECTILINEAR_DATA``, else ``./data``.
 
     Example:
-        >>> data_root("pictures").name
-        'pictures'
+        >>> data_root("photographs").name
+        'photographs'
     """
     return Path(data_dir or os.environ.get("RECTILINEAR_DATA") or "data").expanduser()
 
 
 def located(name: str | Path, data_dir: str | Path | None = None) -> Path | None:
-    """The absolute path of the image or folder that ``name`` is; None where it is the name of a
-    data set.
+    """The absolute path of the image or folder ``name``; None for the name of a data set.
 
     Raises:
         DataError: if there is none.

@@ -1,4 +1,4 @@
-"""The one reader of image files: what a file means is the same wherever an image is an input."""
+"""Reading image files and masks: EXIF, colour profiles, transparency, 16 bits, scaling, names."""
 
 from __future__ import annotations
 
@@ -17,36 +17,15 @@ from rectilinear.errors import DataError
 
 T = TypeVar("T")
 EXTENSIONS = {
-    ".bmp",
-    ".gif",
-    ".jfif",
-    ".jp2",
-    ".jpe",
-    ".jpeg",
-    ".jpg",
-    ".png",
-    ".tga",
-    ".tif",
-    ".tiff",
-    ".webp",
-} | {
-    *(".avif", ".pbm", ".pgm", ".pnm", ".ppm"),
+    *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm"),
+    *(".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
 }
-"""How the names of image files end, in lower case."""
+"""Suffixes of image files, in lower case."""
 UNREADABLE = {
-    ".heic",
-    ".heif",
-    ".jxl",
-    ".arw",
-    ".cr2",
-    ".cr3",
-    ".dng",
-    ".nef",
-    ".orf",
-    ".raf",
-    ".rw2",
+    *(".heic", ".heif", ".jxl", ".arw", ".cr2", ".cr3"),
+    *(".dng", ".nef", ".orf", ".raf", ".rw2"),
 }
-"""How the names of photographs end that are not read, and not passed over either."""
+"""Suffixes of photographs that cannot be read: an error, where other files are passed over."""
 GREY_MODES = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"}
 MAX_PIXELS = 178_956_970
 """Pixels of an image, at most: a file of a kilobyte can claim any number of them."""
@@ -55,8 +34,7 @@ _SIXTEEN_BITS = {"PNG", "PPM"}  # formats whose mode "I" means 16 bits without a
 
 
 def image_files(path: Path) -> list[Path]:
-    """The image files under a folder in order of their paths, those of sub-folders too; of a file,
-    itself.
+    """The image files under a folder and its sub-folders, in order; a file alone is itself.
 
     Hidden files and folders, and other kinds of file, are passed over; links are followed.
 
@@ -67,7 +45,7 @@ def image_files(path: Path) -> list[Path]:
     Example:
         >>> import pathlib, tempfile
         >>> root = pathlib.Path(tempfile.mkdtemp())
-        >>> for name in ("b.PNG", "a.png", ".c.png", "notes.txt"): _ = (root / name).write_bytes(b"")
+        >>> for name in ("b.PNG", "a.png", ".c.png", "notes.txt"): (root / name).touch()
         >>> [path.name for path in image_files(root)]
         ['a.png', 'b.PNG']
     """
@@ -88,9 +66,7 @@ def image_files(path: Path) -> list[Path]:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The image files under a folder in order of their paths, perhaps none; see
-    :func:`image_files`.
-    """
+    """The image files under a folder, perhaps none; see :func:`image_files`."""
     files = sorted(path for path in _walk(folder, frozenset()))
     found = [path for path in files if path.suffix.lower() in EXTENSIONS]
     readable = {path.with_suffix("") for path in found}
@@ -110,9 +86,7 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def _walk(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
-    """The files under a folder that are not hidden; links to folders are followed, but not to those
-    they lie in.
-    """
+    """The files under a folder that are not hidden; links are followed, but not to a parent."""
     above |= {folder.resolve()}
     for path in folder.iterdir():
         if path.name.startswith("."):
@@ -153,8 +127,10 @@ def read_image(path: Path, *, grey: bool, size: tuple[int, int] | None = None) -
         >>> import pathlib, tempfile
         >>> path = pathlib.Path(tempfile.mkdtemp()) / "half.png"
         >>> Image.new("LA", (4, 6), (0, 51)).save(path)
-        >>> read_image(path, grey=True).shape, read_image(path, grey=False, size=(2, 2))[0, 0].tolist()
-        ((6, 4, 1), [204, 204, 204])
+        >>> read_image(path, grey=True).shape
+        (6, 4, 1)
+        >>> read_image(path, grey=False, size=(2, 2))[0, 0].tolist()
+        [204, 204, 204]
     """
 
     def decode(file: Image.Image) -> NDArray[np.uint8]:
@@ -169,19 +145,19 @@ def read_image(path: Path, *, grey: bool, size: tuple[int, int] | None = None) -
 
 
 def read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Where the mask in an image file says "known", ``(h, w)``, cropped as an image of its size
-    would be.
+    """The mask in an image file: true where pixels are observed, ``(h, w)``.
 
-    Known are the opaque pixels where some are not, else those that are not black; of lossy files
-    (JPEG, WebP), whose black is only nearly black, those in the upper half of the range. A pixel of
-    the result is known only if all that it covers of the file is.
+    It is cropped as an image of its size would be. Observed are the opaque pixels where some are
+    not, else those that are not black; of lossy files (JPEG, WebP), whose black is only nearly
+    black, those in the upper half of the range. A pixel of the result is observed only if all that
+    it covers of the file is.
 
     Args:
         path: the file.
         size: height and width of the result.
 
     Raises:
-        DataError: as :func:`read_image`, and if no pixel of the result is known.
+        DataError: as :func:`read_image`, and if no pixel of the result is observed.
     """
 
     def decode(file: Image.Image) -> NDArray[np.bool_]:
@@ -194,19 +170,18 @@ def read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
         pixels = np.asarray(image.convert("RGB")).max(axis=2)
         return pixels >= 128 if lossy else pixels != 0
 
-    known = _covered(_opened(path, decode), size)
-    if not known.any():
+    observed = _covered(_opened(path, decode), size)
+    if not observed.any():
         raise DataError(
-            f"the mask {path}, by which no pixel is known at {size[1]} x {size[0]}",
-            "known pixels: opaque, or not black",
+            f"the mask {path}, by which no pixel is observed at {size[1]} x {size[0]}",
+            "observed pixels: opaque, or not black",
             "Check which part of it is black or transparent.",
         )
-    return known
+    return observed
 
 
 def distinct_names(files: Iterable[Path], root: Path, taken: Iterable[str] = ()) -> list[str]:
-    """A name for what is made of each file: its path below ``root`` without suffix, with it where
-    two would be one.
+    """Distinct names for outputs: paths below ``root``, with the suffix where two would be equal.
 
     Example:
         >>> import pathlib
@@ -234,9 +209,8 @@ def _opened(path: Path, use: Callable[[Image.Image], T]) -> T:
     """What ``use`` makes of the open file, every failure as a DataError that names it."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", Image.DecompressionBombWarning
-            )  # the limit is ours, below
+            # MAX_PIXELS is checked below instead.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as file:
                 if file.width * file.height > MAX_PIXELS:
                     raise ValueError(f"{file.width} x {file.height} pixels, above {MAX_PIXELS}")
@@ -252,7 +226,7 @@ def _opened(path: Path, use: Callable[[Image.Image], T]) -> T:
 
 
 def _eight_bits(image: Image.Image, format_: str | None) -> Image.Image:
-    """The image with 8 bits a channel: of 16 the upper 8, which Pillow's own conversion would clip."""
+    """The image with 8 bits a channel: the upper 8 of 16, which Pillow itself would clip."""
     if image.mode == "F":
         raise ValueError("floating-point pixels, whose range no file says")
     if not image.mode.startswith("I"):
@@ -267,19 +241,12 @@ def _eight_bits(image: Image.Image, format_: str | None) -> Image.Image:
 
 
 def _in_srgb(image: Image.Image) -> Image.Image:
-    """The image in sRGB by the profile that its file holds; as it is without one, or with one of
-    other colours.
-    """
+    """The image in sRGB by the colour profile in its file, if there is a fitting one."""
     profile = image.info.get("icc_profile")
     if not profile:
         return image
-    plain = (
-        _with_alpha(image)
-        if _transparent(image)
-        else image.convert("RGB")
-        if image.mode == "P"
-        else image
-    )
+    plain = image.convert("RGB") if image.mode == "P" else image
+    plain = _with_alpha(image) if _transparent(image) else plain
     alpha = plain.getchannel("A") if plain.mode == "RGBA" else None
     grey = image.mode in GREY_MODES
     colours = plain.convert("L" if grey else "RGB") if alpha is not None or grey else plain
@@ -316,26 +283,22 @@ def _on_white(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
 
 
-def _covered(known: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Where every pixel of ``known`` that a pixel of the result covers is true, after the crop at
-    the centre.
-    """
-    (h, w), (height, width) = size, known.shape
+def _covered(observed: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """The mask at another size, cropped at the centre: true where all covered pixels are."""
+    (h, w), (height, width) = size, observed.shape
     scale = min(height / h, width / w)
-    unknown = np.zeros((height + 1, width + 1), dtype=np.int64)
-    unknown[1:, 1:] = (~known).cumsum(0).cumsum(1)
+    missing = np.zeros((height + 1, width + 1), dtype=np.int64)
+    missing[1:, 1:] = (~observed).cumsum(0).cumsum(1)
     (top, bottom), (left, right) = (_spans(n, k, scale) for n, k in ((height, h), (width, w)))
-    corners = unknown[np.ix_(bottom, right)] - unknown[np.ix_(top, right)]
-    inside: NDArray[np.bool_] = (
-        corners == unknown[np.ix_(bottom, left)] - unknown[np.ix_(top, left)]
+    corners = missing[np.ix_(bottom, right)] - missing[np.ix_(top, right)]
+    inside: NDArray[np.bool_] = corners == (
+        missing[np.ix_(bottom, left)] - missing[np.ix_(top, left)]
     )
     return inside
 
 
 def _spans(pixels: int, count: int, scale: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First and one past the last of the ``pixels`` of a side that each of ``count`` in its middle
-    covers.
-    """
+    """First pixel of a side, and one past the last, that each of ``count`` new pixels covers."""
     edges = (pixels - count * scale) / 2 + scale * np.arange(count + 1)
     edges = np.where(np.abs(edges - edges.round()) < 1e-6, edges.round(), edges)
     first = np.floor(edges[:-1]).clip(0, pixels - 1)

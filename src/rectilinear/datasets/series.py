@@ -1,7 +1,4 @@
-"""Text in rows and cells, whichever of comma, semicolon or tab is between them.
-
-Series from files: columns of numbers, with or without times.
-"""
+"""Text tables with commas, semicolons or tabs; and series of numbers, with or without times."""
 
 from __future__ import annotations
 
@@ -15,12 +12,14 @@ from torch import Tensor
 
 from rectilinear.errors import DataError
 
-_LOOKED_AT = 100  # lines that must agree on what is between their cells
+DELIMITER_LINES = 100  # lines that must agree on the delimiter
+TIME = ("time", "t")
+"""Names of a column that holds the times."""
+_DATES = ("date", "dates", "datetime", "timestamp", "year")  # columns not in equal units
 
 
 def read_rows(path: Path) -> list[tuple[int, list[str]]]:
-    r"""The rows of a text file that are not blank: the number of the line, and its cells without
-    spaces around them.
+    r"""The rows of a text table: line number and cells, without blank lines and outer spaces.
 
     Cells are parted by tabs, semicolons or commas: the first of these that parts the first lines
     into as many cells each. Text is UTF-8, with or without a mark of it.
@@ -38,7 +37,7 @@ def read_rows(path: Path) -> list[tuple[int, list[str]]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             delimiter = _delimiter(
-                list(islice(file, _LOOKED_AT)), tabs=path.suffix.lower() == ".tsv"
+                list(islice(file, DELIMITER_LINES)), tabs=path.suffix.lower() == ".tsv"
             )
             file.seek(0)
             reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
@@ -67,26 +66,18 @@ def _delimiter(lines: list[str], *, tabs: bool) -> str:
     return "\t" if tabs else ","
 
 
-TIME = ("time", "t")
-"""Names of a column that holds the times."""
-_DATES = (
-    "date",
-    "dates",
-    "datetime",
-    "timestamp",
-    "year",
-)  # counted otherwise than in equal steps, or by another name
-
-
 def read_series(path: Path, dt: float | None = None) -> tuple[Tensor, Tensor]:
     r"""The series in a file and their times: ``(count, T, d)`` and ``(count, T)``, float64.
 
     ``.csv``: one series, a column a variable, parted by commas, semicolons or tabs, with or without
     a line of names; a column named "time" or "t" holds the times. ``.npy``: an array ``(T,)``,
     ``(T, d)`` or ``(count, T, d)``. Without times steps are ``dt``, 1 by default.
-    Columns without a name, such as pandas' numbers of rows, and those named as dates are refused:
-    they are no variables.
-    Empty cells come as NaN: what models a series refuses them as gaps.
+    Columns without a name, such as pandas' row numbers, and those named as dates are refused: they
+    are no variables. Empty cells become NaN, which models of series refuse as gaps.
+
+    Args:
+        path: the file.
+        dt: time between rows, where the file has no times; 1 by default.
 
     Raises:
         DataError: for a file that is missing, of another kind, or not a table of numbers.

@@ -108,9 +108,9 @@ def fit(series: Series, config: FitConfig) -> tuple[Koopman, Windows]:
         DataError: if series are too short, constant, or too few.
 
     Example:
-        >>> from rectilinear.datasets import simulate
+        >>> from rectilinear.datasets import simulate_system
         >>> from rectilinear.koopman import as_series
-        >>> data = simulate("linear", count=20, steps=60)
+        >>> data = simulate_system("linear", count=20, steps=60)
         >>> model, _ = fit(as_series(data.states, data.times), FitConfig(rank=8, horizon=40, fourier=0))
         >>> model.spectrum.exponents()[:2].imag.detach().sort().values.numpy().round(6)
         array([1. , 2.3])

@@ -39,9 +39,9 @@ def chapman_kolmogorov_error(model: Koopman, found: Windows, steps: int) -> Chap
     (2011), for the test.
 
     Example:
-        >>> from rectilinear.datasets import simulate
+        >>> from rectilinear.datasets import simulate_system
         >>> from rectilinear.koopman import FitConfig, as_series, fit
-        >>> data = simulate("linear", count=20, steps=60)
+        >>> data = simulate_system("linear", count=20, steps=60)
         >>> model, found = fit(as_series(data.states, data.times), FitConfig(rank=8, horizon=40, fourier=0))
         >>> result = chapman_kolmogorov_error(model, found, 20)
         >>> result.latent < 1e-9 and result.state < 1e-6
@@ -88,9 +88,9 @@ def round_trip_error(model: Koopman, x: Tensor, steps: int) -> RoundTripError:
     ``(b, delays dim)``.
 
     Example:
-        >>> from rectilinear.datasets import simulate
+        >>> from rectilinear.datasets import simulate_system
         >>> from rectilinear.koopman import FitConfig, as_series, fit
-        >>> data = simulate("linear", count=20, steps=60)
+        >>> data = simulate_system("linear", count=20, steps=60)
         >>> model, found = fit(as_series(data.states), FitConfig(rank=8, horizon=40, backward=5, fourier=0))
         >>> round_trip_error(model, found.anchors, 50).state < 1e-6
         True
@@ -120,9 +120,9 @@ def one_step_error(model: Koopman, series: Series, most: int = 5000) -> OneStepE
     of no change.
 
     Example:
-        >>> from rectilinear.datasets import simulate
+        >>> from rectilinear.datasets import simulate_system
         >>> from rectilinear.koopman import FitConfig, as_series, fit
-        >>> series = as_series(simulate("linear", count=20, steps=60).states)
+        >>> series = as_series(simulate_system("linear", count=20, steps=60).states)
         >>> model, _ = fit(series, FitConfig(rank=8, horizon=40, fourier=0))
         >>> found = one_step_error(model, series)
         >>> bool((found.model < 1e-6 * found.persistence).all())

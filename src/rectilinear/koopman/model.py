@@ -233,9 +233,9 @@ class MultiStep(nn.Module):
         lr: rate of the training, to which that of the modes is set.
 
     Example:
-        >>> from rectilinear.datasets import simulate
+        >>> from rectilinear.datasets import simulate_system
         >>> from rectilinear.koopman import FitConfig, as_series, fit
-        >>> data = simulate("pendulum", count=20, steps=40)
+        >>> data = simulate_system("pendulum", count=20, steps=40)
         >>> model, found = fit(as_series(data.states), FitConfig(rank=8, horizon=20, fourier=20, width=8))
         >>> MultiStep(model)(found.packed())["loss"].ndim
         0

@@ -173,9 +173,9 @@ def modes(model: Koopman, x: Tensor) -> Modes:
     The eigenvalues of the remainder, which only carries what the features miss, are left out.
 
     Example:
-        >>> from rectilinear.datasets import simulate
+        >>> from rectilinear.datasets import simulate_system
         >>> from rectilinear.koopman import FitConfig, as_series, fit
-        >>> data = simulate("linear", count=20, steps=60)
+        >>> data = simulate_system("linear", count=20, steps=60)
         >>> model, found = fit(as_series(data.states, data.times), FitConfig(rank=8, horizon=40, fourier=0))
         >>> sorted(modes(model, found.anchors).period.numpy().round(3))[:2]
         [np.float64(2.732), np.float64(6.283)]

@@ -12,6 +12,7 @@ from typing import ClassVar, Self
 from torch import Tensor, nn
 
 from rectilinear import datasets
+from rectilinear.datasets.load import located
 from rectilinear.errors import ConfigError, DataError
 from rectilinear.serialization import Configured
 from rectilinear.training import TrainConfig
@@ -64,7 +65,7 @@ class Recipe(ABC):
         Raises:
             DataError: if there is none.
         """
-        path = datasets.located(self.data, data_dir)
+        path = located(self.data, data_dir)
         return self if path is None else replace(self, data=str(path))
 
     def load(self, data_dir: Path | None = None) -> Tensor:

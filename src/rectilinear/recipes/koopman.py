@@ -70,8 +70,8 @@ class KoopmanRecipe(Recipe):
             ConfigError: for an unknown system, or a field that is set and has no effect.
         """
         self._check_fields()
-        if self.system in datasets.SYSTEMS:
-            states, times = datasets.simulate(
+        if self.system in datasets.synthetic.SYSTEMS:
+            states, times = datasets.simulate_system(
                 self.system,
                 self.count,
                 self.steps,
@@ -84,14 +84,14 @@ class KoopmanRecipe(Recipe):
             if not Path(self.system).suffix:
                 raise ConfigError(
                     f"the system '{self.system}'",
-                    f"one of {', '.join(datasets.SYSTEMS)}, or a .csv or .npy file",
+                    f"one of {', '.join(datasets.synthetic.SYSTEMS)}, or a .csv or .npy file",
                     "Correct the name.",
                 )
             states, times = datasets.read_series(self.file(data_dir), self.dt)
         return torch.cat([states, times[..., None]], dim=-1)
 
     def _check_fields(self) -> None:
-        idle = _IDLE if self.system in datasets.SYSTEMS else _IDLE + _SIMULATED
+        idle = _IDLE if self.system in datasets.synthetic.SYSTEMS else _IDLE + _SIMULATED
         usual = {f.name: f.default for f in fields(self)}
         for name in idle:
             if getattr(self, name) != usual[name]:
@@ -109,7 +109,7 @@ class KoopmanRecipe(Recipe):
 
     def located(self, data_dir: Path | None = None) -> Self:
         """The recipe with the absolute path of its file, where it has one."""
-        file = self.system not in datasets.SYSTEMS
+        file = self.system not in datasets.synthetic.SYSTEMS
         return replace(self, system=str(self.file(data_dir).absolute())) if file else self
 
     def file(self, data_dir: Path | None = None) -> Path:

@@ -26,8 +26,8 @@ def dynamics_sections(seed: int = 0) -> tuple[list[Section], dict[str, float]]:
     """A pendulum from simulated swings, in closed form: the sections of its page, and the numbers
     on it.
     """
-    train = datasets.simulate("pendulum", count=300, steps=220, seed=seed)
-    held = datasets.simulate(
+    train = datasets.simulate_system("pendulum", count=300, steps=220, seed=seed)
+    held = datasets.simulate_system(
         "pendulum", count=200, steps=_BACK + max(_AHEAD), seed=seed + 1000
     ).states.numpy()
     start = process_time()

@@ -1,4 +1,4 @@
-"""Simulated dynamical systems, integrated in float64."""
+"""Simulated data: points in the plane, and trajectories of dynamical systems in float64."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rectilinear.random import generator
 
 @dataclass(frozen=True, eq=False)
 class Trajectories:
-    """Observations of one system from several starts; unpacks as ``states, times``.
+    """Trajectories of one system from several initial states; unpacks as ``states, times``.
 
     Attributes:
         states: ``(count, steps + 1, d)``.
@@ -39,8 +39,13 @@ class Trajectories:
 
 @dataclass(frozen=True)
 class System:
-    """A differential equation ``dx/dt = velocity(x)`` on rows ``(b, d)``, its usual step and where
-    it starts.
+    """A differential equation ``dx/dt = velocity(x)`` on rows ``(b, d)``.
+
+    Attributes:
+        velocity: the right-hand side.
+        dt: the time step where none is given.
+        starts: random initial states, of a count and a generator.
+        columns: names of the coordinates.
     """
 
     velocity: Callable[[Tensor], Tensor]
@@ -49,7 +54,27 @@ class System:
     columns: tuple[str, ...]
 
 
-def simulate(
+def toy2d(name: str, n: int, seed: int = 0) -> Tensor:
+    """``n`` points in the plane, ``(n, 2)`` float32, from a density of about unit scale.
+
+    ``"moons"`` two interleaved half circles, ``"rings"`` three circles, ``"checkerboard"`` the dark
+    fields of a 4 x 4 board, ``"gaussians"`` eight on a circle, ``"spirals"`` two arms.
+
+    Raises:
+        ConfigError: for another name or ``n`` below 1.
+
+    Example:
+        >>> toy2d("gaussians", 1000, seed=1).norm(dim=1).mean().item() > 1
+        True
+    """
+    if name not in TOYS:
+        raise ConfigError(f"the density '{name}'", f"one of {', '.join(TOYS)}", "Correct the name.")
+    if n < 1:
+        raise ConfigError(f"n = {n}", "a positive number of points", "Correct n.")
+    return TOYS[name](n, generator(seed))
+
+
+def simulate_system(
     name: str,
     count: int = 100,
     steps: int = 100,
@@ -60,8 +85,7 @@ def simulate(
     substeps: int = 16,
     seed: int = 0,
 ) -> Trajectories:
-    """``count`` trajectories of the system ``name`` over ``steps`` steps of ``dt``, from starts
-    drawn at random.
+    """Trajectories of the system ``name`` from random initial states.
 
     ``"linear"`` two damped oscillators, mixed; ``"pendulum"`` without friction, swinging up to 143
     degrees; ``"duffing"`` a damped double well; ``"van_der_pol"`` towards its limit cycle;
@@ -70,20 +94,20 @@ def simulate(
 
     Args:
         name: one of :data:`SYSTEMS`.
-        count: trajectories.
-        steps: observations after the first.
+        count: number of trajectories.
+        steps: number of observations after the first.
         dt: time between observations; the usual one of the system by default.
         noise: standard deviation of the noise added to the observations.
         jitter: irregular sampling: times move by up to this part of ``dt`` to either side, below
             1/2.
         substeps: steps of the integrator in each ``dt``.
-        seed: of starts, times and noise.
+        seed: of initial states, times and noise.
 
     Raises:
         ConfigError: for an unknown system or a number out of range.
 
     Example:
-        >>> states, times = simulate("pendulum", count=3, steps=50)
+        >>> states, times = simulate_system("pendulum", count=3, steps=50)
         >>> energy = states[..., 1] ** 2 / 2 - states[..., 0].cos()
         >>> states.shape, bool((energy - energy[:, :1]).abs().max() < 1e-8)
         (torch.Size([3, 51, 2]), True)
@@ -124,6 +148,55 @@ def simulate(
     return Trajectories(observed, times, name, dt)
 
 
+def linear_eigenvalues() -> Tensor:
+    """The eigenvalues of the system ``"linear"`` per unit of time, ``(4,)`` complex."""
+    return numerics.eigvals(_BLOCKS)
+
+
+def _polar(radius: Tensor, angle: Tensor) -> Tensor:
+    return torch.stack([radius * angle.cos(), radius * angle.sin()], dim=1)
+
+
+def _moons(n: int, g: Generator) -> Tensor:
+    lower = torch.randint(2, (n,), generator=g)
+    angle = pi * (torch.rand(n, generator=g) + lower)
+    centre = torch.tensor([[-0.5, -0.25], [0.5, 0.25]])[lower]
+    return _polar(torch.ones(n), angle) + centre + 0.05 * torch.randn(n, 2, generator=g)
+
+
+def _rings(n: int, g: Generator) -> Tensor:
+    radius = (1 + torch.randint(3, (n,), generator=g)) / 2
+    angle = 2 * pi * torch.rand(n, generator=g)
+    return _polar(radius + 0.04 * torch.randn(n, generator=g), angle)
+
+
+def _checkerboard(n: int, g: Generator) -> Tensor:
+    column, pair = torch.randint(4, (n,), generator=g), torch.randint(2, (n,), generator=g)
+    field = torch.stack([column, 2 * pair + column % 2], dim=1)
+    return (field + torch.rand(n, 2, generator=g)) - 2
+
+
+def _gaussians(n: int, g: Generator) -> Tensor:
+    angle = pi / 4 * torch.randint(8, (n,), generator=g)
+    return _polar(torch.full((n,), 1.5), angle) + 0.1 * torch.randn(n, 2, generator=g)
+
+
+def _spirals(n: int, g: Generator) -> Tensor:
+    turn = torch.rand(n, generator=g).sqrt()  # even along the arm
+    angle = 3 * pi * turn + pi * torch.randint(2, (n,), generator=g)
+    return _polar(2 * turn, angle) + 0.05 * torch.randn(n, 2, generator=g)
+
+
+TOYS: dict[str, Callable[[int, Generator], Tensor]] = {
+    "moons": _moons,
+    "rings": _rings,
+    "checkerboard": _checkerboard,
+    "gaussians": _gaussians,
+    "spirals": _spirals,
+}
+"""The densities by name, each a function of the number of points and a generator."""
+
+
 def _runge_kutta(velocity: Callable[[Tensor], Tensor], x: Tensor, h: Tensor) -> Tensor:
     k1 = velocity(x)
     k2 = velocity(x + h / 2 * k1)
@@ -145,7 +218,7 @@ def _box(*sides: float) -> Callable[[int, Generator], Tensor]:
 
 
 def _swinging(count: int, g: Generator) -> Tensor:
-    """Uniform over the states that swing, with 90 % of the energy of the upright pendulum at most."""
+    """Uniform over states with at most 90 % of the energy of the upright pendulum."""
     kept = torch.empty(0, 2, dtype=torch.float64)
     while len(kept) < count:
         x = _box(pi, 2.0)(2 * count, g)
@@ -175,11 +248,6 @@ _BLOCKS = torch.tensor(
     dtype=torch.float64,
 )
 _GENERATOR = _MIX @ _BLOCKS @ torch.linalg.inv(_MIX)
-
-
-def linear_eigenvalues() -> Tensor:
-    """The eigenvalues of the system ``"linear"`` per unit of time, ``(4,)`` complex."""
-    return numerics.eigvals(_BLOCKS)
 
 
 def _linear(x: Tensor) -> Tensor:
