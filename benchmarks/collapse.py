@@ -29,7 +29,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from rectilinear.flow import ChebyshevVelocity, LowRankEndpoint, TimeVarying, integrate, propagate
+from rectilinear.flow import ChebyshevVelocity, LowRankEndpoint, TimeVarying
+from rectilinear.flow.collapse import propagate
+from rectilinear.flow.integrate import integrate
 from rectilinear.operators import Operator, ScalarPlusLowRank
 
 if TYPE_CHECKING:

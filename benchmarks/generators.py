@@ -162,10 +162,10 @@ def score(row: str, args: argparse.Namespace, folder: Path, train: Tensor, test:
         start = time.perf_counter()
         fake = torch.cat([sampler(part).detach() for part in noise.split(1000)]).clamp(0, 1)
         seconds = (time.perf_counter() - start) * 1000 / args.n
-        scores = metrics.evaluate_samples(fake, test, features, args.n, floor_scores=floor)
+        scores = metrics.evaluate_samples(fake, test, features, args.n, baseline=floor)
         rows.append({"row": row, "sampling": name, "fd": scores.fd, "precision": scores.precision,
-                     "recall": scores.recall, "name": scores.name, "floor": scores.fd_floor,
-                     "recall_floor": scores.recall_floor, "seconds_per_1000": seconds, **facts})  # fmt: skip
+                     "recall": scores.recall, "name": scores.name, "floor": scores.fd_real,
+                     "recall_real": scores.recall_real, "seconds_per_1000": seconds, **facts})  # fmt: skip
         print(json.dumps(rows[-1]), flush=True)
         (folder / f"{name.replace(', ', '-').replace(' ', '-')}.png").write_bytes(
             png(grid(fake[:100], columns=20), 2)
@@ -186,7 +186,7 @@ def judge(
             folder
         )
     features = metrics.FeatureNetwork.from_pretrained(folder)
-    return features, metrics.floor(test, features, args.n)
+    return features, metrics.real_scores(test, features, args.n)
 
 
 def table(args: argparse.Namespace, folder: Path, train: Tensor, test: Tensor) -> str:
@@ -200,7 +200,7 @@ def table(args: argparse.Namespace, folder: Path, train: Tensor, test: Tensor) -
     judge_line = (
         f"{rows[0]['name']}: floor (real against real) {rows[0]['floor']:.3f}, recall of real "
         "images "
-        f"{rows[0]['recall_floor']:.3f}. Bits per dimension are of the model of noisy data. Errors "
+        f"{rows[0]['recall_real']:.3f}. Bits per dimension are of the model of noisy data. Errors "
         "are held-out, "
         f"behind the leading {', '.join(map(str, RANKS))} singular directions; PCA's are {lost}.\n"
     )

@@ -320,7 +320,7 @@ def samples(
             fakes["learned idempotence, f(f(z))"] = peers[LEARNED].network(
                 fakes["learned idempotence, f(z)"]
             )
-    floor = metrics.floor(data.real, data.features, n)
+    floor = metrics.real_scores(data.real, data.features, n)
     lines = [
         f"### Samples, fd/{data.features.name}@{n}\n",
         "| samples | fd | precision | recall |",
@@ -328,9 +328,7 @@ def samples(
         f"| real images | {floor.fd:.2f} | {floor.precision:.3f} | {floor.recall:.3f} |",
     ]
     for name, fake in fakes.items():
-        s = metrics.evaluate_samples(
-            fake.clamp(0, 1), data.real, data.features, n, floor_scores=floor
-        )
+        s = metrics.evaluate_samples(fake.clamp(0, 1), data.real, data.features, n, baseline=floor)
         lines.append(f"| {name} | {s.fd:.2f} | {s.precision:.3f} | {s.recall:.3f} |")
     return [*lines, ""]
 
@@ -378,7 +376,7 @@ def ways(args: argparse.Namespace) -> str:
         "|---|---|" + "---|" * (len(kinds) + 2),
     ]
     n = min(args.n, len(data.real) // 2)
-    floor = metrics.floor(data.real, data.features, n)
+    floor = metrics.real_scores(data.real, data.features, n)
     for way, changes in WAYS.items():
         f, _ = projector(args, data, f"way-{way.replace(' ', '-')}", args.seconds, **changes)
         rows = [
@@ -390,9 +388,7 @@ def ways(args: argparse.Namespace) -> str:
             f.scores(data.test)["likelihood"], f.scores(data.anomalous["letters"])["likelihood"]
         ).area
         fake = f.sample(n, generator(3)).clamp(0, 1)
-        recall = metrics.evaluate_samples(
-            fake, data.real, data.features, n, floor_scores=floor
-        ).recall
+        recall = metrics.evaluate_samples(fake, data.real, data.features, n, baseline=floor).recall
         lines.append(f"| {way} | {f.rank} | {cells} | {area:.3f} | {recall:.3f} |")
     return "\n".join(lines) + "\n"
 

@@ -37,7 +37,7 @@ with torch.no_grad():
 
     noisy = held_out + noise * torch.randn_like(held_out)
     back = rl.flow.inversion(f, noisy)
-    print(f"image, noise, image:        {back.error:.1e}; the noise: {back.law}")
+    print(f"image, noise, image:        {back.error:.1e}; the noise: {back.normality}")
 
     u, s, v = rl.svd(f)
     print(f"singular values:            {s[0]:.2f} ... {s[-1]:.2f}")

@@ -33,6 +33,8 @@ from .maps import linearize as linearize
 from .maps import local_map as local_map
 from .operators import to_dense as to_dense
 from .operators import to_scipy as to_scipy
+from .recipes import load as load
+from .recipes import open_run as open_run
 from .serialization import Configured as Configured
 from .serialization import from_pretrained as from_pretrained
 from .serialization import save_pretrained as save_pretrained

@@ -23,6 +23,7 @@ from makers_zoo import ZOO
 from rectilinear import metrics
 from rectilinear.errors import RectilinearError
 from rectilinear.flow import LinearFlow, collapse, inversion, sample
+from rectilinear.flow.collapse import propagate
 from rectilinear.operators import (
     eig,
     expm,
@@ -141,7 +142,7 @@ def test_families_collapse(make) -> None:
     here = make()
     there = deepcopy(here).to(DEVICE)
     for method in ("euler", "rk4", "magnus4"):
-        one, two = (op.to_dense(rl.flow.propagate(w, 8, method).operator) for w in (there, here))
+        one, two = (op.to_dense(propagate(w, 8, method).operator) for w in (there, here))
         same(one, two)
 
 

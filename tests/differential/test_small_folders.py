@@ -66,7 +66,7 @@ def test_a_generator_from_few_images(
     ask("interpolate", run, "--count", 9999, *([] if count == 20 else ["--split", "train"]))
     ask("report", run)
     found = json.loads((run / "metrics.json").read_text())
-    assert found["equality"] < 1e-3
+    assert found["collapse_error"] < 1e-3
     assert (found["fd_one_step"] is None) == (count < 8), "fewer than eight images have no distance"
     assert found["random_features"], "a folder without sub-folders is one class"
     page = (run / "report.html").read_text(encoding="utf-8")

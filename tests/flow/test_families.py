@@ -14,11 +14,11 @@ from rectilinear.flow import (
     ScalarPlusLowRankVelocity,
     SolvedVelocity,
     SpectralVelocity,
-    chapman_kolmogorov,
-    equality,
-    integrate,
-    propagate,
+    collapse_error,
+    semigroup_error,
 )
+from rectilinear.flow.collapse import propagate
+from rectilinear.flow.integrate import integrate
 from rectilinear.invertible import Identity
 from rectilinear.operators import Dense, Diagonal, LowRank, ScalarPlusLowRank, Spectral, to_dense
 
@@ -65,7 +65,7 @@ def test_one_step_equals_many(family, method):
     velocity, structure, rank = family
     flow = LinearFlow(Identity(velocity.dim), None, velocity)
     noise = torch.randn(4, velocity.dim, dtype=torch.float64)
-    assert equality(flow, noise, steps=20, method=method) < 1e-11
+    assert collapse_error(flow, noise, steps=20, method=method) < 1e-11
     operator = propagate(velocity, 20, method).operator
     assert isinstance(operator, structure)
     if rank is not None:
@@ -81,7 +81,7 @@ def test_times_compose(family, method):
         "magnus"
     )  # equal in tau, and not the same ones
     bound = {"magnus2": 2e-2, "magnus4": 1e-3}[method] if other_times else 1e-11
-    assert chapman_kolmogorov(flow, noise, s=0.4, steps=25, method=method) < bound
+    assert semigroup_error(flow, noise, s=0.4, steps=25, method=method) < bound
 
 
 def test_steps_approach_the_closed_form(family):

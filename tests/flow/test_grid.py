@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rectilinear.errors import ConfigError
-from rectilinear.flow.methods import Jump, grid
+from rectilinear.flow.methods import EndpointStep, grid
 
 METHODS = st.sampled_from(["euler", "midpoint", "rk4", "magnus2", "magnus4"])
 
@@ -38,7 +38,7 @@ def test_a_singular_family_ends_with_its_prediction_and_is_never_asked_nearer_to
     *body, last = grid(method, steps, singular=True, end=end)
     width = 1.0 if steps == 1 else end or 1 / steps
     assert len(body) == steps - 1
-    assert isinstance(last.method, Jump)
+    assert isinstance(last.method, EndpointStep)
     assert last.width == pytest.approx(width)
     assert all(node.t <= 1 - width + 1e-12 for step in body for node in step.nodes)
 

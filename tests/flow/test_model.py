@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from rectilinear import from_pretrained
-from rectilinear.errors import ConfigError, DtypeError, ShapeError
+from rectilinear.errors import ConfigError, DtypeError, NonFiniteError, ShapeError
 from rectilinear.flow import (
     ChebyshevVelocity,
     LinearFlow,
@@ -54,7 +54,7 @@ def test_data_go_back_to_noise_and_forth_again(flow):
     result = inversion(flow, x)
     assert torch.allclose(result.noise, noise, rtol=1e-10)
     assert result.error < 1e-9
-    assert result.law.std == pytest.approx(float(noise.std()))
+    assert result.normality.std == pytest.approx(float(noise.std()))
 
 
 def test_an_operator_without_inverse_gives_the_nearest_point():
@@ -92,6 +92,12 @@ def test_bits_of_a_uniform_density_are_those_of_the_levels():
         torch.tensor(255.0)
     )
     assert float(bits_per_dimension(f, x).mean()) == pytest.approx(float(entropy), abs=0.02)
+    twin = 8 - f.log_prob(x) / 500 / torch.log(torch.tensor(2.0))
+    torch.testing.assert_close(bits_per_dimension(f, x, 256), twin, atol=1e-2, rtol=0)
+    with pytest.raises(ConfigError, match="levels = 0"):
+        bits_per_dimension(f, x, 0)
+    with pytest.raises(NonFiniteError):
+        bits_per_dimension(f, x * torch.inf)
 
 
 def test_a_flow_is_saved_with_its_shared_networks(tmp_path):

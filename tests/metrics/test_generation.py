@@ -9,9 +9,9 @@ from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.metrics import (
     GenerationScores,
     evaluate_samples,
-    floor,
     frechet_distance,
     precision_recall,
+    real_scores,
     sliced_wasserstein,
 )
 
@@ -32,10 +32,10 @@ REAL = datasets.load("digits").images
 def test_real_samples_score_like_the_floor():
     scores = evaluate_samples(datasets.load("digits", "test").images, REAL, Pixels())
     assert (scores.name, scores.n) == ("fd/pixels@297", 297)
-    assert scores.fd == pytest.approx(scores.fd_floor, rel=0.2)
-    assert scores.precision == pytest.approx(scores.precision_floor, abs=0.06)
-    assert scores.recall == pytest.approx(scores.recall_floor, abs=0.06)
-    assert scores.sliced_wasserstein < 2 * scores.sliced_wasserstein_floor
+    assert scores.fd == pytest.approx(scores.fd_real, rel=0.2)
+    assert scores.precision == pytest.approx(scores.precision_real, abs=0.06)
+    assert scores.recall == pytest.approx(scores.recall_real, abs=0.06)
+    assert scores.sliced_wasserstein < 2 * scores.sliced_wasserstein_real
     assert "fd/pixels@297" in str(scores)
     assert from_json(GenerationScores, to_json(scores)) == scores
 
@@ -53,8 +53,8 @@ def test_the_scores_are_the_metrics_against_one_half():
     assert scores.sliced_wasserstein == pytest.approx(
         sliced_wasserstein(chosen, reference), rel=1e-5
     )  # of float32
-    assert scores.fd_floor == pytest.approx(frechet_distance(held, reference))
-    assert scores.precision_floor == precision_recall(reference.double(), held.double()).precision
+    assert scores.fd_real == pytest.approx(frechet_distance(held, reference))
+    assert scores.precision_real == precision_recall(reference.double(), held.double()).precision
 
 
 def test_damage_shows():
@@ -69,11 +69,11 @@ def test_damage_shows():
 
 def test_the_floor_shuffles_and_can_be_passed():
     ordered = torch.cat([REAL[:100] * 0, REAL[:100]])  # two halves that differ
-    least = floor(ordered, Pixels(), n=60)
+    least = real_scores(ordered, Pixels(), n=60)
     apart = frechet_distance(ordered[:60].flatten(1), ordered[100:160].flatten(1))
     assert least.fd < apart / 3
     fake = REAL[200:260]
-    once = evaluate_samples(fake, ordered, Pixels(), floor_scores=least)
+    once = evaluate_samples(fake, ordered, Pixels(), baseline=least)
     assert once == evaluate_samples(fake, ordered, Pixels())
 
 
@@ -81,6 +81,6 @@ def test_bad_sizes_are_named():
     with pytest.raises(ConfigError, match="n = 800 for 1500 real and 900 generated"):
         evaluate_samples(torch.rand(900, 1, 8, 8), REAL, Pixels(), n=800)
     with pytest.raises(ConfigError, match="half of the real ones"):
-        floor(REAL[:7], Pixels())
+        real_scores(REAL[:7], Pixels())
     with pytest.raises(ShapeError, match="generated images"):
         evaluate_samples(torch.rand(9, 1, 9, 9), REAL, Pixels())

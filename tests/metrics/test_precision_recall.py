@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 import references_metrics as ref
 from rectilinear.errors import ConfigError, NonFiniteError, ShapeError
 from rectilinear.metrics import precision_recall as pr
-from rectilinear.metrics.generation import ROWS
+from rectilinear.metrics.generation import BLOCK_ROWS
 
 
 @settings(deadline=None, max_examples=15)
@@ -21,8 +21,8 @@ def test_equals_loops(n, m, k, seed):
 def test_chunks_make_no_difference():
     g = torch.Generator().manual_seed(0)
     real, fake = (
-        torch.randn(ROWS + 7, 3, generator=g),
-        torch.randn(2 * ROWS + 1, 3, generator=g) + 0.5,
+        torch.randn(BLOCK_ROWS + 7, 3, generator=g),
+        torch.randn(2 * BLOCK_ROWS + 1, 3, generator=g) + 0.5,
     )
     cross = (fake[:, None] - real).norm(dim=-1)
     radius_real, radius_fake = (

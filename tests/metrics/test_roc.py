@@ -12,9 +12,9 @@ SCORES = st.lists(st.integers(-3, 3), min_size=1, max_size=20)  # few values, so
 
 
 @settings(deadline=None, max_examples=25)
-@given(usual=SCORES, strange=SCORES)
-def test_as_scikit_learn_and_as_the_share_of_pairs(usual: list[int], strange: list[int]) -> None:
-    a, b = (torch.tensor(x, dtype=torch.float64) for x in (usual, strange))
+@given(usual=SCORES, anomalous=SCORES)
+def test_as_scikit_learn_and_as_the_share_of_pairs(usual: list[int], anomalous: list[int]) -> None:
+    a, b = (torch.tensor(x, dtype=torch.float64) for x in (usual, anomalous))
     found = roc(a, b)
     labels = np.r_[np.zeros(len(a)), np.ones(len(b))]
     scores = torch.cat([a, b]).numpy()

@@ -51,4 +51,4 @@ def run(arguments: Arguments) -> dict[str, Any]:
     )
     with atomic_write(out / "noise.npy") as tmp:
         np.save(tmp, result.noise.float().cpu().numpy(), allow_pickle=False)
-    return {**files, "inversion": result.error, "noise": asdict(result.law)}
+    return {**files, "inversion": result.error, "noise": asdict(result.normality)}

@@ -53,7 +53,6 @@ def report_on(
 
     print("evaluating: samples, spectrum, inversion, scores, timing", file=sys.stderr)
     recipe = run.recipe
-    report.check_rank(run.flow.velocity.dim, recipe.rank)
     network = recipes.Features(recipe.data, recipe.size, seed=seed).train(
         features or run.path / "features", data_dir
     )
@@ -65,8 +64,6 @@ def report_on(
         network,
         run.path,
         out=out,
-        sigma=recipe.noise,
-        rank=recipe.rank,
         seed=seed,
         chapters=chapters,
     )

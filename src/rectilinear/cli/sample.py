@@ -39,32 +39,20 @@ class Arguments(Common):
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Draw, and write picture and array."""
-    import torch
-
-    from rectilinear import flow, recipes
+    from rectilinear import recipes
     from rectilinear.cli._options import write_images
-    from rectilinear.errors import ConfigError
-    from rectilinear.random import generator
-    from rectilinear.report import check_rank, finishes, standard_noise
 
-    run = recipes.open_run(arguments.run)
-    if not 0 < arguments.scale < float("inf"):
-        raise ConfigError(
-            f"--scale {arguments.scale}", "a positive number", "1 draws from the model itself."
-        )
-    rank = arguments.rank or run.recipe.rank
-    check_rank(run.flow.velocity.dim, rank)
-    noise = arguments.scale * standard_noise(run.flow, arguments.count, generator(arguments.seed))
+    generator = recipes.open_run(arguments.run).flow
     start = perf_counter()
-    with torch.no_grad():
-        f = flow.collapse(run.flow, arguments.steps, arguments.method)
-        images = (
-            flow.sample(run.flow, noise, arguments.steps, arguments.method)
-            if arguments.one_by_one
-            else f(noise)
-        )
-        *_, finish = finishes(f, run.recipe.noise, rank).values()
-        images = finish(images)
+    images = generator.sample(
+        arguments.count,
+        arguments.seed,
+        steps=arguments.steps,
+        method=arguments.method,
+        rank=arguments.rank,
+        scale=arguments.scale,
+        stepwise=arguments.one_by_one,
+    )
     seconds = perf_counter() - start
     files = write_images(arguments.out or arguments.run, "samples", images[:, None], columns=8)
     return {**files, "count": arguments.count, "seconds": seconds}

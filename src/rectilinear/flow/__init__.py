@@ -1,17 +1,15 @@
-"""Flow matching between induced spaces that folds into one operator."""
+"""Flow matching between induced spaces whose steps fold into one operator."""
 
 from rectilinear.flow import objectives
-from rectilinear.flow.collapse import Propagator, chapman_kolmogorov, collapse, equality, propagate
-from rectilinear.flow.generator import LinearFlow, sample
-from rectilinear.flow.integrate import integrate
-from rectilinear.flow.inversion import (
-    Inversion,
-    bits_per_dimension,
+from rectilinear.flow.generator import (
+    LinearFlow,
+    collapse,
+    collapse_error,
     denoise,
-    interpolate,
-    inversion,
-    invert,
+    sample,
+    semigroup_error,
 )
+from rectilinear.flow.inversion import bits_per_dimension, interpolate, inversion, invert
 from rectilinear.flow.velocities import (
     ChebyshevVelocity,
     ConstantVelocity,
@@ -25,24 +23,20 @@ from rectilinear.flow.velocities import (
 __all__ = [
     "ChebyshevVelocity",
     "ConstantVelocity",
-    "Inversion",
     "LinearFlow",
     "LowRankEndpoint",
-    "Propagator",
     "ScalarPlusLowRankVelocity",
     "SolvedVelocity",
     "SpectralVelocity",
     "TimeVarying",
     "bits_per_dimension",
-    "chapman_kolmogorov",
     "collapse",
+    "collapse_error",
     "denoise",
-    "equality",
-    "integrate",
     "interpolate",
     "inversion",
     "invert",
     "objectives",
-    "propagate",
     "sample",
+    "semigroup_error",
 ]

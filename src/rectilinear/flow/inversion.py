@@ -1,34 +1,38 @@
-"""Back from data to noise, and whether what is found there is noise.
+"""From data back to noise: inversion, interpolation, and the bits that the exact density costs.
 
-The exact density of a one-step model: log-likelihood, bits per dimension, and a step along the
-score.
+``f^+ = g_noise^-1 B^+ g_data`` inverts a one-step generator ``f = g_data^-1 B g_noise``. That data
+come back from their noise says little, for any invertible network returns them; whether the noise
+has the distribution ``N(0, I)`` tells generators apart, so :func:`inversion` tests both.
 """
 
 from __future__ import annotations
 
-from math import inf
+from math import log
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from rectilinear.checks import check_batch, check_floating, whole
-from rectilinear.errors import ConfigError, DtypeError, ShapeError
-from rectilinear.flow.collapse import collapse
-from rectilinear.flow.generator import LinearFlow
+from rectilinear.checks import check_batch, check_finite, whole
+from rectilinear.errors import ConfigError, ShapeError
+from rectilinear.flow.generator import LinearFlow, check_density, collapse
 from rectilinear.linearizer import Linearizer
 from rectilinear.metrics import Normality, normality
-from rectilinear.metrics import bits_per_dimension as bits_of
 from rectilinear.operators import pinv
 
 
 def invert(f: LinearFlow | Linearizer, x: Tensor, steps: int = 100, method: str = "rk4") -> Tensor:
-    """The noise that ``f`` maps to ``x``: ``g_noise^-1(B^+ g_data(x))``, ``(b, *g_data.shape) ->
-    (b, *g_noise.shape)``.
+    """The noise ``(b, *g_noise.shape)`` that ``f`` maps to ``x``: ``g_noise^-1(B^+ g_data(x))``.
 
-    Exact where ``B`` has an inverse; elsewhere the shortest noise (in the latents) of the nearest
-    point in the range. A
-    flow is collapsed first: collapse it once where several batches follow.
+    Exact where ``B`` has an inverse; elsewhere the noise of least norm (in the latents) of the
+    nearest point in the range.
+
+    Args:
+        f: a one-step generator, or a flow, which is collapsed first: collapse it once for several
+            batches.
+        x: data, ``(b, *g_data.shape)``.
+        steps: steps that a flow is collapsed from.
+        method: their integrator.
 
     Example:
         >>> import rectilinear as rl
@@ -40,32 +44,39 @@ def invert(f: LinearFlow | Linearizer, x: Tensor, steps: int = 100, method: str 
 
 
 class Inversion(NamedTuple):
-    """Data taken back to noise and forth again.
+    """Data taken to noise and back: noise, reconstruction, error, and a test of the noise.
 
     ``noise`` ``(b, *g_noise.shape)``, ``reconstruction`` ``(b, *g_data.shape)``, ``error`` the
-    largest absolute difference from the data, and ``law`` that of the noise beside ``N(0, I)``.
+    largest absolute difference from the data, ``normality`` the test of the noise against
+    ``N(0, I)``.
     """
 
     noise: Tensor
     reconstruction: Tensor
     error: float
-    law: Normality
+    normality: Normality
 
 
 @torch.no_grad()
 def inversion(
     f: LinearFlow | Linearizer, x: Tensor, steps: int = 100, method: str = "rk4"
 ) -> Inversion:
-    """Invert ``x`` and report what an inversion is worth: the way back, and the law of the noise.
+    """The noise of ``x``, its reconstruction, and a test of the noise against ``N(0, I)``.
 
     The reconstruction alone says nothing: an untrained network returns to the data as well, through
     noise of any size.
+
+    Args:
+        f: a one-step generator, or a flow, which is collapsed first.
+        x: data, ``(b, *g_data.shape)``.
+        steps: steps that a flow is collapsed from.
+        method: their integrator.
 
     Example:
         >>> import rectilinear as rl
         >>> f = rl.Linearizer(rl.invertible.Identity((2,)), rl.operators.Diagonal(torch.full((2,), 3.0)))
         >>> result = inversion(f, torch.randn(100, 2, generator=torch.Generator().manual_seed(0)))
-        >>> result.error < 1e-6, round(result.law.std, 1)  # reconstructed, but from noise that is none
+        >>> result.error < 1e-6, round(result.normality.std, 1)  # exact, but of noise too small
         (True, 0.3)
     """
     f = one_step(f, steps, method)
@@ -85,13 +96,24 @@ def interpolate(
     steps: int = 100,
     method: str = "rk4",
 ) -> Tensor:
-    """``n`` points from ``x_a`` to ``x_b`` through the noise: ``(b, *shape)`` twice to ``(n, b,
-    *shape)``.
+    """``n`` points from each of ``x_a`` to its partner in ``x_b``, through the noise.
 
-    ``f((1 - t) (.) f^+(x_a) (+) t (.) f^+(x_b))`` at ``n`` equal times; by linearity, where ``B``
-    has an inverse, it is the segment in the space of the data. ``spherical`` takes the arc of noise
-    instead, whose length stays that of noise half-way. The ends are ``x_a`` and ``x_b`` projected
-    onto the range.
+    ``f((1 - t) (.) f^+(x_a) (+) t (.) f^+(x_b))`` at ``n`` equally spaced times ``t``. Where ``B``
+    has an inverse this is the straight segment in the space of the data, by linearity. The ends are
+    ``x_a`` and ``x_b`` projected onto the range.
+
+    Args:
+        f: a one-step generator, or a flow, which is collapsed first.
+        x_a: first ends, ``(b, *g_data.shape)``.
+        x_b: last ends, as many.
+        n: number of points, the ends included.
+        spherical: follow the arc between the noises, which keeps their norm, instead of the
+            segment.
+        steps: steps that a flow is collapsed from.
+        method: their integrator.
+
+    Returns:
+        ``(n, b, *g_data.shape)``.
 
     Example:
         >>> import rectilinear as rl
@@ -122,13 +144,20 @@ def one_step(f: LinearFlow | Linearizer, steps: int = 100, method: str = "rk4") 
 def bits_per_dimension(
     f: Linearizer, x: Tensor, levels: int = 255, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Bits that the density of ``f`` costs for each coordinate of quantised data ``x``, ``(b,
-    *shape) -> (b,)``.
+    """Bits for each coordinate of quantised data under the density of ``f``, ``(b,)``.
 
-    ``x`` holds multiples of ``1 / levels`` (bytes divided by 255); uniform noise of that width is
-    added, so that the mean bounds the cost of a lossless code from above.
+    ``log2(levels) - log p(x + u) / (dim log 2)`` with ``u`` uniform noise of width ``1 / levels``,
+    so that the mean bounds the cost of a lossless code from above.
+
+    Args:
+        f: a one-step generator.
+        x: multiples of ``1 / levels``, such as bytes divided by 255: ``(b, *shape)``.
+        levels: steps of the quantisation on the unit range.
+        generator: of the uniform noise; torch's own by default.
 
     Raises:
+        ConfigError: if ``levels`` is below 1.
+        NonFiniteError: if a log-density is NaN or infinite.
         SingularOperatorError: if the operator of ``f`` has no inverse, and ``f`` so no density.
 
     Reference: L. Theis, A. van den Oord, M. Bethge, A note on the evaluation of generative models,
@@ -140,43 +169,10 @@ def bits_per_dimension(
         >>> bits_per_dimension(f, torch.zeros(2, 4)).round().tolist()  # log2 of 255 sqrt(2 pi)
         [9.0, 9.0]
     """
-    _check_density(f, x)
+    check_density(f, x)
+    if levels < 1:
+        raise ConfigError(f"levels = {levels}", "at least 1", "256 for bytes divided by 256.")
     width = torch.rand(x.shape, dtype=x.dtype, device=x.device, generator=generator) - 0.5
-    return bits_of(f.log_prob(x + width / levels), f.out_space.dim, levels)
-
-
-def denoise(f: Linearizer, x: Tensor, sigma: float) -> Tensor:
-    """The mean of clean data given noisy ``x``: one step along the score, ``x + sigma^2 grad log
-    p(x)``.
-
-    Exact (Tweedie's formula) where ``p``, the density of ``f``, is that of data with added noise
-    ``N(0, sigma^2)``, as under the likelihood objective. The result carries no gradient.
-
-    Raises:
-        ConfigError: if ``sigma`` is negative.
-        SingularOperatorError: if the operator of ``f`` has no inverse, and ``f`` so no density.
-
-    Reference: B. Efron, Tweedie's formula and selection bias, JASA 106, 2011; TarFlow, arXiv
-    2412.06329.
-
-    Example:
-        >>> import rectilinear as rl
-        >>> f = rl.Linearizer(rl.invertible.Identity((2,)), rl.operators.Diagonal(torch.full((2,), 2.0)))
-        >>> denoise(f, torch.ones(1, 2), sigma=1.0)  # the prior N(0, 3) for clean data shrinks by 3 / 4
-        tensor([[0.7500, 0.7500]])
-    """
-    _check_density(f, x)
-    if not 0 <= sigma < inf:
-        raise ConfigError(f"sigma={sigma}", "a standard deviation of at least 0")
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        (score,) = torch.autograd.grad(f.log_prob(x).sum(), x)
-    return x.detach() + sigma**2 * score
-
-
-def _check_density(f: Linearizer, x: Tensor) -> None:
-    if not isinstance(f, Linearizer):
-        raise DtypeError(
-            f"a density of a {type(f).__name__}", "a Linearizer", "Collapse a flow first."
-        )
-    check_floating(x, "x")
+    log_prob = f.log_prob(x + width / levels)
+    check_finite(log_prob, "log_prob")
+    return log(levels, 2) - log_prob / (f.out_space.dim * log(2))

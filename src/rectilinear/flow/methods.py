@@ -87,7 +87,7 @@ class Magnus:
 
 
 @dataclass(frozen=True)
-class Jump:
+class EndpointStep:
     """The last step of a family singular at ``t = 1``: its end-point prediction, ``z_1 = A(t)
     z_t``.
     """
@@ -149,7 +149,7 @@ class Node(NamedTuple):
 class Interval(NamedTuple):
     """One step: the method, its width in the clock of the grid, its nodes."""
 
-    method: RungeKutta | Magnus | Jump
+    method: RungeKutta | Magnus | EndpointStep
     width: float
     nodes: tuple[Node, ...]
 
@@ -170,8 +170,9 @@ def grid(
     step: what an Euler step over that interval gives for every such family, so no method evaluates
     ``W`` nearer to the singularity. ``end`` is one step, ``(t1 - t0) / steps``, unless given. For
     such a family the Magnus methods run in ``tau = -log(1 - t)``, where ``dz/dtau = (A - I) z`` has
-    no singularity; their end is at ``tau = -log(end)``, and their intervals are equal in ``t + tau
-    / 5``: near the end, where ``A`` hardly changes with ``tau``, they may be long in ``tau``.
+    no singularity; their end is at ``tau = -log(end)``, and their intervals are equal in
+    ``t + tau / 5``: near the end, where ``A`` hardly changes with ``tau``, they may be long in
+    ``tau``.
 
     Raises:
         ConfigError: if the method, the number of steps, the times or ``end`` are out of range.
@@ -196,8 +197,8 @@ def grid(
             "an end interval that begins after t0",
             "Choose a smaller end.",
         )
-    jump = Interval(Jump(), 1.0 - last, (Node(last, None),))
-    return [*_intervals(kind, steps - 1, t0, last, tau=isinstance(kind, Magnus)), jump]
+    last_step = Interval(EndpointStep(), 1.0 - last, (Node(last, None),))
+    return [*_intervals(kind, steps - 1, t0, last, tau=isinstance(kind, Magnus)), last_step]
 
 
 def check_times(t0: float, t1: float) -> None:

@@ -1,22 +1,17 @@
-"""Operators that vary with time: the contract, and the constant one. The other families are in
-``time_varying_*``.
+"""Velocities that are linear at every time, ``dz/dt = W(t) z``: constant, series, networks, solved.
 
-Chebyshev series on ``[0, 1]``.
-
-A velocity with a fixed orthogonal basis: its flow is known in closed form.
-
-A velocity whose factors are polynomials in time.
-
-Velocities whose parts are networks of the time.
-
-The velocity that need not be trained: solved from the second moments of both ends.
+:class:`TimeVarying` is the contract. A new family is one class here: ``velocity(t)`` suffices to
+sample, to fold all steps into one operator and to be saved; ``transport`` and ``fixed_factors``
+make the fold exact or cheap where a family has a closed form or factors that do not depend on the
+time.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from math import pi
-from typing import Self
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +29,14 @@ from rectilinear.operators.shapes import require_square
 from rectilinear.serialization import Configured
 
 
+class FixedFactors(NamedTuple):
+    """``W(t) = scale(t) I + u core(t) v^T``: ``u``, ``v`` ``(n, R)``, ``at(t) = scale, core``."""
+
+    u: Tensor
+    v: Tensor
+    at: Callable[[float], tuple[Tensor, Tensor]]
+
+
 class TimeVarying(Configured, ABC):
     """A velocity field that is linear at every time: ``dz/dt = W(t) z`` for ``t`` in ``[0, 1]``.
 
@@ -41,7 +44,7 @@ class TimeVarying(Configured, ABC):
     ``t`` is a float or a scalar tensor (one operator), or of shape ``(b,)`` (an operator of batch
     shape ``(b,)``). A family given by its end point is singular at ``t = 1`` and says so by
     ``singular_at_one``. ``transport(s, t)`` carries ``z_s`` to ``z_t`` where a closed form exists,
-    and is None elsewhere.
+    and is None elsewhere; so is ``fixed_factors()``.
     """
 
     dim: int
@@ -57,9 +60,11 @@ class TimeVarying(Configured, ABC):
         return add(Identity(self.dim, like=W.like), scale(W, 1 - as_time(t, W.like)))
 
     def transport(self, s: float | Tensor, t: float | Tensor) -> Operator | None:  # noqa: ARG002 - families override it
-        """The operator that carries ``z_s`` to ``z_t``, in closed form; None for a family without
-        one.
-        """
+        """The operator that carries ``z_s`` to ``z_t`` in closed form, or None without one."""
+        return None
+
+    def fixed_factors(self) -> FixedFactors | None:
+        """Factors that serve at all times, so that the rank of a product stays; None without."""
         return None
 
 
@@ -112,11 +117,10 @@ def chebyshev_integral(s: Tensor, t: Tensor, degree: int) -> Tensor:
 
 
 class SpectralVelocity(TimeVarying):
-    """``W(t) = Q D(t) Q^T`` with ``D(t)`` of blocks ``[[a, -b], [b, a]]`` and real entries,
-    Chebyshev series in time.
+    """``W(t) = Q D(t) Q^T``: a fixed basis, and eigenvalues that are Chebyshev series in time.
 
-    The velocities commute, so the flow from ``s`` to ``t`` is ``Q exp(int_s^t D) Q^T``, exactly.
-    Starts at zero.
+    ``D(t)`` has blocks ``[[a, -b], [b, a]]`` and real entries. The velocities commute, so the flow
+    from ``s`` to ``t`` is ``Q exp(int_s^t D) Q^T``, exactly. Initially zero.
 
     Args:
         dim: ``n``.
@@ -158,10 +162,15 @@ class SpectralVelocity(TimeVarying):
 
 
 class ChebyshevVelocity(TimeVarying):
-    """``W(t) = a(t) I + U(t) V(t)^T``, all three Chebyshev series: ``U(t) = sum_k T_k(2 t - 1)
-    U_k``.
+    """``W(t) = a(t) I + U(t) V(t)^T``, all three Chebyshev series in time.
 
-    ``(degree + 1) (2 dim rank + 1)`` parameters, where networks of the time need millions.
+    ``U(t) = sum_k T_k(2 t - 1) U_k``, and ``(degree + 1) (2 dim rank + 1)`` parameters in all,
+    where networks of the time need millions.
+
+    Args:
+        dim: ``n``.
+        rank: columns of ``U(t)`` and ``V(t)``.
+        degree: of the series.
 
     Example:
         >>> ChebyshevVelocity(6, rank=2).velocity(torch.tensor([0.0, 0.5, 1.0])).batch_shape
@@ -172,9 +181,9 @@ class ChebyshevVelocity(TimeVarying):
         super().__init__()
         self.dim, self.rank, self.degree = dim, rank, degree
         self.a = nn.Parameter(torch.zeros(degree + 1))
-        self.u, self.v = (nn.Parameter(self._start()) for _ in range(2))
+        self.u, self.v = (nn.Parameter(self._initial()) for _ in range(2))
 
-    def _start(self) -> Tensor:
+    def _initial(self) -> Tensor:
         coefficients = torch.zeros(self.degree + 1, self.dim, self.rank)
         coefficients[0] = torch.randn(self.dim, self.rank) / self.dim**0.5
         return coefficients
@@ -184,12 +193,22 @@ class ChebyshevVelocity(TimeVarying):
         u, v = (torch.einsum("...k,knr->...nr", basis, x) for x in (self.u, self.v))
         return ScalarPlusLowRank(basis @ self.a, u, v, trainable=False)
 
+    def fixed_factors(self) -> FixedFactors:
+        u, v = (x.transpose(0, 1).flatten(1) for x in (self.u, self.v))
+
+        def at(t: float) -> tuple[Tensor, Tensor]:
+            weights = chebyshev(as_time(t, self.a), self.degree)
+            eye = torch.eye(self.rank, dtype=weights.dtype, device=weights.device)
+            return weights @ self.a, torch.kron(torch.outer(weights, weights), eye)
+
+        return FixedFactors(u, v, at)
+
 
 class TimeNetwork(nn.Module):
-    """A network of the time: waves of ``t``, one hidden layer.
+    """A network of the time ``t``: sines and cosines of ``t``, one hidden layer, ``out`` values.
 
-    The slowest wave turns a quarter over ``[0, 1]`` and the fastest eight times, so that every
-    feature moves.
+    The slowest wave makes a quarter of a turn over ``[0, 1]`` and the fastest eight turns, so that
+    every feature varies.
 
     Example:
         >>> TimeNetwork(3, width=8)(torch.tensor([0.0, 1.0])).shape
@@ -214,11 +233,10 @@ class TimeNetwork(nn.Module):
 
 
 class LowRankEndpoint(TimeVarying):
-    """``A(t) = U(t) V(t)^T`` predicts the end point, ``U`` and ``V`` two networks of the time: the
-    published family.
+    """``A(t) = U(t) V(t)^T`` predicts the end point, ``U`` and ``V`` networks of the time.
 
-    The velocity ``(A(t) - I) / (1 - t)`` is singular at ``t = 1``, and the collapsed operator has
-    rank ``rank``.
+    The published family. The velocity ``(A(t) - I) / (1 - t)`` is singular at ``t = 1``, and the
+    collapsed operator has rank ``rank``.
 
     Args:
         dim: ``n``.
@@ -265,8 +283,14 @@ class LowRankEndpoint(TimeVarying):
 
 
 class ScalarPlusLowRankVelocity(TimeVarying):
-    """``W(t) = a(t) I + U diag(w(t)) V^T`` with ``a`` and ``w`` from a network of the time; starts
-    at zero.
+    """``W(t) = a(t) I + U diag(w(t)) V^T`` with ``a`` and ``w`` from a network of the time.
+
+    Initially zero.
+
+    Args:
+        dim: ``n``.
+        rank: columns of ``U`` and ``V``.
+        width: hidden units of the network.
 
     Example:
         >>> ScalarPlusLowRankVelocity(6, rank=2).velocity(1.0)(torch.ones(6)).abs().max().item()
@@ -287,13 +311,20 @@ class ScalarPlusLowRankVelocity(TimeVarying):
         out = self.weights(as_time(t, self.u))
         return ScalarPlusLowRank(out[..., 0], self.u * out[..., None, 1:], self.v, trainable=False)
 
+    def fixed_factors(self) -> FixedFactors:
+        def at(t: float) -> tuple[Tensor, Tensor]:
+            scale, *_ = out = self.weights(as_time(t, self.u))
+            return scale, torch.diag(out[1:])
+
+        return FixedFactors(self.u, self.v, at)
+
 
 class SolvedVelocity(TimeVarying):
     """The least-squares velocity between zero-mean latents with second moments ``S0`` and ``S1``.
 
-    ``W(t) = (t S1 - (1 - t) S0) M(t)^-1`` with ``M(t) = (1 - t)^2 S0 + t^2 S1``, and ``A(t) = t S1
-    M(t)^-1``. Its flow is ``(M(t) M(s)^-1)^(1/2)`` in closed form, and carries ``N(0, S0)`` to
-    ``N(0, S1)``: ``B S0 B^T = S1``.
+    ``W(t) = (t S1 - (1 - t) S0) M(t)^-1`` with ``M(t) = (1 - t)^2 S0 + t^2 S1``, and
+    ``A(t) = t S1 M(t)^-1``. Its flow is ``(M(t) M(s)^-1)^(1/2)`` in closed form, and carries
+    ``N(0, S0)`` to ``N(0, S1)``: ``B S0 B^T = S1``.
 
     Args:
         s0: ``(n,)`` for a diagonal moment or ``(n, n)``, positive definite.
@@ -328,8 +359,13 @@ class SolvedVelocity(TimeVarying):
     def from_samples(
         cls, z0: Tensor, z1: Tensor, *, diagonal: bool = False, shrinkage: float = 0.0
     ) -> Self:
-        """From latents ``(b, n)`` of both ends; ``shrinkage`` mixes in that share of a multiple of
-        the identity.
+        """The velocity from latents ``(b, n)`` of both ends.
+
+        Args:
+            z0: latents of the noise, ``(b, n)``.
+            z1: latents of the data, ``(b, n)``.
+            diagonal: keep only the diagonals of the moments.
+            shrinkage: share of a multiple of the identity in each moment, 0 to 1.
         """
         return cls(*(_moment(z, diagonal=diagonal, shrinkage=shrinkage) for z in (z0, z1)))
 

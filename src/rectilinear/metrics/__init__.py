@@ -1,42 +1,25 @@
-"""Metrics: of generated samples, likelihoods, reconstructions, linearity and recovered noise."""
+"""Metrics of generated samples, reconstructions, recovered noise, linearity and detection."""
 
 from rectilinear.metrics.features import FeatureNetwork, train_features
 from rectilinear.metrics.generation import (
     GenerationScores,
-    PrecisionRecall,
-    Scores,
     evaluate_samples,
-    floor,
     frechet_distance,
     precision_recall,
+    real_scores,
+    roc,
     sliced_wasserstein,
 )
 from rectilinear.metrics.linearity import linearity
-from rectilinear.metrics.normality import (
-    ROC,
-    KolmogorovSmirnov,
-    Normality,
-    bits_per_dimension,
-    kolmogorov_smirnov,
-    normality,
-    roc,
-)
-from rectilinear.metrics.pca import PCA, Reconstruction, pca, pca_curve, reconstruction
+from rectilinear.metrics.normality import Normality, kolmogorov_smirnov, normality
+from rectilinear.metrics.pca import pca, pca_curve
 from rectilinear.metrics.psnr import mean_psnr, psnr, ssim
 
 __all__ = [
-    "PCA",
-    "ROC",
     "FeatureNetwork",
     "GenerationScores",
-    "KolmogorovSmirnov",
     "Normality",
-    "PrecisionRecall",
-    "Reconstruction",
-    "Scores",
-    "bits_per_dimension",
     "evaluate_samples",
-    "floor",
     "frechet_distance",
     "kolmogorov_smirnov",
     "linearity",
@@ -46,7 +29,7 @@ __all__ = [
     "pca_curve",
     "precision_recall",
     "psnr",
-    "reconstruction",
+    "real_scores",
     "roc",
     "sliced_wasserstein",
     "ssim",

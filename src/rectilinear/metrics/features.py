@@ -1,4 +1,4 @@
-"""The classifier whose features generators are judged in."""
+"""The feature network: a classifier in whose features generated images are scored."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from rectilinear.errors import ConfigError, DivergedError, DtypeError, ShapeErro
 from rectilinear.random import check_seed, generator
 from rectilinear.serialization import Configured
 
-BATCH = 128
-EMBED_BATCH = 500
-SIDE = 7
+TRAIN_BATCH_IMAGES = 128
+EMBED_BATCH_IMAGES = 500
+MAX_FINAL_PIXELS = 7  # a side, before the features
 
 
 class FeatureNetwork(Configured):
-    """A small convolutional classifier ``(b, c, h, w) -> (b, classes)``, with features ``(b, dim)``
-    before its head.
+    """A small convolutional classifier, with features ``(b, dim)`` before its head.
 
     Convolutions, of stride 2 until at most 7 pixels a side are left, then ``dim`` features of mean
-    zero and variance
-    one over the training images: a Fréchet distance has the same scale after every training.
+    zero and variance one over the training images: a Fréchet distance has the same scale after
+    every training.
 
     Args:
         shape: ``(c, h, w)`` of an image.
@@ -58,7 +57,7 @@ class FeatureNetwork(Configured):
                 f"shape {shape}, {classes} classes, width {width}, dim {dim}", "positive numbers"
             )
         self.shape, self.classes, self.name, self.dim = tuple(shape), classes, name, dim
-        halvings = max(0, ceil(log2(max(shape[1:]) / SIDE)))
+        halvings = max(0, ceil(log2(max(shape[1:]) / MAX_FINAL_PIXELS)))
         layers: list[nn.Module] = []
         before, sides = shape[0], (shape[1], shape[2])
         for i in range(max(3, halvings)):
@@ -76,9 +75,7 @@ class FeatureNetwork(Configured):
 
     @property
     def accuracy(self) -> float | None:
-        """The share of test images that it classified rightly after training; None if it was not
-        tested.
-        """
+        """The share of test images classified correctly after training; None if not tested."""
         return None if self.accuracy_ < 0 else self.accuracy_.item()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -87,8 +84,7 @@ class FeatureNetwork(Configured):
 
     @torch.no_grad()
     def embed(self, images: Tensor) -> Tensor:
-        """The features ``(n, dim)`` of ``images``, in batches, with the running statistics, on the
-        network's device.
+        """The features ``(n, dim)`` of ``images``, in batches, on the network's device.
 
         Raises:
             ShapeError: if images do not have the shape that the network was trained on.
@@ -107,7 +103,9 @@ class FeatureNetwork(Configured):
         weight, training = self.head.weight, self.training
         self.eval()
         try:
-            return torch.cat([function(part.to(weight)) for part in images.split(EMBED_BATCH)])
+            return torch.cat(
+                [function(part.to(weight)) for part in images.split(EMBED_BATCH_IMAGES)]
+            )
         finally:
             self.train(training)
 
@@ -131,10 +129,10 @@ def train_features(
     device: torch.device | str = "cpu",
     on_epoch: Callable[[int, float], None] | None = None,
 ) -> FeatureNetwork:
-    """Train a :class:`FeatureNetwork` on labelled images; the same seed gives the same network on
-    the same machine.
+    """A :class:`FeatureNetwork` trained on labelled images, in evaluation mode.
 
-    AdamW under a one-cycle schedule, images shifted by up to a sixteenth of their side.
+    The same seed gives the same network on the same machine. AdamW under a one-cycle schedule,
+    images shifted by up to a sixteenth of their side.
 
     Args:
         images: ``(n, c, h, w)`` in ``[0, 1]``.
@@ -175,14 +173,18 @@ def train_features(
             "integers from 0",
             "Number the classes.",
         )
-    epochs = min(15, max(4, round(2000 * BATCH / len(images)))) if epochs is None else epochs
+    epochs = (
+        min(15, max(4, round(2000 * TRAIN_BATCH_IMAGES / len(images))))
+        if epochs is None
+        else epochs
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(check_seed(seed))
         _, c, h, w = images.shape
         network = FeatureNetwork((c, h, w), int(labels.max()) + 1, name).to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stubs lack the keyword
     images, labels = images.to(device, torch.float32), labels.to(device, torch.int64)
-    steps = max(1, len(images) // BATCH)
+    steps = max(1, len(images) // TRAIN_BATCH_IMAGES)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=5e-3, total_steps=steps * epochs

@@ -1,10 +1,7 @@
-"""The distance between two samples seen as Gaussians.
+"""Scores of generated samples: Fréchet and Wasserstein distances, precision, recall, and ROC.
 
-How much of the generated is real, and how much of the real is generated.
-
-The Wasserstein distance along random directions.
-
-Generated samples scored against real ones, beside what real ones score.
+:func:`evaluate_samples` puts them together, each beside the score of real samples against real
+ones, which no generator can be shown to beat.
 """
 
 from __future__ import annotations
@@ -20,15 +17,121 @@ from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.metrics.linearity import Embedding
 from rectilinear.random import generator
 
+BLOCK_ROWS = 512  # rows of a distance matrix that are held at a time
+BLOCK_DIRECTIONS = 64  # directions that are projected on at a time
+RADIUS_NEIGHBOUR = 3  # the neighbour whose distance is the radius in precision and recall
+
+
+class Scores(NamedTuple):
+    """Fréchet distance, precision and recall in features; Wasserstein distance of the values."""
+
+    fd: float
+    precision: float
+    recall: float
+    sliced_wasserstein: float
+
+
+@dataclass(frozen=True)
+class GenerationScores:
+    """Scores of generated samples, each beside that of as many real samples (``..._real``).
+
+    Attributes:
+        name: what ``fd`` is a distance in, ``fd/<features>@n``. It is not an FID, and comparable
+            under this name only.
+        fd: Fréchet distance in the features; less is better.
+        precision: share of generated samples near a real one.
+        recall: share of real samples near a generated one.
+        sliced_wasserstein: of the values themselves; less is better.
+        n: samples on each side.
+    """
+
+    name: str
+    fd: float
+    precision: float
+    recall: float
+    sliced_wasserstein: float
+    fd_real: float
+    precision_real: float
+    recall_real: float
+    sliced_wasserstein_real: float
+    n: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name} {self.fd:.4g} (real {self.fd_real:.4g}), precision {self.precision:.3f} "
+            f"({self.precision_real:.3f}), recall {self.recall:.3f} ({self.recall_real:.3f}), "
+            f"sliced Wasserstein {self.sliced_wasserstein:.4g} ({self.sliced_wasserstein_real:.4g})"
+        )
+
+
+def evaluate_samples(
+    fake: Tensor,
+    real: Tensor,
+    features: Embedding,
+    n: int | None = None,
+    seed: int = 0,
+    baseline: Scores | None = None,
+) -> GenerationScores:
+    """Scores of ``n`` generated samples against ``n`` real ones, beside those of other real ones.
+
+    The real samples are shuffled and halved: the reference, and the held-out half that is scored
+    beside the generated samples. Pass all of a test set whose halves differ, as MNIST's.
+
+    Args:
+        fake: generated images ``(m, c, h, w)`` in ``[0, 1]``.
+        real: real images, at least ``2 n``.
+        features: the network whose features to use.
+        n: by default as many as there are: half the real ones, or all the generated ones if these
+            are fewer.
+        seed: of the shuffles.
+        baseline: from :func:`real_scores` with the same ``real``, ``features``, ``n`` and ``seed``,
+            to save time.
+
+    Raises:
+        ConfigError: if ``n`` is below 4 or more than there is.
+        ShapeError: if images do not fit the features.
+        NonFiniteError: if an image holds a NaN or an infinity.
+
+    Example:
+        >>> from rectilinear.metrics import FeatureNetwork
+        >>> real = torch.rand(40, 1, 8, 8)
+        >>> scores = evaluate_samples(real[:20] / 2, real, FeatureNetwork((1, 8, 8), 10, name="digits"))
+        >>> scores.name, scores.fd > scores.fd_real
+        ('fd/digits@20', True)
+    """
+    n = _size(n, real, fake)
+    reference, _ = _halves(real, n, seed)
+    chosen = fake[torch.randperm(len(fake), generator=generator(seed))[:n].to(fake.device)]
+    scores = _score(chosen, reference, features)
+    best = real_scores(real, features, n, seed) if baseline is None else baseline
+    beside = {f"{field}_real": value for field, value in best._asdict().items()}
+    return GenerationScores(name=f"fd/{features.name}@{n}", n=n, **scores._asdict(), **beside)
+
+
+def real_scores(real: Tensor, features: Embedding, n: int | None = None, seed: int = 0) -> Scores:
+    """Scores of ``n`` real samples against ``n`` others: the best that a generator can show.
+
+    Args:
+        real: images, at least ``2 n``.
+        features: the network whose features to use.
+        n: by default half of them.
+        seed: of the shuffle, which matters where a set is ordered.
+
+    Raises:
+        ConfigError: if ``n`` is below 4 or more than half of what there is.
+    """
+    n = _size(n, real, None)
+    reference, held_out = _halves(real, n, seed)
+    return _score(held_out, reference, features)
+
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
-    """The Fréchet distance of the Gaussians with the means and covariances of two samples, squared
-    as is the custom.
+    """The squared Fréchet distance of the Gaussians fitted to two samples.
 
     ``|m_a - m_b|^2 + Tr(C_a + C_b - 2 (C_a^1/2 C_b C_a^1/2)^1/2)``. The last trace is the nuclear
     norm of ``C_a^1/2 C_b^1/2``, and so of ``R_a R_b^T``, where ``Q R`` are the centred samples
     divided by ``sqrt(n - 1)``: no covariance is formed and no root of a zero eigenvalue taken, so
-    that fewer rows than columns do no harm. In float64.
+    that fewer rows than columns are fine. In float64.
 
     Args:
         a: features ``(n, d)``.
@@ -81,9 +184,6 @@ def check_pair(a: Tensor, b: Tensor) -> None:
         check_finite(x, name)
 
 
-ROWS = 512  # of a distance matrix at a time
-
-
 class PrecisionRecall(NamedTuple):
     """The share of fake samples near a real one, and of real samples near a fake one."""
 
@@ -92,8 +192,7 @@ class PrecisionRecall(NamedTuple):
 
 
 def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> PrecisionRecall:
-    """Improved precision and recall: the share of each sample that the neighbourhoods of the other
-    cover.
+    """The share of generated samples near real ones (precision), and of real near generated.
 
     A point's neighbourhood is the closed ball that reaches to its ``k``-th nearest neighbour in its
     own sample. A few hundred rows of the distance matrices are held at a time.
@@ -124,7 +223,7 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> PrecisionRecall:
         )
     radius_real, radius_fake = _radii(real, k), _radii(fake, k)
     precise, recalled = 0, torch.zeros(len(real), dtype=torch.bool, device=real.device)
-    for rows, radius in zip(fake.split(ROWS), radius_fake.split(ROWS), strict=True):
+    for rows, radius in zip(fake.split(BLOCK_ROWS), radius_fake.split(BLOCK_ROWS), strict=True):
         distance = _distances(rows, real)
         precise += int((distance <= radius_real).any(1).sum())
         recalled |= (distance <= radius[:, None]).any(0)
@@ -133,7 +232,9 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> PrecisionRecall:
 
 def _radii(x: Tensor, k: int) -> Tensor:
     """The distance of each row to its ``k``-th nearest other."""
-    return torch.cat([_distances(rows, x).kthvalue(k + 1, dim=1).values for rows in x.split(ROWS)])
+    return torch.cat(
+        [_distances(rows, x).kthvalue(k + 1, dim=1).values for rows in x.split(BLOCK_ROWS)]
+    )
 
 
 def _distances(a: Tensor, b: Tensor) -> Tensor:
@@ -141,17 +242,13 @@ def _distances(a: Tensor, b: Tensor) -> Tensor:
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-DIRECTIONS = 64  # projected on at a time
-
-
 def sliced_wasserstein(
     a: Tensor, b: Tensor, projections: int = 256, p: int = 2, seed: int = 0
 ) -> float:
-    """The sliced Wasserstein distance of two samples, ``(mean_u W_p(a u, b u)^p)^(1/p)`` over unit
-    directions ``u``.
+    """The sliced Wasserstein distance of two samples, ``(mean_u W_p(a u, b u)^p)^(1/p)``.
 
-    In one dimension ``W_p^p`` is the integral of ``|F_a^-1 - F_b^-1|^p``, exact here for samples of
-    any two sizes.
+    The mean is over random unit directions ``u``. In one dimension ``W_p^p`` is the integral of
+    ``|F_a^-1 - F_b^-1|^p``, exact here for samples of any two sizes.
 
     Args:
         a: sample ``(n, ...)``; all axes but the first are flattened.
@@ -187,128 +284,63 @@ def sliced_wasserstein(
     )
     directions = torch.nn.functional.normalize(directions, dim=1).to(a)
     total = 0.0
-    for u in directions.split(DIRECTIONS):
+    for u in directions.split(BLOCK_DIRECTIONS):
         quantile_a = (a @ u.T).sort(dim=0).values[(ends - 1) // m]
         quantile_b = (b @ u.T).sort(dim=0).values[(ends - 1) // n]
         total += (weights @ (quantile_a - quantile_b).abs().pow(p)).sum().item()
     return (total / projections) ** (1 / p)
 
 
-NEIGHBOUR = 3
+class ROC(NamedTuple):
+    """False and true positive rates at every threshold, ``(k,)``, and the area under the curve."""
+
+    false: Tensor
+    true: Tensor
+    area: float
 
 
-class Scores(NamedTuple):
-    """Fréchet distance, precision and recall in features, and sliced Wasserstein distance of the
-    values themselves.
-    """
+def roc(usual: Tensor, anomalous: Tensor) -> ROC:
+    """The receiver operating characteristic of a score that is to be larger for anomalies.
 
-    fd: float
-    precision: float
-    recall: float
-    sliced_wasserstein: float
-
-
-@dataclass(frozen=True)
-class GenerationScores:
-    """Scores of generated samples, each beside its floor: that of as many real samples against the
-    same reference.
-
-    Attributes:
-        name: what ``fd`` is a distance in, ``fd/<features>@n``. It is not an FID, and comparable
-            under this name only.
-        fd: Fréchet distance in the features; less is better.
-        precision: share of generated samples near a real one.
-        recall: share of real samples near a generated one.
-        sliced_wasserstein: of the values themselves; less is better.
-        n: samples on each side.
-    """
-
-    name: str
-    fd: float
-    precision: float
-    recall: float
-    sliced_wasserstein: float
-    fd_floor: float
-    precision_floor: float
-    recall_floor: float
-    sliced_wasserstein_floor: float
-    n: int
-
-    def __str__(self) -> str:
-        return (
-            f"{self.name} {self.fd:.4g} (floor {self.fd_floor:.4g}), precision {self.precision:.3f} "
-            f"({self.precision_floor:.3f}), recall {self.recall:.3f} ({self.recall_floor:.3f}), "
-            f"sliced Wasserstein {self.sliced_wasserstein:.4g} ({self.sliced_wasserstein_floor:.4g})"
-        )
-
-
-def evaluate_samples(
-    fake: Tensor,
-    real: Tensor,
-    features: Embedding,
-    n: int | None = None,
-    seed: int = 0,
-    floor_scores: Scores | None = None,
-) -> GenerationScores:
-    """Score ``n`` generated samples against ``n`` real ones, and ``n`` other real ones against the
-    same.
-
-    The real samples are shuffled and halved: the reference, and the held-out half that gives the
-    floor. Pass all of a test set whose halves differ, as MNIST's.
+    The area is the probability that an anomalous sample scores above a usual one, ties counted
+    half.
 
     Args:
-        fake: generated images ``(m, c, h, w)`` in ``[0, 1]``.
-        real: real images, at least ``2 n``.
-        features: the network whose features to use.
-        n: by default as many as there are: half the real ones, or all the generated ones if these
-            are fewer.
-        seed: of the shuffles.
-        floor_scores: from :func:`floor` with the same ``real``, ``features``, ``n`` and ``seed``,
-            to save time.
+        usual: scores of usual samples, ``(n,)``.
+        anomalous: scores of anomalous samples, ``(m,)``.
 
     Raises:
-        ConfigError: if ``n`` is below 4 or more than there is.
-        ShapeError: if images do not fit the features.
-        NonFiniteError: if an image holds a NaN or an infinity.
+        ShapeError: if there are no scores, or they are not vectors.
+        NonFiniteError: if a score is NaN or infinite.
 
     Example:
-        >>> from rectilinear.metrics import FeatureNetwork
-        >>> real = torch.rand(40, 1, 8, 8)
-        >>> scores = evaluate_samples(real[:20] / 2, real, FeatureNetwork((1, 8, 8), 10, name="digits"))
-        >>> scores.name, scores.fd > scores.fd_floor
-        ('fd/digits@20', True)
+        >>> roc(torch.tensor([1.0, 2.0]), torch.tensor([2.0, 3.0])).area
+        0.875
     """
-    n = _size(n, real, fake)
-    reference, _ = _halves(real, n, seed)
-    chosen = fake[torch.randperm(len(fake), generator=generator(seed))[:n].to(fake.device)]
-    scores = _score(chosen, reference, features)
-    least = floor(real, features, n, seed) if floor_scores is None else floor_scores
-    floors = {f"{field}_floor": value for field, value in least._asdict().items()}
-    return GenerationScores(name=f"fd/{features.name}@{n}", n=n, **scores._asdict(), **floors)
-
-
-def floor(real: Tensor, features: Embedding, n: int | None = None, seed: int = 0) -> Scores:
-    """What ``n`` real samples score against ``n`` others of the same set: no generator can be told
-    to be better.
-
-    Args:
-        real: images, at least ``2 n``.
-        features: the network whose features to use.
-        n: by default half of them.
-        seed: of the shuffle, which matters where a set is ordered.
-
-    Raises:
-        ConfigError: if ``n`` is below 4 or more than half of what there is.
-    """
-    n = _size(n, real, None)
-    reference, held_out = _halves(real, n, seed)
-    return _score(held_out, reference, features)
+    for name, scores in (("usual", usual), ("anomalous", anomalous)):
+        if scores.ndim != 1 or not len(scores):
+            raise ShapeError(
+                f"{name} scores of shape {tuple(scores.shape)}",
+                "a vector, not empty",
+                "Flatten them.",
+            )
+        check_finite(scores, f"{name} scores")
+    scores = torch.cat([usual, anomalous])
+    is_anomalous = torch.cat([torch.zeros_like(usual), torch.ones_like(anomalous)]).double()
+    values, order = scores.sort(descending=True)
+    last = torch.cat(
+        [values[1:] != values[:-1], values.new_ones(1, dtype=torch.bool)]
+    )  # of equal scores
+    true = is_anomalous[order].cumsum(0)[last] / len(anomalous)
+    false = (1 - is_anomalous[order]).cumsum(0)[last] / len(usual)
+    true, false = (torch.cat([x.new_zeros(1), x]) for x in (true, false))
+    return ROC(false, true, torch.trapezoid(true, false).item())
 
 
 def _score(fake: Tensor, reference: Tensor, features: Embedding) -> Scores:
     """One sample against a reference of the same size."""
     a, b = features.embed(fake), features.embed(reference)
-    pair = precision_recall(b, a, k=NEIGHBOUR)
+    pair = precision_recall(b, a, k=RADIUS_NEIGHBOUR)
     return Scores(frechet_distance(a, b), *pair, sliced_wasserstein(fake.to(a), reference.to(a)))
 
 
@@ -324,12 +356,12 @@ def _size(n: int | None, real: Tensor, fake: Tensor | None) -> int:
         check_batch(fake, tuple(real.shape[1:]), "generated images")
         most = min(most, len(fake))
     n = most if n is None else n
-    if not NEIGHBOUR < n <= most:
+    if not RADIUS_NEIGHBOUR < n <= most:
         raise ConfigError(
             got=f"n = {n} for {len(real)} real"
             + ("" if fake is None else f" and {len(fake)} generated")
             + " images",
-            expected=f"between {NEIGHBOUR + 1} and {most}: half of the real ones are for the floor",
+            expected=f"between {RADIUS_NEIGHBOUR + 1} and {most}: half of the real ones are the reference",
             fix="Pass more images or a smaller n.",
         )
     return n

@@ -1,7 +1,4 @@
-"""What metrics ask of others' objects.
-
-How far a map is from linear in given spaces.
-"""
+"""Superposition error: how far a map is from linear between given spaces."""
 
 from __future__ import annotations
 
@@ -24,9 +21,7 @@ class Bijection(Protocol):
 
 
 class Embedding(Protocol):
-    """A named map from images ``(n, c, h, w)`` to features ``(n, d)``, such as a
-    :class:`FeatureNetwork`.
-    """
+    """A named map from images ``(n, c, h, w)`` to features ``(n, d)``: a :class:`FeatureNetwork`."""
 
     name: str
 
@@ -42,8 +37,7 @@ def linearity(
     a: float = 1.5,
     b: float = -0.5,
 ) -> Tensor:
-    """The superposition error of ``f`` between the spaces that ``g_in`` and ``g_out`` induce,
-    relative, for each pair.
+    """The relative superposition error of ``f`` for each pair, between induced spaces, ``(b,)``.
 
     ``|f(a x + b y) - a f(x) - b f(y)| / (|a f(x)| + |b f(y)|)``, with the sums, products and norms
     of these spaces: zero for a map that is linear there (0/0 is taken as zero).
@@ -87,9 +81,7 @@ def linearity(
     exponent = torch.frexp(
         torch.cat([part.detach().abs() for part in every], 1).amax(1, keepdim=True)
     ).exponent
-    unit = torch.pow(
-        2.0, exponent.clamp(-1000, 1000).double()
-    )  # numbers whose squares leave the range are brought back
+    unit = torch.pow(2.0, exponent.clamp(-1000, 1000).double())  # squares stay in range
     dtype, (whole, part_x, part_y) = whole.dtype, (part / unit for part in every)
     size = part_x.norm(dim=1) + part_y.norm(dim=1)
     error = (whole - part_x - part_y).norm(dim=1)

@@ -1,4 +1,4 @@
-"""What is lost on the way there and back, and what PCA loses."""
+"""Principal components, and the error that reconstruction from the leading ones leaves."""
 
 from __future__ import annotations
 
@@ -11,34 +11,10 @@ from torch import Tensor
 
 from rectilinear.errors import ConfigError
 from rectilinear.metrics.generation import check_pair
-from rectilinear.metrics.psnr import psnr
-
-
-class Reconstruction(NamedTuple):
-    """Mean square error over all values, and mean PSNR over samples in dB."""
-
-    mse: float
-    psnr: float
-
-
-def reconstruction(x: Tensor, y: Tensor, peak: float = 1.0) -> Reconstruction:
-    """The error of the reconstructions ``y`` of ``x``, both ``(b, ...)``.
-
-    Raises:
-        ShapeError: if shapes differ.
-
-    Example:
-        >>> reconstruction(torch.zeros(2, 4), torch.full((2, 4), 0.5), peak=5)
-        Reconstruction(mse=0.25, psnr=20.0)
-    """
-    decibels = psnr(x, y, peak)
-    return Reconstruction((x - y).square().mean().item(), decibels.mean().item())
 
 
 class PCA(NamedTuple):
-    """Principal components: mean ``(d,)``, orthonormal axes ``(d, r)``, standard deviations
-    ``(r,)`` descending.
-    """
+    """Mean ``(d,)``, orthonormal axes ``(d, r)``, standard deviations ``(r,)`` descending."""
 
     mean: Tensor
     axes: Tensor
@@ -46,13 +22,12 @@ class PCA(NamedTuple):
 
 
 def pca(x: Tensor, components: int | None = None, *, complete: bool = False) -> PCA:
-    """The ``min(n, d)`` principal components of ``x``, ``(n, ...)`` flattened to ``(n, d)``, in
-    float64.
+    """The ``min(n, d)`` principal components of ``x``, in float64.
 
     Args:
-        x: the data.
-        components: as many of them only, by a randomised decomposition: for a few out of many
-            dimensions.
+        x: the data, ``(n, ...)``, flattened to ``(n, d)``.
+        components: number of leading components to find, by a randomised decomposition: for a few
+            out of many dimensions; all by default.
         complete: where ``n < d``, add axes of standard deviation 0 until they are a basis of all
             ``d`` dimensions.
 
@@ -98,8 +73,7 @@ def _completed(found: PCA) -> PCA:
 
 
 def pca_curve(train: Tensor, test: Tensor, ranks: Sequence[int]) -> Tensor:
-    """The mean square error, per value, of ``test`` behind the leading ``k`` principal components
-    of ``train``.
+    """The mean square error of ``test`` behind ``k`` principal components of ``train``, per value.
 
     Args:
         train: ``(n, ...)``.

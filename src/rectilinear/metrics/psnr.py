@@ -1,4 +1,4 @@
-"""How alike two pictures are: signal-to-noise ratio and structure."""
+"""Similarity of two images: peak signal-to-noise ratio (PSNR) and structural similarity (SSIM)."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from torch.nn.functional import conv2d
 from rectilinear.checks import check_batch
 from rectilinear.errors import ConfigError, ShapeError
 
-WINDOW, SIGMA, K1, K2 = 11, 1.5, 0.01, 0.03
+WINDOW_PIXELS, SIGMA_PIXELS, K1, K2 = 11, 1.5, 0.01, 0.03  # of SSIM, as published
 
 
 def psnr(x: Tensor, y: Tensor, peak: float = 1.0, *, clip: bool = False) -> Tensor:
-    """The peak signal-to-noise ratio of each sample in dB, ``10 log10(peak^2 / mse)``; infinite
-    where they are equal.
+    """The peak signal-to-noise ratio of each sample in dB, ``10 log10(peak^2 / mse)``.
+
+    Infinite where the samples are equal. Its mean is :func:`mean_psnr`; for the ratio of a batch as
+    a whole pass it as one sample, ``x[None]``.
 
     Args:
         x: ``(b, ...)``.
         y: the same shape.
         peak: the range of the values.
-        clip: compare what can be shown: both clipped to ``[0, peak]`` first.
+        clip: clip both to ``[0, peak]`` first, as images are displayed.
 
     Returns:
         ``(b,)``.
@@ -42,8 +44,13 @@ def psnr(x: Tensor, y: Tensor, peak: float = 1.0, *, clip: bool = False) -> Tens
 
 
 def mean_psnr(x: Tensor, y: Tensor, *, most: float, clip: bool = False) -> float:
-    """The mean of :func:`psnr` over samples, each counted as ``most`` dB at most, so that equal
-    ones do not rule it.
+    """The mean of :func:`psnr` over samples in dB, each counted as at most ``most`` dB.
+
+    Args:
+        x: ``(b, ...)``.
+        y: the same shape.
+        most: value in dB of samples that are equal, or nearly so.
+        clip: clip both to ``[0, 1]`` first, as images are displayed.
 
     Example:
         >>> x, y = torch.zeros(2, 4), torch.tensor([[0.1], [0.0]]).expand(2, 4)
@@ -56,10 +63,11 @@ def mean_psnr(x: Tensor, y: Tensor, *, most: float, clip: bool = False) -> float
 def ssim(x: Tensor, y: Tensor, peak: float = 1.0) -> Tensor:
     """The structural similarity of each pair of images, 1 for equal ones.
 
-    The mean over channels and windows of ``l s`` with ``l = (2 m_x m_y + c_1) / (m_x^2 + m_y^2 +
-    c_1)`` and ``s = (2 s_xy + c_2) / (s_x^2 + s_y^2 + c_2)``. Windows are Gaussian, of 11 x 11
-    pixels and deviation 1.5, inside the image; ``c_1 = (0.01 peak)^2`` and ``c_2 = (0.03 peak)^2``.
-    Images below 11 pixels get the largest odd window that fits.
+    The mean over channels and windows of ``l s`` with
+    ``l = (2 m_x m_y + c_1) / (m_x^2 + m_y^2 + c_1)`` and
+    ``s = (2 s_xy + c_2) / (s_x^2 + s_y^2 + c_2)``. Windows are Gaussian, of 11 x 11 pixels and
+    deviation 1.5, inside the image; ``c_1 = (0.01 peak)^2`` and ``c_2 = (0.03 peak)^2``. Images
+    below 11 pixels get the largest odd window that fits.
 
     Args:
         x: ``(b, c, h, w)``.
@@ -86,7 +94,7 @@ def ssim(x: Tensor, y: Tensor, peak: float = 1.0) -> Tensor:
         raise ShapeError(
             f"images of shape {tuple(x.shape)}", "(b, c, h, w)", "Add the axes that lack."
         )
-    window = _gaussian(min(WINDOW, *(side - 1 + side % 2 for side in x.shape[2:])), x)
+    window = _gaussian(min(WINDOW_PIXELS, *(side - 1 + side % 2 for side in x.shape[2:])), x)
     b, c, h, w = x.shape
 
     def blur(image: Tensor) -> Tensor:
@@ -106,7 +114,7 @@ def ssim(x: Tensor, y: Tensor, peak: float = 1.0) -> Tensor:
 
 def _gaussian(size: int, like: Tensor) -> Tensor:
     offset = torch.arange(size, device=like.device, dtype=like.dtype) - size // 2
-    weight = torch.exp(-0.5 * (offset / SIGMA) ** 2)
+    weight = torch.exp(-0.5 * (offset / SIGMA_PIXELS) ** 2)
     return weight / weight.sum()
 
 

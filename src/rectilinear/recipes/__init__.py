@@ -3,6 +3,16 @@
 from rectilinear.recipes.base import Recipe
 from rectilinear.recipes.features import Features
 from rectilinear.recipes.generators import Digits
-from rectilinear.recipes.run import Run, changed, open_run, recipe_named, train
+from rectilinear.recipes.run import Run, changed, load, open_run, recipe_named, train
 
-__all__ = ["Digits", "Features", "Recipe", "Run", "changed", "open_run", "recipe_named", "train"]
+__all__ = [
+    "Digits",
+    "Features",
+    "Recipe",
+    "Run",
+    "changed",
+    "load",
+    "open_run",
+    "recipe_named",
+    "train",
+]

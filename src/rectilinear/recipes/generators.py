@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from math import inf
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -79,7 +79,11 @@ class Digits(Recipe):
             VectorFlow(n, self.blocks, self.width, coupling="additive"),
         )
         flow = LinearFlow(
-            g, Flatten(tuple(images.shape[1:])), SolvedVelocity(torch.ones(n), torch.ones(n))
+            g,
+            Flatten(tuple(images.shape[1:])),
+            SolvedVelocity(torch.ones(n), torch.ones(n)),
+            noise_level=self.noise,
+            rank=self.rank,
         )
         yield Stage(objectives.nested(flow, self.noise, self.nested), images, self.training, flow)
 
@@ -190,7 +194,8 @@ class Nested(Recipe):
             on_pixels(shape, self.pixel_blocks, self.pixel_width), rotation, *at_unit_scale
         )
         noise, velocity = Flatten(shape), SolvedVelocity(torch.ones(n), scale.square())
-        flow = LinearFlow(encoder, noise, velocity)
+        samples: dict[str, Any] = {"noise_level": self.noise, "rank": self.rank}
+        flow = LinearFlow(encoder, noise, velocity, **samples)
         lost = std.square().flip(0).cumsum(0).flip(0)  # by PCA of rank k = 0, 1, ...
         order = self._objective(flow, lost / n, self.leading, self.noise, self.nested, self.rank)
         yield Stage(order, images, self.training, flow)
@@ -206,7 +211,7 @@ class Nested(Recipe):
             objective = self._objective(
                 alone, lost / k, k - 1, self.density_noise, self.density_nested
             )
-            whole = LinearFlow(Chain(encoder, Leading(density, n)), noise, velocity)
+            whole = LinearFlow(Chain(encoder, Leading(density, n)), noise, velocity, **samples)
             yield Stage(objective, latents, self.density, whole, "density")
 
     def _couplings(self, n: int) -> tuple[Invertible, ...]:

@@ -1,4 +1,4 @@
-"""A run: its folder, and the recipe and model in it."""
+"""Runs: training a named recipe into a folder, opening that folder, loading the model in it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+
+from torch import Tensor
 
 from rectilinear import datasets, training
 from rectilinear.config import from_json, to_json
@@ -79,6 +81,13 @@ class Run:
             )
         return self.model
 
+    def sample(self, n: int = 64, seed: int = 0) -> Tensor:
+        """``n`` samples of a generator's run, as ``rectilinear sample RUN --seed SEED`` draws them.
+
+        See :meth:`rectilinear.flow.LinearFlow.sample`, which takes more options.
+        """
+        return self.flow.sample(n, seed)
+
     def load(
         self, split: Literal["train", "test"], data_dir: Path | None = None
     ) -> datasets.Images:
@@ -149,12 +158,22 @@ def train(name: str, recipe: Recipe, out: Path, data_dir: Path | None = None) ->
         return open_run(out)
 
 
-def open_run(path: Path) -> Run:
-    """The finished run in the folder ``path``, its model ready to use.
+def open_run(path: Path | str) -> Run:
+    """The finished run in a folder: its recipe, and its model ready to use.
+
+    Args:
+        path: folder that ``rectilinear train`` or ``rectilinear demo`` wrote.
 
     Raises:
         CheckpointError: if there is none, or it is damaged.
+
+    Example:
+        >>> import rectilinear as rl
+        >>> run = rl.open_run("runs/demo")                                   # doctest: +SKIP
+        >>> run.sample(64, seed=0).shape                                     # doctest: +SKIP
+        torch.Size([64, 1, 8, 8])
     """
+    path = Path(path)
     record = _read(path / _CONFIG)
     if not is_saved(path / _MODEL):
         raise CheckpointError(
@@ -162,8 +181,42 @@ def open_run(path: Path) -> Run:
             "a run that has finished",
             "Go on with the command that began it.",
         )
-    model = from_pretrained(path / _MODEL).requires_grad_(requires_grad=False)
-    return Run(path, record.name, record.recipe, model)
+    model = from_pretrained(path / _MODEL)
+    if isinstance(model, LinearFlow) and not model.noise_level and model.rank is None:
+        model = LinearFlow(  # what older versions saved without; the recipe says how to sample
+            model.g_data,
+            None if model.g_noise is model.g_data else model.g_noise,
+            model.velocity,
+            model.end,
+            record.recipe.noise,
+            record.recipe.rank,
+        ).eval()
+    return Run(path, record.name, record.recipe, model.requires_grad_(requires_grad=False))
+
+
+def load(source: Path | str) -> Configured:
+    """The model in a run's folder, in a saved folder, or on the Hugging Face hub.
+
+    On the CPU and in evaluation mode. A generator of a run samples as the run does.
+
+    Args:
+        source: the folder of a finished run, a folder that ``save_pretrained`` wrote, or
+            ``"owner/name"`` on the hub.
+
+    Raises:
+        CheckpointError: if there is no model, or it is damaged.
+        MissingDependencyError: if there is no such folder and huggingface_hub is not installed.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> import torch, rectilinear as rl
+        >>> with TemporaryDirectory() as folder:
+        ...     rl.operators.Diagonal(torch.tensor([1.0, 2.0])).save_pretrained(folder)
+        ...     rl.load(folder)
+        Diagonal(2 x 2)
+    """
+    folder = Path(source)
+    return open_run(folder).model if is_saved(folder / _MODEL) else from_pretrained(source)
 
 
 def _read(path: Path) -> Record:

@@ -24,7 +24,7 @@ from rectilinear.plots.page import (
     rows,
     table,
 )
-from rectilinear.report.evaluate import FEWEST_SCORED, STEPS, Evaluation
+from rectilinear.report.evaluate import MIN_SCORED_IMAGES, STEPS, Evaluation
 
 
 def facts(metrics: Mapping[str, float | None]) -> list[Fact]:
@@ -33,7 +33,7 @@ def facts(metrics: Mapping[str, float | None]) -> list[Fact]:
     one, many = known["seconds_per_1000_one_step"], known["seconds_per_1000_many_step"]
     return [
         Fact(
-            _short(known["equality"]),
+            _short(known["collapse_error"]),
             f"largest relative difference between one step and {STEPS}, in the latents",
         ),
         Fact(
@@ -51,7 +51,7 @@ def facts(metrics: Mapping[str, float | None]) -> list[Fact]:
 
 def _distance(metrics: Mapping[str, float | None]) -> list[Fact]:
     """The distance of samples from real images, where there were enough images to find it."""
-    mine, least = metrics["fd_one_step"], metrics["fd_floor"]
+    mine, least = metrics["fd_one_step"], metrics["fd_real"]
     if mine is None or least is None:
         return []
     return [
@@ -122,7 +122,8 @@ def _equality(e: Evaluation) -> Section:
         (
             captioned(
                 table(
-                    head, [(_TITLES[q.method], q.steps, q.float32, q.float64) for q in e.equality]
+                    head,
+                    [(_TITLES[q.method], q.steps, q.float32, q.float64) for q in e.collapse_errors],
                 ),
                 "Equality.",
                 "The largest relative difference between the product of the steps applied once and the steps applied "
@@ -192,7 +193,7 @@ def _curves(e: Evaluation) -> Section:
 
 
 def _inversion(e: Evaluation) -> Section:
-    d = e.law.dim
+    d = e.normality.dim
     recovered = e.noise.flatten(1).cpu().numpy()
     strips = {
         "image": _strip(e.noisy, "held-out images"),
@@ -205,17 +206,21 @@ def _inversion(e: Evaluation) -> Section:
         "coordinates of the noise": (recovered, stats.norm()),
         "length of the noise, squared": ((recovered**2).sum(1), stats.chi2(d)),
     }
-    columns = (e.law, e.law_clean) if e.sigma else (e.law,)
+    columns = (e.normality, e.normality_clean) if e.sigma else (e.normality,)
     numbers: list[tuple[str | float, ...]] = [
         ("mean of the coordinates", *(law.mean for law in columns), 0.0),
         ("standard deviation", *(law.std for law in columns), 1.0),
-        ("mean length ÷ √n", *(law.mean_norm for law in columns), e.law.expected_mean_norm),
+        ("mean length ÷ √n", *(law.mean_norm for law in columns), e.normality.expected_mean_norm),
         (
             "standard deviation of the length",
             *(_known(law.std_norm) for law in columns),
-            e.law.expected_std_norm,
+            e.normality.expected_std_norm,
         ),
-        ("Kolmogorov–Smirnov distance, median", *(law.ks for law in columns), 0.83 / e.law.n**0.5),
+        (
+            "Kolmogorov–Smirnov distance, median",
+            *(law.ks for law in columns),
+            0.83 / e.normality.n**0.5,
+        ),
     ]
     head = (
         ("", "From noisy images", "From clean images", "Noise has")
@@ -236,7 +241,7 @@ def _inversion(e: Evaluation) -> Section:
             captioned(
                 rows(strips),
                 "There and back.",
-                f"Largest error of a pixel over {e.law.n} held-out images: {number(e.inversion)}.",
+                f"Largest error of a pixel over {e.normality.n} held-out images: {number(e.inversion)}.",
             ),
             captioned(
                 chart(
@@ -247,7 +252,7 @@ def _inversion(e: Evaluation) -> Section:
                 "Bars are what was recovered, lines the standard normal and the χ² density that noise follows."
                 + noisy,
             ),
-            captioned(table(head, numbers), "In numbers.", f"{e.law.n} images, n = {d}."),
+            captioned(table(head, numbers), "In numbers.", f"{e.normality.n} images, n = {d}."),
         ),
     )
 
@@ -274,7 +279,7 @@ def _scores(e: Evaluation) -> Section:
     if many is None:
         return Section(
             "Scores and timing",
-            f"Too few images to score: a distance needs {FEWEST_SCORED} or more, a half of them for the reference. "
+            f"Too few images to score: a distance needs {MIN_SCORED_IMAGES} or more, a half of them for the reference. "
             f"1,000 samples take {number(e.seconds_one)} s in one step and {number(e.seconds_many)} s in {STEPS}.",
             (),
         )
@@ -292,10 +297,10 @@ def _scores(e: Evaluation) -> Section:
         line(f"{STEPS} steps, {e.finish}", many, e.seconds_many),
         (
             "real against real",
-            many.fd_floor,
-            many.precision_floor,
-            many.recall_floor,
-            many.sliced_wasserstein_floor,
+            many.fd_real,
+            many.precision_real,
+            many.recall_real,
+            many.sliced_wasserstein_real,
             "",
         ),
     ]

@@ -39,8 +39,6 @@ def write_report(
     run: Path,
     *,
     out: Path | None = None,
-    sigma: float = 0.0,
-    rank: int | None = None,
     seed: int = 0,
     chapters: Mapping[str, Chapter] | None = None,
 ) -> dict[str, float | str | None]:
@@ -56,8 +54,6 @@ def write_report(
         features: the network that samples are judged by.
         run: the folder of the run, whose log and configuration the page shows.
         out: where to write; ``run`` by default.
-        sigma: standard deviation of the noise that training added to the data.
-        rank: at which samples are to be drawn.
         seed: of the noise.
         chapters: more of the page, by title: functions of the seed that give sections and more
             numbers.
@@ -66,19 +62,19 @@ def write_report(
         DiskError: if the disk is full or cannot be written.
     """
     out = run if out is None else out
-    e = evaluate(flow, train, test, features, sigma=sigma, rank=rank, seed=seed)
+    e = evaluate(flow, train, test, features, seed=seed)
     log = read_log(run)
     seconds = log[-1]["seconds"] if log else 0.0
     one, many = e.scores.get(e.finish), e.scores_many
     metrics: dict[str, float | None] = {
         "random_features": e.classes < 2,  # of a network that images of one class taught nothing
-        "equality": next(row.float32 for row in e.equality if row.method == "rk4"),
+        "collapse_error": next(row.float32 for row in e.collapse_errors if row.method == "rk4"),
         "inversion": e.inversion,
-        "noise_std": e.law.std,
-        "noise_mean_norm": e.law.mean_norm,
+        "noise_std": e.normality.std,
+        "noise_mean_norm": e.normality.mean_norm,
         "fd_one_step": None if one is None else one.fd,
         "fd_many_step": None if many is None else many.fd,
-        "fd_floor": None if many is None else many.fd_floor,
+        "fd_real": None if many is None else many.fd_real,
         "recall": None if one is None else one.recall,
         "seconds_train": seconds,
         "seconds_per_1000_one_step": e.seconds_one,

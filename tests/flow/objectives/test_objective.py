@@ -14,8 +14,8 @@ from rectilinear.flow import (
 )
 from rectilinear.flow.objectives import (
     Adversarial,
+    Batch,
     Centred,
-    Draw,
     Endpoint,
     Likelihood,
     NestedRank,
@@ -145,49 +145,51 @@ def test_the_published_family_has_no_likelihood(x):
 
 def test_noise_is_added_to_the_data_for_the_likelihood_alone(x):
     f = Linearizer(Identity(N), Diagonal(torch.ones(N, dtype=torch.float64)))
-    draw = Draw(f, x, sigma=0.5)
-    assert torch.equal(draw.data, x)
-    assert float((draw.noisy - x).std()) == pytest.approx(0.5, rel=0.15)
+    batch = Batch(f, x, sigma=0.5)
+    assert torch.equal(batch.data, x)
+    assert float((batch.noisy - x).std()) == pytest.approx(0.5, rel=0.15)
 
 
 def test_the_published_loss_is_its_formula(x):
     A = LowRankEndpoint(N, 2, width=8).double()
     flow = LinearFlow(network(1), network(2), A)
-    draw = Draw(flow, x)
-    t = draw.t[:, None]
-    zt = (1 - t) * flow.g_noise(draw.noise) + t * flow.g_data(x)
-    prediction = torch.stack([to_dense(A.endpoint(s)) @ z for s, z in zip(draw.t, zt, strict=True)])
-    assert float(Endpoint()(draw).detach()) == pytest.approx(
+    batch = Batch(flow, x)
+    t = batch.t[:, None]
+    zt = (1 - t) * flow.g_noise(batch.noise) + t * flow.g_data(x)
+    prediction = torch.stack(
+        [to_dense(A.endpoint(s)) @ z for s, z in zip(batch.t, zt, strict=True)]
+    )
+    assert float(Endpoint()(batch).detach()) == pytest.approx(
         float(((prediction - flow.g_data(x)) ** 2).mean().detach())
     )
-    assert bool(((draw.t >= 0) & (draw.t <= 1)).all())
+    assert bool(((batch.t >= 0) & (batch.t <= 1)).all())
 
 
 @torch.no_grad()
 def test_undisturbed_latents_reconstruct_and_disturbed_ones_do_not(x):
     flow = LinearFlow(network(1), network(2), LowRankEndpoint(N, 2, width=8).double())
-    draw = Draw(flow, x)
+    batch = Batch(flow, x)
     for of in ("noise", "data"):
-        assert float(NoisyReconstruction(of, latent_noise=0.0)(draw)) < 1e-16
-        assert float(NoisyReconstruction(of, latent_noise=0.3)(draw)) > 1e-4
-    exact = flow.data_space.decode(draw.prediction)
-    value = NoisyReconstruction("prediction", 0.0, distance=lambda a, b: (a - b).abs().max())(draw)
+        assert float(NoisyReconstruction(of, latent_noise=0.0)(batch)) < 1e-16
+        assert float(NoisyReconstruction(of, latent_noise=0.3)(batch)) > 1e-4
+    exact = flow.data_space.decode(batch.prediction)
+    value = NoisyReconstruction("prediction", 0.0, distance=lambda a, b: (a - b).abs().max())(batch)
     assert float(value) == float((exact - x).abs().max())
 
 
 @torch.no_grad()
 def test_every_other_row_has_the_rank_in_focus(x):
-    draw = Draw(
+    batch = Batch(
         Linearizer(Identity(N), Diagonal(torch.arange(N, 0.0, -1.0)).double(), network(1)), x
     )
     rows = torch.arange(len(x))
     torch.manual_seed(0)
-    ranks = draw_ranks(draw.z1, 1, N).where(rows % 2 == 1, 2)
+    ranks = draw_ranks(batch.z1, 1, N).where(rows % 2 == 1, 2)
     twin = (
-        (draw.data_space.decode(draw.z1 * (torch.arange(N) < ranks[:, None])) - x).square().mean()
+        (batch.data_space.decode(batch.z1 * (torch.arange(N) < ranks[:, None])) - x).square().mean()
     )
     torch.manual_seed(0)
-    assert float(NestedRank(1, N, focus=2)(draw)) == pytest.approx(float(twin), rel=1e-9)
+    assert float(NestedRank(1, N, focus=2)(batch)) == pytest.approx(float(twin), rel=1e-9)
 
 
 @torch.no_grad()
@@ -201,16 +203,16 @@ def test_nested_reconstruction_is_that_of_the_truncated_model(x, operator):
     for k in (1, 3, N):
         u = torch.linalg.svd(to_dense(A)).U[:, :k]
         twin = (g.inverse(g(x) @ u @ u.T) - x).square().mean()
-        assert float(NestedRank(k, k)(Draw(f, x))) == pytest.approx(
+        assert float(NestedRank(k, k)(Batch(f, x))) == pytest.approx(
             float(twin), rel=1e-9, abs=1e-20
         )
-        first = NestedRank(k, k, share=0.25)(Draw(f, x))
+        first = NestedRank(k, k, share=0.25)(Batch(f, x))
         assert float(first) == pytest.approx(
-            float(NestedRank(k, k)(Draw(f, x[:16]))), rel=1e-9, abs=1e-20
+            float(NestedRank(k, k)(Batch(f, x[:16]))), rel=1e-9, abs=1e-20
         )
     errors = torch.arange(1, N + 2, dtype=torch.float64)
-    relative = NestedRank(3, 3, baseline=errors)(Draw(f, x))
-    assert float(relative) == pytest.approx(float(NestedRank(3, 3)(Draw(f, x))) / 4)
+    relative = NestedRank(3, 3, baseline=errors)(Batch(f, x))
+    assert float(relative) == pytest.approx(float(NestedRank(3, 3)(Batch(f, x))) / 4)
 
 
 def test_ranks_have_their_law():
@@ -232,7 +234,7 @@ def test_the_adversarial_term_moves_each_side_for_itself_alone(x):
     critic = nn.Sequential(nn.Linear(N, 8), nn.Tanh(), nn.Linear(8, 1)).double()
     f = Linearizer(Identity(N), Diagonal(torch.rand(N, dtype=torch.float64) + 0.5), network(1))
     term = Adversarial(critic, low=2, high=4, penalty=0.7)
-    parts = term(Draw(f, x))
+    parts = term(Batch(f, x))
     model, sides = list(f.parameters()), list(critic.parameters())
     of_critic = torch.autograd.grad(
         parts["critic"], [*model, *sides], retain_graph=True, allow_unused=True
@@ -344,7 +346,7 @@ def test_training_lowers_every_named_objective():
         (lambda f: likelihood(f, sigma=-1.0), "sigma=-1"),
         (lambda f: Objective(f, {"nll": (1.0, Likelihood())}, momentum=2.0), "momentum=2"),
         (lambda f: NestedRank(3, 2), "ranks from 3 to 2"),
-        (lambda f: NestedRank(law="cauchy"), "law='cauchy'"),
+        (lambda f: NestedRank(distribution="cauchy"), "distribution='cauchy'"),
         (lambda f: NestedRank(share=0.0), "share=0.0"),
         (lambda f: NestedRank(4, 8, focus=2), "focus=2"),
         (lambda f: NestedRank(baseline=torch.zeros(3)), "error of zero"),

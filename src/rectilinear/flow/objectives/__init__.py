@@ -1,7 +1,7 @@
 """Objectives of a linear flow: terms, their weighted sums, and the ones with a name."""
 
 from rectilinear.flow.objectives.named import likelihood, nested, paper, solved
-from rectilinear.flow.objectives.objective import Draw, Objective, Term
+from rectilinear.flow.objectives.objective import Batch, Objective, Term
 from rectilinear.flow.objectives.terms import (
     Adversarial,
     Centred,
@@ -13,8 +13,8 @@ from rectilinear.flow.objectives.terms import (
 
 __all__ = [
     "Adversarial",
+    "Batch",
     "Centred",
-    "Draw",
     "Endpoint",
     "Likelihood",
     "NestedRank",

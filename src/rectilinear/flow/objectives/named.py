@@ -54,8 +54,7 @@ def solved(
     of the latents.
 
     At the least-squares optimum the loss has no slope in the operator, so none is needed through
-    the moments. They are
-    moments about zero: a term keeps the means of the latents there.
+    the moments. They are moments about zero: a term keeps the means of the latents there.
 
     Raises:
         ConfigError: if the velocity of the flow is not a :class:`~rectilinear.flow.SolvedVelocity`.

@@ -24,7 +24,7 @@ from rectilinear.linearizer import Linearizer
 from rectilinear.operators import SVD, Operator, svd
 
 
-class Draw:
+class Batch:
     """One batch of data beside the model, the random numbers of the step, and their latents,
     computed when asked for.
 
@@ -38,8 +38,8 @@ class Draw:
     Example:
         >>> import rectilinear as rl
         >>> g = rl.invertible.Identity((3,))
-        >>> draw = Draw(rl.Linearizer(g, rl.operators.Diagonal(torch.ones(3))), torch.zeros(5, 3))
-        >>> draw.z1.shape, draw.z0 is draw.z0
+        >>> batch = Batch(rl.Linearizer(g, rl.operators.Diagonal(torch.ones(3))), torch.zeros(5, 3))
+        >>> batch.z1.shape, batch.z0 is batch.z0
         (torch.Size([5, 3]), True)
     """
 
@@ -131,10 +131,10 @@ _PREPARED_ON = (
 
 
 class Term(nn.Module, ABC):
-    """One term of an objective: a number, or several named ones, of a :class:`Draw`."""
+    """One term of an objective: a number, or several named ones, of a :class:`Batch`."""
 
     @abstractmethod
-    def forward(self, draw: Draw) -> Tensor | dict[str, Tensor]: ...
+    def forward(self, batch: Batch) -> Tensor | dict[str, Tensor]: ...
 
 
 class Objective(nn.Module):
@@ -145,8 +145,8 @@ class Objective(nn.Module):
     one encoding serves all.
 
     Where the velocity of the flow is a :class:`~rectilinear.flow.SolvedVelocity`, its moments
-    follow those of the latents during training, ``S <- (1 - momentum) S + momentum (moment of the
-    batch)``.
+    follow those of the latents during training,
+    ``S <- (1 - momentum) S + momentum (moment of the batch)``.
 
     Args:
         flow: the model: a flow, or a one-step Linearizer from noise to data.
@@ -198,15 +198,15 @@ class Objective(nn.Module):
         self.weights = {name: weight for name, (weight, _) in terms.items()}
         self.terms = nn.ModuleDict({name: term for name, (_, term) in terms.items()})
 
-    def forward(self, batch: Tensor) -> dict[str, Tensor]:
-        """``{"loss", and each term}`` of data ``(b, *shape)``."""
-        draw = Draw(self.flow, batch, self.sigma)
+    def forward(self, data: Tensor) -> dict[str, Tensor]:
+        """``{"loss": ..., "<term>": ...}`` of data ``(b, *shape)``."""
+        batch = Batch(self.flow, data, self.sigma)
         if self.training and self.momentum:
-            self._follow(draw, self.momentum)
+            self._follow(batch, self.momentum)
         values: dict[str, Tensor] = {}
-        loss = batch.new_zeros(())
+        loss = data.new_zeros(())
         for name, term in self.terms.items():
-            value = term(draw)
+            value = term(batch)
             parts = (
                 {f"{name}_{part}": x for part, x in value.items()}
                 if isinstance(value, dict)
@@ -220,27 +220,23 @@ class Objective(nn.Module):
 
     @torch.no_grad()
     def prepare(self, data: Tensor) -> None:
-        """Before training: data-dependent layers see ``data``, and moments that follow start from
-        it.
-        """
+        """Before training: data-dependent layers see ``data``, running moments start from it."""
         check_batch(data, tuple(data.shape[1:]) if isinstance(data, Tensor) else (), "data")
         rows = min(_PREPARED_ON[0], max(1, _PREPARED_ON[1] // data[0].numel()))
-        draw = Draw(self.flow, data[:rows], self.sigma)
-        assert draw.z0.shape == draw.z1.shape, "both networks have seen their first batch"
+        batch = Batch(self.flow, data[:rows], self.sigma)
+        assert batch.z0.shape == batch.z1.shape, "both networks have seen their first batch"
         if self.momentum:
-            self._follow(draw, 1.0)
+            self._follow(batch, 1.0)
 
     @torch.no_grad()
-    def diagnostics(self, batch: Tensor) -> dict[str, float]:
-        """The round-trip errors ``|g^-1(g(x)) - x|`` of the data network: on data, and on data that
-        the model makes.
-        """
-        draw = Draw(self.flow, batch)
-        made = draw.data_space.decode(draw.operator(draw.z0))
+    def diagnostics(self, data: Tensor) -> dict[str, float]:
+        """Round-trip errors ``|g^-1(g(x)) - x|`` of the data network, on data and on samples."""
+        batch = Batch(self.flow, data)
+        made = batch.data_space.decode(batch.operator(batch.z0))
         return {
-            "round_trip": float((draw.data_space.decode(draw.z1) - batch).abs().max()),
+            "round_trip": float((batch.data_space.decode(batch.z1) - data).abs().max()),
             "round_trip_samples": float(
-                (draw.data_space.decode(draw.data_space.encode(made)) - made).abs().max()
+                (batch.data_space.decode(batch.data_space.encode(made)) - made).abs().max()
             ),
         }
 
@@ -254,16 +250,16 @@ class Objective(nn.Module):
         apart = {id(p) for group in own for p in group["params"]}
         return [{"params": [p for p in self.parameters() if id(p) not in apart]}, *own]
 
-    def _follow(self, draw: Draw, momentum: float) -> None:
+    def _follow(self, batch: Batch, momentum: float) -> None:
         """Move the moments of a solved velocity towards those of the batch; plain noise keeps ``S0
         = I``.
         """
         velocity = getattr(self.flow, "velocity", None)
         if not isinstance(velocity, SolvedVelocity):
             return
-        ends = [(velocity.s1, draw.z1)]
-        if next(draw.g_noise.parameters(), None) is not None:
-            ends.append((velocity.s0, draw.z0))
+        ends = [(velocity.s1, batch.z1)]
+        if next(batch.g_noise.parameters(), None) is not None:
+            ends.append((velocity.s0, batch.z0))
         for running, z in ends:
             z = z.detach()
             moment = z.square().mean(0) if running.ndim == 1 else z.mT @ z / len(z)

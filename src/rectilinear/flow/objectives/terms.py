@@ -16,10 +16,10 @@ from torch.nn.functional import softplus
 
 from rectilinear.checks import whole
 from rectilinear.errors import ConfigError, ShapeError, SingularOperatorError
-from rectilinear.flow.objectives.objective import Draw, Term
+from rectilinear.flow.objectives.objective import Batch, Term
 from rectilinear.operators import LowRank, logdet, solve
 
-Law = Literal["log_uniform", "geometric"]
+RankDistribution = Literal["log_uniform", "geometric"]
 
 
 class Endpoint(Term):
@@ -27,8 +27,8 @@ class Endpoint(Term):
     published loss.
     """
 
-    def forward(self, draw: Draw) -> Tensor:
-        return (draw.prediction - draw.z1).square().mean()
+    def forward(self, batch: Batch) -> Tensor:
+        return (batch.prediction - batch.z1).square().mean()
 
 
 class Centred(Term):
@@ -36,8 +36,8 @@ class Centred(Term):
     assume zero.
     """
 
-    def forward(self, draw: Draw) -> Tensor:
-        return draw.z0.mean(0).square().mean() + draw.z1.mean(0).square().mean()
+    def forward(self, batch: Batch) -> Tensor:
+        return batch.z0.mean(0).square().mean() + batch.z1.mean(0).square().mean()
 
 
 class NoisyReconstruction(Term):
@@ -67,14 +67,14 @@ class NoisyReconstruction(Term):
         self.of, self.latent_noise = of, latent_noise
         self.distance = nn.functional.mse_loss if distance is None else distance
 
-    def forward(self, draw: Draw) -> Tensor:
+    def forward(self, batch: Batch) -> Tensor:
         if self.of == "noise":
-            space, z, x = draw.noise_space, draw.z0, draw.noise
+            space, z, x = batch.noise_space, batch.z0, batch.noise
         else:
             space, z, x = (
-                draw.data_space,
-                draw.z1 if self.of == "data" else draw.prediction,
-                draw.data,
+                batch.data_space,
+                batch.z1 if self.of == "data" else batch.prediction,
+                batch.data,
             )
         return self.distance(space.decode(z + self.latent_noise * torch.randn_like(z)), x)
 
@@ -89,25 +89,25 @@ class Likelihood(Term):
         SingularOperatorError: if ``B`` has no inverse.
     """
 
-    def forward(self, draw: Draw) -> Tensor:
-        if isinstance(draw.operator, LowRank):
+    def forward(self, batch: Batch) -> Tensor:
+        if isinstance(batch.operator, LowRank):
             raise SingularOperatorError(
-                got=f"a likelihood through rank {draw.operator.u.shape[-1]} in {draw.data_space.dim} dimensions",
+                got=f"a likelihood through rank {batch.operator.u.shape[-1]} in {batch.data_space.dim} dimensions",
                 expected="a family of full rank: others have no density on the whole space",
                 fix="Use SolvedVelocity, ScalarPlusLowRankVelocity, SpectralVelocity or ChebyshevVelocity.",
             )
-        x0 = draw.noise_space.decode(solve(draw.operator, draw.z1))
-        _, logdet_noise = draw.g_noise.forward_and_logdet(x0)
+        x0 = batch.noise_space.decode(solve(batch.operator, batch.z1))
+        _, logdet_noise = batch.g_noise.forward_and_logdet(x0)
         log_prior = -0.5 * (x0.flatten(1).square() + log(2 * pi)).sum(1)
-        volume = logdet(draw.operator)
+        volume = logdet(batch.operator)
         if not bool(torch.isfinite(volume).all()):
             raise SingularOperatorError(
                 "a likelihood through a singular operator",
                 "one with an inverse",
                 "Start from another operator.",
             )
-        log_prob = log_prior + draw.logdet - volume - logdet_noise
-        return -log_prob.mean() / draw.data_space.dim
+        log_prob = log_prior + batch.logdet - volume - logdet_noise
+        return -log_prob.mean() / batch.data_space.dim
 
 
 class NestedRank(Term):
@@ -115,15 +115,14 @@ class NestedRank(Term):
     z) - x|^2 / n``.
 
     ``z`` are the latents of the noisy data, ``x`` the clean data, ``U`` the left singular
-    directions of ``B``, and
-    ``k`` is drawn for every row. The directions carry no gradient: ``g`` learns to put first what
-    matters.
+    directions of ``B``, and ``k`` is drawn for every row. The directions carry no gradient: ``g``
+    learns to put first what matters.
 
     Args:
         low: the least rank.
         high: the largest, ``n`` where None.
-        law: of ``k`` between them: ``"log_uniform"``, or ``"geometric"`` with mean about ``sqrt(low
-            high)``.
+        distribution: of ``k`` between them: ``"log_uniform"``, or ``"geometric"`` with mean about
+            ``sqrt(low high)``.
         baseline: ``(n + 1,)``, the error to divide by at every rank, such as that of PCA,
             ``metrics.pca_curve``.
         share: of the rows of a batch.
@@ -131,7 +130,7 @@ class NestedRank(Term):
             drawn.
 
     Raises:
-        ConfigError: for ranks, a law or a share that are out of range.
+        ConfigError: for ranks, a distribution or a share that are out of range.
 
     Reference: nested dropout (O. Rippel, M. Gelbart, R. Adams, ICML 2014); for flows, arXiv
     2006.08777.
@@ -143,7 +142,7 @@ class NestedRank(Term):
         self,
         low: int = 1,
         high: int | None = None,
-        law: Law = "log_uniform",
+        distribution: RankDistribution = "log_uniform",
         baseline: Tensor | None = None,
         share: float = 1.0,
         focus: int | None = None,
@@ -156,8 +155,8 @@ class NestedRank(Term):
             )
         if focus is not None:
             whole(focus, "focus", 1)
-        if law not in ("log_uniform", "geometric"):
-            raise ConfigError(f"law={law!r}", "'log_uniform' or 'geometric'")
+        if distribution not in ("log_uniform", "geometric"):
+            raise ConfigError(f"distribution={distribution!r}", "'log_uniform' or 'geometric'")
         if baseline is not None and not bool(
             (baseline[low : None if high is None else high + 1] > 0).all()
         ):
@@ -166,21 +165,29 @@ class NestedRank(Term):
                 "positive errors",
                 "Choose high below its full rank.",
             )
-        self.low, self.high, self.law, self.share, self.focus = low, high, law, share, focus
+        self.low, self.high, self.distribution, self.share, self.focus = (
+            low,
+            high,
+            distribution,
+            share,
+            focus,
+        )
         self.register_buffer("baseline", baseline)
 
-    def forward(self, draw: Draw) -> Tensor:
-        z, x = (part[: share_of(len(draw.data), self.share)] for part in (draw.z1, draw.data))
+    def forward(self, batch: Batch) -> Tensor:
+        z, x = (part[: share_of(len(batch.data), self.share)] for part in (batch.z1, batch.data))
         high = z.shape[1] if self.high is None else self.high
         check_high(max(high, self.low, self.focus or 1), z)
-        ranks = draw_ranks(z, self.low, high, self.law)
+        ranks = draw_ranks(z, self.low, high, self.distribution)
         if self.focus is not None:
             ranks[::2] = self.focus
-        error = (draw.data_space.decode(draw.keep(z, ranks)) - x).flatten(1).square().mean(1)
+        error = (batch.data_space.decode(batch.keep(z, ranks)) - x).flatten(1).square().mean(1)
         return (error if self.baseline is None else error / self.baseline.to(error)[ranks]).mean()
 
 
-def draw_ranks(z: Tensor, low: int, high: int, law: Law = "log_uniform") -> Tensor:
+def draw_ranks(
+    z: Tensor, low: int, high: int, distribution: RankDistribution = "log_uniform"
+) -> Tensor:
     """A rank between ``low`` and ``high`` for every row of ``z``, ``(b,)``.
 
     Example:
@@ -188,7 +195,7 @@ def draw_ranks(z: Tensor, low: int, high: int, law: Law = "log_uniform") -> Tens
         True
     """
     u = torch.rand(len(z), device=z.device, dtype=torch.float64)
-    if law == "log_uniform":
+    if distribution == "log_uniform":
         ranks = (low * ((high + 1) / low) ** u).long()
     else:
         mean = max((low * high) ** 0.5 - low, 1.0)
@@ -221,10 +228,11 @@ class Adversarial(Term):
     """The relativistic pairing loss between data and one-step samples, with a gradient penalty on
     both.
 
-    ``critic`` is trained on ``softplus(D(y) - D(x)) + penalty / 2 (|grad D(x)|^2 + |grad
-    D(y)|^2)``, the model on ``softplus(D(x) - D(y))``, in one backward pass: each part has the
-    gradient of its own side alone. The samples ``y = g_data^-1(U_k U_k^T B z_0)`` are those of the
-    model truncated to a rank that is drawn for every row.
+    ``critic`` is trained on
+    ``softplus(D(y) - D(x)) + penalty / 2 (|grad D(x)|^2 + |grad D(y)|^2)``, the model on
+    ``softplus(D(x) - D(y))``, in one backward pass: each part has the gradient of its own side
+    alone. The samples ``y = g_data^-1(U_k U_k^T B z_0)`` are those of the model truncated to a rank
+    that is drawn for every row.
 
     Args:
         critic: ``(b, *shape)`` to ``(b,)`` or ``(b, 1)``.
@@ -257,12 +265,12 @@ class Adversarial(Term):
         self.critic, self.low, self.high = critic, low, high
         self.penalty, self.share, self.lr = penalty, share, lr
 
-    def forward(self, draw: Draw) -> dict[str, Tensor]:
-        real = draw.data[: share_of(len(draw.data), self.share)]
-        z = draw.operator(draw.z0[: len(real)])
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        real = batch.data[: share_of(len(batch.data), self.share)]
+        z = batch.operator(batch.z0[: len(real)])
         high = z.shape[1] if self.high is None else self.high
         check_high(max(high, self.low or 1), z)
-        fake = draw.data_space.decode(draw.keep(z, draw_ranks(z, self.low or high, high)))
+        fake = batch.data_space.decode(batch.keep(z, draw_ranks(z, self.low or high, high)))
         frozen = {
             name: x.detach()
             for name, x in (*self.critic.named_parameters(), *self.critic.named_buffers())

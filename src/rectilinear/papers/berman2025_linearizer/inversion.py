@@ -20,6 +20,7 @@ from torch import Tensor
 
 from rectilinear import flow as flows
 from rectilinear import plots
+from rectilinear.flow.inversion import Inversion
 from rectilinear.linearizer import Linearizer
 from rectilinear.metrics import Normality
 from rectilinear.papers.berman2025_linearizer._model import STEPS, published, solved, unfinished
@@ -41,7 +42,7 @@ class Result:
     """
 
     psnr: dict[str, float]
-    law: dict[str, Normality]
+    normality: dict[str, Normality]
     images: dict[str, Tensor]
 
 
@@ -67,7 +68,7 @@ def compute(
     }
     return Result(
         psnr={name: decibels(found[name].reconstruction, x) for name, (_, x) in cases.items()},
-        law={name: result.law for name, result in found.items()},
+        normality={name: result.normality for name, result in found.items()},
         images=images,
     )
 
@@ -91,25 +92,31 @@ def claims(result: Result) -> list[Claim]:
         *(
             Claim.at_least(
                 f"Kolmogorov-Smirnov distance of the noise from noise, {name}",
-                result.law[name].ks,
+                result.normality[name].ks,
                 NOISE,
             )
             for name in ("untrained", "published")
         ),
         Claim.at_most(
             "Kolmogorov-Smirnov distance of the noise from noise, full rank",
-            result.law["full rank"].ks,
+            result.normality["full rank"].ks,
             NOISE,
         ),
         Claim.close(
-            "standard deviation of the noise, full rank", result.law["full rank"].std, 1.0, 0.1
+            "standard deviation of the noise, full rank",
+            result.normality["full rank"].std,
+            1.0,
+            0.1,
         ),
         Claim.close(
-            "its mean length over root n, full rank", result.law["full rank"].mean_norm, 1.0, 0.1
+            "its mean length over root n, full rank",
+            result.normality["full rank"].mean_norm,
+            1.0,
+            0.1,
         ),
     ]
 
 
-def _rows(x: Tensor, found: flows.Inversion) -> list[Tensor]:
+def _rows(x: Tensor, found: Inversion) -> list[Tensor]:
     noise = found.noise[:SHOWN].reshape(x[:SHOWN].shape) / 5 + 0.5
     return [x[:SHOWN], noise, found.reconstruction[:SHOWN]]

@@ -64,7 +64,8 @@ def measure(flow: LinearFlow, seed: int = 0) -> Result:
     return Result(
         psnr={method: decibels(one[method], many[method]) for method in METHODS},
         difference={
-            method: flows.equality(double, noise.double(), STEPS, method) for method in METHODS
+            method: flows.collapse_error(double, noise.double(), STEPS, method)
+            for method in METHODS
         },
         psnr_averaged=decibels(averaged, many["rk4"]),
         singular_values=svd(flows.collapse(flow, STEPS, "euler").operator).s,

@@ -4,16 +4,7 @@ import torch
 from sklearn.decomposition import PCA
 
 from rectilinear import datasets, metrics
-from rectilinear.errors import ConfigError, ShapeError
-
-
-def test_reconstruction():
-    x, y = torch.rand(2, 3, 1, 4, 4, dtype=torch.float64)
-    mse, decibels = metrics.reconstruction(x, y)
-    assert mse == pytest.approx(np.mean((x - y).numpy() ** 2))
-    assert decibels == pytest.approx(metrics.psnr(x, y).mean().item())
-    with pytest.raises(ShapeError):
-        metrics.reconstruction(x, y[:2])
+from rectilinear.errors import ConfigError
 
 
 def test_a_few_components_are_the_leading_ones():
