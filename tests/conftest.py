@@ -1,4 +1,4 @@
-"""What several folders of tests share."""
+"""Fixtures of several folders of tests."""
 
 import os
 from pathlib import Path

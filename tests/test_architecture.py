@@ -24,7 +24,7 @@ LAYERS = (
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 # The lowest layer is one: config raises errors, shapes use tolerances. Above it, parts of a layer
-# are strangers.
+# do not import each other.
 FOUNDATION = LAYERS[0]
 
 
@@ -48,12 +48,12 @@ def test_imports_only_downward(path: Path) -> None:
     if part == "__init__":
         return
     assert part in LEVEL, f"{part} has no layer: give it one here and in CONTRIBUTING.md"
-    strangers = {
+    upward = {
         other
         for other in imports(path) - {part}
         if other in LEVEL and LEVEL[other] >= LEVEL[part] and not {part, other} <= FOUNDATION
     }
-    assert not strangers, f"{part} is of layer {LEVEL[part] + 1} and imports {strangers}"
+    assert not upward, f"{part} is of layer {LEVEL[part] + 1} and imports {upward}"
 
 
 # Files that import each other, directly or through others. To be taken off, never added to.

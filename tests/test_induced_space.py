@@ -192,10 +192,10 @@ def test_pca(seed: int, k: int) -> None:
 
 
 def test_vectors_know_their_space(space: rl.InducedSpace) -> None:
-    p, stranger = space(batch(0)), rl.InducedSpace(Warp())(batch(0))
+    p, foreign = space(batch(0)), rl.InducedSpace(Warp())(batch(0))
     assert rl.InducedSpace(space.g) == space
     assert (p + rl.InducedSpace(space.g)(batch(1)))._same(p) is p.latent
-    for mix in (lambda: p + stranger, lambda: p - stranger, lambda: p @ stranger):
+    for mix in (lambda: p + foreign, lambda: p - foreign, lambda: p @ foreign):
         with pytest.raises(SpaceMismatchError, match="one space"):
             mix()
     with pytest.raises(TypeError):

@@ -170,18 +170,18 @@ def test_wrong_class(stack: Stack, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
-@pytest.mark.parametrize("harm", ["missing", "empty", "truncated", "flipped"])
-def test_damaged_files(stack: Stack, tmp_path: Path, name: str, harm: str) -> None:
+@pytest.mark.parametrize("fault", ["missing", "empty", "truncated", "flipped"])
+def test_faulty_files(stack: Stack, tmp_path: Path, name: str, fault: str) -> None:
     stack.save_pretrained(tmp_path)
     path = tmp_path / name
     data = bytearray(path.read_bytes())
-    if harm == "missing":
+    if fault == "missing":
         path.unlink()
-    elif harm == "flipped":
+    elif fault == "flipped":
         data[len(data) // 2] ^= 1
         path.write_bytes(data)
     else:
-        path.write_bytes(data[: 0 if harm == "empty" else len(data) // 2])
+        path.write_bytes(data[: 0 if fault == "empty" else len(data) // 2])
     with pytest.raises(CheckpointError):
         rl.from_pretrained(tmp_path)
 

@@ -1,4 +1,4 @@
-"""What holds for every command: help, JSON, one line for a mistake."""
+"""Contract of every command: help, JSON, one line for a mistake."""
 
 import json
 import subprocess

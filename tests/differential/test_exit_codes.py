@@ -1,6 +1,4 @@
-"""How every command ends: the exit code, one line, no traceback, nothing left; generated over the
-list of commands.
-"""
+"""Exit codes of every command: one line, no traceback, nothing left behind."""
 
 import json
 import os

@@ -1,6 +1,4 @@
-"""What torch.fx does not see of a model: it asks what its input is, or its modules are not what
-their class says.
-"""
+"""Fusion of models that ask what their input is, or whose modules differ from their class."""
 
 import pytest
 import torch

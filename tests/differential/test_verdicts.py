@@ -1,6 +1,4 @@
-"""What an audit proves or says of networks whose truth is known, over offsets, scales, dtypes and
-repeated rows.
-"""
+"""Verdicts of audits of networks with known truth, over offsets, scales, dtypes, repeated rows."""
 
 from __future__ import annotations
 

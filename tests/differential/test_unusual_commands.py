@@ -1,6 +1,4 @@
-"""What a stranger brings to the command line: profiles, empty words, folders that move, two
-commands.
-"""
+"""Unusual commands: colour profiles, empty arguments, moved folders, two commands at once."""
 
 import json
 import subprocess

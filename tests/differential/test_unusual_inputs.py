@@ -1,4 +1,4 @@
-"""What newcomers hand to regressor, predictions and forecasts: the right value, or one clear error."""
+"""Unusual inputs of regressor, predictions and forecasts: the right value, or one clear error."""
 
 from collections.abc import Callable
 from itertools import pairwise
