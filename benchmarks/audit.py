@@ -47,12 +47,10 @@ UNITS, AUDITED = 100, 10_000
 EPOCHS = {"digits": 60, "mnist": 6}
 NOTE = (
     f"{UNITS} ReLU units a layer, Adam, half the square, batches of 128, {EPOCHS['digits']} and "
-    f"{EPOCHS['mnist']} "
-    "epochs. All but the held-out accuracy is of the audited training images, for which the affine "
-    "copy is held "
-    "out: the interval goes from there to what an affine map explains of its own rows, with the "
-    "bootstrap at both "
-    "ends. The floor is the least loss of any network of that depth without biases."
+    f"{EPOCHS['mnist']} epochs. All but the held-out accuracy is of the audited training images, "
+    "for which the affine copy is held out: the interval goes from there to what an affine map "
+    "explains of its own rows, with the bootstrap at both ends. The lower bound is the least loss "
+    "of any network of that depth without biases."
 )
 
 
@@ -185,7 +183,7 @@ def main() -> None:
         "affine R²",
         "odd share",
     )
-    head = (*head, "linearity of the odd part", "loss", "floor", "verdict")
+    head = (*head, "linearity of the odd part", "loss", "lower bound", "verdict")
     table = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for name in EPOCHS:
         try:

@@ -175,17 +175,15 @@ def main() -> None:
         "",
         (
             f"`python benchmarks/depth.py`, {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, "
-            f"{platform.machine()} "
-            f"with {os.cpu_count()} cores (load {load:.1f} before the run), {versions}, float64."
+            f"{platform.machine()} with {os.cpu_count()} cores (load {load:.1f} before the run), "
+            f"{versions}, float64."
         ),
         "",
         (
             f"The grid: {len(DEPTHS)} depths x {len(NOISES)} noises x {RUNS} runs = {networks:,} "
-            f"networks, {STEPS:,} "
-            f"full-batch steps each on {ROWS:,} rows; the statistics of the rows are part of the "
-            "time. Best of three; "
-            "networks per second of CPU time on one core; the loops were timed on 300 steps at "
-            "each depth and scaled."
+            f"networks, {STEPS:,} full-batch steps each on {ROWS:,} rows; the statistics of the "
+            "rows are part of the time. Best of three; networks per second of CPU time on one "
+            "core; the loops were timed on 300 steps at each depth and scaled."
         ),
         "",
         (

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from rectilinear import learning as dynamics
-from rectilinear.learning import Networks, Optimizer, half_square, simulate
+from rectilinear import learning
+from rectilinear.learning import Networks, Optimizer, half_squared_error, simulate
+from rectilinear.learning.two_layer import growing_component
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +66,7 @@ def loop(
         descent = optimizer(model.parameters())
         for _ in range(steps):
             descent.zero_grad()
-            half_square(model(x), y).backward()
+            half_squared_error(model(x), y).backward()
             descent.step()
         first.append(model[0].weight.detach())
     return first
@@ -111,21 +112,23 @@ def predictions() -> list[str]:
     for inputs, white in (("white inputs", True), ("figure 3's inputs", False)):
         x, y = task(white=white)
         network = Networks.gaussian(INPUTS, WIDTH, std=1e-9)
-        data = dynamics.Moments.of(x, y)
-        w1, w2 = dynamics.growing_start(network.first[0], network.last[0], data.beta, 0.5)
+        data = learning.Moments.of(x, y)
+        w1, w2 = growing_component(network.first[0], network.last[0], data.beta, 0.5)
         times = 2 * LR * torch.linspace(0, STEPS, 301, dtype=torch.float64)
         start = (w2 @ w1)[0]
         forms: dict[str, Callable[[], Any]] = {
-            "any_covariance": lambda d=data, t=times, w=start: dynamics.any_covariance(
-                t, d.sigma, d.beta[0], w, 0.5
+            "general_covariance_solution": lambda d=data, t=times, w=start: (
+                learning.general_covariance_solution(t, d.sigma, d.beta[0], w, 0.5)
             )
         }
         if white:
             forms = {
-                "white": lambda d=data, t=times, w=start: dynamics.white(t, d.beta[0], w, kappa=0.5)
+                "white": lambda d=data, t=times, w=start: learning.white_input_solution(
+                    t, d.beta[0], w, kappa=0.5
+                )
             } | forms
         forms["predict, from the module and the data"] = lambda n=network, x=x, y=y: (
-            dynamics.predict(n.module(0), x, y, 2 * LR, STEPS)
+            learning.predict(n.module(0), x, y, 2 * LR, STEPS)
         )
         taken, run = cpu(lambda n=network, x=x, y=y: simulate(n, x, y, 2 * LR, STEPS, points=301))
         one, _ = cpu(

@@ -115,8 +115,7 @@ def main() -> None:
         "",
         (
             f"`python benchmarks/least_squares.py`, {datetime.date.today():%Y-%m-%d}, one thread, "
-            "float64, "
-            f"torch {torch.__version__}."
+            f"float64, torch {torch.__version__}."
         ),
         "",
         "Digits of the fitted values (15 is all of float64), 2,000 rows:",

@@ -81,8 +81,7 @@ def row(name: str, run: recipes.Run, count: int) -> str:
     )
     return (
         f"| {name} | {mean(seen):.1f} | {mean(held):.1f} | {own.min():+.1f} / {own[4]:+.1f} | "
-        f"{exact.min():+.1f} / "
-        f"{exact[4]:+.1f} | {transfer['model'].nanmean():.0f} | {exchange} | "
+        f"{exact.min():+.1f} / {exact[4]:+.1f} | {transfer['model'].nanmean():.0f} | {exchange} | "
         f"{path_error(model, test[:16]):.0e} |"
     )
 
@@ -146,8 +145,7 @@ def later(run: recipes.Run, seconds: float, count: int) -> str:
             score = decibels(model.added(ADDED, A)(test, ADDED), goal)
         lines.append(
             f"| {name} | {parameters:,} | {parameters / networks:.2%} | {spent:.2f} | "
-            f"{spent / seconds:.2%} | "
-            f"{score:.1f} |"
+            f"{spent / seconds:.2%} | {score:.1f} |"
         )
 
     for size in (1, 3, 5, 7):
@@ -238,10 +236,9 @@ def main() -> None:
     share = max(first.of(StyleTransfer).shares.values())
     parts.append(
         f"Filters of photographs at {args.size} x {args.size}: {styles}; {args.seconds:g} seconds "
-        "of the processor for "
-        f"each row, {args.count} images of each split, PSNR in dB. An operator has {share:.2%} of "
-        "the parameters of "
-        "the networks. The best convolution of the pixels reaches "
+        f"of the processor for each row, {args.count} images of each split, PSNR in dB. An "
+        f"operator has {share:.2%} of the parameters of the networks. The best convolution of the "
+        "pixels reaches "
         f"{linear_filter(first, args.count):.1f} dB.\n\n" + "\n".join([HEAD, *lines])
     )
     parts.append(

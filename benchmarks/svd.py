@@ -94,17 +94,15 @@ def main() -> None:
         "",
         (
             f"`python benchmarks/svd.py`, {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, "
-            f"{platform.machine()} with "
-            f"{os.cpu_count()} cores, one thread, CPU seconds, torch {torch.__version__}, float32."
+            f"{platform.machine()} with {os.cpu_count()} cores, one thread, CPU seconds, torch "
+            f"{torch.__version__}, float32."
         ),
         "",
         (
             f"Dense at n = {DENSE:,}, measured: SVD {dense['svd']:.2f} s, pinv {dense['pinv']:.2f} "
-            "s; scaled by the "
-            f"cube ({cube:.0f}) to n = {LARGE:,}: SVD {dense['svd'] * cube:.0f} s, pinv "
-            f"{dense['pinv'] * cube:.0f} s. "
-            f"Singular values at n = {DENSE:,}, rank 64, against dense float64: relative error "
-            f"{drift:.1e}."
+            f"s; scaled by the cube ({cube:.0f}) to n = {LARGE:,}: SVD {dense['svd'] * cube:.0f} "
+            f"s, pinv {dense['pinv'] * cube:.0f} s. Singular values at n = {DENSE:,}, rank 64, "
+            f"against dense float64: relative error {drift:.1e}."
         ),
         "",
         "| n | rank | verb | seconds | times faster than dense (scaled) | largest relative error |",

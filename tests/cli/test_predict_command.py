@@ -12,8 +12,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from rectilinear import cli
-from rectilinear import learning as dynamics
+from rectilinear import cli, learning
 
 Ask = Callable[..., dict[str, Any]]
 
@@ -69,7 +68,7 @@ def test_curve_and_files(folder: Path, ask: Ask) -> None:
 
 
 def test_weights_from_a_checkpoint(folder: Path, ask: Ask) -> None:
-    w1, w2 = dynamics.pair(0.1 * torch.randn(20, 3), 0.1 * torch.randn(1, 20))
+    w1, w2 = learning.antisymmetric_pairs(0.1 * torch.randn(20, 3), 0.1 * torch.randn(1, 20))
     save_file({"0.weight": w1, "2.weight": w2}, folder / "w.safetensors")
     assert (
         ask(*words(folder, "small", "--checkpoint", str(folder / "w.safetensors")))["kind"]

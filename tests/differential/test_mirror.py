@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import rectilinear as rl
-from rectilinear.learning import unmirrored
+from rectilinear.learning import asymmetric_fraction
 from rectilinear.learning.mirror import mirror_half
 
 
@@ -57,7 +57,7 @@ def test_all_measures_of_symmetry_agree(how, missing, more):
     )
     x = x[torch.randperm(len(x), generator=torch.Generator().manual_seed(1))]
     share, alone = by_search(x)
-    assert unmirrored(x) == pytest.approx(alone, abs=1e-12)
+    assert asymmetric_fraction(x) == pytest.approx(alone, abs=1e-12)
     if how != "1e-200":  # an audit refuses numbers whose squares vanish
         found = rl.audit(nn.Linear(4, 1).double(), x, progress=False)
         pairs = found.measures["pairs"]
@@ -68,8 +68,8 @@ def test_all_measures_of_symmetry_agree(how, missing, more):
     if missing == more == 0:
         chosen = x[mirror_half(x)]
         assert len(chosen) == (len(x) - 2) // 2
-        assert unmirrored(torch.cat([chosen, -chosen])) == 0
-        assert unmirrored(chosen) == 1
+        assert asymmetric_fraction(torch.cat([chosen, -chosen])) == 0
+        assert asymmetric_fraction(chosen) == 1
 
 
 def test_labels_count_as_columns_do():
@@ -78,7 +78,7 @@ def test_labels_count_as_columns_do():
     both, odd, even = torch.cat([x, -x]), torch.cat([y, -y]), torch.cat([y, y])
     for labels in (odd, even, torch.cat([y, -y * (1 + 1e-4)])):
         pairs = rl.audit(nn.Linear(3, 1).double(), both, labels, progress=False).measures["pairs"]
-        assert pairs.value == pytest.approx(1 - unmirrored(both, labels), abs=1e-12)
+        assert pairs.value == pytest.approx(1 - asymmetric_fraction(both, labels), abs=1e-12)
 
 
 @pytest.mark.parametrize("dimensions", [3, 200])

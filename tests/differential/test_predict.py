@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import rectilinear as rl
-from rectilinear import learning as dynamics
+from rectilinear import learning
 from rectilinear.errors import AssumptionError
 
 SIGNS = "both signs of neurons"
@@ -70,7 +70,7 @@ def starts(d: int, h: int, scale: float, count: int) -> tuple[Tensor, Tensor]:
 
 def predicted(
     model: nn.Module, x: Tensor, y: Tensor, lr: float, steps: int
-) -> dynamics.Prediction | None:
+) -> learning.Prediction | None:
     """The prediction, or None where it is refused for the signs or the even part."""
     try:
         return rl.predict(model, x, y, lr, steps)
@@ -105,11 +105,11 @@ def test_the_band_contains_training_or_it_is_refused(name: str, scale: float) ->
             said += 1
             true = losses[found.steps, b]
             fall = float(true[0] - true[-1])
-            assert 0 <= found.imbalance < 1
+            assert 0 <= found.strength_imbalance < 1
             assert bool((found.low <= found.loss).all())
-            assert bool((found.low - 2e-3 * fall <= true).all()), (h, b, found.imbalance)
-            assert bool((true <= found.high + 2e-3 * fall).all()), (h, b, found.imbalance)
-            if found.imbalance < 0.05:
+            assert bool((found.low - 2e-3 * fall <= true).all()), (h, b, found.strength_imbalance)
+            assert bool((true <= found.high + 2e-3 * fall).all()), (h, b, found.strength_imbalance)
+            if found.strength_imbalance < 0.05:
                 assert float((found.high - found.low).max()) < 0.15 * fall, (
                     "narrow where the signs are even"
                 )
@@ -136,7 +136,7 @@ def test_one_sign_is_refused(d: int, width: int, scale: float) -> None:
             rl.predict(network(sign * w1, sign * w2, nn.ReLU()), x, y, 0.05, 3000)
         assert error.value.assumption == SIGNS
     both = network(torch.cat([w1, -w1]), torch.cat([w2, -0.8 * w2], 1), nn.ReLU())
-    assert 0.05 < rl.predict(both, x, y, 0.05, 3000).imbalance < 0.2
+    assert 0.05 < rl.predict(both, x, y, 0.05, 3000).strength_imbalance < 0.2
 
 
 def test_the_case_that_was_silently_wrong() -> None:
@@ -162,11 +162,11 @@ def test_the_case_that_was_silently_wrong() -> None:
 
 def test_paired_and_linear_networks_have_no_band() -> None:
     x, y = task(3, 12)
-    w1, w2 = dynamics.pair(0.1 * draw(4, 3, seed=1), 0.1 * draw(1, 4, seed=2))
+    w1, w2 = learning.antisymmetric_pairs(0.1 * draw(4, 3, seed=1), 0.1 * draw(1, 4, seed=2))
     for model in (network(w1, w2, nn.ReLU()), network(w1, w2, nn.Identity())):
         found = rl.predict(model, x, y, 0.02, 100)
         assert found.kind == "exact"
-        assert found.imbalance is None
+        assert found.strength_imbalance is None
         assert torch.equal(found.low, found.loss)
         assert torch.equal(found.high, found.loss)
 
@@ -185,7 +185,7 @@ def fitted(model: nn.Module, x: Tensor, y: Tensor, lr: float, steps: Tensor) -> 
     optimizer, losses = torch.optim.SGD(model.parameters(), lr), []
     for _ in range(int(steps[-1]) + 1):
         optimizer.zero_grad()
-        loss = dynamics.half_square(model(x), y)
+        loss = learning.half_squared_error(model(x), y)
         loss.backward()
         losses.append(loss.item())
         optimizer.step()

@@ -5,8 +5,7 @@ import torch
 from torch import nn
 
 import rectilinear as rl
-from rectilinear import datasets, koopman, metrics
-from rectilinear import learning as dynamics
+from rectilinear import datasets, koopman, learning, metrics
 from rectilinear.deeplinear import DepthStudy, draw
 from rectilinear.errors import ConfigError
 from rectilinear.random import generator, seed_all
@@ -19,7 +18,7 @@ TAKE = {
     "toy2d": lambda seed: datasets.toy2d("moons", 10, seed=seed),
     "simulate": lambda seed: datasets.simulate_system("pendulum", 2, 5, seed=seed),
     "sliced": lambda seed: metrics.sliced_wasserstein(X, X, seed=seed),
-    "networks": lambda seed: dynamics.Networks.gaussian(3, seed=seed),
+    "networks": lambda seed: learning.Networks.gaussian(3, seed=seed),
     "koopman": lambda seed: koopman.KoopmanRegressor(rank=2, horizon=5, seed=seed).fit(X[:, 0]),
     "draw": lambda seed: draw("torch", (2, 3, 1), seed=seed),
     "study": lambda seed: DepthStudy(seed=seed),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rectilinear.deeplinear import SufficientStatistics, draw, train
 from rectilinear.deeplinear.study import Model, Synthetic
 from rectilinear.deeplinear.study.measure import measure
-from rectilinear.learning import Moments, linear_descent
+from rectilinear.learning import Moments, linear_network_descent
 
 
 def both(
@@ -28,7 +28,9 @@ def both(
     )  # fmt: skip
     data = Moments.of(torch.from_numpy(X), torch.from_numpy(Y))
     at = run.steps.tolist()
-    return run.coef, linear_descent(at, [torch.from_numpy(w) for w in weights], data, lr).numpy()
+    return run.coef, linear_network_descent(
+        at, [torch.from_numpy(w) for w in weights], data, lr
+    ).numpy()
 
 
 @pytest.mark.parametrize("outputs", [1, 3])

@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rectilinear import learning as dynamics
+from rectilinear import learning
+from rectilinear.errors import AssumptionError
+from rectilinear.learning.equivalence import read_layers
+from rectilinear.learning.two_layer import growing_component, remains_linear, weight_error
 
 Make = Callable[..., Any]
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -30,6 +33,12 @@ ODD = {
 
 def draw(*shape: int, seed: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def odd_slope(activation: nn.Module) -> float:
+    """``kappa`` of ``s(z) - s(-z) = 2 kappa z``, at one point."""
+    z = torch.tensor([3.0], dtype=torch.float64)
+    return float(activation(z) - activation(-z)) / 6
 
 
 def whole(x: Tensor, y: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -70,25 +79,25 @@ SETTINGS: dict[str, tuple[Callable[..., Any], Callable[..., Any], Loss, Callable
     "gradient descent": (
         lambda p, k: torch.optim.SGD(p, 0.05 / k),
         lambda p, k: torch.optim.SGD(p, 0.05),
-        dynamics.half_square,
+        learning.half_squared_error,
         whole,
     ),
     "momentum": (
         lambda p, k: torch.optim.SGD(p, 0.02 / k, momentum=0.8),
         lambda p, k: torch.optim.SGD(p, 0.02, momentum=0.8),
-        dynamics.half_square,
+        learning.half_squared_error,
         whole,
     ),
     "weight decay": (
         lambda p, k: torch.optim.SGD(p, 0.05 / k, weight_decay=0.1 * k),
         lambda p, k: torch.optim.SGD(p, 0.05, weight_decay=0.1),
-        dynamics.half_square,
+        learning.half_squared_error,
         whole,
     ),
     "mirrored mini-batches": (
         lambda p, k: torch.optim.SGD(p, 0.05 / k),
         lambda p, k: torch.optim.SGD(p, 0.05),
-        dynamics.half_square,
+        learning.half_squared_error,
         mirrored_batches,
     ),
     "logistic": (
@@ -106,7 +115,7 @@ SETTINGS: dict[str, tuple[Callable[..., Any], Callable[..., Any], Loss, Callable
     "Adam": (
         lambda p, k: torch.optim.Adam(p, 0.01 / k**0.5, eps=0),
         lambda p, k: torch.optim.Adam(p, 0.01, eps=0),
-        dynamics.half_square,
+        learning.half_squared_error,
         whole,
     ),
 }
@@ -118,8 +127,10 @@ def test_training_is_that_of_the_linear_network(
     symmetric: Make, chain: Make, setting: str, activation: str
 ) -> None:
     x, y = symmetric(d=3, outputs=1 if setting in ("logistic", "hinge") else 2, n=10)
-    kappa = dynamics.odd_slope(ODD[activation]())
-    weights = dynamics.pair(0.5 * draw(4, 3, seed=1), 0.5 * draw(y.shape[1], 4, seed=2))
+    kappa = odd_slope(ODD[activation]())
+    weights = learning.antisymmetric_pairs(
+        0.5 * draw(4, 3, seed=1), 0.5 * draw(y.shape[1], 4, seed=2)
+    )
     ours, linear, loss, batches = SETTINGS[setting]
     network = chain(weights, ODD[activation])
     twin = chain([kappa**0.5 * w for w in weights])
@@ -135,17 +146,17 @@ def test_training_is_that_of_the_linear_network(
 @pytest.mark.parametrize("activation", ODD)
 def test_half_the_width_is_enough(symmetric: Make, chain: Make, activation: str) -> None:
     x, y = symmetric(d=3, n=10)
-    kappa = dynamics.odd_slope(ODD[activation]())
+    kappa = odd_slope(ODD[activation]())
     half = [0.5 * draw(5, 3, seed=3), 0.5 * draw(1, 5, seed=4)]
-    network = chain(dynamics.pair(*half), ODD[activation])
+    network = chain(learning.antisymmetric_pairs(*half), ODD[activation])
     twin = chain([(2 * kappa) ** 0.5 * w for w in half])
     train(
         network,
         torch.optim.SGD(network.parameters(), 0.05 / kappa),
         whole(x, y),
-        dynamics.half_square,
+        learning.half_squared_error,
     )
-    train(twin, torch.optim.SGD(twin.parameters(), 0.05), whole(x, y), dynamics.half_square)
+    train(twin, torch.optim.SGD(twin.parameters(), 0.05), whole(x, y), learning.half_squared_error)
     with torch.no_grad():
         assert (network(draw(7, 3, seed=5)) - twin(draw(7, 3, seed=5))).abs().max() < BOUND
 
@@ -185,9 +196,9 @@ def test_convolutions_with_average_pooling(activation: str) -> None:
         network,
         torch.optim.SGD(network.parameters(), 0.05 / kappa),
         whole(x, y),
-        dynamics.half_square,
+        learning.half_squared_error,
     )
-    train(twin, torch.optim.SGD(twin.parameters(), 0.05), whole(x, y), dynamics.half_square)
+    train(twin, torch.optim.SGD(twin.parameters(), 0.05), whole(x, y), learning.half_squared_error)
     with torch.no_grad():
         assert (network.conv.weight - twin.conv.weight / kappa**0.5).abs().max() < BOUND
         assert (network.conv.weight - before).abs().max() > 0.01
@@ -206,9 +217,12 @@ def test_max_pooling_is_a_counterexample() -> None:
 def test_other_activations_are_counterexamples(
     chain: Make, activation: Callable[[], nn.Module]
 ) -> None:
-    assert dynamics.odd_slope(activation()) is None
-    network = chain(dynamics.pair(draw(4, 3, seed=1), draw(1, 4, seed=2)), activation)
+    network = chain(
+        learning.antisymmetric_pairs(draw(4, 3, seed=1), draw(1, 4, seed=2)), activation
+    )
     x = draw(50, 3, seed=3)
+    with pytest.raises(AssumptionError, match="2 kappa z"):
+        read_layers(network, x)
     with torch.no_grad():
         y = network(x)
     best = x @ torch.linalg.lstsq(x, y).solution
@@ -219,53 +233,54 @@ def test_other_activations_are_counterexamples(
 @settings(deadline=None, max_examples=20)
 def test_pairs_compute_a_linear_map(alpha: float, h: int, o: int, seed: int) -> None:
     half = draw(h, 3, seed=seed), draw(o, h, seed=seed + 1)
-    w1, w2 = dynamics.pair(*half)
+    w1, w2 = learning.antisymmetric_pairs(*half)
     x = draw(9, 3, seed=seed + 2)
     out = functional.leaky_relu(x @ w1.mT, alpha) @ w2.mT
     assert torch.allclose(out, (1 + alpha) * x @ (half[1] @ half[0]).mT, atol=1e-13)
-    assert dynamics.stays_odd(w1, w2)
+    assert remains_linear(w1, w2)
 
 
 def test_equal_norms_stay_odd_and_others_do_not() -> None:
     a, r = torch.tensor([3.0, 4.0, -5.0]), torch.tensor([0.6, 0.8])
-    assert dynamics.stays_odd(a.outer(r), a[None])
-    assert not dynamics.stays_odd(a.outer(r), a[None], homogeneous=False), (
+    assert remains_linear(a.outer(r), a[None])
+    assert not remains_linear(a.outer(r), a[None], homogeneous=False), (
         "GELU of different sizes does not cancel"
     )
-    assert not dynamics.stays_odd(a.abs().outer(r), a.abs()[None])
-    assert not dynamics.stays_odd(2 * a.outer(r), a[None]), "not balanced"
-    assert not dynamics.stays_odd(draw(3, 2, seed=0), draw(2, 3, seed=1))
+    assert not remains_linear(a.abs().outer(r), a.abs()[None])
+    assert not remains_linear(2 * a.outer(r), a[None]), "not balanced"
+    assert not remains_linear(draw(3, 2, seed=0), draw(2, 3, seed=1))
 
 
 def test_delta_and_the_weights_it_predicts(symmetric: Make) -> None:
     x, y = symmetric(d=3, n=20)
-    start = dynamics.Networks.gaussian(3, width=12, alpha=[0.0, 0.5, 1.0], std=1e-6, seed=5)
+    start = learning.Networks.gaussian(3, width=12, alpha=[0.0, 0.5, 1.0], std=1e-6, seed=5)
     kappa = (1 + start.alpha) / 2
-    scaled = dynamics.Networks(
+    scaled = learning.Networks(
         start.first / kappa[:, None, None].sqrt(),
         start.hidden,
         start.last / kappa[:, None, None].sqrt(),
         start.alpha,
         start.depth,
     )
-    done = dynamics.simulate(scaled, x, y, lr=0.02 / kappa, steps=3000).networks
-    beta = dynamics.Moments.of(x, y).beta
-    uneven = dynamics.delta(start.first[0], start.last[0], beta)
+    done = learning.simulate(scaled, x, y, lr=0.02 / kappa, steps=3000).networks
+    beta = learning.Moments.of(x, y).beta
+    uneven = learning.sign_imbalance(start.first[0], start.last[0], beta)
     assert abs(uneven) > 0.05
     linear = torch.cat([done.first[2].flatten(), done.last[2].flatten()])
     for b in (0, 1):
         ours = kappa[b].sqrt() * torch.cat([done.first[b].flatten(), done.last[b].flatten()])
         assert float((ours - linear).norm() / linear.norm()) == pytest.approx(
-            dynamics.weight_error(uneven), rel=0.02
+            weight_error(uneven), rel=0.02
         )
-    halves = [dynamics.growing_start(start.first[0], start.last[0], beta, k) for k in (0.5, 1.0)]
+    halves = [growing_component(start.first[0], start.last[0], beta, k) for k in (0.5, 1.0)]
     assert torch.allclose(halves[0][1] @ halves[0][0], (halves[1][1] @ halves[1][0]) / 2)
 
 
 def test_delta_of_gaussian_starts_has_the_stated_spread() -> None:
     h, beta = 100, torch.tensor([[1.0, -2.0, 0.5]])
     found = [
-        dynamics.delta(draw(h, 3, seed=2 * i), draw(1, h, seed=2 * i + 1), beta) for i in range(300)
+        learning.sign_imbalance(draw(h, 3, seed=2 * i), draw(1, h, seed=2 * i + 1), beta)
+        for i in range(300)
     ]
     assert torch.tensor(found).std() == pytest.approx(
         (3 / h) ** 0.5, rel=0.12

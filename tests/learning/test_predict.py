@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rectilinear import learning as dynamics
+from rectilinear import learning
 from rectilinear.errors import AssumptionError, InputError, ShapeError
+from rectilinear.learning.equivalence import read_layers
+from rectilinear.learning.two_layer import growing_component, weight_error
 
 MODULE = import_module("rectilinear.learning.predict")
 Make = Callable[..., Any]
@@ -25,7 +27,7 @@ def trained(model: nn.Module, x: Tensor, y: Tensor, lr: float, steps: Tensor) ->
     losses = []
     for _ in range(int(steps[-1]) + 1):
         optimizer.zero_grad()
-        loss = dynamics.half_square(model(x), y)
+        loss = learning.half_squared_error(model(x), y)
         loss.backward()
         losses.append(loss.item())
         optimizer.step()
@@ -44,31 +46,33 @@ def test_paired_networks_are_predicted_exactly(
     symmetric: Make, chain: Make, activation: Any, o: int, size: float, lr: float
 ) -> None:
     x, y = symmetric(d=3, outputs=o, n=12)
-    model = chain(dynamics.pair(*starts(3, o, size)), activation)
-    found = dynamics.predict(model, x, y if o > 1 else y[:, 0], lr, 200)
+    model = chain(learning.antisymmetric_pairs(*starts(3, o, size)), activation)
+    found = learning.predict(model, x, y if o > 1 else y[:, 0], lr, 200)
     assert found.kind == "exact"
-    assert found.delta is None
+    assert found.sign_imbalance is None
     assert "even parts cancel" in str(found)
     assert (
         found.loss - trained(model, x, y, lr, found.steps)
     ).abs().max() < 1e-9  # rounding, grown for 200 steps
     with torch.no_grad():
-        optimizer_is_one_ahead = dynamics.half_square(model(x), y) <= found.loss[-1] + 1e-9
+        optimizer_is_one_ahead = learning.half_squared_error(model(x), y) <= found.loss[-1] + 1e-9
     assert optimizer_is_one_ahead
 
 
 def test_small_starts_are_predicted(symmetric: Make, chain: Make) -> None:
     x, y = symmetric(d=3, n=12)
     model = chain([1e-4 * draw(60, 3, seed=1), 1e-4 * draw(1, 60, seed=2)], nn.ReLU)
-    found = dynamics.predict(model, x, y, 0.02, 1800)
+    found = learning.predict(model, x, y, 0.02, 1800)
     loss = trained(model, x, y, 0.02, found.steps)
     fall = float(loss[0] - loss[-1])
     assert found.kind == "estimated"
-    assert found.weight_error == dynamics.weight_error(found.delta)
-    assert 0.005 < abs(found.delta) < 0.5
-    assert (found.loss - loss).abs().max() < abs(found.delta) / 10 * fall  # quadratic in delta
+    assert found.weight_error == weight_error(found.sign_imbalance)
+    assert 0.005 < abs(found.sign_imbalance) < 0.5
+    assert (found.loss - loss).abs().max() < abs(
+        found.sign_imbalance
+    ) / 10 * fall  # quadratic in delta
     assert found.final_loss == pytest.approx(float(loss[-1]), rel=1e-3)
-    assert found.plateau < found.half_time < 1500
+    assert found.plateau_time < found.half_time < 1500
 
 
 def test_default_starts_are_predicted_within_percents(symmetric: Make) -> None:
@@ -79,9 +83,9 @@ def test_default_starts_are_predicted_within_percents(symmetric: Make) -> None:
         model = nn.Sequential(
             nn.Linear(5, 200, bias=False), nn.ReLU(), nn.Linear(200, 1, bias=False)
         ).double()
-        found = dynamics.predict(model, x, y, 0.02, 300)
+        found = learning.predict(model, x, y, 0.02, 300)
         loss = trained(model, x, y, 0.02, found.steps)
-        assert (found.kind, found.delta) == ("estimated", None)
+        assert (found.kind, found.sign_imbalance) == ("estimated", None)
         assert (found.loss - loss).abs().max() < 0.06 * float(loss[0] - loss[-1])
 
 
@@ -90,27 +94,27 @@ def test_closed_forms_are_used_where_they_hold(symmetric: Make, chain: Make) -> 
     small = chain(
         [1e-3 * draw(20, 3, seed=1), 1e-3 * draw(1, 20, seed=2)], lambda: nn.LeakyReLU(0.5)
     )
-    found = dynamics.predict(small, x, y, 0.01, 1800)
+    found = learning.predict(small, x, y, 0.01, 1800)
     assert "sigmoid" in found.method
-    data = dynamics.Moments.of(x, y)
+    data = learning.Moments.of(x, y)
     s = float(data.beta.norm())
     assert float(found.loss[-1]) == pytest.approx(found.final_loss, rel=1e-5)
-    strength = float(
-        (dynamics.growing_start(*small_weights(small), data.beta, 0.75)[1].norm()) ** 2
-    )
+    strength = float((growing_component(*small_weights(small), data.beta, 0.75)[1].norm()) ** 2)
     assert found.half_time * 0.01 == pytest.approx(
-        dynamics.half_time(s, strength, kappa=0.75), rel=5e-3
+        learning.half_time(s, strength, kappa=0.75), rel=5e-3
     )
-    assert found.plateau * 0.01 == pytest.approx(
-        dynamics.plateau(s, strength, kappa=0.75), rel=5e-3
+    assert found.plateau_time * 0.01 == pytest.approx(
+        learning.plateau_time(s, strength, kappa=0.75), rel=5e-3
     )
     loss = trained(small, x, y, 0.01, found.steps)
     assert (found.loss - loss).abs().max() < 0.02 * float(loss[0])
     # Balanced, several outputs: Riccati.
     w1 = 0.2 * torch.linalg.qr(draw(3, 2, seed=4)).Q.mT
     x, y = symmetric(d=3, outputs=2, n=12, white=True)
-    model = chain(dynamics.pair(w1, 0.2 * torch.linalg.qr(draw(2, 2, seed=5)).Q), nn.ReLU)
-    found = dynamics.predict(model, x, y, 2e-3, 1200)
+    model = chain(
+        learning.antisymmetric_pairs(w1, 0.2 * torch.linalg.qr(draw(2, 2, seed=5)).Q), nn.ReLU
+    )
+    found = learning.predict(model, x, y, 2e-3, 1200)
     assert "Riccati" in found.method
     assert (found.loss - trained(model, x, y, 2e-3, found.steps)).abs().max() < 2 * found.step_error
     assert 0 < found.step_error < 0.02
@@ -123,8 +127,8 @@ def small_weights(model: nn.Sequential) -> tuple[Tensor, Tensor]:
 
 def test_many_steps_at_once_are_those_one_by_one(symmetric: Make, chain: Make) -> None:
     x, y = symmetric(d=3, n=12)
-    model = chain(dynamics.pair(*starts(3, 1, 0.05)), nn.ReLU)
-    found = dynamics.predict(model, x, y, 2e-3, 3000)
+    model = chain(learning.antisymmetric_pairs(*starts(3, 1, 0.05)), nn.ReLU)
+    found = learning.predict(model, x, y, 2e-3, 3000)
     assert found.step_error == 0
     assert (found.loss - trained(model, x, y, 2e-3, found.steps)).abs().max() < 1e-11
 
@@ -133,10 +137,10 @@ def test_wide_small_starts_are_projected(
     symmetric: Make, chain: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     x, y = symmetric(d=3, outputs=2, n=12)
-    model = chain(dynamics.pair(*starts(3, 2, 1e-4)), nn.ReLU)
-    exact = dynamics.predict(model, x, y, 0.02, 1000)
-    monkeypatch.setattr(MODULE, "WIDE", 1)
-    found = dynamics.predict(model, x, y, 0.02, 1000)
+    model = chain(learning.antisymmetric_pairs(*starts(3, 2, 1e-4)), nn.ReLU)
+    exact = learning.predict(model, x, y, 0.02, 1000)
+    monkeypatch.setattr(MODULE, "MAX_WEIGHT_NUMBERS", 1)
+    found = learning.predict(model, x, y, 0.02, 1000)
     assert (exact.kind, found.kind) == ("exact", "estimated")
     assert (found.loss - exact.loss).abs().max() < 1e-4 * float(exact.loss[0])
 
@@ -146,7 +150,7 @@ def test_linear_networks_on_any_data(chain: Make, depth: int) -> None:
     x, y = draw(20, 3, seed=0), draw(20, 2, seed=1)
     shapes = [(3, 3)] * (depth - 1) + [(2, 3)]
     model = chain([0.4 * draw(*shape, seed=i) for i, shape in enumerate(shapes)])
-    found = dynamics.predict(model, x, y, 0.05, 60)
+    found = learning.predict(model, x, y, 0.05, 60)
     assert found.kind == "exact"
     assert (found.loss - trained(model, x, y, 0.05, found.steps)).abs().max() < 1e-11  # rounding
 
@@ -158,15 +162,15 @@ def test_deep_relu_in_two_blocks(symmetric: Make, chain: Make) -> None:
         torch.tensor(v, dtype=torch.float64)
         for v in ([0.5, 0.5, -0.5, -0.5], [0.7, 0.1, -0.5, -0.5])
     ]
-    weights = dynamics.two_blocks([r, *hidden], 0.6)
-    found = dynamics.predict(chain(weights, nn.ReLU), x, y, 0.02, 300)
+    weights = learning.two_block_init([r, *hidden], 0.6)
+    found = learning.predict(chain(weights, nn.ReLU), x, y, 0.02, 300)
     assert found.kind == "exact"
     loss = trained(chain(weights, nn.ReLU), x, y, 0.02, found.steps)
     assert (found.loss - loss).abs().max() < 1e-10  # rounding
-    data = dynamics.Moments.of(*symmetric(d=3, n=12, white=True))
+    data = learning.Moments.of(*symmetric(d=3, n=12, white=True))
     x, y = symmetric(d=3, n=12, white=True)
-    weights = dynamics.two_blocks([data.beta[0] / data.beta.norm(), *hidden], 0.6)
-    closed = dynamics.predict(chain(weights, nn.ReLU), x, y, 2e-3, 1200)
+    weights = learning.two_block_init([data.beta[0] / data.beta.norm(), *hidden], 0.6)
+    closed = learning.predict(chain(weights, nn.ReLU), x, y, 2e-3, 1200)
     assert "hypergeometric" in closed.method
     loss = trained(chain(weights, nn.ReLU), x, y, 2e-3, closed.steps)
     assert (closed.loss - loss).abs().max() < 2 * closed.step_error * float(loss[0])
@@ -217,24 +221,25 @@ def large() -> nn.Module:
 
 def test_modules_are_read_by_what_they_do() -> None:
     x = draw(5, 2, 2, seed=0).float()
-    network = dynamics.read_network(Plain().train(), x)
-    assert (network.activation, network.kappa, network.alpha) == ("ReLU", 0.5, 0.0)
+    network = read_layers(Plain().train(), x)
+    assert (network.activation.name, network.kappa, network.alpha) == ("relu", 0.5, 0.0)
     names = {
-        name: dynamics.read_network(seq(activation), x.flatten(1)).activation
+        name: read_layers(seq(activation), x.flatten(1)).activation.name
         for name, activation in {
-            "GELU": nn.GELU(),
-            "GELU (tanh)": nn.GELU(approximate="tanh"),
-            "SiLU": nn.SiLU(),
+            "gelu": nn.GELU(),
+            "silu": nn.SiLU(),
             "softplus": nn.Softplus(),
             "hardswish": nn.Hardswish(),
-            "leaky ReLU 0.1": nn.LeakyReLU(0.1, inplace=True),
+            "leaky_relu": nn.LeakyReLU(0.1, inplace=True),
             "none": nn.Identity(),
         }.items()
     }
     assert all(name == found for name, found in names.items()), names
+    tanh, z = read_layers(seq(nn.GELU(approximate="tanh")), x.flatten(1)).activation, x.flatten()
+    assert torch.equal(tanh.apply(z), nn.functional.gelu(z, approximate="tanh"))
     for parameter in (model := Plain()).parameters():
         nn.init.normal_(parameter, std=1e-9)
-    assert dynamics.read_network(model, x).activation == "ReLU", "however small the weights"
+    assert read_layers(model, x).activation.name == "relu", "however small the weights"
     assert not model.fc1._forward_hooks
     assert model.training
 
@@ -243,7 +248,7 @@ def test_modules_are_read_by_what_they_do() -> None:
     ("model", "assumption"),
     [
         (nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 1, bias=False)), "no bias"),
-        (seq(nn.Tanh()), "linear layers"),
+        (seq(nn.Tanh()), "odd part linear"),
         (seq(nn.PReLU()), "linear layers"),
         (seq(nn.LayerNorm(6)), "linear layers"),
         (seq(nn.Dropout(0.5)), "linear layers"),
@@ -251,8 +256,8 @@ def test_modules_are_read_by_what_they_do() -> None:
         (Shared(), "linear layers"),
         (frozen(), "linear layers"),
         (nn.Flatten(), "linear layers"),
-        (seq(nn.ReLU(), nn.Linear(6, 6, bias=False)), "odd part linear"),
-        (seq(nn.ReLU(), nn.Linear(6, 6, bias=False), nn.ReLU()), "aligned start"),
+        (seq(nn.ReLU(), nn.Linear(6, 6, bias=False)), "linear layers"),
+        (seq(nn.ReLU(), nn.Linear(6, 6, bias=False), nn.ReLU()), "aligned layers"),
         (large(), "small even part"),
     ],
 )
@@ -261,7 +266,7 @@ def test_what_is_refused_names_the_assumption(
 ) -> None:
     x, y = symmetric()
     with pytest.raises(AssumptionError) as error:
-        dynamics.predict(
+        learning.predict(
             model, x, y if not isinstance(model, Shared) else y.expand(-1, 4), 0.01, 10
         )
     assert error.value.assumption == assumption
@@ -271,28 +276,30 @@ def test_data_that_are_refused(symmetric: Make, chain: Make) -> None:
     x, y = symmetric(outputs=2)
     model = chain(starts(4, 2, 1e-3), nn.ReLU)
     with pytest.raises(AssumptionError, match=r"5\.88 % have no mirror image") as error:
-        dynamics.predict(model, x[1:], y[1:], 0.01, 10)
+        learning.predict(model, x[1:], y[1:], 0.01, 10)
     assert error.value.assumption == "symmetric data"
     with pytest.raises(AssumptionError) as error:
-        dynamics.predict(model, x, y, 0.01, 10)
+        learning.predict(model, x, y, 0.01, 10)
     assert error.value.assumption == "paired neurons"
     with pytest.raises(AssumptionError, match="diverges") as error:
-        dynamics.predict(chain(dynamics.pair(*starts(4, 2, 0.1)), nn.ReLU), x, y, 9.0, 500)
+        learning.predict(
+            chain(learning.antisymmetric_pairs(*starts(4, 2, 0.1)), nn.ReLU), x, y, 9.0, 500
+        )
     assert error.value.assumption == "step size"
     with pytest.raises(InputError, match="2 outputs and 1 targets"):
-        dynamics.predict(model, x, y[:, 0], 0.01, 10)
+        learning.predict(model, x, y[:, 0], 0.01, 10)
     with pytest.raises(InputError, match="positive learning rate"):
-        dynamics.predict(model, x, y, 0.0, 10)
+        learning.predict(model, x, y, 0.0, 10)
     with pytest.raises(ShapeError, match="Give every point one target"):
-        dynamics.predict(model, x, y[1:], 0.01, 10)
+        learning.predict(model, x, y[1:], 0.01, 10)
 
 
 def test_nothing_to_learn(chain: Make) -> None:
     x = draw(8, 3, seed=0)
-    found = dynamics.predict(chain(starts(3, 1, 0.1)), x, torch.zeros(8, 1), 0.05, 50)
+    found = learning.predict(chain(starts(3, 1, 0.1)), x, torch.zeros(8, 1), 0.05, 50)
     assert found.half_time is None
     assert float(found.loss[-1]) < float(found.loss[0])
-    assert found.to_json()["plateau"] is None
+    assert found.to_json()["plateau_time"] is None
 
 
 def test_the_gradient_flow_of_any_module_and_loss() -> None:
@@ -301,7 +308,7 @@ def test_the_gradient_flow_of_any_module_and_loss() -> None:
     x, y = draw(6, 2, seed=0), draw(6, 1, seed=1)
     before = [p.detach().clone() for p in model.parameters()]
     times = torch.tensor([0.0, 0.5, 0.5, 1.0])
-    flow = dynamics.gradient_flow(model, x, y, times, loss=nn.functional.mse_loss)
+    flow = learning.gradient_flow(model, x, y, times, loss=nn.functional.mse_loss)
     assert set(flow.parameters) == {"0.weight", "2.weight", "2.bias"}
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
     optimizer = torch.optim.SGD(model.parameters(), 5e-4)
@@ -319,10 +326,10 @@ def test_rows_without_mirror() -> None:
     x, y = draw(30, 3, seed=0), draw(30, 1, seed=1)
     both = torch.cat([x, -x]), torch.cat([y, -y])
     order = torch.randperm(60, generator=torch.Generator().manual_seed(0))
-    assert dynamics.unmirrored(both[0][order], both[1][order]) == 0
-    assert dynamics.unmirrored(*both) == 0
-    assert dynamics.unmirrored(both[0][:-3], both[1][:-3]) == pytest.approx(3 / 57)
-    assert dynamics.unmirrored(torch.cat([x, -x]), torch.cat([y, y])) == 1
+    assert learning.asymmetric_fraction(both[0][order], both[1][order]) == 0
+    assert learning.asymmetric_fraction(*both) == 0
+    assert learning.asymmetric_fraction(both[0][:-3], both[1][:-3]) == pytest.approx(3 / 57)
+    assert learning.asymmetric_fraction(torch.cat([x, -x]), torch.cat([y, y])) == 1
     twice = torch.cat([both[0], x[:1]]), torch.cat([both[1], y[:1]])
-    assert dynamics.unmirrored(*twice) > 0, "how often counts"
-    assert dynamics.unmirrored(both[0].float(), both[1].float()) == 0
+    assert learning.asymmetric_fraction(*twice) > 0, "how often counts"
+    assert learning.asymmetric_fraction(both[0].float(), both[1].float()) == 0

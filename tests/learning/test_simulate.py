@@ -9,14 +9,14 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from rectilinear.errors import DivergedError, InputError, ShapeError
-from rectilinear.learning import Networks, Optimizer, half_square, simulate
+from rectilinear.learning import Networks, Optimizer, half_squared_error, simulate
 
 Make = Callable[..., Any]
 STEPS = 30
 BOUND = 1e-12  # thirty steps of rounding in another order
 
 LOSSES = {
-    "square": half_square,
+    "square": half_squared_error,
     "sum": lambda f, y: (f - y).square().sum() / 2,
     "logistic": lambda f, y: softplus(-f * y).mean(),
 }

@@ -5,18 +5,18 @@ import math
 import pytest
 import torch
 
-from rectilinear.learning import Networks, unmirrored
+from rectilinear.learning import Networks, asymmetric_fraction
 from rectilinear.papers.zhang2025_biasfree import fig1, fig2, fig4, fig5, large_step
 from rectilinear.papers.zhang2025_biasfree._setup import rescaled, sine_task, weight_distance
 
 
 def test_tasks_are_what_they_are_called() -> None:
-    assert unmirrored(*(part.reshape(len(part), -1) for part in fig1.fan())) == 0
+    assert asymmetric_fraction(*(part.reshape(len(part), -1) for part in fig1.fan())) == 0
     x, y = fig1.circles()
     assert len(x) == 72
     assert torch.allclose(x[y < 0], 2 * x[y > 0]), "both labels on every ray"
     x, y = sine_task(7, 3, seed=0)
-    assert unmirrored(x, y[:, None]) == 0
+    assert asymmetric_fraction(x, y[:, None]) == 0
 
 
 def test_the_floor_of_a_ray_by_search() -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from rectilinear.analysis.measure import Measure, ratio
 from rectilinear.analysis.subject import Subject
 from rectilinear.errors import NonFiniteError
-from rectilinear.learning.mirror import mirror_pairs, of_unit_size, unmirrored
+from rectilinear.learning.mirror import asymmetric_fraction, mirror_pairs, of_unit_size
 from rectilinear.networks.layers import TwoLayer
 from rectilinear.numerics import wilson_interval
 from rectilinear.random import stream
@@ -45,7 +45,7 @@ def pairs(subject: Subject) -> Measure:
     has_mirror = (found.counts() > 0).all(0)[groups] | (side == 0)
     share = share_of_points = float(has_mirror.double().mean())
     paired_off = 1 - (
-        unmirrored(x) if y is None else unmirrored(x, y)
+        asymmetric_fraction(x) if y is None else asymmetric_fraction(x, y)
     )  # how often rows occur counts
     details: dict[str, float | None] = {
         "rows_with_mirror": int(has_mirror.sum()),

@@ -19,8 +19,8 @@ from rectilinear.analysis.measure import Kind, Measure
 from rectilinear.analysis.subject import Subject
 from rectilinear.analysis.symmetry import signed_labels
 from rectilinear.errors import RectilinearError
-from rectilinear.learning import delta as unevenness
-from rectilinear.learning import predict, weight_error
+from rectilinear.learning import predict, sign_imbalance
+from rectilinear.learning.two_layer import weight_error
 from rectilinear.networks.layers import TwoLayer
 
 FLOOR = "floor"
@@ -177,7 +177,7 @@ def delta(subject: Subject) -> Measure:
         return Measure.missing(name, "no labels that are numbers or signs")
     if not bool(beta.any()):
         return Measure.missing(name, "the labels do not correlate with the points")
-    value = float(unevenness(two.W1.double().cpu(), two.W2.double().cpu(), beta[None]))
+    value = float(sign_imbalance(two.W1.double().cpu(), two.W2.double().cpu(), beta[None]))
     width = two.W1.shape[0]
     details = {"weight_error": weight_error(value), "gaussian_std": (3 / width) ** 0.5}
     note = "unevenness of the signs of the neurons, if these weights are a start"

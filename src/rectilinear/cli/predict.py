@@ -69,7 +69,7 @@ def _draw(found: Any, path: Path) -> None:
 
     figure, (axes,) = plots.canvas()
     axes.plot(found.steps, found.loss)
-    if found.imbalance is not None:
+    if found.strength_imbalance is not None:
         axes.fill_between(
             found.steps, found.low, found.high, color=ROLES["rule"], linewidth=0, zorder=0
         )

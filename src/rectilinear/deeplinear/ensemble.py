@@ -105,7 +105,7 @@ def train(
 
     The loss that is descended is ``1/2 <|y - f(x)|^2>``, the sum over outputs and the mean over
     rows, as everywhere in
-    the package: one step of ``lr`` is that of :func:`rectilinear.learning.linear_descent`.
+    the package: one step of ``lr`` is that of :func:`rectilinear.learning.linear_network_descent`.
     ``torch.nn.MSELoss`` with ``m`` outputs is ``2/m`` times that: its ``lr`` is ``2/m * lr`` here
     (Adam's is the same, and its ``eps`` is ``m/2`` times). The same numbers as autograd on the
     rows, from the statistics alone: a step costs as much for a million rows as for ten. One

@@ -1,74 +1,59 @@
-"""How two-layer leaky ReLU networks and linear networks of any depth learn: closed forms, and a
-slow reference.
+"""How two-layer ReLU networks and deep linear networks learn: prediction, closed forms, simulation.
 
 Everywhere time is the learning rate times the number of steps, the loss is half the mean square
 error, ``beta = <y x^T>`` and ``sigma = <x x^T>``.
 """
 
 from rectilinear.learning.deep_linear import (
-    deep_mode,
-    deep_relu,
-    deep_time,
+    deep_mode_solution,
+    deep_relu_solution,
     half_time,
-    plateau,
-    two_blocks,
+    plateau_time,
+    two_block_init,
 )
-from rectilinear.learning.gradient_flow import Flow, gradient_flow, half_square
-from rectilinear.learning.leaky_relu import (
-    delta,
-    growing_start,
-    odd_slope,
-    pair,
-    stays_odd,
-    weight_error,
+from rectilinear.learning.gradient_flow import gradient_flow, half_squared_error
+from rectilinear.learning.linear_network import (
+    Moments,
+    linear_network_descent,
+    linear_network_flow,
 )
-from rectilinear.learning.linear_flow import imbalance, linear_descent, linear_flow, riccati
-from rectilinear.learning.mirror import Moments, unmirrored
-from rectilinear.learning.network import Network, read_network
+from rectilinear.learning.mirror import asymmetric_fraction
 from rectilinear.learning.networks import Networks
 from rectilinear.learning.predict import Prediction, predict
 from rectilinear.learning.simulate import Optimizer, Simulation, simulate
 from rectilinear.learning.two_layer import (
-    aligned,
-    any_covariance,
-    independent,
-    independent_neurons,
-    white,
+    antisymmetric_pairs,
+    general_covariance_solution,
+    orthogonal_points_solution,
+    rank_one_solution,
+    riccati_solution,
+    sign_imbalance,
+    white_input_solution,
 )
 
 __all__ = [
-    "Flow",
     "Moments",
-    "Network",
     "Networks",
     "Optimizer",
     "Prediction",
     "Simulation",
-    "aligned",
-    "any_covariance",
-    "deep_mode",
-    "deep_relu",
-    "deep_time",
-    "delta",
+    "antisymmetric_pairs",
+    "asymmetric_fraction",
+    "deep_mode_solution",
+    "deep_relu_solution",
+    "general_covariance_solution",
     "gradient_flow",
-    "growing_start",
-    "half_square",
+    "half_squared_error",
     "half_time",
-    "imbalance",
-    "independent",
-    "independent_neurons",
-    "linear_descent",
-    "linear_flow",
-    "odd_slope",
-    "pair",
-    "plateau",
+    "linear_network_descent",
+    "linear_network_flow",
+    "orthogonal_points_solution",
+    "plateau_time",
     "predict",
-    "read_network",
-    "riccati",
+    "rank_one_solution",
+    "riccati_solution",
+    "sign_imbalance",
     "simulate",
-    "stays_odd",
-    "two_blocks",
-    "unmirrored",
-    "weight_error",
-    "white",
+    "two_block_init",
+    "white_input_solution",
 ]

@@ -1,6 +1,6 @@
-"""Deep networks whose layers are aligned: one scalar for each mode.
+"""Closed forms of learning in deep networks with aligned layers, one scalar for each mode.
 
-How long a small start stays where it is, and when it is halfway.
+Half time and plateau of a mode; initial weights from which a deep ReLU network stays linear.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from torch import Tensor
 
 from rectilinear.errors import AssumptionError, InputError
 
-HALVES = 1e-9  # by how much the two parts of a unit vector may differ in norm
+NORM_TOLERANCE = 1e-9  # by how much the two parts of a unit vector may differ in squared norm
+PLATEAU_FRACTION = 0.01  # part of what a mode takes off the loss by which a plateau ends
 
 
-def deep_mode(times: Tensor, s: float, u0: float, depth: int, lam: float = 1.0) -> Tensor:
-    r"""The scalar ``u(t)`` of each of ``depth`` aligned layers; the strength of their product is
-    ``u^depth``.
+def deep_mode_solution(times: Tensor, s: float, u0: float, depth: int, lam: float = 1.0) -> Tensor:
+    r"""The scalar ``u(t)`` of each of ``depth`` aligned layers, whose product is ``u^depth``.
 
     ``u' = u^(N-1) (s - lam u^N)`` for ``N`` layers. For ``N = 2`` it is a sigmoid; for more, ``t =
     F(u) - F(u0)`` with ``F(v) = v^(2-N) / ((2-N) s) 2F1(1, (2-N)/N; 2/N; lam v^N/s)``, inverted by
@@ -31,7 +31,7 @@ def deep_mode(times: Tensor, s: float, u0: float, depth: int, lam: float = 1.0) 
     Args:
         times: ``(T,)``: learning rate times steps, not negative.
         s: correlation of inputs and targets along the mode, positive.
-        u0: the scalar at the start, positive; it may be above its limit ``(s/lam)^(1/N)``.
+        u0: the initial scalar, positive; it may be above its limit ``(s/lam)^(1/N)``.
         depth: ``N``, at least 2.
         lam: variance of the inputs along the mode.
 
@@ -41,7 +41,7 @@ def deep_mode(times: Tensor, s: float, u0: float, depth: int, lam: float = 1.0) 
     Reference: A. Saxe, J. McClelland, S. Ganguli, ICLR 2014, for the equation.
 
     Example:
-        >>> deep_mode(torch.tensor([0.0, 60.0]), s=8.0, u0=0.1, depth=3)
+        >>> deep_mode_solution(torch.tensor([0.0, 60.0]), s=8.0, u0=0.1, depth=3)
         tensor([0.1000, 2.0000], dtype=torch.float64)
     """
     t = torch.as_tensor(times).double()
@@ -74,9 +74,8 @@ def deep_mode(times: Tensor, s: float, u0: float, depth: int, lam: float = 1.0) 
     return torch.from_numpy(_scalar(theta, below, s, depth, lam))
 
 
-def deep_time(u: float, s: float, u0: float, depth: int, lam: float = 1.0) -> float:
-    r"""The time at which the scalar of each of ``depth`` aligned layers has grown from ``u0`` to
-    ``u``.
+def deep_mode_time(u: float, s: float, u0: float, depth: int, lam: float = 1.0) -> float:
+    r"""The time at which the scalar of aligned layers has grown from ``u0`` to ``u``.
 
     ``log(s/(lam u0^2) - 1)/(2 s)`` for two layers and half the limit; ``F(u) - F(u0)`` in general.
 
@@ -84,15 +83,15 @@ def deep_time(u: float, s: float, u0: float, depth: int, lam: float = 1.0) -> fl
         InputError: for a ``u`` that is not between ``u0`` and the limit ``(s/lam)^(1/N)``.
 
     Example:
-        >>> u = deep_mode(torch.tensor([0.7], dtype=torch.float64), s=8.0, u0=0.5, depth=3)
-        >>> round(deep_time(float(u), s=8.0, u0=0.5, depth=3), 6)
+        >>> u = deep_mode_solution(torch.tensor([0.7], dtype=torch.float64), s=8.0, u0=0.5, depth=3)
+        >>> round(deep_mode_time(float(u), s=8.0, u0=0.5, depth=3), 6)
         0.7
     """
     z0, z = lam * u0**depth / s, lam * u**depth / s
     if not (s > 0 and u0 > 0 and (z - z0) * (1 - z0) >= 0 and (z - 1) * (z0 - 1) > 0):
         raise InputError(
             f"u = {u} from u0 = {u0}",
-            f"u between the start and the limit {(s / lam) ** (1 / depth):.6g}",
+            f"u between u0 and the limit {(s / lam) ** (1 / depth):.6g}",
             "The limit itself is never reached.",
         )
     theta0, theta = (np.array(np.log(value / abs(1 - value))) for value in (z0, z))
@@ -101,31 +100,29 @@ def deep_time(u: float, s: float, u0: float, depth: int, lam: float = 1.0) -> fl
     return float(_clock(theta, z < 1, s, depth, lam) - _clock(theta0, z0 < 1, s, depth, lam))
 
 
-def deep_relu(times: Tensor, s: float, c0: float, depth: int, lam: float = 1.0) -> Tensor:
-    r"""The strength ``u^N`` of the linear map that a deep ReLU network from :func:`two_blocks`
-    computes at each time.
+def deep_relu_solution(times: Tensor, s: float, c0: float, depth: int, lam: float = 1.0) -> Tensor:
+    r"""The strength ``u^N`` of the linear map of a deep ReLU network from :func:`two_block_init`.
 
     A ReLU network on this manifold is a linear one at half the speed, whatever its depth:
     ``C(t) = sqrt 2 c(t/2)``, so that ``f_relu(x, t) = f_linear(x, t/2)``.
 
     Args:
         times: ``(T,)``: learning rate times steps.
-        s: length of ``beta = <y x>``, along which the start points.
-        c0: the ``scale`` of the start, ``C(0)``.
+        s: length of ``beta = <y x>``, the direction of the first layer.
+        c0: the ``scale`` of the initial weights, ``C(0)``.
         depth: number of layers.
         lam: eigenvalue of the covariance of the inputs along ``beta``; the data must be closed
             under ``(x, y) -> (-x, -y)``.
 
     Example:
-        >>> deep_relu(torch.tensor([0.0, 99.0]), s=8.0, c0=2.0, depth=2)
+        >>> deep_relu_solution(torch.tensor([0.0, 99.0]), s=8.0, c0=2.0, depth=2)
         tensor([2.0000, 8.0000], dtype=torch.float64)
     """
-    return deep_mode(torch.as_tensor(times) / 2, s, c0 / 2**0.5, depth, lam) ** depth
+    return deep_mode_solution(torch.as_tensor(times) / 2, s, c0 / 2**0.5, depth, lam) ** depth
 
 
-def two_blocks(directions: Sequence[Tensor], scale: float) -> list[Tensor]:
-    r"""Weights of a deep ReLU network that computes a linear map on symmetric data, and does so all
-    through training.
+def two_block_init(directions: Sequence[Tensor], scale: float) -> list[Tensor]:
+    r"""Weights of a deep ReLU network that is linear, and stays so on symmetric data.
 
     From unit vectors ``r, r_1, ..., r_(L-1)``, the hidden ones with positive and negative entries
     of equal norm: ``W_1 = C r_1 r^T``, ``W_l = sqrt 2 C (r_l^+ r_(l-1)^+^T + r_l^- r_(l-1)^-^T)``
@@ -141,7 +138,8 @@ def two_blocks(directions: Sequence[Tensor], scale: float) -> list[Tensor]:
             not of length one.
 
     Example:
-        >>> w1, w2 = two_blocks([torch.tensor([1.0, 0.0]), torch.tensor([0.5, 0.5, -0.5, -0.5])], 2.0)
+        >>> directions = [torch.tensor([1.0, 0.0]), torch.tensor([0.5, 0.5, -0.5, -0.5])]
+        >>> w1, w2 = two_block_init(directions, scale=2.0)
         >>> w2 @ torch.relu(w1 @ torch.tensor([[3.0, -3.0], [1.0, 1.0]]))
         tensor([[ 6., -6.]])
     """
@@ -150,17 +148,18 @@ def two_blocks(directions: Sequence[Tensor], scale: float) -> list[Tensor]:
             raise AssumptionError(
                 f"a direction of length {float(direction.norm()):.6g}",
                 "unit vectors",
-                assumption="aligned start",
+                assumption="aligned layers",
             )
     r, *hidden = directions
     for direction in hidden:
         gap = float(direction.clamp(min=0).square().sum() - direction.clamp(max=0).square().sum())
-        if abs(gap) > max(HALVES, 1e-6 * (direction.dtype != torch.float64)):
+        if abs(gap) > max(NORM_TOLERANCE, 1e-6 * (direction.dtype != torch.float64)):
             raise AssumptionError(
-                f"a hidden direction whose positive and negative parts differ by {gap:.3g} in squared norm",
+                "a hidden direction whose positive and negative parts differ by"
+                f" {gap:.3g} in squared norm",
                 "parts of equal norm",
                 "Scale each part to squared norm 1/2.",
-                assumption="aligned start",
+                assumption="aligned layers",
             )
     middle = [
         2**0.5
@@ -171,48 +170,18 @@ def two_blocks(directions: Sequence[Tensor], scale: float) -> list[Tensor]:
     return [scale * hidden[0].outer(r), *middle, scale * hidden[-1][None]]
 
 
-def _scalar(theta: NDArray, below: bool, s: float, depth: int, lam: float) -> NDArray:
-    """``u`` from ``theta = log(z/|1 - z|)``, ``z = lam u^N/s``."""
-    z = expit(theta) if below else -1 / np.expm1(-theta)
-    return (z * s / lam) ** (1 / depth)
-
-
-def _clock(theta: NDArray, below: bool, s: float, depth: int, lam: float) -> NDArray:
-    """``F(u)``, up to a constant that differs above and below the limit; ``dF/dtheta = 1/(N s
-    u^(N-2))``.
-    """
-    n = depth
-    scale = _scalar(theta, below, s, n, lam) ** (2 - n) / s
-    if below:
-        return scale / (2 - n) * _hypergeometric((2 - n) / n, expit(theta), expit(-theta))
-    rest = -np.expm1(-theta)  # 1/z
-    return scale * rest / (2 * n - 2) * _hypergeometric((2 * n - 2) / n, rest, np.exp(-theta))
-
-
-def _hypergeometric(b: float, z: NDArray, rest: NDArray) -> NDArray:
-    """``2F1(1, b; b + 1; z)`` with ``rest = 1 - z``: near 1 by its logarithmic series, where SciPy
-    1.17 is wrong.
-    """
-    k = np.arange(20)
-    near = np.clip(rest, np.finfo(float).tiny, 0.1)[..., None]
-    terms = poch(b, k) / factorial(k) * near**k * (np.log(near) - digamma(k + 1) + digamma(b + k))
-    return np.where(rest > 0.1, hyp2f1(1, b, b + 1, np.minimum(z, 0.95)), -b * terms.sum(-1))
-
-
-LEFT = 0.01  # the plateau ends when the loss has fallen by this part of what the mode can take off
-
-
 def half_time(s: float, u0: float, lam: float = 1.0, kappa: float = 1.0, depth: int = 2) -> float:
-    r"""When the strength of a mode is half its limit ``s/lam``: ``log(s/(lam U0) - 1)/(2 kappa s)``
-    for two layers.
+    r"""The time at which the strength of a mode is half its limit ``s/lam``.
+
+    Of two layers ``log(s/(lam U0) - 1)/(2 kappa s)``.
 
     Args:
         s: correlation of inputs and targets along the mode.
-        u0: strength of the map at the start, between zero and half the limit.
+        u0: initial strength of the map, between zero and half the limit.
         lam: variance of the inputs along the mode.
-        kappa: half the slopes' sum of the activation, ``(1 + alpha)/2`` for leaky ReLU; 1 where
+        kappa: half the sum of the activation's slopes, ``(1 + alpha)/2`` for leaky ReLU; 1 where
             ``depth`` is not 2.
-        depth: number of layers; of a ReLU network from :func:`two_blocks` half the time holds
+        depth: number of layers; of a ReLU network from :func:`two_block_init` half the time holds
             (``kappa = 1/2``).
 
     Returns:
@@ -222,28 +191,57 @@ def half_time(s: float, u0: float, lam: float = 1.0, kappa: float = 1.0, depth: 
         >>> round(half_time(s=2.0, u0=0.02, kappa=0.5), 6) == round(math.log(99) / 2, 6)
         True
     """
-    return deep_time((s / lam / 2) ** (1 / depth), s, u0 ** (1 / depth), depth, lam) / kappa
+    return deep_mode_time((s / lam / 2) ** (1 / depth), s, u0 ** (1 / depth), depth, lam) / kappa
 
 
-def plateau(s: float, u0: float, lam: float = 1.0, kappa: float = 1.0, depth: int = 2) -> float:
-    r"""When the loss has fallen by one percent of the ``s^2/(2 lam)`` that the mode takes off in
-    the end.
+def plateau_time(
+    s: float, u0: float, lam: float = 1.0, kappa: float = 1.0, depth: int = 2
+) -> float:
+    r"""The time at which a mode has taken one percent of its ``s^2/(2 lam)`` off the loss.
 
     At that time the strength is ``(s/lam) (1 - sqrt(0.99))``.
 
     Args:
         s: correlation of inputs and targets along the mode.
-        u0: strength of the map at the start, below that strength.
+        u0: initial strength of the map, below that strength.
         lam: variance of the inputs along the mode.
-        kappa: half the slopes' sum of the activation.
+        kappa: half the sum of the activation's slopes.
         depth: number of layers.
 
     Returns:
         Learning rate times steps.
 
     Example:
-        >>> plateau(s=1.0, u0=1e-9) < half_time(s=1.0, u0=1e-9) < 1.5 * plateau(s=1.0, u0=1e-9)
+        >>> early, half = plateau_time(s=1.0, u0=1e-9), half_time(s=1.0, u0=1e-9)
+        >>> early < half < 1.5 * early
         True
     """
-    strength = s / lam * (1 - math.sqrt(1 - LEFT))
-    return deep_time(strength ** (1 / depth), s, u0 ** (1 / depth), depth, lam) / kappa
+    strength = s / lam * (1 - math.sqrt(1 - PLATEAU_FRACTION))
+    return deep_mode_time(strength ** (1 / depth), s, u0 ** (1 / depth), depth, lam) / kappa
+
+
+def _scalar(theta: NDArray, below: bool, s: float, depth: int, lam: float) -> NDArray:
+    """``u`` from ``theta = log(z/|1 - z|)``, ``z = lam u^N/s``."""
+    z = expit(theta) if below else -1 / np.expm1(-theta)
+    return (z * s / lam) ** (1 / depth)
+
+
+def _clock(theta: NDArray, below: bool, s: float, depth: int, lam: float) -> NDArray:
+    """``F(u)`` up to a constant, one above and one below the limit; ``F' = 1/(N s u^(N-2))``."""
+    n = depth
+    scale = _scalar(theta, below, s, n, lam) ** (2 - n) / s
+    if below:
+        return scale / (2 - n) * _hypergeometric((2 - n) / n, expit(theta), expit(-theta))
+    rest = -np.expm1(-theta)  # 1/z
+    return scale * rest / (2 * n - 2) * _hypergeometric((2 * n - 2) / n, rest, np.exp(-theta))
+
+
+def _hypergeometric(b: float, z: NDArray, rest: NDArray) -> NDArray:
+    """``2F1(1, b; b + 1; z)`` with ``rest = 1 - z``, near 1 by its logarithmic series.
+
+    There SciPy 1.17 is wrong.
+    """
+    k = np.arange(20)
+    near = np.clip(rest, np.finfo(float).tiny, 0.1)[..., None]
+    terms = poch(b, k) / factorial(k) * near**k * (np.log(near) - digamma(k + 1) + digamma(b + k))
+    return np.where(rest > 0.1, hyp2f1(1, b, b + 1, np.minimum(z, 0.95)), -b * terms.sum(-1))

@@ -1,6 +1,4 @@
-"""Many bias-free networks in one batch: slope, seed, width, depth and scale may differ from one to
-the next.
-"""
+"""Many bias-free leaky ReLU networks in one batch, each of its own width, depth and slope."""
 
 from __future__ import annotations
 
@@ -18,17 +16,17 @@ from rectilinear.random import generator
 
 @dataclass(frozen=True, eq=False)
 class Networks:
-    """``B`` networks ``W_L sigma(... sigma(W_1 x))`` with ``sigma(z) = max(z, alpha z)``.
+    """A batch of ``B`` networks ``W_L s(... s(W_1 x))`` with ``s(z) = max(z, alpha z)``.
 
     Narrow ones fill the batch's width with units of weight zero, which training leaves at zero;
     shallow ones pass over hidden layers.
 
     Attributes:
-        first: ``(B, h, d)``.
+        first: weights of the first layers, ``(B, h, d)``.
         hidden: ``(B, L - 2, h, h)``; network ``b`` uses the first ``depth[b] - 2``.
-        last: ``(B, o, h)``.
-        alpha: ``(B,)``.
-        depth: ``(B,)``, at least 2.
+        last: weights of the last layers, ``(B, o, h)``.
+        alpha: slope for negative numbers, ``(B,)``.
+        depth: number of layers, ``(B,)``, at least 2.
     """
 
     first: Tensor
@@ -48,10 +46,18 @@ class Networks:
         std: float | Sequence[float] = 1e-3,
         seed: int | Sequence[int] = 0,
     ) -> Networks:
-        """Independent normal weights; each number may be one for all or a sequence, one for each
-        network.
+        """Networks of independent normal weights; each number is one for all, or one for each.
 
         A network depends on its own numbers only, whatever else is in the batch.
+
+        Args:
+            inputs: number of inputs ``d``.
+            width: number of units of a hidden layer.
+            outputs: number of outputs ``o``.
+            depth: number of layers, at least 2.
+            alpha: slope for negative numbers, in [0, 1].
+            std: standard deviation of the weights, positive.
+            seed: seed of the weights.
 
         Raises:
             InputError: for sequences of different lengths, or numbers out of range.
@@ -99,7 +105,11 @@ class Networks:
 
     @classmethod
     def of(cls, weights: Sequence[Sequence[Tensor]], alpha: float | Sequence[float]) -> Networks:
-        """From the weights of each network, first layer first.
+        """Networks of given weights, first layer first.
+
+        Args:
+            weights: of each network the matrices ``(h_l, h_(l-1))``.
+            alpha: slope for negative numbers, one for all or one for each network.
 
         Example:
             >>> networks = Networks.of([[torch.ones(2, 3), torch.ones(1, 2)]], alpha=0.2)
@@ -122,7 +132,7 @@ class Networks:
         return len(self.first)
 
     def __getitem__(self, which: slice | Tensor) -> Networks:
-        """Some of the networks."""
+        """Some of the networks, as a batch."""
         return Networks(**{name: value[which] for name, value in vars(self).items()})
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -139,8 +149,7 @@ class Networks:
         return prelu(z[None], self.alpha)[0]
 
     def paired(self) -> Networks:
-        """Two-layer networks of twice the width whose neurons are ``(w, a)`` and ``(-w, -a)``: see
-        :func:`pair`.
+        """Two-layer networks of twice the width with neurons in :func:`antisymmetric_pairs`.
 
         Raises:
             InputError: for deeper networks.

@@ -1,10 +1,16 @@
-"""Training many small networks at once, step by exact step."""
+"""Training of many small networks at once, by exact steps of gradient descent or Adam.
+
+Loss and gradient come by the cheapest of three exact routes. Of two layers ``f(x) = kappa W2 W1 x +
+(1 - alpha)/2 W2 |W1 x|``. Where the second, even part is zero and stays so, the moments of the data
+are enough; on data closed under ``(x, y) -> (-x, -y)`` the first, odd part needs only them, and the
+second only half of the points. Else every point is visited.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -12,24 +18,24 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from rectilinear.errors import DivergedError, InputError, ShapeError
-from rectilinear.learning.gradient_flow import (
-    Route,
-    Weights,
-    by_halves,
-    by_moments,
-    by_points,
-    mirrored,
-)
-from rectilinear.learning.mirror import Moments, mirror_half, rows, unmirrored
+from rectilinear.learning.linear_network import Moments, rows
+from rectilinear.learning.mirror import asymmetric_fraction, mirror_half
 from rectilinear.learning.networks import Networks
 
-CACHE = 250_000  # numbers that are worked on at once: what a core keeps near
+BATCH_NUMBERS = 250_000  # that are worked on at once: what a core keeps near
+
+Weights = list[Tensor]
 
 
 @dataclass(frozen=True, eq=False)
 class Simulation:
-    """Steps ``(T,)``, the loss of every network there ``(T, B)``, the trained networks, and the
-    route taken.
+    """The training of many networks at once, as :func:`simulate` returns it.
+
+    Attributes:
+        steps: ``(T,)``.
+        loss: of every network at these steps, ``(T, B)``.
+        networks: the trained networks.
+        route: how the gradient was computed.
     """
 
     steps: Tensor
@@ -40,8 +46,14 @@ class Simulation:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """Gradient descent as ``torch.optim`` does it, SGD or Adam; weight decay is a part of the
-    gradient.
+    """Gradient descent as ``torch.optim`` does it, SGD or Adam.
+
+    Attributes:
+        name: "gd" or "adam".
+        momentum: of gradient descent.
+        weight_decay: a part of the gradient, as of ``torch.optim.Adam``.
+        betas: decay rates of Adam's two moments.
+        eps: what Adam adds to its denominator.
     """
 
     name: Literal["gd", "adam"] = "gd"
@@ -63,8 +75,7 @@ def simulate(
     points: int = 201,
     route: Literal["moments", "halves", "points"] | None = None,
 ) -> Simulation:
-    """Train all ``networks`` on the same data by full-batch steps, in float64; each goes its own
-    way.
+    """The training of all ``networks`` on the same data by full-batch steps, in float64.
 
     The numbers are those of a loop over modules with ``torch.optim``, up to rounding. Three routes
     give the gradient: ``"moments"`` for paired neurons on symmetric data and for linear networks of
@@ -72,7 +83,7 @@ def simulate(
     output on symmetric data; ``"points"`` for everything.
 
     Args:
-        networks: the start; it is not changed.
+        networks: the initial networks; they are not changed.
         x: points ``(n, d)``.
         y: targets ``(n,)`` or ``(n, o)``.
         lr: learning rate, one for all or one for each network.
@@ -140,39 +151,149 @@ def _routes(
     """The routes that are exact, the cheapest first."""
     found: list[Literal["moments", "halves", "points"]] = ["points"]
     if loss != "logistic" and int(networks.depth.max()) == 2:
-        symmetric = not unmirrored(x, y)
+        symmetric = not asymmetric_fraction(x, y)
         if symmetric and y.shape[1] == 1:
             found.insert(0, "halves")
-        if bool((networks.alpha == 1).all()) or (symmetric and mirrored(networks)):
+        if bool((networks.alpha == 1).all()) or (symmetric and _is_paired(networks)):
             found.insert(0, "moments")
     return found
 
 
 def _maker(
     route: str, networks: Networks, x: Tensor, y: Tensor, loss: str, *, narrow: bool
-) -> tuple[Callable[[Networks], Route], int]:
+) -> tuple[Callable[[Networks], _Route], int]:
     """What sets a batch on the route, and of how many networks."""
     _, h, d = networks.first.shape
     scale = float(len(x)) if loss == "sum" else 1.0
     if route == "points":
         weigh = {"square": _half_square, "sum": _half_sum, "logistic": _logistic}[loss]
-        return lambda part: by_points(part, x, y, weigh), max(1, CACHE // (len(x) * h))
+        return lambda part: _by_points(part, x, y, weigh), max(1, BATCH_NUMBERS // (len(x) * h))
     data = Moments.of(x, y)
     data = Moments(scale * data.sigma, scale * data.beta, scale * data.power)
     if route == "moments":
         paired = not bool((networks.alpha == 1).all())
-        return lambda part: by_moments(part, data, paired=paired, narrow=narrow), max(
-            1, CACHE // (min(h, d + 1) * d)
+        return lambda part: _by_moments(part, data, paired=paired, narrow=narrow), max(
+            1, BATCH_NUMBERS // (min(h, d + 1) * d)
         )
     half = x[mirror_half(x, y)]
     # Rows of zeros are in no pair, but they count in the mean.
-    return lambda part: by_halves(part, data, half, scale * 2 / len(x)), max(
-        1, 2 * CACHE // (len(half) * h)
+    return lambda part: _by_halves(part, data, half, scale * 2 / len(x)), max(
+        1, 2 * BATCH_NUMBERS // (len(half) * h)
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Route:
+    """How a batch is held while it trains: its weights, their loss ``(B,)`` and gradient.
+
+    ``restore`` makes networks of the weights.
+    """
+
+    weights: Weights
+    gradient: Callable[[Weights], tuple[Tensor, Weights]]
+    restore: Callable[[Weights], Networks]
+
+
+def _by_moments(networks: Networks, data: Moments, *, paired: bool, narrow: bool) -> _Route:
+    """The route without points: paired or linear networks of two layers, square loss.
+
+    Of a pair one neuron is held. With ``narrow`` the hidden space is turned so that ``min(h, d +
+    o)`` units are enough: right for gradient descent, momentum and weight decay, which know no
+    directions, but not for Adam.
+    """
+    w1, w2 = networks.first, networks.last
+    kappa = (1 + networks.alpha[:, None, None]) / 2
+    if paired:
+        half = w1.shape[1] // 2
+        w1, w2 = w1[:, :half], w2[:, :, :half]
+    (_, h, d), o = w1.shape, w2.shape[1]
+    turn: Tensor | None = None
+    if narrow and h > d + o:
+        turn, rest = torch.linalg.qr(torch.cat([w1, w2.mT], dim=2))
+        w1, w2 = rest[:, :, :d], rest[:, :, d:].mT
+
+    def gradient(weights: Weights) -> tuple[Tensor, Weights]:
+        w1, w2 = weights
+        maps = (2 if paired else 1) * kappa * (w2 @ w1)
+        error = kappa * (maps @ data.sigma - data.beta)
+        return data.loss(maps), [w2.mT @ error, error @ w1.mT]
+
+    def restore(weights: Weights) -> Networks:
+        w1, w2 = weights if turn is None else (turn @ weights[0], weights[1] @ turn.mT)
+        done = replace(networks, first=w1, last=w2)
+        return done.paired() if paired else done
+
+    return _Route([w1.contiguous(), w2.contiguous()], gradient, restore)
+
+
+def _by_halves(networks: Networks, data: Moments, x: Tensor, weight: float) -> _Route:
+    """The route of half the points: two layers with one output, square loss, symmetric data.
+
+    ``x`` has one point of each pair; ``weight`` is that of a pair in the loss, ``2/n`` for the mean
+    over ``n`` points.
+    """
+    kappa = (1 + networks.alpha[:, None, None]) / 2
+    gamma = 1 - kappa  # (1 - alpha)/2
+    shape = networks.first.shape[:2]
+    # These two are large and needed in every step: asking for new memory would cost more than the
+    # arithmetic.
+    flat = x.new_empty(shape.numel(), len(x))
+    z, size = flat.unflatten(0, shape), torch.empty_like(flat).unflatten(0, shape)
+    columns = x.mT.contiguous()
+
+    def gradient(weights: Weights) -> tuple[Tensor, Weights]:
+        w1, w2 = weights
+        maps = kappa * (w2 @ w1)
+        error = kappa * (maps @ data.sigma - data.beta)
+        torch.mm(w1.flatten(0, 1), columns, out=flat)  # z = W1 x, (B, h, n/2)
+        torch.abs(z, out=size)
+        even = gamma * (w2 @ size)  # (B, 1, n/2)
+        loss = data.loss(maps) + weight / 2 * even.square().sum((1, 2))
+        pull = weight * gamma * even
+        z.sign_().mul_(pull)
+        # The transposed product is twice as fast; with w it gives sum_x pull |w x|, without another
+        # look at the points.
+        each = (columns @ flat.mT).mT.unflatten(0, shape)
+        g2 = (each * w1).sum(-1)[:, None]
+        return loss, [(w2.mT * each).add_(w2.mT @ error), g2.add_(error @ w1.mT)]
+
+    return _Route(
+        [networks.first, networks.last],
+        gradient,
+        lambda w: replace(networks, first=w[0], last=w[1]),
+    )
+
+
+def _by_points(
+    networks: Networks, x: Tensor, y: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
+) -> _Route:
+    """The route of all points: any depth, and ``loss`` of outputs ``(B, n, o)`` and ``y``."""
+    names = [name for name in ("first", "hidden", "last") if getattr(networks, name).numel()]
+
+    def gradient(weights: Weights) -> tuple[Tensor, Weights]:
+        moving = [value.detach().requires_grad_() for value in weights]
+        losses = loss(replace(networks, **dict(zip(names, moving, strict=True)))(x), y)
+        return losses.detach(), list(torch.autograd.grad(losses.sum(), moving))
+
+    def restore(weights: Weights) -> Networks:
+        return replace(networks, **dict(zip(names, weights, strict=True)))
+
+    return _Route([getattr(networks, name) for name in names], gradient, restore)
+
+
+def _is_paired(networks: Networks) -> bool:
+    """Whether the second half of the neurons of every network of two layers is minus the first."""
+    first, last = networks.first, networks.last
+    half = first.shape[1] // 2
+    return (
+        first.shape[1] == 2 * half
+        and torch.equal(first[:, half:], -first[:, :half])
+        and torch.equal(last[:, :, half:], -last[:, :, :half])
     )
 
 
 def _train(
-    route: Route, rate: Tensor, record: list[int], optimizer: Optimizer
+    route: _Route, rate: Tensor, record: list[int], optimizer: Optimizer
 ) -> tuple[Tensor, Networks]:
     """All steps of one batch: losses ``(T, B)`` and the networks at the end."""
     weights = [value.clone() for value in route.weights]

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from rectilinear import plots
-from rectilinear.learning import Moments, Networks, deep_relu, simulate, two_blocks
+from rectilinear.learning import Moments, Networks, deep_relu_solution, simulate, two_block_init
 from rectilinear.papers.figure import Claim
 from rectilinear.papers.zhang2025_biasfree._setup import LINEAR, RELU, name
 from rectilinear.plots.style import ROLES
@@ -84,7 +84,7 @@ def compute(
     for depth in DEPTHS:
         chain = [w / STRENGTH, *hidden[: depth - 1]]
         scale = START ** (1 / depth) * 2**0.5
-        relu.append(two_blocks(chain, scale))
+        relu.append(two_block_init(chain, scale))
         single = scale / 2**0.5
         linear.append(
             [*(single * a.outer(b) for b, a in pairwise(chain)), single * chain[-1][None]]
@@ -95,7 +95,7 @@ def compute(
     straight = simulate(Networks.of(linear, alpha=1.0), x, y, p.lr / 2, steps, points=161)
     time = run.steps * p.lr
     strengths = [
-        deep_relu(time, STRENGTH, float(layers[-1].norm()), len(layers)) for layers in relu
+        deep_relu_solution(time, STRENGTH, float(layers[-1].norm()), len(layers)) for layers in relu
     ]
     f = run.networks(x)
     sums = f[:, : p.points] + f[:, p.points :]

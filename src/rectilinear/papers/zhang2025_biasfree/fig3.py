@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rectilinear import learning as dynamics
-from rectilinear import plots
+from rectilinear import learning, plots
 from rectilinear.learning import Networks, simulate
+from rectilinear.learning.two_layer import weight_error
 from rectilinear.papers.figure import Claim
 from rectilinear.papers.zhang2025_biasfree._setup import (
     kappas,
@@ -87,7 +87,7 @@ def compute(
     rates = p.lr / kappas(start)
     run = simulate(start, x, y, rates, p.steps, points=301)
     predicted = [
-        dynamics.predict(start.module(b), x, y, float(rate), p.steps).loss
+        learning.predict(start.module(b), x, y, float(rate), p.steps).loss
         for b, rate in enumerate(rates.tolist())
     ]
     pairs = rescaled(
@@ -98,8 +98,10 @@ def compute(
     relu = rescaled(Networks.gaussian(20, p.width, std=p.std, seed=seeds))
     linear = Networks.gaussian(20, p.width, alpha=1.0, std=p.std, seed=seeds)
     ends = [simulate(n, x, y, p.lr / kappas(n), p.steps, points=2).networks for n in (relu, linear)]
-    beta = dynamics.Moments.of(x, y).beta
-    deltas = [dynamics.delta(linear.first[b], linear.last[b], beta) for b in range(p.seeds)]
+    beta = learning.Moments.of(x, y).beta
+    deltas = [
+        learning.sign_imbalance(linear.first[b], linear.last[b], beta) for b in range(p.seeds)
+    ]
     return Result(
         alphas=p.alphas,
         time=run.steps * p.lr,
@@ -107,7 +109,7 @@ def compute(
         predicted_loss=torch.stack(predicted, dim=1),
         paired_distance=weight_distance(paired, paired[-1:]),
         distance=weight_distance(*ends),
-        predicted_distance=torch.tensor([dynamics.weight_error(delta) for delta in deltas]),
+        predicted_distance=torch.tensor([weight_error(delta) for delta in deltas]),
         all_predicted=_lottery(seed),
         starting_losses=torch.stack(
             [sine_task(p.points, 20, seed + i)[1].square().mean() / 2 for i in range(DRAWS)]

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from rectilinear import learning as dynamics
-from rectilinear import plots
+from rectilinear import learning, plots
 from rectilinear.learning import Networks, simulate
+from rectilinear.learning.two_layer import orthogonal_points_init
 from rectilinear.papers.figure import Claim
 from rectilinear.papers.zhang2025_biasfree._setup import LINEAR, RELU, name
 from rectilinear.plots.style import ROLES
@@ -94,12 +94,14 @@ def _run(x: Tensor, y: Tensor, p: Preset, seed: int) -> Run:
     starts = torch.stack(
         [grown_from(random.first[b], random.last[b, 0], x, y) for b in range(p.seeds)]
     )
-    curves = torch.stack([dynamics.independent(time, x, y, u0)[1] for u0 in starts], dim=1)
+    curves = torch.stack(
+        [learning.orthogonal_points_solution(time, x, y, u0)[1] for u0 in starts], dim=1
+    )
     one = starts[0].mean()
-    aligned = Networks.of([dynamics.independent_neurons(x, y, one)], alpha=0.0)
+    aligned = Networks.of([orthogonal_points_init(x, y, one)], alpha=0.0)
     alone = [
         simulate(
-            Networks.of([dynamics.independent_neurons(x[[j]], y[[j]], one)], alpha=1.0),
+            Networks.of([orthogonal_points_init(x[[j]], y[[j]], one)], alpha=1.0),
             x[[j]], y[[j]], p.lr, p.steps, loss="sum", points=p.steps + 1,
         ).loss[:, 0]
         for j in range(len(x))

@@ -4,7 +4,7 @@ Three layers learn a linear target from small weights. All weights of the linear
 rank one. Those of
 the ReLU network do but for the middle one, which becomes of rank two: a block for the positive
 entries of its neighbours and a block for the negative ones, of the linear network's size times sqrt
-2, and zeros between them. That is the manifold of :func:`rectilinear.learning.two_blocks`.
+2, and zeros between them. That is the manifold of :func:`rectilinear.learning.two_block_init`.
 
 Cost: small 10 seconds, full 2 minutes, on one core.
 """

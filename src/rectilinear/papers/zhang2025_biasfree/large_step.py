@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from rectilinear import numerics, plots
-from rectilinear.learning import Moments, Networks, any_covariance, growing_start, simulate
+from rectilinear.learning import Moments, Networks, general_covariance_solution, simulate
+from rectilinear.learning.two_layer import growing_component
 from rectilinear.papers.figure import Claim
 from rectilinear.papers.zhang2025_biasfree._setup import (
     LINEAR,
@@ -68,7 +69,7 @@ def compute(
     start = rescaled(
         Networks.gaussian(20, p.width // 2, alpha=[0.0, 1.0], std=p.std, seed=seed).paired()
     )
-    w1, w2 = growing_start(start.first[1], start.last[1], data.beta)
+    w1, w2 = growing_component(start.first[1], start.last[1], data.beta)
     times, relu, linear, flow = [], [], [], []
     for gain in GAINS:
         lr = 2 * gain / sharp
@@ -78,7 +79,11 @@ def compute(
         relu.append(run.loss[:, 0])
         linear.append(run.loss[:, 1])
         flow.append(
-            data.loss(any_covariance(times[-1], data.sigma, data.beta[0], (w2 @ w1)[0])[:, None])
+            data.loss(
+                general_covariance_solution(times[-1], data.sigma, data.beta[0], (w2 @ w1)[0])[
+                    :, None
+                ]
+            )
         )
     return Result(times, relu, linear, flow)
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 
 from rectilinear.errors import DivergedError
-from rectilinear.learning import Moments, linear_descent
-from rectilinear.learning.multistep import SHORT, _sums, follow
+from rectilinear.learning import Moments, linear_network_descent
+from rectilinear.learning.linear_network import MIN_STEPS, _sums, follow
 
 
 def growth(y: NDArray) -> NDArray:
@@ -37,7 +37,7 @@ def test_descent_is_that_of_single_steps(lr: float, steps: int, small: float) ->
     assert np.abs(follow(growth, start, at, lr) - slow[at.astype(int)]).max() < 1e-11
 
 
-@pytest.mark.parametrize("steps", [SHORT, SHORT + 1, 2000])
+@pytest.mark.parametrize("steps", [MIN_STEPS, MIN_STEPS + 1, 2000])
 @pytest.mark.parametrize("power", [0, 1, 5, 19])
 def test_sums_of_powers(steps: int, power: int) -> None:
     nodes = (1 - np.cos(np.pi * np.arange(21) / 20)) / 2
@@ -70,7 +70,7 @@ def test_large_and_oscillating_steps_are_taken() -> None:
     sigma = torch.diag(torch.tensor([1.0, 0.01], dtype=torch.float64))
     data = Moments(sigma, torch.tensor([[1.0, 0.02]], dtype=torch.float64), 1.0)
     lr, steps = 1.9, 4000  # (1 - lr) to the power k changes its sign in every step
-    maps = linear_descent([0, 1, steps], [torch.zeros(1, 2)], data, lr)
+    maps = linear_network_descent([0, 1, steps], [torch.zeros(1, 2)], data, lr)
     exact = torch.tensor(
         [1 - (1 - lr) ** steps, 2 * (1 - (1 - 0.01 * lr) ** steps)], dtype=torch.float64
     )
@@ -82,7 +82,7 @@ def test_states_too_large_for_stretches(monkeypatch: pytest.MonkeyPatch) -> None
     start, at = np.array([1e-3, 0.3]), np.array([0.0, 3.0, 3.0, 900.0])
     fast = follow(growth, start, at, 0.01)
     calls = []
-    monkeypatch.setattr("rectilinear.learning.multistep.LARGE", 1)
+    monkeypatch.setattr("rectilinear.learning.linear_network.MAX_STATE_NUMBERS", 1)
     slow = follow(
         lambda y: (calls.append(y.ndim), growth(y))[1], start, at, 0.01, lambda y: y[:, :1]
     )
