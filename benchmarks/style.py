@@ -24,14 +24,12 @@ from rectilinear.style import (
     filtered,
     fit_convolution,
     fit_style,
-    path_error,
     path_scores,
-    style_psnr,
     teacher,
-    transfer_psnr,
 )
 from rectilinear.style.fit import latents
-from rectilinear.style.measure import decibels
+from rectilinear.style.measure import exchange_scores, path_error, style_scores
+from rectilinear.style.measure import score as psnr_of
 from rectilinear.training import read_log
 
 ADDED = "rose"
@@ -71,9 +69,9 @@ def row(name: str, run: recipes.Run, count: int) -> str:
     """One line of the first table."""
     model, teach = run.of(StyleTransfer), teacher(run.recipe.teacher)
     train, test = (spread(run.load(split).images, count) for split in ("train", "test"))
-    seen, held = style_psnr(model, train, teach), style_psnr(model, test, teach)
+    seen, held = style_scores(model, train, teach), style_scores(model, test, teach)
     paths = path_scores(model, test, teach)
-    transfer = transfer_psnr(model, test, teach)
+    transfer = exchange_scores(model, test, teach)
     own, exact = paths.own_gain, paths.gain
     print(name, {k: round(v, 1) for k, v in held.items()}, own.tolist(), exact.tolist(), flush=True)
     exchange = " / ".join(
@@ -122,7 +120,7 @@ def linear_filter(run: recipes.Run, count: int) -> float:
         y, goal = filtered(train, {name: 1.0}), filtered(test, {name: 1.0})
         middle, level = train.mean((0, 2, 3), keepdim=True), y.mean((0, 2, 3), keepdim=True)
         A = fit_convolution(train - middle, y - level, 5)
-        scores[name] = decibels(
+        scores[name] = psnr_of(
             A((test - middle).flatten(1)).unflatten(1, test.shape[1:]) + level, goal
         )
     return mean(scores)
@@ -142,7 +140,7 @@ def later(run: recipes.Run, seconds: float, count: int) -> str:
 
     def line(name: str, parameters: int, A: Operator, spent: float) -> None:
         with torch.no_grad():
-            score = decibels(model.added(ADDED, A)(test, ADDED), goal)
+            score = psnr_of(model.added(ADDED, A)(test, ADDED), goal)
         lines.append(
             f"| {name} | {parameters:,} | {parameters / networks:.2%} | {spent:.2f} | "
             f"{spent / seconds:.2%} | {score:.1f} |"
@@ -295,10 +293,10 @@ def paired(run: recipes.Run, count: int) -> str:
     for split in ("train", "test"):
         rows, _ = run.recipe.lessons(run.load(split).images, split)
         rows = spread(rows, 4 * count)
-        back = decibels(model.removal("restyled", damping=0.001)(rows[:, 1]), rows[:, 0])
+        back = psnr_of(model.removal("restyled", damping=0.001)(rows[:, 1]), rows[:, 0])
         scores[split] = (
-            decibels(model(rows[:, 0], "restyled"), rows[:, 1]),
-            decibels(rows[:, 0], rows[:, 1]),
+            psnr_of(model(rows[:, 0], "restyled"), rows[:, 1]),
+            psnr_of(rows[:, 0], rows[:, 1]),
             back,
         )
     lines = [f"| {split} | {a:.1f} | {b:.1f} | {c:.1f} |" for split, (a, b, c) in scores.items()]

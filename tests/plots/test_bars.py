@@ -1,10 +1,12 @@
 import pytest
 
 from rectilinear import plots
+from rectilinear.plots.charts import shares
+from rectilinear.plots.style import svg
 
 
 def test_shares_fill_the_axis():
-    figure = plots.shares({"a": {"odd": 3.0, "even": 1.0}, "b": {"odd": 0.0, "even": 0.0}})
+    figure = shares({"a": {"odd": 3.0, "even": 1.0}, "b": {"odd": 0.0, "even": 0.0}})
     (axes,) = figure.axes
     assert [bar.get_width() for bar in axes.patches] == [0.75, 0.25, 0.0, 0.0]
     assert [text.get_text() for text in axes.texts] == ["odd", "even"]
@@ -18,11 +20,9 @@ def test_bars_show_values_and_intervals():
     low, high = axes.get_xlim()
     assert low < -0.25
     assert high > 1
-    assert plots.svg(figure) == plots.svg(
-        plots.bars({"a": (0.5, (0.4, 0.7)), "b": (-0.25, None)}, "R²")
-    )
+    assert svg(figure) == svg(plots.bars({"a": (0.5, (0.4, 0.7)), "b": (-0.25, None)}, "R²"))
 
 
-@pytest.mark.parametrize("draw", [plots.shares, lambda rows: plots.bars(rows, "x")])
+@pytest.mark.parametrize("draw", [shares, lambda rows: plots.bars(rows, "x")])
 def test_nothing_to_draw(draw):
     assert draw({}).axes

@@ -8,7 +8,7 @@ from scipy import stats
 
 from rectilinear import plots
 from rectilinear.errors import DiskError
-from rectilinear.plots.style import ROLES
+from rectilinear.plots.style import ROLES, svg
 
 CHARTS = {
     "spectrum": lambda: plots.spectrum(
@@ -25,7 +25,7 @@ CHARTS = {
 
 @pytest.mark.parametrize("name", CHARTS)
 def test_svg_is_one_scalable_element_in_the_colours_of_its_page(name: str) -> None:
-    text = plots.svg(CHARTS[name]())
+    text = svg(CHARTS[name]())
     root = ET.fromstring(text)
     assert root.tag.endswith("svg")
     assert "viewBox" in root.attrib
@@ -42,7 +42,7 @@ def test_svg_is_one_scalable_element_in_the_colours_of_its_page(name: str) -> No
 
 @pytest.mark.parametrize("name", CHARTS)
 def test_the_same_chart_gives_the_same_bytes(name: str, tmp_path: Path) -> None:
-    assert plots.svg(CHARTS[name]()) == plots.svg(CHARTS[name]())
+    assert svg(CHARTS[name]()) == svg(CHARTS[name]())
     for suffix in ("png", "svg"):
         plots.save(CHARTS[name](), tmp_path / f"a.{suffix}")
         plots.save(CHARTS[name](), tmp_path / f"b.{suffix}")

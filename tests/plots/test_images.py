@@ -6,6 +6,7 @@ from PIL import Image
 
 from rectilinear import plots
 from rectilinear.errors import NonFiniteError, ShapeError
+from rectilinear.plots.style import png
 
 
 def test_grid_places_every_image() -> None:
@@ -38,6 +39,6 @@ def test_grid_refuses_nan() -> None:
 
 def test_png_round_trip() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (4, 5, 4), dtype=np.uint8)
-    back = np.asarray(Image.open(io.BytesIO(plots.png(pixels, scale=3))))
+    back = np.asarray(Image.open(io.BytesIO(png(pixels, scale=3))))
     assert np.array_equal(back[::3, ::3], pixels)
     assert np.array_equal(back[2::3, 2::3], pixels)

@@ -47,7 +47,7 @@ NASTY = """<script>alert("&")</script>'"""
 
 @pytest.fixture(scope="module")
 def document() -> str:
-    image = parts.picture(plots.grid(np.zeros((4, 1, 3, 3)), 2), NASTY, scale=2)
+    image = parts.embedded_image(plots.grid(np.zeros((4, 1, 3, 3)), 2), NASTY, scale=2)
     blocks = (
         parts.captioned(parts.beside({NASTY: image, "b": image}), NASTY, NASTY),
         parts.rows({NASTY: image}),

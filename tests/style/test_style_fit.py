@@ -23,10 +23,9 @@ from rectilinear.style import (
     new_model,
     pairs,
     path_scores,
-    style_psnr,
     teacher,
-    transfer_psnr,
 )
+from rectilinear.style.measure import exchange_scores, style_scores
 
 
 def test_least_squares_against_lstsq():
@@ -216,7 +215,7 @@ def test_training_beats_the_best_filter(trained):
     run = recipes.open_run(trained)
     model = run.of(StyleTransfer)
     train, test = run.load("train").images, run.load("test").images
-    for name, score in style_psnr(model, test, filtered).items():
+    for name, score in style_scores(model, test, filtered).items():
         y, goal = filtered(train, {name: 1.0}), filtered(test, {name: 1.0})
         A = fit_convolution(train - 0.5, y - y.mean((0, 2, 3), keepdim=True), 3)
         linear = A((test - 0.5).flatten(1)).unflatten(1, test.shape[1:]) + y.mean(
@@ -226,7 +225,7 @@ def test_training_beats_the_best_filter(trained):
     scores = path_scores(model, test[:32], filtered)
     assert scores.path.shape == (1, 9)
     assert (scores.path - scores.own)[0, 4] > 0  # the half-way blend, which was shown in training
-    tables = transfer_psnr(model, test[:32], filtered)
+    tables = exchange_scores(model, test[:32], filtered)
     assert tables["model"][0, 1] > 60
     assert torch.isnan(tables["teacher"].diagonal()).all()
 

@@ -5,8 +5,9 @@ import torch
 
 import rectilinear as rl
 from rectilinear.errors import ConfigError, ShapeError, SingularOperatorError
-from rectilinear.style import StyleTransfer, in_tiles, new_model, path_error
+from rectilinear.style import StyleTransfer, in_tiles, new_model
 from rectilinear.style.fit import StyleObjective
+from rectilinear.style.measure import path_error
 
 SHAPE = (3, 8, 8)
 

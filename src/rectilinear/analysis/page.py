@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rectilinear import __version__, plots
 from rectilinear.analysis.audit import Audit
+from rectilinear.plots.charts import shares
 from rectilinear.plots.page import Fact, Html, Section, captioned, chart, number, page, table
 
 TITLES = {
@@ -116,7 +117,7 @@ def energies(found: Audit) -> Section | None:
         "is even is all that is not linear.",
         (
             captioned(
-                chart(plots.shares(rows), "odd and even shares of the energy"),
+                chart(shares(rows), "odd and even shares of the energy"),
                 "Energy.",
                 f"{parity.note}.",
             ),

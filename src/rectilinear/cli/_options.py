@@ -167,14 +167,13 @@ def write_images(
 
     from rectilinear import plots
     from rectilinear.files import atomic_write
+    from rectilinear.plots.style import png
 
     array = strips.float().cpu().numpy()
     images = array.reshape(-1, *array.shape[2:])
     with atomic_write(folder / f"{name}.png") as tmp:
         tmp.write_bytes(
-            plots.png(
-                plots.grid(images, columns or array.shape[1]), scale=max(1, 64 // array.shape[-1])
-            )
+            png(plots.grid(images, columns or array.shape[1]), scale=max(1, 64 // array.shape[-1]))
         )
     with atomic_write(folder / f"{name}.npy") as tmp:
         np.save(tmp, array, allow_pickle=False)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(Common):
-    """Give pictures a style, a blend of styles, another style than they have, or take it away."""
+    """Give images a style, a blend of styles, another style than they have, or take it away."""
 
     run: tyro.conf.Positional[Path]
     """Folder of the run of the recipe style."""
@@ -28,7 +28,7 @@ class Arguments(Common):
     blend: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = field(default=())
     """Another style and its weight, NAME=WEIGHT, as often as needed; the rest is for --style."""
     instead_of: str | None = None
-    """The style that the pictures have already; alone, without --style, it is taken away."""
+    """The style that the images have already; alone, without --style, it is taken away."""
     damping: float = 0.0
     """With --instead-of: what that style weakens below the root of this is not brought back; 0.001
     is a start.
@@ -38,9 +38,9 @@ class Arguments(Common):
     by default.
     """
     count: int = 12
-    """How many pictures to draw; all are written."""
+    """How many images to draw; all are written."""
     out: Path | None = None
-    """Folder for stylized.png, stylized.json and a picture each; that of the run by default."""
+    """Folder for stylized.png, stylized.json and a image each; that of the run by default."""
     data_dir: Path | None = None
     """Where data sets lie; $RECTILINEAR_DATA, then ./data, by default."""
 
@@ -64,13 +64,13 @@ def run(arguments: Arguments) -> dict[str, Any]:
         raise UsageError(f"--side {arguments.side} is below the {max(h, w)} pixels of the model.")
     out = arguments.out or arguments.run
     size = (h, w) if arguments.side is None else (arguments.side, arguments.side)
-    pictures = _pictures(arguments, run, size, out)
-    styled = {name: style.in_tiles(f, picture).clamp(0, 1) for name, picture in pictures.items()}
-    shown = [torch.stack([*found.values()][: arguments.count]) for found in (pictures, styled)]
+    images = _images(arguments, run, size, out)
+    styled = {name: style.in_tiles(f, image).clamp(0, 1) for name, image in images.items()}
+    shown = [torch.stack([*found.values()][: arguments.count]) for found in (images, styled)]
     files = write_images(out, "stylized", torch.stack(shown))
     if arguments.input is not None:
         _write_each(out, styled)
-    answer: dict[str, Any] = {**files, "count": len(pictures), "weights": weights}
+    answer: dict[str, Any] = {**files, "count": len(images), "weights": weights}
     if arguments.instead_of is not None:
         answer["instead_of"] = arguments.instead_of
     write_json(out / "stylized.json", answer)
@@ -102,14 +102,14 @@ def _weights(arguments: Arguments) -> dict[str, float]:
 
 
 def _map(model: "StyleTransfer", weights: dict[str, float], arguments: Arguments) -> "Linearizer":
-    """From pictures, or from pictures in a style, to the blend."""
+    """From images, or from images in a style, to the blend."""
     if arguments.instead_of is None:
         return model.blend(weights)
     back = model.removal(arguments.instead_of, arguments.damping)
     return model.blend(weights) @ back if weights else back
 
 
-def _pictures(
+def _images(
     arguments: Arguments, run: Any, size: tuple[int, int], out: Path
 ) -> "dict[str, Tensor]":
     """Images ``(c, *size)`` by name."""
@@ -121,7 +121,7 @@ def _pictures(
             raise UsageError(f"--out {out} is the folder of the input, which would be overwritten.")
         return named_images(path, (channels, *size), out, taken=("stylized",))
     if arguments.side is not None:
-        raise UsageError("--side is for pictures of your own: name them with --input.")
+        raise UsageError("--side is for images of your own: name them with --input.")
     images, _ = run.load("test", arguments.data_dir)
     return {
         f"{i:04}": image
@@ -132,7 +132,8 @@ def _pictures(
 def _write_each(out: Path, styled: "dict[str, Tensor]") -> None:
     from rectilinear import plots
     from rectilinear.files import atomic_write
+    from rectilinear.plots.style import png
 
-    for name, picture in styled.items():
+    for name, image in styled.items():
         with atomic_write(out / f"{name}.png") as tmp:
-            tmp.write_bytes(plots.png(plots.grid(picture[None].numpy(), 1)))
+            tmp.write_bytes(png(plots.grid(image[None].numpy(), 1)))

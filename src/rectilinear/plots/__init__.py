@@ -1,18 +1,6 @@
-"""Pictures of arrays: images in grids, and charts. Nothing here knows a model or a result."""
+"""Charts of arrays and grids of images, in one style; nothing here depends on a model."""
 
-from rectilinear.plots.charts import bars, curves, histogram, shares, spectrum, strips
-from rectilinear.plots.style import canvas, grid, png, save, svg
+from rectilinear.plots.charts import bars, curves, histogram, spectrum, strips
+from rectilinear.plots.style import canvas, grid, save
 
-__all__ = [
-    "bars",
-    "canvas",
-    "curves",
-    "grid",
-    "histogram",
-    "png",
-    "save",
-    "shares",
-    "spectrum",
-    "strips",
-    "svg",
-]
+__all__ = ["bars", "canvas", "curves", "grid", "histogram", "save", "spectrum", "strips"]

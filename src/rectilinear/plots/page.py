@@ -46,7 +46,7 @@ class Section:
     chapter: str = ""
 
 
-def picture(pixels: NDArray[np.uint8], description: str, scale: int = 1) -> Html:
+def embedded_image(pixels: NDArray[np.uint8], description: str, scale: int = 1) -> Html:
     """An embedded picture; ``description`` is read aloud where it cannot be seen."""
     data = base64.b64encode(png(pixels, scale)).decode()
     return Html(f'<img src="data:image/png;base64,{data}" alt="{escape(description)}">')

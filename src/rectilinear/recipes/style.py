@@ -23,7 +23,7 @@ class StyleRecipe(Recipe):
 
     The teacher is the filters of this library (``filters``), the networks of a package
     (``styletransfer``, with the extra ``style``), or nobody: with ``pairs``, ``data`` is the folder
-    of the originals, and beside it lies a folder of the same pictures for each style.
+    of the originals, and beside it lies a folder of the same images for each style.
 
     Attributes:
         teacher: Who shows the styles.
@@ -33,9 +33,9 @@ class StyleRecipe(Recipe):
         width: Width of their conditioners.
         levels: Resolutions; ``size`` must be divisible by ``2^levels``.
         kernel: Side of the kernel of an operator.
-        latent: Weight of the error in the latents, for the sake of pictures that are in a style
+        latent: Weight of the error in the latents, for the sake of images that are in a style
             already.
-        shared: One network for pictures and styled pictures.
+        shared: One network for images and styled images.
     """
 
     ranges: ClassVar[dict[str, tuple[float, float]]] = {
@@ -84,7 +84,7 @@ class StyleRecipe(Recipe):
     def lessons(
         self, images: Tensor, split: Literal["train", "test"] = "train"
     ) -> tuple[Tensor, Tensor]:
-        """Rows ``(n, 1 + m, c, h, w)``, a picture and what the teacher makes of it, and weights
+        """Rows ``(n, 1 + m, c, h, w)``, a image and what the teacher makes of it, and weights
         ``(m, styles)``.
         """
         if self.teacher != "pairs":
@@ -93,12 +93,12 @@ class StyleRecipe(Recipe):
             )
         if not self.styles:
             raise ConfigError(
-                "no styles", "at least one", "Name the folders of the pictures in a style."
+                "no styles", "at least one", "Name the folders of the images in a style."
             )
         original = Path(self.data).expanduser()
         found = pairs(original.parent, (original.name, *self.styles), split, self.size)
         if found[original.name].shape != images.shape:
             raise ShapeError(
-                f"pictures of shape {tuple(images.shape)}", f"{tuple(found[original.name].shape)}"
+                f"images of shape {tuple(images.shape)}", f"{tuple(found[original.name].shape)}"
             )
         return torch.stack([*found.values()], dim=1), torch.eye(len(self.styles))

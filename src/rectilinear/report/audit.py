@@ -21,6 +21,7 @@ from rectilinear.datasets import load
 from rectilinear.deeplinear import DepthStudy, StudyResult, Synthetic, deep_linear
 from rectilinear.deeplinear.study import figures
 from rectilinear.learning import Prediction
+from rectilinear.plots.charts import shares
 from rectilinear.plots.page import Html, Section, captioned, chart, number, table
 from rectilinear.random import generator
 
@@ -125,7 +126,7 @@ def _audits(raw: Learned, closed: Learned) -> Section:
             *(number(m.value) if m.value is not None else "" for m in floors),
         ),
     ]
-    shares = {
+    rows = {
         name: {
             part: learned.audit.measures["parity"].details[f"{part}_energy"]
             for part in ("odd", "even")
@@ -139,7 +140,7 @@ def _audits(raw: Learned, closed: Learned) -> Section:
             "Below five against the rest; 100 ReLU units, no bias, the same start and the same 1,000 steps.",
         ),
         captioned(
-            chart(plots.shares(shares), "odd and even shares of the energy of both networks"),
+            chart(shares(rows), "odd and even shares of the energy of both networks"),
             "Odd and even energy.",
             "The odd part of two layers without bias is exactly linear, so what is even is all that is not linear.",
         ),

@@ -18,12 +18,13 @@ from rectilinear.plots.page import (
     beside,
     captioned,
     chart,
+    embedded_image,
     folded,
     number,
-    picture,
     rows,
     table,
 )
+from rectilinear.plots.style import png
 from rectilinear.report.evaluate import MIN_SCORED_IMAGES, STEPS, Evaluation
 
 
@@ -85,7 +86,7 @@ def samples_picture(e: Evaluation) -> bytes:
     height = max(len(sheet) for sheet in sheets)
     sheets = [np.pad(sheet, ((0, height - len(sheet)), (0, 0), (0, 0))) for sheet in sheets]
     gap = np.zeros((len(sheets[0]), e.real.shape[-1], 4), dtype=np.uint8)
-    return plots.png(
+    return png(
         np.concatenate([sheets[0], gap, sheets[1], gap, sheets[2]], axis=1),
         max(1, 32 // e.real.shape[-1]),
     )
@@ -369,11 +370,11 @@ def _short(value: float) -> str:
 
 def _grid(images: Tensor, description: str) -> Html:
     columns = int(np.ceil(np.sqrt(len(images))))
-    return picture(_sheet(images, columns), description, _scale(images))
+    return embedded_image(_sheet(images, columns), description, _scale(images))
 
 
 def _strip(images: Tensor, description: str) -> Html:
-    return picture(_sheet(images, len(images)), description, _scale(images))
+    return embedded_image(_sheet(images, len(images)), description, _scale(images))
 
 
 def _sheet(images: Tensor, columns: int) -> np.ndarray:

@@ -15,8 +15,8 @@ from rectilinear.plots.page import (
     beside,
     captioned,
     chart,
+    embedded_image,
     number,
-    picture,
     rows,
     table,
 )
@@ -249,8 +249,8 @@ def _samples(f: Projector, linear: Projector, train: Tensor, test: Tensor, seed:
 
 
 def _strip(images: Tensor, description: str) -> Html:
-    return picture(plots.grid(images.numpy(), len(images)), description, scale=6)
+    return embedded_image(plots.grid(images.numpy(), len(images)), description, scale=6)
 
 
 def _sheet(images: Tensor, description: str) -> Html:
-    return picture(plots.grid(images.numpy(), 8), description, scale=6)
+    return embedded_image(plots.grid(images.numpy(), 8), description, scale=6)

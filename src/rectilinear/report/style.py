@@ -12,22 +12,34 @@ import torch
 from torch import Tensor
 
 from rectilinear import datasets, plots
-from rectilinear.plots.page import Html, Section, captioned, chart, number, picture, rows, table
+from rectilinear.plots.page import (
+    Html,
+    Section,
+    captioned,
+    chart,
+    embedded_image,
+    number,
+    rows,
+    table,
+)
 from rectilinear.random import seed_all
 from rectilinear.style import (
-    PathScores,
     StyleObjective,
     StyleTransfer,
     filtered,
     fit_style,
     lessons,
     new_model,
-    path_error,
     path_scores,
-    style_psnr,
-    transfer_psnr,
 )
-from rectilinear.style.measure import TENTHS, decibels
+from rectilinear.style.measure import (
+    TENTHS,
+    PathScores,
+    exchange_scores,
+    path_error,
+    score,
+    style_scores,
+)
 from rectilinear.training import TrainConfig, train
 
 SIZE, STYLES, ADDED, SHOWN = 16, ("soft", "negative", "dusk"), "rose", 12
@@ -40,7 +52,7 @@ TRAINING = TrainConfig(
 
 @dataclass(frozen=True, eq=False)
 class Demo:
-    """A trained model, the same with one style more, pictures, and the processor's seconds for
+    """A trained model, the same with one style more, images, and the processor's seconds for
     both.
     """
 
@@ -83,11 +95,11 @@ def train_demo(seed: int = 0) -> Demo:
 
 
 def _sections(demo: Demo) -> tuple[list[Section], dict[str, float]]:
-    held_out = style_psnr(demo.model, demo.test, filtered)
-    seen = style_psnr(demo.model, demo.train, filtered)
-    added = style_psnr(demo.more, demo.test, filtered)[ADDED]
+    held_out = style_scores(demo.model, demo.test, filtered)
+    seen = style_scores(demo.model, demo.train, filtered)
+    added = style_scores(demo.more, demo.test, filtered)[ADDED]
     paths = path_scores(demo.model, demo.test, filtered)
-    transfer = transfer_psnr(demo.model, demo.test, filtered)
+    transfer = exchange_scores(demo.model, demo.test, filtered)
     metrics = {
         "style_psnr_held_out": _mean(held_out),
         "style_psnr_train": _mean(seen),
@@ -108,7 +120,7 @@ def _sections(demo: Demo) -> tuple[list[Section], dict[str, float]]:
 
 def _styles(demo: Demo, held_out: dict[str, float], seen: dict[str, float]) -> Section:
     x = _chosen(demo.test)
-    strips = {"original": _strip(x, "held-out pictures")}
+    strips = {"original": _strip(x, "held-out images")}
     for name in demo.model.names:
         strips[f"{name}, teacher"] = _strip(filtered(x, {name: 1.0}), f"the teacher's {name}")
         strips[f"{name}, model"] = _strip(demo.model(x, name), f"the model's {name}")
@@ -124,7 +136,7 @@ def _styles(demo: Demo, held_out: dict[str, float], seen: dict[str, float]) -> S
                 "Styles.",
                 "The teacher is a filter with sliders: blur, tint, curve, polarity.",
             ),
-            table(("style", "PSNR on training pictures, dB", "held out, dB"), lines),
+            table(("style", "PSNR on training images, dB", "held out, dB"), lines),
         ),
     )
 
@@ -141,7 +153,7 @@ def _path(demo: Demo, paths: PathScores, metrics: dict[str, float]) -> Section:
     }
     lines = {
         "path of operators": (TENTHS, paths.path.mean(0)),
-        "pixels of the model's pictures": (TENTHS, paths.own.mean(0)),
+        "pixels of the model's images": (TENTHS, paths.own.mean(0)),
     }
     return Section(
         "Between two styles",
@@ -153,7 +165,7 @@ def _path(demo: Demo, paths: PathScores, metrics: dict[str, float]) -> Section:
                     {name: _strip(frames, f"{i} to {j}, {name}") for name, frames in strips.items()}
                 ),
                 f"From {i} to {j}.",
-                "One held-out picture, in tenths.",
+                "One held-out image, in tenths.",
             ),
             captioned(
                 chart(
@@ -161,7 +173,7 @@ def _path(demo: Demo, paths: PathScores, metrics: dict[str, float]) -> Section:
                     "PSNR along the path",
                 ),
                 "Nearer to the teacher's blend.",
-                f"Means over all pairs of styles and {len(demo.test)} held-out pictures; at every tenth the operators "
+                f"Means over all pairs of styles and {len(demo.test)} held-out images; at every tenth the operators "
                 f"are at least {metrics['style_path_gain']:.2g} dB ahead.",
             ),
         ),
@@ -191,20 +203,20 @@ def _exchange(demo: Demo, transfer: dict[str, Tensor]) -> Section:
     ]
     head = (
         "",
-        "model's pictures, dB",
-        "teacher's pictures, dB",
+        "model's images, dB",
+        "teacher's images, dB",
         "from the original, dB",
         "as it is, dB",
     )
     return Section(
         "From style to style",
-        "A_j A_i⁺ turns pictures in one style into another without the original, and A_i⁺ takes a style away. "
-        "On the model's pictures that is exact; the teacher's differ from them, and the difference goes along.",
+        "A_j A_i⁺ turns images in one style into another without the original, and A_i⁺ takes a style away. "
+        "On the model's images that is exact; the teacher's differ from them, and the difference goes along.",
         (
             captioned(
                 rows({name: _strip(y, name) for name, y in strips.items()}),
                 "Exchange.",
-                "Of held-out pictures.",
+                "Of held-out images.",
             ),
             table(head, lines),
         ),
@@ -219,7 +231,7 @@ def _added(demo: Demo, metrics: dict[str, float]) -> Section:
         f"{ADDED}, model": demo.more(x, ADDED),
         f"half {ADDED}, half dusk": demo.more.path(ADDED, "dusk", 0.5)(x),
     }
-    middle = decibels(demo.more.path(ADDED, "dusk", 0.5)(x), filtered(x, {ADDED: 0.5, "dusk": 0.5}))
+    middle = score(demo.more.path(ADDED, "dusk", 0.5)(x), filtered(x, {ADDED: 0.5, "dusk": 0.5}))
     return Section(
         "A style more",
         f"The style {ADDED} came later, with the networks as they were. Least squares of the latents found its operator"
@@ -229,7 +241,7 @@ def _added(demo: Demo, metrics: dict[str, float]) -> Section:
             captioned(
                 rows({name: _strip(y, name) for name, y in strips.items()}),
                 "Added.",
-                f"Held-out pictures, {metrics['style_added_psnr']:.1f} dB to the teacher's; half-way to dusk, which no "
+                f"Held-out images, {metrics['style_added_psnr']:.1f} dB to the teacher's; half-way to dusk, which no "
                 f"training has shown, {middle:.1f} dB.",
             ),
         ),
@@ -237,14 +249,14 @@ def _added(demo: Demo, metrics: dict[str, float]) -> Section:
 
 
 def _chosen(images: Tensor) -> Tensor:
-    """The pictures with most to see, of different places."""
+    """The images with most to see, of different places."""
     contrast = images.flatten(1).std(1)
     best = contrast.topk(min(3 * SHOWN, len(images))).indices.sort().values
     return images[best[torch.linspace(0, len(best) - 1, SHOWN).long()]]
 
 
 def _strip(images: Tensor, description: str) -> Html:
-    return picture(plots.grid(images.clamp(0, 1).numpy(), len(images)), description, scale=3)
+    return embedded_image(plots.grid(images.clamp(0, 1).numpy(), len(images)), description, scale=3)
 
 
 def _mean(values: dict[str, float]) -> float:

@@ -1,17 +1,12 @@
-"""Styles of pictures: one operator a style between two shared spaces, and the linear algebra of
-styles.
-"""
+"""Style transfer: one linear operator for each style between two shared induced spaces."""
 
 from rectilinear.style.fit import StyleObjective, fit_convolution, fit_style
-from rectilinear.style.measure import PathScores, path_error, path_scores, style_psnr, transfer_psnr
+from rectilinear.style.measure import path_scores
 from rectilinear.style.model import StyleTransfer, in_tiles, new_model
-from rectilinear.style.teachers import FILTERS, TEACHERS, Filter, filtered, lessons, pairs, teacher
+from rectilinear.style.teachers import FILTERS, filtered, lessons, pairs, teacher
 
 __all__ = [
     "FILTERS",
-    "TEACHERS",
-    "Filter",
-    "PathScores",
     "StyleObjective",
     "StyleTransfer",
     "filtered",
@@ -21,9 +16,6 @@ __all__ = [
     "lessons",
     "new_model",
     "pairs",
-    "path_error",
     "path_scores",
-    "style_psnr",
     "teacher",
-    "transfer_psnr",
 ]

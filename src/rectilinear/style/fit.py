@@ -1,4 +1,4 @@
-"""What a model of styles is trained on: pictures beside what a teacher makes of them.
+"""What a model of styles is trained on: images beside what a teacher makes of them.
 
 The operator of a style in closed form: least squares in the latents.
 """
@@ -19,10 +19,10 @@ _PREPARED_ON = 512
 
 
 class StyleObjective(nn.Module):
-    """The mean square error of the pixels, each picture of a batch in one of its styles or blends,
+    """The mean square error of the pixels, each image of a batch in one of its styles or blends,
     drawn at random.
 
-    Rows of the data are ``(1 + m, c, h, w)``: a picture, then what the teacher makes of it with the
+    Rows of the data are ``(1 + m, c, h, w)``: a image, then what the teacher makes of it with the
     weights ``weights[0], ..., weights[m - 1]``. The model answers with ``g_out^-1(sum_k weights[i,
     k] A_k g_in(x))``, so a teacher that blends trains the paths between styles as well as the
     styles.
@@ -77,7 +77,7 @@ class StyleObjective(nn.Module):
 
     @torch.no_grad()
     def prepare(self, data: Tensor) -> None:
-        """Before training: data-dependent layers see pictures, and each style starts at its least
+        """Before training: data-dependent layers see images, and each style starts at its least
         squares.
         """
         rows = data[:: max(1, len(data) // _PREPARED_ON)]
@@ -95,7 +95,7 @@ class StyleObjective(nn.Module):
 
     @torch.no_grad()
     def diagnostics(self, batch: Tensor) -> dict[str, float]:
-        """The round-trip errors ``|g^-1(g(x)) - x|`` of both networks, the second on pictures that
+        """The round-trip errors ``|g^-1(g(x)) - x|`` of both networks, the second on images that
         the model makes.
         """
         x, made = batch[:, 0], self.model.style(self.model.names[0])(batch[:, 0])
@@ -108,7 +108,7 @@ class StyleObjective(nn.Module):
         }
 
 
-_CHUNK = 64  # pictures at a time
+_CHUNK = 64  # images at a time
 
 
 def fit_convolution(x: Tensor, y: Tensor, size: int, damping: float = 1e-6) -> Convolution:
@@ -161,7 +161,7 @@ def fit_convolution(x: Tensor, y: Tensor, size: int, damping: float = 1e-6) -> C
         spectra += torch.einsum("nihw,njhw->ijhw", waves[:, :c].conj(), waves)
     lags = torch.fft.irfft2(
         spectra, s=(h, w)
-    )  # sums over pictures and pixels of x_i(p) x_j(p + lag), then y_j
+    )  # sums over images and pixels of x_i(p) x_j(p + lag), then y_j
     row, column = torch.cartesian_prod(*[torch.arange(size, device=x.device) - size // 2] * 2).mT
     apart = (row - row[:, None]) % h, (column - column[:, None]) % w
     gram = lags[:, :c, *apart].transpose(1, 2).reshape(k, k)
@@ -179,17 +179,17 @@ def fit_style(model: StyleTransfer, x: Tensor, y: Tensor, size: int, steps: int 
 
     Least squares in the latents, ``min |A g_in(x) - g_out(y)|^2``, in closed form; then ``steps``
     of L-BFGS on the pixels, ``min |g_out^-1(A g_in(x)) - y|^2``, over the kernel alone. Networks
-    must keep the layout of the picture, as :class:`~rectilinear.invertible.ImageFlow` does.
+    must keep the layout of the image, as :class:`~rectilinear.invertible.ImageFlow` does.
 
     Args:
         model: the networks.
-        x: pictures ``(n, *shape)``.
-        y: the same pictures in the new style.
+        x: images ``(n, *shape)``.
+        y: the same images in the new style.
         size: side of the kernel.
         steps: of L-BFGS.
 
     Raises:
-        ShapeError: if pictures do not fit the model, or each other.
+        ShapeError: if images do not fit the model, or each other.
 
     Example:
         >>> import rectilinear as rl
@@ -203,7 +203,7 @@ def fit_style(model: StyleTransfer, x: Tensor, y: Tensor, size: int, steps: int 
     check_batch(x, model.g_in.shape, "x")
     check_batch(y, model.g_out.shape, "y")
     if len(x) != len(y):
-        raise ShapeError(f"{len(x)} pictures and {len(y)} in the style", "as many", "Pair them.")
+        raise ShapeError(f"{len(x)} images and {len(y)} in the style", "as many", "Pair them.")
     z = latents(model.g_in, x)
     A = fit_convolution(
         z.unflatten(1, model.g_in.shape),
@@ -217,7 +217,7 @@ def fit_style(model: StyleTransfer, x: Tensor, y: Tensor, size: int, steps: int 
 
 @torch.no_grad()
 def latents(g: Invertible, x: Tensor) -> Tensor:
-    """``g(x)`` as ``(n, dim)``, some pictures at a time."""
+    """``g(x)`` as ``(n, dim)``, some images at a time."""
     return torch.cat([g(part).flatten(1) for part in x.split(_CHUNK)])
 
 

@@ -1,4 +1,4 @@
-"""How well a model does what its teacher does, and what linear algebra adds."""
+"""PSNR of styles, of paths between styles and of style exchange, against the teacher."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from rectilinear.metrics import mean_psnr
 from rectilinear.style.model import StyleTransfer
 from rectilinear.style.teachers import Teacher
 
-TENTHS = tuple(i / 10 for i in range(1, 10))
+TENTHS = tuple(i / 10 for i in range(1, 10))  # positions on a path
+MAX_PSNR_DB = 120.0  # of equal images
 
 
 @torch.no_grad()
-def style_psnr(model: StyleTransfer, x: Tensor, teach: Teacher) -> dict[str, float]:
-    """The mean PSNR in dB, over pictures ``x`` ``(b, c, h, w)``, between each style of the model
-    and the teacher's.
+def style_scores(model: StyleTransfer, x: Tensor, teach: Teacher) -> dict[str, float]:
+    """The mean PSNR in dB of each style to the teacher's, over images ``x`` ``(b, c, h, w)``.
 
     Example:
         >>> import rectilinear as rl
         >>> from rectilinear.style import StyleTransfer, filtered
-        >>> model = StyleTransfer(rl.invertible.Flatten((3, 8, 8)), {"soft": rl.operators.Identity(192)})
-        >>> 5 < style_psnr(model, torch.rand(4, 3, 8, 8), filtered)["soft"] < 20
+        >>> from rectilinear.style.measure import style_scores
+        >>> g = rl.invertible.Flatten((3, 8, 8))
+        >>> model = StyleTransfer(g, {"soft": rl.operators.Identity(192)})
+        >>> 5 < style_scores(model, torch.rand(4, 3, 8, 8), filtered)["soft"] < 20
         True
     """
-    return {name: decibels(model(x, name), teach(x, {name: 1.0})) for name in model.names}
+    return {name: score(model(x, name), teach(x, {name: 1.0})) for name in model.names}
 
 
 @dataclass(frozen=True)
 class PathScores:
-    """PSNR in dB to the teacher's own blends at tenths of the way: means over pictures, a row for
-    each pair of styles.
+    """PSNR in dB to the teacher's blends at nine positions between two styles, means over images.
 
     Attributes:
-        pairs: The styles at the ends.
-        path: ``(pairs, 9)`` of the straight path of operators.
-        pixels: ``(pairs, 9)`` of pixels blended between the teacher's two pictures, which are
-            exact.
-        own: ``(pairs, 9)`` of pixels blended between the model's two pictures.
+        pairs: Names of the styles at the ends, one pair a row.
+        path: ``(pairs, 9)``, of the straight path of operators.
+        pixels: ``(pairs, 9)``, of pixels blended between the teacher's two images.
+        own: ``(pairs, 9)``, of pixels blended between the model's two images.
     """
 
     pairs: tuple[tuple[str, str], ...]
@@ -51,16 +51,12 @@ class PathScores:
 
     @property
     def gain(self) -> Tensor:
-        """Mean over pairs of the dB of the path above pixels blended between the teacher's images,
-        ``(9,)``.
-        """
+        """The gain in dB of the path over blends of the teacher's images, mean over pairs, ``(9,)``."""
         return (self.path - self.pixels).mean(0)
 
     @property
     def own_gain(self) -> Tensor:
-        """Mean over pairs of the dB of the path above pixels blended between the model's images,
-        ``(9,)``.
-        """
+        """The gain in dB of the path over blends of the model's images, mean over pairs, ``(9,)``."""
         return (self.path - self.own).mean(0)
 
 
@@ -71,8 +67,13 @@ def path_scores(
     teach: Teacher,
     pairs: tuple[tuple[str, str], ...] | None = None,
 ) -> PathScores:
-    """The paths between styles against the teacher's own blends, on pictures ``x``; between all
-    pairs by default.
+    """The PSNR of paths between styles to the teacher's blends, on images ``x`` ``(b, c, h, w)``.
+
+    Args:
+        model: the styles.
+        x: images.
+        teach: the teacher.
+        pairs: names of the styles at the ends; all pairs by default.
 
     Raises:
         InputError: for a model of one style.
@@ -87,7 +88,7 @@ def path_scores(
         for t in TENTHS:
             goal = teach(x, {i: 1 - t, j: t})
             candidates = model.path(i, j, t)(x), torch.lerp(*ends, t), torch.lerp(*made, t)
-            path, pixels, own = (decibels(y, goal) for y in candidates)
+            path, pixels, own = (score(y, goal) for y in candidates)
             row.append((path, pixels, own))
         rows.append(row)
     return PathScores(pairs, *torch.tensor(rows).unbind(-1))
@@ -95,12 +96,10 @@ def path_scores(
 
 @torch.no_grad()
 def path_error(model: StyleTransfer, x: Tensor) -> float:
-    """The largest distance, relative to its length, of a path from the straight line of the induced
-    space.
+    """The largest relative distance of a path from the straight line of the induced space.
 
-    ``|g_out(f_t(x)) - (1 - t) g_out(f_i(x)) - t g_out(f_j(x))| / |g_out(f_t(x))|`` over pictures,
-    tenths and pairs of
-    neighbouring styles: rounding, since the path is exact.
+    ``|g_out(f_t(x)) - (1 - t) g_out(f_i(x)) - t g_out(f_j(x))| / |g_out(f_t(x))|`` over images,
+    tenths and neighbouring styles. The path is exact, so this is the rounding error.
     """
     worst = 0.0
     encode = model.out_space.encode
@@ -114,15 +113,14 @@ def path_error(model: StyleTransfer, x: Tensor) -> float:
 
 
 @torch.no_grad()
-def transfer_psnr(
+def exchange_scores(
     model: StyleTransfer, x: Tensor, teach: Teacher, damping: float = 0.001
 ) -> dict[str, Tensor]:
-    """``A_j A_i^+`` on pictures in style ``i``, against style ``j``: PSNR in dB, ``(styles,
-    styles)``, row ``i``.
+    """The PSNR in dB of exchanged styles, ``A_j A_i^+``: tables ``(styles, styles)``, row ``i``.
 
-    ``"model"``: from and to the model's own pictures; ``"teacher"``: from and to the teacher's,
-    with ``damping``; ``"before"``: the teacher's two pictures as they are; ``"ceiling"``: the
-    model's style ``j`` of the original, to the teacher's.
+    ``"model"``: from and to the model's own images; ``"teacher"``: from and to the teacher's, with
+    ``damping``; ``"before"``: of the teacher's two images as they are; ``"ceiling"``: of the model's
+    style ``j`` of the original, to the teacher's.
     """
     taught = {name: teach(x, {name: 1.0}) for name in model.names}
     made = {name: model(x, name) for name in model.names}
@@ -133,17 +131,13 @@ def transfer_psnr(
     for a, i in enumerate(model.names):
         for b, j in enumerate(model.names):
             if i != j:
-                tables["model"][a, b] = decibels(model.between(i, j)(made[i]), made[j])
-                tables["teacher"][a, b] = decibels(
-                    model.between(i, j, damping)(taught[i]), taught[j]
-                )
-                tables["before"][a, b] = decibels(taught[i], taught[j])
-                tables["ceiling"][a, b] = decibels(made[j], taught[j])
+                tables["model"][a, b] = score(model.between(i, j)(made[i]), made[j])
+                tables["teacher"][a, b] = score(model.between(i, j, damping)(taught[i]), taught[j])
+                tables["before"][a, b] = score(taught[i], taught[j])
+                tables["ceiling"][a, b] = score(made[j], taught[j])
     return tables
 
 
-def decibels(y: Tensor, goal: Tensor) -> float:
-    """:func:`~rectilinear.metrics.mean_psnr` of what can be shown: pixels clipped, equal pictures
-    counted as 120 dB.
-    """
-    return mean_psnr(y, goal, most=120.0, clip=True)
+def score(y: Tensor, target: Tensor) -> float:
+    """The mean PSNR in dB of images that are shown: pixels clipped to [0, 1], at most 120 dB each."""
+    return mean_psnr(y, target, most=MAX_PSNR_DB, clip=True)

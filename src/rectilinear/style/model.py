@@ -1,8 +1,8 @@
-"""Styles of pictures: one operator a style between two spaces that all of them share.
+"""Styles of images: one operator a style between two spaces that all of them share.
 
 A new model of styles, ready to train.
 
-Pictures larger than a model: in tiles that overlap, and fade into each other.
+Images larger than a model: in tiles that overlap, and fade into each other.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from rectilinear.serialization import Configured
 
 @final
 class StyleTransfer(Configured):
-    """Pictures in several styles, ``f_k = g_out^-1 . A_k . g_in``: the networks are shared, a style
+    """Images in several styles, ``f_k = g_out^-1 . A_k . g_in``: the networks are shared, a style
     is an operator.
 
     Since the spaces are shared, styles have the arithmetic of their operators: ``(1 - a) A_i + a
@@ -34,9 +34,9 @@ class StyleTransfer(Configured):
     :class:`~rectilinear.Linearizer`; models with other styles share the networks.
 
     Args:
-        g_in: the network of the pictures.
+        g_in: the network of the images.
         styles: the operator of each style by its name.
-        g_out: the network of the pictures in a style; that of the pictures where None.
+        g_out: the network of the images in a style; that of the images where None.
 
     Raises:
         ConfigError: without styles, or for a name that is empty, not a string, or has one of
@@ -87,12 +87,12 @@ class StyleTransfer(Configured):
 
     @property
     def in_space(self) -> InducedSpace:
-        """The space of the pictures."""
+        """The space of the images."""
         return InducedSpace(self.g_in)
 
     @property
     def out_space(self) -> InducedSpace:
-        """The space of the pictures in a style."""
+        """The space of the images in a style."""
         return InducedSpace(self.g_out)
 
     def operator(self, name: str) -> Operator:
@@ -113,7 +113,7 @@ class StyleTransfer(Configured):
         return A
 
     def forward(self, x: Tensor, name: str) -> Tensor:
-        """The pictures ``x`` in the style ``name``."""
+        """The images ``x`` in the style ``name``."""
         return self.style(name)(x)
 
     def style(self, name: str) -> Linearizer:
@@ -154,11 +154,11 @@ class StyleTransfer(Configured):
         return self._linearizer(A @ (A**-1 @ B) ** t)
 
     def between(self, start: str, end: str, damping: float = 0.0) -> Linearizer:
-        """``g_out^-1 . A_j A_i^+ . g_out``, which turns pictures in the style ``start`` into the
+        """``g_out^-1 . A_j A_i^+ . g_out``, which turns images in the style ``start`` into the
         style ``end``.
 
         Args:
-            start: the style that the pictures have.
+            start: the style that the images have.
             end: the style that they get.
             damping: as for :meth:`removal`.
 
@@ -174,7 +174,7 @@ class StyleTransfer(Configured):
 
         With ``damping`` ``d`` the inverse of Tikhonov, ``A^T (A A^T + d |A|^2 I)^-1``: what the
         style weakens below ``sqrt(d)`` of its norm is not brought back, and neither is the noise in
-        it. Pictures that the model has not made itself need it; 0.001 is a start.
+        it. Images that the model has not made itself need it; 0.001 is a start.
 
         Raises:
             ConfigError: if no style has this name, or ``damping`` is negative.
@@ -238,7 +238,7 @@ def new_model(
     *,
     shared: bool = False,
 ) -> StyleTransfer:
-    """Two convolutional networks on pictures of ``shape`` ``(c, h, w)``, and a circular convolution
+    """Two convolutional networks on images of ``shape`` ``(c, h, w)``, and a circular convolution
     for each style.
 
     Such operators are small, diagonal (in blocks of ``c x c``) in a Fourier basis, and closed under
@@ -246,13 +246,13 @@ def new_model(
     them at least squares.
 
     Args:
-        shape: of the pictures; height and width must be divisible by ``2^levels``.
+        shape: of the images; height and width must be divisible by ``2^levels``.
         styles: their names.
         blocks: couplings of each network.
         width: of their conditioners.
         levels: resolutions of each network.
         kernel: side of the operators' kernels, odd.
-        shared: one network for pictures and for styled pictures, which makes the styles operators
+        shared: one network for images and for styled images, which makes the styles operators
             of one space.
 
     Raises:
@@ -282,14 +282,14 @@ _CHUNK = 64  # tiles at a time
 
 
 @torch.no_grad()
-def in_tiles(f: Linearizer, picture: Tensor) -> Tensor:
-    """A picture ``(c, H, W)`` of any size through ``f``, a map of tiles ``(c, h, w)``.
+def in_tiles(f: Linearizer, image: Tensor) -> Tensor:
+    """A image ``(c, H, W)`` of any size through ``f``, a map of tiles ``(c, h, w)``.
 
-    Tiles overlap by half, with the window ``sin^2`` where they do, so that no seam shows; a picture
+    Tiles overlap by half, with the window ``sin^2`` where they do, so that no seam shows; a image
     of the size of a tile is one tile.
 
     Raises:
-        ShapeError: if the picture has other channels than ``f`` maps, or is smaller than a tile.
+        ShapeError: if the image has other channels than ``f`` maps, or is smaller than a tile.
 
     Example:
         >>> import rectilinear as rl
@@ -298,22 +298,22 @@ def in_tiles(f: Linearizer, picture: Tensor) -> Tensor:
         >>> bool(torch.allclose(in_tiles(f, x), x, atol=1e-6))
         True
     """
-    check_floating(picture, "picture")
+    check_floating(image, "image")
     c, h, w = f.g_in.shape
-    if picture.ndim != 3 or picture.shape[0] != c or picture.shape[1] < h or picture.shape[2] < w:
+    if image.ndim != 3 or image.shape[0] != c or image.shape[1] < h or image.shape[2] < w:
         raise ShapeError(
-            f"a picture of shape {tuple(picture.shape)}",
+            f"a image of shape {tuple(image.shape)}",
             f"({c}, H, W) of at least {h} x {w}",
             "Grow it.",
         )
-    rows, columns = (_starts(n, tile) for n, tile in zip(picture.shape[1:], (h, w), strict=True))
+    rows, columns = (_starts(n, tile) for n, tile in zip(image.shape[1:], (h, w), strict=True))
     places = [(y, x) for y in rows for x in columns]
-    tiles = torch.stack([picture[:, y : y + h, x : x + w] for y, x in places])
+    tiles = torch.stack([image[:, y : y + h, x : x + w] for y, x in places])
     styled = torch.cat([f(part) for part in tiles.split(_CHUNK)])
-    window = _fade(h, picture)[:, None] * _fade(w, picture)
+    window = _fade(h, image)[:, None] * _fade(w, image)
     total, weight = (
-        picture.new_zeros(len(styled[0]), *picture.shape[1:]),
-        picture.new_zeros(picture.shape[1:]),
+        image.new_zeros(len(styled[0]), *image.shape[1:]),
+        image.new_zeros(image.shape[1:]),
     )
     for (y, x), tile in zip(places, styled, strict=True):
         total[:, y : y + h, x : x + w] += window * tile

@@ -1,8 +1,8 @@
-"""Styles that need no teacher's network: filters of pictures with sliders, whose blend moves the
+"""Styles that need no teacher's network: filters of images with sliders, whose blend moves the
 sliders.
 
 Who shows the styles: the filters of this library, a package of trained networks, or folders of
-pictures in pairs.
+images in pairs.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class Filter:
     """The sliders of one filter, ``y = curve(colour(detail(x)))``.
 
     Attributes:
-        detail: What is added of the difference between picture and its blur; -1 is the blur itself.
+        detail: What is added of the difference between image and its blur; -1 is the blur itself.
         grey: Share of the colour that goes.
         tint: Factors of red, green and blue.
         polarity: 1, or -1 for a negative.
-        contrast: Slope of the curve; 4 is about that of the picture.
+        contrast: Slope of the curve; 4 is about that of the image.
         exposure: Brightness that becomes middle grey.
         lines: Darkness of the edges.
     """
@@ -60,10 +60,10 @@ FILTERS: dict[str, Filter] = {
 
 
 def filtered(images: Tensor, weights: Mapping[str, float]) -> Tensor:
-    """The pictures behind the filter whose sliders are the weighted means of those of the named
+    """The images behind the filter whose sliders are the weighted means of those of the named
     filters.
 
-    ``y = sigma(contrast (u - exposure))`` with ``u`` the picture after detail, colour and lines.
+    ``y = sigma(contrast (u - exposure))`` with ``u`` the image after detail, colour and lines.
 
     Args:
         images: ``(b, 3, h, w)`` or ``(b, 1, h, w)`` in ``[0, 1]``.
@@ -71,7 +71,7 @@ def filtered(images: Tensor, weights: Mapping[str, float]) -> Tensor:
 
     Raises:
         ConfigError: for an unknown name, or weights that do not sum to one.
-        ShapeError: if the pictures are not ``(b, 1 or 3, h, w)``.
+        ShapeError: if the images are not ``(b, 1 or 3, h, w)``.
 
     Example:
         >>> x = torch.rand(2, 3, 8, 8)
@@ -119,7 +119,7 @@ def _flat(look: Filter) -> list[float]:
 
 
 def _blur(x: Tensor) -> Tensor:
-    """A binomial blur of 5 x 5 pixels, the picture mirrored at its border."""
+    """A binomial blur of 5 x 5 pixels, the image mirrored at its border."""
     row = x.new_tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
     c = x.shape[1]
     kernel = torch.outer(row, row).expand(c, 1, 5, 5)
@@ -130,15 +130,15 @@ Teacher = Callable[[Tensor, Mapping[str, float]], Tensor]
 
 TEACHERS = ("filters", "styletransfer")
 NETWORK_STYLES = 26
-BRUSH = 128  # smaller pictures are painted at this size: the strokes of the networks have one width
+BRUSH = 128  # smaller images are painted at this size: the strokes of the networks have one width
 
 
 def teacher(name: str) -> Teacher:
-    """The teacher ``name``: a function of pictures ``(b, 3, h, w)`` and the weights of its styles.
+    """The teacher ``name``: a function of images ``(b, 3, h, w)`` and the weights of its styles.
 
     ``"filters"`` is :func:`filtered`, with the styles of :data:`FILTERS`; ``"styletransfer"`` has
     26 styles of paintings, ``"0"`` to ``"25"``, and blends them by the weights of a conditional
-    network; small pictures are painted large, and shrunk.
+    network; small images are painted large, and shrunk.
 
     Raises:
         ConfigError: for another name.
@@ -189,7 +189,7 @@ def _painted(engine: object, images: Tensor, weights: Mapping[str, float]) -> Te
     )
     pixels = (large.permute(0, 2, 3, 1) * 255).round().byte().cpu().numpy()
     spec = {int(name): weight for name, weight in weights.items()}
-    painted = np.stack([np.asarray(engine.stylize(picture, spec)) for picture in pixels])  # type: ignore[attr-defined]
+    painted = np.stack([np.asarray(engine.stylize(image, spec)) for image in pixels])  # type: ignore[attr-defined]
     result = torch.from_numpy(painted).permute(0, 3, 1, 2).to(images) / 255
     return interpolate(result, size=size, mode="area")
 
@@ -197,7 +197,7 @@ def _painted(engine: object, images: Tensor, weights: Mapping[str, float]) -> Te
 def lessons(
     images: Tensor, styles: Sequence[str], teach: Teacher, blends: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """Rows for :class:`StyleObjective`, and their weights: each picture, its styles, and ``blends``
+    """Rows for :class:`StyleObjective`, and their weights: each image, its styles, and ``blends``
     between each two.
 
     Args:
@@ -232,9 +232,9 @@ def pairs(
     split: Literal["train", "test"] = "train",
     size: int | None = None,
 ) -> dict[str, Tensor]:
-    """The same pictures in several styles, ``(n, c, h, w)`` each, from the folders ``root/STYLE``.
+    """The same images in several styles, ``(n, c, h, w)`` each, from the folders ``root/STYLE``.
 
-    Files of one name are one picture, whatever their suffixes and the order of these. The split is
+    Files of one name are one image, whatever their suffixes and the order of these. The split is
     that of the first
     style: see :func:`rectilinear.datasets.load`.
 
@@ -254,7 +254,7 @@ def pairs(
             raise DataError(
                 f"'{odd[0]}', which is not in both {folder} and {first}",
                 "the same names in the folder of every style",
-                "Remove the pictures that have no partner.",
+                "Remove the images that have no partner.",
             )
     images: dict[str, Tensor] = {}
     chosen = [_name(path, first) for path in split_files(first).get(split, ())] if styles else []
@@ -266,7 +266,7 @@ def pairs(
         expected = images[styles[0]].shape
         if images[style].shape != expected:
             raise DataError(
-                f"pictures of shape {tuple(images[style].shape[1:])} in {folder}",
+                f"images of shape {tuple(images[style].shape[1:])} in {folder}",
                 f"{tuple(expected[1:])}, as in {first}",
                 "Name a size, and make all grey or all coloured.",
             )
@@ -277,14 +277,14 @@ def _by_name(folder: Path) -> dict[str, Path]:
     """The images under a folder by their paths without suffixes."""
     if not folder.is_dir():
         raise DataError(
-            f"no folder {folder}", "a folder of pictures for each style", "Check the names."
+            f"no folder {folder}", "a folder of images for each style", "Check the names."
         )
     found: dict[str, Path] = {}
     for path in image_files(folder):
         if (name := _name(path, folder)) in found:
             raise DataError(
                 f"{found[name]} and {path}",
-                "one picture of a name",
+                "one image of a name",
                 "Remove or rename one of them.",
             )
         found[name] = path

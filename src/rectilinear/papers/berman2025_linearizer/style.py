@@ -26,18 +26,15 @@ from rectilinear import datasets, plots
 from rectilinear.papers.figure import Claim
 from rectilinear.random import seed_all
 from rectilinear.style import (
-    PathScores,
     StyleObjective,
     StyleTransfer,
     filtered,
     fit_style,
     lessons,
     new_model,
-    path_error,
     path_scores,
-    style_psnr,
-    transfer_psnr,
 )
+from rectilinear.style.measure import PathScores, exchange_scores, path_error, style_scores
 from rectilinear.training import TrainConfig, train
 
 ADDED = "rose"
@@ -82,7 +79,7 @@ PRESETS = {
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """Scores in dB, errors, costs relative to training and to the networks, and rows of pictures
+    """Scores in dB, errors, costs relative to training and to the networks, and rows of images
     ``(n, c, h, w)``.
     """
 
@@ -131,15 +128,15 @@ def measure(
     first, middle, last = model.names[0], model.names[1], model.names[-1]
     x = test[len(test) // 2 :][:1]
     times = torch.linspace(0, 1, SHOWN).tolist()
-    by_number = style_psnr(model, test, lambda y, _: filtered(y, {first: 0.5, last: 0.5}))[middle]
+    by_number = style_scores(model, test, lambda y, _: filtered(y, {first: 0.5, last: 0.5}))[middle]
     return Result(
-        train=style_psnr(model, images, filtered),
-        held_out=style_psnr(model, test, filtered),
+        train=style_scores(model, images, filtered),
+        held_out=style_scores(model, test, filtered),
         paths=path_scores(model, test, filtered),
         middle_by_number=by_number,
         path_error=path_error(model, test[:16]),
-        transfer=transfer_psnr(model, test, filtered),
-        added=style_psnr(more, test, filtered)[ADDED],
+        transfer=exchange_scores(model, test, filtered),
+        added=style_scores(more, test, filtered)[ADDED],
         added_seconds=added_seconds,
         share=max(more.shares.values()),
         images={
@@ -175,7 +172,7 @@ def claims(result: Result) -> list[Claim]:
     exact = result.transfer["model"][~result.transfer["model"].isnan()]
     return [
         Claim.at_most(
-            "training above held-out pictures, mean over styles, dB", sum(loss) / len(loss), 1.0
+            "training above held-out images, mean over styles, dB", sum(loss) / len(loss), 1.0
         ),
         Claim.at_most(
             "path from its straight line in the induced space, relative", result.path_error, 1e-5
