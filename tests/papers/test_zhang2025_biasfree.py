@@ -19,13 +19,13 @@ def test_tasks_are_what_they_are_called() -> None:
     assert asymmetric_fraction(x, y[:, None]) == 0
 
 
-def test_the_floor_of_a_ray_by_search() -> None:
+def test_the_lower_bound_of_a_ray_by_search() -> None:
     c = torch.linspace(-3, 3, 60_001, dtype=torch.float64)
     loss = (torch.log1p(torch.exp(-c)) + torch.log1p(torch.exp(2 * c))) / 2
-    assert fig1.ray_floor() == pytest.approx(float(loss.min()), abs=1e-8)
+    assert fig1.ray_bound() == pytest.approx(float(loss.min()), abs=1e-8)
 
 
-def test_three_layers_compute_the_function_and_a_line_leaves_its_floor() -> None:
+def test_three_layers_compute_the_function_and_a_line_leaves_its_bound() -> None:
     angle = torch.arange(3600, dtype=torch.float64) * (2 * math.pi / 3600)
     x = torch.stack([angle.cos(), angle.sin()], dim=1)
     y = fig2.g(x)
@@ -33,7 +33,7 @@ def test_three_layers_compute_the_function_and_a_line_leaves_its_floor() -> None
         assert torch.equal(fig2.exact()(x)[:, 0], y)
     slope = x.mT @ y / x.square().sum(0)
     left = (y - x @ slope).square().sum() / y.square().sum()
-    assert pytest.approx(float(left), abs=1e-5) == fig2.FLOOR
+    assert pytest.approx(float(left), abs=1e-5) == fig2.LINEAR_BOUND
 
 
 def test_strengths_of_a_random_start() -> None:
@@ -41,7 +41,7 @@ def test_strengths_of_a_random_start() -> None:
     w = torch.tensor([[0.3, -1.0], [0.1, 0.2], [-1.0, 0.4]], dtype=torch.float64)
     a = torch.tensor([0.1, -0.5, 0.1], dtype=torch.float64)
     expected = torch.tensor([(0.1 + 0.3) ** 2, (0.5 + 0.2) ** 2 + (-0.1 + 0.4) ** 2]) / 4
-    assert torch.allclose(fig4.grown_from(w, a, x, y).float(), expected)
+    assert torch.allclose(fig4.initial_strengths(w, a, x, y).float(), expected)
 
 
 def test_blocks_of_a_network_in_two_blocks() -> None:

@@ -1,4 +1,4 @@
-"""``rectilinear predict``."""
+"""``rectilinear predict``: the learning curve of a network before it trains."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,24 +11,22 @@ from rectilinear.cli._options import Common
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(Common):
-    """Draw the learning curve of a network before it trains, or say which assumption fails."""
+    """Predict the learning curve of a network before training, or name what does not hold."""
 
     model: tyro.conf.Positional[str]
-    """FILE.py:NAME, a function without arguments in a Python file that makes the model. The file is
-    run.
-    """
+    """FILE.py:NAME, a function without arguments that returns the model. The file is run."""
     data: Path
-    """Rows of data, an array .npy."""
+    """Points, an array .npy (n, ...)."""
     labels: Path
-    """Their targets, an array .npy of numbers; two classes are taken as -1 and 1."""
+    """Targets, an array .npy (n,) or (n, o); two integer classes become -1 and 1."""
     lr: float
-    """Learning rate of gradient descent on half the mean square error."""
+    """Learning rate of full-batch gradient descent on half the mean square error."""
     steps: int
-    """Steps."""
+    """Number of steps of gradient descent."""
     checkpoint: Path | None = None
-    """Weights of the model, .safetensors; those that NAME gives by default."""
+    """Weights of the model, .safetensors (default: those that NAME gives)."""
     out: Path | None = None
-    """Folder for prediction.png and prediction.json; nothing is written by default."""
+    """Folder for prediction.png and prediction.json (default: nothing is written)."""
 
     def code(self) -> tuple[Path, ...]:
         return (Path(self.model.rpartition(":")[0]),)
@@ -63,7 +61,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
 
 def _draw(found: Any, path: Path) -> None:
-    """The curve, the loss that no step can beat, and the half time."""
+    """Draw the curve, the loss that no step can beat, and the half time."""
     from rectilinear import plots
     from rectilinear.plots.style import ROLES
 
@@ -74,13 +72,15 @@ def _draw(found: Any, path: Path) -> None:
             found.steps, found.low, found.high, color=ROLES["rule"], linewidth=0, zorder=0
         )
     axes.axhline(found.final_loss, color=ROLES["muted"], linewidth=0.8, linestyle=(0, (4, 3)))
-    axes.annotate("best linear map", (0, found.final_loss), xycoords=("axes fraction", "data"), va="bottom",
-                  xytext=(4, 2), textcoords="offset points", fontsize=8, color=ROLES["muted"])  # fmt: skip
+    axes.annotate("best linear map", (0, found.final_loss), xycoords=("axes fraction", "data"),
+                  va="bottom", xytext=(4, 2), textcoords="offset points", fontsize=8,
+                  color=ROLES["muted"])  # fmt: skip
     if found.half_time is not None:
         axes.axvline(found.half_time, color=ROLES["rule"], linewidth=0.8, zorder=0)
         late = found.half_time > 0.8 * float(found.steps[-1])
-        axes.annotate(f"half time {found.half_time:.0f}", (found.half_time, 1), xycoords=("data", "axes fraction"),
-                      xytext=(-4 if late else 4, -8), ha="right" if late else "left", textcoords="offset points",
-                      fontsize=8, color=ROLES["muted"])  # fmt: skip
+        axes.annotate(f"half time {found.half_time:.0f}", (found.half_time, 1),
+                      xycoords=("data", "axes fraction"), xytext=(-4 if late else 4, -8),
+                      ha="right" if late else "left", textcoords="offset points", fontsize=8,
+                      color=ROLES["muted"])  # fmt: skip
     axes.set(xlabel="step", ylabel="loss", ylim=(0, None), xlim=(0, float(found.steps[-1])))
     plots.save(figure, path)

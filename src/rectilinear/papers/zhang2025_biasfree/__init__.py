@@ -1,3 +1,4 @@
-"""Zhang, Saxe, Latham, "When Are Bias-Free ReLU Networks Effectively Linear Networks?", TMLR 2025,
-arXiv 2406.12615.
+"""Figures of Zhang, Saxe, Latham on bias-free ReLU networks that are effectively linear, TMLR 2025.
+
+"When Are Bias-Free ReLU Networks Effectively Linear Networks?", arXiv 2406.12615.
 """

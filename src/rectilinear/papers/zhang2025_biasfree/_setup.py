@@ -1,8 +1,4 @@
-"""What several figures share: the regression task, colours by slope, and distances between
-networks.
-
-Training of the small classifiers and regressors that the figures on expressivity show.
-"""
+"""Shared parts of the figures: task, colours by slope, distances of weights, training."""
 
 from __future__ import annotations
 
@@ -25,8 +21,9 @@ LINEAR, RELU = ROLES["second"], ROLES["first"]
 
 
 def sine_task(points: int, inputs: int, seed: int) -> tuple[Tensor, Tensor]:
-    """``points`` standard normal inputs and their mirrors, ``y = w . x + sin(4 w . x)``, ``w``
-    uniform on [-.5, .5].
+    """Standard normal inputs and their mirror images, with ``y = w . x + sin(4 w . x)``.
+
+    ``w`` is uniform on [-.5, .5].
     """
     source = generator(seed)
     x = torch.randn(points, inputs, generator=source, dtype=torch.float64)
@@ -41,9 +38,7 @@ def kappas(networks: Networks) -> Tensor:
 
 
 def rescaled(networks: Networks) -> Networks:
-    """The same start for every slope: weights divided by ``sqrt(kappa)``, so that all compute the
-    same small map.
-    """
+    """The networks with weights divided by ``sqrt(kappa)``: all compute the same small map."""
     root = kappas(networks).sqrt()[:, None, None]
     return replace(networks, first=networks.first / root, last=networks.last / root)
 
@@ -59,16 +54,19 @@ def weight_distance(networks: Networks, linear: Networks) -> Tensor:
 
 
 def shade(alpha: float) -> tuple[float, ...]:
-    """From the colour of ReLU to that of a linear network."""
+    """The colour of a slope, from that of ReLU to that of a linear network."""
     first, second = (torch.tensor(mpl.colors.to_rgb(colour)) for colour in (RELU, LINEAR))
     return tuple(((1 - alpha) * first + alpha * second).tolist())
 
 
 def plane(axes: Axes, values: Tensor, reach: float, scale: float) -> None:
-    """Values on the square ``[-reach, reach]^2``, the first coordinate along a row; white is zero."""
+    """Draw values on the square ``[-reach, reach]^2``, the first coordinate along a row.
+
+    White is zero.
+    """
     colours = LinearSegmentedColormap.from_list("signs", [LINEAR, "#ffffff", RELU])
-    axes.imshow(torch.tanh(values / scale), extent=(-reach, reach, -reach, reach), origin="lower", cmap=colours,
-                vmin=-1.5, vmax=1.5, interpolation="bilinear")  # fmt: skip
+    axes.imshow(torch.tanh(values / scale), extent=(-reach, reach, -reach, reach), origin="lower",
+                cmap=colours, vmin=-1.5, vmax=1.5, interpolation="bilinear")  # fmt: skip
     axes.set(xticks=[], yticks=[], xlim=(-reach, reach), ylim=(-reach, reach))
     axes.grid(visible=False)
     axes.spines[:].set(visible=True, color=ROLES["rule"], linewidth=0.6)
@@ -81,7 +79,7 @@ def pixels(reach: float, count: int) -> Tensor:
 
 
 def name(axes: Axes, title: str, **labels: Any) -> None:
-    """Title and labels of a panel."""
+    """Set title and labels of a panel."""
     axes.set_title(title, fontsize=9.5, color=ROLES["ink"], loc="left")
     axes.set(**labels)
 
@@ -102,9 +100,7 @@ def fit(
     steps: int,
     lr: float,
 ) -> Tensor:
-    """Full-batch Adam, its rate falling to zero along a cosine over the last half; the loss before
-    each step.
-    """
+    """The loss before each step of full-batch Adam, on a cosine schedule over the last half."""
     optimizer = torch.optim.Adam(model.parameters(), lr)
     half = steps // 2
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -113,9 +109,8 @@ def fit(
             0.5 + 0.5 * float(torch.cos(torch.tensor(torch.pi * max(0, k - half) / (steps - half))))
         ),
     )
-    losses = y.new_empty(
-        steps
-    )  # numbers kept one by one would split the memory that each step needs in one piece
+    # Numbers kept one by one would split the memory that each step needs in one piece.
+    losses = y.new_empty(steps)
     for step in range(steps):
         optimizer.zero_grad(set_to_none=True)
         value = loss(model(x)[:, 0], y)

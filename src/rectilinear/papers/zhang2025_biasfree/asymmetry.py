@@ -1,9 +1,8 @@
 """Supplement, broken symmetry: ``rectilinear reproduce zhang2025_biasfree asymmetry``.
 
-Mirrors are taken from the data, a part at a time. The more are missing, the further the ReLU
-network of two layers goes
-from a linear map: the even part that it learns has more energy, and it gets below the loss of the
-best linear map, which no such network can on symmetric data.
+Mirror images are taken from the data, a part at a time. The more are missing, the further the ReLU
+network of two layers goes from a linear map: the even part that it learns has more energy, and it
+gets below the loss of the best linear map, which no such network can on symmetric data.
 
 Cost: small 8 seconds, full a minute, on one core.
 """
@@ -44,9 +43,7 @@ PRESETS = {
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """By part of the mirrors dropped: losses along ``time``, the best linear map's, and the even
-    part at the end.
-    """
+    """Losses along ``time``, the best linear map's, and the final even part, by part dropped."""
 
     dropped: tuple[float, ...]
     time: Tensor
@@ -62,7 +59,7 @@ def compute(
     p = PRESETS[preset]
     x, y = sine_task(p.points, p.inputs, seed)
     start = Networks.gaussian(p.inputs, p.width // 2, std=p.std, seed=seed).paired()
-    losses, floors, evens = [], [], []
+    losses, bests, evens = [], [], []
     for part in p.dropped:
         kept = 2 * p.points - round(part * p.points)
         run = simulate(start, x[:kept], y[:kept], 2 * p.lr, p.steps, points=201)
@@ -70,9 +67,9 @@ def compute(
         f = run.networks(x)[0, :, 0]
         even = (f + f.roll(p.points)) / 2
         losses.append(run.loss[:, 0])
-        floors.append(float(data.loss(data.optimum())))
+        bests.append(float(data.loss(data.optimum())))
         evens.append(float(even.square().mean() / f.square().mean()))
-    best, even = torch.tensor([floors, evens], dtype=torch.float64)
+    best, even = torch.tensor([bests, evens], dtype=torch.float64)
     return Result(p.dropped, run.steps * p.lr, torch.stack(losses, dim=1), best, even)
 
 
@@ -87,10 +84,15 @@ def draw(result: Result, path: Path) -> None:
             linewidth=1.3,
         )
     curves.axhline(1, color=LINEAR, linewidth=0.7, linestyle=(0, (4, 3)))
-    curves.annotate("best linear map", (1, 1), xycoords=("axes fraction", "data"), xytext=(0, 3), ha="right",
-                    textcoords="offset points", color=LINEAR, fontsize=8)  # fmt: skip
-    name(curves, "loss over that of the best linear map", xlabel=r"time $(1+α)t/2τ$", ylim=(0, None),
-         xlim=(0, float(result.time[-1])))  # fmt: skip
+    curves.annotate("best linear map", (1, 1), xycoords=("axes fraction", "data"), xytext=(0, 3),
+                    ha="right", textcoords="offset points", color=LINEAR, fontsize=8)  # fmt: skip
+    name(
+        curves,
+        "loss over that of the best linear map",
+        xlabel=r"time $(1+α)t/2τ$",
+        ylim=(0, None),
+        xlim=(0, float(result.time[-1])),
+    )
     parts.plot(
         [100 * part for part in result.dropped], 100 * result.even, "o-", color=RELU, markersize=4
     )

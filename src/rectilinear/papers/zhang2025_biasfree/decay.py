@@ -1,9 +1,8 @@
 """Supplement, weight decay: ``rectilinear reproduce zhang2025_biasfree decay``.
 
 With weight decay ``lambda`` a leaky ReLU network of pairs learns like the linear one with
-``lambda/kappa``, exactly;
-from a small Gaussian start nearly so. More decay leaves a weaker map, and beyond ``kappa s`` none:
-the weights vanish.
+``lambda/kappa``, exactly; from small Gaussian weights nearly so. More decay leaves a weaker map,
+and beyond ``kappa s`` none: the weights vanish.
 
 Cost: small 5 seconds, full 2 minutes, on one core.
 """
@@ -50,9 +49,7 @@ PRESETS = {"small": Preset(100, 30, 1e-3, 0.02, 700), "full": Preset(500, 100, 1
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """Losses ``(T, decay, 2)`` of ReLU and linear networks by start; distances and strengths
-    ``(decay,)`` of pairs.
-    """
+    """Losses ``(T, decay, 2)`` of ReLU and linear networks; of pairs, distances and strengths."""
 
     time: Tensor
     loss: dict[str, Tensor]
@@ -63,7 +60,7 @@ class Result:
 def compute(
     preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None
 ) -> Result:
-    """Train a ReLU and a linear network from one start, with every decay."""
+    """Train a ReLU and a linear network from the same weights, with every decay."""
     p = PRESETS[preset]
     x, y = sine_task(p.points, 20, seed)
     s = float(Moments.of(x, y).beta.norm())
@@ -127,10 +124,10 @@ def draw(result: Result, path: Path) -> None:
         axes.plot(result.time, linear, color=LINEAR, linewidth=3, alpha=0.35, label="linear")
         axes.plot(result.time, relu, color=RELU, linewidth=1, label="ReLU")
         last = float(linear[-1])
-        axes.annotate(f"{decay:g}", (float(result.time[-1]), last), xytext=(3, 0), textcoords="offset points",
-                      va="center", fontsize=8, color=ROLES["muted"])  # fmt: skip
-    axes.annotate("λ/s", (1, 1), xycoords="axes fraction", xytext=(3, 2), textcoords="offset points", fontsize=8,
-                  color=ROLES["muted"])  # fmt: skip
+        axes.annotate(f"{decay:g}", (float(result.time[-1]), last), xytext=(3, 0), fontsize=8,
+                      textcoords="offset points", va="center", color=ROLES["muted"])  # fmt: skip
+    axes.annotate("λ/s", (1, 1), xycoords="axes fraction", xytext=(3, 2), fontsize=8,
+                  textcoords="offset points", color=ROLES["muted"])  # fmt: skip
     handles, labels = axes.get_legend_handles_labels()
     axes.legend(
         handles[:2], labels[:2], frameon=False, labelcolor="linecolor", fontsize=8, loc="lower left"

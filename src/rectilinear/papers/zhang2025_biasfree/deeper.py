@@ -1,9 +1,8 @@
 """Supplement, deeper networks: ``rectilinear reproduce zhang2025_biasfree deeper``.
 
-From a start in two blocks a ReLU network of any depth computes a linear map all through training,
-that of the linear
-network at half the time: ``f_relu(x, t) = f_linear(x, t/2)``. From a small random start three
-layers get there by themselves (figure 5), though not at that time.
+From weights in two blocks a ReLU network of any depth computes a linear map all through training,
+that of the linear network at half the time: ``f_relu(x, t) = f_linear(x, t/2)``. From small random
+weights three layers get there by themselves (figure 5), though not at that time.
 
 Cost: small 5 seconds, full half a minute, on one core.
 """
@@ -28,7 +27,7 @@ from rectilinear.random import generator
 
 DEPTHS = (2, 3, 4, 5)
 STRENGTH = 2.0  # length of the linear target
-START = 0.005  # of the map at the start, the same for every depth
+INITIAL_STRENGTH = 0.005  # of the map, the same for every depth
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,7 @@ PRESETS = {"small": Preset(40, 12, 0.02, 12.0), "full": Preset(200, 50, 0.005, 1
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """Losses ``(T, depth)`` of ReLU networks at ``time``, of linear ones at half of it, and the
-    closed form.
+    """Losses ``(T, depth)`` of ReLU networks, of linear ones at half the time, and predicted.
 
     ``step_error`` is what finite steps may add to the closed form, a multiple of the step.
     """
@@ -63,9 +61,7 @@ class Result:
 def compute(
     preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None
 ) -> Result:
-    """Train every depth from two blocks, and the linear network whose layers are these unit
-    vectors' products.
-    """
+    """Train every depth from two blocks, and the linear network of the same unit vectors."""
     p = PRESETS[preset]
     source = generator(seed)
     x = (
@@ -83,7 +79,7 @@ def compute(
     relu, linear = [], []
     for depth in DEPTHS:
         chain = [w / STRENGTH, *hidden[: depth - 1]]
-        scale = START ** (1 / depth) * 2**0.5
+        scale = INITIAL_STRENGTH ** (1 / depth) * 2**0.5
         relu.append(two_block_init(chain, scale))
         single = scale / 2**0.5
         linear.append(
@@ -126,8 +122,9 @@ def draw(result: Result, path: Path) -> None:
             result.time, result.predicted[:, i], color=ROLES["ink"], linewidth=0.9, linestyle=":"
         )
         middle = int((result.relu[:, i] < 0.5 * result.relu[0, i]).int().argmax())
-        axes.annotate(f"{depth}", (float(result.time[middle]), float(result.relu[middle, i])), xytext=(4, 2),
-                      textcoords="offset points", fontsize=9, color=ROLES["muted"])  # fmt: skip
+        place = float(result.time[middle]), float(result.relu[middle, i])
+        axes.annotate(f"{depth}", place, xytext=(4, 2), textcoords="offset points", fontsize=9,
+                      color=ROLES["muted"])  # fmt: skip
     for text, colour, height in (("ReLU at $t$", RELU, 0.92), ("linear at $t/2$", LINEAR, 0.84),
                                  ("closed form", ROLES["ink"], 0.76)):  # fmt: skip
         axes.annotate(

@@ -42,8 +42,8 @@ MODELS = {
     "two layers, biases": (2, True),
     "three layers, biases": (3, True),
 }
-REACH = 2.6  # of the pictures, on either side of the origin
-PIXELS = 121
+REACH = 2.6  # of the images, on either side of the origin
+PIXELS = 121  # of an image, along a side
 
 
 @dataclass(frozen=True)
@@ -60,15 +60,13 @@ PRESETS = {"small": Preset(32, 450, 3e-2), "full": Preset(100, 3000, 5e-3)}
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """By task: points, labels and the exact floor; by task and model: last loss, accuracy and the
-    output on a grid.
-    """
+    """By task points, labels and lower bound; by task and model loss, accuracy and output."""
 
     tasks: dict[str, tuple[Tensor, Tensor]]
-    floors: dict[str, float]
+    lower_bounds: dict[str, float]
     loss: dict[tuple[str, str], float]
     accuracy: dict[tuple[str, str], float]
-    pictures: dict[tuple[str, str], Tensor]
+    images: dict[tuple[str, str], Tensor]
 
 
 def compute(
@@ -77,7 +75,7 @@ def compute(
     """Train every model on both tasks."""
     p = PRESETS[preset]
     tasks = {"fan": fan(), "circles": circles()}
-    loss, accuracy, pictures = {}, {}, {}
+    loss, accuracy, images = {}, {}, {}
     for task, (x, y) in tasks.items():
         for model, (layers, bias) in MODELS.items():
             seed_all(seed)
@@ -85,14 +83,12 @@ def compute(
             loss[task, model] = float(fit(net, x, y, logistic, p.steps, p.lr)[-1])
             with torch.no_grad():
                 accuracy[task, model] = float((net(x)[:, 0] * y > 0).double().mean())
-                pictures[task, model] = net(pixels(REACH, PIXELS)).reshape(PIXELS, PIXELS)
-    return Result(tasks, {"fan": math.log(2), "circles": ray_floor()}, loss, accuracy, pictures)
+                images[task, model] = net(pixels(REACH, PIXELS)).reshape(PIXELS, PIXELS)
+    return Result(tasks, {"fan": math.log(2), "circles": ray_bound()}, loss, accuracy, images)
 
 
 def fan() -> tuple[Tensor, Tensor]:
-    """Six sectors of 60 degrees with alternating labels: 8 angles within 20 degrees of each centre,
-    three radii.
-    """
+    """Six sectors of 60 degrees with alternating labels, 8 angles times 3 radii each."""
     centres = 60.0 * torch.arange(6, dtype=torch.float64)
     angles = torch.deg2rad(centres[:, None] + torch.linspace(-20, 20, 8, dtype=torch.float64))
     labels = (1 - 2 * (torch.arange(6) % 2)).double()[:, None, None].expand(6, 8, 3)
@@ -105,10 +101,8 @@ def circles() -> tuple[Tensor, Tensor]:
     return _polar(angles, torch.tensor([1.0, 2.0])), torch.tensor([1.0, -1.0]).double().repeat(36)
 
 
-def ray_floor() -> float:
-    """The least loss along one ray of the circles: a bias-free network gives ``c`` and ``2 c``
-    there.
-    """
+def ray_bound() -> float:
+    """The least loss on a ray of the circles, where a bias-free network gives ``c`` and ``2 c``."""
 
     def loss(c: float) -> float:
         return (math.log1p(math.exp(-c)) + math.log1p(math.exp(2 * c))) / 2
@@ -124,14 +118,14 @@ def logistic(f: Tensor, y: Tensor) -> Tensor:
 def draw(result: Result, path: Path) -> None:
     """The sign and size of every output in colour, with the points on it."""
     figure, axes = plots.canvas(9.2, 5.0, columns=4, rows=2)
-    for panel, (key, picture) in zip(axes, result.pictures.items(), strict=True):
+    for panel, (key, picture) in zip(axes, result.images.items(), strict=True):
         task, model = key
         plane(panel, picture, REACH, scale=max(float(picture.abs().quantile(0.9)), 0.2))
         x, y = result.tasks[task]
         for label, colour in ((1, RELU), (-1, LINEAR)):
             shown = x[y == label]
-            panel.plot(shown[:, 0], shown[:, 1], "o", color=colour, markersize=3.4, markeredgewidth=0.5,
-                       markeredgecolor="white")  # fmt: skip
+            panel.plot(shown[:, 0], shown[:, 1], "o", color=colour, markersize=3.4,
+                       markeredgewidth=0.5, markeredgecolor="white")  # fmt: skip
         name(
             panel, f"{model}\nloss {result.loss[key]:.3f}, {100 * result.accuracy[key]:.0f} % right"
         )
@@ -140,12 +134,14 @@ def draw(result: Result, path: Path) -> None:
 
 def claims(result: Result) -> list[Claim]:
     """Which networks learn which task, and where the others stay."""
-    floor = result.floors["circles"]
+    bound = result.lower_bounds["circles"]
     return [
-        Claim.close("floor of the circles for every bias-free network", floor, 0.641953, 1e-6),
+        Claim.close(
+            "lower bound of the circles for every bias-free network", bound, 0.641953, 1e-6
+        ),
         Claim.close("fan, two layers: loss", result.loss["fan", "two layers"], math.log(2), 1e-5),
         *(
-            Claim.close(f"circles, {model}: loss", result.loss["circles", model], floor, 1e-4)
+            Claim.close(f"circles, {model}: loss", result.loss["circles", model], bound, 1e-4)
             for model in ("two layers", "three layers")
         ),
         *(

@@ -30,7 +30,7 @@ from rectilinear.papers.zhang2025_biasfree._setup import (
 )
 from rectilinear.random import generator, seed_all
 
-FLOOR = 1 - 1 / (4 - 8 / math.pi)  # 1 - <g x_1>^2 / (<g^2> <x_1^2>) on the circle: 0.312015
+LINEAR_BOUND = 1 - 1 / (4 - 8 / math.pi)  # 1 - <g x_1>^2 / (<g^2> <x_1^2>) on the circle: 0.312015
 WIDTHS = (20, 100, 400)
 REACH, PIXELS = 1.5, 121
 
@@ -51,21 +51,20 @@ PRESETS = {"small": Preset(180, 400, 32, 1200, 1e-2), "full": Preset(720, 3000, 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """Unexplained part of the variance along training, by model; the exact network's error;
-    pictures.
-    """
+    """Unexplained variance along training by model, the exact network's error, and images."""
 
     unexplained: dict[str, Tensor]
     linear: float
     exact_error: float
-    pictures: dict[str, Tensor]
+    images: dict[str, Tensor]
 
 
 def compute(
     preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None
 ) -> Result:
-    """Train two layers of three widths and three layers, on the circle: homogeneous functions need
-    no more.
+    """Train two layers of three widths and three layers, on the circle.
+
+    Homogeneous functions need no more.
     """
     p = PRESETS[preset]
     angle = torch.arange(p.angles, dtype=torch.float64) * (2 * torch.pi / p.angles)
@@ -77,19 +76,19 @@ def compute(
 
     models = {f"two layers, width {width}": ([2, width, 1], p.steps) for width in WIDTHS}
     models |= {"three layers, trained": ([2, p.width, p.width, 1], p.deep_steps)}
-    curves, pictures = {}, {"target": g(pixels(REACH, PIXELS)).reshape(PIXELS, PIXELS)}
+    curves, images = {}, {"target": g(pixels(REACH, PIXELS)).reshape(PIXELS, PIXELS)}
     for model, (sizes, steps) in models.items():
         seed_all(seed)
         net = network(sizes, bias=False)
         curves[model] = fit(net, x, y, unexplained, steps, p.lr)
-        pictures[model] = _picture(net)
+        images[model] = _image(net)
     net = exact()
-    pictures["three layers, by hand"] = _picture(net)
+    images["three layers, by hand"] = _image(net)
     best = x @ torch.linalg.lstsq(x, y[:, None]).solution
     far = 10 * torch.randn(10_000, 2, generator=generator(seed), dtype=torch.float64)
     with torch.no_grad():
         error = float((net(far)[:, 0] - g(far)).abs().max())
-    return Result(curves, float(unexplained(best[:, 0], y)), error, pictures)
+    return Result(curves, float(unexplained(best[:, 0], y)), error, images)
 
 
 def g(x: Tensor) -> Tensor:
@@ -111,15 +110,13 @@ def exact() -> nn.Sequential:
     return net
 
 
-def _picture(net: nn.Module) -> Tensor:
+def _image(net: nn.Module) -> Tensor:
     with torch.no_grad():
         return net(pixels(REACH, PIXELS)).reshape(PIXELS, PIXELS)
 
 
 def draw(result: Result, path: Path) -> None:
-    """The function, what two and three layers make of it, and the unexplained variance along
-    training.
-    """
+    """Draw the function, what two and three layers make of it, and the unexplained variance."""
     figure, axes = plots.canvas(9.6, 2.25, columns=5, width_ratios=[1, 1, 1, 1, 1.4])
     shown = (
         "target",
@@ -128,15 +125,15 @@ def draw(result: Result, path: Path) -> None:
         f"two layers, width {WIDTHS[-1]}",
     )
     for panel, key in zip(axes, shown, strict=False):
-        plane(panel, result.pictures[key], REACH, scale=0.7)
+        plane(panel, result.images[key], REACH, scale=0.7)
         name(panel, key.replace(", ", ",\n") if ", " in key else f"{key},\n$g(x)$")
     last = axes[-1]
     for model, curve in result.unexplained.items():
         colour = RELU if model.startswith("three") else LINEAR
         last.plot(range(1, len(curve) + 1), curve, color=colour, linewidth=1.1)
-    last.axhline(FLOOR, color=LINEAR, linewidth=0.7, linestyle=(0, (4, 3)))
-    last.annotate("two layers", (1, FLOOR), xycoords=("axes fraction", "data"), xytext=(0, 4), ha="right",
-                  textcoords="offset points", color=LINEAR, fontsize=8)  # fmt: skip
+    last.axhline(LINEAR_BOUND, color=LINEAR, linewidth=0.7, linestyle=(0, (4, 3)))
+    last.annotate("two layers", (1, LINEAR_BOUND), xycoords=("axes fraction", "data"),
+                  xytext=(0, 4), ha="right", textcoords="offset points", color=LINEAR, fontsize=8)  # fmt: skip
     last.annotate("three layers", (0.06, 0.06), xycoords="axes fraction", color=RELU, fontsize=8)
     last.set(xscale="log", yscale="log", ylim=(None, 3), xlim=(1, None))
     name(last, "unexplained variance", xlabel="step of Adam")
@@ -144,10 +141,10 @@ def draw(result: Result, path: Path) -> None:
 
 
 def claims(result: Result) -> list[Claim]:
-    """Two layers stay at the floor, three do not."""
+    """Two layers stay at the lower bound, three do not."""
     *two, deep = result.unexplained
     return [
-        Claim.close("variance that the best linear map leaves", result.linear, FLOOR, 2e-4),
+        Claim.close("variance that the best linear map leaves", result.linear, LINEAR_BOUND, 2e-4),
         *(
             Claim.close(
                 f"{model}: variance left", float(result.unexplained[model][-1]), result.linear, 1e-4

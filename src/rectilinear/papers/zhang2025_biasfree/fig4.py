@@ -1,12 +1,11 @@
 """Figure 4, independent networks: ``rectilinear reproduce zhang2025_biasfree fig4``.
 
 On two orthogonal points, and on four points of XOR, a neuron of a ReLU network that points at one
-of them sees no
-other: the network is several independent linear ones. From an aligned start that is exact. From a
-small random one neurons that are active on several points first grow towards a sum of them, so that
-the network is a few percent late.
-The loss is summed over points, as in the paper. XOR is turned so that its points lie on the axes:
-elsewhere rounding at a kink decides whether a neuron sees a point that is orthogonal to it.
+of them sees no other: the network is several independent linear ones. From aligned weights that is
+exact. From small random ones neurons that are active on several points first grow towards a sum of
+them, so that the network is a few percent late. The loss is summed over points, as in the paper.
+XOR is turned so that its points lie on the axes: elsewhere rounding at a kink decides whether a
+neuron sees a point that is orthogonal to it.
 
 Cost: small 5 seconds, full 30 seconds, on one core.
 """
@@ -32,7 +31,7 @@ TASKS = {
     "orthogonal points": ([[1.0, 0.5], [-0.6, 1.2]], [1.0, -1.0]),
     "XOR": ([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]], [1.0, 1.0, -1.0, -1.0]),
 }
-LATE = 0.08  # part of the half time by which a random start may be late
+MAX_DELAY = 0.08  # part of the half time by which random weights may be late
 
 
 @dataclass(frozen=True)
@@ -50,9 +49,7 @@ PRESETS = {"small": Preset(1e-4, 0.02, 800, 4), "full": Preset(1e-6, 0.01, 2500,
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One task: losses on ``time``, ``(T,)``; half times from random starts over the predicted;
-    weights at the end.
-    """
+    """One task: losses on ``time``, ``(T,)``, relative delays of half times, final weights."""
 
     x: Tensor
     y: Tensor
@@ -77,7 +74,7 @@ class Result:
 def compute(
     preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None
 ) -> Result:
-    """Train from aligned and from random starts, and the linear networks by themselves."""
+    """Train from aligned and from random weights, and the linear networks by themselves."""
     p = PRESETS[preset]
     return Result(
         {
@@ -92,7 +89,7 @@ def _run(x: Tensor, y: Tensor, p: Preset, seed: int) -> Run:
     run = simulate(random, x, y, p.lr, p.steps, loss="sum", points=p.steps + 1)
     time = run.steps * p.lr
     starts = torch.stack(
-        [grown_from(random.first[b], random.last[b, 0], x, y) for b in range(p.seeds)]
+        [initial_strengths(random.first[b], random.last[b, 0], x, y) for b in range(p.seeds)]
     )
     curves = torch.stack(
         [learning.orthogonal_points_solution(time, x, y, u0)[1] for u0 in starts], dim=1
@@ -122,9 +119,10 @@ def _run(x: Tensor, y: Tensor, p: Preset, seed: int) -> Run:
     )
 
 
-def grown_from(w: Tensor, a: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """The strengths at the start, ``1/4 sum (y_j a_i + w_i . x_j/|x_j|)^2`` over neurons that see
-    ``x_j`` and grow.
+def initial_strengths(w: Tensor, a: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """The initial strengths, ``1/4 sum (y_j a_i + w_i . x_j/|x_j|)^2`` over growing neurons.
+
+    Those that see ``x_j``.
     """
     toward = w @ normalize(x, dim=1).mT  # (h, n)
     growing = a[:, None] * y.sign() + toward
@@ -132,14 +130,12 @@ def grown_from(w: Tensor, a: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 
 def half(loss: Tensor, time: Tensor) -> Tensor:
-    """When each curve of losses ``(T, B)`` has fallen to half its start."""
+    """The time at which each curve of losses ``(T, B)`` has fallen to half its start."""
     return time[(loss < loss[0] / 2).int().argmax(0)]
 
 
 def pointing(networks: Networks, x: Tensor) -> float:
-    """The mean cosine of neurons and the point nearest in angle, weighted by strength; the least
-    over networks.
-    """
+    """The mean cosine of neurons and their nearest points by strength, least over networks."""
     toward = (normalize(networks.first, dim=2) @ normalize(x, dim=1).mT).amax(2)
     strength = networks.last[:, 0].abs() * networks.first.norm(dim=2)
     return float(((toward * strength).sum(1) / strength.sum(1)).min())
@@ -193,9 +189,7 @@ def draw(result: Result, path: Path) -> None:
 
 
 def claims(result: Result) -> list[Claim]:
-    """Exact from an aligned start, a few percent late from a random one, and neurons that point at
-    the data.
-    """
+    """Exact from aligned weights, a few percent late from random ones; neurons point at data."""
     found = []
     for task, run in result.runs.items():
         found += [
@@ -205,9 +199,10 @@ def claims(result: Result) -> list[Claim]:
                 1e-12,
             ),
             Claim.at_most(
-                f"{task}: half time against the predicted one, worst of {len(run.late)} random starts",
+                f"{task}: half time against the predicted one, worst of"
+                f" {len(run.late)} random starts",
                 float(run.late.abs().max()),
-                LATE,
+                MAX_DELAY,
             ),
             Claim.at_least(f"{task}: cosine of neurons and points", run.cosine, 0.999),
         ]

@@ -1,10 +1,10 @@
 """Figure 5, low-rank weights: ``rectilinear reproduce zhang2025_biasfree fig5``.
 
 Three layers learn a linear target from small weights. All weights of the linear network become of
-rank one. Those of
-the ReLU network do but for the middle one, which becomes of rank two: a block for the positive
-entries of its neighbours and a block for the negative ones, of the linear network's size times sqrt
-2, and zeros between them. That is the manifold of :func:`rectilinear.learning.two_block_init`.
+rank one. Those of the ReLU network do but for the middle one, which becomes of rank two: a block
+for the positive entries of its neighbours and a block for the negative ones, of the linear
+network's size times sqrt 2, and zeros between them. That is the manifold of
+:func:`rectilinear.learning.two_block_init`.
 
 Cost: small 10 seconds, full 2 minutes, on one core.
 """
@@ -26,7 +26,7 @@ from rectilinear.plots.style import ROLES
 from rectilinear.random import generator
 
 STRENGTH = 3.0  # length of the linear target
-CONVERGED = 1e-4  # of the loss at the start
+CONVERGED = 1e-4  # of the initial loss
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,7 @@ PRESETS = {"small": Preset(40, 30, 2e-3, 0.05, 2500), "full": Preset(200, 100, 1
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """Weights of three layers at the end and losses ``(T,)`` along ``time``, of the ReLU and of the
-    linear network.
-    """
+    """Final weights of three layers and losses ``(T,)`` of the ReLU and of the linear network."""
 
     time: Tensor
     relu: list[Tensor]
@@ -59,7 +57,7 @@ class Result:
 def compute(
     preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None
 ) -> Result:
-    """Train both networks from one start until the loss is a ten-thousandth of it."""
+    """Train both networks until the loss is a ten-thousandth of the initial one."""
     p = PRESETS[preset]
     source = generator(seed)
     x = torch.randn(p.points, 10, generator=source, dtype=torch.float64)
@@ -94,17 +92,13 @@ def blocks(weights: list[Tensor]) -> Tensor:
 
 
 def outer(weights: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """The first layer's left singular vector, with the sign that reaches the output, and the last
-    layer.
-    """
+    """The first layer's left singular vector, signed as it reaches the output; the last layer."""
     u = torch.linalg.svd(weights[0], full_matrices=False).U[:, 0]
     return u * (weights[2] @ weights[1] @ u).sign(), weights[2][0]
 
 
 def draw(result: Result, path: Path) -> None:
-    """The middle weights in the order of the outer ones' entries, their singular values, and the
-    losses.
-    """
+    """Draw the middle weights, sorted by the outer ones, their singular values, and losses."""
     figure, (linear, relu, values, loss) = plots.canvas(
         9.6, 2.6, columns=4, width_ratios=[1, 1, 1.2, 1.4]
     )
@@ -152,11 +146,22 @@ def claims(result: Result) -> list[Claim]:
         s = spectra(weights)
         rank = 2 if kind == "ReLU" else 1
         found += [
-            Claim.at_most(f"{kind}: loss at the end over that at the start", float(loss[-1] / loss[0]), CONVERGED),
-            Claim.at_most(f"{kind}: second singular value of the first layer over its first", float(s[0][1]), 0.05),
-            Claim.at_most(f"{kind}: singular value {rank + 1} of the second layer over its first",
-                          float(s[1][rank]), 0.05),
-        ]  # fmt: skip
+            Claim.at_most(
+                f"{kind}: loss at the end over that at the start",
+                float(loss[-1] / loss[0]),
+                CONVERGED,
+            ),
+            Claim.at_most(
+                f"{kind}: second singular value of the first layer over its first",
+                float(s[0][1]),
+                0.05,
+            ),
+            Claim.at_most(
+                f"{kind}: singular value {rank + 1} of the second layer over its first",
+                float(s[1][rank]),
+                0.05,
+            ),
+        ]
     second = result.relu[1]
     expected = blocks(result.relu)
     cosine = float((second * expected).sum() / (second.norm() * expected.norm()))

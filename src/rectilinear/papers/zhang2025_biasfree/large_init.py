@@ -1,9 +1,8 @@
 """Supplement, large initialisation: ``rectilinear reproduce zhang2025_biasfree large_init``.
 
-The equivalence of pairs does not ask for a small start: it is exact at every scale. From a Gaussian
-start it is lost as
-the scale grows, because the start then has an even part of its own: the curves part, by as much as
-that part is large.
+The equivalence of pairs does not ask for small weights: it is exact at every scale. From Gaussian
+weights it is lost as the scale grows, because they then have an even part of their own: the curves
+part, by as much as that part is large.
 
 Cost: small 5 seconds, full a minute, on one core.
 """
@@ -49,9 +48,7 @@ PRESETS = {
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """By standard deviation of the start: losses ``(T, scale)``, distances, and the even part of
-    the Gaussian start.
-    """
+    """By scale of the weights losses ``(T, scale)``, distances, and the Gaussian even part."""
 
     scales: tuple[float, ...]
     time: Tensor
@@ -66,7 +63,7 @@ class Result:
 def compute(
     preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None
 ) -> Result:
-    """Train pairs and Gaussian starts of every scale, and the linear networks."""
+    """Train pairs and Gaussian weights of every scale, and the linear networks."""
     p = PRESETS[preset]
     x, y = sine_task(p.points, 20, seed)
     runs = []
@@ -122,7 +119,7 @@ def draw(result: Result, path: Path) -> None:
 
 
 def claims(result: Result) -> list[Claim]:
-    """Exact at every scale from pairs; apart from a large Gaussian start."""
+    """Exact at every scale from pairs; apart from large Gaussian weights."""
     apart = (result.gaussian - result.gaussian_linear).abs().amax(0) / result.linear[0, 0]
     return [
         Claim.at_most("weights of pairs, any scale", float(result.distance.max()), 1e-10),

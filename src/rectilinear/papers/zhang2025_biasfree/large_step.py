@@ -48,9 +48,7 @@ PRESETS = {"small": Preset(100, 30, 1e-3, 16.0), "full": Preset(1000, 100, 1e-4,
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """For each gain the times ``(T,)`` and the losses of ReLU and linear networks; and those of
-    gradient flow.
-    """
+    """For each gain times ``(T,)`` and losses of ReLU, of linear networks and of the flow."""
 
     times: list[Tensor]
     relu: list[Tensor]
@@ -61,7 +59,7 @@ class Result:
 def compute(
     preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None
 ) -> Result:
-    """Train pairs at every step, and follow the gradient flow from the same start."""
+    """Train pairs at every step, and follow the gradient flow from the same weights."""
     p = PRESETS[preset]
     x, y = sine_task(p.points, 20, seed)
     data = Moments.of(x, y)
@@ -110,8 +108,13 @@ def draw(result: Result, path: Path) -> None:
         panel.plot(
             time, flow, color=ROLES["ink"], linewidth=1, linestyle=":", label="gradient flow"
         )
-        name(panel, f"{100 * gain:.0f} % of the largest stable step", xlabel=r"time $(1+α)t/2τ$", ylim=(0, None),
-             xlim=(0, float(time[-1])))  # fmt: skip
+        name(
+            panel,
+            f"{100 * gain:.0f} % of the largest stable step",
+            xlabel=r"time $(1+α)t/2τ$",
+            ylim=(0, None),
+            xlim=(0, float(time[-1])),
+        )
     axes[0].set_ylabel("loss")
     axes[0].legend(frameon=False, labelcolor="linecolor", fontsize=8, loc="upper right")
     plots.save(figure, path)
