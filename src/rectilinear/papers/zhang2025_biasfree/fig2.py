@@ -133,7 +133,8 @@ def draw(result: Result, path: Path) -> None:
         last.plot(range(1, len(curve) + 1), curve, color=colour, linewidth=1.1)
     last.axhline(LINEAR_BOUND, color=LINEAR, linewidth=0.7, linestyle=(0, (4, 3)))
     last.annotate("two layers", (1, LINEAR_BOUND), xycoords=("axes fraction", "data"),
-                  xytext=(0, 4), ha="right", textcoords="offset points", color=LINEAR, fontsize=8)  # fmt: skip
+                  xytext=(0, 4), ha="right", textcoords="offset points", color=LINEAR,
+                  fontsize=8)  # fmt: skip
     last.annotate("three layers", (0.06, 0.06), xycoords="axes fraction", color=RELU, fontsize=8)
     last.set(xscale="log", yscale="log", ylim=(None, 3), xlim=(1, None))
     name(last, "unexplained variance", xlabel="step of Adam")
