@@ -136,9 +136,7 @@ def _run(words: Sequence[str], asked: _Asked) -> dict[str, Any] | None:
 
 @contextmanager
 def _no_silent_end() -> Iterator[None]:
-    """Inside the block ``os._exit`` of the user's code is ``sys.exit``: it could say 0 before the
-    command was done.
-    """
+    """Inside the block, ``os._exit`` of the user's code is ``sys.exit``, and never exit code 0."""
     ending, process = os._exit, os.getpid()
 
     def refuse(status: int) -> NoReturn:

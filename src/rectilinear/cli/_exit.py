@@ -1,4 +1,4 @@
-"""How a command ends when it does not succeed: an exit code and one line."""
+"""Exit codes and error lines of commands that do not succeed."""
 
 from __future__ import annotations
 
@@ -17,12 +17,17 @@ if TYPE_CHECKING:
 
 
 OURS = Path(rectilinear.__file__).resolve().parent
-LONGEST = 1000
-"""Characters of a message."""
+MAX_MESSAGE_CHARACTERS = 1000
 
 FAILED_CLAIM, MISTAKE, FAULT, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 130, 141
-NO_MEMORY = ("allocate memory", "out of memory", "Storage size calculation overflowed", "array is too big",
-             "Maximum allowed dimension exceeded", "Unable to allocate")  # fmt: skip
+NO_MEMORY = (
+    "allocate memory",
+    "out of memory",
+    "Storage size calculation overflowed",
+    "array is too big",
+    "Maximum allowed dimension exceeded",
+    "Unable to allocate",
+)
 
 
 def ending(error: BaseException, user_files: Sequence[Path] = ()) -> tuple[int, str]:
@@ -52,7 +57,7 @@ def ending(error: BaseException, user_files: Sequence[Path] = ()) -> tuple[int, 
     if isinstance(error, SystemExit):
         return (
             MISTAKE,
-            f"something called sys.exit({error.code!r}) before the command was done; --debug shows where.",
+            f"sys.exit({error.code!r}) was called before the command was done; --debug shows where.",
         )
     if isinstance(error, OSError):
         return MISTAKE, _cut(f"the system refuses: {named}")
@@ -100,4 +105,4 @@ def _is_ours(path: Path) -> bool:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
+    return text if len(text) <= MAX_MESSAGE_CHARACTERS else f"{text[:MAX_MESSAGE_CHARACTERS]} ..."

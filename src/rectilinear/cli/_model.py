@@ -1,4 +1,4 @@
-"""What a user brings: a model in a Python file, its weights, and arrays."""
+"""Readers of what a user brings: a model in a Python file, its weights, and arrays."""
 
 from __future__ import annotations
 
@@ -55,9 +55,7 @@ def load_model(words: str) -> nn.Module:
 
 @contextmanager
 def _as_if_run(path: Path) -> Iterator[None]:
-    """Inside the block a file can import its neighbours; afterwards folder and process are those of
-    before.
-    """
+    """Inside the block a file can import its neighbours; folder and process are restored after."""
     folder, here, process = str(path.resolve().parent), Path.cwd(), os.getpid()
     sys.path.insert(0, folder)
     try:
@@ -95,8 +93,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
 
 def load_array(path: Path, name: str) -> Tensor:
-    """An array as a tensor, read from the disk as it is used where torch knows its kind of number,
-    else converted.
+    """An array as a tensor: mapped from the disk where torch has its dtype, else converted.
 
     Raises:
         DataError: if it cannot be read, or holds no real numbers.

@@ -1,9 +1,4 @@
-"""From words to a dataclass: options every command has, and one line for each mistake.
-
-A result for the eye: the same object that ``--json`` prints.
-
-Images that a command leaves: a picture to look at and the array itself.
-"""
+"""Options and results of commands: words to a dataclass, tables on the terminal, image files."""
 
 from __future__ import annotations
 
@@ -46,9 +41,7 @@ class Common:
         return (run,) if run is not None and run.is_dir() else ()
 
     def locks(self) -> tuple[Path, ...]:
-        """Of these folders, those that nobody else may write meanwhile: where the results of a run
-        go.
-        """
+        """Those of these folders that are locked meanwhile: where the results of a run go."""
         return self.folders() if hasattr(self, "run") else ()
 
     def code(self) -> tuple[Path, ...]:
@@ -67,7 +60,7 @@ def parse(cls: type[T], command: str, words: Sequence[str]) -> T | None:
     """
     if any(not word or (word.startswith("--") and word.endswith("=")) for word in words):
         raise UsageError(
-            "An empty word: an option without its value, or a variable of the shell that is not set."
+            "An empty word: an option without its value, or a shell variable that is not set."
         )
     said = io.StringIO()
     try:
@@ -89,9 +82,7 @@ def parse(cls: type[T], command: str, words: Sequence[str]) -> T | None:
 
 
 def _check_numbers(arguments: Any) -> None:
-    """Whole numbers of commands count something: they are positive, but for the seed, and -1 for a
-    job a core.
-    """
+    """Raise unless integers are positive; a seed may be 0, and ``n_jobs`` -1: one job a core."""
     for name, value in vars(arguments).items():
         least = {"seed": 0, "n_jobs": -1}.get(name, 1)
         if type(value) is int and not least <= value < 2**63:
@@ -183,8 +174,7 @@ def write_images(
 def named_images(
     path: Path, shape: tuple[int, int, int], out: Path, taken: tuple[str, ...] = ()
 ) -> dict[str, Tensor]:
-    """The image in a file, or those in a folder and its sub-folders, scaled and cropped to
-    ``shape``, each by a name.
+    """Images by name: of a file, or a folder and its sub-folders, scaled and cropped to ``shape``.
 
     Args:
         path: of the file or folder.

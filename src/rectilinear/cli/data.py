@@ -11,16 +11,17 @@ from rectilinear.cli._options import Common
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(Common):
-    """Check a data set, and download it where it is missing: digits, mnist, fashion_mnist, or a
-    folder of images.
+    """Check a data set, and download it where it is missing.
+
+    Names are digits, mnist, fashion_mnist, or a folder of images.
     """
 
     name: tyro.conf.Positional[str]
     """Name of the data set, or a folder of images."""
     out: Path | None = None
-    """Where data sets lie; $RECTILINEAR_DATA, then ./data, by default."""
+    """Folder of data sets; $RECTILINEAR_DATA, then ./data, by default."""
     size: int | None = None
-    """Side of the square images, as recipes have it; that of the files by default."""
+    """Side of the square images in pixels; that of the files by default."""
 
     def folders(self) -> tuple[Path, ...]:
         return ()  # most of the time it only reads there

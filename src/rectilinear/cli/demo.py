@@ -10,12 +10,10 @@ from rectilinear.cli.report import report_on
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(Common):
-    """Train a generator of digits, and show it and every other use in one report (a few minutes on
-    two cores).
-    """
+    """Train a generator of digits, and report on it and every other use (a few minutes)."""
 
     out: Path = Path("runs/demo")
-    """Folder of the run; the same command goes on where it stopped."""
+    """Folder of the run; the same command resumes it."""
 
 
 def run(arguments: Arguments) -> dict[str, Any]:

@@ -11,24 +11,24 @@ from rectilinear.cli._options import Common, UsageError
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(Common):
-    """Straight lines between images, in the induced space of a run."""
+    """Interpolate between images on straight lines of the induced space of a run."""
 
     run: tyro.conf.Positional[Path]
     """Folder of the run."""
     count: int = 8
-    """How many lines, at most: each takes two images."""
+    """Number of lines, at most; each takes two images."""
     frames: int = 11
-    """Images on each, the ends included."""
+    """Number of images on each line, the ends included."""
     split: Literal["train", "test"] = "test"
-    """Which images of its data the ends are drawn from."""
+    """Split of the data that the ends are from."""
     out: Path | None = None
     """Folder for interpolation.png and interpolation.npy; that of the run by default."""
     data_dir: Path | None = None
-    """Where data sets lie; $RECTILINEAR_DATA, then ./data, by default."""
+    """Folder of data sets; $RECTILINEAR_DATA, then ./data, by default."""
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    """Interpolate, and write picture and array."""
+    """Write the lines as image and array."""
     import torch
 
     from rectilinear import flow, recipes

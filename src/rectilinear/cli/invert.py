@@ -11,24 +11,25 @@ from rectilinear.cli._options import Common
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(Common):
-    """Images, with the noise of the training added, to their noise and back; and the law of that
-    noise.
+    """Invert images to their noise and back, and test that noise against N(0, I).
+
+    The images have the noise of the training added, as the generator models them.
     """
 
     run: tyro.conf.Positional[Path]
     """Folder of the run."""
     split: Literal["train", "test"] = "test"
-    """Which images of its data."""
+    """Split of the data that the images are from."""
     count: int = 12
-    """How many to draw; the numbers are of the whole split."""
+    """Number of images in the figure; the numbers are of the whole split."""
     out: Path | None = None
     """Folder for inversion.png, inversion.npy and noise.npy; that of the run by default."""
     data_dir: Path | None = None
-    """Where data sets lie; $RECTILINEAR_DATA, then ./data, by default."""
+    """Folder of data sets; $RECTILINEAR_DATA, then ./data, by default."""
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    """Invert, return, and compare."""
+    """Write images, noise and reconstructions; return error and test."""
     import numpy as np
     import torch
 

@@ -25,15 +25,13 @@ class Arguments(Common):
     out: Path | None = None
     """Folder for the two files; that of the run by default."""
     features: Path | None = None
-    """Folder of a feature network (rectilinear train features); one is trained and kept in the run
-    by default.
-    """
+    """Folder of a feature network (rectilinear train features); trained in the run by default."""
     data_dir: Path | None = None
-    """Where data sets lie; $RECTILINEAR_DATA, then ./data, by default."""
+    """Folder of data sets; $RECTILINEAR_DATA, then ./data, by default."""
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    """Evaluate and write."""
+    """The numbers of the report, and its path."""
     from rectilinear import recipes
 
     run = recipes.open_run(arguments.run)

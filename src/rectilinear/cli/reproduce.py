@@ -11,24 +11,25 @@ from rectilinear.cli._options import Common, UsageError
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(Common):
-    """Compute and draw a figure of a paper, and check what the paper says of it (exit code 1 where
-    it fails).
+    """Compute and draw a figure of a paper, and check its claims.
+
+    The exit code is 1 where a claim fails.
     """
 
     paper: tyro.conf.Positional[str]
-    """Folder of the paper, such as berman2025_linearizer."""
+    """Name of the paper, such as berman2025_linearizer."""
     figure: tyro.conf.Positional[str]
-    """Figure of the paper, such as one_step."""
+    """Name of the figure, such as one_step."""
     preset: Literal["small", "full"] = "small"
-    """small runs in seconds; full is the paper's size."""
+    """Size: small runs in seconds, full is that of the paper."""
     out: Path = Path("runs/figures")
-    """Folder for the picture and the JSON."""
+    """Folder for the figure and its JSON."""
     data_dir: Path | None = None
-    """Where data sets lie; $RECTILINEAR_DATA, then ./data, by default."""
+    """Folder of data sets; $RECTILINEAR_DATA, then ./data, by default."""
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    """Compute, draw, claim."""
+    """The figure's path and its claims."""
     from importlib import import_module
 
     from rectilinear.config import write_json

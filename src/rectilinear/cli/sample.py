@@ -12,33 +12,28 @@ from rectilinear.cli._options import Common
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(Common):
-    """Draw samples from a run, in one step."""
+    """Draw samples from a run, with all steps folded into one."""
 
     run: tyro.conf.Positional[Path]
     """Folder of the run."""
     count: int = 64
-    """How many."""
+    """Number of samples."""
     steps: int = 100
-    """Steps that are folded into the one."""
+    """Number of steps that are folded into one."""
     method: Literal["euler", "midpoint", "rk4", "magnus2", "magnus4"] = "rk4"
-    """Their integrator."""
+    """Integrator of the steps."""
     one_by_one: bool = False
-    """Take the steps one by one instead of the one that they fold into: the same samples, slowly.
-    """
+    """Take the steps one by one instead of folded: the same samples up to rounding, slowly."""
     rank: int | None = None
-    """Cut the operator to this rank, at most the dimension of the model; that of the recipe by
-    default.
-    """
+    """Rank of the operator, at most the dimension of the model; that of the recipe by default."""
     scale: float = 1.0
-    """Standard deviation of the noise: above 1 the samples vary more (recall) and are less typical
-    (precision).
-    """
+    """Standard deviation of the noise; above 1 samples vary more and are less typical."""
     out: Path | None = None
     """Folder for samples.png and samples.npy; that of the run by default."""
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    """Draw, and write picture and array."""
+    """Write the samples as image and array."""
     from rectilinear import recipes
     from rectilinear.cli._options import write_images
 

@@ -15,24 +15,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(Common):
-    """Train a recipe; the same command goes on where it stopped."""
+    """Train a recipe; the same command resumes where it stopped."""
 
     recipe: tyro.conf.Positional[str]
-    """Name of the recipe: digits, mnist, images, projector, style, koopman, or features for the
-    network that others are judged by."""
+    """Name of the recipe: digits, mnist, images, projector, style, koopman, or features for the network in
+    whose features samples are scored."""
     out: Path | None = None
     """Folder of the run; runs/RECIPE by default."""
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = field(default=())
     """A change of the recipe, NAME=VALUE, as often as needed: --set training.steps=100."""
     data_dir: Path | None = None
-    """Where data sets lie; $RECTILINEAR_DATA, then ./data, by default."""
+    """Folder of data sets; $RECTILINEAR_DATA, then ./data, by default."""
 
     def folders(self) -> tuple[Path, ...]:
         return (self.out or Path("runs") / self.recipe,)
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    """Train, and say where the run lies."""
+    """The folder of the run, and the size of its model."""
     from rectilinear import recipes
 
     changes = dict(map(_change, arguments.set))

@@ -1,8 +1,7 @@
-"""Integrators of ``dz/dt = W(t) z``: one step each, written once for states and for operators
-alike.
+"""Integrators of ``dz/dt = W(t) z``: Euler, midpoint, RK4, Magnus, and the grid of their steps.
 
-The steps of an integration: where each begins, at which times it looks at the operator, and by
-which clock.
+A step is written once, for states and for operators alike. The grid says where each step begins, at
+which times it evaluates the velocity, and in which clock: ``t``, or ``tau = -log(1 - t)``.
 """
 
 from __future__ import annotations
@@ -20,16 +19,14 @@ from rectilinear.errors import ConfigError
 
 
 class Vector(Protocol):
-    """What a Runge-Kutta step needs: sums and multiples (a batch of states, or an element of an
-    operator algebra).
-    """
+    """Sums and multiples, as a Runge-Kutta step needs them: of states, or of operators."""
 
     def __add__(self, other: Self, /) -> Self: ...
     def __rmul__(self, factor: float, /) -> Self: ...
 
 
 class Algebra(Vector, Protocol):
-    """What a Magnus step needs besides: products and differences."""
+    """Products and differences besides, as a Magnus step needs them: of operators."""
 
     def __sub__(self, other: Self, /) -> Self: ...
     def __matmul__(self, other: Self, /) -> Self: ...
@@ -41,8 +38,7 @@ Y = TypeVar("Y", bound=Algebra)
 
 @dataclass(frozen=True)
 class RungeKutta:
-    """An explicit Runge-Kutta method, the stages nested: ``k_i = W(t + c_i h)(z + h sum_j a_ij
-    k_j)``.
+    """An explicit Runge-Kutta method: nested ``k_i = W(t + c_i h)(z + h sum_j a_ij k_j)``.
 
     A step is ``z + h sum_i b_i k_i``. Applied to a batch of states it samples; applied to the
     identity of an operator algebra, with each stage acting by multiplication from the left, it
@@ -88,9 +84,7 @@ class Magnus:
 
 @dataclass(frozen=True)
 class EndpointStep:
-    """The last step of a family singular at ``t = 1``: its end-point prediction, ``z_1 = A(t)
-    z_t``.
-    """
+    """The last step of a family singular at ``t = 1``: its prediction ``z_1 = A(t) z_t``."""
 
     nodes: tuple[float, ...] = (0.0,)
 
@@ -138,9 +132,7 @@ def _shifted(z: X, h: float, weights: Sequence[float], slopes: Sequence[X]) -> X
 
 
 class Node(NamedTuple):
-    """A look at the operator: ``rate W(t)``, or the end-point operator ``A(t)`` where ``rate`` is
-    None.
-    """
+    """A time at which a step evaluates ``rate W(t)``, or ``A(t)`` where ``rate`` is None."""
 
     t: float
     rate: float | None
@@ -225,16 +217,12 @@ def _intervals(method: Method, steps: int, t0: float, t1: float, *, tau: bool) -
 
 
 def _even(u: float) -> float:
-    """The ``tau`` at which ``t + tau / 5 = u``: with ``y = 5 exp(-tau)``, ``y + log y = 5 (1 - u) +
-    log 5``.
-    """
+    """The ``tau`` at which ``t + tau / 5 = u``, by Wright's omega function."""
     return float(wrightomega(5 * (1 - u) + log(5))) - 5 * (1 - u)
 
 
 def _between(a: float, b: float, c: float) -> float:
-    """``a + c (b - a)``, exact at both ends, so that neighbouring intervals share their common
-    node.
-    """
+    """``a + c (b - a)``, exact at both ends: neighbouring intervals share their node."""
     return a * (1.0 - c) + b * c
 
 

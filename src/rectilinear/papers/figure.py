@@ -1,4 +1,4 @@
-"""A sentence of a paper as a number that can be checked."""
+"""Claims: sentences of a paper as numbers that can be checked."""
 
 from __future__ import annotations
 

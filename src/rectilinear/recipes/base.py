@@ -1,4 +1,4 @@
-"""The contract of a recipe."""
+"""Recipes: the contract of a named run, its stages, and the checks of its fields."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ from rectilinear.training import TrainConfig
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """One training run of a recipe, in a folder ``name`` of the run's; without a name, in the run's
-    own.
+    """One training run of a recipe, in the sub-folder ``name`` of the run, or in the run's folder.
 
     ``model`` is the whole model: it holds the modules that ``objective`` trains.
     """
@@ -41,7 +40,7 @@ class Recipe(ABC):
         data: Name of the data set, or a folder of images.
         size: Side of the square images; none keeps that of the files.
         noise: Standard deviation of the noise that training adds to the data.
-        rank: Rank at which samples are to be drawn; none draws them at full rank.
+        rank: Rank of the operator that samples are drawn with; none is the full rank.
         training: How to train.
     """
 
@@ -59,8 +58,7 @@ class Recipe(ABC):
     training: TrainConfig = field(default_factory=TrainConfig)
 
     def located(self, data_dir: Path | None = None) -> Self:
-        """The recipe with the absolute path of its data, so that its run finds them from any
-        folder.
+        """The recipe with the absolute path of its data, so that they are found from any folder.
 
         Raises:
             DataError: if there is none.
@@ -90,8 +88,7 @@ class Recipe(ABC):
 
 
 def check_range(name: str, value: float | None, low: float, high: float, what: str = "") -> None:
-    """Raise ConfigError unless the field is None, or a finite number from ``low`` to ``high``,
-    which is ``what``.
+    """Raise ConfigError unless the field is None, or finite and from ``low`` to ``high``.
 
     Example:
         >>> check_range("rank", 100, 1, 64, "the values of an image")

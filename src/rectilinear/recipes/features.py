@@ -1,4 +1,4 @@
-"""The feature network that generators of a data set are judged by."""
+"""The recipe of the feature network in whose features generated images are scored."""
 
 from __future__ import annotations
 

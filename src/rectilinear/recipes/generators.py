@@ -1,9 +1,7 @@
-"""Digits, 8 x 8: one network that generates, inverts and orders, in a few minutes of two cores.
+"""Recipes of generators: digits, MNIST, and images from a folder.
 
-The nested generator: one network that generates in one step, projects to every rank, and orders
-like PCA.
-
-Colour images from a folder, at a size where no matrix of pixels by pixels can be held.
+Each trains one network that generates in one step, projects onto every rank, and orders its
+directions as PCA does. The operator is diagonal, so that no matrix of pixels by pixels is held.
 """
 
 from __future__ import annotations
@@ -39,8 +37,9 @@ from rectilinear.training import TrainConfig
 
 @dataclass(frozen=True)
 class Digits(Recipe):
-    """Additive couplings behind principal axes; likelihood of noisy data, and reconstruction from
-    nested ranks.
+    """Digits, 8 x 8: additive couplings behind principal axes, trained in a few minutes.
+
+    Likelihood of noisy data, and reconstruction from nested ranks.
 
     Attributes:
         blocks: Couplings.
@@ -88,14 +87,13 @@ class Digits(Recipe):
         yield Stage(objectives.nested(flow, self.noise, self.nested), images, self.training, flow)
 
 
-_CHUNK = 512  # images encoded at a time
-_SEEN = 8192  # images, at most, whose leading axes are found
+_CHUNK_IMAGES = 512  # encoded at a time
+_MAX_AXES_IMAGES = 8192  # that leading axes are found from
 
 
 @dataclass(frozen=True)
 class Nested(Recipe):
-    """Couplings behind principal axes, and a density of their leading latents, trained one after
-    the other.
+    """Couplings behind principal axes, then a density of their leading latents.
 
     1. *Order.* Likelihood of noisy images, and reconstruction from nested ranks. The network starts
        as PCA. Behind the principal axes affine couplings work on the ``leading`` coordinates at
@@ -244,14 +242,12 @@ class Nested(Recipe):
 
 
 def principal_axes(images: Tensor, count: int | None) -> tuple[Invertible, Tensor]:
-    """The orthogonal map to all principal coordinates, or to ``count`` and others, and their
-    standard deviations.
-    """
+    """The rotation to principal coordinates (``count`` of them, or all), and their deviations."""
     n = images[0].numel()
     if count is None:
         mean, axes, std = (part.float() for part in pca(images, complete=True))
         return Rotation.from_matrix(axes, mean), std
-    some = images[:: -(-len(images) // _SEEN)]
+    some = images[:: -(-len(images) // _MAX_AXES_IMAGES)]
     mean, axes, std = (part.float() for part in pca(some, min(count, len(some) - 1, n)))
     rest = n - len(std)
     lost = some.flatten(1).var(0).sum() - std.square().sum()
@@ -264,7 +260,7 @@ def principal_axes(images: Tensor, count: int | None) -> tuple[Invertible, Tenso
 def leading_latents(encoder: Invertible, images: Tensor, k: int) -> Tensor:
     """The ``k`` leading latents of each image, ``(n, k)``, on the device of ``images``."""
     device = next(encoder.parameters()).device
-    return torch.cat([encoder(part.to(device))[:, :k] for part in images.split(_CHUNK)]).to(
+    return torch.cat([encoder(part.to(device))[:, :k] for part in images.split(_CHUNK_IMAGES)]).to(
         images.device
     )
 

@@ -139,8 +139,7 @@ def changed(config: T, changes: Mapping[str, Any]) -> T:
 
 
 def train(name: str, recipe: Recipe, out: Path, data_dir: Path | None = None) -> Run:
-    """Train ``recipe`` in the folder ``out``, or go on where that folder stands; done already, only
-    open it.
+    """The run of ``recipe`` in the folder ``out``: trained, resumed, or opened if it is finished.
 
     Raises:
         ConfigError: if ``out`` holds another run, or a field of the recipe is out of range.

@@ -52,10 +52,10 @@ class Evaluation:
     """Images ``(n, c, h, w)``, strips ``(rows, frames, c, h, w)``, and numbers.
 
     ``noise`` is recovered from ``noisy``, held-out images with the noise of the training added, as
-    the model knows them; ``law`` is its law, ``law_clean`` that of the noise recovered from the
-    images as they are. ``scores`` is empty, and ``scores_many`` None, where there are fewer than
-    :data:`MIN_SCORED_IMAGES` images. ``classes`` are those that the network of the features tells
-    apart.
+    the model knows them; ``normality`` is its test against ``N(0, I)``, ``normality_clean`` that of
+    the noise recovered from clean images. ``scores`` is empty, and ``scores_many`` None, where
+    there are fewer than :data:`MIN_SCORED_IMAGES` images. ``classes`` are those that the network of
+    the features tells apart.
     """
 
     sigma: float

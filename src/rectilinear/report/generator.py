@@ -1,4 +1,4 @@
-"""An evaluation as the sections of a page."""
+"""The page of a generator: an evaluation as facts, sections and an image of samples."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def sections(
     """All of the page below its head."""
     return [
         _samples(e),
-        _equality(e),
+        _collapse_error(e),
         _spectrum(e),
         _curves(e),
         _inversion(e),
@@ -79,9 +79,7 @@ def sections(
 
 
 def samples_picture(e: Evaluation) -> bytes:
-    """One step, many steps and real images side by side, as a PNG; below fewer real images it is
-    transparent.
-    """
+    """One step, many steps and real images side by side, as a PNG."""
     sheets = [_sheet(images, 8) for images in (e.one_step, e.many_steps, e.real)]
     height = max(len(sheet) for sheet in sheets)
     sheets = [np.pad(sheet, ((0, height - len(sheet)), (0, 0), (0, 0))) for sheet in sheets]
@@ -100,7 +98,8 @@ def _samples(e: Evaluation) -> Section:
     }
     return Section(
         f"One step, {STEPS} steps, real",
-        f"The same noise, once through the folded operator and once through {STEPS} steps of the integrator. "
+        f"The same noise, once through the folded operator and once through {STEPS} steps of "
+        "the integrator. "
         "Image by image the first two grids agree; the third shows held-out images.",
         (
             captioned(
@@ -114,11 +113,12 @@ def _samples(e: Evaluation) -> Section:
     )
 
 
-def _equality(e: Evaluation) -> Section:
+def _collapse_error(e: Evaluation) -> Section:
     head = ("Integrator", "Steps", "Difference in float32", "Difference in float64")
     return Section(
         "Why they agree",
-        "In the latents the velocity is linear at every time, so each step of an integrator is a matrix and all steps "
+        "In the latents the velocity is linear at every time, so each step of an integrator is "
+        "a matrix and all steps "
         "are their product. No approximation is made: what differs is rounding.",
         (
             captioned(
@@ -126,8 +126,9 @@ def _equality(e: Evaluation) -> Section:
                     head,
                     [(_TITLES[q.method], q.steps, q.float32, q.float64) for q in e.collapse_errors],
                 ),
-                "Equality.",
-                "The largest relative difference between the product of the steps applied once and the steps applied "
+                "Collapse error.",
+                "The largest relative difference between the product of the steps applied once "
+                "and the steps applied "
                 f"one by one, over {len(e.one_step)} draws of noise.",
             ),
         ),
@@ -145,7 +146,8 @@ def _spectrum(e: Evaluation) -> Section:
     spectrum = plots.spectrum({"B": e.spectrum.cpu().numpy()})
     return Section(
         "The spectrum of the operator",
-        "One matrix B carries noise to data, so the generator has singular values. They say how far each direction of "
+        "One matrix B carries noise to data, so the generator has singular values. They say "
+        "how far each direction of "
         "the latent space reaches, and cutting B to its leading ones gives a model of every rank.",
         (
             captioned(
@@ -162,13 +164,15 @@ def _spectrum(e: Evaluation) -> Section:
                     "reconstruction error against rank, for this model and for PCA",
                 ),
                 "Truncation.",
-                "Held-out images projected onto the leading singular points, in the space of the model, beside the "
+                "Held-out images projected onto the leading singular points, in the space of "
+                "the model, beside the "
                 f"same number of principal components. Better than PCA at {_listed(better)}.",
             ),
             captioned(
                 rows(strips),
                 "Samples at each rank.",
-                "The same noise through the operator cut to its leading singular values: what each doubling adds.",
+                "The same noise through the operator cut to its leading singular values: what "
+                "each doubling adds.",
             ),
         ),
     )
@@ -181,7 +185,8 @@ def _curves(e: Evaluation) -> Section:
     }
     return Section(
         "Singular curves",
-        "A singular vector of the operator is a direction of the latent space; decoded it is a curve of images. "
+        "A singular vector of the operator is a direction of the latent space; decoded it is a "
+        "curve of images. "
         "Along a row the latent runs from −2.5 to +2.5 standard deviations, the others at zero.",
         (
             captioned(
@@ -203,23 +208,23 @@ def _inversion(e: Evaluation) -> Section:
         ),
         "again": _strip(e.restored, "the images from that noise"),
     }
-    laws = {
+    distributions = {
         "coordinates of the noise": (recovered, stats.norm()),
         "length of the noise, squared": ((recovered**2).sum(1), stats.chi2(d)),
     }
     columns = (e.normality, e.normality_clean) if e.sigma else (e.normality,)
     numbers: list[tuple[str | float, ...]] = [
-        ("mean of the coordinates", *(law.mean for law in columns), 0.0),
-        ("standard deviation", *(law.std for law in columns), 1.0),
-        ("mean length ÷ √n", *(law.mean_norm for law in columns), e.normality.expected_mean_norm),
+        ("mean of the coordinates", *(test.mean for test in columns), 0.0),
+        ("standard deviation", *(test.std for test in columns), 1.0),
+        ("mean length ÷ √n", *(test.mean_norm for test in columns), e.normality.expected_mean_norm),
         (
             "standard deviation of the length",
-            *(_known(law.std_norm) for law in columns),
+            *(_known(test.std_norm) for test in columns),
             e.normality.expected_std_norm,
         ),
         (
             "Kolmogorov–Smirnov distance, median",
-            *(law.ks for law in columns),
+            *(test.ks for test in columns),
             0.83 / e.normality.n**0.5,
         ),
     ]
@@ -229,29 +234,31 @@ def _inversion(e: Evaluation) -> Section:
         else ("", "Recovered", "Noise has")
     )
     noisy = (
-        f" Training added noise of standard deviation {number(e.sigma)} to the images, so the law to look at is that "
-        "of held-out images with such noise."
+        f" Training added noise of standard deviation {number(e.sigma)} to the images, "
+        "so the column that counts is that of held-out images with such noise."
         if e.sigma
         else ""
     )
     return Section(
         "Inversion",
-        "Images back to their noise and forth again. That they return says little, for any invertible network returns; "
+        "Images back to their noise and forth again. That they return says little, for any "
+        "invertible network returns; "
         "what counts is that the noise on the way looks like noise.",
         (
             captioned(
                 rows(strips),
-                "There and back.",
-                f"Largest error of a pixel over {e.normality.n} held-out images: {number(e.inversion)}.",
+                "To noise and back.",
+                f"Largest error of a pixel over {e.normality.n} held-out images: "
+                f"{number(e.inversion)}.",
             ),
             captioned(
                 chart(
-                    plots.histogram(laws),
+                    plots.histogram(distributions),
                     "histograms of the recovered noise under the densities it should have",
                 ),
-                "The law of the recovered noise.",
-                "Bars are what was recovered, lines the standard normal and the χ² density that noise follows."
-                + noisy,
+                "The distribution of the recovered noise.",
+                "Bars are what was recovered, lines the standard normal and the χ² density "
+                "that noise follows." + noisy,
             ),
             captioned(table(head, numbers), "In numbers.", f"{e.normality.n} images, n = {d}."),
         ),
@@ -259,19 +266,16 @@ def _inversion(e: Evaluation) -> Section:
 
 
 def _interpolation(e: Evaluation) -> Section:
-    pictures = {}
+    images = {}
     for i, (path, fade) in enumerate(zip(e.interpolation[:4], e.crossfade, strict=False), start=1):
-        pictures[f"{i}   in its space"] = _strip(path, "interpolation in the induced space")
-        pictures[f"{i}   of pixels"] = _strip(fade, "interpolation of pixels")
+        images[f"{i}   in its space"] = _strip(path, "interpolation in the induced space")
+        images[f"{i}   of pixels"] = _strip(fade, "interpolation of pixels")
     return Section(
         "Interpolation",
-        "The straight line between two images in the space of the model, where sums and multiples are its own, and "
+        "The straight line between two images in the space of the model, where sums and "
+        "multiples are its own, and "
         "below each the average of their pixels.",
-        (
-            captioned(
-                rows(pictures), "Straight lines.", "The ends of each row are held-out images."
-            ),
-        ),
+        (captioned(rows(images), "Straight lines.", "The ends of each row are held-out images."),),
     )
 
 
@@ -280,7 +284,8 @@ def _scores(e: Evaluation) -> Section:
     if many is None:
         return Section(
             "Scores and timing",
-            f"Too few images to score: a distance needs {MIN_SCORED_IMAGES} or more, a half of them for the reference. "
+            f"Too few images to score: a distance needs {MIN_SCORED_IMAGES} or more, a half of "
+            "them for the reference. "
             f"1,000 samples take {number(e.seconds_one)} s in one step and {number(e.seconds_many)} s in {STEPS}.",
             (),
         )
@@ -306,18 +311,19 @@ def _scores(e: Evaluation) -> Section:
         ),
     ]
     head = ("Samples", many.name, "Precision", "Recall", "Sliced Wasserstein", "Seconds per 1,000")
-    judge = "a classifier that this project trained"
+    scorer = "a classifier that this project trained"
     if e.classes < 2:
-        judge = "a network with random weights (images of one class teach it nothing; sub-folders are classes)"
+        scorer = "a network with random weights (images of one class teach it nothing; sub-folders are classes)"
     return Section(
         "Scores and timing",
-        f"How near the samples are to real images, in the features of {judge}, beside what"
-        " as many other real images score: no generator can be told to be better than that row.",
+        f"How near the samples are to real images, in the features of {scorer}, beside what"
+        " as many other real images score: no generator can be shown to be better than that row.",
         (
             captioned(
                 table(head, lines),
                 "Scores.",
-                "A Fréchet distance is comparable only under the name in its column. Recall counts how much of the "
+                "A Fréchet distance is comparable only under the name in its column. Recall "
+                "counts how much of the "
                 "real is generated, precision how much of the generated is real.",
             ),
         ),
@@ -382,9 +388,7 @@ def _sheet(images: Tensor, columns: int) -> np.ndarray:
 
 
 def _scale(images: Tensor) -> int:
-    """Small images are enlarged in the file, so that they also look right where it is taken out of
-    the page.
-    """
+    """The factor by which small images are enlarged in the file."""
     return max(1, 64 // images.shape[-1])
 
 

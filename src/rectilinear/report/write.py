@@ -1,7 +1,4 @@
-"""The report of a run: an evaluation, its numbers as JSON, its page.
-
-What the demo's report has beside the generator: a chapter for each other use of the package.
-"""
+"""The report of a run: an evaluation, its numbers as JSON, its page, and the demo's chapters."""
 
 from __future__ import annotations
 
@@ -42,8 +39,7 @@ def write_report(
     seed: int = 0,
     chapters: Mapping[str, Chapter] | None = None,
 ) -> dict[str, float | str | None]:
-    """Evaluate ``flow``, write ``report.html``, ``samples.png`` and ``metrics.json``; return the
-    numbers and the path.
+    """The numbers of ``flow``; writes ``report.html``, ``samples.png`` and ``metrics.json``.
 
     Numbers that need more images than there are, such as distances from fewer than eight, are None.
 
@@ -51,7 +47,7 @@ def write_report(
         flow: the trained generator.
         train: the images it was trained on.
         test: held-out images.
-        features: the network that samples are judged by.
+        features: the network in whose features samples are scored.
         run: the folder of the run, whose log and configuration the page shows.
         out: where to write; ``run`` by default.
         seed: of the noise.

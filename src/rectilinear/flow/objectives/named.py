@@ -1,4 +1,4 @@
-"""The objectives by name: ready assemblies of terms."""
+"""Ready objectives: paper, solved, likelihood and nested, each a sum of terms."""
 
 from __future__ import annotations
 
@@ -26,8 +26,7 @@ def paper(
     latent_noise: float = 0.3,
     distance: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Objective:
-    """The published objective: the end point predicted on the straight path, and three
-    reconstructions.
+    """The published objective: the end point predicted on the path, and three reconstructions.
 
     ``|A_t z_t - z_1|^2 / n`` plus the distances of ``x_0``, of ``x_1`` and of ``x_1`` again from
     what ``z_0``, ``z_1`` and ``A_t z_t`` decode to after latent noise; all weights 1.
@@ -50,8 +49,7 @@ def solved(
     distance: Callable[[Tensor, Tensor], Tensor] | None = None,
     momentum: float = 0.05,
 ) -> Objective:
-    """The published objective with a velocity that is not trained but solved from running moments
-    of the latents.
+    """The published objective, its velocity solved from running moments of the latents.
 
     At the least-squares optimum the loss has no slope in the operator, so none is needed through
     the moments. They are moments about zero: a term keeps the means of the latents there.
@@ -76,8 +74,7 @@ def solved(
 
 
 def likelihood(flow: LinearFlow | Linearizer, sigma: float = 0.1) -> Objective:
-    """The exact negative log-likelihood of the one-step model, of data with noise ``N(0, sigma^2)``
-    added.
+    """The exact negative log-likelihood of data with noise ``N(0, sigma^2)`` added.
 
     After sampling, :func:`~rectilinear.flow.denoise` with the same ``sigma`` takes the noise off.
 
@@ -97,8 +94,7 @@ def nested(
     term: NestedRank | None = None,
     adversarial: tuple[float, Adversarial] | None = None,
 ) -> Objective:
-    """Likelihood, and reconstruction through every rank: one model that generates, projects and
-    orders.
+    """Likelihood, and reconstruction through every rank of the operator.
 
     ``likelihood + weight * nested rank``, and an adversarial term where one is given with its
     weight.

@@ -1,8 +1,4 @@
-"""What the terms of an objective look at: one batch, and all that follows from it, each computed
-once.
-
-An objective: a model, and the weighted terms that it is trained on.
-"""
+"""Objectives: a model and the weighted terms that it is trained on, over one shared batch."""
 
 from __future__ import annotations
 
@@ -25,8 +21,7 @@ from rectilinear.operators import SVD, Operator, svd
 
 
 class Batch:
-    """One batch of data beside the model, the random numbers of the step, and their latents,
-    computed when asked for.
+    """One batch: data, the random numbers of the step, and their latents, computed on demand.
 
     Attributes:
         flow: the model: a flow, or a one-step Linearizer from noise to data.
@@ -68,9 +63,7 @@ class Batch:
 
     @cached_property
     def t(self) -> Tensor:
-        """Times, uniform on ``[0, 1]``: ``(b,)``, or one for all rows where the velocities are full
-        matrices.
-        """
+        """Times, uniform on ``[0, 1]``: ``(b,)``, or one for all rows if velocities are dense."""
         velocity = self._velocity
         full = isinstance(velocity, SolvedVelocity) and max(velocity.s0.ndim, velocity.s1.ndim) > 1
         return torch.rand(
@@ -79,16 +72,12 @@ class Batch:
 
     @cached_property
     def prediction(self) -> Tensor:
-        """The end point ``A_t z_t`` predicted on the straight path ``z_t = (1 - t) z_0 + t z_1``,
-        ``(b, n)``.
-        """
+        """The end point ``A_t z_t``, ``(b, n)``, predicted at ``z_t = (1 - t) z_0 + t z_1``."""
         return self._velocity.endpoint(self.t)(torch.lerp(self.z0, self.z1, self.t.reshape(-1, 1)))
 
     @cached_property
     def operator(self) -> Operator:
-        """The one-step operator ``B``: of a Linearizer, or of a flow in closed form or else by 20
-        Magnus-4 steps.
-        """
+        """The one-step operator ``B``; of a flow in closed form, or else by 20 Magnus-4 steps."""
         if isinstance(self.flow, Linearizer):
             return self.flow.operator
         exact = self.flow.velocity.transport(0.0, 1.0)
@@ -113,9 +102,7 @@ class Batch:
             return svd(self.operator)
 
     def keep(self, z: Tensor, ranks: Tensor) -> Tensor:
-        """``U_k U_k^T z``: the part of each latent ``(b, n)`` in the ``ranks[i]`` leading left
-        singular directions.
-        """
+        """``U_k U_k^T z``: each latent ``(b, n)`` in its ``ranks[i]`` leading left directions."""
         u = self.modes.u
         coordinates = u.apply_adjoint(z)
         return u(
@@ -251,9 +238,7 @@ class Objective(nn.Module):
         return [{"params": [p for p in self.parameters() if id(p) not in apart]}, *own]
 
     def _follow(self, batch: Batch, momentum: float) -> None:
-        """Move the moments of a solved velocity towards those of the batch; plain noise keeps ``S0
-        = I``.
-        """
+        """Move moments of a solved velocity to those of the batch; plain noise keeps ``S0 = I``."""
         velocity = getattr(self.flow, "velocity", None)
         if not isinstance(velocity, SolvedVelocity):
             return

@@ -1,7 +1,4 @@
-"""The terms: flow matching, reconstruction, likelihood, nested ranks.
-
-An adversarial term: samples that a critic cannot tell from data.
-"""
+"""Terms of objectives: flow matching, reconstruction, likelihood, nested ranks, adversarial."""
 
 from __future__ import annotations
 
@@ -23,29 +20,24 @@ RankDistribution = Literal["log_uniform", "geometric"]
 
 
 class Endpoint(Term):
-    """The mean of ``|A_t z_t - z_1|^2 / n`` on the straight path, ``t`` uniform on ``[0, 1]``: the
-    published loss.
-    """
+    """The published loss: ``|A_t z_t - z_1|^2 / n`` on the straight path, uniform times ``t``."""
 
     def forward(self, batch: Batch) -> Tensor:
         return (batch.prediction - batch.z1).square().mean()
 
 
 class Centred(Term):
-    """The squared means of the latents, ``|mean z_0|^2 / n + |mean z_1|^2 / n``: solved velocities
-    assume zero.
-    """
+    """The squared means of the latents, which solved velocities assume to be zero."""
 
     def forward(self, batch: Batch) -> Tensor:
         return batch.z0.mean(0).square().mean() + batch.z1.mean(0).square().mean()
 
 
 class NoisyReconstruction(Term):
-    """The distance of ``x`` from what its disturbed latents decode to, ``d(g^-1(z + latent_noise
-    e), x)``.
+    """The distance of ``x`` and its decoded noisy latents, ``d(g^-1(z + latent_noise e), x)``.
 
-    Without disturbance an invertible network reconstructs exactly; with it, ``g`` must not shrink
-    its latents.
+    Without noise an invertible network reconstructs exactly; with it, ``g`` must not shrink its
+    latents.
 
     Args:
         of: ``"noise"`` (``x_0``, ``z_0``), ``"data"`` (``x_1``, ``z_1``) or ``"prediction"``
@@ -111,8 +103,7 @@ class Likelihood(Term):
 
 
 class NestedRank(Term):
-    """Reconstruction through the leading ``k`` singular directions: the mean of ``|g^-1(U_k U_k^T
-    z) - x|^2 / n``.
+    """Reconstruction from ``k`` leading singular directions, ``|g^-1(U_k U_k^T z) - x|^2 / n``.
 
     ``z`` are the latents of the noisy data, ``x`` the clean data, ``U`` the left singular
     directions of ``B``, and ``k`` is drawn for every row. The directions carry no gradient: ``g``
@@ -225,8 +216,7 @@ def check_ranks(low: int, high: int | None, share: float) -> None:
 
 
 class Adversarial(Term):
-    """The relativistic pairing loss between data and one-step samples, with a gradient penalty on
-    both.
+    """The relativistic pairing loss of data and one-step samples, with a gradient penalty.
 
     ``critic`` is trained on
     ``softplus(D(y) - D(x)) + penalty / 2 (|grad D(x)|^2 + |grad D(y)|^2)``, the model on

@@ -68,9 +68,7 @@ def published(preset: Literal["small", "full"], seed: int, data_dir: Path | None
 def solved(
     preset: Literal["small", "full"], seed: int, data_dir: Path | None, sigma: float
 ) -> Trained:
-    """This library's: full rank, the operator solved from moments, the networks by likelihood of
-    data with noise.
-    """
+    """This library's model: full rank, operator solved from moments, trained by likelihood."""
     size, images, test = _data(preset, data_dir)
     seed_all(seed)
     n = images[0].numel()

@@ -2,7 +2,7 @@
 
 The paper reports 31.6 dB (MNIST) and 33.4 dB (CelebA) between images and what comes back from their
 noise. That number
-says nothing by itself: an untrained network scores higher. The law of the recovered noise tells the
+says nothing by itself: an untrained network scores higher. The distribution of the recovered noise tells the
 models apart: its Kolmogorov-Smirnov distance from noise is large under the published one, and as
 small as noise's own at full rank.
 
@@ -24,7 +24,7 @@ from rectilinear.flow.inversion import Inversion
 from rectilinear.linearizer import Linearizer
 from rectilinear.metrics import Normality
 from rectilinear.papers.berman2025_linearizer._model import STEPS, published, solved, unfinished
-from rectilinear.papers.berman2025_linearizer.one_step import SHOWN, decibels
+from rectilinear.papers.berman2025_linearizer.one_step import GRID_IMAGES, decibels
 from rectilinear.papers.figure import Claim
 from rectilinear.random import generator
 
@@ -37,9 +37,7 @@ SIGMA = 0.15  # standard deviation of the noise added to the data of the full-ra
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """By model: decibels of the way back, the law of the noise, and rows of images ``(n, c, h,
-    w)``.
-    """
+    """By model: PSNR of the reconstruction, test of the noise, and images ``(n, c, h, w)``."""
 
     psnr: dict[str, float]
     normality: dict[str, Normality]
@@ -49,9 +47,7 @@ class Result:
 def compute(
     preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None
 ) -> Result:
-    """Invert held-out images with the published model, trained and untrained, and with one of full
-    rank.
-    """
+    """Invert held-out images by the published model, trained or not, and by one of full rank."""
     theirs, ours = published(preset, seed, data_dir), solved(preset, seed, data_dir, SIGMA)
     test = theirs.test[:1000]
     noisy = test + SIGMA * torch.randn(test.shape, generator=generator(seed))
@@ -74,9 +70,7 @@ def compute(
 
 
 def draw(result: Result, path: Path) -> None:
-    """Three rows a model: images, their noise at the same scale for all, and the images that come
-    back.
-    """
+    """Three rows a model: images, their noise at one scale, and the reconstructions."""
     plots.save(
         plots.strips({name: row.float().numpy() for name, row in result.images.items()}), path
     )
@@ -118,5 +112,5 @@ def claims(result: Result) -> list[Claim]:
 
 
 def _rows(x: Tensor, found: Inversion) -> list[Tensor]:
-    noise = found.noise[:SHOWN].reshape(x[:SHOWN].shape) / 5 + 0.5
-    return [x[:SHOWN], noise, found.reconstruction[:SHOWN]]
+    noise = found.noise[:GRID_IMAGES].reshape(x[:GRID_IMAGES].shape) / 5 + 0.5
+    return [x[:GRID_IMAGES], noise, found.reconstruction[:GRID_IMAGES]]

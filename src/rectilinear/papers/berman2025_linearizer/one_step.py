@@ -29,14 +29,12 @@ from rectilinear.random import generator
 
 PAPER_PSNR = 32.4  # dB, MNIST
 METHODS = ("euler", "midpoint", "rk4", "magnus4")
-SHOWN = 10
+GRID_IMAGES = 10
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """By integrator decibels in float32 and differences in float64; spectra; rows of images ``(n,
-    c, h, w)``.
-    """
+    """PSNR in float32 and differences in float64 by integrator; spectra; images by row."""
 
     psnr: dict[str, float]
     difference: dict[str, float]
@@ -71,17 +69,15 @@ def measure(flow: LinearFlow, seed: int = 0) -> Result:
         singular_values=svd(flows.collapse(flow, STEPS, "euler").operator).s,
         singular_values_without_last_step=svd(unfinished(flow).operator).s,
         images={
-            "100 steps": many["rk4"][:SHOWN],
-            "one step": one["rk4"][:SHOWN],
-            "one step,\nstages averaged": averaged[:SHOWN],
+            "100 steps": many["rk4"][:GRID_IMAGES],
+            "one step": one["rk4"][:GRID_IMAGES],
+            "one step,\nstages averaged": averaged[:GRID_IMAGES],
         },
     )
 
 
 def averaged_stages(flow: LinearFlow) -> Tensor:
-    """The product of ``I + h/6 (W1 + 2 W2 + 2 W3 + W4)`` with every ``W`` applied to the same
-    state: what not to do.
-    """
+    """The product of ``I + h/6 (W1 + 2 W2 + 2 W3 + W4)``, stages not nested: what not to do."""
     h = 1 / STEPS
     n = flow.velocity.dim
     product = torch.eye(n)
@@ -107,7 +103,7 @@ def draw(result: Result, path: Path) -> None:
 
 def claims(result: Result) -> list[Claim]:
     """The paper's sentence, and what follows from the mathematics."""
-    floor = result.singular_values_without_last_step[RANK:]
+    others = result.singular_values_without_last_step[RANK:]
     return [
         *(
             Claim.at_least(f"one step against 100, {m}, dB", x, PAPER_PSNR)
@@ -130,7 +126,7 @@ def claims(result: Result) -> list[Claim]:
         ),
         Claim.close(
             "100 x its other singular values when the last step is left out",
-            float(floor.mean()) * STEPS,
+            float(others.mean()) * STEPS,
             1.0,
             0.05,
         ),
