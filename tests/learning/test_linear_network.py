@@ -95,3 +95,14 @@ def test_what_diverges_is_said() -> None:
         follow(lambda y: y**3, np.ones(1), np.array([500.0]), 0.5)
     with pytest.raises(DivergedError, match="at time 1;"):
         follow(lambda y: y**2, np.ones(1), np.array([2.0]))
+
+
+def test_the_best_map_is_that_of_the_points_whatever_their_units() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(50, 3, generator=generator, dtype=torch.float64) * torch.tensor([1, 1e8, 1e-6])
+    y = x @ torch.tensor([[1.0], [2e-8], [3e6]], dtype=torch.float64)
+    found = Moments.of(x, y).optimum()
+    assert torch.allclose(found @ x.mT, y.mT, rtol=1e-12, atol=1e-12)
+    sigma, beta = x.mT @ x / 50, y.mT @ x / 50
+    rough = Moments(sigma, beta, float(y.square().mean())).optimum()
+    assert (rough @ x.mT - y.mT).abs().max() > 0.1, "the Gram matrix alone loses the third column"
