@@ -28,20 +28,20 @@ class Arguments(Common):
     run: tyro.conf.Positional[Path]
     """Folder of the run."""
     steps: int = 100
-    """How many steps of the model."""
+    """Number of steps of the model; 100 by default."""
     backward: bool = False
-    """Go back in time."""
+    """Forecast backwards in time."""
     reencode: int | None = None
-    """Steps between re-encodings of the state; by default none, one linear map of the whole way."""
+    """Re-encode the state every N steps; by default never: one linear map for the whole forecast."""
     start: Annotated[Path | None, tyro.conf.arg(name="from")] = None
-    """A .npy or .csv series that ends where the forecast starts (with --backward: that begins
-    there); held-out starts of a simulated system, or the series of the run, by default."""
+    """A .npy or .csv series to continue (with --backward: to extend into the past); held-out initial
+    states of a simulated system, or the series of the run, by default."""
     out: Path | None = None
     """Folder for forecast.png, forecast.npy and forecast.json; that of the run by default."""
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    """Forecast, draw, and compare with what is known."""
+    """The forecast with its errors against the observed series and the dominant modes."""
     import numpy as np
     import torch
 
@@ -95,9 +95,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
 def _starts(
     run: "Run", model: "Koopman", path: Path | None, steps: int
 ) -> "tuple[Tensor, Tensor | None, Known, tuple[str, ...], Series | None]":
-    """States to start from, what follows where known, what to draw beside, names of columns, the
-    series of a file.
-    """
+    """Initial states, true continuation, curves to draw, column names, and the series of a file."""
     import torch
 
     from rectilinear import datasets, koopman

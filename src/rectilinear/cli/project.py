@@ -22,11 +22,11 @@ class Arguments(Common):
     run: tyro.conf.Positional[Path]
     """Folder of a run of the recipe projector."""
     input: Path | None = None
-    """Image, folder of images, or .npy array (n, c, h, w) of bytes or of floats from 0 to 1; held-out
-    images of the run's data by default."""
+    """Image, folder of images, or .npy array (n, c, h, w) of bytes or of floats from 0 to 1;
+    held-out images of the run's data by default."""
     mask: Path | None = None
-    """Observed pixels: an image (opaque there, or not black), or a .npy array (not 0 there) of shape
-    (h, w), or (n, h, w) with one mask for each image."""
+    """Observed pixels: an image (opaque there, or not black), or a .npy array (not 0 there) of
+    shape (h, w), or (n, h, w) with one mask for each image."""
     corrupt: str | None = None
     """Corruption of the input, KIND=SEVERITY, such as noise=0.25, missing=0.5, occlusion=0.4,
     blur=0.06 or salt=0.1; none by default."""
@@ -35,7 +35,7 @@ class Arguments(Common):
     rank: int | None = None
     """Number of leading coordinates to project onto; all of the range by default."""
     steps: int = 50
-    """Number of alternating projections onto the range and onto the observed data; 50 by default."""
+    """Number of alternating projections onto the range and the observed data; 50 by default."""
     count: int = 12
     """Number of images in projected.png; the array and the scores are of all images."""
     out: Path | None = None

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(Common):
-    """Give images a style, a blend of styles, another style than they have, or take it away."""
+    """Style transfer: apply a style, blend styles, exchange one style for another, or remove it."""
 
     run: tyro.conf.Positional[Path]
     """Folder of the run of the recipe style."""
@@ -28,21 +28,18 @@ class Arguments(Common):
     blend: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = field(default=())
     """Another style and its weight, NAME=WEIGHT, as often as needed; the rest is for --style."""
     instead_of: str | None = None
-    """The style that the images have already; alone, without --style, it is taken away."""
+    """The style that the images have; exchanged for --style, or removed without --style."""
     damping: float = 0.0
-    """With --instead-of: what that style weakens below the root of this is not brought back; 0.001
-    is a start.
-    """
+    """Tikhonov damping of the inverse with --instead-of; 0 by default, 0.001 for noisy images."""
     side: int | None = None
-    """Side of the result in pixels, in tiles where it is larger than the model; that of the model
-    by default.
-    """
+    """Side of the result in pixels, in tiles if larger than the model's; that of the model by
+    default."""
     count: int = 12
-    """How many images to draw; all are written."""
+    """Number of images in stylized.png; all are written; 12 by default."""
     out: Path | None = None
     """Folder for stylized.png, stylized.json and a image each; that of the run by default."""
     data_dir: Path | None = None
-    """Where data sets lie; $RECTILINEAR_DATA, then ./data, by default."""
+    """Folder of the data sets; $RECTILINEAR_DATA, then ./data, by default."""
 
 
 def run(arguments: Arguments) -> dict[str, Any]:

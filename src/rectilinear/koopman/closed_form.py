@@ -1,4 +1,4 @@
-"""A Koopman model in closed form: modes from the windows, features of the state by least squares."""
+"""Closed-form fit of a Koopman model: modes by realization, features by ridge regression."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ _MOST, _TRIAL, _MODES = (
     6000,
     1500,
 )  # windows for the least squares, for each trial, and for the modes
-_EXACT = 1e-20  # mean square errors below, in variances, are all as good: rounding must not outvote what is wrong
+_EXACT = 1e-20  # smaller mean square errors, in variances, count as equal: they are rounding
 LONGEST_HORIZON = 100
 """Steps ahead that a fit looks where it chooses by itself and the series are long enough."""
 
 
 @dataclass(frozen=True)
 class FitConfig:
-    """What model to fit.
+    """The configuration of :func:`fit`.
 
     Attributes:
-        rank: most dimensions of the linear dynamics, beside the constant about which they move.
-        horizon: steps ahead that the fit looks; with None 100, or two thirds of the length of
-            series, a third where they are fewer than five, if that is less.
-        backward: steps back that it looks; needed for forecasts of the past.
+        rank: largest dimension of the linear dynamics, without the constant offset.
+        horizon: number of steps ahead that are fitted; None: 100, or less for short series (two
+            thirds of their length, one third for fewer than five series).
+        backward: number of steps back that are fitted; needed for backward forecasts.
         delays: observations in a state, newest first.
         stable: keep the spectral radius at most 1.
         fourier: random Fourier features.
-        lookahead_features: strides ahead over the horizon, whose ends features are taken of too; 0 for features
-            of the state alone.
+        lookahead_features: number of predicted states ahead, within the horizon, that features are
+            computed on, too; 0 uses the current state only.
         width: width of the network of learned features; 0 for none.
         hidden: its hidden layers after the first.
         seed: of features and validation.
@@ -152,9 +152,7 @@ def fit(series: Series, config: FitConfig) -> tuple[Koopman, Windows]:
 
 
 def solve_features(model: Koopman, found: Windows) -> None:
-    """Set the weights of all features of ``model``, learned ones too, by ridge regression on its
-    own modes.
-    """
+    """Ridge regression of all feature weights of ``model``, also learned ones, on its modes."""
     lift, dim, dt = model.lift, model.dim, model.dt
     features = lift.features
     exponents = model.spectrum.exponents().detach() * dt

@@ -1,4 +1,4 @@
-"""What holds for every model of this kind, and what has to be measured."""
+"""Diagnostics of Koopman models: one-step, round-trip and Chapman-Kolmogorov errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class ChapmanKolmogorovError(NamedTuple):
 
     Attributes:
         latent: ``A^t A^t z`` against ``A^(2t) z``, decoded: rounding.
-        state: two forecasts over ``t``, the state padded anew between them, against one over ``2
+        state: two forecasts over ``t``, the state re-encoded between them, against one over ``2
             t``. Zero if the padded states are invariant; no smaller than the error of the model, if
             the system is deterministic.
         operator: ``A(t)`` from least squares on the latents of the data ``t`` apart, squared,
@@ -30,7 +30,7 @@ class ChapmanKolmogorovError(NamedTuple):
 
 @torch.no_grad()
 def chapman_kolmogorov_error(model: Koopman, found: Windows, steps: int) -> ChapmanKolmogorovError:
-    """Whether two forecasts over ``steps`` steps are one over twice as many: ``F(2t) = F(t) F(t)``.
+    """The error of the semigroup property ``F(2t) = F(t) F(t)``, with ``t`` of ``steps`` steps.
 
     Needs windows that reach ``2 steps`` ahead. A Linearizer has it exactly in its space; on the
     states alone it is a property of system and model.
@@ -69,13 +69,12 @@ def chapman_kolmogorov_error(model: Koopman, found: Windows, steps: int) -> Chap
 
 
 class RoundTripError(NamedTuple):
-    """Root mean squares over states of how far from the start one is, in standard deviations of the
-    data.
+    """Root mean square distances from the initial states, in standard deviations of the data.
 
     Attributes:
         latent: forward and back in the latents, decoded at the end: rounding times the conditioning
             of ``A^t``.
-        state: forward, decoded, padded anew, and back.
+        state: forward, decoded, re-encoded, and back.
     """
 
     latent: float
@@ -84,8 +83,7 @@ class RoundTripError(NamedTuple):
 
 @torch.no_grad()
 def round_trip_error(model: Koopman, x: Tensor, steps: int) -> RoundTripError:
-    """How far a forecast over ``steps`` steps and one back over as many end from the states ``x``
-    ``(b, delays dim)``.
+    """The error of a forecast over ``steps`` steps and back, from states ``x`` ``(b, delays dim)``.
 
     Example:
         >>> from rectilinear.datasets import simulate_system
@@ -116,8 +114,9 @@ class OneStepError(NamedTuple):
 
 @torch.no_grad()
 def one_step_error(model: Koopman, series: Series, most: int = 5000) -> OneStepError:
-    """Errors of the model from each observation of ``series`` to the next, of ``most`` at most, and
-    of no change.
+    """Errors of one-step forecasts on ``series``, of the model and of persistence.
+
+    At most ``most`` observations are used, evenly spaced.
 
     Example:
         >>> from rectilinear.datasets import simulate_system
@@ -145,7 +144,7 @@ def one_step_error(model: Koopman, series: Series, most: int = 5000) -> OneStepE
 
 
 def _least_squares(x: Tensor, y: Tensor) -> Tensor:
-    """By a pseudo-inverse that leaves out directions without data."""
+    """Least squares by a pseudo-inverse that leaves out directions without data."""
     return torch.linalg.pinv(x, rtol=1e-8) @ y
 
 

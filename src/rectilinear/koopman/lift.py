@@ -1,6 +1,4 @@
-"""The invertible network of a Koopman model: channels are added to the state, filled with features,
-and taken off.
-"""
+"""The invertible network of a Koopman model: features in added channels, and an exact decoder."""
 
 from __future__ import annotations
 
@@ -13,12 +11,13 @@ from rectilinear.invertible import Invertible
 from rectilinear.random import generator
 from rectilinear.serialization import Configured
 
-_EDGE = 10.0  # a look ahead or back is cut off so many standard deviations away, where it has left the data
+_EDGE = 10.0  # standard deviations at which predicted states are clipped
 
 
 class Features(Configured):
-    """``phi(s) = T W [1, u_i, cos(F_i u_i + b_i), h(s)]``: linear, random Fourier and learned
-    features of a state.
+    """Linear, random Fourier and learned features of a state.
+
+    ``phi(s) = T W [1, u_i, cos(F_i u_i + b_i), h(s)]``.
 
     The ``u_i`` are ``s`` and the states that ``ahead``, a map of one stride of time, leads to from
     it when applied again and again, and those of ``back``. What becomes of a state after a long
@@ -127,8 +126,9 @@ class Features(Configured):
 
 
 class Lift(Invertible):
-    """``g(x, y) = (y', s - o - C y')`` with ``s = (x - mean) / scale``, ``y' = y + phi(s)``: two
-    additive couplings.
+    """The invertible network ``g`` of a Koopman model: two additive couplings.
+
+    ``g(x, y) = (y', s - o - C y')`` with ``s = (x - mean) / scale`` and ``y' = y + phi(s)``.
 
     A state ``x`` of ``d`` coordinates enters with ``y = 0``, ``p`` channels. Its features ``y'``
     move by the operator of the model; what they do not say of it is the remainder ``s - o - C y'``,
@@ -185,9 +185,7 @@ class Lift(Invertible):
         return self.mean + self.scale * (z[..., self.pads :] + self.moved(z[..., : self.pads]))
 
     def moved(self, y: Tensor) -> Tensor:
-        """What the features ``(..., p)`` say of the state, ``o + C y``, in standard units ``(...,
-        d)``.
-        """
+        """The state ``o + C y`` given by features ``(..., p)``, in standard units, ``(..., d)``."""
         moved = y @ self.readout
         return moved if self.offset is None else moved + self.offset
 

@@ -1,10 +1,4 @@
-"""Eigenvalues of a Koopman model: complex pairs and reals, per unit of time, inside the unit circle
-where asked.
-
-Dynamics that are linear in an induced space.
-
-The loss of many steps at once, through powers of the operator.
-"""
+"""The Koopman model, its spectrum, and its multi-step training loss."""
 
 from __future__ import annotations
 
@@ -73,15 +67,16 @@ _LARGEST = 10_000_000  # latent numbers held at a time
 
 
 class Koopman(Configured):
-    """``x(t) = pi g^-1(A^t g(x, 0))``: the state is padded, moves linearly in the space of ``g``,
-    and is cut out again.
+    """A Koopman model with an exact decoder, ``x(t) = pi g^-1(A^t g(x, 0))``.
+
+    The state is padded with zeros, evolves linearly in the space of ``g``, and is projected back.
 
     On padded states this is a Linearizer, so ``A^s A^t = A^(s + t)`` holds exactly for all real
     ``s`` and ``t``, and a forecast of any length is one application. On the states alone it holds
     as far as the padded states form an invariant set, which no finite model of a system with a
     continuous spectrum or with several attractors can reach:
-    :func:`~rectilinear.koopman.chapman_kolmogorov_error` measures it, and ``reencode`` pads anew on the
-    way.
+    :func:`~rectilinear.koopman.chapman_kolmogorov_error` measures it, and ``reencode``
+    re-encodes the state on the way.
 
     A state is the window of the latest ``delays`` observations, newest first, in one row: see
     :func:`~rectilinear.koopman.embed`.
@@ -133,16 +128,13 @@ class Koopman(Configured):
         return self.spectrum.operator(times)(z[:, None])
 
     def forward(self, x: Tensor, times: Tensor) -> Tensor:
-        """The states after ``times`` ``(k,)`` or ``(b, k)``, of either sign: ``(b, k, delays *
-        dim)``.
-        """
+        """The states after ``times`` ``(k,)`` or ``(b, k)``, of any sign: ``(b, k, delays dim)``."""
         return self.lift.observe(self.advance(self.encode(x), times))
 
     def forecast(self, x: Tensor, times: Tensor, reencode: int | None = None) -> Tensor:
-        """The observations after ``times`` ``(k,)`` or ``(b, k)``, newest of each window: ``(b, k,
-        dim)``.
+        """The observations after ``times`` ``(k,)`` or ``(b, k)`` from states ``x``: ``(b, k, dim)``.
 
-        With ``reencode=m`` the state is decoded, padded anew and encoded after every ``m`` steps of
+        With ``reencode=m`` the state is decoded and re-encoded every ``m`` steps of
         ``dt``: no longer one linear map, and closer to the system where the model is good over
         ``m`` steps only.
 
@@ -175,9 +167,7 @@ class Koopman(Configured):
         return found[..., : self.dim]
 
     def linearizer(self, t: float | None = None) -> Linearizer:
-        """The Linearizer ``g^-1 A^t g`` on padded states ``(b, n)``; ``t`` is one step if not
-        given.
-        """
+        """The Linearizer ``g^-1 A^t g`` on padded states ``(b, n)``; ``t`` is ``dt`` by default."""
         return Linearizer(self.lift, self.spectrum.operator(self.dt if t is None else t))
 
     def _in_stages(self, x: Tensor, times: Tensor, stage: float) -> Tensor:
@@ -218,7 +208,7 @@ class Koopman(Configured):
 
 
 class MultiStep(nn.Module):
-    """``mean |pi g^-1(A^t g(x, 0)) - x(t)|^2 / scale^2`` over random times ``t`` of packed windows.
+    """The mean square error of forecasts over random times of packed windows, relative to scale.
 
     Every time is one application of ``A^t``, near or far: no rollout. Learned features train at the
     full rate, the modes, which the closed form has found well already, at a hundredth of it.

@@ -1,7 +1,4 @@
-"""The linear system behind observed windows: eigensystem realization.
-
-The modes of a Koopman model: what oscillates, how fast, and for how long.
-"""
+"""Modes of time series by eigensystem realization, and the modes of a Koopman model."""
 
 from __future__ import annotations
 
@@ -36,8 +33,7 @@ class Realization(NamedTuple):
 
 
 def realize(observed: Tensor, rank: int, *, stable: bool) -> Realization:
-    """The modes of at most ``rank`` dimensions that explain windows ``(N, L, d)`` of observations
-    at equal steps.
+    """At most ``rank`` dimensions of modes of windows ``(N, L, d)`` at equal steps.
 
     The leading right singular vectors of the windows, less the mean window, span ``[C; C A; ...; C
     A^(L-1)]``; ``A`` follows from its invariance under a shift by one step, in least squares.

@@ -38,17 +38,17 @@ class KoopmanRegressor(BaseEstimator):
     ``epochs`` on top.
 
     Args:
-        rank: most dimensions of the linear dynamics, beside the constant about which they move.
-        horizon: steps ahead that the fit looks; forecasts further than that are extrapolations.
-            None is 100, or less
-            for short series: two thirds of their length, a third where they are fewer than five.
-        backward: steps back that it looks, for forecasts of the past.
+        rank: largest dimension of the linear dynamics, without the constant offset.
+        horizon: number of steps ahead that are fitted; longer forecasts are extrapolations. None
+            (the default): 100, or less for short series (two thirds of their length, one third for
+            fewer than five series).
+        backward: number of steps back that are fitted; needed for backward forecasts.
         delays: observations in a state, the newest first, as :func:`~rectilinear.koopman.embed`
             lays them out; more than 1 where one does not say how the system goes on.
         stable: keep the spectral radius at most 1.
         fourier: random Fourier features of the state.
-        lookahead_features: strides ahead over the horizon, whose ends features are taken of too; 0 for features
-            of the state alone.
+        lookahead_features: number of predicted states ahead, within the horizon, that features are
+            computed on, too; 0 uses the current state only.
         width: width of the network of learned features, for systems that smooth features fail at; 0
             for none.
         hidden: its hidden layers after the first.

@@ -1,4 +1,4 @@
-"""From series to windows: what is refused, and how delays and times are laid out."""
+"""Time series: checked input, delay embedding, and training windows."""
 
 from __future__ import annotations
 
@@ -25,8 +25,7 @@ times.
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """Observed series of one system: float64 ``states`` ``(T_i, d)`` and ``times`` ``(T_i,)`` of
-    each.
+    """Time series of one system: float64 ``states`` ``(T_i, d)`` and ``times`` ``(T_i,)`` of each.
 
     Attributes:
         dt: the step; the median step where sampling is irregular.

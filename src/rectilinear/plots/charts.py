@@ -1,7 +1,4 @@
-"""Bars of plain numbers: shares of a whole, and values with their intervals.
-
-Charts of plain arrays.
-"""
+"""Charts of arrays: lines, spectra, histograms, bars with intervals, and strips of images."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""The look of every chart: hairline axes, few ticks, labels at the lines; and how a chart is
-written.
-
-Images side by side.
-"""
+"""Style and files of figures (png, svg), and grids of images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dynamics: a Koopman model of a simulated system, or of a series from a file."""
+"""The recipe ``koopman``: a Koopman model of a simulated system or of a series from a file."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ _INSTEAD = {"data": "Set system to the file.", "rank": "Set fit.rank.", "size": 
 
 @dataclass(frozen=True)
 class KoopmanRecipe(Recipe):
-    """A model that is linear in a space of its own, ``x(t) = pi g^-1(A^t g(x, 0))``, found in
-    closed form.
+    """A Koopman model ``x(t) = pi g^-1(A^t g(x, 0))`` fitted in closed form.
 
     Modes come from the series, features of the state and of where it leads to by least squares.
     With ``fit.width`` a network learns further features by gradients, through powers of the

@@ -1,4 +1,4 @@
-"""Dynamics as sections of a page: forecasts, phase portrait, eigenvalues, and the way back."""
+"""Report on Koopman models: forecasts, phase portrait, eigenvalues, backward forecasts."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def dynamics_sections(seed: int = 0) -> tuple[list[Section], dict[str, float]]:
     }
     lines: list[tuple[str | float, ...]] = [
         ("this model, one map", *(error(ours, k) for k in _AHEAD)),
-        ("this model, padded anew every 10 steps", *(error(stages, k) for k in _AHEAD)),
+        ("this model, re-encoded every 10 steps", *(error(stages, k) for k in _AHEAD)),
         ("DMD", *(error(linear, k) for k in _AHEAD)),
     ]
     shown = [int(i) for i in np.argsort(np.abs(held[:, :, 0]).max(1))[[40, 120, 190]]]
@@ -241,7 +241,7 @@ def _past(
                 "The past of a state,",
                 f"{_BACK} steps: error {number(metrics['dynamics_backward_50'])}. Forward {_BACK} steps and back in "
                 f"the latents returns to {number(returned.latent)} of the start; when only the state is handed over, "
-                f"and padded anew, to {number(returned.state)}.",
+                f"and re-encoded, to {number(returned.state)}.",
             ),
         ),
     )

@@ -1,6 +1,4 @@
-"""Style transfer for a report: trained within seconds on filters of photographs, then drawn and
-measured.
-"""
+"""Report on style transfer: styles, paths between styles, style exchange, and an added style."""
 
 from __future__ import annotations
 

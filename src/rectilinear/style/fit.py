@@ -1,7 +1,4 @@
-"""What a model of styles is trained on: images beside what a teacher makes of them.
-
-The operator of a style in closed form: least squares in the latents.
-"""
+"""Training objective of style transfer, and operators of new styles by least squares."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""Styles of images: one operator a style between two spaces that all of them share.
-
-A new model of styles, ready to train.
-
-Images larger than a model: in tiles that overlap, and fade into each other.
-"""
+"""The style transfer model: one operator for each style between two shared induced spaces."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""Styles that need no teacher's network: filters of images with sliders, whose blend moves the
-sliders.
-
-Who shows the styles: the filters of this library, a package of trained networks, or folders of
-images in pairs.
-"""
+"""Teachers of styles: image filters, a package of trained networks, or folders of image pairs."""
 
 from __future__ import annotations
 
