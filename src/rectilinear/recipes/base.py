@@ -91,10 +91,9 @@ def check_range(name: str, value: float | None, low: float, high: float, what: s
     """Raise ConfigError unless the field is None, or finite and from ``low`` to ``high``.
 
     Example:
-        >>> check_range("rank", 100, 1, 64, "the values of an image")
+        >>> check_range("rank", 9, 1, 8, "the values of an image")
         Traceback (most recent call last):
-        rectilinear.errors.ConfigError: Got rank = 100; expected 1 to 64, the values of an image.
-            Correct this field.
+        rectilinear.errors.ConfigError: Got rank = 9; expected 1 to 8, the values of an image. Correct this field.
     """
     if value is None or (low <= value <= high and abs(value) < inf):
         return
