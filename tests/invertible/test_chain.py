@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from makers_invertible import perturb
 from rectilinear.invertible import Chain, Identity, ImageFlow, Inverse, Rotation, VectorFlow
-from rectilinear.invertible.rotation import alternate, random_orders
+from rectilinear.invertible.flows import alternate, random_orders
 
 BUILD = {
     "vector": lambda **kw: VectorFlow(12, blocks=4, width=64, **kw),

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from makers_invertible import perturb
-from rectilinear.invertible import ImageFlow, VectorFlow, on_grid, to_grid
-from rectilinear.invertible.base import GRID, snap
+from rectilinear.invertible import ImageFlow, VectorFlow, to_grid
+from rectilinear.invertible.base import GRID, on_grid, snap
 
 
 def networks(precision: str, coupling: str = "additive") -> list:

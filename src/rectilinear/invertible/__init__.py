@@ -1,6 +1,4 @@
-"""Invertible networks: the blocks, two ready networks, adapters, and the check that an inverse is
-one.
-"""
+"""Invertible networks: blocks, two ready networks, adapters, and a numerical check."""
 
 from rectilinear.invertible.actnorm import ActNorm
 from rectilinear.invertible.adapters import (
@@ -10,15 +8,14 @@ from rectilinear.invertible.adapters import (
     from_normflows,
     from_zuko,
 )
-from rectilinear.invertible.base import Invertible, Precision, VolumePreserving, on_grid, to_grid
+from rectilinear.invertible.base import Invertible, VolumePreserving, to_grid
 from rectilinear.invertible.chain import Chain, Identity, Inverse, Leading, Scaling
 from rectilinear.invertible.check import InvertibilityReport, check_invertible
 from rectilinear.invertible.conditioners import MLP, ConvNet, ViT
 from rectilinear.invertible.coupling import AdditiveCoupling, AffineCoupling, SplineCoupling
-from rectilinear.invertible.image import ImageFlow
+from rectilinear.invertible.flows import ImageFlow, VectorFlow
 from rectilinear.invertible.reshape import Flatten, Patches, Permutation, Reshape, Squeeze
 from rectilinear.invertible.rotation import Conv1x1, Reflections, Rotation
-from rectilinear.invertible.vector import VectorFlow
 
 __all__ = [
     "MLP",
@@ -37,7 +34,6 @@ __all__ = [
     "Leading",
     "Patches",
     "Permutation",
-    "Precision",
     "Reflections",
     "Reshape",
     "Rotation",
@@ -53,6 +49,5 @@ __all__ = [
     "from_module",
     "from_normflows",
     "from_zuko",
-    "on_grid",
     "to_grid",
 ]

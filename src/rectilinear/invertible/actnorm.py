@@ -16,12 +16,11 @@ class ActNorm(Invertible):
     """``z = exp(s) (x - m)`` with one scale and mean for each channel: the first axis of ``shape``.
 
     The first batch in training mode sets ``m`` and ``s`` so that latents have mean 0 and standard
-    deviation 1. That
-    it did is a buffer, ``initialized``: a loaded network is never initialised again. The log-scale
-    of a channel differs from the common one by at most ``bound``, so a channel that is constant in
-    the first batch cannot cost the inverse; a batch that is constant altogether, as a single row
-    is, sets the means alone. Under data parallelism run one batch before wrapping, so that every
-    process starts from the same values.
+    deviation 1. That it did is a buffer, ``initialized``: a loaded network is never initialised
+    again. The log-scale of a channel differs from the common one by at most ``bound``, so a channel
+    that is constant in the first batch cannot cost the inverse; a batch that is constant
+    altogether, as a single row is, sets the means alone. Under data parallelism run one batch
+    before wrapping, so that every process starts from the same values.
 
     Args:
         shape: shape of the arrays, without the batch axis: ``(n,)`` or ``(c, h, w)``.
@@ -54,7 +53,8 @@ class ActNorm(Invertible):
         self.raw = nn.Parameter(torch.zeros(channels))
         self.register_buffer("common", torch.zeros(()))
         self.register_buffer("initialized", torch.tensor(False))
-        self._ready = False  # spares a read of the buffer (a wait for the device) at each call; never goes ahead of it
+        # A copy of the buffer, so that no call waits for the device; never true before it.
+        self._ready = False
 
     @property
     def log_scale(self) -> Tensor:
@@ -80,13 +80,13 @@ class ActNorm(Invertible):
                 raise NotInitializedError(
                     got="an ActNorm that has seen no training batch",
                     expected="an initialised network",
-                    fix="Call g(x) once with a batch of data in training mode (g.train()), or load a state dict.",
+                    fix="Call g(x) once with a batch of data in training mode (g.train()), or load "
+                    "a state dict.",
                 )
             check_finite(x, "the batch that initialises an ActNorm")
             common, relative, mean = _statistics(x)
-            limit = max(
-                math.log(torch.finfo(x.dtype).max) - self.bound - 1, 0
-            )  # so that no scale overflows
+            # So that no scale overflows.
+            limit = max(math.log(torch.finfo(x.dtype).max) - self.bound - 1, 0)
             self.mean.copy_(mean)
             self.common.copy_((-common).clamp(-limit, limit))
             self.raw.copy_(self.bound * torch.atanh((-relative / self.bound).clamp(-0.995, 0.995)))
@@ -101,17 +101,15 @@ class ActNorm(Invertible):
 
 
 def _statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Log of the common spread of a batch, log of the spread of each channel relative to it, and
-    mean of each channel.
+    """Log of the common spread of a batch, of each channel's relative to it, and channel means.
 
     A batch that is constant, as one row is, has no spread: its logs are zero.
     """
     over, eps = [0, *range(2, x.ndim)], torch.finfo(x.dtype).eps
     x = single(x)
     size, least = float(x.abs().max()), math.frexp(torch.finfo(x.dtype).tiny)[1]
-    exponent = (
-        0 if 1e-8 < size < 1e8 else max(math.frexp(size)[1] - 1, least)
-    )  # squares of the rest leave the dtype
+    # Squares of very small and very large entries leave the range of the dtype.
+    exponent = 0 if 1e-8 < size < 1e8 else max(math.frexp(size)[1] - 1, least)
     x = x * 2.0**-exponent
     mean = x.mean(over, keepdim=True)[0] * 2.0**exponent
     spread = x.std(over, keepdim=True, correction=0)[0]

@@ -1,16 +1,6 @@
-"""What the adapters share.
+"""Adapters: functions, modules, and networks of FrEIA, normflows and zuko as invertible networks.
 
-A pair of functions as an invertible network.
-
-Any module with an ``inverse`` method.
-
-Networks of FrEIA.
-
-Flows of normflows.
-
-Flows and transforms of zuko.
-
-Invertible networks of other libraries, recognised by what they can do: no library is imported.
+Foreign networks are recognised by their attributes; no library is imported.
 """
 
 from __future__ import annotations
@@ -75,9 +65,7 @@ class Adapter(Invertible, ABC):
 
 
 def first(result: Tensor | tuple) -> Tensor:
-    """The array of a result that may carry more: ``(array, log-determinant)`` or ``((array,),
-    log-determinant)``.
-    """
+    """The first array of a result such as ``(array, logdet)`` or ``((array,), logdet)``."""
     while isinstance(result, tuple | list):
         result = result[0]
     return result
@@ -231,11 +219,11 @@ def from_freia(
     shape: tuple[int, ...] | None = None,
     latent_shape: tuple[int, ...] | None = None,
 ) -> Adapter:
-    """A ``SequenceINN``, ``GraphINN`` or single module of FrEIA, without conditions, with flat
-    latents.
+    """A network of FrEIA with flat latents: ``SequenceINN``, ``GraphINN`` or a single module.
 
-    FrEIA's ``network(x, rev=False)`` encodes. Modules that store a matrix and its inverse in
-    float32 (soft permutations) limit the round trip; :func:`check_invertible` measures it.
+    It has no conditions. FrEIA's ``network(x, rev=False)`` encodes. Modules that store a matrix and
+    its inverse in float32 (soft permutations) limit the round trip; :func:`check_invertible`
+    measures it.
 
     Args:
         network: the FrEIA network, with one input and one output.
@@ -328,8 +316,7 @@ class _Normflows(Adapter):
 
 
 def from_zuko(flow: Any, shape: tuple[int, ...] | None = None) -> Adapter:
-    """A flow, lazy transform or transform of zuko, without context; its transform runs from data to
-    latents.
+    """A flow, lazy transform or transform of zuko, without context, from data to latents.
 
     Warns for autoregressive transforms: their inverse takes as many passes as there are coordinates
     (``passes=2`` makes them couplings).
@@ -386,6 +373,3 @@ class _Zuko(Adapter):
     def encode_and_logdet(self, x: Tensor) -> tuple[Tensor, Tensor | float]:
         z, logdet = self.transform().call_and_ladj(x)
         return z, logdet.reshape(x.shape[0], -1).sum(1)
-
-
-__all__ = ["from_callables", "from_freia", "from_module", "from_normflows", "from_zuko"]

@@ -1,10 +1,4 @@
-"""The contract of an invertible network.
-
-The log-determinant by automatic differentiation: for maps that give none, and to check those that
-do.
-
-How a coupling computes: the precision of its conditioner, and the grid of the bit-exact mode.
-"""
+"""Base class of invertible networks, log-determinants by autograd, and the bit-exact grid."""
 
 from __future__ import annotations
 
@@ -23,8 +17,7 @@ from rectilinear.serialization import Configured
 
 
 class Invertible(Configured, ABC):
-    """A bijection ``g`` between arrays of ``shape`` and arrays of ``latent_shape``, batch axis
-    first.
+    """A bijection ``g`` between arrays of ``shape`` and ``latent_shape``, batch axis first.
 
     ``forward`` encodes ``(b, *shape) -> (b, *latent_shape)``, ``inverse`` decodes, and
     ``forward_and_logdet`` also returns ``log |det dg/dx|`` of shape ``(b,)``. A subclass sets
@@ -80,9 +73,7 @@ class Invertible(Configured, ABC):
         return both[0] if isinstance(both, tuple) else both
 
     def _made(self, y: Tensor, shape: tuple[int, ...], name: str) -> Tensor:
-        """What a subclass computed, of the shape that it ought to have: (b, 1) for (b,) would
-        broadcast to (b, b).
-        """
+        """What a subclass computed, checked: (b, 1) for (b,) would broadcast to (b, b)."""
         if not isinstance(y, Tensor):
             raise DtypeError(
                 f"{name} of type {type(y).__name__} from a {type(self).__name__}", "a torch.Tensor"
@@ -112,15 +103,14 @@ class Invertible(Configured, ABC):
         if x.dtype != dtype or not x.is_floating_point():
             raise DtypeError(
                 got=f"an array of {x.dtype}",
-                expected=f"{dtype if dtype.is_floating_point else 'a floating dtype'} for this {type(self).__name__}",
+                expected=f"{dtype if dtype.is_floating_point else 'a floating dtype'} for this "
+                f"{type(self).__name__}",
                 fix="Convert the array (`x.float()`) or the network (`g.to(x.dtype)`).",
             )
 
 
 class VolumePreserving(Invertible, ABC):
-    """An invertible network with ``log |det dg/dx| = 0``: a subclass implements ``_latents`` and
-    ``_decode``.
-    """
+    """An invertible network with ``log |det dg/dx| = 0``, made of ``_latents`` and ``_decode``."""
 
     def _encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self._latents(x), x.new_zeros(x.shape[0])
@@ -129,7 +119,7 @@ class VolumePreserving(Invertible, ABC):
     def _latents(self, x: Tensor) -> Tensor: ...
 
 
-LARGEST = 1024
+MAX_JACOBIAN_SIDE = 1024  # coordinates
 
 
 def autograd_logdet(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -143,10 +133,10 @@ def autograd_logdet(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         tensor([4., 4., 4.])
     """
     n = x[0].numel()
-    if n > LARGEST:
+    if n > MAX_JACOBIAN_SIDE:
         raise InputError(
             got=f"{n} coordinates and no log-determinant",
-            expected=f"at most {LARGEST} for a Jacobian by automatic differentiation",
+            expected=f"at most {MAX_JACOBIAN_SIDE} for a Jacobian by automatic differentiation",
             fix="Give a function that returns log |det dg/dx|.",
         )
     wanted = torch.is_grad_enabled()
@@ -169,8 +159,7 @@ GRID = 2.0**-16
 
 
 def to_grid(x: Tensor) -> Tensor:
-    """The nearest multiples of ``2^-16``, on which an ``"exact"`` network is a bijection bit for
-    bit.
+    """The nearest multiples of ``2^-16``, where an ``"exact"`` network is a bijection of bits.
 
     Sums of such numbers are exact in float32 while they stay below 256 (below ``2^37`` in float64).
 
@@ -179,14 +168,12 @@ def to_grid(x: Tensor) -> Tensor:
         tensor([True])
     """
     nearest = (x / GRID).round() * GRID
-    return torch.where(
-        x.abs() < GRID / torch.finfo(x.dtype).eps, nearest, x
-    )  # larger numbers are all on the grid
+    # Larger numbers are all on the grid.
+    return torch.where(x.abs() < GRID / torch.finfo(x.dtype).eps, nearest, x)
 
 
 def on_grid(x: Tensor) -> bool:
-    """Whether every entry is a multiple of ``2^-16`` in the range where sums of such numbers are
-    exact.
+    """Whether every entry is a multiple of ``2^-16``, and small enough that sums are exact.
 
     Example:
         >>> on_grid(torch.tensor([0.5])), on_grid(torch.tensor([0.1]))
@@ -211,9 +198,7 @@ def condition(conditioner: nn.Module, x: Tensor, precision: Precision) -> Tensor
     loses the inverse.
     """
     if precision.startswith("exact"):
-        x = (
-            x.contiguous()
-        )  # one memory layout in both directions, so that both compute the same bits
+        x = x.contiguous()  # one memory layout in both directions: the same bits
     with precision_of(x, bf16=precision.endswith("bf16")):
         return conditioner(x).to(x.dtype)
 

@@ -1,8 +1,4 @@
-"""Compositions of invertible networks.
-
-Blocks that treat coordinates apart: a fixed scale for each, and a network on the leading ones
-alone.
-"""
+"""Compositions: chain, inverse, identity, fixed scales, and a network of leading coordinates."""
 
 from __future__ import annotations
 
@@ -125,11 +121,11 @@ class Chain(Invertible):
 
 
 class Scaling(Invertible):
-    """``z = x * scale`` with one fixed positive scale for each coordinate; log-determinant ``sum
-    log scale``.
+    """``z = x * scale`` with one fixed positive scale for each coordinate.
 
-    Around a network, ``Chain(Scaling(1 / std), g, Scaling(std))`` lets ``g`` work at unit scale and
-    leaves the scale of the latents to the operator.
+    The log-determinant is ``sum log scale``. Around a network,
+    ``Chain(Scaling(1 / std), g, Scaling(std))`` lets ``g`` work at unit scale and leaves the scale
+    of the latents to the operator.
 
     Args:
         scale: ``(n,)``, positive.
@@ -189,7 +185,8 @@ class Leading(Invertible):
         super().__init__()
         if len(network.shape) != 1 or network.shape != network.latent_shape or network.dim > dim:
             raise ShapeError(
-                got=f"a network from {network.shape} to {network.latent_shape} for {dim} coordinates",
+                got=f"a network from {network.shape} to {network.latent_shape} for {dim} "
+                "coordinates",
                 expected="one on vectors of at most that many",
                 fix="Put a Flatten before it, or raise dim.",
             )

@@ -1,4 +1,4 @@
-"""The check that an inverse is one."""
+"""Numerical check of an invertible network: round trips, determinism, log-determinant."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ from rectilinear.checks import check_batch, check_finite, check_tolerance, toler
 from rectilinear.errors import NonFiniteError, NotInitializedError, NotInvertibleError
 from rectilinear.invertible.actnorm import ActNorm
 from rectilinear.invertible.base import Invertible, autograd_logdet
+from rectilinear.random import generator
 
-LARGEST = 0.1  # error that half precision allows: at 1 nothing of the data need come back
+MAX_TOLERANCE = 0.1  # in half precision: at 1 nothing of the data need come back
 
 
 @dataclass(frozen=True)
 class InvertibilityReport:
-    """What :func:`check_invertible` measured; errors are relative to the largest entry, or to 1 if
-    that is larger.
+    """What :func:`check_invertible` measured.
+
+    Errors are relative to the largest entry, or to 1 if that is larger.
 
     Attributes:
         forward_error: largest entry of ``|g^-1(g(x)) - x|``.
         latent_error: largest entry of ``|g(g^-1(z)) - z|`` on the given latents.
         deterministic: whether two evaluations agree, in both directions.
-        amplification: largest growth of a small perturbation, in either direction: a bound from
-            below of the Lipschitz constants, and the factor by which rounding errors in latents
+        amplification: largest growth of a small perturbation, in either direction: a lower bound
+            of the Lipschitz constants, and the factor by which rounding errors in latents
             come back.
         logdet_error: largest difference of the log-determinant from automatic differentiation, if
             asked for.
@@ -58,6 +60,7 @@ class InvertibilityReport:
 
     @property
     def ok(self) -> bool:
+        """Whether the network is invertible to the tolerance."""
         return not self.problems
 
     def raise_if_bad(self) -> None:
@@ -70,7 +73,7 @@ class InvertibilityReport:
             fix = (
                 "Call g.eval(), and remove dropout and batch statistics."
                 if not self.deterministic
-                else "Bound the log-scales, use additive couplings or float64, or pass a larger tol."
+                else "Bound the log-scales, use additive couplings or float64, or raise tol."
             )
             raise NotInvertibleError(
                 got="; ".join(self.problems), expected=f"errors <= {self.tolerance:.1e}", fix=fix
@@ -86,8 +89,7 @@ def check_invertible(
     logdet: bool = False,
     tol: float | None = None,
 ) -> InvertibilityReport:
-    """Measure whether ``g.inverse`` undoes ``g`` on data, and ``g`` undoes ``g.inverse`` on
-    latents.
+    """Measure whether ``g.inverse`` undoes ``g`` on data, and ``g`` its inverse on latents.
 
     The network is used as it is, in training or evaluation mode: dropout shows up as a random
     inverse.
@@ -123,17 +125,19 @@ def check_invertible(
             expected="an initialised network",
             fix="Call g(x) once in training mode, or load a state dict.",
         )
-    generator = torch.Generator(x.device).manual_seed(0)
+    random = generator(0, x.device)
 
     def noise_like(a: Tensor) -> Tensor:
-        return torch.randn(a.shape, dtype=a.dtype, device=a.device, generator=generator)
+        return torch.randn(a.shape, dtype=a.dtype, device=a.device, generator=random)
 
     z = g(x)
     if not bool(z.isfinite().all()):
         raise NonFiniteError(
-            got=f"g(x) with NaN or infinite entries for x of {x.dtype} up to {x.abs().max().item():.1e}",
+            got=f"g(x) with NaN or infinite entries for x of {x.dtype} up to "
+            f"{x.abs().max().item():.1e}",
             expected="finite latents",
-            fix="Scale the data down, convert network and data to a dtype of more range, or check the parameters.",
+            fix="Scale the data down, convert network and data to a dtype of more range, or check "
+            "the parameters.",
         )
     if latents is None:
         center, spread = z.mean(0), z.std(0, correction=0)
@@ -142,7 +146,7 @@ def check_invertible(
     check_finite(latents, "latents")
     back, decoded = g.inverse(z), g.inverse(latents)
     again = g(decoded)
-    limit = min(tolerance(x.dtype, n=g.dim), LARGEST) if tol is None else tol
+    limit = min(tolerance(x.dtype, n=g.dim), MAX_TOLERANCE) if tol is None else tol
     repeats = max(_error(g(x), z), _error(g.inverse(z), back))
 
     size = max(_size(x), _size(z))

@@ -1,14 +1,10 @@
-"""Networks that say how a coupling moves: their last layer starts at zero, so a coupling starts as
-the identity.
-"""
+"""Networks inside couplings; their last layer is zero at first, so a coupling is the identity."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch._C._functorch import (
-    is_functorch_wrapped_tensor,
-)  # no public name says "inside torch.func"
+from torch._C._functorch import is_functorch_wrapped_tensor  # no public name says it
 from torch.autograd.forward_ad import unpack_dual
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -18,8 +14,9 @@ from rectilinear.serialization import Configured
 
 
 class MLP(Configured):
-    """Fully connected: ``(b, in_dim) -> (b, out_dim)`` through ``hidden`` layers of ``width`` after
-    the first, GELU.
+    """A multilayer perceptron ``(b, in_dim) -> (b, out_dim)`` with GELU.
+
+    It has ``hidden`` layers of ``width`` after the first.
 
     Example:
         >>> MLP(3, 5, width=16)(torch.randn(2, 3)).abs().sum().item()
@@ -44,11 +41,10 @@ class MLP(Configured):
 
 
 class ConvNet(Configured):
-    """Convolutional: ``(b, in_channels, h, w) -> (b, out_channels, h, w)``, 3 x 3 kernels, GELU,
-    residual.
+    """A residual convolutional network ``(b, in_channels, h, w) -> (b, out_channels, h, w)``.
 
-    The hidden layers have kernels of their own size, ``kernel``, odd; 1 x 1, as in Glow, learns
-    faster per second.
+    First and last layer have 3 x 3 kernels. The hidden layers have kernels of their own size,
+    ``kernel``, odd; 1 x 1, as in Glow, learns faster per second.
 
     With ``size=(h, w)`` a learned bias at every position tells the network where it is.
 
@@ -84,11 +80,10 @@ class ConvNet(Configured):
 
 
 class ViT(Configured):
-    """A vision transformer on tokens: ``(b, tokens, in_dim) -> (b, out_tokens, out_dim)``, learned
-    positions.
+    """A vision transformer ``(b, tokens, in_dim) -> (b, out_tokens, out_dim)``.
 
-    With fewer ``out_tokens`` than ``tokens`` (a split of an odd number) the last tokens are read
-    and not answered.
+    Positions are learned. With fewer ``out_tokens`` than ``tokens`` (a split of an odd number) the
+    last tokens have no output.
 
     Reference:
         Kolesnikov, Pinto, Tschannen, "Jet: a modern transformer-based normalizing flow", 2024
@@ -141,17 +136,14 @@ class _AttentionBlock(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         qkv = self.qkv(self.attention_norm(h)).unflatten(-1, (3, self.heads, -1))
-        q, k, v = (
-            part.transpose(-2, -3) for part in qkv.unbind(-3)
-        )  # (b, heads, tokens, width / heads)
+        # Each (b, heads, tokens, width / heads).
+        q, k, v = (part.transpose(-2, -3) for part in qkv.unbind(-3))
         h = h + self.mix(attend(q, k, v).transpose(-2, -3).flatten(-2))
         return h + self.down(functional.gelu(self.up(self.mlp_norm(h))))
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """``softmax(q k^T / sqrt(d)) v``, also under vmap and forward-mode derivatives, which the fused
-    kernels lack.
-    """
+    """``softmax(q k^T / sqrt(d)) v``, also under vmap and forward-mode derivatives."""
     if torch.compiler.is_compiling() or not (
         is_functorch_wrapped_tensor(q) or unpack_dual(q).tangent is not None
     ):

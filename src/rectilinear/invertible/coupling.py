@@ -1,7 +1,6 @@
-"""Coupling blocks: one part of the coordinates moves, as a network of the other part says.
+"""Coupling blocks: one part of the coordinates is moved by a network of the other part.
 
-Couplings that move each coordinate by a monotone spline, for densities that no affine map can
-reach.
+Additive and affine couplings move it by a shift and a scale, spline couplings by a monotone spline.
 """
 
 from __future__ import annotations
@@ -97,18 +96,17 @@ class AdditiveCoupling(_Coupling, VolumePreserving):
 
 
 class AffineCoupling(_Coupling):
-    """``z = (x1, x2 exp(s(x1)) + t(x1))`` with ``s = bound tanh(raw / bound)``; log-determinant
-    ``sum s``.
+    """``z = (x1, x2 exp(s(x1)) + t(x1))`` with ``s = bound tanh(raw / bound)``.
 
-    The bound keeps the inverse well-conditioned: the log-scales of a deep network add, so give each
-    of its couplings its share of a total (``VectorFlow`` and ``ImageFlow`` do).
+    The log-determinant is ``sum s``. The bound keeps the inverse well-conditioned: the log-scales
+    of a deep network add, so give each of its couplings its share of a total (``VectorFlow`` and
+    ``ImageFlow`` do).
 
     Args:
         shape: shape of the arrays, without the batch axis.
         conditioner: maps the kept part to twice the moved part, ``raw`` and ``t`` one after the
-            other along the
-            feature axis: the first axis of images ``(c, h, w)``, the last axis of vectors and
-            tokens.
+            other along the feature axis: the first axis of images ``(c, h, w)``, the last axis of
+            vectors and tokens.
         axis: axis of ``shape`` that is split; the first ``keep`` entries condition, the rest moves.
         keep: size of the kept part, half of the axis if not given.
         bound: largest absolute log-scale.
@@ -162,12 +160,13 @@ class AffineCoupling(_Coupling):
         return self.bound * torch.tanh(raw / self.bound), shift
 
 
-_LEAST = 0.1  # width and height of a bin, relative to their mean: with the slopes below, what bounds the inverse
+# Least width and height of a bin, relative to their mean. With the slopes below it bounds the
+# inverse.
+_MIN_BIN = 0.1
 
 
 class SplineCoupling(_Coupling):
-    """``z = (x1, h(x2 exp(s(x1)) + t(x1); x1))`` on vectors, ``h`` a rational-quadratic spline in
-    each coordinate.
+    """``z = (x1, h(x2 exp(s(x1)) + t(x1); x1))``: ``h`` a rational-quadratic spline of vectors.
 
     On ``[-box, box]`` the spline goes through ``bins + 1`` knots, read from ``x1``; outside it is
     the identity. Its slope at a knot is the harmonic mean of the slopes beside it, times a factor
@@ -234,9 +233,7 @@ class SplineCoupling(_Coupling):
         return self._join(kept, (self._unspline(moved, *knots) - shift) * (-log_scale).exp())
 
     def _read(self, kept: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor]]:
-        """Log-scale, shift, and the knots: places ``x``, ``y`` and slopes, each ``(b, moved, bins +
-        1)``.
-        """
+        """Log-scale, shift, and knots: ``x``, ``y``, slopes, each ``(b, moved, bins + 1)``."""
         raw = condition(self.conditioner, kept, self.precision).unflatten(
             1, (-1, 3 * self.bins + 1)
         )
@@ -251,7 +248,7 @@ class SplineCoupling(_Coupling):
         return self.bound * torch.tanh(log_scale[..., 0] / self.bound), shift[..., 0], knots
 
     def _places(self, raw: Tensor) -> Tensor:
-        parts = _LEAST / self.bins + (1 - _LEAST) * raw.softmax(2)
+        parts = _MIN_BIN / self.bins + (1 - _MIN_BIN) * raw.softmax(2)
         inner = self.box * (2 * parts[..., :-1].cumsum(2) - 1)
         return functional.pad(
             functional.pad(inner, (1, 0), value=-self.box), (0, 1), value=self.box
@@ -281,9 +278,7 @@ class SplineCoupling(_Coupling):
 
 
 def _bin(edges: Tensor, at: Tensor, x: Tensor, y: Tensor, d: Tensor) -> tuple[Tensor, ...]:
-    """Of the bin that holds ``at`` among ``edges``: left end, width, lower end, height and both
-    slopes.
-    """
+    """Left end, width, lower end, height and both slopes of the bin that holds ``at``."""
     i = (edges[..., 1:-1].detach() <= at.detach().unsqueeze(2)).sum(2, keepdim=True)
     (x0, x1), (y0, y1), (d0, d1) = (
         t.gather(2, torch.cat([i, i + 1], 2)).unbind(2) for t in (x, y, d)

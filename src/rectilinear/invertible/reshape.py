@@ -50,8 +50,7 @@ def Flatten(shape: tuple[int, ...]) -> Reshape:  # noqa: N802 - reads as the blo
 
 
 class Squeeze(VolumePreserving):
-    """Every ``factor x factor`` cell of an image becomes channels, ``(b, c, h, w) -> (b, c f^2,
-    h/f, w/f)``.
+    """Cells of an image as channels, ``(b, c, h, w) -> (b, c f^2, h/f, w/f)``.
 
     Channel ``c f^2 + f dy + dx`` of the result is the phase ``(dy, dx)`` of channel ``c``.
 
@@ -77,8 +76,7 @@ class Squeeze(VolumePreserving):
 
 
 class Patches(VolumePreserving):
-    """An image as the sequence of its ``patch x patch`` squares, ``(b, c, h, w) -> (b, tokens, c
-    patch^2)``.
+    """Squares of an image as tokens, ``(b, c, h, w) -> (b, tokens, c patch^2)``.
 
     Raises:
         ShapeError: if height or width is not divisible by the patch.
@@ -142,9 +140,8 @@ class Permutation(VolumePreserving):
                 expected=f"every number 0 .. {n - 1} once",
                 fix="Use torch.randperm, or leave index out.",
             )
-        index = (
-            index.to(torch.empty(0).device) if index.device.type == "cpu" else index
-        )  # the default, perhaps meta
+        if index.device.type == "cpu":
+            index = index.to(torch.empty(0).device)  # the default, perhaps meta
         self.register_buffer("index", index)
         self.register_buffer("inverse_index", index.argsort())
 

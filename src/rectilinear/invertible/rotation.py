@@ -1,14 +1,6 @@
-"""Orthogonal mixing: the inverse is the transpose.
-
-Alternating splits: permutations between couplings that undo themselves at the end.
-
-An orthogonal map that is given by a few axes: products of reflections, never a matrix of all
-coordinates.
-"""
+"""Orthogonal blocks, whose inverse is the transpose: rotations, 1 x 1 convolutions, reflections."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,16 +8,12 @@ from torch.nn import functional
 
 from rectilinear.checks import single, tolerance
 from rectilinear.errors import ConfigError, NotInvertibleError, ShapeError
-from rectilinear.invertible.base import Invertible, VolumePreserving
-from rectilinear.invertible.chain import Chain
-from rectilinear.invertible.reshape import Permutation
+from rectilinear.invertible.base import VolumePreserving
 from rectilinear.modules import precision_of
-from rectilinear.random import check_seed
 
 
 class Rotation(VolumePreserving):
-    """``z = H Q^T (x - mean)`` with ``Q`` orthogonal and fixed, ``H`` a trainable product of
-    reflections.
+    """``z = H Q^T (x - mean)``: ``Q`` orthogonal and fixed, ``H`` trainable reflections.
 
     ``Q`` is drawn at random, or given by :meth:`from_matrix` (principal axes as columns make it a
     PCA). ``H`` is ``I - V^T T V`` for ``reflections`` vectors ``V``, in pairs that start equal, so
@@ -42,8 +30,10 @@ class Rotation(VolumePreserving):
     Example:
         >>> g = Rotation(3)
         >>> x = torch.randn(5, 3)
-        >>> torch.allclose(g.inverse(g(x)), x, atol=1e-5), torch.allclose(g(x).norm(dim=1), x.norm(dim=1))
-        (True, True)
+        >>> torch.allclose(g.inverse(g(x)), x, atol=1e-5)
+        True
+        >>> torch.allclose(g(x).norm(dim=1), x.norm(dim=1))
+        True
     """
 
     matrix: Tensor
@@ -101,13 +91,10 @@ class Rotation(VolumePreserving):
     def _apply(self, fn, recurse: bool = True) -> Rotation:  # type: ignore[no-untyped-def]  # torch's signature
         before = torch.finfo(self.matrix.dtype).eps
         super()._apply(fn, recurse)
-        if (
-            torch.finfo(self.matrix.dtype).eps < before
-        ):  # a matrix rounded to float32 is orthogonal to 1e-7 only
+        if torch.finfo(self.matrix.dtype).eps < before:
+            # A matrix rounded to float32 is orthogonal to 1e-7; each Newton step squares the error.
             q = self.matrix
-            for _ in range(
-                2 if before < 1e-4 else 5
-            ):  # Newton steps, each squares the error: 1e-7, 1e-14, 1e-28
+            for _ in range(2 if before < 1e-4 else 5):
                 q = 1.5 * q - 0.5 * q @ (q.T @ q)
             self.matrix = q
         return self
@@ -125,8 +112,7 @@ class Rotation(VolumePreserving):
 
 
 class Conv1x1(VolumePreserving):
-    """An orthogonal mix of the channels, the same at every pixel: a 1 x 1 convolution by a
-    :class:`Rotation`.
+    """A 1 x 1 convolution by an orthogonal matrix, a :class:`Rotation` of the channels.
 
     Args:
         shape: ``(c, h, w)``.
@@ -160,63 +146,12 @@ class Conv1x1(VolumePreserving):
             return functional.conv2d(x, weight[:, :, None, None])
 
 
-def alternate(
-    shape: tuple[int, ...],
-    couplings: Sequence[Invertible],
-    orders: Sequence[tuple[int, Tensor]],
-    *,
-    checkpoint: bool = False,
-) -> Chain:
-    """A chain in which coupling ``i`` sees axis ``orders[i][0]`` in the order ``orders[i][1]`` of
-    the input.
-
-    The last permutations restore the order of the input, so the chain is the identity where every
-    coupling is.
-    """
-    current = {axis: torch.arange(size, device="cpu") for axis, size in enumerate(shape)}
-
-    def move(axis: int, order: Tensor) -> list[Invertible]:
-        index = current[axis].argsort()[order]
-        current[axis] = order
-        return (
-            []
-            if torch.equal(index, torch.arange(len(index), device="cpu"))
-            else [Permutation(shape, index, axis)]
-        )
-
-    blocks: list[Invertible] = []
-    for coupling, (axis, order) in zip(couplings, orders, strict=True):
-        parts = [*move(axis, order), coupling]
-        blocks.append(Chain(*parts) if len(parts) > 1 else coupling)
-    for axis, size in enumerate(shape):
-        blocks += move(axis, torch.arange(size, device="cpu"))
-    return Chain(*blocks, checkpoint=checkpoint)
-
-
-def random_orders(size: int, count: int, seed: int) -> list[Tensor]:
-    """``count`` orders of ``size`` entries: the given one, its halves exchanged, a random one, its
-    halves exchanged.
-
-    Two successive couplings that keep the first half move every entry once.
-    """
-    generator = torch.Generator("cpu").manual_seed(check_seed(seed))
-    orders: list[Tensor] = []
-    for i in range(count):
-        if i % 2:
-            orders.append(orders[-1].roll(size // 2))
-        else:
-            first = torch.arange(size, device="cpu")
-            orders.append(torch.randperm(size, generator=generator, device="cpu") if i else first)
-    return orders
-
-
 class Reflections(VolumePreserving):
     """``z = Q^T (x - mean)``, where the first ``k`` columns of the orthogonal ``Q`` are given axes.
 
-    ``Q = (I - V^T T V) diag(signs)`` is a product of ``k`` fixed Householder reflections, at ``O(n
-    k)`` a row and in
-    memory: for principal axes in so many dimensions that no ``(n, n)`` rotation can be held. The
-    other columns are whatever completes the basis.
+    ``Q = (I - V^T T V) diag(signs)`` is a product of ``k`` fixed Householder reflections, at
+    ``O(n k)`` a row and in memory: for principal axes in so many dimensions that no ``(n, n)``
+    rotation can be held. The other columns are whatever completes the basis.
 
     Args:
         axes: ``(n, k)`` with orthonormal columns, ``k <= n``.
@@ -235,8 +170,10 @@ class Reflections(VolumePreserving):
         >>> axes = torch.linalg.qr(torch.randn(1000, 3)).Q
         >>> g = Reflections(axes)
         >>> x = torch.randn(5, 1000)
-        >>> torch.allclose(g(x)[:, :3], x @ axes, atol=1e-5), torch.allclose(g.inverse(g(x)), x, atol=1e-5)
-        (True, True)
+        >>> torch.allclose(g(x)[:, :3], x @ axes, atol=1e-5)
+        True
+        >>> torch.allclose(g.inverse(g(x)), x, atol=1e-5)
+        True
     """
 
     vectors: Tensor
@@ -283,11 +220,10 @@ class Reflections(VolumePreserving):
 
 
 def reflect(z: Tensor, vectors: Tensor, *, transpose: bool) -> Tensor:
-    """The reflections ``I - 2 v v^T / |v|^2``, one after the other, of the rows of ``z``;
-    transposed, last to first.
+    """The reflections ``I - 2 v v^T / |v|^2`` of the rows of ``z``, one after the other.
 
-    Their product is ``I - V^T T V`` with ``T`` triangular, whatever the lengths of ``vectors``,
-    ``(k, n)``.
+    Transposed, they are applied last to first. Their product is ``I - V^T T V`` with ``T``
+    triangular, whatever the lengths of ``vectors``, ``(k, n)``.
     """
     dtype, z, vectors = z.dtype, single(z), single(vectors)
     gram = vectors @ vectors.T

@@ -25,7 +25,7 @@ from rectilinear.invertible import (
     Scaling,
     VectorFlow,
 )
-from rectilinear.invertible.image import on_pixels
+from rectilinear.invertible.flows import on_pixels
 from rectilinear.metrics import pca
 from rectilinear.projector.model import Projector
 from rectilinear.projector.selection import Selection, informative

@@ -29,7 +29,7 @@ from rectilinear.invertible import (
     Scaling,
     VectorFlow,
 )
-from rectilinear.invertible.image import on_pixels
+from rectilinear.invertible.flows import on_pixels
 from rectilinear.metrics import pca
 from rectilinear.recipes.base import Recipe, Stage, check_images, check_range
 from rectilinear.training import TrainConfig
