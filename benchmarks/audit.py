@@ -28,15 +28,14 @@ import torch
 from torch import Tensor, nn
 
 import rectilinear as rl
-from rectilinear.analysis.blocks import blocks
-from rectilinear.analysis.subject import Subject
+from rectilinear.analysis.blocks_and_jacobians import block_replacement
+from rectilinear.analysis.measure import Subject
 from rectilinear.analysis.surrogate import surrogate
 from rectilinear.analysis.symmetry import homogeneity, mirror_classifier, parity, sign_flip
 from rectilinear.errors import DataError
-from rectilinear.maps.local_map import local
 from rectilinear.networks import data as points
 from rectilinear.networks.calls import as_network, evaluating
-from rectilinear.networks.task import task_for
+from rectilinear.networks.data import task_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,7 +80,7 @@ def speed() -> list[str]:
             "affine_r2, affine_score and odd_linearity": seconds(lambda: surrogate(subject))[1],
             **{
                 f.__name__: seconds(lambda f=f: f(subject))[1]
-                for f in (homogeneity, parity, sign_flip, mirror_classifier, blocks, local)
+                for f in (homogeneity, parity, sign_flip, mirror_classifier, block_replacement)
             },
         }
     threads = f"{torch.get_num_threads()} thread" + "s" * (torch.get_num_threads() > 1)

@@ -18,7 +18,7 @@ from . import style as style
 from . import testing as testing
 from . import training as training
 from .analysis import audit as audit
-from .analysis import floor as floor
+from .analysis import loss_floor as loss_floor
 from .analysis import split as split
 from .induced_space import InducedSpace as InducedSpace
 from .induced_space import Point as Point

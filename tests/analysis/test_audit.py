@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import rectilinear as rl
 from makers_zoo import ZOO, paired
 from rectilinear import errors
+from rectilinear.analysis.page import audit_page
 from rectilinear.networks import data as points
 
 MEASURES = {
@@ -125,7 +126,7 @@ def test_prints_and_writes(tmp_path):
     )
     assert values["verdict"]["label"] == found.verdict.label
     assert values["measures"]["parity"]["value"] == found.measures["parity"].value
-    page = found.to_html(tmp_path / "audit.html")
+    page = audit_page(found, tmp_path / "audit.html")
     assert (tmp_path / "audit.html").read_text(encoding="utf-8") == page
     assert page.startswith("<!doctype html>")
     assert page.count("<svg") >= 2
@@ -184,8 +185,8 @@ def test_the_order_of_the_rows_does_not_matter():
 
 
 def test_streams_what_does_not_fit(monkeypatch):
-    monkeypatch.setattr(points, "KEPT", 100)
-    monkeypatch.setattr(points, "SAMPLE", 300)
+    monkeypatch.setattr(points, "MAX_NUMBERS", 100)
+    monkeypatch.setattr(points, "SAMPLE_ROWS", 300)
     model, x, y = two_layers(), rand(900, 5), rand(900, 1, seed=1)
     loader = DataLoader(TensorDataset(x, y), batch_size=64, shuffle=True)
     found, whole = rl.audit(model, loader), rl.audit(model, x, y)

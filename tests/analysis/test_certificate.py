@@ -8,8 +8,8 @@ from torch import nn
 
 import rectilinear as rl
 from makers_zoo import paired
-from rectilinear.analysis.certificate import collapses, even_part, lower_bound, upper_bound
 from rectilinear.analysis.symmetry import energies
+from rectilinear.analysis.two_layer import collapses, even_part, lower_bound, upper_bound
 from rectilinear.checks import tolerance
 from rectilinear.networks.layers import TwoLayer
 from rectilinear.networks.trace import Activation, leaky
@@ -109,7 +109,7 @@ def test_nearly_paired_nets_are_nearly_linear():
 
 
 def test_a_wide_network_gets_a_bound_too(monkeypatch):
-    monkeypatch.setattr("rectilinear.analysis.certificate.WIDEST", 5)
+    monkeypatch.setattr("rectilinear.analysis.two_layer.MATCHED_NEURONS", 5)
     v, u = rand(9, 2, seed=0), torch.nn.functional.normalize(rand(9, 3, seed=1))
     assert lower_bound(v, u, 0)[0] <= upper_bound(v, u)
 

@@ -32,11 +32,13 @@ def test_the_lower_bound_is_least_squares_in_all_units(exponent):
         target, known = (
             (y, left)
             if loss == "square"
-            else (y[:, 0].sign(), rl.floor(x, y[:, 0].sign(), loss=loss).value)
+            else (y[:, 0].sign(), rl.loss_floor(x, y[:, 0].sign(), loss=loss).value)
         )
-        assert rl.floor(x * units, target, loss=loss).value == pytest.approx(known, rel=1e-6)
+        assert rl.loss_floor(x * units, target, loss=loss).value == pytest.approx(known, rel=1e-6)
     assert (
-        rl.floor(x * units, y, depth="any").conflicts == rl.floor(x, y, depth="any").conflicts == 0
+        rl.loss_floor(x * units, y, depth="any").conflicts
+        == rl.loss_floor(x, y, depth="any").conflicts
+        == 0
     )
 
 

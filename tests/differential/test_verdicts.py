@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 import rectilinear as rl
 from makers_zoo import D, Map, paired
-from rectilinear.analysis.certificate import collapses
-from rectilinear.analysis.subject import Subject
+from rectilinear.analysis.measure import Subject
+from rectilinear.analysis.two_layer import collapses
 from rectilinear.errors import InputError
 from rectilinear.networks import data as points
 from rectilinear.networks.calls import as_network, evaluating

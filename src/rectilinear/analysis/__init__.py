@@ -1,9 +1,9 @@
 """How linear a network is: the audit, its measures and its verdict."""
 
 from rectilinear.analysis.audit import Audit, audit
-from rectilinear.analysis.loss_floor import Floor, floor
+from rectilinear.analysis.loss_floor import LossFloor, loss_floor
 from rectilinear.analysis.measure import Measure
-from rectilinear.analysis.split import Split, split
+from rectilinear.analysis.two_layer import Split, split
 from rectilinear.analysis.verdict import Verdict
 
-__all__ = ["Audit", "Floor", "Measure", "Split", "Verdict", "audit", "floor", "split"]
+__all__ = ["Audit", "LossFloor", "Measure", "Split", "Verdict", "audit", "loss_floor", "split"]

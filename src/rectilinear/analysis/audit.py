@@ -1,4 +1,4 @@
-"""The audit: fourteen measurements of how linear a network is, and a verdict."""
+"""The audit: measurements of how linear a network is, one after the other, and a verdict."""
 
 from __future__ import annotations
 
@@ -10,12 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from rectilinear.analysis.blocks import blocks
-from rectilinear.analysis.certificate import certificate
-from rectilinear.analysis.local import local
-from rectilinear.analysis.measure import Measure
-from rectilinear.analysis.subject import Subject
-from rectilinear.analysis.surrogate import surrogate
+from rectilinear.analysis.blocks_and_jacobians import block_replacement, jacobian_likeness
+from rectilinear.analysis.measure import Measure, Settings, Subject
+from rectilinear.analysis.surrogate import affine_r2, affine_score, odd_linearity
 from rectilinear.analysis.symmetry import (
     gaussian_energy,
     homogeneity,
@@ -25,22 +22,39 @@ from rectilinear.analysis.symmetry import (
     sign_flip,
 )
 from rectilinear.analysis.training_outcome import delta, floor_and_loss, time_course, weights
+from rectilinear.analysis.two_layer import certificate, exact_map
 from rectilinear.analysis.verdict import Verdict, verdict
 from rectilinear.config import nan_to_null, write_json
 from rectilinear.errors import ConfigError, MissingDependencyError
-from rectilinear.files import write_text
 from rectilinear.networks import data as points
-from rectilinear.networks.calls import as_network, check_module, evaluating
-from rectilinear.networks.layers import TwoLayer, affine_map
-from rectilinear.networks.task import progress_of, task_for
+from rectilinear.networks.calls import as_network, check_module, evaluating, progress_of
+from rectilinear.networks.data import task_for
 from rectilinear.random import check_seed
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-THRESHOLD = 0.99
-
+THRESHOLD = 0.99  # share of the variance that one affine map explains of what counts as linear
+MEASURES: tuple[Callable[[Subject], Measure], ...] = (  # in the order of the table
+    homogeneity,
+    parity,
+    odd_linearity,
+    affine_r2,
+    affine_score,
+    exact_map,
+    gaussian_energy,
+    certificate,
+    pairs,
+    sign_flip,
+    mirror_classifier,
+    floor_and_loss,
+    weights,
+    delta,
+    time_course,
+    block_replacement,
+    jacobian_likeness,
+)
 Outputs = Literal["each", "together", "standardised"]
 
 
@@ -122,19 +136,6 @@ class Audit:
         if path is not None:
             write_json(path, values)
         return values
-
-    def to_html(self, path: Path | str | None = None) -> str:
-        """One self-contained page with plots; written to ``path`` where one is given.
-
-        Raises:
-            DiskError: if the disk is full or cannot be written.
-        """
-        from rectilinear.analysis.page import audit_page  # imports matplotlib
-
-        text = audit_page(self)
-        if path is not None:
-            write_text(path, text)
-        return text
 
     def to_frame(self) -> pd.DataFrame:
         """One row a measurement.
@@ -240,10 +241,15 @@ def audit(
         if loss is not None and known is None:
             raise ConfigError("a loss without labels", "labels", "Pass y, or batches of (x, y).")
         task = None if known is None else task_for(known, network.out_dim, loss)
-        with progress_of(progress, total=8) as advance:
-            advance("structure")
-            subject = Subject.of(network, data, task, seed)
-            found = _measure(subject, blocks, lr, steps, outputs == "standardised", advance)
+        settings = Settings(blocks, lr, steps, outputs == "standardised")
+        with progress_of(progress, total=1 + len(MEASURES)) as advance:
+            advance("layers")
+            subject = Subject.of(network, data, task, seed, settings)
+            found = {}
+            for measure in MEASURES:
+                advance(measure.__name__.replace("_", " "))
+                measured = subject.once(measure)
+                found[measured.name] = measured
         judged = verdict(subject, found, threshold, each=outputs == "each")
     count = sum(p.numel() for p in model.parameters())
     return Audit(
@@ -255,89 +261,4 @@ def audit(
         seed,
         judged,
         found,
-    )
-
-
-def _measure(
-    subject: Subject,
-    names: list[str] | None,
-    lr: float | None,
-    steps: int | None,
-    standardise: bool,
-    advance: Callable[[str], None],
-) -> dict[str, Measure]:
-    """All measurements, in the order of the table."""
-    advance("affine fit")
-    fitted = surrogate(subject, standardise)
-    affine = _proved(subject, fitted.affine)
-    advance("parity and homogeneity")
-    flipped, told = sign_flip(subject), mirror_classifier(subject)
-    found = [homogeneity(subject), parity(subject, told, flipped), fitted.odd, affine, fitted.task]
-    advance("matrices")
-    found += [exact_map(subject), gaussian_energy(subject), certificate(subject)]
-    advance("symmetry of the data")
-    found += [pairs(subject), flipped, told]
-    advance("floor and weights")
-    found += [
-        floor_and_loss(subject),
-        weights(subject),
-        delta(subject),
-        time_course(subject, lr, steps),
-    ]
-    advance("blocks")
-    found.append(blocks(subject, names))
-    advance("Jacobians")
-    found.append(local(subject))
-    return {measure.name: measure for measure in found}
-
-
-def _proved(subject: Subject, fitted: Measure) -> Measure:
-    """The best affine map is the network itself where all its operations are affine."""
-    if not subject.structure.is_affine or not fitted.applies:
-        return fitted
-    measured = {"measured": fitted.value, **fitted.details}
-    return Measure(
-        fitted.name, 1.0, "exact", None, "affine by construction", measured, fitted.tensors
-    )
-
-
-def exact_map(subject: Subject) -> Measure:
-    """The exact linear part ``M0 + kappa W2 W1`` of two layers without bias: its share of the
-    energy on the data.
-
-    Of an affine network, the map itself. The matrix is in ``tensors["matrix"]``.
-    """
-    name, two = "exact_map", subject.two_layer
-    if subject.structure.is_affine:
-        matrix, _ = affine_map(subject.exact)
-        note = "the network is this map (and a constant)"
-    elif isinstance(two, TwoLayer):
-        if two.has_bias or two.activation.kappa is None:
-            why = (
-                "a bias" if two.has_bias else f"the odd part of {two.activation.name} is not linear"
-            )
-            return Measure.missing(name, f"the odd part is no matrix: {why}")
-        matrix = two.matrix
-        note = "share of the energy on the data that the exact linear part, kappa W2 W1, has"
-    else:
-        why = two.removeprefix("a network that is not one of two layers: ")
-        return Measure.missing(name, f"two layers only; {why}")
-    left = total = 0.0
-    for p in subject.passes():
-        left += float((p.f - p.x.flatten(1).to(matrix) @ matrix.mT).double().square().sum())
-        total += float(p.f.double().square().sum())
-    s = torch.linalg.svdvals(matrix.double())
-    details = {
-        "singular_values": s[:64].tolist(),
-        "rank": int((s > s[0] * max(matrix.shape) * 1e-7).sum()),
-    }
-    value = 1 - left / total if total else 1.0
-    return Measure(
-        name,
-        value,
-        "exact",
-        None,
-        note,
-        details,
-        {"matrix": matrix, "singular values of the map": s},
     )

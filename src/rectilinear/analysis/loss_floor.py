@@ -28,7 +28,7 @@ HALVINGS = 200  # of the bracket of a ray's minimum: to the last bit
 
 
 @dataclass(frozen=True)
-class Floor:
+class LossFloor:
     """A floor, and what in the data makes it.
 
     Attributes:
@@ -73,14 +73,14 @@ class _Rays:
         return np.stack(sums, 1).astype(np.float64).reshape(-1, *values.shape[1:])
 
 
-def floor(
+def loss_floor(
     x: Tensor,
     y: Tensor,
     loss: Literal["square", "logistic", "hinge"] = "square",
     depth: Literal[2, "any"] = 2,
     *,
     homogeneous: bool = True,
-) -> Floor:
+) -> LossFloor:
     """The smallest mean loss of any bias-free network on the data: two-layer ones, or of any depth.
 
     With ``depth="any"`` one number ``c`` is free for each ray: ``min_c sum_i l(r_i c, y_i)``. With
@@ -106,9 +106,9 @@ def floor(
 
     Example:
         >>> x = torch.tensor([[1.0], [2.0], [-1.0], [-2.0]])
-        >>> floor(x, torch.tensor([1.0, 1.0, -1.0, -1.0])).value  # the best m x
+        >>> loss_floor(x, torch.tensor([1.0, 1.0, -1.0, -1.0])).value  # the best m x
         0.05
-        >>> floor(x, x.abs()).value, floor(x, x.abs(), depth="any").value  # |x| is in reach
+        >>> loss_floor(x, x.abs()).value, loss_floor(x, x.abs(), depth="any").value  # |x| is in reach
         (0.0, 0.0)
     """
     _check(x, y, loss, depth)
@@ -127,7 +127,9 @@ def floor(
         float(np.square(labels).sum()) if loss == "square" else len(x)
     )  # what rounding leaves of zero
     value, attained = (float(v) if v > least else 0.0 for v in (value, attained))
-    return Floor(value / len(x), attained / len(x), loss, depth, spread, int(both.sum()), len(x))
+    return LossFloor(
+        value / len(x), attained / len(x), loss, depth, spread, int(both.sum()), len(x)
+    )
 
 
 def _check(x: Tensor, y: Tensor, loss: str, depth: int | str) -> None:

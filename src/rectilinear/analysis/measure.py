@@ -1,24 +1,39 @@
-"""A measurement: a number, how sure it is, and what lies behind it.
-
-Confidence intervals by the bootstrap, and sums over rows that fit any number of them.
-
-The share of the variance that an affine map explains, for each output by itself.
-"""
+"""A measurement of an audit, the subject that all of them look at, and bootstrap intervals."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor
 
-from rectilinear.networks.task import MARGIN, Resolution
-from rectilinear.numerics import Residuals
+from rectilinear.errors import InputError, NonFiniteError, StructureError
+from rectilinear.learning.mirror import sketch
+from rectilinear.networks.calls import Network
+from rectilinear.networks.data import Data, Task, row_keys
+from rectilinear.networks.layers import (
+    Chain,
+    TwoLayer,
+    chain,
+    is_homogeneous,
+    structure_of,
+    two_layer,
+)
+from rectilinear.networks.trace import Structure
 from rectilinear.random import stream
 
+MIN_SIZE = 1e-150  # size of numbers whose squares are above zero in float64
+SKETCHED_ROWS = 1024  # rows whose distances are compared
+MERGED_SPREAD = 1e-4  # share of the spread within which two points count as one
+CACHED_NUMBERS = 2**25  # numbers of outputs that are kept in memory: 256 MB in float64
+BOOTSTRAP_REPLICATES = 500
+BOOTSTRAP_BLOCKS = 2048  # blocks of rows that are resampled where there are more rows
+TAIL = 0.025  # probability beyond either end of an interval of 95 %
+
 Kind = Literal["exact", "certified", "estimated", "not applicable"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,9 +98,163 @@ class Measure:
         }
 
 
-REPLICATES = 500
-BLOCKS = 2048  # rows are summed in blocks of equal size from here on
-TAIL = 0.025
+class Pass(NamedTuple):
+    """A batch: rows ``x`` ``(b, ...)``, outputs ``f(x)`` and ``f(-x)`` ``(b, O)``, and labels."""
+
+    x: Tensor
+    f: Tensor
+    mirrored: Tensor
+    y: Tensor | None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The arguments of an audit that single measurements read.
+
+    Attributes:
+        blocks: names of the blocks to replace; None for the contents of the model's containers.
+        lr: learning rate of the predicted learning curve; None for no prediction.
+        steps: how many steps of it.
+        standardise: whether outputs are brought to one variance before they are summed.
+    """
+
+    blocks: list[str] | None = None
+    lr: float | None = None
+    steps: int | None = None
+    standardise: bool = False
+
+
+@dataclass(eq=False)
+class Subject:
+    """The network under audit with all that several measurements need.
+
+    ``two_layer`` and ``chain`` hold the matrices, or the reason why there are none. They are read
+    off ``exact``: the network itself, and for one in half precision, whose products would be too
+    rough for a proof, its copy in float64. ``distinct`` are the rows of the sample that are not
+    repetitions of rows before. ``unmirrored`` is the reason why nothing can be said of ``-x``,
+    known after the first pass: a logarithm of the input has no value there.
+    """
+
+    network: Network
+    exact: Network
+    data: Data
+    task: Task | None
+    structure: Structure
+    homogeneous: bool
+    two_layer: TwoLayer | str
+    chain: Chain | str
+    seed: int
+    distinct: Tensor
+    settings: Settings = Settings()
+    unmirrored: str = ""
+    _outputs: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    _found: dict[Callable[[Subject], object], object] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        network: Network,
+        data: Data,
+        task: Task | None,
+        seed: int,
+        settings: Settings = Settings(),
+    ) -> Subject:
+        """The network with its layers read, its data and its task.
+
+        Raises:
+            InputError: for data or outputs whose squares leave the range of float64.
+        """
+        x, found = data.sample, network.exact()
+        _check_size(x, "x")
+        _check_size(network(x[:SKETCHED_ROWS]), "the output of the model")
+        exact, rough = (
+            (network, "a network that runs in half precision only")
+            if found is None
+            else (found, "")
+        )
+        structure = structure_of(exact, x)
+        return cls(
+            network,
+            exact,
+            data,
+            task,
+            structure,
+            is_homogeneous(exact, structure, x),
+            rough or _or_reason(lambda: two_layer(exact, structure, x)),
+            rough or _or_reason(lambda: chain(exact, structure, x)),
+            seed,
+            _first_of_each(row_keys(network.rows(x))),
+            settings,
+        )
+
+    def once(self, find: Callable[[Subject], T]) -> T:
+        """What ``find`` returns for this subject, computed at the first call."""
+        if find not in self._found:
+            self._found[find] = find(self)
+        return cast("T", self._found[find])
+
+    def passes(self) -> Iterator[Pass]:
+        """All rows with their outputs, which are computed once where they fit into memory."""
+        keep = self.data.is_whole and 2 * self.data.n * self.network.out_dim <= CACHED_NUMBERS
+        for i, (x, y) in enumerate(self.data.batches()):
+            rows = self.network.rows(x)
+            if i < len(self._outputs):
+                f, mirrored = self._outputs[i]
+            else:
+                f = self.network(rows)
+                mirrored = self.mirrored(rows, f)
+                if keep:
+                    self._outputs.append((f, mirrored))
+            yield Pass(rows, f, mirrored, y)
+
+    def mirrored(self, rows: Tensor, f: Tensor) -> Tensor:
+        """``f(-x)``, or zeros where it is not finite."""
+        try:
+            return self.network(-rows)
+        except NonFiniteError:
+            self.unmirrored = "the output is not finite at -x"
+            return torch.zeros_like(f)
+
+    @property
+    def has_linear_odd_part(self) -> bool:
+        """Whether the odd part is linear by construction: two layers, no bias, an activation whose
+        odd part is.
+        """
+        return (
+            isinstance(self.two_layer, TwoLayer)
+            and not self.two_layer.has_bias
+            and self.two_layer.activation.kappa is not None
+        )
+
+    @property
+    def units(self) -> Tensor:
+        """The sizes of the inputs on the sample, ``(D,)``; of those that are always zero, that of
+        the largest.
+        """
+        sizes = self.network.rows(self.data.sample).flatten(1).double().abs().amax(0)
+        largest = sizes.max()
+        return torch.where(sizes > 0, sizes, largest if largest > 0 else torch.ones_like(largest))
+
+    def columns(self, wanted: int) -> Tensor:
+        """Distinct rows of the sample as the network takes them, at most ``wanted``."""
+        return self.network.rows(
+            self.data.sample[self.distinct[:wanted].to(self.data.sample.device)]
+        )
+
+    def distinct_points(self, most: int = 32) -> int:
+        """How many points of the sample are further apart than rounding, counted up to ``most``."""
+        seen = sketch(_unit_columns(self.columns(SKETCHED_ROWS).flatten(1)))
+        near = MERGED_SPREAD * float(seen.abs().max())
+        for count in range(1, most + 1):
+            seen = seen[(seen - seen[0]).abs().amax(1) > near]
+            if not len(seen):
+                return count
+        return len(self.distinct)
+
+    def column_labels(self, wanted: int) -> Tensor | None:
+        """The labels of the rows that ``columns`` gives."""
+        labels = self.data.sample_labels
+        return None if labels is None else labels[self.distinct[:wanted].to(labels.device)]
 
 
 def ratio(
@@ -109,8 +278,10 @@ def ratio(
     if len(a) < 2:
         return float(value), None
     a, b = _blocks(a), _blocks(b)
-    picks = torch.randint(len(a), (REPLICATES, len(a)), generator=stream(seed, "bootstrap"))
-    counts = torch.zeros(REPLICATES, len(a), dtype=a.dtype).scatter_add_(
+    picks = torch.randint(
+        len(a), (BOOTSTRAP_REPLICATES, len(a)), generator=stream(seed, "bootstrap")
+    )
+    counts = torch.zeros(BOOTSTRAP_REPLICATES, len(a), dtype=a.dtype).scatter_add_(
         1, picks, torch.ones_like(picks, dtype=a.dtype)
     )
     low, high = (
@@ -142,8 +313,10 @@ def ratios(
     """
     a, b = numerator.double().cpu(), denominator.double().cpu()
     value = _quotient(a.sum(0), b.sum(0))
-    picks = torch.randint(len(a), (REPLICATES, len(a)), generator=stream(seed, "bootstrap"))
-    counts = torch.zeros(REPLICATES, len(a), dtype=a.dtype).scatter_add_(
+    picks = torch.randint(
+        len(a), (BOOTSTRAP_REPLICATES, len(a)), generator=stream(seed, "bootstrap")
+    )
+    counts = torch.zeros(BOOTSTRAP_REPLICATES, len(a), dtype=a.dtype).scatter_add_(
         1, picks, torch.ones_like(picks, dtype=a.dtype)
     )
     low, high = _quotient(counts @ a, counts @ b).quantile(
@@ -160,71 +333,42 @@ def _quotient(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _blocks(values: Tensor) -> Tensor:
-    """Sums over at most ``BLOCKS`` blocks of rows; rows that fill no block join the last."""
-    size = -(-len(values) // BLOCKS)
+    """Sums over at most ``BOOTSTRAP_BLOCKS`` blocks of rows; rows that fill no block join the last."""
+    size = -(-len(values) // BOOTSTRAP_BLOCKS)
     whole = len(values) // size * size
     sums = values[:whole].reshape(-1, size).sum(1)
     sums[-1] += values[whole:].sum()
     return sums
 
 
-NUMBERS = 2**22  # sums of squares that are kept, over blocks of rows and outputs
-MOST_BLOCKS, LEAST_BLOCKS = 2048, 64
+def _or_reason(find: Callable[[], T]) -> T | str:
+    try:
+        return find()
+    except StructureError as error:
+        return error.got
 
 
-@dataclass(eq=False)
-class EachOutput:
-    """Sums of squares of residuals, by block of rows and by output.
+def _check_size(values: Tensor, name: str) -> None:
+    """Raise for numbers whose squares leave the range of float64."""
+    size = float(values.abs().max())
+    if size and not MIN_SIZE < size < 1 / MIN_SIZE:
+        raise InputError(
+            f"{name} of size {size:.0e}",
+            "numbers whose squares float64 can hold",
+            "Choose other units.",
+        )
 
-    Attributes:
-        units: how many rows, or groups of equal rows, there are.
-    """
 
-    units: int
-    _sums: Tensor | None = field(
-        default=None
-    )  # (2 + R, blocks, O): own residuals, the constant's, held out
+def _unit_columns(x: Tensor) -> Tensor:
+    """Centred columns of the size one, where they vary."""
+    x = x.double() - x.double().mean(0)
+    return x / x.abs().amax(0).clamp_min(torch.finfo(x.dtype).tiny)
 
-    def add(self, r: Residuals, units: Tensor) -> None:
-        """Count residuals ``(b, O)`` in, of rows that belong to these units ``(b,)``."""
-        squares = torch.stack([r.own, r.total, *r.held_out]).square().cpu()
-        if self._sums is None:
-            outputs = squares.shape[2]
-            blocks = min(
-                MOST_BLOCKS, max(LEAST_BLOCKS, NUMBERS // (len(squares) * outputs)), self.units
-            )
-            self._sums = squares.new_zeros(len(squares), blocks, outputs)
-        blocks = self._sums.shape[1]
-        self._sums.index_add_(1, units * blocks // self.units, squares)
 
-    def details(
-        self, ridge: int, n: int, rounding: Resolution, free: bool, seed: int
-    ) -> dict[str, Any]:
-        """The share of each output that varies, and the interval that holds the least of them.
-
-        An output that varies by the rounding of its dtype is constant and has none. Intervals of 95
-        % hold for all outputs together. ``free`` is whether a map can fail on its own rows at all.
-        """
-        assert self._sums is not None
-        own, total, held_out = self._sums[0], self._sums[1], self._sums[2 + ridge]
-        energy = total.sum(0)
-        varies = energy > n * (MARGIN * rounding.stored).square()
-        details: dict[str, Any] = {"constant_outputs": (~varies).nonzero()[:, 0].tolist()}
-        if not bool(varies.any()):
-            return details
-        left, (_, most) = ratios(held_out[:, varies], total[:, varies], seed)
-        least, (fewest, _) = ratios(own[:, varies], total[:, varies], seed)
-        noise = n * rounding.computed[varies].square() / energy[varies]
-        low = 1 - torch.maximum(most, left)
-        high = 1 - (torch.minimum(fewest, least) * free - MARGIN * noise).clamp_min(0)
-        r2 = torch.full_like(energy, torch.nan)
-        r2[varies] = 1 - left
-        worst = int(r2.nan_to_num(torch.inf).argmin())
-        lowest = int(high.argmin())
-        return details | {
-            "r2_each": r2.tolist(),
-            "worst_output": worst,
-            "worst_r2": float(r2[worst]),
-            "worst_interval": [float(low.min()), float(high[lowest])],
-            "worst_rounding": float(noise.max()),
-        }
+def _first_of_each(keys: Tensor) -> Tensor:
+    """The indices of the first row of each key, in order."""
+    _, inverse = keys.unique(return_inverse=True)
+    first = torch.full((int(inverse.max()) + 1,), len(keys)).scatter_reduce_(
+        0, inverse, torch.arange(len(keys)), "amin"
+    )
+    return first.sort().values

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rectilinear import __version__, plots
 from rectilinear.analysis.audit import Audit
+from rectilinear.files import write_text
 from rectilinear.plots.charts import shares
 from rectilinear.plots.page import Fact, Html, Section, captioned, chart, number, page, table
 
@@ -28,11 +31,22 @@ NAMES = {
     "blocks": "least linear block, R²",
     "local": "likeness of Jacobians",
 }
-MOST_BLOCKS = 40
+MAX_BLOCKS = 40  # blocks on the page
 
 
-def audit_page(found: Audit) -> str:
-    """The whole document."""
+def audit_page(found: Audit, path: Path | str | None = None) -> str:
+    """An audit as one self-contained HTML page with plots, written to ``path`` where one is given.
+
+    Raises:
+        DiskError: if the disk is full or cannot be written.
+    """
+    text = _document(found)
+    if path is not None:
+        write_text(path, text)
+    return text
+
+
+def _document(found: Audit) -> str:
     first, *rest = found.verdict.reasons
     sections = [_measures(found, rest), *audit_sections(found)]
     return page(
@@ -158,7 +172,7 @@ def block_chart(found: Audit) -> Section | None:
     if measure.value is None:
         return None
     rows = measure.details["blocks"]
-    shown = rows[:MOST_BLOCKS]
+    shown = rows[:MAX_BLOCKS]
     figure = plots.bars(
         {f"{row['name']}  {row['module']}": (row["r2"], None) for row in shown}, "R², held out"
     )

@@ -1,29 +1,122 @@
-"""How well one affine map stands in for the network on the data, and one linear map for its odd
-part.
-"""
+"""The best affine map on the data: held-out R^2 of a network and of its odd part, by output."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from rectilinear.analysis.measure import EachOutput, Measure, ratio
-from rectilinear.analysis.subject import Pass, Subject
+from rectilinear.analysis.measure import Measure, Pass, Subject, ratio, ratios
+from rectilinear.networks.calls import (
+    MARGIN,
+    RESOLUTION_ROWS,
+    Resolution,
+    resolution,
+)
 from rectilinear.networks.data import row_keys
-from rectilinear.networks.task import MARGIN, ROWS, Resolution, resolution
 from rectilinear.numerics import RIDGES, Fit, Moments, Residuals
 from rectilinear.random import stream
 
-LARGEST = 4096  # dimensions up to which the covariance of the data is written out
-SPAN = 1024  # rows whose span stands for the space in more dimensions, or where they are fewer than dimensions
-OUTPUTS = 256  # random directions that stand for more outputs
-MANY = 200_000  # rows from which on their numbers are summed in groups
-GROUP = 64
+MAX_DIMENSIONS = 4096  # up to which the covariance of the data is written out
+SPAN_ROWS = 1024  # rows whose span stands for the space in more dimensions, or with fewer rows
+DIRECTIONS = 256  # random directions that stand for more outputs
+UNGROUPED_ROWS = 200_000  # rows above which their squares are summed in groups
+GROUP_ROWS = 64
+SUMMED_NUMBERS = 2**22  # sums of squares that are kept, over blocks of rows and outputs
+MAX_BLOCKS, MIN_BLOCKS = 2048, 64
 TINY = 1e-300
 NEGLIGIBLE = 1e-20  # share of rounding errors in the variance that changes no digit
+
+
+@dataclass(frozen=True, eq=False)
+class Surrogate:
+    """The best affine map, with the three measurements that come from it."""
+
+    affine: Measure
+    task: Measure
+    odd: Measure
+    fit: Fit
+
+
+def odd_linearity(subject: Subject) -> Measure:
+    """The held-out share of the odd part that one linear map explains."""
+    return subject.once(surrogate).odd
+
+
+def affine_r2(subject: Subject) -> Measure:
+    """The held-out share of the variance that one affine map explains; one for an affine network."""
+    fitted = subject.once(surrogate).affine
+    if not subject.structure.is_affine or not fitted.applies:
+        return fitted
+    details = {"measured": fitted.value, **fitted.details}
+    note = "affine by construction"
+    return Measure(fitted.name, 1.0, "exact", None, note, details, fitted.tensors)
+
+
+def affine_score(subject: Subject) -> Measure:
+    """What the network loses at its task when the best affine map takes its place."""
+    return subject.once(surrogate).task
+
+
+def surrogate(subject: Subject) -> Surrogate:
+    """The best affine maps of the network and of its odd part, fitted in one pass, judged in a second.
+
+    The value is held out: every row is predicted by a map that was fitted without it and without
+    the rows equal to it. The interval goes from there, down by the bootstrap, to what the map
+    explains of its own rows, up by the bootstrap: the best map lies between.
+    """
+    data, outputs = subject.data, subject.network.out_dim
+    in_span = subject.network.in_dim > MAX_DIMENSIONS or (
+        data.n <= subject.network.in_dim > SPAN_ROWS
+    )
+    coordinates = _Span(subject) if in_span else None
+    head = _head(subject)
+
+    def parts(p: Pass) -> tuple[Tensor, Tensor]:
+        odd = (p.f - p.mirrored) / 2
+        both = (p.f, odd) if head is None else (p.f @ head, odd @ head)
+        return p.x.flatten(1), torch.cat(both, 1)
+
+    def passes() -> Iterator[tuple[Pass, Tensor]]:
+        if coordinates is not None:
+            yield from coordinates.passes()
+        else:
+            yield from ((p, row_keys(p.x)) for p in subject.passes())
+
+    moments, keys = Moments(), []
+    for p, key in passes():
+        moments.add(*parts(p))
+        keys.append(key)
+    repeats = Repeats(torch.cat(keys))
+    width = outputs if head is None else DIRECTIONS
+    whole, odd = moments.fit(slice(0, width)), moments.fit(slice(width, None), centred=False)
+    rounding = resolution(subject.network, subject.columns(RESOLUTION_ROWS))
+    rounding = rounding if head is None else rounding.mixed(head)
+    fits = [
+        _Judged(fit, repeats, r, subject.settings.standardise)
+        for fit, r in ((whole, rounding), (odd, rounding.scaled(0.5**0.5)))
+    ]
+    scores: list[tuple[Tensor, Tensor]] = []
+    for p, key in passes():
+        x, t = parts(p)
+        groups, counts = repeats.of(key)
+        r = fits[0].add(x, t[:, :width], groups, counts)
+        fits[1].add(x, t[:, width:], groups, counts)
+        if subject.task is not None and p.y is not None and head is None:
+            scores.append((_scores(subject, p, r), groups))
+    note = _note(subject, moments.n, in_span, head is not None)
+    affine = fits[0].measure(
+        "affine_r2", subject, note, "the output does not vary on the data", head is None
+    )
+    task = (
+        _task(subject, scores, int(affine.details["ridge_index"]))
+        if affine.applies
+        else _no_task(subject)
+    )
+    return Surrogate(affine, task, _odd(fits[1], subject, head is None), whole)
 
 
 class Repeats:
@@ -62,7 +155,7 @@ class _Rows:
     """
 
     def __init__(self, repeats: Repeats, weight: Tensor | None) -> None:
-        self._weight, self._split = weight, repeats.distinct > MANY
+        self._weight, self._split = weight, repeats.distinct > UNGROUPED_ROWS
         self._groups = repeats.distinct if repeats.any else 0
         self._parts: list[Tensor] = []
 
@@ -88,70 +181,62 @@ class _Rows:
         return every[0], every[1], every[2:]
 
 
-@dataclass(frozen=True, eq=False)
-class Surrogate:
-    """The best affine map, with the three measurements that come from it."""
+@dataclass(eq=False)
+class EachOutput:
+    """Sums of squares of residuals, by block of rows and by output.
 
-    affine: Measure
-    task: Measure
-    odd: Measure
-    fit: Fit
-
-
-def surrogate(subject: Subject, standardise: bool = False) -> Surrogate:
-    """Fit the network and its odd part in one pass, and judge both fits in a second.
-
-    The value is held out: every row is predicted by a map that was fitted without it and without
-    the rows equal to it. The interval goes from there, down by the bootstrap, to what the map
-    explains of its own rows, up by the bootstrap: the best map lies between.
+    Attributes:
+        units: how many rows, or groups of equal rows, there are.
     """
-    data, outputs = subject.data, subject.network.out_dim
-    in_span = subject.network.in_dim > LARGEST or (data.n <= subject.network.in_dim > SPAN)
-    coordinates = _Span(subject) if in_span else None
-    head = _head(subject)
 
-    def parts(p: Pass) -> tuple[Tensor, Tensor]:
-        odd = (p.f - p.mirrored) / 2
-        both = (p.f, odd) if head is None else (p.f @ head, odd @ head)
-        return p.x.flatten(1), torch.cat(both, 1)
+    units: int
+    _sums: Tensor | None = field(
+        default=None
+    )  # (2 + R, blocks, O): own residuals, the constant's, held out
 
-    def passes() -> Iterator[tuple[Pass, Tensor]]:
-        if coordinates is not None:
-            yield from coordinates.passes()
-        else:
-            yield from ((p, row_keys(p.x)) for p in subject.passes())
+    def add(self, r: Residuals, units: Tensor) -> None:
+        """Count residuals ``(b, O)`` in, of rows that belong to these units ``(b,)``."""
+        squares = torch.stack([r.own, r.total, *r.held_out]).square().cpu()
+        if self._sums is None:
+            outputs = squares.shape[2]
+            blocks = min(
+                MAX_BLOCKS, max(MIN_BLOCKS, SUMMED_NUMBERS // (len(squares) * outputs)), self.units
+            )
+            self._sums = squares.new_zeros(len(squares), blocks, outputs)
+        blocks = self._sums.shape[1]
+        self._sums.index_add_(1, units * blocks // self.units, squares)
 
-    moments, keys = Moments(), []
-    for p, key in passes():
-        moments.add(*parts(p))
-        keys.append(key)
-    repeats = Repeats(torch.cat(keys))
-    width = outputs if head is None else OUTPUTS
-    whole, odd = moments.fit(slice(0, width)), moments.fit(slice(width, None), centred=False)
-    rounding = resolution(subject.network, subject.columns(ROWS))
-    rounding = rounding if head is None else rounding.mixed(head)
-    fits = [
-        _Judged(fit, repeats, r, standardise)
-        for fit, r in ((whole, rounding), (odd, rounding.scaled(0.5**0.5)))
-    ]
-    scores: list[tuple[Tensor, Tensor]] = []
-    for p, key in passes():
-        x, t = parts(p)
-        groups, counts = repeats.of(key)
-        r = fits[0].add(x, t[:, :width], groups, counts)
-        fits[1].add(x, t[:, width:], groups, counts)
-        if subject.task is not None and p.y is not None and head is None:
-            scores.append((_scores(subject, p, r), groups))
-    note = _note(subject, moments.n, in_span, head is not None)
-    affine = fits[0].measure(
-        "affine_r2", subject, note, "the output does not vary on the data", head is None
-    )
-    task = (
-        _task(subject, scores, int(affine.details["ridge_index"]))
-        if affine.applies
-        else _no_task(subject)
-    )
-    return Surrogate(affine, task, _odd(fits[1], subject, head is None), whole)
+    def details(
+        self, ridge: int, n: int, rounding: Resolution, free: bool, seed: int
+    ) -> dict[str, Any]:
+        """The share of each output that varies, and the interval that holds the least of them.
+
+        An output that varies by the rounding of its dtype is constant and has none. Intervals of 95
+        % hold for all outputs together. ``free`` is whether a map can fail on its own rows at all.
+        """
+        assert self._sums is not None
+        own, total, held_out = self._sums[0], self._sums[1], self._sums[2 + ridge]
+        energy = total.sum(0)
+        varies = energy > n * (MARGIN * rounding.stored).square()
+        details: dict[str, Any] = {"constant_outputs": (~varies).nonzero()[:, 0].tolist()}
+        if not bool(varies.any()):
+            return details
+        left, (_, most) = ratios(held_out[:, varies], total[:, varies], seed)
+        least, (fewest, _) = ratios(own[:, varies], total[:, varies], seed)
+        noise = n * rounding.computed[varies].square() / energy[varies]
+        low = 1 - torch.maximum(most, left)
+        high = 1 - (torch.minimum(fewest, least) * free - MARGIN * noise).clamp_min(0)
+        r2 = torch.full_like(energy, torch.nan)
+        r2[varies] = 1 - left
+        worst = int(r2.nan_to_num(torch.inf).argmin())
+        lowest = int(high.argmin())
+        return details | {
+            "r2_each": r2.tolist(),
+            "worst_output": worst,
+            "worst_r2": float(r2[worst]),
+            "worst_interval": [float(low.min()), float(high[lowest])],
+            "worst_rounding": float(noise.max()),
+        }
 
 
 class _Judged:
@@ -297,20 +382,20 @@ def _note(subject: Subject, n: int, in_span: bool, headed: bool) -> str:
     if in_span:
         note += f", on the span of {n} rows of a sample"
     if headed:
-        note += f", in {OUTPUTS} random directions of {subject.network.out_dim} outputs"
+        note += f", in {DIRECTIONS} random directions of {subject.network.out_dim} outputs"
     return note
 
 
 def _head(subject: Subject) -> Tensor | None:
     """Random directions that keep energies in the mean, for many outputs."""
     outputs = subject.network.out_dim
-    if outputs <= 4 * OUTPUTS:
+    if outputs <= 4 * DIRECTIONS:
         return None
     draw = (
         torch.randn(
-            outputs, OUTPUTS, generator=stream(subject.seed, "outputs"), dtype=torch.float64
+            outputs, DIRECTIONS, generator=stream(subject.seed, "outputs"), dtype=torch.float64
         )
-        / OUTPUTS**0.5
+        / DIRECTIONS**0.5
     )
     return draw.to(subject.network.like)
 
@@ -319,7 +404,7 @@ def _summed(squares: Tensor, group: bool) -> Tensor:
     """Sums over groups of rows, where there are many rows."""
     if not group:
         return squares
-    return torch.stack([part.sum(-1) for part in squares.split(GROUP, -1)], -1)
+    return torch.stack([part.sum(-1) for part in squares.split(GROUP_ROWS, -1)], -1)
 
 
 class _Span:
@@ -327,12 +412,12 @@ class _Span:
 
     def __init__(self, subject: Subject) -> None:
         self._subject = subject
-        rows = subject.columns(SPAN)
+        rows = subject.columns(SPAN_ROWS)
         flat = rows.flatten(1).double()
         u, s, _ = torch.linalg.svd(flat, full_matrices=False)
         keep = s > s[:1] * max(flat.shape) * torch.finfo(s.dtype).eps
         self._rows, self._coordinates = rows, u[:, keep] * s[keep]
-        self._labels = subject.column_labels(SPAN)
+        self._labels = subject.column_labels(SPAN_ROWS)
 
     def passes(self) -> list[tuple[Pass, Tensor]]:
         """One batch, with coordinates in place of rows, and the keys of these."""

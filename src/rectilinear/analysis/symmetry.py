@@ -1,10 +1,8 @@
-"""Whether the data look the same in the mirror, ``(x, y)`` and ``(-x, -y)`` alike.
+"""Symmetry under scaling and mirroring: of the network, and of its data.
 
-Whether scaling the input scales the output.
-
-The odd and the even part of a network on the data.
-
-The odd and the even energy of a two-layer network on Gaussian inputs, in closed form.
+Homogeneity is ``f(c x) = c f(x)`` for ``c > 0``. The odd part is ``o(x) = (f(x) - f(-x)) / 2``, the
+even part ``e(x) = (f(x) + f(-x)) / 2``; their energies are taken on the data and, for two layers, on
+Gaussian inputs in closed form. Data are symmetric where ``(x, y)`` and ``(-x, -y)`` are alike.
 """
 
 from __future__ import annotations
@@ -14,8 +12,7 @@ from math import pi
 import torch
 from torch import Tensor
 
-from rectilinear.analysis.measure import Measure, ratio
-from rectilinear.analysis.subject import Subject
+from rectilinear.analysis.measure import Measure, Subject, ratio
 from rectilinear.errors import NonFiniteError
 from rectilinear.learning.mirror import asymmetric_fraction, mirror_pairs, of_unit_size
 from rectilinear.networks.layers import TwoLayer
@@ -25,9 +22,16 @@ from rectilinear.random import stream
 FEATURES = 256  # odd random features sin(w . x)
 FLIPS = 999  # sign patterns of the randomisation test
 RIDGE = 1e-3  # of the classifier, times the mean variance
-ROWS = 4096
-WIDEST = 1024  # dimensions that the classifier sees one by one; random mixtures of more
-SAME = 1e-9  # of the largest label: labels that differ by less are equal
+CLASSIFIER_ROWS = 4096
+MAX_DIMENSIONS = 1024  # dimensions that the classifier sees one by one; random mixtures of more
+EQUAL_LABELS = 1e-9  # of the largest label: labels that differ by less are equal
+SCALES = (0.5, 2.0, 10.0)  # factors of the test of homogeneity
+RAY_ROWS = 1024
+NEIGHBOUR_ROWS = 1024
+NEAR = 1.5  # times the distances of the data to their neighbours
+CLASSIFIER_DEVIATIONS = 3.0  # standard deviations of chance that a classifier must exceed
+SYMMETRY_LEVEL = 0.01  # p-value below which data are not symmetric
+NEURONS_AT_ONCE = 1024  # neurons whose products with all others are written out together
 
 
 def pairs(subject: Subject) -> Measure:
@@ -81,7 +85,7 @@ def _label_energies(
         means.append(sums / number.clamp_min(1)[:, None])
     odd, even = (means[0] - means[1]) / 2, (means[0] + means[1]) / 2
     opposite = torch.where(side[:, None] == 1, means[1][groups], means[0][groups])
-    matched = (y + opposite).abs().amax(1) <= SAME * y.abs().amax().clamp_min(1e-30)
+    matched = (y + opposite).abs().amax(1) <= EQUAL_LABELS * y.abs().amax().clamp_min(1e-30)
     paired = torch.zeros(count, dtype=torch.bool).index_put_(
         (groups[has_mirror],), torch.tensor(True)
     )
@@ -117,7 +121,7 @@ def mirror_classifier(subject: Subject) -> Measure:
     Ridge regression on the odd features ``x``, ``x |x|`` and ``sin(w . x)``; rows that are each
     other's mirror stay together.
     """
-    flat = subject.columns(ROWS).flatten(1)
+    flat = subject.columns(CLASSIFIER_ROWS).flatten(1)
     groups, _ = mirror_pairs(flat)
     draws = torch.rand(int(groups.max()) + 1, generator=stream(subject.seed, "folds"))
     train = (draws < 0.5)[groups]
@@ -126,9 +130,12 @@ def mirror_classifier(subject: Subject) -> Measure:
             "mirror_classifier", f"{len(train)} rows are too few to train and to test"
         )
     flat = of_unit_size(flat)
-    if flat.shape[1] > WIDEST:
+    if flat.shape[1] > MAX_DIMENSIONS:
         mixing = torch.randn(
-            flat.shape[1], WIDEST, generator=stream(subject.seed, "mixing"), dtype=torch.float64
+            flat.shape[1],
+            MAX_DIMENSIONS,
+            generator=stream(subject.seed, "mixing"),
+            dtype=torch.float64,
         )
         flat = flat @ mixing.to(flat.device)
     scaled = flat / flat.square().mean().sqrt().clamp_min(1e-30)
@@ -155,7 +162,7 @@ def mirror_classifier(subject: Subject) -> Measure:
 
 def signed_labels(subject: Subject, sample: bool = False) -> Tensor | None:
     """Labels ``(n, O)`` for which ``-y`` means something: signs or numbers, not classes."""
-    y = subject.column_labels(ROWS) if sample else subject.data.labels
+    y = subject.column_labels(CLASSIFIER_ROWS) if sample else subject.data.labels
     if subject.task is None or y is None or subject.task.loss == "cross_entropy":
         return None
     if subject.task.loss == "given" and not y.is_floating_point():
@@ -169,7 +176,7 @@ def _odd_features(subject: Subject, with_labels: bool) -> Tensor:
     """``sin(w . (x, y))`` ``(n, FEATURES)`` with ``w`` at the scale of the distances between
     points.
     """
-    x = of_unit_size(subject.columns(ROWS).flatten(1))
+    x = of_unit_size(subject.columns(CLASSIFIER_ROWS).flatten(1))
     y = signed_labels(subject, sample=True) if with_labels else None
     if y is not None:
         y = of_unit_size(y).to(x)
@@ -181,10 +188,6 @@ def _odd_features(subject: Subject, with_labels: bool) -> Tensor:
         x.shape[1], FEATURES, generator=stream(subject.seed, "features"), dtype=torch.float64
     ).to(x.device)
     return (x @ (w / width)).sin()
-
-
-SCALES = (0.5, 2.0, 10.0)
-RAY_ROWS = 1024
 
 
 def homogeneity(subject: Subject) -> Measure:
@@ -217,21 +220,14 @@ def homogeneity(subject: Subject) -> Measure:
     return Measure("homogeneity", squared**0.5, "estimated", ends, note, details)
 
 
-NEIGHBOURS = 1024
-NEAR = 1.5  # times the distances of the data to their neighbours
-SURE = 3.0  # standard deviations of chance that a classifier must exceed
-LEVEL = 0.01  # of the test of symmetry
-
-
-def parity(subject: Subject, told: Measure, flipped: Measure) -> Measure:
+def parity(subject: Subject) -> Measure:
     """The share of the odd part ``o`` in the energy, ``<|o|^2> / (<|o|^2> + <|e|^2>)``.
 
     The odd part is ``o(x) = (f(x) - f(-x)) / 2``, the even part ``e(x) = (f(x) + f(-x)) / 2``.
 
-    The note says how far ``-x`` is from the data: where it is far, the even part is not what users
-    see. Distances tell
-    little in many dimensions: it also says where a classifier tells ``x`` from ``-x`` (``told``),
-    or where there is none, the test of symmetry fails (``flipped``).
+    The note says how far ``-x`` is from the data: where it is far, the even part does not matter
+    to users. Distances tell little in many dimensions: the note also says where a classifier tells
+    ``x`` from ``-x`` or, where there is none, where the test of symmetry fails.
     """
     odd, even, constant, n = [], [], None, 0
     for p in subject.passes():
@@ -254,7 +250,7 @@ def parity(subject: Subject, told: Measure, flipped: Measure) -> Measure:
         "even_energy_of_a_constant": float((constant / n).square().sum()),
         "mirror_distance": far,
     }
-    where = _where(far, told, flipped)
+    where = _where(far, subject.once(mirror_classifier), subject.once(sign_flip))
     return Measure(
         "parity",
         value,
@@ -268,11 +264,14 @@ def parity(subject: Subject, told: Measure, flipped: Measure) -> Measure:
 def _where(far: float, told: Measure, flipped: Measure) -> str:
     if not far < NEAR:
         return f"-x is {far:.2g} times as far from the data as its points are"
-    if told.value is not None and told.value - 0.5 > SURE / 2 * told.details["test_rows"] ** -0.5:
+    if (
+        told.value is not None
+        and told.value - 0.5 > CLASSIFIER_DEVIATIONS / 2 * told.details["test_rows"] ** -0.5
+    ):
         return (
             f"-x differs from the data: a classifier tells it from x in {told.value:.0%} of cases"
         )
-    if flipped.value is not None and flipped.value < LEVEL and not told.applies:
+    if flipped.value is not None and flipped.value < SYMMETRY_LEVEL and not told.applies:
         return f"-x differs from the data: the hypothesis of symmetry has a p-value of {flipped.value:.2g}"
     return "-x lies among the data"
 
@@ -281,7 +280,7 @@ def mirror_distance(subject: Subject) -> float:
     """The median distance of ``-x`` to its nearest point of the sample, over that of ``x`` to its
     nearest other one.
     """
-    x = of_unit_size(subject.columns(NEIGHBOURS).flatten(1)).float()
+    x = of_unit_size(subject.columns(NEIGHBOUR_ROWS).flatten(1)).float()
     if len(x) < 3:
         return float("inf")
     own = torch.cdist(x, x).fill_diagonal_(torch.inf).min(1).values.median()
@@ -289,9 +288,6 @@ def mirror_distance(subject: Subject) -> float:
         torch.cdist(-x, x).min(1).values.median()
         / own.clamp_min(1e-6 * x.norm(dim=1).median().clamp_min(1e-30))
     )
-
-
-CHUNK = 1024  # neurons whose products with all others are written out together
 
 
 def gaussian_energy(subject: Subject) -> Measure:
@@ -343,7 +339,7 @@ def energies(two: TwoLayer, root: Tensor) -> tuple[float, float]:
     h = root @ two.W1.double().mT
     c = two.W2.double() * (1 - torch.as_tensor(slope, dtype=torch.float64, device=h.device)) / 2
     s, even = h.norm(dim=0), 0.0
-    for part in torch.arange(h.shape[1], device=h.device).split(CHUNK):
+    for part in torch.arange(h.shape[1], device=h.device).split(NEURONS_AT_ONCE):
         size = torch.outer(s[part], s)
         r = (h[:, part].mT @ h / size.clamp_min(torch.finfo(size.dtype).tiny)).clamp(-1, 1)
         products = 2 / pi * size * ((1 - r.square()).sqrt() + r * r.asin())

@@ -1,10 +1,4 @@
-"""The floor of the data against the loss of the network.
-
-The learning curve from the present weights, where it is known before training.
-
-What the weights look like: ranks, alignment, balance, signs, and how uneven the two signs of a
-start are.
-"""
+"""Training seen in the weights: the loss against its lower bound, the learning curve, the spectra."""
 
 from __future__ import annotations
 
@@ -14,9 +8,8 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor
 
-from rectilinear.analysis.loss_floor import floor
-from rectilinear.analysis.measure import Kind, Measure
-from rectilinear.analysis.subject import Subject
+from rectilinear.analysis.loss_floor import loss_floor
+from rectilinear.analysis.measure import Kind, Measure, Subject
 from rectilinear.analysis.symmetry import signed_labels
 from rectilinear.errors import RectilinearError
 from rectilinear.learning import predict, sign_imbalance
@@ -25,8 +18,13 @@ from rectilinear.networks.layers import TwoLayer
 
 FLOOR = "floor"
 LOSSES = ("square", "logistic", "hinge")
-PROGRAMME = 2_000_000  # numbers in the linear programme of the hinge loss
+TIME_COURSE = "time_course"
+MAX_PROGRAMME_NUMBERS = 2_000_000  # numbers in the linear programme of the hinge loss
 MAX_NUMBERS = 2**27  # numbers of data that are copied in float64: 1 GB
+MAX_SIDE = 2048  # the smaller side of a matrix that is decomposed
+MAX_MATRICES = 32  # matrices that are decomposed
+SVD_SIDE = 256  # the smaller side above which the Gram matrix is decomposed, which is quicker
+KEPT_VALUES = 64  # singular values of a matrix that are reported
 
 
 def floor_and_loss(subject: Subject) -> Measure:
@@ -46,7 +44,7 @@ def floor_and_loss(subject: Subject) -> Measure:
         return Measure.missing(FLOOR, "the data are read in batches and not held together")
     if data.rows.numel() > MAX_NUMBERS:
         return Measure.missing(FLOOR, "the data are too many to be held in float64")
-    if task.loss == "hinge" and data.rows.numel() > PROGRAMME:
+    if task.loss == "hinge" and data.rows.numel() > MAX_PROGRAMME_NUMBERS:
         return Measure.missing(FLOOR, "the data are too many for a linear programme")
     if not nodes or not (subject.homogeneous or subject.has_linear_odd_part):
         return Measure.missing(
@@ -54,7 +52,7 @@ def floor_and_loss(subject: Subject) -> Measure:
         )
     depth: Literal[2, "any"] = 2 if subject.has_linear_odd_part else "any"
     loss = cast('Literal["square", "logistic", "hinge"]', task.loss)
-    found = floor(data.rows, data.labels, loss, depth, homogeneous=subject.homogeneous)
+    found = loss_floor(data.rows, data.labels, loss, depth, homogeneous=subject.homogeneous)
     losses = [task.losses(p.f, p.y) for p in subject.passes() if p.y is not None]
     achieved = float(torch.cat(losses).double().mean())
     details = {
@@ -70,13 +68,11 @@ def floor_and_loss(subject: Subject) -> Measure:
     return Measure(FLOOR, found.value, "exact" if exact else "certified", interval, note, details)
 
 
-TIME_COURSE = "time_course"
-
-
-def time_course(subject: Subject, lr: float | None, steps: int | None) -> Measure:
+def time_course(subject: Subject) -> Measure:
     """The half time of learning from the present weights, in steps; refused with the assumption
     that fails.
     """
+    lr, steps = subject.settings.lr, subject.settings.steps
     if lr is None or steps is None:
         return Measure.missing(TIME_COURSE, "give lr and steps to predict how these weights learn")
     y = signed_labels(subject)
@@ -102,14 +98,6 @@ def time_course(subject: Subject, lr: float | None, steps: int | None) -> Measur
         f"steps until half is learned, by {found.method}",
         details,
     )
-
-
-MAX_SIDE, MAX_MATRICES = (
-    2048,
-    32,
-)  # the smaller side of a matrix that is decomposed, and how many of them
-WRITTEN = 256  # the smaller side from which on the Gram matrix is decomposed, which is quicker
-KEPT = 64  # singular values that are kept
 
 
 def weights(subject: Subject) -> Measure:
@@ -200,7 +188,7 @@ def _beta(subject: Subject) -> Tensor | None:
 
 def _leading(w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """All singular values and the leading singular vectors ``u``, ``v``."""
-    if min(w.shape) <= WRITTEN:
+    if min(w.shape) <= SVD_SIDE:
         u, s, vh = torch.linalg.svd(w, full_matrices=False)
         return u[:, 0], s, vh[0]
     wide = w.shape[0] < w.shape[1]
@@ -222,7 +210,7 @@ def _layer(name: str, w: Tensor, s: Tensor) -> dict[str, Any]:
         "positive_share": float(
             w.clamp_min(0).square().sum() / squares.clamp_min(torch.finfo(s.dtype).tiny)
         ),
-        "singular_values": s[:KEPT].tolist(),
+        "singular_values": s[:KEPT_VALUES].tolist(),
     }
 
 

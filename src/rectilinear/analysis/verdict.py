@@ -8,14 +8,13 @@ from typing import Literal
 
 from torch import nn
 
-from rectilinear.analysis.certificate import collapses
-from rectilinear.analysis.measure import Measure
-from rectilinear.analysis.subject import Subject
+from rectilinear.analysis.measure import Measure, Subject
+from rectilinear.analysis.two_layer import collapses
 from rectilinear.networks.layers import TwoLayer
 
 Label = Literal["linear", "effectively linear", "not linear", "undecided"]
 UNCOVERED: tuple[str, ...] = ("LayerNorm", "RMSNorm", "GroupNorm", "MultiheadAttention", "Softmax")
-HANDFUL = 5  # distinct rows from which on data say anything
+MIN_DISTINCT_ROWS = 5  # distinct rows from which on data say anything
 ROUGH = 0.1  # share of rounding in what is not explained from which on it is named
 AT_THE_FLOOR = 0.01  # relative distance of the loss to the floor
 
@@ -69,9 +68,12 @@ def _decide(subject: Subject, fit: Measure, threshold: float, each: bool) -> tup
         said = f"the even part vanishes and it is {_kind(subject)}, everywhere"
         return "linear", f"Its neurons cancel in pairs: {said}."
     distinct = fit.details.get("distinct_rows", subject.data.n)
-    if distinct < HANDFUL:
+    if distinct < MIN_DISTINCT_ROWS:
         rows = f"{distinct} distinct row{'s' * (distinct > 1)}"
-        return "undecided", f"The data have {rows}, which cannot tell; at least {HANDFUL} can."
+        return (
+            "undecided",
+            f"The data have {rows}, which cannot tell; at least {MIN_DISTINCT_ROWS} can.",
+        )
     if fit.value is None or fit.interval is None:
         if not fit.applies and "vary" in fit.note:
             size = fit.note.partition(", ")[2]

@@ -52,6 +52,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     import torch
 
     import rectilinear as rl
+    from rectilinear.analysis.page import audit_page
     from rectilinear.cli._model import load_array, load_model, load_weights
     from rectilinear.random import seed_all
 
@@ -76,10 +77,10 @@ def run(arguments: Arguments) -> dict[str, Any]:
     )
     files = {}
     if arguments.html is not None:
-        found.to_html(arguments.html)
+        audit_page(found, arguments.html)
         files["html"] = str(arguments.html)
     if arguments.out is not None:
-        found.to_html(arguments.out / "audit.html")
+        audit_page(found, arguments.out / "audit.html")
         found.to_json(arguments.out / "audit.json")
         files |= {
             "page": str(arguments.out / "audit.html"),

@@ -202,8 +202,7 @@ class RowsOnly(nn.Identity):
     Example:
         >>> RowsOnly(2)(torch.zeros(1, 2, 3))  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        rectilinear.errors.ShapeError: Got a tensor of shape (1, 2, 3) at a folded BatchNorm1d;
-            expected 2 axes. ...
+        rectilinear.errors.ShapeError: Got a tensor of shape (1, 2, 3) at a folded BatchNorm1d; ...
     """
 
     def __init__(self, axes: int) -> None:

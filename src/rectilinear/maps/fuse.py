@@ -19,7 +19,7 @@ from rectilinear.errors import DtypeError, InputError, RectilinearError, ShapeEr
 from rectilinear.maps.fold_rules import folded, may_fold
 from rectilinear.maps.neighbours import Neighbours, from_graph, from_run
 from rectilinear.networks.calls import check_module, check_not_scripted, copied, uncompiled
-from rectilinear.networks.data import guesses
+from rectilinear.networks.layers import guesses
 
 EXACT = 1e-9  # relative error that folding may leave in float64
 ROUNDED = 10.0  # times the square root of machine precision: the same where a model does not run in float64

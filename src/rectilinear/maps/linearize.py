@@ -33,10 +33,10 @@ from rectilinear.networks.calls import (
     copied,
     evaluating,
     parts,
+    progress_of,
     uncompiled,
 )
-from rectilinear.networks.data import HeldOut
-from rectilinear.networks.task import Task, progress_of, task_for
+from rectilinear.networks.data import HeldOut, Task, task_for
 from rectilinear.random import check_seed
 
 BUDGET = 3e11  # products that go into the fit of one block: some ten seconds

@@ -1,8 +1,9 @@
-"""The model under audit as a map from rows to rows, checked, and left as it was found."""
+"""A model as a map from rows to rows: checked, left as it was found, with its rounding errors."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -15,9 +16,12 @@ from torch.func import functional_call
 from rectilinear.checks import check_floating, check_values
 from rectilinear.errors import DtypeError, InputError, NonFiniteError, ShapeError, StructureError
 
-PROBES = 8  # rows that the checks run on
-MOST_WEIGHTS = 2**27  # numbers of a model that are copied into another precision: 1 GB in float64
-SAME = 3e-2  # of the square root of machine precision: rows computed in other batches differ by rounding only
+PROBE_ROWS = 8  # rows that the checks run on
+MAX_WEIGHTS = 2**27  # numbers of a model that are copied into another precision: 1 GB in float64
+EQUAL_OUTPUTS = 3e-2  # times the root of machine precision: equal but for the order of sums
+RESOLUTION_ROWS = 64  # rows on which the arithmetic is repeated in another precision
+MARGIN = 4.0  # rounding errors that a variation must exceed to be one
+MAD_TO_DEVIATION = 1.4826  # from the median of normal errors to their standard deviation
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +107,7 @@ class Network:
             for name, tensor in (*module._parameters.items(), *module._buffers.items())
             if tensor is not None and tensor.is_floating_point()
         }
-        if sum(t.numel() for t in held.values()) > MOST_WEIGHTS:
+        if sum(t.numel() for t in held.values()) > MAX_WEIGHTS:
             return None
         state = {name: tensor.to(dtype) for name, tensor in held.items()}
         wide = replace(self, like=self.like.to(dtype), state=state)
@@ -153,7 +157,7 @@ def as_network(model: object, x: Tensor) -> Network:
     check_floating(x, "x")
     like = next((p for p in parameters if p.is_floating_point()), parameters[0]).detach()
     check_values(x, "x")
-    probe = x[:PROBES].detach().to(like)
+    probe = x[:PROBE_ROWS].detach().to(like)
     probe = torch.cat([probe, probe]) if len(probe) == 1 else probe
     half = len(probe) // 2
     with torch.no_grad():
@@ -181,7 +185,7 @@ def as_network(model: object, x: Tensor) -> Network:
     network = Network(model, tuple(probe.shape[1:]), tuple(out.shape[1:]), like.new_empty(()))
     network(probe)
     scale = out.abs().amax().clamp_min(torch.finfo(out.dtype).tiny)
-    allowed = SAME * torch.finfo(out.dtype).eps ** 0.5
+    allowed = EQUAL_OUTPUTS * torch.finfo(out.dtype).eps ** 0.5
     if bool((out - again).abs().amax() > allowed * scale):
         raise InputError(
             "a model that is random in evaluation mode",
@@ -342,3 +346,103 @@ def _output(model: nn.Module, x: Tensor) -> Tensor:
             "Wrap it in a module that returns the tensor to look at, such as its logits.",
         )
     return out.clone()
+
+
+@dataclass(frozen=True, eq=False)
+class Resolution:
+    """Sizes (roots of mean squares) of rounding errors of each output, ``(O,)`` in float64.
+
+    Attributes:
+        stored: of writing down the output in its dtype, a twelfth of the square of its last digit.
+        computed: of the arithmetic of the whole network, at least those.
+        dtype: its name.
+        hides: whether outputs vary in the other precision.
+    """
+
+    stored: Tensor
+    computed: Tensor
+    dtype: str
+    hides: bool = False
+
+    def scaled(self, factor: float) -> Resolution:
+        """Of outputs times a number, of which it is not known whether they vary elsewhere."""
+        return Resolution(factor * self.stored, factor * self.computed, self.dtype)
+
+    def mixed(self, head: Tensor) -> Resolution:
+        """Of linear combinations of the outputs, ``(O, k)``."""
+        squares = head.double().cpu().square()
+        stored, computed = (
+            (sizes.square() @ squares).sqrt() for sizes in (self.stored, self.computed)
+        )
+        return Resolution(stored, computed, self.dtype, self.hides)
+
+
+def resolution(network: Network, rows: Tensor) -> Resolution:
+    """The rounding errors of the outputs on these rows, measured against the same arithmetic in
+    another precision.
+
+    Half precision and float32 are compared with float64; the errors of float64 are those that
+    float32 makes, times the ratio of the two resolutions. Where the network runs in its own
+    precision only, what remains is the last digit of its outputs.
+
+    Example:
+        >>> net = torch.nn.Linear(3, 1)
+        >>> _ = torch.nn.init.constant_(net.bias, 1e4)
+        >>> x = torch.randn(50, 3)
+        >>> 1e-4 < float(resolution(as_network(net, x), x).stored) < 1e-3
+        True
+    """
+    rows = rows[:RESOLUTION_ROWS]
+    dtype = network.like.dtype
+    eps = torch.finfo(dtype).eps
+    f = network(rows).double().cpu()
+    size = f.abs()
+    digit = torch.where(
+        size > 0, eps * torch.exp2(size.clamp_min(1e-300).log2().floor()), torch.zeros_like(size)
+    )
+    stored = (digit.square().mean(0) / 12).sqrt()
+    other = torch.float32 if dtype == torch.float64 else torch.float64
+    wide = network.in_precision(other)
+    if wide is None:
+        return Resolution(stored, stored, _name(dtype))
+    with torch.no_grad():
+        out = wide.raw(rows).double().cpu()
+    gap = (out - f).abs()
+    if dtype == torch.float64:
+        gap = gap * (eps / torch.finfo(other).eps)
+    measured = MAD_TO_DEVIATION * gap.median(0).values.nan_to_num(
+        0.0, posinf=0.0
+    )  # float32 overflows before float64
+    return Resolution(
+        stored, torch.maximum(stored, measured), _name(dtype), bool((out != out[:1]).any())
+    )
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+@contextmanager
+def progress_of(shown: bool, total: int) -> Iterator[Callable[[str], None]]:
+    """A function that tells what is done next; it draws a bar where standard error is a terminal.
+
+    Example:
+        >>> with progress_of(False, total=2) as advance: advance("one")
+    """
+    if not shown or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as display:
+        task = display.add_task("", total=total)
+        started = False
+
+        def advance(text: str) -> None:
+            nonlocal started
+            display.update(task, description=text, advance=1 if started else 0)
+            started = True
+
+        yield advance

@@ -1,31 +1,29 @@
-"""The points of an audit: a tensor, or batches that are read as often as needed and never held all
-together.
-
-Rows that are kept apart from a fit, to judge it: equal rows are always on the same side.
-
-Inputs that a model may take, guessed from its first layer.
-"""
+"""The data of an audit: rows and labels, whole or in batches; the rows held out; the task."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.functional import cross_entropy, softplus
 
 from rectilinear.checks import check_finite, check_floating
-from rectilinear.errors import DataError, DtypeError, InputError, ShapeError
-from rectilinear.random import generator, stream
+from rectilinear.errors import ConfigError, DataError, DtypeError, InputError, ShapeError
+from rectilinear.random import stream
 
-BATCH = 1024
-SAMPLE = 4096  # rows that costly measurements run on
+BATCH_ROWS = 1024
+SAMPLE_ROWS = 4096  # rows that costly measurements run on
+MAX_NUMBERS = 2**26  # numbers of batches that are joined in memory: 256 MB in float32
+HASHED_NUMBERS = 2**22  # numbers that are hashed at once
 MIXER = -0x61C8864680B583EB  # odd, of the golden ratio: a sign bit alone would cancel in the sum
-HASHED = 2**22  # numbers that are hashed at once
-KEPT = 2**26  # numbers of a data set in batches that are held together: 256 MB in float32
+INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # as wide as floats of so many bytes
+HELD_OUT_SHARE = 4  # one distinct row in so many is held out
+MIN_DISTINCT_ROWS = 8  # distinct rows of which some can be held out
 
-Source = Tensor | tuple[Tensor, Tensor | None]
+Loss = Literal["square", "logistic", "hinge", "cross_entropy"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +34,7 @@ class Data:
         n: how many rows.
         rows: all of them ``(n, ...)``, or None where they are read in batches.
         labels: all labels in the order in which they were read first, or None.
-        sample: at most ``SAMPLE`` rows, in random order.
+        sample: at most ``SAMPLE_ROWS`` rows, in random order.
         sample_labels: theirs.
         source: what gives the batches where ``rows`` is None.
     """
@@ -60,8 +58,8 @@ class Data:
             for batch in self.source:
                 yield _pair(batch)
             return
-        for start in range(0, self.n, BATCH):
-            part = slice(start, start + BATCH)
+        for start in range(0, self.n, BATCH_ROWS):
+            part = slice(start, start + BATCH_ROWS)
             yield self.rows[part], None if self.labels is None else self.labels[part]
 
 
@@ -119,14 +117,14 @@ def row_keys(x: Tensor) -> Tensor:
         (True, False)
     """
     flat = x.detach().flatten(1)
-    bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[flat.element_size()]
+    bits = INTEGERS[flat.element_size()]
     random = stream(0, "row keys")
     odd = (
         torch.randint(-(2**62), 2**62, (flat.shape[1],), generator=random, dtype=torch.int64) * 2
         + 1
     )
     odd = odd.to(flat.device)
-    at_once = max(1, HASHED // max(1, flat.shape[1]))
+    at_once = max(1, HASHED_NUMBERS // max(1, flat.shape[1]))
     keys = []
     for part in flat.split(at_once):
         whole = (part + 0.0).contiguous().view(bits).to(torch.int64)
@@ -140,7 +138,7 @@ def _from_tensor(x: Tensor, y: Tensor | None, seed: int) -> Data:
     if x.ndim < 2 or not x.numel():
         what = "rows (n, ...), at least one, of at least one number"
         raise ShapeError(f"x of shape {tuple(x.shape)}", what, "Put the batch axis first.")
-    for part in x.split(64 * BATCH):
+    for part in x.split(64 * BATCH_ROWS):
         check_finite(part, "x")
     if y is not None:
         y = _labels(y)
@@ -151,7 +149,7 @@ def _from_tensor(x: Tensor, y: Tensor | None, seed: int) -> Data:
                 "Pass those of these rows.",
             )
     chosen = torch.randperm(len(x), generator=stream(seed, "sample"))[
-        :SAMPLE
+        :SAMPLE_ROWS
     ]  # in random order: parts of it are used
     picks = chosen.to(x.device)
     return Data(len(x), x, y, x[picks], None if y is None else y[chosen.to(y.device)])
@@ -177,12 +175,12 @@ def _from_batches(source: Iterable[Any], seed: int) -> Data:
             )
         n, numbers = n + len(x), numbers + x.numel()
         labels += [] if y is None else [y]
-        kept = [*kept, x] if kept is not None and numbers <= KEPT else None
+        kept = [*kept, x] if kept is not None and numbers <= MAX_NUMBERS else None
         keys = torch.cat([keys, torch.rand(len(x), generator=random)])
         sample = x if sample is None else torch.cat([sample, x])
         sample_labels = y if sample_labels is None or y is None else torch.cat([sample_labels, y])
-        if len(keys) > 2 * SAMPLE:
-            best = keys.topk(SAMPLE).indices
+        if len(keys) > 2 * SAMPLE_ROWS:
+            best = keys.topk(SAMPLE_ROWS).indices
             keys, sample = keys[best], sample[best.to(sample.device)]
             sample_labels = (
                 None if sample_labels is None else sample_labels[best.to(sample_labels.device)]
@@ -192,7 +190,7 @@ def _from_batches(source: Iterable[Any], seed: int) -> Data:
     y = torch.cat(labels) if labels else None
     if kept is not None:
         return _from_tensor(torch.cat(kept), y, seed)
-    best = keys.topk(min(SAMPLE, len(keys))).indices
+    best = keys.topk(min(SAMPLE_ROWS, len(keys))).indices
     chosen = None if sample_labels is None else sample_labels[best.to(sample_labels.device)]
     return Data(n, None, y, sample[best.to(sample.device)], chosen, source)
 
@@ -251,16 +249,6 @@ def _labels(y: object) -> Tensor:
     return y.detach()
 
 
-SHARE = 4  # one distinct row in so many is held out
-FEWEST = 8  # distinct rows
-CHUNK_NUMBERS = 2**22
-INTEGERS = {
-    2: torch.int16,
-    4: torch.int32,
-    8: torch.int64,
-}  # as wide as a floating-point number of so many bytes
-
-
 @dataclass(frozen=True, eq=False)
 class HeldOut:
     """Which rows are held out: those whose hash is at most ``threshold``.
@@ -286,13 +274,13 @@ class HeldOut:
             (15, True)
         """
         hashes = _hashes(sample, seed).unique()
-        if len(hashes) < FEWEST:
+        if len(hashes) < MIN_DISTINCT_ROWS:
             raise InputError(
                 f"{len(hashes)} distinct rows",
-                f"at least {FEWEST}: some are held out, to judge what is fitted on the others",
+                f"at least {MIN_DISTINCT_ROWS}: some are held out, to judge what is fitted on the others",
                 "Pass more rows.",
             )
-        return cls(int(hashes[len(hashes) // SHARE - 1]), seed)
+        return cls(int(hashes[len(hashes) // HELD_OUT_SHARE - 1]), seed)
 
     def __call__(self, x: Tensor) -> Tensor:
         """A mask ``(n,)`` of the rows that are held out."""
@@ -316,7 +304,7 @@ def _hashes(x: Tensor, seed: int) -> Tensor:
     random = torch.randint(-(2**62), 2**62, (width,), generator=stream(seed, "held out"))
     factors = (2 * random + 1).to(flat.device)
     found = []
-    for rows in flat.split(max(1, CHUNK_NUMBERS // max(1, width))):
+    for rows in flat.split(max(1, HASHED_NUMBERS // max(1, width))):
         bits = (rows + 0.0).contiguous().view(INTEGERS[rows.element_size()])
         mixed = (bits.long() * factors).sum(1)
         mixed = (mixed ^ (mixed >> 31)) * MIXER
@@ -324,34 +312,139 @@ def _hashes(x: Tensor, seed: int) -> Tensor:
     return torch.cat(found) if found else flat.new_zeros(0, dtype=torch.int64)
 
 
-ROWS = 3
-SIDES = (32, 224, 64, 28)  # of images, and lengths of signals, that models are built for
-TOKENS = 5
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A loss for each row of outputs ``(b, O)`` and labels.
+
+    Attributes:
+        loss: its name, or "given" for a function.
+        out_dim: ``O``.
+        function: the loss of each row.
+        signs: whether labels become -1 and 1.
+        cut: what separates two classes, of outputs and of targets; None where there are not two.
+    """
+
+    loss: str
+    out_dim: int
+    function: Callable[[Tensor, Tensor], Tensor]
+    signs: bool = False
+    cut: float | None = None
+
+    def targets(self, y: Tensor, like: Tensor) -> Tensor:
+        """Labels as the loss takes them: classes ``(b,)``, or numbers ``(b, O)``."""
+        if self.loss in ("cross_entropy", "given"):
+            return y.to(like.device)
+        y = y.to(like).reshape(len(y), -1)
+        return torch.where(y > 0, 1.0, -1.0).to(like) if self.signs else y
+
+    def losses(self, out: Tensor, y: Tensor) -> Tensor:
+        """The loss of each row, ``(b,)``.
+
+        Raises:
+            ShapeError: if a function that was given returns anything else, such as a mean.
+        """
+        found = self.function(out, self.targets(y, out))
+        if not isinstance(found, Tensor) or found.shape not in ((len(out),), (len(out), 1)):
+            got = (
+                f"of shape {tuple(found.shape)}"
+                if isinstance(found, Tensor)
+                else f"of type {type(found).__name__}"
+            )
+            raise ShapeError(
+                f"a loss {got} for {len(out)} rows",
+                "one number for each row (n,)",
+                "Pass a function that does not average, such as one with reduction='none', summed over the outputs.",
+            )
+        return found.detach().reshape(-1)
+
+    def hits(self, out: Tensor, y: Tensor) -> Tensor | None:
+        """Whether each row is classified rightly; None where there are no classes."""
+        if self.loss == "cross_entropy":
+            return out.argmax(1) == y.to(out.device).reshape(-1)
+        if self.cut is None:
+            return None
+        return (out[:, 0] > self.cut) == (self.targets(y, out)[:, 0] > self.cut)
 
 
-def guesses(model: nn.Module) -> Iterator[Tensor]:
-    """Random inputs, the likeliest first: rows and tokens, images of usual sizes, or whole numbers
-    for embeddings.
+def task_for(
+    y: Tensor, out_dim: int, loss: str | Callable[[Tensor, Tensor], Tensor] | None
+) -> Task:
+    """The task that labels and outputs make, with the loss asked for.
+
+    By default classes (integers) with several outputs make a cross-entropy; two classes with one
+    output a logistic loss; other numbers half the square, summed over outputs.
+
+    Args:
+        y: labels ``(n,)``, ``(n, 1)`` or ``(n, O)``.
+        out_dim: ``O``.
+        loss: "square", "logistic", "hinge", "cross_entropy", or a function of outputs ``(b, O)``
+            and labels that gives ``(b,)``.
+
+    Raises:
+        ConfigError: for another loss.
+        ShapeError: if the labels do not fit the outputs.
 
     Example:
-        >>> [tuple(x.shape) for x in guesses(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)))]
-        [(3, 4), (3, 5, 4)]
+        >>> task_for(torch.tensor([0, 1, 1]), 1, None).loss, task_for(torch.tensor([0, 2, 1]), 3, None).loss
+        ('logistic', 'cross_entropy')
     """
-    kinds = nn.Linear | nn.Embedding | nn.Conv1d | nn.Conv2d | nn.Conv3d
-    first = next((m for m in model.modules() if isinstance(m, kinds)), None)
-    if isinstance(first, nn.Embedding):
-        yield torch.arange(ROWS * TOKENS).reshape(ROWS, TOKENS) % first.num_embeddings
-    elif isinstance(first, nn.Linear):
-        yield from (_numbers(*shape, first.in_features) for shape in ((ROWS,), (ROWS, TOKENS)))
-    elif first is not None:
-        axes = next(k for kind, k in _CONVOLUTIONS.items() if isinstance(first, kind))
-        sides = SIDES if axes < 3 else SIDES[:1]
-        yield from (_numbers(ROWS, first.in_channels, *[side] * axes) for side in sides)
+    if callable(loss):
+        return Task("given", out_dim, loss)
+    if loss is not None and loss not in get_args(Loss):
+        raise ConfigError(f"loss = {loss!r}", f"one of {', '.join(get_args(Loss))}, or a function")
+    values = y.reshape(len(y), -1)
+    whole = not y.is_floating_point()
+    binary = values.shape[1] == 1 == out_dim and _binary(values)
+    if loss is None:
+        loss = (
+            "logistic"
+            if whole and binary
+            else "cross_entropy"
+            if whole and out_dim > 1
+            else "square"
+        )
+    if loss == "cross_entropy":
+        _check_classes(values, whole, out_dim)
+        return Task(
+            loss, out_dim, lambda out, t: cross_entropy(out, t.reshape(-1).long(), reduction="none")
+        )
+    if values.shape[1] != out_dim:
+        raise ShapeError(
+            f"labels of shape {tuple(y.shape)} for {out_dim} outputs",
+            f"(n, {out_dim}) for the loss '{loss}'" if out_dim > 1 else "one number for each row",
+            "Pass other labels, or loss='cross_entropy' for classes.",
+        )
+    if loss in ("logistic", "hinge"):
+        if not binary:
+            raise ShapeError(
+                f"labels that are no signs, for the loss '{loss}'",
+                "two values, 0 and 1 or -1 and 1",
+            )
+        margin = (
+            (lambda m: softplus(-m)) if loss == "logistic" else (lambda m: (1 - m).clamp_min(0))
+        )
+        return Task(loss, 1, lambda out, t: margin(out * t)[:, 0], signs=True, cut=0.0)
+    cut = (0.0 if bool((values < 0).any()) else 0.5) if binary else None
+    return Task(loss, out_dim, lambda out, t: (out - t).square().sum(1) / 2, cut=cut)
 
 
-_CONVOLUTIONS = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}
+def _binary(values: Tensor) -> bool:
+    """Whether the values are 0 and 1, or -1 and 1."""
+    found = set(values.unique().tolist()) if values.numel() else set()
+    return len(found) == 2 and (found == {0, 1} or found == {-1, 1})
 
 
-def _numbers(*shape: int) -> Tensor:
-    """The same ones each time, between -1 and 1, drawn from no one's random numbers."""
-    return 2 * torch.rand(*shape, generator=generator(0), dtype=torch.float64) - 1
+def _check_classes(values: Tensor, whole: bool, out_dim: int) -> None:
+    if values.shape[1] != 1 or not whole:
+        raise ShapeError(
+            f"labels of shape {tuple(values.shape)} and dtype {values.dtype}",
+            "integer classes (n,)",
+            "Pass y.argmax(1) for one-hot rows, y.long() for classes, or loss='square' for numbers.",
+        )
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high >= out_dim:
+        raise ShapeError(
+            f"classes from {low} to {high} for {out_dim} outputs",
+            f"classes from 0 to {out_dim - 1}",
+            "Renumber the labels, or audit the model that they belong to.",
+        )

@@ -1,32 +1,32 @@
-"""The matrices of a network, by probing: exact for every arrangement of linear operations around
-its activations.
-"""
+"""The matrices of a network by probing, exact for any linear operations around its activations."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rectilinear.checks import tolerance
 from rectilinear.errors import NonFiniteError, StructureError
-from rectilinear.networks.calls import PROBES, Network
+from rectilinear.networks.calls import PROBE_ROWS, Network
 from rectilinear.networks.trace import INPUT, UNKNOWN, Activation, Structure, Trace, leaky, trace
+from rectilinear.random import generator
 
-LARGEST = 40_000_000  # numbers in a matrix that is written out
-MOST = 16  # activations side by side in one hidden layer
-CHUNK = 1024  # rows a probe
-LOST = 2.0**-10  # weights below this part of a constant lose digits to its rounding
-CHECKED = 64  # rows at which an affine network is checked against its values
-MIXED = (
-    (0.7, -1.9),
-    (1.3, 0.37),
-)  # weights of two rows in that check: no powers of two, which rounding follows
+MAX_MATRIX_NUMBERS = 40_000_000  # numbers in a matrix that is written out
+MAX_ACTIVATIONS = 16  # activations side by side in one hidden layer
+ROWS_AT_ONCE = 1024  # rows of a probe
+LOST_SHARE = 2.0**-10  # weights below this share of a constant lose digits to its rounding
+CHECKED_ROWS = 64  # rows at which an affine network is checked against its values
+# Weights of two rows in that check: no powers of two, which rounding follows.
+MIXING_WEIGHTS = ((0.7, -1.9), (1.3, 0.37))
 HIDDEN = "values of its input leave torch"
-FARTHER = (2.0**20, 2.0**40, 2.0**60)  # multiples of the unit vectors at which they are read off
+FARTHER_SCALES = (2.0**20, 2.0**40, 2.0**60)  # multiples of the unit vectors that are probed
+GUESSED_ROWS, GUESSED_TOKENS = 3, 5  # of random inputs
+GUESSED_SIDES = (32, 224, 64, 28)  # of images, and lengths of signals, that models are built for
+CONVOLUTION_AXES = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +123,7 @@ def is_homogeneous(network: Network, structure: Structure, x: Tensor) -> bool:
     out, inputs = _probe(network, zero, {})
     if any(bool(t.any()) for t in (out, *inputs)):
         return False
-    once, thrice = network(x[:PROBES]), network(3 * x[:PROBES])
+    once, thrice = network(x[:PROBE_ROWS]), network(3 * x[:PROBE_ROWS])
     return _vanishes(thrice - 3 * once, thrice, network.in_dim)
 
 
@@ -136,7 +136,7 @@ def two_layer(network: Network, structure: Structure, x: Tensor) -> TwoLayer:
     nodes = structure.nodes
     if structure.output is None:
         raise _not_two_layer(structure.reason)
-    if not nodes or any(node.sources != {INPUT} for node in nodes) or len(nodes) > MOST:
+    if not nodes or any(node.sources != {INPUT} for node in nodes) or len(nodes) > MAX_ACTIVATIONS:
         depth = structure.depth
         raise _not_two_layer(
             "it has no activation" if not nodes else f"it has {depth} layers of activations"
@@ -148,7 +148,7 @@ def two_layer(network: Network, structure: Structure, x: Tensor) -> TwoLayer:
         raise _not_two_layer(f"its hidden layer is {', '.join(sorted(kinds))}")
     widths = [torch.Size(node.shape).numel() for node in nodes]
     D, H, out = network.in_dim, sum(widths), network.out_dim
-    if max(D * H, H * out, D * out) > LARGEST:
+    if max(D * H, H * out, D * out) > MAX_MATRIX_NUMBERS:
         raise _not_two_layer(f"its matrices are too large to write out ({H} x {D})")
     held = {k: network.like.new_zeros(1, H_k) for k, H_k in enumerate(widths)}
     zero = network.like.new_zeros(1, *network.in_shape)
@@ -169,7 +169,7 @@ def two_layer(network: Network, structure: Structure, x: Tensor) -> TwoLayer:
     found = TwoLayer(
         both[:, :H].mT, W2, b1, b2[0], both[:, H:].mT, _shared(nodes, widths, network.like)
     )
-    rows = network.rows(x[:PROBES]).detach().flatten(1)
+    rows = network.rows(x[:PROBE_ROWS]).detach().flatten(1)
     wanted = network(rows)
     if not _vanishes(found(rows) - wanted, wanted, H):
         raise _not_two_layer(HIDDEN)
@@ -199,8 +199,10 @@ def chain(network: Network, structure: Structure, x: Tensor) -> Chain:
             "layers that are not elementwise, such as max-pooling", "a plain feed-forward network"
         )
     widths = [network.in_dim, *(torch.Size(node.shape).numel() for node in nodes), network.out_dim]
-    if max(a * b for a, b in pairwise(widths)) > LARGEST:
-        raise StructureError("matrices too large to write out", f"at most {LARGEST} numbers in one")
+    if max(a * b for a, b in pairwise(widths)) > MAX_MATRIX_NUMBERS:
+        raise StructureError(
+            "matrices too large to write out", f"at most {MAX_MATRIX_NUMBERS} numbers in one"
+        )
     zero = network.like.new_zeros(1, *network.in_shape)
     weights, biases = [], []
     for k in range(len(nodes) + 1):
@@ -218,7 +220,7 @@ def chain(network: Network, structure: Structure, x: Tensor) -> Chain:
         weights.append(_slopes(layer, widths[k], network.like, bias[0]).mT)
         biases.append(bias[0])
     found = Chain(tuple(weights), tuple(biases), tuple(node.activation for node in nodes))
-    rows = network.rows(x[:PROBES]).detach()
+    rows = network.rows(x[:PROBE_ROWS]).detach()
     if not _vanishes(
         found(rows.flatten(1)) - network(rows), network(rows), max(widths) * len(widths)
     ):
@@ -232,9 +234,10 @@ def affine_map(network: Network) -> tuple[Tensor, Tensor]:
     Raises:
         StructureError: if the matrix is too large to be written out.
     """
-    if network.in_dim * network.out_dim > LARGEST:
+    if network.in_dim * network.out_dim > MAX_MATRIX_NUMBERS:
         raise StructureError(
-            f"a map of {network.out_dim} x {network.in_dim}", f"at most {LARGEST} numbers"
+            f"a map of {network.out_dim} x {network.in_dim}",
+            f"at most {MAX_MATRIX_NUMBERS} numbers",
         )
     bias = network(network.like.new_zeros(1, network.in_dim))[0]
     return _slopes(network, network.in_dim, network.like, bias).mT, bias
@@ -258,7 +261,7 @@ def structure_of(network: Network, x: Tensor) -> Structure:
         return Structure(
             (), None, f"its operations cannot be watched ({str(error).splitlines()[0][:80]})"
         )
-    if found.is_affine and not _adds(network, network.rows(x[:CHECKED])):
+    if found.is_affine and not _adds(network, network.rows(x[:CHECKED_ROWS])):
         return replace(found, output=None, reason=HIDDEN)
     return found
 
@@ -273,7 +276,10 @@ def _adds(network: Network, rows: Tensor) -> bool:
         apart = (
             (network(2 * rows), 2 * f - zero),
             (network(-rows), 2 * zero - f),
-            *((network(p * rows + q * b), p * f + q * g + (1 - p - q) * zero) for p, q in MIXED),
+            *(
+                (network(p * rows + q * b), p * f + q * g + (1 - p - q) * zero)
+                for p, q in MIXING_WEIGHTS
+            ),
         )
     except NonFiniteError:  # an affine map is finite at zero
         return False
@@ -303,13 +309,13 @@ def _slopes(f: Callable[[Tensor], Tensor], n: int, like: Tensor, constant: Tenso
     at larger multiples.
     """
     unit = torch.eye(n, dtype=like.dtype, device=like.device)
-    return torch.cat([_slopes_along(f, rows, constant) for rows in unit.split(CHUNK)])
+    return torch.cat([_slopes_along(f, rows, constant) for rows in unit.split(ROWS_AT_ONCE)])
 
 
 def _slopes_along(f: Callable[[Tensor], Tensor], rows: Tensor, constant: Tensor) -> Tensor:
     found = f(rows) - constant
-    for step in FARTHER:
-        lost = found.abs() * (step / FARTHER[0]) < LOST * constant.abs()
+    for step in FARTHER_SCALES:
+        lost = found.abs() * (step / FARTHER_SCALES[0]) < LOST_SHARE * constant.abs()
         again = lost.any(1)
         if not bool(again.any()) or step > torch.finfo(found.dtype).max ** 0.5:
             break
@@ -341,3 +347,34 @@ def _not_two_layer(reason: str) -> StructureError:
     return StructureError(
         f"a network that is not one of two layers: {reason}", "one layer of activations", ""
     )
+
+
+def guesses(model: nn.Module) -> Iterator[Tensor]:
+    """Random inputs, the likeliest first: rows and tokens, images of usual sizes, or whole numbers
+    for embeddings.
+
+    Example:
+        >>> [tuple(x.shape) for x in guesses(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)))]
+        [(3, 4), (3, 5, 4)]
+    """
+    kinds = nn.Linear | nn.Embedding | nn.Conv1d | nn.Conv2d | nn.Conv3d
+    first = next((m for m in model.modules() if isinstance(m, kinds)), None)
+    if isinstance(first, nn.Embedding):
+        yield (
+            torch.arange(GUESSED_ROWS * GUESSED_TOKENS).reshape(GUESSED_ROWS, GUESSED_TOKENS)
+            % first.num_embeddings
+        )
+    elif isinstance(first, nn.Linear):
+        yield from (
+            _numbers(*shape, first.in_features)
+            for shape in ((GUESSED_ROWS,), (GUESSED_ROWS, GUESSED_TOKENS))
+        )
+    elif first is not None:
+        axes = next(k for kind, k in CONVOLUTION_AXES.items() if isinstance(first, kind))
+        sides = GUESSED_SIDES if axes < 3 else GUESSED_SIDES[:1]
+        yield from (_numbers(GUESSED_ROWS, first.in_channels, *[side] * axes) for side in sides)
+
+
+def _numbers(*shape: int) -> Tensor:
+    """The same ones each time, between -1 and 1, drawn from no one's random numbers."""
+    return 2 * torch.rand(*shape, generator=generator(0), dtype=torch.float64) - 1

@@ -1,4 +1,4 @@
-"""What it costs to replace each block of a network by one affine map."""
+"""Linearity in parts: affine maps in place of single blocks, and Jacobians at different points."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rectilinear.analysis.measure import Measure, ratio
-from rectilinear.analysis.subject import Subject
+from rectilinear.analysis.measure import Measure, Subject, ratio
 from rectilinear.maps.affine_block import AffineBlock, Shapes
 from rectilinear.maps.blocks import (
     BATCH,
@@ -21,24 +20,33 @@ from rectilinear.maps.blocks import (
     watching,
     worst_of,
 )
+from rectilinear.maps.local_map import LocalMap, pulled_back
 from rectilinear.networks.calls import is_scripted, parts
 from rectilinear.networks.data import repeated
+from rectilinear.operators import to_dense
+from rectilinear.random import stream
 
-ROWS = 2048
-MOST = 64  # blocks that are measured
+BLOCK_ROWS = 2048  # rows on which blocks are fitted and judged, one half each
+MAX_BLOCKS = 64  # blocks that are measured
+JACOBIAN_POINTS = 64  # points at which Jacobians are compared
+DIRECTIONS = 8  # random directions that stand for more outputs
+SPECTRUM_POINTS, SPECTRUM_VALUES = (
+    3,
+    8,
+)  # points of which singular values are reported, and how many
 
 
-def blocks(subject: Subject, names: list[str] | None = None) -> Measure:
+def block_replacement(subject: Subject) -> Measure:
     """The smallest held-out R^2 of an affine stand-in, over the blocks; in the details each block.
 
     Fitted on one half of the sample and judged on the other: how much of the block's output it
     explains, how much of the network's output then stays, and what that does to the loss.
     """
-    network, name = subject.network, "blocks"
+    network, name, names = subject.network, "blocks", subject.settings.blocks
     model = network.model
     chosen = check_names(model, names) if names else block_names(model)
     modules = dict(model.named_modules())
-    chosen = [n for n in chosen if not is_affine(modules[n])][:MOST]
+    chosen = [n for n in chosen if not is_affine(modules[n])][:MAX_BLOCKS]
     if not chosen:
         if is_scripted(model):
             return Measure.missing(name, "a ScriptModule, whose parts cannot be watched")
@@ -46,9 +54,9 @@ def blocks(subject: Subject, names: list[str] | None = None) -> Measure:
             name, "no module that is not affine by itself" if block_names(model) else "one module"
         )
     modules = {n: modules[n] for n in chosen}
-    x = subject.columns(ROWS)
+    x = subject.columns(BLOCK_ROWS)
     half = len(x) // 2
-    labels = subject.column_labels(ROWS)
+    labels = subject.column_labels(BLOCK_ROWS)
     apart = ~repeated(x[half:], x[:half])
     train, test = x[:half], x[half:][apart]
     if min(len(train), len(test)) < 2:
@@ -121,3 +129,56 @@ def _judge(
     apart, deviations = (found - wanted).double(), wanted.double() - wanted.double().mean(0)
     rows = tuple(t.reshape(len(x), -1).square().sum(1) for t in (apart, deviations))
     return rows[0], rows[1], r2_each(found, wanted)
+
+
+def jacobian_likeness(subject: Subject) -> Measure:
+    """How alike the Jacobians at different points are: ``|<J>|^2 / <|J|^2>`` without bias, one for
+    an affine map.
+
+    In the details: singular values at some points, and the error of ``f(x) = A_x x``.
+    """
+    network, x = subject.network, subject.columns(JACOBIAN_POINTS)
+    if len(x) < 2:
+        return Measure.missing("local", "one point")
+    outputs = network.out_dim
+    eye = (
+        torch.eye(outputs, dtype=network.like.dtype)
+        if outputs <= DIRECTIONS
+        else torch.randn(
+            DIRECTIONS, outputs, generator=stream(subject.seed, "directions"), dtype=torch.float64
+        ).to(network.like.dtype)
+    )
+    directions = eye.to(network.like.device)
+    try:
+        slopes = torch.stack(
+            [pulled_back(network, x, u.expand(len(x), -1)) for u in directions], 1
+        ).double()
+    except (RuntimeError, NotImplementedError, TypeError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        return Measure.missing("local", f"the model cannot be differentiated: {first[:80]}")
+    flat = slopes.flatten(1)
+    if not bool(torch.isfinite(flat).all()):
+        return Measure.missing("local", "derivatives that are not finite at some points")
+    own, total = flat.square().sum(1), flat.sum(0)
+    if not float(own.sum()):
+        return Measure.missing("local", "the Jacobian vanishes on the data")
+    others = (flat @ total - own) / (len(x) - 1)
+    value, interval = ratio(others, own, subject.seed)
+    f = network(x).double() @ directions.double().mT
+    through = (slopes * x.flatten(1).double()[:, None]).sum(2)
+    identity = float((f - through).norm() / f.norm().clamp_min(1e-300))
+    spectra, vectors = _spectra(subject, x)
+    details = {"error_of_f_equals_Ax": identity, "singular_values": spectra}
+    note = "likeness of the Jacobians at different points; one for an affine map"
+    return Measure("local", value, "estimated", interval, note, details, vectors)
+
+
+def _spectra(subject: Subject, x: Tensor) -> tuple[list[list[float]], dict[str, Tensor]]:
+    """Leading singular values and right singular vectors at the first points."""
+    values, vectors = [], {}
+    k = min(SPECTRUM_VALUES, subject.network.in_dim, subject.network.out_dim)
+    for i, point in enumerate(x[:SPECTRUM_POINTS]):
+        _, s, v = LocalMap(subject.network.model, point).svd(k)
+        values.append(s.tolist())
+        vectors[f"right singular vectors at point {i}"] = to_dense(v).mT
+    return values, vectors

@@ -1,28 +1,191 @@
-"""How far a two-layer network is from its linear part, between a bound from below and one from
-above.
+"""Two-layer networks: the exactly linear part, the even part, and a certificate of its size.
 
-The even part of ``W2 s(W1 x)`` for ``s(z) = max(z, alpha z)`` is ``e(x) = sum_i c_i |w_i . x|``
-with ``c_i = (1 - alpha)/2 W2[:, i]``. For one output, ``sup_{|x|=1} |e(x)|`` is the Hausdorff
-distance of two zonotopes, the sums of the segments ``[-c_i w_i, c_i w_i]`` with positive and with
-negative ``c_i``: that distance is the largest difference of the support functions.
+``W2 s(W1 x) = kappa W2 W1 x + W2 e(W1 x)`` wherever ``s(z) - s(-z) = 2 kappa z``, with the even
+``e(z) = (s(z) + s(-z)) / 2``. For ``s(z) = max(z, alpha z)`` the even part is ``sum_i c_i |w_i . x|``
+with ``c_i = (1 - alpha)/2 W2[:, i]``. For one output, its largest size on the unit sphere is the
+Hausdorff distance of two zonotopes, the sums of the segments ``[-c_i w_i, c_i w_i]`` with positive
+and with negative ``c_i``: that distance is the largest difference of the support functions.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
-from torch import Tensor
+from torch import Tensor, nn
 
-from rectilinear.analysis.measure import Measure
-from rectilinear.analysis.subject import Subject
+from rectilinear.analysis.measure import Measure, Subject
+from rectilinear.checks import check_batch
+from rectilinear.errors import InputError, StructureError
 from rectilinear.learning.mirror import clusters, mirrored, sketch
-from rectilinear.networks.layers import TwoLayer
+from rectilinear.networks.calls import as_network, check_module, evaluating, uncompiled
+from rectilinear.networks.layers import TwoLayer, affine_map, structure_of, two_layer
+from rectilinear.networks.trace import Activation
 from rectilinear.random import stream
 
-STARTS = 16
-STEPS = 40
-WIDEST = 1200  # neurons that are matched; wider networks get the bound by norms
+ASCENTS = 16  # random and heaviest directions from which the bound from below climbs
+ASCENT_STEPS = 40
+MATCHED_NEURONS = 1200  # neurons that are matched; wider networks get the bound by norms
+KEPT_VALUES = 64  # singular values of the map that are reported
+RANK_TOLERANCE = 1e-7  # times the larger side and the largest singular value
+
+
+class LinearPart(nn.Module):
+    """``M x`` for rows of any shape."""
+
+    matrix: Tensor
+
+    def __init__(
+        self, matrix: Tensor, in_shape: tuple[int, ...], out_shape: tuple[int, ...]
+    ) -> None:
+        super().__init__()
+        self.in_shape, self.out_shape = in_shape, out_shape
+        self.register_buffer("matrix", matrix.contiguous())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Rows ``(b, *in_shape)`` to ``(b, *out_shape)``."""
+        check_batch(x, self.in_shape, "x")
+        return (x.flatten(1) @ self.matrix.mT).reshape(len(x), *self.out_shape)
+
+    def extra_repr(self) -> str:
+        return f"{tuple(self.matrix.shape)}"
+
+
+class EvenPart(nn.Module):
+    """``W2 e(W1 x)`` with ``e(z) = (s(z) + s(-z)) / 2``, which is ``(1 - alpha)/2 |z|`` for ``s =
+    max(z, alpha z)``.
+    """
+
+    W1: Tensor
+    W2: Tensor
+
+    def __init__(
+        self, two: TwoLayer, in_shape: tuple[int, ...], out_shape: tuple[int, ...]
+    ) -> None:
+        super().__init__()
+        self.in_shape, self.out_shape = in_shape, out_shape
+        self.activation: Activation = two.activation
+        self.register_buffer("W1", two.W1.contiguous())
+        self.register_buffer("W2", two.W2.contiguous())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Rows ``(b, *in_shape)`` to ``(b, *out_shape)``."""
+        check_batch(x, self.in_shape, "x")
+        return (self.activation.even(x.flatten(1) @ self.W1.mT) @ self.W2.mT).reshape(
+            len(x), *self.out_shape
+        )
+
+    def extra_repr(self) -> str:
+        return f"{self.activation.name}, {tuple(self.W1.shape)}, {tuple(self.W2.shape)}"
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """``f = linear + even``: the odd part is the linear map ``matrix``, ``(O, D)``; the rest is
+    even.
+    """
+
+    linear: LinearPart
+    even: EvenPart
+
+    @property
+    def matrix(self) -> Tensor:
+        """``kappa W2 W1`` (plus a linear connection past the neurons, where there is one)."""
+        return self.linear.matrix
+
+
+def split(model: nn.Module, x: Tensor | None = None) -> Split:
+    """The exactly linear and the even part of a two-layer network without biases.
+
+    ``f(x) = kappa W2 W1 x + W2 e(W1 x)`` with the even part ``e(z) = (s(z) + s(-z)) / 2`` of the
+    activation.
+
+    Any network with one layer of activations obeying ``s(z) - s(-z) = 2 kappa z`` (ReLU, leaky
+    ReLU, PReLU, GELU, SiLU, softplus, hardswish) and affine operations without constants around it:
+    linear layers, convolutions, average pooling, a residual connection. For ``max(z, alpha z)``,
+    ``kappa = (1 + alpha)/2``.
+
+    Args:
+        model: the network; it is not changed, and the parts hold copies of its numbers.
+        x: rows like those that it takes; not needed where its first layer is ``nn.Linear``.
+
+    Raises:
+        StructureError: if it has biases, more layers, or another activation.
+        InputError: if ``x`` is needed.
+
+    Reference: Y. Zhang, A. Saxe, P. Latham, When are bias-free ReLU networks effectively linear
+    networks?, TMLR 2025.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(4, 9, bias=False), nn.ReLU(), nn.Linear(9, 2, bias=False))
+        >>> parts, x = split(net), torch.randn(5, 4)
+        >>> torch.allclose(parts.linear(x) + parts.even(x), net(x), atol=1e-6)
+        True
+        >>> torch.allclose(parts.matrix, net[2].weight @ net[0].weight / 2, atol=1e-6)
+        True
+    """
+    with evaluating(model) if isinstance(model, nn.Module) else torch.no_grad():
+        rows = _example(model) if x is None else x
+        network = as_network(model, rows)
+        exact = network.exact() or network
+        two = two_layer(exact, structure_of(exact, rows), rows).to(network.like)
+    if two.has_bias:
+        raise StructureError(
+            "a network with a bias",
+            "none: with one the odd part is not linear",
+            "Remove the biases.",
+        )
+    if two.activation.kappa is None:
+        raise StructureError(
+            f"the activation {two.activation.name}, whose odd part is not linear",
+            "one with s(z) - s(-z) = 2 kappa z, such as ReLU, leaky ReLU, GELU, SiLU, softplus",
+        )
+    shapes = network.in_shape, network.out_shape
+    return Split(LinearPart(two.matrix, *shapes), EvenPart(two, *shapes))
+
+
+def exact_map(subject: Subject) -> Measure:
+    """The exact linear part ``M0 + kappa W2 W1`` of two layers without bias: its share of the
+    energy on the data.
+
+    Of an affine network, the map itself. The matrix is in ``tensors["matrix"]``.
+    """
+    name, two = "exact_map", subject.two_layer
+    if subject.structure.is_affine:
+        matrix, _ = affine_map(subject.exact)
+        note = "the network is this map (and a constant)"
+    elif isinstance(two, TwoLayer):
+        if two.has_bias or two.activation.kappa is None:
+            why = (
+                "a bias" if two.has_bias else f"the odd part of {two.activation.name} is not linear"
+            )
+            return Measure.missing(name, f"the odd part is no matrix: {why}")
+        matrix = two.matrix
+        note = "share of the energy on the data that the exact linear part, kappa W2 W1, has"
+    else:
+        why = two.removeprefix("a network that is not one of two layers: ")
+        return Measure.missing(name, f"two layers only; {why}")
+    left = total = 0.0
+    for p in subject.passes():
+        left += float((p.f - p.x.flatten(1).to(matrix) @ matrix.mT).double().square().sum())
+        total += float(p.f.double().square().sum())
+    s = torch.linalg.svdvals(matrix.double())
+    details = {
+        "singular_values": s[:KEPT_VALUES].tolist(),
+        "rank": int((s > s[0] * max(matrix.shape) * RANK_TOLERANCE).sum()),
+    }
+    value = 1 - left / total if total else 1.0
+    return Measure(
+        name,
+        value,
+        "exact",
+        None,
+        note,
+        details,
+        {"matrix": matrix, "singular values of the map": s},
+    )
 
 
 def certificate(subject: Subject) -> Measure:
@@ -126,7 +289,7 @@ def upper_bound(v: Tensor, u: Tensor) -> float:
     plain = min(
         float(lengths.sum()), float(torch.linalg.matrix_norm(v, 2) * torch.linalg.matrix_norm(u, 2))
     )
-    if len(v) > WIDEST:
+    if len(v) > MATCHED_NEURONS:
         return plain
     cosine = (u @ u.mT).abs().clamp(max=1)
     up = 8 * u.shape[1] * torch.finfo(u.dtype).eps  # a certificate rounds up
@@ -172,14 +335,14 @@ def lower_bound(v: Tensor, u: Tensor, seed: int) -> tuple[float, Tensor]:
     """A value that ``|sum_i v_i |u_i . x||`` takes on the unit sphere, by ascent from many starts;
     and where.
     """
-    draws = torch.randn(STARTS, u.shape[1], generator=stream(seed, "ascent"), dtype=u.dtype).to(
+    draws = torch.randn(ASCENTS, u.shape[1], generator=stream(seed, "ascent"), dtype=u.dtype).to(
         u.device
     )
-    heavy = u[v.norm(dim=1).topk(min(STARTS, len(v))).indices]
+    heavy = u[v.norm(dim=1).topk(min(ASCENTS, len(v))).indices]
     x = torch.cat([draws, heavy])
     x = x / x.norm(dim=1, keepdim=True)
     best, where, step = x.new_zeros(len(x)), x.clone(), 1.0
-    for _ in range(STEPS):
+    for _ in range(ASCENT_STEPS):
         z = x @ u.mT
         e = z.abs() @ v
         size = e.norm(dim=1)
@@ -215,3 +378,24 @@ def collapses(two: TwoLayer, units: Tensor | None = None) -> bool:
     total = v.new_zeros(int(groups.max()) + 1, v.shape[1]).index_add_(0, groups, v)
     moving = v.new_zeros(len(total)).index_add_(0, groups, lengths) > 0
     return bool((total[moving].abs() <= rounding(two) * v.abs().amax(0)).all())
+
+
+def _example(model: nn.Module) -> Tensor:
+    """Random rows for a network that starts with a linear layer."""
+    parameters = check_module(model)
+    first = next(
+        (
+            m
+            for m in uncompiled(model).modules()
+            if not list(m.children()) and not isinstance(m, nn.Flatten)
+        ),
+        model,
+    )
+    if not isinstance(first, nn.Linear):
+        raise InputError(
+            f"a network that starts with {type(first).__name__}, and no x",
+            "rows like those that it takes",
+            "Pass a few of them as x.",
+        )
+    like = parameters[0].detach()
+    return torch.linspace(-1, 1, 8 * first.in_features).sin().reshape(8, -1).to(like)

@@ -7,7 +7,7 @@ from torch import nn
 import rectilinear as rl
 from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.learning.mirror import clusters, mirrored, sketch
-from rectilinear.networks.task import task_for
+from rectilinear.networks.data import task_for
 
 
 def rand(*shape, seed=0):

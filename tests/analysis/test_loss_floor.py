@@ -74,7 +74,7 @@ def clouds(draw):
 @settings(deadline=None, max_examples=15)
 def test_square_floor_is_the_infimum(cloud, depth):
     x, y = cloud
-    assert rl.floor(x, y, "square", depth).value == pytest.approx(
+    assert rl.loss_floor(x, y, "square", depth).value == pytest.approx(
         slow_floor(x, y, "square", depth), abs=1e-7
     )
 
@@ -83,7 +83,7 @@ def test_square_floor_is_the_infimum(cloud, depth):
 @settings(deadline=None, max_examples=15)
 def test_logistic_floor_is_the_infimum(cloud, depth):
     x, y = cloud
-    found, slow = rl.floor(x, y, "logistic", depth), slow_floor(x, y, "logistic", depth)
+    found, slow = rl.loss_floor(x, y, "logistic", depth), slow_floor(x, y, "logistic", depth)
     assert found.value <= found.attained + 1e-12
     assert found.value <= slow + 1e-9
     assert found.attained == pytest.approx(slow, abs=1e-4)  # at infinity both are cut off somewhere
@@ -93,7 +93,7 @@ def test_logistic_floor_is_the_infimum(cloud, depth):
 @settings(deadline=None, max_examples=15)
 def test_hinge_floor_is_below_every_net(cloud, depth):
     x, y = cloud
-    found = rl.floor(x, y, "hinge", depth).value
+    found = rl.loss_floor(x, y, "hinge", depth).value
     assert found <= 1 + 1e-9, "the zero net"
     random = torch.Generator().manual_seed(0)
     for _ in range(20):
@@ -110,10 +110,10 @@ def test_closed_data_have_the_floor_of_the_best_linear_map():
     y = x[:, 0] ** 3 + x[:, 1].abs()
     x, y = torch.cat([x, -x]), torch.cat([y, -y])
     w = torch.linalg.lstsq(x, y[:, None]).solution
-    assert rl.floor(x, y).value == pytest.approx(
+    assert rl.loss_floor(x, y).value == pytest.approx(
         float((y - (x @ w)[:, 0]).square().mean() / 2), rel=1e-12
     )
-    assert rl.floor(x, y, depth="any").value == pytest.approx(0, abs=1e-25)
+    assert rl.loss_floor(x, y, depth="any").value == pytest.approx(0, abs=1e-25)
 
 
 def test_circle_of_two_radii():
@@ -121,7 +121,7 @@ def test_circle_of_two_radii():
     ring = torch.stack([angles.cos(), angles.sin()], 1)
     x, y = torch.cat([ring, 2 * ring]), torch.cat([torch.ones(36), -torch.ones(36)])
     for depth in (2, "any"):
-        found = rl.floor(x, y, "logistic", depth)
+        found = rl.loss_floor(x, y, "logistic", depth)
         assert found.value == pytest.approx(0.641953, abs=1e-6)
         assert (found.conflicts, found.lines, found.rows) == (36, 18, 72)
 
@@ -134,37 +134,37 @@ def test_fan_of_alternating_labels():
     y = torch.tensor([1.0, -1.0]).repeat(3).repeat_interleave(8)
     x = torch.cat([r * torch.stack([angles.cos(), angles.sin()], 1) for r in (0.5, 1.0, 1.5)])
     y = y.repeat(3)
-    assert rl.floor(x, y, "logistic").value == pytest.approx(math.log(2), abs=1e-9)
-    assert rl.floor(x, y, "logistic", "any").value == 0
+    assert rl.loss_floor(x, y, "logistic").value == pytest.approx(math.log(2), abs=1e-9)
+    assert rl.loss_floor(x, y, "logistic", "any").value == 0
 
 
 def test_many_outputs_are_summed():
     x = torch.randn(20, 3, dtype=torch.float64)
     y = torch.randn(20, 2, dtype=torch.float64)
     x, y = torch.cat([x, -x]), torch.cat([y, -y])
-    whole = rl.floor(x, y).value
+    whole = rl.loss_floor(x, y).value
     assert whole == pytest.approx(
-        rl.floor(x, y[:, :1]).value + rl.floor(x, y[:, 1:]).value, rel=1e-10
+        rl.loss_floor(x, y[:, :1]).value + rl.loss_floor(x, y[:, 1:]).value, rel=1e-10
     )
 
 
 def test_without_homogeneity_only_points_count():
     x = torch.tensor([[1.0], [2.0], [-1.0], [-2.0]])
     y = torch.tensor([1.0, -1.0, 1.0, -1.0])
-    assert rl.floor(x, y, "square").value > 0.1
-    assert rl.floor(x, y, "square", homogeneous=False).value == pytest.approx(0, abs=1e-12)
+    assert rl.loss_floor(x, y, "square").value > 0.1
+    assert rl.loss_floor(x, y, "square", homogeneous=False).value == pytest.approx(0, abs=1e-12)
 
 
 def test_zero_is_always_mapped_to_zero():
-    assert rl.floor(torch.zeros(2, 3), torch.tensor([1.0, 3.0])).value == pytest.approx(2.5)
-    assert rl.floor(torch.zeros(1, 3), torch.tensor([1]), "hinge").value == 1
+    assert rl.loss_floor(torch.zeros(2, 3), torch.tensor([1.0, 3.0])).value == pytest.approx(2.5)
+    assert rl.loss_floor(torch.zeros(1, 3), torch.tensor([1]), "hinge").value == 1
 
 
 def test_mistakes():
     x, y = torch.randn(4, 2), torch.tensor([0, 1, 0, 1])
     for wrong in ((x, y, "other"), (x, y, "square", 3)):
         with pytest.raises(ConfigError):
-            rl.floor(*wrong)
+            rl.loss_floor(*wrong)
     for wrong in ((x, y[:3]), (x, torch.arange(4), "logistic"), (x[0], y), (x / 0, y), (x, 3)):
         with pytest.raises(RectilinearError):
-            rl.floor(*wrong)
+            rl.loss_floor(*wrong)
