@@ -33,7 +33,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPRegressor
 from torch import nn
 
-from rectilinear.deeplinear import SufficientStatistics, train
+from rectilinear.deeplinear import SufficientStatistics, train_ensemble
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,10 +63,10 @@ def lines(rows: int = ROWS, runs: int = RUNS) -> tuple[np.ndarray, np.ndarray]:
 def grid(depth: int, *, compiled: bool) -> float:
     """All the runs of one depth from the rows on; CPU seconds."""
     start = time.process_time()
-    train(
+    train_ensemble(
         SufficientStatistics.from_data(*lines()),
         (1,) * (depth - 1),
-        start="uniform",
+        init="uniform",
         lr=2 * LR,  # on half the mean square error
         steps=STEPS,
         seed=depth,
@@ -88,7 +88,7 @@ def whole_grid(*, compiled: bool) -> tuple[float, float]:
 
 
 def _warm(compiled: bool, _: int) -> None:
-    train(
+    train_ensemble(
         SufficientStatistics.from_data([[0.0], [1.0]], [0.0, 1.0]), (1,), steps=1, compiled=compiled
     )
     time.sleep(0.2)
@@ -139,7 +139,9 @@ def rows_do_not_matter(*, compiled: bool) -> float:
 
     def seconds(statistics: SufficientStatistics) -> float:
         start = time.process_time()
-        train(statistics, (1,) * 4, runs=RUNS, lr=LR, steps=2000, checkpoints=10, compiled=compiled)
+        train_ensemble(
+            statistics, (1,) * 4, runs=RUNS, lr=LR, steps=2000, checkpoints=10, compiled=compiled
+        )
         return time.process_time() - start
 
     seconds(small)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rectilinear.deeplinear import SufficientStatistics, train
+from rectilinear.deeplinear import SufficientStatistics, train_ensemble
 
 RUNS, ROWS, STEPS = 400, 1000, 10_000
 
@@ -16,9 +16,9 @@ tol = 1e-4 * data.cyy[:, 0, 0]  # a ten-thousandth of the variance of each targe
 # The step of gradient descent is on half the mean square error: 2e-3 here is 1e-3 of
 # torch.nn.MSELoss.
 ways = {
-    "uniform, gradient descent": {"start": "uniform", "optimizer": "gd", "lr": 2e-3},
-    "uniform, Adam": {"start": "uniform", "optimizer": "adam", "lr": 1e-3},
-    "last layer zero, gradient descent": {"start": "zero_last", "optimizer": "gd", "lr": 2e-3},
+    "uniform, gradient descent": {"init": "uniform", "optimizer": "gd", "lr": 2e-3},
+    "uniform, Adam": {"init": "uniform", "optimizer": "adam", "lr": 1e-3},
+    "last layer zero, gradient descent": {"init": "zero_last", "optimizer": "gd", "lr": 2e-3},
 }
 print(
     f"Share of {RUNS} runs at least squares within {STEPS:,} steps, and their median number of "
@@ -28,6 +28,6 @@ print(f"{'layers':34}" + "".join(f"{depth:>14}" for depth in (1, 2, 4, 6, 10)))
 for name, way in ways.items():
     cells = []
     for depth in (1, 2, 4, 6, 10):
-        runs = train(data, (1,) * (depth - 1), steps=STEPS, tol=tol, seed=depth, **way)
+        runs = train_ensemble(data, (1,) * (depth - 1), steps=STEPS, tol=tol, seed=depth, **way)
         cells.append(f"{runs.converged.mean():.0%} {np.median(runs.hit[runs.converged]):,.0f}")
     print(f"{name:34}" + "".join(f"{cell:>14}" for cell in cells))

@@ -16,6 +16,20 @@ CHUNK_ROWS = 4096  # rows that are reduced at once, at least; as many as columns
 SCALE_STEP = 20  # binary orders of magnitude between the scales of columns
 MIN_TARGET = 1e-150  # size of targets: smaller squares vanish
 EPS = torch.finfo(torch.float64).eps
+RANK_ROUNDINGS = 10  # rounding errors a column that count as zero
+
+
+def rank_tolerance(columns: int) -> float:
+    """The share of the largest singular value below which others are rounding, in float64.
+
+    Ten rounding errors a column: what centring and a QR decomposition leave of a column that
+    depends on the others. With one column, the share of its mean below which a spread is rounding.
+
+    Example:
+        >>> rank_tolerance(100) < 1e-12
+        True
+    """
+    return RANK_ROUNDINGS * EPS * columns
 
 
 def eig(m: Tensor) -> tuple[Tensor, Tensor]:
@@ -151,8 +165,10 @@ class Moments:
         factor, projected, outside = self.factor, self.projected[:, columns], self.outside[columns]
         root = self._rows**0.5
         _check_squares(projected, outside)
-        factor = factor * (_norms(factor) > 10 * EPS * root * mean_x.abs())
-        varies = (projected.square().sum(0) + outside).sqrt() > 10 * EPS * root * mean_t.abs()
+        factor = factor * (_norms(factor) > rank_tolerance(1) * root * mean_x.abs())
+        varies = (projected.square().sum(0) + outside).sqrt() > rank_tolerance(
+            1
+        ) * root * mean_t.abs()
         projected, outside = projected * varies, outside * varies
         if not centred:
             rows = (
@@ -165,7 +181,7 @@ class Moments:
         scale = _scales(_norms(factor))
         u, s, vh = torch.linalg.svd(factor / scale, full_matrices=False)
         rounding = 4 * self.resolution if self.resolution > EPS else 0.0
-        keep = s > s[:1] * max(rounding, 10 * EPS * len(s))
+        keep = s > s[:1] * max(rounding, rank_tolerance(len(s)))
         basis = vh[keep].mT / scale[:, None]
         explained = u[:, keep].mT @ projected
         left = (projected - u[:, keep] @ explained).square().sum(0) + outside

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rectilinear import cli
-from rectilinear.deeplinear import StudyResult
+from rectilinear.deeplinear.study import page
 
 Ask = Callable[..., dict[str, Any]]
 SMALL = ("--trials", "4", "--steps", "50")
@@ -28,16 +28,16 @@ def test_the_paper(ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for name in ("trials", "summary", "report"):
         assert Path(answer[name]).is_file()
     chunks = {path: path.stat().st_mtime_ns for path in (tmp_path / "chunks").iterdir()}
-    monkeypatch.setattr(StudyResult, "to_html", lambda self, path: None)  # once is enough
+    monkeypatch.setattr(page, "study_page", lambda result: "")  # once is enough
     assert ask(*words, "--out", tmp_path) == answer
     left = {path: path.stat().st_mtime_ns for path in (tmp_path / "chunks").iterdir()}
     assert left == chunks, "nothing was left to do"
 
 
-def test_another_law(ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(StudyResult, "to_html", lambda self, path: None)
-    law = ("--noise-kind", "ratio", "--inputs", "3", "--condition", "10", "--rows", "50")
-    ask("study", "paper", "--depths", "1", *SMALL, *law, "--out", tmp_path)
+def test_another_distribution(ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "study_page", lambda result: "")
+    distribution = ("--noise-kind", "ratio", "--inputs", "3", "--condition", "10", "--rows", "50")
+    ask("study", "paper", "--depths", "1", *SMALL, *distribution, "--out", tmp_path)
     kept = json.loads((tmp_path / "study.json").read_text())["data"]
     assert (kept["noise_kind"], kept["inputs"], kept["condition"], kept["rows"]) == (
         "ratio",
@@ -48,7 +48,7 @@ def test_another_law(ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_table(ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(StudyResult, "to_html", lambda self, path: None)
+    monkeypatch.setattr(page, "study_page", lambda result: "")
     rng = np.random.default_rng(0)
     X = rng.normal(size=(30, 2))
     lines = [f"{a},{b},name,{a - 2 * b}" for a, b in X]
@@ -85,6 +85,7 @@ def test_a_table(ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         (("paper", "--trials", "1"), "trials = 1"),
         (("paper", "--n-jobs", "-2"), "--n-jobs -2"),
         (("paper", "--backend", "spark"), "spark"),
+        (("paper", "--starts", "torch"), "is now called --inits"),
         (("none.csv",), "--target is missing"),
         (("none.csv", "--target", "y"), "no file none.csv"),
     ],

@@ -11,8 +11,8 @@ from torch.func import functional_call, hessian
 
 from rectilinear.checks import tolerance
 from rectilinear.deeplinear import diagnosis
-from rectilinear.deeplinear.ensemble import train
-from rectilinear.deeplinear.initialisation import draw
+from rectilinear.deeplinear.ensemble import train_ensemble
+from rectilinear.deeplinear.initialisation import initial_weights
 from rectilinear.deeplinear.statistics import SufficientStatistics
 from rectilinear.errors import ShapeError
 
@@ -60,7 +60,7 @@ def test_hessian_is_that_of_autograd_on_the_rows(
     widths: list[int], d: int, m: int, bias: bool, seed: int
 ) -> None:
     X, y = data(np.random.default_rng(seed), 3, d, m)
-    weights, biases = draw("uniform", (d, *widths, m), (3,), bias=bias, seed=seed)
+    weights, biases = initial_weights("uniform", (d, *widths, m), (3,), bias=bias, seed=seed)
     found = diagnosis.diagnose(SufficientStatistics.from_data(X, y), weights, biases, tol=1e-6)
     for run in range(3):
         low, high = extremes(X[run], y[run], [w[run] for w in weights], [b[run] for b in biases])
@@ -74,11 +74,11 @@ def test_lanczos_finds_the_ends_of_a_large_hessian(
     krylov: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     X, y = data(np.random.default_rng(0), 2, 5, 1)
-    layers = draw("torch", (5, 6, 6, 1), (2,))
+    layers = initial_weights("torch", (5, 6, 6, 1), (2,))
     statistics = SufficientStatistics.from_data(X, y)
     whole = diagnosis.diagnose(statistics, *layers, tol=1e-6)
-    monkeypatch.setattr(diagnosis, "_DENSE", 10)
-    monkeypatch.setattr(diagnosis, "_KRYLOV", krylov)
+    monkeypatch.setattr(diagnosis, "MAX_DENSE_PARAMETERS", 10)
+    monkeypatch.setattr(diagnosis, "LANCZOS_PRODUCTS", krylov)
     ends = diagnosis.diagnose(statistics, *layers, tol=1e-6)
     np.testing.assert_allclose(
         ends.smallest, whole.smallest, rtol=1e-6
@@ -92,8 +92,8 @@ def test_a_hessian_that_is_flat_in_most_directions() -> None:
     """
     X, y = data(np.random.default_rng(0), 2, 60, 1, rows=40)
     statistics = SufficientStatistics.from_data(X, y)
-    run = train(
-        statistics, (10,), start="zero_last", optimizer="adam", lr=1e-2, steps=3000, tol=1e-12
+    run = train_ensemble(
+        statistics, (10,), init="zero_last", optimizer="adam", lr=1e-2, steps=3000, tol=1e-12
     )
     found = diagnosis.diagnose(statistics, run.weights, run.biases, tol=1e-10)
     assert found.state.tolist() == ["converged", "converged"]
@@ -104,10 +104,10 @@ def test_a_hessian_that_is_flat_in_most_directions() -> None:
 
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     X, y = data(np.random.default_rng(0), 7, 1, 1)
-    layers = draw("uniform", (1, 1, 1), (7,))
+    layers = initial_weights("uniform", (1, 1, 1), (7,))
     statistics = SufficientStatistics.from_data(X, y)
     at_once = diagnosis.diagnose(statistics, *layers, tol=1e-6)
-    monkeypatch.setattr(diagnosis, "_BLOCK", 1)
+    monkeypatch.setattr(diagnosis, "BLOCK_ENTRIES", 1)
     one_by_one = diagnosis.diagnose(statistics, *layers, tol=1e-6)
     np.testing.assert_array_equal(at_once.smallest, one_by_one.smallest)
 
@@ -123,11 +123,13 @@ def test_states_of_nets_while_they_train() -> None:
     )
     states = []
     for steps in (0, 400, 20_000):
-        run = train(statistics, (1, 1, 1), start=start, lr=5e-3, steps=steps)
+        run = train_ensemble(statistics, (1, 1, 1), init=start, lr=5e-3, steps=steps)
         states += diagnosis.diagnose(statistics, run.weights, run.biases, tol=1e-9).state.tolist()
-    gaps = train(statistics, (1, 1, 1), start=start, lr=5e-3, steps=20_000, checkpoints=1000)
+    gaps = train_ensemble(
+        statistics, (1, 1, 1), init=start, lr=5e-3, steps=20_000, checkpoints=1000
+    )
     between = int(gaps.steps[np.flatnonzero(gaps.gap[0] < 0.1)[0]])
-    run = train(statistics, (1, 1, 1), start=start, lr=5e-3, steps=between)
+    run = train_ensemble(statistics, (1, 1, 1), init=start, lr=5e-3, steps=between)
     states += diagnosis.diagnose(statistics, run.weights, run.biases, tol=1e-9).state.tolist()
     assert states == ["saddle", "saddle", "converged", "undertrained"]
 
@@ -146,7 +148,7 @@ def test_overshooting_is_no_saddle() -> None:
 def test_a_step_too_large_diverges() -> None:
     X, y = data(np.random.default_rng(0), 4, 2, 1)
     statistics = SufficientStatistics.from_data(X, y)
-    run = train(statistics, (3, 3), lr=10.0, steps=200)
+    run = train_ensemble(statistics, (3, 3), lr=10.0, steps=200)
     found = diagnosis.diagnose(statistics, run.weights, run.biases, tol=1e-9)
     assert run.diverged.all()
     assert (found.state == "diverged").all()

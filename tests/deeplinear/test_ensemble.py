@@ -8,7 +8,8 @@ from torch import nn
 
 import rectilinear.deeplinear
 import references_deeplinear as reference
-from rectilinear.deeplinear import OPTIMIZERS, SufficientStatistics, draw, ensemble, log_grid, train
+from rectilinear.deeplinear import SufficientStatistics, ensemble, initial_weights, train_ensemble
+from rectilinear.deeplinear.ensemble import OPTIMIZERS, log_grid
 from rectilinear.errors import ConfigError, MissingDependencyError, ShapeError
 
 ARCHITECTURES = ((), (1,), (1, 1, 1), (6, 3), (10, 10, 10, 10))
@@ -40,7 +41,7 @@ def by_autograd(
 def start(
     widths: tuple[int, ...], m: int, bias: bool
 ) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
-    return draw("torch", (3, *widths, m), (RUNS,), bias=bias, seed=1)
+    return initial_weights("torch", (3, *widths, m), (RUNS,), bias=bias, seed=1)
 
 
 @pytest.mark.parametrize("compiled", ENGINES)
@@ -63,10 +64,28 @@ def test_autograd_on_the_rows(
     statistics = SufficientStatistics.from_data(*problem(m))
     net, losses = by_autograd(widths, m, bias, optimizer)
     weights, biases = start(widths, m, bias)
-    many = train(statistics, widths, start=(weights, biases), optimizer=optimizer, lr=LR, steps=STEPS, bias=bias,
-                 checkpoints=20, compiled=compiled)  # fmt: skip
-    one = train(statistics, widths, start=([w[:1] for w in weights], [b[:1] for b in biases]), optimizer=optimizer,
-                lr=LR, steps=STEPS, bias=bias, checkpoints=20, compiled=compiled)  # fmt: skip
+    many = train_ensemble(
+        statistics,
+        widths,
+        init=(weights, biases),
+        optimizer=optimizer,
+        lr=LR,
+        steps=STEPS,
+        bias=bias,
+        checkpoints=20,
+        compiled=compiled,
+    )
+    one = train_ensemble(
+        statistics,
+        widths,
+        init=([w[:1] for w in weights], [b[:1] for b in biases]),
+        optimizer=optimizer,
+        lr=LR,
+        steps=STEPS,
+        bias=bias,
+        checkpoints=20,
+        compiled=compiled,
+    )
     coef, intercept = reference.end_to_end(net, 3)
     layers = list(net)
     for run in (many, one):
@@ -88,8 +107,15 @@ def test_autograd_on_weighted_rows(compiled: bool) -> None:
     X, Y = problem(1)
     net, losses = by_autograd((6, 3), 1, True, "adam", weighted=True)
     weights, biases = start((6, 3), 1, True)
-    run = train(SufficientStatistics.from_data(X, Y, np.arange(50) % 3), (6, 3), optimizer="adam", lr=LR, steps=STEPS,
-                start=([w[0] for w in weights], [b[0] for b in biases]), compiled=compiled)  # fmt: skip
+    run = train_ensemble(
+        SufficientStatistics.from_data(X, Y, np.arange(50) % 3),
+        (6, 3),
+        optimizer="adam",
+        lr=LR,
+        steps=STEPS,
+        init=([w[0] for w in weights], [b[0] for b in biases]),
+        compiled=compiled,
+    )
     np.testing.assert_allclose(run.loss, np.array(losses)[run.steps], rtol=1e-12)
     np.testing.assert_allclose(run.weights[0], net[0].weight.detach().numpy(), rtol=1e-11)
 
@@ -104,10 +130,10 @@ def test_kernel_and_array_code_to_the_last_bit(optimizer: str) -> None:
     X = rng.normal(size=(150, 20, 1))
     statistics = SufficientStatistics.from_data(X, 2 * X[..., 0] + rng.normal(size=(150, 20)))
     kernel, array = (
-        train(
+        train_ensemble(
             statistics,
             (1, 1, 1),
-            start="uniform",
+            init="uniform",
             optimizer=optimizer,
             lr=0.02,
             steps=400,
@@ -127,16 +153,16 @@ def test_first_step_at_the_tolerance(widths: tuple[int, ...], compiled: bool) ->
     statistics = SufficientStatistics.from_data(*problem(1))
     weights, biases = start(widths, 1, True)
     settings = {
-        "start": (weights, biases),
+        "init": (weights, biases),
         "lr": 0.02,
         "steps": 200,
         "checkpoints": range(200),
         "compiled": compiled,
     }
-    free = train(statistics, widths, **settings)
+    free = train_ensemble(statistics, widths, **settings)
     tol = np.sort(free.gap[:, 190])[RUNS // 2]  # half of the runs are there at step 190
-    stopped = train(statistics, widths, tol=tol, **settings)
-    marked = train(statistics, widths, tol=tol, early_stop=False, **settings)
+    stopped = train_ensemble(statistics, widths, tol=tol, **settings)
+    marked = train_ensemble(statistics, widths, tol=tol, early_stop=False, **settings)
     there = free.gap <= tol
     first = np.where(there.any(-1), there.argmax(-1), -1)
     assert -1 in first
@@ -167,12 +193,12 @@ def test_first_step_at_the_tolerance(widths: tuple[int, ...], compiled: bool) ->
 def test_divergence_is_found_and_stays_alone(widths: tuple[int, ...], compiled: bool) -> None:
     statistics = SufficientStatistics.from_data(*problem(1))
     lr = np.where(np.arange(RUNS) % 3 == 0, 5.0, 1e-3)
-    run = train(statistics, widths, lr=lr, steps=100, runs=RUNS, compiled=compiled)
+    run = train_ensemble(statistics, widths, lr=lr, steps=100, runs=RUNS, compiled=compiled)
     np.testing.assert_array_equal(run.diverged, lr == 5)
     assert run.n_iter[0] < 20
     assert (run.n_iter[lr < 5] == 100).all()
     assert np.isfinite(run.gap[lr < 5]).all()
-    alone = train(statistics, widths, lr=1e-3, steps=100, runs=RUNS, compiled=compiled)
+    alone = train_ensemble(statistics, widths, lr=1e-3, steps=100, runs=RUNS, compiled=compiled)
     np.testing.assert_allclose(run.coef[lr < 5], alone.coef[lr < 5], rtol=1e-11)
 
 
@@ -181,17 +207,24 @@ def test_everything_broadcasts(compiled: bool) -> None:
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(3, 30, 2)), rng.normal(size=(3, 30))
     statistics, lr = SufficientStatistics.from_data(X, y), np.array([[0.01], [0.05]])
-    weights, biases = draw("torch", (2, 4, 1), (3,))
-    run = train(
-        statistics, (4,), start=(weights, biases), lr=lr, steps=50, checkpoints=5, compiled=compiled
+    weights, biases = initial_weights("torch", (2, 4, 1), (3,))
+    run = train_ensemble(
+        statistics, (4,), init=(weights, biases), lr=lr, steps=50, checkpoints=5, compiled=compiled
     )
     assert run.coef.shape == (2, 3, len(run.steps), 1, 2)
     assert run.weights[0].shape == (2, 3, 4, 2)
     assert run.distance.shape == run.loss.shape == (2, 3, len(run.steps))
     for i in range(2):
         for j in range(3):
-            one = train(statistics[j], (4,), start=([w[j] for w in weights], [b[j] for b in biases]), lr=lr[i, 0],
-                        steps=50, checkpoints=5, compiled=compiled)  # fmt: skip
+            one = train_ensemble(
+                statistics[j],
+                (4,),
+                init=([w[j] for w in weights], [b[j] for b in biases]),
+                lr=lr[i, 0],
+                steps=50,
+                checkpoints=5,
+                compiled=compiled,
+            )
             np.testing.assert_allclose(run.coef[i, j], one.coef, rtol=1e-11)
             np.testing.assert_allclose(run.gap[i, j], one.gap, rtol=1e-11)
             np.testing.assert_allclose(run.distance[i, j], one.distance, rtol=1e-11)
@@ -209,19 +242,19 @@ def test_blocks_change_nothing(widths: tuple[int, ...], monkeypatch: pytest.Monk
         "tol": 3.0,
         "compiled": False,
     }
-    whole = train(statistics, widths, **settings)
-    monkeypatch.setattr(ensemble, "_BLOCK", 47)
-    parts = train(statistics, widths, **settings)
+    whole = train_ensemble(statistics, widths, **settings)
+    monkeypatch.setattr(ensemble, "BLOCK_RUNS", 47)
+    parts = train_ensemble(statistics, widths, **settings)
     np.testing.assert_allclose(parts.coef, whole.coef, rtol=1e-11)
     np.testing.assert_array_equal(parts.hit, whole.hit)
 
 
 def test_converges_to_least_squares() -> None:
     X, Y = problem(3)
-    run = train(
+    run = train_ensemble(
         SufficientStatistics.from_data(X, Y),
         (3,),
-        start="zero_last",
+        init="zero_last",
         optimizer="adam",
         lr=0.01,
         tol=1e-24,
@@ -233,10 +266,16 @@ def test_converges_to_least_squares() -> None:
 
 @pytest.mark.parametrize("compiled", ENGINES)
 def test_a_target_of_zeros_and_no_steps(compiled: bool) -> None:
-    run = train(SufficientStatistics.from_data(np.eye(3), np.zeros(3)), (2,), start="zero_last", tol=0.0, steps=10,
-                compiled=compiled)  # fmt: skip
+    run = train_ensemble(
+        SufficientStatistics.from_data(np.eye(3), np.zeros(3)),
+        (2,),
+        init="zero_last",
+        tol=0.0,
+        steps=10,
+        compiled=compiled,
+    )
     assert (run.hit, run.n_iter, run.diverged) == (0, 0, False)
-    run = train(
+    run = train_ensemble(
         SufficientStatistics.from_data(np.eye(3), np.ones(3)), (2,), steps=0, compiled=compiled
     )
     np.testing.assert_array_equal(run.steps, [0])
@@ -264,32 +303,34 @@ def test_log_grid() -> None:
         {"betas": (0.9, 1.0)},
         {"eps": 0.0},
         {"checkpoints": [5, 20], "steps": 10},
-        {"start": "xavier"},
+        {"init": "xavier"},
     ],
 )
 def test_bad_settings(settings: dict) -> None:
     with pytest.raises(ConfigError, match=f"{next(iter(settings))}"):
-        train(SufficientStatistics.from_data(np.eye(3), np.ones(3)), **settings)
+        train_ensemble(SufficientStatistics.from_data(np.eye(3), np.ones(3)), **settings)
 
 
 def test_runs_that_do_not_broadcast() -> None:
     statistics = SufficientStatistics.from_data(np.ones((2, 3, 1)), np.ones((2, 3)))
     with pytest.raises(ShapeError, match="Give each its own axis"):
-        train(statistics, lr=[0.1, 0.2, 0.3])
+        train_ensemble(statistics, lr=[0.1, 0.2, 0.3])
 
 
 def test_kernel_without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "rectilinear.deeplinear._kernel", None)
-    monkeypatch.delattr(rectilinear.deeplinear, "_kernel", raising=False)
+    monkeypatch.setitem(__import__("sys").modules, "rectilinear.deeplinear.engine_numba", None)
+    monkeypatch.delattr(rectilinear.deeplinear, "engine_numba", raising=False)
     with pytest.raises(MissingDependencyError, match="pip install numba"):
-        train(SufficientStatistics.from_data(np.eye(3), np.ones(3)), compiled=True)
+        train_ensemble(SufficientStatistics.from_data(np.eye(3), np.ones(3)), compiled=True)
     monkeypatch.setattr(ensemble, "find_spec", lambda name: None)
-    assert train(SufficientStatistics.from_data(np.eye(3), np.ones(3)), steps=1).n_iter == 1
+    assert (
+        train_ensemble(SufficientStatistics.from_data(np.eye(3), np.ones(3)), steps=1).n_iter == 1
+    )
 
 
 def test_kernel_without_a_folder_to_keep_it_in(monkeypatch: pytest.MonkeyPatch) -> None:
     numba = pytest.importorskip("numba")
-    from rectilinear.deeplinear import _kernel
+    from rectilinear.deeplinear import engine_numba
 
     def njit(*, cache: bool = False, **options: object) -> object:
         if cache:
@@ -297,4 +338,4 @@ def test_kernel_without_a_folder_to_keep_it_in(monkeypatch: pytest.MonkeyPatch) 
         return lambda function: function
 
     monkeypatch.setattr(numba, "njit", njit)
-    assert _kernel._jit(len) is len
+    assert engine_numba._jit(len) is len

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from rectilinear.deeplinear import Synthetic, inference, train
+from rectilinear.deeplinear import Synthetic, inference, train_ensemble
 from rectilinear.errors import InputError, NonFiniteError, ShapeError
 
 LEVEL, SLACK, SIMULATIONS = (
@@ -60,8 +60,19 @@ def test_paired_logrank_rejects_at_its_level_on_a_study() -> None:
     for repeat in range(SIMULATIONS // 4):
         data, *starts = np.random.SeedSequence([7, repeat]).spawn(3)
         train_set = Synthetic(noise=(0.05,), rows=50).draw(data, range(60)).train
-        runs = [train(train_set, (1, 1), start="uniform", lr=0.01, steps=1000, checkpoints=2, tol=5e-5, seed=seed)
-                for seed in starts]  # fmt: skip
+        runs = [
+            train_ensemble(
+                train_set,
+                (1, 1),
+                init="uniform",
+                lr=0.01,
+                steps=1000,
+                checkpoints=2,
+                tol=5e-5,
+                seed=seed,
+            )
+            for seed in starts
+        ]
         pair = [(np.where(run.converged, run.hit, 1000), run.converged) for run in runs]
         p_values.append(inference.paired_logrank(*pair[0], *pair[1]))
         common.append(

@@ -4,7 +4,7 @@ import scipy.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rectilinear.deeplinear import SufficientStatistics, least_squares
+from rectilinear.deeplinear import SufficientStatistics
 
 EPS = np.finfo(float).eps
 
@@ -24,7 +24,10 @@ def lstsq(X: np.ndarray, Y: np.ndarray, *, bias: bool) -> tuple[np.ndarray, np.n
 def test_lapack(seed: int, n: int, d: int, m: int, bias: bool) -> None:
     rng = np.random.default_rng(seed)
     X, Y = rng.normal(size=(n, d)) + 2, rng.normal(size=(n, m))
-    got, (w, c, loss) = least_squares(X, Y, bias=bias), lstsq(X, Y, bias=bias)
+    got, (w, c, loss) = (
+        SufficientStatistics.from_data(X, Y).least_squares(bias=bias),
+        lstsq(X, Y, bias=bias),
+    )
     singular = np.linalg.svd(X - bias * X.mean(0), compute_uv=False)
     tolerance = (
         1e3
@@ -48,7 +51,10 @@ def test_error_grows_with_the_condition_and_not_its_square() -> None:
     w = rng.normal(size=4)
     y = X @ w  # exact up to rounding: what is left is the error of the method
     halves = SufficientStatistics.from_data(X[:90], y[:90]).update(X[90:], y[90:])
-    for got in (least_squares(X, y, bias=False), halves.least_squares(bias=False)):
+    for got in (
+        SufficientStatistics.from_data(X, y).least_squares(bias=False),
+        halves.least_squares(bias=False),
+    ):
         assert np.abs(got.coef[0] - w).max() < 100 * 1e6 * EPS
     normal = np.linalg.solve(X.T @ X, X.T @ y)
     assert np.abs(normal - w).max() > 1e8 * EPS  # what the Gram matrix would have given
@@ -58,7 +64,10 @@ def test_smallest_norm_where_there_are_many() -> None:
     rng = np.random.default_rng(1)
     a = rng.normal(size=(30, 2))
     X = np.c_[a, a[:, 0] + a[:, 1], np.full(30, 5.0)]  # dependent and constant columns
-    got, (w, c, _) = least_squares(X, a[:, 0]), lstsq(X, a[:, :1], bias=True)
+    got, (w, c, _) = (
+        SufficientStatistics.from_data(X, a[:, 0]).least_squares(),
+        lstsq(X, a[:, :1], bias=True),
+    )
     assert got.rank == 2
     np.testing.assert_allclose(got.coef, w, atol=1e-13)
     np.testing.assert_allclose(got.intercept, c, atol=1e-13)
@@ -67,17 +76,19 @@ def test_smallest_norm_where_there_are_many() -> None:
 def test_runs_and_weights() -> None:
     rng = np.random.default_rng(2)
     X, y, w = rng.normal(size=(3, 20, 2)), rng.normal(size=(3, 20)), rng.integers(0, 3, size=20)
-    got = least_squares(X, y, w)
+    got = SufficientStatistics.from_data(X, y, w).least_squares()
     assert got.coef.shape == (3, 1, 2)
     for i in range(3):
-        alone = least_squares(np.repeat(X[i], w, axis=0), np.repeat(y[i], w))
+        alone = SufficientStatistics.from_data(
+            np.repeat(X[i], w, axis=0), np.repeat(y[i], w)
+        ).least_squares()
         np.testing.assert_allclose(got.coef[i], alone.coef, atol=1e-13)
         np.testing.assert_allclose(got.loss[i], alone.loss, atol=1e-13)
 
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_one_row(bias: bool) -> None:
-    got = least_squares([[2.0, 0.0]], [6.0], bias=bias)
+    got = SufficientStatistics.from_data([[2.0, 0.0]], [6.0]).least_squares(bias=bias)
     np.testing.assert_allclose(got.coef @ [2.0, 0.0] + got.intercept, [6.0])
     assert got.loss == pytest.approx(0, abs=1e-30)
     assert got.rank == (0 if bias else 1)

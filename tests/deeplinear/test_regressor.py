@@ -18,8 +18,8 @@ from rectilinear.errors import ConfigError, DivergedError
 SETTINGS = [
     {},
     {"depth": 1, "optimizer": "gd", "lr": 0.1},
-    {"depth": 2, "width": 3, "start": "orthogonal", "optimizer": "momentum", "lr": 0.02},
-    {"depth": 5, "width": 4, "start": "torch", "fit_intercept": False},
+    {"depth": 2, "width": 3, "init": "orthogonal", "optimizer": "momentum", "lr": 0.02},
+    {"depth": 5, "width": 4, "init": "torch", "fit_intercept": False},
     {"depth": 2, "standardize": False},
 ]
 
@@ -74,8 +74,8 @@ def test_converges_to_least_squares(table: tuple, intercept: bool, depth: int) -
 
 
 @pytest.mark.parametrize("settings", [
-    {"optimizer": "momentum", "lr": 0.02}, {"optimizer": "gd", "lr": 0.1, "max_iter": 50_000}, {"start": "orthogonal"},
-    {"start": "torch", "width": 20}, {"start": "uniform", "width": 2}, {"start": "balanced"}, {"start": "normal"},
+    {"optimizer": "momentum", "lr": 0.02}, {"optimizer": "gd", "lr": 0.1, "max_iter": 50_000}, {"init": "orthogonal"},
+    {"init": "torch", "width": 20}, {"init": "uniform", "width": 2}, {"init": "balanced"}, {"init": "normal"},
 ])  # fmt: skip
 def test_other_ways_lead_there(settings: dict) -> None:
     X, y = load_diabetes(return_X_y=True)
@@ -239,7 +239,7 @@ def test_bad_rows(X: object, y: object, says: str) -> None:
 @pytest.mark.parametrize(
     "settings",
     [{"depth": 0}, {"depth": 1.5}, {"width": 0}, {"max_iter": 0}, {"tol": -1.0}, {"lr": 0.0}, {"optimizer": "lbfgs"},
-     {"start": "xavier"}],
+     {"init": "xavier"}],
 )  # fmt: skip
 def test_bad_settings(settings: dict) -> None:
     with pytest.raises(

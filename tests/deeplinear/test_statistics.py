@@ -87,7 +87,7 @@ def test_blocks_change_nothing(rows: int, monkeypatch: pytest.MonkeyPatch) -> No
     X, y, w = data(1, rows, 2, 1)
     w[:300] = 0  # whole blocks without weight
     whole = SufficientStatistics.from_data(X, y, w)
-    monkeypatch.setattr(statistics, "_BLOCK", 300)
+    monkeypatch.setattr(statistics, "BLOCK_ENTRIES", 300)
     close(SufficientStatistics.from_data(X, y, w), whole)
 
 
@@ -140,8 +140,8 @@ def test_some_of_the_runs() -> None:
         ([["a"]], [1.0], None, DtypeError, "Encode text"),
         ([[object()]], [1.0], None, DtypeError, "Encode text"),
         ([[1j]], [1.0], None, DtypeError, "real numbers"),
-        ([[np.nan]], [1.0], None, NonFiniteError, "1 NaN or infinite entries in X"),
-        ([[1.0]], [np.inf], None, NonFiniteError, "entries in y"),
+        ([[np.nan]], [1.0], None, NonFiniteError, "1 NaN or infinite entry in X"),
+        ([[1.0]], [np.inf], None, NonFiniteError, "in y"),
         ([1.0, 2.0], [1.0, 2.0], None, ShapeError, r"X\[:, None\]"),
         ([[1.0]], [1.0, 2.0], None, ShapeError, "same rows"),
         (np.ones((0, 2)), np.ones(0), None, ShapeError, "none of them empty"),

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
 
 from rectilinear.deeplinear import (
-    STARTS,
     DeepLinearRegressor,
     SufficientStatistics,
     diagnose,
-    draw,
-    train,
+    initial_weights,
+    train_ensemble,
 )
+from rectilinear.deeplinear.initialisation import INITIALISATIONS
 from rectilinear.errors import InputError
 
 
@@ -125,8 +125,8 @@ def test_targets_whose_squares_are_no_numbers_are_refused(k: float) -> None:
     X = rng.normal(size=(30, 2))
     statistics = SufficientStatistics.from_data(X, k * (X @ [1.0, 2.0]))
     with pytest.raises(InputError, match="whose squares are floating-point numbers"):
-        train(statistics, (2,), steps=1, tol=0.0)
-    assert train(statistics.standardized()[0], (2,), lr=0.1, tol=1e-6).converged
+        train_ensemble(statistics, (2,), steps=1, tol=0.0)
+    assert train_ensemble(statistics.standardized()[0], (2,), lr=0.1, tol=1e-6).converged
 
 
 def econometric(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -176,7 +176,7 @@ def test_the_best_of_all_steps_is_kept() -> None:
     X = rng.normal(size=(40, 6, 3))
     statistics = SufficientStatistics.from_data(X, rng.normal(size=(40, 6)))
     common = {
-        "start": "uniform",
+        "init": "uniform",
         "optimizer": "adam",
         "lr": 0.3,
         "steps": 60,
@@ -184,7 +184,8 @@ def test_the_best_of_all_steps_is_kept() -> None:
     }
     for widths in ((1, 1), (4,)):
         runs = [
-            train(statistics, widths, keep_best=True, compiled=c, **common) for c in (False, None)
+            train_ensemble(statistics, widths, keep_best=True, compiled=c, **common)
+            for c in (False, None)
         ]
         for run in runs:
             np.testing.assert_array_equal(run.best, run.gap.argmin(-1))
@@ -235,13 +236,13 @@ def test_partial_fit_goes_on_in_the_units_of_all_rows() -> None:
     assert model.converged_
 
 
-@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("start", INITIALISATIONS)
 @pytest.mark.parametrize("sizes", [(1, 3, 3, 1), (5, 5, 1), (4, 5, 5, 5, 2)])
 def test_fresh_nets_are_not_at_a_saddle(start: str, sizes: tuple[int, ...]) -> None:
     rng = np.random.default_rng(0)
     X = rng.normal(size=(30, 50, sizes[0]))
     y = X @ rng.normal(size=(30, sizes[0], sizes[-1])) + 0.1 * rng.normal(size=(30, 50, sizes[-1]))
-    weights, biases = draw(start, sizes, (30,), seed=1)
+    weights, biases = initial_weights(start, sizes, (30,), seed=1)
     state = diagnose(SufficientStatistics.from_data(X, y), weights, biases, tol=1e-9).state
     assert (state == "saddle").mean() <= 0.05
     assert not (state == "stationary").any()
@@ -265,7 +266,9 @@ def test_nets_that_will_never_move_are_called_so(bias: bool, scale: float) -> No
             biases[-1][:] = statistics.mean_y
         found = diagnose(statistics, weights, biases, tol=1e-9 * scale**2)
         assert found.state.tolist() == [wanted] * 2
-        run = train(statistics, [4] * (depth - 1), start=(weights, biases), steps=20, bias=bias)
+        run = train_ensemble(
+            statistics, [4] * (depth - 1), init=(weights, biases), steps=20, bias=bias
+        )
         np.testing.assert_allclose(run.gap[:, -1], run.gap[:, 0], rtol=1e-12)
 
 
@@ -276,8 +279,6 @@ def test_the_advice_is_not_in_force_already() -> None:
     text = str(caught[0].message)
     assert not any(word in text for word in ("zero_last", "standardize", "optimizer"))
     with pytest.warns(
-        ConvergenceWarning, match=r"optimizer='auto'.*standardize=True.*start='zero_last'"
+        ConvergenceWarning, match=r"optimizer='auto'.*standardize=True.*init='zero_last'"
     ):
-        DeepLinearRegressor(optimizer="adam", start="torch", standardize=False, max_iter=5).fit(
-            X, y
-        )
+        DeepLinearRegressor(optimizer="adam", init="torch", standardize=False, max_iter=5).fit(X, y)

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from rectilinear import recipes
-from rectilinear.deeplinear.study import DepthStudy, Synthetic, deep_linear
+from rectilinear.deeplinear import DepthStudy, Synthetic, deep_linear
 from rectilinear.errors import CheckpointError, DiskError, LockedError
 from rectilinear.files import _HOST, LOCK, atomic_write, locked, remove_leftovers, writable
 from rectilinear.tensor_files import load_tensors

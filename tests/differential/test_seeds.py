@@ -6,7 +6,7 @@ from torch import nn
 
 import rectilinear as rl
 from rectilinear import datasets, koopman, learning, metrics
-from rectilinear.deeplinear import DepthStudy, draw
+from rectilinear.deeplinear import DepthStudy, initial_weights
 from rectilinear.errors import ConfigError
 from rectilinear.random import generator, seed_all
 
@@ -20,7 +20,7 @@ TAKE = {
     "sliced": lambda seed: metrics.sliced_wasserstein(X, X, seed=seed),
     "networks": lambda seed: learning.Networks.gaussian(3, seed=seed),
     "koopman": lambda seed: koopman.KoopmanRegressor(rank=2, horizon=5, seed=seed).fit(X[:, 0]),
-    "draw": lambda seed: draw("torch", (2, 3, 1), seed=seed),
+    "draw": lambda seed: initial_weights("torch", (2, 3, 1), seed=seed),
     "study": lambda seed: DepthStudy(seed=seed),
     "audit": lambda seed: rl.audit(nn.Linear(4, 2), X, seed=seed),
     "flow": lambda seed: rl.invertible.VectorFlow(dim=4, blocks=2, width=8, seed=seed),

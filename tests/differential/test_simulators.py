@@ -6,8 +6,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rectilinear.deeplinear import SufficientStatistics, draw, train
-from rectilinear.deeplinear.study import Model, Synthetic
+from rectilinear.deeplinear import (
+    Model,
+    SufficientStatistics,
+    Synthetic,
+    initial_weights,
+    train_ensemble,
+)
 from rectilinear.deeplinear.study.measure import measure
 from rectilinear.learning import Moments, linear_network_descent
 
@@ -22,8 +27,8 @@ def both(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The maps ``(T, m, d)`` after these steps, by each."""
     sizes = [w.shape[0] for w in weights[:-1]]
-    run = train(
-        SufficientStatistics.from_data(X, Y), sizes, start=(tuple(weights), ()), lr=lr, steps=steps[-1],
+    run = train_ensemble(
+        SufficientStatistics.from_data(X, Y), sizes, init=(tuple(weights), ()), lr=lr, steps=steps[-1],
         checkpoints=steps, bias=False, **options,
     )  # fmt: skip
     data = Moments.of(torch.from_numpy(X), torch.from_numpy(Y))
@@ -52,7 +57,7 @@ def test_all_simulators_agree(
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(30, d))
     Y = X @ rng.normal(size=(d, m)) + rng.normal(size=(30, m))
-    weights = list(draw("torch", (d, *widths, m), bias=False, seed=seed)[0])
+    weights = list(initial_weights("torch", (d, *widths, m), bias=False, seed=seed)[0])
     ours, theirs = both(X, Y, weights, lr, [1, steps], compiled=compiled)
     np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)
     # and a step of autograd on half the square error
@@ -73,7 +78,7 @@ def test_models_of_a_study_step_on_the_mean_square_error(optimizer: str) -> None
     batch = Synthetic(noise=(0.1,), rows=20, test_rows=5).draw(
         np.random.SeedSequence(0), range(1), rows=True
     )
-    model = Model(depth=1, start="identity", optimizer=optimizer, lr=0.01)
+    model = Model(depth=1, init="identity", optimizer=optimizer, lr=0.01)
     found = measure(model, batch, steps=2, tol=1e-9, checkpoints=2, seed=np.random.SeedSequence(0))
     X, y, inside, _ = (torch.from_numpy(np.array(a)) for a in batch.rows)
     X, y = X[0][inside[0] > 0], y[0][inside[0] > 0]

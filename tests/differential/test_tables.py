@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rectilinear.datasets import read_series
 from rectilinear.deeplinear import Table
-from rectilinear.deeplinear.study.protocols import folded
+from rectilinear.deeplinear.study.design import split_table
 from rectilinear.errors import ConfigError, DataError, NonFiniteError, RectilinearError
 
 pandas = pytest.importorskip("pandas", reason="pandas is not installed")
@@ -221,7 +221,7 @@ def test_a_column_far_from_zero_is_standardised_and_not_dropped(
     y = X @ [1.0, -2.0, 3.0] + random.integers(-512, 512, 60) / 5120
     moved = X + np.array([0.0, offset, 0.0])
     here, there = (
-        folded(Table.from_arrays(x, y), 3, np.random.SeedSequence(0), range(3), rows=rows)
+        split_table(Table.from_arrays(x, y), 3, np.random.SeedSequence(0), range(3), rows=rows)
         for x in (X, moved)
     )
     for fold in (here, there):

@@ -91,7 +91,7 @@ def test_parameters_of_another_type_are_named(parameters: dict[str, Any]) -> Non
 
 def test_a_start_that_is_too_large_is_not_the_fault_of_the_step() -> None:
     with pytest.raises(DivergedError, match="starting weights") as error:
-        DeepLinearRegressor(50, start="uniform", optimizer="adam", random_state=0).fit(X, Y)
+        DeepLinearRegressor(50, init="uniform", optimizer="adam", random_state=0).fit(X, Y)
     assert "lr" not in str(error.value)
 
 

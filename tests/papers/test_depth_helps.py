@@ -11,7 +11,9 @@ SEED = np.random.SeedSequence(3)
 
 @pytest.mark.parametrize("depth", [2, 3])
 def test_sparse_recovery(depth: int) -> None:
-    found = helps.sparse_recovery(depth, 2, SEED, dim=7, rows=4, nonzero=2, start=0.1, steps=20)
+    found = helps.sparse_recovery(
+        depth, 2, SEED, dim=7, rows=4, nonzero=2, init_scale=0.1, steps=20
+    )
     rng = np.random.default_rng(SEED)
     X, truth = torch.from_numpy(rng.normal(size=(2, 4, 7))), torch.zeros(2, 7, dtype=torch.float64)
     truth[:, :2] = torch.from_numpy(rng.choice([-1.0, 1.0], size=(2, 2)))
@@ -32,7 +34,9 @@ def test_sparse_recovery(depth: int) -> None:
 
 @pytest.mark.parametrize("depth", [1, 3])
 def test_matrix_completion(depth: int) -> None:
-    found = helps.matrix_completion(depth, 2, SEED, dim=5, rank=1, start=0.5, lr=0.05, steps=20)
+    found = helps.matrix_completion(
+        depth, 2, SEED, dim=5, rank=1, init_scale=0.5, lr=0.05, steps=20
+    )
     rng = np.random.default_rng(SEED)
     truth = torch.from_numpy(rng.normal(size=(2, 5, 1)) @ rng.normal(size=(2, 1, 5)))
     seen = torch.from_numpy(rng.random((2, 5, 5)) < 0.5)

@@ -53,7 +53,7 @@ COMMANDS = (
     "forecast",
 )
 
-FORMER_OPTIONS = {("project", "--damage"): "--corrupt"}
+FORMER_OPTIONS = {("project", "--damage"): "--corrupt", ("study", "--starts"): "--inits"}
 """Options of earlier versions by command, and their present names."""
 
 

@@ -1,4 +1,4 @@
-"""``rectilinear study``."""
+"""Command ``rectilinear study``: linear networks of many depths against least squares."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,63 +11,66 @@ from rectilinear.cli._options import Common, UsageError
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(Common):
-    """Train linear nets of many depths beside least squares, and say when depth hurts; the same
-    command goes on.
+    """Train linear networks of many depths beside least squares, and report when depth hurts.
+
+    The same command goes on where an earlier one stopped.
     """
 
     data: tyro.conf.Positional[str]
-    """paper for the published protocol, or a CSV or Parquet file."""
+    """Data: paper for the published protocol, or a CSV or Parquet file."""
     target: str | None = None
     """Column of the file that is predicted."""
     drop: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = field(default=())
-    """A column to leave out, as often as needed."""
+    """Column of the file to leave out; may be given several times."""
     out: Path | None = None
     """Folder of the study; runs/study-NAME by default."""
     depths: str = "1..10"
-    """Layers: 1..10, or 1,2,5."""
+    """Numbers of layers: 1..10, or 1,2,5."""
     widths: str = "1"
-    """Units of the hidden layers, likewise."""
-    starts: tuple[
+    """Units of the hidden layers: 1..4, or 1,2,8."""
+    inits: tuple[
         Literal["uniform", "torch", "normal", "orthogonal", "identity", "balanced", "zero_last"],
         ...,
     ] = ()
-    """Starting weights, one or more; uniform for the paper, torch for a table, by default."""
+    """Initialisations of the weights, one or more; by default uniform for the paper and torch for a
+    table.
+    """
     optimizers: tuple[Literal["gd", "momentum", "adam"], ...] = ("gd",)
-    """One or more."""
+    """Optimisers, one or more."""
     lr: str | None = None
-    """Step size; tune chooses it on trials that are not reported. 1e-3 for the paper, tune for a
-    table, by default.
+    """Step size, or tune to choose it on trials that are not reported; by default 1e-3 for the
+    paper and tune for a table.
     """
     relu: int | None = None
-    """Add ReLU nets of this width, with and without bias, at each depth above 1; they are slow."""
+    """Width of added ReLU networks, with and without bias, at each depth above 1; they are slow."""
     ridge: float | None = None
-    """Add ridge regression with this penalty."""
+    """Penalty of an added ridge regression."""
     trials: int = 100
-    """Trials at each level of noise; of a table, splits."""
+    """Number of trials at each level of noise, or of splits of a table."""
     steps: int = 10_000
-    """Steps of each net."""
+    """Budget of each network in steps."""
     noise: tuple[float, ...] = (0.05, 0.15, 0.3, 0.5)
     """Levels of noise of the protocol."""
     noise_kind: Literal["mean", "constant", "ratio"] = "mean"
-    """What a level multiplies: the mean of the target, as published, or one, or the spread of the
-    clean target.
+    """Unit of the levels: the mean of the target, as published; 1; or the standard deviation of the
+    noise-free target.
     """
     inputs: int = 1
-    """Inputs of the protocol."""
+    """Number of inputs of the protocol."""
     condition: float = 1.0
-    """Condition number of their covariance."""
+    """Condition number of the covariance of the inputs."""
     rows: int = 1000
     """Training rows of the protocol."""
     folds: int = 5
     """Parts of each split of a table."""
     tol: float | None = None
-    """Training error above least squares that counts as arrived: 5e-5, and 1e-3 of the variance of
-    a table's target.
+    """Training error above least squares at which a trial converged; by default 5e-5 for the paper
+    and 1e-3 of the variance of the target for a table.
     """
     n_jobs: int = 1
-    """Worker processes; -1 for one a core."""
+    """Number of worker processes; -1 for one a core."""
     backend: Literal["loky", "dask", "ray"] = "loky"
-    """What spreads the work."""
+    """Backend of the workers: processes on this machine, or a cluster."""
     dask_address: str | None = None
     """Address of a Dask scheduler, for --backend dask."""
 
@@ -76,13 +79,20 @@ class Arguments(Common):
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    """Study, and say where the report lies."""
+    """The paths of the written files, and the most important numbers of every cell."""
     from dataclasses import replace
 
     from rich.progress import Progress
 
     from rectilinear.config import nan_to_null
-    from rectilinear.deeplinear.study import DepthStudy, Model, Synthetic, Table, deep_linear
+    from rectilinear.deeplinear import (
+        DepthStudy,
+        Model,
+        Synthetic,
+        Table,
+        deep_linear,
+        write_study,
+    )
     from rectilinear.files import locked
     from rectilinear.training.log import Display
 
@@ -90,7 +100,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     if arguments.data != "paper":
         if arguments.target is None:
             raise UsageError(
-                f"--target is missing: the column of {arguments.data} that is to be predicted."
+                f"--target is missing: the column of {arguments.data} that is predicted."
             )
         table = Table.read(arguments.data, arguments.target, arguments.drop)
     word = arguments.lr or ("1e-3" if table is None else "tune")
@@ -99,17 +109,22 @@ def run(arguments: Arguments) -> dict[str, Any]:
     models = deep_linear(
         depths,
         widths=_integers("widths", arguments.widths),
-        starts=arguments.starts or (("uniform",) if table is None else ("torch",)),
+        inits=arguments.inits or (("uniform",) if table is None else ("torch",)),
         optimizers=arguments.optimizers,
         lr=lr,
     )
     if arguments.ridge is not None:
         models += (Model("ridge", penalty=arguments.ridge),)
     if arguments.relu is not None:
-        nets = deep_linear([d for d in depths if d > 1], widths=[arguments.relu], starts=["torch"],
-                           optimizers=arguments.optimizers, lr=lr)[1:]  # fmt: skip
+        networks = deep_linear(
+            [depth for depth in depths if depth > 1],
+            widths=[arguments.relu],
+            inits=["torch"],
+            optimizers=arguments.optimizers,
+            lr=lr,
+        )[1:]
         models += tuple(
-            replace(net, kind="relu", bias=bias) for bias in (True, False) for net in nets
+            replace(net, kind="relu", bias=bias) for bias in (True, False) for net in networks
         )
     study = DepthStudy(
         models,
@@ -137,16 +152,16 @@ def run(arguments: Arguments) -> dict[str, Any]:
             address=arguments.dask_address,
             progress=lambda done, total: display.update(task, completed=done, total=total),
         )
-        files = result.write(out)
-    cells = [{name: cell[name] for name in SHOWN} for cell in result.summary()]
+        files = write_study(result, out)
+    cells = [{name: cell[name] for name in PRINTED_COLUMNS} for cell in result.summary()]
     return {**files, "cells": nan_to_null(cells)}
 
 
-SHOWN = ("noise", "model", "success", "steps", "distance_median", "test_error_median")
+PRINTED_COLUMNS = ("noise", "model", "success", "steps", "distance_median", "test_error_median")
 
 
 def _integers(name: str, text: str) -> list[int]:
-    """``1..10`` or ``1,2,5``."""
+    """The numbers of ``1..10`` or ``1,2,5``."""
     first, dots, last = text.partition("..")
     try:
         numbers = (

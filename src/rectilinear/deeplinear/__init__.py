@@ -1,4 +1,4 @@
-"""Deep linear networks against linear regression: the engine, a regressor and the study of depth.
+"""Deep linear networks against linear regression: ensembles, a regressor, the study of depth.
 
 Names are loaded when they are first used: the processes of a study need no scikit-learn.
 """

@@ -1,31 +1,46 @@
-"""Why a linear net is not at least squares: from its loss, its slope and its curvature."""
+"""Diagnosis of linear networks that are not at least squares: saddles, slow training, large steps.
+
+:func:`diagnose` tells the states apart by loss, gradient and Hessian. Closed forms say how long
+gradient descent stays at a saddle and how large its step may be. There, steps are on half the
+mean square error, as those of :func:`~rectilinear.deeplinear.train_ensemble`; on the mean square
+error itself, as ``torch.nn.MSELoss`` with one output, stable steps are half as long and times are
+halved, too.
+
+For the product ``a`` of ``L`` weights and the loss ``l(a)``, gradient flow is ``a' = -sum_i (a /
+w_i)^2 l'(a)``. With all ``|w_i|`` equal that is ``a' = -L |a|^(2 - 2/L) l'(a)``: below one the
+factor slows down, above one it speeds up, and at zero, the saddle, it vanishes.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from rectilinear.deeplinear.statistics import SufficientStatistics
-from rectilinear.errors import ShapeError
+from rectilinear.errors import InputError, ShapeError
 
 State = Literal["converged", "saddle", "stationary", "undertrained", "diverged"]
 STATES: tuple[State, ...] = get_args(State)
 
-_BLOCK = 1_000_000  # entries of the Hessians held at once: 16 megabytes while they are complex
-_DENSE = 500  # parameters up to which the whole Hessian is formed; above, Lanczos finds its ends
-_KRYLOV = 100  # with so many products
-_STEP = 1e-30  # imaginary, so it may be tiny: nothing cancels
-_DIVERGED = 1e10  # times the loss of the zero map
-_SLOW = 1e-3  # of the gap: what a step of 1 / largest curvature gains where the gradient counts as small
+DIVERGED_FACTOR = 1e10  # times the loss of predicting zero
+SLOW_GAIN = 1e-3  # of the gap: a step of 1 / curvature gains less where the gradient is small
+BLOCK_ENTRIES = 1_000_000  # of the Hessians held at once: 16 megabytes while they are complex
+MAX_DENSE_PARAMETERS = 500  # up to which the whole Hessian is formed; above, Lanczos finds its ends
+LANCZOS_PRODUCTS = 100
+COMPLEX_STEP = 1e-30  # imaginary, so it may be tiny: nothing cancels
+
+UNIFORM_SIZE = 1 / math.e
+"""The geometric mean of ``|w|`` for weights ``w`` that are uniform on (-1, 1)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Diagnosis:
-    """What each of ``runs`` nets came to, and what says so.
+    """The state of each of ``runs`` networks, and the numbers that it follows from.
 
     Attributes:
         state: ``(runs,)``, one of ``converged``, ``saddle``, ``stationary``, ``undertrained``,
@@ -52,12 +67,11 @@ def diagnose(
     *,
     tol: float,
 ) -> Diagnosis:
-    """Tell nets that arrived from nets at a saddle, nets that need more steps and nets that blew
-    up.
+    """The state of linear networks: converged, at a saddle, undertrained or diverged.
 
     * ``converged``: the loss is within ``tol`` of least squares, or of the best map of the rank of
       its narrowest layer.
-    * ``diverged``: it is not finite, or beyond ten billion times that of the zero map.
+    * ``diverged``: it is not finite, or above ten billion times that of predicting zero.
     * ``saddle``: the gradient is small and there is a way out, down a negative curvature. Small: a
       step of ``1 / lambda_max`` gains less than a thousandth of the gap, ``|grad|^2 < .002
       lambda_max gap``. Negative: ``lambda_min`` below ``-|grad|^2 / (2 gap)``; in a valley of
@@ -72,9 +86,9 @@ def diagnose(
 
     Args:
         statistics: of the training data, over ``(runs,)``.
-        weights: a layer ``(runs, out, in)``, the first layer first.
-        biases: a layer ``(runs, out)``, or none at all.
-        tol: the loss above least squares that counts as none.
+        weights: one ``(runs, out, in)`` a layer, the first layer first.
+        biases: one ``(runs, out)`` a layer; none by default.
+        tol: the loss above least squares that counts as none, in the units of the loss.
 
     Raises:
         ShapeError: if weights and statistics disagree.
@@ -90,8 +104,9 @@ def diagnose(
     if len(shape) != 3 or (len(weights[0]), weights[0].shape[-1], weights[-1].shape[-2]) != shape:
         raise ShapeError(
             got=f"weights of shapes {[w.shape for w in weights]}",
-            expected=f"{shape[0] if len(shape) == 3 else 'flat'} runs, from {shape[-2]} inputs to {shape[-1]} outputs",
-            fix="Weights are (runs, out, in), the first layer first, and statistics have one axis of runs.",
+            expected=f"{shape[0] if len(shape) == 3 else 'one axis of'} runs, "
+            f"from {shape[-2]} inputs to {shape[-1]} outputs",
+            fix="Give weights (runs, out, in), the first layer first, and statistics over (runs,).",
         )
     net = Loss.of(statistics, [w.shape[1:] for w in weights], bias=bool(biases))
     theta = np.concatenate([layer.reshape(len(layer), -1) for layer in (*weights, *biases)], axis=1)
@@ -100,18 +115,16 @@ def diagnose(
     ).sum(-1)
     with np.errstate(invalid="ignore", over="ignore"):
         gap = net.loss(theta)
-        sound = gap <= _DIVERGED * np.maximum(zero / statistics.outputs, np.finfo(float).tiny)
+        sound = gap <= DIVERGED_FACTOR * np.maximum(zero / statistics.outputs, np.finfo(float).tiny)
     gradient, smallest, largest = (np.full(len(theta), np.nan) for _ in range(3))
     for run in _blocks(np.flatnonzero(sound), theta.shape[1]):
         at = net[run]
         gradient[run] = np.square(at.gradient(theta[run])).sum(-1)
         smallest[run], largest[run] = _extremes(at, theta[run])
     with np.errstate(divide="ignore", invalid="ignore"):
-        rounding = (
-            100 * np.finfo(float).eps * theta.shape[1] ** 0.5 * largest
-        )  # as _tolerance.py, without torch
+        rounding = 100 * np.finfo(float).eps * theta.shape[1] ** 0.5 * largest
         slope = gradient / (2 * gap)
-        small, negative = slope <= _SLOW * largest, smallest < -np.maximum(slope, rounding)
+        small, negative = slope <= SLOW_GAIN * largest, smallest < -np.maximum(slope, rounding)
         still = (gradient == 0) | (slope * largest <= rounding**2)
     state = np.select(
         [~sound, gap <= tol, small & negative, still],
@@ -121,15 +134,117 @@ def diagnose(
     return Diagnosis(state, np.where(sound, gap, np.inf), gradient, smallest, largest)
 
 
+def escape_time(scale: ArrayLike, covariance: ArrayLike, depth: int) -> NDArray[np.float64]:
+    """The time that a chain of layers of one unit spends at the saddle at zero.
+
+    ``t* = rho^-(L-2) / ((L-2) |S|)`` for ``L > 2``: the blow-up time of ``w' = |S| w^(L-1)`` from
+    ``rho``, which is gradient flow while the product is small; ``log(1/rho) / |S|`` for two layers,
+    and zero for one. Divided by the step it is a number of steps.
+
+    Args:
+        scale: ``rho``, the geometric mean of the absolute initial weights.
+        covariance: ``S`` of input and target.
+        depth: ``L``, the number of layers.
+
+    Raises:
+        InputError: for a depth below 1.
+
+    Reference:
+        Shamir, "Exponential convergence time of gradient descent for one-dimensional deep linear
+        neural networks", COLT 2019, on the growth with depth.
+
+    Example:
+        >>> (escape_time(UNIFORM_SIZE, 0.6745, depth=10) / 2e-3).round(-3)
+        np.float64(276000.0)
+    """
+    _check_depth(depth)
+    rho = np.asarray(scale, dtype=np.float64)
+    pull = np.abs(np.asarray(covariance, dtype=np.float64))
+    if depth == 1:
+        return np.zeros(np.broadcast_shapes(rho.shape, pull.shape))
+    # Infinite without covariance, or where the initial weights are the saddle itself.
+    with np.errstate(divide="ignore"):
+        if depth == 2:
+            return np.maximum(-np.log(rho), 0) / pull
+        return rho ** (2 - depth) / ((depth - 2) * pull)
+
+
+def effective_step(lr: ArrayLike, weights: ArrayLike) -> NDArray[np.float64]:
+    """The step on the product of weights, ``lr sum_i (a / w_i)^2``, of descent on the weights.
+
+    Args:
+        lr: the step on each weight.
+        weights: ``(..., L)``, the last axis over layers.
+
+    Reference:
+        Arora, Cohen, Hazan, "On the optimization of deep networks: implicit acceleration by
+        overparameterization", ICML 2018.
+
+    Example:
+        >>> effective_step(0.1, [2.0, 2.0]), effective_step(0.1, [0.5, 0.5, 0.5]).round(6)
+        (np.float64(0.8), np.float64(0.01875))
+    """
+    w = np.asarray(weights, dtype=np.float64)
+    others = np.stack([np.delete(w, i, axis=-1).prod(-1) for i in range(w.shape[-1])], axis=-1)
+    return np.asarray(lr) * (others**2).sum(-1)
+
+
+def largest_stable_step(
+    statistics: SufficientStatistics, depth: int, *, bias: bool = True
+) -> NDArray[np.float64]:
+    """The largest step ``(*runs,)`` of gradient descent that is stable at a balanced solution.
+
+    ``2 / lambda_max(H)`` of half the mean square error at the balanced minimum ``w``, where ``H``
+    has the non-zero eigenvalues of ``P C`` with ``C`` the second moments and ``P = |w|^(2-2/L) (I +
+    (L-1) w w' / |w|^2)``: curvature grows with depth where ``|w| > 1``. In one dimension without
+    bias it is ``2 / (L |w|^(2-2/L) C)``. A bias a layer adds ``sum_i |w|^(2i/L)``, ``i`` from 0 to
+    ``L - 1``.
+
+    Args:
+        statistics: of the data, with one output.
+        depth: ``L``, the number of layers.
+        bias: whether layers have biases.
+
+    Raises:
+        ShapeError: for several outputs.
+        InputError: for a depth below 1.
+
+    Reference:
+        Arora, Cohen, Hazan, ICML 2018, theorem 2, for ``P``.
+
+    Example:
+        >>> from rectilinear.deeplinear.statistics import SufficientStatistics
+        >>> line = SufficientStatistics.from_data([[-1.0], [1.0]], [-2.0, 2.0])
+        >>> [float(largest_stable_step(line, depth, bias=False).round(6)) for depth in (1, 2)]
+        [2.0, 0.5]
+    """
+    _check_depth(depth)
+    if statistics.outputs != 1:
+        raise ShapeError(
+            f"{statistics.outputs} outputs", "one output", "Study one column of y at a time."
+        )
+    w = statistics.least_squares(bias=bias).coef[..., 0, :]
+    size = np.linalg.norm(w, axis=-1)
+    moments, d = statistics.sxx, w.shape[-1]
+    along = np.divide(w, size[..., None], out=np.zeros_like(w), where=size[..., None] > 0)
+    metric = np.eye(d) + (depth - 1) * along[..., :, None] * along[..., None, :]
+    metric = size[..., None, None] ** (2 - 2 / depth) * metric
+    if bias:
+        mean = statistics.mean_x
+        moments = _bordered(moments, mean, np.ones(mean.shape[:-1]))
+        layers = sum((size ** (2 * i / depth) for i in range(1, depth)), np.ones_like(size))
+        metric = _bordered(metric, np.zeros_like(mean), layers)
+    with np.errstate(divide="ignore"):  # a target without slope: any step is stable
+        return 2 / np.linalg.eigvals(metric @ moments).real.max(-1)
+
+
 class Loss:
-    """The loss above least squares in one vector of all weights, then all biases, and its
-    derivatives.
+    """The loss above least squares as a function of all parameters, with its derivatives.
 
     ``(|E R'|^2 + |E mean + e|^2) / m`` for the errors ``E`` and ``e`` of the map, with ``R'R`` the
-    covariance of the
-    inputs: no difference of large numbers. Where a layer is narrow it is the loss above the best
-    map of its rank, as in
-    :mod:`~rectilinear.deeplinear._array`.
+    covariance of the inputs: no difference of large numbers. Where a layer is narrow, it is the
+    loss above the best map of its rank, as in :mod:`~rectilinear.deeplinear.engine_numpy`. The
+    parameters ``theta`` ``(runs, parameters)`` are all weights, then all biases.
     """
 
     def __init__(
@@ -141,19 +256,19 @@ class Loss:
     def of(
         cls, statistics: SufficientStatistics, shapes: Sequence[tuple[int, ...]], *, bias: bool
     ) -> Loss:
-        """On these data, for layers of these shapes."""
+        """The loss on these data, for layers of these shapes ``(out, in)``."""
         rank = min(size for shape in shapes for size in shape)
         fit, root = statistics.least_squares(bias=bias, rank=rank), statistics.root(bias=bias)
         tail = (statistics.least_squares(bias=bias).coef - fit.coef) @ root.mT
-        mean = (
-            statistics.mean_x if bias else np.zeros_like(statistics.mean_x)
-        )  # the root has it, without a bias
+        # Without a bias, the mean is part of the root.
+        mean = statistics.mean_x if bias else np.zeros_like(statistics.mean_x)
         return cls((root, mean, fit.coef, fit.intercept, tail), shapes, bias)
 
     def __getitem__(self, runs: np.ndarray) -> Loss:
         return Loss(tuple(a[runs] for a in self.data), self.shapes, self.bias)
 
     def loss(self, theta: np.ndarray) -> np.ndarray:
+        """The loss ``(runs,)``."""
         root, *_, tail = self.data
         error, offset, *_ = self._forward(theta)
         spread = error @ root.mT
@@ -162,15 +277,16 @@ class Loss:
         ) / error.shape[-2]
 
     def gradient(self, theta: np.ndarray) -> np.ndarray:
-        """At real or complex ``(runs, parameters)``, or ``(runs, points, parameters)``; nothing is
-        conjugated.
+        """The gradient, of the shape of ``theta``.
+
+        ``theta`` may be complex, and have an axis of points, ``(runs, points, parameters)``; the
+        gradient is the same polynomial then, and nothing is conjugated.
         """
         root, mean, *_, tail = self._data(theta)
         error, offset, weights, maps, constants = self._forward(theta)
-        back = (
-            2 / error.shape[-2] * offset
-        )  # the derivative in the constant, carried from the last layer to the first
-        slope = 2 / error.shape[-2] * ((error @ root.mT - tail) @ root)  # that in the map
+        # The derivatives in the constant and in the map, carried from the last layer to the first.
+        back = 2 / error.shape[-2] * offset
+        slope = 2 / error.shape[-2] * ((error @ root.mT - tail) @ root)
         slope = slope + back[..., :, None] * mean[..., None, :]
         dw, db = [], []
         for weight, before, constant in zip(
@@ -185,25 +301,22 @@ class Loss:
         return np.concatenate(parts, axis=-1)
 
     def curvature(self, theta: np.ndarray, directions: np.ndarray) -> np.ndarray:
-        """The Hessian at ``(runs, parameters)`` times ``(runs, directions, parameters)``, exact to
-        rounding.
+        """The Hessian at ``theta`` times ``directions`` ``(runs, K, parameters)``, of their shape.
 
-        The gradient is a polynomial, so the imaginary part at a point moved by a tiny imaginary
-        step is the derivative.
+        Exact to rounding: the gradient is a polynomial, so the imaginary part of its value at a
+        point moved by a tiny imaginary step is the derivative.
 
         Reference: Squire and Trapp, "Using complex variables to estimate derivatives of real
         functions", 1998.
         """
-        return self.gradient(theta[:, None] + _STEP * 1j * directions).imag / _STEP
+        return self.gradient(theta[:, None] + COMPLEX_STEP * 1j * directions).imag / COMPLEX_STEP
 
     def _data(self, theta: np.ndarray) -> tuple[np.ndarray, ...]:
-        """With an axis of points where ``theta`` has one."""
+        """The data, with an axis of points where ``theta`` has one."""
         return self.data if theta.ndim == 2 else tuple(a[:, None] for a in self.data)
 
     def _forward(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, list, list, list]:
-        """Errors of map and constant, the weights, and map and constant up to each layer, from the
-        input on.
-        """
+        """Errors of map and constant, the weights, and maps and constants up to each layer."""
         _, mean, coef, intercept, _ = self._data(theta)
         sizes = [rows * columns for rows, columns in self.shapes]
         sizes += [rows for rows, _ in self.shapes] if self.bias else []
@@ -227,7 +340,7 @@ class Loss:
 def _extremes(net: Loss, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The smallest and the largest eigenvalue of the Hessian, for each run."""
     runs, parameters = theta.shape
-    if parameters <= _DENSE:
+    if parameters <= MAX_DENSE_PARAMETERS:
         H = net.curvature(
             theta, np.broadcast_to(np.eye(parameters), (runs, parameters, parameters))
         )
@@ -237,22 +350,21 @@ def _extremes(net: Loss, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _lanczos(net: Loss, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both ends from the Hessian's restriction to a Krylov space; from inside, so a negative one is
-    no artefact.
+    """Both ends of the spectrum from the restriction of the Hessian to a Krylov space.
 
-    All vectors are kept and orthogonalised twice, and the number of products is given: it ends
-    where thousands of eigenvalues are zero, too, as they are at a solution that is one of many.
+    They lie inside the spectrum, so a negative one is no artefact. All vectors are kept and
+    orthogonalised twice, and the number of products is fixed: it also ends where thousands of
+    eigenvalues are zero, as they are at a solution that is one of many.
     """
     runs, parameters = theta.shape
-    count, rng = min(_KRYLOV, parameters), np.random.default_rng(0)
+    count, rng = min(LANCZOS_PRODUCTS, parameters), np.random.default_rng(0)
     basis, image = np.zeros((2, runs, count, parameters))
     vector = rng.normal(size=(runs, parameters))
     for j in range(count):
         size = np.linalg.norm(vector, axis=1)
         vector = _orthogonal(vector, basis[:, :j])
-        if (
-            spent := np.linalg.norm(vector, axis=1) <= 1e-10 * size
-        ).any():  # the space is invariant: into another one
+        spent = np.linalg.norm(vector, axis=1) <= 1e-10 * size
+        if spent.any():  # the space is invariant: into another one
             vector[spent] = _orthogonal(rng.normal(size=(runs, parameters)), basis[:, :j])[spent]
         basis[:, j] = vector / np.linalg.norm(vector, axis=1)[:, None]
         vector = image[:, j] = net.curvature(theta, basis[:, j : j + 1])[:, 0]
@@ -262,13 +374,26 @@ def _lanczos(net: Loss, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _orthogonal(vector: np.ndarray, basis: np.ndarray) -> np.ndarray:
-    """What is left of ``(runs, parameters)`` outside of the span of ``(runs, count, parameters)``."""
+    """The part of ``(runs, parameters)`` outside of the span of ``(runs, K, parameters)``."""
     for _ in range(2):
         vector = vector - ((basis @ vector[..., None]).mT @ basis)[:, 0]
     return vector
 
 
 def _blocks(runs: np.ndarray, parameters: int) -> list[np.ndarray]:
-    """The runs in parts whose Hessians, or the vectors for their ends, fit into memory."""
-    size = max(1, _BLOCK // (parameters * min(parameters, 2 * _KRYLOV)))
+    """The runs in parts whose Hessians, or Krylov vectors, fit into memory."""
+    size = max(1, BLOCK_ENTRIES // (parameters * min(parameters, 2 * LANCZOS_PRODUCTS)))
     return [runs[i : i + size] for i in range(0, len(runs), size)]
+
+
+def _bordered(matrix: np.ndarray, edge: np.ndarray, corner: np.ndarray) -> np.ndarray:
+    """``[[matrix, edge], [edge', corner]]``, over runs."""
+    top = np.concatenate([matrix, edge[..., :, None]], axis=-1)
+    return np.concatenate(
+        [top, np.concatenate([edge, corner[..., None]], axis=-1)[..., None, :]], axis=-2
+    )
+
+
+def _check_depth(depth: int) -> None:
+    if depth < 1:
+        raise InputError(f"depth {depth}", "at least one layer")

@@ -1,4 +1,4 @@
-"""Training of whole ensembles of deep linear networks from sufficient statistics."""
+"""Training of ensembles: thousands of deep linear networks at once, from sufficient statistics."""
 
 from __future__ import annotations
 
@@ -6,30 +6,35 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from math import prod
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rectilinear.deeplinear import _array
-from rectilinear.deeplinear.initialisation import Layers, Start, check_layers, draw, parameters
-from rectilinear.deeplinear.least_squares import LeastSquares, column_norms
-from rectilinear.deeplinear.statistics import SufficientStatistics
+from rectilinear.deeplinear import engine_numpy
+from rectilinear.deeplinear.initialisation import (
+    Initialisation,
+    Layers,
+    check_layers,
+    initial_weights,
+    parameters,
+)
+from rectilinear.deeplinear.statistics import LeastSquares, SufficientStatistics, column_norms
 from rectilinear.errors import ConfigError, InputError, MissingDependencyError, ShapeError
 
 Optimizer: TypeAlias = Literal["gd", "momentum", "adam"]
-OPTIMIZERS: tuple[Optimizer, ...] = ("gd", "momentum", "adam")
-_BLOCK = 1024  # runs trained together: their arrays stay in the cache
-_WIDEST = 32  # the kernel has no blocks of matrices: above, the matrix products of the array code are as fast
-_DIVERGED = 1e10  # times the larger of the losses at the start and of the zero map
+OPTIMIZERS: tuple[Optimizer, ...] = get_args(Optimizer)
+BLOCK_RUNS = 1024  # trained together: their arrays stay in the cache
+MAX_COMPILED_WIDTH = 32  # units: above, the matrix products of NumPy are as fast as the kernel
+DIVERGED_FACTOR = 1e10  # times the larger of the first loss and that of predicting zero
 
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """What training left behind, a batch over ``runs``.
+    """Checkpoints, outcomes and final weights of a batch of ``runs`` networks.
 
     Attributes:
-        steps: ``(K,)``, the checkpoints, from 0 (the start) to the last step.
+        steps: ``(K,)``, the checkpoints, from 0 (the initial weights) to the last step.
         coef: ``(*runs, K, m, d)``, the end-to-end weights at the checkpoints.
         intercept: ``(*runs, K, m)``, the end-to-end intercepts.
         gap: ``(*runs, K)``, the optimality gap: loss minus that of the reference, ``|e R'|^2 +
@@ -38,13 +43,13 @@ class Trajectory:
         n_iter: ``(*runs,)``, the steps taken: fewer than asked for where a run was stopped or
             diverged. Later checkpoints repeat the last state.
         hit: ``(*runs,)``, the first step whose gap is at most ``tol``; -1 if there is none.
-        diverged: ``(*runs,)``, whether the loss left the finite numbers or grew ten billion times.
-        weights: one ``(*runs, o, i)`` a layer, at the end.
-        biases: one ``(*runs, o)`` a layer, at the end; empty without biases.
+        diverged: ``(*runs,)``, whether the loss became infinite or grew ten billion times.
+        weights: one ``(*runs, out, in)`` a layer, at the end.
+        biases: one ``(*runs, out)`` a layer, at the end; empty without biases.
         reference: the least-squares solution, of the runs of the statistics; where a layer is
-            narrower than inputs and outputs the best map of its rank, which is all that the net can
-            represent.
-        best: ``(*runs,)``, the step whose weights these are: with ``keep_best`` that of the
+            narrower than inputs and outputs the best map of its rank, which is all that the
+            network can represent.
+        best: ``(*runs,)``, the step of ``weights`` and ``biases``: with ``keep_best`` that of the
             smallest gap, else the last.
     """
 
@@ -67,23 +72,24 @@ class Trajectory:
 
     @property
     def converged(self) -> np.ndarray:
-        """Whether the gap came down to ``tol``, ``(*runs,)``."""
+        """Whether the gap reached ``tol``, ``(*runs,)``."""
         return self.hit >= 0
 
     @property
     def distance(self) -> np.ndarray:
-        """``D``, the absolute differences to least squares added up over weights and intercepts,
-        ``(*runs, K)``.
+        """``D`` ``(*runs, K)``: the summed absolute differences of weights and intercepts.
+
+        They are those to the least-squares solution, at the checkpoints.
         """
         coef = np.abs(self.coef - self.reference.coef[..., None, :, :]).sum((-2, -1))
         return coef + np.abs(self.intercept - self.reference.intercept[..., None, :]).sum(-1)
 
 
-def train(
+def train_ensemble(
     statistics: SufficientStatistics,
     widths: Sequence[int] = (),
     *,
-    start: Start | Layers = "torch",
+    init: Initialisation | Layers = "torch",
     scale: float = 1.0,
     optimizer: Optimizer = "gd",
     lr: ArrayLike = 1e-3,
@@ -100,46 +106,45 @@ def train(
     seed: int | np.random.SeedSequence | np.random.Generator = 0,
     compiled: bool | None = None,
 ) -> Trajectory:
-    """Train linear networks by full-batch descent on half the mean square error, all runs at once,
-    in float64.
+    """The trajectories of linear networks under full-batch descent, all runs at once, in float64.
 
-    The loss that is descended is ``1/2 <|y - f(x)|^2>``, the sum over outputs and the mean over
-    rows, as everywhere in
-    the package: one step of ``lr`` is that of :func:`rectilinear.learning.linear_network_descent`.
-    ``torch.nn.MSELoss`` with ``m`` outputs is ``2/m`` times that: its ``lr`` is ``2/m * lr`` here
-    (Adam's is the same, and its ``eps`` is ``m/2`` times). The same numbers as autograd on the
-    rows, from the statistics alone: a step costs as much for a million rows as for ten. One
-    architecture a call; statistics, ``lr``, ``tol``, a given start and ``runs`` broadcast to the
-    runs.
+    The loss is half the mean over rows of the squared error, summed over outputs, ``1/2 <|y -
+    f(x)|^2>``, as everywhere in the package: a step of ``lr`` is that of
+    :func:`rectilinear.learning.linear_network_descent`. ``torch.nn.MSELoss`` with ``m`` outputs is
+    ``2/m`` times that, so its ``lr`` is ``2/m * lr`` here (Adam's is the same, and its ``eps`` is
+    ``m/2`` times). The numbers are those of autograd on the rows, but come from the statistics
+    alone: a step costs as much for a million rows as for ten. A call trains one architecture;
+    ``statistics``, ``lr``, ``tol``, given initial weights and ``runs`` broadcast to the runs.
 
     Args:
         statistics: of the data; their inputs and outputs are those of the network.
-        widths: of the hidden layers; ``()`` is linear regression by gradient descent.
-        start: one of :data:`~rectilinear.deeplinear.initialisation.STARTS`, or weights and biases
-            as in :class:`Trajectory`.
-        scale: what the weights of a named start are multiplied with.
+        widths: units of each hidden layer; ``()``, none, is linear regression by descent.
+        init: a name of :func:`~rectilinear.deeplinear.initial_weights`, or weights and biases as
+            in :class:`Trajectory`.
+        scale: factor of the weights that ``init`` names.
         optimizer: ``"gd"``, ``"momentum"`` or ``"adam"``, with the conventions of ``torch.optim``.
-        lr: the step size, on half the mean square error; an array gives each run its own.
-        steps: how many.
+        lr: the step size; an array gives each run its own.
+        steps: the number of steps.
         checkpoints: how many, on a logarithmic grid (:func:`log_grid`), or at which steps.
-        tol: a gap, in the units of the loss; the first step that reaches it is ``hit``.
+        tol: a gap, in the units of the loss; the first step that reaches it is ``hit``. ``None``
+            for no such gap.
         early_stop: whether a run ends there.
-        keep_best: whether weights and biases are those of the smallest gap that was passed, not of
-            the last step.
+        keep_best: whether the final weights and biases are those of the smallest gap of all
+            steps, not of the last step.
         bias: whether every layer has one.
         runs: the shape of the batch, where it is larger than that of the other arguments.
         momentum: of ``"momentum"``.
         betas: of ``"adam"``.
         eps: of ``"adam"``.
-        seed: of the start.
+        seed: of the initial weights.
         compiled: whether to use the kernel, which needs numba; ``None``: where numba is installed
-            and no layer is wider than 32. A machine compiles it once, in seconds.
+            and no layer is wider than 32 units. A machine compiles it once, in seconds.
 
     Raises:
         ConfigError: for a number out of range or an unknown name.
         InputError: for targets whose squares overflow or vanish.
         MissingDependencyError: for ``compiled=True`` without numba.
-        ShapeError: if runs do not broadcast or a given start has other shapes.
+        ShapeError: if runs do not broadcast or given weights have other shapes.
 
     Reference: Arora, Cohen and Hazan, "On the Optimization of Deep Networks: Implicit Acceleration
     by Overparameterization", 2018.
@@ -148,8 +153,9 @@ def train(
         >>> from rectilinear.deeplinear.statistics import SufficientStatistics
         >>> rng = np.random.default_rng(0)
         >>> X = rng.normal(size=(200, 1))
-        >>> statistics = SufficientStatistics.from_data(X, 2 * X[:, 0] + 1 + 0.1 * rng.normal(size=200))
-        >>> run = train(statistics, widths=(1, 1), start="zero_last", lr=0.05, steps=500, tol=1e-12)
+        >>> y = 2 * X[:, 0] + 1 + 0.1 * rng.normal(size=200)
+        >>> statistics = SufficientStatistics.from_data(X, y)
+        >>> run = train_ensemble(statistics, (1, 1), init="zero_last", lr=0.05, tol=1e-12)
         >>> bool(run.converged), run.coef[-1].round(1), run.intercept[-1].round(1)
         (True, array([[2.]]), array([1.]))
     """
@@ -161,23 +167,23 @@ def train(
         (runs,) if isinstance(runs, int) else tuple(runs),
         np.shape(lr),
         np.shape(tol if tol is not None else 0.0),
-        () if isinstance(start, str) else check_layers(start, sizes, bias=bias),
+        () if isinstance(init, str) else check_layers(init, sizes, bias=bias),
     )
-    if isinstance(start, str):
-        start = draw(start, sizes, shape, bias=bias, scale=scale, seed=seed)
-    theta = _flat(start, sizes, shape, bias=bias)
+    if isinstance(init, str):
+        init = initial_weights(init, sizes, shape, bias=bias, scale=scale, seed=seed)
+    theta = _flat(init, sizes, shape, bias=bias)
     reference = statistics.least_squares(bias=bias, rank=min(sizes))
     problem = _problem(statistics, reference, sizes, shape, tol, bias=bias)
-    rule = _array.Rule(
+    rule = engine_numpy.Rule(
         optimizer, np.broadcast_to(np.asarray(lr, float), shape).reshape(-1), momentum, betas, eps
     )
     run = _engine(compiled, sizes)
     record = _record(len(theta), len(marks), sizes, theta.shape[1])
-    for at in range(0, len(theta), _BLOCK):
-        rows = np.arange(at, min(at + _BLOCK, len(theta)))
-        block = slice(at, at + _BLOCK)
-        part = _array.Record(**{name: a[block] for name, a in vars(record).items()})
-        block_rule = _array.Rule(optimizer, rule.lr[block], momentum, betas, eps)
+    for at in range(0, len(theta), BLOCK_RUNS):
+        rows = np.arange(at, min(at + BLOCK_RUNS, len(theta)))
+        block = slice(at, at + BLOCK_RUNS)
+        part = engine_numpy.Record(**{name: a[block] for name, a in vars(record).items()})
+        block_rule = engine_numpy.Rule(optimizer, rule.lr[block], momentum, betas, eps)
         run(
             problem.take(rows),
             theta[block],
@@ -188,7 +194,7 @@ def train(
             keep=keep_best,
             out=part,
         )
-    weights, biases = _array.layers(record.theta, sizes, bias=bias)
+    weights, biases = engine_numpy.layers(record.theta, sizes, bias=bias)
     return Trajectory(
         marks,
         record.coef.reshape(*shape, *record.coef.shape[1:]),
@@ -205,7 +211,7 @@ def train(
 
 
 def log_grid(steps: int, count: int = 50) -> np.ndarray:
-    """Zero and about ``count`` steps from 1 to ``steps``, evenly spaced in the logarithm.
+    """Checkpoints: zero and about ``count`` steps up to ``steps``, on a logarithmic grid.
 
     Example:
         >>> log_grid(1000, 7)
@@ -216,20 +222,18 @@ def log_grid(steps: int, count: int = 50) -> np.ndarray:
 
 
 def _engine(compiled: bool | None, sizes: tuple[int, ...]) -> Callable[..., None]:
-    """The kernel or the array code; the choice depends on the installation and the architecture
-    alone.
-    """
+    """The compiled kernel or the NumPy code, by the installation and the architecture alone."""
     if compiled is False or (
-        compiled is None and (max(sizes) > _WIDEST or find_spec("numba") is None)
+        compiled is None and (max(sizes) > MAX_COMPILED_WIDTH or find_spec("numba") is None)
     ):
-        return _array.run
+        return engine_numpy.run
     try:
-        from rectilinear.deeplinear import _kernel
+        from rectilinear.deeplinear import engine_numba
     except ImportError as error:
         raise MissingDependencyError.of(
             "compiled=True", "numba", instead="leave compiled out"
         ) from error
-    return _kernel.run
+    return engine_numba.run
 
 
 def _problem(
@@ -240,7 +244,8 @@ def _problem(
     tol: ArrayLike | None,
     *,
     bias: bool,
-) -> _array.Problem:
+) -> engine_numpy.Problem:
+    """What the engine trains on, runs in front."""
     d, m = sizes[0], sizes[-1]
     _check_targets(column_norms(statistics.factor[..., d:]))
     root = statistics.root(bias=bias)
@@ -250,7 +255,7 @@ def _problem(
             return a.reshape(1, *end)
         return np.broadcast_to(a, (*shape, *a.shape[len(statistics.runs) :])).reshape(-1, *end)
 
-    # The gap of the zero map, e = -w and r = -mean y, sets the scale of divergence.
+    # The gap of predicting zero, e = -w and r = -mean y, is the unit of divergence.
     zero = np.square(reference.coef @ root.mT).sum((-2, -1)) + bias * np.square(
         statistics.mean_y
     ).sum(-1)
@@ -259,7 +264,7 @@ def _problem(
         tail = rows((statistics.least_squares(bias=bias).coef - reference.coef) @ root.mT, m, d)
 
     count = prod(shape)
-    return _array.Problem(
+    return engine_numpy.Problem(
         sizes,
         bias,
         rows(root, d, d),
@@ -269,26 +274,27 @@ def _problem(
         np.broadcast_to(np.asarray(-np.inf if tol is None else tol, float), shape)
         .reshape(-1)
         .copy(),
-        np.broadcast_to(rows(_DIVERGED * (zero / m + reference.loss)), count).copy(),
+        np.broadcast_to(rows(DIVERGED_FACTOR * (zero / m + reference.loss)), count).copy(),
         tail,
     )
 
 
 def _flat(
-    start: Layers, sizes: tuple[int, ...], shape: tuple[int, ...], *, bias: bool
+    layers: Layers, sizes: tuple[int, ...], shape: tuple[int, ...], *, bias: bool
 ) -> np.ndarray:
     """The parameters of every run in a row."""
     theta = np.empty((prod(shape), parameters(sizes, bias=bias)))
-    weights, biases = _array.layers(theta, sizes, bias=bias)
-    for view, given in zip(weights, start[0], strict=True):
+    weights, biases = engine_numpy.layers(theta, sizes, bias=bias)
+    for view, given in zip(weights, layers[0], strict=True):
         view[...] = np.broadcast_to(given, (*shape, *view.shape[1:])).reshape(view.shape)
-    for view, given in zip(biases, start[1], strict=True):
+    for view, given in zip(biases, layers[1], strict=True):
         view[...] = np.broadcast_to(given, (*shape, view.shape[1])).reshape(view.shape)
     return theta
 
 
-def _record(count: int, marks: int, sizes: tuple[int, ...], width: int) -> _array.Record:
-    return _array.Record(
+def _record(count: int, marks: int, sizes: tuple[int, ...], width: int) -> engine_numpy.Record:
+    """An empty record of ``count`` runs with ``width`` parameters each."""
+    return engine_numpy.Record(
         np.empty((count, marks, sizes[-1], sizes[0])),
         np.empty((count, marks, sizes[-1])),
         np.empty((count, marks)),
@@ -301,6 +307,7 @@ def _record(count: int, marks: int, sizes: tuple[int, ...], width: int) -> _arra
 
 
 def _marks(checkpoints: int | Sequence[int], steps: int) -> np.ndarray:
+    """The steps of the checkpoints, the first and the last step among them."""
     if isinstance(checkpoints, int):
         return log_grid(steps, checkpoints)
     marks = np.unique([0, *checkpoints, steps])
@@ -316,15 +323,17 @@ def _shape(*shapes: tuple[int, ...]) -> tuple[int, ...]:
         return np.broadcast_shapes(*shapes)
     except ValueError as error:
         raise ShapeError(
-            got=f"runs {', '.join(map(str, shapes))} of statistics, runs, lr, tol and start",
+            got=f"runs {', '.join(map(str, shapes))} of statistics, runs, lr, tol and init",
             expected="shapes that broadcast",
-            fix="Give each its own axis: lr of shape (5, 1) and statistics of shape (100,) are 500 runs.",
+            fix="Give each its own axis: lr of shape (5, 1) and 100 statistics are 500 runs.",
         ) from error
 
 
 def _check_targets(spread: np.ndarray) -> None:
-    """That the squares of targets of these spreads are numbers: else every loss would be zero, or
-    none would be.
+    """Raise where the squares of targets of these spreads overflow or vanish.
+
+    Raises:
+        InputError: naming the spreads.
     """
     with np.errstate(over="ignore"):
         squares = np.square(spread)

@@ -1,6 +1,4 @@
-"""Statistics for repeated runs: rates, times cut off at a budget, paired differences, folds that
-share their data.
-"""
+"""Statistical inference on repeated runs: rates, censored times, paired differences, folds."""
 
 from __future__ import annotations
 
@@ -16,6 +14,8 @@ from rectilinear.checks import check_finite
 from rectilinear.errors import InputError, ShapeError
 from rectilinear.numerics import wilson_interval
 
+MAX_EXACT_PAIRS = 12  # whose signs are all enumerated
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -28,8 +28,14 @@ class Estimate:
 
 @dataclass(frozen=True, eq=False)
 class Survival:
-    """The share of runs that have not arrived yet, just after each of the times at which some did,
-    with its band.
+    """The share of runs that have not converged yet, with its confidence band.
+
+    Attributes:
+        times: at which some runs converged.
+        share: of runs that have not, just after these times.
+        low: of the band.
+        high: likewise.
+        median: time to converge.
     """
 
     times: NDArray[np.float64]
@@ -41,6 +47,11 @@ class Survival:
 
 def wilson(successes: int, trials: int, confidence: float = 0.95) -> Estimate:
     """A rate with Wilson's interval, which keeps its coverage near 0 and 1 and for few trials.
+
+    Args:
+        successes: their number.
+        trials: their number.
+        confidence: of the interval.
 
     See :func:`rectilinear.numerics.wilson_interval`.
 
@@ -62,16 +73,15 @@ def wilson(successes: int, trials: int, confidence: float = 0.95) -> Estimate:
 
 
 def kaplan_meier(times: ArrayLike, arrived: ArrayLike, confidence: float = 0.95) -> Survival:
-    """The law of a time that is known only up to a budget: Kaplan and Meier's estimate, and its
-    median.
+    """Kaplan and Meier's estimate of the distribution of a censored time, and its median.
 
-    ``S(t) = prod over arrivals t_i <= t of (1 - d_i / n_i)`` with ``d_i`` arrivals among ``n_i``
-    still under way. The band is Greenwood's on the log-log scale; the interval of the median is
-    where the band crosses one half.
+    ``S(t) = prod over t_i <= t of (1 - d_i / n_i)`` with ``d_i`` runs that converged at ``t_i``
+    among ``n_i`` that had not before. The band is Greenwood's on the log-log scale; the interval
+    of the median is where the band crosses one half.
 
     Args:
-        times: of arrival, or the budget of a run that did not arrive.
-        arrived: whether it did; of the same length.
+        times: to converge, or the budget of a run that did not.
+        arrived: whether it converged; of the same length.
         confidence: of the band, pointwise.
 
     Raises:
@@ -92,16 +102,13 @@ def kaplan_meier(times: ArrayLike, arrived: ArrayLike, confidence: float = 0.95)
         return Survival(none, none, none, none, never)
     curve = stats.ecdf(_censored(at, done)).sf
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", RuntimeWarning
-        )  # the band is undefined where the share is 0 or 1
+        # The band is undefined where the share is 0 or 1.
+        warnings.simplefilter("ignore", RuntimeWarning)
         band = curve.confidence_interval(confidence, method="log-log")
     here = np.isin(curve.quantiles, at[done])
     steps, share = np.asarray(curve.quantiles)[here], np.asarray(curve.probabilities)[here]
     low, high = (np.asarray(edge.probabilities)[here] for edge in (band.low, band.high))
-    if (
-        share[-1] == 0
-    ):  # nobody is left to say how much higher it could be: the band stays where it was
+    if share[-1] == 0:  # no run is left, so the upper end of the band stays where it was
         low[-1], high[-1] = 0.0, high[-2] if len(high) > 1 else 1.0
     median = Estimate(*(_crossing(steps, line) for line in (share, low, high)))
     return Survival(steps, share, low, high, median)
@@ -115,19 +122,17 @@ def paired_logrank(
     *,
     overlap: float = 0.0,
 ) -> float:
-    """The p value of the log-rank test for pairs: that either of a pair is as likely to have
-    arrived at any time.
+    """The p value of the log-rank test for pairs, whether both converge at the same rate.
 
-    The log-rank statistic is the sum of ``d_i``, the difference within pair ``i`` of the scores
-    ``1(arrived) - H(t)``, with ``H`` the Nelson-Aalen estimate from all runs together. Were the two
-    alike, each ``d_i`` could as well have the
-    other sign: ``z = sum d_i / sqrt(sum d_i^2)``, and all the signs themselves for few pairs. The
-    common test takes the runs of a pair for independent; where they share their data it rejects too
-    seldom. One when nothing arrived.
+    The statistic is the sum of ``d_i``, the difference within pair ``i`` of the scores
+    ``1(converged) - H(t)``, with ``H`` the Nelson-Aalen estimate from all runs together. Were the
+    two alike, each ``d_i`` could as well have the other sign: ``z = sum d_i / sqrt(sum d_i^2)``,
+    and all the signs themselves for few pairs. The common test takes the runs of a pair for
+    independent; where they share their data it rejects too seldom. One when nothing converged.
 
     Args:
-        times: of arrival, or the budget of a run that did not arrive; pair by pair.
-        arrived: whether it did.
+        times: to converge, or the budget of a run that did not; pair by pair.
+        arrived: whether it converged.
         other_times: of the others.
         other_arrived: likewise.
         overlap: ``n_test / n_train`` where pairs are folds whose training sets overlap: then
@@ -143,7 +148,8 @@ def paired_logrank(
         Analysis 5, 1999, for the log-rank test.
 
     Example:
-        >>> round(paired_logrank([1, 2, 3, 4, 5, 6], [True] * 6, [11, 12, 13, 14, 15, 16], [True] * 6), 3)
+        >>> fast, slow, all_converged = [1, 2, 3, 4, 5, 6], [11, 12, 13, 14, 15, 16], [True] * 6
+        >>> round(paired_logrank(fast, all_converged, slow, all_converged), 3)
         0.031
     """
     left, right = _times(times, arrived), _times(other_times, other_arrived)
@@ -161,19 +167,15 @@ def paired_logrank(
     if overlap and len(d) > 1:
         return corrected_t(d, overlap)
     d = d[d != 0]
-    if len(d) > _ALL_SIGNS:
+    if len(d) > MAX_EXACT_PAIRS:
         return float(2 * stats.norm.sf(abs(d.sum()) / np.sqrt(d @ d)))
     sums = (1 - 2 * (np.arange(2 ** len(d))[:, None] >> np.arange(len(d)) & 1)) @ d
-    return float(
-        np.mean(np.abs(sums) >= abs(d.sum()) * (1 - 1e-9))
-    )  # the sum itself is one of them, but for rounding
-
-
-_ALL_SIGNS = 12  # pairs whose signs are all tried
+    # The sum itself is one of them, but for rounding.
+    return float(np.mean(np.abs(sums) >= abs(d.sum()) * (1 - 1e-9)))
 
 
 def wilcoxon(differences: ArrayLike) -> float:
-    """The p value of Wilcoxon's signed-rank test: that paired differences are symmetric about zero.
+    """The p value of Wilcoxon's signed-rank test, whether differences are symmetric about zero.
 
     One when every difference is zero.
 
@@ -189,8 +191,7 @@ def wilcoxon(differences: ArrayLike) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P values adjusted so that the chance of any false rejection among them stays at the level:
-    Holm's steps.
+    """P values adjusted by Holm's method, which bounds the chance of any false rejection.
 
     ``p'_(i) = max over j <= i of min(1, (m - j + 1) p_(j))`` for the ordered p values.
 
@@ -210,8 +211,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def corrected_t(differences: ArrayLike, test_fraction: float) -> float:
-    """The p value of the corrected resampled t test, for differences over folds whose training sets
-    overlap.
+    """The p value of the corrected resampled t test, for folds whose training sets overlap.
 
     ``t = mean(d) / sqrt((1/J + n_test/n_train) var(d))`` with ``J - 1`` degrees of freedom. The
     plain t test takes the ``J`` differences for independent and rejects far too often.
@@ -250,7 +250,7 @@ def _times(times: ArrayLike, arrived: ArrayLike) -> tuple[NDArray[np.float64], N
         raise ShapeError(
             got=f"{len(at)} times and arrivals of shape {done.shape}",
             expected="one boolean a time, and at least one",
-            fix="A run that did not arrive has its budget for a time, and False.",
+            fix="Give a run that did not converge its budget as time, and False.",
         )
     return at, done
 

@@ -1,34 +1,26 @@
-"""Starting weights of deep linear networks, for many runs at once."""
+"""Initial weights and biases of deep linear networks, for many runs at once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
 from math import prod
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
 from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.random import check_seed
 
-Start: TypeAlias = Literal[
+Initialisation: TypeAlias = Literal[
     "uniform", "torch", "normal", "orthogonal", "identity", "balanced", "zero_last"
 ]
-STARTS: tuple[Start, ...] = (
-    "uniform",
-    "torch",
-    "normal",
-    "orthogonal",
-    "identity",
-    "balanced",
-    "zero_last",
-)
+INITIALISATIONS: tuple[Initialisation, ...] = get_args(Initialisation)
 Layers: TypeAlias = "tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]"
 
 
-def draw(
-    start: Start,
+def initial_weights(
+    init: Initialisation,
     sizes: Sequence[int],
     runs: tuple[int, ...] = (),
     *,
@@ -36,8 +28,7 @@ def draw(
     scale: float = 1.0,
     seed: int | np.random.SeedSequence | np.random.Generator = 0,
 ) -> Layers:
-    """Weights ``(*runs, sizes[i + 1], sizes[i])`` and biases ``(*runs, sizes[i + 1])`` of every
-    layer.
+    """Random weights and biases of every layer, one ``(*runs, out, in)`` and ``(*runs, out)`` each.
 
     ===============  ==============================================================================
     ``uniform``      weights and biases uniform on (-1, 1)
@@ -52,19 +43,22 @@ def draw(
     ===============  ==============================================================================
 
     Args:
-        start: one of the names above.
-        sizes: inputs, hidden widths, outputs.
-        runs: the shape of the batch.
+        init: one of the names above.
+        sizes: numbers of inputs, units of each hidden layer, and outputs.
+        runs: the shape of the batch; one network by default.
         bias: whether the layers have biases; without, the second tuple is empty.
-        scale: what all the weights are multiplied with.
+        scale: factor of all weights.
         seed: of the random numbers.
+
+    Raises:
+        ConfigError: for an unknown name.
 
     Reference: Saxe, McClelland and Ganguli, "Exact solutions to the nonlinear dynamics of learning
     in deep linear neural networks", 2014 (orthogonal); Arora, Cohen and Hazan, "On the Optimization
     of Deep Networks", 2018 (balanced).
 
     Example:
-        >>> weights, biases = draw("zero_last", (3, 4, 1), runs=(10,))
+        >>> weights, biases = initial_weights("zero_last", (3, 4, 1), runs=(10,))
         >>> [w.shape for w in weights], float(abs(weights[-1]).max())
         ([(10, 4, 3), (10, 1, 4)], 0.0)
     """
@@ -73,7 +67,7 @@ def draw(
     rng = np.random.default_rng(seed)
     shapes = [(*runs, o, i) for i, o in pairwise(sizes)]
     biases = [np.zeros(shape[:-1]) for shape in shapes]
-    match start:
+    match init:
         case "uniform":
             weights = [rng.uniform(-1, 1, shape) for shape in shapes]
             biases = [rng.uniform(-1, 1, shape[:-1]) for shape in shapes]
@@ -94,7 +88,9 @@ def draw(
             weights = [*(_orthogonal(rng, shape) for shape in shapes[:-1]), np.zeros(shapes[-1])]
         case _:
             raise ConfigError(
-                f"start = {start!r}", f"one of {', '.join(STARTS)}", "Or pass weights and biases."
+                f"init = {init!r}",
+                f"one of {', '.join(INITIALISATIONS)}",
+                "Or pass weights and biases.",
             )
     return tuple(scale * w for w in weights), tuple(biases) if bias else ()
 
@@ -103,16 +99,15 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Uniform among matrices with orthonormal rows or columns."""
     *runs, rows, columns = shape
     q, r = np.linalg.qr(rng.normal(size=(*runs, max(rows, columns), min(rows, columns))))
-    q = (
-        q * np.sign(np.diagonal(r, axis1=-2, axis2=-1))[..., None, :]
-    )  # without the signs it is not uniform
+    # Without the signs it is not uniform.
+    q = q * np.sign(np.diagonal(r, axis1=-2, axis2=-1))[..., None, :]
     return q if rows >= columns else np.ascontiguousarray(np.swapaxes(q, -1, -2))
 
 
 def _balanced(
     rng: np.random.Generator, sizes: Sequence[int], runs: tuple[int, ...]
 ) -> list[np.ndarray]:
-    """The singular values of a random map, each spread evenly over the layers."""
+    """Weights whose layers share the singular values of a random map evenly."""
     depth, d, m = len(sizes) - 1, sizes[0], sizes[-1]
     rank = min(sizes)
     u, s, vt = np.linalg.svd(rng.normal(size=(*runs, m, d)) / d**0.5, full_matrices=False)
@@ -127,7 +122,11 @@ def _balanced(
 
 
 def check_layers(layers: Layers, sizes: Sequence[int], *, bias: bool) -> tuple[int, ...]:
-    """The runs of given weights and biases, after checking their shapes."""
+    """The shape of the batch of given weights and biases.
+
+    Raises:
+        ShapeError: if they do not belong to layers of these sizes.
+    """
     weights, biases = layers
     shapes = [(o, i) for i, o in pairwise(sizes)]
     wanted = shapes if not bias else [*shapes, *((o,) for o, _ in shapes)]
@@ -137,9 +136,9 @@ def check_layers(layers: Layers, sizes: Sequence[int], *, bias: bool) -> tuple[i
         for a, shape in zip(given, wanted, strict=True)
     ):
         raise ShapeError(
-            got=f"a start of shapes {[np.shape(a) for a in given]}",
+            got=f"initial weights and biases of shapes {[np.shape(a) for a in given]}",
             expected=f"weights and biases that end in {wanted}",
-            fix="One weight (outputs, inputs) and, with bias, one bias (outputs,) a layer; runs go in front.",
+            fix="Give each layer a weight (out, in) and, with bias, a bias (out,), runs first.",
         )
     return np.broadcast_shapes(
         *(np.shape(a)[: np.ndim(a) - len(s)] for a, s in zip(given, wanted, strict=True))
@@ -147,7 +146,7 @@ def check_layers(layers: Layers, sizes: Sequence[int], *, bias: bool) -> tuple[i
 
 
 def parameters(sizes: Sequence[int], *, bias: bool) -> int:
-    """The number of weights and biases.
+    """The number of weights and biases of one network.
 
     Example:
         >>> parameters((3, 4, 1), bias=True)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
@@ -14,60 +14,60 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from torch import nn
 
-from rectilinear.deeplinear.ensemble import OPTIMIZERS, Optimizer, log_grid, train
-from rectilinear.deeplinear.finish import finish
-from rectilinear.deeplinear.initialisation import Layers, Start, draw
+from rectilinear.deeplinear.ensemble import OPTIMIZERS, Optimizer
+from rectilinear.deeplinear.initialisation import Initialisation, Layers, initial_weights
+from rectilinear.deeplinear.solver import Units, solve
 from rectilinear.deeplinear.statistics import SufficientStatistics, check_unmasked
-from rectilinear.deeplinear.units import Units, end_to_end, mean_square_error
-from rectilinear.errors import ConfigError, DivergedError
+from rectilinear.errors import ConfigError
 
-_FIRST = 2000  # steps of Adam, after which L-BFGS takes over
-_WIDEST = 64  # of hidden layers whose width is left open: wider ones cost more steps per second than they save
+MAX_DEFAULT_WIDTH = 64  # units of a layer: wider ones cost more steps a second than they save
 
 
 class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
-    """Linear regression by a chain of linear layers, trained by full-batch descent on the mean
-    square error.
+    """Linear regression by a chain of linear layers, trained on the mean square error of all rows.
 
-    What it fits is least squares; what depth changes is the way there. It trains from the
-    statistics of the rows, so the time of a step does not depend on their number. By default
-    columns are standardised for training, the start leads away from the saddle at zero, and it
-    warns if it does not arrive.
+    What it fits is least squares; depth changes the way there. It trains from the statistics of
+    the rows, so the time of a step does not depend on their number. By default columns are
+    standardised for training, the initial weights lead away from the saddle at zero, and a
+    ``ConvergenceWarning`` is given if the optimum is not reached.
 
     Args:
         depth: the number of layers; 1 is linear regression by descent.
         width: units of each hidden layer; below the smaller of inputs and targets not every linear
-            map gets through. ``None`` is the larger of the two up to 64, from where no direction is
-            slow.
-        start: how weights begin: ``"zero_last"``, ``"orthogonal"``, ``"torch"``, ``"uniform"``,
-            ``"normal"``, ``"identity"``, ``"balanced"``; see :func:`~rectilinear.deeplinear.draw`.
+            map can be represented. ``None`` is the larger of the two up to 64, where no direction
+            is slow.
+        init: how weights are initialised: ``"zero_last"``, ``"orthogonal"``, ``"torch"``,
+            ``"uniform"``, ``"normal"``, ``"identity"`` or ``"balanced"``; see
+            :func:`~rectilinear.deeplinear.initial_weights`.
         optimizer: ``"auto"``, 2,000 steps of Adam and then L-BFGS on whitened inputs, which no
             conditioning slows down; or ``"adam"``, ``"momentum"`` or ``"gd"`` alone.
         lr: the step size of descent, on the mean square error as with ``torch.nn.MSELoss``.
         max_iter: the largest number of steps.
         tol: the optimality gap at which training ends, a share of the variance of the targets.
         fit_intercept: whether there is an intercept, from a bias in every layer.
-        standardize: whether training sees columns of mean zero (with an intercept) and variance
-            one.
-        random_state: of the start.
+        standardize: whether training sees columns of variance one, and with an intercept of mean
+            zero.
+        random_state: seed of the initial weights.
 
     Attributes:
         coef_: end-to-end weights ``(d,)``, or ``(m, d)`` for targets with two axes.
         intercept_: a number, or ``(m,)``.
-        optimality_gap_: the mean square error above that of least squares, a share of the variance
-            of the targets (of the mean of their squares without an intercept), of the map in
-            ``coef_`` and ``intercept_``. Where ``width`` is below the rank of least squares, it is
-            measured from the best map of that rank, reduced-rank regression. It is known to the
-            rounding of predictions, ``1e-14`` times the condition of the columns, squared.
+        optimality_gap_: the mean square error of ``coef_`` and ``intercept_`` above that of least
+            squares, a share of the variance of the targets (of the mean of their squares without
+            an intercept). Where ``width`` is below the rank of least squares, it is measured from
+            the best map of that rank, reduced-rank regression. It is known to the rounding of
+            predictions, ``1e-14`` times the squared condition number of the columns.
         converged_: whether that gap is at most ``tol``.
         n_iter_: the number of steps of the last call, at least 1.
         learning_curve_: ``{"step", "loss", "gap"}`` of the last call, on a logarithmic grid up to
             the last step; the loss is the mean square error over rows and targets in the units of
             the data, the gap is as above.
-        weights_, biases_: of each layer, in the units of the data: those with the smallest gap of
-        all steps.
+        weights_: of each layer, in the units of the data: those with the smallest gap of all
+            steps.
+        biases_: likewise.
         statistics_: of all the rows seen.
-        n_features_in_, feature_names_in_: as everywhere in scikit-learn.
+        n_features_in_: as everywhere in scikit-learn.
+        feature_names_in_: likewise.
 
     Reference: Arora, Cohen and Hazan, "On the Optimization of Deep Networks: Implicit Acceleration
     by Overparameterization", 2018.
@@ -85,7 +85,7 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
         depth: int = 3,
         width: int | None = None,
         *,
-        start: Start = "zero_last",
+        init: Initialisation = "zero_last",
         optimizer: Optimizer | Literal["auto"] = "auto",
         lr: float = 0.01,
         max_iter: int = 10_000,
@@ -96,7 +96,7 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
     ) -> None:
         self.depth = depth
         self.width = width
-        self.start = start
+        self.init = init
         self.optimizer = optimizer
         self.lr = lr
         self.max_iter = max_iter
@@ -108,24 +108,37 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
     def fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> DeepLinearRegressor:
-        """Train on rows ``(n, d)`` with targets ``(n,)`` or ``(n, m)``; an integer weight means as
-        many equal rows.
+        """Train on these rows, from new initial weights.
+
+        Args:
+            X: inputs ``(n, d)``.
+            y: targets ``(n,)`` or ``(n, m)``.
+            sample_weight: weights ``(n,)``, all one by default; an integer weight means as many
+                equal rows.
 
         Raises:
             ValueError: for data that are not finite numbers of the right shape.
             ConfigError: for a parameter out of range.
-            DivergedError: if the loss grows without end.
+            DivergedError: if the loss grows without bound.
         """
         return self._train(self._statistics(X, y, sample_weight, reset=True), None)
 
     def partial_fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> DeepLinearRegressor:
-        """Train on from here with these rows and all the rows before: only their statistics were
-        kept.
+        """Train on from the present weights, with these rows and all the rows before.
+
+        Of earlier rows only the statistics were kept.
+
+        Args:
+            X: inputs ``(n, d)``.
+            y: targets ``(n,)`` or ``(n, m)``.
+            sample_weight: weights ``(n,)``, all one by default.
 
         Raises:
-            ValueError, ConfigError, DivergedError: as :meth:`fit`.
+            ValueError: for data that are not finite numbers of the right shape.
+            ConfigError: for a parameter out of range, or one that changes the network.
+            DivergedError: if the loss grows without bound.
         """
         if not hasattr(self, "statistics_"):
             return self.fit(X, y, sample_weight)
@@ -133,14 +146,13 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
         return self._train(self.statistics_ + new, (tuple(self.weights_), tuple(self.biases_)))
 
     def predict(self, X: ArrayLike) -> np.ndarray:
-        """The predictions ``(n,)`` or ``(n, m)``."""
+        """The predictions ``(n,)`` or ``(n, m)`` for inputs ``(n, d)``."""
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=np.float64)
         return X @ self.coef_.T + self.intercept_
 
     def to_torch(self) -> nn.Sequential:
-        """The network in the units of the data: a chain of ``torch.nn.Linear`` in float64, targets
-        on the last axis.
+        """The network as a chain of ``torch.nn.Linear`` in float64, in the units of the data.
 
         Example:
             >>> import torch
@@ -148,9 +160,6 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
             >>> model.to_torch()(torch.tensor([[3.0]], dtype=torch.float64)).round(decimals=3)
             tensor([[7.]], dtype=torch.float64, grad_fn=<RoundBackward1>)
         """
-        import torch
-        from torch import nn
-
         check_is_fitted(self)
         net = nn.Sequential()
         for i, weight in enumerate(self.weights_):
@@ -188,32 +197,38 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
             statistics, centre=bool(self.fit_intercept), standardize=bool(self.standardize)
         )
         few, many = sorted((statistics.inputs, statistics.outputs))
-        widths = (self.width or max(few, min(many, _WIDEST)),) * (self.depth - 1)
+        widths = (self.width or max(few, min(many, MAX_DEFAULT_WIDTH)),) * (self.depth - 1)
         sizes = (statistics.inputs, *widths, statistics.outputs)
         varies = units.seen.root(bias=units.bias).any(0)
         if layers is None:
             layers = self._draw(sizes, bias=units.bias)
-            layers[0][0][:, ~varies] = (
-                0  # what is always zero gets no gradient: it would keep its random weight
-            )
+            # The weights of an input that is always zero have no gradient: they would stay random.
+            layers[0][0][:, ~varies] = 0
         else:
             self._check_unchanged(sizes, layers, bias=units.bias)
             layers = units.from_data(layers)
             new = varies & ~layers[0][0].any(0)
-            if new.any():  # columns that were constant so far: all zeros would be a saddle that descent never leaves
+            # Weights of zero for inputs that were constant so far would be a saddle for ever.
+            if new.any():
                 layers[0][0][:, new] = self._draw(sizes, bias=units.bias)[0][0][:, new]
-        path = self._descend(units, widths, layers)
-        weights, biases = units.to_data(path.layers)
-        best = path.best if path.best is not None else end_to_end(path.layers)
-        maps = [units.map_to_data(coef, intercept) for coef, intercept in (*path.maps, best)]
+        found = solve(
+            units,
+            layers,
+            optimizer=self.optimizer,
+            lr=self.lr,
+            max_iter=self.max_iter,
+            tol=self.tol,
+        )
+        weights, biases = units.to_data(found.layers)
+        maps = [units.map_to_data(coef, intercept) for coef, intercept in (*found.maps, found.best)]
         coef, intercept = (np.stack(parts) for parts in zip(*maps, strict=True))
         reference = units.seen.least_squares(bias=units.bias, rank=min((*widths, few)))
         gap = units.gap(coef, intercept, reference.coef) / units.scale
         self.statistics_, self.weights_, self.biases_ = statistics, weights, biases
-        self.optimality_gap_, self.n_iter_ = float(gap[-1]), max(1, path.count)
+        self.optimality_gap_, self.n_iter_ = float(gap[-1]), max(1, found.count)
         self.converged_ = bool(self.optimality_gap_ <= self.tol)
-        loss = mean_square_error(statistics, coef, intercept)
-        self.learning_curve_ = {"step": np.array(path.steps), "loss": loss[:-1], "gap": gap[:-1]}
+        loss = statistics.mean_square_error(coef, intercept)
+        self.learning_curve_ = {"step": np.array(found.steps), "loss": loss[:-1], "gap": gap[:-1]}
         self.coef_, self.intercept_ = coef[-1], intercept[-1]
         if self._flat:
             self.coef_, self.intercept_ = self.coef_[0], float(self.intercept_[0])
@@ -222,8 +237,8 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
         return self
 
     def _draw(self, sizes: tuple[int, ...], *, bias: bool) -> Layers:
-        return draw(
-            self.start,
+        return initial_weights(
+            self.init,
             sizes,
             bias=bias,
             seed=check_random_state(self.random_state).randint(2**31 - 1),
@@ -231,86 +246,22 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
 
     @staticmethod
     def _check_unchanged(sizes: tuple[int, ...], layers: Layers, *, bias: bool) -> None:
-        """That ``partial_fit`` goes on with the network that it began with."""
+        """Raise if ``partial_fit`` would go on with another network than it began with."""
         weights, biases = layers
         if (found := (weights[0].shape[1], *map(len, weights))) != sizes or bool(biases) != bias:
             raise ConfigError(
                 f"a network of {sizes} units, fit_intercept={bias}",
-                f"{found} and fit_intercept={bool(biases)}, as before: partial_fit trains on from the weights it has",
+                f"{found} and fit_intercept={bool(biases)}, as in the first call of partial_fit",
                 "Call fit, or leave depth, width and fit_intercept as they were.",
             )
 
-    def _descend(self, units: Units, widths: tuple[int, ...], layers: Layers) -> _Path:
-        """Descent, and L-BFGS from the best weights that it passed where it is asked for and
-        something is left.
-        """
-        seen, m, auto = units.seen, units.seen.outputs, self.optimizer == "auto"
-        tol = self.tol * (1 - 1e-6)  # what the way back to the units of the data may cost
-        steps, marks = (
-            min(self.max_iter, _FIRST) if auto else self.max_iter,
-            log_grid(self.max_iter),
-        )
-        adam = auto or self.optimizer == "adam"
-        run = train(
-            seen,
-            widths,
-            start=layers,
-            optimizer="adam" if self.optimizer == "auto" else self.optimizer,
-            lr=self.lr
-            if adam
-            else self.lr * 2 / m,  # ours is on the mean square error, as with torch.nn.MSELoss
-            eps=1e-8 * m / 2,
-            steps=steps,
-            checkpoints=marks[marks <= steps].tolist(),
-            tol=tol * units.scale,
-            bias=units.bias,
-            keep_best=True,
-        )
-        if run.diverged and not run.n_iter:
-            raise DivergedError(
-                got=f"starting weights so large that {self.depth} layers of them multiply to no useful number",
-                expected="a start whose loss is at most ten billion times that of no prediction",
-                fix="Use another start, such as start='zero_last', a smaller depth or a smaller width.",
-            )
-        if run.diverged:
-            raise DivergedError(
-                got=f"a loss that grew without end, up to step {int(run.n_iter)}",
-                expected="one that falls",
-                fix=f"Use a smaller lr than {self.lr}"
-                + ("." if self.standardize else ", or standardize=True."),
-            )
-        end = int(np.searchsorted(run.steps, run.n_iter)) + 1  # later checkpoints repeat it
-        taken = np.minimum(run.steps[:end], run.n_iter).tolist()
-        maps = list(zip(run.coef[:end], run.intercept[:end], strict=True))
-        path = _Path(taken, maps, (run.weights, run.biases), int(run.n_iter))
-        if run.best == run.n_iter:
-            path.best = maps[-1]
-        if not auto or run.converged or self.max_iter <= steps:
-            return path
-        done = finish(
-            seen,
-            path.layers,
-            tol=tol,
-            scale=units.scale,
-            steps=self.max_iter - steps,
-            marks=(marks - steps).tolist(),
-            bias=units.bias,
-        )
-        path.steps += [steps + step for step in done.steps if step]
-        path.maps += [
-            end_to_end(layers) for step, layers in zip(done.steps, done.layers, strict=True) if step
-        ]
-        path.layers, path.count = done.layers[-1], steps + done.count
-        path.best = path.maps[-1] if done.count else None
-        return path
-
     def _advice(self) -> str:
-        """What may help, of what is not in force already."""
+        """What may help the optimisation, of what is not in force already."""
         ways = [] if self.n_iter_ < self.max_iter else ["a larger max_iter"]
         if self.optimizer != "auto":
             ways += ["optimizer='auto'", *([] if self.optimizer == "adam" else ["another lr"])]
         ways += [] if self.standardize else ["standardize=True"]
-        ways += [] if self.start == "zero_last" else ["start='zero_last'"]
+        ways += [] if self.init == "zero_last" else ["init='zero_last'"]
         if not ways:
             ways = [
                 "a larger tol where what is left is rounding",
@@ -318,8 +269,8 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
                 "another random_state",
             ]
         return (
-            f"The optimality gap is {self.optimality_gap_:.1e} after {self.n_iter_} steps and not yet tol = {self.tol}."
-            f" Try {', or '.join(ways)}."
+            f"The optimality gap is {self.optimality_gap_:.1e} after {self.n_iter_} steps, above "
+            f"tol = {self.tol}. Try {', or '.join(ways)}."
         )
 
     def _check(self) -> None:
@@ -356,16 +307,3 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
                 raise ConfigError(
                     f"{name} = {getattr(self, name)!r}", expected, "Correct this value."
                 )
-
-
-@dataclass
-class _Path:
-    """What training passed: steps and maps ``(coef, intercept)`` there, the best layers, their map
-    and all steps.
-    """
-
-    steps: list[int]
-    maps: list[tuple[np.ndarray, np.ndarray]]
-    layers: Layers
-    count: int
-    best: tuple[np.ndarray, np.ndarray] | None = None

@@ -1,5 +1,9 @@
-"""What full-batch training of a linear network needs to know of the data: a few numbers, whatever
-the rows.
+"""Sufficient statistics of linear regression, and least squares from their orthogonal factor.
+
+Full-batch training of a linear network, and its reference least squares, need of ``n`` rows of
+``d`` inputs and ``m`` outputs only the means and the triangular factor ``R`` of the centred
+table ``Z = [X y]``, ``R'R = Z'Z / n``. The Gram matrix ``Z'Z`` is never formed: its condition
+number is the square of that of ``Z``.
 """
 
 from __future__ import annotations
@@ -11,32 +15,44 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rectilinear.checks import check_finite
-from rectilinear.deeplinear.least_squares import (
-    LeastSquares,
-    column_norms,
-    powers_of_two,
-    solve_factor,
-)
 from rectilinear.errors import DtypeError, InputError, NonFiniteError, ShapeError
+from rectilinear.numerics import rank_tolerance
 
-_BLOCK = 1 << 18  # numbers reduced at once: two megabytes, so that a block stays in the cache
+BLOCK_ENTRIES = 1 << 18  # numbers that are reduced at once: two megabytes stay in the cache
+
+
+@dataclass(frozen=True)
+class LeastSquares:
+    """The least-squares solution of smallest norm, of a batch of ``runs`` data sets.
+
+    Attributes:
+        coef: ``(*runs, m, d)``, as in scikit-learn with the outputs first.
+        intercept: ``(*runs, m)``; zeros without a bias.
+        loss: ``(*runs,)``, the mean square error over rows and outputs on the data that were
+            fitted.
+        rank: ``(*runs,)``, the rank of the (centred) inputs; below ``d`` the solution is one of
+            many.
+    """
+
+    coef: np.ndarray
+    intercept: np.ndarray
+    loss: np.ndarray
+    rank: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
 class SufficientStatistics:
-    """Weight, means and second moments of ``d`` inputs and ``m`` outputs, in float64, a batch over
-    ``runs``.
+    """Number of rows, means and second moments of inputs and outputs, of a batch of data sets.
 
-    The centred second moments are kept as a triangular factor ``R`` with ``R'R = Z'Z / n`` for the
-    centred ``Z = [X y]``: the gradient takes its Gram matrix ``cxx``, least squares takes ``R``
-    itself, and adding two statistics is a small QR decomposition. So data that stream by keep the
-    accuracy of data at hand.
+    Float64 throughout. Adding the statistics of two sets of rows is a small QR decomposition, so
+    data that stream by keep the accuracy of data at hand.
 
     Attributes:
         n: ``(*runs,)``, the number of rows, or the sum of their weights.
-        mean_x: ``(*runs, d)``.
-        mean_y: ``(*runs, m)``.
-        factor: ``(*runs, d + m, d + m)``.
+        mean_x: ``(*runs, d)``, the means of the inputs.
+        mean_y: ``(*runs, m)``, the means of the outputs.
+        factor: ``(*runs, d + m, d + m)``, the triangular ``R`` with ``R'R = Z'Z / n`` for the
+            centred columns ``Z = [X y]``.
 
     Reference: Demmel, Grigori, Hoemmen and Langou, "Communication-optimal Parallel and Sequential
     QR and LU Factorizations", 2012.
@@ -57,14 +73,13 @@ class SufficientStatistics:
     def from_data(
         cls, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> SufficientStatistics:
-        """The statistics of inputs ``(*runs, n, d)`` and outputs ``(*runs, n)`` or ``(*runs, n,
-        m)``.
+        """The statistics of rows of inputs and outputs.
 
         Args:
-            X: inputs.
-            y: outputs, with the same runs and rows.
-            sample_weight: ``(*runs, n)`` or ``(n,)``, not negative and not all zero; an integer
-                weight means as many equal rows.
+            X: inputs ``(*runs, n, d)``.
+            y: outputs ``(*runs, n)`` or ``(*runs, n, m)``.
+            sample_weight: weights ``(*runs, n)`` or ``(n,)``, not negative and not all zero; an
+                integer weight means as many equal rows. All one by default.
 
         Raises:
             DtypeError: for what is not a table of real numbers.
@@ -82,14 +97,14 @@ class SufficientStatistics:
         ):
             raise ShapeError(
                 got=f"X of shape {inputs.shape} and y of shape {np.shape(y)}",
-                expected="X of shape (rows, inputs) and y of shape (rows,) or (rows, outputs), none of them empty",
+                expected="X (rows, inputs) and y (rows,) or (rows, outputs), none of them empty",
                 fix="Give both the same rows; a single input is a column: X[:, None].",
             )
         # Columns in front of rows: then every pass goes through contiguous memory.
         table = np.concatenate([np.swapaxes(inputs, -1, -2), np.swapaxes(outputs, -1, -2)], axis=-2)
         *_, columns, rows = table.shape
         weights = None if sample_weight is None else _weights(sample_weight, inputs.shape[:-1])
-        step = max(columns, _BLOCK // columns)
+        step = max(columns, BLOCK_ENTRIES // columns)
         parts = [
             cls._block(
                 table[..., i : i + step],
@@ -98,9 +113,8 @@ class SufficientStatistics:
             )
             for i in range(0, rows, step)
         ]
-        while (
-            len(parts) > 1
-        ):  # in pairs, so that rounding errors grow with the logarithm of the rows
+        # In pairs, so that rounding errors grow with the logarithm of the rows.
+        while len(parts) > 1:
             parts = [
                 left + right for left, right in zip(parts[::2], parts[1::2], strict=False)
             ] + parts[len(parts) & ~1 :]
@@ -130,7 +144,7 @@ class SufficientStatistics:
             return NotImplemented
         if (self.runs, self.inputs, self.outputs) != (other.runs, other.inputs, other.outputs):
             raise ShapeError(
-                got=f"statistics of runs, inputs, outputs {(other.runs, other.inputs, other.outputs)}",
+                got=f"(runs, inputs, outputs) = {(other.runs, other.inputs, other.outputs)}",
                 expected=f"{(self.runs, self.inputs, self.outputs)}",
                 fix="Add statistics of the same columns.",
             )
@@ -161,16 +175,23 @@ class SufficientStatistics:
         return type(self)(self.n[index], self.mean_x[index], self.mean_y[index], self.factor[index])
 
     def least_squares(self, *, bias: bool = True, rank: int | None = None) -> LeastSquares:
-        """The least-squares solution, from the factor: as accurate as from the rows.
+        """The minimiser of ``|X w + c - y|^2``, of smallest ``|w|`` where there are many.
 
-        With ``rank`` the best map of at most that rank, reduced-rank regression: all that a net
-        with so narrow a layer can represent.
+        It comes from the factor and is as accurate as from the rows: the error grows with the
+        condition number of ``X`` and not with its square.
 
-        Reference: Izenman, "Reduced-rank regression for the multivariate linear model", 1975.
+        Args:
+            bias: whether there is an intercept ``c``.
+            rank: if given, the best map of at most this rank instead, reduced-rank regression:
+                all that a network with a layer of so few units can represent.
+
+        Reference: Golub and Van Loan, "Matrix Computations", 2013, section 5.3; Izenman,
+        "Reduced-rank regression for the multivariate linear model", 1975.
 
         Example:
             >>> X = np.eye(3)
-            >>> best = SufficientStatistics.from_data(X, X * [3, 2, 1]).least_squares(bias=False, rank=2)
+            >>> statistics = SufficientStatistics.from_data(X, X * [3, 2, 1])
+            >>> best = statistics.least_squares(bias=False, rank=2)
             >>> abs(best.coef).round(12), best.loss.round(12)
             (array([[3., 0., 0.],
                    [0., 2., 0.],
@@ -191,9 +212,9 @@ class SufficientStatistics:
     def root(self, *, bias: bool = True) -> np.ndarray:
         """The triangular ``R`` ``(*runs, d, d)`` with ``R'R`` the second moments of the inputs.
 
-        About their mean with a bias, about zero without. A map that errs by ``e`` loses ``|R
-        e|^2``, which is never negative; formed with the Gram matrix, ``e'(R'R)e`` can be, and has
-        half the digits.
+        About their mean with a bias, about zero without. A map with the error ``e`` has a loss of
+        ``|R e|^2`` above the smallest, which is never negative; ``e'(R'R)e``, formed with the
+        Gram matrix, can be, and has half the digits.
         """
         d = self.inputs
         if bias:
@@ -203,11 +224,12 @@ class SufficientStatistics:
     def standardized(
         self, *, centre: bool = True
     ) -> tuple[SufficientStatistics, np.ndarray, np.ndarray]:
-        """The statistics of the columns divided by their spread, and the spreads of inputs and
-        outputs.
+        """The statistics of standardised columns, and the spreads of inputs and of outputs.
 
-        The spread is the standard deviation about the mean (``centre``) or about zero; a constant
-        column has spread 1.
+        Args:
+            centre: whether the means are subtracted and the spread is the standard deviation;
+                otherwise it is the root of the mean square. That of a constant column is taken
+                as 1.
         """
         mean = np.concatenate([self.mean_x, self.mean_y], axis=-1)
         spread = column_norms(
@@ -220,38 +242,54 @@ class SufficientStatistics:
             return type(self)(self.n, np.zeros_like(x), np.zeros_like(y), scaled), x, y
         return type(self)(self.n, self.mean_x / x, self.mean_y / y, scaled), x, y
 
+    def mean_square_error(self, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
+        """The mean square error of maps on these rows; infinite where it leaves float64.
+
+        Args:
+            coef: weights ``(*runs, m, d)``.
+            intercept: ``(*runs, m)``.
+
+        Example:
+            >>> line = SufficientStatistics.from_data([[0.0], [2.0]], [1.0, 1.0])
+            >>> float(line.mean_square_error(np.array([[1.0]]), np.array([0.0])))
+            1.0
+        """
+        d = self.inputs
+        with np.errstate(over="ignore"):
+            spread = self.factor[..., :d] @ coef.mT - self.factor[..., d:]
+            offset = (coef @ self.mean_x[..., None])[..., 0] + intercept - self.mean_y
+            squares = np.square(spread).sum((-2, -1)) + np.square(offset).sum(-1)
+        return squares / self.outputs
+
     @property
     def runs(self) -> tuple[int, ...]:
+        """The shape of the batch."""
         return self.n.shape
 
     @property
     def inputs(self) -> int:
+        """The number of inputs ``d``."""
         return self.mean_x.shape[-1]
 
     @property
     def outputs(self) -> int:
+        """The number of outputs ``m``."""
         return self.mean_y.shape[-1]
 
     @property
     def cxx(self) -> np.ndarray:
         """Covariance of the inputs ``(*runs, d, d)``, divided by ``n``."""
-        return (
-            np.swapaxes(self.factor[..., : self.inputs], -1, -2) @ self.factor[..., : self.inputs]
-        )
+        return self.factor[..., : self.inputs].mT @ self.factor[..., : self.inputs]
 
     @property
     def cxy(self) -> np.ndarray:
         """Covariance of inputs and outputs ``(*runs, d, m)``."""
-        return (
-            np.swapaxes(self.factor[..., : self.inputs], -1, -2) @ self.factor[..., self.inputs :]
-        )
+        return self.factor[..., : self.inputs].mT @ self.factor[..., self.inputs :]
 
     @property
     def cyy(self) -> np.ndarray:
         """Covariance of the outputs ``(*runs, m, m)``."""
-        return (
-            np.swapaxes(self.factor[..., self.inputs :], -1, -2) @ self.factor[..., self.inputs :]
-        )
+        return self.factor[..., self.inputs :].mT @ self.factor[..., self.inputs :]
 
     @property
     def sxx(self) -> np.ndarray:
@@ -269,9 +307,87 @@ class SufficientStatistics:
         return self.cyy + self.mean_y[..., :, None] * self.mean_y[..., None, :]
 
 
+def solve_factor(
+    factor: np.ndarray, d: int, rank: int | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Coefficients ``(*runs, m, d)``, loss and rank of least squares.
+
+    Columns are first scaled to a size between one half and one, by powers of two, so that their
+    units decide neither the rank nor the digits.
+
+    Args:
+        factor: ``R`` ``(*runs, p, d + m)`` of any height, with ``R'R`` the second moments of
+            ``[X y]``; it need not be triangular.
+        d: the number of inputs.
+        rank: of the best map of at most this rank: least squares, projected on the leading
+            directions of its predictions among the outputs.
+    """
+    size = powers_of_two(factor)
+    inputs, outputs = np.split(factor / size[..., None, :], [d], axis=-1)
+    u, s, vt = np.linalg.svd(inputs, full_matrices=False)
+    kept = s > rank_tolerance(factor.shape[-1]) * s[..., :1]
+    inverse = np.divide(1.0, s, out=np.zeros_like(s), where=kept)
+    seen = np.swapaxes(u, -1, -2) @ outputs * kept[..., None]
+    coef = np.einsum("...sm,...sd->...md", seen * inverse[..., None], vt)
+    found = kept.sum(-1)
+    for run in np.argwhere(found < d):
+        at = tuple(run)
+        coef[at] = _smallest(coef[at], vt[at][kept[at]], size[at][:d])
+    fitted = u @ seen  # the predictions themselves: no large coefficients cancel
+    if rank is not None and rank < min(d, outputs.shape[-1]):
+        leading = _leading(seen * size[..., None, d:], rank) * (
+            size[..., d:, None] / size[..., None, d:]
+        )
+        coef, fitted = np.swapaxes(leading, -1, -2) @ coef, fitted @ leading
+    coef = coef / size[..., None, :d] * size[..., d:, None]
+    with np.errstate(over="ignore"):  # beyond the floating-point numbers it is infinite
+        residual = (outputs - fitted) * size[..., None, d:]
+        return coef, (residual**2).sum((-2, -1)) / outputs.shape[-1], found
+
+
+def _leading(predictions: np.ndarray, rank: int) -> np.ndarray:
+    """The projection ``(*runs, m, m)`` on leading directions of predictions ``(*runs, p, m)``."""
+    v = np.linalg.svd(predictions, full_matrices=False)[2][..., :rank, :]
+    return np.swapaxes(v, -1, -2) @ v
+
+
+def _smallest(coef: np.ndarray, seen: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """The coefficients ``(m, d)`` of the same predictions whose ``coef / size`` is smallest.
+
+    The orthonormal rows of ``seen`` span the row space of the scaled columns, and ``coef`` lies
+    in it.
+    """
+    unseen = np.linalg.svd(seen, full_matrices=True)[2][len(seen) :]
+    free = unseen / size * size.min()
+    q, _ = np.linalg.qr(free.T)
+    wanted = coef / size * size.min()
+    return (wanted - (wanted @ q) @ q.T) * size / size.min()
+
+
+def powers_of_two(table: np.ndarray) -> np.ndarray:
+    """For each column of ``(*runs, rows, columns)`` the power of two above its largest entry.
+
+    One for a column of zeros. Dividing by it is exact, and no square overflows or vanishes then.
+
+    Example:
+        >>> powers_of_two(np.array([[3.0, 0.0], [-5.0, 0.0]]))
+        array([8., 1.])
+    """
+    largest = np.abs(table).max(-2, initial=0.0)
+    return np.ldexp(1.0, np.where(largest > 0, np.clip(np.frexp(largest)[1], -1000, 1000), 0))
+
+
+def column_norms(table: np.ndarray) -> np.ndarray:
+    """The lengths ``(*runs, columns)`` of columns, without overflow or underflow of squares."""
+    size = powers_of_two(table)
+    return np.sqrt(np.square(table / size[..., None, :]).sum(-2)) * size
+
+
 def _triangle(table: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """The square triangular factor of a centred table ``(*runs, rows, columns)``, constant columns
-    exactly zero.
+    """The square triangular factor of a centred table ``(*runs, rows, columns)``.
+
+    A column that varies by a few rounding errors of its mean is constant, and exactly zero here:
+    left in, it would get a huge coefficient.
     """
     short = table.shape[-1] - table.shape[-2]
     if short > 0:
@@ -279,19 +395,20 @@ def _triangle(table: np.ndarray, mean: np.ndarray) -> np.ndarray:
             [table, np.zeros((*table.shape[:-2], short, table.shape[-1]))], axis=-2
         )
     factor = _qr(table)
-    # A spread of a few rounding errors of the mean is one: as a column it would get a coefficient,
-    # and a huge one.
-    return factor * (column_norms(factor) > 10 * np.finfo(float).eps * np.abs(mean))[..., None, :]
+    return factor * (column_norms(factor) > rank_tolerance(1) * np.abs(mean))[..., None, :]
 
 
 def _qr(table: np.ndarray) -> np.ndarray:
-    """The triangular factor, whatever the units of the columns."""
+    """The triangular factor of a table whose columns may be in any units."""
     size = powers_of_two(table)[..., None, :]
     return np.asarray(np.linalg.qr(table / size, mode="r")) * size
 
 
 def check_unmasked(values: object, name: str) -> None:
-    """Raise a NonFiniteError for masked entries: as an array they are the numbers under the mask.
+    """Raise for masked entries, which an array would replace by the numbers under the mask.
+
+    Raises:
+        NonFiniteError: with their number.
 
     Example:
         >>> check_unmasked(np.ma.masked_array([1.0, 2.0], mask=[True, False]), "y")

@@ -17,18 +17,19 @@ import pytest
 import dying_workers
 from dying_workers import dies_once, dies_unless_zero
 from rectilinear.config import from_json, to_json
-from rectilinear.deeplinear import inference
-from rectilinear.deeplinear.study import (
+from rectilinear.deeplinear import (
     DepthStudy,
     Model,
     StudyResult,
     Synthetic,
     Table,
     deep_linear,
+    inference,
 )
 from rectilinear.deeplinear.study import depth_study as module
-from rectilinear.deeplinear.study.page import study_page
-from rectilinear.deeplinear.study.workers import Store, spread
+from rectilinear.deeplinear.study.measure import STEP_SIZES
+from rectilinear.deeplinear.study.page import study_page, write_study
+from rectilinear.deeplinear.study.workers import Store, map_chunks
 from rectilinear.errors import (
     CheckpointError,
     ConfigError,
@@ -191,9 +192,9 @@ def test_a_full_disk_keeps_what_is_finished(
 def test_steps_are_chosen_on_other_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = dataclasses.replace(STUDY, models=deep_linear([1, 3], lr=None), tuning=5)
     seen: list[np.random.SeedSequence] = []
-    choose = module._choose
+    choose = module.choose_step
     monkeypatch.setattr(
-        module, "_choose", lambda chunk: (seen.append(chunk.source.seed), choose(chunk))[1]
+        module, "choose_step", lambda chunk: (seen.append(chunk.source.seed), choose(chunk))[1]
     )
     result = study.run(out=tmp_path)
     reported = [
@@ -201,7 +202,7 @@ def test_steps_are_chosen_on_other_trials(tmp_path: Path, monkeypatch: pytest.Mo
     ]
     assert {seed.spawn_key for seed in seen}.isdisjoint(reported)
     steps = [model.lr for model in result.models[1:]]
-    assert set(steps) <= set(module.STEP_SIZES)
+    assert set(steps) <= set(STEP_SIZES)
     assert result.names[1:] == ["depth 1, gd tuned", "depth 3, gd tuned"]
     for m, model in enumerate(result.models[1:], start=1):
         rivals = [dataclasses.replace(study, models=(dataclasses.replace(model, lr=lr),)).run().cell(0)["gap"]
@@ -214,7 +215,7 @@ def test_steps_are_chosen_on_other_trials(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_relu_nets_take_part() -> None:
     nets = tuple(
-        Model("relu", depth=2, width=3, start="torch", optimizer="adam", lr=0.01, bias=b)
+        Model("relu", depth=2, width=3, init="torch", optimizer="adam", lr=0.01, bias=b)
         for b in (True, False)
     )
     study = DepthStudy((Model("least_squares"), *nets), STUDY.data, trials=2, steps=20, block=2)
@@ -238,14 +239,14 @@ def table() -> Table:
 @pytest.mark.slow
 def test_a_table_is_the_same_with_two_workers(table: Table) -> None:
     study = DepthStudy(
-        deep_linear([1, 2], starts=["torch"], optimizers=["adam"], lr=0.02), trials=8, steps=200
+        deep_linear([1, 2], inits=["torch"], optimizers=["adam"], lr=0.02), trials=8, steps=200
     )
     assert same(study.run(table, n_jobs=2), study.run(table))
 
 
 def test_a_table_is_cross_validated(table: Table) -> None:
     study = DepthStudy(
-        deep_linear([1, 2], starts=["torch"], optimizers=["adam"], lr=0.02),
+        deep_linear([1, 2], inits=["torch"], optimizers=["adam"], lr=0.02),
         trials=8,
         steps=200,
         tol=1e-2,
@@ -279,7 +280,7 @@ def test_a_table_is_cross_validated(table: Table) -> None:
 def test_collinear_columns(table: Table) -> None:
     twice = Table.from_arrays(np.column_stack([table.X, table.X[:, 0]]), table.y)
     study = DepthStudy(
-        deep_linear([1, 2], optimizers=["adam"], starts=["torch"], lr=0.02),
+        deep_linear([1, 2], optimizers=["adam"], inits=["torch"], lr=0.02),
         trials=5,
         steps=600,
         tol=1e-3,
@@ -294,7 +295,7 @@ def test_collinear_columns(table: Table) -> None:
 def test_files(result: StudyResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setitem(sys.modules, "pandas", None)
-    files = result.write(tmp_path)
+    files = write_study(result, tmp_path)
     assert Path(files["trials"]).name == "trials.csv"
     lines = Path(files["trials"]).read_text().splitlines()
     assert len(lines) == 121
@@ -317,11 +318,9 @@ def test_files(result: StudyResult, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         result.to_parquet(tmp_path / "a.parquet")
 
 
-def test_a_report_without_nets(tmp_path: Path) -> None:
-    DepthStudy((Model("least_squares"), Model("ridge")), trials=2, steps=1).run().to_html(
-        tmp_path / "a.html"
-    )
-    assert (tmp_path / "a.html").read_text(encoding="utf-8").count("<section>") == 3
+def test_a_report_without_networks() -> None:
+    result = DepthStudy((Model("least_squares"), Model("ridge")), trials=2, steps=1).run()
+    assert study_page(result).count("<section>") == 3
 
 
 def test_frames_and_parquet_are_tidy(result: StudyResult, tmp_path: Path) -> None:
@@ -341,7 +340,7 @@ def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
     items = {i: tmp_path / str(i) for i in range(3)}
     for i in (0, 2):
         items[i].touch()
-    assert sorted(spread(dies_once, items, n_jobs=2)) == [(0, 7), (1, 7), (2, 7)]
+    assert sorted(map_chunks(dies_once, items, n_jobs=2)) == [(0, 7), (1, 7), (2, 7)]
 
 
 @pytest.mark.parametrize(
@@ -355,7 +354,7 @@ def test_workers_that_die_again_and_again(backend: str, monkeypatch: pytest.Monk
     )  # Ray's workers know no other path
     done = []
     with pytest.raises(WorkerError, match="died 3 times"):
-        done.extend(spread(dies_unless_zero, {0: 0, 1: 1, 2: 2}, n_jobs=2, backend=backend))
+        done.extend(map_chunks(dies_unless_zero, {0: 0, 1: 1, 2: 2}, n_jobs=2, backend=backend))
     assert done in ([], [(0, 0)])
 
 
@@ -370,21 +369,21 @@ def test_workers_that_die_again_and_again(backend: str, monkeypatch: pytest.Monk
 def test_workers_that_cannot_be(options: dict, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if options.get("backend") == "dask":
         pytest.importorskip("distributed", reason="dask[distributed] is not installed")
-    monkeypatch.setattr("rectilinear.deeplinear.study.workers._PATIENCE", 0.2)
+    monkeypatch.setattr("rectilinear.deeplinear.study.workers.SCHEDULER_TIMEOUT", 0.2)
     with pytest.raises(ConfigError, match=said):
-        list(spread(abs, {0: 1, 1: 2}, **options))
+        list(map_chunks(abs, {0: 1, 1: 2}, **options))
 
 
 def test_backends_that_are_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     for module_name, backend in (("distributed", "dask"), ("ray", "ray")):
         monkeypatch.setitem(sys.modules, module_name, None)
         with pytest.raises(MissingDependencyError, match=r"rectilinear\[cluster\]"):
-            list(spread(abs, {0: 1, 1: 2}, backend=backend))
+            list(map_chunks(abs, {0: 1, 1: 2}, backend=backend))
 
 
 LONG = """
 import sys
-from rectilinear.deeplinear.study import DepthStudy, Synthetic, deep_linear
+from rectilinear.deeplinear import DepthStudy, Synthetic, deep_linear
 study = DepthStudy(deep_linear([2, 3]), Synthetic(noise=(0.1,), rows=50), trials=40, steps=3000, block=2)
 study.run(out=sys.argv[1])
 """

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rectilinear.deeplinear import DepthStudy, Model, Synthetic
-from rectilinear.deeplinear.study.workers import spread
+from rectilinear.deeplinear.study.workers import map_chunks
 from rectilinear.errors import ConfigError
 
 
@@ -45,4 +45,4 @@ def test_integers_of_numpy_are_integers():
 def test_workers_of_no_kind_are_refused(options):
     (name,) = options
     with pytest.raises(ConfigError, match=rf"^Got {name} = "):
-        list(spread(abs, {0: 1, 1: 2}, **options))
+        list(map_chunks(abs, {0: 1, 1: 2}, **options))

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rectilinear.deeplinear import DepthStudy, Model, Synthetic, Table, deep_linear
 from rectilinear.deeplinear.statistics import SufficientStatistics
-from rectilinear.deeplinear.study import DepthStudy, Model, Synthetic, Table, deep_linear
-from rectilinear.deeplinear.study.protocols import folded
+from rectilinear.deeplinear.study.design import split_table
 from rectilinear.errors import (
     ConfigError,
     DataError,
@@ -22,7 +22,7 @@ from rectilinear.errors import (
 
 def test_names_tell_models_apart() -> None:
     models = deep_linear(
-        [1, 2], widths=[1, 2], starts=["uniform", "zero_last"], optimizers=["gd", "adam"]
+        [1, 2], widths=[1, 2], inits=["uniform", "zero_last"], optimizers=["gd", "adam"]
     )
     models += (
         deep_linear([2], lr=None)[1:]
@@ -30,7 +30,7 @@ def test_names_tell_models_apart() -> None:
         + (Model("ridge"), Model("ridge", penalty=2.0))
     )
     models += tuple(
-        Model("relu", depth=2, width=4, start="torch", bias=bias) for bias in (True, False)
+        Model("relu", depth=2, width=4, init="torch", bias=bias) for bias in (True, False)
     )
     assert len({model.name for model in models}) == len(models)
 
@@ -41,7 +41,7 @@ def test_names_tell_models_apart() -> None:
         {"kind": "forest"},
         {"depth": 0},
         {"width": 0},
-        {"start": "cold"},
+        {"init": "cold"},
         {"optimizer": "sgd"},
         {"lr": 0.0},
         {"penalty": -1.0},
@@ -126,7 +126,7 @@ def test_folds_are_standardised_by_their_training_sets(folds: int, seed: int) ->
     table = Table.from_arrays(
         rng.normal(size=(40, 3)) * [1, 100, 0.01] + [5, 0, 1], rng.normal(size=40) + 7
     )
-    source = folded(table, folds, np.random.SeedSequence(seed), range(folds), rows=True)
+    source = split_table(table, folds, np.random.SeedSequence(seed), range(folds), rows=True)
     order = np.random.default_rng(np.random.SeedSequence(seed)).permutation(40)
     for i, part in enumerate(np.array_split(order, folds)):
         rest = np.setdiff1d(order, part)
@@ -152,7 +152,7 @@ def test_a_column_that_is_constant_in_a_fold_becomes_zero() -> None:
     rare = np.full(20, 0.3)
     rare[0] = 0.5
     table = Table.from_arrays(np.column_stack([rng.normal(size=20), rare]), rng.normal(size=20))
-    source = folded(table, 4, np.random.SeedSequence(0), range(4), rows=False)
+    source = split_table(table, 4, np.random.SeedSequence(0), range(4), rows=False)
     still = np.isclose(source.train.cxx[:, 1, 1], 0)
     assert still.sum() == 1, "the fold that tests on the rare row"
     assert np.isfinite(source.test.factor).all()

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from rectilinear.deeplinear.initialisation import draw
-from rectilinear.deeplinear.study import Model, Synthetic
-from rectilinear.deeplinear.study.measure import closed_form, measure, start_seed
+from rectilinear.deeplinear import Model, Synthetic
+from rectilinear.deeplinear.initialisation import initial_weights
+from rectilinear.deeplinear.study.measure import closed_form, initial_seed, measure
 
 STEPS, TOL = 60, 0.02
 SEED = np.random.SeedSequence(7)
@@ -26,10 +26,12 @@ def rows_of(batch) -> tuple[list, list]:
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("optimizer", ["gd", "momentum", "adam"])
 def test_a_deep_linear_net_against_a_loop_over_modules(bias: bool, optimizer: str) -> None:
-    model = Model(depth=3, width=2, start="torch", optimizer=optimizer, lr=0.05, bias=bias)
+    model = Model(depth=3, width=2, init="torch", optimizer=optimizer, lr=0.05, bias=bias)
     batch = PROTOCOL.draw(np.random.SeedSequence(0), range(2), rows=True)
     columns = measure(model, batch, **{**OPTIONS, "steps": STEPS, "tol": TOL})
-    weights, biases = draw("torch", (2, 2, 2, 1), (2,), bias=bias, seed=start_seed(model, SEED))
+    weights, biases = initial_weights(
+        "torch", (2, 2, 2, 1), (2,), bias=bias, seed=initial_seed(model, SEED)
+    )
     for run, ((X, y), (X_test, y_test)) in enumerate(zip(*rows_of(batch), strict=True)):
         layers = [
             torch.nn.Linear(w.shape[2], w.shape[1], bias=bias, dtype=torch.float64) for w in weights
@@ -80,10 +82,12 @@ def test_a_deep_linear_net_against_a_loop_over_modules(bias: bool, optimizer: st
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_relu_nets_against_a_loop_over_modules(bias: bool) -> None:
-    model = Model("relu", depth=3, width=4, start="torch", optimizer="adam", lr=0.02, bias=bias)
+    model = Model("relu", depth=3, width=4, init="torch", optimizer="adam", lr=0.02, bias=bias)
     batch = PROTOCOL.draw(np.random.SeedSequence(0), range(2), rows=True)
     columns = measure(model, batch, **{**OPTIONS, "steps": 40})
-    weights, biases = draw("torch", (2, 4, 4, 1), (2,), bias=bias, seed=start_seed(model, SEED))
+    weights, biases = initial_weights(
+        "torch", (2, 4, 4, 1), (2,), bias=bias, seed=initial_seed(model, SEED)
+    )
     for run, ((X, y), (X_test, y_test)) in enumerate(zip(*rows_of(batch), strict=True)):
         layers = [
             torch.nn.Linear(w.shape[2], w.shape[1], bias=bias, dtype=torch.float64) for w in weights
@@ -135,7 +139,7 @@ def test_more_columns_than_rows() -> None:
     )
     best = measure(Model("least_squares"), batch, **OPTIONS)
     net = measure(
-        Model(depth=2, width=4, start="zero_last", lr=0.02), batch, **{**OPTIONS, "steps": 3000}
+        Model(depth=2, width=4, init="zero_last", lr=0.02), batch, **{**OPTIONS, "steps": 3000}
     )
     assert best["train_error"].max() < 1e-20
     assert net["success"].all()
@@ -153,7 +157,7 @@ def test_predictions_are_for_chains_that_descend() -> None:
         for o in ("gd", "momentum")
     )
     np.testing.assert_allclose(slow, 10 * fast)
-    for model in (Model(depth=2), Model(depth=4, width=2), Model(depth=4, start="zero_last")):
+    for model in (Model(depth=2), Model(depth=4, width=2), Model(depth=4, init="zero_last")):
         assert np.isnan(measure(model, line, **OPTIONS)["predicted"]).all()
 
 

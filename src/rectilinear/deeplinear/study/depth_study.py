@@ -1,6 +1,4 @@
-"""The depth study: linear nets of every depth against least squares, on a synthetic law or on a
-table.
-"""
+"""The depth study: linear networks of many depths against least squares, over many trials."""
 
 from __future__ import annotations
 
@@ -15,48 +13,50 @@ import numpy as np
 
 from rectilinear.checks import is_count, is_within
 from rectilinear.config import to_json
-from rectilinear.deeplinear.ensemble import train
-from rectilinear.deeplinear.initialisation import draw
-from rectilinear.deeplinear.study.measure import Columns, measure, start_seed
-from rectilinear.deeplinear.study.models import Model, deep_linear
-from rectilinear.deeplinear.study.protocols import Drawn, Folded, Synthetic, folded
+from rectilinear.deeplinear.ensemble import log_grid
+from rectilinear.deeplinear.study.design import (
+    Model,
+    Synthetic,
+    SyntheticTrials,
+    TableTrials,
+    deep_linear,
+    split_table,
+)
+from rectilinear.deeplinear.study.measure import Chunk, Columns, choose_step, measure_chunk
 from rectilinear.deeplinear.study.result import StudyResult
 from rectilinear.deeplinear.study.table import Table
-from rectilinear.deeplinear.study.workers import Backend, Store, spread
+from rectilinear.deeplinear.study.workers import Backend, Store, map_chunks
 from rectilinear.errors import ConfigError
 from rectilinear.files import locked
 
 Progress = Callable[[int, int], None]
 
-STEP_SIZES = tuple(float(f"{lr:.0e}") for lr in np.geomspace(1e-4, 1.0, 9))
-"""The grid that a step is chosen from."""
-
 
 @dataclass(frozen=True)
 class DepthStudy:
-    """Many trials of many models, with every measure of each.
+    """A comparison of models over many trials, with every measure of each.
 
     The default is the published protocol: a noisy line, one to ten layers of one unit with biases,
-    uniform starts, 10,000 steps of gradient descent of size 1e-3, 100 trials at each of four levels
-    of noise.
+    uniform initial weights, 10,000 steps of gradient descent of size 1e-3, and 100 trials at each
+    of four levels of noise.
 
     Args:
-        models: what is compared; :func:`~rectilinear.deeplinear.study.models.deep_linear` makes a
-            list.
-        data: the law that trials are drawn from, where no table is given.
+        models: the models that are compared; least squares and one to ten layers by default, of
+            :func:`~rectilinear.deeplinear.deep_linear`.
+        data: the distribution of the trials, where no table is given.
         trials: their number, at each level of noise; for a table, whole splits until there are at
             least as many.
-        steps: the budget.
-        tol: the training error above least squares that counts as arrived, in the squared units of
-            the target, which for a table is standardised. The default is ``D = .01`` on a line:
-            ``.01^2 / 2``.
-        checkpoints: on a logarithmic grid of steps.
-        folds: of a table's splits.
-        tuning: trials that a step is chosen on, where a model asks for it; none of them is
+        steps: the budget of each network.
+        tol: the training error above least squares at which a trial converged, in the squared
+            units of the target, which for a table is standardised. The default is ``D = .01`` on a
+            line: ``.01^2 / 2``.
+        checkpoints: their number, on a logarithmic grid of steps.
+        folds: parts of each split of a table.
+        tuning: trials that a step size is chosen on, where a model asks for it; none of them is
             reported.
         block: trials trained side by side. Results depend on it, as on the seed, and on nothing
             else of the machine.
-        seed: of everything.
+        seed: of all random numbers.
 
     Raises:
         ConfigError: for a number out of range, or two models of one name.
@@ -119,20 +119,20 @@ class DepthStudy:
         address: str | None = None,
         progress: Progress | None = None,
     ) -> StudyResult:
-        """Run what is not there yet, and give all of it.
+        """The result of all trials; with ``out``, only those are run that are not stored there.
 
-        A chunk is one model on one block of trials. With ``out``, each is kept as soon as it is
+        A chunk is one model on one block of trials. With ``out``, each is stored as soon as it is
         finished, and the same call goes on where an earlier one stopped. Results are the same to
         the last bit for any number of workers.
 
         Args:
-            table: the user's own data, or a pair of inputs and target; without, trials are drawn
+            table: data of one's own, or a pair of inputs and target; without, trials are drawn
                 from ``data``.
-            out: a folder of its own for this study.
-            n_jobs: workers here, -1 for one a core.
-            backend: ``loky``, ``dask`` or ``ray``.
+            out: a folder for this study alone.
+            n_jobs: worker processes on this machine, -1 for one a core.
+            backend: ``loky``, processes on this machine, or a cluster of ``dask`` or ``ray``.
             address: of a Dask scheduler.
-            progress: called with the chunks that are finished and all there are.
+            progress: called with the number of finished chunks and of all chunks.
 
         Raises:
             ShapeError, NonFiniteError, DataError: for a table that cannot be studied, as in
@@ -153,7 +153,7 @@ class DepthStudy:
         settings = {**to_json(self), "table": None if table is None else table.fingerprint()}
         with nullcontext() if out is None else locked(out):
             store = None if out is None else Store(out, settings)
-            share = partial(spread, n_jobs=n_jobs, backend=backend, address=address)
+            share = partial(map_chunks, n_jobs=n_jobs, backend=backend, address=address)
             models = self._tuned(table, store, share)
             chunks = self._chunks(models, table)
             done: dict[int, Columns] = {}
@@ -162,28 +162,47 @@ class DepthStudy:
             left = {number: chunk for number, chunk in chunks.items() if number not in done}
             if progress is not None:
                 progress(len(done), len(chunks))
-            for number, columns in share(_run, left):
+            for number, columns in share(measure_chunk, left):
                 if store is not None:
                     store.save(number, columns)
                 done[number] = columns
                 if progress is not None:
                     progress(len(done), len(chunks))
-        from rectilinear.deeplinear.study.result import (
-            StudyResult,
-        )  # its statistics are for those who ask, not workers
+        return self._result(models, done, table)
 
+    def _result(
+        self, models: tuple[Model, ...], done: dict[int, Columns], table: Table | None
+    ) -> StudyResult:
+        """The result from the columns of all chunks, in the order of their numbers."""
         names = sorted(done)
         columns = {
             name: np.concatenate([done[number][name] for number in names])
             for name in done[names[0]]
         }
-        return StudyResult.of(self, models, columns, table)
+        inputs, rows = self.data.inputs, self.data.rows
+        about = f"Synthetic data: {inputs} input{'s'[: inputs > 1]}, {rows:,} training rows."
+        if table is not None:
+            about = f"{len(table.y):,} rows, {len(table.names)} inputs, target {table.target}."
+            if table.constant:
+                about += f" Constant and left out: {', '.join(table.constant)}."
+        return StudyResult(
+            self.models,
+            models,
+            self.steps,
+            self.tol,
+            log_grid(self.steps, self.checkpoints),
+            columns,
+            columns.pop("curve"),
+            about,
+            to_json(self),
+            None if table is None else 1 / (self.folds - 1),
+        )
 
-    def _chunks(self, models: tuple[Model, ...], table: Table | None) -> dict[int, _Chunk]:
-        """By number, in the order in which they are started: the longest first."""
+    def _chunks(self, models: tuple[Model, ...], table: Table | None) -> dict[int, Chunk]:
+        """The chunks by number, in the order in which they are begun: the longest first."""
         blocks = self._blocks(np.random.SeedSequence(self.seed).spawn(2)[1], table, self.trials)
         chunks = {
-            b * len(models) + m: _Chunk(
+            b * len(models) + m: Chunk(
                 m, model, source.of(model), seed, self.steps, self.tol, self.checkpoints
             )
             for b, (source, seed) in enumerate(blocks)
@@ -193,28 +212,28 @@ class DepthStudy:
 
     def _blocks(
         self, seed: np.random.SeedSequence, table: Table | None, trials: int
-    ) -> list[tuple[Drawn | Folded, np.random.SeedSequence]]:
-        """Trials in blocks, each with the seed of its starts."""
+    ) -> list[tuple[SyntheticTrials | TableTrials, np.random.SeedSequence]]:
+        """The trials in blocks, each with the seed of its initial weights."""
         size = self.block if table is None else self.folds
         blocks = []
         for i, child in enumerate(seed.spawn(-(-trials // size))):
-            data, start = child.spawn(2)
+            data, weights = child.spawn(2)
             if table is None:
-                source: Drawn | Folded = Drawn(
+                source: SyntheticTrials | TableTrials = SyntheticTrials(
                     self.data, data, range(i * size, min(trials, (i + 1) * size))
                 )
             else:
                 need_rows = any(model.kind == "relu" for model in self.models)
-                source = folded(
+                source = split_table(
                     table, self.folds, data, range(i * size, (i + 1) * size), rows=need_rows
                 )
-            blocks.append((source, start))
+            blocks.append((source, weights))
         return blocks
 
     def _tuned(
         self, table: Table | None, store: Store | None, share: Callable[..., Any]
     ) -> tuple[Model, ...]:
-        """The models with a step each: chosen on trials of their own where it was left open."""
+        """The models with a step size each, chosen on other trials where it was left open."""
         open_ones = {
             m: model for m, model in enumerate(self.models) if model.trained and model.lr is None
         }
@@ -223,83 +242,14 @@ class DepthStudy:
         kept = store.chosen() if store is not None else None
         if kept is None or not {self.models[m].name for m in open_ones} <= kept.keys():
             seed = np.random.SeedSequence(self.seed).spawn(2)[0]
-            source, start = self._blocks(seed, table, min(self.tuning, self.block))[0]
+            source, weights = self._blocks(seed, table, min(self.tuning, self.block))[0]
             chunks = {
-                m: _Chunk(m, model, source.of(model), start, self.steps, self.tol, self.checkpoints)
+                m: Chunk(
+                    m, model, source.of(model), weights, self.steps, self.tol, self.checkpoints
+                )
                 for m, model in open_ones.items()
             }
-            kept = {self.models[m].name: lr for m, lr in share(_choose, chunks)}
+            kept = {self.models[m].name: lr for m, lr in share(choose_step, chunks)}
             if store is not None:
                 store.choose(kept)
         return tuple(replace(m, lr=kept[m.name]) if m.name in kept else m for m in self.models)
-
-
-@dataclass(frozen=True, eq=False)
-class _Chunk:
-    """One model on one block of trials: what a worker is sent."""
-
-    index: int
-    model: Model
-    source: Drawn | Folded
-    seed: np.random.SeedSequence
-    steps: int
-    tol: float
-    checkpoints: int
-
-    @property
-    def cost(self) -> float:
-        """In units of its own: layers, and the rows that a ReLU net goes through."""
-        return (
-            self.model.depth
-            * self.model.width
-            * (100 if self.model.kind == "relu" else 1)
-            * self.model.trained
-        )
-
-
-def _run(chunk: _Chunk) -> Columns:
-    batch = chunk.source.batch()
-    columns = measure(
-        chunk.model,
-        batch,
-        steps=chunk.steps,
-        tol=chunk.tol,
-        checkpoints=chunk.checkpoints,
-        seed=chunk.seed,
-    )
-    return {
-        "model": np.full(len(batch.trial), chunk.index),
-        "trial": batch.trial,
-        "noise": batch.noise,
-        **columns,
-    }
-
-
-def _choose(chunk: _Chunk) -> float:
-    """The step of the grid with the smallest median gap at the end of the budget."""
-    model, batch = chunk.model, chunk.source.batch()
-    if model.kind == "relu":
-        gaps = np.stack(
-            [_run(replace(chunk, model=replace(model, lr=lr)))["gap"] for lr in STEP_SIZES]
-        )
-    else:
-        statistics, hidden = batch.train, (model.width,) * (model.depth - 1)
-        sizes = (statistics.inputs, *hidden, 1)
-        run = train(
-            statistics,
-            hidden,
-            start=draw(
-                model.start,
-                sizes,
-                statistics.runs,
-                bias=model.bias,
-                seed=start_seed(model, chunk.seed),
-            ),
-            **model.rule(np.asarray(STEP_SIZES)[:, None]),
-            steps=chunk.steps,
-            checkpoints=2,
-            tol=np.finfo(float).tiny,
-            bias=model.bias,
-        )
-        gaps = np.where(run.diverged, np.inf, run.gap[..., -1])
-    return STEP_SIZES[int(np.argmin(np.median(np.where(np.isnan(gaps), np.inf, gaps), axis=1)))]

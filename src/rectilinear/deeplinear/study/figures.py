@@ -1,6 +1,4 @@
-"""The pictures of a study: distance against steps, error and success and time against depth, where
-slopes end.
-"""
+"""Figures of a depth study: distance over steps; error, success and time over depth; slopes."""
 
 from __future__ import annotations
 
@@ -18,46 +16,44 @@ from rectilinear.deeplinear.study.result import StudyResult
 from rectilinear.plots import canvas
 from rectilinear.plots.style import ROLES
 
-_SHALLOW, _DEEP = (
-    205 / 360,
-    368 / 360,
-)  # hues, blue over purple to red: of middle lightness, for light and dark paper
-_FAMILIES = (*(ROLES[role] for role in ("first", "second", "third")), "#8a63b8", "#b08a1e")
-_MARKS = "osD^v"
+# Hues, blue over purple to red: of middle lightness, for light and dark paper.
+SHALLOW_HUE, DEEP_HUE = 205 / 360, 368 / 360
+FAMILY_COLOURS = (*(ROLES[role] for role in ("first", "second", "third")), "#8a63b8", "#b08a1e")
+FAMILY_MARKERS = "osD^v"
+MIN_DISTANCE = 1e-6  # the lower end of logarithmic axes
 
 
 def families(result: StudyResult) -> dict[str, list[int]]:
-    """The trained models that differ in depth alone, by name, from shallow to deep."""
+    """The indices of trained models that differ in depth alone, from shallow to deep, by name."""
     found: dict[str, list[int]] = {}
     for m, model in enumerate(result.models):
         if model.trained:
-            found.setdefault(result.study.models[m].family, []).append(m)
+            found.setdefault(result.asked[m].family, []).append(m)
     return {
         name: sorted(group, key=lambda m: result.models[m].depth) for name, group in found.items()
     }
 
 
 def distance(result: StudyResult, family: str) -> Figure:
-    """``D`` against steps, both logarithmic, a line a depth: the mean, and the median with the
-    middle half of trials.
+    """``D`` over steps, one line for each depth: the mean, and the median with its quartiles.
 
-    Where some trials are stuck it has two humps, at 0 and at the size of the slope, and a mean
-    alone says little.
+    Where some trials are stuck its distribution has two modes, at 0 and at the size of the slope,
+    and a mean alone says little.
     """
     figure, panels = canvas(7.6, 3.2, columns=2, sharey=True)
     group = families(result)[family]
     steps = np.maximum(result.checkpoints, 0.6)  # step 0 has no logarithm
     for i, m in enumerate(group):
         curve, colour = result.cell(m)["curve"], ramp(i, len(group))
-        curve = np.maximum(curve, _FLOOR)
+        curve = np.maximum(curve, MIN_DISTANCE)
         label = str(result.models[m].depth)
         low, middle, high = np.quantile(curve, (0.25, 0.5, 0.75), axis=0)
         panels[0].plot(steps, curve.mean(0), color=colour, label=label, linewidth=1.2)
         panels[1].plot(steps, middle, color=colour, label=label, linewidth=1.2)
         panels[1].fill_between(steps, low, high, color=colour, alpha=0.10, linewidth=0)
-    for axes, name in zip(panels, ("mean", "median, middle half"), strict=True):
+    for axes, name in zip(panels, ("mean", "median and quartiles"), strict=True):
         axes.set(xscale="log", yscale="log", xlabel="steps")
-        axes.set_ylim(bottom=_FLOOR)
+        axes.set_ylim(bottom=MIN_DISTANCE)
         _title(axes, name)
     panels[0].set_ylabel("D, distance to least squares")
     _legend(panels[1], "layers", outside=True)
@@ -65,9 +61,7 @@ def distance(result: StudyResult, family: str) -> Figure:
 
 
 def test_error(result: StudyResult, family: str) -> Figure:
-    """Test error against depth at each level of noise, with that of least squares dashed: mean and
-    median.
-    """
+    """Mean and median test error over depth at each level of noise, least squares dashed."""
     figure, panels = canvas(7.6, 3.0, columns=2)
     group = families(result)[family]
     depths = [result.models[m].depth for m in group]
@@ -95,7 +89,7 @@ def test_error(result: StudyResult, family: str) -> Figure:
 
 
 def success(result: StudyResult) -> Figure:
-    """Share of trials that arrive, against depth, with Wilson's interval: a line a family."""
+    """The share of trials that converge, over depth, with Wilson's interval: a line a family."""
     figure, (axes,) = canvas(6.4, 3.0)
     depths: set[int] = set()
     for i, (name, group) in enumerate(families(result).items()):
@@ -105,27 +99,28 @@ def success(result: StudyResult) -> Figure:
         value, low, high = (
             np.array([getattr(rate, part) for rate in rates]) for part in ("value", "low", "high")
         )
-        colour, mark = _FAMILIES[i % len(_FAMILIES)], _MARKS[i % len(_MARKS)]
+        colour, mark = (
+            FAMILY_COLOURS[i % len(FAMILY_COLOURS)],
+            FAMILY_MARKERS[i % len(FAMILY_MARKERS)],
+        )
         axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
         axes.plot(x, value, color=colour, marker=mark, markersize=4, label=name, linewidth=1.2)
         depths |= set(x.tolist())
-    axes.set(ylim=(-0.03, 1.05), xlabel="layers", ylabel="share that arrives")
+    axes.set(ylim=(-0.03, 1.05), xlabel="layers", ylabel="share that converges")
     _depths(axes, sorted(depths))
     _legend(axes, "", outside=False)
     return figure
 
 
 def survival(result: StudyResult, family: str) -> Figure:
-    """Kaplan and Meier's curves: the share of trials still under way, against steps, a line a
-    depth.
-    """
+    """Kaplan and Meier's share of trials that have not converged, over steps, a line a depth."""
     figure, (axes,) = canvas(6.4, 3.0)
     group = families(result)[family]
     for i, m in enumerate(group):
         cell = result.cell(m)
         curve = inference.kaplan_meier(cell["steps"], cell["reached"])
         colour = ramp(i, len(group))
-        x = np.concatenate([[1.0], np.maximum(curve.times, 1.0), [result.study.steps]])
+        x = np.concatenate([[1.0], np.maximum(curve.times, 1.0), [result.steps]])
         share = np.concatenate(
             [[1.0], curve.share, curve.share[-1:] if len(curve.share) else [1.0]]
         )
@@ -136,63 +131,67 @@ def survival(result: StudyResult, family: str) -> Figure:
     first = max(1.0, np.quantile(steps, 0.001) / 1.5)
     axes.set(
         xscale="log",
-        xlim=(first, result.study.steps),
+        xlim=(first, result.steps),
         ylim=(-0.03, 1.05),
         xlabel="steps",
-        ylabel="not yet there",
+        ylabel="not yet converged",
     )
     _legend(axes, "layers", outside=True)
     return figure
 
 
 def time(result: StudyResult) -> Figure:
-    """Median steps to the tolerance against depth, with its interval, and the escape time that
-    theory foretells.
-    """
+    """Median steps to the tolerance over depth, with intervals, and the predicted escape time."""
     figure, (axes,) = canvas(6.4, 3.2)
     depths: set[int] = set()
     for i, (name, group) in enumerate(families(result).items()):
-        colour, mark = _FAMILIES[i % len(_FAMILIES)], _MARKS[i % len(_MARKS)]
+        colour, mark = (
+            FAMILY_COLOURS[i % len(FAMILY_COLOURS)],
+            FAMILY_MARKERS[i % len(FAMILY_MARKERS)],
+        )
         x = np.array([result.models[m].depth for m in group], dtype=float)
         cells = [result.cell(m) for m in group]
         medians = [inference.kaplan_meier(cell["steps"], cell["reached"]).median for cell in cells]
         value, low, high = (
             np.array([getattr(est, part) for est in medians]) for part in ("value", "low", "high")
         )
-        arrived = np.isfinite(value)
-        top = np.where(np.isfinite(high), high, result.study.steps)
-        x_, value, low, top = (part[arrived] for part in (x, value, low, top))
+        known = np.isfinite(value)
+        top = np.where(np.isfinite(high), high, result.steps)
+        x_, value, low, top = (part[known] for part in (x, value, low, top))
         axes.errorbar(
             *(x_, value),
             yerr=np.maximum([value - low, top - value], 0),
             color=colour, marker=mark, markersize=4, linewidth=1.2, elinewidth=0.8, label=name,
         )  # fmt: skip
-        foretold = np.array([np.median(cell["predicted"]) for cell in cells])
-        if np.isfinite(foretold).any():
+        predicted = np.array([np.median(cell["predicted"]) for cell in cells])
+        if np.isfinite(predicted).any():
             axes.plot(
                 x,
-                foretold,
+                predicted,
                 color=colour,
                 linestyle=(0, (4, 3)),
                 linewidth=1.0,
                 label=f"{name}, theory",
             )
         depths |= set(x.astype(int).tolist())
-    axes.axhline(result.study.steps, color=ROLES["muted"], linewidth=0.8)
+    axes.axhline(result.steps, color=ROLES["muted"], linewidth=0.8)
     axes.annotate(
-        "budget", (1, result.study.steps), xycoords=("axes fraction", "data"), color=ROLES["muted"], fontsize=8,
-        ha="right", va="bottom",
-    )  # fmt: skip
-    axes.set(yscale="log", xlabel="layers", ylabel="median steps to arrive")
+        "budget",
+        (1, result.steps),
+        xycoords=("axes fraction", "data"),
+        color=ROLES["muted"],
+        fontsize=8,
+        ha="right",
+        va="bottom",
+    )
+    axes.set(yscale="log", xlabel="layers", ylabel="median steps to converge")
     _depths(axes, sorted(depths))
     _legend(axes, "", outside=False)
     return figure
 
 
 def slopes(result: StudyResult, family: str, shown: int = 5) -> Figure:
-    """Where nets end along the least-squares weights: a histogram a depth, 1 at the solution, 0 at
-    the saddle.
-    """
+    """Histograms of the final slope over that of least squares: 1 the solution, 0 the saddle."""
     group = families(result)[family]
     chosen = [
         group[i]
@@ -217,17 +216,14 @@ def slopes(result: StudyResult, family: str, shown: int = 5) -> Figure:
     return figure
 
 
-_FLOOR = 1e-6  # of a logarithmic axis: below, it is all one
-
-
 def ramp(i: int, count: int) -> str:
     """The colour of line ``i`` of ``count``, from shallow to deep."""
     share = i / max(count - 1, 1)
-    return to_hex(hls_to_rgb((_SHALLOW + share * (_DEEP - _SHALLOW)) % 1, 0.52, 0.62))
+    return to_hex(hls_to_rgb((SHALLOW_HUE + share * (DEEP_HUE - SHALLOW_HUE)) % 1, 0.52, 0.62))
 
 
 def _widen(axes: Axes) -> None:
-    """A logarithmic axis of at least a factor of three, with plain numbers where it is short."""
+    """Stretch a logarithmic axis to a factor of three, with plain numbers where it is short."""
     low, high = axes.get_ylim()
     if high < 30 * low:
         stretch = max(1.0, (3 * low / high) ** 0.5)
@@ -249,5 +245,12 @@ def _depths(axes: Axes, depths: list[int]) -> None:
 def _legend(axes: Axes, title: str, *, outside: bool) -> None:
     place = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if outside else {"loc": "best"}
     if len(axes.get_legend_handles_labels()[1]) > 1 or title:
-        axes.legend(frameon=False, labelcolor="linecolor", handlelength=1.0, fontsize=8, title=title or None,
-                    title_fontsize=8, **place)  # fmt: skip
+        axes.legend(
+            frameon=False,
+            labelcolor="linecolor",
+            handlelength=1.0,
+            fontsize=8,
+            title=title or None,
+            title_fontsize=8,
+            **place,
+        )

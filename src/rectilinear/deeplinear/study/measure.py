@@ -1,25 +1,110 @@
-"""One model on one batch of trials: fit or train it, and take every measure of a study.
+"""Measurement of one model on one block of trials: training, and every measure of a depth study.
 
-ReLU nets beside the linear ones: many at once, full batch, through torch.
+ReLU networks are trained beside the linear ones: many at once, full batch, through torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rectilinear.deeplinear.diagnosis import diagnose
-from rectilinear.deeplinear.ensemble import log_grid, train
-from rectilinear.deeplinear.initialisation import STARTS, draw
+from rectilinear.deeplinear.diagnosis import diagnose, escape_time, largest_stable_step
+from rectilinear.deeplinear.ensemble import log_grid, train_ensemble
+from rectilinear.deeplinear.initialisation import INITIALISATIONS, initial_weights
 from rectilinear.deeplinear.statistics import SufficientStatistics
-from rectilinear.deeplinear.study.models import MOMENTUM, Model
-from rectilinear.deeplinear.study.protocols import Batch
-from rectilinear.deeplinear.theory import escape_time, largest_stable_step
+from rectilinear.deeplinear.study.design import (
+    MOMENTUM,
+    Batch,
+    Model,
+    SyntheticTrials,
+    TableTrials,
+)
 
 Columns = dict[str, np.ndarray]
+
+STEP_SIZES = tuple(float(f"{lr:.0e}") for lr in np.geomspace(1e-4, 1.0, 9))
+"""The grid that a step size is chosen from."""
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """One model on one block of trials, as it is sent to a worker.
+
+    Attributes:
+        index: of the model among those of the study.
+        model: with a step size, except for :func:`choose_step`.
+        source: the trials.
+        seed: of the initial weights.
+        steps: the budget.
+        tol: the training error above least squares at which a trial converged.
+        checkpoints: their number, on a logarithmic grid of steps.
+    """
+
+    index: int
+    model: Model
+    source: SyntheticTrials | TableTrials
+    seed: np.random.SeedSequence
+    steps: int
+    tol: float
+    checkpoints: int
+
+    @property
+    def cost(self) -> float:
+        """The relative time it takes: by layers, and by the rows that a ReLU network reads."""
+        size = self.model.depth * self.model.width
+        return size * (100 if self.model.kind == "relu" else 1) * self.model.trained
+
+
+def measure_chunk(chunk: Chunk) -> Columns:
+    """The columns of :func:`measure` for a chunk, after ``model``, ``trial`` and ``noise``."""
+    batch = chunk.source.batch()
+    columns = measure(
+        chunk.model,
+        batch,
+        steps=chunk.steps,
+        tol=chunk.tol,
+        checkpoints=chunk.checkpoints,
+        seed=chunk.seed,
+    )
+    return {
+        "model": np.full(len(batch.trial), chunk.index),
+        "trial": batch.trial,
+        "noise": batch.noise,
+        **columns,
+    }
+
+
+def choose_step(chunk: Chunk) -> float:
+    """The step size of the grid with the smallest median gap at the end of the budget."""
+    model, batch = chunk.model, chunk.source.batch()
+    if model.kind == "relu":
+        gaps = np.stack(
+            [measure_chunk(replace(chunk, model=replace(model, lr=lr)))["gap"] for lr in STEP_SIZES]
+        )
+    else:
+        statistics, hidden = batch.train, (model.width,) * (model.depth - 1)
+        run = train_ensemble(
+            statistics,
+            hidden,
+            init=initial_weights(
+                model.init,
+                (statistics.inputs, *hidden, 1),
+                statistics.runs,
+                bias=model.bias,
+                seed=initial_seed(model, chunk.seed),
+            ),
+            **model.rule(np.asarray(STEP_SIZES)[:, None]),
+            steps=chunk.steps,
+            checkpoints=2,
+            tol=np.finfo(float).tiny,
+            bias=model.bias,
+        )
+        gaps = np.where(run.diverged, np.inf, run.gap[..., -1])
+    return STEP_SIZES[int(np.argmin(np.median(np.where(np.isnan(gaps), np.inf, gaps), axis=1)))]
 
 
 def measure(
@@ -31,29 +116,37 @@ def measure(
     checkpoints: int,
     seed: np.random.SeedSequence,
 ) -> Columns:
-    """Every measure of ``model`` on each trial of ``batch``, as columns ``(trials,)``.
+    """Every measure of a model on each trial of a batch, as columns ``(trials,)``.
 
     =================  ============================================================================
     ``train_error``    mean square error on the training set
     ``test_error``     mean square error on the test set
-    ``gap``            training error above least squares: ``|R e|^2``, whatever the scale of the
-                       noise
-    ``distance``       ``D``, absolute differences to the least-squares weights and intercept,
-                       added up
+    ``gap``            training error above least squares: ``|R e|^2``, whatever the level of noise
+    ``distance``       ``D``, the summed absolute differences to the least-squares weights and
+                       intercept
     ``ratio``          component along the least-squares weights: 1 at the solution, 0 at the
                        saddle
     ``steps``          until the gap came down to ``tol``; the budget where it did not
     ``reached``        whether it did
-    ``success``        whether it is there at the end
-    ``state``          what it came to, by :func:`~rectilinear.deeplinear.diagnosis.diagnose`
+    ``success``        whether the gap is at most ``tol`` at the end
+    ``state``          the state at the end, by :func:`~rectilinear.deeplinear.diagnosis.diagnose`
     ``curvature``      smallest eigenvalue of the Hessian at the end
     ``predicted``      steps to escape the saddle at zero, by
-                       :func:`~rectilinear.deeplinear.theory.escape_time`
+                       :func:`~rectilinear.deeplinear.diagnosis.escape_time`
     ``stable_lr``      largest stable step at a balanced solution, on the mean square error as the
                        model's ``lr``
     =================  ============================================================================
 
-    and ``curve`` ``(trials, checkpoints)``, ``D`` against steps. What a model does not have is NaN.
+    and ``curve`` ``(trials, checkpoints)``, ``D`` against steps. A measure that a model does not
+    have is NaN.
+
+    Args:
+        model: with a step size.
+        batch: the trials.
+        steps: the budget.
+        tol: the training error above least squares at which a trial converged.
+        checkpoints: their number, on a logarithmic grid of steps.
+        seed: of the initial weights.
     """
     if model.kind == "relu":
         return measure_relu(
@@ -62,7 +155,7 @@ def measure(
             steps=steps,
             tol=tol,
             checkpoints=checkpoints,
-            seed=start_seed(model, seed),
+            seed=initial_seed(model, seed),
         )
     if model.kind == "deep_linear":
         return _deep_linear(model, batch, steps, tol, checkpoints, seed)
@@ -80,11 +173,9 @@ def measure(
     }
 
 
-def start_seed(model: Model, seed: np.random.SeedSequence) -> np.random.SeedSequence:
-    """The seed of the starting weights: one for all optimisers and steps, and whatever other models
-    there are.
-    """
-    key = (model.depth, model.width, STARTS.index(model.start), model.kind == "relu")
+def initial_seed(model: Model, seed: np.random.SeedSequence) -> np.random.SeedSequence:
+    """The seed of the initial weights, the same for all optimisers and step sizes."""
+    key = (model.depth, model.width, INITIALISATIONS.index(model.init), model.kind == "relu")
     return np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, *map(int, key)))
 
 
@@ -102,14 +193,6 @@ def closed_form(model: Model, statistics: SufficientStatistics) -> tuple[np.ndar
     return coef, offset if model.bias else np.zeros_like(offset)
 
 
-def error(statistics: SufficientStatistics, coef: np.ndarray, intercept: np.ndarray) -> np.ndarray:
-    """The mean square error of the maps on the data behind the statistics."""
-    d = statistics.inputs
-    spread = statistics.factor[..., :d] @ coef.mT - statistics.factor[..., d:]
-    offset = (coef @ statistics.mean_x[..., None])[..., 0] + intercept - statistics.mean_y
-    return (np.square(spread).sum((-2, -1)) + np.square(offset).sum(-1)) / statistics.outputs
-
-
 def _deep_linear(
     model: Model,
     batch: Batch,
@@ -120,11 +203,13 @@ def _deep_linear(
 ) -> Columns:
     statistics, hidden = batch.train, (model.width,) * (model.depth - 1)
     sizes = (statistics.inputs, *hidden, 1)
-    start = draw(model.start, sizes, statistics.runs, bias=model.bias, seed=start_seed(model, seed))
-    run = train(
+    layers = initial_weights(
+        model.init, sizes, statistics.runs, bias=model.bias, seed=initial_seed(model, seed)
+    )
+    run = train_ensemble(
         statistics,
         hidden,
-        start=start,
+        init=layers,
         **model.rule(),
         steps=steps,
         checkpoints=checkpoints,
@@ -145,7 +230,7 @@ def _deep_linear(
         "success": (columns["gap"] <= tol) & ~gone,
         "state": np.where(gone, "diverged", found.state),
         "curvature": np.where(gone, np.nan, found.smallest),
-        "predicted": _predicted(model, statistics, start[0]),
+        "predicted": _predicted(model, statistics, layers[0]),
         "stable_lr": largest_stable_step(statistics, model.depth, bias=model.bias) / 2,
         "curve": run.distance,
     }
@@ -162,8 +247,8 @@ def _of_map(batch: Batch, coef: np.ndarray, intercept: np.ndarray, *, bias: bool
     fitted, spread = fit.coef @ root.mT, coef @ root.mT
     size, along = np.square(fitted).sum((-2, -1)), (fitted * spread).sum((-2, -1))
     return {
-        "train_error": error(train, coef, intercept),
-        "test_error": error(batch.test, coef, intercept),
+        "train_error": train.mean_square_error(coef, intercept),
+        "test_error": batch.test.mean_square_error(coef, intercept),
         "gap": np.square(wrong @ root.mT).sum((-2, -1)) + np.square(offset[..., 0]),
         "distance": np.abs(wrong).sum((-2, -1)) + np.abs(intercept - fit.intercept).sum(-1),
         "ratio": np.divide(along, size, out=np.full_like(size, np.nan), where=size > 0),
@@ -173,9 +258,7 @@ def _of_map(batch: Batch, coef: np.ndarray, intercept: np.ndarray, *, bias: bool
 def _predicted(
     model: Model, statistics: SufficientStatistics, weights: tuple[np.ndarray, ...]
 ) -> np.ndarray:
-    """For chains of one unit that start off the saddle, by gradient descent; otherwise the formula
-    says nothing.
-    """
+    """Steps to escape the saddle of chains of one unit by gradient descent, else NaN."""
     chain = statistics.inputs == 1 and (model.width == 1 or model.depth == 1)
     if not chain or model.depth < 3 or model.optimizer == "adam":
         return np.full(statistics.runs, np.nan)
@@ -197,23 +280,21 @@ def measure_relu(
     checkpoints: int,
     seed: np.random.SeedSequence,
 ) -> Columns:
-    """Train ReLU nets on the rows of each trial; measures as in
-    :func:`~rectilinear.deeplinear.study.measure.measure`.
+    """The columns of :func:`measure` for ReLU networks, trained on the rows of each trial.
 
     Each trial is a slice of batched matrix products, and the optimiser works entry by entry: trials
-    do not mix. Whether the training error came down to least squares is looked at on the
-    checkpoints.
+    do not mix. Whether the training error came down to least squares is tested at the checkpoints.
     """
     assert batch.rows is not None
     X, y, inside, outside = (torch.from_numpy(np.array(a, dtype=np.float64)) for a in batch.rows)
     sizes = (X.shape[-1], *(model.width,) * (model.depth - 1), 1)
-    drawn = draw(model.start, sizes, (len(X),), bias=model.bias, seed=seed)
+    drawn = initial_weights(model.init, sizes, (len(X),), bias=model.bias, seed=seed)
     weights, biases = (
         [torch.from_numpy(a.copy()).requires_grad_() for a in layer] for layer in drawn
     )
     optimizer = _optimizer(model, [*weights, *biases])
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as every chunk: its sums do not depend on what else runs here
+    torch.set_num_threads(1)  # as every chunk: sums do not depend on what else runs here
     reference, grid = batch.train.least_squares().loss, log_grid(steps, checkpoints)
     first, errors = np.full(len(X), -1), np.full(len(X), np.inf)
     for step in range(steps + 1):
@@ -246,7 +327,7 @@ def measure_relu(
 
 
 def _forward(X: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Tensor:
-    """``(trials, n, d)`` to ``(trials, n)``."""
+    """The outputs ``(trials, n)`` of ReLU networks for inputs ``(trials, n, d)``."""
     for i, weight in enumerate(weights):
         X = X @ weight.mT
         if biases:

@@ -1,17 +1,20 @@
-"""A study as one HTML page."""
+"""Page and files of a depth study: ``report.html``, the table of trials and the summary."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rectilinear import __version__
-from rectilinear.config import to_json
+from rectilinear.config import nan_to_null, write_json
 from rectilinear.deeplinear.diagnosis import STATES
 from rectilinear.deeplinear.study import figures
 from rectilinear.deeplinear.study.result import StudyResult
+from rectilinear.errors import MissingDependencyError
+from rectilinear.files import write_text
 from rectilinear.plots.page import (
     Fact,
     Html,
@@ -25,40 +28,70 @@ from rectilinear.plots.page import (
 )
 
 
+def write_study(result: StudyResult, folder: Path | str) -> dict[str, str]:
+    """The paths of the written files: trials (Parquet with pyarrow, else CSV), summary and report.
+
+    Args:
+        result: of a study.
+        folder: where the files go.
+
+    Raises:
+        DiskError: if the disk is full or cannot be written.
+    """
+    folder = Path(folder)
+    trials = folder / "trials.parquet"
+    try:
+        result.to_parquet(trials)
+    except MissingDependencyError:
+        trials = trials.with_suffix(".csv")
+        result.to_csv(trials)
+    summary, report = folder / "summary.json", folder / "report.html"
+    write_json(
+        summary,
+        {
+            "summary": nan_to_null(result.summary()),
+            "comparisons": nan_to_null(result.comparisons()),
+        },
+    )
+    write_text(report, study_page(result))
+    return {"trials": str(trials), "summary": str(summary), "report": str(report)}
+
+
 def study_page(result: StudyResult) -> str:
-    """The whole document."""
+    """The report as one HTML document that loads nothing."""
     lede = (
-        "A deep linear net can express what linear regression does and nothing else. Whether descent gets there within "
-        "a budget is another matter: this page says how often, how fast, and what it ran into."
+        "A deep linear network can express what linear regression does and nothing else. Whether "
+        "descent gets there within a budget is another matter: this page says how often, how fast, "
+        "and what stopped the others."
     )
     return page(
-        "rectilinear study", "Linear nets against least squares", lede, facts(result), sections(result),
+        "rectilinear study",
+        "Linear networks against least squares",
+        lede,
+        facts(result),
+        sections(result),
         f"{result.about} rectilinear {__version__}.",
-    )  # fmt: skip
+    )
 
 
 def facts(result: StudyResult) -> list[Fact]:
-    """The numbers at the head of the page: how often the deepest net of each family arrives."""
+    """The numbers at the top: how often the deepest network of each family converges."""
     found = [Fact(f"{len(result.columns['trial']):,}", "fits, each model on every trial")]
     for name, group in list(figures.families(result).items())[:4]:
         rate, depth = result.cell(group[-1])["success"].mean(), result.models[group[-1]].depth
-        found.append(
-            Fact(f"{100 * rate:.3g} %", f"arrive with {depth} layer{'s'[: depth > 1]}, {name}")
-        )
+        layers = f"{depth} layer{'s'[: depth > 1]}"
+        found.append(Fact(f"{100 * rate:.3g} %", f"converge with {layers}, {name}"))
     return found
 
 
 def sections(result: StudyResult) -> list[Section]:
-    """All of the page below its head."""
-    linear = [
-        name
-        for name, group in figures.families(result).items()
-        if result.models[group[0]].kind == "deep_linear"
-    ]
-    parts = [_cells(result), _tests(result), _how(result)]
+    """The sections below the numbers at the top."""
+    families = figures.families(result)
+    linear = [name for name, m in families.items() if result.models[m[0]].kind == "deep_linear"]
+    parts = [_cells(result), _tests(result), _settings(result)]
     if linear:
-        parts = [_distance(result, linear), _ends(result, linear), *parts]
-    if figures.families(result):
+        parts = [_distance(result, linear), _final_states(result, linear), *parts]
+    if families:
         parts = [_success(result, linear), _time(result), _test_error(result), *parts]
     return parts
 
@@ -66,44 +99,47 @@ def sections(result: StudyResult) -> list[Section]:
 def _success(result: StudyResult, linear: list[str]) -> Section:
     blocks = [
         captioned(
-            chart(figures.success(result), "share of trials that arrive, against depth"),
+            chart(figures.success(result), "share of trials that converge, against depth"),
             "Success.",
-            f"A trial arrives when its training error is within {number(result.study.tol)} of least squares after "
-            f"{result.study.steps:,} steps. Bands are Wilson intervals, 95 %." + _shared(result),
+            f"A trial converged when its training error is within {number(result.tol)} of least "
+            f"squares after {result.steps:,} steps. Bands are Wilson intervals, 95 %."
+            + _shared_rows(result),
         )
     ]
     blocks += [
         captioned(
-            chart(figures.survival(result, name), f"share still under way against steps, {name}"),
-            f"Still under way, {name}.",
-            "Kaplan and Meier's estimate from the steps to the tolerance, cut off at the budget.",
+            chart(figures.survival(result, name), f"share not yet converged over steps, {name}"),
+            f"Not yet converged, {name}.",
+            "Kaplan and Meier's estimate from the steps to the tolerance, censored at the budget.",
         )
         for name in linear[:2]
     ]
-    return Section(
-        "Who arrives", "Trials that come down to least squares within the budget.", tuple(blocks)
-    )
+    return Section("Success", "Trials that reach least squares within the budget.", tuple(blocks))
 
 
-def _shared(result: StudyResult) -> str:
-    """What has to be said of intervals where trials are not independent."""
+def _shared_rows(result: StudyResult) -> str:
+    """The caveat on intervals where trials are not independent."""
     if result.overlap is None:
         return ""
-    return " Trials are folds of one table and share its rows: on new tables results vary more than these intervals."
+    return (
+        " Trials are folds of one table and share its rows: on new tables results vary more than "
+        "these intervals."
+    )
 
 
 def _time(result: StudyResult) -> Section:
     return Section(
-        "How long it takes",
-        "Gradient descent on a chain of layers of one unit first has to leave the saddle at zero, which takes "
-        "exponentially longer with depth; where that exceeds the budget, most trials fail. Width and Adam spare "
-        "a net most of it.",
+        "Time to converge",
+        "Gradient descent on a chain of layers of one unit first has to leave the saddle at zero, "
+        "which takes exponentially longer with depth; where that exceeds the budget, most trials "
+        "fail. With larger width or Adam it takes much less.",
         (
             captioned(
                 chart(figures.time(result), "median steps to the tolerance against depth"),
                 "Median steps to the tolerance,",
-                "with 95 % intervals, where at least half of the trials arrived. Dashed: the median of the escape "
-                "times that the starting weights foretell, for chains of one unit under gradient descent.",
+                "with 95 % intervals, where at least half of the trials converged. Dashed: the "
+                "median escape time predicted from the initial weights, for chains of one unit "
+                "under gradient descent.",
             ),
         ),
     )
@@ -114,12 +150,12 @@ def _test_error(result: StudyResult) -> Section:
         captioned(
             chart(figures.test_error(result, name), f"test error against depth, {name}"),
             f"Test error, {name}.",
-            "Where a few trials fail, they carry the mean; the median is the trial in the middle.",
+            "Where a few trials fail, they dominate the mean; the median does not show them.",
         )
         for name in list(figures.families(result))[:3]
     ]
     return Section(
-        "What it costs",
+        "Test error",
         "Test error against depth, beside least squares on the same trials.",
         tuple(blocks),
     )
@@ -128,29 +164,24 @@ def _test_error(result: StudyResult) -> Section:
 def _distance(result: StudyResult, linear: list[str]) -> Section:
     blocks = [
         captioned(
-            chart(
-                figures.distance(result, name), f"distance to least squares against steps, {name}"
-            ),
+            chart(figures.distance(result, name), f"distance to least squares over steps, {name}"),
             f"D against steps, {name}.",
-            "Absolute differences to the least-squares weights and intercept, added up. Where some trials arrive and "
-            "others are stuck, the distribution has two humps, and a mean describes no trial.",
+            "Summed absolute differences to the least-squares weights and intercept. Where some "
+            "trials converge and others are stuck, the distribution has two modes, and a mean "
+            "describes no trial.",
         )
         for name in linear[:3]
     ]
-    return Section(
-        "On the way", "The distance to the least-squares solution while training.", tuple(blocks)
-    )
+    lede = "The distance to the least-squares solution during training."
+    return Section("Distance to least squares", lede, tuple(blocks))
 
 
-def _ends(result: StudyResult, linear: list[str]) -> Section:
+def _final_states(result: StudyResult, linear: list[str]) -> Section:
     blocks: list[Html] = [
         captioned(
-            chart(
-                figures.slopes(result, name),
-                f"histograms of the slope over that of least squares, {name}",
-            ),
-            f"Where the slope ends, {name}.",
-            "1 is the solution, 0 the saddle; beyond the edges is counted at the edge.",
+            chart(figures.slopes(result, name), f"final slope over that of least squares, {name}"),
+            f"Final slopes, {name}.",
+            "1 is the solution, 0 the saddle; values beyond the edges are counted at the edge.",
         )
         for name in linear[:2]
     ]
@@ -159,19 +190,14 @@ def _ends(result: StudyResult, linear: list[str]) -> Section:
         if model.kind == "deep_linear":
             cell = result.cell(m)
             stuck = cell["curvature"][cell["state"] == "saddle"]
-            lines.append(
-                (
-                    result.names[m],
-                    *(int((cell["state"] == state).sum()) for state in STATES),
-                    _middle(stuck),
-                )
-            )
+            counts = (int((cell["state"] == state).sum()) for state in STATES)
+            lines.append((result.names[m], *counts, float(np.median(stuck)) if len(stuck) else ""))
     head = ("Model", *(state.capitalize() for state in STATES), "Curvature at the saddle, median")
     return Section(
-        "What stopped the others",
-        "A net that did not arrive is at a saddle, where its gradient is small and its Hessian has a negative "
-        "eigenvalue, or it does not move at all, or it is on a way down that needs more steps, or its step was too "
-        "large.",
+        "Final states",
+        "A network that did not converge is at a saddle, where its gradient is small and its "
+        "Hessian has a negative eigenvalue; or stationary; or undertrained, still descending; or "
+        "it diverged, for its step was too large.",
         (
             *blocks,
             captioned(
@@ -182,82 +208,80 @@ def _ends(result: StudyResult, linear: list[str]) -> Section:
 
 
 def _cells(result: StudyResult) -> Section:
-    head = ("Noise", "Model", "Step", "Success", "Steps, median", "Foretold", "Largest stable step", "D, mean",
-            "D, median", "Test error, mean", "median")  # fmt: skip
-    lines = [tuple(_unbroken(value) for value in _cell(cell)) for cell in result.summary()]
+    head = (
+        *("Noise", "Model", "Step", "Success", "Steps, median", "Predicted"),
+        *("Largest stable step", "D, mean", "D, median", "Test error, mean", "median"),
+    )
+    summary = result.summary()
+    lines = [tuple(_unbroken(value) for value in _cell(cell)) for cell in summary]
     return Section(
         "Every cell",
-        "All models at all levels of noise, with 95 % intervals. Steps are Kaplan and Meier's median; where fewer than "
-        "half arrived it lies beyond the budget.",
+        "All models at all levels of noise, with 95 % intervals. Steps are Kaplan and Meier's "
+        "median; where fewer than half of the trials converged it lies beyond the budget.",
         (
             captioned(
                 table(head, lines),
                 "Cells.",
-                f"{result.summary()[0]['trials']} trials each." + _shared(result),
+                f"{summary[0]['trials']} trials each." + _shared_rows(result),
             ),
         ),
     )
 
 
 def _cell(cell: dict[str, Any]) -> tuple[str | float, ...]:
-    success = f"{100 * cell['success']:.3g} % ({100 * cell['success_low']:.3g}–{100 * cell['success_high']:.3g})"
+    low, high = (f"{100 * cell[f'success_{end}']:.3g}" for end in ("low", "high"))
+    success = f"{100 * cell['success']:.3g} % ({low}–{high})"
     steps = f"{_steps(cell['steps'])} ({_steps(cell['steps_low'])}–{_steps(cell['steps_high'])})"
     return (
         *(_or_blank(cell["noise"]), cell["model"], _or_blank(cell["lr"]), success),
         "" if np.isnan(cell["steps"]) else steps,
         *(_steps(cell["predicted"]), _or_blank(cell["stable_lr"])),
-        *(
-            _or_blank(cell[name])
-            for name in ("distance_mean", "distance_median", "test_error", "test_error_median")
-        ),
+        *(_or_blank(cell[name]) for name in ("distance_mean", "distance_median")),
+        *(_or_blank(cell[name]) for name in ("test_error", "test_error_median")),
     )
 
 
 def _unbroken(value: str | float) -> str | float:
-    """Words and ranges in one line each."""
-    return (
-        value.replace(" ", "\u00a0").replace("–", "\u2060–\u2060")
-        if isinstance(value, str)
-        else value
-    )
+    """The value with words and ranges kept on one line each."""
+    if not isinstance(value, str):
+        return value
+    return value.replace(" ", "\u00a0").replace("–", "\u2060–\u2060")
 
 
 def _tests(result: StudyResult) -> Section:
     head = ("Noise", "Model", "Test error above least squares, median", "p", "Steps against", "p")
     lines = [
         (
-            _or_blank(line["noise"]), _unbroken(line["model"]), _or_blank(line["test_difference"]),
-            _or_blank(line["test_p"]), _unbroken(line["steps_against"]), _or_blank(line["steps_p"]),
+            *(_or_blank(line["noise"]), _unbroken(line["model"])),
+            *(_or_blank(line["test_difference"]), _or_blank(line["test_p"])),
+            *(_unbroken(line["steps_against"]), _or_blank(line["steps_p"])),
         )
         for line in result.comparisons()
-    ]  # fmt: skip
-    test = (
-        "Wilcoxon's signed-rank test"
-        if result.overlap is None
-        else "the corrected resampled t test"
-    )
+    ]
+    signed_rank, folds = "Wilcoxon's signed-rank test", "the corrected resampled t test"
     return Section(
-        "Differences that hold up",
-        f"Trials are paired: every model saw the same data. Differences in test error by {test}, steps to arrive "
-        "by the log-rank test for pairs against the shallowest net of the same kind, both with Holm's correction.",
+        "Tests between models",
+        "Trials are paired: every model saw the same data. Differences in test error by "
+        f"{signed_rank if result.overlap is None else folds}, steps to converge by the log-rank "
+        "test for pairs against the shallowest network of the same kind, both with Holm's "
+        "correction.",
         (
             captioned(
                 table(head, lines),
                 "Tests.",
-                "A small p says that it is no chance, not that it is large.",
+                "A small p says that a difference is unlikely to be chance, not that it is large.",
             ),
         ),
     )
 
 
-def _how(result: StudyResult) -> Section:
-    settings: dict[str, Any] = to_json(result.study)
-    text = "Everything needed to run it again; step sizes that were left open were chosen on trials of their own."
-    return Section("How it was run", text, (folded("Settings", json.dumps(settings, indent=2)),))
-
-
-def _middle(values: np.ndarray) -> str | float:
-    return float(np.median(values)) if len(values) else ""
+def _settings(result: StudyResult) -> Section:
+    return Section(
+        "Settings",
+        "Everything needed to run it again; step sizes that were left open were chosen on other "
+        "trials.",
+        (folded("Settings", json.dumps(result.settings, indent=2)),),
+    )
 
 
 def _or_blank(value: float) -> str | float:

@@ -1,4 +1,4 @@
-"""What a study found: a tidy table of trials, a line for each cell, tests between models, files."""
+"""Result of a depth study: tidy table of trials, summary of every cell, tests between models."""
 
 from __future__ import annotations
 
@@ -9,90 +9,72 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rectilinear.config import nan_to_null, write_json
 from rectilinear.deeplinear import inference
 from rectilinear.deeplinear.diagnosis import STATES
-from rectilinear.deeplinear.ensemble import log_grid
+from rectilinear.deeplinear.study.design import Model
+from rectilinear.deeplinear.study.measure import Columns
 from rectilinear.errors import MissingDependencyError
-from rectilinear.files import atomic_write, write_text
+from rectilinear.files import atomic_write
 
 if TYPE_CHECKING:
     import pandas
 
-    from rectilinear.deeplinear.study.depth_study import DepthStudy
-    from rectilinear.deeplinear.study.measure import Columns
-    from rectilinear.deeplinear.study.models import Model
-    from rectilinear.deeplinear.study.table import Table
-
-
-_TIE = 1e-9  # of the error: what a converged net and least squares differ by is rounding and the last few steps
+# Relative: a converged network and least squares differ by rounding and the last few steps.
+TIED_ERRORS = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
 class StudyResult:
-    """Every trial of every model of a study.
+    """Every trial of every model of a depth study.
+
+    :func:`~rectilinear.deeplinear.study.page.write_study` writes it as a page and files.
 
     Attributes:
-        study: what was asked.
-        models: its models in their places, with the steps that were chosen.
+        asked: the models as they were given, with ``lr=None`` where the step size was open.
+        models: the models with the step sizes that were used.
+        steps: the budget of each network.
+        tol: the training error above least squares at which a trial converged.
+        checkpoints: ``(checkpoints,)``, the steps of the curves.
         columns: tidy columns, one row for each trial of each model at each level of noise:
-            ``model`` (its place among the models), ``trial``, ``noise`` and the measures of
+            ``model`` (its index among the models), ``trial``, ``noise`` and the measures of
             :func:`~rectilinear.deeplinear.study.measure.measure`.
         curves: ``(rows, checkpoints)``, ``D`` against steps.
-        about: what the data were, in words.
+        about: a sentence about the data.
+        settings: the fields of the study, as JSON.
         overlap: ``n_test / n_train`` where trials are folds of one table, whose training sets
             overlap; else None.
     """
 
-    study: DepthStudy
+    asked: tuple[Model, ...]
     models: tuple[Model, ...]
+    steps: int
+    tol: float
+    checkpoints: np.ndarray
     columns: Columns
     curves: np.ndarray
     about: str
+    settings: dict[str, Any]
     overlap: float | None = None
-
-    @classmethod
-    def of(
-        cls, study: DepthStudy, models: tuple[Model, ...], columns: Columns, table: Table | None
-    ) -> StudyResult:
-        """From the columns of all chunks."""
-        columns = dict(columns)
-        curves = columns.pop("curve")
-        if table is None:
-            d = study.data
-            about = (
-                f"Synthetic data: {d.inputs} input{'s'[: d.inputs > 1]}, {d.rows:,} training rows."
-            )
-        else:
-            about = f"{len(table.y):,} rows, {len(table.names)} inputs, target {table.target}."
-            about += (
-                f" Constant and left out: {', '.join(table.constant)}." if table.constant else ""
-            )
-        return cls(
-            study, models, columns, curves, about, None if table is None else 1 / (study.folds - 1)
-        )
-
-    @property
-    def checkpoints(self) -> np.ndarray:
-        """The steps of the curves."""
-        return log_grid(self.study.steps, self.study.checkpoints)
 
     @property
     def names(self) -> list[str]:
-        """Of the models, as they were asked for."""
-        return [model.name for model in self.study.models]
+        """The names of the models; one whose step size was open is called ``tuned``."""
+        return [model.name for model in self.asked]
 
     @property
     def levels(self) -> list[float]:
-        """Of noise, ascending; one NaN for a table."""
+        """The levels of noise, ascending; one NaN for a table."""
         return np.unique(self.columns["noise"]).tolist()
 
     def cell(self, model: int | str, noise: float | None = None) -> Columns:
-        """The columns of one model, by place or name, at one level of noise or all, with its
-        ``curve``; by trial.
+        """The columns of one model with its ``curve``, sorted by level of noise and trial.
+
+        Args:
+            model: its name or index.
+            noise: one level of noise; all by default.
         """
-        place = model if isinstance(model, int) else self.names.index(model)
-        here = self.columns["model"] == place
+        index = model if isinstance(model, int) else self.names.index(model)
+        here = self.columns["model"] == index
         if noise is not None and not np.isnan(noise):
             here &= self.columns["noise"] == noise
         rows = np.flatnonzero(here)
@@ -106,9 +88,8 @@ class StudyResult:
         """One line for each model at each level of noise.
 
         ``success`` has Wilson's interval. ``steps`` is Kaplan and Meier's median of the steps to
-        the tolerance, with
-        its interval: infinite where fewer than half arrived within the budget. Then medians, and
-        how many trials came to each state.
+        the tolerance, with its interval: infinite where fewer than half converged within the
+        budget. Medians and the number of trials in each state follow.
         """
         return [self._line(m, noise) for noise in self.levels for m in range(len(self.models))]
 
@@ -141,13 +122,13 @@ class StudyResult:
         }
 
     def comparisons(self) -> list[dict[str, Any]]:
-        """Each model against least squares in test error, and against the shallowest of its family
-        in steps.
+        """Tests of each model against least squares, and against the shallowest of its family.
 
-        Trials are paired. ``test_p`` is Wilcoxon's signed-rank test on the differences of test
-        error, ``steps_p`` the log-rank test for pairs; where trials are folds of one table both are
-        the corrected resampled t test. They are adjusted by Holm's method over the models at one
-        level of noise. The first model stands in where there is no least squares.
+        The first compares test errors, the second steps to the tolerance. Trials are paired.
+        ``test_p`` is Wilcoxon's signed-rank test on the differences of test error, ``steps_p`` the
+        log-rank test for pairs; where trials are folds of one table, both are the corrected
+        resampled t test. They are adjusted by Holm's method over the models at one level of noise.
+        Without least squares among the models the first one takes its place.
         """
         kinds = [model.kind for model in self.models]
         base = kinds.index("least_squares") if "least_squares" in kinds else 0
@@ -169,11 +150,11 @@ class StudyResult:
         return lines
 
     def _compare(self, m: int, cells: list[Columns], base: int) -> dict[str, Any]:
-        asked, cell = self.study.models, cells[m]
+        asked, cell = self.asked, cells[m]
         family = [i for i, other in enumerate(asked) if other.family == asked[m].family]
         shallow = min(family, key=lambda i: self.models[i].depth)
         differences = cell["test_error"] - cells[base]["test_error"]
-        differences[np.abs(differences) < _TIE * cells[base]["test_error"]] = 0.0
+        differences[np.abs(differences) < TIED_ERRORS * cells[base]["test_error"]] = 0.0
         steps_p = np.nan
         if shallow != m:
             pair = [(c["steps"], c["reached"]) for c in (cell, cells[shallow])]
@@ -188,20 +169,18 @@ class StudyResult:
         }
 
     def _test(self, differences: np.ndarray) -> float:
+        """The p value of paired differences of test error; NaN for folds on which one diverged."""
         if self.overlap is None:
-            return inference.wilcoxon(
-                np.minimum(differences, np.finfo(float).max)
-            )  # ranks: a diverged net is last
-        return (
-            inference.corrected_t(differences, self.overlap)
-            if np.isfinite(differences).all()
-            else np.nan
-        )
+            # It compares ranks: a diverged network is last.
+            return inference.wilcoxon(np.minimum(differences, np.finfo(float).max))
+        if not np.isfinite(differences).all():
+            return np.nan
+        return inference.corrected_t(differences, self.overlap)
 
     def tidy(self) -> Columns:
-        """The columns with the settings of each row's model in place of its number."""
+        """The columns, with the settings of each row's model in place of its index."""
         models = self.columns["model"]
-        fields = ("kind", "depth", "width", "start", "optimizer", "lr", "bias")
+        fields = ("kind", "depth", "width", "init", "optimizer", "lr", "bias")
         of_model = {
             name: np.asarray([_setting(model, name) for model in self.models])[models]
             for name in fields
@@ -210,7 +189,7 @@ class StudyResult:
         return {"model": np.asarray(self.names)[models], **of_model, **measures}
 
     def to_frame(self) -> pandas.DataFrame:
-        """A data frame of :meth:`tidy`.
+        """The data frame of :meth:`tidy`.
 
         Raises:
             MissingDependencyError: without pandas.
@@ -248,45 +227,10 @@ class StudyResult:
             writer.writerow(columns)
             writer.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))
 
-    def to_html(self, path: Path | str) -> None:
-        """Write the report: one page, nothing fetched.
-
-        Raises:
-            DiskError: if the disk is full or cannot be written.
-        """
-        from rectilinear.deeplinear.study.page import study_page
-
-        write_text(path, study_page(self))
-
-    def write(self, folder: Path | str) -> dict[str, str]:
-        """Write the trials (Parquet with pyarrow, else CSV), the summary and the report; return
-        their paths.
-
-        Raises:
-            DiskError: if the disk is full or cannot be written.
-        """
-        folder = Path(folder)
-        trials = folder / "trials.parquet"
-        try:
-            self.to_parquet(trials)
-        except MissingDependencyError:
-            trials = trials.with_suffix(".csv")
-            self.to_csv(trials)
-        summary, report = folder / "summary.json", folder / "report.html"
-        write_json(
-            summary,
-            {
-                "summary": nan_to_null(self.summary()),
-                "comparisons": nan_to_null(self.comparisons()),
-            },
-        )
-        self.to_html(report)
-        return {"trials": str(trials), "summary": str(summary), "report": str(report)}
-
 
 def _setting(model: Model, name: str) -> Any:
     value = getattr(model, name)
-    if not model.trained and name in ("depth", "width", "start", "optimizer", "lr"):
+    if not model.trained and name in ("depth", "width", "init", "optimizer", "lr"):
         return {"depth": 0, "width": 0, "lr": np.nan}.get(name, "")
     return value
 

@@ -1,4 +1,4 @@
-"""A user's table: numbers in columns, one of them the target."""
+"""Tables as data of a depth study: columns of numbers, one of them the target."""
 
 from __future__ import annotations
 
@@ -21,27 +21,34 @@ from rectilinear.errors import (
     ShapeError,
 )
 
-_FEWEST = 4  # rows
-_INDEX = re.compile(
-    r"__index_level_\d+__"
-)  # what pandas calls the numbers of its rows in a Parquet file
+MIN_ROWS = 4  # to train and to test on
+MIN_INEXACT_INTEGER = 2.0**53  # above, float64 does not hold every whole number
+MAX_MAGNITUDE = 1e305  # of a number: differences and sums of squares of scaled columns are finite
+EMPTY_CELLS = ("", "NA", "N/A", "nan", "NaN", "null", "<NA>")
+PANDAS_INDEX = re.compile(r"__index_level_\d+__")  # the index of a frame in a Parquet file
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Inputs ``(n, d)``, a target ``(n,)`` and the names of the inputs; constant columns are left
-    out, and named.
+    """Inputs and a target of a depth study; constant columns are left out, and named.
+
+    Attributes:
+        X: inputs ``(n, d)``.
+        y: the target ``(n,)``.
+        names: of the inputs.
+        target: name of the target.
+        constant: names of the columns that were left out.
 
     Raises:
         ShapeError: for other shapes, or no column that varies.
         DataError: for what is not numbers, such as text, dates and complex numbers; for whole
             numbers that float64 rounds, such as long ids; for frames whose rows are those of the
-            target in another order.
+            target in another order; for a target that does not vary.
         NonFiniteError: for empty cells, NaN or infinity, with the columns they are in.
-        DataError: if the target does not vary.
 
     Example:
-        >>> table = Table.from_arrays([[1.0, 5.0], [2.0, 5.0], [3.0, 5.0], [4.0, 5.0]], [1.0, 2.0, 4.0, 3.0])
+        >>> X = [[1.0, 5.0], [2.0, 5.0], [3.0, 5.0], [4.0, 5.0]]
+        >>> table = Table.from_arrays(X, [1.0, 2.0, 4.0, 3.0])
         >>> table.names, table.constant
         (('x0',), ('x1',))
     """
@@ -54,8 +61,11 @@ class Table:
 
     @classmethod
     def from_arrays(cls, X: ArrayLike, y: ArrayLike) -> Table:
-        """From arrays or data frames; the names are those of the frame's columns, or ``x0, x1,
-        ...``.
+        """The table of arrays or data frames, with the names of a frame or ``x0, x1, ...``.
+
+        Args:
+            X: inputs ``(n, d)``.
+            y: the target ``(n,)``.
         """
         X, y = _plain(X, "X"), _plain(y, "y")
         _check_same_order(X, y)
@@ -84,7 +94,13 @@ class Table:
     def from_columns(
         cls, columns: Mapping[str, ArrayLike], target: str, drop: Sequence[str] = ()
     ) -> Table:
-        """From named columns, of which one is the target and some are to be left out."""
+        """The table of named columns.
+
+        Args:
+            columns: by name, ``(n,)`` each.
+            target: name of the column that is predicted.
+            drop: names of columns to leave out.
+        """
         for name in (target, *drop):
             if name not in columns:
                 raise ConfigError(
@@ -103,7 +119,7 @@ class Table:
                     f"{why} in column {name or 'without a name'}" for name, why in wrong.items()
                 ),
                 expected="numbers, with a decimal point and nothing between thousands",
-                fix="Encode it as numbers, or leave it out with --drop NAME (in Python, drop=[NAME]).",
+                fix="Encode it as numbers, or leave it out: --drop NAME, or in Python drop=[NAME].",
             )
         if "" in read:
             raise DataError(
@@ -116,21 +132,22 @@ class Table:
             holes = {name: count for name, count in holes.items() if count}
         if holes:
             raise NonFiniteError(
-                got=f"empty, NaN or infinite cells: {', '.join(f'{n} in {name}' for name, n in holes.items())}",
+                got="empty, NaN or infinite cells: "
+                + ", ".join(f"{count} in {name}" for name, count in holes.items()),
                 expected="a number in every cell",
                 fix="Fill them or leave out their rows or columns.",
             )
         y = found.pop(target)
-        if len(y) < _FEWEST:
+        if len(y) < MIN_ROWS:
             rows = f"{len(y)} row{'s'[: len(y) != 1]}"
-            raise ShapeError(rows, f"at least {_FEWEST}, to train and to test on", "Add rows.")
+            raise ShapeError(rows, f"at least {MIN_ROWS}, to train and to test on", "Add rows.")
         if wide := [
             name
             for name, column in [*found.items(), (target, y)]
-            if np.abs(column).max() > _LARGEST
+            if np.abs(column).max() > MAX_MAGNITUDE
         ]:
             raise DataError(
-                f"numbers above {_LARGEST:g} in {', '.join(wide)}",
+                f"numbers above {MAX_MAGNITUDE:g} in {', '.join(wide)}",
                 "smaller ones",
                 "Use another unit.",
             )
@@ -152,11 +169,16 @@ class Table:
 
     @classmethod
     def read(cls, path: Path | str, target: str, drop: Sequence[str] = ()) -> Table:
-        """From a CSV file with a line of names, parted by commas, semicolons or tabs, or a Parquet
-        file.
+        """The table in a CSV or Parquet file.
 
+        A CSV file begins with a line of names; commas, semicolons or tabs separate its cells.
         Numbers have a decimal point and nothing between thousands; true and false of a Parquet file
         are 1 and 0, and the row numbers that pandas keeps there are left out.
+
+        Args:
+            path: of the file.
+            target: name of the column that is predicted.
+            drop: names of columns to leave out.
 
         Raises:
             DataError: if the file is missing, empty, or of another kind.
@@ -180,7 +202,7 @@ class Table:
         return cls.from_columns(readers[path.suffix.lower()](path), target, drop)
 
     def fingerprint(self) -> str:
-        """What tells this table from another."""
+        """A hash of names and numbers."""
         text = "\n".join([*self.names, self.target]).encode()
         return hashlib.sha256(text + self.X.tobytes() + self.y.tobytes()).hexdigest()[:16]
 
@@ -198,7 +220,7 @@ def _plain(values: Any, name: str) -> Any:
         np.shape(values)
     except ValueError as error:
         raise ShapeError(
-            f"{name} with rows of different lengths", "as many cells in each", "Mend it."
+            f"{name} with rows of different lengths", "as many cells in each", "Correct it."
         ) from error
     return values
 
@@ -228,7 +250,7 @@ def _column(X: Any, i: int) -> Any:
 
 
 def _numbers(column: Any) -> np.ndarray | str:
-    """The column in float64 with NaN for empty cells; where it is none, what is in it."""
+    """The column in float64, NaN for empty cells; or a description of what is no number in it."""
     if isinstance(column, np.ma.MaskedArray):
         cells, hidden = column.data.astype(object), np.ma.getmaskarray(column)
         cells[hidden] = None
@@ -241,7 +263,9 @@ def _numbers(column: Any) -> np.ndarray | str:
     if array.dtype.kind in "OUSTV":
         return _each(array)
     numbers = array.astype(np.float64)
-    long = array[np.abs(numbers) >= _EXACT].tolist() if array.dtype.kind in "iu" else []
+    long = (
+        array[np.abs(numbers) >= MIN_INEXACT_INTEGER].tolist() if array.dtype.kind in "iu" else []
+    )
     rounded = next((number for number in long if int(float(number)) != number), None)
     return numbers if rounded is None else _rounded(rounded)
 
@@ -256,7 +280,7 @@ def _each(cells: np.ndarray) -> np.ndarray | str:
         if (
             cell is None
             or type(cell).__name__ in ("NAType", "NaTType")
-            or (isinstance(cell, str) and cell in _EMPTY)
+            or (isinstance(cell, str) and cell in EMPTY_CELLS)
         ):
             numbers[i] = np.nan
             continue
@@ -267,7 +291,7 @@ def _each(cells: np.ndarray) -> np.ndarray | str:
                 raise TypeError
             numbers[i] = float(cell)
             if (
-                _EXACT <= abs(numbers[i]) < np.inf
+                MIN_INEXACT_INTEGER <= abs(numbers[i]) < np.inf
                 and (whole := _whole(cell)) is not None
                 and int(numbers[i]) != whole
             ):
@@ -284,17 +308,12 @@ def _each(cells: np.ndarray) -> np.ndarray | str:
 
 
 def _whole(cell: Any) -> int | None:
-    """The cell as the whole number that it is written as, and None for another."""
+    """The cell as an integer if it is written as one, else None."""
     if isinstance(cell, bytes):
         cell = cell.decode()
     if isinstance(cell, str):
         return int(cell) if cell.strip().lstrip("+-").isdecimal() else None
     return int(cell) if not isinstance(cell, float | np.floating) and int(cell) == cell else None
-
-
-_EXACT = 2.0**53
-_LARGEST = 1e305  # differences and sums of squares of scaled columns stay finite
-_EMPTY = ("", "NA", "N/A", "nan", "NaN", "null", "<NA>")
 
 
 def _read_csv(path: Path) -> dict[str, list[str]]:
@@ -304,7 +323,7 @@ def _read_csv(path: Path) -> dict[str, list[str]]:
         raise DataError(
             got=f"{len(uneven[1])} values in line {uneven[0]} of {path.name}",
             expected=f"{len(names)}, as in its first line",
-            fix="Mend this line.",
+            fix="Correct this line.",
         )
     return {name: [row[i] for _, row in rows] for i, name in enumerate(names)}
 
@@ -334,5 +353,5 @@ def _read_parquet(path: Path) -> dict[str, np.ndarray]:
     return {
         name: column.to_pylist() if pyarrow.types.is_dictionary(column.type) else column.to_numpy()
         for name, column in zip(table.column_names, table.columns, strict=True)
-        if not _INDEX.fullmatch(name)
+        if not PANDAS_INDEX.fullmatch(name)
     }

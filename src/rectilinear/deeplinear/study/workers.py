@@ -1,6 +1,7 @@
-"""The folder of a study: its settings, and every finished chunk in a file of its own.
+"""Workers of a depth study, and the folder that keeps their finished chunks.
 
-Chunks of work over processes or machines: joblib's here, a Dask or Ray cluster's elsewhere.
+Chunks are spread over processes on this machine by joblib, or over a cluster of Dask or Ray. The
+folder has the settings of the study, and every finished chunk in a file of its own.
 """
 
 from __future__ import annotations
@@ -26,10 +27,24 @@ from rectilinear.deeplinear.study.measure import Columns
 from rectilinear.errors import CheckpointError, ConfigError, MissingDependencyError, WorkerError
 from rectilinear.files import atomic_write, remove_leftovers
 
+# What a backend gives: the results of a function on items by number, as they come.
+Results = Callable[[Callable[[Any], Any], dict[int, Any]], Iterator[tuple[int, Any]]]
+
+Backend = Literal["loky", "dask", "ray"]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+MAX_ATTEMPTS = 3  # in a row, without a chunk finished
+SCHEDULER_TIMEOUT = 10  # seconds for a scheduler to answer
+FORMER_SETTINGS = {"start": "init"}  # fields of a model in studies of earlier versions
+
 
 class Store:
-    """Chunks of a study on disk, whole or absent; a folder belongs to one study, which holds it
-    while it runs.
+    """The folder of one study: its settings, and finished chunks, whole or absent.
+
+    Args:
+        folder: made if it does not exist.
+        settings: of the study, as JSON.
 
     Raises:
         ConfigError: if the folder holds another study.
@@ -60,7 +75,7 @@ class Store:
         remove_leftovers(self.folder / "chunks")
 
     def finished(self) -> set[int]:
-        """The numbers of the chunks that are there."""
+        """The numbers of the chunks that are stored."""
         return {
             int(path.stem)
             for path in (self.folder / "chunks").glob("[0-9]*.npz")
@@ -68,10 +83,16 @@ class Store:
         }
 
     def save(self, number: int, columns: Columns) -> None:
+        """Store a finished chunk."""
         with atomic_write(self._path(number)) as tmp, tmp.open("wb") as file:
             np.savez(file, **columns)  # type: ignore[arg-type] # its stub takes a column for the flag allow_pickle
 
     def load(self, number: int) -> Columns:
+        """The columns of a stored chunk.
+
+        Raises:
+            CheckpointError: if it cannot be read.
+        """
         try:
             with np.load(self._path(number), allow_pickle=False) as file:
                 return dict(file)
@@ -79,15 +100,15 @@ class Store:
             raise CheckpointError(
                 f"{self._path(number)}, which cannot be read",
                 "a finished chunk",
-                "Remove it; the study makes it again.",
+                "Remove it; the study computes it again.",
             ) from error
 
     def choose(self, steps: dict[str, float]) -> None:
-        """Keep the step sizes that were chosen, by the names of their models."""
+        """Store the step sizes that were chosen, by the names of their models."""
         write_json(self.folder / "step_sizes.json", steps)
 
     def chosen(self) -> dict[str, float] | None:
-        """What :meth:`choose` kept, if it did."""
+        """The step sizes that :meth:`choose` stored, or None."""
         path = self.folder / "step_sizes.json"
         if not path.exists():
             return None
@@ -97,8 +118,8 @@ class Store:
         except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise CheckpointError(
                 f"{path}, which cannot be read",
-                "the steps that were chosen",
-                "Remove it; the study makes it again.",
+                "the step sizes that were chosen",
+                "Remove it; the study computes it again.",
             ) from error
 
     def _path(self, number: int) -> Path:
@@ -106,29 +127,31 @@ class Store:
 
 
 def read_settings(folder: Path | str) -> dict[str, Any]:
-    """What ``study.json`` says.
+    """The settings in ``study.json``, with the fields of earlier versions under their new names.
 
     Raises:
-        CheckpointError: if it is missing or no JSON.
+        CheckpointError: if it is missing, or not a JSON object.
     """
     path = Path(folder) / "study.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        settings = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"no study in {folder}", f"{path.name}", "Give the --out of a study."
         ) from error
+    if not isinstance(settings, dict):
+        raise CheckpointError(
+            f"{path} without settings", "a JSON object", "Give the --out of a study."
+        )
+    models = settings.get("models")
+    for model in models if isinstance(models, list) else []:
+        for old, new in FORMER_SETTINGS.items():
+            if isinstance(model, dict) and old in model:
+                model[new] = model.pop(old)
+    return settings
 
 
-# What a backend gives: the results of a function on items by number, as they come.
-Results = Callable[[Callable[[Any], Any], dict[int, Any]], Iterator[tuple[int, Any]]]
-
-Backend = Literal["loky", "dask", "ray"]
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-
-def spread(
+def map_chunks(
     work: Callable[[Item], Result],
     items: Mapping[int, Item],
     *,
@@ -136,17 +159,17 @@ def spread(
     backend: Backend = "loky",
     address: str | None = None,
 ) -> Iterator[tuple[int, Result]]:
-    """``work`` on every item, each result as soon as it is there, with the number of its item.
+    """The results of ``work`` on every item, each as soon as it is finished, with its number.
 
     Every item runs on one thread, so that a result does not depend on where and beside what it was
-    computed. A worker that dies is replaced and its items start again; where workers die without
+    computed. A worker that dies is replaced and its items begin again; where workers die without
     finishing anything, that is an error.
 
     Args:
         work: a function that can be sent to another process.
         items: by number.
         n_jobs: processes on this machine, -1 for one a core; a cluster has its own.
-        backend: ``loky`` for processes here, ``dask`` or ``ray`` for a cluster.
+        backend: ``loky`` for processes on this machine, ``dask`` or ``ray`` for a cluster.
         address: of a Dask scheduler; without, one is started here with ``n_jobs`` workers.
 
     Raises:
@@ -155,7 +178,7 @@ def spread(
         MissingDependencyError: for a backend that is not installed.
 
     Example:
-        >>> sorted(spread(abs, {0: -3, 1: 4}))
+        >>> sorted(map_chunks(abs, {0: -3, 1: 4}))
         [(0, 3), (1, 4)]
     """
     if backend not in ("loky", "dask", "ray"):
@@ -182,16 +205,13 @@ def spread(
                     yield number, result
             except _deaths() as error:
                 attempts = 0 if len(left) < before else attempts + 1
-                if attempts == _ATTEMPTS:
+                if attempts == MAX_ATTEMPTS:
                     raise WorkerError(
                         got=f"workers that died {attempts} times with {len(left)} chunks left",
                         expected="workers that finish a chunk",
-                        fix="Use fewer (--n-jobs) if memory ran out; the same command goes on where this one stopped.",
+                        fix="Use fewer (--n-jobs) if memory ran out, and run the command again: "
+                        "it goes on where it stopped.",
                     ) from error
-
-
-_ATTEMPTS = 3  # in a row, without a chunk finished
-_PATIENCE = 10  # seconds for a scheduler to answer
 
 
 @contextmanager
@@ -205,16 +225,14 @@ def _loky(n_jobs: int, _: str | None) -> Iterator[Results]:
 
 @contextmanager
 def _dask(n_jobs: int, address: str | None) -> Iterator[Results]:
-    """A cluster's own futures: joblib's backend for Dask waits for ever for a task that killed its
-    workers.
-    """
+    """Dask's own futures: joblib's backend waits for ever for a task that killed its workers."""
     try:
         from distributed import Client, as_completed
     except ImportError as error:
         raise _missing("dask", "dask[distributed]") from error
     try:
         if address is not None:
-            client = Client(address, timeout=_PATIENCE)
+            client = Client(address, timeout=SCHEDULER_TIMEOUT)
         else:
             workers = joblib.cpu_count() if n_jobs == -1 else n_jobs
             client = Client(
@@ -227,7 +245,7 @@ def _dask(n_jobs: int, address: str | None) -> Iterator[Results]:
         raise ConfigError(
             f"no answer from a Dask scheduler at {address or 'this machine'}",
             "a scheduler's address, such as tcp://10.0.0.1:8786",
-            "Start one with 'dask scheduler', or leave --dask-address out.",
+            "Initialisation one with 'dask scheduler', or leave --dask-address out.",
         ) from error
 
     def results(work: Callable[[Any], Any], items: dict[int, Any]) -> Iterator[tuple[int, Any]]:
@@ -283,7 +301,7 @@ def _missing(backend: str, package: str) -> MissingDependencyError:
 
 
 def _deaths() -> tuple[type[BaseException], ...]:
-    """What is raised where workers died, of the backends that are loaded."""
+    """The errors that mean that workers died, of the backends that are loaded."""
     known = [("distributed", "KilledWorker"), ("ray.exceptions", "WorkerCrashedError")]
     return TerminatedWorkerError, *(
         getattr(sys.modules[m], name) for m, name in known if m in sys.modules

@@ -1,11 +1,12 @@
-"""Steps to least squares against depth, with theory: ``rectilinear reproduce lakkapragada2023_depth
-escape_time``.
+"""Steps to least squares over depth, and their prediction by the escape time from the saddle.
+
+``rectilinear reproduce lakkapragada2023_depth escape_time``
 
 Why depth hurts in the paper: a chain of layers starts near the saddle at zero and has to leave it
 before it can fit. The time that takes is ``t* = rho^-(L-2) / ((L-2) 2|S|)``, exponential in depth.
-With ``rho = 1/e`` for the paper's start and ``|S|`` the median of its slopes it foretells the
-median over trials, and where it passes the budget of 10,000 steps the nets begin to fail. Given
-longer, they arrive too. Adam needs fewer steps the deeper the net.
+With ``rho = 1/e`` for the paper's initial weights and ``|S|`` the median of its slopes it predicts
+the median over trials, and where it passes the budget of 10,000 steps the networks begin to fail.
+Given longer, they converge too. Adam needs fewer steps the deeper the network.
 
 Cost: small 5 seconds (3 to 5 layers), full half a minute with numba (3 to 10 layers, up to a
 million steps).
@@ -20,27 +21,25 @@ from typing import Literal
 import numpy as np
 
 from rectilinear import plots
-from rectilinear.deeplinear import Synthetic, escape_time, train
+from rectilinear.deeplinear import Synthetic, escape_time, train_ensemble
+from rectilinear.deeplinear.diagnosis import UNIFORM_SIZE
 from rectilinear.deeplinear.ensemble import Optimizer
 from rectilinear.deeplinear.inference import Estimate, kaplan_meier
-from rectilinear.deeplinear.theory import UNIFORM
 from rectilinear.papers.figure import Claim
-from rectilinear.papers.lakkapragada2023_depth._study import BUDGET
+from rectilinear.papers.lakkapragada2023_depth import BUDGET
 from rectilinear.plots import canvas
 from rectilinear.plots.style import ROLES
 
 LR, TOL = 1e-3, 5e-5
-ON_HALF = (
-    2 * LR
-)  # the same step on half the mean square error, which the engine and the formula count in
+HALF_LOSS_LR = 2 * LR  # the same step on half the mean square error, of engine and formula
 DEPTHS = {"small": range(3, 6), "full": range(3, 11)}
 TRIALS = {"small": 100, "full": 300}
-PATIENCE = 4.0  # budgets in predicted medians
+BUDGET_FACTOR = 4.0  # budget over predicted median
 
 
 @dataclass(frozen=True)
 class Result:
-    """By optimiser and depth: the median steps to the tolerance; by depth, what theory foretells."""
+    """Median steps to the tolerance by optimiser and depth, and their prediction by depth."""
 
     steps: dict[Optimizer, dict[int, Estimate]]
     predicted: dict[int, float]
@@ -49,26 +48,27 @@ class Result:
 def compute(
     preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None
 ) -> Result:
-    """Train until every other trial is there, each depth on a budget of its own."""
+    """Train until at least half of the trials converged, with a budget for each depth."""
     seeds = np.random.SeedSequence(seed).spawn(20)
     batch = Synthetic(noise=(0.05,)).draw(seeds[0], range(TRIALS[preset]))
     slope = float(np.median(np.abs(batch.train.cxy)))
     predicted = {
-        depth: float(escape_time(UNIFORM, slope, depth)) / ON_HALF for depth in DEPTHS[preset]
+        depth: float(escape_time(UNIFORM_SIZE, slope, depth)) / HALF_LOSS_LR
+        for depth in DEPTHS[preset]
     }
     steps: dict[Optimizer, dict[int, Estimate]] = {"gd": {}, "adam": {}}
     for depth in DEPTHS[preset]:
         budgets: dict[Optimizer, int] = {
-            "gd": int(PATIENCE * max(predicted[depth], BUDGET / 5)),
+            "gd": int(BUDGET_FACTOR * max(predicted[depth], BUDGET / 5)),
             "adam": BUDGET,
         }
         for name, found in steps.items():
-            run = train(
+            run = train_ensemble(
                 batch.train,
                 (1,) * (depth - 1),
-                start="uniform",
+                init="uniform",
                 optimizer=name,
-                lr=LR if name == "adam" else ON_HALF,
+                lr=LR if name == "adam" else HALF_LOSS_LR,
                 steps=budgets[name],
                 checkpoints=2,
                 tol=TOL,
@@ -126,9 +126,7 @@ def draw(result: Result, path: Path) -> None:
 
 
 def claims(result: Result) -> list[Claim]:
-    """Theory within a factor of two at every depth, exponential growth, and Adam the other way
-    round.
-    """
+    """Theory within a factor of two at every depth, exponential growth, and none with Adam."""
     gd, adam = ([estimate.value for estimate in found.values()] for found in result.steps.values())
     checks = [
         Claim.close(f"median steps over theory with {depth} layers, in powers of two",

@@ -1,11 +1,11 @@
-"""Test error against depth at four levels of noise: ``rectilinear reproduce lakkapragada2023_depth
-fig2``.
+"""Test error over depth at four levels of noise: Figure 2 of the paper.
 
-The paper's conclusion is drawn from this figure: linear nets have a larger test error than linear
-regression, and the more layers the larger. It holds under the paper's training. With Adam, at the
-same step, start and budget, every depth
-has the test error of least squares: what the figure shows is where gradient descent is after 10,000
-steps.
+``rectilinear reproduce lakkapragada2023_depth fig2``
+
+The paper's conclusion is drawn from this figure: linear networks have a larger test error than
+linear regression, and the more layers the larger. It holds under the paper's training. With Adam,
+at the same step size, initial weights and budget, every depth has the test error of least squares:
+the figure shows where gradient descent is after 10,000 steps.
 
 Cost: small 12 seconds (50 trials a cell), full ten minutes (1,000), on one core; with numba half a
 minute.
@@ -21,7 +21,7 @@ import numpy as np
 from rectilinear import plots
 from rectilinear.deeplinear import StudyResult, deep_linear
 from rectilinear.papers.figure import Claim
-from rectilinear.papers.lakkapragada2023_depth._study import study
+from rectilinear.papers.lakkapragada2023_depth import study
 from rectilinear.plots import canvas
 from rectilinear.plots.style import ROLES
 
@@ -32,13 +32,13 @@ LAYERS = {"small": (1, 3, 6, 10), "full": tuple(range(1, 11))}
 def compute(
     preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None
 ) -> StudyResult:
-    """Gradient descent and Adam from the same starts, on the same trials."""
+    """Train by gradient descent and Adam from the same initial weights, on the same trials."""
     models = deep_linear(LAYERS[preset], optimizers=("gd", "adam"))
     return study(models, {"small": 50, "full": 1000}[preset], seed, NOISE)
 
 
 def draw(result: StudyResult, path: Path) -> None:
-    """A panel a level of noise: mean test error of both optimisers, least squares dashed."""
+    """Draw the mean test error of both optimisers, least squares dashed, a panel a noise level."""
     figure, panels = canvas(8.0, 2.6, columns=len(result.levels), sharey=True)
     depths = sorted({model.depth for model in result.models if model.trained})
     for axes, noise in zip(panels, result.levels, strict=True):
@@ -72,7 +72,7 @@ def draw(result: StudyResult, path: Path) -> None:
 
 
 def claims(result: StudyResult) -> list[Claim]:
-    """The paper's sentence at each level of noise, and the same with Adam."""
+    """The paper's conclusion at each level of noise, and its contrary with Adam."""
     checks = []
     for noise in result.levels:
         best = result.cell("least squares", noise)["test_error"].mean()

@@ -1,12 +1,14 @@
-"""Where depth helps: ``rectilinear reproduce lakkapragada2023_depth helps``.
+"""Problems in which depth helps: sparse recovery, matrix completion, ill-conditioned data.
+
+``rectilinear reproduce lakkapragada2023_depth helps``
 
 With more samples than dimensions and square loss depth cannot change what is learned, only the way
-there. It can where the data leave a choice, or where the way is the trouble:
+there. It can where the data leave a choice, or where the way is the problem:
 
-* sparse recovery, fewer samples than dimensions: ``w = u^L - v^L`` entry by entry from a small
-  start fits sparsely,
-* matrix completion from a part of the entries: a product of ``L`` matrices from a small start fits
-  at low rank,
+* sparse recovery, fewer samples than dimensions: ``w = u^L - v^L`` entry by entry from small
+  initial weights finds sparse solutions,
+* matrix completion from a part of the entries: a product of ``L`` matrices from small initial
+  weights finds solutions of low rank,
 * ill-conditioned data at one small step: depth speeds up where the solution is large. Tuning the
   step does the same.
 
@@ -27,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rectilinear import plots
-from rectilinear.deeplinear import SufficientStatistics, train
+from rectilinear.deeplinear import SufficientStatistics, train_ensemble
 from rectilinear.papers.figure import Claim
 from rectilinear.plots import canvas
 from rectilinear.plots.style import ROLES
@@ -37,14 +39,12 @@ Errors = dict[int, NDArray[np.float64]]
 DEPTHS = (1, 2, 3, 4)
 TRIALS = {"small": 10, "full": 100}
 SMALL_STEP = 0.01
-STEPS = np.geomspace(1e-3, 1.0, 10)  # of which the best is chosen, on trials of its own
+STEP_SIZES = np.geomspace(1e-3, 1.0, 10)  # of which the best is chosen, on other trials
 
 
 @dataclass(frozen=True)
 class Result:
-    """By depth, over trials: test errors of recovery and completion, training gaps at one step and
-    at the best.
-    """
+    """Test errors of recovery and completion, gaps at one step and the best, by depth and trial."""
 
     sparse: Errors
     completion: Errors
@@ -55,14 +55,14 @@ class Result:
 def compute(
     preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None
 ) -> Result:
-    """The three cases at every depth, on the same trials."""
+    """Train all three problems at every depth, on the same trials."""
     sparse, completion, conditioned, tuning = np.random.SeedSequence(seed).spawn(4)
     trials = TRIALS[preset]
     one_step, tuned = {}, {}
     for depth in DEPTHS:
         one_step[depth] = ill_conditioned(depth, SMALL_STEP, trials, conditioned)
-        candidates = [ill_conditioned(depth, lr, 10, tuning) for lr in STEPS]
-        best = STEPS[int(np.argmin([np.median(gaps) for gaps in candidates]))]
+        candidates = [ill_conditioned(depth, lr, 10, tuning) for lr in STEP_SIZES]
+        best = STEP_SIZES[int(np.argmin([np.median(gaps) for gaps in candidates]))]
         tuned[depth] = ill_conditioned(depth, best, trials, conditioned)
     return Result(
         sparse={depth: sparse_recovery(depth, trials, sparse) for depth in DEPTHS},
@@ -80,13 +80,11 @@ def sparse_recovery(
     dim: int = 60,
     rows: int = 30,
     nonzero: int = 4,
-    start: float = 1e-3,
+    init_scale: float = 1e-3,
     lr: float = 0.02,
     steps: int = 4000,
 ) -> NDArray[np.float64]:
-    """Test error ``|w - w*|^2`` of a sparse ``w*`` of signs, from noiseless Gaussian rows fewer
-    than its entries.
-    """
+    """Test errors ``|w - w*|^2`` of a sparse ``w*`` of signs, from too few noiseless rows."""
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(trials, rows, dim))
     truth = np.zeros((trials, dim))
@@ -94,7 +92,7 @@ def sparse_recovery(
     y = (X @ truth[..., None])[..., 0]
     if depth == 1:  # from zero descent ends at the solution of smallest norm
         return np.square((np.linalg.pinv(X) @ y[..., None])[..., 0] - truth).sum(1)
-    u = np.full((trials, dim), start ** (1 / depth))
+    u = np.full((trials, dim), init_scale ** (1 / depth))
     v = u.copy()
     for _ in range(steps):
         residual = (X @ (u**depth - v**depth)[..., None])[..., 0] - y
@@ -111,18 +109,17 @@ def matrix_completion(
     dim: int = 20,
     rank: int = 2,
     share: float = 0.5,
-    start: float = 1e-3,
+    init_scale: float = 1e-3,
     lr: float = 0.02,
     steps: int = 5000,
 ) -> NDArray[np.float64]:
-    """Mean square error on the entries of a matrix of low rank that were not seen, relative to
-    their size.
-    """
+    """Relative mean square errors on the unseen entries of matrices of low rank."""
     rng = np.random.default_rng(seed)
     truth = rng.normal(size=(trials, dim, rank)) @ rng.normal(size=(trials, rank, dim)) / rank**0.5
     seen = rng.random((trials, dim, dim)) < share
     factors = [
-        start ** (1 / depth) / dim**0.5 * rng.normal(size=(trials, dim, dim)) for _ in range(depth)
+        init_scale ** (1 / depth) / dim**0.5 * rng.normal(size=(trials, dim, dim))
+        for _ in range(depth)
     ]
     for _ in range(steps):
         before = _products(factors)
@@ -147,8 +144,7 @@ def ill_conditioned(
     size: float = 5.0,
     steps: int = 1500,
 ) -> NDArray[np.float64]:
-    """Training error above least squares after a budget, infinite where it diverged; a solution of
-    a given size.
+    """Training errors above least squares after a budget, infinite where training diverged.
 
     The step is on the mean square error, as in the other cases: twice as long on half of it.
     """
@@ -158,10 +154,10 @@ def ill_conditioned(
     w *= size / np.linalg.norm(w, axis=1, keepdims=True)
     y = (X @ w[..., None])[..., 0] + 0.1 * rng.normal(size=(trials, rows))
     statistics = SufficientStatistics.from_data(X, y)
-    run = train(
+    run = train_ensemble(
         statistics,
         (dim,) * (depth - 1),
-        start="balanced",
+        init="balanced",
         lr=2 * lr,
         steps=steps,
         checkpoints=2,
@@ -171,7 +167,7 @@ def ill_conditioned(
 
 
 def draw(result: Result, path: Path) -> None:
-    """A panel a case: medians with the middle half of trials, against depth."""
+    """Draw medians with quartiles over depth, a panel a problem."""
     figure, panels = canvas(8.0, 2.7, columns=3)
     cases: list[dict[str, Errors]] = [
         {"test error": result.sparse},
@@ -200,17 +196,28 @@ def draw(result: Result, path: Path) -> None:
 
 
 def claims(result: Result) -> list[Claim]:
-    """Two gains that are of depth, and one that a tuned step has too."""
+    """Two gains of depth, and one that a tuned step has too."""
     return [
-        Claim.at_most("sparse recovery, error with 3 layers over that with 1",
-                      _middle(result.sparse[3]) / _middle(result.sparse[1]), 0.05),
-        Claim.at_most("matrix completion, relative error with 3 layers", _middle(result.completion[3]), 0.01),
+        Claim.at_most(
+            "sparse recovery, error with 3 layers over that with 1",
+            _middle(result.sparse[3]) / _middle(result.sparse[1]),
+            0.05,
+        ),
+        Claim.at_most(
+            "matrix completion, relative error with 3 layers", _middle(result.completion[3]), 0.01
+        ),
         Claim.at_least("the same with 1", _middle(result.completion[1]), 0.9),
-        Claim.at_most("ill-conditioned data, gap with 3 layers over that with 1, one step",
-                      _middle(result.one_step[3]) / _middle(result.one_step[1]), 0.3),
-        Claim.at_least("the same with the best step each",
-                       _middle(result.tuned[3]) / _middle(result.tuned[1]), 0.5),
-    ]  # fmt: skip
+        Claim.at_most(
+            "ill-conditioned data, gap with 3 layers over that with 1, one step",
+            _middle(result.one_step[3]) / _middle(result.one_step[1]),
+            0.3,
+        ),
+        Claim.at_least(
+            "the same with the best step each",
+            _middle(result.tuned[3]) / _middle(result.tuned[1]),
+            0.5,
+        ),
+    ]
 
 
 def _middle(errors: NDArray[np.float64]) -> float:

@@ -1,12 +1,14 @@
-"""Width against depth: ``rectilinear reproduce lakkapragada2023_depth width``.
+"""Success by width and depth, for three initialisations.
+
+``rectilinear reproduce lakkapragada2023_depth width``
 
 The paper's layers have one unit, which is the worst case: a chain of single weights is as far from
 zero as the product of its weights, and that shrinks exponentially with depth. With more units a
 product of random matrices keeps its size if their entries have variance one over the width, and
-then gradient descent arrives at every depth, as theory has it (Du and Hu, "Width provably matters
-in optimization for deep linear neural networks", ICML 2019). An orthogonal start needs a width of
-two. PyTorch's default start has a third of that variance: the product still shrinks, and width
-helps less.
+then gradient descent converges at every depth, as theory has it (Du and Hu, "Width provably matters
+in optimization for deep linear neural networks", ICML 2019). Orthogonal weights need a width of
+two. PyTorch's default has a third of that variance: the product still shrinks, and width helps
+less.
 
 Cost: small 10 seconds (two widths), full a minute with numba (four widths, 100 trials).
 """
@@ -20,46 +22,51 @@ from rectilinear import plots
 from rectilinear.deeplinear import StudyResult, deep_linear
 from rectilinear.deeplinear.study import figures
 from rectilinear.papers.figure import Claim
-from rectilinear.papers.lakkapragada2023_depth._study import failures, study
+from rectilinear.papers.lakkapragada2023_depth import failures, study
 from rectilinear.plots import canvas
 
 WIDTHS = {"small": (1, 4), "full": (1, 2, 4, 8)}
 DEPTHS = {"small": (2, 6), "full": tuple(range(2, 11))}
 TITLES = {
-    "torch": "torch's start",
+    "torch": "torch default",
     "normal": "variance 1 / width",
     "orthogonal": "orthogonal",
 }
-ENOUGH = 4  # units
+MIN_WIDE_UNITS = 4
 TRIALS = {"small": 50, "full": 100}
 
 
 def compute(
     preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None
 ) -> StudyResult:
-    """Every width with torch's start (at width one that of the paper), one that keeps sizes, and an
-    orthogonal one.
-    """
-    nets = deep_linear(DEPTHS[preset], widths=WIDTHS[preset], starts=("torch", "normal"))
+    """Train every width with PyTorch's default, one that keeps sizes, and an orthogonal one."""
+    nets = deep_linear(DEPTHS[preset], widths=WIDTHS[preset], inits=("torch", "normal"))
     return study(
-        (*nets, *deep_linear(DEPTHS[preset], widths=(2,), starts=("orthogonal",))[1:]),
+        (*nets, *deep_linear(DEPTHS[preset], widths=(2,), inits=("orthogonal",))[1:]),
         TRIALS[preset],
         seed,
     )
 
 
 def draw(result: StudyResult, path: Path) -> None:
-    """The share of trials that arrive against depth: a panel a start, a line a width."""
+    """Draw the share of trials that converge over depth: a panel an init, a line a width."""
     figure, panels = canvas(7.6, 2.8, columns=len(TITLES), sharey=True)
     nets = [model for model in result.models if model.trained]
     widths = sorted({model.width for model in nets})
-    for axes, (start, title) in zip(panels, TITLES.items(), strict=True):
+    for axes, (init, title) in zip(panels, TITLES.items(), strict=True):
         for i, width in enumerate(widths):
-            line = [model for model in nets if (model.start, model.width) == (start, width)]
+            line = [model for model in nets if (model.init, model.width) == (init, width)]
             if line:
                 share = [1 - failures(result, model.name) for model in line]
-                axes.plot([model.depth for model in line], share, color=figures.ramp(i, len(widths)), marker="o",
-                          markersize=3, linewidth=1.2, label=str(width))  # fmt: skip
+                axes.plot(
+                    [model.depth for model in line],
+                    share,
+                    color=figures.ramp(i, len(widths)),
+                    marker="o",
+                    markersize=3,
+                    linewidth=1.2,
+                    label=str(width),
+                )
         axes.set(
             xlabel="layers", ylim=(-0.03, 1.05), xticks=sorted({model.depth for model in nets})
         )
@@ -72,33 +79,31 @@ def draw(result: StudyResult, path: Path) -> None:
             title="width",
             title_fontsize=8,
         )
-    panels[0].set_ylabel("share that arrives")
+    panels[0].set_ylabel("share that converges")
     plots.save(figure, path)
 
 
 def claims(result: StudyResult) -> list[Claim]:
-    """Many failures at width one; hardly any with a start that keeps sizes."""
+    """Many failures at width one; hardly any with initial weights that keep sizes."""
     nets = [model for model in result.models if model.trained]
     deepest, widest = max(model.depth for model in nets), max(model.width for model in nets)
-    orthogonal = [failures(result, model.name) for model in nets if model.start == "orthogonal"]
+    orthogonal = [failures(result, model.name) for model in nets if model.init == "orthogonal"]
     kept = [
         failures(result, model.name)
         for model in nets
-        if model.start == "normal" and model.width >= ENOUGH
+        if model.init == "normal" and model.width >= MIN_WIDE_UNITS
     ]
     narrow, wide = (
         failures(result, f"depth {deepest}, gd {words}")
         for words in ("torch", f"width {widest} torch")
     )
     return [
-        Claim.at_least(f"failures at width 1, {deepest} layers, torch's start", narrow, 0.35),
+        Claim.at_least(f"failures at width 1, {deepest} layers, PyTorch default", narrow, 0.35),
         Claim.at_least(f"those over the failures at width {widest}", narrow / max(wide, 0.01), 1.5),
         Claim.at_most(
-            f"failures at width {ENOUGH} or more, start of variance 1 / width, the worst",
+            f"failures at width {MIN_WIDE_UNITS} or more, variance 1 / width, the worst",
             max(kept),
             0.01,
         ),
-        Claim.at_most(
-            "failures at width 2, orthogonal start, the worst depth", max(orthogonal), 0.02
-        ),
+        Claim.at_most("failures at width 2, orthogonal, the worst depth", max(orthogonal), 0.02),
     ]

@@ -1,11 +1,9 @@
-"""The training of :mod:`rectilinear.deeplinear._array`, compiled: a few runs side by side, all
-their steps at once.
+"""Training engine in numba: the loop of :mod:`rectilinear.deeplinear.engine_numpy`, compiled.
 
-Loads only where numba is installed. The runs of a block are the columns of every array, so that the
-inner loops are vector instructions and a block with its optimiser stays near the processor. Sums
-are taken in the order of the array
-code: nets of one input and width one come out the same to the last bit. The types of arguments are
-found by numba.
+It can be imported only where numba is installed. The runs of a block are the columns of every
+array, so that inner loops are vector instructions and a block with its optimiser stays in the
+cache. Sums are taken in the order of the NumPy code: networks of one input and width one come out
+the same to the last bit. Numba finds the types of arguments.
 """
 
 from __future__ import annotations
@@ -16,9 +14,9 @@ from typing import Any
 import numba
 import numpy as np
 
-from rectilinear.deeplinear._array import Problem, Record, Rule
+from rectilinear.deeplinear.engine_numpy import Problem, Record, Rule
 
-LANES = 64  # runs of a block
+BLOCK_RUNS = 64  # trained side by side
 
 
 def run(
@@ -32,10 +30,18 @@ def run(
     keep: bool,
     out: Record,
 ) -> None:
-    """Train the rows of ``theta`` ``(R, P)`` for ``steps`` steps or until they reach the tolerance,
-    into ``out``.
+    """Train networks for ``steps`` steps or until they reach the tolerance, and fill in ``out``.
 
-    With ``keep`` the weights that are left are those of the smallest gap, not of the last step.
+    Args:
+        problem: the data.
+        theta: initial parameters ``(R, P)``.
+        rule: the optimiser.
+        steps: the largest number of steps.
+        marks: the checkpoints, the first and the last step among them.
+        stop: whether a run ends when its gap reaches the tolerance.
+        keep: whether the parameters that are left are those of the smallest gap, not of the last
+            step.
+        out: the record that is filled in.
     """
     count, sizes = len(theta), np.array(problem.sizes)
     kind = ("gd", "momentum", "adam").index(rule.name)
@@ -49,8 +55,8 @@ def run(
         )
         return np.array(block.reshape(len(block), -1).T, order="C")
 
-    for at in range(0, count, LANES):
-        rows = slice(at, min(at + LANES, count))
+    for at in range(0, count, BLOCK_RUNS):
+        rows = slice(at, min(at + BLOCK_RUNS, count))
         arguments: tuple[Any, ...] = (
             *(sizes, problem.bias),
             *(
@@ -79,10 +85,10 @@ def run(
 
 
 def _jit(function: Callable[..., None]) -> Callable[..., None]:
-    """Compiled on first use, and kept for the next process where there is a folder to keep it in."""
+    """The function compiled on first use, and cached on disk where a folder can be written."""
     try:
         return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
-    except RuntimeError:  # numba's word for: neither the package nor the home folder can be written
+    except RuntimeError:  # neither the package's folder nor the home folder can be written
         return numba.njit(nogil=True, error_model="numpy")(function)
 
 
@@ -99,11 +105,10 @@ def _times(to, p, a, i, b, j, add, n):  # type: ignore[no-untyped-def]
 
 @_jit
 def _forward(  # type: ignore[no-untyped-def]
-    sizes, bias, root, mean, coef, intercept, tail, narrow, theta, w_at, b_at, s_at, s, e, v, c, u, r, gap, n
+    sizes, bias, root, mean, coef, intercept, tail, narrow, theta, w_at, b_at, s_at,
+    s, e, v, c, u, r, gap, n,
 ):  # fmt: skip
-    """Products of the layers, end-to-end intercepts, ``e R' R``, ``r`` and the gap of ``n``
-    columns.
-    """
+    """Products of the layers, intercepts, ``e R' R``, ``r`` and the gap of ``n`` columns."""
     depth, d, m = len(sizes) - 1, sizes[0], sizes[-1]
     for p in range(m * sizes[depth - 1]):
         for x in range(n):
@@ -150,7 +155,7 @@ def _forward(  # type: ignore[no-untyped-def]
 
 @_jit
 def _backward(sizes, bias, mean, theta, w_at, b_at, s_at, s, u, v, r, gradient, n):  # type: ignore[no-untyped-def]
-    """The gradient at the weights of the last pass forward."""
+    """The gradient at the weights of the last forward pass."""
     depth, d, m = len(sizes) - 1, sizes[0], sizes[-1]
     if bias:
         for k in range(m):
@@ -207,10 +212,11 @@ def _update(kind, momentum, beta1, beta2, eps, one, two, lr, theta, gradient, fi
 
 @_jit
 def _train(  # type: ignore[no-untyped-def]
-    sizes, bias, root, mean, coef, intercept, tail, theta, narrow, kind, numbers, corrections, lr, tol, limit,
-    steps, marks, stop, keep, out_coef, out_intercept, out_gap, out_n_iter, out_hit, out_diverged, out_theta, out_best,
+    sizes, bias, root, mean, coef, intercept, tail, theta, narrow, kind, numbers, corrections,
+    lr, tol, limit, steps, marks, stop, keep,
+    out_coef, out_intercept, out_gap, out_n_iter, out_hit, out_diverged, out_theta, out_best,
 ):  # fmt: skip
-    """All the steps of a block; a run that ends changes places with the last that goes on."""
+    """All steps of a block; a run that ends changes places with the last that goes on."""
     depth, d, m = len(sizes) - 1, sizes[0], sizes[-1]
     parameters, n = theta.shape
     w_at, b_at, s_at = (

@@ -1,20 +1,19 @@
-"""Training many linear networks at once in array code: one pseudo-sample an output, whatever the
-number of rows.
+"""Training engine in NumPy: many linear networks at once, in array operations over the runs.
 
-With ``s[j]`` the product of the layers from ``j`` on, ``e`` the error of the end-to-end weights
-against least squares, ``R`` the triangular root of the second moments and ``r`` the error of the
-mean prediction, the gap is ``|e R'|^2 + r^2`` (over the outputs: the mean) and one step down half
-the mean square error needs
+A run trains on one pseudo-sample an output, whatever the number of rows. With ``s[j]`` the product
+of the layers from ``j`` on, ``e`` the error of the end-to-end weights against least squares, ``R``
+the triangular root of the second moments and ``r`` the error of the mean prediction, the gap is
+``|e R'|^2 + r^2`` (over the outputs: the mean), and the gradient of half the mean square error is
 
-    u[0] = e R' R + r mean',  u[j + 1] = u[j] W[j]' + r b[j]',  dW[j] = s[j + 1]' u[j],  db[j] = s[j
-    + 1]' r.
+    u[0] = e R' R + r mean',  u[j + 1] = u[j] W[j]' + r b[j]',
+    dW[j] = s[j + 1]' u[j],  db[j] = s[j + 1]' r.
 
-Where a layer is too narrow for least squares, ``e`` is the error against the best map of its rank,
-and what that map leaves, ``T R'`` for the part ``T`` of least squares it lacks, joins in: ``|(e -
-T) R'|^2 - |T R'|^2``.
+Where a layer is too narrow for least squares, ``e`` is the error against the best map of its rank.
+What that map leaves, ``T R'`` for the part ``T`` of least squares it lacks, adds to the gap:
+``|(e - T) R'|^2 - |T R'|^2``.
 
-Arrays have the runs in front. Where layers are narrow the runs lie fastest in memory, so that one
-call works on long rows; where they are wide each run is a small matrix product.
+Arrays have the runs in front. Where layers are narrow, the runs are contiguous in memory, so that
+one call works on long rows; where they are wide, each run is a small matrix product.
 """
 
 from __future__ import annotations
@@ -25,15 +24,14 @@ from itertools import pairwise
 
 import numpy as np
 
-NARROW, MANY = (
-    8,
-    32,
-)  # measured: einsum over runs beats matmul up to this width, from about this many runs
+# Measured: einsum over the runs beats matmul up to this width, from about this many runs.
+MAX_EINSUM_WIDTH = 8
+MIN_EINSUM_RUNS = 32
 
 
 @dataclass
 class Problem:
-    """What a block of ``R`` runs trains on; arrays may have one row for all the runs."""
+    """The data of a block of ``R`` runs; an array may have one row for all of them."""
 
     sizes: tuple[int, ...]
     bias: bool
@@ -43,10 +41,10 @@ class Problem:
     intercept: np.ndarray  # (R, m, 1)
     tol: np.ndarray  # (R,)
     limit: np.ndarray  # (R,), a gap that counts as divergence
-    tail: np.ndarray | None = None  # (R, m, d), T R': what layers are too narrow for
+    tail: np.ndarray | None = None  # (R, m, d), T R' where a layer is too narrow
 
     def take(self, index: np.ndarray) -> Problem:
-        """The problem of some of the runs."""
+        """The data of some of the runs."""
 
         def kept(a: np.ndarray) -> np.ndarray:
             return a if len(a) == 1 else _keep(a, index)
@@ -58,7 +56,7 @@ class Problem:
 
 @dataclass
 class Rule:
-    """An optimiser and its numbers; ``lr`` is ``(R,)``."""
+    """An optimiser and its hyperparameters; ``lr`` is ``(R,)``."""
 
     name: str
     lr: np.ndarray
@@ -67,16 +65,14 @@ class Rule:
     eps: float
 
     def corrections(self, steps: int) -> np.ndarray:
-        """What Adam divides its averages by after each step, ``(steps, 2)``: the second for the
-        root.
-        """
+        """Adam's bias corrections of its two averages after each step, ``(steps, 2)``."""
         at = np.arange(1, steps + 1)[:, None]
         return (1 - np.array(self.betas) ** at) ** np.array([1.0, 0.5])
 
 
 @dataclass
 class Record:
-    """What a block of runs leaves behind."""
+    """The results of a block of ``R`` runs at ``K`` checkpoints, filled in by an engine."""
 
     coef: np.ndarray  # (R, K, m, d)
     intercept: np.ndarray  # (R, K, m)
@@ -96,7 +92,7 @@ class Record:
         gap: np.ndarray,
         theta: np.ndarray,
     ) -> None:
-        """The last state of runs that end, for all the checkpoints from ``mark`` on."""
+        """Store the last state of runs that end, for all checkpoints from ``mark`` on."""
         self.theta[index] = theta
         self.coef[index, mark:], self.intercept[index, mark:] = coef[:, None], intercept[:, None]
         self.gap[index, mark:] = gap[:, None]
@@ -128,13 +124,22 @@ def run(
     keep: bool,
     out: Record,
 ) -> None:
-    """Train the rows of ``theta`` ``(R, P)`` for ``steps`` steps or until they reach the tolerance,
-    into ``out``.
+    """Train networks for ``steps`` steps or until they reach the tolerance, and fill in ``out``.
 
-    With ``keep`` the weights that are left are those of the smallest gap, not of the last step.
+    Args:
+        problem: the data.
+        theta: initial parameters ``(R, P)``.
+        rule: the optimiser.
+        steps: the largest number of steps.
+        marks: the checkpoints, the first and the last step among them.
+        stop: whether a run ends when its gap reaches the tolerance.
+        keep: whether the parameters that are left are those of the smallest gap, not of the last
+            step.
+        out: the record that is filled in.
     """
     least = np.full(len(theta), np.inf)
-    nets = _Nets(problem, theta, narrow=max(problem.sizes) <= NARROW and len(theta) >= MANY)
+    narrow = max(problem.sizes) <= MAX_EINSUM_WIDTH and len(theta) >= MIN_EINSUM_RUNS
+    nets = _Nets(problem, theta, narrow=narrow)
     index, lr, tol, limit = (
         np.arange(len(theta)),
         rule.lr[:, None],
@@ -182,7 +187,7 @@ def run(
 
 
 class _Nets:
-    """The weights of some runs, with one pass forward and one back."""
+    """The networks of some runs: parameters, forward pass and backward pass."""
 
     def __init__(self, problem: Problem, theta: np.ndarray, *, narrow: bool) -> None:
         order = _runs_fastest if narrow else np.ascontiguousarray
@@ -202,13 +207,11 @@ class _Nets:
         self.no_intercept = np.zeros((len(theta), sizes[-1], 1))
 
     def take(self, index: np.ndarray) -> _Nets:
-        """The nets of some of the runs."""
+        """The networks of some of the runs."""
         return _Nets(self.problem.take(index), self.theta[index], narrow=self.narrow)
 
     def forward(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The end-to-end weights ``(R, m, d)``, intercepts ``(R, m)`` and the optimality gap
-        ``(R,)``.
-        """
+        """End-to-end weights ``(R, m, d)``, intercepts ``(R, m)`` and optimality gap ``(R,)``."""
         s = self.weights_t[-1]
         self.suffix = [s]  # transposed: (R, width, m)
         for w in self.weights_t[-2::-1]:
@@ -234,7 +237,7 @@ class _Nets:
         return coef, intercept[..., 0], gap / self.problem.sizes[-1]
 
     def backward(self) -> None:
-        """The gradient at the weights of the last pass forward, into ``gradient``."""
+        """Store the gradient at the weights of the last forward pass in ``gradient``."""
         u, bias = self.u, self.problem.bias
         if bias:
             g = self.r
@@ -259,7 +262,7 @@ class _Nets:
 
 
 def _slots(rule: Rule, theta: np.ndarray) -> tuple[np.ndarray, ...]:
-    """The optimiser's memory."""
+    """The averages that the optimiser keeps, zero at first."""
     return tuple(
         np.zeros_like(theta) for _ in range({"gd": 0, "momentum": 1, "adam": 2}[rule.name])
     )
@@ -299,7 +302,7 @@ def _update(
 
 
 def _keep(a: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """The rows of ``index``; the runs stay fastest in memory if they were."""
+    """The rows of ``index``; runs stay contiguous in memory if they were."""
     return _runs_fastest(a[index]) if a.ndim > 1 and a.strides[0] == a.itemsize else a[index]
 
 
