@@ -3,6 +3,8 @@
 import ast
 import re
 from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,9 +18,122 @@ NOT_READ = ("docs/_build", "benchmarks/results", "tests/data", "tests/test_words
 
 # pattern (case is ignored unless it has capitals), the word for it, and the paths that may keep it
 WORDS: dict[str, tuple[str, tuple[str, ...]]] = {
-    r"\bstrangers?\b": ("user", ("src/", "tests/", "docs/")),
-    r"\bharm": ("corrupt", ("src/", "tests/", "docs/", "benchmarks/_proj", "examples/proj")),
-    r"padded anew": ("re-encoded", ("src/",)),
+    r"\blaws?\b|_law\b": (
+        "distribution",
+        (
+            "docs/api/testing.md",
+            "docs/depth-study.md",
+            "src/rectilinear/analysis/",
+            "src/rectilinear/deeplinear/",
+            "src/rectilinear/numerics.py",
+            "src/rectilinear/plots/",
+            "src/rectilinear/testing.py",
+            "tests/cli/",
+            "tests/deeplinear/",
+            "tests/flow/",
+            "tests/invertible/",
+            "tests/makers_invertible.py",
+            "tests/makers_operators.py",
+            "tests/operators/",
+            "tests/plots/",
+            "tests/test_laws.py",
+        ),
+    ),
+    r"\bdamag(e|es|ed|ing)\b": (
+        "corruption",
+        (
+            "docs/share.md",
+            "src/rectilinear/cli/",
+            "src/rectilinear/datasets/",
+            "src/rectilinear/papers/",
+            "src/rectilinear/recipes/",
+            "src/rectilinear/tensor_files.py",
+            "src/rectilinear/training/",
+            "tests/cli/",
+            "tests/differential/",
+            "tests/metrics/",
+        ),
+    ),
+    r"\bharm(s|ed|ful)?\b": ("corrupt", ("src/rectilinear/papers/",)),
+    r"\bpictures?\b": (
+        "image",
+        (
+            "docs/forecast.md",
+            "docs/style.md",
+            "src/rectilinear/cli/",
+            "src/rectilinear/deeplinear/",
+            "src/rectilinear/papers/",
+            "src/rectilinear/plots/",
+            "tests/cli/",
+            "tests/differential/",
+            "tests/style/",
+        ),
+    ),
+    r"\bfloors\b|\brl\.floor\b": (
+        "lower bound, loss_floor",
+        ("src/rectilinear/analysis/", "src/rectilinear/report/"),
+    ),
+    r"\bstrange(r|rs|st)?\b": ("anomalous, foreign", ()),
+    r"\btold\b": (
+        "observed, known",
+        (
+            "docs/depth-study.md",
+            "src/rectilinear/analysis/",
+            "src/rectilinear/maps/",
+            "src/rectilinear/networks/",
+            "tests/cli/",
+        ),
+    ),
+    r"\blooks? ahead\b|\blooks=": (
+        "lookahead_features",
+        ("docs/forecast.md", "src/rectilinear/koopman/"),
+    ),
+    r"there_and_back|\bthere and back\b": (
+        "round trip",
+        ("src/rectilinear/papers/", "tests/cli/", "tests/invertible/"),
+    ),
+    r"chapman_kolmogorov(?!_error)": ("chapman_kolmogorov_error, semigroup_error", ()),
+    r"\bequality\b(?=[(\"`])|flow\.equality": ("collapse_error", ()),
+    r"\brl\.idempotent\b|rectilinear\.idempotent\b": (
+        "projector",
+        ("src/rectilinear/serialization.py",),
+    ),
+    r"\b(rl|rectilinear)\.dynamics\b|\btrain dynamics\b": ("learning, koopman", ()),
+    r"any_covariance|growing_start|unmirrored|two_blocks\b": (
+        "names of rectilinear.learning",
+        ("src/rectilinear/analysis/", "tests/learning/", "tests/papers/"),
+    ),
+    r"\bDraw\(|\bJump\(": ("Batch, EndpointStep", ("src/rectilinear/datasets/",)),
+    r"\bdecibels\b": ("psnr", ("src/rectilinear/papers/",)),
+    r"\banew\b": (
+        "again",
+        (
+            "src/rectilinear/datasets/",
+            "src/rectilinear/deeplinear/",
+            "src/rectilinear/koopman/",
+            "src/rectilinear/serialization.py",
+            "src/rectilinear/tensor_files.py",
+            "tests/cli/",
+            "tests/projector/",
+        ),
+    ),
+    r"\b(random|uniform|gaussian|aligned|uneven|growing|paired|orthogonal) starts?\b": (
+        "initialisation",
+        (
+            "benchmarks/dynamics.py",
+            "src/rectilinear/analysis/",
+            "src/rectilinear/deeplinear/",
+            "src/rectilinear/papers/",
+            "tests/differential/",
+        ),
+    ),
+    r"words? that (is|are) no ": ("unknown name", ("src/rectilinear/cli/", "tests/differential/")),
+    r"whose seconds": ("clock of max_seconds", ("src/rectilinear/training/",)),
+    r"fixed spans": ("time-independent column space", ()),
+    r"^(MANY|MOST|ENOUGH|SHOWN|LUCKY|SAME|FEW|PLENTY|ALIKE|SURE)\b(?= *[:=])": (
+        "a noun with a unit, such as MAX_MATRIX_ENTRIES",
+        ("src/rectilinear/cli/", "src/rectilinear/papers/"),
+    ),
 }
 
 
@@ -53,6 +168,32 @@ def test_old_words_are_gone(pattern: str) -> None:
     instead, allowed = WORDS[pattern]
     found = places(pattern, allowed)
     assert not found, f"{pattern!r}: write {instead!r} in {', '.join(found)}"
+
+
+def former_names() -> list[str]:
+    """Dotted names of the first column of the renames table in CHANGELOG.md that no longer exist."""
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    table = text.split("| before | now |", 1)[1].split("\n\n", 1)[0]
+    before = " ".join(row.split("|")[1] for row in table.splitlines() if row.count("|") > 2)
+    names = re.findall(r"`((?:\w+\.)+\w+)", before)
+    return [name for name in names if not (exists(name) or name.endswith((".json", ".md")))]
+
+
+def exists(name: str) -> bool:
+    """True for a name of the package or of one of its modules."""
+    module, _, attribute = name.removeprefix("rl.").rpartition(".")
+    full = f"rectilinear.{module}".rstrip(".")
+    try:
+        return hasattr(import_module(full), attribute) or bool(find_spec(f"{full}.{attribute}"))
+    except ImportError:
+        return False
+
+
+def test_former_names_stand_in_the_changelog_alone() -> None:
+    names = former_names()
+    assert names, "the renames table of CHANGELOG.md"
+    found = {name: places(rf"(?<![\w.]){re.escape(name)}\b") for name in names}
+    assert not any(found.values()), {name: where for name, where in found.items() if where}
 
 
 def test_first_lines_are_noun_phrases() -> None:
