@@ -1,5 +1,4 @@
-"""What no network without biases can beat on given data, whatever its width and however long it
-trains.
+"""The lower bound of the loss of networks without biases, of any width, on given data.
 
 Two facts give floors. A network without biases is positively homogeneous: along one ray it is one
 number times the radius. And the odd part of a two-layer one is linear: its values at ``u`` and

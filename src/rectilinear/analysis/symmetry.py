@@ -97,8 +97,10 @@ def _label_energies(
 
 
 def sign_flip(subject: Subject) -> Measure:
-    """The p-value of symmetry: ``|mean of odd features|`` against its law when each row's sign is a
-    coin.
+    """The p-value of the hypothesis that the data are symmetric, by a randomisation test.
+
+    The statistic is ``|mean of odd features|``; its distribution under symmetry gives each row
+    a random sign.
 
     Features are ``sin(w . x)`` with random ``w``, which is a maximum mean discrepancy of ``(x, y)``
     and ``(-x, -y)``.

@@ -1,4 +1,4 @@
-"""Training seen in the weights: the loss against its lower bound, the learning curve, the spectra."""
+"""Training as the weights show it: loss and lower bound, learning curve, spectra of the weights."""
 
 from __future__ import annotations
 

@@ -54,8 +54,9 @@ class LinearPart(nn.Module):
 
 
 class EvenPart(nn.Module):
-    """``W2 e(W1 x)`` with ``e(z) = (s(z) + s(-z)) / 2``, which is ``(1 - alpha)/2 |z|`` for ``s =
-    max(z, alpha z)``.
+    """``W2 e(W1 x)`` with the even part ``e(z) = (s(z) + s(-z)) / 2`` of an activation.
+
+    For ``s = max(z, alpha z)`` it is ``(1 - alpha)/2 |z|``.
     """
 
     W1: Tensor
@@ -83,8 +84,9 @@ class EvenPart(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """``f = linear + even``: the odd part is the linear map ``matrix``, ``(O, D)``; the rest is
-    even.
+    """The two parts of a network, ``f = linear + even``.
+
+    The odd part is the linear map ``matrix``, ``(O, D)``; the rest is even.
     """
 
     linear: LinearPart

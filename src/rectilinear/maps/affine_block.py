@@ -1,6 +1,4 @@
-"""The best affine stand-in for a part of a network: what class of maps fits its shapes, and how it
-is fitted.
-"""
+"""Affine maps in place of a part of a network: the class that fits its shapes, and its fit."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Consecutive linear layers folded into one, exactly, with an account of what was folded and what
-was not.
-"""
+"""Consecutive linear layers folded into one, exactly, and an account of what was not folded."""
 
 from __future__ import annotations
 
@@ -91,8 +89,9 @@ def fuse(model: nn.Module, x: Any = None, *, report: Literal[True]) -> Fused: ..
 
 
 def fuse(model: nn.Module, x: Any = None, *, report: bool = False) -> nn.Module | Fused:
-    """A copy of the model, in evaluation mode, with consecutive linear layers folded into one: the
-    same function.
+    """A copy of the model with consecutive linear layers folded into one: the same function.
+
+    The copy is in evaluation mode.
 
     Folded are linear into linear layers, batch normalisation into the linear layer or convolution
     before it (or the linear layer after it), and 1 x 1 convolutions into the convolution before;

@@ -158,8 +158,9 @@ def linearize(
     seed: int = 0,
     progress: bool = True,
 ) -> Linearized:
-    """A copy of the model in which blocks are replaced by the best affine maps on the data, by
-    streaming least squares.
+    """A copy of the model with blocks replaced by the affine maps that fit them best on the data.
+
+    The maps are fitted by streaming least squares.
 
     Blocks are replaced in the order given, from the input on: each is fitted to what the blocks
     replaced before it leave as its input, with the original output as the target, so that errors do

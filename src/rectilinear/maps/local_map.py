@@ -19,8 +19,9 @@ WRITTEN = 256  # the smaller side of a matrix that is written out rather than it
 
 
 class LocalMap(Operator):
-    """The Jacobian ``A_x`` of a model at a point, as an operator: products with it and its
-    transpose, never the matrix.
+    """The Jacobian ``A_x`` of a model at a point, as an operator.
+
+    It gives products with the Jacobian and its transpose, and never forms the matrix.
 
     ``f(x + v) = f(x) + A_x v`` to first order; ``value`` is ``f(x)`` and ``constant`` is ``f(x) -
     A_x x``, which vanishes for networks without biases made of ReLU, where ``f(x) = A_x x``.

@@ -1,6 +1,4 @@
-"""Which module sees the output of which and nothing else does: from the graph of a model, or from a
-run of it.
-"""
+"""Pairs of modules of which one alone sees the other's output, from the graph or from a run."""
 
 from __future__ import annotations
 
