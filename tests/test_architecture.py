@@ -7,7 +7,7 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "rectilinear"
 FILES = sorted(SOURCE.rglob("*.py"))
-LONGEST = 640
+LONGEST = 500
 
 LAYERS = (
     {
