@@ -340,3 +340,59 @@ def test_small_singular_values_of_large_operators_count() -> None:
 def test_exponentials_that_overflow() -> None:
     with pytest.raises(NonFiniteError, match="too large"):
         op.expm(op.Dense(weight=1000 * torch.eye(2)))
+
+
+class Shift(op.Operator):
+    """``z`` moved round by ``steps`` places: an operator that the library does not know."""
+
+    _any_dtype = True
+
+    def __init__(self, dim: int, steps: int) -> None:
+        super().__init__()
+        self.in_dim = self.out_dim = dim
+        self.steps = steps % dim
+
+    def _matvec(self, z: torch.Tensor) -> torch.Tensor:
+        return z.roll(self.steps, -1)
+
+    def _rmatvec(self, z: torch.Tensor) -> torch.Tensor:
+        return z.roll(-self.steps, -1)
+
+
+@op.matmul.register(Shift, Shift)
+def _(A: Shift, B: Shift) -> op.Operator:
+    return Shift(A.in_dim, A.steps + B.steps)
+
+
+@op.matmul.register(Shift, op.Operator)
+def _(A: Shift, B: op.Operator) -> op.Operator:
+    return B if A.steps == 0 else NotImplemented
+
+
+@op.add.register(Shift, Shift)
+def _(A: Shift, B: Shift) -> op.Operator:
+    return op.Scaled(A, 2.0) if A.steps == B.steps else NotImplemented
+
+
+@op.adjoint.register(Shift)
+def _(A: Shift) -> op.Operator:
+    return Shift(A.in_dim, -A.steps)
+
+
+def test_rules_of_a_users_operator_are_asked_first_and_may_decline() -> None:
+    A, D = Shift(6, 2), op.Diagonal(Z)
+    assert isinstance(AA := A @ A, Shift)
+    assert torch.equal(AA(Z), Z.roll(4))
+    assert isinstance(A.T, Shift)
+    assert torch.equal((A.T @ A @ D)(Z), Z * Z)
+    assert torch.equal((A @ D)(Z), (Z * Z).roll(2))
+    assert isinstance(A @ D, op.Product)
+    assert torch.equal((A + A)(Z), 2 * Z.roll(2))
+    assert isinstance(A + A.T, op.Sum)
+
+
+def test_rules_see_operands_that_fit() -> None:
+    with pytest.raises(ShapeError, match="inner dimensions"):
+        Shift(6, 1) @ Shift(5, 1)
+    with pytest.raises(ShapeError, match="one shape"):
+        Shift(6, 1) + Shift(5, 1)

@@ -19,13 +19,12 @@ from torch import Tensor, nn
 from rectilinear.errors import ConfigError, ShapeError, SingularOperatorError
 from rectilinear.operators import matrix_functions as _matrix
 from rectilinear.operators.algebra import add, scale
-from rectilinear.operators.base import Operator
+from rectilinear.operators.base import Operator, require_square
 from rectilinear.operators.dense import Dense
 from rectilinear.operators.diagonal import Diagonal, Identity
 from rectilinear.operators.expm import expm
 from rectilinear.operators.fourier import Spectral
 from rectilinear.operators.low_rank import LowRank, ScalarPlusLowRank
-from rectilinear.operators.shapes import require_square
 from rectilinear.serialization import Configured
 
 

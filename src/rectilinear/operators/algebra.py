@@ -12,21 +12,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rectilinear.errors import DtypeError, ShapeError
-from rectilinear.operators.base import Operator
-from rectilinear.operators.convert import to_dense
+from rectilinear.operators.base import Operator, adjoint_columns, as_factor, columns, unit_columns
 from rectilinear.operators.convolution import Convolution, reflect
-from rectilinear.operators.dense import Dense, Kronecker
+from rectilinear.operators.dense import Dense, Kronecker, to_dense
 from rectilinear.operators.diagonal import Diagonal, Identity, Permutation
+from rectilinear.operators.dispatch import rules
 from rectilinear.operators.fourier import Fourier, Spectral
-from rectilinear.operators.idempotent import Idempotent
 from rectilinear.operators.lazy import Adjoint, Product, Scaled, Sum
 from rectilinear.operators.low_rank import Core, LowRank, ScalarPlusLowRank, from_core
-from rectilinear.operators.shapes import adjoint_columns, as_factor, columns, unit_columns
-from rectilinear.operators.verb import own_precision
+from rectilinear.operators.orthogonal import Idempotent
 
 _SMALL = (Dense, Diagonal, Identity, Permutation, LowRank, ScalarPlusLowRank, Core, Scaled)
 
 
+@rules()
 def adjoint(A: Operator) -> Operator:
     """``A^T``, with ``<A z, y> = <z, A^T y>``.
 
@@ -73,6 +72,7 @@ def adjoint(A: Operator) -> Operator:
             return Adjoint(A)
 
 
+@rules()
 def scale(A: Operator, factor: float | Tensor) -> Operator:
     """``factor A`` with a number or a tensor of batch shape.
 
@@ -117,7 +117,33 @@ def compose(*operators: Operator) -> Operator:
     return reduce(matmul, operators)
 
 
-@own_precision
+def _check_product(A: Operator, B: Operator) -> None:
+    if A.in_dim != B.out_dim:
+        raise ShapeError(
+            f"a product of {A.out_dim} x {A.in_dim} and {B.out_dim} x {B.in_dim} operators",
+            "equal inner dimensions",
+        )
+    _check_dtypes(A, B, "product")
+
+
+def _check_sum(A: Operator, B: Operator) -> None:
+    if (A.out_dim, A.in_dim) != (B.out_dim, B.in_dim):
+        raise ShapeError(
+            f"a sum of {A.out_dim} x {A.in_dim} and {B.out_dim} x {B.in_dim} operators",
+            "operators of one shape",
+        )
+    _check_dtypes(A, B, "sum")
+
+
+def _check_dtypes(A: Operator, B: Operator, what: str) -> None:
+    if A._any_dtype or B._any_dtype or (a := A.like.dtype) == (b := B.like.dtype):
+        return
+    raise DtypeError(
+        f"a {what} of operators of dtype {a} and {b}", "one dtype", f"Convert one with .to({b})."
+    )
+
+
+@rules(_check_product)
 def matmul(A: Operator, B: Operator) -> Operator:
     """``A B``: ``B`` is applied first.
 
@@ -128,12 +154,6 @@ def matmul(A: Operator, B: Operator) -> Operator:
         >>> matmul(Diagonal(torch.tensor([1.0, 2.0])), Diagonal(torch.tensor([3.0, 4.0]))).values.tolist()
         [3.0, 8.0]
     """
-    if A.in_dim != B.out_dim:
-        raise ShapeError(
-            f"a product of {A.out_dim} x {A.in_dim} and {B.out_dim} x {B.in_dim} operators",
-            "equal inner dimensions",
-        )
-    _check_dtypes(A, B, "product")
     match A, B:
         case Identity(), _:
             return B
@@ -180,15 +200,7 @@ def matmul(A: Operator, B: Operator) -> Operator:
             return Product(*_flat(A, Product), *_flat(B, Product))
 
 
-def _check_dtypes(A: Operator, B: Operator, what: str) -> None:
-    if A._any_dtype or B._any_dtype or (a := A.like.dtype) == (b := B.like.dtype):
-        return
-    raise DtypeError(
-        f"a {what} of operators of dtype {a} and {b}", "one dtype", f"Convert one with .to({b})."
-    )
-
-
-@own_precision
+@rules(_check_sum)
 def add(A: Operator, B: Operator) -> Operator:
     """``A + B``.
 
@@ -199,12 +211,6 @@ def add(A: Operator, B: Operator) -> Operator:
         >>> add(Identity(3), LowRank(torch.ones(3, 1), torch.ones(3, 1)))
         ScalarPlusLowRank(3 x 3)
     """
-    if (A.out_dim, A.in_dim) != (B.out_dim, B.in_dim):
-        raise ShapeError(
-            f"a sum of {A.out_dim} x {A.in_dim} and {B.out_dim} x {B.in_dim} operators",
-            "operators of one shape",
-        )
-    _check_dtypes(A, B, "sum")
     A, B = _as_low_rank(A), _as_low_rank(B)
     for left, right in ((A, B), (B, A)):
         if isinstance(left, Dense) and isinstance(right, _SMALL):

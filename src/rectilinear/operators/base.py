@@ -16,6 +16,9 @@ from rectilinear.errors import DtypeError, InputError, ShapeError
 from rectilinear.modules import autocasts, precision_of
 from rectilinear.serialization import Configured
 
+ALGEBRA: dict[str, Callable[..., Operator]] = {}
+"""What the Python operators call, by name; ``rectilinear.operators.dispatch`` fills it."""
+
 
 class Operator(Configured, ABC):
     """A linear map ``A`` from ``R^in_dim`` to ``R^out_dim``, applied to the last axis of ``(...,
@@ -183,7 +186,7 @@ class Operator(Configured, ABC):
     @property
     def T(self) -> Operator:  # noqa: N802 - the field's name
         """The adjoint, which is the conjugate transpose of a complex operator."""
-        return _algebra("adjoint")(self)
+        return ALGEBRA["adjoint"](self)
 
     @property
     def H(self) -> Operator:  # noqa: N802 - the field's name
@@ -191,10 +194,10 @@ class Operator(Configured, ABC):
         return self.T
 
     def __matmul__(self, other: Operator) -> Operator:
-        return _algebra("matmul")(self, other) if isinstance(other, Operator) else NotImplemented
+        return ALGEBRA["matmul"](self, other) if isinstance(other, Operator) else NotImplemented
 
     def __add__(self, other: Operator) -> Operator:
-        return _algebra("add")(self, other) if isinstance(other, Operator) else NotImplemented
+        return ALGEBRA["add"](self, other) if isinstance(other, Operator) else NotImplemented
 
     def __radd__(self, other: object) -> Operator:
         return self if is_zero(other) else NotImplemented  # so that sum(operators) works
@@ -203,7 +206,7 @@ class Operator(Configured, ABC):
         return self + (-1.0) * other if isinstance(other, Operator) else NotImplemented
 
     def __mul__(self, factor: float | Tensor) -> Operator:
-        return _algebra("scale")(self, factor) if is_factor(factor) else NotImplemented
+        return ALGEBRA["scale"](self, factor) if is_factor(factor) else NotImplemented
 
     __rmul__ = __mul__
 
@@ -215,14 +218,70 @@ class Operator(Configured, ABC):
 
     def __pow__(self, exponent: float | Tensor) -> Operator:
         p = real_number(exponent, "an exponent")
-        return NotImplemented if p is None else _algebra("power")(self, p)
+        return NotImplemented if p is None else ALGEBRA["power"](self, p)
 
     def extra_repr(self) -> str:
         return f"{self.out_dim} x {self.in_dim}"
 
 
-def _algebra(name: str) -> Callable[..., Operator]:
-    """The named rule of the algebra: imported late, because the rules import the classes."""
-    from rectilinear import operators
+def matvec(m: Tensor, z: Tensor) -> Tensor:
+    """``m z`` over the last axis, with the batch axes of ``m`` against the leading axes of ``z``."""
+    return z @ m.mT if m.ndim == 2 else (m @ z.unsqueeze(-1)).squeeze(-1)
 
-    return getattr(operators, name)
+
+def columns(A: Operator, m: Tensor) -> Tensor:
+    """``A m``: the operator on each column of ``m`` ``(..., in_dim, k)``, giving ``(..., out_dim,
+    k)``.
+    """
+    return A(_rows(A, m)).movedim(0, -1)
+
+
+def adjoint_columns(A: Operator, m: Tensor) -> Tensor:
+    """``A^T m``: the adjoint on each column of ``m`` ``(..., out_dim, k)``, giving ``(..., in_dim,
+    k)``.
+    """
+    return A.apply_adjoint(_rows(A, m)).movedim(0, -1)
+
+
+def _rows(A: Operator, m: Tensor) -> Tensor:
+    batch = torch.broadcast_shapes(A.batch_shape, m.shape[:-2])
+    return m.expand(*batch, *m.shape[-2:]).movedim(-1, 0)
+
+
+def as_factor(factor: complex | Tensor, A: Operator) -> Tensor:
+    """A number in double precision, a tensor as it is: what multiplies ``A``.
+
+    Raises:
+        DtypeError: for a complex multiple of a real operator, whose imaginary part would be lost.
+    """
+    if not isinstance(factor, Tensor):
+        kind = torch.complex128 if isinstance(factor, complex) else torch.float64
+        factor = torch.tensor(factor, dtype=kind, device="cpu")
+    if factor.is_complex() and not A.like.is_complex():
+        raise DtypeError(
+            f"a complex multiple of an operator of dtype {A.like.dtype}",
+            "a real number or a complex operator",
+            "Convert the operator with .to(torch.complex64).",
+        )
+    return factor
+
+
+def unit_columns(n: int, k: int, like: Tensor) -> Tensor:
+    """The first ``k`` columns of the ``n x n`` identity."""
+    return torch.eye(n, k, dtype=like.dtype, device=like.device)
+
+
+def require_square(A: Operator, what: str) -> None:
+    """Raise ``ShapeError`` unless ``A`` is square."""
+    if not A.is_square:
+        raise ShapeError(
+            f"a {A.out_dim} x {A.in_dim} {type(A).__name__}", f"a square operator for {what}"
+        )
+
+
+def require_matrix(m: Tensor, name: str) -> None:
+    """Raise ``ShapeError`` unless ``m`` has rows and columns."""
+    if m.ndim < 2:
+        raise ShapeError(
+            f"{name} of shape {tuple(m.shape)}", "(..., rows, columns)", "Add the missing axis."
+        )

@@ -8,21 +8,18 @@ import torch
 from torch import Tensor
 
 from rectilinear.checks import check_finite
-from rectilinear.operators import repeated_values as _ties
+from rectilinear.operators import matrix_functions as _matrix
 from rectilinear.operators.algebra import matmul
-from rectilinear.operators.base import Operator
-from rectilinear.operators.convert import densify, to_dense, unknown
+from rectilinear.operators.base import Operator, require_square, unit_columns
 from rectilinear.operators.convolution import Convolution
-from rectilinear.operators.dense import Dense, Kronecker
+from rectilinear.operators.dense import Dense, Kronecker, densify, to_dense
 from rectilinear.operators.diagonal import Diagonal, Identity, Permutation
+from rectilinear.operators.dispatch import unknown, verb
 from rectilinear.operators.fourier import Fourier, Spectral
-from rectilinear.operators.idempotent import Idempotent
 from rectilinear.operators.lazy import Product, Scaled
 from rectilinear.operators.low_rank import Core, LowRank, ScalarPlusLowRank
 from rectilinear.operators.matrix_functions import span
-from rectilinear.operators.orthogonal import completion, framed
-from rectilinear.operators.shapes import require_square, unit_columns
-from rectilinear.operators.verb import verb
+from rectilinear.operators.orthogonal import Idempotent, completion, framed
 
 
 class Eig(NamedTuple):
@@ -62,7 +59,7 @@ def _(A: Operator) -> Eig:
 def _(A: Dense) -> Eig:
     require_square(A, "eigenvalues")
     check_finite(A.weight.detach(), "the operator")
-    values, vectors = _ties.eig(A.weight)
+    values, vectors = _matrix.eig(A.weight)
     values, order = _sorted(values)
     vectors = vectors.gather(-1, order[..., None, :].expand_as(vectors))
     return Eig(values, Dense(weight=vectors, trainable=False))
@@ -112,7 +109,7 @@ def _(A: Core) -> Eig:
 def _around(scale: Tensor, core: Tensor, q: Tensor, p: Tensor) -> Eig:
     """From ``A q = q core``, and ``A z = scale z`` for all ``z`` orthogonal to ``p``."""
     check_finite(core.detach(), "the operator")
-    values, vectors = _ties.eig(core)
+    values, vectors = _matrix.eig(core)
     lead = torch.broadcast_shapes(values.shape[:-1], scale.shape)
     rest = _complex(scale)[..., None].expand(*lead, p.shape[-2] - values.shape[-1])
     frame = framed(completion(p), q.to(vectors) @ vectors, torch.ones_like(scale))
@@ -135,7 +132,7 @@ def _(A: Convolution) -> Eig:
     waves = Fourier(A.shape, like=hat)
     if A.depthwise:
         return _picked(hat.flatten(), waves)
-    values, vectors = _ties.eig(hat)
+    values, vectors = _matrix.eig(hat)
     whole = Convolution(A.shape, A.kernel.to(hat.dtype), trainable=False).with_spectrum(vectors)
     return _picked(values.movedim(-1, 0).flatten(), Product(whole, waves))
 

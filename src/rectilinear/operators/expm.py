@@ -10,18 +10,16 @@ from rectilinear.checks import check_finite
 from rectilinear.errors import DtypeError
 from rectilinear.operators import matrix_functions as _matrix
 from rectilinear.operators.algebra import add, adjoint, scale
-from rectilinear.operators.base import Operator
-from rectilinear.operators.convert import densify, unknown
+from rectilinear.operators.base import Operator, require_square
 from rectilinear.operators.convolution import Convolution
-from rectilinear.operators.dense import Dense, Kronecker
+from rectilinear.operators.dense import Dense, Kronecker, densify
 from rectilinear.operators.diagonal import Diagonal, Identity
+from rectilinear.operators.dispatch import unknown, verb
 from rectilinear.operators.fourier import Spectral, map_blocks
-from rectilinear.operators.idempotent import Idempotent
 from rectilinear.operators.lazy import Adjoint, Scaled, Sum
 from rectilinear.operators.low_rank import Core, LowRank, ScalarPlusLowRank
+from rectilinear.operators.orthogonal import Idempotent
 from rectilinear.operators.power import core_function, function_of, is_principal
-from rectilinear.operators.shapes import require_square
-from rectilinear.operators.verb import verb
 
 
 @verb()

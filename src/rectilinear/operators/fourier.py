@@ -16,7 +16,7 @@ from rectilinear.checks import single
 from rectilinear.errors import DtypeError, ShapeError
 from rectilinear.operators.base import Operator
 from rectilinear.operators.convolution import Convolution
-from rectilinear.operators.repeated_values import svd
+from rectilinear.operators.matrix_functions import svd
 
 
 class Fourier(Operator):

@@ -10,8 +10,7 @@ from torch import Size, Tensor, nn
 
 from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.modules import module_list
-from rectilinear.operators.base import Operator
-from rectilinear.operators.shapes import as_factor
+from rectilinear.operators.base import Operator, as_factor
 
 
 class _Parts(Operator):

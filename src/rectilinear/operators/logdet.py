@@ -5,18 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from rectilinear.operators.base import Operator
-from rectilinear.operators.convert import densify, unknown
+from rectilinear.operators.base import Operator, require_square, unit_columns
 from rectilinear.operators.convolution import Convolution
-from rectilinear.operators.dense import Dense, Kronecker
+from rectilinear.operators.dense import Dense, Kronecker, densify
 from rectilinear.operators.diagonal import Diagonal, Identity, Permutation
+from rectilinear.operators.dispatch import unknown, verb
 from rectilinear.operators.fourier import Fourier, Spectral
-from rectilinear.operators.idempotent import Idempotent
 from rectilinear.operators.lazy import Adjoint, Product, Scaled
 from rectilinear.operators.low_rank import Core, LowRank, ScalarPlusLowRank, balanced
-from rectilinear.operators.orthogonal import Orthogonal
-from rectilinear.operators.shapes import require_square, unit_columns
-from rectilinear.operators.verb import verb
+from rectilinear.operators.orthogonal import Idempotent, Orthogonal
 
 
 @verb(infinite=True)

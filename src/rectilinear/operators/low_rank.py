@@ -12,10 +12,9 @@ from torch import Size, Tensor
 
 from rectilinear.checks import check_finite
 from rectilinear.errors import ShapeError
-from rectilinear.operators.base import Operator
+from rectilinear.operators.base import Operator, matvec, require_matrix, unit_columns
+from rectilinear.operators.dispatch import verb
 from rectilinear.operators.matrix_functions import span
-from rectilinear.operators.shapes import matvec, require_matrix, unit_columns
-from rectilinear.operators.verb import verb
 
 
 class LowRank(Operator):

@@ -9,23 +9,21 @@ from torch import Tensor
 
 from rectilinear.operators import matrix_functions as _matrix
 from rectilinear.operators.algebra import adjoint, matmul, scale
-from rectilinear.operators.base import Operator
-from rectilinear.operators.convert import densify, to_dense, unknown
+from rectilinear.operators.base import ALGEBRA, Operator, require_square, unit_columns
 from rectilinear.operators.convolution import Convolution
-from rectilinear.operators.dense import Dense, Kronecker
+from rectilinear.operators.dense import Dense, Kronecker, densify, to_dense
 from rectilinear.operators.diagonal import Diagonal, Identity
+from rectilinear.operators.dispatch import unknown, verb
 from rectilinear.operators.eig import eig
 from rectilinear.operators.fourier import Spectral, map_blocks
-from rectilinear.operators.idempotent import Idempotent
 from rectilinear.operators.lazy import Adjoint, Product, Scaled
 from rectilinear.operators.low_rank import Core, LowRank, ScalarPlusLowRank, balanced
 from rectilinear.operators.matrix_functions import check_principal, default_rtol, singular
-from rectilinear.operators.shapes import require_square, unit_columns
+from rectilinear.operators.orthogonal import Idempotent
 from rectilinear.operators.solve import pinv
 from rectilinear.operators.svd import rank
-from rectilinear.operators.verb import verb
 
-MOST_PARTS = 1000  # of a power that is applied factor by factor
+MAX_PARTS = 1000  # factors of a power that is applied factor by factor
 
 
 @verb()
@@ -68,7 +66,7 @@ def _integer(A: Operator, p: int) -> Operator:
         if bool((rank(A) < A.in_dim).any()):
             raise singular(f"power {p}")
         A, p = pinv(A), -p
-    if p > MOST_PARTS and isinstance(matmul(A, A), Product):
+    if p > MAX_PARTS and isinstance(matmul(A, A), Product):
         return power(densify(A, "power"), p)
     result: Operator = Identity(A.in_dim, like=A.like)
     while p:
@@ -221,3 +219,6 @@ def is_principal(A: Kronecker) -> bool:
 
 def _fail(p: float) -> Operator:
     raise singular(f"power {p:g}")
+
+
+ALGEBRA["power"] = power

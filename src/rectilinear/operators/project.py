@@ -6,16 +6,14 @@ import torch
 from torch import Tensor
 
 from rectilinear.operators.algebra import add, adjoint, compose, scale
-from rectilinear.operators.base import Operator
-from rectilinear.operators.convert import unknown
+from rectilinear.operators.base import Operator, columns
 from rectilinear.operators.dense import Dense
 from rectilinear.operators.diagonal import Diagonal, Identity
-from rectilinear.operators.idempotent import Idempotent
+from rectilinear.operators.dispatch import unknown, verb
 from rectilinear.operators.low_rank import Core, LowRank, ScalarPlusLowRank, to_core
 from rectilinear.operators.matrix_functions import default_rtol
-from rectilinear.operators.shapes import columns
+from rectilinear.operators.orthogonal import Idempotent
 from rectilinear.operators.svd import decomposed, svd, svdvals
-from rectilinear.operators.verb import verb
 
 
 @verb()

@@ -10,19 +10,16 @@ from torch import Tensor
 
 from rectilinear.operators import matrix_functions as _matrix
 from rectilinear.operators.algebra import add, adjoint, compose, matmul, scale
-from rectilinear.operators.base import Operator
-from rectilinear.operators.convert import densify, unknown
+from rectilinear.operators.base import Operator, matvec, unit_columns
 from rectilinear.operators.convolution import Convolution
-from rectilinear.operators.dense import Dense, Kronecker
+from rectilinear.operators.dense import Dense, Kronecker, densify
 from rectilinear.operators.diagonal import Diagonal, Identity, Permutation
+from rectilinear.operators.dispatch import unknown, verb
 from rectilinear.operators.fourier import Fourier, Spectral, map_blocks
-from rectilinear.operators.idempotent import Idempotent
 from rectilinear.operators.lazy import Adjoint, Product, Scaled
 from rectilinear.operators.low_rank import Core, LowRank, ScalarPlusLowRank, balanced, to_core
-from rectilinear.operators.orthogonal import Orthogonal
-from rectilinear.operators.shapes import matvec, unit_columns
+from rectilinear.operators.orthogonal import Idempotent, Orthogonal
 from rectilinear.operators.svd import rank, svd, svdvals
-from rectilinear.operators.verb import verb
 
 
 @verb()

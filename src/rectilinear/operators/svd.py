@@ -10,21 +10,18 @@ from torch import Tensor
 
 from rectilinear.checks import check_finite
 from rectilinear.errors import ConfigError, ShapeError
-from rectilinear.operators import repeated_values as _ties
+from rectilinear.operators import matrix_functions as _matrix
 from rectilinear.operators.algebra import matmul
-from rectilinear.operators.base import Operator
-from rectilinear.operators.convert import densify, unknown
+from rectilinear.operators.base import Operator, columns, unit_columns
 from rectilinear.operators.convolution import Convolution
-from rectilinear.operators.dense import Dense, Kronecker
+from rectilinear.operators.dense import Dense, Kronecker, densify
 from rectilinear.operators.diagonal import Diagonal, Identity, Permutation
+from rectilinear.operators.dispatch import unknown, verb
 from rectilinear.operators.fourier import Fourier, Spectral, svd_blocks
-from rectilinear.operators.idempotent import Idempotent
 from rectilinear.operators.lazy import Adjoint, Scaled
 from rectilinear.operators.low_rank import Core, LowRank, ScalarPlusLowRank, to_core
 from rectilinear.operators.matrix_functions import default_rtol
-from rectilinear.operators.orthogonal import Orthogonal, completion, framed
-from rectilinear.operators.shapes import columns, unit_columns
-from rectilinear.operators.verb import verb
+from rectilinear.operators.orthogonal import Idempotent, Orthogonal, completion, framed
 
 
 class SVD(NamedTuple):
@@ -64,7 +61,7 @@ def _(A: Operator) -> SVD:
 @svd.register(Dense)
 def _(A: Dense) -> SVD:
     check_finite(A.weight.detach(), "the operator")
-    u, s, vh = _ties.svd(A.weight)
+    u, s, vh = _matrix.svd(A.weight)
     return SVD(_dense(u), s, _dense(vh.mH))
 
 
@@ -76,7 +73,7 @@ def _(A: LowRank) -> SVD:
     check_finite(A.v.detach(), "v")
     qu, ru = torch.linalg.qr(A.u)
     qv, rv = torch.linalg.qr(A.v)
-    u, s, vh = _ties.svd(ru @ rv.mT)
+    u, s, vh = _matrix.svd(ru @ rv.mT)
     return SVD(_dense(qu @ u), s, _dense((qv @ vh.mT).conj()))
 
 
@@ -88,7 +85,7 @@ def _(A: ScalarPlusLowRank) -> SVD:
 @svd.register(Core)
 def _(A: Core) -> SVD:
     check_finite(A.core.detach(), "the operator")
-    u, s, vh = _ties.svd(A.core)
+    u, s, vh = _matrix.svd(A.core)
     if A.is_full:
         return SVD(_dense(A.q @ u), s, _dense(A.q @ vh.mH))
     sign = _sign(A.scale)
@@ -288,7 +285,7 @@ def _(A: Dense, k: int) -> Operator:
     _check_rank(k, min(A.weight.shape[-2:]))
     if not (A.weight.requires_grad and torch.is_grad_enabled()):
         return truncate.dispatch(Operator)(A, k)
-    right = _ties.lead(A.weight, k)
+    right = _matrix.lead(A.weight, k)
     return LowRank(A.weight @ right, right.conj(), trainable=False)
 
 

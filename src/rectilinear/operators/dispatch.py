@@ -1,6 +1,4 @@
-"""What all verbs share: finite numbers in and out, their own precision, half precision by way of
-float32.
-"""
+"""Registration of verbs and of ``@``, ``+``, ``.T`` by class; checks and precision that they share."""
 
 from __future__ import annotations
 
@@ -9,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import singledispatch, wraps
 from inspect import signature
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +15,7 @@ from torch import Tensor, nn
 from rectilinear.checks import check_finite, check_tolerance, real_number
 from rectilinear.errors import ConfigError, DtypeError, InputError, NonFiniteError
 from rectilinear.modules import precision_of
-from rectilinear.operators.base import Operator
+from rectilinear.operators.base import ALGEBRA, Operator
 
 if TYPE_CHECKING:
     from functools import _SingleDispatchCallable
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 P = ParamSpec("P")
 M = TypeVar("M", bound=nn.Module)
+F = TypeVar("F", bound=Callable[..., Operator])
 HALF = (torch.float16, torch.bfloat16)
 TOLERANCES = ("rtol", "tol", "damping")
 LARGEST_POWER = 2.0**53  # beyond it floats leave whole numbers out
@@ -101,6 +100,15 @@ def _named_failures(name: str, A: Operator) -> Iterator[None]:
         ) from error
 
 
+def unknown(verb: str, A: object) -> DtypeError:
+    """The error of a verb for what is neither an operator nor registered with it."""
+    return DtypeError(
+        f"{verb} of a {type(A).__name__}",
+        "an Operator or a Linearizer",
+        "Wrap a matrix as Dense(weight=matrix).",
+    )
+
+
 def _check_argument(name: str, value: object) -> None:
     """Raise for an argument of a verb that is NaN or infinite, or out of range."""
     if name in TOLERANCES:
@@ -122,15 +130,51 @@ def _check_exponent(p: object) -> None:
         )
 
 
-def own_precision(function: Callable[P, T]) -> Callable[P, T]:
-    """The function, computed in the dtype of its operators also where autocast surrounds it."""
+class Rules(Protocol[P]):
+    """A function that a Python operator calls, with rules for classes of operators."""
 
-    @wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        with precision_of(cast("Operator", args[0]).like):
-            return function(*args, **kwargs)
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Operator: ...
 
-    return call
+    def register(self, *kinds: type[Operator]) -> Callable[[F], F]:
+        """A decorator that adds a rule for operators of these classes, one class an operand."""
+
+
+def rules(
+    check: Callable[..., None] = lambda *_: None,
+) -> Callable[[Callable[P, Operator]], Rules[P]]:
+    """A function of one or two operators that ``@``, ``+``, ``*`` or ``.T`` calls, open to rules.
+
+    ``check`` sees the operands first. Then the rule that was registered last for their classes
+    answers; where it returns ``NotImplemented``, the one before it, and at last the function
+    itself. All are computed in the dtype of the operators, also inside ``torch.autocast``.
+    """
+
+    def decorate(default: Callable[P, Operator]) -> Rules[P]:
+        table: list[tuple[tuple[type[Operator], ...], Callable[..., Operator]]] = []
+
+        @wraps(default)
+        def call(*args: P.args, **kwargs: P.kwargs) -> Operator:
+            check(*args, **kwargs)
+            with precision_of(cast("Operator", args[0]).like):
+                for kinds, rule in reversed(table):
+                    if all(isinstance(x, kind) for x, kind in zip(args, kinds, strict=False)):
+                        answer = rule(*args, **kwargs)
+                        if answer is not NotImplemented:
+                            return answer
+                return default(*args, **kwargs)
+
+        def register(*kinds: type[Operator]) -> Callable[[F], F]:
+            def add(rule: F) -> F:
+                table.append((kinds, rule))
+                return rule
+
+            return add
+
+        call.register = register  # type: ignore[attr-defined]
+        ALGEBRA[default.__name__] = call
+        return cast("Rules[P]", call)
+
+    return decorate
 
 
 def recast(A: M, change: Callable[[Tensor], Tensor], memo: dict[int, nn.Module] | None = None) -> M:
