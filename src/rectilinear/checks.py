@@ -27,8 +27,7 @@ def check_floating(x: object, name: str) -> None:
     Example:
         >>> check_floating(torch.ones(2, dtype=torch.int64), "x")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        rectilinear.errors.DtypeError: Got x of dtype torch.int64; expected a floating-point tensor.
-            ...
+        rectilinear.errors.DtypeError: Got x of dtype torch.int64; expected a floating-point ...
     """
     if not isinstance(x, Tensor):
         raise DtypeError(
@@ -51,8 +50,7 @@ def check_values(x: Tensor, name: str) -> None:
     Example:
         >>> check_values(torch.ones(2, device="meta"), "x")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        rectilinear.errors.InputError: Got x on the meta device, where tensors have no values;
-            expected numbers. ...
+        rectilinear.errors.InputError: Got x on the meta device, where tensors have no values; ...
     """
     if is_lazy(x):
         raise InputError(
@@ -229,10 +227,9 @@ def check_tolerance(value: object, name: str) -> None:
         ConfigError: for a negative number, an infinite one or NaN.
 
     Example:
-        >>> check_tolerance(-1.0, "rtol")
+        >>> check_tolerance(-1.0, "rtol")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        rectilinear.errors.ConfigError: Got rtol = -1; expected a finite number that is not
-            negative.
+        rectilinear.errors.ConfigError: Got rtol = -1; expected a finite number ...
     """
     if value is None:
         return

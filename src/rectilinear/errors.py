@@ -108,16 +108,13 @@ class MissingDependencyError(RectilinearError, ImportError):
     """An optional package that the asked feature needs.
 
     Example:
-        >>> str(MissingDependencyError.of("to_parquet", "pyarrow", extra="tables"))
-        "Got to_parquet without pyarrow; expected the package pyarrow. Install it: pip install
-        'rectilinear[tables]'."
+        >>> MissingDependencyError.of("to_parquet", "pyarrow", extra="tables").fix
+        "Install it: pip install 'rectilinear[tables]'."
     """
 
     @classmethod
     def of(cls, use: str, package: str, *, extra: str = "", instead: str = "") -> Self:
-        """The error of ``use``, which needs ``package``, or the ``extra`` of this library that has
-        it.
-        """
+        """The error of ``use``, which needs ``package``, or an ``extra`` of rectilinear with it."""
         what = f"'rectilinear[{extra}]'" if extra else package
         fix = f"Install it: pip install {what}" + (f", or {instead}." if instead else ".")
         return cls(f"{use} without {package}", f"the package {package}", fix)

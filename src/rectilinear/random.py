@@ -20,10 +20,9 @@ def check_seed(seed: object, least: int = -(2**63)) -> int:
     Example:
         >>> check_seed(np.int32(3))
         3
-        >>> check_seed("a")
+        >>> check_seed("a")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        rectilinear.errors.ConfigError: Got seed = 'a'; expected an integer of at most 64 bits.
-            Correct this value.
+        rectilinear.errors.ConfigError: Got seed = 'a'; expected an integer of at most 64 bits. ...
     """
     if (
         isinstance(seed, int | np.integer)
