@@ -229,7 +229,7 @@ def lbfgs(
 
 
 def _whitening(statistics: SufficientStatistics, *, bias: bool) -> tuple[np.ndarray, np.ndarray]:
-    """``L`` ``(d, k)`` with ``L L'`` the second moments of the inputs of rank ``k``, and ``L^+``."""
+    """``L`` ``(d, k)`` with ``L L'`` the second moments of inputs of rank ``k``, and ``L^+``."""
     root = statistics.root(bias=bias)
     size = powers_of_two(root)
     _, s, vt = np.linalg.svd(root / size)
