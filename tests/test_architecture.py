@@ -56,12 +56,6 @@ def test_imports_only_downward(path: Path) -> None:
     assert not upward, f"{part} is of layer {LEVEL[part] + 1} and imports {upward}"
 
 
-# Files that import each other, directly or through others. To be taken off, never added to.
-CIRCLES = {
-    "operators",
-}
-
-
 def dotted(path: Path) -> str:
     """``operators.base`` for ``operators/base.py``, ``operators`` for its ``__init__.py``."""
     return ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__")
@@ -88,8 +82,7 @@ def test_no_files_import_each_other() -> None:
         return seen
 
     circular = {name for name in graph if name in reached(name)}
-    new = {n for n in circular if not any(f"{n}.".startswith(f"{known}.") for known in CIRCLES)}
-    assert not new, f"{sorted(new)} import each other"
+    assert not circular, f"{sorted(circular)} import each other"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
