@@ -250,7 +250,7 @@ def test_bad_settings(settings: dict) -> None:
 
 def test_what_did_not_work_is_said() -> None:
     X, y = load_diabetes(return_X_y=True)
-    with pytest.warns(ConvergenceWarning, match="after 5 steps and not yet tol"):
+    with pytest.warns(ConvergenceWarning, match="after 5 steps, above tol"):
         model = DeepLinearRegressor(max_iter=5).fit(X, y)
     assert not model.converged_
     with pytest.raises(DivergedError, match="Use a smaller lr than 9"):

@@ -171,8 +171,8 @@ def test_a_run_of_a_rank_that_it_has_not_is_sampled_at_another(
     config = json.loads((run / "config.json").read_text())
     config["recipe"]["rank"] = 1000
     (run / "config.json").write_text(json.dumps(config))
-    for command in ("sample", "report"):
-        assert "rank 1000; expected 1 to 108" in ask_error(command, run)
+    assert "rank 1000; expected 1 to 108" in ask_error("sample", run, "--rank", 1000)
+    ask("sample", run, "--count", 2)  # the model carries its own rank, whatever the record says
     ask("sample", run, "--rank", 3, "--count", 2)
 
 

@@ -44,7 +44,7 @@ def test_a_stream_row_by_row() -> None:
 @pytest.mark.parametrize("change", [{"depth": 2}, {"width": 3}, {"fit_intercept": False}])
 def test_a_stream_keeps_its_network(change: dict[str, Any]) -> None:
     model = DeepLinearRegressor(random_state=0).partial_fit(X[:100], Y[:100])
-    with pytest.raises(RectilinearError, match="partial_fit trains on"):
+    with pytest.raises(RectilinearError, match="as in the first call of partial_fit"):
         model.set_params(**change).partial_fit(X, Y)
 
 
@@ -90,7 +90,7 @@ def test_parameters_of_another_type_are_named(parameters: dict[str, Any]) -> Non
 
 
 def test_a_start_that_is_too_large_is_not_the_fault_of_the_step() -> None:
-    with pytest.raises(DivergedError, match="starting weights") as error:
+    with pytest.raises(DivergedError, match="initial weights") as error:
         DeepLinearRegressor(50, init="uniform", optimizer="adam", random_state=0).fit(X, Y)
     assert "lr" not in str(error.value)
 
@@ -209,7 +209,7 @@ def test_the_band_holds_from_the_first_step_on(seed: int) -> None:
     y = TARGETS - TARGETS.mean()
     x, y = torch.cat([POINTS, -POINTS]), torch.cat([y, -y])
     found = rl.predict(net, x, y, lr=0.1, steps=60)
-    assert "small start" in found.assumptions
+    assert "small weights" in found.assumptions
     trained = torch.tensor(descended(net, x, y, 0.1, found.steps.tolist()), dtype=torch.float64)
     assert ((found.low <= trained) & (trained <= found.high)).all()
 

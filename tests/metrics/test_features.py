@@ -76,7 +76,7 @@ def test_the_seed_is_the_network_and_nothing_outside_moves():
 def test_any_size_in_batches_and_precision(side, monkeypatch):
     network = FeatureNetwork((1, side, side), 10).double()
     x = torch.rand(5, 1, side, side, dtype=torch.float64)
-    monkeypatch.setattr("rectilinear.metrics.features.EMBED_BATCH", 2)
+    monkeypatch.setattr("rectilinear.metrics.features.EMBED_BATCH_IMAGES", 2)
     assert torch.allclose(network.embed(x)[-1:], network.embed(x[-1:]))
     assert network.training  # as it was
     assert network.embed(x.float()).dtype == torch.float64

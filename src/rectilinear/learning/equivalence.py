@@ -23,7 +23,7 @@ from rectilinear.learning.deep_linear import two_block_init
 from rectilinear.learning.linear_network import Moments
 from rectilinear.learning.mirror import asymmetric_fraction
 from rectilinear.learning.two_layer import remains_linear, sign_imbalance
-from rectilinear.networks.calls import Network, as_network, copied, evaluating
+from rectilinear.networks.calls import Network, as_network, copied, evaluating, is_scripted
 from rectilinear.networks.layers import structure_of
 from rectilinear.networks.trace import Activation, Structure, Trace, leaky
 from rectilinear.random import generator
@@ -131,6 +131,8 @@ def _trainable(model: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, nn.
             got = f"'{name}' of the model of dtype {held.dtype}"
             raise DtypeError(got, "real numbers", "Predict a real network.")
         check_finite(held, f"'{name}' of the model")
+    if any(is_scripted(part) for part in model.modules()):
+        raise _not_layers("a ScriptModule", "Predict the module that it was made from.")
     matrices, vectors = {}, {}
     for name, held in model.named_parameters():
         place, _, last = name.rpartition(".")

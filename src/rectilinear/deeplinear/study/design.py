@@ -66,7 +66,7 @@ class Model:
             ("depth", self.depth, "at least one layer", is_count(self.depth, 1)),
             ("width", self.width, "at least one unit", is_count(self.width, 1)),
             (
-                "start",
+                "init",
                 self.init,
                 f"one of {', '.join(INITIALISATIONS)}",
                 self.init in INITIALISATIONS,
