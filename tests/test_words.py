@@ -128,7 +128,7 @@ WORDS: dict[str, tuple[str, tuple[str, ...]]] = {
         ),
     ),
     r"words? that (is|are) no ": ("unknown name", ("src/rectilinear/cli/", "tests/differential/")),
-    r"whose seconds": ("clock of max_seconds", ("src/rectilinear/training/",)),
+    r"whose seconds": ("clock of max_seconds", ()),
     r"fixed spans": ("time-independent column space", ()),
     r"^(MANY|MOST|ENOUGH|SHOWN|LUCKY|SAME|FEW|PLENTY|ALIKE|SURE)\b(?= *[:=])": (
         "a noun with a unit, such as MAX_MATRIX_ENTRIES",

@@ -141,13 +141,7 @@ def _from_tensor(x: Tensor, y: Tensor | None, seed: int) -> Data:
     for part in x.split(64 * BATCH_ROWS):
         check_finite(part, "x")
     if y is not None:
-        y = _labels(y)
-        if len(y) != len(x):
-            raise ShapeError(
-                f"{len(y)} labels for {len(x)} rows",
-                "one label for each row",
-                "Pass those of these rows.",
-            )
+        y = _labels_of(x, y, "Pass those of these rows.")
     chosen = torch.randperm(len(x), generator=stream(seed, "sample"))[
         :SAMPLE_ROWS
     ]  # in random order: parts of it are used
@@ -208,13 +202,7 @@ def _pair(batch: Any) -> tuple[Tensor, Tensor | None]:
         )
     check_finite(x, "a batch of x")
     if y is not None:
-        y = _labels(y)
-        if len(y) != len(x):
-            raise ShapeError(
-                f"{len(y)} labels for {len(x)} rows",
-                "one label for each row",
-                "Correct the loader.",
-            )
+        y = _labels_of(x, y, "Correct the loader.")
     return x, y
 
 
@@ -235,6 +223,15 @@ def _rows(x: object, name: str) -> Tensor:
             f"{name} of layout {layout}", "a dense tensor", "Convert it with .to_dense()."
         )
     return x.detach()
+
+
+def _labels_of(x: Tensor, y: Any, fix: str) -> Tensor:
+    """The labels of the rows of ``x``; ShapeError where there are not as many."""
+    labels = _labels(y)
+    if len(labels) != len(x):
+        got = f"{len(labels)} labels for {len(x)} rows"
+        raise ShapeError(got, "one label for each row", fix)
+    return labels
 
 
 def _labels(y: object) -> Tensor:

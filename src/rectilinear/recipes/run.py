@@ -236,7 +236,7 @@ def _read(path: Path) -> Record:
         ) from error
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(
-            f"{path}, which is no record of a run",
+            f"an unreadable record of a run in {path}",
             "the file as training wrote it",
             "Train in another folder.",
         ) from error

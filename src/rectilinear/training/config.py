@@ -36,8 +36,8 @@ class TrainConfig:
     Attributes:
         steps: Optimiser steps.
         max_seconds: Budget of training time in seconds, or none.
-        clock: Whose seconds: of the wall, or of the processor (all threads), which other programs
-            do not shorten.
+        clock: Clock of ``max_seconds``: "wall", or "processor" (time of all threads, which other
+            programs do not shorten).
         batch_size: Rows a step, over all processes together.
         lr: Peak learning rate of AdamW.
         betas: Decay of AdamW's first and second moment.
