@@ -374,8 +374,8 @@ def test_ctrl_c_is_one_line(folder):
         [sys.executable, "-c", COMMAND, "audit", "m.py:net", *DATA],
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background
-    )  # ignores it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # else a job ignores it
+    )
     while not Path("started").exists():
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
