@@ -22,7 +22,7 @@ $(PACKAGE): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "rectilinear needs Python 3.11 or newer: make setup PYTHON=python3.12"; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(PIP) -c constraints.txt -e '.[fast]'
+	$(PIP) -c constraints.txt -e .
 	@touch $@
 
 $(INSTALLED): $(PACKAGE)
