@@ -27,7 +27,7 @@ $(PACKAGE): pyproject.toml constraints.txt
 
 $(INSTALLED): $(PACKAGE)
 	$(PIP) 'pip>=25.1'  # the first that knows dependency groups
-	$(PIP) -c constraints.txt --group dev -e '.[adapters,docs,fast,tables]'
+	$(PIP) -c constraints.txt --group dev -e '.[adapters,docs,fast,hf,tables]'
 	@touch $@
 
 demo: $(PACKAGE)  ## Train on digits, sample in one step, write runs/demo/report.html (minutes on two cores)
