@@ -221,10 +221,8 @@ def table(stored: dict[str, list[dict[str, dict[str, float]]]]) -> list[str]:
             "",
             (
                 f"Rank {ours[0]['rank']:.0f}, spectral radius {worst['radius']:.9f}. `A^100` and "
-                "100 steps differ by "
-                f"{worst['stepping']:.0e}. {BACK} steps forward and back end "
-                f"{worst['return_latent']:.0e} from the "
-                f"start in the latents"
+                f"100 steps differ by {worst['stepping']:.0e}. {BACK} steps forward and back end "
+                f"{worst['return_latent']:.0e} from the start in the latents"
                 + (
                     f", {worst['return_state']:.1e} when re-encoded between"
                     if "backward" in OPTIONS.get(system, {})
@@ -273,13 +271,12 @@ def main() -> None:
         (
             f"`python benchmarks/koopman.py {' '.join(sys.argv[1:])}`, "
             f"{datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, {platform.machine()} with "
-            f"{os.cpu_count()} cores, one "
-            f"thread, CPU seconds, torch {torch.__version__}."
+            f"{os.cpu_count()} cores, one thread, CPU seconds, torch {torch.__version__}."
         ),
         "",
         (
-            "Root mean square errors after so many steps, in standard deviations, median over seeds "
-            "(and range at 100)."
+            "Root mean square errors after so many steps, in standard deviations, median over "
+            "seeds (and range at 100)."
         ),
     ]
     arguments.out.write_text("\n".join(head + table(stored)) + "\n", encoding="utf-8")

@@ -128,8 +128,8 @@ def main() -> None:
     lines += [
         "",
         (
-            "CPU seconds, and in brackets how many times those of the normal equations. The peers hold "
-            "the whole table,"
+            "CPU seconds, and in brackets how many times those of the normal equations. The peers "
+            "hold the whole table,"
         ),
         "the streamed fit sees 1,024 rows at a time:",
         "",

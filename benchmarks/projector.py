@@ -208,8 +208,8 @@ def head(args: argparse.Namespace, maps: dict[str, nn.Module], counts: dict[str,
             f"{os.cpu_count()} busy cores."
         ),
         (
-            f"{trained}; the density on the range has {size_of(ours) - size_of(ours.g):,} more. Steps "
-            "are few:"
+            f"{trained}; the density on the range has {size_of(ours) - size_of(ours.g):,} more. "
+            "Steps are few:"
         ),
         (
             "the processor was busy, and its seconds short. A step of learned idempotence is four "
@@ -234,8 +234,8 @@ def restored(rows: list[Restoration]) -> list[str]:
     lines = [
         "### Restoration, PSNR in dB\n",
         (
-            "One application of each map; where *measurement*, 30 steps in turn with the observed pixels or "
-            "blur. `salt` is a corruption"
+            "One application of each map; where *measurement*, 30 steps in turn with the observed "
+            "pixels or blur. `salt` is a corruption"
         ),
         f"that none was trained on. Of {len(rows)} rows the projector is {', '.join(above)}.\n",
         f"| corruption | severity | | as seen | {' | '.join(names)} |",
@@ -247,7 +247,8 @@ def restored(rows: list[Restoration]) -> list[str]:
         )
         seen = "" if row.corrupted == float("inf") else f"{row.corrupted:.2f}"
         lines.append(
-            f"| {row.kind} | {row.severity:g} | {'measurement' if row.with_measurement else ''} | {seen} | {cells} |"
+            f"| {row.kind} | {row.severity:g} | {'measurement' if row.with_measurement else ''} | "
+            f"{seen} | {cells} |"
         )
     return [*lines, ""]
 
@@ -365,11 +366,12 @@ def ways(args: argparse.Namespace) -> str:
     lines = [
         f"## Ways to train it: {args.data}, {args.seconds:.0f} processor seconds each\n",
         (
-            f"`python benchmarks/projector.py --ways --data {args.data} --rank {args.rank} --seconds "
-            f"{args.seconds:.0f}`;"
+            f"`python benchmarks/projector.py --ways --data {args.data} --rank {args.rank} "
+            f"--seconds {args.seconds:.0f}`;"
         ),
         (
-            "PSNR in dB, the mean over severities, of one application; AUROC of the likelihood against "
+            "PSNR in dB, the mean over severities, of one application; AUROC of the likelihood "
+            "against "
             "letters.\n"
         ),
         f"| way | rank | {' | '.join(kinds)} | letters | recall |",

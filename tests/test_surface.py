@@ -68,10 +68,11 @@ def test_version() -> None:
 
 def test_import_needs_no_torch() -> None:
     code = (
-        "import sys, rectilinear as rl; rl.__version__; dir(rl); import rectilinear.errors, rectilinear.config;"
-        "heavy = {'torch', 'numpy', 'scipy', 'sklearn', 'matplotlib', 'safetensors'} & set(sys.modules);"
-        "assert not heavy, heavy;"
-        "rl.InducedSpace; assert 'torch' in sys.modules; assert 'matplotlib' not in sys.modules"
+        "import sys, rectilinear as rl; rl.__version__; dir(rl); import rectilinear.errors, "
+        "rectilinear.config;"
+        "heavy = {'torch', 'numpy', 'scipy', 'sklearn', 'matplotlib', 'safetensors'} & "
+        "set(sys.modules);assert not heavy, heavy;rl.InducedSpace; assert 'torch' in sys.modules; "
+        "assert 'matplotlib' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

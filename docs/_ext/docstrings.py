@@ -1,4 +1,4 @@
-"""Docstrings for Sphinx: bars and stars as mathematics, short type names linked to their packages."""
+"""Docstrings for Sphinx: bars and stars as mathematics, short type names with links."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Linear algebra for neural networks, in PyTorch: the names of the package, where each is defined."""
+"""Linear algebra for neural networks, in PyTorch: the public names and where each is defined."""
 
 from . import analysis as analysis
 from . import datasets as datasets

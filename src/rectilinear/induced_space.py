@@ -1,4 +1,4 @@
-"""The vector space that an invertible network induces: its points, its arithmetic and its geometry."""
+"""The vector space that an invertible network induces: points, arithmetic and geometry."""
 
 from __future__ import annotations
 
@@ -78,9 +78,7 @@ class InducedSpace:
         return (factor * self(x)).point
 
     def combine(self, coefficients: Tensor, points: Tensor) -> Tensor:
-        """The combinations ``sum_j c_ij (.) x_j``: ``(m, k)`` and ``(k, *shape)`` to ``(m,
-        *shape)``.
-        """
+        """``sum_j c_ij (.) x_j``: ``(m, k)`` coefficients of ``(k, *shape)`` to ``(m, *shape)``."""
         if coefficients.ndim != 2 or coefficients.shape[1] != len(points):
             raise ShapeError(
                 f"coefficients of shape {tuple(coefficients.shape)}", f"(m, {len(points)})"
@@ -88,8 +86,9 @@ class InducedSpace:
         return self.decode(coefficients @ self.encode(points))
 
     def zero(self, like: Tensor | None = None) -> Tensor:
-        """The zero vector ``g^-1(0)``, ``(1, *shape)``, of the dtype and device of ``like`` or of
-        the network.
+        """The zero vector ``g^-1(0)``, ``(1, *shape)``, with the dtype and device of ``like``.
+
+        Those of the network by default.
         """
         return self.decode((self._like() if like is None else like).new_zeros(1, self.dim))
 
@@ -106,16 +105,13 @@ class InducedSpace:
         return torch.linalg.vector_norm(self.encode(x) - self.encode(y), dim=-1)
 
     def mean(self, x: Tensor) -> Tensor:
-        """The mean of the batch, ``(b, *shape) -> (1, *shape)``: the point of least summed squared
-        distance.
-        """
+        """The mean of the batch, ``(b, *shape) -> (1, *shape)``: least summed squared distance."""
         return self.decode(self.encode(x).mean(0, keepdim=True))
 
     def interpolate(
         self, x: Tensor, y: Tensor, t: float | Tensor, spherical: bool = False
     ) -> Tensor:
-        """The point at ``t`` of the segment from ``x`` to ``y``, or of the arc, on which length
-        changes linearly.
+        """The point at ``t`` of the segment from ``x`` to ``y``, or of the arc between them.
 
         ``t`` a number gives ``(b, *shape)``, of shape ``(s,)`` gives ``(s, b, *shape)``.
 
@@ -131,16 +127,16 @@ class InducedSpace:
         return self.decode(z.flatten(0, 1)).reshape(*times.shape, len(start), *self.g.shape)
 
     def project(self, x: Tensor, onto: Tensor) -> Tensor:
-        """The nearest points to ``x`` in the span of the points ``onto``, ``(k, *shape)``,
-        dependent or not.
+        """The nearest points to ``x`` in the span of the points ``onto`` ``(k, *shape)``.
+
+        They may be linearly dependent.
         """
         _, s, directions = torch.linalg.svd(self.encode(onto), full_matrices=False)
         basis = directions[s > tolerance(s.dtype) * s.max()]
         return self.decode(self.encode(x) @ basis.T @ basis)
 
     def orthonormalize(self, points: Tensor) -> Tensor:
-        """Gram-Schmidt: orthonormal points of which the first ``i`` span what the first ``i`` of
-        ``points`` span.
+        """Gram-Schmidt: the first ``i`` results span what the first ``i`` of ``points`` span.
 
         Raises:
             InputError: if the points are linearly dependent.
@@ -192,8 +188,7 @@ class InducedSpace:
 
 @final
 class Point:
-    """A batch of vectors of an induced space, with ``p + q``, ``a * p``, ``p / a`` and inner
-    products ``p @ q``.
+    """Vectors of an induced space, with ``p + q``, ``a * p``, ``p / a``, inner products ``p @ q``.
 
     ``latent`` holds the coordinates, ``(b, n)``; ``point`` decodes them, ``(b, *shape)``. Nothing
     is decoded before.
@@ -260,7 +255,9 @@ class Point:
     def _same(self, other: Point) -> Tensor:
         if self.space != other.space:
             raise SpaceMismatchError(
-                got=f"a vector of {self.space} and one of {other.space} with another network object",
+                got=(
+                    f"a vector of {self.space} and one of {other.space} with another network object"
+                ),
                 expected="vectors of one space",
                 fix="Make both with the same InducedSpace, or map one over with a Linearizer.",
             )

@@ -53,8 +53,7 @@ T = TypeVar("T", Tensor, Point)
 
 @final
 class Linearizer(Configured):
-    """The network ``f = g_out^-1 . A . g_in``, which is linear from the space of ``g_in`` to the
-    space of ``g_out``.
+    """The network ``f = g_out^-1 . A . g_in``, linear between the induced spaces of its networks.
 
     ``f`` maps arrays ``(b, *g_in.shape)`` to ``(b, *g_out.shape)``, and vectors
     :class:`~rectilinear.Point` of its ``in_space`` to vectors of its ``out_space``. Without
@@ -122,8 +121,7 @@ class Linearizer(Configured):
         return between(self.in_space, self.operator, self.out_space, x)
 
     def log_prob(self, x: Tensor, log_prior: Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """Log-density at ``x`` of ``f(x0)`` when ``x0`` has density ``exp(log_prior)``, by default
-        ``N(0, I)``.
+        """Log-density at ``x`` of ``f(x0)`` for ``x0`` from ``exp(log_prior)`` or ``N(0, I)``.
 
         ``log p(x) = log_prior(x0) + log|det dg_out(x)| - log|det A| - log|det dg_in(x0)|`` with
         ``x0 = g_in^-1(A^-1 g_out(x))``; shape ``(b,)``.
@@ -152,8 +150,13 @@ class Linearizer(Configured):
             return NotImplemented
         if self.g_in is not other.g_out:
             raise SpaceMismatchError(
-                got="f2 @ f1 where the input network of f2 is another object than the output network of f1",
-                expected="the same network object in the middle: equal weights in a copy are not enough",
+                got=(
+                    "f2 @ f1 where the input network of f2 is another object than the output "
+                    "network of f1"
+                ),
+                expected=(
+                    "the same network object in the middle: equal weights in a copy are not enough"
+                ),
                 fix="Build both Linearizers with the one network, f1 as g_out and f2 as g_in.",
             )
         return Linearizer(other.g_in, self.operator @ other.operator, self.g_out)
@@ -224,7 +227,7 @@ def endomorphism(f: Linearizer, verb: str) -> Operator:
 
 
 def between(start: InducedSpace, apply: Callable[[Tensor], Tensor], end: InducedSpace, x: T) -> T:
-    """``end.decode(apply(start.encode(x)))`` for arrays; for vectors without encoding and decoding."""
+    """``end.decode(apply(start.encode(x)))`` for arrays; points need no networks."""
     if isinstance(x, Point):
         if x.space != start:
             raise SpaceMismatchError(
@@ -238,7 +241,10 @@ def _log_volume(operator: Operator) -> Tensor:
     if operator.is_square and bool(torch.isfinite(volume := logdet(operator)).all()):
         return volume
     raise SingularOperatorError(
-        got=f"a density through a {operator.out_dim} x {operator.in_dim} operator without an inverse",
+        got=(
+            f"a density through a {operator.out_dim} x {operator.in_dim} operator without an "
+            "inverse"
+        ),
         expected="an invertible operator: others have no density on the whole space",
         fix="Use operators of full rank.",
     )
@@ -249,8 +255,7 @@ def _log_normal(x: Tensor) -> Tensor:
 
 
 class LinearizerSVD(NamedTuple):
-    """``f = u . diag(s) . v^*`` with isometries ``u`` and ``v`` from ``R^k`` into the spaces of
-    ``f``; ``s`` descends.
+    """``f = u . diag(s) . v^*``: isometries ``u``, ``v`` from ``R^k``, ``s`` descending.
 
     The singular points ``u~_i = g_out^-1(u_i)`` and ``v~_i = g_in^-1(v_i)`` are orthonormal in the
     induced inner products, and ``f(v~_i) = s_i (.) u~_i``.
@@ -286,9 +291,7 @@ def _truncate(f: Linearizer, k: int) -> Linearizer:
 
 
 class LinearizerEig(NamedTuple):
-    """Complex ``values`` ``(n,)`` of ``f``, largest first, and eigenvectors ``vectors`` in
-    coordinates of its space.
-    """
+    """Complex ``values`` ``(n,)``, largest first; ``vectors`` in coordinates of the space."""
 
     values: Tensor
     vectors: Operator
@@ -321,9 +324,7 @@ def _pinv(f: Linearizer, rtol: float | None = None) -> Linearizer:
 
 @solve.register(Linearizer)
 def _solve(f: Linearizer, y: T, damping: float = 0.0) -> T:
-    """The point ``x`` of least ``|f(x) (-) y|^2 + damping |x|^2``, the shortest if there are
-    several.
-    """
+    """The point ``x`` of least ``|f(x) (-) y|^2 + damping |x|^2``, the shortest of several."""
     return between(f.out_space, lambda z: solve(f.operator, z, damping=damping), f.in_space, y)
 
 
@@ -375,12 +376,12 @@ def _project_null(f: Linearizer, rtol: float | None = None) -> Linearizer:
 
 
 def project(f: Operator | Linearizer, y: T, rtol: float | None = None) -> T:
-    """The point of the range of ``f`` that is nearest to ``y``, ``f(f^+(y))``: for an operator or a
-    Linearizer.
+    """The point of the range of an operator or Linearizer nearest to ``y``: ``f(f^+(y))``.
 
     Example:
         >>> import torch, rectilinear as rl
-        >>> project(rl.operators.Diagonal(torch.tensor([2.0, 0.0])), torch.tensor([3.0, 4.0])).tolist()
+        >>> A = rl.operators.Diagonal(torch.tensor([2.0, 0.0]))
+        >>> project(A, torch.tensor([3.0, 4.0])).tolist()
         [3.0, 0.0]
     """
     return project_range(f, rtol)(y)

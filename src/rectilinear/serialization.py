@@ -47,7 +47,7 @@ _FORMER = {
     "rectilinear.idempotent": "rectilinear.projector",
     "rectilinear.koopman.Features.looks": "strides",
 }
-"""Names of classes, whole packages and arguments in files of earlier versions: their present names."""
+"""Present names of classes, whole packages and arguments in files of earlier versions."""
 _BUILD_ERRORS = (
     *(RectilinearError, LookupError, TypeError),
     *(ValueError, AttributeError, RuntimeError),

@@ -50,8 +50,7 @@ JACOBIAN_DIM = (
 
 
 def check_operator(a: Operator, *, allowed: float | None = None, seed: int = 0) -> dict[str, float]:
-    """The laws of a linear operator, against its matrix: linear, adjoint, algebra, SVD, Penrose,
-    projections, powers.
+    """Check an operator against its matrix: linearity, adjoint, algebra, SVD, Penrose, powers.
 
     Verbs that the operator refuses (StructureError, SingularOperatorError) are left out.
 
@@ -125,8 +124,7 @@ def _matrix_laws(a: Operator, m: Tensor, eye: Tensor) -> Laws:
 def check_invertible(
     g: Invertible, x: Tensor, *, latents: Tensor | None = None, allowed: float | None = None
 ) -> dict[str, float]:
-    """The laws of an invertible network: both round trips, determinism, and the log-determinant of
-    the Jacobian.
+    """Check an invertible network: round trips, determinism, log-determinant of the Jacobian.
 
     Args:
         g: the network, initialised.
@@ -171,8 +169,7 @@ def _invertible_laws(g: Invertible, x: Tensor, latents: Tensor | None) -> Laws:
 def check_space(
     space: InducedSpace | Invertible, x: Tensor, *, allowed: float | None = None, seed: int = 0
 ) -> dict[str, float]:
-    """The axioms of a vector space with an inner product, on the points ``x`` ``(b, *shape)``, ``b
-    >= 3``.
+    """Check the axioms of an inner product space on the points ``x`` ``(b, *shape)``, ``b >= 3``.
 
     Example:
         >>> import rectilinear as rl
@@ -218,8 +215,7 @@ def _space_laws(space: InducedSpace, x: Tensor, y: Tensor, z: Tensor, a: float, 
 def check_linearizer(
     f: Linearizer, x: Tensor, *, allowed: float | None = None, seed: int = 0
 ) -> dict[str, float]:
-    """The laws of a Linearizer in its induced spaces: linear, adjoint, composition, SVD, Penrose,
-    projections, powers.
+    """Check a Linearizer in its spaces: linearity, adjoint, composition, SVD, Penrose, powers.
 
     Verbs that the operator refuses (StructureError, SingularOperatorError) are left out.
 

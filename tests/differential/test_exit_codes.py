@@ -187,7 +187,8 @@ def test_a_model_file_that_forks_prints_and_moves_changes_no_answer(folder, caps
         "def net():\n    torch.manual_seed(0)\n    return nn.Linear(3, 1)\n"
     )
     Path("m.py").write_text(
-        "import torch\nfrom torch import nn\ndef net():\n    torch.manual_seed(0)\n    return nn.Linear(3, 1)\n"
+        "import torch\nfrom torch import nn\ndef net():\n    torch.manual_seed(0)\n    return "
+        "nn.Linear(3, 1)\n"
     )
     assert cli.main(["audit", "m.py:net", *DATA, "--json", "--out", "one"]) == 0
     plain = capsys.readouterr().out

@@ -57,7 +57,10 @@ def ending(error: BaseException, user_files: Sequence[Path] = ()) -> tuple[int, 
     if isinstance(error, SystemExit):
         return (
             MISTAKE,
-            f"sys.exit({error.code!r}) was called before the command was done; --debug shows where.",
+            (
+                f"sys.exit({error.code!r}) was called before the command was done; --debug shows "
+                "where."
+            ),
         )
     if isinstance(error, OSError):
         return MISTAKE, _cut(f"the system refuses: {named}")

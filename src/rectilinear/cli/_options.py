@@ -95,7 +95,8 @@ def _first_message(boxed: str) -> str:
     r"""The first paragraph of tyro's framed message, as one line.
 
     Example:
-        >>> _first_message("╭─ Invalid ─╮\n│ invalid    │\n│ choice 'a' │\n│ ────── │\n│ For help   │\n╰──╯")
+        >>> box = "╭─ Invalid ─╮\n│ invalid    │\n│ choice 'a' │\n│ ────── │\n│ For help   │\n╰──╯"
+        >>> _first_message(box)
         "invalid choice 'a'"
     """
     words: list[str] = []

@@ -32,10 +32,10 @@ class Arguments(Common):
     backward: bool = False
     """Forecast backwards in time."""
     reencode: int | None = None
-    """Re-encode the state every N steps; by default never: one linear map for the whole forecast."""
+    """Steps between re-encodings of the state; never by default (one linear map for all steps)."""
     start: Annotated[Path | None, tyro.conf.arg(name="from")] = None
-    """A .npy or .csv series to continue (with --backward: to extend into the past); held-out initial
-    states of a simulated system, or the series of the run, by default."""
+    """A .npy or .csv series to continue (with --backward: to extend into the past); by default
+    held-out initial states of a simulated system, or the series of the run."""
     out: Path | None = None
     """Folder for forecast.png, forecast.npy and forecast.json; that of the run by default."""
 

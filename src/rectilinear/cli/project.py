@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments(Common):
-    """Project images onto a trained projector: denoising, deblurring, inpainting, anomaly scores."""
+    """Project images by a trained projector: denoising, deblurring, inpainting, anomaly scores."""
 
     run: tyro.conf.Positional[Path]
     """Folder of a run of the recipe projector."""

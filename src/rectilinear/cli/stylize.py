@@ -93,7 +93,8 @@ def _weights(arguments: Arguments) -> dict[str, float]:
     rest = 1 - sum(others.values())
     if arguments.style in others or not all(0 <= w <= 1 for w in (rest, *others.values())):
         raise UsageError(
-            "The weights of --blend are of other styles than --style, between 0 and 1, at most 1 together."
+            "The weights of --blend are of other styles than --style, between 0 and 1, at most 1 "
+            "together."
         )
     return {arguments.style: rest, **others}
 

@@ -18,8 +18,8 @@ class Arguments(Common):
     """Train a recipe; the same command resumes where it stopped."""
 
     recipe: tyro.conf.Positional[str]
-    """Name of the recipe: digits, mnist, images, projector, style, koopman, or features for the network in
-    whose features samples are scored."""
+    """Name of the recipe: digits, mnist, images, projector, style, koopman, or features (the
+    network whose features score samples)."""
     out: Path | None = None
     """Folder of the run; runs/RECIPE by default."""
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = field(default=())

@@ -111,7 +111,8 @@ def fit(series: Series, config: FitConfig) -> tuple[Koopman, Windows]:
         >>> from rectilinear.datasets import simulate_system
         >>> from rectilinear.koopman import as_series
         >>> data = simulate_system("linear", count=20, steps=60)
-        >>> model, _ = fit(as_series(data.states, data.times), FitConfig(rank=8, horizon=40, fourier=0))
+        >>> config = FitConfig(rank=8, horizon=40, fourier=0)
+        >>> model, _ = fit(as_series(data.states, data.times), config)
         >>> model.spectrum.exponents()[:2].imag.detach().sort().values.numpy().round(6)
         array([1. , 2.3])
     """
@@ -199,9 +200,10 @@ def _compare(model: Koopman, series: Series, horizon: int) -> None:
     column = int((found.model - found.persistence).argmax())
     ours, none = float(found.model[column]), float(found.persistence[column])
     warnings.warn(
-        f"over one step column {column} is off by {ours:.3g} standard deviations, and with no change at all by "
-        f"{none:.3g}: this model forecasts worse than persistence. It looks {horizon} steps ahead in series of at most "
-        f"{max(map(len, series.states))} rows: lower horizon, rank or fourier, or pass more data.",
+        f"over one step column {column} is off by {ours:.3g} standard deviations, and with no "
+        f"change at all by {none:.3g}: this model forecasts worse than persistence. It looks "
+        f"{horizon} steps ahead in series of at most {max(map(len, series.states))} rows: lower "
+        "horizon, rank or fourier, or pass more data.",
         ForecastWarning,
         stacklevel=3,
     )
@@ -217,7 +219,7 @@ def _moments(series: Series) -> tuple[Tensor, Tensor]:
 def _modes(
     series: Series, config: FitConfig, mean: Tensor, scale: Tensor, found: Windows
 ) -> Realization:
-    """From windows at equal steps: irregular series are interpolated for this, and for this only."""
+    """The modes, from windows at equal steps: irregular series are interpolated for this only."""
     if not series.regular:
         assert config.horizon is not None
         found = _quietly(_resampled(series), config.delays, config.backward, config.horizon)
@@ -246,9 +248,7 @@ def _quietly(series: Series, delays: int, before: int, after: int) -> Windows:
 
 
 def _orthonormal(design: Tensor) -> Tensor:
-    """``T`` ``(q, p)``: coordinates of the latents in which the columns of ``design T^T`` are
-    orthonormal.
-    """
+    """``T`` ``(q, p)``: coordinates in which the columns of ``design T^T`` are orthonormal."""
     size = torch.linalg.vector_norm(design, dim=0)
     _, s, v = torch.linalg.svd(design / size, full_matrices=False)
     kept = s > NEGLIGIBLE * s[0]
@@ -274,9 +274,7 @@ def _latents(
 def _lookahead(
     series: Series, config: FitConfig, horizon: int, mean: Tensor, scale: Tensor
 ) -> dict[str, Any]:
-    """The arguments of features that look ahead, and back with ``backward``, for systems that are
-    not linear.
-    """
+    """Arguments of features that look ahead, and back with ``backward``, for nonlinear systems."""
     stride = (
         ceil(horizon / config.lookahead_features)
         if config.lookahead_features and config.fourier
@@ -319,8 +317,7 @@ def _features(
     config: FitConfig,
     lookahead: dict[str, Any],
 ) -> Features:
-    """Features whose bandwidth and ridge predict the held-out windows best, see
-    :func:`_ridge_errors`.
+    """Features whose bandwidth and ridge predict the held-out windows best: :func:`_ridge_errors`.
 
     ``unknown`` are the steps of the design that the state does not hold itself.
     """
@@ -370,9 +367,7 @@ def _still(s: Tensor, owner: Tensor) -> Tensor:
 
 
 def _split(owner: Tensor) -> tuple[Tensor, Tensor]:
-    """Windows to fit on and to validate on: every fifth series is held out, of few series the last
-    fifth of each.
-    """
+    """Windows to fit on and to validate on: every fifth series, of few the last fifths."""
     if int(owner.max()) >= 4:
         held = owner % 5 == 4
     else:
@@ -401,9 +396,7 @@ def _ridge_errors(
 def _ridge(
     inputs: Tensor, target: Tensor, ridges: tuple[float, ...]
 ) -> Iterator[tuple[float, Tensor]]:
-    """``argmin |inputs W - target|^2 + ridge N |W|^2`` for each ridge, from one
-    eigen-decomposition.
-    """
+    """``argmin |inputs W - target|^2 + ridge N |W|^2`` for each ridge, from one ``eigh``."""
     values, vectors = torch.linalg.eigh(inputs.T @ inputs)
     right = vectors.T @ (inputs.T @ target)
     for ridge in ridges:

@@ -42,7 +42,8 @@ def chapman_kolmogorov_error(model: Koopman, found: Windows, steps: int) -> Chap
         >>> from rectilinear.datasets import simulate_system
         >>> from rectilinear.koopman import FitConfig, as_series, fit
         >>> data = simulate_system("linear", count=20, steps=60)
-        >>> model, found = fit(as_series(data.states, data.times), FitConfig(rank=8, horizon=40, fourier=0))
+        >>> config = FitConfig(rank=8, horizon=40, fourier=0)
+        >>> model, found = fit(as_series(data.states, data.times), config)
         >>> result = chapman_kolmogorov_error(model, found, 20)
         >>> result.latent < 1e-9 and result.state < 1e-6
         True
@@ -89,7 +90,8 @@ def round_trip_error(model: Koopman, x: Tensor, steps: int) -> RoundTripError:
         >>> from rectilinear.datasets import simulate_system
         >>> from rectilinear.koopman import FitConfig, as_series, fit
         >>> data = simulate_system("linear", count=20, steps=60)
-        >>> model, found = fit(as_series(data.states), FitConfig(rank=8, horizon=40, backward=5, fourier=0))
+        >>> config = FitConfig(rank=8, horizon=40, backward=5, fourier=0)
+        >>> model, found = fit(as_series(data.states), config)
         >>> round_trip_error(model, found.anchors, 50).state < 1e-6
         True
     """

@@ -128,11 +128,11 @@ class Koopman(Configured):
         return self.spectrum.operator(times)(z[:, None])
 
     def forward(self, x: Tensor, times: Tensor) -> Tensor:
-        """The states after ``times`` ``(k,)`` or ``(b, k)``, of any sign: ``(b, k, delays dim)``."""
+        """The states ``(b, k, delays dim)`` after ``times`` ``(k,)`` or ``(b, k)`` of any sign."""
         return self.lift.observe(self.advance(self.encode(x), times))
 
     def forecast(self, x: Tensor, times: Tensor, reencode: int | None = None) -> Tensor:
-        """The observations after ``times`` ``(k,)`` or ``(b, k)`` from states ``x``: ``(b, k, dim)``.
+        """Observations ``(b, k, dim)`` after ``times`` ``(k,)`` or ``(b, k)`` from states ``x``.
 
         With ``reencode=m`` the state is decoded and re-encoded every ``m`` steps of
         ``dt``: no longer one linear map, and closer to the system where the model is good over
@@ -200,10 +200,14 @@ class Koopman(Configured):
         time = float(times.expand(len(found), -1)[row, column])
         radius = float(self.spectrum.exponents().detach().real.max().mul(self.dt).exp())
         raise DivergedError(
-            got=f"a forecast over {time / self.dt:g} steps that leaves the data by {far[row, column].max():.1e} "
-            f"standard deviations (spectral radius {radius:.6f})",
+            got=(
+                f"a forecast over {time / self.dt:g} steps that leaves the data by "
+                f"{far[row, column].max():.1e} standard deviations (spectral radius {radius:.6f})"
+            ),
             expected=f"at most {FARTHEST:g}",
-            fix="Forecast fewer steps, or fit with stable=True; backwards, fit with backward=STEPS.",
+            fix=(
+                "Forecast fewer steps, or fit with stable=True; backwards, fit with backward=STEPS."
+            ),
         )
 
 
@@ -226,7 +230,8 @@ class MultiStep(nn.Module):
         >>> from rectilinear.datasets import simulate_system
         >>> from rectilinear.koopman import FitConfig, as_series, fit
         >>> data = simulate_system("pendulum", count=20, steps=40)
-        >>> model, found = fit(as_series(data.states), FitConfig(rank=8, horizon=20, fourier=20, width=8))
+        >>> config = FitConfig(rank=8, horizon=20, fourier=20, width=8)
+        >>> model, found = fit(as_series(data.states), config)
         >>> MultiStep(model)(found.packed())["loss"].ndim
         0
     """
@@ -236,9 +241,7 @@ class MultiStep(nn.Module):
         self.model, self.times, self.lr = model, times, lr
 
     def prepare(self, data: Tensor) -> None:  # noqa: ARG002 - what the training loop calls before step 0
-        """Clear the weights of features of the state alone, where a network is to learn in their
-        place.
-        """
+        """Clear the weights of features of the state, in whose place a network is to learn."""
         features = self.model.lift.features
         if features.width and not any(features.strides):
             features.weight.zero_()

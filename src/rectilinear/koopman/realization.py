@@ -67,8 +67,9 @@ def realize(observed: Tensor, rank: int, *, stable: bool) -> Realization:
 
 
 def evolution(modes: Realization, steps: Tensor) -> Tensor:
-    """``C exp(t L)`` at times in steps ``(..., L)``: ``(..., L d, p)``, latents to observations
-    beside the offset.
+    """``C exp(t L)``, latents to observations: times ``(..., L)`` to ``(..., L d, p)``.
+
+    Times are in steps.
     """
     h = len(modes.frequency)
     size = torch.exp(steps[..., None] * modes.growth)
@@ -116,9 +117,7 @@ def _modes_of(observed: Tensor, rank: int, *, stable: bool) -> tuple[Realization
 
 
 def _above_noise(s: Tensor, aspect: float) -> int:
-    """How many singular values of a matrix of this aspect ratio are more than white noise of
-    unknown size.
-    """
+    """The number of singular values above white noise of unknown size, at this aspect ratio."""
     times_median = 0.56 * aspect**3 - 0.95 * aspect**2 + 1.82 * aspect + 1.43
     threshold = max(times_median * float(s.median()), NEGLIGIBLE * float(s[0]))
     return max(1, int((s > threshold).sum()))
@@ -126,8 +125,7 @@ def _above_noise(s: Tensor, aspect: float) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Modes:
-    """The modes of a model, strongest first: one of each complex pair, then as many fields as
-    modes.
+    """The modes of a model, strongest first: one of each complex pair, as many fields as modes.
 
     Attributes:
         eigenvalues: of one step, complex ``(m,)``.
@@ -172,7 +170,8 @@ def modes(model: Koopman, x: Tensor) -> Modes:
         >>> from rectilinear.datasets import simulate_system
         >>> from rectilinear.koopman import FitConfig, as_series, fit
         >>> data = simulate_system("linear", count=20, steps=60)
-        >>> model, found = fit(as_series(data.states, data.times), FitConfig(rank=8, horizon=40, fourier=0))
+        >>> config = FitConfig(rank=8, horizon=40, fourier=0)
+        >>> model, found = fit(as_series(data.states, data.times), config)
         >>> sorted(modes(model, found.anchors).period.numpy().round(3))[:2]
         [np.float64(2.732), np.float64(6.283)]
     """

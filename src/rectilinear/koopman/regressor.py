@@ -63,7 +63,8 @@ class KoopmanRegressor(BaseEstimator):
     Example:
         >>> from rectilinear.datasets import simulate_system
         >>> states, times = simulate_system("pendulum", count=60, steps=60)
-        >>> model = KoopmanRegressor(rank=16, horizon=40, fourier=100).fit(states[:50], times=times[:50])
+        >>> model = KoopmanRegressor(rank=16, horizon=40, fourier=100)
+        >>> model = model.fit(states[:50], times=times[:50])
         >>> forecast = model.simulate(states[50:, 0], steps=40)
         >>> forecast.shape, bool(abs(forecast - states[50:, :41].numpy()).mean() < 0.1)
         ((10, 41, 2), True)
@@ -94,8 +95,7 @@ class KoopmanRegressor(BaseEstimator):
         self.epochs, self.seed = epochs, seed
 
     def fit(self, X: Any, y: object = None, *, times: Any = None, dt: float | None = None) -> Self:
-        """Fit series ``(T,)``, ``(T, d)``, ``(count, T, d)`` or a list of them, at ``times`` or in
-        steps of ``dt``.
+        """Fit series ``(T,)``, ``(T, d)``, ``(count, T, d)`` or a list, with ``times`` or ``dt``.
 
         Warns (ForecastWarning) where series are left out, or where one step of the model is worse
         than no change.
@@ -142,8 +142,7 @@ class KoopmanRegressor(BaseEstimator):
         return self
 
     def predict(self, X: Any, steps: int = 1, reencode: int | None = None) -> NDArray[np.float64]:
-        """The observations ``steps`` steps after the states ``X`` ``(b, delays d)``, or before, if
-        negative.
+        """The observations ``steps`` (of any sign) after the states ``X`` ``(b, delays d)``.
 
         A state is the newest observation, then the one before it, and so on: ``embed(series,
         delays)`` makes them.
@@ -161,8 +160,7 @@ class KoopmanRegressor(BaseEstimator):
     def simulate(
         self, X: Any, steps: int | None = None, times: Any = None, reencode: int | None = None
     ) -> NDArray[np.float64]:
-        """Forecasts from the states ``X`` ``(b, delays d)``, newest observation first: ``(b, steps
-        + 1, d)``.
+        """Forecasts ``(b, steps + 1, d)`` from states ``X`` ``(b, delays d)``, newest row first.
 
         The start is included.
 
@@ -201,8 +199,7 @@ class KoopmanRegressor(BaseEstimator):
 
 
 class DMD(BaseEstimator):
-    """Dynamic mode decomposition ``x_{t+1} = A x_t + b`` in least squares, on states of ``delays``
-    observations.
+    """Dynamic mode decomposition: least squares ``x_{t+1} = A x_t + b``, states of ``delays`` rows.
 
     Args:
         delays: observations in a state, newest first.
@@ -274,9 +271,7 @@ class DMD(BaseEstimator):
         return self.simulate(X, 1)[:, 1]
 
     def simulate(self, X: Any, steps: int) -> NDArray[np.float64]:
-        """From states ``(b, delays d)``, newest observation first, ``steps`` steps: ``(b, steps +
-        1, d)``.
-        """
+        """Forecasts ``(b, steps + 1, d)`` from states ``(b, delays d)``, newest row first."""
         if not hasattr(self, "operator_"):
             raise NotInitializedError("a DMD that is not fitted", "a fitted one", "Call fit(X).")
         x = numbers(X, "states")

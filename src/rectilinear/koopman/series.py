@@ -43,8 +43,7 @@ class Series:
 
 
 def as_series(states: Any, times: Any = None, dt: float | None = None) -> Series:
-    """Arrays as checked series: one ``(T,)`` or ``(T, d)``, several ``(count, T, d)``, or a list of
-    them.
+    """Checked series from one array ``(T,)`` or ``(T, d)``, several ``(count, T, d)``, or a list.
 
     ``times`` has the same layout without the last axis; without it steps are ``dt``, 1 by default.
     Where both are given they must agree; of irregular times ``dt`` is the step of the model,
@@ -184,9 +183,7 @@ class Windows:
         return self[torch.multinomial(chance, most, generator=generator(seed)).sort().values]
 
     def packed(self) -> Tensor:
-        """One row a window, as :func:`rectilinear.training.train` takes them; :func:`unpack` takes
-        them apart.
-        """
+        """One row a window for :func:`rectilinear.training.train`; inverse: :func:`unpack`."""
         return torch.cat([self.anchors, self.observed.flatten(1), self.times], dim=1)
 
 
@@ -226,7 +223,10 @@ def windows(series: Series, delays: int, before: int, after: int) -> Windows:
     if not found:
         raise DataError(
             got=f"series of at most {max(map(len, series.states))} observations",
-            expected=f"one of {first + after + 1} or more: {first} before the anchor and {after} after it",
+            expected=(
+                f"one of {first + after + 1} or more: {first} before the anchor and {after} after "
+                "it"
+            ),
             fix="Lower horizon, backward or delays, or pass longer series.",
         )
     if short:
@@ -250,7 +250,8 @@ def warn_short(short: Sequence[int], series: Series, least: int) -> None:
     """A warning that names the series that are left out, with their lengths."""
     named = ", ".join(f"{i} ({len(series.states[i])} rows)" for i in short[:8])
     warnings.warn(
-        f"{len(short)} of {len(series.states)} series left out, too short for windows of {least} rows: series {named}"
+        f"{len(short)} of {len(series.states)} series left out, too short for windows of {least} "
+        f"rows: series {named}"
         f"{', ...' if len(short) > 8 else ''}. Lower horizon, backward or delays to use them.",
         ForecastWarning,
         stacklevel=3,
@@ -258,8 +259,9 @@ def warn_short(short: Sequence[int], series: Series, least: int) -> None:
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each column of ``(n, d)``, for numbers of any size; 0 where
-    only rounding moves.
+    """Mean and standard deviation of each column of ``(n, d)``; 0 where only rounding varies.
+
+    Numbers may be of any size.
 
     Example:
         >>> moments(torch.tensor([[0.1, 1e200], [0.1, 3e200]], dtype=torch.float64))[1]
@@ -325,7 +327,7 @@ def numbers(array: Any, name: str) -> Tensor:
 
 
 def refuse_targets(y: object) -> None:
-    """Raise a ConfigError for a second argument of ``fit``, which a reader may take for the times."""
+    """Raise a ConfigError for a second argument of ``fit``, which may be meant as the times."""
     if y is not None:
         raise ConfigError(
             "a second argument y", "series alone", "KoopmanRegressor takes times by name: times=."
@@ -350,7 +352,8 @@ def _columns(array: Any) -> str:
     kinds = getattr(array, "dtypes", None)
     if kinds is None or not hasattr(kinds, "items"):
         return ""
-    return f" in column {', '.join(str(c) for c, kind in kinds.items() if getattr(kind, 'kind', 'O') not in 'biuf')}"
+    other = (str(c) for c, kind in kinds.items() if getattr(kind, "kind", "O") not in "biuf")
+    return f" in column {', '.join(other)}"
 
 
 def _two_axes(array: Any) -> Tensor:
@@ -367,7 +370,10 @@ def _check_gaps(x: Tensor, i: int) -> None:
     bad = (~torch.isfinite(x)).any(1).nonzero().flatten()
     if len(bad):
         raise DataError(
-            got=f"a gap in series {i}: {len(bad)} of {len(x)} rows not finite, first at row {int(bad[0])}",
+            got=(
+                f"a gap in series {i}: {len(bad)} of {len(x)} rows not finite, first at row "
+                f"{int(bad[0])}"
+            ),
             expected="finite numbers",
             fix="Leave these rows out and pass the times of the others, or split the series there.",
         )
@@ -384,7 +390,10 @@ def _check_clock(clock: Tensor, usual: float, i: int) -> None:
     if len(steps) and float(steps.max()) > LARGEST_GAP * usual:
         at = int(steps.argmax())
         raise DataError(
-            got=f"a gap in series {i}, times {clock[at]:g} to {clock[at + 1]:g}: {steps[at] / usual:.3g} usual steps",
+            got=(
+                f"a gap in series {i}, times {clock[at]:g} to {clock[at + 1]:g}: "
+                f"{steps[at] / usual:.3g} usual steps"
+            ),
             expected=f"at most {LARGEST_GAP:g} usual steps between samples",
             fix="Pass the parts before and after it as two series.",
         )

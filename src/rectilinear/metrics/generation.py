@@ -95,7 +95,8 @@ def evaluate_samples(
     Example:
         >>> from rectilinear.metrics import FeatureNetwork
         >>> real = torch.rand(40, 1, 8, 8)
-        >>> scores = evaluate_samples(real[:20] / 2, real, FeatureNetwork((1, 8, 8), 10, name="digits"))
+        >>> features = FeatureNetwork((1, 8, 8), 10, name="digits")
+        >>> scores = evaluate_samples(real[:20] / 2, real, features)
         >>> scores.name, scores.fd > scores.fd_real
         ('fd/digits@20', True)
     """
@@ -361,7 +362,10 @@ def _size(n: int | None, real: Tensor, fake: Tensor | None) -> int:
             got=f"n = {n} for {len(real)} real"
             + ("" if fake is None else f" and {len(fake)} generated")
             + " images",
-            expected=f"between {RADIUS_NEIGHBOUR + 1} and {most}: half of the real ones are the reference",
+            expected=(
+                f"between {RADIUS_NEIGHBOUR + 1} and {most}: half of the real ones are the "
+                "reference"
+            ),
             fix="Pass more images or a smaller n.",
         )
     return n

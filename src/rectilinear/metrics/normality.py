@@ -60,9 +60,9 @@ class Normality:
     def __str__(self) -> str:
         std_norm = "unknown" if self.std_norm is None else f"{self.std_norm:.3f}"
         return (
-            f"mean {self.mean:.3f} (0), std {self.std:.3f} (1), norm / sqrt(d) {self.mean_norm:.3f} "
-            f"({self.expected_mean_norm:.3f}), norm std {std_norm} ({self.expected_std_norm:.3f}), "
-            f"KS {self.ks:.3f} ({0.83 / sqrt(self.n):.3f}), "
+            f"mean {self.mean:.3f} (0), std {self.std:.3f} (1), norm / sqrt(d) "
+            f"{self.mean_norm:.3f} ({self.expected_mean_norm:.3f}), norm std {std_norm} "
+            f"({self.expected_std_norm:.3f}), KS {self.ks:.3f} ({0.83 / sqrt(self.n):.3f}), "
             f"coordinates rejected {self.rejected:.1%} ({SIGNIFICANCE_LEVEL:.0%})"
         )
 

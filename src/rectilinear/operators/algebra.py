@@ -151,7 +151,8 @@ def matmul(A: Operator, B: Operator) -> Operator:
         ShapeError: if the inner dimensions differ.
 
     Example:
-        >>> matmul(Diagonal(torch.tensor([1.0, 2.0])), Diagonal(torch.tensor([3.0, 4.0]))).values.tolist()
+        >>> A, B = Diagonal(torch.tensor([1.0, 2.0])), Diagonal(torch.tensor([3.0, 4.0]))
+        >>> matmul(A, B).values.tolist()
         [3.0, 8.0]
     """
     match A, B:
@@ -324,9 +325,7 @@ def _cat(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _adjoint_convolution(A: Convolution) -> Convolution:
-    """The flipped kernel; an axis of even size grows by a zero, which moves the centre where the
-    adjoint has it.
-    """
+    """The flipped kernel; an even axis grows by a zero, which moves the centre to the adjoint's."""
     d = len(A.spatial)
     if (
         any(k % 2 == 0 and k == n for k, n in zip(A.size, A.spatial, strict=True))

@@ -21,8 +21,7 @@ ALGEBRA: dict[str, Callable[..., Operator]] = {}
 
 
 class Operator(Configured, ABC):
-    """A linear map ``A`` from ``R^in_dim`` to ``R^out_dim``, applied to the last axis of ``(...,
-    in_dim)``.
+    """A linear map ``A`` from ``R^in_dim`` to ``R^out_dim`` on the last axis of ``(..., in_dim)``.
 
     Subclasses set ``in_dim`` and ``out_dim`` and implement ``_matvec`` (``A z``) and ``_rmatvec``
     (``A^T z``). The adjoint of a complex operator is its conjugate transpose, and ``.T`` and
@@ -68,7 +67,7 @@ class Operator(Configured, ABC):
         return self._times_own(self._rmatvec, z, self.out_dim)
 
     def _times_own(self, times: Callable[[Tensor], Tensor], z: Tensor, dim: int) -> Tensor:
-        """The product in the dtype of the operator, also where autocast has changed that of ``z``."""
+        """The product in the dtype of the operator, also where autocast changed that of ``z``."""
         if not isinstance(z, Tensor) or not autocasts(z):
             self._check(z, dim)
             return self._product(times, z, dim)
@@ -79,9 +78,7 @@ class Operator(Configured, ABC):
             return self._product(times, z, dim)
 
     def _product(self, times: Callable[[Tensor], Tensor], z: Tensor, dim: int) -> Tensor:
-        """``times(z)``, which a subclass computes: a tensor of the shape and the dtype that it
-        ought to have.
-        """
+        """``times(z)``, which a subclass computes, with its shape and dtype checked."""
         y, last = times(z), self.in_dim + self.out_dim - dim
         if not isinstance(y, Tensor):
             raise DtypeError(
@@ -124,14 +121,13 @@ class Operator(Configured, ABC):
         )
 
     def _hold(self, trainable: bool, **tensors: Tensor) -> None:
-        """Keep tensors as parameters; as buffers where not trainable, or where derivatives are
-        taken through them.
-        """
+        """Keep tensors as parameters; as buffers where not trainable or part of a graph."""
         for name, tensor in tensors.items():
             if not isinstance(tensor, Tensor) or not (
                 tensor.is_floating_point() or tensor.is_complex()
             ):
-                got = f"{name} of type {tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__}"
+                kind = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
+                got = f"{name} of type {kind}"
                 raise DtypeError(
                     got, "a floating-point tensor", "Convert it with torch.as_tensor(...).float()."
                 )
@@ -179,7 +175,10 @@ class Operator(Configured, ABC):
         if z.ndim == 0 or z.shape[-1] != dim:
             raise ShapeError(
                 got=f"a tensor of shape {tuple(z.shape)}",
-                expected=f"a last axis of {dim} for a {self.out_dim} x {self.in_dim} {type(self).__name__}",
+                expected=(
+                    f"a last axis of {dim} for a {self.out_dim} x {self.in_dim} "
+                    f"{type(self).__name__}"
+                ),
                 fix="Flatten or transpose the tensor so that vectors lie along the last axis.",
             )
 
@@ -225,21 +224,17 @@ class Operator(Configured, ABC):
 
 
 def matvec(m: Tensor, z: Tensor) -> Tensor:
-    """``m z`` over the last axis, with the batch axes of ``m`` against the leading axes of ``z``."""
+    """``m z`` over the last axis; batch axes of ``m`` against the leading axes of ``z``."""
     return z @ m.mT if m.ndim == 2 else (m @ z.unsqueeze(-1)).squeeze(-1)
 
 
 def columns(A: Operator, m: Tensor) -> Tensor:
-    """``A m``: the operator on each column of ``m`` ``(..., in_dim, k)``, giving ``(..., out_dim,
-    k)``.
-    """
+    """``A m``, the operator on each column: ``(..., in_dim, k)`` to ``(..., out_dim, k)``."""
     return A(_rows(A, m)).movedim(0, -1)
 
 
 def adjoint_columns(A: Operator, m: Tensor) -> Tensor:
-    """``A^T m``: the adjoint on each column of ``m`` ``(..., out_dim, k)``, giving ``(..., in_dim,
-    k)``.
-    """
+    """``A^T m``, the adjoint on each column: ``(..., out_dim, k)`` to ``(..., in_dim, k)``."""
     return A.apply_adjoint(_rows(A, m)).movedim(0, -1)
 
 

@@ -63,7 +63,10 @@ class Convolution(Operator):
         ):
             raise ShapeError(
                 f"a kernel of shape {tuple(kernel.shape)} for arrays of shape {self.shape}",
-                f"({self.channels}, *size) or (out, {self.channels}, *size) with one to three spatial axes",
+                (
+                    f"({self.channels}, *size) or (out, {self.channels}, *size) with one to three "
+                    "spatial axes"
+                ),
                 "Put the channels first.",
             )
         if padding == "circular" and any(
@@ -84,9 +87,7 @@ class Convolution(Operator):
         return tuple(self.kernel.shape[-len(self.spatial) :])
 
     def spectrum(self) -> Tensor:
-        """Its blocks in Fourier space: ``(c, *spatial)`` if depth-wise, else ``(*spatial, out,
-        in)``; complex.
-        """
+        """Its Fourier blocks: ``(c, *spatial)`` if depth-wise, else ``(*spatial, out, in)``."""
         d = len(self.spatial)
         dims = tuple(range(-d, 0))
         pad = [

@@ -1,4 +1,4 @@
-"""Dense matrices: operators held as their matrix, Kronecker products, and conversion to a matrix."""
+"""Dense matrices: operators held as a matrix, Kronecker products, conversion to a matrix."""
 
 from __future__ import annotations
 
@@ -102,8 +102,7 @@ class Dense(Operator):
 
 
 class Kronecker(Operator):
-    """``A = a (x) b``: on ``z`` read as a matrix ``Z`` ``(a.in_dim, b.in_dim)``, row by row, ``a Z
-    b^T``.
+    """``A = a (x) b``: ``a Z b^T`` for ``z`` read row by row as ``Z`` ``(a.in_dim, b.in_dim)``.
 
     Raises:
         ShapeError: if a factor is batched.
@@ -111,7 +110,8 @@ class Kronecker(Operator):
     Example:
         >>> import torch
         >>> from rectilinear.operators.diagonal import Diagonal
-        >>> Kronecker(Diagonal(torch.tensor([1.0, 2.0])), Diagonal(torch.tensor([1.0, 10.0])))(torch.ones(4)).tolist()
+        >>> a, b = Diagonal(torch.tensor([1.0, 2.0])), Diagonal(torch.tensor([1.0, 10.0]))
+        >>> Kronecker(a, b)(torch.ones(4)).tolist()
         [1.0, 10.0, 2.0, 20.0]
     """
 
@@ -197,8 +197,7 @@ def to_scipy(A: Operator) -> LinearOperator:
 
 
 def densify(A: Operator, verb: str) -> Dense:
-    """The dense operator for a verb that cannot keep the structure: with a warning when small,
-    refused when large.
+    """The dense operator for a verb without structure: a warning if small, an error if large.
 
     Raises:
         StructureError: above ``DENSE_LIMIT`` dimensions.
@@ -208,10 +207,16 @@ def densify(A: Operator, verb: str) -> Dense:
         raise StructureError(
             got=f"{verb} of a {A.out_dim} x {A.in_dim} {kind}, which has no structured form",
             expected=f"at most {DENSE_LIMIT} dimensions for a dense computation",
-            fix=f"If memory and time allow, ask for it: rl.{verb}(rl.operators.Dense(weight=rl.to_dense(A))).",
+            fix=(
+                "If memory and time allow, ask for it: "
+                f"rl.{verb}(rl.operators.Dense(weight=rl.to_dense(A)))."
+            ),
         )
     warnings.warn(
-        f"{verb} of a {kind} has no structured form: computed on the dense {A.out_dim} x {A.in_dim} matrix",
+        (
+            f"{verb} of a {kind} has no structured form: computed on the dense {A.out_dim} x "
+            f"{A.in_dim} matrix"
+        ),
         StructureWarning,
         stacklevel=4,
     )

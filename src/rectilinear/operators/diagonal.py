@@ -74,8 +74,7 @@ class Diagonal(Operator):
 
 
 class Permutation(Operator):
-    """The orthogonal operator whose ``j``-th column is the unit vector ``order[j]``: ``(A
-    z)[order[j]] = z[j]``.
+    """The orthogonal operator whose columns are unit vectors: ``(A z)[order[j]] = z[j]``.
 
     ``order`` is an integer tensor of shape ``(..., n)``; ``B A`` picks the columns of ``B`` in that
     order.

@@ -1,4 +1,4 @@
-"""Registration of verbs and of ``@``, ``+``, ``.T`` by class; checks and precision that they share."""
+"""Registration of verbs and of ``@``, ``+``, ``.T`` by class; their shared checks and precision."""
 
 from __future__ import annotations
 
@@ -86,7 +86,10 @@ def _named_failures(name: str, A: Operator) -> Iterator[None]:
         yield
     except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined] # not in its stub
         raise NonFiniteError(
-            f"{name} of a {A.out_dim} x {A.in_dim} {type(A).__name__}, on which LAPACK fails ({error})",
+            (
+                f"{name} of a {A.out_dim} x {A.in_dim} {type(A).__name__}, on which LAPACK fails "
+                f"({error})"
+            ),
             f"numbers well within the range of {A.like.dtype}",
             "Scale the operator, or convert it with .double().",
         ) from error
@@ -94,9 +97,15 @@ def _named_failures(name: str, A: Operator) -> Iterator[None]:
         if "vmap" not in str(error) and "functorch" not in str(error):
             raise
         raise InputError(
-            f"{name} of a {A.out_dim} x {A.in_dim} {type(A).__name__} inside torch.func, which cannot map it",
+            (
+                f"{name} of a {A.out_dim} x {A.in_dim} {type(A).__name__} inside torch.func, which "
+                "cannot map it"
+            ),
             "an operator whose numbers can be read",
-            "In place of vmap give it all matrices along leading axes (b, ...); differentiate by torch.autograd.",
+            (
+                "In place of vmap give it all matrices along leading axes (b, ...); differentiate "
+                "by torch.autograd."
+            ),
         ) from error
 
 
@@ -178,9 +187,7 @@ def rules(
 
 
 def recast(A: M, change: Callable[[Tensor], Tensor], memo: dict[int, nn.Module] | None = None) -> M:
-    """A shallow copy with other tensors, which stay part of the graph of the first ones; parts are
-    shared as before.
-    """
+    """A shallow copy with changed tensors, which stay in the graph; shared parts stay shared."""
     memo = {} if memo is None else memo
     if id(A) in memo:
         return cast("M", memo[id(A)])
@@ -222,7 +229,7 @@ def _held(value: object) -> Iterator[Tensor]:
 
 
 def _check_answer(name: str, A: Operator, *results: object) -> None:
-    """Raise where an answer is not finite; of two, only where the first is and the second is not."""
+    """Raise where an answer is not finite; of two, where only the first is."""
     if len(results) == 3:
         pairs = zip(_held(results[1]), _held(results[2]), strict=True)
         lost = any(
@@ -233,7 +240,10 @@ def _check_answer(name: str, A: Operator, *results: object) -> None:
         lost = any(_is_concrete(x) and not bool(torch.isfinite(x).all()) for x in _held(results[0]))
     if lost:
         raise NonFiniteError(
-            got=f"{name} of a {A.out_dim} x {A.in_dim} {type(A).__name__} with entries too large for {A.like.dtype}",
+            got=(
+                f"{name} of a {A.out_dim} x {A.in_dim} {type(A).__name__} with entries too large "
+                f"for {A.like.dtype}"
+            ),
             expected="a result within the range of the dtype",
             fix="Scale the operator, or convert it with .double().",
         )

@@ -23,9 +23,7 @@ from rectilinear.operators.orthogonal import Idempotent, completion, framed
 
 
 class Eig(NamedTuple):
-    """``A V = V diag(values)``: complex ``values`` ``(..., n)``, largest first, and ``V`` as an
-    operator.
-    """
+    """``A V = V diag(values)``: complex ``values`` ``(..., n)``, largest first; operator ``V``."""
 
     values: Tensor
     vectors: Operator
@@ -153,11 +151,11 @@ def _(A: Scaled) -> Eig:
 
 
 class PairVectors(Operator):
-    """Eigenvectors of a ``Spectral`` operator: ``(q_1 -+ i q_2) / sqrt 2`` for each pair, then the
-    rest of the basis.
+    """Eigenvectors of ``Spectral``: ``(q_1 -+ i q_2) / sqrt 2`` of each pair, then the rest.
 
     Example:
-        >>> PairVectors(Identity(2), 1)(torch.tensor([1.0 + 0j, 0.0])).abs().square().sum().round().item()
+        >>> z = torch.tensor([1.0 + 0j, 0.0])
+        >>> PairVectors(Identity(2), 1)(z).abs().square().sum().round().item()
         1.0
     """
 

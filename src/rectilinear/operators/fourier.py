@@ -20,8 +20,7 @@ from rectilinear.operators.matrix_functions import svd
 
 
 class Fourier(Operator):
-    """The unitary inverse Fourier transform of each channel of ``shape`` ``(c, *spatial)``; columns
-    are waves.
+    """The unitary inverse Fourier transform of each channel of ``(c, *spatial)``.
 
     With ``real=True`` the Hartley transform, ``cos + sin`` instead of ``cos + i sin``: real,
     symmetric, orthogonal.
@@ -62,8 +61,7 @@ class Fourier(Operator):
 
 
 def map_blocks(A: Convolution, function: Callable[[Tensor], Tensor]) -> Convolution:
-    """The circular convolution whose blocks are ``function`` of the blocks ``(frequencies, out,
-    in)`` of a full ``A``.
+    """The circular convolution with blocks ``function(blocks of A)``, ``(frequencies, out, in)``.
 
     Each pair of conjugate frequencies is computed once, and frequencies that are their own partners
     in real numbers, so the result is real.
@@ -73,9 +71,7 @@ def map_blocks(A: Convolution, function: Callable[[Tensor], Tensor]) -> Convolut
 
 
 def svd_blocks(A: Convolution) -> tuple[Convolution, Tensor, Convolution]:
-    """``u``, ``s``, ``v`` with ``A = u H diag(s) H^T v^T`` for the Hartley transform ``H``; ``s``
-    is flat.
-    """
+    """``u``, ``s`` (flat), ``v``: ``A = u H diag(s) H^T v^T``, ``H`` the Hartley transform."""
     if A.depthwise:
         hat = A.spectrum()
         size = hat.abs()
@@ -112,8 +108,7 @@ def _by_pairs(blocks: Tensor, A: Convolution, function: Callable[[Tensor], Tenso
 
 
 class Spectral(Operator):
-    """``A = Q D Q^T`` with orthogonal ``Q`` and ``D`` of ``p`` blocks ``[[a, -b], [b, a]]`` and
-    then ``n - 2p`` reals.
+    """``A = Q D Q^T``: orthogonal ``Q``; ``D`` has ``p`` blocks ``[[a, -b], [b, a]]``, then reals.
 
     ``real`` ``(..., n - p)`` holds the real parts of all eigenvalues, pairs first; ``imag`` ``(...,
     p)`` the ``b`` of the pairs.

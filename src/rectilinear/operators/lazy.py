@@ -31,9 +31,7 @@ class _Parts(Operator):
 
     @property
     def like(self) -> Tensor:
-        """That of the first part with numbers of its own; the factor of a multiple has another
-        dtype.
-        """
+        """The first part's tensor; the factor of a multiple may have another dtype."""
         parts = list(self.parts())
         return next((part for part in parts if _has_numbers(part)), parts[0]).like
 
@@ -98,7 +96,10 @@ class Product(_Parts):
         for left, right in itertools.pairwise(operators):
             if left.in_dim != right.out_dim:
                 raise ShapeError(
-                    f"a product of {left.out_dim} x {left.in_dim} and {right.out_dim} x {right.in_dim} operators",
+                    (
+                        f"a product of {left.out_dim} x {left.in_dim} and {right.out_dim} x "
+                        f"{right.in_dim} operators"
+                    ),
                     "equal inner dimensions",
                 )
         self.out_dim, self.in_dim = operators[0].out_dim, operators[-1].in_dim
@@ -115,8 +116,7 @@ class Product(_Parts):
 
 
 class Scaled(Operator):
-    """``factor A`` with ``factor`` a number (kept in double precision) or a tensor of batch shape
-    ``(...)``.
+    """``factor A``: a number, kept in double precision, or a tensor of batch shape ``(...)``.
 
     Example:
         >>> from rectilinear.operators.diagonal import Identity

@@ -18,8 +18,7 @@ from rectilinear.operators.matrix_functions import span
 
 
 class LowRank(Operator):
-    """The operator ``A = u v^T`` with ``u`` ``(..., m, r)`` and ``v`` ``(..., n, r)``: ``R^n ->
-    R^m``.
+    """The operator ``A = u v^T``, ``R^n -> R^m``: ``u`` ``(..., m, r)``, ``v`` ``(..., n, r)``.
 
     Raises:
         ShapeError: if the factors have different numbers of columns.
@@ -62,8 +61,7 @@ def check_factors(u: Tensor, v: Tensor) -> None:
 
 
 class ScalarPlusLowRank(Operator):
-    """The operator ``A = scale I + u v^T`` with ``scale`` ``(...)`` and ``u``, ``v`` ``(..., n,
-    r)``.
+    """``A = scale I + u v^T`` with ``scale`` ``(...)`` and ``u``, ``v`` ``(..., n, r)``.
 
     Closed under sum, product, adjoint, inverse, pseudo-inverse, exponential, logarithm and powers;
     no verb decomposes more than a ``2r x 2r`` matrix.
@@ -99,9 +97,7 @@ class ScalarPlusLowRank(Operator):
 
     @property
     def has_gradient(self) -> bool:
-        """Whether results are part of a graph; verbs then take ways that are smooth at dependent
-        factors too.
-        """
+        """True if results are part of a graph: verbs are then smooth at dependent factors, too."""
         return torch.is_grad_enabled() and any(
             x.requires_grad for x in (self.scale, self.u, self.v)
         )
@@ -114,8 +110,7 @@ class ScalarPlusLowRank(Operator):
 
 
 class Core(Operator):
-    """The operator ``A = scale (I - q q^H) + q core q^H``: all of it but a multiple of the identity
-    in a small core.
+    """``A = scale (I - q q^H) + q core q^H``: a multiple of the identity but for a small core.
 
     ``scale`` ``(...)``, ``q`` ``(..., n, k)`` with orthonormal columns, ``core`` ``(..., k, k)``. A
     matrix function of ``A`` is that of ``scale`` and of ``core``.
@@ -161,8 +156,7 @@ class Core(Operator):
 
 
 def balanced(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """Factors of the same ``u v^T`` with the first nearly orthonormal: ``u t`` and ``v t^-T`` with
-    a constant ``t``.
+    """Factors ``u t`` (nearly orthonormal) and ``v t^-T`` of the same ``u v^T``, ``t`` a constant.
 
     What is computed from ``v^T u`` is then as well conditioned as ``u v^T`` allows. Dependent
     columns stay small.
@@ -204,8 +198,7 @@ class Compressed(NamedTuple):
 
 @verb()
 def compress(A: ScalarPlusLowRank, tol: float = 0.0, max_rank: int | None = None) -> Compressed:
-    """The nearest ``scale I + (rank k)`` with the smallest ``k`` for which the spectral error is at
-    most ``tol``.
+    """The nearest ``scale I + (rank k)``, smallest ``k`` with a spectral error of at most ``tol``.
 
     ``scale`` is kept and ``u v^T`` truncated: the error is the first singular value left out, for
     every batch element. ``max_rank`` bounds ``k`` and may make the error larger than ``tol``.

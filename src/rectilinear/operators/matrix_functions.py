@@ -26,9 +26,7 @@ NODES, WEIGHTS = ((x.tolist()) for x in np.polynomial.legendre.leggauss(10))
 
 
 def default_rtol(dtype: torch.dtype, n: int) -> float:
-    """Singular values below ``rtol`` times the largest count as zero: rounding when ``n x n`` is
-    decomposed.
-    """
+    """The relative size below which a singular value is rounding when ``n x n`` is decomposed."""
     return max(n, 50) * torch.finfo(dtype).eps
 
 
@@ -49,8 +47,7 @@ class _Span(torch.autograd.Function):
 
 
 def span(m: Tensor) -> Tensor:
-    """``q`` ``(..., n, k)`` with orthonormal columns whose span holds that of ``m`` ``(..., n,
-    k)``, ``k <= n``.
+    """``q`` ``(..., n, k)`` with orthonormal columns whose span holds that of ``m``, ``k <= n``.
 
     The gradient is right for every function that depends on the span alone, also where ``m`` has
     dependent columns.
@@ -65,9 +62,7 @@ def masked_inverse(s: Tensor, mask: Tensor) -> Tensor:
 
 
 def condition_bound(m: Tensor, inverse: Tensor) -> Tensor:
-    """A bound of the 2-norm condition number: ``|.|_2^2 <= |.|_1 |.|_inf`` for the matrix and its
-    inverse.
-    """
+    """An upper bound of the 2-norm condition number by ``|.|_2^2 <= |.|_1 |.|_inf``."""
     bound = torch.ones_like(m.detach()[..., 0, 0].real) if m.shape[-1] else torch.ones(())
     for x in (m.detach(), inverse.detach()):
         if x.shape[-1]:
@@ -78,9 +73,7 @@ def condition_bound(m: Tensor, inverse: Tensor) -> Tensor:
 
 
 def inverse_if_safe(m: Tensor, rtol: float) -> Tensor | None:
-    """The inverse of square ``m``; None where a singular value may be below ``rtol`` times the
-    largest.
-    """
+    """The inverse of square ``m``; None if it may be singular up to ``rtol``."""
     if m.shape[-1] == 0:
         return m
     inverse, info = torch.linalg.inv_ex(m)
@@ -130,9 +123,7 @@ def expm(m: Tensor) -> Tensor:
 
 
 def sqrtm(m: Tensor) -> Tensor:
-    """The principal square root by the scaled product form of the Denman-Beavers iteration (Higham
-    2008, 6.29).
-    """
+    """The principal square root: scaled product form of Denman-Beavers (Higham 2008, 6.29)."""
     n = m.shape[-1]
     eye = torch.eye(n, dtype=m.dtype, device=m.device)
     x = product = m
@@ -156,9 +147,7 @@ def sqrtm(m: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _sqrt_correction(x: Tensor, m: Tensor) -> Tensor:
-    """The Newton step ``x e + e x = m - x x`` by eigenvalues, where it makes the residual smaller;
-    zero elsewhere.
-    """
+    """The Newton step ``x e + e x = m - x x`` by eigenvalues; zero where it lowers no residual."""
     residual = m - x @ x
     values, vectors = numerics.eig(x)
     inverse, info = torch.linalg.inv_ex(vectors)
@@ -176,8 +165,9 @@ def _sqrt_correction(x: Tensor, m: Tensor) -> Tensor:
 
 
 def logm(m: Tensor) -> Tensor:
-    """The principal logarithm by inverse scaling and squaring: ``log(I + x) = sum_j w_j x (I + t_j
-    x)^-1`` (Gauss).
+    """The principal logarithm by inverse scaling and squaring.
+
+    ``log(I + x) = sum_j w_j x (I + t_j x)^-1`` (Gauss).
 
     Raises:
         SingularOperatorError: if an eigenvalue is zero or on the negative real axis.
@@ -243,8 +233,7 @@ def _check_principal(m: Tensor, what: str, *, zero_allowed: bool) -> None:
 
 
 def check_principal(values: Tensor, what: str, *, zero_allowed: bool, rtol: float) -> None:
-    """Raise unless the eigenvalues ``(..., n)`` stay off the negative real axis, and off zero, up
-    to ``rtol``.
+    """Raise where an eigenvalue ``(..., n)`` is negative, or zero, up to ``rtol``.
 
     Raises:
         SingularOperatorError: otherwise.
@@ -269,7 +258,9 @@ def defective() -> SingularOperatorError:
     """The error for a root of an operator that has a nilpotent part."""
     return SingularOperatorError(
         got="a root of a singular operator with a defective eigenvalue zero (a nilpotent part)",
-        expected="as many eigenvectors of zero as it has zero eigenvalues: no principal root exists",
+        expected=(
+            "as many eigenvectors of zero as it has zero eigenvalues: no principal root exists"
+        ),
         fix="Add c * I, or use a power that is larger than its largest nilpotent block.",
     )
 
@@ -284,8 +275,7 @@ def singular(what: str) -> SingularOperatorError:
 
 
 def svd(m: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The thin ``u, s, v^H`` of ``m``; at a tie the gradient through its vectors raises, that of
-    the rest is as usual.
+    """The thin ``u, s, v^H`` of ``m``; a gradient through the vectors of a tie raises.
 
     Raises:
         SingularOperatorError: in the backward pass, where a gradient reaches vectors of a repeated
@@ -311,8 +301,7 @@ def eig(m: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def lead(m: Tensor, k: int) -> Tensor:
-    """The first ``k`` right singular vectors ``(..., n, k)``, for functions that depend on their
-    span alone.
+    """The first ``k`` right singular vectors ``(..., n, k)``, for functions of their span alone.
 
     Where ``s_k = s_(k+1)`` the span is not differentiable; the gradient then leaves the turn
     between the tied out.
@@ -433,6 +422,11 @@ def _refuse_tied(near: Tensor, kind: str, *grads: Tensor) -> None:
             name = "singular values" if kind == "singular" else "eigenvalues"
             raise SingularOperatorError(
                 got=f"a gradient through vectors of repeated {name}, which are not differentiable",
-                expected=f"distinct {name}, or a function of the operator that has a gradient there",
-                fix="Use truncate, project_range, pinv or the values alone; or start a little off the tie.",
+                expected=(
+                    f"distinct {name}, or a function of the operator that has a gradient there"
+                ),
+                fix=(
+                    "Use truncate, project_range, pinv or the values alone; or start a little off "
+                    "the tie."
+                ),
             )

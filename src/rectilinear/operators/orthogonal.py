@@ -1,4 +1,4 @@
-"""Orthogonal operators, projections (idempotent operators), and completions of orthonormal bases."""
+"""Orthogonal operators, projections (idempotent operators), completions of orthonormal bases."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from rectilinear.operators.low_rank import ScalarPlusLowRank
 
 
 class Orthogonal(Operator):
-    """A product of ``k`` reflections, ``A = H_1 ... H_k`` with ``H_i = I - 2 w_i w_i^T / |w_i|^2``:
-    always orthogonal.
+    """A product ``H_1 ... H_k`` of reflections ``I - 2 w_i w_i^T / |w_i|^2``: always orthogonal.
 
     Applied as ``I - W S^-1 W^T`` (compact WY), where ``S`` is the upper triangle of ``W^T W`` with
     half its diagonal: ``4 n k`` operations and a ``k x k`` triangular solve. ``k = dim`` reaches
@@ -99,9 +98,7 @@ def _check_orthogonal(q: Tensor) -> None:
 
 
 class Completion(NamedTuple):
-    """A block reflector ``G = I - y t y^H`` (unitary) whose first ``k`` columns span those of
-    ``q``.
-    """
+    """A unitary ``G = I - y t y^H``; its first ``k`` columns span those of ``q``."""
 
     y: Tensor
     yt: Tensor
@@ -125,9 +122,7 @@ def completion(q: Tensor) -> Completion:
 
 
 def framed(frame: Completion, lead: Tensor, sign: Tensor) -> ScalarPlusLowRank:
-    """The operator with first columns ``lead`` and then ``sign`` times the completing ones of the
-    frame.
-    """
+    """The operator with first columns ``lead``, then ``sign`` times the completing ones."""
     n, k = lead.shape[-2:]
     c = sign[..., None, None]
     y = frame.y.to(lead)
@@ -195,8 +190,9 @@ class Idempotent(Operator):
     def from_basis(
         cls, basis: Tensor, cobasis: Tensor | None = None, *, trainable: bool = True
     ) -> Self:
-        """The projection onto the span of ``basis`` ``(n, r)``; along the complement of ``cobasis``
-        where given.
+        """The projection onto the span of ``basis`` ``(n, r)``: ``z - A z`` normal to ``cobasis``.
+
+        By default ``cobasis`` is ``basis``: the orthogonal projection.
         """
         require_matrix(basis, "basis")
         return cls(
@@ -208,9 +204,7 @@ class Idempotent(Operator):
         return self.cobasis is not None
 
     def factors(self) -> tuple[Tensor, Tensor]:
-        """``u``, ``v`` with ``A = u v^T`` and ``v^T u = I``; equal and orthonormal for an
-        orthogonal projection.
-        """
+        """``u``, ``v`` with ``A = u v^T`` and ``v^T u = I``; equal for an orthogonal projection."""
         q = torch.linalg.qr(single(self.basis)).Q
         if self.cobasis is None:
             q = q.to(self.basis.dtype)

@@ -56,8 +56,7 @@ def _(A: Operator, p: float) -> Operator:
 
 
 def _integer(A: Operator, p: int) -> Operator:
-    """By repeated squaring, which keeps whatever structure products keep; of the matrix where they
-    keep none.
+    """The power by repeated squaring, which keeps structure where products do.
 
     A product of many parts takes as many steps each time that it is applied, and its list as much
     memory.
@@ -164,9 +163,7 @@ def _(A: Adjoint, p: float) -> Operator:
 
 
 def power_of(x: Tensor, p: float, rtol: float = 0.0) -> Tensor:
-    """``x^p`` of eigenvalues, real or complex; those up to ``rtol`` times the largest count as
-    zero.
-    """
+    """``x^p`` of real or complex eigenvalues; zero for those up to ``rtol`` times the largest."""
     if float(p).is_integer() and p >= 0:
         return x ** int(p)
     zero = x.detach().abs() <= rtol * x.detach().abs().max()
@@ -179,8 +176,9 @@ def power_of(x: Tensor, p: float, rtol: float = 0.0) -> Tensor:
 
 
 def function_of(A: ScalarPlusLowRank, f: Callable[[Tensor], Tensor]) -> Operator:
-    """``f(s I + u v^T) = f(s) I + u D v^T`` with ``D`` the divided difference of ``f`` at ``s I +
-    v^T u`` and ``s I``.
+    """``f(s I + u v^T) = f(s) I + u D v^T``, ``D`` the divided difference of ``f``.
+
+    At ``s I + v^T u`` and ``s I``.
 
     ``D`` is the upper right block of ``f([[s I + v^T u, I], [0, s I]])``: nothing is
     orthogonalised, so the gradient is finite also at ``u = 0`` and for dependent columns.
@@ -208,9 +206,7 @@ def core_function(A: Core, f: Callable[[Tensor], Tensor]) -> Core:
 
 
 def is_principal(A: Kronecker) -> bool:
-    """Whether angles of eigenvalues add up to less than pi, so that powers and logarithms act on
-    the factors.
-    """
+    """True if angles of eigenvalues add up to less than pi: functions then act on the factors."""
     if not (A.a.is_square and A.b.is_square):
         return False
     angles = [float(eig(part).values.detach().angle().abs().max()) for part in (A.a, A.b)]

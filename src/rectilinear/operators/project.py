@@ -95,8 +95,7 @@ def _over(v: Tensor, s: Tensor, mask: Tensor) -> Tensor:
 
 
 def _moved(image: Tensor, u: Tensor, mask: Tensor) -> Tensor:
-    """The left singular vectors ``u`` as a basis that moves with the range of ``A``, to every
-    order.
+    """The left singular vectors ``u``, differentiable to every order as a basis of the range.
 
     ``image = A v / s`` spans the range of all operators of the rank of ``A`` near it, for constant
     ``v`` and ``s``; what lies inside the range, and ties of singular values, have no part in it.

@@ -58,7 +58,7 @@ def _damped(A: Operator, y: Tensor, damping: float) -> Tensor:
             return damped_reciprocal(A.values, damping) * y
         case ScalarPlusLowRank() if not A.has_gradient:
             return _damped(to_core(A), y, damping)
-        case ScalarPlusLowRank():  # the normal equations, smooth also where the factors are dependent
+        case ScalarPlusLowRank():  # normal equations, smooth also at dependent factors
             gram = add(matmul(A.T, A), Scaled(Identity(A.in_dim, like=A.u), damping))
             return pinv(gram)(A.apply_adjoint(y))
         case Core():
@@ -90,9 +90,7 @@ def damped_reciprocal(x: Tensor, damping: float) -> Tensor:
 
 
 def damped_inverse(m: Tensor, damping: float) -> Tensor:
-    """``(m^T m + damping I)^-1 m^T`` by a QR of ``[m; sqrt(damping) I]``, without squaring its
-    condition number.
-    """
+    """``(m^T m + damping I)^-1 m^T`` by a QR of ``[m; sqrt(damping) I]``, without ``m^T m``."""
     rows, n = m.shape[-2:]
     eye = unit_columns(n, n, m).expand(*m.shape[:-2], n, n)
     q, r = torch.linalg.qr(torch.cat([m, damping**0.5 * eye], -2))
@@ -150,9 +148,7 @@ def _(A: ScalarPlusLowRank, rtol: float | None = None) -> Operator:
 
 
 def _woodbury(A: ScalarPlusLowRank, rtol: float | None) -> Operator | None:
-    """``(s I + u v^T)^-1 = (I - u (s I + v^T u)^-1 v^T) / s``: differentiable to every order, where
-    it is accurate.
-    """
+    """``(s I + u v^T)^-1 = (I - u (s I + v^T u)^-1 v^T) / s``; None where inaccurate."""
     r = A.u.shape[-1]
     u, v = balanced(A.u, A.v)
     core = A.scale[..., None, None] * unit_columns(r, r, u) + v.mT @ u

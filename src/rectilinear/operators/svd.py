@@ -25,7 +25,7 @@ from rectilinear.operators.orthogonal import Idempotent, Orthogonal, completion,
 
 
 class SVD(NamedTuple):
-    """``A = u diag(s) v^T``: ``u`` and ``v`` operators with orthonormal columns, ``s`` descending."""
+    """``A = u diag(s) v^T``: operators ``u``, ``v`` with orthonormal columns, ``s`` descending."""
 
     u: Operator
     s: Tensor
@@ -192,8 +192,7 @@ def svdvals(A: object) -> Tensor:
 
 @verb()
 def rank(A: object, rtol: float | None = None) -> Tensor:  # noqa: ARG001 - the registered ones use it
-    """The number of singular values above ``rtol`` times the largest: an integer tensor of batch
-    shape.
+    """The number of singular values above ``rtol`` times the largest: integers of batch shape.
 
     Example:
         >>> int(rank(LowRank(torch.ones(4, 2), torch.ones(4, 2))))
@@ -231,8 +230,7 @@ def _(A: Operator) -> Tensor:
 
 @verb()
 def norm(A: object, kind: str = "spectral") -> Tensor:  # noqa: ARG001 - the registered ones use it
-    """The ``"spectral"`` norm (largest singular value), the ``"frobenius"`` or the ``"nuclear"``
-    norm.
+    """The ``"spectral"`` (largest singular value), ``"frobenius"`` or ``"nuclear"`` norm.
 
     Example:
         >>> norm(Diagonal(torch.tensor([3.0, 4.0])), "frobenius").item()
@@ -257,8 +255,7 @@ def _(A: Operator, kind: str = "spectral") -> Tensor:
 
 @verb()
 def truncate(A: object, k: int) -> Operator:  # noqa: ARG001 - the registered ones use it
-    """The best operator of rank ``k``: the leading ``k`` terms of the SVD, ``A_k = sum_{i<k} s_i
-    u_i v_i^T``.
+    """The best operator of rank ``k``: the leading terms ``sum_{i<k} s_i u_i v_i^T`` of the SVD.
 
     Raises:
         ConfigError: if ``k`` is not between 1 and the number of singular values.
@@ -298,9 +295,7 @@ def _(A: Idempotent, k: int) -> Operator:
 
 
 def decomposed(A: Operator) -> int:
-    """The size of the largest matrix that the SVD of ``A`` decomposes, on which its rounding
-    depends.
-    """
+    """The size of the largest matrix that the SVD of ``A`` decomposes, for its rounding."""
     match A:
         case Diagonal() | Identity() | Permutation() | Orthogonal() | Spectral():
             return 1

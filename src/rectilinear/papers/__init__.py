@@ -1,3 +1,1 @@
-"""Papers, a folder each and in it a file a figure: ``compute`` makes data, ``draw`` a picture,
-``claims`` numbers.
-"""
+"""Papers, a folder each, and in it a file a figure: ``compute``, ``draw`` and ``claims``."""

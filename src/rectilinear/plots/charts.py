@@ -18,8 +18,7 @@ ROW, AXIS = 0.34, 0.75  # inches
 
 
 def shares(rows: Mapping[str, Mapping[str, float]]) -> Figure:
-    """One horizontal bar a row, cut into named shares of its sum; the first row's parts carry the
-    names.
+    """One horizontal bar a row, cut into named shares of its sum; the first row carries the names.
 
     Example:
         >>> len(shares({"data": {"odd": 3.0, "even": 1.0}}).axes[0].patches)
@@ -107,8 +106,7 @@ def curves(
     logy: bool = False,
     markers: bool = False,
 ) -> Figure:
-    """Lines ``y(x)``, named where there are several; with ``markers`` for few points, each of which
-    is a tick.
+    """Lines ``y(x)``, named if several; ``markers`` for few points, each of them a tick.
 
     Example:
         >>> len(curves({"a": ([0, 1], [1, 2]), "b": ([0, 1], [3, 2])}, "x", "y").axes[0].lines)
@@ -161,7 +159,8 @@ def strips(rows: Mapping[str, ArrayLike]) -> Figure:
     """Rows of images ``(n, c, h, w)``, all of one shape, each named at its left.
 
     Example:
-        >>> [label.get_text() for label in strips({"a": np.zeros((3, 1, 4, 4))}).axes[0].get_yticklabels()]
+        >>> axes = strips({"a": np.zeros((3, 1, 4, 4))}).axes[0]
+        >>> [label.get_text() for label in axes.get_yticklabels()]
         ['a']
     """
     arrays = [np.asarray(row) for row in rows.values()]

@@ -77,18 +77,18 @@ def rows(pictures: Mapping[str, Html]) -> Html:
 def table(head: Sequence[str], lines: Sequence[Sequence[str | float]]) -> Html:
     """A table; numbers are set flush right with four significant digits."""
 
-    def cell(value: str | float, tag: str, is_number: bool) -> str:
-        kind = ' class="number"' if is_number else ""
-        return f"<{tag}{kind}>{escape(number(value))}</{tag}>"
+    def cells(values: Sequence[str | float], tag: str) -> str:
+        kinds = (' class="number"' if is_number else "" for is_number in flush)
+        return "".join(
+            f"<{tag}{kind}>{escape(number(value))}</{tag}>"
+            for value, kind in zip(values, kinds, strict=True)
+        )
 
     flush = [any(isinstance(line[i], float | int) for line in lines) for i in range(len(head))]
-    top = "".join(cell(name, "th", is_number) for name, is_number in zip(head, flush, strict=True))
-    body = "".join(
-        f"<tr>{''.join(cell(value, 'td', is_number) for value, is_number in zip(line, flush, strict=True))}</tr>"
-        for line in lines
-    )
+    body = "".join(f"<tr>{cells(line, 'td')}</tr>" for line in lines)
     return Html(
-        f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+        f'<div class="scroll"><table><thead><tr>{cells(head, "th")}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
     )
 
 
@@ -143,7 +143,8 @@ def page(
     chapters = [section.chapter for section in sections if section.chapter]
     links = "".join(f'<a href="#{_anchor(name)}">{escape(name)}</a>' for name in chapters)
     body = "".join(
-        f"{_heading(section.chapter)}<section><h2><i>{i}</i>{escape(section.title)}</h2><div><p>{escape(section.text)}</p>"
+        f"{_heading(section.chapter)}<section><h2><i>{i}</i>{escape(section.title)}</h2>"
+        f"<div><p>{escape(section.text)}</p>"
         f"{''.join(section.blocks)}</div></section>"
         for i, section in enumerate(sections, start=1)
     )
@@ -151,9 +152,11 @@ def page(
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<style>{style}</style></head><body><main>"
-        f'<header><div class="rail">{escape(kicker)}</div><h1>{escape(title)}</h1><p>{escape(lede)}</p>'
+        f'<header><div class="rail">{escape(kicker)}</div>'
+        f"<h1>{escape(title)}</h1><p>{escape(lede)}</p>"
         f"{f'<nav>{links}</nav>' if links else ''}</header>"
-        f'<div class="facts">{head}</div>{body}<footer>{escape(foot)}</footer></main></body></html>\n'
+        f'<div class="facts">{head}</div>{body}<footer>{escape(foot)}</footer>'
+        "</main></body></html>\n"
     )
 
 

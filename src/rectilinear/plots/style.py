@@ -64,8 +64,7 @@ _SETTINGS: Any = {
 def canvas(
     width: float = 6.4, height: float = 3.0, columns: int = 1, rows: int = 1, **options: Any
 ) -> tuple[Figure, list[Axes]]:
-    """An empty figure of ``rows x columns`` axes, row by row, ``width x height`` inches, in the
-    house style.
+    """An empty figure of ``rows x columns`` axes of ``width x height`` inches, in the house style.
 
     Example:
         >>> figure, (axes,) = canvas()
@@ -90,8 +89,7 @@ def save(figure: Figure, path: Path | str) -> None:
 
 
 def svg(figure: Figure) -> str:
-    """The chart as an ``<svg>`` element for a page: no size of its own, the page's fonts, colours
-    by role.
+    """The chart as an ``<svg>`` element for a page: no fixed size, the page's fonts and colours.
 
     Example:
         >>> figure, _ = canvas()
@@ -124,8 +122,7 @@ def _undated(suffix: str) -> dict[str, None] | None:
 
 
 def grid(images: ArrayLike, columns: int, gap: int = 1) -> NDArray[np.uint8]:
-    """The images in rows of ``columns``, row by row: ``(n, c, h, w)`` in ``[0, 1]`` gives ``(H, W,
-    4)`` bytes.
+    """The images in rows of ``columns``: ``(n, c, h, w)`` in ``[0, 1]`` to bytes ``(H, W, 4)``.
 
     ``c`` is 1 or 3; values outside the range are clipped; the gaps of ``gap`` pixels, and places of
     the last row that no image fills, are transparent.

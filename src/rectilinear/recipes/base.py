@@ -67,7 +67,7 @@ class Recipe(ABC):
         return self if path is None else replace(self, data=str(path))
 
     def load(self, data_dir: Path | None = None) -> Tensor:
-        """The data to train on: images ``(n, c, h, w)``, where the recipe does not say otherwise."""
+        """The training data: images ``(n, c, h, w)`` unless the recipe says otherwise."""
         return datasets.load(self.data, "train", data_dir, self.size).images
 
     def check(self, data: Tensor) -> None:
@@ -91,9 +91,9 @@ def check_range(name: str, value: float | None, low: float, high: float, what: s
     """Raise ConfigError unless the field is None, or finite and from ``low`` to ``high``.
 
     Example:
-        >>> check_range("rank", 9, 1, 8, "the values of an image")
+        >>> check_range("rank", 9, 1, 8, "pixels")
         Traceback (most recent call last):
-        rectilinear.errors.ConfigError: Got rank = 9; expected 1 to 8, the values of an image. Correct this field.
+        rectilinear.errors.ConfigError: Got rank = 9; expected 1 to 8, pixels. Correct this field.
     """
     if value is None or (low <= value <= high and abs(value) < inf):
         return

@@ -96,7 +96,10 @@ class KoopmanRecipe(Recipe):
             if getattr(self, name) != usual[name]:
                 raise ConfigError(
                     f"{name} = {getattr(self, name)!r}, which has no effect on '{self.system}'",
-                    f"fields that have one: {', '.join(other for other in usual if other not in idle)}",
+                    (
+                        "fields that have one: "
+                        f"{', '.join(other for other in usual if other not in idle)}"
+                    ),
                     _INSTEAD.get(name, "It is one of simulated systems."),
                 )
         if self.fit.seed not in (0, self.training.seed):

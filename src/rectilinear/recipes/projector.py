@@ -1,4 +1,4 @@
-"""The recipe ``projector``: a projector of images initialised from PCA, and a density on its range."""
+"""The recipe ``projector``: a projector of images, initialised from PCA, and its density."""
 
 from __future__ import annotations
 

@@ -84,9 +84,7 @@ class StyleRecipe(Recipe):
     def lessons(
         self, images: Tensor, split: Literal["train", "test"] = "train"
     ) -> tuple[Tensor, Tensor]:
-        """Rows ``(n, 1 + m, c, h, w)``, a image and what the teacher makes of it, and weights
-        ``(m, styles)``.
-        """
+        """Rows ``(n, 1 + m, c, h, w)``: image, teacher's versions; weights ``(m, styles)``."""
         if self.teacher != "pairs":
             return lessons(
                 images, self.styles, teacher(self.teacher), self.blends if split == "train" else 0

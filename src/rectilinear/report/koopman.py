@@ -23,9 +23,7 @@ _BACK = 50
 
 
 def dynamics_sections(seed: int = 0) -> tuple[list[Section], dict[str, float]]:
-    """A pendulum from simulated swings, in closed form: the sections of its page, and the numbers
-    on it.
-    """
+    """Sections and numbers of the page on a pendulum, fitted to simulated swings in closed form."""
     train = datasets.simulate_system("pendulum", count=300, steps=220, seed=seed)
     held = datasets.simulate_system(
         "pendulum", count=200, steps=_BACK + max(_AHEAD), seed=seed + 1000
@@ -78,9 +76,7 @@ def forecast_figure(
     names: Sequence[str],
     known: Mapping[str, tuple[Array, Array]] | None = None,
 ) -> Figure:
-    """A forecast ``(times, values (k, d))`` over what is ``known``, an axis for each of up to three
-    coordinates.
-    """
+    """A forecast ``(times, values (k, d))`` over ``known`` values, up to three coordinates."""
     figure, all_axes = canvas(columns=min(3, len(names)), height=2.4)
     for i, (axes, name) in enumerate(zip(all_axes, names, strict=False)):
         for label, (times, values) in (known or {}).items():
@@ -97,8 +93,7 @@ def forecast_figure(
 
 
 def eigenvalues_figure(values: Array, weight: Array) -> Figure:
-    """Complex ``values`` and their conjugates in the plane with the unit circle, and the part of it
-    that they are in.
+    """Complex ``values`` and conjugates with the unit circle, and an enlarged part of the plane.
 
     Dots grow with ``weight``.
     """
@@ -119,7 +114,7 @@ def eigenvalues_figure(values: Array, weight: Array) -> Figure:
 
 
 def portrait_figure(paths: Mapping[str, Array]) -> Figure:
-    """Named bundles of curves in the plane, ``(curves, k, 2)`` each, side by side on common axes."""
+    """Named bundles of curves in the plane, ``(curves, k, 2)`` each, on common axes."""
     figure, all_axes = canvas(columns=len(paths), height=2.6, sharex=True, sharey=True)
     for axes, (name, curves) in zip(all_axes, paths.items(), strict=True):
         for i, curve in enumerate(curves):
@@ -151,21 +146,24 @@ def _forecasts(
     all_axes[0].legend(frameon=False, labelcolor="linecolor", handlelength=1.0, fontsize=8)
     return Section(
         "A pendulum, linear in a space of its own",
-        "The state is padded with zeros, an invertible network fills the padding, and there one matrix moves it: any "
-        "number of steps is one power of it, decoded exactly. Large swings are slower than small ones, which no "
-        "linear map of angle and velocity can say.",
+        "The state is padded with zeros, an invertible network fills the padding, and there one "
+        "matrix moves it: any number of steps is one power of it, decoded exactly. Large swings "
+        "are slower than small ones, which no linear map of angle and velocity can say.",
         (
             captioned(
                 chart(figure, "angle over time for three swings: pendulum, this model and DMD"),
                 "Forecasts",
-                "from one observed state, small to large swings, of starts that the fit has not seen.",
+                (
+                    "from one observed state, small to large swings, of starts that the fit has "
+                    "not seen."
+                ),
             ),
             captioned(
                 table(("Root mean square error after steps", *map(str, _AHEAD)), lines),
                 "Errors",
                 "over 200 starts, in standard deviations of the system. Fitted in closed form in "
-                f"{metrics['dynamics_fit_seconds']:.1f} seconds. One power of the matrix and as many single steps "
-                f"differ by {number(metrics['dynamics_stepping'])}.",
+                f"{metrics['dynamics_fit_seconds']:.1f} seconds. One power of the matrix and as "
+                f"many single steps differ by {number(metrics['dynamics_stepping'])}.",
             ),
         ),
     )
@@ -175,8 +173,8 @@ def _portrait(truth: Array, ours: Array, linear: Array) -> Section:
     figure = portrait_figure({"pendulum": truth, "this model": ours, "DMD": linear})
     return Section(
         "Phase portrait",
-        "The same three swings as curves of angle and velocity. DMD, linear in the plane itself, can only "
-        "turn them all at one pace, on ellipses of one shape.",
+        "The same three swings as curves of angle and velocity. DMD, linear in the plane itself, "
+        "can only turn them all at one pace, on ellipses of one shape.",
         (
             captioned(
                 chart(figure, "closed curves of angle against velocity"),
@@ -200,14 +198,15 @@ def _spectrum(model: koopman.KoopmanRegressor, metrics: dict[str, float]) -> Sec
     ]
     return Section(
         "Eigenvalues and time scales",
-        "What the matrix is made of: each pair of eigenvalues is an oscillation. A pendulum has a continuum of "
-        "frequencies; over the horizon of the fit a few dozen stand for it, and none leaves the unit circle.",
+        "What the matrix is made of: each pair of eigenvalues is an oscillation. A pendulum has a "
+        "continuum of frequencies; over the horizon of the fit a few dozen stand for it, and none "
+        "leaves the unit circle.",
         (
             captioned(
                 chart(figure, "eigenvalues on and inside the unit circle"),
                 "The eigenvalues of a step,",
-                "larger where a mode carries more, and on the right the part of the plane they are in; spectral "
-                f"radius {metrics['dynamics_radius']:.9f}.",
+                "larger where a mode carries more, and on the right the part of the plane they "
+                f"are in; spectral radius {metrics['dynamics_radius']:.9f}.",
             ),
             captioned(
                 table(head, lines),
@@ -239,9 +238,10 @@ def _past(
             captioned(
                 chart(figure, "angle before the observed state, as it was and as the model says"),
                 "The past of a state,",
-                f"{_BACK} steps: error {number(metrics['dynamics_backward_50'])}. Forward {_BACK} steps and back in "
-                f"the latents returns to {number(returned.latent)} of the start; when only the state is handed over, "
-                f"and re-encoded, to {number(returned.state)}.",
+                f"{_BACK} steps: error {number(metrics['dynamics_backward_50'])}. Forward {_BACK} "
+                f"steps and back in the latents returns to {number(returned.latent)} of the "
+                "start; when only the state is handed over, and re-encoded, to "
+                f"{number(returned.state)}.",
             ),
         ),
     )
@@ -249,9 +249,7 @@ def _past(
 
 @torch.no_grad()
 def _stepping(model: koopman.KoopmanRegressor, x: Array, steps: int = 100) -> float:
-    """The largest difference of ``f ** steps`` and ``steps`` applications of ``f`` to padded
-    states.
-    """
+    """The largest difference of ``f ** steps`` and ``steps`` applications of ``f``."""
     f = model.model_.linearizer()
     padded = model.model_.lift.pad(torch.as_tensor(x))
     y = padded

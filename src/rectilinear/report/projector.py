@@ -134,9 +134,10 @@ def _restored(f: Projector, linear: Projector, test: Tensor, seed: int) -> Secti
         blocks.append(captioned(shown, f"{kind.capitalize()} {severity:g}.", "Held-out digits."))
     return Section(
         "Restoration",
-        f"f = g⁻¹ P g with P² = P keeps {f.rank} of {f.g.dim} latents, so f(f(x)) = f(x) for every x and all weights. "
-        "It was trained to map corrupted digits to clean ones. The row “with measurement” alternates projections "
-        "onto the range and onto the images that agree with the observed pixels or the known blur.",
+        f"f = g⁻¹ P g with P² = P keeps {f.rank} of {f.g.dim} latents, so f(f(x)) = f(x) for "
+        "every x and all weights. It was trained to map corrupted digits to clean ones. The row "
+        "“with measurement” alternates projections onto the range and onto the images that agree "
+        "with the observed pixels or the known blur.",
         tuple(blocks),
     )
 
@@ -166,9 +167,9 @@ def _psnr(found: list[Restoration], gains: list[float]) -> Section:
     )
     return Section(
         "PSNR",
-        f"The projector beside PCA of the same rank on all held-out digits: above it in {above} of {len(found)} "
-        f"rows, by {sum(gains) / len(gains):.1f} dB on average. It was not trained on salt (pixels set to black "
-        "or white at random).",
+        f"The projector beside PCA of the same rank on all held-out digits: above it in {above} "
+        f"of {len(found)} rows, by {sum(gains) / len(gains):.1f} dB on average. It was not "
+        "trained on salt (pixels set to black or white at random).",
         (
             captioned(
                 table(head, lines),
@@ -182,8 +183,9 @@ def _psnr(found: list[Restoration], gains: list[float]) -> Section:
 def _twice(errors: dict[str, float]) -> Section:
     return Section(
         "Idempotence",
-        f"The largest difference of a pixel between f(f(x)) and f(x) is {number(max(errors.values()))} in float32, on "
-        "digits, noise and corrupted digits. A network that learns idempotence has it near its data only.",
+        "The largest difference of a pixel between f(f(x)) and f(x) is "
+        f"{number(max(errors.values()))} in float32, on digits, noise and corrupted digits. A "
+        "network that learns idempotence has it near its data only.",
         (
             captioned(
                 table(("on", "largest |f(f(x)) − f(x)|"), list(errors.items())),
@@ -217,8 +219,9 @@ def _anomalies(
     shown = beside({name: _sheet(x[:24], name) for name, x in anomalous.items()})
     return Section(
         "Anomaly scores",
-        "The distance of an image from the range and its likelihood tell digits from other images: printed letters "
-        f"with an area under the ROC curve (AUROC) of {found['projector_auroc']:.3f}. Rotated digits are harder.",
+        "The distance of an image from the range and its likelihood tell digits from other "
+        "images: printed letters with an area under the ROC curve (AUROC) of "
+        f"{found['projector_auroc']:.3f}. Rotated digits are harder.",
         (
             captioned(shown, "Anomalous images.", "None of them was in the training data."),
             captioned(chart(figure, "ROC curves"), "ROC curves.", "Of the score likelihood."),
@@ -236,7 +239,8 @@ def _samples(f: Projector, linear: Projector, train: Tensor, test: Tensor, seed:
     }
     return Section(
         "Samples of the range",
-        f"The range is a surface of {f.rank} dimensions with global coordinates. A small spline flow learned the "
+        f"The range is a surface of {f.rank} dimensions with global coordinates. A small spline "
+        "flow learned the "
         "density of the digits' coordinates; samples of it, decoded, lie on the range exactly.",
         (
             captioned(

@@ -50,9 +50,7 @@ TRAINING = TrainConfig(
 
 @dataclass(frozen=True, eq=False)
 class Demo:
-    """A trained model, the same with one style more, images, and the processor's seconds for
-    both.
-    """
+    """A trained model, the same with an added style, images, and processor seconds of both."""
 
     model: StyleTransfer
     more: StyleTransfer
@@ -125,9 +123,9 @@ def _styles(demo: Demo, held_out: dict[str, float], seen: dict[str, float]) -> S
     lines = [(name, seen[name], held_out[name]) for name in demo.model.names]
     return Section(
         "A style is an operator",
-        "Two invertible networks serve all styles; between them each style is one convolution of 5 × 5 pixels. "
-        f"Trained for {demo.seconds:.0f} seconds on tiles of two photographs, shown on squares of them that were held "
-        "out.",
+        "Two invertible networks serve all styles; between them each style is one convolution of "
+        f"5 × 5 pixels. Trained for {demo.seconds:.0f} seconds on tiles of two photographs, shown "
+        "on squares of them that were held out.",
         (
             captioned(
                 rows(strips),
@@ -155,7 +153,8 @@ def _path(demo: Demo, paths: PathScores, metrics: dict[str, float]) -> Section:
     }
     return Section(
         "Between two styles",
-        f"(1 − a) A_i + a A_j is a straight line in the induced space, up to {number(metrics['style_path_error'])}. "
+        "(1 − a) A_i + a A_j is a straight line in the induced space, up to "
+        f"{number(metrics['style_path_error'])}. "
         "The teacher blends by moving its sliders, which is not what blending pixels does.",
         (
             captioned(
@@ -171,8 +170,8 @@ def _path(demo: Demo, paths: PathScores, metrics: dict[str, float]) -> Section:
                     "PSNR along the path",
                 ),
                 "Nearer to the teacher's blend.",
-                f"Means over all pairs of styles and {len(demo.test)} held-out images; at every tenth the operators "
-                f"are at least {metrics['style_path_gain']:.2g} dB ahead.",
+                f"Means over all pairs of styles and {len(demo.test)} held-out images; at every "
+                f"tenth the operators are at least {metrics['style_path_gain']:.2g} dB ahead.",
             ),
         ),
     )
@@ -208,8 +207,9 @@ def _exchange(demo: Demo, transfer: dict[str, Tensor]) -> Section:
     )
     return Section(
         "From style to style",
-        "A_j A_i⁺ turns images in one style into another without the original, and A_i⁺ takes a style away. "
-        "On the model's images that is exact; the teacher's differ from them, and the difference goes along.",
+        "A_j A_i⁺ turns images in one style into another without the original, and A_i⁺ takes a "
+        "style away. On the model's images that is exact; the teacher's differ from them, and the "
+        "difference goes along.",
         (
             captioned(
                 rows({name: _strip(y, name) for name, y in strips.items()}),
@@ -232,15 +232,16 @@ def _added(demo: Demo, metrics: dict[str, float]) -> Section:
     middle = score(demo.more.path(ADDED, "dusk", 0.5)(x), filtered(x, {ADDED: 0.5, "dusk": 0.5}))
     return Section(
         "A style more",
-        f"The style {ADDED} came later, with the networks as they were. Least squares of the latents found its operator"
-        f" in {100 * metrics['style_added_seconds_share']:.2g} % of the time of the training; it has "
-        f"{100 * metrics['style_parameters_share']:.2g} % of the parameters.",
+        f"The style {ADDED} came later, with the networks as they were. Least squares of the "
+        f"latents found its operator in {100 * metrics['style_added_seconds_share']:.2g} % of the "
+        f"time of the training; it has {100 * metrics['style_parameters_share']:.2g} % of the "
+        "parameters.",
         (
             captioned(
                 rows({name: _strip(y, name) for name, y in strips.items()}),
                 "Added.",
-                f"Held-out images, {metrics['style_added_psnr']:.1f} dB to the teacher's; half-way to dusk, which no "
-                f"training has shown, {middle:.1f} dB.",
+                f"Held-out images, {metrics['style_added_psnr']:.1f} dB to the teacher's; "
+                f"half-way to dusk, which no training has shown, {middle:.1f} dB.",
             ),
         ),
     )

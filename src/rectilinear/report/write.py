@@ -97,9 +97,9 @@ def write_report(
     text = page(
         f"rectilinear  ·  {train.name}",
         "A hundred steps in one",
-        "A generator of images that is linear in spaces of its own: all its sampling steps fold into one "
-        "matrix, which can be inverted, decomposed and cut to any rank. Every number of this page is in metrics.json "
-        "or in the tables below.",
+        "A generator of images that is linear in spaces of its own: all its sampling steps fold "
+        "into one matrix, which can be inverted, decomposed and cut to any rank. Every number of "
+        "this page is in metrics.json or in the tables below.",
         facts(metrics),
         body,
         f"Made by rectilinear {__version__} from {run}.",

@@ -16,8 +16,9 @@ _PREPARED_ON = 512
 
 
 class StyleObjective(nn.Module):
-    """The mean square error of the pixels, each image of a batch in one of its styles or blends,
-    drawn at random.
+    """The mean square error of pixels, each image of a batch in one of its styles or blends.
+
+    Drawn at random.
 
     Rows of the data are ``(1 + m, c, h, w)``: a image, then what the teacher makes of it with the
     weights ``weights[0], ..., weights[m - 1]``. The model answers with ``g_out^-1(sum_k weights[i,
@@ -53,9 +54,7 @@ class StyleObjective(nn.Module):
         self.register_buffer("weights", weights)
 
     def forward(self, batch: Tensor) -> dict[str, Tensor]:
-        """``{"loss", "pixels"}``, and ``"latents"`` where that term has a weight, of rows ``(b, 1 +
-        m, c, h, w)``.
-        """
+        """``{"loss", "pixels"}`` of rows ``(b, 1 + m, c, h, w)``; ``"latents"`` if weighted."""
         rows = torch.arange(len(batch), device=batch.device)
         which = torch.randint(len(self.weights), (len(batch),), device=batch.device)
         target = batch[rows, 1 + which]
@@ -74,9 +73,7 @@ class StyleObjective(nn.Module):
 
     @torch.no_grad()
     def prepare(self, data: Tensor) -> None:
-        """Before training: data-dependent layers see images, and each style starts at its least
-        squares.
-        """
+        """Data-dependent initialisation of the networks, and each style at its least squares."""
         rows = data[:: max(1, len(data) // _PREPARED_ON)]
         pure = {int(w.argmax()): i for i, w in enumerate(self.weights) if w.max() == 1}
         styled = torch.stack([rows[:, 1 + i] for i in pure.values()], 1) if pure else rows[:, 1:]
@@ -92,9 +89,7 @@ class StyleObjective(nn.Module):
 
     @torch.no_grad()
     def diagnostics(self, batch: Tensor) -> dict[str, float]:
-        """The round-trip errors ``|g^-1(g(x)) - x|`` of both networks, the second on images that
-        the model makes.
-        """
+        """Round-trip errors ``|g^-1(g(x)) - x|`` of both networks, of ``g_out`` on outputs."""
         x, made = batch[:, 0], self.model.style(self.model.names[0])(batch[:, 0])
         again = self.model.out_space.decode(self.model.out_space.encode(made))
         return {
@@ -109,8 +104,9 @@ _CHUNK = 64  # images at a time
 
 
 def fit_convolution(x: Tensor, y: Tensor, size: int, damping: float = 1e-6) -> Convolution:
-    """The circular convolution ``A`` of least ``sum |A x - y|^2 + damping n |A|^2``, by the normal
-    equations.
+    """The circular convolution ``A`` of least ``sum |A x - y|^2 + damping n |A|^2``.
+
+    By the normal equations.
 
     Their entries are correlations at lags within the kernel, which Fourier transforms give for all
     pixels at once.

@@ -51,12 +51,12 @@ class PathScores:
 
     @property
     def gain(self) -> Tensor:
-        """The gain in dB of the path over blends of the teacher's images, mean over pairs, ``(9,)``."""
+        """Gain of the path over blends of the teacher's images: mean over pairs in dB, ``(9,)``."""
         return (self.path - self.pixels).mean(0)
 
     @property
     def own_gain(self) -> Tensor:
-        """The gain in dB of the path over blends of the model's images, mean over pairs, ``(9,)``."""
+        """Gain of the path over blends of the model's images: mean over pairs in dB, ``(9,)``."""
         return (self.path - self.own).mean(0)
 
 
@@ -119,8 +119,8 @@ def exchange_scores(
     """The PSNR in dB of exchanged styles, ``A_j A_i^+``: tables ``(styles, styles)``, row ``i``.
 
     ``"model"``: from and to the model's own images; ``"teacher"``: from and to the teacher's, with
-    ``damping``; ``"before"``: of the teacher's two images as they are; ``"ceiling"``: of the model's
-    style ``j`` of the original, to the teacher's.
+    ``damping``; ``"before"``: of the teacher's two images as they are; ``"ceiling"``: of the
+    model's style ``j`` of the original, to the teacher's.
     """
     taught = {name: teach(x, {name: 1.0}) for name in model.names}
     made = {name: model(x, name) for name in model.names}
@@ -139,5 +139,5 @@ def exchange_scores(
 
 
 def score(y: Tensor, target: Tensor) -> float:
-    """The mean PSNR in dB of images that are shown: pixels clipped to [0, 1], at most 120 dB each."""
+    """The mean PSNR in dB of images clipped to [0, 1], at most 120 dB each."""
     return mean_psnr(y, target, most=MAX_PSNR_DB, clip=True)

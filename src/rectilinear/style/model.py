@@ -20,8 +20,7 @@ from rectilinear.serialization import Configured
 
 @final
 class StyleTransfer(Configured):
-    """Images in several styles, ``f_k = g_out^-1 . A_k . g_in``: the networks are shared, a style
-    is an operator.
+    """Images in several styles, ``f_k = g_out^-1 . A_k . g_in``: two networks, an operator a style.
 
     Since the spaces are shared, styles have the arithmetic of their operators: ``(1 - a) A_i + a
     A_j`` lies between two styles, ``A_j A_i^+`` turns one into the other and ``A_i^+`` takes it
@@ -74,7 +73,10 @@ class StyleTransfer(Configured):
             A = self.operator(name)
             if (A.in_dim, A.out_dim) != (first.in_dim, first.out_dim):
                 raise ShapeError(
-                    f"style '{name}' of shape {A.out_dim} x {A.in_dim} beside {first.out_dim} x {first.in_dim}",
+                    (
+                        f"style '{name}' of shape {A.out_dim} x {A.in_dim} beside {first.out_dim} "
+                        f"x {first.in_dim}"
+                    ),
                     "operators of one shape",
                     "All styles act between the same two spaces.",
                 )
@@ -120,8 +122,7 @@ class StyleTransfer(Configured):
         return self._linearizer(self.operator(name))
 
     def blend(self, weights: Mapping[str, float]) -> Linearizer:
-        """``g_out^-1 . sum_k w_k A_k . g_in``; with weights ``1 - a`` and ``a`` the straight path
-        from style to style.
+        """``g_out^-1 . sum_k w_k A_k . g_in``: with weights ``1 - a``, ``a`` a straight path.
 
         Raises:
             ConfigError: without weights, or for an unknown name.
@@ -132,8 +133,7 @@ class StyleTransfer(Configured):
         return self._linearizer(sum(rest, first))
 
     def path(self, start: str, end: str, t: float, *, geodesic: bool = False) -> Linearizer:
-        """The style at ``t`` between two: ``(1 - t) A_i + t A_j``, or ``A_i (A_i^-1 A_j)^t`` on the
-        geodesic.
+        """The style at ``t`` between two: ``(1 - t) A_i + t A_j``; geodesic ``A_i (A_i^-1 A_j)^t``.
 
         The geodesic multiplies where the straight path adds; it is the one of invertible matrices
         in the metric that their products leave alone.
@@ -149,8 +149,7 @@ class StyleTransfer(Configured):
         return self._linearizer(A @ (A**-1 @ B) ** t)
 
     def between(self, start: str, end: str, damping: float = 0.0) -> Linearizer:
-        """``g_out^-1 . A_j A_i^+ . g_out``, which turns images in the style ``start`` into the
-        style ``end``.
+        """``g_out^-1 . A_j A_i^+ . g_out``: images in the style ``start`` to the style ``end``.
 
         Args:
             start: the style that the images have.
@@ -183,8 +182,7 @@ class StyleTransfer(Configured):
         return Linearizer(self.g_out, A.T @ pinv(A @ A.T + ridge), self.g_in)
 
     def added(self, name: str, operator: Operator) -> StyleTransfer:
-        """The model with one style more, or another operator for a style it has; the networks are
-        the same objects.
+        """The model with one style added or replaced; the networks are the same objects.
 
         Raises:
             ShapeError: if the operator does not fit.
@@ -233,8 +231,7 @@ def new_model(
     *,
     shared: bool = False,
 ) -> StyleTransfer:
-    """Two convolutional networks on images of ``shape`` ``(c, h, w)``, and a circular convolution
-    for each style.
+    """Two convolutional networks on images ``(c, h, w)`` and a circular convolution for each style.
 
     Such operators are small, diagonal (in blocks of ``c x c``) in a Fourier basis, and closed under
     sums, products, pseudo-inverses and powers. They start at zero: :class:`StyleObjective` starts

@@ -55,8 +55,7 @@ FILTERS: dict[str, Filter] = {
 
 
 def filtered(images: Tensor, weights: Mapping[str, float]) -> Tensor:
-    """The images behind the filter whose sliders are the weighted means of those of the named
-    filters.
+    """The images through a filter whose settings are weighted means of the named filters' settings.
 
     ``y = sigma(contrast (u - exposure))`` with ``u`` the image after detail, colour and lines.
 
@@ -192,8 +191,7 @@ def _painted(engine: object, images: Tensor, weights: Mapping[str, float]) -> Te
 def lessons(
     images: Tensor, styles: Sequence[str], teach: Teacher, blends: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """Rows for :class:`StyleObjective`, and their weights: each image, its styles, and ``blends``
-    between each two.
+    """Rows and weights for :class:`StyleObjective`: an image, its styles, ``blends`` of each pair.
 
     Args:
         images: ``(n, c, h, w)``.

@@ -73,9 +73,7 @@ class Batches:
         return self.data[index].to(self.device, non_blocking=True)
 
     def fingerprint(self) -> str:
-        """A checksum of shape, dtype and up to 4,096 rows: whether a run goes on with the data it
-        began with.
-        """
+        """A checksum of shape, dtype and up to 4,096 rows; a resumed run compares it."""
         sample = self.data[:: max(1, len(self.data) // 4096)].cpu().contiguous()
         digest = hashlib.sha256(f"{tuple(self.data.shape)} {self.data.dtype}".encode())
         digest.update(sample.reshape(-1).view(torch.uint8).numpy().data)
@@ -149,9 +147,7 @@ class EMA:
 
 @contextmanager
 def evaluation(module: nn.Module, ema: EMA) -> Iterator[None]:
-    """The module as it will be used, for the length of the block: averaged weights, evaluation
-    mode, no gradients.
-    """
+    """The module as it will be used, inside the block: averaged weights, eval, no gradients."""
     training = module.training
     ema.swap()
     module.eval()

@@ -157,9 +157,7 @@ class TrainConfig:
         return any(step % n == 0 for n in every)
 
     def is_evaluated(self, first: int, step: int) -> bool:
-        """Whether the line of steps ``first + 1, ..., step`` carries diagnostics: the first does,
-        and each due one.
-        """
+        """True if the record of steps ``first + 1, ..., step`` has diagnostics."""
         return first == 0 or first // self.evaluate_every < step // self.evaluate_every
 
     def is_saved(self, first: int, step: int, seconds: float) -> bool:

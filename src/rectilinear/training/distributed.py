@@ -1,6 +1,4 @@
-"""One process or many: ``torchrun --nproc-per-node=2 script.py`` trains data parallel with no
-change to the script.
-"""
+"""Data-parallel training with an unchanged script: ``torchrun --nproc-per-node=2 script.py``."""
 
 from __future__ import annotations
 
@@ -61,8 +59,7 @@ def is_main() -> bool:
 
 @contextmanager
 def process_group(device: str) -> Iterator[Group]:
-    """Join the processes that ``torchrun`` started (NCCL on GPUs, gloo elsewhere), or be the only
-    one.
+    """Join the processes of ``torchrun`` (NCCL on GPUs, gloo elsewhere), or be the only one.
 
     Raises:
         ConfigError: if there is no such device.

@@ -21,9 +21,7 @@ METRICS = "metrics.jsonl"
 
 
 def read_log(out: Path | str) -> list[dict[str, Any]]:
-    """The records of ``metrics.jsonl`` in the run folder ``out``; lines that are damaged or cut off
-    are left out.
-    """
+    """The records of ``metrics.jsonl`` in the run folder ``out``, without incomplete lines."""
     path = Path(out) / METRICS
     lines = path.read_bytes().splitlines() if path.exists() else []
     return [record for record in map(_record, lines) if record is not None]
@@ -49,8 +47,7 @@ class Display(Console):
 
 
 class RunLog:
-    """Writes the records of a run that goes on after step ``step``; what was logged beyond it is
-    dropped.
+    """Writes the records of a run that continues after step ``step``; later records are dropped.
 
     Raises:
         DiskError: if the disk is full; the log then ends with a whole line.

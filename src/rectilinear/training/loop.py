@@ -54,8 +54,9 @@ class Window:
         self._rows.append(torch.stack([x.detach().to(dtype) for x in scalars.values()]))
 
     def means(self, group: Group, step: int, advice: str) -> dict[str, float]:
-        """Means over the steps since the last call, the last of which was number ``step - 1``, and
-        over the processes.
+        """Means over the steps since the last call and over the processes.
+
+        The last of the steps was number ``step - 1``.
 
         Raises:
             DivergedError: if a loss or the norm of a gradient is not finite, with the first such
@@ -66,7 +67,10 @@ class Window:
         if len(bad):
             row, column = bad[0].tolist()
             raise DivergedError(
-                got=f"a {('loss', 'gradient')[column]} that is not finite at step {step - len(table) + row}",
+                got=(
+                    f"a {('loss', 'gradient')[column]} that is not finite at step "
+                    f"{step - len(table) + row}"
+                ),
                 expected="finite numbers",
                 fix=advice,
             )
@@ -165,8 +169,7 @@ def train(
     stop_after: float | None = None,
     progress: bool = True,
 ) -> TrainResult:
-    """Minimise ``objective(batch)["loss"]`` over the rows of ``data``; the same call again resumes
-    a run.
+    """Minimise ``objective(batch)["loss"]`` over the rows of ``data``; the same call resumes a run.
 
     ``objective`` maps a batch ``(b, ...)`` to a dictionary with the scalar ``"loss"``, the mean
     over the batch; its
@@ -211,13 +214,14 @@ def train(
         ...     def forward(self, batch):
         ...         return {"loss": (batch - self.mean).square().mean()}
         >>> from rectilinear.training import TrainConfig
-        >>> data, config = torch.ones(64, 2), TrainConfig(steps=200, lr=0.1, batch_size=16, device="cpu")
-        >>> result = train(Fit(), data, config, tempfile.mkdtemp(), progress=False)
+        >>> config = TrainConfig(steps=200, lr=0.1, batch_size=16, device="cpu")
+        >>> result = train(Fit(), torch.ones(64, 2), config, tempfile.mkdtemp(), progress=False)
         >>> result.finished, result.metrics["loss"] < 1e-3
         (True, True)
     """
     if not isinstance(objective, nn.Module) or not isinstance(config, TrainConfig):
-        got = f"an objective of type {type(objective).__name__} and a configuration of type {type(config).__name__}"
+        given = type(objective).__name__, type(config).__name__
+        got = "an objective of type {} and a configuration of type {}".format(*given)
         raise DtypeError(got, "an nn.Module and a TrainConfig")
     out = Path(out)
     with ExitStack() as stack:
@@ -267,8 +271,7 @@ def _loop(
     evaluate: Callable[[nn.Module, int], Mapping[str, float]] | None,
     must_stop: Callable[[float], bool],
 ) -> None:
-    """Steps until the budget is spent or ``must_stop(seconds of this call)``; the last thing it
-    does is to save.
+    """Train until the budget is spent or ``must_stop(seconds of this call)``, then save.
 
     A function of its own, so that the wrapped model is gone when the process group is destroyed:
     otherwise gloo may wait for a thread that waits for Python.
@@ -350,7 +353,7 @@ def _own_random_state(device: torch.device) -> AbstractContextManager[None]:
 def _advice(state: TrainState) -> str:
     config = state.config
     return (
-        f"Train in a new run folder with a lower lr (now {config.lr}), a longer warmup (now {config.warmup}), a "
-        f"smaller grad_clip (now {config.grad_clip}) or another precision (now {config.precision}); the last "
-        f"checkpoint in {state.out} is from before."
+        f"Train in a new run folder with a lower lr (now {config.lr}), a longer warmup (now "
+        f"{config.warmup}), a smaller grad_clip (now {config.grad_clip}) or another precision "
+        f"(now {config.precision}); the last checkpoint in {state.out} is from before."
     )

@@ -47,7 +47,7 @@ class Result:
 def compute(
     preset: Literal["small", "full"], seed: int = 0, data_dir: Path | None = None
 ) -> Result:
-    """Train the paper's model, then sample it in one step and in a hundred with every integrator."""
+    """Train the paper's model; sample it in one step and in a hundred with every integrator."""
     return measure(published(preset, seed, data_dir).after, seed)
 
 
@@ -90,7 +90,7 @@ def averaged_stages(flow: LinearFlow) -> Tensor:
 
 
 def decibels(x: Tensor, y: Tensor) -> float:
-    """:func:`~rectilinear.metrics.mean_psnr`, values as they are, equal images counted as 200 dB."""
+    """:func:`~rectilinear.metrics.mean_psnr` of unclipped values, at most 200 dB an image."""
     return mean_psnr(x, y, most=200.0)
 
 

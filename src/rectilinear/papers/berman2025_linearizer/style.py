@@ -79,8 +79,9 @@ PRESETS = {
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """Scores in dB, errors, costs relative to training and to the networks, and rows of images
-    ``(n, c, h, w)``.
+    """Scores in dB, errors, costs relative to training and to the networks, rows of images.
+
+    Images are ``(n, c, h, w)``.
     """
 
     train: dict[str, float]
@@ -150,9 +151,7 @@ def measure(
 
 
 def draw(result: Result, path: Path) -> None:
-    """Held-out photographs in each style, and one on the way between two beside the teacher's own
-    way.
-    """
+    """Held-out photographs in each style, and a path between two beside the teacher's own."""
     plots.save(
         plots.strips(
             {name: row.clamp(0, 1).float().numpy() for name, row in result.images.items()}
