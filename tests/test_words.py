@@ -22,7 +22,6 @@ WORDS: dict[str, tuple[str, tuple[str, ...]]] = {
         "distribution",
         (
             "docs/api/testing.md",
-            "docs/depth-study.md",
             "src/rectilinear/analysis/",
             "src/rectilinear/deeplinear/",
             "src/rectilinear/numerics.py",
@@ -42,7 +41,6 @@ WORDS: dict[str, tuple[str, tuple[str, ...]]] = {
     r"\bdamag(e|es|ed|ing)\b": (
         "corruption",
         (
-            "docs/share.md",
             "src/rectilinear/cli/",
             "src/rectilinear/datasets/",
             "src/rectilinear/papers/",
@@ -58,8 +56,6 @@ WORDS: dict[str, tuple[str, tuple[str, ...]]] = {
     r"\bpictures?\b": (
         "image",
         (
-            "docs/forecast.md",
-            "docs/style.md",
             "src/rectilinear/cli/",
             "src/rectilinear/deeplinear/",
             "src/rectilinear/papers/",
@@ -77,7 +73,6 @@ WORDS: dict[str, tuple[str, tuple[str, ...]]] = {
     r"\btold\b": (
         "observed, known",
         (
-            "docs/depth-study.md",
             "src/rectilinear/analysis/",
             "src/rectilinear/maps/",
             "src/rectilinear/networks/",
@@ -86,7 +81,7 @@ WORDS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     r"\blooks? ahead\b|\blooks=": (
         "lookahead_features",
-        ("docs/forecast.md", "src/rectilinear/koopman/"),
+        ("src/rectilinear/koopman/",),
     ),
     r"there_and_back|\bthere and back\b": (
         "round trip",
