@@ -133,6 +133,12 @@ def row_keys(x: Tensor) -> Tensor:
     return torch.cat(keys)
 
 
+def mixed(keys: Tensor) -> Tensor:
+    """Keys ``(n,)`` int64 with all their bits mixed, so that they are as if random."""
+    spread = (keys ^ (keys >> 31)) * MIXER
+    return spread ^ (spread >> 29)
+
+
 def _from_tensor(x: Tensor, y: Tensor | None, seed: int) -> Data:
     x = _rows(x, "x")
     if x.ndim < 2 or not x.numel():

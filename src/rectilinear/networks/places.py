@@ -1,0 +1,172 @@
+"""Places in a network: a module by its name, and its input or output."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from rectilinear.errors import ConfigError
+
+WRAPPERS = ("DataParallel", "DistributedDataParallel", "FullyShardedDataParallel")
+_COMPILED = "_orig_mod"
+_LISTS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+_FORM = re.compile(r"(?P<name>[^@#]*)(#(?P<call>\d+))?(@(?P<side>\w+))?")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A value inside a network: the input or output of one call of one module.
+
+    Attributes:
+        name: of the module; "" is the whole model.
+        module: the module.
+        side: "input" or "output".
+        call: which of its calls in a pass, from 0; None for a module that is called once.
+    """
+
+    name: str
+    module: nn.Module
+    side: Literal["input", "output"] = "output"
+    call: int | None = None
+
+    def __str__(self) -> str:
+        call = "" if self.call is None else f"#{self.call}"
+        return f"{self.name}{call}@{self.side}"
+
+
+def inner(model: nn.Module) -> nn.Module:
+    """What ``torch.compile`` or ``DataParallel`` wrapped, else the model: it computes the same.
+
+    Example:
+        >>> net = nn.Linear(2, 2)
+        >>> inner(nn.DataParallel(net)) is net
+        True
+    """
+    while True:
+        name = _COMPILED if hasattr(model, _COMPILED) else "module"
+        wrapped = getattr(model, name, None)
+        known = name == _COMPILED or type(model).__name__ in WRAPPERS
+        if not known or not isinstance(wrapped, nn.Module):
+            return model
+        model = wrapped
+
+
+def named_parts(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The parts of the inner model with their names, without what wrappers add to these.
+
+    Modules that are held twice come twice.
+
+    Example:
+        >>> [name for name, _ in named_parts(nn.DataParallel(nn.Sequential(nn.ReLU())))]
+        ['', '0']
+    """
+    wrappers: set[str] = set()
+    for name, part in inner(model).named_modules(remove_duplicate=False):
+        if inner(part) is not part:
+            wrappers.add(name)
+            if name:
+                continue
+        yield _without(name, wrappers), part
+
+
+def _without(name: str, wrappers: set[str]) -> str:
+    """A name without the step from each wrapper to what it wraps."""
+    steps, kept = name.split("."), []
+    for i, step in enumerate(steps):
+        if ".".join(steps[:i]) not in wrappers or not i:
+            kept.append(step)
+    return ".".join(kept)
+
+
+def find(model: nn.Module, place: str | Place) -> Place:
+    """The place with this name, such as ``"encoder.layer.3"``, the output of that module.
+
+    ``"NAME@input"`` is its input, ``"NAME#2"`` its third call in a pass, ``"@output"`` the output
+    of the model. A name may leave out what wraps the network, as in ``"encoder.layer.3"`` for
+    ``"model.bert.encoder.layer.3"``, where only one module fits.
+
+    Raises:
+        ConfigError: for a name that no module has, or several.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
+        >>> print(find(net, "1@input"))
+        1@input
+    """
+    if isinstance(place, Place):
+        return place
+    form = _FORM.fullmatch(place)
+    side = form["side"] or "output" if form else ""
+    if form is None or side not in ("input", "output"):
+        raise ConfigError(
+            f"place {place!r}", "the name of a module, NAME@input, NAME@output or NAME#2@input"
+        )
+    name = _full_name(model, form["name"])
+    call = None if form["call"] is None else int(form["call"])
+    parts = dict(named_parts(model))
+    return Place(name, parts[name], "input" if side == "input" else "output", call)
+
+
+def _full_name(model: nn.Module, name: str) -> str:
+    names = [known for known, _ in named_parts(model)]
+    if name in names:
+        return name
+    ends = [known for known in names if known.endswith(f".{name}")]
+    if len(ends) == 1:
+        return ends[0]
+    if ends:
+        raise ConfigError(
+            f"{len(ends)} modules named {name!r}", f"one of {', '.join(ends[:8])}", "Name it whole."
+        )
+    near = [n for n in names if n.rpartition(".")[2] == name.rpartition(".")[2]] or block_names(
+        model
+    )
+    raise ConfigError(f"no module named {name!r}", f"names such as {', '.join(near[:8])}")
+
+
+def block_names(model: nn.Module) -> list[str]:
+    """The blocks that a network is made of, by name: what is in its containers, in their order.
+
+    Sequences, lists and dictionaries of modules are opened, and so is a module that holds a list,
+    such as ``nn.TransformerEncoder``, a module that leads to one, such as the encoder inside a
+    classifier, and one that is all of the model, such as a wrapper's; everything else is one block.
+
+    Example:
+        >>> block_names(nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.ReLU(), nn.Linear(2, 1))))
+        ['0', '1.0', '1.1']
+    """
+    model = inner(model)
+    names: list[str] = []
+    if isinstance(model, torch.jit.ScriptModule):
+        return names
+
+    def visit(module: nn.Module, prefix: str, listed: bool) -> None:
+        children = [(name, inner(child)) for name, child in module.named_children()]
+        alone = sum(any(True for _ in child.parameters()) for _, child in children) == 1
+        for name, child in children:
+            path = f"{prefix}{name}"
+            is_list = isinstance(child, _LISTS)
+            if is_list or _leads_to_list(child, listed) or (alone and _is_wrapped(child, listed)):
+                visit(child, f"{path}.", listed or is_list)
+            else:
+                names.append(path)
+
+    visit(model, "", isinstance(model, _LISTS))
+    return names
+
+
+def _leads_to_list(child: nn.Module, listed: bool) -> bool:
+    """Whether a module holds a list of modules; outside of lists, at any depth."""
+    parts = child.children() if listed else child.modules()
+    return any(isinstance(part, nn.ModuleList) and len(part) > 0 for part in parts)
+
+
+def _is_wrapped(child: nn.Module, listed: bool) -> bool:
+    """Whether the only part with parameters is a network of its own, and no module of torch."""
+    own = not type(child).__module__.startswith("torch.nn.")
+    return own and not listed and any(True for _ in child.children())
