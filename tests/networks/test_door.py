@@ -189,7 +189,7 @@ def test_a_name_may_leave_out_what_wraps_the_network() -> None:
     model = Wrapper()
     assert find(model, "body.1").name == "model.body.1"
     assert block_names(model) == ["model.body.0", "model.body.1", "model.body.2"]
-    with pytest.raises(ConfigError, match="model.body"):
+    with pytest.raises(ConfigError, match=r"model\.body"):
         find(model, "head")
     with pytest.raises(ConfigError, match="@input"):
         find(model, "body.1@middle")

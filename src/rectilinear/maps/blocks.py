@@ -12,7 +12,8 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from rectilinear.errors import ConfigError, StructureError
 from rectilinear.maps.affine_block import BlockMoments, Shapes
-from rectilinear.networks.calls import Network, is_scripted, parts
+from rectilinear.networks.calls import Network, parts
+from rectilinear.networks.places import block_names as block_names
 
 BATCH = 256
 BUDGET = 1e10  # products that go into the fit of one block
@@ -54,32 +55,6 @@ AFFINE = (
         nn.Unfold,
     ),
 )
-
-
-def block_names(model: nn.Module) -> list[str]:
-    """The blocks that a network is made of, by name: what is in its containers, in their order.
-
-    Sequences, lists and dictionaries of modules are opened, and so is a module that holds a list,
-    such as ``nn.TransformerEncoder``; everything else is one block.
-
-    Example:
-        >>> block_names(nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.ReLU(), nn.Linear(2, 1))))
-        ['0', '1.0', '1.1']
-    """
-    names: list[str] = []
-    if is_scripted(model):
-        return names
-
-    def visit(module: nn.Module, prefix: str) -> None:
-        for name, child in module.named_children():
-            path = f"{prefix}{name}"
-            opened = isinstance(child, nn.Sequential | nn.ModuleList | nn.ModuleDict) or any(
-                isinstance(part, nn.ModuleList) for part in child.children()
-            )
-            visit(child, f"{path}.") if opened else names.append(path)
-
-    visit(model, "")
-    return names
 
 
 def is_affine(module: nn.Module) -> bool:

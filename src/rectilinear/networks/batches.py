@@ -152,7 +152,7 @@ def read_batches(
     the like mark the padding. Arrays that are given as a whole are cut into batches.
 
     Args:
-        data: any of these; read anew at each iteration.
+        data: any of these; read again at each iteration.
         model: whose device, dtype and required arguments count; nothing else is asked of it.
         labels: ``(n, ...)``, where the data are whole and have none among them.
         tokenizer: a function of a list of texts, such as those of Hugging Face.
