@@ -21,7 +21,6 @@ WORDS: dict[str, tuple[str, tuple[str, ...]]] = {
     r"\blaws?\b|_law\b": (
         "distribution",
         (
-            "docs/api/testing.md",
             "src/rectilinear/analysis/",
             "src/rectilinear/deeplinear/",
             "src/rectilinear/numerics.py",
