@@ -1,7 +1,9 @@
 """The linear map inside a network: at a point, in place of a block, folded into its neighbours."""
 
+from rectilinear.maps import frozen_norms as frozen_norms  # the rules of rectilinear.maps.frozen
+from rectilinear.maps import frozen_rules as frozen_rules
 from rectilinear.maps.fuse import Fused, fuse
 from rectilinear.maps.linearize import Linearized, linearize
-from rectilinear.maps.local_map import LocalMap, local_map
+from rectilinear.maps.local_map import LocalMap, Shares, local_map
 
-__all__ = ["Fused", "Linearized", "LocalMap", "fuse", "linearize", "local_map"]
+__all__ = ["Fused", "Linearized", "LocalMap", "Shares", "fuse", "linearize", "local_map"]

@@ -4,18 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from scipy.sparse.linalg import ArpackError, svds
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from rectilinear.errors import ConfigError, NonFiniteError, ShapeError
+from rectilinear.checks import tolerance
+from rectilinear.errors import ConfigError, NonFiniteError, ShapeError, StructureError
+from rectilinear.maps.frozen import Frozen
 from rectilinear.networks.calls import Network, as_network, evaluating
 from rectilinear.operators import SVD, Dense, Operator, to_dense, to_scipy
 from rectilinear.random import stream
 
+EXACT = 1e-10  # relative error of f = J x + sum J_b b that is allowed in float64
 WRITTEN = 256  # the smaller side of a matrix that is written out rather than iterated on
+
+
+@dataclass(frozen=True, eq=False)
+class Shares:
+    """The share of an output that each number of the input and each bias gives; they sum to one.
+
+    Of a direction ``u`` of the output, by default ``f`` itself: ``x_i (J^T u)_i / <u, f>`` and
+    ``<J_b^T u, b> / <u, f>``.
+
+    Attributes:
+        input: of the shape of the point; sum over its last axis for tokens, or over channels for
+            pixels.
+        biases: by the name of the parameter, or "constant" for numbers in the code.
+    """
+
+    input: Tensor
+    biases: dict[str, float]
+
+    @property
+    def bias(self) -> float:
+        """Of all biases together."""
+        return sum(self.biases.values())
+
+    def __str__(self) -> str:
+        largest = sorted(self.biases.items(), key=lambda item: -abs(item[1]))[:5]
+        lines = [f"input {float(self.input.sum()):.1%}, biases {self.bias:.1%}"]
+        return "\n".join([*lines, *(f"  {name} {share:.1%}" for name, share in largest)])
 
 
 class LocalMap(Operator):
@@ -26,10 +57,14 @@ class LocalMap(Operator):
     ``f(x + v) = f(x) + A_x v`` to first order; ``value`` is ``f(x)`` and ``constant`` is ``f(x) -
     A_x x``, which vanishes for networks without biases made of ReLU, where ``f(x) = A_x x``.
 
+    With ``freeze`` it is the map ``J`` of the network with its gates held, for which ``f(x) = J x +
+    sum_b J_b b`` exactly: ``constant`` is what the biases give, and :meth:`shares` says which;
+    ``error`` is the relative error of this, measured.
+
     Inputs and outputs are flattened. Make one with :func:`local_map`.
     """
 
-    def __init__(self, model: nn.Module, point: Tensor) -> None:
+    def __init__(self, model: nn.Module, point: Tensor, freeze: bool = False) -> None:
         super().__init__()
         with evaluating(model):
             self._network = as_network(model, point[None])
@@ -38,8 +73,11 @@ class LocalMap(Operator):
                 point=self._network.rows(point[None])[0].detach(),
                 value=self._network(point[None])[0],
             )
-        self.model = model
+        self.model, self.freeze = model, freeze
+        self.error: float | None = None
         self.in_dim, self.out_dim = self._network.in_dim, self._network.out_dim
+        if freeze:
+            self._check_exact()
 
     point: Tensor
     value: Tensor
@@ -55,14 +93,83 @@ class LocalMap(Operator):
 
     def _matvec(self, z: Tensor) -> Tensor:
         tangents = z.reshape(-1, *self.point.shape)
-        return pushed_forward(self._network, self.point.expand_as(tangents), tangents).reshape(
-            *z.shape[:-1], self.out_dim
-        )
+        points = self.point.expand_as(tangents)
+        moved = pushed_forward(self._network, points, tangents, self.freeze)
+        return moved.reshape(*z.shape[:-1], self.out_dim)
 
     def _rmatvec(self, z: Tensor) -> Tensor:
         rows = z.reshape(-1, self.out_dim)
         points = self.point.expand(len(rows), *self.point.shape)
-        return pulled_back(self._network, points, rows).reshape(*z.shape[:-1], self.in_dim)
+        slopes = pulled_back(self._network, points, rows, self.freeze)
+        return slopes.reshape(*z.shape[:-1], self.in_dim)
+
+    def shares(self, direction: Tensor | None = None) -> Shares:
+        """The share of the output that each number of the input and each bias gives.
+
+        Args:
+            direction: ``u`` ``(out_dim,)`` whose product ``<u, f>`` is shared out; by default ``f``
+                itself, whose shares are those of its squared length.
+
+        Raises:
+            ConfigError: without ``freeze=True``, where they do not sum to one.
+            ShapeError: if the direction is not of the shape of the output.
+            NonFiniteError: where ``<u, f>`` is zero.
+
+        Example:
+            >>> net = nn.Sequential(nn.Linear(4, 9), nn.GELU(), nn.Linear(9, 2))
+            >>> shares = local_map(net, torch.ones(4), freeze=True).shares()
+            >>> round(float(shares.input.sum()) + shares.bias, 5), list(shares.biases)
+            (1.0, ['0.bias', '2.bias'])
+        """
+        if not self.freeze:
+            raise ConfigError(
+                "shares of a Jacobian, which do not sum to one", "local_map(..., freeze=True)"
+            )
+        u = self.value if direction is None else direction
+        if u.shape != self.value.shape:
+            raise ShapeError(
+                f"a direction of shape {tuple(u.shape)}", f"{tuple(self.value.shape)}, as f has"
+            )
+        u = u.to(self.value)
+        whole = float(u @ self.value)
+        if not whole:
+            raise NonFiniteError("a direction in which the output is zero", "another direction")
+        given, biases = self._given(u)
+        named: dict[str, float] = {}
+        for name, part in biases:
+            named[name] = named.get(name, 0.0) + part / whole
+        return Shares(given / whole, named)
+
+    def _given(self, u: Tensor) -> tuple[Tensor, list[tuple[str, float]]]:
+        """``x_i (J^T u)_i``, and for each bias ``<J_b^T u, b>`` with its name."""
+        points, out, frozen = followed(self._network, self.point[None])
+        sources = frozen.sources
+        inputs = [points, *(source.value for source in sources)]
+        slopes = torch.autograd.grad(out, inputs, u[None].to(out), allow_unused=True)
+        parts = [
+            (slope * x.detach() if slope is not None else torch.zeros_like(x)).detach()
+            for slope, x in zip(slopes, inputs, strict=True)
+        ]
+        pairs = zip(sources, parts[1:], strict=True)
+        return parts[0][0], [(source.name, float(part.sum())) for source, part in pairs]
+
+    def _check_exact(self) -> None:
+        """Raise unless the frozen network has the values of the network and is ``J x + sum J_b b``.
+
+        Raises:
+            StructureError: with the relative error.
+        """
+        points, out, frozen = followed(self._network, self.point[None])
+        allowed = max(EXACT, tolerance(out.dtype, n=self.in_dim))
+        size = float(self.value.norm())
+        kept = float((out[0].detach().to(self.value) - self.value).norm())
+        if not kept <= allowed * size:
+            raise _inexact("another value than that of the network", kept / max(size, 1e-300))
+        given = _sum_of_parts(out, [points, *(source.value for source in frozen.sources)])
+        error = float((given[0].to(self.value) - self.value).norm())
+        if not error <= allowed * size:
+            raise _inexact("f = J x + sum J_b b violated", error / max(size, 1e-300))
+        self.error = error / max(size, 1e-300)
 
     def svd(self, k: int) -> SVD:
         """The ``k`` leading singular values and vectors, by Lanczos iteration on products with the
@@ -108,21 +215,35 @@ class LocalMap(Operator):
         return SVD(_frame(u[:, :k]), s[:k], _frame(vh[:k].mT))
 
 
-def local_map(model: nn.Module, x: Tensor) -> LocalMap:
+def _inexact(what: str, error: float) -> StructureError:
+    return StructureError(
+        f"{what} with its gates held, a relative error of {error:.1e}",
+        "a network of operations that can be followed",
+        "Use freeze=False.",
+    )
+
+
+def local_map(model: nn.Module, x: Tensor, *, freeze: bool = False) -> LocalMap:
     """The Jacobian of ``model`` at the point ``x``, as an operator that is never written out.
 
-    For piecewise-linear networks without biases ``f(x) = A_x x`` exactly.
+    For piecewise-linear networks without biases ``f(x) = A_x x`` exactly. With ``freeze=True`` gates,
+    attention weights and normalisation scales are held at their values at ``x``, so that ``f(x) = J
+    x + sum_b J_b b`` exactly for transformers and convolutional networks, too; it is checked.
 
     Args:
         model: any module that maps rows to rows; it is used in evaluation mode and not changed.
         x: a point, with or without a batch axis of one; ``(1, d)`` is a batch, and ``(1, h, w)`` an
             image if the model takes it as one.
+        freeze: hold what is not linear at its values, in place of differentiating it.
 
     Raises:
         ShapeError: if ``x`` is not one point that the model takes.
+        StructureError: with ``freeze``, for an operation without a rule, by its name, and for an
+            output that is no such map, such as a softmax.
 
     Reference: S. Mohan et al., Robust and interpretable blind image denoising via bias-free
-    convolutional neural networks, ICLR 2020.
+    convolutional neural networks, ICLR 2020; J. Golden, Large language models are locally linear
+    mappings, TMLR 2025.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(4, 9, bias=False), nn.ReLU(), nn.Linear(9, 2, bias=False))
@@ -134,48 +255,75 @@ def local_map(model: nn.Module, x: Tensor) -> LocalMap:
     if not isinstance(x, Tensor) or x.ndim == 0:
         raise ShapeError(f"x of type {type(x).__name__}", "one point", "Pass one row of the data.")
     if x.ndim == 1 or len(x) > 1:
-        return LocalMap(model, x)
+        return LocalMap(model, x, freeze)
     if x.ndim == 2:
-        return LocalMap(model, x[0])
+        return LocalMap(model, x[0], freeze)
     try:
-        return LocalMap(model, x)
+        return LocalMap(model, x, freeze)
     except ShapeError as error:
         try:
-            return LocalMap(model, x[0])
+            return LocalMap(model, x[0], freeze)
         except ShapeError:
             raise error from None
 
 
-def pulled_back(network: Network, x: Tensor, u: Tensor) -> Tensor:
+def pulled_back(network: Network, x: Tensor, u: Tensor, freeze: bool = False) -> Tensor:
     """``J(x_i)^T u_i`` for rows, ``(b, D)``."""
-    points = network.rows(x).detach().clone().requires_grad_()
-    with differentiating(network.model):
-        out = network.raw(points)
-        if not out.requires_grad:
-            return points.detach().flatten(1) * 0
-        (slope,) = torch.autograd.grad(out, points, u.to(out), allow_unused=True)
+    points, out = _differentiable(network, x, freeze)
+    if not out.requires_grad:
+        return points.detach().flatten(1) * 0
+    (slope,) = torch.autograd.grad(out, points, u.to(out), allow_unused=True)
     return torch.zeros_like(points).flatten(1) if slope is None else slope.flatten(1)
 
 
-def pushed_forward(network: Network, x: Tensor, v: Tensor) -> Tensor:
+def pushed_forward(network: Network, x: Tensor, v: Tensor, freeze: bool = False) -> Tensor:
     """``J(x_i) v_i`` for rows, ``(b, O)``: ``J^T u`` is linear in ``u``, and its derivative there
     is ``J``.
 
     Forward differentiation would do it in one pass, but loads torch's compiler first, for seconds.
     """
+    points, out = _differentiable(network, x, freeze)
+    if not out.requires_grad:
+        return torch.zeros_like(out)
+    u = torch.zeros_like(out, requires_grad=True)
+    with torch.enable_grad():
+        (slope,) = torch.autograd.grad(out, points, u, create_graph=True, allow_unused=True)
+    if slope is None or not slope.requires_grad:
+        return torch.zeros_like(out).detach()
+    (moved,) = torch.autograd.grad(slope, u, v.to(slope).reshape(slope.shape), allow_unused=True)
+    return torch.zeros_like(out).detach() if moved is None else moved
+
+
+def _sum_of_parts(out: Tensor, inputs: list[Tensor]) -> Tensor:
+    """``J x + sum_b J_b b``: ``<J^T u, x> + ...`` is linear in ``u``, and its slope there is this."""
+    with torch.enable_grad():
+        u = torch.zeros_like(out, requires_grad=True)
+        slopes = torch.autograd.grad(out, inputs, u, create_graph=True, allow_unused=True)
+        pairs = [(g, x) for g, x in zip(slopes, inputs, strict=True) if g is not None]
+        total = torch.stack([(g * x.detach()).sum().to(out) for g, x in pairs]).sum()
+        return torch.autograd.grad(total, u)[0]
+
+
+def followed(network: Network, x: Tensor) -> tuple[Tensor, Tensor, Frozen]:
+    """Rows that require gradients, the output with gates held, ``(b, O)``, and the mode with its
+    biases.
+
+    Raises:
+        StructureError: for an operation without a rule, and for an output that is held.
+    """
+    points = network.rows(x).detach().clone().requires_grad_()
+    with differentiating(network.model), Frozen(network.model) as frozen:
+        out = frozen.linear_output(network.raw(frozen.leaf(points)))
+    return points, out, frozen
+
+
+def _differentiable(network: Network, x: Tensor, freeze: bool) -> tuple[Tensor, Tensor]:
+    """Rows that require gradients, and the output."""
+    if freeze:
+        return followed(network, x)[:2]
     points = network.rows(x).detach().clone().requires_grad_()
     with differentiating(network.model):
-        out = network.raw(points)
-        if not out.requires_grad:
-            return torch.zeros_like(out)
-        u = torch.zeros_like(out, requires_grad=True)
-        (slope,) = torch.autograd.grad(out, points, u, create_graph=True, allow_unused=True)
-        if slope is None or not slope.requires_grad:
-            return torch.zeros_like(out).detach()
-        (moved,) = torch.autograd.grad(
-            slope, u, v.to(slope).reshape(slope.shape), allow_unused=True
-        )
-    return torch.zeros_like(out).detach() if moved is None else moved
+        return points, network.raw(points)
 
 
 @contextmanager
