@@ -1,4 +1,4 @@
-"""Every way to build an invertible network: the laws are tested on each, adding one is adding a
+"""Every way to build an invertible network: the properties are tested on each, adding one is adding a
 line.
 
 All are in float64, in evaluation mode and, by ``perturb``, away from the identity that they start

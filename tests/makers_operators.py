@@ -1,4 +1,4 @@
-"""Every way to build an operator: the laws are tested on each, adding one is adding a line.
+"""Every way to build an operator: the properties are tested on each, adding one is adding a line.
 
 All are in float64 and the same at every call. A maker of ``OPERATORS`` takes the (even) dimension,
 6 by default.

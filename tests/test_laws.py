@@ -1,4 +1,4 @@
-"""The laws of Linearizers, for every operator times every network on the lists of makers."""
+"""The properties of Linearizers, for every operator times every network on the lists of makers."""
 
 from functools import cache
 
@@ -100,7 +100,7 @@ def test_superposition_and_adjoint_everywhere(index: int, share: int) -> None:
 
 @pytest.mark.parametrize("name", names(MAPS))
 def test_every_operator_with_one_network(name: str) -> None:
-    """All laws, the networks on vectors in turn."""
+    """All properties, the networks on vectors in turn."""
     index = names(MAPS).index(name) % len(VECTOR_NETWORKS)
     f = linearizer(name, index) or linearizer(name, 0)
     assert f is not None

@@ -8,14 +8,13 @@ import inspect
 import re
 import textwrap
 import typing
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
-from rectilinear.cli import COMMANDS
+from rectilinear.cli import COMMANDS, command
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -28,21 +27,21 @@ def reference() -> str:
     return "\n\n".join(map(section, COMMANDS))
 
 
-def section(command: str) -> str:
+def section(name: str) -> str:
     """Title, call, first line of the help, and a table of options."""
-    arguments = import_module(f"rectilinear.cli.{command}").Arguments
+    arguments, _ = command(name)
     meanings, types = documented(arguments), typing.get_type_hints(arguments)
     fields = [f for f in dataclasses.fields(arguments) if f.name not in COMMON]
     words = [f.name for f in fields if positional(arguments, f.name)]
     rows = []
     for field in fields:
-        name = field.name.upper() if field.name in words else "--" + field.name.replace("_", "-")
+        option = field.name.upper() if field.name in words else "--" + field.name.replace("_", "-")
         cells = values(types[field.name]), default(field), cell(meanings[field.name])
-        rows.append(f"| `{name}` | {' | '.join(cells)} |")
-    call = " ".join(["rectilinear", command, *map(str.upper, words)])
+        rows.append(f"| `{option}` | {' | '.join(cells)} |")
+    call = " ".join(["rectilinear", name, *map(str.upper, words)])
     options = "\n".join(["| option | value | default | meaning |", "|---|---|---|---|", *rows])
     intro = " ".join(inspect.cleandoc(arguments.__doc__).split("\n\n")[0].split())
-    return f"## {command}\n\n```\n{call} [OPTIONS]\n```\n\n{intro}\n\n{options}"
+    return f"## {name}\n\n```\n{call} [OPTIONS]\n```\n\n{intro}\n\n{options}"
 
 
 def documented(arguments: type) -> dict[str, str]:

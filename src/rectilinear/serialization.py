@@ -212,7 +212,8 @@ class _Writer:
                 )
             if id(module) not in self.paths:
                 raise _unsaveable(
-                    f"{where}, replaced since it was built", "Build the module anew from its parts."
+                    f"{where}, replaced since it was built",
+                    "Build the module again from its parts.",
                 )
             cls, arguments = module.__dict__["_built_from"][0], _arguments(module).arguments
             described = {

@@ -103,13 +103,13 @@ def load_tensors(
         raise CheckpointError(
             got=f"{path}, which cannot be read ({type(error).__name__}: {error})",
             expected="a safetensors file written by rectilinear",
-            fix="It is truncated, damaged or of another origin: delete it and write it anew.",
+            fix="It is truncated, damaged or of another origin: delete it and write it again.",
         ) from error
     if not intact:
         raise CheckpointError(
             got=f"{path} with contents that do not match its checksum",
             expected="the file as it was written",
-            fix="It was damaged or changed: delete it and write it anew.",
+            fix="It was damaged or changed: delete it and write it again.",
         )
     tensors = {
         name: (torch.view_as_complex(x) if name in header["complex"] else x).to(device)

@@ -1,8 +1,8 @@
-"""The laws of the library, for your own operators, networks, spaces and Linearizers.
+"""Property checks for your own operators, networks, spaces and Linearizers.
 
-Each ``check_*`` measures every law that applies and returns the errors by name, relative to the
-size of what is compared. It raises AssertionError, with the law, its error and what is allowed, at
-the first that fails.
+Each ``check_*`` measures every property that applies and returns the errors by name, relative to
+the size of what is compared. It raises AssertionError, with the property, its error and what is
+allowed, at the first that fails.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from rectilinear.operators import (
 )
 from rectilinear.random import generator
 
-Laws = Iterator[tuple[str, Callable[[], tuple[Tensor, Tensor]]]]
+Properties = Iterator[tuple[str, Callable[[], tuple[Tensor, Tensor]]]]
 
 LARGEST = 0.1  # relative error that is ever allowed: at 1, nothing need agree
 JACOBIAN_DIM = (
@@ -76,11 +76,13 @@ def check_operator(a: Operator, *, allowed: float | None = None, seed: int = 0) 
             "Check them one by one.",
         )
     return _measure(
-        _operator_laws(a, *_random(a.like, (a.in_dim, a.in_dim, a.out_dim), seed)), a.like, allowed
+        _operator_properties(a, *_random(a.like, (a.in_dim, a.in_dim, a.out_dim), seed)),
+        a.like,
+        allowed,
     )
 
 
-def _operator_laws(a: Operator, x: Tensor, y: Tensor, w: Tensor) -> Laws:
+def _operator_properties(a: Operator, x: Tensor, y: Tensor, w: Tensor) -> Properties:
     m = to_dense(a).detach()
     eye = torch.eye(a.in_dim, dtype=m.dtype, device=m.device)
     yield "matrix", lambda: (a(x), x @ m.mT)
@@ -90,7 +92,7 @@ def _operator_laws(a: Operator, x: Tensor, y: Tensor, w: Tensor) -> Laws:
     yield "sum", lambda: ((a + a)(x), 2 * a(x))
     yield "multiple", lambda: ((0.5 * a - a)(x), (-a / 2)(x))
     yield "composition", lambda: ((a.T @ a)(x), a.T(a(x)))
-    yield from _matrix_laws(a, m, eye)
+    yield from _matrix_properties(a, m, eye)
     if a.is_square:
         yield "square", lambda: ((a**2)(x), a(a(x)))
         yield "square root", lambda: ((root := a**0.5)(root(x)), a(x))
@@ -98,7 +100,7 @@ def _operator_laws(a: Operator, x: Tensor, y: Tensor, w: Tensor) -> Laws:
         yield "logarithm", lambda: (expm(logm(a))(x), a(x))
 
 
-def _matrix_laws(a: Operator, m: Tensor, eye: Tensor) -> Laws:
+def _matrix_properties(a: Operator, m: Tensor, eye: Tensor) -> Properties:
     if _allowed(lambda: svd(a)):
         s = svd(a).s
         u, v = to_dense(svd(a).u), to_dense(svd(a).v)
@@ -140,10 +142,10 @@ def check_invertible(
         True
     """
     check_batch(x, g.shape, "x")
-    return _measure(_invertible_laws(g, x, latents), x, allowed)
+    return _measure(_invertible_properties(g, x, latents), x, allowed)
 
 
-def _invertible_laws(g: Invertible, x: Tensor, latents: Tensor | None) -> Laws:
+def _invertible_properties(g: Invertible, x: Tensor, latents: Tensor | None) -> Properties:
     z = g(x)
     latents = torch.cat([z / 2, 2 * z]) if latents is None else latents
     yield "determinism", lambda: (g(x), z)
@@ -179,11 +181,13 @@ def check_space(
     space = space if isinstance(space, InducedSpace) else InducedSpace(space)
     check_batch(x, space.g.shape, "x")
     return _measure(
-        _space_laws(space, x, x.roll(1, 0), x.roll(2, 0), *_numbers(x, seed)), x, allowed
+        _space_properties(space, x, x.roll(1, 0), x.roll(2, 0), *_numbers(x, seed)), x, allowed
     )
 
 
-def _space_laws(space: InducedSpace, x: Tensor, y: Tensor, z: Tensor, a: float, b: float) -> Laws:
+def _space_properties(
+    space: InducedSpace, x: Tensor, y: Tensor, z: Tensor, a: float, b: float
+) -> Properties:
     add, scale, inner = space.add, space.scale, space.inner
     zero = space.zero(x)
     yield "addition is associative", lambda: (add(add(x, y), z), add(x, add(y, z)))
@@ -233,10 +237,10 @@ def check_linearizer(
         True
     """
     check_batch(x, f.g_in.shape, "x")
-    return _measure(_linearizer_laws(f, x, x.roll(1, 0), *_numbers(x, seed)), x, allowed)
+    return _measure(_linearizer_properties(f, x, x.roll(1, 0), *_numbers(x, seed)), x, allowed)
 
 
-def _linearizer_laws(f: Linearizer, x: Tensor, y: Tensor, a: float, b: float) -> Laws:
+def _linearizer_properties(f: Linearizer, x: Tensor, y: Tensor, a: float, b: float) -> Properties:
     source, target = f.in_space, f.out_space
     p, q, image = source(x), source(y), f(x)
     w = (
@@ -252,7 +256,7 @@ def _linearizer_laws(f: Linearizer, x: Tensor, y: Tensor, a: float, b: float) ->
     yield "sum", lambda: ((f + f)(x), target.scale(2.0, image))
     yield "multiple", lambda: ((a * f - f / 2)(x), target.scale(a - 0.5, image))
     yield "composition", lambda: ((f.T @ f)(x), f.T(image))
-    yield from _system_laws(f)
+    yield from _system_properties(f)
     if _allowed(lambda: pinv(f)):
         plus = cast("Linearizer", pinv(f))
         yield "Penrose 1", lambda: ((f @ plus @ f)(x), image)
@@ -273,7 +277,7 @@ def _linearizer_laws(f: Linearizer, x: Tensor, y: Tensor, a: float, b: float) ->
         yield "logarithm", lambda: (expm(logm(f))(x), image)
 
 
-def _system_laws(f: Linearizer, k: int = 3) -> Laws:
+def _system_properties(f: Linearizer, k: int = 3) -> Properties:
     if not _allowed(lambda: svd(f)):
         return
     system = svd(f)
@@ -298,15 +302,15 @@ def _system_laws(f: Linearizer, k: int = 3) -> Laws:
 
 
 @torch.no_grad()
-def _measure(laws: Laws, like: Tensor, allowed: float | None) -> dict[str, float]:
+def _measure(properties: Properties, like: Tensor, allowed: float | None) -> dict[str, float]:
     if allowed is None:
         n = like[0].numel() if like.ndim else 1
         allowed = min(tolerance(like.dtype, scale=1e3, n=n), LARGEST)
     errors = {}
     with warnings.catch_warnings(action="ignore", category=StructureWarning):
-        for name, law in laws:
+        for name, measured in properties:
             try:
-                got, expected = law()
+                got, expected = measured()
             except (StructureError, SingularOperatorError):
                 continue
             if got.shape != expected.shape:

@@ -40,7 +40,7 @@ def test_one_step_samples_are_those_of_many_steps(tiny_run: Path, ask: Ask, tmp_
         "float32, the folded operator against a hundred steps"
     )
     assert np.abs(first - third).max() > 0.1
-    assert Image.open(one["picture"]).width > 8 * 8
+    assert Image.open(one["image"]).width > 8 * 8
 
 
 def test_the_same_samples_in_python(tiny_run: Path, ask: Ask, tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_samples_of_low_rank_differ(tiny_run: Path, ask: Ask, tmp_path: Path) ->
 
 def test_invert(tiny_run: Path, ask: Ask, tmp_path: Path) -> None:
     answer = ask("invert", tiny_run, "--count", 3, "--out", tmp_path)
-    assert answer["inversion"] < 1e-4, "float32, there and back"
+    assert answer["inversion"] < 1e-4, "round trip in float32"
     assert answer["noise"]["dim"] == 64
     noise = np.load(tmp_path / "noise.npy")
     assert noise.shape[0] == answer["noise"]["n"] == 297

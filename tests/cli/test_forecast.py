@@ -47,12 +47,12 @@ def wave(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_forecast_of_a_system(run: Path, ask: Ask, tmp_path: Path) -> None:
     answer = ask("forecast", run, "--steps", 30, "--out", tmp_path)
     assert np.load(answer["array"]).shape == (100, 31, 2)
-    assert Image.open(answer["picture"]).width > 500
+    assert Image.open(answer["image"]).width > 500
     assert json.loads((tmp_path / "forecast.json").read_text())["errors"] == answer["errors"]
     assert {row["step"] for row in answer["errors"]} == {1, 10, 30}
     assert answer["errors"][-1]["error"] < 0.5
-    anew = ask("forecast", run, "--steps", 30, "--reencode", 10, "--out", tmp_path / "anew")
-    assert anew["errors"][-1]["error"] != answer["errors"][-1]["error"]
+    reencoded = ask("forecast", run, "--steps", 30, "--reencode", 10, "--out", tmp_path / "again")
+    assert reencoded["errors"][-1]["error"] != answer["errors"][-1]["error"]
 
 
 def test_backward(run: Path, ask: Ask, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,9 +24,7 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Any:
         count: int = 1
 
     def replace(run: Any) -> None:
-        monkeypatch.setattr(
-            cli, "import_module", lambda name: SimpleNamespace(Arguments=Arguments, run=run)
-        )
+        monkeypatch.setattr(cli, "command", lambda name: (Arguments, run))
 
     return replace
 

@@ -60,11 +60,11 @@ def test_curve_and_files(folder: Path, ask: Ask) -> None:
     )
     assert answer["loss_end"] < 0.3
     assert len(answer["steps"]) == len(answer["loss"]) == 301
-    assert Image.open(answer["picture"]).width > 600
+    assert Image.open(answer["image"]).width > 600
     assert json.loads(Path(answer["numbers"]).read_text())["half_time"] == answer["half_time"]
     again = ask(*words(folder, "small", "--seed", "1"))
     assert again["half_time"] != answer["half_time"], "the seed is that of the start"
-    assert "picture" not in again
+    assert "image" not in again
 
 
 def test_weights_from_a_checkpoint(folder: Path, ask: Ask) -> None:

@@ -5,10 +5,9 @@ CHANGELOG.md.
 """
 
 from dataclasses import fields
-from importlib import import_module
 from pathlib import Path
 
-from rectilinear.cli import COMMANDS
+from rectilinear.cli import COMMANDS, command
 
 SNAPSHOT = Path(__file__).with_name("options.txt")
 
@@ -16,10 +15,10 @@ SNAPSHOT = Path(__file__).with_name("options.txt")
 def options() -> str:
     """One line an option: command, name, default."""
     lines = []
-    for command in COMMANDS:
-        for field in fields(import_module(f"rectilinear.cli.{command}").Arguments):
+    for name in COMMANDS:
+        for field in fields(command(name)[0]):
             required = type(field.default).__name__ == "_MISSING_TYPE"
-            lines.append(f"{command} {field.name}" + ("" if required else f" = {field.default}"))
+            lines.append(f"{name} {field.name}" + ("" if required else f" = {field.default}"))
     return "\n".join(lines) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""Statistics on data whose law is known: tests reject at their level, intervals cover at their
+"""Statistics on data of known distribution: tests reject at their level, intervals cover at their
 confidence.
 """
 

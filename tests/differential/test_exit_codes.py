@@ -10,16 +10,14 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import fields
-from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from rectilinear import cli
-from rectilinear.cli._exit import ending
+from rectilinear.cli import ending
 from rectilinear.cli._model import load_array
 from rectilinear.config import to_json
 from rectilinear.errors import DiskError
@@ -98,9 +96,7 @@ def words_of(command: str) -> list[str]:
 
 
 def bad_options() -> list[tuple[str, ...]]:
-    """For each option of each command, a word that is no value of it; for each command, what none
-    of them takes.
-    """
+    """An invalid value of each option of each command; unknown options and words for each."""
     cases = []
     for command in cli.COMMANDS:
         start = words_of(command)
@@ -110,7 +106,7 @@ def bad_options() -> list[tuple[str, ...]]:
             (*start, "--seed"),
             (*start, "one", "too-many"),
         ]
-        arguments = import_module(f"rectilinear.cli.{command}").Arguments
+        arguments = cli.command(command)[0]
         for field in fields(arguments):
             kind = str(field.type)
             if re.fullmatch(r"(int|float)( \| None)?|<class '(int|float)'>", kind):
@@ -137,13 +133,12 @@ OUTS = {
 def test_an_out_that_cannot_be_written_is_found_before_the_computation(
     folder, ends, monkeypatch, command, out
 ):
-    module = import_module(f"rectilinear.cli.{command}")
+    options, _ = cli.command(command)
 
     def computed(_):
         raise AssertionError("it computes")
 
-    stand_in = SimpleNamespace(Arguments=module.Arguments, run=computed)
-    monkeypatch.setattr(cli, "import_module", lambda _: stand_in)
+    monkeypatch.setattr(cli, "command", lambda _: (options, computed))
     assert OUTS[out].split("/")[0] in ends(*words_of(command), "--out", OUTS[out]).replace(
         "/proc", ""
     )
@@ -238,10 +233,8 @@ def test_a_fault_is_3_and_debug_shows_it(folder, monkeypatch, capsys, ends):
     def run(_):
         raise IndexError("of ours")
 
-    module = import_module("rectilinear.cli.demo")
-    monkeypatch.setattr(
-        cli, "import_module", lambda _: SimpleNamespace(Arguments=module.Arguments, run=run)
-    )
+    options, _ = cli.command("demo")
+    monkeypatch.setattr(cli, "command", lambda _: (options, run))
     assert "fault of rectilinear: IndexError: of ours" in ends("demo", code=3)
     ends("demo", "--json", code=3)
     assert cli.main(["demo", "--debug"]) == 3
@@ -386,9 +379,8 @@ def test_ctrl_c_is_one_line(folder):
 
 
 def test_a_json_answer_has_no_nan(folder, monkeypatch, capsys):
-    module = import_module("rectilinear.cli.demo")
-    stand_in = SimpleNamespace(Arguments=module.Arguments, run=lambda _: {"a": float("nan")})
-    monkeypatch.setattr(cli, "import_module", lambda _: stand_in)
+    options, _ = cli.command("demo")
+    monkeypatch.setattr(cli, "command", lambda _: (options, lambda _: {"a": float("nan")}))
     assert cli.main(["demo", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"a": None}
-    assert to_json(module.Arguments())["seed"] == 0
+    assert to_json(options())["seed"] == 0

@@ -41,7 +41,7 @@ def small(**changes: Any) -> KoopmanRegressor:
 
 
 def slow_manifold(count: int, seed: int) -> np.ndarray:
-    """``x1' = -.05 x1, x2' = -(x2 - x1^2)`` from random starts, solved to 1e-10: ``(count, 121,
+    """``x1' = -.05 x1, x2' = -(x2 - x1^2)`` from random initial states, solved to 1e-10: ``(count, 121,
     2)``.
     """
     starts = np.random.default_rng(seed).uniform(-1, 1, (count, 2))

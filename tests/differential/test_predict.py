@@ -56,7 +56,7 @@ def network(w1: Tensor, w2: Tensor, activation: nn.Module) -> nn.Sequential:
 
 
 def starts(d: int, h: int, scale: float, count: int) -> tuple[Tensor, Tensor]:
-    """Gaussian starts of this size, or PyTorch's own at ``scale`` 1."""
+    """Gaussian initialisations of this size, or PyTorch's own at ``scale`` 1."""
     if scale < 1:
         return scale * draw(count, h, d, seed=h), scale * draw(count, 1, h, seed=1000 + h)
     models = []

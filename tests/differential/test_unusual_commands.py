@@ -116,7 +116,7 @@ def test_a_word_without_effect_or_twice_is_refused(
     assert cli.main(["interpolate", str(run), "--frames", "1"]) == 2
     from rectilinear.cli import stylize
 
-    arguments = stylize.Arguments(run=run, style="a", blend=("b=0.3", "b=0.4"))
+    arguments = stylize.Stylize(run=run, style="a", blend=("b=0.3", "b=0.4"))
     with pytest.raises(cli.UsageError, match="twice"):
         stylize._weights(arguments)
 
@@ -133,8 +133,8 @@ def test_a_run_finds_its_data_from_any_folder(
     (tmp_path / "run").rename(tmp_path / "elsewhere/moved")
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert cli.main(["invert", "moved", "--count", "2"]) == 0
-    (tmp_path / "my phötos").rename(tmp_path / "elsewhere/pictures")
-    assert train(Path("moved"), "pictures") == 0  # the same data in another place
+    (tmp_path / "my phötos").rename(tmp_path / "elsewhere/images")
+    assert train(Path("moved"), "images") == 0  # the same data in another place
 
 
 def test_commands_that_write_into_a_run_hold_it(

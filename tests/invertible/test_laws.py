@@ -1,4 +1,4 @@
-"""The laws of an invertible network, on every network and block."""
+"""The properties of an invertible network, on every network and block."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def test_its_log_determinant_is_that_of_the_jacobian() -> None:
     torch.testing.assert_close(logdet, torch.linalg.slogdet(jacobians)[1])
 
 
-def test_there_and_back_inside_at_the_edge_and_outside() -> None:
+def test_round_trips_inside_at_the_edge_and_outside() -> None:
     g = coupling()
     z = torch.tensor(
         [[0.3, edge, -edge] for edge in (0.0, 1.0, 2.0, 2.0 - 1e-12, 2.0 + 1e-12, 50.0)]

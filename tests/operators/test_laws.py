@@ -1,4 +1,4 @@
-"""Every operator on the list keeps every law, against its dense twin."""
+"""Every operator on the list has every property, against its dense twin."""
 
 from __future__ import annotations
 

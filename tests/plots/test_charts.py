@@ -49,7 +49,7 @@ def test_the_same_chart_gives_the_same_bytes(name: str, tmp_path: Path) -> None:
         assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()
 
 
-def test_histogram_follows_its_law() -> None:
+def test_histogram_follows_its_distribution() -> None:
     values = stats.norm().rvs(20_000, random_state=np.random.default_rng(0))
     (axes,) = plots.histogram({"x": (values, stats.norm())}, bins=30).axes
     x, density = axes.lines[0].get_data()

@@ -54,7 +54,7 @@ def test_nested_errors_are_relative_to_pca_at_each_rank() -> None:
         torch.manual_seed(0)
         values = torch.stack([objective(x)["error"].detach() for _ in range(200)])
     assert values.mean().item() == pytest.approx(59 / 60, abs=0.02)
-    assert values.std() > 0, "ranks are drawn anew"
+    assert values.std() > 0, "ranks are drawn again"
 
 
 def test_tightness_says_the_same_at_every_scale() -> None:

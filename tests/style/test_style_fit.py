@@ -263,7 +263,7 @@ def test_stylize_writes_pictures_and_numbers(trained, tmp_path, capsys):
         capsys.readouterr()
         assert main([*ask, *words]) == 0
         answer = json.loads(capsys.readouterr().out)
-        assert Image.open(answer["picture"]).size[0] > 8
+        assert Image.open(answer["image"]).size[0] > 8
         assert (
             json.loads((tmp_path / "out" / "stylized.json").read_text())["count"] == answer["count"]
         )

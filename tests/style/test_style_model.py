@@ -186,14 +186,14 @@ def test_tiles_meet_without_a_seam():
     f = rl.Linearizer(
         rl.invertible.Flatten((3, 16, 16)), rl.operators.Convolution((3, 16, 16), blur)
     )
-    picture = torch.linspace(0, 1, 40, dtype=torch.float64).expand(3, 33, 40)
-    styled = in_tiles(f, picture)
-    assert (styled - picture)[
+    image = torch.linspace(0, 1, 40, dtype=torch.float64).expand(3, 33, 40)
+    styled = in_tiles(f, image)
+    assert (styled - image)[
         :, 4:-4, 4:-4
     ].abs().max() < 0.02  # a ramp stays, but for what wraps around in a tile
-    assert torch.allclose(in_tiles(f, picture[:, :16, :16]), f(picture[None, :, :16, :16])[0])
+    assert torch.allclose(in_tiles(f, image[:, :16, :16]), f(image[None, :, :16, :16])[0])
     with pytest.raises(ShapeError):
-        in_tiles(f, picture[:, :8])
+        in_tiles(f, image[:, :8])
 
 
 def test_objectives_refuse_weights_that_do_not_fit(model):

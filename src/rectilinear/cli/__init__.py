@@ -1,60 +1,65 @@
-"""The command line: one file a command.
+"""The command line: commands, their exit codes and error lines.
 
-A command is a module with ``Arguments``, a dataclass whose docstring and fields are its help, and
-``run(arguments)``,
-which returns the JSON object to print. Modules import what is heavy inside ``run``: ``--help``
-stays instant.
+A command, such as ``sample``, is a dataclass ``Sample``, whose docstring and fields are its help,
+and a function ``sample(arguments)``, which returns the JSON object to print. Large packages are
+imported inside that function: ``--help`` stays instant.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import select
 import sys
+import traceback
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from rectilinear import __version__
-from rectilinear.cli._exit import (
-    FAILED_CLAIM,
-    FAULT,
-    INTERRUPTED,
-    MISTAKE,
-    PIPE_CLOSED,
-    ending,
-    nobody_reads,
-    say,
-)
-from rectilinear.cli._options import UsageError, parse, show
+from rectilinear.cli._options import Common, UsageError, parse, show
 from rectilinear.config import nan_to_null
+from rectilinear.errors import RectilinearError
 from rectilinear.files import locked, writable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Sequence
     from typing import TextIO
 
 
-COMMANDS = (
-    "demo",
-    "train",
-    "sample",
-    "invert",
-    "interpolate",
-    "data",
-    "report",
-    "reproduce",
-    "study",
-    "audit",
-    "predict",
-    "project",
-    "stylize",
-    "forecast",
-)
-
+COMMANDS = {
+    "demo": "report",
+    "train": "train",
+    "sample": "sample",
+    "invert": "sample",
+    "interpolate": "sample",
+    "data": "train",
+    "report": "report",
+    "reproduce": "reproduce",
+    "study": "study",
+    "audit": "audit",
+    "predict": "predict",
+    "project": "project",
+    "stylize": "stylize",
+    "forecast": "forecast",
+}
+"""The commands in the order of the help, and the module of each."""
 FORMER_OPTIONS = {("project", "--damage"): "--corrupt", ("study", "--starts"): "--inits"}
 """Options of earlier versions by command, and their present names."""
+
+OURS = Path(__file__).resolve().parents[1]
+MAX_MESSAGE_CHARACTERS = 1000
+
+FAILED_CLAIM, MISTAKE, FAULT, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 130, 141
+NO_MEMORY = (
+    "allocate memory",
+    "out of memory",
+    "Storage size calculation overflowed",
+    "array is too big",
+    "Maximum allowed dimension exceeded",
+    "Unable to allocate",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -95,6 +100,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0 if _holds(result or {}) else FAILED_CLAIM
 
 
+def command(name: str) -> tuple[type[Common], Callable[[Any], dict[str, Any]]]:
+    """The options of a command, such as ``Sample``, and its function, such as ``sample``."""
+    module = import_module(f"rectilinear.cli.{COMMANDS[name]}")
+    return getattr(module, name.capitalize()), getattr(module, name)
+
+
 class _Asked:
     """What is known of the command when it fails."""
 
@@ -114,8 +125,8 @@ def _run(words: Sequence[str], asked: _Asked) -> dict[str, Any] | None:
     for word in words[1:]:
         if new := FORMER_OPTIONS.get((words[0], word.partition("=")[0])):
             raise UsageError(f"'{word.partition('=')[0]}' is now called {new}.")
-    command = import_module(f"rectilinear.cli.{words[0]}")
-    arguments = parse(command.Arguments, words[0], words[1:])
+    options, run = command(words[0])
+    arguments = parse(options, words[0], words[1:])
     if arguments is None:
         return None
     asked.user_files = arguments.code()
@@ -128,7 +139,7 @@ def _run(words: Sequence[str], asked: _Asked) -> dict[str, Any] | None:
             stack.enter_context(_no_silent_end())
         if arguments.json:
             stack.enter_context(_standard_error_only())
-        result: dict[str, Any] = command.run(arguments)
+        result: dict[str, Any] = run(arguments)
     if os.getpid() != process:  # a child that the user's code forked and let run on
         os._exit(MISTAKE)
     return result
@@ -190,6 +201,87 @@ def _holds(result: dict[str, Any]) -> bool:
 def _overview() -> str:
     lines = ["usage: rectilinear COMMAND ...", "", "Linear algebra for neural networks.", ""]
     for name in COMMANDS:
-        arguments = import_module(f"rectilinear.cli.{name}").Arguments
-        lines.append(f"  {name:<13}{arguments.__doc__.splitlines()[0]}")
+        options, _ = command(name)
+        lines.append(f"  {name:<13}{(options.__doc__ or '').splitlines()[0]}")
     return "\n".join([*lines, "", "rectilinear COMMAND --help lists the options of one command."])
+
+
+def ending(error: BaseException, user_files: Sequence[Path] = ()) -> tuple[int, str]:
+    """The exit code that ``error`` ends the program with, and what is said of it.
+
+    2 for what the user can mend: a mistake in the words or the data, a file, a disk, too little
+    memory, code of ``user_files`` that fails; 130 for Ctrl-C; 3 for a fault of rectilinear.
+
+    Example:
+        >>> ending(UsageError("'sing' is no command."))
+        (2, "'sing' is no command.")
+        >>> ending(ZeroDivisionError("division by zero"))[0]
+        3
+    """
+    text = " ".join(str(error).split())
+    named = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED, "stopped; a run goes on where it was with the same command."
+    if isinstance(error, RectilinearError | UsageError):
+        return MISTAKE, _cut(text)
+    if isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError | ValueError) and any(sign in text for sign in NO_MEMORY)
+    ):
+        return MISTAKE, _cut(f"not enough memory for what was asked: {named}")
+    if (place := _place_in(error, user_files)) is not None:
+        return MISTAKE, _cut(f"{place} fails: {named}. --debug shows the traceback.")
+    if isinstance(error, SystemExit):
+        return (
+            MISTAKE,
+            (
+                f"sys.exit({error.code!r}) was called before the command was done; --debug shows "
+                "where."
+            ),
+        )
+    if isinstance(error, OSError):
+        return MISTAKE, _cut(f"the system refuses: {named}")
+    return FAULT, _cut(
+        f"a fault of rectilinear: {named}. Please report it, with what --debug shows."
+    )
+
+
+def say(message: str, error: BaseException | None = None) -> None:
+    """Write one line to standard error, after the traceback of ``error`` where one is given."""
+    try:
+        if error is not None:
+            traceback.print_exception(error)
+        print(f"rectilinear: {message}", file=sys.stderr, flush=True)
+    except (OSError, ValueError):  # nobody reads it, or it is closed
+        pass
+
+
+def nobody_reads(stream: TextIO) -> bool:
+    """Whether ``stream`` is a pipe whose reader has gone."""
+    try:
+        watch = select.poll()
+        watch.register(stream.fileno(), select.POLLOUT)
+        return any(event & (select.POLLERR | select.POLLNVAL) for _, event in watch.poll(0))
+    except (AttributeError, OSError, ValueError):  # no such call, or no file
+        return False
+
+
+def _place_in(error: BaseException, user_files: Sequence[Path]) -> str | None:
+    """File and line of the last call of the user's code that led to ``error``."""
+    folders = {path.resolve().parent for path in user_files}
+    files = {path.resolve() for path in user_files}
+    place = None
+    for frame in traceback.extract_tb(error.__traceback__):
+        path = Path(frame.filename)
+        if path.resolve() in files or (
+            path.is_file() and path.resolve().parent in folders and not _is_ours(path)
+        ):
+            place = f"{path.name}, line {frame.lineno},"
+    return place
+
+
+def _is_ours(path: Path) -> bool:
+    return path.resolve().is_relative_to(OURS) or "site-packages" in path.parts
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_MESSAGE_CHARACTERS else f"{text[:MAX_MESSAGE_CHARACTERS]} ..."

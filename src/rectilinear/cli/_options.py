@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class UsageError(Exception):
-    """Words that are no command."""
+    """A command line that is not valid."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ def parse(cls: type[T], command: str, words: Sequence[str]) -> T | None:
     """The words as an instance of ``cls``; None when they asked for help, which is then printed.
 
     Raises:
-        UsageError: for words that do not fit, in one line.
+        UsageError: for arguments that do not fit, in one line.
     """
     if any(not word or (word.startswith("--") and word.endswith("=")) for word in words):
         raise UsageError(
@@ -169,7 +169,7 @@ def write_images(
         )
     with atomic_write(folder / f"{name}.npy") as tmp:
         np.save(tmp, array, allow_pickle=False)
-    return {"picture": str(folder / f"{name}.png"), "array": str(folder / f"{name}.npy")}
+    return {"image": str(folder / f"{name}.png"), "array": str(folder / f"{name}.npy")}
 
 
 def named_images(

@@ -10,7 +10,7 @@ from rectilinear.cli._options import Common
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(Common):
+class Audit(Common):
     """Measure how linear a network is on data, and say why."""
 
     model: tyro.conf.Positional[str]
@@ -47,7 +47,7 @@ class Arguments(Common):
         return (Path(self.model.rpartition(":")[0]),)
 
 
-def run(arguments: Arguments) -> dict[str, Any]:
+def audit(arguments: Audit) -> dict[str, Any]:
     """Load, audit, write."""
     import torch
 

@@ -22,7 +22,7 @@ LONGEST = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(Common):
+class Forecast(Common):
     """Forecast a series or a system with a run, forward or backward."""
 
     run: tyro.conf.Positional[Path]
@@ -40,7 +40,7 @@ class Arguments(Common):
     """Folder for forecast.png, forecast.npy and forecast.json; that of the run by default."""
 
 
-def run(arguments: Arguments) -> dict[str, Any]:
+def forecast(arguments: Forecast) -> dict[str, Any]:
     """The forecast with its errors against the observed series and the dominant modes."""
     import numpy as np
     import torch
@@ -88,7 +88,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     with atomic_write(out / "forecast.npy") as tmp:
         np.save(tmp, forecast.numpy(), allow_pickle=False)
     write_json(out / "forecast.json", result)
-    files = {"picture": str(out / "forecast.png"), "array": str(out / "forecast.npy")}
+    files = {"image": str(out / "forecast.png"), "array": str(out / "forecast.npy")}
     return {**files, **result}
 
 

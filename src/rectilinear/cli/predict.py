@@ -10,7 +10,7 @@ from rectilinear.cli._options import Common
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(Common):
+class Predict(Common):
     """Predict the learning curve of a network before training, or name what does not hold."""
 
     model: tyro.conf.Positional[str]
@@ -32,7 +32,7 @@ class Arguments(Common):
         return (Path(self.model.rpartition(":")[0]),)
 
 
-def run(arguments: Arguments) -> dict[str, Any]:
+def predict(arguments: Predict) -> dict[str, Any]:
     """Predict, and write curve and numbers."""
     import rectilinear as rl
     from rectilinear.cli._model import load_array, load_model, load_weights
@@ -50,14 +50,14 @@ def run(arguments: Arguments) -> dict[str, Any]:
     found = rl.predict(model, x, y, arguments.lr, arguments.steps)
     answer = found.to_json()
     if arguments.out is not None:
-        picture, numbers = arguments.out / "prediction.png", arguments.out / "prediction.json"
-        _draw(found, picture)
+        image, numbers = arguments.out / "prediction.png", arguments.out / "prediction.json"
+        _draw(found, image)
         write_json(numbers, answer)
-        answer |= {"picture": str(picture), "numbers": str(numbers)}
+        answer |= {"image": str(image), "numbers": str(numbers)}
     if arguments.json:
         return answer
     print(found)
-    return {name: answer[name] for name in ("picture", "numbers") if name in answer}
+    return {name: answer[name] for name in ("image", "numbers") if name in answer}
 
 
 def _draw(found: Any, path: Path) -> None:

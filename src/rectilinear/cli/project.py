@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(Common):
+class Project(Common):
     """Project images by a trained projector: denoising, deblurring, inpainting, anomaly scores."""
 
     run: tyro.conf.Positional[Path]
@@ -44,7 +44,7 @@ class Arguments(Common):
     """Folder of the data sets; $RECTILINEAR_DATA, then ./data, by default."""
 
 
-def run(arguments: Arguments) -> dict[str, Any]:
+def project(arguments: Project) -> dict[str, Any]:
     """Corrupt the images if asked, project them, and write images, arrays and scores."""
     import torch
 
@@ -105,7 +105,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     return answer
 
 
-def _images(arguments: Arguments, run: "Run", out: Path) -> "tuple[list[str] | None, Tensor]":
+def _images(arguments: Project, run: "Run", out: Path) -> "tuple[list[str] | None, Tensor]":
     """The images to project, at the size of the run's images, and the names of files."""
     import torch
 

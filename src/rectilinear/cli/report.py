@@ -1,4 +1,4 @@
-"""``rectilinear report``."""
+"""``rectilinear demo`` and ``report``: numbers and pages of a trained generator."""
 
 import sys
 from dataclasses import dataclass
@@ -17,7 +17,30 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(Common):
+class Demo(Common):
+    """Train a generator of digits, and report on it and every other use (a few minutes)."""
+
+    out: Path = Path("runs/demo")
+    """Folder of the run; the same command resumes it."""
+
+
+def demo(arguments: Demo) -> dict[str, Any]:
+    """Train, evaluate, report."""
+    import torch
+
+    from rectilinear import recipes
+    from rectilinear.files import locked
+    from rectilinear.report.write import CHAPTERS
+
+    torch.set_num_threads(1)  # small matrices: more threads only wait for each other
+    recipe = recipes.recipe_named("digits", {"training.seed": arguments.seed})
+    with locked(arguments.out):
+        run = recipes.train("digits", recipe, arguments.out)
+        return report_on(run, None, None, None, arguments.seed, CHAPTERS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(Common):
     """Evaluate a run and write report.html and metrics.json."""
 
     run: tyro.conf.Positional[Path]
@@ -30,7 +53,7 @@ class Arguments(Common):
     """Folder of data sets; $RECTILINEAR_DATA, then ./data, by default."""
 
 
-def run(arguments: Arguments) -> dict[str, Any]:
+def report(arguments: Report) -> dict[str, Any]:
     """The numbers of the report, and its path."""
     from rectilinear import recipes
 

@@ -10,7 +10,7 @@ from rectilinear.cli._options import Common, UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(Common):
+class Reproduce(Common):
     """Compute and draw a figure of a paper, and check its claims.
 
     The exit code is 1 where a claim fails.
@@ -28,7 +28,7 @@ class Arguments(Common):
     """Folder of data sets; $RECTILINEAR_DATA, then ./data, by default."""
 
 
-def run(arguments: Arguments) -> dict[str, Any]:
+def reproduce(arguments: Reproduce) -> dict[str, Any]:
     """The figure's path and its claims."""
     from importlib import import_module
 
@@ -44,9 +44,9 @@ def run(arguments: Arguments) -> dict[str, Any]:
     module = import_module(f"rectilinear.papers.{arguments.paper}.{arguments.figure}")
     stem = arguments.out / f"{arguments.paper}-{arguments.figure}-{arguments.preset}"
     result = module.compute(arguments.preset, seed=arguments.seed, data_dir=arguments.data_dir)
-    picture = stem.with_suffix(".png")
-    module.draw(result, picture)
-    answer = {"figure": str(picture), "claims": [asdict(claim) for claim in module.claims(result)]}
+    image = stem.with_suffix(".png")
+    module.draw(result, image)
+    answer = {"figure": str(image), "claims": [asdict(claim) for claim in module.claims(result)]}
     write_json(stem.with_suffix(".json"), answer)
     return answer
 

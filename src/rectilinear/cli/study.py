@@ -10,7 +10,7 @@ from rectilinear.cli._options import Common, UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(Common):
+class Study(Common):
     """Train linear networks of many depths beside least squares, and report when depth hurts.
 
     The same command goes on where an earlier one stopped.
@@ -78,7 +78,7 @@ class Arguments(Common):
         return (self.out or Path("runs") / f"study-{Path(self.data).stem}",)
 
 
-def run(arguments: Arguments) -> dict[str, Any]:
+def study(arguments: Study) -> dict[str, Any]:
     """The paths of the written files, and the most important numbers of every cell."""
     from dataclasses import replace
 

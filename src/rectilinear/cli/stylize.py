@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(Common):
+class Stylize(Common):
     """Style transfer: apply a style, blend styles, exchange one style for another, or remove it."""
 
     run: tyro.conf.Positional[Path]
@@ -42,7 +42,7 @@ class Arguments(Common):
     """Folder of the data sets; $RECTILINEAR_DATA, then ./data, by default."""
 
 
-def run(arguments: Arguments) -> dict[str, Any]:
+def stylize(arguments: Stylize) -> dict[str, Any]:
     """Stylize, draw, write, measure where the teacher can be asked."""
     import torch
 
@@ -74,7 +74,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
     return answer
 
 
-def _weights(arguments: Arguments) -> dict[str, float]:
+def _weights(arguments: Stylize) -> dict[str, float]:
     """The weight of each style; none where a style is only taken away."""
     if arguments.style is None:
         if arguments.blend or arguments.instead_of is None:
@@ -99,7 +99,7 @@ def _weights(arguments: Arguments) -> dict[str, float]:
     return {arguments.style: rest, **others}
 
 
-def _map(model: "StyleTransfer", weights: dict[str, float], arguments: Arguments) -> "Linearizer":
+def _map(model: "StyleTransfer", weights: dict[str, float], arguments: Stylize) -> "Linearizer":
     """From images, or from images in a style, to the blend."""
     if arguments.instead_of is None:
         return model.blend(weights)
@@ -107,9 +107,7 @@ def _map(model: "StyleTransfer", weights: dict[str, float], arguments: Arguments
     return model.blend(weights) @ back if weights else back
 
 
-def _images(
-    arguments: Arguments, run: Any, size: tuple[int, int], out: Path
-) -> "dict[str, Tensor]":
+def _images(arguments: Stylize, run: Any, size: tuple[int, int], out: Path) -> "dict[str, Tensor]":
     """Images ``(c, *size)`` by name."""
     from rectilinear.cli._options import named_images
 

@@ -1,4 +1,4 @@
-"""``rectilinear train``."""
+"""``rectilinear train`` and ``data``: train a recipe, check and download its data."""
 
 import json
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arguments(Common):
+class Train(Common):
     """Train a recipe; the same command resumes where it stopped."""
 
     recipe: tyro.conf.Positional[str]
@@ -31,7 +31,7 @@ class Arguments(Common):
         return (self.out or Path("runs") / self.recipe,)
 
 
-def run(arguments: Arguments) -> dict[str, Any]:
+def train(arguments: Train) -> dict[str, Any]:
     """The folder of the run, and the size of its model."""
     from rectilinear import recipes
 
@@ -71,3 +71,46 @@ def _change(text: str) -> tuple[str, Any]:
         return name, json.loads(value)
     except (ValueError, RecursionError):
         return name, value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data(Common):
+    """Check a data set, and download it where it is missing.
+
+    Names are digits, mnist, fashion_mnist, or a folder of images.
+    """
+
+    name: tyro.conf.Positional[str]
+    """Name of the data set, or a folder of images."""
+    out: Path | None = None
+    """Folder of data sets; $RECTILINEAR_DATA, then ./data, by default."""
+    size: int | None = None
+    """Side of the square images in pixels; that of the files by default."""
+
+    def folders(self) -> tuple[Path, ...]:
+        return ()  # most of the time it only reads there
+
+
+def data(arguments: Data) -> dict[str, Any]:
+    """Count what is there, after fetching what is not."""
+    from rectilinear import datasets
+    from rectilinear.datasets.load import NAMES, located
+    from rectilinear.errors import DataError
+
+    root = datasets.data_root(arguments.out)
+    try:
+        train = datasets.load(arguments.name, "train", root, arguments.size)
+    except DataError:
+        if arguments.name not in NAMES:
+            raise
+        datasets.download(arguments.name, root)
+        train = datasets.load(arguments.name, "train", root, arguments.size)
+    test = datasets.load(arguments.name, "test", root, arguments.size)
+    return {
+        "name": train.name,
+        "folder": str(located(arguments.name, root) or root.resolve()),
+        "train": len(train),
+        "test": len(test),
+        "shape": list(train.shape),
+        "classes": list(train.classes),
+    }

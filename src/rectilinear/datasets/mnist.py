@@ -156,8 +156,8 @@ def download(name: str, dest: str | Path, mirrors: Sequence[str] | None = None) 
 
     Files that are there and right stay. An interrupted download leaves ``FILE.gz.part`` and goes on
     from there the next time, from any mirror; a file takes its name only once it has the known
-    SHA-256. Several processes may download at once: one of them resumes, the others begin anew, all
-    of them succeed.
+    SHA-256. Several processes may download at once: one of them resumes, the others begin again,
+    all of them succeed.
 
     Args:
         name: the data set.

@@ -44,7 +44,7 @@ def read_rows(path: Path) -> list[tuple[int, list[str]]]:
             rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(
-            f"{path.name}, which is no text in UTF-8: {error}", "rows of cells", "Save it anew."
+            f"{path.name}, which is no text in UTF-8: {error}", "rows of cells", "Save it as UTF-8."
         ) from error
     except OSError as error:
         raise DataError(
@@ -71,9 +71,9 @@ def read_series(path: Path, dt: float | None = None) -> tuple[Tensor, Tensor]:
 
     ``.csv``: one series, a column a variable, parted by commas, semicolons or tabs, with or without
     a line of names; a column named "time" or "t" holds the times. ``.npy``: an array ``(T,)``,
-    ``(T, d)`` or ``(count, T, d)``. Without times steps are ``dt``, 1 by default.
-    Columns without a name, such as pandas' row numbers, and those named as dates are refused: they
-    are no variables. Empty cells become NaN, which models of series refuse as gaps.
+    ``(T, d)`` or ``(count, T, d)``. Without times steps are ``dt``, 1 by default. Columns without a
+    name, such as pandas' row numbers, and those named as dates are refused: they are no variables.
+    Empty cells become NaN, which models of series refuse as gaps.
 
     Args:
         path: the file.
@@ -99,7 +99,7 @@ def read_series(path: Path, dt: float | None = None) -> tuple[Tensor, Tensor]:
             return _with_times(*_csv(path), dt)
     except (ValueError, OSError, EOFError) as error:
         raise DataError(
-            f"{path}, which is no table of numbers: {error}", "numbers", "Look at the file."
+            f"{path}, which is no table of numbers: {error}", "numbers", "Inspect the file."
         ) from error
     raise DataError(f"{path}", "a file that ends in .csv or .npy", "Save it as one of these.")
 

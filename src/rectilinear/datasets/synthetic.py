@@ -44,13 +44,13 @@ class System:
     Attributes:
         velocity: the right-hand side.
         dt: the time step where none is given.
-        starts: random initial states, of a count and a generator.
+        initial_states: random initial states, of a count and a generator.
         columns: names of the coordinates.
     """
 
     velocity: Callable[[Tensor], Tensor]
     dt: float
-    starts: Callable[[int, Generator], Tensor]
+    initial_states: Callable[[int, Generator], Tensor]
     columns: tuple[str, ...]
 
 
@@ -132,7 +132,7 @@ def simulate_system(
             f"dt = {dt}, jitter = {jitter}", "dt above 0 and jitter in [0, 1/2)", "Correct them."
         )
     g = generator(seed)
-    x = system.starts(count, g)
+    x = system.initial_states(count, g)
     times = dt * torch.arange(steps + 1, dtype=torch.float64).expand(count, -1)
     times = times + dt * jitter * (
         2 * torch.rand(count, steps + 1, generator=g, dtype=torch.float64) - 1
@@ -210,11 +210,11 @@ def _columns(*columns: Tensor) -> Tensor:
 
 
 def _box(*sides: float) -> Callable[[int, Generator], Tensor]:
-    def starts(count: int, g: Generator) -> Tensor:
+    def initial_states(count: int, g: Generator) -> Tensor:
         half = torch.tensor(sides, dtype=torch.float64)
         return half * (2 * torch.rand(count, len(sides), generator=g, dtype=torch.float64) - 1)
 
-    return starts
+    return initial_states
 
 
 def _swinging(count: int, g: Generator) -> Tensor:

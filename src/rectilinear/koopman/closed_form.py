@@ -25,7 +25,7 @@ BANDWIDTHS = (0.5, 1.0, 2.0, 4.0, 8.0, 12.0)
 dimension.
 """
 LOOKAHEAD_BANDWIDTHS = BANDWIDTHS[:3]
-"""The same for features along looks ahead, which have only the way between two looks to tell."""
+"""The same for features with lookahead, whose inputs differ less from each other."""
 RIDGES = (1e-14, 1e-12, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2, 1e-1, 1.0)
 """Tried ridge penalties of the least squares, relative to the number of windows."""
 _MOST, _TRIAL, _MODES = (
@@ -35,7 +35,7 @@ _MOST, _TRIAL, _MODES = (
 )  # windows for the least squares, for each trial, and for the modes
 _EXACT = 1e-20  # smaller mean square errors, in variances, count as equal: they are rounding
 LONGEST_HORIZON = 100
-"""Steps ahead that a fit looks where it chooses by itself and the series are long enough."""
+"""Largest default horizon of a fit in steps, where the series are long enough."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,7 @@ def fit(series: Series, config: FitConfig) -> tuple[Koopman, Windows]:
     gradient.
 
     Warns (ForecastWarning) where series are left out, and where a forecast of one step over all of
-    them is worse than
-    none: :func:`~rectilinear.koopman.one_step_error`.
+    them is worse than none: :func:`~rectilinear.koopman.one_step_error`.
 
     Raises:
         DataError: if series are too short, constant, or too few.
@@ -274,7 +273,7 @@ def _latents(
 def _lookahead(
     series: Series, config: FitConfig, horizon: int, mean: Tensor, scale: Tensor
 ) -> dict[str, Any]:
-    """Arguments of features that look ahead, and back with ``backward``, for nonlinear systems."""
+    """Arguments of lookahead features, with ``backward`` of past ones, for nonlinear systems."""
     stride = (
         ceil(horizon / config.lookahead_features)
         if config.lookahead_features and config.fourier
@@ -293,7 +292,7 @@ def _lookahead(
     later, earlier = embed(known, config.delays)[:, -1], observed[:, 0]
     short = replace(
         config, fourier=ceil(config.fourier / 2), width=0
-    )  # every look costs as much as their number
+    )  # each costs as much as their number
     eye = torch.eye(s.shape[1], dtype=s.dtype)
     whole = torch.ones(1, dtype=torch.bool)
     ahead = _features(s, later, eye, eye, whole, found.owner, short, {})

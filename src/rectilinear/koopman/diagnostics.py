@@ -55,7 +55,7 @@ def chapman_kolmogorov_error(model: Koopman, found: Windows, steps: int) -> Chap
     middle = model.advance(z, once)[:, 0]
     direct = model.lift.observe(far)
     latent = model.lift.observe(model.advance(middle, once)[:, 0]) - direct
-    anew = model(model.lift.observe(middle), once)[:, 0] - direct
+    reencoded = model(model.lift.observe(middle), once)[:, 0] - direct
     now = int(found.times[0].abs().argmin())
     later = [now + steps, now + 2 * steps]
     operator = float("nan")
@@ -66,7 +66,7 @@ def chapman_kolmogorov_error(model: Koopman, found: Windows, steps: int) -> Chap
         size = y[0].std(0).clamp(min=1e-300)
         one, two = (_least_squares(y[0] / size, end / size) for end in y[1:])
         operator = float((one @ one - two).norm() / two.norm())
-    return ChapmanKolmogorovError(_rms(latent / scale), _rms(anew / scale), operator)
+    return ChapmanKolmogorovError(_rms(latent / scale), _rms(reencoded / scale), operator)
 
 
 class RoundTripError(NamedTuple):

@@ -134,9 +134,9 @@ class Koopman(Configured):
     def forecast(self, x: Tensor, times: Tensor, reencode: int | None = None) -> Tensor:
         """Observations ``(b, k, dim)`` after ``times`` ``(k,)`` or ``(b, k)`` from states ``x``.
 
-        With ``reencode=m`` the state is decoded and re-encoded every ``m`` steps of
-        ``dt``: no longer one linear map, and closer to the system where the model is good over
-        ``m`` steps only.
+        With ``reencode=m`` the state is decoded and re-encoded every ``m`` steps of ``dt``: no
+        longer one linear map, and closer to the system where the model is good over ``m`` steps
+        only.
 
         Raises:
             NonFiniteError: for states or times that are not finite.
@@ -216,13 +216,12 @@ class MultiStep(nn.Module):
 
     Every time is one application of ``A^t``, near or far: no rollout. Learned features train at the
     full rate, the modes, which the closed form has found well already, at a hundredth of it.
-    Features of the state alone start from
-    weights of zero: beside them the network would see only what they leave, which is small and
-    rough;
-    :func:`~rectilinear.koopman.solve_features` gives all their weights in the end.
+    Features of the state alone are initialised at weights of zero: beside them the network would
+    see only what they leave, which is small and rough; :func:`~rectilinear.koopman.solve_features`
+    gives all their weights in the end.
 
     Args:
-        model: what to train; :func:`~rectilinear.koopman.fit` gives its start.
+        model: what to train; :func:`~rectilinear.koopman.fit` initialises it.
         times: times drawn for each batch.
         lr: rate of the training, to which that of the modes is set.
 

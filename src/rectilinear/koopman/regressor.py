@@ -162,7 +162,7 @@ class KoopmanRegressor(BaseEstimator):
     ) -> NDArray[np.float64]:
         """Forecasts ``(b, steps + 1, d)`` from states ``X`` ``(b, delays d)``, newest row first.
 
-        The start is included.
+        The initial state is included.
 
         Negative ``steps`` go back in time; ``times`` ``(k,)`` gives the times themselves, from the
         start.

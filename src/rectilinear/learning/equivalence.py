@@ -359,7 +359,7 @@ def linear_problem(chain: LayerChain, x: Tensor, y: Tensor, even: float) -> Line
         raise AssumptionError(
             f"data of which {100 * lonely:.3g} % have no mirror image (-x, -y)",
             "data closed under (x, y) -> (-x, -y)",
-            "Append the mirror images, or train and look.",
+            "Append the mirror images, or train and compare.",
             assumption="symmetric data",
         )
     name = chain.activation.name + (f" {chain.alpha:g}" if chain.alpha else "")

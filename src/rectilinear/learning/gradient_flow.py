@@ -145,7 +145,7 @@ def integrate(
                 raise DivergedError(
                     f"a gradient flow that stops at time {run.t[-1]:.4g}: {run.message}",
                     "a solution up to the last time asked for",
-                    "Ask for earlier times, or look at the loss.",
+                    "Ask for earlier times, or check the loss.",
                 )
             state, now, span = run.y[:, -1], until, np.diff(run.t).max()
         states.append(state)

@@ -124,8 +124,8 @@ def mirrored(seen: Tensor) -> Tensor:
 def clusters(points: Tensor, apart: float) -> Tensor:
     """The number of the cluster of points within ``apart`` that each point ``(n, k)`` is in.
 
-    Clusters are numbered in the order of their first points.
-    Sorted by the first coordinate, points between two gaps are few unless they are one cluster.
+    Clusters are numbered in the order of their first points. Sorted by the first coordinate, points
+    between two gaps are few unless they are one cluster.
 
     Example:
         >>> clusters(torch.tensor([[0.5], [0.1], [0.5]]), 1e-6).tolist()

@@ -252,7 +252,7 @@ def _by_halves(networks: Networks, data: Moments, x: Tensor, weight: float) -> _
         pull = weight * gamma * even
         z.sign_().mul_(pull)
         # The transposed product is twice as fast; with w it gives sum_x pull |w x|, without another
-        # look at the points.
+        # inspect the points.
         each = (columns @ flat.mT).mT.unflatten(0, shape)
         g2 = (each * w1).sum(-1)[:, None]
         return loss, [(w2.mT * each).add_(w2.mT @ error), g2.add_(error @ w1.mT)]

@@ -55,9 +55,9 @@ def white_input_solution(
     r"""The map ``w(t)``, ``(T, d)``, for white inputs, ``sigma = lam I``, from any initial ``w0``.
 
     With ``q = sqrt(|w|) (w/|w|, 1)``, ``T = kappa t``, ``e_+- = (beta/s, +-1)/sqrt 2``, and
-    ``c_+-``, ``c_0`` the parts of ``q(0)`` along them and the rest, ``q(T) = p(T)/sqrt(D(T))``,
-    ``p = exp(s T) c_+ e_+ + exp(-s T) c_- e_- + c_0``,
-    ``D = 1 + lam [c_+^2 (exp(2 s T) - 1)/(2 s) + c_-^2 (1 - exp(-2 s T))/(2 s) + |c_0|^2 T]``.
+    ``c_+-``, ``c_0`` the parts of ``q(0)`` along them and the rest, ``q(T) = p(T)/sqrt(D(T))``, ``p
+    = exp(s T) c_+ e_+ + exp(-s T) c_- e_- + c_0``, ``D = 1 + lam [c_+^2 (exp(2 s T) - 1)/(2 s) +
+    c_-^2 (1 - exp(-2 s T))/(2 s) + |c_0|^2 T]``.
 
     Args:
         times: ``(T,)``: learning rate times steps.

@@ -63,11 +63,10 @@ def mean_psnr(x: Tensor, y: Tensor, *, most: float, clip: bool = False) -> float
 def ssim(x: Tensor, y: Tensor, peak: float = 1.0) -> Tensor:
     """The structural similarity of each pair of images, 1 for equal ones.
 
-    The mean over channels and windows of ``l s`` with
-    ``l = (2 m_x m_y + c_1) / (m_x^2 + m_y^2 + c_1)`` and
-    ``s = (2 s_xy + c_2) / (s_x^2 + s_y^2 + c_2)``. Windows are Gaussian, of 11 x 11 pixels and
-    deviation 1.5, inside the image; ``c_1 = (0.01 peak)^2`` and ``c_2 = (0.03 peak)^2``. Images
-    below 11 pixels get the largest odd window that fits.
+    The mean over channels and windows of ``l s`` with ``l = (2 m_x m_y + c_1) / (m_x^2 + m_y^2 +
+    c_1)`` and ``s = (2 s_xy + c_2) / (s_x^2 + s_y^2 + c_2)``. Windows are Gaussian, of 11 x 11
+    pixels and deviation 1.5, inside the image; ``c_1 = (0.01 peak)^2`` and ``c_2 = (0.03 peak)^2``.
+    Images below 11 pixels get the largest odd window that fits.
 
     Args:
         x: ``(b, c, h, w)``.

@@ -31,9 +31,8 @@ class Operator(Configured, ABC):
 
     The Python operators build new operators: ``A @ B`` (product), ``A + B``, ``A - B``, ``c * A``,
     ``-A``, ``A ** p``, and ``A.T`` (adjoint). They keep structure where a closed form exists and
-    are lazy otherwise. What they and the
-    verbs return is a value: gradients flow back to the parameters it was computed from, it has none
-    of its own.
+    are lazy otherwise. What they and the verbs return is a value: gradients flow back to the
+    parameters it was computed from, it has none of its own.
 
     Raises:
         ShapeError: if the last axis of ``z`` is not ``in_dim``.

@@ -111,8 +111,8 @@ class Spectral(Operator):
     """``A = Q D Q^T``: orthogonal ``Q``; ``D`` has ``p`` blocks ``[[a, -b], [b, a]]``, then reals.
 
     ``real`` ``(..., n - p)`` holds the real parts of all eigenvalues, pairs first; ``imag`` ``(...,
-    p)`` the ``b`` of the pairs.
-    Every function of ``A`` with ``f(conj x) = conj f(x)`` acts on the eigenvalues alone.
+    p)`` the ``b`` of the pairs. Every function of ``A`` with ``f(conj x) = conj f(x)`` acts on the
+    eigenvalues alone.
 
     Raises:
         ShapeError: if the numbers of eigenvalues and of coordinates disagree.

@@ -26,8 +26,8 @@ from rectilinear.operators.svd import rank, svd, svdvals
 def solve(A: object, y: Tensor, damping: float = 0.0) -> Tensor:  # noqa: ARG001 - the registered ones use it
     """The ``x`` that minimises ``|A x - y|^2 + damping |x|^2``; the shortest one without damping.
 
-    ``y`` ``(..., m)`` and ``x`` ``(..., n)``. Without damping ``x = A^+ y``; with it
-    ``x = (A^T A + damping I)^-1 A^T y``, computed without forming ``A^T A``.
+    ``y`` ``(..., m)`` and ``x`` ``(..., n)``. Without damping ``x = A^+ y``; with it ``x = (A^T A +
+    damping I)^-1 A^T y``, computed without forming ``A^T A``.
 
     Raises:
         ConfigError: if ``damping`` is negative or not finite.

@@ -141,14 +141,17 @@ def histogram(panels: Mapping[str, tuple[ArrayLike, rv_frozen]], bins: int = 40)
         1
     """
     figure, all_axes = canvas(columns=len(panels))
-    for axes, (name, (values, law)) in zip(all_axes, panels.items(), strict=True):
+    for axes, (name, (values, distribution)) in zip(all_axes, panels.items(), strict=True):
         data = np.asarray(values).ravel()
-        low, high = min(data.min(), law.ppf(0.001)), max(data.max(), law.ppf(0.999))
+        low, high = (
+            min(data.min(), distribution.ppf(0.001)),
+            max(data.max(), distribution.ppf(0.999)),
+        )
         x = np.linspace(low, high, 300)
         axes.hist(
             data, bins=bins, range=(low, high), density=True, color=ROLES["second"], alpha=0.35
         )
-        axes.plot(x, law.pdf(x), color=ROLES["first"])
+        axes.plot(x, distribution.pdf(x), color=ROLES["first"])
         axes.set(yticks=[], xlabel=name)
         axes.grid(visible=False)
         axes.spines["left"].set_visible(False)

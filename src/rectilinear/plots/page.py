@@ -1,6 +1,6 @@
 """One self-contained HTML page: pieces that turn values into markup, and the page that holds them.
 
-Every string that reaches the page goes through :func:`html.escape`; pictures are embedded, nothing
+Every string that reaches the page goes through :func:`html.escape`; images are embedded, nothing
 is fetched.
 """
 
@@ -47,7 +47,7 @@ class Section:
 
 
 def embedded_image(pixels: NDArray[np.uint8], description: str, scale: int = 1) -> Html:
-    """An embedded picture; ``description`` is read aloud where it cannot be seen."""
+    """An embedded image; ``description`` is read aloud where it cannot be seen."""
     data = base64.b64encode(png(pixels, scale)).decode()
     return Html(f'<img src="data:image/png;base64,{data}" alt="{escape(description)}">')
 
@@ -59,18 +59,17 @@ def chart(figure: Figure, description: str) -> Html:
     )
 
 
-def beside(pictures: Mapping[str, Html]) -> Html:
-    """Named pictures next to each other, in equal widths."""
+def beside(images: Mapping[str, Html]) -> Html:
+    """Named images next to each other, in equal widths."""
     cells = (
-        f'<div><p class="label">{escape(name)}</p>{markup}</div>'
-        for name, markup in pictures.items()
+        f'<div><p class="label">{escape(name)}</p>{markup}</div>' for name, markup in images.items()
     )
     return Html(f'<div class="beside">{"".join(cells)}</div>')
 
 
-def rows(pictures: Mapping[str, Html]) -> Html:
-    """Named pictures under each other, the names at their left."""
-    cells = (f'<p class="label">{escape(name)}</p>{markup}' for name, markup in pictures.items())
+def rows(images: Mapping[str, Html]) -> Html:
+    """Named images under each other, the names at their left."""
+    cells = (f'<p class="label">{escape(name)}</p>{markup}' for name, markup in images.items())
     return Html(f'<div class="rows">{"".join(cells)}</div>')
 
 

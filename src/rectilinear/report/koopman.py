@@ -153,17 +153,14 @@ def _forecasts(
             captioned(
                 chart(figure, "angle over time for three swings: pendulum, this model and DMD"),
                 "Forecasts",
-                (
-                    "from one observed state, small to large swings, of starts that the fit has "
-                    "not seen."
-                ),
+                "from one observed state each, small to large swings, held out from the fit.",
             ),
             captioned(
                 table(("Root mean square error after steps", *map(str, _AHEAD)), lines),
                 "Errors",
-                "over 200 starts, in standard deviations of the system. Fitted in closed form in "
-                f"{metrics['dynamics_fit_seconds']:.1f} seconds. One power of the matrix and as "
-                f"many single steps differ by {number(metrics['dynamics_stepping'])}.",
+                "over 200 initial states, in standard deviations of the system. Fitted in closed "
+                f"form in {metrics['dynamics_fit_seconds']:.1f} seconds. One power of the matrix "
+                f"and as many single steps differ by {number(metrics['dynamics_stepping'])}.",
             ),
         ),
     )
@@ -179,7 +176,7 @@ def _portrait(truth: Array, ours: Array, linear: Array) -> Section:
             captioned(
                 chart(figure, "closed curves of angle against velocity"),
                 "100 steps each.",
-                "Dots mark the start.",
+                "Dots mark the initial states.",
             ),
         ),
     )

@@ -24,8 +24,8 @@ class StyleTransfer(Configured):
 
     Since the spaces are shared, styles have the arithmetic of their operators: ``(1 - a) A_i + a
     A_j`` lies between two styles, ``A_j A_i^+`` turns one into the other and ``A_i^+`` takes it
-    away. Everything returned is a
-    :class:`~rectilinear.Linearizer`; models with other styles share the networks.
+    away. Everything returned is a :class:`~rectilinear.Linearizer`; models with other styles share
+    the networks.
 
     Args:
         g_in: the network of the images.

@@ -80,16 +80,16 @@ def filtered(images: Tensor, weights: Mapping[str, float]) -> Tensor:
             "(b, 1 or 3, h, w)",
             "Put the channels second.",
         )
-    look = _mean(weights)
-    x = images + look.detail * (images - _blur(images))
+    chosen = _mean(weights)
+    x = images + chosen.detail * (images - _blur(images))
     c = x.shape[1]
-    x = torch.lerp(x, x.mean(1, keepdim=True).expand_as(x), look.grey)
+    x = torch.lerp(x, x.mean(1, keepdim=True).expand_as(x), chosen.grey)
     if c == 3:
-        x = x * x.new_tensor(look.tint)[:, None, None]
-    x = 0.5 + look.polarity * (x - 0.5)
+        x = x * x.new_tensor(chosen.tint)[:, None, None]
+    x = 0.5 + chosen.polarity * (x - 0.5)
     dx, dy = x.diff(dim=3, append=x[..., -1:]), x.diff(dim=2, append=x[..., -1:, :])
     edges = torch.tanh(16 * (dx.square() + dy.square()).mean(1, keepdim=True))
-    return torch.sigmoid(look.contrast * (x - look.lines * edges - look.exposure))
+    return torch.sigmoid(chosen.contrast * (x - chosen.lines * edges - chosen.exposure))
 
 
 def _mean(weights: Mapping[str, float]) -> Filter:
@@ -108,8 +108,10 @@ def _mean(weights: Mapping[str, float]) -> Filter:
     return Filter(detail, grey, (red, green, blue), *rest)
 
 
-def _flat(look: Filter) -> list[float]:
-    return [x for value in astuple(look) for x in (value if isinstance(value, tuple) else (value,))]
+def _flat(chosen: Filter) -> list[float]:
+    return [
+        x for value in astuple(chosen) for x in (value if isinstance(value, tuple) else (value,))
+    ]
 
 
 def _blur(x: Tensor) -> Tensor:
@@ -228,8 +230,7 @@ def pairs(
     """The same images in several styles, ``(n, c, h, w)`` each, from the folders ``root/STYLE``.
 
     Files of one name are one image, whatever their suffixes and the order of these. The split is
-    that of the first
-    style: see :func:`rectilinear.datasets.load`.
+    that of the first style: see :func:`rectilinear.datasets.load`.
 
     Raises:
         DataError: if a folder is missing, its files have other names than those of the first, or

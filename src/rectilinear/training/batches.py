@@ -22,9 +22,8 @@ class Batches:
 
     Epoch ``e`` runs through a permutation drawn with seed ``seed + e``; batch ``s`` holds the rows
     at positions ``s b, ..., s b + b - 1`` of the epochs laid end to end, and process ``rank`` of
-    ``world`` takes its share of them.
-    There is no state: the position in the data is the step. The data move to ``device`` as a whole
-    where they fit.
+    ``world`` takes its share of them. There is no state: the position in the data is the step. The
+    data move to ``device`` as a whole where they fit.
 
     Raises:
         DtypeError, ShapeError, NonFiniteError: for data that are not finite floating-point rows.
@@ -98,8 +97,7 @@ class EMA:
     """The exponential moving average ``m <- d m + (1 - d) w`` of a module's trainable parameters.
 
     ``d = min(decay, (1 + step) / (10 + step))``, so that the average forgets the start quickly.
-    ``decay`` none keeps no
-    average: the result is then the module as it is.
+    ``decay`` none keeps no average: the result is then the module as it is.
 
     Example:
         >>> module = nn.Linear(1, 1, bias=False); average = EMA(module, decay=0.9)

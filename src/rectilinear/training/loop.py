@@ -172,12 +172,11 @@ def train(
     """Minimise ``objective(batch)["loss"]`` over the rows of ``data``; the same call resumes a run.
 
     ``objective`` maps a batch ``(b, ...)`` to a dictionary with the scalar ``"loss"``, the mean
-    over the batch; its
-    other scalars are logged. Three methods are optional: ``prepare(data)`` runs once before step 0,
-    ``parameter_groups()`` gives optimiser groups with their own ``lr`` or ``weight_decay``, and
-    ``diagnostics(batch)`` gives numbers for the log, such as the round-trip error. Random numbers
-    must come from torch. Afterwards ``objective`` holds the averaged weights and is in evaluation
-    mode.
+    over the batch; its other scalars are logged. Three methods are optional: ``prepare(data)`` runs
+    once before step 0, ``parameter_groups()`` gives optimiser groups with their own ``lr`` or
+    ``weight_decay``, and ``diagnostics(batch)`` gives numbers for the log, such as the round-trip
+    error. Random numbers must come from torch. Afterwards ``objective`` holds the averaged weights
+    and is in evaluation mode.
 
     The run folder ``out`` holds ``config.json``, ``metrics.jsonl`` and ``checkpoint.safetensors``.
     A run may be killed at any instant. In one process on a CPU, with a budget of steps, a run that

@@ -215,7 +215,7 @@ def test_nested_reconstruction_is_that_of_the_truncated_model(x, operator):
     assert float(relative) == pytest.approx(float(NestedRank(3, 3)(Batch(f, x))) / 4)
 
 
-def test_ranks_have_their_law():
+def test_ranks_have_their_distribution():
     torch.manual_seed(0)
     rows = torch.zeros(20000, 1)
     ranks = draw_ranks(rows, 2, 40, "log_uniform")

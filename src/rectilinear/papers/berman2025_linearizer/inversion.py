@@ -23,7 +23,7 @@ from rectilinear.flow.inversion import Inversion
 from rectilinear.linearizer import Linearizer
 from rectilinear.metrics import Normality
 from rectilinear.papers.berman2025_linearizer._model import STEPS, published, solved, unfinished
-from rectilinear.papers.berman2025_linearizer.one_step import GRID_IMAGES, decibels
+from rectilinear.papers.berman2025_linearizer.one_step import GRID_IMAGES, unclipped_psnr
 from rectilinear.papers.figure import Claim
 from rectilinear.random import generator
 
@@ -62,7 +62,9 @@ def compute(
         for part, row in zip(("image", "noise", "again"), _rows(x, found[name]), strict=True)
     }
     return Result(
-        psnr={name: decibels(found[name].reconstruction, x) for name, (_, x) in cases.items()},
+        psnr={
+            name: unclipped_psnr(found[name].reconstruction, x) for name, (_, x) in cases.items()
+        },
         normality={name: result.normality for name, result in found.items()},
         images=images,
     )
@@ -79,7 +81,7 @@ def claims(result: Result) -> list[Claim]:
     """The paper's number for each model, and what tells them apart."""
     return [
         *(
-            Claim.at_least(f"there and back, {name}, dB", x, PAPER_PSNR)
+            Claim.at_least(f"round trip, {name}, dB", x, PAPER_PSNR)
             for name, x in result.psnr.items()
         ),
         *(

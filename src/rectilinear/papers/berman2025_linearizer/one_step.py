@@ -60,12 +60,12 @@ def measure(flow: LinearFlow, seed: int = 0) -> Result:
     one = {method: flows.collapse(flow, STEPS, method)(noise) for method in METHODS}
     averaged = flow.data_space.decode(flow.noise_space.encode(noise) @ averaged_stages(flow).mT)
     return Result(
-        psnr={method: decibels(one[method], many[method]) for method in METHODS},
+        psnr={method: unclipped_psnr(one[method], many[method]) for method in METHODS},
         difference={
             method: flows.collapse_error(double, noise.double(), STEPS, method)
             for method in METHODS
         },
-        psnr_averaged=decibels(averaged, many["rk4"]),
+        psnr_averaged=unclipped_psnr(averaged, many["rk4"]),
         singular_values=svd(flows.collapse(flow, STEPS, "euler").operator).s,
         singular_values_without_last_step=svd(unfinished(flow).operator).s,
         images={
@@ -89,7 +89,7 @@ def averaged_stages(flow: LinearFlow) -> Tensor:
     return to_dense(flow.velocity.endpoint(1 - h)) @ product
 
 
-def decibels(x: Tensor, y: Tensor) -> float:
+def unclipped_psnr(x: Tensor, y: Tensor) -> float:
     """:func:`~rectilinear.metrics.mean_psnr` of unclipped values, at most 200 dB an image."""
     return mean_psnr(x, y, most=200.0)
 

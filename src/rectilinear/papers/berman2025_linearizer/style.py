@@ -3,10 +3,9 @@
 The paper shows four styles of one photograph, the operator of each a depth-wise 4 x 4 convolution
 that a network makes of the style's number, and walks from style to style by that number; it reports
 no figures. Here several photographs are styled and others held out; a style is its operator and
-nothing else, the walk is straight in their space, and
-it is measured against what the teacher itself makes between two styles. The published walk is
-judged beside it: halfway between the first style and the third, a walk over the style's number
-passes the second.
+nothing else, the walk is straight in their space, and it is measured against what the teacher
+itself makes between two styles. The published walk is judged beside it: halfway between the first
+style and the third, a walk over the style's number passes the second.
 
 Cost: small 40 seconds, full 10 minutes, on two cores.
 """

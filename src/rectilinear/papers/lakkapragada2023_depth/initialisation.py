@@ -2,9 +2,9 @@
 
 ``rectilinear reproduce lakkapragada2023_depth initialisation``
 
-Which of the paper's choices makes depth harmful? The same networks, trials, budget and step size,
-with other initial weights and other optimisers. Two changes help at every depth: Adam from the
-paper's own initial weights, and gradient descent from a last layer of zeros on ones. Initial
+Which of the paper's choices makes depth a disadvantage? The same networks, trials, budget and step
+size, with other initial weights and other optimisers. Two changes help at every depth: Adam from
+the paper's own initial weights, and gradient descent from a last layer of zeros on ones. Initial
 weights of one size (balanced, orthogonal, identity) do not help at width one, even with Adam: half
 of the trials have the wrong sign, and weights that move alike stop together at zero.
 

@@ -64,7 +64,7 @@ def compute(
     p = PRESETS[preset]
     x, y = sine_task(p.points, 20, seed)
     s = float(Moments.of(x, y).beta.norm())
-    starts = {
+    initials = {
         "pairs": Networks.gaussian(
             20, p.width // 2, alpha=[0.0, 1.0], std=p.std, seed=seed
         ).paired(),
@@ -87,7 +87,7 @@ def compute(
 
     runs = {
         kind: [[train(rescaled(start)[b : b + 1], decay) for b in (0, 1)] for decay in DECAYS]
-        for kind, start in starts.items()
+        for kind, start in initials.items()
     }
     return Result(
         time=runs["pairs"][0][0].steps * p.lr,
@@ -154,7 +154,7 @@ def claims(result: Result) -> list[Claim]:
         ),
         Claim.at_most("loss of pairs from the linear network's", apart["pairs"], 1e-10),
         Claim.at_most(
-            "loss from a Gaussian start, part of the fall",
+            "loss from a Gaussian initialisation, part of the fall",
             apart["Gaussian"] / float(free[0] - free[-1]),
             0.02,
         ),

@@ -118,9 +118,9 @@ def logistic(f: Tensor, y: Tensor) -> Tensor:
 def draw(result: Result, path: Path) -> None:
     """The sign and size of every output in colour, with the points on it."""
     figure, axes = plots.canvas(9.2, 5.0, columns=4, rows=2)
-    for panel, (key, picture) in zip(axes, result.images.items(), strict=True):
+    for panel, (key, image) in zip(axes, result.images.items(), strict=True):
         task, model = key
-        plane(panel, picture, REACH, scale=max(float(picture.abs().quantile(0.9)), 0.2))
+        plane(panel, image, REACH, scale=max(float(image.abs().quantile(0.9)), 0.2))
         x, y = result.tasks[task]
         for label, colour in ((1, RELU), (-1, LINEAR)):
             shown = x[y == label]

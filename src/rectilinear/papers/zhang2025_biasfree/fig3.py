@@ -1,8 +1,8 @@
 """Figure 3, the same learning curve: ``rectilinear reproduce zhang2025_biasfree fig3``.
 
 Two-layer leaky ReLU networks from small weights learn like linear ones, later by ``2/(1 + alpha)``.
-The loss is on the curve that :func:`rectilinear.predict` draws from the start alone, and on one
-curve for all slopes once time is rescaled. The paper gives weights within 0.3 % of a linear
+The loss is on the curve that :func:`rectilinear.predict` draws from the initialisation alone, and
+on one curve for all slopes once time is rescaled. The paper gives weights within 0.3 % of a linear
 network's. That takes pairs of neurons, where the distance is rounding, or luck: from Gaussian
 weights of width 100 it tends to what follows from their sign imbalance, 7 % on average, and is
 below 0.3 % in one seed of 37.
@@ -115,9 +115,9 @@ def compute(
     )
 
 
-def _lottery(seed: int, starts: int = 20_000) -> Tensor:
+def _lottery(seed: int, draws: int = 20_000) -> Tensor:
     """The final distances from many Gaussian weights of width 100: ``v_i`` are normal numbers."""
-    v = torch.randn(starts, 100, generator=generator(seed), dtype=torch.float64)
+    v = torch.randn(draws, 100, generator=generator(seed), dtype=torch.float64)
     delta = (v * v.abs()).sum(1) / v.square().sum(1)
     return (2 - (1 + delta).sqrt() - (1 - delta).sqrt()).clamp(min=0).sqrt()
 
@@ -166,11 +166,13 @@ def draw(result: Result, path: Path) -> None:
     seeds.axvline(100 * PAPER_DISTANCE, color=shade(1), linewidth=0.8)
     seeds.annotate("paper", (100 * PAPER_DISTANCE, top), xytext=(3, -6), color=shade(1), fontsize=8,
                    textcoords="offset points")  # fmt: skip
-    seeds.annotate("20,000 starts", (0.45 * top, 0.14 * top), color=ROLES["muted"], fontsize=8)
+    seeds.annotate(
+        "20,000 initialisations", (0.45 * top, 0.14 * top), color=ROLES["muted"], fontsize=8
+    )
     name(
         seeds,
         "distance of the weights, %",
-        xlabel="predicted from the start",
+        xlabel="predicted at initialisation",
         ylabel="measured at the end",
         xlim=(0, top),
         ylim=(0, top),
@@ -200,16 +202,18 @@ def claims(result: Result) -> list[Claim]:
             0.02,
         ),
         Claim.at_most(
-            "distance of the weights, paired start", float(result.paired_distance.max()), 1e-10
+            "distance of the weights, paired initialisation",
+            float(result.paired_distance.max()),
+            1e-10,
         ),
         Claim.at_most(
             "distance of the weights from its prediction, worst of"
-            f" {len(result.distance)} Gaussian starts",
+            f" {len(result.distance)} Gaussian initialisations",
             float((result.distance - result.predicted_distance).abs().max()),
             1e-3,
         ),
         Claim.close(
-            "part of Gaussian starts below the paper's 0.3 %",
+            "part of Gaussian initialisations below the paper's 0.3 %",
             float((result.all_predicted < PAPER_DISTANCE).double().mean()),
             CLOSE_STARTS_FRACTION,
             0.005,

@@ -88,13 +88,13 @@ def _run(x: Tensor, y: Tensor, p: Preset, seed: int) -> Run:
     random = Networks.gaussian(2, 100, std=p.std, seed=[seed + i for i in range(p.seeds)])
     run = simulate(random, x, y, p.lr, p.steps, loss="sum", points=p.steps + 1)
     time = run.steps * p.lr
-    starts = torch.stack(
+    initials = torch.stack(
         [initial_strengths(random.first[b], random.last[b, 0], x, y) for b in range(p.seeds)]
     )
     curves = torch.stack(
-        [learning.orthogonal_points_solution(time, x, y, u0)[1] for u0 in starts], dim=1
+        [learning.orthogonal_points_solution(time, x, y, u0)[1] for u0 in initials], dim=1
     )
-    one = starts[0].mean()
+    one = initials[0].mean()
     aligned = Networks.of([orthogonal_points_init(x, y, one)], alpha=0.0)
     alone = [
         simulate(
@@ -146,7 +146,7 @@ def draw(result: Result, path: Path) -> None:
     figure, axes = plots.canvas(9.6, 2.7, columns=4, width_ratios=[1.5, 1, 1.5, 1])
     for (task, run), curves, arrows in zip(result.runs.items(), axes[::2], axes[1::2], strict=True):
         middle = float(half(run.predicted[:, None], run.time))
-        curves.plot(run.time, run.relu, color=RELU, label="ReLU, random start")
+        curves.plot(run.time, run.relu, color=RELU, label="ReLU, random initialisation")
         curves.plot(
             run.time,
             run.predicted,
@@ -159,7 +159,7 @@ def draw(result: Result, path: Path) -> None:
             run.time,
             run.aligned,
             color=LINEAR,
-            label="ReLU, aligned start",
+            label="ReLU, aligned initialisation",
             linewidth=3,
             alpha=0.35,
         )
@@ -194,13 +194,13 @@ def claims(result: Result) -> list[Claim]:
     for task, run in result.runs.items():
         found += [
             Claim.at_most(
-                f"{task}: loss from that of the linear networks, aligned start",
+                f"{task}: loss from that of the linear networks, aligned initialisation",
                 float((run.aligned - run.linear).abs().max()),
                 1e-12,
             ),
             Claim.at_most(
                 f"{task}: half time against the predicted one, worst of"
-                f" {len(run.late)} random starts",
+                f" {len(run.late)} random initialisations",
                 float(run.late.abs().max()),
                 MAX_DELAY,
             ),

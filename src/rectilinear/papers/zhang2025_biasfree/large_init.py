@@ -93,11 +93,11 @@ def compute(
 
 
 def draw(result: Result, path: Path) -> None:
-    """The losses by scale: exact from pairs, apart from a Gaussian start."""
+    """The losses by scale: exact from pairs, apart from a Gaussian initialisation."""
     figure, (left, right) = plots.canvas(7.6, 3.0, columns=2, sharey=True)
     panels = (
         (left, result.linear, result.paired, "pairs of neurons"),
-        (right, result.gaussian_linear, result.gaussian, "Gaussian start"),
+        (right, result.gaussian_linear, result.gaussian, "Gaussian initialisation"),
     )
     top = 1.3 * float(result.linear[0, 0])
     scales = f"σ = {result.scales[0]:g} to {result.scales[-1]:g}"
@@ -127,12 +127,18 @@ def claims(result: Result) -> list[Claim]:
             "loss of pairs, any scale", float((result.paired - result.linear).abs().max()), 1e-10
         ),
         Claim.at_most(
-            "loss of the smallest Gaussian start from the linear network's", float(apart[0]), 0.03
+            "loss of the smallest Gaussian initialisation from the linear network's",
+            float(apart[0]),
+            0.03,
         ),
         Claim.at_least(
-            "loss of the largest Gaussian start from the linear network's", float(apart[-1]), 0.1
+            "loss of the largest Gaussian initialisation from the linear network's",
+            float(apart[-1]),
+            0.1,
         ),
         Claim.at_least(
-            "even part of the largest Gaussian start over the targets", float(result.even[-1]), 0.1
+            "even part of the largest Gaussian initialisation over the targets",
+            float(result.even[-1]),
+            0.1,
         ),
     ]
