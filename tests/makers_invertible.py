@@ -69,6 +69,12 @@ def pca_start() -> Invertible:
     )
 
 
+def mixture() -> Invertible:
+    a = torch.randn(3, VECTOR, VECTOR)
+    wide = 4 * torch.eye(VECTOR) + torch.zeros(3, 1, 1)
+    return inv.MixtureMap.from_moments(torch.rand(3), torch.randn(3, VECTOR), a @ a.mT + wide)
+
+
 def freia() -> Invertible:
     framework = pytest.importorskip("FrEIA.framework", reason="FrEIA is not installed")
     modules = pytest.importorskip("FrEIA.modules")
@@ -141,6 +147,7 @@ VECTOR_NETWORKS: list[tuple[str, Callable[[], Invertible]]] = [
     ("scaling", ready(lambda: inv.Chain(inv.Scaling(torch.arange(1.0, VECTOR + 1)), vector()))),
     ("leading", ready(lambda: inv.Leading(inv.VectorFlow(4, blocks=2, width=8), VECTOR))),
     ("spline", ready(lambda: vector(coupling="spline"))),
+    ("mixture", ready(mixture)),
     ("identity", ready(lambda: inv.Identity(VECTOR))),
 ]
 IMAGE_NETWORKS: list[tuple[str, Callable[[], Invertible]]] = [

@@ -14,6 +14,8 @@ from rectilinear.invertible.check import InvertibilityReport, check_invertible
 from rectilinear.invertible.conditioners import MLP, ConvNet, ViT
 from rectilinear.invertible.coupling import AdditiveCoupling, AffineCoupling, SplineCoupling
 from rectilinear.invertible.flows import ImageFlow, VectorFlow
+from rectilinear.invertible.mixture import MixtureMap
+from rectilinear.invertible.mixture_fit import MixtureFit, fit_mixture
 from rectilinear.invertible.reshape import Flatten, Patches, Permutation, Reshape, Squeeze
 from rectilinear.invertible.rotation import Conv1x1, Reflections, Rotation
 
@@ -32,6 +34,8 @@ __all__ = [
     "InvertibilityReport",
     "Invertible",
     "Leading",
+    "MixtureFit",
+    "MixtureMap",
     "Patches",
     "Permutation",
     "Reflections",
@@ -44,6 +48,7 @@ __all__ = [
     "ViT",
     "VolumePreserving",
     "check_invertible",
+    "fit_mixture",
     "from_callables",
     "from_freia",
     "from_module",
