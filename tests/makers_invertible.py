@@ -62,7 +62,7 @@ def vit(**options: object) -> Invertible:
     )
 
 
-def pca_start() -> Invertible:
+def pca_initialised() -> Invertible:
     q = torch.linalg.qr(torch.randn(VECTOR, VECTOR)).Q
     return inv.Chain(
         inv.Rotation.from_matrix(q, torch.ones(VECTOR), reflections=4), vector(coupling="additive")
@@ -143,7 +143,7 @@ VECTOR_NETWORKS: list[tuple[str, Callable[[], Invertible]]] = [
     ("additive", ready(lambda: vector(coupling="additive"))),
     ("actnorm", ready(lambda: vector(actnorm=True, residual=False))),
     ("odd", ready(lambda: inv.VectorFlow(5, blocks=3, width=8))),
-    ("pca-start", ready(pca_start)),
+    ("pca", ready(pca_initialised)),
     ("scaling", ready(lambda: inv.Chain(inv.Scaling(torch.arange(1.0, VECTOR + 1)), vector()))),
     ("leading", ready(lambda: inv.Leading(inv.VectorFlow(4, blocks=2, width=8), VECTOR))),
     ("spline", ready(lambda: vector(coupling="spline"))),

@@ -1,4 +1,4 @@
-"""Saving, sharing and loading; nothing that was changed on the way loads."""
+"""Saving, sharing and loading; files that were changed do not load."""
 
 import copy
 import json

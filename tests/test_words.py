@@ -28,8 +28,6 @@ WORDS: dict[str, tuple[str, tuple[str, ...]]] = {
             "src/rectilinear/tensor_files.py",
             "src/rectilinear/training/",
             "tests/cli/",
-            "tests/differential/",
-            "tests/metrics/",
         ),
     ),
     r"\bharm(s|ed|ful)?\b": ("corrupt", ()),
@@ -68,7 +66,7 @@ WORDS: dict[str, tuple[str, tuple[str, ...]]] = {
     r"fixed spans": ("time-independent column space", ()),
     r"^(MANY|MOST|ENOUGH|SHOWN|LUCKY|SAME|FEW|PLENTY|ALIKE|SURE)\b(?= *[:=])": (
         "a noun with a unit, such as MAX_MATRIX_ENTRIES",
-        ("src/rectilinear/cli/", "src/rectilinear/papers/"),
+        ("src/rectilinear/papers/",),
     ),
 }
 

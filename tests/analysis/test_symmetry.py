@@ -1,4 +1,4 @@
-"""Symmetry of the data, weights, and tasks, each against what is known of constructed ones."""
+"""Symmetry of data, weights and tasks, against the known answers of constructed ones."""
 
 import pytest
 import torch

@@ -190,7 +190,7 @@ def test_train_features(ask: Ask, tmp_path: Path) -> None:
     assert ask(*words) == first, "done already: loaded"
 
 
-DAMAGE = {
+FAULTS = {
     "truncated weights": lambda run: _cut(run / "model" / "model.safetensors"),
     "tampered weights": lambda run: _flip(run / "model" / "model.safetensors"),
     "truncated model config": lambda run: _cut(run / "model" / "config.json"),
@@ -211,13 +211,13 @@ def _flip(path: Path) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_run_is_one_line(
-    damage: str, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_faulty_run_is_one_line(
+    fault: str, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
     shutil.copytree(tiny_run, run)
-    DAMAGE[damage](run)
+    FAULTS[fault](run)
     assert cli.main(["sample", str(run), "--out", str(tmp_path / "out")]) == 2
     said = capsys.readouterr().err
     assert said.startswith("rectilinear: ")

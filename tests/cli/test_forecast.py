@@ -1,4 +1,4 @@
-"""Train and forecast on the command line: a system, a file, and the mistakes."""
+"""Training and forecasting on the command line: a system, a file, and invalid input."""
 
 import json
 from collections.abc import Callable

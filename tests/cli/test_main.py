@@ -1,4 +1,4 @@
-"""Contract of every command: help, JSON, one line for a mistake."""
+"""Contract of every command: help, JSON, and one line for an error."""
 
 import json
 import subprocess

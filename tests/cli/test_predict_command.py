@@ -1,4 +1,4 @@
-"""``rectilinear predict`` on a model of the user's own file."""
+"""``rectilinear predict`` on a model from a user's file."""
 
 import json
 from collections.abc import Callable
@@ -63,7 +63,7 @@ def test_curve_and_files(folder: Path, ask: Ask) -> None:
     assert Image.open(answer["image"]).width > 600
     assert json.loads(Path(answer["numbers"]).read_text())["half_time"] == answer["half_time"]
     again = ask(*words(folder, "small", "--seed", "1"))
-    assert again["half_time"] != answer["half_time"], "the seed is that of the start"
+    assert again["half_time"] != answer["half_time"], "the seed is that of the initial weights"
     assert "image" not in again
 
 

@@ -1,4 +1,4 @@
-"""``rectilinear study``: the paper, a table, what it leaves, and what it does not accept."""
+"""``rectilinear study``: the protocol of the paper, a table, its files, and invalid input."""
 
 import json
 from collections.abc import Callable

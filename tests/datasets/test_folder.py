@@ -78,25 +78,25 @@ def test_scaled_and_cropped_at_the_centre(tmp_path):
 
 
 def test_the_camera_orientation_is_kept(tmp_path):
-    picture = Image.new("RGB", (12, 10))
-    exif = picture.getexif()
+    image = Image.new("RGB", (12, 10))
+    exif = image.getexif()
     exif[0x0112] = 6  # turn by 90 degrees to show
     (tmp_path / "test").mkdir()
-    picture.save(tmp_path / "test" / "a.jpg", exif=exif)
+    image.save(tmp_path / "test" / "a.jpg", exif=exif)
     assert datasets.load(tmp_path, "test").shape == (3, 12, 10)
 
 
-def damaged(path):
+def truncated(path):
     paint(path, (1, 2, 3), size=(64, 64))
     path.write_bytes(path.read_bytes()[:60])
 
 
 @pytest.mark.parametrize(
     "spoil",
-    [damaged, lambda p: p.write_bytes(b"text"), lambda p: p.write_bytes(b"")],
+    [truncated, lambda p: p.write_bytes(b"text"), lambda p: p.write_bytes(b"")],
     ids=["truncated", "text", "empty"],
 )
-def test_an_unreadable_picture_is_named(tmp_path, spoil):
+def test_an_unreadable_image_is_named(tmp_path, spoil):
     paint(tmp_path / "test" / "a.png", (1, 2, 3))
     spoil(tmp_path / "test" / "b.png")
     with pytest.raises(DataError, match=r"b\.png, which cannot be read as an image"):

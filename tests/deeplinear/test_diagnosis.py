@@ -1,6 +1,4 @@
-"""The Hessian against automatic differentiation on the rows, and the four states on nets known to
-be in them.
-"""
+"""The Hessian against autograd on the rows, and states against networks of known state."""
 
 import numpy as np
 import pytest
@@ -113,23 +111,23 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_states_of_nets_while_they_train() -> None:
-    """A chain that starts near zero passes the saddle, comes down the valley and arrives."""
+    """A chain that starts near zero passes the saddle, comes down the valley and converges."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(1, 500, 1))
     statistics = SufficientStatistics.from_data(X, 2 * X[..., 0] + 0.1 * rng.normal(size=(1, 500)))
-    start = (
+    initial = (
         tuple(np.full((1, 1, 1), 0.1) for _ in range(4)),
         tuple(np.zeros((1, 1)) for _ in range(4)),
     )
     states = []
     for steps in (0, 400, 20_000):
-        run = train_ensemble(statistics, (1, 1, 1), init=start, lr=5e-3, steps=steps)
+        run = train_ensemble(statistics, (1, 1, 1), init=initial, lr=5e-3, steps=steps)
         states += diagnosis.diagnose(statistics, run.weights, run.biases, tol=1e-9).state.tolist()
     gaps = train_ensemble(
-        statistics, (1, 1, 1), init=start, lr=5e-3, steps=20_000, checkpoints=1000
+        statistics, (1, 1, 1), init=initial, lr=5e-3, steps=20_000, checkpoints=1000
     )
     between = int(gaps.steps[np.flatnonzero(gaps.gap[0] < 0.1)[0]])
-    run = train_ensemble(statistics, (1, 1, 1), init=start, lr=5e-3, steps=between)
+    run = train_ensemble(statistics, (1, 1, 1), init=initial, lr=5e-3, steps=between)
     states += diagnosis.diagnose(statistics, run.weights, run.biases, tol=1e-9).state.tolist()
     assert states == ["saddle", "saddle", "converged", "undertrained"]
 

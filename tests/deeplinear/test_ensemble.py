@@ -31,14 +31,14 @@ def problem(m: int) -> tuple[np.ndarray, np.ndarray]:
 def by_autograd(
     widths: tuple[int, ...], m: int, bias: bool, optimizer: str, weighted: bool = False
 ) -> tuple[nn.Sequential, list[float]]:
-    """The first run of :func:`start`, trained on the rows."""
+    """The first run of :func:`initial`, trained on the rows."""
     X, Y = map(torch.from_numpy, problem(m))
-    net = reference.module(*([a[0] for a in layers] for layers in start(widths, m, bias)))
+    net = reference.module(*([a[0] for a in layers] for layers in initial(widths, m, bias)))
     weight = torch.arange(50, dtype=torch.float64) % 3 if weighted else None
     return net, reference.train(net, X, Y, optimizer, LR, STEPS, weight)
 
 
-def start(
+def initial(
     widths: tuple[int, ...], m: int, bias: bool
 ) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
     return initial_weights("torch", (3, *widths, m), (RUNS,), bias=bias, seed=1)
@@ -63,7 +63,7 @@ def test_autograd_on_the_rows(
     """Relative 1e-12 after 300 steps, alone and in a batch (which lies differently in memory)."""
     statistics = SufficientStatistics.from_data(*problem(m))
     net, losses = by_autograd(widths, m, bias, optimizer)
-    weights, biases = start(widths, m, bias)
+    weights, biases = initial(widths, m, bias)
     many = train_ensemble(
         statistics,
         widths,
@@ -106,7 +106,7 @@ def test_autograd_on_the_rows(
 def test_autograd_on_weighted_rows(compiled: bool) -> None:
     X, Y = problem(1)
     net, losses = by_autograd((6, 3), 1, True, "adam", weighted=True)
-    weights, biases = start((6, 3), 1, True)
+    weights, biases = initial((6, 3), 1, True)
     run = train_ensemble(
         SufficientStatistics.from_data(X, Y, np.arange(50) % 3),
         (6, 3),
@@ -151,7 +151,7 @@ def test_kernel_and_array_code_to_the_last_bit(optimizer: str) -> None:
 @pytest.mark.parametrize("widths", [(), (1, 1), (6, 3)])
 def test_first_step_at_the_tolerance(widths: tuple[int, ...], compiled: bool) -> None:
     statistics = SufficientStatistics.from_data(*problem(1))
-    weights, biases = start(widths, 1, True)
+    weights, biases = initial(widths, 1, True)
     settings = {
         "init": (weights, biases),
         "lr": 0.02,

@@ -21,18 +21,18 @@ def test_escape_time_is_when_the_flow_near_zero_blows_up(
     assert diagnosis.escape_time(rho, -pull, depth) == pytest.approx(time, rel=1e-6)
 
 
-def test_a_chain_escapes_at_the_time_that_is_foretold() -> None:
+def test_a_chain_escapes_at_the_predicted_time() -> None:
     """From equal weights, without noise: when gradient descent is half way."""
     X = np.random.default_rng(0).normal(size=(1, 100, 1))
     statistics = SufficientStatistics.from_data(X, 2 * X[..., 0])
-    start = (np.full((1, 1, 1), 0.15),) * 4, ()
+    initial = (np.full((1, 1, 1), 0.15),) * 4, ()
     run = train_ensemble(
-        statistics, (1, 1, 1), init=start, lr=0.02, steps=2000, checkpoints=400, bias=False
+        statistics, (1, 1, 1), init=initial, lr=0.02, steps=2000, checkpoints=400, bias=False
     )
     half_way = run.steps[np.argmax(run.coef[0, :, 0, 0] > 1)]
-    foretold = diagnosis.escape_time(0.15, statistics.sxy.item(), 4) / 0.02
+    predicted = diagnosis.escape_time(0.15, statistics.sxy.item(), 4) / 0.02
     assert half_way == pytest.approx(
-        foretold, rel=0.1
+        predicted, rel=0.1
     )  # the formula takes the loss near zero for the whole
 
 
@@ -80,10 +80,10 @@ def test_a_step_below_it_stays_and_a_step_above_it_leaves() -> None:
     X = np.random.default_rng(0).normal(size=(200, 1))
     statistics = SufficientStatistics.from_data(X - X.mean(), 2 * (X[:, 0] - X.mean()))
     weight = np.full((1, 1), 2 ** (1 / 3)) * (1 + 1e-6)
-    start = (weight,) * 3, ()
+    initial = (weight,) * 3, ()
     limit = diagnosis.largest_stable_step(statistics, 3, bias=False)
     runs = [
-        train_ensemble(statistics, (1, 1), init=start, lr=lr, steps=400, bias=False)
+        train_ensemble(statistics, (1, 1), init=initial, lr=lr, steps=400, bias=False)
         for lr in (0.95 * limit, 1.05 * limit)
     ]
     assert runs[0].gap[-1] < 1e-3 * runs[0].gap[0]

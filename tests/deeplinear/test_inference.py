@@ -1,6 +1,4 @@
-"""Statistics on data of known distribution: tests reject at their level, intervals cover at their
-confidence.
-"""
+"""Tests and intervals on data of known distribution: level and coverage are correct."""
 
 import numpy as np
 import pytest
@@ -55,10 +53,10 @@ def test_paired_logrank_rejects_at_its_level(pairs: int, share: float) -> None:
 
 @pytest.mark.slow
 def test_paired_logrank_rejects_at_its_level_on_a_study() -> None:
-    """Nets of one kind on the same lines from two starts; the common test hardly ever rejects."""
+    """Nets of one kind on the same lines from two initialisations; the usual test hardly ever rejects."""
     p_values, common = [], []
     for repeat in range(SIMULATIONS // 4):
-        data, *starts = np.random.SeedSequence([7, repeat]).spawn(3)
+        data, *seeds = np.random.SeedSequence([7, repeat]).spawn(3)
         train_set = Synthetic(noise=(0.05,), rows=50).draw(data, range(60)).train
         runs = [
             train_ensemble(
@@ -71,7 +69,7 @@ def test_paired_logrank_rejects_at_its_level_on_a_study() -> None:
                 tol=5e-5,
                 seed=seed,
             )
-            for seed in starts
+            for seed in seeds
         ]
         pair = [(np.where(run.converged, run.hit, 1000), run.converged) for run in runs]
         p_values.append(inference.paired_logrank(*pair[0], *pair[1]))
@@ -85,7 +83,7 @@ def test_paired_logrank_rejects_at_its_level_on_a_study() -> None:
 
 
 def test_paired_logrank_adds_up_to_the_logrank_statistic() -> None:
-    """By the definition: arrivals of one group less those expected of its share of the runs still
+    """By the definition: convergences of one group less those expected of its share of the runs still
     under way.
     """
     rng = np.random.default_rng(0)

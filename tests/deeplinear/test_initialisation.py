@@ -10,18 +10,18 @@ from rectilinear.errors import ConfigError, ShapeError
 SIZES = (3, 5, 4, 2)
 
 
-@pytest.mark.parametrize("start", INITIALISATIONS)
+@pytest.mark.parametrize("init", INITIALISATIONS)
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("runs", [(), (7,), (2, 3)])
-def test_shapes_seeds_and_scale(start: str, bias: bool, runs: tuple[int, ...]) -> None:
-    weights, biases = initial_weights(start, SIZES, runs, bias=bias, seed=3)
+def test_shapes_seeds_and_scale(init: str, bias: bool, runs: tuple[int, ...]) -> None:
+    weights, biases = initial_weights(init, SIZES, runs, bias=bias, seed=3)
     assert [w.shape for w in weights] == [(*runs, 5, 3), (*runs, 4, 5), (*runs, 2, 4)]
     assert [b.shape for b in biases] == ([(*runs, 5), (*runs, 4), (*runs, 2)] if bias else [])
-    again, _ = initial_weights(start, SIZES, runs, bias=bias, seed=3, scale=0.5)
+    again, _ = initial_weights(init, SIZES, runs, bias=bias, seed=3, scale=0.5)
     for w, half in zip(weights, again, strict=True):
         np.testing.assert_array_equal(half, w / 2)
-    if start != "identity":
-        other, _ = initial_weights(start, SIZES, runs, bias=bias, seed=4)
+    if init != "identity":
+        other, _ = initial_weights(init, SIZES, runs, bias=bias, seed=4)
         assert not np.array_equal(weights[0], other[0])
 
 
@@ -39,9 +39,9 @@ def test_bounds_and_moments() -> None:
 
 
 def test_orthogonal_rows_or_columns() -> None:
-    for start in ("orthogonal", "identity", "zero_last"):
-        weights, _ = initial_weights(start, SIZES, (6,))
-        for w in weights[: 2 if start == "zero_last" else 3]:
+    for init in ("orthogonal", "identity", "zero_last"):
+        weights, _ = initial_weights(init, SIZES, (6,))
+        for w in weights[: 2 if init == "zero_last" else 3]:
             gram = (
                 w @ np.swapaxes(w, -1, -2)
                 if w.shape[-2] <= w.shape[-1]
@@ -73,13 +73,13 @@ def test_unknown_name() -> None:
 
 
 @pytest.mark.parametrize("wrong", ["few", "transposed", "no biases"])
-def test_given_start_of_the_wrong_shape(wrong: str) -> None:
+def test_given_weights_of_the_wrong_shape(wrong: str) -> None:
     statistics = SufficientStatistics.from_data(np.eye(3), np.ones(3))
     weights, biases = initial_weights("torch", (3, 4, 1))
-    start = {
+    layers = {
         "few": (weights[:1], biases[:1]),
         "transposed": ((weights[0].T, weights[1]), biases),
         "no biases": (weights, ()),
     }[wrong]
     with pytest.raises(ShapeError, match="weights and biases that end in"):
-        train_ensemble(statistics, (4,), init=start, steps=1)
+        train_ensemble(statistics, (4,), init=layers, steps=1)

@@ -1,6 +1,4 @@
-"""In-place operations, views, shared modules and hooks change no answer, and nothing of the
-caller's.
-"""
+"""In-place operations, views, shared modules and hooks: same answers, unchanged arguments."""
 
 import pytest
 import torch

@@ -1,6 +1,4 @@
-"""Large outputs do not hide small ones: in blocks, in what linearize says, and from the command
-line.
-"""
+"""Large outputs do not hide small ones: in blocks, in linearize, on the command line."""
 
 import numpy as np
 import pytest

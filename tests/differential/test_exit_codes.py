@@ -1,4 +1,4 @@
-"""Exit codes of every command: one line, no traceback, nothing left behind."""
+"""Exit codes of every command: one line, no traceback, no files left."""
 
 import json
 import os

@@ -1,6 +1,4 @@
-"""Networks that are not linear are never proved to be: hidden operations, rounding, units of inputs
-and outputs.
-"""
+"""No proof of linearity for nonlinear networks: hidden operations, rounding, units."""
 
 from concurrent.futures import ThreadPoolExecutor
 

@@ -1,6 +1,4 @@
-"""Forecasts against solved equations, in every rotation and layout; and what of series is refused
-or said.
-"""
+"""Forecasts against solved equations, in every rotation and layout, and invalid series."""
 
 import json
 import os
@@ -44,14 +42,14 @@ def slow_manifold(count: int, seed: int) -> np.ndarray:
     """``x1' = -.05 x1, x2' = -(x2 - x1^2)`` from random initial states, solved to 1e-10: ``(count, 121,
     2)``.
     """
-    starts = np.random.default_rng(seed).uniform(-1, 1, (count, 2))
+    initial = np.random.default_rng(seed).uniform(-1, 1, (count, 2))
 
     def velocity(_: float, x: np.ndarray) -> list[float]:
         return [-0.05 * x[0], -(x[1] - x[0] ** 2)]
 
     t = 0.1 * np.arange(121)
     return np.stack(
-        [solve_ivp(velocity, (0, 12), x, t_eval=t, rtol=1e-10, atol=1e-12).y.T for x in starts]
+        [solve_ivp(velocity, (0, 12), x, t_eval=t, rtol=1e-10, atol=1e-12).y.T for x in initial]
     )
 
 

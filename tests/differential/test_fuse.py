@@ -1,6 +1,4 @@
-"""A fused model is the same function: over random architectures, and for what is known to lead
-folding astray.
-"""
+"""A fused model is the same function: random architectures, and known pitfalls of folding."""
 
 import pickle
 

@@ -1,4 +1,4 @@
-"""Fusion of models that ask what their input is, or whose modules differ from their class."""
+"""Fusion of models that branch on their input, or whose modules override their class."""
 
 import pytest
 import torch

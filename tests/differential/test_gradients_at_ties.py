@@ -1,6 +1,4 @@
-"""Gradients where singular values and eigenvalues repeat: equal to finite differences, or refused;
-never NaN.
-"""
+"""Gradients at repeated singular values and eigenvalues: correct or an error, never NaN."""
 
 from __future__ import annotations
 
@@ -179,7 +177,7 @@ def test_vectors_beside_a_tie_are_right() -> None:
 
 
 def test_learning_from_the_identity() -> None:
-    """The natural start of a square operator: a step of descent through each verb stays finite, in
+    """The natural initialisation of a square operator: a step of descent through each verb stays finite, in
     float32 too.
     """
     for dtype in (torch.float32, torch.float64):

@@ -1,4 +1,4 @@
-"""Networks without a value at zero or at ``-x``, and what users pass by mistake."""
+"""Networks that are undefined at zero or at ``-x``, and invalid arguments."""
 
 import pytest
 import torch

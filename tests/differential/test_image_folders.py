@@ -1,6 +1,4 @@
-"""Folders as people have them: copies, links, other kinds of photograph, splits by other names,
-pairs by name.
-"""
+"""Folders of images as users have them: copies, links, photographs, names of splits, pairs."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The reader of images against Pillow by hand, and the same file through every door."""
+"""The image reader against Pillow, and one file through every function that reads images."""
 
 import contextlib
 import io
@@ -212,7 +212,7 @@ def test_damage_is_a_data_error_or_pixels(
     whole = bytearray(buffer.getvalue())
     for _ in range(flip.draw(st.integers(0, 3))):
         whole[flip.draw(st.integers(0, len(whole) - 1))] ^= flip.draw(st.integers(1, 255))
-    path = tmp_path_factory.mktemp("damaged") / f"a.{kind}"
+    path = tmp_path_factory.mktemp("corrupted") / f"a.{kind}"
     path.write_bytes(whole[: round((1 - cut) * len(whole))])
     read = None
     with contextlib.suppress(DataError):
@@ -256,7 +256,7 @@ def test_names_of_results_never_meet(files: list[tuple[str, str]]) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (300, 2)])
-def test_strange_sizes(size: tuple[int, int], tmp_path: Path) -> None:
+def test_unusual_sizes(size: tuple[int, int], tmp_path: Path) -> None:
     Image.new("RGB", size, (51, 102, 153)).save(tmp_path / "a.png")
     image = datasets.load(tmp_path / "a.png", size=8).images[0]
     assert torch.allclose(
@@ -324,7 +324,7 @@ def test_layouts_are_right_or_refused(
     fits_first = tuple(array.shape[-3:]) == (c, h, w)
     if layout in ("nhw", "hw") and c != 1:
         if array.ndim == 3 and (fits_first or tuple(array.shape) == (h, w, c)):
-            return  # grey images that are as many as channels look like one in colour
+            return  # a stack of as many grey images as channels has the shape of one in colour
         with pytest.raises(InputError, match="expected"):
             images_from_array(array, (c, h, w))
     elif layout in ("nhwc", "hwc") and (

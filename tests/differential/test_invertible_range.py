@@ -1,6 +1,4 @@
-"""Every invertible block and network in every dtype, and on data of every size, against itself in
-float64.
-"""
+"""Every invertible network in every dtype and at every scale, against itself in float64."""
 
 from __future__ import annotations
 

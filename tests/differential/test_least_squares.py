@@ -1,6 +1,4 @@
-"""The streamed least squares against exact rational arithmetic, certified values and dense solvers
-of NumPy.
-"""
+"""Streamed least squares against rational arithmetic, certified values and NumPy's solvers."""
 
 from __future__ import annotations
 

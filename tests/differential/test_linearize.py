@@ -1,6 +1,4 @@
-"""linearize against least squares done by hand: the numbers are those of what is put in, on rows
-that were held out.
-"""
+"""linearize against least squares by hand: its numbers are those of held-out rows."""
 
 import pytest
 import torch

@@ -1,6 +1,4 @@
-"""The state of a Linearizer and its kin: every module once, old files still load, nothing that
-PyTorch does breaks.
-"""
+"""State of a Linearizer: every module once, old files load, PyTorch's methods work."""
 
 from __future__ import annotations
 

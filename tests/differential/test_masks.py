@@ -1,4 +1,4 @@
-"""Masks mark as known only what is known of every pixel that they cover."""
+"""A mask marks a pixel as observed only if all of the pixels that it covers are."""
 
 from pathlib import Path
 

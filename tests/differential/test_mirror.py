@@ -1,6 +1,4 @@
-"""All who ask whether data are their own mirror image agree, with each other and with a search over
-all pairs.
-"""
+"""Every test of mirror symmetry agrees with the others and with a search over all pairs."""
 
 from __future__ import annotations
 

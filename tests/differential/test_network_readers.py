@@ -1,4 +1,4 @@
-"""``rl.predict`` reads the networks that ``rl.split`` reads, or says why its weights learn otherwise."""
+"""``rl.predict`` reads the networks that ``rl.split`` reads, or says why they learn otherwise."""
 
 from collections.abc import Callable
 from typing import Any

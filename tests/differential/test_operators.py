@@ -1,6 +1,4 @@
-"""Every operator, every verb, every dtype and scale against NumPy: the right value or one clear
-error.
-"""
+"""Every operator, verb, dtype and scale against NumPy: the right value or one clear error."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Operators, networks, velocities, terms and objectives of a user's own, right and wrong, beside
-independent values.
-"""
+"""Users' own operators, networks, velocities, terms and objectives, valid and invalid."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ def test_measured_rounding_is_the_error_of_the_arithmetic():
         error = (deepcopy(net).to(reference)(x.to(dtype).to(reference)) - f).square().mean(0).sqrt()
         measured = resolution(as_network(net, x), x).computed
         assert ((measured / error).log().abs() < 1).all(), (measured, error)
-    net = net.double()  # in float64 it is foretold from the errors of float32
+    net = net.double()  # in float64 it is predicted from the errors of float32
     measured = resolution(as_network(net, x), x).computed
     assert (measured > 1e-18).all()
     assert (measured < 1e-14).all()

@@ -1,6 +1,4 @@
-"""Predicted bands against training by autograd: over seeds, widths and scales it is inside, or
-refused.
-"""
+"""Predicted bands against training by autograd, over seeds, widths and scales."""
 
 from collections.abc import Callable
 
@@ -55,7 +53,7 @@ def network(w1: Tensor, w2: Tensor, activation: nn.Module) -> nn.Sequential:
     return model
 
 
-def starts(d: int, h: int, scale: float, count: int) -> tuple[Tensor, Tensor]:
+def initial(d: int, h: int, scale: float, count: int) -> tuple[Tensor, Tensor]:
     """Gaussian initialisations of this size, or PyTorch's own at ``scale`` 1."""
     if scale < 1:
         return scale * draw(count, h, d, seed=h), scale * draw(count, 1, h, seed=1000 + h)
@@ -96,7 +94,7 @@ def test_the_band_contains_training_or_it_is_refused(name: str, scale: float) ->
     said, d = 0, 3
     x, y = task(d, 16)
     for h in (2, 4, 30):
-        w1, w2 = starts(d, h, scale, 4)
+        w1, w2 = initial(d, h, scale, 4)
         losses = trained(w1, w2, x, y, lr, steps, activation)
         for b in range(len(w1)):
             found = predicted(network(w1[b], w2[b], activation), x, y, lr, steps)
@@ -113,7 +111,7 @@ def test_the_band_contains_training_or_it_is_refused(name: str, scale: float) ->
                 assert float((found.high - found.low).max()) < 0.15 * fall, (
                     "narrow where the signs are even"
                 )
-    assert said >= 4, "many starts are predicted"
+    assert said >= 4, "many initialisations are predicted"
 
 
 ONE_SIGN = [  # every pair of values without the slow ones
@@ -157,7 +155,7 @@ def test_the_case_that_was_silently_wrong() -> None:
             wrong += int(loss > 0.1)
             continue
         assert float(found.low[-1]) - 1e-6 <= float(loss) <= float(found.high[-1]) + 1e-6
-    assert wrong >= 2, "half of the starts of two units have one sign"
+    assert wrong >= 2, "half of the initialisations of two units have one sign"
 
 
 def test_paired_and_linear_networks_have_no_band() -> None:

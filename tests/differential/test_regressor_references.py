@@ -1,6 +1,4 @@
-"""DeepLinearRegressor against least squares from the rows, over conditions, units, widths and
-budgets.
-"""
+"""DeepLinearRegressor against least squares, over conditions, units, widths and budgets."""
 
 import warnings
 from itertools import pairwise
@@ -73,7 +71,7 @@ def quiet(model: DeepLinearRegressor, X: np.ndarray, y: np.ndarray) -> DeepLinea
 def test_nearly_dependent_columns(
     optimizer: str, exponent: float, seed: int, intercept: bool
 ) -> None:
-    """The gap that is reported is the true one; the default arrives."""
+    """The reported gap is the true one; the default converges."""
     rng = np.random.default_rng(seed)
     a, b, c = rng.normal(size=(3, 60))
     X, y = np.c_[a, a + 10**exponent * b], a + c
@@ -236,13 +234,13 @@ def test_partial_fit_goes_on_in_the_units_of_all_rows() -> None:
     assert model.converged_
 
 
-@pytest.mark.parametrize("start", INITIALISATIONS)
+@pytest.mark.parametrize("init", INITIALISATIONS)
 @pytest.mark.parametrize("sizes", [(1, 3, 3, 1), (5, 5, 1), (4, 5, 5, 5, 2)])
-def test_fresh_nets_are_not_at_a_saddle(start: str, sizes: tuple[int, ...]) -> None:
+def test_fresh_nets_are_not_at_a_saddle(init: str, sizes: tuple[int, ...]) -> None:
     rng = np.random.default_rng(0)
     X = rng.normal(size=(30, 50, sizes[0]))
     y = X @ rng.normal(size=(30, sizes[0], sizes[-1])) + 0.1 * rng.normal(size=(30, 50, sizes[-1]))
-    weights, biases = initial_weights(start, sizes, (30,), seed=1)
+    weights, biases = initial_weights(init, sizes, (30,), seed=1)
     state = diagnose(SufficientStatistics.from_data(X, y), weights, biases, tol=1e-9).state
     assert (state == "saddle").mean() <= 0.05
     assert not (state == "stationary").any()

@@ -1,4 +1,4 @@
-"""Run folders: one run at a time, nothing of the user's removed, good checkpoints found again."""
+"""Run folders: one run at a time, no user file removed, the last good checkpoint found."""
 
 import errno
 import fcntl
@@ -290,14 +290,14 @@ def test_features_that_were_cut_short_are_trained_again(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "damage", [b"", b"[" * 50_000, b"\xff", b"{}", b'{"depth 2, gd": "x"}', b"[1]"]
+    "content", [b"", b"[" * 50_000, b"\xff", b"{}", b'{"depth 2, gd": "x"}', b"[1]"]
 )
-def test_damaged_steps_of_a_study_are_an_error_or_chosen_again(tmp_path, damage):
+def test_unreadable_step_sizes_of_a_study_are_an_error_or_chosen_again(tmp_path, content):
     study = DepthStudy(
         deep_linear([2], lr=None), Synthetic(noise=(0.1,), rows=20), trials=2, steps=2, tuning=2
     )
     expected = study.run(out=tmp_path)
-    (tmp_path / "step_sizes.json").write_bytes(damage)
+    (tmp_path / "step_sizes.json").write_bytes(content)
     try:
         found = study.run(out=tmp_path)
     except CheckpointError as error:

@@ -1,6 +1,4 @@
-"""Saved files: one model whole after a kill anywhere, any number of writers, the permissions of any
-new file.
-"""
+"""Saved files: a whole model after a kill at any point, many writers, file permissions."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A seed that is no integer is one clear error, wherever a seed is taken."""
+"""A seed that is not an integer is one clear error, wherever a seed is accepted."""
 
 import pytest
 import torch

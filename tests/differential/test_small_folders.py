@@ -1,6 +1,4 @@
-"""Any folder will do: of few images every command gives a result, and what cannot work is refused
-at the start.
-"""
+"""Small folders: every command gives a result for few images, or an error before it runs."""
 
 import json
 import sys

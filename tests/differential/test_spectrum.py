@@ -1,6 +1,4 @@
-"""Eigenvalues and time scales of known linear systems against scipy's matrix exponential, in any
-rotation and units.
-"""
+"""Eigenvalues and time scales of known linear systems, in any rotation and units."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Lower bounds, superposition errors, splits and Jacobians at every size, and where there is none."""
+"""Lower bounds, errors, splits and Jacobians of data of every size."""
 
 import numpy as np
 import pytest

@@ -84,7 +84,7 @@ def test_a_profile_means_what_it_says(mode: str, tmp_path: Path) -> None:
 def test_profiles_that_say_nothing_leave_the_pixels(tmp_path: Path) -> None:
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     for name, image, profile in (
-        ("damaged", Image.new("RGB", (3, 3), (9, 99, 199)), b"nothing"),
+        ("unreadable", Image.new("RGB", (3, 3), (9, 99, 199)), b"nothing"),
         ("grey", Image.new("L", (3, 3), 77), srgb),
     ):
         image.save(tmp_path / f"{name}.png", icc_profile=profile)

@@ -201,7 +201,7 @@ def test_linear_networks_of_zeros_are_linear(zero: str) -> None:
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_band_holds_from_the_first_step_on(seed: int) -> None:
-    """A small start is projected on the modes that grow: the others are in the band."""
+    """Small initial weights are projected on the modes that grow: the others are in the band."""
     torch.manual_seed(seed)
     net = nn.Sequential(nn.Linear(10, 60, bias=False), nn.ReLU(), nn.Linear(60, 1, bias=False))
     for p in net.parameters():

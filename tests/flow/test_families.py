@@ -1,6 +1,4 @@
-"""Every family of the library: sampling equals collapse, the structure is the smallest, the exact
-flow agrees.
-"""
+"""Every family of operators: sampling equals collapse, and the structure is the smallest."""
 
 import pytest
 import torch
@@ -26,7 +24,7 @@ N, R = 48, 2
 
 
 def _shaken(family):
-    """A family as training leaves it: no parameter at its start."""
+    """A family as training leaves it: no parameter at its initial value."""
     torch.manual_seed(0)
     family = family.double()
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Every family of velocities: shapes, end points, flows, and what is published about each."""
+"""Every family of velocities: shapes, end points, flows, and published properties."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def test_stays_orthogonal_in_training() -> None:
     assert errors[-1] < 0.1 * errors[0]
 
 
-def test_a_pca_start_decorrelates() -> None:
+def test_initialisation_from_pca_decorrelates() -> None:
     x = torch.randn(50, 4, dtype=torch.float64) @ torch.randn(4, 4, dtype=torch.float64) + 3
     _, s, vh = torch.linalg.svd(x - x.mean(0))
     z = Rotation.from_matrix(vh.T, x.mean(0))(x)

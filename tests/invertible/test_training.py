@@ -1,4 +1,4 @@
-"""After training in float32 the round trip holds, on data and on latents that an operator made."""
+"""Round trips after training in float32, on data and on latents from an operator."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The fit: what it recovers exactly, and its slow twins."""
+"""The closed-form fit: systems that it recovers exactly, and its slow twins."""
 
 import numpy as np
 import pytest
@@ -135,7 +135,7 @@ def test_radius_is_at_most_one_where_asked() -> None:
         assert stable or radius == pytest.approx(np.exp(0.02), abs=1e-6)
 
 
-def test_looking_ahead_tells_attractors_apart() -> None:
+def test_lookahead_features_tell_attractors_apart() -> None:
     states, times = simulate_system("duffing", count=120, steps=80)
     held = simulate_system("duffing", count=200, steps=60, seed=5).states.numpy()
     missed = []
@@ -146,8 +146,8 @@ def test_looking_ahead_tells_attractors_apart() -> None:
         far = model.predict(held[:, 0], 60)
         missed.append(int((np.sign(far[:, 0]) != np.sign(held[:, 60, 0])).sum()))
         assert model.model_.lift.features.strides == (lookahead, 0)
-    plain, looking = missed
-    assert looking <= 2 < plain, "of 200 starts between two wells"
+    plain, ahead = missed
+    assert ahead <= 2 < plain, "of 200 initial states between two wells"
 
 
 def test_a_linear_system_needs_no_look_ahead() -> None:

@@ -1,4 +1,4 @@
-"""The model: exact decoding, the semigroup, and forecasts that are refused."""
+"""The Koopman model: exact decoding, the semigroup property, and forecasts that raise."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The estimators in the manner of scikit-learn, and learned features."""
+"""The scikit-learn estimators, and learned features."""
 
 import numpy as np
 import pytest
@@ -51,11 +51,11 @@ def test_unstable_models_refuse() -> None:
 def test_learned_features_lower_the_loss() -> None:
     data = simulate_system("duffing", count=40, steps=60)
     torch.manual_seed(0)
-    start, found = fit(
+    initial, found = fit(
         as_series(data.states, data.times), FitConfig(rank=12, horizon=40, fourier=10, width=16)
     )
     torch.manual_seed(0)
-    before = MultiStep(start)(found.packed())["loss"].item()
+    before = MultiStep(initial)(found.packed())["loss"].item()
     model = KoopmanRegressor(rank=12, horizon=40, fourier=10, width=16, epochs=20).fit(
         data.states, times=data.times
     )

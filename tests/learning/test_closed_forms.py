@@ -31,7 +31,7 @@ def maps(flow: GradientFlow) -> torch.Tensor:
 
 
 def rank_one(d: int, h: int, size: float, seed: int) -> list[torch.Tensor]:
-    """A balanced start with equal norms of positive and negative entries of ``a``."""
+    """Balanced weights with equal norms of positive and negative entries of ``a``."""
     a = draw(h, seed=seed)
     a[0], a[1] = a[0].abs(), -a[1].abs()
     a = (
@@ -215,12 +215,12 @@ def test_two_blocks_refuses_uneven_parts() -> None:
 def test_independent_points(chain: Make, points: list[list[float]]) -> None:
     x = torch.tensor(points, dtype=torch.float64)
     y = torch.tensor([1.0, -1.0, 0.7, -0.5], dtype=torch.float64)[: len(x)]
-    start = orthogonal_points_init(x, y, 0.01)
+    initial = orthogonal_points_init(x, y, 0.01)
 
     def half_sum(f: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return (f[:, 0] - y).square().sum() / 2
 
-    flow = learning.gradient_flow(chain(start, nn.ReLU), x, y, TIMES, loss=half_sum)
+    flow = learning.gradient_flow(chain(initial, nn.ReLU), x, y, TIMES, loss=half_sum)
     u, loss = learning.orthogonal_points_solution(TIMES, x, y, 0.01)
     assert (flow.loss - loss).abs().max() < 1e-10
     assert (flow.parameters["2.weight"][:, 0].abs() - u.sqrt()).abs().max() < 1e-10

@@ -1,4 +1,4 @@
-"""Paired networks train like linear ones: exactly, whatever the optimizer; and what does not."""
+"""Paired networks train like linear ones, exactly, with every optimiser; others do not."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -253,18 +253,18 @@ def test_equal_norms_stay_odd_and_others_do_not() -> None:
 
 def test_delta_and_the_weights_it_predicts(symmetric: Make) -> None:
     x, y = symmetric(d=3, n=20)
-    start = learning.Networks.gaussian(3, width=12, alpha=[0.0, 0.5, 1.0], std=1e-6, seed=5)
-    kappa = (1 + start.alpha) / 2
+    initial = learning.Networks.gaussian(3, width=12, alpha=[0.0, 0.5, 1.0], std=1e-6, seed=5)
+    kappa = (1 + initial.alpha) / 2
     scaled = learning.Networks(
-        start.first / kappa[:, None, None].sqrt(),
-        start.hidden,
-        start.last / kappa[:, None, None].sqrt(),
-        start.alpha,
-        start.depth,
+        initial.first / kappa[:, None, None].sqrt(),
+        initial.hidden,
+        initial.last / kappa[:, None, None].sqrt(),
+        initial.alpha,
+        initial.depth,
     )
     done = learning.simulate(scaled, x, y, lr=0.02 / kappa, steps=3000).networks
     beta = learning.Moments.of(x, y).beta
-    uneven = learning.sign_imbalance(start.first[0], start.last[0], beta)
+    uneven = learning.sign_imbalance(initial.first[0], initial.last[0], beta)
     assert abs(uneven) > 0.05
     linear = torch.cat([done.first[2].flatten(), done.last[2].flatten()])
     for b in (0, 1):
@@ -272,7 +272,7 @@ def test_delta_and_the_weights_it_predicts(symmetric: Make) -> None:
         assert float((ours - linear).norm() / linear.norm()) == pytest.approx(
             weight_error(uneven), rel=0.02
         )
-    halves = [growing_component(start.first[0], start.last[0], beta, k) for k in (0.5, 1.0)]
+    halves = [growing_component(initial.first[0], initial.last[0], beta, k) for k in (0.5, 1.0)]
     assert torch.allclose(halves[0][1] @ halves[0][0], (halves[1][1] @ halves[1][0]) / 2)
 
 

@@ -1,6 +1,4 @@
-"""Stretches of steps against the steps one by one, and of the flow against a solver that knows
-nothing of it.
-"""
+"""Many steps at once against single steps, and the flow against an independent solver."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Predicted learning curves against training, and what is refused."""
+"""Predicted learning curves against training, and the errors of failed assumptions."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -34,7 +34,7 @@ def trained(model: nn.Module, x: Tensor, y: Tensor, lr: float, steps: Tensor) ->
     return torch.tensor(losses, dtype=torch.float64)[steps]
 
 
-def starts(d: int, o: int, size: float) -> list[Tensor]:
+def initial(d: int, o: int, size: float) -> list[Tensor]:
     return [size * draw(8, d, seed=1), size * draw(o, 8, seed=2)]
 
 
@@ -46,7 +46,7 @@ def test_paired_networks_are_predicted_exactly(
     symmetric: Make, chain: Make, activation: Any, o: int, size: float, lr: float
 ) -> None:
     x, y = symmetric(d=3, outputs=o, n=12)
-    model = chain(learning.antisymmetric_pairs(*starts(3, o, size)), activation)
+    model = chain(learning.antisymmetric_pairs(*initial(3, o, size)), activation)
     found = learning.predict(model, x, y if o > 1 else y[:, 0], lr, 200)
     assert found.kind == "exact"
     assert found.sign_imbalance is None
@@ -127,7 +127,7 @@ def small_weights(model: nn.Sequential) -> tuple[Tensor, Tensor]:
 
 def test_many_steps_at_once_are_those_one_by_one(symmetric: Make, chain: Make) -> None:
     x, y = symmetric(d=3, n=12)
-    model = chain(learning.antisymmetric_pairs(*starts(3, 1, 0.05)), nn.ReLU)
+    model = chain(learning.antisymmetric_pairs(*initial(3, 1, 0.05)), nn.ReLU)
     found = learning.predict(model, x, y, 2e-3, 3000)
     assert found.step_error == 0
     assert (found.loss - trained(model, x, y, 2e-3, found.steps)).abs().max() < 1e-11
@@ -137,7 +137,7 @@ def test_wide_small_starts_are_projected(
     symmetric: Make, chain: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     x, y = symmetric(d=3, outputs=2, n=12)
-    model = chain(learning.antisymmetric_pairs(*starts(3, 2, 1e-4)), nn.ReLU)
+    model = chain(learning.antisymmetric_pairs(*initial(3, 2, 1e-4)), nn.ReLU)
     exact = learning.predict(model, x, y, 0.02, 1000)
     monkeypatch.setattr(MODULE, "MAX_WEIGHT_NUMBERS", 1)
     found = learning.predict(model, x, y, 0.02, 1000)
@@ -274,7 +274,7 @@ def test_what_is_refused_names_the_assumption(
 
 def test_data_that_are_refused(symmetric: Make, chain: Make) -> None:
     x, y = symmetric(outputs=2)
-    model = chain(starts(4, 2, 1e-3), nn.ReLU)
+    model = chain(initial(4, 2, 1e-3), nn.ReLU)
     with pytest.raises(AssumptionError, match=r"5\.88 % have no mirror image") as error:
         learning.predict(model, x[1:], y[1:], 0.01, 10)
     assert error.value.assumption == "symmetric data"
@@ -283,7 +283,7 @@ def test_data_that_are_refused(symmetric: Make, chain: Make) -> None:
     assert error.value.assumption == "paired neurons"
     with pytest.raises(AssumptionError, match="diverges") as error:
         learning.predict(
-            chain(learning.antisymmetric_pairs(*starts(4, 2, 0.1)), nn.ReLU), x, y, 9.0, 500
+            chain(learning.antisymmetric_pairs(*initial(4, 2, 0.1)), nn.ReLU), x, y, 9.0, 500
         )
     assert error.value.assumption == "step size"
     with pytest.raises(InputError, match="2 outputs and 1 targets"):
@@ -296,7 +296,7 @@ def test_data_that_are_refused(symmetric: Make, chain: Make) -> None:
 
 def test_nothing_to_learn(chain: Make) -> None:
     x = draw(8, 3, seed=0)
-    found = learning.predict(chain(starts(3, 1, 0.1)), x, torch.zeros(8, 1), 0.05, 50)
+    found = learning.predict(chain(initial(3, 1, 0.1)), x, torch.zeros(8, 1), 0.05, 50)
     assert found.half_time is None
     assert float(found.loss[-1]) < float(found.loss[0])
     assert found.to_json()["plateau_time"] is None

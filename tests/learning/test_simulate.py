@@ -65,33 +65,39 @@ def agree(
 @pytest.mark.parametrize("route", ["moments", "halves", "points"])
 def test_routes(symmetric: Make, name: str, route: str) -> None:
     x, y = symmetric(d=3, n=8)
-    start = Networks.gaussian(3, width=[6, 9], alpha=[0.0, 0.4], std=[0.3, 0.5], seed=[1, 2])
+    initial = Networks.gaussian(3, width=[6, 9], alpha=[0.0, 0.4], std=[0.3, 0.5], seed=[1, 2])
     agree(
-        start.paired() if route == "moments" else start, x, y, [0.05, 0.02], name, "square", route
+        initial.paired() if route == "moments" else initial,
+        x,
+        y,
+        [0.05, 0.02],
+        name,
+        "square",
+        route,
     )
 
 
 @pytest.mark.parametrize("loss", ["sum", "logistic"])
 def test_losses(symmetric: Make, loss: str) -> None:
     x, y = symmetric(d=3, n=8)
-    start = Networks.gaussian(3, width=5, alpha=[0.0, 1.0], std=0.3, seed=[3, 4])
-    agree(start, x, y, [0.01, 0.02], "gd", loss, "points" if loss == "logistic" else "halves")
+    initial = Networks.gaussian(3, width=5, alpha=[0.0, 1.0], std=0.3, seed=[3, 4])
+    agree(initial, x, y, [0.01, 0.02], "gd", loss, "points" if loss == "logistic" else "halves")
 
 
 def test_depths_and_widths_in_one_batch(symmetric: Make) -> None:
     x, y = symmetric(d=3, n=8, outputs=2)
-    start = Networks.gaussian(
+    initial = Networks.gaussian(
         3, width=[4, 7, 5], outputs=2, depth=[2, 3, 4], alpha=[0.0, 0.2, 0.0], std=0.5, seed=5
     )
-    agree(start, x, y, [0.05, 0.05, 0.03], "momentum", "square", "points")
-    narrow = simulate(start, x, y, 0.05, STEPS).networks
+    agree(initial, x, y, [0.05, 0.05, 0.03], "momentum", "square", "points")
+    narrow = simulate(initial, x, y, 0.05, STEPS).networks
     assert float(narrow.first[0, 4:].abs().max()) == 0, "what fills the batch stays at zero"
 
 
 def test_linear_networks_need_no_symmetry(symmetric: Make) -> None:
     x, y = symmetric(d=3, n=8)
-    start = Networks.gaussian(3, width=[4, 9], alpha=1.0, std=0.3, seed=[1, 2])
-    agree(start, x[:11], y[:11], [0.05, 0.05], "momentum", "square", "moments")
+    initial = Networks.gaussian(3, width=[4, 9], alpha=1.0, std=0.3, seed=[1, 2])
+    agree(initial, x[:11], y[:11], [0.05, 0.05], "momentum", "square", "moments")
 
 
 def test_rows_of_zeros_count_in_the_mean(symmetric: Make) -> None:
@@ -112,23 +118,23 @@ def test_batches_do_not_matter(symmetric: Make) -> None:
 
 def test_adam_without_eps_and_without_gradient(symmetric: Make) -> None:
     x, y = symmetric(d=3, n=8)
-    start = Networks.gaussian(3, width=[2, 6], std=0.4, seed=2)
-    run = simulate(start, x, y, 0.01, 20, optimizer=Optimizer("adam", eps=0.0))
+    initial = Networks.gaussian(3, width=[2, 6], std=0.4, seed=2)
+    run = simulate(initial, x, y, 0.01, 20, optimizer=Optimizer("adam", eps=0.0))
     assert bool(run.loss.isfinite().all())
     assert float(run.networks.first[0, 2:].abs().max()) == 0
 
 
 def test_mistakes(symmetric: Make) -> None:
     x, y = symmetric(d=3, n=8)
-    start = Networks.gaussian(3, width=5)
+    initial = Networks.gaussian(3, width=5)
     with pytest.raises(InputError, match="positive rates"):
-        simulate(start, x, y, 0.0, 10)
+        simulate(initial, x, y, 0.0, 10)
     with pytest.raises(ShapeError, match="3 and 1, as the networks have"):
-        simulate(start, x[:, :2], y, 0.1, 10)
+        simulate(initial, x[:, :2], y, 0.1, 10)
     with pytest.raises(InputError, match="exact here: halves, points"):
-        simulate(start, x, y, 0.1, 10, route="moments")
+        simulate(initial, x, y, 0.1, 10, route="moments")
     with pytest.raises(InputError, match="exact here: points"):
-        simulate(start, x[:5], y[:5], 0.1, 10, route="halves")
+        simulate(initial, x[:5], y[:5], 0.1, 10, route="halves")
     with pytest.raises(DivergedError, match="network 1"):
         simulate(Networks.gaussian(3, width=5, std=1.0, seed=[0, 1]), x, y, [1e-3, 1e3], 50)
     with pytest.raises(InputError, match="sequences of lengths"):

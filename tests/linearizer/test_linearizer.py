@@ -1,4 +1,4 @@
-"""The Linearizer itself: what it computes, what it composes with, what it refuses."""
+"""The Linearizer: its values, compositions and errors."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""fuse and linearize, on the kinds of networks people have."""
+"""fuse and linearize, on the kinds of networks that users have."""
 
 import pytest
 import torch

@@ -50,7 +50,7 @@ def test_saved_and_loaded(trained, tmp_path):
     again = FeatureNetwork.from_pretrained(tmp_path)
     assert (again.name, again.shape, again.accuracy) == ("digits", (1, 8, 8), network.accuracy)
     assert torch.equal(again.embed(test.images), network.embed(test.images))
-    (tmp_path / "model.safetensors").write_bytes(b"damaged")
+    (tmp_path / "model.safetensors").write_bytes(b"no tensors")
     with pytest.raises(CheckpointError):
         FeatureNetwork.from_pretrained(tmp_path)
 

@@ -21,7 +21,7 @@ def test_one_dimension_is_exact_for_any_two_sizes(n, m, p, seed):
         assert found == pytest.approx(scipy.stats.wasserstein_distance(a[:, 0], b[:, 0]))
 
 
-def test_laws():
+def test_properties_of_a_distance():
     g = torch.Generator().manual_seed(0)
     a, b = torch.randn(2, 300, 2, 3, generator=g, dtype=torch.float64)
     b = b + 1

@@ -1,4 +1,4 @@
-"""Rows that repeat each other, and those that only look alike."""
+"""Rows that repeat each other, and rows that are only similar."""
 
 import pytest
 import torch

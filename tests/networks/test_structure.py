@@ -1,6 +1,4 @@
-"""The structure that a trace finds, and the matrices that probing finds, against the layers
-themselves.
-"""
+"""Structure found by tracing and matrices found by probing, against the layers."""
 
 import numpy as np
 import pytest
@@ -64,7 +62,7 @@ def test_nothing_else_passes_for_affine(name):
     model = NOT_AFFINE[name].double()
     network = as_network(
         model, X[:1]
-    )  # a batch of one: "value" and "choice" look at their neighbours
+    )  # a batch of one: "value" and "choice" depend on their neighbours
     found = structure_of(network, X[:1])
     assert not found.is_affine
     assert found.nodes or found.reason

@@ -1,6 +1,4 @@
-"""Gradients through the verbs: right against finite differences, and finite where decompositions
-are not smooth.
-"""
+"""Gradients of the verbs: equal to finite differences, and finite at ties."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Structure is kept, large operators never become dense, and what cannot be kept is said."""
+"""Operators keep their structure, and large ones never become dense without an error."""
 
 from __future__ import annotations
 

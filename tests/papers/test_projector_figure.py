@@ -1,4 +1,4 @@
-"""The figure of the idempotent model, on a few steps: what needs no training holds all the same."""
+"""The figure of the idempotent model after a few steps: claims that need no training."""
 
 from dataclasses import replace
 from pathlib import Path

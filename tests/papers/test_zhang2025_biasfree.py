@@ -1,4 +1,4 @@
-"""The data and the numbers that the figures on bias-free networks stand on."""
+"""Data and numbers behind the figures on bias-free networks."""
 
 import math
 

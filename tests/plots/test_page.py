@@ -74,7 +74,7 @@ def test_page_fetches_nothing(document: str) -> None:
     assert not [tag for tag, *_ in read(document).attributes if tag in ("script", "link", "iframe")]
 
 
-def test_every_picture_is_described(document: str) -> None:
+def test_every_image_is_described(document: str) -> None:
     attributes = read(document).attributes
     assert sum(tag == "img" for tag, name, _ in attributes if name == "alt") == 3
     assert [value for tag, name, value in attributes if (tag, name) == ("svg", "aria-label")] == [

@@ -1,4 +1,4 @@
-"""Initialisation from PCA: equal to it before training, refused where PCA has no such rank."""
+"""Projectors from PCA: equal to PCA before training, an error without such a rank."""
 
 import pytest
 import torch

@@ -1,6 +1,4 @@
-"""The recipe of the projector: it starts as PCA, trains in two stages, goes on, and refuses what it
-cannot do.
-"""
+"""The projector recipe: initialised from PCA, two stages, resumption, and errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The chapter on depth: what it claims is what its numbers say."""
+"""The section on depth: its sentences agree with its numbers."""
 
 import pytest
 

@@ -42,7 +42,7 @@ def test_least_squares_against_lstsq():
     assert torch.allclose(A.kernel.flatten(1).T, solution, atol=1e-10)
 
 
-def test_fit_style_finds_the_operator_that_made_the_pictures():
+def test_fit_style_finds_the_operator_that_made_the_images():
     torch.manual_seed(0)
     g_in, g_out = (
         rl.invertible.ImageFlow((3, 8, 8), blocks=4, width=8, seed=s).double() for s in (0, 1)
@@ -106,9 +106,9 @@ def test_filters_move_their_sliders():
     flat = torch.full(
         (1, 3, 8, 8), 0.3, dtype=torch.float64
     )  # no detail, no lines: a curve of the colour alone
-    look = FILTERS["dusk"]
-    tinted = 0.3 * torch.tensor(look.tint, dtype=torch.float64)
-    expected = torch.sigmoid(look.contrast * (tinted - look.exposure))
+    dusk = FILTERS["dusk"]
+    tinted = 0.3 * torch.tensor(dusk.tint, dtype=torch.float64)
+    expected = torch.sigmoid(dusk.contrast * (tinted - dusk.exposure))
     assert torch.allclose(filtered(flat, {"dusk": 1.0})[0, :, 3, 3], expected)
     with pytest.raises(ConfigError):
         filtered(x, {"ink": 0.5})
@@ -158,7 +158,7 @@ def draw(folder, names, size=8):
         ).save(folder / f"{name}.png")
 
 
-def test_pairs_are_the_same_pictures(tmp_path):
+def test_pairs_are_the_same_images(tmp_path):
     names = [f"{i:02}" for i in range(12)]
     draw(tmp_path / "one", names)
     draw(tmp_path / "two", names)
@@ -249,7 +249,7 @@ def test_a_killed_run_ends_with_the_same_weights(tmp_path):
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 
 
-def test_stylize_writes_pictures_and_numbers(trained, tmp_path, capsys):
+def test_stylize_writes_images_and_numbers(trained, tmp_path, capsys):
     draw(tmp_path / "mine", ["a", "b"], size=20)
     ask = ["stylize", str(trained), "--json", "--out", str(tmp_path / "out")]
     for words in (

@@ -1,4 +1,4 @@
-"""Styles as operators: what a blend, an exchange and a removal are in the induced spaces."""
+"""Styles as operators: blends, exchanges and removals in the induced spaces."""
 
 import pytest
 import torch

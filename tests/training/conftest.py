@@ -15,7 +15,7 @@ from rectilinear.training import TrainConfig
 
 
 class Denoise(nn.Module):
-    """A small objective with everything an objective may have: noise, a buffer, a start from the
+    """A small objective with everything an objective may have: noise, a buffer, an initial value from the
     data.
     """
 

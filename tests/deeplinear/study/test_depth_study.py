@@ -1,6 +1,4 @@
-"""The study as a whole: what comes out, that it does not depend on the workers, and what a kill
-loses.
-"""
+"""The whole study: its result, independence of the workers, and what a kill loses."""
 
 import dataclasses
 import json
@@ -71,7 +69,7 @@ def test_every_trial_of_every_model_is_there(result: StudyResult) -> None:
 
 
 def test_trials_are_paired(result: StudyResult) -> None:
-    """The same data for every model, and the same start for every optimiser."""
+    """The same data for every model, and the same initial weights for every optimiser."""
     base, deep = result.cell("least squares"), result.cell("depth 3, adam")
     np.testing.assert_allclose(base["train_error"], deep["train_error"] - deep["gap"], rtol=1e-9)
     gd = result.cell("depth 3, gd")

@@ -1,4 +1,4 @@
-"""Settings of a study that are of the wrong kind: one clear error each, before anything runs."""
+"""Study settings of the wrong type: one clear error each, before anything runs."""
 
 import numpy as np
 import pytest

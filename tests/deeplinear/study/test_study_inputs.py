@@ -1,4 +1,4 @@
-"""Models, protocols and tables: what a study is made of, and what it does not accept."""
+"""Models, protocols and tables of a study, and the errors for invalid ones."""
 
 import sys
 from pathlib import Path

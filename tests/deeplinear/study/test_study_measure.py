@@ -133,7 +133,7 @@ def test_closed_forms() -> None:
 
 
 def test_more_columns_than_rows() -> None:
-    """Least squares of smallest norm; a net that starts small arrives at zero training error too."""
+    """Least squares of smallest norm; a network from small weights reaches zero training error too."""
     batch = Synthetic(noise=(0.1,), noise_kind="constant", inputs=12, rows=6).draw(
         np.random.SeedSequence(0), range(4)
     )

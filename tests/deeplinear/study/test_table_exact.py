@@ -1,4 +1,4 @@
-"""Whole numbers that float64 rounds, rows in another order, and what is no table."""
+"""Tables with integers that float64 rounds, rows in another order, or no table at all."""
 
 import decimal
 

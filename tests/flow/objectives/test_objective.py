@@ -109,12 +109,12 @@ def test_the_likelihood_is_that_of_a_dense_jacobian(x, operator):
         model = LinearFlow(g_data, g_noise, velocity)
         f = collapse(model, 20, "magnus4")
     else:
-        start = {
+        operators = {
             "dense": lambda: Dense(N),
             "diagonal": lambda: Diagonal(torch.rand(N) + 0.5),
             "identity": lambda: Dense(weight=torch.eye(N)),
         }
-        f = model = Linearizer(g_noise, start[operator]().double(), g_data)
+        f = model = Linearizer(g_noise, operators[operator]().double(), g_data)
     x = x[:4]
     value = likelihood(model, sigma=0.0)(x)["loss"]
     value.backward()

@@ -1,4 +1,4 @@
-"""Operators built and used in odd but plausible ways: right, or one clear error."""
+"""Operators used in unusual but plausible ways: the right value, or one clear error."""
 
 from __future__ import annotations
 
