@@ -37,7 +37,7 @@ from rectilinear.projector import (
     restoration,
 )
 from rectilinear.random import generator, seed_all
-from rectilinear.recipes.features import Features
+from rectilinear.recipes.base import Features
 from rectilinear.recipes.projector import ProjectorRecipe
 
 if TYPE_CHECKING:

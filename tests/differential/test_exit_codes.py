@@ -18,7 +18,7 @@ import torch
 
 from rectilinear import cli
 from rectilinear.cli import ending
-from rectilinear.cli._model import load_array
+from rectilinear.cli._options import load_array
 from rectilinear.config import to_json
 from rectilinear.errors import DiskError
 

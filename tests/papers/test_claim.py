@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from rectilinear.papers.figure import Claim
+from rectilinear.papers import Claim
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import rectilinear as rl
 from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.invertible import Identity
 from rectilinear.projector import Projector, ProjectorObjective, Selection
-from rectilinear.projector.selection import informative
+from rectilinear.projector.model import informative
 from rectilinear.testing import check_operator
 
 SEEDS = st.integers(0, 10_000)

@@ -39,7 +39,7 @@ COMMANDS = {
     "reproduce": "reproduce",
     "study": "study",
     "audit": "audit",
-    "predict": "predict",
+    "predict": "audit",
     "project": "project",
     "stylize": "stylize",
     "forecast": "forecast",

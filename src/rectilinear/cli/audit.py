@@ -1,4 +1,4 @@
-"""``rectilinear audit``."""
+"""``rectilinear audit`` and ``predict``: a network of the user, after and before training."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +53,7 @@ def audit(arguments: Audit) -> dict[str, Any]:
 
     import rectilinear as rl
     from rectilinear.analysis.page import audit_page
-    from rectilinear.cli._model import load_array, load_model, load_weights
+    from rectilinear.cli._options import load_array, load_model, load_weights
     from rectilinear.random import seed_all
 
     seed_all(arguments.seed)
@@ -90,3 +90,80 @@ def audit(arguments: Audit) -> dict[str, Any]:
         return found.to_json() | files
     print(found)
     return files
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict(Common):
+    """Predict the learning curve of a network before training, or name what does not hold."""
+
+    model: tyro.conf.Positional[str]
+    """FILE.py:NAME, a function without arguments that returns the model. The file is run."""
+    data: Path
+    """Points, an array .npy (n, ...)."""
+    labels: Path
+    """Targets, an array .npy (n,) or (n, o); two integer classes become -1 and 1."""
+    lr: float
+    """Learning rate of full-batch gradient descent on half the mean square error."""
+    steps: int
+    """Number of steps of gradient descent."""
+    checkpoint: Path | None = None
+    """Weights of the model, .safetensors (default: those that NAME gives)."""
+    out: Path | None = None
+    """Folder for prediction.png and prediction.json (default: nothing is written)."""
+
+    def code(self) -> tuple[Path, ...]:
+        return (Path(self.model.rpartition(":")[0]),)
+
+
+def predict(arguments: Predict) -> dict[str, Any]:
+    """Predict, and write curve and numbers."""
+    import rectilinear as rl
+    from rectilinear.cli._options import load_array, load_model, load_weights
+    from rectilinear.config import write_json
+    from rectilinear.random import seed_all
+
+    seed_all(arguments.seed)
+    model = load_model(arguments.model)
+    if arguments.checkpoint is not None:
+        load_weights(model, arguments.checkpoint)
+    x, y = load_array(arguments.data, "data"), load_array(arguments.labels, "labels")
+    if not y.is_floating_point() and len(classes := y.unique()) == 2:
+        y = 2 * (y == classes[1]) - 1
+    x, y = (value if value.is_floating_point() else value.double() for value in (x, y))
+    found = rl.predict(model, x, y, arguments.lr, arguments.steps)
+    answer = found.to_json()
+    if arguments.out is not None:
+        image, numbers = arguments.out / "prediction.png", arguments.out / "prediction.json"
+        _draw(found, image)
+        write_json(numbers, answer)
+        answer |= {"image": str(image), "numbers": str(numbers)}
+    if arguments.json:
+        return answer
+    print(found)
+    return {name: answer[name] for name in ("image", "numbers") if name in answer}
+
+
+def _draw(found: Any, path: Path) -> None:
+    """Draw the curve, the loss that no step can beat, and the half time."""
+    from rectilinear import plots
+    from rectilinear.plots.style import ROLES
+
+    figure, (axes,) = plots.canvas()
+    axes.plot(found.steps, found.loss)
+    if found.strength_imbalance is not None:
+        axes.fill_between(
+            found.steps, found.low, found.high, color=ROLES["rule"], linewidth=0, zorder=0
+        )
+    axes.axhline(found.final_loss, color=ROLES["muted"], linewidth=0.8, linestyle=(0, (4, 3)))
+    axes.annotate("best linear map", (0, found.final_loss), xycoords=("axes fraction", "data"),
+                  va="bottom", xytext=(4, 2), textcoords="offset points", fontsize=8,
+                  color=ROLES["muted"])  # fmt: skip
+    if found.half_time is not None:
+        axes.axvline(found.half_time, color=ROLES["rule"], linewidth=0.8, zorder=0)
+        late = found.half_time > 0.8 * float(found.steps[-1])
+        axes.annotate(f"half time {found.half_time:.0f}", (found.half_time, 1),
+                      xycoords=("data", "axes fraction"), xytext=(-4 if late else 4, -8),
+                      ha="right" if late else "left", textcoords="offset points", fontsize=8,
+                      color=ROLES["muted"])  # fmt: skip
+    axes.set(xlabel="step", ylabel="loss", ylim=(0, None), xlim=(0, float(found.steps[-1])))
+    plots.save(figure, path)

@@ -109,8 +109,7 @@ def _images(arguments: Project, run: "Run", out: Path) -> "tuple[list[str] | Non
     """The images to project, at the size of the run's images, and the names of files."""
     import torch
 
-    from rectilinear.cli._model import load_array
-    from rectilinear.cli._options import named_images
+    from rectilinear.cli._options import load_array, named_images
     from rectilinear.datasets.images import images_from_array
     from rectilinear.projector import Projector
 
@@ -127,7 +126,7 @@ def _mask(path: Path, images: "Tensor") -> "Tensor":
     """1 at the observed pixels of every image and 0 at the others."""
     import torch
 
-    from rectilinear.cli._model import load_array
+    from rectilinear.cli._options import load_array
     from rectilinear.datasets.images import mask_from_array
     from rectilinear.datasets.read_image import read_mask
 

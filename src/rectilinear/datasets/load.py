@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from rectilinear.datasets import folder, mnist
-from rectilinear.datasets.images import Images, fit
+from rectilinear.datasets import mnist
+from rectilinear.datasets.images import Images, fit, folder
 from rectilinear.datasets.packaged import digits, photos
 from rectilinear.errors import ConfigError, DataError
 
@@ -62,7 +62,7 @@ def load(
     elif key in mnist.FAMILIES:
         data = mnist.mnist(key, split, root)
     else:
-        return folder.folder(_existing(Path(name), root), split, size)
+        return folder(_existing(Path(name), root), split, size)
     return Images(fit(data.images, size), data.labels, data.classes, data.name)
 
 

@@ -6,8 +6,7 @@ from rectilinear.koopman.diagnostics import (
     one_step_error,
     round_trip_error,
 )
-from rectilinear.koopman.lift import Features, Lift
-from rectilinear.koopman.model import Koopman, MultiStep, Spectrum
+from rectilinear.koopman.model import Features, Koopman, Lift, MultiStep, Spectrum
 from rectilinear.koopman.realization import Modes, modes
 from rectilinear.koopman.regressor import DMD, KoopmanRegressor
 from rectilinear.koopman.series import as_series, embed, windows

@@ -15,8 +15,7 @@ from torch import Tensor
 from rectilinear.checks import is_count
 from rectilinear.errors import ConfigError, DataError, ForecastWarning
 from rectilinear.koopman.diagnostics import one_step_error
-from rectilinear.koopman.lift import Features, Lift
-from rectilinear.koopman.model import Koopman, Spectrum
+from rectilinear.koopman.model import Features, Koopman, Lift, Spectrum
 from rectilinear.koopman.realization import NEGLIGIBLE, Realization, evolution, realize
 from rectilinear.koopman.series import Series, Windows, embed, moments, windows
 

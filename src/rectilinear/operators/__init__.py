@@ -18,8 +18,7 @@ from rectilinear.operators.low_rank import LowRank, ScalarPlusLowRank
 from rectilinear.operators.low_rank import compress as compress
 from rectilinear.operators.orthogonal import Idempotent, Orthogonal
 from rectilinear.operators.power import power
-from rectilinear.operators.project import project_null, project_range
-from rectilinear.operators.solve import pinv, solve
+from rectilinear.operators.solve import pinv, project_null, project_range, solve
 from rectilinear.operators.svd import SVD, cond, norm, rank, svd, truncate
 from rectilinear.operators.svd import svdvals as svdvals
 

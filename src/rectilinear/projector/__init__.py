@@ -1,10 +1,8 @@
 """Projectors by construction, ``f(f(x)) = f(x)``, and image restoration with them."""
 
 from rectilinear.projector.corruption import CORRUPTIONS, RandomCorruption, corrupt, masked
-from rectilinear.projector.density import DensityObjective, gaussian, spline
-from rectilinear.projector.model import Projector
+from rectilinear.projector.model import DensityObjective, Projector, Selection, gaussian, spline
 from rectilinear.projector.restoration import restoration, restore
-from rectilinear.projector.selection import Selection
 from rectilinear.projector.training import ProjectorObjective, from_pca
 
 __all__ = [

@@ -1,20 +1,19 @@
-"""Projectors by construction, ``f = g^-1 A g`` with ``A A = A``, with a density on their range."""
+"""Projectors by construction, ``f = g^-1 A g`` with ``A A = A``; coordinates and densities."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import log, pi
 from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from rectilinear.checks import check_batch, check_floating, whole
+from rectilinear.checks import check_batch, check_finite, check_floating, whole
 from rectilinear.errors import ConfigError, DtypeError, NotInitializedError, ShapeError
-from rectilinear.invertible import Invertible
+from rectilinear.invertible import Chain, Invertible, Rotation, Scaling, VectorFlow
 from rectilinear.linearizer import Linearizer
-from rectilinear.projector.density import gaussian
-from rectilinear.projector.selection import Selection
+from rectilinear.operators import Diagonal, Operator
 from rectilinear.serialization import Configured
 
 T = TypeVar("T")
@@ -203,3 +202,211 @@ class Projector(Configured):
 def _chunks(g: Invertible, x: Tensor) -> Iterator[Tensor]:
     for part in x.split(CHUNK_ROWS):
         yield g(part).flatten(1)
+
+
+class Selection(Operator):
+    """The projection ``A = diag(b)`` with ``b`` in ``{0, 1}^n``, so ``A A = A`` without rounding.
+
+    With a rank ``r``, ``b`` is 1 at the ``r`` largest logits; without one, at the positive logits,
+    and the rank is learned. Rounding has no gradient, so that of ``sigmoid(logits)`` is used
+    (straight-through estimator). Behind an invertible network this is no restriction: the network
+    can map any subspace to one spanned by coordinates.
+
+    Args:
+        logits: ``(n,)``.
+        rank: number of coordinates kept, 0 to ``n``; None (the default) learns it.
+        trainable: whether the logits are parameters, True by default.
+
+    Raises:
+        ConfigError: if the rank is out of range.
+        ShapeError: if ``logits`` is not a vector.
+
+    Reference: Y. Bengio, N. Leonard, A. Courville, 2013 (arXiv 1308.3432), for the straight-through
+    gradient.
+
+    Example:
+        >>> A = Selection(torch.tensor([0.3, -1.0, 2.0]))
+        >>> A.rank, A(torch.ones(3)).tolist()
+        (2, [1.0, 0.0, 1.0])
+        >>> Selection(torch.tensor([0.3, -1.0, 2.0]), rank=1)(torch.ones(3)).tolist()
+        [0.0, 0.0, 1.0]
+    """
+
+    logits: Tensor
+
+    def __init__(self, logits: Tensor, rank: int | None = None, *, trainable: bool = True) -> None:
+        super().__init__()
+        check_floating(logits, "logits")
+        if logits.ndim != 1:
+            raise ShapeError(
+                f"logits of shape {tuple(logits.shape)}", "(n,), one for each coordinate"
+            )
+        rank = None if rank is None else whole(rank, "rank")
+        if rank is not None and rank > len(logits):
+            raise ConfigError(
+                f"rank {rank}",
+                f"0 to {len(logits)}",
+                "Correct the rank; rank=None learns it.",
+            )
+        self._hold(trainable, logits=logits)
+        self.in_dim = self.out_dim = len(logits)
+        self.budget = rank
+
+    @classmethod
+    def leading(cls, dim: int, rank: int) -> Selection:
+        """The projection onto the first ``rank`` of ``dim`` coordinates, not trainable.
+
+        Example:
+            >>> Selection.leading(4, 2).mask.tolist()
+            [1.0, 1.0, 0.0, 0.0]
+        """
+        return cls(torch.linspace(1, -1, dim), rank, trainable=False)
+
+    @property
+    def rank(self) -> int:
+        """The number of kept coordinates."""
+        return self.budget if self.budget is not None else int((self.logits > 0).sum())
+
+    @property
+    def order(self) -> Tensor:
+        """Indices of all coordinates by descending logit, ``(n,)``; the first ``rank`` are kept."""
+        return self.logits.detach().argsort(descending=True, stable=True)
+
+    @property
+    def kept(self) -> Tensor:
+        """Indices of the kept coordinates, ascending, ``(rank,)``."""
+        return self.order[: self.rank].sort().values
+
+    @property
+    def mask(self) -> Tensor:
+        """``b``, ``(n,)``, with the straight-through gradient."""
+        return self._rounded(self.logits)
+
+    def draw(self, rows: int) -> Tensor:
+        """Random selections ``(rows, n)``: each is kept with probability ``sigmoid(logit)``.
+
+        Learning a rank needs them: at the rounded selection alone, the gradient removes each kept
+        coordinate and adds each missing one, whatever variance they explain.
+        """
+        u = torch.rand(rows, self.in_dim, dtype=self.logits.dtype, device=self.logits.device)
+        tiny = torch.finfo(u.dtype).eps
+        return self._rounded(self.logits + torch.logit(u, tiny))
+
+    def with_rank(self, rank: int) -> Selection:
+        """The selection of another rank with the same order of coordinates."""
+        return Selection(self.logits.detach().clone(), rank, trainable=False)
+
+    def diagonal(self) -> Diagonal:
+        """The same operator as a :class:`~rectilinear.operators.Diagonal`, without gradient."""
+        return Diagonal(self.mask.detach(), trainable=False)
+
+    def _rounded(self, logits: Tensor) -> Tensor:
+        if self.budget is None:
+            hard = (logits > 0).to(logits)
+        else:
+            order = logits.argsort(dim=-1, descending=True, stable=True)
+            hard = torch.zeros_like(logits).scatter_(-1, order[..., : self.budget], 1.0)
+        soft = torch.sigmoid(self.logits)
+        return hard.detach() + (soft - soft.detach())  # the bracket is exactly 0, with a gradient
+
+    def _matvec(self, z: Tensor) -> Tensor:
+        return self.mask * z
+
+    def _rmatvec(self, z: Tensor) -> Tensor:
+        return self.mask * z
+
+
+def informative(variances: Tensor | Sequence[float]) -> Tensor:
+    """Initial logits of a learned rank: positive where a variance exceeds the mean (Kaiser's rule).
+
+    Example:
+        >>> informative([6.0, 2.0, 1.0]).gt(0).tolist()
+        [True, False, False]
+    """
+    values = torch.as_tensor(variances)
+    return (values / values.mean()).clamp(1e-2, 1e2).log()
+
+
+def gaussian(coordinates: Tensor, noise: float = 0.0) -> Invertible:
+    """A Gaussian density, as the affine network that whitens ``coordinates``.
+
+    Args:
+        coordinates: data to fit, ``(b, k)``.
+        noise: ``noise^2 I`` is added to the covariance; 0 by default.
+
+    Raises:
+        ConfigError: for fewer than two rows.
+
+    Example:
+        >>> c = torch.randn(500, 3) @ torch.randn(3, 3) + 2
+        >>> w = gaussian(c)(c)
+        >>> bool(w.mean(0).abs().max() < 1e-4), bool((w.T.cov() - torch.eye(3)).abs().max() < 1e-3)
+        (True, True)
+    """
+    check_batch(coordinates, tuple(coordinates.shape[-1:]), "coordinates")
+    check_finite(coordinates, "coordinates")
+    if len(coordinates) < 2:
+        raise ConfigError(
+            f"{len(coordinates)} rows for a Gaussian", "two or more", "Pass more data."
+        )
+    c = coordinates.detach().double()
+    mean = c.mean(0)
+    variances, axes = torch.linalg.eigh((c - mean).T @ (c - mean) / (len(c) - 1))
+    std = (variances.clamp(min=0) + noise**2).sqrt()
+    std = std.clamp(min=1e-6 * std.max())  # a constant coordinate still has an inverse
+    return Chain(
+        Rotation.from_matrix(axes.to(coordinates), mean.to(coordinates)),
+        Scaling((1 / std).to(coordinates)),
+    )
+
+
+def spline(
+    coordinates: Tensor, blocks: int = 6, width: int = 128, noise: float = 0.0, seed: int = 0
+) -> Invertible:
+    """An untrained spline flow: the Gaussian of ``coordinates``, then identity couplings.
+
+    A single coordinate has nothing to be coupled with and keeps its Gaussian.
+
+    Args:
+        coordinates: data to fit, ``(b, k)``.
+        blocks: number of spline couplings, 6 by default.
+        width: hidden width of their conditioner networks, 128 by default.
+        noise: ``noise^2 I`` is added to the covariance of the Gaussian; 0 by default.
+        seed: of the initialisation, 0 by default.
+
+    Example:
+        >>> c = torch.randn(50, 2)
+        >>> torch.allclose(spline(c)(c), gaussian(c)(c), atol=1e-6)
+        True
+    """
+    base = gaussian(coordinates, noise)
+    if base.dim < 2:
+        return base
+    flow = VectorFlow(
+        base.dim, blocks, width, coupling="spline", scale_budget=float(blocks), seed=seed
+    )
+    return Chain(base, flow.to(coordinates))
+
+
+class DensityObjective(nn.Module):
+    """The negative log-likelihood of coordinates ``(b, k)``, in nats per coordinate.
+
+    Args:
+        density: the invertible network from coordinates to standard normal variables.
+        noise: standard deviation of noise added to the coordinates, a regularisation; 0 by default.
+
+    Example:
+        >>> from rectilinear.invertible import Identity
+        >>> round(float(DensityObjective(Identity(2))(torch.zeros(3, 2))["loss"]), 4)
+        0.9189
+    """
+
+    def __init__(self, density: Invertible, noise: float = 0.0) -> None:
+        super().__init__()
+        self.density, self.noise = density, noise
+
+    def forward(self, batch: Tensor) -> dict[str, Tensor]:
+        noisy = batch + self.noise * torch.randn_like(batch) if self.noise else batch
+        w, logdet = self.density.forward_and_logdet(noisy)
+        normal = -0.5 * (w.square() + torch.log(w.new_tensor(2 * torch.pi))).sum(1)
+        return {"loss": -(normal + logdet).mean() / batch.shape[1]}

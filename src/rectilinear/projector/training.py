@@ -27,8 +27,7 @@ from rectilinear.invertible import (
 )
 from rectilinear.invertible.flows import on_pixels
 from rectilinear.metrics import pca
-from rectilinear.projector.model import Projector
-from rectilinear.projector.selection import Selection, informative
+from rectilinear.projector.model import Projector, Selection, informative
 
 Ranks = Literal["fixed", "learned", "nested"]
 RANDOM_SELECTION_SHARE = 0.5  # of the rows of a batch, where the rank is learned

@@ -1,4 +1,4 @@
-"""Recipes: the contract of a named run, its stages, and the checks of its fields."""
+"""Recipes: the contract of a named run, its stages, checks of fields, and feature networks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from rectilinear import datasets
 from rectilinear.datasets.load import located
 from rectilinear.errors import ConfigError, DataError
-from rectilinear.serialization import Configured
+from rectilinear.files import locked
+from rectilinear.metrics import FeatureNetwork, train_features
+from rectilinear.serialization import Configured, is_saved
 from rectilinear.training import TrainConfig
 
 
@@ -118,3 +120,40 @@ def check_images(images: Tensor, rank: int | None = None, least_rank: int = 1) -
         )
     n = images[0].numel()
     check_range("rank", rank, least_rank, n, f"the values of an image {tuple(images.shape[1:])}")
+
+
+@dataclass(frozen=True)
+class Features:
+    """A classifier of a labelled data set.
+
+    Attributes:
+        data: Name of the data set, or a folder of images with a subfolder a class.
+        size: Side of the square images; none keeps that of the files.
+        epochs: Passes over the images; none takes as many as suffice.
+        seed: Of weights, order and shifts.
+    """
+
+    data: str = "digits"
+    size: int | None = None
+    epochs: int | None = None
+    seed: int = 0
+
+    def train(self, out: Path, data_dir: Path | None = None) -> FeatureNetwork:
+        """Train, and save in the folder ``out``; where that is done already, load.
+
+        Raises:
+            LockedError: if another process is training in ``out``.
+        """
+        if not is_saved(out):
+            with locked(out):
+                train = datasets.load(self.data, "train", data_dir, self.size)
+                test = datasets.load(self.data, "test", data_dir, self.size)
+                train_features(
+                    train.images,
+                    train.labels,
+                    (test.images, test.labels),
+                    name=train.name,
+                    seed=self.seed,
+                    epochs=self.epochs,
+                ).save_pretrained(out)
+        return FeatureNetwork.from_pretrained(out)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d, interpolate, pad
 
 from rectilinear.checks import check_batch
-from rectilinear.datasets.folder import read_images, split_files
+from rectilinear.datasets.images import read_images, split_files
 from rectilinear.datasets.read_image import image_files, is_grey
 from rectilinear.errors import ConfigError, DataError, MissingDependencyError, ShapeError
 

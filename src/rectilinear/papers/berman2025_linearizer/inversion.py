@@ -22,9 +22,9 @@ from rectilinear import plots
 from rectilinear.flow.inversion import Inversion
 from rectilinear.linearizer import Linearizer
 from rectilinear.metrics import Normality
+from rectilinear.papers import Claim
 from rectilinear.papers.berman2025_linearizer._model import STEPS, published, solved, unfinished
 from rectilinear.papers.berman2025_linearizer.one_step import GRID_IMAGES, unclipped_psnr
-from rectilinear.papers.figure import Claim
 from rectilinear.random import generator
 
 PAPER_PSNR = 31.6  # dB, MNIST

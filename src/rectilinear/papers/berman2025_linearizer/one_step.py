@@ -23,8 +23,8 @@ from rectilinear import plots
 from rectilinear.flow import LinearFlow
 from rectilinear.metrics import mean_psnr
 from rectilinear.operators import svd, to_dense
+from rectilinear.papers import Claim
 from rectilinear.papers.berman2025_linearizer._model import RANK, STEPS, published, unfinished
-from rectilinear.papers.figure import Claim
 from rectilinear.random import generator
 
 PAPER_PSNR = 32.4  # dB, MNIST

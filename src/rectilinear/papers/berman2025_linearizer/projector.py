@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from rectilinear import datasets, plots, training
-from rectilinear.papers.figure import Claim
+from rectilinear.papers import Claim
 from rectilinear.projector import CORRUPTIONS, Projector, corrupt, from_pca, restoration
 from rectilinear.projector.restoration import Restoration
 from rectilinear.random import generator, seed_all

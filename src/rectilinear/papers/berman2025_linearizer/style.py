@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from rectilinear import datasets, plots
-from rectilinear.papers.figure import Claim
+from rectilinear.papers import Claim
 from rectilinear.random import seed_all
 from rectilinear.style import (
     StyleObjective,

@@ -22,7 +22,7 @@ import numpy as np
 from rectilinear import plots
 from rectilinear.deeplinear import StudyResult, deep_linear
 from rectilinear.deeplinear.study import figures
-from rectilinear.papers.figure import Claim
+from rectilinear.papers import Claim
 from rectilinear.papers.lakkapragada2023_depth import MAX_DISTANCE, study
 
 PUBLISHED_DISTANCES = {

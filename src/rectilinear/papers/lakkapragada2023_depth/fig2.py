@@ -20,7 +20,7 @@ import numpy as np
 
 from rectilinear import plots
 from rectilinear.deeplinear import StudyResult, deep_linear
-from rectilinear.papers.figure import Claim
+from rectilinear.papers import Claim
 from rectilinear.papers.lakkapragada2023_depth import study
 from rectilinear.plots import canvas
 from rectilinear.plots.style import ROLES

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from rectilinear import plots
 from rectilinear.deeplinear import SufficientStatistics, train_ensemble
-from rectilinear.papers.figure import Claim
+from rectilinear.papers import Claim
 from rectilinear.plots import canvas
 from rectilinear.plots.style import ROLES
 

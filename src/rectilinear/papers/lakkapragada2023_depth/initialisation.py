@@ -23,7 +23,7 @@ from rectilinear import plots
 from rectilinear.deeplinear import StudyResult, deep_linear
 from rectilinear.deeplinear.ensemble import Optimizer
 from rectilinear.deeplinear.initialisation import Initialisation
-from rectilinear.papers.figure import Claim
+from rectilinear.papers import Claim
 from rectilinear.papers.lakkapragada2023_depth import failures, study
 from rectilinear.plots import canvas
 from rectilinear.plots.style import ROLES

@@ -21,7 +21,7 @@ from typing import Literal
 from rectilinear import plots
 from rectilinear.deeplinear import StudyResult, deep_linear
 from rectilinear.deeplinear.study import figures
-from rectilinear.papers.figure import Claim
+from rectilinear.papers import Claim
 from rectilinear.papers.lakkapragada2023_depth import failures, study
 from rectilinear.plots import canvas
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from rectilinear import plots
 from rectilinear.learning import Moments, Networks, Optimizer, Simulation, simulate
-from rectilinear.papers.figure import Claim
+from rectilinear.papers import Claim
 from rectilinear.papers.zhang2025_biasfree._setup import (
     LINEAR,
     RELU,

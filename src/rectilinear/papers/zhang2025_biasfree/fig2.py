@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from rectilinear import plots
-from rectilinear.papers.figure import Claim
+from rectilinear.papers import Claim
 from rectilinear.papers.zhang2025_biasfree._setup import (
     LINEAR,
     RELU,

@@ -23,7 +23,7 @@ from torch import Tensor
 from rectilinear import learning, plots
 from rectilinear.learning import Networks, simulate
 from rectilinear.learning.two_layer import weight_error
-from rectilinear.papers.figure import Claim
+from rectilinear.papers import Claim
 from rectilinear.papers.zhang2025_biasfree._setup import (
     kappas,
     name,

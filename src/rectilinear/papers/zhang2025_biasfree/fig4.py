@@ -23,7 +23,7 @@ from torch.nn.functional import normalize
 from rectilinear import learning, plots
 from rectilinear.learning import Networks, simulate
 from rectilinear.learning.two_layer import orthogonal_points_init
-from rectilinear.papers.figure import Claim
+from rectilinear.papers import Claim
 from rectilinear.papers.zhang2025_biasfree._setup import LINEAR, RELU, name
 from rectilinear.plots.style import ROLES
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from rectilinear import plots
 from rectilinear.learning import Networks, simulate
-from rectilinear.papers.figure import Claim
+from rectilinear.papers import Claim
 from rectilinear.papers.zhang2025_biasfree._setup import LINEAR, RELU, name
 from rectilinear.plots.style import ROLES
 from rectilinear.random import generator

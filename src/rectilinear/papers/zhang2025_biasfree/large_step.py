@@ -19,7 +19,7 @@ from torch import Tensor
 from rectilinear import numerics, plots
 from rectilinear.learning import Moments, Networks, general_covariance_solution, simulate
 from rectilinear.learning.two_layer import growing_component
-from rectilinear.papers.figure import Claim
+from rectilinear.papers import Claim
 from rectilinear.papers.zhang2025_biasfree._setup import (
     LINEAR,
     RELU,
