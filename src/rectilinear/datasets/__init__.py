@@ -1,7 +1,8 @@
 """Data sets: images with labels, points in the plane, trajectories and series."""
 
 from rectilinear.datasets.images import Images
-from rectilinear.datasets.load import data_root, load
+from rectilinear.datasets.load import data_root as data_root
+from rectilinear.datasets.load import load
 from rectilinear.datasets.mnist import download
 from rectilinear.datasets.packaged import letters
 from rectilinear.datasets.series import read_series
@@ -10,7 +11,6 @@ from rectilinear.datasets.synthetic import Trajectories, simulate_system, toy2d
 __all__ = [
     "Images",
     "Trajectories",
-    "data_root",
     "download",
     "letters",
     "load",

@@ -8,7 +8,6 @@ from .ensemble import Trajectory as Trajectory
 from .ensemble import train_ensemble as train_ensemble
 from .initialisation import initial_weights as initial_weights
 from .regressor import DeepLinearRegressor as DeepLinearRegressor
-from .statistics import LeastSquares as LeastSquares
 from .statistics import SufficientStatistics as SufficientStatistics
 from .study.depth_study import DepthStudy as DepthStudy
 from .study.design import Model as Model

@@ -6,20 +6,20 @@ from rectilinear.koopman.diagnostics import (
     one_step_error,
     round_trip_error,
 )
-from rectilinear.koopman.model import Features, Koopman, Lift, MultiStep, Spectrum
+from rectilinear.koopman.model import Features as Features
+from rectilinear.koopman.model import Koopman, Lift, Spectrum
+from rectilinear.koopman.model import MultiStep as MultiStep
 from rectilinear.koopman.realization import Modes, modes
 from rectilinear.koopman.regressor import DMD, KoopmanRegressor
 from rectilinear.koopman.series import as_series, embed, windows
 
 __all__ = [
     "DMD",
-    "Features",
     "FitConfig",
     "Koopman",
     "KoopmanRegressor",
     "Lift",
     "Modes",
-    "MultiStep",
     "Spectrum",
     "as_series",
     "chapman_kolmogorov_error",

@@ -11,9 +11,12 @@ from rectilinear.learning.deep_linear import (
     plateau_time,
     two_block_init,
 )
-from rectilinear.learning.gradient_flow import gradient_flow, half_squared_error
+from rectilinear.learning.gradient_flow import gradient_flow
+from rectilinear.learning.gradient_flow import half_squared_error as half_squared_error
 from rectilinear.learning.linear_network import (
-    Moments,
+    Moments as Moments,
+)
+from rectilinear.learning.linear_network import (
     linear_network_descent,
     linear_network_flow,
 )
@@ -32,7 +35,6 @@ from rectilinear.learning.two_layer import (
 )
 
 __all__ = [
-    "Moments",
     "Networks",
     "Optimizer",
     "Prediction",
@@ -43,7 +45,6 @@ __all__ = [
     "deep_relu_solution",
     "general_covariance_solution",
     "gradient_flow",
-    "half_squared_error",
     "half_time",
     "linear_network_descent",
     "linear_network_flow",

@@ -12,7 +12,8 @@ from rectilinear.metrics.generation import (
 )
 from rectilinear.metrics.linearity import linearity
 from rectilinear.metrics.normality import Normality, kolmogorov_smirnov, normality
-from rectilinear.metrics.pca import pca, pca_curve
+from rectilinear.metrics.pca import pca
+from rectilinear.metrics.pca import pca_curve as pca_curve
 from rectilinear.metrics.psnr import mean_psnr, psnr, ssim
 
 __all__ = [
@@ -26,7 +27,6 @@ __all__ = [
     "mean_psnr",
     "normality",
     "pca",
-    "pca_curve",
     "precision_recall",
     "psnr",
     "real_scores",

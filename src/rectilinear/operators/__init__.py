@@ -10,7 +10,10 @@ from rectilinear.operators.diagonal import Diagonal, Identity, Permutation
 from rectilinear.operators.eig import Eig, eig
 from rectilinear.operators.expm import expm, logm
 from rectilinear.operators.fourier import Fourier, Spectral
-from rectilinear.operators.lazy import Adjoint, Product, Scaled, Sum
+from rectilinear.operators.lazy import Adjoint as Adjoint
+from rectilinear.operators.lazy import Product as Product
+from rectilinear.operators.lazy import Scaled as Scaled
+from rectilinear.operators.lazy import Sum as Sum
 from rectilinear.operators.logdet import logdet
 from rectilinear.operators.low_rank import Compressed as Compressed
 from rectilinear.operators.low_rank import Core as Core
@@ -24,7 +27,6 @@ from rectilinear.operators.svd import svdvals as svdvals
 
 __all__ = [
     "SVD",
-    "Adjoint",
     "Convolution",
     "Dense",
     "Diagonal",
@@ -37,11 +39,8 @@ __all__ = [
     "Operator",
     "Orthogonal",
     "Permutation",
-    "Product",
     "ScalarPlusLowRank",
-    "Scaled",
     "Spectral",
-    "Sum",
     "add",
     "adjoint",
     "cond",

@@ -25,7 +25,7 @@ from rectilinear.plots.page import (
     table,
 )
 from rectilinear.plots.style import png
-from rectilinear.report.write import MIN_SCORED_IMAGES, STEPS, Evaluation
+from rectilinear.report.evaluate import MIN_SCORED_IMAGES, STEPS, Evaluation
 
 
 def facts(metrics: Mapping[str, float | None]) -> list[Fact]:

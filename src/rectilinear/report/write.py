@@ -4,36 +4,21 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping
-from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from statistics import median
-from time import perf_counter
-from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from rectilinear import __version__
-from rectilinear import flow as flows
 from rectilinear.config import nan_to_null, write_json
 from rectilinear.datasets import Images
 from rectilinear.files import atomic_write
 from rectilinear.flow import LinearFlow
-from rectilinear.flow.generator import postprocessing
-from rectilinear.flow.methods import METHODS
-from rectilinear.metrics import (
-    FeatureNetwork,
-    GenerationScores,
-    Normality,
-    evaluate_samples,
-    pca_curve,
-)
-from rectilinear.operators import project_range, svd, truncate
+from rectilinear.metrics import FeatureNetwork
 from rectilinear.plots.page import Section, page
-from rectilinear.random import generator
 from rectilinear.report.audit import audit_sections, depth_sections
+from rectilinear.report.evaluate import evaluate
 from rectilinear.report.generator import facts, samples_picture, sections
 from rectilinear.report.koopman import dynamics_sections
 from rectilinear.report.projector import projector_sections
@@ -134,170 +119,3 @@ CHAPTERS: dict[str, Chapter] = {
     "Measure and predict": audit_sections,
     "Study depth": depth_sections,
 }
-
-
-STEPS, METHOD = 100, "rk4"
-GRID_IMAGES = 64  # samples in a grid
-STRIP_IMAGES = 11  # images of an interpolation and of a singular curve
-STRIP_ROWS = 6  # rows of strips
-MAX_HELD_OUT_IMAGES = 1000  # images that are inverted and projected
-MAX_RANKS = 11  # powers of two at which the operator is truncated
-MAX_BATCH_PIXELS = 2**20  # pixels that go through the networks at a time
-MIN_SCORED_IMAGES = 8  # a half is the reference, and precision needs a third neighbour
-MIN_REFERENCE_IMAGES = 4000  # test images from which the scores need no training images
-
-
-class CollapseError(NamedTuple):
-    """How far the operator of an integrator is from its steps, relative, in two precisions."""
-
-    method: str
-    steps: int
-    float32: float
-    float64: float
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """Images ``(n, c, h, w)``, strips ``(rows, frames, c, h, w)``, and numbers.
-
-    ``noise`` is recovered from ``noisy``, held-out images with the noise of the training added, as
-    the model knows them; ``normality`` is its test against ``N(0, I)``, ``normality_clean`` that of
-    the noise recovered from clean images. ``scores`` is empty, and ``scores_many`` None, where
-    there are fewer than :data:`MIN_SCORED_IMAGES` images. ``classes`` are those that the network of
-    the features tells apart.
-    """
-
-    sigma: float
-    real: Tensor
-    one_step: Tensor
-    many_steps: Tensor
-    pixel_difference: float
-    collapse_errors: tuple[CollapseError, ...]
-    spectrum: Tensor
-    curves: Tensor
-    ranks: tuple[int, ...]
-    truncation: tuple[float, ...]
-    truncation_pca: tuple[float, ...]
-    truncated_samples: Tensor
-    noisy: Tensor
-    noise: Tensor
-    restored: Tensor
-    inversion: float
-    normality: Normality
-    normality_clean: Normality
-    interpolation: Tensor
-    crossfade: Tensor
-    finish: str
-    scores: dict[str, GenerationScores]
-    scores_many: GenerationScores | None
-    seconds_one: float
-    seconds_many: float
-    classes: int = 2
-
-
-@torch.no_grad()
-def evaluate(
-    flow: LinearFlow,
-    train: Images,
-    test: Images,
-    features: FeatureNetwork,
-    *,
-    seed: int = 0,
-) -> Evaluation:
-    """Sample, compare, decompose, invert, interpolate, score and time ``flow``.
-
-    Args:
-        flow: the trained generator.
-        train: the images it was trained on.
-        test: held-out images.
-        features: the network whose features samples are scored in.
-        seed: of noise, choices and shuffles.
-    """
-    random, sigma = generator(seed), flow.noise_level
-    f = flows.collapse(flow, STEPS, METHOD)
-    ways = postprocessing(f, flow.noise_level, flow.rank)
-    finish = list(ways)[-1]
-
-    def by(way: str) -> Callable[[Tensor], Tensor]:
-        return in_parts(lambda x: ways[way](f(x)))
-
-    one, many = by(finish), in_parts(lambda x: ways[finish](flows.sample(flow, x, STEPS, METHOD)))
-
-    def score(samples: Tensor) -> GenerationScores:
-        return evaluate_samples(samples.clamp(0, 1), real, features, seed=seed)
-
-    real = (
-        test.images if len(test) >= MIN_REFERENCE_IMAGES else torch.cat([train.images, test.images])
-    )
-    noise = flow.noise(max(1000, len(real) // 2), random)
-    one_step, many_steps = one(noise), many(noise)
-    original = test.images[torch.randperm(len(test), generator=random)[:MAX_HELD_OUT_IMAGES]]
-    there = flows.inversion(f, original)
-    noisy = original + sigma * torch.randn(original.shape, generator=random)
-    known = flows.inversion(f, noisy)
-    pairs = max(1, min(STRIP_ROWS, len(original) // 2))
-    ends = original[:pairs], (original if len(original) > 1 else train.images)[-pairs:]
-    u, s, _ = svd(f)
-    rows, enough = min(STRIP_ROWS, len(s)), len(real) >= MIN_SCORED_IMAGES
-    ranks = tuple(2**i for i in range(MAX_RANKS) if 2**i < min(len(s), len(train)))
-    walk = torch.zeros(rows, STRIP_IMAGES, len(s))
-    walk[range(rows), :, range(rows)] = torch.linspace(-2.5, 2.5, STRIP_IMAGES) * s[:rows, None]
-    projectors = [in_parts(project_range(truncate(f, k))) for k in ranks]
-    return Evaluation(
-        sigma=sigma,
-        real=original[:GRID_IMAGES],
-        one_step=one_step[:GRID_IMAGES],
-        many_steps=many_steps[:GRID_IMAGES],
-        pixel_difference=(one_step - many_steps).abs().max().item(),
-        collapse_errors=tuple(compare(flow, method, noise[:GRID_IMAGES]) for method in METHODS),
-        spectrum=s,
-        curves=u(walk.flatten(0, 1)).unflatten(0, (-1, STRIP_IMAGES)),
-        ranks=ranks,
-        truncation=tuple((p(original) - original).square().mean().item() for p in projectors),
-        truncation_pca=tuple(pca_curve(train.images, original, ranks).tolist()),
-        truncated_samples=torch.stack(
-            [*(truncate(f, k)(noise[:STRIP_IMAGES]) for k in ranks), f(noise[:STRIP_IMAGES])]
-        ),
-        noisy=noisy[:STRIP_IMAGES],
-        noise=known.noise,
-        restored=known.reconstruction[:STRIP_IMAGES],
-        inversion=max(there.error, known.error),
-        normality=known.normality,
-        normality_clean=there.normality,
-        interpolation=flows.interpolate(f, *ends, STRIP_IMAGES).swapaxes(0, 1),
-        crossfade=torch.stack(
-            [torch.lerp(*ends, t) for t in torch.linspace(0, 1, STRIP_IMAGES)], 1
-        ),
-        finish=finish,
-        scores={way: score(by(way)(noise)) for way in ways} if enough else {},
-        scores_many=score(many_steps) if enough else None,
-        seconds_one=seconds(one, noise[:1000], repeats=10),
-        seconds_many=seconds(many, noise[:1000], repeats=3),
-        classes=features.classes,
-    )
-
-
-def in_parts(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """The same function of a batch, a part of the batch at a time, for the sake of memory."""
-    return lambda x: torch.cat(
-        [function(part) for part in x.split(max(1, MAX_BATCH_PIXELS // x[0].numel()))]
-    )
-
-
-def compare(flow: LinearFlow, method: str, noise: Tensor) -> CollapseError:
-    """The operator of ``method`` against its steps, in both precisions."""
-    single, double = (
-        flows.collapse_error(deepcopy(flow).to(dtype), noise.to(dtype), STEPS, method)
-        for dtype in (torch.float32, torch.float64)
-    )
-    return CollapseError(method, STEPS, single, double)
-
-
-def seconds(sampler: Callable[[Tensor], Tensor], noise: Tensor, repeats: int) -> float:
-    """The median time of a call, after one to warm up, for 1,000 samples."""
-    times = []
-    for _ in range(repeats + 1):
-        start = perf_counter()
-        sampler(noise)
-        times.append(perf_counter() - start)
-    return median(times[1:]) * 1000 / len(noise)
