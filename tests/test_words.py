@@ -59,7 +59,7 @@ WORDS: dict[str, tuple[str, tuple[str, ...]]] = {
     r"\banew\b": ("again", ()),
     r"\b(random|uniform|gaussian|aligned|uneven|growing|paired|orthogonal) starts?\b": (
         "initialisation",
-        ("benchmarks/dynamics.py", "src/rectilinear/analysis/"),
+        ("src/rectilinear/analysis/",),
     ),
     r"words? that (is|are) no ": ("unknown name", ()),
     r"whose seconds": ("clock of max_seconds", ()),

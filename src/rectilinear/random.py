@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -45,6 +47,25 @@ def seed_all(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - the global state is what this function is for
     torch.manual_seed(seed)
+
+
+@contextmanager
+def seeded(seed: int, devices: Iterable[torch.device] | None = ()) -> Iterator[None]:
+    """Inside the block torch is seeded; afterwards the caller's random state is as before.
+
+    The state of the CPU and of ``devices`` is kept; of all devices, if None.
+
+    Example:
+        >>> seed_all(0)
+        >>> with seeded(1):
+        ...     a = torch.rand(3)
+        >>> torch.equal(torch.rand(3), torch.rand(3, generator=generator(0)))
+        True
+    """
+    seed = check_seed(seed)
+    with torch.random.fork_rng(devices=None if devices is None else list(devices)):
+        torch.manual_seed(seed)
+        yield
 
 
 def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:

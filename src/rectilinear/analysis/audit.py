@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import torch
 from torch import Tensor, nn
 
 from rectilinear.analysis.blocks_and_jacobians import block_replacement, jacobian_likeness
@@ -29,7 +28,7 @@ from rectilinear.errors import ConfigError, MissingDependencyError
 from rectilinear.networks import data as points
 from rectilinear.networks.calls import as_network, check_module, evaluating, progress_of
 from rectilinear.networks.data import task_for
-from rectilinear.random import check_seed
+from rectilinear.random import seeded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -233,8 +232,7 @@ def audit(
         )
     check_module(model)
     devices = [p.device for p in model.parameters() if p.is_cuda][:1]
-    with evaluating(model), torch.random.fork_rng(devices=devices):
-        torch.manual_seed(check_seed(seed))
+    with evaluating(model), seeded(seed, devices):
         data = points.read(x, y, seed)
         network = as_network(model, data.sample)
         known = None if loss is not None and data.labels is None else data.labels

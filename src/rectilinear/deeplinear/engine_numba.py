@@ -30,19 +30,7 @@ def run(
     keep: bool,
     out: Record,
 ) -> None:
-    """Train networks for ``steps`` steps or until they reach the tolerance, and fill in ``out``.
-
-    Args:
-        problem: the data.
-        theta: initial parameters ``(R, P)``.
-        rule: the optimiser.
-        steps: the largest number of steps.
-        marks: the checkpoints, the first and the last step among them.
-        stop: whether a run ends when its gap reaches the tolerance.
-        keep: whether the parameters that are left are those of the smallest gap, not of the last
-            step.
-        out: the record that is filled in.
-    """
+    """The same as :func:`rectilinear.deeplinear.engine_numpy.run`, compiled."""
     count, sizes = len(theta), np.array(problem.sizes)
     kind = ("gd", "momentum", "adam").index(rule.name)
     numbers = (rule.momentum, *rule.betas, rule.eps)

@@ -27,7 +27,7 @@ from rectilinear.koopman.series import (
     refuse_targets,
     warn_short,
 )
-from rectilinear.random import check_seed
+from rectilinear.random import seeded
 from rectilinear.training import TrainConfig, train
 
 
@@ -111,8 +111,7 @@ class KoopmanRegressor(BaseEstimator):
                 f"epochs = {self.epochs!r}", "an integer of at least 1", "Correct epochs."
             )
         config = FitConfig(**{field.name: getattr(self, field.name) for field in fields(FitConfig)})
-        with torch.random.fork_rng(devices=[]):  # the caller's random numbers are left alone
-            torch.manual_seed(check_seed(self.seed))
+        with seeded(self.seed):
             self.model_, found = fit(as_series(X, times, dt), config)
         if self.width:
             batch = min(256, len(found))

@@ -21,7 +21,7 @@ from rectilinear.learning.linear_network import (
     linear_network_flow,
 )
 from rectilinear.learning.mirror import asymmetric_fraction
-from rectilinear.learning.networks import Networks
+from rectilinear.learning.network_batch import Networks
 from rectilinear.learning.predict import Prediction, predict
 from rectilinear.learning.simulate import Optimizer, Simulation, simulate
 from rectilinear.learning.two_layer import (

@@ -20,7 +20,7 @@ from torch.nn.functional import softplus
 from rectilinear.errors import DivergedError, InputError, ShapeError
 from rectilinear.learning.linear_network import Moments, rows
 from rectilinear.learning.mirror import asymmetric_fraction, mirror_half
-from rectilinear.learning.networks import Networks
+from rectilinear.learning.network_batch import Networks
 
 BATCH_NUMBERS = 250_000  # that are worked on at once: what a core keeps near
 

@@ -37,7 +37,7 @@ from rectilinear.networks.calls import (
     uncompiled,
 )
 from rectilinear.networks.data import HeldOut, Task, task_for
-from rectilinear.random import check_seed
+from rectilinear.random import seeded
 
 BUDGET = 3e11  # products that go into the fit of one block: some ten seconds
 BATCH, REPEATS = 256, 3
@@ -205,8 +205,7 @@ def linearize(
     if rank is not None and (not isinstance(rank, int) or rank < 1):
         raise ConfigError(f"rank = {rank!r}", "a whole number, at least 1")
     edited = copied(model)
-    with evaluating(model), evaluating(edited), torch.random.fork_rng():
-        torch.manual_seed(check_seed(seed))
+    with evaluating(model), evaluating(edited), seeded(seed, devices=None):
         data = points.read(x, y, seed)
         held = HeldOut.of(data.sample, seed)
         old, new = as_network(model, data.sample), as_network(edited, data.sample)

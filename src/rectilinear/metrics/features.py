@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from rectilinear.checks import check_batch, check_finite
 from rectilinear.errors import ConfigError, DivergedError, DtypeError, ShapeError
-from rectilinear.random import check_seed, generator
+from rectilinear.random import generator, seeded
 from rectilinear.serialization import Configured
 
 TRAIN_BATCH_IMAGES = 128
@@ -178,8 +178,7 @@ def train_features(
         if epochs is None
         else epochs
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(check_seed(seed))
+    with seeded(seed):
         _, c, h, w = images.shape
         network = FeatureNetwork((c, h, w), int(labels.max()) + 1, name).to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stubs lack the keyword

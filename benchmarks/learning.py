@@ -1,8 +1,8 @@
 """Simulation of many networks at once beside a module loop, and predicted learning curves.
 
-    python benchmarks/dynamics.py       # about a minute on one core
+    python benchmarks/learning.py       # about a minute on one core
 
-Writes ``benchmarks/results/dynamics.md``.
+Writes ``benchmarks/results/learning.md``.
 
 1,000 networks of the size of figure 3 of Zhang, Saxe, Latham (2025): 20 inputs, width 100, 2,000
 points closed under ``(x, y) -> (-x, -y)``, slopes from 0 to 1, float64, full-batch gradient
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-RESULT = Path(__file__).parent / "results" / "dynamics.md"
+RESULT = Path(__file__).parent / "results" / "learning.md"
 NETWORKS, POINTS, INPUTS, WIDTH = 1000, 2000, 20, 100
 LR, STEPS = 0.004, 10_000  # of the whole figure
 SAMPLE, TRIED = 20, 20  # networks and steps of the loop that are measured
@@ -158,7 +158,7 @@ def main() -> None:
         "# Learning dynamics: many networks at once, and predictions",
         "",
         (
-            f"`python benchmarks/dynamics.py`, {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, "
+            f"`python benchmarks/learning.py`, {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, "
             f"{platform.machine()} "
             f"with {os.cpu_count()} cores, one thread, CPU seconds, torch {torch.__version__}, "
             "float64."
@@ -175,9 +175,9 @@ def main() -> None:
         ),
         "",
         (
-            "Figure 3 has both starts: pairs, from which its statements are exact, and Gaussian "
-            "weights. Pairs need no "
-            "points but only their moments. Of a Gaussian start the even part must be computed, on "
+            "Figure 3 has both initialisations: pairs, from which its statements are exact, and "
+            "Gaussian weights. Pairs need no "
+            "points but only their moments. From Gaussian weights the even part must be computed, on "
             "half of the points: "
             f"two matrix products, {2 * POINTS * INPUTS * WIDTH / 1e6:.0f} million operations a "
             "network and step, half "
@@ -187,7 +187,7 @@ def main() -> None:
         ),
         "",
         (
-            "| start | optimizer | route | loop, µs a network and step | together, µs | times "
+            "| initialisation | optimizer | route | loop, µs a network and step | together, µs | times "
             "faster | error |"
             " loop, all | together, all |"
         ),
@@ -198,7 +198,7 @@ def main() -> None:
             "The curve of one ReLU network, 10,000 steps from weights of 1e-9. The error is the "
             "largest distance from "
             "the simulated loss over the fall of the loss: what finite steps and the unevenness of "
-            "the start make."
+            "the initialisation make."
         ),
         "",
         "| data | prediction | takes | `simulate` takes | the loop takes | error |",
