@@ -35,7 +35,7 @@ from rectilinear.flow import (
     objectives,
 )
 from rectilinear.invertible import Chain, Flatten, VectorFlow
-from rectilinear.plots.style import grid, png
+from rectilinear.plots.charts import grid, png
 from rectilinear.recipes import recipe_named
 
 sys.path.insert(0, str(Path(__file__).parent))

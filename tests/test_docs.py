@@ -12,7 +12,7 @@ import pytest
 
 from rectilinear.cli import COMMANDS
 from rectilinear.cli import command as options_of
-from rectilinear.cli.reproduce import figures
+from rectilinear.cli.report import figures
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"

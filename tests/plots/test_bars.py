@@ -1,8 +1,7 @@
 import pytest
 
 from rectilinear import plots
-from rectilinear.plots.charts import shares
-from rectilinear.plots.style import svg
+from rectilinear.plots.charts import shares, svg
 
 
 def test_shares_fill_the_axis():

@@ -8,7 +8,7 @@ from scipy import stats
 
 from rectilinear import plots
 from rectilinear.errors import DiskError
-from rectilinear.plots.style import ROLES, svg
+from rectilinear.plots.charts import ROLES, svg
 
 CHARTS = {
     "spectrum": lambda: plots.spectrum(

@@ -6,7 +6,7 @@ from PIL import Image
 
 from rectilinear import plots
 from rectilinear.errors import NonFiniteError, ShapeError
-from rectilinear.plots.style import png
+from rectilinear.plots.charts import png
 
 
 def test_grid_places_every_image() -> None:

@@ -83,7 +83,7 @@ def test_every_image_is_described(document: str) -> None:
 
 
 def test_colours_of_charts_are_in_the_style_sheet(document: str) -> None:
-    for role in plots.style.ROLES:
+    for role in plots.charts.ROLES:
         assert document.count(f"--{role}: #") == 2, "light and dark"
 
 

@@ -177,7 +177,7 @@ def test_pairs_are_the_same_images(tmp_path):
 
 
 def test_photos_are_split_without_a_common_pixel():
-    from rectilinear.datasets.packaged import CELL_PIXELS, _corners
+    from rectilinear.datasets.load import CELL_PIXELS, _corners
 
     for side, scale, (h, w) in ((32, 2, (213, 320)), (32, 3, (142, 213)), (16, 5, (85, 128))):
         seen = {}

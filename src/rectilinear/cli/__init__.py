@@ -36,7 +36,7 @@ COMMANDS = {
     "interpolate": "sample",
     "data": "train",
     "report": "report",
-    "reproduce": "reproduce",
+    "reproduce": "report",
     "study": "study",
     "audit": "audit",
     "predict": "audit",

@@ -162,7 +162,7 @@ def write_images(
 
     from rectilinear import plots
     from rectilinear.files import atomic_write
-    from rectilinear.plots.style import png
+    from rectilinear.plots.charts import png
 
     array = strips.float().cpu().numpy()
     images = array.reshape(-1, *array.shape[2:])

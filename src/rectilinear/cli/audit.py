@@ -146,7 +146,7 @@ def predict(arguments: Predict) -> dict[str, Any]:
 def _draw(found: Any, path: Path) -> None:
     """Draw the curve, the loss that no step can beat, and the half time."""
     from rectilinear import plots
-    from rectilinear.plots.style import ROLES
+    from rectilinear.plots.charts import ROLES
 
     figure, (axes,) = plots.canvas()
     axes.plot(found.steps, found.loss)

@@ -128,7 +128,7 @@ def _images(arguments: Stylize, run: Any, size: tuple[int, int], out: Path) -> "
 def _write_each(out: Path, styled: "dict[str, Tensor]") -> None:
     from rectilinear import plots
     from rectilinear.files import atomic_write
-    from rectilinear.plots.style import png
+    from rectilinear.plots.charts import png
 
     for name, image in styled.items():
         with atomic_write(out / f"{name}.png") as tmp:

@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from rectilinear.plots.style import png, svg
+from rectilinear.plots.charts import png, svg
 
 
 class Html(str):

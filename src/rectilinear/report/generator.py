@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rectilinear import plots
 from rectilinear.metrics import GenerationScores
+from rectilinear.plots.charts import png
 from rectilinear.plots.page import (
     Fact,
     Html,
@@ -24,7 +25,6 @@ from rectilinear.plots.page import (
     rows,
     table,
 )
-from rectilinear.plots.style import png
 from rectilinear.report.evaluate import MIN_SCORED_IMAGES, STEPS, Evaluation
 
 

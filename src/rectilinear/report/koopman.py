@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from rectilinear import datasets, koopman
 from rectilinear.koopman.diagnostics import RoundTripError
 from rectilinear.plots import canvas
+from rectilinear.plots.charts import ROLES
 from rectilinear.plots.page import Section, captioned, chart, number, table
-from rectilinear.plots.style import ROLES
 
 Array = NDArray[np.float64]
 

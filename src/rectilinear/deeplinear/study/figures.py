@@ -14,7 +14,7 @@ from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 from rectilinear.deeplinear import inference
 from rectilinear.deeplinear.study.result import StudyResult
 from rectilinear.plots import canvas
-from rectilinear.plots.style import ROLES
+from rectilinear.plots.charts import ROLES
 
 # Hues, blue over purple to red: of middle lightness, for light and dark paper.
 SHALLOW_HUE, DEEP_HUE = 205 / 360, 368 / 360

@@ -28,7 +28,7 @@ from rectilinear.deeplinear.inference import Estimate, kaplan_meier
 from rectilinear.papers import Claim
 from rectilinear.papers.lakkapragada2023_depth import BUDGET
 from rectilinear.plots import canvas
-from rectilinear.plots.style import ROLES
+from rectilinear.plots.charts import ROLES
 
 LR, TOL = 1e-3, 5e-5
 HALF_LOSS_LR = 2 * LR  # the same step on half the mean square error, of engine and formula

@@ -23,7 +23,7 @@ from rectilinear.deeplinear import StudyResult, deep_linear
 from rectilinear.papers import Claim
 from rectilinear.papers.lakkapragada2023_depth import study
 from rectilinear.plots import canvas
-from rectilinear.plots.style import ROLES
+from rectilinear.plots.charts import ROLES
 
 NOISE = (0.05, 0.15, 0.3, 0.5)
 LAYERS = {"small": (1, 3, 6, 10), "full": tuple(range(1, 11))}

@@ -32,7 +32,7 @@ from rectilinear import plots
 from rectilinear.deeplinear import SufficientStatistics, train_ensemble
 from rectilinear.papers import Claim
 from rectilinear.plots import canvas
-from rectilinear.plots.style import ROLES
+from rectilinear.plots.charts import ROLES
 
 Errors = dict[int, NDArray[np.float64]]
 

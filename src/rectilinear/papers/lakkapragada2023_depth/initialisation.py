@@ -26,7 +26,7 @@ from rectilinear.deeplinear.initialisation import Initialisation
 from rectilinear.papers import Claim
 from rectilinear.papers.lakkapragada2023_depth import failures, study
 from rectilinear.plots import canvas
-from rectilinear.plots.style import ROLES
+from rectilinear.plots.charts import ROLES
 
 INITIALISATIONS: dict[str, tuple[Initialisation, ...]] = {
     "small": ("uniform", "zero_last", "identity"),

@@ -24,7 +24,7 @@ from rectilinear.deeplinear.inference import wilson
 from rectilinear.papers import Claim
 from rectilinear.papers.lakkapragada2023_depth import MAX_DISTANCE, overlap, study
 from rectilinear.plots import canvas
-from rectilinear.plots.style import ROLES
+from rectilinear.plots.charts import ROLES
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from torch import Tensor, nn
 
 from rectilinear.learning import Networks
-from rectilinear.plots.style import ROLES
+from rectilinear.plots.charts import ROLES
 from rectilinear.random import generator
 
 LINEAR, RELU = ROLES["second"], ROLES["first"]

@@ -28,7 +28,7 @@ from rectilinear.papers.zhang2025_biasfree._setup import (
     sine_task,
     weight_distance,
 )
-from rectilinear.plots.style import ROLES
+from rectilinear.plots.charts import ROLES
 
 DECAYS = (0.0, 0.2, 0.4, 0.7, 1.2)  # of the linear network, over s
 

@@ -22,7 +22,7 @@ from rectilinear import plots
 from rectilinear.learning import Moments, Networks, deep_relu_solution, simulate, two_block_init
 from rectilinear.papers import Claim
 from rectilinear.papers.zhang2025_biasfree._setup import LINEAR, RELU, name
-from rectilinear.plots.style import ROLES
+from rectilinear.plots.charts import ROLES
 from rectilinear.random import generator
 
 DEPTHS = (2, 3, 4, 5)

@@ -32,7 +32,7 @@ from rectilinear.papers.zhang2025_biasfree._setup import (
     sine_task,
     weight_distance,
 )
-from rectilinear.plots.style import ROLES
+from rectilinear.plots.charts import ROLES
 from rectilinear.random import generator
 
 PAPER_LOSS = (1.09, 0.24)  # at the start and at the end

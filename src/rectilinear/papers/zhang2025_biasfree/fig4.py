@@ -25,7 +25,7 @@ from rectilinear.learning import Networks, simulate
 from rectilinear.learning.two_layer import orthogonal_points_init
 from rectilinear.papers import Claim
 from rectilinear.papers.zhang2025_biasfree._setup import LINEAR, RELU, name
-from rectilinear.plots.style import ROLES
+from rectilinear.plots.charts import ROLES
 
 TASKS = {
     "orthogonal points": ([[1.0, 0.5], [-0.6, 1.2]], [1.0, -1.0]),

@@ -22,7 +22,7 @@ from rectilinear import plots
 from rectilinear.learning import Networks, simulate
 from rectilinear.papers import Claim
 from rectilinear.papers.zhang2025_biasfree._setup import LINEAR, RELU, name
-from rectilinear.plots.style import ROLES
+from rectilinear.plots.charts import ROLES
 from rectilinear.random import generator
 
 STRENGTH = 3.0  # length of the linear target

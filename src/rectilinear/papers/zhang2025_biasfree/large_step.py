@@ -28,7 +28,7 @@ from rectilinear.papers.zhang2025_biasfree._setup import (
     rescaled,
     sine_task,
 )
-from rectilinear.plots.style import ROLES
+from rectilinear.plots.charts import ROLES
 
 GAINS = (0.05, 0.6, 1.05)  # step over that at which the minimum becomes unstable
 
