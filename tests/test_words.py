@@ -132,13 +132,26 @@ def test_former_names_stand_in_the_changelog_alone() -> None:
 
 def test_first_lines_are_noun_phrases() -> None:
     asking = ("what ", "how ", "whether ", "why ", "which ", "who ")
+    documented = ast.Module | ast.ClassDef | ast.FunctionDef
     found = []
     for name, text in texts().items():
-        if name.endswith(".py") and name.startswith(FIRST_LINES):
-            doc = ast.get_docstring(ast.parse(text)) or ""
+        if not name.endswith(".py") or name.startswith(NOT_YET):
+            continue
+        module = ast.parse(text)
+        for node in ast.walk(module) if name.startswith("src") else [module]:
+            doc = ast.get_docstring(node) or "" if isinstance(node, documented) else ""
             if doc.lower().startswith(asking):
                 found.append(f"{name}: {doc.splitlines()[0]}")
     assert not found, "a first line is a noun phrase that one would grep for:\n" + "\n".join(found)
 
 
-FIRST_LINES = ("examples", "benchmarks", "tests", "docs")
+NOT_YET = (
+    "src/rectilinear/analysis/",
+    "src/rectilinear/flow/",
+    "src/rectilinear/invertible/",
+    "src/rectilinear/maps/",
+    "src/rectilinear/networks/",
+    "src/rectilinear/recipes/generators.py",
+    "src/rectilinear/report/audit.py",
+    "src/rectilinear/report/generator.py",
+)

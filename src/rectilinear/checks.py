@@ -149,7 +149,7 @@ def single(x: Tensor) -> Tensor:
 
 
 def is_differentiated(x: Tensor) -> bool:
-    """Whether derivatives are taken through ``x``: by autograd, ``torch.func``, or forward mode.
+    """True if derivatives are taken through ``x``: by autograd, ``torch.func``, or forward mode.
 
     Example:
         >>> is_differentiated(torch.ones(1)), is_differentiated(torch.ones(1, requires_grad=True))
@@ -161,7 +161,7 @@ def is_differentiated(x: Tensor) -> bool:
 
 
 def is_factor(value: object) -> TypeGuard[float | Tensor]:
-    """Whether ``value`` can multiply: a number, of Python or numpy, or a tensor.
+    """True if ``value`` can multiply: a number, of Python or numpy, or a tensor.
 
     Example:
         >>> is_factor(2), is_factor(np.float32(2)), is_factor("2")
@@ -171,7 +171,7 @@ def is_factor(value: object) -> TypeGuard[float | Tensor]:
 
 
 def is_zero(value: object) -> bool:
-    """Whether ``value`` is the number 0, with which Python's ``sum`` starts.
+    """True if ``value`` is the number 0, with which Python's ``sum`` starts.
 
     Example:
         >>> is_zero(0), is_zero(0.5), is_zero(torch.zeros(()))
@@ -181,7 +181,7 @@ def is_zero(value: object) -> bool:
 
 
 def is_count(value: object, least: int) -> bool:
-    """Whether ``value`` is an integer of at least ``least``.
+    """True if ``value`` is an integer of at least ``least``.
 
     Example:
         >>> is_count(3, 1), is_count(2.5, 1), is_count("3", 1), is_count(0, 1)
@@ -193,7 +193,7 @@ def is_count(value: object, least: int) -> bool:
 
 
 def is_within(value: object, low: float, high: float = np.inf) -> bool:
-    """Whether ``value`` is a real number, no truth value, with ``low <= value < high``.
+    """True if ``value`` is a real number, no truth value, with ``low <= value < high``.
 
     Example:
         >>> is_within(2, 1), is_within("2", 1), is_within(True, 0), is_within(float("nan"), 0)

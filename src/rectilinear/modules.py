@@ -209,7 +209,7 @@ def precision_of(x: Tensor, *, bf16: bool = False) -> AbstractContextManager[obj
 
 
 def autocasts(x: Tensor) -> bool:
-    """Whether autocast is on for the device of ``x``.
+    """True if autocast is on for the device of ``x``.
 
     Example:
         >>> autocasts(torch.ones(2))

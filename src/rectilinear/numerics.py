@@ -106,7 +106,7 @@ class Moments:
 
     @property
     def n(self) -> int:
-        """How many rows were added."""
+        """The number of rows that were added."""
         return self._rows + self._waiting
 
     def add(self, x: Tensor, t: Tensor) -> None:

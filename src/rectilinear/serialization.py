@@ -179,7 +179,7 @@ def from_pretrained(source: Path | str, revision: str | None = None) -> Configur
 
 
 def is_saved(folder: Path) -> bool:
-    """Whether :func:`save_pretrained` has come to its end in ``folder`` at least once."""
+    """True if :func:`save_pretrained` has come to its end in ``folder`` at least once."""
     return (folder / CONFIG).exists()
 
 

@@ -107,7 +107,7 @@ def command(name: str) -> tuple[type[Common], Callable[[Any], dict[str, Any]]]:
 
 
 class _Asked:
-    """What is known of the command when it fails."""
+    """The facts about a command that its error line needs."""
 
     user_files: tuple[Path, ...] = ()
 
@@ -256,7 +256,7 @@ def say(message: str, error: BaseException | None = None) -> None:
 
 
 def nobody_reads(stream: TextIO) -> bool:
-    """Whether ``stream`` is a pipe whose reader has gone."""
+    """True if ``stream`` is a pipe whose reader has gone."""
     try:
         watch = select.poll()
         watch.register(stream.fileno(), select.POLLOUT)

@@ -27,7 +27,7 @@ class UsageError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Common:
-    """What every command takes; ``out`` is of each."""
+    """Options of every command."""
 
     seed: int = 0
     """Seed of every random number."""
@@ -44,7 +44,7 @@ class Common:
         return (run,) if run is not None and run.is_dir() else ()
 
     def locks(self) -> tuple[Path, ...]:
-        """Those of these folders that are locked meanwhile: where the results of a run go."""
+        """The folders that are locked while the command runs: those with results of a run."""
         return self.folders() if hasattr(self, "run") else ()
 
     def code(self) -> tuple[Path, ...]:

@@ -123,7 +123,7 @@ def images_from_array(array: Tensor, shape: tuple[int, int, int], name: str = "i
 def mask_from_array(
     array: Tensor, shape: tuple[int, int, int, int], name: str = "the mask"
 ) -> Tensor:
-    """Where the array is not 0, as a boolean mask of images of ``shape`` ``(n, c, h, w)``.
+    """A boolean mask of images of ``shape`` ``(n, c, h, w)``: True where the array is not 0.
 
     Layouts are ``(h, w)`` for all images, ``(n, h, w)`` for each of them, and ``(n or 1, c or 1, h,
     w)``.

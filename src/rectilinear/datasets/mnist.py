@@ -347,7 +347,7 @@ def _stream(url: str, part: Path, limit: int) -> None:
 
 
 def _is_there(path: Path, family: Family, file: str) -> bool:
-    """Whether the file is at ``path`` and holds what it should."""
+    """True if the file is at ``path`` and holds what it should."""
     try:
         return path.is_file() and checksum(read_bytes(path, SIZES[file])) == family.md5[file]
     except DataError:
@@ -355,7 +355,7 @@ def _is_there(path: Path, family: Family, file: str) -> bool:
 
 
 def _is_trusted(part: Path, sha256: str, limit: int) -> bool:
-    """Whether the file that came, or its uncompressed content, has this checksum."""
+    """True if the file that came, or its uncompressed content, has this checksum."""
     try:
         return sha256 in (_sha256(part.read_bytes()), _sha256(read_bytes(part, limit)))
     except (DataError, OSError):

@@ -98,7 +98,7 @@ def _walk(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
 
 
 def is_grey(path: Path) -> bool:
-    """Whether the image has one channel, but for transparency.
+    """True if the image has one channel, but for transparency.
 
     Raises:
         DataError: if it cannot be read.
@@ -206,7 +206,7 @@ def distinct_names(files: Iterable[Path], root: Path, taken: Iterable[str] = ())
 
 
 def _opened(path: Path, use: Callable[[Image.Image], T]) -> T:
-    """What ``use`` makes of the open file, every failure as a DataError that names it."""
+    """The result of ``use`` on the open file; a failure is a DataError that names the file."""
     try:
         with warnings.catch_warnings():
             # MAX_PIXELS is checked below instead.

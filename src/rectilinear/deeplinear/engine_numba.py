@@ -30,7 +30,7 @@ def run(
     keep: bool,
     out: Record,
 ) -> None:
-    """The same as :func:`rectilinear.deeplinear.engine_numpy.run`, compiled."""
+    """A compiled :func:`rectilinear.deeplinear.engine_numpy.run`."""
     count, sizes = len(theta), np.array(problem.sizes)
     kind = ("gd", "momentum", "adam").index(rule.name)
     numbers = (rule.momentum, *rule.betas, rule.eps)

@@ -307,5 +307,5 @@ def _keep(a: np.ndarray, index: np.ndarray) -> np.ndarray:
 
 
 def _runs_fastest(a: np.ndarray) -> np.ndarray:
-    """The same array with its first axis contiguous in memory."""
+    """A copy of the array whose first axis is contiguous in memory."""
     return np.moveaxis(np.ascontiguousarray(np.moveaxis(a, 0, -1)), -1, 0)

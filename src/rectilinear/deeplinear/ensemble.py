@@ -72,7 +72,7 @@ class Trajectory:
 
     @property
     def converged(self) -> np.ndarray:
-        """Whether the gap reached ``tol``, ``(*runs,)``."""
+        """True if the gap reached ``tol``, ``(*runs,)``."""
         return self.hit >= 0
 
     @property
@@ -245,7 +245,7 @@ def _problem(
     *,
     bias: bool,
 ) -> engine_numpy.Problem:
-    """What the engine trains on, runs in front."""
+    """The problem of the engine, with the axis of runs in front."""
     d, m = sizes[0], sizes[-1]
     _check_targets(column_norms(statistics.factor[..., d:]))
     root = statistics.root(bias=bias)

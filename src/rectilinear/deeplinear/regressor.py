@@ -256,7 +256,7 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
             )
 
     def _advice(self) -> str:
-        """What may help the optimisation, of what is not in force already."""
+        """Advice for the optimisation: settings that are not in force yet."""
         ways = [] if self.n_iter_ < self.max_iter else ["a larger max_iter"]
         if self.optimizer != "auto":
             ways += ["optimizer='auto'", *([] if self.optimizer == "adam" else ["another lr"])]

@@ -127,7 +127,7 @@ def _diverged(step: int, depth: int, lr: float, units: Units) -> DivergedError:
 
 @dataclass
 class Iterates:
-    """What L-BFGS passed: steps, weights and biases there, and the number of iterations."""
+    """The path of L-BFGS: steps, their weights and biases, and the number of iterations."""
 
     steps: list[int] = field(default_factory=list)
     layers: list[Layers] = field(default_factory=list)

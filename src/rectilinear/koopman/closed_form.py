@@ -355,7 +355,7 @@ def _features(
 
 
 def _still(s: Tensor, owner: Tensor) -> Tensor:
-    """Which columns change from series to series only."""
+    """The columns that are constant within every series."""
     if int(owner.max()) == 0:
         return torch.zeros(s.shape[1], dtype=torch.bool)
     first = torch.zeros(int(owner.max()) + 1, dtype=torch.long).index_copy(

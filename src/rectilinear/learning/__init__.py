@@ -1,4 +1,4 @@
-"""How two-layer ReLU networks and deep linear networks learn: prediction, closed forms, simulation.
+"""Learning of two-layer ReLU and deep linear networks: prediction, closed forms, simulation.
 
 Everywhere time is the learning rate times the number of steps, the loss is half the mean square
 error, ``beta = <y x^T>`` and ``sigma = <x x^T>``.

@@ -255,7 +255,7 @@ def _computes(
     biases: Sequence[str],
     activation: Activation,
 ) -> bool:
-    """Whether outputs and gradients are those of the chain, for random parameters and rows."""
+    """True if outputs and gradients are those of the chain, for random parameters and rows."""
     source, like = generator(TRIAL_SEED), network.like
     parameters = dict(network.model.named_parameters())
     leaves = {
@@ -331,7 +331,7 @@ class LinearProblem:
 
     @property
     def is_small(self) -> bool:
-        """Whether the weights are small against the strength that the strongest mode reaches.
+        """True if the weights are small against the strength that the strongest mode reaches.
 
         They could make a map of the strength ``mean |W_l|^2`` to the power ``L/2`` at most.
         """

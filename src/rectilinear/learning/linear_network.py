@@ -45,7 +45,7 @@ Values = TypeVar("Values", Tensor, NDArray)
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """What a linear network sees of data: second moments of inputs and targets.
+    """Second moments of inputs and targets: all that a linear network learns from.
 
     Attributes:
         sigma: ``<x x^T>``, ``(d, d)``.

@@ -32,7 +32,7 @@ class Mirrored(NamedTuple):
     side: Tensor
 
     def counts(self) -> Tensor:
-        """How many rows of each pair are on either side, ``(2, pairs)``."""
+        """The number of rows of each pair on either side, ``(2, pairs)``."""
         many = int(self.pair.max()) + 1
         return torch.stack(
             [self.pair[self.side == side].bincount(minlength=many) for side in (1, -1)]

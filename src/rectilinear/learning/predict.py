@@ -51,7 +51,7 @@ BAND_ROWS = 2048  # points on which it is
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """How a network will learn, as :func:`predict` returns it. Tensors are of float64, on the CPU.
+    """A predicted learning curve, from :func:`predict`; tensors are float64 on the CPU.
 
     Attributes:
         steps: steps of gradient descent, ``(T,)``.
@@ -259,7 +259,7 @@ def _even_energy(model: nn.Module, x: Tensor) -> float:
 
 
 def _narrow(problem: LinearProblem) -> LinearProblem:
-    """The same problem with fewer hidden units, as two linear layers may be turned together."""
+    """An equivalent problem with fewer hidden units, by a rotation of two linear layers."""
     if len(problem.layers) != 2:
         return problem
     w1, w2 = problem.layers

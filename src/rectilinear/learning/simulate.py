@@ -162,7 +162,7 @@ def _routes(
 def _maker(
     route: str, networks: Networks, x: Tensor, y: Tensor, loss: str, *, narrow: bool
 ) -> tuple[Callable[[Networks], _Route], int]:
-    """What sets a batch on the route, and of how many networks."""
+    """The constructor of a route, and its number of networks."""
     _, h, d = networks.first.shape
     scale = float(len(x)) if loss == "sum" else 1.0
     if route == "points":
@@ -184,7 +184,7 @@ def _maker(
 
 @dataclass(frozen=True, eq=False)
 class _Route:
-    """How a batch is held while it trains: its weights, their loss ``(B,)`` and gradient.
+    """The representation of a batch in training: weights, loss ``(B,)`` and gradient.
 
     ``restore`` makes networks of the weights.
     """
@@ -282,7 +282,7 @@ def _by_points(
 
 
 def _is_paired(networks: Networks) -> bool:
-    """Whether the second half of the neurons of every network of two layers is minus the first."""
+    """True if the second half of the neurons of every network of two layers is minus the first."""
     first, last = networks.first, networks.last
     half = first.shape[1] // 2
     return (
@@ -311,7 +311,7 @@ def _train(
 def _stepper(
     o: Optimizer, weights: Weights, rate: Tensor
 ) -> Callable[[Weights, Weights, int], None]:
-    """What moves the weights, in place, with its memory."""
+    """The update of the weights, in place, with its state."""
     rates = [rate.reshape(-1, *[1] * (value.ndim - 1)) for value in weights]
     first = [torch.zeros_like(value) for value in weights] if o.momentum or o.name == "adam" else []
     second = [torch.zeros_like(value) for value in weights] if o.name == "adam" else []

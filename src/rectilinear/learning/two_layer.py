@@ -267,7 +267,7 @@ def antisymmetric_pairs(w1: Tensor, w2: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def remains_linear(w1: Tensor, w2: Tensor, *, homogeneous: bool = True) -> bool:
-    r"""Whether a two-layer network is linear and stays so while it trains on symmetric data.
+    r"""True if a two-layer network is linear and stays so while it trains on symmetric data.
 
     True for neurons in antisymmetric pairs; and with leaky ReLU, which is ``homogeneous``, for
     layers of rank one and balanced, ``W1 = a r^T``, ``W2 = a^T``, whose positive and negative

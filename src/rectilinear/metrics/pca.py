@@ -62,7 +62,7 @@ def pca(x: Tensor, components: int | None = None, *, complete: bool = False) -> 
 
 
 def _completed(found: PCA) -> PCA:
-    """The same axes, and others of standard deviation 0 that make them an orthonormal basis."""
+    """The axes completed to an orthonormal basis by axes of standard deviation 0."""
     d, r = found.axes.shape
     others = torch.linalg.qr(found.axes, mode="complete").Q[:, r:]
     return PCA(

@@ -255,7 +255,7 @@ def _require_finite(x: Tensor, name: str) -> None:
 
 
 def _is_concrete(x: Tensor) -> bool:
-    """Whether the numbers can be read: not while a graph is traced, compiled or vectorised."""
+    """True if the numbers can be read: not while a graph is traced, compiled or vectorised."""
     return not (
         x.is_meta
         or torch.compiler.is_compiling()

@@ -14,7 +14,7 @@ from rectilinear.operators.base import Operator, as_factor
 
 
 class _Parts(Operator):
-    """What sums and products share: the parts, in ``operators``."""
+    """The base of sums and products, with their parts in ``operators``."""
 
     _any_dtype = True
 

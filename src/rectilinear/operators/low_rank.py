@@ -141,7 +141,7 @@ class Core(Operator):
 
     @property
     def is_full(self) -> bool:
-        """Whether the core is all of ``A``, and ``scale`` has no part in it."""
+        """True if the core is all of ``A``, and ``scale`` has no part in it."""
         return self.q.shape[-1] == self.in_dim
 
     def _matvec(self, z: Tensor) -> Tensor:
@@ -173,7 +173,7 @@ def balanced(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def to_core(A: ScalarPlusLowRank) -> Core:
-    """The same operator around an orthonormal basis of the span of ``u`` and ``v``."""
+    """``A`` as a :class:`Core`, on an orthonormal basis of the span of ``u`` and ``v``."""
     n, r = A.u.shape[-2:]
     u, v = torch.broadcast_tensors(A.u, A.v)
     q = unit_columns(n, n, u) if 2 * r >= n else span(torch.cat([u, v.conj()], -1))
@@ -183,7 +183,7 @@ def to_core(A: ScalarPlusLowRank) -> Core:
 
 
 def from_core(A: Core) -> ScalarPlusLowRank:
-    """The same operator as ``scale I + (q (core - scale I)) q^T``."""
+    """``A`` as ``scale I + (q (core - scale I)) q^T``."""
     k = A.q.shape[-1]
     u = A.q @ (A.core - A.scale[..., None, None] * unit_columns(k, k, A.q))
     return ScalarPlusLowRank(A.scale, u, A.q.conj(), trainable=False)

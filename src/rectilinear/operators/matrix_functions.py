@@ -409,7 +409,7 @@ def _diagonal(s: Tensor) -> Tensor:
 
 
 def _tied(s: Tensor) -> Tensor:
-    """Which pairs of values, ``(..., k, k)``, are one up to rounding."""
+    """A mask ``(..., k, k)`` of the pairs of values that are equal up to rounding."""
     size = s.abs().amax(-1)[..., None, None] if s.shape[-1] else 0
     near = (s[..., :, None] - s[..., None, :]).abs() <= default_rtol(s.dtype, s.shape[-1]) * size
     return near & ~_diagonal(s)

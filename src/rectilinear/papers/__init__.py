@@ -11,7 +11,7 @@ from math import isfinite
 
 @dataclass(frozen=True)
 class Claim:
-    """What was measured, what was expected, and whether they agree within the tolerance."""
+    """A measured and an expected number, and ``ok`` if they agree within the tolerance."""
 
     name: str
     value: float

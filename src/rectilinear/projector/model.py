@@ -88,7 +88,7 @@ class Projector(Configured):
 
     @property
     def linearizer(self) -> Linearizer:
-        """The same map as a Linearizer; its ``rl.project_null`` is ``1 - f``."""
+        """This map as a Linearizer; its ``rl.project_null`` is ``1 - f``."""
         return Linearizer(self.g, self.selection.diagonal())
 
     def forward(self, x: Tensor) -> Tensor:
@@ -121,7 +121,7 @@ class Projector(Configured):
 
     @torch.no_grad()
     def fitted(self, x: Tensor, noise: float = 0.0, density: Invertible | None = None) -> Projector:
-        """The same projector with a density and spread fitted to data ``x``.
+        """This projector with a density and spread fitted to data ``x``.
 
         Args:
             x: data, ``(b, *shape)``.
@@ -297,7 +297,7 @@ class Selection(Operator):
         return Selection(self.logits.detach().clone(), rank, trainable=False)
 
     def diagonal(self) -> Diagonal:
-        """The same operator as a :class:`~rectilinear.operators.Diagonal`, without gradient."""
+        """This operator as a :class:`~rectilinear.operators.Diagonal`, without gradient."""
         return Diagonal(self.mask.detach(), trainable=False)
 
     def _rounded(self, logits: Tensor) -> Tensor:

@@ -86,7 +86,7 @@ class Recipe(ABC):
 
     @abstractmethod
     def stages(self, data: Tensor) -> Iterator[Stage]:
-        """What to train on ``data``, in turn: each is asked for when the one before it is done."""
+        """The stages of the training on ``data``, each asked for when the one before it is done."""
 
 
 def check_range(name: str, value: float | None, low: float, high: float, what: str = "") -> None:

@@ -47,7 +47,7 @@ _CONFIG, _MODEL = "config.json", "model"
 
 @dataclass(frozen=True)
 class Record:
-    """What the ``config.json`` of a run says."""
+    """The content of the ``config.json`` of a run."""
 
     name: str
     recipe: Recipe

@@ -39,7 +39,7 @@ MIN_REFERENCE_IMAGES = 4000  # test images from which the scores need no trainin
 
 
 class CollapseError(NamedTuple):
-    """How far the operator of an integrator is from its steps, relative, in two precisions."""
+    """Relative difference of an integrator's operator from its steps, in two precisions."""
 
     method: str
     steps: int
@@ -169,7 +169,7 @@ def evaluate(
 
 
 def in_parts(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """The same function of a batch, a part of the batch at a time, for the sake of memory."""
+    """``function`` applied to parts of a batch, to save memory."""
     return lambda x: torch.cat(
         [function(part) for part in x.split(max(1, MAX_BATCH_PIXELS // x[0].numel()))]
     )

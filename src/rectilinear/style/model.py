@@ -314,7 +314,7 @@ def in_tiles(f: Linearizer, image: Tensor) -> Tensor:
 
 
 def _starts(length: int, tile: int) -> list[int]:
-    """Where tiles begin: half a tile apart, the last at the border."""
+    """The first pixels of tiles: half a tile apart, the last at the border."""
     return [*range(0, length - tile, max(1, tile // 2)), length - tile]
 
 

@@ -227,7 +227,7 @@ def pairs(
     split: Literal["train", "test"] = "train",
     size: int | None = None,
 ) -> dict[str, Tensor]:
-    """The same images in several styles, ``(n, c, h, w)`` each, from the folders ``root/STYLE``.
+    """Images in several styles, ``(n, c, h, w)`` each, from the folders ``root/STYLE``.
 
     Files of one name are one image, whatever their suffixes and the order of these. The split is
     that of the first style: see :func:`rectilinear.datasets.load`.

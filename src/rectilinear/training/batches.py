@@ -87,7 +87,7 @@ class Batches:
 
 
 def _fits(data: Tensor, device: torch.device) -> bool:
-    """Whether the data take at most half of what memory the device has free."""
+    """True if the data take at most half of what memory the device has free."""
     if device.type != "cuda" or data.is_cuda:
         return True
     return data.nbytes < torch.cuda.mem_get_info(device)[0] / 2

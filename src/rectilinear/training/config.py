@@ -26,7 +26,7 @@ _SAID = {int: "an integer", Real: "a number", Sequence: "a tuple", str: "a strin
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How to train: frozen, so that a run folder has one meaning.
+    """The settings of a training run; frozen, so that a run folder has one meaning.
 
     Training ends after ``steps`` steps or ``max_seconds`` seconds of training (over all resumes),
     whichever is first. Progress ``p = max(step / steps, seconds / max_seconds)`` drives the
@@ -152,7 +152,7 @@ class TrainConfig:
         )
 
     def is_logged(self, step: int) -> bool:
-        """Whether a line of the log ends with this step whatever the clock says."""
+        """True if a line of the log ends with this step whatever the clock says."""
         every = (self.log_every, self.checkpoint_every_steps or self.steps, self.steps)
         return any(step % n == 0 for n in every)
 
@@ -161,7 +161,7 @@ class TrainConfig:
         return first == 0 or first // self.evaluate_every < step // self.evaluate_every
 
     def is_saved(self, first: int, step: int, seconds: float) -> bool:
-        """Whether a checkpoint follows that line, ``seconds`` after the last checkpoint."""
+        """True if a checkpoint follows that line, ``seconds`` after the last checkpoint."""
         every = self.checkpoint_every_steps
         return seconds >= self.checkpoint_every or (
             every is not None and first // every < step // every

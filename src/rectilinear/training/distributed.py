@@ -25,7 +25,7 @@ class Group:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes the run folder."""
+        """True if this process writes the run folder."""
         return self.rank == 0
 
     def wrap(self, module: nn.Module) -> nn.Module:
@@ -53,7 +53,7 @@ class Group:
 
 
 def is_main() -> bool:
-    """Whether this process is the first of those that ``torchrun`` started, or the only one."""
+    """True if this process is the first of those that ``torchrun`` started, or the only one."""
     return os.environ.get("RANK", "0") == "0"
 
 

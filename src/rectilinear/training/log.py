@@ -28,7 +28,7 @@ def read_log(out: Path | str) -> list[dict[str, Any]]:
 
 
 def _record(line: bytes) -> dict[str, Any] | None:
-    """What :func:`_line` wrote; None for anything else."""
+    """The record that :func:`_line` wrote; None for anything else."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):

@@ -149,7 +149,7 @@ def postponed_signals() -> Iterator[list[int]]:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """Where a run stands: ``finished`` or stopped early, and the last line of its log."""
+    """The state of a run: ``finished`` or stopped early, and the last record of its log."""
 
     out: Path
     step: int
@@ -325,7 +325,7 @@ def _diagnostics(objective: nn.Module, batch: Tensor) -> dict[str, float]:
 
 
 def _numbers(values: Any, source: str, taken: set[str]) -> dict[str, float]:
-    """What a function of the user's adds to the log.
+    """The numbers that a function of the user adds to the log.
 
     Raises:
         ConfigError: for what is no number, and for a name that the log has already.

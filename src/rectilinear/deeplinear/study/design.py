@@ -90,7 +90,7 @@ class Model:
 
     @property
     def trained(self) -> bool:
-        """Whether there is something to train."""
+        """True if there is something to train."""
         return self.kind in ("deep_linear", "relu")
 
     @property

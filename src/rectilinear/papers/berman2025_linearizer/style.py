@@ -160,7 +160,7 @@ def draw(result: Result, path: Path) -> None:
 
 
 def claims(result: Result) -> list[Claim]:
-    """What follows from linearity, and what the model is measured to do."""
+    """Consequences of linearity, and measurements of the model."""
     (middle,) = (
         float(row[4])
         for ends, row in zip(result.paths.pairs, result.paths.path, strict=True)

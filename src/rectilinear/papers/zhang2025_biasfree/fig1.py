@@ -133,7 +133,7 @@ def draw(result: Result, path: Path) -> None:
 
 
 def claims(result: Result) -> list[Claim]:
-    """Which networks learn which task, and where the others stay."""
+    """The tasks that each network learns, and the losses at which the others stay."""
     bound = result.lower_bounds["circles"]
     return [
         Claim.close(
