@@ -150,6 +150,49 @@ class Moments:
         self.outside = self.outside + left
         self._rows, self._pending, self._waiting = n + m, [], 0
 
+    def joined(self, other: Moments) -> Moments:
+        """The moments of the rows of both, as if they had been added to one.
+
+        Example:
+            >>> x, parts = torch.randn(50, 3).double(), (Moments(), Moments())
+            >>> for part, rows in zip(parts, x.split(20), strict=False): part.add(rows, rows[:, :1])
+            >>> parts[0].joined(parts[1]).n
+            40
+        """
+        if not self.n or not other.n:
+            return self if self.n else other
+        for part in (self, other):
+            part._reduce()
+        both, n, m = Moments(self.computed), self._rows, other._rows
+        both.resolution, both._rows = max(self.resolution, other.resolution), n + m
+        shift_x, shift_t = other.mean_x - self.mean_x, other.mean_t - self.mean_t
+        between = (n * m / (n + m)) ** 0.5
+        rows = (
+            torch.cat([self.factor, other.factor, between * shift_x[None]]),
+            torch.cat([self.projected, other.projected, between * shift_t[None]]),
+        )
+        both.factor, both.projected, left = _triangle(*rows)
+        both.outside = self.outside + other.outside + left
+        both.mean_x = self.mean_x + m / (n + m) * shift_x
+        both.mean_t = self.mean_t + m / (n + m) * shift_t
+        return both
+
+    def left_by(self, matrix: Tensor, constant: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums of squares that ``A x + b`` leaves of the targets, and of the centred ones, ``(T,)``.
+
+        Example:
+            >>> x, moments = torch.randn(50, 3).double(), Moments()
+            >>> moments.add(x, x[:, :1] + 1)
+            >>> moments.left_by(torch.zeros(1, 3), torch.ones(1))[0] > 0
+            tensor([True])
+        """
+        self._reduce()
+        matrix, constant = matrix.to(self.factor), constant.to(self.factor)
+        apart = self.mean_t - matrix @ self.mean_x - constant
+        inside = (self.projected - self.factor @ matrix.mT).square().sum(0)
+        left = inside + self.outside + self._rows * apart.square()
+        return left, self.projected.square().sum(0) + self.outside
+
     def fit(self, columns: slice = slice(None), centred: bool = True) -> Fit:
         """The least-squares map to these targets, affine if ``centred``, else linear.
 

@@ -1,0 +1,301 @@
+"""Forms of affine maps between two places, all from one set of moments, and the best of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from rectilinear.errors import ConfigError
+from rectilinear.maps.affine_block import CHUNK, KERNEL, AffineBlock, Shapes
+from rectilinear.numerics import Fit, Moments, rank_tolerance
+
+Form = Literal["affine", "low rank", "identity + low rank", "diagonal", "depthwise", "pointwise"]
+FORMS: tuple[Form, ...] = get_args(Form)
+RIDGES = (0.0, 1e-4, 1e-3, 1e-2, 1e-1)  # times the mean square of a feature
+RANK_SHARES = (2, 4, 8, 16)  # ranks that are tried: the smaller side over each of these
+CLOSE = 1.01  # times the least error: up to there the map with fewer numbers is taken
+NOTHING = 1e-12  # share of the variance that rounding leaves
+
+
+@dataclass(frozen=True, eq=False)
+class FittedForm:
+    """One map: ``matrix`` ``(o, k)`` acts on the features of its shapes, and ``constant`` is added.
+
+    Attributes:
+        form: its name.
+        matrix: with the zeros of a diagonal or depthwise form, and with the identity where it has
+            one.
+        constant: ``(o,)``.
+        rank: of the low-rank part; None for other forms.
+        ridge: with which it was fitted.
+        numbers: how many numbers describe it.
+    """
+
+    form: Form
+    matrix: Tensor
+    constant: Tensor
+    rank: int | None
+    ridge: float
+    numbers: int
+
+    def __str__(self) -> str:
+        return self.form if self.rank is None else f"{self.form} {self.rank}"
+
+
+class MapMoments:
+    """Moments of features and targets of a map between two shapes: every form comes from these.
+
+    Example:
+        >>> moments, x = MapMoments(Shapes.between((3,), (3,))), torch.randn(50, 3)
+        >>> moments.add(x, 2 * x + 1)
+        >>> moments.fitted("diagonal").constant.round(decimals=4).tolist()
+        [1.0, 1.0, 1.0]
+    """
+
+    def __init__(self, shapes: Shapes, budget: float = float("inf")) -> None:
+        self.shapes = shapes
+        self._budget = budget
+        self._moments = Moments(computed=True)
+
+    @property
+    def n(self) -> int:
+        """How many vectors were counted in."""
+        return self._moments.n
+
+    def add(self, x: Tensor, out: Tensor, mask: Tensor | None = None) -> None:
+        """Count in inputs and outputs ``(b, ...)``; of tokens those of the mask ``(b, t)`` alone."""
+        at_once = len(x) if self.shapes.form != "convolution" else CHUNK
+        for rows in torch.arange(len(x), device=x.device).split(at_once):
+            if self._budget <= 0:
+                return
+            features, targets = self.shapes.features(x[rows]), self.shapes.targets(out[rows])
+            if mask is not None and self.shapes.form == "tokens":
+                real = mask.to(x.device)[rows].flatten()
+                features, targets = features[real], targets[real]
+            self._moments.add(features, targets)
+            self._budget -= features.numel() * features.shape[1]
+
+    def joined(self, other: MapMoments) -> MapMoments:
+        """The moments of both."""
+        both = MapMoments(self.shapes)
+        both._moments = self._moments.joined(other._moments)
+        return both
+
+    def left_by(self, found: FittedForm) -> float:
+        """The share of the targets' variance that a map leaves; zero where nothing varies or is
+        left.
+        """
+        left, total = (float(t.sum()) for t in self._moments.left_by(found.matrix, found.constant))
+        return left / total if total > 0 else float(left > 0)
+
+    def fitted(self, form: Form, rank: int | None = None, ridge: float = 0.0) -> FittedForm:
+        """The least-squares map of a form, with a ridge times the mean square of a feature.
+
+        Raises:
+            ConfigError: for a form that there is not between these shapes.
+        """
+        if form not in forms_between(self.shapes):
+            known = ", ".join(map(repr, forms_between(self.shapes)))
+            raise ConfigError(
+                f"form = {form!r} for a block from {self.shapes.inside} to {self.shapes.outside}",
+                f"one of {known}",
+            )
+        fit, whole = self._moments.fit(), None
+        if form in ("diagonal", "depthwise", "pointwise"):
+            matrix = self._structured(form, ridge)
+        elif form == "affine":
+            matrix = (fit.basis @ (fit.coefficients / (fit.s + ridge * fit.s.mean())[:, None])).mT
+        else:
+            rank = default_ranks(self.shapes)[0] if rank is None else rank
+            whole = identity_of(self.shapes).to(fit.basis) if form.startswith("identity") else None
+            matrix = _of_rank(fit, rank, ridge, whole)
+        matrix = matrix if whole is None else matrix + whole
+        rank = rank if "rank" in form else None
+        constant = fit.mean_t - matrix @ fit.mean_x
+        return FittedForm(form, matrix, constant, rank, ridge, numbers(self.shapes, form, rank))
+
+    def _structured(self, form: Form, ridge: float) -> Tensor:
+        """The matrix of a form in which an output sees some of the features."""
+        moments, (o, k) = self._moments, self.shapes.sides
+        factor, projected = moments.factor, moments.projected
+        seen = _features_seen(self.shapes, form).to(factor.device)
+        matrix = factor.new_zeros(o, k)
+        if form == "pointwise":
+            matrix[:, seen[0]] = _ridge(factor[:, seen[0]], projected, ridge).mT
+            return matrix
+        columns = factor[:, seen].movedim(1, 0)  # (o, r, features that one output sees)
+        found = _ridge(columns, projected.mT[:, :, None], ridge)[..., 0]
+        return matrix.scatter_(1, seen, found)
+
+
+def forms_between(shapes: Shapes) -> tuple[Form, ...]:
+    """The forms that there are between two shapes.
+
+    Example:
+        >>> forms_between(Shapes.between((3,), (2,)))
+        ('affine', 'low rank')
+    """
+    found: list[Form] = ["affine", "low rank"]
+    if shapes.have_identity:
+        found += ["identity + low rank", "diagonal"]
+    if shapes.form == "convolution":
+        found += ["pointwise"]
+        if shapes.inside[0] == shapes.outside[0]:
+            found += ["depthwise"]
+    return tuple(form for form in FORMS if form in found)
+
+
+def default_ranks(shapes: Shapes) -> tuple[int, ...]:
+    """The ranks that are tried between two shapes, the largest first."""
+    least = min(shapes.sides)
+    return tuple(dict.fromkeys(max(1, least // share) for share in RANK_SHARES))
+
+
+def numbers(shapes: Shapes, form: Form, rank: int | None = None) -> int:
+    """How many numbers a form has, with its constant.
+
+    Example:
+        >>> shapes = Shapes.between((3,), (3,))
+        >>> [numbers(shapes, form, 1) for form in forms_between(shapes)]
+        [12, 9, 9, 6]
+    """
+    o, k = shapes.sides
+    if form == "diagonal":
+        return 2 * o
+    if form == "depthwise":
+        return o * KERNEL**2 + o
+    if form == "pointwise":
+        return o * shapes.inside[0] + o
+    low = rank is not None and "rank" in form
+    return (min(rank * (o + k), o * k) if low else o * k) + o
+
+
+def products(shapes: Shapes, form: Form, rank: int | None = None) -> int:
+    """How many products of two numbers a form takes for one sample."""
+    o, _ = shapes.sides
+    places = torch.Size(shapes.outside).numel() // o
+    return places * (numbers(shapes, form, rank) - o)
+
+
+def chosen(
+    fitting: MapMoments,
+    judging: MapMoments,
+    allowed: Callable[[Form, int | None], bool],
+    forms: Sequence[Form] | None = None,
+    rank: int | None = None,
+) -> FittedForm | None:
+    """The form that leaves least on ``judging``, fitted again on both; None if none is allowed.
+
+    Of maps that leave up to ``CLOSE`` times as much, the one with fewest numbers.
+    """
+    names = forms_between(fitting.shapes) if forms is None else forms
+    found: list[tuple[float, FittedForm]] = []
+    for form in names:
+        ranks = [None] if "rank" not in form else [rank] if rank else default_ranks(fitting.shapes)
+        for r in ranks:
+            if allowed(form, r):
+                tried = (fitting.fitted(form, r, ridge) for ridge in RIDGES)
+                found += [(judging.left_by(map_), map_) for map_ in tried]
+    if not found:
+        return None
+    least = min(left for left, _ in found)
+    near = [(f.numbers, f.ridge, f) for left, f in found if left <= CLOSE * least + NOTHING]
+    best = min(near, key=lambda item: item[:2])[2]
+    return fitting.joined(judging).fitted(best.form, best.rank, best.ridge)
+
+
+def module_of(found: FittedForm, shapes: Shapes, like: Tensor) -> nn.Module:
+    """The map as a module for ``(b, ...)``; a layer of torch where one does it."""
+    matrix, constant = found.matrix, found.constant
+    if found.form == "diagonal":
+        scale = matrix.gather(1, _features_seen(shapes, "diagonal").to(matrix.device))[:, 0]
+        return Diagonal(shapes, scale, constant).to(like)
+    if found.form in ("depthwise", "pointwise"):
+        return _convolution(found, shapes).to(like)
+    identity = found.form.startswith("identity")
+    low = matrix - identity_of(shapes).to(matrix) if identity else matrix
+    return AffineBlock(shapes, low, constant, found.rank, identity).to(like)
+
+
+class Diagonal(nn.Module):
+    """``a x + b``, each number of a row, token or channel by itself.
+
+    Example:
+        >>> shapes = Shapes.between((2,), (2,))
+        >>> Diagonal(shapes, torch.tensor([1.0, 2.0]), torch.zeros(2))(torch.ones(1, 2)).tolist()
+        [[1.0, 2.0]]
+    """
+
+    def __init__(self, shapes: Shapes, scale: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.form, self.inside = shapes.form, shapes.inside
+        self.scale, self.bias = nn.Parameter(scale.clone()), nn.Parameter(bias.clone())
+
+    def forward(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
+        """The map, row by row; other arguments are ignored."""
+        if self.form == "tokens":
+            return x * self.scale + self.bias
+        shape = self.inside if self.form == "rows" else (-1, *[1] * (len(self.inside) - 1))
+        return x * self.scale.reshape(shape) + self.bias.reshape(shape)
+
+    def extra_repr(self) -> str:
+        return f"{self.form}, {self.inside}"
+
+
+def identity_of(shapes: Shapes) -> Tensor:
+    """The matrix ``(o, k)`` of the identity."""
+    o, k = shapes.sides
+    return torch.zeros(o, k, dtype=torch.float64).scatter_(1, _features_seen(shapes, "diagonal"), 1)
+
+
+def _features_seen(shapes: Shapes, form: Form) -> Tensor:
+    """Which features an output sees, ``(o, ...)``; of "pointwise" all outputs the same, ``(1, c)``."""
+    o, k = shapes.sides
+    if shapes.form != "convolution":
+        return torch.arange(o)[:, None]
+    patches = torch.arange(k).reshape(shapes.inside[0], KERNEL**2)
+    if form == "depthwise":
+        return patches
+    centre = patches[:, KERNEL**2 // 2]
+    return centre[None] if form == "pointwise" else centre[:, None]
+
+
+def _ridge(x: Tensor, t: Tensor, ridge: float) -> Tensor:
+    """The solution ``(..., k, o)`` of least squares with a ridge times the mean square of a column."""
+    u, s, vh = torch.linalg.svd(x, full_matrices=False)
+    squares = s.square()
+    keep = s > rank_tolerance(max(1, s.shape[-1])) * s[..., :1]
+    added = ridge * squares.mean(-1, keepdim=True)
+    inverse = torch.where(keep, s / (squares + added).clamp_min(1e-300), 0.0)
+    return vh.mT @ (inverse[..., None] * (u.mT @ t))
+
+
+def _of_rank(fit: Fit, rank: int, ridge: float, identity: Tensor | None) -> Tensor:
+    """The best map of a rank in the metric of the features, or of what is added to the identity."""
+    s = fit.s + ridge * fit.s.mean()
+    matrix = (fit.basis @ (fit.coefficients / s[:, None])).mT
+    added = matrix if identity is None else matrix - identity
+    size = (fit.s + 0.0).sqrt()
+    u, sizes, vh = torch.linalg.svd(
+        added @ (torch.linalg.pinv(fit.basis) * size[:, None]).mT, full_matrices=False
+    )
+    return (u[:, :rank] * sizes[:rank]) @ vh[:rank] @ (fit.basis / size).mT
+
+
+def _convolution(found: FittedForm, shapes: Shapes) -> nn.Module:
+    """A convolution of torch: of 3 x 3 in each channel, or of 1 x 1."""
+    (c, *_), o = shapes.inside, shapes.outside[0]
+    seen = _features_seen(shapes, found.form).to(found.matrix.device)
+    if found.form == "depthwise":
+        layer = nn.Conv2d(c, o, KERNEL, shapes.stride, KERNEL // 2, groups=c)
+        weight = found.matrix.gather(1, seen).reshape(o, 1, KERNEL, KERNEL)
+    else:
+        layer = nn.Conv2d(c, o, 1, shapes.stride)
+        weight = found.matrix[:, seen[0]].reshape(o, c, 1, 1)
+    layer.weight = nn.Parameter(weight.clone())
+    layer.bias = nn.Parameter(found.constant.clone())
+    return layer
