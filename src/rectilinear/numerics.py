@@ -178,7 +178,7 @@ class Moments:
         return both
 
     def left_by(self, matrix: Tensor, constant: Tensor) -> tuple[Tensor, Tensor]:
-        """Sums of squares that ``A x + b`` leaves of the targets, and of the centred ones, ``(T,)``.
+        """Sums of squares that ``A x + b`` leaves of the targets, and of these centred, ``(T,)``.
 
         Example:
             >>> x, moments = torch.randn(50, 3).double(), Moments()

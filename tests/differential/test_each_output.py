@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 import rectilinear as rl
-from rectilinear.networks.data import HeldOut, read
+from rectilinear.networks.batches import Batch, read_batches
+from rectilinear.networks.samples import SampleSplit
 
 SIZES = (1e6, 1.0, 1e-6)
 
@@ -43,8 +44,10 @@ def made(sizes=SIZES):
 
 
 def test_linearize_tells_the_worst_output():
-    found = rl.linearize(made(), rows(), blocks="inside", progress=False)
-    even = rl.linearize(made((1.0, 1.0, 1.0)), rows(), blocks="inside", progress=False)
+    found, even = (
+        rl.linearize(made(sizes), rows(), blocks="inside", form="affine", progress=False)
+        for sizes in (SIZES, (1.0, 1.0, 1.0))
+    )
     assert found.output_r2 > 0.999
     assert found.worst_output[0] == 1
     assert found.worst_output[1] == found.blocks[0].worst_r2 < 0.6
@@ -54,9 +57,9 @@ def test_linearize_tells_the_worst_output():
 
 def test_each_share_is_that_of_numpy_on_the_rows_held_out():
     model, x = made(), rows()
-    found = rl.linearize(model, x, blocks="inside", progress=False)
-    held = rl.linearize(model, x, blocks="inside", progress=False).held_out
-    apart = HeldOut.of(read(x, None, 0).sample, 0)(x).numpy()
+    found = rl.linearize(model, x, blocks="inside", form="affine", progress=False)
+    held = found.held_out
+    apart = SampleSplit.of(read_batches(x, model), 0)(Batch((x,))).numpy()
     assert apart.sum() == held
     fitted = np.concatenate([x.numpy(), np.ones((len(x), 1))], 1)
     y = model(x).detach().numpy()

@@ -6,11 +6,18 @@ from torch import nn
 
 import rectilinear as rl
 from rectilinear.errors import ConfigError, InputError, StructureError
+from rectilinear.networks.batches import Batch, read_batches
 from rectilinear.networks.data import HeldOut, repeated
+from rectilinear.networks.samples import SampleSplit
 
 
 def rand(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def held_out(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """The mask of the samples that linearize holds out."""
+    return SampleSplit.of(read_batches(x, model), seed=0)(Batch((x,)))
 
 
 def r2(found: torch.Tensor, wanted: torch.Tensor) -> float:
@@ -39,7 +46,7 @@ def stream() -> nn.Module:
 def test_every_number_is_of_what_is_put_in(rank, scale):
     model, x = stream(), scale * rand(400, 16)
     found = rl.linearize(model, x, x[:, :3].clone(), blocks=["1"], rank=rank)
-    held = HeldOut.of(x, seed=0)(x)
+    held = held_out(model, x)
     test = x[held]
     with torch.no_grad():
         inside = model[0](test)
@@ -54,8 +61,8 @@ def test_every_number_is_of_what_is_put_in(rank, scale):
 
 def test_a_full_map_is_least_squares_on_the_other_rows():
     model, x = stream(), rand(300, 16)
-    found = rl.linearize(model, x, blocks=["1"])
-    rows = x[~HeldOut.of(x, seed=0)(x)]
+    found = rl.linearize(model, x, blocks=["1"], form="affine")
+    rows = x[~held_out(model, x)]
     with torch.no_grad():
         inside = model[0](rows)
         ones = torch.ones(len(rows), 1, dtype=torch.float64)
@@ -70,7 +77,7 @@ def test_low_rank_keeps_the_stream(rank):
     """Deleting the block is the identity with a map of rank zero: a stand-in is nearer than that."""
     model, x = stream(), rand(2000, 16)
     found = rl.linearize(model, x, blocks=["1", "2"], rank=rank)
-    test = x[HeldOut.of(x, seed=0)(x)]
+    test = x[held_out(model, x)]
     with torch.no_grad():
         deleted = r2(model[3](model[0](test)), model(test))
     assert found.output_r2 >= deleted
@@ -105,7 +112,8 @@ def test_identity_and_low_rank_for_every_form(shape, rank):
             return out.movedim(-1, 1) if len(shape) == 3 else out
 
     model = nn.Sequential(Block(), nn.Flatten(), nn.Linear(torch.Size(shape).numel(), 2)).double()
-    found = rl.linearize(model, rand(120, *shape), blocks="0", rank=rank)
+    form = "auto" if rank else "affine"
+    found = rl.linearize(model, rand(120, *shape), blocks="0", rank=rank, form=form)
     assert found.blocks[0].r2 == pytest.approx(1, abs=1e-9)
     assert found.output_r2 == pytest.approx(1, abs=1e-9)
     assert found.blocks[0].form.startswith("identity") == (rank is not None)
@@ -117,12 +125,12 @@ def test_nothing_grows_without_being_asked():
     model, x = nn.Sequential(*layers).double(), rand(300, 6)
     found = rl.linearize(model, x, blocks="all")
     assert found.parameters_after < found.parameters_before
-    assert [kept.name for kept in found.kept] == ["1"]
+    assert [kept.name for kept in found.kept] == ["1"], "a scale and a shift have 60 parameters"
     assert "930 parameters for a block of 30" in found.kept[0].reason
     assert "1 (PReLU) kept" in str(found)
     larger = rl.linearize(model, x, blocks="all", enlarge=True)
     assert not larger.kept
-    named = rl.linearize(model, x, blocks="1")
+    named = rl.linearize(model, x, blocks="1", form="affine")
     assert (named.blocks[0].parameters_before, named.blocks[0].parameters_after) == (30, 930)
     assert "parameters 30 -> 930" in str(named)
     assert "(larger)" in str(named)

@@ -8,7 +8,13 @@ import rectilinear as rl
 from rectilinear.errors import ConfigError, InputError, StructureError
 from rectilinear.maps.affine_block import AffineBlock, BlockMoments, Shapes
 from rectilinear.maps.blocks import block_names
-from rectilinear.networks.data import HeldOut
+from rectilinear.networks.batches import Batch, read_batches
+from rectilinear.networks.samples import SampleSplit
+
+
+def held_out(model, x):
+    """The mask of the samples that linearize holds out."""
+    return SampleSplit.of(read_batches(x, model), seed=0)(Batch((x,)))
 
 
 def rand(*shape, seed=0):
@@ -222,7 +228,7 @@ CASES = [
 @pytest.mark.parametrize(("name", "block"), CASES)
 def test_linearize_replaces_a_block(name, block):
     model, x = NETWORKS[name]()
-    found = rl.linearize(model, x, torch.arange(len(x)) % 3, blocks=block)
+    found = rl.linearize(model, x, torch.arange(len(x)) % 3, blocks=block, form="affine")
     assert [b.name for b in found.blocks] == [block]
     assert type(found.model.get_submodule(block)) is (nn.Linear if name == "mlp" else AffineBlock)
     assert not isinstance(model.get_submodule(block), AffineBlock)
@@ -231,7 +237,7 @@ def test_linearize_replaces_a_block(name, block):
     assert found.seconds_before > 0
     counts = [sum(p.numel() for p in m.parameters()) for m in (model, found.model)]
     assert [found.parameters_before, found.parameters_after] == counts
-    rows = x[HeldOut.of(x, seed=0)(x)]
+    rows = x[held_out(model, x)]
     assert found.held_out == len(rows) == len(x) // 4
     with torch.no_grad():
         out, base = found.model.eval()(rows), model(rows)
@@ -243,7 +249,7 @@ def test_linearize_replaces_a_block(name, block):
 def test_linearizing_everything_linear_changes_nothing():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(5, 9), nn.LeakyReLU(1.0), nn.Linear(9, 2)).double()
-    found = rl.linearize(model, rand(300, 5), blocks=["0", "1", "2"])
+    found = rl.linearize(model, rand(300, 5), blocks=["0", "1", "2"], form="affine")
     assert torch.allclose(found.model(rand(9, 5, seed=1)), model(rand(9, 5, seed=1)), atol=1e-10)
     assert found.output_r2 == pytest.approx(1)
     assert sum(p.numel() for p in rl.fuse(found.model).parameters()) == 12, "and folds into one"
@@ -251,8 +257,8 @@ def test_linearizing_everything_linear_changes_nothing():
 
 def test_later_blocks_make_up_for_earlier_ones():
     model, x = mlp()
-    one = rl.linearize(model, x, blocks=["0", "1", "2", "3", "5"])
-    rows = x[~HeldOut.of(x, seed=0)(x)]
+    one = rl.linearize(model, x, blocks=["0", "1", "2", "3", "5"], form="affine")
+    rows = x[~held_out(model, x)]
     flat = torch.linalg.lstsq(
         torch.cat([rows, torch.ones(len(rows), 1).double()], 1), model(rows).detach()
     )

@@ -85,12 +85,15 @@ class MapMoments:
         both._moments = self._moments.joined(other._moments)
         return both
 
-    def left_by(self, found: FittedForm) -> float:
-        """The share of the targets' variance that a map leaves; zero where nothing varies or is
-        left.
+    def left_by(self, found: FittedForm) -> tuple[float, float]:
+        """The shares of the variance of all targets and of the worst one that a map leaves.
+
+        Zero where nothing varies and nothing is left.
         """
-        left, total = (float(t.sum()) for t in self._moments.left_by(found.matrix, found.constant))
-        return left / total if total > 0 else float(left > 0)
+        left, total = self._moments.left_by(found.matrix, found.constant)
+        each = torch.where(total > 0, left / total.clamp_min(1e-300), 0.0)
+        left_sum, total_sum = float(left.sum()), float(total.sum())
+        return left_sum / total_sum if total_sum > 0 else float(left_sum > 0), float(each.max())
 
     def fitted(self, form: Form, rank: int | None = None, ridge: float = 0.0) -> FittedForm:
         """The least-squares map of a form, with a ridge times the mean square of a feature.
@@ -170,8 +173,8 @@ def numbers(shapes: Shapes, form: Form, rank: int | None = None) -> int:
         return o * KERNEL**2 + o
     if form == "pointwise":
         return o * shapes.inside[0] + o
-    low = rank is not None and "rank" in form
-    return (min(rank * (o + k), o * k) if low else o * k) + o
+    low = rank if "rank" in form else None
+    return (o * k if low is None else min(low * (o + k), o * k)) + o
 
 
 def products(shapes: Shapes, form: Form, rank: int | None = None) -> int:
@@ -190,10 +193,11 @@ def chosen(
 ) -> FittedForm | None:
     """The form that leaves least on ``judging``, fitted again on both; None if none is allowed.
 
-    Of maps that leave up to ``CLOSE`` times as much, the one with fewest numbers.
+    Of maps that leave up to ``CLOSE`` times as much, of all outputs together and of the worst one,
+    the one with fewest numbers.
     """
     names = forms_between(fitting.shapes) if forms is None else forms
-    found: list[tuple[float, FittedForm]] = []
+    found: list[tuple[tuple[float, float], FittedForm]] = []
     for form in names:
         ranks = [None] if "rank" not in form else [rank] if rank else default_ranks(fitting.shapes)
         for r in ranks:
@@ -202,9 +206,11 @@ def chosen(
                 found += [(judging.left_by(map_), map_) for map_ in tried]
     if not found:
         return None
-    least = min(left for left, _ in found)
-    near = [(f.numbers, f.ridge, f) for left, f in found if left <= CLOSE * least + NOTHING]
-    best = min(near, key=lambda item: item[:2])[2]
+    least = min(left[0] for left, _ in found)
+    near = [item for item in found if item[0][0] <= CLOSE * least + NOTHING]
+    worst = min(left[1] for left, _ in near)
+    near = [item for item in near if item[0][1] <= CLOSE * worst + NOTHING]
+    best = min((f for _, f in near), key=lambda f: (f.numbers, f.ridge))
     return fitting.joined(judging).fitted(best.form, best.rank, best.ridge)
 
 

@@ -2,76 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from time import perf_counter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rectilinear.errors import ConfigError, StructureError
-from rectilinear.maps.affine_block import BlockMoments, Shapes
-from rectilinear.maps.blocks import (
-    Call,
-    block_names,
-    check_alone,
-    check_names,
-    is_affine,
-    r2_each,
-    replaced,
-    shapes_of,
-    watching,
-    worst_of,
+from rectilinear.maps.blocks import block_names, check_names, is_affine, worst_of
+from rectilinear.maps.costs import (
+    Loss,
+    Score,
+    cost,
+    first_of,
+    flops_of,
+    outputs,
+    parameters_of,
+    seconds_of,
 )
-from rectilinear.networks import data as points
+from rectilinear.maps.fold_into import FoldedNetwork, fold_into
+from rectilinear.maps.forms import FORMS, Form
+from rectilinear.maps.portions import Portions
+from rectilinear.maps.replacing import Replaced, Replacing, Wanted
+from rectilinear.maps.spans import Span, span_of
+from rectilinear.networks.batches import Batches, Tokenizer, read_batches
 from rectilinear.networks.calls import (
-    Network,
     as_network,
     check_module,
     check_not_scripted,
     copied,
     evaluating,
-    parts,
     progress_of,
-    uncompiled,
 )
-from rectilinear.networks.data import HeldOut, Task, task_for
+from rectilinear.networks.passes import Output, call
+from rectilinear.networks.places import inner
 from rectilinear.random import seeded
 
-BUDGET = 3e11  # products that go into the fit of one block: some ten seconds
-BATCH, REPEATS = 256, 3
-
-
-@dataclass(frozen=True)
-class Replaced:
-    """One block that was replaced.
-
-    Attributes:
-        name: of the submodule.
-        module: its class.
-        form: "rows", "tokens" or "convolution", with "identity + " before it where that is added to
-            the map.
-        r2: how much of the variance of the block's output the map that was put in explains, on
-            held-out rows.
-        parameters_before: of the block.
-        parameters_after: of the map.
-        worst_r2: the least share of one number of the block's output, or of one channel: large ones
-            outweigh small ones in ``r2``.
-    """
-
-    name: str
-    module: str
-    form: str
-    r2: float
-    parameters_before: int
-    parameters_after: int
-    worst_r2: float = float("nan")
-
-    def __str__(self) -> str:
-        count = f"parameters {self.parameters_before:,} -> {self.parameters_after:,}"
-        r2 = f"R² {self.r2:.4g} (of one output at least {self.worst_r2:.4g})"
-        return f"{self.name} ({self.module}) -> affine on {self.form}, {r2}, {count}"
+ROWS_AT_ONCE = 256  # samples in a batch of rows of numbers
+SAMPLES_AT_ONCE = 32  # and of anything else
+__all__ = ["Kept", "Linearized", "Replaced", "linearize"]
 
 
 @dataclass(frozen=True)
@@ -88,7 +58,10 @@ class Kept:
 
 @dataclass(frozen=True, eq=False)
 class Linearized:
-    """A network with affine blocks, and what they cost on rows that they were not fitted on.
+    """A network with affine maps in place of blocks, and what they cost on held-out samples.
+
+    Every number is of the network as it is now, on samples that nothing was fitted or chosen on.
+    Pairs are ``before`` and ``after``.
 
     Attributes:
         model: the new network.
@@ -104,9 +77,17 @@ class Linearized:
         seconds_before: to run a batch.
         seconds_after: the same of the new network.
         kept: the blocks that ``blocks="all"`` left as they are.
-        held_out: how many rows the costs were measured on.
+        held_out: how many samples the costs were measured on.
         output_r2_each: how much of each output's variance it explains, ``(O,)``; NaN where it is
             constant.
+        agreement: the share of outputs whose largest entry is at the same place; None for one
+            number.
+        flops_before: floating-point operations for one sample, those that torch counts.
+        flops_after: the same of the new network.
+        score: what the function ``score`` gave, None without one.
+        stock: whether the class of the network makes the new one from its configuration, so that
+            it can be saved and loaded without this package; None where no block was taken out, or
+            the network has no configuration.
     """
 
     model: nn.Module
@@ -123,6 +104,11 @@ class Linearized:
     kept: tuple[Kept, ...] = ()
     held_out: int = 0
     output_r2_each: tuple[float, ...] = ()
+    agreement: float | None = None
+    flops_before: int = 0
+    flops_after: int = 0
+    score: float | None = None
+    stock: bool | None = None
 
     def __str__(self) -> str:
         lines = [*map(str, self.blocks), *map(str, self.kept)]
@@ -130,14 +116,25 @@ class Linearized:
         if len(self.output_r2_each) > 1:
             worst, share = self.worst_output
             lines[-1] += f", of output {worst} {share:.4g}"
+        if self.agreement is not None:
+            lines[-1] += f"; the largest output is the same in {self.agreement:.1%}"
+        if self.score is not None:
+            lines.append(f"score {self.score:.4g}")
         if self.loss_before is not None:
             lines.append(f"loss {self.loss_before:.4g} -> {self.loss_after:.4g}")
         if self.accuracy_before is not None:
             lines.append(f"accuracy {self.accuracy_before:.4g} -> {self.accuracy_after:.4g}")
         larger = " (larger)" if self.parameters_after > self.parameters_before else ""
         lines.append(f"parameters {self.parameters_before:,} -> {self.parameters_after:,}{larger}")
-        lines.append(f"seconds a batch {self.seconds_before:.2g} -> {self.seconds_after:.2g}")
-        lines.append(f"all on {self.held_out:,} rows that nothing was fitted on")
+        more = " (more)" if self.flops_after > self.flops_before else ""
+        lines.append(f"operations a sample {self.flops_before:,} -> {self.flops_after:,}{more}")
+        slower = " (not faster)" if self.seconds_after >= self.seconds_before else ""
+        lines.append(
+            f"seconds a batch {self.seconds_before:.3g} -> {self.seconds_after:.3g}{slower}"
+        )
+        if self.stock:
+            lines.append("a smaller network of the same class, which its configuration describes")
+        lines.append(f"all on {self.held_out:,} samples that nothing was fitted on")
         return "\n".join(lines)
 
     @property
@@ -148,269 +145,251 @@ class Linearized:
 
 def linearize(
     model: nn.Module,
-    x: Tensor | Iterable[Any],
+    x: Any,
     y: Tensor | None = None,
     *,
     blocks: str | Sequence[str],
+    form: Form | str = "auto",
     rank: int | None = None,
+    fold: bool = False,
     enlarge: bool = False,
-    loss: str | Callable[[Tensor, Tensor], Tensor] | None = None,
+    loss: Loss = None,
+    score: Score | None = None,
+    output: Output = None,
+    tokenizer: Tokenizer | None = None,
+    batch_size: int | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> Linearized:
     """A copy of the model with blocks replaced by the affine maps that fit them best on the data.
 
-    The maps are fitted by streaming least squares.
+    Maps are fitted by streaming least squares. Blocks are replaced in the order given, from the
+    input on: each is fitted to what the blocks replaced before it leave as its input, with the
+    original output as the target, so that errors do not pile up. A span ``"layer.2:layer.5"``
+    (layers 2, 3 and 4, as in a slice of Python) becomes one map.
 
-    Blocks are replaced in the order given, from the input on: each is fitted to what the blocks
-    replaced before it leave as its input, with the original output as the target, so that errors do
-    not pile up. Sequences of tokens get one map for all tokens, large images a convolution of 3 x
-    3, everything else a matrix. A quarter of the rows is
-    held out: every R², loss and accuracy is that of the maps that were put in, on rows that they
-    were not fitted on.
+    A map acts on every token by itself, on large images as a convolution, and else on the whole
+    row. Its form is the one that leaves least of the block's output on samples that it was not
+    fitted on, among those that have fewer parameters or take fewer operations than the block; of
+    forms within a hundredth, the smallest. A block that no form makes smaller, such as an
+    activation, gets the best of all where it is named. A quarter of the samples is held out for the
+    numbers in the result, of which none is of a sample that a map was fitted or chosen on.
+
+    With ``fold`` a span is taken out altogether, and the map goes into the last linear layer of the
+    block in front of it: what comes out is a network of the same class with fewer blocks. In
+    residual networks without a normalisation behind the sum (pre-norm: GPT-2, Llama) that layer is
+    fitted so that the stream is nearest to that behind the span; with one (post-norm: BERT), it is
+    fitted in front of it.
 
     Args:
         model: the network; it is not changed.
-        x: rows, or an iterable of batches ``x`` or ``(x, y)`` that can be read again.
-        y: labels, for the cost in loss.
-        blocks: names of submodules (``model.named_modules()``), or "all" for every block of the
-            model's containers that is not affine by itself; blocks that cannot be replaced are then
-            kept, with the reason.
-        rank: of the maps; full by default. Where a block's input and output have one shape, the map
-            is the identity plus one of this rank, if that is nearer than one of this rank alone.
+        x: the data: a tensor, an array, a mapping, texts with a ``tokenizer``, or batches of these
+            that can be read again.
+        y: labels, for the cost in loss; without, those in the data.
+        blocks: names of submodules (``model.named_modules()``), spans, or "all" for every block of
+            the model's containers that is not affine by itself; blocks that cannot be replaced are
+            then kept, with the reason.
+        form: "auto", or one of "affine", "low rank", "identity + low rank", "diagonal",
+            "depthwise" and "pointwise" (3 x 3 in each channel, 1 x 1 over the channels).
+        rank: of low-rank maps, which are then the only ones that are tried. Where a block's input
+            and output have one shape, also the identity plus one of this rank is tried.
+        fold: take the one span in ``blocks`` out, and fold its map into the block in front.
         enlarge: with "all", replace blocks also by maps with more parameters than they have, such
             as activations. Blocks that are named are always replaced, and the result has the
             parameters before and after.
         loss: as in :func:`audit`.
-        seed: of the rows that are held out and of the sample on which the cost is measured.
+        score: a function of the new and the old outputs ``(n, O)`` that gives a number.
+        output: what of the model's output counts, where it is more than a tensor: a key such as
+            "logits", an index, or a function of it.
+        tokenizer: of texts.
+        batch_size: samples in a batch of data that come whole.
+        seed: of the samples that are held out.
         progress: show progress on standard error, where that is a terminal.
 
     Raises:
-        ConfigError: for a name that is no submodule, no names, or a rank below one.
-        StructureError: if a block is not called once a pass, is read by more than its output, or no
-            affine map fits its shapes; or for a ``ScriptModule``.
-        InputError: if there are too few distinct rows.
+        ConfigError: for a name that is no submodule, no names, an unknown form, or a rank below one.
+        StructureError: if a block is not called once a pass, is read by more than its output, no
+            map fits its shapes, or no layer takes a fold in; or for a ``ScriptModule``.
+        InputError: if there are too few distinct samples.
+
+    Reference: D. Shopkhoev et al., ReplaceMe: network simplification via depth pruning and
+    transformer block linearization, NeurIPS 2025.
 
     Example:
         >>> from torch import nn
         >>> net = nn.Sequential(nn.Linear(4, 16), nn.GELU(), nn.Linear(16, 2))
         >>> found = linearize(net, torch.randn(500, 4), blocks="1")
-        >>> found.blocks[0].module, found.output_r2 > 0.5, found.parameters_before, found.parameters_after
-        ('GELU', True, 114, 386)
+        >>> found.blocks[0].module, found.output_r2 > 0.5, found.parameters_before
+        ('GELU', True, 114)
+        >>> deep = nn.Sequential(*[nn.Linear(4, 4) for _ in range(5)])
+        >>> smaller = linearize(deep, torch.randn(500, 4), blocks="1:4", fold=True)
+        >>> len(smaller.model), round(smaller.output_r2, 3), smaller.flops_before, smaller.flops_after
+        (2, 1.0, 160, 64)
     """
     check_module(model)
-    model = uncompiled(model)
-    check_not_scripted(model)
-    names = _names(model, blocks)
+    check_not_scripted(inner(model))
+    items = _items(model, blocks)
+    wanted = _wanted(form, rank, enlarge or blocks != "all")
+    if fold and len(items) != 1:
+        raise ConfigError(f"{len(items)} blocks or spans with fold=True", "one span")
+    with evaluating(model), seeded(seed, devices=None):
+        data = _read(model, x, y, tokenizer, batch_size)
+        _check_runs(model, data, output)
+        portions = Portions(data, seed)
+        if fold:
+            name, found_span = next(iter(items.items()))
+            span = span_of(model, name) if found_span is None else found_span
+            folded = fold_into(model, portions, span, output)
+            with evaluating(folded.model):
+                done = (_of_fold(model, span, folded),)
+                return _result(
+                    model, folded.model, portions, done, (), loss, score, output, folded.stock
+                )
+        edited = copied(model)
+        with evaluating(edited):
+            found, kept = _replaced(
+                model, edited, portions, items, wanted, output, blocks == "all", progress
+            )
+            return _result(model, edited, portions, found, kept, loss, score, output)
+
+
+def _wanted(form: str, rank: int | None, enlarge: bool) -> Wanted:
     if rank is not None and (not isinstance(rank, int) or rank < 1):
         raise ConfigError(f"rank = {rank!r}", "a whole number, at least 1")
-    edited = copied(model)
-    with evaluating(model), evaluating(edited), seeded(seed, devices=None):
-        data = points.read(x, y, seed)
-        held = HeldOut.of(data.sample, seed)
-        old, new = as_network(model, data.sample), as_network(edited, data.sample)
-        task = None if data.labels is None else task_for(data.labels, old.out_dim, loss)
-        work = _Replacing(old, new, data, held, rank, enlarge or blocks != "all")
-        done: list[Replaced] = []
-        kept: list[Kept] = []
-        with progress_of(progress, total=len(names)) as advance:
-            for name in names:
-                advance(name)
-                try:
-                    done.append(work.replace(name))
-                except StructureError as error:
-                    if blocks != "all":
-                        raise
-                    kept.append(Kept(name, type(old.model.get_submodule(name)).__name__, error.got))
-        base, out = _outputs(old, work.test), _outputs(new, work.test)
-        y = (
-            None
-            if data.sample_labels is None
-            else data.sample_labels[work.held.to(data.sample_labels.device)]
-        )
-        before, after = (_score(task, f, y) for f in (base, out))
-        batch = old.rows(data.sample[:BATCH])
-        return Linearized(
-            edited,
-            tuple(done),
-            _r2(out, base),
-            before[0],
-            after[0],
-            before[1],
-            after[1],
-            sum(p.numel() for p in model.parameters()),
-            sum(p.numel() for p in edited.parameters()),
-            _seconds(old, batch),
-            _seconds(new, batch),
-            tuple(kept),
-            len(work.test),
-            tuple(r2_each(out, base).tolist()),
-        )
+    if form not in ("auto", *FORMS):
+        raise ConfigError(f"form = {form!r}", f"'auto' or one of {', '.join(map(repr, FORMS))}")
+    return Wanted(form, rank, enlarge)
 
 
-def _names(model: nn.Module, blocks: str | Sequence[str]) -> list[str]:
+def _replaced(
+    model: nn.Module,
+    edited: nn.Module,
+    portions: Portions,
+    items: dict[str, Span | None],
+    wanted: Wanted,
+    output: Output,
+    keeps: bool,
+    progress: bool,
+) -> tuple[tuple[Replaced, ...], tuple[Kept, ...]]:
+    """Replace one after the other; with ``keeps``, what cannot be replaced stays."""
+    work = Replacing(model, edited, portions, wanted, output)
+    done: list[Replaced] = []
+    kept: list[Kept] = []
+    with progress_of(progress, total=len(items)) as advance:
+        for name, span in items.items():
+            advance(name)
+            try:
+                done.append(work.replace(name, [name] if span is None else span.names))
+            except StructureError as error:
+                if not keeps:
+                    raise
+                kept.append(Kept(name, type(inner(model).get_submodule(name)).__name__, error.got))
+    return tuple(done), tuple(kept)
+
+
+def _of_fold(model: nn.Module, span: Span, folded: FoldedNetwork) -> Replaced:
+    targets = [inner(model).get_submodule(name) for name in span.names]
+    return Replaced(
+        str(span),
+        type(targets[0]).__name__ if len(targets) == 1 else f"{len(targets)} blocks",
+        f"folded into {folded.neighbour.layer} ({folded.neighbour.kind})",
+        folded.r2,
+        parameters_of(*targets),
+        0,
+        folded.worst_r2,
+        folded.neighbour.layout,
+    )
+
+
+def _result(
+    old: nn.Module,
+    new: nn.Module,
+    portions: Portions,
+    done: tuple[Replaced, ...],
+    kept: tuple[Kept, ...],
+    loss: Loss,
+    score: Score | None,
+    output: Output,
+    stock: bool | None = None,
+) -> Linearized:
+    """The new network beside the old one on the samples for the test."""
+    base, out = (outputs(net, portions.of("test"), output) for net in (old, new))
+    costs = cost(out, base, loss, score)
+    batch = first_of(portions.of("fit"))
+    flops, flops_after = (flops_of(net, batch, (), output)[0] for net in (old, new))
+    seconds = seconds_of((old, new), batch, output)
+    losses, hits = costs.loss or (None, None), costs.accuracy or (None, None)
+    return Linearized(
+        model=new,
+        blocks=done,
+        output_r2=costs.r2,
+        loss_before=losses[0],
+        loss_after=losses[1],
+        accuracy_before=hits[0],
+        accuracy_after=hits[1],
+        parameters_before=parameters_of(old),
+        parameters_after=parameters_of(new),
+        seconds_before=seconds[0],
+        seconds_after=seconds[1],
+        kept=kept,
+        held_out=base.samples,
+        output_r2_each=costs.r2_each,
+        agreement=costs.agreement,
+        flops_before=flops,
+        flops_after=flops_after,
+        score=costs.score,
+        stock=stock,
+    )
+
+
+def _read(
+    model: nn.Module, x: Any, y: Any, tokenizer: Tokenizer | None, batch_size: int | None
+) -> Batches:
+    rows = isinstance(x, Tensor) and x.is_floating_point() and x.ndim == 2
+    size = batch_size or (ROWS_AT_ONCE if rows else SAMPLES_AT_ONCE)
+    return read_batches(x, model, y, tokenizer=tokenizer, batch_size=size)
+
+
+def _check_runs(model: nn.Module, data: Batches, output: Output) -> None:
+    """Raise for a model that does not run, is random, or lets samples of a batch act on each other."""
+    head = data.head(8)
+    alone = len(head.args) == 1 and not head.kwargs and head.main.is_floating_point()
+    with torch.no_grad():
+        out = inner(model)(head.main.clone()) if alone else call(model, head, output)
+    if alone and isinstance(out, Tensor):
+        as_network(model, head.main)
+
+
+def _name_of(model: nn.Module, text: str) -> list[str]:
+    """The whole name of a block, of which the beginning may be left out where one fits."""
+    net = inner(model)
+    known = dict(net.named_modules(remove_duplicate=False))
+    ends = [name for name in known if text and name.endswith(f".{text}")]
+    return check_names(net, ends[0] if text not in known and len(ends) == 1 else text)
+
+
+def _items(model: nn.Module, blocks: str | Sequence[str]) -> dict[str, Span | None]:
+    """The names of blocks, and spans by their names."""
+    asked = [blocks] if isinstance(blocks, str) else list(blocks)
     if blocks == "all":
-        names = [n for n in block_names(model) if not is_affine(model.get_submodule(n))]
-    else:
-        names = check_names(model, blocks)
-    if not names:
+        net = inner(model)
+        asked = [n for n in block_names(net) if not is_affine(net.get_submodule(n))]
+    items: dict[str, Span | None] = {}
+    for text in asked:
+        if ":" in text:
+            span = span_of(model, text)
+            items[str(span)] = span
+        else:
+            items |= dict.fromkeys(_name_of(model, text))
+    if not items:
         raise ConfigError(
             "no blocks",
             "at least one",
             f"The model has {', '.join(block_names(model)[:8]) or 'none'}.",
         )
-    if nested := [(a, b) for a in names for b in names if a != b and b.startswith(f"{a}.")]:
-        raise ConfigError(
-            f"block {nested[0][1]!r} inside block {nested[0][0]!r}", "blocks side by side"
-        )
-    return names
-
-
-class _Replacing:
-    """Blocks of ``new`` replaced one by one by maps to the outputs of ``old``."""
-
-    def __init__(
-        self,
-        old: Network,
-        new: Network,
-        data: points.Data,
-        held: HeldOut,
-        rank: int | None,
-        enlarge: bool,
-    ) -> None:
-        self.old, self.new, self.rank, self.enlarge = old, new, rank, enlarge
-        self._data, self._rule = data, held
-        self.held = held(data.sample)
-        self.test = data.sample[self.held]
-
-    def replace(self, name: str) -> Replaced:
-        """Fit one block and put the map in its place, in every container that holds it."""
-        source, target = self.new.model.get_submodule(name), self.old.model.get_submodule(name)
-        moments = self._fit(source, target)
-        block = moments.solve(self.old.like, self.rank).standing_in_for(target)
-        form = f"identity + {moments.shapes.form}" if block.identity else moments.shapes.form
-        stand_in = block.plain().eval()
-        self._check(source, stand_in)
-        r2, worst = self._judge(source, target, stand_in, moments.shapes)
-        _exchange(self.new.model, source, stand_in)
-        before, after = (sum(p.numel() for p in m.parameters()) for m in (target, stand_in))
-        return Replaced(name, type(target).__name__, form, r2, before, after, worst)
-
-    def _fit(self, source: nn.Module, target: nn.Module) -> BlockMoments:
-        moments: BlockMoments | None = None
-        for rows in self._fitting_rows():
-            x, out, changed = self._both(source, target, rows)
-            if moments is None:
-                moments = BlockMoments(shapes_of([Call(x, out, changed)]), BUDGET)
-                if changed:
-                    check_alone(self.old, target, rows)
-                size, has = (
-                    moments.shapes.numbers(self.rank),
-                    sum(p.numel() for p in target.parameters()),
-                )
-                if size > has and not self.enlarge:
-                    raise StructureError(
-                        f"a map of {size:,} parameters for a block of {has:,}",
-                        "a smaller one",
-                        "Pass enlarge=True.",
-                    )
-            moments.add(x, out)
-        assert moments is not None
-        return moments
-
-    def _fitting_rows(self) -> Iterator[Tensor]:
-        """All rows that are not held out, some at a time."""
-        left: Tensor | None = None
-        for x, _ in self._data.batches():
-            rows = x[~self._rule(x)]
-            rows = rows if left is None else torch.cat([left, rows])
-            left = rows if len(rows) < 2 else None
-            if left is None:
-                yield from parts(rows, BATCH)
-        if left is not None and len(left):
-            yield left
-
-    def _both(self, source: nn.Module, target: nn.Module, rows: Tensor) -> Call:
-        """The input of the block in the new network, and its output in the old one."""
-        with watching({"": source}) as inside, watching({"": target}) as outside:
-            self.new(rows)
-            self.old(rows)
-        for calls in (outside[""], inside[""]):
-            shapes_of(calls)
-        return Call(inside[""][0].x, outside[""][0].out, outside[""][0].changed)
-
-    def _check(self, source: nn.Module, stand_in: nn.Module) -> None:
-        """Raise unless exchanging the block does what exchanging its output does."""
-        rows = self.test[:BATCH]
-        with replaced(source, stand_in):
-            wanted = self.new(rows)
-        _exchange(self.new.model, source, stand_in)
-        try:
-            found = self.new(rows)
-        except (AttributeError, RuntimeError, TypeError, ValueError, IndexError) as error:
-            raise StructureError(
-                f"a network that reads more of the block than its output: {str(error).splitlines()[0]}",
-                "a block that is called and nothing else",
-            ) from error
-        finally:
-            _exchange(self.new.model, stand_in, source)
-        if not torch.allclose(found, wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max())):
-            raise StructureError(
-                "a network that reads more of the block than its output, such as its weight, or holds it elsewhere",
-                "a block that is called and nothing else",
-            )
-
-    def _judge(
-        self, source: nn.Module, target: nn.Module, stand_in: nn.Module, shapes: Shapes
-    ) -> tuple[float, float]:
-        """The shares of the variance of the whole output and of its worst number or channel."""
-        calls = [self._both(source, target, rows) for rows in parts(self.test, BATCH)]
-        with torch.no_grad():
-            found = torch.cat([stand_in(call.x) for call in calls])
-        wanted = torch.cat([call.out for call in calls])
-        return _r2(found, wanted), worst_of(r2_each(shapes.targets(found), shapes.targets(wanted)))[
-            1
-        ]
-
-
-def _exchange(model: nn.Module, module: nn.Module, other: nn.Module) -> None:
-    """Put ``other`` wherever ``module`` is registered."""
-    for parent in list(model.modules()):
-        for name, child in parent._modules.items():
-            if child is module:
-                parent._modules[name] = other
-
-
-def _r2(found: Tensor, wanted: Tensor) -> float:
-    """The share of the variance of ``wanted`` over rows; of a constant 1 where it is met up to
-    rounding, else -inf.
-    """
-    found, wanted = found.double(), wanted.double()
-    left, total = (found - wanted).square().sum(), (wanted - wanted.mean(0)).square().sum()
-    rounding = (1e3 * torch.finfo(torch.float32).eps) ** 2 * float(wanted.square().sum())
-    if float(total) > 0:
-        return 1 - float(left / total)
-    return 1.0 if float(left) <= rounding else -float("inf")
-
-
-def _outputs(network: Network, x: Tensor) -> Tensor:
-    return torch.cat([network(rows) for rows in parts(x, BATCH)])
-
-
-def _score(task: Task | None, out: Tensor, y: Tensor | None) -> tuple[float | None, float | None]:
-    if task is None or y is None:
-        return None, None
-    hits = task.hits(out, y)
-    return float(task.losses(out, y).mean()), None if hits is None else float(hits.double().mean())
-
-
-def _seconds(network: Network, batch: Tensor) -> float:
-    """The fastest of some runs."""
-    times = []
-    for _ in range(REPEATS):
-        start = perf_counter()
-        network(batch)
-        if batch.is_cuda:
-            torch.cuda.synchronize(batch.device)
-        times.append(perf_counter() - start)
-    return min(times)
+    names = [n for name, span in items.items() for n in ([name] if span is None else span.names)]
+    for i, a in enumerate(names):
+        for b in (*names[:i], *names[i + 1 :]):
+            if b == a or b.startswith(f"{a}."):
+                raise ConfigError(f"block {b!r} inside block {a!r}", "blocks side by side")
+    return items

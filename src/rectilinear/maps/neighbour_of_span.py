@@ -1,0 +1,174 @@
+"""The linear layer in front of a span into which a map can be folded, found by trying."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from rectilinear.errors import StructureError
+from rectilinear.maps.spans import Span
+from rectilinear.networks.batches import Batch
+from rectilinear.networks.passes import Output, forward
+from rectilinear.networks.places import inner
+from rectilinear.networks.vectors import Layout, layout_of
+from rectilinear.random import stream
+
+SAMPLES = 2  # samples that the layer is tried on
+CHANGE = 0.1  # of the output's size: what is added to it
+AGREE = 3e-2  # times the root of machine precision: equal but for rounding
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A linear layer whose output is added to the stream right before a span.
+
+    Attributes:
+        layer: its name.
+        block: the name of the block that it is in.
+        norm: the name of the normalisation between it and the span; None where there is none.
+        layout: which axis of the stream holds its vectors.
+    """
+
+    layer: str
+    block: str
+    norm: str | None
+    layout: Layout
+
+    @property
+    def kind(self) -> Literal["pre-norm", "post-norm"]:
+        """Whether its output goes into the stream as it is, or through a normalisation."""
+        return "pre-norm" if self.norm is None else "post-norm"
+
+    @property
+    def sum(self) -> str:
+        """The place of the sum of its output and the stream that it is added to."""
+        return f"{self.block}@output" if self.norm is None else f"{self.norm}@input"
+
+
+def neighbour_of(model: nn.Module, batch: Batch, span: Span, output: Output = None) -> Neighbour:
+    """The layer into which a map over the span can be folded.
+
+    It is found by trying: a change of its output must be the same change of the output of its
+    block, or of what its block normalises last. So it is an MLP's down-projection in a transformer,
+    and the last convolution in a convolutional network whose batch normalisations were folded.
+
+    Raises:
+        StructureError: if there is no block in front of the span, or no such layer in it.
+    """
+    if span.before is None:
+        raise StructureError(
+            f"the span {span} at the start of {span.container or 'the model'}",
+            "a block in front of it, whose last linear layer takes the map in",
+            "Start it one block later, or pass fold=False.",
+        )
+    model = inner(model)
+    block = model.get_submodule(span.before)
+    head = batch.take(slice(SAMPLES))
+    several = _shared(model)
+    out = forward(model, head, [f"{span.before}@output"], output=output).at[f"{span.before}@output"]
+    layout = layout_of(out, block)
+    norms = [n for n, m in block.named_modules() if type(m) is nn.LayerNorm and n]
+    reasons: list[str] = []
+    for name, layer in reversed(list(block.named_modules())):
+        full = f"{span.before}.{name}" if name else span.before
+        if not is_foldable(layer):
+            continue
+        if full in several:
+            reasons.append(f"{full} is shared with another block")
+            continue
+        for norm in (None, *(f"{span.before}.{n}" for n in reversed(norms))):
+            found = Neighbour(full, span.before, norm, layout)
+            if _adds(model, head, found, output):
+                return found
+    raise StructureError(
+        f"{span.before} ({type(block).__name__}), in which no linear layer's output is added to "
+        "the stream right before the span" + (f": {'; '.join(reasons)}" if reasons else ""),
+        "a linear layer, or a convolution of 1 x 1, at its end",
+        "Fold batch normalisations first with fuse, or pass fold=False.",
+    )
+
+
+def is_foldable(layer: nn.Module) -> bool:
+    """Whether a layer is linear in each vector by itself, and holds its own weight.
+
+    Example:
+        >>> is_foldable(nn.Linear(2, 3)), is_foldable(nn.Conv2d(2, 3, 3))
+        (True, False)
+    """
+    if type(layer) is nn.Linear or (type(layer).__name__ == "Conv1D" and hasattr(layer, "nf")):
+        return isinstance(getattr(layer, "weight", None), nn.Parameter)
+    if type(layer) not in (nn.Conv1d, nn.Conv2d):
+        return False
+    assert isinstance(layer, nn.Conv1d | nn.Conv2d)
+    padded = layer.padding != "valid" and (isinstance(layer.padding, str) or any(layer.padding))
+    return (
+        layer.weight[0, 0].numel() == 1
+        and layer.groups == 1
+        and not padded
+        and all(step == 1 for step in layer.stride)
+    )
+
+
+def weight_of(layer: nn.Module) -> Tensor:
+    """The matrix ``(o, k)`` of a layer that is foldable, in float64."""
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    matrix = weight.detach().flatten(1).double()
+    return matrix.mT if type(layer).__name__ == "Conv1D" else matrix
+
+
+def set_weight(layer: nn.Module, matrix: Tensor, constant: Tensor | None) -> None:
+    """Put a matrix ``(o, k)`` and a constant ``(o,)`` into a layer."""
+    weight, bias = layer.weight, layer.bias
+    assert isinstance(weight, nn.Parameter)
+    found = matrix.mT if type(layer).__name__ == "Conv1D" else matrix
+    weight.data = found.reshape(weight.shape).to(weight).contiguous()
+    if constant is not None:
+        assert isinstance(bias, nn.Parameter)
+        bias.data = constant.to(bias)
+
+
+def _adds(model: nn.Module, batch: Batch, found: Neighbour, output: Output) -> bool:
+    """Whether a change of the layer's output is that of the sum, and the sum goes into the span."""
+    places = [found.sum, f"{found.block}@output", f"{found.layer}@output"]
+    places += [f"{found.norm}@output"] if found.norm else []
+    change: list[Tensor] = []
+
+    def moved(value: Tensor) -> Tensor:
+        size = CHANGE * value.detach().square().mean().sqrt().clamp_min(1e-3)
+        step = torch.randn(value.shape, generator=stream(0, "a change"), dtype=torch.float64)
+        change.append(size * step.to(value))
+        return value + change[0]
+
+    try:
+        plain = forward(model, batch, places, output=output).at
+        other = forward(model, batch, places, {f"{found.layer}@output": moved}, output=output).at
+    except StructureError:  # not called once
+        return False
+    if plain[found.sum].shape != change[0].shape:
+        return False
+    seen = other[found.sum] - plain[found.sum]
+    allowed = AGREE * torch.finfo(seen.dtype).eps ** 0.5 * float(plain[found.sum].abs().max())
+    if float((seen - change[0]).abs().max()) > allowed:
+        return False
+    if found.norm is None:
+        return True
+    return torch.equal(plain[f"{found.norm}@output"], plain[f"{found.block}@output"])
+
+
+def _shared(model: nn.Module) -> set[str]:
+    """Names of modules that are held twice, or whose weight another module holds too."""
+    named = list(model.named_modules(remove_duplicate=False))
+    times = Counter(id(part) for _, part in named)
+    owners = Counter(
+        id(p) for part in model.modules() for p in part._parameters.values() if p is not None
+    )
+    return {
+        name
+        for name, part in named
+        if times[id(part)] > 1 or any(owners[id(p)] > 1 for p in part._parameters.values())
+    }

@@ -1,0 +1,350 @@
+"""Blocks and spans of a network replaced one by one by maps, fitted and judged on its data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from rectilinear.errors import ConfigError, ShapeError, StructureError
+from rectilinear.maps.affine_block import AffineBlock, Shapes
+from rectilinear.maps.blocks import r2_each, worst_of
+from rectilinear.maps.costs import first_of, flops_of, parameters_of, r2
+from rectilinear.maps.forms import (
+    Diagonal,
+    FittedForm,
+    Form,
+    MapMoments,
+    chosen,
+    forms_between,
+    module_of,
+    numbers,
+    products,
+)
+from rectilinear.maps.portions import Portion, Portions
+from rectilinear.maps.spans import Through, flowing
+from rectilinear.networks.batches import Batch
+from rectilinear.networks.passes import Output, call, forward
+from rectilinear.networks.places import inner
+
+BUDGET = 3e11  # products that go into the fit of one block: some ten seconds
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """One block, or one span of blocks, that was replaced.
+
+    Attributes:
+        name: of the submodule, or ``"first:behind"`` for a span.
+        module: its class.
+        form: of the map, such as "affine" or "identity + low rank 16", and the layer that it is
+            folded into.
+        r2: how much of the variance of the block's output the map that was put in explains, on
+            held-out samples.
+        parameters_before: of the block.
+        parameters_after: of the map.
+        worst_r2: the least share of one number of the block's output, or of one channel: large ones
+            outweigh small ones in ``r2``.
+        acts_on: "rows", "tokens" or "convolution".
+    """
+
+    name: str
+    module: str
+    form: str
+    r2: float
+    parameters_before: int
+    parameters_after: int
+    worst_r2: float = float("nan")
+    acts_on: str = "rows"
+
+    def __str__(self) -> str:
+        count = f"parameters {self.parameters_before:,} -> {self.parameters_after:,}"
+        r2 = f"R² {self.r2:.4g} (of one output at least {self.worst_r2:.4g})"
+        return f"{self.name} ({self.module}) -> {self.form} on {self.acts_on}, {r2}, {count}"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which maps are tried.
+
+    Attributes:
+        form: its name, or "auto".
+        rank: of low-rank forms; None for several.
+        enlarge: whether maps may be larger and slower than what they replace.
+    """
+
+    form: Form | str = "auto"
+    rank: int | None = None
+    enlarge: bool = False
+
+    def forms(self, shapes: Shapes) -> Sequence[Form]:
+        """The forms that are tried between two shapes."""
+        known = forms_between(shapes)
+        if self.form != "auto":
+            chosen_forms = [form for form in known if form == self.form]
+            if not chosen_forms:
+                raise StructureError(
+                    f"form = {self.form!r} for a block from {shapes.inside} to {shapes.outside}",
+                    f"one of {', '.join(map(repr, known))}",
+                )
+            return chosen_forms
+        return [form for form in known if "rank" in form] if self.rank else known
+
+
+class Replacing:
+    """Blocks of ``new`` replaced one by one by maps to the outputs of ``old``."""
+
+    def __init__(
+        self,
+        old: nn.Module,
+        new: nn.Module,
+        portions: Portions,
+        wanted: Wanted,
+        output: Output = None,
+    ) -> None:
+        self.old, self.new, self.portions = inner(old), inner(new), portions
+        self._wanted, self._output = wanted, output
+        self._edited = False
+
+    def replace(self, name: str, names: Sequence[str]) -> Replaced:
+        """Fit the blocks with these names as one, and put the map in place of the first.
+
+        The others let pass what flows through them.
+        """
+        head = first_of(self.portions.of("fit"))
+        targets = [self.old.get_submodule(n) for n in names]
+        x, out = self._both(names, head)
+        shapes = Shapes.between(tuple(x.shape[1:]), tuple(out.shape[1:]))
+        check_alone(self.old, targets[0], head, self._output)
+        self._check_size(shapes, targets)
+        found = self._chosen(shapes, names, targets, head)
+        calls = _form_of_call(self.old, targets[-1], targets[0], head, self._output)
+        block = module_of(found, shapes, self.portions.data.like)
+        stand_ins = [
+            _standing_in(block, targets[0], calls),
+            *(Through(parts=calls.parts) for _ in names[1:]),
+        ]
+        self._check(names, stand_ins, head)
+        quality = self._judge(names, stand_ins[0], shapes)
+        for n, stand_in in zip(names, stand_ins, strict=True):
+            exchange(self.new, self.new.get_submodule(n), stand_in.eval())
+        self._edited = True
+        return Replaced(
+            name,
+            type(targets[0]).__name__ if len(targets) == 1 else f"{len(targets)} blocks",
+            str(found),
+            quality[0],
+            parameters_of(*targets),
+            parameters_of(stand_ins[0]),
+            quality[1],
+            shapes.form,
+        )
+
+    def _both(self, names: Sequence[str], batch: Batch) -> tuple[Tensor, Tensor]:
+        """The input of the blocks in the new network, and their output in the old one."""
+        first, last = f"{names[0]}@input", f"{names[-1]}@output"
+        if not self._edited:
+            at = forward(self.old, batch, [first, last], output=self._output).at
+            return at[first], at[last]
+        x = forward(self.new, batch, [first], output=self._output).at[first]
+        return x, forward(self.old, batch, [last], output=self._output).at[last]
+
+    def _check_size(self, shapes: Shapes, targets: Sequence[nn.Module]) -> None:
+        """Raise if every form that may be tried is larger, and none may be."""
+        if self._wanted.enlarge:
+            return
+        has = parameters_of(*targets)
+        sizes = [
+            numbers(shapes, form, self._wanted.rank or 1) for form in self._wanted.forms(shapes)
+        ]
+        if min(sizes) > has:
+            full = numbers(shapes, "affine")
+            raise StructureError(
+                f"a map of {full:,} parameters for a block of {has:,}",
+                "a smaller one",
+                "Pass enlarge=True.",
+            )
+
+    def _chosen(
+        self, shapes: Shapes, names: Sequence[str], targets: Sequence[nn.Module], head: Batch
+    ) -> FittedForm:
+        fitting, choosing = (MapMoments(shapes, BUDGET) for _ in range(2))
+        portions: tuple[tuple[Portion, MapMoments], ...] = (("fit", fitting), ("choose", choosing))
+        for portion, moments in portions:
+            for batch in self.portions.of(portion):
+                moments.add(*self._both(names, batch), batch.mask)
+        has = parameters_of(*targets)
+        runs = flops_of(self.old, head, names, self._output)[1]
+        full = self._wanted
+
+        def reduces(form: Form, rank: int | None) -> bool:
+            fewer = numbers(shapes, form, rank) < has
+            return fewer or 2 * products(shapes, form, rank) < runs
+
+        found = chosen(fitting, choosing, reduces, full.forms(shapes), full.rank)
+        if found is None:
+            found = chosen(fitting, choosing, lambda *_: True, full.forms(shapes), full.rank)
+        assert found is not None
+        return found
+
+    def _check(self, names: Sequence[str], stand_ins: Sequence[nn.Module], head: Batch) -> None:
+        """Raise unless exchanging the blocks does what exchanging their output does."""
+        first, last = f"{names[0]}@input", f"{names[-1]}@output"
+        x = forward(self.new, head, [first], output=self._output).at[first]
+        with torch.no_grad():
+            made = _tensor(stand_ins[0](x))
+        wanted = forward(self.new, head, (), {last: lambda _: made}, output=self._output).out
+        held = [self.new.get_submodule(n) for n in names]
+        for module, stand_in in zip(held, stand_ins, strict=True):
+            exchange(self.new, module, stand_in)
+        try:
+            with torch.no_grad():
+                found = call(self.new, head, self._output)
+        except (ShapeError, ConfigError) as error:
+            raise StructureError(
+                f"a network that reads more of the block than its output: {error}",
+                "a block that is called and nothing else",
+            ) from error
+        finally:
+            for module, stand_in in zip(held, stand_ins, strict=True):
+                exchange(self.new, stand_in, module)
+        if not torch.allclose(found, wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max())):
+            raise StructureError(
+                "a network that reads more of the block than its output, such as its weight, or "
+                "holds it elsewhere",
+                "a block that is called and nothing else",
+            )
+
+    def _judge(
+        self, names: Sequence[str], stand_in: nn.Module, shapes: Shapes
+    ) -> tuple[float, float]:
+        """The shares of the variance of the whole output and of its worst number or channel."""
+        pairs = [self._judged(names, stand_in, shapes, b) for b in self.portions.of("test")]
+        found, wanted = (torch.cat(rows) for rows in zip(*pairs, strict=True))
+        return r2(found, wanted), worst_of(r2_each(found, wanted))[1]
+
+    def _judged(
+        self, names: Sequence[str], stand_in: nn.Module, shapes: Shapes, batch: Batch
+    ) -> tuple[Tensor, Tensor]:
+        x, out = self._both(names, batch)
+        with torch.no_grad():
+            found, wanted = shapes.targets(_tensor(stand_in(x))), shapes.targets(out)
+        if batch.mask is None or shapes.form != "tokens" or batch.mask.shape != x.shape[:2]:
+            return found, wanted
+        real = batch.mask.flatten().to(found.device)
+        return found[real], wanted[real]
+
+
+@dataclass(frozen=True)
+class _CallForm:
+    """How a block is called, and what it answers.
+
+    Attributes:
+        alone: whether with one tensor and nothing else.
+        first: whether a tensor comes first.
+        parts: how many parts its output has; None for a tensor.
+    """
+
+    alone: bool
+    first: bool
+    parts: int | None
+
+
+def _form_of_call(
+    model: nn.Module, last: nn.Module, first: nn.Module, batch: Batch, output: Output
+) -> _CallForm:
+    alone: list[bool] = []
+    leads: list[bool] = []
+    parts: list[int | None] = []
+
+    def before(_: nn.Module, args: tuple, kwargs: dict) -> None:
+        alone.append(len(args) == 1 and not kwargs)
+        leads.append(bool(args) and isinstance(args[0], Tensor))
+
+    def after(_: nn.Module, __: tuple, out: object) -> None:
+        parts.append(None if isinstance(out, Tensor) else len(out))  # type: ignore[arg-type]
+
+    handles = (
+        first.register_forward_pre_hook(before, with_kwargs=True),
+        last.register_forward_hook(after),
+    )
+    try:
+        with torch.no_grad():
+            call(model, batch, output)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return _CallForm(all(alone), all(leads), parts[-1])
+
+
+def _standing_in(block: nn.Module, target: nn.Module, calls: _CallForm) -> nn.Module:
+    """The map in the form in which the block is called."""
+    if isinstance(block, AffineBlock):
+        block = block.standing_in_for(target)
+        if calls.alone and calls.parts is None:
+            return block.plain()
+    takes_more = isinstance(block, AffineBlock | Diagonal)
+    fits = calls.first if takes_more else calls.alone
+    return block if fits and calls.parts is None else Through(block, calls.parts)
+
+
+def check_alone(model: nn.Module, module: nn.Module, batch: Batch, output: Output = None) -> None:
+    """Raise if something else reads what the module changes in place.
+
+    Raises:
+        StructureError: if the output of the network is another where the module works on a copy of
+            its input.
+    """
+    changed: list[bool] = []
+    begun: list[tuple[Tensor, Tensor]] = []
+
+    def watch(_: nn.Module, args: tuple, kwargs: dict) -> None:
+        x = flowing(args, kwargs)
+        begun.append((x, x.detach().clone()))
+
+    def compare(_: nn.Module, __: tuple, ___: object) -> None:
+        changed.extend(not torch.equal(x, old) for x, old in begun)
+
+    def copy(_: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        def fresh(value: object) -> object:
+            return value.clone() if isinstance(value, Tensor) else value
+
+        return tuple(map(fresh, args)), {name: fresh(value) for name, value in kwargs.items()}
+
+    with torch.no_grad():
+        handles = [
+            module.register_forward_pre_hook(watch, with_kwargs=True, prepend=True),
+            module.register_forward_hook(compare),
+        ]
+        try:
+            plain = call(model, batch, output).clone()
+        finally:
+            for handle in handles:
+                handle.remove()
+        if not any(changed):
+            return
+        handle = module.register_forward_pre_hook(copy, with_kwargs=True, prepend=True)
+        try:
+            alone = call(model, batch, output)
+        finally:
+            handle.remove()
+    if not torch.allclose(alone, plain, rtol=1e-4, atol=1e-4 * float(alone.abs().max())):
+        raise StructureError(
+            "a block that changes its input in place, where something beside it reads it",
+            "a block whose output alone matters",
+            "Build it without inplace=True.",
+        )
+
+
+def exchange(model: nn.Module, module: nn.Module, other: nn.Module) -> None:
+    """Put ``other`` wherever ``module`` is registered."""
+    for parent in list(model.modules()):
+        for name, child in parent._modules.items():
+            if child is module:
+                parent._modules[name] = other
+
+
+def _tensor(out: Tensor | tuple) -> Tensor:
+    return out if isinstance(out, Tensor) else out[0]

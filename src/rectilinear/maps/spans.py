@@ -1,0 +1,229 @@
+"""Spans: consecutive blocks of one list of a network, named, listed, and taken out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from rectilinear.errors import ConfigError, StructureError
+from rectilinear.maps.sizes import holders_of_length, set_length
+from rectilinear.networks.passes import FLOWING
+from rectilinear.networks.places import find, inner, named_parts
+
+LISTS = (nn.ModuleList, nn.Sequential)
+
+
+@dataclass(frozen=True)
+class Span:
+    """Blocks ``start`` to ``stop - 1`` of a list of ``length`` blocks, as in a slice of Python.
+
+    Attributes:
+        container: the name of the list.
+        start: the first of its blocks that is in the span.
+        stop: the first behind it that is not.
+        length: how many blocks the list has.
+    """
+
+    container: str
+    start: int
+    stop: int
+    length: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __str__(self) -> str:
+        end = self._name(self.stop) if self.stop < self.length else ""
+        return f"{self._name(self.start)}:{end}"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its blocks."""
+        return tuple(map(self._name, range(self.start, self.stop)))
+
+    @property
+    def before(self) -> str | None:
+        """The name of the block in front of it, None where it is the first of the list."""
+        return self._name(self.start - 1) if self.start else None
+
+    def _name(self, i: int) -> str:
+        return f"{self.container}.{i}" if self.container else str(i)
+
+
+def span_of(model: nn.Module, text: str) -> Span:
+    """The span with this name: ``"layer.2:layer.5"`` is blocks 2, 3 and 4, as in a slice of Python.
+
+    Either end may be left out, and so may the list's name in the second. A name without a colon is
+    a span of one block.
+
+    Raises:
+        ConfigError: for names that no block of a list has, blocks of two lists, or an empty span.
+
+    Example:
+        >>> net = nn.Sequential(*[nn.Linear(2, 2) for _ in range(6)])
+        >>> span_of(net, "2:5").names, span_of(net, "4:").names
+        (('2', '3', '4'), ('4', '5'))
+    """
+    first, colon, last = text.partition(":")
+    if not first and not last:
+        raise ConfigError(f"blocks = {text!r}", "two names and a colon, such as 'layer.2:layer.5'")
+    if not first:
+        container, _ = _listed(model, last)
+        start = 0
+    else:
+        container, start = _listed(model, first)
+    length = len(_list(model, container))
+    if not colon:
+        return Span(container, start, start + 1, length)
+    stop = length if not last else _stop(model, container, last, length)
+    if not start < stop:
+        raise ConfigError(
+            f"blocks = {text!r}, an empty span",
+            "a second block behind the first: it is not in the span, as in a slice of Python",
+        )
+    return Span(container, start, stop, length)
+
+
+def spans_within(model: nn.Module, container: str | None = None) -> Iterator[Span]:
+    """All spans of the longest list of blocks, or of the list named.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+        >>> [str(span) for span in spans_within(net)]
+        ['0:1', '0:', '1:']
+    """
+    container = main_list(model) if container is None else find(model, container).name
+    length = len(_list(model, container))
+    for start in range(length):
+        for stop in range(start + 1, length + 1):
+            yield Span(container, start, stop, length)
+
+
+def main_list(model: nn.Module) -> str:
+    """The name of the list of blocks that holds most parameters outside of other lists.
+
+    Raises:
+        StructureError: if there is no list of at least two blocks.
+
+    Example:
+        >>> main_list(nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 1, 8), 3))
+        'layers'
+    """
+    found = {
+        name: part for name, part in named_parts(model) if isinstance(part, LISTS) and len(part) > 1
+    }
+    outer = {
+        name: sum(p.numel() for p in part.parameters())
+        for name, part in found.items()
+        if not any(
+            other != name and name.startswith(f"{other}." if other else "") for other in found
+        )
+    }
+    if not outer:
+        raise StructureError(
+            f"a {type(model).__name__} without a list of blocks",
+            "a ModuleList or Sequential of at least two",
+            "Name the blocks.",
+        )
+    return max(outer, key=lambda name: outer[name])
+
+
+def without(model: nn.Module, span: Span) -> None:
+    """Take the blocks of a span out of their list, and write down its new length and the indices.
+
+    What a model knows of its depth are whole numbers equal to it in its configuration and its
+    modules (``num_hidden_layers``, ``num_layers``), lists of that length in the configuration
+    (``layer_types``), and the index of each block in its parts (``layer_idx``).
+
+    Example:
+        >>> net = nn.Sequential(*[nn.Linear(2, 2) for _ in range(4)])
+        >>> without(net, span_of(net, "1:3"))
+        >>> len(net)
+        2
+    """
+    parent = _list(model, span.container)
+    holders = holders_of_length(inner(model), span.container, span.length)
+    kept = [block for i, block in enumerate(parent) if not span.start <= i < span.stop]
+    for i in reversed(range(span.start, span.stop)):
+        del parent[i]
+    for i, block in enumerate(kept):
+        old = i if i < span.start else i + len(span)
+        for part in block.modules():
+            if vars(part).get("layer_idx") == old:
+                part.layer_idx = i  # type: ignore[assignment] # torch types attributes as tensors
+    kept_indices = [i for i in range(span.length) if not span.start <= i < span.stop]
+    set_length(holders, span.length, kept_indices)
+
+
+class Through(nn.Module):
+    """In the place of a block: what flows into it flows on, in the form of the block's output.
+
+    Args:
+        function: what is done to it; nothing by default.
+        parts: how many parts the block's output has; None for a tensor. The others are None.
+
+    Example:
+        >>> out = Through(parts=2)(hidden_states=nn.Linear(1, 3).weight)
+        >>> out[0].shape, out[1]
+        (torch.Size([3, 1]), None)
+    """
+
+    def __init__(self, function: nn.Module | None = None, parts: int | None = None) -> None:
+        super().__init__()
+        self.map = nn.Identity() if function is None else function
+        self.parts = parts
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The map of the first tensor among the arguments."""
+        out = self.map(flowing(args, kwargs))
+        return out if self.parts is None else (out, *[None] * (self.parts - 1))
+
+    def extra_repr(self) -> str:
+        return "" if self.parts is None else f"parts={self.parts}"
+
+
+def flowing(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """The tensor among a block's arguments that flows on."""
+    named = [kwargs[name] for name in FLOWING if name in kwargs]
+    for value in (*args, *named, *kwargs.values()):
+        if isinstance(value, Tensor) and value.is_floating_point():
+            return value
+    raise StructureError("a block that is called without a floating-point tensor", "one")
+
+
+def _list(model: nn.Module, container: str) -> nn.ModuleList | nn.Sequential:
+    part = inner(model).get_submodule(find(model, container).name) if container else inner(model)
+    assert isinstance(part, LISTS)
+    return part
+
+
+def _listed(model: nn.Module, name: str) -> tuple[str, int]:
+    """The list that holds a block, and where."""
+    full = find(model, name).name
+    container, _, key = full.rpartition(".")
+    parent = dict(named_parts(model)).get(container)
+    if not isinstance(parent, LISTS) or not key.isdigit():
+        raise ConfigError(
+            f"{name!r}, which is no block of a list",
+            "blocks of one ModuleList or Sequential",
+            f"There is {main_list(model)}.",
+        )
+    return container, int(key)
+
+
+def _stop(model: nn.Module, container: str, last: str, length: int) -> int:
+    """Where a span ends whose second name is ``last``."""
+    key = last.rpartition(".")[2]
+    prefix = last.rpartition(".")[0]
+    same = not prefix or container == prefix or container.endswith(f".{prefix}")
+    if key.isdigit() and int(key) == length and same:
+        return length  # the name behind the last block
+    if key == last and last.isdigit() and int(last) < length:
+        return int(last)
+    other, stop = _listed(model, last)
+    if other != container:
+        raise ConfigError(f"blocks of {container!r} and of {other!r}", "blocks of one list")
+    return stop
