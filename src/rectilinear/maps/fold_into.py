@@ -79,7 +79,7 @@ def fold_into(
 
 
 def is_stock(model: nn.Module, batch: Any, output: Output = None) -> bool | None:
-    """Whether the class of a network makes it anew from its configuration and its weights.
+    """Whether the class of a network makes it again from its configuration and its weights.
 
     That is what ``save_pretrained`` and ``from_pretrained`` rely on. None for a network whose class
     does not take its configuration.
@@ -91,8 +91,8 @@ def is_stock(model: nn.Module, batch: Any, output: Output = None) -> bool | None
     if part is None:
         return None
     try:
-        anew = type(part)(part.config).to(next(part.parameters())).eval()
-        anew.load_state_dict(part.state_dict())
+        again = type(part)(part.config).to(next(part.parameters())).eval()
+        again.load_state_dict(part.state_dict())
     except (RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise StructureError(
@@ -103,10 +103,10 @@ def is_stock(model: nn.Module, batch: Any, output: Output = None) -> bool | None
         ) from error
     with torch.no_grad():
         wanted = call(model, batch, output)
-        found = call(_with(model, part, anew), batch, output)
+        found = call(_with(model, part, again), batch, output)
     if not _same(found, wanted):
         raise StructureError(
-            f"a {type(part).__name__} that is another function when it is made anew with one block "
+            f"a {type(part).__name__} that is another function when it is made again with one block "
             "less, such as one that scales by the index of a block",
             "blocks that do not depend on their number",
             "Pass fold=False.",

@@ -23,7 +23,7 @@ Way = Literal["map", "layer"]
 MAX_NUMBERS = 2**27  # numbers that are gathered for a fit: 512 MB in float32
 RIDGES = (0.0, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # times the mean square of an input of the layer
 ROUNDING = 1e-13  # of the largest sum of squares: directions below it are not in the data
-WIDEST = 4096  # inputs of a layer up to which all of its weights are fitted anew
+WIDEST = 4096  # inputs of a layer up to which all of its weights are fitted again
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ class Folded:
     Attributes:
         matrix: the new weight, ``(d, k)``.
         constant: the new bias, None for a layer without one.
-        way: "map" for ``T W``, a map behind the layer; "layer" for a weight fitted anew.
+        way: "map" for ``T W``, a map behind the layer; "layer" for a weight fitted again.
         ridge: with which it was fitted.
         left: the share of the variance of the stream behind the span that it leaves, on the rows
             that it was chosen on.
