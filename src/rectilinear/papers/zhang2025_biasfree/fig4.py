@@ -146,7 +146,7 @@ def draw(result: Result, path: Path) -> None:
     figure, axes = plots.canvas(9.6, 2.7, columns=4, width_ratios=[1.5, 1, 1.5, 1])
     for (task, run), curves, arrows in zip(result.runs.items(), axes[::2], axes[1::2], strict=True):
         middle = float(half(run.predicted[:, None], run.time))
-        curves.plot(run.time, run.relu, color=RELU, label="ReLU, random initialisation")
+        curves.plot(run.time, run.relu, color=RELU, label="ReLU, random init")
         curves.plot(
             run.time,
             run.predicted,
@@ -159,7 +159,7 @@ def draw(result: Result, path: Path) -> None:
             run.time,
             run.aligned,
             color=LINEAR,
-            label="ReLU, aligned initialisation",
+            label="ReLU, aligned init",
             linewidth=3,
             alpha=0.35,
         )
