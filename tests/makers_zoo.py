@@ -23,7 +23,7 @@ def ready(make: Callable[[], nn.Module | Made]) -> Callable[[], Made]:
 
     def made() -> Made:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(5)
+            torch.default_generator.manual_seed(5)  # torch.manual_seed takes a millisecond
             found = make()
             model, x = found if isinstance(found, tuple) else (found, torch.randn(600, D))
             return model.double().eval(), x.double()

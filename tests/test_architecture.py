@@ -1,6 +1,7 @@
 """The shape of the source: layers strictly downward, no circles, files of a readable length."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -28,16 +29,21 @@ LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 FOUNDATION = LAYERS[0]
 
 
+@cache
+def imported(path: Path) -> list[ast.Import | ast.ImportFrom]:
+    """The imports of ``path``, wherever in the file."""
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    return [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
 def imports(path: Path) -> set[str]:
     """The parts of the package that ``path`` imports, wherever in the file."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
+    for node in imported(path):
+        names = [alias.name for alias in node.names]
+        if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [f"{node.module}.{name}" for name in names]
         found |= {name.split(".")[1] for name in names if name.startswith("rectilinear.")}
     return found
 
@@ -66,11 +72,11 @@ def test_no_files_import_each_other() -> None:
     graph: dict[str, set[str]] = {}
     for name, path in paths.items():
         graph[name] = set()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in imported(path):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rectilinear"):
                 module = str(node.module).removeprefix("rectilinear").removeprefix(".")
-                imported = {f"{module}.{alias.name}".removeprefix(".") for alias in node.names}
-                graph[name] |= {n if n in paths else module for n in imported} & set(paths)
+                names = {f"{module}.{alias.name}".removeprefix(".") for alias in node.names}
+                graph[name] |= {n if n in paths else module for n in names} & set(paths)
         graph[name] -= {name}
 
     def reached(start: str) -> set[str]:

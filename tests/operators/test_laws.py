@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::rectilinear.errors.StructureWar
 ALLOWED = tolerance(torch.float64, scale=1e3)
 reals = st.floats(-3, 3, allow_nan=False)
 seeds = st.integers(0, 2**31)
-few = settings(deadline=None, max_examples=8)
+few = settings(deadline=None, max_examples=5)
 
 
 def every(*makers: list) -> pytest.MarkDecorator:
@@ -40,6 +40,7 @@ def dense(A: op.Operator) -> torch.Tensor:
 
 
 OTHERS = [(B, ref.matrix(B)) for B in (make() for _, make in OPERATORS)]
+KINDS = list({type(B): (B, M) for B, M in OTHERS}.values())  # one of each class
 
 
 def vectors(seed: int, *shape: int) -> torch.Tensor:
@@ -235,10 +236,13 @@ def test_batched_is_one_by_one(make) -> None:
 
 
 @every(OPERATORS)
-def test_sums_and_products_with_all_others(make) -> None:
+@pytest.mark.parametrize(
+    "others", [KINDS, pytest.param(OTHERS, marks=pytest.mark.slow)], ids=["kinds", "all"]
+)
+def test_sums_and_products_with_all_others(make, others) -> None:
     A = make()
     M = ref.matrix(A)
-    for B, N in OTHERS:
+    for B, N in others:
         close(dense(A @ B), M @ N)
         close(dense(A + B), M + N)
         close(dense(2 * A - B / 4), 2 * M - N / 4)

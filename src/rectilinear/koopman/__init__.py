@@ -1,32 +1,9 @@
-"""Koopman models of time series: linear in an induced space, with an exact decoder."""
+"""Koopman models of time series: linear in an induced space, with an exact decoder.
 
-from rectilinear.koopman.closed_form import FitConfig, fit
-from rectilinear.koopman.diagnostics import (
-    chapman_kolmogorov_error,
-    one_step_error,
-    round_trip_error,
-)
-from rectilinear.koopman.model import Features as Features
-from rectilinear.koopman.model import Koopman, Lift, Spectrum
-from rectilinear.koopman.model import MultiStep as MultiStep
-from rectilinear.koopman.realization import Modes, modes
-from rectilinear.koopman.regressor import DMD, KoopmanRegressor
-from rectilinear.koopman.series import as_series, embed, windows
+Names are loaded when they are first used: only the regressors need scikit-learn.
+"""
 
-__all__ = [
-    "DMD",
-    "FitConfig",
-    "Koopman",
-    "KoopmanRegressor",
-    "Lift",
-    "Modes",
-    "Spectrum",
-    "as_series",
-    "chapman_kolmogorov_error",
-    "embed",
-    "fit",
-    "modes",
-    "one_step_error",
-    "round_trip_error",
-    "windows",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__all__ = sorted({*__all__} - {"Features", "MultiStep"})  # parts of saved models, not public

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from sklearn.utils.extmath import randomized_svd
 from torch import Tensor
 
 from rectilinear.errors import ConfigError
@@ -48,6 +47,8 @@ def pca(x: Tensor, components: int | None = None, *, complete: bool = False) -> 
             raise ConfigError(
                 f"components={components} of data {tuple(x.shape)}", f"1 to {min(x.shape)}"
             )
+        from sklearn.utils.extmath import randomized_svd  # needed here alone; takes seconds
+
         _, s, vt = (
             torch.from_numpy(part).to(x.device)
             for part in randomized_svd(centred.cpu().numpy(), components, random_state=0)

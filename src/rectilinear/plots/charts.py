@@ -6,7 +6,7 @@ import io
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import matplotlib as mpl
 import numpy as np
@@ -18,7 +18,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
-from scipy.stats.distributions import rv_frozen
 
 from rectilinear.checks import check_finite
 from rectilinear.errors import ShapeError
@@ -292,7 +291,17 @@ def curves(
     return figure
 
 
-def histogram(panels: Mapping[str, tuple[ArrayLike, rv_frozen]], bins: int = 40) -> Figure:
+class Distribution(Protocol):
+    """A distribution of scipy.stats, which is not imported for it: that takes a second."""
+
+    def ppf(self, q: float, /) -> float:
+        """The quantile of a probability."""
+
+    def pdf(self, x: Any, /) -> Any:
+        """The density at some points."""
+
+
+def histogram(panels: Mapping[str, tuple[ArrayLike, Distribution]], bins: int = 40) -> Figure:
     """Histograms side by side, each under the density it should follow.
 
     Example:
