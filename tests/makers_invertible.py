@@ -49,16 +49,16 @@ def ready(make: Callable[[], Invertible]) -> Callable[[], Invertible]:
 
 
 def vector(**options: object) -> Invertible:
-    return inv.VectorFlow(VECTOR, blocks=4, width=8, **options)
+    return inv.VectorFlow(VECTOR, blocks=2, width=8, **options)
 
 
 def conv(**options: object) -> Invertible:
-    return inv.ImageFlow(IMAGE, blocks=8, width=6, **options)
+    return inv.ImageFlow(IMAGE, blocks=4, width=6, **options)
 
 
 def vit(**options: object) -> Invertible:
     return inv.ImageFlow(
-        IMAGE, blocks=4, width=8, conditioner="vit", patch=2, heads=2, hidden=1, **options
+        IMAGE, blocks=2, width=8, conditioner="vit", patch=2, heads=2, hidden=1, **options
     )
 
 
@@ -142,7 +142,7 @@ VECTOR_NETWORKS: list[tuple[str, Callable[[], Invertible]]] = [
     ("affine", ready(vector)),
     ("additive", ready(lambda: vector(coupling="additive"))),
     ("actnorm", ready(lambda: vector(actnorm=True, residual=False))),
-    ("odd", ready(lambda: inv.VectorFlow(5, blocks=3, width=8))),
+    ("odd", ready(lambda: inv.VectorFlow(5, blocks=2, width=8))),
     ("pca", ready(pca_initialised)),
     ("scaling", ready(lambda: inv.Chain(inv.Scaling(torch.arange(1.0, VECTOR + 1)), vector()))),
     ("leading", ready(lambda: inv.Leading(inv.VectorFlow(4, blocks=2, width=8), VECTOR))),

@@ -4,8 +4,6 @@ import ast
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "rectilinear"
 FILES = sorted(SOURCE.rglob("*.py"))
 LONGEST = 500
@@ -48,18 +46,22 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
-def test_imports_only_downward(path: Path) -> None:
+def upward(path: Path) -> set[str]:
+    """The parts of its own layer or above that ``path`` imports."""
     part = path.relative_to(SOURCE).with_suffix("").parts[0]
     if part == "__init__":
-        return
+        return set()
     assert part in LEVEL, f"{part} has no layer: give it one here and in CONTRIBUTING.md"
-    upward = {
+    return {
         other
         for other in imports(path) - {part}
         if other in LEVEL and LEVEL[other] >= LEVEL[part] and not {part, other} <= FOUNDATION
     }
-    assert not upward, f"{part} is of layer {LEVEL[part] + 1} and imports {upward}"
+
+
+def test_imports_only_downward() -> None:
+    found = {str(path.relative_to(SOURCE)): upward(path) for path in FILES}
+    assert not any(found.values()), {name: parts for name, parts in found.items() if parts}
 
 
 def dotted(path: Path) -> str:
@@ -91,9 +93,9 @@ def test_no_files_import_each_other() -> None:
     assert not circular, f"{sorted(circular)} import each other"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
-def test_files_are_short(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= LONGEST
+def test_files_are_short() -> None:
+    lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in FILES}
+    assert not {path: count for path, count in lines.items() if count > LONGEST}
 
 
 def test_every_public_folder_is_in_a_layer() -> None:

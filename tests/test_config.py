@@ -42,7 +42,7 @@ class Run:
     table: dict[str, float] = field(default_factory=dict)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=10)
 @given(
     st.builds(
         Run,

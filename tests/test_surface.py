@@ -72,7 +72,10 @@ def test_import_needs_no_torch() -> None:
         "rectilinear.config;"
         "heavy = {'torch', 'numpy', 'scipy', 'sklearn', 'matplotlib', 'safetensors'} & "
         "set(sys.modules);assert not heavy, heavy;rl.InducedSpace; assert 'torch' in sys.modules; "
-        "assert 'matplotlib' not in sys.modules"
+        "assert 'matplotlib' not in sys.modules;"
+        "import rectilinear.recipes, rectilinear.analysis.audit;"  # what most commands import
+        "slow = {'sklearn', 'pandas', 'scipy.stats', 'numba'} & set(sys.modules); "
+        "assert not slow, slow"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -120,6 +120,7 @@ def test_demo_leaves_report_and_metrics(
     monkeypatch.setattr(recipes, "train", lambda name, recipe, out: recipes.open_run(tiny_run))
     evaluation = sys.modules[report.evaluate.__module__]
     timed = evaluation.seconds
+    monkeypatch.setattr(evaluation, "STEPS", 10)
     monkeypatch.setattr(
         evaluation, "seconds", lambda sampler, noise, repeats: timed(sampler, noise[:8], 1)
     )

@@ -94,7 +94,7 @@ def test_the_band_contains_training_or_it_is_refused(name: str, scale: float) ->
     said, d = 0, 3
     x, y = task(d, 16)
     for h in (2, 4, 30):
-        w1, w2 = initial(d, h, scale, 4)
+        w1, w2 = initial(d, h, scale, 3)
         losses = trained(w1, w2, x, y, lr, steps, activation)
         for b in range(len(w1)):
             found = predicted(network(w1[b], w2[b], activation), x, y, lr, steps)
@@ -114,8 +114,8 @@ def test_the_band_contains_training_or_it_is_refused(name: str, scale: float) ->
     assert said >= 4, "many initialisations are predicted"
 
 
-ONE_SIGN = [  # every pair of values without the slow ones
-    pytest.param(d, width, scale, marks=[] if (i + j + k) % 2 == 0 else pytest.mark.slow)
+ONE_SIGN = [  # every value without the slow ones
+    pytest.param(d, width, scale, marks=[] if j == k and (i + j) % 2 == 0 else pytest.mark.slow)
     for i, d in enumerate((1, 3))
     for j, width in enumerate((1, 2, 20))
     for k, scale in enumerate((1e-6, 1e-3, 0.02))

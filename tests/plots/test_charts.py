@@ -42,7 +42,6 @@ def test_svg_is_one_scalable_element_in_the_colours_of_its_page(name: str) -> No
 
 @pytest.mark.parametrize("name", CHARTS)
 def test_the_same_chart_gives_the_same_bytes(name: str, tmp_path: Path) -> None:
-    assert svg(CHARTS[name]()) == svg(CHARTS[name]())
     for suffix in ("png", "svg"):
         plots.save(CHARTS[name](), tmp_path / f"a.{suffix}")
         plots.save(CHARTS[name](), tmp_path / f"b.{suffix}")

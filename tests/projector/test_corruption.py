@@ -100,7 +100,7 @@ def test_restoration_from_observed_pixels_is_least_squares_for_a_linear_projecto
         f,
         (observed * noisy).reshape(4, 1, 2, 3),
         masked(observed.expand(4, 1, 6).reshape(4, 1, 2, 3)),
-        4000,
+        1500,
     )
     rows = observed.bool()
     fitted = torch.linalg.lstsq(plane[rows], noisy[:, rows].T).solution.T @ plane.T

@@ -37,7 +37,7 @@ def images(count: int = 30, seed: int = 0) -> torch.Tensor:
     )
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=8)
 @given(
     seed=st.integers(0, 10_000),
     rank=st.integers(0, N),

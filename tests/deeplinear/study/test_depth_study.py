@@ -120,7 +120,7 @@ def test_comparisons_are_paired_and_corrected(result: StudyResult) -> None:
     assert [line["steps_against"] for line in lines] == ["", "depth 1, gd", "", "depth 1, adam"]
 
 
-@pytest.mark.parametrize("n_jobs", [2, 3])
+@pytest.mark.parametrize("n_jobs", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_the_same_to_the_last_bit_for_any_number_of_workers(
     result: StudyResult, n_jobs: int
 ) -> None:
