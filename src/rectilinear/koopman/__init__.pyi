@@ -8,8 +8,8 @@ from .diagnostics import round_trip_error as round_trip_error
 from .model import Features as Features
 from .model import Koopman as Koopman
 from .model import Lift as Lift
-from .model import Spectrum as Spectrum
 from .model import MultiStep as MultiStep
+from .model import Spectrum as Spectrum
 from .realization import Modes as Modes
 from .realization import modes as modes
 from .regressor import DMD as DMD
