@@ -35,7 +35,7 @@ def section(name: str) -> str:
     words = [f.name for f in fields if positional(arguments, f.name)]
     rows = []
     for field in fields:
-        option = field.name.upper() if field.name in words else "--" + field.name.replace("_", "-")
+        option = field.name.upper() if field.name in words else flag(arguments, field.name)
         cells = values(types[field.name]), default(field), cell(meanings[field.name])
         rows.append(f"| `{option}` | {' | '.join(cells)} |")
     call = " ".join(["rectilinear", name, *map(str.upper, words)])
@@ -64,6 +64,13 @@ def positional(arguments: type, name: str) -> bool:
     """True for a positional argument."""
     hint = typing.get_type_hints(arguments, include_extras=True)[name]
     return any("Positional" in repr(mark) for mark in getattr(hint, "__metadata__", ()))
+
+
+def flag(arguments: type, name: str) -> str:
+    """The option as it is typed, ``--from`` for a field that may not have that name."""
+    hint = typing.get_type_hints(arguments, include_extras=True)[name]
+    names = (getattr(mark, "name", None) for mark in getattr(hint, "__metadata__", ()))
+    return "--" + next(filter(None, names), name).replace("_", "-")
 
 
 def values(hint: Any) -> str:

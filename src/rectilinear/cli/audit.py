@@ -14,29 +14,26 @@ class Audit(Common):
     """Measure how linear a network is on data, and say why."""
 
     model: tyro.conf.Positional[str]
-    """FILE.py:NAME, a function without arguments in a Python file that makes the model. The file is
-    run.
-    """
+    """FILE.py:NAME, a function without arguments that returns the model. The file is run."""
     data: Path
-    """Rows of data, an array .npy of floating point; it may be larger than memory."""
+    """Points, an array .npy (n, ...) of floating point; it may be larger than memory."""
     labels: Path | None = None
-    """Their labels, an array .npy: classes, signs or numbers."""
+    """Labels, an array .npy (n,) or (n, o): classes, signs or numbers; none by default."""
     checkpoint: Path | None = None
-    """Weights of the model, .safetensors."""
+    """Weights of the model, .safetensors (default: those that NAME gives)."""
     loss: Literal["square", "logistic", "hinge", "cross_entropy"] | None = None
-    """The loss; that which fits the labels by default."""
+    """Loss of the training; by default the one that fits the labels."""
     lr: float | None = None
-    """With --steps: predict how these weights learn, at this learning rate."""
+    """Learning rate of a predicted learning curve, with --steps; no prediction by default."""
     steps: int | None = None
-    """Steps of that prediction."""
+    """Number of steps of the predicted learning curve, with --lr."""
     threshold: float = 0.99
-    """Share of the variance that one affine map must explain for "effectively linear"."""
+    """Share of the variance, explained by one affine map, that makes a network linear."""
     outputs: Literal["each", "together", "standardised"] = "each"
-    """Of which outputs: the worst of each, all together (large ones outweigh small ones), or all at
-    one variance.
-    """
+    """Outputs of that share: the worst one, all together (large ones outweigh small ones), or all
+    scaled to one variance."""
     html: Path | None = None
-    """Write a page with plots to this file."""
+    """File of a page with plots; none by default."""
     out: Path | None = None
     """Folder for audit.html and audit.json; nothing is written by default."""
 

@@ -30,11 +30,11 @@ class Forecast(Common):
     steps: int = 100
     """Number of steps of the model; 100 by default."""
     backward: bool = False
-    """Forecast backwards in time."""
+    """Forecast into the past."""
     reencode: int | None = None
     """Steps between re-encodings of the state; never by default (one linear map for all steps)."""
     start: Annotated[Path | None, tyro.conf.arg(name="from")] = None
-    """A .npy or .csv series to continue (with --backward: to extend into the past); by default
+    """Series to continue, .npy or .csv (with --backward: to extend into the past); by default
     held-out initial states of a simulated system, or the series of the run."""
     out: Path | None = None
     """Folder for forecast.png, forecast.npy and forecast.json; that of the run by default."""

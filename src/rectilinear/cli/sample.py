@@ -23,11 +23,11 @@ class Sample(Common):
     method: Literal["euler", "midpoint", "rk4", "magnus2", "magnus4"] = "rk4"
     """Integrator of the steps."""
     one_by_one: bool = False
-    """Take the steps one by one instead of folded: the same samples up to rounding, slowly."""
+    """Unfolded steps, one by one: the same samples up to rounding, slower."""
     rank: int | None = None
     """Rank of the operator, at most the dimension of the model; that of the recipe by default."""
     scale: float = 1.0
-    """Standard deviation of the noise; above 1 samples vary more and are less typical."""
+    """Standard deviation of the noise; larger: samples more varied and less typical."""
     out: Path | None = None
     """Folder for samples.png and samples.npy; that of the run by default."""
 

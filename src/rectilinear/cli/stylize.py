@@ -22,11 +22,11 @@ class Stylize(Common):
     run: tyro.conf.Positional[Path]
     """Folder of the run of the recipe style."""
     input: Path | None = None
-    """An image or a folder of them; held-out images of the run's data by default."""
+    """Image or folder of images; held-out images of the run's data by default."""
     style: str | None = None
     """Name of the style."""
     blend: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = field(default=())
-    """Another style and its weight, NAME=WEIGHT, as often as needed; the rest is for --style."""
+    """Another style and its weight, NAME=WEIGHT, repeatable; the rest of 1 is for --style."""
     instead_of: str | None = None
     """The style that the images have; exchanged for --style, or removed without --style."""
     damping: float = 0.0
@@ -37,7 +37,7 @@ class Stylize(Common):
     count: int = 12
     """Number of images in stylized.png; all are written; 12 by default."""
     out: Path | None = None
-    """Folder for stylized.png, stylized.json and a image each; that of the run by default."""
+    """Folder for stylized.png, stylized.json and an image each; that of the run by default."""
     data_dir: Path | None = None
     """Folder of the data sets; $RECTILINEAR_DATA, then ./data, by default."""
 

@@ -23,7 +23,7 @@ class Train(Common):
     out: Path | None = None
     """Folder of the run; runs/RECIPE by default."""
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = field(default=())
-    """A change of the recipe, NAME=VALUE, as often as needed: --set training.steps=100."""
+    """Change of the recipe, NAME=VALUE, repeatable: --set training.steps=100; none by default."""
     data_dir: Path | None = None
     """Folder of data sets; $RECTILINEAR_DATA, then ./data, by default."""
 
