@@ -62,6 +62,11 @@ WORDS: dict[str, tuple[str, tuple[str, ...]]] = {
         ("src/rectilinear/analysis/",),
     ),
     r"words? that (is|are) no ": ("unknown name", ()),
+    r"\bforet(old|ell)": ("predicted", ("src/rectilinear/report/audit.py",)),
+    r"\b(mends?|mended|mending)\b": ("correct, fix", ()),
+    r"\bgo(es)? on where\b": ("resume", ()),
+    r"\ba image\b": ("an image", ()),
+    r"\bat hand\b": ("available, in memory", ()),
     r"whose seconds": ("clock of max_seconds", ()),
     r"fixed spans": ("time-independent column space", ()),
     r"^(MANY|MOST|ENOUGH|SHOWN|LUCKY|SAME|FEW|PLENTY|ALIKE|SURE)\b(?= *[:=])": (

@@ -48,7 +48,7 @@ class ConfigError(InputError):
 
 
 class SpaceMismatchError(InputError):
-    """Points or maps that live in different induced spaces."""
+    """Points or maps of different induced spaces."""
 
 
 class StructureError(InputError):

@@ -194,7 +194,7 @@ class Point:
     is decoded before.
 
     Raises:
-        SpaceMismatchError: if ``p`` and ``q`` live in different spaces.
+        SpaceMismatchError: if ``p`` and ``q`` are of different spaces.
 
     Example:
         >>> import rectilinear as rl

@@ -82,10 +82,9 @@ def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
 def seed_step(seed: int, step: int, rank: int = 0, device: torch.device | str = "cpu") -> None:
     """Seed torch for one step of a run, by ``(seed, step, rank)`` alone.
 
-    So a run that was killed goes on with the numbers it would have drawn. Within a run no two steps
-    share a seed before step ``2^32``: multiplication by an odd number is a bijection of the
-    integers modulo ``2^32``. Only the generators of the CPU and of ``device`` are seeded, in two
-    microseconds.
+    So a resumed run draws the numbers it would have drawn. Within a run no two steps share a seed
+    before step ``2^32``: multiplication by an odd number is a bijection of the integers modulo
+    ``2^32``. Only the generators of the CPU and of ``device`` are seeded, in two microseconds.
 
     Example:
         >>> seed_step(0, step=7); a = torch.rand(3)

@@ -179,7 +179,7 @@ def from_pretrained(source: Path | str, revision: str | None = None) -> Configur
 
 
 def is_saved(folder: Path) -> bool:
-    """True if :func:`save_pretrained` has come to its end in ``folder`` at least once."""
+    """True if ``folder`` holds a complete result of :func:`save_pretrained`."""
     return (folder / CONFIG).exists()
 
 

@@ -82,7 +82,7 @@ def load_tensors(
     """The tensors and JSON values that :func:`save_tensors` wrote, checked against their checksum.
 
     Raises:
-        CheckpointError: if the file is missing, truncated, changed, or not one of ours.
+        CheckpointError: if the file is missing, truncated, changed, or of another format.
     """
     path = Path(path)
     try:

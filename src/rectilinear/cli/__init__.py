@@ -65,10 +65,10 @@ NO_MEMORY = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and give its exit code.
 
-    0 done; 1 a claim of ``reproduce`` does not hold; 2 what the user can mend: words, data, files,
-    memory, the code of a model; 3 a fault of rectilinear; 130 stopped by Ctrl-C; 141 nobody reads
-    what it says any more. Whatever goes wrong is one line on standard error, after the traceback
-    with ``--debug``.
+    0 success; 1 a claim of ``reproduce`` failed; 2 an error that the user can correct: arguments,
+    data, files, memory, the code of a model; 3 a fault of rectilinear; 130 stopped by Ctrl-C; 141
+    the reader of the output has closed it. An error is one line on standard error, after the
+    traceback with ``--debug``.
 
     Example:
         >>> main(["sing"])
@@ -209,8 +209,8 @@ def _overview() -> str:
 def ending(error: BaseException, user_files: Sequence[Path] = ()) -> tuple[int, str]:
     """The exit code that ``error`` ends the program with, and what is said of it.
 
-    2 for what the user can mend: a mistake in the words or the data, a file, a disk, too little
-    memory, code of ``user_files`` that fails; 130 for Ctrl-C; 3 for a fault of rectilinear.
+    2 for what the user can correct: arguments or data, a file, a disk, too little memory, code of
+    ``user_files`` that fails; 130 for Ctrl-C; 3 for a fault of rectilinear.
 
     Example:
         >>> ending(UsageError("'sing' is no command."))
@@ -221,7 +221,7 @@ def ending(error: BaseException, user_files: Sequence[Path] = ()) -> tuple[int, 
     text = " ".join(str(error).split())
     named = f"{type(error).__name__}: {text}" if text else type(error).__name__
     if isinstance(error, KeyboardInterrupt):
-        return INTERRUPTED, "stopped; a run goes on where it was with the same command."
+        return INTERRUPTED, "stopped; the same command resumes a run."
     if isinstance(error, RectilinearError | UsageError):
         return MISTAKE, _cut(text)
     if isinstance(error, MemoryError) or (
@@ -256,7 +256,7 @@ def say(message: str, error: BaseException | None = None) -> None:
 
 
 def nobody_reads(stream: TextIO) -> bool:
-    """True if ``stream`` is a pipe whose reader has gone."""
+    """True if ``stream`` is a pipe whose reader has closed it."""
     try:
         watch = select.poll()
         watch.register(stream.fileno(), select.POLLOUT)

@@ -120,7 +120,7 @@ def show(result: dict[str, Any]) -> None:
 
     class Output(Console):
         def on_broken_pipe(self) -> None:
-            raise  # the BrokenPipeError at hand, for the one place that answers it
+            raise  # the present BrokenPipeError, for the one place that handles it
 
     console = Output(highlight=False, markup=False)
     plain = {name: value for name, value in result.items() if not _is_table(value)}

@@ -13,7 +13,7 @@ from rectilinear.cli._options import Common, UsageError
 class Study(Common):
     """Train linear networks of many depths beside least squares, and report when depth hurts.
 
-    The same command goes on where an earlier one stopped.
+    The same command resumes an earlier one.
     """
 
     data: tyro.conf.Positional[str]

@@ -154,10 +154,10 @@ def find(name: str, file: str, root: Path) -> Path:
 def download(name: str, dest: str | Path, mirrors: Sequence[str] | None = None) -> Path:
     """Fetch ``"mnist"`` or ``"fashion_mnist"`` into the folder ``dest/name``, which is returned.
 
-    Files that are there and right stay. An interrupted download leaves ``FILE.gz.part`` and goes on
-    from there the next time, from any mirror; a file takes its name only once it has the known
-    SHA-256. Several processes may download at once: one of them resumes, the others begin again,
-    all of them succeed.
+    Correct files are kept. An interrupted download leaves ``FILE.gz.part`` and is resumed the next
+    time, from any mirror; a file takes its name only once it has the known SHA-256. Several
+    processes may download at once: one of them resumes, the others begin again, all of them
+    succeed.
 
     Args:
         name: the data set.

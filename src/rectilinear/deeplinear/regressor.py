@@ -246,7 +246,7 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
 
     @staticmethod
     def _check_unchanged(sizes: tuple[int, ...], layers: Layers, *, bias: bool) -> None:
-        """Raise if ``partial_fit`` would go on with another network than it began with."""
+        """Raise if ``partial_fit`` would continue with another network."""
         weights, biases = layers
         if (found := (weights[0].shape[1], *map(len, weights))) != sizes or bool(biases) != bias:
             raise ConfigError(

@@ -45,7 +45,7 @@ class SufficientStatistics:
     """Number of rows, means and second moments of inputs and outputs, of a batch of data sets.
 
     Float64 throughout. Adding the statistics of two sets of rows is a small QR decomposition, so
-    data that stream by keep the accuracy of data at hand.
+    streamed data keep the accuracy of data in memory.
 
     Attributes:
         n: ``(*runs,)``, the number of rows, or the sum of their weights.

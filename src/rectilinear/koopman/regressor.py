@@ -44,7 +44,7 @@ class KoopmanRegressor(BaseEstimator):
             fewer than five series).
         backward: number of steps back that are fitted; needed for backward forecasts.
         delays: observations in a state, the newest first, as :func:`~rectilinear.koopman.embed`
-            lays them out; more than 1 where one does not say how the system goes on.
+            lays them out; more than 1 where one does not determine the next.
         stable: keep the spectral radius at most 1.
         fourier: random Fourier features of the state.
         lookahead_features: number of predicted states ahead, within the horizon, that features are

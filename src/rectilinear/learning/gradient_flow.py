@@ -62,7 +62,7 @@ def gradient_flow(
 
     Raises:
         InputError: for times that do not ascend from zero on, and for tolerances that are negative.
-        DivergedError: if the solver cannot go on.
+        DivergedError: if the solver cannot continue.
 
     Example:
         >>> model = torch.nn.Linear(1, 1, bias=False)
@@ -123,7 +123,7 @@ def integrate(
     """The solution ``(T, n)`` of ``dy/dt = slope(t, y)``, ``y(0) = start``, at ascending times.
 
     Raises:
-        DivergedError: if the solver cannot go on.
+        DivergedError: if the solver cannot continue.
     """
     absolute = rtol * float(np.abs(start).max()) if atol is None else atol
     state, states, now, span = start, [], 0.0, np.inf

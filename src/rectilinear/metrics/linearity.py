@@ -46,8 +46,8 @@ def linearity(
         f: any map of batches.
         x: points ``(b, ...)``.
         y: points of the same shape.
-        g_in: the network whose space the points live in; None for the ordinary one.
-        g_out: the network whose space the values live in; None for the ordinary one.
+        g_in: the network of the space of the points; None for the ordinary one.
+        g_out: the network of the space of the values; None for the ordinary one.
         a: factor of ``x``.
         b: factor of ``y``.
 

@@ -22,7 +22,7 @@ class StyleRecipe(Recipe):
     """Convolutional couplings on both sides of one small convolution for each style.
 
     The teacher is the filters of this library (``filters``), the networks of a package
-    (``styletransfer``, with the extra ``style``), or nobody: with ``pairs``, ``data`` is the folder
+    (``styletransfer``, with the extra ``style``), or none: with ``pairs``, ``data`` is the folder
     of the originals, and beside it lies a folder of the same images for each style.
 
     Attributes:
@@ -33,7 +33,7 @@ class StyleRecipe(Recipe):
         width: Width of their conditioners.
         levels: Resolutions; ``size`` must be divisible by ``2^levels``.
         kernel: Side of the kernel of an operator.
-        latent: Weight of the error in the latents, for the sake of images that are in a style
+        latent: Weight of the error in the latents, for images that are in a style
             already.
         shared: One network for images and styled images.
     """

@@ -20,7 +20,7 @@ class StyleObjective(nn.Module):
 
     Drawn at random.
 
-    Rows of the data are ``(1 + m, c, h, w)``: a image, then what the teacher makes of it with the
+    Rows of the data are ``(1 + m, c, h, w)``: an image, then what the teacher makes of it with the
     weights ``weights[0], ..., weights[m - 1]``. The model answers with ``g_out^-1(sum_k weights[i,
     k] A_k g_in(x))``, so a teacher that blends trains the paths between styles as well as the
     styles.

@@ -275,9 +275,9 @@ _CHUNK = 64  # tiles at a time
 
 @torch.no_grad()
 def in_tiles(f: Linearizer, image: Tensor) -> Tensor:
-    """A image ``(c, H, W)`` of any size through ``f``, a map of tiles ``(c, h, w)``.
+    """An image ``(c, H, W)`` of any size through ``f``, a map of tiles ``(c, h, w)``.
 
-    Tiles overlap by half, with the window ``sin^2`` where they do, so that no seam shows; a image
+    Tiles overlap by half, with the window ``sin^2`` where they do, so that no seam shows; an image
     of the size of a tile is one tile.
 
     Raises:
@@ -294,7 +294,7 @@ def in_tiles(f: Linearizer, image: Tensor) -> Tensor:
     c, h, w = f.g_in.shape
     if image.ndim != 3 or image.shape[0] != c or image.shape[1] < h or image.shape[2] < w:
         raise ShapeError(
-            f"a image of shape {tuple(image.shape)}",
+            f"an image of shape {tuple(image.shape)}",
             f"({c}, H, W) of at least {h} x {w}",
             "Grow it.",
         )

@@ -37,7 +37,7 @@ def _record(line: bytes) -> dict[str, Any] | None:
 
 
 class Display(Console):
-    """Standard error; where nobody reads it any more, silence."""
+    """Standard error; silent once its reader has closed it."""
 
     def __init__(self) -> None:
         super().__init__(stderr=True)

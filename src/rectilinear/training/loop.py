@@ -193,7 +193,7 @@ def train(
             ``config.json`` and compared when resuming; ``config`` by default.
         evaluate: ``evaluate(objective, step)`` gives more numbers for the log, every
             ``evaluate_every`` steps, with the averaged weights in place.
-        stop_after: Save and return after so many seconds of this call; the next call goes on.
+        stop_after: Save and return after so many seconds of this call; the next call resumes.
         progress: Show progress and the time left on standard error.
 
     Raises:

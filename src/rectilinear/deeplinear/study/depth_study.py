@@ -122,8 +122,8 @@ class DepthStudy:
         """The result of all trials; with ``out``, only those are run that are not stored there.
 
         A chunk is one model on one block of trials. With ``out``, each is stored as soon as it is
-        finished, and the same call goes on where an earlier one stopped. Results are the same to
-        the last bit for any number of workers.
+        finished, and the same call resumes an earlier one. Results are the same to the last bit for
+        any number of workers.
 
         Args:
             table: data of one's own, or a pair of inputs and target; without, trials are drawn

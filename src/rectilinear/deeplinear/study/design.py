@@ -191,8 +191,8 @@ class Synthetic:
 
     Args:
         noise: levels ``c``; every trial is drawn at each.
-        noise_kind: the standard deviation of the noise: ``c`` times the mean of ``y`` in the set
-            at hand (``mean``), ``c`` (``constant``), or ``c`` times the standard deviation of
+        noise_kind: the standard deviation of the noise: ``c`` times the mean of ``y`` in that
+            set (``mean``), ``c`` (``constant``), or ``c`` times the standard deviation of
             ``A x`` (``ratio``).
         inputs: the number ``d`` of inputs.
         rows: of the training set.

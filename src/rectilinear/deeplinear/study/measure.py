@@ -126,7 +126,7 @@ def measure(
                        intercept
     ``ratio``          component along the least-squares weights: 1 at the solution, 0 at the
                        saddle
-    ``steps``          until the gap came down to ``tol``; the budget where it did not
+    ``steps``          until the gap was at most ``tol``; the budget where it never was
     ``reached``        whether it did
     ``success``        whether the gap is at most ``tol`` at the end
     ``state``          the state at the end, by :func:`~rectilinear.deeplinear.diagnosis.diagnose`
@@ -283,7 +283,7 @@ def measure_relu(
     """The columns of :func:`measure` for ReLU networks, trained on the rows of each trial.
 
     Each trial is a slice of batched matrix products, and the optimiser works entry by entry: trials
-    do not mix. Whether the training error came down to least squares is tested at the checkpoints.
+    do not mix. Convergence to the training error of least squares is tested at the checkpoints.
     """
     assert batch.rows is not None
     X, y, inside, outside = (torch.from_numpy(np.array(a, dtype=np.float64)) for a in batch.rows)

@@ -210,7 +210,7 @@ def map_chunks(
                         got=f"workers that died {attempts} times with {len(left)} chunks left",
                         expected="workers that finish a chunk",
                         fix="Use fewer (--n-jobs) if memory ran out, and run the command again: "
-                        "it goes on where it stopped.",
+                        "it resumes where it stopped.",
                     ) from error
 
 

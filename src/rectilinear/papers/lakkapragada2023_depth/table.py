@@ -3,8 +3,8 @@
 ``rectilinear reproduce lakkapragada2023_depth table``
 
 How often a network converges, which a mean distance cannot say. One level of noise, 10,000 trials a
-depth; the numbers of an earlier, independent run of this project stand beside (the paper's Table 1
-is not at hand). Means agree when their 95 % intervals overlap. Every network that did not converge
+depth; beside them are those of an earlier, independent run of this project, as we do not have the
+paper's Table 1. Means agree when their 95 % intervals overlap. Every network that did not converge
 is examined: its Hessian has a negative eigenvalue at the saddle.
 
 Cost: small 10 seconds (100 trials a depth), full a minute with numba, ten without, on one core.

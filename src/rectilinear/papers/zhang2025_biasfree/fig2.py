@@ -2,7 +2,7 @@
 
 ``g(x) = sgn(x_1) max(|x_1| - |x_2|, 0)`` is odd and homogeneous. Three bias-free ReLU layers of
 width 4 compute it exactly; two of any width leave 31.2 % of its variance on isotropic inputs, what
-the best linear map leaves. The paper's own function is not at hand; this one shows the same.
+the best linear map leaves. We do not have the paper's own function; this one shows the same.
 
 Cost: small 10 seconds, full a minute, on one core.
 """
