@@ -31,6 +31,7 @@ from .linearizer import LinearizerSVD as LinearizerSVD
 from .maps import fuse as fuse
 from .maps import linearize as linearize
 from .maps import local_map as local_map
+from .maps import span_costs as span_costs
 from .operators import to_dense as to_dense
 from .operators import to_scipy as to_scipy
 from .recipes import load as load

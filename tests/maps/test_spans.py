@@ -169,3 +169,46 @@ def test_post_norm_fold():
         model[2].down.weight.zero_(), model[2].down.bias.zero_()
     exact = rl.linearize(model, x, blocks="2:3", fold=True)
     assert torch.allclose(exact.model(x), model(x), atol=1e-4)
+
+
+def test_the_search_knows_the_cheapest_span():
+    model, x = net(), rand(400, 6)
+    with torch.no_grad():
+        for i, size in enumerate((3.0, 3.0, 0.01, 0.02, 3.0)):
+            model.body[i].down.weight.mul_(size), model.body[i].down.bias.mul_(size)
+    found = rl.span_costs(model, x, lengths=(1, 2), progress=False)
+    assert [found.best(1).name, found.best(2).name] == ["body.2:body.3", "body.2:body.4"]
+    assert [span.length for span in found.curve()] == [1, 2]
+    assert found.within(0.1).name == "body.2:body.4"
+    assert found.within(-1.0) is None
+    assert found.reference == pytest.approx(1)
+    for span in found.spans:
+        assert span.value > span.deleted
+    assert "body.2:body.4" in str(found)
+    assert len(found.spans) == 9
+    folds = rl.span_costs(model, x, lengths=(1,), fold=True, progress=False)
+    assert [span.name for span in folds.spans] == [f"body.{i}:body.{i + 1}" for i in (1, 2, 3)] + [
+        "body.4:"
+    ]
+
+
+def test_the_measures_of_the_search():
+    model, x, y = net(), rand(200, 6), torch.arange(200) % 3
+    by_loss = rl.span_costs(model, x, y, lengths=(1,), progress=False)
+    assert by_loss.by == "loss"
+    best = by_loss.best(1)
+    assert best.value == min(span.value for span in by_loss.spans)
+    assert by_loss.within(best.value - by_loss.reference + 1e-9).value == best.value
+    alike = rl.span_costs(model, x, lengths=(1,), by="agreement", progress=False)
+    assert alike.reference == 1
+    assert 0 <= alike.best(1).value <= 1
+    near = rl.span_costs(model, x, lengths=(1,), score=lambda a, b: -(a - b).norm(), progress=False)
+    assert near.by == "score"
+    assert near.best(1).value < 0
+    for wrong in ({"by": "size"}, {"by": "score"}, {"by": "loss"}, {"lengths": (9,)}):
+        with pytest.raises(ConfigError):
+            rl.span_costs(model, x, **({"lengths": (1,)} | wrong), progress=False)
+    with pytest.raises(ConfigError, match="length = 4"):
+        by_loss.best(4)
+    with pytest.raises(StructureError, match="list of blocks"):
+        rl.span_costs(nn.Linear(6, 3).double(), x)

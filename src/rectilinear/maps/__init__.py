@@ -5,5 +5,16 @@ from rectilinear.maps import frozen_rules as frozen_rules
 from rectilinear.maps.fuse import Fused, fuse
 from rectilinear.maps.linearize import Linearized, linearize
 from rectilinear.maps.local_map import LocalMap, Shares, local_map
+from rectilinear.maps.span_costs import SpanCosts, span_costs
 
-__all__ = ["Fused", "Linearized", "LocalMap", "Shares", "fuse", "linearize", "local_map"]
+__all__ = [
+    "Fused",
+    "Linearized",
+    "LocalMap",
+    "Shares",
+    "SpanCosts",
+    "fuse",
+    "linearize",
+    "local_map",
+    "span_costs",
+]

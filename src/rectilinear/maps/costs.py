@@ -42,10 +42,16 @@ class Outputs:
     samples: int
 
 
-def outputs(model: nn.Module, batches: Iterable[Batch], output: Output = None) -> Outputs:
+def outputs(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    output: Output = None,
+    run: Callable[[Batch], Tensor] | None = None,
+) -> Outputs:
     """The outputs of a network, up to ``MAX_NUMBERS`` numbers of them.
 
-    Outputs ``(b, t, O)`` give a row for each real token, others one for each sample.
+    Outputs ``(b, t, O)`` give a row for each real token, others one for each sample. ``run`` is
+    another way to call the model.
 
     Raises:
         NonFiniteError: for a NaN or an infinity.
@@ -60,7 +66,7 @@ def outputs(model: nn.Module, batches: Iterable[Batch], output: Output = None) -
     samples = numbers = 0
     for batch in batches:
         with torch.no_grad():
-            out = call(model, batch, output)
+            out = call(model, batch, output) if run is None else run(batch)
         found, given = _rows_of(out, batch)
         if not bool(torch.isfinite(found).all()):
             bad = int((~torch.isfinite(found)).any(1).sum())

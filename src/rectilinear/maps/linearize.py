@@ -233,7 +233,7 @@ def linearize(
     if fold and len(items) != 1:
         raise ConfigError(f"{len(items)} blocks or spans with fold=True", "one span")
     with evaluating(model), seeded(seed, devices=None):
-        data = _read(model, x, y, tokenizer, batch_size)
+        data = read_for(model, x, y, tokenizer, batch_size)
         _check_runs(model, data, output)
         portions = Portions(data, seed)
         if fold:
@@ -342,9 +342,10 @@ def _result(
     )
 
 
-def _read(
+def read_for(
     model: nn.Module, x: Any, y: Any, tokenizer: Tokenizer | None, batch_size: int | None
 ) -> Batches:
+    """The data in batches of a size that suits them."""
     rows = isinstance(x, Tensor) and x.is_floating_point() and x.ndim == 2
     size = batch_size or (ROWS_AT_ONCE if rows else SAMPLES_AT_ONCE)
     return read_batches(x, model, y, tokenizer=tokenizer, batch_size=size)

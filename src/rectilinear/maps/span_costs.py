@@ -1,0 +1,274 @@
+"""What each span of blocks would cost: the search for those that can go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from rectilinear.errors import ConfigError, StructureError
+from rectilinear.maps.costs import Cost, Loss, Outputs, Score, cost, outputs
+from rectilinear.maps.linearize import read_for
+from rectilinear.maps.portions import Portions
+from rectilinear.maps.spans import Span, spans_within
+from rectilinear.networks.batches import Batch, Tokenizer
+from rectilinear.networks.calls import check_module, check_not_scripted, evaluating, progress_of
+from rectilinear.networks.passes import Output, forward
+from rectilinear.networks.places import inner
+from rectilinear.networks.vectors import Layout, layout_of, on_vectors, vectors
+from rectilinear.numerics import Moments
+from rectilinear.random import seeded
+
+By = Literal["r2", "agreement", "loss", "score"]
+RIDGE = 1e-3  # of the maps, times the mean square of a feature
+SIGNS = {"r2": 1.0, "agreement": 1.0, "score": 1.0, "loss": -1.0}  # whether more is better
+
+
+@dataclass(frozen=True, eq=False)
+class SpanCost:
+    """What the network gives with one span replaced by an affine map, or deleted.
+
+    Attributes:
+        name: of the span, as :func:`linearize` takes it.
+        length: how many blocks it has.
+        value: the measure with the map in place.
+        deleted: the same with nothing in place.
+        parameters: how many the blocks have.
+    """
+
+    name: str
+    length: int
+    value: float
+    deleted: float
+    parameters: int
+
+
+@dataclass(frozen=True, eq=False)
+class SpanCosts:
+    """The costs of spans of a network, on samples that their maps were not fitted on.
+
+    Attributes:
+        by: the measure.
+        reference: its value for the network as it is.
+        spans: all that were tried.
+        samples: how many samples they were compared on.
+    """
+
+    by: By
+    reference: float
+    spans: tuple[SpanCost, ...]
+    samples: int
+
+    def best(self, length: int) -> SpanCost:
+        """The span of a length that costs least.
+
+        Raises:
+            ConfigError: if none of that length was tried.
+        """
+        found = [span for span in self.spans if span.length == length]
+        if not found:
+            raise ConfigError(
+                f"length = {length}", f"one of {sorted({s.length for s in self.spans})}"
+            )
+        return max(found, key=self._worth)
+
+    def curve(self) -> tuple[SpanCost, ...]:
+        """The span that costs least for each number of blocks."""
+        return tuple(self.best(n) for n in sorted({span.length for span in self.spans}))
+
+    def within(self, lose: float) -> SpanCost | None:
+        """The longest span that loses at most so much of the measure; None if every one does more.
+
+        The measure rises by the budget at most, for a loss, and else falls by it.
+        """
+        least = SIGNS[self.by] * self.reference - lose
+        found = [span for span in self.curve() if self._worth(span) >= least]
+        return found[-1] if found else None
+
+    def _worth(self, span: SpanCost) -> float:
+        return SIGNS[self.by] * span.value
+
+    def __str__(self) -> str:
+        lines = [f"{'blocks':>6}  {'span':<44} {self.by:>9} {'deleted':>9} {'parameters':>12}"]
+        lines += [
+            f"{s.length:>6}  {s.name:<44} {s.value:>9.4g} {s.deleted:>9.4g} {s.parameters:>12,}"
+            for s in self.curve()
+        ]
+        lines.append(f"{self.by} of the network as it is: {self.reference:.4g}")
+        lines.append(f"{len(self.spans)} spans compared on {self.samples:,} samples")
+        return "\n".join(lines)
+
+
+def span_costs(
+    model: nn.Module,
+    x: Any,
+    y: Tensor | None = None,
+    *,
+    lengths: Sequence[int] = (1, 2, 3),
+    container: str | None = None,
+    fold: bool = False,
+    by: By | None = None,
+    loss: Loss = None,
+    score: Score | None = None,
+    output: Output = None,
+    tokenizer: Tokenizer | None = None,
+    batch_size: int | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> SpanCosts:
+    """What the network costs with each span of its blocks replaced by an affine map, or deleted.
+
+    The maps are least squares with a small ridge, fitted for all spans in one pass over the
+    samples that :func:`linearize` fits on, and compared on those that it chooses on, if it has the
+    same data and seed: so its own numbers are of samples that no span was chosen on. A span that
+    costs little here is then replaced or folded by ``linearize(model, x, blocks=span.name)``.
+
+    Args:
+        model: the network; it is not changed.
+        x: the data, as in :func:`linearize`.
+        y: labels.
+        lengths: how many blocks a span has.
+        container: the name of the list of blocks; the one with most parameters by default.
+        fold: leave out the spans that nothing could be folded in front of.
+        by: "r2" of the output, "agreement" of the largest output, "loss", or "score"; by default
+            the score if there is one, the loss if there are labels, else R².
+        loss: as in :func:`audit`.
+        score: a function of the new and the old outputs ``(n, O)``; more is better.
+        output: as in :func:`linearize`.
+        tokenizer: of texts.
+        batch_size: samples in a batch.
+        seed: of the samples that are held out.
+        progress: show progress on standard error, where that is a terminal.
+
+    Raises:
+        ConfigError: for a measure that there is not, or lengths that no span has.
+        StructureError: for a network without a list of blocks, or one that changes its shape in
+            every span.
+
+    Example:
+        >>> from torch import nn
+        >>> net = nn.Sequential(*[nn.Linear(4, 4) for _ in range(4)], nn.ReLU())
+        >>> found = span_costs(net, torch.randn(300, 4), lengths=(1, 2, 3, 4))
+        >>> found.within(0.01).name
+        '0:4'
+    """
+    check_module(model)
+    check_not_scripted(inner(model))
+    by = by or ("score" if score is not None else "loss" if y is not None else "r2")
+    if by not in SIGNS:
+        raise ConfigError(f"by = {by!r}", f"one of {', '.join(map(repr, SIGNS))}")
+    if by == "score" and score is None:
+        raise ConfigError("by = 'score' without a score", "a function")
+    spans = [
+        span
+        for span in spans_within(model, container)
+        if len(span) in lengths and len(span) < span.length and (span.start or not fold)
+    ]
+    if not spans:
+        raise ConfigError(f"lengths = {tuple(lengths)}", "lengths of spans inside the list")
+    with evaluating(model), seeded(seed, devices=None):
+        portions = Portions(read_for(model, x, y, tokenizer, batch_size), seed)
+        maps, layout = _fitted(model, portions, spans, output)
+        wanted = outputs(model, portions.of("choose"), output)
+        reference = _measured(cost(wanted, wanted, loss, score), by)
+        rows: list[SpanCost] = []
+        with progress_of(progress, total=len(maps)) as advance:
+            for span, (matrix, constant) in maps.items():
+                advance(str(span))
+                found, deleted = (
+                    _outputs_with(model, portions, span, change, output)
+                    for change in (_affine(matrix, constant, layout), lambda h: h)
+                )
+                values = [_measured(cost(f, wanted, loss, score), by) for f in (found, deleted)]
+                blocks = [inner(model).get_submodule(name) for name in span.names]
+                size = sum(p.numel() for block in blocks for p in block.parameters())
+                rows.append(SpanCost(str(span), len(span), values[0], values[1], size))
+    return SpanCosts(by, reference, tuple(rows), wanted.samples)
+
+
+def _fitted(
+    model: nn.Module, portions: Portions, spans: Sequence[Span], output: Output
+) -> tuple[dict[Span, tuple[Tensor, Tensor]], Layout]:
+    """The maps over the spans that keep the shape of what flows, in one pass."""
+    starts = sorted({span.start for span in spans})
+    ends = sorted({span.stop for span in spans})
+    first = spans[0]
+    places = {start: f"{_name(first, start)}@input" for start in starts}
+    behind = {stop: f"{_name(first, stop - 1)}@output" for stop in ends}
+    moments: dict[int, Moments] = {}
+    columns: dict[Span, slice] = {}
+    layout: Layout = "rows"
+    for batch in portions.of("fit"):
+        at = forward(model, batch, [*places.values(), *behind.values()], output=output).at
+        layout = layout_of(at[places[starts[0]]], inner(model).get_submodule(spans[0].names[0]))
+        for start in starts:
+            here = at[places[start]]
+            own = [s for s in spans if s.start == start and at[behind[s.stop]].shape == here.shape]
+            if not own:
+                continue
+            targets = [vectors(at[behind[s.stop]], batch.mask, layout).rows for s in own]
+            width = targets[0].shape[1]
+            columns |= {s: slice(i * width, (i + 1) * width) for i, s in enumerate(own)}
+            rows = vectors(here, batch.mask, layout).rows
+            moments.setdefault(start, Moments(computed=True)).add(rows, torch.cat(targets, 1))
+    if not columns:
+        raise StructureError(
+            "blocks that all change the shape of what flows through them",
+            "a span with one shape on both sides",
+        )
+    found: dict[Span, tuple[Tensor, Tensor]] = {}
+    for span, part in columns.items():
+        fit = moments[span.start].fit(part)
+        s = fit.s + RIDGE * fit.s.mean()
+        matrix = (fit.basis @ (fit.coefficients / s[:, None])).mT
+        found[span] = matrix, fit.mean_t - matrix @ fit.mean_x
+    return found, layout
+
+
+def _name(span: Span, i: int) -> str:
+    return f"{span.container}.{i}" if span.container else str(i)
+
+
+def _affine(matrix: Tensor, constant: Tensor, layout: Layout) -> Any:
+    def change(value: Tensor) -> Tensor:
+        weight, bias = matrix.to(value), constant.to(value)
+        return on_vectors(lambda rows: rows @ weight.mT + bias, value, layout)
+
+    return change
+
+
+def _outputs_with(
+    model: nn.Module, portions: Portions, span: Span, change: Any, output: Output
+) -> Outputs:
+    """The outputs with ``change`` of the span's input in the place of its output."""
+    box: list[Tensor] = []
+
+    def keep(value: Tensor) -> Tensor:
+        box[:] = [value.detach().clone()]
+        return value
+
+    around = {
+        f"{span.names[0]}@input": keep,
+        f"{span.names[-1]}@output": lambda _: change(box[0]),
+    }
+
+    def run(batch: Batch) -> Tensor:
+        return forward(model, batch, (), around, output=output).out
+
+    return outputs(model, portions.of("choose"), output, run)
+
+
+def _measured(found: Cost, by: By) -> float:
+    value = {
+        "r2": found.r2,
+        "agreement": found.agreement,
+        "loss": None if found.loss is None else found.loss[1],
+        "score": found.score,
+    }[by]
+    if value is None:
+        needs = "labels" if by == "loss" else "more than one output"
+        raise ConfigError(f"by = {by!r} without {needs}", "another measure")
+    return value
