@@ -17,6 +17,7 @@ MEASURES = {
         "parity",
         "odd_linearity",
         "affine_r2",
+        "segments",
         "affine_score",
         "exact_map",
         "gaussian_energy",
@@ -28,7 +29,7 @@ MEASURES = {
         "mirror_classifier",
         "floor",
         "weights",
-        "delta",
+        "sign_imbalance",
         "time_course",
     ),
     *("blocks", "local"),
@@ -191,7 +192,7 @@ def test_streams_what_does_not_fit(monkeypatch):
     loader = DataLoader(TensorDataset(x, y), batch_size=64, shuffle=True)
     found, whole = rl.audit(model, loader), rl.audit(model, x, y)
     assert found.rows == 900
-    for name in ("affine_r2", "parity", "exact_map", "delta"):
+    for name in ("affine_r2", "parity", "exact_map", "sign_imbalance"):
         assert found.measures[name].value == pytest.approx(whole.measures[name].value, rel=1e-9), (
             name
         )
@@ -242,7 +243,7 @@ MISTAKES = {
     "no module": (lambda: (lambda x: x, rand(9, 3)), errors.DtypeError, "torch.nn.Module"),
     "no parameters": (lambda: (nn.ReLU(), rand(9, 3)), errors.InputError, "without parameters"),
     "a tuple": (
-        lambda: (Broken(lambda h: (h, h)), rand(9, 3)),
+        lambda: (Broken(lambda h: ("a", h.argmax(1))), rand(9, 3)),
         errors.DtypeError,
         "returns a tuple",
     ),

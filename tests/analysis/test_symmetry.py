@@ -59,7 +59,7 @@ def test_the_classifier_sees_skewness(dimensions):
 
 def test_label_conditions():
     x = rand(200, 4)
-    assert measures(x, (x[:, 0] > 0).long())["delta"].kind == "not applicable"
+    assert measures(x, (x[:, 0] > 0).long())["sign_imbalance"].kind == "not applicable"
     classes = rl.audit(nn.Linear(4, 3).double(), x, torch.arange(200) % 3).measures
     assert "classes" not in classes["pairs"].note
     assert classes["floor"].kind == "not applicable"
@@ -93,8 +93,10 @@ def test_weights_of_a_network_that_has_learned_one_direction():
     assert adjacent["imbalance"] < 1e-12
     share = float(a.clamp_min(0).square().sum() / a.square().sum())
     assert layers[1]["positive_share"] == pytest.approx(share)
-    assert found["delta"].value == pytest.approx(2 * share - 1, abs=0.05)  # beta is nearly along r
-    assert found["delta"].details["gaussian_std"] == pytest.approx((3 / 40) ** 0.5)
+    assert found["sign_imbalance"].value == pytest.approx(
+        2 * share - 1, abs=0.05
+    )  # beta is nearly along r
+    assert found["sign_imbalance"].details["gaussian_std"] == pytest.approx((3 / 40) ** 0.5)
 
 
 def test_prediction_of_learning_or_the_reason_why_not():

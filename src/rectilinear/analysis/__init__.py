@@ -1,8 +1,9 @@
 """How linear a network is: the audit, its measures and its verdict."""
 
-from rectilinear.analysis.audit import Audit, audit
+from rectilinear.analysis.audit import audit
 from rectilinear.analysis.loss_floor import LossFloor, loss_floor
 from rectilinear.analysis.measure import Measure
+from rectilinear.analysis.result import Audit
 from rectilinear.analysis.two_layer import Split, split
 from rectilinear.analysis.verdict import Verdict
 

@@ -1,169 +1,36 @@
-"""The audit: measurements of how linear a network is, one after the other, and a verdict."""
+"""The audit: how linear a network is, on any data that it takes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, get_args
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
-from rectilinear.analysis.blocks_and_jacobians import block_replacement, jacobian_likeness
-from rectilinear.analysis.measure import Measure, Settings, Subject
-from rectilinear.analysis.surrogate import affine_r2, affine_score, odd_linearity
-from rectilinear.analysis.symmetry import (
-    gaussian_energy,
-    homogeneity,
-    mirror_classifier,
-    pairs,
-    parity,
-    sign_flip,
-)
-from rectilinear.analysis.training_outcome import delta, floor_and_loss, time_course, weights
-from rectilinear.analysis.two_layer import certificate, exact_map
-from rectilinear.analysis.verdict import Verdict, verdict
-from rectilinear.config import nan_to_null, write_json
-from rectilinear.errors import ConfigError, MissingDependencyError
+from rectilinear.analysis.measure import Settings, Subject
+from rectilinear.analysis.result import Audit
+from rectilinear.analysis.rows_audit import chosen, measured
+from rectilinear.analysis.token_audit import measured_tokens
+from rectilinear.analysis.token_subject import TokenSubject
+from rectilinear.errors import ConfigError
 from rectilinear.networks import data as points
+from rectilinear.networks.batches import Tokenizer, one_batch, read_batches
 from rectilinear.networks.calls import as_network, check_module, evaluating, progress_of
-from rectilinear.networks.data import task_for
+from rectilinear.networks.data import Task, are_rows, task_for
+from rectilinear.networks.passes import Output
+from rectilinear.networks.places import inner
 from rectilinear.random import seeded
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-
 THRESHOLD = 0.99  # share of the variance that one affine map explains of what counts as linear
-MEASURES: tuple[Callable[[Subject], Measure], ...] = (  # in the order of the table
-    homogeneity,
-    parity,
-    odd_linearity,
-    affine_r2,
-    affine_score,
-    exact_map,
-    gaussian_energy,
-    certificate,
-    pairs,
-    sign_flip,
-    mirror_classifier,
-    floor_and_loss,
-    weights,
-    delta,
-    time_course,
-    block_replacement,
-    jacobian_likeness,
-)
 Outputs = Literal["each", "together", "standardised"]
-
-
-@dataclass(frozen=True, eq=False)
-class Audit:
-    """What an audit found: ``measures`` by name, and the ``verdict``; ``print`` shows a table.
-
-    Attributes:
-        model: the class of the model.
-        parameters: how many it has.
-        in_shape: the shape of a row of the input.
-        out_shape: that of the output.
-        rows: how many rows were audited.
-        seed: of every random number.
-        verdict: the label and the reasons.
-        measures: every measurement by its name.
-    """
-
-    model: str
-    parameters: int
-    in_shape: tuple[int, ...]
-    out_shape: tuple[int, ...]
-    rows: int
-    seed: int
-    verdict: Verdict
-    measures: Mapping[str, Measure]
-
-    def __str__(self) -> str:
-        lines = [
-            f"{self.model}, {self.parameters:,} parameters, on {self.rows:,} rows: {self.verdict.label}",
-            *(f"  - {reason}" for reason in self.verdict.reasons),
-            "",
-        ]
-        table = [
-            (
-                m.name,
-                "" if m.value is None else f"{m.value:.4g}",
-                m.range_text().strip(),
-                m.kind,
-                m.note,
-            )
-            for m in self.measures.values()
-        ]
-        widths = [max(len(row[i]) for row in table) for i in range(4)]
-        return "\n".join(
-            [
-                *lines,
-                *(
-                    "  ".join(
-                        [
-                            name.ljust(widths[0]),
-                            *(c.rjust(w) for c, w in zip(cells, widths[1:3], strict=True)),
-                        ]
-                    )
-                    + f"  {kind.ljust(widths[3])}  {note}".rstrip()
-                    for name, *cells, kind, note in table
-                ),
-            ]
-        )
-
-    def to_json(self, path: Path | str | None = None) -> dict[str, Any]:
-        """Everything but the tensors as JSON values; written to ``path`` where one is given.
-
-        Raises:
-            DiskError: if the disk is full or cannot be written.
-        """
-        values = nan_to_null(
-            {
-                "model": self.model,
-                "parameters": self.parameters,
-                "in_shape": list(self.in_shape),
-                "out_shape": list(self.out_shape),
-                "rows": self.rows,
-                "seed": self.seed,
-                "verdict": {"label": self.verdict.label, "reasons": list(self.verdict.reasons)},
-                "measures": {name: m.to_json() for name, m in self.measures.items()},
-            }
-        )
-        if path is not None:
-            write_json(path, values)
-        return values
-
-    def to_frame(self) -> pd.DataFrame:
-        """One row a measurement.
-
-        Raises:
-            MissingDependencyError: without pandas.
-        """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise MissingDependencyError.of("to_frame", "pandas", instead="use to_json") from error
-        records = [
-            {
-                "measure": m.name,
-                "value": m.value,
-                "low": m.interval[0] if m.interval else None,
-                "high": m.interval[1] if m.interval else None,
-                "kind": m.kind,
-                "note": m.note,
-            }
-            for m in self.measures.values()
-        ]
-        return pd.DataFrame(records).set_index("measure")
 
 
 def audit(
     model: nn.Module,
-    x: Tensor | Iterable[Any],
-    y: Tensor | None = None,
+    x: Any,
+    y: Any = None,
     *,
     loss: str | Callable[[Tensor, Tensor], Tensor] | None = None,
     lr: float | None = None,
@@ -171,13 +38,17 @@ def audit(
     blocks: list[str] | None = None,
     threshold: float = THRESHOLD,
     outputs: Outputs = "each",
+    output: Output = None,
+    tokenizer: Tokenizer | None = None,
+    measures: str | Sequence[str] | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> Audit:
     """How linear a network is, on the data and by construction, and why.
 
-    The measurements: homogeneity; the odd and even energy; how linear the odd part is; the best
-    affine map on the data and what it loses at the task; for two layers the exact linear part,
+    The measurements: homogeneity; the odd and even energy; how linear the odd part is; what no
+    affine map can explain, by outputs halfway between data; the best affine map on the data and
+    what it loses at the task; for two layers the exact linear part,
     Gaussian energies and a certificate of the distance from linear; the symmetry of the data; the
     floor of the data against the loss; the weights; the learning curve from these weights; for each
     block how well an affine map replaces it; the Jacobians. Each is marked exact, certified or
@@ -201,6 +72,12 @@ def audit(
         outputs: of what: of "each" output by itself, so that the worst decides; of all "together",
             where a large output outweighs small ones; or of all "standardised" to one variance on
             the data.
+        output: what of the model's output counts, where it is more than a tensor: a key or
+            attribute such as "logits", an index, or a function of it; by default its first
+            floating-point tensor.
+        tokenizer: of texts: a function of a list of them, such as those of Hugging Face.
+        measures: names of the measurements to take, such as "blocks", beside those that decide the
+            verdict; "verdict" for these alone, which is quickest; all by default.
         seed: of samples, random directions and bootstraps.
         progress: show progress on standard error, where that is a terminal.
 
@@ -230,29 +107,25 @@ def audit(
             "both or neither",
             "Give both to predict the learning curve.",
         )
+    asked, brief = chosen(measures), measures == "verdict"
     check_module(model)
+    assert isinstance(model, nn.Module)
     devices = [p.device for p in model.parameters() if p.is_cuda][:1]
+    judge = _Judge(asked, brief, threshold, outputs, seed, progress)
     with evaluating(model), seeded(seed, devices):
+        if _is_of_tokens(x, tokenizer):
+            return _audit_tokens(model, x, y, tokenizer, loss, output, blocks, judge)
         data = points.read(x, y, seed)
-        network = as_network(model, data.sample)
-        known = None if loss is not None and data.labels is None else data.labels
-        if loss is not None and known is None:
-            raise ConfigError("a loss without labels", "labels", "Pass y, or batches of (x, y).")
-        task = None if known is None else task_for(known, network.out_dim, loss)
+        network = as_network(model, data.sample, output, data.argument)
+        task = _task(data.labels, loss)(network.out_dim)
         settings = Settings(blocks, lr, steps, outputs == "standardised")
-        with progress_of(progress, total=1 + len(MEASURES)) as advance:
+        with progress_of(progress, total=1 + len(asked)) as advance:
             advance("layers")
             subject = Subject.of(network, data, task, seed, settings)
-            found = {}
-            for measure in MEASURES:
-                advance(measure.__name__.replace("_", " "))
-                measured = subject.once(measure)
-                found[measured.name] = measured
-        judged = verdict(subject, found, threshold, each=outputs == "each")
-    count = sum(p.numel() for p in model.parameters())
+            found, judged = measured(subject, asked, brief, threshold, outputs == "each", advance)
     return Audit(
         type(network.model).__name__,
-        count,
+        _count(model),
         network.in_shape,
         network.out_shape,
         data.n,
@@ -260,3 +133,79 @@ def audit(
         judged,
         found,
     )
+
+
+class _Judge(NamedTuple):
+    """What is measured, and how it is judged."""
+
+    asked: set[str]
+    brief: bool
+    threshold: float
+    outputs: Outputs
+    seed: int
+    progress: bool
+
+
+def _audit_tokens(
+    model: nn.Module,
+    x: Any,
+    y: Any,
+    tokenizer: Tokenizer | None,
+    loss: str | Callable[[Tensor, Tensor], Tensor] | None,
+    output: Output,
+    blocks: list[str] | None,
+    judge: _Judge,
+) -> Audit:
+    """The audit of a model whose data are not rows of numbers."""
+    batches = read_batches(x, model, y, tokenizer=tokenizer)
+    known = [batch.labels for batch in batches]
+    labels = [label for label in known if label is not None]
+    task = _task(torch.cat(labels) if len(labels) == len(known) else None, loss)
+    with progress_of(judge.progress, total=1 + len(judge.asked)) as advance:
+        advance("embeddings")
+        subject = TokenSubject.of(model, batches, output, task, judge.seed, blocks)
+        found, judged = measured_tokens(
+            subject, judge.asked, judge.threshold, judge.outputs == "each", advance
+        )
+    shape = (subject.longest, *subject.shape) if subject.by_token else subject.shape
+    return Audit(
+        type(inner(model)).__name__,
+        _count(model),
+        (subject.longest, subject.dim),
+        shape,
+        batches.size,
+        judge.seed,
+        judged,
+        found,
+        "" if str(subject.start) == "@input" else f"the embeddings' output ({subject.start})",
+        subject.count,
+    )
+
+
+def _is_of_tokens(x: Any, tokenizer: Tokenizer | None) -> bool:
+    """Whether the data are ids, texts, padded, or of several tensors; of no data False."""
+    if tokenizer is not None:
+        return True
+    if isinstance(x, Tensor):
+        return not x.is_floating_point() and not x.is_complex()
+    part = x
+    if not isinstance(x, np.ndarray | Mapping | tuple):
+        if not hasattr(x, "__iter__") or hasattr(x, "__array__") or iter(x) is x:
+            return False
+        part = next(iter(x), None)
+    if isinstance(part, str):
+        return True
+    return part is not None and not are_rows(one_batch(part))
+
+
+def _task(
+    labels: Tensor | None, loss: str | Callable[[Tensor, Tensor], Tensor] | None
+) -> Callable[[int], Task | None]:
+    """The task of a network with so many outputs."""
+    if loss is not None and labels is None:
+        raise ConfigError("a loss without labels", "labels", "Pass y, or batches of (x, y).")
+    return lambda outputs: None if labels is None else task_for(labels, outputs, loss)
+
+
+def _count(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())

@@ -20,15 +20,18 @@ from rectilinear.maps.blocks import (
     watching,
     worst_of,
 )
-from rectilinear.maps.local_map import LocalMap, pulled_back
-from rectilinear.networks.calls import is_scripted, parts
+from rectilinear.maps.local_map import LocalMap, differentiating
+from rectilinear.networks.calls import Network, is_scripted, parts
 from rectilinear.networks.data import repeated
+from rectilinear.networks.places import named_parts
 from rectilinear.operators import to_dense
 from rectilinear.random import stream
 
 BLOCK_ROWS = 2048  # rows on which blocks are fitted and judged, one half each
 MAX_BLOCKS = 64  # blocks that are measured
 JACOBIAN_POINTS = 64  # points at which Jacobians are compared
+LARGE = 4096  # numbers of an input above which Jacobians are compared at fewer points
+LARGE_POINTS = 16
 DIRECTIONS = 8  # random directions that stand for more outputs
 SPECTRUM_POINTS, SPECTRUM_VALUES = (
     3,
@@ -45,7 +48,7 @@ def block_replacement(subject: Subject) -> Measure:
     network, name, names = subject.network, "blocks", subject.settings.blocks
     model = network.model
     chosen = check_names(model, names) if names else block_names(model)
-    modules = dict(model.named_modules())
+    modules = dict(named_parts(model))
     chosen = [n for n in chosen if not is_affine(modules[n])][:MAX_BLOCKS]
     if not chosen:
         if is_scripted(model):
@@ -70,10 +73,9 @@ def block_replacement(subject: Subject) -> Measure:
     for block, gathered in moments.items():
         stand_in = gathered.solve(network.like)
         score = gathered.score()
-        left, total, each = _judge(network, modules[block], stand_in, gathered.shapes, test)
+        judged, out = _judge(network, modules[block], stand_in, gathered.shapes, test)
+        left, total, each = judged
         missed, interval = ratio(left, total, subject.seed)
-        with replaced(modules[block], stand_in):
-            out = network(test)
         row = {
             "name": block,
             "module": type(modules[block]).__name__,
@@ -110,17 +112,17 @@ def block_replacement(subject: Subject) -> Measure:
 
 
 def _judge(
-    network: Any, module: nn.Module, stand_in: AffineBlock, shapes: Shapes, x: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Squared errors of the stand-in and squared deviations from the mean for held-out rows,
-    ``(b,)`` each.
+    network: Network, module: nn.Module, stand_in: AffineBlock, shapes: Shapes, x: Tensor
+) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+    """Of held-out rows, what the stand-in leaves, and the output of the network with it in place.
 
-    And the share of the variance of each number of the block's output, or of each channel.
+    What it leaves: squared errors and squared deviations from the mean, ``(b,)`` each, and the
+    share of the variance of each number of the block's output, or of each channel.
     """
-    made, outs = [], []
+    made, outs, after = [], [], []
     for batch in parts(x, BATCH):
-        with watching({"block": module}) as seen:
-            network(batch)
+        with watching({"block": module}) as seen, replaced(module, stand_in):
+            after.append(network(batch))
         inside, out, _ = seen["block"][0]
         with torch.no_grad():
             made.append(shapes.targets(stand_in(inside)))
@@ -128,7 +130,7 @@ def _judge(
     found, wanted = torch.cat(made), torch.cat(outs)
     apart, deviations = (found - wanted).double(), wanted.double() - wanted.double().mean(0)
     rows = tuple(t.reshape(len(x), -1).square().sum(1) for t in (apart, deviations))
-    return rows[0], rows[1], r2_each(found, wanted)
+    return (rows[0], rows[1], r2_each(found, wanted)), torch.cat(after)
 
 
 def jacobian_likeness(subject: Subject) -> Measure:
@@ -137,7 +139,9 @@ def jacobian_likeness(subject: Subject) -> Measure:
 
     In the details: singular values at some points, and the error of ``f(x) = A_x x``.
     """
-    network, x = subject.network, subject.columns(JACOBIAN_POINTS)
+    network = subject.network
+    large = network.in_dim > LARGE
+    x = subject.columns(LARGE_POINTS if large else JACOBIAN_POINTS)
     if len(x) < 2:
         return Measure.missing("local", "one point")
     outputs = network.out_dim
@@ -150,9 +154,7 @@ def jacobian_likeness(subject: Subject) -> Measure:
     )
     directions = eye.to(network.like.device)
     try:
-        slopes = torch.stack(
-            [pulled_back(network, x, u.expand(len(x), -1)) for u in directions], 1
-        ).double()
+        slopes = torch.stack(_slopes(network, x, directions), 1).double()
     except (RuntimeError, NotImplementedError, TypeError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         return Measure.missing("local", f"the model cannot be differentiated: {first[:80]}")
@@ -167,10 +169,28 @@ def jacobian_likeness(subject: Subject) -> Measure:
     f = network(x).double() @ directions.double().mT
     through = (slopes * x.flatten(1).double()[:, None]).sum(2)
     identity = float((f - through).norm() / f.norm().clamp_min(1e-300))
-    spectra, vectors = _spectra(subject, x)
+    spectra, vectors = ([], {}) if large else _spectra(subject, x)
     details = {"error_of_f_equals_Ax": identity, "singular_values": spectra}
     note = "likeness of the Jacobians at different points; one for an affine map"
+    if large:
+        note += f" ({len(x)} points; singular values: rl.local_map(model, x).svd(k))"
     return Measure("local", value, "estimated", interval, note, details, vectors)
+
+
+def _slopes(network: Network, x: Tensor, directions: Tensor) -> list[Tensor]:
+    """``J(x_i)^T u`` for every direction, ``(b, D)`` each, from one forward pass."""
+    points = network.rows(x).detach().clone().requires_grad_()
+    with differentiating(network.model):
+        out = network.raw(points)
+        if not out.requires_grad:
+            return [torch.zeros_like(points).flatten(1) for _ in directions]
+        found = [
+            torch.autograd.grad(
+                out, points, u.to(out).expand_as(out), retain_graph=True, allow_unused=True
+            )[0]
+            for u in directions
+        ]
+    return [torch.zeros_like(points).flatten(1) if s is None else s.flatten(1) for s in found]
 
 
 def _spectra(subject: Subject, x: Tensor) -> tuple[list[list[float]], dict[str, Tensor]]:

@@ -32,6 +32,8 @@ BOOTSTRAP_REPLICATES = 500
 BOOTSTRAP_BLOCKS = 2048  # blocks of rows that are resampled where there are more rows
 TAIL = 0.025  # probability beyond either end of an interval of 95 %
 
+NOT_ASKED_FOR = "not asked for"  # the note of a measurement that was left out
+
 Kind = Literal["exact", "certified", "estimated", "not applicable"]
 T = TypeVar("T")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rectilinear import __version__, plots
-from rectilinear.analysis.audit import Audit
+from rectilinear.analysis.result import Audit
 from rectilinear.files import write_text
 from rectilinear.plots.charts import shares
 from rectilinear.plots.page import Fact, Html, Section, captioned, chart, number, page, table
@@ -18,6 +18,7 @@ TITLES = {
 }
 NAMES = {
     "odd_linearity": "linearity of the odd part",
+    "segments": "bound of any affine map, R²",
     "affine_r2": "best affine map, R²",
     "affine_score": "score of the affine copy",
     "exact_map": "exact linear part",
@@ -27,6 +28,7 @@ NAMES = {
     "sign_flip": "symmetry, p-value",
     "mirror_classifier": "x told from −x",
     "weights": "stable rank",
+    "sign_imbalance": "sign imbalance",
     "time_course": "half time",
     "blocks": "least linear block, R²",
     "local": "likeness of Jacobians",
@@ -78,7 +80,7 @@ def measures_table(found: Audit) -> Html:
                 m.kind,
                 m.note,
             )
-            for m in found.measures.values()
+            for m in found.shown
         ],
     )
 

@@ -22,6 +22,7 @@ from rectilinear.random import stream
 
 MAX_DIMENSIONS = 4096  # up to which the covariance of the data is written out
 SPAN_ROWS = 1024  # rows whose span stands for the space in more dimensions, or with fewer rows
+ROUNDED_SPAN_ROWS = 16  # rows of many numbers whose rounding is measured
 DIRECTIONS = 256  # random directions that stand for more outputs
 UNGROUPED_ROWS = 200_000  # rows above which their squares are summed in groups
 GROUP_ROWS = 64
@@ -68,10 +69,8 @@ def surrogate(subject: Subject) -> Surrogate:
     the rows equal to it. The interval goes from there, down by the bootstrap, to what the map
     explains of its own rows, up by the bootstrap: the best map lies between.
     """
-    data, outputs = subject.data, subject.network.out_dim
-    in_span = subject.network.in_dim > MAX_DIMENSIONS or (
-        data.n <= subject.network.in_dim > SPAN_ROWS
-    )
+    outputs = subject.network.out_dim
+    in_span = is_in_span(subject)
     coordinates = _Span(subject) if in_span else None
     head = _head(subject)
 
@@ -93,7 +92,8 @@ def surrogate(subject: Subject) -> Surrogate:
     repeats = Repeats(torch.cat(keys))
     width = outputs if head is None else DIRECTIONS
     whole, odd = moments.fit(slice(0, width)), moments.fit(slice(width, None), centred=False)
-    rounding = resolution(subject.network, subject.columns(RESOLUTION_ROWS))
+    measured = ROUNDED_SPAN_ROWS if in_span else RESOLUTION_ROWS
+    rounding = resolution(subject.network, subject.columns(measured))
     rounding = rounding if head is None else rounding.mixed(head)
     fits = [
         _Judged(fit, repeats, r, subject.settings.standardise)
@@ -117,6 +117,12 @@ def surrogate(subject: Subject) -> Surrogate:
         else _no_task(subject)
     )
     return Surrogate(affine, task, _odd(fits[1], subject, head is None), whole)
+
+
+def is_in_span(subject: Subject) -> bool:
+    """Whether rows of a sample stand for a space of more dimensions than can be written out."""
+    inputs = subject.network.in_dim
+    return inputs > MAX_DIMENSIONS or subject.data.n <= inputs > SPAN_ROWS
 
 
 class Repeats:
@@ -411,21 +417,15 @@ class _Span:
     """Rows of the sample in an orthonormal basis of their span: an isometry, in fewer dimensions."""
 
     def __init__(self, subject: Subject) -> None:
-        self._subject = subject
         rows = subject.columns(SPAN_ROWS)
         flat = rows.flatten(1).double()
         u, s, _ = torch.linalg.svd(flat, full_matrices=False)
         keep = s > s[:1] * max(flat.shape) * torch.finfo(s.dtype).eps
-        self._rows, self._coordinates = rows, u[:, keep] * s[keep]
-        self._labels = subject.column_labels(SPAN_ROWS)
+        f = subject.network(rows)
+        mirrored = subject.mirrored(rows, f)
+        labels = subject.column_labels(SPAN_ROWS)
+        self._pass = Pass(u[:, keep] * s[keep], f, mirrored, labels), row_keys(rows)
 
     def passes(self) -> list[tuple[Pass, Tensor]]:
         """One batch, with coordinates in place of rows, and the keys of these."""
-        network = self._subject.network
-        f = network(self._rows)
-        return [
-            (
-                Pass(self._coordinates, f, self._subject.mirrored(self._rows, f), self._labels),
-                row_keys(self._rows),
-            )
-        ]
+        return [self._pass]

@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any, Literal, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rectilinear.analysis.loss_floor import loss_floor
 from rectilinear.analysis.measure import Kind, Measure, Subject
@@ -14,7 +14,7 @@ from rectilinear.analysis.symmetry import signed_labels
 from rectilinear.errors import RectilinearError
 from rectilinear.learning import predict, sign_imbalance
 from rectilinear.learning.two_layer import weight_error
-from rectilinear.networks.layers import TwoLayer
+from rectilinear.networks.layers import Chain, TwoLayer
 
 FLOOR = "floor"
 LOSSES = ("square", "logistic", "hinge")
@@ -105,17 +105,18 @@ def weights(subject: Subject) -> Measure:
     adjacent pairs.
 
     For each layer: stable rank, ``s2/s1``, ``s3/s1`` and the share of positive entries in the
-    squared norm (one half at a symmetric start). For adjacent layers: the alignment of the leading
+    squared norm (one half at a symmetric initialisation). For adjacent layers: the alignment of the leading
     singular vectors, ``|<v_{l+1}, u_l>|``, and the imbalance ``|W_{l+1}^T W_{l+1} - W_l W_l^T|``
     relative to the norms of the two.
     """
     chain = subject.chain
-    if isinstance(chain, str):
-        named = {
-            name: p.detach().flatten(1)
-            for name, p in subject.network.model.named_parameters()
-            if p.ndim > 1
-        }
+    return weights_of(subject.network.model, None if isinstance(chain, str) else chain)
+
+
+def weights_of(model: nn.Module, chain: Chain | None) -> Measure:
+    """The same of a model whose layers form a chain, or of all its matrices."""
+    if chain is None:
+        named = {name: p.detach().flatten(1) for name, p in model.named_parameters() if p.ndim > 1}
     else:
         named = {f"layer {i}": w for i, w in enumerate(chain.weights, start=1)}
     small = {name: w.double() for name, w in named.items() if 0 < min(w.shape) <= MAX_SIDE}
@@ -125,7 +126,7 @@ def weights(subject: Subject) -> Measure:
     decomposed = {name: _leading(w) for name, w in matrices.items()}
     layers = [_layer(name, matrices[name], s) for name, (_, s, _) in decomposed.items()]
     details: dict[str, Any] = {"layers": layers}
-    if not isinstance(chain, str) and len(matrices) == len(named):
+    if chain is not None and len(matrices) == len(named):
         details["adjacent"] = [
             {
                 "layers": f"{i} and {i + 1}",
@@ -142,16 +143,15 @@ def weights(subject: Subject) -> Measure:
     return Measure("weights", first["stable_rank"], "exact", None, note, details, spectra)
 
 
-def delta(subject: Subject) -> Measure:
-    """How uneven the two signs of a two-layer network's neurons are, seen as a start, and the error
-    that this costs.
+def signs(subject: Subject) -> Measure:
+    """The sign imbalance of a two-layer network's neurons, as initial weights, and what it costs.
 
     ``delta = sum sgn(v_i) v_i^2 / sum v_i^2`` with ``v_i = (a_i + w_i . beta / |beta|) / sqrt 2``:
-    from a small start the network then ends ``sqrt(2 - sqrt(1 + delta) - sqrt(1 - delta))`` away
-    from the weights of a linear one, relative to their norm. A Gaussian start of ``H`` neurons has
+    from a small initialisation the network then ends ``sqrt(2 - sqrt(1 + delta) - sqrt(1 - delta))`` away
+    from the weights of a linear one, relative to their norm. A Gaussian initialisation of ``H`` neurons has
     a standard deviation of ``sqrt(3/H)``.
     """
-    name, two = "delta", subject.two_layer
+    name, two = "sign_imbalance", subject.two_layer
     if not isinstance(two, TwoLayer):
         return Measure.missing(
             name,
@@ -168,7 +168,7 @@ def delta(subject: Subject) -> Measure:
     value = float(sign_imbalance(two.W1.double().cpu(), two.W2.double().cpu(), beta[None]))
     width = two.W1.shape[0]
     details = {"weight_error": weight_error(value), "gaussian_std": (3 / width) ** 0.5}
-    note = "unevenness of the signs of the neurons, if these weights are a start"
+    note = "imbalance of the signs of the neurons, if these weights are an initialisation"
     return Measure(name, value, "exact", None, note, details)
 
 

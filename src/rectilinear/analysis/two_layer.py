@@ -20,8 +20,9 @@ from rectilinear.analysis.measure import Measure, Subject
 from rectilinear.checks import check_batch
 from rectilinear.errors import InputError, StructureError
 from rectilinear.learning.mirror import clusters, mirrored, sketch
-from rectilinear.networks.calls import as_network, check_module, evaluating, uncompiled
+from rectilinear.networks.calls import as_network, check_module, evaluating
 from rectilinear.networks.layers import TwoLayer, affine_map, structure_of, two_layer
+from rectilinear.networks.places import inner
 from rectilinear.networks.trace import Activation
 from rectilinear.random import stream
 
@@ -388,7 +389,7 @@ def _example(model: nn.Module) -> Tensor:
     first = next(
         (
             m
-            for m in uncompiled(model).modules()
+            for m in inner(model).modules()
             if not list(m.children()) and not isinstance(m, nn.Flatten)
         ),
         model,

@@ -47,6 +47,8 @@ def verdict(
     hide a small one.
     """
     label, reason = _decide(subject, measures["affine_r2"], threshold, each)
+    if label == "undecided" and distinct_rows(subject, measures) >= MIN_DISTINCT_ROWS:
+        label, reason = by_segments(measures["segments"], threshold, each) or (label, reason)
     more = [
         _parts(subject, measures),
         _copy(measures),
@@ -56,6 +58,30 @@ def verdict(
         _outside(subject),
     ]
     return Verdict(label, (reason, *(text for text in more if text)))
+
+
+def distinct_rows(subject: Subject, measures: Mapping[str, Measure]) -> int:
+    """How many rows of the data differ, as far as that is known."""
+    return int(measures["affine_r2"].details.get("distinct_rows", subject.data.n))
+
+
+def by_segments(found: Measure, threshold: float, each: bool) -> tuple[Label, str] | None:
+    """What the outputs halfway between data prove, where they do."""
+    if found.interval is None:
+        return None
+    high, worst = found.interval[1], found.details["worst_bound"]
+    of = "its variance"
+    if each and worst < threshold <= high:
+        high, of = worst, f"the variance of output {found.details['worst_output']}"
+    if high >= threshold:
+        return None
+    said = (
+        f"no affine map explains more than {high:.3g} of {of} at the data and halfway between them"
+    )
+    pairs = (
+        f"on {found.details['pairs']} pairs, outputs there are not the means of those at the ends"
+    )
+    return "not linear", f"{said[:1].upper()}{said[1:]}: {pairs}; {threshold:g} was asked for."
 
 
 def _decide(subject: Subject, fit: Measure, threshold: float, each: bool) -> tuple[Label, str]:
@@ -81,7 +107,7 @@ def _decide(subject: Subject, fit: Measure, threshold: float, each: bool) -> tup
                 "effectively linear",
                 f"Its output is constant on the data{', ' * bool(size)}{size}.",
             )
-        return "undecided", f"Its variance on the data cannot be measured: {fit.note}."
+        return "undecided", f"How much one affine map explains is not known: {fit.note}."
     label, reason = _together(fit, threshold)
     if label == "not linear" or not each or "worst_interval" not in fit.details:
         return label, reason

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from rectilinear.errors import ConfigError, StructureError
+from rectilinear.errors import ConfigError, DtypeError, StructureError
 from rectilinear.maps.affine_block import BlockMoments, Shapes
 from rectilinear.networks.calls import Network, parts
+from rectilinear.networks.passes import exchanged, flowing_argument, pick
 from rectilinear.networks.places import block_names as block_names
+from rectilinear.networks.places import find, named_parts
 
 BATCH = 256
 BUDGET = 1e10  # products that go into the fit of one block
@@ -95,36 +97,38 @@ class Call(NamedTuple):
 
 @contextmanager
 def watching(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, list[Call]]]:
-    """The calls of each module with a tensor, that return a tensor, inside the block; the hooks are
-    gone afterwards.
+    """The calls of each module inside the block; the hooks are gone afterwards.
 
-    Inputs are read before the module and its hooks run, and outputs after them.
+    Counted are calls with a floating-point tensor that return one, by position or by keyword, alone
+    or in a tuple: that which flows on. Inputs are read before the module and its hooks run, and
+    outputs after them.
     """
     seen: dict[str, list[Call]] = {name: [] for name in modules}
     begun: dict[str, list[Tensor | None]] = {name: [] for name in modules}
 
     def before(name: str) -> Any:
-        def keep(_: nn.Module, args: tuple[Any, ...]) -> None:
-            begun[name].append(
-                args[0].detach().clone() if args and isinstance(args[0], Tensor) else None
-            )
+        def keep(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            x = _flowing_in(name, args, kwargs)
+            begun[name].append(None if x is None else x.detach().clone())
 
         return keep
 
     def after(name: str) -> Any:
-        def keep(_: nn.Module, args: tuple[Any, ...], out: Any) -> None:
-            x = begun[name].pop()
-            if x is not None and isinstance(out, Tensor):
-                changed = not torch.equal(x, args[0])
-                seen[name].append(Call(x, out.detach().clone(), changed))
+        def keep(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+            x, now, made = begun[name].pop(), _flowing_in(name, args, kwargs), _flowing_out(out)
+            if x is not None and now is not None and made is not None:
+                seen[name].append(Call(x, made.detach().clone(), not torch.equal(x, now)))
 
         return keep
 
     handles = [
-        module.register_forward_pre_hook(before(name), prepend=True)
+        module.register_forward_pre_hook(before(name), prepend=True, with_kwargs=True)
         for name, module in modules.items()
     ]
-    handles += [module.register_forward_hook(after(name)) for name, module in modules.items()]
+    handles += [
+        module.register_forward_hook(after(name), with_kwargs=True)
+        for name, module in modules.items()
+    ]
     try:
         yield seen
     finally:
@@ -132,26 +136,47 @@ def watching(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, list[Call]]
             handle.remove()
 
 
+def _flowing_in(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor | None:
+    try:
+        where = flowing_argument(name, args, kwargs)
+    except DtypeError:
+        return None
+    return kwargs[where] if isinstance(where, str) else args[where]
+
+
+def _flowing_out(out: Any) -> Tensor | None:
+    try:
+        return pick(out)
+    except DtypeError:
+        return None
+
+
 @contextmanager
 def replaced(module: nn.Module, stand_in: Callable[..., Tensor] | None) -> Iterator[None]:
-    """The output of ``module`` is that of ``stand_in`` inside the block; it works on copies of its
-    arguments.
+    """The output of ``module`` is that of ``stand_in`` inside the block.
 
-    Without a stand-in the output stays, and only what the module changes in place is its own.
+    It works on a copy of the tensor that flows in, and its result takes the place of the one that
+    flows on. Without a stand-in the output stays, and only what the module changes in place is its
+    own.
     """
-    begun: list[tuple[Any, ...]] = []
+    begun: list[Tensor | None] = []
 
-    def before(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        begun.append(args)
-        return tuple(a.clone() if isinstance(a, Tensor) else a for a in args)
+    def copied(value: Any) -> Any:
+        return value.clone() if isinstance(value, Tensor) else value
 
-    def after(_: nn.Module, __: tuple[Any, ...], out: Any) -> Any:
-        args = begun.pop()
-        return out if stand_in is None else stand_in(*args)
+    def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        begun.append(_flowing_in("", args, kwargs))
+        return tuple(map(copied, args)), {name: copied(value) for name, value in kwargs.items()}
+
+    def after(_: nn.Module, __: tuple[Any, ...], ___: dict[str, Any], out: Any) -> Any:
+        x, made = begun.pop(), _flowing_out(out)
+        if stand_in is None or x is None or made is None:
+            return out
+        return exchanged(out, made, stand_in(x))
 
     handles = [
-        module.register_forward_pre_hook(before, prepend=True),
-        module.register_forward_hook(after),
+        module.register_forward_pre_hook(before, prepend=True, with_kwargs=True),
+        module.register_forward_hook(after, with_kwargs=True),
     ]
     try:
         yield
@@ -161,20 +186,20 @@ def replaced(module: nn.Module, stand_in: Callable[..., Tensor] | None) -> Itera
 
 
 def r2_each(found: Tensor, wanted: Tensor) -> Tensor:
-    """The share of the variance of each column of ``wanted`` ``(n, O)``, ``(O,)``; NaN where it is
-    constant.
+    """The share of the variance of each column of ``wanted`` ``(n, O)`` that ``found`` explains.
 
-    What varies by rounding only is constant.
+    ``(O,)``, and NaN where a column is constant, up to rounding.
 
     Example:
         >>> wanted = torch.tensor([[0.0, 0.0, 5.0], [1e6, 1.0, 5.0]])
         >>> r2_each(wanted * torch.tensor([1.0, 0.5, 1.0]), wanted).tolist()
         [1.0, 0.5, nan]
     """
-    eps = torch.finfo(found.dtype).eps
+    eps = torch.finfo(wanted.dtype).eps
+    rounding = eps if torch.finfo(wanted.dtype).bits <= 16 else 10 * eps  # sums are in float32
     found, wanted = found.double(), wanted.double()
     left, total = (found - wanted).square().sum(0), (wanted - wanted.mean(0)).square().sum(0)
-    varies = total > (10 * eps) ** 2 * wanted.square().sum(0)
+    varies = total > rounding**2 * wanted.square().sum(0)
     return torch.where(varies, 1 - left / total, torch.nan)
 
 
@@ -225,20 +250,26 @@ def shapes_of(calls: list[Call]) -> Shapes:
 
 
 def check_names(model: nn.Module, names: str | Sequence[str]) -> list[str]:
-    """The names of submodules, each once.
+    """The names of submodules, each once: those of the inner model, as a whole or by their ends.
 
     Raises:
         ConfigError: for a name that is no submodule.
     """
     asked = [names] if isinstance(names, str) else list(names)
-    known = dict(model.named_modules(remove_duplicate=False))
-    if unknown := [n for n in asked if n not in known or not n]:
+    known = dict(named_parts(model))
+    first = {id(module): name for name, module in reversed(known.items())}
+    found = []
+    for name in asked:
+        try:
+            found.append(first[id(find(model, name).module)] if name else "")
+        except ConfigError:
+            found.append("")
+    if unknown := [name for name, place in zip(asked, found, strict=True) if not place]:
         raise ConfigError(
             f"no block named {', '.join(map(repr, unknown))}",
             f"names such as {', '.join(block_names(model)[:8])}",
         )
-    first = {id(module): name for name, module in model.named_modules()}
-    return list(dict.fromkeys(first[id(known[n])] for n in asked))
+    return list(dict.fromkeys(found))
 
 
 def fit_blocks(

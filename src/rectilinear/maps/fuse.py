@@ -16,8 +16,9 @@ from rectilinear.checks import check_finite
 from rectilinear.errors import DtypeError, InputError, RectilinearError, ShapeError
 from rectilinear.maps.fold_rules import folded, may_fold
 from rectilinear.maps.neighbours import Neighbours, from_graph, from_run
-from rectilinear.networks.calls import check_module, check_not_scripted, copied, uncompiled
+from rectilinear.networks.calls import check_module, check_not_scripted, copied
 from rectilinear.networks.layers import guesses
+from rectilinear.networks.places import inner
 
 EXACT = 1e-9  # relative error that folding may leave in float64
 ROUNDED = 10.0  # times the square root of machine precision: the same where a model does not run in float64
@@ -133,9 +134,9 @@ def fuse(model: nn.Module, x: Any = None, *, report: bool = False) -> nn.Module 
         1 folded, 1 left, not checked on data
     """
     check_module(model)
-    check_not_scripted(uncompiled(model))
+    check_not_scripted(inner(model))
     with torch.random.fork_rng(devices=[]):
-        original = copied(uncompiled(model)).eval()
+        original = copied(inner(model)).eval()
         found = _Folding(original, None if x is None else _Call(x)).run()
     return found if report else found.model
 

@@ -47,6 +47,14 @@ class Batch:
     def __len__(self) -> int:
         return len(self.main)
 
+    def with_main(self, value: Tensor) -> Batch:
+        """The batch with another first tensor."""
+        old = self.main
+        args = tuple(value if v is old else v for v in self.args)
+        return replace(
+            self, args=args, kwargs={n: value if v is old else v for n, v in self.kwargs.items()}
+        )
+
     def take(self, rows: Tensor | slice) -> Batch:
         """The batch of some of the samples, by indices, a mask ``(b,)``, or a slice.
 
@@ -180,7 +188,7 @@ def read_batches(
         if isinstance(everything, Batch):
             everything = _labelled(everything, labels)
             return Batches(like, lambda: _cut(everything, batch_size))
-        known = None if labels is None else _tensor(labels, "labels")
+        known = None if labels is None else as_tensor(labels, "labels")
         if known is not None and len(known) != len(data):
             raise ShapeError(
                 f"{len(known)} labels for {len(data)} texts", "one label for each text", ""
@@ -204,6 +212,16 @@ def read_batches(
             "Let each batch bring its labels.",
         )
     return Batches(like, lambda: (reader.batch(part) for part in data))
+
+
+def one_batch(part: Any, required: int = 1) -> Batch:
+    """The batch that a tensor, an array, a mapping or a tuple makes, where it is.
+
+    Example:
+        >>> one_batch((torch.zeros(3, 2), torch.ones(3))).labels.tolist()
+        [1.0, 1.0, 1.0]
+    """
+    return _Reader(required, None, None).batch(part)
 
 
 def _is_whole(data: Any) -> bool:
@@ -237,10 +255,10 @@ class _Reader:
         if isinstance(part, Mapping):
             return _from_mapping(part)
         if not isinstance(part, tuple | list):
-            return _checked(Batch((_tensor(part, "x"),)))
+            return _checked(Batch((as_tensor(part, "x"),)))
         if isinstance(part[0], Mapping) or self.is_text(part[0]):
             return self._with_labels(self.batch(part[0]), part[1:])
-        values = [_tensor(value, f"part {i + 1} of a batch") for i, value in enumerate(part)]
+        values = [as_tensor(value, f"part {i + 1} of a batch") for i, value in enumerate(part)]
         count = min(self.required, len(values))
         return self._with_labels(Batch(tuple(values[:count])), values[count:])
 
@@ -310,7 +328,7 @@ def _is_padding(mask: Tensor) -> Tensor:
 def _argument(value: Any, name: str) -> Any:
     """A tensor of what holds numbers; anything else, such as a flag, as it is."""
     if isinstance(value, Tensor | np.ndarray):
-        return _tensor(value, f"'{name}'")
+        return as_tensor(value, f"'{name}'")
     if isinstance(value, list | tuple) and value and isinstance(value[0], list | int | float):
         try:
             return torch.as_tensor(value)
@@ -323,7 +341,12 @@ def _argument(value: Any, name: str) -> Any:
     return value
 
 
-def _tensor(value: Any, name: str) -> Tensor:
+def as_tensor(value: Any, name: str) -> Tensor:
+    """A tensor of an array or a tensor, without gradients.
+
+    Raises:
+        DtypeError: for anything else, or a tensor that is not dense.
+    """
     if isinstance(value, Tensor):
         if value.layout != torch.strided:
             layout = str(value.layout).removeprefix("torch.")
@@ -343,7 +366,7 @@ def _labelled(batch: Batch, labels: Any) -> Batch:
         return batch
     if batch.labels is not None:
         raise DataError("labels twice, among the data and beside them", "labels once")
-    found = _tensor(labels, "labels")
+    found = as_tensor(labels, "labels")
     if found.ndim == 0 or len(found) != len(batch):
         raise ShapeError(
             f"labels of shape {tuple(found.shape)} for {len(batch)} samples",

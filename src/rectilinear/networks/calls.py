@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pickle import PicklingError
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,9 @@ from torch.func import functional_call
 
 from rectilinear.checks import check_floating, check_values
 from rectilinear.errors import DtypeError, InputError, NonFiniteError, ShapeError, StructureError
+from rectilinear.networks.batches import Batch
+from rectilinear.networks.passes import Output, call, pick
+from rectilinear.networks.places import inner
 
 PROBE_ROWS = 8  # rows that the checks run on
 MAX_WEIGHTS = 2**27  # numbers of a model that are copied into another precision: 1 GB in float64
@@ -35,6 +39,9 @@ class Network:
         like: a tensor of the model's dtype and device.
         state: weights and buffers that take the place of the model's own, by name; None for its
             own.
+        argument: the name of the argument that takes the rows; None for the first.
+        output: what of the model's output counts, as :func:`~rectilinear.networks.passes.pick`
+            takes it.
     """
 
     model: nn.Module
@@ -42,6 +49,8 @@ class Network:
     out_shape: tuple[int, ...]
     like: Tensor
     state: Mapping[str, Tensor] | None = None
+    argument: str | None = None
+    output: Output = None
 
     @property
     def in_dim(self) -> int:
@@ -62,8 +71,12 @@ class Network:
         caller's.
         """
         rows = self.rows(x).clone()
-        out = self.model(rows) if self.state is None else self._elsewhere(rows)
-        return out.reshape(len(rows), self.out_dim)
+        out = self.called(rows) if self.state is None else self._elsewhere(rows)
+        return pick(out, self.output).reshape(len(rows), self.out_dim)
+
+    def called(self, rows: Tensor) -> Any:
+        """What the model returns for rows."""
+        return self.model(rows) if self.argument is None else self.model(**{self.argument: rows})
 
     def __call__(self, x: Tensor) -> Tensor:
         """The output ``(b, O)`` for rows, in float32 where the model computes in half precision.
@@ -84,10 +97,12 @@ class Network:
             )
         return out if torch.finfo(out.dtype).bits > 16 else out.float()
 
-    def _elsewhere(self, rows: Tensor) -> Tensor:
-        # Ties are in the state: told of them, torch would restore a module that is held twice from
-        # its substitute.
-        return functional_call(self.model, dict(self.state or {}), (rows,), tie_weights=False)
+    def _elsewhere(self, rows: Tensor) -> Any:
+        # Ties are in the state: with tie_weights torch would restore a module that is held twice
+        # from its substitute.
+        args, kwargs = ((rows,), {}) if self.argument is None else ((), {self.argument: rows})
+        state = dict(self.state or {})
+        return functional_call(self.model, state, args, kwargs, tie_weights=False)
 
     def exact(self) -> Network | None:
         """The network to read matrices off: itself, or in half precision, too rough for proofs, its
@@ -137,11 +152,20 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             part.training = training
 
 
-def as_network(model: object, x: Tensor) -> Network:
+def as_network(
+    model: object, x: Tensor, output: Output = None, argument: str | None = None
+) -> Network:
     """The checked model as a map of rows like those of ``x``; call it inside :func:`evaluating`.
 
+    Args:
+        model: the module.
+        x: rows.
+        output: what of its output counts, as :func:`~rectilinear.networks.passes.pick` takes it.
+        argument: the name of the argument that takes the rows; None for the first.
+
     Raises:
-        DtypeError: if it is no module, or returns anything but one floating-point tensor.
+        ConfigError: if there is no such output.
+        DtypeError: if it is no module, or returns no floating-point tensor.
         InputError: if it has no parameters, is random, or lets rows of a batch act on each other.
         ShapeError: if it does not take ``x``, or its output has no batch axis or another shape in
             other batches.
@@ -153,7 +177,7 @@ def as_network(model: object, x: Tensor) -> Network:
     """
     parameters = check_module(model)
     assert isinstance(model, nn.Module)
-    model = uncompiled(model)
+    model = inner(model)
     check_floating(x, "x")
     like = next((p for p in parameters if p.is_floating_point()), parameters[0]).detach()
     check_values(x, "x")
@@ -161,12 +185,15 @@ def as_network(model: object, x: Tensor) -> Network:
     probe = torch.cat([probe, probe]) if len(probe) == 1 else probe
     half = len(probe) // 2
     with torch.no_grad():
-        out, again, part = (_output(model, rows) for rows in (probe, probe, probe[:half]))
+        out, again, part = (
+            _output(model, rows, output, argument) for rows in (probe, probe, probe[:half])
+        )
     if out.shape[:1] != probe.shape[:1]:
         raise ShapeError(
             f"an output of shape {tuple(out.shape)} for {len(probe)} rows",
             "one row for each row of the input",
-            "Wrap the model so that the first axis of its output is the batch.",
+            _sequence_first(model)
+            or "Pass output=, or wrap the model so that the batch is the first axis.",
         )
     if not out.numel():
         raise ShapeError(
@@ -180,9 +207,16 @@ def as_network(model: object, x: Tensor) -> Network:
         raise ShapeError(
             f"outputs of shapes {tuple(out.shape)} and {tuple(part.shape)} for {len(probe)} and {half} rows",
             "one shape of a row whatever the batch",
-            "Wrap the model so that it maps every row in the same way.",
+            _sequence_first(model) or "Wrap the model so that it maps every row in the same way.",
         )
-    network = Network(model, tuple(probe.shape[1:]), tuple(out.shape[1:]), like.new_empty(()))
+    network = Network(
+        model,
+        tuple(probe.shape[1:]),
+        tuple(out.shape[1:]),
+        like.new_empty(()),
+        argument=argument,
+        output=output,
+    )
     network(probe)
     scale = out.abs().amax().clamp_min(torch.finfo(out.dtype).tiny)
     allowed = EQUAL_OUTPUTS * torch.finfo(out.dtype).eps ** 0.5
@@ -201,7 +235,7 @@ def as_network(model: object, x: Tensor) -> Network:
         raise InputError(
             "a model in which the rows of a batch act on each other",
             "an output for each row that depends on that row alone",
-            "Put batch normalisation in evaluation mode, and give recurrent layers batch_first=True.",
+            _sequence_first(model) or "Put batch normalisation in evaluation mode.",
         )
     return network
 
@@ -227,14 +261,6 @@ def _rows_act_on_each_other(network: Network, x: Tensor) -> bool:
         except (RuntimeError, NotImplementedError, TypeError):  # no derivative: values alone speak
             return False
     return False
-
-
-def uncompiled(model: nn.Module) -> nn.Module:
-    """What ``torch.compile`` wrapped: its operations can be watched, and its parts have their
-    names.
-    """
-    inner = getattr(model, "_orig_mod", model)
-    return inner if isinstance(inner, nn.Module) else model
 
 
 def check_module(model: object) -> list[nn.Parameter]:
@@ -321,31 +347,19 @@ def copied(model: nn.Module) -> nn.Module:
         ) from error
 
 
-def _output(model: nn.Module, x: Tensor) -> Tensor:
-    try:
-        out = model(x.clone())
-    except (
-        RuntimeError,
-        TypeError,
-        ValueError,
-        IndexError,
-        AssertionError,
-        NotImplementedError,
-    ) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ShapeError(
-            f"x with rows of shape {tuple(x.shape[1:])}, on which the model fails: {first}",
-            "rows that the model takes as its only argument",
-            "Reshape x, or wrap the model.",
-        ) from error
-    if not isinstance(out, Tensor) or not out.is_floating_point():
-        kind = f"tensor of dtype {out.dtype}" if isinstance(out, Tensor) else type(out).__name__
-        raise DtypeError(
-            f"a model that returns a {kind}",
-            "one floating-point tensor",
-            "Wrap it in a module that returns the tensor to look at, such as its logits.",
-        )
-    return out.clone()
+def _output(model: nn.Module, x: Tensor, output: Output, argument: str | None) -> Tensor:
+    batch = Batch((x,)) if argument is None else Batch((), {argument: x})
+    return call(model, batch, output).clone()
+
+
+def _sequence_first(model: nn.Module) -> str:
+    """What to do about a part whose first axis is time, where there is one."""
+    for name, part in model.named_modules():
+        if getattr(part, "batch_first", True) is False:
+            kind = type(part).__name__
+            where = f"'{name}' ({kind})" if name else f"The {kind}"
+            return f"{where} takes sequences as (time, batch, ...): build it with batch_first=True."
+    return ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, softplus
 
 from rectilinear.checks import check_finite, check_floating
 from rectilinear.errors import ConfigError, DataError, DtypeError, InputError, ShapeError
+from rectilinear.networks.batches import Batch, as_tensor, one_batch
 from rectilinear.random import stream
 
 BATCH_ROWS = 1024
@@ -37,6 +39,7 @@ class Data:
         sample: at most ``SAMPLE_ROWS`` rows, in random order.
         sample_labels: theirs.
         source: what gives the batches where ``rows`` is None.
+        argument: the name of the model's argument that takes the rows; None for the first.
     """
 
     n: int
@@ -45,6 +48,7 @@ class Data:
     sample: Tensor
     sample_labels: Tensor | None
     source: Iterable[Any] | None = None
+    argument: str | None = None
 
     @property
     def is_whole(self) -> bool:
@@ -56,19 +60,19 @@ class Data:
         if self.rows is None:
             assert self.source is not None
             for batch in self.source:
-                yield _pair(batch)
+                yield _pair(batch)[:2]
             return
         for start in range(0, self.n, BATCH_ROWS):
             part = slice(start, start + BATCH_ROWS)
             yield self.rows[part], None if self.labels is None else self.labels[part]
 
 
-def read(x: Tensor | Iterable[Any], y: Tensor | None, seed: int) -> Data:
+def read(x: Any, y: Any, seed: int) -> Data:
     """The data as rows with a sample.
 
     Args:
-        x: a tensor ``(n, ...)``, or an iterable that gives batches ``x`` or ``(x, y)`` each time it
-            is iterated, such as a ``DataLoader``.
+        x: a tensor or an array ``(n, ...)``, a mapping with one of them, a tuple ``(x, y)``, or an
+            iterable that gives batches of these each time it is iterated, such as a ``DataLoader``.
         y: labels ``(n, ...)`` of a tensor.
         seed: of the sample.
 
@@ -84,7 +88,13 @@ def read(x: Tensor | Iterable[Any], y: Tensor | None, seed: int) -> Data:
     """
     if isinstance(x, Tensor):
         return _from_tensor(x, y, seed)
-    if not hasattr(x, "__iter__") or hasattr(x, "__array__"):
+    if isinstance(x, np.ndarray | Mapping | tuple):
+        rows, own, argument = _pair(x)
+        if own is not None and y is not None:
+            raise DataError("labels twice, among the data and beside them", "labels once")
+        labels = own if y is None else as_tensor(y, "labels")
+        return replace(_from_tensor(rows, labels, seed), argument=argument)
+    if not hasattr(x, "__iter__") or hasattr(x, "__array__") or isinstance(x, str):
         raise DtypeError(
             f"x of type {type(x).__name__}",
             "a tensor or batches of tensors",
@@ -103,6 +113,12 @@ def read(x: Tensor | Iterable[Any], y: Tensor | None, seed: int) -> Data:
             "Let each batch bring its labels.",
         )
     return _from_batches(x, seed)
+
+
+def are_rows(batch: Batch) -> bool:
+    """Whether a batch is rows of numbers: one floating-point tensor, without padding."""
+    tensors = [v for v in (*batch.args, *batch.kwargs.values()) if isinstance(v, Tensor)]
+    return len(tensors) == 1 and tensors[0].is_floating_point() and batch.mask is None
 
 
 def row_keys(x: Tensor) -> Tensor:
@@ -161,9 +177,9 @@ def _from_batches(source: Iterable[Any], seed: int) -> Data:
     kept: list[Tensor] | None = []
     labels: list[Tensor] = []
     n, numbers = 0, 0
-    keys, sample, sample_labels = torch.empty(0), None, None
+    keys, sample, sample_labels, argument = torch.empty(0), None, None, None
     for batch in source:
-        x, y = _pair(batch)
+        x, y, argument = _pair(batch)
         if n and (y is None) != (not labels):
             raise DataError("batches with and without labels", "labels in all of them or in none")
         if sample is not None and x.shape[1:] != sample.shape[1:]:
@@ -189,19 +205,22 @@ def _from_batches(source: Iterable[Any], seed: int) -> Data:
         raise DataError("no batches", "at least one", "Look at what x iterates over.")
     y = torch.cat(labels) if labels else None
     if kept is not None:
-        return _from_tensor(torch.cat(kept), y, seed)
+        return replace(_from_tensor(torch.cat(kept), y, seed), argument=argument)
     best = keys.topk(min(SAMPLE_ROWS, len(keys))).indices
     chosen = None if sample_labels is None else sample_labels[best.to(sample_labels.device)]
-    return Data(n, None, y, sample[best.to(sample.device)], chosen, source)
+    return Data(n, None, y, sample[best.to(sample.device)], chosen, source, argument)
 
 
-def _pair(batch: Any) -> tuple[Tensor, Tensor | None]:
-    """``x`` and ``y`` of a batch, checked."""
-    parts = list(batch) if isinstance(batch, tuple | list) else [batch]
-    if len(parts) > 2 or not parts:
-        raise DataError(f"a batch of {len(parts)} parts", "x or (x, y)", "Wrap the loader.")
-    x, y = parts[0], parts[1] if len(parts) == 2 else None
-    x = _rows(x, "a batch of x")
+def _pair(batch: Any) -> tuple[Tensor, Tensor | None, str | None]:
+    """``x`` and ``y`` of a batch, checked, and the name of the argument that takes ``x``."""
+    found = one_batch(batch)
+    if not are_rows(found) and (len(found.kwargs) > 1 or found.mask is not None):
+        raise DtypeError(
+            f"a batch of {', '.join(map(repr, found.kwargs))}",
+            "rows of floating-point numbers",
+            "rl.audit, rl.linear_map and rl.linearize take such batches.",
+        )
+    x, y = _rows(found.main, "a batch of x"), found.labels
     if x.ndim < 2:
         raise ShapeError(
             f"a batch of shape {tuple(x.shape)}", "rows (b, ...)", "Put the batch axis first."
@@ -209,18 +228,11 @@ def _pair(batch: Any) -> tuple[Tensor, Tensor | None]:
     check_finite(x, "a batch of x")
     if y is not None:
         y = _labels_of(x, y, "Correct the loader.")
-    return x, y
+    return x, y, next((name for name in found.kwargs), None)
 
 
 def _rows(x: object, name: str) -> Tensor:
     """``x`` as a plain tensor of numbers."""
-    if isinstance(x, Mapping):
-        keys = ", ".join(map(repr, x))
-        raise DtypeError(
-            f"{name} of type {type(x).__name__} ({keys})",
-            "x or (x, y)",
-            "Wrap the loader and the model.",
-        )
     check_floating(x, name)
     assert isinstance(x, Tensor)
     if x.layout != torch.strided:

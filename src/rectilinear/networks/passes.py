@@ -197,6 +197,8 @@ def _called(model: nn.Module, batch: Batch) -> Any:
 
 
 def _described(batch: Batch) -> str:
+    if len(batch.args) == 1 and not batch.kwargs:
+        return f"a batch with rows of shape {tuple(batch.main.shape[1:])}"
     named = [*((None, a) for a in batch.args), *batch.kwargs.items()]
     return "a batch of " + ", ".join(
         f"{f'{name} ' if name else ''}{tuple(v.shape)}"
@@ -241,7 +243,7 @@ class _Seen:
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             if not self._due(name):
                 return None
-            where = _flowing_argument(name, args, kwargs)
+            where = flowing_argument(name, args, kwargs)
             value = kwargs[where] if isinstance(where, str) else args[where]
             new = self.visit(name, value)
             if new is value:
@@ -258,7 +260,7 @@ class _Seen:
                 return None
             value = _flowing(name, out)
             new = self.visit(name, value)
-            return None if new is value else _exchanged(out, value, new)
+            return None if new is value else exchanged(out, value, new)
 
         return hook
 
@@ -301,7 +303,7 @@ class _Seen:
                 )
 
 
-def _flowing_argument(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | str:
+def flowing_argument(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | str:
     """Where among the arguments of a module the tensor is that flows on."""
 
     def floats(value: Any) -> bool:
@@ -331,22 +333,22 @@ def _flowing(name: str, out: Any) -> Tensor:
         ) from error
 
 
-def _exchanged(out: Any, old: Tensor, new: Tensor) -> Any:
+def exchanged(out: Any, old: Tensor, new: Tensor) -> Any:
     """The output of a module with one tensor in the place of another, its other parts kept."""
     if out is old:
         return new
     if isinstance(out, tuple) and not hasattr(out, "_fields"):
-        return tuple(_exchanged(part, old, new) for part in out)
+        return tuple(exchanged(part, old, new) for part in out)
     if isinstance(out, tuple):
-        return type(out)(*(_exchanged(part, old, new) for part in out))
+        return type(out)(*(exchanged(part, old, new) for part in out))
     if isinstance(out, list):
-        return [_exchanged(part, old, new) for part in out]
+        return [exchanged(part, old, new) for part in out]
     if dataclasses.is_dataclass(out) and not isinstance(out, type):
         values = {f.name: getattr(out, f.name) for f in dataclasses.fields(out)}
         changed = {k: new for k, v in values.items() if v is old}
         return dataclasses.replace(out, **changed) if changed else out
     if isinstance(out, Mapping):
-        return type(out)({k: _exchanged(v, old, new) for k, v in out.items()})  # type: ignore[call-arg]
+        return type(out)({k: exchanged(v, old, new) for k, v in out.items()})  # type: ignore[call-arg]
     return out
 
 

@@ -1,0 +1,178 @@
+"""A network of tokens under audit: its data in batches, and where the audited map starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from rectilinear.errors import InputError
+from rectilinear.networks.batches import Batch, Batches
+from rectilinear.networks.calls import Resolution
+from rectilinear.networks.data import Task
+from rectilinear.networks.embeddings import embeddings_of
+from rectilinear.networks.passes import Output, forward
+from rectilinear.networks.places import Place, find
+from rectilinear.networks.samples import SampleSplit
+from rectilinear.networks.vectors import vectors
+from rectilinear.random import stream
+
+MAX_OUTPUTS = 1024  # outputs up to which each is looked at
+DIRECTIONS = 256  # random directions that stand for more
+COMPUTED = 4.0  # last digits by which the arithmetic of a network errs
+
+
+class TokenPass(NamedTuple):
+    """A batch, the value ``h`` at the start, and the outputs as vectors with their samples."""
+
+    batch: Batch
+    h: Tensor
+    rows: Tensor
+    out: Tensor
+    samples: Tensor
+
+
+@dataclass(eq=False)
+class TokenSubject:
+    """The map from the vectors at ``start`` to the output, one vector a token or one a sample.
+
+    Attributes:
+        model: the module.
+        batches: the data.
+        start: where the map starts.
+        by_token: whether there is an output for each token.
+        split: which samples are held out.
+        task: the loss, where there are labels.
+        seed: of random numbers.
+        head: random directions ``(O, 256)`` that stand for more outputs.
+        shape: of one output vector.
+        longest: tokens in the longest sample.
+        count: how many tokens there are in all.
+    """
+
+    model: nn.Module
+    batches: Batches
+    output: Output
+    start: Place
+    by_token: bool
+    split: SampleSplit
+    task: Task | None
+    seed: int
+    head: Tensor | None
+    shape: tuple[int, ...]
+    dim: int
+    longest: int
+    count: int
+    blocks: list[str] | None = None
+    found: dict[object, object] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        batches: Batches,
+        output: Output,
+        task: Callable[[int], Task | None],
+        seed: int,
+        blocks: list[str] | None = None,
+    ) -> TokenSubject:
+        """The subject, after one pass over the data.
+
+        Raises:
+            InputError: if there is no place at which ids have become vectors, or the output has
+                neither a vector for each token nor one for each sample.
+        """
+        first = next(iter(batches))
+        floating = first.main.is_floating_point()
+        start = find(model, "@input") if floating else embeddings_of(model, first, output)
+        seen = forward(model, first, [start], output=output)
+        h, out = seen.at[str(start)], seen.out
+        if h.ndim < 3:
+            h = h.reshape(len(h), -1, h.shape[-1])
+        by_token = out.ndim > 2 and out.shape[:2] == h.shape[:2]
+        if len(out) != len(first):
+            raise InputError(
+                f"an output of shape {tuple(out.shape)} for {len(first)} samples",
+                "the batch as the first axis",
+                "Pass output=, or build the model with batch_first=True.",
+            )
+        shape = tuple(out.shape[2:] if by_token else out.shape[1:])
+        width, longest, count = torch.Size(shape).numel(), 0, 0
+        for batch in batches:
+            tokens = batch.main.shape[1] if batch.main.ndim > 1 else 1
+            longest = max(longest, tokens)
+            count += len(batch) * tokens if batch.mask is None else int(batch.mask.sum())
+        head = None
+        if width > MAX_OUTPUTS:
+            draw = torch.randn(
+                width, DIRECTIONS, generator=stream(seed, "outputs"), dtype=torch.float64
+            )
+            head = (draw / DIRECTIONS**0.5).to(out.device)
+        split = SampleSplit.of(batches, seed)
+        return cls(
+            model,
+            batches,
+            output,
+            start,
+            by_token,
+            split,
+            task(width),
+            seed,
+            head,
+            shape,
+            h.shape[-1],
+            longest,
+            count,
+            blocks,
+        )
+
+    def passes(self, held_out: bool | None = None) -> Iterator[TokenPass]:
+        """All samples, or those that are held out, or the others."""
+        for batch in self.batches:
+            part = batch
+            if held_out is not None:
+                chosen = self.split(batch)
+                part = batch.take(chosen if held_out else ~chosen)
+            if len(part):
+                yield self.one(part)
+
+    def one(self, batch: Batch) -> TokenPass:
+        """The outputs of one batch."""
+        seen = forward(self.model, batch, [self.start], output=self.output)
+        h = seen.at[str(self.start)]
+        out, samples = self.outputs(seen.out, batch)
+        return TokenPass(batch, h, self.rows(h, batch), out, samples)
+
+    def at(self, batch: Batch, h: Tensor) -> Tensor:
+        """The outputs ``(n, O)`` for other values at the start."""
+        seen = forward(self.model, batch, (), {str(self.start): lambda _: h}, output=self.output)
+        return self.outputs(seen.out, batch)[0]
+
+    def outputs(self, out: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Output vectors ``(n, O)`` in float32 at least, and their samples ``(n,)``."""
+        if self.by_token:
+            found = vectors(out.flatten(2), batch.mask, "tokens")
+        else:
+            found = vectors(out.flatten(1), None, "rows")
+        rows = found.rows if torch.finfo(out.dtype).bits > 16 else found.rows.float()
+        return (rows if self.head is None else rows.double() @ self.head), found.samples
+
+    def rows(self, h: Tensor, batch: Batch) -> Tensor:
+        """What a map of single vectors acts on: those of tokens, or their mean over a sample."""
+        found = vectors(h, batch.mask)
+        if self.by_token:
+            return found.rows
+        sums = found.rows.new_zeros(len(h), found.rows.shape[1]).double()
+        sums.index_add_(0, found.samples, found.rows.double())
+        return sums / found.samples.bincount(minlength=len(h))[:, None]
+
+    def resolution(self, out: Tensor) -> Resolution:
+        """The rounding of outputs ``(n, O)``, from the digits that the model's dtype has."""
+        dtype = self.batches.like.dtype
+        eps = torch.finfo(dtype).eps
+        size = out.double().square().mean(0).sqrt().cpu()
+        name = str(dtype).removeprefix("torch.")
+        return Resolution(eps * size / 12**0.5, COMPUTED * eps * size, name)
