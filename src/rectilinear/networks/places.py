@@ -168,5 +168,10 @@ def _leads_to_list(child: nn.Module, listed: bool) -> bool:
 
 def _is_wrapped(child: nn.Module, listed: bool) -> bool:
     """Whether the only part with parameters is a network of its own, and no module of torch."""
-    own = not type(child).__module__.startswith("torch.nn.")
-    return own and not listed and any(True for _ in child.children())
+    while True:
+        children = [inner(part) for part in child.children()]
+        if listed or not children or type(child).__module__.startswith("torch.nn."):
+            return False
+        if len(children) > 1 or isinstance(children[0], _LISTS):
+            return True
+        child = children[0]
