@@ -33,6 +33,7 @@ BOOTSTRAP_BLOCKS = 2048  # blocks of rows that are resampled where there are mor
 TAIL = 0.025  # probability beyond either end of an interval of 95 %
 
 NOT_ASKED_FOR = "not asked for"  # the note of a measurement that was left out
+NOT_FOR_TOKENS = "for networks of rows; not for tokens"
 
 Kind = Literal["exact", "certified", "estimated", "not applicable"]
 T = TypeVar("T")

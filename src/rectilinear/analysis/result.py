@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rectilinear.analysis.measure import NOT_ASKED_FOR, Measure
+from rectilinear.analysis.measure import NOT_ASKED_FOR, NOT_FOR_TOKENS, Measure
 from rectilinear.analysis.verdict import Verdict
 from rectilinear.config import nan_to_null, write_json
 from rectilinear.errors import MissingDependencyError
@@ -46,15 +46,17 @@ class Audit:
 
     @property
     def shown(self) -> list[Measure]:
-        """The measurements that were asked for."""
-        return [m for m in self.measures.values() if m.note != NOT_ASKED_FOR]
+        """The measurements that were asked for, of those that there are for such data."""
+        return [m for m in self.measures.values() if m.note not in (NOT_ASKED_FOR, NOT_FOR_TOKENS)]
 
     @property
     def subject(self) -> str:
         """The model and the data in a few words."""
-        tokens = "" if self.vectors is None else f" of {self.vectors:,} tokens in all"
         start = f", from {self.start}" if self.start else ""
-        return f"{self.model}, {self.parameters:,} parameters, on {self.rows:,} rows{tokens}{start}"
+        data = f"{self.rows:,} rows"
+        if self.vectors is not None:
+            data = f"{self.rows:,} samples of {self.vectors:,} tokens in all"
+        return f"{self.model}, {self.parameters:,} parameters, on {data}{start}"
 
     def __str__(self) -> str:
         lines = [

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import nn
 
 from rectilinear.analysis import token_measures as of_tokens
-from rectilinear.analysis.measure import NOT_ASKED_FOR, Measure
+from rectilinear.analysis.measure import NOT_ASKED_FOR, NOT_FOR_TOKENS, Measure
 from rectilinear.analysis.rows_audit import MEASURES
 from rectilinear.analysis.token_blocks import block_replacement
 from rectilinear.analysis.token_subject import TokenSubject
@@ -24,7 +24,6 @@ TOKEN_MEASURES: dict[str, Callable[[TokenSubject], Measure]] = {
     "weights": lambda subject: weights_of(subject.model, None),
     "blocks": block_replacement,
 }
-NOT_FOR_TOKENS = "for networks of rows; not for tokens"
 
 
 def measured_tokens(

@@ -78,18 +78,8 @@ def affine_r2(subject: TokenSubject) -> Measure:
     if fit is None:
         return Measure.missing("affine_r2", "too few vectors")
     model, ridge = fit
-    scores = []
-    for held_out in (True, False):
-        left, total = [], []
-        for p in subject.passes(held_out):
-            size = len(p.batch)
-            made = predicted(model, p.rows, ridge if held_out else 0)
-            wanted = p.out.double()
-            apart = (wanted - made).square(), (wanted - model.mean_t).square()
-            left.append(sums_by_sample(apart[0], p.samples, size).cpu())
-            total.append(sums_by_sample(apart[1], p.samples, size).cpu())
-        scores.append((torch.cat(left), torch.cat(total)))
-    (left, total), (own, own_total) = scores
+    left, total = _left(subject, model, ridge, held_out=True)
+    own, own_total = _left(subject, model, 0, held_out=False)
     energy = total.sum(0)
     first = next(iter(subject.passes(held_out=True)))
     count = len(first.out) / len(first.batch) * len(total)
@@ -129,6 +119,19 @@ def affine_r2(subject: TokenSubject) -> Measure:
     return Measure("affine_r2", 1 - missed, "estimated", ends, note, details, tensors)
 
 
+def _left(subject: TokenSubject, fit: Fit, ridge: int, held_out: bool) -> tuple[Tensor, Tensor]:
+    """Squares that the map and the constant leave, ``(samples, O)`` each."""
+    left: list[Tensor] = []
+    total: list[Tensor] = []
+    for p in subject.passes(held_out):
+        wanted = p.out.double()
+        apart = (wanted - predicted(fit, p.rows, ridge)).square()
+        left.append(sums_by_sample(apart, p.samples, len(p.batch)).cpu())
+        deviation = (wanted - fit.mean_t).square()
+        total.append(sums_by_sample(deviation, p.samples, len(p.batch)).cpu())
+    return torch.cat(left), torch.cat(total)
+
+
 def fitted(subject: TokenSubject) -> tuple[Fit, int] | None:
     """The best affine map of vectors on the samples that are not held out, and its ridge."""
     if "fit" in subject.found:
@@ -165,7 +168,9 @@ def affine_score(subject: TokenSubject) -> Measure:
     fit = fitted(subject)
     if fit is None:
         return Measure.missing(name, "too few samples")
-    old, new, classes = [], [], True
+    old: list[Tensor] = []
+    new: list[Tensor] = []
+    classes = True
     for p in subject.passes(held_out=True):
         if p.batch.labels is None:
             continue
@@ -204,7 +209,8 @@ def homogeneity(subject: TokenSubject) -> Measure:
 
 def parity(subject: TokenSubject) -> Measure:
     """The share of the odd part in the energy, of vectors at the start and their mirror image."""
-    odd, even = [], []
+    odd: list[Tensor] = []
+    even: list[Tensor] = []
     for p in _some(subject):
         f, mirrored = p.out.double(), subject.at(p.batch, -p.h).double()
         for kept, part in ((odd, f - mirrored), (even, f + mirrored)):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rectilinear.errors import InputError
+from rectilinear.errors import DtypeError, InputError, ShapeError
 from rectilinear.networks.batches import Batch, Batches
 from rectilinear.networks.calls import Resolution
 from rectilinear.networks.data import Task
@@ -86,8 +86,7 @@ class TokenSubject:
                 neither a vector for each token nor one for each sample.
         """
         first = next(iter(batches))
-        floating = first.main.is_floating_point()
-        start = find(model, "@input") if floating else embeddings_of(model, first, output)
+        start = _start(model, first, output)
         seen = forward(model, first, [start], output=output)
         h, out = seen.at[str(start)], seen.out
         if h.ndim < 3:
@@ -176,3 +175,17 @@ class TokenSubject:
         size = out.double().square().mean(0).sqrt().cpu()
         name = str(dtype).removeprefix("torch.")
         return Resolution(eps * size / 12**0.5, COMPUTED * eps * size, name)
+
+
+def _start(model: nn.Module, batch: Batch, output: Output) -> Place:
+    """Where the map starts: the input if it is vectors, else the embeddings' output."""
+    if batch.main.is_floating_point():
+        return find(model, "@input")
+    try:
+        return embeddings_of(model, batch, output)
+    except ShapeError as error:
+        raise DtypeError(
+            f"x of dtype {batch.main.dtype}: {error.got}",
+            "ids of a model with embeddings, or floating-point numbers",
+            "Convert numbers with .float().",
+        ) from error
