@@ -14,7 +14,9 @@ from rectilinear.networks.places import Place, block_names, find, named_parts
 from rectilinear.random import stream
 
 MAX_TRIALS = 64  # places that are tried
-SAME = 1e-3  # relative difference of outputs that are the same but for rounding, times the root
+EQUAL_OUTPUTS = (
+    1e-3  # relative difference of outputs that are the same but for rounding, times the root
+)
 
 
 def embeddings_of(model: nn.Module, batch: Batch, output: Output = None) -> Place:
@@ -39,7 +41,7 @@ def embeddings_of(model: nn.Module, batch: Batch, output: Output = None) -> Plac
     """
     other = _shuffled(batch)
     old, new = (forward(model, b, output=output).out for b in (batch, other))
-    allowed = SAME * torch.finfo(old.dtype).eps ** 0.25 * float(old.abs().max())
+    allowed = EQUAL_OUTPUTS * torch.finfo(old.dtype).eps ** 0.25 * float(old.abs().max())
     if not float((old - new).abs().max()) > allowed:
         raise InputError(
             "an output that does not depend on the ids", "a model that reads them", "Pass more."
