@@ -1,9 +1,9 @@
 """One step against a hundred: ``rectilinear reproduce berman2025_linearizer one_step``.
 
 The paper reports 32.4 dB (MNIST) and 32.9 dB (CelebA) between samples drawn in one step and in a
-hundred. Both are the same product of matrices, so they should agree to rounding, and here they do.
-What gives such numbers is a Runge-Kutta matrix whose stages are averaged without being nested; it
-is computed here too.
+hundred. Both are the same product of matrices, so they should agree up to rounding, and here they
+do. A Runge-Kutta matrix whose stages are averaged instead of nested agrees less; it is computed
+here too.
 
 Cost: small 10 seconds, full about half an hour, on two cores.
 """

@@ -1,11 +1,11 @@
 """Style transfer: ``rectilinear reproduce berman2025_linearizer style``.
 
-The paper shows four styles of one photograph, the operator of each a depth-wise 4 x 4 convolution
-that a network makes of the style's number, and walks from style to style by that number; it reports
-no figures. Here several photographs are styled and others held out; a style is its operator and
-nothing else, the walk is straight in their space, and it is measured against what the teacher
-itself makes between two styles. The published walk is judged beside it: halfway between the first
-style and the third, a walk over the style's number passes the second.
+The paper shows four styles of one photograph. The operator of each is a depth-wise 4 x 4
+convolution that a network computes from the index of the style, and styles are interpolated by that
+index; no numbers are reported. Here several photographs are styled and others held out, a style is
+an operator, and styles are interpolated along a straight line of operators. The result is compared
+with the teacher's own blend of the two styles. The published interpolation is measured beside it:
+half-way from the first style to the third it is at the second.
 
 Cost: small 40 seconds, full 10 minutes, on two cores.
 """

@@ -2,11 +2,11 @@
 
 ``rectilinear reproduce lakkapragada2023_depth escape_time``
 
-Why depth hurts in the paper: a chain of layers starts near the saddle at zero and has to leave it
-before it can fit. The time that takes is ``t* = rho^-(L-2) / ((L-2) 2|S|)``, exponential in depth.
-With ``rho = 1/e`` for the paper's initial weights and ``|S|`` the median of its slopes it predicts
-the median over trials, and where it passes the budget of 10,000 steps the networks begin to fail.
-Given longer, they converge too. Adam needs fewer steps the deeper the network.
+Depth hurts in the paper because a chain of layers is initialised near the saddle at zero and has to
+leave it before it can fit. That takes ``t* = rho^-(L-2) / ((L-2) 2|S|)``, exponential in depth.
+With ``rho = 1/e`` for the paper's initial weights and ``|S|`` the median of its slopes, this
+predicts the median over trials. Where it exceeds the budget of 10,000 steps, networks begin to
+fail. With more steps they converge too. Adam needs fewer steps the deeper the network.
 
 Cost: small 5 seconds (3 to 5 layers), full half a minute with numba (3 to 10 layers, up to a
 million steps).

@@ -4,9 +4,9 @@
 
 The paper trains linear networks of one to ten layers of one unit on a noisy line and draws ``D =
 |slope - that of least squares| + |intercept - that of least squares|`` over steps, averaged over
-100 trials: the deeper, the further away at 10,000 steps. That is found here too. The median beside
-it shows what the mean hides: a trial ends at least squares or at the saddle, and hardly any in
-between.
+100 trials: deeper networks are further away at 10,000 steps. This is found here too. The median
+beside it shows what the mean hides: almost every trial ends either at least squares or at the
+saddle.
 
 Cost: small 10 seconds (100 trials), full a minute (2,000), on one core; with numba a few seconds
 each.

@@ -3,9 +3,10 @@
 ``rectilinear reproduce lakkapragada2023_depth fig2``
 
 The paper's conclusion is drawn from this figure: linear networks have a larger test error than
-linear regression, and the more layers the larger. It holds under the paper's training. With Adam,
-at the same step size, initial weights and budget, every depth has the test error of least squares:
-the figure shows where gradient descent is after 10,000 steps.
+linear regression, and it increases with the number of layers. This holds with the paper's training.
+With Adam, at the same step size, initial weights and budget, every depth has the test error of
+least squares. So the figure shows how far gradient descent gets in 10,000 steps, not what linear
+networks can learn.
 
 Cost: small 12 seconds (50 trials a cell), full ten minutes (1,000), on one core; with numba half a
 minute.

@@ -2,8 +2,9 @@
 
 ``rectilinear reproduce lakkapragada2023_depth helps``
 
-With more samples than dimensions and square loss depth cannot change what is learned, only the way
-there. It can where the data leave a choice, or where the way is the problem:
+With more samples than dimensions and square loss, depth cannot change what is learned, only how
+fast. It can change what is learned if the data leave a choice (the first two problems), and it can
+speed up training (the third):
 
 * sparse recovery, fewer samples than dimensions: ``w = u^L - v^L`` entry by entry from small
   initial weights finds sparse solutions,

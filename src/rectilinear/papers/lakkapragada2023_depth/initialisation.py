@@ -2,11 +2,11 @@
 
 ``rectilinear reproduce lakkapragada2023_depth initialisation``
 
-Which of the paper's choices makes depth a disadvantage? The same networks, trials, budget and step
-size, with other initial weights and other optimisers. Two changes help at every depth: Adam from
-the paper's own initial weights, and gradient descent from a last layer of zeros on ones. Initial
-weights of one size (balanced, orthogonal, identity) do not help at width one, even with Adam: half
-of the trials have the wrong sign, and weights that move alike stop together at zero.
+The same networks, trials, budget and step size as in the paper, with other initial weights and
+other optimisers. Two changes help at every depth: Adam from the paper's own initial weights, and
+gradient descent from a last layer of zeros after layers of ones. Initial weights of equal size
+(balanced, orthogonal, identity) do not help at width one, even with Adam: in half of the trials
+their product has the wrong sign, and weights of equal size reach zero together.
 
 Cost: small 12 seconds (ten layers, three initialisations), full a minute with numba (every depth,
 500 trials).

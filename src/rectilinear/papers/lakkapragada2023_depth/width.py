@@ -2,13 +2,12 @@
 
 ``rectilinear reproduce lakkapragada2023_depth width``
 
-The paper's layers have one unit, which is the worst case: a chain of single weights is as far from
-zero as the product of its weights, and that shrinks exponentially with depth. With more units a
-product of random matrices keeps its size if their entries have variance one over the width, and
-then gradient descent converges at every depth, as theory has it (Du and Hu, "Width provably matters
-in optimization for deep linear neural networks", ICML 2019). Orthogonal weights need a width of
-two. PyTorch's default has a third of that variance: the product still shrinks, and width helps
-less.
+The paper's layers have one unit, which is the worst case: the product of single weights shrinks
+exponentially with depth, so the chain is initialised near zero. With more units, a product of
+random matrices keeps its size if their entries have variance 1/width, and then gradient descent
+converges at every depth, as theory predicts (Du and Hu, "Width provably matters in optimization for
+deep linear neural networks", ICML 2019). Orthogonal weights need a width of two. PyTorch's default
+has a third of that variance, so the product still shrinks, and width helps less.
 
 Cost: small 10 seconds (two widths), full a minute with numba (four widths, 100 trials).
 """

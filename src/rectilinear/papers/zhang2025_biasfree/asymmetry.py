@@ -1,8 +1,8 @@
 """Supplement, broken symmetry: ``rectilinear reproduce zhang2025_biasfree asymmetry``.
 
-Mirror images are taken from the data, a part at a time. The more are missing, the further the ReLU
-network of two layers goes from a linear map: the even part that it learns has more energy, and it
-gets below the loss of the best linear map, which no such network can on symmetric data.
+Mirror images are removed from the data, a part at a time. The more are missing, the further the
+two-layer ReLU network is from a linear map: the even part that it learns has more energy, and its
+loss falls below that of the best linear map, which is impossible on symmetric data.
 
 Cost: small 8 seconds, full a minute, on one core.
 """

@@ -1,8 +1,8 @@
 """Supplement, weight decay: ``rectilinear reproduce zhang2025_biasfree decay``.
 
-With weight decay ``lambda`` a leaky ReLU network of pairs learns like the linear one with
-``lambda/kappa``, exactly; from small Gaussian weights nearly so. More decay leaves a weaker map,
-and beyond ``kappa s`` none: the weights vanish.
+With weight decay ``lambda``, a leaky ReLU network of neurons in pairs learns exactly like the
+linear network with ``lambda/kappa``; from small Gaussian weights nearly so. Stronger decay leaves a
+smaller map, and above ``kappa s`` all weights vanish.
 
 Cost: small 5 seconds, full 2 minutes, on one core.
 """

@@ -1,8 +1,9 @@
 """Supplement, deeper networks: ``rectilinear reproduce zhang2025_biasfree deeper``.
 
-From weights in two blocks a ReLU network of any depth computes a linear map all through training,
-that of the linear network at half the time: ``f_relu(x, t) = f_linear(x, t/2)``. From small random
-weights three layers get there by themselves (figure 5), though not at that time.
+From weights in two blocks, a ReLU network of any depth computes a linear map during all of
+training, that of the linear network at half the time: ``f_relu(x, t) = f_linear(x, t/2)``. From
+small random weights, three layers reach this form by themselves (figure 5), though not at that
+time.
 
 Cost: small 5 seconds, full half a minute, on one core.
 """

@@ -1,9 +1,9 @@
 """Figure 1, expressivity: ``rectilinear reproduce zhang2025_biasfree fig1``.
 
-A fan of six sectors with labels that alternate, and two circles. The fan is closed under ``(x, y)
--> (-x, -y)``: no bias-free network of two layers, however wide, gets below ``ln 2``, the loss of
-knowing nothing, while three layers or biases classify it. On the circles both labels lie on every
-ray, and no bias-free network of any depth gets below 0.641953.
+A fan of six sectors with alternating labels, and two circles. The fan is closed under ``(x, y) ->
+(-x, -y)``, so no bias-free network of two layers, however wide, has a loss below ``ln 2``, that of
+a constant output of zero; three layers, or biases, classify it. On the circles both labels lie on
+every ray, so no bias-free network of any depth has a loss below 0.641953.
 
 The paper does not give the numbers of points, widths and rates; ours are in ``PRESETS`` and
 ``fan``, ``circles``.

@@ -1,8 +1,9 @@
 """Figure 2, depth separation: ``rectilinear reproduce zhang2025_biasfree fig2``.
 
 ``g(x) = sgn(x_1) max(|x_1| - |x_2|, 0)`` is odd and homogeneous. Three bias-free ReLU layers of
-width 4 compute it exactly; two of any width leave 31.2 % of its variance on isotropic inputs, what
-the best linear map leaves. We do not have the paper's own function; this one shows the same.
+width 4 compute it exactly. Two layers of any width leave 31.2 % of its variance on isotropic
+inputs unexplained, as the best linear map does. We did not have the paper's own function; this one shows
+the same.
 
 Cost: small 10 seconds, full a minute, on one core.
 """

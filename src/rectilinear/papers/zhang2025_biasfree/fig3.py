@@ -1,11 +1,11 @@
 """Figure 3, the same learning curve: ``rectilinear reproduce zhang2025_biasfree fig3``.
 
-Two-layer leaky ReLU networks from small weights learn like linear ones, later by ``2/(1 + alpha)``.
-The loss is on the curve that :func:`rectilinear.predict` draws from the initialisation alone, and
-on one curve for all slopes once time is rescaled. The paper gives weights within 0.3 % of a linear
-network's. That takes pairs of neurons, where the distance is rounding, or luck: from Gaussian
-weights of width 100 it tends to what follows from their sign imbalance, 7 % on average, and is
-below 0.3 % in one seed of 37.
+Two-layer leaky ReLU networks from small weights learn like linear ones, slower by ``2/(1 +
+alpha)``. The loss follows the curve that :func:`rectilinear.predict` computes from the
+initialisation alone, and is on one curve for all slopes once time is rescaled. The paper reports
+weights within 0.3 % of a linear network's. With neurons in pairs the distance is rounding. From
+Gaussian weights of width 100 it tends to a value that follows from their sign imbalance: 7 % on
+average, and below 0.3 % for one seed in 37.
 
 Cost: small 10 seconds, full about 3 minutes, on one core.
 """

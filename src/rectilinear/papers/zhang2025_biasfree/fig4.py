@@ -1,11 +1,11 @@
 """Figure 4, independent networks: ``rectilinear reproduce zhang2025_biasfree fig4``.
 
-On two orthogonal points, and on four points of XOR, a neuron of a ReLU network that points at one
-of them sees no other: the network is several independent linear ones. From aligned weights that is
-exact. From small random ones neurons that are active on several points first grow towards a sum of
-them, so that the network is a few percent late. The loss is summed over points, as in the paper.
-XOR is turned so that its points lie on the axes: elsewhere rounding at a kink decides whether a
-neuron sees a point that is orthogonal to it.
+On two orthogonal points, and on the four points of XOR, a neuron of a ReLU network that is aligned
+with one point is inactive on the others, so the network is several independent linear ones. From
+aligned weights this is exact. From small random weights, neurons that are active on several points
+first grow towards a sum of them, so the network is a few percent late. The loss is summed over
+points, as in the paper. XOR is rotated so that its points lie on the axes: elsewhere, rounding at a
+kink decides whether a neuron is active on a point that is orthogonal to it.
 
 Cost: small 5 seconds, full 30 seconds, on one core.
 """

@@ -1,9 +1,9 @@
 """Figure 5, low-rank weights: ``rectilinear reproduce zhang2025_biasfree fig5``.
 
-Three layers learn a linear target from small weights. All weights of the linear network become of
-rank one. Those of the ReLU network do but for the middle one, which becomes of rank two: a block
-for the positive entries of its neighbours and a block for the negative ones, of the linear
-network's size times sqrt 2, and zeros between them. That is the manifold of
+Three layers learn a linear target from small weights. All weight matrices of the linear network
+become of rank one. So do those of the ReLU network except for the middle one, which becomes of rank
+two: one block for the positive entries of its neighbours, one for the negative ones, each
+``sqrt(2)`` times as large as in the linear network, and zeros between them. That is the manifold of
 :func:`rectilinear.learning.two_block_init`.
 
 Cost: small 10 seconds, full 2 minutes, on one core.

@@ -1,8 +1,8 @@
 """Supplement, large initialisation: ``rectilinear reproduce zhang2025_biasfree large_init``.
 
-The equivalence of pairs does not ask for small weights: it is exact at every scale. From Gaussian
-weights it is lost as the scale grows, because they then have an even part of their own: the curves
-part, by as much as that part is large.
+The equivalence of networks in pairs does not need small weights: it is exact at every scale. From
+Gaussian weights it is lost as the scale grows, because they have an even part of their own: the
+curves differ by as much as that part is large.
 
 Cost: small 5 seconds, full a minute, on one core.
 """

@@ -1,8 +1,8 @@
 """Supplement, large steps: ``rectilinear reproduce zhang2025_biasfree large_step``.
 
-The equivalence of pairs is one of steps, not of their limit: a ReLU network of pairs at step
-``lr/kappa`` does what the linear one does at step ``lr``, also where the minimum is unstable and
-both oscillate around it. Gradient flow is the limit of small steps only.
+The equivalence of networks in pairs holds for every step, not only in the limit of small ones: a
+ReLU network of pairs at step ``lr/kappa`` equals the linear one at step ``lr``, also where the
+minimum is unstable and both oscillate around it. Gradient flow is the limit of small steps only.
 
 Cost: small 5 seconds, full half a minute, on one core.
 """
