@@ -2,8 +2,8 @@
 
 ``g(x) = sgn(x_1) max(|x_1| - |x_2|, 0)`` is odd and homogeneous. Three bias-free ReLU layers of
 width 4 compute it exactly. Two layers of any width leave 31.2 % of its variance on isotropic
-inputs unexplained, as the best linear map does. We did not have the paper's own function; this one shows
-the same.
+inputs unexplained, as the best linear map does. We did not have the paper's own function; this one
+shows the same.
 
 Cost: small 10 seconds, full a minute, on one core.
 """
