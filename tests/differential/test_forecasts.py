@@ -53,7 +53,10 @@ def slow_manifold(count: int, seed: int) -> np.ndarray:
     )
 
 
-@pytest.mark.parametrize("degrees", [0, 37, 90])
+@pytest.mark.parametrize(
+    "degrees",
+    [pytest.param(0, marks=pytest.mark.slow), 37, pytest.param(90, marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize("units", [(1e12, 1e-12)])
 def test_a_slow_manifold_in_every_rotation_and_unit(
     degrees: float, units: tuple[float, float]

@@ -116,14 +116,13 @@ def test_vmap_and_forward_derivatives(make: Callable[[], Invertible]) -> None:
     atol = tolerance(x.dtype, scale=100.0, n=g.dim)
     torch.testing.assert_close(torch.func.vmap(g)(x[:, None])[:, 0], g(x), rtol=0, atol=atol)
     z, dz = torch.func.jvp(g, (x,), (v,))
-    exact = (slow_jacobian(g, x) @ v.flatten(1)[..., None])[..., 0]
+    jacobian = slow_jacobian(g, x)
+    exact = (jacobian @ v.flatten(1)[..., None])[..., 0]
     torch.testing.assert_close(dz.flatten(1), exact, rtol=0, atol=atol)
     back = torch.func.jvp(g.inverse, (z,), (dz,))[1]
     torch.testing.assert_close(back, v, rtol=0, atol=100 * atol)
     per_row = torch.func.vmap(torch.func.jacfwd(lambda row: g(row[None])[0].flatten()))(x)
-    torch.testing.assert_close(
-        per_row.reshape(3, g.dim, g.dim), slow_jacobian(g, x), rtol=0, atol=atol
-    )
+    torch.testing.assert_close(per_row.reshape(3, g.dim, g.dim), jacobian, rtol=0, atol=atol)
 
 
 @every(ALL)
