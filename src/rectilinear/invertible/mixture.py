@@ -34,9 +34,9 @@ class MixtureMap(Invertible):
     """The triangular map that takes a Gaussian mixture to ``N(0, I)``: its Knothe-Rosenblatt map.
 
     ``z_i = Phi^-1(F(x_i | x_1, ..., x_{i-1}))``: each conditional of the mixture
-    ``p(x) = sum_k w_k N(x; m_k, (P_k^T P_k)^-1)`` is a mixture of one dimension, with weights, means
-    and deviations in closed form. So ``log_prob(x)`` equals
-    ``log N(z; 0, I) + log |det dz/dx|``, and as ``z_1, ..., z_k`` depend on ``x_1, ..., x_k`` alone,
+    ``p(x) = sum_k w_k N(x; m_k, (P_k^T P_k)^-1)`` is a mixture of one dimension, with weights,
+    means and deviations in closed form. So ``log_prob(x)`` equals
+    ``log N(z; 0, I) + log |det dz/dx|``, and ``z_1, ..., z_k`` depend on ``x_1, ..., x_k`` alone:
     the leading coordinates are exact for every ``k``. All is computed in float64, whatever the
     dtype of the parameters and the input; the result has the dtype of the input.
 

@@ -59,8 +59,8 @@ def fit_mixture(
     Expectation maximisation from k-means, in float64. Covariances are drawn to the pooled one,
     ``(S_k + c S) / (N_k + c)`` with ``c = pseudo_counts``, so that light components stay regular.
     More components are taken as long as the likelihood of a tenth of the rows, held out for it,
-    rises by more than its standard error; the mixture is then fitted to all rows. A *background* component of
-    twice the covariance of all rows keeps the map well-conditioned far off the data.
+    rises by more than its standard error; the mixture is then fitted to all rows. A *background*
+    component of twice the covariance of all rows keeps the map well-conditioned far off the data.
 
     With ``labels`` each class has components of its own, and the weight of its share of the rows.
 
