@@ -6,7 +6,9 @@ import pytest
 import torch
 
 import rectilinear as rl
+from rectilinear.errors import InputError
 from rectilinear.metrics import pca_curve
+from rectilinear.recipes.base import Labels
 from rectilinear.recipes.generators import Images, Nested
 from rectilinear.recipes.run import RECIPES, train
 from rectilinear.training import TrainConfig
@@ -86,7 +88,14 @@ def test_a_few_principal_axes_are_a_start_as_well_as_all() -> None:
 def test_the_density_of_the_latents_is_a_part_of_the_whole_model() -> None:
     x = images()
     recipe = Nested(
-        leading=8, blocks=2, width=8, latents=4, lowest=1, density_blocks=2, density_width=8
+        leading=8,
+        blocks=2,
+        width=8,
+        latents=4,
+        lowest=1,
+        density_model="splines",
+        density_blocks=2,
+        density_width=8,
     )
     order, density = recipe.stages(x)
     assert density.data.shape == (200, 4)
@@ -102,8 +111,9 @@ def test_the_density_of_the_latents_is_a_part_of_the_whole_model() -> None:
     torch.testing.assert_close(g.inverse(g(x.double())), x.double())
 
 
+@pytest.mark.parametrize("density_model", ["mixture", "splines"])
 def test_a_recipe_of_two_stages_trains_in_one_folder_and_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, density_model: str
 ) -> None:
     monkeypatch.setitem(RECIPES, "nested", Nested)
     training = TrainConfig(steps=4, batch_size=16, device="cpu")
@@ -114,11 +124,73 @@ def test_a_recipe_of_two_stages_trains_in_one_folder_and_goes_on(
         width=8,
         latents=4,
         lowest=1,
+        density_model=density_model,
+        components=2,
         training=training,
         density=training,
     )
     made = train("nested", recipe, tmp_path)
     weights = made.flow.state_dict()
-    assert (tmp_path / "density" / "checkpoint.safetensors").exists()
+    left = "fit.json" if density_model == "mixture" else "checkpoint.safetensors"
+    assert (tmp_path / "density" / left).exists()
     again = train("nested", recipe, tmp_path)
     assert all(torch.equal(x, weights[name]) for name, x in again.flow.state_dict().items())
+    assert made.flow.classes == (tuple("0123456789") if density_model == "mixture" else ())
+
+
+@pytest.fixture(scope="module")
+def generator() -> rl.flow.LinearFlow:
+    """The nested generator of 4 x 4 images of two classes, not trained, with its mixture."""
+    x = images(400)
+    labels = (x.flatten(1) @ torch.linspace(-1, 1, 16) > 0).long()
+    recipe = Nested(leading=8, blocks=2, width=8, latents=6, lowest=1, components=3, rank=6)
+    _, fitted = recipe.stages(x, Labels(labels, ("minus", "plus")))
+    return fitted.model.double().eval()
+
+
+def test_a_class_is_the_same_operator_and_its_density_exact(
+    generator: rl.flow.LinearFlow,
+) -> None:
+    x = images(50).double()
+    plus = generator.given("plus")
+    assert plus.velocity is generator.velocity
+    assert torch.equal(plus.sample(5, 1), generator.given(1).sample(5, 1))
+    assert not torch.equal(plus.sample(5, 1), generator.sample(5, 1))
+    shares = torch.stack([generator.log_prob(x, c) for c in (0, 1)], 1)
+    joint = generator.class_probabilities(x).log() + generator.log_prob(x)[:, None]
+    prior = joint - shares
+    torch.testing.assert_close(prior, prior[:1].expand_as(prior))
+    torch.testing.assert_close(prior[0].exp().sum(), torch.tensor(1.0, dtype=torch.float64))
+    drawn = plus.sample(400, 0)
+    assert (generator.classify(drawn) == 1).double().mean() > 0.8
+    for wrong in ("none", 2):
+        with pytest.raises(InputError, match="minus, plus"):
+            generator.given(wrong)
+
+
+def test_samples_are_one_operator_and_clipped_in_any_batches(
+    generator: rl.flow.LinearFlow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    f = rl.truncate(rl.flow.collapse(generator), 6)
+    noise = generator.noise(40, torch.Generator().manual_seed(3))
+    drawn = generator.sample(40, 3, scale=3.0)
+    torch.testing.assert_close(drawn, f(3 * noise).clamp(0, 1))
+    assert drawn.min() >= 0
+    assert drawn.max() <= 1
+    monkeypatch.setattr("rectilinear.flow.generator.BATCH_NUMBERS", 7 * 16)
+    torch.testing.assert_close(generator.sample(40, 3, scale=3.0), drawn)
+    torch.testing.assert_close(
+        generator.sample(40, 3, scale=3.0, stepwise=True), drawn, rtol=0, atol=1e-4
+    )
+
+
+def test_images_without_labels_have_clusters() -> None:
+    x = torch.cat([images(200), images(200) + 2])
+    _, fitted = Nested(leading=8, blocks=2, width=8, latents=4, lowest=1, clusters=2).stages(x)
+    flow = fitted.model
+    assert flow.classes == ("cluster 1", "cluster 2")
+    found = flow.classify(x)
+    assert found[:200].unique().numel() == found[200:].unique().numel() == 1
+    _, alone = Nested(leading=8, blocks=2, width=8, latents=4, lowest=1).stages(images(40))
+    assert alone.model.classes == ()
+    assert alone.record["components"] >= 2

@@ -11,14 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import chain
 from math import inf
-from typing import final
+from typing import cast, final
 
 import torch
 from torch import Tensor
 
 from rectilinear.checks import check_floating, whole
-from rectilinear.errors import ConfigError, DtypeError, ShapeError
+from rectilinear.errors import ConfigError, DtypeError, ShapeError, StructureError
 from rectilinear.flow.collapse import propagate
+from rectilinear.flow.conditional import ROWS, class_index, class_probabilities, given_class
 from rectilinear.flow.integrate import integrate
 from rectilinear.flow.velocities import TimeVarying
 from rectilinear.induced_space import InducedSpace
@@ -28,6 +29,8 @@ from rectilinear.modules import SameAs, other
 from rectilinear.operators import project_range, truncate
 from rectilinear.random import generator
 from rectilinear.serialization import Configured
+
+BATCH_NUMBERS = 2**21  # numbers of noise that are drawn and decoded at a time
 
 
 @final
@@ -49,6 +52,8 @@ class LinearFlow(Configured):
             samples then take one step along the score, which removes it.
         rank: rank of the operator that samples are drawn with; the full rank by default. Where it
             is given, samples are projected onto this rank instead of the step along the score.
+        classes: names of the classes of ``g_data``, where it has some: see :meth:`given`.
+        limits: least and largest value of the data, to which samples are clipped; none by default.
 
     Raises:
         DtypeError: if ``velocity`` is not a time-varying operator.
@@ -75,6 +80,8 @@ class LinearFlow(Configured):
         end: float | None = None,
         noise_level: float = 0.0,
         rank: int | None = None,
+        classes: tuple[str, ...] = (),
+        limits: tuple[float, float] | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(velocity, TimeVarying):
@@ -88,6 +95,7 @@ class LinearFlow(Configured):
         self.g_data, self.g_noise = g_data, other(g_data, g_noise)
         self.velocity, self.end = velocity, end
         self.noise_level, self.rank = noise_level, rank
+        self.classes, self.limits = tuple(classes), limits
         for space, name in ((self.data_space, "g_data"), (self.noise_space, "g_noise")):
             if space.dim != velocity.dim:
                 raise ShapeError(
@@ -140,11 +148,67 @@ class LinearFlow(Configured):
             )
         rank = self.rank if rank is None else rank
         check_rank(self.velocity.dim, rank)
-        noise = scale * self.noise(n, generator(seed))
         f = collapse(self, steps, method)
-        images = sample(self, noise, steps, method) if stepwise else f(noise)
         *_, finish = postprocessing(f, self.noise_level, rank).values()
-        return finish(images)
+        if rank is not None and not stepwise:
+            # what the projection would give, directly
+            f, finish = cast("Linearizer", truncate(f, rank)), lambda x: x
+        random, rows = generator(seed), max(1, BATCH_NUMBERS // self.velocity.dim)
+        images: Tensor | None = None
+        for start in range(0, whole(n, "n", 1), rows):
+            noise = scale * self.noise(min(rows, n - start), random)
+            part = sample(self, noise, steps, method) if stepwise else f(noise)
+            part = finish(part)
+            part = part if self.limits is None else part.clamp(*self.limits)
+            images = part.new_empty(n, *part.shape[1:]) if images is None else images
+            images[start : start + len(part)] = part
+        assert images is not None
+        return images
+
+    def given(self, label: int | str) -> LinearFlow:
+        """The generator of one class, by number or name: the same operator, exactly linear.
+
+        Its density is ``p(x | class)``. All other parts are shared.
+
+        Raises:
+            InputError: if there are no classes, or not this one.
+            StructureError: if the noise has the network of the data.
+        """
+        index = class_index(label, self.classes)
+        if self.g_noise is self.g_data:
+            raise StructureError(
+                "a class of a generator with one network",
+                "a network of the noise of its own",
+                "Pass g_noise.",
+            )
+        g_data = given_class(self.g_data, index)
+        alone = LinearFlow(
+            g_data, self.g_noise, self.velocity, self.end, self.noise_level, self.rank,
+            limits=self.limits,
+        )  # fmt: skip
+        return alone.train(self.training)
+
+    @torch.no_grad()
+    def log_prob(self, x: Tensor, label: int | str | None = None) -> Tensor:
+        """The log-density of data in one step, ``(b,)``, given a class where ``label`` is one.
+
+        Raises:
+            InputError: for an unknown class.
+        """
+        f = collapse(self if label is None else self.given(label))
+        return torch.cat([f.log_prob(part) for part in x.split(ROWS)])
+
+    def class_probabilities(self, x: Tensor) -> Tensor:
+        """``p(class | x)``, ``(b, classes)``.
+
+        Raises:
+            InputError: if the generator has no classes.
+        """
+        return class_probabilities(self.g_data, x)
+
+    def classify(self, x: Tensor) -> Tensor:
+        """The number of the most likely class of each row, ``(b,)``; names are in ``classes``."""
+        return self.class_probabilities(x).argmax(1)
 
     def noise(self, n: int, random: torch.Generator) -> Tensor:
         """``n`` draws of ``N(0, I)``, ``(n, *g_noise.shape)``, on the device of the generator."""

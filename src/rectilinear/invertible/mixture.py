@@ -142,7 +142,8 @@ class MixtureMap(Invertible):
         chosen = self._of_class(label)
         parts = (self.log_weights, self.means, self.log_scales, self.lower)
         log_weights, means, log_scales, lower = (part.detach()[chosen] for part in parts)
-        return MixtureMap(log_weights, means, log_scales, lower, self._classes()[chosen])
+        alone = MixtureMap(log_weights, means, log_scales, lower, self._classes()[chosen])
+        return alone.requires_grad_(self.means.requires_grad)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """The log-density of the mixture, ``(b,)``: that of the map, computed directly."""

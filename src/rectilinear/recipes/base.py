@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
 
@@ -32,6 +32,26 @@ class Stage:
     training: TrainConfig
     model: Configured
     name: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A part of a recipe that is solved and not trained: ``model`` is the whole model with it.
+
+    ``record`` is what is kept of it, in ``fit.json`` of the sub-folder ``name`` of the run.
+    """
+
+    model: Configured
+    record: dict[str, Any]
+    name: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """Labels ``(n,)`` of images, and the names of their classes."""
+
+    labels: Tensor
+    classes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -72,6 +92,10 @@ class Recipe(ABC):
         """The training data: images ``(n, c, h, w)`` unless the recipe says otherwise."""
         return datasets.load(self.data, "train", data_dir, self.size).images
 
+    def load_labelled(self, data_dir: Path | None = None) -> tuple[Tensor, Labels | None]:
+        """The data, and their labels where the recipe makes use of them."""
+        return self.load(data_dir), None
+
     def check(self, data: Tensor) -> None:
         """Before anything is trained on ``data``: what would only fail at the end, or not at all.
 
@@ -85,8 +109,11 @@ class Recipe(ABC):
             check_range(name, getattr(self, name), low, high)
 
     @abstractmethod
-    def stages(self, data: Tensor) -> Iterator[Stage]:
-        """The stages of the training on ``data``, each asked for when the one before it is done."""
+    def stages(self, data: Tensor, labels: Labels | None = None) -> Iterator[Stage | Fitted]:
+        """The stages of the training on ``data``, each asked for when the one before it is done.
+
+        What is solved in closed form comes as :class:`Fitted`.
+        """
 
 
 def check_range(name: str, value: float | None, low: float, high: float, what: str = "") -> None:

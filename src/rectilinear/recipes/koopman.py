@@ -14,7 +14,7 @@ from rectilinear import datasets
 from rectilinear.errors import ConfigError
 from rectilinear.koopman import FitConfig, MultiStep, as_series, fit
 from rectilinear.koopman.closed_form import solve_features
-from rectilinear.recipes.base import Recipe, Stage
+from rectilinear.recipes.base import Labels, Recipe, Stage
 from rectilinear.training import TrainConfig
 
 _IDLE = ("data", "size", "rank")  # fields of other recipes, and those of simulated systems only
@@ -119,7 +119,7 @@ class KoopmanRecipe(Recipe):
         path = Path(self.system).expanduser()
         return path if path.is_file() else datasets.data_root(data_dir) / path
 
-    def stages(self, data: Tensor) -> Iterator[Stage]:
+    def stages(self, data: Tensor, labels: Labels | None = None) -> Iterator[Stage]:  # noqa: ARG002
         series = as_series(data[..., :-1], data[..., -1], self.dt)
         model, found = fit(series, replace(self.fit, seed=self.training.seed))
         training = replace(self.training, batch_size=min(self.training.batch_size, len(found)))

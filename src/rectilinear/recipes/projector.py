@@ -18,7 +18,7 @@ from rectilinear.projector import (
     from_pca,
     spline,
 )
-from rectilinear.recipes.base import Recipe, Stage, check_images
+from rectilinear.recipes.base import Labels, Recipe, Stage, check_images
 from rectilinear.training import TrainConfig
 
 CHUNK_IMAGES = 512  # encoded at a time
@@ -108,7 +108,7 @@ class ProjectorRecipe(Recipe):
         check_images(data, self.rank, least_rank=2)  # a density of one coordinate has no couplings
         RandomCorruption(self.corruptions)
 
-    def stages(self, images: Tensor) -> Iterator[Stage]:
+    def stages(self, images: Tensor, labels: Labels | None = None) -> Iterator[Stage]:  # noqa: ARG002
         projector, errors = from_pca(
             images,
             self.rank,

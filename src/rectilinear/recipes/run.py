@@ -12,12 +12,12 @@ from typing import Any, Literal, TypeVar
 from torch import Tensor
 
 from rectilinear import datasets, training
-from rectilinear.config import from_json, to_json
+from rectilinear.config import from_json, to_json, write_json
 from rectilinear.errors import CheckpointError, ConfigError
 from rectilinear.files import locked
 from rectilinear.flow import LinearFlow
 from rectilinear.random import seed_all
-from rectilinear.recipes.base import Recipe
+from rectilinear.recipes.base import Fitted, Recipe
 from rectilinear.recipes.generators import Digits, Images, Mnist
 from rectilinear.recipes.koopman import KoopmanRecipe
 from rectilinear.recipes.projector import ProjectorRecipe
@@ -145,12 +145,15 @@ def train(name: str, recipe: Recipe, out: Path, data_dir: Path | None = None) ->
         ConfigError: if ``out`` holds another run, or a field of the recipe is out of range.
         LockedError: if another process is training in ``out``.
     """
-    data = recipe.load(data_dir)
-    recipe.check(data)
     recipe = recipe.located(data_dir)
+    data, labels = recipe.load_labelled(data_dir)
+    recipe.check(data)
     seed_all(recipe.training.seed)
     with locked(out) if is_main() else nullcontext():
-        for stage in recipe.stages(data):
+        for stage in recipe.stages(data, labels):
+            if isinstance(stage, Fitted):
+                write_json(out / stage.name / "fit.json", stage.record)
+                continue
             run = Record(name, recipe) if not stage.name else None
             training.train(stage.objective, stage.data, stage.training, out / stage.name, run=run)
         stage.model.cpu().save_pretrained(out / _MODEL)

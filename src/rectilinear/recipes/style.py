@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rectilinear.errors import ConfigError, ShapeError
-from rectilinear.recipes.base import Recipe, Stage
+from rectilinear.recipes.base import Labels, Recipe, Stage
 from rectilinear.style import StyleObjective, lessons, new_model, pairs, teacher
 from rectilinear.training import TrainConfig
 
@@ -67,7 +67,7 @@ class StyleRecipe(Recipe):
     latent: float = 0.02
     shared: bool = False
 
-    def stages(self, images: Tensor) -> Iterator[Stage]:
+    def stages(self, images: Tensor, labels: Labels | None = None) -> Iterator[Stage]:  # noqa: ARG002
         _, c, h, w = images.shape
         model = new_model(
             (c, h, w),
