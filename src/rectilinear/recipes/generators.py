@@ -175,7 +175,7 @@ class Nested(Recipe):
             whole = LinearFlow(Chain(encoder, Leading(density, n)), noise, velocity, **samples)
             yield Stage(objective, latents, self.density, whole, "density")
             return
-        labels = labels or clustered(latents / scale, self.clusters, self.training.seed)
+        labels = labels or clustered(latents, self.clusters, self.training.seed)
         start = perf_counter()
         fit = fit_mixture(
             latents, labels.labels, components=self.components, seed=self.training.seed
@@ -263,7 +263,7 @@ def leading_latents(encoder: Invertible, images: Tensor, k: int) -> Tensor:
 
 
 def clustered(latents: Tensor, count: int, seed: int) -> Labels:
-    """Clusters of latents at unit scale as labels; fewer where there are few rows."""
+    """Clusters of latents as labels; fewer where there are few rows."""
     count = max(1, min(count, len(latents) // _MIN_CLUSTER_IMAGES))
     names = tuple(f"cluster {i}" for i in range(1, count + 1)) if count > 1 else ()
     return Labels(kmeans(latents, count, seed), names)
