@@ -29,6 +29,8 @@ from .linearizer import Linearizer as Linearizer
 from .linearizer import LinearizerEig as LinearizerEig
 from .linearizer import LinearizerSVD as LinearizerSVD
 from .maps import fuse as fuse
+from .maps import layer_profile as layer_profile
+from .maps import linear_map as linear_map
 from .maps import linearize as linearize
 from .maps import local_map as local_map
 from .maps import span_costs as span_costs

@@ -291,6 +291,33 @@ def curves(
     return figure
 
 
+def layers(
+    names: Sequence[str], lines: Mapping[str, Sequence[tuple[float, float, float]]], label: str
+) -> Figure:
+    """Values by layer, one line a name, each with the band from its second to its third number.
+
+    Example:
+        >>> points = [(0.5, 0.4, 0.6), (0.7, 0.6, 0.8)]
+        >>> len(layers(["0", "1"], {"a": points, "b": points}, "R²").axes[0].lines)
+        2
+    """
+    figure, (axes,) = canvas(6.4, 3.4)
+    depth = np.arange(len(names))
+    lowest = 0.0
+    for name, points in lines.items():
+        value, low, high = np.asarray(points, dtype=float).T
+        (line,) = axes.plot(depth, value, marker="o", markersize=4, label=name)
+        axes.fill_between(depth, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+        lowest = min(lowest, float(np.nanmin(low)))
+    _name_lines(axes, lines)
+    turned = len(names) > 8 or any(len(name) > 10 for name in names)
+    axes.set_xticks(
+        depth, list(names), rotation=30 if turned else 0, ha="right" if turned else "center"
+    )
+    axes.set(ylabel=label, ylim=(max(lowest, -1.0) - 0.05, 1.05))
+    return figure
+
+
 class Distribution(Protocol):
     """A distribution of scipy.stats, which is not imported for it: that takes a second."""
 

@@ -1,0 +1,150 @@
+"""Affine maps judged on held-out samples: shares of variance, with intervals over samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from rectilinear.networks.samples import sums_by_sample
+from rectilinear.random import stream
+
+BOOTSTRAPS = 1000
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Affine:
+    """``y = weight (x - mean_x) + mean_y``, in float64."""
+
+    weight: Tensor
+    mean_x: Tensor
+    mean_y: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The prediction for rows ``(n, D)``."""
+        return (x.double() - self.mean_x) @ self.weight.mT + self.mean_y
+
+    @property
+    def bias(self) -> Tensor:
+        """``(O,)``."""
+        return self.mean_y - self.weight @ self.mean_x
+
+
+@dataclass
+class Variation:
+    """What targets vary by: by sample their number, sum and sum of squares, around ``centre``."""
+
+    centre: Tensor
+    counts: list[Tensor] = field(default_factory=list)
+    sums: list[Tensor] = field(default_factory=list)
+    squares: list[Tensor] = field(default_factory=list)
+
+    def add(self, y: Tensor, samples: Tensor, count: int) -> None:
+        """Count rows of ``count`` samples in."""
+        d = y.double() - self.centre
+        self.counts.append(sums_by_sample(torch.ones_like(d[:, 0]), samples, count))
+        self.sums.append(sums_by_sample(d, samples, count))
+        self.squares.append(sums_by_sample(d.square().sum(1), samples, count))
+
+    def totals(self) -> Tensor:
+        """The sum of squares of each sample around the mean of all, ``(n,)``."""
+        counts, sums, squares = (torch.cat(t) for t in (self.counts, self.sums, self.squares))
+        mean = sums.sum(0) / counts.sum()
+        return squares - 2 * sums @ mean + counts * mean.square().sum()
+
+
+@dataclass
+class Gram:
+    """Products of centred held-out rows, from which the error of any map follows."""
+
+    xx: Tensor
+    xy: Tensor
+    yy: float = 0.0
+
+    def add(self, x: Tensor, y: Tensor) -> None:
+        """Count centred rows in."""
+        self.xx += x.mT @ x
+        self.xy += x.mT @ y
+        self.yy += float(y.square().sum())
+
+    def left(self, weight: Tensor) -> float:
+        """The sum of squares that ``weight`` ``(O, D)`` leaves."""
+        return (
+            self.yy
+            - 2 * float((weight.mT * self.xy).sum())
+            + float(((weight @ self.xx) * weight).sum())
+        )
+
+
+class Judged:
+    """Maps from one source, and what each leaves of the held-out samples."""
+
+    def __init__(self, maps: dict[str, Affine], mean_x: Tensor, mean_y: Tensor) -> None:
+        self.maps = maps
+        self.mean_x, self.mean_y = mean_x, mean_y
+        self.same = len(mean_x) == len(mean_y)  # numbers on both sides: a residual stream
+        self.target = Variation(mean_y)
+        self.update = Variation(mean_y - mean_x) if self.same else None
+        self.gram = Gram(mean_x.new_zeros(len(mean_x), len(mean_x)), torch.zeros(0))
+        self.gram.xy = mean_x.new_zeros(len(mean_x), len(mean_y))
+        self._left: dict[str, list[Tensor]] = {name: [] for name in self.names}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The maps and the simplest ones beside them."""
+        return (*self.maps, *(("identity",) if self.same else ()), "mean")
+
+    def add(self, x: Tensor, y: Tensor, samples: Tensor, count: int) -> None:
+        """Judge the maps on rows of ``count`` held-out samples."""
+        x, y = x.double(), y.double()
+        self.target.add(y, samples, count)
+        if self.update is not None:
+            self.update.add(y - x, samples, count)
+        self.gram.add(x - self.mean_x, y - self.mean_y)
+        for name in self.names:
+            if name == "identity":
+                made = x - self.mean_x + self.mean_y
+            else:
+                made = self.maps[name](x) if name in self.maps else self.mean_y.expand_as(y)
+            left = (y - made).square().sum(1)
+            self._left[name].append(sums_by_sample(left, samples, count))
+
+    @property
+    def samples(self) -> int:
+        """How many held-out samples there were."""
+        return sum(map(len, self.target.counts))
+
+    def r2(self, name: str) -> float:
+        """The share of the target's variance that a map explains."""
+        return self._share(name, self.target)
+
+    def update_r2(self, name: str) -> float | None:
+        """The share of the variance of ``y - x``; None where their shapes differ."""
+        return None if self.update is None else self._share(name, self.update)
+
+    def r2_of(self, weight: Tensor) -> float:
+        """The share that another matrix explains, with the constant that the means give."""
+        total = float(self.target.totals().sum())
+        return 1 - self.gram.left(weight) / total if total > 0 else float("nan")
+
+    def interval(self, name: str, seed: int) -> tuple[float, float] | None:
+        """The interval of 95 % of ``r2``, by drawing samples again; None with fewer than two."""
+        n = self.samples
+        if n < 2:
+            return None
+        draws = torch.randint(n, (BOOTSTRAPS, n), generator=stream(seed, "held-out samples"))
+        weights = torch.zeros(BOOTSTRAPS, n, dtype=torch.float64)
+        weights.scatter_add_(1, draws, torch.ones_like(draws, dtype=torch.float64))
+        left = torch.cat(self._left[name])
+        weights = weights.to(left)
+        shares = 1 - (weights @ left) / (weights @ self.target.totals())
+        edge = torch.tensor([(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], dtype=torch.float64)
+        low, high = torch.quantile(shares.cpu(), edge).tolist()
+        return low, high
+
+    def _share(self, name: str, variation: Variation) -> float:
+        total = float(variation.totals().sum())
+        left = float(torch.cat(self._left[name]).sum())
+        return 1 - left / total if total > 0 else float("nan")

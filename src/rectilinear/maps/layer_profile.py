@@ -1,0 +1,311 @@
+"""``layer_profile``: how linear a network is from each of its layers on, by three maps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from torch import nn
+
+from rectilinear.config import nan_to_null, write_json
+from rectilinear.errors import ConfigError, MissingDependencyError, StructureError
+from rectilinear.maps.linear_map import Method, check_skip
+from rectilinear.maps.map_fit import HELD_OUT, JACOBIAN_SAMPLES, Settings, fit_maps
+from rectilinear.maps.map_report import LinearMap
+from rectilinear.maps.mean_jacobian import Positions, Span, tokens_of
+from rectilinear.networks.batches import Batches, Tokenizer, read_batches
+from rectilinear.networks.calls import evaluating
+from rectilinear.networks.passes import Output, forward
+from rectilinear.networks.places import block_names, named_parts
+from rectilinear.random import check_seed
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+METHODS: tuple[Method, ...] = ("least_squares", "mean_jacobian", "frozen_jacobian")
+TITLES = {
+    "least_squares": "least squares",
+    "mean_jacobian": "mean Jacobian",
+    "frozen_jacobian": "frozen Jacobian",
+}
+PROBED = 2  # samples on which the shapes of layers are looked at
+
+
+@dataclass(frozen=True, eq=False)
+class LayerProfile:
+    """The maps from each layer to one place, and how much of it each explains.
+
+    Attributes:
+        model: the class of the model.
+        target: the place that all maps lead to.
+        maps: by source and method, in the order of depth: ``profile.maps["3"]["least_squares"]``.
+        refused: methods that were refused, with the reason.
+    """
+
+    model: str
+    target: str
+    maps: Mapping[str, Mapping[str, LinearMap]]
+    refused: Mapping[str, str]
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Those that there are maps of."""
+        return tuple(next(iter(self.maps.values())))
+
+    def likeness(self, source: str, first: str, second: str) -> float:
+        """The cosine between the matrices of two methods."""
+        a, b = (self.maps[source][name].weight.double() for name in (first, second))
+        return float((a * b).sum() / (a.norm() * b.norm()).clamp_min(1e-300))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row a source: shares of variance, intervals, errors and cosines."""
+        found = []
+        for source, maps in self.maps.items():
+            any_map = next(iter(maps.values())).report
+            row: dict[str, Any] = {"source": source, "identity": any_map.identity_r2}
+            for name, made in maps.items():
+                report = made.report
+                row[name] = report.r2
+                low, high = report.interval or (None, None)
+                row |= {f"{name}_low": low, f"{name}_high": high}
+                row[f"{name}_update"] = report.update_r2
+                if name != "least_squares":
+                    row |= {
+                        f"{name}_scaled": report.scaled_r2,
+                        f"{name}_error": report.error,
+                        f"{name}_r2_error": report.r2_error,
+                    }
+                    if "least_squares" in maps:
+                        row[f"{name}_cosine"] = self.likeness(source, name, "least_squares")
+                if report.bias_share is not None:
+                    row["bias_share"] = report.bias_share
+            found.append(row)
+        return found
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """The head and the cells of what is printed."""
+        head = ["from", "identity"]
+        jacobians = [m for m in self.methods if m != "least_squares"]
+        for name in self.methods:
+            head.append(f"{TITLES[name]} [95 %]")
+            head += ["best scale", "error"] if name in jacobians else []
+        head += [f"cos({TITLES[m]}, least squares)" for m in jacobians if self._fitted]
+        head += ["biases"] if "frozen_jacobian" in self.methods else []
+        lines = []
+        for row in self.rows():
+            line = [row["source"], _number(row["identity"])]
+            for name in self.methods:
+                low, high = row[f"{name}_low"], row[f"{name}_high"]
+                span = "" if low is None else f" [{low:.2f}, {high:.2f}]"
+                line.append(_number(row[name]) + span)
+                if name in jacobians:
+                    line += [_number(row[f"{name}_scaled"]), _percent(row[f"{name}_error"])]
+            line += [_number(row[f"{m}_cosine"]) for m in jacobians if self._fitted]
+            line += [_percent(row.get("bias_share"))] if "frozen_jacobian" in self.methods else []
+            lines.append(line)
+        return head, lines
+
+    @property
+    def _fitted(self) -> bool:
+        return "least_squares" in self.methods
+
+    def _caption(self) -> str:
+        reports = [made.report for made in next(iter(self.maps.values())).values()]
+        averaged = [r.samples for r in reports if r.method != "least_squares"]
+        of = f", Jacobians of {averaged[0]} samples" if averaged else ""
+        return (
+            f"{self.model}: R² of {self.target} on {reports[0].held_out} held-out samples, by the "
+            f"layer that a linear map starts from{of}"
+        )
+
+    def __str__(self) -> str:
+        head, lines = self.table()
+        widths = [max(len(row[i]) for row in [head, *lines]) for i in range(len(head))]
+        shown = [self._caption()]
+        for row in [head, *lines]:
+            first, *rest = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+            shown.append("  ".join([first.strip().ljust(widths[0]), *rest]))
+        shown += [f"{TITLES[name]}: {reason}" for name, reason in self.refused.items()]
+        return "\n".join(shown)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the table and the figure."""
+        from rectilinear.plots.page import chart
+        from rectilinear.plots.page import table as markup
+
+        head, lines = self.table()
+        return (
+            f"<p>{escape(self._caption())}</p>{markup(head, lines)}"
+            f"{chart(self.figure(), 'R² by layer')}"
+        )
+
+    def figure(self) -> Figure:
+        """R² against depth, one line a method with its interval; ``rl.plots.save`` writes it."""
+        from rectilinear.plots.charts import layers
+
+        lines: dict[str, list[tuple[float, float, float]]] = {}
+        for name in self.methods:
+            points = []
+            for maps in self.maps.values():
+                report = maps[name].report
+                assert report.r2 is not None
+                low, high = report.interval or (report.r2, report.r2)
+                points.append((report.r2, low, high))
+            lines[TITLES[name]] = points
+        identity = [next(iter(maps.values())).report.identity_r2 for maps in self.maps.values()]
+        if all(value is not None for value in identity):
+            lines["identity"] = [(v, v, v) for v in identity if v is not None]
+        return layers(list(self.maps), lines, f"R² of {self.target}")
+
+    def to_json(self, path: Path | str | None = None) -> dict[str, Any]:
+        """Everything but the matrices as JSON values; written to ``path`` where one is given.
+
+        Raises:
+            DiskError: if the disk is full or cannot be written.
+        """
+        values = nan_to_null(
+            {
+                "model": self.model,
+                "target": self.target,
+                "refused": dict(self.refused),
+                "layers": [
+                    {
+                        "source": source,
+                        "maps": {name: asdict(made.report) for name, made in maps.items()},
+                    }
+                    for source, maps in self.maps.items()
+                ],
+            }
+        )
+        if path is not None:
+            write_json(path, values)
+        return values
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a source.
+
+        Raises:
+            MissingDependencyError: without pandas.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise MissingDependencyError.of("to_frame", "pandas", instead="use to_json") from error
+        return pd.DataFrame(self.rows()).set_index("source")
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.0%}"
+
+
+def layer_profile(
+    model: nn.Module,
+    data: Any,
+    *,
+    layers: Sequence[str] | None = None,
+    target: str | None = None,
+    methods: Sequence[Method] = METHODS,
+    tokenizer: Tokenizer | None = None,
+    output: Output = None,
+    positions: Positions = "same",
+    skip: tuple[int, int] = (0, 0),
+    samples: int = JACOBIAN_SAMPLES,
+    held_out: float = HELD_OUT,
+    batch_size: int = 32,
+    seed: int = 0,
+    progress: bool = True,
+) -> LayerProfile:
+    """How linear a network is from each of its layers on: three maps a layer, on held-out samples.
+
+    All layers share their passes: the mean Jacobians of all cost as much as those of the first.
+
+    Args:
+        model: any module; it is used in evaluation mode and not changed.
+        data: as :func:`~rectilinear.maps.linear_map.linear_map` takes them.
+        layers: places to start from; by default the input of the first block of the network's stack
+            and the outputs of all but the last.
+        target: the place to lead to; by default the output of the last block, or of the model where
+            the blocks have different widths.
+        methods: which maps.
+        tokenizer: a function of a list of texts.
+        output: which part of the output ``"@output"`` is.
+        positions: "same" or "all" for Jacobians, as in ``linear_map``.
+        skip: tokens left out at both ends.
+        samples: how many a Jacobian is averaged over.
+        held_out: the share of the samples that are held out.
+        batch_size: samples in a batch, of data that come whole.
+        seed: of the split, of random signs, and of the bootstrap.
+        progress: show progress on standard error, where that is a terminal.
+
+    Raises:
+        ConfigError: for an unknown place or method.
+        ShapeError: for places with different numbers of vectors.
+        StructureError: for a network without blocks, or if every method is refused.
+
+    Example:
+        >>> import torch
+        >>> net = nn.Sequential(nn.Linear(4, 4), nn.GELU(), nn.Linear(4, 4), nn.GELU(), nn.Linear(4, 4))
+        >>> found = layer_profile(net, torch.randn(300, 4), samples=8)
+        >>> list(found.maps), round(found.maps["3"]["least_squares"].r2, 6)
+        (['0@input', '0', '1', '2', '3'], 1.0)
+    """
+    if unknown := [m for m in methods if m not in get_args(Method)] or not methods:
+        raise ConfigError(f"methods {unknown or 'without one'}", f"of {', '.join(METHODS)}")
+    settings = Settings(samples, held_out, check_seed(seed), progress)
+    batches = read_batches(data, model, tokenizer=tokenizer, batch_size=batch_size)
+    sources, end = _ends(model, batches, layers, target)
+    span = Span(tuple(sources), end, output, positions, check_skip(skip))
+    found, refused = fit_maps(model, span, batches, methods, settings)
+    if not next(iter(found.values())):
+        raise next(iter(refused.values()))
+    reasons = {name: str(error) for name, error in refused.items()}
+    return LayerProfile(type(model).__name__, end, found, reasons)
+
+
+def stack_of(model: nn.Module) -> list[str]:
+    """The blocks that follow each other in a network, by name.
+
+    Those of the class, other than torch's simple layers, that there are most of; else all blocks.
+
+    Example:
+        >>> encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 1, 4), 3)
+        >>> stack_of(nn.Sequential(nn.Linear(2, 4), encoder))
+        ['1.layers.0', '1.layers.1', '1.layers.2']
+    """
+    names = block_names(model)
+    parts = dict(named_parts(model))
+    kinds: dict[type, list[str]] = {}
+    for name in names:
+        if any(True for _ in parts[name].children()):
+            kinds.setdefault(type(parts[name]), []).append(name)
+    repeated = [found for found in kinds.values() if len(found) > 1]
+    return max(repeated, key=len) if repeated else names
+
+
+def _ends(
+    model: nn.Module, batches: Batches, layers: Sequence[str] | None, target: str | None
+) -> tuple[list[str], str]:
+    """The places to start from and the one to lead to."""
+    stack = stack_of(model)
+    if layers is None and len(stack) < 2:
+        raise StructureError(
+            f"a {type(model).__name__} with {len(stack)} blocks", "two or more", "Pass layers=."
+        )
+    if target is None:
+        with evaluating(model):
+            seen = forward(model, batches.head(PROBED), stack)
+        shapes = {tokens_of(seen.at[name]).shape[1:] for name in stack}
+        target = stack[-1] if len(shapes) == 1 and layers is None else "@output"
+    if layers is None:
+        layers = [f"{stack[0]}@input", *(name for name in stack if name != target)]
+    if not layers:
+        raise ConfigError("no layers", "at least one place")
+    return list(layers), target

@@ -1,0 +1,347 @@
+"""Mean Jacobians from many places of a network to one, of many samples in the same passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from rectilinear.errors import NonFiniteError, ShapeError, StructureError
+from rectilinear.maps.frozen import Frozen
+from rectilinear.networks.batches import Batch
+from rectilinear.networks.passes import Output, constant_parameters, forward
+from rectilinear.networks.vectors import Layout, layout_of, vectors
+from rectilinear.random import stream
+
+Positions = Literal["same", "all"]
+GROUPS = 8  # groups of samples whose means are kept apart, for the error of what follows from them
+GROUP_NUMBERS = 2**28  # numbers of these means that are held: 1 GB in float32
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where maps go from and to in a network, and between which vectors of a sample.
+
+    Attributes:
+        sources: places.
+        target: the place that they lead to.
+        output: which part of the model's output counts, if the target is ``"@output"``.
+        positions: "same" for the map from each token to itself, "all" for the sum of those from one
+            token to every token, as in the Jacobian lens.
+        skip: how many tokens at the beginning and at the end of a sample are left out.
+    """
+
+    sources: tuple[str, ...]
+    target: str
+    output: Output = None
+    positions: Positions = "same"
+    skip: tuple[int, int] = (0, 0)
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """All of them, each once."""
+        return tuple(dict.fromkeys((*self.sources, self.target)))
+
+    def counted(self, batch: Batch, tokens: int) -> Tensor:
+        """A mask ``(b, p)`` of the vectors of each sample that count.
+
+        Raises:
+            ShapeError: if the batch has another number of tokens, or none is left.
+        """
+        device = batch.main.device
+        real = torch.ones(len(batch), tokens, dtype=torch.bool, device=device)
+        if batch.mask is not None and tokens > 1:
+            if batch.mask.shape != real.shape:
+                raise ShapeError(
+                    f"{tokens} vectors a sample for a mask of {batch.mask.shape[1]} tokens",
+                    "a place with one vector for each token",
+                    "Choose a place before tokens are pooled or merged.",
+                )
+            real = batch.mask.to(device)
+        first, last = self.skip
+        if tokens == 1 or not (first or last):
+            return real
+        place = real.cumsum(1)
+        kept = real & (place > first) & (place <= place[:, -1:] - last)
+        if not bool(kept.any(1).all()):
+            raise ShapeError(
+                f"samples of {int(place[:, -1].min())} tokens of which {first} and {last} are skipped",
+                "at least one left",
+                "Pass longer samples, or another skip=.",
+            )
+        return kept
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The vectors of a batch at the sources and the target, ``(n, d)``, and their samples."""
+
+    x: tuple[Tensor, ...]
+    y: Tensor
+    samples: Tensor
+
+
+def tokens_of(value: Tensor, module: nn.Module | None = None) -> Tensor:
+    """A value as vectors by sample, ``(b, p, d)``, on the path of its gradient."""
+    layout: Layout = layout_of(value, module)
+    rows = vectors(value, None, layout).rows
+    return rows.reshape(len(value), -1, rows.shape[-1])
+
+
+def rows_of(span: Span, batch: Batch, at: dict[str, Tensor]) -> Rows:
+    """The vectors that a map is fitted to and judged on.
+
+    Where the target has one vector a sample and a source several, these are averaged.
+
+    Raises:
+        ShapeError: if their numbers differ in another way.
+        NonFiniteError: if a value is not finite.
+    """
+    y = tokens_of(at[span.target])
+    kept = span.counted(batch, y.shape[1])
+    xs = []
+    for source in span.sources:
+        x = tokens_of(at[source])
+        if y.shape[1] == 1 < x.shape[1]:
+            weights = _weights(span.counted(batch, x.shape[1])).to(x)
+            x = (weights[..., None] * x).sum(1, keepdim=True)
+        check_positions(source, x, span.target, y)
+        xs.append(x[kept])
+    found = Rows(tuple(xs), y[kept], kept.nonzero()[:, 0])
+    for name, value in zip((*span.sources, span.target), (*found.x, found.y), strict=True):
+        if not bool(torch.isfinite(value).all()):
+            raise NonFiniteError(f"NaN or infinite values at {name}", "finite values")
+    return found
+
+
+def check_positions(source: str, x: Tensor, target: str, y: Tensor) -> None:
+    """Raise unless the target has one vector a sample, or as many as the source."""
+    if y.shape[1] not in (1, x.shape[1]):
+        raise ShapeError(
+            f"{x.shape[1]} vectors a sample at {source} and {y.shape[1]} at {target}",
+            "as many, or one at the target",
+            "Choose places with the same tokens, or places of an image of the same size.",
+        )
+
+
+class JacobianMean:
+    """The mean over samples of ``J_i`` ``(O, D)``, with what is needed to know its error.
+
+    Attributes:
+        count: how many samples.
+        groups: sums of the Jacobians of each group of samples, ``(G, O, D)``.
+        sizes: samples of each group, ``(G,)``.
+        squares: the sum of ``|J_i|^2``.
+        given: the sum of ``<y, J x>`` over vectors at the target, with gates held.
+        energy: the sum of their ``|y|^2``.
+    """
+
+    def __init__(self, groups: Tensor) -> None:
+        self.groups = groups
+        self.sizes = torch.zeros(len(groups), dtype=torch.float64)
+        self.squares, self.given, self.energy = 0.0, 0.0, 0.0
+        self.count = 0
+
+    @property
+    def mean(self) -> Tensor:
+        """``J``, ``(O, D)`` in float64."""
+        return self.groups.double().sum(0) / self.count
+
+    @property
+    def spread(self) -> float:
+        """The root of the mean of ``|J_i - J|^2``, unbiased; NaN with one sample."""
+        if self.count < 2:
+            return float("nan")
+        left = self.squares - self.count * float(self.mean.square().sum())
+        return (max(left, 0.0) / (self.count - 1)) ** 0.5
+
+    @property
+    def standard_error(self) -> float:
+        """Of the mean, in the Frobenius norm."""
+        return self.spread / self.count**0.5
+
+    @property
+    def size(self) -> float:
+        """``|E J|``, without what the error adds to the norm of the mean."""
+        square = float(self.mean.square().sum())
+        return max(square - self.standard_error**2, 0.0) ** 0.5 if self.count > 1 else square**0.5
+
+    @property
+    def relative_error(self) -> float:
+        """The standard error over the size; infinite where the mean does not differ from zero."""
+        return self.standard_error / self.size if self.size > 0 else float("inf")
+
+    @property
+    def likeness(self) -> float:
+        """``|E J|^2 / E|J|^2``, unbiased: one for an affine network."""
+        if self.count < 2 or not self.squares:
+            return float("nan")
+        total = float(self.groups.double().sum(0).square().sum())
+        return (total - self.squares) / ((self.count - 1) * self.squares)
+
+    @property
+    def bias_share(self) -> float | None:
+        """The share of the target that biases between the two places give; None unless frozen."""
+        return 1 - self.given / self.energy if self.energy else None
+
+    def without(self) -> list[Tensor]:
+        """The means without each of the groups that have samples; empty with fewer than two."""
+        total = self.groups.double().sum(0)
+        used = [i for i, size in enumerate(self.sizes.tolist()) if size]
+        if len(used) < 2:
+            return []
+        return [
+            (total - self.groups[i].double()) / (self.count - float(self.sizes[i])) for i in used
+        ]
+
+
+def mean_jacobians(
+    model: nn.Module,
+    span: Span,
+    batches: Iterable[Batch],
+    *,
+    frozen: bool = False,
+    seed: int = 0,
+    advance: Callable[[str], None] = lambda _: None,
+) -> tuple[JacobianMean, ...]:
+    """The mean Jacobian of each source, of all samples.
+
+    Each batch is run once, and differentiated once for each number of a vector at the target: the
+    gradient of ``sum_p u . y_p`` at every source is that of all its vectors in all samples. For
+    "same" positions the terms have random signs, and so has the gradient at each: what goes from a
+    token to another one has mean zero, and its noise is in the standard error.
+
+    Args:
+        model: used in evaluation mode, inside :func:`~rectilinear.networks.calls.evaluating`.
+        span: the places.
+        batches: samples to average over.
+        frozen: hold gates, attention weights and scales at their values.
+        seed: of the signs and the groups.
+        advance: called for each batch.
+
+    Raises:
+        StructureError: if the target does not depend on a source, or for an operation without a
+            rule with ``frozen``.
+        ShapeError: for places with different numbers of vectors.
+    """
+    found: list[JacobianMean] = []
+    random = stream(seed, "signs of positions")
+    for batch in batches:
+        advance(f"{'frozen ' if frozen else ''}Jacobians of {len(batch)} samples")
+        values, target = _live(model, span, batch, frozen)
+        y = tokens_of(target)
+        xs = [tokens_of(value) for value in values]
+        for source, x in zip(span.sources, xs, strict=True):
+            check_positions(source, x, span.target, y)
+        if not found:
+            found = _empty(xs, y)
+        counted = span.counted(batch, y.shape[1])
+        signs = torch.ones_like(counted, dtype=y.dtype)
+        if span.positions == "same":
+            signs = (torch.rand(counted.shape, generator=random) < 0.5).to(y) * 2 - 1
+        if frozen:
+            _share(found, values, y, counted.to(y)[..., None] * y.detach())
+        _accumulate(found, values, xs, y, counted.to(y) * signs, span, batch)
+    return tuple(found)
+
+
+def _live(model: nn.Module, span: Span, batch: Batch, frozen: bool) -> tuple[list[Tensor], Tensor]:
+    """The values at the sources and the target, on the path of the gradient."""
+    if not frozen:
+        with constant_parameters(model):
+            seen = forward(model, batch, span.places, output=span.output, live=True)
+        return [seen.at[s] for s in span.sources], _dependent(seen.at[span.target], span)
+    mode = Frozen(model)
+
+    def leaf(value: Tensor) -> Tensor:
+        if mode.tag(value) is None:
+            return mode.leaf(value.detach().clone().requires_grad_())
+        return mode.linear_output(value)
+
+    with mode:
+        seen = forward(
+            model,
+            batch,
+            span.places,
+            dict.fromkeys(span.sources, leaf),
+            output=span.output,
+            live=True,
+        )
+    return [seen.at[s] for s in span.sources], mode.linear_output(seen.at[span.target])
+
+
+def _dependent(target: Tensor, span: Span) -> Tensor:
+    if target.grad_fn is None:
+        raise StructureError(
+            f"a target {span.target} that does not depend on {span.sources[0]}",
+            "a source that the network runs before the target",
+        )
+    return target
+
+
+def _empty(xs: Sequence[Tensor], y: Tensor) -> list[JacobianMean]:
+    numbers = sum(x.shape[-1] for x in xs) * y.shape[-1]
+    groups = max(2, min(GROUPS, GROUP_NUMBERS // max(numbers, 1)))
+    return [JacobianMean(y.new_zeros(groups, y.shape[-1], x.shape[-1])) for x in xs]
+
+
+def _weights(counted: Tensor) -> Tensor:
+    """Weights ``(b, p)`` of the mean over the vectors of each sample."""
+    return counted / counted.sum(1, keepdim=True)
+
+
+def _accumulate(
+    found: list[JacobianMean],
+    values: list[Tensor],
+    xs: list[Tensor],
+    y: Tensor,
+    signs: Tensor,
+    span: Span,
+    batch: Batch,
+) -> None:
+    """Add the Jacobians of a batch, row by row."""
+    b, groups = len(batch), len(found[0].groups)
+    group = (found[0].count + torch.arange(b)) % groups
+    member = torch.nn.functional.one_hot(group, groups).T.to(y)
+    weights = [_source_weights(span, batch, x, signs) for x in xs]
+    u = torch.zeros_like(y)
+    last = y.shape[-1] - 1
+    squares = [y.new_zeros(b, dtype=torch.float64) for _ in xs]
+    for k in range(last + 1):
+        u[..., k] = signs
+        slopes = torch.autograd.grad(y, values, u, retain_graph=k < last, allow_unused=True)
+        u[..., k] = 0
+        for i, slope in enumerate(slopes):
+            if slope is None:
+                raise StructureError(
+                    f"a target {span.target} that does not depend on {span.sources[i]}",
+                    "a source that the network runs before the target",
+                )
+            rows = torch.einsum("bp,bpd->bd", weights[i], tokens_of(slope))
+            found[i].groups[:, k] += member @ rows
+            squares[i] += rows.double().square().sum(1)
+    for mean, added in zip(found, squares, strict=True):
+        mean.count += b
+        mean.sizes += member.sum(1).double().cpu()
+        mean.squares += float(added.sum())
+
+
+def _share(found: list[JacobianMean], values: list[Tensor], y: Tensor, u: Tensor) -> None:
+    """Add how much of the target its sources give, in the direction of the target itself."""
+    slopes = torch.autograd.grad(y, values, u, retain_graph=True, allow_unused=True)
+    for mean, slope, value in zip(found, slopes, values, strict=True):
+        mean.energy += float(u.double().square().sum())
+        if slope is not None:
+            mean.given += float((slope.double() * value.detach().double()).sum())
+
+
+def _source_weights(span: Span, batch: Batch, x: Tensor, signs: Tensor) -> Tensor:
+    """What the gradient at each vector of a source is multiplied by, ``(b, p)``."""
+    counted = span.counted(batch, x.shape[1])
+    if signs.shape[1] == 1 < x.shape[1]:  # one vector at the target: a shift of all at the source
+        return signs * counted.to(signs)
+    weights = _weights(counted).to(signs)
+    return weights * signs if span.positions == "same" else weights
