@@ -118,15 +118,15 @@ def test_a_pass_serves_all_layers():
 
 def test_standard_error_is_that_of_independent_halves():
     model = stack()
-    measured, told = [], []
+    measured, expected = [], []
     for seed in range(25):
         halves = [
             means(model, tokens(40, seed=2 * seed + i), ["layers.0"], batch_size=40)[0]
             for i in (0, 1)
         ]
         measured.append(float((halves[0].mean - halves[1].mean).square().sum()))
-        told.append(sum(half.standard_error**2 for half in halves))
-    assert np.mean(measured) == pytest.approx(np.mean(told), rel=0.35)
+        expected.append(sum(half.standard_error**2 for half in halves))
+    assert np.mean(measured) == pytest.approx(np.mean(expected), rel=0.35)
 
 
 def test_least_squares_is_that_of_numpy_on_tokens_with_padding():
