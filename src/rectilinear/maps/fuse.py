@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Literal, overload
 
@@ -11,9 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.flop_counter import FlopCounterMode
 
 from rectilinear.checks import check_finite
 from rectilinear.errors import DtypeError, InputError, RectilinearError, ShapeError
+from rectilinear.maps.costs import parameters_of
 from rectilinear.maps.fold_rules import folded, may_fold
 from rectilinear.maps.neighbours import Neighbours, from_graph, from_run
 from rectilinear.networks.calls import check_module, check_not_scripted, copied
@@ -27,6 +30,8 @@ UNSEEN: dict[Checked, str] = {
     "random rows": "not checked on data",
     "nothing": "checked on nothing, for no input could be guessed: the graph is trusted; pass x",
 }
+FEW = 8  # rows of x that each fold is checked on
+SAME_ROWS = 64.0  # times machine precision: differences from another order of sums
 RUN_ERRORS = (
     RuntimeError,
     TypeError,
@@ -63,6 +68,9 @@ class Fused:
             ``x``.
         checked: on what the two were compared: "x", "random rows" that the first layer suggests, or
             "nothing", where no input could be guessed and the graph alone speaks.
+        parameters: how many parameters, before and after.
+        flops: floating-point operations on ``x`` that torch counts, for each of its rows, before
+            and after; None without ``x``.
     """
 
     model: nn.Module
@@ -70,6 +78,8 @@ class Fused:
     left: tuple[Fold, ...]
     error: float | None
     checked: Checked = "x"
+    parameters: tuple[int, int] = (0, 0)
+    flops: tuple[int, int] | None = None
 
     def __str__(self) -> str:
         lines = [*map(str, self.folds), *map(str, self.left)]
@@ -78,6 +88,8 @@ class Fused:
             if self.error is None
             else f"largest relative error on x {self.error:.2g}"
         )
+        counts = {"parameters": self.parameters, "operations a row": self.flops}
+        lines += [f"{what} {n[0]:,} -> {n[1]:,}" for what, n in counts.items() if n is not None]
         return "\n".join([*lines, f"{len(self.folds)} folded, {len(self.left)} left, {checked}"])
 
 
@@ -105,7 +117,8 @@ def fuse(model: nn.Module, x: Any = None, *, report: bool = False) -> nn.Module 
     Without ``x`` only what the model's whole graph proves is folded: it must be one that
     ``torch.fx`` can follow, and it is checked on random rows where the first layer tells what the
     model takes; where no row can be guessed the graph alone is trusted, and the report says so
-    (``checked``). With ``x``, every fold is checked on it and taken back if it changes the output;
+    (``checked``). With ``x``, every fold is checked on some rows of it and taken back if it changes
+    the output, and the result on all of it;
     a model that ``torch.fx`` cannot follow is then folded as it runs on ``x``, unless its path
     depends on values.
 
@@ -131,6 +144,7 @@ def fuse(model: nn.Module, x: Any = None, *, report: bool = False) -> nn.Module 
         >>> print(fuse(nn.Sequential(nn.Linear(20, 2), nn.BatchNorm1d(2), nn.Linear(2, 20)), report=True))
         0, 1 folded
         0, 2 left: the product is larger than the two
+        parameters 108 -> 102
         1 folded, 1 left, not checked on data
     """
     check_module(model)
@@ -178,14 +192,33 @@ class _Call:
         values = dict(out) if isinstance(out, Mapping) else out
         return [t.clone() for t in tree_leaves(values) if isinstance(t, Tensor)]
 
+    @property
+    def rows(self) -> int:
+        """The length of the first axis that all tensors have, else one."""
+        held = [t for t in tree_leaves((self.args, self.kwargs)) if isinstance(t, Tensor)]
+        lengths = {len(t) if t.ndim else 0 for t in held}
+        return lengths.pop() if len(lengths) == 1 and 0 not in lengths else 1
+
+    def some(self, count: int) -> tuple[_Call, Tensor]:
+        """A call with a few of the rows, spread over all, and their indices."""
+        chosen = torch.linspace(0, self.rows - 1, count).round().long()
+
+        def of(t: Any) -> Any:
+            return t[chosen.to(t.device)] if isinstance(t, Tensor) else t
+
+        few = copy(self)
+        few.args, few.kwargs = tree_map(of, (self.args, self.kwargs))
+        return few, chosen
+
 
 class _Folding:
     """Folds pair by pair in a copy of the model in float64, checks, and puts the folded layers into
     the model.
     """
 
-    def __init__(self, original: nn.Module, call: _Call | None) -> None:
+    def __init__(self, original: nn.Module, call: _Call | None, on_all: bool = False) -> None:
         self.original, self.call = original, call
+        self.few, self.on_all = call, on_all
         self.work = _in_float64(original)
         self.folds: list[Fold] = []
         self.left: dict[tuple[str, str], str] = {}
@@ -202,7 +235,9 @@ class _Folding:
 
     def _read_outputs(self, call: _Call) -> None:
         try:
-            self.plain, again = call(self.original), call(self.original)
+            self.plain = call(self.original)
+            self.few, before = self._few(call)
+            again = self.few(self.original)
         except RectilinearError:
             raise
         except RUN_ERRORS as error:
@@ -215,18 +250,39 @@ class _Folding:
             )
         dtypes = [t.dtype for t in self.plain if t.is_floating_point()]
         rounding = max((torch.finfo(dtype).eps for dtype in dtypes), default=0.0)
-        if not _error(self.plain, again) <= 1e3 * rounding:
+        if not _error(before, again) <= 1e3 * rounding:
             raise InputError(
                 "a model that is random in evaluation mode", "the same output for the same input"
             )
         try:
-            self.wanted = [(1.0, call(self.work))]
+            self.wanted = [(1.0, self.few(self.work))]
         except RUN_ERRORS:  # it makes numbers of another precision on the way
-            self.work, self.wanted = copied(self.original), [(1.0, self.plain)]
+            self.work, self.wanted = copied(self.original), [(1.0, again)]
         if any(t.is_floating_point() and t.dtype != torch.float64 for t in self.wanted[0][1]):
             self.allowed = ROUNDED * rounding**0.5
         with suppress(*RUN_ERRORS):  # where it takes the mirror image
-            self.wanted.append((-1.0, call(self.work, -1.0)))
+            self.wanted.append((-1.0, self.few(self.work, -1.0)))
+
+    def _few(self, call: _Call) -> tuple[_Call, list[Tensor]]:
+        """A call with a few rows, where the model does to them what it does to them among all.
+
+        And what it gave for them.
+        """
+        if self.on_all or call.rows <= 2 * FEW:
+            return call, self.plain
+        few, chosen = call.some(FEW)
+        with suppress(*RUN_ERRORS):
+            found = few(self.original)
+            alike = [t.ndim and len(t) == call.rows for t in self.plain]
+            if all(alike) and len(found) == len(self.plain):
+                before = [t[chosen.to(t.device)] for t in self.plain]
+                if _error(found, before) <= SAME_ROWS * self._eps():
+                    return few, before
+        return call, self.plain
+
+    def _eps(self) -> float:
+        dtypes = [t.dtype for t in self.plain if t.is_floating_point()]
+        return max((torch.finfo(dtype).eps for dtype in dtypes), default=0.0)
 
     def _guess(self) -> None:
         """Without ``x``, rows that the model takes are a check of its graph, which is drawn without
@@ -240,7 +296,7 @@ class _Folding:
             with suppress(RectilinearError, *RUN_ERRORS):
                 self._read_outputs(self.call)
                 return
-            self.call, self.wanted, self.allowed = None, [], EXACT
+            self.call, self.few, self.wanted, self.allowed = None, None, [], EXACT
 
     def run(self) -> Fused:
         """Fold until nothing is left to fold."""
@@ -258,14 +314,26 @@ class _Folding:
             else:
                 self.folds += [Fold(*pair) for pair in undo]
         left = self._account()
+        fused = copied(self.original)
         for name in self.touched:
-            self._finish(name)
-        error = (
-            _error(self.call(self.original), self.plain)
-            if self.given and self.call is not None
-            else None
-        )
-        return Fused(self.original, tuple(self.folds), left, error, self._checked())
+            self._finish(name, fused)
+        error = flops = None
+        if self.given and self.call is not None and self.few is not None:
+            error = _error(self.call(fused), self.plain)
+            if self.few is not self.call and error > SAME_ROWS * self._eps() and self._differs():
+                return _Folding(self.original, self.call, on_all=True).run()
+            flops = _flops(self.original, self.few), _flops(fused, self.few)
+        sizes = parameters_of(self.original), parameters_of(fused)
+        return Fused(fused, tuple(self.folds), left, error, self._checked(), sizes, flops)
+
+    def _differs(self) -> bool:
+        """Whether the folded model does something else to all of ``x``, in float64."""
+        assert self.call is not None
+        try:
+            wanted = self.call(_in_float64(self.original))
+        except RUN_ERRORS:  # it makes numbers of another precision on the way
+            wanted = self.plain
+        return not _error(self.call(self.work), wanted) <= self.allowed
 
     def _checked(self) -> Checked:
         return "nothing" if self.call is None else "x" if self.given else "random rows"
@@ -283,9 +351,7 @@ class _Folding:
         if self.graph.graph is not None:
             return from_graph(self.work, frozenset(self.touched))
         return (
-            from_run(self.work, self.call)
-            if self.given and self.call is not None
-            else Neighbours(())
+            from_run(self.work, self.few) if self.given and self.few is not None else Neighbours(())
         )
 
     def _apply(self, pair: tuple[str, str]) -> list[tuple[str, nn.Module]]:
@@ -317,20 +383,20 @@ class _Folding:
         ):
             return "the model reads more of them than their output, such as a weight or a shape"
         for factor, wanted in self.wanted:
-            assert self.call is not None
+            assert self.few is not None
             try:
-                found = self.call(self.work, factor)
+                found = self.few(self.work, factor)
             except RUN_ERRORS as error:
                 return f"the model fails without them: {_said(error)}"
             if not (change := _error(found, wanted)) <= self.allowed:
                 return f"the output would change by {change:.2g} of its largest entry"
         return ""
 
-    def _finish(self, name: str) -> None:
-        """Put what became of a module into the model, in the module's dtype."""
+    def _finish(self, name: str, fused: nn.Module) -> None:
+        """Put what became of a module into the result, in the module's dtype."""
         module, old = self.work.get_submodule(name), self.original.get_submodule(name)
         like = next((p for p in old.parameters() if p.is_floating_point()), None)
-        _put(self.original, name, module if like is None else module.to(like.dtype))
+        _put(fused, name, module if like is None else module.to(like.dtype))
 
     def _account(self) -> tuple[Fold, ...]:
         gone = {fold.second for fold in self.folds}
@@ -343,13 +409,20 @@ class _Folding:
         why = "it does not see the output of one linear layer or convolution alone"
         if self.graph.graph is None:
             lost = f"torch.fx cannot follow the model ({self.graph.reason})"
-            call = self.call if self.given else None
+            call = self.few if self.given else None
             reason = "" if call is None else from_run(self.work, call).reason
             why = f"{lost}: pass x" if call is None else f"{lost}, and {reason}" if reason else why
         norms = [
             n for n, m in self.work.named_modules() if isinstance(m, _BatchNorm) and n not in named
         ]
         return (*left, *(Fold("", name, why) for name in norms))
+
+
+def _flops(model: nn.Module, call: _Call) -> int:
+    """Operations that torch counts, for each row."""
+    with FlopCounterMode(display=False) as counter:
+        call(model)
+    return counter.get_total_flops() // call.rows
 
 
 def _in_float64(model: nn.Module) -> nn.Module:
