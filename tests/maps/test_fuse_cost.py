@@ -77,3 +77,27 @@ def test_some_rows_of_several_arguments(kind):
     found = rl.fuse(model, (x, scale) if kind is tuple else {"x": x, "scale": scale}, report=True)
     assert len(found.folds) == 1
     assert found.error < 1e-5
+
+
+@pytest.mark.parametrize("shape", [(6,), (3, 6)])
+def test_scales_and_shifts_fold(shape):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 6), nn.GELU(), nn.Linear(6, 6)).double()
+    x = torch.randn(200, *shape, dtype=torch.float64)
+    scaled = rl.linearize(model, x, blocks="1", form="diagonal", progress=False).model.eval()
+    fused = rl.fuse(scaled, x)
+    assert sum(p.numel() for p in fused.parameters()) == 42
+    assert torch.allclose(fused(x), scaled(x), atol=1e-12)
+    first = nn.Sequential(scaled[1], scaled[2])
+    assert torch.allclose(rl.fuse(first, x)(x), first(x), atol=1e-12)
+    assert len([p for p in rl.fuse(first, x).modules() if isinstance(p, nn.Linear)]) == 1
+
+
+def test_scales_of_channels_fold_into_convolutions():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.Tanh()).double()
+    x = torch.randn(60, 8, 12, 12, dtype=torch.float64)
+    scaled = rl.linearize(model, x, blocks="1", form="diagonal", progress=False).model.eval()
+    fused = rl.fuse(scaled, x)
+    assert sum(p.numel() for p in fused.parameters()) == 8 * 72 + 8
+    assert torch.allclose(fused(x), scaled(x), atol=1e-12)

@@ -20,7 +20,7 @@ from rectilinear.networks.vectors import vectors
 
 MAX_NUMBERS = 2**26  # numbers of outputs that are kept: 256 MB in float32
 COUNTED = 4  # samples that operations are counted on
-REPEATS = 5  # timed runs, of which the fastest counts
+REPEATS = 3  # timed runs, of which the fastest counts
 IGNORED = -100  # label of what has none
 
 Score = Callable[[Tensor, Tensor], float]

@@ -18,6 +18,7 @@ from torch.nn.functional import batch_norm
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from rectilinear.errors import ShapeError
+from rectilinear.maps.forms import Diagonal
 from rectilinear.random import generator
 
 if TYPE_CHECKING:
@@ -258,8 +259,10 @@ def is_hooked(module: nn.Module) -> bool:
 def may_fold(a: nn.Module, b: nn.Module) -> bool:
     """Whether the two are of a kind that a user would expect to be folded."""
     convolutions = nn.Conv1d | nn.Conv2d | nn.Conv3d
-    if isinstance(b, _BatchNorm):
+    if isinstance(b, _BatchNorm | Diagonal):
         return isinstance(a, nn.Linear | convolutions)
+    if isinstance(a, Diagonal):
+        return isinstance(b, nn.Linear)
     if isinstance(b, nn.Linear):
         return isinstance(a, nn.Linear | nn.BatchNorm1d)
     return isinstance(a, convolutions) and isinstance(b, convolutions)
@@ -290,6 +293,8 @@ def folded(a: nn.Module, b: nn.Module, dtype: torch.dtype) -> tuple[nn.Module, n
 def _rule(a: nn.Module, b: nn.Module) -> tuple[nn.Module, nn.Module] | str:
     if isinstance(b, _BatchNorm):
         return _with_norm(a, b)
+    if isinstance(a, Diagonal) or isinstance(b, Diagonal):
+        return _with_diagonal(a, b)
     for module in (a, b):
         if type(module) not in NORM_OF and type(module) is not nn.BatchNorm1d:
             return f"{type(module).__name__}, a class with a forward of its own"
@@ -324,6 +329,29 @@ def _with_norm(a: nn.Module, b: _BatchNorm) -> tuple[nn.Module, nn.Module] | str
         guard = RowsOnly(2 if isinstance(a, nn.Linear) else 3)
         tail = guard if type(tail) is nn.Identity else nn.Sequential(guard, tail)
     return _layer(a, weight, bias, (a, b)), tail
+
+
+def _with_diagonal(a: nn.Module, b: nn.Module) -> tuple[nn.Module, nn.Module] | str:
+    """A linear layer or convolution, and a scale and shift of each number behind or before it."""
+    diagonal, layer = (a, b) if isinstance(a, Diagonal) else (b, a)
+    assert isinstance(diagonal, Diagonal)
+    if type(layer) not in (nn.Linear, nn.Conv2d):
+        return f"{type(layer).__name__} beside a Diagonal"
+    assert isinstance(layer, nn.Linear | nn.Conv2d)
+    images = diagonal.form == "convolution"
+    if images != isinstance(layer, nn.Conv2d) or (
+        diagonal.form == "rows" and len(diagonal.inside) != 1
+    ):
+        return f"a Diagonal on {diagonal.form} of shape {diagonal.inside} beside {type(layer).__name__}"
+    scale, shift, weight = _wide(diagonal.scale), _wide(diagonal.bias), _wide(layer.weight)
+    sides = (weight.shape[1], weight.shape[0])
+    if len(scale) != sides[layer is a]:
+        return f"a Diagonal of {len(scale)} beside a layer from {sides[0]} to {sides[1]}"
+    if layer is b:
+        return nn.Identity(), _layer(b, weight * scale, _through(weight, shift, b.bias), (a, b))
+    bias = shift if layer.bias is None else _wide(layer.bias) * scale + shift
+    rows = scale.reshape(-1, *[1] * (weight.ndim - 1))
+    return _layer(layer, weight * rows, bias, (a, b)), nn.Identity()
 
 
 def _norm_first(a: nn.BatchNorm1d, b: nn.Linear) -> tuple[nn.Module, nn.Module] | str:

@@ -144,7 +144,7 @@ def fuse(model: nn.Module, x: Any = None, *, report: bool = False) -> nn.Module 
         >>> print(fuse(nn.Sequential(nn.Linear(20, 2), nn.BatchNorm1d(2), nn.Linear(2, 20)), report=True))
         0, 1 folded
         0, 2 left: the product is larger than the two
-        parameters 108 -> 102
+        parameters 106 -> 102
         1 folded, 1 left, not checked on data
     """
     check_module(model)

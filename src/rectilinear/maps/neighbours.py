@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from rectilinear.maps.affine_block import AffineBlock
 from rectilinear.maps.fold_rules import ERRORS, RowsOnly, does_nothing
+from rectilinear.maps.forms import Diagonal
 
 VALUE_READS = {"_local_scalar_dense", "is_nonzero", "equal", "nonzero", "allclose"}
 
@@ -51,7 +52,7 @@ class _Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         kept = (
-            isinstance(m, _BatchNorm | RowsOnly | AffineBlock)
+            isinstance(m, _BatchNorm | RowsOnly | AffineBlock | Diagonal)
             or module_qualified_name in self._whole
         )
         return kept or super().is_leaf_module(m, module_qualified_name)
