@@ -30,7 +30,7 @@ UNSEEN: dict[Checked, str] = {
     "random rows": "not checked on data",
     "nothing": "checked on nothing, for no input could be guessed: the graph is trusted; pass x",
 }
-FEW = 8  # rows of x that each fold is checked on
+FOLD_ROWS = 8  # rows of x that each fold is checked on
 SAME_ROWS = 64.0  # times machine precision: differences from another order of sums
 RUN_ERRORS = (
     RuntimeError,
@@ -268,9 +268,9 @@ class _Folding:
 
         And what it gave for them.
         """
-        if self.on_all or call.rows <= 2 * FEW:
+        if self.on_all or call.rows <= 2 * FOLD_ROWS:
             return call, self.plain
-        few, chosen = call.some(FEW)
+        few, chosen = call.some(FOLD_ROWS)
         with suppress(*RUN_ERRORS):
             found = few(self.original)
             alike = [t.ndim and len(t) == call.rows for t in self.plain]
