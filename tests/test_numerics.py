@@ -1,6 +1,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -110,11 +111,27 @@ def test_eigenvalues_are_those_of_a_copy(name, monkeypatch):
     assert float((values.prod() - torch.linalg.det(before)).abs()) < 1e-12
 
 
-def test_nobody_calls_eigenvalues_of_torch_directly():
+def test_nobody_calls_what_is_unsafe_in_torch_directly():
     source = Path(numerics.__file__).parent
     calls = [
         path.name
         for path in source.rglob("*.py")
-        if re.search(r"torch\.linalg\.eig(vals)?\(", path.read_text())
+        if re.search(r"torch\.linalg\.(eig|eigvals|lstsq)\(", path.read_text())
     ]
     assert calls == ["numerics.py"]
+
+
+@pytest.mark.parametrize("columns", [16, 40])
+def test_least_squares_do_not_depend_on_what_memory_held_before(columns):
+    stream = torch.Generator().manual_seed(0)
+    a = torch.randn(100, columns, generator=stream, dtype=torch.float64)
+    a[:, 1], a[:, 2] = a[:, 0], 1e-9 * a[:, 2]
+    b = torch.randn(100, 2, generator=stream, dtype=torch.float64)
+    found = []
+    for pivot in (0, 1, 0, 1):
+        freed = [torch.full((columns,), pivot, dtype=torch.int32) for _ in range(20)]
+        del freed  # the next arrays of this size lie there
+        found.append(numerics.lstsq(a, b))
+    assert all(torch.equal(found[0], other) for other in found[1:])
+    wanted = torch.from_numpy(np.linalg.lstsq(a.numpy(), b.numpy(), rcond=None)[0])
+    assert torch.allclose(a @ found[0], a @ wanted, rtol=0, atol=1e-6)

@@ -52,6 +52,25 @@ def eigvals(m: Tensor) -> Tensor:
     return torch.linalg.eigvals(m.clone(memory_format=torch.contiguous_format))
 
 
+def lstsq(a: Tensor, b: Tensor) -> Tensor:
+    """The solution ``(..., n, k)`` of least norm of ``min |a x - b|``, the same in every process.
+
+    ``a`` is ``(..., m, n)``, of any rank, and ``b`` ``(..., m, k)``. PyTorch's default driver
+    (gelsy) reads pivots from memory that it has not set, so its last digits, and the rank that it
+    finds, change from one process to the next; this one (gelsd) does not. CUDA has neither: there
+    ``a`` must have full column rank.
+
+    Example:
+        >>> a = torch.tensor([[1.0, 1.0], [1.0, 1.0], [0.0, 0.0]], dtype=torch.float64)
+        >>> lstsq(a, torch.tensor([[2.0], [2.0], [5.0]], dtype=torch.float64)).numpy().round(12)
+        array([[1.],
+               [1.]])
+    """
+    driver = "gels" if a.is_cuda else "gelsd"
+    solution: Tensor = torch.linalg.lstsq(a, b, driver=driver).solution
+    return solution
+
+
 def wilson_interval(rate: float, trials: int, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson's confidence interval of a rate, which keeps its coverage near 0 and 1.
 

@@ -12,6 +12,7 @@ import torch
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 
+from rectilinear import numerics
 from rectilinear.checks import is_count
 from rectilinear.errors import ConfigError, DataError, ForecastWarning
 from rectilinear.koopman.diagnostics import one_step_error
@@ -139,7 +140,7 @@ def fit(series: Series, config: FitConfig) -> tuple[Koopman, Windows]:
     lift.readout.data[:, : series.dim] = modes.readout
     if config.delays > 1:
         beside = (s - modes.offset.repeat(config.delays))[:, series.dim :]
-        past = torch.linalg.lstsq(target @ basis, beside).solution
+        past = numerics.lstsq(target @ basis, beside)
         lift.readout.data[:, series.dim :] = past
     keep = 1.0 if config.backward else _remaining(lift, modes, s, found, mean, scale, series.dt)
     rest = torch.full((lift.state_dim,), keep, dtype=torch.float64).log()
@@ -261,11 +262,11 @@ def _latents(
     data = ((found.observed - mean) / scale - modes.offset).flatten(1)
     if bool((steps - steps[0]).abs().max() < 1e-6):
         design = evolution(modes, steps[0]) @ basis.T
-        return torch.linalg.lstsq(design, data.T).solution.T
+        return numerics.lstsq(design, data.T).T
     chunks = []
     for times, x in zip(steps.split(256), data.split(256), strict=True):
         design = evolution(modes, times) @ basis.T
-        chunks.append(torch.linalg.lstsq(design, x[..., None]).solution[..., 0])
+        chunks.append(numerics.lstsq(design, x[..., None])[..., 0])
     return torch.cat(chunks)
 
 

@@ -59,7 +59,7 @@ def realize(observed: Tensor, rank: int, *, stable: bool) -> Realization:
         steps = torch.arange(len(mean), dtype=mean.dtype)
         constant = torch.eye(observed.shape[2], dtype=mean.dtype).repeat(len(mean), 1)
         columns = torch.cat([evolution(modes, steps), constant], dim=1)
-        parts = torch.linalg.lstsq(columns, mean.reshape(-1, 1), driver="gelsd").solution
+        parts = numerics.lstsq(columns, mean.reshape(-1, 1))
         left = float((columns @ parts - mean.reshape(-1, 1)).norm())
         if left <= 10 * missed + 1e-9 * float(mean.norm()):
             return modes._replace(offset=parts[-observed.shape[2] :, 0])
@@ -96,7 +96,7 @@ def _modes_of(observed: Tensor, rank: int, *, stable: bool) -> tuple[Realization
     rank = min(rank, _above_noise(s, min(n, length * d) / max(n, length * d)), (length - 1) * d)
     patterns = v[:rank].T.reshape(length, d, rank)
     before, after = patterns[:-1].reshape(-1, rank), patterns[1:].reshape(-1, rank)
-    values, vectors = numerics.eig(torch.linalg.lstsq(before, after).solution)
+    values, vectors = numerics.eig(numerics.lstsq(before, after))
     modes = patterns[0].to(vectors.dtype) @ vectors  # (d, rank)
     modulus = values.abs().clamp(min=SMALLEST, max=1.0 if stable else None)
     angle = values.angle()

@@ -257,9 +257,7 @@ class DMD(BaseEstimator):
             inputs = inputs @ v.T @ v
         design = torch.cat([torch.ones_like(inputs[:, :1]), inputs], dim=1)
         self._unit = unit
-        self._scaled = torch.linalg.lstsq(
-            design, (after - self.mean_) / unit, driver="gelsd"
-        ).solution
+        self._scaled = numerics.lstsq(design, (after - self.mean_) / unit)
         self.eigenvalues_ = numerics.eigvals(self._scaled[1:]).numpy()
         self.operator_ = self._scaled * unit
         self.operator_[1:] /= unit[:, None]
