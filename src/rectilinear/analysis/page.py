@@ -7,6 +7,7 @@ from pathlib import Path
 from rectilinear import __version__, plots
 from rectilinear.analysis.result import Audit
 from rectilinear.files import write_text
+from rectilinear.maps.layer_profile import LayerProfile
 from rectilinear.plots.charts import shares
 from rectilinear.plots.page import Fact, Html, Section, captioned, chart, number, page, table
 
@@ -36,21 +37,30 @@ NAMES = {
 MAX_BLOCKS = 40  # blocks on the page
 
 
-def audit_page(found: Audit, path: Path | str | None = None) -> str:
+def audit_page(
+    found: Audit, path: Path | str | None = None, profile: LayerProfile | None = None
+) -> str:
     """An audit as one self-contained HTML page with plots, written to ``path`` where one is given.
+
+    Args:
+        found: the audit.
+        path: a file.
+        profile: maps from each layer, shown behind the measurements.
 
     Raises:
         DiskError: if the disk is full or cannot be written.
     """
-    text = _document(found)
+    text = _document(found, profile)
     if path is not None:
         write_text(path, text)
     return text
 
 
-def _document(found: Audit) -> str:
+def _document(found: Audit, profile: LayerProfile | None) -> str:
     first, *rest = found.verdict.reasons
     sections = [_measures(found, rest), *audit_sections(found)]
+    if profile is not None:
+        sections.insert(1, layers_section(profile))
     return page(
         f"rectilinear  ·  audit of {found.model}",
         TITLES[found.verdict.label],
@@ -66,6 +76,31 @@ def audit_sections(found: Audit) -> list[Section]:
     """What can be drawn, each where it was measured."""
     drawn = (energies(found), spectra(found), block_chart(found), learning_curve(found))
     return [section for section in drawn if section is not None]
+
+
+def layers_section(profile: LayerProfile) -> Section:
+    """The maps from each layer: a figure and a table."""
+    head, lines = profile.table()
+    numbers: list[tuple[str | float, ...]] = [tuple(line) for line in lines]
+    return Section(
+        "Layer by layer",
+        f"How much of {profile.target} one affine map from each layer explains, on samples that it "
+        "was not fitted to. Least squares is the best such map; a mean Jacobian is what a small "
+        "change does; with frozen gates biases have their own share.",
+        (
+            captioned(
+                chart(profile.figure(), f"R² of {profile.target} by layer"),
+                "R² by layer.",
+                "Bands: 95 %, over held-out samples.",
+            ),
+            captioned(
+                table(head, numbers),
+                "All of them.",
+                "Error: the relative standard error of the matrix. "
+                + " ".join(profile.refused.values()),
+            ),
+        ),
+    )
 
 
 def measures_table(found: Audit) -> Html:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import tyro
 
-from rectilinear.errors import CheckpointError, DataError
+from rectilinear.errors import CheckpointError, DataError, MissingDependencyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -213,17 +213,20 @@ FLOATS = (2, 4, 8)
 
 
 def load_model(words: str) -> nn.Module:
-    """The model that ``FILE.py:NAME`` makes: ``NAME`` is called without arguments.
+    """The model that ``FILE.py:NAME`` makes, called without arguments, or that of a folder.
 
     Raises:
         UsageError: for words of another form, and for what the file or the function raises.
+        MissingDependencyError: for a folder, without transformers.
     """
     from torch import nn
 
+    if Path(words).is_dir():
+        return _pretrained("AutoModel", words)
     name, colon, factory = words.rpartition(":")
     path = Path(name)
     if not colon or path.suffix != ".py" or not factory.isidentifier():
-        raise UsageError(f"'{words}' is not of the form FILE.py:NAME.")
+        raise UsageError(f"'{words}' is neither of the form FILE.py:NAME nor a folder.")
     if not path.is_file():
         raise UsageError(f"There is no file {path}.")
     spec = importlib.util.spec_from_file_location(f"_rectilinear_{path.stem}", path)
@@ -241,6 +244,39 @@ def load_model(words: str) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise UsageError(f"{words} makes a {type(model).__name__} and not a torch.nn.Module.")
     return model
+
+
+def load_texts(path: Path, folder: str) -> tuple[list[str], Any]:
+    """The texts of a file, one a line, and the tokenizer of a Hugging Face folder.
+
+    Raises:
+        UsageError: for a model that is no folder, and a file that is not there or has no text.
+    """
+    if not Path(folder).is_dir():
+        raise UsageError("--text needs a folder of a transformer with its tokenizer; else --data.")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from error
+    texts = [line.strip() for line in lines if line.strip()]
+    if not texts:
+        raise UsageError(f"There is no text in {path}.")
+    return texts, _pretrained("AutoTokenizer", folder)
+
+
+def _pretrained(kind: str, folder: str) -> Any:
+    """A model or tokenizer from a folder, by transformers and without network."""
+    try:
+        import transformers
+    except ImportError as error:
+        raise MissingDependencyError.of(
+            f"the folder {folder}", "transformers", extra="hf", instead="pass FILE.py:NAME"
+        ) from error
+    try:
+        return getattr(transformers, kind).from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise UsageError(f"{folder} cannot be loaded as a transformer: {first}") from error
 
 
 @contextmanager

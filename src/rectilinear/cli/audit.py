@@ -1,12 +1,20 @@
 """``rectilinear audit`` and ``predict``: a network of the user, after and before training."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
 from rectilinear.cli._options import Common
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from rectilinear.maps import LayerProfile
+    from rectilinear.networks.batches import Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,9 +22,15 @@ class Audit(Common):
     """Measure how linear a network is on data, and say why."""
 
     model: tyro.conf.Positional[str]
-    """FILE.py:NAME, a function without arguments that returns the model. The file is run."""
-    data: Path
+    """FILE.py:NAME, a function without arguments that returns the model, and the file is run; or a
+    folder of a Hugging Face transformer."""
+    data: Path | None = None
     """Points, an array .npy (n, ...) of floating point; it may be larger than memory."""
+    text: Path | None = None
+    """Texts for a folder with a tokenizer, one a line, in place of --data."""
+    samples: int = 8
+    """Samples that the Jacobians of the layers are averaged over, of a network with a stack of
+    blocks; 0 for the audit alone."""
     labels: Path | None = None
     """Labels, an array .npy (n,) or (n, o): classes, signs or numbers; none by default."""
     checkpoint: Path | None = None
@@ -35,13 +49,13 @@ class Audit(Common):
     html: Path | None = None
     """File of a page with plots; none by default."""
     out: Path | None = None
-    """Folder for audit.html and audit.json; nothing is written by default."""
+    """Folder for audit.html and audit.json, and layers.svg; nothing is written by default."""
 
     def folders(self) -> tuple[Path, ...]:
         return (*super().folders(), *([] if self.html is None else [self.html.parent]))
 
     def code(self) -> tuple[Path, ...]:
-        return (Path(self.model.rpartition(":")[0]),)
+        return (Path(self.model.rpartition(":")[0]),) if ":" in self.model else ()
 
 
 def audit(arguments: Audit) -> dict[str, Any]:
@@ -50,16 +64,29 @@ def audit(arguments: Audit) -> dict[str, Any]:
 
     import rectilinear as rl
     from rectilinear.analysis.page import audit_page
-    from rectilinear.cli._options import load_array, load_model, load_weights
+    from rectilinear.cli._options import (
+        UsageError,
+        load_array,
+        load_model,
+        load_texts,
+        load_weights,
+    )
     from rectilinear.random import seed_all
 
+    if (arguments.data is None) == (arguments.text is None):
+        raise UsageError("An audit takes either --data or --text.")
+    x: Any
+    tokenizer = None
+    if arguments.text is not None:
+        x, tokenizer = load_texts(arguments.text, arguments.model)
     seed_all(arguments.seed)
     model = load_model(arguments.model)
     if arguments.checkpoint is not None:
         load_weights(model, arguments.checkpoint)
-    x = load_array(arguments.data, "data")
-    if not x.is_floating_point():
-        x = x.to(torch.get_default_dtype())
+    if arguments.data is not None:
+        x = load_array(arguments.data, "data")
+        if not x.is_floating_point():
+            x = x.to(torch.get_default_dtype())
     y = None if arguments.labels is None else load_array(arguments.labels, "labels")
     found = rl.audit(
         model,
@@ -70,23 +97,50 @@ def audit(arguments: Audit) -> dict[str, Any]:
         steps=arguments.steps,
         threshold=arguments.threshold,
         outputs=arguments.outputs,
+        tokenizer=tokenizer,
         seed=arguments.seed,
     )
+    profile = _profile(arguments, model, x, tokenizer)
     files = {}
     if arguments.html is not None:
-        audit_page(found, arguments.html)
+        audit_page(found, arguments.html, profile)
         files["html"] = str(arguments.html)
     if arguments.out is not None:
-        audit_page(found, arguments.out / "audit.html")
+        audit_page(found, arguments.out / "audit.html", profile)
         found.to_json(arguments.out / "audit.json")
         files |= {
             "page": str(arguments.out / "audit.html"),
             "numbers": str(arguments.out / "audit.json"),
         }
+        if profile is not None:
+            rl.plots.save(profile.figure(), arguments.out / "layers.svg")
+            profile.to_json(arguments.out / "layers.json")
+            files["layers"] = str(arguments.out / "layers.svg")
     if arguments.json:
-        return found.to_json() | files
+        layers = {} if profile is None else {"profile": profile.to_json()}
+        return found.to_json() | layers | files
     print(found)
+    if profile is not None:
+        print(f"\n{profile}")
     return files
+
+
+def _profile(
+    arguments: Audit, model: nn.Module, x: Any, tokenizer: Tokenizer | None
+) -> LayerProfile | None:
+    """Maps from each layer, of a network with a stack of blocks."""
+    import rectilinear as rl
+    from rectilinear.maps.layer_profile import has_stack
+
+    if not arguments.samples or not has_stack(model):
+        return None
+    return rl.layer_profile(
+        model,
+        x,
+        tokenizer=tokenizer,
+        samples=arguments.samples,
+        seed=arguments.seed,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -290,6 +290,18 @@ def stack_of(model: nn.Module) -> list[str]:
     return max(repeated, key=len) if repeated else names
 
 
+def has_stack(model: nn.Module) -> bool:
+    """Whether a network has blocks of parts that follow each other.
+
+    Example:
+        >>> has_stack(nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1)))
+        False
+    """
+    parts = dict(named_parts(model))
+    stack = stack_of(model)
+    return len(stack) > 1 and all(any(True for _ in parts[name].children()) for name in stack)
+
+
 def _ends(
     model: nn.Module, batches: Batches, layers: Sequence[str] | None, target: str | None
 ) -> tuple[list[str], str]:
