@@ -26,6 +26,7 @@ from rectilinear.random import stream
 
 MIN_SIZE = 1e-150  # size of numbers whose squares are above zero in float64
 SKETCHED_ROWS = 1024  # rows whose distances are compared
+SIZED_ROWS, SIZED_NUMBERS = 8, 2**18  # rows, and numbers of inputs, of which outputs are sized
 MERGED_SPREAD = 1e-4  # share of the spread within which two points count as one
 CACHED_NUMBERS = 2**25  # numbers of outputs that are kept in memory: 256 MB in float64
 BOOTSTRAP_REPLICATES = 500
@@ -169,7 +170,10 @@ class Subject:
         """
         x, found = data.sample, network.exact()
         _check_size(x, "x")
-        _check_size(network(x[:SKETCHED_ROWS]), "the output of the model")
+        _check_size(
+            network(x[: min(SKETCHED_ROWS, max(SIZED_ROWS, SIZED_NUMBERS // x[0].numel()))]),
+            "the output of the model",
+        )
         exact, rough = (
             (network, "a network that runs in half precision only")
             if found is None

@@ -28,7 +28,8 @@ from rectilinear.numerics import Fit, Moments
 
 NAME = "blocks"
 MAX_BLOCKS = 64  # blocks that are measured
-BUDGET = 1e11  # products that go into the fit of one block
+JUDGED_SAMPLES = 128  # held-out samples on which each block is judged
+BUDGET = 3e10  # products that go into the fit of one block
 LEAST = 1e-300
 
 
@@ -135,7 +136,11 @@ def _judged(
     fit = block.fit()
     stand_in = _stand_in(fit, block.layout)
     left, total, found, wanted, outs, after, without = [], [], [], [], [], [], []
+    judged = 0
     for p in subject.passes(held_out=True):
+        if judged >= JUDGED_SAMPLES:
+            break
+        judged += len(p.batch)
         with watching({name: module}) as seen, replaced(module, stand_in):
             out = forward(subject.model, p.batch, output=subject.output).out
         (call,) = seen[name]

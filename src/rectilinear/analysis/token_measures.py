@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -27,7 +29,7 @@ def segments(subject: TokenSubject) -> Measure:
     ends: list[list[Tensor]] = [[], [], []]
     samples: list[Tensor] = []
     pairs = 0
-    for p in subject.passes():
+    for p in subject.passes(held_out=False):
         half = min(len(p.batch) // 2, MAX_PAIRS - pairs)
         if half < 1:
             continue
@@ -222,14 +224,11 @@ def parity(subject: TokenSubject) -> Measure:
     return Measure("parity", value, "estimated", interval, note, details)
 
 
-def _some(subject: TokenSubject) -> list[TokenPass]:
-    """Passes of a few samples, kept."""
-    if "some" not in subject.found:
-        kept, seen = [], 0
-        for p in subject.passes():
-            kept.append(p)
-            seen += len(p.batch)
-            if seen >= RAY_SAMPLES:
-                break
-        subject.found["some"] = kept
-    return subject.found["some"]  # type: ignore[return-value]
+def _some(subject: TokenSubject) -> Iterator[TokenPass]:
+    """Passes of a few samples."""
+    seen = 0
+    for p in subject.passes(held_out=True):
+        yield p
+        seen += len(p.batch)
+        if seen >= RAY_SAMPLES:
+            return

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rectilinear.errors import DtypeError, InputError, ShapeError
 from rectilinear.networks.batches import Batch, Batches
-from rectilinear.networks.calls import Resolution
+from rectilinear.networks.calls import Resolution, copied, evaluating
 from rectilinear.networks.data import Task
 from rectilinear.networks.embeddings import embeddings_of
 from rectilinear.networks.passes import Output, forward
@@ -22,6 +22,7 @@ from rectilinear.random import stream
 
 MAX_OUTPUTS = 1024  # outputs up to which each is looked at
 DIRECTIONS = 256  # random directions that stand for more
+CACHED_NUMBERS = 2**26  # numbers of passes that are kept: 256 MB in float32
 COMPUTED = 4.0  # last digits by which the arithmetic of a network errs
 
 
@@ -128,15 +129,25 @@ class TokenSubject:
             blocks,
         )
 
-    def passes(self, held_out: bool | None = None) -> Iterator[TokenPass]:
-        """All samples, or those that are held out, or the others."""
+    def passes(self, held_out: bool) -> Iterator[TokenPass]:
+        """The samples that are held out, or the others; computed once where they fit in memory."""
+        kept = self.found.get(held_out)
+        if isinstance(kept, list):
+            yield from kept
+            return
+        fresh: list[TokenPass] | None = []
+        numbers = 0
         for batch in self.batches:
-            part = batch
-            if held_out is not None:
-                chosen = self.split(batch)
-                part = batch.take(chosen if held_out else ~chosen)
-            if len(part):
-                yield self.one(part)
+            chosen = self.split(batch)
+            part = batch.take(chosen if held_out else ~chosen)
+            if not len(part):
+                continue
+            made = self.one(part)
+            numbers += made.h.numel() + made.rows.numel() + made.out.numel()
+            fresh = [*fresh, made] if fresh is not None and numbers <= CACHED_NUMBERS else None
+            yield made
+        if fresh is not None:
+            self.found[held_out] = fresh
 
     def one(self, batch: Batch) -> TokenPass:
         """The outputs of one batch."""
@@ -169,12 +180,30 @@ class TokenSubject:
         return sums / found.samples.bincount(minlength=len(h))[:, None]
 
     def resolution(self, out: Tensor) -> Resolution:
-        """The rounding of outputs ``(n, O)``, from the digits that the model's dtype has."""
+        """The rounding of outputs ``(n, O)``: by the digits of the model's dtype.
+
+        In half precision errors are measured, against a copy of the model in float32.
+        """
         dtype = self.batches.like.dtype
         eps = torch.finfo(dtype).eps
         size = out.double().square().mean(0).sqrt().cpu()
-        name = str(dtype).removeprefix("torch.")
-        return Resolution(eps * size / 12**0.5, COMPUTED * eps * size, name)
+        stored, computed = eps * size / 12**0.5, COMPUTED * eps * size
+        if torch.finfo(dtype).bits <= 16:
+            computed = torch.maximum(stored, self._measured())
+        return Resolution(stored, computed, str(dtype).removeprefix("torch."))
+
+    def _measured(self) -> Tensor:
+        """Roots of mean squares of the errors of half precision on a few samples, ``(O,)``."""
+        if "errors" not in self.found:
+            p = next(self.passes(held_out=True))
+            wide = copied(self.model).float()
+            with evaluating(wide):
+                batch = p.batch.to(next(wide.parameters()).detach())
+                exact = self.outputs(forward(wide, batch, output=self.output).out, batch)[0]
+            self.found["errors"] = (exact.double() - p.out).square().mean(0).sqrt().cpu()
+        errors = self.found["errors"]
+        assert isinstance(errors, Tensor)
+        return errors
 
 
 def _start(model: nn.Module, batch: Batch, output: Output) -> Place:

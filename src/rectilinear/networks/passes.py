@@ -226,7 +226,7 @@ class _Seen:
                 raise ShapeError(
                     f"a substitute of shape {tuple(new.shape)} at {name}", f"{tuple(value.shape)}"
                 )
-            value = new.to(value)
+            value = new.to(value).clone()  # what follows may work in place
         if not self._live:
             self.values[name] = value.detach().clone()
             return value
