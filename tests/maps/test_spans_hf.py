@@ -71,3 +71,15 @@ def test_a_model_that_scales_by_the_number_of_a_block_is_refused():
     model = transformers.GPT2LMHeadModel(config).double().eval()
     with pytest.raises(StructureError, match="another function"):
         rl.linearize(model, makers.token_batch(60), blocks="h.1:h.2", fold=True, progress=False)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("name", SPANS)
+def test_half_precision(name, dtype):
+    model, data = getattr(makers, name)().to(dtype), makers.token_batch(60)
+    found = rl.linearize(model, data, blocks=SPANS[name], fold=True, progress=False)
+    assert next(found.model.parameters()).dtype == dtype
+    assert found.stock is True
+    assert found.output_r2 > 0.5
+    in_place = rl.linearize(model, data, blocks=SPANS[name], progress=False)
+    assert in_place.output_r2 > 0.5

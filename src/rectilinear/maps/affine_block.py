@@ -69,9 +69,7 @@ class Shapes:
 
     @property
     def sides(self) -> tuple[int, int]:
-        """The sides of the matrix: numbers at a place of the output and, with those around it, of
-        the input.
-        """
+        """The sides of the matrix: numbers at a place of the output, and what they are made of."""
         if self.form == "rows":
             return _numel(self.outside), _numel(self.inside)
         if self.form == "tokens":
@@ -158,17 +156,16 @@ class AffineBlock(nn.Module):
         return x.reshape(len(x), *self.shapes.outside) if self.shapes.form == "rows" else x
 
     def standing_in_for(self, block: nn.Module) -> AffineBlock:
-        """With what containers ask of ``block``: ``nn.TransformerEncoder`` reads the layout of its
-        first layer.
+        """With what containers ask of ``block``.
+
+        ``nn.TransformerEncoder`` reads the layout of its first layer.
         """
         if isinstance(attention := getattr(block, "self_attn", None), nn.MultiheadAttention):
             self.self_attn = SimpleNamespace(batch_first=attention.batch_first)
         return self
 
     def plain(self) -> nn.Module:
-        """The same map as layers of torch, where vectors go to vectors: these can be folded into
-        their neighbours.
-        """
+        """The same map as layers of torch, where vectors go to vectors, which can be folded."""
         if (
             self.shapes.form != "rows"
             or {len(self.shapes.inside), len(self.shapes.outside)} != {1}
@@ -220,9 +217,7 @@ class BlockMoments:
 
     @property
     def n(self) -> int:
-        """How many rows of the matrix were counted in: several a row of the data where it acts on
-        tokens or places.
-        """
+        """How many rows were counted in, several a sample where it acts on tokens or places."""
         return self._moments.n
 
     def add(self, x: Tensor, out: Tensor) -> None:

@@ -86,9 +86,7 @@ def is_affine(module: nn.Module) -> bool:
 
 
 class Call(NamedTuple):
-    """One call of a module: its input before it ran, its output, and whether it changed the input
-    in place.
-    """
+    """One call of a module: its input before it ran, its output, whether it changed its input."""
 
     x: Tensor
     out: Tensor
@@ -204,8 +202,9 @@ def r2_each(found: Tensor, wanted: Tensor) -> Tensor:
 
 
 def worst_of(r2: Tensor) -> tuple[int, float]:
-    """The output of which the least is explained, and that share; of all that are constant, the
-    first and one.
+    """The output of which the least is explained, and that share.
+
+    Of outputs that are all constant the first, and one.
     """
     worst = int(r2.nan_to_num(torch.inf).argmin())
     return worst, 1.0 if bool(r2[worst].isnan()) else float(r2[worst])

@@ -160,8 +160,9 @@ def _losses(task: Task, out: Tensor, y: Tensor) -> tuple[float, float | None]:
 
 
 def r2(found: Tensor, wanted: Tensor) -> float:
-    """The share of the variance of ``wanted`` over rows; of a constant 1 where it is met up to
-    rounding, else -inf.
+    """The share of the variance of ``wanted`` over rows that is explained.
+
+    Of a constant one where it is met up to rounding, else minus infinity.
     """
     found, wanted = found.double(), wanted.double()
     left, total = (found - wanted).square().sum(), (wanted - wanted.mean(0)).square().sum()

@@ -165,7 +165,8 @@ def _check(whole: nn.Module, small: nn.Module, head: Any, span: Span, output: Ou
 
 
 def _same(found: Tensor, wanted: Tensor) -> bool:
-    allowed = AGREE * torch.finfo(wanted.dtype).eps ** 0.5 * float(wanted.abs().max())
+    eps = torch.finfo(wanted.dtype).eps
+    allowed = max(AGREE * eps**0.5, 8 * eps) * float(wanted.abs().max())
     return found.shape == wanted.shape and float((found - wanted).abs().max()) <= allowed
 
 

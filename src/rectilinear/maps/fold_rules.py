@@ -1,6 +1,6 @@
-"""Batch normalisations with an activation in one class: what they do after normalising.
+"""Two layers as one: the rules by which consecutive linear layers are folded, exactly.
 
-Two layers as one: the rules by which consecutive linear layers are folded, exactly.
+And batch normalisations with an activation in one class: what they do after normalising.
 """
 
 from __future__ import annotations
@@ -54,10 +54,9 @@ class _Tracer(fx.Tracer):
 
 
 def after_norm(norm: _BatchNorm) -> nn.Module | None:
-    """What a subclass of a batch normalisation does after normalising, as a module; None where that
-    cannot be told.
+    """What a subclass of a batch normalisation does after normalising, as a module.
 
-    Its ``forward`` must be, in evaluation mode, the normalisation of its one argument by its own
+    None where that cannot be known. Its ``forward`` must be, in evaluation mode, the normalisation of its one argument by its own
     statistics, and then something that depends on nothing else, such as modules of its own. The
     answer is checked at random numbers.
 
@@ -197,8 +196,7 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 
 
 class RowsOnly(nn.Identity):
-    """In place of a folded ``BatchNorm1d``: what came before is the same only for tensors of so
-    many axes.
+    """In place of a folded ``BatchNorm1d``, which is folded for tensors of so many axes alone.
 
     Example:
         >>> RowsOnly(2)(torch.zeros(1, 2, 3))  # doctest: +ELLIPSIS
@@ -244,8 +242,7 @@ def does_nothing(module: nn.Module) -> bool:
 
 
 def is_hooked(module: nn.Module) -> bool:
-    """Whether a module is more than the ``forward`` of its class, as under
-    ``torch.nn.utils.spectral_norm``.
+    """Whether a module is more than its class's ``forward``, as under spectral normalisation.
 
     Example:
         >>> layer = nn.Linear(2, 2)
@@ -269,8 +266,9 @@ def may_fold(a: nn.Module, b: nn.Module) -> bool:
 
 
 def folded(a: nn.Module, b: nn.Module, dtype: torch.dtype) -> tuple[nn.Module, nn.Module] | str:
-    """What takes the places of the two, or the reason why they stay; numbers must be finite in
-    ``dtype``.
+    """What takes the places of the two, or the reason why they stay.
+
+    Numbers must be finite in ``dtype``.
 
     Example:
         >>> folded(nn.Linear(4, 8), nn.Linear(8, 2), torch.float32)

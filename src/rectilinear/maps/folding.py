@@ -1,6 +1,4 @@
-"""A map over a span of blocks, folded into the linear layer in front of it: a network of fewer
-blocks.
-"""
+"""A map over a span of blocks, folded into the linear layer in front of it."""
 
 from __future__ import annotations
 

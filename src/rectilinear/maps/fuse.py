@@ -212,9 +212,7 @@ class _Call:
 
 
 class _Folding:
-    """Folds pair by pair in a copy of the model in float64, checks, and puts the folded layers into
-    the model.
-    """
+    """Folds pair by pair in a copy of the model in float64, with checks of each and of the whole."""
 
     def __init__(self, original: nn.Module, call: _Call | None, on_all: bool = False) -> None:
         self.original, self.call = original, call
@@ -285,8 +283,7 @@ class _Folding:
         return max((torch.finfo(dtype).eps for dtype in dtypes), default=0.0)
 
     def _guess(self) -> None:
-        """Without ``x``, rows that the model takes are a check of its graph, which is drawn without
-        values.
+        """Look for rows that the model takes: a check of its graph, which is drawn without values.
 
         Code that asks for the type of its input, or whether it is traced, has another graph when it
         runs.
@@ -438,8 +435,9 @@ def _put(model: nn.Module, name: str, module: nn.Module) -> None:
 
 
 def _error(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
-    """The largest difference over the largest entry; infinite where shapes, infinities or whole
-    numbers differ.
+    """The largest difference over the largest entry.
+
+    Infinite where shapes, infinities or whole numbers differ.
     """
     if [t.shape for t in found] != [t.shape for t in wanted]:
         return float("inf")

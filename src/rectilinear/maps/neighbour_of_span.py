@@ -18,8 +18,9 @@ from rectilinear.networks.vectors import Layout, layout_of
 from rectilinear.random import stream
 
 SAMPLES = 2  # samples that the layer is tried on
-CHANGE = 0.1  # of the output's size: what is added to it
+CHANGE = 0.1  # of the size of the stream: what is added to the layer's output
 AGREE = 3e-2  # times the root of machine precision: equal but for rounding
+HALF, HALF_AGREE = 1e-5, 0.1  # machine precision of half formats; the share of a change they round
 
 
 @dataclass(frozen=True)
@@ -139,21 +140,28 @@ def _adds(model: nn.Module, batch: Batch, found: Neighbour, output: Output) -> b
     change: list[Tensor] = []
 
     def moved(value: Tensor) -> Tensor:
-        size = CHANGE * value.detach().square().mean().sqrt().clamp_min(1e-3)
         step = torch.randn(value.shape, generator=stream(0, "a change"), dtype=torch.float64)
-        change.append(size * step.to(value))
+        change.append((size * step.to(value.device)).to(value))
         return value + change[0]
 
     try:
         plain = forward(model, batch, places, output=output).at
+        size = CHANGE * plain[found.sum].double().square().mean().sqrt().clamp_min(1e-3)
         other = forward(model, batch, places, {f"{found.layer}@output": moved}, output=output).at
     except StructureError:  # not called once
         return False
     if plain[found.sum].shape != change[0].shape:
         return False
     seen = other[found.sum] - plain[found.sum]
-    allowed = AGREE * torch.finfo(seen.dtype).eps ** 0.5 * float(plain[found.sum].abs().max())
-    if float((seen - change[0]).abs().max()) > allowed:
+    eps = torch.finfo(seen.dtype).eps
+    if eps > HALF:
+        same = float((seen - change[0]).float().norm()) <= HALF_AGREE * float(
+            change[0].float().norm()
+        )
+    else:
+        allowed = AGREE * eps**0.5 * float(plain[found.sum].abs().max())
+        same = float((seen - change[0]).abs().max()) <= allowed
+    if not same:
         return False
     if found.norm is None:
         return True

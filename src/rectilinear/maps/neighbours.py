@@ -23,10 +23,13 @@ VALUE_READS = {"_local_scalar_dense", "is_nonzero", "equal", "nonzero", "allclos
 
 @dataclass(frozen=True)
 class Neighbours:
-    """``pairs`` of names; ``graph`` is a text of the model's whole graph, or None where torch.fx
-    cannot follow it.
+    """Pairs of names of which one alone sees the other's output, and the graph that says so.
 
-    ``constants`` are the tensors in the graph that were computed while it was traced.
+    Attributes:
+        pairs: the names.
+        graph: a text of the model's whole graph, or None where torch.fx cannot follow it.
+        constants: the tensors in the graph that were computed while it was traced.
+        reason: why there is no graph.
     """
 
     pairs: tuple[tuple[str, str], ...]
@@ -108,9 +111,7 @@ def from_graph(model: nn.Module, whole: frozenset[str] = frozenset()) -> Neighbo
 
 
 def _taken_back(model: nn.Module, held: dict[int, set[str]]) -> tuple[Tensor, ...]:
-    """The constants that a trace left in the model, in the order of their names, and no longer in
-    it.
-    """
+    """The constants that a trace left in the model, in the order of their names, taken out."""
     found = []
     for part in model.modules():
         for name in sorted(set(vars(part)) - held[id(part)]):
@@ -121,9 +122,7 @@ def _taken_back(model: nn.Module, held: dict[int, set[str]]) -> tuple[Tensor, ..
 
 
 def _held_twice(model: nn.Module) -> set[str]:
-    """Names of modules that are registered under several names, or whose weights another module
-    holds too.
-    """
+    """Names of modules that have several names, or whose weights another module holds too."""
     named = list(model.named_modules(remove_duplicate=False))
     places = Counter(id(part) for _, part in named)
     owners = Counter(
@@ -210,8 +209,9 @@ def from_run(model: nn.Module, run: Callable[[nn.Module], Any]) -> Neighbours:
 
 @contextmanager
 def _recorded(model: nn.Module, readers: _Readers) -> Iterator[dict[str, list[_Seen | None]]]:
-    """The calls of modules without parts, and of batch normalisations; None for other arguments
-    than one tensor.
+    """The calls of modules without parts, and of batch normalisations.
+
+    None for other arguments than one tensor.
     """
     seen: dict[str, list[Any]] = defaultdict(list)
     handles = []
