@@ -333,3 +333,12 @@ def test_jacobian_lens_file(tmp_path):
     same = rl.layer_profile(model, x, methods=["mean_jacobian"], samples=9)
     with pytest.raises(ConfigError, match="positions='all'"):
         rl.maps.write_jacobian_lens(same, tmp_path / "same.pt")
+
+
+def test_results_show_in_notebooks():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 6), nn.GELU(), nn.Linear(6, 2))
+    x = torch.randn(80, 4)
+    for found in (rl.audit(net, x), rl.linearize(net, x, blocks=["1"])):
+        assert found._repr_html_().startswith("<pre>")
+        assert "R²" in found._repr_html_()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +91,10 @@ class Audit:
                 ),
             ]
         )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return f"<pre>{escape(str(self))}</pre>"
 
     def to_json(self, path: Path | str | None = None) -> dict[str, Any]:
         """Everything but the tensors as JSON values; written to ``path`` where one is given.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import torch
@@ -109,6 +110,10 @@ class Linearized:
     flops_after: int = 0
     score: float | None = None
     stock: bool | None = None
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return f"<pre>{escape(str(self))}</pre>"
 
     def __str__(self) -> str:
         lines = [*map(str, self.blocks), *map(str, self.kept)]

