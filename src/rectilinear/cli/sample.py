@@ -1,13 +1,51 @@
-"""``rectilinear sample``, ``invert`` and ``interpolate``: what a run of a generator makes."""
+"""``rectilinear sample``, ``invert`` and ``interpolate``: what a generator makes."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 from rectilinear.cli._options import Common, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rectilinear.flow import LinearFlow
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A generator, the folder for what it makes, and the data that it is about."""
+
+    generator: "LinearFlow"
+    out: Path
+    data: str
+    size: int | None
+
+    def images(self, path: Path | None, split: Literal["train", "test"], data_dir: Path | None):  # type: ignore[no-untyped-def] # a Tensor, imported late
+        """Images of the user's own, or of a split of the data."""
+        import torch
+
+        from rectilinear import datasets
+        from rectilinear.cli._options import named_images
+
+        if path is None:
+            return datasets.load(self.data, split, data_dir, self.size).images
+        c, h, w = self.generator.g_data.shape
+        return torch.stack([*named_images(path, (c, h, w), self.out).values()])
+
+
+def _opened(run: Path, out: Path | None) -> _Source:
+    """The generator of a run's folder, or the one of this name that comes with the package."""
+    from rectilinear import recipes
+    from rectilinear.recipes.packaged import is_packaged, load_packaged
+
+    if is_packaged(run):
+        return _Source(load_packaged(str(run)), out or Path("runs") / run, str(run), None)
+    opened = recipes.open_run(run)
+    return _Source(opened.flow, out or run, opened.recipe.data, opened.recipe.size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,9 +53,11 @@ class Sample(Common):
     """Draw samples from a run, with all steps folded into one."""
 
     run: tyro.conf.Positional[Path]
-    """Folder of the run."""
+    """Folder of the run, or the name of a generator of the package, such as mnist."""
     count: int = 64
     """Number of samples."""
+    label: Annotated[str | None, tyro.conf.arg(name="class")] = None
+    """Class of all samples, by name or number; any by default."""
     steps: int = 100
     """Number of steps that are folded into one."""
     method: Literal["euler", "midpoint", "rk4", "magnus2", "magnus4"] = "rk4"
@@ -30,14 +70,18 @@ class Sample(Common):
     """Standard deviation of the noise; larger: samples more varied and less typical."""
     out: Path | None = None
     """Folder for samples.png and samples.npy; that of the run by default."""
+    format: Literal["npy", "png"] = "npy"
+    """One array of all samples and an image of the first, or a folder of PNG files."""
 
 
 def sample(arguments: Sample) -> dict[str, Any]:
-    """Write the samples as image and array."""
-    from rectilinear import recipes
+    """Write the samples as image and array, or one file each."""
     from rectilinear.cli._options import write_images
 
-    generator = recipes.open_run(arguments.run).flow
+    source = _opened(arguments.run, arguments.out)
+    generator = source.generator
+    if arguments.label is not None:
+        generator = generator.given(arguments.label)
     start = perf_counter()
     images = generator.sample(
         arguments.count,
@@ -49,8 +93,30 @@ def sample(arguments: Sample) -> dict[str, Any]:
         stepwise=arguments.one_by_one,
     )
     seconds = perf_counter() - start
-    files = write_images(arguments.out or arguments.run, "samples", images[:, None], columns=8)
+    if arguments.format == "png":
+        files = {"folder": _write_each(source.out / "samples", images)}
+    else:
+        files = write_images(source.out, "samples", images[:, None], columns=8)
     return {**files, "count": arguments.count, "seconds": seconds}
+
+
+def _write_each(folder: Path, images: "Tensor") -> str:
+    """One PNG for each image, named by its number; the folder is new or empty."""
+    from PIL import Image
+
+    from rectilinear.errors import DataError
+
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise DataError(
+            f"files in {folder}", "an empty folder for one file a sample", "Choose another --out."
+        )
+    digits = len(str(len(images) - 1))
+    for i, image in enumerate(images):
+        pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+        pixels = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
+        Image.fromarray(pixels).save(folder / f"{i:0{digits}}.png")
+    return str(folder)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +127,11 @@ class Invert(Common):
     """
 
     run: tyro.conf.Positional[Path]
-    """Folder of the run."""
+    """Folder of the run, or the name of a generator of the package, such as mnist."""
     split: Literal["train", "test"] = "test"
     """Split of the data that the images are from."""
+    input: Path | None = None
+    """Image or folder of images of your own, instead of the data."""
     count: int = 12
     """Number of images in the figure; the numbers are of the whole split."""
     out: Path | None = None
@@ -77,18 +145,17 @@ def invert(arguments: Invert) -> dict[str, Any]:
     import numpy as np
     import torch
 
-    from rectilinear import flow, recipes
+    from rectilinear import flow
     from rectilinear.cli._options import write_images
     from rectilinear.files import atomic_write
     from rectilinear.random import generator
 
-    run = recipes.open_run(arguments.run)
-    images, _ = run.load(arguments.split, arguments.data_dir)
-    noisy = images + run.recipe.noise * torch.randn(
+    source = _opened(arguments.run, arguments.out)
+    images, out = source.images(arguments.input, arguments.split, arguments.data_dir), source.out
+    noisy = images + source.generator.noise_level * torch.randn(
         images.shape, generator=generator(arguments.seed)
     )
-    out = arguments.out or arguments.run
-    result = flow.inversion(run.flow, noisy)
+    result = flow.inversion(source.generator, noisy)
     shown = slice(arguments.count)
     noise = result.noise[shown].reshape(images[shown].shape) / 5 + 0.5
     files = write_images(
@@ -104,13 +171,15 @@ class Interpolate(Common):
     """Interpolate between images on straight lines of the induced space of a run."""
 
     run: tyro.conf.Positional[Path]
-    """Folder of the run."""
+    """Folder of the run, or the name of a generator of the package, such as mnist."""
     count: int = 8
     """Number of lines, at most; each takes two images."""
     frames: int = 11
     """Number of images on each line, the ends included."""
     split: Literal["train", "test"] = "test"
     """Split of the data that the ends are from."""
+    input: Path | None = None
+    """Folder of images of your own, instead of the data."""
     out: Path | None = None
     """Folder for interpolation.png and interpolation.npy; that of the run by default."""
     data_dir: Path | None = None
@@ -121,15 +190,15 @@ def interpolate(arguments: Interpolate) -> dict[str, Any]:
     """Write the lines as image and array."""
     import torch
 
-    from rectilinear import flow, recipes
+    from rectilinear import flow
     from rectilinear.cli._options import write_images
     from rectilinear.errors import DataError
     from rectilinear.random import generator
 
     if arguments.frames < 2:
         raise UsageError(f"--frames {arguments.frames} is out of range: the ends are two.")
-    run = recipes.open_run(arguments.run)
-    images, _ = run.load(arguments.split, arguments.data_dir)
+    source = _opened(arguments.run, arguments.out)
+    images = source.images(arguments.input, arguments.split, arguments.data_dir)
     count = min(arguments.count, len(images) // 2)
     if not count:
         raise DataError(
@@ -139,6 +208,6 @@ def interpolate(arguments: Interpolate) -> dict[str, Any]:
         )
     chosen = images[torch.randperm(len(images), generator=generator(arguments.seed))[: 2 * count]]
     with torch.no_grad():
-        path = flow.interpolate(run.flow, chosen[:count], chosen[count:], arguments.frames)
-    files = write_images(arguments.out or arguments.run, "interpolation", path.swapaxes(0, 1))
+        path = flow.interpolate(source.generator, chosen[:count], chosen[count:], arguments.frames)
+    files = write_images(source.out, "interpolation", path.swapaxes(0, 1))
     return {**files, "count": count}

@@ -20,6 +20,7 @@ from rectilinear.random import seed_all
 from rectilinear.recipes.base import Fitted, Recipe
 from rectilinear.recipes.generators import Digits, Images, Mnist
 from rectilinear.recipes.koopman import KoopmanRecipe
+from rectilinear.recipes.packaged import is_packaged, load_packaged
 from rectilinear.recipes.projector import ProjectorRecipe
 from rectilinear.recipes.style import StyleRecipe
 from rectilinear.serialization import Configured, from_pretrained, is_saved
@@ -197,13 +198,14 @@ def open_run(path: Path | str) -> Run:
 
 
 def load(source: Path | str) -> Configured:
-    """The model in a run's folder, in a saved folder, or on the Hugging Face hub.
+    """The model of a name, in a run's folder, in a saved folder, or on the Hugging Face hub.
 
     On the CPU and in evaluation mode. A generator of a run samples as the run does.
 
     Args:
-        source: the folder of a finished run, a folder that ``save_pretrained`` wrote, or
-            ``"owner/name"`` on the hub.
+        source: the name of a generator of the package, ``"mnist"``; the folder of a finished run; a
+            folder that ``save_pretrained`` wrote; or ``"owner/name"`` on the hub. A folder of the
+            same name comes before the package.
 
     Raises:
         CheckpointError: if there is no model, or it is damaged.
@@ -216,7 +218,11 @@ def load(source: Path | str) -> Configured:
         ...     rl.operators.Diagonal(torch.tensor([1.0, 2.0])).save_pretrained(folder)
         ...     rl.load(folder)
         Diagonal(2 x 2)
+        >>> rl.load("mnist").given(7).sample(5, seed=0).shape
+        torch.Size([5, 1, 28, 28])
     """
+    if is_packaged(source):
+        return load_packaged(str(source))
     folder = Path(source)
     return open_run(folder).model if is_saved(folder / _MODEL) else from_pretrained(source)
 

@@ -1,0 +1,51 @@
+"""Generators that come with the package: trained weights in half precision, checked when loaded."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+
+from rectilinear.errors import CheckpointError
+from rectilinear.flow import LinearFlow
+from rectilinear.serialization import from_pretrained
+from rectilinear.tensor_files import WEIGHTS, file_sha256
+
+FOLDER = Path(__file__).resolve().parents[1] / "weights"
+SHA256: dict[str, str] = {
+    "mnist": "7c8e853af7fd0a5049eb2561c586cc77ed2671e494e655f1b446b9f1af0aa7d5",
+}
+"""The generators by name, and the SHA-256 of the weights of each."""
+
+
+def is_packaged(source: Path | str) -> bool:
+    """Whether this is the name of a generator of the package, and no folder.
+
+    Example:
+        >>> is_packaged("mnist"), is_packaged("runs/mnist")
+        (True, False)
+    """
+    return str(source) in SHA256 and not Path(source).is_dir()
+
+
+def load_packaged(name: str) -> LinearFlow:
+    """The generator ``name`` of the package, in float32, on the CPU and in evaluation mode.
+
+    Raises:
+        CheckpointError: if its weights are not those of this version.
+    """
+    found = file_sha256(FOLDER / name / WEIGHTS) if (FOLDER / name / WEIGHTS).exists() else "none"
+    if found != SHA256[name]:
+        raise CheckpointError(
+            f"weights of '{name}' with SHA-256 {found[:12]}",
+            f"{SHA256[name][:12]}, those of this version",
+            "Install rectilinear again.",
+        )
+    model = from_pretrained(FOLDER / name)
+    assert isinstance(model, LinearFlow)
+    # Rotations, rounded to half precision, become orthogonal again on the way.
+    return model.float().requires_grad_(requires_grad=False)
+
+
+def halved(flow: LinearFlow) -> LinearFlow:
+    """A copy in half precision: every block is exactly invertible whatever its numbers are."""
+    return deepcopy(flow).half()

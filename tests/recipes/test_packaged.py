@@ -1,0 +1,74 @@
+"""The generators that come with the package."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import rectilinear as rl
+from rectilinear.cli import main
+from rectilinear.errors import CheckpointError, InputError
+from rectilinear.recipes import packaged
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MAX_BYTES = 8 * 2**20
+
+
+@pytest.mark.parametrize("name", packaged.SHA256)
+def test_each_samples_its_classes_and_returns(name: str) -> None:
+    g = rl.load(name)
+    images = g.sample(30, seed=1)
+    assert images.shape == (30, *g.g_data.shape)
+    assert images.dtype == torch.float32
+    assert images.min() >= 0
+    assert images.max() <= 1
+    assert torch.equal(rl.load(name).sample(30, seed=1), images)
+    last = len(g.classes) - 1
+    made = g.given(g.classes[last]).sample(30, seed=2)
+    assert (g.classify(made) == last).float().mean() > 0.8
+    double = rl.load(name).double()
+    noise = rl.flow.invert(double, images.double())
+    again = rl.flow.collapse(double)(noise)
+    assert (again - images.double()).abs().max() < 1e-8
+
+
+def test_together_they_are_small() -> None:
+    assert set(packaged.SHA256) == {path.name for path in packaged.FOLDER.iterdir()}
+    assert sum(file.stat().st_size for file in packaged.FOLDER.rglob("*.*")) <= MAX_BYTES
+
+
+def test_other_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(packaged.SHA256, "mnist", "0" * 64)
+    with pytest.raises(CheckpointError, match="Install rectilinear again"):
+        rl.load("mnist")
+
+
+def test_a_folder_of_that_name_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rl.operators.Diagonal(torch.ones(2)).save_pretrained("mnist")
+    assert isinstance(rl.load("mnist"), rl.operators.Diagonal)
+
+
+def test_from_a_shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["sample", "mnist", "--class", "7", "--count", "3", "--out", str(tmp_path), "--json"]
+    assert main([*words, "--format", "png"]) == 0
+    files = sorted((tmp_path / "samples").iterdir())
+    assert [path.name for path in files] == ["0.png", "1.png", "2.png"]
+    first = torch.from_numpy(np.array(Image.open(files[0]))) / 255
+    exact = rl.load("mnist").given(7).sample(3, seed=0)[0, 0]
+    torch.testing.assert_close(first, exact, rtol=0, atol=0.6 / 255)
+    assert main([*words, "--format", "png"]) == 2  # nothing is written over
+    capsys.readouterr()
+    words = ["invert", "mnist", "--input", str(tmp_path / "samples"), "--out", str(tmp_path)]
+    assert main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["inversion"] < 1e-2
+    assert main(["sample", "mnist", "--class", "ten", "--out", str(tmp_path)]) == 2
+    with pytest.raises(InputError, match="one of 0, 1"):
+        rl.load("mnist").given("ten")
