@@ -4,7 +4,7 @@
 
 Trains the recipe of that name for the processor seconds given (a tenth of them at most is for the
 mixture), rounds the weights to half precision, and fits the mixture to latents of the rounded
-network. Writes ``src/rectilinear/weights/NAME``, prints the SHA-256 that belongs into
+network. Writes ``src/rectilinear/recipes/weights/NAME``, prints the SHA-256 that belongs into
 ``src/rectilinear/recipes/packaged.py``, and scores the result. An interrupted training resumes.
 """
 

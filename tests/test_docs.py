@@ -117,7 +117,7 @@ def test_the_command_line_page_has_every_option(monkeypatch: pytest.MonkeyPatch)
         )
     )
     assert list(sections) == list(COMMANDS)
-    typed = {"start": "from"}
+    typed = {"start": "from", "label": "class"}
     for command in COMMANDS:
         for field in fields(options_of(command)[0]):
             if field.name in ("seed", "json", "debug"):

@@ -10,15 +10,16 @@ from rectilinear.flow import LinearFlow
 from rectilinear.serialization import from_pretrained
 from rectilinear.tensor_files import WEIGHTS, file_sha256
 
-FOLDER = Path(__file__).resolve().parents[1] / "weights"
+FOLDER = Path(__file__).resolve().parent / "weights"
 SHA256: dict[str, str] = {
+    "fashion_mnist": "0e5732a52334ab88578ef7b03e6cc8dae002dfcccf9efc7a448b5e6492dc4d76",
     "mnist": "7c8e853af7fd0a5049eb2561c586cc77ed2671e494e655f1b446b9f1af0aa7d5",
 }
 """The generators by name, and the SHA-256 of the weights of each."""
 
 
 def is_packaged(source: Path | str) -> bool:
-    """Whether this is the name of a generator of the package, and no folder.
+    """True for the name of a generator of the package, unless it is a folder.
 
     Example:
         >>> is_packaged("mnist"), is_packaged("runs/mnist")
