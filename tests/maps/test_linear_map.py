@@ -342,3 +342,16 @@ def test_results_show_in_notebooks():
     for found in (rl.audit(net, x), rl.linearize(net, x, blocks=["1"])):
         assert found._repr_html_().startswith("<pre>")
         assert "R²" in found._repr_html_()
+
+
+@pytest.mark.parametrize("method", ["mean_jacobian", "frozen_jacobian", "least_squares"])
+def test_half_precision_is_summed_in_single(method):
+    model, x = stack(), tokens(300)
+    exact = rl.linear_map(model, "layers.1", "layers.2", x, method=method, samples=200)
+    half = rl.linear_map(
+        stack().bfloat16(), "layers.1", "layers.2", x.bfloat16(), method=method, samples=200
+    )
+    assert half.weight.dtype == torch.float32
+    if method == "mean_jacobian":  # samples are held out by their numbers, which are rounded
+        assert float((half.weight - exact.weight).norm() / exact.weight.norm()) < 0.05
+    assert half.r2 == pytest.approx(exact.r2, abs=0.05)

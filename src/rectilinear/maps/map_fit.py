@@ -241,6 +241,7 @@ def _made(
             "scale": fit.scale_of(affine.weight),
             "bias_share": mean.bias_share,
         }
+    like = like.to(torch.promote_types(like.dtype, torch.float32))
     return LinearMap(affine.weight.to(like), affine.bias.to(like), report)
 
 

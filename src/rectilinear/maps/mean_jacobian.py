@@ -285,7 +285,9 @@ def _dependent(target: Tensor, span: Span) -> Tensor:
 def _empty(xs: Sequence[Tensor], y: Tensor) -> list[JacobianMean]:
     numbers = sum(x.shape[-1] for x in xs) * y.shape[-1]
     groups = max(2, min(GROUPS, GROUP_NUMBERS // max(numbers, 1)))
-    return [JacobianMean(y.new_zeros(groups, y.shape[-1], x.shape[-1])) for x in xs]
+    dtype = torch.promote_types(y.dtype, torch.float32)  # sums in half precision lose their digits
+    shapes = [(groups, y.shape[-1], x.shape[-1]) for x in xs]
+    return [JacobianMean(y.new_zeros(shape, dtype=dtype)) for shape in shapes]
 
 
 def _weights(counted: Tensor) -> Tensor:
@@ -305,8 +307,8 @@ def _accumulate(
     """Add the Jacobians of a batch, row by row."""
     b, groups = len(batch), len(found[0].groups)
     group = (found[0].count + torch.arange(b)) % groups
-    member = torch.nn.functional.one_hot(group, groups).T.to(y)
-    weights = [_source_weights(span, batch, x, signs) for x in xs]
+    member = torch.nn.functional.one_hot(group, groups).T.to(found[0].groups)
+    weights = [_source_weights(span, batch, x, signs).to(member) for x in xs]
     u = torch.zeros_like(y)
     last = y.shape[-1] - 1
     squares = [y.new_zeros(b, dtype=torch.float64) for _ in xs]
@@ -320,7 +322,7 @@ def _accumulate(
                     f"a target {span.target} that does not depend on {span.sources[i]}",
                     "a source that the network runs before the target",
                 )
-            rows = torch.einsum("bp,bpd->bd", weights[i], tokens_of(slope))
+            rows = torch.einsum("bp,bpd->bd", weights[i], tokens_of(slope).to(weights[i]))
             found[i].groups[:, k] += member @ rows
             squares[i] += rows.double().square().sum(1)
     for mean, added in zip(found, squares, strict=True):
