@@ -3,7 +3,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.torch import save_file
+import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from rectilinear import cli
@@ -167,3 +168,29 @@ def test_a_folder_of_a_transformer_and_its_texts(tmp_path, ask, monkeypatch, cap
     for words in (["bert"], ["bert", "--text", "none.txt"], ["texts.txt", "--text", "texts.txt"]):
         assert cli.main(["audit", *words]) == 2
         assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_weights_of_torch_save_are_loaded_and_nothing_is_run(folder, ask, capsys):
+    weights = load_file(folder / "zero.safetensors")
+    for name, held in {
+        "plain.pth": weights,
+        "nested.pt": {"state_dict": weights, "step": 3},
+    }.items():
+        torch.save(held, folder / name)
+        answer = ask("audit", "model.py:net", "--data", "x.npy", "--checkpoint", name)
+        assert answer["verdict"]["label"] == "linear"
+    torch.save(nn.Linear(2, 2), folder / "whole.pth")  # its loading would run code
+    torch.save([1], folder / "list.pth")
+    (folder / "none.pth").write_bytes(b"not a file of torch")
+    for name in ("whole.pth", "list.pth", "none.pth", "missing.pth"):
+        assert cli.main(["audit", "model.py:net", "--data", "x.npy", "--checkpoint", name]) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        assert name in said
+
+
+def test_measurements_are_chosen(folder, ask):
+    answer = ask("audit", "model.py:net", "--data", "x.npy", "--measures", "parity")
+    kinds = {name: m["note"] for name, m in answer["measures"].items()}
+    assert kinds["weights"] == "not asked for"
+    assert kinds["parity"] != "not asked for"

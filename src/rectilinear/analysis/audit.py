@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rectilinear.analysis.measure import Settings, Subject
 from rectilinear.analysis.result import Audit
-from rectilinear.analysis.rows_audit import chosen, measured
+from rectilinear.analysis.rows_audit import VERDICT, chosen, measured
 from rectilinear.analysis.token_audit import measured_tokens
 from rectilinear.analysis.token_subject import TokenSubject
 from rectilinear.errors import ConfigError
@@ -107,7 +107,7 @@ def audit(
             "both or neither",
             "Give both to predict the learning curve.",
         )
-    asked, brief = chosen(measures), measures == "verdict"
+    asked, brief = chosen(measures), measures in (VERDICT, [VERDICT], (VERDICT,))
     check_module(model)
     assert isinstance(model, nn.Module)
     devices = [p.device for p in model.parameters() if p.is_cuda][:1]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import tyro
 
-from rectilinear.errors import CheckpointError, DataError, MissingDependencyError
+from rectilinear.errors import DataError, MissingDependencyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -292,30 +292,6 @@ def _as_if_run(path: Path) -> Iterator[None]:
         os.chdir(here)
         with suppress(ValueError):
             sys.path.remove(folder)
-
-
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Load weights from a safetensors file, all of them.
-
-    Raises:
-        CheckpointError: if they cannot be read or do not fit.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        weights = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{path}, which cannot be read: {error}", "a .safetensors file"
-        ) from error
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(
-            f"weights that do not fit the model: {reason}", "those of this model"
-        ) from error
 
 
 def load_array(path: Path, name: str) -> Tensor:

@@ -34,7 +34,12 @@ class Audit(Common):
     labels: Path | None = None
     """Labels, an array .npy (n,) or (n, o): classes, signs or numbers; none by default."""
     checkpoint: Path | None = None
-    """Weights of the model, .safetensors (default: those that NAME gives)."""
+    """Weights of the model, .safetensors or .pth (default: those that NAME gives)."""
+    output: str | None = None
+    """Name of the output, such as logits, of a model that returns several (default: the first)."""
+    measures: tuple[str, ...] = ()
+    """Names of measurements, or "verdict" for those that decide, which is quickest; all by
+    default."""
     loss: Literal["square", "logistic", "hinge", "cross_entropy"] | None = None
     """Loss of the training; by default the one that fits the labels."""
     lr: float | None = None
@@ -69,8 +74,8 @@ def audit(arguments: Audit) -> dict[str, Any]:
         load_array,
         load_model,
         load_texts,
-        load_weights,
     )
+    from rectilinear.cli._weights import load_weights
     from rectilinear.random import seed_all
 
     if (arguments.data is None) == (arguments.text is None):
@@ -97,7 +102,9 @@ def audit(arguments: Audit) -> dict[str, Any]:
         steps=arguments.steps,
         threshold=arguments.threshold,
         outputs=arguments.outputs,
+        output=arguments.output,
         tokenizer=tokenizer,
+        measures=arguments.measures or None,
         seed=arguments.seed,
     )
     profile = _profile(arguments, model, x, tokenizer)
@@ -132,7 +139,7 @@ def _profile(
     import rectilinear as rl
     from rectilinear.maps.layer_profile import has_stack
 
-    if not arguments.samples or not has_stack(model):
+    if not arguments.samples or arguments.measures == ("verdict",) or not has_stack(model):
         return None
     return rl.layer_profile(
         model,
@@ -158,7 +165,7 @@ class Predict(Common):
     steps: int
     """Number of steps of gradient descent."""
     checkpoint: Path | None = None
-    """Weights of the model, .safetensors (default: those that NAME gives)."""
+    """Weights of the model, .safetensors or .pth (default: those that NAME gives)."""
     out: Path | None = None
     """Folder for prediction.png and prediction.json (default: nothing is written)."""
 
@@ -169,7 +176,8 @@ class Predict(Common):
 def predict(arguments: Predict) -> dict[str, Any]:
     """Predict, and write curve and numbers."""
     import rectilinear as rl
-    from rectilinear.cli._options import load_array, load_model, load_weights
+    from rectilinear.cli._options import load_array, load_model
+    from rectilinear.cli._weights import load_weights
     from rectilinear.config import write_json
     from rectilinear.random import seed_all
 
