@@ -287,3 +287,32 @@ def test_shares_of_a_direction():
         A.shares(torch.ones(3))
     with pytest.raises(ConfigError, match="freeze=True"):
         rl.local_map(model, torch.ones(3).double()).shares()
+
+
+@pytest.mark.parametrize("freeze", [False, True])
+def test_ids_and_places_of_a_transformer(freeze):
+    pytest.importorskip("transformers", reason="needs rectilinear[hf]")
+    from makers_hf import bert, token_batch
+
+    model = bert(attention="sdpa")
+    sample = {name: value[:1] for name, value in token_batch().items()}
+    A = rl.local_map(model, sample, freeze=freeze)
+    real = model(**sample)[0][0].detach().flatten()
+    assert torch.allclose(A.value, real, atol=1e-12)
+    assert A.in_dim == A.out_dim == len(real)
+    inside = rl.local_map(
+        model, sample, freeze=freeze, source="encoder.layer.0", target="encoder.layer.1"
+    )
+    with torch.no_grad():
+        whole = model(**sample, output_hidden_states=True).hidden_states
+    assert torch.allclose(inside.value, whole[2][0].flatten(), atol=1e-12)
+    v = torch.randn_like(inside.point.flatten())
+    u = torch.randn_like(inside.value)
+    assert float(u @ inside(v)) == pytest.approx(float(inside.T(u) @ v), rel=1e-9)
+    if freeze:
+        assert inside.error < EXACT
+        shares = inside.shares()
+        assert float(shares.input.sum()) + shares.bias == pytest.approx(1)
+        assert all(name.startswith("encoder.layer.1") for name in shares.biases)
+    with pytest.raises(ShapeError, match="24 samples"):
+        rl.local_map(model, token_batch(), freeze=freeze)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from scipy.sparse.linalg import ArpackError, svds
@@ -13,8 +14,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from rectilinear.checks import tolerance
 from rectilinear.errors import ConfigError, NonFiniteError, ShapeError, StructureError
+from rectilinear.maps.from_place import FromPlace, from_place
 from rectilinear.maps.frozen import Frozen
+from rectilinear.networks.batches import Tokenizer
 from rectilinear.networks.calls import Network, as_network, evaluating
+from rectilinear.networks.passes import Output
 from rectilinear.operators import SVD, Dense, Operator, to_dense, to_scipy
 from rectilinear.random import stream
 
@@ -146,12 +150,13 @@ class LocalMap(Operator):
         sources = frozen.sources
         inputs = [points, *(source.value for source in sources)]
         slopes = torch.autograd.grad(out, inputs, u[None].to(out), allow_unused=True)
-        parts = [
-            (slope * x.detach() if slope is not None else torch.zeros_like(x)).detach()
+        given, *parts = (
+            None if slope is None else (slope * x.detach()).detach()
             for slope, x in zip(slopes, inputs, strict=True)
-        ]
-        pairs = zip(sources, parts[1:], strict=True)
-        return parts[0][0], [(source.name, float(part.sum())) for source, part in pairs]
+        )
+        named = zip(sources, parts, strict=True)
+        biases = [(source.name, float(part.sum())) for source, part in named if part is not None]
+        return (torch.zeros_like(points) if given is None else given)[0], biases
 
     def _check_exact(self) -> None:
         """Raise unless the frozen network has the values of the network and is ``J x + sum J_b b``.
@@ -223,7 +228,16 @@ def _inexact(what: str, error: float) -> StructureError:
     )
 
 
-def local_map(model: nn.Module, x: Tensor, *, freeze: bool = False) -> LocalMap:
+def local_map(
+    model: nn.Module,
+    x: Any,
+    *,
+    freeze: bool = False,
+    source: str | None = None,
+    target: str = "@output",
+    tokenizer: Tokenizer | None = None,
+    output: Output = None,
+) -> LocalMap:
     """The Jacobian of ``model`` at the point ``x``, as an operator that is never written out.
 
     For piecewise-linear networks without biases ``f(x) = A_x x`` exactly. With ``freeze=True`` gates,
@@ -235,6 +249,14 @@ def local_map(model: nn.Module, x: Tensor, *, freeze: bool = False) -> LocalMap:
         x: a point, with or without a batch axis of one; ``(1, d)`` is a batch, and ``(1, h, w)`` an
             image if the model takes it as one.
         freeze: hold what is not linear at its values, in place of differentiating it.
+        source: a place inside the network where the map starts, in place of its input; of ids, by
+            default the output of their embeddings.
+        target: the place that it leads to.
+        tokenizer: for ``x`` a list of one text.
+        output: which part of the model's output ``"@output"`` is.
+
+    ``x`` may also be one sample in any other form: ids ``(1, t)``, a mapping ``{"input_ids": ...}``
+    or a list of one text.
 
     Raises:
         ShapeError: if ``x`` is not one point that the model takes.
@@ -252,6 +274,10 @@ def local_map(model: nn.Module, x: Tensor, *, freeze: bool = False) -> LocalMap:
         >>> torch.allclose(A(x), net(x), atol=1e-6), A.svd(1).s.shape
         (True, torch.Size([1]))
     """
+    inside = (source, tokenizer, output) != (None, None, None) or target != "@output"
+    if inside or _is_call(x):
+        rest, point = from_place(model, x, source, target, tokenizer=tokenizer, output=output)
+        return LocalMap(rest, point, freeze)
     if not isinstance(x, Tensor) or x.ndim == 0:
         raise ShapeError(f"x of type {type(x).__name__}", "one point", "Pass one row of the data.")
     if x.ndim == 1 or len(x) > 1:
@@ -265,6 +291,12 @@ def local_map(model: nn.Module, x: Tensor, *, freeze: bool = False) -> LocalMap:
             return LocalMap(model, x[0], freeze)
         except ShapeError:
             raise error from None
+
+
+def _is_call(x: object) -> bool:
+    """Whether a sample is more than the numbers of a point: ids, a mapping, a text."""
+    ids = isinstance(x, Tensor) and x.ndim > 1 and not x.is_floating_point()
+    return ids or isinstance(x, Mapping | list | tuple)
 
 
 def pulled_back(network: Network, x: Tensor, u: Tensor, freeze: bool = False) -> Tensor:
@@ -312,7 +344,9 @@ def followed(network: Network, x: Tensor) -> tuple[Tensor, Tensor, Frozen]:
         StructureError: for an operation without a rule, and for an output that is held.
     """
     points = network.rows(x).detach().clone().requires_grad_()
-    with differentiating(network.model), Frozen(network.model) as frozen:
+    model = network.model
+    named = model.model if isinstance(model, FromPlace) else model
+    with differentiating(model), Frozen(named) as frozen:
         out = frozen.linear_output(network.raw(frozen.leaf(points)))
     return points, out, frozen
 
