@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from rectilinear.errors import RectilinearError, StructureError
 from rectilinear.maps.blocks import r2_each, worst_of
-from rectilinear.maps.costs import first_of, r2
+from rectilinear.maps.costs import MAX_NUMBERS, first_of, r2
 from rectilinear.maps.folding import Folded, Way, fit_fold, gather
 from rectilinear.maps.neighbour_of_span import Neighbour, neighbour_of, set_weight
 from rectilinear.maps.portions import Portions
@@ -186,5 +186,7 @@ def _judge(
         for model, place, rows in ((whole, before, found), (old, last, wanted)):
             value = forward(model, batch, [place], output=output).at[place]
             rows.append(vectors(value, batch.mask, neighbour.layout).rows)
+        if sum(rows.numel() for rows in wanted) > MAX_NUMBERS:
+            break
     a, b = torch.cat(found), torch.cat(wanted)
     return r2(a, b), worst_of(r2_each(a, b))[1]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from rectilinear.errors import ConfigError, ShapeError, StructureError
 from rectilinear.maps.affine_block import AffineBlock, Shapes
 from rectilinear.maps.blocks import r2_each, worst_of
-from rectilinear.maps.costs import first_of, flops_of, parameters_of, r2
+from rectilinear.maps.costs import MAX_NUMBERS, first_of, flops_of, parameters_of, r2
 from rectilinear.maps.forms import (
     Diagonal,
     FittedForm,
@@ -221,7 +221,11 @@ class Replacing:
         self, names: Sequence[str], stand_in: nn.Module, shapes: Shapes
     ) -> tuple[float, float]:
         """The shares of the variance of the whole output and of its worst number or channel."""
-        pairs = [self._judged(names, stand_in, shapes, b) for b in self.portions.of("test")]
+        pairs: list[tuple[Tensor, Tensor]] = []
+        for batch in self.portions.of("test"):
+            pairs.append(self._judged(names, stand_in, shapes, batch))
+            if sum(out.numel() for _, out in pairs) > MAX_NUMBERS:
+                break
         found, wanted = (torch.cat(rows) for rows in zip(*pairs, strict=True))
         return r2(found, wanted), worst_of(r2_each(found, wanted))[1]
 
