@@ -134,8 +134,9 @@ def _judge(
 
 
 def jacobian_likeness(subject: Subject) -> Measure:
-    """How alike the Jacobians at different points are: ``|<J>|^2 / <|J|^2>`` without bias, one for
-    an affine map.
+    """How alike the Jacobians at different points are: one for an affine map.
+
+    ``|<J>|^2 / <|J|^2>``, without bias.
 
     In the details: singular values at some points, and the error of ``f(x) = A_x x``.
     """

@@ -52,8 +52,9 @@ class LossFloor:
 
 @dataclass(frozen=True, eq=False)
 class _Rays:
-    """Rows as ``r (s u_k)`` on the line ``k`` and its side ``s``; ``ray`` numbers line and side
-    together.
+    """Rows as ``r (s u_k)`` on the line ``k`` and its side ``s``.
+
+    ``ray`` numbers line and side together.
     """
 
     u: NDArray[np.float64]
@@ -162,8 +163,9 @@ def _check(x: Tensor, y: Tensor, loss: str, depth: int | str) -> None:
 
 
 def _rays(x: Tensor, homogeneous: bool) -> _Rays:
-    """The lines of the rows; without homogeneity, a "line" is a pair of points and its radius is
-    one.
+    """The lines of the rows.
+
+    Without homogeneity, a "line" is a pair of points and its radius is one.
 
     The columns are brought to one size first, which changes no lower bound: in other units
     directions may agree to all but the last digits.
@@ -199,8 +201,9 @@ def _spread(rays: _Rays, labels: NDArray[np.float64]) -> int:
 def _square(
     rays: _Rays, y: NDArray[np.float64], both: NDArray[np.bool_], depth: int | str
 ) -> float:
-    """Half the squares: those of each ray about its best number, and those of one linear map to the
-    odd differences.
+    """Half the squares that are left.
+
+    Those of each ray about its best number, and those of one linear map to the odd differences.
     """
     a = rays.sums(rays.r**2)
     b = rays.sums(rays.r[:, None] * y)
@@ -266,8 +269,9 @@ def _hinge_of_ray(a: NDArray[np.float64]) -> float:
 
 
 class _Coupled:
-    """Rows on lines with points on both sides: margins ``y r (s m . u + e)``, with ``m`` shared and
-    ``e`` of the line.
+    """Rows on lines with points on both sides.
+
+    Margins ``y r (s m . u + e)``, with ``m`` shared and ``e`` of the line.
 
     Where each row has its mirror image with the opposite label, convexity gives ``e = 0``.
     """
@@ -281,8 +285,9 @@ class _Coupled:
         self.shape = (len(self.line), self.u.shape[1] + self.free * len(self.u))
 
     def _closed(self) -> bool:
-        """Whether the rows of each line come in mirrored pairs: signed radii of ``odd`` occur once
-        on each side.
+        """Whether the rows of each line come in mirrored pairs.
+
+        Signed radii of ``odd`` occur once on each side.
         """
         order = np.lexsort((self.odd, self.line))
         sides = np.sign(self.even * self.odd)[order]
@@ -308,8 +313,9 @@ class _Coupled:
         )
 
     def logistic(self) -> tuple[float, float]:
-        """The dual and the primal value: ``sum H(q_i)`` with ``q`` in ``[0, 1]`` and ``A^T q = 0``
-        bounds below.
+        """The dual and the primal value of the logistic loss.
+
+        ``sum H(q_i)`` with ``q`` in ``[0, 1]`` and ``A^T q = 0`` bounds below.
         """
 
         def objective(theta: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
@@ -332,8 +338,9 @@ class _Coupled:
         return max(self._dual(expit(-self.margins(scale * found.x))), 0.0), float(found.fun)
 
     def _dual(self, q: NDArray[np.float64]) -> float:
-        """The dual value at a feasible point near ``q``; corrections are weighted by ``q (1 - q)``,
-        to stay inside.
+        """The dual value at a feasible point near ``q``.
+
+        Corrections are weighted by ``q (1 - q)``, to stay inside.
         """
         size = max(np.abs(self.even).max(), 1e-300) * len(q)
         for _ in range(10):

@@ -224,8 +224,9 @@ class Subject:
 
     @property
     def has_linear_odd_part(self) -> bool:
-        """Whether the odd part is linear by construction: two layers, no bias, an activation whose
-        odd part is.
+        """Whether the odd part is linear by construction.
+
+        Two layers, no bias, an activation whose odd part is linear.
         """
         return (
             isinstance(self.two_layer, TwoLayer)
@@ -235,8 +236,9 @@ class Subject:
 
     @property
     def units(self) -> Tensor:
-        """The sizes of the inputs on the sample, ``(D,)``; of those that are always zero, that of
-        the largest.
+        """The sizes of the inputs on the sample, ``(D,)``.
+
+        Of those that are always zero, that of the largest.
         """
         sizes = self.network.rows(self.data.sample).flatten(1).double().abs().amax(0)
         largest = sizes.max()
@@ -267,8 +269,9 @@ class Subject:
 def ratio(
     numerator: Tensor, denominator: Tensor, seed: int
 ) -> tuple[float, tuple[float, float] | None]:
-    """``sum a_i / sum b_i`` over rows, and its bootstrap interval of 95 %; 0 where both sums
-    vanish.
+    """``sum a_i / sum b_i`` over rows, and its bootstrap interval of 95 %.
+
+    0 where both sums vanish.
 
     Args:
         numerator: ``(n,)``.
@@ -302,8 +305,9 @@ def ratio(
 def ratios(
     numerator: Tensor, denominator: Tensor, seed: int
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """``sum_i a_ij / sum_i b_ij`` ``(k,)`` of many columns, and intervals that hold for all of them
-    at once in 95 %.
+    """``sum_i a_ij / sum_i b_ij`` ``(k,)``, and intervals that hold for all of them at once.
+
+    In 95 % of cases.
 
     Those of the bootstrap, as many times wider as normal quantiles are for ``k`` intervals
     (Bonferroni); 0 where both sums vanish.

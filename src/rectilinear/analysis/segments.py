@@ -1,4 +1,4 @@
-"""The segment test: outputs halfway between data, a proof that no affine map does, in any dimension.
+"""The segment test: outputs halfway between data bound what any affine map explains.
 
 For an affine map ``g((x + x')/2) = (g(x) + g(x'))/2``. So of ``delta = f((x + x')/2) - (f(x) +
 f(x'))/2`` every affine map leaves squares of at least ``(2/3) |delta|^2`` on the three points: the

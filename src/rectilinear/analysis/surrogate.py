@@ -126,8 +126,9 @@ def is_in_span(subject: Subject) -> bool:
 
 
 class Repeats:
-    """Which rows are the same: held-out rows are left out with all their repetitions, and resampled
-    with them.
+    """Which rows are the same.
+
+    Held-out rows are left out with all their repetitions, and resampled with them.
 
     Attributes:
         rows: how many rows there are.
@@ -148,16 +149,18 @@ class Repeats:
         return self.distinct < self.rows
 
     def of(self, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """For rows, the numbers of their groups in the order of their first, and the sizes of
-        these.
+        """For rows, the numbers of their groups, and the sizes of these.
+
+        Groups are numbered in the order of their first rows.
         """
         found = torch.searchsorted(self._keys, keys)
         return self._rank[found], self._counts[found]
 
 
 class _Rows:
-    """Sums of squares, weighed by output, of what an affine map leaves: by row, or by group of
-    equal rows.
+    """Sums of squares of what an affine map leaves: by row, or by group of equal rows.
+
+    Weighed by output.
     """
 
     def __init__(self, repeats: Repeats, weight: Tensor | None) -> None:
@@ -309,8 +312,9 @@ class _Judged:
 
 
 def _odd(judged: _Judged, subject: Subject, each: bool) -> Measure:
-    """How linear the odd part is; one by construction for two layers without bias, where the
-    measurement is a test.
+    """How linear the odd part is; one by construction for two layers without bias.
+
+    There the measurement is a test.
     """
     if subject.unmirrored:
         return Measure.missing("odd_linearity", subject.unmirrored)
@@ -337,8 +341,9 @@ def _odd(judged: _Judged, subject: Subject, each: bool) -> Measure:
 
 
 def _scores(subject: Subject, p: Pass, r: Residuals) -> Tensor:
-    """Loss and hit of the network and of its held-out affine copies, ``(2, 1 + R, b)``; NaN without
-    classes.
+    """Loss and hit of the network and of its held-out affine copies, ``(2, 1 + R, b)``.
+
+    NaN without classes.
     """
     assert subject.task is not None
     assert p.y is not None

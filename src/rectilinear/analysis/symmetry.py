@@ -35,8 +35,9 @@ NEURONS_AT_ONCE = 1024  # neurons whose products with all others are written out
 
 
 def pairs(subject: Subject) -> Measure:
-    """The share of rows whose mirror image ``-x`` is a row too (with ``-y``, where labels are
-    numbers or signs).
+    """The share of rows whose mirror image ``-x`` is a row too.
+
+    With ``-y``, where labels are numbers or signs.
 
     With labels the details hold the odd and the even energy of the labels over the pairs.
     """
@@ -71,8 +72,9 @@ def pairs(subject: Subject) -> Measure:
 def _label_energies(
     groups: Tensor, side: Tensor, y: Tensor, count: int, has_mirror: Tensor
 ) -> tuple[float, float, Tensor]:
-    """Energies of the odd and even part of the mean labels of the two sides, and which rows have a
-    mirrored label.
+    """Energies of the odd and even part of the mean labels of the two sides.
+
+    And which rows have a mirrored label.
     """
     y = y.double().cpu()
     means = []
@@ -175,8 +177,9 @@ def signed_labels(subject: Subject, sample: bool = False) -> Tensor | None:
 
 
 def _odd_features(subject: Subject, with_labels: bool) -> Tensor:
-    """``sin(w . (x, y))`` ``(n, FEATURES)`` with ``w`` at the scale of the distances between
-    points.
+    """Odd random features ``sin(w . (x, y))`` ``(n, FEATURES)``.
+
+    ``w`` is at the scale of the distances between points.
     """
     x = of_unit_size(subject.columns(CLASSIFIER_ROWS).flatten(1))
     y = signed_labels(subject, sample=True) if with_labels else None
@@ -193,8 +196,9 @@ def _odd_features(subject: Subject, with_labels: bool) -> Tensor:
 
 
 def homogeneity(subject: Subject) -> Measure:
-    """The error ``|f(c x) - c f(x)| / |c f(x)|``, as a root of mean squares over rows and ``c`` in
-    0.5, 2 and 10.
+    """The error ``|f(c x) - c f(x)| / |c f(x)|`` of positive homogeneity.
+
+    A root of mean squares over rows and ``c`` in 0.5, 2 and 10.
 
     Exactly zero where the network is positively homogeneous by construction; the measured value is
     in the details.
@@ -263,24 +267,24 @@ def parity(subject: Subject) -> Measure:
     )
 
 
-def _where(far: float, told: Measure, flipped: Measure) -> str:
+def _where(far: float, classified: Measure, flipped: Measure) -> str:
     if not far < NEAR:
         return f"-x is {far:.2g} times as far from the data as its points are"
     if (
-        told.value is not None
-        and told.value - 0.5 > CLASSIFIER_DEVIATIONS / 2 * told.details["test_rows"] ** -0.5
+        classified.value is not None
+        and classified.value - 0.5
+        > CLASSIFIER_DEVIATIONS / 2 * classified.details["test_rows"] ** -0.5
     ):
-        return (
-            f"-x differs from the data: a classifier tells it from x in {told.value:.0%} of cases"
-        )
-    if flipped.value is not None and flipped.value < SYMMETRY_LEVEL and not told.applies:
+        return f"-x differs from the data: a classifier tells it from x in {classified.value:.0%} of cases"
+    if flipped.value is not None and flipped.value < SYMMETRY_LEVEL and not classified.applies:
         return f"-x differs from the data: the hypothesis of symmetry has a p-value of {flipped.value:.2g}"
     return "-x lies among the data"
 
 
 def mirror_distance(subject: Subject) -> float:
-    """The median distance of ``-x`` to its nearest point of the sample, over that of ``x`` to its
-    nearest other one.
+    """The median distance of ``-x`` to the sample, relative to that of ``x``.
+
+    To the nearest point; for ``x``, to the nearest other one.
     """
     x = of_unit_size(subject.columns(NEIGHBOUR_ROWS).flatten(1)).float()
     if len(x) < 3:
@@ -293,8 +297,9 @@ def mirror_distance(subject: Subject) -> float:
 
 
 def gaussian_energy(subject: Subject) -> Measure:
-    """The share of the odd part in ``<|f|^2>`` for ``x ~ N(0, I)``; in the details, for the data's
-    second moments too.
+    """The share of the odd part in ``<|f|^2>`` for ``x ~ N(0, I)``.
+
+    In the details, for the data's second moments too.
 
     With ``h = W1 x`` Gaussian, ``<|h_i| |h_j|> = 2/pi s_i s_j (sqrt(1 - r^2) + r asin r)``: the
     arc-sine kernel.

@@ -24,7 +24,7 @@ def segments(subject: TokenSubject) -> Measure:
     """An upper bound of the share that any affine map of whole samples explains.
 
     One end is a sample, the other the same one with the vectors of another in its place, as far as
-    both reach; what else the model is told of the sample, such as its mask, stays.
+    both reach; the other arguments of the model, such as the mask, stay.
     """
     ends: list[list[Tensor]] = [[], [], []]
     samples: list[Tensor] = []

@@ -28,8 +28,9 @@ KEPT_VALUES = 64  # singular values of a matrix that are reported
 
 
 def floor_and_loss(subject: Subject) -> Measure:
-    """The loss that no network of the kind, of any width, can beat on the data; in the details the
-    loss of this one.
+    """The loss that no network of the kind, of any width, can beat on the data.
+
+    In the details the loss of this one.
 
     Two layers without bias have the floor of depth 2, others without bias that of any depth.
     """
@@ -69,8 +70,9 @@ def floor_and_loss(subject: Subject) -> Measure:
 
 
 def time_course(subject: Subject) -> Measure:
-    """The half time of learning from the present weights, in steps; refused with the assumption
-    that fails.
+    """The half time of learning from the present weights, in steps.
+
+    Not applicable, with the assumption that fails, where one does.
     """
     lr, steps = subject.settings.lr, subject.settings.steps
     if lr is None or steps is None:
@@ -101,8 +103,9 @@ def time_course(subject: Subject) -> Measure:
 
 
 def weights(subject: Subject) -> Measure:
-    """The stable rank ``|W|_F^2 / |W|_2^2`` of the first layer; in the details every layer and
-    adjacent pairs.
+    """The stable rank ``|W|_F^2 / |W|_2^2`` of the first layer.
+
+    In the details every layer and adjacent pairs.
 
     For each layer: stable rank, ``s2/s1``, ``s3/s1`` and the share of positive entries in the
     squared norm (one half at a symmetric initialisation). For adjacent layers: the alignment of the leading

@@ -150,8 +150,9 @@ def split(model: nn.Module, x: Tensor | None = None) -> Split:
 
 
 def exact_map(subject: Subject) -> Measure:
-    """The exact linear part ``M0 + kappa W2 W1`` of two layers without bias: its share of the
-    energy on the data.
+    """The share of the energy of the exact linear part of two layers without bias.
+
+    The part is ``M0 + kappa W2 W1``; energies are those on the data.
 
     Of an affine network, the map itself. The matrix is in ``tensors["matrix"]``.
     """
@@ -192,8 +193,9 @@ def exact_map(subject: Subject) -> Measure:
 
 
 def certificate(subject: Subject) -> Measure:
-    """``sup_{|x|=1} |f(x) - M x|`` for two layers, ``M`` the exact linear part, certified from both
-    sides.
+    """The largest distance from linear on the unit sphere, certified from both sides.
+
+    ``sup_{|x|=1} |f(x) - M x|`` for two layers, ``M`` the exact linear part.
 
     The value is the bound from above, relative to the largest ``|M x|`` on the unit sphere where
     ``M`` is not zero; the interval holds the truth. With biases the input carries a one, ``(x,
@@ -230,11 +232,12 @@ def certificate(subject: Subject) -> Measure:
 
 
 def even_part(two: TwoLayer, units: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Vectors ``v`` ``(H, O)`` and unit directions ``u`` ``(H, D)`` with ``e(x) = sum_i v_i |u_i .
-    x|``, in float64.
+    """The even part as ``e(x) = sum_i v_i |u_i . x|``, in float64.
+
+    Vectors ``v`` ``(H, O)`` and unit directions ``u`` ``(H, D)``.
 
     Neurons on one line through the origin are added up; those that cancel, up to rounding, are
-    gone. A bias is one more coordinate of the input. What is below rounding is told for inputs of
+    gone. A bias is one more coordinate of the input. What is below rounding is decided for inputs of
     the sizes ``units`` ``(D,)``, of one size by default, and for each output in its own unit.
     """
     slope = two.activation.slope
@@ -272,8 +275,9 @@ def _directions(w: Tensor, two: TwoLayer, units: Tensor | None) -> Tensor:
 
 
 def rounding(two: TwoLayer) -> float:
-    """Relative difference at which two weights are one: a few roundings, and no more, for this
-    decides proofs.
+    """Relative difference at which two weights are one.
+
+    A few roundings, and no more, for this decides proofs.
     """
     return 30 * torch.finfo(two.W1.dtype).eps
 
@@ -315,8 +319,9 @@ def upper_bound(v: Tensor, u: Tensor) -> float:
 
 
 def _one_sided(lengths: Tensor, sign: Tensor, cost: Tensor) -> float:
-    """For one output: to bound ``sum`` from above, neurons of negative sign may stay unmatched at
-    no cost.
+    """For one output: neurons of negative sign may stay unmatched at no cost.
+
+    To bound the sum from above.
     """
     bounds = []
     for side in (1, -1):
@@ -335,8 +340,9 @@ def _one_sided(lengths: Tensor, sign: Tensor, cost: Tensor) -> float:
 
 
 def lower_bound(v: Tensor, u: Tensor, seed: int) -> tuple[float, Tensor]:
-    """A value that ``|sum_i v_i |u_i . x||`` takes on the unit sphere, by ascent from many starts;
-    and where.
+    """A value that ``|sum_i v_i |u_i . x||`` takes on the unit sphere; and where.
+
+    By ascent from many points.
     """
     draws = torch.randn(ASCENTS, u.shape[1], generator=stream(seed, "ascent"), dtype=u.dtype).to(
         u.device
@@ -361,8 +367,9 @@ def lower_bound(v: Tensor, u: Tensor, seed: int) -> tuple[float, Tensor]:
 
 
 def collapses(two: TwoLayer, units: Tensor | None = None) -> bool:
-    """Whether the network is affine, because its neurons cancel in pairs: a proof up to the
-    rounding of its weights.
+    """Whether the network is affine, because its neurons cancel in pairs.
+
+    A proof up to the rounding of its weights.
 
     The functions ``|u . x|`` of different lines are independent, so the even part vanishes only
     where each line's sum does. For other activations with a linear odd part, ``w`` and ``-w`` must

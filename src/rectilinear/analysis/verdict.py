@@ -16,6 +16,7 @@ Label = Literal["linear", "effectively linear", "not linear", "undecided"]
 UNCOVERED: tuple[str, ...] = ("LayerNorm", "RMSNorm", "GroupNorm", "MultiheadAttention", "Softmax")
 MIN_DISTINCT_ROWS = 5  # distinct rows from which on data say anything
 ROUGH = 0.1  # share of rounding in what is not explained from which on it is named
+ALL_OF_IT = 0.9995  # share that is called all
 AT_THE_FLOOR = 0.01  # relative distance of the loss to the floor
 
 
@@ -40,8 +41,7 @@ class Verdict:
 def verdict(
     subject: Subject, measures: Mapping[str, Measure], threshold: float, each: bool = True
 ) -> Verdict:
-    """Judge: a proof decides, else the share of the variance that one affine map explains on the
-    data.
+    """The verdict: a proof decides, else the share that one affine map explains on the data.
 
     The share is that of all outputs together, and of ``each`` by itself: a large output does not
     hide a small one.
@@ -150,8 +150,9 @@ def _together(fit: Measure, threshold: float) -> tuple[Label, str]:
 
 
 def _worst(fit: Measure, threshold: float, label: Label, reason: str) -> tuple[Label, str]:
-    """By the output of which the least is explained, where that changes what all outputs together
-    say.
+    """The verdict by the output of which the least is explained.
+
+    Where that changes what all outputs together say.
     """
     (low, high), worst = fit.details["worst_interval"], fit.details["worst_output"]
     if low >= threshold or (label == "undecided" and high >= threshold):
@@ -183,7 +184,8 @@ def _parts(subject: Subject, measures: Mapping[str, Measure]) -> str:
     odd, even = measures["odd_linearity"], measures["parity"]
     if even.value is None:
         return ""
-    share = f"{1 - even.value:.3g} of its energy is even"
+    even_share = 1 - even.value
+    share = f"{'all' if even_share > ALL_OF_IT else f'{even_share:.3g}'} of its energy is even"
     if subject.has_linear_odd_part:
         return f"Two layers without bias: its odd part is exactly linear; {share} on the data and their mirror image."
     if odd.value is None:
@@ -215,11 +217,15 @@ def _floor(measures: Mapping[str, Measure]) -> str:
 
 
 def _symmetry(measures: Mapping[str, Measure]) -> str:
-    found, told = measures["pairs"], measures["mirror_classifier"]
+    found, classified = measures["pairs"], measures["mirror_classifier"]
     if found.value == 1 and found.details["share_paired_off"] == 1:
         return "The data are closed under the mirror image."
-    if told.value is not None and told.interval is not None and told.interval[0] > 0.5:
-        return f"The data are not symmetric: a classifier tells x from -x in {told.value:.0%} of cases."
+    if (
+        classified.value is not None
+        and classified.interval is not None
+        and classified.interval[0] > 0.5
+    ):
+        return f"The data are not symmetric: a classifier tells x from -x in {classified.value:.0%} of cases."
     return ""
 
 

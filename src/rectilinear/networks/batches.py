@@ -77,7 +77,7 @@ class Batch:
         )
 
     def to(self, like: Tensor) -> Batch:
-        """On the device of ``like``, floating-point numbers in its dtype; labels stay as they are."""
+        """On the device of ``like``, floats in its dtype; labels stay as they are."""
 
         def of(value: Any) -> Any:
             if not isinstance(value, Tensor):

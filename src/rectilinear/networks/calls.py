@@ -105,14 +105,14 @@ class Network:
         return functional_call(self.model, state, args, kwargs, tie_weights=False)
 
     def exact(self) -> Network | None:
-        """The network to read matrices off: itself, or in half precision, too rough for proofs, its
-        copy in float64.
+        """The network to read matrices off: itself, or of half precision its copy in float64.
+
+        Half precision is too rough for proofs.
         """
         return self if torch.finfo(self.like.dtype).bits > 16 else self.in_precision(torch.float64)
 
     def in_precision(self, dtype: torch.dtype) -> Network | None:
-        """The same network with its weights, which are kept exactly, and its arithmetic in a wider
-        dtype.
+        """The same network with its weights, kept exactly, and its arithmetic in a wider dtype.
 
         None where it does not run there, or is too large to be copied.
         """
@@ -135,8 +135,9 @@ class Network:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside the block, and no fused transformer layers, which round otherwise and
-    hide their parts.
+    """Evaluation mode inside the block, without fused transformer layers.
+
+    These round in another way and hide their parts.
 
     Each part returns to the mode that it had.
     """
@@ -205,7 +206,8 @@ def as_network(
         part = part.reshape(1, *out.shape[1:])
     if part.shape != (half, *out.shape[1:]):
         raise ShapeError(
-            f"outputs of shapes {tuple(out.shape)} and {tuple(part.shape)} for {len(probe)} and {half} rows",
+            f"outputs of shapes {tuple(out.shape)} and {tuple(part.shape)} "
+            f"for {len(probe)} and {half} rows",
             "one shape of a row whatever the batch",
             _sequence_first(model) or "Wrap the model so that it maps every row in the same way.",
         )
@@ -241,8 +243,9 @@ def as_network(
 
 
 def _rows_act_on_each_other(network: Network, x: Tensor) -> bool:
-    """Whether the derivative of one row's output by another row is anything but zero: a weak
-    dependence is one, too.
+    """Whether the derivative of one row's output by another row is anything but zero.
+
+    A weak dependence is one, too.
     """
     with torch.enable_grad():
         try:
@@ -290,12 +293,13 @@ def check_module(model: object) -> list[nn.Parameter]:
 
 
 def parts(x: Tensor, size: int) -> Iterator[Tensor]:
-    """Rows a few at a time; never one alone, which ``squeeze()`` in a model would take for no
-    batch.
+    """Rows a few at a time; never one alone.
+
+    ``squeeze()`` in a model would take one row for no batch.
 
     Example:
-        >>> [len(part) for part in parts(torch.zeros(9, 1), 4)], [len(part) for part in parts(torch.zeros(6, 1), 4)]
-        ([4, 5], [4, 2])
+        >>> [[len(part) for part in parts(torch.zeros(n, 1), 4)] for n in (9, 6)]
+        [[4, 5], [4, 2]]
     """
     whole = list(x.split(size))
     if len(whole) > 1 and len(whole[-1]) == 1:
@@ -304,8 +308,9 @@ def parts(x: Tensor, size: int) -> Iterator[Tensor]:
 
 
 def is_scripted(model: nn.Module) -> bool:
-    """Whether a model is compiled to TorchScript, whose parts cannot be watched one by one, or
-    exchanged.
+    """Whether a model is compiled to TorchScript.
+
+    Its parts cannot be watched one by one, or exchanged.
     """
     return isinstance(model, torch.jit.ScriptModule)
 
@@ -326,8 +331,9 @@ def check_not_scripted(model: nn.Module) -> None:
 
 
 def copied(model: nn.Module) -> nn.Module:
-    """A deep copy, also where a tensor with a gradient is held, as ``torch.nn.utils.weight_norm``
-    does.
+    """A deep copy, also where a tensor with a gradient is held.
+
+    ``torch.nn.utils.weight_norm`` holds one.
 
     Raises:
         StructureError: if the model cannot be copied.
@@ -392,8 +398,9 @@ class Resolution:
 
 
 def resolution(network: Network, rows: Tensor) -> Resolution:
-    """The rounding errors of the outputs on these rows, measured against the same arithmetic in
-    another precision.
+    """The rounding errors of the outputs on these rows.
+
+    Measured against the same arithmetic in another precision.
 
     Half precision and float32 are compared with float64; the errors of float64 are those that
     float32 makes, times the ratio of the two resolutions. Where the network runs in its own
@@ -438,7 +445,7 @@ def _name(dtype: torch.dtype) -> str:
 
 @contextmanager
 def progress_of(shown: bool, total: int) -> Iterator[Callable[[str], None]]:
-    """A function that tells what is done next; it draws a bar where standard error is a terminal.
+    """A function to call with what is done next; it draws a bar on a terminal.
 
     Example:
         >>> with progress_of(False, total=2) as advance: advance("one")

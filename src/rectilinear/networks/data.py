@@ -122,8 +122,9 @@ def are_rows(batch: Batch) -> bool:
 
 
 def row_keys(x: Tensor) -> Tensor:
-    """A number for each row ``(n, ...)``, ``(n,)`` int64 on the CPU: equal for equal rows, else
-    different.
+    """A number for each row ``(n, ...)``: equal for equal rows, else different.
+
+    ``(n,)`` int64 on the CPU.
 
     Hashes of 64 bits: among a million rows two collide with a probability of 3e-8.
 
@@ -292,7 +293,8 @@ class HeldOut:
         if len(hashes) < MIN_DISTINCT_ROWS:
             raise InputError(
                 f"{len(hashes)} distinct rows",
-                f"at least {MIN_DISTINCT_ROWS}: some are held out, to judge what is fitted on the others",
+                f"at least {MIN_DISTINCT_ROWS}: some are held out, "
+                "to judge what is fitted on the others",
                 "Pass more rows.",
             )
         return cls(int(hashes[len(hashes) // HELD_OUT_SHARE - 1]), seed)
@@ -368,7 +370,8 @@ class Task:
             raise ShapeError(
                 f"a loss {got} for {len(out)} rows",
                 "one number for each row (n,)",
-                "Pass a function that does not average, such as one with reduction='none', summed over the outputs.",
+                "Pass a function that does not average, such as one with reduction='none', "
+                "summed over the outputs.",
             )
         return found.detach().reshape(-1)
 
@@ -400,7 +403,8 @@ def task_for(
         ShapeError: if the labels do not fit the outputs.
 
     Example:
-        >>> task_for(torch.tensor([0, 1, 1]), 1, None).loss, task_for(torch.tensor([0, 2, 1]), 3, None).loss
+        >>> y = torch.tensor([0, 1, 1])
+        >>> task_for(y, 1, None).loss, task_for(2 * y, 3, None).loss
         ('logistic', 'cross_entropy')
     """
     if callable(loss):
@@ -454,7 +458,7 @@ def _check_classes(values: Tensor, whole: bool, out_dim: int) -> None:
         raise ShapeError(
             f"labels of shape {tuple(values.shape)} and dtype {values.dtype}",
             "integer classes (n,)",
-            "Pass y.argmax(1) for one-hot rows, y.long() for classes, or loss='square' for numbers.",
+            "Pass y.argmax(1) for one-hot rows, y.long() for classes, or loss='square'.",
         )
     low, high = int(values.min()), int(values.max())
     if low < 0 or high >= out_dim:

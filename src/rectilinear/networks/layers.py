@@ -83,8 +83,9 @@ class TwoLayer:
         return TwoLayer(w1, w2, b1, b2, skip, activation)
 
     def even(self, x: Tensor) -> Tensor:
-        """``W2 (s(z) + s(-z)) / 2`` with ``z = W1 x + b1``, for rows ``(b, D)``: the even part of a
-        bias-free one.
+        """The even part of a bias-free network, for rows ``(b, D)``.
+
+        ``W2 (s(z) + s(-z)) / 2`` with ``z = W1 x + b1``.
         """
         return self.activation.even(x @ self.W1.mT + self.b1) @ self.W2.mT
 
@@ -177,8 +178,9 @@ def two_layer(network: Network, structure: Structure, x: Tensor) -> TwoLayer:
 
 
 def chain(network: Network, structure: Structure, x: Tensor) -> Chain:
-    """The weights of a plain feed-forward network, each activation fed by the one before; rows
-    ``x`` are a check.
+    """The weights of a plain feed-forward network; rows ``x`` are a check.
+
+    Each activation is fed by the one before.
 
     Raises:
         StructureError: with the reason, if it is not one, or too large to be written out.
@@ -244,8 +246,9 @@ def affine_map(network: Network) -> tuple[Tensor, Tensor]:
 
 
 def structure_of(network: Network, x: Tensor) -> Structure:
-    """The structure of the network at a few rows of ``x``; where all is affine, checked against its
-    values.
+    """The structure of the network at a few rows of ``x``.
+
+    Where all is affine, it is checked against the values.
 
     The check sees what the operations do not: values that leave torch, or are computed in another
     thread.
@@ -267,8 +270,9 @@ def structure_of(network: Network, x: Tensor) -> Structure:
 
 
 def _adds(network: Network, rows: Tensor) -> bool:
-    """Whether the values at rows are those of an affine map: at their multiples, and at sums of
-    each with the next.
+    """Whether the values at rows are those of an affine map.
+
+    At their multiples, and at sums of each with the next.
     """
     b = rows.roll(-1, 0)
     try:
@@ -302,8 +306,9 @@ def _probe(
 
 
 def _slopes(f: Callable[[Tensor], Tensor], n: int, like: Tensor, constant: Tensor) -> Tensor:
-    """``A^T`` ``(n, k)`` of an affine map ``f(x) = A x + constant``, by its values at multiples of
-    the unit vectors.
+    """``A^T`` ``(n, k)`` of an affine map ``f(x) = A x + constant``.
+
+    By its values at multiples of the unit vectors.
 
     The value at a unit vector rounds off what is far below the constant: such weights are read off
     at larger multiples.
@@ -350,8 +355,9 @@ def _not_two_layer(reason: str) -> StructureError:
 
 
 def guesses(model: nn.Module) -> Iterator[Tensor]:
-    """Random inputs, the likeliest first: rows and tokens, images of usual sizes, or whole numbers
-    for embeddings.
+    """Random inputs, the likeliest first.
+
+    Rows and tokens, images of usual sizes, or whole numbers for embeddings.
 
     Example:
         >>> [tuple(x.shape) for x in guesses(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)))]

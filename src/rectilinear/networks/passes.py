@@ -117,8 +117,10 @@ def pick(out: Any, output: Output = None) -> Tensor:
         DtypeError: if it is no floating-point tensor, or none is among the parts.
 
     Example:
-        >>> pick((torch.ones(2), torch.zeros(3))).shape, pick({"a": 1, "b": torch.ones(1)}, "b").shape
-        (torch.Size([2]), torch.Size([1]))
+        >>> pick((torch.ones(2), torch.zeros(3))).shape
+        torch.Size([2])
+        >>> pick({"a": 1, "b": torch.ones(1)}, "b").shape
+        torch.Size([1])
     """
     chosen = out
     if callable(output):
@@ -354,7 +356,7 @@ def exchanged(out: Any, old: Tensor, new: Tensor) -> Any:
 
 @contextmanager
 def constant_parameters(model: nn.Module) -> Iterator[None]:
-    """Inside the block no parameter asks for a gradient: passes with ``live`` keep less in memory."""
+    """Inside the block no parameter asks for a gradient: live passes keep less in memory."""
     asking = [p for p in model.parameters() if p.requires_grad]
     for parameter in asking:
         parameter.requires_grad_(False)

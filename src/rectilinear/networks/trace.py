@@ -41,8 +41,9 @@ MAX_POOLS = frozenset(
 
 @dataclass(frozen=True, eq=False)
 class Activation:
-    """An elementwise function ``s``; where ``s(z) - s(-z) = 2 kappa z``, its odd part is ``kappa
-    z``.
+    """An elementwise function ``s``.
+
+    Where ``s(z) - s(-z) = 2 kappa z``, its odd part is ``kappa z``.
 
     Attributes:
         name: such as "relu".
@@ -121,8 +122,9 @@ _FIXED = {"relu": 0.0, "abs": -1.0}
 
 
 def _threshold(args: tuple[Any, ...], kwargs: dict[str, Any]) -> float:
-    """From where on torch takes ``softplus(z)`` for ``z``: its odd part jumps there by ``log(1 +
-    e^-threshold)``.
+    """From where on torch takes ``softplus(z)`` for ``z``.
+
+    Its odd part jumps there by ``log(1 + e^-threshold)``.
     """
     return float(args[2] if len(args) > 2 else kwargs.get("threshold", 20))
 
@@ -168,13 +170,14 @@ _JOINTLY = frozenset({"add", "sub", "rsub", "cat", "stack", "copy", "neg", "hsta
 # Linear in the first where the others do not depend on the input. Names without the underscore of
 # in-place operations.
 _FIRST = """
-view _unsafe_view reshape _reshape_alias t transpose permute expand squeeze unsqueeze slice select split unbind chunk
-split_with_sizes narrow alias detach clone contiguous flatten unflatten unfold as_strided diagonal flip roll repeat
-index_select gather index constant_pad_nd reflection_pad1d reflection_pad2d replication_pad1d replication_pad2d pad
-avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d _adaptive_avg_pool2d _adaptive_avg_pool3d mean sum cumsum im2col
-col2im upsample_nearest1d upsample_nearest2d upsample_bilinear2d upsample_linear1d upsample_bicubic2d
-_upsample_nearest_exact2d pixel_shuffle pixel_unshuffle channel_shuffle lift_fresh _to_copy tril triu trace div
-masked_fill movedim swapaxes swapdims
+view _unsafe_view reshape _reshape_alias t transpose permute expand squeeze unsqueeze slice select
+split unbind chunk split_with_sizes narrow alias detach clone contiguous flatten unflatten unfold
+as_strided diagonal flip roll repeat index_select gather index constant_pad_nd reflection_pad1d
+reflection_pad2d replication_pad1d replication_pad2d pad avg_pool1d avg_pool2d avg_pool3d
+adaptive_avg_pool1d _adaptive_avg_pool2d _adaptive_avg_pool3d mean sum cumsum im2col col2im
+upsample_nearest1d upsample_nearest2d upsample_bilinear2d upsample_linear1d upsample_bicubic2d
+_upsample_nearest_exact2d pixel_shuffle pixel_unshuffle channel_shuffle lift_fresh _to_copy tril
+triu trace div masked_fill movedim swapaxes swapdims
 """
 _IN_THE_FIRST = frozenset(_FIRST.split())
 # Shaped like their argument, whatever its values.
@@ -215,8 +218,9 @@ _INFERENCE_NORMS = frozenset({"_native_batch_norm_legit_no_training"})
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """An activation in the network: what it is, what its input is an affine map of, and the shape
-    of one row.
+    """An activation in the network.
+
+    What it is, what its input is an affine map of, and the shape of one row.
 
     ``by_row`` is False where the first axis of its input is not the batch: then there are no rows.
     """
@@ -255,8 +259,9 @@ class Structure:
 
 
 class Trace(TorchDispatchMode):
-    """Watches the operations on ``x``: follows what depends on it affinely, and may replace what
-    activations return.
+    """Watches the operations on ``x``, and may replace what activations return.
+
+    It follows what depends on ``x`` affinely.
 
     Dependence is kept for each storage, so that views and in-place operations are seen: what is
     written into a storage is joined to what depends on it, unless it covers the storage.
@@ -281,8 +286,9 @@ class Trace(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        """Torch would load its compiler, for seconds, to exempt this class from it; nothing here is
-        compiled.
+        """Always False: nothing here is compiled.
+
+        Torch would load its compiler, for seconds, to exempt this class from it.
         """
         return False
 
@@ -350,8 +356,9 @@ class Trace(TorchDispatchMode):
 
 
 class _Leaving(TorchFunctionMode):
-    """Notes in a trace when values that depend on the input leave torch, for what comes back is not
-    followed.
+    """Notes in a trace when values that depend on the input leave torch.
+
+    What comes back is not followed.
     """
 
     def __init__(self, seen: Trace) -> None:
@@ -423,8 +430,9 @@ def _only_first(args: Any, kwargs: Any, before: dict[int, Sources]) -> bool:
 
 
 def _rounds(name: str, args: Any, kwargs: Any) -> bool:
-    """Whether an operation that is linear else rounds to whole numbers or to 8 bits, or reads bits
-    as another dtype.
+    """Whether an operation that is linear otherwise rounds, or reads bits as another dtype.
+
+    To whole numbers, or to 8 bits.
     """
     if name == "div":
         return kwargs.get("rounding_mode") is not None

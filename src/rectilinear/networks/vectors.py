@@ -60,7 +60,8 @@ def vectors(value: Tensor, mask: Tensor | None = None, layout: Layout | None = N
         ShapeError: if the mask has another number of tokens.
 
     Example:
-        >>> found = vectors(torch.zeros(2, 3, 5), torch.tensor([[True, True, True], [True, False, False]]))
+        >>> mask = torch.tensor([[True, True, True], [True, False, False]])
+        >>> found = vectors(torch.zeros(2, 3, 5), mask)
         >>> found.rows.shape, found.samples.tolist()
         (torch.Size([4, 5]), [0, 0, 0, 1])
     """

@@ -1,5 +1,6 @@
-"""The page on linearity of the demo: one network on two data sets, audited, and its learning curve
-known before.
+"""The page on linearity of the demo: two audits, and a learning curve known before.
+
+One network on two data sets.
 
 Depth as sections of a page: the published figure in seconds, and the cure beside it.
 """
@@ -31,8 +32,9 @@ LR, STEPS, EVERY = 0.1, 1000, 10
 
 @dataclass(frozen=True, eq=False)
 class Learned:
-    """A network after training: its audit, its loss every few steps, and its accuracy on held-out
-    images.
+    """A network after training: its audit, its losses, and its accuracy on held-out images.
+
+    The loss is taken every few steps.
     """
 
     audit: Audit
@@ -42,8 +44,9 @@ class Learned:
 
 
 def audit_sections(seed: int = 0) -> tuple[list[Section], dict[str, float]]:
-    """Two sections and the numbers ``audit_r2_symmetrised`` and ``predicted_curve_error``; ten
-    seconds on one thread.
+    """Two sections and the numbers ``audit_r2_symmetrised`` and ``predicted_curve_error``.
+
+    Ten seconds on one thread.
 
     A two-layer ReLU network without biases learns which digits are below five: as they are, and
     with every image and its label mirrored, ``(-x, -y)``, beside it. ``predicted_curve_error`` is
@@ -190,8 +193,9 @@ _NOISE = 0.05
 
 
 def depth_sections(seed: int = 0) -> tuple[list[Section], dict[str, float]]:
-    """Linear nets of one to ten layers on a noisy line, by gradient descent and by Adam, and their
-    numbers.
+    """Sections on depth, and their numbers.
+
+    Linear nets of one to ten layers on a noisy line, by gradient descent and by Adam.
     """
     study = DepthStudy(
         deep_linear(_LAYERS, optimizers=("gd", "adam")), Synthetic(noise=(_NOISE,)), seed=seed
