@@ -166,3 +166,36 @@ def test_blocks_are_those_of_the_inner_network(wrap: object) -> None:
     found = rl.audit(Around(), rand(200, 4), measures=["blocks"], progress=False)
     names = [row["name"] for row in found.measures["blocks"].details["blocks"]]
     assert [n.rpartition(".")[2] for n in names] == ["1", "3"]
+
+
+class Wrapped(nn.Module):
+    """Returns its output in a mapping."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"out": self.body(x), "input": x}
+
+
+def test_other_functions_take_such_models_and_arrays_too() -> None:
+    body = nn.Sequential(nn.Linear(4, 40, bias=False), nn.ReLU(), nn.Linear(40, 1, bias=False))
+    for weight in body.double().parameters():
+        nn.init.normal_(weight, std=1e-3)
+    x = torch.cat([rand(30, 4), -rand(30, 4)])
+    y = x[:, 0]
+    wanted = rl.predict(body, x, y, lr=0.1, steps=50)
+    for data in ((x, y), (x.numpy(), y.numpy())):
+        found = rl.predict(Wrapped(body), *data, lr=0.1, steps=50)
+        assert torch.allclose(found.loss, wanted.loss)
+        assert torch.allclose(rl.split(Wrapped(body), data[0]).matrix, rl.split(body, x).matrix)
+    A = rl.local_map(Wrapped(body), x[0])
+    assert torch.allclose(A(x[0]), body(x[0]))
+    audit = rl.audit(
+        Wrapped(body), x, y, lr=0.1, steps=50, measures=["time_course"], progress=False
+    )
+    assert "steps" in audit.measures["time_course"].note
+    ids = nn.Sequential(nn.Embedding(9, 3), nn.Flatten(), nn.Linear(6, 1))
+    with pytest.raises(errors.DtypeError, match=r"rl\.audit and rl\.linear_map take ids"):
+        rl.split(ids, torch.tensor([[1, 2], [3, 4]]))

@@ -20,6 +20,7 @@ from rectilinear.analysis.measure import Measure, Subject
 from rectilinear.checks import check_batch
 from rectilinear.errors import InputError, StructureError
 from rectilinear.learning.mirror import clusters, mirrored, sketch
+from rectilinear.networks.batches import as_tensor
 from rectilinear.networks.calls import as_network, check_module, evaluating
 from rectilinear.networks.layers import TwoLayer, affine_map, structure_of, two_layer
 from rectilinear.networks.places import inner
@@ -130,7 +131,7 @@ def split(model: nn.Module, x: Tensor | None = None) -> Split:
         True
     """
     with evaluating(model) if isinstance(model, nn.Module) else torch.no_grad():
-        rows = _example(model) if x is None else x
+        rows = _example(model) if x is None else as_tensor(x, "x")
         network = as_network(model, rows)
         exact = network.exact() or network
         two = two_layer(exact, structure_of(exact, rows), rows).to(network.like)

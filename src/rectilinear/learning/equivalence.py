@@ -25,6 +25,7 @@ from rectilinear.learning.mirror import asymmetric_fraction
 from rectilinear.learning.two_layer import remains_linear, sign_imbalance
 from rectilinear.networks.calls import Network, as_network, copied, evaluating, is_scripted
 from rectilinear.networks.layers import structure_of
+from rectilinear.networks.passes import pick
 from rectilinear.networks.trace import Activation, Structure, Trace, leaky
 from rectilinear.random import generator
 
@@ -217,7 +218,7 @@ def _check_modes(network: Network, x: Tensor) -> None:
         rows = network.rows(x[:TRIAL_ROWS]).detach().clone()
         try:
             with torch.random.fork_rng(devices=[]), torch.no_grad(), Trace(rows) as seen:
-                out = twin.train(mode)(rows)
+                out = pick(twin.train(mode)(rows), network.output)
         except (RuntimeError, ValueError):
             out = None
         found.append((seen.operations, out))

@@ -37,6 +37,8 @@ from rectilinear.learning.two_layer import (
     riccati_solution,
     weight_error,
 )
+from rectilinear.networks.batches import as_tensor
+from rectilinear.networks.passes import pick
 
 MAX_STEP_CURVATURE = 0.05  # learning rate times curvature from which on every step is taken
 CURVE_POINTS = 301
@@ -203,6 +205,9 @@ def predict(model: nn.Module, x: Tensor, y: Tensor, lr: float, steps: int) -> Pr
         raise InputError(
             f"a model of type {type(model).__name__}", "a torch.nn.Module", "Pass a network."
         )
+    x, y = (
+        as_tensor(v, name) if isinstance(v, np.ndarray) else v for v, name in ((x, "x"), (y, "y"))
+    )
     points, targets = rows(x, y)
     chain = read_layers(model, x)
     if chain.constant:
@@ -254,7 +259,7 @@ def predict(model: nn.Module, x: Tensor, y: Tensor, lr: float, steps: int) -> Pr
 def _even_energy(model: nn.Module, x: Tensor) -> float:
     """The mean square of ``(f(x) + f(-x))/2``, summed over outputs."""
     x = x.to(next(model.parameters()))
-    even = (model(x) + model(-x)).double() / 2
+    even = (pick(model(x)) + pick(model(-x))).double() / 2
     return float(even.square().sum()) / len(x)
 
 

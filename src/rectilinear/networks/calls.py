@@ -179,6 +179,13 @@ def as_network(
     parameters = check_module(model)
     assert isinstance(model, nn.Module)
     model = inner(model)
+    if isinstance(x, Tensor) and not x.is_floating_point() and _embeds(model):
+        raise DtypeError(
+            f"x of dtype {x.dtype}",
+            "rows of floating-point numbers",
+            "rl.audit and rl.linear_map take ids. Elsewhere pass what the embeddings return, and "
+            "the part of the model behind them.",
+        )
     check_floating(x, "x")
     like = next((p for p in parameters if p.is_floating_point()), parameters[0]).detach()
     check_values(x, "x")
@@ -356,6 +363,10 @@ def copied(model: nn.Module) -> nn.Module:
 def _output(model: nn.Module, x: Tensor, output: Output, argument: str | None) -> Tensor:
     batch = Batch((x,)) if argument is None else Batch((), {argument: x})
     return call(model, batch, output).clone()
+
+
+def _embeds(model: nn.Module) -> bool:
+    return any(isinstance(part, nn.Embedding | nn.EmbeddingBag) for part in model.modules())
 
 
 def _sequence_first(model: nn.Module) -> str:
