@@ -72,6 +72,7 @@ def linear_map(
     models, 2026; N. Belrose et al., Eliciting latent predictions with the tuned lens, 2023.
 
     Example:
+        >>> import torch
         >>> net = nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.Linear(8, 3))
         >>> A = linear_map(net, "0", "2", torch.randn(400, 4))
         >>> A.weight.shape, A.r2 > A.report.mean_r2

@@ -71,6 +71,7 @@ class LinearMap(Dense):
         report: the fields of :class:`MapReport`.
 
     Example:
+        >>> import torch
         >>> A = LinearMap(torch.eye(2), torch.ones(2), {"method": "given", "source": "", "target": "", "samples": 0})
         >>> A(torch.zeros(1, 2)).tolist(), A.predict(torch.zeros(1, 2)).tolist()
         ([[0.0, 0.0]], [[1.0, 1.0]])
