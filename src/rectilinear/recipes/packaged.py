@@ -12,6 +12,7 @@ from rectilinear.tensor_files import WEIGHTS, file_sha256
 
 FOLDER = Path(__file__).resolve().parent / "weights"
 SHA256: dict[str, str] = {
+    "digits": "990a33b8e39ead069270e715d3c6b59440961c639c69c100bec8fb59ba084a17",
     "fashion_mnist": "0e5732a52334ab88578ef7b03e6cc8dae002dfcccf9efc7a448b5e6492dc4d76",
     "mnist": "7c8e853af7fd0a5049eb2561c586cc77ed2671e494e655f1b446b9f1af0aa7d5",
 }

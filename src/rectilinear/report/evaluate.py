@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 from time import perf_counter
 from typing import NamedTuple
@@ -31,6 +31,8 @@ STEPS, METHOD = 100, "rk4"
 GRID_IMAGES = 64  # samples in a grid
 STRIP_IMAGES = 11  # images of an interpolation and of a singular curve
 STRIP_ROWS = 6  # rows of strips
+MAX_CLASS_ROWS = 20  # classes of which samples are shown
+NEAREST_BLOCK = 4096  # training images that samples are compared with at a time
 MAX_HELD_OUT_IMAGES = 1000  # images that are inverted and projected
 MAX_RANKS = 11  # powers of two at which the operator is truncated
 MAX_BATCH_PIXELS = 2**20  # pixels that go through the networks at a time
@@ -55,7 +57,10 @@ class Evaluation:
     the model knows them; ``normality`` is its test against ``N(0, I)``, ``normality_clean`` that of
     the noise recovered from clean images. ``scores`` is empty, and ``scores_many`` None, where
     there are fewer than :data:`MIN_SCORED_IMAGES` images. ``classes`` are those that the network of
-    the features tells apart.
+    the features tells apart. ``of_classes`` are samples of each class, one noise for all;
+    ``nearest`` ``(2, n, c, h, w)`` samples above their nearest training images, whose median
+    root mean square difference of pixels is ``nearest_samples``, and ``nearest_held_out`` for
+    held-out images in place of samples.
     """
 
     sigma: float
@@ -84,6 +89,10 @@ class Evaluation:
     seconds_one: float
     seconds_many: float
     classes: int = 2
+    of_classes: dict[str, Tensor] = field(default_factory=dict)
+    nearest: Tensor | None = None
+    nearest_samples: float = 0.0
+    nearest_held_out: float = 0.0
 
 
 @torch.no_grad()
@@ -110,6 +119,8 @@ def evaluate(
     finish = list(ways)[-1]
 
     def by(way: str) -> Callable[[Tensor], Tensor]:
+        if way == finish and flow.rank is not None:
+            return in_parts(truncate(f, flow.rank))  # the same samples in one decoding
         return in_parts(lambda x: ways[way](f(x)))
 
     one, many = by(finish), in_parts(lambda x: ways[finish](flows.sample(flow, x, STEPS, METHOD)))
@@ -134,6 +145,8 @@ def evaluate(
     walk = torch.zeros(rows, STRIP_IMAGES, len(s))
     walk[range(rows), :, range(rows)] = torch.linspace(-2.5, 2.5, STRIP_IMAGES) * s[:rows, None]
     projectors = [in_parts(project_range(truncate(f, k))) for k in ranks]
+    shown = one_step[:STRIP_IMAGES].clamp(0, 1)
+    index, apart = nearest_images(one_step[:MAX_HELD_OUT_IMAGES].clamp(0, 1), train.images)
     return Evaluation(
         sigma=sigma,
         real=original[:GRID_IMAGES],
@@ -165,7 +178,38 @@ def evaluate(
         seconds_one=seconds(one, noise[:1000], repeats=10),
         seconds_many=seconds(many, noise[:1000], repeats=3),
         classes=features.classes,
+        of_classes={
+            name: flow.given(name).sample(STRIP_IMAGES, seed)
+            for name in flow.classes[:MAX_CLASS_ROWS]
+        },
+        nearest=torch.stack([shown, train.images[index[: len(shown)]]]),
+        nearest_samples=apart.median().item(),
+        nearest_held_out=nearest_images(original, train.images)[1].median().item(),
     )
+
+
+def nearest_images(images: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """The nearest of ``others`` to each image, and the root mean square difference of pixels.
+
+    Example:
+        >>> others = torch.tensor([0.0, 2.0, 1.5]).reshape(3, 1, 1, 1).expand(3, 1, 2, 2)
+        >>> nearest_images(torch.ones(1, 1, 2, 2), others)
+        (tensor([2]), tensor([0.5000]))
+    """
+    best = torch.full((len(images),), float("inf"))
+    index = torch.zeros(len(images), dtype=torch.int64)
+    for start in range(0, len(others), NEAREST_BLOCK):
+        distance = torch.cdist(
+            images.flatten(1),
+            others[start : start + NEAREST_BLOCK].flatten(1),
+            compute_mode="donot_use_mm_for_euclid_dist"
+            if images[0].numel() < 100
+            else "use_mm_for_euclid_dist",
+        )
+        low, where = distance.min(1)
+        index = torch.where(low < best, where + start, index)
+        best = torch.minimum(best, low)
+    return index, best / images[0].numel() ** 0.5
 
 
 def in_parts(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

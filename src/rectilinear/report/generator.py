@@ -68,6 +68,8 @@ def sections(
     """All of the page below its head."""
     return [
         _samples(e),
+        *([_classes(e)] if e.of_classes else []),
+        *([_nearest(e.nearest, e)] if e.nearest is not None else []),
         _collapse_error(e),
         _spectrum(e),
         _curves(e),
@@ -108,6 +110,44 @@ def _samples(e: Evaluation) -> Section:
                 f"{len(e.one_step)} of each and {len(e.real)} held out, {e.finish}. "
                 "The largest difference of a pixel between the first two grids, "
                 f"over all samples drawn, is {number(e.pixel_difference)} on a scale from 0 to 1.",
+            ),
+        ),
+    )
+
+
+def _classes(e: Evaluation) -> Section:
+    strips = {name: _strip(x, f"samples of class {name}") for name, x in e.of_classes.items()}
+    return Section(
+        "Class by class",
+        "The density of the leading latents is a mixture whose components have classes. Leaving "
+        "out the other components gives the generator of one class: the same operator, exactly "
+        "linear.",
+        (
+            captioned(
+                rows(strips),
+                "Samples of each class.",
+                "A row is a class, a column one draw of noise.",
+            ),
+        ),
+    )
+
+
+def _nearest(images: Tensor, e: Evaluation) -> Section:
+    strips = {
+        "sample": _strip(images[0], "samples"),
+        "nearest": _strip(images[1], "the nearest training image of each"),
+    }
+    return Section(
+        "Nearest training images",
+        "Samples above the training images nearest to them in pixels. A generator that copies has "
+        "samples much nearer to training images than held-out images are.",
+        (
+            captioned(
+                rows(strips),
+                "Nearest.",
+                "Median root mean square difference of pixels: "
+                f"{number(e.nearest_samples)} for samples, {number(e.nearest_held_out)} for "
+                "held-out images.",
             ),
         ),
     )

@@ -72,6 +72,8 @@ def write_report(
         "fd_many_step": None if many is None else many.fd,
         "fd_real": None if many is None else many.fd_real,
         "recall": None if one is None else one.recall,
+        "nearest_samples": e.nearest_samples,
+        "nearest_held_out": e.nearest_held_out,
         "seconds_train": seconds,
         "seconds_per_1000_one_step": e.seconds_one,
         "seconds_per_1000_many_step": e.seconds_many,
