@@ -1,4 +1,4 @@
-"""What the report of a generator says about copies of training images and about classes."""
+"""Report of a generator: copies of training images."""
 
 from __future__ import annotations
 
