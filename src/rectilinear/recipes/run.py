@@ -193,6 +193,8 @@ def open_run(path: Path | str) -> Run:
             model.end,
             record.recipe.noise,
             record.recipe.rank,
+            model.classes,
+            model.limits,
         ).eval()
     return Run(path, record.name, record.recipe, model.requires_grad_(requires_grad=False))
 
