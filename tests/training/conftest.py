@@ -74,11 +74,13 @@ def small_disk():
     @contextmanager
     def limit(size):
         before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        kept, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # it would be cut, too
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
         try:
             yield
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            sys.dont_write_bytecode = kept
 
     return limit
 
