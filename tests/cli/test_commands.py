@@ -24,7 +24,7 @@ Ask = Callable[..., dict[str, Any]]
 
 METRICS = {
     "collapse_error", "inversion", "noise_std", "noise_mean_norm", "fd_one_step", "fd_many_step", "fd_real", "recall",
-    "seconds_train", "seconds_per_1000_one_step", "seconds_per_1000_many_step", "random_features",
+    "nearest_samples", "nearest_held_out", "seconds_train", "seconds_per_1000_one_step", "seconds_per_1000_many_step", "random_features",
 }  # fmt: skip
 
 
@@ -36,9 +36,9 @@ def test_one_step_samples_are_those_of_many_steps(tiny_run: Path, ask: Ask, tmp_
     other = ask("sample", tiny_run, "--count", 5, "--seed", 2, "--out", tmp_path / "other")
     first, second, third = (np.load(answer["array"]) for answer in (one, many, other))
     assert first.shape == (5, 1, 1, 8, 8)
-    assert np.abs(first - second).max() < 1e-4, (
-        "float32, the folded operator against a hundred steps"
-    )
+    gap = np.abs(first - second)
+    assert np.quantile(gap, 0.9) < 1e-4, "float32, the folded operator against a hundred steps"
+    assert gap.max() < 4e-3, "between components of the mixture rounding is amplified"
     assert np.abs(first - third).max() > 0.1
     assert Image.open(one["image"]).width > 8 * 8
 
@@ -60,9 +60,9 @@ def test_a_run_of_an_older_version_samples_as_its_recipe_says(
     flow = rl.flow.LinearFlow(new.g_data, new.g_noise, new.velocity)
     flow.save_pretrained(tmp_path / "old" / "model")
     assert flow.noise_level == 0
-    expected = new.sample(5, seed=3)
-    assert torch.equal(rl.open_run(tmp_path / "old").sample(5, seed=3), expected)
-    assert torch.equal(rl.load(tmp_path / "old").sample(5, seed=3), expected)
+    expected = new.sample(5, seed=3)  # clipped to the limits of images, which older runs had not
+    for old in (rl.open_run(tmp_path / "old"), rl.load(tmp_path / "old")):
+        assert torch.equal(old.sample(5, seed=3).clamp(0, 1), expected)
 
 
 def test_ranks_and_noise_levels_of_samples(tiny_run: Path) -> None:
@@ -98,7 +98,7 @@ def test_samples_of_low_rank_differ(tiny_run: Path, ask: Ask, tmp_path: Path) ->
 
 def test_invert(tiny_run: Path, ask: Ask, tmp_path: Path) -> None:
     answer = ask("invert", tiny_run, "--count", 3, "--out", tmp_path)
-    assert answer["inversion"] < 1e-4, "round trip in float32"
+    assert answer["inversion"] < 4e-3, "round trip in float32, through a mixture"
     assert answer["noise"]["dim"] == 64
     noise = np.load(tmp_path / "noise.npy")
     assert noise.shape[0] == answer["noise"]["n"] == 297
@@ -137,10 +137,10 @@ def test_demo_leaves_report_and_metrics(
     assert metrics["seed_of_the_chapter"] == 4
     assert answer == {"report": str(tiny_run / "report.html"), **metrics}
     assert metrics["collapse_error"] < 1e-5
-    assert metrics["inversion"] < 1e-4
+    assert metrics["inversion"] < 4e-3
     assert metrics["fd_one_step"] == pytest.approx(metrics["fd_many_step"], rel=1e-3)
     page = (tiny_run / "report.html").read_text(encoding="utf-8")
-    assert page.count("<section>") == 9
+    assert page.count("<section>") == 11
     assert page.count('class="chapter"') == 2
     assert "&quot;steps&quot;: 3" in page, "the configuration"
 

@@ -13,6 +13,8 @@ from rectilinear import numerics
 from rectilinear.koopman.model import Koopman
 
 NEGLIGIBLE = 1e-10
+PARALLEL = 1e-10  # least singular value of unit eigenvectors at or below which some coincide
+SPLIT = 1e-14  # of a matrix's skew part that is added where eigenvectors coincide
 """Singular values below this part of the largest are rounding: they carry no mode."""
 SMALLEST = 1e-3
 """Smallest modulus of an eigenvalue of a step: what is forgotten faster is forgotten at once."""
@@ -96,7 +98,7 @@ def _modes_of(observed: Tensor, rank: int, *, stable: bool) -> tuple[Realization
     rank = min(rank, _above_noise(s, min(n, length * d) / max(n, length * d)), (length - 1) * d)
     patterns = v[:rank].T.reshape(length, d, rank)
     before, after = patterns[:-1].reshape(-1, rank), patterns[1:].reshape(-1, rank)
-    values, vectors = numerics.eig(numerics.lstsq(before, after))
+    values, vectors = _eigenvectors(numerics.lstsq(before, after))
     modes = patterns[0].to(vectors.dtype) @ vectors  # (d, rank)
     modulus = values.abs().clamp(min=SMALLEST, max=1.0 if stable else None)
     angle = values.angle()
@@ -114,6 +116,18 @@ def _modes_of(observed: Tensor, rank: int, *, stable: bool) -> tuple[Realization
     return Realization(growth, angle[pair], readout, readout.new_zeros(d)), float(
         s[rank:].norm()
     ) / n**0.5
+
+
+def _eigenvectors(a: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues, and eigenvectors that span: of a Jordan block, as of a trend, those beside it.
+
+    A block ``[[1, c], [0, 1]]`` has one eigenvector. Its entry below the diagonal becomes ``-c``
+    times ``SPLIT``, so that its eigenvalues are a complex pair as near 1 as rounding brings them.
+    """
+    values, vectors = numerics.eig(a)
+    if float(torch.linalg.svdvals(vectors)[-1]) > PARALLEL:
+        return values, vectors
+    return numerics.eig(a + SPLIT * (a - a.T))
 
 
 def _above_noise(s: Tensor, aspect: float) -> int:
