@@ -128,13 +128,13 @@ def test_a_child_keeps_no_lock_of_a_parent_that_is_gone(tmp_path):
         "import os, sys, time; from rectilinear.files import locked\n"
         "with locked(sys.argv[1]):\n"
         "    child = os.fork()\n"
-        "    if not child: time.sleep(20); os._exit(0)\n"
-        "    print(child, flush=True); os.kill(os.getpid(), 9)"
+        "    if not child: print(os.getpid(), flush=True); time.sleep(20); os._exit(0)\n"
+        "    os.kill(os.getpid(), 9)"
     )
     parent = subprocess.Popen(
         [sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True
     )
-    child = parent.stdout.readline()  # the child keeps the pipe open
+    child = parent.stdout.readline()  # of the child, once it has begun; it keeps the pipe open
     parent.wait()
     try:
         with locked(tmp_path):
