@@ -14,7 +14,7 @@ TEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS) --dist worksteal
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint docs doctest bench figures
+.PHONY: help setup demo test test-whole test-all lint docs doctest bench figures
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/:.*  ## /\t/' | expand -t 12
@@ -37,9 +37,12 @@ demo: $(PACKAGE)  ## Train on digits, sample in one step, write runs/demo/report
 	$(BIN)/rectilinear demo --out runs/demo
 
 test: setup  ## The tests that every change must pass
-	$(TEST) -m "not slow" tests
+	$(TEST) -m "not slow and not whole" tests
 
-test-all: setup  ## The same and the slow ones
+test-whole: setup  ## The tests of whole commands and trainings, which CI runs, too
+	$(TEST) -m "whole and not slow" tests
+
+test-all: setup  ## All of them, the slow ones, too
 	$(TEST) tests
 
 lint: setup  ## ruff, its formatter, and mypy

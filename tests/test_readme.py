@@ -4,6 +4,8 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from rectilinear import cli
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -14,6 +16,7 @@ PAGES = [ROOT / name for name in TOP] + [
 ]
 
 
+@pytest.mark.whole
 def test_the_code_runs() -> None:
     blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     assert blocks

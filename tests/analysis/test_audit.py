@@ -202,6 +202,7 @@ def test_streams_what_does_not_fit(monkeypatch):
     assert rl.audit(model, loader).to_json() == found.to_json(), "shuffled, and the same again"
 
 
+@pytest.mark.whole
 def test_a_compiled_model_is_looked_into():
     model, x = two_layers(), rand(100, 5)
     compiled = torch.compile(model, backend="eager")

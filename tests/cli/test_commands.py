@@ -28,6 +28,7 @@ METRICS = {
 }  # fmt: skip
 
 
+@pytest.mark.whole
 def test_one_step_samples_are_those_of_many_steps(tiny_run: Path, ask: Ask, tmp_path: Path) -> None:
     one = ask("sample", tiny_run, "--count", 5, "--seed", 1, "--out", tmp_path / "one")
     many = ask(
@@ -43,6 +44,7 @@ def test_one_step_samples_are_those_of_many_steps(tiny_run: Path, ask: Ask, tmp_
     assert Image.open(one["image"]).width > 8 * 8
 
 
+@pytest.mark.whole
 def test_the_same_samples_in_python(tiny_run: Path, ask: Ask, tmp_path: Path) -> None:
     drawn = np.load(ask("sample", tiny_run, "--seed", 0, "--out", tmp_path / "c")["array"])[:, 0]
     run = rl.open_run(str(tiny_run))
@@ -52,6 +54,7 @@ def test_the_same_samples_in_python(tiny_run: Path, ask: Ask, tmp_path: Path) ->
     assert (run.flow.noise_level, run.flow.rank) == (run.recipe.noise, run.recipe.rank)
 
 
+@pytest.mark.whole
 def test_a_run_of_an_older_version_samples_as_its_recipe_says(
     tiny_run: Path, tmp_path: Path
 ) -> None:
@@ -65,6 +68,7 @@ def test_a_run_of_an_older_version_samples_as_its_recipe_says(
         assert torch.equal(old.sample(5, seed=3).clamp(0, 1), expected)
 
 
+@pytest.mark.whole
 def test_ranks_and_noise_levels_of_samples(tiny_run: Path) -> None:
     parts = rl.open_run(tiny_run).flow
     low = rl.flow.LinearFlow(parts.g_data, parts.g_noise, parts.velocity, rank=3)
@@ -81,6 +85,7 @@ def test_ranks_and_noise_levels_of_samples(tiny_run: Path) -> None:
             rl.flow.LinearFlow(parts.g_data, parts.g_noise, parts.velocity, **options)
 
 
+@pytest.mark.whole
 def test_noise_can_be_scaled(tiny_run: Path, ask: Ask, tmp_path: Path) -> None:
     unit, still = (
         np.load(ask("sample", tiny_run, "--scale", scale, "--out", tmp_path / str(scale))["array"])
@@ -90,6 +95,7 @@ def test_noise_can_be_scaled(tiny_run: Path, ask: Ask, tmp_path: Path) -> None:
     assert cli.main(["sample", str(tiny_run), "--scale", "0", "--out", str(tmp_path / "none")]) == 2
 
 
+@pytest.mark.whole
 def test_samples_of_low_rank_differ(tiny_run: Path, ask: Ask, tmp_path: Path) -> None:
     low = np.load(ask("sample", tiny_run, "--rank", 1, "--out", tmp_path / "low")["array"])
     full = np.load(ask("sample", tiny_run, "--out", tmp_path / "full")["array"])
@@ -114,6 +120,7 @@ def test_interpolate_begins_and_ends_at_images(tiny_run: Path, ask: Ask, tmp_pat
     assert np.abs(path[:, 1] - path[:, 0]).max() > 0.05
 
 
+@pytest.mark.whole
 def test_demo_leaves_report_and_metrics(
     tiny_run: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,6 +233,7 @@ def test_a_faulty_run_is_one_line(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.whole
 def test_a_disk_that_fills_is_one_line_and_nothing_half_written(
     tiny_run: Path, tmp_path: Path
 ) -> None:

@@ -15,6 +15,7 @@ Ask = Callable[..., dict[str, Any]]
 SMALL = ("--trials", "4", "--steps", "50")
 
 
+@pytest.mark.whole
 def test_the_paper(ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ("study", "paper", "--depths", "1..3", "--optimizers", "adam", "--ridge", "1", *SMALL)
     answer = ask(*words, "--out", tmp_path)

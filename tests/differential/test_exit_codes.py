@@ -331,6 +331,7 @@ def test_a_folder_that_is_no_run(folder, ends, command, text):
     assert names("run") == ["config.json"]
 
 
+@pytest.mark.whole
 def test_a_reader_that_goes_is_no_traceback(folder):
     for words, codes in ((["audit", "m.py:net", *DATA], (0,)), (["--help"], (0,))):
         command = [sys.executable, "-c", COMMAND, *words]
@@ -366,6 +367,7 @@ def test_a_path_that_is_no_utf8_and_an_output_that_is_ascii(folder):
     assert names(out) == ["audit.html", "audit.json"]
 
 
+@pytest.mark.whole
 def test_ctrl_c_is_one_line(folder):
     Path("m.py").write_text("import time\nopen('started', 'w').close()\ntime.sleep(60)\n")
     process = subprocess.Popen(

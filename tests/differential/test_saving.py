@@ -43,6 +43,7 @@ def killed(tmp_path_factory):
     return json.loads(done.stdout)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     "shapes", ["same shapes", pytest.param("other shapes", marks=pytest.mark.slow)]
 )

@@ -50,6 +50,7 @@ def ask(*command: object) -> None:
     assert cli.main([*map(str, command), "--json"]) == 0, command
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(("name", "count"), [("digits", 3), ("images", 20)])
 def test_a_generator_from_few_images(
     name: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -75,6 +76,7 @@ def test_a_generator_from_few_images(
     assert sheet.shape[1] > 3 * sheet.shape[0] - 100
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", ["projector", "style", "mnist"])
 def test_other_recipes_from_few_images(name: str, tmp_path: Path) -> None:
     data, run = folder(tmp_path / "data", 5), tmp_path / "run"

@@ -24,6 +24,7 @@ def compare(kind: str, backend: str) -> None:
         )  # float32, reordered
 
 
+@pytest.mark.whole
 def test_the_graph_has_no_break() -> None:
     compare("vector", "eager")
 

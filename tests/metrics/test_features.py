@@ -27,6 +27,7 @@ def trained():
     return network, losses, train, test
 
 
+@pytest.mark.whole
 def test_learns_the_digits(trained):
     network, losses, train, test = trained
     assert network.accuracy > 0.975  # 0.980 to 0.990 over seeds

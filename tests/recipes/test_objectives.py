@@ -148,6 +148,7 @@ def generator() -> rl.flow.LinearFlow:
     return fitted.model.double().eval()
 
 
+@pytest.mark.whole
 def test_a_class_is_the_same_operator_and_its_density_exact(
     generator: rl.flow.LinearFlow,
 ) -> None:
@@ -168,6 +169,7 @@ def test_a_class_is_the_same_operator_and_its_density_exact(
             generator.given(wrong)
 
 
+@pytest.mark.whole
 def test_samples_are_one_operator_and_clipped_in_any_batches(
     generator: rl.flow.LinearFlow, monkeypatch: pytest.MonkeyPatch
 ) -> None:

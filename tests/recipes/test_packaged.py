@@ -56,6 +56,7 @@ def test_a_folder_of_that_name_comes_first(tmp_path: Path, monkeypatch: pytest.M
     assert isinstance(rl.load("mnist"), rl.operators.Diagonal)
 
 
+@pytest.mark.whole
 def test_from_a_shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["sample", "mnist", "--class", "7", "--count", "3", "--out", str(tmp_path), "--json"]
     assert main([*words, "--format", "png"]) == 0

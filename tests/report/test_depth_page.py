@@ -6,6 +6,7 @@ from rectilinear.plots.page import page
 from rectilinear.report import audit as depth
 
 
+@pytest.mark.whole
 def test_sections_and_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(depth, "_LAYERS", (1, 10))
     sections, metrics = depth.depth_sections(seed=0)

@@ -249,6 +249,7 @@ def test_a_killed_run_ends_with_the_same_weights(tmp_path):
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 
 
+@pytest.mark.whole
 def test_stylize_writes_images_and_numbers(trained, tmp_path, capsys):
     draw(tmp_path / "mine", ["a", "b"], size=20)
     ask = ["stylize", str(trained), "--json", "--out", str(tmp_path / "out")]

@@ -22,6 +22,7 @@ SCRIPT = Path(__file__).with_name("processes.py")
 ALLOWED = tolerance(torch.float64, scale=1000)
 
 
+@pytest.mark.whole
 def test_runs_killed_twice_end_bit_for_bit_like_one_that_was_not(processes):
     assert_same_runs(*processes, kills=2)
 
@@ -51,6 +52,7 @@ def assert_same_runs(folder, report, kills):
         assert [(record["step"], record["loss"], record["lr"]) for record in read_log(out)] == log
 
 
+@pytest.mark.whole
 def test_two_processes_follow_the_loss_curve_of_one(processes):
     folder, report = processes
     assert report["exit"] == [0, 0]

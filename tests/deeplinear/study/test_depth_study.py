@@ -120,6 +120,7 @@ def test_comparisons_are_paired_and_corrected(result: StudyResult) -> None:
     assert [line["steps_against"] for line in lines] == ["", "depth 1, gd", "", "depth 1, adam"]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("n_jobs", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_the_same_to_the_last_bit_for_any_number_of_workers(
     result: StudyResult, n_jobs: int
@@ -242,6 +243,7 @@ def test_a_table_is_the_same_with_two_workers(table: Table) -> None:
     assert same(study.run(table, n_jobs=2), study.run(table))
 
 
+@pytest.mark.whole
 def test_a_table_is_cross_validated(table: Table) -> None:
     study = DepthStudy(
         deep_linear([1, 2], inits=["torch"], optimizers=["adam"], lr=0.02),
@@ -290,6 +292,7 @@ def test_collinear_columns(table: Table) -> None:
     )
 
 
+@pytest.mark.whole
 def test_files(result: StudyResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setitem(sys.modules, "pandas", None)
@@ -334,6 +337,7 @@ def test_frames_and_parquet_are_tidy(result: StudyResult, tmp_path: Path) -> Non
     )
 
 
+@pytest.mark.whole
 def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
     items = {i: tmp_path / str(i) for i in range(3)}
     for i in (0, 2):
