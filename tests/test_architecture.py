@@ -17,7 +17,7 @@ LAYERS = (
     {"induced_space", "learning", "deeplinear", "maps"},
     {"linearizer", "analysis"},
     {"flow", "projector", "style", "koopman", "testing", "verbs"},
-    {"recipes", "report"},
+    {"explorer", "recipes", "report"},
     {"papers"},
     {"cli"},
 )

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "demo": "report",
     "train": "train",
+    "explore": "explore",
     "sample": "sample",
     "invert": "sample",
     "interpolate": "sample",

@@ -37,7 +37,7 @@ class _Source:
         return torch.stack([*named_images(path, (c, h, w), self.out).values()])
 
 
-def _opened(run: Path, out: Path | None) -> _Source:
+def opened(run: Path, out: Path | None) -> _Source:
     """The generator of a run's folder, or the one of this name that comes with the package."""
     from rectilinear import recipes
     from rectilinear.recipes.packaged import is_packaged, load_packaged
@@ -78,7 +78,7 @@ def sample(arguments: Sample) -> dict[str, Any]:
     """Write the samples as image and array, or one file each."""
     from rectilinear.cli._options import write_images
 
-    source = _opened(arguments.run, arguments.out)
+    source = opened(arguments.run, arguments.out)
     generator = source.generator
     if arguments.label is not None:
         generator = generator.given(arguments.label)
@@ -150,7 +150,7 @@ def invert(arguments: Invert) -> dict[str, Any]:
     from rectilinear.files import atomic_write
     from rectilinear.random import generator
 
-    source = _opened(arguments.run, arguments.out)
+    source = opened(arguments.run, arguments.out)
     images, out = source.images(arguments.input, arguments.split, arguments.data_dir), source.out
     noisy = images + source.generator.noise_level * torch.randn(
         images.shape, generator=generator(arguments.seed)
@@ -197,7 +197,7 @@ def interpolate(arguments: Interpolate) -> dict[str, Any]:
 
     if arguments.frames < 2:
         raise UsageError(f"--frames {arguments.frames} is out of range: the ends are two.")
-    source = _opened(arguments.run, arguments.out)
+    source = opened(arguments.run, arguments.out)
     images = source.images(arguments.input, arguments.split, arguments.data_dir)
     count = min(arguments.count, len(images) // 2)
     if not count:

@@ -1,0 +1,66 @@
+"""``rectilinear explore``: a generator as one HTML page, in which it runs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tyro
+
+from rectilinear.cli._options import Common
+
+if TYPE_CHECKING:
+    from rectilinear.datasets import Images
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explore(Common):
+    """Write the explorer of a generator: one HTML file in which the network runs and can be moved.
+
+    The file needs no server and no network. Where the data of the run are found, it holds some of
+    them to choose from and to compare with; else it uses samples of the generator.
+    """
+
+    run: tyro.conf.Positional[Path]
+    """Folder of the run, or the name of a generator of the package, such as mnist."""
+    out: Path | None = None
+    """HTML file; explorer.html in the folder of the run, or in the present one, by default."""
+    data_dir: Path | None = None
+    """Folder of data sets; $RECTILINEAR_DATA, then ./data, by default."""
+
+    def folders(self) -> tuple[Path, ...]:
+        return (self._file().parent,)
+
+    def locks(self) -> tuple[Path, ...]:
+        return ()
+
+    def _file(self) -> Path:
+        folder = self.run if self.run.is_dir() else Path()
+        return self.out or folder / "explorer.html"
+
+
+def explore(arguments: Explore) -> dict[str, Any]:
+    """Path and size of the file, and which data it holds."""
+    from rectilinear.cli.sample import opened
+    from rectilinear.explorer import write_explorer
+
+    source = opened(arguments.run, None)
+    data = _data(source.data, arguments.data_dir, source.size)
+    name = Path(source.data).name
+    written = write_explorer(source.generator, arguments._file(), name, *data)
+    return {**written, "data": source.data if data else "none found: samples instead"}
+
+
+def _data(name: str, data_dir: Path | None, size: int | None) -> "tuple[Images, ...]":
+    """Training and held-out images; nothing where there are none and none were asked for."""
+    from rectilinear import datasets
+    from rectilinear.errors import DataError
+
+    try:
+        return (
+            datasets.load(name, "train", data_dir, size),
+            datasets.load(name, "test", data_dir, size),
+        )
+    except DataError:
+        if data_dir is not None:
+            raise
+        return ()

@@ -1,0 +1,178 @@
+"""The images that come with the page: what it shows before its weights are read, and the data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rectilinear.datasets import Images
+from rectilinear.explorer.noise import noise
+from rectilinear.flow import LinearFlow
+from rectilinear.operators import Operator, svd
+
+STRIP_IMAGES = 9  # along a slider, an odd number
+REACH, STEP = 3.0, 0.05  # standard deviations at the ends of a slider, and between two places
+START_SAMPLES = 12
+PLAIN = 0.99  # probability of the class of an image that is one of it
+MAX_SLIDERS, FIRST_SLIDERS = 32, 8
+COLUMNS = 7  # samples in a row
+LINE_IMAGES = 9  # from one image to another
+GALLERY_IMAGES = 10
+MAX_CLASS_ROWS = 20
+NEAR_IMAGES = 8  # nearest training images that are shown
+NEIGHBOUR_NUMBERS = 1_600_000  # pixels of training images in the file, at most
+DISTANCE_IMAGES = 400  # held out, from which the usual distance is found
+RANK_SEED, CLASS_SEED = 1000, 51000  # of the rows that the page draws with its first seeds
+HELD_OUT = "held-out images, which the model was not trained on"
+SAMPLED = "samples of the generator itself"
+
+
+@dataclass(frozen=True, eq=False)
+class Content:
+    """Images ``(n, c, h, w)`` in the order of the page, and the facts that its scripts read."""
+
+    tiles: Tensor
+    neighbours: Tensor | None
+    page: dict[str, Any]
+
+
+def content(
+    flow: LinearFlow, operator: Operator, train: Images | None, test: Images | None
+) -> Content:
+    """All that the page shows before it computes: strips, ranks, classes, gallery, neighbours."""
+    directions = _Directions(flow, operator)
+    start = directions.start()
+    tiles = [directions.first_rows(start), *directions.of_classes()]
+    gallery, names = _in_turn(test) if test is not None else directions.gallery(tiles[1:])
+    neighbours = None if train is None else _some(train.images)
+    facts = {
+        "n": directions.n,
+        "rank": directions.rank,
+        "sigma": directions.s[: directions.sliders].tolist(),
+        "sliders": directions.sliders,
+        "first": directions.first,
+        "start": [round(v, 2) for v in start[: directions.sliders].tolist()],
+        "strip": STRIP_IMAGES,
+        "reach": REACH,
+        "step": STEP,
+        "ranks": directions.ranks,
+        "columns": COLUMNS,
+        "classes": flow.classes,
+        "classRows": len(tiles) - 1,
+        "line": LINE_IMAGES,
+        "gallery": len(gallery),
+        "galleryNames": names,
+        "gallerySource": SAMPLED if test is None else HELD_OUT,
+        "noise": flow.noise_level,
+        "near": NEAR_IMAGES,
+        "neighboursText": "" if train is None else _neighbours_text(neighbours, train, test),
+        "neighbourCount": 0 if neighbours is None else len(neighbours),
+    }
+    return Content(torch.cat([*tiles, gallery]).clamp(0, 1), neighbours, facts)
+
+
+class _Directions:
+    """A generator by its singular directions: images from coordinates in standard deviations."""
+
+    def __init__(self, flow: LinearFlow, operator: Operator) -> None:
+        self.flow = flow
+        self.u, self.s, _ = svd(operator)
+        self.n = len(self.s)
+        self.rank = flow.rank or self.n
+        self.sliders = min(MAX_SLIDERS, self.rank)
+        self.first = min(FIRST_SLIDERS, self.sliders)
+        self.ranks = _ranks(self.n)
+
+    @torch.no_grad()
+    def decode(self, c: Tensor, given: int | None = None) -> Tensor:
+        """Images of coordinates ``(b, n)``."""
+        network = self.flow.g_data if given is None else self.flow.given(given).g_data
+        latents = self.u(c.to(self.s) * self.s)
+        return network.inverse(latents.unflatten(1, network.latent_shape)).clamp(0, 1)
+
+    def drawn(self, seed: int, count: int, rank: int) -> Tensor:
+        """Coordinates of samples with seeds from ``seed`` on, cut to a rank."""
+        c = torch.stack([noise(seed + k, self.n) for k in range(count)])
+        c[:, rank:] = 0
+        return c
+
+    def start(self) -> Tensor:
+        """The first position of the sliders, ``(n,)``.
+
+        Of a few samples, and those of a plain class, the one that its sliders change the most.
+        """
+        drawn = self.drawn(0, START_SAMPLES, self.sliders).clamp(-REACH, REACH)
+        drawn = (drawn / STEP).round() * STEP
+        images = self.decode(drawn)
+        moved = drawn.expand(2, self.first, *drawn.shape).clone()
+        for i in range(self.first):
+            moved[0, i, :, i], moved[1, i, :, i] = -REACH / 2, REACH / 2
+        changed = self.decode(moved.flatten(0, 2)).unflatten(0, moved.shape[:3])
+        score = (changed - images).square().flatten(3).mean((0, 1, 3))
+        if self.flow.classes:
+            plain = self.flow.class_probabilities(images).amax(1)
+            score[plain < min(PLAIN, float(plain.max()))] = -1
+        return drawn[score.argmax()]
+
+    def first_rows(self, start: Tensor) -> Tensor:
+        """The image of the sliders, a strip for each of the first, and samples at every rank."""
+        walk = start.expand(self.first, STRIP_IMAGES, self.n).clone()
+        walk[range(self.first), :, range(self.first)] = torch.linspace(-REACH, REACH, STRIP_IMAGES)
+        ranked = [self.drawn(RANK_SEED, COLUMNS, k) for k in self.ranks]
+        return self.decode(torch.cat([start[None], walk.flatten(0, 1), *ranked]))
+
+    def of_classes(self) -> list[Tensor]:
+        """A row of samples of each class, one noise a column."""
+        same = self.drawn(CLASS_SEED, COLUMNS, self.rank)
+        return [self.decode(same, k) for k in range(min(len(self.flow.classes), MAX_CLASS_ROWS))]
+
+    def gallery(self, of_classes: list[Tensor]) -> tuple[Tensor, list[str]]:
+        """Samples to choose from: one of each class, or any, as 8-bit files keep them."""
+        classes = of_classes[:GALLERY_IMAGES]
+        if classes:
+            images = torch.stack([row[k % COLUMNS] for k, row in enumerate(classes)])
+        else:
+            images = self.decode(self.drawn(0, GALLERY_IMAGES, self.rank))
+        return (images * 255).round() / 255, list(self.flow.classes[: len(classes)])
+
+
+def _ranks(n: int) -> list[int]:
+    """Powers of two below ``n``, and ``n``.
+
+    Example:
+        >>> _ranks(10)
+        [1, 2, 4, 8, 10]
+    """
+    return [2**i for i in range(n.bit_length()) if 2**i < n] + [n]
+
+
+def _in_turn(test: Images) -> tuple[Tensor, list[str]]:
+    """The first image of every class, then the second, and the names of their classes."""
+    seen: dict[int, int] = {}
+    places = []
+    for i, label in enumerate(test.labels.tolist()):
+        seen[label] = seen.get(label, -1) + 1
+        places.append((seen[label], label, i))
+    order = [i for *_, i in sorted(places)[:GALLERY_IMAGES]]
+    names = [test.classes[int(test.labels[i])] for i in order] if len(test.classes) > 1 else []
+    return test.images[order], names
+
+
+def _some(images: Tensor) -> Tensor:
+    """As many images as the file has place for, evenly from all."""
+    count = max(1, min(len(images), NEIGHBOUR_NUMBERS // images[0].numel()))
+    return images[torch.arange(count) * len(images) // count]
+
+
+def _neighbours_text(some: Tensor | None, train: Images, test: Images | None) -> str:
+    assert some is not None
+    words = f"The nearest in pixels of {len(some):,} training images that this file holds"
+    words += f", of {len(train):,} in all." if len(some) < len(train) else ", which are all."
+    if test is not None:
+        distance = torch.cdist(test.images[:DISTANCE_IMAGES].flatten(1), some.flatten(1)).amin(1)
+        usual = float(distance.median()) / some[0].numel() ** 0.5
+        words += f" For a held-out image the nearest differs by {usual:.2f} (root mean square)."
+    return words

@@ -1,0 +1,132 @@
+// The triangular map of a Gaussian mixture to N(0, I), in double precision, one row at a time: see
+// rectilinear.invertible.MixtureMap, whose algorithm this is.
+
+const NEGLIGIBLE = 45;  // log of the share of a tail below which a component changes nothing
+const FAR = 35;  // deviations behind which tails are kept as logarithms alone
+
+function mixture(spec, tensor) {
+  const weights = Float64Array.from(tensor("log_weights")), means = tensor("means"), logScales = tensor("log_scales");
+  const lower = tensor("lower"), classes = tensor("classes"), count = weights.length, d = means.length / count;
+  const total = logSumExp(weights, count), pairs = d * (d - 1) / 2;
+  const shift = new Float64Array(count * d), scale = Float64Array.from(logScales, Math.exp);
+  for (let k = 0; k < count; k++) weights[k] -= total;
+  for (let k = 0; k < count; k++) for (let i = 0; i < d; i++) {
+    const row = k * pairs + i * (i - 1) / 2;
+    let sum = scale[k * d + i] * means[k * d + i];
+    for (let j = 0; j < i; j++) sum += lower[row + j] * means[k * d + j];
+    shift[k * d + i] = sum;
+  }
+  const chosen = (given) => {  // components of a class; all without one
+    const all = Array.from({ length: count }, (_, k) => k);
+    return given === undefined || given < 0 || !classes ? all : all.filter((k) => classes[k] === given);
+  };
+  const below = (k, i, x) => {  // sum_j<i P_kij x_j
+    const row = k * pairs + i * (i - 1) / 2;
+    let sum = 0;
+    for (let j = 0; j < i; j++) sum += lower[row + j] * x[j];
+    return sum;
+  };
+  const normalised = (logW, live) => {
+    const kept = live.map((k) => logW[k]), sum = logSumExp(kept, kept.length);
+    return kept.map((v) => v - sum);
+  };
+
+  function encode(input, given) {
+    const x = Float64Array.from(input), z = new Float64Array(d), live = chosen(given), logW = Float64Array.from(weights);
+    for (let i = 0; i < d; i++) {
+      const logR = normalised(logW, live), low = [], high = [];
+      live.forEach((k, m) => {
+        const e = below(k, i, x) + scale[k * d + i] * x[i] - shift[k * d + i];
+        low.push(logR[m] + logNormalTail(e));
+        high.push(logR[m] + logNormalTail(-e));
+        logW[k] += logNormal(e) + logScales[k * d + i];
+      });
+      const left = logSumExp(low, low.length), right = logSumExp(high, high.length);
+      z[i] = left < right ? quantileOfLog(left) : -quantileOfLog(right);
+    }
+    return z;
+  }
+
+  function decode(input, given) {
+    const x = new Float64Array(d), all = chosen(given), logW = Float64Array.from(weights);
+    for (let i = 0; i < d; i++) {
+      const z = input[i], logR = normalised(logW, all), least = logNormalTail(-Math.abs(z)) - NEGLIGIBLE;
+      const live = { w: [], mean: [], deviation: [] }, centres = [];
+      all.forEach((k, m) => {
+        const deviation = 1 / scale[k * d + i], centre = (shift[k * d + i] - below(k, i, x)) * deviation;
+        centres.push(centre);
+        if (logR[m] >= least) { live.w.push(logR[m]); live.mean.push(centre); live.deviation.push(deviation); }
+      });
+      x[i] = live.w.length === 1 ? live.mean[0] + z * live.deviation[0] : quantile(live, z);
+      all.forEach((k, m) => { logW[k] += logNormal((x[i] - centres[m]) * scale[k * d + i]) + logScales[k * d + i]; });
+    }
+    return x;
+  }
+
+  function classProbabilities(input) {
+    const x = Float64Array.from(input), size = Math.max(...classes) + 1, joint = Array.from({ length: size }, () => []);
+    for (let k = 0; k < count; k++) {
+      let sum = weights[k];
+      for (let i = 0; i < d; i++) {
+        sum += logNormal(below(k, i, x) + scale[k * d + i] * x[i] - shift[k * d + i]) + logScales[k * d + i];
+      }
+      joint[classes[k]].push(sum);
+    }
+    const logs = joint.map((values) => logSumExp(values, values.length)), sum = logSumExp(logs, size);
+    return logs.map((v) => Math.exp(v - sum));
+  }
+  return { encode, decode, classProbabilities: classes ? classProbabilities : null };
+}
+
+// The x with F(x) = P(Z <= z): Newton's method on the quantile of F in a bracket, and bisection where the error does
+// not halve.
+function quantile({ w, mean, deviation }, z) {
+  const size = w.length, sign = z < 0 ? 1 : -1, weight = Float64Array.from(w, Math.exp), terms = new Float64Array(size);
+  let low = Infinity, high = -Infinity, x = 0;
+  for (let m = 0; m < size; m++) {
+    const end = mean[m] + z * deviation[m];
+    low = Math.min(low, end);
+    high = Math.max(high, end);
+    x += weight[m] * end;
+  }
+  const width = high - low, eps = Number.EPSILON;
+  low -= 1e-5 * width + 8 * eps * Math.abs(low);
+  high += 1e-5 * width + 8 * eps * Math.abs(high);
+  x = Math.min(high, Math.max(low, x));
+  let before = Infinity;
+  for (let step = 0; step < 120; step++) {
+    const [tail, slope] = (Math.abs(z) > FAR ? inLogs : near)(x);
+    const error = sign * tail - z, off = Math.abs(error);
+    if (error < 0) low = x;
+    if (error > 0) high = x;
+    if (off <= 4 * eps * (1 + Math.abs(z))) return x;
+    let next = x - error / slope;
+    const newton = next >= low && next <= high && tail <= 2.5 && (off <= 0.5 * before || off < 1e-2);
+    if (!newton) next = (low + high) / 2;
+    const still = Math.abs(next - x) <= 2 * eps * Math.abs(x);
+    x = next;
+    before = off;
+    if ((still && off < 1e-2) || high - low <= 2 * eps * Math.abs(x)) return x;
+  }
+  return x;
+
+  function near(x) {
+    let tail = 0, density = 0;
+    for (let m = 0; m < size; m++) {
+      const t = (x - mean[m]) / deviation[m], e = weight[m] * Math.exp(-0.5 * t * t);
+      const part = 0.5 * e * erfcx(Math.abs(t) * Math.SQRT1_2);
+      tail += sign * t < 0 ? part : weight[m] - part;
+      density += e / deviation[m];
+    }
+    const q = tail <= 0.5 ? quantileOfLog(Math.log(tail)) : -quantileOfLog(Math.log(Math.max(1 - tail, Number.EPSILON)));
+    return [q, density / Math.exp(-0.5 * q * q)];
+  }
+
+  function inLogs(x) {
+    for (let m = 0; m < size; m++) terms[m] = w[m] + logNormalTail(sign * (x - mean[m]) / deviation[m]);
+    const tail = logSumExp(terms, size);
+    const q = tail <= LOG_HALF ? quantileOfLog(tail) : -quantileOfLog(Math.log(Math.max(-Math.expm1(tail), Number.EPSILON)));
+    for (let m = 0; m < size; m++) terms[m] = w[m] + logNormal((x - mean[m]) / deviation[m]) - Math.log(deviation[m]);
+    return [q, Math.exp(logSumExp(terms, size) - logNormal(q))];
+  }
+}

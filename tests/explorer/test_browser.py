@@ -1,0 +1,201 @@
+"""The explorer in a browser: what moves, what it computes, what a reader without eyes or mouse has."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from chromium import Browser
+from rectilinear import load
+from rectilinear.explorer import write_explorer
+from rectilinear.flow import LinearFlow, collapse
+
+FRAME_SECONDS = 0.030  # of processor time: the image after a slider has moved
+MAX_BYTES = 10e6
+PIXELS = (
+    "(s) => Array.from(document.querySelector(s).getContext('2d').getImageData(0, 0, 8, 8).data)"
+)
+FRAMES = """(async () => {
+  const slider = document.querySelector("#d0");
+  for (let i = 0; i < 50; i++) {
+    slider.value = -2 + i / 12;
+    slider.dispatchEvent(new Event("input"));
+    await explorer.parts.directions.shown;
+    await new Promise(requestAnimationFrame);
+  }
+})()"""
+HERO = f"({PIXELS})('#directions .hero canvas')"
+
+
+def move(browser: Browser, slider: int, value: float) -> None:
+    """Set a slider as a hand does, and wait for its image."""
+    browser.run(
+        f"(() => {{ const s = document.querySelector('#d{slider}'); s.value = {value};"
+        " s.dispatchEvent(new Event('input')); return explorer.parts.directions.shown; })()"
+    )
+
+
+def test_sliders_move_the_image(opened: Browser, digits: LinearFlow) -> None:
+    before = opened.run(HERO)
+    move(opened, 0, 2.5)
+    assert opened.run(HERO) != before
+    start = torch.zeros(1, 64)
+    start[0, :32] = torch.tensor(opened.run("Array.from(explorer.state.z)"))
+    assert start[0, 0] == 2.5
+    image = digits.g_data.inverse(collapse(digits).operator(start)).clamp(0, 1)[0, 0]
+    shown = np.array(opened.run(HERO)).reshape(8, 8, 4)[..., 0]
+    white, ink = 255, int("1c", 16)  # of the colours of the page
+    assert np.abs(shown - (white + (ink - white) * image.numpy())).max() <= 1
+    assert opened.run("document.querySelector('#d0').getAttribute('aria-valuetext')").startswith(
+        "2.5"
+    )
+
+
+def test_strips_follow_when_the_hand_rests(opened: Browser) -> None:
+    second = "(s) => Array.from(document.querySelectorAll('.slider canvas')[1].getContext('2d').getImageData(0, 0, 88, 8).data)"
+    before = opened.run(f"({second})()")
+    move(opened, 0, -2.5)
+    opened.wait(
+        f"JSON.stringify(({second})()) !== {json.dumps(json.dumps(before).replace(' ', ''))}"
+    )
+
+
+def test_keys_move_a_slider(opened: Browser) -> None:
+    opened.run("document.querySelector('#d3').focus()")
+    value = opened.run("Number(document.querySelector('#d3').value)")
+    opened.key("ArrowRight", 39)
+    assert opened.run("explorer.state.z[3]") == pytest.approx(value + 0.05)
+
+
+def test_the_address_restores_the_state(browser: Browser, page: Path) -> None:
+    browser.open(page, "#z=1,-2,0.5&given=3&samples=4&at=0.2&terms=3,1,10")
+    browser.wait("explorer.idle()")
+    assert browser.run("Array.from(explorer.state.z).slice(0, 4)") == [1, -2, 0.5, 0]
+    assert browser.run("[explorer.state.given, explorer.state.samples, explorer.state.at]") == [
+        3,
+        4,
+        0.2,
+    ]
+    assert browser.run("document.querySelector('#given').value") == "3"
+    move(browser, 1, 1.5)
+    browser.wait("location.hash.includes('z=1,1.5,0.5&given=3&samples=4')")
+    browser.open(page, "#z=1,cat&given=99&ends=-3,400")
+    assert browser.run("explorer.state.given") == -1
+    assert browser.run("explorer.state.ends") == [0, 0]
+
+
+def test_a_file_comes_back(opened: Browser, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    opened.run("window.before = explorer.parts.own.current; 0")
+    opened.choose_file("#file", tmp_path / "image.png")
+    opened.wait("explorer.parts.own.current !== before && explorer.idle()")
+    taken = np.array(opened.run("Array.from(explorer.parts.own.current)"))
+    assert np.abs(taken - pixels.flatten() / 255).max() < 1e-9
+    back = "explorer.ask('own', 'recover', {x: explorer.parts.own.current, given: -1}).then(({answer}) => Array.from(answer.back))"
+    assert np.abs(np.array(opened.run(back)) - taken).max() < 1 / 255
+    assert "largest error of a pixel" in opened.run(
+        "document.querySelector('#own .facts').innerText"
+    )
+    assert "Encoded: largest error" in opened.run(
+        "document.querySelector('#own .said').textContent"
+    )
+
+
+def test_a_file_that_is_no_image_is_one_sentence(opened: Browser, tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("no image")
+    opened.choose_file("#file", tmp_path / "text.png")
+    opened.wait("document.querySelector('#own .said').textContent.includes('not an image')")
+
+
+def test_drawing_with_pointer_and_keys(opened: Browser) -> None:
+    opened.run(
+        "document.querySelector('#clear').click(); document.querySelector('.pad').scrollIntoView({block: 'center', behavior: 'instant'}); window.before = explorer.parts.own.current; 0"
+    )
+    x, y = opened.run(
+        "(({x, y}) => [x + 60, y + 60])(document.querySelector('.pad').getBoundingClientRect())"
+    )
+    for kind, shift in (("mousePressed", 0), ("mouseMoved", 90), ("mouseReleased", 90)):
+        point = {"type": kind, "x": x + shift, "y": y + shift, "button": "left", "buttons": 1}
+        opened.send("Input.dispatchMouseEvent", {**point, "clickCount": 1})
+    opened.wait("explorer.parts.own.current !== before && explorer.idle()")
+    assert opened.run("Math.max(...explorer.parts.own.current)") > 0.5
+    opened.run(
+        "document.querySelector('#clear').click(); document.querySelector('.pad').focus(); window.before = explorer.parts.own.current; 0"
+    )
+    opened.key(" ", 32)
+    opened.key("ArrowUp", 38)
+    opened.wait("explorer.parts.own.current !== before && explorer.idle()")
+
+
+@pytest.mark.parametrize(
+    ("press", "seen"),
+    [
+        ("#ranks .buttons button", "#ranks .rows canvas:nth-of-type(4)"),
+        ("#between .chooser label:nth-of-type(7) input", "#between .pair canvas"),
+        ("#sums .chooser label:nth-of-type(7) input", "#sums .sum figure:nth-of-type(4) canvas"),
+        ("#own .chooser label:nth-of-type(7) input", "#own .pair figure:nth-of-type(3) canvas"),
+        ("#steps .buttons button", "#steps .pair canvas"),
+        ("#classes .buttons button", "#classes .rows canvas:nth-of-type(3)"),
+    ],
+    ids=lambda words: words.split()[0],
+)
+def test_sections_compute(opened: Browser, press: str, seen: str) -> None:
+    image = f"document.querySelector('{seen}').toDataURL()"
+    before = opened.run(image)
+    opened.run(f"document.querySelector('{press}').click()")
+    opened.wait(f"explorer.idle() && {image} !== {json.dumps(before)}")
+
+
+def test_a_hundred_steps_are_one(opened: Browser) -> None:
+    said = opened.run("document.querySelector('#steps .said').textContent")
+    assert re.search(r"pixel: \d\.\d × 10⁻[⁵⁶⁷⁸⁹]", said)
+
+
+def test_everything_has_a_name_and_nothing_is_wider_than_a_phone(opened: Browser) -> None:
+    unnamed = opened.run(
+        "Array.from(document.querySelectorAll('canvas[role], input, select, button, svg[role], section')).filter((e) =>"
+        " !(e.getAttribute('aria-label') || e.getAttribute('aria-labelledby') || (e.labels && e.labels.length) || e.textContent.trim())).map((e) => e.outerHTML)"
+    )
+    assert not unnamed
+    opened.size(400, 800)
+    assert opened.run("document.documentElement.scrollWidth") == 400
+    opened.size(1280, 900)
+
+
+def test_dark_images_are_drawn_again(opened: Browser) -> None:
+    light = opened.run(HERO)
+    opened.dark(True)
+    opened.wait(f"({HERO})[0] !== {light[0]}")
+    opened.dark(False)
+
+
+def test_nothing_is_asked_of_the_network_and_the_console_is_empty(opened: Browser) -> None:
+    assert not opened.requests()
+    assert not opened.problems()
+
+
+@pytest.mark.slow
+def test_mnist_on_one_core(browser: Browser, tmp_path: Path, mnist_dir: Path) -> None:
+    from rectilinear.datasets import load as load_data
+
+    model, out = load("mnist"), tmp_path / "explorer.html"
+    assert isinstance(model, LinearFlow)
+    data = (load_data("mnist", split, mnist_dir) for split in ("train", "test"))
+    write_explorer(model, out, "mnist", *data)
+    assert out.stat().st_size < MAX_BYTES
+    browser.open(out)
+    browser.wait("explorer.idle()")
+    frames = []
+    for _ in range(6):
+        begin = browser.processor_seconds()
+        browser.run(FRAMES)
+        frames.append((browser.processor_seconds() - begin) / 50)
+    print(f"processor time of a frame: {1000 * min(frames):.1f} ms")
+    assert min(frames) < FRAME_SECONDS
+    assert not browser.problems()
+    assert not browser.requests()
