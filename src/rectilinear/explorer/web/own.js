@@ -3,7 +3,7 @@
 function ownImage(place, ask, { gallery, changed, toSliders }) {
   const [channels, height, width] = page.shape, size = height * width, pad = padOf(place.querySelector(".pad"), (x) => take(x, true));
   const views = [sheet(1), sheet(1), sheet(1)], said = place.querySelector(".said"), charts = place.querySelector(".charts");
-  const projections = sheet(page.ranks.length), near = page.neighbours ? sheet(page.near) : null, facts = place.querySelector(".facts");
+  const projections = sheet(page.ranks.length), near = page.neighbourCount ? sheet(page.near) : null, facts = place.querySelector(".facts");
   const figure = (view, text) => el("figure", {}, view.node, el("figcaption", {}, text));
   place.querySelector(".pair").append(figure(views[0], "your image"), figure(views[1], "its noise"), figure(views[2], "the image again"));
   const rows = place.querySelector(".rows");

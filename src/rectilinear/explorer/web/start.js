@@ -30,7 +30,6 @@ async function start() {
   parts.ranks.first(cut(page.ranks.length * page.columns));
   parts.classes.first(cut(page.classRows * page.columns));
   gallery.images = cut(page.gallery);
-  if (page.neighbourSprite) page.neighbours = await tiles(page.neighbourSprite, page.neighbourCount);
   parts.own = ownImage(by("own"), ask, {
     gallery,
     async changed(x, c, label) {
@@ -55,6 +54,7 @@ async function start() {
     talk = engine(by("engine").textContent);
     await talk.ask("slider", "load", { spec, weights });
     begin();
+    if (page.neighbourCount) page.neighbours = await tiles(page.neighbourSprite, page.neighbourCount);
     const all = () => {
       const plain = !location.hash;
       if (!plain) parts.directions.restore();
