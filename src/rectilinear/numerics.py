@@ -196,6 +196,25 @@ class Moments:
         both.mean_t = self.mean_t + m / (n + m) * shift_t
         return both
 
+    def leading(self, columns: int, targets: int) -> Moments:
+        """The moments of the first so many columns and targets: a leading block of the factor.
+
+        Example:
+            >>> x, moments = torch.randn(50, 3).double(), Moments()
+            >>> moments.add(x, x)
+            >>> moments.leading(2, 1).fit().matrix.round(decimals=9).abs().tolist()
+            [[1.0, 0.0]]
+        """
+        self._reduce()
+        part = Moments(self.computed)
+        part.resolution, part._rows = self.resolution, self._rows
+        part.mean_x, part.mean_t = self.mean_x[:columns], self.mean_t[:targets]
+        part.factor = self.factor[:columns, :columns]
+        part.projected = self.projected[:columns, :targets]
+        rest = self.projected[columns:, :targets].square().sum(0)
+        part.outside = self.outside[:targets] + rest
+        return part
+
     def left_by(self, matrix: Tensor, constant: Tensor) -> tuple[Tensor, Tensor]:
         """Sums of squares that ``A x + b`` leaves of the targets, and of these centred, ``(T,)``.
 

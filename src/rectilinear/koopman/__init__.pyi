@@ -5,6 +5,12 @@ from .closed_form import fit as fit
 from .diagnostics import chapman_kolmogorov_error as chapman_kolmogorov_error
 from .diagnostics import one_step_error as one_step_error
 from .diagnostics import round_trip_error as round_trip_error
+from .dictionaries import Fourier as Fourier
+from .dictionaries import Monomials as Monomials
+from .forecast import Check as Check
+from .forecast import Comparison as Comparison
+from .forecast import Forecast as Forecast
+from .forecaster import Forecaster as Forecaster
 from .model import Features as Features
 from .model import Koopman as Koopman
 from .model import Lift as Lift

@@ -68,6 +68,17 @@ def realize(observed: Tensor, rank: int, *, stable: bool) -> Realization:
     return _modes_of(observed, rank, stable=stable)[0]
 
 
+def realize_at(observed: Tensor, floor: float) -> Realization:
+    """All modes of windows ``(N, L, d)`` whose singular values are above ``floor``.
+
+    Eigenvalues stay where they are, also outside the unit circle. The mean window is taken off as
+    an offset where it is a constant beside the modes.
+    """
+    centre = observed.mean((0, 1))
+    found, _ = _modes_of(observed - centre, observed.shape[1], stable=False, floor=floor)
+    return found._replace(offset=centre)
+
+
 def evolution(modes: Realization, steps: Tensor) -> Tensor:
     """``C exp(t L)``, latents to observations: times ``(..., L)`` to ``(..., L d, p)``.
 
@@ -91,11 +102,17 @@ def evolution(modes: Realization, steps: Tensor) -> Tensor:
     return torch.cat([pairs, size[..., None, h:] * c[2 * h :].T], dim=-1).flatten(-3, -2)
 
 
-def _modes_of(observed: Tensor, rank: int, *, stable: bool) -> tuple[Realization, float]:
+def _modes_of(
+    observed: Tensor, rank: int, *, stable: bool, floor: float | None = None
+) -> tuple[Realization, float]:
     """The modes of windows, and the root mean square over windows of what has no mode."""
     n, length, d = observed.shape
     _, s, v = torch.linalg.svd(observed.reshape(n, -1), full_matrices=False)
-    rank = min(rank, _above_noise(s, min(n, length * d) / max(n, length * d)), (length - 1) * d)
+    if floor is None:
+        above = above_noise(s, min(n, length * d) / max(n, length * d))
+    else:
+        above = max(1, int((s > max(floor, NEGLIGIBLE * float(s[0]))).sum()))
+    rank = min(rank, above, (length - 1) * d)
     patterns = v[:rank].T.reshape(length, d, rank)
     before, after = patterns[:-1].reshape(-1, rank), patterns[1:].reshape(-1, rank)
     values, vectors = _eigenvectors(numerics.lstsq(before, after))
@@ -130,8 +147,15 @@ def _eigenvectors(a: Tensor) -> tuple[Tensor, Tensor]:
     return numerics.eig(a + SPLIT * (a - a.T))
 
 
-def _above_noise(s: Tensor, aspect: float) -> int:
-    """The number of singular values above white noise of unknown size, at this aspect ratio."""
+def above_noise(s: Tensor, aspect: float) -> int:
+    """The number of singular values above white noise of unknown size, at this aspect ratio.
+
+    Reference: Gavish, Donoho, "The optimal hard threshold for singular values is 4/sqrt(3)" (2014).
+
+    Example:
+        >>> above_noise(torch.tensor([9.0, 8.0, 1.0, 1.0, 0.9, 0.8]), 0.5)
+        2
+    """
     times_median = 0.56 * aspect**3 - 0.95 * aspect**2 + 1.82 * aspect + 1.43
     threshold = max(times_median * float(s.median()), NEGLIGIBLE * float(s[0]))
     return max(1, int((s > threshold).sum()))

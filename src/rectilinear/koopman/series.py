@@ -62,7 +62,7 @@ def as_series(states: Any, times: Any = None, dt: float | None = None) -> Series
     """
     if dt is not None and not (np.isfinite(dt) and dt > 0):
         raise ConfigError(f"dt = {dt}", "a positive number", "Correct dt.")
-    parts = [_two_axes(part) for part in _split(states, 3)]
+    parts = [_two_axes(part) for part in split_series(states, 3)]
     if len({part.shape[1] for part in parts}) != 1:
         raise ShapeError("series with different numbers of columns", "the same columns in each")
     for i, part in enumerate(parts):
@@ -75,7 +75,7 @@ def as_series(states: Any, times: Any = None, dt: float | None = None) -> Series
             step,
             regular=True,
         )
-    given = _split(times, 2)
+    given = split_series(times, 2)
     clocks = [numbers(clock, "times").flatten() for clock in given]
     if [len(clock) for clock in clocks] != [len(part) for part in parts]:
         raise ShapeError(
@@ -234,7 +234,7 @@ def windows(series: Series, delays: int, before: int, after: int) -> Windows:
     return Windows(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
 
-def _split(arrays: Any, axes: int) -> Sequence[Any]:
+def split_series(arrays: Any, axes: int) -> Sequence[Any]:
     """A list of series as it is; an array with an axis of series along that axis."""
     if isinstance(arrays, list | tuple) and len(arrays) and (hasattr(arrays[0], "__len__")):
         return arrays

@@ -1,0 +1,79 @@
+"""Figures of forecasts with their interval, of eigenvalues, and of modes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rectilinear.plots import canvas
+from rectilinear.plots.charts import ROLES
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from rectilinear.koopman.forecast import Forecast
+    from rectilinear.koopman.realization import Modes
+
+
+def forecast_figure(found: Forecast, columns: int = 3) -> Figure:
+    """The figure of a forecast ``(steps, d)`` after the observed rows, up to so many columns."""
+    count = min(columns, len(found.names))
+    figure, all_axes = canvas(columns=count, height=2.4)
+    ahead = drawn(found.index)
+    for j, (axes, name) in enumerate(zip(all_axes, found.names, strict=False)):
+        if found.known is not None:
+            axes.plot(
+                drawn(found.known[0]), found.known[1][:, j], color=ROLES["muted"], label="observed"
+            )
+        axes.fill_between(
+            ahead,
+            found.lower[:, j],
+            found.upper[:, j],
+            color=ROLES["first"],
+            alpha=0.2,
+            linewidth=0,
+            label=f"{found.level:.0%} interval",
+        )
+        axes.plot(ahead, found.mean[:, j], color=ROLES["first"], label="forecast", linewidth=1.3)
+        axes.set(title=name)
+        if np.asarray(ahead).dtype.kind == "M":
+            axes.tick_params(axis="x", rotation=30)
+    all_axes[0].legend(frameon=False, handlelength=1.2, fontsize=8)
+    return figure
+
+
+def spectrum_figure(modes: Modes) -> Figure:
+    """The figure of eigenvalues and their conjugates with the unit circle, by amplitude."""
+    figure, (axes,) = canvas(columns=1, height=3.2)
+    turn = np.linspace(0, 2 * np.pi, 400)
+    values, weight = modes.eigenvalues.numpy(), modes.amplitude.numpy()
+    both, size = np.concatenate([values, values.conj()]), np.tile(weight, 2)
+    area = 6 + 90 * np.sqrt(size / max(float(size.max()), 1e-300))
+    axes.plot(np.cos(turn), np.sin(turn), color=ROLES["rule"], linewidth=1.0)
+    axes.scatter(both.real, both.imag, s=area, color=ROLES["first"], alpha=0.55, linewidths=0)
+    axes.set(xlabel="real part", ylabel="imaginary part", aspect="equal")
+    return figure
+
+
+def modes_figure(modes: Modes, names: tuple[str, ...], count: int = 4) -> Figure:
+    """The figure of the strongest modes: size and angle of each column in them."""
+    count = min(count, len(modes.eigenvalues))
+    figure, all_axes = canvas(columns=max(count, 1), height=2.4, sharey=True)
+    rows = np.arange(modes.shapes.shape[1])
+    for i, axes in zip(range(count), all_axes, strict=False):
+        shape = modes.shapes[i].numpy()
+        axes.bar(rows, np.abs(shape) * np.sign(np.cos(np.angle(shape))), color=ROLES["first"])
+        period = float(modes.period[i])
+        title = f"period {period:.4g}" if np.isfinite(period) else "no oscillation"
+        axes.set(title=f"{title}, radius {abs(complex(modes.eigenvalues[i])):.3f}")
+        if len(names) <= 12:
+            axes.set_xticks(rows, names, rotation=30)
+    return figure
+
+
+def drawn(index: Any) -> Any:
+    """Stamps that matplotlib draws: periods by the instant they begin."""
+    if hasattr(index, "to_timestamp"):
+        index = index.to_timestamp()
+    return index.to_numpy() if hasattr(index, "to_numpy") else index

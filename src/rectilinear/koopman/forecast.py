@@ -1,0 +1,145 @@
+"""What a forecaster returns: the forecast with its interval, and the comparison of candidates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import exp
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rectilinear.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Forecast:
+    """A forecast and its interval, each ``(steps, d)``, or ``(count, steps, d)`` of several series.
+
+    Attributes:
+        mean: the forecast.
+        lower: the lower end of the interval; NaN beyond the horizon of the fit, where the errors
+            were not measured.
+        upper: its upper end.
+        level: share of held-out observations that lay inside.
+        index: the stamps of the rows.
+        names: of the columns.
+        known: the rows that the forecast follows, and their stamps, to draw; of one series.
+    """
+
+    mean: Array
+    lower: Array
+    upper: Array
+    level: float
+    index: Any
+    names: tuple[str, ...]
+    known: tuple[Any, Array] | None = None
+
+    def to_frame(self) -> Any:
+        """A pandas data frame ``(steps, 3 d)``: each column with its lower and upper end.
+
+        Raises:
+            MissingDependencyError: without pandas.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise MissingDependencyError("pandas", "tables") from error
+        if self.mean.ndim == 3:
+            parts = [self._of(i).to_frame() for i in range(len(self.mean))]
+            return pd.concat(parts, keys=range(len(parts)), names=["series"])
+        columns = {}
+        for j, name in enumerate(self.names):
+            columns[name] = self.mean[:, j]
+            columns[f"{name} lower"] = self.lower[:, j]
+            columns[f"{name} upper"] = self.upper[:, j]
+        return pd.DataFrame(columns, index=self.index)
+
+    def plot(self, columns: int = 3) -> Figure:
+        """The figure of up to so many columns, after the rows that were observed."""
+        from rectilinear.koopman.figures import forecast_figure
+
+        return forecast_figure(self if self.mean.ndim == 2 else self._of(0), columns)
+
+    def _of(self, i: int) -> Forecast:
+        index = self.index[i] if isinstance(self.index, list) else self.index
+        return Forecast(self.mean[i], self.lower[i], self.upper[i], self.level, index, self.names)
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Root mean square errors of every candidate on held-out rows, forecast from every origin.
+
+    In standard deviations of each column, over all columns and origins.
+
+    Attributes:
+        errors: of each kind of model at each step, ``{kind: (horizon,)}``, and of "persistence",
+            which is no change, and "mean".
+        settings: what each model is made of, in words.
+        chosen: the kind that is used.
+        origins: how many forecasts each error is the mean of.
+    """
+
+    errors: dict[str, Array]
+    settings: dict[str, str]
+    chosen: str
+    origins: int
+
+    def average(self, kind: str) -> float:
+        """The geometric mean over the steps, by which models are compared."""
+        return exp(float(np.log(np.maximum(self.errors[kind], 1e-10)).mean()))
+
+    def table(self) -> list[dict[str, Any]]:
+        """A row for each model, the best first: errors at some steps and over all."""
+        horizon = len(next(iter(self.errors.values())))
+        marks = [k for k in (1, 2, 5, 10, 20, 50, 100, 200, 500) if k < horizon] + [horizon]
+        rows = [
+            {
+                "model": kind,
+                "chosen": kind == self.chosen,
+                "average": self.average(kind),
+                **{f"step {k}": float(found[k - 1]) for k in marks},
+                "settings": self.settings.get(kind, ""),
+            }
+            for kind, found in self.errors.items()
+        ]
+        return sorted(rows, key=lambda row: row["average"])
+
+    def __str__(self) -> str:
+        rows = self.table()
+        marks = [k for k in rows[0] if k.startswith("step") or k == "average"]
+        lines = [f"{'model':16}" + "".join(f"{k:>11}" for k in marks)]
+        for row in rows:
+            name = row["model"] + (" *" if row["chosen"] else "")
+            lines.append(f"{name:16}" + "".join(f"{row[k]:11.3g}" for k in marks))
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Check:
+    """Whether the spectrum says something of the system, in words and numbers.
+
+    Attributes:
+        text: the answer.
+        closed: whether the linear model forecasts over many steps as well as one fitted to each.
+        linear: held-out error of the linear model of one step, applied again and again (geometric
+            mean over the steps, in standard deviations).
+        direct: of a linear map fitted to each number of steps.
+        chosen: of the model that is used.
+        persistence: of no change.
+    """
+
+    text: str
+    closed: bool
+    linear: float
+    direct: float
+    chosen: float
+    persistence: float
+
+    def __str__(self) -> str:
+        return self.text

@@ -1,0 +1,489 @@
+"""The estimator that chooses among models of a series by their held-out forecasts."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from torch import Tensor
+
+from rectilinear.checks import is_count, is_within
+from rectilinear.errors import (
+    ConfigError,
+    DataError,
+    DivergedError,
+    ForecastWarning,
+    NonFiniteError,
+    NotInitializedError,
+    ShapeError,
+)
+from rectilinear.koopman import selection
+from rectilinear.koopman.dictionaries import as_dictionary
+from rectilinear.koopman.figures import modes_figure, spectrum_figure
+from rectilinear.koopman.forecast import Array, Check, Forecast
+from rectilinear.koopman.held import hold_out
+from rectilinear.koopman.realization import Modes
+from rectilinear.koopman.series import moments, numbers, refuse_targets, split_series
+from rectilinear.koopman.spectra import eigenvalue_intervals, map_modes
+from rectilinear.koopman.stride import Piece
+from rectilinear.koopman.tables import Table, read_tables, warn_filled, without_gaps
+
+FARTHEST = 1e3
+"""A forecast this many standard deviations away has diverged."""
+GROWS = 1.5
+"""A model with a mode that grows by more than this over the horizon says so."""
+
+
+class Forecaster(BaseEstimator):
+    """Forecasts of any series: the best of several models, compared on held-out rows.
+
+    The models, simplest first: ``"linear"``, one linear map from the last rows to the whole
+    horizon; ``"autoregression"``, a linear map of one step, iterated; ``"finite"``, a linear map
+    of one step in a dictionary (a finite Koopman model); ``"features"``, ridge regression on
+    random features, iterated; ``"koopman"``, the model of :class:`KoopmanRegressor`.
+
+    Args:
+        kind: one of these, or ``"auto"``, which compares all of them.
+        horizon: steps ahead that models are compared and fitted on; by default 100, or a fifth of
+            a single series (two thirds, where there are five or more).
+        lags: rows that a forecast is made from; by default the best number.
+        dictionary: of the state, for ``"finite"`` and ``"features"``: a function of standardised
+            states ``(b, lags d)``, newest row first, or a degree of monomials.
+        level: share of observations inside the intervals.
+        seed: of random features.
+
+    Attributes (after :meth:`fit`):
+        kind_: the kind that was chosen.
+        comparison_: the held-out errors of all, a :class:`Comparison`; ``print`` shows it.
+        model_: the fitted model, in standard units.
+        names_: of the columns.
+        modes_: eigenvalues of a step, and shapes, of a linear model (else None).
+        eigenvalues_: of ``modes_``.
+
+    Example:
+        >>> t = np.arange(300.0)
+        >>> model = Forecaster(horizon=20, lags=8).fit(np.sin(0.3 * t) + 0.01 * t)
+        >>> found = model.forecast(20)
+        >>> bool(abs(found.mean[-1, 0] - np.sin(0.3 * 319) - 3.19) < 1e-6), model.kind_
+        (True, 'linear')
+    """
+
+    def __init__(
+        self,
+        kind: str = "auto",
+        horizon: int | None = None,
+        lags: int | None = None,
+        dictionary: Any = None,
+        level: float = 0.9,
+        seed: int = 0,
+    ) -> None:
+        self.kind, self.horizon, self.lags, self.dictionary = kind, horizon, lags, dictionary
+        self.level, self.seed = level, seed
+
+    def fit(
+        self,
+        X: Any,
+        y: object = None,
+        *,
+        times: Any = None,
+        dt: float | None = None,
+        controls: Any = None,
+        select: Sequence[str] | None = None,
+    ) -> Self:
+        """Fit ``(T,)``, ``(T, d)``, ``(count, T, d)``, a data frame or series, or a list of these.
+
+        Gaps of up to five rows are filled by straight lines, longer ones part a series; a
+        ForecastWarning says so.
+
+        Args:
+            X: the series.
+            y: nothing; for the interface of scikit-learn.
+            times: numbers or dates of the rows; by default the index of a data frame.
+            dt: step of the rows, where there are no times.
+            controls: inputs of the system ``(T, m)``, row for row; a list for several series.
+            select: kinds to compare; by default those of ``kind``.
+
+        Raises:
+            DataError: for series too short, constant, or on no regular grid.
+            ConfigError: for arguments out of range.
+        """
+        refuse_targets(y)
+        kinds = self._kinds(select)
+        self._tables = read_tables(X, times, dt)
+        self.names_, self.n_features_in_ = self._tables[0].names, len(self._tables[0].names)
+        raw = self._pieces(controls)
+        rows = torch.cat([x for x, _ in raw])
+        self._mean, spread = moments(rows)
+        if not bool((spread > 0).any()):
+            raise DataError("series that are constant", "values that change", "Pass another.")
+        self._scale = torch.where(spread > 0, spread, torch.ones_like(spread))
+        self._input_units(raw)
+        pieces = [self._piece(x, u) for x, u in raw]
+        self.horizon_, most = self._sizes(pieces)
+        self._most = most
+        held = hold_out(pieces, most, self.horizon_)
+        dictionary = as_dictionary(self.dictionary)
+        found = selection.compare(held, kinds, self.lags, dictionary, self.seed)
+        if not found or not np.isfinite(min(c.score for c in found)):
+            raise DataError(
+                f"no model of {', '.join(kinds)} that can be fitted to these series",
+                "longer series, fewer lags or a shorter horizon",
+                "Lower horizon or lags.",
+            )
+        chosen = selection.choose(found)
+        self.kind_, self._errors = chosen.kind, held.errors(chosen.model)
+        self.comparison_ = selection.comparison(found, chosen, held)
+        self._fitted_pieces = pieces
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore", ForecastWarning)
+            self.model_ = selection.refit(chosen.model, pieces, self.seed)
+        self.modes_: Modes | None = map_modes(self.model_, pieces, self._scale)
+        self.eigenvalues_ = None if self.modes_ is None else self.modes_.eigenvalues
+        self._warn_growth()
+        return self
+
+    def forecast(
+        self,
+        steps: int | None = None,
+        *,
+        history: Any = None,
+        controls: Any = None,
+        level: float | None = None,
+    ) -> Forecast:
+        """What follows the fitted series, or other ones, with intervals.
+
+        Args:
+            steps: rows ahead; the horizon by default. Beyond it intervals are NaN.
+            history: series to continue instead, as in :meth:`fit`, at least ``lags`` rows long.
+            controls: inputs in the forecast rows, ``(steps, m)``, where the model has inputs (of a
+                ``history``: in its rows, too, ``(rows + steps, m)``).
+            level: share of observations inside the interval.
+
+        Raises:
+            DataError: for a history too short, or one that ends in a gap.
+            DivergedError: for a forecast that leaves the data by 1,000 standard deviations.
+        """
+        model = self._fitted()
+        steps = self.horizon_ if steps is None else steps
+        if not is_count(steps, 1):
+            raise ConfigError(f"steps = {steps!r}", "an integer, 1 or more", "Correct steps.")
+        tables = self._tables if history is None else read_tables(history)
+        if len(tables[0].names) != self.n_features_in_:
+            raise ShapeError(
+                f"a history of {len(tables[0].names)} columns", f"{self.n_features_in_}, as fitted"
+            )
+        past = torch.stack([self._last_rows(table) for table in tables])
+        u = self._future_inputs(tables, steps, controls, fitted=history is None)
+        with torch.no_grad():
+            found = model.simulate((past.flip(1) - self._mean) / self._scale, steps, u)
+        far = found.abs().amax()
+        if not bool(far <= FARTHEST):
+            raise DivergedError(
+                f"a forecast over {steps} steps that leaves the data by {float(far):.1e} standard "
+                "deviations",
+                f"at most {FARTHEST:g}",
+                "Forecast fewer steps, or use another kind of model.",
+            )
+        mean = (found * self._scale + self._mean).numpy()
+        low, high = self._interval(steps, level)
+        several = len(tables) > 1
+        known = tables[0].values[-3 * max(steps, 20) :]
+        return Forecast(
+            mean if several else mean[0],
+            (mean + low) if several else mean[0] + low,
+            (mean + high) if several else mean[0] + high,
+            self.level if level is None else level,
+            [t.ahead(steps) for t in tables] if several else tables[0].ahead(steps),
+            self.names_,
+            None if several else (tables[0].behind(len(known)), known.numpy()),
+        )
+
+    def predict(self, X: Any, steps: int = 1) -> Array:
+        """The row ``steps`` after each history in ``X`` ``(b, rows, d)``, the newest row last."""
+        return self.simulate(X, steps)[:, -1]
+
+    def simulate(self, X: Any, steps: int) -> Array:
+        """The ``steps`` rows ``(b, steps, d)`` after histories ``X`` ``(b, rows, d)``, newest last.
+
+        Raises:
+            ShapeError: for histories of other columns, or shorter than ``lags``.
+        """
+        model = self._fitted()
+        x = numbers(X, "histories")
+        if x.ndim == 2:
+            x = x[:, None]
+        lags, d = model.plan.lags, self.n_features_in_
+        if x.ndim != 3 or x.shape[2] != d or x.shape[1] < lags:
+            raise ShapeError(
+                f"histories of shape {tuple(x.shape)}", f"(b, {lags} or more, {d}), newest row last"
+            )
+        if not bool(torch.isfinite(x).all()):
+            raise NonFiniteError("histories that are not finite", "numbers", "Fill the gaps.")
+        self._no_inputs("simulate")
+        with torch.no_grad():
+            past = ((x - self._mean) / self._scale).flip(1)[:, :lags]
+            return (model.simulate(past, steps) * self._scale + self._mean).numpy()
+
+    def errors(self, X: Any, steps: int | None = None) -> Array:
+        """What forecasts from every row of other series miss, ``(n, steps, d)``."""
+        model = self._fitted()
+        lags, found = model.plan.lags, []
+        pieces = [x for table in read_tables(X) for _, x in without_gaps(table.values)[0]]
+        longest = max((len(x) for x in pieces), default=0)
+        steps = max(1, min(self.horizon_, longest - lags)) if steps is None else steps
+        for x in pieces:
+            if len(x) < lags + steps:
+                continue
+            windows = x.unfold(0, lags + steps, 1).transpose(1, 2).numpy()
+            found.append(windows[:, lags:] - self.simulate(windows[:, :lags], steps))
+        if not found:
+            raise DataError(
+                f"series of at most {longest} rows",
+                f"{lags + steps} or more: {lags} lags and {steps} steps",
+                "Pass longer series, or fewer steps.",
+            )
+        return np.concatenate(found)
+
+    def score(self, X: Any, y: object = None) -> float:
+        """1 less the mean square error over that of no change: 0 is no better, 1 is perfect.
+
+        Over all steps of the horizon, from every row of ``X``, columns in their standard deviation.
+        """
+        refuse_targets(y)
+        errors = self.errors(X)
+        steps = errors.shape[1]
+        lags, scale, still = self._fitted().plan.lags, self._scale.numpy(), []
+        for table in read_tables(X):
+            for _, x in without_gaps(table.values)[0]:
+                if len(x) >= lags + steps:
+                    windows = x.unfold(0, lags + steps, 1).transpose(1, 2).numpy()
+                    still.append(windows[:, lags:] - windows[:, lags - 1 : lags])
+        change = float(np.square(np.concatenate(still) / scale).mean())
+        missed = float(np.square(errors / scale).mean())
+        return 1 - missed / change if change else float(missed == 0)
+
+    def check(self) -> Check:
+        """Whether the dynamics are linear, so that eigenvalues mean something: in words."""
+        self._fitted()
+        held = hold_out(self._fitted_pieces, self._most, self.horizon_)
+        return selection.check_of(held, self.comparison_, self.lags)
+
+    def plot_spectrum(self) -> Any:
+        """The figure of the eigenvalues of the model, where it has modes."""
+        return spectrum_figure(self._modes())
+
+    def plot_modes(self, count: int = 4) -> Any:
+        """The figure of its strongest modes."""
+        return modes_figure(self._modes(), self.names_, count)
+
+    def eigenvalue_intervals(self, count: int = 100, level: float = 0.9) -> list[dict[str, Any]]:
+        """Each eigenvalue with intervals of its radius and angle, from refits on drawn blocks."""
+        self._fitted()
+        return eigenvalue_intervals(
+            self.model_, self._fitted_pieces, self._scale, count, level, self.seed
+        )
+
+    def _kinds(self, select: Sequence[str] | None) -> tuple[str, ...]:
+        chosen = select if select is not None else self.kind
+        kinds = (chosen,) if isinstance(chosen, str) else tuple(chosen)
+        if kinds == ("auto",):
+            return selection.KINDS
+        if not kinds or not set(kinds) <= set(selection.KINDS):
+            raise ConfigError(
+                f"kinds of models {', '.join(map(str, kinds))}",
+                f"auto, or some of {', '.join(selection.KINDS)}",
+                "Correct kind or select.",
+            )
+        for name, least in (("horizon", 1), ("lags", 1)):
+            value = getattr(self, name)
+            if value is not None and not is_count(value, least):
+                raise ConfigError(
+                    f"{name} = {value!r}", "an integer, 1 or more", f"Correct {name}."
+                )
+        self._check_level(self.level)
+        return kinds
+
+    def _check_level(self, level: float) -> None:
+        if not is_within(level, 0.0, 1.0) or level in (0, 1):
+            raise ConfigError(f"level = {level!r}", "a share between 0 and 1", "Correct level.")
+
+    def _pieces(self, controls: Any) -> list[tuple[Tensor, Tensor | None]]:
+        """Stretches without gaps of all series, with their inputs."""
+        inputs = self._inputs(controls, self._tables, 0)
+        raw: list[tuple[Tensor, Tensor | None]] = []
+        filled = 0
+        for table, u in zip(self._tables, inputs, strict=True):
+            parts, more = without_gaps(table.values)
+            filled += more
+            raw += [(x, None if u is None else u[a : a + len(x)]) for a, x in parts]
+        if not raw:
+            raise DataError(
+                "series with a column that is never observed", "numbers", "Leave the column out."
+            )
+        warn_filled(filled, len(raw) if len(raw) > len(self._tables) else 0)
+        return raw
+
+    def _inputs(self, controls: Any, tables: list[Table], more: int) -> list[Tensor | None]:
+        """The inputs of each series, one row for each of its rows and ``more`` after them."""
+        if controls is None:
+            return [None] * len(tables)
+        parts = split_series(controls, 3)
+        found: list[Tensor | None] = []
+        for i, (table, part) in enumerate(zip(tables, parts, strict=len(parts) == len(tables))):
+            u = numbers(part, "controls")
+            u = u[:, None] if u.ndim == 1 else u
+            if u.ndim != 2 or len(u) != len(table.values) + more:
+                raise ShapeError(
+                    f"controls of shape {tuple(u.shape)} for series {i}",
+                    f"({len(table.values) + more}, m): a row for each row of its grid",
+                )
+            if not bool(torch.isfinite(u).all()):
+                raise NonFiniteError("controls that are not finite", "numbers", "Fill the gaps.")
+            found.append(u)
+        if len(found) != len(tables):
+            raise ShapeError(f"controls of {len(parts)} series", f"{len(tables)}, one for each")
+        return found
+
+    def _input_units(self, raw: list[tuple[Tensor, Tensor | None]]) -> None:
+        rows = [u for _, u in raw if u is not None]
+        self._inputs_mean = self._inputs_scale = None
+        if rows:
+            mean, spread = moments(torch.cat(rows))
+            self._inputs_mean = mean
+            self._inputs_scale = torch.where(spread > 0, spread, torch.ones_like(spread))
+
+    def _piece(self, x: Tensor, u: Tensor | None) -> Piece:
+        return Piece((x - self._mean) / self._scale, None if u is None else self._input(u))
+
+    def _input(self, u: Tensor) -> Tensor:
+        assert self._inputs_mean is not None, "a model with inputs"
+        assert self._inputs_scale is not None, "a model with inputs"
+        if u.shape[-1] != len(self._inputs_mean):
+            raise ShapeError(f"{u.shape[-1]} inputs", f"{len(self._inputs_mean)}, as fitted")
+        return (u - self._inputs_mean) / self._inputs_scale
+
+    def _sizes(self, pieces: list[Piece]) -> tuple[int, int]:
+        """The horizon, and the largest number of lags that is tried."""
+        lengths = sorted((len(p.x) for p in pieces), reverse=True)
+        median, d = lengths[len(lengths) // 2], pieces[0].x.shape[1]
+        few = len(pieces) < 5
+        usual = lengths[0] // 5 if few else 2 * median // 3
+        horizon = self.horizon or max(1, min(100, usual))
+        if self.lags:
+            return horizon, self.lags
+        free = lengths[0] - 2 * horizon if few else median - horizon
+        most = max(1, min(512, free // 3, max(1, 2_000_000 // d)))
+        return horizon, most
+
+    def _last_rows(self, table: Table) -> Tensor:
+        lags = self.model_.plan.lags
+        parts = without_gaps(table.values)[0]
+        first, x = parts[-1] if parts else (0, table.values[:0])
+        missing = len(table.values) - first - len(x)
+        if missing or len(x) < lags:
+            raise DataError(
+                f"a series whose last {missing} rows are missing"
+                if missing
+                else f"{len(x)} rows after the last gap",
+                f"{lags} rows without a gap at the end, which the forecast is made from",
+                "Leave the last rows out, fill them, or fit with fewer lags.",
+            )
+        return x[-lags:]
+
+    def _future_inputs(
+        self, tables: list[Table], steps: int, controls: Any, *, fitted: bool
+    ) -> Tensor | None:
+        """Inputs of the last rows and the forecast ones, ``(b, lags + steps, m)``."""
+        if self._inputs_mean is None:
+            if controls is not None:
+                raise ConfigError("controls", "none, as in the fit", "Leave them out.")
+            return None
+        if controls is None:
+            raise ConfigError(
+                "no controls", f"the inputs in the {steps} forecast rows", "Pass controls."
+            )
+        lags = self.model_.plan.lags
+        if not fitted:
+            rows = self._inputs(controls, tables, steps)
+            return torch.stack([self._input(u)[-lags - steps :] for u in rows if u is not None])
+        ahead = [numbers(part, "controls") for part in split_series(controls, 3)]
+        ahead = [u[:, None] if u.ndim == 1 else u for u in ahead]
+        if len(ahead) != len(tables) or any(u.ndim != 2 or len(u) != steps for u in ahead):
+            raise ShapeError(
+                f"controls of shape {tuple(ahead[0].shape)}", f"({steps}, m), a row for each step"
+            )
+        behind = [p.u for p in self._ends()]
+        found = [
+            torch.cat([past[-lags:], self._input(u)])
+            for past, u in zip(behind, ahead, strict=True)
+            if past is not None
+        ]
+        return torch.stack(found)
+
+    def _ends(self) -> list[Piece]:
+        """The last piece of each series."""
+        found, count = [], 0
+        for table in self._tables:
+            count += len(without_gaps(table.values)[0])
+            found.append(self._fitted_pieces[count - 1])
+        return found
+
+    def _no_inputs(self, name: str) -> None:
+        if self._inputs_mean is not None:
+            raise ConfigError(
+                f"{name} of a model with inputs", "forecast(history=, controls=)", "Call that."
+            )
+
+    def _interval(self, steps: int, level: float | None) -> tuple[Array, Array]:
+        """What held-out errors add below and above, ``(steps, d)``; NaN beyond the horizon."""
+        level = self.level if level is None else level
+        self._check_level(level)
+        errors = self._errors.numpy()
+        n, horizon, d = errors.shape
+        if steps > horizon:
+            warnings.warn(
+                f"intervals end at step {horizon}, the horizon of the fit: errors beyond it were "
+                f"not measured. Fit with horizon={steps}.",
+                ForecastWarning,
+                stacklevel=3,
+            )
+        rank = min(1.0, (1 + level) / 2 * (n + 1) / n)
+        low, high = np.quantile(errors, [1 - rank, rank], axis=0)
+        found = np.full((2, steps, d), np.nan)
+        used = min(steps, horizon)
+        found[0, :used], found[1, :used] = low[:used], high[:used]
+        scale = self._scale.numpy()
+        return found[0] * scale, found[1] * scale
+
+    def _warn_growth(self) -> None:
+        if self.modes_ is None or not len(self.modes_.eigenvalues):
+            return
+        radius = float(self.modes_.eigenvalues.abs().max())
+        if radius**self.horizon_ > GROWS:
+            warnings.warn(
+                f"a mode grows by {radius - 1:.2%} a step, {radius**self.horizon_:.3g}-fold over "
+                f"the horizon of {self.horizon_} steps: beyond it forecasts grow on",
+                ForecastWarning,
+                stacklevel=3,
+            )
+
+    def _modes(self) -> Modes:
+        self._fitted()
+        if self.modes_ is None:
+            raise ConfigError(
+                f"a model of kind '{self.kind_}', which has no modes",
+                "a linear one",
+                "Fit with kind='autoregression', 'linear', 'finite' or 'koopman'.",
+            )
+        return self.modes_
+
+    def _fitted(self) -> Any:
+        if not hasattr(self, "model_"):
+            raise NotInitializedError(
+                "a Forecaster that is not fitted", "a fitted one", "Call fit(X)."
+            )
+        return self.model_

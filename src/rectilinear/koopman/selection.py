@@ -1,0 +1,177 @@
+"""Models compared by rolling origin: candidates of each kind forecast held-out rows."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from math import log, log1p
+
+import torch
+
+from rectilinear.errors import ForecastWarning
+from rectilinear.koopman import candidates
+from rectilinear.koopman.dictionaries import Dictionary, Fourier
+from rectilinear.koopman.finite import FiniteMap, fit_finite
+from rectilinear.koopman.forecast import Array, Check, Comparison
+from rectilinear.koopman.full import FullMap, fit_full
+from rectilinear.koopman.held import MOST_STATE, Candidate, Held, Model, best
+from rectilinear.koopman.reduction import RANKS, Reduced, components, scores
+from rectilinear.koopman.smoothing import smooth
+from rectilinear.koopman.stride import Piece, StrideMap, fit_map, of_fit
+
+KINDS = ("linear", "autoregression", "finite", "features", "koopman")
+"""The kinds of models that are compared, simplest first."""
+SIMPLER = 0.02
+"""A candidate must be better than a simpler one by this part of its error to be chosen."""
+ENOUGH = 1e-4
+"""Errors below this part of the spread end the comparison: no further kind is tried."""
+_CLOSED, _GAIN, _EXACTLY = 1.1, 0.05, 1e-7
+
+
+def compare(
+    held: Held,
+    kinds: Sequence[str],
+    lags: int | None = None,
+    dictionary: Dictionary | None = None,
+    seed: int = 0,
+) -> list[Candidate]:
+    """The best candidate of each kind, in the order of :data:`KINDS`.
+
+    Of many columns, joint maps are those of principal components.
+    """
+    most = held.past.shape[1]
+    many = held.past.shape[2] > MOST_STATE
+    grid = candidates.grid_of_lags(lags, most)
+    states = (lags,) if lags else tuple(k for k in (1, 4, 12) if k <= most)
+    chosen: list[Candidate] = []
+    found: dict[str, Callable[[Held], Iterator[Candidate]]] = {
+        "linear": lambda h: candidates.linear(h, grid, "linear"),
+        "autoregression": lambda h: candidates.linear(h, grid, "autoregression"),
+        "finite": lambda h: candidates.finite(h, states, dictionary),
+        "features": lambda h: candidates.features(h, states, dictionary, seed),
+        "koopman": lambda h: candidates.koopman(h, _lags_of(chosen) or states, seed),
+    }
+    parts = [held]
+    if many:
+        basis = components(held.train, max(RANKS))
+        ranks = sorted({min(r, basis.shape[1]) for r in RANKS})
+        parts += [held.reduced(basis[:, :r].contiguous()) for r in ranks]
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore", ForecastWarning)
+        for kind in KINDS:
+            if kind not in kinds or any(c.score < 2 * log(ENOUGH) for c in chosen):
+                continue
+            if kind == "koopman" and not _nonlinear(chosen):
+                continue
+            rivals = chain.from_iterable(map(found[kind], parts))
+            one = best(rivals)
+            chosen += [] if one is None else [one]
+    return chosen
+
+
+def _lags_of(found: Sequence[Candidate]) -> tuple[int, ...]:
+    """The lags of the best nonlinear candidate."""
+    bent = [c for c in found if c.kind in ("finite", "features")]
+    return (min(bent, key=lambda c: c.score).model.plan.lags,) if bent else ()
+
+
+def _nonlinear(found: Sequence[Candidate]) -> bool:
+    """Whether a nonlinear candidate is better than the linear ones, or there is nothing to say."""
+    flat = [c.score for c in found if c.kind in ("linear", "autoregression")]
+    bent = [c.score for c in found if c.kind in ("finite", "features")]
+    return not (flat and bent) or min(bent) < min(flat) - 2 * _GAIN
+
+
+def choose(found: Sequence[Candidate]) -> Candidate:
+    """The best candidate; a simpler one where the gain is less than :data:`SIMPLER`."""
+    chosen = found[0]
+    for other in found[1:]:
+        if other.score < chosen.score + 2 * log1p(-SIMPLER):
+            chosen = other
+    return chosen
+
+
+def refit(model: Model, pieces: Sequence[Piece], seed: int) -> Model:
+    """The same plan, fitted on all rows."""
+    if isinstance(model, Reduced):
+        basis = components(pieces, model.basis.shape[1])
+        return Reduced(refit(model.inner, scores(pieces, basis), seed), basis)
+    plan = model.plan
+    if isinstance(model, FullMap):
+        return fit_full(plan, pieces, seed)
+    if isinstance(model, FiniteMap):
+        return fit_finite(plan, pieces)
+    if plan.dictionary is None:
+        return fit_map(plan, candidates.some_columns(pieces) if plan.shared else pieces)
+    used = smooth(pieces)[0] if plan.smoothed else pieces
+    return of_fit(plan, candidates.thin_moments(plan, used).fit(), plan.ridge)
+
+
+def comparison(found: Sequence[Candidate], chosen: Candidate, held: Held) -> Comparison:
+    """The errors of all candidates, and of no change and the mean, at each step."""
+    now = held.past[:, :1] if held.basis is None else held.past[:, :1] @ held.basis.T
+    errors = {c.kind: c.by_step.numpy() for c in found}
+    errors["persistence"] = _by_step(held.future - now)
+    errors["mean"] = _by_step(held.future)
+    settings = {c.kind: in_words(c.model) for c in found}
+    return Comparison(errors, settings, chosen.kind, len(held.future))
+
+
+def in_words(model: Model) -> str:
+    """What a model is made of, in a few words."""
+    if isinstance(model, Reduced):
+        return f"{model.basis.shape[1]} components, {in_words(model.inner)}"
+    plan = model.plan
+    said = [f"{plan.lags} lag{'s' if plan.lags > 1 else ''}"]
+    if isinstance(model, StrideMap):
+        said.append("one map for all columns" if plan.shared else "")
+        said.append("from the last row" if plan.level == "last" else "from the mean")
+        said.append(f"{plan.stride} steps at a time" if plan.stride > 1 else "")
+    if isinstance(plan.dictionary, Fourier):
+        said.append(f"{plan.dictionary.count} cosines of bandwidth {plan.dictionary.bandwidth:g}")
+    elif plan.dictionary is not None:
+        said.append(str(plan.dictionary))
+    said.append("smoothed" if plan.smoothed else "")
+    said.append("" if isinstance(model, FullMap) else f"ridge {plan.ridge:g}")
+    return ", ".join(part for part in said if part)
+
+
+def check_of(held: Held, known: Comparison, lags: int | None = None) -> Check:
+    """Whether one linear map of a step forecasts as well as a map for each number of steps."""
+    missing = [k for k in ("linear", "autoregression") if k not in known.errors]
+    more = compare(held, missing, lags) if missing else []
+    errors = dict(known.errors) | {c.kind: c.by_step.numpy() for c in more}
+    whole = Comparison(errors, known.settings, known.chosen, known.origins)
+    step = whole.average("autoregression")
+    if "finite" in errors and whole.average("finite") < _EXACTLY:  # closed in the dictionary
+        step = min(step, whole.average("finite"))
+    direct, chosen = whole.average("linear"), whole.average(known.chosen)
+    still = min(whole.average("persistence"), whole.average("mean"))
+    closed = step <= _CLOSED * min(direct, chosen)
+    if min(step, direct, chosen) > 0.95 * still:
+        text = (
+            "No model forecasts these rows better than no change or the mean, by more than 5 %: "
+            "eigenvalues say nothing of the system."
+        )
+        closed = False
+    elif closed:
+        text = (
+            f"One linear map, applied step after step, forecasts as well (error {step:.3g}) as "
+            f"maps fitted to each number of steps ({direct:.3g}) and as the best model "
+            f"({chosen:.3g}): the dynamics are closed and linear in this state, and its "
+            "eigenvalues are those of the series."
+        )
+    else:
+        text = (
+            f"One linear map, applied step after step, has an error of {step:.3g}, where maps "
+            f"fitted to each number of steps have {direct:.3g} and the best model has "
+            f"{chosen:.3g}: the dynamics are not linear in this state. Forecast with the chosen "
+            "model, and read eigenvalues as a basis of its forecasts, not as properties of the "
+            "system."
+        )
+    return Check(text, closed, step, direct, chosen, whole.average("persistence"))
+
+
+def _by_step(errors: torch.Tensor) -> Array:
+    return errors.square().mean((0, 2)).sqrt().numpy()

@@ -1,0 +1,211 @@
+"""Eigenvalues and modes of the linear models of a forecaster, and their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rectilinear import numerics
+from rectilinear.koopman.finite import FiniteMap, finite_moments, lifted, of_finite_fit
+from rectilinear.koopman.full import FullMap
+from rectilinear.koopman.realization import Modes, modes, realize_at
+from rectilinear.koopman.reduction import Reduced
+from rectilinear.koopman.stride import Piece, StrideMap, inputs, moments, of_fit
+
+_ROWS = 3000  # windows that modes are computed on
+_BLOCKS = 20
+
+
+def map_modes(model: Any, pieces: Sequence[Piece], scale: Tensor) -> Modes | None:
+    """The modes of a model that is linear in its state, strongest first; None of any other.
+
+    Of an autoregression and of a finite model they are the eigenvectors of its matrix. Of a direct
+    map they are realised from its forecasts: the singular vectors of what it predicts, and how they
+    map to themselves under a shift by one step. A series that is driven by noise keeps its time
+    scales so, as what cannot be predicted is left out.
+
+    Reference: Larimore, "Canonical variate analysis in identification, filtering, and adaptive
+    control" (1990), for modes from the forecasts of a regression.
+    """
+    if isinstance(model, Reduced):
+        scores = [Piece(p.x @ model.basis, p.u) for p in pieces]
+        found = map_modes(model.inner, scores, torch.ones(model.basis.shape[1], dtype=scale.dtype))
+        if found is None:
+            return None
+        return replace(found, shapes=found.shapes @ model.basis.T.to(found.shapes.dtype) * scale)
+    past = _pasts(model, pieces)
+    if isinstance(model, FullMap):
+        found = modes(model.model, past.flatten(1))
+        return replace(found, shapes=found.shapes * scale)
+    if isinstance(model, FiniteMap):
+        return _of_matrix(model.matrix, lifted(model.plan, past), scale)
+    if not isinstance(model, StrideMap) or model.plan.dictionary is not None:
+        return None
+    if model.plan.shared:
+        past, scale = past.transpose(1, 2).reshape(-1, model.plan.lags, 1), scale[:1] ** 0
+    if model.plan.stride == 1:
+        return _of_matrix(companion(model), past.flatten(1), scale)
+    return _of_direct(model, pieces, past, scale)
+
+
+def companion(model: StrideMap) -> Tensor:
+    """The matrix on rows ``(lags d, lags d)`` that moves the window of the last rows by one step.
+
+    Example:
+        >>> from rectilinear.koopman.stride import Plan
+        >>> double = torch.tensor([[0.5], [0.2]], dtype=torch.float64)
+        >>> companion(StrideMap(Plan(lags=2, level="mean"), double, torch.zeros(1))).tolist()
+        [[0.5, 1.0], [0.2, 0.0]]
+    """
+    lags = model.plan.lags
+    d = model.matrix.shape[1]
+    if model.plan.level == "last":
+        outer = (lags - 1) * d
+        past = model.matrix[:outer].unflatten(0, (lags - 1, d)) if lags > 1 else None
+        now = torch.eye(d, dtype=model.matrix.dtype)
+        rows = now if past is None else torch.cat([now - past.sum(0), past.flatten(0, 1)])
+    else:
+        rows = model.matrix[: lags * d]
+    found = rows.new_zeros(lags * d, lags * d)
+    found[:, :d] = rows
+    found[: (lags - 1) * d, d:] = torch.eye((lags - 1) * d, dtype=rows.dtype)
+    return found
+
+
+def _of_matrix(matrix: Tensor, z: Tensor, scale: Tensor) -> Modes:
+    """The modes of ``z' = z K``, where the first columns of ``z`` are the observations."""
+    values, vectors = numerics.eig(matrix)
+    d = len(scale)
+    inverse = torch.linalg.pinv(vectors)
+    size = ((z - z.mean(0)).to(vectors.dtype) @ vectors).abs().square().mean(0).sqrt()
+    return _ordered(values, inverse[:, :d], size, scale)
+
+
+def _ordered(values: Tensor, shapes: Tensor, size: Tensor, scale: Tensor) -> Modes:
+    kept = (values.imag >= -1e-12) & (values.abs() > 1e-9)
+    values, shapes, size = values[kept], shapes[kept], size[kept]
+    amplitude = size * torch.linalg.vector_norm(shapes, dim=1)
+    order = amplitude.argsort(descending=True)
+    values, amplitude, shapes = values[order], amplitude[order], shapes[order]
+    exponents = values.log()
+    return Modes(
+        values,
+        exponents,
+        2 * torch.pi / exponents.imag.abs(),
+        1 / (-exponents.real).clamp(min=0),
+        amplitude,
+        shapes * scale,
+    )
+
+
+def _of_direct(model: StrideMap, pieces: Sequence[Piece], past: Tensor, scale: Tensor) -> Modes:
+    """The modes of the forecasts of a direct map, above what its weights owe to noise."""
+    d = past.shape[2]
+    given = inputs(model.plan, past)[:, : len(model.matrix)]
+    forecasts = (given @ model.matrix[: given.shape[1]] + model.constant).unflatten(1, (-1, d))
+    if model.plan.level == "last":
+        forecasts = forecasts + past[:, :1]
+    windows = torch.cat([past[:, :1], forecasts], dim=1)
+    sigma = _residual(model, pieces)
+    floor = sigma * (given.shape[1] ** 0.5 + (model.plan.stride * d) ** 0.5)
+    found = realize_at(windows, floor)
+    h = len(found.frequency)
+    exponents = torch.complex(
+        found.growth, torch.cat([found.frequency, found.growth.new_zeros(len(found.growth) - h)])
+    )
+    values = exponents.exp()
+    rows = torch.complex(found.readout[: 2 * h : 2], -found.readout[1 : 2 * h : 2])
+    shapes = torch.cat([rows, found.readout[2 * h :].to(rows.dtype)])
+    steps = torch.arange(windows.shape[1], dtype=windows.dtype)
+    basis = torch.exp(steps[:, None] * exponents[None])[:, None] * shapes.T[None]
+    real = torch.cat([basis.real.flatten(0, 1), -basis.imag.flatten(0, 1)], dim=1)
+    z = numerics.lstsq(real, (windows - found.offset).flatten(1).T).T
+    m = len(values)
+    size = torch.complex(z[:, :m], z[:, m:]).abs().square().mean(0).sqrt()
+    return _ordered(values, shapes, size, scale)
+
+
+def _residual(model: StrideMap, pieces: Sequence[Piece]) -> float:
+    plan = replace(model.plan)
+    fit = moments(plan, pieces).fit()
+    return float((fit.left.sum() / (fit.n * len(fit.left))).clamp(min=0).sqrt())
+
+
+def _pasts(model: Any, pieces: Sequence[Piece]) -> Tensor:
+    """States of the data, newest row first, at most 3,000."""
+    lags = model.plan.lags
+    found = torch.cat([p.x.unfold(0, lags, 1).transpose(1, 2) for p in pieces if len(p.x) >= lags])
+    return found[:: -(-len(found) // _ROWS)].flip(1)
+
+
+def eigenvalue_intervals(
+    model: Any,
+    pieces: Sequence[Piece],
+    scale: Tensor,
+    count: int = 100,
+    level: float = 0.9,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Intervals of radius and angle of each eigenvalue: refits on blocks drawn with replacement.
+
+    An eigenvalue of a refit belongs to the nearest one of the model. Empty where the model has no
+    modes, or there are too few rows for blocks.
+
+    Reference: Künsch, "The jackknife and the bootstrap for general stationary observations" (1989).
+    """
+    inner, used = model, list(pieces)
+    if isinstance(model, Reduced):
+        inner, used = model.inner, [Piece(p.x @ model.basis, p.u) for p in pieces]
+    own = map_modes(model, pieces, scale)
+    finite = isinstance(inner, FiniteMap)
+    if own is None or isinstance(inner, FullMap):
+        return []
+    blocks = _blocks(used, inner.plan.lags + inner.plan.stride)
+    if len(blocks) < 5:
+        return []
+    parts = [(finite_moments if finite else moments)(inner.plan, [b]) for b in blocks]
+    random = np.random.default_rng(seed)
+    radius, angle = [], []
+    for _ in range(count):
+        drawn = random.integers(len(parts), size=len(parts))
+        joined = parts[drawn[0]]
+        for k in drawn[1:]:
+            joined = joined.joined(parts[k])
+        again = (of_finite_fit if finite else of_fit)(inner.plan, joined.fit(), inner.plan.ridge)
+        found = map_modes(again, used, torch.ones(used[0].x.shape[1], dtype=torch.float64))
+        assert found is not None, "the kind of the model itself"
+        if not len(found.eigenvalues):
+            continue
+        near = (found.eigenvalues[None] - own.eigenvalues[:, None]).abs().argmin(1)
+        radius.append(found.eigenvalues[near].abs().numpy())
+        angle.append(found.eigenvalues[near].angle().abs().numpy())
+    ends = [(1 - level) / 2, (1 + level) / 2]
+    low = np.quantile(radius, ends, axis=0), np.quantile(angle, ends, axis=0)
+    return [
+        {
+            "eigenvalue": complex(value),
+            "radius": (float(low[0][0][i]), float(low[0][1][i])),
+            "angle": (float(low[1][0][i]), float(low[1][1][i])),
+        }
+        for i, value in enumerate(own.eigenvalues)
+    ]
+
+
+def _blocks(pieces: Sequence[Piece], length: int) -> list[Piece]:
+    """Stretches of about equal length, whole pieces where there are many."""
+    total = sum(len(p.x) for p in pieces)
+    size = max(total // _BLOCKS, length + 2)
+    found = []
+    for p in pieces:
+        for first in range(0, max(len(p.x) - length - 1, 0), size):
+            part = slice(first, first + size + length - 1)
+            if len(p.x[part]) > length + 1:
+                found.append(Piece(p.x[part], None if p.u is None else p.u[part]))
+    while len(found) > 2 * _BLOCKS:
+        found = found[::2]
+    return found

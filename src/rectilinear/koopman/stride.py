@@ -1,0 +1,184 @@
+"""Maps of the last observations to the next few, fitted in one pass and applied again from there.
+
+One form covers what is tried first on any series: with a stride of the whole horizon and no
+dictionary it is the direct linear map, with a stride of 1 an autoregression or, in a dictionary,
+ridge regression iterated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from rectilinear import numerics
+from rectilinear.errors import DataError
+from rectilinear.koopman.dictionaries import Dictionary
+
+CHUNK = 8192  # rows of a design that are held at a time
+LINEAR_RIDGES = (1e-20, 1e-16, 1e-12, 1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0)
+"""Tried penalties of maps without a dictionary, times the number of windows."""
+RIDGES = (1e-24, 1e-22, 1e-20, 1e-18, 1e-16, 1e-14, 1e-12, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2, 1.0)
+"""The same in a dictionary."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a map is made of.
+
+    Attributes:
+        lags: observations that a forecast is made from.
+        stride: observations that one application gives.
+        level: ``"last"``: differences from the last observation are mapped to such differences, so
+            that a penalty pulls towards no change; ``"mean"``: deviations from the mean.
+        shared: one map for all columns, each from its own past; else all columns from all.
+        dictionary: of the state; None is the state itself.
+        smoothed: whether noise is removed from the series before the fit.
+        ridge: penalty, times the number of windows, in standard units.
+    """
+
+    lags: int = 1
+    stride: int = 1
+    level: str = "last"
+    shared: bool = False
+    dictionary: Dictionary | None = None
+    smoothed: bool = False
+    ridge: float = 0.0
+
+
+class Piece(NamedTuple):
+    """A gapless stretch in standard units: ``x`` ``(T, d)`` and inputs ``u`` ``(T, m)`` or None."""
+
+    x: Tensor
+    u: Tensor | None = None
+
+
+class StrideMap:
+    """A plan with its weights: ``(b, lags, d)`` to ``(b, stride, d)``, in standard units.
+
+    Attributes:
+        plan: what it is made of.
+        matrix: ``(inputs, stride d)``, or ``(inputs, stride)`` where it is shared.
+        constant: the constant of each output.
+    """
+
+    def __init__(self, plan: Plan, matrix: Tensor, constant: Tensor) -> None:
+        self.plan, self.matrix, self.constant = plan, matrix, constant
+
+    def step(self, past: Tensor, u: Tensor | None = None) -> Tensor:
+        """The next ``stride`` observations ``(b, stride, d)`` after ``past``, newest row first."""
+        b, _, d = past.shape
+        last = past[:, 0]
+        given = inputs(self.plan, past, u)
+        found = given @ self.matrix + self.constant
+        if self.plan.shared:
+            found = found.unflatten(0, (b, d)).transpose(1, 2)
+        else:
+            found = found.unflatten(1, (-1, d))
+        return found + last[:, None] if self.plan.level == "last" else found
+
+    def simulate(self, past: Tensor, steps: int, u: Tensor | None = None) -> Tensor:
+        """``steps`` observations ``(b, steps, d)`` after ``past`` ``(b, lags, d)``, newest first.
+
+        ``u`` ``(b, lags + steps, m)`` are the inputs from the oldest row of the past on.
+        """
+        found: list[Tensor] = []
+        stride, lags = self.plan.stride, self.plan.lags
+        past = past[:, :lags]
+        for first in range(0, steps, stride):
+            inside = None
+            if u is not None:
+                inside = u[:, first : first + lags + stride]
+                short = lags + stride - inside.shape[1]
+                if short:  # inputs after the last step asked for: they have no effect on it
+                    inside = torch.cat([inside, inside[:, -1:].expand(-1, short, -1)], dim=1)
+            found.append(self.step(past, inside))
+            past = torch.cat([found[-1].flip(1), past], dim=1)[:, :lags]
+        return torch.cat(found, dim=1)[:, :steps]
+
+
+def inputs(plan: Plan, past: Tensor, u: Tensor | None = None) -> Tensor:
+    """The columns that a map is linear in, of ``past`` ``(b, lags, d)``, newest row first.
+
+    One row for each, or for each and column where the map is shared. Inputs of the system ``u``
+    ``(b, lags + stride, m)`` come last, those of the forecast steps first.
+    """
+    rows = past.transpose(1, 2).reshape(-1, plan.lags, 1) if plan.shared else past
+    if plan.dictionary is not None:
+        found = plan.dictionary(rows.flatten(1))
+    elif plan.level == "mean":
+        found = rows.flatten(1)
+    else:
+        found = (rows[:, 1:] - rows[:, :1]).flatten(1)
+    if u is not None:
+        outer = u.flip(1).flatten(1)
+        found = torch.cat(
+            [found, outer.repeat_interleave(past.shape[2], 0) if plan.shared else outer], dim=1
+        )
+    return found if found.shape[1] else found.new_zeros(len(found), 1)
+
+
+def count_windows(pieces: Sequence[Piece], lags: int, stride: int) -> int:
+    """Windows of so many rows in all pieces."""
+    return sum(max(0, len(p.x) - lags - stride + 1) for p in pieces)
+
+
+def design(plan: Plan, pieces: Sequence[Piece], every: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
+    """The rows and targets of the regression, in chunks, of every so many windows."""
+    length = plan.lags + plan.stride
+    for piece in pieces:
+        if len(piece.x) < length:
+            continue
+        windows = piece.x.unfold(0, length, every).transpose(1, 2)
+        outer = None if piece.u is None else piece.u.unfold(0, length, every).transpose(1, 2)
+        size = max(1, CHUNK // (piece.x.shape[1] if plan.shared else 1))
+        for first in range(0, len(windows), size):
+            part = windows[first : first + size]
+            past = part[:, : plan.lags].flip(1)
+            u = None if outer is None else outer[first : first + size]
+            later = part[:, plan.lags :]
+            if plan.level == "last":
+                later = later - past[:, :1]
+            if plan.shared:
+                later = later.transpose(1, 2).reshape(-1, plan.stride)
+            yield inputs(plan, past, u), later.flatten(1)
+
+
+def moments(plan: Plan, pieces: Sequence[Piece]) -> numerics.Moments:
+    """The factor of the regression, from which every penalty follows.
+
+    Raises:
+        DataError: for fewer than two windows.
+    """
+    if count_windows(pieces, plan.lags, plan.stride) < 2:
+        raise DataError(
+            f"{count_windows(pieces, plan.lags, plan.stride)} windows of {plan.lags} rows and the "
+            f"{plan.stride} after them",
+            "two or more",
+            "Pass longer series, or lower lags or horizon.",
+        )
+    found = numerics.Moments()
+    for rows, targets in design(plan, pieces):
+        found.add(rows, targets)
+    return found
+
+
+def of_fit(plan: Plan, fit: numerics.Fit, ridge: float) -> StrideMap:
+    """The map of a least-squares fit under a penalty."""
+    matrix = fit.basis @ (fit.coefficients / (fit.s + ridge * fit.n)[:, None])
+    return StrideMap(replace(plan, ridge=ridge), matrix, fit.mean_t - fit.mean_x @ matrix)
+
+
+def fit_map(plan: Plan, pieces: Sequence[Piece]) -> StrideMap:
+    """The map of ``plan``, by ridge regression over all windows of the pieces.
+
+    Example:
+        >>> x = torch.sin(0.3 * torch.arange(99.0, dtype=torch.float64))[:, None]
+        >>> found = fit_map(Plan(lags=3, stride=5), [Piece(x[:60])])
+        >>> bool((found.simulate(x[57:60].flip(0)[None], 39)[0] - x[60:]).abs().max() < 1e-6)
+        True
+    """
+    return of_fit(plan, moments(plan, pieces).fit(), plan.ridge)

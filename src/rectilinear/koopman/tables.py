@@ -1,0 +1,240 @@
+"""Series from arrays and pandas objects: names, stamps, missing rows; and back."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rectilinear.errors import ConfigError, DataError, ForecastWarning, ShapeError
+from rectilinear.koopman.clock import Clock, read_clock
+from rectilinear.koopman.series import numbers, split_series
+
+FILLED = 5
+"""Gaps of so many rows are filled by straight lines; longer ones part a series."""
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """One series on a regular grid: ``values`` ``(T, d)``, rows that are missing as NaN.
+
+    Attributes:
+        values: float64.
+        names: of the columns.
+        clock: the grid, or None where rows are numbered.
+        first: the position of the first row.
+        index: the pandas index whose kind the stamps of forecasts take, or None.
+    """
+
+    values: Tensor
+    names: tuple[str, ...]
+    clock: Clock | None
+    first: int
+    index: Any = None
+
+    def ahead(self, steps: int) -> Any:
+        """The stamps of so many rows after the last: of pandas where the series was, or numbers."""
+        last = self.first + len(self.values) - 1
+        return self.stamps(np.arange(last + 1, last + 1 + steps))
+
+    def behind(self, rows: int) -> Any:
+        """The stamps of the last rows."""
+        end = self.first + len(self.values)
+        return self.stamps(np.arange(end - rows, end))
+
+    def stamps(self, positions: NDArray[np.int64]) -> Any:
+        """The stamps at positions of the grid, of pandas where the series was."""
+        kind = type(self.index).__name__
+        if kind == "PeriodIndex":
+            return self.index[:1].repeat(len(positions)) + positions * self.index.freq.n
+        if self.clock is None:
+            return positions
+        stamps = self.clock.stamps(positions)
+        if self.index is None:
+            return stamps
+        if kind == "DatetimeIndex":
+            found = type(self.index)(stamps, name=self.index.name)
+            if self.index.tz is None:
+                return found
+            if self.clock.step and self._local():
+                return found.tz_localize(
+                    self.index.tz, ambiguous="NaT", nonexistent="shift_forward"
+                )
+            return found.tz_localize("UTC").tz_convert(self.index.tz)
+        return stamps
+
+    def _local(self) -> bool:
+        return is_local(self.index)
+
+
+def is_local(index: Any) -> bool:
+    """Whether stamps with a time zone are a day or more apart: then their local dates count."""
+    return bool(len(index) > 1 and np.median(np.diff(index.asi8)) >= 23 * 3.6e12 * _unit(index))
+
+
+def _unit(index: Any) -> float:
+    return {"ns": 1.0, "us": 1e-3, "ms": 1e-6, "s": 1e-9}[getattr(index, "unit", "ns")]
+
+
+def read_tables(given: Any, times: Any = None, dt: float | None = None) -> list[Table]:
+    """The series in an array ``(T,)``, ``(T, d)``, ``(count, T, d)``, a data frame, or a list.
+
+    ``times`` are numbers or dates, one for each row; of a data frame its index is taken.
+
+    Raises:
+        DataError: for stamps on no grid, or columns that are never observed.
+        ShapeError: for arrays that are no series, or series of different columns.
+        ConfigError: for ``dt`` beside times.
+
+    Example:
+        >>> table, = read_tables([1.0, 2.0, float("nan"), 4.0], times=[0.0, 0.5, 1.0, 2.0])
+        >>> table.values[:, 0].tolist(), table.ahead(1).tolist()
+        ([1.0, 2.0, nan, nan, 4.0], [2.5])
+    """
+    if dt is not None and not (np.isfinite(dt) and dt > 0):
+        raise ConfigError(f"dt = {dt}", "a positive number", "Correct dt.")
+    parts = split_series(given, 3)
+    clocks: Sequence[Any] = [None] * len(parts) if times is None else split_series(times, 2)
+    if len(clocks) != len(parts):
+        raise ShapeError(f"times of {len(clocks)} series", f"{len(parts)}, one for each series")
+    found = [
+        _one(part, clock, dt, i) for i, (part, clock) in enumerate(zip(parts, clocks, strict=True))
+    ]
+    if len({table.names for table in found}) != 1:
+        raise ShapeError(
+            f"series with different columns: {found[0].names[:6]} and others",
+            "the same columns in each",
+        )
+    return found
+
+
+def _one(part: Any, times: Any, dt: float | None, number: int) -> Table:
+    what = f"series {number}"
+    values = numbers(part, "series")
+    values = values[:, None] if values.ndim == 1 else values
+    if values.ndim != 2 or not values.numel():
+        raise ShapeError(
+            f"a series of shape {tuple(values.shape)}", "(T,), (T, d), or several as (count, T, d)"
+        )
+    values = torch.where(torch.isfinite(values), values, torch.nan)
+    names = _names(part, values.shape[1])
+    index: Any = getattr(part, "index", None)
+    index = None if callable(index) else index  # lists have a method of that name
+    clock: Clock | None
+    if type(index).__name__ == "PeriodIndex" and times is None:
+        ordinals = np.asarray(index.asi8, dtype=np.float64) / index.freq.n
+        clock, positions = read_clock(ordinals, what)
+        return Table(_on_grid(values, positions), names, clock, 0, index)
+    if times is None and type(index).__name__ == "DatetimeIndex":
+        plain = index
+        if index.tz is not None:
+            plain = index.tz_localize(None) if is_local(index) else index.tz_convert(None)
+        stamps = plain.to_numpy()
+    elif times is not None:
+        stamps = stamps_of(times)
+        index = None
+    elif index is not None and type(index).__name__ != "RangeIndex":
+        stamps = stamps_of(index)
+    else:
+        clock = None if dt is None else Clock("time", 0.0, float(dt))
+        return Table(values, names, clock, 0, None)
+    if dt is not None:
+        raise ConfigError(f"dt = {dt:g} beside times", "one of them", "Leave dt out.")
+    if len(stamps) != len(values):
+        raise ShapeError(f"{len(stamps)} times for {len(values)} rows", "one for each row")
+    clock, positions = read_clock(stamps, what)
+    grid = _on_grid(values, positions - positions[0])
+    return Table(grid, names, clock, int(positions[0]), index)
+
+
+def stamps_of(times: Any) -> NDArray[Any]:
+    """Times as float64, or as ``datetime64`` where they are dates or text of dates.
+
+    Raises:
+        DataError: for what is neither.
+    """
+    array = np.asarray(times)
+    if array.dtype.kind in "iuf":
+        return array.astype(np.float64).reshape(-1)
+    if array.dtype.kind == "M":
+        return array.reshape(-1)
+    try:
+        return np.array(
+            [np.datetime64(str(t).strip().replace("/", "-")) for t in array.flat]
+        ).astype("datetime64[ns]")
+    except ValueError as error:
+        raise DataError(
+            f"times such as {array.flat[0]!r}: {error}",
+            "numbers, or dates as 2024-01-31 or 2024-01-31 06:00",
+            "Write dates as year-month-day.",
+        ) from error
+
+
+def _names(part: Any, d: int) -> tuple[str, ...]:
+    columns = getattr(part, "columns", None)
+    if columns is not None:
+        return tuple(map(str, columns))
+    name = getattr(part, "name", None)
+    return (str(name),) if name is not None else tuple(f"column {i + 1}" for i in range(d))
+
+
+def _on_grid(values: Tensor, positions: NDArray[np.int64]) -> Tensor:
+    rows = int(positions[-1]) + 1
+    if rows > 100 * len(values) + 1000:
+        raise DataError(
+            f"{len(values)} rows on a grid of {rows} steps",
+            "rows on a good part of a regular grid",
+            "Resample the series, or pass its parts as several series.",
+        )
+    grid = values.new_full((rows, values.shape[1]), torch.nan)
+    grid[torch.from_numpy(positions)] = values
+    return grid
+
+
+def without_gaps(values: Tensor, longest: int = FILLED) -> tuple[list[tuple[int, Tensor]], int]:
+    """Pieces ``(first row, values)`` without gaps, and the number of values filled in.
+
+    Values that are missing for at most ``longest`` rows between two observed ones lie on a straight
+    line; where more are missing the series is parted.
+
+    Example:
+        >>> x = torch.tensor([[1.0], [float("nan")], [3.0]])
+        >>> pieces, filled = without_gaps(x)
+        >>> pieces[0][1].flatten().tolist(), filled
+        ([1.0, 2.0, 3.0], 1)
+    """
+    x, filled = values.clone().numpy(), 0
+    rows = np.arange(len(x))
+    for j in range(x.shape[1]):
+        gone = np.isnan(x[:, j])
+        if not gone.any() or gone.all():
+            continue
+        edges = np.flatnonzero(np.diff(np.r_[0, gone.astype(int), 0]))
+        for first, end in edges.reshape(-1, 2):
+            if first and end < len(x) and end - first <= longest:
+                x[first:end, j] = np.interp(
+                    rows[first:end], [first - 1, end], [x[first - 1, j], x[end, j]]
+                )
+                filled += int(end - first)
+    whole = ~np.isnan(x).any(1)
+    ends = np.flatnonzero(np.diff(np.r_[0, whole.astype(int), 0])).reshape(-1, 2).tolist()
+    return [(int(a), torch.from_numpy(x[a:b])) for a, b in ends], filled
+
+
+def warn_filled(filled: int, parted: int) -> None:
+    """A ForecastWarning of what was filled in and where series were parted."""
+    said = []
+    if filled:
+        said.append(
+            f"{filled} missing values, in gaps of up to {FILLED} rows, lie on straight lines"
+        )
+    if parted:
+        said.append(f"longer gaps part the series into {parted} pieces, which are fitted together")
+    if said:
+        warnings.warn("; ".join(said), ForecastWarning, stacklevel=3)
