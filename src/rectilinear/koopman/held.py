@@ -143,6 +143,17 @@ def _parted(pieces: Sequence[Piece], lags: int, horizon: int) -> Held:
             f"about {2 * horizon + lags + 8} rows for a horizon of {horizon} and {lags} lags",
             "Lower horizon or lags, or pass longer or more series.",
         )
+    return held_of(train, test, lags, horizon)
+
+
+def held_of(train: Sequence[Piece], test: Sequence[Piece], lags: int, horizon: int) -> Held:
+    """The origins of ``test`` pieces, the first after their first ``lags`` rows."""
+    length = lags + horizon
+    test = [p for p in test if len(p.x) >= length]
+    if not test:
+        raise DataError(
+            "validation rows fewer than the horizon", f"{horizon} or more", "Lower horizon."
+        )
     windows = torch.cat([p.x.unfold(0, length, 1).transpose(1, 2) for p in test])
     most = max(1, min(MOST_ORIGINS, _NUMBERS // windows[0].numel()))
     some = slice(None, None, -(-len(windows) // most))

@@ -1,0 +1,148 @@
+"""What a forecaster does with its input: units, pieces without gaps, inputs of the system."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rectilinear.errors import ConfigError, DataError, NonFiniteError, ShapeError
+from rectilinear.koopman.series import moments, numbers, split_series
+from rectilinear.koopman.stride import Piece
+from rectilinear.koopman.tables import Table, warn_filled, without_gaps
+
+
+class Intake:
+    """Series and inputs in standard units, of a fit and of a forecast; a part of Forecaster."""
+
+    horizon: int | None
+    lags: int | None
+    model_: Any
+    _tables: list[Table]
+    _mean: Tensor
+    _scale: Tensor
+    _inputs_mean: Tensor | None
+    _inputs_scale: Tensor | None
+    _fitted_pieces: list[Piece]
+
+    def _pieces(self, controls: Any) -> list[tuple[Tensor, Tensor | None]]:
+        """Stretches without gaps of all series, with their inputs."""
+        inputs = self._inputs(controls, self._tables, 0)
+        raw: list[tuple[Tensor, Tensor | None]] = []
+        filled = 0
+        for table, u in zip(self._tables, inputs, strict=True):
+            parts, more = without_gaps(table.values)
+            filled += more
+            raw += [(x, None if u is None else u[a : a + len(x)]) for a, x in parts]
+        if not raw:
+            raise DataError(
+                "series with a column that is never observed", "numbers", "Leave the column out."
+            )
+        warn_filled(filled, len(raw) if len(raw) > len(self._tables) else 0)
+        return raw
+
+    def _inputs(self, controls: Any, tables: list[Table], more: int) -> list[Tensor | None]:
+        """The inputs of each series, one row for each of its rows and ``more`` after them."""
+        if controls is None:
+            return [None] * len(tables)
+        parts = split_series(controls, 3)
+        found: list[Tensor | None] = []
+        for i, (table, part) in enumerate(zip(tables, parts, strict=len(parts) == len(tables))):
+            u = numbers(part, "controls")
+            u = u[:, None] if u.ndim == 1 else u
+            if u.ndim != 2 or len(u) != len(table.values) + more:
+                raise ShapeError(
+                    f"controls of shape {tuple(u.shape)} for series {i}",
+                    f"({len(table.values) + more}, m): a row for each row of its grid",
+                )
+            if not bool(torch.isfinite(u).all()):
+                raise NonFiniteError("controls that are not finite", "numbers", "Fill the gaps.")
+            found.append(u)
+        if len(found) != len(tables):
+            raise ShapeError(f"controls of {len(parts)} series", f"{len(tables)}, one for each")
+        return found
+
+    def _input_units(self, raw: list[tuple[Tensor, Tensor | None]]) -> None:
+        rows = [u for _, u in raw if u is not None]
+        self._inputs_mean = self._inputs_scale = None
+        if rows:
+            mean, spread = moments(torch.cat(rows))
+            self._inputs_mean = mean
+            self._inputs_scale = torch.where(spread > 0, spread, torch.ones_like(spread))
+
+    def _piece(self, x: Tensor, u: Tensor | None) -> Piece:
+        return Piece((x - self._mean) / self._scale, None if u is None else self._input(u))
+
+    def _input(self, u: Tensor) -> Tensor:
+        assert self._inputs_mean is not None, "a model with inputs"
+        assert self._inputs_scale is not None, "a model with inputs"
+        if u.shape[-1] != len(self._inputs_mean):
+            raise ShapeError(f"{u.shape[-1]} inputs", f"{len(self._inputs_mean)}, as fitted")
+        return (u - self._inputs_mean) / self._inputs_scale
+
+    def _sizes(self, pieces: list[Piece]) -> tuple[int, int]:
+        """The horizon, and the largest number of lags that is tried."""
+        lengths = sorted((len(p.x) for p in pieces), reverse=True)
+        median, d = lengths[len(lengths) // 2], pieces[0].x.shape[1]
+        few = len(pieces) < 5
+        usual = lengths[0] // 5 if few else 2 * median // 3
+        horizon = self.horizon or max(1, min(100, usual))
+        if self.lags:
+            return horizon, self.lags
+        free = lengths[0] - 2 * horizon if few else median - horizon
+        most = max(1, min(512, free // 3, max(1, 2_000_000 // d)))
+        return horizon, most
+
+    def _last_rows(self, table: Table) -> Tensor:
+        lags = self.model_.plan.lags
+        parts = without_gaps(table.values)[0]
+        first, x = parts[-1] if parts else (0, table.values[:0])
+        missing = len(table.values) - first - len(x)
+        if missing or len(x) < lags:
+            raise DataError(
+                f"a series whose last {missing} rows are missing"
+                if missing
+                else f"{len(x)} rows after the last gap",
+                f"{lags} rows without a gap at the end, which the forecast is made from",
+                "Leave the last rows out, fill them, or fit with fewer lags.",
+            )
+        return x[-lags:]
+
+    def _future_inputs(
+        self, tables: list[Table], steps: int, controls: Any, *, fitted: bool
+    ) -> Tensor | None:
+        """Inputs of the last rows and the forecast ones, ``(b, lags + steps, m)``."""
+        if self._inputs_mean is None:
+            if controls is not None:
+                raise ConfigError("controls", "none, as in the fit", "Leave them out.")
+            return None
+        if controls is None:
+            raise ConfigError(
+                "no controls", f"the inputs in the {steps} forecast rows", "Pass controls."
+            )
+        lags = self.model_.plan.lags
+        if not fitted:
+            rows = self._inputs(controls, tables, steps)
+            return torch.stack([self._input(u)[-lags - steps :] for u in rows if u is not None])
+        ahead = [numbers(part, "controls") for part in split_series(controls, 3)]
+        ahead = [u[:, None] if u.ndim == 1 else u for u in ahead]
+        if len(ahead) != len(tables) or any(u.ndim != 2 or len(u) != steps for u in ahead):
+            raise ShapeError(
+                f"controls of shape {tuple(ahead[0].shape)}", f"({steps}, m), a row for each step"
+            )
+        behind = [p.u for p in self._ends()]
+        found = [
+            torch.cat([past[-lags:], self._input(u)])
+            for past, u in zip(behind, ahead, strict=True)
+            if past is not None
+        ]
+        return torch.stack(found)
+
+    def _ends(self) -> list[Piece]:
+        """The last piece of each series."""
+        found, count = [], 0
+        for table in self._tables:
+            count += len(without_gaps(table.values)[0])
+            found.append(self._fitted_pieces[count - 1])
+        return found
