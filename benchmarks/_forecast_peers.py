@@ -1,4 +1,4 @@
-"""What forecasts are compared with: iterated ridge, autoregression, DMD, EDMD, linear nets, an MLP.
+"""Peers of the forecasts: iterated ridge, autoregression, DMD, EDMD, linear nets, an MLP.
 
 deeptime, pydmd and statsmodels are used where they are installed. Each peer is a function that fits
 on training rows and returns a function from states or histories to forecasts.
@@ -92,7 +92,7 @@ def edmd(series: np.ndarray, degree: int = 3) -> Simulate:
     if installed("deeptime"):
         from deeptime.decomposition import EDMD
 
-        matrix = np.real(EDMD(basis, n_eigs=0).fit((x, y)).fetch_model().operator)
+        matrix = np.real(EDMD(basis, n_eigs=None).fit((x, y)).fetch_model().operator)
     else:
         matrix = np.linalg.lstsq(phi, psi, rcond=None)[0]
     if not np.allclose(np.linalg.norm(phi @ matrix - psi), 0) and (

@@ -59,7 +59,7 @@ class Clock:
 def read_clock(stamps: Stamps, what: str = "the series") -> tuple[Clock, NDArray[np.int64]]:
     """The grid of increasing stamps (numbers or ``datetime64``), and the position of each.
 
-    Whole months, equal steps, and business hours are told apart by how many rows would be missing.
+    Whole months come first, then equal steps and business hours, by the rows that would be missing.
 
     Raises:
         DataError: for stamps that do not increase, are missing, or stand on no grid.
@@ -93,7 +93,7 @@ def read_clock(stamps: Stamps, what: str = "the series") -> tuple[Clock, NDArray
             "Sort the rows, or pass several series apart (on the command line: --run-column).",
         )
     months = _months(stamps) if dates else None
-    if months is not None and _covers(months):
+    if months is not None:
         return months
     equal = _equal(stamps, float(np.median(steps.astype(np.float64))), dates=dates)
     sessions = _sessions(stamps) if dates else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -12,11 +12,29 @@ from rectilinear.plots.charts import ROLES
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from rectilinear.koopman.forecast import Forecast
     from rectilinear.koopman.realization import Modes
 
 
-def forecast_figure(found: Forecast, columns: int = 3) -> Figure:
+class Drawable(Protocol):
+    """A forecast, as :class:`~rectilinear.koopman.Forecast` has it."""
+
+    @property
+    def mean(self) -> Any: ...
+    @property
+    def lower(self) -> Any: ...
+    @property
+    def upper(self) -> Any: ...
+    @property
+    def level(self) -> float: ...
+    @property
+    def index(self) -> Any: ...
+    @property
+    def names(self) -> tuple[str, ...]: ...
+    @property
+    def known(self) -> Any: ...
+
+
+def forecast_figure(found: Drawable, columns: int = 3) -> Figure:
     """The figure of a forecast ``(steps, d)`` after the observed rows, up to so many columns."""
     count = min(columns, len(found.names))
     figure, all_axes = canvas(columns=count, height=2.4)

@@ -1,4 +1,4 @@
-"""What a forecaster returns: the forecast with its interval, and the comparison of candidates."""
+"""Results of a forecaster: the forecast with its interval, and the comparison of candidates."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Forecast:
 
     def plot(self, columns: int = 3) -> Figure:
         """The figure of up to so many columns, after the rows that were observed."""
-        from rectilinear.koopman.figures import forecast_figure
+        from rectilinear.koopman.figures import forecast_figure  # matplotlib, only here
 
         return forecast_figure(self if self.mean.ndim == 2 else self._of(0), columns)
 
@@ -122,7 +122,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Check:
-    """Whether the spectrum says something of the system, in words and numbers.
+    """The answer, in words and numbers, to whether the spectrum says something of the system.
 
     Attributes:
         text: the answer.

@@ -165,7 +165,7 @@ class Forecaster(Intake, BaseEstimator):
         controls: Any = None,
         level: float | None = None,
     ) -> Forecast:
-        """What follows the fitted series, or other ones, with intervals.
+        """The rows after the fitted series, or after other ones, with intervals.
 
         Args:
             steps: rows ahead; the horizon by default. Beyond it intervals are NaN.
@@ -240,7 +240,7 @@ class Forecaster(Intake, BaseEstimator):
             return (model.simulate(past, steps) * self._scale + self._mean).numpy()
 
     def errors(self, X: Any, steps: int | None = None) -> Array:
-        """What forecasts from every row of other series miss, ``(n, steps, d)``."""
+        """The errors of forecasts from every row of other series, ``(n, steps, d)``."""
         model = self._fitted()
         lags, found = model.plan.lags, []
         pieces = [x for table in read_tables(X) for _, x in without_gaps(table.values)[0]]
@@ -278,7 +278,7 @@ class Forecaster(Intake, BaseEstimator):
         return 1 - missed / change if change else float(missed == 0)
 
     def check(self) -> Check:
-        """Whether the dynamics are linear, so that eigenvalues mean something: in words."""
+        """The answer, in words, to whether dynamics are linear and eigenvalues mean something."""
         self._fitted()
         held = hold_out(self._fitted_pieces, self._most, self.horizon_)
         return selection.check_of(held, self.comparison_, self.lags)
@@ -347,7 +347,7 @@ class Forecaster(Intake, BaseEstimator):
             )
 
     def _interval(self, steps: int, level: float | None) -> tuple[Array, Array]:
-        """What held-out errors add below and above, ``(steps, d)``; NaN beyond the horizon."""
+        """The distance of lower and upper ends from the forecast, ``(steps, d)``."""
         level = self.level if level is None else level
         self._check_level(level)
         errors = self._errors.numpy()

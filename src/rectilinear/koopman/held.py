@@ -26,7 +26,7 @@ _EXACT = 1e-20  # smaller mean square errors, in variances, count as equal: they
 
 
 class Model(Protocol):
-    """What forecasts ``(b, steps, d)`` from ``past`` ``(b, lags, d)``, the newest row first."""
+    """A model that forecasts ``(b, steps, d)`` from ``past`` ``(b, lags, d)``, newest row first."""
 
     @property
     def plan(self) -> Plan: ...
@@ -59,7 +59,7 @@ class Held:
     independent: float = 1.0
 
     def errors(self, model: Model) -> Tensor:
-        """What forecasts miss, ``(n, horizon, d)``."""
+        """The errors of the forecasts of a model, ``(n, horizon, d)``."""
         past, steps = self.past[:, : model.plan.lags], self.future.shape[1]
         found = model.simulate(past, steps, self._u(model))
         return self.future - (found if self.basis is None else found @ self.basis.T)

@@ -1,4 +1,4 @@
-"""What a forecaster does with its input: units, pieces without gaps, inputs of the system."""
+"""The input of a forecaster: units, pieces without gaps, inputs of the system."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ KINDS = ("linear", "autoregression", "finite", "features", "koopman")
 """The kinds of models that are compared, simplest first."""
 SIMPLER = 0.02
 """A candidate must be better than a simpler one by this part of its error to be chosen."""
-ENOUGH = 1e-4
+EXACT_ERROR = 1e-4
 """Errors below this part of the spread end the comparison: no further kind is tried."""
 _CLOSED, _GAIN, _EXACTLY = 1.1, 0.05, 1e-7
 
@@ -60,7 +60,7 @@ def compare(
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore", ForecastWarning)
         for kind in KINDS:
-            if kind not in kinds or any(c.score < 2 * log(ENOUGH) for c in chosen):
+            if kind not in kinds or any(c.score < 2 * log(EXACT_ERROR) for c in chosen):
                 continue
             if kind == "koopman" and not _nonlinear(chosen):
                 continue
@@ -77,7 +77,7 @@ def _lags_of(found: Sequence[Candidate]) -> tuple[int, ...]:
 
 
 def _nonlinear(found: Sequence[Candidate]) -> bool:
-    """Whether a nonlinear candidate is better than the linear ones, or there is nothing to say."""
+    """True where a nonlinear candidate is better than the linear ones, or none is known."""
     flat = [c.score for c in found if c.kind in ("linear", "autoregression")]
     bent = [c.score for c in found if c.kind in ("finite", "features")]
     return not (flat and bent) or min(bent) < min(flat) - 2 * _GAIN
@@ -119,7 +119,7 @@ def comparison(found: Sequence[Candidate], chosen: Candidate, held: Held) -> Com
 
 
 def in_words(model: Model) -> str:
-    """What a model is made of, in a few words."""
+    """The parts of a model, in a few words."""
     if isinstance(model, Reduced):
         return f"{model.basis.shape[1]} components, {in_words(model.inner)}"
     plan = model.plan
@@ -138,7 +138,7 @@ def in_words(model: Model) -> str:
 
 
 def check_of(held: Held, known: Comparison, lags: int | None = None) -> Check:
-    """Whether one linear map of a step forecasts as well as a map for each number of steps."""
+    """The comparison of one linear map, step after step, with a map for each number of steps."""
     missing = [k for k in ("linear", "autoregression") if k not in known.errors]
     more = compare(held, missing, lags) if missing else []
     errors = dict(known.errors) | {c.kind: c.by_step.numpy() for c in more}

@@ -32,8 +32,8 @@ def smooth(
         >>> clean = torch.sin(0.2 * torch.arange(300.0, dtype=torch.float64))[:, None]
         >>> noisy = clean + 0.1 * torch.randn(300, 1, generator=g, dtype=torch.float64)
         >>> (found,), size = smooth([Piece(noisy)])
-        >>> bool((found.x - clean).std() < 0.05), round(size, 2)
-        (True, 0.1)
+        >>> bool((found.x - clean).std() < 0.05), 0.08 < size < 0.11
+        (True, True)
     """
     long = [p for p in pieces if len(p.x) >= 2 * length]
     if not long:

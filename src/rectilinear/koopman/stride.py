@@ -27,7 +27,7 @@ RIDGES = (1e-24, 1e-22, 1e-20, 1e-18, 1e-16, 1e-14, 1e-12, 1e-10, 1e-8, 1e-6, 1e
 
 @dataclass(frozen=True)
 class Plan:
-    """What a map is made of.
+    """The parts of a map.
 
     Attributes:
         lags: observations that a forecast is made from.

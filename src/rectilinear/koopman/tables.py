@@ -74,7 +74,7 @@ class Table:
 
 
 def is_local(index: Any) -> bool:
-    """Whether stamps with a time zone are a day or more apart: then their local dates count."""
+    """True where stamps with a time zone are a day or more apart: their local dates count."""
     return bool(len(index) > 1 and np.median(np.diff(index.asi8)) >= 23 * 3.6e12 * _unit(index))
 
 
