@@ -166,10 +166,19 @@ def test_many_columns_go_through_their_components() -> None:
     assert model.modes_.shapes.shape[1] == 400
 
 
+def test_a_drifting_series_is_continued_from_its_last_row() -> None:
+    rng, t = np.random.default_rng(0), np.arange(400.0)
+    x = (t / 100) ** 1.5 + np.sin(0.5 * t) + 0.1 * rng.normal(size=400)
+    model = Forecaster("linear", horizon=12, lags=24).fit(x[:300])
+    assert model.model_.plan.level == "last"
+    steady = Forecaster("linear", horizon=12, lags=2).fit(ornstein_uhlenbeck(800))
+    assert steady.model_.plan.level == "mean"
+
+
 def test_growth_is_kept_and_said() -> None:
     x = 1.05 ** np.arange(80.0)
     with pytest.warns(ForecastWarning, match=r"grows by 5\.00%"):
-        model = Forecaster("autoregression", horizon=10, lags=1).fit(x)
+        model = Forecaster("autoregression", horizon=10, lags=2).fit(x)
     assert model.forecast(10).mean[-1, 0] == pytest.approx(1.05**89, rel=1e-6)
 
 

@@ -57,7 +57,7 @@ def linear(held: Held, lags: tuple[int, ...], kind: str) -> Iterator[Candidate]:
             mine = mine[:-1]
         if not mine:
             continue
-        for level in ("last", "mean"):
+        for level in held.levels:
             plan = Plan(mine[-1], horizon, level, shared)
             stride = horizon if kind == "linear" else 1
             if held.u is not None:

@@ -20,6 +20,8 @@ MOST_STATE = 64  # coordinates of a state that dictionaries and the full model a
 MOST_ORIGINS = 1000
 FEWER_LAGS, AT_MOST, LESS_RIDGE = 5e-3, 2e-2, 5e-4
 """Parts of the error that a simpler model of the same kind may cost."""
+DRIFT = 1.0
+"""Held-out rows whose mean is this many standard deviations away from that of the others drift."""
 _NUMBERS = 20_000_000  # values of all origins together
 _CLEAN = 1e-6  # noise of a smaller part of the spread is none
 _EXACT = 1e-20  # smaller mean square errors, in variances, count as equal: they are rounding
@@ -63,6 +65,21 @@ class Held:
         past, steps = self.past[:, : model.plan.lags], self.future.shape[1]
         found = model.simulate(past, steps, self._u(model))
         return self.future - (found if self.basis is None else found @ self.basis.T)
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """The levels that linear maps may start from: where the series drifts, the last row alone.
+
+        A map of deviations from the mean fits held-out rows of a trend well and fails soon after
+        them: it has never seen such levels.
+        """
+        rows = torch.cat([p.x for p in self.train])
+        moved = (self.future.mean((0, 1)) - self._scores(rows.mean(0))).abs()
+        spread = self._scores(rows).std(0).clamp(min=1e-12)
+        return ("last",) if float((moved / spread).median()) > DRIFT else ("last", "mean")
+
+    def _scores(self, x: Tensor) -> Tensor:
+        return x if self.basis is None else x @ self.basis.T
 
     def reduced(self, basis: Tensor) -> Held:
         """The same in scores of components; errors remain those of the columns themselves."""
