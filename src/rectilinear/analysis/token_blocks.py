@@ -119,8 +119,10 @@ def _fitted(
 
 def _unfit(calls: list[Call], batch: Batch) -> str:
     """Why no map of vectors can stand in for a block, or nothing."""
-    if len(calls) != 1:
-        return f"called {len(calls)} times a pass with a tensor, and returning one"
+    if not calls:
+        return "not called with a floating-point tensor, such as embeddings, which take ids"
+    if len(calls) > 1:
+        return f"called {len(calls)} times a pass: an affine map takes the place of one call"
     x, out, _ = calls[0]
     if x.ndim not in (2, 3) or x.shape[:-1] != out.shape[:-1]:
         return f"from {tuple(x.shape[1:])} to {tuple(out.shape[1:])}: not vector by vector"

@@ -17,6 +17,7 @@ from rectilinear.networks.embeddings import embeddings_of
 from rectilinear.networks.passes import Output, forward
 from rectilinear.networks.places import Place, find
 from rectilinear.networks.samples import SampleSplit
+from rectilinear.networks.steady import check_steady
 from rectilinear.networks.vectors import vectors
 from rectilinear.random import stream
 
@@ -88,6 +89,7 @@ class TokenSubject:
         """
         first = next(iter(batches))
         start = _start(model, first, output)
+        check_steady(model, first, output)
         seen = forward(model, first, [start], output=output)
         h, out = seen.at[str(start)], seen.out
         if h.ndim < 3:

@@ -1,6 +1,7 @@
 """The linear map inside a network: at a point, in place of a block, folded into its neighbours."""
 
 from rectilinear.maps import frozen_norms as frozen_norms  # the rules of rectilinear.maps.frozen
+from rectilinear.maps import frozen_recurrent as frozen_recurrent
 from rectilinear.maps import frozen_rules as frozen_rules
 from rectilinear.maps.fuse import Fused, fuse
 from rectilinear.maps.jacobian_lens import JacobianLens, read_jacobian_lens, write_jacobian_lens

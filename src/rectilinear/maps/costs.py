@@ -14,7 +14,7 @@ from rectilinear.errors import DtypeError, InputError, NonFiniteError
 from rectilinear.maps.blocks import r2_each
 from rectilinear.networks.batches import Batch
 from rectilinear.networks.data import Task, task_for
-from rectilinear.networks.passes import Output, call
+from rectilinear.networks.passes import Output, call, constant_parameters
 from rectilinear.networks.places import inner
 from rectilinear.networks.vectors import vectors
 
@@ -195,7 +195,7 @@ def flops_of(
         12
     """
     model, head = inner(model), batch.take(slice(COUNTED))
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with constant_parameters(model), FlopCounterMode(display=False) as counter, torch.no_grad():
         call(model, head, output)
     counts = counter.get_flop_counts()
     root = type(model).__name__

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from rectilinear.errors import StructureError
+from rectilinear.errors import RectilinearError, StructureError
+from rectilinear.networks.passes import FAILURES
 
 TAG = "_rectilinear_tag"  # the attribute of a tensor that says what it is in which mode
 TOKENS = count()
@@ -190,7 +191,8 @@ class Frozen(TorchFunctionMode):
     def keep(self, out: Any, name: str, gate: bool = False) -> Any:
         """The results of an operation that keeps the linear part linear, tagged."""
         linear = Tag(self._token, linear=True, gate=gate)
-        held = Tag(self._token, linear=False, reason=name)
+        why = f"{name} without gradients, as in torch.no_grad or a torch.autograd.Function"
+        held = Tag(self._token, linear=False, reason=name if torch.is_grad_enabled() else why)
         return tree_map(
             lambda t: (
                 self._tag(t, linear if t.requires_grad else held) if isinstance(t, Tensor) else t
@@ -249,7 +251,17 @@ class Frozen(TorchFunctionMode):
                 "operations of convolutional networks and transformers",
                 "Take the map up to it, or use freeze=False or method='mean_jacobian'.",
             )
-        return rule(self, call)
+        try:
+            return rule(self, _by_position(call))
+        except FAILURES as error:
+            if isinstance(error, RectilinearError):
+                raise
+            raise StructureError(
+                f"the operation '{call.name}', called in a way that has no rule for gates that are "
+                f"held: {type(error).__name__}: {error}",
+                "operations of convolutional networks and transformers",
+                "Use freeze=False or method='mean_jacobian'.",
+            ) from error
 
     def _plain(self, x: Any) -> Any:
         """A constant without gradient; what is followed or held as it is.
@@ -277,6 +289,31 @@ class Frozen(TorchFunctionMode):
         if isinstance(x, Tensor):
             setattr(x, TAG, tag)
         return x
+
+
+PLACES = {  # names of the leading arguments, where they are not a tensor and another
+    "addmm": ("input", "mat1", "mat2"),
+    "addmv": ("input", "mat", "vec"),
+    "baddbmm": ("input", "batch1", "batch2"),
+    "addbmm": ("input", "batch1", "batch2"),
+    "bmm": ("input", "mat2"),
+    "mm": ("input", "mat2"),
+    "mv": ("input", "vec"),
+    "where": ("condition", "input", "other"),
+    "masked_fill": ("input", "mask", "value"),
+    "scaled_dot_product_attention": (),
+    "multi_head_attention_forward": (),
+}
+
+
+def _by_position(call: Call) -> Call:
+    """A call whose leading arguments come by position, however they were given."""
+    args, kwargs = list(call.args), dict(call.kwargs)
+    for name in PLACES.get(call.name, ("input", "other"))[len(args) :]:
+        if name not in kwargs:
+            break
+        args.append(kwargs.pop(name))
+    return call._replace(args=tuple(args), kwargs=kwargs)
 
 
 def _named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -49,7 +49,7 @@ BOUNDS = ("clamp", "clip", "clamp_min", "clamp_max", "threshold")
 SUMS = names("add sub subtract radd rsub maximum minimum")
 JOINED = names("cat concat concatenate stack hstack vstack dstack column_stack row_stack")
 PRODUCTS = names("""
-    mul multiply rmul matmul rmatmul mm bmm mv dot outer inner einsum tensordot kron
+    mul multiply rmul matmul rmatmul mm bmm mv dot outer inner einsum tensordot kron grouped_mm
 """)
 QUOTIENTS = names("div divide true_divide truediv")
 CONVOLUTIONS = names("""

@@ -21,6 +21,7 @@ from rectilinear.maps.fold_rules import folded, may_fold
 from rectilinear.maps.neighbours import Neighbours, from_graph, from_run
 from rectilinear.networks.calls import check_module, check_not_scripted, copied
 from rectilinear.networks.layers import guesses
+from rectilinear.networks.passes import constant_parameters
 from rectilinear.networks.places import inner
 
 EXACT = 1e-9  # relative error that folding may leave in float64
@@ -417,7 +418,7 @@ class _Folding:
 
 def _flops(model: nn.Module, call: _Call) -> int:
     """Operations that torch counts, for each row."""
-    with FlopCounterMode(display=False) as counter:
+    with constant_parameters(model), FlopCounterMode(display=False) as counter:
         call(model)
     return counter.get_total_flops() // call.rows
 

@@ -129,7 +129,7 @@ class LayerProfile:
         for row in [head, *lines]:
             first, *rest = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
             shown.append("  ".join([first.strip().ljust(widths[0]), *rest]))
-        shown += [f"{TITLES[name]}: {reason}" for name, reason in self.refused.items()]
+        shown += [f"{TITLES.get(name, name)}: {reason}" for name, reason in self.refused.items()]
         return "\n".join(shown)
 
     def _repr_html_(self) -> str:
@@ -261,19 +261,21 @@ def layer_profile(
         raise ConfigError(f"methods {unknown or 'without one'}", f"of {', '.join(METHODS)}")
     settings = Settings(samples, held_out, check_seed(seed), progress)
     batches = read_batches(data, model, tokenizer=tokenizer, batch_size=batch_size)
-    sources, end = _ends(model, batches, layers, target)
+    sources, end, other = _ends(model, batches, layers, target, output)
     span = Span(tuple(sources), end, output, positions, check_skip(skip))
     found, refused = fit_maps(model, span, batches, methods, settings)
     if not next(iter(found.values())):
         raise next(iter(refused.values()))
     reasons = {name: str(error) for name, error in refused.items()}
+    if other and not set(other) & set(found):
+        reasons["left out"] = f"{', '.join(other)}: other numbers of vectors than at {end}"
     return LayerProfile(type(model).__name__, end, found, reasons)
 
 
 def stack_of(model: nn.Module) -> list[str]:
     """The blocks that follow each other in a network, by name.
 
-    Those of the class, other than torch's simple layers, that there are most of; else all blocks.
+    Those of one list and class, other than torch's simple layers, that there are most of; else all.
 
     Example:
         >>> encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 1, 4), 3)
@@ -282,12 +284,20 @@ def stack_of(model: nn.Module) -> list[str]:
     """
     names = block_names(model)
     parts = dict(named_parts(model))
-    kinds: dict[type, list[str]] = {}
+    kinds: dict[tuple[str, type], list[str]] = {}
     for name in names:
         if any(True for _ in parts[name].children()):
-            kinds.setdefault(type(parts[name]), []).append(name)
+            kinds.setdefault((_outer_list(parts, name), type(parts[name])), []).append(name)
     repeated = [found for found in kinds.values() if len(found) > 1]
     return max(repeated, key=len) if repeated else names
+
+
+def _outer_list(parts: Mapping[str, nn.Module], name: str) -> str:
+    """The outermost list that holds a module: an encoder's and a decoder's are two."""
+    steps = name.split(".")
+    prefixes = (".".join(steps[:i]) for i in range(1, len(steps)))
+    lists = (nn.ModuleList, nn.Sequential)
+    return next((prefix for prefix in prefixes if isinstance(parts.get(prefix), lists)), "")
 
 
 def has_stack(model: nn.Module) -> bool:
@@ -302,22 +312,60 @@ def has_stack(model: nn.Module) -> bool:
     return len(stack) > 1 and all(any(True for _ in parts[name].children()) for name in stack)
 
 
+def _calls_of(model: nn.Module, batches: Batches, stack: list[str]) -> list[str]:
+    """The stack; of a network that runs a block several times, its calls in their order."""
+    calls: list[str] = []
+    times: dict[str, int] = {}
+
+    def note(name: str) -> Any:
+        def hook(*_: object) -> None:
+            times[name] = times.get(name, 0) + 1
+            calls.append(f"{name}#{times[name] - 1}")
+
+        return hook
+
+    parts = dict(named_parts(model))
+    handles = [parts[name].register_forward_hook(note(name)) for name in stack]
+    try:
+        forward(model, batches.head(PROBED))
+    finally:
+        for handle in handles:
+            handle.remove()
+    shared = {name for name, count in times.items() if count > 1}
+    return [c for c in calls if c.partition("#")[0] in shared] if shared else stack
+
+
 def _ends(
-    model: nn.Module, batches: Batches, layers: Sequence[str] | None, target: str | None
-) -> tuple[list[str], str]:
-    """The places to start from and the one to lead to."""
-    stack = stack_of(model)
+    model: nn.Module,
+    batches: Batches,
+    layers: Sequence[str] | None,
+    target: str | None,
+    output: Output,
+) -> tuple[list[str], str, list[str]]:
+    """The places to start from, the one to lead to, and those of the stack that are left out.
+
+    These have another number of vectors than the target, such as before patches are merged.
+    """
+    stack, left_out = stack_of(model), list[str]()
+    if target is None or layers is None:
+        with evaluating(model):
+            stack = _calls_of(model, batches, stack)
     if layers is None and len(stack) < 2:
         raise StructureError(
             f"a {type(model).__name__} with {len(stack)} blocks", "two or more", "Pass layers=."
         )
     if target is None:
         with evaluating(model):
-            seen = forward(model, batches.head(PROBED), stack)
-        shapes = {tokens_of(seen.at[name]).shape[1:] for name in stack}
+            seen = forward(model, batches.head(PROBED), stack, output=output).at
+        shapes = {tokens_of(seen[name]).shape[1:] for name in stack}
         target = stack[-1] if len(shapes) == 1 and layers is None else "@output"
     if layers is None:
         layers = [f"{stack[0]}@input", *(name for name in stack if name != target)]
+        with evaluating(model):
+            seen = forward(model, batches.head(PROBED), [*layers, target], output=output).at
+        counts = {name: tokens_of(value).shape[1] for name, value in seen.items()}
+        left_out = [name for name in layers if counts[target] not in (1, counts[name])]
+        layers = [name for name in layers if name not in left_out] or layers
     if not layers:
         raise ConfigError("no layers", "at least one place")
-    return list(layers), target
+    return list(layers), target, left_out

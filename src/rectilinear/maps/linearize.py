@@ -36,8 +36,9 @@ from rectilinear.networks.calls import (
     evaluating,
     progress_of,
 )
-from rectilinear.networks.passes import Output, call
+from rectilinear.networks.passes import Output
 from rectilinear.networks.places import inner
+from rectilinear.networks.steady import PROBED, check_steady
 from rectilinear.random import seeded
 
 ROWS_AT_ONCE = 256  # samples in a batch of rows of numbers
@@ -238,8 +239,7 @@ def linearize(
     if fold and len(items) != 1:
         raise ConfigError(f"{len(items)} blocks or spans with fold=True", "one span")
     with evaluating(model), seeded(seed, devices=None):
-        data = read_for(model, x, y, tokenizer, batch_size)
-        _check_runs(model, data, output)
+        data = read_for(model, x, y, tokenizer, batch_size, output)
         portions = Portions(data, seed)
         if fold:
             name, found_span = next(iter(items.items()))
@@ -348,22 +348,30 @@ def _result(
 
 
 def read_for(
-    model: nn.Module, x: Any, y: Any, tokenizer: Tokenizer | None, batch_size: int | None
+    model: nn.Module,
+    x: Any,
+    y: Any,
+    tokenizer: Tokenizer | None,
+    batch_size: int | None,
+    output: Output,
 ) -> Batches:
-    """The data in batches of a size that suits them."""
+    """The data in batches of a size that suits them, on which the model was tried.
+
+    Raises:
+        InputError: for a model that is random, or lets samples of a batch act on each other.
+    """
     rows = isinstance(x, Tensor) and x.is_floating_point() and x.ndim == 2
     size = batch_size or (ROWS_AT_ONCE if rows else SAMPLES_AT_ONCE)
-    return read_batches(x, model, y, tokenizer=tokenizer, batch_size=size)
-
-
-def _check_runs(model: nn.Module, data: Batches, output: Output) -> None:
-    """Raise for a model that does not run, is random, or lets samples of a batch act on each other."""
-    head = data.head(8)
+    data = read_batches(x, model, y, tokenizer=tokenizer, batch_size=size)
+    head = data.head(PROBED)
     alone = len(head.args) == 1 and not head.kwargs and head.main.is_floating_point()
     with torch.no_grad():
-        out = inner(model)(head.main.clone()) if alone else call(model, head, output)
-    if alone and isinstance(out, Tensor):
+        out = inner(model)(head.main.clone()) if alone else None
+    if isinstance(out, Tensor):
         as_network(model, head.main)
+    else:
+        check_steady(model, head, output)
+    return data
 
 
 def _name_of(model: nn.Module, text: str) -> list[str]:

@@ -86,6 +86,14 @@ class LocalMap(Operator):
     point: Tensor
     value: Tensor
 
+    def __repr__(self) -> str:
+        model, ends = self.model, ""
+        if isinstance(model, FromPlace):
+            ends = f" from {model.source} to {model.target}"
+            model = model.model
+        held = "" if self.error is None else f", gates held, f = J x + biases to {self.error:.0e}"
+        return f"LocalMap: {self.out_dim} x {self.in_dim}, {type(model).__name__}{ends}{held}"
+
     @property
     def like(self) -> Tensor:
         return self.point.new_empty(())

@@ -18,6 +18,7 @@ from rectilinear.networks.batches import Batch, Batches
 from rectilinear.networks.calls import evaluating, progress_of
 from rectilinear.networks.passes import forward
 from rectilinear.networks.samples import SampleSplit
+from rectilinear.networks.steady import PROBED, check_steady
 from rectilinear.numerics import Fit, Moments
 
 RIDGES = (0.0, 1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)  # times the mean variance of the columns
@@ -62,6 +63,7 @@ def fit_maps(
     seed, share = settings.seed, settings.held_out
     total = 2 * batches.size + len(jacobian) * settings.samples
     with evaluating(model), progress_of(settings.progress, total) as advance:
+        check_steady(model, batches.head(PROBED), span.output)
         split = SampleSplit.of(batches, seed, share)
         choosing = SampleSplit.of(batches, seed, share + CHOICE * (1 - share))
         fits = _fit(model, span, batches, split, choosing, advance)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from rectilinear.errors import StructureError
+from rectilinear.errors import DtypeError, StructureError
 from rectilinear.maps.spans import Span
 from rectilinear.networks.batches import Batch
 from rectilinear.networks.passes import Output, forward
@@ -100,7 +101,8 @@ def is_foldable(layer: nn.Module) -> bool:
         >>> is_foldable(nn.Linear(2, 3)), is_foldable(nn.Conv2d(2, 3, 3))
         (True, False)
     """
-    if type(layer) is nn.Linear or (type(layer).__name__ == "Conv1D" and hasattr(layer, "nf")):
+    conv = type(layer).__name__ == "Conv1D" and hasattr(layer, "nf")  # of transformers: x W + b
+    if isinstance(layer, nn.Linear) or conv:
         return isinstance(getattr(layer, "weight", None), nn.Parameter)
     if type(layer) not in (nn.Conv1d, nn.Conv2d):
         return False
@@ -136,6 +138,7 @@ def set_weight(layer: nn.Module, matrix: Tensor, constant: Tensor | None) -> Non
 def _adds(model: nn.Module, batch: Batch, found: Neighbour, output: Output) -> bool:
     """Whether a change of the layer's output is that of the sum, and the sum goes into the span."""
     places = [found.sum, f"{found.block}@output", f"{found.layer}@output"]
+    places += [f"{found.layer}@input"]
     places += [f"{found.norm}@output"] if found.norm else []
     change: list[Tensor] = []
 
@@ -148,7 +151,9 @@ def _adds(model: nn.Module, batch: Batch, found: Neighbour, output: Output) -> b
         plain = forward(model, batch, places, output=output).at
         size = CHANGE * plain[found.sum].double().square().mean().sqrt().clamp_min(1e-3)
         other = forward(model, batch, places, {f"{found.layer}@output": moved}, output=output).at
-    except StructureError:  # not called once
+    except (StructureError, DtypeError):  # not called once, or not with numbers
+        return False
+    if not _is_product(model.get_submodule(found.layer), plain, found.layer):
         return False
     if plain[found.sum].shape != change[0].shape:
         return False
@@ -166,6 +171,17 @@ def _adds(model: nn.Module, batch: Batch, found: Neighbour, output: Output) -> b
     if found.norm is None:
         return True
     return torch.equal(plain[f"{found.norm}@output"], plain[f"{found.block}@output"])
+
+
+def _is_product(layer: nn.Module, at: Mapping[str, Tensor], name: str) -> bool:
+    """Whether a subclass of a linear layer gives ``W x + b`` and nothing else."""
+    if type(layer) is not nn.Linear and isinstance(layer, nn.Linear):
+        x, out = at[f"{name}@input"], at[f"{name}@output"]
+        with torch.no_grad():
+            made = nn.functional.linear(x, layer.weight, layer.bias)
+        allowed = AGREE * torch.finfo(out.dtype).eps ** 0.5 * float(out.abs().max())
+        return made.shape == out.shape and float((made - out).abs().max()) <= allowed
+    return True
 
 
 def _shared(model: nn.Module) -> set[str]:

@@ -24,7 +24,7 @@ from rectilinear.maps.forms import (
     products,
 )
 from rectilinear.maps.portions import Portion, Portions
-from rectilinear.maps.spans import Through, flowing
+from rectilinear.maps.spans import Through, flowing, take_facts
 from rectilinear.networks.batches import Batch
 from rectilinear.networks.passes import Output, call, forward
 from rectilinear.networks.places import inner
@@ -126,6 +126,8 @@ class Replacing:
             _standing_in(block, targets[0], calls),
             *(Through(parts=calls.parts) for _ in names[1:]),
         ]
+        for target, stand_in in zip(targets, stand_ins, strict=True):
+            take_facts(stand_in, target)
         self._check(names, stand_ins, head)
         quality = self._judge(names, stand_ins[0], shapes)
         for n, stand_in in zip(names, stand_ins, strict=True):
@@ -203,9 +205,12 @@ class Replacing:
             with torch.no_grad():
                 found = call(self.new, head, self._output)
         except (ShapeError, ConfigError) as error:
+            why = error.__cause__ or error
             raise StructureError(
-                f"a network that reads more of the block than its output: {error}",
+                f"a network that reads more of {names[0]} than its output: "
+                f"{type(why).__name__}: {why}",
                 "a block that is called and nothing else",
+                "Choose another block, or take it out with fold=True.",
             ) from error
         finally:
             for module, stand_in in zip(held, stand_ins, strict=True):

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from rectilinear.errors import ConfigError, StructureError
-from rectilinear.maps.costs import Cost, Loss, Outputs, Score, cost, outputs
+from rectilinear.maps.costs import Cost, Loss, Outputs, Score, cost, first_of, outputs
 from rectilinear.maps.linearize import read_for
+from rectilinear.maps.neighbour_of_span import neighbour_of
 from rectilinear.maps.portions import Portions
 from rectilinear.maps.spans import Span, spans_within
 from rectilinear.networks.batches import Batch, Tokenizer
@@ -45,6 +46,11 @@ class SpanCost:
     value: float
     deleted: float
     parameters: int
+
+    def __str__(self) -> str:
+        blocks = "1 block" if self.length == 1 else f"{self.length} blocks"
+        values = f"{self.value:.4g} with a map in place, {self.deleted:.4g} deleted"
+        return f"{self.name}: {blocks}, {self.parameters:,} parameters, {values}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,10 +103,12 @@ class SpanCosts:
         return f"<pre>{escape(str(self))}</pre>"
 
     def __str__(self) -> str:
-        lines = [f"{'blocks':>6}  {'span':<44} {self.by:>9} {'deleted':>9} {'parameters':>12}"]
+        best = self.curve()
+        wide = max(len("span"), *(len(s.name) for s in best))
+        lines = [f"{'blocks':>6}  {'span':<{wide}} {self.by:>9} {'deleted':>9} {'parameters':>12}"]
         lines += [
-            f"{s.length:>6}  {s.name:<44} {s.value:>9.4g} {s.deleted:>9.4g} {s.parameters:>12,}"
-            for s in self.curve()
+            f"{s.length:>6}  {s.name:<{wide}} {s.value:>9.4g} {s.deleted:>9.4g} {s.parameters:>12,}"
+            for s in best
         ]
         lines.append(f"{self.by} of the network as it is: {self.reference:.4g}")
         lines.append(f"{len(self.spans)} spans compared on {self.samples:,} samples")
@@ -175,7 +183,8 @@ def span_costs(
     if not spans:
         raise ConfigError(f"lengths = {tuple(lengths)}", "lengths of spans inside the list")
     with evaluating(model), seeded(seed, devices=None):
-        portions = Portions(read_for(model, x, y, tokenizer, batch_size), seed)
+        portions = Portions(read_for(model, x, y, tokenizer, batch_size, output), seed)
+        spans = _foldable(model, portions, spans, output) if fold else spans
         maps, layout = _fitted(model, portions, spans, output)
         wanted = outputs(model, portions.of("choose"), output)
         reference = _measured(cost(wanted, wanted, loss, score), by)
@@ -192,6 +201,22 @@ def span_costs(
                 size = sum(p.numel() for block in blocks for p in block.parameters())
                 rows.append(SpanCost(str(span), len(span), values[0], values[1], size))
     return SpanCosts(by, reference, tuple(rows), wanted.samples)
+
+
+def _foldable(
+    model: nn.Module, portions: Portions, spans: Sequence[Span], output: Output
+) -> list[Span]:
+    """The spans that have a layer in front of them which can take a map in."""
+    head, reasons = first_of(portions.of("fit")), dict[int, StructureError]()
+    for span in {span.start: span for span in spans}.values():
+        try:
+            neighbour_of(model, head, span, output)
+        except StructureError as error:
+            reasons[span.start] = error
+    found = [span for span in spans if span.start not in reasons]
+    if not found:
+        raise next(iter(reasons.values()))
+    return found
 
 
 def _fitted(

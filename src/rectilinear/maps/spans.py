@@ -185,6 +185,24 @@ class Through(nn.Module):
         return "" if self.parts is None else f"parts={self.parts}"
 
 
+def take_facts(stand_in: nn.Module, block: nn.Module) -> None:
+    """Give a module the numbers and words that a network may read of the block it stands in for.
+
+    Such as the ``attention_type`` by which some transformers choose the mask of a layer.
+
+    Example:
+        >>> block, other = nn.Linear(2, 2), nn.Identity()
+        >>> block.attention_type = "full"
+        >>> take_facts(other, block)
+        >>> other.attention_type
+        'full'
+    """
+    for name, value in vars(block).items():
+        plain = isinstance(value, bool | int | float | str | None) and name[:1] != "_"
+        if plain and not hasattr(stand_in, name):
+            setattr(stand_in, name, value)
+
+
 def flowing(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     """The tensor among a block's arguments that flows on."""
     named = [kwargs[name] for name in FLOWING if name in kwargs]

@@ -19,10 +19,10 @@ from rectilinear.errors import DtypeError, InputError, NonFiniteError, ShapeErro
 from rectilinear.networks.batches import Batch
 from rectilinear.networks.passes import Output, call, pick
 from rectilinear.networks.places import inner
+from rectilinear.networks.steady import allowed_between_batches, sequence_first, twice
 
 PROBE_ROWS = 8  # rows that the checks run on
 MAX_WEIGHTS = 2**27  # numbers of a model that are copied into another precision: 1 GB in float64
-EQUAL_OUTPUTS = 3e-2  # times the root of machine precision: equal but for the order of sums
 RESOLUTION_ROWS = 64  # rows on which the arithmetic is repeated in another precision
 MARGIN = 4.0  # rounding errors that a variation must exceed to be one
 MAD_TO_DEVIATION = 1.4826  # from the median of normal errors to their standard deviation
@@ -193,14 +193,13 @@ def as_network(
     probe = torch.cat([probe, probe]) if len(probe) == 1 else probe
     half = len(probe) // 2
     with torch.no_grad():
-        out, again, part = (
-            _output(model, rows, output, argument) for rows in (probe, probe, probe[:half])
-        )
+        out, random = twice(lambda: _output(model, probe, output, argument))
+        part = _output(model, probe[:half], output, argument)
     if out.shape[:1] != probe.shape[:1]:
         raise ShapeError(
             f"an output of shape {tuple(out.shape)} for {len(probe)} rows",
             "one row for each row of the input",
-            _sequence_first(model)
+            sequence_first(model)
             or "Pass output=, or wrap the model so that the batch is the first axis.",
         )
     if not out.numel():
@@ -216,7 +215,7 @@ def as_network(
             f"outputs of shapes {tuple(out.shape)} and {tuple(part.shape)} "
             f"for {len(probe)} and {half} rows",
             "one shape of a row whatever the batch",
-            _sequence_first(model) or "Wrap the model so that it maps every row in the same way.",
+            sequence_first(model) or "Wrap the model so that it maps every row in the same way.",
         )
     network = Network(
         model,
@@ -228,23 +227,18 @@ def as_network(
     )
     network(probe)
     scale = out.abs().amax().clamp_min(torch.finfo(out.dtype).tiny)
-    allowed = EQUAL_OUTPUTS * torch.finfo(out.dtype).eps ** 0.5
-    if bool((out - again).abs().amax() > allowed * scale):
+    if random:
         raise InputError(
             "a model that is random in evaluation mode",
             "the same output for the same input",
             "Remove the noise, or fix it in a buffer.",
         )
-    between_batches = max(
-        allowed, 8 * torch.finfo(out.dtype).eps, 1e-4 if out.dtype != torch.float64 else 0.0
-    )
-    if bool((out[:half] - part).abs().amax() > between_batches * scale) or _rows_act_on_each_other(
-        network, probe
-    ):
+    apart = bool((out[:half] - part).abs().amax() > allowed_between_batches(out) * scale)
+    if apart or _rows_act_on_each_other(network, probe):
         raise InputError(
             "a model in which the rows of a batch act on each other",
             "an output for each row that depends on that row alone",
-            _sequence_first(model) or "Put batch normalisation in evaluation mode.",
+            sequence_first(model) or "Put batch normalisation in evaluation mode.",
         )
     return network
 
@@ -367,16 +361,6 @@ def _output(model: nn.Module, x: Tensor, output: Output, argument: str | None) -
 
 def _embeds(model: nn.Module) -> bool:
     return any(isinstance(part, nn.Embedding | nn.EmbeddingBag) for part in model.modules())
-
-
-def _sequence_first(model: nn.Module) -> str:
-    """What to do about a part whose first axis is time, where there is one."""
-    for name, part in model.named_modules():
-        if getattr(part, "batch_first", True) is False:
-            kind = type(part).__name__
-            where = f"'{name}' ({kind})" if name else f"The {kind}"
-            return f"{where} takes sequences as (time, batch, ...): build it with batch_first=True."
-    return ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -161,9 +161,14 @@ def block_names(model: nn.Module) -> list[str]:
 
 
 def _leads_to_list(child: nn.Module, listed: bool) -> bool:
-    """Whether a module holds a list of modules; outside of lists, at any depth."""
-    parts = child.children() if listed else child.modules()
-    return any(isinstance(part, nn.ModuleList) and len(part) > 0 for part in parts)
+    """Whether a module holds a list of modules; outside of lists, at any depth.
+
+    Inside of one, a list of different parts, such as attention and MLP, makes one block.
+    """
+    if not listed:
+        return any(isinstance(part, nn.ModuleList) and len(part) > 0 for part in child.modules())
+    lists = (part for part in child.children() if isinstance(part, nn.ModuleList))
+    return any(len({type(part) for part in parts}) == 1 for parts in lists)
 
 
 def _is_wrapped(child: nn.Module, listed: bool) -> bool:

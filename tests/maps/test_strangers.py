@@ -1,0 +1,215 @@
+"""What models of other people do: shared layers, facts read of a block, keywords, subclasses."""
+
+import pytest
+import torch
+from torch import nn
+
+import rectilinear as rl
+from rectilinear.errors import StructureError
+from rectilinear.maps.layer_profile import stack_of
+from rectilinear.networks.places import block_names
+
+
+def rand(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+class FalconLinear(nn.Linear):
+    """A subclass that computes the same."""
+
+    def forward(self, x):
+        out = x @ self.weight.T
+        return out if self.bias is None else out + self.bias
+
+
+class Block(nn.Module):
+    """A residual block; ``kind`` is read by the network, and ``shift`` is a parameter of it."""
+
+    def __init__(self, d=6, linear=nn.Linear, behind=False):
+        super().__init__()
+        self.norm, self.up, self.down = nn.LayerNorm(d), nn.Linear(d, 2 * d), linear(2 * d, d)
+        self.behind = nn.LayerNorm(d) if behind else nn.Identity()
+        self.kind = "full"
+
+    def forward(self, h, shift=None):
+        h = h if shift is None else h + shift
+        return h + self.behind(self.down(self.up(self.norm(h)).tanh()))
+
+
+class Net(nn.Module):
+    def __init__(self, depth=3, shared=False, **options):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.shift = nn.Linear(4, 6), nn.Parameter(torch.randn(6))
+        blocks = [Block(**options) for _ in range(1 if shared else depth)]
+        self.layers, self.times = nn.ModuleList(blocks), depth if shared else 1
+
+    def forward(self, x):
+        h = self.first(x)
+        for layer in [*self.layers] * self.times:
+            h = layer(h, self.shift) if layer.kind == "full" else h
+        return h
+
+
+def net(**options):
+    return Net(**options).double().eval()
+
+
+def test_facts_that_the_network_reads_of_a_block():
+    """Gemma, Qwen and ModernBERT choose a mask by an attribute of the layer."""
+    found = rl.linearize(net(), rand(300, 4), blocks=["layers.1"], progress=False)
+    assert found.output_r2 > 0.9
+    assert found.model.layers[1].kind == "full"
+
+
+def test_operations_of_a_network_that_hands_on_a_parameter():
+    """DeBERTa gives its layers a parameter, which torch's counter stumbles over."""
+    found = rl.linearize(net(), rand(300, 4), blocks=["layers.1"], progress=False)
+    assert found.flops_after < found.flops_before
+    assert rl.fuse(net(), rand(20, 4), report=True).flops[0] > 0
+
+
+def test_a_layer_that_runs_several_times():
+    """ALBERT's layers are one: each of its calls is a layer of the profile."""
+    x = rand(200, 5, 4)
+    found = rl.layer_profile(net(shared=True), x, samples=4, progress=False)
+    assert list(found.maps) == ["layers.0#0@input", "layers.0#0", "layers.0#1"]
+    assert found.target == "layers.0#2"
+    several = rl.layer_profile(net(shared=False), x, samples=4, progress=False)
+    assert list(several.maps) == ["layers.0@input", "layers.0", "layers.1"]
+
+
+def test_an_encoder_and_a_decoder_are_two_stacks():
+    model = nn.Transformer(8, 2, 2, 3, 16, batch_first=True)
+    assert stack_of(model) == [f"decoder.layers.{i}" for i in range(3)]
+    model = nn.Transformer(8, 2, 2, 2, 16, batch_first=True)
+    assert stack_of(model) == ["encoder.layers.0", "encoder.layers.1"]
+
+
+def test_a_block_that_lists_its_parts_is_one_block():
+    """T5 keeps attention and MLP of a block in a list; stages of Swin list equal blocks."""
+
+    def block():
+        return nn.ModuleDict({"layer": nn.ModuleList([nn.LayerNorm(4), nn.Linear(4, 4)])})
+
+    def stage():
+        return nn.ModuleDict({"blocks": nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 4)])})
+
+    class Holder(nn.Module):
+        def __init__(self, parts):
+            super().__init__()
+            for name, part in parts.items():
+                setattr(self, name, part)
+
+    blocks = nn.ModuleList([Holder(dict(block().items())) for _ in range(2)])
+    stages = nn.ModuleList([Holder(dict(stage().items())) for _ in range(2)])
+    assert block_names(Holder({"block": blocks})) == ["block.0", "block.1"]
+    assert block_names(Holder({"stages": stages})) == [
+        f"stages.{i}.blocks.{j}" for i in range(2) for j in range(2)
+    ]
+
+
+class Merging(nn.Module):
+    """Blocks before and after tokens are merged in pairs, as in Swin."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.ModuleList(Block() for _ in range(4))
+
+    def forward(self, x):
+        for i, layer in enumerate(self.layers):
+            x = x.unflatten(1, (-1, 2)).mean(2) if i == 2 else x
+            x = layer(x)
+        return x
+
+
+def test_layers_with_other_tokens_are_left_out_and_named():
+    found = rl.layer_profile(Merging().double(), rand(100, 6, 6), samples=4, progress=False)
+    assert list(found.maps) == ["layers.2", "layers.3"]
+    assert "layers.0@input, layers.0, layers.1" in str(found)
+
+
+class Keywords(nn.Module):
+    """Functions called by keyword throughout, as Bloom calls ``baddbmm``."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b = nn.Linear(6, 6), nn.Linear(6, 6)
+        self.offset = nn.Parameter(torch.randn(1, 5, 5))
+
+    def forward(self, x):
+        q, v = self.a(x), self.b(x)
+        scores = torch.baddbmm(input=self.offset, batch1=q, batch2=x.mT, beta=0.5, alpha=0.3)
+        weights = nn.functional.softmax(input=scores, dim=-1)
+        h = nn.functional.gelu(input=torch.matmul(input=weights, other=v))
+        return torch.add(input=h, other=torch.mul(input=x, other=0.5))
+
+
+def test_functions_called_by_keyword_are_followed():
+    found = rl.local_map(Keywords().double(), rand(5, 6), freeze=True)
+    assert found.error < 1e-12
+    assert "b.bias" in found.shares().biases
+
+
+class Custom(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * torch.sigmoid(x)
+
+    @staticmethod
+    def backward(ctx, u):
+        (x,) = ctx.saved_tensors
+        s = torch.sigmoid(x)
+        return u * (s + x * s * (1 - s))
+
+
+def test_a_function_with_its_own_derivative_is_refused_by_what_it_is():
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 3)
+
+        def forward(self, x):
+            return Custom.apply(self.layer(x))
+
+    with pytest.raises(StructureError, match=r"autograd\.Function"):
+        rl.local_map(Own().double(), rand(3), freeze=True)
+
+
+def test_a_subclass_of_linear_takes_a_fold():
+    model, x = net(linear=FalconLinear), rand(300, 4)
+    found = rl.linearize(model, x, blocks="layers.1:layers.2", fold=True, progress=False)
+    assert found.output_r2 > 0.9
+    assert len(found.model.layers) == 2
+
+    class Doubled(nn.Linear):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    model = net(linear=Doubled)
+    with pytest.raises(StructureError, match="no linear layer"):
+        rl.linearize(model, x, blocks="layers.1:layers.2", fold=True, progress=False)
+
+
+def test_the_search_for_a_fold_leaves_out_what_cannot_be_folded():
+    """Gemma 2 normalises what it adds, so that no layer in front takes a map in."""
+    x = rand(300, 4)
+    with pytest.raises(StructureError, match="no linear layer"):
+        rl.span_costs(net(behind=True), x, fold=True, progress=False)
+    model = net(depth=4)
+    model.layers[1].behind = nn.LayerNorm(6).double()
+    found = rl.span_costs(model, x, lengths=(1,), fold=True, progress=False)
+    assert [s.name for s in found.spans] == ["layers.1:layers.2", "layers.3:"]
+
+
+def test_results_print_what_they_are():
+    A = rl.local_map(net(), rand(4), freeze=True)
+    assert str(A).startswith("LocalMap: 6 x 4, Net, gates held, f = J x + biases to ")
+    inside = rl.local_map(net(), rand(1, 5, 4), source="layers.0", target="layers.2")
+    assert str(inside) == "LocalMap: 30 x 30, Net from layers.0 to layers.2"
+    costs = rl.span_costs(net(), rand(300, 4), progress=False)
+    assert "with a map in place" in str(costs.best(1))
+    assert costs.best(1).name in str(costs)
