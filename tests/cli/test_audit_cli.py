@@ -194,3 +194,94 @@ def test_measurements_are_chosen(folder, ask):
     kinds = {name: m["note"] for name, m in answer["measures"].items()}
     assert kinds["weights"] == "not asked for"
     assert kinds["parity"] != "not asked for"
+
+
+STACK = """
+import torch
+from torch import nn
+
+class Block(nn.Module):
+    keep = 6
+
+    def __init__(self):
+        super().__init__()
+        self.up, self.down = nn.Linear(6, 12), nn.Linear(12, 6)
+
+    def forward(self, x):
+        return (x + self.down(self.up(x).tanh()))[:, :self.keep]
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers, self.head = nn.ModuleList(Block() for _ in range(4)), nn.Linear(6, 3)
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return {"hidden": x, "logits": self.head(x).exp()}
+"""
+
+
+def test_smaller_models_beside_the_original(folder, ask):
+    (folder / "stack.py").write_text(STACK)
+    asked = ("audit", "stack.py:Net", "--data", "x.npy", "--measures", "segments")
+    answer = ask(*asked, "--samples", "0", "--out", "found", "--smaller", "small")
+    rows = answer["smaller"]["rows"]
+    assert [row["Blocks less"] for row in rows] == [0, 1, 2]
+    assert rows[0]["Parameters"] == "645"
+    assert rows[2]["Parameters"] == "333"
+    assert 0.9 < rows[1]["Output kept, R²"] < 1
+    weights = load_file("small/model.safetensors")
+    assert {name.split(".")[1] for name in weights if name.startswith("layers")} == {"0", "1"}
+    page = Path("found/audit.html").read_text()
+    assert "A smaller model" in page
+    assert 'td class="number">645</td>' in page  # set flush right and not broken
+    assert "smaller" not in ask(*asked, "--remove", "0", "--samples", "0")
+
+
+def test_layers_are_those_of_the_output_asked_for(folder, ask):
+    narrowing = """
+class Two(Net):
+    def __init__(self):
+        super().__init__()
+        self.layers[3].keep = 4
+        self.head = nn.Linear(4, 3)
+"""
+    (folder / "stack.py").write_text(STACK + narrowing)
+    asked = ("audit", "stack.py:Two", "--data", "x.npy", "--measures", "segments", "--remove", "0")
+    found = [
+        ask(*asked, "--output", name, "--samples", "2")["profile"]["layers"][0]["maps"]
+        for name in ("hidden", "logits")
+    ]
+    assert found[0]["least_squares"]["r2"] != found[1]["least_squares"]["r2"]
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (None, "model_type"),
+        ('{"model_type": "frobnicate"}', "does not recognize this architecture"),
+        (
+            '{"model_type": "bert", "hidden_size": 16, "num_attention_heads": 2}',
+            "model.safetensors",
+        ),
+    ],
+)
+def test_folders_that_hold_no_model(folder, config, said, capsys):
+    pytest.importorskip("transformers", reason="needs rectilinear[hf]")
+    (folder / "bert").mkdir()
+    (folder / "texts.txt").write_text("one\ntwo\n")
+    if config:
+        (folder / "bert" / "config.json").write_text(config)
+    assert cli.main(["audit", "bert", "--text", "texts.txt"]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_folder_without_a_vocabulary(folder, capsys):
+    transformers = pytest.importorskip("transformers", reason="needs rectilinear[hf]")
+    size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 9}
+    transformers.BertModel(transformers.BertConfig(**size)).save_pretrained(folder / "bert")
+    (folder / "texts.txt").write_text("one\ntwo\n")
+    assert cli.main(["audit", "bert", "--text", "texts.txt"]) == 2
+    assert "no tokenizer" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What models of other people do: shared layers, facts read of a block, keywords, subclasses."""
+"""Habits of other models: shared layers, attributes read of a block, keywords, subclasses."""
 
 import pytest
 import torch

@@ -8,6 +8,7 @@ from rectilinear import __version__, plots
 from rectilinear.analysis.result import Audit
 from rectilinear.files import write_text
 from rectilinear.maps.layer_profile import LayerProfile
+from rectilinear.maps.smaller import Smaller
 from rectilinear.plots.charts import shares
 from rectilinear.plots.page import Fact, Html, Section, captioned, chart, number, page, table
 
@@ -38,7 +39,10 @@ MAX_BLOCKS = 40  # blocks on the page
 
 
 def audit_page(
-    found: Audit, path: Path | str | None = None, profile: LayerProfile | None = None
+    found: Audit,
+    path: Path | str | None = None,
+    profile: LayerProfile | None = None,
+    smaller: Smaller | None = None,
 ) -> str:
     """An audit as one self-contained HTML page with plots, written to ``path`` where one is given.
 
@@ -46,19 +50,22 @@ def audit_page(
         found: the audit.
         path: a file.
         profile: maps from each layer, shown behind the measurements.
+        smaller: networks with fewer blocks, shown behind the layers.
 
     Raises:
         DiskError: if the disk is full or cannot be written.
     """
-    text = _document(found, profile)
+    text = _document(found, profile, smaller)
     if path is not None:
         write_text(path, text)
     return text
 
 
-def _document(found: Audit, profile: LayerProfile | None) -> str:
+def _document(found: Audit, profile: LayerProfile | None, smaller: Smaller | None) -> str:
     first, *rest = found.verdict.reasons
     sections = [_measures(found, rest), *audit_sections(found)]
+    if smaller is not None:
+        sections.insert(1, smaller_section(smaller))
     if profile is not None:
         sections.insert(1, layers_section(profile))
     return page(
@@ -98,6 +105,31 @@ def layers_section(profile: LayerProfile) -> Section:
                 "All of them.",
                 "Error: the relative standard error of the matrix. "
                 + " ".join(profile.refused.values()),
+            ),
+        ),
+    )
+
+
+def smaller_section(smaller: Smaller) -> Section:
+    """The smaller networks beside the original."""
+    if not smaller.found:
+        return Section("A smaller model", f"None was made. {smaller.reason}", ())
+    assert smaller.costs is not None
+    head, lines = smaller.table()
+    judged = smaller.found[0].held_out
+    return Section(
+        "A smaller model",
+        "The blocks that cost least are taken out, and the best affine map over them goes into the "
+        "last linear layer of the block in front: a model of the same class with fewer blocks, no "
+        "training.",
+        (
+            captioned(
+                table(head, lines),
+                "The original and smaller ones.",
+                f'On {judged:,} held-out samples; "with the span deleted" on the '
+                f"{smaller.costs.samples:,} that the spans were chosen on. Same largest: the "
+                "largest output is at the same place. Made again in Python by rl.linearize(model, "
+                f"data, blocks='{smaller.found[-1].blocks[0].name}', fold=True).model.",
             ),
         ),
     )

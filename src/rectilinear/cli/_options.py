@@ -9,6 +9,7 @@ import sys
 from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import tyro
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from torch import Tensor, nn
+
+
+SAID = 300  # letters of what another library says
 
 
 class UsageError(Exception):
@@ -85,9 +89,9 @@ def parse(cls: type[T], command: str, words: Sequence[str]) -> T | None:
 
 
 def _check_numbers(arguments: Any) -> None:
-    """Raise unless integers are positive; a seed may be 0, and ``n_jobs`` -1: one job a core."""
+    """Raise unless integers are positive; some may be 0, and ``n_jobs`` -1: one job a core."""
     for name, value in vars(arguments).items():
-        least = {"seed": 0, "n_jobs": -1}.get(name, 1)
+        least = {"seed": 0, "samples": 0, "remove": 0, "n_jobs": -1}.get(name, 1)
         if type(value) is int and not least <= value < 2**63:
             raise UsageError(
                 f"--{name.replace('_', '-')} {value} is out of range: it is at least {least}."
@@ -246,8 +250,8 @@ def load_model(words: str) -> nn.Module:
     return model
 
 
-def load_texts(path: Path, folder: str) -> tuple[list[str], Any]:
-    """The texts of a file, one a line, and the tokenizer of a Hugging Face folder.
+def load_texts(path: Path, folder: str) -> list[str]:
+    """The texts of a file, one a line, for the model of a Hugging Face folder.
 
     Raises:
         UsageError: for a model that is no folder, and a file that is not there or has no text.
@@ -261,7 +265,20 @@ def load_texts(path: Path, folder: str) -> tuple[list[str], Any]:
     texts = [line.strip() for line in lines if line.strip()]
     if not texts:
         raise UsageError(f"There is no text in {path}.")
-    return texts, _pretrained("AutoTokenizer", folder)
+    return texts
+
+
+def load_tokenizer(folder: str) -> Any:
+    """The tokenizer of a Hugging Face folder.
+
+    Raises:
+        UsageError: for a folder without one.
+        MissingDependencyError: without transformers.
+    """
+    found = _pretrained("AutoTokenizer", folder)
+    if len(found) <= len(found.all_special_tokens):  # transformers makes an empty one
+        raise UsageError(f"{folder} holds no tokenizer: its vocabulary is empty.")
+    return found
 
 
 def _pretrained(kind: str, folder: str) -> Any:
@@ -274,9 +291,9 @@ def _pretrained(kind: str, folder: str) -> Any:
         ) from error
     try:
         return getattr(transformers, kind).from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise UsageError(f"{folder} cannot be loaded as a transformer: {first}") from error
+    except Exception as error:  # of any library that reads one of its files
+        said = shorten(str(error) or type(error).__name__, SAID, placeholder=" ...")
+        raise UsageError(f"{folder} cannot be loaded as a transformer: {said}") from error
 
 
 @contextmanager

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
-from rectilinear.cli._options import Common
+from rectilinear.cli._options import Common, UsageError
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from rectilinear.maps import LayerProfile
+    from rectilinear.maps import LayerProfile, Linearized
+    from rectilinear.maps.smaller import Smaller
     from rectilinear.networks.batches import Tokenizer
 
 
@@ -31,6 +32,11 @@ class Audit(Common):
     samples: int = 8
     """Samples that the Jacobians of the layers are averaged over, of a network with a stack of
     blocks; 0 for the audit alone."""
+    remove: int = 2
+    """Most blocks to take out of a network with a list of blocks, for smaller models that are shown
+    beside it; 0 for none."""
+    smaller: Path | None = None
+    """Folder for the smallest of these models; none is written by default."""
     labels: Path | None = None
     """Labels, an array .npy (n,) or (n, o): classes, signs or numbers; none by default."""
     checkpoint: Path | None = None
@@ -57,7 +63,8 @@ class Audit(Common):
     """Folder for audit.html and audit.json, and layers.svg; nothing is written by default."""
 
     def folders(self) -> tuple[Path, ...]:
-        return (*super().folders(), *([] if self.html is None else [self.html.parent]))
+        html = [] if self.html is None else [self.html.parent]
+        return (*super().folders(), *html, *([] if self.smaller is None else [self.smaller]))
 
     def code(self) -> tuple[Path, ...]:
         return (Path(self.model.rpartition(":")[0]),) if ":" in self.model else ()
@@ -68,13 +75,7 @@ def audit(arguments: Audit) -> dict[str, Any]:
     import torch
 
     import rectilinear as rl
-    from rectilinear.analysis.page import audit_page
-    from rectilinear.cli._options import (
-        UsageError,
-        load_array,
-        load_model,
-        load_texts,
-    )
+    from rectilinear.cli._options import load_array, load_model, load_texts, load_tokenizer
     from rectilinear.cli._weights import load_weights
     from rectilinear.random import seed_all
 
@@ -83,15 +84,18 @@ def audit(arguments: Audit) -> dict[str, Any]:
     x: Any
     tokenizer = None
     if arguments.text is not None:
-        x, tokenizer = load_texts(arguments.text, arguments.model)
+        x = load_texts(arguments.text, arguments.model)
     seed_all(arguments.seed)
     model = load_model(arguments.model)
     if arguments.checkpoint is not None:
         load_weights(model, arguments.checkpoint)
-    if arguments.data is not None:
+    if arguments.text is not None:
+        tokenizer = load_tokenizer(arguments.model)
+    else:
+        assert arguments.data is not None
         x = load_array(arguments.data, "data")
-        if not x.is_floating_point():
-            x = x.to(torch.get_default_dtype())
+        ids = ":" not in arguments.model  # arrays of whole numbers for a transformer
+        x = x if x.is_floating_point() or ids else x.to(torch.get_default_dtype())
     y = None if arguments.labels is None else load_array(arguments.labels, "labels")
     found = rl.audit(
         model,
@@ -108,28 +112,84 @@ def audit(arguments: Audit) -> dict[str, Any]:
         seed=arguments.seed,
     )
     profile = _profile(arguments, model, x, tokenizer)
+    smaller = _smaller(arguments, model, x, y, tokenizer)
+    files = _written(arguments, found, profile, smaller)
+    if arguments.json:
+        more: dict[str, Any] = {} if profile is None else {"profile": profile.to_json()}
+        if smaller is not None:
+            head, lines = smaller.table()
+            rows = [dict(zip(head, line, strict=True)) for line in lines]
+            more["smaller"] = {"rows": rows, "reason": smaller.reason}
+        return found.to_json() | more | files
+    print(found)
+    for part in (profile, smaller):
+        if part is not None:
+            print(f"\n{part}")
+    return files
+
+
+def _written(
+    arguments: Audit, found: Any, profile: LayerProfile | None, smaller: Smaller | None
+) -> dict[str, str]:
+    """Write what was asked for; the names of the files."""
+    from rectilinear import plots
+    from rectilinear.analysis.page import audit_page
+
     files = {}
     if arguments.html is not None:
-        audit_page(found, arguments.html, profile)
+        audit_page(found, arguments.html, profile, smaller)
         files["html"] = str(arguments.html)
     if arguments.out is not None:
-        audit_page(found, arguments.out / "audit.html", profile)
-        found.to_json(arguments.out / "audit.json")
-        files |= {
-            "page": str(arguments.out / "audit.html"),
-            "numbers": str(arguments.out / "audit.json"),
-        }
+        page, numbers = arguments.out / "audit.html", arguments.out / "audit.json"
+        audit_page(found, page, profile, smaller)
+        found.to_json(numbers)
+        files |= {"page": str(page), "numbers": str(numbers)}
         if profile is not None:
-            rl.plots.save(profile.figure(), arguments.out / "layers.svg")
+            plots.save(profile.figure(), arguments.out / "layers.svg")
             profile.to_json(arguments.out / "layers.json")
             files["layers"] = str(arguments.out / "layers.svg")
-    if arguments.json:
-        layers = {} if profile is None else {"profile": profile.to_json()}
-        return found.to_json() | layers | files
-    print(found)
-    if profile is not None:
-        print(f"\n{profile}")
+    if arguments.smaller is not None and smaller is not None and smaller.found:
+        files["smaller_model"] = str(_saved(smaller.found[-1], arguments.smaller))
     return files
+
+
+def _saved(made: Linearized, folder: Path) -> Path:
+    """Save a smaller model: as a folder of transformers, or its weights."""
+    from safetensors.torch import save_model
+
+    from rectilinear.networks.places import inner
+
+    model: Any = inner(made.model)
+    if hasattr(model, "save_pretrained"):
+        model.save_pretrained(folder)
+        return folder
+    save_model(model, str(folder / "model.safetensors"))
+    return folder / "model.safetensors"
+
+
+def _smaller(
+    arguments: Audit, model: nn.Module, x: Any, y: Any, tokenizer: Tokenizer | None
+) -> Smaller | None:
+    """Networks with fewer blocks, of a network with a list of them."""
+    from rectilinear.maps.layer_profile import has_stack
+    from rectilinear.maps.smaller import smaller_networks
+
+    asked = arguments.smaller is not None
+    brief = arguments.measures == ("verdict",) and not asked
+    if arguments.remove < 1 or brief or not (asked or has_stack(model)):
+        return None
+    found = smaller_networks(
+        model,
+        x,
+        y,
+        most=arguments.remove,
+        tokenizer=tokenizer,
+        output=arguments.output,
+        seed=arguments.seed,
+    )
+    if asked and not found.found:
+        raise UsageError(f"No smaller model was made. {found.reason}")
+    return found
 
 
 def _profile(
@@ -145,6 +205,7 @@ def _profile(
         model,
         x,
         tokenizer=tokenizer,
+        output=arguments.output,
         samples=arguments.samples,
         seed=arguments.seed,
     )

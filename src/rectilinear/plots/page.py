@@ -7,6 +7,7 @@ is fetched.
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -17,6 +18,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from rectilinear.plots.charts import png, svg
+
+NUMBER = re.compile(r"[-−]?\d[\d.,]*(e[-+]?\d+)?( ?%)?( \[[^\]]*\]| to [-−]?\d[\d.,e+-]*)?")
 
 
 class Html(str):
@@ -74,7 +77,7 @@ def rows(images: Mapping[str, Html]) -> Html:
 
 
 def table(head: Sequence[str], lines: Sequence[Sequence[str | float]]) -> Html:
-    """A table; numbers are set flush right with four significant digits."""
+    """A table; numbers are set flush right with four significant digits and are not broken."""
 
     def cells(values: Sequence[str | float], tag: str) -> str:
         kinds = (' class="number"' if is_number else "" for is_number in flush)
@@ -83,12 +86,17 @@ def table(head: Sequence[str], lines: Sequence[Sequence[str | float]]) -> Html:
             for value, kind in zip(values, kinds, strict=True)
         )
 
-    flush = [any(isinstance(line[i], float | int) for line in lines) for i in range(len(head))]
+    flush = [any(_is_number(line[i]) for line in lines) for i in range(len(head))]
     body = "".join(f"<tr>{cells(line, 'td')}</tr>" for line in lines)
     return Html(
         f'<div class="scroll"><table><thead><tr>{cells(head, "th")}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )
+
+
+def _is_number(value: str | float) -> bool:
+    """Whether a cell is a number, also one in words: with digits grouped, a unit, an interval."""
+    return isinstance(value, float | int) or bool(NUMBER.fullmatch(value))
 
 
 def captioned(block: Html, name: str, caption: str) -> Html:
