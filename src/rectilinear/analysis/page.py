@@ -21,6 +21,7 @@ TITLES = {
 NAMES = {
     "odd_linearity": "linearity of the odd part",
     "segments": "bound of any affine map, R²",
+    "subspaces": "affine in random subspaces, R²",
     "affine_r2": "best affine map, R²",
     "affine_score": "score of the affine copy",
     "exact_map": "exact linear part",

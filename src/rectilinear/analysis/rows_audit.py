@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from rectilinear.analysis.blocks_and_jacobians import block_replacement, jacobian_likeness
 from rectilinear.analysis.measure import NOT_ASKED_FOR, Measure, Subject
 from rectilinear.analysis.segments import segments
+from rectilinear.analysis.subspaces import subspaces
 from rectilinear.analysis.surrogate import affine_r2, affine_score, is_in_span, odd_linearity
 from rectilinear.analysis.symmetry import (
     gaussian_energy,
@@ -18,7 +19,7 @@ from rectilinear.analysis.symmetry import (
 )
 from rectilinear.analysis.training_outcome import floor_and_loss, signs, time_course, weights
 from rectilinear.analysis.two_layer import certificate, exact_map
-from rectilinear.analysis.verdict import Verdict, by_segments, verdict
+from rectilinear.analysis.verdict import Verdict, by_segments, by_subspaces, verdict
 from rectilinear.errors import ConfigError
 
 MEASURES: dict[str, Callable[[Subject], Measure]] = {  # in the order of the table
@@ -26,6 +27,7 @@ MEASURES: dict[str, Callable[[Subject], Measure]] = {  # in the order of the tab
     "parity": parity,
     "odd_linearity": odd_linearity,
     "segments": segments,
+    "subspaces": subspaces,
     "affine_r2": affine_r2,
     "affine_score": affine_score,
     "exact_map": exact_map,
@@ -74,15 +76,22 @@ def measured(
 ) -> tuple[dict[str, Measure], Verdict]:
     """The measurements asked for, the deciding ones first, and the verdict.
 
-    With ``brief`` no map is fitted where it could not decide and the segment test does.
+    With ``brief`` no map is fitted where it could not decide and the segment test does. Subspaces
+    are only looked at where they are asked for by name, or nothing else decides.
     """
     found = {name: Measure.missing(name, NOT_ASKED_FOR) for name in MEASURES}
     advance("segments")
     found["segments"] = subject.once(segments)
     decided = is_in_span(subject) and by_segments(found["segments"], threshold, each) is not None
-    for name in sorted(asked - {"segments"}, key=lambda name: name != "affine_r2"):
+    late = set() if "subspaces" in asked and len(asked) < len(MEASURES) else {"subspaces"}
+    for name in sorted(asked - {"segments"} - late, key=lambda name: name != "affine_r2"):
         if name == "affine_r2" and brief and decided:
             continue
         advance(name.replace("_", " "))
         found[name] = subject.once(MEASURES[name])
-    return found, verdict(subject, found, threshold, each)
+    judged = verdict(subject, found, threshold, each)
+    if judged.label == "undecided" and is_in_span(subject):
+        found["subspaces"] = subject.once(subspaces)
+        if (told := by_subspaces(found["subspaces"], threshold, each)) is not None:
+            judged = Verdict(told[0], (told[1], *judged.reasons))
+    return found, judged

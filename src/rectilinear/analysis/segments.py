@@ -77,6 +77,7 @@ def bound_of(
     where: str,
     seed: int,
     standardise: bool = False,
+    each: bool = True,
 ) -> Measure:
     """The measurement, of squares summed over each pair: those of gaps, and of deviations.
 
@@ -88,6 +89,7 @@ def bound_of(
         where: the points, in words.
         seed: of the bootstrap.
         standardise: whether outputs are brought to one variance.
+        each: whether outputs are looked at one by one, and not mixed.
     """
     left, energy = LEAST_SHARE * gap, total.sum(0)
     varies = energy > 3 * count * (MARGIN * rounding.stored).square()
@@ -99,15 +101,15 @@ def bound_of(
     missed, interval = ratio(left @ weight, total @ weight, seed)
     assert interval is not None
     rough = MARGIN**2 * float((noise * energy) @ weight / (energy @ weight))
-    each, (fewest, _) = ratios(left, total, seed)
-    highest = 1 - (torch.minimum(fewest, each) - MARGIN**2 * noise).clamp_min(0)
-    worst = int(highest.argmin())
-    details = {
-        "pairs": len(gap),
-        "rounding": rough,
-        "worst_output": int(varies.nonzero()[worst]),
-        "worst_bound": float(highest[worst]),
-    }
+    details: dict[str, float] = {"pairs": len(gap), "rounding": rough}
+    if each:
+        share, (fewest, _) = ratios(left, total, seed)
+        highest = 1 - (torch.minimum(fewest, share) - MARGIN**2 * noise).clamp_min(0)
+        worst = int(highest.argmin())
+        details |= {
+            "worst_output": int(varies.nonzero()[worst]),
+            "worst_bound": float(highest[worst]),
+        }
     high = 1 - max(min(interval[0], missed) - rough, 0.0)
     low = 1 - max(min(interval[1] - rough, 1.0), 0.0)
     note = f"no affine map explains more of the variance {where}"

@@ -23,7 +23,9 @@ from rectilinear.random import stream
 MAX_DIMENSIONS = 4096  # up to which the covariance of the data is written out
 SPAN_ROWS = 1024  # rows whose span stands for the space in more dimensions, or with fewer rows
 ROUNDED_SPAN_ROWS = 16  # rows of many numbers whose rounding is measured
-DIRECTIONS = 256  # random directions that stand for more outputs
+DIRECTIONS = 256  # random directions that stand for more outputs than these:
+MAX_OUTPUTS = 16_384
+MAX_PRODUCTS = 2**24  # numbers of the matrix of a fit, from more than 1,024 outputs on: 128 MB
 UNGROUPED_ROWS = 200_000  # rows above which their squares are summed in groups
 GROUP_ROWS = 64
 SUMMED_NUMBERS = 2**22  # sums of squares that are kept, over blocks of rows and outputs
@@ -400,7 +402,10 @@ def _note(subject: Subject, n: int, in_span: bool, headed: bool) -> str:
 def _head(subject: Subject) -> Tensor | None:
     """Random directions that keep energies in the mean, for many outputs."""
     outputs = subject.network.out_dim
-    if outputs <= 4 * DIRECTIONS:
+    dimensions = min(subject.network.in_dim, MAX_DIMENSIONS, subject.data.n)
+    if outputs <= 4 * DIRECTIONS or (
+        outputs * dimensions <= MAX_PRODUCTS and outputs <= MAX_OUTPUTS
+    ):
         return None
     draw = (
         torch.randn(

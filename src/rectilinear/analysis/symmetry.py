@@ -15,6 +15,7 @@ from torch import Tensor
 from rectilinear.analysis.measure import Measure, Subject, ratio
 from rectilinear.errors import NonFiniteError
 from rectilinear.learning.mirror import asymmetric_fraction, mirror_pairs, of_unit_size
+from rectilinear.networks.data import row_keys
 from rectilinear.networks.layers import TwoLayer
 from rectilinear.numerics import wilson_interval
 from rectilinear.random import stream
@@ -235,8 +236,9 @@ def parity(subject: Subject) -> Measure:
     to users. Distances tell little in many dimensions: the note also says where a classifier tells
     ``x`` from ``-x`` or, where there is none, where the test of symmetry fails.
     """
-    odd, even, constant, n = [], [], None, 0
+    odd, even, keys, constant, n = [], [], [], None, 0
     for p in subject.passes():
+        keys.append(row_keys(p.x))
         o, e = (p.f.double() - p.mirrored) / 2, (p.f.double() + p.mirrored) / 2
         odd.append(o.square().sum(1))
         even.append(e.square().sum(1))
@@ -247,7 +249,10 @@ def parity(subject: Subject) -> Measure:
     a, b = torch.cat(odd), torch.cat(even)
     if not float((a + b).sum()):
         return Measure.missing("parity", "the output is zero on the data and on its mirror image")
-    value, interval = ratio(a, a + b, subject.seed)
+    _, rows = torch.cat(keys).unique(return_inverse=True)  # equal rows are resampled together
+    sums = torch.stack([a, a + b]).cpu()
+    sums = sums.new_zeros(2, int(rows.max()) + 1).index_add_(1, rows.cpu(), sums)
+    value, interval = ratio(sums[0], sums[1], subject.seed)
     far = mirror_distance(subject)
     assert constant is not None
     details = {

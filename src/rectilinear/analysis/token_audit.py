@@ -9,16 +9,18 @@ from torch import nn
 from rectilinear.analysis import token_measures as of_tokens
 from rectilinear.analysis.measure import NOT_ASKED_FOR, NOT_FOR_TOKENS, Measure
 from rectilinear.analysis.rows_audit import MEASURES
+from rectilinear.analysis.subspaces import token_subspaces
 from rectilinear.analysis.token_blocks import block_replacement
 from rectilinear.analysis.token_subject import TokenSubject
 from rectilinear.analysis.training_outcome import weights_of
-from rectilinear.analysis.verdict import Label, Verdict, by_segments
+from rectilinear.analysis.verdict import Label, Verdict, by_segments, by_subspaces
 from rectilinear.networks.places import inner
 
 TOKEN_MEASURES: dict[str, Callable[[TokenSubject], Measure]] = {
     "homogeneity": of_tokens.homogeneity,
     "parity": of_tokens.parity,
     "segments": of_tokens.segments,
+    "subspaces": token_subspaces,
     "affine_r2": of_tokens.affine_r2,
     "affine_score": of_tokens.affine_score,
     "weights": lambda subject: weights_of(subject.model, None),
@@ -36,11 +38,17 @@ def measured_tokens(
     """The measurements asked for, the deciding ones first, and the verdict."""
     found = {name: Measure.missing(name, NOT_ASKED_FOR) for name in MEASURES}
     first = ("segments", "affine_r2")
-    for name in sorted(asked, key=lambda n: (n not in first, list(MEASURES).index(n))):
+    late = set() if "subspaces" in asked and len(asked) < len(MEASURES) else {"subspaces"}
+    for name in sorted(asked - late, key=lambda n: (n not in first, list(MEASURES).index(n))):
         advance(name.replace("_", " "))
         measure = TOKEN_MEASURES.get(name)
         found[name] = Measure.missing(name, NOT_FOR_TOKENS) if measure is None else measure(subject)
-    return found, verdict_of_tokens(subject, found, threshold, each)
+    judged = verdict_of_tokens(subject, found, threshold, each)
+    if judged.label == "undecided":
+        found["subspaces"] = token_subspaces(subject)
+        if (told := by_subspaces(found["subspaces"], threshold, each)) is not None:
+            judged = Verdict(told[0], (told[1], *judged.reasons))
+    return found, judged
 
 
 def verdict_of_tokens(
@@ -57,10 +65,12 @@ def verdict_of_tokens(
     if fit.interval is None or fit.value is None:
         reason = f"How much one affine map explains is not known: {fit.note}."
     else:
-        low = min(fit.interval[0], fit.details["worst_interval"][0] if each else 1.0)
+        low = min(fit.interval[0], fit.details.get("worst_interval", [1.0])[0] if each else 1.0)
         between = f"{fit.value:.4g} [{fit.interval[0]:.4g}, {fit.interval[1]:.4g}]"
         reason = f"One affine map {what} explains {between} of its variance, held out by sample"
         reason += f"; {threshold:g} was asked for."
+        if each and "worst_interval" not in fit.details:
+            reason += f" It is that of all {subject.width:,} outputs together."
         label = "effectively linear" if low >= threshold else "undecided"
     proof = None if label != "undecided" else by_segments(found["segments"], threshold, each)
     reasons = [reason]

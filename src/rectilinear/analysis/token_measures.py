@@ -35,7 +35,7 @@ def segments(subject: TokenSubject) -> Measure:
             continue
         one, two = slice(0, 2 * half, 2), slice(1, 2 * half, 2)
         batch = p.batch.take(one)
-        a, b = p.h[one], _exchanged(p, one, two)
+        a, b = p.h[one], exchanged(p, one, two)
         for kept, h in zip(ends, (a, b, (a + b) / 2), strict=True):
             kept.append(subject.at(batch, h).double().cpu())
         samples.append(pairs + subject.one(batch).samples.cpu())
@@ -55,10 +55,11 @@ def segments(subject: TokenSubject) -> Measure:
         len(owners),
         "at samples and halfway between pairs of them",
         subject.seed,
+        each=subject.head is None,
     )
 
 
-def _exchanged(p: TokenPass, one: slice, two: slice) -> Tensor:
+def exchanged(p: TokenPass, one: slice | Tensor, two: slice | Tensor) -> Tensor:
     """The values of some samples with the vectors of others in their place, token by token."""
     h = p.h[one].clone()
     if p.batch.mask is None or h.ndim < 3:
@@ -112,6 +113,8 @@ def affine_r2(subject: TokenSubject) -> Measure:
         "worst_r2": 1 - float(each[worst]),
         "worst_interval": [float(1 - torch.maximum(most, each).max()), float(high.min())],
     }
+    if subject.head is not None:  # directions are no outputs
+        details = {k: v for k, v in details.items() if not k.startswith(("worst", "r2_each"))}
     what = "of each token's vector" if subject.by_token else "of the mean vector of a sample"
     note = f"held-out share of the variance that one affine map {what} explains"
     if subject.head is not None:

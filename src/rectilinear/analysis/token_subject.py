@@ -21,7 +21,7 @@ from rectilinear.networks.steady import check_steady
 from rectilinear.networks.vectors import vectors
 from rectilinear.random import stream
 
-MAX_OUTPUTS = 1024  # outputs up to which each is looked at
+MAX_OUTPUTS = 4096  # outputs up to which each is looked at
 DIRECTIONS = 256  # random directions that stand for more
 CACHED_NUMBERS = 2**26  # numbers of passes that are kept: 256 MB in float32
 COMPUTED = 4.0  # last digits by which the arithmetic of a network errs
@@ -130,6 +130,11 @@ class TokenSubject:
             count,
             blocks,
         )
+
+    @property
+    def width(self) -> int:
+        """Numbers in one output vector."""
+        return torch.Size(self.shape).numel()
 
     def passes(self, held_out: bool) -> Iterator[TokenPass]:
         """The samples that are held out, or the others; computed once where they fit in memory."""

@@ -69,7 +69,8 @@ def by_segments(found: Measure, threshold: float, each: bool) -> tuple[Label, st
     """What the outputs halfway between data prove, where they do."""
     if found.interval is None:
         return None
-    high, worst = found.interval[1], found.details["worst_bound"]
+    high = found.interval[1]
+    worst = found.details.get("worst_bound", 1.0)
     of = "its variance"
     if each and worst < threshold <= high:
         high, of = worst, f"the variance of output {found.details['worst_output']}"
@@ -82,6 +83,29 @@ def by_segments(found: Measure, threshold: float, each: bool) -> tuple[Label, st
         f"on {found.details['pairs']} pairs, outputs there are not the means of those at the ends"
     )
     return "not linear", f"{said[:1].upper()}{said[1:]}: {pairs}; {threshold:g} was asked for."
+
+
+def by_subspaces(found: Measure, threshold: float, each: bool) -> tuple[Label, str] | None:
+    """What random subspaces through the data say, where they do."""
+    if found.interval is None or found.value is None:
+        return None
+    low, high = found.interval
+    worst_low, worst_high = found.details.get("worst_interval", (1.0, 1.0))
+    if each:
+        low, high = min(low, worst_low), min(high, worst_high)
+    where = (
+        f"in {found.details['spaces']} random subspaces of {found.details['dimensions']} dimensions "
+        "through the data"
+    )
+    asked = f"{threshold:g} was asked for."
+    if low >= threshold:
+        share = f"one affine map each explains {found.value:.4g} of the variance, held out"
+        said = f"{where[:1].upper()}{where[1:]} {share}; {asked} The data alone cannot tell."
+        return "effectively linear", said
+    if high < threshold:
+        said = f"No affine map explains more than {high:.3g} of the variance {where}; {asked}"
+        return "not linear", said
+    return None
 
 
 def _decide(subject: Subject, fit: Measure, threshold: float, each: bool) -> tuple[Label, str]:

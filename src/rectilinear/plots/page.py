@@ -95,7 +95,7 @@ def table(head: Sequence[str], lines: Sequence[Sequence[str | float]]) -> Html:
 
 
 def _is_number(value: str | float) -> bool:
-    """Whether a cell is a number, also one in words: with digits grouped, a unit, an interval."""
+    """True for a number, also as text: with digits grouped, a unit, an interval."""
     return isinstance(value, float | int) or bool(NUMBER.fullmatch(value))
 
 
