@@ -222,7 +222,8 @@ def test_images_many_outputs_and_half_precision():
     assert rl.audit(nn.Linear(4, 2).bfloat16(), rand(200, 4)).verdict.label == "linear"
 
 
-def test_more_outputs_than_are_fitted_one_by_one():
+def test_more_outputs_than_are_fitted_one_by_one(monkeypatch):
+    monkeypatch.setattr("rectilinear.analysis.surrogate.MAX_OUTPUTS", 1024)
     torch.manual_seed(0)
     found = rl.audit(nn.Sequential(nn.Linear(6, 20), nn.Tanh(), nn.Linear(20, 1500)), rand(300, 6))
     assert "random directions" in found.measures["affine_r2"].note
