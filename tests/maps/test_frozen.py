@@ -71,15 +71,16 @@ def transformer(kind: str, attention: str) -> tuple[nn.Module, torch.Tensor]:
     return uneven(Embedded(model)), tokens
 
 
-def assert_exact(model: nn.Module, x: torch.Tensor, eps: float = EXACT) -> rl.maps.LocalMap:
+def assert_exact(model: nn.Module, x: torch.Tensor, values: float = EXACT) -> rl.maps.LocalMap:
     """``f = J x + sum J_b b``, number by number, with the values of the model.
 
-    ``eps`` is the rounding of what is read off gradients, of models that convert to float32.
+    ``values`` is what these are off by, of models that compute their norms in float32.
     """
-    A = rl.local_map(model, x, freeze=True)
+    A, eps = rl.local_map(model, x, freeze=True), EXACT
     f = model(x[None])[0].detach().flatten()
     scale = float(f.abs().max())
-    assert torch.allclose(A.value, f, rtol=0, atol=EXACT * scale)
+    assert torch.allclose(A.value, f, rtol=0, atol=values * scale)
+    f = A.value
     eye = torch.eye(len(f), dtype=f.dtype)[:4]
     for u, number in zip(eye, f, strict=False):
         shares = A.shares(u)
@@ -99,7 +100,7 @@ def assert_exact(model: nn.Module, x: torch.Tensor, eps: float = EXACT) -> rl.ma
 @pytest.mark.parametrize("kind", ["bert", "gpt2", "llama", "vit"])
 def test_transformers(kind, attention):
     model, x = transformer(kind, attention)
-    A = assert_exact(model, x, eps=1e-6 if kind == "llama" else EXACT)  # its RMSNorm is in float32
+    A = assert_exact(model, x, 1e-6 if kind == "llama" else EXACT)  # its RMSNorm is in float32
     biases = A.shares().biases
     if kind == "llama":
         assert not biases  # it has none
@@ -130,7 +131,7 @@ def test_rms_norm_and_gated_mlp_have_no_constant():
 
 
 def test_gated_mlp_by_a_hand_written_activation():
-    assert_exact(*transformer("t5", "eager"), eps=1e-6)
+    assert_exact(*transformer("t5", "eager"), 1e-6)
 
 
 def test_padding_is_masked():

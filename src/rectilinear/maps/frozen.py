@@ -96,7 +96,8 @@ class Frozen(TorchFunctionMode):
     :class:`Source`. So the output is ``f = J x + sum_b J_b b``, exactly, and gradients inside the
     mode are those of that map.
 
-    Parameters are read and never changed.
+    A network in float64 stays there: casts to float32, which norms of Llama and T5 are written with,
+    do nothing, and ``widened`` is then true. Parameters are read and never changed.
 
     Args:
         model: of which parameters and buffers have their names.
@@ -118,6 +119,7 @@ class Frozen(TorchFunctionMode):
         self._token = next(TOKENS)
         self._names = {id(t): name for name, t in _named_tensors(model)}
         self.sources: list[Source] = []
+        self.widened = False
 
     def leaf(self, x: Tensor) -> Tensor:
         """A copy of a tensor that requires gradients, as an input of the linear map.

@@ -45,6 +45,7 @@ ACTIVATIONS = names("""
     relu gelu silu mish elu celu selu leaky_relu prelu hardtanh relu6 hardswish tanh softsign
     tanhshrink hardshrink softshrink abs absolute threshold clamp clip clamp_min clamp_max
 """)
+CASTS = names("to float half bfloat16 type type_as")
 BOUNDS = ("clamp", "clip", "clamp_min", "clamp_max", "threshold")
 SUMS = names("add sub subtract radd rsub maximum minimum")
 JOINED = names("cat concat concatenate stack hstack vstack dstack column_stack row_stack")
@@ -73,6 +74,9 @@ def _view(frozen: Frozen, call: Call) -> Any:
     if not frozen.is_linear(call.args[0] if call.args else call.kwargs.get("input")):
         return frozen.hold(call)
     out = call.run()
+    if call.name in CASTS and out.dtype != torch.float64 == call.args[0].dtype:
+        frozen.widened = True  # a norm that is written for half precision
+        return call.args[0]
     gate = all(_is_gate(frozen, t) for t in frozen.linear_in((call.args, call.kwargs)))
     if call.name in ("zeros_like", "ones_like", "empty_like", "new_zeros", "new_ones"):
         return out
