@@ -9,11 +9,13 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from rectilinear.errors import ConfigError, NonFiniteError
+from rectilinear.errors import ConfigError, MissingDependencyError, NonFiniteError
 from rectilinear.files import write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    import pandas as pd
 
 T = TypeVar("T")
 
@@ -49,6 +51,23 @@ def from_json(cls: type[T], data: Mapping[str, Any]) -> T:
         rectilinear.errors.ConfigError: Got width = '3'; expected int. Correct this value.
     """
     return _decode_dataclass(cls, data, "")
+
+
+def as_frame(records: Sequence[Mapping[str, Any]], index: str) -> pd.DataFrame:
+    """Records as a data frame with one of their fields as the index.
+
+    Raises:
+        MissingDependencyError: without pandas.
+
+    Example:
+        >>> as_frame([{"name": "a", "value": 1.0}], "name").loc["a", "value"].item()
+        1.0
+    """
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise MissingDependencyError.of("to_frame", "pandas", instead="use to_json") from error
+    return pd.DataFrame(list(records)).set_index(index)
 
 
 def write_json(path: Path | str, obj: Any) -> None:

@@ -111,7 +111,7 @@ def test_at_the_floor_it_says_so():
         model[2].weight.copy_(torch.tensor([[1.0, -1.0]]))
     found = rl.audit(model, x, y, loss="square")
     assert found.verdict.label == "linear"
-    assert any("at the floor" in reason for reason in found.verdict.reasons)
+    assert any("at the lower bound" in reason for reason in found.verdict.reasons)
     assert found.measures["floor"].details["achieved"] == pytest.approx(
         found.measures["floor"].value, rel=1e-9
     )

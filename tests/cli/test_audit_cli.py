@@ -229,14 +229,14 @@ def test_smaller_models_beside_the_original(folder, ask):
     answer = ask(*asked, "--samples", "0", "--out", "found", "--smaller", "small")
     rows = answer["smaller"]["rows"]
     assert [row["Blocks less"] for row in rows] == [0, 1, 2]
-    assert rows[0]["Parameters"] == "645"
-    assert rows[2]["Parameters"] == "333"
+    assert rows[0]["Parameters"] == "669"
+    assert rows[2]["Parameters"] == "345"
     assert 0.9 < rows[1]["Output kept, R²"] < 1
     weights = load_file("small/model.safetensors")
     assert {name.split(".")[1] for name in weights if name.startswith("layers")} == {"0", "1"}
     page = Path("found/audit.html").read_text()
     assert "A smaller model" in page
-    assert 'td class="number">645</td>' in page  # set flush right and not broken
+    assert 'td class="number">669</td>' in page  # set flush right and not broken
     assert "smaller" not in ask(*asked, "--remove", "0", "--samples", "0")
 
 

@@ -50,8 +50,8 @@ def audit(
     affine map can explain, by outputs halfway between data; the best affine map on the data and
     what it loses at the task; for two layers the exact linear part,
     Gaussian energies and a certificate of the distance from linear; the symmetry of the data; the
-    floor of the data against the loss; the weights; the learning curve from these weights; for each
-    block how well an affine map replaces it; the Jacobians. Each is marked exact, certified or
+    lower bound of the loss on the data; the weights; the learning curve from these weights; for
+    each block how well an affine map replaces it; the Jacobians. Each is marked exact, certified or
     estimated with an interval, or does not apply for a reason that it gives.
 
     The model is used in evaluation mode and not changed. Data in batches are read several times and

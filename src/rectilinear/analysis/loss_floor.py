@@ -108,7 +108,7 @@ def loss_floor(
         >>> x = torch.tensor([[1.0], [2.0], [-1.0], [-2.0]])
         >>> loss_floor(x, torch.tensor([1.0, 1.0, -1.0, -1.0])).value  # the best m x
         0.05
-        >>> loss_floor(x, x.abs()).value, loss_floor(x, x.abs(), depth="any").value  # |x| is in reach
+        >>> loss_floor(x, x.abs()).value, loss_floor(x, x.abs(), depth="any").value  # |x| is met
         (0.0, 0.0)
     """
     _check(x, y, loss, depth)

@@ -344,7 +344,7 @@ def _quotient(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _blocks(values: Tensor) -> Tensor:
-    """Sums over at most ``BOOTSTRAP_BLOCKS`` blocks of rows; rows that fill no block join the last."""
+    """Sums over at most ``BOOTSTRAP_BLOCKS`` blocks of rows; the last takes the rest."""
     size = -(-len(values) // BOOTSTRAP_BLOCKS)
     whole = len(values) // size * size
     sums = values[:whole].reshape(-1, size).sum(1)

@@ -29,7 +29,7 @@ NAMES = {
     "certificate": "distance from linear",
     "pairs": "mirrored pairs",
     "sign_flip": "symmetry, p-value",
-    "mirror_classifier": "x told from −x",
+    "mirror_classifier": "x distinguished from −x",
     "weights": "stable rank",
     "sign_imbalance": "sign imbalance",
     "time_course": "half time",
@@ -75,7 +75,8 @@ def _document(found: Audit, profile: LayerProfile | None, smaller: Smaller | Non
         first,
         _facts(found),
         sections,
-        f"Made by rectilinear {__version__}: {found.model}, {found.parameters:,} parameters, {found.rows:,} rows of "
+        f"Made by rectilinear {__version__}: {found.model}, {found.parameters:,} parameters, "
+        f"{found.rows:,} rows of "
         f"shape {'×'.join(map(str, found.in_shape))}, seed {found.seed}.",
     )
 
@@ -176,7 +177,8 @@ def _measures(found: Audit, reasons: list[str]) -> Section:
             captioned(
                 measures_table(found),
                 "All of them.",
-                "Exact: computed or proved. Certified: the truth lies in the interval. Estimated: an interval of 95 %.",
+                "Exact: computed or proved. Certified: the truth lies in the interval. "
+                "Estimated: an interval of 95 %.",
             ),
         ),
     )
@@ -197,7 +199,8 @@ def energies(found: Audit) -> Section | None:
         }
     return Section(
         "Odd and even",
-        "Every function is the sum of an odd and an even part. Two layers without bias have a linear odd part, so what "
+        "Every function is the sum of an odd and an even part. Two layers without bias have a "
+        "linear odd part, so what "
         "is even is all that is not linear.",
         (
             captioned(
@@ -224,7 +227,8 @@ def spectra(found: Audit) -> Section | None:
         return None
     return Section(
         "Spectra",
-        "Singular values tell how many directions a layer uses: training from small weights on a linear target leaves "
+        "Singular values tell how many directions a layer uses: training from small weights on "
+        "a linear target leaves "
         "one.",
         (
             captioned(
@@ -268,7 +272,8 @@ def block_chart(found: Audit) -> Section | None:
     ]
     return Section(
         "Block by block",
-        "Each block alone, replaced by the best affine map on one half of the data and judged on the other. A residual "
+        "Each block alone, replaced by the best affine map on one half of the data and judged "
+        "on the other. A residual "
         "connection makes R² high whatever the block adds; its update is what it adds.",
         (
             captioned(

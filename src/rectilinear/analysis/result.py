@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rectilinear.analysis.measure import NOT_ASKED_FOR, NOT_FOR_TOKENS, Measure
 from rectilinear.analysis.verdict import Verdict
-from rectilinear.config import nan_to_null, write_json
-from rectilinear.errors import MissingDependencyError
+from rectilinear.config import as_frame, nan_to_null, write_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -126,10 +125,6 @@ class Audit:
         Raises:
             MissingDependencyError: without pandas.
         """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise MissingDependencyError.of("to_frame", "pandas", instead="use to_json") from error
         records = [
             {
                 "measure": m.name,
@@ -141,4 +136,4 @@ class Audit:
             }
             for m in self.shown
         ]
-        return pd.DataFrame(records).set_index("measure")
+        return as_frame(records, "measure")

@@ -92,6 +92,6 @@ def measured(
     judged = verdict(subject, found, threshold, each)
     if judged.label == "undecided" and is_in_span(subject):
         found["subspaces"] = subject.once(subspaces)
-        if (told := by_subspaces(found["subspaces"], threshold, each)) is not None:
-            judged = Verdict(told[0], (told[1], *judged.reasons))
+        if (last := by_subspaces(found["subspaces"], threshold, each)) is not None:
+            judged = Verdict(last[0], (last[1], *judged.reasons))
     return found, judged

@@ -1,9 +1,9 @@
 """Linearity in random subspaces through the data: a held-out test where points are few.
 
-With no more points than dimensions some affine map meets all of them, so that data alone cannot tell.
-In the space that a few of them span there can be as many points as one likes: ``x_0 + sum_k z_k (x_k
-- x_0)`` with random ``z``, as far from ``x_0`` as data are from their mean. An affine network is affine
-there, too; and one that is not, in the space of random points of the data, is not affine.
+With no more points than dimensions some affine map meets all of them, and data alone cannot tell.
+In the space that a few of them span there can be as many points as one likes: ``x_0 + sum_k z_k
+(x_k - x_0)`` with random ``z``, as far from ``x_0`` as data are from their mean. An affine network
+is affine there, too; and one that is not, in the space of random points of the data, is not affine.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def odd_linearity(subject: Subject) -> Measure:
 
 
 def affine_r2(subject: Subject) -> Measure:
-    """The held-out share of the variance that one affine map explains; one for an affine network."""
+    """The held-out share of the variance that one affine map explains; one if it is affine."""
     fitted = subject.once(surrogate).affine
     if not subject.structure.is_affine or not fitted.applies:
         return fitted
@@ -65,7 +65,7 @@ def affine_score(subject: Subject) -> Measure:
 
 
 def surrogate(subject: Subject) -> Surrogate:
-    """The best affine maps of the network and of its odd part, fitted in one pass, judged in a second.
+    """The best affine maps of the network and its odd part, fitted in one pass, judged in a second.
 
     The value is held out: every row is predicted by a map that was fitted without it and without
     the rows equal to it. The interval goes from there, down by the bootstrap, to what the map
@@ -424,7 +424,7 @@ def _summed(squares: Tensor, group: bool) -> Tensor:
 
 
 class _Span:
-    """Rows of the sample in an orthonormal basis of their span: an isometry, in fewer dimensions."""
+    """Rows of the sample in an orthonormal basis of their span: isometric, in fewer dimensions."""
 
     def __init__(self, subject: Subject) -> None:
         rows = subject.columns(SPAN_ROWS)

@@ -1,8 +1,9 @@
 """Symmetry under scaling and mirroring: of the network, and of its data.
 
-Homogeneity is ``f(c x) = c f(x)`` for ``c > 0``. The odd part is ``o(x) = (f(x) - f(-x)) / 2``, the
-even part ``e(x) = (f(x) + f(-x)) / 2``; their energies are taken on the data and, for two layers, on
-Gaussian inputs in closed form. Data are symmetric where ``(x, y)`` and ``(-x, -y)`` are alike.
+Homogeneity is ``f(c x) = c f(x)`` for ``c > 0``. The odd part is ``o(x) = (f(x) - f(-x)) / 2``,
+the even part ``e(x) = (f(x) + f(-x)) / 2``; their energies are taken on the data and, for two
+layers, on Gaussian inputs in closed form. Data are symmetric where ``(x, y)`` and ``(-x, -y)`` are
+alike.
 """
 
 from __future__ import annotations
@@ -280,9 +281,15 @@ def _where(far: float, classified: Measure, flipped: Measure) -> str:
         and classified.value - 0.5
         > CLASSIFIER_DEVIATIONS / 2 * classified.details["test_rows"] ** -0.5
     ):
-        return f"-x differs from the data: a classifier tells it from x in {classified.value:.0%} of cases"
+        return (
+            f"-x differs from the data: a classifier tells it from x in {classified.value:.0%} of "
+            "cases"
+        )
     if flipped.value is not None and flipped.value < SYMMETRY_LEVEL and not classified.applies:
-        return f"-x differs from the data: the hypothesis of symmetry has a p-value of {flipped.value:.2g}"
+        return (
+            "-x differs from the data: the hypothesis of symmetry has a p-value of "
+            f"{flipped.value:.2g}"
+        )
     return "-x lies among the data"
 
 

@@ -46,8 +46,8 @@ def measured_tokens(
     judged = verdict_of_tokens(subject, found, threshold, each)
     if judged.label == "undecided":
         found["subspaces"] = token_subspaces(subject)
-        if (told := by_subspaces(found["subspaces"], threshold, each)) is not None:
-            judged = Verdict(told[0], (told[1], *judged.reasons))
+        if (decided := by_subspaces(found["subspaces"], threshold, each)) is not None:
+            judged = Verdict(decided[0], (decided[1], *judged.reasons))
     return found, judged
 
 

@@ -32,7 +32,7 @@ def floor_and_loss(subject: Subject) -> Measure:
 
     In the details the loss of this one.
 
-    Two layers without bias have the floor of depth 2, others without bias that of any depth.
+    Two layers without bias have the lower bound of depth 2, others without bias that of any depth.
     """
     task, data, nodes = subject.task, subject.data, subject.structure.nodes
     if task is None or data.labels is None:
@@ -64,7 +64,8 @@ def floor_and_loss(subject: Subject) -> Measure:
         "lines_with_both_sides": found.lines,
     }
     exact = found.attained - found.value <= 1e-12 * (1 + found.value)
-    note = f"least mean {task.loss} loss of {'two-layer' if depth == 2 else 'any'} bias-free nets; here {achieved:.4g}"
+    nets = f"{'two-layer' if depth == 2 else 'any'} bias-free nets"
+    note = f"least mean {task.loss} loss of {nets}; here {achieved:.4g}"
     interval = None if exact else (found.value, found.attained)
     return Measure(FLOOR, found.value, "exact" if exact else "certified", interval, note, details)
 
@@ -108,7 +109,8 @@ def weights(subject: Subject) -> Measure:
     In the details every layer and adjacent pairs.
 
     For each layer: stable rank, ``s2/s1``, ``s3/s1`` and the share of positive entries in the
-    squared norm (one half at a symmetric initialisation). For adjacent layers: the alignment of the leading
+    squared norm (one half at a symmetric initialisation). For adjacent layers: the alignment of
+    the leading
     singular vectors, ``|<v_{l+1}, u_l>|``, and the imbalance ``|W_{l+1}^T W_{l+1} - W_l W_l^T|``
     relative to the norms of the two.
     """
@@ -142,7 +144,8 @@ def weights_of(model: nn.Module, chain: Chain | None) -> Measure:
         ]
     spectra = {f"spectrum of {name}": s for name, (_, s, _) in decomposed.items()}
     first = layers[0]
-    note = f"stable rank of {first['name']} ({first['shape'][0]} x {first['shape'][1]}); s2/s1 = {first['s2_s1']:.2g}"
+    size = " x ".join(map(str, first["shape"][:2]))
+    note = f"stable rank of {first['name']} ({size}); s2/s1 = {first['s2_s1']:.2g}"
     return Measure("weights", first["stable_rank"], "exact", None, note, details, spectra)
 
 
@@ -150,9 +153,10 @@ def signs(subject: Subject) -> Measure:
     """The sign imbalance of a two-layer network's neurons, as initial weights, and what it costs.
 
     ``delta = sum sgn(v_i) v_i^2 / sum v_i^2`` with ``v_i = (a_i + w_i . beta / |beta|) / sqrt 2``:
-    from a small initialisation the network then ends ``sqrt(2 - sqrt(1 + delta) - sqrt(1 - delta))`` away
-    from the weights of a linear one, relative to their norm. A Gaussian initialisation of ``H`` neurons has
-    a standard deviation of ``sqrt(3/H)``.
+    from a small initialisation the network then ends ``sqrt(2 - sqrt(1 + delta) - sqrt(1 -
+    delta))`` away
+    from the weights of a linear one, relative to their norm. A Gaussian initialisation of ``H``
+    neurons has a standard deviation of ``sqrt(3/H)``.
     """
     name, two = "sign_imbalance", subject.two_layer
     if not isinstance(two, TwoLayer):

@@ -1,7 +1,7 @@
 """Two-layer networks: the exactly linear part, the even part, and a certificate of its size.
 
 ``W2 s(W1 x) = kappa W2 W1 x + W2 e(W1 x)`` wherever ``s(z) - s(-z) = 2 kappa z``, with the even
-``e(z) = (s(z) + s(-z)) / 2``. For ``s(z) = max(z, alpha z)`` the even part is ``sum_i c_i |w_i . x|``
+``e(z) = (s(z) + s(-z)) / 2``. For ``s(z) = max(z, alpha z)`` the even part is ``sum c_i |w_i . x|``
 with ``c_i = (1 - alpha)/2 W2[:, i]``. For one output, its largest size on the unit sphere is the
 Hausdorff distance of two zonotopes, the sums of the segments ``[-c_i w_i, c_i w_i]`` with positive
 and with negative ``c_i``: that distance is the largest difference of the support functions.
@@ -238,8 +238,8 @@ def even_part(two: TwoLayer, units: Tensor | None = None) -> tuple[Tensor, Tenso
     Vectors ``v`` ``(H, O)`` and unit directions ``u`` ``(H, D)``.
 
     Neurons on one line through the origin are added up; those that cancel, up to rounding, are
-    gone. A bias is one more coordinate of the input. What is below rounding is decided for inputs of
-    the sizes ``units`` ``(D,)``, of one size by default, and for each output in its own unit.
+    gone. A bias is one more coordinate of the input. What is below rounding is decided for inputs
+    of the sizes ``units`` ``(D,)``, of one size by default, and for each output in its own unit.
     """
     slope = two.activation.slope
     assert slope is not None

@@ -17,7 +17,7 @@ UNCOVERED: tuple[str, ...] = ("LayerNorm", "RMSNorm", "GroupNorm", "MultiheadAtt
 MIN_DISTINCT_ROWS = 5  # distinct rows from which on data say anything
 ROUGH = 0.1  # share of rounding in what is not explained from which on it is named
 ALL_OF_IT = 0.9995  # share that is called all
-AT_THE_FLOOR = 0.01  # relative distance of the loss to the floor
+AT_THE_BOUND = 0.01  # relative distance of the loss to its lower bound
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ def by_subspaces(found: Measure, threshold: float, each: bool) -> tuple[Label, s
     if each:
         low, high = min(low, worst_low), min(high, worst_high)
     where = (
-        f"in {found.details['spaces']} random subspaces of {found.details['dimensions']} dimensions "
-        "through the data"
+        f"in {found.details['spaces']} random subspaces of {found.details['dimensions']} "
+        "dimensions through the data"
     )
     asked = f"{threshold:g} was asked for."
     if low >= threshold:
@@ -160,14 +160,18 @@ def _together(fit: Measure, threshold: float) -> tuple[Label, str]:
     if high < threshold:
         return (
             "not linear",
-            f"On the data no affine map explains more than {high:.3g} of its variance; {threshold:g} was asked for.",
+            (
+                f"On the data no affine map explains more than {high:.3g} of its variance; "
+                f"{threshold:g} was asked for."
+            ),
         )
     rows, rank = fit.details["distinct_rows"], fit.details["rank"]
     rough = fit.details["rounding"] > ROUGH * max(fit.details["unexplained"], 1 - threshold)
     why = (
         f"{rows} points in {rank} dimensions cannot tell"
         if rows <= rank + 1
-        else f"the share of its variance that one affine map explains lies between {low:.4g} and {high:.4g}"
+        else "the share of its variance that one affine map explains lies between "
+        f"{low:.4g} and {high:.4g}"
     )
     more = "A wider dtype would: rounding hides the rest" if rough else "More points would"
     return "undecided", f"On these data {why}; {threshold:g} decides. {more}."
@@ -185,7 +189,8 @@ def _worst(fit: Measure, threshold: float, label: Label, reason: str) -> tuple[L
         f"of all outputs together it explains {fit.value:.4g}, but large ones outweigh small ones"
     )
     if high < threshold:
-        said = f"On the data no affine map explains more than {high:.3g} of the variance of output {worst}"
+        most = f"more than {high:.3g} of the variance of output {worst}"
+        said = f"On the data no affine map explains {most}"
         return "not linear", f"{said}; {threshold:g} was asked for ({together})."
     said = (
         f"On these data the share of output {worst} that one affine map explains "
@@ -211,11 +216,17 @@ def _parts(subject: Subject, measures: Mapping[str, Measure]) -> str:
     even_share = 1 - even.value
     share = f"{'all' if even_share > ALL_OF_IT else f'{even_share:.3g}'} of its energy is even"
     if subject.has_linear_odd_part:
-        return f"Two layers without bias: its odd part is exactly linear; {share} on the data and their mirror image."
+        return (
+            f"Two layers without bias: its odd part is exactly linear; {share} on the data and "
+            "their mirror image."
+        )
     if odd.value is None:
         return f"{share[:1].upper()}{share[1:]} on the data and their mirror image."
     part = "all" if odd.value > 1 - 1e-9 else f"{odd.value:.4g}"
-    return f"One linear map explains {part} of its odd part, and {share}, on the data and their mirror image."
+    return (
+        f"One linear map explains {part} of its odd part, and {share}, on the data and their "
+        "mirror image."
+    )
 
 
 def _copy(measures: Mapping[str, Measure]) -> str:
@@ -224,7 +235,8 @@ def _copy(measures: Mapping[str, Measure]) -> str:
         return ""
     key = "accuracy" if "accuracy" in task.details else "loss"
     return (
-        f"Its affine copy has {'an' if key == 'accuracy' else 'a'} {key} of {task.details[f'affine_{key}']:.4g} "
+        f"Its affine copy has {'an' if key == 'accuracy' else 'a'} {key} of "
+        f"{task.details[f'affine_{key}']:.4g} "
         f"where the network has {task.details[key]:.4g}."
     )
 
@@ -235,9 +247,15 @@ def _floor(measures: Mapping[str, Measure]) -> str:
         return ""
     achieved, depth = found.details["achieved"], found.details["depth"]
     kind = "two-layer bias-free" if depth == 2 else "bias-free"
-    if achieved <= (1 + AT_THE_FLOOR) * found.value:
-        return f"Its loss, {achieved:.4g}, is at the floor of the data: no wider or longer trained {kind} net can help."
-    return f"No {kind} net has a loss below {found.value:.4g} on these data; this one has {achieved:.4g}."
+    if achieved <= (1 + AT_THE_BOUND) * found.value:
+        return (
+            f"Its loss, {achieved:.4g}, is at the lower bound for these data: no wider or longer "
+            f"trained {kind} net can help."
+        )
+    return (
+        f"No {kind} net has a loss below {found.value:.4g} on these data; this one has "
+        f"{achieved:.4g}."
+    )
 
 
 def _symmetry(measures: Mapping[str, Measure]) -> str:
@@ -249,13 +267,20 @@ def _symmetry(measures: Mapping[str, Measure]) -> str:
         and classified.interval is not None
         and classified.interval[0] > 0.5
     ):
-        return f"The data are not symmetric: a classifier tells x from -x in {classified.value:.0%} of cases."
+        return (
+            "The data are not symmetric: a classifier tells x from -x in "
+            f"{classified.value:.0%} of "
+            "cases."
+        )
     return ""
 
 
 def _depth(subject: Subject, label: Label) -> str:
     if label == "not linear" and subject.homogeneous and subject.structure.depth > 1:
-        return "Without biases it takes more than two layers to have an odd part that is not linear; this one has more."
+        return (
+            "Without biases it takes more than two layers to have an odd part that is not linear; "
+            "this one has more."
+        )
     return ""
 
 

@@ -40,8 +40,10 @@ class Shapes:
             StructureError: if no class takes one shape to the other.
 
         Example:
-            >>> Shapes.between((64, 32, 32), (128, 16, 16)).stride, Shapes.between((7, 16), (7, 16)).form
-            (2, 'tokens')
+            >>> Shapes.between((64, 32, 32), (128, 16, 16)).stride
+            2
+            >>> Shapes.between((7, 16), (7, 16)).form
+            'tokens'
         """
         if len(inside) == 3 == len(outside) and _numel(inside) > WIDEST:
             stride = -(-inside[1] // outside[1])
@@ -53,7 +55,8 @@ class Shapes:
             return cls(inside, outside, "rows")
         raise StructureError(
             f"a block from {inside} to {outside}",
-            f"rows of at most {WIDEST} numbers, equal numbers of tokens, or images with a whole stride",
+            f"rows of at most {WIDEST} numbers, equal numbers of tokens, or images with a whole "
+            "stride",
         )
 
     def numbers(self, rank: int | None = None) -> int:

@@ -237,7 +237,7 @@ def shapes_of(calls: list[Call]) -> Shapes:
         raise StructureError(
             f"a block that is called {len(calls)} times a pass"
             if calls
-            else "a block that is not called with a tensor as its first argument, or does not return one",
+            else "a block that is not called with a tensor, or does not return one",
             "one call with a tensor, that returns a tensor",
         )
     x, out, _ = calls[0]

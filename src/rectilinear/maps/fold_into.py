@@ -106,7 +106,8 @@ def is_stock(model: nn.Module, batch: Any, output: Output = None) -> bool | None
         found = call(_with(model, part, again), batch, output)
     if not _same(found, wanted):
         raise StructureError(
-            f"a {type(part).__name__} that is another function when it is made again with one block "
+            f"a {type(part).__name__} that is another function when it is made again with one "
+            "block "
             "less, such as one that scales by the index of a block",
             "blocks that do not depend on their number",
             "Pass fold=False.",

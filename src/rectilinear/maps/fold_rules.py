@@ -56,7 +56,8 @@ class _Tracer(fx.Tracer):
 def after_norm(norm: _BatchNorm) -> nn.Module | None:
     """What a subclass of a batch normalisation does after normalising, as a module.
 
-    None where that cannot be known. Its ``forward`` must be, in evaluation mode, the normalisation of its one argument by its own
+    None where that cannot be known. Its ``forward`` must be, in evaluation mode, the normalisation
+    of its one argument by its own
     statistics, and then something that depends on nothing else, such as modules of its own. The
     answer is checked at random numbers.
 
@@ -340,7 +341,10 @@ def _with_diagonal(a: nn.Module, b: nn.Module) -> tuple[nn.Module, nn.Module] | 
     if images != isinstance(layer, nn.Conv2d) or (
         diagonal.form == "rows" and len(diagonal.inside) != 1
     ):
-        return f"a Diagonal on {diagonal.form} of shape {diagonal.inside} beside {type(layer).__name__}"
+        return (
+            f"a Diagonal on {diagonal.form} of shape {diagonal.inside} beside "
+            f"{type(layer).__name__}"
+        )
     scale, shift, weight = _wide(diagonal.scale), _wide(diagonal.bias), _wide(layer.weight)
     sides = (weight.shape[1], weight.shape[0])
     if len(scale) != sides[layer is a]:

@@ -67,7 +67,7 @@ class MapMoments:
         return self._moments.n
 
     def add(self, x: Tensor, out: Tensor, mask: Tensor | None = None) -> None:
-        """Count in inputs and outputs ``(b, ...)``; of tokens those of the mask ``(b, t)`` alone."""
+        """Count in inputs and outputs ``(b, ...)``; of tokens those of the mask ``(b, t)``."""
         at_once = len(x) if self.shapes.form != "convolution" else CHUNK
         for rows in torch.arange(len(x), device=x.device).split(at_once):
             if self._budget <= 0:
@@ -259,7 +259,7 @@ def identity_of(shapes: Shapes) -> Tensor:
 
 
 def _features_seen(shapes: Shapes, form: Form) -> Tensor:
-    """Which features an output sees, ``(o, ...)``; of "pointwise" all outputs the same, ``(1, c)``."""
+    """Which features an output sees, ``(o, ...)``; of "pointwise" all the same, ``(1, c)``."""
     o, k = shapes.sides
     if shapes.form != "convolution":
         return torch.arange(o)[:, None]
@@ -271,7 +271,7 @@ def _features_seen(shapes: Shapes, form: Form) -> Tensor:
 
 
 def _ridge(x: Tensor, t: Tensor, ridge: float) -> Tensor:
-    """The solution ``(..., k, o)`` of least squares with a ridge times the mean square of a column."""
+    """Least squares ``(..., k, o)`` with a ridge, times the mean square of a column."""
     u, s, vh = torch.linalg.svd(x, full_matrices=False)
     squares = s.square()
     keep = s > rank_tolerance(max(1, s.shape[-1])) * s[..., :1]

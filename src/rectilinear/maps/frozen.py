@@ -1,4 +1,4 @@
-"""Networks with their gates held: a mode in which any model is linear in its input and its biases."""
+"""Networks with their gates held: a mode in which a model is linear in input and biases."""
 
 from __future__ import annotations
 
@@ -96,8 +96,8 @@ class Frozen(TorchFunctionMode):
     :class:`Source`. So the output is ``f = J x + sum_b J_b b``, exactly, and gradients inside the
     mode are those of that map.
 
-    A network in float64 stays there: casts to float32, which norms of Llama and T5 are written with,
-    do nothing, and ``widened`` is then true. Parameters are read and never changed.
+    A network in float64 stays there: casts to float32, as in norms of Llama and T5, do nothing,
+    and ``widened`` is then true. Parameters are read and never changed.
 
     Args:
         model: of which parameters and buffers have their names.
@@ -110,8 +110,10 @@ class Frozen(TorchFunctionMode):
         >>> with Frozen(model) as frozen:
         ...     x = frozen.leaf(torch.ones(1, 3, requires_grad=True))
         ...     out = frozen.linear_output(model(x))
-        >>> torch.allclose(out, model(torch.ones(1, 3)), atol=1e-6), [b.name for b in frozen.sources]
-        (True, ['0.bias', '2.bias'])
+        >>> torch.allclose(out, model(torch.ones(1, 3)), atol=1e-6)
+        True
+        >>> [b.name for b in frozen.sources]
+        ['0.bias', '2.bias']
     """
 
     def __init__(self, model: nn.Module) -> None:

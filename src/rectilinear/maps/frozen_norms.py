@@ -91,7 +91,7 @@ def _per_channel(frozen: Frozen, x: Tensor, weight: Any, bias: Any) -> Tensor:
 
 
 def _attention(frozen: Frozen, call: Call) -> Any:
-    """``weights v`` with the weights held: the function itself gives them, on identities as values."""
+    """``weights v`` with the weights held, which the function gives for identities as values."""
     first = ("query", "key", "value")
     q, k, v = (argument(call, i, name, None) for i, name in enumerate(first))
     kwargs = {key: value for key, value in call.kwargs.items() if key not in first}
@@ -111,7 +111,7 @@ def _attention(frozen: Frozen, call: Call) -> Any:
 
 
 def _multi_head(frozen: Frozen, call: Call) -> Any:
-    """``nn.MultiheadAttention``: values through their projection, weights from the function itself."""
+    """``nn.MultiheadAttention``: values through their projection, weights from the function."""
     given = dict(zip(ATTENTION, call.args, strict=False)) | call.kwargs
     if any(given.get(name) is not None for name in ("bias_k", "bias_v", "static_k", "static_v")):
         raise StructureError(

@@ -1,8 +1,8 @@
 """Rules of recurrent layers for networks with their gates held: LSTM, GRU and plain ones.
 
-An LSTM is ``c' = f c + i g`` and ``h' = o tanh(c')`` with ``g = tanh(W x + U h + b)``. With the gates
-``f, i, o`` and the ratios ``tanh(a) / a`` held at their values it is linear in its input, its first
-state and its biases; so are a GRU, ``h' = (1 - z) n + z h``, and a plain layer.
+An LSTM is ``c' = f c + i g`` and ``h' = o tanh(c')`` with ``g = tanh(W x + U h + b)``. With the
+gates ``f, i, o`` and the ratios ``tanh(a) / a`` held at their values it is linear in its input, its
+first state and its biases; so are a GRU, ``h' = (1 - z) n + z h``, and a plain layer.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ VIEWS = names("""
     alias as_strided atleast_1d atleast_2d atleast_3d broadcast_to chunk clone contiguous cpu cuda
     cumsum diag_embed diagonal double expand expand_as flatten flip fliplr flipud float fold gather
     getitem half bfloat16 hsplit index_select mean moveaxis movedim narrow neg negative pad permute
-    pixel_shuffle pixel_unshuffle channel_shuffle positive pos ravel repeat repeat_interleave reshape
-    reshape_as roll rot90 select split split_with_sizes squeeze sum swapaxes swapdims t
+    pixel_shuffle pixel_unshuffle channel_shuffle positive pos ravel repeat repeat_interleave
+    reshape reshape_as roll rot90 select split split_with_sizes squeeze sum swapaxes swapdims t
     take_along_dim tensor_split tile to transpose tril triu type type_as unbind unflatten unfold
     unsqueeze view view_as vsplit dsplit zeros_like ones_like empty_like new_zeros new_ones
     masked_select nansum
@@ -32,8 +32,8 @@ VIEWS = names("""
 """)
 # Nonlinear, without a form x times a number: held at their values.
 HELD = names("""
-    softmax log_softmax softmin sigmoid logsigmoid hardsigmoid softplus exp exp2 expm1 log log1p log2
-    log10 sqrt rsqrt reciprocal pow square norm linalg_norm vector_norm linalg_vector_norm
+    softmax log_softmax softmin sigmoid logsigmoid hardsigmoid softplus exp exp2 expm1 log log1p
+    log2 log10 sqrt rsqrt reciprocal pow square norm linalg_norm vector_norm linalg_vector_norm
     matrix_norm var std var_mean std_mean erf erfc erfinv cos sin tan cosh sinh acos asin atan sign
     sgn floor ceil round trunc frac rtruediv rdiv rpow rfloordiv floordiv floor_divide remainder mod
     fmod prod cumprod logsumexp logcumsumexp cosine_similarity cdist pairwise_distance nan_to_num

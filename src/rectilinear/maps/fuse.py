@@ -25,7 +25,7 @@ from rectilinear.networks.passes import constant_parameters
 from rectilinear.networks.places import inner
 
 EXACT = 1e-9  # relative error that folding may leave in float64
-ROUNDED = 10.0  # times the square root of machine precision: the same where a model does not run in float64
+ROUNDED = 10.0  # times the root of machine precision: the same, of a model not in float64
 Checked = Literal["x", "random rows", "nothing"]
 UNSEEN: dict[Checked, str] = {
     "random rows": "not checked on data",
@@ -142,7 +142,8 @@ def fuse(model: nn.Module, x: Any = None, *, report: bool = False) -> nn.Module 
         >>> fused, x = fuse(net), torch.randn(5, 4)
         >>> fused[0], fused[1], torch.allclose(fused(x), net(x), atol=1e-6)
         (Linear(in_features=4, out_features=2, bias=True), Identity(), True)
-        >>> print(fuse(nn.Sequential(nn.Linear(20, 2), nn.BatchNorm1d(2), nn.Linear(2, 20)), report=True))
+        >>> net = nn.Sequential(nn.Linear(20, 2), nn.BatchNorm1d(2), nn.Linear(2, 20))
+        >>> print(fuse(net, report=True))
         0, 1 folded
         0, 2 left: the product is larger than the two
         parameters 106 -> 102
@@ -213,7 +214,7 @@ class _Call:
 
 
 class _Folding:
-    """Folds pair by pair in a copy of the model in float64, with checks of each and of the whole."""
+    """Folds pair by pair in a copy of the model in float64; each and the whole are checked."""
 
     def __init__(self, original: nn.Module, call: _Call | None, on_all: bool = False) -> None:
         self.original, self.call = original, call

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from torch import nn
 
-from rectilinear.config import nan_to_null, write_json
-from rectilinear.errors import ConfigError, MissingDependencyError, StructureError
+from rectilinear.config import as_frame, nan_to_null, write_json
+from rectilinear.errors import ConfigError, StructureError
 from rectilinear.maps.linear_map import Method, check_skip
 from rectilinear.maps.map_fit import HELD_OUT, JACOBIAN_SAMPLES, Settings, fit_maps
 from rectilinear.maps.map_report import LinearMap
@@ -191,11 +191,7 @@ class LayerProfile:
         Raises:
             MissingDependencyError: without pandas.
         """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise MissingDependencyError.of("to_frame", "pandas", instead="use to_json") from error
-        return pd.DataFrame(self.rows()).set_index("source")
+        return as_frame(self.rows(), "source")
 
 
 def _number(value: float | None) -> str:
@@ -252,7 +248,8 @@ def layer_profile(
 
     Example:
         >>> import torch
-        >>> net = nn.Sequential(nn.Linear(4, 4), nn.GELU(), nn.Linear(4, 4), nn.GELU(), nn.Linear(4, 4))
+        >>> layers = [nn.Linear(4, 4), nn.GELU(), nn.Linear(4, 4), nn.GELU(), nn.Linear(4, 4)]
+        >>> net = nn.Sequential(*layers)
         >>> found = layer_profile(net, torch.randn(300, 4), samples=8)
         >>> list(found.maps), round(found.maps["3"]["least_squares"].r2, 6)
         (['0@input', '0', '1', '2', '3'], 1.0)

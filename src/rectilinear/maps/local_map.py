@@ -63,8 +63,8 @@ class LocalMap(Operator):
 
     With ``freeze`` it is the map ``J`` of the network with its gates held, for which ``f(x) = J x +
     sum_b J_b b`` exactly: ``constant`` is what the biases give, and :meth:`shares` says which;
-    ``error`` is the relative error of this, measured. Of a network in float64 that computes its norms
-    in float32, as Llama and T5 do, ``value`` is that of float64 throughout.
+    ``error`` is the relative error of this, measured. Of a network in float64 that computes its
+    norms in float32, as Llama and T5 do, ``value`` is that of float64 throughout.
 
     Inputs and outputs are flattened. Make one with :func:`local_map`.
     """
@@ -252,9 +252,10 @@ def local_map(
 ) -> LocalMap:
     """The Jacobian of ``model`` at the point ``x``, as an operator that is never written out.
 
-    For piecewise-linear networks without biases ``f(x) = A_x x`` exactly. With ``freeze=True`` gates,
-    attention weights and normalisation scales are held at their values at ``x``, so that ``f(x) = J
-    x + sum_b J_b b`` exactly for transformers and convolutional networks, too; it is checked.
+    For piecewise-linear networks without biases ``f(x) = A_x x`` exactly. With ``freeze=True``,
+    gates, attention weights and normalisation scales are held at their values at ``x``, so that
+    ``f(x) = J x + sum_b J_b b`` exactly for transformers, convolutional and recurrent networks,
+    too; it is checked.
 
     Args:
         model: any module that maps rows to rows; it is used in evaluation mode and not changed.
@@ -339,7 +340,7 @@ def pushed_forward(network: Network, x: Tensor, v: Tensor, freeze: bool = False)
 
 
 def _sum_of_parts(out: Tensor, inputs: list[Tensor]) -> Tensor:
-    """``J x + sum_b J_b b``: ``<J^T u, x> + ...`` is linear in ``u``, and its slope there is this."""
+    """``J x + sum_b J_b b``: the slope of ``<J^T u, x> + ...``, which is linear in ``u``."""
     with torch.enable_grad():
         u = torch.zeros_like(out, requires_grad=True)
         slopes = torch.autograd.grad(out, inputs, u, create_graph=True, allow_unused=True)

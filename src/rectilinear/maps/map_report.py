@@ -72,7 +72,8 @@ class LinearMap(Dense):
 
     Example:
         >>> import torch
-        >>> A = LinearMap(torch.eye(2), torch.ones(2), {"method": "given", "source": "", "target": "", "samples": 0})
+        >>> made = {"method": "given", "source": "", "target": "", "samples": 0}
+        >>> A = LinearMap(torch.eye(2), torch.ones(2), made)
         >>> A(torch.zeros(1, 2)).tolist(), A.predict(torch.zeros(1, 2)).tolist()
         ([[0.0, 0.0]], [[1.0, 1.0]])
     """

@@ -68,7 +68,8 @@ class Span:
         kept = real & (place > first) & (place <= place[:, -1:] - last)
         if not bool(kept.any(1).all()):
             raise ShapeError(
-                f"samples of {int(place[:, -1].min())} tokens of which {first} and {last} are skipped",
+                f"samples of {int(place[:, -1].min())} tokens of which {first} and {last} are "
+                "skipped",
                 "at least one left",
                 "Pass longer samples, or another skip=.",
             )

@@ -1,4 +1,4 @@
-"""What a network knows of the length of a list of its blocks, and what a smaller one should know."""
+"""The length of a list of blocks as a network knows it, and as a smaller one should."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def audit_sections(seed: int = 0) -> tuple[list[Section], dict[str, float]]:
 
     A two-layer ReLU network without biases learns which digits are below five: as they are, and
     with every image and its label mirrored, ``(-x, -y)``, beside it. ``predicted_curve_error`` is
-    the largest difference of the predicted and the measured loss, over the loss at the start.
+    the largest difference of the predicted and the measured loss, over the initial loss.
     """
     x, y = _below_five("train")
     held_out = _below_five("test")
@@ -140,7 +140,7 @@ def _audits(raw: Learned, closed: Learned) -> Section:
         captioned(
             table(("", "Digits as they are", "Digits and their mirror images"), lines),
             "Two audits.",
-            "Below five against the rest; 100 ReLU units, no bias, the same start and the same 1,000 steps.",
+            "Below five against the rest; 100 ReLU units, no bias, the same initial weights and the same 1,000 steps.",
         ),
         captioned(
             chart(shares(rows), "odd and even shares of the energy of both networks"),
@@ -173,7 +173,7 @@ def _curve(closed: Learned, prediction: Prediction, error: float) -> Section:
                     _dots_on_a_line(closed, prediction), "measured and predicted loss against steps"
                 ),
                 "Predicted and measured loss.",
-                f"They differ by at most {number(float(f'{error:.2g}'))} of the loss at the start.{half}",
+                f"They differ by at most {number(float(f'{error:.2g}'))} of the initial loss.{half}",
             ),
         ),
     )
@@ -216,7 +216,7 @@ def _published(result: StudyResult, trained: int, seconds: float) -> Section:
     return Section(
         "Deeper and further away",
         "A linear net of any depth is a line. Trained on a noisy line as published, by gradient descent from a uniform "
-        "start, the deeper ones are nevertheless far from linear regression after 10,000 steps.",
+        "initialisation, the deeper ones are nevertheless far from linear regression after 10,000 steps.",
         (
             captioned(
                 chart(
@@ -235,7 +235,7 @@ def _cure(result: StudyResult, metrics: dict[str, float]) -> Section:
     gd, adam = (metrics[name] for name in ("depth_D_10", "depth_D_10_adam"))
     return Section(
         "The cure",
-        "The same nets, starts, data, step and budget with Adam: every depth arrives, and deeper is faster.",
+        "The same nets, initial weights, data, step and budget with Adam: every depth arrives, and deeper is faster.",
         (
             captioned(
                 chart(
@@ -266,12 +266,12 @@ def _reason(result: StudyResult) -> Section:
     return Section(
         "The reason",
         "A chain of layers starts near the saddle at zero, where all its slopes are small, and has to leave it before "
-        "it can fit. That takes a time exponential in depth, which can be foretold from the starting weights.",
+        "it can fit. That takes a time exponential in depth, which is known from the initial weights.",
         (
             captioned(
                 chart(figures.time(result), "median steps to least squares against depth"),
                 "Steps to least squares.",
-                "Medians with 95 % intervals where half of the trials arrived; dashed, what theory foretells.",
+                "Medians with 95 % intervals where half of the trials arrived; dashed, what theory predicts.",
             ),
             captioned(
                 chart(
