@@ -135,6 +135,47 @@ def crops(count: int, side: int = 96) -> Tensor:
     return (x - mean.view(3, 1, 1)) / deviation.view(3, 1, 1)
 
 
+class Voice(nn.Module):
+    """The voice detector of silero-vad at 16 kHz, up to its logit, with the names of its weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stft_conv = nn.Conv1d(1, 258, 256, 128, bias=False)
+        self.conv1, self.conv2 = nn.Conv1d(129, 128, 3, 1, 1), nn.Conv1d(128, 64, 3, 2, 1)
+        self.conv3, self.conv4 = nn.Conv1d(64, 64, 3, 2, 1), nn.Conv1d(64, 128, 3, 1, 1)
+        self.lstm_cell, self.final_conv = nn.LSTMCell(128, 128), nn.Conv1d(128, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stft_conv(nn.functional.pad(x[:, None], (0, 64), "reflect"))
+        x = self.conv1((x[:, :129] ** 2 + x[:, 129:] ** 2).sqrt()).relu()
+        for layer in (self.conv2, self.conv3, self.conv4):
+            x = layer(x).relu()
+        h, _ = self.lstm_cell(x.squeeze(-1))
+        return self.final_conv(h.unsqueeze(-1).relu()).squeeze(-1)
+
+
+def voice() -> nn.Module:
+    """silero-vad with its weights."""
+    from safetensors.torch import load_file
+
+    path = unpacked("silero-vad==6.2.3", "silero_vad/data/silero_vad_16k.safetensors")
+    model = Voice()
+    model.load_state_dict(load_file(path))
+    return model.eval()
+
+
+def sounds(count: int) -> Tensor:
+    """Windows ``(n, 576)`` of a voice-like sound: harmonics with vibrato, in bursts, and noise."""
+    random, t = np.random.default_rng(0), np.arange(count * 512 + 64) / 16000
+    bursts = (np.sin(2 * np.pi * 1.3 * t) > 0) * 0.1
+    wave = sum(
+        np.sin(2 * np.pi * f * t * (1 + 0.02 * np.sin(6 * np.pi * t))) / (k + 1)
+        for k, f in enumerate((140, 280, 420, 900, 1800))
+    )
+    signal = wave * bursts + 0.003 * random.normal(size=len(t))
+    return torch.tensor(signal).float().unfold(0, 576, 512)[:count]
+
+
 def characters() -> tuple[Tensor, int]:
     """Python's documentation as numbers of characters, and how many characters there are."""
     topics = pydoc_data.topics.topics
