@@ -1,6 +1,11 @@
-"""One-step generators on one budget: the objectives of rectilinear, flow matching and MeanFlow.
+"""One-step generators on one budget: the objectives of rectilinear and their peers.
 
-    python benchmarks/generators.py --data-dir DATA --seconds 480 [--rows nested-critic,likelihood]
+    python benchmarks/generators.py --data-dir DATA --seconds 480 [--rows nested-mixture,likelihood]
+
+Peers are flow matching, MeanFlow, and the codes of a convolutional autoencoder or of PCA with the
+same Gaussian mixture that the nested generator fits to its latents. "Held-out images" are the
+limit of a decoder: images that are neither of the training nor of the reference, encoded, cut to
+the rank and decoded.
 
 Every row trains for the same processor seconds on the same images, and is scored in the same
 features on the same number of samples. A finished row is not trained again, an interrupted one
@@ -36,16 +41,20 @@ from rectilinear.flow import (
 )
 from rectilinear.invertible import Chain, Flatten, VectorFlow
 from rectilinear.plots.charts import grid, png
+from rectilinear.random import generator
 from rectilinear.recipes import recipe_named
 from rectilinear.recipes.base import Fitted, Labels
 
 sys.path.insert(0, str(Path(__file__).parent))
+from _mixture_peers import Autoencoder, PrincipalComponents, mixture_of_codes
 from _peers import FlowMatching, MeanFlow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
+
+    from rectilinear.datasets import Images
 
     Sampler = Callable[[Tensor], Tensor]
 
@@ -62,16 +71,21 @@ PEERS: dict[str, tuple[type, tuple[int, ...]]] = {
     "flow-matching": (FlowMatching, (1, 2, 4, 8, 50)),
     "meanflow": (MeanFlow, (1,)),
 }
+CODES = {"autoencoder-mixture": 32, "pca-mixture": 32}
+"""Peers that are a code and a mixture, and the numbers of a code."""
+ROWS = (*OURS, *CODES, *PEERS)
 RANKS = (8, 16, 32, 64)
+LIMIT = "held-out images"  # in place of samples
 SCALE = 1.2  # of the noise, as a second way to sample: recall for precision
-FIRST = {"mixture": 0.94, "splines": 0.6}  # part of the seconds for the first of two stages
+FIRST = {"mixture": 0.85, "splines": 0.6}  # part of the seconds for the first of two stages
 
 
 def flow_row(
-    row: str, args: argparse.Namespace, folder: Path, train: Tensor, test: Tensor
+    row: str, args: argparse.Namespace, folder: Path, known: Images, test: Tensor
 ) -> tuple[Any, ...]:
     """Train one of our objectives: (samplers, facts)."""
-    recipe = replace(recipe_named(args.data), **OURS[row])
+    train = known.images
+    recipe = replace(recipe_named(args.recipe), components=args.components, **OURS[row])
     first = args.seconds * (FIRST[recipe.density_model] if recipe.latents else 1)
     recipe = replace(
         recipe,
@@ -79,8 +93,7 @@ def flow_row(
         density=budget(recipe.density, args.seconds - first or 1, args.seed),
     )
     results, fitted = [], 0.0
-    known = datasets.load(args.data, "train", args.data_dir)
-    for stage in recipe.stages(train, Labels(known.labels, known.classes)):
+    for stage in recipe.stages(train, labels_of(known)):
         flow = stage.model
         if isinstance(stage, Fitted):
             fitted = stage.record["seconds"]
@@ -104,7 +117,10 @@ def flow_row(
     samplers: dict[str, Sampler] = {"one step": f}
     facts = {"rank_errors": rank_errors(f, test[:2000]), "bits": None}
     if row not in ("solved", "paper"):
-        samplers |= {f"one step, rank {k}": rl.truncate(f, k) for k in (16, 32, 64, 128)}
+        ranks = [k for k in (16, 32, 64, 128) if k <= n_values(train)]
+        samplers |= {f"one step, rank {k}": rl.truncate(f, k) for k in ranks}
+        kept = rl.project_range(rl.truncate(f, recipe.rank or n_values(train)))
+        samplers[f"{LIMIT}, rank {recipe.rank}"] = kept
         samplers |= {
             f"one step, rank {k}, noise x {SCALE}": lambda z, k=k: rl.truncate(f, k)(SCALE * z)
             for k in (16, 32)
@@ -116,14 +132,57 @@ def flow_row(
     return samplers, facts | measured
 
 
+def code_row(row: str, args: argparse.Namespace, folder: Path, known: Images) -> tuple[Any, ...]:
+    """Train a code, and fit the mixture to it: (samplers, facts)."""
+    train, codes = known.images, CODES[row]
+    codec: Any
+    start, results = time.process_time(), []
+    if row == "pca-mixture":
+        codec = PrincipalComponents(train, codes)
+    else:
+        codec = Autoencoder(tuple(train.shape[1:]), codes)
+        config = peer_config(args, FIRST["mixture"])
+        results = [(training.train(codec, train, config, folder, progress=False), config)]
+        start = time.process_time()
+    labels = labels_of(known)
+    density = mixture_of_codes(
+        codec, train, None if labels is None else labels.labels, args.components, args.seed
+    )
+    fitted = time.process_time() - start
+    samplers: dict[str, Sampler] = {
+        f"one step, {codes} codes": lambda z: codec.decode(
+            density.inverse(z.flatten(1)[:, :codes])
+        ),
+        f"{LIMIT}, {codes} codes": lambda x: codec.decode(codec.encode(x)),
+    }
+    model = torch.nn.ModuleList([codec, density] if results else [density])
+    facts = {"rank_errors": None, "bits": None} | size(model, results)
+    facts["seconds"] += fitted
+    return samplers, facts
+
+
+def labels_of(known: Images) -> Labels | None:
+    """The labels of data with classes."""
+    return Labels(known.labels, known.classes) if len(known.classes) > 1 else None
+
+
+def n_values(images: Tensor) -> int:
+    """Values of an image."""
+    return images[0].numel()
+
+
+def peer_config(args: argparse.Namespace, share: float = 1.0) -> training.TrainConfig:
+    """The training of peers."""
+    return training.TrainConfig(
+        steps=10**7, max_seconds=share * args.seconds, batch_size=64, lr=1e-3, betas=(0.9, 0.99),
+        warmup=200, schedule="cosine", ema=0.998, device="cpu", seed=args.seed, clock="processor",
+    )  # fmt: skip
+
+
 def peer_row(row: str, args: argparse.Namespace, folder: Path, train: Tensor) -> tuple[Any, ...]:
     """Train a peer: (samplers, facts)."""
     make, counts = PEERS[row]
-    peer = make()
-    config = training.TrainConfig(
-        steps=10**7, max_seconds=args.seconds, batch_size=64, lr=1e-3, betas=(0.9, 0.99), warmup=200,
-        schedule="cosine", ema=0.998, device="cpu", seed=args.seed, clock="processor",
-    )  # fmt: skip
+    peer, config = make(), peer_config(args)
     result = training.train(peer, train, config, folder, progress=False)
     samplers = {f"{k} step{'s' * (k > 1)}": (lambda z, k=k: peer.sample(z, k)) for k in counts}
     return samplers, {"rank_errors": None, "bits": None} | size(peer, [(result, config)])
@@ -155,23 +214,28 @@ def rank_errors(f: rl.Linearizer, images: Tensor) -> list[float]:
     return [float((space.decode(u(z)) - images).square().mean()) for z in kept]
 
 
-def score(row: str, args: argparse.Namespace, folder: Path, train: Tensor, test: Tensor) -> None:
+def score(row: str, args: argparse.Namespace, folder: Path, known: Images, test: Images) -> None:
     """Train and score one row; ``folder`` gets ``rows.json`` and an image of samples a method."""
+    folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(args.seed)
-    made = (
-        flow_row(row, args, folder, train, test)
-        if row in OURS
-        else peer_row(row, args, folder, train)
-    )
-    samplers, facts = made
-    features, floor = judge(args, train, test)
-    noise = torch.randn(args.n, *train.shape[1:], generator=torch.Generator().manual_seed(1))
-    rows = []
+    if row in OURS:
+        samplers, facts = flow_row(row, args, folder, known, test.images)
+    elif row in CODES:
+        samplers, facts = code_row(row, args, folder, known)
+    else:
+        samplers, facts = peer_row(row, args, folder, known.images)
+    features, floor = judge(args, known, test)
+    random = torch.Generator().manual_seed(1)
+    noise = torch.randn(args.n, *known.images.shape[1:], generator=random)
+    real, rows = test.images, []
+    others = real[torch.randperm(len(real), generator=generator(0))[args.n : 2 * args.n]]
     for name, sampler in samplers.items():
-        start = time.perf_counter()
-        fake = torch.cat([sampler(part).detach() for part in noise.split(1000)]).clamp(0, 1)
-        seconds = (time.perf_counter() - start) * 1000 / args.n
-        scores = metrics.evaluate_samples(fake, test, features, args.n, baseline=floor)
+        start = time.process_time()
+        given = (others if name.startswith(LIMIT) else noise).split(1000)
+        with torch.set_grad_enabled("denoised" in name):
+            fake = torch.cat([sampler(part).detach() for part in given]).clamp(0, 1)
+        seconds = (time.process_time() - start) * 1000 / args.n
+        scores = metrics.evaluate_samples(fake, real, features, args.n, baseline=floor)
         rows.append({"row": row, "sampling": name, "fd": scores.fd, "precision": scores.precision,
                      "recall": scores.recall, "name": scores.name, "floor": scores.fd_real,
                      "recall_real": scores.recall_real, "seconds_per_1000": seconds, **facts})  # fmt: skip
@@ -183,27 +247,26 @@ def score(row: str, args: argparse.Namespace, folder: Path, train: Tensor, test:
 
 
 def judge(
-    args: argparse.Namespace, train: Tensor, test: Tensor
+    args: argparse.Namespace, known: Images, test: Images
 ) -> tuple[metrics.FeatureNetwork, Any]:
     """The feature network, trained once, and the scores of real images."""
     folder = args.out / args.data / "features"
     if not folder.exists():
-        labels = [
-            datasets.load(args.data, split, args.data_dir).labels for split in ("train", "test")
-        ]
-        metrics.train_features(train, labels[0], (test, labels[1]), name=args.data).save_pretrained(
-            folder
-        )
+        pair = (test.images, test.labels)
+        features = metrics.train_features(known.images, known.labels, pair, name=known.name)
+        features.save_pretrained(folder)
     features = metrics.FeatureNetwork.from_pretrained(folder)
-    return features, metrics.real_scores(test, features, args.n)
+    return features, metrics.real_scores(test.images, features, args.n)
 
 
 def table(args: argparse.Namespace, folder: Path, train: Tensor, test: Tensor) -> str:
     """All rows of ``folder`` that are done, as Markdown."""
-    paths = [folder / row / "rows.json" for row in (*OURS, *PEERS)]
+    paths = [folder / row / "rows.json" for row in ROWS]
     rows = [row for path in paths if path.exists() for row in json.loads(path.read_text())]
     command = f"python benchmarks/generators.py --data {args.data} --seconds {args.seconds:.0f}"
     command += f" --n {args.n}"
+    command += f" --recipe {args.recipe}" * (args.recipe != args.data)
+    command += f" --components {args.components}" * (args.components is not None)
     command += f" --seed {args.seed}" * bool(args.seed)
     lost = ", ".join(f"{e:.4f}" for e in metrics.pca_curve(train, test[:2000], RANKS).tolist())
     judge_line = (
@@ -221,7 +284,7 @@ def table(args: argparse.Namespace, folder: Path, train: Tensor, test: Tensor) -
         ),
         judge_line,
         (
-            "| objective | sampling | fd | precision | recall | bits/dim | s/1,000 | parameters | "
+            "| row | sampling | fd | precision | recall | bits/dim | s/1,000 | parameters | "
             "images seen | errors |"
         ),
         "|" + "---|" * 10,
@@ -246,22 +309,23 @@ def main() -> None:
     parser.add_argument("--data", default="mnist")
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--seconds", type=float, default=480.0)
-    parser.add_argument("--rows", default=",".join([*OURS, *PEERS]))
+    parser.add_argument("--rows", default=",".join(ROWS))
     parser.add_argument("--n", type=int, default=5000)
+    parser.add_argument("--components", type=int, help="of a class; by held-out likelihood if none")
+    parser.add_argument("--recipe", help="by default that of the name of the data")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/generators"))
     args = parser.parse_args()
+    args.recipe = args.recipe or args.data
     torch.set_num_threads(1)
-    train, test = (
-        datasets.load(args.data, split, args.data_dir).images for split in ("train", "test")
-    )
+    train, test = (datasets.load(args.data, split, args.data_dir) for split in ("train", "test"))
     kind = f"{args.seconds:.0f}s" + (f"-seed{args.seed}" if args.seed else "")
     folder = args.out / args.data / kind
     for row in filter(None, args.rows.split(",")):
         if not (folder / row / "rows.json").exists():
             score(row, args, folder / row, train, test)
     result = Path(__file__).parent / "results" / f"generators-{args.data}-{kind}.md"
-    result.write_text(table(args, folder, train, test))
+    result.write_text(table(args, folder, train.images, test.images))
     print(f"wrote {result}")
 
 

@@ -30,7 +30,8 @@ from rectilinear.operators import project_range, truncate
 from rectilinear.random import generator
 from rectilinear.serialization import Configured
 
-BATCH_NUMBERS = 2**21  # numbers of noise that are drawn and decoded at a time
+BATCH_NUMBERS = 2**19  # numbers of noise that are drawn and decoded at a time
+MIN_BATCH_ROWS = 256  # of samples, however large each is
 
 
 @final
@@ -153,7 +154,7 @@ class LinearFlow(Configured):
         if rank is not None and not stepwise:
             # what the projection would give, directly
             f, finish = cast("Linearizer", truncate(f, rank)), lambda x: x
-        random, rows = generator(seed), max(1, BATCH_NUMBERS // self.velocity.dim)
+        random, rows = generator(seed), max(MIN_BATCH_ROWS, BATCH_NUMBERS // self.velocity.dim)
         images: Tensor | None = None
         for start in range(0, whole(n, "n", 1), rows):
             noise = scale * self.noise(min(rows, n - start), random)

@@ -7,7 +7,7 @@ the end restore the order of the input, so that an untrained network is the iden
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -198,6 +198,11 @@ class ImageFlow(Invertible):
         self.latent_shape = self.chain.latent_shape
         if channels_last:
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        if self.channels_last:  # tensors from a file are contiguous
+            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
+        super()._load_from_state_dict(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     def _conv_stages(self) -> list[Invertible]:
         stages: list[Invertible] = []

@@ -19,6 +19,9 @@ from rectilinear.errors import (
 )
 from rectilinear.invertible.base import Invertible
 from rectilinear.invertible.mixture_roots import (
+    EXACT,
+    OF_FLOAT32,
+    Accuracy,
     Conditional,
     constant,
     log_normal,
@@ -184,7 +187,7 @@ class MixtureMap(Invertible):
     def _decode(self, z: Tensor) -> Tensor:
         parameters = [p.double() for p in (self.log_weights, self.means, self.log_scales)]
         parameters.append(self._whitening())
-        x: Tensor = _Roots.apply(z.double(), *parameters)
+        x: Tensor = _Roots.apply(z, *parameters)
         if is_differentiated(z) or (
             torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())
         ):
@@ -261,11 +264,11 @@ class _Roots(torch.autograd.Function):
     def forward(
         z: Tensor, log_weights: Tensor, means: Tensor, log_scales: Tensor, whitening: Tensor
     ) -> Tensor:
+        accuracy = EXACT if z.dtype == torch.float64 else OF_FLOAT32
         rows = max(1, _BLOCK_NUMBERS // max(1, means.numel()))
-        parts = z.split(max(rows, 1024))
-        return torch.cat(
-            [_decode_block(part, log_weights, means, log_scales, whitening) for part in parts]
-        )
+        parts = z.double().split(max(rows, 1024))
+        parameters = log_weights, means, log_scales, whitening
+        return torch.cat([_decode_block(part, *parameters, accuracy) for part in parts])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:  # noqa: ARG004 - torch's signature
@@ -292,7 +295,12 @@ class _Roots(torch.autograd.Function):
 
 
 def _decode_block(
-    z: Tensor, log_weights: Tensor, means: Tensor, log_scales: Tensor, whitening: Tensor
+    z: Tensor,
+    log_weights: Tensor,
+    means: Tensor,
+    log_scales: Tensor,
+    whitening: Tensor,
+    accuracy: Accuracy,
 ) -> Tensor:
     """The inverse of one block of rows, coordinate by coordinate."""
     x, deviations = torch.zeros_like(z), (-log_scales).exp()
@@ -301,7 +309,7 @@ def _decode_block(
     for i in range(z.shape[1]):
         centres = (shift[:, i] - x[:, :i] @ whitening[:, i, :i].T) * deviations[:, i]
         spread = deviations[:, i].expand_as(centres)
-        x[:, i] = quantile(Conditional(log_w.log_softmax(1), centres, spread), z[:, i])
+        x[:, i] = quantile(Conditional(log_w.log_softmax(1), centres, spread), z[:, i], accuracy)
         log_w = log_w + log_normal((x[:, i : i + 1] - centres) / spread) + log_scales[:, i]
     return x
 

@@ -10,8 +10,6 @@ from torch import Tensor
 
 _HALF_LOG_2_PI = 0.5 * math.log(2 * math.pi)
 _LOG_HALF = math.log(0.5)
-_NEGLIGIBLE = 45.0
-"""Log of the share of a tail below which a component changes nothing in float64."""
 _FAR = 35.0  # deviations behind which tails are kept as logarithms alone
 _MAX_STEPS = 120  # of Newton's method and bisection together
 _EPS = torch.finfo(torch.float64).eps
@@ -88,71 +86,146 @@ class Conditional(NamedTuple):
         return Conditional(*(part[chosen] for part in self))
 
 
-def live(log_weights: Tensor, z: Tensor) -> Tensor:
-    """Which components can move a quantile at ``z`` by more than rounding, as a mask."""
-    smallest = torch.special.log_ndtr(-z.abs()) - _NEGLIGIBLE
-    return log_weights >= smallest[:, None]
+class Entries(NamedTuple):
+    """The components of all rows that matter, one after the other: sparse where most do not.
+
+    ``row`` ``(e,)``, ascending, and weights, means and inverse deviations; ``count`` ``(b,)``
+    entries of each row.
+    """
+
+    row: Tensor
+    weights: Tensor
+    means: Tensor
+    scales: Tensor
+    count: Tensor
+
+    def rows(self, chosen: Tensor) -> Entries:
+        """Those of the chosen rows, a mask."""
+        kept, index = chosen[self.row].nonzero()[:, 0], chosen.cumsum(0) - 1
+        row, *parts = (part.index_select(0, kept) for part in self[:4])
+        return Entries(index.index_select(0, row), *parts, self.count[chosen])
+
+    def heaviest(self, least: Tensor) -> Entries:
+        """The entries of at least this weight in their row."""
+        kept = (self.weights >= self.each(least)).nonzero()[:, 0]
+        row, *parts = (part.index_select(0, kept) for part in self[:4])
+        return Entries(row, *parts, torch.bincount(row, minlength=len(self.count)))
+
+    def each(self, values: Tensor) -> Tensor:
+        """The value of its row at each entry, ``(e,)``."""
+        return values.index_select(0, self.row)
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sums over each row, ``(b,)``."""
+        return torch.segment_reduce(values, "sum", lengths=self.count, unsafe=True)
 
 
-def quantile(mixture: Conditional, z: Tensor) -> Tensor:
+def entries(mixture: Conditional, kept: Tensor) -> Entries:
+    """The components of ``mixture`` that the mask ``(b, m)`` keeps."""
+    index = kept.flatten().nonzero()[:, 0]
+    weights, means, deviations = (part.flatten().index_select(0, index) for part in mixture)
+    count = kept.sum(1)
+    row = torch.arange(len(count), device=count.device).repeat_interleave(count)
+    return Entries(row, weights.exp(), means, 1 / deviations, count)
+
+
+class Accuracy(NamedTuple):
+    """How exact a quantile is: of float64, or better than the rounding of a float32 ``z``.
+
+    ``negligible`` is the log of the share of a tail below which a component is left out, ``close``
+    the error of ``z``, relative to ``1 + |z|``, at which a root is good.
+    """
+
+    negligible: float
+    close: float
+
+
+EXACT = Accuracy(45.0, 4 * _EPS)
+OF_FLOAT32 = Accuracy(30.0, 1e-10)
+_COARSE = Accuracy(10.0, 1e-4)  # for the first approximation
+
+
+def quantile(mixture: Conditional, z: Tensor, accuracy: Accuracy = EXACT) -> Tensor:
     """The ``x`` with ``F(x) = Phi(z)``, ``(b,)``, in float64: ``F`` the distribution of each row.
 
-    Components too light to matter are left out, and a row with a single one is solved in closed
-    form.
+    Components too light to matter are left out. A row with a single one is solved in closed form,
+    others with their heaviest components alone, and then with all. The few roots that Newton's
+    method does not reach from there are bracketed.
     """
-    kept = live(mixture.log_weights, z)
-    count = kept.sum(1)
-    widest = max(1, int(count.max()))
-    if widest < mixture.means.shape[1]:
-        order = mixture.log_weights.topk(widest, dim=1).indices
-        mixture = Conditional(*(part.gather(1, order) for part in mixture))
-        kept = kept.gather(1, order)
-    ends = mixture.means + z[:, None] * mixture.deviations
-    x = (mixture.log_weights.exp() * ends).sum(1)
-    single, several, far = count == 1, count > 1, z.abs() > _FAR
-    x[single] = ends[single].masked_fill(~kept[single], 0.0).sum(1)
-    x[count == 0] = math.nan  # of a row that is not finite
-    for rows, solve in ((several & ~far, _near), (several & far, _in_logs)):
-        chosen = rows.nonzero()[:, 0]
-        if len(chosen):
-            low = ends[chosen].masked_fill(~kept[chosen], math.inf).amin(1)
-            high = ends[chosen].masked_fill(~kept[chosen], -math.inf).amax(1)
-            x[chosen] = _roots(mixture.rows(chosen), z[chosen], x[chosen], low, high, solve)
+    tail = torch.special.log_ndtr(-z.abs())
+    kept = mixture.log_weights >= (tail - accuracy.negligible)[:, None]
+    some = entries(mixture, kept)
+    ends = some.means + some.each(z) / some.scales
+    x = some.total(some.weights * ends)
+    single, far = some.count == 1, z.abs() > _FAR
+    x[single] = some.total(ends)[single]
+    x[some.count == 0] = math.nan  # of a row that is not finite
+    low = torch.segment_reduce(ends, "min", lengths=some.count, unsafe=True)
+    high = torch.segment_reduce(ends, "max", lengths=some.count, unsafe=True)
+    near = (some.count > 1) & ~far
+    rest = (some.count > 1) & far
+    if bool(near.any()):
+        rows = near.nonzero()[:, 0]
+        some, bounds = some.rows(near), (low[near], high[near])
+        least = (tail[near] - _COARSE.negligible).exp()
+        found, _ = _roots(
+            some.heaviest(least), z[near], x[near], *bounds, _near, _COARSE.close, steps=12
+        )
+        found, done = _roots(some, z[near], found, *bounds, _near, accuracy.close, steps=4)
+        x[rows[done]] = found[done]
+        rest[rows[~done]] = True
+    for some_rows, solve in ((rest & ~far, _near), (rest & far, _in_logs)):
+        if bool(some_rows.any()):
+            chosen = entries(mixture.rows(some_rows), kept[some_rows])
+            start = x[some_rows]
+            x[some_rows], _ = _roots(
+                chosen, z[some_rows], start, low[some_rows], high[some_rows], solve, accuracy.close
+            )
     return x
 
 
-def _near(mixture: Conditional, sign: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+def _near(some: Entries, sign: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """``sign * Phi^-1(F(x))`` of the tail on the side of ``sign``, and the slope of it in ``x``."""
-    weights, means, deviations = mixture.log_weights.exp(), mixture.means, mixture.deviations
-    t = (x[:, None] - means) / deviations
+    t = (some.each(x) - some.means) * some.scales
     # torch.special.ndtr has no digits in the tails
-    tail = (weights * (0.5 * torch.erfc(-(0.5**0.5) * sign[:, None] * t))).sum(1)
-    density = (weights * (log_normal(t).exp() / deviations)).sum(1)
+    tails = torch.erfc(t * some.each(-(0.5**0.5) * sign))
+    tail = 0.5 * some.total(some.weights * tails)
+    density = some.total(some.weights * some.scales * torch.exp(-0.5 * t * t))
     z = torch.special.ndtri(tail.clamp(max=1 - _EPS))
-    return z, density / log_normal(z).exp()
+    return z, density * torch.exp(0.5 * z * z)
 
 
-def _in_logs(mixture: Conditional, sign: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+def _in_logs(some: Entries, sign: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """The same where the tails leave the range of float64."""
-    t = (x[:, None] - mixture.means) / mixture.deviations
-    log_tail = torch.logsumexp(
-        mixture.log_weights + torch.special.log_ndtr(sign[:, None] * t), dim=1
-    )
+    t, log_weights = (some.each(x) - some.means) * some.scales, some.weights.log()
+
+    def total(logs: Tensor) -> Tensor:
+        most = torch.segment_reduce(logs, "max", lengths=some.count, unsafe=True)
+        return most + some.total((logs - some.each(most)).exp()).log()
+
+    log_tail = total(log_weights + torch.special.log_ndtr(some.each(sign) * t))
     z = torch.where(
         log_tail <= _LOG_HALF,
         quantile_of_log(log_tail.clamp(max=_LOG_HALF)),
         torch.special.ndtri(log_tail.exp().clamp(max=1 - _EPS)),
     )
-    log_density = torch.logsumexp(
-        mixture.log_weights + log_normal(t) - mixture.deviations.log(), dim=1
-    )
+    log_density = total(log_weights + log_normal(t) + some.scales.log())
     return z, (log_density - log_normal(z)).exp()
 
 
 def _roots(
-    mixture: Conditional, z: Tensor, x: Tensor, low: Tensor, high: Tensor, solve: Any
-) -> Tensor:
+    some: Entries,
+    z: Tensor,
+    x: Tensor,
+    low: Tensor,
+    high: Tensor,
+    solve: Any,
+    close: float,
+    steps: int = _MAX_STEPS,
+) -> tuple[Tensor, Tensor]:
     """Newton's method on ``Phi^-1(F(x)) = z`` in brackets, and bisection where it creeps.
+
+    Returns the roots, and which of them are good after so many steps.
 
     Where the error does not halve the bracket is halved: next to a gap between components the slope
     changes by many powers of ten, and tiny steps look like convergence. Tails are those on the side
@@ -164,27 +237,28 @@ def _roots(
     high = high + 1e-5 * width + 8 * _EPS * high.abs()
     x = x.clamp(low, high)
     found = x.clone()
-    active = torch.arange(len(x), device=x.device)
+    active, good = torch.arange(len(x), device=x.device), torch.zeros_like(x, dtype=torch.bool)
     sign = torch.where(z < 0, 1.0, -1.0).to(z)
     before = torch.full_like(x, math.inf)
-    for _ in range(_MAX_STEPS):
-        tail, slope = solve(mixture, sign, x)
+    for _ in range(steps):
+        tail, slope = solve(some, sign, x)
         error = sign * tail - z
         low, high = torch.where(error < 0, x, low), torch.where(error > 0, x, high)
         size, new = error.abs(), x - error / slope
         newton = (new >= low) & (new <= high) & (tail <= 2.5)
         newton &= (size <= 0.5 * before) | (size < 1e-2)  # false for NaN
         new = torch.where(newton, new, (low + high) / 2)
-        exact = size <= 4 * _EPS * (1 + z.abs())
+        exact = size <= close * (1 + z.abs())
         new = torch.where(exact, x, new)
         still = (new - x).abs() <= 2 * _EPS * x.abs()
         done = exact | (still & (size < 1e-2)) | (high - low <= 2 * _EPS * x.abs())
         x, before = new, size
-        found[active] = x
-        if bool(done.all()):
+        found[active], good[active] = x, done
+        left = len(done) - int(done.sum())
+        if not left:
             break
-        if bool(done.any()):
+        if left < 0.7 * len(done):
             rest = ~done
-            mixture, active = mixture.rows(rest), active[rest]
+            some, active = some.rows(rest), active[rest]
             x, z, sign, before, low, high = (part[rest] for part in (x, z, sign, before, low, high))
-    return found
+    return found, good

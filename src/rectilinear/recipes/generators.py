@@ -316,6 +316,7 @@ class Mnist(Nested):
     """The nested generator on MNIST, 28 x 28."""
 
     data: str = "mnist"
+    noise: float = 0.05
     rank: int | None = 32
     training: TrainConfig = ORDER
     density: TrainConfig = DENSITY
