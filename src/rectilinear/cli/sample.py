@@ -10,6 +10,8 @@ import tyro
 from rectilinear.cli._options import Common, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from torch import Tensor
 
     from rectilinear.flow import LinearFlow
@@ -76,6 +78,8 @@ class Sample(Common):
 
 def sample(arguments: Sample) -> dict[str, Any]:
     """Write the samples as image and array, or one file each."""
+    import torch
+
     from rectilinear.cli._options import write_images
 
     source = opened(arguments.run, arguments.out)
@@ -83,7 +87,7 @@ def sample(arguments: Sample) -> dict[str, Any]:
     if arguments.label is not None:
         generator = generator.given(arguments.label)
     start = perf_counter()
-    images = generator.sample(
+    batches = generator.sample_batches(
         arguments.count,
         arguments.seed,
         steps=arguments.steps,
@@ -92,16 +96,21 @@ def sample(arguments: Sample) -> dict[str, Any]:
         scale=arguments.scale,
         stepwise=arguments.one_by_one,
     )
-    seconds = perf_counter() - start
     if arguments.format == "png":
-        files = {"folder": _write_each(source.out / "samples", images)}
+        files = {"folder": _write_each(source.out / "samples", batches, arguments.count)}
+        seconds = perf_counter() - start
     else:
+        images = torch.cat(list(batches))
+        seconds = perf_counter() - start
         files = write_images(source.out, "samples", images[:, None], columns=8)
     return {**files, "count": arguments.count, "seconds": seconds}
 
 
-def _write_each(folder: Path, images: "Tensor") -> str:
-    """One PNG for each image, named by its number; the folder is new or empty."""
+def _write_each(folder: Path, batches: "Iterable[Tensor]", count: int) -> str:
+    """One PNG for each image, named by its number; the folder is new or empty.
+
+    Written as they are drawn, so that memory does not grow with the count.
+    """
     from PIL import Image
 
     from rectilinear.errors import DataError
@@ -111,11 +120,12 @@ def _write_each(folder: Path, images: "Tensor") -> str:
         raise DataError(
             f"files in {folder}", "an empty folder for one file a sample", "Choose another --out."
         )
-    digits = len(str(len(images) - 1))
-    for i, image in enumerate(images):
-        pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
-        pixels = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
-        Image.fromarray(pixels).save(folder / f"{i:0{digits}}.png")
+    digits, i = len(str(count - 1)), 0
+    for batch in batches:
+        for pixels in (batch.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy():
+            image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+            image.save(folder / f"{i:0{digits}}.png")
+            i += 1
     return str(folder)
 
 

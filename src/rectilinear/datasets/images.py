@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from rectilinear.checks import check_finite
+from rectilinear.datasets.near_copies import near_copies
 from rectilinear.datasets.read_image import image_files, is_grey, read_image
 from rectilinear.errors import ConfigError, DataError, DtypeError, ShapeError
 
@@ -199,6 +200,7 @@ def _unit_range(images: Tensor, name: str) -> Tensor:
     return images.clamp(0, 1).float()
 
 
+_MEASURED = 100  # images whose size is read to choose one for all
 TEST_EVERY = 10  # of the images in a folder without splits, one in so many is for testing
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 """The split that a sub-folder of this name holds, in lower case."""
@@ -210,8 +212,8 @@ def folder(root: Path, split: Literal["train", "test"], size: int | None = None)
     Each is read by :func:`~.read_image.read_image`. A sub-folder is a class. If ``root`` has
     sub-folders "train" and "test" (or "training" and "testing", in letters of any case), these are
     the splits; otherwise every tenth image in order of name, from the first, is for testing, and
-    files of the same bytes are in the same split, unless all are such. A single file is one image,
-    in either split.
+    files of the same bytes, and images that are nearly the same, are in the same split, unless
+    all are such. A single file is one image, in either split.
 
     Args:
         root: the folder; hidden files and other kinds of file are passed over.
@@ -248,6 +250,25 @@ def folder(root: Path, split: Literal["train", "test"], size: int | None = None)
     )
 
 
+def usual_side(root: Path, most: int) -> int:
+    """The median of the shorter sides of the images under ``root``, even, from 2 to ``most``.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from PIL import Image
+        >>> root = pathlib.Path(tempfile.mkdtemp())
+        >>> for i, side in enumerate((16, 17, 17)):
+        ...     Image.new("L", (20, side)).save(root / f"{i}.png")
+        >>> usual_side(root, 64)
+        16
+    """
+    files = image_files(root)
+    some = files[:: -(-len(files) // _MEASURED)]
+    sides = sorted(min(read_image(file, grey=True).shape[:2]) for file in some)
+    side = min(most, sides[len(sides) // 2])
+    return max(2, side - side % 2)
+
+
 def split_files(root: Path) -> dict[str, list[Path]]:
     """The image files of each split of a folder; see :func:`folder`.
 
@@ -259,12 +280,15 @@ def split_files(root: Path) -> dict[str, list[Path]]:
     if own := _split_folders(root):
         return {split: image_files(path) for split, path in own.items()}
     files = image_files(root)
-    distinct = _distinct(files)
+    copies = _distinct(files)
+    leading = near_copies([same[0] for same in copies])
+    by_first = {same[0]: same for same in copies}
+    distinct = [[file for first in group for file in by_first[first]] for group in leading]
     if len(distinct) == 1:
-        distinct = [[file] for file in files]
+        distinct = copies if len(copies) > 1 else [[file] for file in files]
     found: dict[str, list[Path]] = {"train": [], "test": []}
-    for i, copies in enumerate(distinct):
-        found["train" if i % TEST_EVERY else "test"] += copies
+    for i, group in enumerate(distinct):
+        found["train" if i % TEST_EVERY else "test"] += group
     return {split: sorted(paths) for split, paths in found.items() if paths}
 
 

@@ -8,7 +8,7 @@ removes the noise that training added to the data (:func:`denoise`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import chain
 from math import inf
 from typing import cast, final
@@ -143,28 +143,59 @@ class LinearFlow(Configured):
             >>> torch.equal(generator.sample(3, seed=1), generator.sample(3, seed=1))
             True
         """
+        parts = self.sample_batches(
+            n, seed, steps=steps, method=method, rank=rank, scale=scale, stepwise=stepwise
+        )
+        images, start = None, 0
+        for part in parts:
+            images = part.new_empty(n, *part.shape[1:]) if images is None else images
+            images[start : start + len(part)] = part
+            start += len(part)
+        assert images is not None
+        return images
+
+    def sample_batches(
+        self,
+        n: int,
+        seed: int = 0,
+        *,
+        steps: int = 100,
+        method: str = "rk4",
+        rank: int | None = None,
+        scale: float = 1.0,
+        stepwise: bool = False,
+    ) -> Iterator[Tensor]:
+        """The rows of :meth:`sample` in batches: for more samples than memory holds.
+
+        Raises:
+            ConfigError: if an argument is out of range.
+
+        Example:
+            >>> import rectilinear as rl
+            >>> g = rl.load("digits")
+            >>> [tuple(part.shape) for part in g.sample_batches(9000)]
+            [(8192, 1, 8, 8), (808, 1, 8, 8)]
+        """
         if not 0 < scale < inf:
             raise ConfigError(
                 f"scale={scale}", "a positive number", "1 draws from the model itself."
             )
-        rank = self.rank if rank is None else rank
+        rank, n = self.rank if rank is None else rank, whole(n, "n", 1)
         check_rank(self.velocity.dim, rank)
         f = collapse(self, steps, method)
         *_, finish = postprocessing(f, self.noise_level, rank).values()
         if rank is not None and not stepwise:
             # what the projection would give, directly
             f, finish = cast("Linearizer", truncate(f, rank)), lambda x: x
-        random, rows = generator(seed), max(MIN_BATCH_ROWS, BATCH_NUMBERS // self.velocity.dim)
-        images: Tensor | None = None
-        for start in range(0, whole(n, "n", 1), rows):
-            noise = scale * self.noise(min(rows, n - start), random)
-            part = sample(self, noise, steps, method) if stepwise else f(noise)
-            part = finish(part)
-            part = part if self.limits is None else part.clamp(*self.limits)
-            images = part.new_empty(n, *part.shape[1:]) if images is None else images
-            images[start : start + len(part)] = part
-        assert images is not None
-        return images
+        random = generator(seed)
+        rows = max(MIN_BATCH_ROWS, BATCH_NUMBERS // self.velocity.dim)
+
+        def draw(count: int) -> Tensor:
+            noise = scale * self.noise(count, random)
+            part = finish(sample(self, noise, steps, method) if stepwise else f(noise))
+            return part if self.limits is None else part.clamp(*self.limits)
+
+        return (torch.no_grad()(draw)(min(rows, n - start)) for start in range(0, n, rows))
 
     def given(self, label: int | str) -> LinearFlow:
         """The generator of one class, by number or name: the same operator, exactly linear.

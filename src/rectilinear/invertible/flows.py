@@ -202,7 +202,7 @@ class ImageFlow(Invertible):
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         if self.channels_last:  # tensors from a file are contiguous
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
-        super()._load_from_state_dict(*args, **kwargs)  # type: ignore[no-untyped-call]
+        super()._load_from_state_dict(*args, **kwargs)
 
     def _conv_stages(self) -> list[Invertible]:
         stages: list[Invertible] = []

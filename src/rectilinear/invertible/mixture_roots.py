@@ -89,7 +89,7 @@ class Conditional(NamedTuple):
 class Entries(NamedTuple):
     """The components of all rows that matter, one after the other: sparse where most do not.
 
-    ``row`` ``(e,)``, ascending, and weights, means and inverse deviations; ``count`` ``(b,)``
+    ``row`` ``(e,)``, ascending, and weights, means and inverse deviations; ``lengths`` ``(b,)``, the
     entries of each row.
     """
 
@@ -97,19 +97,23 @@ class Entries(NamedTuple):
     weights: Tensor
     means: Tensor
     scales: Tensor
-    count: Tensor
+    lengths: Tensor
 
     def rows(self, chosen: Tensor) -> Entries:
         """Those of the chosen rows, a mask."""
         kept, index = chosen[self.row].nonzero()[:, 0], chosen.cumsum(0) - 1
-        row, *parts = (part.index_select(0, kept) for part in self[:4])
-        return Entries(index.index_select(0, row), *parts, self.count[chosen])
+        some = self._at(kept, self.lengths[chosen])
+        return some._replace(row=index.index_select(0, some.row))
 
     def heaviest(self, least: Tensor) -> Entries:
         """The entries of at least this weight in their row."""
         kept = (self.weights >= self.each(least)).nonzero()[:, 0]
-        row, *parts = (part.index_select(0, kept) for part in self[:4])
-        return Entries(row, *parts, torch.bincount(row, minlength=len(self.count)))
+        row = self.row.index_select(0, kept)
+        return self._at(kept, torch.bincount(row, minlength=len(self.lengths)))
+
+    def _at(self, kept: Tensor, lengths: Tensor) -> Entries:
+        row, weights, means, scales = (part.index_select(0, kept) for part in self[:4])
+        return Entries(row, weights, means, scales, lengths)
 
     def each(self, values: Tensor) -> Tensor:
         """The value of its row at each entry, ``(e,)``."""
@@ -117,7 +121,7 @@ class Entries(NamedTuple):
 
     def total(self, values: Tensor) -> Tensor:
         """The sums over each row, ``(b,)``."""
-        return torch.segment_reduce(values, "sum", lengths=self.count, unsafe=True)
+        return torch.segment_reduce(values, "sum", lengths=self.lengths, unsafe=True)
 
 
 def entries(mixture: Conditional, kept: Tensor) -> Entries:
@@ -157,13 +161,13 @@ def quantile(mixture: Conditional, z: Tensor, accuracy: Accuracy = EXACT) -> Ten
     some = entries(mixture, kept)
     ends = some.means + some.each(z) / some.scales
     x = some.total(some.weights * ends)
-    single, far = some.count == 1, z.abs() > _FAR
+    single, far = some.lengths == 1, z.abs() > _FAR
     x[single] = some.total(ends)[single]
-    x[some.count == 0] = math.nan  # of a row that is not finite
-    low = torch.segment_reduce(ends, "min", lengths=some.count, unsafe=True)
-    high = torch.segment_reduce(ends, "max", lengths=some.count, unsafe=True)
-    near = (some.count > 1) & ~far
-    rest = (some.count > 1) & far
+    x[some.lengths == 0] = math.nan  # of a row that is not finite
+    low = torch.segment_reduce(ends, "min", lengths=some.lengths, unsafe=True)
+    high = torch.segment_reduce(ends, "max", lengths=some.lengths, unsafe=True)
+    near = (some.lengths > 1) & ~far
+    rest = (some.lengths > 1) & far
     if bool(near.any()):
         rows = near.nonzero()[:, 0]
         some, bounds = some.rows(near), (low[near], high[near])
@@ -200,7 +204,7 @@ def _in_logs(some: Entries, sign: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     t, log_weights = (some.each(x) - some.means) * some.scales, some.weights.log()
 
     def total(logs: Tensor) -> Tensor:
-        most = torch.segment_reduce(logs, "max", lengths=some.count, unsafe=True)
+        most = torch.segment_reduce(logs, "max", lengths=some.lengths, unsafe=True)
         return most + some.total((logs - some.each(most)).exp()).log()
 
     log_tail = total(log_weights + torch.special.log_ndtr(some.each(sign) * t))

@@ -11,6 +11,7 @@ from rectilinear.metrics.generation import (
     sliced_wasserstein,
 )
 from rectilinear.metrics.linearity import linearity
+from rectilinear.metrics.module_features import ModuleFeatures
 from rectilinear.metrics.normality import Normality, kolmogorov_smirnov, normality
 from rectilinear.metrics.pca import pca
 from rectilinear.metrics.pca import pca_curve as pca_curve
@@ -19,6 +20,7 @@ from rectilinear.metrics.psnr import mean_psnr, psnr, ssim
 __all__ = [
     "FeatureNetwork",
     "GenerationScores",
+    "ModuleFeatures",
     "Normality",
     "evaluate_samples",
     "frechet_distance",

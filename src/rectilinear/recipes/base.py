@@ -96,6 +96,10 @@ class Recipe(ABC):
         """The data, and their labels where the recipe makes use of them."""
         return self.load(data_dir), None
 
+    def fitted_to(self, data: Tensor) -> Self:  # noqa: ARG002 - recipes override it
+        """The recipe with the fields that are chosen from the data, where it leaves some out."""
+        return self
+
     def check(self, data: Tensor) -> None:
         """Before anything is trained on ``data``: what would only fail at the end, or not at all.
 

@@ -11,12 +11,14 @@ from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
 from time import perf_counter
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
 from rectilinear import datasets
+from rectilinear.datasets.images import usual_side
+from rectilinear.datasets.load import NAMES
 from rectilinear.flow import LinearFlow, objectives
 from rectilinear.flow.velocities import SolvedVelocity
 from rectilinear.invertible import (
@@ -43,6 +45,8 @@ _CHUNK_IMAGES = 512  # encoded at a time
 _MIN_CLASS_IMAGES = 10  # of a class, on average, from which on labels are used
 _MIN_CLUSTER_IMAGES = 50  # of a cluster, on average
 _MAX_AXES_IMAGES = 8192  # that leading axes are found from
+_MAX_SIDE = 64  # of images of a folder, in pixels, where none is given
+_MIN_STEPS = 300  # of a training on few images
 
 
 @dataclass(frozen=True)
@@ -326,16 +330,27 @@ class Mnist(Nested):
 class Images(Nested):
     """The nested generator of a folder of images: ``rectilinear train images --set data=FOLDER``.
 
+    Grey or colour, 50 to 50,000 images. Fields that are none are chosen from them: the side, that
+    of the files up to 64 pixels; the latents, as many as the images determine; the rank, that of
+    the latents; the steps, so that no image is seen more often than ``epochs`` times. The run's
+    ``config.json`` has what was chosen.
+
     It starts from the leading principal axes only, as reflections, and the operator is diagonal, so
     that memory grows with the images and not with their square.
+
+    Attributes:
+        epochs: Passes over the images, at most; at least 300 steps.
     """
 
+    ranges: ClassVar[dict[str, tuple[float, float]]] = {**Nested.ranges, "epochs": (1, inf)}
+
     data: str = "images"
-    size: int | None = 64
+    size: int | None = None
     noise: float = 0.05
-    rank: int | None = 64
+    rank: int | None = None
     axes: int | None = 256
-    latents: int = 64
+    latents: int | None = None  # type: ignore[assignment]  # a number once the images are known
+    epochs: int = 200
     density_noise: float = 0.3
     training: TrainConfig = field(
         default_factory=lambda: replace(
@@ -345,3 +360,38 @@ class Images(Nested):
     density: TrainConfig = field(
         default_factory=lambda: replace(DENSITY, steps=2000, max_seconds=600.0, lr=1e-3)
     )
+
+    def located(self, data_dir: Path | None = None) -> Self:
+        found = super().located(data_dir)
+        if found.size is not None or found.data.replace("-", "_") in NAMES:
+            return found
+        return replace(found, size=usual_side(Path(found.data), _MAX_SIDE))
+
+    def fitted_to(self, data: Tensor) -> Self:
+        n, h, w = data[0].numel(), *data.shape[-2:]
+        latents = latents_for(len(data), n) if self.latents is None else self.latents
+        rank = min(latents or n, self.leading) if self.rank is None else self.rank
+        batches = -(-len(data) // self.training.batch_size)
+        steps = min(self.training.steps, max(_MIN_STEPS, self.epochs * batches))
+        return replace(
+            self,
+            latents=latents,
+            rank=rank,
+            lowest=min(self.lowest, rank),
+            pixel_blocks=0 if h % 2 or w % 2 else self.pixel_blocks,
+            training=replace(self.training, steps=steps),
+        )
+
+
+def latents_for(images: int, values: int) -> int:
+    """The number of latents whose density so many images of so many values determine.
+
+    At least eight images for each; 32 for small images, else 64, and 128 from 8,000 images on, as
+    measured on MNIST, drawings and faces.
+
+    Example:
+        >>> [latents_for(*sizes) for sizes in ((50, 768), (400, 3072), (60000, 784), (13000, 4096))]
+        [6, 50, 32, 128]
+    """
+    most = 32 if values < 1024 else 128 if images >= 8000 else 64
+    return max(2, min(most, images // 8, values))

@@ -148,6 +148,7 @@ def train(name: str, recipe: Recipe, out: Path, data_dir: Path | None = None) ->
     """
     recipe = recipe.located(data_dir)
     data, labels = recipe.load_labelled(data_dir)
+    recipe = recipe.fitted_to(data)
     recipe.check(data)
     seed_all(recipe.training.seed)
     with locked(out) if is_main() else nullcontext():
