@@ -18,8 +18,8 @@ class Train(Common):
     """Train a recipe; the same command resumes where it stopped."""
 
     recipe: tyro.conf.Positional[str]
-    """Name of the recipe: digits, mnist, images, projector, style, koopman, or features (the
-    network whose features score samples)."""
+    """Name of the recipe: digits, mnist, images, images-large (for a GPU), projector, style,
+    koopman, or features (the network whose features score samples)."""
     out: Path | None = None
     """Folder of the run; runs/RECIPE by default."""
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = field(default=())

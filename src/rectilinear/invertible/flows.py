@@ -267,8 +267,10 @@ class ImageFlow(Invertible):
         return self.chain._decode(z).contiguous()
 
 
-def on_pixels(shape: tuple[int, ...], blocks: int, width: int) -> Invertible:
-    """A few convolutional couplings to put before principal axes, with flat latents.
+def on_pixels(
+    shape: tuple[int, ...], blocks: int, width: int, conditioner: Conditioner = "conv"
+) -> Invertible:
+    """A few couplings of images to put before principal axes, with flat latents.
 
     Without ``blocks`` it is :class:`Flatten` alone. Decoding, they come last: they see an image
     that few coordinates leave blurred, and draw it sharp.
@@ -276,6 +278,11 @@ def on_pixels(shape: tuple[int, ...], blocks: int, width: int) -> Invertible:
     if not blocks:
         return Flatten(shape)
     c, h, w = shape
+    if conditioner == "vit":
+        patch = 4 if h % 4 == w % 4 == 0 else 2
+        return ImageFlow(
+            (c, h, w), blocks, width, conditioner="vit", patch=patch, hidden=2, scale_budget=1.0
+        )
     return ImageFlow(
         (c, h, w), blocks, width, kernel=3, levels=1, scale_budget=1.0, channels_last=True
     )

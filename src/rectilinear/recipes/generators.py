@@ -35,7 +35,7 @@ from rectilinear.invertible import (
     VectorFlow,
     fit_mixture,
 )
-from rectilinear.invertible.flows import on_pixels
+from rectilinear.invertible.flows import Conditioner, on_pixels
 from rectilinear.invertible.mixture_fit import kmeans
 from rectilinear.metrics import pca
 from rectilinear.recipes.base import Fitted, Labels, Recipe, Stage, check_images, check_range
@@ -73,6 +73,7 @@ class Nested(Recipe):
         pixel_blocks: Convolutional couplings on the pixels, at half their resolution; 0 for sides
             that are odd.
         pixel_width: Channels of their conditioners.
+        pixel_conditioner: Convolutions, or a vision transformer of patches.
         axes: Principal axes that are found, for images so large that all of them are too many; none
             finds all.
         leading: Principal coordinates that the couplings work on, at most.
@@ -116,6 +117,7 @@ class Nested(Recipe):
     noise: float = 0.1
     pixel_blocks: int = 2
     pixel_width: int = 32
+    pixel_conditioner: Conditioner = "conv"
     axes: int | None = None
     leading: int = 128
     blocks: int = 8
@@ -160,9 +162,8 @@ class Nested(Recipe):
         rotation, std = principal_axes(images, self.axes)
         scale = (std.square() + self.noise**2).sqrt()
         at_unit_scale = Scaling(1 / scale), *self._couplings(n), Scaling(scale)
-        encoder = Chain(
-            on_pixels(shape, self.pixel_blocks, self.pixel_width), rotation, *at_unit_scale
-        )
+        pixels = on_pixels(shape, self.pixel_blocks, self.pixel_width, self.pixel_conditioner)
+        encoder = Chain(pixels, rotation, *at_unit_scale)
         noise, velocity = Flatten(shape), SolvedVelocity(torch.ones(n), scale.square())
         samples: dict[str, Any] = {"noise_level": self.noise, "rank": self.rank}
         samples["limits"] = (0.0, 1.0)
@@ -395,3 +396,25 @@ def latents_for(images: int, values: int) -> int:
     """
     most = 32 if values < 1024 else 128 if images >= 8000 else 64
     return max(2, min(most, images // 8, values))
+
+
+@dataclass(frozen=True)
+class ImagesLarge(Images):
+    """The recipe of a folder of images for a GPU: couplings by vision transformers, in bf16."""
+
+    pixel_blocks: int = 8
+    pixel_width: int = 256
+    pixel_conditioner: Conditioner = "vit"
+    blocks: int = 12
+    width: int = 512
+    training: TrainConfig = field(
+        default_factory=lambda: replace(
+            ORDER,
+            steps=20_000,
+            max_seconds=3600.0,
+            batch_size=256,
+            lr=1e-3,
+            precision="bf16",
+            evaluate_every=500,
+        )
+    )

@@ -18,7 +18,7 @@ from rectilinear.files import locked
 from rectilinear.flow import LinearFlow
 from rectilinear.random import seed_all
 from rectilinear.recipes.base import Fitted, Recipe
-from rectilinear.recipes.generators import Digits, Images, Mnist
+from rectilinear.recipes.generators import Digits, Images, ImagesLarge, Mnist
 from rectilinear.recipes.koopman import KoopmanRecipe
 from rectilinear.recipes.packaged import is_packaged, load_packaged
 from rectilinear.recipes.projector import ProjectorRecipe
@@ -30,6 +30,7 @@ RECIPES: dict[str, type[Recipe]] = {
     "digits": Digits,
     "mnist": Mnist,
     "images": Images,
+    "images-large": ImagesLarge,
     "projector": ProjectorRecipe,
     "style": StyleRecipe,
     "koopman": KoopmanRecipe,
