@@ -73,7 +73,8 @@ PEERS: dict[str, tuple[type, tuple[int, ...]]] = {
 }
 CODES = {"autoencoder-mixture": 32, "pca-mixture": 32}
 """Peers that are a code and a mixture, and the numbers of a code."""
-ROWS = (*OURS, *CODES, *PEERS)
+PACKAGED = "packaged"  # the trained weights of that name that come with the package
+ROWS = (*OURS, PACKAGED, *CODES, *PEERS)
 RANKS = (8, 16, 32, 64)
 LIMIT = "held-out images"  # in place of samples
 SCALE = 1.2  # of the noise, as a second way to sample: recall for precision
@@ -130,6 +131,16 @@ def flow_row(
     measured = size(flow, results)
     measured["seconds"] += fitted
     return samplers, facts | measured
+
+
+def packaged_row(args: argparse.Namespace, test: Tensor) -> tuple[Any, ...]:
+    """The weights that come with the package, whatever their training took: see docs/models.md."""
+    f = collapse(g := rl.load(args.data))
+    kept = rl.project_range(rl.truncate(f, g.rank))
+    samplers: dict[str, Sampler] = {f"one step, rank {k}": rl.truncate(f, k) for k in (16, g.rank)}
+    samplers[f"{LIMIT}, rank {g.rank}"] = kept
+    facts = {"rank_errors": rank_errors(f, test[:2000]), "bits": None, "images_seen": 0}
+    return samplers, facts | {"parameters": sum(p.numel() for p in g.parameters()), "seconds": 0.0}
 
 
 def code_row(row: str, args: argparse.Namespace, folder: Path, known: Images) -> tuple[Any, ...]:
@@ -220,6 +231,8 @@ def score(row: str, args: argparse.Namespace, folder: Path, known: Images, test:
     torch.manual_seed(args.seed)
     if row in OURS:
         samplers, facts = flow_row(row, args, folder, known, test.images)
+    elif row == PACKAGED:
+        samplers, facts = packaged_row(args, test.images)
     elif row in CODES:
         samplers, facts = code_row(row, args, folder, known)
     else:
@@ -285,17 +298,18 @@ def table(args: argparse.Namespace, folder: Path, train: Tensor, test: Tensor) -
         judge_line,
         (
             "| row | sampling | fd | precision | recall | bits/dim | s/1,000 | parameters | "
-            "images seen | errors |"
+            "seconds | images seen | errors |"
         ),
-        "|" + "---|" * 10,
+        "|" + "---|" * 11,
     ]
     for r in rows:
         bits = "" if r["bits"] is None else f"{r['bits']:.2f}"
+        trained = f"{r['seconds']:.0f} | {r['images_seen']:,}" if r["seconds"] else " | "
         errors = ", ".join(f"{e:.4f}" for e in r["rank_errors"] or ())
         lines.append(
             f"| {r['row']} | {r['sampling']} | {r['fd']:.2f} | {r['precision']:.3f} | "
             f"{r['recall']:.3f} | {bits} "
-            f"| {r['seconds_per_1000']:.2f} | {r['parameters']:,} | {r['images_seen']:,} | "
+            f"| {r['seconds_per_1000']:.2f} | {r['parameters']:,} | {trained} | "
             f"{errors} |"
         )
     return "\n".join(lines) + "\n"

@@ -39,6 +39,17 @@ def test_each_samples_its_classes_and_returns(name: str) -> None:
     assert (again - images.double()).abs().max() < 1e-8
 
 
+def test_inversion_is_exact_in_float64() -> None:
+    g, images = rl.load("digits"), rl.datasets.load("digits", "test").images
+    found = rl.flow.inversion(g, images)
+    assert found.error < 1e-8
+    assert found.noise.dtype == torch.float64
+    assert (found.reconstruction - images).abs().max() < 1e-7
+    again = rl.flow.collapse(g)(rl.flow.invert(g, images))
+    assert found.rounded_error == (again - images).abs().max().item() < 4e-3
+    assert (again - images).abs().flatten().quantile(0.99) < 5e-5
+
+
 def test_together_they_are_small() -> None:
     assert set(packaged.SHA256) == {path.name for path in packaged.FOLDER.iterdir()}
     assert sum(file.stat().st_size for file in packaged.FOLDER.rglob("*.*")) <= MAX_BYTES
@@ -69,7 +80,7 @@ def test_from_a_shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     capsys.readouterr()
     words = ["invert", "mnist", "--input", str(tmp_path / "samples"), "--out", str(tmp_path)]
     assert main([*words, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["inversion"] < 1e-2
+    assert json.loads(capsys.readouterr().out)["inversion"] < 1e-8
     assert main(["sample", "mnist", "--class", "ten", "--out", str(tmp_path)]) == 2
     with pytest.raises(InputError, match="one of 0, 1"):
         rl.load("mnist").given("ten")

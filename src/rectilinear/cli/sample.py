@@ -151,7 +151,7 @@ class Invert(Common):
 
 
 def invert(arguments: Invert) -> dict[str, Any]:
-    """Write images, noise and reconstructions; return error and test."""
+    """Write images, noise (float64) and reconstructions; return errors and test."""
     import numpy as np
     import torch
 
@@ -167,13 +167,18 @@ def invert(arguments: Invert) -> dict[str, Any]:
     )
     result = flow.inversion(source.generator, noisy)
     shown = slice(arguments.count)
-    noise = result.noise[shown].reshape(images[shown].shape) / 5 + 0.5
+    noise = result.noise[shown].reshape(images[shown].shape).to(images) / 5 + 0.5
     files = write_images(
         out, "inversion", torch.stack([noisy[shown], noise, result.reconstruction[shown]])
     )
     with atomic_write(out / "noise.npy") as tmp:
-        np.save(tmp, result.noise.float().cpu().numpy(), allow_pickle=False)
-    return {**files, "inversion": result.error, "noise": asdict(result.normality)}
+        np.save(tmp, result.noise.cpu().numpy(), allow_pickle=False)
+    return {
+        **files,
+        "inversion": result.error,
+        "inversion_float32": result.rounded_error,
+        "noise": asdict(result.normality),
+    }
 
 
 @dataclass(frozen=True, kw_only=True)

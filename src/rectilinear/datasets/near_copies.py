@@ -23,9 +23,10 @@ def near_copies(files: Sequence[Path]) -> list[list[Path]]:
     """The files in groups of images that are nearly the same, in order of their first.
 
     Each is drawn as a thumbnail of 12 x 12 pixels. It joins the first image, of those that lead a
-    group, whose thumbnail differs by a root mean square of at most a quarter of the standard
-    deviation within that thumbnail. Groups are not chained: all of a group are near its first.
-    Files that cannot be read stay alone, for the reader to refuse.
+    group, whose thumbnail differs by a root mean square of at most a quarter of the contrast of
+    that thumbnail: the standard deviation over its pixels, of the channels together. Groups are not
+    chained: all of a group are near its first. Files that cannot be read stay alone, for the reader
+    to refuse.
     """
     signature = tuple((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.exists())
     if len(signature) < len(files):
@@ -45,7 +46,9 @@ def _grouped(files: Sequence[Path]) -> list[list[Path]]:
             continue
         thumbnails.append(image.astype(np.float32).ravel() / 255)
         readable.append(file)
-    leader = dict(zip(readable, leaders(np.array(thumbnails)), strict=True)) if readable else {}
+    rows = np.array(thumbnails, dtype=np.float32).reshape(len(readable), SIDE * SIDE, 3)
+    contrast = np.sqrt(rows.var(1).mean(1))
+    leader = dict(zip(readable, leaders(rows.reshape(-1, 3 * SIDE * SIDE), contrast), strict=True))
     groups: dict[Path, list[Path]] = {}
     for file in files:
         first = readable[leader[file]] if file in leader else file
@@ -53,14 +56,15 @@ def _grouped(files: Sequence[Path]) -> list[list[Path]]:
     return list(groups.values())
 
 
-def leaders(rows: NDArray[np.float32]) -> list[int]:
+def leaders(rows: NDArray[np.float32], contrast: NDArray[np.float32]) -> list[int]:
     """The first row near each row ``(n, d)``, among those that are near no earlier one.
 
     Example:
-        >>> leaders(np.array([[0.0, 1.0], [1.0, 0.0], [0.05, 1.0]], dtype=np.float32))
+        >>> rows = np.array([[0.0, 1.0], [1.0, 0.0], [0.05, 1.0]], dtype=np.float32)
+        >>> leaders(rows, rows.std(1))
         [0, 1, 0]
     """
-    limit = np.square(rows.std(1) * NEAR).astype(np.float64) - _ROUNDING
+    limit = np.square(contrast * NEAR).astype(np.float64) - _ROUNDING
     found = np.arange(len(rows))
     first = np.empty(0, dtype=np.int64)
     for start in range(0, len(rows), _BLOCK_ROWS):

@@ -79,6 +79,7 @@ class Evaluation:
     noise: Tensor
     restored: Tensor
     inversion: float
+    inversion_float32: float
     normality: Normality
     normality_clean: Normality
     interpolation: Tensor
@@ -163,9 +164,10 @@ def evaluate(
             [*(truncate(f, k)(noise[:STRIP_IMAGES]) for k in ranks), f(noise[:STRIP_IMAGES])]
         ),
         noisy=noisy[:STRIP_IMAGES],
-        noise=known.noise,
+        noise=known.noise.to(noisy),
         restored=known.reconstruction[:STRIP_IMAGES],
         inversion=max(there.error, known.error),
+        inversion_float32=max(there.rounded_error, known.rounded_error),
         normality=known.normality,
         normality_clean=there.normality,
         interpolation=flows.interpolate(f, *ends, STRIP_IMAGES).swapaxes(0, 1),

@@ -39,7 +39,7 @@ def facts(metrics: Mapping[str, float | None]) -> list[Fact]:
         ),
         Fact(
             _short(known["inversion"]),
-            "largest error of a pixel after image → noise → image, on held-out images",
+            "largest error of a pixel after image → noise → image, on held-out images, in float64",
         ),
         Fact(
             f"{known['noise_std']:.3f}",
@@ -289,7 +289,8 @@ def _inversion(e: Evaluation) -> Section:
                 rows(strips),
                 "To noise and back.",
                 f"Largest error of a pixel over {e.normality.n} held-out images: "
-                f"{number(e.inversion)}.",
+                f"{number(e.inversion)} in float64, {number(e.inversion_float32)} where network "
+                "and noise are in float32.",
             ),
             captioned(
                 chart(

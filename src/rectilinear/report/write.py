@@ -66,6 +66,7 @@ def write_report(
         "random_features": e.classes < 2,  # of a network that images of one class taught nothing
         "collapse_error": next(row.float32 for row in e.collapse_errors if row.method == "rk4"),
         "inversion": e.inversion,
+        "inversion_float32": e.inversion_float32,
         "noise_std": e.normality.std,
         "noise_mean_norm": e.normality.mean_norm,
         "fd_one_step": None if one is None else one.fd,
