@@ -1,9 +1,11 @@
 """The generators that come with the package: training, weights, scores and samples.
 
     python benchmarks/weights.py mnist --data-dir DATA --seconds 1500
+    python benchmarks/weights.py mnist --data-dir DATA --steps 4000
 
 Trains the recipe of that name for the processor seconds given (a tenth of them at most is for the
-mixture), rounds the weights to half precision, and fits the mixture to latents of the rounded
+mixture), or for so many steps: only then the same command gives the same weights, to the bit on
+machines that round alike. Rounds the weights to half precision, and fits the mixture to latents of the rounded
 network. Writes ``src/rectilinear/recipes/weights/NAME``, prints the SHA-256 that belongs into
 ``src/rectilinear/recipes/packaged.py``, and scores the result. An interrupted training resumes.
 """
@@ -42,12 +44,18 @@ SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
 FIRST = 0.95  # of the seconds, for the network
 
 
-def trained(name: str, data: Images, seconds: float, out: Path) -> tuple[LinearFlow, float]:
+def trained(
+    name: str, data: Images, seconds: float, steps: int | None, out: Path
+) -> tuple[LinearFlow, float]:
     """The generator, and the processor seconds that it took."""
     kind, changes = SETTINGS[name]
     recipe = replace(recipe_named(kind), data=name, **changes)
     budget = replace(
-        recipe.training, steps=10**7, max_seconds=FIRST * seconds, clock="processor", device="cpu"
+        recipe.training,
+        steps=steps or 10**7,
+        max_seconds=None if steps else FIRST * seconds,
+        clock="processor",
+        device="cpu",
     )
     recipe = replace(recipe, training=budget)
     seed_all(budget.seed)
@@ -110,12 +118,13 @@ def main() -> None:
     parser.add_argument("name", choices=SETTINGS)
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--seconds", type=float, default=1500.0)
+    parser.add_argument("--steps", type=int, help="steps of the network instead of seconds")
     parser.add_argument("--n", type=int, default=5000)
     parser.add_argument("--out", type=Path, default=Path("runs/weights"))
     args = parser.parse_args()
     torch.set_num_threads(1)
     train, test = (datasets.load(args.name, s, args.data_dir) for s in ("train", "test"))
-    model, seconds = trained(args.name, train, args.seconds, args.out / args.name)
+    model, seconds = trained(args.name, train, args.seconds, args.steps, args.out / args.name)
     halved(model).save_pretrained(FOLDER / args.name)
     print(f"{args.name}: {seconds:.0f} s, SHA-256 {file_sha256(FOLDER / args.name / WEIGHTS)}")
     model = halved(model).float().requires_grad_(requires_grad=False)

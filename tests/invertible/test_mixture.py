@@ -154,7 +154,9 @@ class _Inverse(torch.nn.Module):
 
 
 def test_quantiles_in_every_tail() -> None:
-    z = -torch.tensor([0.0, 1e-3, 1.0, 8.0, 34.0, 36.0, 1e3, 1e6], dtype=torch.float64)
+    z = -torch.tensor(
+        [0.0, 1e-3, 1.0, 8.0, 34.0, 36.0, 1e3, 1e6, 1e9, 1e13, 1e100], dtype=torch.float64
+    )
     torch.testing.assert_close(
         quantile_of_log(torch.special.log_ndtr(z)), z, rtol=1e-13, atol=1e-15
     )

@@ -11,6 +11,7 @@ from torch import Tensor
 _HALF_LOG_2_PI = 0.5 * math.log(2 * math.pi)
 _LOG_HALF = math.log(0.5)
 _FAR = 35.0  # deviations behind which tails are kept as logarithms alone
+_NO_DIGITS = -1e5  # deviations from which on a density differs from the tail by rounding alone
 _MAX_STEPS = 120  # of Newton's method and bisection together
 _EPS = torch.finfo(torch.float64).eps
 
@@ -39,7 +40,9 @@ def quantile_of_log(log_p: Tensor) -> Tensor:
     z = torch.where(log_p < -600.0, far, near)
     for _ in range(3):
         log_tail = torch.special.log_ndtr(z)
-        z = z - (log_tail - log_p) * (log_tail - log_normal(z)).exp()
+        # the ratio of tail and density; its logarithm has no digits left far off
+        near = (log_tail - log_normal(z)).clamp(max=1.0).exp()
+        z = z - (log_tail - log_p) * torch.where(z < _NO_DIGITS, -1 / z, near)
     return z
 
 
@@ -89,11 +92,12 @@ class Conditional(NamedTuple):
 class Entries(NamedTuple):
     """The components of all rows that matter, one after the other: sparse where most do not.
 
-    ``row`` ``(e,)``, ascending, and weights, means and inverse deviations; ``lengths`` ``(b,)``, the
+    ``row`` ``(e,)``, ascending, and log-weights, weights, means, inverse deviations; ``lengths`` ``(b,)``, the
     entries of each row.
     """
 
     row: Tensor
+    log_weights: Tensor
     weights: Tensor
     means: Tensor
     scales: Tensor
@@ -112,8 +116,8 @@ class Entries(NamedTuple):
         return self._at(kept, torch.bincount(row, minlength=len(self.lengths)))
 
     def _at(self, kept: Tensor, lengths: Tensor) -> Entries:
-        row, weights, means, scales = (part.index_select(0, kept) for part in self[:4])
-        return Entries(row, weights, means, scales, lengths)
+        row, log_weights, weights, means, scales = (p.index_select(0, kept) for p in self[:5])
+        return Entries(row, log_weights, weights, means, scales, lengths)
 
     def each(self, values: Tensor) -> Tensor:
         """The value of its row at each entry, ``(e,)``."""
@@ -127,10 +131,10 @@ class Entries(NamedTuple):
 def entries(mixture: Conditional, kept: Tensor) -> Entries:
     """The components of ``mixture`` that the mask ``(b, m)`` keeps."""
     index = kept.flatten().nonzero()[:, 0]
-    weights, means, deviations = (part.flatten().index_select(0, index) for part in mixture)
+    logs, means, deviations = (part.flatten().index_select(0, index) for part in mixture)
     count = kept.sum(1)
     row = torch.arange(len(count), device=count.device).repeat_interleave(count)
-    return Entries(row, weights.exp(), means, 1 / deviations, count)
+    return Entries(row, logs, logs.exp(), means, 1 / deviations, count)
 
 
 class Accuracy(NamedTuple):
@@ -201,7 +205,7 @@ def _near(some: Entries, sign: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
 
 def _in_logs(some: Entries, sign: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """The same where the tails leave the range of float64."""
-    t, log_weights = (some.each(x) - some.means) * some.scales, some.weights.log()
+    t, log_weights = (some.each(x) - some.means) * some.scales, some.log_weights
 
     def total(logs: Tensor) -> Tensor:
         most = torch.segment_reduce(logs, "max", lengths=some.lengths, unsafe=True)
