@@ -378,7 +378,7 @@ class Images(Nested):
             self,
             latents=latents,
             rank=rank,
-            lowest=min(self.lowest, rank),
+            lowest=min(self.lowest, rank) if self.rank is None else self.lowest,
             pixel_blocks=0 if h % 2 or w % 2 else self.pixel_blocks,
             training=replace(self.training, steps=steps),
         )
