@@ -60,7 +60,7 @@ class Evaluation:
     the features tells apart. ``of_classes`` are samples of each class, one noise for all;
     ``nearest`` ``(2, n, c, h, w)`` samples above their nearest training images, whose median
     root mean square difference of pixels is ``nearest_samples``, and ``nearest_held_out`` for
-    held-out images in place of samples.
+    held-out images in place of samples; ``trained_on`` counts the training images.
     """
 
     sigma: float
@@ -94,6 +94,7 @@ class Evaluation:
     nearest: Tensor | None = None
     nearest_samples: float = 0.0
     nearest_held_out: float = 0.0
+    trained_on: int = 0
 
 
 @torch.no_grad()
@@ -187,6 +188,7 @@ def evaluate(
         nearest=torch.stack([shown, train.images[index[: len(shown)]]]),
         nearest_samples=apart.median().item(),
         nearest_held_out=nearest_images(original, train.images)[1].median().item(),
+        trained_on=len(train),
     )
 
 

@@ -27,6 +27,9 @@ from rectilinear.plots.page import (
 )
 from rectilinear.report.evaluate import MIN_SCORED_IMAGES, STEPS, Evaluation
 
+FEW_IMAGES = 500  # training images below which samples vary those
+COPIED = 0.5  # distance to training images, relative to that of held-out images, of a copy
+
 
 def facts(metrics: Mapping[str, float | None]) -> list[Fact]:
     """The numbers at the head of the page."""
@@ -140,7 +143,8 @@ def _nearest(images: Tensor, e: Evaluation) -> Section:
     return Section(
         "Nearest training images",
         "Samples above the training images nearest to them in pixels. A generator that copies has "
-        "samples much nearer to training images than held-out images are.",
+        "samples much nearer to training images than held-out images are. "
+        + expectation(e.trained_on, e.nearest_samples, e.nearest_held_out),
         (
             captioned(
                 rows(strips),
@@ -151,6 +155,31 @@ def _nearest(images: Tensor, e: Evaluation) -> Section:
             ),
         ),
     )
+
+
+def expectation(images: int, samples: float, held_out: float) -> str:
+    """A sentence on what so many training images, and these distances, say about samples.
+
+    Example:
+        >>> expectation(80, 0.1, 0.11)
+        'From 80 images expect variations and blends of them; a thousand or more give new ones.'
+    """
+    if samples < COPIED * held_out:
+        return (
+            f"These samples are less than {COPIED:g} times as far: take them for copies, and train "
+            "for fewer steps or on more images."
+        )
+    if images < FEW_IMAGES:
+        return (
+            f"From {images} images expect variations and blends of them; a thousand or more give "
+            "new ones."
+        )
+    if samples > held_out / COPIED:
+        return (
+            "These samples are much farther: many are no images of this kind. Train for longer, or "
+            "sample at a lower rank."
+        )
+    return f"At {images:,} images and these distances neither is the case."
 
 
 def _collapse_error(e: Evaluation) -> Section:
