@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from rectilinear import cli
+from rectilinear.errors import ForecastWarning
 
 Ask = Callable[..., dict[str, Any]]
 SMALL = (
@@ -78,6 +79,15 @@ def test_a_series_of_the_user(wave: Path, ask: Ask, tmp_path: Path) -> None:
     assert "errors" not in answer
 
 
+def test_a_fit_without_a_network_is_no_training(wave: Path, ask: Ask, tmp_path: Path) -> None:
+    words = ("--set", f"system={wave}", "--set", "fit.fourier=20", "--set", "fit.horizon=20")
+    ask("train", "koopman", *words, "--out", tmp_path / "run")
+    assert not (tmp_path / "run" / "checkpoint.safetensors").exists()
+    assert json.loads((tmp_path / "run" / "fit.json").read_text())["windows"] > 100
+    ask("train", "koopman", *words, "--out", tmp_path / "run")
+    assert cli.main([*map(str, ("train", "koopman", "--out", tmp_path / "run"))]) == 2
+
+
 def test_the_same_command_goes_on_and_ends_alike(run: Path, ask: Ask, tmp_path: Path) -> None:
     size = ("--set", "count=40", "--set", "steps=60", "--set", "fit.backward=20")
     before = np.load(ask("forecast", run, "--steps", 20, "--out", tmp_path)["array"])
@@ -109,3 +119,57 @@ def test_mistakes(
     )
     assert "2, as the run has" in says("forecast", run, "--from", short)
     assert "no run" in says("forecast", tmp_path)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Days with a gap of two rows, decimal commas, and a column of text."""
+    days = np.datetime64("2024-01-01") + np.arange(150)
+    rows = [
+        f"{day};{f'{np.sin(0.4 * k):.9f}'.replace('.', ',')};{2 * np.cos(0.4 * k):.9f};ok"
+        for k, day in enumerate(days)
+        if k not in (60, 61)
+    ]
+    path = tmp_path / "river.csv"
+    path.write_text("\n".join(["date;height;flow;note", *rows]))
+    return path
+
+
+def test_a_table_with_dates_and_gaps(table: Path, ask: Ask, tmp_path: Path) -> None:
+    options = ("--columns", "height", "flow", "--kind", "autoregression", "--lags", 4)
+    with pytest.warns(ForecastWarning, match="4 missing values"):
+        answer = ask("forecast", table, "--steps", 10, *options, "--out", tmp_path / "out")
+    lines = (tmp_path / "out" / "forecast.csv").read_text().splitlines()
+    assert lines[0].split(",")[:4] == ["time", "height", "height lower", "height upper"]
+    assert [line.split(",")[0] for line in lines[1:3]] == ["2024-05-30", "2024-05-31"]
+    found = np.array([line.split(",")[1::3] for line in lines[1:]], dtype=float)
+    ahead = 0.4 * np.arange(150, 160)
+    assert np.abs(found - np.stack([np.sin(ahead), 2 * np.cos(ahead)], 1)).max() < 0.05
+    assert answer["model"] == "autoregression"
+    assert Image.open(answer["image"]).width > 500
+
+
+def test_runs_of_a_table(ask: Ask, tmp_path: Path) -> None:
+    path = tmp_path / "lab.csv"
+    rows = [f"{run},{k},{np.sin(0.3 * k + i)}" for i, run in enumerate("abc") for k in range(60)]
+    path.write_text("\n".join(["run,time,x", *rows]))
+    options = ("--run-column", "run", "--kind", "linear", "--lags", 4, "--out", tmp_path / "out")
+    ask("forecast", path, "--steps", 5, *options)
+    lines = (tmp_path / "out" / "forecast.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines[1::5]] == ["a", "b", "c"]
+    last = lines[-1].split(",")
+    assert float(last[1]) == 64
+    assert float(last[2]) == pytest.approx(np.sin(0.3 * 64 + 2), abs=1e-6)
+
+
+def test_mistakes_in_a_table(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def says(*words: str | Path) -> str:
+        capsys.readouterr()
+        assert cli.main([*map(str, words)]) == 2
+        return capsys.readouterr().err
+
+    assert "'ok' in column 'note', line 2" in says("forecast", table, "--steps", 5)
+    assert "one of date, height" in says("forecast", table, "--time", "when")
+    assert "no file" in says("forecast", tmp_path / "none.csv")

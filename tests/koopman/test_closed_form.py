@@ -215,3 +215,12 @@ def test_unusable_series(series: torch.Tensor, match: str) -> None:
 def test_numbers_out_of_range(change: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match=next(iter(change))):
         FitConfig(**change)
+
+
+def test_a_series_driven_by_noise_keeps_its_time_scale() -> None:
+    g = torch.Generator().manual_seed(0)
+    x = [torch.zeros(6, dtype=double)]
+    for _ in range(400):
+        x.append(0.905 * x[-1] + torch.randn(6, generator=g, dtype=double))
+    model = KoopmanRegressor(rank=8, horizon=20, fourier=0).fit(torch.stack(x, 1)[..., None])
+    assert abs(model.eigenvalues_[0]) == pytest.approx(0.905, abs=0.025)

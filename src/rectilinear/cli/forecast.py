@@ -23,12 +23,27 @@ LONGEST = 2000
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast(Common):
-    """Forecast a series or a system with a run, forward or backward."""
+    """Forecast a table of series, or with a run a series or a system, forward or backward."""
 
     run: tyro.conf.Positional[Path]
-    """Folder of the run."""
+    """Table with the series, .csv or .npy, or folder of a run."""
     steps: int = 100
-    """Number of steps of the model; 100 by default."""
+    """Number of steps; 100 by default."""
+    kind: str = "auto"
+    """Kind of model of a table: linear, autoregression, finite, features, koopman, or auto, the
+    best of them on held-out rows (the default)."""
+    lags: int | None = None
+    """Rows that a forecast of a table is made from; the best number by default."""
+    level: float = 0.9
+    """Share of observations inside the intervals, between 0 and 1; 0.9 by default."""
+    time: str | None = None
+    """Column of dates or times of a table; one named time, date or alike by default."""
+    run_column: str | None = None
+    """Column whose values tell the series of a table apart; one series by default."""
+    columns: tuple[str, ...] = ()
+    """Columns of a table to forecast; all others by default."""
+    separator: str | None = None
+    """Separator of the cells of a table; comma, semicolon or tab, whichever fits, by default."""
     backward: bool = False
     """Forecast into the past."""
     reencode: int | None = None
@@ -37,11 +52,21 @@ class Forecast(Common):
     """Series to continue, .npy or .csv (with --backward: to extend into the past); by default
     held-out initial states of a simulated system, or the series of the run."""
     out: Path | None = None
-    """Folder for forecast.png, forecast.npy and forecast.json; that of the run by default."""
+    """Folder for forecast.png, forecast.npy, forecast.json and, of a table, forecast.csv; that of
+    the run, or runs/NAME-forecast, by default."""
+
+    def folders(self) -> tuple[Path, ...]:
+        if self.out is None and self.run.is_file():
+            return (Path("runs") / f"{self.run.stem}-forecast",)
+        return () if self.out is None else (self.out,)
 
 
 def forecast(arguments: Forecast) -> dict[str, Any]:
     """The forecast with its errors against the observed series and the dominant modes."""
+    if arguments.run.is_file() or arguments.run.suffix.lower() in (".csv", ".npy", ".tsv"):
+        from rectilinear.cli._series import forecast_file
+
+        return forecast_file(arguments)
     import numpy as np
     import torch
 

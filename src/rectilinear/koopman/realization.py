@@ -68,14 +68,17 @@ def realize(observed: Tensor, rank: int, *, stable: bool) -> Realization:
     return _modes_of(observed, rank, stable=stable)[0]
 
 
-def realize_at(observed: Tensor, floor: float) -> Realization:
+def realize_at(
+    observed: Tensor, floor: float, rank: int | None = None, *, stable: bool = False
+) -> Realization:
     """All modes of windows ``(N, L, d)`` whose singular values are above ``floor``.
 
-    Eigenvalues stay where they are, also outside the unit circle. The mean window is taken off as
-    an offset where it is a constant beside the modes.
+    They move about the mean of all windows. Eigenvalues outside the unit circle stay there unless
+    ``stable``.
     """
     centre = observed.mean((0, 1))
-    found, _ = _modes_of(observed - centre, observed.shape[1], stable=False, floor=floor)
+    most = observed[0].numel() if rank is None else rank
+    found, _ = _modes_of(observed - centre, most, stable=stable, floor=floor)
     return found._replace(offset=centre)
 
 

@@ -14,7 +14,7 @@ from rectilinear import datasets
 from rectilinear.errors import ConfigError
 from rectilinear.koopman import FitConfig, MultiStep, as_series, fit
 from rectilinear.koopman.closed_form import solve_features
-from rectilinear.recipes.base import Labels, Recipe, Stage
+from rectilinear.recipes.base import Fitted, Labels, Recipe, Stage
 from rectilinear.training import TrainConfig
 
 _IDLE = ("data", "size", "rank")  # fields of other recipes, and those of simulated systems only
@@ -119,14 +119,12 @@ class KoopmanRecipe(Recipe):
         path = Path(self.system).expanduser()
         return path if path.is_file() else datasets.data_root(data_dir) / path
 
-    def stages(self, data: Tensor, labels: Labels | None = None) -> Iterator[Stage]:  # noqa: ARG002
+    def stages(self, data: Tensor, labels: Labels | None = None) -> Iterator[Stage | Fitted]:  # noqa: ARG002
         series = as_series(data[..., :-1], data[..., -1], self.dt)
         model, found = fit(series, replace(self.fit, seed=self.training.seed))
+        if not self.fit.width:  # all is solved: nothing is left for gradients
+            yield Fitted(model, {"windows": len(found), "dim": model.lift.dim})
+            return
         training = replace(self.training, batch_size=min(self.training.batch_size, len(found)))
-        if (
-            not self.fit.width
-        ):  # all is solved: one step, too small to matter, leaves the log and the checkpoint
-            training = replace(training, steps=1, lr=1e-12)
         yield Stage(MultiStep(model, self.times, training.lr), found.packed(), training, model)
-        if self.fit.width:
-            solve_features(model.cpu(), found)
+        solve_features(model.cpu(), found)

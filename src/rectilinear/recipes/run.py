@@ -155,12 +155,25 @@ def train(name: str, recipe: Recipe, out: Path, data_dir: Path | None = None) ->
     with locked(out) if is_main() else nullcontext():
         for stage in recipe.stages(data, labels):
             if isinstance(stage, Fitted):
+                if not stage.name:  # nothing is trained that would leave the record of the run
+                    _keep_record(out, Record(name, recipe))
                 write_json(out / stage.name / "fit.json", stage.record)
                 continue
             run = Record(name, recipe) if not stage.name else None
             training.train(stage.objective, stage.data, stage.training, out / stage.name, run=run)
         stage.model.cpu().save_pretrained(out / _MODEL)
         return open_run(out)
+
+
+def _keep_record(out: Path, record: Record) -> None:
+    """The record of a run in its folder, which must hold no other."""
+    if (out / _CONFIG).exists() and _read(out / _CONFIG) != record:
+        raise ConfigError(
+            f"a run with another configuration in {out}",
+            "an empty folder, or the same configuration",
+            "Choose another folder.",
+        )
+    write_json(out / _CONFIG, to_json(record))
 
 
 def open_run(path: Path | str) -> Run:

@@ -1,0 +1,92 @@
+"""``rectilinear forecast FILE``: the forecast of a table, without a run."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rectilinear.cli.forecast import Forecast
+    from rectilinear.koopman import Forecast as Found
+    from rectilinear.koopman import Forecaster
+
+SHORT = 5
+"""Series of fewer than so many times the steps are compared on a shorter horizon."""
+
+
+def forecast_file(arguments: "Forecast") -> dict[str, Any]:
+    """The forecast of the series in a file: chosen model, errors, and files written."""
+    import numpy as np
+
+    from rectilinear import datasets, koopman, plots
+    from rectilinear.config import write_json
+    from rectilinear.files import atomic_write
+    from rectilinear.koopman.files import SeriesFile, read_series_file
+
+    path = arguments.run
+    if path.suffix.lower() == ".npy":
+        states, _ = datasets.read_series(path)
+        names = tuple(f"column {i + 1}" for i in range(states.shape[2]))
+        runs = tuple(map(str, range(len(states))))
+        table = SeriesFile([x.numpy() for x in states], None, names, runs)
+    else:
+        table = read_series_file(
+            path,
+            time=arguments.time,
+            run=arguments.run_column,
+            columns=arguments.columns,
+            separator=arguments.separator,
+        )
+    longest = max(map(len, table.values))
+    model = koopman.Forecaster(
+        arguments.kind,
+        horizon=arguments.steps if longest >= SHORT * arguments.steps else None,
+        lags=arguments.lags,
+        level=arguments.level,
+        seed=arguments.seed,
+    ).fit(table.values, times=table.times)
+    model.names_ = table.names
+    found = model.forecast(arguments.steps)
+    out = arguments.out or Path("runs") / f"{path.stem}-forecast"
+    with atomic_write(out / "forecast.csv") as tmp:
+        tmp.write_text("\n".join(_lines(found, table.runs)) + "\n", encoding="utf-8")
+    with atomic_write(out / "forecast.npy") as tmp:
+        np.save(tmp, found.mean, allow_pickle=False)
+    plots.save(found.plot(), out / "forecast.png")
+    result = {"steps": arguments.steps, **_facts(model)}
+    write_json(out / "forecast.json", result)
+    files = {name: str(out / f"forecast.{end}") for name, end in _FILES.items()}
+    return {**files, **result}
+
+
+_FILES = {"table": "csv", "image": "png", "array": "npy"}
+
+
+def _facts(model: "Forecaster") -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "model": model.kind_,
+        "settings": model.comparison_.settings[model.kind_],
+        "errors": model.comparison_.table(),
+        "spectrum": model.check().text,
+    }
+    if model.modes_ is not None:
+        facts["modes"] = model.modes_.table(5)
+    return facts
+
+
+def _lines(found: "Found", runs: tuple[str, ...]) -> list[str]:
+    """The rows of a table: stamp, and for each column the forecast, its lower and upper end."""
+    import numpy as np
+
+    several = found.mean.ndim == 3
+    head = ["run"] if several else []
+    head += ["time", *(f"{n}{end}" for n in found.names for end in ("", " lower", " upper"))]
+    lines = [",".join(f'"{h}"' if "," in h else h for h in head)]
+    for i, run in enumerate(runs if several else ("",)):
+        parts = [p[i] if several else p for p in (found.mean, found.lower, found.upper)]
+        index = found.index[i] if several else found.index
+        for k, stamp in enumerate(index):
+            cells = [f"{v:.10g}" for row in zip(*(p[k] for p in parts), strict=True) for v in row]
+            text = str(stamp)
+            if isinstance(stamp, np.datetime64):
+                text = str(stamp.astype("datetime64[s]")).removesuffix("T00:00:00")
+            lines.append(",".join([*([run] if several else []), text, *cells]))
+    return lines
