@@ -21,20 +21,23 @@ def ornstein_uhlenbeck(rows: int = 4000, seed: int = 0) -> np.ndarray:
     return x
 
 
-def test_the_linear_map_is_ridge_regression_on_lags() -> None:
-    x, lags, horizon = noisy_wave(), 6, 4
-    model = Forecaster("linear", horizon=horizon, lags=lags).fit(x)
-    plan = model.model_.plan
-    z = (x - x.mean()) / x.std(ddof=1)
-    rows = np.stack([z[k : k + lags][::-1] for k in range(len(z) - lags - horizon + 1)])
-    later = np.stack([z[k + lags : k + lags + horizon] for k in range(len(rows))])
-    if plan.level == "last":
+@pytest.mark.parametrize("level", ["last", "mean"])
+@pytest.mark.parametrize("ridge", [1e-12, 0.1])
+def test_the_linear_map_is_ridge_regression_on_lags(level: str, ridge: float) -> None:
+    from rectilinear.koopman.stride import Piece, Plan, fit_map
+
+    z, lags, horizon = noisy_wave(), 6, 4
+    found = fit_map(Plan(lags, horizon, level, ridge=ridge), [Piece(torch.as_tensor(z)[:, None])])
+    count = len(z) - lags - horizon + 1
+    rows = np.stack([z[k : k + lags][::-1] for k in range(count)])
+    later = np.stack([z[k + lags : k + lags + horizon] for k in range(count)])
+    if level == "last":
         later, rows = later - rows[:, :1], rows[:, 1:] - rows[:, :1]
-    mean = rows.mean(0)
-    centred = rows - mean
-    gram = centred.T @ centred + plan.ridge * len(rows) * np.eye(rows.shape[1])
+    centred = rows - rows.mean(0)
+    gram = centred.T @ centred
+    gram += ridge * np.trace(gram) / len(gram) * np.eye(len(gram))
     weight = np.linalg.solve(gram, centred.T @ (later - later.mean(0)))
-    assert np.allclose(model.model_.matrix.numpy(), weight, atol=1e-8)
+    assert np.allclose(found.matrix.numpy(), weight, atol=1e-8)
 
 
 def test_waves_on_a_trend_are_continued_exactly() -> None:

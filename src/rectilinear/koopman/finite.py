@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rectilinear import numerics
-from rectilinear.koopman.stride import CHUNK, Piece, Plan
+from rectilinear.koopman.stride import CHUNK, Piece, Plan, penalised
 
 
 class FiniteMap:
@@ -59,7 +59,7 @@ def finite_moments(plan: Plan, pieces: Sequence[Piece], every: int = 1) -> numer
 
 def of_finite_fit(plan: Plan, fit: numerics.Fit, ridge: float) -> FiniteMap:
     """The map of a least-squares fit under a penalty."""
-    matrix = fit.basis @ (fit.coefficients / (fit.s + ridge * fit.n)[:, None])
+    matrix = penalised(fit, ridge)
     return FiniteMap(replace(plan, ridge=ridge), matrix, fit.mean_t - fit.mean_x @ matrix)
 
 

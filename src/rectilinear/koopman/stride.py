@@ -20,7 +20,7 @@ from rectilinear.koopman.dictionaries import Dictionary
 
 CHUNK = 8192  # rows of a design that are held at a time
 LINEAR_RIDGES = (1e-20, 1e-16, 1e-12, 1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0)
-"""Tried penalties of maps without a dictionary, times the number of windows."""
+"""Tried penalties of maps without a dictionary, in parts of the mean square of an input."""
 RIDGES = (1e-24, 1e-22, 1e-20, 1e-18, 1e-16, 1e-14, 1e-12, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2, 1.0)
 """The same in a dictionary."""
 
@@ -37,7 +37,7 @@ class Plan:
         shared: one map for all columns, each from its own past; else all columns from all.
         dictionary: of the state; None is the state itself.
         smoothed: whether noise is removed from the series before the fit.
-        ridge: penalty, times the number of windows, in standard units.
+        ridge: penalty, in parts of the mean square of an input.
     """
 
     lags: int = 1
@@ -166,9 +166,23 @@ def moments(plan: Plan, pieces: Sequence[Piece]) -> numerics.Moments:
     return found
 
 
+def penalised(fit: numerics.Fit, ridge: float) -> Tensor:
+    """The weights ``(inputs, targets)`` under a penalty in parts of the mean square of an input.
+
+    Example:
+        >>> x = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
+        >>> found = numerics.Moments()
+        >>> found.add(x, x)
+        >>> penalised(found.fit(), 1.0).round(decimals=9).tolist()
+        [[0.5]]
+    """
+    damped = fit.s + ridge * (fit.s.sum() / len(fit.mean_x))
+    return fit.basis @ (fit.coefficients / damped[:, None])
+
+
 def of_fit(plan: Plan, fit: numerics.Fit, ridge: float) -> StrideMap:
     """The map of a least-squares fit under a penalty."""
-    matrix = fit.basis @ (fit.coefficients / (fit.s + ridge * fit.n)[:, None])
+    matrix = penalised(fit, ridge)
     return StrideMap(replace(plan, ridge=ridge), matrix, fit.mean_t - fit.mean_x @ matrix)
 
 
