@@ -18,7 +18,7 @@ from rectilinear.koopman.stride import Piece, Plan, count_windows
 
 MOST_STATE = 64  # coordinates of a state that dictionaries and the full model are tried on
 MOST_ORIGINS = 1000
-FEWER_LAGS, AT_MOST, LESS_RIDGE = 5e-3, 2e-2, 5e-4
+FEWER_LAGS, AT_MOST, LESS_RIDGE = 5e-3, 2e-2, 2e-5
 """Parts of the error that a simpler model of the same kind may cost."""
 DRIFT = 1.0
 """Held-out rows whose mean is this many standard deviations away from that of the others drift."""
