@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rectilinear.cli.forecast import Forecast
     from rectilinear.koopman import Forecast as Found
     from rectilinear.koopman import Forecaster
 
@@ -12,7 +11,7 @@ SHORT = 5
 """Series of fewer than so many times the steps are compared on a shorter horizon."""
 
 
-def forecast_file(arguments: "Forecast") -> dict[str, Any]:
+def forecast_file(arguments: Any) -> dict[str, Any]:
     """The forecast of the series in a file: chosen model, errors, and files written."""
     import numpy as np
 
