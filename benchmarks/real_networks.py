@@ -178,7 +178,9 @@ def rows_of(case: Case, name: str, length: int, options: dict[str, Any]) -> list
 
 def whole_value(case: Case) -> float:
     """The measure of the network as it is, on the samples of the other rows."""
-    portions = Portions(read_for(case.model, case.data, None, None, None), 0)
+    portions = Portions(
+        read_for(case.model, case.data, None, None, None, case.more.get("output")), 0
+    )
     with evaluating(case.model):
         found = outputs(case.model, portions.of("test"), case.more.get("output"))
     return measured(case, found, found)
@@ -217,7 +219,7 @@ def peer_values(case: Case, name: str) -> dict[str, float]:
     All start from the same activations; gradient descent takes the seconds of the library's fit.
     """
     model, output = case.model, case.more.get("output")
-    portions = Portions(read_for(model, case.data, None, None, None), 0)
+    portions = Portions(read_for(model, case.data, None, None, None, output), 0)
     span = span_of(model, name)
     with evaluating(model), torch.random.fork_rng():
         neighbour = neighbour_of(model, next(iter(portions.of("fit"))), span, output)

@@ -213,3 +213,25 @@ def test_results_print_what_they_are():
     costs = rl.span_costs(net(), rand(300, 4), progress=False)
     assert "with a map in place" in str(costs.best(1))
     assert costs.best(1).name in str(costs)
+
+
+@pytest.mark.skipif(not hasattr(torch, "_grouped_mm"), reason="a torch without grouped products")
+def test_experts_are_followed():
+    """Mixtral multiplies the tokens of all experts in one call."""
+
+    class Experts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.up, self.down = (nn.Parameter(torch.randn(2, 8, 8)) for _ in range(2))
+
+        def forward(self, x):
+            ends = torch.tensor([len(x), 2 * len(x)], dtype=torch.int32)
+            h = torch._grouped_mm(torch.cat([x, x]), self.up, offs=ends)
+            h = torch._grouped_mm(nn.functional.silu(h), self.down, offs=ends)
+            return h[: len(x)] + 0.5 * h[len(x) :]
+
+    x = torch.randn(8, generator=torch.Generator().manual_seed(0))
+    found = rl.local_map(Experts(), x, freeze=True)
+    assert found.error < 1e-5
+    torch.testing.assert_close(found(x), Experts()(x[None])[0], rtol=1e-4, atol=1e-4)
