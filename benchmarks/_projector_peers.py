@@ -73,6 +73,39 @@ class Reconstruction(nn.Module):
         return {"loss": (self.network(self.corruption(batch)) - batch).square().mean()}
 
 
+class UNet(nn.Module):
+    """A small U-Net of two levels that adds a correction to its input; sides divisible by four."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.top, self.middle, self.bottom = (
+            _double(i, o)
+            for i, o in ((channels, width), (width, 2 * width), (2 * width, 4 * width))
+        )
+        self.up, self.out = _double(6 * width, 2 * width), _double(3 * width, width)
+        self.last = nn.Conv2d(width, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        top = self.top(x)
+        middle = self.middle(nn.functional.max_pool2d(top, 2))
+        bottom = self.bottom(nn.functional.max_pool2d(middle, 2))
+        middle = self.up(torch.cat([middle, _larger(bottom)], 1))
+        return x + self.last(self.out(torch.cat([top, _larger(middle)], 1)))
+
+
+def _double(inputs: int, outputs: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=1),
+        nn.GELU(),
+        nn.Conv2d(outputs, outputs, 3, padding=1),
+        nn.GELU(),
+    )
+
+
+def _larger(x: Tensor) -> Tensor:
+    return nn.functional.interpolate(x, scale_factor=2, mode="bilinear")
+
+
 class LearnedIdempotence(nn.Module):
     """A network trained to be idempotent on data and on what it makes of noise.
 

@@ -6,6 +6,7 @@ has the same processor seconds.
 
     python benchmarks/projector.py           # digits, 40 seconds each: six minutes
     python benchmarks/projector.py --data mnist --rank 32 --seconds 120 --data-dir DATA
+    python benchmarks/projector.py --restore --data mnist --n 60    # beside ridge, U-Net, BM3D ...
     python benchmarks/projector.py --ways    # variants of the training of the projector, on digits
 
 Trained models lie in ``--out``; the same command resumes and rewrites the table.
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from _projector_peers import LearnedIdempotence, Reconstruction, autoencoder, size
+from _restoration import tables
 from torch import Tensor, nn
 
 from rectilinear import datasets, metrics, plots, training
@@ -43,7 +45,7 @@ from rectilinear.recipes.projector import ProjectorRecipe
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rectilinear.projector.restoration import Restoration
+    from rectilinear.projector.restoration_table import Restoration
     from rectilinear.training import TrainConfig
 
 OURS, PCA, AUTO, LEARNED = "projector", "PCA", "autoencoder", "learned idempotence"
@@ -409,14 +411,18 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--peers", default=f"{AUTO},{LEARNED}", help="besides PCA")
     parser.add_argument("--ways", action="store_true")
+    parser.add_argument("--restore", action="store_true", help="beside what a user would pick")
+    parser.add_argument("--components", type=int, default=50, help="of the prior, with --restore")
     parser.add_argument("--out", type=Path, default=Path("runs/projector"))
     args = parser.parse_args()
     torch.set_num_threads(1)
-    part = ways(args) if args.ways else compare(args)
+    part = ways(args) if args.ways else tables(args) if args.restore else compare(args)
     print(part)
     folder = args.out / "results"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{'1-ways' if args.ways else '0'}-{args.data}.md").write_text(part, encoding="utf-8")
+    (
+        folder / f"{'1-ways' if args.ways else '2-restore' if args.restore else '0'}-{args.data}.md"
+    ).write_text(part, encoding="utf-8")
     title = "# Projectors: by construction, linear, and learned\n\n"
     parts = [path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.md"))]
     result = Path(__file__).parent / "results" / "projector.md"

@@ -41,6 +41,7 @@ from .recipes import open_run as open_run
 from .serialization import Configured as Configured
 from .serialization import from_pretrained as from_pretrained
 from .serialization import save_pretrained as save_pretrained
+from .verbs import backproject as backproject
 from .verbs import cond as cond
 from .verbs import eig as eig
 from .verbs import expm as expm

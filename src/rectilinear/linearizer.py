@@ -46,7 +46,7 @@ from rectilinear.operators import (
 )
 from rectilinear.serialization import Configured
 
-__all__ = ["Linearizer", "LinearizerEig", "LinearizerSVD", "project"]
+__all__ = ["Linearizer", "LinearizerEig", "LinearizerSVD", "backproject", "project"]
 
 T = TypeVar("T", Tensor, Point)
 
@@ -385,3 +385,35 @@ def project(f: Operator | Linearizer, y: T, rtol: float | None = None) -> T:
         [3.0, 0.0]
     """
     return project_range(f, rtol)(y)
+
+
+def backproject(f: Linearizer, x: Tensor, y: Tensor, rtol: float | None = None) -> Tensor:
+    """The points ``x'`` nearest to ``x`` in the space of the inputs among those with ``f(x') = y``.
+
+    ``g_in(x') = g_in(x) + A^+ (g_out(y) - A g_in(x))``: the part of ``x`` in the null space of
+    ``f`` stays, the other becomes that of ``y``. It is exact for every ``y`` in the range of ``f``;
+    for others ``f(x')`` is the point of the range nearest to ``y`` in the space of the outputs. For
+    a truncated ``f``, such as a projector, it puts what was measured into an image and keeps the
+    rest.
+
+    Args:
+        f: of any rank, such as ``rl.truncate(f, k)``.
+        x: ``(b, *f.g_in.shape)``.
+        y: ``(b, *f.g_out.shape)``.
+        rtol: singular values below this share of the largest count as zero, see ``rl.pinv``.
+
+    Raises:
+        ShapeError: if ``x`` and ``y`` are not as many.
+
+    Example:
+        >>> import torch, rectilinear as rl
+        >>> g = rl.invertible.VectorFlow(dim=3, blocks=2, width=8)
+        >>> f = Linearizer(g, rl.operators.Diagonal(torch.tensor([1.0, 2.0, 0.0])))
+        >>> x, y = torch.randn(5, 3), f(torch.randn(5, 3))
+        >>> torch.allclose(f(backproject(f, x, y)), y, atol=1e-5)
+        True
+    """
+    if len(x) != len(y):
+        raise ShapeError(f"{len(x)} points and {len(y)} images", "pairs", "Pass as many of each.")
+    z, w = f.in_space.encode(x), f.out_space.encode(y)
+    return f.in_space.decode(z + pinv(f.operator, rtol)(w - f.operator(z)))

@@ -1,6 +1,6 @@
 """The verbs of linear algebra, for operators and for Linearizers; ``verbs.pyi`` has their types."""
 
-from rectilinear.linearizer import project
+from rectilinear.linearizer import backproject, project
 from rectilinear.operators import (
     cond,
     eig,
@@ -19,6 +19,7 @@ from rectilinear.operators import (
 )
 
 __all__ = [
+    "backproject",
     "cond",
     "eig",
     "expm",

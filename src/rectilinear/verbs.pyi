@@ -4,6 +4,7 @@ from torch import Tensor
 
 from rectilinear.induced_space import Point
 from rectilinear.linearizer import Linearizer, LinearizerEig, LinearizerSVD
+from rectilinear.linearizer import backproject as backproject
 from rectilinear.linearizer import project as project
 from rectilinear.operators import SVD, Eig, Operator
 

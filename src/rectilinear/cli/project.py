@@ -32,6 +32,9 @@ class Project(Common):
     blur=0.06 or salt=0.1; none by default."""
     blind: bool = False
     """One application of the projector, without the mask or the measurement of the corruption."""
+    noise: float | None = None
+    """Standard deviation of the noise of the input (values 0 to 1), such as 0.1: keeps what is more
+    than noise, and the best of all steps; unknown by default."""
     rank: int | None = None
     """Number of leading coordinates to project onto; all of the range by default."""
     steps: int = 50
@@ -51,7 +54,7 @@ def project(arguments: Project) -> dict[str, Any]:
     from rectilinear import projector, recipes
     from rectilinear.cli._options import write_images
     from rectilinear.config import write_json
-    from rectilinear.metrics import psnr
+    from rectilinear.projector.restoration_table import restoration_psnr
     from rectilinear.random import generator
 
     run = recipes.open_run(arguments.run)
@@ -74,7 +77,10 @@ def project(arguments: Project) -> dict[str, Any]:
     scores = f.scores(y)
     if arguments.rank is not None:
         f = f.at(arguments.rank)
-    result = projector.restore(f, y, None if arguments.blind else measurement, arguments.steps)
+    known = None if arguments.blind else measurement
+    result = projector.restore(
+        f, y, known, arguments.steps, noise=arguments.noise, limits=(0.0, 1.0)
+    )
     with torch.no_grad():
         once = f(y)
         error = (f(once) - once).abs().max().item()
@@ -93,7 +99,7 @@ def project(arguments: Project) -> dict[str, Any]:
     }
     if has_truth:
         for name, found in (("before", y), ("after", result)):  # of all images as one
-            score = psnr(found[None].double(), images[None].double()).item()
+            score = restoration_psnr(found, images)
             answer[f"psnr_{name}"] = score if isfinite(score) else None
     each: list[dict[str, Any]] = [
         dict(zip(scores, row, strict=True))

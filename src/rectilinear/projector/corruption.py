@@ -19,6 +19,7 @@ from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.operators import Convolution, Diagonal, Operator
 
 MIN_BLUR_PIXELS = 1e-3  # standard deviation in pixels: a blur of severity 0 is the identity
+SAME_SEVERITY = 8  # training images that share a severity
 
 
 class Corrupted(NamedTuple):
@@ -140,7 +141,8 @@ def masked(observed: Tensor) -> Operator:
 class RandomCorruption:
     """A data augmentation: equal parts of a batch stay clean or get one of ``kinds`` each.
 
-    Severities are uniform from 0 to the strong one of each kind.
+    Severities are uniform from 0 to the strong one of each kind, and a batch has many: each is that
+    of at most eight images.
 
     Args:
         kinds: names of :data:`CORRUPTIONS`; without any, batches stay as they are.
@@ -162,9 +164,10 @@ class RandomCorruption:
         parts = images.tensor_split(len(self.kinds) + 1)
         augmented = [parts[0]]
         for kind, part in zip(self.kinds, parts[1:], strict=True):
-            severity = float(torch.rand(())) * CORRUPTIONS[kind].severities[-1]
-            if len(part):  # a batch may have fewer images than there are parts
-                augmented.append(corrupt(part, kind, severity).images)
+            for few in part.split(SAME_SEVERITY):
+                severity = float(torch.rand(())) * CORRUPTIONS[kind].severities[-1]
+                if len(few):  # a batch may have fewer images than there are parts
+                    augmented.append(corrupt(few, kind, severity).images)
         return torch.cat(augmented)
 
 

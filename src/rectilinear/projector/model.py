@@ -18,6 +18,8 @@ from rectilinear.serialization import Configured
 
 T = TypeVar("T")
 CHUNK_ROWS = 512  # encoded at a time
+LEAST_SCORE = 1e-3  # added to residuals and contrasts in their logarithms, as rounding to 8 bits
+LEAST_VARIANCE = 1e-6  # of a combination of features, relative to the largest
 
 
 class Projector(Configured):
@@ -36,6 +38,8 @@ class Projector(Configured):
             None until :meth:`fitted`.
         spread: root mean square of every latent over data, ``(n,)``; None until :meth:`fitted`.
             :meth:`log_prob` and :meth:`scores` measure the removed latents in units of it.
+        usual: mean and whitening matrix of the features of data behind the score ``typicality``,
+            ``(5, 4)``; None until :meth:`fitted`.
 
     Raises:
         ShapeError: if dimensions do not match.
@@ -54,6 +58,7 @@ class Projector(Configured):
     """
 
     spread: Tensor | None
+    usual: Tensor | None
 
     def __init__(
         self,
@@ -61,6 +66,7 @@ class Projector(Configured):
         selection: Selection,
         density: Invertible | None = None,
         spread: Tensor | None = None,
+        usual: Tensor | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(selection, Selection):
@@ -80,6 +86,7 @@ class Projector(Configured):
             )
         self.g, self.selection, self.density = g, selection, density
         self.register_buffer("spread", spread)
+        self.register_buffer("usual", usual)
 
     @property
     def rank(self) -> int:
@@ -137,9 +144,10 @@ class Projector(Configured):
         check_batch(x, self.g.shape, "x")
         z = torch.cat(list(_chunks(self.g, x)))
         spread = (z.square().mean(0) + noise**2).sqrt()
-        return Projector(
-            self.g, self.selection, density or gaussian(z[:, self.selection.kept], noise), spread
-        )
+        density = density or gaussian(z[:, self.selection.kept], noise)
+        f = Projector(self.g, self.selection, density, spread)
+        features = torch.cat([f._features(part) for part in x.split(CHUNK_ROWS)]).double()
+        return Projector(self.g, self.selection, density, spread, _usual(features).to(spread))
 
     @torch.no_grad()
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
@@ -172,21 +180,44 @@ class Projector(Configured):
 
     @torch.no_grad()
     def scores(self, x: Tensor) -> dict[str, Tensor]:
-        """Three anomaly scores of each ``x``, larger for more anomalous inputs, each ``(b,)``.
+        """Anomaly scores of each ``x``, larger for more anomalous inputs, each ``(b,)``.
 
         ``residual``: root mean square of ``x - f(x)``; ``complement``: root mean square of the
-        removed latents, each in units of its spread; ``likelihood``: ``-log p(x)``.
+        removed latents, each in units of its spread; ``likelihood``: ``-log p(x)``;
+        ``typicality``: the Mahalanobis distance of the logarithms of the first two, of
+        ``-log p(x)`` and of the logarithm of the contrast (the deviation of the values of ``x``)
+        from those of the data: unusually small values are anomalous, too. A blank image has a small
+        residual and a high density, and is found by this score alone.
+
+        A projector that was fitted by an earlier version has no ``typicality``.
 
         Raises:
             NotInitializedError: without a density.
         """
+        found = self._scores(x)
+        if self.usual is not None:
+            away = (self._features(x, found) - self.usual[0]) @ self.usual[1:]
+            found["typicality"] = away.square().sum(1).sqrt()
+        return found
+
+    def _scores(self, x: Tensor) -> dict[str, Tensor]:
         spread, removed = self._fitted(self.spread), self.selection.mask.detach() == 0
         others = self.g(x).flatten(1)[:, removed] / spread[removed]
         return {
             "residual": (x - self(x)).flatten(1).square().mean(1).sqrt(),
-            "complement": others.square().mean(1).sqrt(),
+            "complement": others.square().mean(1).sqrt() if others.shape[1] else others.sum(1),
             "likelihood": -self.log_prob(x),
         }
+
+    def _features(self, x: Tensor, scores: dict[str, Tensor] | None = None) -> Tensor:
+        """What ``typicality`` compares, ``(b, 4)``."""
+        scores = self._scores(x) if scores is None else scores
+        contrast = x.flatten(1).std(1, correction=0)
+        logs = [
+            (part + LEAST_SCORE).log()
+            for part in (scores["residual"], scores["complement"], contrast)
+        ]
+        return torch.stack([*logs, scores["likelihood"] / self.g.dim], 1)
 
     def _fitted(self, part: T | None) -> T:
         if part is None:
@@ -197,6 +228,16 @@ class Projector(Configured):
 
     def extra_repr(self) -> str:
         return f"rank {self.rank} of {self.g.dim}"
+
+
+def _usual(features: Tensor) -> Tensor:
+    """Mean ``(1, k)`` and a whitening matrix ``(k, k)`` of features, one on the other."""
+    away = features - features.mean(0)
+    covariance = away.T @ away / max(1, len(features) - 1)
+    variances, axes = torch.linalg.eigh(covariance)
+    floor = (LEAST_VARIANCE * variances[-1]).clamp(min=torch.finfo(features.dtype).tiny)
+    whitening = axes / variances.clamp(min=floor).sqrt()
+    return torch.cat([features.mean(0, keepdim=True), whitening])
 
 
 def _chunks(g: Invertible, x: Tensor) -> Iterator[Tensor]:

@@ -1,129 +1,191 @@
-"""Image restoration with a projector: denoising, inpainting, deblurring, and its PSNR table."""
+"""Image restoration with a projector or a prior: denoising, inpainting, deblurring."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from math import inf
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from rectilinear.checks import tolerance, whole
 from rectilinear.errors import ConfigError, DtypeError, ShapeError
-from rectilinear.metrics import psnr
-from rectilinear.operators import Operator
-from rectilinear.projector.corruption import CORRUPTIONS, corrupt
+from rectilinear.operators import Diagonal, Operator
+from rectilinear.projector.blind import BlindRestorer
+from rectilinear.projector.patches import patch_posterior
+from rectilinear.projector.prior import ImagePrior, Posterior, check_noise
 from rectilinear.random import generator
 
 POWER_ITERATIONS = 10  # of the check that |K| <= 1
+HELD_OUT = 0.1  # share of the observed values that estimates are compared on
+LEAST_HELD_OUT = 10  # values, below which nothing is held out
 
 
 @torch.no_grad()
 def restore(
-    f: Callable[[Tensor], Tensor], y: Tensor, measurement: Operator | None = None, steps: int = 50
+    f: Callable[[Tensor], Tensor],
+    y: Tensor,
+    measurement: Operator | None = None,
+    steps: int = 50,
+    *,
+    noise: float | None = None,
+    damping: float = 1.0,
+    limits: tuple[float, float] | None = None,
+    seed: int = 0,
 ) -> Tensor:
-    """Restored images: ``f(y)``, or with the measurement ``y = K x`` images that agree with it.
+    """Restored images of data ``y = K x + noise``, ``(b, *shape)``.
 
-    With ``measurement`` ``K`` it iterates ``x <- f(x) + K^T (y - K f(x))`` from ``x = y``: project
-    onto the range, then move towards the data. For a mask ``K`` these are alternating projections
-    onto the range and onto the images with the observed pixels; for a blur, gradient steps between
-    projections. ``|K| <= 1`` is required.
+    - *A prior* (:class:`ImagePrior`) gives the posterior mean, with ``noise=0`` where it is not
+      given. A prior of patches restores images of any size, patch by patch. A
+      :class:`BlindRestorer` estimates the corruption where neither ``K`` nor ``noise`` is given.
+    - *A projector, or any map*, without ``K`` and ``noise``, is applied once: ``f(y)``.
+    - *With* ``K`` it iterates ``x <- v + K^T (y - K v)``, ``v = x + t (f(x) - x)``, from ``x = y``:
+      a step of size ``t`` towards the range, then one towards the data. For a mask ``K`` and
+      ``t = 1`` these are alternating projections onto the range and onto the images with the
+      observed values.
+    - *With* ``noise`` the step towards the data is ``s K^T (y - K v)``, ``s = d / (d + noise^2)``
+      with ``d = max(|y - K v|^2 / n - noise^2, 0)``, the mean square of what the range does not
+      explain: the residual is kept where noise is small, and left out where it explains it all.
+      The best of ``y``, ``f(y)`` and all iterates is returned, by the error at a tenth of the
+      observed values that are held out, or, where there is noise, on a second, independent draw of
+      the data (``y + w`` and ``y - w`` with ``w`` of the noise's size are independent).
 
     Args:
-        f: a projector, or any map of images to images.
+        f: a prior, a projector, or any map of images to images.
         y: corrupted images, ``(b, *shape)``.
-        measurement: ``K``, on flattened images; None applies ``f`` once.
-        steps: number of iterations with a measurement, 50 by default.
+        measurement: ``K``, on flattened images; ``|K| <= 1`` unless ``f`` is a prior.
+        steps: number of iterations of a map with ``K`` or ``noise``, 50 by default.
+        noise: standard deviation of the noise of ``y``; by default unknown without ``K``, and 0
+            with it.
+        damping: ``t``, above 0 to 1, 1 by default.
+        limits: least and largest value of the result; by default 0 and 1 for a prior, none for a
+            map.
+        seed: of what is held out.
 
     Raises:
-        ConfigError: for fewer than one step, or ``|K| > 1``, where the iteration diverges.
+        ConfigError: for fewer than one step, damping or noise out of range, or ``|K| > 1``, where
+            the iteration diverges.
 
-    Reference: H. Bauschke and J. Borwein, On projection algorithms for solving convex feasibility
-    problems, 1996.
+    Reference: H. Bauschke, J. Borwein, On projection algorithms for solving convex feasibility
+    problems, 1996; N. Oliveira, J. Lei, R. Tibshirani, Unbiased risk estimation in the normal means
+    problem via coupled bootstrap techniques, 2021 (arXiv 2111.09447), for independent draws.
 
     Example:
-        >>> from rectilinear.operators import Diagonal
         >>> flat = lambda x: x.mean(1, keepdim=True).expand_as(x)  # projects onto constants
         >>> observed = Diagonal(torch.tensor([1.0, 1.0, 0.0]))
         >>> restore(flat, torch.tensor([[3.0, 3.0, 0.0]]), observed).round().tolist()
         [[3.0, 3.0, 3.0]]
     """
     steps = whole(steps, "steps", 1)
-    if measurement is None:
-        return f(y)
-    x, data = y, y.flatten(1)
-    _check_measurement(measurement, data)
-    for _ in range(steps):
-        x = f(x).flatten(1)
-        x = (x + measurement.apply_adjoint(data - measurement(x))).reshape(y.shape)
-    return x
+    if noise is not None:
+        check_noise(noise)
+    if not 0 < damping <= 1:
+        raise ConfigError(f"damping={damping!r}", "above 0 to 1")
+    blind = measurement is None and noise is None
+    if isinstance(f, BlindRestorer):
+        x = f(y) if blind else posterior(f.prior, y, measurement, noise or 0.0).mean
+    elif isinstance(f, ImagePrior):
+        x = posterior(f, y, measurement, noise or 0.0).mean
+    elif blind:
+        x = f(y)
+    else:
+        x = _Iteration(f, measurement, noise, damping, steps).run(y, seed)
+    limits = (0.0, 1.0) if limits is None and isinstance(f, ImagePrior | BlindRestorer) else limits
+    return x if limits is None else x.clamp(*limits)
 
 
-@dataclass(frozen=True)
-class Restoration:
-    """PSNR in dB for one corruption and severity: of the corrupted images, and behind each map.
+def posterior(
+    prior: ImagePrior, y: Tensor, measurement: Operator | None = None, noise: float = 0.0
+) -> Posterior:
+    """The posterior of images of any size: mean, standard deviations and evidence.
 
-    Attributes:
-        kind: Name of the corruption, or ``"none"``.
-        severity: Its severity.
-        with_measurement: Whether the maps were given the measurement operator.
-        corrupted: PSNR of the corrupted images.
-        psnr: PSNR of the restored images by the name of the map.
-    """
-
-    kind: str
-    severity: float
-    with_measurement: bool
-    corrupted: float
-    psnr: dict[str, float]
-
-
-@torch.no_grad()
-def restoration(
-    maps: Mapping[str, Callable[[Tensor], Tensor]],
-    images: Tensor,
-    severities: Mapping[str, tuple[float, ...]] | None = None,
-    *,
-    steps: int = 30,
-    seed: int = 0,
-) -> list[Restoration]:
-    """The PSNR of each map on every corruption of ``images`` ``(b, c, h, w)``, blind and informed.
-
-    The first row is of clean images, ``kind`` ``"none"``. Where a corruption has a measurement
-    operator, a second row has the restorations that agree with it, see
-    :func:`~rectilinear.projector.restore`. PSNR is of all images as one, pixels as they are.
+    Images of the size of the prior are taken whole, see :meth:`ImagePrior.posterior`; larger ones
+    patch by patch, and their evidence is then the mean over patches.
 
     Args:
-        maps: maps of images to images, by name.
-        images: clean images with values from 0 to 1.
-        severities: severities by the name of the corruption; those of all corruptions by default.
-        steps: iterations where the measurement is used, 30 by default.
-        seed: of the corruptions, 0 by default.
+        prior: of whole images or of patches.
+        y: data, ``(b, *shape)``.
+        measurement: ``K``, on flattened images; diagonal for a prior of patches.
+        noise: standard deviation of the noise, 0 by default.
 
     Example:
-        >>> rows = restoration({"same": lambda x: x}, torch.rand(2, 1, 8, 8), {"noise": (0.1,)})
-        >>> [(row.kind, row.psnr["same"] == row.corrupted) for row in rows]
-        [('none', True), ('noise', True)]
+        >>> from rectilinear.projector import fit_prior
+        >>> x = torch.rand(4, 1, 12, 12)
+        >>> found = posterior(fit_prior(x, 8, patch=4, components=1), x, noise=0.1)
+        >>> found.mean.shape, bool((found.std < 0.1).all())
+        (torch.Size([4, 1, 12, 12]), True)
     """
-    if severities is None:
-        severities = {kind: corruption.severities for kind, corruption in CORRUPTIONS.items()}
-
-    def score(found: Tensor) -> float:
-        return psnr(found[None].double(), images[None].double()).item()
-
-    clean = {name: score(f(images)) for name, f in maps.items()}
-    rows = [Restoration("none", 0.0, with_measurement=False, corrupted=inf, psnr=clean)]
-    for kind, values in severities.items():
-        for severity in values:
-            y, measurement = corrupt(images, kind, severity, generator(seed))
-            for given in (None,) if measurement is None else (None, measurement):
-                found = {name: score(restore(f, y, given, steps)) for name, f in maps.items()}
-                rows.append(Restoration(kind, severity, given is not None, score(y), found))
-    return rows
+    check_noise(noise)
+    patched = y.ndim == 4 and len(prior.shape) == 3 and tuple(y.shape[1:]) != prior.shape
+    if patched and y.shape[1] == prior.shape[0]:
+        return patch_posterior(prior, y, measurement, noise)
+    return prior.posterior(y, measurement, noise)
 
 
-def _check_measurement(measurement: Operator, data: Tensor) -> None:
+class _Iteration:
+    """Steps towards the range and the data, and the best of their results."""
+
+    def __init__(
+        self,
+        f: Callable[[Tensor], Tensor],
+        measurement: Operator | None,
+        noise: float | None,
+        damping: float,
+        steps: int,
+    ) -> None:
+        self.f, self.K, self.noise = f, measurement, noise
+        self.damping, self.steps = damping, steps
+
+    def run(self, y: Tensor, seed: int) -> Tensor:
+        data = y.flatten(1)
+        if self.K is not None:
+            check_measurement(self.K, data)
+        results = self._results(y, self.K, self.noise or 0.0)
+        if self.noise is None:  # the plain iteration
+            return results[-1]
+        return results[self._best(y, seed)]
+
+    def _results(self, y: Tensor, K: Operator | None, noise: float) -> list[Tensor]:
+        """``y``, ``f(y)`` and the iterates."""
+        once = self.f(y)
+        x, data, results = y, y.flatten(1), [y, once]
+        for step in range(self.steps):
+            v = (x + self.damping * ((self.f(x) if step else once) - x)).flatten(1)
+            rest = data - (v if K is None else K(v))
+            if noise:
+                unexplained = (rest.square().mean(1, keepdim=True) - noise**2).clamp(min=0)
+                rest = rest * unexplained / (unexplained + noise**2)
+            x = (v + (rest if K is None else K.apply_adjoint(rest))).reshape(y.shape)
+            results.append(x)
+        return results
+
+    def _best(self, y: Tensor, seed: int) -> int:
+        """The result of least error on data that it was not made from."""
+        assert self.noise is not None
+        draw, K = generator(seed), self.K
+        data = y.flatten(1)
+        if self.noise:
+            w = self.noise * torch.randn(y.shape, generator=draw, dtype=y.dtype).to(y.device)
+            results = self._results(y + w, K, 2**0.5 * self.noise)
+            target, seen = data - w.flatten(1), torch.ones_like(data)
+            if isinstance(K, Diagonal):
+                seen = (K.values.detach() != 0).to(data).expand_as(data)
+        elif isinstance(K, Diagonal):
+            out = torch.rand(data.shape, generator=draw).to(data) < HELD_OUT
+            values = K.values.detach().expand_as(data)
+            seen = (out & (values != 0)).to(data)
+            if int(seen.sum(1).min()) < LEAST_HELD_OUT:
+                return -1
+            left = Diagonal(values * (1 - seen), trainable=False)
+            results = self._results((data * (1 - seen)).reshape(y.shape), left, 0.0)
+            target = data
+        else:
+            return -1
+        images = [x.flatten(1) if K is None else K(x.flatten(1)) for x in results]
+        errors = [float(((x - target).square() * seen).sum()) for x in images]
+        return min(range(len(errors)), key=errors.__getitem__)
+
+
+def check_measurement(measurement: Operator, data: Tensor) -> None:
     """Raise unless ``K`` maps images to images and ``|K| <= 1`` by power iteration."""
     if not isinstance(measurement, Operator):
         raise DtypeError(

@@ -12,6 +12,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from rectilinear.checks import whole
 from rectilinear.errors import ConfigError
 from rectilinear.induced_space import InducedSpace
 from rectilinear.invertible import (
@@ -21,6 +22,7 @@ from rectilinear.invertible import (
     Chain,
     Invertible,
     Leading,
+    Reflections,
     Rotation,
     Scaling,
     VectorFlow,
@@ -30,6 +32,7 @@ from rectilinear.metrics import pca
 from rectilinear.projector.model import Projector, Selection, informative
 
 Ranks = Literal["fixed", "learned", "nested"]
+MAX_AXES_IMAGES = 8192  # that leading axes are found from
 RANDOM_SELECTION_SHARE = 0.5  # of the rows of a batch, where the rank is learned
 MIN_ERROR_SHARE = 1e-4  # of the total error: no rank is taken to have a smaller error than this
 
@@ -45,6 +48,7 @@ def from_pca(
     noise: float = 0.05,
     pixel_blocks: int = 0,
     pixel_width: int = 32,
+    axes: int | None = None,
 ) -> tuple[Projector, Tensor]:
     """A projector initialised as the projector of PCA, and PCA's mean square errors by rank.
 
@@ -65,12 +69,15 @@ def from_pca(
         pixel_blocks: number of convolutional couplings on the pixels in front of PCA, 0 by default;
             height and width must be even.
         pixel_width: channels of their conditioner networks, 32 by default.
+        axes: number of leading principal axes that are found, as reflections, for images of so many
+            values that no ``(n, n)`` rotation can be held; None (the default) finds all. The others
+            complete the basis, and count as of equal variance.
 
     Returns:
         The projector, and the mean square errors of PCA of rank 0, 1, ..., n: ``(n + 1,)``.
 
     Raises:
-        ConfigError: if the rank is out of range.
+        ConfigError: if the rank is out of range, or above the number of axes.
 
     Example:
         >>> x = torch.randn(99, 1, 2, 3)
@@ -78,10 +85,12 @@ def from_pca(
         >>> torch.allclose((f(x) - x).square().mean(), errors[2], rtol=0.05)
         True
     """
-    mean, axes, std = (part.to(images) for part in pca(images, complete=True))
-    n, shape, variances = len(mean), tuple(images.shape[1:]), std.square()
+    n, shape = images[0].numel(), tuple(images.shape[1:])
     if rank is not None and not 1 <= rank <= n:
         raise ConfigError(f"rank {rank}", f"1 to {n}, the size of an image", "Correct the rank.")
+    if axes is not None and rank is not None and rank > axes:
+        raise ConfigError(f"rank {rank}", f"at most {axes}, the axes", "Raise the number of axes.")
+    rotation, variances = _principal_axes(images, axes)
     scale, m = (variances + noise**2).sqrt(), min(leading, n)
     vectors = VectorFlow(m, blocks, width, coupling=coupling, scale_budget=blocks / 2)
     couplings: list[Invertible] = [Leading(vectors, n)]
@@ -91,7 +100,7 @@ def from_pca(
         couplings.append(AffineCoupling(n, MLP(m, 2 * (n - m), width, hidden=0), keep=m))
     pixels_to_axes = (
         on_pixels(shape, pixel_blocks, pixel_width),
-        Rotation.from_matrix(axes, mean),
+        rotation,
         Scaling(1 / scale),
     )
     g = Chain(*pixels_to_axes, *couplings, Scaling(scale)).to(images)
@@ -102,6 +111,20 @@ def from_pca(
     return Projector(g, selection, spread=scale), errors.clamp(
         min=MIN_ERROR_SHARE * errors[0].item()
     )
+
+
+def _principal_axes(images: Tensor, count: int | None) -> tuple[Invertible, Tensor]:
+    """The rotation to principal coordinates, ``count`` of them or all, and their variances."""
+    n = images[0].numel()
+    if count is None or count >= n:
+        mean, axes, std = (part.to(images) for part in pca(images, complete=True))
+        return Rotation.from_matrix(axes, mean), std.square()
+    count = whole(count, "axes", 1)
+    some = images[:: -(-len(images) // MAX_AXES_IMAGES)]
+    mean, axes, std = (part.to(images) for part in pca(some, min(count, len(some) - 1)))
+    rest = n - len(std)
+    lost = (some.flatten(1).var(0).sum() - std.square().sum()).clamp(min=0)
+    return Reflections(axes, mean), torch.cat([std.square(), (lost / rest).expand(rest)])
 
 
 class ProjectorObjective(nn.Module):

@@ -22,6 +22,8 @@ from rectilinear.recipes.base import Labels, Recipe, Stage, check_images
 from rectilinear.training import TrainConfig
 
 CHUNK_IMAGES = 512  # encoded at a time
+MAX_ALL_AXES = 4096  # values of an image up to which all principal axes are found
+AXES = 512  # that are found for larger images
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class ProjectorRecipe(Recipe):
         corruptions: Corruptions of the training images; an empty list trains on clean images.
         pixel_blocks: Convolutional couplings on the pixels; by default 2 where the sides are even
             and at least 16, else 0.
+        axes: Principal axes that are found, for images so large that all of them are too many; by
+            default all, or 512 for images of more than 4096 values.
         leading: Principal coordinates that the couplings act on.
         blocks: Number of couplings.
         width: Hidden width of their conditioner networks.
@@ -57,7 +61,7 @@ class ProjectorRecipe(Recipe):
         **Recipe.ranges,
         **dict.fromkeys(("pixel_blocks", "rank_weight", "tightness", "likelihood"), (0, inf)),
         **dict.fromkeys(
-            ("leading", "blocks", "width", "density_blocks", "density_width"), (1, inf)
+            ("axes", "leading", "blocks", "width", "density_blocks", "density_width"), (1, inf)
         ),
     }
 
@@ -77,6 +81,7 @@ class ProjectorRecipe(Recipe):
     nested: bool = False
     corruptions: tuple[str, ...] = ("noise", "missing", "occlusion", "blur")
     pixel_blocks: int | None = None
+    axes: int | None = None
     leading: int = 128
     blocks: int = 8
     width: int = 128
@@ -103,6 +108,11 @@ class ProjectorRecipe(Recipe):
             return self.pixel_blocks
         return 2 if min(h, w) >= 16 and h % 2 == w % 2 == 0 else 0
 
+    def _axes(self, values: int) -> int | None:
+        if self.axes is not None or values <= MAX_ALL_AXES:
+            return self.axes
+        return max(AXES, self.rank or 0)
+
     def check(self, data: Tensor) -> None:
         super().check(data)
         check_images(data, self.rank, least_rank=2)  # a density of one coordinate has no couplings
@@ -118,6 +128,7 @@ class ProjectorRecipe(Recipe):
             coupling=self.coupling,
             noise=self.noise,
             pixel_blocks=self._pixel_blocks(images.shape[-2], images.shape[-1]),
+            axes=self._axes(images[0].numel()),
         )
         objective = ProjectorObjective(
             projector,

@@ -32,7 +32,7 @@ from rectilinear.projector import (
     restore,
     spline,
 )
-from rectilinear.projector.restoration import Restoration
+from rectilinear.projector.restoration_table import Restoration
 from rectilinear.random import generator, seed_all
 from rectilinear.training import TrainConfig
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from rectilinear import datasets, plots, training
 from rectilinear.papers import Claim
 from rectilinear.projector import CORRUPTIONS, Projector, corrupt, from_pca, restoration
-from rectilinear.projector.restoration import Restoration
+from rectilinear.projector.restoration_table import Restoration
 from rectilinear.random import generator, seed_all
 from rectilinear.recipes.projector import ProjectorRecipe
 from rectilinear.training import TrainConfig

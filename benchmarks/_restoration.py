@@ -1,0 +1,303 @@
+"""Tables of ``projector.py --restore``: restoration beside what a user would pick, and drift.
+
+Each peer that is trained has the processor seconds of the projector. BM3D needs the package
+``bm3d``, TV, NLM and biharmonic inpainting need scikit-image: without them their columns stay out.
+"""
+
+from __future__ import annotations
+
+import time
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import torch
+from _projector_peers import Reconstruction, UNet, autoencoder
+from sklearn.ensemble import IsolationForest
+from torch import Tensor, nn
+
+from rectilinear import datasets, metrics
+from rectilinear.projector import (
+    ImagePrior,
+    Overlapping,
+    Projector,
+    ProjectorObjective,
+    RandomCorruption,
+    corrupt,
+    fit_blind,
+    fit_prior,
+    from_pca,
+    restore,
+)
+from rectilinear.projector.restoration_table import restoration_psnr
+from rectilinear.random import generator, seed_all
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    Map = Callable[[Tensor], Tensor]
+
+KINDS = ("noise", "missing", "occlusion", "blur")
+CASES = {
+    "noise": (0.1, 0.25, 0.5),
+    "missing": (0.25, 0.5, 0.75),
+    "occlusion": (0.25, 0.375, 0.5),
+    "blur": (0.04, 0.06, 0.1),
+}
+PHOTO_CASES = {
+    "noise": (15 / 255, 25 / 255, 50 / 255),
+    "missing": (0.25, 0.5, 0.75),
+    "occlusion": (0.125, 0.25),
+}
+RIDGE_ROWS, RIDGE = 40_000, 30.0
+OURS, F = "prior", "projector f(y)"
+
+
+def tables(args: argparse.Namespace) -> str:
+    """All tables of one data set, as Markdown."""
+    seed_all(args.seed)
+    photos = args.data == "photos"
+    size = 64 if photos else None
+    train, test = (
+        datasets.load(args.data, split, args.data_dir, size).images.mean(1, keepdim=True)
+        for split in ("train", "test")
+    )
+    draw = generator(args.seed)
+    test = test[torch.randperm(len(test), generator=draw)[: args.n]]
+    kinds = KINDS[:3] if photos else KINDS
+    start = time.process_time()
+    prior = fit_prior(
+        train, patch=8 if photos else None, components=args.components, seed=args.seed
+    )
+    fitted = time.process_time() - start
+    blind = fit_blind(prior, train[:: max(1, len(train) // 400)], kinds, seed=args.seed)
+    seconds = time.process_time() - start
+    print(f"prior {fitted:.0f} s, blind {seconds - fitted:.0f} s", flush=True)
+    peers, steps = trained(train, kinds, seconds, photos=photos)
+    maps = {OURS: blind, **peers}
+    lines = [
+        f"## Restoration: {args.data}, {len(test)} held-out images, one seed ({args.seed})\n",
+        (
+            f"`python benchmarks/projector.py --restore --data {args.data} --n {args.n} "
+            f"--components {args.components}`; torch {torch.__version__}, one thread. The prior "
+            f"(rank {prior.rank}, {prior.mixture.components} components) took {fitted:.0f} processor "
+            f"seconds to fit, its blind restorer {seconds - fitted:.0f}; each trained peer had "
+            f"{seconds:.0f}: {', '.join(f'{name} {n:,} steps' for name, n in steps.items())}.\n"
+        ),
+        *blind_table(maps, test, PHOTO_CASES if photos else CASES),
+        *told_table(prior, test, PHOTO_CASES if photos else CASES),
+    ]
+    if not photos:
+        lines += drift(peers, test)
+        lines += anomalies(args, prior, peers, train, test)
+    return "\n".join(lines) + "\n"
+
+
+def trained(
+    train: Tensor, kinds: tuple[str, ...], seconds: float, *, photos: bool
+) -> tuple[dict[str, Map], dict[str, int]]:
+    """Ridge regression, PCA, U-Net, and on small images an autoencoder and the projector."""
+    corruption = RandomCorruption(kinds)
+    shape = tuple(train.shape[1:])
+    found: dict[str, Map] = {"ridge": ridge(train, corruption, 8 if photos else None)}
+    steps = {}
+    unet = Reconstruction(UNet(shape[0], 16), corruption)
+    steps["U-Net"] = descend(unet, train, seconds, 16 if photos else 64)
+    found["U-Net"] = unet.network
+    if photos:
+        return found, steps
+    f, errors = from_pca(train, 32)
+    found["PCA, rank 32"] = from_pca(train, 32, blocks=1, width=2)[0]
+    objective = ProjectorObjective(f, errors, corruption=corruption)
+    steps[F] = descend(objective, train, seconds, 64)
+    auto = Reconstruction(autoencoder(shape, 32, 230_000), corruption)
+    steps["autoencoder"] = descend(auto, train, seconds, 64)
+    return {**found, F: f, "autoencoder": auto.network}, steps
+
+
+def descend(objective: nn.Module, data: Tensor, seconds: float, batch: int) -> int:
+    """Adam for a budget of processor seconds, the rate falling to zero; the number of steps."""
+    optimizer = torch.optim.Adam([p for p in objective.parameters() if p.requires_grad])
+    start, step = time.process_time(), 0
+    while (used := (time.process_time() - start) / seconds) < 1:
+        optimizer.param_groups[0]["lr"] = 2e-3 * (1 - used)
+        loss = objective(data[torch.randint(len(data), (batch,))])["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        step += 1
+    objective.eval().requires_grad_(requires_grad=False)
+    print(type(objective).__name__, step, "steps", flush=True)
+    return step
+
+
+def ridge(train: Tensor, corruption: RandomCorruption, patch: int | None) -> Map:
+    """One linear regression from corrupted to clean images (of patches of photos), averaged."""
+    x = train[torch.randint(len(train), (RIDGE_ROWS if patch is None else 2000,))]
+    y = torch.cat([corruption(part) for part in x.split(64)])
+    if patch is not None:
+        x, y = (nn.functional.unfold(z, patch, stride=patch).mT.flatten(0, 1) for z in (x, y))
+    x, y = x.flatten(1).double(), y.flatten(1).double()
+    mx, my = x.mean(0), y.mean(0)
+    gram = (y - my).T @ (y - my) + RIDGE * torch.eye(y.shape[1], dtype=y.dtype)
+    weight = torch.linalg.solve(gram, (y - my).T @ (x - mx))
+
+    def f(z: Tensor) -> Tensor:
+        return ((z.flatten(1).double() - my) @ weight + mx).to(z).reshape(z.shape)
+
+    return f if patch is None else Overlapping(f, patch, patch // 2)
+
+
+@torch.no_grad()
+def blind_table(
+    maps: dict[str, Map], test: Tensor, cases: dict[str, tuple[float, ...]]
+) -> list[str]:
+    """PSNR without knowing the corruption."""
+    lines = [
+        "### Blind: nothing is known of the corruption, PSNR in dB\n",
+        f"| corruption | severity | as seen | {' | '.join(maps)} |",
+        "|---|---|---|" + "---|" * len(maps),
+    ]
+    for kind, severities in {"none": (0.0,), **cases}.items():
+        for severity in severities:
+            y = test if kind == "none" else corrupt(test, kind, severity, generator(0)).images
+            found = {name: restoration_psnr(f(y), test) for name, f in maps.items()}
+            lines.append(row(kind, severity, restoration_psnr(y, test), found))
+            print(lines[-1], flush=True)
+    return [*lines, ""]
+
+
+def told_table(prior: ImagePrior, test: Tensor, cases: dict[str, tuple[float, ...]]) -> list[str]:
+    """PSNR where the noise level or the mask is known, beside methods that need no training."""
+    lines: list[str] = []
+    for kind in [kind for kind in cases if kind != "blur"]:
+        methods = classical(kind)
+        lines += [
+            f"### Told {'sigma' if kind == 'noise' else 'the mask'}: {kind}, PSNR in dB\n",
+            f"| corruption | severity | as seen | {' | '.join([OURS, *methods])} |",
+            "|---|---|---|" + "---|" * (1 + len(methods)),
+        ]
+        for severity in cases[kind]:
+            y, K = corrupt(test, kind, severity, generator(0))
+            noise = severity if kind == "noise" else 0.0
+            found = {OURS: restoration_psnr(restore(prior, y, K, noise=noise), test)}
+            for name, method in methods.items():
+                seen = None if K is None else K(torch.ones_like(y).flatten(1)).reshape(y.shape)
+                images = [
+                    method(y[i, 0].double().numpy(), severity if seen is None else seen[i, 0] == 0)
+                    for i in range(len(y))
+                ]
+                stacked = torch.stack([torch.as_tensor(z.copy()) for z in images])[:, None]
+                found[name] = restoration_psnr(stacked.to(test), test)
+            lines.append(row(kind, severity, restoration_psnr(y, test), found))
+            print(lines[-1], flush=True)
+        lines.append("")
+    return lines
+
+
+def classical(kind: str) -> dict[str, Callable[..., object]]:
+    """Methods that need no training, of the packages that are installed."""
+    if not find_spec("skimage"):
+        return {}
+    from skimage.restoration import (
+        denoise_nl_means,
+        denoise_tv_chambolle,
+        inpaint_biharmonic,
+    )
+
+    if kind != "noise":
+        return {"biharmonic": lambda y, out: inpaint_biharmonic(y, out.numpy())}
+    found = {
+        "TV": lambda y, s: denoise_tv_chambolle(y, weight=0.9 * s),
+        "NLM": lambda y, s: denoise_nl_means(y, 5, 9, h=0.6 * s, sigma=s, fast_mode=True),
+    }
+    if find_spec("bm3d"):
+        import bm3d
+
+        found["BM3D"] = lambda y, s: bm3d.bm3d(y, s)
+    return found
+
+
+def row(kind: str, severity: float, seen: float, found: dict[str, float]) -> str:
+    """A row of a table, the best in bold."""
+    best = max(found.values())
+    cells = [f"**{v:.2f}**" if v == best else f"{v:.2f}" for v in found.values()]
+    before = "" if seen == float("inf") else f"{seen:.2f}"
+    return f"| {kind} | {severity:.3g} | {before} | {' | '.join(cells)} |"
+
+
+@torch.no_grad()
+def drift(peers: dict[str, Map], test: Tensor) -> list[str]:
+    """What a hundred rounds of projecting and rounding to 8 bits change."""
+    maps = {name: peers[name] for name in (F, "PCA, rank 32", "autoencoder")}
+    rounds = (2, 5, 20, 100)
+    lines = [
+        "### A hundred rounds of projecting and rounding to 8 bits\n",
+        "Root mean square change from the first result, in steps of 8 bits.\n",
+        f"| map | {' | '.join(f'round {k}' for k in rounds)} |",
+        "|---|" + "---|" * len(rounds),
+    ]
+    for name, f in maps.items():
+        x = first = rounded(f(test))
+        cells = []
+        for k in range(2, 101):
+            x = rounded(f(x))
+            if k in rounds:
+                cells.append(f"{255 * float((x - first).square().mean().sqrt()):.2f}")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def rounded(x: Tensor) -> Tensor:
+    """8-bit images."""
+    return (255 * x.clamp(0, 1)).round() / 255
+
+
+@torch.no_grad()
+def anomalies(
+    args: argparse.Namespace,
+    prior: ImagePrior,
+    peers: dict[str, Map],
+    train: Tensor,
+    test: Tensor,
+) -> list[str]:
+    """Area under the curve for scores of the prior's projector and of simple peers."""
+    few = train[:4000]
+    other = "fashion_mnist" if args.data == "mnist" else "mnist"
+    grey = torch.rand(len(test), 1, 1, 1, generator=generator(1)).expand_as(test)
+    odd = {
+        other: datasets.load(other, "test", args.data_dir).images[: args.n],
+        "letters": datasets.letters(28, 0.72).images,
+        "on their side": test.rot90(dims=(2, 3)),
+        "shuffled": test.flatten(1)[:, torch.randperm(784, generator=generator(2))].view_as(test),
+        "grey": grey,
+        "black": torch.zeros_like(test),
+        "nearly grey": (grey + 0.01 * torch.randn(test.shape, generator=generator(3))).clamp(0, 1),
+    }
+    f = peers[F]
+    assert isinstance(f, Projector)
+    scored = {F: f.fitted(few, 0.05), "prior": prior.projector.fitted(few, 0.05, prior.mixture)}
+    scores: dict[str, Callable[[Tensor], Tensor]] = {}
+    for name, model in scored.items():
+        for kind in ("residual", "complement", "likelihood", "typicality"):
+            scores[f"{name}, {kind}"] = lambda x, m=model, k=kind: m.scores(x)[k]
+    flat, c = few.flatten(1).double(), metrics.pca(few)
+    std = c.std.clamp(min=0.02)
+    forest = IsolationForest(random_state=0).fit(flat.numpy())
+    scores["1-NN"] = lambda x: torch.cdist(x.flatten(1).double(), flat).amin(1)
+    scores["Mahalanobis"] = lambda x: (
+        (((x.flatten(1).double() - c.mean) @ c.axes) / std).square().sum(1)
+    )
+    scores["isolation forest"] = lambda x: torch.as_tensor(
+        -forest.score_samples(x.flatten(1).double().numpy())
+    )
+    lines = [
+        "### Anomalous images, AUROC against held-out images\n",
+        f"| score | {' | '.join(odd)} |",
+        "|---|" + "---|" * len(odd),
+    ]
+    for name, score in scores.items():
+        normal = score(test)
+        areas = [metrics.roc(normal, score(x)).area for x in odd.values()]
+        lines.append(f"| {name} | {' | '.join(f'{a:.3f}' for a in areas)} |")
+    return [*lines, ""]

@@ -1,0 +1,141 @@
+"""Images of any size by overlapping patches: averages of a map, and of posteriors, on patches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import fold, pad, unfold
+
+from rectilinear.checks import whole
+from rectilinear.errors import ConfigError, ShapeError
+from rectilinear.operators import Diagonal, Identity, Operator
+from rectilinear.projector.prior import ImagePrior, Posterior
+
+_LEAST_VARIANCE = 1e-6  # of a value, in the weights of patches
+
+
+class Overlapping:
+    """A map of patches ``(b, c, p, p)`` as a map of images of any size, by overlap-add.
+
+    Every patch of the image is mapped, and a pixel is the mean over all patches that it lies in.
+    With a stride of the patch's side the tiles do not overlap, and a projector of patches stays a
+    projector of images; with a smaller one it does not, and has no seams.
+
+    Args:
+        f: a map of patches, such as a :class:`~rectilinear.projector.Projector` on ``(c, p, p)``.
+        side: ``p``; by default that of the projector.
+        stride: pixels from patch to patch, half of the side by default.
+
+    Raises:
+        ConfigError: for a stride that is not 1 to the side, or a side that is not known.
+
+    Example:
+        >>> f = Overlapping(lambda x: x, side=8)
+        >>> x = torch.rand(2, 3, 21, 30)
+        >>> torch.allclose(f(x), x)
+        True
+    """
+
+    def __init__(
+        self, f: Callable[[Tensor], Tensor], side: int | None = None, stride: int | None = None
+    ) -> None:
+        shape = getattr(f, "shape", None) or getattr(getattr(f, "g", None), "shape", None)
+        if side is None and shape is not None and len(shape) == 3 and shape[1] == shape[2]:
+            side = shape[1]
+        if side is None:
+            raise ConfigError("a map of unknown patches", "a side in pixels", "Pass side=8.")
+        self.f, self.side = f, whole(side, "side", 1)
+        self.stride = checked_stride(stride, self.side, max(1, self.side // 2))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        check_image(x, self.side)
+        parts = Patches(x, self.side, self.stride)
+        mapped = self.f(parts.of(x))
+        return parts.mean(mapped, torch.ones_like(mapped))
+
+
+class Patches:
+    """The grid of patches of images ``(b, c, h, w)``, which are mirrored to fill the last ones."""
+
+    def __init__(self, x: Tensor, side: int, stride: int) -> None:
+        self.shape, self.side, self.stride = tuple(x.shape), side, stride
+        self.extra = [-(n - side) % stride for n in self.shape[2:]]
+
+    def of(self, x: Tensor) -> Tensor:
+        """The patches ``(b m, c, p, p)`` of images."""
+        whole_ = pad(x, (0, self.extra[1], 0, self.extra[0]), mode="replicate")
+        columns = unfold(whole_, self.side, stride=self.stride)
+        return columns.mT.reshape(-1, self.shape[1], self.side, self.side)
+
+    def mean(self, patches: Tensor, weights: Tensor) -> Tensor:
+        """The images of which these are patches: weighted means of all values of a pixel."""
+        return self._sum(weights * patches) / self._sum(weights)
+
+    def _sum(self, patches: Tensor) -> Tensor:
+        b, _, h, w = self.shape
+        size = h + self.extra[0], w + self.extra[1]
+        columns = patches.reshape(b, -1, patches[0].numel()).mT
+        return fold(columns, size, self.side, stride=self.stride)[..., :h, :w]
+
+
+def patch_posterior(
+    prior: ImagePrior,
+    y: Tensor,
+    measurement: Operator | None,
+    noise: float,
+    stride: int | None = None,
+) -> Posterior:
+    """The posterior of images of any size by a prior of patches, patch by patch.
+
+    A pixel is the mean of the posterior means of all patches that it lies in, each weighted by its
+    precision. ``std`` is that of the patches, averaged in the same way, and so an upper bound: the
+    mean of several patches errs less than each. The evidence is that of independent tiles.
+
+    Args:
+        prior: of patches ``(c, p, p)``.
+        y: data, ``(b, c, h, w)`` with ``h, w >= p``.
+        measurement: diagonal, on flattened images, or none.
+        noise: standard deviation of the noise.
+        stride: pixels from patch to patch; by default a quarter of the side, half of it with a
+            measurement, where every patch has a posterior of its own.
+
+    Raises:
+        ConfigError: for a measurement that is not diagonal.
+    """
+    side = prior.shape[1]
+    check_image(y, side)
+    if measurement is not None and not isinstance(measurement, Identity | Diagonal):
+        raise ConfigError(
+            f"a {type(measurement).__name__} with a prior of patches",
+            "a mask, or another diagonal measurement",
+            "Fit a prior to whole images, with patch=None.",
+        )
+    masked = isinstance(measurement, Diagonal)
+    parts = Patches(y, side, checked_stride(stride, side, max(1, side // (2 if masked else 4))))
+    seen: Operator | None = None
+    if isinstance(measurement, Diagonal):
+        values = measurement.values.detach().to(y).reshape(-1, *y.shape[1:]).expand_as(y)
+        seen = Diagonal(parts.of(values).flatten(1), trainable=False)
+    found = prior.posterior(parts.of(y), seen, noise)
+    weights = 1 / (found.std.square() + _LEAST_VARIANCE)
+    tiles = y.shape[2] * y.shape[3] / side**2
+    evidence = found.log_evidence.reshape(len(y), -1).mean(1) * tiles
+    return Posterior(parts.mean(found.mean, weights), parts.mean(found.std, weights), evidence)
+
+
+def check_image(x: Tensor, side: int) -> None:
+    """Raise a ShapeError unless ``x`` are images no smaller than a patch."""
+    if x.ndim != 4 or min(x.shape[2:]) < side:
+        raise ShapeError(
+            f"images of shape {tuple(x.shape)}", f"(b, c, h, w) with h and w of {side} or more"
+        )
+
+
+def checked_stride(stride: int | None, side: int, default: int) -> int:
+    """The stride, or its default; a ConfigError unless it is 1 to ``side``."""
+    stride = default if stride is None else whole(stride, "stride", 1)
+    if stride > side:
+        raise ConfigError(f"a stride of {stride}", f"1 to {side}, the side of a patch")
+    return stride

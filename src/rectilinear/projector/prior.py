@@ -1,0 +1,337 @@
+"""A distribution of images: a Gaussian mixture on principal coordinates, with exact posteriors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log, pi
+
+import torch
+from torch import Tensor
+
+from rectilinear.checks import check_batch, check_finite, is_within, whole
+from rectilinear.errors import ConfigError, ShapeError
+from rectilinear.invertible import (
+    Chain,
+    Flatten,
+    Invertible,
+    MixtureMap,
+    Reflections,
+    Rotation,
+    fit_mixture,
+)
+from rectilinear.metrics import pca
+from rectilinear.operators import Diagonal, Identity, Operator, to_dense
+from rectilinear.projector.conditioning import Information, Natural, condition
+from rectilinear.projector.model import Projector, Selection
+from rectilinear.random import generator
+from rectilinear.serialization import Configured
+
+NOISE_FLOOR = 1e-3  # standard deviation, below that of rounding to 8 bits, 1 / 255 / sqrt(12)
+MAX_DENSE = 4096  # values of an image up to which a measurement may be any operator
+MAX_FITTED = 10_000  # images that the mixture is fitted to
+ROWS_OF_COMPONENT = 125  # images for each component of the mixture, on average
+MAX_COMPONENTS = 80
+MAX_AXES_IMAGES = 8192  # that leading axes are found from, where not all are found
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """What is known about images behind data.
+
+    Attributes:
+        mean: the posterior mean, ``(b, *shape)``, the estimate of least expected square error.
+        std: the standard deviation of every value about it, ``(b, *shape)``.
+        log_evidence: ``log p(y)``, the log-density of the data in nats, ``(b,)``.
+    """
+
+    mean: Tensor
+    std: Tensor
+    log_evidence: Tensor
+
+
+class ImagePrior(Configured):
+    """The distribution ``x = mean + V c + e`` of images, with posteriors in closed form.
+
+    ``V`` are ``d`` principal axes, ``c`` follows a Gaussian mixture, and ``e`` is Gaussian and
+    independent from value to value: the density on the range of the linear projector
+    ``x -> mean + V V^T (x - mean)``, and the residual that the projector takes off. Behind every
+    linear measurement with Gaussian noise the posterior is a mixture again.
+
+    Args:
+        mean: mean image, ``(c, h, w)`` or of any other shape.
+        axes: ``V``, ``(n, d)`` with orthonormal columns.
+        residual: standard deviations of ``e``, ``(n,)``.
+        mixture: the density of ``c``, on ``(d,)``.
+
+    Raises:
+        ShapeError: if the shapes do not fit each other.
+
+    Reference: D. Zoran, Y. Weiss, From learning models of natural image patches to whole image
+    restoration, ICCV 2011; G. Yu, G. Sapiro, S. Mallat, Solving inverse problems with piecewise
+    linear estimators, IEEE TIP 2012.
+
+    Example:
+        >>> x = torch.randn(300, 1, 2, 3)
+        >>> prior = fit_prior(x, rank=4, components=2)
+        >>> y = x[:5].clone()
+        >>> y[..., 0] = 0
+        >>> found = prior.posterior(y, Diagonal((y != 0).float().flatten(1), trainable=False))
+        >>> torch.equal(found.mean[..., 1:], y[..., 1:]), bool((found.std[..., 0] > 0.1).all())
+        (True, True)
+    """
+
+    centre: Tensor
+    axes: Tensor
+    residual: Tensor
+
+    def __init__(self, mean: Tensor, axes: Tensor, residual: Tensor, mixture: MixtureMap) -> None:
+        super().__init__()
+        n = mean.numel()
+        if axes.ndim != 2 or axes.shape[0] != n or residual.shape != (n,):
+            raise ShapeError(
+                f"a mean of {n} values, axes {tuple(axes.shape)}, residuals "
+                f"{tuple(residual.shape)}",
+                "(n,), (n, d) and (n,)",
+            )
+        if mixture.shape != (axes.shape[1],):
+            raise ShapeError(f"a mixture on {mixture.shape}", f"({axes.shape[1]},), as the axes")
+        self.shape = tuple(mean.shape)
+        self.register_buffer("centre", mean.detach().clone())
+        self.register_buffer("axes", axes.detach().clone())
+        self.register_buffer("residual", residual.detach().clone())
+        self.mixture = mixture.requires_grad_(requires_grad=False)
+
+    @property
+    def rank(self) -> int:
+        """The number ``d`` of principal coordinates."""
+        return self.axes.shape[1]
+
+    @property
+    def projector(self) -> Projector:
+        """The projector onto the range, with the mixture as its density."""
+        n, d = self.axes.shape
+        mean = self.centre.flatten()
+        rotation: Invertible = (
+            Rotation.from_matrix(self.axes, mean) if d == n else Reflections(self.axes, mean)
+        )
+        g = Chain(Flatten(self.shape), rotation) if len(self.shape) > 1 else rotation
+        spread = self.residual.square().mean().sqrt().clamp(min=NOISE_FLOOR).repeat(n)
+        return Projector(g, Selection.leading(n, d).to(self.axes), self.mixture, spread)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The projection ``mean + V V^T (x - mean)``, ``(b, *shape)``."""
+        check_batch(x, self.shape, "x")
+        rows = (x - self.centre).flatten(1)
+        return ((rows @ self.axes) @ self.axes.T).reshape(x.shape) + self.centre
+
+    @torch.no_grad()
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """``count`` images of the range, ``(count, *shape)``, without the residual."""
+        z = torch.randn(whole(count, "count"), self.rank, generator=generator, dtype=torch.float64)
+        c = self.mixture.inverse(z.to(self.axes.device)).to(self.axes)
+        return (c @ self.axes.T).reshape(count, *self.shape) + self.centre
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """The log-density at images ``(b, *shape)``, in nats, ``(b,)``."""
+        return self.posterior(x).log_evidence
+
+    @torch.no_grad()
+    def posterior(
+        self,
+        y: Tensor,
+        measurement: Operator | None = None,
+        noise: float = 0.0,
+    ) -> Posterior:
+        """The posterior of images behind ``y = K x + N(0, noise^2)``.
+
+        Args:
+            y: data, ``(b, *shape)``.
+            measurement: ``K``, on flattened images; the identity by default. An operator that is
+                not diagonal is made a matrix, for images of at most 4096 values.
+            noise: standard deviation of the noise, 0 by default, where values seen without a gain
+                are kept as they are. Less than 0.001, the rounding to 8 bits, counts as 0.001.
+
+        Raises:
+            ShapeError: if shapes do not fit.
+            ConfigError: for negative noise, or an image too large for its measurement.
+        """
+        self._check(y, measurement, noise)
+        rows, mean = y.flatten(1).double(), self._mean()
+        variance = max(noise, NOISE_FLOOR) ** 2
+        if measurement is None or isinstance(measurement, Identity | Diagonal):
+            gains = torch.ones_like(mean)[None]
+            if isinstance(measurement, Diagonal):
+                gains = measurement.values.detach().double().reshape(-1, len(mean))
+            parts = self._diagonal(rows, gains, variance)
+            if noise == 0:
+                parts = torch.where(gains == 1, rows, parts[0]), *parts[1:]
+        else:
+            parts = self._dense(rows, to_dense(measurement).double(), variance)
+        x, std, evidence = parts
+        return Posterior(
+            x.to(y).reshape(y.shape), std.to(y).reshape(y.shape), evidence.to(torch.float64)
+        )
+
+    def _diagonal(
+        self, rows: Tensor, gains: Tensor, variance: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean, deviations and evidence for ``y_i = a_i x_i + noise``, gains ``(1 or b, n)``."""
+        V, tau2, mean = self.axes.double(), self.residual.double().square(), self._mean()
+        seen = gains != 0
+        data = torch.where(seen, rows / torch.where(seen, gains, 1.0) - mean, 0.0)
+        total = gains.square() * tau2 + variance
+        precision = gains.square() / total  # of data, as an observation of V c
+        h = (precision * data) @ V
+        if len(precision) == 1:
+            gram = (V * precision[0, :, None]).T @ V
+        else:
+            gram = torch.stack([(V * p[:, None]).T @ V for p in precision])
+        normal = torch.where(seen, data.square() * precision + total.log() + log(2 * pi), 0)
+        base = -0.5 * normal.sum(1)
+        found = condition(Natural.of(self.mixture), Information(gram, h, base), V)
+        smooth = found.mean @ V.T
+        share = tau2 * precision  # of what V c does not explain, ascribed to e
+        x = mean + smooth + share * (data - smooth)
+        variances = (1 - share).square() * found.variances + tau2 * (1 - share)
+        return x, variances.clamp(min=0).sqrt(), found.log_evidence
+
+    def _dense(self, rows: Tensor, K: Tensor, variance: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean, deviations and evidence for a matrix ``K``, the same for all images."""
+        V, tau2, mean = self.axes.double(), self.residual.double().square(), self._mean()
+        eye = torch.eye(len(K), dtype=K.dtype, device=K.device)
+        root = torch.linalg.cholesky((K * tau2) @ K.T + variance * eye)  # of cov(K e + noise)
+        whiten = torch.linalg.solve_triangular(root, torch.cat([K, eye], 1), upper=False)
+        KW, W = whiten[:, : K.shape[1]], whiten[:, K.shape[1] :]
+        M, data = KW @ V, (rows - mean @ K.T) @ W.T
+        volume = 2 * root.diagonal().log().sum() + len(K) * log(2 * pi)
+        base = -0.5 * (data.square().sum(1) + volume)
+        back = tau2[:, None] * KW.T  # cov(e, whitened data)
+        kept = V - back @ M
+        found = condition(Natural.of(self.mixture), Information(M.T @ M, data @ M, base), kept)
+        x = mean + found.mean @ kept.T + data @ back.T
+        variances = found.variances + (tau2 - (back @ KW).diagonal() * tau2).clamp(min=0)
+        return x, variances.sqrt(), found.log_evidence
+
+    def _mean(self) -> Tensor:
+        return self.centre.double().flatten()
+
+    def _check(self, y: Tensor, measurement: Operator | None, noise: float) -> None:
+        check_batch(y, self.shape, "y")
+        check_finite(y, "y")
+        n = self.centre.numel()
+        check_noise(noise)
+        if measurement is None:
+            return
+        if not measurement.in_dim == measurement.out_dim == n:
+            raise ShapeError(
+                f"a measurement of shape {measurement.out_dim} x {measurement.in_dim}",
+                f"{n} x {n}, the values of an image",
+            )
+        if not isinstance(measurement, Identity | Diagonal):
+            if measurement.batch_shape:
+                raise ShapeError(
+                    f"measurements of batch shape {tuple(measurement.batch_shape)}",
+                    "one for all images, or diagonal ones",
+                    "Restore the images one by one.",
+                )
+            if n > MAX_DENSE:
+                raise ConfigError(
+                    f"a {type(measurement).__name__} on images of {n} values",
+                    f"at most {MAX_DENSE} unless it is diagonal",
+                    "Use a prior of patches.",
+                )
+
+
+def check_noise(noise: float) -> None:
+    """Raise a ConfigError unless ``noise`` is a number of at least 0."""
+    if not is_within(noise, 0):
+        raise ConfigError(f"noise={noise!r}", "a standard deviation of at least 0")
+
+
+@torch.no_grad()
+def fit_prior(
+    images: Tensor,
+    rank: int = 64,
+    *,
+    components: int | None = None,
+    patch: int | None = None,
+    seed: int = 0,
+) -> ImagePrior:
+    """The prior of images ``(b, *shape)``, or of their square patches, by principal axes and EM.
+
+    Args:
+        images: clean images with values from 0 to 1.
+        rank: number of principal coordinates, 64 by default; at most the values of an image.
+        components: components of the mixture; by default one for 125 images, 80 at most.
+        patch: side of the patches in pixels, of images ``(b, c, h, w)``: for images of any size, 8
+            is usual. By default the prior is of whole images.
+        seed: of the choice of images and patches, and of the mixture.
+
+    Raises:
+        ConfigError: if the rank or the patch is out of range.
+        ShapeError: if there are fewer than two images.
+
+    Example:
+        >>> fit_prior(torch.rand(20, 3, 16, 16), rank=8, components=1, patch=4).shape
+        (3, 4, 4)
+    """
+    draw = generator(seed)
+    if patch is not None:
+        images = random_patches(images, patch, MAX_FITTED, draw)
+    check_batch(images, tuple(images.shape[1:]), "images")
+    check_finite(images, "images")
+    if len(images) < 2:
+        raise ShapeError(f"{len(images)} images", "two or more")
+    n = images[0].numel()
+    rank = min(whole(rank, "rank", 1), n, len(images) - 1)
+    mean, axes = leading_axes(images, rank)
+    rows = images.flatten(1).double() - mean
+    c = rows @ axes
+    residual = torch.cat(
+        [
+            (part - z @ axes.T).square()
+            for part, z in zip(rows.split(512), c.split(512), strict=True)
+        ]
+    ).mean(0)
+    chosen = c[torch.randperm(len(c), generator=draw)[:MAX_FITTED].to(c.device)]
+    if components is None:
+        components = max(1, min(MAX_COMPONENTS, len(chosen) // ROWS_OF_COMPONENT))
+    mixture = fit_mixture(chosen, components=components, seed=seed).map
+    centre = mean.reshape(images.shape[1:]).to(images)
+    residual = residual.sqrt().to(images)
+    return ImagePrior(centre, axes.to(images), residual, mixture.to(images.dtype))
+
+
+def leading_axes(images: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Mean ``(n,)`` and ``count`` principal axes ``(n, count)``, in float64.
+
+    The axes of large images are found from some of them, by a randomised decomposition.
+    """
+    n = images[0].numel()
+    if n <= 1024:
+        mean, axes, _ = pca(images, complete=True)
+        return mean, axes[:, :count]
+    some = images[:: -(-len(images) // MAX_AXES_IMAGES)]
+    mean, axes, _ = pca(some, min(count, len(some) - 1))
+    return mean, axes
+
+
+def random_patches(
+    images: Tensor, side: int, count: int, generator: torch.Generator | None = None
+) -> Tensor:
+    """``count`` patches ``(count, c, side, side)`` at random places of images ``(b, c, h, w)``.
+
+    Raises:
+        ConfigError: if the patches are larger than the images.
+    """
+    if images.ndim != 4:
+        raise ShapeError(f"images of shape {tuple(images.shape)}", "(b, c, h, w)")
+    b, _, h, w = images.shape
+    if not 1 <= whole(side, "patch", 1) <= min(h, w):
+        raise ConfigError(f"patches of {side} pixels", f"1 to {min(h, w)}, the images' side")
+    which, top, left = (
+        torch.randint(0, most, (count,), generator=generator)
+        for most in (b, h - side + 1, w - side + 1)
+    )
+    places = zip(which.tolist(), top.tolist(), left.tolist(), strict=True)
+    return torch.stack([images[i, :, y : y + side, x : x + side] for i, y, x in places])

@@ -1,0 +1,138 @@
+"""Posteriors of the prior against the formulas for each Gaussian, and restoration with them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import rectilinear as rl
+from rectilinear.errors import ConfigError, ShapeError
+from rectilinear.operators import Dense, Diagonal, Operator
+from rectilinear.projector import ImagePrior, Overlapping, fit_prior, posterior, restore
+from rectilinear.projector.conditioning import Natural
+
+
+def images(count: int = 300, seed: int = 0) -> torch.Tensor:
+    """Two kinds of 2 x 3 images."""
+    draw = torch.Generator().manual_seed(seed)
+    x = torch.randn(count, 1, 2, 3, dtype=torch.float64, generator=draw)
+    mix = torch.randn(3, 3, dtype=torch.float64, generator=draw)
+    return x @ mix + 3.0 * (torch.arange(count) % 2)[:, None, None, None]
+
+
+@pytest.fixture(scope="module")
+def prior() -> ImagePrior:
+    return fit_prior(images(), rank=4, components=2)
+
+
+def by_components(
+    prior: ImagePrior, y: torch.Tensor, K: torch.Tensor, noise: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Mean, deviations and evidence from the textbook formulas on all values."""
+    natural, V, mixture = Natural.of(prior.mixture), prior.axes, prior.mixture
+    eye = torch.eye(len(K), dtype=K.dtype)
+    evidence, means, variances = [], [], []
+    for k, weight in enumerate(mixture.log_weights.log_softmax(0)):
+        cov = V @ torch.linalg.inv(natural.precisions[k]) @ V.T + prior.residual.square().diag()
+        mean = prior.centre.flatten() + V @ mixture.means[k]
+        of_y = K @ cov @ K.T + noise**2 * eye
+        normal = torch.distributions.MultivariateNormal(K @ mean, of_y)
+        evidence.append(weight + normal.log_prob(y.flatten(1)))
+        gain = cov @ K.T @ torch.linalg.inv(of_y)
+        means.append(mean + (y.flatten(1) - K @ mean) @ gain.T)
+        variances.append((cov - gain @ K @ cov).diagonal())
+    shares = torch.stack(evidence, 1).softmax(1)[..., None]
+    each, spread = torch.stack(means, 1), torch.stack(variances)
+    mean = (shares * each).sum(1)
+    std = ((shares * (spread + each.square())).sum(1) - mean.square()).sqrt()
+    return mean.reshape(y.shape), std.reshape(y.shape), torch.stack(evidence, 1).logsumexp(1)
+
+
+def measurements() -> dict[str, tuple[Operator | None, torch.Tensor]]:
+    gains = torch.tensor([1.0, 0.5, 2.0, 1.0, 1.0, 3.0], dtype=torch.float64)
+    matrix = torch.randn(6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    return {
+        "all": (None, torch.eye(6, dtype=torch.float64)),
+        "gains": (Diagonal(gains), gains.diag()),
+        "one for each": (Diagonal(gains.repeat(4, 1)), gains.diag()),
+        "a matrix": (Dense(matrix), matrix),
+    }
+
+
+@pytest.mark.parametrize("kind", ["all", "gains", "one for each", "a matrix"])
+def test_the_posterior_is_that_of_every_component(prior: ImagePrior, kind: str) -> None:
+    K, matrix = measurements()[kind]
+    y = (images(4, seed=1).flatten(1) @ matrix.T).reshape(4, 1, 2, 3)
+    found, expected = prior.posterior(y, K, 0.3), by_components(prior, y, matrix, 0.3)
+    torch.testing.assert_close(found.mean, expected[0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.std, expected[1], atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.log_evidence, expected[2], atol=1e-5, rtol=0)
+
+
+def test_observed_values_stay_and_the_uncertainty_is_that_of_the_errors(prior: ImagePrior) -> None:
+    x = prior.sample(500, torch.Generator().manual_seed(0))
+    x = x + prior.residual.reshape(1, 2, 3) * torch.randn(x.shape, dtype=x.dtype)
+    seen = torch.tensor([[[[1.0, 0.0, 1.0], [1.0, 1.0, 0.0]]]], dtype=torch.float64)
+    K = Diagonal(seen.flatten(1), trainable=False)
+    found = prior.posterior(x * seen, K)
+    assert torch.equal(found.mean * seen, x * seen)
+    missing = (seen == 0).expand_as(x)
+    z = ((x - found.mean) / found.std)[missing]
+    assert 0.85 < z.square().mean().sqrt() < 1.15
+    # better than the projection of the image with zeros
+    worse = (prior(x * seen) - x)[missing].square().mean()
+    assert (x - found.mean)[missing].square().mean() < 0.5 * worse
+
+
+def test_the_mean_goes_from_the_data_to_the_prior_as_noise_grows(prior: ImagePrior) -> None:
+    x = images()[100:]
+    draw = torch.Generator().manual_seed(4)
+    for noise in (0.0, 0.1, 1.0, 10.0):
+        y = x + noise * torch.randn(x.shape, dtype=x.dtype, generator=draw)
+        error = (restore(prior, y, noise=noise, limits=(-99, 99)) - x).square().mean()
+        assert error <= 1.001 * (y - x).square().mean()
+        assert error <= (x - x.mean(0)).square().mean() * 1.05
+
+
+def test_its_projector_is_the_same_map_and_it_is_saved(prior: ImagePrior, tmp_path: Path) -> None:
+    x = images(5, seed=5)
+    torch.testing.assert_close(prior.projector(x), prior(x))
+    torch.testing.assert_close(prior(prior(x)), prior(x))
+    prior.save_pretrained(tmp_path)
+    torch.testing.assert_close(
+        rl.from_pretrained(tmp_path).posterior(x).std, prior.posterior(x).std
+    )
+
+
+def test_patches_restore_images_of_any_size() -> None:
+    draw = torch.Generator().manual_seed(0)
+    smooth = torch.nn.functional.interpolate(
+        torch.rand(4, 1, 5, 6, generator=draw), (29, 34), mode="bilinear"
+    )
+    prior = fit_prior(smooth[:3], rank=12, patch=4, components=2)
+    x = smooth[3:]
+    y = x + 0.1 * torch.randn(x.shape, generator=draw)
+    assert (restore(prior, y, noise=0.1) - x).square().mean() < 0.3 * (y - x).square().mean()
+    seen = (torch.rand(x.shape, generator=draw) < 0.5).float()
+    found = posterior(prior, x * seen, Diagonal(seen.flatten(1), trainable=False))
+    assert torch.allclose(found.mean * seen, x * seen, atol=1e-6)
+    assert (found.mean - x).square().mean() < 0.05 * (x * seen - x).square().mean()
+    tiles = Overlapping(prior, stride=4)
+    torch.testing.assert_close(tiles(tiles(x[..., :28, :32])), tiles(x[..., :28, :32]))
+
+
+def test_what_cannot_be_is_refused(prior: ImagePrior) -> None:
+    x = images(3)
+    with pytest.raises(ConfigError, match="noise"):
+        restore(prior, x, noise=-1.0)
+    with pytest.raises(ShapeError, match="6 x 6"):
+        prior.posterior(x, Diagonal(torch.ones(5)))
+    patches = fit_prior(torch.rand(3, 1, 8, 8), 4, patch=4, components=1)
+    with pytest.raises(ConfigError, match="mask"):
+        posterior(patches, torch.rand(1, 1, 8, 8), Dense(torch.eye(64)))
+    with pytest.raises(ShapeError, match="two or more"):
+        fit_prior(x[:1])
+    with pytest.raises(ConfigError, match="patches of 9"):
+        fit_prior(torch.rand(3, 1, 8, 8), 4, patch=9)
+    with pytest.raises(ConfigError, match="side"):
+        Overlapping(lambda z: z)

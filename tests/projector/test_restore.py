@@ -1,0 +1,126 @@
+"""Restoration by a map: what is kept, and that the best result is chosen without the truth."""
+
+import pytest
+import torch
+
+import rectilinear as rl
+from rectilinear.errors import ConfigError, ShapeError
+from rectilinear.projector import Projector, Selection, corrupt, from_pca, restore
+from rectilinear.projector.blind import fit_blind
+from rectilinear.projector.prior import fit_prior
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[torch.Tensor, torch.Tensor]:
+    return (rl.datasets.load("digits", "train").images, rl.datasets.load("digits", "test").images)
+
+
+def linear(train: torch.Tensor, rank: int) -> Projector:
+    return from_pca(train, rank, blocks=1, width=4)[0].requires_grad_(requires_grad=False)
+
+
+def error(x: torch.Tensor, y: torch.Tensor) -> float:
+    return float((x - y).square().mean())
+
+
+def test_with_known_noise_it_is_no_worse_than_the_input_or_blind(
+    digits: tuple[torch.Tensor, torch.Tensor],
+) -> None:
+    train, x = digits
+    f = linear(train, 12)
+    for noise in (0.0, 0.02, 0.1, 0.3):
+        y, _ = corrupt(x, "noise", noise, torch.Generator().manual_seed(0))
+        found = error(restore(f, y, noise=noise, steps=5), x)
+        assert found <= 1.02 * min(error(y, x), error(f(y), x))
+
+
+def test_with_a_mask_the_held_out_values_choose(digits: tuple[torch.Tensor, torch.Tensor]) -> None:
+    train, x = digits
+    y, K = corrupt(x, "missing", 0.3, torch.Generator().manual_seed(0))
+    f = linear(train, 12)
+    assert error(restore(f, y, K, noise=0.0, steps=20), x) < error(y, x)
+    useless = lambda z: 1 - z  # noqa: E731 - a map that only does damage
+    assert error(restore(useless, x, noise=0.1, steps=3), x) < 0.001
+
+
+def test_damped_steps_reach_the_same_point(digits: tuple[torch.Tensor, torch.Tensor]) -> None:
+    train, x = digits
+    f = linear(train.double(), 8)
+    y, K = corrupt(x[:9].double(), "occlusion", 0.4, torch.Generator().manual_seed(0))
+    full, damped = restore(f, y, K, 100), restore(f, y, K, 200, damping=0.5)
+    torch.testing.assert_close(f(full), f(damped), atol=1e-3, rtol=0)
+    for bad in (0.0, 1.5):
+        with pytest.raises(ConfigError, match="damping"):
+            restore(f, y, K, damping=bad)
+
+
+def test_the_prior_is_above_the_map_and_limits_hold(
+    digits: tuple[torch.Tensor, torch.Tensor],
+) -> None:
+    train, x = digits
+    f, prior = linear(train, 16), fit_prior(train, rank=24, components=4)
+    for kind in ("missing", "occlusion"):
+        y, K = corrupt(x, kind, 0.5, torch.Generator().manual_seed(0))
+        found = restore(prior, y, K)
+        assert error(found, x) < 0.8 * error(restore(f, y, K, 30), x)
+        assert found.min() >= 0
+        assert found.max() <= 1
+
+
+def test_blind_restoration_tells_kinds_apart(digits: tuple[torch.Tensor, torch.Tensor]) -> None:
+    train, x = digits
+    blind = fit_blind(fit_prior(train, rank=16, components=4), train[:250], ("noise", "missing"))
+    for kind, severity, way in (("noise", 0.25, "noise"), ("missing", 0.5, "zeros")):
+        y, K = corrupt(x[:60], kind, severity, torch.Generator().manual_seed(0))
+        assert blind.probabilities(y)[:, blind.answers.index(way)].mean() > 0.8
+        assert error(restore(blind, y), x[:60]) < 0.6 * error(y, x[:60])
+        told = restore(blind, y, K, noise=None if K is not None else severity)
+        assert error(told, x[:60]) < error(restore(blind, y), x[:60]) * 1.05
+    with pytest.raises(ConfigError, match="salt"):
+        fit_blind(blind.prior, train, ("salt",))
+
+
+def test_backprojection_hits_the_image_and_keeps_the_rest() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        g = rl.invertible.VectorFlow(6, blocks=3, width=16).double()
+        for p in g.parameters():
+            torch.nn.init.normal_(p, std=0.2)
+        other = rl.invertible.VectorFlow(6, blocks=2, width=8).double()
+        f = rl.truncate(rl.Linearizer(g, rl.operators.Dense(6, 6).double(), other), 3)
+        x = torch.randn(20, 6, dtype=torch.float64)
+        y = f(torch.randn(20, 6, dtype=torch.float64))
+        nearest = rl.backproject(f, x, y)
+        torch.testing.assert_close(f(nearest), y, atol=1e-8, rtol=0)
+        # any other solution is farther, in the space of the inputs
+        others = rl.backproject(f, x + torch.randn_like(x), y)
+        away = [(g(z) - g(x)).norm(dim=1) for z in (nearest, others)]
+        assert bool((away[0] <= away[1] + 1e-9).all())
+        torch.testing.assert_close(rl.backproject(f, nearest, y), nearest)
+        p = Projector(g, Selection.leading(6, 2).double())
+        z = torch.randn_like(x)
+        torch.testing.assert_close(p(rl.backproject(p.linearizer, x, p(z))), p(z))
+        with pytest.raises(ShapeError, match="20 points"):
+            rl.backproject(f, x, y[:3])
+
+
+def test_leading_axes_train_where_all_are_too_many() -> None:
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(40, 3, 6, 6, generator=draw).double() * 0.01
+    waves = torch.randn(12, 108, generator=draw).double() / torch.arange(1, 13)[:, None]
+    x = x + (torch.randn(40, 12, generator=draw).double() @ waves).reshape(x.shape)
+    f, errors = from_pca(x, rank=8, axes=16, leading=12, blocks=2, width=8)
+    all_axes, all_errors = from_pca(x, rank=8, leading=12, blocks=2, width=8)
+    torch.testing.assert_close(f(x), all_axes(x), atol=1e-3, rtol=0)
+    torch.testing.assert_close(errors[:9], all_errors[:9], rtol=2e-2, atol=0)
+    with pytest.raises(ConfigError, match="axes"):
+        from_pca(x, rank=17, axes=16)
+
+
+def test_blank_images_are_not_the_most_usual(digits: tuple[torch.Tensor, torch.Tensor]) -> None:
+    train, x = digits
+    f = linear(train, 16).fitted(train, 0.05)
+    blank = torch.rand(50, 1, 1, 1, generator=torch.Generator().manual_seed(0)).expand(50, 1, 8, 8)
+    for images in (blank, torch.zeros(50, 1, 8, 8)):
+        normal, odd = f.scores(x)["typicality"], f.scores(images)["typicality"]
+        assert rl.metrics.roc(normal, odd).area > 0.99
