@@ -412,6 +412,7 @@ def main() -> None:
     parser.add_argument("--peers", default=f"{AUTO},{LEARNED}", help="besides PCA")
     parser.add_argument("--ways", action="store_true")
     parser.add_argument("--restore", action="store_true", help="beside what a user would pick")
+    parser.add_argument("--few", action="store_true", help="with --restore: fewer peers")
     parser.add_argument("--components", type=int, default=50, help="of the prior, with --restore")
     parser.add_argument("--out", type=Path, default=Path("runs/projector"))
     args = parser.parse_args()

@@ -48,7 +48,7 @@ def test_every_name_loads() -> None:
 def test_the_types_of_the_verbs_name_the_same_arguments() -> None:
     body = ast.parse(Path(rl.__file__).with_name("verbs.pyi").read_text(encoding="utf-8")).body
     verbs = {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
-    assert {*verbs, "project"} == set(import_module("rectilinear.verbs").__all__)
+    assert {*verbs, "project", "backproject"} == set(import_module("rectilinear.verbs").__all__)
     for name, node in verbs.items():
         declared = [argument.arg for argument in node.args.args]
         assert list(inspect.signature(getattr(rl, name)).parameters) == declared, name

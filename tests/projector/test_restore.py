@@ -39,7 +39,7 @@ def test_with_a_mask_the_held_out_values_choose(digits: tuple[torch.Tensor, torc
     y, K = corrupt(x, "missing", 0.3, torch.Generator().manual_seed(0))
     f = linear(train, 12)
     assert error(restore(f, y, K, noise=0.0, steps=20), x) < error(y, x)
-    useless = lambda z: 1 - z  # noqa: E731 - a map that only does damage
+    useless = lambda z: 1 - z  # noqa: E731 - a map that helps nobody
     assert error(restore(useless, x, noise=0.1, steps=3), x) < 0.001
 
 
@@ -74,8 +74,8 @@ def test_blind_restoration_tells_kinds_apart(digits: tuple[torch.Tensor, torch.T
         y, K = corrupt(x[:60], kind, severity, torch.Generator().manual_seed(0))
         assert blind.probabilities(y)[:, blind.answers.index(way)].mean() > 0.8
         assert error(restore(blind, y), x[:60]) < 0.6 * error(y, x[:60])
-        told = restore(blind, y, K, noise=None if K is not None else severity)
-        assert error(told, x[:60]) < error(restore(blind, y), x[:60]) * 1.05
+        informed = restore(blind, y, K, noise=None if K is not None else severity)
+        assert error(informed, x[:60]) < error(restore(blind, y), x[:60]) * 1.05
     with pytest.raises(ConfigError, match="salt"):
         fit_blind(blind.prior, train, ("salt",))
 

@@ -29,7 +29,7 @@ BLUR_NOISE = 0.004  # of the data behind a blur whose width lies between two lev
 ZEROED = ("missing", "occlusion")
 WINDOWS = (3, 7)  # pixels, for the share of zeros about a pixel
 SQUARES = (2, 3, 5, 7, 10, 14)  # sides of squares of zeros that a pixel may lie in
-SURE = 0.9  # probability from which on a zero counts as observed
+LEAST_KEPT = 0.9  # probability from which on a zero counts as observed
 LEAST = 0.02  # probability of a kind that counts
 TRAINED_IMAGES = 600
 TRAINED_VALUES = 60_000
@@ -135,7 +135,7 @@ class BlindRestorer(Configured):
         return self.prior.posterior(y, K, noise)
 
     def patched(self, y: Tensor) -> bool:
-        """Whether images are larger than the prior's."""
+        """True if images are larger than the prior's."""
         return tuple(y.shape[1:]) != self.prior.shape
 
     def _keep(self, y: Tensor, levels: dict[str, Tensor]) -> Tensor:  # noqa: ARG002
@@ -168,7 +168,7 @@ class BlindRestorer(Configured):
             found = self.posterior(y, _seen(observed, y), 0.0)
             p = network(_standard(where_features(self, y, found), self.where_scale))
             kept = torch.sigmoid(p).reshape(y.shape)
-            observed = ~empty | (kept > SURE)
+            observed = ~empty | (kept > LEAST_KEPT)
         return torch.where(empty, (1 - kept) * found.mean, y)
 
 
@@ -181,7 +181,7 @@ def _standard(features: Tensor, scale: Tensor) -> Tensor:
 
 
 def kind_features(y: Tensor, levels: dict[str, Tensor]) -> Tensor:
-    """What tells kinds of corruption apart, ``(b, features)``: evidence, zeros, and range."""
+    """Features of kinds of corruption, ``(b, features)``: evidence, zeros, and range."""
     n = y[0].numel()
     empty = (y == 0).all(1, keepdim=True).to(y)
     noise = levels["noise"].to(y)
@@ -202,7 +202,7 @@ def kind_features(y: Tensor, levels: dict[str, Tensor]) -> Tensor:
 
 
 def where_features(f: BlindRestorer, y: Tensor, found: Posterior) -> Tensor:
-    """What tells missing values from zeros, for every value, ``(b n, features)``."""
+    """Features of missing values and of zeros, for every value, ``(b n, features)``."""
     empty = (y == 0).all(1, keepdim=True).to(y)
     around = [avg_pool2d(empty, w, 1, w // 2, count_include_pad=False) for w in WINDOWS]
     square = torch.stack([_in_square(empty, side) for side in SQUARES]).sum(0)
@@ -324,7 +324,7 @@ def _train(f: BlindRestorer, examples: _Examples, draw: torch.Generator) -> None
         kept = there.flatten()[some].to(features)[:, None]
         _fit(network, features[some], kept, draw)
         with torch.no_grad():
-            observed = (y != 0) | (torch.sigmoid(network(features)).reshape(y.shape) > SURE)
+            observed = (y != 0) | (torch.sigmoid(network(features)).reshape(y.shape) > LEAST_KEPT)
 
 
 def _scale(features: Tensor) -> Tensor:

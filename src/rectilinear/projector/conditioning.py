@@ -16,7 +16,7 @@ _LEAST = 1e-6  # responsibility that counts where all rows share their measureme
 
 @dataclass(frozen=True, eq=False)
 class Information:
-    """What data say of coordinates ``c``: ``log p(y | c) = base + h . c - c . G c / 2``.
+    """The likelihood of coordinates ``c``: ``log p(y | c) = base + h . c - c . G c / 2``.
 
     Attributes:
         gram: ``G``, ``(d, d)`` for all rows or ``(b, d, d)``.

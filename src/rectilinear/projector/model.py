@@ -210,7 +210,7 @@ class Projector(Configured):
         }
 
     def _features(self, x: Tensor, scores: dict[str, Tensor] | None = None) -> Tensor:
-        """What ``typicality`` compares, ``(b, 4)``."""
+        """Features that ``typicality`` compares, ``(b, 4)``."""
         scores = self._scores(x) if scores is None else scores
         contrast = x.flatten(1).std(1, correction=0)
         logs = [

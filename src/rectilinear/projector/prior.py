@@ -36,7 +36,7 @@ MAX_AXES_IMAGES = 8192  # that leading axes are found from, where not all are fo
 
 @dataclass(frozen=True, eq=False)
 class Posterior:
-    """What is known about images behind data.
+    """Mean, uncertainty and evidence of images behind data.
 
     Attributes:
         mean: the posterior mean, ``(b, *shape)``, the estimate of least expected square error.
