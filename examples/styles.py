@@ -1,51 +1,51 @@
-"""Three image styles as three operators: blended, exchanged, removed, and a fourth added later."""
+"""Image styles as operators of one network: any strength, exchanged, removed, one added later."""
 
 import torch
 
-import rectilinear as rl
-from rectilinear.style import StyleObjective, filtered, fit_style, lessons, new_model
+from rectilinear.style import StyleObjective, filtered, fit_style, new_model, with_ways_back
+from rectilinear.style.maps import as_eight_bit
+from rectilinear.style.measure import above_flat, score
+from rectilinear.style.photos import paint, read_photos
 
 torch.manual_seed(0)
-images, _ = rl.datasets.load("photos", "train", size=8)
-held_out, _ = rl.datasets.load("photos", "test", size=8)
-held_out = held_out[::10]
+photos = read_photos("photos", "train", side=64)  # parts of two photographs, the rest is held out
+held_out = paint(
+    read_photos("photos", "test", side=64), ("negative", "dusk", "rose"), filtered, progress=False
+)
 
-
-def psnr(x, y):
-    """Mean over images, in dB."""
-    return rl.metrics.psnr(x, y).mean().item()
-
-
-styles = ("soft", "negative", "dusk")
-model = new_model((3, 8, 8), styles, blocks=8, width=32)
-rows, weights = lessons(images, styles, filtered, blends=1)  # the teacher is a filter with sliders
-objective = StyleObjective(model, weights, latent=0.02)
-objective.prepare(rows)  # every operator starts at its least squares
-optimizer = torch.optim.Adam(objective.parameters(), lr=5e-3)
-for _ in range(150):
-    loss = objective(rows[torch.randint(len(rows), (32,))])["loss"]
+styles = ("negative", "dusk")
+lessons = paint(photos, styles, filtered, progress=False)  # the teacher is a filter with sliders
+model = new_model(styles, couplings=4, width=16, basis="pixels")
+objective = StyleObjective(model, lessons, tile=32)
+objective.prepare(lessons.rows())  # every operator starts at its least squares
+optimizer = torch.optim.Adam(objective.parameters(), lr=3e-3)
+for _ in range(100):
+    loss = objective(lessons.rows()[torch.randint(len(photos), (8,))])["loss"]
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
 
 model.requires_grad_(requires_grad=False)
+model = with_ways_back(model, photos)
+x = held_out.photos[0].float() / 255
 for name in styles:
-    print(
-        f"{name:9} {psnr(model(held_out, name), filtered(held_out, {name: 1.0})):5.1f} dB, held out"
-    )
+    pairs = list(zip(held_out.photos, held_out.paintings[name], strict=True))
+    print(f"{name:9} {above_flat(model.style(name), pairs):5.1f} dB above a flat colour, held out")
 
-goal = filtered(held_out, {"soft": 0.5, "dusk": 0.5})  # the teacher's sliders half-way
-ends = model(held_out, "soft"), model(held_out, "dusk")
-print(f"half-way  {psnr(model.path('soft', 'dusk', 0.5)(held_out), goal):5.1f} dB by operators")
-print(f"          {psnr((ends[0] + ends[1]) / 2, goal):5.1f} dB by pixels")
-
-turned = model.between("soft", "dusk")(ends[0])
-print(f"exchange  {(turned - ends[1]).abs().max():.1e} from the style of the original")
-print(f"removal   {(model.removal('soft')(ends[0]) - held_out).abs().max():.1e} from the original")
-
-more = model.added("rose", fit_style(model, images, filtered(images, {"rose": 1.0}), size=5))
+half = model.path("identity", "dusk", 0.5)  # half the strength
 print(
-    f"rose      {psnr(more(held_out, 'rose'), filtered(held_out, {'rose': 1.0})):5.1f} dB, added "
-    "in closed form"
+    f"strength  {score(model.path('identity', 'dusk', 0.0)(x), x):5.0f} dB at 0, the photo itself"
 )
-print(f"          {more.shares['rose']:.2%} of the parameters of the networks")
+print(f"          {score(half(x), model(x, 'dusk')):5.1f} dB from the style at a half")
+
+saved = as_eight_bit(model(x, "negative"))  # as it comes out of a file
+turned = model.between("negative", "dusk")
+print(f"exchange  {score(turned(saved), model(x, 'dusk')):5.1f} dB, {turned.which(saved)} way back")
+print(f"removal   {score(model.removal('negative')(saved), x):5.1f} dB to the photo")
+
+more = model.added(
+    "rose", fit_style(model, photos, [filtered(p[None] / 255, {"rose": 1.0})[0] for p in photos])
+)
+pairs = list(zip(held_out.photos, held_out.paintings["rose"], strict=True))
+print(f"rose      {above_flat(more.style('rose'), pairs):5.1f} dB, added in closed form")
+print(f"          {more.shares['rose']:.1%} of the parameters of the network")

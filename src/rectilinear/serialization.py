@@ -48,6 +48,14 @@ _FORMER = {
     "rectilinear.koopman.Features.looks": "strides",
 }
 """Present names of classes, whole packages and arguments in files of earlier versions."""
+_GONE = {
+    "rectilinear.style.StyleTransfer.g_in": (
+        "a model of styles of square tiles, of an earlier version",
+        "one of whole images: a network and an affine map a style",
+        "Train it again: rectilinear train style; or load rl.load('styles').",
+    )
+}
+"""Arguments that a class no longer takes: what such a file holds, what is read now, what to do."""
 _BUILD_ERRORS = (
     *(RectilinearError, LookupError, TypeError),
     *(ValueError, AttributeError, RuntimeError),
@@ -276,6 +284,8 @@ def _build(calls: list[dict[str, Any]], tensors: dict[str, Tensor]) -> Configure
             _FORMER.get(f"{call['class']}.{k}", k): item for k, item in call["arguments"].items()
         }
         if unknown := sorted(set(call["arguments"]) - set(bound.signature.parameters)):
+            if gone := [_GONE[k] for k in (f"{call['class']}.{n}" for n in unknown) if k in _GONE]:
+                raise CheckpointError(*gone[0])
             raise CheckpointError(
                 f"{', '.join(unknown)} for {call['class']}", "arguments it takes", FRESH
             )

@@ -340,14 +340,14 @@ def test_projector_and_corruptions() -> None:
 
 
 def test_styles() -> None:
-    model = new_model((3, 8, 8), ["a", "b"], blocks=4, width=8).double()
+    model = new_model(["a", "b"], couplings=4, width=8, generator=True).double()
     for p in model.parameters():
-        p.data += 0.05 * rand(*p.shape)
-    x = torch.rand(3, 3, 8, 8, dtype=torch.float64)
-    model.g_in(x), model.g_out(x)  # initialises ActNorm
-    model.eval()
+        p.data += 0.02 * rand(*p.shape)
+    x = torch.rand(3, 3, 9, 14, dtype=torch.float64)
     there = deepcopy(model).to(DEVICE)
     same(there(x.to(DEVICE), "a"), model(x, "a"), 1e-6)
+    power = there.path("identity", "a", 0.3, kind="power")
+    same(power(x.to(DEVICE)), model.path("identity", "a", 0.3, kind="power")(x), 1e-6)
 
 
 def test_forecasts() -> None:

@@ -9,7 +9,7 @@ from PIL import Image, features
 
 from rectilinear import datasets
 from rectilinear.errors import DataError
-from rectilinear.style import pairs
+from rectilinear.style.photos import pairs
 
 
 def paint(path: Path, value: int, *, colour: bool = True, size: tuple[int, int] = (6, 5)) -> None:
@@ -150,8 +150,9 @@ def test_pairs_are_matched_by_name(names: list[str], tmp_path: Path) -> None:
         paint(tmp_path / "one" / f"{name}.bmp", 10 * i)
         paint(tmp_path / "two" / f"{name}{'.png' if i % 2 else '.tga'}", 10 * i)
     for split in ("train", "test"):
-        one, two = pairs(tmp_path, ("one", "two"), split).values()
-        assert torch.equal(one, two)
+        found = pairs(tmp_path / "one", {"two": tmp_path / "two"}, split)
+        for one, two in zip(found.photos, found.paintings["two"], strict=True):
+            assert torch.equal(one, two)
 
 
 def test_pairs_in_sub_folders_of_other_names_are_refused(tmp_path: Path) -> None:
@@ -159,7 +160,7 @@ def test_pairs_in_sub_folders_of_other_names_are_refused(tmp_path: Path) -> None
         paint(tmp_path / "one" / "x" / f"{i}.png", i)
         paint(tmp_path / "two" / "x" / f"{i + 1}.png", i + 1)
     with pytest.raises(DataError, match="not in both"):
-        pairs(tmp_path, ("one", "two"))
+        pairs(tmp_path / "one", {"two": tmp_path / "two"})
 
 
 def test_copies_in_one_style_do_not_part_the_pairs(tmp_path: Path) -> None:
@@ -172,6 +173,10 @@ def test_copies_in_one_style_do_not_part_the_pairs(tmp_path: Path) -> None:
         )
         (tmp_path / "two").mkdir(exist_ok=True)
         (tmp_path / f"{i}.png").rename(tmp_path / "two" / f"{i:02}.png")
-    train, test = (pairs(tmp_path, ("one", "two"), split) for split in ("train", "test"))
-    assert (len(train["two"]), len(test["two"])) == (20, 4)
-    assert torch.equal(train["one"], datasets.load(tmp_path / "one").images)
+    train, test = (
+        pairs(tmp_path / "one", {"two": tmp_path / "two"}, split) for split in ("train", "test")
+    )
+    assert (len(train.paintings["two"]), len(test.paintings["two"])) == (20, 4)
+    assert torch.equal(
+        torch.stack([*train.photos]).float() / 255, datasets.load(tmp_path / "one").images
+    )

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 OLD = Path(__file__).parents[1] / "data" / "first_version"
 VALUES, _ = load_tensors(OLD / "values.safetensors")
-KINDS = ["linearizer", "two_spaces", "flow", "style", "product", "sum", "kronecker"]
+KINDS = ["linearizer", "two_spaces", "flow", "product", "sum", "kronecker"]
 DEEP = [
     "gram",
     "deep_sum",
@@ -55,7 +55,6 @@ def build(kind: str) -> rl.Configured:
         "linearizer": lambda: rl.Linearizer(g, A),
         "two_spaces": lambda: rl.Linearizer(g, A, network(1)),
         "flow": lambda: rl.flow.LinearFlow(g, None, rl.flow.ScalarPlusLowRankVelocity(2, 1, 2)),
-        "style": lambda: rl.style.StyleTransfer(g, {"x": A, "y": op.Identity(2)}),
         "product": lambda: op.Product(B, B, A, B),
         "sum": lambda: op.Sum(B, A, B),
         "kronecker": lambda: op.Kronecker(A, A),
@@ -83,8 +82,6 @@ def value(kind: str, model: nn.Module) -> Tensor:
             return model.velocity.velocity(0.3)(model.g_noise(VALUES["x"])) + model.g_data(
                 VALUES["x"]
             )
-        if kind == "style":
-            return model.g_out.inverse(model.operator("x")(model.g_in(VALUES["x"])))
         return model(VALUES["x4" if kind.endswith("kronecker") else "x"])
 
 

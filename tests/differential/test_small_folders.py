@@ -26,7 +26,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "mnist": {"size": 6, "rank": 4, "leading": 8, "latents": 6, "pixel_width": 4, **DENSITY},
     "images": {"size": 6, "rank": 4, "leading": 8, "latents": 6, "pixel_width": 4, **DENSITY},
     "projector": {"size": 6, "rank": 4, **DENSITY},
-    "style": {"size": 8, "styles": ["soft", "ink"], "blends": 0},
+    "style": {"size": 8, "styles": ["soft", "ink"], "tile": 8},
 }
 
 
@@ -134,8 +134,8 @@ OUT_OF_RANGE = [
     ("projector", {"rank": 1}),
     *(
         ("style", change)
-        for change in ({"kernel": 4}, {"kernel": 0}, {"levels": 4}, {"blends": -1}, {"latent": -0.1}, {"styles": []},
-                       {"styles": ["soft", "soft"]}, {"styles": ["none"]})
+        for change in ({"tile": 0}, {"tile": 6}, {"size": 0}, {"styles": []}, {"styles": ["soft", "soft"]},
+                       {"styles": ["none"]})
     ),
 ]  # fmt: skip
 

@@ -18,7 +18,7 @@ from rectilinear.recipes import packaged
 if TYPE_CHECKING:
     from pathlib import Path
 
-MAX_BYTES = 8 * 2**20
+MAX_BYTES = 10 * 2**20
 
 
 @pytest.mark.parametrize("name", packaged.SHA256)
@@ -51,8 +51,53 @@ def test_inversion_is_exact_in_float64() -> None:
 
 
 def test_together_they_are_small() -> None:
-    assert set(packaged.SHA256) == {path.name for path in packaged.FOLDER.iterdir()}
+    assert set(packaged.SHA256 | packaged.STYLES) == {
+        path.name for path in packaged.FOLDER.iterdir()
+    }
     assert sum(file.stat().st_size for file in packaged.FOLDER.rglob("*.*")) <= MAX_BYTES
+
+
+STYLES = ("engraving", "night", "charcoal", "woodcut")
+LOOKS = ("soft", "sepia", "negative", "dusk", "ink", "rose")
+
+
+def test_the_styles_work_on_any_photo() -> None:
+    model = rl.load("styles")
+    assert model.names == ("identity", *STYLES, *LOOKS)
+    photo, _ = rl.style.photos.read_photos("photos", "test", 128)
+    x = photo[:, :97, :30].float() / 255
+    for name in model.names:
+        assert model(x, name).shape == x.shape
+        start = model.path("identity", name, 0.0)(x)
+        assert rl.metrics.psnr(start[None], x[None]) > 120
+        half = model.path("identity", name, 0.5, kind="power")(x)
+        assert torch.isfinite(half).all()
+    assert torch.equal(rl.load("styles")(x, "night"), model(x, "night"))
+
+
+def test_the_styles_look_like_their_teacher_and_are_exchanged_after_eight_bits() -> None:
+    model = rl.load("styles")
+    _, photo = rl.style.photos.read_photos("photos", "test", 96)
+    x = photo[:, :96, :24].float() / 255
+    for name in LOOKS:
+        taught = rl.style.filtered(x[None], {name: 1.0})[0]
+        flat = taught.mean((1, 2), keepdim=True).expand_as(taught)
+        made, plain = (rl.metrics.psnr(y[None], taught[None]) for y in (model(x, name), flat))
+        assert made > plain + 3, name
+    night, charcoal = (model(x, name) for name in ("night", "charcoal"))
+    saved = (night.clamp(0, 1) * 255).round() / 255
+    turn = model.between("night", "charcoal")
+    fitted, exact = (
+        float(rl.metrics.psnr(f(saved)[None], charcoal[None])) for f in (turn, turn.exact)
+    )
+    assert turn.which(saved) == "fitted"
+    assert fitted > 25
+    assert fitted > exact + 3
+
+
+def test_styles_are_no_generator(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sample", "styles"]) == 2
+    assert "rectilinear stylize" in capsys.readouterr().err
 
 
 def test_other_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

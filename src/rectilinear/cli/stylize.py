@@ -1,8 +1,9 @@
-"""``rectilinear stylize``."""
+"""``rectilinear stylize``: whole images in a style, at any strength, or from style to style."""
 
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -11,74 +12,106 @@ from rectilinear.cli._options import Common, UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rectilinear import Linearizer
-    from rectilinear.style import StyleTransfer
+    from rectilinear.style import StyleCollection, StyleMap, StyleTransfer, WayBack
+
+    Styles = StyleTransfer | StyleCollection
+
+MAX_STRENGTH = 1.5  # strength: beyond it images fall apart
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stylize(Common):
-    """Style transfer: apply a style, blend styles, exchange one style for another, or remove it."""
+    """Style transfer: apply a style at any strength, blend or exchange styles, or remove one."""
 
     run: tyro.conf.Positional[Path]
-    """Folder of the run of the recipe style."""
-    input: Path | None = None
-    """Image or folder of images; held-out images of the run's data by default."""
+    """Folder of a run of the recipe style or of a saved model; or styles, those of the package."""
+    input: tuple[Path, ...] = ()
+    """Images and folders of images; sizes are kept; held-out photos of the run by default."""
     style: str | None = None
     """Name of the style."""
+    strength: float = 1.0
+    """Strength of the style, from 0 (the photo) to 1.5; 1 by default."""
+    path: Literal["straight", "power"] = "straight"
+    """Path from the photo to the style: straight, like a crossfade, or power, the real power of its
+    operator; straight by default."""
     blend: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = field(default=())
     """Another style and its weight, NAME=WEIGHT, repeatable; the rest of 1 is for --style."""
     instead_of: str | None = None
     """The style that the images have; exchanged for --style, or removed without --style."""
-    damping: float = 0.0
-    """Tikhonov damping of the inverse with --instead-of; 0 by default, 0.001 for noisy images."""
-    side: int | None = None
-    """Side of the result in pixels, in tiles if larger than the model's; that of the model by
-    default."""
+    keep_colours: bool = False
+    """The colours of the input with the brightness of the style."""
     count: int = 12
     """Number of images in stylized.png; all are written; 12 by default."""
     out: Path | None = None
-    """Folder for stylized.png, stylized.json and an image each; that of the run by default."""
+    """Folder for an image each, under its name, and stylized.png and stylized.json; that of the
+    run by default, ./stylized for the styles of the package."""
     data_dir: Path | None = None
     """Folder of the data sets; $RECTILINEAR_DATA, then ./data, by default."""
 
+    def folders(self) -> tuple[Path, ...]:
+        if self.out is not None:
+            return (self.out,)
+        return (self.run,) if self.run.is_dir() else (Path("stylized"),)
+
 
 def stylize(arguments: Stylize) -> dict[str, Any]:
-    """Stylize, draw, write, measure where the teacher can be asked."""
+    """Style the images one by one, write each, and a sheet of the first."""
     import torch
 
-    from rectilinear import recipes, style
-    from rectilinear.cli._options import write_images
+    from rectilinear import recipes
     from rectilinear.config import write_json
+    from rectilinear.style import StyleCollection, StyleTransfer, WayBack
 
-    run = recipes.open_run(arguments.run)
-    model = run.of(style.StyleTransfer)
+    model = recipes.load(str(arguments.run))
+    if not isinstance(model, StyleTransfer | StyleCollection):
+        raise UsageError(f"{arguments.run} holds a {type(model).__name__} and no model of styles.")
     weights = _weights(arguments)
-    if arguments.damping and arguments.instead_of is None:
-        raise UsageError("--damping has no effect without --instead-of.")
     f = _map(model, weights, arguments)
-    _, h, w = model.g_in.shape
-    if arguments.side is not None and arguments.side < max(h, w):
-        raise UsageError(f"--side {arguments.side} is below the {max(h, w)} pixels of the model.")
-    out = arguments.out or arguments.run
-    size = (h, w) if arguments.side is None else (arguments.side, arguments.side)
-    images = _images(arguments, run, size, out)
-    styled = {name: style.in_tiles(f, image).clamp(0, 1) for name, image in images.items()}
-    shown = [torch.stack([*found.values()][: arguments.count]) for found in (images, styled)]
-    files = write_images(out, "stylized", torch.stack(shown))
-    if arguments.input is not None:
-        _write_each(out, styled)
-    answer: dict[str, Any] = {**files, "count": len(images), "weights": weights}
+    (out,) = arguments.folders()
+    used: set[str] = set()
+    shown: list[tuple[Tensor, Tensor]] = []
+    count = 0
+    for name, image in _images(arguments, model, out):
+        with torch.no_grad():
+            styled = f(image).clamp(0, 1)
+        if arguments.keep_colours:
+            styled = with_colours_of(image, styled)
+        if arguments.instead_of is not None:
+            assert isinstance(f, WayBack)
+            used.add(f.which(image))
+        if arguments.input:
+            _write(out / f"{name}.png", styled)
+        if len(shown) < arguments.count:
+            shown.append((image, styled))
+        count += 1
+    _write(out / "stylized.png", sheet(shown))
+    answer: dict[str, Any] = {
+        "image": str(out / "stylized.png"),
+        "folder": str(out),
+        "count": count,
+        "weights": weights,
+        "strength": arguments.strength,
+        "path": arguments.path,
+    }
     if arguments.instead_of is not None:
-        answer["instead_of"] = arguments.instead_of
+        words = {"fitted": "fitted for 8-bit images", "exact": "the exact inverse, for floats"}
+        answer |= {
+            "instead_of": arguments.instead_of,
+            "way_back": ", ".join(words[way] for way in sorted(used)),
+        }
     write_json(out / "stylized.json", answer)
     return answer
 
 
 def _weights(arguments: Stylize) -> dict[str, float]:
     """The weight of each style; none where a style is only taken away."""
+    if not (isfinite(arguments.strength) and 0 <= arguments.strength <= MAX_STRENGTH):
+        raise UsageError(f"--strength {arguments.strength:g} is out of range: 0 to {MAX_STRENGTH}.")
     if arguments.style is None:
         if arguments.blend or arguments.instead_of is None:
             raise UsageError("Name a style with --style, or one to take away with --instead-of.")
+        if arguments.strength != 1 or arguments.path != "straight":
+            raise UsageError("--strength and --path have no effect without --style.")
         return {}
     others: dict[str, float] = {}
     for words in arguments.blend:
@@ -99,37 +132,117 @@ def _weights(arguments: Stylize) -> dict[str, float]:
     return {arguments.style: rest, **others}
 
 
-def _map(model: "StyleTransfer", weights: dict[str, float], arguments: Stylize) -> "Linearizer":
-    """From images, or from images in a style, to the blend."""
+def _map(model: "Styles", weights: dict[str, float], arguments: Stylize) -> "StyleMap | WayBack":
+    """From images, or from images in a style, to the blend at its strength."""
+    from rectilinear.style.model import IDENTITY
+
+    t = arguments.strength
+    if not weights:
+        assert arguments.instead_of is not None
+        return model.removal(arguments.instead_of)
+    if len(weights) == 1:
+        (name,) = weights
+        f = model.path(IDENTITY, name, t, kind=arguments.path)
+    elif arguments.path == "power":
+        f = model.blend(weights) if t == 1 else model.blend(weights) ** t
+    else:
+        scaled = {name: t * w for name, w in weights.items()}
+        scaled[IDENTITY] = scaled.get(IDENTITY, 0.0) + 1 - t
+        f = model.blend(scaled)
     if arguments.instead_of is None:
-        return model.blend(weights)
-    back = model.removal(arguments.instead_of, arguments.damping)
-    return model.blend(weights) @ back if weights else back
+        return f
+    return model.removal(arguments.instead_of).after(f)
 
 
-def _images(arguments: Stylize, run: Any, size: tuple[int, int], out: Path) -> "dict[str, Tensor]":
-    """Images ``(c, *size)`` by name."""
-    from rectilinear.cli._options import named_images
+def _images(arguments: Stylize, model: "Styles", out: Path):  # type: ignore[no-untyped-def] # of tensors, imported late
+    """Names and images ``(c, h, w)``, each of its own size, one at a time."""
+    import torch
 
-    path, channels = arguments.input, run.model.g_in.shape[0]
-    if path is not None:
-        if path.is_file() and out.resolve() == path.resolve().parent:
-            raise UsageError(f"--out {out} is the folder of the input, which would be overwritten.")
-        return named_images(path, (channels, *size), out, taken=("stylized",))
-    if arguments.side is not None:
-        raise UsageError("--side is for images of your own: name them with --input.")
-    images, _ = run.load("test", arguments.data_dir)
-    return {
-        f"{i:04}": image
-        for i, image in enumerate(images[:: max(1, len(images) // arguments.count)])
-    }
+    from rectilinear import recipes
+    from rectilinear.datasets.read_image import distinct_names, image_files, read_image
+    from rectilinear.errors import DataError
+    from rectilinear.recipes.style import StyleRecipe
+
+    grey = channels(model) == 1
+    if arguments.input:
+        files, names = [], []
+        for path in arguments.input:
+            found = image_files(path)
+            if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
+                raise DataError(
+                    f"--out {out}, which is the folder of the input or in it",
+                    "another folder",
+                    "Results there would be read with the images the next time.",
+                )
+            if path.is_file() and out.resolve() == path.resolve().parent:
+                raise UsageError(
+                    f"--out {out} is the folder of the input, which would be overwritten."
+                )
+            files += found
+            names += [file.relative_to(path if path.is_dir() else path.parent) for file in found]
+        root = Path("images")
+        distinct = distinct_names([root / name for name in names], root, taken=("stylized",))
+        for name, file in zip(distinct, files, strict=True):
+            pixels = torch.tensor(read_image(file, grey=grey))
+            yield name, pixels.permute(2, 0, 1).float() / 255
+        return
+    if not arguments.run.is_dir() or not (arguments.run / "config.json").exists():
+        raise UsageError("Name images with --input: the styles of the package have no photos.")
+    recipe = recipes.open_run(arguments.run).recipe
+    assert isinstance(recipe, StyleRecipe)
+    for i, photo in enumerate(recipe.located(arguments.data_dir).photos("test")):
+        yield f"{i:04}", photo.float() / 255
 
 
-def _write_each(out: Path, styled: "dict[str, Tensor]") -> None:
-    from rectilinear import plots
+def channels(model: "Styles") -> int:
+    """3 for models of colour images, 1 for grey."""
+    from rectilinear.style import StyleCollection
+
+    return (model.member("identity") if isinstance(model, StyleCollection) else model).g.channels
+
+
+def with_colours_of(photo: "Tensor", styled: "Tensor") -> "Tensor":
+    """The brightness of ``styled`` with the colours (Cb, Cr of BT.601) of ``photo``, clipped.
+
+    Example:
+        >>> import torch
+        >>> red = torch.tensor([0.9, 0.2, 0.2])[:, None, None]
+        >>> with_colours_of(red, red.mean() * torch.ones(3, 1, 1)).flatten()[0] > 0.8
+        tensor(True)
+    """
+    if len(photo) == 1:
+        return styled
+    luma = photo.new_tensor([0.299, 0.587, 0.114])[:, None, None]
+    change = (luma * (styled - photo)).sum(0)
+    return (photo + change).clamp(0, 1)
+
+
+def sheet(pairs: "list[tuple[Tensor, Tensor]]", height: int = 256) -> "Tensor":
+    """The images above what was made of them, scaled to one height."""
+    import torch
+    from torch.nn.functional import interpolate, pad
+
+    columns = []
+    for both in pairs:
+        h, w = both[0].shape[1:]
+        size = (height, max(1, round(w * height / h)))
+        scaled = [
+            interpolate(x[None].float(), size=size, mode="bilinear", antialias=True)[0]
+            for x in both
+        ]
+        columns.append(pad(torch.cat(scaled, 1), (2, 2)))
+    return torch.cat(columns, 2)
+
+
+def _write(path: Path, image: "Tensor") -> None:
+    import numpy as np
+    from PIL import Image
+
     from rectilinear.files import atomic_write
-    from rectilinear.plots.charts import png
+    from rectilinear.style.lessons import to_bytes
 
-    for name, image in styled.items():
-        with atomic_write(out / f"{name}.png") as tmp:
-            tmp.write_bytes(png(plots.grid(image[None].numpy(), 1)))
+    pixels = to_bytes(image).permute(1, 2, 0).numpy()
+    with atomic_write(path) as tmp:
+        Image.fromarray(np.ascontiguousarray(pixels if len(image) > 1 else pixels[..., 0])).save(
+            tmp, format="PNG"
+        )

@@ -56,7 +56,7 @@ def _size(model: "Configured") -> dict[str, int]:
     if isinstance(model, LinearFlow):
         return {"dim": model.velocity.dim}
     if isinstance(model, StyleTransfer):
-        return {"dim": model.g_in.dim, "styles": len(model.names)}
+        return {"styles": len(model.styles)}
     if isinstance(model, Koopman):
         return {"dim": model.lift.dim}
     return {"dim": model.g.dim, "rank": model.rank} if isinstance(model, Projector) else {}

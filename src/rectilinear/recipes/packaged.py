@@ -1,4 +1,4 @@
-"""Generators that come with the package: trained weights in half precision, checked when loaded."""
+"""Models that come with the package: trained weights in half precision, checked when loaded."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from rectilinear.errors import CheckpointError
 from rectilinear.flow import LinearFlow
 from rectilinear.serialization import from_pretrained
+from rectilinear.style import StyleCollection
 from rectilinear.tensor_files import WEIGHTS, file_sha256
 
 FOLDER = Path(__file__).resolve().parent / "weights"
@@ -17,35 +18,54 @@ SHA256: dict[str, str] = {
     "mnist": "7c8e853af7fd0a5049eb2561c586cc77ed2671e494e655f1b446b9f1af0aa7d5",
 }
 """The generators by name, and the SHA-256 of the weights of each."""
+STYLES = {"styles": "TO-BE-TRAINED"}
+"""The collections of styles by name, likewise."""
 
 
 def is_packaged(source: Path | str) -> bool:
-    """True for the name of a generator of the package, unless it is a folder.
+    """True for the name of a model of the package, unless it is a folder.
 
     Example:
         >>> is_packaged("mnist"), is_packaged("runs/mnist")
         (True, False)
     """
-    return str(source) in SHA256 and not Path(source).is_dir()
+    return str(source) in SHA256 | STYLES and not Path(source).is_dir()
 
 
-def load_packaged(name: str) -> LinearFlow:
-    """The generator ``name`` of the package, in float32, on the CPU and in evaluation mode.
+def load_packaged(name: str) -> LinearFlow | StyleCollection:
+    """The model ``name`` of the package, in float32, on the CPU and in evaluation mode.
 
     Raises:
         CheckpointError: if its weights are not those of this version.
     """
+    expected = (SHA256 | STYLES)[name]
     found = file_sha256(FOLDER / name / WEIGHTS) if (FOLDER / name / WEIGHTS).exists() else "none"
-    if found != SHA256[name]:
+    if found != expected:
         raise CheckpointError(
             f"weights of '{name}' with SHA-256 {found[:12]}",
-            f"{SHA256[name][:12]}, those of this version",
+            f"{expected[:12]}, those of this version",
             "Install rectilinear again.",
         )
     model = from_pretrained(FOLDER / name)
-    assert isinstance(model, LinearFlow)
+    assert isinstance(model, LinearFlow | StyleCollection)
     # Rotations, rounded to half precision, become orthogonal again on the way.
     return model.float().requires_grad_(requires_grad=False)
+
+
+def load_generator(name: str) -> LinearFlow:
+    """The generator ``name`` of the package.
+
+    Raises:
+        CheckpointError: if it is a model of another kind, or its weights are of another version.
+    """
+    model = load_packaged(name)
+    if not isinstance(model, LinearFlow):
+        raise CheckpointError(
+            f"'{name}', a {type(model).__name__}",
+            f"a generator, one of {', '.join(SHA256)}",
+            "Use rectilinear stylize for styles.",
+        )
+    return model
 
 
 def halved(flow: LinearFlow) -> LinearFlow:

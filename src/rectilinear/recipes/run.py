@@ -220,9 +220,9 @@ def load(source: Path | str) -> Configured:
     On the CPU and in evaluation mode. A generator of a run samples as the run does.
 
     Args:
-        source: the name of a generator of the package, ``"mnist"``; the folder of a finished run; a
-            folder that ``save_pretrained`` wrote; or ``"owner/name"`` on the hub. A folder of the
-            same name comes before the package.
+        source: the name of a model of the package, ``"mnist"`` or ``"styles"``; the folder of a
+            finished run; a folder that ``save_pretrained`` wrote; or ``"owner/name"`` on the hub. A
+            folder of the same name comes before the package.
 
     Raises:
         CheckpointError: if there is no model, or it is damaged.
@@ -248,6 +248,12 @@ def _read(path: Path) -> Record:
     try:
         text = json.loads(path.read_text(encoding="utf-8"))
         name, fields = _FORMER.get(text["name"], text["name"]), text["recipe"]
+        if name == "style" and "kernel" in fields:
+            raise CheckpointError(
+                f"a run of styles of square tiles in {path.parent}, of an earlier version",
+                "a run of whole photos",
+                "Train it again: rectilinear train style.",
+            )
         for old, new in _FORMER_FIELDS.get(name, {}).items():
             *parents, key = old.split(".")
             place = fields

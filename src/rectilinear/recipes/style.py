@@ -1,4 +1,4 @@
-"""Style transfer: one operator a style between two spaces that all styles share."""
+"""Style transfer: one affine map at every place for each style, inside one shared network."""
 
 from __future__ import annotations
 
@@ -11,92 +11,103 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from rectilinear.errors import ConfigError, ShapeError
-from rectilinear.recipes.base import Labels, Recipe, Stage
-from rectilinear.style import StyleObjective, lessons, new_model, pairs, teacher
+from rectilinear.errors import ConfigError
+from rectilinear.recipes.base import Fitted, Labels, Recipe, Stage
+from rectilinear.style import Lessons, StyleObjective, new_model, teacher, with_ways_back
+from rectilinear.style.features import mobilenet
+from rectilinear.style.photos import paint, pairs, read_photos
 from rectilinear.training import TrainConfig
 
 
 @dataclass(frozen=True)
 class StyleRecipe(Recipe):
-    """Convolutional couplings on both sides of one small convolution for each style.
+    """Whole photos, painted by a teacher: filters of this library, networks, or your own pairs.
 
     The teacher is the filters of this library (``filters``), the networks of a package
     (``styletransfer``, with the extra ``style``), or none: with ``pairs``, ``data`` is the folder
-    of the originals, and beside it lies a folder of the same images for each style.
+    of the photos, and beside it lies a folder of the same images for each style.
 
     Attributes:
+        size: Shorter side of the photos in pixels; larger ones are scaled down, nothing is cropped.
         teacher: Who shows the styles.
         styles: Their names: filters, numbers from 0 to 25, or folders.
-        blends: The teacher's blends between each two styles that are trained on; pairs have none.
-        blocks: Couplings of each network.
+        blocks: Couplings of the network.
         width: Width of their conditioners.
-        levels: Resolutions; ``size`` must be divisible by ``2^levels``.
-        kernel: Side of the kernel of an operator.
-        latent: Weight of the error in the latents, for images that are in a style
-            already.
-        shared: One network for images and styled images.
+        basis: Of the network: "dct" for brush strokes, "pixels" for filters; "auto" takes the one
+            for the teacher.
+        generator: Operators that are exponentials, so that every power of a style is real.
+        features: File of the weights of torchvision's MobileNetV2, for a loss of features beside
+            that of pixels; none by default.
+        tile: Side of the training tiles in pixels, a multiple of 4.
     """
 
     ranges: ClassVar[dict[str, tuple[float, float]]] = {
         **Recipe.ranges,
-        **dict.fromkeys(("blends", "levels", "latent"), (0, inf)),
-        **dict.fromkeys(("blocks", "width", "kernel"), (1, inf)),
+        **dict.fromkeys(("blocks", "width"), (1, inf)),
+        "tile": (4, inf),
     }
 
     data: str = "photos"
-    size: int | None = 32
+    size: int | None = 224
     training: TrainConfig = field(
         default_factory=lambda: TrainConfig(
-            steps=20_000,
+            steps=1_000_000,
             max_seconds=540.0,
-            batch_size=16,
-            lr=3e-3,
-            warmup=50,
+            batch_size=8,
+            lr=2e-3,
+            betas=(0.9, 0.99),
+            warmup=20,
             schedule="cosine",
-            ema=0.99,
+            ema=None,
+            log_every=50,
         )
     )
     teacher: Literal["filters", "styletransfer", "pairs"] = "filters"
-    styles: tuple[str, ...] = ("soft", "sepia", "negative", "dusk", "ink")
-    blends: int = 3
-    blocks: int = 8
+    styles: tuple[str, ...] = ("soft", "sepia", "negative", "dusk", "ink", "rose")
+    blocks: int = 6
     width: int = 48
-    levels: int = 2
-    kernel: int = 5
-    latent: float = 0.02
-    shared: bool = False
+    basis: Literal["auto", "dct", "pixels"] = "auto"
+    generator: bool = True
+    features: str | None = None
+    tile: int = 64
 
-    def stages(self, images: Tensor, labels: Labels | None = None) -> Iterator[Stage]:  # noqa: ARG002
-        _, c, h, w = images.shape
+    def load(self, data_dir: Path | None = None) -> Tensor:  # noqa: ARG002 - data is located
+        """The number of each photo; the photos themselves are of different sizes."""
+        return torch.arange(len(self.photos("train")), dtype=torch.float32)
+
+    def photos(self, split: Literal["train", "test"]) -> list[Tensor]:
+        """The whole photos of one split, bytes ``(c, h, w)``."""
+        return read_photos(self.data, split, self.size)
+
+    def stages(self, data: Tensor, labels: Labels | None = None) -> Iterator[Stage | Fitted]:  # noqa: ARG002
+        lessons = self.lessons()
+        basis = self.basis
+        if basis == "auto":
+            basis = "pixels" if self.teacher == "filters" else "dct"
         model = new_model(
-            (c, h, w),
             self.styles,
+            lessons.channels,
             self.blocks,
             self.width,
-            self.levels,
-            self.kernel,
-            shared=self.shared,
+            basis=basis,
+            generator=self.generator,
+            seed=self.training.seed,
         )
-        rows, weights = self.lessons(images)
-        yield Stage(StyleObjective(model, weights, self.latent), rows, self.training, model)
+        features = None if self.features is None else mobilenet(self.features)
+        objective = StyleObjective(model, lessons, features, self.tile)
+        yield Stage(objective, lessons.rows(), self.training, model)
+        model = with_ways_back(model.cpu(), lessons.photos)
+        yield Fitted(model, {"ways_back": list(model.styles), "photos": len(lessons.photos)})
 
-    def lessons(
-        self, images: Tensor, split: Literal["train", "test"] = "train"
-    ) -> tuple[Tensor, Tensor]:
-        """Rows ``(n, 1 + m, c, h, w)``: image, teacher's versions; weights ``(m, styles)``."""
-        if self.teacher != "pairs":
-            return lessons(
-                images, self.styles, teacher(self.teacher), self.blends if split == "train" else 0
-            )
-        if not self.styles:
+    def lessons(self, split: Literal["train", "test"] = "train") -> Lessons:
+        """The photos of one split and the teacher's paintings of them."""
+        if not self.styles or len(set(self.styles)) != len(self.styles):
             raise ConfigError(
-                "no styles", "at least one", "Name the folders of the images in a style."
+                f"styles {', '.join(self.styles) or 'of no name'}",
+                "different names, at least one",
+                "Name each once.",
             )
-        original = Path(self.data).expanduser()
-        found = pairs(original.parent, (original.name, *self.styles), split, self.size)
-        if found[original.name].shape != images.shape:
-            raise ShapeError(
-                f"images of shape {tuple(images.shape)}", f"{tuple(found[original.name].shape)}"
-            )
-        return torch.stack([*found.values()], dim=1), torch.eye(len(self.styles))
+        if self.teacher != "pairs":
+            return paint(self.photos(split), self.styles, teacher(self.teacher))
+        root = Path(self.data).expanduser()
+        return pairs(root, {name: root.parent / name for name in self.styles}, split, self.size)

@@ -1,20 +1,28 @@
-"""Style transfer: one linear operator for each style between two shared induced spaces."""
+"""Style transfer: one affine map at every place for each style, inside one shared network."""
 
-from rectilinear.style.fit import StyleObjective, fit_style
-from rectilinear.style.fit import fit_convolution as fit_convolution
-from rectilinear.style.measure import path_scores as path_scores
-from rectilinear.style.model import StyleTransfer, in_tiles, new_model
+from rectilinear.style.collection import StyleCollection
+from rectilinear.style.fit import StyleObjective, fit_style, fit_way_back, with_ways_back
+from rectilinear.style.lessons import Lessons
+from rectilinear.style.maps import StyleMap, WayBack
+from rectilinear.style.model import StyleTransfer, new_model
+from rectilinear.style.network import PlaceFlow
+from rectilinear.style.place import PlaceOperator
 from rectilinear.style.teachers import FILTERS as FILTERS
-from rectilinear.style.teachers import filtered, lessons, pairs, teacher
+from rectilinear.style.teachers import filtered, teacher
 
 __all__ = [
+    "Lessons",
+    "PlaceFlow",
+    "PlaceOperator",
+    "StyleCollection",
+    "StyleMap",
     "StyleObjective",
     "StyleTransfer",
+    "WayBack",
     "filtered",
     "fit_style",
-    "in_tiles",
-    "lessons",
+    "fit_way_back",
     "new_model",
-    "pairs",
     "teacher",
+    "with_ways_back",
 ]

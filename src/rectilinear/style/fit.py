@@ -1,234 +1,290 @@
-"""Training objective of style transfer, and operators of new styles by least squares."""
+"""Training of a model of styles, and operators in closed form: new styles, ways back."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import mse_loss
 
-from rectilinear.checks import check_batch, check_finite
 from rectilinear.errors import ConfigError, ShapeError
-from rectilinear.invertible import Invertible
-from rectilinear.operators import Convolution
+from rectilinear.style.lessons import Lessons
+from rectilinear.style.maps import as_eight_bit, as_images, encode
 from rectilinear.style.model import StyleTransfer
+from rectilinear.style.place import LeastSquares, PlaceOperator, apply_places, with_real_logarithm
 
-_PREPARED_ON = 512
+PIXEL_VARIANCE = 0.04  # of an image in [0, 1], about: errors of pixels are relative to it
+DAMPING = {"style": 1e-4, "back": 1e-5}
+STEP, TILE, BATCH = 2e-3, 64, 8  # of gradient steps on one operator
+MIDDLE_PIXELS = 128  # pixels of a photo that a first operator is fitted to
+MAX_PHOTOS = 16  # photos for the 2,352 numbers of an operator: each has thousands of places
+
+T = TypeVar("T")
 
 
 class StyleObjective(nn.Module):
-    """The mean square error of pixels, each image of a batch in one of its styles or blends.
+    """The loss of a batch of photos, each cut at random and painted in a style at random.
 
-    Drawn at random.
-
-    Rows of the data are ``(1 + m, c, h, w)``: an image, then what the teacher makes of it with the
-    weights ``weights[0], ..., weights[m - 1]``. The model answers with ``g_out^-1(sum_k weights[i,
-    k] A_k g_in(x))``, so a teacher that blends trains the paths between styles as well as the
-    styles.
+    ``loss = |y - t|^2 / .04 + F + G``, with ``y`` the model's painting and ``t`` the teacher's of
+    the same tile. ``F`` and ``G`` are means over the layers of a feature network, where one is
+    given: ``|f(y) - f(t)|^2`` relative to the variance of ``f(t)``, and the squared error of its
+    Gram matrices relative to theirs. Pixels alone teach the colours, features the strokes.
 
     Args:
-        model: the networks and operators.
-        weights: ``(m, styles)``, each row with sum one.
-        latent: weight of the error in the latents, ``|A g_in(x) - g_out(y)|^2`` relative to their
-            variance: what images need that are in a style already, if ``A_j A_i^+`` is to turn
-            them into another.
+        model: the network and operators.
+        lessons: photos and paintings of all styles of the model.
+        features: a module of images ``(b, c, h, w)`` in [0, 1] that returns arrays ``(b, k, h',
+            w')``, one a layer; it is not trained.
+        tile: side of the tiles in pixels, a multiple of the network's block.
 
     Raises:
-        ShapeError: if ``weights`` has another number of columns than the model has styles.
-        ConfigError: if a row of ``weights`` does not sum to one.
+        ConfigError: if styles lack in the lessons, or the tile is no multiple of the block.
     """
 
-    weights: Tensor
-
-    def __init__(self, model: StyleTransfer, weights: Tensor, latent: float = 0.0) -> None:
+    def __init__(
+        self,
+        model: StyleTransfer,
+        lessons: Lessons,
+        features: nn.Module | None = None,
+        tile: int = TILE,
+    ) -> None:
         super().__init__()
-        if weights.ndim != 2 or weights.shape[1] != len(model.names):
-            raise ShapeError(
-                f"weights of shape {tuple(weights.shape)}",
-                f"(m, {len(model.names)}), a column a style of the model",
-            )
-        if not torch.allclose(weights.sum(1), weights.new_ones(len(weights)), atol=1e-5):
+        if missing := [name for name in model.styles if name not in lessons.paintings]:
             raise ConfigError(
-                "weights that do not sum to one", "rows with sum 1", "Divide each row by its sum."
+                f"no paintings in the style '{missing[0]}'", "some of each style", "Add them."
             )
-        self.model, self.latent = model, latent
-        self.register_buffer("weights", weights)
+        if tile < 1 or tile % model.g.block:
+            raise ConfigError(
+                f"tile = {tile}", f"a positive multiple of {model.g.block}", "Correct it."
+            )
+        self.model, self.lessons, self.tile = model, lessons, tile
+        self._features = (features,)  # in a tuple: it is no part of what is trained and saved
 
     def forward(self, batch: Tensor) -> dict[str, Tensor]:
-        """``{"loss", "pixels"}`` of rows ``(b, 1 + m, c, h, w)``; ``"latents"`` if weighted."""
-        rows = torch.arange(len(batch), device=batch.device)
-        which = torch.randint(len(self.weights), (len(batch),), device=batch.device)
-        target = batch[rows, 1 + which]
-        z = self._styled(self.model.in_space.encode(batch[:, 0]), self.weights[which])
-        pixels = (self.model.out_space.decode(z) - target).square().mean()
-        if not self.latent:
-            return {"loss": pixels, "pixels": pixels}
-        goal = self.model.out_space.encode(target)
-        apart = (z - goal).square().mean() / goal.var()
-        return {"loss": pixels + self.latent * apart, "pixels": pixels, "latents": apart}
-
-    def _styled(self, z: Tensor, weights: Tensor) -> Tensor:
-        """``sum_k w_ik A_k z_i`` for each row."""
-        each = torch.stack([self.model.operator(name)(z) for name in self.model.names], dim=1)
-        return (weights[..., None] * each).sum(1)
+        """``{"loss", "pixels"}`` of rows of :meth:`Lessons.rows`; ``"features"``, ``"gram"``."""
+        names = self.lessons.styles
+        taught = torch.tensor([names.index(name) for name in self.model.styles])
+        which = torch.randint(len(taught), (len(batch),))
+        x, target = self.lessons.tiles(batch[:, 0].long().cpu(), taught[which], self.tile)
+        x, target = x.to(batch), target.to(batch)
+        matrices = torch.stack([self.model.matrix(name) for name in self.model.styles])
+        g = self.model.g
+        y = g.inverse(apply_places(matrices[which.to(batch.device)], g(x)))
+        return style_losses(y, target, self._features[0])
 
     @torch.no_grad()
-    def prepare(self, data: Tensor) -> None:
-        """Data-dependent initialisation of the networks, and each style at its least squares."""
-        rows = data[:: max(1, len(data) // _PREPARED_ON)]
-        pure = {int(w.argmax()): i for i, w in enumerate(self.weights) if w.max() == 1}
-        styled = torch.stack([rows[:, 1 + i] for i in pure.values()], 1) if pure else rows[:, 1:]
-        self.model.g_in(rows[:, 0])
-        self.model.g_out(styled[torch.arange(len(rows)), torch.arange(len(rows)) % styled.shape[1]])
-        g_in, g_out = self.model.g_in, self.model.g_out
-        z = latents(g_in, rows[:, 0]).unflatten(1, g_in.shape)
-        for k, i in pure.items():
-            A = self.model.operator(self.model.names[k])
-            if isinstance(A, Convolution) and not A.depthwise:
-                y = latents(g_out, rows[:, 1 + i]).unflatten(1, g_out.shape)
-                A.kernel.copy_(fit_convolution(z, y, A.size[0]).kernel)
+    def prepare(self, rows: Tensor) -> None:  # noqa: ARG002 - the lessons have the images
+        """Every style at its least squares in the latents."""
+        some = _some(range(len(self.lessons.photos)))
+        photos = [_latents(self.model, _middle(self.lessons.photos[i])) for i in some]
+        for name in self.model.styles:
+            A, fit = self.model._operator(name), LeastSquares(DAMPING["style"])
+            for i, z in zip(some, photos, strict=True):
+                fit.add(z, _latents(self.model, _middle(self.lessons.paintings[name][i])))
+            A.rows.copy_(with_real_logarithm(fit.rows()) if A.generator else fit.rows())
 
     @torch.no_grad()
     def diagnostics(self, batch: Tensor) -> dict[str, float]:
-        """Round-trip errors ``|g^-1(g(x)) - x|`` of both networks, of ``g_out`` on outputs."""
-        x, made = batch[:, 0], self.model.style(self.model.names[0])(batch[:, 0])
-        again = self.model.out_space.decode(self.model.out_space.encode(made))
-        return {
-            "round_trip": float(
-                (self.model.in_space.decode(self.model.in_space.encode(x)) - x).abs().max()
-            ),
-            "round_trip_styled": float((again - made).abs().max()),
-        }
+        """The round-trip error ``|g^-1(g(x)) - x|`` of the network."""
+        x, _ = self.lessons.tiles(
+            batch[:, 0].long().cpu(), torch.zeros(len(batch)).long(), self.tile
+        )
+        x, g = x.to(batch), self.model.g
+        return {"round_trip": float((g.inverse(g(x)) - x).abs().max())}
 
 
-_CHUNK = 64  # images at a time
+def style_losses(y: Tensor, target: Tensor, features: nn.Module | None) -> dict[str, Tensor]:
+    """``{"loss", "pixels"}`` and, with a feature network, ``"features"`` and ``"gram"``."""
+    pixels = (y - target).square().mean() / PIXEL_VARIANCE
+    if features is None:
+        return {"loss": pixels, "pixels": pixels}
+    made = features(y)
+    with torch.no_grad():
+        taught = features(target)
+    apart, grams = [], []
+    for a, b in zip(made, taught, strict=True):
+        apart.append((a - b).square().mean() / b.var().clamp_min(1e-6))
+        ga, gb = gram(a), gram(b)
+        sizes = gb.square().sum((1, 2)).clamp_min(1e-12)
+        grams.append(((ga - gb).square().sum((1, 2)) / sizes).mean())
+    feature, texture = torch.stack(apart).mean(), torch.stack(grams).mean()
+    loss = pixels + feature + texture
+    return {"loss": loss, "pixels": pixels, "features": feature, "gram": texture}
 
 
-def fit_convolution(x: Tensor, y: Tensor, size: int, damping: float = 1e-6) -> Convolution:
-    """The circular convolution ``A`` of least ``sum |A x - y|^2 + damping n |A|^2``.
-
-    By the normal equations.
-
-    Their entries are correlations at lags within the kernel, which Fourier transforms give for all
-    pixels at once.
-
-    Args:
-        x: ``(n, c, h, w)``.
-        y: ``(n, d, h, w)``.
-        size: side of the kernel.
-        damping: of the kernel, relative to the mean square of ``x``.
-
-    Returns:
-        a convolution with a kernel ``(d, c, size, size)``, a parameter.
-
-    Raises:
-        ShapeError: if the two differ in more than their channels, or are smaller than the kernel.
-        ConfigError: if ``size`` is not odd and positive.
+def gram(features: Tensor) -> Tensor:
+    """Products of channels, means over places: ``(b, k, h, w) -> (b, k, k)``.
 
     Example:
-        >>> x = torch.randn(5, 2, 6, 6)
-        >>> A = Convolution((2, 6, 6), torch.randn(3, 2, 3, 3))
-        >>> y = A(x.flatten(1)).unflatten(1, (3, 6, 6))
-        >>> bool((fit_convolution(x, y, 3).kernel - A.kernel).abs().max() < 1e-3)
-        True
+        >>> gram(torch.ones(1, 2, 3, 3)).tolist()
+        [[[1.0, 1.0], [1.0, 1.0]]]
     """
-    check_batch(x, tuple(x.shape[1:]), "x")
-    if x.ndim != 4 or y.ndim != 4 or (len(x), *x.shape[2:]) != (len(y), *y.shape[2:]):
-        raise ShapeError(
-            f"x of shape {tuple(x.shape)} and y of shape {tuple(y.shape)}",
-            "(n, c, h, w) and (n, d, h, w)",
-        )
-    if size < 1 or size % 2 == 0:
-        raise ConfigError(f"a kernel of size {size}", "an odd number", "Kernels have a centre.")
-    if size > min(x.shape[2:]):
-        raise ShapeError(
-            f"a kernel of size {size} on {x.shape[2]} x {x.shape[3]}",
-            "one that fits",
-            "Make it smaller.",
-        )
-    check_finite(x, "x")
-    check_finite(y, "y")
-    (c, h, w), d, k = x.shape[1:], y.shape[1], x.shape[1] * size**2
-    spectra = torch.zeros(c, c + d, h, w // 2 + 1, dtype=torch.complex128, device=x.device)
-    for a, b in zip(x.split(_CHUNK), y.split(_CHUNK), strict=True):
-        waves = torch.fft.rfft2(torch.cat([a, b], dim=1).double())
-        spectra += torch.einsum("nihw,njhw->ijhw", waves[:, :c].conj(), waves)
-    lags = torch.fft.irfft2(
-        spectra, s=(h, w)
-    )  # sums over images and pixels of x_i(p) x_j(p + lag), then y_j
-    row, column = torch.cartesian_prod(*[torch.arange(size, device=x.device) - size // 2] * 2).mT
-    apart = (row - row[:, None]) % h, (column - column[:, None]) % w
-    gram = lags[:, :c, *apart].transpose(1, 2).reshape(k, k)
-    cross = lags[:, c:, -row % h, -column % w].mT.reshape(k, d)
-    ridge = damping * gram.diagonal().mean().clamp_min(torch.finfo(x.dtype).tiny)
-    kernel = torch.linalg.solve(
-        gram + ridge * torch.eye(k, dtype=gram.dtype, device=gram.device), cross
-    )
-    kernel = kernel.mT.reshape(d, c, size, size).to(x.dtype)
-    return Convolution(tuple(x.shape[1:]), kernel)
+    rows = features.flatten(2)
+    return rows @ rows.mT / rows.shape[2]
 
 
-def fit_style(model: StyleTransfer, x: Tensor, y: Tensor, size: int, steps: int = 0) -> Convolution:
-    """The operator of a new style between the spaces of a model, whose networks stay as they are.
+def fit_style(
+    model: StyleTransfer,
+    photos: Sequence[Tensor],
+    paintings: Sequence[Tensor],
+    steps: int = 0,
+    features: nn.Module | None = None,
+) -> PlaceOperator:
+    """The operator of a new style from pairs of whole images; the network stays as it is.
 
-    Least squares in the latents, ``min |A g_in(x) - g_out(y)|^2``, in closed form; then ``steps``
-    of L-BFGS on the pixels, ``min |g_out^-1(A g_in(x)) - y|^2``, over the kernel alone. Networks
-    must keep the layout of the image, as :class:`~rectilinear.invertible.ImageFlow` does.
+    The affine map of least squares between latents, in closed form: ``min |M g(x) + b - g(y)|^2``.
+    It is good for light styles and poor for those that redraw the image; ``steps`` of Adam on the
+    loss of :class:`StyleObjective`, over this operator alone, then help.
 
     Args:
-        model: the networks.
-        x: images ``(n, *shape)``.
-        y: the same images in the new style.
-        size: side of the kernel.
-        steps: of L-BFGS.
+        model: the network.
+        photos: images ``(c, h, w)``, floats in [0, 1] or bytes; 20 are enough.
+        paintings: the same images in the new style.
+        steps: of Adam, after the closed form.
+        features: as for :class:`StyleObjective`.
 
     Raises:
-        ShapeError: if images do not fit the model, or each other.
+        ShapeError: if images do not fit the model or each other.
 
     Example:
-        >>> import rectilinear as rl
-        >>> g = rl.invertible.ImageFlow((1, 8, 8), blocks=2, width=8)
-        >>> model = rl.style.StyleTransfer(g, {"original": rl.operators.Identity(64)})
-        >>> x = torch.rand(20, 1, 8, 8)
-        >>> brighter = model.added("brighter", fit_style(model, x, 1.5 * x, size=1))
-        >>> bool(torch.allclose(brighter(x, "brighter"), 1.5 * x, atol=1e-4))
+        >>> from rectilinear.style import new_model
+        >>> model = new_model(["night"], couplings=2, width=8)
+        >>> photos = [torch.rand(3, 24, 32) for _ in range(8)]
+        >>> more = model.added("dark", fit_style(model, photos, [0.5 * x for x in photos]))
+        >>> bool(torch.allclose(more(photos[0], "dark"), 0.5 * photos[0], atol=1e-2))
         True
     """
-    check_batch(x, model.g_in.shape, "x")
-    check_batch(y, model.g_out.shape, "y")
-    if len(x) != len(y):
-        raise ShapeError(f"{len(x)} images and {len(y)} in the style", "as many", "Pair them.")
-    z = latents(model.g_in, x)
-    A = fit_convolution(
-        z.unflatten(1, model.g_in.shape),
-        latents(model.g_out, y).unflatten(1, model.g_out.shape),
-        size,
-    )
+    _check_pairs(photos, paintings)
+    fitted = _least_squares(model, zip(photos, paintings, strict=True), DAMPING["style"])
+    A = PlaceOperator(fitted)
     if steps:
-        _descend(model, A, z, y, steps)
+        _descend(model, A, photos, paintings, steps, features)
     return A
 
 
 @torch.no_grad()
-def latents(g: Invertible, x: Tensor) -> Tensor:
-    """``g(x)`` as ``(n, dim)``, some images at a time."""
-    return torch.cat([g(part).flatten(1) for part in x.split(_CHUNK)])
+def fit_way_back(model: StyleTransfer, name: str, photos: Sequence[Tensor]) -> PlaceOperator:
+    """The operator back from a style for images of 8 bits: ``g(q(f_k(x)))`` to ``g(x)``.
+
+    The affine map of least squares over at most 16 of the photos, ``q`` the rounding to 256 levels
+    in [0, 1]. It takes the place of the inverse for whatever has been in a file.
+
+    Args:
+        model: the styles.
+        name: of the style.
+        photos: images ``(c, h, w)``, such as those the model was trained on.
+
+    Raises:
+        ConfigError: if no style has this name.
+        ShapeError: without photos, or for images that do not fit the model.
+
+    Example:
+        >>> from rectilinear.style import new_model
+        >>> model = new_model(["night"], couplings=2, width=8)
+        >>> photos = [torch.rand(3, 24, 32) for _ in range(4)]
+        >>> back = fit_way_back(model, "night", photos)
+        >>> model = model.added("night", model.operators[0], back)
+        >>> model.removal("night").fitted is not None
+        True
+    """
+    _check_pairs(photos, photos)
+    H, g, fit = model.matrix(name), model.g, LeastSquares(DAMPING["back"])
+    for photo in _some(photos):
+        z = _latents(model, photo)
+        fit.add(g(as_eight_bit(g.inverse(apply_places(H, z)))), z)
+    return PlaceOperator(fit.rows(), trainable=False)
 
 
-def _descend(model: StyleTransfer, A: Convolution, z: Tensor, y: Tensor, steps: int) -> None:
-    optimizer = torch.optim.LBFGS(
-        [A.kernel], max_iter=steps, history_size=20, line_search_fn="strong_wolfe"
-    )
+@torch.no_grad()
+def fit_way_back_from(
+    model: StyleTransfer, paintings: Sequence[Tensor], photos: Sequence[Tensor]
+) -> PlaceOperator:
+    """The operator back from paintings by somebody else, such as the teacher, to the photos.
 
-    def closure() -> float:
-        optimizer.zero_grad()
-        total = 0.0
-        for part, target in zip(z.split(_CHUNK), y.split(_CHUNK), strict=True):
-            loss = mse_loss(model.out_space.decode(A(part)), target) * (len(part) / len(z))
-            (A.kernel.grad,) = [
-                g if A.kernel.grad is None else A.kernel.grad + g
-                for g in torch.autograd.grad(loss, [A.kernel])
-            ]
-            total += float(loss.detach())
-        return total
+    Raises:
+        ShapeError: if images do not fit the model or each other.
+    """
+    _check_pairs(photos, paintings)
+    pairs = zip(paintings, photos, strict=True)
+    return PlaceOperator(_least_squares(model, pairs, DAMPING["back"]), trainable=False)
 
-    optimizer.step(closure)
+
+def with_ways_back(model: StyleTransfer, photos: Sequence[Tensor]) -> StyleTransfer:
+    """The model with a fitted way back from each of its styles."""
+    for name, operator in model._operators().items():
+        model = model.added(name, operator, fit_way_back(model, name, photos))
+    return model
+
+
+def _check_pairs(photos: Sequence[Tensor], paintings: Sequence[Tensor]) -> None:
+    if len(photos) != len(paintings) or not len(photos):
+        raise ShapeError(
+            f"{len(photos)} photos and {len(paintings)} paintings", "pairs", "Pair them."
+        )
+    for i, (x, y) in enumerate(zip(photos, paintings, strict=True)):
+        if x.shape != y.shape:
+            raise ShapeError(
+                f"photo {i} of shape {tuple(x.shape)} and its painting of {tuple(y.shape)}",
+                "one shape",
+                "Scale both to one size.",
+            )
+
+
+def _like(model: StyleTransfer, image: Tensor) -> Tensor:
+    """One image as the model takes it: ``(1, c, h, w)``, of its dtype and on its device."""
+    return as_images(image, model.g.channels).to(model.g.shift)
+
+
+def _latents(model: StyleTransfer, image: Tensor) -> Tensor:
+    return encode(model.g, _like(model, image))
+
+
+def _middle(image: Tensor) -> Tensor:
+    """The middle of an image, at most 128 pixels wide and high: 1,024 places are plenty."""
+    y, x = (max(0, (n - MIDDLE_PIXELS) // 2) for n in image.shape[1:])
+    return image[:, y : y + MIDDLE_PIXELS, x : x + MIDDLE_PIXELS]
+
+
+def _some(items: Sequence[T]) -> list[T]:
+    """At most 16 of the items, evenly spread."""
+    n = min(len(items), MAX_PHOTOS)
+    return [items[i * len(items) // n] for i in range(n)]
+
+
+@torch.no_grad()
+def _least_squares(
+    model: StyleTransfer, pairs: Iterable[tuple[Tensor, Tensor]], damping: float
+) -> Tensor:
+    """Rows of the affine map from latents of the first image of each pair to the second's."""
+    fit = LeastSquares(damping)
+    for x, y in pairs:
+        fit.add(_latents(model, x), _latents(model, y))
+    return fit.rows()
+
+
+def _descend(
+    model: StyleTransfer,
+    A: PlaceOperator,
+    photos: Sequence[Tensor],
+    paintings: Sequence[Tensor],
+    steps: int,
+    features: nn.Module | None,
+) -> None:
+    """Adam on the loss of tiles, over the rows of ``A``."""
+    from rectilinear.style.lessons import to_bytes
+
+    def as_bytes(images: Sequence[Tensor]) -> list[Tensor]:
+        return [x if x.dtype == torch.uint8 else to_bytes(x) for x in images]
+
+    lessons = Lessons(as_bytes(photos), {"new": as_bytes(paintings)})
+    optimizer = torch.optim.Adam([A.rows], lr=STEP, betas=(0.9, 0.99))
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = STEP * (1 - step / steps)
+        n = torch.randint(len(photos), (BATCH,))
+        x, target = (t.to(A.rows) for t in lessons.tiles(n, torch.zeros_like(n), TILE))
+        with torch.no_grad():
+            z = model.g(x)
+        loss = style_losses(model.g.inverse(apply_places(A.matrix(), z)), target, features)["loss"]
+        (A.rows.grad,) = torch.autograd.grad(loss, [A.rows])
+        optimizer.step()

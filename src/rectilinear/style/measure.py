@@ -1,143 +1,112 @@
-"""PSNR of styles, of paths between styles and of style exchange, against the teacher."""
+"""Scores of styles on whole photos: PSNR above a flat colour, style distance, exchange, removal."""
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from rectilinear.errors import InputError
 from rectilinear.metrics import mean_psnr
+from rectilinear.style.fit import gram
+from rectilinear.style.maps import LEVELS, as_eight_bit
 from rectilinear.style.model import StyleTransfer
-from rectilinear.style.teachers import Teacher
 
-TENTHS = tuple(i / 10 for i in range(1, 10))  # positions on a path
-MAX_PSNR_DB = 120.0  # of equal images
-
-
-@torch.no_grad()
-def style_scores(model: StyleTransfer, x: Tensor, teach: Teacher) -> dict[str, float]:
-    """The mean PSNR in dB of each style to the teacher's, over images ``x`` ``(b, c, h, w)``.
-
-    Example:
-        >>> import rectilinear as rl
-        >>> from rectilinear.style import StyleTransfer, filtered
-        >>> from rectilinear.style.measure import style_scores
-        >>> g = rl.invertible.Flatten((3, 8, 8))
-        >>> model = StyleTransfer(g, {"soft": rl.operators.Identity(192)})
-        >>> 5 < style_scores(model, torch.rand(4, 3, 8, 8), filtered)["soft"] < 20
-        True
-    """
-    return {name: score(model(x, name), teach(x, {name: 1.0})) for name in model.names}
-
-
-@dataclass(frozen=True)
-class PathScores:
-    """PSNR in dB to the teacher's blends at nine positions between two styles, means over images.
-
-    Attributes:
-        pairs: Names of the styles at the ends, one pair a row.
-        path: ``(pairs, 9)``, of the straight path of operators.
-        pixels: ``(pairs, 9)``, of pixels blended between the teacher's two images.
-        own: ``(pairs, 9)``, of pixels blended between the model's two images.
-    """
-
-    pairs: tuple[tuple[str, str], ...]
-    path: Tensor
-    pixels: Tensor
-    own: Tensor
-
-    @property
-    def gain(self) -> Tensor:
-        """Gain of the path over blends of the teacher's images: mean over pairs in dB, ``(9,)``."""
-        return (self.path - self.pixels).mean(0)
-
-    @property
-    def own_gain(self) -> Tensor:
-        """Gain of the path over blends of the model's images: mean over pairs in dB, ``(9,)``."""
-        return (self.path - self.own).mean(0)
-
-
-@torch.no_grad()
-def path_scores(
-    model: StyleTransfer,
-    x: Tensor,
-    teach: Teacher,
-    pairs: tuple[tuple[str, str], ...] | None = None,
-) -> PathScores:
-    """The PSNR of paths between styles to the teacher's blends, on images ``x`` ``(b, c, h, w)``.
-
-    Args:
-        model: the styles.
-        x: images.
-        teach: the teacher.
-        pairs: names of the styles at the ends; all pairs by default.
-
-    Raises:
-        InputError: for a model of one style.
-    """
-    pairs = tuple(itertools.combinations(model.names, 2)) if pairs is None else pairs
-    if not pairs:
-        raise InputError("a path of one style", "a model of two styles or more", "Add a style.")
-    rows: list[list[tuple[float, float, float]]] = []
-    for i, j in pairs:
-        ends, made = (teach(x, {i: 1.0}), teach(x, {j: 1.0})), (model(x, i), model(x, j))
-        row = []
-        for t in TENTHS:
-            goal = teach(x, {i: 1 - t, j: t})
-            candidates = model.path(i, j, t)(x), torch.lerp(*ends, t), torch.lerp(*made, t)
-            path, pixels, own = (score(y, goal) for y in candidates)
-            row.append((path, pixels, own))
-        rows.append(row)
-    return PathScores(pairs, *torch.tensor(rows).unbind(-1))
-
-
-@torch.no_grad()
-def path_error(model: StyleTransfer, x: Tensor) -> float:
-    """The largest relative distance of a path from the straight line of the induced space.
-
-    ``|g_out(f_t(x)) - (1 - t) g_out(f_i(x)) - t g_out(f_j(x))| / |g_out(f_t(x))|`` over images,
-    tenths and neighbouring styles. The path is exact, so this is the rounding error.
-    """
-    worst = 0.0
-    encode = model.out_space.encode
-    for i, j in itertools.pairwise([*model.names, model.names[0]]):
-        start, end = encode(model(x, i)), encode(model(x, j))
-        for t in TENTHS:
-            z = encode(model.path(i, j, t)(x))
-            line = torch.lerp(start, end, t)
-            worst = max(worst, float(((z - line).norm(dim=1) / z.norm(dim=1)).max()))
-    return worst
-
-
-@torch.no_grad()
-def exchange_scores(
-    model: StyleTransfer, x: Tensor, teach: Teacher, damping: float = 0.001
-) -> dict[str, Tensor]:
-    """The PSNR in dB of exchanged styles, ``A_j A_i^+``: tables ``(styles, styles)``, row ``i``.
-
-    ``"model"``: from and to the model's own images; ``"teacher"``: from and to the teacher's, with
-    ``damping``; ``"before"``: of the teacher's two images as they are; ``"ceiling"``: of the
-    model's style ``j`` of the original, to the teacher's.
-    """
-    taught = {name: teach(x, {name: 1.0}) for name in model.names}
-    made = {name: model(x, name) for name in model.names}
-    n = len(model.names)
-    tables = {
-        key: torch.full((n, n), float("nan")) for key in ("model", "teacher", "before", "ceiling")
-    }
-    for a, i in enumerate(model.names):
-        for b, j in enumerate(model.names):
-            if i != j:
-                tables["model"][a, b] = score(model.between(i, j)(made[i]), made[j])
-                tables["teacher"][a, b] = score(model.between(i, j, damping)(taught[i]), taught[j])
-                tables["before"][a, b] = score(taught[i], taught[j])
-                tables["ceiling"][a, b] = score(made[j], taught[j])
-    return tables
+MAX_PSNR_DB = 160.0  # of equal images
+Style = Callable[[Tensor], Tensor]
 
 
 def score(y: Tensor, target: Tensor) -> float:
-    """The mean PSNR in dB of images clipped to [0, 1], at most 120 dB each."""
-    return mean_psnr(y, target, most=MAX_PSNR_DB, clip=True)
+    """The PSNR in dB of one image, both clipped to [0, 1], at most 160 dB.
+
+    Example:
+        >>> score(torch.zeros(3, 4, 4), torch.full((3, 4, 4), 0.1))
+        20.0
+    """
+    y, target = y.double(), target.double()
+    return round(mean_psnr(y[None], target[None], most=MAX_PSNR_DB, clip=True), 9)
+
+
+def flat(painting: Tensor) -> Tensor:
+    """The best single colour for an image: its mean."""
+    return painting.mean((-2, -1), keepdim=True).expand_as(painting)
+
+
+@torch.no_grad()
+def above_flat(style: Style, pairs: Sequence[tuple[Tensor, Tensor]]) -> float:
+    """The mean PSNR of ``style(photo)`` to the painting, less that of the painting's mean colour.
+
+    Args:
+        style: maps an image ``(c, h, w)``.
+        pairs: photos and paintings, bytes or floats.
+
+    Example:
+        >>> photo = torch.rand(3, 8, 8)
+        >>> above_flat(lambda x: 0.9 * x, [(photo, photo)]) > 3
+        True
+    """
+    gains = []
+    for photo, painting in pairs:
+        x, y = _as_floats(photo), _as_floats(painting)
+        gains.append(score(style(x), y) - score(flat(y), y))
+    return sum(gains) / len(gains)
+
+
+@torch.no_grad()
+def style_distance(
+    style: Style, pairs: Sequence[tuple[Tensor, Tensor]], features: nn.Module
+) -> float:
+    """The distance of texture to the painting: 0 for the painting, 1 for the photo as it is.
+
+    The mean over photos and layers of ``|G(style(x)) - G(y)| / |G(x) - G(y)|`` with the Gram
+    matrices of a feature network. Take layers that no training has seen.
+
+    Example:
+        >>> photo = torch.rand(3, 8, 8)
+        >>> style_distance(lambda x: x, [(photo, 1 - photo)], lambda x: [x])
+        1.0
+    """
+    ratios = []
+    for photo, painting in pairs:
+        x, y = _as_floats(photo), _as_floats(painting)
+        arrays = (features(image[None]) for image in (style(x).clamp(0, 1), x, y))
+        for made, before, taught in zip(*arrays, strict=True):
+            a, b, c = gram(made), gram(before), gram(taught)
+            ratios.append(float((a - c).norm() / (b - c).norm()))
+    return sum(ratios) / len(ratios)
+
+
+@torch.no_grad()
+def way_back_scores(model: StyleTransfer, photos: Sequence[Tensor]) -> dict[str, float]:
+    """PSNR in dB of removal and exchange from the model's own 8-bit images, means over all.
+
+    ``"removal"`` to the photo and ``"exchange"`` to the other style, by the fitted operators;
+    ``"..., exact inverse"`` by the inverse; ``"..., nothing"`` of the image as it is; ``"removal,
+    float"`` of images that were not rounded; ``"strength 0"`` of the photo through the network.
+    """
+    found: dict[str, list[float]] = {}
+
+    def note(name: str, y: Tensor, target: Tensor) -> None:
+        found.setdefault(name, []).append(score(y, target))
+
+    for photo in photos:
+        x = _as_floats(photo)
+        made = {name: model(x, name) for name in model.styles}
+        note("strength 0", model.path("identity", model.styles[0], 0.0)(x), x)
+        for i in model.styles:
+            back, saved = model.removal(i), as_eight_bit(made[i])
+            note("removal", back(saved), x)
+            note("removal, exact inverse", back.exact(saved), x)
+            note("removal, nothing", saved, x)
+            note("removal, float", back.exact(made[i]), x)
+            for j in model.styles:
+                if i != j:
+                    turn = model.between(i, j)
+                    note("exchange", turn(saved), made[j])
+                    note("exchange, exact inverse", turn.exact(saved), made[j])
+                    note("exchange, nothing", saved, made[j])
+    return {name: sum(values) / len(values) for name, values in found.items()}
+
+
+def _as_floats(image: Tensor) -> Tensor:
+    return image.float() / LEVELS if image.dtype == torch.uint8 else image

@@ -1,325 +1,283 @@
-"""The style transfer model: one operator for each style between two shared induced spaces."""
+"""The style transfer model: one shared network, and one affine map at every place a style."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import final
+from typing import Literal, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from rectilinear.checks import check_floating
 from rectilinear.errors import ConfigError, ShapeError
-from rectilinear.induced_space import InducedSpace
-from rectilinear.invertible import ImageFlow, Invertible
-from rectilinear.linearizer import Linearizer
-from rectilinear.modules import SameAs, module_list, other
-from rectilinear.operators import Convolution, Identity, Operator, norm, pinv
+from rectilinear.operators import Dense, pinv
 from rectilinear.serialization import Configured
+from rectilinear.style.maps import StyleMap, WayBack
+from rectilinear.style.network import Basis, PlaceFlow
+from rectilinear.style.place import PlaceOperator
+
+IDENTITY = "identity"
+Path = Literal["straight", "power"]
 
 
 @final
 class StyleTransfer(Configured):
-    """Images in several styles, ``f_k = g_out^-1 . A_k . g_in``: two networks, an operator a style.
+    """Images of any size in several styles, ``f_k = g^-1 . (M_k . + b_k) . g`` at every place.
 
-    Since the spaces are shared, styles have the arithmetic of their operators: ``(1 - a) A_i + a
-    A_j`` lies between two styles, ``A_j A_i^+`` turns one into the other and ``A_i^+`` takes it
-    away. Everything returned is a :class:`~rectilinear.Linearizer`; models with other styles share
-    the networks.
+    All styles share the invertible network ``g``, and the image itself is the style
+    ``"identity"``. So a style has a strength, two styles have paths between them, and a style can
+    be taken away or exchanged for another: all of it is algebra of matrices of ``C + 1``
+    dimensions (homogeneous coordinates), whatever the size of the image.
 
     Args:
-        g_in: the network of the images.
+        g: the network.
         styles: the operator of each style by its name.
-        g_out: the network of the images in a style; that of the images where None.
+        ways_back: by name of the style, the operator from latents of images in the style, of 8
+            bits, to latents of the images; see :func:`~rectilinear.style.fit_way_back`.
 
     Raises:
-        ConfigError: without styles, or for a name that is empty, not a string, or has one of
-            ``=,.``.
-        ShapeError: if the operators differ in shape, or do not fit the networks.
+        ConfigError: for a name that is empty, ``"identity"``, not a string, or has one of ``=,.``;
+            for a way back from a style that is not there.
+        ShapeError: if an operator is not of the network's channels.
 
     Reference: Berman et al., "Who Said Neural Networks Aren't Linear?", arXiv 2510.08570, section
-    4.2, where a network of the style's number gives the operator.
+    4.2; An et al., "ArtFlow", arXiv 2103.16877, for style transfer by an invertible network.
 
     Example:
-        >>> import rectilinear as rl
-        >>> g = rl.invertible.ImageFlow((3, 8, 8), blocks=2, width=8)
-        >>> blur = rl.operators.Convolution((3, 8, 8), torch.full((3, 3, 3), 1 / 9))
-        >>> model = StyleTransfer(g, {"original": rl.operators.Identity(192), "blur": blur})
-        >>> half = model.blend({"original": 0.5, "blur": 0.5})
-        >>> half(torch.rand(2, 3, 8, 8)).shape, model.names
-        (torch.Size([2, 3, 8, 8]), ('original', 'blur'))
+        >>> g = PlaceFlow(couplings=2, width=8)
+        >>> darker = PlaceOperator(torch.cat([0.5 * torch.eye(48), torch.zeros(48, 1)], 1))
+        >>> model = StyleTransfer(g, {"dark": darker})
+        >>> model(torch.rand(3, 30, 50), "dark").shape, model.names
+        (torch.Size([3, 30, 50]), ('identity', 'dark'))
+        >>> half = model.path("identity", "dark", 0.5)
     """
 
-    g_out = SameAs["Invertible"]("g_in")
-
     def __init__(
-        self, g_in: Invertible, styles: Mapping[str, Operator], g_out: Invertible | None = None
+        self,
+        g: PlaceFlow,
+        styles: Mapping[str, PlaceOperator],
+        ways_back: Mapping[str, PlaceOperator] | None = None,
     ) -> None:
         super().__init__()
-        if not styles:
-            raise ConfigError("no styles", "at least one", "Pass {name: operator}.")
-        for name in styles:
-            if not isinstance(name, str) or not name or set(name) & set("=,."):
+        ways_back = ways_back or {}
+        if unknown := sorted(set(ways_back) - set(styles)):
+            raise ConfigError(
+                f"a way back from '{unknown[0]}'", f"one of {', '.join(styles)}", "Correct it."
+            )
+        for name, A in [*styles.items(), *ways_back.items()]:
+            if not isinstance(name, str) or not name or set(name) & set("=,.") or name == IDENTITY:
                 raise ConfigError(
-                    f"a style named {name!r}", "a name without '=', ',' and '.'", "Rename it."
+                    f"a style named {name!r}",
+                    f"a name without '=', ',' and '.', not '{IDENTITY}'",
+                    "Rename it.",
                 )
-        self.g_in, self.g_out = g_in, other(g_in, g_out)
-        self.names = tuple(styles)
-        self.operators = module_list(
-            styles.values()
-        )  # a list: names such as "half" are taken in a ModuleDict
-        first = next(iter(styles.values()))
-        for name in self.names:
-            A = self.operator(name)
-            if (A.in_dim, A.out_dim) != (first.in_dim, first.out_dim):
+            if not isinstance(A, PlaceOperator) or A.channels != g.places:
                 raise ShapeError(
-                    (
-                        f"style '{name}' of shape {A.out_dim} x {A.in_dim} beside {first.out_dim} "
-                        f"x {first.in_dim}"
-                    ),
-                    "operators of one shape",
-                    "All styles act between the same two spaces.",
+                    f"{A} for the style '{name}'",
+                    f"a PlaceOperator of {g.places} channels",
+                    "Fit it with fit_style.",
                 )
-            self._linearizer(A)
+        self.g, self.styles, self._back = g, tuple(styles), tuple(ways_back)
+        # Lists: names such as "half" are taken in a ModuleDict.
+        self.operators = nn.ModuleList(styles.values())
+        self.ways_back = nn.ModuleList(ways_back.values())
 
     @property
-    def in_space(self) -> InducedSpace:
-        """The space of the images."""
-        return InducedSpace(self.g_in)
+    def names(self) -> tuple[str, ...]:
+        """``"identity"`` and the styles."""
+        return (IDENTITY, *self.styles)
 
-    @property
-    def out_space(self) -> InducedSpace:
-        """The space of the images in a style."""
-        return InducedSpace(self.g_out)
-
-    def operator(self, name: str) -> Operator:
-        """The operator of a style.
+    def matrix(self, name: str) -> Tensor:
+        """The matrix ``[[M, b], [0, 1]]`` of a style, ``(C + 1, C + 1)``, with its gradient.
 
         Raises:
             ConfigError: if no style has this name.
         """
-        if name not in self.names:
+        if name == IDENTITY:
+            return torch.eye(
+                self.g.places + 1, dtype=self.g.shift.dtype, device=self.g.shift.device
+            )
+        return self._operator(name).matrix()
+
+    def operator(self, name: str) -> Dense:
+        """The matrix of a style as an operator: ``rl.svd``, ``rl.logm``, ``@`` and ``**``.
+
+        Raises:
+            ConfigError: if no style has this name.
+        """
+        return Dense(self.matrix(name).detach(), trainable=False)
+
+    def _operator(self, name: str) -> PlaceOperator:
+        if name not in self.styles:
             raise ConfigError(
                 f"the style '{name}'", f"one of {', '.join(self.names)}", "Correct the name."
             )
-        A = self.operators[self.names.index(name)]
-        if not isinstance(A, Operator):
-            raise ShapeError(
-                f"a {type(A).__name__} as style '{name}'", "an Operator", "Wrap a matrix in Dense."
-            )
+        A = self.operators[self.styles.index(name)]
+        assert isinstance(A, PlaceOperator)
         return A
 
     def forward(self, x: Tensor, name: str) -> Tensor:
-        """The images ``x`` in the style ``name``."""
+        """The images ``x``, ``(c, h, w)`` or a batch, in the style ``name``; not clipped."""
         return self.style(name)(x)
 
-    def style(self, name: str) -> Linearizer:
-        """``f_k = g_out^-1 . A_k . g_in``.
+    def style(self, name: str) -> StyleMap:
+        """``f_k`` as a map of images.
 
         Raises:
             ConfigError: if no style has this name.
         """
-        return self._linearizer(self.operator(name))
+        return StyleMap((self.g, self.operator(name)))
 
-    def blend(self, weights: Mapping[str, float]) -> Linearizer:
-        """``g_out^-1 . sum_k w_k A_k . g_in``: with weights ``1 - a``, ``a`` a straight path.
+    def blend(self, weights: Mapping[str, float]) -> StyleMap:
+        """``g^-1 . sum_k w_k (M_k . + b_k) . g``; weights sum to one, negative ones extrapolate.
 
         Raises:
-            ConfigError: without weights, or for an unknown name.
+            ConfigError: for weights that do not sum to one, or an unknown name.
         """
-        if not weights:
-            raise ConfigError("a blend of no styles", "at least one weight", "Pass {name: weight}.")
-        first, *rest = (weight * self.operator(name) for name, weight in weights.items())
-        return self._linearizer(sum(rest, first))
+        if abs(sum(weights.values()) - 1) > 1e-6:
+            raise ConfigError(
+                f"weights that sum to {sum(weights.values()):g}",
+                "1",
+                f"Give the rest to '{IDENTITY}', or divide them by their sum.",
+            )
+        first, *rest = (w * self.operator(name) for name, w in weights.items())
+        return StyleMap((self.g, sum(rest, first)))
 
-    def path(self, start: str, end: str, t: float, *, geodesic: bool = False) -> Linearizer:
-        """The style at ``t`` between two: ``(1 - t) A_i + t A_j``; geodesic ``A_i (A_i^-1 A_j)^t``.
+    def path(self, start: str, end: str, t: float, *, kind: Path = "straight") -> StyleMap:
+        """The map at ``t`` between two styles: 0 is ``start``, 1 is ``end``, 1.2 is beyond.
 
-        The geodesic multiplies where the straight path adds; it is the one of invertible matrices
-        in the metric that their products leave alone.
+        ``"straight"``: ``(1 - t) H_i + t H_j``, which looks like a crossfade; ``"power"``: ``H_i
+        (H_i^-1 H_j)^t``, from the identity ``H_j^t``, which multiplies: colours and strokes come in
+        the order of their sizes. With the identity, ``t`` is the strength of a style.
+
+        Raises:
+            ConfigError: for an unknown name or kind.
+            SingularOperatorError: for a power that is not real, which cannot happen from the
+                identity in a model trained with ``generator=True``.
+        """
+        if kind == "power":
+            A, B = self.operator(start), self.operator(end)
+            if start == IDENTITY:
+                return StyleMap((self.g, self._power(end, t)))
+            return StyleMap((self.g, A @ (pinv(A) @ B) ** t))
+        if kind != "straight":
+            raise ConfigError(f"a path {kind!r}", "'straight' or 'power'", "Correct it.")
+        return self.style(start) if start == end else self.blend({start: 1 - t, end: t})
+
+    def _power(self, name: str, t: float) -> Dense:
+        """``H^t``, of a generator ``exp(t L)``, without a logarithm of what was an exponential."""
+        if name == IDENTITY or not self._operator(name).generator:
+            power = self.operator(name) ** t
+            assert isinstance(power, Dense)
+            return power
+        rows = t * self._operator(name).rows.detach()
+        return Dense(PlaceOperator(rows, generator=True).matrix().detach(), trainable=False)
+
+    def removal(self, name: str) -> WayBack:
+        """From images in a style to the images: exact for floats, fitted for images of 8 bits.
+
+        Exact up to rounding where height and width are multiples of the network's block; else the
+        last blocks, which are mirrored, differ a little.
+
+        Raises:
+            ConfigError: if no style has this name.
+        """
+        exact = StyleMap((self.g, pinv(self.operator(name))))
+        if name == IDENTITY:
+            return WayBack(exact, exact, name)
+        if name not in self._back:
+            return WayBack(exact, None, name)
+        back = self.ways_back[self._back.index(name)]
+        assert isinstance(back, PlaceOperator)
+        return WayBack(exact, StyleMap((self.g, back.operator())), name)
+
+    def between(self, start: str, end: str) -> WayBack:
+        """From images in the style ``start`` to the style ``end``, as :meth:`removal`.
 
         Raises:
             ConfigError: if no style has one of the names.
-            SingularOperatorError: on the geodesic, if ``A_i`` has no inverse, or ``A_i^-1 A_j`` an
-                eigenvalue that is negative, so that no real power exists.
         """
-        if not geodesic:
-            return self.style(start) if start == end else self.blend({start: 1 - t, end: t})
-        A, B = self.operator(start), self.operator(end)
-        return self._linearizer(A @ (A**-1 @ B) ** t)
+        return self.removal(start).after(self.style(end))
 
-    def between(self, start: str, end: str, damping: float = 0.0) -> Linearizer:
-        """``g_out^-1 . A_j A_i^+ . g_out``: images in the style ``start`` to the style ``end``.
-
-        Args:
-            start: the style that the images have.
-            end: the style that they get.
-            damping: as for :meth:`removal`.
+    def added(
+        self, name: str, operator: PlaceOperator, way_back: PlaceOperator | None = None
+    ) -> StyleTransfer:
+        """The model with one style added or replaced; the network is the same object.
 
         Raises:
-            ConfigError: if no style has one of the names, or ``damping`` is negative.
+            ConfigError, ShapeError: if it does not fit.
         """
-        return Linearizer(
-            self.g_out, self.operator(end) @ self.removal(start, damping).operator, self.g_out
-        )
-
-    def removal(self, name: str, damping: float = 0.0) -> Linearizer:
-        """``g_in^-1 . A_k^+ . g_out``, which takes a style away.
-
-        With ``damping`` ``d`` the inverse of Tikhonov, ``A^T (A A^T + d |A|^2 I)^-1``: what the
-        style weakens below ``sqrt(d)`` of its norm is not brought back, and neither is the noise in
-        it. Images that the model has not made itself need it; 0.001 is a start.
-
-        Raises:
-            ConfigError: if no style has this name, or ``damping`` is negative.
-        """
-        A = self.operator(name)
-        if not damping >= 0:
-            raise ConfigError(f"damping = {damping}", "0 or more", "Correct the damping.")
-        if damping == 0:
-            return Linearizer(self.g_out, pinv(A), self.g_in)
-        ridge = (damping * norm(A).detach() ** 2) * Identity(A.out_dim, like=A.like)
-        return Linearizer(self.g_out, A.T @ pinv(A @ A.T + ridge), self.g_in)
-
-    def added(self, name: str, operator: Operator) -> StyleTransfer:
-        """The model with one style added or replaced; the networks are the same objects.
-
-        Raises:
-            ShapeError: if the operator does not fit.
-        """
-        return StyleTransfer(self.g_in, self._operators() | {name: operator}, self.g_out)
+        ways_back = {k: A for k, A in self._ways_back().items() if k != name}
+        if way_back is not None:
+            ways_back[name] = way_back
+        return StyleTransfer(self.g, self._operators() | {name: operator}, ways_back)
 
     def without(self, name: str) -> StyleTransfer:
-        """The model with one style less; the networks are the same objects.
+        """The model with one style less; the network is the same object.
 
         Raises:
-            ConfigError: if no style has this name, or it is the last.
+            ConfigError: if no style has this name.
         """
-        self.operator(name)
-        return StyleTransfer(
-            self.g_in, {k: A for k, A in self._operators().items() if k != name}, self.g_out
+        self._operator(name)
+        styles, back = (
+            {k: A for k, A in kept.items() if k != name}
+            for kept in (self._operators(), self._ways_back())
         )
+        return StyleTransfer(self.g, styles, back)
 
     @property
     def shares(self) -> dict[str, float]:
-        """The parameters of each style as a part of those of the networks."""
-        networks = {id(p): p.numel() for g in (self.g_in, self.g_out) for p in g.parameters()}
-        total = max(1, sum(networks.values()))
-        return {name: _size(self.operator(name)) / total for name in self.names}
+        """The numbers of each style as a part of the parameters of the network."""
+        total = max(1, sum(p.numel() for p in self.g.parameters()))
+        return {name: self._operator(name).rows.numel() / total for name in self.styles}
 
-    def _operators(self) -> dict[str, Operator]:
-        return {name: self.operator(name) for name in self.names}
+    def _operators(self) -> dict[str, PlaceOperator]:
+        return {name: self._operator(name) for name in self.styles}
 
-    def _linearizer(self, operator: Operator) -> Linearizer:
-        return Linearizer(self.g_in, operator, self.g_out)
+    def _ways_back(self) -> dict[str, PlaceOperator]:
+        return dict(zip(self._back, self.ways_back, strict=True))  # type: ignore[arg-type] # as built
 
     def extra_repr(self) -> str:
         return ", ".join(self.names)
 
 
-def _size(operator: Operator) -> int:
-    return sum(t.numel() for t in operator.state_dict().values() if torch.is_floating_point(t))
-
-
 def new_model(
-    shape: tuple[int, int, int],
     styles: Sequence[str],
-    blocks: int = 8,
-    width: int = 32,
-    levels: int = 2,
-    kernel: int = 5,
+    channels: int = 3,
+    couplings: int = 6,
+    width: int = 48,
     *,
-    shared: bool = False,
+    basis: Basis = "dct",
+    generator: bool = False,
+    seed: int = 0,
 ) -> StyleTransfer:
-    """Two convolutional networks on images ``(c, h, w)`` and a circular convolution for each style.
-
-    Such operators are small, diagonal (in blocks of ``c x c``) in a Fourier basis, and closed under
-    sums, products, pseudo-inverses and powers. They start at zero: :class:`StyleObjective` starts
-    them at least squares.
+    """An untrained model: every style is the identity until :class:`StyleObjective` fits it.
 
     Args:
-        shape: of the images; height and width must be divisible by ``2^levels``.
         styles: their names.
-        blocks: couplings of each network.
-        width: of their conditioners.
-        levels: resolutions of each network.
-        kernel: side of the operators' kernels, odd.
-        shared: one network for images and for styled images, which makes the styles operators
-            of one space.
+        channels: 3 for colour, 1 for grey.
+        couplings: of the network.
+        width: of its conditioners.
+        basis: ``"dct"`` for painted styles, ``"pixels"`` for curves of tones.
+        generator: operators that are exponentials, so that every power of a style is real.
+        seed: of the network.
 
     Raises:
-        ConfigError: for no styles, two of one name, or an even kernel.
-        ShapeError: if the shape does not fit the levels or the kernel.
+        ConfigError: for no styles or two of one name.
 
     Example:
-        >>> model = new_model((3, 16, 16), ["soft", "ink"], blocks=4, width=16)
-        >>> model.names, model.operator("ink").kernel.shape
-        (('soft', 'ink'), torch.Size([3, 3, 5, 5]))
-    """
-    if len(set(styles)) != len(styles):
-        raise ConfigError(f"styles {', '.join(styles)}", "different names", "Name each once.")
-    if kernel < 1 or kernel % 2 == 0:
-        raise ConfigError(f"kernel = {kernel}", "an odd number", "Kernels have a centre.")
-    g_in, *g_out = (
-        ImageFlow(shape, blocks, width, levels=levels, actnorm=True, seed=seed)
-        for seed in range(1 if shared else 2)
-    )
-    operators = {
-        name: Convolution(shape, torch.zeros(shape[0], shape[0], kernel, kernel)) for name in styles
-    }
-    return StyleTransfer(g_in, operators, *g_out)
-
-
-_CHUNK = 64  # tiles at a time
-
-
-@torch.no_grad()
-def in_tiles(f: Linearizer, image: Tensor) -> Tensor:
-    """An image ``(c, H, W)`` of any size through ``f``, a map of tiles ``(c, h, w)``.
-
-    Tiles overlap by half, with the window ``sin^2`` where they do, so that no seam shows; an image
-    of the size of a tile is one tile.
-
-    Raises:
-        ShapeError: if the image has other channels than ``f`` maps, or is smaller than a tile.
-
-    Example:
-        >>> import rectilinear as rl
-        >>> f = rl.Linearizer(rl.invertible.Flatten((3, 8, 8)), rl.operators.Identity(192))
+        >>> model = new_model(["night", "woodcut"], couplings=2, width=8)
         >>> x = torch.rand(3, 21, 30)
-        >>> bool(torch.allclose(in_tiles(f, x), x, atol=1e-6))
+        >>> bool(torch.allclose(model(x, "night"), x, atol=1e-5))
         True
     """
-    check_floating(image, "image")
-    c, h, w = f.g_in.shape
-    if image.ndim != 3 or image.shape[0] != c or image.shape[1] < h or image.shape[2] < w:
-        raise ShapeError(
-            f"an image of shape {tuple(image.shape)}",
-            f"({c}, H, W) of at least {h} x {w}",
-            "Grow it.",
+    if not styles or len(set(styles)) != len(styles):
+        raise ConfigError(
+            f"styles {', '.join(styles) or 'of no name'}",
+            "different names, at least one",
+            "Name each once.",
         )
-    rows, columns = (_starts(n, tile) for n, tile in zip(image.shape[1:], (h, w), strict=True))
-    places = [(y, x) for y in rows for x in columns]
-    tiles = torch.stack([image[:, y : y + h, x : x + w] for y, x in places])
-    styled = torch.cat([f(part) for part in tiles.split(_CHUNK)])
-    window = _fade(h, image)[:, None] * _fade(w, image)
-    total, weight = (
-        image.new_zeros(len(styled[0]), *image.shape[1:]),
-        image.new_zeros(image.shape[1:]),
-    )
-    for (y, x), tile in zip(places, styled, strict=True):
-        total[:, y : y + h, x : x + w] += window * tile
-        weight[y : y + h, x : x + w] += window
-    return total / weight
-
-
-def _starts(length: int, tile: int) -> list[int]:
-    """The first pixels of tiles: half a tile apart, the last at the border."""
-    return [*range(0, length - tile, max(1, tile // 2)), length - tile]
-
-
-def _fade(n: int, like: Tensor) -> Tensor:
-    """``sin^2`` from border to border, nowhere zero."""
-    return torch.sin(
-        torch.pi * (torch.arange(n, dtype=like.dtype, device=like.device) + 0.5) / n
-    ).square()
+    g = PlaceFlow(channels, 4, couplings, width, basis, seed=seed)
+    rows = torch.zeros(g.places, g.places + 1)
+    if not generator:
+        rows[:, :-1] = torch.eye(g.places)
+    return StyleTransfer(g, {name: PlaceOperator(rows, generator=generator) for name in styles})

@@ -1,0 +1,190 @@
+"""Maps of images of any size: through a network, an affine map at every place, and back."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rectilinear.checks import check_floating
+from rectilinear.errors import ConfigError, ShapeError, SpaceMismatchError
+from rectilinear.operators import Dense, Operator, to_dense
+from rectilinear.style.network import PlaceFlow
+from rectilinear.style.place import apply_places
+
+LEVELS = 255
+_NEAR = 1e-3  # of a level: what float32 loses of a number that was one
+
+
+def encode(g: PlaceFlow, x: Tensor) -> Tensor:
+    """``g(x)`` of images of any size, mirrored at the right and lower border to whole blocks.
+
+    Example:
+        >>> encode(PlaceFlow(couplings=0), torch.rand(1, 3, 7, 5)).shape
+        torch.Size([1, 48, 2, 2])
+    """
+    h, w = x.shape[2:]
+    down, right = -h % g.block, -w % g.block
+    if down or right:
+        mode = "reflect" if down < h and right < w else "replicate"
+        x = functional.pad(x, (0, right, 0, down), mode=mode)
+    return g(x)
+
+
+def as_images(x: Tensor, channels: int) -> Tensor:
+    """Images ``(b, c, h, w)`` in [0, 1] as floats, from these, from one without batch, from bytes.
+
+    Raises:
+        ShapeError: for another shape or no pixel.
+        DtypeError: for whole numbers that are no bytes.
+    """
+    x = x.float() / LEVELS if isinstance(x, Tensor) and x.dtype == torch.uint8 else x
+    check_floating(x, "an image")
+    images = x[None] if x.ndim == 3 else x
+    if images.ndim != 4 or images.shape[1] != channels or 0 in images.shape[2:]:
+        raise ShapeError(
+            f"images of shape {tuple(x.shape)}",
+            f"({channels}, h, w) or (batch, {channels}, h, w)",
+            "Put the channels before height and width.",
+        )
+    return images
+
+
+def is_eight_bit(x: Tensor) -> bool:
+    """True if every value is one of 256 levels, as in an image that has been in a file.
+
+    Example:
+        >>> is_eight_bit(torch.tensor([0.0, 17 / 255])), is_eight_bit(torch.tensor([0.1234]))
+        (True, False)
+    """
+    if x.dtype == torch.uint8:
+        return True
+    levels = x * LEVELS
+    return bool(((levels - levels.round()).abs() <= _NEAR).all()) and bool(
+        ((x >= 0) & (x <= 1)).all()
+    )
+
+
+def as_eight_bit(x: Tensor) -> Tensor:
+    """The nearest image of 256 levels in [0, 1]: what a file keeps of ``x``.
+
+    Example:
+        >>> as_eight_bit(torch.tensor([-0.2, 0.5, 1.3])).tolist()
+        [0.0, 0.501960813999176, 1.0]
+    """
+    return (x.clamp(0, 1) * LEVELS).round() / LEVELS
+
+
+@final
+class StyleMap(nn.Module):
+    """The map ``g^-1 . H . g`` of images of any size, ``H`` the same at every place.
+
+    ``f2 @ f1`` composes, ``f ** t`` is a real power. Maps of one network become one: encoded and
+    decoded once.
+
+    Args:
+        steps: pairs of a network and an operator of homogeneous coordinates, the first first.
+
+    Raises:
+        SpaceMismatchError: for a power of a composition through different networks.
+
+    Example:
+        >>> g = PlaceFlow(couplings=2, width=8)
+        >>> half = StyleMap((g, 0.5 * Dense(torch.eye(49)) + 0.5 * Dense(torch.eye(49))))
+        >>> half(torch.rand(3, 7, 9)).shape
+        torch.Size([3, 7, 9])
+    """
+
+    def __init__(self, *steps: tuple[PlaceFlow, Operator]) -> None:
+        super().__init__()
+        self.networks = [g for g, _ in steps]
+        self.operators = [to_dense(A) for _, A in steps]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The images through the map, of the shape of ``x``; not clipped.
+
+        Raises:
+            ShapeError: for other channels.
+        """
+        y = as_images(x, self.networks[0].channels)
+        for g, H in zip(self.networks, self.operators, strict=True):
+            h, w = y.shape[2:]
+            y = g.inverse(apply_places(H.to(y), encode(g, y)))[..., :h, :w]
+        return y[0] if x.ndim == 3 else y
+
+    @property
+    def operator(self) -> Dense:
+        """``H`` as an operator of ``C + 1`` dimensions.
+
+        Raises:
+            SpaceMismatchError: for a composition through different networks.
+        """
+        if len(self.networks) != 1:
+            raise SpaceMismatchError(
+                f"a map through {len(self.networks)} different networks",
+                "one network",
+                "Take the operators of its parts.",
+            )
+        return Dense(self.operators[0], trainable=False)
+
+    def __matmul__(self, first: StyleMap) -> StyleMap:
+        if not isinstance(first, StyleMap):
+            return NotImplemented
+        parts = list(zip(first.networks, first.operators, strict=True))
+        for g, H in zip(self.networks, self.operators, strict=True):
+            if parts and parts[-1][0] is g:
+                parts[-1] = (g, H @ parts[-1][1])
+            else:
+                parts.append((g, H))
+        return StyleMap(*((g, Dense(H, trainable=False)) for g, H in parts))
+
+    def __pow__(self, t: float) -> StyleMap:
+        return StyleMap((self.networks[0], self.operator**t))
+
+
+@final
+class WayBack(nn.Module):
+    """The map from images in a style, exact for floats and fitted for images of 8 bits.
+
+    A file rounds an image to 256 levels, and the exact inverse amplifies the rounding. The fitted
+    map is the best affine one from latents of rounded images. Called, it takes the one that fits
+    the image; :meth:`which` says which.
+
+    Args:
+        exact: through the inverse.
+        fitted: through the operator that was fitted for 8-bit images; None if none was.
+        name: of the style, for messages.
+
+    Raises:
+        ConfigError: when called on 8-bit images without a fitted map.
+    """
+
+    def __init__(self, exact: StyleMap, fitted: StyleMap | None, name: str) -> None:
+        super().__init__()
+        self.exact, self.fitted, self.name = exact, fitted, name
+
+    def which(self, x: Tensor) -> str:
+        """``"fitted"`` for bytes and images whose values are all of 256 levels, else ``"exact"``.
+
+        An image of one style that was only partly rounded counts as a float.
+        """
+        return "fitted" if is_eight_bit(x) else "exact"
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.which(x) == "exact":
+            return self.exact(x)
+        if self.fitted is None:
+            raise ConfigError(
+                f"an 8-bit image and no way back that was fitted for the style '{self.name}'",
+                "a model with one",
+                "Fit it with fit_way_back(model, name, photos), or call .exact, which amplifies "
+                "the rounding.",
+            )
+        return self.fitted(x)
+
+    def after(self, end: StyleMap) -> WayBack:
+        """The way back, then the map ``end``."""
+        fitted = None if self.fitted is None else end @ self.fitted
+        return WayBack(end @ self.exact, fitted, self.name)

@@ -1,0 +1,204 @@
+"""The invertible network of styles: image blocks of any height and width, affine couplings."""
+
+from __future__ import annotations
+
+from functools import cache
+from math import pi, sqrt
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rectilinear.checks import check_floating
+from rectilinear.errors import ConfigError, DtypeError, ShapeError
+from rectilinear.invertible.conditioners import zero
+from rectilinear.random import generator
+from rectilinear.serialization import Configured
+
+Basis = Literal["dct", "pixels"]
+
+
+class DilatedConvNet(Configured):
+    """Residual 3 x 3 convolutions with dilation, ``(b, c, h, w) -> (b, d, h, w)``, zero at first.
+
+    It sees ``3 + 2 sum(dilations)`` places in each direction, and no position.
+
+    Example:
+        >>> DilatedConvNet(2, 4, width=8)(torch.randn(1, 2, 6, 6)).abs().sum().item()
+        0.0
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        width: int = 48,
+        dilations: tuple[int, ...] = (1, 2, 4),
+    ) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(in_channels, width, 3, padding=1)
+        self.middle = nn.ModuleList(
+            nn.Conv2d(width, width, 3, padding=d, dilation=d) for d in dilations
+        )
+        self.leave = zero(nn.Conv2d(width, out_channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.enter(x)
+        for layer in self.middle:
+            h = h + layer(functional.gelu(h))
+        return self.leave(functional.gelu(h))
+
+
+class PlaceFlow(Configured):
+    """An invertible network of images of any size, ``(b, c, h, w)`` to ``(b, c k^2, h/k, w/k)``.
+
+    Every block of ``k x k`` pixels becomes one place, by the discrete cosine transform of each
+    colour or as it is; then affine couplings move half of the channels by what the other half and
+    the places around say. Nothing depends on the size of the image or on the position in it.
+
+    Args:
+        channels: ``c``, 3 for colour and 1 for grey.
+        block: ``k``; height and width of an image must be multiples of it.
+        couplings: their number; each exchanges the halves with the one before.
+        width: of their conditioners.
+        basis: ``"dct"``, which splits by frequency, or ``"pixels"``, which splits by position in
+            the block: better for curves of tones, worse for brush strokes.
+        bound: largest absolute log-scale of a coupling.
+        seed: of the orders of the channels.
+
+    Raises:
+        ConfigError: for a number that is not positive, an odd number of channels of a place, or an
+            unknown basis.
+
+    Example:
+        >>> g = PlaceFlow(couplings=2, width=8)
+        >>> z = g(torch.rand(2, 3, 8, 12))
+        >>> z.shape, g.inverse(z).shape
+        (torch.Size([2, 48, 2, 3]), torch.Size([2, 3, 8, 12]))
+    """
+
+    def __init__(
+        self,
+        channels: int = 3,
+        block: int = 4,
+        couplings: int = 6,
+        width: int = 48,
+        basis: Basis = "dct",
+        bound: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        for name, value in (("channels", channels), ("block", block), ("width", width)):
+            if value < 1:
+                raise ConfigError(f"{name} = {value}", "a positive number", "Correct it.")
+        if basis not in get_args(Basis):
+            raise ConfigError(f"basis {basis!r}", f"one of {', '.join(get_args(Basis))}")
+        if couplings < 0 or not bound > 0 or channels * block**2 % 2:
+            raise ConfigError(
+                f"{couplings} couplings of bound {bound} on {channels * block**2} channels",
+                "no negative number, a positive bound, and channels in two halves",
+                "Use a block of 2 or 4 pixels.",
+            )
+        self.channels, self.block, self.bound = channels, block, bound
+        self.places = channels * block**2
+        self.basis = basis
+        orders = _orders(channels, block, couplings, basis, seed)
+        self._orders = [order.tolist() for order in orders]
+        self._restore = [order.argsort().tolist() for order in orders]
+        half = self.places // 2
+        self.conditioners = nn.ModuleList(
+            DilatedConvNet(half, 2 * half, width) for _ in range(couplings)
+        )
+        self.log_scale = nn.Parameter(torch.zeros(self.places))
+        self.shift = nn.Parameter(torch.zeros(self.places))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The latents ``g(x)``, ``(b, c, h, w) -> (b, c k^2, h / k, w / k)``.
+
+        Raises:
+            ShapeError: for another number of channels or axes, or a side that is no multiple.
+            DtypeError: for another dtype than that of the parameters.
+        """
+        self._check(x, self.channels, self.block)
+        h = self._transformed(functional.pixel_unshuffle(x - 0.5, self.block))
+        for order, back, net in self._couplings():
+            kept, moved = h[:, order].chunk(2, 1)
+            log_scale, shift = self._affine(net, kept)
+            h = torch.cat([kept, moved * log_scale.exp() + shift], 1)[:, back]
+        return h * self.log_scale.exp()[:, None, None] + self.shift[:, None, None]
+
+    def inverse(self, z: Tensor) -> Tensor:
+        """The images ``g^-1(z)``, ``(b, c k^2, h, w) -> (b, c, k h, k w)``.
+
+        Raises:
+            ShapeError, DtypeError: as for ``forward``.
+        """
+        self._check(z, self.places, 1)
+        h = (z - self.shift[:, None, None]) * (-self.log_scale).exp()[:, None, None]
+        for order, back, net in reversed(self._couplings()):
+            kept, moved = h[:, order].chunk(2, 1)
+            log_scale, shift = self._affine(net, kept)
+            h = torch.cat([kept, (moved - shift) * (-log_scale).exp()], 1)[:, back]
+        return functional.pixel_shuffle(self._transformed(h, back=True), self.block) + 0.5
+
+    def _couplings(self) -> list[tuple[list[int], list[int], nn.Module]]:
+        return list(zip(self._orders, self._restore, self.conditioners, strict=True))
+
+    def _affine(self, net: nn.Module, kept: Tensor) -> tuple[Tensor, Tensor]:
+        raw, shift = net(kept).chunk(2, 1)
+        return self.bound * torch.tanh(raw / self.bound), shift
+
+    def _transformed(self, h: Tensor, *, back: bool = False) -> Tensor:
+        """Each colour's block at each place, as cosines or as it is; ``back`` to pixels."""
+        if self.basis == "pixels":
+            return h
+        matrix = _cosines(self.block).to(h)  # orthogonal in the dtype of the image
+        matrix = matrix.mT if back else matrix
+        blocks = h.unflatten(1, (self.channels, self.block**2))
+        return torch.einsum("ij,bcjhw->bcihw", matrix, blocks).flatten(1, 2)
+
+    def _check(self, x: Tensor, channels: int, multiple: int) -> None:
+        check_floating(x, "an array")
+        if x.ndim != 4 or x.shape[1] != channels or any(n % multiple for n in x.shape[2:]):
+            raise ShapeError(
+                f"an array of shape {tuple(x.shape)}",
+                f"(batch, {channels}, h, w) with h and w multiples of {multiple}",
+                "Add the batch axis first; StyleTransfer takes images of any size.",
+            )
+        if x.dtype != self.shift.dtype:
+            raise DtypeError(
+                f"an array of {x.dtype}",
+                f"{self.shift.dtype} for this network",
+                "Convert the array (`x.float()`) or the network (`g.to(x.dtype)`).",
+            )
+
+
+@cache
+def _cosines(n: int) -> Tensor:
+    """The orthogonal matrix of the cosine transform of blocks ``n x n``, a frequency a row."""
+    k = torch.arange(n, dtype=torch.float64, device="cpu")
+    rows = torch.cos(pi * (k[None] + 0.5) * k[:, None] / n) * sqrt(2 / n)
+    rows[0] /= sqrt(2)
+    return torch.kron(rows, rows)
+
+
+def _orders(channels: int, block: int, count: int, basis: Basis, seed: int) -> list[Tensor]:
+    """Orders of the channels, first half kept: each comes again with its halves exchanged.
+
+    Low against high frequencies and random splits in turn; or, of pixels, a checkerboard, rows and
+    columns, random.
+    """
+    random = generator(seed)
+    n = channels * block**2
+    y, x = (torch.arange(n, device="cpu") % block**2 // s % block for s in (block, 1))
+    keys = [y + x, None] if basis == "dct" else [(y + x) % 2, y % 2, x % 2, None]
+    orders: list[Tensor] = []
+    for i in range(count):
+        if i % 2:
+            orders.append(orders[-1].roll(n // 2))
+            continue
+        key = keys[i // 2 % len(keys)]
+        noise = torch.rand(n, generator=random, device="cpu")
+        orders.append((noise if key is None else key + 0.5 * noise).argsort())
+    return orders

@@ -1,0 +1,184 @@
+"""Affine maps of the channels at every place, as matrices of homogeneous coordinates."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from rectilinear.checks import check_finite, check_floating
+from rectilinear.errors import ConfigError, ShapeError
+from rectilinear.operators import Dense
+from rectilinear.serialization import Configured
+
+
+class PlaceOperator(Configured):
+    """The affine map ``z -> M z + b`` of ``C`` channels, the same at every place of a grid.
+
+    ``rows`` is ``[M b]``, the upper rows of the matrix ``H = [[M, b], [0, 1]]`` of homogeneous
+    coordinates, in which maps compose, invert and take powers as matrices do. As a ``generator``,
+    ``rows`` is ``[L l]`` and ``H = exp([[L, l], [0, 0]])``: every real power of it exists.
+
+    Args:
+        rows: ``(C, C + 1)``.
+        generator: whether ``rows`` are those of a logarithm.
+        trainable: hold them as a parameter rather than a buffer.
+
+    Raises:
+        ShapeError: for rows of another shape.
+
+    Example:
+        >>> brighter = PlaceOperator(torch.tensor([[1.0, 0.0, 0.5], [0.0, 2.0, 0.0]]))
+        >>> brighter.matrix()
+        tensor([[1.0000, 0.0000, 0.5000],
+                [0.0000, 2.0000, 0.0000],
+                [0.0000, 0.0000, 1.0000]], grad_fn=<CatBackward0>)
+    """
+
+    rows: Tensor
+
+    def __init__(self, rows: Tensor, *, generator: bool = False, trainable: bool = True) -> None:
+        super().__init__()
+        check_floating(rows, "rows")
+        if rows.ndim != 2 or rows.shape[1] != rows.shape[0] + 1:
+            raise ShapeError(
+                f"rows of shape {tuple(rows.shape)}", "(C, C + 1)", "Pass [M b], side by side."
+            )
+        self.generator = generator
+        if trainable:
+            self.rows = nn.Parameter(rows.detach().clone())
+        else:
+            self.register_buffer("rows", rows.detach().clone())
+
+    @property
+    def channels(self) -> int:
+        """``C``."""
+        return len(self.rows)
+
+    def matrix(self) -> Tensor:
+        """``H``, ``(C + 1, C + 1)``."""
+        last = torch.zeros_like(self.rows[:1])
+        if self.generator:
+            return torch.linalg.matrix_exp(torch.cat([self.rows, last]))
+        return torch.cat([self.rows, last.index_fill(1, _last(self.rows), 1.0)])
+
+    def operator(self) -> Dense:
+        """``H`` as an operator of ``C + 1`` dimensions, with the verbs of linear algebra."""
+        return Dense(self.matrix().detach(), trainable=False)
+
+    def extra_repr(self) -> str:
+        return f"{self.channels} channels" + (", a generator" if self.generator else "")
+
+
+def _last(rows: Tensor) -> Tensor:
+    return torch.tensor([rows.shape[1] - 1], device=rows.device)
+
+
+def apply_places(matrix: Tensor, z: Tensor) -> Tensor:
+    """``M z + b`` at every place: ``(C + 1, C + 1)`` or one of these a row, ``(b, C, h, w)``.
+
+    Example:
+        >>> apply_places(torch.eye(3), torch.ones(1, 2, 4, 5)).shape
+        torch.Size([1, 2, 4, 5])
+    """
+    c, places = z.shape[1], z.flatten(2)
+    moved = matrix[..., :c, :c] @ places + matrix[..., :c, c:]
+    return moved.unflatten(2, z.shape[2:])
+
+
+class LeastSquares:
+    """The affine map of least ``sum |M z + b - u|^2 + damping n var(z) |M|^2``, in one pass.
+
+    Examples come in parts; only sums of their products are kept, in float64.
+
+    Args:
+        damping: relative to the variance of ``z``; keeps noise from being amplified.
+
+    Example:
+        >>> z = torch.randn(1, 2, 10, 10)
+        >>> fit = LeastSquares(damping=0.0)
+        >>> fit.add(z, 2 * z + 1)
+        >>> fit.rows().round(decimals=4).abs()
+        tensor([[2., 0., 1.],
+                [0., 2., 1.]])
+    """
+
+    def __init__(self, damping: float = 1e-5) -> None:
+        if not damping >= 0:
+            raise ConfigError(f"damping = {damping}", "0 or more", "Correct the damping.")
+        self.damping = damping
+        self._gram: Tensor | None = None
+        self._cross: Tensor | None = None
+        self._dtype = torch.float32
+
+    def add(self, z: Tensor, u: Tensor) -> None:
+        """Take in the places of ``z`` and ``u``, ``(b, C, h, w)`` each.
+
+        Raises:
+            ShapeError: if they differ in shape.
+            NonFiniteError: for NaN or infinity.
+        """
+        if z.shape != u.shape:
+            raise ShapeError(f"latents of shape {tuple(z.shape)} and {tuple(u.shape)}", "one shape")
+        check_finite(z, "latents")
+        check_finite(u, "latents")
+        a, b = (x.detach().transpose(0, 1).flatten(1).double() for x in (z, u))
+        a = torch.cat([a, a.new_ones(1, a.shape[1])])
+        gram, cross = a @ a.mT, a @ b.mT
+        self._gram = gram if self._gram is None else self._gram + gram
+        self._cross = cross if self._cross is None else self._cross + cross
+        self._dtype = z.dtype
+
+    def rows(self) -> Tensor:
+        """``[M b]``, ``(C, C + 1)``.
+
+        Raises:
+            ConfigError: if nothing has been added.
+        """
+        if self._gram is None or self._cross is None:
+            raise ConfigError("a fit to nothing", "at least one pair of images", "Add some.")
+        n = self._gram[-1, -1]
+        mean = self._gram[:-1, -1] / n
+        variance = (self._gram.diagonal()[:-1] / n - mean.square()).mean()
+        ridge = (self.damping * n * variance).clamp_min(torch.finfo(torch.float64).tiny)
+        penalty = torch.full_like(self._gram[0], float(ridge))
+        penalty[-1] = 0  # offsets are free
+        return torch.linalg.solve(self._gram + penalty.diag(), self._cross).mT.to(self._dtype)
+
+
+def with_real_powers(rows: Tensor) -> Tensor:
+    """The rows of ``[[M, b], [0, 1]]`` or of a matrix near by, of which every real power exists.
+
+    Eigenvalues on the negative real axis, which have no real power, change their sign.
+
+    Example:
+        >>> with_real_powers(torch.tensor([[4.0, 0.0, 1.0], [0.0, -2.0, 0.0]]))
+        tensor([[4., 0., 1.],
+                [0., 2., 0.]])
+    """
+    values, vectors = _eigen(rows)
+    whole = vectors @ torch.diag(values) @ torch.linalg.inv(vectors)
+    return whole.real[: len(rows)].to(rows.dtype)
+
+
+def with_real_logarithm(rows: Tensor) -> Tensor:
+    """The rows of the logarithm of :func:`with_real_powers`, for a generator.
+
+    Example:
+        >>> rows = torch.tensor([[4.0, 0.0, 0.0], [0.0, -2.0, 0.0]])
+        >>> log = PlaceOperator(with_real_logarithm(rows), generator=True)
+        >>> log.matrix().diagonal().tolist()
+        [4.0, 2.0, 1.0]
+    """
+    values, vectors = _eigen(rows)
+    log = vectors @ torch.diag(values.log()) @ torch.linalg.inv(vectors)
+    return log.real[: len(rows)].to(rows.dtype)
+
+
+def _eigen(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues of ``[[M, b], [0, 1]]``, none of them negative, and eigenvectors."""
+    c = len(rows)
+    H = torch.eye(c + 1, dtype=torch.float64, device=rows.device)
+    H[:c] = rows
+    values, vectors = torch.linalg.eig(H)
+    negative = (values.imag.abs() <= 1e-9 * values.abs()) & (values.real < 0)
+    return torch.where(negative, -values, values), vectors
