@@ -75,6 +75,7 @@ def test_fit_style_finds_the_operator_that_made_the_images():
     assert (found(x[-1], "b") - made[-1]).abs().max() < 0.02 * made[-1].std()  # the damping
 
 
+@pytest.mark.whole
 def test_gradient_steps_improve_on_the_closed_form():
     model, x = bent_model("a"), photos(6, 64, 64)
     y = [filtered(photo[None], {"ink": 1.0})[0] for photo in x]
@@ -232,6 +233,7 @@ def test_objectives_refuse_what_does_not_fit():
             StyleObjective(new_model(names, couplings=2, width=4), lessons, tile=tile)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("generator", [True, False])
 def test_training_starts_at_least_squares_and_improves(generator, tmp_path):
     torch.manual_seed(0)
@@ -250,6 +252,7 @@ def test_training_starts_at_least_squares_and_improves(generator, tmp_path):
     assert before + 1 < middle < after - 0.1
 
 
+@pytest.mark.whole
 def test_a_killed_training_ends_with_the_same_weights(tmp_path):
     lessons = paint(read_photos("photos", side=32), ["ink"], filtered, progress=False)
     config = training.TrainConfig(steps=5, batch_size=2, log_every=1, ema=None, device="cpu")
@@ -317,6 +320,7 @@ def ask(capsys, *words):
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.whole
 def test_stylize_keeps_sizes_and_names(trained, tmp_path, capsys):
     draw(tmp_path / "mine" / "sub", ["b"], (11, 17))
     draw(tmp_path / "other", ["a"], (30, 9))
@@ -330,34 +334,12 @@ def test_stylize_keeps_sizes_and_names(trained, tmp_path, capsys):
     assert Image.open(out / "stylized.png").size[1] == 512
 
 
-<<<<<<< HEAD
-@pytest.mark.whole
-def test_stylize_writes_images_and_numbers(trained, tmp_path, capsys):
-    draw(tmp_path / "mine", ["a", "b"], size=20)
-    ask = ["stylize", str(trained), "--json", "--out", str(tmp_path / "out")]
-    for words in (
-        ["--style", "soft"],
-        ["--style", "soft", "--blend", "dusk=0.3"],
-        ["--style", "soft", "--instead-of", "dusk", "--damping", "0.001"],
-        ["--instead-of", "dusk"],
-        ["--style", "dusk", "--input", str(tmp_path / "mine")],
-        ["--style", "dusk", "--input", str(tmp_path / "mine" / "a.png"), "--side", "20"],
-    ):
-        capsys.readouterr()
-        assert main([*ask, *words]) == 0
-        answer = json.loads(capsys.readouterr().out)
-        assert Image.open(answer["image"]).size[0] > 8
-        assert (
-            json.loads((tmp_path / "out" / "stylized.json").read_text())["count"] == answer["count"]
-        )
-    assert answer["weights"] == {"dusk": 1.0}
-    assert Image.open(tmp_path / "out" / "a.png").size == (20, 20)
-=======
 def styled(capsys, run, out, *words):
     ask(capsys, "stylize", run, "--input", out.parent / "p.png", "--out", out, *words)
     return torch.from_numpy(np.asarray(Image.open(out / "p.png")).copy()).permute(2, 0, 1) / 255
 
 
+@pytest.mark.whole
 def test_strength_path_colours_and_exchange(trained, tmp_path, capsys):
     photo = read_photos("photos", "test", 40)[0]
     Image.fromarray(photo.permute(1, 2, 0).numpy()).save(tmp_path / "p.png")
@@ -381,9 +363,9 @@ def test_strength_path_colours_and_exchange(trained, tmp_path, capsys):
     assert answer["way_back"] == "fitted for 8-bit images"
     held_out = ask(capsys, "stylize", trained, "--style", "soft")
     assert held_out["count"] == 2
->>>>>>> f2d051e (Styles for whole images of any size: one affine map at every place inside one shared network)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     "words",
     [
@@ -408,6 +390,7 @@ def test_stylize_refuses_in_one_line(trained, words, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.whole
 def test_results_are_never_among_the_inputs(trained, tmp_path, capsys):
     draw(tmp_path / "mine", ["a"])
     for image, out in (("mine", "mine/sub"), ("mine/a.png", "mine")):
@@ -416,6 +399,7 @@ def test_results_are_never_among_the_inputs(trained, tmp_path, capsys):
         assert "--out" in capsys.readouterr().err
 
 
+@pytest.mark.whole
 def test_a_style_is_added_from_pairs(trained, tmp_path, capsys):
     for folder in ("photos", "paintings"):
         (tmp_path / folder).mkdir()

@@ -18,7 +18,7 @@ SHA256: dict[str, str] = {
     "mnist": "7c8e853af7fd0a5049eb2561c586cc77ed2671e494e655f1b446b9f1af0aa7d5",
 }
 """The generators by name, and the SHA-256 of the weights of each."""
-STYLES = {"styles": "TO-BE-TRAINED"}
+STYLES = {"styles": "11cc8b005752dcb7c9a848c05bb7a68202594b532d66431dfb92f249321dbc84"}
 """The collections of styles by name, likewise."""
 
 
