@@ -303,6 +303,11 @@ def anomalies(
     ]
     for name, score in scores.items():
         normal = score(test)
-        areas = [metrics.roc(normal, score(x)).area for x in odd.values()]
+        areas = [metrics.roc(finite(normal), finite(score(x))).area for x in odd.values()]
         lines.append(f"| {name} | {' | '.join(f'{a:.3f}' for a in areas)} |")
     return [*lines, ""]
+
+
+def finite(scores: Tensor) -> Tensor:
+    """Scores with what overflowed, far off the data, as very large."""
+    return torch.nan_to_num(scores.double(), nan=1e30, posinf=1e30).clamp(max=1e30)
