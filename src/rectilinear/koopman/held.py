@@ -205,8 +205,9 @@ def best(found: Iterable[Candidate]) -> Candidate | None:
     """The candidate of the least score; a simpler one where that is not worse for certain.
 
     Of fewer lags, where its error exceeds the least by no more than one standard error of their
-    difference, or :data:`FEWER_LAGS`, and by :data:`AT_MOST` in any case; then the smallest penalty
-    that costs at most :data:`LESS_RIDGE`.
+    difference, or :data:`FEWER_LAGS`, and by :data:`AT_MOST` in any case; then from the last row,
+    where that costs at most :data:`AT_MOST`; then the smallest penalty that costs at most
+    :data:`LESS_RIDGE`.
     """
     rivals = list(found)
     if not rivals:
@@ -226,5 +227,8 @@ def best(found: Iterable[Candidate]) -> Candidate | None:
     lags = min(c.model.plan.lags for c in rivals if near(c))
     same = [c for c in rivals if c.model.plan.lags == lags and isfinite(c.score)]
     least = min(c.score for c in same)
+    last = [c for c in same if c.model.plan.level == "last"]
+    if any(c.score <= least + 2 * AT_MOST for c in last):  # it holds where the level moves, too
+        same, least = last, min(c.score for c in last)
     same = [c for c in same if c.score <= least + 2 * LESS_RIDGE]
     return min(same, key=lambda c: c.model.plan.ridge)
