@@ -33,7 +33,7 @@ $(INSTALLED): $(PACKAGE)
 	$(PIP) -c constraints.txt --group dev -e '.[adapters,docs,fast,hf,tables]'
 	@touch $@
 
-demo: $(PACKAGE)  ## Train on digits, sample in one step, write runs/demo/report.html (minutes on two cores)
+demo: $(PACKAGE)  ## Train on digits, sample in one step, write report.html and explorer.html in runs/demo (minutes on two cores)
 	$(BIN)/rectilinear demo --out runs/demo
 
 test: setup  ## The tests that every change must pass

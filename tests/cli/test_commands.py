@@ -122,9 +122,10 @@ def test_interpolate_begins_and_ends_at_images(tiny_run: Path, ask: Ask, tmp_pat
 
 
 @pytest.mark.whole
-def test_demo_leaves_report_and_metrics(
-    tiny_run: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch
+def test_demo_leaves_report_explorer_and_metrics(
+    tiny_run: Path, ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(recipes, "train", lambda name, recipe, out: recipes.open_run(tiny_run))
     evaluation = sys.modules[report.evaluate.__module__]
     timed = evaluation.seconds
@@ -143,11 +144,18 @@ def test_demo_leaves_report_and_metrics(
     metrics = json.loads((tiny_run / "metrics.json").read_text())
     assert set(metrics) == METRICS | {"seed_of_the_chapter"}
     assert metrics["seed_of_the_chapter"] == 4
-    assert answer == {"report": str(tiny_run / "report.html"), **metrics}
+    assert answer == {
+        "report": str(tiny_run / "report.html"),
+        "explorer": str(Path("runs/demo/explorer.html")),
+        **metrics,
+    }
     assert metrics["collapse_error"] < 1e-5
     assert metrics["inversion"] < 1e-8
     assert metrics["fd_one_step"] == pytest.approx(metrics["fd_many_step"], rel=1e-3)
     page = (tiny_run / "report.html").read_text(encoding="utf-8")
+    assert '<a href="explorer.html">Explorer</a>' in page
+    explorer = (tmp_path / "runs" / "demo" / "explorer.html").read_text(encoding="utf-8")
+    assert '<a href="report.html">The report.</a>' in explorer
     assert page.count("<section>") == 11
     assert page.count('class="chapter"') == 2
     assert "&quot;steps&quot;: 3" in page, "the configuration"

@@ -33,9 +33,9 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def opened(browser: Browser, page: Path) -> Browser:
-    """The page of digits, fresh, with nothing left to compute."""
+    """The page of digits, with nothing left to compute; tests go on where the one before ended."""
     browser.open(page)
     browser.wait("explorer.idle()")
     return browser

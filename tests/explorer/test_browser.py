@@ -72,7 +72,7 @@ def test_keys_move_a_slider(opened: Browser) -> None:
 
 
 def test_the_address_restores_the_state(browser: Browser, page: Path) -> None:
-    browser.open(page, "#z=1,-2,0.5&given=3&samples=4&at=0.2&terms=3,1,10")
+    browser.open(page, "#z=1,-2,0.5&given=3&samples=4&at=0.2&terms=3,1,20")
     browser.wait("explorer.idle()")
     assert browser.run("Array.from(explorer.state.z).slice(0, 4)") == [1, -2, 0.5, 0]
     assert browser.run("[explorer.state.given, explorer.state.samples, explorer.state.at]") == [
@@ -85,7 +85,8 @@ def test_the_address_restores_the_state(browser: Browser, page: Path) -> None:
     browser.wait("location.hash.includes('z=1,1.5,0.5&given=3&samples=4')")
     browser.open(page, "#z=1,cat&given=99&ends=-3,400")
     assert browser.run("explorer.state.given") == -1
-    assert browser.run("explorer.state.ends") == [0, 0]
+    assert browser.run("explorer.state.ends") == [0, 0]  # the first image
+    browser.wait("explorer.idle()")
 
 
 def test_a_file_comes_back(opened: Browser, tmp_path: Path) -> None:
@@ -164,6 +165,10 @@ def test_everything_has_a_name_and_nothing_is_wider_than_a_phone(opened: Browser
     assert not unnamed
     opened.size(400, 800)
     assert opened.run("document.documentElement.scrollWidth") == 400
+    widths = opened.run(
+        "Array.from(document.querySelectorAll('.rows canvas')).map((c) => c.clientWidth)"
+    )
+    assert min(widths) > 250
     opened.size(1280, 900)
 
 

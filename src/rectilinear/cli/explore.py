@@ -44,14 +44,17 @@ def explore(arguments: Explore) -> dict[str, Any]:
     from rectilinear.explorer import write_explorer
 
     source = opened(arguments.run, None)
-    data = _data(source.data, arguments.data_dir, source.size)
+    train, test = _data(source.data, arguments.data_dir, source.size)
     name = Path(source.data).name
-    written = write_explorer(source.generator, arguments._file(), name, *data)
-    return {**written, "data": source.data if data else "none found: samples instead"}
+    written = write_explorer(source.generator, arguments._file(), name, train, test)
+    found = "none found: samples instead" if train is None else source.data
+    return {**written, "data": found}
 
 
-def _data(name: str, data_dir: Path | None, size: int | None) -> "tuple[Images, ...]":
-    """Training and held-out images; nothing where there are none and none were asked for."""
+def _data(
+    name: str, data_dir: Path | None, size: int | None
+) -> "tuple[Images, Images] | tuple[None, None]":
+    """Training and held-out images; None where there are none and none were asked for."""
     from rectilinear import datasets
     from rectilinear.errors import DataError
 
@@ -63,4 +66,4 @@ def _data(name: str, data_dir: Path | None, size: int | None) -> "tuple[Images, 
     except DataError:
         if data_dir is not None:
             raise
-        return ()
+        return None, None

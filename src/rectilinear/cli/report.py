@@ -18,17 +18,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Demo(Common):
-    """Train a generator of digits, and report on it and every other use (a few minutes)."""
+    """Train a generator of digits; write its report, with every other use, and its explorer."""
 
     out: Path = Path("runs/demo")
     """Folder of the run; the same command resumes it."""
 
 
 def demo(arguments: Demo) -> dict[str, Any]:
-    """Train, evaluate, report."""
+    """Train, evaluate, report, explore."""
     import torch
 
     from rectilinear import recipes
+    from rectilinear.explorer import write_explorer
     from rectilinear.files import locked
     from rectilinear.report.write import CHAPTERS
 
@@ -36,7 +37,12 @@ def demo(arguments: Demo) -> dict[str, Any]:
     recipe = recipes.recipe_named("digits", {"training.seed": arguments.seed})
     with locked(arguments.out):
         run = recipes.train("digits", recipe, arguments.out)
-        return report_on(run, None, None, None, arguments.seed, CHAPTERS)
+        page = arguments.out / "explorer.html"
+        links = {"Explorer": page.name}
+        answer = report_on(run, None, None, None, arguments.seed, CHAPTERS, links)
+        data = run.load("train"), run.load("test")
+        written = write_explorer(run.flow, page, "digits", *data, links={"report": "report.html"})
+        return {"report": answer["report"], "explorer": written["explorer"], **answer}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +74,9 @@ def report_on(
     data_dir: Path | None,
     seed: int,
     chapters: "Mapping[str, Chapter] | None" = None,
+    links: "Mapping[str, str] | None" = None,
 ) -> dict[str, Any]:
-    """Evaluate a run and write its report, with more ``chapters``."""
+    """Evaluate a run and write its report, with more ``chapters`` and ``links`` to other files."""
     from rectilinear import recipes, report
 
     print("evaluating: samples, spectrum, inversion, scores, timing", file=sys.stderr)
@@ -87,6 +94,7 @@ def report_on(
         out=out,
         seed=seed,
         chapters=chapters,
+        links=links,
     )
 
 

@@ -20,10 +20,11 @@ PLAIN = 0.99  # probability of the class of an image that is one of it
 MAX_SLIDERS, FIRST_SLIDERS = 32, 8
 COLUMNS = 7  # samples in a row
 LINE_IMAGES = 9  # from one image to another
-GALLERY_IMAGES = 10
+GALLERY_IMAGES = 20
 MAX_CLASS_ROWS = 20
 NEAR_IMAGES = 8  # nearest training images that are shown
 NEIGHBOUR_NUMBERS = 1_600_000  # pixels of training images in the file, at most
+CHOSEN_FROM = 1000  # held-out images from which the gallery is chosen
 DISTANCE_IMAGES = 400  # held out, from which the usual distance is found
 RANK_SEED, CLASS_SEED = 1000, 51000  # of the rows that the page draws with its first seeds
 HELD_OUT = "held-out images, which the model was not trained on"
@@ -46,7 +47,8 @@ def content(
     directions = _Directions(flow, operator)
     start = directions.start()
     tiles = [directions.first_rows(start), *directions.of_classes()]
-    gallery, names = _in_turn(test) if test is not None else directions.gallery(tiles[1:])
+    gallery, labels = _held_out(test) if test is not None else directions.gallery(tiles[1:])
+    known = len(flow.classes) > 1
     neighbours = None if train is None else _some(train.images)
     facts = {
         "n": directions.n,
@@ -64,7 +66,9 @@ def content(
         "classRows": len(tiles) - 1,
         "line": LINE_IMAGES,
         "gallery": len(gallery),
-        "galleryNames": names,
+        "galleryClasses": labels if known else [],
+        "ends": [12, 17] if len(gallery) > 17 else [0, len(gallery) - 1],
+        "terms": _terms(gallery, labels if known else []),
         "gallerySource": SAMPLED if test is None else HELD_OUT,
         "noise": flow.noise_level,
         "near": NEAR_IMAGES,
@@ -129,14 +133,16 @@ class _Directions:
         same = self.drawn(CLASS_SEED, COLUMNS, self.rank)
         return [self.decode(same, k) for k in range(min(len(self.flow.classes), MAX_CLASS_ROWS))]
 
-    def gallery(self, of_classes: list[Tensor]) -> tuple[Tensor, list[str]]:
-        """Samples to choose from: one of each class, or any, as 8-bit files keep them."""
-        classes = of_classes[:GALLERY_IMAGES]
-        if classes:
-            images = torch.stack([row[k % COLUMNS] for k, row in enumerate(classes)])
+    def gallery(self, of_classes: list[Tensor]) -> tuple[Tensor, list[int]]:
+        """Samples to choose from, of the classes in turn, in 8 bits; and their classes."""
+        count = len(of_classes)
+        if count:
+            labels = [i % count for i in range(GALLERY_IMAGES)]
+            images = torch.stack([of_classes[k][i % COLUMNS] for i, k in enumerate(labels)])
         else:
+            labels = [0] * GALLERY_IMAGES
             images = self.decode(self.drawn(0, GALLERY_IMAGES, self.rank))
-        return (images * 255).round() / 255, list(self.flow.classes[: len(classes)])
+        return (images * 255).round() / 255, labels
 
 
 def _ranks(n: int) -> list[int]:
@@ -149,16 +155,39 @@ def _ranks(n: int) -> list[int]:
     return [2**i for i in range(n.bit_length()) if 2**i < n] + [n]
 
 
-def _in_turn(test: Images) -> tuple[Tensor, list[str]]:
-    """The first image of every class, then the second, and the names of their classes."""
-    seen: dict[int, int] = {}
-    places = []
-    for i, label in enumerate(test.labels.tolist()):
-        seen[label] = seen.get(label, -1) + 1
-        places.append((seen[label], label, i))
-    order = [i for *_, i in sorted(places)[:GALLERY_IMAGES]]
-    names = [test.classes[int(test.labels[i])] for i in order] if len(test.classes) > 1 else []
-    return test.images[order], names
+def _held_out(test: Images) -> tuple[Tensor, list[int]]:
+    """Images to choose from, and their classes: a dark one of every class, then a bright one.
+
+    With so many classes, or one, that this is too many or too few, the first images.
+    """
+    labels = test.labels[:CHOSEN_FROM]
+    classes = labels.unique().tolist()
+    if not 2 <= len(classes) <= GALLERY_IMAGES // 2:
+        chosen = torch.arange(min(len(test), GALLERY_IMAGES))
+    else:
+        light, rows = test.images[: len(labels)].flatten(1).mean(1), []
+        for label in classes:
+            members = (labels == label).nonzero()[:, 0]
+            order = members[light[members].argsort()]
+            rows.append(order[[len(order) // 10, -1 - len(order) // 10]])
+        chosen = torch.stack(rows, 1).flatten()
+    return test.images[chosen], test.labels[chosen].tolist()
+
+
+def _terms(gallery: Tensor, labels: list[int]) -> list[int]:
+    """The first terms of ``a - b + c``: a bright and a dark image of a class, another as dark.
+
+    Example:
+        >>> _terms(torch.tensor([0.5, 0.1, 0.2, 0.3]).view(4, 1, 1, 1), [0, 1, 0, 1])
+        [0, 2, 1]
+    """
+    light = gallery.flatten(1).mean(1).tolist()
+    pairs = [(i, j) for i, p in enumerate(labels) for j, q in enumerate(labels) if p == q]
+    if not pairs or len(set(labels)) < 2:
+        return [0, 1 % len(light), 2 % len(light)]
+    a, b = max(pairs, key=lambda pair: light[pair[0]] - light[pair[1]])
+    others = [i for i, label in enumerate(labels) if label != labels[a]]
+    return [a, b, min(others, key=lambda i: abs(light[i] - light[b]))]
 
 
 def _some(images: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from collections.abc import Mapping
 from html import escape
 from importlib.resources import files
 from math import ceil
@@ -34,6 +35,7 @@ def write_explorer(
     name: str,
     train: Images | None = None,
     test: Images | None = None,
+    links: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The path of the page and its size; writes the file ``out``.
 
@@ -43,19 +45,24 @@ def write_explorer(
         name: of the data, for the headline.
         train: training images, of which some are shown beside an image of the reader's own.
         test: held-out images to choose from; samples of the generator by default.
+        links: other files in the folder, by the name of each.
 
     Raises:
         StructureError: for a generator that the page cannot run.
         DiskError: if the file cannot be written.
     """
-    text = explorer_page(flow, name, train, test)
+    text = explorer_page(flow, name, train, test, links)
     with atomic_write(out) as tmp:
         tmp.write_text(text, encoding="utf-8")
     return {"explorer": str(out), "megabytes": len(text) / 1e6}
 
 
 def explorer_page(
-    flow: LinearFlow, name: str, train: Images | None = None, test: Images | None = None
+    flow: LinearFlow,
+    name: str,
+    train: Images | None = None,
+    test: Images | None = None,
+    links: Mapping[str, str] | None = None,
 ) -> str:
     """The whole document."""
     weights = Weights()
@@ -84,6 +91,9 @@ def explorer_page(
         "neighbours": json.dumps(None if found.neighbours is None else _sprite(found.neighbours)),
         "spec": _json({**spec, "tensors": weights.places}),
         "weights": weights.base64(),
+        "links": "".join(
+            f' <a href="{escape(to)}">The {escape(text)}.</a>' for text, to in (links or {}).items()
+        ),
         "version": __version__,
     }
     return _filled(_web("explorer.html"), parts)
@@ -116,6 +126,7 @@ def _sections(facts: dict[str, Any]) -> str:
                 "without_more": " hidden" if facts["sliders"] == facts["first"] else "",
                 "noise": f"{facts['noise']:g}",
                 "without_noise": simple,
+                "without_classes": "" if facts["classes"] else " hidden",
                 "without_ink": "" if facts["ink"] else " hidden",
                 "source": escape(facts["gallerySource"]),
                 "size": f"{facts['shape'][2]} × {facts['shape'][1]}",

@@ -135,8 +135,9 @@ def page(
     facts: Sequence[Fact],
     sections: Sequence[Section],
     foot: str,
+    links: Mapping[str, str] | None = None,
 ) -> str:
-    """The whole document.
+    """The whole document; ``links`` are names of other files beside it, and what each is called.
 
     Example:
         >>> "&lt;b&gt;" in page("k", "<b>", "l", [], [], "f")
@@ -148,7 +149,8 @@ def page(
         for fact in facts
     )
     chapters = [section.chapter for section in sections if section.chapter]
-    links = "".join(f'<a href="#{_anchor(name)}">{escape(name)}</a>' for name in chapters)
+    places = {name: f"#{_anchor(name)}" for name in chapters} | dict(links or {})
+    anchors = "".join(f'<a href="{escape(to)}">{escape(name)}</a>' for name, to in places.items())
     body = "".join(
         f"{_heading(section.chapter)}<section><h2><i>{i}</i>{escape(section.title)}</h2>"
         f"<div><p>{escape(section.text)}</p>"
@@ -161,7 +163,7 @@ def page(
         f"<style>{style}</style></head><body><main>"
         f'<header><div class="rail">{escape(kicker)}</div>'
         f"<h1>{escape(title)}</h1><p>{escape(lede)}</p>"
-        f"{f'<nav>{links}</nav>' if links else ''}</header>"
+        f"{f'<nav>{anchors}</nav>' if anchors else ''}</header>"
         f'<div class="facts">{head}</div>{body}<footer>{escape(foot)}</footer>'
         "</main></body></html>\n"
     )

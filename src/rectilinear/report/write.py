@@ -38,6 +38,7 @@ def write_report(
     out: Path | None = None,
     seed: int = 0,
     chapters: Mapping[str, Chapter] | None = None,
+    links: Mapping[str, str] | None = None,
 ) -> dict[str, float | str | None]:
     """The numbers of ``flow``; writes ``report.html``, ``samples.png`` and ``metrics.json``.
 
@@ -53,6 +54,7 @@ def write_report(
         seed: of the noise.
         chapters: more of the page, by title: functions of the seed that give sections and more
             numbers.
+        links: other files in the folder, by the name of each.
 
     Raises:
         DiskError: if the disk is full or cannot be written.
@@ -106,6 +108,7 @@ def write_report(
         facts(metrics),
         body,
         f"Made by rectilinear {__version__} from {run}.",
+        links,
     )
     write_json(out / "metrics.json", nan_to_null(metrics))
     with atomic_write(out / "report.html") as tmp:

@@ -25,10 +25,10 @@ function ranks(place, ask, drop) {
 }
 
 // Images to choose from: radio buttons, so that arrow keys move among them. The last is the image of section 5.
-function chooser(name, title, chosen, choose) {
+function chooser(name, title, gallery, chosen, choose) {
   const row = el("div", { class: "thumbs" }), views = [];
   for (let k = 0; k <= page.gallery; k++) {
-    const view = sheet(1), word = k < page.gallery ? page.galleryNames[k] || `image ${k + 1}` : "your image";
+    const view = sheet(1), word = k < page.gallery ? gallery.name(k) : "your image";
     view.node.removeAttribute("role");
     view.node.setAttribute("aria-hidden", "true");
     const radio = el("input", { type: "radio", name, value: String(k), "aria-label": `${title}: ${word}`, onchange: () => choose(k) });
@@ -49,7 +49,7 @@ function between(place, ask, drop, gallery) {
   pixels.label("From A to B in pixels: one image fades into the other");
   big[0].label("The point of the slider in the model's space");
   big[1].label("The point of the slider in pixels");
-  const choosers = ["A", "B"].map((title, k) => chooser(`end${k}`, title, () => state.ends[k], (i) => { state.ends[k] = i; remember(); update(); }));
+  const choosers = ["A", "B"].map((title, k) => chooser(`end${k}`, title, gallery, () => state.ends[k], (i) => { state.ends[k] = i; remember(); update(); }));
   const slider = el("input", { type: "range", min: 0, max: 1, step: 0.02, "aria-label": "From A to B", oninput: () => { state.at = Number(slider.value); remember(); point(); } });
   place.querySelector(".choosers").append(...choosers.map((c) => c.node));
   place.querySelector(".rows").append(el("p", { class: "label" }, "in its space"), space.node, el("p", { class: "label" }, "in pixels"), pixels.node,
@@ -84,15 +84,16 @@ function between(place, ask, drop, gallery) {
 }
 
 function sums(place, ask, drop, gallery) {
-  const views = { space: sheet(1), pixels: sheet(1, 1, { signed: false }) };
+  const views = { space: sheet(1), kept: sheet(1), pixels: sheet(1) };
   views.space.label("a minus b plus c in the model's space");
+  views.kept.label(`The same sum at the length of c${page.galleryClasses.length ? ", given its class" : ""}`);
   views.pixels.label("a minus b plus c in pixels, cut to black and white");
-  const choosers = ["a", "b", "c"].map((title, k) => chooser(`term${k}`, title, () => state.terms[k], (i) => { state.terms[k] = i; remember(); update(); }));
+  const choosers = ["a", "b", "c"].map((title, k) => chooser(`term${k}`, title, gallery, () => state.terms[k], (i) => { state.terms[k] = i; remember(); update(); }));
   const terms = [sheet(1), sheet(1), sheet(1)];
   place.querySelector(".choosers").append(...choosers.map((c) => c.node));
   const figure = (view, text) => el("figure", {}, view.node, el("figcaption", {}, text));
   place.querySelector(".sum").append(figure(terms[0], "a"), el("b", {}, "−"), figure(terms[1], "b"), el("b", {}, "+"), figure(terms[2], "c"), el("b", {}, "="),
-    figure(views.space, "in its space"), figure(views.pixels, "in pixels"));
+    figure(views.kept, page.galleryClasses.length ? "class and length of c kept" : "length of c kept"), figure(views.space, "plain sum"), figure(views.pixels, "in pixels"));
 
   async function update() {
     choosers.forEach((c) => c.mark());
@@ -102,7 +103,15 @@ function sums(place, ask, drop, gallery) {
     const [c, x] = [0, 1].map((kind) => known[0][kind].map((v, i) => v - known[1][kind][i] + known[2][kind][i]));
     views.pixels.cell(0, x);
     drop("sums");
+    if (page.galleryClasses.length) {  // each image in the space of its own class, the sum in that of c
+      Promise.all(state.terms.map((k) => gallery.within(k))).then((parts) => keep(parts, gallery.label(state.terms[2])));
+    } else keep(known.map(([own]) => own), -1);
     ask("sums", "image", { c, rank: page.n, given: -1 }).then(({ answer }) => views.space.cell(0, answer));
+  }
+  function keep([a, b, c], given) {
+    const sum = a.map((v, i) => (i < page.rank ? v - b[i] + c[i] : 0)), length = (x) => Math.hypot(...x.slice(0, page.rank));
+    const factor = length(c) / (length(sum) || 1);
+    ask("sums", "image", { c: sum.map((v) => v * factor), rank: page.rank, given }).then(({ answer }) => views.kept.cell(0, answer));
   }
   return { first: (images) => choosers.forEach((c) => c.show(images)), update };
 }

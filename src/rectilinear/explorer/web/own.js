@@ -16,7 +16,7 @@ function ownImage(place, ask, { gallery, changed, toSliders }) {
   file.addEventListener("change", () => file.files[0] && read(file.files[0]));
   place.querySelector("#clear").addEventListener("click", () => pad.clear());
   place.querySelector("#to-sliders").addEventListener("click", () => toSliders(coordinates));
-  const thumbs = chooser("own", "Or take one of these", () => -1, (k) => k < page.gallery && take(gallery.images[k], false));
+  const thumbs = chooser("own", "Or take one of these", gallery, () => -1, (k) => k < page.gallery && take(gallery.images[k], false));
   thumbs.node.querySelector(".own").remove();
   place.querySelector(".choosers").append(thumbs.node);
   for (const kind of ["dragover", "dragenter"]) place.addEventListener(kind, (event) => { event.preventDefault(); place.classList.add("over"); });

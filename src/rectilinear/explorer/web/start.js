@@ -15,6 +15,9 @@ async function start() {
     return gallery.found.get(k);
   };
 
+  gallery.label = (k) => (k < page.gallery ? page.galleryClasses[k] : gallery.own ? gallery.own[2] : page.galleryClasses[0]);
+  gallery.name = (k) => (page.galleryClasses.length ? `a ${page.classes[page.galleryClasses[k]]}, number ${k + 1}` : `image ${k + 1}`);
+  gallery.within = (k) => ask("gallery", "coordinates", { x: gallery.pixels(k), given: gallery.label(k) }).then(({ answer }) => answer);
   gallery.pixels = (k) => (k < page.gallery ? gallery.images[k] : gallery.own ? gallery.own[1] : gallery.images[0]);
 
   const parts = {};
@@ -33,7 +36,7 @@ async function start() {
   parts.own = ownImage(by("own"), ask, {
     gallery,
     async changed(x, c, label) {
-      gallery.own = [c, x];
+      gallery.own = [c, x, label];
       document.querySelectorAll(".thumbs .own canvas").forEach((canvas) => canvas.classList.add("filled"));
       for (const part of [parts.between, parts.sums]) part.first([...gallery.images, x]);
       parts.ranks.own(c);
@@ -65,7 +68,7 @@ async function start() {
     all();
     addEventListener("hashchange", () => { readHash(); parts.directions.restore(); parts.ranks.update(); parts.classes.update(); parts.between.update(); parts.sums.update(); parts.steps.update(); });
     const { ms } = await ask("slider", "image", { c: state.z, rank: page.n, given: state.given });
-    await parts.own.take(gallery.images[0], false);
+    await parts.own.take(gallery.images[page.terms[0]], false);
     status.textContent = `Ready. The network runs in this page: an image takes it ${ms.toFixed(0)} ms, and nothing leaves your machine.`;
     window.explorer = { ask, state, parts, idle: talk.idle };
     document.documentElement.dataset.ready = "yes";

@@ -6,9 +6,9 @@ const state = {
   samples: 1,  // seeds: of the rows of ranks, of the classes, of the steps
   noise: 1,
   steps: 1,
-  ends: [0, 1],  // images of the line, by their place in the gallery
+  ends: [...page.ends],  // images of the line, by their place in the gallery
   at: 0.5,
-  terms: [0, 1, 2],  // a - b + c
+  terms: [...page.terms],  // a - b + c
 };
 
 const HASH = {
