@@ -14,6 +14,8 @@ from rectilinear import load
 from rectilinear.explorer import write_explorer
 from rectilinear.flow import LinearFlow, collapse
 
+pytestmark = pytest.mark.whole
+
 FRAME_SECONDS = 0.030  # of processor time: the image after a slider has moved
 MAX_BYTES = 10e6
 PIXELS = (
@@ -184,14 +186,10 @@ def test_nothing_is_asked_of_the_network_and_the_console_is_empty(opened: Browse
     assert not opened.problems()
 
 
-@pytest.mark.slow
-def test_mnist_on_one_core(browser: Browser, tmp_path: Path, mnist_dir: Path) -> None:
-    from rectilinear.datasets import load as load_data
-
+def test_mnist_on_one_core(browser: Browser, tmp_path: Path) -> None:
     model, out = load("mnist"), tmp_path / "explorer.html"
     assert isinstance(model, LinearFlow)
-    data = (load_data("mnist", split, mnist_dir) for split in ("train", "test"))
-    write_explorer(model, out, "mnist", *data)
+    write_explorer(model, out, "mnist")
     assert out.stat().st_size < MAX_BYTES
     browser.open(out)
     browser.wait("explorer.idle()")

@@ -94,6 +94,7 @@ def load_model(engine: Browser, generator: LinearFlow) -> tuple[operators.Operat
     return u, s
 
 
+@pytest.mark.whole
 def test_ten_states_have_the_pixels_of_python(engine: Browser) -> None:
     generator = load("mnist")
     assert isinstance(generator, LinearFlow)
