@@ -5,6 +5,8 @@ Examples and figures (at their small size, claims checked) run in processes fork
 which has imported torch for all of them. The exit code is 1 where a step failed.
 """
 
+import ast
+import json
 import os
 import runpy
 import sys
@@ -36,6 +38,28 @@ def example(path: Path) -> Callable[[], int]:
     return run
 
 
+def notebook(path: Path) -> Callable[[], int]:
+    """The code cells in turn, as a notebook runs them; a last expression shows itself."""
+
+    def run() -> int:
+        names: dict[str, object] = {"__name__": "__main__"}
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            if cell["cell_type"] != "code":
+                continue
+            tree = ast.parse("".join(cell["source"]))
+            last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
+            exec(compile(tree, path.name, "exec"), names)  # noqa: S102 - our own examples
+            if last is not None:
+                value = eval(compile(ast.Expression(last.value), path.name, "eval"), names)  # noqa: S307
+                if value is None:
+                    continue
+                shown = value._repr_html_() if hasattr(value, "_repr_html_") else repr(value)
+                print(f"{type(value).__name__}: {len(shown)} characters")
+        return 0
+
+    return run
+
+
 def figure(paper: str, name: str) -> Callable[[], int]:
     out = tempfile.mkdtemp()
     words = ["reproduce", paper, name, "--preset", "small", "--json", "--out", out]
@@ -50,6 +74,8 @@ def steps() -> dict[str, Callable[[], int]]:
         found |= {f"{paper} {name}": figure(paper, name) for name in names}
     for path in sorted((ROOT / "examples").glob("*.py")):
         found[f"examples/{path.name}"] = example(path)
+    for path in sorted((ROOT / "examples").glob("*.ipynb")):
+        found[f"examples/{path.name}"] = notebook(path)
     return found
 
 

@@ -27,6 +27,7 @@ from rectilinear.errors import DtypeError, ShapeError, SingularOperatorError, Sp
 from rectilinear.induced_space import InducedSpace, Point
 from rectilinear.invertible import Identity, Invertible
 from rectilinear.modules import SameAs, other
+from rectilinear.notebook import facts, singular_values
 from rectilinear.operators import (
     Operator,
     cond,
@@ -205,6 +206,16 @@ class Linearizer(Configured):
             )
         return other.operator
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: spaces, operator and networks."""
+        named = {
+            "spaces": self.extra_repr(),
+            "operator": repr(self.operator),
+            "networks": " and ".join({type(g).__name__: 0 for g in (self.g_in, self.g_out)}),
+            "parameters": f"{sum(p.numel() for p in self.parameters()):,}",
+        }
+        return facts("Linearizer", named)
+
     def extra_repr(self) -> str:
         return f"{self.in_space.dim} -> {self.out_space.dim}" + (
             ", one space" if self.g_in is self.g_out else ""
@@ -264,6 +275,11 @@ class LinearizerSVD(NamedTuple):
     u: Linearizer
     s: Tensor
     v: Linearizer
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the singular values."""
+        shape = f"{self.u.out_space.dim} x {self.v.out_space.dim}"
+        return singular_values(f"SVD of a {shape} Linearizer", self.s.detach().tolist())
 
     def left_points(self, k: int | None = None) -> Tensor:
         """The first ``k`` left singular points, ``(k, *g_out.shape)``; all without ``k``."""

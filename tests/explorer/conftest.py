@@ -35,7 +35,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def opened(browser: Browser, page: Path) -> Browser:
-    """The page of digits, with nothing left to compute; tests go on where the one before ended."""
+    """The page of digits, in the state that the test before left it in."""
     browser.open(page)
     browser.wait("explorer.idle()")
     return browser

@@ -9,6 +9,7 @@ removes the noise that training added to the data (:func:`denoise`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from itertools import chain
 from math import inf
 from typing import cast, final
@@ -21,6 +22,7 @@ from rectilinear.errors import ConfigError, DtypeError, ShapeError, StructureErr
 from rectilinear.flow.collapse import propagate
 from rectilinear.flow.conditional import ROWS, class_index, class_probabilities, given_class
 from rectilinear.flow.integrate import integrate
+from rectilinear.flow.showing import generator_html
 from rectilinear.flow.velocities import TimeVarying
 from rectilinear.induced_space import InducedSpace
 from rectilinear.invertible import Invertible
@@ -246,6 +248,18 @@ class LinearFlow(Configured):
         """``n`` draws of ``N(0, I)``, ``(n, *g_noise.shape)``, on the device of the generator."""
         like = next(t for t in chain(self.parameters(), self.buffers()) if t.is_floating_point())
         return torch.randn(whole(n, "n", 1), *self.g_noise.shape, generator=random).to(like)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: facts, and a strip of samples where those are images."""
+        named = {
+            "classes": ", ".join(self.classes),
+            "rank of samples": self.rank,
+            "noise of the training": self.noise_level or None,
+            "velocity": type(self.velocity).__name__,
+            "parameters": f"{sum(p.numel() for p in self.parameters()):,}",
+        }
+        # A copy: in training mode the first batch would initialise the networks.
+        return generator_html(self.g_data.shape, named, lambda n: deepcopy(self).eval().sample(n))
 
     @property
     def data_space(self) -> InducedSpace:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rectilinear.checks import check_finite
 from rectilinear.errors import ConfigError, ShapeError
+from rectilinear.notebook import singular_values
 from rectilinear.operators import matrix_functions as _matrix
 from rectilinear.operators.algebra import matmul
 from rectilinear.operators.base import Operator, columns, unit_columns
@@ -30,6 +31,13 @@ class SVD(NamedTuple):
     u: Operator
     s: Tensor
     v: Operator
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the singular values; of a batch, those of its first operator."""
+        shape = f"{self.u.out_dim} x {self.v.out_dim}"
+        batch = tuple(self.s.shape[:-1])
+        title = f"SVD of a {shape} operator" + (f", the first of a batch {batch}" if batch else "")
+        return singular_values(title, self.s.detach().reshape(-1, self.s.shape[-1])[0].tolist())
 
 
 @verb()

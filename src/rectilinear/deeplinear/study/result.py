@@ -15,6 +15,7 @@ from rectilinear.deeplinear.study.design import Model
 from rectilinear.deeplinear.study.measure import Columns
 from rectilinear.errors import MissingDependencyError
 from rectilinear.files import atomic_write
+from rectilinear.notebook import table
 
 if TYPE_CHECKING:
     import pandas
@@ -92,6 +93,31 @@ class StudyResult:
         budget. Medians and the number of trials in each state follow.
         """
         return [self._line(m, noise) for noise in self.levels for m in range(len(self.models))]
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: success, steps and test error of every model."""
+        lines = self.summary()
+        several = len(self.levels) > 1
+        head = [
+            *(["noise"] if several else []),
+            "model",
+            "trials",
+            "success",
+            "steps",
+            "test error",
+        ]
+        rows = [
+            [
+                *([line["noise"]] if several else []),
+                line["model"],
+                line["trials"],
+                f"{line['success']:.0%} [{line['success_low']:.0%}, {line['success_high']:.0%}]",
+                "–" if np.isnan(line["steps"]) else f"{line['steps']:.4g}",
+                line["test_error_median"],
+            ]
+            for line in lines
+        ]
+        return table(f"Depth study: {self.about}", head, rows)
 
     def _line(self, m: int, noise: float) -> dict[str, Any]:
         model, cell = self.models[m], self.cell(m, noise)
