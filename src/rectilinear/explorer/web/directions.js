@@ -9,6 +9,7 @@ function directions(place, ask, drop) {
   hero.label("The image at the present sliders");
   place.querySelector(".hero").prepend(hero.node);
   const list = place.querySelector(".sliders"), more = place.querySelector("details");
+  const took = place.querySelector(".took");
   let shown = Promise.resolve(), settle = 0;
 
   page.sigma.slice(0, page.sliders).forEach((sigma, i) => {
@@ -40,6 +41,7 @@ function directions(place, ask, drop) {
     drop("strips");
     shown = ask("slider", "image", { c: state.z, rank: page.n, given: state.given }).then(({ answer, ms }) => {
       hero.cell(0, answer);
+      took.textContent = `computed here in ${ms.toFixed(0)} ms`;
       return ms;
     });
     clearTimeout(settle);

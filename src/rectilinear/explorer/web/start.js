@@ -67,9 +67,8 @@ async function start() {
     };
     all();
     addEventListener("hashchange", () => { readHash(); parts.directions.restore(); parts.ranks.update(); parts.classes.update(); parts.between.update(); parts.sums.update(); parts.steps.update(); });
-    const { ms } = await ask("slider", "image", { c: state.z, rank: page.n, given: state.given });
     await parts.own.take(gallery.images[page.terms[0]], false);
-    status.textContent = `Ready. The network runs in this page: an image takes it ${ms.toFixed(0)} ms, and nothing leaves your machine.`;
+    status.textContent = "Ready. Every image below is computed in this page; nothing leaves your machine.";
     window.explorer = { ask, state, parts, idle: talk.idle };
     document.documentElement.dataset.ready = "yes";
   };
