@@ -207,7 +207,7 @@ class Linearizer(Configured):
         return other.operator
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: spaces, operator and networks."""
+        """The view in a notebook: spaces, operator and networks."""
         named = {
             "spaces": self.extra_repr(),
             "operator": repr(self.operator),
@@ -277,7 +277,7 @@ class LinearizerSVD(NamedTuple):
     v: Linearizer
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the singular values."""
+        """The view in a notebook: the singular values."""
         shape = f"{self.u.out_space.dim} x {self.v.out_space.dim}"
         return singular_values(f"SVD of a {shape} Linearizer", self.s.detach().tolist())
 

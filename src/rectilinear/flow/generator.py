@@ -250,7 +250,7 @@ class LinearFlow(Configured):
         return torch.randn(whole(n, "n", 1), *self.g_noise.shape, generator=random).to(like)
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: facts, and a strip of samples where those are images."""
+        """The view in a notebook: facts, and a strip of samples where those are images."""
         named = {
             "classes": ", ".join(self.classes),
             "rank of samples": self.rank,

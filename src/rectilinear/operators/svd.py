@@ -33,7 +33,7 @@ class SVD(NamedTuple):
     v: Operator
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the singular values; of a batch, those of its first operator."""
+        """The view in a notebook: the singular values; of a batch, those of its first operator."""
         shape = f"{self.u.out_dim} x {self.v.out_dim}"
         batch = tuple(self.s.shape[:-1])
         title = f"SVD of a {shape} operator" + (f", the first of a batch {batch}" if batch else "")

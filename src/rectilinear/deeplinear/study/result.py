@@ -95,7 +95,7 @@ class StudyResult:
         return [self._line(m, noise) for noise in self.levels for m in range(len(self.models))]
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: success, steps and test error of every model."""
+        """The view in a notebook: success, steps and test error of every model."""
         lines = self.summary()
         several = len(self.levels) > 1
         head = [

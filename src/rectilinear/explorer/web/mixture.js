@@ -48,17 +48,20 @@ function mixture(spec, tensor) {
   }
 
   function decode(input, given) {
-    const x = new Float64Array(d), all = chosen(given), logW = Float64Array.from(weights);
+    const x = new Float64Array(d), all = chosen(given), size = all.length, logW = Float64Array.from(all, (k) => weights[k]);
+    const centres = new Float64Array(size), deviations = new Float64Array(size);
+    const w = new Float64Array(size), mean = new Float64Array(size), deviation = new Float64Array(size);
     for (let i = 0; i < d; i++) {
-      const z = input[i], logR = normalised(logW, all), least = logNormalTail(-Math.abs(z)) - NEGLIGIBLE;
-      const live = { w: [], mean: [], deviation: [] }, centres = [];
-      all.forEach((k, m) => {
-        const deviation = 1 / scale[k * d + i], centre = (shift[k * d + i] - below(k, i, x)) * deviation;
-        centres.push(centre);
-        if (logR[m] >= least) { live.w.push(logR[m]); live.mean.push(centre); live.deviation.push(deviation); }
-      });
-      x[i] = live.w.length === 1 ? live.mean[0] + z * live.deviation[0] : quantile(live, z);
-      all.forEach((k, m) => { logW[k] += logNormal((x[i] - centres[m]) * scale[k * d + i]) + logScales[k * d + i]; });
+      const z = input[i], sum = logSumExp(logW, size), least = logNormalTail(-Math.abs(z)) - NEGLIGIBLE;
+      let live = 0;  // components that can move the root
+      for (let m = 0; m < size; m++) {
+        const k = all[m];
+        deviations[m] = 1 / scale[k * d + i];
+        centres[m] = (shift[k * d + i] - below(k, i, x)) * deviations[m];
+        if (logW[m] - sum >= least) { w[live] = logW[m] - sum; mean[live] = centres[m]; deviation[live++] = deviations[m]; }
+      }
+      x[i] = live === 1 ? mean[0] + z * deviation[0] : quantile(w, mean, deviation, live, z);
+      for (let m = 0; m < size; m++) logW[m] += logNormal((x[i] - centres[m]) / deviations[m]) + logScales[all[m] * d + i];
     }
     return x;
   }
@@ -80,8 +83,8 @@ function mixture(spec, tensor) {
 
 // The x with F(x) = P(Z <= z): Newton's method on the quantile of F in a bracket, and bisection where the error does
 // not halve.
-function quantile({ w, mean, deviation }, z) {
-  const size = w.length, sign = z < 0 ? 1 : -1, weight = Float64Array.from(w, Math.exp), terms = new Float64Array(size);
+function quantile(w, mean, deviation, size, z) {
+  const sign = z < 0 ? 1 : -1, weight = w.slice(0, size).map((v) => Math.exp(v)), terms = new Float64Array(size);
   let low = Infinity, high = -Infinity, x = 0;
   for (let m = 0; m < size; m++) {
     const end = mean[m] + z * deviation[m];
@@ -99,7 +102,7 @@ function quantile({ w, mean, deviation }, z) {
     const error = sign * tail - z, off = Math.abs(error);
     if (error < 0) low = x;
     if (error > 0) high = x;
-    if (off <= 4 * eps * (1 + Math.abs(z))) return x;
+    if (off <= 1e-13 * (1 + Math.abs(z))) return x;
     let next = x - error / slope;
     const newton = next >= low && next <= high && tail <= 2.5 && (off <= 0.5 * before || off < 1e-2);
     if (!newton) next = (low + high) / 2;
