@@ -48,7 +48,8 @@ def test_held_out_images(projector_run: Path, ask: Ask, tmp_path: Path) -> None:
     np.testing.assert_allclose(array, f(x).clamp(0, 1).numpy(), atol=1e-6)
     written = json.loads((tmp_path / "projected.json").read_text())
     assert len(written["images"]) == 297
-    assert written["images"][3].keys() == {"residual", "complement", "likelihood"}
+    scores = {"residual", "complement", "likelihood", "typicality"}
+    assert written["images"][3].keys() == scores
     assert Image.open(answer["image"]).height < Image.open(answer["image"]).width
     assert "psnr_after" not in answer
 
