@@ -10,7 +10,7 @@ LONGEST = 500
 
 LAYERS = (
     {
-        *("errors", "config", "numerics", "checks", "random", "modules", "notebook"),
+        *("errors", "config", "scalars", "numerics", "checks", "random", "modules", "notebook"),
         *("tensor_files", "serialization", "files"),
     },
     {"operators", "invertible", "metrics", "datasets", "training", "plots", "networks"},

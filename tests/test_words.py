@@ -18,7 +18,7 @@ NOT_READ = ("docs/_build", "benchmarks/results", "tests/data", "tests/test_words
 
 # pattern (case is ignored unless it has capitals), the word for it, and the paths that may keep it
 WORDS: dict[str, tuple[str, tuple[str, ...]]] = {
-    r"\blaws?\b|_law\b": ("distribution", ("src/rectilinear/numerics.py",)),
+    r"\blaws?\b|_law\b": ("distribution", ("src/rectilinear/scalars.py",)),
     r"\bdamag(e|es|ed|ing)\b": (
         "corruption",
         (

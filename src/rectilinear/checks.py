@@ -15,7 +15,10 @@ from torch._C._functorch import is_functorch_wrapped_tensor  # no public name sa
 from torch.autograd.forward_ad import unpack_dual
 from torch.nn.parameter import is_lazy
 
-from rectilinear.errors import ConfigError, DtypeError, InputError, NonFiniteError, ShapeError
+from rectilinear.errors import ConfigError, DtypeError, InputError, ShapeError
+from rectilinear.scalars import check_finite_array
+from rectilinear.scalars import is_count as is_count
+from rectilinear.scalars import is_within as is_within
 
 
 def check_floating(x: object, name: str) -> None:
@@ -80,22 +83,10 @@ def check_finite(x: Tensor | NDArray[Any], name: str) -> None:
     """
     if isinstance(x, Tensor):
         check_values(x, name)
-        finite = torch.isfinite(x)
-        if bool(finite.all()):
+        if bool(torch.isfinite(x).all()):
             return
-        where = (~finite).nonzero().cpu().numpy()
-    else:
-        known = np.isfinite(x)
-        if known.all():
-            return
-        where = np.argwhere(~known)
-    count, first = len(where), tuple(where[0].tolist())
-    entries = "entry" if count == 1 else "entries"
-    raise NonFiniteError(
-        got=f"{count} NaN or infinite {entries} in {name}, first at {first}",
-        expected="finite numbers",
-        fix=f"Remove or replace {'it' if count == 1 else 'them'}.",
-    )
+        x = x.detach().cpu().double().numpy() if x.is_floating_point() else x.detach().cpu().numpy()
+    check_finite_array(x, name)
 
 
 def check_batch(x: object, shape: tuple[int, ...], name: str) -> None:
@@ -178,28 +169,6 @@ def is_zero(value: object) -> bool:
         (True, False, False)
     """
     return isinstance(value, Real) and value == 0
-
-
-def is_count(value: object, least: int) -> bool:
-    """True if ``value`` is an integer of at least ``least``.
-
-    Example:
-        >>> is_count(3, 1), is_count(2.5, 1), is_count("3", 1), is_count(0, 1)
-        (True, False, False, False)
-    """
-    return (
-        isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= least
-    )
-
-
-def is_within(value: object, low: float, high: float = np.inf) -> bool:
-    """True if ``value`` is a real number, no truth value, with ``low <= value < high``.
-
-    Example:
-        >>> is_within(2, 1), is_within("2", 1), is_within(True, 0), is_within(float("nan"), 0)
-        (True, False, False, False)
-    """
-    return isinstance(value, Real) and not isinstance(value, bool) and low <= float(value) < high
 
 
 def real_number(value: object, name: str) -> float | None:

@@ -1,35 +1,22 @@
-"""Streamed least squares from an orthogonal factor, eigenvalues, and Wilson's interval."""
+"""Streamed least squares from an orthogonal factor, and eigenvalues."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import sqrt
 
 import torch
 from torch import Tensor
 
 from rectilinear.errors import InputError
+from rectilinear.scalars import EPS
+from rectilinear.scalars import rank_tolerance as rank_tolerance
+from rectilinear.scalars import wilson_interval as wilson_interval
 
 RIDGES = (0.0, 1e-6, 1e-4, 1e-2, 1e-1)  # times the mean variance of the scaled columns
 LEVERAGE_GAP = 1e-6  # a row whose leverage is this near to one is the only one in its direction
 CHUNK_ROWS = 4096  # rows that are reduced at once, at least; as many as columns if these are more
 SCALE_STEP = 20  # binary orders of magnitude between the scales of columns
 MIN_TARGET = 1e-150  # size of targets: smaller squares vanish
-EPS = torch.finfo(torch.float64).eps
-RANK_ROUNDINGS = 10  # rounding errors a column that count as zero
-
-
-def rank_tolerance(columns: int) -> float:
-    """The share of the largest singular value below which others are rounding, in float64.
-
-    Ten rounding errors a column: what centring and a QR decomposition leave of a column that
-    depends on the others. With one column, the share of its mean below which a spread is rounding.
-
-    Example:
-        >>> rank_tolerance(100) < 1e-12
-        True
-    """
-    return RANK_ROUNDINGS * EPS * columns
 
 
 def eig(m: Tensor) -> tuple[Tensor, Tensor]:
@@ -69,30 +56,6 @@ def lstsq(a: Tensor, b: Tensor) -> Tensor:
     driver = "gels" if a.is_cuda else "gelsd"
     solution: Tensor = torch.linalg.lstsq(a, b, driver=driver).solution
     return solution
-
-
-def wilson_interval(rate: float, trials: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's confidence interval of a rate, which keeps its coverage near 0 and 1.
-
-    Args:
-        rate: successes divided by trials, from 0 to 1.
-        trials: how many, at least one.
-        confidence: coverage, above 0 and below 1.
-
-    Reference: Wilson, "Probable inference, the law of succession, and statistical inference", JASA
-    22, 1927; the formula is Newcombe's, Statistics in Medicine 17, 1998.
-
-    Example:
-        >>> low, high = wilson_interval(0.98, 100)
-        >>> round(low, 3), round(high, 3)
-        (0.93, 0.994)
-    """
-    quantile = torch.tensor(0.5 + 0.5 * confidence, dtype=torch.float64, device="cpu")
-    z = float(torch.special.ndtri(quantile))
-    width = 2 * (trials + z**2)
-    centre = (2 * trials * rate + z**2) / width
-    half = z / width * sqrt(4 * trials * rate * (1 - rate) + z**2)
-    return (0.0 if rate == 0 else centre - half), (1.0 if rate == 1 else centre + half)
 
 
 class Moments:

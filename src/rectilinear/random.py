@@ -10,30 +10,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from rectilinear.errors import ConfigError
-
-
-def check_seed(seed: object, least: int = -(2**63)) -> int:
-    """The seed as an integer that random generators take.
-
-    Raises:
-        ConfigError: for anything but an integer from ``least`` to ``2^64 - 1``.
-
-    Example:
-        >>> check_seed(np.int32(3))
-        3
-        >>> check_seed("a")  # doctest: +ELLIPSIS
-        Traceback (most recent call last):
-        rectilinear.errors.ConfigError: Got seed = 'a'; expected an integer of at most 64 bits. ...
-    """
-    if (
-        isinstance(seed, int | np.integer)
-        and not isinstance(seed, bool)
-        and least <= int(seed) < 2**64
-    ):
-        return int(seed)
-    expected = "an integer of at most 64 bits" if least < 0 else f"an integer of at least {least}"
-    raise ConfigError(f"seed = {seed!r}", expected, "Correct this value.")
+from rectilinear.scalars import check_seed as check_seed
 
 
 def seed_all(seed: int) -> None:

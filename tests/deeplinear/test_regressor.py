@@ -220,6 +220,22 @@ def test_degenerate_tables() -> None:
         assert (flat.n_iter_, flat.optimality_gap_, flat.converged_) == (1, 0, True)
 
 
+def test_columns_of_which_only_rounding_varies_are_named() -> None:
+    rng = np.random.default_rng(0)
+    a, tiny = rng.normal(size=40), 2.0**50 + np.arange(40) % 2 / 4
+    with pytest.warns(UserWarning, match="rounding errors of their mean: x1"):
+        model = DeepLinearRegressor().fit(np.c_[a, tiny], a)
+    np.testing.assert_allclose(model.coef_, [1, 0], atol=1e-4)
+    with pytest.warns(UserWarning, match="mean: target 0"):
+        DeepLinearRegressor().fit(a[:, None], tiny)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        DeepLinearRegressor().fit(np.c_[a, np.full(40, 0.1)], a)
+        DeepLinearRegressor().fit(np.c_[a, tiny - 2.0**50], a)
+        weight = np.r_[np.zeros(20), np.ones(20)]
+        DeepLinearRegressor().fit(np.c_[a, np.r_[np.arange(20), np.ones(20)]], a, weight)
+
+
 @pytest.mark.parametrize(
     ("X", "y", "says"),
     [

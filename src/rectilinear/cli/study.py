@@ -22,6 +22,10 @@ class Study(Common):
     """Column of the file that is predicted."""
     drop: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = field(default=())
     """Column of the file to leave out; may be given several times."""
+    missing: Literal["error", "drop", "mean"] = "error"
+    """Treatment of empty cells of the file: an error, rows left out, or the mean of the column over
+    each training set.
+    """
     out: Path | None = None
     """Folder of the study; runs/study-NAME by default."""
     depths: str = "1..10"
@@ -91,6 +95,7 @@ def study(arguments: Study) -> dict[str, Any]:
         Synthetic,
         Table,
         deep_linear,
+        verdict,
         write_study,
     )
     from rectilinear.files import locked
@@ -102,7 +107,9 @@ def study(arguments: Study) -> dict[str, Any]:
             raise UsageError(
                 f"--target is missing: the column of {arguments.data} that is predicted."
             )
-        table = Table.read(arguments.data, arguments.target, arguments.drop)
+        table = Table.read(
+            arguments.data, arguments.target, arguments.drop, missing=arguments.missing
+        )
     word = arguments.lr or ("1e-3" if table is None else "tune")
     lr = None if word == "tune" else _step(word)
     depths = _integers("depths", arguments.depths)
@@ -154,7 +161,7 @@ def study(arguments: Study) -> dict[str, Any]:
         )
         files = write_study(result, out)
     cells = [{name: cell[name] for name in PRINTED_COLUMNS} for cell in result.summary()]
-    return {**files, "cells": nan_to_null(cells)}
+    return {**files, "verdict": verdict(result), "cells": nan_to_null(cells)}
 
 
 PRINTED_COLUMNS = ("noise", "model", "success", "steps", "distance_median", "test_error_median")

@@ -1,5 +1,24 @@
 """Deep linear networks against linear regression: ensembles, a regressor, the study of depth."""
 
+from .descent.closed_forms import chain_sharpness as chain_sharpness
+from .descent.closed_forms import mode_flow as mode_flow
+from .descent.closed_forms import two_layer_flow as two_layer_flow
+from .descent.network import aligned_map as aligned_map
+from .descent.network import chain as chain
+from .descent.network import diagonal as diagonal
+from .descent.network import diagonal_init as diagonal_init
+from .descent.network import factorised as factorised
+from .descent.references import diagonal_limit as diagonal_limit
+from .descent.references import low_rank_teacher as low_rank_teacher
+from .descent.references import references as references
+from .descent.references import sparse_teacher as sparse_teacher
+from .descent.result import Descent as Descent
+from .descent.task import Task as Task
+from .descent.task import classification as classification
+from .descent.task import completion as completion
+from .descent.task import regression as regression
+from .descent.task import sensing as sensing
+from .descent.train import descend as descend
 from .diagnosis import Diagnosis as Diagnosis
 from .diagnosis import diagnose as diagnose
 from .diagnosis import escape_time as escape_time
@@ -16,3 +35,4 @@ from .study.design import deep_linear as deep_linear
 from .study.page import write_study as write_study
 from .study.result import StudyResult as StudyResult
 from .study.table import Table as Table
+from .study.verdict import verdict as verdict

@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from rectilinear.checks import check_finite
 from rectilinear.errors import InputError, ShapeError
-from rectilinear.numerics import wilson_interval
+from rectilinear.scalars import check_finite_array, wilson_interval
 
 MAX_EXACT_PAIRS = 12  # whose signs are all enumerated
 
@@ -259,7 +258,7 @@ def _finite(values: ArrayLike, name: str) -> NDArray[np.float64]:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1:
         raise ShapeError(f"{name} of shape {array.shape}", "one dimension", "Flatten them.")
-    check_finite(array, name)
+    check_finite_array(array, name)
     return array
 
 

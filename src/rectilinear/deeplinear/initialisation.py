@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 
 from rectilinear.errors import ConfigError, ShapeError
-from rectilinear.random import check_seed
+from rectilinear.scalars import check_seed
 
 Initialisation: TypeAlias = Literal[
     "uniform", "torch", "normal", "orthogonal", "identity", "balanced", "zero_last"

@@ -187,7 +187,33 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
             )
         if reset:
             self._flat = np.ndim(y) == 1
-        return SufficientStatistics.from_data(X, y, sample_weight)
+        statistics = SufficientStatistics.from_data(X, y, sample_weight)
+        self._warn_of_rounding(X, y, sample_weight, statistics)
+        return statistics
+
+    def _warn_of_rounding(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None,
+        statistics: SufficientStatistics,
+    ) -> None:
+        """One warning for columns that vary, but by so little that only rounding is left of it."""
+        table = np.column_stack([np.asarray(X), np.asarray(y)])
+        if sample_weight is not None:
+            table = table[np.asarray(sample_weight) > 0]
+        lost = (table != table[:1]).any(0) & ~statistics.factor.any(0)
+        if lost.any():
+            names = [
+                *getattr(self, "feature_names_in_", (f"x{i}" for i in range(statistics.inputs)))
+            ]
+            names += [f"target {i}" for i in range(statistics.outputs)]
+            columns = ", ".join(name for name, gone in zip(names, lost, strict=True) if gone)
+            warnings.warn(
+                f"Taken as constant, since they vary by rounding errors of their mean: {columns}. "
+                "Subtract a constant from them, and their differences count.",
+                stacklevel=4,
+            )
 
     def _train(
         self, statistics: SufficientStatistics, layers: Layers | None

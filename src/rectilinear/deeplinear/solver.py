@@ -18,7 +18,7 @@ from rectilinear.deeplinear.ensemble import Optimizer, log_grid, train_ensemble
 from rectilinear.deeplinear.initialisation import Layers
 from rectilinear.deeplinear.statistics import SufficientStatistics, powers_of_two
 from rectilinear.errors import DivergedError, InputError
-from rectilinear.numerics import rank_tolerance
+from rectilinear.scalars import rank_tolerance
 
 Map = tuple[np.ndarray, np.ndarray]  # end-to-end weights (m, d) and intercepts (m,)
 

@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rectilinear.checks import check_finite
 from rectilinear.errors import DtypeError, InputError, NonFiniteError, ShapeError
-from rectilinear.numerics import rank_tolerance
+from rectilinear.scalars import check_finite_array, rank_tolerance
 
 BLOCK_ENTRIES = 1 << 18  # numbers that are reduced at once: two megabytes stay in the cache
 
@@ -432,7 +431,7 @@ def _numbers(values: ArrayLike, name: str) -> np.ndarray:
         raise DtypeError(
             f"{name} of dtype {array.dtype}", "real numbers", "Encode text and dates as numbers."
         ) from error
-    check_finite(array, name)
+    check_finite_array(array, name)
     return array
 
 

@@ -203,7 +203,6 @@ def test_data_frames_keep_their_names() -> None:
 @pytest.mark.parametrize(
     ("text", "target", "error", "said"),
     [
-        (CSV, "price", DataError, "text such as 'a' in column group"),
         (CSV, "cost", ConfigError, "no column 'cost'"),
         (CSV.replace("2.5", ""), "age", NonFiniteError, "1 in height"),
         (CSV.replace("2.5", "NA"), "age", NonFiniteError, "1 in height"),
@@ -212,6 +211,15 @@ def test_data_frames_keep_their_names() -> None:
         ("x,y\n1,2\n1,3\n1,4\n1,5\n", "y", ShapeError, "1 constant column"),
         ("x,y\n1,2\n2,2\n3,2\n4,2\n", "y", DataError, "2 everywhere"),
         ("x,y\n1,2\n2\n", "y", DataError, "1 values in line 3"),
+        ("x;y\n1;2\n2;a\n3;b\n4;b\n", "y", DataError, "text such as 'a' in column y"),
+        ("x;y\n1;2\na;2.5\n3;1\n4;4\n", "y", DataError, "text such as 'a' in column x"),
+        ("x;y\n1,000;2\n2,500;3\n3;1\n4;4\n", "y", DataError, "text such as '1,000' in column x"),
+        (
+            "x;y\n2024-01-02;2\n2024-01-03;1\n2024-01-02;4\n2024-01-03;3\n",
+            "y",
+            DataError,
+            "text such as '2024-01-02'",
+        ),
         ("x,x\n1,2\n", "x", DataError, "same name"),
         ("", "y", DataError, "empty"),
     ],

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from rectilinear.checks import is_count, is_within
 from rectilinear.config import to_json
 from rectilinear.deeplinear.ensemble import log_grid
 from rectilinear.deeplinear.study.design import (
@@ -28,6 +27,7 @@ from rectilinear.deeplinear.study.table import Table
 from rectilinear.deeplinear.study.workers import Backend, Store, map_chunks
 from rectilinear.errors import ConfigError
 from rectilinear.files import locked
+from rectilinear.scalars import is_count, is_within
 
 Progress = Callable[[int, int], None]
 
@@ -185,6 +185,12 @@ class DepthStudy:
             about = f"{len(table.y):,} rows, {len(table.names)} inputs, target {table.target}."
             if table.constant:
                 about += f" Constant and left out: {', '.join(table.constant)}."
+            if table.encoded:
+                about += f" As columns of 0 and 1: {', '.join(table.encoded)}."
+            if table.dropped:
+                about += f" Rows left out for an empty cell: {table.dropped:,}."
+            if holes := int(np.isnan(table.X).sum()):
+                about += f" Empty cells filled with the means of the training set: {holes:,}."
         return StudyResult(
             self.models,
             models,

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from itertools import product
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rectilinear.checks import is_count, is_within
 from rectilinear.deeplinear.ensemble import OPTIMIZERS, Optimizer
 from rectilinear.deeplinear.initialisation import INITIALISATIONS, Initialisation
 from rectilinear.deeplinear.statistics import SufficientStatistics, column_norms
-from rectilinear.deeplinear.study.table import Table
 from rectilinear.errors import ConfigError
+from rectilinear.scalars import is_count, is_within
+
+if TYPE_CHECKING:
+    from rectilinear.deeplinear.study.table import Table
 
 Kind = Literal["least_squares", "ridge", "deep_linear", "relu"]
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -348,21 +350,45 @@ def split_table(
     order = np.random.default_rng(seed).permutation(len(table.y))
     parts = np.array_split(order, folds)
     X, y = _near_zero(table.X), _near_zero(table.y)
-    each = [SufficientStatistics.from_data(X[part], y[part]) for part in parts]
-    train = _stacked([_added(each[:i] + each[i + 1 :]) for i in range(folds)])
-    centre = np.concatenate([train.mean_x, train.mean_y], axis=-1)
-    spread = column_norms(train.factor)
+    filled = [X] * folds
+    if np.isnan(X).any():
+        filled = [_filled(X, np.delete(order, np.isin(order, part))) for part in parts]
+        pairs = [_of_fold(Z, y, parts, i) for i, Z in enumerate(filled)]
+        each, train = [one for one, _ in pairs], [rest for _, rest in pairs]
+    else:
+        each = [SufficientStatistics.from_data(X[part], y[part]) for part in parts]
+        train = [_added(each[:i] + each[i + 1 :]) for i in range(folds)]
+    inside = _stacked(train)
+    centre = np.concatenate([inside.mean_x, inside.mean_y], axis=-1)
+    spread = column_norms(inside.factor)
     # A constant column becomes zero.
     spread = np.where(spread > MIN_RELATIVE_SPREAD * np.abs(centre), spread, np.inf)
     test = _standardized(_stacked(each), centre, spread)
     data = None
     if rows:
-        columns = (np.column_stack([X, y]) - centre[:, None]) / spread[:, None]
+        columns = np.stack([np.column_stack([Z, y]) for Z in filled])
+        columns = (columns - centre[:, None]) / spread[:, None]
         outside = np.ones((folds, len(table.y)))
         for i, part in enumerate(parts):
             outside[i, part] = 0.0
         data = (columns[..., :-1], columns[..., -1], outside, 1 - outside)
-    return TableTrials(trials, _standardized(train, centre, spread), test, data)
+    return TableTrials(trials, _standardized(inside, centre, spread), test, data)
+
+
+def _filled(X: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """The inputs with the means over these rows in empty cells; zero where all are empty."""
+    holes = np.isnan(X)
+    count = (~holes[train]).sum(0)
+    mean = np.where(holes[train], 0.0, X[train]).sum(0) / np.maximum(count, 1)
+    return np.where(holes, mean, X)
+
+
+def _of_fold(
+    X: np.ndarray, y: np.ndarray, parts: list[np.ndarray], i: int
+) -> tuple[SufficientStatistics, SufficientStatistics]:
+    """The statistics of part ``i`` and of the other parts together."""
+    each = [SufficientStatistics.from_data(X[part], y[part]) for part in parts]
+    return each[i], _added(each[:i] + each[i + 1 :])
 
 
 def _near_zero(columns: np.ndarray) -> np.ndarray:
@@ -370,7 +396,7 @@ def _near_zero(columns: np.ndarray) -> np.ndarray:
 
     Standardised columns are the same, with more digits.
     """
-    low, high = columns.min(axis=0), columns.max(axis=0)
+    low, high = np.nanmin(columns, axis=0), np.nanmax(columns, axis=0)
     middle = low + (high - low) / 2
     return np.asarray(
         columns - np.where(np.abs(middle) > MAX_RELATIVE_MEAN * (high - low), middle, 0.0)

@@ -13,6 +13,7 @@ from rectilinear.config import nan_to_null, write_json
 from rectilinear.deeplinear.diagnosis import STATES
 from rectilinear.deeplinear.study import figures
 from rectilinear.deeplinear.study.result import StudyResult
+from rectilinear.deeplinear.study.verdict import verdict
 from rectilinear.errors import MissingDependencyError
 from rectilinear.files import write_text
 from rectilinear.plots.page import (
@@ -49,6 +50,7 @@ def write_study(result: StudyResult, folder: Path | str) -> dict[str, str]:
     write_json(
         summary,
         {
+            "verdict": verdict(result),
             "summary": nan_to_null(result.summary()),
             "comparisons": nan_to_null(result.comparisons()),
         },
@@ -59,11 +61,7 @@ def write_study(result: StudyResult, folder: Path | str) -> dict[str, str]:
 
 def study_page(result: StudyResult) -> str:
     """The report as one HTML document that loads nothing."""
-    lede = (
-        "A deep linear network can express what linear regression does and nothing else. Whether "
-        "descent gets there within a budget is another matter: this page says how often, how fast, "
-        "and what stopped the others."
-    )
+    lede = " ".join(verdict(result)) or "Closed forms beside least squares; no network is trained."
     return page(
         "rectilinear study",
         "Linear networks against least squares",
@@ -128,18 +126,25 @@ def _shared_rows(result: StudyResult) -> str:
 
 
 def _time(result: StudyResult) -> Section:
+    lede = "Steps until the training error is within the tolerance of least squares."
+    dashed = ""
+    if np.isfinite(result.columns["predicted"]).any():
+        lede += (
+            " Gradient descent on a chain of more than two layers of one unit first has to leave "
+            "the saddle at zero."
+        )
+        dashed = (
+            " Dashed: the median escape time predicted from the initial weights, for chains of one "
+            "unit under gradient descent."
+        )
     return Section(
         "Time to converge",
-        "Gradient descent on a chain of layers of one unit first has to leave the saddle at zero, "
-        "which takes exponentially longer with depth; where that exceeds the budget, most trials "
-        "fail. With larger width or Adam it takes much less.",
+        lede,
         (
             captioned(
                 chart(figures.time(result), "median steps to the tolerance against depth"),
                 "Median steps to the tolerance,",
-                "with 95 % intervals, where at least half of the trials converged. Dashed: the "
-                "median escape time predicted from the initial weights, for chains of one unit "
-                "under gradient descent.",
+                f"with 95 % intervals, where at least half of the trials converged.{dashed}",
             ),
         ),
     )

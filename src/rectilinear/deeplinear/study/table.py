@@ -7,12 +7,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rectilinear.datasets.series import read_rows
+from rectilinear.deeplinear.study.encode import EMPTY_CELLS, indicators, with_points
 from rectilinear.errors import (
     ConfigError,
     DataError,
@@ -24,24 +24,31 @@ from rectilinear.errors import (
 MIN_ROWS = 4  # to train and to test on
 MIN_INEXACT_INTEGER = 2.0**53  # above, float64 does not hold every whole number
 MAX_MAGNITUDE = 1e305  # of a number: differences and sums of squares of scaled columns are finite
-EMPTY_CELLS = ("", "NA", "N/A", "nan", "NaN", "null", "<NA>")
 PANDAS_INDEX = re.compile(r"__index_level_\d+__")  # the index of a frame in a Parquet file
+
+Missing: TypeAlias = Literal["error", "drop", "mean"]
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
     """Inputs and a target of a depth study; constant columns are left out, and named.
 
+    Columns of text or of pandas' categories become columns of 0 and 1, one for each value but the
+    first, as ``OneHotEncoder(drop="first")`` makes them.
+
     Attributes:
-        X: inputs ``(n, d)``.
+        X: inputs ``(n, d)``; NaN where a cell is empty and ``missing="mean"``: each fold fills them
+            with the mean of its training set.
         y: the target ``(n,)``.
         names: of the inputs.
         target: name of the target.
         constant: names of the columns that were left out.
+        encoded: names of the columns that became columns of 0 and 1.
+        dropped: the number of rows that were left out for an empty cell.
 
     Raises:
         ShapeError: for other shapes, or no column that varies.
-        DataError: for what is not numbers, such as text, dates and complex numbers; for whole
+        DataError: for what is neither numbers nor categories, such as ids and dates; for whole
             numbers that float64 rounds, such as long ids; for frames whose rows are those of the
             target in another order; for a target that does not vary.
         NonFiniteError: for empty cells, NaN or infinity, with the columns they are in.
@@ -58,14 +65,17 @@ class Table:
     names: tuple[str, ...]
     target: str = "y"
     constant: tuple[str, ...] = ()
+    encoded: tuple[str, ...] = ()
+    dropped: int = 0
 
     @classmethod
-    def from_arrays(cls, X: ArrayLike, y: ArrayLike) -> Table:
+    def from_arrays(cls, X: ArrayLike, y: ArrayLike, *, missing: Missing = "error") -> Table:
         """The table of arrays or data frames, with the names of a frame or ``x0, x1, ...``.
 
         Args:
             X: inputs ``(n, d)``.
             y: the target ``(n,)``.
+            missing: as in :meth:`from_columns`.
         """
         X, y = _plain(X, "X"), _plain(y, "y")
         _check_same_order(X, y)
@@ -88,11 +98,16 @@ class Table:
         target = str(getattr(y, "name", None) or "y")
         while target in columns:
             target += "_"
-        return cls.from_columns({**columns, target: y}, target)
+        return cls.from_columns({**columns, target: y}, target, missing=missing)
 
     @classmethod
     def from_columns(
-        cls, columns: Mapping[str, ArrayLike], target: str, drop: Sequence[str] = ()
+        cls,
+        columns: Mapping[str, ArrayLike],
+        target: str,
+        drop: Sequence[str] = (),
+        *,
+        missing: Missing = "error",
     ) -> Table:
         """The table of named columns.
 
@@ -100,7 +115,14 @@ class Table:
             columns: by name, ``(n,)`` each.
             target: name of the column that is predicted.
             drop: names of columns to leave out.
+            missing: what becomes of empty cells: ``error``; ``drop``, their rows are left out; or
+                ``mean``, the mean of the column over the training set of each fold, and of text a
+                value of its own. Rows with an empty target are left out with both.
         """
+        if missing not in get_args(Missing):
+            raise ConfigError(
+                f"missing = {missing!r}", "error, drop or mean", "Correct this value."
+            )
         for name in (target, *drop):
             if name not in columns:
                 raise ConfigError(
@@ -112,7 +134,16 @@ class Table:
                 "another column",
                 "Choose one.",
             )
-        read = {name: _numbers(column) for name, column in columns.items() if name not in drop}
+        kept = {name: column for name, column in columns.items() if name not in drop}
+        read: dict[str, np.ndarray | str] = {}
+        encoded = []
+        for name, column in kept.items():
+            levels = None if name == target else indicators(column, name, own=missing == "mean")
+            if levels is None:
+                read[name] = _numbers(column)
+            else:
+                encoded.append(name)
+                read |= levels
         if wrong := {name: why for name, why in read.items() if isinstance(why, str)}:
             raise DataError(
                 got="; ".join(
@@ -128,15 +159,7 @@ class Table:
                 "Name it; pandas: to_csv(index=False).",
             )
         found = {name: column for name, column in read.items() if not isinstance(column, str)}
-        if holes := {name: int((~np.isfinite(column)).sum()) for name, column in found.items()}:
-            holes = {name: count for name, count in holes.items() if count}
-        if holes:
-            raise NonFiniteError(
-                got="empty, NaN or infinite cells: "
-                + ", ".join(f"{count} in {name}" for name, count in holes.items()),
-                expected="a number in every cell",
-                fix="Fill them or leave out their rows or columns.",
-            )
+        found, dropped = _without_holes(found, target, missing)
         y = found.pop(target)
         if len(y) < MIN_ROWS:
             rows = f"{len(y)} row{'s'[: len(y) != 1]}"
@@ -144,14 +167,16 @@ class Table:
         if wide := [
             name
             for name, column in [*found.items(), (target, y)]
-            if np.abs(column).max() > MAX_MAGNITUDE
+            if np.nanmax(np.abs(column)) > MAX_MAGNITUDE
         ]:
             raise DataError(
                 f"numbers above {MAX_MAGNITUDE:g} in {', '.join(wide)}",
                 "smaller ones",
                 "Use another unit.",
             )
-        constant = tuple(name for name, column in found.items() if np.ptp(column) == 0)
+        constant = tuple(
+            name for name, column in found.items() if np.nanmax(column) == np.nanmin(column)
+        )
         names = tuple(name for name in found if name not in constant)
         if not names:
             raise ShapeError(
@@ -165,20 +190,30 @@ class Table:
                 "one that varies",
                 "Choose another.",
             )
-        return cls(np.column_stack([found[name] for name in names]), y, names, target, constant)
+        X = np.column_stack([found[name] for name in names])
+        return cls(X, y, names, target, constant, tuple(encoded), dropped)
 
     @classmethod
-    def read(cls, path: Path | str, target: str, drop: Sequence[str] = ()) -> Table:
+    def read(
+        cls,
+        path: Path | str,
+        target: str,
+        drop: Sequence[str] = (),
+        *,
+        missing: Missing = "error",
+    ) -> Table:
         """The table in a CSV or Parquet file.
 
         A CSV file begins with a line of names; commas, semicolons or tabs separate its cells.
-        Numbers have a decimal point and nothing between thousands; true and false of a Parquet file
+        Numbers have a decimal point, or where semicolons or tabs separate cells a decimal comma,
+        and nothing between thousands; true and false of a Parquet file
         are 1 and 0, and the row numbers that pandas keeps there are left out.
 
         Args:
             path: of the file.
             target: name of the column that is predicted.
             drop: names of columns to leave out.
+            missing: as in :meth:`from_columns`.
 
         Raises:
             DataError: if the file is missing, empty, or of another kind.
@@ -199,12 +234,42 @@ class Table:
                 f"one that ends in {', '.join(readers)}",
                 "Convert or rename it.",
             )
-        return cls.from_columns(readers[path.suffix.lower()](path), target, drop)
+        return cls.from_columns(readers[path.suffix.lower()](path), target, drop, missing=missing)
 
     def fingerprint(self) -> str:
         """A hash of names and numbers."""
         text = "\n".join([*self.names, self.target]).encode()
         return hashlib.sha256(text + self.X.tobytes() + self.y.tobytes()).hexdigest()[:16]
+
+
+def _without_holes(
+    columns: dict[str, np.ndarray], target: str, missing: Missing
+) -> tuple[dict[str, np.ndarray], int]:
+    """The columns without the rows that are left out, and the number of these rows.
+
+    Raises:
+        NonFiniteError: for infinite cells, and for empty ones where they are an error.
+        DataError: for a column without a number.
+    """
+    bad = {
+        name: int((np.isinf(column) if missing != "error" else ~np.isfinite(column)).sum())
+        for name, column in columns.items()
+    }
+    if bad := {name: count for name, count in bad.items() if count}:
+        raise NonFiniteError(
+            got="empty, NaN or infinite cells: "
+            + ", ".join(f"{count} in {name}" for name, count in bad.items()),
+            expected="a number in every cell",
+            fix="Leave out their rows (--missing drop), fill them with means (--missing mean), or "
+            "leave out their columns (--drop); in Python missing='drop', and so on.",
+        )
+    if empty := [name for name, column in columns.items() if np.isnan(column).all()]:
+        raise DataError(
+            f"no value at all in {', '.join(empty)}", "columns with values", "Leave them out."
+        )
+    rows = columns.values() if missing == "drop" else [columns[target]]
+    keep = ~np.any([np.isnan(column) for column in rows], axis=0)
+    return {name: column[keep] for name, column in columns.items()}, int((~keep).sum())
 
 
 def _plain(values: Any, name: str) -> Any:
@@ -317,6 +382,8 @@ def _whole(cell: Any) -> int | None:
 
 
 def _read_csv(path: Path) -> dict[str, list[str]]:
+    from rectilinear.datasets.series import read_rows  # beside it are series, in torch
+
     (_, names), *rows = read_rows(path)
     _check_names(names, path)
     if uneven := next(((line, row) for line, row in rows if len(row) != len(names)), None):
@@ -325,7 +392,9 @@ def _read_csv(path: Path) -> dict[str, list[str]]:
             expected=f"{len(names)}, as in its first line",
             fix="Correct this line.",
         )
-    return {name: [row[i] for _, row in rows] for i, name in enumerate(names)}
+    columns = {name: [row[i] for _, row in rows] for i, name in enumerate(names)}
+    # A cell with a comma is no cell of a file with commas between cells, unless it was quoted.
+    return {name: with_points(column) for name, column in columns.items()}
 
 
 def _check_names(names: Sequence[str], path: Path) -> None:

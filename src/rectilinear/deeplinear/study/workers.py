@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
 import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -21,11 +22,11 @@ import numpy as np
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from threadpoolctl import threadpool_limits
 
-from rectilinear.checks import is_count
 from rectilinear.config import write_json
 from rectilinear.deeplinear.study.measure import Columns
 from rectilinear.errors import CheckpointError, ConfigError, MissingDependencyError, WorkerError
 from rectilinear.files import atomic_write, remove_leftovers
+from rectilinear.scalars import is_count
 
 # What a backend gives: the results of a function on items by number, as they come.
 Results = Callable[[Callable[[Any], Any], dict[int, Any]], Iterator[tuple[int, Any]]]
@@ -230,37 +231,57 @@ def _dask(n_jobs: int, address: str | None) -> Iterator[Results]:
         from distributed import Client, as_completed
     except ImportError as error:
         raise _missing("dask", "dask[distributed]") from error
-    try:
-        if address is not None:
-            client = Client(address, timeout=SCHEDULER_TIMEOUT)
-        else:
-            workers = joblib.cpu_count() if n_jobs == -1 else n_jobs
-            client = Client(
-                n_workers=workers,
-                threads_per_worker=1,
-                dashboard_address=None,
-                silence_logs=logging.CRITICAL,
-            )
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"no answer from a Dask scheduler at {address or 'this machine'}",
-            "a scheduler's address, such as tcp://10.0.0.1:8786",
-            "Initialisation one with 'dask scheduler', or leave --dask-address out.",
-        ) from error
-
-    def results(work: Callable[[Any], Any], items: dict[int, Any]) -> Iterator[tuple[int, Any]]:
-        futures = [
-            client.submit(_one, work, number, item, pure=False) for number, item in items.items()
-        ]
+    with ExitStack() as opened:
         try:
-            for future in as_completed(futures):
-                yield future.result()
-                future.release()
-        finally:
-            client.cancel(futures)
+            if address is None:
+                address = opened.enter_context(_local_dask(n_jobs))
+            client = opened.enter_context(Client(address, timeout=SCHEDULER_TIMEOUT))
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"no answer from a Dask scheduler at {address or 'this machine'}",
+                "a scheduler's address, such as tcp://10.0.0.1:8786",
+                "Begin one with 'dask scheduler', or leave --dask-address out.",
+            ) from error
 
-    with client:
+        def results(work: Callable[[Any], Any], items: dict[int, Any]) -> Iterator[tuple[int, Any]]:
+            futures = [
+                client.submit(_one, work, number, item, pure=False)
+                for number, item in items.items()
+            ]
+            try:
+                for future in as_completed(futures):
+                    yield future.result()
+                    future.release()
+            finally:
+                client.cancel(futures)
+
         yield results
+
+
+@contextmanager
+def _local_dask(n_jobs: int) -> Iterator[str]:
+    """The address of a scheduler here, with workers that the command ``dask worker`` runs.
+
+    Dask's own local workers import the script that began them again, so that a script without
+    ``if __name__ == "__main__"`` would wait for them for ever.
+    """
+    from distributed import LocalCluster
+
+    workers = joblib.cpu_count() if n_jobs == -1 else n_jobs
+    with LocalCluster(
+        n_workers=0, dashboard_address=None, silence_logs=logging.CRITICAL
+    ) as cluster:
+        options = ["--nworkers", str(workers), "--nthreads", "1", "--no-dashboard"]
+        process = subprocess.Popen(  # noqa: S603 # this Python and an address of ours
+            [sys.executable, "-m", "dask", "worker", cluster.scheduler_address, *options],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            yield cluster.scheduler_address
+        finally:
+            process.terminate()
+            process.wait()
 
 
 @contextmanager

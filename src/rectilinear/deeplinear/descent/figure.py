@@ -1,0 +1,61 @@
+"""The figure of one run of a descent: a panel for each kind of measure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from rectilinear.plots import canvas
+from rectilinear.plots.charts import ROLES
+
+if TYPE_CHECKING:
+    from rectilinear.deeplinear.descent.result import Descent
+
+PANELS = {
+    "loss": ("loss",),
+    "modes of the map": ("singular_values", "effective_rank"),
+    "sharpness": ("sharpness",),
+    "neighbouring layers": ("alignment", "balancedness"),
+}
+STYLES = ("-", "--")
+
+
+def figure(descent: Descent, run: int) -> Figure:
+    """The figure of one run: a panel for each kind of measure that was taken."""
+    panels = {
+        title: [name for name in names if name in descent.measures]
+        for title, names in PANELS.items()
+    }
+    panels = {title: names for title, names in panels.items() if names}
+    drawn, axes = canvas(2.4 * max(len(panels), 1) + 0.6, 2.6, columns=max(len(panels), 1))
+    for panel, (title, names) in zip(axes, panels.items(), strict=False):
+        for name, style in zip(names, STYLES, strict=False):
+            _lines(panel, descent, run, name, style)
+        if title == "sharpness":
+            panel.axhline(
+                2 / descent.lr[run], color=ROLES["muted"], linestyle=":", linewidth=1, label="2/lr"
+            )
+        if title == "loss":
+            panel.set(yscale="log")
+        panel.set(xlabel="steps")
+        panel.set_title(title, loc="left", fontsize=10)
+        if len(names) > 1 or title == "sharpness":
+            panel.legend(frameon=False, fontsize=7, handlelength=1.4)
+    return drawn
+
+
+def _lines(panel: Axes, descent: Descent, run: int, name: str, style: str) -> None:
+    values = descent.measures[name][run].reshape(len(descent.steps), -1)
+    colours = [ROLES[role] for role in ("first", "second", "third")]
+    for i, line in enumerate(np.transpose(values)):
+        panel.plot(
+            descent.steps,
+            line,
+            linestyle=style,
+            linewidth=1.2,
+            color=colours[i % len(colours)],
+            label=name.replace("_", " ") if i == 0 else None,
+        )
