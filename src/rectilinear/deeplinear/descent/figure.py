@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rectilinear.plots import canvas
 from rectilinear.plots.charts import ROLES
-
-if TYPE_CHECKING:
-    from rectilinear.deeplinear.descent.result import Descent
 
 PANELS = {
     "loss": ("loss",),
@@ -23,21 +18,24 @@ PANELS = {
 STYLES = ("-", "--")
 
 
-def figure(descent: Descent, run: int) -> Figure:
-    """The figure of one run: a panel for each kind of measure that was taken."""
+def figure(steps: np.ndarray, measures: dict[str, np.ndarray], lr: float) -> Figure:
+    """The figure of one run: a panel for each kind of measure that was taken.
+
+    Args:
+        steps: ``(K,)``.
+        measures: of this run, ``(K, ...)`` by name.
+        lr: its step size; the sharpness is beside ``2 / lr``.
+    """
     panels = {
-        title: [name for name in names if name in descent.measures]
-        for title, names in PANELS.items()
+        title: [name for name in names if name in measures] for title, names in PANELS.items()
     }
     panels = {title: names for title, names in panels.items() if names}
     drawn, axes = canvas(2.4 * max(len(panels), 1) + 0.6, 2.6, columns=max(len(panels), 1))
     for panel, (title, names) in zip(axes, panels.items(), strict=False):
         for name, style in zip(names, STYLES, strict=False):
-            _lines(panel, descent, run, name, style)
+            _lines(panel, steps, measures[name], name, style)
         if title == "sharpness":
-            panel.axhline(
-                2 / descent.lr[run], color=ROLES["muted"], linestyle=":", linewidth=1, label="2/lr"
-            )
+            panel.axhline(2 / lr, color=ROLES["muted"], linestyle=":", linewidth=1, label="2/lr")
         if title == "loss":
             panel.set(yscale="log")
         panel.set(xlabel="steps")
@@ -47,12 +45,11 @@ def figure(descent: Descent, run: int) -> Figure:
     return drawn
 
 
-def _lines(panel: Axes, descent: Descent, run: int, name: str, style: str) -> None:
-    values = descent.measures[name][run].reshape(len(descent.steps), -1)
+def _lines(panel: Axes, steps: np.ndarray, values: np.ndarray, name: str, style: str) -> None:
     colours = [ROLES[role] for role in ("first", "second", "third")]
-    for i, line in enumerate(np.transpose(values)):
+    for i, line in enumerate(np.transpose(values.reshape(len(steps), -1))):
         panel.plot(
-            descent.steps,
+            steps,
             line,
             linestyle=style,
             linewidth=1.2,

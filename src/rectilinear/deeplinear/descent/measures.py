@@ -32,7 +32,7 @@ class State:
         return self.network(self.layers)
 
     def objective(self, layers: Sequence[Tensor]) -> Tensor:
-        """What training descends on, ``(runs,)``: the loss and ``weight_decay / 2 |theta|^2``."""
+        """The objective of training, ``(runs,)``: the loss and ``weight_decay / 2 |theta|^2``."""
         found = self.loss(self.network(layers))
         if self.weight_decay:
             squares = [layer.square().flatten(1).sum(1) for layer in layers]

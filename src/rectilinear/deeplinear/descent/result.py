@@ -118,4 +118,5 @@ class Descent:
         """
         from rectilinear.deeplinear.descent.figure import figure
 
-        return figure(self, run)
+        taken = {name: values[run] for name, values in self.measures.items()}
+        return figure(self.steps, taken, float(self.lr[run]))

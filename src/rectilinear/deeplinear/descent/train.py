@@ -88,9 +88,10 @@ def descend(
         weight_decay: ``l``; ``l / 2 |theta|^2`` is added to the loss.
         schedule: factor of the step size at each step, such as
             ``lambda step: 0.1 ** (step // 1000)``.
-        batch: measurements a step, drawn anew without replacement in each step and run; all by
+        batch: measurements a step, drawn again in each step and run, without replacement; all by
             default. A step computes all of them, so that this is about noise and not about time.
-        label_noise: standard deviation of noise that is added to the targets, anew at each step.
+        label_noise: standard deviation of noise that is added to the targets, drawn again
+            at each step.
         seed: of minibatches and label noise.
         dtype: of all numbers; in float32 a step takes half the memory.
         device: where it runs, such as ``"cuda"``.
@@ -246,7 +247,10 @@ def _batch(
     device: torch.device | str,
 ) -> tuple[list[Tensor], int]:
     """The layers with an axis of runs in front, and the number of runs."""
-    arrays = [np.asarray(layer, dtype=float) for layer in layers]
+    try:
+        arrays = [np.asarray(layer, dtype=float) for layer in layers]
+    except ValueError:  # weights and biases, as initial_weights gives them with biases
+        arrays = []
     if not arrays or len({a.ndim for a in arrays}) > 1 or not 1 <= arrays[0].ndim <= 3:
         raise ShapeError(
             f"layers of shapes {[a.shape for a in arrays]}",
