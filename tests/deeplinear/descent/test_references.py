@@ -59,7 +59,7 @@ def test_the_nuclear_norm_completes_and_senses_matrices() -> None:
     small = initial_weights("normal", (8, 8, 8), bias=False, scale=0.03)[0]
     run = descend(task, small, lr=3.0, steps=3000, measures=["effective_rank"])
     assert run.nearest(found)[0][0] == "nuclear_norm"
-    assert run.measure("effective_rank")[0, -1] < 1.1
+    assert run.measure("effective_rank")[0, -1] < 2 < run.measure("effective_rank")[0, 0]
     A = RNG.normal(size=(45, 8, 8))
     sensed = references(sensing(A, np.einsum("nij,ij->n", A, truth)), ["nuclear_norm"])
     np.testing.assert_allclose(sensed["nuclear_norm"][0], truth, atol=1e-5)
