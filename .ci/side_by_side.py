@@ -60,18 +60,18 @@ def notebook(path: Path) -> Callable[[], int]:
     return run
 
 
-def figure(paper: str, name: str) -> Callable[[], int]:
-    out = tempfile.mkdtemp()
+def figure(paper: str, name: str, folder: Path) -> Callable[[], int]:
+    out = str(folder / paper / name)
     words = ["reproduce", paper, name, "--preset", "small", "--json", "--out", out]
     return lambda: cli.main(words)
 
 
-def steps() -> dict[str, Callable[[], int]]:
-    """By name, in their order."""
+def steps(folder: Path) -> dict[str, Callable[[], int]]:
+    """By name, in their order; figures are written into the folder."""
     found = {"lint": command("make", "lint"), "docs": command("make", "docs")}
     found["wheel"] = command("bash", ".ci/wheel")
     for paper, names in figures().items():
-        found |= {f"{paper} {name}": figure(paper, name) for name in names}
+        found |= {f"{paper} {name}": figure(paper, name, folder) for name in names}
     for path in sorted((ROOT / "examples").glob("*.py")):
         found[f"examples/{path.name}"] = example(path)
     for path in sorted((ROOT / "examples").glob("*.ipynb")):
@@ -101,8 +101,17 @@ def start(run: Callable[[], int], output: Path) -> int:
 
 def main() -> int:
     os.chdir(ROOT)
-    waiting, running, failed = list(steps().items()), dict[int, tuple[str, Path, float]](), []
-    folder = Path(tempfile.mkdtemp())
+    with tempfile.TemporaryDirectory() as folder:
+        failed = run_all(Path(folder))
+    if failed:
+        print(f"\nfailed: {', '.join(failed)}")
+    return int(bool(failed))
+
+
+def run_all(folder: Path) -> list[str]:
+    """Run the steps, two at a time; gives the names of those that failed."""
+    waiting, running = list(steps(folder).items()), dict[int, tuple[str, Path, float]]()
+    failed: list[str] = []
     while waiting or running:
         while waiting and len(running) < AT_A_TIME:
             name, run = waiting.pop(0)
@@ -114,9 +123,7 @@ def main() -> int:
         print(f"\n-- {name} ({seconds}){' FAILED' * (status != 0)}")
         print(output.read_text(encoding="utf-8", errors="replace").rstrip(), flush=True)
         failed += [name] * (status != 0)
-    if failed:
-        print(f"\nfailed: {', '.join(failed)}")
-    return int(bool(failed))
+    return failed
 
 
 if __name__ == "__main__":
