@@ -28,6 +28,7 @@ class StyleCollection(Configured):
         ConfigError: for no model, or a style that is in two of them.
 
     Example:
+        >>> import torch
         >>> from rectilinear.style import new_model
         >>> a, b = new_model(["night"], couplings=2), new_model(["ink"], couplings=2)
         >>> model = StyleCollection([a, b])

@@ -166,7 +166,7 @@ def with_real_logarithm(rows: Tensor) -> Tensor:
     Example:
         >>> rows = torch.tensor([[4.0, 0.0, 0.0], [0.0, -2.0, 0.0]])
         >>> log = PlaceOperator(with_real_logarithm(rows), generator=True)
-        >>> log.matrix().diagonal().tolist()
+        >>> [round(value, 4) for value in log.matrix().diagonal().tolist()]
         [4.0, 2.0, 1.0]
     """
     values, vectors = _eigen(rows)

@@ -95,7 +95,7 @@ def diagonal_limit(X: np.ndarray, y: np.ndarray, scale: float, depth: int = 2) -
     Example:
         >>> X, y = np.array([[1.0, 2.0]]), np.array([2.0])
         >>> diagonal_limit(X, y, 10.0).round(2), diagonal_limit(X, y, 1e-6).round(2)
-        (array([0.4, 0.8]), array([0.09, 0.95]))
+        (array([0.4, 0.8]), array([0., 1.]))
     """
     if depth < 2 or not scale > 0:
         raise InputError(f"depth {depth} and scale {scale}", "at least two, and above zero")

@@ -33,8 +33,8 @@ def indicators(column: Any, name: str, *, own: bool) -> dict[str, np.ndarray] | 
         DataError: for text with more than 30 values, or more than one in two rows.
 
     Example:
-        >>> indicators(["b", "a", "b", "c"], "kind", own=False)
-        {'kind=b': array([1., 0., 1., 0.]), 'kind=c': array([0., 0., 0., 1.])}
+        >>> indicators(["b", "a", "b", "a"], "kind", own=False)
+        {'kind=b': array([1., 0., 1., 0.])}
     """
     cells = np.asarray(column, dtype=object)
     if cells.ndim != 1:
