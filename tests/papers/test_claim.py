@@ -1,5 +1,8 @@
+import json
 import math
+from dataclasses import asdict
 
+import numpy as np
 import pytest
 
 from rectilinear.papers import Claim
@@ -24,3 +27,14 @@ def test_at_most(value: float, ok: bool) -> None:
 )
 def test_at_least(value: float, ok: bool) -> None:
     assert Claim.at_least("x", value, 32.4).ok is ok
+
+
+def test_numbers_of_numpy_are_written_as_json():
+    one = np.float64(1.0)
+    for claim in (
+        Claim.close("a", one, one, np.float64(0.1)),
+        Claim.at_most("a", one, 2 * one),
+        Claim.at_least("a", one, 2 * one),
+    ):
+        assert json.loads(json.dumps(asdict(claim))) == asdict(claim)
+        assert claim.ok is (claim.name == "a")

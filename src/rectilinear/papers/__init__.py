@@ -28,7 +28,11 @@ class Claim:
             True
         """
         return cls(
-            name, value, expected, tolerance, isfinite(value) and abs(value - expected) <= tolerance
+            name,
+            float(value),
+            float(expected),
+            float(tolerance),
+            bool(isfinite(value) and abs(value - expected) <= tolerance),
         )
 
     @classmethod
@@ -39,7 +43,7 @@ class Claim:
             >>> Claim.at_most("error", 0.2, 0.1)
             Claim(name='error', value=0.2, expected=0.0, tolerance=0.1, ok=False)
         """
-        return cls(name, value, 0.0, bound, value <= bound)
+        return cls(name, float(value), 0.0, float(bound), bool(value <= bound))
 
     @classmethod
     def at_least(cls, name: str, value: float, bound: float) -> Claim:
@@ -49,4 +53,4 @@ class Claim:
             >>> Claim.at_least("signal to noise, dB", 135.0, 32.4).ok
             True
         """
-        return cls(f"{name} (at least)", value, bound, 0.0, value >= bound)
+        return cls(f"{name} (at least)", float(value), float(bound), 0.0, bool(value >= bound))

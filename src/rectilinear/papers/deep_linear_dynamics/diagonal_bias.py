@@ -101,10 +101,14 @@ def draw(result: Result, path: Path) -> None:
         for axes, of in ((norm, _l1), (error, lambda maps: _error(maps, result.truth))):
             axes.plot(result.sizes, of(line), color=colour, lw=1.2, label=f"{depth} layers")
             axes.plot(result.sizes, of(found), "o", color=colour, markersize=4)
-    for value, name in ((result.l1, "smallest l1 norm"), (result.l2, "smallest l2 norm")):
+    ends = (
+        (result.l1, "smallest l1 norm", -1, "right"),
+        (result.l2, "smallest l2 norm", 0, "left"),
+    )
+    for value, name, end, align in ends:  # where no curve is
         norm.axhline(np.abs(value).sum(), color=ROLES["muted"], linestyle=":", lw=1)
-        norm.annotate(name, (result.sizes[0], np.abs(value).sum()), fontsize=8, va="bottom",
-                      color=ROLES["muted"])  # fmt: skip
+        norm.annotate(name, (result.sizes[end], np.abs(value).sum()), fontsize=8, va="bottom",
+                      ha=align, color=ROLES["muted"])  # fmt: skip
     norm.set(xscale="log", xlabel="scale of the initial map, alpha^L", ylabel="l1 norm")
     error.set(xscale="log", xlabel="scale of the initial map, alpha^L", ylabel="test error")
     norm.set_title("dots trained, lines in closed form", loc="left", fontsize=10)
