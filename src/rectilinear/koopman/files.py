@@ -21,6 +21,10 @@ MISSING = ("", "na", "n/a", "nan", "null", "none", ".", "-")
 """Cells, in small letters, that stand for a missing value."""
 
 
+_MONTH = r"((?:19|20)\d{2})(0[1-9]|1[0-2])"
+_DAY = _MONTH + r"(0[1-9]|[12]\d|3[01])"
+
+
 @dataclass(frozen=True, eq=False)
 class SeriesFile:
     """The series of a file.
@@ -81,22 +85,60 @@ def read_series_file(
                 f"{len(head)}, as the first has",
                 "Correct the line, or pass --separator.",
             )
-    clock = _find(head, time) if time else next((n for n in head if n.lower() in TIMES), None)
+    head, rows = _without_empty(head, rows)
+    clock = _find(head, time) if time is not None else _clock(head)
     if run is not None:
         _find(head, run)
     names = [_find(head, n) for n in columns] or [n for n in head if n not in (clock, run)]
+    _refuse_twice([*names, *(n for n in (clock, run) if n is not None)], head, path)
     body = rows[1:]
+    if not body:
+        raise DataError(f"{path.name} with a line of names alone", "rows below it", "Check it.")
+    commas = _decimal_commas(path, separator)
     keys = [cells[head.index(run)] for _, cells in body] if run is not None else [""] * len(body)
     found = sorted(set(keys), key=keys.index)
     values, times = [], []
     for key in found:
         mine = [row for row, own in zip(body, keys, strict=True) if own == key]
         values.append(
-            np.array([[_cell(row, head.index(n), n, path) for n in names] for row in mine])
+            np.array([[_cell(row, head.index(n), n, path, commas) for n in names] for row in mine])
         )
         if clock is not None:
             times.append(stamps_of(_stamps([cells[head.index(clock)] for _, cells in mine])))
     return SeriesFile(values, times or None, tuple(names), tuple(found))
+
+
+def _without_empty(head: list[str], rows: Any) -> tuple[list[str], Any]:
+    """The table without nameless columns of empty cells, which a separator at the end leaves."""
+    kept = [i for i, name in enumerate(head) if name or any(cells[i] for _, cells in rows[1:])]
+    return [head[i] for i in kept], [(n, [cells[i] for i in kept]) for n, cells in rows]
+
+
+def _clock(head: list[str]) -> str | None:
+    """The column of times: one of the usual names, or a first one without a name, an index."""
+    known = next((name for name in head if name.lower() in TIMES), None)
+    return "" if known is None and head[0] == "" else known
+
+
+def _refuse_twice(names: list[str], head: list[str], path: Path) -> None:
+    for name in names:
+        if head.count(name) > 1 or names.count(name) > 1:
+            raise DataError(
+                f"column '{name}' twice in {path.name}"
+                if head.count(name) > 1
+                else f"column '{name}' in two roles",
+                "each column once",
+                "Rename one, or correct --columns, --time and --run-column.",
+            )
+
+
+def _decimal_commas(path: Path, separator: str | None) -> bool:
+    """False where commas part the cells: a comma within one stands between thousands."""
+    if separator is not None:
+        return separator != ","
+    with path.open(encoding="utf-8-sig") as file:
+        first = next((line for line in file if line.strip()), "")
+    return "\t" in first or ";" in first or "," not in first
 
 
 def _rows(path: Path, separator: str | None) -> list[tuple[int, list[str]]]:
@@ -105,6 +147,7 @@ def _rows(path: Path, separator: str | None) -> list[tuple[int, list[str]]]:
     separator = {"tab": "\t", "\\t": "\t", "space": " "}.get(separator, separator)
     if len(separator) != 1:
         raise ConfigError(f"separator '{separator}'", "one sign, or tab", "Correct --separator.")
+    read_rows(path)  # raises for what is empty or no text
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file, delimiter=separator, skipinitialspace=True)
         return [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
@@ -119,8 +162,15 @@ def _find(head: list[str], name: str) -> str:
 def _stamps(cells: list[str]) -> Any:
     numbers = [_number(cell) for cell in cells]
     if all(value is not None and np.isfinite(value) for value in numbers):
-        years = all(re.fullmatch(r"[12]\d{3}", cell) for cell in cells)
-        return [np.datetime64(cell, "Y") for cell in cells] if years else numbers
+        for digits, unit in ((r"([12]\d{3})", "Y"), (_MONTH, "M"), (_DAY, "D")):
+            parts = [re.fullmatch(digits, cell) for cell in cells]
+            if all(parts) and (unit == "Y" or len(cells) > 1):
+                texts = ["-".join(part.groups()) for part in parts if part]
+                try:
+                    return [np.datetime64(text) for text in texts]
+                except ValueError:
+                    return numbers
+        return numbers
     return [cell.removesuffix("Z") for cell in cells]
 
 
@@ -137,8 +187,9 @@ def _number(cell: str) -> float | None:
         return None
 
 
-def _cell(row: tuple[int, list[str]], column: int, name: str, path: Path) -> float:
-    value = _number(row[1][column])
+def _cell(row: tuple[int, list[str]], column: int, name: str, path: Path, commas: bool) -> float:
+    text = row[1][column]
+    value = None if "," in text and not commas else _number(text)
     if value is None:
         raise DataError(
             f"'{row[1][column]}' in column '{name}', line {row[0]} of {path.name}",

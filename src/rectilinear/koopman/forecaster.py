@@ -30,7 +30,7 @@ from rectilinear.koopman.realization import Modes
 from rectilinear.koopman.series import moments, numbers, refuse_targets
 from rectilinear.koopman.spectra import eigenvalue_intervals, map_modes
 from rectilinear.koopman.stride import Piece
-from rectilinear.koopman.tables import read_tables, without_gaps
+from rectilinear.koopman.tables import check_alike, read_tables, without_gaps
 
 FARTHEST = 1e3
 """A forecast this many standard deviations away has diverged."""
@@ -183,10 +183,8 @@ class Forecaster(Intake, BaseEstimator):
         if not is_count(steps, 1):
             raise ConfigError(f"steps = {steps!r}", "an integer, 1 or more", "Correct steps.")
         tables = self._tables if history is None else read_tables(history)
-        if len(tables[0].names) != self.n_features_in_:
-            raise ShapeError(
-                f"a history of {len(tables[0].names)} columns", f"{self.n_features_in_}, as fitted"
-            )
+        for table in tables:
+            check_alike(table, self._tables[0], "a history")
         past = torch.stack([self._last_rows(table) for table in tables])
         u = self._future_inputs(tables, steps, controls, fitted=history is None)
         with torch.no_grad():
@@ -243,7 +241,10 @@ class Forecaster(Intake, BaseEstimator):
         """The errors of forecasts from every row of other series, ``(n, steps, d)``."""
         model = self._fitted()
         lags, found = model.plan.lags, []
-        pieces = [x for table in read_tables(X) for _, x in without_gaps(table.values)[0]]
+        tables = read_tables(X)
+        for table in tables:
+            check_alike(table, self._tables[0], "series")
+        pieces = [x for table in tables for _, x in without_gaps(table.values)[0]]
         longest = max((len(x) for x in pieces), default=0)
         steps = max(1, min(self.horizon_, longest - lags)) if steps is None else steps
         for x in pieces:
@@ -327,6 +328,7 @@ class Forecaster(Intake, BaseEstimator):
                 "the rows after one series",
                 "Leave validation out: a part of the series is held out.",
             )
+        check_alike(tables[0], self._tables[0], "validation rows")
         x = tables[0].values
         if x.shape[1] != self.n_features_in_ or bool(torch.isnan(x).any()):
             raise ShapeError(

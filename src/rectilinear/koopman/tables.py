@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rectilinear.errors import ConfigError, DataError, ForecastWarning, ShapeError
-from rectilinear.koopman.clock import Clock, read_clock
+from rectilinear.koopman.clock import JITTER, Clock, read_clock
 from rectilinear.koopman.series import numbers, split_series
 
 FILLED = 5
@@ -170,10 +170,40 @@ def stamps_of(times: Any) -> NDArray[Any]:
         ).astype("datetime64[ns]")
     except ValueError as error:
         raise DataError(
-            f"times such as {array.flat[0]!r}: {error}",
+            f"times such as '{array.flat[0]}': {error}",
             "numbers, or dates as 2024-01-31 or 2024-01-31 06:00",
             "Write dates as year-month-day.",
         ) from error
+
+
+def check_alike(table: Table, fitted: Table, what: str) -> None:
+    """Refuse other columns than those fitted, by name where both have names, and another step.
+
+    Raises:
+        ShapeError: for another number or order of columns.
+        DataError: for rows of another step.
+
+    Example:
+        >>> a, b = read_tables([[1.0, 2.0]]), read_tables([[3.0, 4.0]])
+        >>> check_alike(a[0], b[0], "a history")
+    """
+    d = len(fitted.names)
+    plain = _names(None, d)
+    named = plain not in (table.names, fitted.names)
+    if len(table.names) != d or (named and table.names != fitted.names):
+        shown = f" {', '.join(table.names[:6])}" if named else ""
+        raise ShapeError(
+            f"{what} of {len(table.names)} columns{shown}",
+            f"{d}{' ' + ', '.join(fitted.names[:6]) if named else ''}, as fitted",
+            "Choose these columns in this order: frame[[...]].",
+        )
+    mine, other = table.clock, fitted.clock
+    if len(table.values) < 2 or mine is None or other is None or mine.kind != other.kind:
+        return
+    if type(mine.step) is type(other.step) and abs(mine.step / other.step - 1) > JITTER:
+        raise DataError(
+            f"{what} with steps of {mine.step}", f"{other.step}, as fitted", "Resample it."
+        )
 
 
 def _names(part: Any, d: int) -> tuple[str, ...]:
