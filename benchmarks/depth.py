@@ -1,4 +1,4 @@
-"""Training of deep linear networks from statistics, beside a module loop and scikit-learn's MLP.
+"""Training of deep linear networks from statistics, beside modules, batched torch and MLPs.
 
     python benchmarks/depth.py          # about two minutes on two cores
 
@@ -131,6 +131,24 @@ def mlp(depth: int, steps: int) -> float:
     return (time.process_time() - start) / steps
 
 
+def batched(depth: int, steps: int) -> float:
+    """CPU seconds of one step of one network: all runs of a depth as tensors, autograd, moments."""
+    x, y = (torch.from_numpy(a.reshape(len(NOISES) * RUNS, ROWS)) for a in lines())
+    mx, my, xx, xy = x.mean(1), y.mean(1), (x * x).mean(1), (x * y).mean(1)
+    w, b = (torch.rand(depth, len(x), dtype=x.dtype).mul(2).sub(1).requires_grad_() for _ in "wb")
+    start = time.process_time()
+    for _ in range(steps):
+        slope, offset = torch.ones_like(mx), torch.zeros_like(mx)
+        for layer in range(depth):
+            slope, offset = w[layer] * slope, w[layer] * offset + b[layer]
+        loss = slope**2 * xx + offset**2 + 2 * (slope * (offset * mx - xy) - offset * my)
+        gradients = torch.autograd.grad(loss.sum(), (w, b))
+        with torch.no_grad():
+            for parameter, gradient in zip((w, b), gradients, strict=True):
+                parameter -= LR * gradient
+    return (time.process_time() - start) / steps / len(x)
+
+
 def rows_do_not_matter(*, compiled: bool) -> float:
     """Median ratio of the training times from the statistics of 1,000,000 and of 1,000 rows."""
     small, large = (
@@ -163,6 +181,7 @@ def main() -> None:
     peers: dict[str, Callable[[int, int], float]] = {
         "loop over `nn.Linear` modules, autograd, `SGD`": modules,
         'scikit-learn `MLPRegressor(activation="identity")`': mlp,
+        "20 lines of batched torch: the moments, all runs of a depth at once, autograd": batched,
     }
     for run in peers.values():
         run(2, 50)
@@ -190,17 +209,18 @@ def main() -> None:
         "",
         (
             "| | two processes, wall | CPU seconds | networks per CPU second | times the modules | "
-            "times MLPRegressor |"
+            "times MLPRegressor | times batched torch |"
         ),
-        "|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|",
     ]
     rates = {
         name: (f"{wall:.1f} s", f"{cpu:.1f}", networks / cpu) for name, (wall, cpu) in took.items()
     }
     rates |= {name: ("", f"{networks / rate:,.0f} (scaled)", rate) for name, rate in slow.items()}
-    first, second = slow.values()
+    first, second, third = slow.values()
     text += [
-        f"| {name} | {wall} | {cpu} | {rate:,.2f} | {rate / first:,.1f} | {rate / second:,.1f} |"
+        f"| {name} | {wall} | {cpu} | {rate:,.2f} | {rate / first:,.1f} | {rate / second:,.1f} | "
+        f"{rate / third:,.2f} |"
         for name, (wall, cpu, rate) in rates.items()
     ]
     ratios = [
