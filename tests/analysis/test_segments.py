@@ -66,7 +66,7 @@ def test_a_linear_one_is_not_accused() -> None:
         nearly[0].weight.mul_(1e-4)
         nearly[0].bias.zero_()
     found = rl.audit(nearly, rand(64, 1500), measures="verdict", progress=False)
-    assert found.verdict.label == "undecided"
+    assert found.verdict.label == "effectively linear"  # by a fit in random subspaces
     assert found.measures["segments"].value > 0.999
 
 

@@ -182,6 +182,7 @@ def test_report_hands_the_run_over(
         "features": "digits",
         "seed": 3,
         "chapters": None,
+        "links": None,
     }
 
 

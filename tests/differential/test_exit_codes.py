@@ -89,6 +89,7 @@ def words_of(command: str) -> list[str]:
         "data": ["digits"],
         "reproduce": ["berman2025_linearizer", "one_step"],
         "study": ["paper"],
+        "addstyle": ["no-such-run", "--name", "n", "--photos", "p", "--paintings", "q"],
         "audit": ["m.py:net", *DATA],
         "predict": ["m.py:net", *DATA, "--labels", "y.npy", "--lr", "0.1", "--steps", "3"],
     }
@@ -133,6 +134,8 @@ OUTS = {
 def test_an_out_that_cannot_be_written_is_found_before_the_computation(
     folder, ends, monkeypatch, command, out
 ):
+    if (command, out) == ("explore", "a file"):
+        pytest.skip("its --out is a file, which is written anew")
     options, _ = cli.command(command)
 
     def computed(_):

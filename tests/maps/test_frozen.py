@@ -251,7 +251,6 @@ def test_refuses_by_name(name):
 @pytest.mark.parametrize(
     ("name", "model"),
     [
-        ("lstm", nn.LSTM(4, 4, batch_first=True)),
         ("item", Around(lambda x: x + float(x.sum()))),
         ("item", Around(lambda x: x * float(x.detach().sum()))),
     ],

@@ -23,7 +23,7 @@ class Explore(Common):
     run: tyro.conf.Positional[Path]
     """Folder of the run, or the name of a generator of the package, such as mnist."""
     out: Path | None = None
-    """HTML file; explorer.html in the folder of the run, or in the present one, by default."""
+    """HTML file, or a folder for explorer.html; that of the run, or the present one, by default."""
     data_dir: Path | None = None
     """Folder of data sets; $RECTILINEAR_DATA, then ./data, by default."""
 
@@ -34,8 +34,8 @@ class Explore(Common):
         return ()
 
     def _file(self) -> Path:
-        folder = self.run if self.run.is_dir() else Path()
-        return self.out or folder / "explorer.html"
+        folder = self.out or (self.run if self.run.is_dir() else Path())
+        return folder / "explorer.html" if folder.is_dir() else folder
 
 
 def explore(arguments: Explore) -> dict[str, Any]:

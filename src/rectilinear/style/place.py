@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from rectilinear.checks import check_finite, check_floating
 from rectilinear.errors import ConfigError, ShapeError
+from rectilinear.numerics import eig
 from rectilinear.operators import Dense
 from rectilinear.serialization import Configured
 
@@ -179,6 +180,6 @@ def _eigen(rows: Tensor) -> tuple[Tensor, Tensor]:
     c = len(rows)
     H = torch.eye(c + 1, dtype=torch.float64, device=rows.device)
     H[:c] = rows
-    values, vectors = torch.linalg.eig(H)
+    values, vectors = eig(H)
     negative = (values.imag.abs() <= 1e-9 * values.abs()) & (values.real < 0)
     return torch.where(negative, -values, values), vectors

@@ -168,7 +168,8 @@ def test_sensing_and_completion_are_rows_in_other_words() -> None:
 
 
 def test_minibatches_and_label_noise_are_unbiased_and_seeded() -> None:
-    X, y = RNG.normal(size=(10, 2)), RNG.normal(size=10)
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(10, 2)), rng.normal(size=10)
     layers = (np.zeros((4000, 1, 2)),)
     full = descend(regression(X, y), layers[0][:1][None], steps=1, lr=0.1, measures=["loss"])
     for options in ({"batch": 3}, {"label_noise": 0.5}):

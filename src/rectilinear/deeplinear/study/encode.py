@@ -37,7 +37,7 @@ def indicators(column: Any, name: str, *, own: bool) -> dict[str, np.ndarray] | 
         {'kind=b': array([1., 0., 1., 0.])}
     """
     cells = np.asarray(column, dtype=object)
-    if cells.ndim != 1:
+    if cells.ndim != 1 or any(np.ndim(cell) for cell in cells):  # lists, from a frame or a file
         return None
     typed = type(getattr(column, "dtype", None)).__name__ == "CategoricalDtype"
     empty = np.array([is_empty(cell) for cell in cells], dtype=bool)
