@@ -245,11 +245,16 @@ def test_training_starts_at_least_squares_and_improves(generator, tmp_path):
     objective.prepare(lessons.rows())
     middle = above_flat(model.style("ink"), held)
     config = training.TrainConfig(
-        steps=40, batch_size=4, lr=2e-3, schedule="cosine", ema=None, device="cpu"
+        steps=40,
+        batch_size=4,
+        lr=1e-4 if generator else 2e-3,
+        schedule="cosine",
+        ema=None,
+        device="cpu",
     )
     training.train(objective, lessons.rows(), config, tmp_path, progress=False)
     after = above_flat(model.style("ink"), held)
-    assert before + 1 < middle < after - 0.1
+    assert before + 1 < middle < after - (0.02 if generator else 0.1)
 
 
 @pytest.mark.whole
