@@ -135,7 +135,7 @@ def test_an_out_that_cannot_be_written_is_found_before_the_computation(
     folder, ends, monkeypatch, command, out
 ):
     if (command, out) == ("explore", "a file"):
-        pytest.skip("its --out is a file, which is written anew")
+        pytest.skip("its --out is a file, which is replaced")
     options, _ = cli.command(command)
 
     def computed(_):
