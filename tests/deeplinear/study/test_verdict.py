@@ -40,6 +40,17 @@ def test_alike(result: StudyResult) -> None:
     ]
 
 
+def test_of_folds_names_the_correction_and_the_medians_no_test_tells_apart(
+    result: StudyResult,
+) -> None:
+    steps = np.where(np.arange(20) < 12, 300, 40)
+    folds = dataclasses.replace(altered(result, steps=steps), overlap=0.9)
+    assert verdict(folds)[1] == (
+        f"No depth differs from the shallowest in steps by {CHANCE} (log-rank test corrected for "
+        "folds that overlap, at 5 %; medians from 100 to 300)."
+    )
+
+
 def test_slower(result: StudyResult) -> None:
     said = verdict(altered(result, steps=400))
     assert said[1] == "Depth 2 needs 4 times the steps of depth 1 (400 and 100, medians)."

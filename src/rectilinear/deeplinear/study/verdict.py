@@ -100,7 +100,9 @@ def _steps(result: StudyResult, group: list[int], lines: list[dict[str, Any]]) -
         return []
     if not medians:
         same = "no depth differs from the shallowest in steps by more than chance"
-        return [f"{same} (log-rank test, at {100 * SIGNIFICANT:g} %)."]
+        folds = "" if result.overlap is None else " corrected for folds that overlap"
+        test = f"log-rank test{folds}, at {100 * SIGNIFICANT:g} %"
+        return [f"{same} ({test}{_medians_apart(result, group)})."]
     slow, fast = max(medians, key=medians.__getitem__), min(medians, key=medians.__getitem__)
     if not np.isfinite(base):
         return []
@@ -120,6 +122,18 @@ def _steps(result: StudyResult, group: list[int], lines: list[dict[str, Any]]) -
                 f"{_layers(result, [shallow])} ({medians[m]:,.0f} and {base:,.0f}, medians)."
             )
     return found
+
+
+def _medians_apart(result: StudyResult, group: list[int]) -> str:
+    """The medians of steps that differ although no test tells them apart, or nothing."""
+    medians = []
+    for m in group:
+        cell = result.cell(m)
+        medians.append(inference.kaplan_meier(cell["steps"], cell["reached"]).median.value)
+    low, high = min(medians), max(medians)
+    if not np.isfinite(high) or high <= SAME_STEPS * low:
+        return ""
+    return f"; medians from {low:,.0f} to {high:,.0f}"
 
 
 def _test_errors(result: StudyResult, lines: list[dict[str, Any]]) -> list[str]:
