@@ -92,6 +92,19 @@ def test_the_address_restores_the_state(browser: Browser, page: Path) -> None:
     browser.wait("explorer.idle()")
 
 
+@pytest.mark.parametrize("transparent", [False, True])
+def test_ink_on_paper_is_ink(opened: Browser, tmp_path: Path, transparent: bool) -> None:
+    """A dark stroke on white or on nothing has values near 1 and its paper 0, as the data have."""
+    pixels = np.full((8, 8, 4), 0 if transparent else 255, dtype=np.uint8)
+    pixels[2:6, 3:5] = (0, 0, 0, 255)
+    Image.fromarray(pixels).save(tmp_path / "ink.png")
+    opened.run("window.before = explorer.parts.own.current; 0")
+    opened.choose_file("#file", tmp_path / "ink.png")
+    opened.wait("explorer.parts.own.current !== before && explorer.idle()")
+    taken = np.array(opened.run("Array.from(explorer.parts.own.current)")).reshape(8, 8)
+    assert np.array_equal(taken, (pixels[..., :3].sum(2) == 0) & (pixels[..., 3] == 255))
+
+
 def test_a_file_comes_back(opened: Browser, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "image.png")

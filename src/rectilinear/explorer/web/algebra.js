@@ -52,9 +52,9 @@ function between(place, ask, drop, gallery) {
   const choosers = ["A", "B"].map((title, k) => chooser(`end${k}`, title, gallery, () => state.ends[k], (i) => { state.ends[k] = i; remember(); update(); }));
   const slider = el("input", { type: "range", min: 0, max: 1, step: 0.02, "aria-label": "From A to B", oninput: () => { state.at = Number(slider.value); remember(); point(); } });
   place.querySelector(".choosers").append(...choosers.map((c) => c.node));
-  place.querySelector(".rows").append(el("p", { class: "label" }, "in its space"), space.node, el("p", { class: "label" }, "in pixels"), pixels.node,
+  place.querySelector(".rows").append(el("p", { class: "label" }, "in the model"), space.node, el("p", { class: "label" }, "in pixels"), pixels.node,
     el("p", { class: "label" }, "from A to B"), el("div", { class: "track" }, slider));
-  place.querySelector(".pair").append(...["in its space", "in pixels"].map((text, k) => el("figure", {}, big[k].node, el("figcaption", {}, text))));
+  place.querySelector(".pair").append(...["in the model", "in pixels"].map((text, k) => el("figure", {}, big[k].node, el("figcaption", {}, text))));
   let ends = null;
   const mixed = (t) => [0, 1].map((kind) => ends[0][kind].map((v, i) => (1 - t) * v + t * ends[1][kind][i]));
 
@@ -93,7 +93,7 @@ function sums(place, ask, drop, gallery) {
   place.querySelector(".choosers").append(...choosers.map((c) => c.node));
   const figure = (view, text) => el("figure", {}, view.node, el("figcaption", {}, text));
   place.querySelector(".sum").append(figure(terms[0], "a"), el("b", {}, "−"), figure(terms[1], "b"), el("b", {}, "+"), figure(terms[2], "c"), el("b", {}, "="),
-    figure(views.kept, page.galleryClasses.length ? "class and length of c kept" : "length of c kept"), figure(views.space, "plain sum"), figure(views.pixels, "in pixels"));
+    figure(views.kept, page.galleryClasses.length ? "scaled to c, in its class" : "scaled to c"), figure(views.space, "plain sum"), figure(views.pixels, "in pixels"));
 
   async function update() {
     choosers.forEach((c) => c.mark());

@@ -7,8 +7,8 @@ function ownImage(place, ask, { gallery, changed, toSliders }) {
   const figure = (view, text) => el("figure", {}, view.node, el("figcaption", {}, text));
   place.querySelector(".pair").append(figure(views[0], "your image"), figure(views[1], "its noise"), figure(views[2], "the image again"));
   const rows = place.querySelector(".rows");
-  rows.append(el("p", { class: "label" }, "projections"), projections.node, el("p", {}), el("p", { class: "under" }, ...page.ranks.map((r) => el("span", {}, String(r)))));
-  if (near) rows.append(el("p", { class: "label" }, "nearest"), near.node);
+  rows.append(el("p", { class: "label" }, "cut to rank"), projections.node, el("p", {}), el("p", { class: "under" }, ...page.ranks.map((r) => el("span", {}, String(r)))));
+  if (near) rows.append(el("p", { class: "label" }, "nearest in training"), near.node);
   place.querySelector(".nearest").textContent = near ? page.neighboursText
     : "The training images are not in this file, so that the nearest cannot be shown: make it again with --data-dir and the folder of the data.";
   const invert = place.querySelector("#invert"), file = place.querySelector("#file");
@@ -36,15 +36,29 @@ function ownImage(place, ask, { gallery, changed, toSliders }) {
       context.drawImage(bitmap, (width - w) / 2, (height - h) / 2, w, h);
       const data = context.getImageData(0, 0, width, height).data;
       const x = new Float64Array(channels * size);
+      const behind = page.ink && dark(data) ? 1 : 0;
       for (let i = 0; i < size; i++) {
-        const rgb = [0, 1, 2].map((c) => data[4 * i + c] / 255 * data[4 * i + 3] / 255);
+        const alpha = data[4 * i + 3] / 255, rgb = [0, 1, 2].map((c) => data[4 * i + c] / 255 * alpha + behind * (1 - alpha));
         const grey = rgb[0] === rgb[1] && rgb[1] === rgb[2] ? rgb[0] : 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2];
         for (let c = 0; c < channels; c++) x[c * size + i] = channels === 1 ? grey : rgb[c];
       }
-      return await take(x, false);
+      return await take(page.ink && channels === 1 && onPaper(x) ? x.map((v) => 1 - v) : x, false);
     } catch {
       said.textContent = "This file is not an image that the browser can read: take a PNG, JPEG or WebP.";
     }
+  }
+
+  // Whether what is visible is dark: then what is transparent is white paper, else black.
+  function dark(data) {
+    let light = 0, seen = 0;
+    for (let i = 0; i < data.length; i += 4) { light += (data[i] + data[i + 1] + data[i + 2]) / 765 * data[i + 3]; seen += data[i + 3]; }
+    return light < seen / 2;
+  }
+
+  // Whether the border is light: ink on paper, where the model has ink as 1 and paper as 0.
+  function onPaper(x) {
+    const border = Array.from(x).filter((_, i) => i < width || i >= size - width || i % width === 0 || i % width === width - 1);
+    return mean(border) > 0.75;
   }
 
   async function take(x, drawn) {
@@ -56,11 +70,11 @@ function ownImage(place, ask, { gallery, changed, toSliders }) {
     views[1].show([found.map((v) => v / 5 + 0.5)], "The noise that gives it");
     views[2].show([back], "The image from that noise");
     const error = farthest(current, back), likely = probabilities && probabilities.indexOf(Math.max(...probabilities));
-    const asTrained = page.noise ? await noisy() : found, close = number(spread(asTrained), 2);
+    const asTrained = page.noise ? await noisy() : found, clear = probabilities && probabilities[likely] > 0.5, close = number(spread(asTrained), 2);
     facts.replaceChildren(
       fact(small(error), "largest error of a pixel after image → noise → image"),
-      fact(close, `standard deviation of its noise${page.noise ? ", with that of the training" : ""}; noise has 1`),
-      ...(probabilities ? [fact(page.classes[likely], `its most likely class, with probability ${number(probabilities[likely], 2)}`)] : []),
+      fact(close, `standard deviation of its noise${page.noise ? `, with σ = ${page.noise} added to the pixels as in training` : ""}; near 1 for an image like the training's`),
+      ...(probabilities ? [fact(clear ? page.classes[likely] : "none", `most likely class${clear ? ", if it is of any" : ": no class has more than half"}; largest probability ${number(probabilities[likely], 2)}`)] : []),
     );
     charts.replaceChildren(
       captioned(bars(Array.from(c.slice(0, page.sliders)), `The first ${page.sliders} coordinates of the image`),
@@ -68,7 +82,7 @@ function ownImage(place, ask, { gallery, changed, toSliders }) {
       captioned(histogram(asTrained, page.noise ? found : null, `Histogram of the recovered noise, of standard deviation ${close}, beside the density of N(0, 1)`),
         `All ${page.n} values of its noise (bars) beside the density of N(0, 1) (curve).${page.noise ? ` The model learned images with noise of σ = ${page.noise} added, so it is added here first; without it the values of the finest directions are too small (thin line).` : ""}`),
     );
-    said.textContent = `Encoded: largest error ${small(error)} after the way back.${probabilities ? ` Most likely class ${page.classes[likely]}.` : ""}`;
+    said.textContent = `Encoded: largest error ${small(error)} after the way back.${clear ? ` Most likely class ${page.classes[likely]}.` : ""}`;
     page.ranks.forEach((rank, k) => ask("own", "image", { c, rank, given: -1 }).then(({ answer }) => projections.cell(k, answer)));
     projections.label(`Projections of your image at rank ${page.ranks.join(", ")}`);
     if (near) neighbours();
