@@ -79,6 +79,7 @@ def test_a_series_of_the_user(wave: Path, ask: Ask, tmp_path: Path) -> None:
     assert "errors" not in answer
 
 
+@pytest.mark.whole
 def test_a_fit_without_a_network_is_no_training(wave: Path, ask: Ask, tmp_path: Path) -> None:
     words = ("--set", f"system={wave}", "--set", "fit.fourier=20", "--set", "fit.horizon=20")
     ask("train", "koopman", *words, "--out", tmp_path / "run")

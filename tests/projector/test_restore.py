@@ -67,6 +67,7 @@ def test_the_prior_is_above_the_map_and_limits_hold(
         assert found.max() <= 1
 
 
+@pytest.mark.whole
 def test_blind_restoration_tells_kinds_apart(digits: tuple[torch.Tensor, torch.Tensor]) -> None:
     train, x = digits
     blind = fit_blind(fit_prior(train, rank=16, components=4), train[:250], ("noise", "missing"))

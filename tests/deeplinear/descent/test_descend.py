@@ -74,6 +74,7 @@ def test_steps_are_those_of_torch(optimizer: str, kind: str) -> None:
         np.testing.assert_allclose(ours[0], theirs.detach().numpy(), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.whole
 def test_aligned_modes_follow_saxe() -> None:
     X, S = white(40, 3), np.diag([3.0, 2.0, 1.0])
     layers = factorised(aligned_map(S, 1e-3), [3], seed=1)
@@ -85,6 +86,7 @@ def test_aligned_modes_follow_saxe() -> None:
     np.testing.assert_allclose(run.measure("balancedness"), 0, atol=1e-9)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("lam", "shape"), [(0.0, (3, 4)), (0.5, (3, 4)), (-0.5, (3, 4)), (2.0, (4, 3))]
 )
@@ -103,6 +105,7 @@ def test_two_layers_of_any_alignment_follow_their_closed_form(lam: float, shape:
     np.testing.assert_allclose(late, np.broadcast_to(S, late.shape), atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_diagonal_networks_find_the_solution_of_their_scale(depth: int) -> None:
     X, w = RNG.normal(size=(4, 8)), np.zeros(8)
