@@ -75,3 +75,14 @@ def test_a_file_that_is_empty_or_no_text_is_one_error(tmp_path: Path) -> None:
     path.write_bytes("time;h\u00f6he\n1;2\n".encode("latin1"))
     with pytest.raises(DataError, match="UTF-8"):
         read_series_file(path, separator=";")
+
+
+def test_controls_in_another_order_are_refused() -> None:
+    rng = np.random.default_rng(0)
+    inputs = pd.DataFrame(rng.normal(size=(120, 2)), index=FRAME.index, columns=["u", "v"])
+    model = Forecaster("linear", horizon=5, lags=4).fit(FRAME[:100], controls=inputs[:100])
+    with pytest.raises(ShapeError, match="v, u"):
+        model.forecast(5, controls=inputs[100:105][["v", "u"]])
+    with pytest.raises(DataError, match="index"):
+        Forecaster("linear", horizon=5, lags=4).fit(FRAME[:100], controls=inputs[:100][::-1])
+    assert model.forecast(5, controls=inputs[100:105]).mean.shape == (5, 2)

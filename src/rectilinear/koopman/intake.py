@@ -28,7 +28,9 @@ class Intake:
 
     def _pieces(self, controls: Any) -> list[tuple[Tensor, Tensor | None]]:
         """Stretches without gaps of all series, with their inputs."""
+        self._inputs_names: list[str] | None = None
         inputs = self._inputs(controls, self._tables, 0)
+        self._inputs_names = _columns(controls)
         raw: list[tuple[Tensor, Tensor | None]] = []
         filled = 0
         for table, u in zip(self._tables, inputs, strict=True):
@@ -47,6 +49,7 @@ class Intake:
         if controls is None:
             return [None] * len(tables)
         parts = split_series(controls, 3)
+        self._check_inputs_names(controls)
         found: list[Tensor | None] = []
         for i, (table, part) in enumerate(zip(tables, parts, strict=len(parts) == len(tables))):
             u = numbers(part, "controls")
@@ -56,12 +59,29 @@ class Intake:
                     f"controls of shape {tuple(u.shape)} for series {i}",
                     f"({len(table.values) + more}, m): a row for each row of its grid",
                 )
+            index: Any = getattr(part, "index", None)
+            same = table.index is None or not hasattr(index, "equals") or more > 0
+            if not same and len(index) == len(table.index) and not index.equals(table.index):
+                raise DataError(
+                    f"controls whose index is not that of series {i}",
+                    "the same index, row for row",
+                    "Sort them: controls.loc[frame.index].",
+                )
             if not bool(torch.isfinite(u).all()):
                 raise NonFiniteError("controls that are not finite", "numbers", "Fill the gaps.")
             found.append(u)
         if len(found) != len(tables):
             raise ShapeError(f"controls of {len(parts)} series", f"{len(tables)}, one for each")
         return found
+
+    def _check_inputs_names(self, controls: Any) -> None:
+        names, fitted = _columns(controls), self._inputs_names
+        if names and fitted and names != fitted:
+            raise ShapeError(
+                f"controls {', '.join(names[:6])}",
+                f"{', '.join(fitted[:6])}, as fitted",
+                "Choose these columns in this order.",
+            )
 
     def _input_units(self, raw: list[tuple[Tensor, Tensor | None]]) -> None:
         rows = [u for _, u in raw if u is not None]
@@ -125,6 +145,7 @@ class Intake:
         if not fitted:
             rows = self._inputs(controls, tables, steps)
             return torch.stack([self._input(u)[-lags - steps :] for u in rows if u is not None])
+        self._check_inputs_names(controls)
         ahead = [numbers(part, "controls") for part in split_series(controls, 3)]
         ahead = [u[:, None] if u.ndim == 1 else u for u in ahead]
         if len(ahead) != len(tables) or any(u.ndim != 2 or len(u) != steps for u in ahead):
@@ -146,3 +167,10 @@ class Intake:
             count += len(without_gaps(table.values)[0])
             found.append(self._fitted_pieces[count - 1])
         return found
+
+
+def _columns(controls: Any) -> list[str] | None:
+    """The names of the columns of a data frame, or of the first of a list; None of others."""
+    first = controls[0] if isinstance(controls, list) and controls else controls
+    columns = getattr(first, "columns", None)
+    return None if columns is None else list(map(str, columns))
