@@ -263,13 +263,14 @@ def _tests(result: StudyResult) -> Section:
         )
         for line in result.comparisons()
     ]
-    signed_rank, folds = "Wilcoxon's signed-rank test", "the corrected resampled t test"
+    errors, steps = "Wilcoxon's signed-rank test", "the log-rank test for pairs"
+    if result.overlap is not None:  # folds of one table
+        errors, steps = "the corrected resampled t test", "the same test"
     return Section(
         "Tests between models",
         "Trials are paired: every model saw the same data. Differences in test error by "
-        f"{signed_rank if result.overlap is None else folds}, steps to converge by the log-rank "
-        "test for pairs against the shallowest network of the same kind, both with Holm's "
-        "correction.",
+        f"{errors}, steps to converge by {steps} against the shallowest network of the same kind, "
+        "both with Holm's correction.",
         (
             captioned(
                 table(head, lines),
