@@ -1,5 +1,6 @@
 """Small transformers with random weights, in float64; nothing is downloaded."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,3 +46,16 @@ def token_batch(n: int = 24, longest: int = 8, seed: int = 0) -> dict[str, torch
     lengths = torch.randint(3, longest + 1, (n,), generator=random)
     mask = (torch.arange(longest) < lengths[:, None]).long()
     return {"input_ids": ids * mask, "attention_mask": mask}
+
+
+WORDS = ("red", "green", "blue", "one", "two", "three", "four", "up", "down", "left", "right",
+         "in", "out", "here", "there")  # fmt: skip
+
+
+def write_bert(folder: Path) -> None:
+    """A folder as ``save_pretrained`` writes it: a small BERT and a tokenizer of :data:`WORDS`."""
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+    config = transformers.BertConfig(**SMALL, intermediate_size=32, vocab_size=len(vocabulary))
+    transformers.BertModel(config).save_pretrained(folder)
+    (folder / "vocab.txt").write_text("\n".join(vocabulary))
+    transformers.BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)

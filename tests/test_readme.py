@@ -25,39 +25,14 @@ def test_the_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for block in blocks:
         if NAME in block:
-            write_small_transformer(tmp_path / "model")
+            makers = pytest.importorskip("makers_hf")
+            makers.write_bert(tmp_path / "model")
+            texts = [
+                " ".join(random.Random(k).choices(makers.WORDS, k=3 + k % 5)) for k in range(120)
+            ]
+            (tmp_path / "sentences.txt").write_text("\n".join(texts))
             block = block.replace(NAME, "model")
         exec(compile(block, "README.md", "exec"), {})
-
-
-def write_small_transformer(folder: Path) -> None:
-    """One with random weights in place of a download, its tokenizer, and texts beside it."""
-    transformers = pytest.importorskip("transformers", reason="needs the extra 'hf'")
-    words = [
-        "red",
-        "green",
-        "blue",
-        "one",
-        "two",
-        "three",
-        "four",
-        "up",
-        "down",
-        "left",
-        "right",
-        "in",
-        "out",
-        "here",
-        "there",
-    ]
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
-    size = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2}
-    config = transformers.BertConfig(**size, intermediate_size=32, vocab_size=len(vocabulary))
-    transformers.BertModel(config).save_pretrained(folder)
-    (folder / "vocab.txt").write_text("\n".join(vocabulary))
-    transformers.BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
-    lines = [" ".join(random.Random(k).choices(words, k=3 + k % 5)) for k in range(120)]
-    (folder.parent / "sentences.txt").write_text("\n".join(lines))
 
 
 def test_the_commands_exist() -> None:

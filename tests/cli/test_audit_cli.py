@@ -125,33 +125,10 @@ def test_outputs_are_judged_each_or_together(folder, ask):
 
 
 def test_a_folder_of_a_transformer_and_its_texts(tmp_path, ask, monkeypatch, capsys):
-    transformers = pytest.importorskip("transformers", reason="needs the extra 'hf'")
-    sizes = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2}
-    words = [
-        "red",
-        "green",
-        "blue",
-        "one",
-        "two",
-        "three",
-        "four",
-        "up",
-        "down",
-        "left",
-        "right",
-        "in",
-        "out",
-        "here",
-        "there",
-    ]
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
-    config = transformers.BertConfig(**sizes, intermediate_size=32, vocab_size=len(vocabulary))
-    transformers.BertModel(config).save_pretrained(tmp_path / "bert")
-    (tmp_path / "vocab.txt").write_text("\n".join(vocabulary))
-    tokenizer = transformers.BertTokenizer(str(tmp_path / "vocab.txt"))
-    tokenizer.save_pretrained(tmp_path / "bert")
+    makers = pytest.importorskip("makers_hf")
+    makers.write_bert(tmp_path / "bert")
     random = np.random.default_rng(0)
-    lines = [" ".join(random.choice(words, random.integers(3, 8))) for _ in range(120)]
+    lines = [" ".join(random.choice(makers.WORDS, random.integers(3, 8))) for _ in range(120)]
     (tmp_path / "texts.txt").write_text("\n\n".join(lines))
     monkeypatch.chdir(tmp_path)
     answer = ask("audit", "bert", "--text", "texts.txt", "--samples", "2", "--out", "found")
