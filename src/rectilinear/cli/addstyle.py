@@ -17,7 +17,7 @@ HELD_OUT = 5  # of the pairs, one in so many
 
 @dataclass(frozen=True, kw_only=True)
 class Addstyle(Common):
-    """Add a style to a model from pairs of images, in closed form; 20 pairs are enough."""
+    """Add a style to a model from pairs of images, in closed form where that is good enough."""
 
     run: tyro.conf.Positional[Path]
     """Folder of a run of the recipe style or of a saved model; or styles, those of the package."""
