@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import inspect
 import re
-import textwrap
 import typing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +13,7 @@ from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 from rectilinear.cli import COMMANDS, command
+from rectilinear.cli._options import documented
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -42,22 +41,6 @@ def section(name: str) -> str:
     options = "\n".join(["| option | value | default | meaning |", "|---|---|---|---|", *rows])
     intro = " ".join(inspect.cleandoc(arguments.__doc__).split("\n\n")[0].split())
     return f"## {name}\n\n```\n{call} [OPTIONS]\n```\n\n{intro}\n\n{options}"
-
-
-def documented(arguments: type) -> dict[str, str]:
-    """The docstrings of the fields, those of base classes included."""
-    found: dict[str, str] = {}
-    for cls in reversed(arguments.__mro__[:-1]):
-        (node,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
-        assert isinstance(node, ast.ClassDef)
-        for field, text in zip(node.body, node.body[1:], strict=False):
-            if (
-                isinstance(field, ast.AnnAssign)
-                and isinstance(field.target, ast.Name)
-                and isinstance(text, ast.Expr)
-            ):
-                found[field.target.id] = ast.literal_eval(text.value)
-    return found
 
 
 def positional(arguments: type, name: str) -> bool:

@@ -122,6 +122,29 @@ def test_mistakes(
     assert "no run" in says("forecast", tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("of_a_run", "words", "message"),
+    [
+        (False, ["--backward"], "--backward needs the folder of a run; "),
+        (False, ["--reencode", "2"], "--reencode needs the folder of a run; "),
+        (False, ["--from", "x.csv"], "--from needs the folder of a run; "),
+        (True, ["--kind", "linear"], "--kind needs a table; "),
+        (True, ["--level", "0.5"], "--level needs a table; "),
+        (True, ["--run-column", "site"], "--run-column needs a table; "),
+    ],
+)
+def test_options_without_effect_are_refused(
+    of_a_run: bool,
+    words: list[str],
+    message: str,
+    tmp_path: Path,
+    wave: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.main(["forecast", str(tmp_path if of_a_run else wave), *words]) == 2
+    assert message in capsys.readouterr().err
+
+
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
     """Days with a gap of two rows, decimal commas, and a column of text."""

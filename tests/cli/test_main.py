@@ -3,13 +3,13 @@
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import pytest
 
 from rectilinear import __version__, cli
-from rectilinear.cli._options import Common
+from rectilinear.cli._options import Common, documented
 from rectilinear.errors import ConfigError
 
 
@@ -42,6 +42,21 @@ def test_help_imports_no_torch() -> None:
     for name in cli.COMMANDS:
         assert f"usage: rectilinear {name} " in done.stdout
     assert __version__ in done.stdout
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_the_help_says_what_happens_without_an_option(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options, _ = cli.command(name)
+    texts = documented(options)
+    for option in fields(options):
+        text, nothing = texts[option.name], option.default in (None, ())
+        assert ("default" in text or "required" in text.lower()) == nothing, (option.name, text)
+    assert cli.main([name, "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "default: None" not in shown
+    assert "{None}" not in shown
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
+import inspect
 import io
 import os
 import sys
 from contextlib import contextmanager, redirect_stderr, suppress
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from itertools import pairwise
 from pathlib import Path
-from textwrap import shorten
-from typing import TYPE_CHECKING, Any, TypeVar
+from textwrap import dedent, shorten
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import tyro
 
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-SAID = 300  # letters of what another library says
+MAX_QUOTED = 300  # characters of an error message of another library
 
 
 class UsageError(Exception):
@@ -34,11 +37,11 @@ class Common:
     """Options of every command."""
 
     seed: int = 0
-    """Seed of every random number."""
+    """Seed of all random numbers."""
     json: bool = False
-    """Print one JSON object on standard output and nothing else there."""
+    """Result as one JSON object, which is all that standard output then has."""
     debug: bool = False
-    """Show the traceback of an error."""
+    """Traceback of an error, before its line."""
 
     def folders(self) -> tuple[Path, ...]:
         """Folders that the command writes into, tried before it computes."""
@@ -76,7 +79,12 @@ def parse(cls: type[T], command: str, words: Sequence[str]) -> T | None:
                 cls,
                 prog=f"rectilinear {command}",
                 args=list(words),
-                config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
+                config=(
+                    tyro.conf.FlagCreatePairsOff,
+                    tyro.conf.OmitArgPrefixes,
+                    tyro.conf.DisallowNone,
+                ),
+                registry=_registry(),
             )
     except SystemExit as stop:
         if not stop.code:
@@ -86,6 +94,50 @@ def parse(cls: type[T], command: str, words: Sequence[str]) -> T | None:
         ) from None
     _check_numbers(arguments)
     return arguments
+
+
+def _registry() -> tyro.constructors.ConstructorRegistry:
+    """Rules by which the help of an option is its docstring, with a default that is a value.
+
+    Where the default is None, or nothing, the docstring says what happens without the option.
+    """
+    registry = tyro.constructors.ConstructorRegistry()
+
+    @registry.struct_rule
+    def options(info: tyro.constructors.StructTypeInfo) -> Any:
+        if not is_dataclass(info.type):
+            return None
+        hints, texts = get_type_hints(info.type, include_extras=True), documented(info.type)
+        specs = []
+        for option in fields(info.type):
+            conf: dict[str, Any] = {"help": " ".join(texts.get(option.name, "").split())}
+            hint: Any = hints[option.name]
+            if "Positional" in str(hint):
+                conf["metavar"] = option.name.upper()
+            if any(option.default is nothing for nothing in (None, False, ())):
+                conf["help_behavior_hint"] = ""
+            kind: Any = Annotated[hint, tyro.conf.arg(**conf)]
+            default = tyro.MISSING if option.default is MISSING else option.default
+            specs.append(tyro.constructors.StructFieldSpec(option.name, kind, default))
+        return tyro.constructors.StructConstructorSpec(info.type, tuple(specs))
+
+    return registry
+
+
+def documented(options: type) -> dict[str, str]:
+    """The docstrings of the fields of a dataclass and of its base classes, by name."""
+    found: dict[str, str] = {}
+    for cls in reversed(options.__mro__[:-1]):
+        (node,) = ast.parse(dedent(inspect.getsource(cls))).body
+        assert isinstance(node, ast.ClassDef)
+        for field, text in pairwise(node.body):
+            if (
+                isinstance(field, ast.AnnAssign)
+                and isinstance(field.target, ast.Name)
+                and isinstance(text, ast.Expr)
+            ):
+                found[field.target.id] = ast.literal_eval(text.value)
+    return found
 
 
 def _check_numbers(arguments: Any) -> None:
@@ -292,7 +344,7 @@ def _pretrained(kind: str, folder: str) -> Any:
     try:
         return getattr(transformers, kind).from_pretrained(folder, local_files_only=True)
     except Exception as error:  # of any library that reads one of its files
-        said = shorten(str(error) or type(error).__name__, SAID, placeholder=" ...")
+        said = shorten(str(error) or type(error).__name__, MAX_QUOTED, placeholder=" ...")
         raise UsageError(f"{folder} cannot be loaded as a transformer: {said}") from error
 
 

@@ -1,4 +1,4 @@
-"""``rectilinear forecast FILE``: the forecast of a table, without a run."""
+"""``rectilinear forecast FILE``: the forecast of a table."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,8 +7,8 @@ if TYPE_CHECKING:
     from rectilinear.koopman import Forecast as Found
     from rectilinear.koopman import Forecaster
 
-SHORT = 5
-"""Series of fewer than so many times the steps are compared on a shorter horizon."""
+MIN_HORIZONS = 5
+"""Series with fewer rows than MIN_HORIZONS times the steps are compared on a shorter horizon."""
 
 
 def forecast_file(arguments: Any) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def forecast_file(arguments: Any) -> dict[str, Any]:
     longest = max(map(len, table.values))
     model = koopman.Forecaster(
         arguments.kind,
-        horizon=arguments.steps if longest >= SHORT * arguments.steps else None,
+        horizon=arguments.steps if longest >= MIN_HORIZONS * arguments.steps else None,
         lags=arguments.lags,
         level=arguments.level,
         seed=arguments.seed,

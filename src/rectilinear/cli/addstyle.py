@@ -11,32 +11,32 @@ from rectilinear.cli._options import Common, UsageError
 if TYPE_CHECKING:
     from rectilinear.style import Lessons, PlaceOperator, StyleTransfer
 
-POOR_DB = 1.5  # above the best flat colour; below it gradient steps are tried
-HELD_OUT = 5  # of the pairs, one in so many
+POOR_DB = 1.5  # dB above the best constant colour; below it gradient steps are tried
+HELD_OUT = 5  # one pair in HELD_OUT is held out
 
 
 @dataclass(frozen=True, kw_only=True)
 class Addstyle(Common):
-    """Add a style to a model from pairs of images, in closed form where that is good enough."""
+    """Fit a style to pairs of images and add it to a model; write the new model into --out."""
 
     run: tyro.conf.Positional[Path]
-    """Folder of a run of the recipe style or of a saved model; or styles, those of the package."""
+    """Folder of a run of the recipe style or of a saved model; styles for that of the package."""
     name: str
     """Name of the new style."""
     photos: Path
     """Folder of photos."""
     paintings: Path
-    """Folder of the same images in the style, under the same names."""
+    """Folder with every photo in the style, under the same file name."""
     steps: int = 60
-    """Gradient steps where the closed form is poor on held-out pairs; 60 by default."""
+    """Gradient steps, taken where the closed-form fit is poor on held-out pairs."""
     size: int = 224
-    """Shorter side of the images in pixels; larger ones are scaled down; 224 by default."""
+    """Shorter side of the images in pixels; larger images are scaled down."""
     out: Path
-    """Folder for the model with the style."""
+    """Folder for the model that has the style."""
 
 
 def addstyle(arguments: Addstyle) -> dict[str, Any]:
-    """Fit on four fifths of the pairs, measure on the rest, fit on all, save."""
+    """The saved model and its held-out dB: fitted on four fifths of the pairs, then on all."""
     from rectilinear import recipes
     from rectilinear.random import seed_all
     from rectilinear.style import StyleCollection, StyleTransfer, fit_style, fit_way_back
@@ -70,7 +70,7 @@ def addstyle(arguments: Addstyle) -> dict[str, Any]:
 
 
 def _measured(model: "StyleTransfer", lessons: "Lessons", steps: int) -> dict[str, float]:
-    """Held-out dB above the best flat colour, in closed form and, where that is poor, by steps."""
+    """Held-out dB above the best constant colour, in closed form and, where poor, by steps."""
     from rectilinear.style import fit_style
     from rectilinear.style.measure import above_flat
 

@@ -1,4 +1,4 @@
-"""``rectilinear audit`` and ``predict``: a network of the user, after and before training."""
+"""``rectilinear audit`` and ``predict``: linearity and learning curve of a user's network."""
 
 from __future__ import annotations
 
@@ -20,47 +20,50 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Audit(Common):
-    """Measure how linear a network is on data, and say why."""
+    """Measure how linear a network is on data, and name the causes; --out writes audit.html."""
 
     model: tyro.conf.Positional[str]
-    """FILE.py:NAME, a function without arguments that returns the model, and the file is run; or a
+    """FILE.py:NAME, a function without arguments that returns the model (the file is run), or the
     folder of a Hugging Face transformer."""
     data: Path | None = None
-    """Points, an array .npy (n, ...) of floating point; it may be larger than memory."""
+    """Inputs of the network: a .npy array (n, ...), which may be larger than memory; token ids
+    for a transformer. Required without --text."""
     text: Path | None = None
-    """Texts for a folder with a tokenizer, one a line, in place of --data."""
+    """File with one text a line, for a folder with a tokenizer. Required without --data."""
     samples: int = 8
-    """Samples that the Jacobians of the layers are averaged over, of a network with a stack of
-    blocks; 0 for the audit alone."""
+    """Number of samples that the Jacobian of each layer is averaged over, for a network with a
+    stack of blocks; 0 leaves the layers out."""
     remove: int = 2
-    """Most blocks to take out of a network with a list of blocks, for smaller models that are shown
-    beside it; 0 for none."""
+    """Largest number of blocks that are removed, one after the other, to compare smaller models;
+    0 leaves the comparison out."""
     smaller: Path | None = None
-    """Folder for the smallest of these models; none is written by default."""
+    """Folder for the smallest of the smaller models; not written by default."""
     labels: Path | None = None
-    """Labels, an array .npy (n,) or (n, o): classes, signs or numbers; none by default."""
+    """Labels, a .npy array (n,) or (n, o): classes, signs or numbers; none by default."""
     checkpoint: Path | None = None
-    """Weights of the model, .safetensors or .pth (default: those that NAME gives)."""
+    """Weights of the model, .safetensors or .pth; by default those that NAME returns."""
     output: str | None = None
-    """Name of the output, such as logits, of a model that returns several (default: the first)."""
+    """Name of the output, such as logits, of a model that returns several; the first by default."""
     measures: tuple[str, ...] = ()
-    """Names of measurements, or "verdict" for those that decide, which is quickest; all by
+    """Names of measurements, or verdict for the few that the verdict needs (the quickest); all by
     default."""
     loss: Literal["square", "logistic", "hinge", "cross_entropy"] | None = None
-    """Loss of the training; by default the one that fits the labels."""
+    """Training loss; by default the one that fits the labels."""
     lr: float | None = None
-    """Learning rate of a predicted learning curve, with --steps; no prediction by default."""
+    """Learning rate of gradient descent, to predict the learning curve; needs --steps. No
+    prediction by default."""
     steps: int | None = None
-    """Number of steps of the predicted learning curve, with --lr."""
+    """Number of steps of the predicted learning curve; needs --lr. No prediction by default."""
     threshold: float = 0.99
-    """Share of the variance, explained by one affine map, that makes a network linear."""
+    """Share of the output variance, explained by one affine map, above which the verdict is
+    linear; 0 to 1."""
     outputs: Literal["each", "together", "standardised"] = "each"
-    """Outputs of that share: the worst one, all together (large ones outweigh small ones), or all
-    scaled to one variance."""
+    """Outputs that --threshold is for: each one (the worst counts), all together (weighted by
+    their variance), or all standardised to equal variance."""
     html: Path | None = None
-    """File of a page with plots; none by default."""
+    """HTML file for the page with plots; not written by default."""
     out: Path | None = None
-    """Folder for audit.html and audit.json, and layers.svg; nothing is written by default."""
+    """Folder for audit.html, audit.json, layers.svg and layers.json; not written by default."""
 
     def folders(self) -> tuple[Path, ...]:
         html = [] if self.html is None else [self.html.parent]
@@ -71,7 +74,7 @@ class Audit(Common):
 
 
 def audit(arguments: Audit) -> dict[str, Any]:
-    """Load, audit, write."""
+    """The audit as JSON, and the files that were written."""
     import torch
 
     import rectilinear as rl
@@ -80,7 +83,7 @@ def audit(arguments: Audit) -> dict[str, Any]:
     from rectilinear.random import seed_all
 
     if (arguments.data is None) == (arguments.text is None):
-        raise UsageError("An audit takes either --data or --text.")
+        raise UsageError("Give exactly one of --data and --text.")
     x: Any
     tokenizer = None
     if arguments.text is not None:
@@ -131,7 +134,7 @@ def audit(arguments: Audit) -> dict[str, Any]:
 def _written(
     arguments: Audit, found: Any, profile: LayerProfile | None, smaller: Smaller | None
 ) -> dict[str, str]:
-    """Write what was asked for; the names of the files."""
+    """The paths of the files that were written, by kind."""
     from rectilinear import plots
     from rectilinear.analysis.page import audit_page
 
@@ -154,7 +157,7 @@ def _written(
 
 
 def _saved(made: Linearized, folder: Path) -> Path:
-    """Save a smaller model: as a folder of transformers, or its weights."""
+    """The path of a smaller model, saved as a folder of transformers or as weights."""
     from safetensors.torch import save_model
 
     from rectilinear.networks.places import inner
@@ -170,7 +173,7 @@ def _saved(made: Linearized, folder: Path) -> Path:
 def _smaller(
     arguments: Audit, model: nn.Module, x: Any, y: Any, tokenizer: Tokenizer | None
 ) -> Smaller | None:
-    """Networks with fewer blocks, of a network with a list of them."""
+    """Networks with fewer blocks; None where none were asked for or there is no list of blocks."""
     from rectilinear.maps.layer_profile import has_stack
     from rectilinear.maps.smaller import smaller_networks
 
@@ -195,7 +198,7 @@ def _smaller(
 def _profile(
     arguments: Audit, model: nn.Module, x: Any, tokenizer: Tokenizer | None
 ) -> LayerProfile | None:
-    """Maps from each layer, of a network with a stack of blocks."""
+    """Linear maps from each layer to the output; None without a stack of blocks."""
     import rectilinear as rl
     from rectilinear.maps.layer_profile import has_stack
 
@@ -213,29 +216,29 @@ def _profile(
 
 @dataclass(frozen=True, kw_only=True)
 class Predict(Common):
-    """Predict the learning curve of a network before training, or name what does not hold."""
+    """Predict a network's learning curve before training, or name the assumption that fails."""
 
     model: tyro.conf.Positional[str]
-    """FILE.py:NAME, a function without arguments that returns the model. The file is run."""
+    """FILE.py:NAME, a function without arguments that returns the model (the file is run)."""
     data: Path
-    """Points, an array .npy (n, ...)."""
+    """Inputs of the network, a .npy array (n, ...)."""
     labels: Path
-    """Targets, an array .npy (n,) or (n, o); two integer classes become -1 and 1."""
+    """Targets, a .npy array (n,) or (n, o); two integer classes become -1 and 1."""
     lr: float
     """Learning rate of full-batch gradient descent on half the mean square error."""
     steps: int
     """Number of steps of gradient descent."""
     checkpoint: Path | None = None
-    """Weights of the model, .safetensors or .pth (default: those that NAME gives)."""
+    """Weights of the model, .safetensors or .pth; by default those that NAME returns."""
     out: Path | None = None
-    """Folder for prediction.png and prediction.json (default: nothing is written)."""
+    """Folder for prediction.png and prediction.json; not written by default."""
 
     def code(self) -> tuple[Path, ...]:
         return (Path(self.model.rpartition(":")[0]),)
 
 
 def predict(arguments: Predict) -> dict[str, Any]:
-    """Predict, and write curve and numbers."""
+    """The prediction as JSON, and the files that were written."""
     import rectilinear as rl
     from rectilinear.cli._options import load_array, load_model
     from rectilinear.cli._weights import load_weights
@@ -264,7 +267,7 @@ def predict(arguments: Predict) -> dict[str, Any]:
 
 
 def _draw(found: Any, path: Path) -> None:
-    """Draw the curve, the loss that no step can beat, and the half time."""
+    """Write a plot of the curve, the loss of the best linear map and the half time."""
     from rectilinear import plots
     from rectilinear.plots.charts import ROLES
 

@@ -1,4 +1,4 @@
-"""``rectilinear explore``: a generator as one HTML page, in which it runs."""
+"""``rectilinear explore``: an HTML page in which a generator runs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Explore(Common):
-    """Write the explorer of a generator: one HTML file in which the network runs and can be moved.
+    """Write explorer.html of a generator: one file in which its network runs in the browser.
 
-    The file needs no server and no network. Where the data of the run are found, it holds some of
-    them to choose from and to compare with; else it uses samples of the generator.
+    The file needs no server and no connection. It holds images of the run's data where they are
+    found, else samples of the generator.
     """
 
     run: tyro.conf.Positional[Path]
-    """Folder of the run, or the name of a generator of the package, such as mnist."""
+    """Folder of a generator's run, or a generator of the package, such as mnist."""
     out: Path | None = None
-    """HTML file, or a folder for explorer.html; that of the run, or the present one, by default."""
+    """HTML file, or a folder for explorer.html; by default the run's folder, or the current one."""
     data_dir: Path | None = None
-    """Folder of data sets; $RECTILINEAR_DATA, then ./data, by default."""
+    """Folder of data sets; by default $RECTILINEAR_DATA, else ./data."""
 
     def folders(self) -> tuple[Path, ...]:
         return (self._file().parent,)

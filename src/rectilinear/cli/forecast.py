@@ -1,4 +1,4 @@
-"""``rectilinear forecast``."""
+"""``rectilinear forecast``: forecasts of tables, and of runs of the recipe koopman."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from rectilinear.cli._options import Common
+from rectilinear.cli._options import Common, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,43 +17,47 @@ if TYPE_CHECKING:
 
     Known = dict[str, tuple[Any, Any]]
 
-LONGEST = 2000
-"""Steps that a system is simulated for, to compare with; longer forecasts stand alone."""
+OF_A_RUN = ("backward", "reencode", "start")
+OF_A_TABLE = ("kind", "lags", "level", "time", "run_column", "columns", "separator")
+"""Options that need a run or a table."""
+MAX_SIMULATED_STEPS = 2000
+"""Longer forecasts are not compared with a simulation of the system."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast(Common):
-    """Forecast a table of series, or with a run a series or a system, forward or backward."""
+    """Forecast a table, or the series or system of a run; write forecast.csv and forecast.png."""
 
     run: tyro.conf.Positional[Path]
-    """Table with the series, .csv or .npy, or folder of a run."""
+    """Table of series, .csv or .npy, or the folder of a run of the recipe koopman."""
     steps: int = 100
-    """Number of steps; 100 by default."""
+    """Number of rows to forecast."""
     kind: str = "auto"
-    """Kind of model of a table: linear, autoregression, finite, features, koopman, or auto, the
-    best of them on held-out rows (the default)."""
+    """Model of a table: linear, autoregression, finite, features, koopman, or auto, the best of
+    them on held-out rows."""
     lags: int | None = None
-    """Rows that a forecast of a table is made from; the best number by default."""
+    """Number of past rows in the state of a table's model; by default the best on held-out rows."""
     level: float = 0.9
-    """Share of observations inside the intervals, between 0 and 1; 0.9 by default."""
+    """Share of observations that the prediction intervals hold, between 0 and 1."""
     time: str | None = None
-    """Column of dates or times of a table; one named time, date or alike by default."""
+    """Column of dates or times of a table; by default one with a name such as time or date."""
     run_column: str | None = None
-    """Column whose values tell the series of a table apart; one series by default."""
+    """Column that names the series of each row of a table; by default all rows are one series."""
     columns: tuple[str, ...] = ()
     """Columns of a table to forecast; all others by default."""
     separator: str | None = None
-    """Separator of the cells of a table; comma, semicolon or tab, whichever fits, by default."""
+    """Separator of the cells of a table; by default comma, semicolon or tab, whichever fits."""
     backward: bool = False
-    """Forecast into the past."""
+    """Forecast into the past; needs a run."""
     reencode: int | None = None
-    """Steps between re-encodings of the state; never by default (one linear map for all steps)."""
+    """Steps between re-encodings of the state of a run's model; by default none, one linear map
+    for all steps."""
     start: Annotated[Path | None, tyro.conf.arg(name="from")] = None
-    """Series to continue, .npy or .csv (with --backward: to extend into the past); by default
-    held-out initial states of a simulated system, or the series of the run."""
+    """Series to continue with a run's model, .npy or .csv; by default the series of the run, or
+    held-out initial states of its simulated system."""
     out: Path | None = None
-    """Folder for forecast.png, forecast.npy, forecast.json and, of a table, forecast.csv; that of
-    the run, or runs/NAME-forecast, by default."""
+    """Folder for forecast.png, forecast.npy, forecast.json and, of a table, forecast.csv; by
+    default the run's folder, or runs/NAME-forecast of a table NAME.csv."""
 
     def folders(self) -> tuple[Path, ...]:
         if self.out is None and self.run.is_file():
@@ -66,7 +70,9 @@ def forecast(arguments: Forecast) -> dict[str, Any]:
     if arguments.run.is_file() or arguments.run.suffix.lower() in (".csv", ".npy", ".tsv"):
         from rectilinear.cli._series import forecast_file
 
+        _refuse(arguments, OF_A_RUN, "the folder of a run", "a table")
         return forecast_file(arguments)
+    _refuse(arguments, OF_A_TABLE, "a table", "the folder of a run")
     import numpy as np
     import torch
 
@@ -117,6 +123,14 @@ def forecast(arguments: Forecast) -> dict[str, Any]:
     return {**files, **result}
 
 
+def _refuse(arguments: Forecast, options: tuple[str, ...], needed: str, given: str) -> None:
+    """Raise for an option that would have no effect."""
+    for name in options:
+        if getattr(arguments, name) != getattr(Forecast, name):
+            option = {"start": "from"}.get(name, name).replace("_", "-")
+            raise UsageError(f"--{option} needs {needed}; {arguments.run} is {given}.")
+
+
 def _starts(
     run: "Run", model: "Koopman", path: Path | None, steps: int
 ) -> "tuple[Tensor, Tensor | None, Known, tuple[str, ...], Series | None]":
@@ -132,7 +146,7 @@ def _starts(
     delays, length = model.delays, abs(steps)
     if path is None and recipe.system in datasets.synthetic.SYSTEMS:
         names, seed = datasets.synthetic.SYSTEMS[recipe.system].columns, recipe.training.seed + 1000
-        compared = length <= LONGEST
+        compared = length <= MAX_SIMULATED_STEPS
         count, total = (100, length + delays - 1) if compared else (1, delays)
         known = datasets.simulate_system(recipe.system, count, total, recipe.dt, seed=seed).states
         windows = koopman.embed(known, delays)

@@ -1,4 +1,4 @@
-"""``rectilinear project``."""
+"""``rectilinear project``: images restored by a projector, and their anomaly scores."""
 
 from dataclasses import dataclass
 from math import isfinite
@@ -17,38 +17,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Project(Common):
-    """Project images by a trained projector: denoising, deblurring, inpainting, anomaly scores."""
+    """Denoise, deblur or inpaint images with a projector; write projected.png, .npy and .json."""
 
     run: tyro.conf.Positional[Path]
     """Folder of a run of the recipe projector."""
     input: Path | None = None
-    """Image, folder of images, or .npy array (n, c, h, w) of bytes or of floats from 0 to 1;
-    held-out images of the run's data by default."""
+    """Image, folder of images, or .npy array (n, c, h, w) of bytes or of floats from 0 to 1; by
+    default held-out images of the run's data."""
     mask: Path | None = None
-    """Observed pixels: an image (opaque there, or not black), or a .npy array (not 0 there) of
-    shape (h, w), or (n, h, w) with one mask for each image."""
+    """Mask of the observed pixels: an image (opaque or not black there), or a .npy array (not 0
+    there) of shape (h, w), or (n, h, w) for one mask an image; by default all are observed."""
     corrupt: str | None = None
-    """Corruption of the input, KIND=SEVERITY, such as noise=0.25, missing=0.5, occlusion=0.4,
-    blur=0.06 or salt=0.1; none by default."""
+    """Corruption to apply to the input first, KIND=SEVERITY: noise=0.25, missing=0.5,
+    occlusion=0.4, blur=0.06 or salt=0.1; none by default."""
     blind: bool = False
-    """One application of the projector, without the mask or the measurement of the corruption."""
+    """One application of the projector, without knowledge of the mask or the corruption."""
     noise: float | None = None
-    """Standard deviation of the noise of the input (values 0 to 1), such as 0.1: keeps what is more
-    than noise, and the best of all steps; unknown by default."""
+    """Standard deviation of the noise in the input, for pixel values 0 to 1; unknown by default.
+    With it the best of all steps is chosen, on data that it was not made from."""
     rank: int | None = None
-    """Number of leading coordinates to project onto; all of the range by default."""
+    """Number of leading coordinates to project onto; by default all of the range."""
     steps: int = 50
-    """Number of alternating projections onto the range and the observed data; 50 by default."""
+    """Number of alternating projections onto the range and the observed data."""
     count: int = 12
-    """Number of images in projected.png; the array and the scores are of all images."""
+    """Number of images in projected.png; the other files have all images."""
     out: Path | None = None
-    """Folder for projected.png, projected.npy and projected.json; that of the run by default."""
+    """Folder of the three files; the run's folder by default."""
     data_dir: Path | None = None
-    """Folder of the data sets; $RECTILINEAR_DATA, then ./data, by default."""
+    """Folder of data sets; by default $RECTILINEAR_DATA, else ./data."""
 
 
 def project(arguments: Project) -> dict[str, Any]:
-    """Corrupt the images if asked, project them, and write images, arrays and scores."""
+    """The paths of the files, PSNR and anomaly scores of the projected images."""
     import torch
 
     from rectilinear import projector, recipes
@@ -62,7 +62,7 @@ def project(arguments: Project) -> dict[str, Any]:
     out = arguments.out or arguments.run
     names, images = _images(arguments, run, out)
     if arguments.mask and arguments.corrupt:
-        raise UsageError("--mask and --corrupt: choose one.")
+        raise UsageError("Give --mask or --corrupt, not both.")
     y, measurement = images, None
     if arguments.corrupt:
         kind, severity = _corruption(arguments.corrupt)

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Demo(Common):
-    """Train a generator of digits; write its report, with every other use, and its explorer."""
+    """Train a generator of digits; write report.html, with every other use, and explorer.html."""
 
     out: Path = Path("runs/demo")
     """Folder of the run; the same command resumes it."""
 
 
 def demo(arguments: Demo) -> dict[str, Any]:
-    """Train, evaluate, report, explore."""
+    """The paths of report and explorer, and the numbers of the report."""
     import torch
 
     from rectilinear import recipes
@@ -47,16 +47,17 @@ def demo(arguments: Demo) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Report(Common):
-    """Evaluate a run and write report.html and metrics.json."""
+    """Evaluate a generator's run; write report.html, metrics.json and samples.png."""
 
     run: tyro.conf.Positional[Path]
-    """Folder of the run."""
+    """Folder of the run of a generator."""
     out: Path | None = None
-    """Folder for the two files; that of the run by default."""
+    """Folder for the files; the run's folder by default."""
     features: Path | None = None
-    """Folder of a feature network (rectilinear train features); trained in the run by default."""
+    """Folder of a network from rectilinear train features, whose features score the samples; by
+    default one is trained in the run's folder."""
     data_dir: Path | None = None
-    """Folder of data sets; $RECTILINEAR_DATA, then ./data, by default."""
+    """Folder of data sets; by default $RECTILINEAR_DATA, else ./data."""
 
 
 def report(arguments: Report) -> dict[str, Any]:
@@ -76,7 +77,7 @@ def report_on(
     chapters: "Mapping[str, Chapter] | None" = None,
     links: "Mapping[str, str] | None" = None,
 ) -> dict[str, Any]:
-    """Evaluate a run and write its report, with more ``chapters`` and ``links`` to other files."""
+    """Write the report of a run, with more ``chapters`` and ``links``; return its numbers."""
     from rectilinear import recipes, report
 
     print("evaluating: samples, spectrum, inversion, scores, timing", file=sys.stderr)
@@ -100,9 +101,9 @@ def report_on(
 
 @dataclass(frozen=True, kw_only=True)
 class Reproduce(Common):
-    """Compute and draw a figure of a paper, and check its claims.
+    """Compute a figure of a paper and check its claims; write a PNG and a JSON file.
 
-    The exit code is 1 where a claim fails.
+    The exit code is 1 if a claim fails.
     """
 
     paper: tyro.conf.Positional[str]
@@ -110,15 +111,15 @@ class Reproduce(Common):
     figure: tyro.conf.Positional[str]
     """Name of the figure, such as one_step."""
     preset: Literal["small", "full"] = "small"
-    """Size: small runs in seconds, full is that of the paper."""
+    """Size of the experiment: small takes seconds, full is that of the paper."""
     out: Path = Path("runs/figures")
-    """Folder for the figure and its JSON."""
+    """Folder for PAPER-FIGURE-PRESET.png and .json."""
     data_dir: Path | None = None
-    """Folder of data sets; $RECTILINEAR_DATA, then ./data, by default."""
+    """Folder of data sets; by default $RECTILINEAR_DATA, else ./data."""
 
 
 def reproduce(arguments: Reproduce) -> dict[str, Any]:
-    """The figure's path and its claims."""
+    """The path of the figure, and its claims."""
     from importlib import import_module
 
     from rectilinear.config import write_json

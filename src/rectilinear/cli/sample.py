@@ -1,4 +1,4 @@
-"""``rectilinear sample``, ``invert`` and ``interpolate``: what a generator makes."""
+"""``rectilinear sample``, ``invert`` and ``interpolate``: uses of a generator."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Source:
-    """A generator, the folder for what it makes, and the data that it is about."""
+    """A generator, the folder for its output, and the name and image size of its data."""
 
     generator: "LinearFlow"
     out: Path
@@ -27,7 +27,7 @@ class _Source:
     size: int | None
 
     def images(self, path: Path | None, split: Literal["train", "test"], data_dir: Path | None):  # type: ignore[no-untyped-def] # a Tensor, imported late
-        """Images of the user's own, or of a split of the data."""
+        """Images of a path, or of a split of the data."""
         import torch
 
         from rectilinear import datasets
@@ -40,7 +40,7 @@ class _Source:
 
 
 def opened(run: Path, out: Path | None) -> _Source:
-    """The generator of a run's folder, or the one of this name that comes with the package."""
+    """The generator of a run's folder, or the generator of the package with this name."""
     from rectilinear import recipes
     from rectilinear.recipes.packaged import is_packaged, load_generator
 
@@ -52,32 +52,35 @@ def opened(run: Path, out: Path | None) -> _Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample(Common):
-    """Draw samples from a run, with all steps folded into one."""
+    """Draw samples in one step from a generator; write samples.png and samples.npy."""
 
     run: tyro.conf.Positional[Path]
-    """Folder of the run, or the name of a generator of the package, such as mnist."""
+    """Folder of a generator's run, or a generator of the package, such as mnist."""
     count: int = 64
     """Number of samples."""
     label: Annotated[str | None, tyro.conf.arg(name="class")] = None
     """Class of all samples, by name or number; any by default."""
     steps: int = 100
-    """Number of steps that are folded into one."""
+    """Number of integrator steps, which are folded into one matrix."""
     method: Literal["euler", "midpoint", "rk4", "magnus2", "magnus4"] = "rk4"
-    """Integrator of the steps."""
+    """Integrator of the velocity."""
     one_by_one: bool = False
-    """Unfolded steps, one by one: the same samples up to rounding, slower."""
+    """Integrator steps one by one: the same samples up to rounding, slower."""
     rank: int | None = None
-    """Rank of the operator, at most the dimension of the model; that of the recipe by default."""
+    """Rank that the operator is truncated to, at most the dimension of the model; by default that
+    of the recipe."""
     scale: float = 1.0
-    """Standard deviation of the noise; larger: samples more varied and less typical."""
+    """Standard deviation of the noise that samples are made from; larger is more varied and less
+    typical."""
     out: Path | None = None
-    """Folder for samples.png and samples.npy; that of the run by default."""
+    """Folder for the files; by default the run's folder, or runs/NAME for a generator of the
+    package."""
     format: Literal["npy", "png"] = "npy"
-    """One array of all samples and an image of the first, or a folder of PNG files."""
+    """Format: npy, one array and a contact sheet, or png, a folder with one image a sample."""
 
 
 def sample(arguments: Sample) -> dict[str, Any]:
-    """Write the samples as image and array, or one file each."""
+    """The paths of the samples, their number, and the seconds they took."""
     import torch
 
     from rectilinear.cli._options import write_images
@@ -131,27 +134,29 @@ def _write_each(folder: Path, batches: "Iterable[Tensor]", count: int) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Invert(Common):
-    """Invert images to their noise and back, and test that noise against N(0, I).
+    """Map images to noise and back, test the noise against N(0, I); write inversion.png.
 
-    The images have the noise of the training added, as the generator models them.
+    The noise level of the training is added to the images first, since the generator models noisy
+    images.
     """
 
     run: tyro.conf.Positional[Path]
-    """Folder of the run, or the name of a generator of the package, such as mnist."""
+    """Folder of a generator's run, or a generator of the package, such as mnist."""
     split: Literal["train", "test"] = "test"
     """Split of the data that the images are from."""
     input: Path | None = None
-    """Image or folder of images of your own, instead of the data."""
+    """Image or folder of images; by default the data of the run."""
     count: int = 12
-    """Number of images in the figure; the numbers are of the whole split."""
+    """Number of images in the figure; errors and test are over all images."""
     out: Path | None = None
-    """Folder for inversion.png, inversion.npy and noise.npy; that of the run by default."""
+    """Folder for inversion.png, inversion.npy and noise.npy; by default the run's folder, or
+    runs/NAME for a generator of the package."""
     data_dir: Path | None = None
-    """Folder of data sets; $RECTILINEAR_DATA, then ./data, by default."""
+    """Folder of data sets; by default $RECTILINEAR_DATA, else ./data."""
 
 
 def invert(arguments: Invert) -> dict[str, Any]:
-    """Write images, noise (float64) and reconstructions; return errors and test."""
+    """The paths of images, noise (float64) and reconstructions, their errors and the test."""
     import numpy as np
     import torch
 
@@ -183,26 +188,27 @@ def invert(arguments: Invert) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Interpolate(Common):
-    """Interpolate between images on straight lines of the induced space of a run."""
+    """Interpolate images on straight lines of the induced space; write interpolation.png."""
 
     run: tyro.conf.Positional[Path]
-    """Folder of the run, or the name of a generator of the package, such as mnist."""
+    """Folder of a generator's run, or a generator of the package, such as mnist."""
     count: int = 8
-    """Number of lines, at most; each takes two images."""
+    """Largest number of lines, each between two images."""
     frames: int = 11
-    """Number of images on each line, the ends included."""
+    """Number of images on each line, its two ends included."""
     split: Literal["train", "test"] = "test"
     """Split of the data that the ends are from."""
     input: Path | None = None
-    """Folder of images of your own, instead of the data."""
+    """Folder of images; by default the data of the run."""
     out: Path | None = None
-    """Folder for interpolation.png and interpolation.npy; that of the run by default."""
+    """Folder for interpolation.png and interpolation.npy; by default the run's folder, or runs/NAME
+    for a generator of the package."""
     data_dir: Path | None = None
-    """Folder of data sets; $RECTILINEAR_DATA, then ./data, by default."""
+    """Folder of data sets; by default $RECTILINEAR_DATA, else ./data."""
 
 
 def interpolate(arguments: Interpolate) -> dict[str, Any]:
-    """Write the lines as image and array."""
+    """The paths of the lines as image and array."""
     import torch
 
     from rectilinear import flow
@@ -211,15 +217,17 @@ def interpolate(arguments: Interpolate) -> dict[str, Any]:
     from rectilinear.random import generator
 
     if arguments.frames < 2:
-        raise UsageError(f"--frames {arguments.frames} is out of range: the ends are two.")
+        raise UsageError(
+            f"--frames {arguments.frames} is out of range: it is at least 2, for the two ends."
+        )
     source = opened(arguments.run, arguments.out)
     images = source.images(arguments.input, arguments.split, arguments.data_dir)
     count = min(arguments.count, len(images) // 2)
     if not count:
         raise DataError(
-            f"one image in the split {arguments.split}",
+            f"{len(images)} images",
             "two or more",
-            "Choose the other with --split.",
+            "Give a folder with more images, or choose the other --split.",
         )
     chosen = images[torch.randperm(len(images), generator=generator(arguments.seed))[: 2 * count]]
     with torch.no_grad():

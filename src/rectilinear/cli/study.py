@@ -1,4 +1,4 @@
-"""Command ``rectilinear study``: linear networks of many depths against least squares."""
+"""``rectilinear study``: linear networks of many depths against least squares."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,79 +11,79 @@ from rectilinear.cli._options import Common, UsageError
 
 @dataclass(frozen=True, kw_only=True)
 class Study(Common):
-    """Train linear networks of many depths beside least squares, and report when depth hurts.
+    """Train linear networks of many depths beside least squares; write report.html and trials.
 
-    The same command resumes an earlier one.
+    The report says at which depths the networks are worse. The same command resumes a study.
     """
 
     data: tyro.conf.Positional[str]
-    """Data: paper for the published protocol, or a CSV or Parquet file."""
+    """CSV or Parquet file, or paper for the synthetic data of the published protocol."""
     target: str | None = None
-    """Column of the file that is predicted."""
+    """Column of the file to predict; required with a file."""
     drop: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = field(default=())
-    """Column of the file to leave out; may be given several times."""
+    """Column of the file to leave out; repeatable; none by default."""
     missing: Literal["error", "drop", "mean"] = "error"
-    """Treatment of empty cells of the file: an error, rows left out, or the mean of the column over
-    each training set.
+    """Treatment of empty cells of the file: an error, their rows dropped, or the mean of the column
+    over each training set.
     """
     out: Path | None = None
-    """Folder of the study; runs/study-NAME by default."""
+    """Folder of the study; by default runs/study-NAME, with the name of the data."""
     depths: str = "1..10"
-    """Numbers of layers: 1..10, or 1,2,5."""
+    """Numbers of layers, as a range 1..10 or a list 1,2,5."""
     widths: str = "1"
-    """Units of the hidden layers: 1..4, or 1,2,8."""
+    """Numbers of units in the hidden layers, as a range 1..4 or a list 1,2,8."""
     inits: tuple[
         Literal["uniform", "torch", "normal", "orthogonal", "identity", "balanced", "zero_last"],
         ...,
     ] = ()
-    """Initialisations of the weights, one or more; by default uniform for the paper and torch for a
-    table.
-    """
+    """Initialisations of the weights, one or more; by default uniform for paper, else torch."""
     optimizers: tuple[Literal["gd", "momentum", "adam"], ...] = ("gd",)
     """Optimisers, one or more."""
     lr: str | None = None
-    """Step size, or tune to choose it on trials that are not reported; by default 1e-3 for the
-    paper and tune for a table.
+    """Learning rate, or tune to choose it on trials that are not reported; by default 1e-3 for
+    paper, tune for a file.
     """
     relu: int | None = None
-    """Width of added ReLU networks, with and without bias, at each depth above 1; they are slow."""
+    """Width of ReLU networks, with and without bias, added at each depth above 1 (slow); none by
+    default.
+    """
     ridge: float | None = None
-    """Penalty of an added ridge regression."""
+    """L2 penalty of a ridge regression that is added; none by default."""
     trials: int = 100
-    """Number of trials at each level of noise, or of splits of a table."""
+    """Number of trials at each noise level, or of splits of a file."""
     steps: int = 10_000
-    """Budget of each network in steps."""
+    """Largest number of optimiser steps of each network."""
     noise: tuple[float, ...] = (0.05, 0.15, 0.3, 0.5)
-    """Levels of noise of the protocol."""
+    """Noise levels of the synthetic data, in the unit of --noise-kind."""
     noise_kind: Literal["mean", "constant", "ratio"] = "mean"
-    """Unit of the levels: the mean of the target, as published; 1; or the standard deviation of the
-    noise-free target.
+    """Unit of the noise levels: the mean of the target (as published), 1 (constant), or the
+    standard deviation of the noise-free target (ratio).
     """
     inputs: int = 1
-    """Number of inputs of the protocol."""
+    """Number of inputs of the synthetic data."""
     condition: float = 1.0
-    """Condition number of the covariance of the inputs."""
+    """Condition number of the input covariance of the synthetic data."""
     rows: int = 1000
-    """Training rows of the protocol."""
+    """Number of training rows of the synthetic data."""
     folds: int = 5
-    """Parts of each split of a table."""
+    """Number of cross-validation folds of each split of a file."""
     tol: float | None = None
-    """Training error above least squares at which a trial converged; by default 5e-5 for the paper
-    and 1e-3 of the variance of the target for a table.
+    """Largest excess of the training error over least squares at which a trial counts as converged;
+    by default 5e-5 for paper, 1e-3 of the target's variance for a file.
     """
     n_jobs: int = 1
-    """Number of worker processes; -1 for one a core."""
+    """Number of worker processes; -1 is one for each CPU core."""
     backend: Literal["loky", "dask", "ray"] = "loky"
-    """Backend of the workers: processes on this machine, or a cluster."""
+    """Backend of the workers: processes of this machine (loky), or a cluster (dask, ray)."""
     dask_address: str | None = None
-    """Address of a Dask scheduler, for --backend dask."""
+    """Address of the Dask scheduler; by default --backend dask starts one here."""
 
     def folders(self) -> tuple[Path, ...]:
         return (self.out or Path("runs") / f"study-{Path(self.data).stem}",)
 
 
 def study(arguments: Study) -> dict[str, Any]:
-    """The paths of the written files, and the most important numbers of every cell."""
+    """The paths of the written files, the verdict, and the main numbers of every cell."""
     from dataclasses import replace
 
     from rich.progress import Progress

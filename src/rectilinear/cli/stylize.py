@@ -1,4 +1,4 @@
-"""``rectilinear stylize``: whole images in a style, at any strength, or from style to style."""
+"""``rectilinear stylize``: images in a style, at any strength, or from style to style."""
 
 from dataclasses import dataclass, field
 from math import isfinite
@@ -16,37 +16,39 @@ if TYPE_CHECKING:
 
     Styles = StyleTransfer | StyleCollection
 
-MAX_STRENGTH = 1.5  # strength: beyond it images fall apart
+MAX_STRENGTH = 1.5  # beyond it images lose their content
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stylize(Common):
-    """Style transfer: apply a style at any strength, blend or exchange styles, or remove one."""
+    """Apply a style at any strength, blend, exchange or remove styles; write the styled images."""
 
     run: tyro.conf.Positional[Path]
-    """Folder of a run of the recipe style or of a saved model; or styles, those of the package."""
+    """Folder of a run of the recipe style or of a saved model; styles for that of the package."""
     input: tuple[Path, ...] = ()
-    """Images and folders of images; sizes are kept; held-out photos of the run by default."""
+    """Images and folders of images, of any size; by default held-out photos of the run."""
     style: str | None = None
-    """Name of the style."""
+    """Name of the style; required without --instead-of."""
     strength: float = 1.0
-    """Strength of the style, from 0 (the photo) to 1.5; 1 by default."""
+    """Strength of the style, from 0 (the input) over 1 (the style) to 1.5."""
     path: Literal["straight", "power"] = "straight"
-    """Path from the photo to the style: straight, like a crossfade, or power, the real power of its
-    operator; straight by default."""
+    """Path from the input (0) to the style (1): straight, a linear blend of the two maps, or power,
+    the real power of the style's operator."""
     blend: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = field(default=())
-    """Another style and its weight, NAME=WEIGHT, repeatable; the rest of 1 is for --style."""
+    """Another style with its weight, NAME=WEIGHT, repeatable; --style has the rest of 1. None by
+    default."""
     instead_of: str | None = None
-    """The style that the images have; exchanged for --style, or removed without --style."""
+    """Style that the input has: exchanged for --style, or removed without --style; none by
+    default."""
     keep_colours: bool = False
-    """The colours of the input with the brightness of the style."""
+    """Colours of the input with the brightness of the style."""
     count: int = 12
-    """Number of images in stylized.png; all are written; 12 by default."""
+    """Number of images in stylized.png; every image is also written on its own."""
     out: Path | None = None
-    """Folder for an image each, under its name, and stylized.png and stylized.json; that of the
-    run by default, ./stylized for the styles of the package."""
+    """Folder for the images under their own names, stylized.png and stylized.json; by default the
+    run's folder, or ./stylized for the model of the package."""
     data_dir: Path | None = None
-    """Folder of the data sets; $RECTILINEAR_DATA, then ./data, by default."""
+    """Folder of data sets; by default $RECTILINEAR_DATA, else ./data."""
 
     def folders(self) -> tuple[Path, ...]:
         if self.out is not None:
@@ -55,7 +57,7 @@ class Stylize(Common):
 
 
 def stylize(arguments: Stylize) -> dict[str, Any]:
-    """Style the images one by one, write each, and a sheet of the first."""
+    """The paths of the styled images, and the map that made them."""
     import torch
 
     from rectilinear import recipes
@@ -104,12 +106,12 @@ def stylize(arguments: Stylize) -> dict[str, Any]:
 
 
 def _weights(arguments: Stylize) -> dict[str, float]:
-    """The weight of each style; none where a style is only taken away."""
+    """The weight of each style; empty where a style is only removed."""
     if not (isfinite(arguments.strength) and 0 <= arguments.strength <= MAX_STRENGTH):
         raise UsageError(f"--strength {arguments.strength:g} is out of range: 0 to {MAX_STRENGTH}.")
     if arguments.style is None:
         if arguments.blend or arguments.instead_of is None:
-            raise UsageError("Name a style with --style, or one to take away with --instead-of.")
+            raise UsageError("Name a style with --style, or one to remove with --instead-of.")
         if arguments.strength != 1 or arguments.path != "straight":
             raise UsageError("--strength and --path have no effect without --style.")
         return {}
@@ -133,7 +135,7 @@ def _weights(arguments: Stylize) -> dict[str, float]:
 
 
 def _map(model: "Styles", weights: dict[str, float], arguments: Stylize) -> "StyleMap | WayBack":
-    """From images, or from images in a style, to the blend at its strength."""
+    """The map from images, or from images in a style, to the blend at its strength."""
     from rectilinear.style.model import IDENTITY
 
     t = arguments.strength
@@ -218,7 +220,7 @@ def with_colours_of(photo: "Tensor", styled: "Tensor") -> "Tensor":
 
 
 def sheet(pairs: "list[tuple[Tensor, Tensor]]", height: int = 256) -> "Tensor":
-    """The images above what was made of them, scaled to one height."""
+    """A contact sheet: each input above its output, all scaled to one height."""
     import torch
     from torch.nn.functional import interpolate, pad
 

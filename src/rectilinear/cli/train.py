@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Train(Common):
-    """Train a recipe; the same command resumes where it stopped."""
+    """Train the model of a recipe and write the run; the same command resumes it."""
 
     recipe: tyro.conf.Positional[str]
-    """Name of the recipe: digits, mnist, images, images-large (for a GPU), projector, style,
-    koopman, or features (the network whose features score samples)."""
+    """Name of the recipe: digits, mnist, images or images-large (generators, the last for a GPU),
+    projector, style, koopman, or features (a network whose features score samples)."""
     out: Path | None = None
     """Folder of the run; runs/RECIPE by default."""
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = field(default=())
-    """Change of the recipe, NAME=VALUE, repeatable: --set training.steps=100; none by default."""
+    """Change of the recipe, NAME=VALUE, such as training.steps=100; repeatable; none by default."""
     data_dir: Path | None = None
-    """Folder of data sets; $RECTILINEAR_DATA, then ./data, by default."""
+    """Folder of data sets; by default $RECTILINEAR_DATA, else ./data."""
 
     def folders(self) -> tuple[Path, ...]:
         return (self.out or Path("runs") / self.recipe,)
@@ -75,24 +75,21 @@ def _change(text: str) -> tuple[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Data(Common):
-    """Check a data set, and download it where it is missing.
-
-    Names are digits, mnist, fashion_mnist, or a folder of images.
-    """
+    """Check a data set, and download it where it is missing."""
 
     name: tyro.conf.Positional[str]
-    """Name of the data set, or a folder of images."""
+    """Name of the data set, digits, mnist or fashion_mnist, or a folder of images."""
     out: Path | None = None
-    """Folder of data sets; $RECTILINEAR_DATA, then ./data, by default."""
+    """Folder of data sets; by default $RECTILINEAR_DATA, else ./data."""
     size: int | None = None
-    """Side of the square images in pixels; that of the files by default."""
+    """Side in pixels that images are scaled to; by default that of the files."""
 
     def folders(self) -> tuple[Path, ...]:
         return ()  # most of the time it only reads there
 
 
 def data(arguments: Data) -> dict[str, Any]:
-    """Count what is there, after fetching what is not."""
+    """The folder of the data set, its numbers of images, their shape and classes."""
     from rectilinear import datasets
     from rectilinear.datasets.load import NAMES, located
     from rectilinear.errors import DataError
