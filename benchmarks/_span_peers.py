@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from rectilinear.maps.folding import Gathered, _before, _spread
-from rectilinear.maps.neighbour_of_span import weight_of
+from rectilinear.maps.fold_fit import Gathered, _before, _spread
+from rectilinear.maps.fold_target import weight_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

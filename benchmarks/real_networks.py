@@ -28,11 +28,11 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 import rectilinear as rl
-from rectilinear.maps.costs import Outputs, cost, outputs
-from rectilinear.maps.folding import fit_fold, gather
+from rectilinear.maps.data_split import Portions
+from rectilinear.maps.fold_fit import fit_fold, gather
+from rectilinear.maps.fold_target import neighbour_of, set_weight
 from rectilinear.maps.linearize import read_for
-from rectilinear.maps.neighbour_of_span import neighbour_of, set_weight
-from rectilinear.maps.portions import Portions
+from rectilinear.maps.network_costs import Outputs, cost, outputs
 from rectilinear.maps.spans import span_of, without
 from rectilinear.networks.calls import copied, evaluating
 from rectilinear.networks.passes import forward

@@ -5,7 +5,14 @@ import torch
 
 from rectilinear.errors import ConfigError
 from rectilinear.maps.affine_block import Shapes
-from rectilinear.maps.forms import MapMoments, chosen, forms_between, module_of, numbers, products
+from rectilinear.maps.map_forms import (
+    MapMoments,
+    chosen,
+    forms_between,
+    module_of,
+    numbers,
+    products,
+)
 
 
 def rand(*shape, seed=0):

@@ -16,9 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rectilinear.checks import check_finite
 from rectilinear.errors import DtypeError, InputError, RectilinearError, ShapeError
-from rectilinear.maps.costs import parameters_of
-from rectilinear.maps.fold_rules import folded, may_fold
-from rectilinear.maps.neighbours import Neighbours, from_graph, from_run
+from rectilinear.maps.fuse_rules import folded, may_fold
+from rectilinear.maps.module_pairs import Neighbours, from_graph, from_run
+from rectilinear.maps.network_costs import parameters_of
 from rectilinear.networks.calls import check_module, check_not_scripted, copied
 from rectilinear.networks.layers import guesses
 from rectilinear.networks.passes import constant_parameters

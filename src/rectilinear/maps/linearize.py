@@ -11,8 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from rectilinear.errors import ConfigError, StructureError
+from rectilinear.maps.block_replacement import Replaced, Replacing, Wanted
 from rectilinear.maps.blocks import block_names, check_names, is_affine, worst_of
-from rectilinear.maps.costs import (
+from rectilinear.maps.data_split import Portions
+from rectilinear.maps.folded_network import FoldedNetwork, fold_into
+from rectilinear.maps.map_forms import FORMS, Form
+from rectilinear.maps.network_costs import (
     Loss,
     Score,
     cost,
@@ -22,10 +26,6 @@ from rectilinear.maps.costs import (
     parameters_of,
     seconds_of,
 )
-from rectilinear.maps.fold_into import FoldedNetwork, fold_into
-from rectilinear.maps.forms import FORMS, Form
-from rectilinear.maps.portions import Portions
-from rectilinear.maps.replacing import Replaced, Replacing, Wanted
 from rectilinear.maps.spans import Span, span_of
 from rectilinear.networks.batches import Batches, Tokenizer, read_batches
 from rectilinear.networks.calls import (

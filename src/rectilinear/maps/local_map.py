@@ -14,8 +14,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from rectilinear.checks import tolerance
 from rectilinear.errors import ConfigError, NonFiniteError, ShapeError, StructureError
-from rectilinear.maps.from_place import FromPlace, from_place
 from rectilinear.maps.frozen import Frozen
+from rectilinear.maps.partial_network import FromPlace, from_place
 from rectilinear.networks.batches import Tokenizer
 from rectilinear.networks.calls import Network, as_network, evaluating
 from rectilinear.networks.passes import Output

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rectilinear.checks import whole
 from rectilinear.errors import ConfigError, DtypeError, StructureError
-from rectilinear.maps.held_out import Affine, Judged
+from rectilinear.maps.held_out_r2 import Affine, Judged
 from rectilinear.maps.map_report import LinearMap, MapReport
 from rectilinear.maps.mean_jacobian import JacobianMean, Rows, Span, mean_jacobians, rows_of
 from rectilinear.networks.batches import Batch, Batches

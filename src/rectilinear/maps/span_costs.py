@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from rectilinear.errors import ConfigError, StructureError
-from rectilinear.maps.costs import Cost, Loss, Outputs, Score, cost, first_of, outputs
+from rectilinear.maps.data_split import Portions
+from rectilinear.maps.fold_target import neighbour_of
 from rectilinear.maps.linearize import read_for
-from rectilinear.maps.neighbour_of_span import neighbour_of
-from rectilinear.maps.portions import Portions
+from rectilinear.maps.network_costs import Cost, Loss, Outputs, Score, cost, first_of, outputs
 from rectilinear.maps.spans import Span, spans_within
 from rectilinear.networks.batches import Batch, Tokenizer
 from rectilinear.networks.calls import check_module, check_not_scripted, evaluating, progress_of

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from rectilinear.errors import ConfigError, StructureError
-from rectilinear.maps.sizes import holders_of_length, set_length
+from rectilinear.maps.block_count import holders_of_length, set_length
 from rectilinear.networks.passes import FLOWING
 from rectilinear.networks.places import find, inner, named_parts
 

@@ -18,7 +18,7 @@ from torch.nn.functional import batch_norm
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from rectilinear.errors import ShapeError
-from rectilinear.maps.forms import Diagonal
+from rectilinear.maps.map_forms import Diagonal
 from rectilinear.random import generator
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from rectilinear.errors import ConfigError, ShapeError, StructureError
 from rectilinear.maps.affine_block import AffineBlock, Shapes
 from rectilinear.maps.blocks import r2_each, worst_of
-from rectilinear.maps.costs import MAX_NUMBERS, first_of, flops_of, parameters_of, r2
-from rectilinear.maps.forms import (
+from rectilinear.maps.data_split import Portion, Portions
+from rectilinear.maps.map_forms import (
     Diagonal,
     FittedForm,
     Form,
@@ -23,7 +23,7 @@ from rectilinear.maps.forms import (
     numbers,
     products,
 )
-from rectilinear.maps.portions import Portion, Portions
+from rectilinear.maps.network_costs import MAX_NUMBERS, first_of, flops_of, parameters_of, r2
 from rectilinear.maps.spans import Through, flowing, take_facts
 from rectilinear.networks.batches import Batch
 from rectilinear.networks.passes import Output, call, forward

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from rectilinear.errors import RectilinearError, StructureError
 from rectilinear.maps.blocks import r2_each, worst_of
-from rectilinear.maps.costs import MAX_NUMBERS, first_of, r2
-from rectilinear.maps.folding import Folded, Way, fit_fold, gather
-from rectilinear.maps.neighbour_of_span import Neighbour, neighbour_of, set_weight
-from rectilinear.maps.portions import Portions
+from rectilinear.maps.data_split import Portions
+from rectilinear.maps.fold_fit import Folded, Way, fit_fold, gather
+from rectilinear.maps.fold_target import Neighbour, neighbour_of, set_weight
+from rectilinear.maps.network_costs import MAX_NUMBERS, first_of, r2
 from rectilinear.maps.spans import Span, without
 from rectilinear.networks.calls import copied
 from rectilinear.networks.passes import Output, call, forward

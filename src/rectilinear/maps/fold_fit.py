@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rectilinear.errors import StructureError
-from rectilinear.maps.neighbour_of_span import Neighbour, weight_of
+from rectilinear.maps.fold_target import Neighbour, weight_of
 from rectilinear.maps.spans import Span
 from rectilinear.networks.batches import Batch
 from rectilinear.networks.passes import Output, forward

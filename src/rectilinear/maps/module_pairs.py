@@ -15,8 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from rectilinear.maps.affine_block import AffineBlock
-from rectilinear.maps.fold_rules import ERRORS, RowsOnly, does_nothing
-from rectilinear.maps.forms import Diagonal
+from rectilinear.maps.fuse_rules import ERRORS, RowsOnly, does_nothing
+from rectilinear.maps.map_forms import Diagonal
 
 VALUE_READS = {"_local_scalar_dense", "is_nonzero", "equal", "nonzero", "allclose"}
 
