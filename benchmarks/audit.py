@@ -34,8 +34,8 @@ from rectilinear.analysis.surrogate import surrogate
 from rectilinear.analysis.symmetry import homogeneity, mirror_classifier, parity, sign_flip
 from rectilinear.errors import DataError
 from rectilinear.networks import data as points
-from rectilinear.networks.calls import as_network, evaluating
 from rectilinear.networks.data import task_for
+from rectilinear.networks.network import as_network, evaluating
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -27,8 +27,8 @@ import transformers
 import rectilinear as rl
 from rectilinear.maps.mean_jacobian import Span, mean_jacobians
 from rectilinear.networks.batches import read_batches
-from rectilinear.networks.calls import evaluating
-from rectilinear.networks.passes import forward
+from rectilinear.networks.forward_pass import forward
+from rectilinear.networks.network import evaluating
 
 RESULT = Path(__file__).parent / "results" / "layer_profile.md"
 KINDS = (ast.Module, ast.ClassDef, ast.FunctionDef)

@@ -34,9 +34,9 @@ from rectilinear.maps.fold_target import neighbour_of, set_weight
 from rectilinear.maps.linearize import read_for
 from rectilinear.maps.network_costs import Outputs, cost, outputs
 from rectilinear.maps.spans import span_of, without
-from rectilinear.networks.calls import copied, evaluating
-from rectilinear.networks.passes import forward
-from rectilinear.networks.vectors import vectors
+from rectilinear.networks.forward_pass import forward
+from rectilinear.networks.network import copied, evaluating
+from rectilinear.networks.token_vectors import vectors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

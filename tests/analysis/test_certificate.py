@@ -11,8 +11,8 @@ from makers_zoo import paired
 from rectilinear.analysis.symmetry import energies
 from rectilinear.analysis.two_layer import collapses, even_part, lower_bound, upper_bound
 from rectilinear.checks import tolerance
-from rectilinear.networks.layers import TwoLayer
 from rectilinear.networks.trace import Activation, leaky
+from rectilinear.networks.weight_matrices import TwoLayer
 
 
 def rand(*shape, seed):

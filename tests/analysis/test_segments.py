@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 import rectilinear as rl
 from rectilinear import errors
 from rectilinear.analysis.segments import bound
-from rectilinear.networks.calls import Resolution
+from rectilinear.networks.network import Resolution
 
 
 def rand(*shape: int, seed: int = 0) -> Tensor:

@@ -9,11 +9,11 @@ import rectilinear as rl
 from makers_hf import bert, gpt2, llama, token_batch, vit
 from rectilinear import errors
 from rectilinear.networks.batches import Batch, read_batches
-from rectilinear.networks.calls import evaluating
 from rectilinear.networks.embeddings import embeddings_of
-from rectilinear.networks.passes import forward
-from rectilinear.networks.samples import SampleSplit
-from rectilinear.networks.vectors import vectors
+from rectilinear.networks.forward_pass import forward
+from rectilinear.networks.network import evaluating
+from rectilinear.networks.sample_split import SampleSplit
+from rectilinear.networks.token_vectors import vectors
 
 TOKENS = token_batch(64)
 STARTS = {bert: "encoder.layer.0", gpt2: "transformer.h.0", llama: "model.layers.0"}

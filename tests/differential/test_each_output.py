@@ -7,7 +7,7 @@ from torch import nn
 
 import rectilinear as rl
 from rectilinear.networks.batches import Batch, read_batches
-from rectilinear.networks.samples import SampleSplit
+from rectilinear.networks.sample_split import SampleSplit
 
 SIZES = (1e6, 1.0, 1e-6)
 

@@ -8,7 +8,7 @@ import rectilinear as rl
 from rectilinear.errors import ConfigError, InputError, StructureError
 from rectilinear.networks.batches import Batch, read_batches
 from rectilinear.networks.data import HeldOut, repeated
-from rectilinear.networks.samples import SampleSplit
+from rectilinear.networks.sample_split import SampleSplit
 
 
 def rand(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 import rectilinear as rl
 from makers_zoo import D, Map, paired
-from rectilinear.networks.calls import as_network, resolution
 from rectilinear.networks.data import row_keys
+from rectilinear.networks.network import as_network, resolution
 
 HALF = (torch.float16, torch.bfloat16)
 

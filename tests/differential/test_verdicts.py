@@ -15,8 +15,8 @@ from rectilinear.analysis.measure import Subject
 from rectilinear.analysis.two_layer import collapses
 from rectilinear.errors import InputError
 from rectilinear.networks import data as points
-from rectilinear.networks.calls import as_network, evaluating
-from rectilinear.networks.layers import TwoLayer
+from rectilinear.networks.network import as_network, evaluating
+from rectilinear.networks.weight_matrices import TwoLayer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

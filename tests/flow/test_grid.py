@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rectilinear.errors import ConfigError
-from rectilinear.flow.methods import EndpointStep, grid
+from rectilinear.flow.integrators import EndpointStep, grid
 
 METHODS = st.sampled_from(["euler", "midpoint", "rk4", "magnus2", "magnus4"])
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from rectilinear.errors import ConfigError
-from rectilinear.flow.methods import METHODS, RungeKutta, method_named
+from rectilinear.flow.integrators import METHODS, RungeKutta, method_named
 
 
 @pytest.mark.parametrize("name", [name for name, m in METHODS.items() if isinstance(m, RungeKutta)])

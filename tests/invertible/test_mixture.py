@@ -18,7 +18,7 @@ from rectilinear.errors import (
 )
 from rectilinear.invertible import Invertible, MixtureMap, fit_mixture
 from rectilinear.invertible.base import autograd_logdet
-from rectilinear.invertible.mixture_roots import quantile_of_log
+from rectilinear.invertible.mixture_quantiles import quantile_of_log
 
 D = 6
 

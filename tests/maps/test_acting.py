@@ -9,7 +9,7 @@ from rectilinear.errors import ConfigError, InputError, StructureError
 from rectilinear.maps.affine_block import AffineBlock, BlockMoments, Shapes
 from rectilinear.maps.blocks import block_names
 from rectilinear.networks.batches import Batch, read_batches
-from rectilinear.networks.samples import SampleSplit
+from rectilinear.networks.sample_split import SampleSplit
 
 
 def held_out(model, x):

@@ -9,7 +9,7 @@ import rectilinear as rl
 from rectilinear.errors import CheckpointError, ConfigError, ShapeError, StructureError
 from rectilinear.maps.mean_jacobian import Span, mean_jacobians
 from rectilinear.networks.batches import read_batches
-from rectilinear.networks.calls import evaluating
+from rectilinear.networks.network import evaluating
 
 
 class Block(nn.Module):

@@ -18,11 +18,11 @@ from rectilinear.errors import (
     StructureError,
 )
 from rectilinear.networks.batches import Batch, read_batches
-from rectilinear.networks.calls import evaluating
-from rectilinear.networks.passes import call, constant_parameters, forward, pick
+from rectilinear.networks.forward_pass import call, constant_parameters, forward, pick
+from rectilinear.networks.network import evaluating
 from rectilinear.networks.places import block_names, find, inner
-from rectilinear.networks.samples import SampleSplit, sample_keys, sums_by_sample
-from rectilinear.networks.vectors import layout_of, on_vectors, vectors
+from rectilinear.networks.sample_split import SampleSplit, sample_keys, sums_by_sample
+from rectilinear.networks.token_vectors import layout_of, on_vectors, vectors
 
 X = torch.randn(10, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 Y = torch.arange(10) % 3

@@ -6,9 +6,9 @@ from torch import nn
 
 from makers_hf import bert, gpt2, llama, token_batch, vit
 from rectilinear.networks.batches import read_batches
-from rectilinear.networks.passes import call, forward
+from rectilinear.networks.forward_pass import call, forward
 from rectilinear.networks.places import block_names, find
-from rectilinear.networks.vectors import vectors
+from rectilinear.networks.token_vectors import vectors
 
 MODELS = {
     "bert": (bert, "encoder.layer"),

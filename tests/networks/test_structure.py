@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from makers_zoo import Map, free
-from rectilinear.networks.calls import as_network
-from rectilinear.networks.layers import chain, is_homogeneous, structure_of, two_layer
+from rectilinear.networks.network import as_network
 from rectilinear.networks.trace import INPUT
+from rectilinear.networks.weight_matrices import chain, is_homogeneous, structure_of, two_layer
 
 X = torch.randn(7, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 

@@ -17,9 +17,9 @@ from rectilinear.analysis.token_subject import TokenSubject
 from rectilinear.errors import ConfigError
 from rectilinear.networks import data as points
 from rectilinear.networks.batches import Tokenizer, one_batch, read_batches
-from rectilinear.networks.calls import as_network, check_module, evaluating, progress_of
 from rectilinear.networks.data import Task, are_rows, task_for
-from rectilinear.networks.passes import Output
+from rectilinear.networks.forward_pass import Output
+from rectilinear.networks.network import as_network, check_module, evaluating, progress_of
 from rectilinear.networks.places import inner
 from rectilinear.random import seeded
 

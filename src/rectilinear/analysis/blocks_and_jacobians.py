@@ -21,8 +21,8 @@ from rectilinear.maps.blocks import (
     worst_of,
 )
 from rectilinear.maps.local_map import LocalMap, differentiating
-from rectilinear.networks.calls import Network, is_scripted, parts
 from rectilinear.networks.data import repeated
+from rectilinear.networks.network import Network, is_scripted, parts
 from rectilinear.networks.places import named_parts
 from rectilinear.operators import to_dense
 from rectilinear.random import stream

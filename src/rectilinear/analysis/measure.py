@@ -11,9 +11,10 @@ from torch import Tensor
 
 from rectilinear.errors import InputError, NonFiniteError, StructureError
 from rectilinear.learning.mirror import sketch
-from rectilinear.networks.calls import Network
 from rectilinear.networks.data import Data, Task, row_keys
-from rectilinear.networks.layers import (
+from rectilinear.networks.network import Network
+from rectilinear.networks.trace import Structure
+from rectilinear.networks.weight_matrices import (
     Chain,
     TwoLayer,
     chain,
@@ -21,7 +22,6 @@ from rectilinear.networks.layers import (
     structure_of,
     two_layer,
 )
-from rectilinear.networks.trace import Structure
 from rectilinear.random import stream
 
 MIN_SIZE = 1e-150  # size of numbers whose squares are above zero in float64

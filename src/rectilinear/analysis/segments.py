@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rectilinear.analysis.measure import Measure, Subject, ratio, ratios
-from rectilinear.networks.calls import MARGIN, Resolution, resolution
+from rectilinear.networks.network import MARGIN, Resolution, resolution
 from rectilinear.random import stream
 
 NAME = "segments"

@@ -16,7 +16,7 @@ from torch import Tensor
 from rectilinear.analysis.measure import Measure, Subject, ratio, ratios
 from rectilinear.analysis.token_measures import exchanged
 from rectilinear.analysis.token_subject import TokenSubject
-from rectilinear.networks.calls import MARGIN, Resolution, resolution
+from rectilinear.networks.network import MARGIN, Resolution, resolution
 from rectilinear.numerics import lstsq
 from rectilinear.random import stream
 

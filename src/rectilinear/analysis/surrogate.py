@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from rectilinear.analysis.measure import Measure, Pass, Subject, ratio, ratios
-from rectilinear.networks.calls import (
+from rectilinear.networks.data import row_keys
+from rectilinear.networks.network import (
     MARGIN,
     RESOLUTION_ROWS,
     Resolution,
     resolution,
 )
-from rectilinear.networks.data import row_keys
 from rectilinear.numerics import RIDGES, Fit, Moments, Residuals
 from rectilinear.random import stream
 

@@ -17,7 +17,7 @@ from rectilinear.analysis.measure import Measure, Subject, ratio
 from rectilinear.errors import NonFiniteError
 from rectilinear.learning.mirror import asymmetric_fraction, mirror_pairs, of_unit_size
 from rectilinear.networks.data import row_keys
-from rectilinear.networks.layers import TwoLayer
+from rectilinear.networks.weight_matrices import TwoLayer
 from rectilinear.numerics import wilson_interval
 from rectilinear.random import stream
 
@@ -347,7 +347,7 @@ def energies(two: TwoLayer, root: Tensor) -> tuple[float, float]:
 
     Example:
         >>> from rectilinear.networks.trace import leaky
-        >>> from rectilinear.networks.layers import TwoLayer
+        >>> from rectilinear.networks.weight_matrices import TwoLayer
         >>> one, zero = torch.ones(1, 1), torch.zeros(1)
         >>> energies(TwoLayer(one, one, zero, zero, 0 * one, leaky(0.0)), torch.ones(1, 1).double())
         (0.25, 0.25)

@@ -20,10 +20,10 @@ from rectilinear.maps.blocks import (
     worst_of,
 )
 from rectilinear.networks.batches import Batch
-from rectilinear.networks.passes import forward
+from rectilinear.networks.forward_pass import forward
 from rectilinear.networks.places import block_names, named_parts
-from rectilinear.networks.samples import sums_by_sample
-from rectilinear.networks.vectors import Layout, on_vectors, vectors
+from rectilinear.networks.sample_split import sums_by_sample
+from rectilinear.networks.token_vectors import Layout, on_vectors, vectors
 from rectilinear.numerics import Fit, Moments
 
 NAME = "blocks"

@@ -12,8 +12,8 @@ from rectilinear.analysis.segments import MAX_PAIRS, MIN_PAIRS, bound_of
 from rectilinear.analysis.segments import NAME as SEGMENTS
 from rectilinear.analysis.symmetry import SCALES
 from rectilinear.analysis.token_subject import TokenPass, TokenSubject
-from rectilinear.networks.calls import MARGIN
-from rectilinear.networks.samples import sums_by_sample
+from rectilinear.networks.network import MARGIN
+from rectilinear.networks.sample_split import sums_by_sample
 from rectilinear.numerics import RIDGES, Fit, Moments
 
 RIDGE_ROWS = 2048  # vectors on which the ridge is chosen

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from rectilinear.errors import DtypeError, InputError, ShapeError
 from rectilinear.networks.batches import Batch, Batches
-from rectilinear.networks.calls import Resolution, copied, evaluating
 from rectilinear.networks.data import Task
+from rectilinear.networks.determinism import check_steady
 from rectilinear.networks.embeddings import embeddings_of
-from rectilinear.networks.passes import Output, forward
+from rectilinear.networks.forward_pass import Output, forward
+from rectilinear.networks.network import Resolution, copied, evaluating
 from rectilinear.networks.places import Place, find
-from rectilinear.networks.samples import SampleSplit
-from rectilinear.networks.steady import check_steady
-from rectilinear.networks.vectors import vectors
+from rectilinear.networks.sample_split import SampleSplit
+from rectilinear.networks.token_vectors import vectors
 from rectilinear.random import stream
 
 MAX_OUTPUTS = 4096  # outputs up to which each is looked at

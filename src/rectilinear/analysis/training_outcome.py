@@ -14,7 +14,7 @@ from rectilinear.analysis.symmetry import signed_labels
 from rectilinear.errors import RectilinearError
 from rectilinear.learning import predict, sign_imbalance
 from rectilinear.learning.two_layer import weight_error
-from rectilinear.networks.layers import Chain, TwoLayer
+from rectilinear.networks.weight_matrices import Chain, TwoLayer
 
 FLOOR = "floor"
 LOSSES = ("square", "logistic", "hinge")

@@ -21,10 +21,10 @@ from rectilinear.checks import check_batch
 from rectilinear.errors import InputError, StructureError
 from rectilinear.learning.mirror import clusters, mirrored, sketch
 from rectilinear.networks.batches import as_tensor
-from rectilinear.networks.calls import as_network, check_module, evaluating
-from rectilinear.networks.layers import TwoLayer, affine_map, structure_of, two_layer
+from rectilinear.networks.network import as_network, check_module, evaluating
 from rectilinear.networks.places import inner
 from rectilinear.networks.trace import Activation
+from rectilinear.networks.weight_matrices import TwoLayer, affine_map, structure_of, two_layer
 from rectilinear.random import stream
 
 ASCENTS = 16  # random and heaviest directions from which the bound from below climbs

@@ -10,7 +10,7 @@ from torch import nn
 
 from rectilinear.analysis.measure import Measure, Subject
 from rectilinear.analysis.two_layer import collapses
-from rectilinear.networks.layers import TwoLayer
+from rectilinear.networks.weight_matrices import TwoLayer
 
 Label = Literal["linear", "effectively linear", "not linear", "undecided"]
 UNCOVERED: tuple[str, ...] = ("LayerNorm", "RMSNorm", "GroupNorm", "MultiheadAttention", "Softmax")

@@ -30,7 +30,7 @@ from rectilinear.flow.integrate import (
     structured,
     transport,
 )
-from rectilinear.flow.methods import EndpointStep, Interval, Magnus, Node, RungeKutta, grid
+from rectilinear.flow.integrators import EndpointStep, Interval, Magnus, Node, RungeKutta, grid
 from rectilinear.flow.velocities import FixedFactors, TimeVarying
 from rectilinear.operators import (
     DENSE_LIMIT,

@@ -22,7 +22,7 @@ from rectilinear.errors import ConfigError, DtypeError, ShapeError, StructureErr
 from rectilinear.flow.collapse import propagate
 from rectilinear.flow.conditional import ROWS, class_index, class_probabilities, given_class
 from rectilinear.flow.integrate import integrate
-from rectilinear.flow.showing import generator_html
+from rectilinear.flow.notebook_view import generator_html
 from rectilinear.flow.velocities import TimeVarying
 from rectilinear.induced_space import InducedSpace
 from rectilinear.invertible import Invertible

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from rectilinear.errors import ConfigError, DtypeError, ShapeError
-from rectilinear.flow.methods import EndpointStep, Interval, Node, RungeKutta, check_times, grid
+from rectilinear.flow.integrators import EndpointStep, Interval, Node, RungeKutta, check_times, grid
 from rectilinear.flow.velocities import TimeVarying
 from rectilinear.operators import Identity, LowRank, Operator, ScalarPlusLowRank, expm
 from rectilinear.operators.matrix_functions import expm as matrix_expm
@@ -35,7 +35,7 @@ def integrate(
     """The state at ``t1`` of ``dz/dt = W(t) z`` from ``z`` at ``t0``: ``(..., n) -> (..., n)``.
 
     ``method="exact"`` takes the closed form of families that have one. Otherwise the steps are
-    those of :func:`~rectilinear.flow.methods.grid`, and
+    those of :func:`~rectilinear.flow.integrators.grid`, and
     :func:`~rectilinear.flow.collapse.propagate` gives their product.
 
     Raises:

@@ -18,7 +18,7 @@ from rectilinear.errors import (
     SingularOperatorError,
 )
 from rectilinear.invertible.base import Invertible
-from rectilinear.invertible.mixture_roots import (
+from rectilinear.invertible.mixture_quantiles import (
     EXACT,
     OF_FLOAT32,
     Accuracy,

@@ -23,10 +23,10 @@ from rectilinear.learning.deep_linear import two_block_init
 from rectilinear.learning.linear_network import Moments
 from rectilinear.learning.mirror import asymmetric_fraction
 from rectilinear.learning.two_layer import remains_linear, sign_imbalance
-from rectilinear.networks.calls import Network, as_network, copied, evaluating, is_scripted
-from rectilinear.networks.layers import structure_of
-from rectilinear.networks.passes import pick
+from rectilinear.networks.forward_pass import pick
+from rectilinear.networks.network import Network, as_network, copied, evaluating, is_scripted
 from rectilinear.networks.trace import Activation, Structure, Trace, leaky
+from rectilinear.networks.weight_matrices import structure_of
 from rectilinear.random import generator
 
 SMALL_STRENGTH = 1e-3  # of the strength that is learned: below it initial weights are small

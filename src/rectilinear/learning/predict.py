@@ -38,7 +38,7 @@ from rectilinear.learning.two_layer import (
     weight_error,
 )
 from rectilinear.networks.batches import as_tensor
-from rectilinear.networks.passes import pick
+from rectilinear.networks.forward_pass import pick
 
 MAX_STEP_CURVATURE = 0.05  # learning rate times curvature from which on every step is taken
 CURVE_POINTS = 301

@@ -26,7 +26,7 @@ from rectilinear.maps.map_forms import (
 from rectilinear.maps.network_costs import MAX_NUMBERS, first_of, flops_of, parameters_of, r2
 from rectilinear.maps.spans import Through, flowing, take_facts
 from rectilinear.networks.batches import Batch
-from rectilinear.networks.passes import Output, call, forward
+from rectilinear.networks.forward_pass import Output, call, forward
 from rectilinear.networks.places import inner
 
 BUDGET = 3e11  # products that go into the fit of one block: some ten seconds

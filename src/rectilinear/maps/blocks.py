@@ -12,8 +12,8 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from rectilinear.errors import ConfigError, DtypeError, StructureError
 from rectilinear.maps.affine_block import BlockMoments, Shapes
-from rectilinear.networks.calls import Network, parts
-from rectilinear.networks.passes import exchanged, flowing_argument, pick
+from rectilinear.networks.forward_pass import exchanged, flowing_argument, pick
+from rectilinear.networks.network import Network, parts
 from rectilinear.networks.places import block_names as block_names
 from rectilinear.networks.places import find, named_parts
 

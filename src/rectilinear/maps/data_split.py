@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rectilinear.errors import InputError
 from rectilinear.networks.batches import Batch, Batches
-from rectilinear.networks.samples import SampleSplit
+from rectilinear.networks.sample_split import SampleSplit
 
 Portion = Literal["fit", "choose", "test"]
 CHOSEN_ON = 0.2  # share of the samples that are not held out

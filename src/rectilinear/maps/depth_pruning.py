@@ -12,7 +12,7 @@ from rectilinear.maps.linearize import Linearized, linearize
 from rectilinear.maps.span_costs import SpanCosts, span_costs
 from rectilinear.maps.spans import main_list
 from rectilinear.networks.batches import Tokenizer
-from rectilinear.networks.passes import Output
+from rectilinear.networks.forward_pass import Output
 from rectilinear.networks.places import inner
 
 

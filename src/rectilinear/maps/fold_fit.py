@@ -13,9 +13,9 @@ from rectilinear.errors import StructureError
 from rectilinear.maps.fold_target import Neighbour, weight_of
 from rectilinear.maps.spans import Span
 from rectilinear.networks.batches import Batch
-from rectilinear.networks.passes import Output, forward
+from rectilinear.networks.forward_pass import Output, forward
 from rectilinear.networks.places import inner
-from rectilinear.networks.vectors import vectors
+from rectilinear.networks.token_vectors import vectors
 
 Way = Literal["map", "layer"]
 MAX_NUMBERS = 2**27  # numbers that are gathered for a fit: 512 MB in float32

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from rectilinear.errors import DtypeError, StructureError
 from rectilinear.maps.spans import Span
 from rectilinear.networks.batches import Batch
-from rectilinear.networks.passes import Output, forward
+from rectilinear.networks.forward_pass import Output, forward
 from rectilinear.networks.places import inner
-from rectilinear.networks.vectors import Layout, layout_of
+from rectilinear.networks.token_vectors import Layout, layout_of
 from rectilinear.random import stream
 
 SAMPLES = 2  # samples that the layer is tried on

@@ -15,10 +15,10 @@ from rectilinear.maps.fold_fit import Folded, Way, fit_fold, gather
 from rectilinear.maps.fold_target import Neighbour, neighbour_of, set_weight
 from rectilinear.maps.network_costs import MAX_NUMBERS, first_of, r2
 from rectilinear.maps.spans import Span, without
-from rectilinear.networks.calls import copied
-from rectilinear.networks.passes import Output, call, forward
+from rectilinear.networks.forward_pass import Output, call, forward
+from rectilinear.networks.network import copied
 from rectilinear.networks.places import inner
-from rectilinear.networks.vectors import vectors
+from rectilinear.networks.token_vectors import vectors
 
 AGREE = 3e-2  # times the root of machine precision: equal but for rounding
 CHECKED = 4  # samples that the smaller network is checked on

@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from rectilinear.errors import RectilinearError, StructureError
-from rectilinear.networks.passes import FAILURES
+from rectilinear.networks.forward_pass import FAILURES
 
 TAG = "_rectilinear_tag"  # the attribute of a tensor that says what it is in which mode
 TOKENS = count()

@@ -19,10 +19,10 @@ from rectilinear.errors import DtypeError, InputError, RectilinearError, ShapeEr
 from rectilinear.maps.fuse_rules import folded, may_fold
 from rectilinear.maps.module_pairs import Neighbours, from_graph, from_run
 from rectilinear.maps.network_costs import parameters_of
-from rectilinear.networks.calls import check_module, check_not_scripted, copied
-from rectilinear.networks.layers import guesses
-from rectilinear.networks.passes import constant_parameters
+from rectilinear.networks.forward_pass import constant_parameters
+from rectilinear.networks.network import check_module, check_not_scripted, copied
 from rectilinear.networks.places import inner
+from rectilinear.networks.weight_matrices import guesses
 
 EXACT = 1e-9  # relative error that folding may leave in float64
 ROUNDED = 10.0  # times the root of machine precision: the same, of a model not in float64

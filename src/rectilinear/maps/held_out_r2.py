@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from rectilinear.networks.samples import sums_by_sample
+from rectilinear.networks.sample_split import sums_by_sample
 from rectilinear.random import stream
 
 BOOTSTRAPS = 1000

@@ -17,8 +17,8 @@ from rectilinear.maps.map_fit import HELD_OUT, JACOBIAN_SAMPLES, Settings, fit_m
 from rectilinear.maps.map_report import LinearMap
 from rectilinear.maps.mean_jacobian import Positions, Span, tokens_of
 from rectilinear.networks.batches import Batches, Tokenizer, read_batches
-from rectilinear.networks.calls import evaluating
-from rectilinear.networks.passes import Output, forward
+from rectilinear.networks.forward_pass import Output, forward
+from rectilinear.networks.network import evaluating
 from rectilinear.networks.places import block_names, named_parts
 from rectilinear.random import check_seed
 

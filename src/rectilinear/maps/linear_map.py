@@ -13,7 +13,7 @@ from rectilinear.maps.map_fit import HELD_OUT, JACOBIAN_SAMPLES, Settings, fit_m
 from rectilinear.maps.map_report import LinearMap
 from rectilinear.maps.mean_jacobian import Positions, Span
 from rectilinear.networks.batches import Tokenizer, read_batches
-from rectilinear.networks.passes import Output
+from rectilinear.networks.forward_pass import Output
 from rectilinear.random import check_seed
 
 Method = Literal["least_squares", "mean_jacobian", "frozen_jacobian"]

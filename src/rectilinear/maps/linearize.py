@@ -28,7 +28,9 @@ from rectilinear.maps.network_costs import (
 )
 from rectilinear.maps.spans import Span, span_of
 from rectilinear.networks.batches import Batches, Tokenizer, read_batches
-from rectilinear.networks.calls import (
+from rectilinear.networks.determinism import PROBED, check_steady
+from rectilinear.networks.forward_pass import Output
+from rectilinear.networks.network import (
     as_network,
     check_module,
     check_not_scripted,
@@ -36,9 +38,7 @@ from rectilinear.networks.calls import (
     evaluating,
     progress_of,
 )
-from rectilinear.networks.passes import Output
 from rectilinear.networks.places import inner
-from rectilinear.networks.steady import PROBED, check_steady
 from rectilinear.random import seeded
 
 ROWS_AT_ONCE = 256  # samples in a batch of rows of numbers

@@ -17,8 +17,8 @@ from rectilinear.errors import ConfigError, NonFiniteError, ShapeError, Structur
 from rectilinear.maps.frozen import Frozen
 from rectilinear.maps.partial_network import FromPlace, from_place
 from rectilinear.networks.batches import Tokenizer
-from rectilinear.networks.calls import Network, as_network, evaluating
-from rectilinear.networks.passes import Output
+from rectilinear.networks.forward_pass import Output
+from rectilinear.networks.network import Network, as_network, evaluating
 from rectilinear.operators import SVD, Dense, Operator, to_dense, to_scipy
 from rectilinear.random import stream
 

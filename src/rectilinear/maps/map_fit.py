@@ -15,10 +15,10 @@ from rectilinear.maps.held_out_r2 import Affine, Judged
 from rectilinear.maps.map_report import LinearMap, MapReport
 from rectilinear.maps.mean_jacobian import JacobianMean, Rows, Span, mean_jacobians, rows_of
 from rectilinear.networks.batches import Batch, Batches
-from rectilinear.networks.calls import evaluating, progress_of
-from rectilinear.networks.passes import forward
-from rectilinear.networks.samples import SampleSplit
-from rectilinear.networks.steady import PROBED, check_steady
+from rectilinear.networks.determinism import PROBED, check_steady
+from rectilinear.networks.forward_pass import forward
+from rectilinear.networks.network import evaluating, progress_of
+from rectilinear.networks.sample_split import SampleSplit
 from rectilinear.numerics import Fit, Moments
 
 RIDGES = (0.0, 1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)  # times the mean variance of the columns

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from rectilinear.errors import NonFiniteError, ShapeError, StructureError
 from rectilinear.maps.frozen import Frozen
 from rectilinear.networks.batches import Batch
-from rectilinear.networks.passes import Output, constant_parameters, forward
-from rectilinear.networks.vectors import Layout, layout_of, vectors
+from rectilinear.networks.forward_pass import Output, constant_parameters, forward
+from rectilinear.networks.token_vectors import Layout, layout_of, vectors
 from rectilinear.random import stream
 
 Positions = Literal["same", "all"]
@@ -216,7 +216,7 @@ def mean_jacobians(
     token to another one has mean zero, and its noise is in the standard error.
 
     Args:
-        model: used in evaluation mode, inside :func:`~rectilinear.networks.calls.evaluating`.
+        model: used in evaluation mode, inside :func:`~rectilinear.networks.network.evaluating`.
         span: the places.
         batches: samples to average over.
         frozen: hold gates, attention weights and scales at their values.

@@ -14,9 +14,9 @@ from rectilinear.errors import DtypeError, InputError, NonFiniteError
 from rectilinear.maps.blocks import r2_each
 from rectilinear.networks.batches import Batch
 from rectilinear.networks.data import Task, task_for
-from rectilinear.networks.passes import Output, call, constant_parameters
+from rectilinear.networks.forward_pass import Output, call, constant_parameters
 from rectilinear.networks.places import inner
-from rectilinear.networks.vectors import vectors
+from rectilinear.networks.token_vectors import vectors
 
 MAX_NUMBERS = 2**26  # numbers of outputs that are kept: 256 MB in float32
 COUNTED = 4  # samples that operations are counted on

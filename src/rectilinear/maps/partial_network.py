@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from rectilinear.errors import ShapeError
 from rectilinear.networks.batches import Batch, Tokenizer, read_batches
-from rectilinear.networks.calls import evaluating
 from rectilinear.networks.embeddings import embeddings_of
-from rectilinear.networks.passes import Output, forward
+from rectilinear.networks.forward_pass import Output, forward
+from rectilinear.networks.network import evaluating
 from rectilinear.networks.places import Place
 
 

@@ -17,10 +17,10 @@ from rectilinear.maps.linearize import read_for
 from rectilinear.maps.network_costs import Cost, Loss, Outputs, Score, cost, first_of, outputs
 from rectilinear.maps.spans import Span, spans_within
 from rectilinear.networks.batches import Batch, Tokenizer
-from rectilinear.networks.calls import check_module, check_not_scripted, evaluating, progress_of
-from rectilinear.networks.passes import Output, forward
+from rectilinear.networks.forward_pass import Output, forward
+from rectilinear.networks.network import check_module, check_not_scripted, evaluating, progress_of
 from rectilinear.networks.places import inner
-from rectilinear.networks.vectors import Layout, layout_of, on_vectors, vectors
+from rectilinear.networks.token_vectors import Layout, layout_of, on_vectors, vectors
 from rectilinear.numerics import Moments
 from rectilinear.random import seeded
 

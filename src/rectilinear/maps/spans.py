@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from rectilinear.errors import ConfigError, StructureError
 from rectilinear.maps.block_count import holders_of_length, set_length
-from rectilinear.networks.passes import FLOWING
+from rectilinear.networks.forward_pass import FLOWING
 from rectilinear.networks.places import find, inner, named_parts
 
 LISTS = (nn.ModuleList, nn.Sequential)

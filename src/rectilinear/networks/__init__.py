@@ -5,17 +5,17 @@ network comes from:
 
 - :mod:`~rectilinear.networks.batches`: ``read_batches(data, model, labels, tokenizer=)`` makes of
   every form of data a re-iterable of ``Batch(args, kwargs, mask, labels)``, on the model's device.
-- :mod:`~rectilinear.networks.passes`: ``forward(model, batch, places, substitutes, output=)``
+- :mod:`~rectilinear.networks.forward_pass`: ``forward(model, batch, places, substitutes, output=)``
   runs one batch and returns the output tensor and the values at places inside.
 - :mod:`~rectilinear.networks.places`: ``find(model, "encoder.layer.3@input")``, a place; the names
   are those of the inner model, also through ``DataParallel``, ``torch.compile`` and wrappers.
-- :mod:`~rectilinear.networks.vectors`: a value ``(b, t, d)`` or ``(b, c, h, w)`` as vectors
+- :mod:`~rectilinear.networks.token_vectors`: a value ``(b, t, d)`` or ``(b, c, h, w)`` as vectors
   ``(n, d)``, with the sample that each belongs to; a function of vectors on the whole value.
-- :mod:`~rectilinear.networks.samples`: which samples are held out; sums by sample.
-- :mod:`~rectilinear.networks.calls`: ``evaluating(model)``, inside which all of this runs, and a
+- :mod:`~rectilinear.networks.sample_split`: which samples are held out; sums by sample.
+- :mod:`~rectilinear.networks.network`: ``evaluating(model)``, inside which all of this runs, and a
   network as a function of rows.
 - :mod:`~rectilinear.networks.data`: rows and labels of such a function.
-- :mod:`~rectilinear.networks.trace`, :mod:`~rectilinear.networks.layers`: its operations.
+- :mod:`~rectilinear.networks.trace`, :mod:`~rectilinear.networks.weight_matrices`: its operations.
 
 Nothing changes the model: hooks, modes and random numbers are as before, also after an error.
 """

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from rectilinear.errors import ConfigError, DtypeError, InputError, StructureError
 from rectilinear.networks.batches import Batch
-from rectilinear.networks.passes import Output, forward, pick
+from rectilinear.networks.forward_pass import Output, forward, pick
 from rectilinear.networks.places import Place, block_names, find, named_parts
 from rectilinear.random import stream
 
@@ -24,7 +24,7 @@ def embeddings_of(model: nn.Module, batch: Batch, output: Output = None) -> Plac
 
     Tried by exchange: with other ids in the batch and the old value at the place, the output is the
     old one. The input of the first layer is tried first, then the outputs of modules in the order
-    in which they are ready. Call it inside :func:`~rectilinear.networks.calls.evaluating`.
+    in which they are ready. Call it inside :func:`~rectilinear.networks.network.evaluating`.
 
     Args:
         model: the module.

@@ -16,7 +16,7 @@ from rectilinear import flow as flows
 from rectilinear.datasets import Images
 from rectilinear.flow import LinearFlow
 from rectilinear.flow.generator import postprocessing
-from rectilinear.flow.methods import METHODS
+from rectilinear.flow.integrators import METHODS
 from rectilinear.metrics import (
     FeatureNetwork,
     GenerationScores,

@@ -11,7 +11,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
-from rectilinear.deeplinear import inference
+from rectilinear.deeplinear import statistical_tests
 from rectilinear.deeplinear.study.result import StudyResult
 from rectilinear.plots import canvas
 from rectilinear.plots.charts import ROLES
@@ -95,7 +95,7 @@ def success(result: StudyResult) -> Figure:
     for i, (name, group) in enumerate(families(result).items()):
         x = np.array([result.models[m].depth for m in group])
         cells = [result.cell(m)["success"] for m in group]
-        rates = [inference.wilson(int(cell.sum()), len(cell)) for cell in cells]
+        rates = [statistical_tests.wilson(int(cell.sum()), len(cell)) for cell in cells]
         value, low, high = (
             np.array([getattr(rate, part) for rate in rates]) for part in ("value", "low", "high")
         )
@@ -118,7 +118,7 @@ def survival(result: StudyResult, family: str) -> Figure:
     group = families(result)[family]
     for i, m in enumerate(group):
         cell = result.cell(m)
-        curve = inference.kaplan_meier(cell["steps"], cell["reached"])
+        curve = statistical_tests.kaplan_meier(cell["steps"], cell["reached"])
         colour = ramp(i, len(group))
         x = np.concatenate([[1.0], np.maximum(curve.times, 1.0), [result.steps]])
         share = np.concatenate(
@@ -151,7 +151,9 @@ def time(result: StudyResult) -> Figure:
         )
         x = np.array([result.models[m].depth for m in group], dtype=float)
         cells = [result.cell(m) for m in group]
-        medians = [inference.kaplan_meier(cell["steps"], cell["reached"]).median for cell in cells]
+        medians = [
+            statistical_tests.kaplan_meier(cell["steps"], cell["reached"]).median for cell in cells
+        ]
         value, low, high = (
             np.array([getattr(est, part) for est in medians]) for part in ("value", "low", "high")
         )

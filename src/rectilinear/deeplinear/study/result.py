@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rectilinear.deeplinear import inference
+from rectilinear.deeplinear import statistical_tests
 from rectilinear.deeplinear.diagnosis import STATES
 from rectilinear.deeplinear.study.design import Model
 from rectilinear.deeplinear.study.measure import Columns
@@ -122,10 +122,10 @@ class StudyResult:
     def _line(self, m: int, noise: float) -> dict[str, Any]:
         model, cell = self.models[m], self.cell(m, noise)
         n = len(cell["trial"])
-        success = inference.wilson(int(cell["success"].sum()), n)
-        steps = inference.Estimate(np.nan, np.nan, np.nan)
+        success = statistical_tests.wilson(int(cell["success"].sum()), n)
+        steps = statistical_tests.Estimate(np.nan, np.nan, np.nan)
         if model.trained:
-            steps = inference.kaplan_meier(cell["steps"], cell["reached"]).median
+            steps = statistical_tests.kaplan_meier(cell["steps"], cell["reached"]).median
         return {
             "noise": noise,
             "model": self.names[m],
@@ -169,7 +169,7 @@ class StudyResult:
             for name in ("test_p", "steps_p"):
                 known = [i for i, line in enumerate(found) if np.isfinite(line[name])]
                 for i, p in zip(
-                    known, inference.holm([found[i][name] for i in known]), strict=True
+                    known, statistical_tests.holm([found[i][name] for i in known]), strict=True
                 ):
                     found[i][name] = p
             lines += [{"noise": noise, **line} for line in found]
@@ -184,7 +184,9 @@ class StudyResult:
         steps_p = np.nan
         if shallow != m:
             pair = [(c["steps"], c["reached"]) for c in (cell, cells[shallow])]
-            steps_p = inference.paired_logrank(*pair[0], *pair[1], overlap=self.overlap or 0.0)
+            steps_p = statistical_tests.paired_logrank(
+                *pair[0], *pair[1], overlap=self.overlap or 0.0
+            )
         return {
             "model": self.names[m],
             "against": self.names[base],
@@ -198,10 +200,10 @@ class StudyResult:
         """The p value of paired differences of test error; NaN for folds on which one diverged."""
         if self.overlap is None:
             # It compares ranks: a diverged network is last.
-            return inference.wilcoxon(np.minimum(differences, np.finfo(float).max))
+            return statistical_tests.wilcoxon(np.minimum(differences, np.finfo(float).max))
         if not np.isfinite(differences).all():
             return np.nan
-        return inference.corrected_t(differences, self.overlap)
+        return statistical_tests.corrected_t(differences, self.overlap)
 
     def tidy(self) -> Columns:
         """The columns, with the settings of each row's model in place of its index."""

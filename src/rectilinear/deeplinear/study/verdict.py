@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rectilinear.deeplinear import inference
+from rectilinear.deeplinear import statistical_tests
 
 if TYPE_CHECKING:
     from rectilinear.deeplinear.study.result import StudyResult
@@ -94,7 +94,7 @@ def _steps(result: StudyResult, group: list[int], lines: list[dict[str, Any]]) -
     medians = {}
     for m in (shallow, *different):
         cell = result.cell(m)
-        medians[m] = inference.kaplan_meier(cell["steps"], cell["reached"]).median.value
+        medians[m] = statistical_tests.kaplan_meier(cell["steps"], cell["reached"]).median.value
     base = medians.pop(shallow)
     if len(group) == 1:
         return []
@@ -129,7 +129,7 @@ def _medians_apart(result: StudyResult, group: list[int]) -> str:
     medians = []
     for m in group:
         cell = result.cell(m)
-        medians.append(inference.kaplan_meier(cell["steps"], cell["reached"]).median.value)
+        medians.append(statistical_tests.kaplan_meier(cell["steps"], cell["reached"]).median.value)
     low, high = min(medians), max(medians)
     if not np.isfinite(high) or high <= SAME_STEPS * low:
         return ""

@@ -24,7 +24,7 @@ from rectilinear import plots
 from rectilinear.deeplinear import Synthetic, escape_time, train_ensemble
 from rectilinear.deeplinear.diagnosis import UNIFORM_SIZE
 from rectilinear.deeplinear.ensemble import Optimizer
-from rectilinear.deeplinear.inference import Estimate, kaplan_meier
+from rectilinear.deeplinear.statistical_tests import Estimate, kaplan_meier
 from rectilinear.papers import Claim
 from rectilinear.papers.lakkapragada2023_depth import BUDGET
 from rectilinear.plots import canvas

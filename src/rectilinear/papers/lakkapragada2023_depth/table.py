@@ -20,7 +20,7 @@ import numpy as np
 
 from rectilinear import plots
 from rectilinear.deeplinear import StudyResult, deep_linear
-from rectilinear.deeplinear.inference import wilson
+from rectilinear.deeplinear.statistical_tests import wilson
 from rectilinear.papers import Claim
 from rectilinear.papers.lakkapragada2023_depth import MAX_DISTANCE, overlap, study
 from rectilinear.plots import canvas

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from rectilinear.errors import InputError
 from rectilinear.networks.batches import Batch
-from rectilinear.networks.passes import Output, call
+from rectilinear.networks.forward_pass import Output, call
 
 EQUAL_OUTPUTS = 3e-2  # times the root of machine precision: equal but for the order of sums
 SINGLE = 1e-4  # what batches of other sizes may change, below float64
@@ -51,7 +51,7 @@ def twice(run: Callable[[], Tensor]) -> tuple[Tensor, bool]:
 def check_steady(model: nn.Module, batch: Batch, output: Output = None) -> None:
     """Raise for a network that is random, or in which samples of a batch act on each other.
 
-    Call it inside :func:`~rectilinear.networks.calls.evaluating`.
+    Call it inside :func:`~rectilinear.networks.network.evaluating`.
 
     Raises:
         InputError: with what to do.

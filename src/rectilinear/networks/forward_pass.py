@@ -55,7 +55,7 @@ def forward(
 ) -> Pass:
     """The output of the model for a batch, and the values at places inside.
 
-    Call it inside :func:`~rectilinear.networks.calls.evaluating`. A value is that of the tensor
+    Call it inside :func:`~rectilinear.networks.network.evaluating`. A value is that of the tensor
     that flows on: the first floating-point tensor of a tuple, mapping or dataclass, and of the
     arguments of a module the one named as a hidden state, else the first. An input is read before
     its module runs, so that operations in place change nothing of it.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rectilinear.checks import tolerance
 from rectilinear.errors import NonFiniteError, StructureError
-from rectilinear.networks.calls import PROBE_ROWS, Network
+from rectilinear.networks.network import PROBE_ROWS, Network
 from rectilinear.networks.trace import INPUT, UNKNOWN, Activation, Structure, Trace, leaky, trace
 from rectilinear.random import generator
 

@@ -17,9 +17,9 @@ from torch.func import functional_call
 from rectilinear.checks import check_floating, check_values
 from rectilinear.errors import DtypeError, InputError, NonFiniteError, ShapeError, StructureError
 from rectilinear.networks.batches import Batch
-from rectilinear.networks.passes import Output, call, pick
+from rectilinear.networks.determinism import allowed_between_batches, sequence_first, twice
+from rectilinear.networks.forward_pass import Output, call, pick
 from rectilinear.networks.places import inner
-from rectilinear.networks.steady import allowed_between_batches, sequence_first, twice
 
 PROBE_ROWS = 8  # rows that the checks run on
 MAX_WEIGHTS = 2**27  # numbers of a model that are copied into another precision: 1 GB in float64
@@ -40,8 +40,8 @@ class Network:
         state: weights and buffers that take the place of the model's own, by name; None for its
             own.
         argument: the name of the argument that takes the rows; None for the first.
-        output: what of the model's output counts, as :func:`~rectilinear.networks.passes.pick`
-            takes it.
+        output: the part of the model's output that counts, as in
+            :func:`~rectilinear.networks.forward_pass.pick`.
     """
 
     model: nn.Module
@@ -161,7 +161,8 @@ def as_network(
     Args:
         model: the module.
         x: rows.
-        output: what of its output counts, as :func:`~rectilinear.networks.passes.pick` takes it.
+        output: the part of its output that counts, as in
+            :func:`~rectilinear.networks.forward_pass.pick`.
         argument: the name of the argument that takes the rows; None for the first.
 
     Raises:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from rectilinear.deeplinear import Synthetic, inference, train_ensemble
+from rectilinear.deeplinear import Synthetic, statistical_tests, train_ensemble
 from rectilinear.errors import InputError, NonFiniteError, ShapeError
 
 LEVEL, SLACK, SIMULATIONS = (
@@ -31,7 +31,7 @@ def censored(
 @pytest.mark.slow
 def test_wilcoxon_rejects_at_its_level() -> None:
     rng = np.random.default_rng(0)
-    p_values = [inference.wilcoxon(rng.laplace(size=40)) for _ in range(SIMULATIONS)]
+    p_values = [statistical_tests.wilcoxon(rng.laplace(size=40)) for _ in range(SIMULATIONS)]
     assert rejections(p_values) == pytest.approx(LEVEL, abs=SLACK)
 
 
@@ -47,7 +47,7 @@ def test_paired_logrank_rejects_at_its_level(pairs: int, share: float) -> None:
         )
         times = np.exp(logs)
         left, right = ((np.minimum(t, 2.0), t <= 2.0) for t in times)
-        p_values.append(inference.paired_logrank(*left, *right))
+        p_values.append(statistical_tests.paired_logrank(*left, *right))
     assert rejections(p_values) == pytest.approx(LEVEL, abs=SLACK)
 
 
@@ -72,7 +72,7 @@ def test_paired_logrank_rejects_at_its_level_on_a_study() -> None:
             for seed in seeds
         ]
         pair = [(np.where(run.converged, run.hit, 1000), run.converged) for run in runs]
-        p_values.append(inference.paired_logrank(*pair[0], *pair[1]))
+        p_values.append(statistical_tests.paired_logrank(*pair[0], *pair[1]))
         common.append(
             stats.logrank(*(stats.CensoredData.right_censored(t, ~done) for t, done in pair)).pvalue
         )
@@ -96,7 +96,9 @@ def test_paired_logrank_adds_up_to_the_logrank_statistic() -> None:
     d = (done - hazard)[:40] - (done - hazard)[40:]
     assert d.sum() == pytest.approx(2 * (here.sum() - expected))
     z = abs(d.sum()) / np.sqrt(d @ d)
-    assert inference.paired_logrank(left, here, right, there) == pytest.approx(2 * stats.norm.sf(z))
+    assert statistical_tests.paired_logrank(left, here, right, there) == pytest.approx(
+        2 * stats.norm.sf(z)
+    )
 
 
 def test_corrected_t_rejects_at_its_level_where_folds_share_their_data() -> None:
@@ -108,8 +110,8 @@ def test_corrected_t_rejects_at_its_level_where_folds_share_their_data() -> None
     p_values, plain = [], []
     for _ in range(SIMULATIONS):
         d = np.sqrt(shared) * rng.normal() + np.sqrt(1 - shared) * rng.normal(size=folds)
-        p_values.append(inference.corrected_t(d, fraction))
-        plain.append(inference.corrected_t(d, 1e-12))
+        p_values.append(statistical_tests.corrected_t(d, fraction))
+        plain.append(statistical_tests.corrected_t(d, 1e-12))
     assert rejections(p_values) == pytest.approx(LEVEL, abs=SLACK)
     assert rejections(plain) > 0.2, "what the correction is for"
 
@@ -127,13 +129,15 @@ def test_corrected_t_on_two_learners_of_equal_error() -> None:
         inside, outside = order[:, test:], order[:, :test]
         slopes = (x[inside] * y[inside, None]).sum(1) / (x[inside] ** 2).sum(1)
         errors = ((y[outside][..., None] - slopes[:, None] * x[outside]) ** 2).mean(1)
-        p_values.append(inference.corrected_t(errors[:, 0] - errors[:, 1], test / (n - test)))
+        p_values.append(
+            statistical_tests.corrected_t(errors[:, 0] - errors[:, 1], test / (n - test))
+        )
     assert rejections(p_values) <= LEVEL + SLACK
 
 
 def test_holm_keeps_the_chance_of_any_false_rejection() -> None:
     rng = np.random.default_rng(4)
-    adjusted = [min(inference.holm(rng.random(10).tolist())) for _ in range(SIMULATIONS)]
+    adjusted = [min(statistical_tests.holm(rng.random(10).tolist())) for _ in range(SIMULATIONS)]
     assert rejections(adjusted) == pytest.approx(1 - 0.995**10, abs=SLACK)
 
 
@@ -149,13 +153,13 @@ def test_holm_by_its_definition(p: list[float]) -> None:
     # maximum is largest.
     last = [len(p) - 1 - ordered[::-1].index(value) for value in p]
     by_hand = [max(min(1.0, (len(p) - j) * ordered[j]) for j in range(i + 1)) for i in last]
-    assert inference.holm(p) == pytest.approx(by_hand)
+    assert statistical_tests.holm(p) == pytest.approx(by_hand)
 
 
 @pytest.mark.parametrize("rate", [0.02, 0.5, 0.9])
 def test_wilson_covers(rate: float) -> None:
     n = 100
-    intervals = [inference.wilson(k, n) for k in range(n + 1)]
+    intervals = [statistical_tests.wilson(k, n) for k in range(n + 1)]
     inside = [interval.low <= rate <= interval.high for interval in intervals]
     coverage = float(stats.binom.pmf(np.arange(n + 1), n, rate)[inside].sum())
     assert coverage == pytest.approx(0.95, abs=0.035), (
@@ -168,7 +172,8 @@ def test_wilson_covers(rate: float) -> None:
 def test_kaplan_meier_interval_of_the_median_covers(budget: float) -> None:
     rng, truth = np.random.default_rng(5), np.log(2)
     found = [
-        inference.kaplan_meier(*censored(rng, 80, budget)).median for _ in range(SIMULATIONS // 2)
+        statistical_tests.kaplan_meier(*censored(rng, 80, budget)).median
+        for _ in range(SIMULATIONS // 2)
     ]
     coverage = np.mean([estimate.low <= truth <= estimate.high for estimate in found])
     assert coverage == pytest.approx(0.95, abs=0.025)
@@ -184,7 +189,7 @@ def test_kaplan_meier_by_its_definition(runs: list[tuple[int, bool]]) -> None:
         under_way = sum(other >= time for other in times)
         share *= 1 - sum(other == time and done for other, done in runs) / under_way
         by_hand.append((float(time), share))
-    curve = inference.kaplan_meier(times, arrived)
+    curve = statistical_tests.kaplan_meier(times, arrived)
     assert list(curve.times) == [time for time, _ in by_hand]
     np.testing.assert_allclose(curve.share, [share for _, share in by_hand], atol=1e-12)
     assert np.all(curve.low <= curve.share + 1e-12)
@@ -193,32 +198,33 @@ def test_kaplan_meier_by_its_definition(runs: list[tuple[int, bool]]) -> None:
 
 
 def test_nothing_to_tell_apart() -> None:
-    assert inference.wilcoxon([0.0, 0.0]) == 1.0
-    assert inference.corrected_t([0.0, 0.0], 0.1) == 1.0
-    assert inference.corrected_t([0.5, 0.5], 0.1) == 0.0
-    assert inference.paired_logrank([5, 5], [False, False], [5, 5], [False, False]) == 1.0
-    assert inference.paired_logrank([5], [True], [5], [True]) == 1.0
+    assert statistical_tests.wilcoxon([0.0, 0.0]) == 1.0
+    assert statistical_tests.corrected_t([0.0, 0.0], 0.1) == 1.0
+    assert statistical_tests.corrected_t([0.5, 0.5], 0.1) == 0.0
+    assert statistical_tests.paired_logrank([5, 5], [False, False], [5, 5], [False, False]) == 1.0
+    assert statistical_tests.paired_logrank([5], [True], [5], [True]) == 1.0
     assert (
-        inference.paired_logrank([5, 5], [True, True], [9, 9], [False, False], overlap=0.25) < 1e-6
+        statistical_tests.paired_logrank([5, 5], [True, True], [9, 9], [False, False], overlap=0.25)
+        < 1e-6
     )
-    assert inference.paired_logrank([5, 5], [True, True], [9, 9], [False, False]) == 0.5, (
+    assert statistical_tests.paired_logrank([5, 5], [True, True], [9, 9], [False, False]) == 0.5, (
         "two pairs say no more"
     )
-    never = inference.kaplan_meier([5, 5], [False, False])
+    never = statistical_tests.kaplan_meier([5, 5], [False, False])
     assert never.median.low == np.inf
     assert not len(never.times)
 
 
 def test_what_is_no_data() -> None:
     with pytest.raises(InputError, match="3 successes of 2"):
-        inference.wilson(3, 2)
+        statistical_tests.wilson(3, 2)
     with pytest.raises(ShapeError, match="one boolean a time"):
-        inference.kaplan_meier([], [])
+        statistical_tests.kaplan_meier([], [])
     with pytest.raises(ShapeError, match="2 runs and 1 others"):
-        inference.paired_logrank([1, 2], [True, True], [1], [True])
+        statistical_tests.paired_logrank([1, 2], [True, True], [1], [True])
     with pytest.raises(NonFiniteError, match="times"):
-        inference.kaplan_meier([np.inf], [False])
+        statistical_tests.kaplan_meier([np.inf], [False])
     with pytest.raises(ShapeError, match="two folds"):
-        inference.corrected_t([1.0], 0.1)
+        statistical_tests.corrected_t([1.0], 0.1)
     with pytest.raises(InputError, match="test_fraction"):
-        inference.corrected_t([1.0, 2.0], 0.0)
+        statistical_tests.corrected_t([1.0, 2.0], 0.0)

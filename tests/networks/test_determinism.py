@@ -7,8 +7,8 @@ from torch import nn
 import rectilinear as rl
 from rectilinear.errors import InputError, RectilinearError
 from rectilinear.networks.batches import Batch
-from rectilinear.networks.calls import evaluating
-from rectilinear.networks.steady import check_steady, twice
+from rectilinear.networks.determinism import check_steady, twice
+from rectilinear.networks.network import evaluating
 
 
 class Noisy(nn.Module):
