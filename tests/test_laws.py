@@ -104,6 +104,7 @@ def test_superposition_and_adjoint_everywhere(index: int, share: int) -> None:
         assert (left - right).abs().max() <= SUPERPOSITION * left.abs().max().clamp_min(1), name
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", names(MAPS))
 def test_every_operator_with_one_network(name: str) -> None:
     """All properties, the networks on vectors in turn."""

@@ -66,6 +66,7 @@ def test_version() -> None:
     assert rl.__version__ == version("rectilinear")
 
 
+@pytest.mark.whole
 def test_import_needs_no_torch() -> None:
     code = (
         "import sys, rectilinear as rl; rl.__version__; dir(rl); import rectilinear.errors, "

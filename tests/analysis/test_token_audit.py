@@ -28,6 +28,7 @@ def strong(model: nn.Module) -> nn.Module:
     return model
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("make", STARTS, ids=lambda make: make.__name__)
 def test_transformers_are_not_linear_from_their_embeddings_on(make: object) -> None:
     found = rl.audit(strong(make()), TOKENS, measures=["blocks"], progress=False)

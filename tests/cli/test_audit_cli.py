@@ -124,6 +124,7 @@ def test_outputs_are_judged_each_or_together(folder, ask):
     assert labels == ["not linear", "effectively linear", "not linear"]
 
 
+@pytest.mark.whole
 def test_a_folder_of_a_transformer_and_its_texts(tmp_path, ask, monkeypatch, capsys):
     makers = pytest.importorskip("makers_hf")
     makers.write_bert(tmp_path / "bert")

@@ -45,6 +45,7 @@ def wave(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.whole
 def test_forecast_of_a_system(run: Path, ask: Ask, tmp_path: Path) -> None:
     answer = ask("forecast", run, "--steps", 30, "--out", tmp_path)
     assert np.load(answer["array"]).shape == (100, 31, 2)
@@ -89,6 +90,7 @@ def test_a_fit_without_a_network_is_no_training(wave: Path, ask: Ask, tmp_path: 
     assert cli.main([*map(str, ("train", "koopman", "--out", tmp_path / "run"))]) == 2
 
 
+@pytest.mark.whole
 def test_the_same_command_goes_on_and_ends_alike(run: Path, ask: Ask, tmp_path: Path) -> None:
     size = ("--set", "count=40", "--set", "steps=60", "--set", "fit.backward=20")
     before = np.load(ask("forecast", run, "--steps", 20, "--out", tmp_path)["array"])

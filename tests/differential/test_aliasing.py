@@ -48,6 +48,7 @@ def numbers(value: object) -> object:
     return float(f"{value:.9g}") if isinstance(value, float) else value
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", IN_PLACE)
 def test_in_place_and_not_are_one_network(name):
     x, y = rand(60, 5), torch.arange(60) % 3

@@ -88,6 +88,7 @@ BANDS = [
 ]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(("name", "scale"), BANDS)
 def test_the_band_contains_training_or_it_is_refused(name: str, scale: float) -> None:
     activation, lr, steps = ACTIVATIONS[name], 0.05, STEPS[scale]

@@ -156,6 +156,7 @@ def test_options_out_of_range_are_refused_before_the_training(
         recipes.train(name, recipe, tmp_path / "run")
 
 
+@pytest.mark.whole
 def test_a_run_of_a_rank_that_it_has_not_is_sampled_at_another(
     tmp_path: Path, ask_error: Callable[..., str]
 ) -> None:

@@ -76,6 +76,7 @@ def test_at_one(make) -> None:
     assert dense(W.endpoint(1.0)).isfinite().all()
 
 
+@pytest.mark.whole
 @families
 def test_transport(make) -> None:
     W = make()

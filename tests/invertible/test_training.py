@@ -28,6 +28,7 @@ NETWORKS = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     "kind", [pytest.param(k, marks=pytest.mark.slow) if k == "vit" else k for k in NETWORKS]
 )

@@ -91,6 +91,7 @@ def test_forecast_beats_the_linear_baseline(
     assert theirs > 5 * ours
 
 
+@pytest.mark.whole
 def test_powers_equal_stepping(pendulum: tuple[Koopman, Windows], held: torch.Tensor) -> None:
     model, _ = pendulum
     f = model.linearizer()
@@ -135,6 +136,7 @@ def test_radius_is_at_most_one_where_asked() -> None:
         assert stable or radius == pytest.approx(np.exp(0.02), abs=1e-6)
 
 
+@pytest.mark.whole
 def test_lookahead_features_tell_attractors_apart() -> None:
     states, times = simulate_system("duffing", count=120, steps=80)
     held = simulate_system("duffing", count=200, steps=60, seed=5).states.numpy()
@@ -157,6 +159,7 @@ def test_a_linear_system_needs_no_look_ahead() -> None:
     assert model.lift.features.fourier == 0
 
 
+@pytest.mark.whole
 def test_irregular_times_give_the_modes_of_regular_ones() -> None:
     data = simulate_system("pendulum", count=80, steps=90, jitter=0.3)
     held = simulate_system("pendulum", count=50, steps=40, seed=5)

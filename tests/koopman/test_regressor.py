@@ -48,6 +48,7 @@ def test_unstable_models_refuse() -> None:
         model.predict(x[:1], 1_000_000)
 
 
+@pytest.mark.whole
 def test_learned_features_lower_the_loss() -> None:
     data = simulate_system("duffing", count=40, steps=60)
     torch.manual_seed(0)

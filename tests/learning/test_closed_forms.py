@@ -140,6 +140,7 @@ def test_riccati_refuses() -> None:
         )
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("depth", [2, 3, 4, 5])
 @pytest.mark.parametrize("u0", [0.3, 1.9])
 @pytest.mark.each_value
@@ -172,6 +173,7 @@ def test_deep_mode_over_twelve_decades() -> None:
         deep_mode_time(1.0, s, u0, depth)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("depth", [2, 3, 4, 5])
 def test_deep_relu_manifold(symmetric: Make, chain: Make, depth: int) -> None:
     x, y = symmetric(white=True)

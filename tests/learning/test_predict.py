@@ -75,6 +75,7 @@ def test_small_starts_are_predicted(symmetric: Make, chain: Make) -> None:
     assert found.plateau_time < found.half_time < 1500
 
 
+@pytest.mark.whole
 def test_default_starts_are_predicted_within_percents(symmetric: Make) -> None:
     x, y = symmetric(d=5, n=40)
     y = 2 * y
@@ -89,6 +90,7 @@ def test_default_starts_are_predicted_within_percents(symmetric: Make) -> None:
         assert (found.loss - loss).abs().max() < 0.06 * float(loss[0] - loss[-1])
 
 
+@pytest.mark.whole
 def test_closed_forms_are_used_where_they_hold(symmetric: Make, chain: Make) -> None:
     x, y = symmetric(d=3, n=12, white=True)
     small = chain(
@@ -125,6 +127,7 @@ def small_weights(model: nn.Sequential) -> tuple[Tensor, Tensor]:
     return first.weight.detach(), last.weight.detach()
 
 
+@pytest.mark.whole
 def test_many_steps_at_once_are_those_one_by_one(symmetric: Make, chain: Make) -> None:
     x, y = symmetric(d=3, n=12)
     model = chain(learning.antisymmetric_pairs(*initial(3, 1, 0.05)), nn.ReLU)
@@ -302,6 +305,7 @@ def test_nothing_to_learn(chain: Make) -> None:
     assert found.to_json()["plateau_time"] is None
 
 
+@pytest.mark.whole
 def test_the_gradient_flow_of_any_module_and_loss() -> None:
     model = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1)).double()
     model[0].bias.requires_grad_(requires_grad=False)

@@ -161,6 +161,7 @@ def test_log_prob_by_the_jacobian_of_f(seed: int) -> None:
     torch.testing.assert_close(flat, expected - normal.log_prob(x0), rtol=1e-7, atol=1e-7)
 
 
+@pytest.mark.whole
 def test_log_prob_of_images_is_normalised() -> None:
     """A density on the plane integrates to one."""
     shape = (1, 1, 2)

@@ -73,6 +73,7 @@ def test_a_model_that_scales_by_the_number_of_a_block_is_refused():
         rl.linearize(model, makers.token_batch(60), blocks="h.1:h.2", fold=True, progress=False)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("name", SPANS)
 def test_half_precision(name, dtype):

@@ -10,6 +10,7 @@ from rectilinear.papers.berman2025_linearizer import projector
 from rectilinear.training import TrainConfig
 
 
+@pytest.mark.whole
 def test_idempotence_needs_no_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     short = TrainConfig(steps=3, batch_size=20, device="cpu")
     tiny = replace(

@@ -40,6 +40,7 @@ def test_svg_is_one_scalable_element_in_the_colours_of_its_page(name: str) -> No
     )
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", CHARTS)
 def test_the_same_chart_gives_the_same_bytes(name: str, tmp_path: Path) -> None:
     for suffix in ("png", "svg"):

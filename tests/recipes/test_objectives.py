@@ -69,6 +69,7 @@ def test_colour_images_train_and_come_back() -> None:
     assert torch.allclose(f(noise), x, atol=1e-4)  # float32 through four couplings
 
 
+@pytest.mark.whole
 def test_a_few_principal_axes_are_a_start_as_well_as_all() -> None:
     x = images()
     flows = [
@@ -111,6 +112,7 @@ def test_the_density_of_the_latents_is_a_part_of_the_whole_model() -> None:
     torch.testing.assert_close(g.inverse(g(x.double())), x.double())
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("density_model", ["mixture", "splines"])
 def test_a_recipe_of_two_stages_trains_in_one_folder_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, density_model: str

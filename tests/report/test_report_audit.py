@@ -11,6 +11,7 @@ def check(metrics, sections):
     assert "not linear" in text
 
 
+@pytest.mark.whole
 def test_sections_of_a_short_run(monkeypatch):
     monkeypatch.setattr(report, "STEPS", 30)
     sections, metrics = report.audit_sections(seed=0)

@@ -83,6 +83,7 @@ def test_it_is_the_loop_written_out_by_hand(tmp_path, data, config, denoise):
         assert (p - m).abs().max() < 1e-2 * 25 * 1e-6
 
 
+@pytest.mark.whole
 def test_it_finds_the_minimum_of_least_squares(tmp_path, data, config):
     class LeastSquares(nn.Module):
         def __init__(self):

@@ -303,6 +303,7 @@ def test_the_log_shows_the_round_trip(x):
     assert max(numbers.values()) < 1e-12
 
 
+@pytest.mark.whole
 def test_training_lowers_every_named_objective():
     """A Gaussian in 2 dimensions: the likelihood comes down to its entropy, the others below where
     they began.
