@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from chromium import Browser
-from rectilinear import load
+from rectilinear import cli, load
 from rectilinear.explorer import write_explorer
 from rectilinear.flow import LinearFlow, collapse
 
@@ -19,6 +20,7 @@ pytestmark = pytest.mark.whole
 FRAME_SECONDS = 0.030  # of processor time: the image after a slider has moved
 MAX_TRIES = 12  # processors shared with other programs are slower for a while
 MAX_BYTES = 10e6
+DIGITS = (2, 4, 5, 7)
 PIXELS = (
     "(s) => Array.from(document.querySelector(s).getContext('2d').getImageData(0, 0, 8, 8).data)"
 )
@@ -129,6 +131,87 @@ def test_a_file_that_is_no_image_is_one_sentence(opened: Browser, tmp_path: Path
     opened.wait("document.querySelector('#own .said').textContent.includes('not an image')")
 
 
+def taken(opened: Browser, path: Path) -> np.ndarray:
+    """The image that the page makes of a file, after all of its answers."""
+    opened.run("window.before = explorer.parts.own.current; 0")
+    opened.choose_file("#file", path)
+    opened.wait("explorer.parts.own.current !== before && explorer.idle()")
+    return np.array(opened.run("Array.from(explorer.parts.own.current)"))
+
+
+def photographed(image: np.ndarray, path: Path) -> None:
+    """A file of a drawing: dark ink on grey paper, large, not in the middle."""
+    pixels = np.full((20 * len(image) + 120, 25 * len(image) + 300), 210, dtype=np.uint8)
+    large = np.asarray(Image.fromarray(np.uint8(image * 255)).resize((20 * len(image),) * 2))
+    ink = pixels[30 : 30 + len(large), 200 : 200 + len(large)]
+    ink[:] = (210 - 0.8 * large).astype(np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def says(opened: Browser) -> str:
+    return opened.run("document.querySelector('#own .facts').innerText")
+
+
+def test_strokes_of_a_file_are_placed_as_in_the_data(opened: Browser, tmp_path: Path) -> None:
+    digit = load_digits().images[0] / 16
+    photographed(digit, tmp_path / "photo.png")
+    placed = taken(opened, tmp_path / "photo.png").reshape(8, 8)
+    rows, columns = (placed > 0.3).any(1).nonzero()[0], (placed > 0.3).any(0).nonzero()[0]
+    assert (rows[0], rows[-1]) == (0, 7)
+    assert abs(columns[0] + columns[-1] - 7) <= 1
+    assert np.corrcoef(placed.flatten(), digit.flatten())[0, 1] > 0.9
+    assert "\n0\nmost likely class" in "\n" + says(opened)
+    done = "document.querySelector('#own .done').textContent"
+    assert "inverted" in opened.run(done)
+    assert "scaled to 8 pixels and centred" in opened.run(done)
+    opened.run("window.before = explorer.parts.own.current; document.querySelector('#fit').click()")
+    opened.wait("explorer.parts.own.current !== before && explorer.idle()")
+    assert "cropped" in opened.run(done)
+    cropped = np.array(opened.run("Array.from(explorer.parts.own.current)"))
+    assert np.abs(cropped - placed.flatten()).max() > 0.5
+    opened.run("document.querySelector('#fit').click()")
+    opened.wait("explorer.idle()")
+
+
+def test_a_blank_image_has_no_class(opened: Browser, tmp_path: Path) -> None:
+    for tone in (255, 0, 160):
+        Image.new("L", (50, 40), tone).save(tmp_path / "blank.png")
+        assert np.abs(taken(opened, tmp_path / "blank.png")).max() == 0
+        assert "none\nclass: the image is blank" in says(opened)
+        assert opened.run("document.querySelector('#own .said').textContent").endswith("none.")
+
+
+def test_what_is_unlike_the_data_has_no_class(opened: Browser, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (8, 8), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "random.png")
+    taken(opened, tmp_path / "random.png")
+    assert "none\nclass: " in says(opened)
+
+
+def test_clear_leaves_nothing(opened: Browser, tmp_path: Path) -> None:
+    Image.fromarray(np.uint8(load_digits().images[3] * 15)).save(tmp_path / "three.png")
+    taken(opened, tmp_path / "three.png")
+    opened.run("document.querySelector('#sums .chooser .own input').click()")
+    opened.wait("explorer.idle()")
+    assert says(opened)
+    opened.run("document.querySelector('#clear').click()")
+    opened.wait("explorer.idle()")
+    assert says(opened) == ""
+    assert opened.run("document.querySelector('#own .charts').innerText") == ""
+    assert opened.run("explorer.parts.own.current") is None
+    assert opened.run("explorer.state.terms")[0] < opened.run("page.gallery")
+    seen = (
+        "#own .pair canvas",
+        "#own .rows canvas",
+        "#classes .rows canvas",
+        "#ranks .rows canvas",
+        "#between .own canvas",
+    )
+    for place in seen:  # the first image of each is blank
+        image = opened.run(f"({PIXELS})({json.dumps(place)})")
+        assert image == [255] * 256, place
+
+
 def test_drawing_with_pointer_and_keys(opened: Browser) -> None:
     opened.run(
         "document.querySelector('#clear').click(); document.querySelector('.pad').scrollIntoView({block: 'center', behavior: 'instant'}); window.before = explorer.parts.own.current; 0"
@@ -188,6 +271,46 @@ def test_everything_has_a_name_and_nothing_is_wider_than_a_phone(opened: Browser
     opened.size(1280, 900)
 
 
+TRAINING = ("blocks=2", "width=4", "pixel_width=4", "training.steps=2")
+
+
+def test_a_run_of_own_images(browser: Browser, tmp_path: Path) -> None:
+    """Coloured images of a folder, trained for two steps: no classes, no ink, other sizes."""
+    data, random = tmp_path / "tiles", np.random.default_rng(0)
+    data.mkdir()
+    for i in range(40):
+        tile = random.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(tile).save(data / f"{i}.png")
+    changes = [word for change in (f"data={data}", *TRAINING) for word in ("--set", change)]
+    assert cli.main(["train", "images", "--out", str(tmp_path / "run"), *changes]) == 0
+    assert cli.main(["explore", str(tmp_path / "run")]) == 0
+    browser.open(tmp_path / "run" / "explorer.html")
+    browser.wait("explorer.idle()")
+    assert browser.run("document.querySelector('#classes') === null")
+    assert browser.run("document.querySelector('#fit').parentElement.hidden")
+    hero = "document.querySelector('#directions .hero canvas').toDataURL()"
+    before = browser.run(hero)
+    move(browser, 0, 2.5)
+    assert browser.run(hero) != before
+    image = taken(browser, data / "7.png").reshape(3, 16, 16)
+    assert (
+        np.abs(image - np.asarray(Image.open(data / "7.png")).transpose(2, 0, 1) / 255).max() < 1e-9
+    )
+    back = np.array(
+        browser.run(
+            "explorer.ask('own', 'recover', {x: explorer.parts.own.current, given: -1}).then(({answer}) => Array.from(answer.back))"
+        )
+    )
+    assert np.abs(back - image.flatten()).max() < 1 / 255
+    assert taken(browser, data / "3.png").max() > 0.9
+    wide = Image.fromarray(random.integers(0, 256, (20, 60, 3), dtype=np.uint8))
+    wide.save(tmp_path / "wide.png")
+    taken(browser, tmp_path / "wide.png")
+    assert "cropped" in browser.run("document.querySelector('#own .done').textContent")
+    assert not browser.problems()
+    assert not browser.requests()
+
+
 def test_dark_images_are_drawn_again(opened: Browser) -> None:
     light = opened.run(HERO)
     opened.dark(True)
@@ -200,12 +323,38 @@ def test_nothing_is_asked_of_the_network_and_the_console_is_empty(opened: Browse
     assert not opened.problems()
 
 
-def test_mnist_on_one_core(browser: Browser, tmp_path: Path) -> None:
-    model, out = load("mnist"), tmp_path / "explorer.html"
+@pytest.fixture(scope="module")
+def large(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of MNIST, without data."""
+    model, out = load("mnist"), tmp_path_factory.mktemp("mnist") / "explorer.html"
     assert isinstance(model, LinearFlow)
     write_explorer(model, out, "mnist")
-    assert out.stat().st_size < MAX_BYTES
-    browser.open(out)
+    return out
+
+
+def test_photographs_of_digits_are_read(browser: Browser, large: Path, tmp_path: Path) -> None:
+    model = load("mnist")
+    assert isinstance(model, LinearFlow)
+    browser.open(large)
+    browser.wait("explorer.idle()")
+    right = 0
+    for digit in DIGITS:
+        image = model.given(digit).sample(1, seed=digit)[0, 0].clamp(0, 1).numpy()
+        photographed(image, tmp_path / "photo.png")
+        placed = taken(browser, tmp_path / "photo.png").reshape(28, 28)
+        mass = placed / placed.sum()
+        for axis in (0, 1):  # of MNIST's training images: 14.49 and 14.51
+            assert abs((mass.sum(1 - axis) * (np.arange(28) + 0.5)).sum() - 14.5) < 0.1
+        right += f"\n{digit}\nmost likely class" in "\n" + says(browser)
+    assert right == len(DIGITS)
+    Image.new("L", (300, 200), 255).save(tmp_path / "blank.png")
+    taken(browser, tmp_path / "blank.png")
+    assert "none\nclass: the image is blank" in says(browser)
+
+
+def test_mnist_on_one_core(browser: Browser, large: Path) -> None:
+    assert large.stat().st_size < MAX_BYTES
+    browser.open(large)
     browser.wait("explorer.idle()")
     frames = list[float]()
     while not frames or (min(frames) >= FRAME_SECONDS and len(frames) < MAX_TRIES):

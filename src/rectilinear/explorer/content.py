@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rectilinear.datasets import Images
 from rectilinear.explorer.noise import noise
-from rectilinear.flow import LinearFlow
+from rectilinear.flow import LinearFlow, invert
 from rectilinear.operators import Operator, svd
 
 STRIP_IMAGES = 9  # along a slider, an odd number
@@ -26,6 +26,7 @@ NEAR_IMAGES = 8  # nearest training images that are shown
 NEIGHBOUR_NUMBERS = 1_600_000  # pixels of training images in the file, at most
 CHOSEN_FROM = 1000  # held-out images from which the gallery is chosen
 DISTANCE_IMAGES = 400  # held out, from which the usual distance is found
+USUAL_IMAGES = 200  # held out, whose noise says what is usual
 RANK_SEED, CLASS_SEED = 1000, 51000  # of the rows that the page draws with its first seeds
 HELD_OUT = "held-out images, which the model was not trained on"
 SAMPLED = "samples of the generator itself"
@@ -71,6 +72,7 @@ def content(
         "terms": _terms(gallery, labels if known else []),
         "gallerySource": SAMPLED if test is None else HELD_OUT,
         "noise": flow.noise_level,
+        "usual": None if test is None else _usual(flow, test.images[:USUAL_IMAGES]),
         "near": NEAR_IMAGES,
         "neighboursText": "" if train is None else _neighbours_text(neighbours, train, test),
         "neighbourCount": 0 if neighbours is None else len(neighbours),
@@ -188,6 +190,15 @@ def _terms(gallery: Tensor, labels: list[int]) -> list[int]:
     a, b = max(pairs, key=lambda pair: light[pair[0]] - light[pair[1]])
     others = [i for i, label in enumerate(labels) if label != labels[a]]
     return [a, b, min(others, key=lambda i: abs(light[i] - light[b]))]
+
+
+@torch.no_grad()
+def _usual(flow: LinearFlow, images: Tensor) -> list[float]:
+    """The least and the largest standard deviation of the noise of an image, as trained."""
+    draws = torch.stack([noise(k, images[0].numel()) for k in range(len(images))])
+    seen = images + flow.noise_level * draws.view_as(images)
+    deviations = invert(flow, seen).flatten(1).std(1)
+    return [round(float(deviations.min()), 3), round(float(deviations.max()), 3)]
 
 
 def _some(images: Tensor) -> Tensor:

@@ -24,7 +24,10 @@ from rectilinear.flow import LinearFlow, collapse
 from rectilinear.plots.charts import png
 
 ENGINE = ("numbers", "layers", "nets", "mixture", "model", "worker")
-SCRIPTS = ("numbers", "engine", "draw", "state", "directions", "algebra", "own", "start")
+SCRIPTS = (
+    *("numbers", "engine", "draw", "state", "directions", "algebra"),
+    *("fit", "pad", "own", "start"),
+)
 INK = ("mnist", "digits")  # strokes, which read as ink on paper
 TILES_ACROSS = 40
 
@@ -74,6 +77,7 @@ def explorer_page(
         "shape": spec["shape"],
         "velocity": spec["velocity"] is not None,
         "ink": name in INK,
+        "fit": _fit(name, spec["shape"][1]),
         "tiles": len(found.tiles),
         **found.page,
         "sprite": _sprite(found.tiles),
@@ -106,6 +110,30 @@ _THINGS = {
 }
 
 
+def _fit(name: str, side: int) -> dict[str, Any] | None:
+    """How strokes lie in the data: the box that they fill, in pixels, and where its centre is.
+
+    MNIST's are scaled to 20 x 20 pixels of 28 and moved by their centre of mass to pixel 14, which
+    is half a pixel after the middle; those of digits fill all 8 rows.
+
+    Example:
+        >>> _fit("mnist", 32)["box"], _fit("mnist", 28)["centre"], _fit("photos", 32)
+        (20, 14.5, None)
+    """
+    if name not in INK:
+        return None
+    mnist = name == "mnist"
+    own, box = (28, 20) if mnist else (8, 8)
+    scale = min(1, side / own)
+    words = f"scaled to {box * scale:g} pixels and centred"
+    return {
+        "box": box * scale,
+        "mass": mnist,
+        "centre": (side + scale * mnist) / 2,
+        "words": f"{words} by the centre of mass, as MNIST was made" if mnist else words,
+    }
+
+
 def _sections(facts: dict[str, Any]) -> str:
     """The numbered sections that this generator has."""
     names = ["directions", "ranks", "between", "sums", "own", "steps", "classes"]
@@ -127,7 +155,7 @@ def _sections(facts: dict[str, Any]) -> str:
                 "noise": f"{facts['noise']:g}",
                 "without_noise": simple,
                 "without_classes": "" if facts["classes"] else " hidden",
-                "without_ink": "" if facts["ink"] else " hidden",
+                "without_fit": "" if facts["fit"] else " hidden",
                 "source": escape(facts["gallerySource"]),
                 "size": f"{facts['shape'][2]} × {facts['shape'][1]}",
             },

@@ -1,6 +1,7 @@
 // Sections 2 to 4: ranks, the line between two images, sums. Section 6: steps. Section 7: classes.
 
 function ranks(place, ask, drop) {
+  let shown = null;  // of the image of section 5
   const columns = page.columns + 1, rows = page.ranks.map((rank) => {
     const row = sheet(columns);
     place.querySelector(".rows").append(el("p", { class: "label" }, rank === page.n ? `all ${rank}` : `rank ${rank}`), row.node);
@@ -19,7 +20,9 @@ function ranks(place, ask, drop) {
   }
 
   function own(c) {  // the coordinates of the image of section 5
-    rows.forEach((row, r) => ask("own", "image", { c, rank: page.ranks[r], given: -1 }).then(({ answer }) => row.cell(0, answer)));
+    shown = c;
+    if (!c) rows.forEach((row) => row.cell(0, null));
+    else rows.forEach((row, r) => ask("own", "image", { c, rank: page.ranks[r], given: -1 }).then(({ answer }) => shown === c && row.cell(0, answer)));
   }
   return { first: (images) => rows.forEach((row, r) => images.slice(r * page.columns, (r + 1) * page.columns).forEach((x, k) => row.cell(k + 1, x))), update, own };
 }
@@ -132,7 +135,7 @@ function steps(place, ask) {
     const c = noise(77000 + state.steps, page.n);
     const { answer: { frames, one, many, times } } = await ask("steps", "path", { c, rank: page.rank, count: 100, stops: STOPS });
     path.show(frames);
-    const apart = farthest(one, many), factor = apart ? 10 ** Math.floor(-Math.log10(apart)) : 1;
+    const apart = farthest(one, many), factor = apart ? enlarging(apart) : 1;
     ends[0].show([one], "The image of one step");
     ends[1].show([many], "The image of a hundred steps");
     ends[2].show([one.map((v, i) => (v - many[i]) * factor)], "Their difference, enlarged");
@@ -143,8 +146,14 @@ function steps(place, ask) {
   return { update };
 }
 
+function enlarging(value) {  // the largest of 1, 2, 5, 10, 20, ... whose product with the value is at most 1
+  const power = 10 ** Math.floor(-Math.log10(value));
+  return power * [5, 2, 1].find((k) => k * power * value <= 1);
+}
+
 function classes(place, ask, drop) {
   if (!page.classes.length) return { first() {}, update() {}, own() {} };
+  let shown = null;
   const rows = page.classes.slice(0, page.classRows).map((name) => {
     const row = sheet(page.columns + 1);
     row.label(`Class ${name}: your image, then ${page.columns} samples`);
@@ -163,8 +172,10 @@ function classes(place, ask, drop) {
   }
 
   async function own(x, label) {  // its noise, given its own class, decoded as every class
+    shown = x;
+    if (!x) { rows.forEach((row) => row.cell(0, null)); return; }
     const { answer: c } = await ask("own", "coordinates", { x, given: label });
-    rows.forEach((row, given) => ask("own", "image", { c, rank: page.n, given }).then(({ answer }) => row.cell(0, answer)));
+    rows.forEach((row, given) => ask("own", "image", { c, rank: page.n, given }).then(({ answer }) => shown === x && row.cell(0, answer)));
   }
   return { first: (images) => rows.forEach((row, r) => images.slice(r * page.columns, (r + 1) * page.columns).forEach((x, k) => row.cell(k + 1, x))), update, own };
 }

@@ -51,6 +51,7 @@ function sheet(columns, rows = 1, { gap = 2, signed = false } = {}) {
     node,
     cell,
     label(text) { node.setAttribute("aria-label", text); },
+    clear(text) { cells.forEach((_, k) => cell(k, null)); node.setAttribute("aria-label", text); },
     show(images, text) { images.forEach((image, k) => cell(k, image)); if (text) node.setAttribute("aria-label", text); },
   };
 }
@@ -65,7 +66,7 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => pain
 
 // Bars up and down from zero, with the band that nine of ten coordinates of noise lie in.
 function bars(values, label) {
-  const width = 640, height = 150, middle = height / 2, unit = 20, each = width / values.length;
+  const width = 640, height = 172, foot = 22, middle = (height - foot) / 2, unit = 20, each = width / values.length;
   const chart = el("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label, class: "chart" },
     el("rect", { class: "band", x: 0, width, y: middle - 1.645 * unit, height: 2 * 1.645 * unit }));
   values.forEach((v, i) => {
@@ -73,6 +74,7 @@ function bars(values, label) {
     chart.append(el("rect", { class: "bar", x: i * each + each * 0.15, width: each * 0.7, y: v > 0 ? middle - long : middle, height: Math.max(0.5, long) }));
   });
   chart.append(el("line", { class: "axis", x1: 0, x2: width, y1: middle, y2: middle }));
+  for (let i = 0; i < values.length; i += i ? 8 : 7) chart.append(el("text", { x: (i + 0.5) * each, y: height - 4, "text-anchor": i ? "middle" : "start" }, String(i + 1)));
   return chart;
 }
 

@@ -35,12 +35,12 @@ async function start() {
   gallery.images = cut(page.gallery);
   parts.own = ownImage(by("own"), ask, {
     gallery,
-    async changed(x, c, label) {
-      gallery.own = [c, x, label];
-      document.querySelectorAll(".thumbs .own canvas").forEach((canvas) => canvas.classList.add("filled"));
+    async changed(x, c, label) {  // null: cleared
+      gallery.own = x && [c, x, label];
       for (const part of [parts.between, parts.sums]) part.first([...gallery.images, x]);
       parts.ranks.own(c);
       parts.classes.own(x, label);
+      if (!x) for (const name of ["ends", "terms"]) state[name].forEach((k, i) => { if (k === page.gallery) { state[name][i] = page[name][i]; parts[name === "ends" ? "between" : "sums"].update(); } });
       if (state.ends.includes(page.gallery)) parts.between.update();
       if (state.terms.includes(page.gallery)) parts.sums.update();
     },
