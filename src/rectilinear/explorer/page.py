@@ -111,7 +111,7 @@ _THINGS = {
 
 
 def _fit(name: str, side: int) -> dict[str, Any] | None:
-    """How strokes lie in the data: the box that they fill, in pixels, and where its centre is.
+    """Box that strokes of the data fill, in pixels, and its centre; None for other data.
 
     MNIST's are scaled to 20 x 20 pixels of 28 and moved by their centre of mass to pixel 14, which
     is half a pixel after the middle; those of digits fill all 8 rows.
