@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 CACHE = Path(os.environ.get("RECTILINEAR_CACHE", Path.home() / ".cache" / "rectilinear"))
-TRAINING_SECONDS = 500  # of processor time, for the character GPT
+TRAINING_SECONDS = 300  # of processor time, for the character GPT
 WINDOW = 128  # characters that it sees
 
 

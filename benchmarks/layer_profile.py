@@ -104,6 +104,61 @@ def halves(model: Any, tokenizer: Any, texts: list[str], layers: list[str], targ
     )
 
 
+def random_models() -> dict[str, tuple[Any, Any]]:
+    """Small transformers with random weights and biases, each with an input."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4}
+    sizes |= {"intermediate_size": 24, "vocab_size": 20}
+    gpt2 = {"n_embd": 16, "n_layer": 2, "n_head": 4, "vocab_size": 20, "n_positions": 8}
+    ids, images = {"input_ids": torch.randint(20, (1, 6))}, torch.randn(1, 3, 8, 8).double()
+    found = {}
+    for attention in ("eager", "sdpa"):
+        how = {"attn_implementation": attention}
+        ends = {"bos_token_id": 0, "eos_token_id": 0}
+        made = {
+            "BERT": transformers.BertModel(transformers.BertConfig(**sizes, **how)),
+            "GPT-2": transformers.GPT2Model(transformers.GPT2Config(**gpt2, **ends, **how)),
+            "Llama": transformers.LlamaModel(transformers.LlamaConfig(**sizes, **how)),
+            "ViT": transformers.ViTModel(
+                transformers.ViTConfig(**sizes, image_size=8, patch_size=4, **how)
+            ),
+        }
+        for name, model in made.items():
+            for p in model.parameters():
+                if p.ndim == 1:
+                    torch.nn.init.normal_(p, 0.5, 0.2)
+            found[f"{name}, random weights, {attention}"] = (
+                model.double().eval(),
+                images if name == "ViT" else ids,
+            )
+    return found
+
+
+def frozen_rows(folder: Path, tokenizer: Any, text: str) -> str:
+    """How far ``f = J x + sum_b J_b b`` holds in float64 with the gates held, and what is refused."""
+    lines = ["| network | relative error | given by biases |", "|---|---|---|"]
+    for attention in ("eager", "sdpa"):
+        model = transformers.AutoModel.from_pretrained(folder, attn_implementation=attention)
+        made = rl.local_map(model.double().eval(), [text], tokenizer=tokenizer, freeze=True)
+        name = f"{type(model).__name__} of this page, {attention}"
+        lines.append(f"| {name} | {made.error:.0e} | {made.shares().bias:.0%} |")
+    for name, (model, x) in random_models().items():
+        made = rl.local_map(model, x, freeze=True)
+        lines.append(f"| {name} | {made.error:.0e} | {made.shares().bias:.0%} |")
+    try:
+        rl.local_map(Sinc(4, 4), torch.randn(4), freeze=True)
+        lines.append("| a network with torch.sinc | not refused | |")
+    except rl.errors.StructureError as error:
+        lines.append(f"| a network with torch.sinc | refused: {str(error).splitlines()[0]} | |")
+    return "\n".join(lines)
+
+
+class Sinc(torch.nn.Linear):
+    """A layer with a function behind it that has no frozen form."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.sinc(super().forward(x))
+
+
 def written(profile: rl.maps.LayerProfile, seconds: float, extra: str, called: str) -> str:
     """The page."""
     head, rows = profile.table()
@@ -122,7 +177,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", help="of the model and its tokenizer")
     parser.add_argument("--sentences", type=int, default=2000)
-    parser.add_argument("--samples", type=int, default=32, help="sentences a Jacobian averages")
+    parser.add_argument("--samples", type=int, default=24, help="sentences a Jacobian averages")
     parser.add_argument("--tokens", type=int, default=16, help="tokens that a sentence keeps")
     asked = parser.parse_args()
     if asked.folder is None:
@@ -142,6 +197,8 @@ def main() -> None:
     )
     seconds = time.process_time() - start
     extra = halves(model, tokenizer, texts, list(profile.maps), profile.target)
+    extra += "\n\nWith gates held, in float64 (the first sentence, or random input):\n\n"
+    extra += frozen_rows(asked.folder, tokenizer, texts[0])
     called = f"python benchmarks/layer_profile.py {asked.folder.name}"
     text = written(profile, seconds, extra, called)
     RESULT.write_text(text, encoding="utf-8")

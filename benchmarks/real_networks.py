@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 RESULT = Path(__file__).parent / "results" / "real_networks.md"
 LENGTHS = (1, 2, 3)
+TITLES = ("MiniLM", "Character GPT", "MobileNetV2", "silero-vad")
 FRESH = """
 import sys, torch, transformers
 kind, folder, ids, out = sys.argv[1:]
@@ -94,7 +95,7 @@ def minilm(count: int) -> Case:
 def character_gpt(count: int) -> Case:
     """The character GPT, on text that it was not trained on."""
     more = {"output": "logits"}
-    return Case("character GPT", models.character_gpt(), models.windows(count), "loss", more)
+    return Case("Character GPT", models.character_gpt(), models.windows(count), "loss", more)
 
 
 def mobilenet(count: int) -> Case:
@@ -335,22 +336,39 @@ def main() -> None:
         "gpt": lambda: character_gpt(options.windows),
         "mobilenet": lambda: mobilenet(options.crops),
     }
-    lines = [
-        "# Spans of pretrained networks as one map, and folded away",
-        "",
-        (
-            "`python benchmarks/real_networks.py`, "
-            f"{datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, {platform.machine()} with "
-            f"{os.cpu_count()} cores, one thread, torch {torch.__version__}, float32."
-        ),
-        "",
-    ]
-    for key, make in makers.items():
-        if not options.only or key in options.only:
-            lines += run(make(), options.lengths)
+    found = {
+        key: "\n".join(run(make(), options.lengths))
+        for key, make in makers.items()
+        if not options.only or key in options.only
+    }
     if not options.only or "silero" in options.only:
-        lines += recurrent(options.windows_of_sound)
-    options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        found["silero"] = "\n".join(recurrent(options.windows_of_sound))
+    write(options.out, found)
+
+
+HEAD = """# Spans of pretrained networks as one map, and folded away
+
+Made by `python benchmarks/real_networks.py`; a part by `--only` and its name. Parameters and
+operations are of one sample; the ways of one span share data, machine and process.
+"""
+
+
+def write(path: Path, found: dict[str, str]) -> None:
+    """The page, of which the parts that were not measured now stay as they are."""
+    said = path.read_text(encoding="utf-8") if path.exists() else ""
+    parts = {part.partition("\n")[0]: part.strip() for part in said.split("\n## ")[1:]}
+    asked = " ".join(sys.argv[1:])
+    made = (
+        f"`python benchmarks/real_networks.py{asked and ' '}{asked}`, "
+        f"{datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, {platform.machine()} with "
+        f"{os.cpu_count()} cores, one thread, torch {torch.__version__}, float32."
+    )
+    for text in found.values():
+        title, _, rest = text.removeprefix("## ").partition("\n")
+        parts[title] = f"{title}\n\n{made}\n\n{rest.strip()}"
+    parts = {title: parts[title] for title in TITLES if title in parts}
+    whole = [HEAD, *(f"## {part}\n" for part in parts.values())]
+    path.write_text("\n".join(whole), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -235,3 +235,23 @@ def test_experts_are_followed():
     found = rl.local_map(Experts(), x, freeze=True)
     assert found.error < 1e-5
     torch.testing.assert_close(found(x), Experts()(x[None])[0], rtol=1e-4, atol=1e-4)
+
+
+def test_stages_side_by_side_are_one_stack():
+    """A ResNet keeps its stages as ``layer1`` to ``layer4``, each a sequence of equal blocks."""
+
+    def stage():
+        return nn.Sequential(*[Block(4) for _ in range(2)])
+
+    class Staged(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer1, self.layer2, self.head = stage(), stage(), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.head(self.layer2(self.layer1(x)))
+
+    names = ["layer1.0", "layer1.1", "layer2.0", "layer2.1"]
+    assert stack_of(Staged()) == names
+    found = rl.layer_profile(Staged(), torch.randn(100, 4), samples=4, progress=False)
+    assert (list(found.maps)[1:], found.target) == (names[:-1], "layer2.1")

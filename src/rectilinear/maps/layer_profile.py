@@ -290,11 +290,18 @@ def stack_of(model: nn.Module) -> list[str]:
 
 
 def _outer_list(parts: Mapping[str, nn.Module], name: str) -> str:
-    """The outermost list that holds a module: an encoder's and a decoder's are two."""
+    """The outermost list that holds a module: an encoder's and a decoder's are two.
+
+    Stages that are sequences side by side, such as those of a ResNet, are one: that of their owner.
+    """
     steps = name.split(".")
-    prefixes = (".".join(steps[:i]) for i in range(1, len(steps)))
-    lists = (nn.ModuleList, nn.Sequential)
-    return next((prefix for prefix in prefixes if isinstance(parts.get(prefix), lists)), "")
+    for i in range(1, len(steps)):
+        holder = parts.get(".".join(steps[:i]))
+        if isinstance(holder, nn.ModuleList):
+            return ".".join(steps[:i])
+        if isinstance(holder, nn.Sequential):
+            return ".".join([*steps[: i - 1], "*"])
+    return ""
 
 
 def has_stack(model: nn.Module) -> bool:
