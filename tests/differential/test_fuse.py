@@ -1,196 +1,25 @@
-"""A fused model is the same function: random architectures, and known pitfalls of folding."""
+"""A fused model is the same function: known pitfalls of folding, and what it reports."""
 
 import pickle
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
 import rectilinear as rl
+from makers_fuse import (
+    NormAct,
+    NormReLU,
+    NormTwice,
+    Standardised,
+    Untraced,
+    Valued,
+    gap,
+    rand,
+    ready,
+)
 from rectilinear.errors import DtypeError, InputError, NonFiniteError, ShapeError, StructureError
-
-
-def rand(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def ready(model: nn.Module) -> nn.Module:
-    """In float64 and evaluation mode, with statistics and weights as after training."""
-    torch.manual_seed(0)
-    for part in model.modules():
-        if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.running_mean is not None:
-            part.running_mean.normal_()
-            part.running_var.uniform_(0.5, 2)
-            if part.weight is not None:
-                nn.init.uniform_(part.weight, -2, 2)
-                nn.init.normal_(part.bias)
-    return model.double().eval()
-
-
-def gap(model: nn.Module, fused: nn.Module, x: torch.Tensor) -> float:
-    with torch.no_grad():
-        return float(
-            (fused(x.clone()) - model(x.clone())).abs().max()
-            / model(x.clone()).abs().max().clamp_min(1e-9)
-        )
-
-
-class NormReLU(nn.BatchNorm2d):
-    def forward(self, x):
-        return functional.relu(super().forward(x))
-
-
-class NormAct(nn.BatchNorm2d):
-    """Of the shape of timm's BatchNormAct2d."""
-
-    def __init__(self, channels, act=nn.ReLU, drop=nn.Identity):
-        super().__init__(channels)
-        self.drop, self.act = drop(), act(inplace=True)
-
-    def forward(self, x):
-        torch._assert(x.ndim == 4, f"expected 4D input (got {x.ndim}D input)")
-        momentum = 0.0 if self.momentum is None else self.momentum
-        if self.training:
-            raise AssertionError
-        training = self.running_mean is None and self.running_var is None
-        x = functional.batch_norm(
-            *(x, self.running_mean, self.running_var, self.weight, self.bias),
-            training,
-            momentum,
-            self.eps,
-        )
-        return self.act(self.drop(x))
-
-
-class NormTwice(nn.BatchNorm2d):
-    def forward(self, x):
-        return super().forward(x) + x
-
-
-class Standardised(nn.Conv2d):
-    def forward(self, x):
-        w = self.weight
-        w = (w - w.mean((1, 2, 3), keepdim=True)) / w.std((1, 2, 3), keepdim=True)
-        return functional.conv2d(x, w, self.bias, self.stride, self.padding)
-
-
-class Untraced(nn.Module):
-    """What torch.fx cannot follow, around a model."""
-
-    def __init__(self, inner):
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, x):
-        if x.shape[0] == 0:
-            return x
-        return self.inner(x) if isinstance(x, torch.Tensor) and len(x) else x
-
-
-class Valued(Untraced):
-    """With a path that depends on values."""
-
-    def forward(self, x):
-        return self.inner(x) if x.sum() > 0 else self.inner[0](x)
-
-
-@st.composite
-def images(draw):
-    """A random stack of what people put into convolutional nets."""
-    channels, layers = 3, []
-    for _ in range(draw(st.integers(1, 6))):
-        kind = draw(
-            st.sampled_from(
-                ["conv", "point", "norm", "normact", "normrelu", "relu", "drop", "slope", "block"]
-            )
-        )
-        out = draw(st.sampled_from([2, 3, 5]))
-        bias = draw(st.booleans())
-        if kind == "conv":
-            padding = draw(st.sampled_from([0, 1, "same"]))
-            layers.append(nn.Conv2d(channels, out, 3, padding=padding, bias=bias, dilation=1))
-        elif kind == "point":
-            layers.append(
-                nn.Conv2d(channels, out, 1, bias=bias, padding=draw(st.sampled_from([0, 0, 1])))
-            )
-        elif kind == "block":
-            layers.append(
-                nn.Sequential(
-                    nn.Conv2d(channels, out, 1, bias=bias), nn.BatchNorm2d(out), nn.Dropout(0.3)
-                )
-            )
-        else:
-            made = {
-                "norm": lambda c, bias: nn.BatchNorm2d(c, affine=bias),
-                "normact": lambda c, bias: NormAct(c, nn.SiLU if bias else nn.ReLU),
-                "normrelu": lambda c, _: NormReLU(c),
-                "relu": lambda _, bias: nn.ReLU(inplace=bias),
-                "drop": lambda _, bias: nn.Dropout2d(0.5, inplace=bias),
-                "slope": lambda *_: nn.LeakyReLU(1.0),
-            }
-            layers.append(made[kind](channels, bias))
-            out = channels
-        channels = out
-    return nn.Sequential(*layers)
-
-
-@st.composite
-def vectors(draw):
-    width, layers = 4, []
-    for _ in range(draw(st.integers(1, 7))):
-        kind = draw(st.sampled_from(["linear", "linear", "norm", "relu", "drop", "residual"]))
-        out = draw(st.sampled_from([2, 4, 6]))
-        if kind == "linear":
-            layers.append(nn.Linear(width, out, bias=draw(st.booleans())))
-            width = out
-        elif kind == "residual":
-            layers.append(Residual(width))
-        else:
-            layers.append(
-                {"norm": nn.BatchNorm1d(width), "relu": nn.ReLU(True), "drop": nn.Dropout(0.5)}[
-                    kind
-                ]
-            )
-    return nn.Sequential(*layers)
-
-
-class Residual(nn.Module):
-    def __init__(self, width):
-        super().__init__()
-        self.a, self.n, self.b = (
-            nn.Linear(width, width),
-            nn.BatchNorm1d(width),
-            nn.Linear(width, width),
-        )
-
-    def forward(self, x):
-        h = self.n(self.a(x))
-        return self.b(h) + h + x
-
-
-@settings(max_examples=12, deadline=None, derandomize=True)
-@given(images(), st.sampled_from([lambda m: m, Untraced]), st.booleans())
-def test_images(inner, wrap, checked):
-    assume(any(True for _ in inner.parameters()))
-    model, x = ready(wrap(inner)), rand(3, 3, 14, 14)
-    found = rl.fuse(model, x if checked else None, report=True)
-    assert gap(model, found.model, x) < 1e-9, str(found)
-    before, after = (sum(p.numel() for p in m.parameters()) for m in (model, found.model))
-    assert after <= before + 5 * len(found.folds), "a bias at most"
-
-
-@settings(max_examples=20, deadline=None, derandomize=True)
-@given(vectors(), st.sampled_from([lambda m: m, Untraced]), st.booleans())
-def test_vectors(inner, wrap, checked):
-    assume(any(True for _ in inner.parameters()))
-    model, x = ready(wrap(inner)), rand(5, 4)
-    found = rl.fuse(model, x if checked else None, report=True)
-    assert gap(model, found.model, x) < 1e-9, str(found)
-    if checked:
-        assert found.error < 1e-9
 
 
 class Tied(nn.Module):
