@@ -242,17 +242,33 @@ class Moments:
             centred,
         )
 
-    def procrustes(self, columns: slice = slice(None)) -> float:
+    def procrustes(self) -> float:
         """The share of the variance of the targets that a rotation and a scale explain.
 
         ``|sum x t'|_*^2 / (sum |x|^2 sum |t|^2)`` over centred rows; 1 where either does not vary.
         """
         self._reduce()
-        projected = self.projected[:, columns]
-        x, t = self.factor.norm(), (projected.square().sum() + self.outside[columns].sum()).sqrt()
+        x, t = self.factor.norm(), (self.projected.square().sum() + self.outside.sum()).sqrt()
         if not float(x) or not float(t):
             return 1.0
-        return float(torch.linalg.matrix_norm((self.factor / x).mT @ (projected / t), "nuc")) ** 2
+        turned = (self.factor / x).mT @ (self.projected / t)
+        return float(torch.linalg.matrix_norm(turned, "nuc")) ** 2
+
+    def update_r2(self, fit: Fit) -> float:
+        """The share of the variance of ``t - x`` that a fit explains, of as many targets.
+
+        1 where they do not differ, up to rounding.
+
+        Example:
+            >>> x, moments = torch.randn(50, 3).double(), Moments()
+            >>> moments.add(x, 2 * x + 1)
+            >>> round(moments.update_r2(moments.fit()), 6)
+            1.0
+        """
+        self._reduce()
+        total = (self.projected - self.factor).square().sum() + self.outside.sum()
+        rounding = (rank_tolerance(len(self.mean_x)) * self.factor.norm()).square()
+        return 1 - float(fit.left.sum() / total) if total > rounding else 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -284,7 +300,12 @@ class Fit:
     @property
     def matrix(self) -> Tensor:
         """The map ``A`` ``(T, D)``; the constant is ``mean_t - A mean_x``."""
-        return (self.basis @ (self.coefficients / self.s[:, None])).mT
+        return self.damped(0.0)
+
+    def damped(self, ridge: float) -> Tensor:
+        """The map ``(T, D)`` with a ridge, times the mean variance of the columns."""
+        s = self.s + ridge * self.s.sum() / max(len(self.mean_x), 1)
+        return (self.basis @ (self.coefficients / s[:, None])).mT
 
     @property
     def constant(self) -> Tensor:

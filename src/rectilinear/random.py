@@ -90,3 +90,15 @@ def stream(seed: int, name: str) -> torch.Generator:
     """
     digest = hashlib.blake2b(f"{name} {seed}".encode(), digest_size=7).digest()
     return generator(int.from_bytes(digest, "little"))
+
+
+def resampled(n: int, times: int, random: torch.Generator) -> torch.Tensor:
+    """How often each of ``n`` is drawn in each sample of a bootstrap, ``(times, n)`` in float64.
+
+    Example:
+        >>> resampled(5, 2, generator(0)).sum(1).tolist()
+        [5.0, 5.0]
+    """
+    draws = torch.randint(n, (times, n), generator=random)
+    counts = torch.zeros(times, n, dtype=torch.float64)
+    return counts.scatter_add_(1, draws, torch.ones_like(draws, dtype=torch.float64))

@@ -6,8 +6,9 @@ from torch import nn
 
 import rectilinear as rl
 from rectilinear.errors import ConfigError, InputError, StructureError
-from rectilinear.maps.affine_block import AffineBlock, BlockMoments, Shapes
+from rectilinear.maps.affine_block import AffineBlock, Shapes
 from rectilinear.maps.blocks import block_names
+from rectilinear.maps.map_forms import MapMoments, module_of
 from rectilinear.networks.batches import Batch, read_batches
 from rectilinear.networks.sample_split import SampleSplit
 
@@ -317,10 +318,10 @@ def test_affine_blocks_find_their_own_kind(inside, outside):
     with torch.no_grad():
         out = made(x)
         assert out.shape == (120, *outside)
-        moments = BlockMoments(shapes, 1e12)
+        moments = MapMoments(shapes)
         for rows in x.split(50):
             moments.add(rows, made(rows))
-        again = moments.solve(torch.zeros(()).double())
+        again = module_of(moments.fitted("affine"), shapes, torch.zeros(()).double())
         assert torch.allclose(again(x), out, atol=1e-8)
         assert moments.score().r2 == pytest.approx(1)
         low = AffineBlock(shapes, made.factors[0].detach(), made.bias.detach(), rank=min(o, k) - 1)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rectilinear.analysis.measure import Measure, Subject, ratio
-from rectilinear.maps.affine_block import AffineBlock, Shapes
+from rectilinear.maps.affine_block import Shapes
 from rectilinear.maps.blocks import (
     BATCH,
     block_names,
@@ -21,6 +21,7 @@ from rectilinear.maps.blocks import (
     worst_of,
 )
 from rectilinear.maps.local_map import LocalMap, differentiating
+from rectilinear.maps.map_forms import module_of
 from rectilinear.networks.data import repeated
 from rectilinear.networks.network import Network, is_scripted, parts
 from rectilinear.networks.places import named_parts
@@ -71,7 +72,7 @@ def block_replacement(subject: Subject) -> Measure:
     worst: tuple[float, tuple[float, float] | None] | None = None
     base = network(test)
     for block, gathered in moments.items():
-        stand_in = gathered.solve(network.like)
+        stand_in = module_of(gathered.fitted("affine"), gathered.shapes, network.like)
         score = gathered.score()
         judged, out = _judge(network, modules[block], stand_in, gathered.shapes, test)
         left, total, each = judged
@@ -112,7 +113,7 @@ def block_replacement(subject: Subject) -> Measure:
 
 
 def _judge(
-    network: Network, module: nn.Module, stand_in: AffineBlock, shapes: Shapes, x: Tensor
+    network: Network, module: nn.Module, stand_in: nn.Module, shapes: Shapes, x: Tensor
 ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
     """Of held-out rows, what the stand-in leaves, and the output of the network with it in place.
 

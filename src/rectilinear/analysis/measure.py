@@ -22,7 +22,7 @@ from rectilinear.networks.weight_matrices import (
     structure_of,
     two_layer,
 )
-from rectilinear.random import stream
+from rectilinear.random import resampled, stream
 
 MIN_SIZE = 1e-150  # size of numbers whose squares are above zero in float64
 SKETCHED_ROWS = 1024  # rows whose distances are compared
@@ -288,12 +288,7 @@ def ratio(
     if len(a) < 2:
         return float(value), None
     a, b = _blocks(a), _blocks(b)
-    picks = torch.randint(
-        len(a), (BOOTSTRAP_REPLICATES, len(a)), generator=stream(seed, "bootstrap")
-    )
-    counts = torch.zeros(BOOTSTRAP_REPLICATES, len(a), dtype=a.dtype).scatter_add_(
-        1, picks, torch.ones_like(picks, dtype=a.dtype)
-    )
+    counts = resampled(len(a), BOOTSTRAP_REPLICATES, stream(seed, "bootstrap"))
     low, high = (
         _quotient(counts @ a, counts @ b)
         .quantile(torch.tensor([TAIL, 1 - TAIL], dtype=a.dtype))
@@ -324,12 +319,7 @@ def ratios(
     """
     a, b = numerator.double().cpu(), denominator.double().cpu()
     value = _quotient(a.sum(0), b.sum(0))
-    picks = torch.randint(
-        len(a), (BOOTSTRAP_REPLICATES, len(a)), generator=stream(seed, "bootstrap")
-    )
-    counts = torch.zeros(BOOTSTRAP_REPLICATES, len(a), dtype=a.dtype).scatter_add_(
-        1, picks, torch.ones_like(picks, dtype=a.dtype)
-    )
+    counts = resampled(len(a), BOOTSTRAP_REPLICATES, stream(seed, "bootstrap"))
     low, high = _quotient(counts @ a, counts @ b).quantile(
         torch.tensor([TAIL, 1 - TAIL], dtype=a.dtype), dim=0
     )

@@ -39,7 +39,6 @@ class _Block:
     def __init__(self, x: Tensor, out: Tensor) -> None:
         self.layout: Layout = "rows" if x.ndim == 2 else "tokens"
         self.residual = x.shape == out.shape
-        self.width = out.shape[-1]
         self.moments = Moments(computed=True)
         self._budget = BUDGET
 
@@ -47,8 +46,7 @@ class _Block:
         if self._budget < 0:
             return
         x, out = (self.rows(value, batch)[0] for value in (call.x, call.out))
-        targets = torch.cat([out.double(), out.double() - x.double()], 1) if self.residual else out
-        self.moments.add(x, targets)
+        self.moments.add(x, out)
         self._budget -= x.numel() * x.shape[1]
 
     def rows(self, value: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -56,12 +54,6 @@ class _Block:
         mask = batch.mask if self.layout == "tokens" else None
         found = vectors(value, mask, self.layout)
         return found.rows, found.samples
-
-    def fit(self) -> Fit:
-        return self.moments.fit(slice(0, self.width))
-
-    def update_r2(self) -> float | None:
-        return self.moments.fit(slice(self.width, None)).r2 if self.residual else None
 
 
 def block_replacement(subject: TokenSubject) -> Measure:
@@ -135,7 +127,7 @@ def _judged(
     subject: TokenSubject, name: str, module: nn.Module, block: _Block
 ) -> tuple[dict[str, Any], tuple[float, float] | None]:
     """What the map explains on held-out samples, and what is left of the output."""
-    fit = block.fit()
+    fit = block.moments.fit()
     stand_in = _stand_in(fit, block.layout)
     left, total, found, wanted, outs, after, without = [], [], [], [], [], [], []
     judged = 0
@@ -169,8 +161,8 @@ def _judged(
         "r2": 1 - missed,
         "worst_r2": worst_of(r2_each(torch.cat(found), torch.cat(wanted)))[1],
         "linearity_score": fit.r2,
-        "procrustes": block.moments.procrustes(slice(0, block.width)),
-        "update_r2": block.update_r2(),
+        "procrustes": block.moments.procrustes(),
+        "update_r2": block.moments.update_r2(fit) if block.residual else None,
         "output_r2": _kept(torch.cat(after), base),
         "worst_output_r2": worst_of(r2_each(torch.cat(after), base))[1],
         "deleted_output_r2": _kept(torch.cat(without), base) if without else None,

@@ -158,9 +158,7 @@ def fitted(subject: TokenSubject) -> tuple[Fit, int] | None:
 
 def predicted(fit: Fit, rows: Tensor, ridge: int) -> Tensor:
     """What the map with this ridge makes of vectors."""
-    damped = fit.s + RIDGES[ridge] * (fit.s.sum() / max(len(fit.mean_x), 1))
-    z = (rows.double() - fit.mean_x) @ fit.basis
-    return z @ (fit.coefficients / damped[:, None]) + fit.mean_t
+    return (rows.double() - fit.mean_x) @ fit.damped(RIDGES[ridge]).mT + fit.mean_t
 
 
 def affine_score(subject: TokenSubject) -> Measure:

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, linear, unfold
 
 from rectilinear.errors import StructureError
-from rectilinear.numerics import Fit, Moments
 
 Form = Literal["rows", "tokens", "convolution"]
 WIDEST = 1024  # numbers in a row up to which all of them are mixed
@@ -58,17 +57,6 @@ class Shapes:
             f"rows of at most {WIDEST} numbers, equal numbers of tokens, or images with a whole "
             "stride",
         )
-
-    def numbers(self, rank: int | None = None) -> int:
-        """How many numbers the map has, with its constant.
-
-        Example:
-            >>> shapes = Shapes.between((3,), (2,))
-            >>> shapes.numbers(), shapes.numbers(rank=1)
-            (8, 7)
-        """
-        o, k = self.sides
-        return (o * k if rank is None else min(rank * (o + k), o * k)) + o
 
     @property
     def sides(self) -> tuple[int, int]:
@@ -188,87 +176,6 @@ class AffineBlock(nn.Module):
     def extra_repr(self) -> str:
         added = ", plus the identity" if self.identity else ""
         return f"{self.shapes.form}, {self.shapes.inside} to {self.shapes.outside}{added}"
-
-
-@dataclass(frozen=True)
-class BlockFit:
-    """How well an affine map stands in for a block, on the rows it was fitted to.
-
-    Attributes:
-        r2: the share of the output's variance that it explains. This is the linearity score of
-            Razzhigaev et al.
-        procrustes: the same for a rotation and a scale alone, ``|<x y^T>|_*^2 / (<|x|^2>
-            <|y|^2>)``.
-        update_r2: the share of the variance of ``output - input`` that it explains, where their
-            shapes agree: a residual connection makes the first two near one whatever the block
-            adds.
-    """
-
-    r2: float
-    procrustes: float
-    update_r2: float | None
-
-
-class BlockMoments:
-    """Streaming least squares for one block; rows beyond a budget of products are left out."""
-
-    def __init__(self, shapes: Shapes, budget: float) -> None:
-        self.shapes = shapes
-        self._budget = budget
-        self._moments = Moments(computed=True)
-        self._width = 0
-
-    @property
-    def n(self) -> int:
-        """How many rows were counted in, several a sample where it acts on tokens or places."""
-        return self._moments.n
-
-    def add(self, x: Tensor, out: Tensor) -> None:
-        """Count rows in, a few at a time."""
-        for rows, outs in zip(x.split(CHUNK), out.split(CHUNK), strict=True):
-            if self._budget > 0:
-                self._add(rows, outs)
-
-    def _add(self, x: Tensor, out: Tensor) -> None:
-        features, targets = self.shapes.features(x), self.shapes.targets(out)
-        self._width = targets.shape[1]
-        if self.shapes.have_identity:
-            targets = torch.cat(
-                [targets.double(), self.shapes.targets(out.double() - x.double())], 1
-            )
-        self._moments.add(features, targets)
-        self._budget -= features.numel() * features.shape[1]
-
-    def solve(self, like: Tensor, rank: int | None = None) -> AffineBlock:
-        """The best affine stand-in, of a rank where one is given.
-
-        Where the shapes agree, that is the identity plus a map of the rank, if it is nearer on
-        these rows than a map of
-        the rank alone: both have as many numbers.
-        """
-        fit, identity = self._fit(), False
-        if rank is not None and rank < min(self.shapes.sides) and self.shapes.have_identity:
-            update = self._moments.fit(slice(self._width, None))
-            identity = _left(update, rank) < _left(fit, rank)
-            fit = update if identity else fit
-        matrix = fit.matrix if rank is None else fit.of_rank(rank)
-        constant = fit.mean_t - matrix @ fit.mean_x
-        return AffineBlock(self.shapes, matrix, constant, rank, identity).to(like)
-
-    def score(self) -> BlockFit:
-        """How well the best affine map, of full rank, fits."""
-        residual = self.shapes.have_identity and self.shapes.form != "convolution"
-        update = self._moments.fit(slice(self._width, None)).r2 if residual else None
-        return BlockFit(self._fit().r2, self._moments.procrustes(slice(0, self._width)), update)
-
-    def _fit(self) -> Fit:
-        return self._moments.fit(slice(0, self._width))
-
-
-def _left(fit: Fit, rank: int) -> float:
-    """The sum of squares that the best map of a rank leaves."""
-    s = torch.linalg.svdvals(fit.coefficients / fit.s.sqrt()[:, None])
-    return float(fit.total.sum() - s[:rank].square().sum())
 
 
 def _numel(shape: tuple[int, ...]) -> int:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from rectilinear.errors import ConfigError, ShapeError, StructureError
 from rectilinear.maps.affine_block import AffineBlock, Shapes
-from rectilinear.maps.blocks import r2_each, worst_of
+from rectilinear.maps.blocks import check_alone, r2_each, worst_of
 from rectilinear.maps.data_split import Portion, Portions
 from rectilinear.maps.map_forms import (
     Diagonal,
@@ -24,7 +24,7 @@ from rectilinear.maps.map_forms import (
     products,
 )
 from rectilinear.maps.network_costs import MAX_NUMBERS, first_of, flops_of, parameters_of, r2
-from rectilinear.maps.spans import Through, flowing, take_facts
+from rectilinear.maps.spans import Through, take_facts
 from rectilinear.networks.batches import Batch
 from rectilinear.networks.forward_pass import Output, call, forward
 from rectilinear.networks.places import inner
@@ -117,7 +117,7 @@ class Replacing:
         targets = [self.old.get_submodule(n) for n in names]
         x, out = self._both(names, head)
         shapes = Shapes.between(tuple(x.shape[1:]), tuple(out.shape[1:]))
-        check_alone(self.old, targets[0], head, self._output)
+        check_alone(lambda: call(self.old, head, self._output), targets[0])
         self._check_size(shapes, targets)
         found = self._chosen(shapes, names, targets, head)
         calls = _form_of_call(self.old, targets[-1], targets[0], head, self._output)
@@ -297,54 +297,6 @@ def _standing_in(block: nn.Module, target: nn.Module, calls: _CallForm) -> nn.Mo
     takes_more = isinstance(block, AffineBlock | Diagonal)
     fits = calls.first if takes_more else calls.alone
     return block if fits and calls.parts is None else Through(block, calls.parts)
-
-
-def check_alone(model: nn.Module, module: nn.Module, batch: Batch, output: Output = None) -> None:
-    """Raise if something else reads what the module changes in place.
-
-    Raises:
-        StructureError: if the output of the network is another where the module works on a copy of
-            its input.
-    """
-    changed: list[bool] = []
-    begun: list[tuple[Tensor, Tensor]] = []
-
-    def watch(_: nn.Module, args: tuple, kwargs: dict) -> None:
-        x = flowing(args, kwargs)
-        begun.append((x, x.detach().clone()))
-
-    def compare(_: nn.Module, __: tuple, ___: object) -> None:
-        changed.extend(not torch.equal(x, old) for x, old in begun)
-
-    def copy(_: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-        def fresh(value: object) -> object:
-            return value.clone() if isinstance(value, Tensor) else value
-
-        return tuple(map(fresh, args)), {name: fresh(value) for name, value in kwargs.items()}
-
-    with torch.no_grad():
-        handles = [
-            module.register_forward_pre_hook(watch, with_kwargs=True, prepend=True),
-            module.register_forward_hook(compare),
-        ]
-        try:
-            plain = call(model, batch, output).clone()
-        finally:
-            for handle in handles:
-                handle.remove()
-        if not any(changed):
-            return
-        handle = module.register_forward_pre_hook(copy, with_kwargs=True, prepend=True)
-        try:
-            alone = call(model, batch, output)
-        finally:
-            handle.remove()
-    if not torch.allclose(alone, plain, rtol=1e-4, atol=1e-4 * float(alone.abs().max())):
-        raise StructureError(
-            "a block that changes its input in place, where something beside it reads it",
-            "a block whose output alone matters",
-            "Build it without inplace=True.",
-        )
 
 
 def exchange(model: nn.Module, module: nn.Module, other: nn.Module) -> None:

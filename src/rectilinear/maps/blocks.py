@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from rectilinear.errors import ConfigError, DtypeError, StructureError
-from rectilinear.maps.affine_block import BlockMoments, Shapes
+from rectilinear.maps.affine_block import Shapes
+from rectilinear.maps.map_forms import MapMoments
 from rectilinear.networks.forward_pass import exchanged, flowing_argument, pick
 from rectilinear.networks.network import Network, parts
 from rectilinear.networks.places import block_names as block_names
@@ -210,16 +211,21 @@ def worst_of(r2: Tensor) -> tuple[int, float]:
     return worst, 1.0 if bool(r2[worst].isnan()) else float(r2[worst])
 
 
-def check_alone(network: Network, module: nn.Module, x: Tensor) -> None:
-    """Raise if something else reads what the module changes in place.
+def check_alone(run: Callable[[], Tensor], module: nn.Module) -> None:
+    """Raise if something else reads what the module changes in place when a network runs.
 
     Raises:
         StructureError: if the output of the network is another where the module works on a copy of
             its input.
     """
-    with replaced(module, None):
-        alone = network(x)
-    if not torch.allclose(alone, network(x), rtol=1e-4, atol=1e-4 * float(alone.abs().max())):
+    with torch.no_grad():
+        with watching({"": module}) as seen:
+            plain = run().clone()
+        if not any(call.changed for call in seen[""]):
+            return
+        with replaced(module, None):
+            alone = run()
+    if not torch.allclose(alone, plain, rtol=1e-4, atol=1e-4 * float(alone.abs().max())):
         raise StructureError(
             "a block that changes its input in place, where something beside it reads it",
             "a block whose output alone matters",
@@ -273,9 +279,9 @@ def check_names(model: nn.Module, names: str | Sequence[str]) -> list[str]:
 
 def fit_blocks(
     network: Network, modules: Mapping[str, nn.Module], x: Tensor, budget: float = BUDGET
-) -> tuple[dict[str, BlockMoments], dict[str, str]]:
+) -> tuple[dict[str, MapMoments], dict[str, str]]:
     """Streaming least squares for blocks, and the reasons for those that cannot be fitted."""
-    moments: dict[str, BlockMoments] = {}
+    moments: dict[str, MapMoments] = {}
     refused: dict[str, str] = {}
     for batch in parts(x, BATCH):
         with watching(modules) as seen:
@@ -286,10 +292,10 @@ def fit_blocks(
             try:
                 shapes = shapes_of(calls)
                 if calls[0].changed and name not in moments:
-                    check_alone(network, modules[name], batch)
+                    check_alone(lambda rows=batch: network(rows), modules[name])  # type: ignore[misc]
             except StructureError as error:
                 refused[name] = error.got
                 moments.pop(name, None)
                 continue
-            moments.setdefault(name, BlockMoments(shapes, budget)).add(calls[0].x, calls[0].out)
+            moments.setdefault(name, MapMoments(shapes, budget)).add(calls[0].x, calls[0].out)
     return moments, refused

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -14,7 +13,7 @@ from rectilinear.errors import DtypeError, StructureError
 from rectilinear.maps.spans import Span
 from rectilinear.networks.batches import Batch
 from rectilinear.networks.forward_pass import Output, forward
-from rectilinear.networks.places import inner
+from rectilinear.networks.places import held_twice, inner
 from rectilinear.networks.token_vectors import Layout, layout_of
 from rectilinear.random import stream
 
@@ -70,7 +69,7 @@ def neighbour_of(model: nn.Module, batch: Batch, span: Span, output: Output = No
     model = inner(model)
     block = model.get_submodule(span.before)
     head = batch.take(slice(SAMPLES))
-    several = _shared(model)
+    several = held_twice(model)
     out = forward(model, head, [f"{span.before}@output"], output=output).at[f"{span.before}@output"]
     layout = layout_of(out, block)
     norms = [n for n, m in block.named_modules() if type(m) is nn.LayerNorm and n]
@@ -182,17 +181,3 @@ def _is_product(layer: nn.Module, at: Mapping[str, Tensor], name: str) -> bool:
         allowed = AGREE * torch.finfo(out.dtype).eps ** 0.5 * float(out.abs().max())
         return made.shape == out.shape and float((made - out).abs().max()) <= allowed
     return True
-
-
-def _shared(model: nn.Module) -> set[str]:
-    """Names of modules that are held twice, or whose weight another module holds too."""
-    named = list(model.named_modules(remove_duplicate=False))
-    times = Counter(id(part) for _, part in named)
-    owners = Counter(
-        id(p) for part in model.modules() for p in part._parameters.values() if p is not None
-    )
-    return {
-        name
-        for name, part in named
-        if times[id(part)] > 1 or any(owners[id(p)] > 1 for p in part._parameters.values())
-    }

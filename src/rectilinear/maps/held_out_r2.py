@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rectilinear.networks.sample_split import sums_by_sample
-from rectilinear.random import stream
+from rectilinear.random import resampled, stream
 
 BOOTSTRAPS = 1000
 CONFIDENCE = 0.95
@@ -134,11 +134,8 @@ class Judged:
         n = self.samples
         if n < 2:
             return None
-        draws = torch.randint(n, (BOOTSTRAPS, n), generator=stream(seed, "held-out samples"))
-        weights = torch.zeros(BOOTSTRAPS, n, dtype=torch.float64)
-        weights.scatter_add_(1, draws, torch.ones_like(draws, dtype=torch.float64))
         left = torch.cat(self._left[name])
-        weights = weights.to(left)
+        weights = resampled(n, BOOTSTRAPS, stream(seed, "held-out samples")).to(left)
         shares = 1 - (weights @ left) / (weights @ self.target.totals())
         edge = torch.tensor([(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], dtype=torch.float64)
         low, high = torch.quantile(shares.cpu(), edge).tolist()

@@ -377,14 +377,6 @@ def read_for(
     return data
 
 
-def _name_of(model: nn.Module, text: str) -> list[str]:
-    """The whole name of a block, of which the beginning may be left out where one fits."""
-    net = inner(model)
-    known = dict(net.named_modules(remove_duplicate=False))
-    ends = [name for name in known if text and name.endswith(f".{text}")]
-    return check_names(net, ends[0] if text not in known and len(ends) == 1 else text)
-
-
 def _items(model: nn.Module, blocks: str | Sequence[str]) -> dict[str, Span | None]:
     """The names of blocks, and spans by their names."""
     asked = [blocks] if isinstance(blocks, str) else list(blocks)
@@ -397,7 +389,7 @@ def _items(model: nn.Module, blocks: str | Sequence[str]) -> dict[str, Span | No
             span = span_of(model, text)
             items[str(span)] = span
         else:
-            items |= dict.fromkeys(_name_of(model, text))
+            items |= dict.fromkeys(check_names(model, text))
     if not items:
         raise ConfigError(
             "no blocks",

@@ -19,7 +19,7 @@ from rectilinear.networks.determinism import PROBED, check_steady
 from rectilinear.networks.forward_pass import forward
 from rectilinear.networks.network import evaluating, progress_of
 from rectilinear.networks.sample_split import SampleSplit
-from rectilinear.numerics import Fit, Moments
+from rectilinear.numerics import Moments
 
 RIDGES = (0.0, 1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)  # times the mean variance of the columns
 CHOICE = 0.2  # share of the fitted samples that choose the ridge
@@ -119,7 +119,7 @@ class SourceFit:
 
     def affine(self) -> Affine:
         """The map with the ridge that does best on the samples that choose it."""
-        return Affine(_damped(self.all.fit(), self.ridge), self.mean_x, self.mean_y)
+        return Affine(self.all.fit().damped(self.ridge), self.mean_x, self.mean_y)
 
     @property
     def ridge(self) -> float:
@@ -134,7 +134,7 @@ class SourceFit:
         fit = self.part.fit()
         x, y = (torch.cat(parts).double() for parts in zip(*self.chosen, strict=True))
         left = [
-            float(((x - fit.mean_x) @ _damped(fit, ridge).mT + fit.mean_t - y).square().sum())
+            float(((x - fit.mean_x) @ fit.damped(ridge).mT + fit.mean_t - y).square().sum())
             for ridge in RIDGES
         ]
         return RIDGES[min(range(len(RIDGES)), key=left.__getitem__)]
@@ -145,12 +145,6 @@ class SourceFit:
         made = self.all.factor @ weight.mT
         size = float(made.square().sum())
         return float((made * self.all.projected).sum()) / size if size else 1.0
-
-
-def _damped(fit: Fit, ridge: float) -> Tensor:
-    """The matrix with a ridge, times the mean variance of the columns."""
-    added = ridge * float(fit.s.sum()) / max(len(fit.mean_x), 1)
-    return (fit.basis @ (fit.coefficients / (fit.s + added)[:, None])).mT
 
 
 def _apart(batches: Batches, split: SampleSplit, *, held: bool) -> Iterator[Batch]:

@@ -46,6 +46,25 @@ class FittedForm:
         return self.form if self.rank is None else f"{self.form} {self.rank}"
 
 
+@dataclass(frozen=True)
+class BlockFit:
+    """How well an affine map stands in for a block, on the rows it was fitted to.
+
+    Attributes:
+        r2: the share of the output's variance that it explains. This is the linearity score of
+            Razzhigaev et al.
+        procrustes: the same for a rotation and a scale alone, ``|<x y^T>|_*^2 / (<|x|^2>
+            <|y|^2>)``.
+        update_r2: the share of the variance of ``output - input`` that it explains, where their
+            shapes agree: a residual connection makes the first two near one whatever the block
+            adds.
+    """
+
+    r2: float
+    procrustes: float
+    update_r2: float | None
+
+
 class MapMoments:
     """Moments of features and targets of a map between two shapes: every form comes from these.
 
@@ -79,6 +98,13 @@ class MapMoments:
             self._moments.add(features, targets)
             self._budget -= features.numel() * features.shape[1]
 
+    def score(self) -> BlockFit:
+        """How well the best affine map, of full rank, fits."""
+        fit = self._moments.fit()
+        residual = self.shapes.have_identity and self.shapes.form != "convolution"
+        update = self._moments.update_r2(fit) if residual else None
+        return BlockFit(fit.r2, self._moments.procrustes(), update)
+
     def joined(self, other: MapMoments) -> MapMoments:
         """The moments of both."""
         both = MapMoments(self.shapes)
@@ -111,7 +137,7 @@ class MapMoments:
         if form in ("diagonal", "depthwise", "pointwise"):
             matrix = self._structured(form, ridge)
         elif form == "affine":
-            matrix = (fit.basis @ (fit.coefficients / (fit.s + ridge * fit.s.mean())[:, None])).mT
+            matrix = fit.damped(ridge)
         else:
             rank = default_ranks(self.shapes)[0] if rank is None else rank
             whole = identity_of(self.shapes).to(fit.basis) if form.startswith("identity") else None
@@ -282,10 +308,9 @@ def _ridge(x: Tensor, t: Tensor, ridge: float) -> Tensor:
 
 def _of_rank(fit: Fit, rank: int, ridge: float, identity: Tensor | None) -> Tensor:
     """The best map of a rank in the metric of the features, or of what is added to the identity."""
-    s = fit.s + ridge * fit.s.mean()
-    matrix = (fit.basis @ (fit.coefficients / s[:, None])).mT
+    matrix = fit.damped(ridge)
     added = matrix if identity is None else matrix - identity
-    size = (fit.s + 0.0).sqrt()
+    size = fit.s.sqrt()
     u, sizes, vh = torch.linalg.svd(
         added @ (torch.linalg.pinv(fit.basis) * size[:, None]).mT, full_matrices=False
     )

@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_leaves
 from rectilinear.maps.affine_block import AffineBlock
 from rectilinear.maps.fuse_rules import ERRORS, RowsOnly, does_nothing
 from rectilinear.maps.map_forms import Diagonal
+from rectilinear.networks.places import held_twice
 
 VALUE_READS = {"_local_scalar_dense", "is_nonzero", "equal", "nonzero", "allclose"}
 
@@ -82,7 +83,7 @@ def from_graph(model: nn.Module, whole: frozenset[str] = frozenset()) -> Neighbo
         constants = _taken_back(model, held)
     calls = Counter(str(node.target) for node in graph.nodes if node.op == "call_module")
     read = {str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}
-    several = _held_twice(model)
+    several = held_twice(model, least=2)
 
     def usable(node: Any) -> bool:
         return (
@@ -119,22 +120,6 @@ def _taken_back(model: nn.Module, held: dict[int, set[str]]) -> tuple[Tensor, ..
                 found.append(value)
             delattr(part, name)
     return tuple(found)
-
-
-def _held_twice(model: nn.Module) -> set[str]:
-    """Names of modules that have several names, or whose weights another module holds too."""
-    named = list(model.named_modules(remove_duplicate=False))
-    places = Counter(id(part) for _, part in named)
-    owners = Counter(
-        id(p)
-        for part in model.modules()
-        for p in part._parameters.values()
-        if p is not None and p.ndim > 1
-    )
-    tied = {
-        id(part) for part in model.modules() for p in part._parameters.values() if owners[id(p)] > 1
-    }
-    return {name for name, part in named if places[id(part)] > 1 or id(part) in tied}
 
 
 class _Readers(TorchDispatchMode):
@@ -177,7 +162,7 @@ def from_run(model: nn.Module, run: Callable[[nn.Module], Any]) -> Neighbours:
         run(model)
     if readers.reads_values:
         return Neighbours((), reason="its path depends on the values of tensors")
-    several = _held_twice(model)
+    several = held_twice(model, least=2)
     once = {
         name: c[0]
         for name, c in seen.items()

@@ -25,7 +25,7 @@ from rectilinear.numerics import Moments
 from rectilinear.random import seeded
 
 By = Literal["r2", "agreement", "loss", "score"]
-RIDGE = 1e-3  # of the maps, times the mean square of a feature
+RIDGE = 1e-3  # of the maps, times the mean variance of a feature
 SIGNS = {"r2": 1.0, "agreement": 1.0, "score": 1.0, "loss": -1.0}  # whether more is better
 
 
@@ -226,8 +226,8 @@ def _fitted(
     starts = sorted({span.start for span in spans})
     ends = sorted({span.stop for span in spans})
     first = spans[0]
-    places = {start: f"{_name(first, start)}@input" for start in starts}
-    behind = {stop: f"{_name(first, stop - 1)}@output" for stop in ends}
+    places = {start: f"{first.name(start)}@input" for start in starts}
+    behind = {stop: f"{first.name(stop - 1)}@output" for stop in ends}
     moments: dict[int, Moments] = {}
     columns: dict[Span, slice] = {}
     layout: Layout = "rows"
@@ -252,14 +252,9 @@ def _fitted(
     found: dict[Span, tuple[Tensor, Tensor]] = {}
     for span, part in columns.items():
         fit = moments[span.start].fit(part)
-        s = fit.s + RIDGE * fit.s.mean()
-        matrix = (fit.basis @ (fit.coefficients / s[:, None])).mT
+        matrix = fit.damped(RIDGE)
         found[span] = matrix, fit.mean_t - matrix @ fit.mean_x
     return found, layout
-
-
-def _name(span: Span, i: int) -> str:
-    return f"{span.container}.{i}" if span.container else str(i)
 
 
 def _affine(matrix: Tensor, constant: Tensor, layout: Layout) -> Any:

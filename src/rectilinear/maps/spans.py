@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from rectilinear.errors import ConfigError, StructureError
-from rectilinear.maps.block_count import holders_of_length, set_length
-from rectilinear.networks.forward_pass import FLOWING
+from rectilinear.networks.forward_pass import flowing_argument
 from rectilinear.networks.places import find, inner, named_parts
 
 LISTS = (nn.ModuleList, nn.Sequential)
+LENGTHS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "encoder_layers", "depth")
 
 
 @dataclass(frozen=True)
@@ -36,20 +36,21 @@ class Span:
         return self.stop - self.start
 
     def __str__(self) -> str:
-        end = self._name(self.stop) if self.stop < self.length else ""
-        return f"{self._name(self.start)}:{end}"
+        end = self.name(self.stop) if self.stop < self.length else ""
+        return f"{self.name(self.start)}:{end}"
 
     @property
     def names(self) -> tuple[str, ...]:
         """The names of its blocks."""
-        return tuple(map(self._name, range(self.start, self.stop)))
+        return tuple(map(self.name, range(self.start, self.stop)))
 
     @property
     def before(self) -> str | None:
         """The name of the block in front of it, None where it is the first of the list."""
-        return self._name(self.start - 1) if self.start else None
+        return self.name(self.start - 1) if self.start else None
 
-    def _name(self, i: int) -> str:
+    def name(self, i: int) -> str:
+        """The name of block ``i`` of the list."""
         return f"{self.container}.{i}" if self.container else str(i)
 
 
@@ -145,7 +146,7 @@ def without(model: nn.Module, span: Span) -> None:
         2
     """
     parent = _list(model, span.container)
-    holders = holders_of_length(inner(model), span.container, span.length)
+    holders = _holders_of_length(inner(model), span.container, span.length)
     kept = [block for i, block in enumerate(parent) if not span.start <= i < span.stop]
     for i in reversed(range(span.start, span.stop)):
         del parent[i]
@@ -155,7 +156,7 @@ def without(model: nn.Module, span: Span) -> None:
             if vars(part).get("layer_idx") == old:
                 part.layer_idx = i  # type: ignore[assignment] # torch types attributes as tensors
     kept_indices = [i for i in range(span.length) if not span.start <= i < span.stop]
-    set_length(holders, span.length, kept_indices)
+    _set_length(holders, span.length, kept_indices)
 
 
 class Through(nn.Module):
@@ -178,7 +179,8 @@ class Through(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The map of the first tensor among the arguments."""
-        out = self.map(flowing(args, kwargs))
+        where = flowing_argument("a block", args, kwargs)
+        out = self.map(kwargs[where] if isinstance(where, str) else args[where])
         return out if self.parts is None else (out, *[None] * (self.parts - 1))
 
     def extra_repr(self) -> str:
@@ -201,15 +203,6 @@ def take_facts(stand_in: nn.Module, block: nn.Module) -> None:
         plain = isinstance(value, bool | int | float | str | None) and name[:1] != "_"
         if plain and not hasattr(stand_in, name):
             setattr(stand_in, name, value)
-
-
-def flowing(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    """The tensor among a block's arguments that flows on."""
-    named = [kwargs[name] for name in FLOWING if name in kwargs]
-    for value in (*args, *named, *kwargs.values()):
-        if isinstance(value, Tensor) and value.is_floating_point():
-            return value
-    raise StructureError("a block that is called without a floating-point tensor", "one")
 
 
 def _list(model: nn.Module, container: str) -> nn.ModuleList | nn.Sequential:
@@ -245,3 +238,33 @@ def _stop(model: nn.Module, container: str, last: str, length: int) -> int:
     if other != container:
         raise ConfigError(f"blocks of {container!r} and of {other!r}", "blocks of one list")
     return stop
+
+
+def _holders_of_length(model: nn.Module, container: str, length: int) -> list[Any]:
+    """The modules that a list is in, and their configurations, which hold its length; each once."""
+    steps = container.split(".") if container else []
+    around = [model.get_submodule(".".join(steps[:i])) for i in range(len(steps) + 1)]
+    parts = [part for part in around if not isinstance(part, nn.ModuleList | nn.Sequential)]
+    configs = [getattr(part, "config", None) for part in parts]
+    found = {id(h): h for h in (*parts, *configs) if hasattr(h, "__dict__")}
+    return [holder for holder in found.values() if _names_of_length(holder, length)]
+
+
+def _set_length(holders: Sequence[Any], length: int, kept: Sequence[int]) -> None:
+    """Write the new length wherever the old one stood; of lists as long, keep these entries."""
+    for holder in holders:
+        for name in _names_of_length(holder, length):
+            setattr(holder, name, len(kept))
+        if isinstance(holder, nn.Module):
+            continue
+        for name, value in list(vars(holder).items()):
+            if name.endswith("layer_types") and isinstance(value, list) and len(value) == length:
+                setattr(holder, name, [value[i] for i in kept])
+
+
+def _names_of_length(holder: Any, length: int) -> list[str]:
+    """The names under which a module or configuration holds this length."""
+    known = vars(holder)
+    aliases = getattr(type(holder), "attribute_map", {})
+    names = {aliases.get(name, name) for name in LENGTHS}
+    return sorted(n for n in names if n in known and type(known[n]) is int and known[n] == length)

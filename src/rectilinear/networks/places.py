@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -180,3 +181,28 @@ def _is_wrapped(child: nn.Module, listed: bool) -> bool:
         if len(children) > 1 or isinstance(children[0], _LISTS):
             return True
         child = children[0]
+
+
+def held_twice(model: nn.Module, least: int = 0) -> set[str]:
+    """Names of modules with several names, or with a parameter that another module holds, too.
+
+    Of parameters with fewer than ``least`` axes, such as biases, nothing is asked.
+
+    Example:
+        >>> layer = nn.Linear(2, 2)
+        >>> sorted(held_twice(nn.Sequential(layer, nn.ReLU(), layer)))
+        ['0', '2']
+    """
+
+    def own(part: nn.Module) -> list[int]:
+        held = part._parameters.values()
+        return [id(p) for p in held if p is not None and p.ndim >= least]
+
+    named = list(model.named_modules(remove_duplicate=False))
+    times = Counter(id(part) for _, part in named)
+    owners = Counter(key for part in model.modules() for key in own(part))
+    return {
+        name
+        for name, part in named
+        if times[id(part)] > 1 or any(owners[key] > 1 for key in own(part))
+    }
