@@ -255,3 +255,62 @@ def test_stages_side_by_side_are_one_stack():
     assert stack_of(Staged()) == names
     found = rl.layer_profile(Staged(), torch.randn(100, 4), samples=4, progress=False)
     assert (list(found.maps)[1:], found.target) == (names[:-1], "layer2.1")
+
+
+class Windows(nn.Module):
+    """A residual block on images whose channels come last, as in a Swin transformer."""
+
+    def __init__(self, d=6):
+        super().__init__()
+        self.norm, self.up, self.down = nn.LayerNorm(d), nn.Linear(d, 12), nn.Linear(12, d)
+
+    def forward(self, h):
+        return h + self.down(self.up(self.norm(h)).tanh())
+
+
+class ChannelsLast(nn.Module):
+    """Two stages of such blocks behind a convolution of patches."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.patches = nn.Conv2d(3, 6, 2, 2)
+        stages = (nn.Sequential(*[Windows() for _ in range(n)]) for n in (2, 3))
+        self.layers, self.act = nn.Sequential(*stages), nn.Identity()
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x):
+        h = self.layers(self.patches(x).permute(0, 2, 3, 1))
+        return self.head(self.act(h).mean((1, 2)))
+
+
+def test_channels_that_come_last():
+    """The axis of the channels is read off the widths of the layers, not off their number."""
+    model, x = ChannelsLast().double().eval(), rand(60, 3, 8, 8)
+    for source in ("patches", "layers.1.0", "act"):
+        A = rl.linear_map(model, source, "@output", x, progress=False)
+        assert A.weight.shape == (4, 6)
+    assert rl.linear_map(model, "act", "@output", x, progress=False).r2 > 1 - 1e-6
+    for method in ("mean_jacobian", "frozen_jacobian"):
+        made = rl.linear_map(model, "act", "@output", x, method=method, samples=4, progress=False)
+        head = model.head.weight.detach()
+        assert torch.allclose(made.weight / made.weight.norm(), head / head.norm(), atol=1e-8)
+    found = rl.linearize(model, x, blocks="layers.1.1", progress=False)
+    assert (found.blocks[0].acts_on, found.blocks[0].r2 > 0.9) == ("tokens", True)
+
+
+def test_blocks_inside_of_stages_are_the_spans():
+    model, x = ChannelsLast().double().eval(), rand(60, 3, 8, 8)
+    costs = rl.span_costs(model, x, lengths=(1,), fold=True, progress=False)
+    assert {span.name for span in costs.spans} == {"layers.1.1:layers.1.2", "layers.1.2:"}
+    smaller = rl.linearize(model, x, blocks=costs.best(1).name, fold=True, progress=False)
+    assert len(smaller.model.layers[1]) == 2
+    assert smaller.output_r2 > 0.5
+
+
+def test_channels_of_signals_come_first():
+    torch.manual_seed(0)
+    layers = [nn.Conv1d(2, 5, 3, padding=1), nn.ReLU(), nn.Conv1d(5, 4, 1)]
+    net = nn.Sequential(*layers).double()
+    A = rl.linear_map(net, "1", "2", rand(80, 2, 9), progress=False)
+    assert torch.allclose(A.weight, layers[2].weight[..., 0].detach(), atol=1e-8)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, linear, unfold
 
 from rectilinear.errors import StructureError
+from rectilinear.networks.token_vectors import Layout
 
 Form = Literal["rows", "tokens", "convolution"]
 WIDEST = 1024  # numbers in a row up to which all of them are mixed
@@ -22,7 +23,7 @@ CHUNK = 64  # rows whose patches are written out together
 class Shapes:
     """The shapes of one row on both sides of a block, and the class of affine maps between them.
 
-    ``rows`` mixes everything; ``tokens`` acts on the last axis at every place of ``(t, d)``;
+    ``rows`` mixes everything; ``tokens`` acts on the last axis at every place of ``(..., d)``;
     ``convolution`` is one of 3 x 3 with the block's stride on images ``(c, h, w)``.
     """
 
@@ -32,8 +33,10 @@ class Shapes:
     stride: int = 1
 
     @classmethod
-    def between(cls, inside: tuple[int, ...], outside: tuple[int, ...]) -> Shapes:
-        """The richest class that can be fitted.
+    def between(
+        cls, inside: tuple[int, ...], outside: tuple[int, ...], layout: Layout | None = None
+    ) -> Shapes:
+        """The richest class that can be fitted; ``layout`` is that of the values, if it is known.
 
         Raises:
             StructureError: if no class takes one shape to the other.
@@ -44,12 +47,13 @@ class Shapes:
             >>> Shapes.between((7, 16), (7, 16)).form
             'tokens'
         """
-        if len(inside) == 3 == len(outside) and _numel(inside) > WIDEST:
+        places = inside[:-1] == outside[:-1] and len(inside) > 1
+        if places and (layout == "tokens" or len(inside) == 2):
+            return cls(inside, outside, "tokens")
+        if len(inside) == 3 == len(outside) and _numel(inside) > WIDEST and layout != "tokens":
             stride = -(-inside[1] // outside[1])
             if outside[1:] == tuple((side - 1) // stride + 1 for side in inside[1:]):
                 return cls(inside, outside, "convolution", stride)
-        if len(inside) == 2 == len(outside) and inside[0] == outside[0]:
-            return cls(inside, outside, "tokens")
         if _numel(inside) <= WIDEST and _numel(outside) <= 4 * WIDEST:
             return cls(inside, outside, "rows")
         raise StructureError(
@@ -77,7 +81,7 @@ class Shapes:
         if self.form == "rows":
             return x.reshape(len(x), -1)
         if self.form == "tokens":
-            return x.flatten(0, 1)
+            return x.flatten(0, -2)
         patches = unfold(x, KERNEL, padding=KERNEL // 2, stride=self.stride)
         return patches.mT.flatten(0, 1)
 
@@ -85,7 +89,7 @@ class Shapes:
         """What it should give: ``(b p, o)``."""
         if self.form == "rows":
             return out.reshape(len(out), -1)
-        return out.flatten(0, 1) if self.form == "tokens" else out.flatten(2).mT.flatten(0, 1)
+        return out.flatten(0, -2) if self.form == "tokens" else out.flatten(2).mT.flatten(0, 1)
 
 
 class AffineBlock(nn.Module):

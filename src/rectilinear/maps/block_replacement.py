@@ -28,6 +28,7 @@ from rectilinear.maps.spans import Through, take_facts
 from rectilinear.networks.batches import Batch
 from rectilinear.networks.forward_pass import Output, call, forward
 from rectilinear.networks.places import inner
+from rectilinear.networks.token_vectors import layout_of
 
 BUDGET = 3e11  # products that go into the fit of one block: some ten seconds
 
@@ -116,7 +117,8 @@ class Replacing:
         head = first_of(self.portions.of("fit"))
         targets = [self.old.get_submodule(n) for n in names]
         x, out = self._both(names, head)
-        shapes = Shapes.between(tuple(x.shape[1:]), tuple(out.shape[1:]))
+        layout = layout_of(x, targets[0], self.old)
+        shapes = Shapes.between(tuple(x.shape[1:]), tuple(out.shape[1:]), layout)
         check_alone(lambda: call(self.old, head, self._output), targets[0])
         self._check_size(shapes, targets)
         found = self._chosen(shapes, names, targets, head)

@@ -17,6 +17,7 @@ from rectilinear.networks.forward_pass import exchanged, flowing_argument, pick
 from rectilinear.networks.network import Network, parts
 from rectilinear.networks.places import block_names as block_names
 from rectilinear.networks.places import find, named_parts
+from rectilinear.networks.token_vectors import layout_of
 
 BATCH = 256
 BUDGET = 1e10  # products that go into the fit of one block
@@ -233,7 +234,7 @@ def check_alone(run: Callable[[], Tensor], module: nn.Module) -> None:
         )
 
 
-def shapes_of(calls: list[Call]) -> Shapes:
+def shapes_of(calls: list[Call], *modules: nn.Module) -> Shapes:
     """The shapes of a block that was called once for each batch.
 
     Raises:
@@ -251,7 +252,8 @@ def shapes_of(calls: list[Call]) -> Shapes:
         raise StructureError(
             f"a block from {tuple(x.shape)} to {tuple(out.shape)}", "the batch as the first axis"
         )
-    return Shapes.between(tuple(x.shape[1:]), tuple(out.shape[1:]))
+    layout = layout_of(x, *modules) if x.ndim > 1 else None
+    return Shapes.between(tuple(x.shape[1:]), tuple(out.shape[1:]), layout)
 
 
 def check_names(model: nn.Module, names: str | Sequence[str]) -> list[str]:
@@ -290,7 +292,7 @@ def fit_blocks(
             if name in refused:
                 continue
             try:
-                shapes = shapes_of(calls)
+                shapes = shapes_of(calls, modules[name], network.model)
                 if calls[0].changed and name not in moments:
                     check_alone(lambda rows=batch: network(rows), modules[name])  # type: ignore[misc]
             except StructureError as error:

@@ -14,7 +14,7 @@ from rectilinear.maps.spans import Span
 from rectilinear.networks.batches import Batch
 from rectilinear.networks.forward_pass import Output, forward
 from rectilinear.networks.places import held_twice, inner
-from rectilinear.networks.token_vectors import Layout, layout_of
+from rectilinear.networks.token_vectors import Layout
 from rectilinear.random import stream
 
 SAMPLES = 2  # samples that the layer is tried on
@@ -70,8 +70,8 @@ def neighbour_of(model: nn.Module, batch: Batch, span: Span, output: Output = No
     block = model.get_submodule(span.before)
     head = batch.take(slice(SAMPLES))
     several = held_twice(model)
-    out = forward(model, head, [f"{span.before}@output"], output=output).at[f"{span.before}@output"]
-    layout = layout_of(out, block)
+    place = f"{span.before}@output"
+    layout = forward(model, head, [place], output=output).layout(place)
     norms = [n for n, m in block.named_modules() if type(m) is nn.LayerNorm and n]
     reasons: list[str] = []
     for name, layer in reversed(list(block.named_modules())):

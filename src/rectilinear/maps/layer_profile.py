@@ -360,14 +360,14 @@ def _ends(
         )
     if target is None:
         with evaluating(model):
-            seen = forward(model, batches.head(PROBED), stack, output=output).at
-        shapes = {tokens_of(seen[name]).shape[1:] for name in stack}
+            seen = forward(model, batches.head(PROBED), stack, output=output)
+        shapes = {tokens_of(seen.at[name], seen.layout(name)).shape[1:] for name in stack}
         target = stack[-1] if len(shapes) == 1 and layers is None else "@output"
     if layers is None:
         layers = [f"{stack[0]}@input", *(name for name in stack if name != target)]
         with evaluating(model):
-            seen = forward(model, batches.head(PROBED), [*layers, target], output=output).at
-        counts = {name: tokens_of(value).shape[1] for name, value in seen.items()}
+            seen = forward(model, batches.head(PROBED), [*layers, target], output=output)
+        counts = {n: tokens_of(value, seen.layout(n)).shape[1] for n, value in seen.at.items()}
         left_out = [name for name in layers if counts[target] not in (1, counts[name])]
         layers = [name for name in layers if name not in left_out] or layers
     if not layers:

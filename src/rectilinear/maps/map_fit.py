@@ -157,7 +157,7 @@ def _apart(batches: Batches, split: SampleSplit, *, held: bool) -> Iterator[Batc
 
 def _rows(model: nn.Module, span: Span, batch: Batch) -> Rows:
     seen = forward(model, batch, span.places, output=span.output)
-    return rows_of(span, batch, dict(seen.at))
+    return rows_of(span, seen)
 
 
 def _fit(

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from rectilinear.errors import NonFiniteError, ShapeError, StructureError
 from rectilinear.maps.frozen import Frozen
 from rectilinear.networks.batches import Batch
-from rectilinear.networks.forward_pass import Output, constant_parameters, forward
-from rectilinear.networks.token_vectors import Layout, layout_of, vectors
+from rectilinear.networks.forward_pass import Output, Pass, constant_parameters, forward
+from rectilinear.networks.token_vectors import Layout, vectors
 from rectilinear.random import stream
 
 Positions = Literal["same", "all"]
@@ -85,14 +85,13 @@ class Rows:
     samples: Tensor
 
 
-def tokens_of(value: Tensor, module: nn.Module | None = None) -> Tensor:
+def tokens_of(value: Tensor, layout: Layout) -> Tensor:
     """A value as vectors by sample, ``(b, p, d)``, on the path of its gradient."""
-    layout: Layout = layout_of(value, module)
     rows = vectors(value, None, layout).rows
     return rows.reshape(len(value), -1, rows.shape[-1])
 
 
-def rows_of(span: Span, batch: Batch, at: dict[str, Tensor]) -> Rows:
+def rows_of(span: Span, seen: Pass) -> Rows:
     """The vectors that a map is fitted to and judged on.
 
     Where the target has one vector a sample and a source several, these are averaged.
@@ -101,11 +100,12 @@ def rows_of(span: Span, batch: Batch, at: dict[str, Tensor]) -> Rows:
         ShapeError: if their numbers differ in another way.
         NonFiniteError: if a value is not finite.
     """
-    y = tokens_of(at[span.target])
+    batch = seen.batch
+    y = tokens_of(seen.at[span.target], seen.layout(span.target))
     kept = span.counted(batch, y.shape[1])
     xs = []
     for source in span.sources:
-        x = tokens_of(at[source])
+        x = tokens_of(seen.at[source], seen.layout(source))
         if y.shape[1] == 1 < x.shape[1]:
             weights = _weights(span.counted(batch, x.shape[1])).to(x)
             x = (weights[..., None] * x).sum(1, keepdim=True)
@@ -232,9 +232,9 @@ def mean_jacobians(
     random = stream(seed, "signs of positions")
     for batch in batches:
         advance(f"{'frozen ' if frozen else ''}Jacobians of {len(batch)} samples")
-        values, target = _live(model, span, batch, frozen)
-        y = tokens_of(target)
-        xs = [tokens_of(value) for value in values]
+        values, target, layouts = _live(model, span, batch, frozen)
+        y = tokens_of(target, layouts[-1])
+        xs = [tokens_of(value, layout) for value, layout in zip(values, layouts, strict=False)]
         for source, x in zip(span.sources, xs, strict=True):
             check_positions(source, x, span.target, y)
         if not found:
@@ -245,16 +245,19 @@ def mean_jacobians(
             signs = (torch.rand(counted.shape, generator=random) < 0.5).to(y) * 2 - 1
         if frozen:
             _share(found, values, y, counted.to(y)[..., None] * y.detach())
-        _accumulate(found, values, xs, y, counted.to(y) * signs, span, batch)
+        _accumulate(found, values, layouts, xs, y, counted.to(y) * signs, span, batch)
     return tuple(found)
 
 
-def _live(model: nn.Module, span: Span, batch: Batch, frozen: bool) -> tuple[list[Tensor], Tensor]:
-    """The values at the sources and the target, on the path of the gradient."""
+def _live(
+    model: nn.Module, span: Span, batch: Batch, frozen: bool
+) -> tuple[list[Tensor], Tensor, list[Layout]]:
+    """The values at the sources and the target, on the path of the gradient, and their layouts."""
     if not frozen:
         with constant_parameters(model):
             seen = forward(model, batch, span.places, output=span.output, live=True)
-        return [seen.at[s] for s in span.sources], _dependent(seen.at[span.target], span)
+        layouts = [seen.layout(s) for s in (*span.sources, span.target)]
+        return [seen.at[s] for s in span.sources], _dependent(seen.at[span.target], span), layouts
     mode = Frozen(model)
 
     def leaf(value: Tensor) -> Tensor:
@@ -271,7 +274,8 @@ def _live(model: nn.Module, span: Span, batch: Batch, frozen: bool) -> tuple[lis
             output=span.output,
             live=True,
         )
-    return [seen.at[s] for s in span.sources], mode.linear_output(seen.at[span.target])
+        layouts = [seen.layout(s) for s in (*span.sources, span.target)]
+    return [seen.at[s] for s in span.sources], mode.linear_output(seen.at[span.target]), layouts
 
 
 def _dependent(target: Tensor, span: Span) -> Tensor:
@@ -299,6 +303,7 @@ def _weights(counted: Tensor) -> Tensor:
 def _accumulate(
     found: list[JacobianMean],
     values: list[Tensor],
+    layouts: list[Layout],
     xs: list[Tensor],
     y: Tensor,
     signs: Tensor,
@@ -323,7 +328,9 @@ def _accumulate(
                     f"a target {span.target} that does not depend on {span.sources[i]}",
                     "a source that the network runs before the target",
                 )
-            rows = torch.einsum("bp,bpd->bd", weights[i], tokens_of(slope).to(weights[i]))
+            rows = torch.einsum(
+                "bp,bpd->bd", weights[i], tokens_of(slope, layouts[i]).to(weights[i])
+            )
             found[i].groups[:, k] += member @ rows
             squares[i] += rows.double().square().sum(1)
     for mean, added in zip(found, squares, strict=True):

@@ -20,7 +20,7 @@ from rectilinear.networks.batches import Batch, Tokenizer
 from rectilinear.networks.forward_pass import Output, forward
 from rectilinear.networks.network import check_module, check_not_scripted, evaluating, progress_of
 from rectilinear.networks.places import inner
-from rectilinear.networks.token_vectors import Layout, layout_of, on_vectors, vectors
+from rectilinear.networks.token_vectors import Layout, on_vectors, vectors
 from rectilinear.numerics import Moments
 from rectilinear.random import seeded
 
@@ -232,8 +232,8 @@ def _fitted(
     columns: dict[Span, slice] = {}
     layout: Layout = "rows"
     for batch in portions.of("fit"):
-        at = forward(model, batch, [*places.values(), *behind.values()], output=output).at
-        layout = layout_of(at[places[starts[0]]], inner(model).get_submodule(spans[0].names[0]))
+        seen = forward(model, batch, [*places.values(), *behind.values()], output=output)
+        at, layout = seen.at, seen.layout(places[starts[0]])
         for start in starts:
             here = at[places[start]]
             own = [s for s in spans if s.start == start and at[behind[s.stop]].shape == here.shape]

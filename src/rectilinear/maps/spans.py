@@ -106,6 +106,8 @@ def spans_within(model: nn.Module, container: str | None = None) -> Iterator[Spa
 def main_list(model: nn.Module) -> str:
     """The name of the list of blocks that holds most parameters outside of other lists.
 
+    Of stages, which are lists of blocks themselves, the one that holds most.
+
     Raises:
         StructureError: if there is no list of at least two blocks.
 
@@ -116,6 +118,7 @@ def main_list(model: nn.Module) -> str:
     found = {
         name: part for name, part in named_parts(model) if isinstance(part, LISTS) and len(part) > 1
     }
+    found = {n: part for n, part in found.items() if not _is_of_stages(part)} or found
     outer = {
         name: sum(p.numel() for p in part.parameters())
         for name, part in found.items()
@@ -130,6 +133,16 @@ def main_list(model: nn.Module) -> str:
             "Name the blocks.",
         )
     return max(outer, key=lambda name: outer[name])
+
+
+def _is_of_stages(part: nn.ModuleList | nn.Sequential) -> bool:
+    """Whether most of what a list holds are lists of equal blocks, as in a Swin or a ConvNeXt."""
+
+    def is_stage(stage: nn.Module) -> bool:
+        lists = [p for p in (stage, *stage.children()) if isinstance(p, LISTS)]
+        return any(len(p) > 1 and len({type(block) for block in p}) == 1 for p in lists)
+
+    return 2 * sum(map(is_stage, part)) > len(part)
 
 
 def without(model: nn.Module, span: Span) -> None:

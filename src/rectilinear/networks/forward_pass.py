@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 from rectilinear.errors import ConfigError, DtypeError, ShapeError, StructureError
 from rectilinear.networks.batches import Batch
 from rectilinear.networks.places import Place, find, inner
+from rectilinear.networks.token_vectors import Layout, layout_of
 
 Output = str | int | Callable[[Any], Tensor] | None
 Change = Callable[[Tensor], Tensor]
@@ -37,11 +38,17 @@ class Pass:
         out: the output tensor of the model.
         at: the values at the places that were asked for, by their names as asked.
         batch: the batch.
+        modules: those that the places are at, by the same names, and the whole model as "".
     """
 
     out: Tensor
     at: Mapping[str, Tensor]
     batch: Batch
+    modules: Mapping[str, nn.Module]
+
+    def layout(self, name: str) -> Layout:
+        """Which axis of the value at a place holds its vectors."""
+        return layout_of(self.at[name], self.modules[name], self.modules[""])
 
 
 def forward(
@@ -96,7 +103,8 @@ def forward(
         out = seen.visit("@output", out) if "@output" in wanted else out
     seen.check()
     at = {name: seen.values[str(place)] for name, place in asked.items()}
-    return Pass(out if live else out.detach().clone(), at, batch)
+    modules = {name: place.module for name, place in asked.items()} | {"": inner(model)}
+    return Pass(out if live else out.detach().clone(), at, batch, modules)
 
 
 def call(model: nn.Module, batch: Batch, output: Output = None) -> Tensor:

@@ -25,26 +25,44 @@ class Vectors:
         return len(self.rows)
 
 
-def layout_of(value: Tensor, module: nn.Module | None = None) -> Layout:
+def layout_of(value: Tensor, *modules: nn.Module) -> Layout:
     """Which axis of a value holds its vectors.
 
-    ``(b, d)`` has "rows"; ``(b, t, d)`` has "tokens" ``d``; ``(b, c, h, w)`` and more axes have
-    "channels" ``c``, and so has ``(b, c, t)`` of a module that convolves in one dimension.
+    ``(b, d)`` has "rows". Of more axes the widths of the modules tell: a value whose second axis is
+    as wide as a convolution or a batch normalisation has "channels" there, one whose last axis is
+    as wide as a linear layer or a layer normalisation has "tokens". The first module decides in
+    which one of both is so; else ``(b, t, d)`` has "tokens" and ``(b, c, h, w)`` "channels".
 
     Example:
         >>> layout_of(torch.zeros(2, 3, 4)), layout_of(torch.zeros(2, 3, 4, 4))
         ('tokens', 'channels')
+        >>> layout_of(torch.zeros(2, 7, 7, 4), nn.Linear(4, 4))
+        'tokens'
     """
     if value.ndim < 2:
         raise ShapeError(f"a value of shape {tuple(value.shape)}", "(b, ...) of samples")
     if value.ndim == 2:
         return "rows"
-    if value.ndim > 3:
-        return "channels"
-    kinds = [type(part) for part in (module.modules() if module is not None else ())]
-    convolves = any(issubclass(kind, nn.Conv1d | nn.BatchNorm1d) for kind in kinds)
-    mixes = any(issubclass(kind, nn.Linear | nn.LayerNorm) for kind in kinds)
-    return "channels" if convolves and not mixes else "tokens"
+    for module in modules:
+        first = value.shape[1] in _widths(module, CHANNELS)
+        if first != (value.shape[-1] in _widths(module, FEATURES)):
+            return "channels" if first else "tokens"
+    return "channels" if value.ndim > 3 else "tokens"
+
+
+CHANNELS = (nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.GroupNorm)
+FEATURES = (nn.Linear, nn.LayerNorm)
+WIDTHS: tuple[str, ...] = (
+    *("in_channels", "out_channels", "num_features", "num_channels"),
+    *("in_features", "out_features"),
+)
+
+
+def _widths(module: nn.Module, kinds: tuple[type[nn.Module], ...]) -> set[int]:
+    """The numbers of channels or features of the parts of these kinds."""
+    parts = [part for part in module.modules() if isinstance(part, kinds)]
+    found = {vars(part)[name] for part in parts for name in WIDTHS if name in vars(part)}
+    return found | {part.normalized_shape[-1] for part in parts if isinstance(part, nn.LayerNorm)}
 
 
 def vectors(value: Tensor, mask: Tensor | None = None, layout: Layout | None = None) -> Vectors:
