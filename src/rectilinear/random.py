@@ -93,7 +93,7 @@ def stream(seed: int, name: str) -> torch.Generator:
 
 
 def resampled(n: int, times: int, random: torch.Generator) -> torch.Tensor:
-    """The counts of draws of each of ``n`` in the samples of a bootstrap, ``(times, n)`` in float64.
+    """The counts of draws of each of ``n`` in the samples of a bootstrap, ``(times, n)``.
 
     Example:
         >>> resampled(5, 2, generator(0)).sum(1).tolist()
