@@ -15,6 +15,7 @@ from PIL import Image
 
 import rectilinear as rl
 from rectilinear import cli, recipes, report
+from rectilinear.cli import report as report_command
 from rectilinear.errors import ConfigError
 from rectilinear.plots.page import Section
 from rectilinear.random import generator
@@ -258,3 +259,17 @@ def test_a_disk_that_fills_is_one_line_and_nothing_half_written(
     assert done.returncode == 2, done.stderr
     assert done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_scores_in_features_of_a_file(tiny_run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from torch import nn\ndef means():\n    return nn.Sequential(nn.AvgPool2d(4), nn.Flatten())\n"
+    )
+    run = recipes.open_run(tiny_run)
+    features = report_command._features(run, f"{path}:means", None, 0)
+    assert features.name == "mine.py:means"
+    images = run.load("test").images
+    assert torch.equal(features.embed(images), torch.nn.AvgPool2d(4)(images).flatten(1))
+    same = report_command._features(run, str(tiny_run / "features"), None, 0)
+    assert same.name == "digits"

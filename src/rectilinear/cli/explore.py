@@ -9,6 +9,7 @@ import tyro
 from rectilinear.cli._options import Common
 
 if TYPE_CHECKING:
+    from rectilinear.cli.sample import Source
     from rectilinear.datasets import Images
 
 
@@ -44,25 +45,19 @@ def explore(arguments: Explore) -> dict[str, Any]:
     from rectilinear.explorer import write_explorer
 
     source = opened(arguments.run, None)
-    train, test = _data(source.data, arguments.data_dir, source.size)
+    train, test = _data(source, arguments.data_dir)
     name = Path(source.data).name
     written = write_explorer(source.generator, arguments._file(), name, train, test)
     found = "none found: samples instead" if train is None else source.data
     return {**written, "data": found}
 
 
-def _data(
-    name: str, data_dir: Path | None, size: int | None
-) -> "tuple[Images, Images] | tuple[None, None]":
+def _data(source: "Source", data_dir: Path | None) -> "tuple[Images, Images] | tuple[None, None]":
     """Training and held-out images; None where there are none and none were asked for."""
-    from rectilinear import datasets
     from rectilinear.errors import DataError
 
     try:
-        return (
-            datasets.load(name, "train", data_dir, size),
-            datasets.load(name, "test", data_dir, size),
-        )
+        return source.split("train", data_dir), source.split("test", data_dir)
     except DataError:
         if data_dir is not None:
             raise

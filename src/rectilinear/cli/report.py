@@ -12,6 +12,7 @@ from rectilinear.cli._options import Common, UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from rectilinear.metrics.linearity import Embedding
     from rectilinear.recipes import Run
     from rectilinear.report.write import Chapter
 
@@ -53,8 +54,9 @@ class Report(Common):
     """Folder of the run of a generator."""
     out: Path | None = None
     """Folder for the files; the run's folder by default."""
-    features: Path | None = None
-    """Folder of a network from rectilinear train features, whose features score the samples; by
+    features: str | None = None
+    """Folder of a network from rectilinear train features, or FILE.py:NAME, a function without
+    arguments that returns a module, and the file is run: the features that score the samples; by
     default one is trained in the run's folder."""
     data_dir: Path | None = None
     """Folder of data sets; by default $RECTILINEAR_DATA, else ./data."""
@@ -71,20 +73,17 @@ def report(arguments: Report) -> dict[str, Any]:
 def report_on(
     run: "Run",
     out: Path | None,
-    features: Path | None,
+    features: str | None,
     data_dir: Path | None,
     seed: int,
     chapters: "Mapping[str, Chapter] | None" = None,
     links: "Mapping[str, str] | None" = None,
 ) -> dict[str, Any]:
     """Write the report of a run, with more ``chapters`` and ``links``; return its numbers."""
-    from rectilinear import recipes, report
+    from rectilinear import report
 
     print("evaluating: samples, spectrum, inversion, scores, timing", file=sys.stderr)
-    recipe = run.recipe
-    network = recipes.Features(recipe.data, recipe.size, seed=seed).train(
-        features or run.path / "features", data_dir
-    )
+    network = _features(run, features, data_dir, seed)
     train, test = run.load("train", data_dir), run.load("test", data_dir)
     return report.write_report(
         run.flow,
@@ -96,6 +95,21 @@ def report_on(
         seed=seed,
         chapters=chapters,
         links=links,
+    )
+
+
+def _features(run: "Run", source: str | None, data_dir: Path | None, seed: int) -> "Embedding":
+    """The network that scores samples: of the user's own, saved, or trained in the run."""
+    from rectilinear import recipes
+    from rectilinear.cli._options import load_model
+    from rectilinear.metrics import ModuleFeatures
+
+    if source is not None and ".py:" in source:
+        return ModuleFeatures(load_model(source), Path(source).name)
+    recipe = run.recipe
+    folder = run.path / "features" if source is None else Path(source)
+    return recipes.Features(recipe.data, recipe.size, recipe.labels, seed=seed).train(
+        folder, data_dir
     )
 
 

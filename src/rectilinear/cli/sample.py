@@ -14,40 +14,50 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from rectilinear.datasets import Images
     from rectilinear.flow import LinearFlow
 
 
 @dataclass(frozen=True)
-class _Source:
+class Source:
     """A generator, the folder for its output, and the name and image size of its data."""
 
     generator: "LinearFlow"
     out: Path
     data: str
-    size: int | None
+    size: int | None = None
+    labels: str | None = None
 
-    def images(self, path: Path | None, split: Literal["train", "test"], data_dir: Path | None):  # type: ignore[no-untyped-def] # a Tensor, imported late
+    def split(self, split: Literal["train", "test"], data_dir: Path | None) -> "Images":
+        """A split of the data."""
+        from rectilinear import datasets
+
+        return datasets.load(self.data, split, data_dir, self.size, self.labels)
+
+    def images(
+        self, path: Path | None, split: Literal["train", "test"], data_dir: Path | None
+    ) -> "Tensor":
         """Images of a path, or of a split of the data."""
         import torch
 
-        from rectilinear import datasets
         from rectilinear.cli._options import named_images
 
         if path is None:
-            return datasets.load(self.data, split, data_dir, self.size).images
+            return self.split(split, data_dir).images
         c, h, w = self.generator.g_data.shape
         return torch.stack([*named_images(path, (c, h, w), self.out).values()])
 
 
-def opened(run: Path, out: Path | None) -> _Source:
+def opened(run: Path, out: Path | None) -> Source:
     """The generator of a run's folder, or the generator of the package with this name."""
     from rectilinear import recipes
     from rectilinear.recipes.packaged import is_packaged, load_generator
 
     if is_packaged(run):
-        return _Source(load_generator(str(run)), out or Path("runs") / run, str(run), None)
+        return Source(load_generator(str(run)), out or Path("runs") / run, str(run))
     opened = recipes.open_run(run)
-    return _Source(opened.flow, out or run, opened.recipe.data, opened.recipe.size)
+    recipe = opened.recipe
+    return Source(opened.flow, out or run, recipe.data, recipe.size, recipe.labels)
 
 
 @dataclass(frozen=True, kw_only=True)

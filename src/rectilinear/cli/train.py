@@ -24,6 +24,8 @@ class Train(Common):
     """Folder of the run; runs/RECIPE by default."""
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = field(default=())
     """Change of the recipe, NAME=VALUE, such as training.steps=100; repeatable; none by default."""
+    labels: Path | None = None
+    """CSV file of the class of each image of a folder: file, class; sub-folders by default."""
     data_dir: Path | None = None
     """Folder of data sets; by default $RECTILINEAR_DATA, else ./data."""
 
@@ -36,6 +38,8 @@ def train(arguments: Train) -> dict[str, Any]:
     from rectilinear import recipes
 
     changes = dict(map(_change, arguments.set))
+    if arguments.labels is not None:
+        changes["labels"] = str(arguments.labels)
     (out,) = arguments.folders()
     if arguments.recipe == "features":
         features = recipes.changed(recipes.Features(seed=arguments.seed), changes)

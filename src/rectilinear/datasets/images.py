@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from rectilinear.checks import check_finite
+from rectilinear.datasets.label_file import read_labels
 from rectilinear.datasets.near_copies import near_copies
 from rectilinear.datasets.read_image import image_files, is_grey, read_image
 from rectilinear.errors import ConfigError, DataError, DtypeError, ShapeError
@@ -206,7 +207,12 @@ SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "tes
 """The split that a sub-folder of this name holds, in lower case."""
 
 
-def folder(root: Path, split: Literal["train", "test"], size: int | None = None) -> Images:
+def folder(
+    root: Path,
+    split: Literal["train", "test"],
+    size: int | None = None,
+    labels: Path | None = None,
+) -> Images:
     """The labelled images under ``root``, grey if all of them are, else RGB.
 
     Each is read by :func:`~.read_image.read_image`. A sub-folder is a class. If ``root`` has
@@ -220,10 +226,12 @@ def folder(root: Path, split: Literal["train", "test"], size: int | None = None)
         split: ``"train"`` or ``"test"``.
         size: images are scaled so that the shorter side has ``size`` pixels, and cropped at the
             centre. Without it all must have the same size.
+        labels: table of the class of each file, instead of sub-folders; see
+            :func:`~.label_file.read_labels`.
 
     Raises:
-        DataError: if there is no image, one cannot be read, a split has none, or sizes differ, also
-            between the splits, and no ``size`` is given.
+        DataError: if there is no image, one cannot be read, a split has none, sizes differ, also
+            between the splits, and no ``size`` is given, or labels do not fit the files.
 
     Example:
         >>> import pathlib, tempfile
@@ -237,7 +245,10 @@ def folder(root: Path, split: Literal["train", "test"], size: int | None = None)
     check_size(size)
     files = split_files(root)
     chosen, every = _of(split, files, root), [file for part in files.values() for file in part]
-    classes = {file: _class(file, root) for file in every}
+    if labels is None:
+        classes = {file: _class(file, root) for file in every}
+    else:
+        classes = read_labels(labels, every, root)
     names = tuple(sorted(set(classes.values())))
     images = read_images(
         chosen, None if size is None else (size, size), grey=all(map(is_grey, every))

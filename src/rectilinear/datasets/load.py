@@ -27,6 +27,7 @@ def load(
     split: Literal["train", "test"] = "train",
     data_dir: str | Path | None = None,
     size: int | None = None,
+    labels: str | Path | None = None,
 ) -> Images:
     """The images and labels of one split of ``name``.
 
@@ -42,13 +43,15 @@ def load(
         data_dir: where the files lie.
         size: side of the square images. Named sets get a border of zeros (or shrink); images of a
             folder are scaled so that the shorter side fits, and cropped at the centre.
+        labels: CSV file of the class of each image of a folder, instead of its sub-folders; see
+            :func:`~.label_file.read_labels`.
 
     Returns:
         images float32 ``(n, c, h, w)`` in ``[0, 1]`` and labels int64 ``(n,)``, with ``classes``
         and ``name``.
 
     Raises:
-        ConfigError: for another split or a size that is not positive.
+        ConfigError: for another split, a size that is not positive, or labels of a named set.
         DataError: if files are missing, truncated, tampered with or unreadable.
 
     Example:
@@ -62,6 +65,10 @@ def load(
         raise DataError("data ''", f"one of {', '.join(NAMES)}, or a folder of images", "Name it.")
     root = data_root(data_dir)
     key = str(name).replace("-", "_")
+    if key in NAMES and labels is not None:
+        raise ConfigError(
+            f"labels for '{name}'", "labels for a folder of images", "This set has its own."
+        )
     if key == "digits":
         data = digits(split)
     elif key == "photos":
@@ -69,7 +76,8 @@ def load(
     elif key in mnist.FAMILIES:
         data = mnist.mnist(key, split, root)
     else:
-        return folder(_existing(Path(name), root), split, size)
+        table = None if labels is None else Path(labels).expanduser()
+        return folder(_existing(Path(name), root), split, size, table)
     return Images(fit(data.images, size), data.labels, data.classes, data.name)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from torch import Tensor, nn
 
@@ -61,6 +61,7 @@ class Recipe(ABC):
     Attributes:
         data: Name of the data set, or a folder of images.
         size: Side of the square images; none keeps that of the files.
+        labels: CSV file of the class of each image of a folder; none has sub-folders as classes.
         noise: Standard deviation of the noise that training adds to the data.
         rank: Rank of the operator that samples are drawn with; none is the full rank.
         training: How to train.
@@ -75,6 +76,7 @@ class Recipe(ABC):
 
     data: str = "digits"
     size: int | None = None
+    labels: str | None = None
     noise: float = 0.0
     rank: int | None = None
     training: TrainConfig = field(default_factory=TrainConfig)
@@ -86,14 +88,33 @@ class Recipe(ABC):
             DataError: if there is none.
         """
         path = located(self.data, data_dir)
-        return self if path is None else replace(self, data=str(path))
+        if self.labels is not None and not Path(self.labels).expanduser().is_file():
+            raise DataError(
+                f"no table of labels '{self.labels}'", "a CSV file: file, class", "Check the path."
+            )
+        labels = self.labels and str(Path(self.labels).expanduser().absolute())
+        return replace(self, data=self.data if path is None else str(path), labels=labels)
 
     def load(self, data_dir: Path | None = None) -> Tensor:
         """The training data: images ``(n, c, h, w)`` unless the recipe says otherwise."""
-        return datasets.load(self.data, "train", data_dir, self.size).images
+        return self.split("train", data_dir).images
+
+    def split(
+        self, split: Literal["train", "test"], data_dir: Path | None = None
+    ) -> datasets.Images:
+        """One split of the data, with its labels."""
+        return datasets.load(self.data, split, data_dir, self.size, self.labels)
 
     def load_labelled(self, data_dir: Path | None = None) -> tuple[Tensor, Labels | None]:
-        """The data, and their labels where the recipe makes use of them."""
+        """The data, and their labels where the recipe makes use of them.
+
+        Raises:
+            ConfigError: for a table of labels where it makes none.
+        """
+        if self.labels is not None:
+            raise ConfigError(
+                f"labels = '{self.labels}'", "a recipe that uses labels", "Leave them out."
+            )
         return self.load(data_dir), None
 
     def fitted_to(self, data: Tensor) -> Self:  # noqa: ARG002 - recipes override it
@@ -160,12 +181,14 @@ class Features:
     Attributes:
         data: Name of the data set, or a folder of images with a subfolder a class.
         size: Side of the square images; none keeps that of the files.
+        labels: CSV file of the class of each image of a folder; none has sub-folders as classes.
         epochs: Passes over the images; none takes as many as suffice.
         seed: Of weights, order and shifts.
     """
 
     data: str = "digits"
     size: int | None = None
+    labels: str | None = None
     epochs: int | None = None
     seed: int = 0
 
@@ -177,8 +200,10 @@ class Features:
         """
         if not is_saved(out):
             with locked(out):
-                train = datasets.load(self.data, "train", data_dir, self.size)
-                test = datasets.load(self.data, "test", data_dir, self.size)
+                train, test = (
+                    datasets.load(self.data, split, data_dir, self.size, self.labels)
+                    for split in ("train", "test")
+                )
                 train_features(
                     train.images,
                     train.labels,

@@ -16,7 +16,6 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from rectilinear import datasets
 from rectilinear.datasets.images import usual_side
 from rectilinear.datasets.load import NAMES
 from rectilinear.flow import LinearFlow, objectives
@@ -153,7 +152,7 @@ class Nested(Recipe):
 
     def load_labelled(self, data_dir: Path | None = None) -> tuple[Tensor, Labels | None]:
         """The images, and their labels where classes have enough images each."""
-        found = datasets.load(self.data, "train", data_dir, self.size)
+        found = self.split("train", data_dir)
         known = 2 <= len(found.classes) <= len(found) // _MIN_CLASS_IMAGES
         return found.images, Labels(found.labels, found.classes) if known else None
 

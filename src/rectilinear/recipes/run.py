@@ -94,7 +94,7 @@ class Run:
         self, split: Literal["train", "test"], data_dir: Path | None = None
     ) -> datasets.Images:
         """One split of the data that the run is about."""
-        return datasets.load(self.recipe.data, split, data_dir, self.recipe.size)
+        return self.recipe.split(split, data_dir)
 
 
 def recipe_named(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:

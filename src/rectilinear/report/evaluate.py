@@ -24,6 +24,7 @@ from rectilinear.metrics import (
     evaluate_samples,
     pca_curve,
 )
+from rectilinear.metrics.linearity import Embedding
 from rectilinear.operators import project_range, svd, truncate
 from rectilinear.random import generator
 
@@ -57,7 +58,8 @@ class Evaluation:
     the model knows them; ``normality`` is its test against ``N(0, I)``, ``normality_clean`` that of
     the noise recovered from clean images. ``scores`` is empty, and ``scores_many`` None, where
     there are fewer than :data:`MIN_SCORED_IMAGES` images. ``classes`` are those that the network of
-    the features tells apart. ``of_classes`` are samples of each class, one noise for all;
+    the features tells apart, where it is a classifier. ``of_classes`` are samples of each class,
+    one noise for all;
     ``nearest`` ``(2, n, c, h, w)`` samples above their nearest training images, whose median
     root mean square difference of pixels is ``nearest_samples``, and ``nearest_held_out`` for
     held-out images in place of samples; ``trained_on`` counts the training images.
@@ -89,7 +91,7 @@ class Evaluation:
     scores_many: GenerationScores | None
     seconds_one: float
     seconds_many: float
-    classes: int = 2
+    classes: int | None = None
     of_classes: dict[str, Tensor] = field(default_factory=dict)
     nearest: Tensor | None = None
     nearest_samples: float = 0.0
@@ -102,7 +104,7 @@ def evaluate(
     flow: LinearFlow,
     train: Images,
     test: Images,
-    features: FeatureNetwork,
+    features: Embedding,
     *,
     seed: int = 0,
 ) -> Evaluation:
@@ -180,7 +182,7 @@ def evaluate(
         scores_many=score(many_steps) if enough else None,
         seconds_one=seconds(one, noise[:1000], repeats=10),
         seconds_many=seconds(many, noise[:1000], repeats=3),
-        classes=features.classes,
+        classes=features.classes if isinstance(features, FeatureNetwork) else None,
         of_classes={
             name: flow.given(name).sample(STRIP_IMAGES, seed)
             for name in flow.classes[:MAX_CLASS_ROWS]

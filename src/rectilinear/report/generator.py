@@ -381,8 +381,8 @@ def _scores(e: Evaluation) -> Section:
         ),
     ]
     head = ("Samples", many.name, "Precision", "Recall", "Sliced Wasserstein", "Seconds per 1,000")
-    scorer = "a classifier that this project trained"
-    if e.classes < 2:
+    scorer = "a classifier that this project trained" if e.classes else "a network of your own"
+    if e.classes == 1:
         scorer = "a network with random weights (images of one class teach it nothing; sub-folders are classes)"
     return Section(
         "Scores and timing",

@@ -15,7 +15,7 @@ from rectilinear.config import nan_to_null, write_json
 from rectilinear.datasets import Images
 from rectilinear.files import atomic_write
 from rectilinear.flow import LinearFlow
-from rectilinear.metrics import FeatureNetwork
+from rectilinear.metrics.linearity import Embedding
 from rectilinear.plots.page import Section, page
 from rectilinear.report.audit import audit_sections, depth_sections
 from rectilinear.report.evaluate import evaluate
@@ -32,7 +32,7 @@ def write_report(
     flow: LinearFlow,
     train: Images,
     test: Images,
-    features: FeatureNetwork,
+    features: Embedding,
     run: Path,
     *,
     out: Path | None = None,
@@ -65,7 +65,7 @@ def write_report(
     seconds = log[-1]["seconds"] if log else 0.0
     one, many = e.scores.get(e.finish), e.scores_many
     metrics: dict[str, float | None] = {
-        "random_features": e.classes < 2,  # of a network that images of one class taught nothing
+        "random_features": e.classes == 1,  # of a network that images of one class taught nothing
         "collapse_error": next(row.float32 for row in e.collapse_errors if row.method == "rk4"),
         "inversion": e.inversion,
         "inversion_float32": e.inversion_float32,
