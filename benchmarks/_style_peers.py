@@ -8,8 +8,8 @@ from torch.nn import functional
 
 from rectilinear.style import Lessons
 from rectilinear.style.fit import style_losses
-from rectilinear.style.maps import as_images
-from rectilinear.style.network import PlaceFlow
+from rectilinear.style.place_flow import PlaceFlow
+from rectilinear.style.style_map import as_images
 
 
 class FeedForward(nn.Module):

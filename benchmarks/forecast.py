@@ -130,8 +130,8 @@ def nonlinear(
     count: int,
 ) -> float:
     """The linear map beside cosines of the standardised window, ridge and bandwidth validated."""
+    from rectilinear.koopman.autoregression import Piece, Plan, moments, of_fit
     from rectilinear.koopman.dictionaries import Fourier
-    from rectilinear.koopman.stride import Piece, Plan, moments, of_fit
 
     both = torch.as_tensor(np.concatenate([train[-LAGS:], held]))
     windows = both.unfold(0, LAGS + horizon, 4)

@@ -46,7 +46,7 @@ from rectilinear.style.fit import fit_way_back_from
 from rectilinear.style.lessons import to_bytes
 from rectilinear.style.measure import above_flat, score, style_distance, way_back_scores
 from rectilinear.style.photos import paint, pairs, read_photos
-from rectilinear.style.place import with_real_powers
+from rectilinear.style.place_operator import with_real_powers
 from rectilinear.tensor_files import WEIGHTS, file_sha256
 
 PAINTED = {"engraving": "11", "night": "19", "charcoal": "22", "woodcut": "18"}

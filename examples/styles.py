@@ -3,9 +3,9 @@
 import torch
 
 from rectilinear.style import StyleObjective, filtered, fit_style, new_model, with_ways_back
-from rectilinear.style.maps import as_eight_bit
 from rectilinear.style.measure import above_flat, score
 from rectilinear.style.photos import paint, read_photos
+from rectilinear.style.style_map import as_eight_bit
 
 torch.manual_seed(0)
 photos = read_photos("photos", "train", side=64)  # parts of two photographs, the rest is held out

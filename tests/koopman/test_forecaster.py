@@ -24,7 +24,7 @@ def ornstein_uhlenbeck(rows: int = 4000, seed: int = 0) -> np.ndarray:
 @pytest.mark.parametrize("level", ["last", "mean"])
 @pytest.mark.parametrize("ridge", [1e-12, 0.1])
 def test_the_linear_map_is_ridge_regression_on_lags(level: str, ridge: float) -> None:
-    from rectilinear.koopman.stride import Piece, Plan, fit_map
+    from rectilinear.koopman.autoregression import Piece, Plan, fit_map
 
     z, lags, horizon = noisy_wave(), 6, 4
     found = fit_map(Plan(lags, horizon, level, ridge=ridge), [Piece(torch.as_tensor(z)[:, None])])
@@ -116,7 +116,7 @@ def test_the_choice_is_never_worse_than_the_linear_candidates() -> None:
 
 
 def test_noise_is_removed_before_a_nonlinear_fit() -> None:
-    from rectilinear.koopman import stride
+    from rectilinear.koopman import autoregression as stride
     from rectilinear.koopman.smoothing import smooth
 
     x = simulate_system("pendulum", count=30, steps=110, noise=0.05).states

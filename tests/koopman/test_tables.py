@@ -6,8 +6,8 @@ import pytest
 
 from rectilinear.errors import ConfigError, DataError, ForecastWarning, ShapeError
 from rectilinear.koopman import Forecaster
-from rectilinear.koopman.clock import read_clock
 from rectilinear.koopman.tables import read_tables
+from rectilinear.koopman.time_grid import read_clock
 
 WAVE = np.sin(0.5 * np.arange(200))
 

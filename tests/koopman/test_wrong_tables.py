@@ -8,7 +8,7 @@ import pytest
 
 from rectilinear.errors import DataError, ShapeError
 from rectilinear.koopman import Forecaster
-from rectilinear.koopman.files import read_series_file
+from rectilinear.koopman.series_file import read_series_file
 
 T = np.arange(120.0)
 FRAME = pd.DataFrame(

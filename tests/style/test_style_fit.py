@@ -31,10 +31,10 @@ from rectilinear.style import (
     with_ways_back,
 )
 from rectilinear.style.fit import fit_way_back_from, style_losses
-from rectilinear.style.maps import as_eight_bit
 from rectilinear.style.measure import above_flat, way_back_scores
 from rectilinear.style.photos import paint, pairs, read_photos
-from rectilinear.style.place import LeastSquares
+from rectilinear.style.place_operator import LeastSquares
+from rectilinear.style.style_map import as_eight_bit
 
 
 def bent_model(*names: str) -> StyleTransfer:

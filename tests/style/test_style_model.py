@@ -13,7 +13,7 @@ from rectilinear.errors import (
     SpaceMismatchError,
 )
 from rectilinear.style import PlaceFlow, PlaceOperator, StyleTransfer, fit_way_back, new_model
-from rectilinear.style.maps import as_eight_bit
+from rectilinear.style.style_map import as_eight_bit
 
 NAMES = ("a", "b", "c")
 

@@ -18,7 +18,7 @@ def forecast_file(arguments: Any) -> dict[str, Any]:
     from rectilinear import datasets, koopman, plots
     from rectilinear.config import write_json
     from rectilinear.files import atomic_write
-    from rectilinear.koopman.files import SeriesFile, read_series_file
+    from rectilinear.koopman.series_file import SeriesFile, read_series_file
 
     path = arguments.run
     if path.suffix.lower() == ".npy":

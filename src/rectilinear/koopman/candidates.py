@@ -10,12 +10,7 @@ from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from rectilinear import numerics
 from rectilinear.errors import ConfigError, DataError
-from rectilinear.koopman.dictionaries import Dictionary, Fourier, Monomials
-from rectilinear.koopman.finite import finite_moments, of_finite_fit
-from rectilinear.koopman.full import fit_full
-from rectilinear.koopman.held import MOST_STATE, Candidate, Held, best, judged
-from rectilinear.koopman.reduction import Reduced
-from rectilinear.koopman.stride import (
+from rectilinear.koopman.autoregression import (
     LINEAR_RIDGES,
     RIDGES,
     Piece,
@@ -25,6 +20,11 @@ from rectilinear.koopman.stride import (
     moments,
     of_fit,
 )
+from rectilinear.koopman.dictionaries import Dictionary, Fourier, Monomials
+from rectilinear.koopman.extended_dmd import finite_moments, of_finite_fit
+from rectilinear.koopman.held_out import MOST_STATE, Candidate, Held, best, judged
+from rectilinear.koopman.koopman_candidate import fit_full
+from rectilinear.koopman.principal_components import Reduced
 
 LAGS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 168, 192, 256, 336, 512)
 """Tried numbers of lags."""

@@ -21,15 +21,15 @@ from rectilinear.errors import (
     ShapeError,
 )
 from rectilinear.koopman import selection
+from rectilinear.koopman.autoregression import Piece
 from rectilinear.koopman.dictionaries import as_dictionary
 from rectilinear.koopman.figures import modes_figure, spectrum_figure
 from rectilinear.koopman.forecast import Array, Check, Forecast
-from rectilinear.koopman.held import held_of, hold_out
-from rectilinear.koopman.intake import Intake
+from rectilinear.koopman.forecaster_input import Intake
+from rectilinear.koopman.held_out import held_of, hold_out
 from rectilinear.koopman.realization import Modes
 from rectilinear.koopman.series import moments, numbers, refuse_targets
 from rectilinear.koopman.spectra import eigenvalue_intervals, map_modes
-from rectilinear.koopman.stride import Piece
 from rectilinear.koopman.tables import check_alike, read_tables, without_gaps
 
 FARTHEST = 1e3

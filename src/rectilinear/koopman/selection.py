@@ -11,14 +11,14 @@ import torch
 
 from rectilinear.errors import ForecastWarning
 from rectilinear.koopman import candidates
+from rectilinear.koopman.autoregression import Piece, StrideMap, fit_map, of_fit
 from rectilinear.koopman.dictionaries import Dictionary, Fourier
-from rectilinear.koopman.finite import FiniteMap, fit_finite
+from rectilinear.koopman.extended_dmd import FiniteMap, fit_finite
 from rectilinear.koopman.forecast import Array, Check, Comparison
-from rectilinear.koopman.full import FullMap, fit_full
-from rectilinear.koopman.held import MOST_STATE, Candidate, Held, Model, best
-from rectilinear.koopman.reduction import RANKS, Reduced, components, scores
+from rectilinear.koopman.held_out import MOST_STATE, Candidate, Held, Model, best
+from rectilinear.koopman.koopman_candidate import FullMap, fit_full
+from rectilinear.koopman.principal_components import RANKS, Reduced, components, scores
 from rectilinear.koopman.smoothing import smooth
-from rectilinear.koopman.stride import Piece, StrideMap, fit_map, of_fit
 
 KINDS = ("linear", "autoregression", "finite", "features", "koopman")
 """The kinds of models that are compared, simplest first."""

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from rectilinear.koopman.autoregression import Piece
 from rectilinear.koopman.realization import above_noise
-from rectilinear.koopman.stride import Piece
 
 LONGEST_WINDOW = 50
 _ROWS = 3000  # windows that the singular vectors are computed from

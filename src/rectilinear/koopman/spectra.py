@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from rectilinear import numerics
-from rectilinear.koopman.finite import FiniteMap, finite_moments, lifted, of_finite_fit
-from rectilinear.koopman.full import FullMap
+from rectilinear.koopman.autoregression import Piece, StrideMap, inputs, moments, of_fit
+from rectilinear.koopman.extended_dmd import FiniteMap, finite_moments, lifted, of_finite_fit
+from rectilinear.koopman.koopman_candidate import FullMap
+from rectilinear.koopman.principal_components import Reduced
 from rectilinear.koopman.realization import Modes, modes, realize_at
-from rectilinear.koopman.reduction import Reduced
-from rectilinear.koopman.stride import Piece, StrideMap, inputs, moments, of_fit
 
 _ROWS = 3000  # windows that modes are computed on
 _BLOCKS = 20
@@ -57,7 +57,7 @@ def companion(model: StrideMap) -> Tensor:
     """The matrix on rows ``(lags d, lags d)`` that moves the window of the last rows by one step.
 
     Example:
-        >>> from rectilinear.koopman.stride import Plan
+        >>> from rectilinear.koopman.autoregression import Plan
         >>> double = torch.tensor([[0.5], [0.2]], dtype=torch.float64)
         >>> companion(StrideMap(Plan(lags=2, level="mean"), double, torch.zeros(1))).tolist()
         [[0.5, 1.0], [0.2, 0.0]]

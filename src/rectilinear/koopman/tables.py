@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rectilinear.errors import ConfigError, DataError, ForecastWarning, ShapeError
-from rectilinear.koopman.clock import JITTER, Clock, read_clock
 from rectilinear.koopman.series import numbers, split_series
+from rectilinear.koopman.time_grid import JITTER, Clock, read_clock
 
 FILLED = 5
 """Gaps of so many rows are filled by straight lines; longer ones part a series."""

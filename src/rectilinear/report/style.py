@@ -22,9 +22,9 @@ from rectilinear.style import (
     new_model,
     with_ways_back,
 )
-from rectilinear.style.maps import LEVELS, as_eight_bit
 from rectilinear.style.measure import above_flat, way_back_scores
 from rectilinear.style.photos import paint, read_photos
+from rectilinear.style.style_map import LEVELS, as_eight_bit
 from rectilinear.training import TrainConfig, train
 
 SIDE, STYLES, ADDED = 96, ("negative", "dusk", "ink"), "rose"

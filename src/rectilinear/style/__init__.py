@@ -3,10 +3,10 @@
 from rectilinear.style.collection import StyleCollection
 from rectilinear.style.fit import StyleObjective, fit_style, fit_way_back, with_ways_back
 from rectilinear.style.lessons import Lessons
-from rectilinear.style.maps import StyleMap, WayBack
 from rectilinear.style.model import StyleTransfer, new_model
-from rectilinear.style.network import PlaceFlow
-from rectilinear.style.place import PlaceOperator
+from rectilinear.style.place_flow import PlaceFlow
+from rectilinear.style.place_operator import PlaceOperator
+from rectilinear.style.style_map import StyleMap, WayBack
 from rectilinear.style.teachers import FILTERS as FILTERS
 from rectilinear.style.teachers import filtered, teacher
 

@@ -10,9 +10,14 @@ from torch import Tensor, nn
 
 from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.style.lessons import Lessons
-from rectilinear.style.maps import as_eight_bit, as_images, encode
 from rectilinear.style.model import StyleTransfer
-from rectilinear.style.place import LeastSquares, PlaceOperator, apply_places, with_real_logarithm
+from rectilinear.style.place_operator import (
+    LeastSquares,
+    PlaceOperator,
+    apply_places,
+    with_real_logarithm,
+)
+from rectilinear.style.style_map import as_eight_bit, as_images, encode
 
 PIXEL_VARIANCE = 0.04  # of an image in [0, 1], about: errors of pixels are relative to it
 DAMPING = {"style": 1e-4, "back": 1e-5}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rectilinear.errors import DataError, ShapeError
-from rectilinear.style.maps import LEVELS, as_eight_bit
+from rectilinear.style.style_map import LEVELS, as_eight_bit
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from rectilinear.metrics import mean_psnr
 from rectilinear.style.fit import gram
-from rectilinear.style.maps import LEVELS, as_eight_bit
 from rectilinear.style.model import StyleTransfer
+from rectilinear.style.style_map import LEVELS, as_eight_bit
 
 MAX_PSNR_DB = 160.0  # of equal images
 Style = Callable[[Tensor], Tensor]

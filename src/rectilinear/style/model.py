@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.operators import Dense, pinv
 from rectilinear.serialization import Configured
-from rectilinear.style.maps import StyleMap, WayBack
-from rectilinear.style.network import Basis, PlaceFlow
-from rectilinear.style.place import PlaceOperator
+from rectilinear.style.place_flow import Basis, PlaceFlow
+from rectilinear.style.place_operator import PlaceOperator
+from rectilinear.style.style_map import StyleMap, WayBack
 
 IDENTITY = "identity"
 Path = Literal["straight", "power"]

@@ -16,7 +16,7 @@ from rectilinear.datasets.images import split_files
 from rectilinear.datasets.read_image import image_files, is_grey, read_image
 from rectilinear.errors import ConfigError, DataError
 from rectilinear.style.lessons import Lessons, to_bytes
-from rectilinear.style.maps import LEVELS
+from rectilinear.style.style_map import LEVELS
 from rectilinear.style.teachers import Teacher
 from rectilinear.training.log import Display
 

@@ -22,7 +22,7 @@ from rectilinear.deeplinear import (
     Synthetic,
     Table,
     deep_linear,
-    inference,
+    statistical_tests,
 )
 from rectilinear.deeplinear.study import depth_study as module
 from rectilinear.deeplinear.study.measure import STEP_SIZES
@@ -89,7 +89,7 @@ def test_summary_is_that_of_the_trials(result: StudyResult) -> None:
         cell for cell in result.summary() if (cell["model"], cell["noise"]) == ("depth 3, gd", 0.5)
     )
     cell = result.cell("depth 3, gd", 0.5)
-    rate = inference.wilson(int((cell["gap"] <= STUDY.tol).sum()), 10)
+    rate = statistical_tests.wilson(int((cell["gap"] <= STUDY.tol).sum()), 10)
     assert (line["success"], line["success_low"], line["success_high"]) == (
         rate.value,
         rate.low,
@@ -114,9 +114,10 @@ def test_comparisons_are_paired_and_corrected(result: StudyResult) -> None:
     ]
     base = result.cell("least squares", 0.5)["test_error"]
     raw = [
-        inference.wilcoxon(result.cell(line["model"], 0.5)["test_error"] - base) for line in lines
+        statistical_tests.wilcoxon(result.cell(line["model"], 0.5)["test_error"] - base)
+        for line in lines
     ]
-    assert [line["test_p"] for line in lines] == pytest.approx(inference.holm(raw))
+    assert [line["test_p"] for line in lines] == pytest.approx(statistical_tests.holm(raw))
     assert [line["steps_against"] for line in lines] == ["", "depth 1, gd", "", "depth 1, adam"]
 
 
@@ -262,10 +263,12 @@ def test_a_table_is_cross_validated(table: Table) -> None:
     )
     differences = result.cell(2)["test_error"] - result.cell(0)["test_error"]
     raw = [
-        inference.corrected_t(result.cell(m)["test_error"] - result.cell(0)["test_error"], 1 / 3)
+        statistical_tests.corrected_t(
+            result.cell(m)["test_error"] - result.cell(0)["test_error"], 1 / 3
+        )
         for m in (1, 2)
     ]
-    assert line["test_p"] == pytest.approx(inference.holm(raw)[1])
+    assert line["test_p"] == pytest.approx(statistical_tests.holm(raw)[1])
     assert line["test_difference"] == pytest.approx(np.median(differences))
     assert 0 < np.mean(result.cell(0)["test_error"]) < 0.1, (
         "of the variance of the target: the noise is 0.3^2 of 5.3"

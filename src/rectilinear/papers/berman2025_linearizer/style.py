@@ -33,9 +33,9 @@ from rectilinear.style import (
     new_model,
     with_ways_back,
 )
-from rectilinear.style.maps import LEVELS
 from rectilinear.style.measure import above_flat, score, way_back_scores
 from rectilinear.style.photos import paint, read_photos
+from rectilinear.style.style_map import LEVELS
 from rectilinear.training import TrainConfig, train
 
 ADDED = "rose"

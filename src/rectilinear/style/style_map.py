@@ -11,8 +11,8 @@ from torch.nn import functional
 from rectilinear.checks import check_floating
 from rectilinear.errors import ConfigError, ShapeError, SpaceMismatchError
 from rectilinear.operators import Dense, Operator, to_dense
-from rectilinear.style.network import PlaceFlow
-from rectilinear.style.place import apply_places
+from rectilinear.style.place_flow import PlaceFlow
+from rectilinear.style.place_operator import apply_places
 
 LEVELS = 255
 _NEAR = 1e-3  # of a level: what float32 loses of a number that was one

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from rectilinear.errors import ConfigError, DataError, NonFiniteError, ShapeError
+from rectilinear.koopman.autoregression import Piece
 from rectilinear.koopman.series import moments, numbers, split_series
-from rectilinear.koopman.stride import Piece
 from rectilinear.koopman.tables import Table, warn_filled, without_gaps
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rectilinear.koopman.stride import Piece, Plan
+from rectilinear.koopman.autoregression import Piece, Plan
 
 RANKS = (4, 16, 64)
 """Tried numbers of components."""

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from rectilinear.errors import ForecastWarning
+from rectilinear.koopman.autoregression import Piece, Plan
 from rectilinear.koopman.closed_form import FitConfig, fit
 from rectilinear.koopman.model import Koopman
 from rectilinear.koopman.series import Series
-from rectilinear.koopman.stride import Piece, Plan
 
 
 class FullMap:

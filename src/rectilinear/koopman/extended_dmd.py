@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rectilinear import numerics
-from rectilinear.koopman.stride import CHUNK, Piece, Plan, penalised
+from rectilinear.koopman.autoregression import CHUNK, Piece, Plan, penalised
 
 
 class FiniteMap:

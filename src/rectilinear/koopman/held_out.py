@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from rectilinear.errors import DataError, RectilinearError
-from rectilinear.koopman.reduction import Reduced
+from rectilinear.koopman.autoregression import Piece, Plan, count_windows
+from rectilinear.koopman.principal_components import Reduced
 from rectilinear.koopman.smoothing import smooth
-from rectilinear.koopman.stride import Piece, Plan, count_windows
 
 MOST_STATE = 64  # coordinates of a state that dictionaries and the full model are tried on
 MOST_ORIGINS = 1000
