@@ -1,4 +1,4 @@
-"""The linear map inside a network: at a point, in place of a block, folded into its neighbours."""
+"""Linear maps inside a network: at a point, in place of a block, folded into another layer."""
 
 from rectilinear.maps import frozen_norms as frozen_norms  # the rules of rectilinear.maps.frozen
 from rectilinear.maps import frozen_recurrent as frozen_recurrent

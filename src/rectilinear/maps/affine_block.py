@@ -1,4 +1,4 @@
-"""Affine maps in place of a part of a network: the class that fits its shapes, and its fit."""
+"""Affine maps in place of a block of a network: their shapes, their module and their fit."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ CHUNK = 64  # rows whose patches are written out together
 
 @dataclass(frozen=True)
 class Shapes:
-    """The shapes of one row on both sides of a block, and the class of affine maps between them.
+    """Shapes of one row before and after a block, and the class of affine maps between them.
 
-    ``rows`` mixes everything; ``tokens`` acts on the last axis at every place of ``(..., d)``;
-    ``convolution`` is one of 3 x 3 with the block's stride on images ``(c, h, w)``.
+    ``rows`` mixes all entries; ``tokens`` acts on the last axis of ``(t, d)`` at every position;
+    ``convolution`` has 3 x 3 kernels and the block's stride on images ``(c, h, w)``.
     """
 
     inside: tuple[int, ...]
@@ -36,7 +36,7 @@ class Shapes:
     def between(
         cls, inside: tuple[int, ...], outside: tuple[int, ...], layout: Layout | None = None
     ) -> Shapes:
-        """The richest class that can be fitted; ``layout`` is that of the values, if it is known.
+        """The largest class of affine maps from ``inside`` to ``outside`` that can be fitted.
 
         Raises:
             StructureError: if no class takes one shape to the other.
@@ -64,7 +64,7 @@ class Shapes:
 
     @property
     def sides(self) -> tuple[int, int]:
-        """The sides of the matrix: numbers at a place of the output, and what they are made of."""
+        """The numbers of rows and columns of the matrix that acts at one position."""
         if self.form == "rows":
             return _numel(self.outside), _numel(self.inside)
         if self.form == "tokens":
@@ -73,11 +73,11 @@ class Shapes:
 
     @property
     def have_identity(self) -> bool:
-        """Whether the identity is among the maps."""
+        """True if the identity is in the class."""
         return self.inside == self.outside and self.stride == 1
 
     def features(self, x: Tensor) -> Tensor:
-        """What a matrix acts on: ``(b p, k)`` with ``p`` places a row."""
+        """The vectors that the matrix acts on, ``(b p, k)``, with ``p`` positions a row."""
         if self.form == "rows":
             return x.reshape(len(x), -1)
         if self.form == "tokens":
@@ -86,17 +86,17 @@ class Shapes:
         return patches.mT.flatten(0, 1)
 
     def targets(self, out: Tensor) -> Tensor:
-        """What it should give: ``(b p, o)``."""
+        """The vectors that the matrix should give, ``(b p, o)``."""
         if self.form == "rows":
             return out.reshape(len(out), -1)
         return out.flatten(0, -2) if self.form == "tokens" else out.flatten(2).mT.flatten(0, 1)
 
 
 class AffineBlock(nn.Module):
-    """``W x + b`` in place of a block, of the class that its shapes allow.
+    """The affine map ``W x + b`` as a module in place of a block.
 
-    ``W = U V`` where a rank is given that makes this smaller, and ``I + U V`` with ``identity``.
-    Arguments after the first, such as attention masks, are ignored.
+    ``W = U V`` for a rank at which this is smaller, and ``I + U V`` with ``identity``. Arguments
+    after the first, such as attention masks, are ignored.
 
     Example:
         >>> block = AffineBlock(Shapes.between((3,), (2,)), torch.ones(2, 3), torch.zeros(2))
@@ -129,7 +129,7 @@ class AffineBlock(nn.Module):
         self.factors = nn.ParameterList([nn.Parameter(factor.contiguous()) for factor in factors])
 
     def forward(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
-        """The map, row by row."""
+        """``W x + b`` for every row."""
         out = self._convolved(x) if self.shapes.form == "convolution" else self._mapped(x)
         return out + x if self.identity else out
 
@@ -151,16 +151,13 @@ class AffineBlock(nn.Module):
         return x.reshape(len(x), *self.shapes.outside) if self.shapes.form == "rows" else x
 
     def standing_in_for(self, block: nn.Module) -> AffineBlock:
-        """With what containers ask of ``block``.
-
-        ``nn.TransformerEncoder`` reads the layout of its first layer.
-        """
+        """This module with the attributes that containers read, such as ``batch_first``."""
         if isinstance(attention := getattr(block, "self_attn", None), nn.MultiheadAttention):
             self.self_attn = SimpleNamespace(batch_first=attention.batch_first)
         return self
 
     def plain(self) -> nn.Module:
-        """The same map as layers of torch, where vectors go to vectors, which can be folded."""
+        """The same map as torch layers, which can be folded, where it maps vectors to vectors."""
         if (
             self.shapes.form != "rows"
             or {len(self.shapes.inside), len(self.shapes.outside)} != {1}

@@ -1,4 +1,4 @@
-"""Blocks and spans of a network replaced one by one by maps, fitted and judged on its data."""
+"""Blocks and spans of a network replaced by affine maps, fitted and tested on its data."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Replaced:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which maps are tried.
+    """The forms of maps to try.
 
     Attributes:
         form: its name, or "auto".
@@ -81,7 +81,7 @@ class Wanted:
     enlarge: bool = False
 
     def forms(self, shapes: Shapes) -> Sequence[Form]:
-        """The forms that are tried between two shapes."""
+        """The forms to try between two shapes."""
         known = forms_between(shapes)
         if self.form != "auto":
             chosen_forms = [form for form in known if form == self.form]
@@ -95,7 +95,7 @@ class Wanted:
 
 
 class Replacing:
-    """Blocks of ``new`` replaced one by one by maps to the outputs of ``old``."""
+    """Replacement of blocks of ``new`` one by one, with the outputs of ``old`` as targets."""
 
     def __init__(
         self,
@@ -110,9 +110,9 @@ class Replacing:
         self._edited = False
 
     def replace(self, name: str, names: Sequence[str]) -> Replaced:
-        """Fit the blocks with these names as one, and put the map in place of the first.
+        """The replacement of the blocks with these names, fitted as one map in place of the first.
 
-        The others let pass what flows through them.
+        The other blocks then return their input.
         """
         head = first_of(self.portions.of("fit"))
         targets = [self.old.get_submodule(n) for n in names]
@@ -156,7 +156,8 @@ class Replacing:
         return x, forward(self.old, batch, [last], output=self._output).at[last]
 
     def _check_size(self, shapes: Shapes, targets: Sequence[nn.Module]) -> None:
-        """Raise if every form that may be tried is larger, and none may be."""
+        """Raise if every form to try has more parameters than the block, unless ``enlarge`` is set.
+        """
         if self._wanted.enlarge:
             return
         has = parameters_of(*targets)
@@ -194,7 +195,7 @@ class Replacing:
         return found
 
     def _check(self, names: Sequence[str], stand_ins: Sequence[nn.Module], head: Batch) -> None:
-        """Raise unless exchanging the blocks does what exchanging their output does."""
+        """Raise unless replacing the blocks has the effect of replacing their output."""
         first, last = f"{names[0]}@input", f"{names[-1]}@output"
         x = forward(self.new, head, [first], output=self._output).at[first]
         with torch.no_grad():
@@ -227,7 +228,8 @@ class Replacing:
     def _judge(
         self, names: Sequence[str], stand_in: nn.Module, shapes: Shapes
     ) -> tuple[float, float]:
-        """The shares of the variance of the whole output and of its worst number or channel."""
+        """The share of variance explained of the whole output, and of its worst entry or channel.
+        """
         pairs: list[tuple[Tensor, Tensor]] = []
         for batch in self.portions.of("test"):
             pairs.append(self._judged(names, stand_in, shapes, batch))
@@ -250,7 +252,7 @@ class Replacing:
 
 @dataclass(frozen=True)
 class _CallForm:
-    """How a block is called, and what it answers.
+    """The signature with which a block is called, and the form of its output.
 
     Attributes:
         alone: whether with one tensor and nothing else.
@@ -291,7 +293,7 @@ def _form_of_call(
 
 
 def _standing_in(block: nn.Module, target: nn.Module, calls: _CallForm) -> nn.Module:
-    """The map in the form in which the block is called."""
+    """The map as a module with the block's signature."""
     if isinstance(block, AffineBlock):
         block = block.standing_in_for(target)
         if calls.alone and calls.parts is None:
@@ -302,7 +304,7 @@ def _standing_in(block: nn.Module, target: nn.Module, calls: _CallForm) -> nn.Mo
 
 
 def exchange(model: nn.Module, module: nn.Module, other: nn.Module) -> None:
-    """Put ``other`` wherever ``module`` is registered."""
+    """Register ``other`` wherever ``module`` is registered."""
     for parent in list(model.modules()):
         for name, child in parent._modules.items():
             if child is module:

@@ -1,4 +1,4 @@
-"""The blocks of a network: their names, their calls, and others in their place."""
+"""The blocks of a network: their names, their recorded calls, and modules in their place."""
 
 from __future__ import annotations
 
@@ -62,10 +62,9 @@ AFFINE = (
 
 
 def is_affine(module: nn.Module) -> bool:
-    """Whether a module of torch is affine in evaluation mode.
+    """True if a torch module is affine in evaluation mode.
 
-    A subclass does what it likes and is not among them; neither is a module with hooks that are not
-    torch's own, or with a ``forward`` that was put into it.
+    False for subclasses, and for modules with foreign hooks or a replaced ``forward``.
 
     Example:
         >>> is_affine(nn.BatchNorm1d(3)), is_affine(nn.ReLU())
@@ -88,7 +87,8 @@ def is_affine(module: nn.Module) -> bool:
 
 
 class Call(NamedTuple):
-    """One call of a module: its input before it ran, its output, whether it changed its input."""
+    """One call of a module: its input before it ran, its output, and whether it changed the input.
+    """
 
     x: Tensor
     out: Tensor
@@ -97,11 +97,10 @@ class Call(NamedTuple):
 
 @contextmanager
 def watching(modules: Mapping[str, nn.Module]) -> Iterator[dict[str, list[Call]]]:
-    """The calls of each module inside the block; the hooks are gone afterwards.
+    """The recorded calls of each module inside the ``with`` block.
 
-    Counted are calls with a floating-point tensor that return one, by position or by keyword, alone
-    or in a tuple: that which flows on. Inputs are read before the module and its hooks run, and
-    outputs after them.
+    Recorded are calls with a floating-point tensor (positional or keyword) that return one, alone
+    or in a tuple. Inputs are read before the module and its hooks run, outputs after them.
     """
     seen: dict[str, list[Call]] = {name: [] for name in modules}
     begun: dict[str, list[Tensor | None]] = {name: [] for name in modules}
@@ -153,11 +152,11 @@ def _flowing_out(out: Any) -> Tensor | None:
 
 @contextmanager
 def replaced(module: nn.Module, stand_in: Callable[..., Tensor] | None) -> Iterator[None]:
-    """The output of ``module`` is that of ``stand_in`` inside the block.
+    """A context in which ``stand_in`` gives the output of ``module``.
 
-    It works on a copy of the tensor that flows in, and its result takes the place of the one that
-    flows on. Without a stand-in the output stays, and only what the module changes in place is its
-    own.
+    It gets a copy of the module's first floating-point tensor, and its result replaces the tensor
+    in the output. Without a stand-in the output stays, and in-place changes of the module are to a
+    copy.
     """
     begun: list[Tensor | None] = []
 
@@ -186,9 +185,9 @@ def replaced(module: nn.Module, stand_in: Callable[..., Tensor] | None) -> Itera
 
 
 def r2_each(found: Tensor, wanted: Tensor) -> Tensor:
-    """The share of the variance of each column of ``wanted`` ``(n, O)`` that ``found`` explains.
+    """The share of each column's variance in ``wanted`` ``(n, O)`` that ``found`` explains.
 
-    ``(O,)``, and NaN where a column is constant, up to rounding.
+    ``(O,)``, NaN for a column that is constant up to rounding.
 
     Example:
         >>> wanted = torch.tensor([[0.0, 0.0, 5.0], [1e6, 1.0, 5.0]])
@@ -204,16 +203,13 @@ def r2_each(found: Tensor, wanted: Tensor) -> Tensor:
 
 
 def worst_of(r2: Tensor) -> tuple[int, float]:
-    """The output of which the least is explained, and that share.
-
-    Of outputs that are all constant the first, and one.
-    """
+    """The output with the smallest share explained, and the share; 0 and 1 if all are constant."""
     worst = int(r2.nan_to_num(torch.inf).argmin())
     return worst, 1.0 if bool(r2[worst].isnan()) else float(r2[worst])
 
 
 def check_alone(run: Callable[[], Tensor], module: nn.Module) -> None:
-    """Raise if something else reads what the module changes in place when a network runs.
+    """Raise if another part of the network reads what the module changes in place.
 
     Raises:
         StructureError: if the output of the network is another where the module works on a copy of
@@ -235,7 +231,7 @@ def check_alone(run: Callable[[], Tensor], module: nn.Module) -> None:
 
 
 def shapes_of(calls: list[Call], *modules: nn.Module) -> Shapes:
-    """The shapes of a block that was called once for each batch.
+    """The shapes of a block that is called once for each batch.
 
     Raises:
         StructureError: if it was not, or no class of affine maps takes one shape to the other.
@@ -257,7 +253,7 @@ def shapes_of(calls: list[Call], *modules: nn.Module) -> Shapes:
 
 
 def check_names(model: nn.Module, names: str | Sequence[str]) -> list[str]:
-    """The names of submodules, each once: those of the inner model, as a whole or by their ends.
+    """The full names of submodules, each once; names may be shortened to a unique ending.
 
     Raises:
         ConfigError: for a name that is no submodule.
@@ -282,7 +278,7 @@ def check_names(model: nn.Module, names: str | Sequence[str]) -> list[str]:
 def fit_blocks(
     network: Network, modules: Mapping[str, nn.Module], x: Tensor, budget: float = BUDGET
 ) -> tuple[dict[str, MapMoments], dict[str, str]]:
-    """Streaming least squares for blocks, and the reasons for those that cannot be fitted."""
+    """Least-squares fits of blocks, and the reasons for the blocks that cannot be fitted."""
     moments: dict[str, MapMoments] = {}
     refused: dict[str, str] = {}
     for batch in parts(x, BATCH):

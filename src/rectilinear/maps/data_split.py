@@ -1,4 +1,4 @@
-"""Data in three portions: what maps are fitted on, chosen on, and judged on."""
+"""Data in three parts: to fit maps on, to choose among them, and to test them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ CHOSEN_ON = 0.2  # share of the samples that are not held out
 
 
 class Portions:
-    """The samples of some data by the use that is made of them; equal samples are in one portion.
+    """The samples of a data set in three parts; equal samples are in one part.
 
-    A quarter of the samples is for "test": every number that is reported comes from them. A fifth
-    of the others is to "choose" forms, ridges and spans on, and the rest to "fit"; where too few
-    samples are left for that, both are all of them.
+    A quarter of the samples is for "test": every reported number comes from them. A fifth of the
+    others is to "choose" forms, ridges and spans, and the rest to "fit"; if too few samples remain
+    for that, both are all of them.
 
     Example:
         >>> from torch import nn
@@ -42,7 +42,7 @@ class Portions:
             self._choose = None
 
     def of(self, portion: Portion) -> Iterator[Batch]:
-        """The batches of a portion, without what is in the others."""
+        """The batches of one part."""
 
         def chosen(batch: Batch) -> Tensor:
             test = self._test(batch)
@@ -56,9 +56,9 @@ class Portions:
         return self._kept(chosen)
 
     def _kept(self, chosen: Callable[[Batch], Tensor]) -> Iterator[Batch]:
-        """What is chosen; a sample alone goes with those before it, where their shapes agree.
+        """The samples chosen; a single sample is joined to the ones before it if shapes agree.
 
-        Models may take a batch of one for none, as with ``squeeze()``.
+        Models may take a batch of one for no batch, as with ``squeeze()``.
         """
         held: Batch | None = None
         for batch in self.data:
@@ -77,7 +77,7 @@ class Portions:
 
 
 def joined(a: Batch, b: Batch) -> Batch | None:
-    """The samples of two batches as one; None where their shapes differ.
+    """The samples of two batches as one batch; None if their shapes differ.
 
     Example:
         >>> both = joined(Batch((torch.zeros(2, 3),)), Batch((torch.zeros(1, 3),)))

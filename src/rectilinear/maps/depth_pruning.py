@@ -1,4 +1,4 @@
-"""Networks with one, two and more blocks less, each beside the original: a search and its folds."""
+"""Networks with one, two and more blocks removed, compared with the original."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rectilinear.networks.places import inner
 
 @dataclass(frozen=True, eq=False)
 class Smaller:
-    """The networks that are left when the spans that cost least are taken out.
+    """The networks that remain when the cheapest spans are removed.
 
     Attributes:
         costs: of all spans, on the samples that they were chosen on; None if none can be folded.
@@ -31,7 +31,7 @@ class Smaller:
     reason: str = ""
 
     def table(self) -> tuple[list[str], list[list[str | float]]]:
-        """The head and the cells of what is shown: the original first."""
+        """The header and the cells of the table, the original first."""
         head = ["Blocks less", "Span", "Output kept, R²", "With the span deleted", "Same largest"]
         head += ["Parameters", "Operations a sample", "Seconds a batch"]
         lines: list[list[str | float]] = []
@@ -68,9 +68,9 @@ def smaller_networks(
     output: Output = None,
     seed: int = 0,
 ) -> Smaller:
-    """The smaller networks for one to ``most`` blocks less, whose spans are chosen by a search.
+    """The networks with one to ``most`` blocks fewer, whose spans are chosen by their cost.
 
-    A network in which nothing can be folded gives none, with the reason.
+    A network in which nothing can be folded gives none, and the reason.
 
     Example:
         >>> import torch

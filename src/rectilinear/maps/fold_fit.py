@@ -1,4 +1,4 @@
-"""A map over a span of blocks, folded into the linear layer in front of it."""
+"""Fit of the map over a span of blocks, folded into the linear layer before it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WIDEST = 4096  # inputs of a layer up to which all of its weights are fitted aga
 
 @dataclass(frozen=True, eq=False)
 class Gathered:
-    """What a fold is fitted on: one row for each token, place or sample.
+    """The data that a fold is fitted to: one row for each token, position or sample.
 
     Attributes:
         inside: the input of the layer, ``(n, k)``.
@@ -41,7 +41,7 @@ class Gathered:
 
 @dataclass(frozen=True, eq=False)
 class Folded:
-    """The weight that takes the map in, and how it was found.
+    """The new weight of the layer, and how it was found.
 
     Attributes:
         matrix: the new weight, ``(d, k)``.
@@ -66,7 +66,7 @@ def gather(
     neighbour: Neighbour,
     output: Output = None,
 ) -> Gathered:
-    """Run batches through the model, and keep what a fold is fitted on, up to ``MAX_NUMBERS``.
+    """The data for the fit of a fold, from batches run through the model, up to ``MAX_NUMBERS``.
 
     Raises:
         StructureError: if the stream has another shape behind the span.
@@ -99,14 +99,14 @@ def fit_fold(
     judging: Gathered,
     ways: Sequence[Way] = ("map", "layer"),
 ) -> Folded:
-    """The weight of the layer in front of the span with which the stream is nearest to that behind.
+    """The weight of the layer before the span that best reproduces the stream after the span.
 
-    Without a normalisation in between (pre-norm) that is least squares for ``stream + T M ~ h``
-    with ``M`` the layer's output and ``h`` the stream behind the span, as in ReplaceMe. With one
-    (post-norm) it is fitted in front of it, towards ``(h - beta) / gamma`` at the scale of each
-    token's sum, which the normalisation takes out. Both are also done for all weights of the layer,
-    ``stream + W x ~ h`` with ``x`` its input. Ridges pull towards the layer as it is; what is taken
-    is nearest on ``judging``.
+    Without a normalisation in between (pre-norm) this is least squares for ``stream + T M ~ h``,
+    with ``M`` the layer's output and ``h`` the stream after the span, as in ReplaceMe. With one
+    (post-norm) the fit is before it, with the target ``(h - beta) / gamma`` at the scale of each
+    token's sum, which the normalisation removes. Both are also fitted over the whole weight of the
+    layer, ``stream + W x ~ h`` with ``x`` its input. Ridges shrink towards the present layer; the
+    fit with the smallest error on ``judging`` is returned.
 
     Reference: D. Shopkhoev et al., ReplaceMe: network simplification via depth pruning and
     transformer block linearization, NeurIPS 2025.
@@ -127,7 +127,7 @@ def fit_fold(
 def _fits(
     layer: nn.Module, norm: nn.Module | None, fitting: Gathered, judging: Gathered, way: Way
 ) -> Iterator[Folded]:
-    """Fits for each ridge."""
+    """The fits, one for each ridge."""
     weight, bias = weight_of(layer), layer.bias
     old = bias.detach().double() if isinstance(bias, Tensor) else None
     features = fitting.inside.double()
@@ -176,7 +176,7 @@ def _applied(gathered: Gathered, matrix: Tensor, constant: Tensor | None) -> Ten
 def _left(
     norm: nn.Module | None, gathered: Gathered, matrix: Tensor, constant: Tensor | None
 ) -> float:
-    """The share of the variance of the stream behind the span that the fold leaves."""
+    """The share of the variance of the stream after the span that the fold leaves unexplained."""
     total = gathered.stream.double() + _applied(gathered, matrix, constant)
     out = total if norm is None else _normalised(norm, total)
     wanted = gathered.target.double()
@@ -191,7 +191,7 @@ def _normalised(norm: nn.Module, rows: Tensor) -> Tensor:
 
 
 def _before(norm: nn.Module, out: Tensor) -> Tensor:
-    """What a layer normalisation gives ``out`` for, with mean zero and mean square one."""
+    """The vector of mean zero and mean square one that a layer normalisation maps to ``out``."""
     assert isinstance(norm, nn.LayerNorm)
     gain, offset = _gain_and_offset(norm, out)
     least = 1e-3 * gain.abs().max()

@@ -1,4 +1,4 @@
-"""The linear layer in front of a span into which a map can be folded, found by trying."""
+"""The linear layer before a span of blocks that its map can be folded into."""
 
 from __future__ import annotations
 
@@ -41,21 +41,22 @@ class Neighbour:
 
     @property
     def kind(self) -> Literal["pre-norm", "post-norm"]:
-        """Whether its output goes into the stream as it is, or through a normalisation."""
+        """"pre-norm" or "post-norm": whether its output reaches the stream through a normalisation.
+        """
         return "pre-norm" if self.norm is None else "post-norm"
 
     @property
     def sum(self) -> str:
-        """The place of the sum of its output and the stream that it is added to."""
+        """The place of the sum of its output and the stream."""
         return f"{self.block}@output" if self.norm is None else f"{self.norm}@input"
 
 
 def neighbour_of(model: nn.Module, batch: Batch, span: Span, output: Output = None) -> Neighbour:
-    """The layer into which a map over the span can be folded.
+    """The layer before the span that its map can be folded into, found by perturbation.
 
-    It is found by trying: a change of its output must be the same change of the output of its
-    block, or of what its block normalises last. So it is an MLP's down-projection in a transformer,
-    and the last convolution in a convolutional network whose batch normalisations were folded.
+    A change of its output must be the same change of its block's output, or of the input of the
+    block's last normalisation. So it is the MLP's down-projection in a transformer, and the last
+    convolution in a convolutional network whose batch normalisations were folded.
 
     Raises:
         StructureError: if there is no block in front of the span, or no such layer in it.
@@ -94,7 +95,7 @@ def neighbour_of(model: nn.Module, batch: Batch, span: Span, output: Output = No
 
 
 def is_foldable(layer: nn.Module) -> bool:
-    """Whether a layer is linear in each vector by itself, and holds its own weight.
+    """True if a layer is linear in each vector separately, and owns its weight.
 
     Example:
         >>> is_foldable(nn.Linear(2, 3)), is_foldable(nn.Conv2d(2, 3, 3))
@@ -116,7 +117,7 @@ def is_foldable(layer: nn.Module) -> bool:
 
 
 def weight_of(layer: nn.Module) -> Tensor:
-    """The matrix ``(o, k)`` of a layer that is foldable, in float64."""
+    """The matrix ``(o, k)`` of a foldable layer, in float64."""
     weight = layer.weight
     assert isinstance(weight, Tensor)
     matrix = weight.detach().flatten(1).double()
@@ -124,7 +125,7 @@ def weight_of(layer: nn.Module) -> Tensor:
 
 
 def set_weight(layer: nn.Module, matrix: Tensor, constant: Tensor | None) -> None:
-    """Put a matrix ``(o, k)`` and a constant ``(o,)`` into a layer."""
+    """Write a matrix ``(o, k)`` and a constant ``(o,)`` into a layer."""
     weight, bias = layer.weight, layer.bias
     assert isinstance(weight, nn.Parameter)
     found = matrix.mT if type(layer).__name__ == "Conv1D" else matrix
@@ -135,7 +136,7 @@ def set_weight(layer: nn.Module, matrix: Tensor, constant: Tensor | None) -> Non
 
 
 def _adds(model: nn.Module, batch: Batch, found: Neighbour, output: Output) -> bool:
-    """Whether a change of the layer's output is that of the sum, and the sum goes into the span."""
+    """True if a change of the layer's output is the change of the sum that enters the span."""
     places = [found.sum, f"{found.block}@output", f"{found.layer}@output"]
     places += [f"{found.layer}@input"]
     places += [f"{found.norm}@output"] if found.norm else []
@@ -173,7 +174,7 @@ def _adds(model: nn.Module, batch: Batch, found: Neighbour, output: Output) -> b
 
 
 def _is_product(layer: nn.Module, at: Mapping[str, Tensor], name: str) -> bool:
-    """Whether a subclass of a linear layer gives ``W x + b`` and nothing else."""
+    """True if a subclass of a linear layer computes ``W x + b`` only."""
     if type(layer) is not nn.Linear and isinstance(layer, nn.Linear):
         x, out = at[f"{name}@input"], at[f"{name}@output"]
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""A span of blocks folded into the block in front of it: the smaller network, checked."""
+"""Networks without a span of blocks, whose map is folded into the block before it."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ def fold_into(
     output: Output = None,
     ways: tuple[Way, ...] = ("map", "layer"),
 ) -> FoldedNetwork:
-    """A copy of the model without the blocks of a span, whose map the layer in front takes in.
+    """A copy of the model without a span of blocks, whose map is folded into the layer before it.
 
     Raises:
         StructureError: if no layer can take it in, the stream changes its shape, something reads
-            more of the blocks than what flows through them, or the class of the model does not
-            make the smaller one from its configuration.
+            more of the blocks than what flows through them, or the class of the model does not make
+            the smaller one from its configuration.
     """
     head = first_of(portions.of("fit"))
     neighbour = neighbour_of(model, head, span, output)
@@ -79,10 +79,10 @@ def fold_into(
 
 
 def is_stock(model: nn.Module, batch: Any, output: Output = None) -> bool | None:
-    """Whether the class of a network makes it again from its configuration and its weights.
+    """True if the class of a network rebuilds it from its configuration and weights.
 
-    That is what ``save_pretrained`` and ``from_pretrained`` rely on. None for a network whose class
-    does not take its configuration.
+    ``save_pretrained`` and ``from_pretrained`` rely on this. None for a network whose class does
+    not take its configuration.
 
     Raises:
         StructureError: if the weights do not fit the configuration, or the outputs differ.
@@ -116,7 +116,7 @@ def is_stock(model: nn.Module, batch: Any, output: Output = None) -> bool | None
 
 
 def configured(model: nn.Module) -> nn.Module | None:
-    """The largest part of a network that can be saved with its configuration.
+    """The largest part of a network that can be saved with its configuration; None without one.
 
     Example:
         >>> configured(nn.Linear(2, 2)) is None
@@ -129,7 +129,7 @@ def configured(model: nn.Module) -> nn.Module | None:
 
 
 def _with(model: nn.Module, part: nn.Module, other: nn.Module) -> nn.Module:
-    """The network with another part."""
+    """The network with ``part`` exchanged."""
     if inner(model) is part:
         return other
     changed = copied(model)
@@ -140,7 +140,7 @@ def _with(model: nn.Module, part: nn.Module, other: nn.Module) -> nn.Module:
 
 
 def _check(whole: nn.Module, small: nn.Module, head: Any, span: Span, output: Output) -> None:
-    """Raise unless taking the blocks out is the same as going around them."""
+    """Raise unless removing the blocks equals bypassing them."""
     box: list[Tensor] = []
 
     def keep(value: Tensor) -> Tensor:
@@ -179,7 +179,8 @@ def _judge(
     neighbour: Neighbour,
     output: Output,
 ) -> tuple[float, float]:
-    """The share of the variance of the stream behind the span, of all channels and of the worst."""
+    """The share of the stream's variance explained after the span: of all channels, of the worst.
+    """
     last, before = f"{span.names[-1]}@output", f"{span.before}@output"
     found: list[Tensor] = []
     wanted: list[Tensor] = []

@@ -1,4 +1,4 @@
-"""Networks with their gates held: a mode in which a model is linear in input and biases."""
+"""Networks with their gates frozen: a mode in which a model is linear in its input and biases."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ NUMBERS = ("item", "tolist", "numpy")
 
 
 class Tag(NamedTuple):
-    """What a tensor is inside one :class:`Frozen` mode.
+    """The status of a tensor inside one :class:`Frozen` mode.
 
     Attributes:
         token: of the mode.
@@ -56,7 +56,7 @@ class Tag(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A constant that is added inside a network: an input like any other of the frozen map.
+    """A constant that is added inside a network: an input of the frozen map.
 
     Attributes:
         name: of the parameter or buffer that it comes from, or "constant".
@@ -68,7 +68,7 @@ class Source(NamedTuple):
 
 
 class Call(NamedTuple):
-    """A function that PyTorch is about to run, with its arguments."""
+    """A torch function about to run, with its arguments."""
 
     func: Callable[..., Any]
     name: str
@@ -77,7 +77,7 @@ class Call(NamedTuple):
     kwargs: dict[str, Any]
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
-        """The function on other arguments, or on these."""
+        """The result of the function, with other arguments if given."""
         return self.func(*(args or self.args), **(kwargs or self.kwargs))
 
 
@@ -89,15 +89,15 @@ RULES: dict[str, Rule] = {}
 class Frozen(TorchFunctionMode):
     """A mode in which gates, attention weights and normalisation scales are held at their values.
 
-    Inside it every value is what it is outside. What is tagged by :meth:`leaf` is followed through
-    the network: sums, products with weights, pooling and views keep it *linear*; an activation is
-    its input times a held number, ``phi(x) = x (phi(x) / x)``; softmax, norms and other nonlinear
-    functions are *held*, and so is the gate of two factors. Biases and whatever else is added is a
-    :class:`Source`. So the output is ``f = J x + sum_b J_b b``, exactly, and gradients inside the
-    mode are those of that map.
+    Values inside the mode equal those outside. A tensor made by :meth:`leaf` is followed through
+    the network: sums, products with weights, pooling and views keep it *linear*; an activation
+    becomes its input times a held number, ``phi(x) = x (phi(x) / x)``; softmax, norms and other
+    nonlinear functions are *held*, and so is the gate of two factors. Each added bias or constant
+    becomes a :class:`Source`. So the output is exactly ``f = J x + sum_b J_b b``, and gradients
+    inside the mode are those of that map.
 
-    A network in float64 stays there: casts to float32, as in norms of Llama and T5, do nothing,
-    and ``widened`` is then true. Parameters are read and never changed.
+    A float64 network stays in float64: casts to float32, as in the norms of Llama and T5, are
+    skipped, and ``widened`` is then true. Parameters are not changed.
 
     Args:
         model: of which parameters and buffers have their names.
@@ -124,9 +124,9 @@ class Frozen(TorchFunctionMode):
         self.widened = False
 
     def leaf(self, x: Tensor) -> Tensor:
-        """A copy of a tensor that requires gradients, as an input of the linear map.
+        """A copy of ``x`` as an input of the linear map, with gradients to ``x``.
 
-        The copy may be written into; gradients are taken by ``x``.
+        The copy may be changed in place.
         """
         assert x.requires_grad
         tag = Tag(self._token, linear=True)
@@ -134,7 +134,7 @@ class Frozen(TorchFunctionMode):
         return self._tag(x.clone(), tag)
 
     def linear_output(self, out: Tensor) -> Tensor:
-        """The output of a network, once it is known to be linear in its leaves.
+        """The output of a network, after a check that it is linear in the leaves.
 
         Raises:
             StructureError: naming the operation at which it stopped to be.
@@ -150,17 +150,17 @@ class Frozen(TorchFunctionMode):
         )
 
     def tag(self, x: object) -> Tag | None:
-        """What the tensor is; None for what does not depend on the input."""
+        """The tag of a tensor; None if it does not depend on the input."""
         tag = getattr(x, TAG, None) if isinstance(x, Tensor) else None
         return tag if isinstance(tag, Tag) and tag.token == self._token else None
 
     def is_linear(self, x: object) -> bool:
-        """Whether the tensor is followed."""
+        """True if the tensor is linear in the leaves."""
         tag = self.tag(x)
         return tag is not None and tag.linear
 
     def source(self, x: Any, like: Tensor) -> Any:
-        """A constant that is added to the linear part as an input of its own; held tensors stay."""
+        """A constant as an input of the linear map; held tensors are returned unchanged."""
         if isinstance(x, bool) or not isinstance(x, int | float | Tensor) or self.tag(x):
             return x
         if x.numel() == 0 if isinstance(x, Tensor) else x == 0:
@@ -174,26 +174,26 @@ class Frozen(TorchFunctionMode):
         return self._tag(leaf, Tag(self._token, linear=True))
 
     def name_of(self, x: Tensor) -> str:
-        """The parameter or buffer that a constant comes from, by its name."""
+        """The name of the parameter or buffer that a constant comes from."""
         return self._names.get(id(x)) or str(getattr(x, "_rectilinear_name", ""))
 
     def held(self, x: Any) -> Any:
-        """Arguments with everything linear in them at its value, without gradient."""
+        """The arguments with all linear tensors held at their values, without gradient."""
         return tree_map(lambda t: t.detach() if isinstance(t, Tensor) else t, x)
 
     def hold(self, call: Call, reason: str = "") -> Any:
-        """The function on held arguments; what it returns is held."""
+        """The result of the function on held arguments, as a held tensor."""
         out = call.run(*self.held(call.args), **self.held(call.kwargs))
         tag = Tag(self._token, linear=False, reason=reason or call.name)
         return tree_map(lambda t: self._tag(t, tag), out)
 
     def reason_of(self, tensors: Sequence[Tensor], name: str) -> str:
-        """The operation that the first of them was held at."""
+        """The operation at which the first of the tensors was held."""
         tags = [tag for t in tensors if (tag := self.tag(t)) is not None and not tag.linear]
         return tags[0].reason if tags else name
 
     def keep(self, out: Any, name: str, gate: bool = False) -> Any:
-        """The results of an operation that keeps the linear part linear, tagged."""
+        """The results of a linear operation, tagged as linear."""
         linear = Tag(self._token, linear=True, gate=gate)
         why = f"{name} without gradients, as in torch.no_grad or a torch.autograd.Function"
         held = Tag(self._token, linear=False, reason=name if torch.is_grad_enabled() else why)
@@ -205,11 +205,11 @@ class Frozen(TorchFunctionMode):
         )
 
     def linear_in(self, values: Any) -> list[Tensor]:
-        """All linear tensors among arguments."""
+        """The linear tensors among the arguments."""
         return [t for t in tree_leaves(values) if self.is_linear(t)]
 
     def held_in(self, values: Any) -> list[Tensor]:
-        """All held tensors among arguments."""
+        """The held tensors among the arguments."""
         tensors = [t for t in tree_leaves(values) if isinstance(t, Tensor)]
         return [t for t in tensors if self.tag(t) and not self.is_linear(t)]
 
@@ -268,7 +268,7 @@ class Frozen(TorchFunctionMode):
             ) from error
 
     def _plain(self, x: Any) -> Any:
-        """A constant without gradient; what is followed or held as it is.
+        """A constant without gradient; linear and held tensors are returned unchanged.
 
         Raises:
             StructureError: for the result of an operation that torch does not show.
@@ -311,7 +311,7 @@ PLACES = {  # names of the leading arguments, where they are not a tensor and an
 
 
 def _by_position(call: Call) -> Call:
-    """A call whose leading arguments come by position, however they were given."""
+    """The call with its leading arguments passed by position."""
     args, kwargs = list(call.args), dict(call.kwargs)
     for name in PLACES.get(call.name, ("input", "other"))[len(args) :]:
         if name not in kwargs:
@@ -326,7 +326,7 @@ def _named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _name_of(func: Callable[..., Any]) -> tuple[str, bool]:
-    """The name of a function, one for all its spellings, and whether it works in place.
+    """The canonical name of a function, and whether it works in place.
 
     Example:
         >>> _name_of(torch.Tensor.__iadd__), _name_of(torch.relu_), _name_of(torch.Tensor.mul)

@@ -1,4 +1,4 @@
-"""Rules of normalisation and attention for networks with their gates held."""
+"""Frozen-gate rules for normalisation and attention."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ NORMS = names("layer_norm rms_norm group_norm instance_norm batch_norm")
 
 
 def _norm(frozen: Frozen, call: Call) -> Any:
-    """Normalisations ``(x - mean) scale weight + bias``: the scale is held, the bias an input."""
+    """Normalisations ``(x - mean) scale weight + bias``: the scale is held, the bias is an input.
+    """
     x = call.args[0]
     given = frozen.linear_in((call.args[1:], call.kwargs)) + frozen.held_in(
         (call.args, call.kwargs)
@@ -67,7 +68,8 @@ def _group_norm(frozen: Frozen, call: Call, x: Tensor) -> Tensor:
 
 
 def _batch_norm(frozen: Frozen, call: Call, x: Tensor) -> Tensor:
-    """With running statistics an affine map; with those of the batch their scale is held."""
+    """Batch normalisation: affine with running statistics; with batch statistics the scale is held.
+    """
     mean, var = argument(call, 1, "running_mean", None), argument(call, 2, "running_var", None)
     weight, bias = argument(call, 3, "weight", None), argument(call, 4, "bias", None)
     own = argument(call, 5, "training" if call.name == "batch_norm" else "use_input_stats", False)
@@ -91,7 +93,8 @@ def _per_channel(frozen: Frozen, x: Tensor, weight: Any, bias: Any) -> Tensor:
 
 
 def _attention(frozen: Frozen, call: Call) -> Any:
-    """``weights v`` with the weights held, which the function gives for identities as values."""
+    """``weights v`` with held weights, which the function returns when the values are identities.
+    """
     first = ("query", "key", "value")
     q, k, v = (argument(call, i, name, None) for i, name in enumerate(first))
     kwargs = {key: value for key, value in call.kwargs.items() if key not in first}
@@ -111,7 +114,7 @@ def _attention(frozen: Frozen, call: Call) -> Any:
 
 
 def _multi_head(frozen: Frozen, call: Call) -> Any:
-    """``nn.MultiheadAttention``: values through their projection, weights from the function."""
+    """``nn.MultiheadAttention``: held weights, and values through their projection."""
     given = dict(zip(ATTENTION, call.args, strict=False)) | call.kwargs
     if any(given.get(name) is not None for name in ("bias_k", "bias_v", "static_k", "static_v")):
         raise StructureError(

@@ -1,8 +1,8 @@
-"""Rules of recurrent layers for networks with their gates held: LSTM, GRU and plain ones.
+"""Frozen-gate rules for recurrent layers: LSTM, GRU and plain RNN.
 
 An LSTM is ``c' = f c + i g`` and ``h' = o tanh(c')`` with ``g = tanh(W x + U h + b)``. With the
 gates ``f, i, o`` and the ratios ``tanh(a) / a`` held at their values it is linear in its input, its
-first state and its biases; so are a GRU, ``h' = (1 - z) n + z h``, and a plain layer.
+initial state and its biases. The same holds for a GRU, ``h' = (1 - z) n + z h``, and an RNN.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ State = tuple[Tensor, ...]
 
 
 class _Weights(NamedTuple):
-    """Of one direction of one layer: from the input and the state, with their biases, or None."""
+    """Weights and biases of one direction of one layer; biases may be None."""
 
     w: Tensor
     u: Tensor
@@ -32,7 +32,7 @@ class _Weights(NamedTuple):
 
 
 def _layers(frozen: Frozen, call: Call) -> Any:
-    """A stack of recurrent layers, step by step."""
+    """The outputs of a stack of recurrent layers, step by step."""
     kind, args = call.name, call.args
     if len(args) != 9 or not isinstance(args[3], bool):
         raise StructureError(
@@ -65,7 +65,7 @@ def _layers(frozen: Frozen, call: Call) -> Any:
 
 
 def _weights_of(flat: Sequence[Tensor], at: int, biased: bool, states: int, kind: str) -> _Weights:
-    """The weights of one direction of one layer, from the flat list that torch has."""
+    """The weights of one direction of one layer, from torch's flat list."""
     plain = 4 if biased else 2
     known = flat[0].shape[0] // GATES[kind]
     projected = states == 2 and flat[1].shape[1] != known
@@ -76,7 +76,7 @@ def _weights_of(flat: Sequence[Tensor], at: int, biased: bool, states: int, kind
 
 
 def _as_source(frozen: Frozen, state: Tensor, like: Tensor) -> Tensor:
-    """A first state: followed, or a constant, which is an input of its own; zeros are nothing."""
+    """An initial state: a linear tensor, or a constant as an input of its own; None for zeros."""
     if frozen.is_linear(state) or not bool(state.any()):
         return state
     found: Tensor = frozen.source(state, like)
@@ -98,7 +98,7 @@ def _run(
 
 
 def _held(function: Callable[[Tensor], Tensor], a: Tensor) -> Tensor:
-    """``phi(a) = a (phi(a) / a)`` with the ratio held; for functions of slope one at zero."""
+    """``phi(a) = a (phi(a) / a)`` with the ratio held, for functions of slope one at zero."""
     value = a.detach()
     zero = value == 0
     ratio = torch.where(zero, 1.0, function(value) / torch.where(zero, 1.0, value))
@@ -131,7 +131,7 @@ _STEPS = {"lstm": _lstm, "gru": _gru, "rnn_tanh": _plain, "rnn_relu": _plain}
 
 
 def _cell(frozen: Frozen, call: Call) -> Any:
-    """One step: ``nn.LSTMCell`` and its kind."""
+    """One step of a recurrent cell, such as ``nn.LSTMCell``."""
     kind = call.name.removesuffix("_cell")
     x, state, *weights = call.args
     given = tuple(state) if isinstance(state, list | tuple) else (state,)

@@ -1,4 +1,4 @@
-"""Rules of torch's functions for networks with their gates held: linear, product, gate or held."""
+"""Frozen-gate rules for torch functions, by kind: linear, product, gate or held."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ ELEMENTWISE = ("mul", "multiply", "rmul")
 
 
 def _view(frozen: Frozen, call: Call) -> Any:
-    """One linear argument, and shapes, indices or windows."""
+    """Functions of one linear tensor with shapes, indices or windows as other arguments."""
     if call.name in ("max", "min") and len(call.args) > 1 and isinstance(call.args[1], Tensor):
         return _sum(frozen, call)
     if call.name == "pad" and argument(call, 3, "value", None):
@@ -125,7 +125,7 @@ def _at_zero(
 
 
 def _sum(frozen: Frozen, call: Call) -> Any:
-    """Sums: constants become inputs; with a held summand the sum is held."""
+    """Sums: constants become inputs; a sum with a held term is held."""
     terms = call.args[:2]
     others = frozen.held_in(terms)
     if others:
@@ -184,7 +184,7 @@ def _masked_fill(frozen: Frozen, call: Call) -> Any:
 
 
 def _set_item(frozen: Frozen, call: Call) -> Any:
-    """``x[i] = y``: what is overwritten is gone, and what stays must be linear or zero."""
+    """``x[i] = y``: the entries that remain must be linear or zero."""
     target, index, value = call.args
     if frozen.held_in((target, value)) and not isinstance(value, int | float):
         raise _lost(call.name, "a held value among what is linear")
@@ -198,7 +198,7 @@ def _set_item(frozen: Frozen, call: Call) -> Any:
 
 
 def _copied(frozen: Frozen, call: Call) -> Any:
-    """``x.copy_(y)``: all of it is overwritten."""
+    """``x.copy_(y)``: all entries are overwritten."""
     if call.name in ("zero", "fill"):
         raise _lost(call.name, "a number over what is linear")
     if not frozen.is_linear(call.args[1]):
@@ -207,7 +207,7 @@ def _copied(frozen: Frozen, call: Call) -> Any:
 
 
 def _accumulated(frozen: Frozen, call: Call) -> Any:
-    """``index_add`` and its kind: what is there already is linear or zero, and so is what comes."""
+    """``index_add`` and alike: both the existing and the added entries must be linear or zero."""
     target, added = call.args[0], call.args[-1] if len(call.args) > 3 else call.kwargs.get("source")
     if frozen.held_in((target, added)) or not frozen.is_linear(added):
         raise _lost(call.name, "a held value or a constant among what is linear")
@@ -218,7 +218,7 @@ def _accumulated(frozen: Frozen, call: Call) -> Any:
 
 
 def _product(frozen: Frozen, call: Call) -> Any:
-    """Products: one factor stays linear, the gate of two is held; of two others the product is."""
+    """Products of a linear factor with a held one; of two linear factors, the gate is held."""
     linear = frozen.linear_in((call.args, call.kwargs))
     gates = [t for t in linear if _is_gate(frozen, t)]
     if len(linear) == 1:
@@ -236,7 +236,7 @@ def _product(frozen: Frozen, call: Call) -> Any:
 
 
 def _quotient(frozen: Frozen, call: Call) -> Any:
-    """Quotients by a number or by a held scale."""
+    """Quotients by a number or a held tensor."""
     x, by = call.args[0], argument(call, 1, "other", None)
     if not frozen.is_linear(x) or call.kwargs.get("rounding_mode"):
         return _hold(frozen, call)
@@ -265,7 +265,7 @@ def _biased(frozen: Frozen, call: Call) -> Any:
 
 
 def _add_product(frozen: Frozen, call: Call) -> Any:
-    """``addmm`` and ``baddbmm``: a summand and a product."""
+    """``addmm`` and ``baddbmm``: a sum and a product."""
     bias, a, b = call.args[:3]
     if frozen.held_in((bias,)) or len(frozen.linear_in((a, b))) != 1:
         return frozen.hold(call, f"{call.name} of two activations")
@@ -304,7 +304,8 @@ def _number(_: Frozen, call: Call) -> Any:
 
 
 def _gates(frozen: Frozen, call: Call, x: Tensor) -> bool:
-    """Whether a held factor has a number for each of ``x``: ``x sigmoid(x)``, and not a scale."""
+    """True if a held factor has one entry for each of ``x``: a gate ``x sigmoid(x)``, not a scale.
+    """
     return any(t.shape == x.shape for t in frozen.held_in(call.args))
 
 
@@ -314,7 +315,7 @@ def _is_gate(frozen: Frozen, x: Tensor) -> bool:
 
 
 def argument(call: Call, place: int, name: str, default: Any) -> Any:
-    """An argument by its place or its name."""
+    """An argument by its position or its name."""
     return call.args[place] if len(call.args) > place else call.kwargs.get(name, default)
 
 

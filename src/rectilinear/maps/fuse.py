@@ -1,4 +1,4 @@
-"""Consecutive linear layers folded into one, exactly, and an account of what was not folded."""
+"""Consecutive linear layers folded into one, exactly, with a report of what was not folded."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ RUN_ERRORS = (
 
 @dataclass(frozen=True)
 class Fold:
-    """Two modules that became one, or that stay for a ``reason``."""
+    """Two modules that became one, or the ``reason`` why they did not."""
 
     first: str
     second: str
@@ -105,23 +105,20 @@ def fuse(model: nn.Module, x: Any = None, *, report: Literal[True]) -> Fused: ..
 def fuse(model: nn.Module, x: Any = None, *, report: bool = False) -> nn.Module | Fused:
     """A copy of the model with consecutive linear layers folded into one: the same function.
 
-    The copy is in evaluation mode.
-
-    Folded are linear into linear layers, batch normalisation into the linear layer or convolution
-    before it (or the linear layer after it), and 1 x 1 convolutions into the convolution before;
-    what does nothing in evaluation mode (dropout, a leaky ReLU of slope one) is passed over. Of a
-    batch normalisation with an activation in one class the
-    activation stays. A folded layer leaves ``nn.Identity`` behind, or what remains of it: names
-    stay. Products are taken in float64, and only where the result has no more numbers than the two
+    The copy is in evaluation mode. Folded are: linear layers into each other; batch normalisation
+    into the linear layer or convolution before it, or the linear layer after it; 1 x 1 convolutions
+    into the convolution before. Modules without effect in evaluation mode (dropout, a leaky ReLU of
+    slope one) are passed over. Where batch normalisation and activation are one class, the
+    activation stays. A folded layer leaves ``nn.Identity``, or what remains of it, so names stay.
+    Products are taken in float64, and only where the result has no more parameters than the two
     layers.
 
-    Without ``x`` only what the model's whole graph proves is folded: it must be one that
-    ``torch.fx`` can follow, and it is checked on random rows where the first layer tells what the
-    model takes; where no row can be guessed the graph alone is trusted, and the report says so
-    (``checked``). With ``x``, every fold is checked on some rows of it and taken back if it changes
-    the output, and the result on all of it;
-    a model that ``torch.fx`` cannot follow is then folded as it runs on ``x``, unless its path
-    depends on values.
+    Without ``x`` only folds that the model's whole graph proves are made: ``torch.fx`` must be able
+    to trace it. The result is checked on random rows if the first layer tells their shape; else
+    ``checked`` in the report says that it is not. With ``x``, every fold is checked on some of its
+    rows and undone if it changes the output, and the result is checked on all of it. A model that
+    ``torch.fx`` cannot trace is then folded as it runs on ``x``, unless its control flow depends on
+    values.
 
     Args:
         model: the network; it is not changed.
@@ -158,7 +155,7 @@ def fuse(model: nn.Module, x: Any = None, *, report: bool = False) -> nn.Module 
 
 
 class _Call:
-    """A call of a model, and of its mirror image where that can be had."""
+    """A call of a model, and of its mirrored input where that exists."""
 
     def __init__(self, x: Any) -> None:
         for t in tree_leaves(x if isinstance(x, Tensor | tuple | list | Mapping) else None):
@@ -176,7 +173,7 @@ class _Call:
         self.kwargs: dict[str, Any] = dict(x) if isinstance(x, Mapping) else {}
 
     def __call__(self, model: nn.Module, factor: float = 1.0) -> list[Tensor]:
-        """The tensors that the model returns, on copies of the arguments in its dtype."""
+        """The tensors that the model returns for copies of the arguments in its dtype."""
         like = next(
             (p for p in (*model.parameters(), *model.buffers()) if p.is_floating_point()), None
         )
@@ -196,13 +193,13 @@ class _Call:
 
     @property
     def rows(self) -> int:
-        """The length of the first axis that all tensors have, else one."""
+        """The length of the first axis if all tensors share it, else 1."""
         held = [t for t in tree_leaves((self.args, self.kwargs)) if isinstance(t, Tensor)]
         lengths = {len(t) if t.ndim else 0 for t in held}
         return lengths.pop() if len(lengths) == 1 and 0 not in lengths else 1
 
     def some(self, count: int) -> tuple[_Call, Tensor]:
-        """A call with a few of the rows, spread over all, and their indices."""
+        """The call with a few of the rows, evenly spread, and their indices."""
         chosen = torch.linspace(0, self.rows - 1, count).round().long()
 
         def of(t: Any) -> Any:
@@ -214,7 +211,7 @@ class _Call:
 
 
 class _Folding:
-    """Folds pair by pair in a copy of the model in float64; each and the whole are checked."""
+    """Folding of pairs in a float64 copy of the model; each fold and the whole are checked."""
 
     def __init__(self, original: nn.Module, call: _Call | None, on_all: bool = False) -> None:
         self.original, self.call = original, call
@@ -264,10 +261,7 @@ class _Folding:
             self.wanted.append((-1.0, self.few(self.work, -1.0)))
 
     def _few(self, call: _Call) -> tuple[_Call, list[Tensor]]:
-        """A call with a few rows, where the model does to them what it does to them among all.
-
-        And what it gave for them.
-        """
+        """The call with a few rows, and its output, if the model treats rows independently."""
         if self.on_all or call.rows <= 2 * FOLD_ROWS:
             return call, self.plain
         few, chosen = call.some(FOLD_ROWS)
@@ -285,10 +279,10 @@ class _Folding:
         return max((torch.finfo(dtype).eps for dtype in dtypes), default=0.0)
 
     def _guess(self) -> None:
-        """Look for rows that the model takes: a check of its graph, which is drawn without values.
+        """Try random rows that the model accepts, to check its graph.
 
-        Code that asks for the type of its input, or whether it is traced, has another graph when it
-        runs.
+        It is traced without values: code that reads the type of its input, or whether it is traced,
+        has another graph at run time.
         """
         for x in guesses(self.original):
             self.call = _Call(x)
@@ -298,7 +292,7 @@ class _Folding:
             self.call, self.few, self.wanted, self.allowed = None, None, [], EXACT
 
     def run(self) -> Fused:
-        """Fold until nothing is left to fold."""
+        """Fold pairs until none is left."""
         while pairs := [pair for pair in self._neighbours().pairs if pair not in self.left]:
             undo: dict[tuple[str, str], list[tuple[str, nn.Module]]] = {}
             for pair in pairs:
@@ -326,7 +320,7 @@ class _Folding:
         return Fused(fused, tuple(self.folds), left, error, self._checked(), sizes, flops)
 
     def _differs(self) -> bool:
-        """Whether the folded model does something else to all of ``x``, in float64."""
+        """True if the folded model gives other outputs on ``x``, in float64."""
         assert self.call is not None
         try:
             wanted = self.call(_in_float64(self.original))
@@ -354,7 +348,7 @@ class _Folding:
         )
 
     def _apply(self, pair: tuple[str, str]) -> list[tuple[str, nn.Module]]:
-        """Exchange the two; what they were, or nothing where they stay."""
+        """Exchange the two modules; return the former ones, or None if they stay."""
         a, b = (self.work.get_submodule(name) for name in pair)
         found = folded(a, b, self._dtype(pair)) if may_fold(a, b) else ""
         if isinstance(found, str):
@@ -376,7 +370,7 @@ class _Folding:
         )
 
     def _difference(self) -> str:
-        """What is not as it was: nothing, or a reason to take folds back."""
+        """The reason to undo folds; None if outputs are unchanged."""
         if self.graph.graph is not None and not self.graph.agrees(
             from_graph(self.work, frozenset(self.touched))
         ):
@@ -392,7 +386,7 @@ class _Folding:
         return ""
 
     def _finish(self, name: str, fused: nn.Module) -> None:
-        """Put what became of a module into the result, in the module's dtype."""
+        """Copy what became of a module into the result, in the module's dtype."""
         module, old = self.work.get_submodule(name), self.original.get_submodule(name)
         like = next((p for p in old.parameters() if p.is_floating_point()), None)
         _put(fused, name, module if like is None else module.to(like.dtype))
@@ -418,7 +412,7 @@ class _Folding:
 
 
 def _flops(model: nn.Module, call: _Call) -> int:
-    """Operations that torch counts, for each row."""
+    """Floating-point operations that torch counts, for each row."""
     with constant_parameters(model), FlopCounterMode(display=False) as counter:
         call(model)
     return counter.get_total_flops() // call.rows
@@ -437,10 +431,7 @@ def _put(model: nn.Module, name: str, module: nn.Module) -> None:
 
 
 def _error(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
-    """The largest difference over the largest entry.
-
-    Infinite where shapes, infinities or whole numbers differ.
-    """
+    """The largest difference over the largest entry; infinite for other shapes or infinities."""
     if [t.shape for t in found] != [t.shape for t in wanted]:
         return float("inf")
     worst = 0.0

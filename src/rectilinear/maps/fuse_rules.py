@@ -1,6 +1,6 @@
-"""Two layers as one: the rules by which consecutive linear layers are folded, exactly.
+"""Rules that fold two consecutive linear layers into one, exactly.
 
-And batch normalisations with an activation in one class: what they do after normalising.
+Batch normalisations with an activation in one class are split into the two.
 """
 
 from __future__ import annotations
@@ -47,19 +47,18 @@ ERRORS = (
 
 
 class _Tracer(fx.Tracer):
-    """Keeps every module inside whole."""
+    """A tracer that treats every submodule as a leaf."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002
         return True
 
 
 def after_norm(norm: _BatchNorm) -> nn.Module | None:
-    """What a subclass of a batch normalisation does after normalising, as a module.
+    """The module that a batch-normalisation subclass applies after normalising, or None.
 
-    None where that cannot be known. Its ``forward`` must be, in evaluation mode, the normalisation
-    of its one argument by its own
-    statistics, and then something that depends on nothing else, such as modules of its own. The
-    answer is checked at random numbers.
+    In evaluation mode, its ``forward`` must normalise its one argument by its own statistics and
+    then apply something that depends on nothing else, such as submodules. The answer is checked on
+    random numbers.
 
     Example:
         >>> class NormAct(nn.BatchNorm2d):
@@ -87,7 +86,7 @@ def after_norm(norm: _BatchNorm) -> nn.Module | None:
 
 
 def _after(graph: fx.Graph, module: nn.Module) -> list[fx.Node] | None:
-    """The nodes of the graph behind the normalisation."""
+    """The nodes of the graph after the normalisation."""
     output = next(node for node in graph.nodes if node.op == "output")
     needed, waiting = {output}, [output]
     while waiting:
@@ -154,7 +153,7 @@ def _as_module(module: nn.Module, graph: fx.Graph, nodes: list[fx.Node]) -> nn.M
 
 
 def _is_right(norm: _BatchNorm, tail: nn.Module) -> bool:
-    """Whether the two together do what the class does, at random numbers."""
+    """True if normalisation and ``after`` give what the class gives, on random numbers."""
     whole, tail = deepcopy(norm).eval().cpu().double(), deepcopy(tail).eval().cpu().double()
     axes = 2 if isinstance(norm, nn.BatchNorm1d) else 4 if isinstance(norm, nn.BatchNorm2d) else 5
     random = generator(0)
@@ -197,7 +196,7 @@ HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_p
 
 
 class RowsOnly(nn.Identity):
-    """In place of a folded ``BatchNorm1d``, which is folded for tensors of so many axes alone.
+    """The identity in place of a folded ``BatchNorm1d``, for tensors of so many axes only.
 
     Example:
         >>> RowsOnly(2)(torch.zeros(1, 2, 3))  # doctest: +ELLIPSIS
@@ -210,7 +209,7 @@ class RowsOnly(nn.Identity):
         self.axes = axes
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 # the name of torch
-        """The tensor itself."""
+        """The tensor ``x``, after a check of its axes."""
         if not is_scripting():
             self._check(input)
         return input
@@ -229,7 +228,7 @@ class RowsOnly(nn.Identity):
 
 
 def does_nothing(module: nn.Module) -> bool:
-    """Whether a module returns its input in evaluation mode; a subclass does what it likes.
+    """True if a torch module (not a subclass) returns its input in evaluation mode.
 
     Example:
         >>> does_nothing(nn.Dropout(0.5)), does_nothing(nn.ReLU())
@@ -243,7 +242,7 @@ def does_nothing(module: nn.Module) -> bool:
 
 
 def is_hooked(module: nn.Module) -> bool:
-    """Whether a module is more than its class's ``forward``, as under spectral normalisation.
+    """True if a module does more than its class's ``forward``, as under spectral norm.
 
     Example:
         >>> layer = nn.Linear(2, 2)
@@ -255,7 +254,7 @@ def is_hooked(module: nn.Module) -> bool:
 
 
 def may_fold(a: nn.Module, b: nn.Module) -> bool:
-    """Whether the two are of a kind that a user would expect to be folded."""
+    """True for two layers of kinds that can be folded."""
     convolutions = nn.Conv1d | nn.Conv2d | nn.Conv3d
     if isinstance(b, _BatchNorm | Diagonal):
         return isinstance(a, nn.Linear | convolutions)
@@ -267,7 +266,7 @@ def may_fold(a: nn.Module, b: nn.Module) -> bool:
 
 
 def folded(a: nn.Module, b: nn.Module, dtype: torch.dtype) -> tuple[nn.Module, nn.Module] | str:
-    """What takes the places of the two, or the reason why they stay.
+    """The two modules that replace the two layers, or the reason to keep these.
 
     Numbers must be finite in ``dtype``.
 
@@ -307,7 +306,7 @@ def _rule(a: nn.Module, b: nn.Module) -> tuple[nn.Module, nn.Module] | str:
 
 
 def _with_norm(a: nn.Module, b: _BatchNorm) -> tuple[nn.Module, nn.Module] | str:
-    """A linear layer or convolution, and the normalisation after it."""
+    """A linear layer or convolution, folded with the normalisation after it."""
     kind = NORM_OF.get(type(a))
     if kind is None:
         return f"{type(a).__name__}, a class with a forward of its own"
@@ -331,7 +330,8 @@ def _with_norm(a: nn.Module, b: _BatchNorm) -> tuple[nn.Module, nn.Module] | str
 
 
 def _with_diagonal(a: nn.Module, b: nn.Module) -> tuple[nn.Module, nn.Module] | str:
-    """A linear layer or convolution, and a scale and shift of each number behind or before it."""
+    """A linear layer or convolution, folded with an elementwise scale and shift before or after it.
+    """
     diagonal, layer = (a, b) if isinstance(a, Diagonal) else (b, a)
     assert isinstance(diagonal, Diagonal)
     if type(layer) not in (nn.Linear, nn.Conv2d):
@@ -378,7 +378,8 @@ def _product(a: nn.Linear, b: nn.Linear) -> tuple[nn.Module, nn.Module] | str:
 
 
 def _pointwise(a: nn.Module, b: nn.Module) -> tuple[nn.Module, nn.Module] | str:
-    """A convolution and a 1 x 1 one after it: the kernels' products over the channels between."""
+    """A convolution folded with the 1 x 1 convolution after it: products over the channels between.
+    """
     assert isinstance(a, nn.Conv1d | nn.Conv2d | nn.Conv3d)
     assert isinstance(b, nn.Conv1d | nn.Conv2d | nn.Conv3d)
     padded = not isinstance(b.padding, str) and any(p != 0 for p in b.padding)
@@ -422,7 +423,7 @@ def _wide(t: Tensor) -> Tensor:
 def _layer(
     like: nn.Module, weight: Tensor, bias: Tensor | None, sources: Iterable[nn.Module]
 ) -> nn.Module:
-    """A layer like another one, with other numbers; trainable where one of the sources is."""
+    """A layer like ``like`` with other values; trainable if one of the sources is."""
     layer = deepcopy(like)
     trainable = any(p.requires_grad for source in sources for p in source.parameters(recurse=False))
     old = layer.weight

@@ -1,4 +1,4 @@
-"""Affine maps judged on held-out samples: shares of variance, with intervals over samples."""
+"""R² of affine maps on held-out samples, with bootstrap intervals over samples."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ class Affine:
 
 @dataclass
 class Variation:
-    """What targets vary by: by sample their number, sum and sum of squares, around ``centre``."""
+    """Variation of targets: for each sample their number, sum and sum of squares around ``centre``.
+    """
 
     centre: Tensor
     counts: list[Tensor] = field(default_factory=list)
@@ -42,14 +43,14 @@ class Variation:
     squares: list[Tensor] = field(default_factory=list)
 
     def add(self, y: Tensor, samples: Tensor, count: int) -> None:
-        """Count rows of ``count`` samples in."""
+        """Add rows of ``count`` samples."""
         d = y.double() - self.centre
         self.counts.append(sums_by_sample(torch.ones_like(d[:, 0]), samples, count))
         self.sums.append(sums_by_sample(d, samples, count))
         self.squares.append(sums_by_sample(d.square().sum(1), samples, count))
 
     def totals(self) -> Tensor:
-        """The sum of squares of each sample around the mean of all, ``(n,)``."""
+        """The sum of squares of each sample around the overall mean, ``(n,)``."""
         counts, sums, squares = (torch.cat(t) for t in (self.counts, self.sums, self.squares))
         mean = sums.sum(0) / counts.sum()
         return squares - 2 * sums @ mean + counts * mean.square().sum()
@@ -57,20 +58,20 @@ class Variation:
 
 @dataclass
 class Gram:
-    """Products of centred held-out rows, from which the error of any map follows."""
+    """Products of centred held-out rows, which give the error of any map."""
 
     xx: Tensor
     xy: Tensor
     yy: float = 0.0
 
     def add(self, x: Tensor, y: Tensor) -> None:
-        """Count centred rows in."""
+        """Add centred rows."""
         self.xx += x.mT @ x
         self.xy += x.mT @ y
         self.yy += float(y.square().sum())
 
     def left(self, weight: Tensor) -> float:
-        """The sum of squares that ``weight`` ``(O, D)`` leaves."""
+        """The sum of squared residuals of ``weight`` ``(O, D)``."""
         return (
             self.yy
             - 2 * float((weight.mT * self.xy).sum())
@@ -79,7 +80,7 @@ class Gram:
 
 
 class Judged:
-    """Maps from one source, and what each leaves of the held-out samples."""
+    """The maps from one source, and their residuals on the held-out samples."""
 
     def __init__(self, maps: dict[str, Affine], mean_x: Tensor, mean_y: Tensor) -> None:
         self.maps = maps
@@ -93,11 +94,11 @@ class Judged:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The maps and the simplest ones beside them."""
+        """The names of the maps and of the baselines."""
         return (*self.maps, *(("identity",) if self.same else ()), "mean")
 
     def add(self, x: Tensor, y: Tensor, samples: Tensor, count: int) -> None:
-        """Judge the maps on rows of ``count`` held-out samples."""
+        """Add rows of ``count`` held-out samples."""
         x, y = x.double(), y.double()
         self.target.add(y, samples, count)
         if self.update is not None:
@@ -113,7 +114,7 @@ class Judged:
 
     @property
     def samples(self) -> int:
-        """How many held-out samples there were."""
+        """The number of held-out samples."""
         return sum(map(len, self.target.counts))
 
     def r2(self, name: str) -> float:
@@ -121,16 +122,17 @@ class Judged:
         return self._share(name, self.target)
 
     def update_r2(self, name: str) -> float | None:
-        """The share of the variance of ``y - x``; None where their shapes differ."""
+        """The share of the variance of ``y - x`` that a map explains; None if the shapes differ."""
         return None if self.update is None else self._share(name, self.update)
 
     def r2_of(self, weight: Tensor) -> float:
-        """The share that another matrix explains, with the constant that the means give."""
+        """The share of variance that another matrix explains, with the constant given by the means.
+        """
         total = float(self.target.totals().sum())
         return 1 - self.gram.left(weight) / total if total > 0 else float("nan")
 
     def interval(self, name: str, seed: int) -> tuple[float, float] | None:
-        """The interval of 95 % of ``r2``, by drawing samples again; None with fewer than two."""
+        """The 95 % bootstrap interval of ``r2`` over samples; None with fewer than two."""
         n = self.samples
         if n < 2:
             return None

@@ -1,4 +1,4 @@
-"""Files of the Jacobian lens: one matrix a layer, as other packages write and read them."""
+"""Files of the Jacobian lens: one matrix for each layer, in the published format."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LAYER = re.compile(r"(?:^|\.)(\d+)$")
 
 @dataclass(frozen=True, eq=False)
 class JacobianLens:
-    """Mean Jacobians from the outputs of blocks to that of the last one.
+    """Mean Jacobians from the outputs of blocks to that of the last block.
 
     Attributes:
         maps: by the index of the block; their constants are zero, as the file has none.
@@ -35,7 +35,7 @@ class JacobianLens:
 
 
 def read_jacobian_lens(path: Path | str) -> JacobianLens:
-    """A published Jacobian lens, or the checkpoint of a fit; nothing in it is executed.
+    """A published Jacobian lens, or the checkpoint of a fit, read without executing code in it.
 
     The file holds ``J`` (a matrix by layer), ``n_prompts``, ``source_layers`` and ``d_model``; a
     checkpoint holds ``jacobian_sum`` and ``n_done``.
@@ -68,7 +68,7 @@ def read_jacobian_lens(path: Path | str) -> JacobianLens:
 
 
 def _matrices(held: Any, path: Path) -> tuple[int, dict[int, Tensor]]:
-    """The number of prompts and the matrices in float32."""
+    """The number of prompts, and the matrices in float32."""
     try:
         summed = "jacobian_sum" in held
         prompts = int(held["n_done"] if summed else held["n_prompts"])
@@ -93,9 +93,9 @@ def write_jacobian_lens(
     dtype: torch.dtype = torch.float16,
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the mean Jacobians of a profile as other packages read them: a ``.pt`` of tensors.
+    """Write the mean Jacobians of a profile as a ``.pt`` file in the published format.
 
-    Written are the layers that are outputs of numbered blocks.
+    Only layers that are outputs of numbered blocks are written.
 
     Args:
         profile: of ``layer_profile(..., positions="all")``; the published fits skip=(16, 1).

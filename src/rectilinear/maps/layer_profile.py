@@ -1,4 +1,4 @@
-"""``layer_profile``: how linear a network is from each of its layers on, by three maps."""
+"""``layer_profile``: linearity of a network from each of its layers on, by three maps."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PROBED = 2  # samples on which the shapes of layers are looked at
 
 @dataclass(frozen=True, eq=False)
 class LayerProfile:
-    """The maps from each layer to one place, and how much of it each explains.
+    """The maps from each layer to one target, and the share of its variance that each explains.
 
     Attributes:
         model: the class of the model.
@@ -53,16 +53,16 @@ class LayerProfile:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """Those that there are maps of."""
+        """The methods that the profile has maps of."""
         return tuple(next(iter(self.maps.values())))
 
     def likeness(self, source: str, first: str, second: str) -> float:
-        """The cosine between the matrices of two methods."""
+        """The cosine similarity between the matrices of two methods."""
         a, b = (self.maps[source][name].weight.double() for name in (first, second))
         return float((a * b).sum() / (a.norm() * b.norm()).clamp_min(1e-300))
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row a source: shares of variance, intervals, errors and cosines."""
+        """One row for each source: shares of variance, intervals, errors and cosines."""
         found = []
         for source, maps in self.maps.items():
             any_map = next(iter(maps.values())).report
@@ -87,7 +87,7 @@ class LayerProfile:
         return found
 
     def table(self) -> tuple[list[str], list[list[str]]]:
-        """The head and the cells of what is printed."""
+        """The header and the cells of the printed table."""
         head = ["from", "identity"]
         jacobians = [m for m in self.methods if m != "least_squares"]
         for name in self.methods:
@@ -133,7 +133,7 @@ class LayerProfile:
         return "\n".join(shown)
 
     def _repr_html_(self) -> str:
-        """What a notebook shows: the table and the figure."""
+        """The table and the figure, as HTML for a notebook."""
         from rectilinear.plots.page import chart
         from rectilinear.plots.page import table as markup
 
@@ -144,7 +144,7 @@ class LayerProfile:
         )
 
     def figure(self) -> Figure:
-        """R² against depth, one line a method with its interval; ``rl.plots.save`` writes it."""
+        """A figure of R² against depth, one line with intervals for each method."""
         from rectilinear.plots.charts import layers
 
         lines: dict[str, list[tuple[float, float, float]]] = {}
@@ -162,7 +162,7 @@ class LayerProfile:
         return layers(list(self.maps), lines, f"R² of {self.target}")
 
     def to_json(self, path: Path | str | None = None) -> dict[str, Any]:
-        """Everything but the matrices as JSON values; written to ``path`` where one is given.
+        """All but the matrices as JSON values, also written to ``path`` if one is given.
 
         Raises:
             DiskError: if the disk is full or cannot be written.
@@ -186,7 +186,7 @@ class LayerProfile:
         return values
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a source.
+        """A data frame with one row for each source.
 
         Raises:
             MissingDependencyError: without pandas.
@@ -219,7 +219,7 @@ def layer_profile(
     seed: int = 0,
     progress: bool = True,
 ) -> LayerProfile:
-    """How linear a network is from each of its layers on: three maps a layer, on held-out samples.
+    """The linear maps from each layer of a network to its output, tested on held-out samples.
 
     All layers share their passes: the mean Jacobians of all cost as much as those of the first.
 
@@ -270,9 +270,10 @@ def layer_profile(
 
 
 def stack_of(model: nn.Module) -> list[str]:
-    """The blocks that follow each other in a network, by name.
+    """The names of the consecutive blocks of a network.
 
-    Those of one list and class, other than torch's simple layers, that there are most of; else all.
+    These are the blocks of one list and class (not a simple torch layer) that is most frequent;
+    else all blocks.
 
     Example:
         >>> encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 1, 4), 3)
@@ -290,10 +291,7 @@ def stack_of(model: nn.Module) -> list[str]:
 
 
 def _outer_list(parts: Mapping[str, nn.Module], name: str) -> str:
-    """The outermost list that holds a module: an encoder's and a decoder's are two.
-
-    Stages that are sequences side by side, such as those of a ResNet, are one: that of their owner.
-    """
+    """The outermost list that holds a module: encoder and decoder have different ones."""
     steps = name.split(".")
     for i in range(1, len(steps)):
         holder = parts.get(".".join(steps[:i]))
@@ -305,7 +303,7 @@ def _outer_list(parts: Mapping[str, nn.Module], name: str) -> str:
 
 
 def has_stack(model: nn.Module) -> bool:
-    """Whether a network has blocks of parts that follow each other.
+    """True if a network has a stack of blocks that are themselves composed of layers.
 
     Example:
         >>> has_stack(nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1)))
@@ -317,7 +315,7 @@ def has_stack(model: nn.Module) -> bool:
 
 
 def _calls_of(model: nn.Module, batches: Batches, stack: list[str]) -> list[str]:
-    """The stack; of a network that runs a block several times, its calls in their order."""
+    """The stack; for a network that runs a block several times, its calls in order."""
     calls: list[str] = []
     times: dict[str, int] = {}
 
@@ -346,9 +344,10 @@ def _ends(
     target: str | None,
     output: Output,
 ) -> tuple[list[str], str, list[str]]:
-    """The places to start from, the one to lead to, and those of the stack that are left out.
+    """The sources, the target, and the layers of the stack that are left out.
 
-    These have another number of vectors than the target, such as before patches are merged.
+    Left out are layers with another number of vectors than the target, such as before patches are
+    merged.
     """
     stack, left_out = stack_of(model), list[str]()
     if target is None or layers is None:

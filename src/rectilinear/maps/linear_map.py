@@ -36,9 +36,9 @@ def linear_map(
     seed: int = 0,
     progress: bool = True,
 ) -> LinearMap:
-    """The affine map from one place of a network to another, judged on held-out samples.
+    """The affine map from one place of a network to another, tested on held-out samples.
 
-    ``"least_squares"`` is the best one on the data: the matrix of a tuned lens, or of a replaced
+    ``"least_squares"`` is the best map on the data: the matrix of a tuned lens, or of a replaced
     block. ``"mean_jacobian"`` is ``E[dy/dx]``, the Jacobian lens; ``"frozen_jacobian"`` is the same
     with gates, attention weights and normalisation scales held at their values. For Gaussian values
     the first two are equal (Stein's lemma). The constant is that of the means.
@@ -90,7 +90,7 @@ def linear_map(
 
 
 def check_skip(skip: object) -> tuple[int, int]:
-    """Two counts of tokens.
+    """Two numbers of tokens to skip, checked.
 
     Raises:
         ConfigError: for anything else.

@@ -1,4 +1,4 @@
-"""Blocks of a network replaced by the best affine maps, and what that costs."""
+"""Blocks of a network replaced by the best affine maps, and the cost of doing so."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ __all__ = ["Kept", "Linearized", "Replaced", "linearize"]
 
 @dataclass(frozen=True)
 class Kept:
-    """One block that was left as it is, and why."""
+    """A block that was kept, and the reason."""
 
     name: str
     module: str
@@ -60,10 +60,10 @@ class Kept:
 
 @dataclass(frozen=True, eq=False)
 class Linearized:
-    """A network with affine maps in place of blocks, and what they cost on held-out samples.
+    """A network with affine maps in place of blocks, and their cost on held-out samples.
 
-    Every number is of the network as it is now, on samples that nothing was fitted or chosen on.
-    Pairs are ``before`` and ``after``.
+    All values are of the present network, on samples that nothing was fitted or chosen on.
+    ``..._before`` is the original network and ``..._after`` the new one.
 
     Attributes:
         model: the new network.
@@ -87,9 +87,9 @@ class Linearized:
         flops_before: floating-point operations for one sample, those that torch counts.
         flops_after: the same of the new network.
         score: what the function ``score`` gave, None without one.
-        stock: whether the class of the network makes the new one from its configuration, so that
-            it can be saved and loaded without this package; None where no block was taken out, or
-            the network has no configuration.
+        stock: whether the class of the network makes the new one from its configuration, so that it
+            can be saved and loaded without this package; None where no block was taken out, or the
+            network has no configuration.
     """
 
     model: nn.Module
@@ -113,7 +113,7 @@ class Linearized:
     stock: bool | None = None
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
+        """The table, as HTML for a notebook."""
         return f"<pre>{escape(str(self))}</pre>"
 
     def __str__(self) -> str:
@@ -145,7 +145,8 @@ class Linearized:
 
     @property
     def worst_output(self) -> tuple[int, float]:
-        """The output of which the new network explains the least, and how much of its variance."""
+        """The output that the new network explains least, and the share of its variance explained.
+        """
         return worst_of(torch.tensor(self.output_r2_each, dtype=torch.float64))
 
 
@@ -169,23 +170,22 @@ def linearize(
 ) -> Linearized:
     """A copy of the model with blocks replaced by the affine maps that fit them best on the data.
 
-    Maps are fitted by streaming least squares. Blocks are replaced in the order given, from the
-    input on: each is fitted to what the blocks replaced before it leave as its input, with the
-    original output as the target, so that errors do not pile up. A span ``"layer.2:layer.5"``
-    (layers 2, 3 and 4, as in a slice of Python) becomes one map.
+    Maps are fitted by streaming least squares. Blocks are replaced in the order given: each is
+    fitted to the input that the blocks replaced before it give, with the original output as the
+    target, so that errors do not accumulate. A span ``"layer.2:layer.5"`` (layers 2, 3 and 4, as in
+    a Python slice) becomes one map.
 
-    A map acts on every token by itself, on large images as a convolution, and else on the whole
-    row. Its form is the one that leaves least of the block's output on samples that it was not
-    fitted on, among those that have fewer parameters or take fewer operations than the block; of
-    forms within a hundredth, the smallest. A block that no form makes smaller, such as an
-    activation, gets the best of all where it is named. A quarter of the samples is held out for the
-    numbers in the result, of which none is of a sample that a map was fitted or chosen on.
+    A map acts on every token separately, on large images as a convolution, and else on the whole
+    row. Its form is the one with the smallest error on samples that it was not fitted to, among the
+    forms with fewer parameters or operations than the block; of forms within one percent, the
+    smallest. A named block that no form makes smaller, such as an activation, gets the best form of
+    all. A quarter of the samples is held out for the numbers in the result.
 
-    With ``fold`` a span is taken out altogether, and the map goes into the last linear layer of the
-    block in front of it: what comes out is a network of the same class with fewer blocks. In
-    residual networks without a normalisation behind the sum (pre-norm: GPT-2, Llama) that layer is
-    fitted so that the stream is nearest to that behind the span; with one (post-norm: BERT), it is
-    fitted in front of it.
+    With ``fold`` a span is removed, and its map goes into the last linear layer of the block before
+    it: the result is a network of the same class with fewer blocks. In residual networks without a
+    normalisation after the sum (pre-norm: GPT-2, Llama) that layer is fitted so that the stream
+    best matches the one after the span; with one (post-norm: BERT), it is fitted before the
+    normalisation.
 
     Args:
         model: the network; it is not changed.
@@ -195,8 +195,8 @@ def linearize(
         blocks: names of submodules (``model.named_modules()``), spans, or "all" for every block of
             the model's containers that is not affine by itself; blocks that cannot be replaced are
             then kept, with the reason.
-        form: "auto", or one of "affine", "low rank", "identity + low rank", "diagonal",
-            "depthwise" and "pointwise" (3 x 3 in each channel, 1 x 1 over the channels).
+        form: "auto", or one of "affine", "low rank", "identity + low rank", "diagonal", "depthwise"
+            and "pointwise" (3 x 3 in each channel, 1 x 1 over the channels).
         rank: of low-rank maps, which are then the only ones that are tried. Where a block's input
             and output have one shape, also the identity plus one of this rank is tried.
         fold: take the one span in ``blocks`` out, and fold its map into the block in front.
@@ -279,7 +279,8 @@ def _replaced(
     keeps: bool,
     progress: bool,
 ) -> tuple[tuple[Replaced, ...], tuple[Kept, ...]]:
-    """Replace one after the other; with ``keeps``, what cannot be replaced stays."""
+    """Replace the blocks one after the other; with ``keeps``, keep those that cannot be replaced.
+    """
     work = Replacing(model, edited, portions, wanted, output)
     done: list[Replaced] = []
     kept: list[Kept] = []
@@ -320,7 +321,7 @@ def _result(
     output: Output,
     stock: bool | None = None,
 ) -> Linearized:
-    """The new network beside the old one on the samples for the test."""
+    """The new network compared with the old one on the test samples."""
     base, out = (outputs(net, portions.of("test"), output) for net in (old, new))
     costs = cost(out, base, loss, score)
     batch = first_of(portions.of("fit"))
@@ -358,7 +359,7 @@ def read_for(
     batch_size: int | None,
     output: Output,
 ) -> Batches:
-    """The data in batches of a size that suits them, on which the model was tried.
+    """The data as batches of a suitable size, on which the model was tried.
 
     Raises:
         InputError: for a model that is random, or lets samples of a batch act on each other.
@@ -378,7 +379,7 @@ def read_for(
 
 
 def _items(model: nn.Module, blocks: str | Sequence[str]) -> dict[str, Span | None]:
-    """The names of blocks, and spans by their names."""
+    """Names of blocks, and spans by their names."""
     asked = [blocks] if isinstance(blocks, str) else list(blocks)
     if blocks == "all":
         net = inner(model)

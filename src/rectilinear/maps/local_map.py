@@ -1,4 +1,4 @@
-"""The linear map that a network is at a point, without writing it out."""
+"""The Jacobian of a network at a point, as an operator that is never formed."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ WRITTEN = 256  # the smaller side of a matrix that is written out rather than it
 
 @dataclass(frozen=True, eq=False)
 class Shares:
-    """The share of an output that each number of the input and each bias gives; they sum to one.
+    """The share of an output that each input entry and each bias contributes; they sum to one.
 
-    Of a direction ``u`` of the output, by default ``f`` itself: ``x_i (J^T u)_i / <u, f>`` and
+    For a direction ``u`` of the output, by default ``f`` itself: ``x_i (J^T u)_i / <u, f>`` and
     ``<J_b^T u, b> / <u, f>``.
 
     Attributes:
@@ -44,7 +44,7 @@ class Shares:
 
     @property
     def bias(self) -> float:
-        """Of all biases together."""
+        """The share of all biases together."""
         return sum(self.biases.values())
 
     def __str__(self) -> str:
@@ -54,19 +54,17 @@ class Shares:
 
 
 class LocalMap(Operator):
-    """The Jacobian ``A_x`` of a model at a point, as an operator.
-
-    It gives products with the Jacobian and its transpose, and never forms the matrix.
+    """The Jacobian ``A_x`` of a model at a point, as an operator with products but no matrix.
 
     ``f(x + v) = f(x) + A_x v`` to first order; ``value`` is ``f(x)`` and ``constant`` is ``f(x) -
-    A_x x``, which vanishes for networks without biases made of ReLU, where ``f(x) = A_x x``.
+    A_x x``, which vanishes for ReLU networks without biases, where ``f(x) = A_x x``.
 
     With ``freeze`` it is the map ``J`` of the network with its gates held, for which ``f(x) = J x +
-    sum_b J_b b`` exactly: ``constant`` is what the biases give, and :meth:`shares` says which;
-    ``error`` is the relative error of this, measured. Of a network in float64 that computes its
-    norms in float32, as Llama and T5 do, ``value`` is that of float64 throughout.
+    sum_b J_b b`` exactly: ``constant`` is the contribution of the biases, :meth:`shares` splits it,
+    and ``error`` is the measured relative error. For a float64 network that computes its norms in
+    float32, as Llama and T5 do, ``value`` is computed in float64 throughout.
 
-    Inputs and outputs are flattened. Make one with :func:`local_map`.
+    Inputs and outputs are flattened. Made by :func:`local_map`.
     """
 
     def __init__(self, model: nn.Module, point: Tensor, freeze: bool = False) -> None:
@@ -117,7 +115,7 @@ class LocalMap(Operator):
         return slopes.reshape(*z.shape[:-1], self.in_dim)
 
     def shares(self, direction: Tensor | None = None) -> Shares:
-        """The share of the output that each number of the input and each bias gives.
+        """The share of the output that each input entry and each bias contributes.
 
         Args:
             direction: ``u`` ``(out_dim,)`` whose product ``<u, f>`` is shared out; by default ``f``
@@ -154,7 +152,7 @@ class LocalMap(Operator):
         return Shares(given / whole, named)
 
     def _given(self, u: Tensor) -> tuple[Tensor, list[tuple[str, float]]]:
-        """``x_i (J^T u)_i``, and for each bias ``<J_b^T u, b>`` with its name."""
+        """``x_i (J^T u)_i``, and ``<J_b^T u, b>`` for each bias with its name."""
         points, out, frozen = followed(self._network, self.point[None])
         sources = frozen.sources
         inputs = [points, *(source.value for source in sources)]
@@ -168,7 +166,7 @@ class LocalMap(Operator):
         return (torch.zeros_like(points) if given is None else given)[0], biases
 
     def _check_exact(self) -> None:
-        """Raise unless the frozen network has the values of the network and is ``J x + sum J_b b``.
+        """Raise unless the frozen network has the network's values and equals ``J x + sum J_b b``.
 
         Raises:
             StructureError: with the relative error.
@@ -189,8 +187,7 @@ class LocalMap(Operator):
         self.error = error / max(size, 1e-300)
 
     def svd(self, k: int) -> SVD:
-        """The ``k`` leading singular values and vectors, by Lanczos iteration on products with the
-        map.
+        """The ``k`` leading singular values and vectors, by Lanczos iteration on products.
 
         Raises:
             NonFiniteError: if the Jacobian is not finite, such as that of a root at zero.
@@ -250,12 +247,12 @@ def local_map(
     tokenizer: Tokenizer | None = None,
     output: Output = None,
 ) -> LocalMap:
-    """The Jacobian of ``model`` at the point ``x``, as an operator that is never written out.
+    """The Jacobian of ``model`` at the point ``x``, as an operator that is never formed.
 
     For piecewise-linear networks without biases ``f(x) = A_x x`` exactly. With ``freeze=True``,
     gates, attention weights and normalisation scales are held at their values at ``x``, so that
-    ``f(x) = J x + sum_b J_b b`` exactly for transformers, convolutional and recurrent networks,
-    too; it is checked.
+    ``f(x) = J x + sum_b J_b b`` exactly, also for transformers, convolutional and recurrent
+    networks; this is checked.
 
     Args:
         model: any module that maps rows to rows; it is used in evaluation mode and not changed.
@@ -307,7 +304,7 @@ def local_map(
 
 
 def _is_call(x: object) -> bool:
-    """Whether a sample is more than the numbers of a point: ids, a mapping, a text."""
+    """True for a sample that is not a plain point: token ids, a mapping, a text."""
     ids = isinstance(x, Tensor) and x.ndim > 1 and not x.is_floating_point()
     return ids or isinstance(x, Mapping | list | tuple)
 
@@ -322,10 +319,10 @@ def pulled_back(network: Network, x: Tensor, u: Tensor, freeze: bool = False) ->
 
 
 def pushed_forward(network: Network, x: Tensor, v: Tensor, freeze: bool = False) -> Tensor:
-    """``J(x_i) v_i`` for rows, ``(b, O)``: ``J^T u`` is linear in ``u``, and its derivative there
-    is ``J``.
+    """``J(x_i) v_i`` for rows, ``(b, O)``, as the derivative of ``J^T u`` with respect to ``u``.
 
-    Forward differentiation would do it in one pass, but loads torch's compiler first, for seconds.
+    Forward-mode differentiation would need one pass but loads torch's compiler first, which takes
+    seconds.
     """
     points, out = _differentiable(network, x, freeze)
     if not out.requires_grad:
@@ -340,7 +337,7 @@ def pushed_forward(network: Network, x: Tensor, v: Tensor, freeze: bool = False)
 
 
 def _sum_of_parts(out: Tensor, inputs: list[Tensor]) -> Tensor:
-    """``J x + sum_b J_b b``: the slope of ``<J^T u, x> + ...``, which is linear in ``u``."""
+    """``J x + sum_b J_b b``, as the slope of ``<J^T u, x> + ...`` in ``u``."""
     with torch.enable_grad():
         u = torch.zeros_like(out, requires_grad=True)
         slopes = torch.autograd.grad(out, inputs, u, create_graph=True, allow_unused=True)
@@ -350,8 +347,7 @@ def _sum_of_parts(out: Tensor, inputs: list[Tensor]) -> Tensor:
 
 
 def followed(network: Network, x: Tensor) -> tuple[Tensor, Tensor, Frozen]:
-    """Rows that require gradients, the output with gates held, ``(b, O)``, and the mode with its
-    biases.
+    """Rows that require gradients, the frozen output ``(b, O)``, and the mode with its biases.
 
     Raises:
         StructureError: for an operation without a rule, and for an output that is held.
@@ -375,8 +371,7 @@ def _differentiable(network: Network, x: Tensor, freeze: bool) -> tuple[Tensor, 
 
 @contextmanager
 def differentiating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, with gradients and with attention by the formula that can be differentiated
-    forwards.
+    """Evaluation mode with gradients, and attention by a formula that is differentiable forwards.
     """
     with evaluating(model), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         yield

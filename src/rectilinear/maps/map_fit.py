@@ -1,4 +1,4 @@
-"""Fits of affine maps from many places to one, by three methods and from the same samples."""
+"""Fits of affine maps from many places to one target, by three methods on the same samples."""
 
 from __future__ import annotations
 
@@ -29,11 +29,7 @@ HELD_OUT = 0.25
 
 @dataclass(frozen=True)
 class Settings:
-    """Numbers of a fit.
-
-    Raises:
-        ConfigError: for one out of range.
-    """
+    """The settings of a fit, checked: a ConfigError for one out of range."""
 
     samples: int = JACOBIAN_SAMPLES
     held_out: float = HELD_OUT
@@ -56,7 +52,7 @@ def fit_maps(
     methods: Sequence[str],
     settings: Settings,
 ) -> tuple[Found, dict[str, Exception]]:
-    """Maps by source and method, all from the same samples; and methods that were refused."""
+    """The maps by source and method, and the reasons for methods that are refused."""
     if not isinstance(model, nn.Module):
         raise DtypeError(f"a model of type {type(model).__name__}", "a torch.nn.Module")
     jacobian = [m for m in methods if m != "least_squares"]
@@ -94,7 +90,7 @@ def fit_maps(
 
 
 class SourceFit:
-    """Least squares from one source: of all fitted samples, and of those that choose no ridge."""
+    """Least squares from one source, with and without the samples that choose the ridge."""
 
     def __init__(self) -> None:
         self.all, self.part = Moments(computed=True), Moments(computed=True)
@@ -111,19 +107,19 @@ class SourceFit:
         return self.all.mean_t
 
     def add(self, x: Tensor, y: Tensor, choosing: Tensor) -> None:
-        """Count rows in; ``choosing`` ``(n,)`` marks those of samples that choose the ridge."""
+        """Add rows; ``choosing`` ``(n,)`` marks those that choose the ridge."""
         self.all.add(x, y)
         self.part.add(x[~choosing], y[~choosing])
         if bool(choosing.any()):
             self.chosen.append((x[choosing], y[choosing]))
 
     def affine(self) -> Affine:
-        """The map with the ridge that does best on the samples that choose it."""
+        """The map with the ridge that is best on the samples that choose it."""
         return Affine(self.all.fit().damped(self.ridge), self.mean_x, self.mean_y)
 
     @property
     def ridge(self) -> float:
-        """It, times the mean variance of the columns; chosen once."""
+        """The chosen ridge, relative to the mean variance of the columns."""
         if self._ridge is None:
             self._ridge = self._best_ridge()
         return self._ridge
@@ -140,7 +136,7 @@ class SourceFit:
         return RIDGES[min(range(len(RIDGES)), key=left.__getitem__)]
 
     def scale_of(self, weight: Tensor) -> float:
-        """The number that makes the best of a matrix, on the fitted samples."""
+        """The factor of a matrix that fits the fitted samples best."""
         self.all.fit()  # the factor of all rows
         made = self.all.factor @ weight.mT
         size = float(made.square().sum())
@@ -203,7 +199,7 @@ def _jacobians(
 
 
 def _first(batches: Iterator[Batch], samples: int) -> Iterator[Batch]:
-    """Batches of the first samples."""
+    """Batches of the first ``count`` samples."""
     for batch in batches:
         yield batch.take(slice(samples))
         samples -= len(batch)

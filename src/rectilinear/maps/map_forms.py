@@ -1,4 +1,4 @@
-"""Forms of affine maps between two places, all from one set of moments, and the best of them."""
+"""Forms of affine maps between two shapes, fitted from one set of moments, and the best form."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NOTHING = 1e-12  # share of the variance that rounding leaves
 
 @dataclass(frozen=True, eq=False)
 class FittedForm:
-    """One map: ``matrix`` ``(o, k)`` acts on the features of its shapes, and ``constant`` is added.
+    """One fitted map: ``matrix`` ``(o, k)`` acts on features, ``constant`` ``(o,)`` is added.
 
     Attributes:
         form: its name.
@@ -66,7 +66,7 @@ class BlockFit:
 
 
 class MapMoments:
-    """Moments of features and targets of a map between two shapes: every form comes from these.
+    """Moments of features and targets between two shapes, from which every form is fitted.
 
     Example:
         >>> moments, x = MapMoments(Shapes.between((3,), (3,))), torch.randn(50, 3)
@@ -82,11 +82,11 @@ class MapMoments:
 
     @property
     def n(self) -> int:
-        """How many vectors were counted in."""
+        """The number of vectors added."""
         return self._moments.n
 
     def add(self, x: Tensor, out: Tensor, mask: Tensor | None = None) -> None:
-        """Count in inputs and outputs ``(b, ...)``; of tokens those of the mask ``(b, t)``."""
+        """Add inputs and outputs ``(b, ...)``; of tokens those in the mask ``(b, t)``."""
         at_once = len(x) if self.shapes.form != "convolution" else CHUNK
         for rows in torch.arange(len(x), device=x.device).split(at_once):
             if self._budget <= 0:
@@ -106,15 +106,15 @@ class MapMoments:
         return BlockFit(fit.r2, self._moments.procrustes(), update)
 
     def joined(self, other: MapMoments) -> MapMoments:
-        """The moments of both."""
+        """The moments of both sets of vectors."""
         both = MapMoments(self.shapes)
         both._moments = self._moments.joined(other._moments)
         return both
 
     def left_by(self, found: FittedForm) -> tuple[float, float]:
-        """The shares of the variance of all targets and of the worst one that a map leaves.
+        """The shares of variance that a map leaves unexplained: of all targets, of the worst.
 
-        Zero where nothing varies and nothing is left.
+        Zero for constant targets that are met.
         """
         left, total = self._moments.left_by(found.matrix, found.constant)
         each = torch.where(total > 0, left / total.clamp_min(1e-300), 0.0)
@@ -122,7 +122,7 @@ class MapMoments:
         return left_sum / total_sum if total_sum > 0 else float(left_sum > 0), float(each.max())
 
     def fitted(self, form: Form, rank: int | None = None, ridge: float = 0.0) -> FittedForm:
-        """The least-squares map of a form, with a ridge times the mean square of a feature.
+        """The least-squares map of a form, with a ridge relative to the mean square of a feature.
 
         Raises:
             ConfigError: for a form that there is not between these shapes.
@@ -148,7 +148,7 @@ class MapMoments:
         return FittedForm(form, matrix, constant, rank, ridge, numbers(self.shapes, form, rank))
 
     def _structured(self, form: Form, ridge: float) -> Tensor:
-        """The matrix of a form in which an output sees some of the features."""
+        """The matrix of a form in which each output depends on some of the features."""
         moments, (o, k) = self._moments, self.shapes.sides
         factor, projected = moments.factor, moments.projected
         seen = _features_seen(self.shapes, form).to(factor.device)
@@ -162,7 +162,7 @@ class MapMoments:
 
 
 def forms_between(shapes: Shapes) -> tuple[Form, ...]:
-    """The forms that there are between two shapes.
+    """The names of the forms that exist between two shapes.
 
     Example:
         >>> forms_between(Shapes.between((3,), (2,)))
@@ -179,13 +179,13 @@ def forms_between(shapes: Shapes) -> tuple[Form, ...]:
 
 
 def default_ranks(shapes: Shapes) -> tuple[int, ...]:
-    """The ranks that are tried between two shapes, the largest first."""
+    """The ranks to try between two shapes, in descending order."""
     least = min(shapes.sides)
     return tuple(dict.fromkeys(max(1, least // share) for share in RANK_SHARES))
 
 
 def numbers(shapes: Shapes, form: Form, rank: int | None = None) -> int:
-    """How many numbers a form has, with its constant.
+    """The number of parameters of a form, with its constant.
 
     Example:
         >>> shapes = Shapes.between((3,), (3,))
@@ -204,7 +204,7 @@ def numbers(shapes: Shapes, form: Form, rank: int | None = None) -> int:
 
 
 def products(shapes: Shapes, form: Form, rank: int | None = None) -> int:
-    """How many products of two numbers a form takes for one sample."""
+    """The number of multiplications of a form for one sample."""
     o, _ = shapes.sides
     places = torch.Size(shapes.outside).numel() // o
     return places * (numbers(shapes, form, rank) - o)
@@ -217,10 +217,10 @@ def chosen(
     forms: Sequence[Form] | None = None,
     rank: int | None = None,
 ) -> FittedForm | None:
-    """The form that leaves least on ``judging``, fitted again on both; None if none is allowed.
+    """The form with the smallest error on ``judging``, refitted on both sets, or None.
 
-    Of maps that leave up to ``CLOSE`` times as much, of all outputs together and of the worst one,
-    the one with fewest numbers.
+    Among forms with an error of at most ``CLOSE`` times the smallest, over all outputs and of the
+    worst one, it is the one with the fewest parameters.
     """
     names = forms_between(fitting.shapes) if forms is None else forms
     found: list[tuple[tuple[float, float], FittedForm]] = []
@@ -241,7 +241,7 @@ def chosen(
 
 
 def module_of(found: FittedForm, shapes: Shapes, like: Tensor) -> nn.Module:
-    """The map as a module for ``(b, ...)``; a layer of torch where one does it."""
+    """The map as a module of ``(b, ...)``; a torch layer where one suffices."""
     matrix, constant = found.matrix, found.constant
     if found.form == "diagonal":
         scale = matrix.gather(1, _features_seen(shapes, "diagonal").to(matrix.device))[:, 0]
@@ -254,7 +254,7 @@ def module_of(found: FittedForm, shapes: Shapes, like: Tensor) -> nn.Module:
 
 
 class Diagonal(nn.Module):
-    """``a x + b``, each number of a row, token or channel by itself.
+    """``a x + b``, elementwise along the vectors of rows, tokens or channels.
 
     Example:
         >>> shapes = Shapes.between((2,), (2,))
@@ -268,7 +268,7 @@ class Diagonal(nn.Module):
         self.scale, self.bias = nn.Parameter(scale.clone()), nn.Parameter(bias.clone())
 
     def forward(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
-        """The map, row by row; other arguments are ignored."""
+        """``a x + b``; other arguments are ignored."""
         if self.form == "tokens":
             return x * self.scale + self.bias
         shape = self.inside if self.form == "rows" else (-1, *[1] * (len(self.inside) - 1))
@@ -285,7 +285,7 @@ def identity_of(shapes: Shapes) -> Tensor:
 
 
 def _features_seen(shapes: Shapes, form: Form) -> Tensor:
-    """Which features an output sees, ``(o, ...)``; of "pointwise" all the same, ``(1, c)``."""
+    """The features that each output depends on, ``(o, ...)``; ``(1, c)`` of "pointwise"."""
     o, k = shapes.sides
     if shapes.form != "convolution":
         return torch.arange(o)[:, None]
@@ -297,7 +297,7 @@ def _features_seen(shapes: Shapes, form: Form) -> Tensor:
 
 
 def _ridge(x: Tensor, t: Tensor, ridge: float) -> Tensor:
-    """Least squares ``(..., k, o)`` with a ridge, times the mean square of a column."""
+    """Ridge regression ``(..., k, o)``, the penalty relative to the mean square of a column."""
     u, s, vh = torch.linalg.svd(x, full_matrices=False)
     squares = s.square()
     keep = s > rank_tolerance(max(1, s.shape[-1])) * s[..., :1]
@@ -307,7 +307,7 @@ def _ridge(x: Tensor, t: Tensor, ridge: float) -> Tensor:
 
 
 def _of_rank(fit: Fit, rank: int, ridge: float, identity: Tensor | None) -> Tensor:
-    """The best map of a rank in the metric of the features, or of what is added to the identity."""
+    """The best map of a rank in the metric of the features, or best addition to the identity."""
     matrix = fit.damped(ridge)
     added = matrix if identity is None else matrix - identity
     size = fit.s.sqrt()
@@ -318,7 +318,7 @@ def _of_rank(fit: Fit, rank: int, ridge: float, identity: Tensor | None) -> Tens
 
 
 def _convolution(found: FittedForm, shapes: Shapes) -> nn.Module:
-    """A convolution of torch: of 3 x 3 in each channel, or of 1 x 1."""
+    """A torch convolution, depthwise 3 x 3 or 1 x 1."""
     (c, *_), o = shapes.inside, shapes.outside[0]
     seen = _features_seen(shapes, found.form).to(found.matrix.device)
     if found.form == "depthwise":

@@ -1,4 +1,4 @@
-"""An affine map between two places of a network as an operator, and the report on its quality."""
+"""An affine map between two places of a network as an operator, and its quality report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rectilinear.operators import Dense
 
 @dataclass(frozen=True)
 class MapReport:
-    """How a map was found, and how good it is on samples that it was not fitted to.
+    """The origin of a map, and its quality on samples that it was not fitted to.
 
     Attributes:
         method: "least_squares", "mean_jacobian", "frozen_jacobian", or where it was read from.
@@ -62,8 +62,8 @@ class MapReport:
 class LinearMap(Dense):
     """An affine map ``y = A x + b`` from one place of a network to another.
 
-    As an operator it is ``A``: every verb and ``@``, ``+``, ``.T`` work on it. :meth:`predict`
-    adds the constant. It saves itself with its report.
+    As an operator it is ``A``: every verb and ``@``, ``+``, ``.T`` work on it. :meth:`predict` adds
+    the constant. It can be saved, with its report.
 
     Args:
         weight: ``A`` ``(O, D)``.
@@ -95,11 +95,11 @@ class LinearMap(Dense):
 
     @property
     def r2(self) -> float | None:
-        """The share of the variance of the target that it explains, on held-out samples."""
+        """The share of the target's variance that it explains on held-out samples."""
         return self.report.r2
 
     def samples_for(self, error: float) -> int:
-        """How many samples a mean Jacobian takes for a relative standard error.
+        """The number of samples that a mean Jacobian needs for a given relative standard error.
 
         Args:
             error: in the Frobenius norm, such as 0.1.
@@ -120,14 +120,14 @@ class LinearMap(Dense):
         return "\n".join(_lines(self.report, tuple(self.weight.shape)))
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
+        """The report, as HTML for a notebook."""
         first, *rest = _lines(self.report, tuple(self.weight.shape))
         rows = "".join(f"<div>{escape(line.strip())}</div>" for line in rest)
         return f"<div><b>{escape(first)}</b>{rows}</div>"
 
 
 def _lines(report: MapReport, shape: tuple[int, ...]) -> list[str]:
-    """What is printed of a map."""
+    """The printed lines of a map."""
     arrow = f"{report.source} -> {report.target}"
     lines = [f"{report.method.replace('_', ' ')} {arrow}: {shape[0]} x {shape[1]}"]
     if report.r2 is not None:

@@ -1,4 +1,4 @@
-"""Mean Jacobians from many places of a network to one, of many samples in the same passes."""
+"""Mean Jacobians from many places of a network to one target, over samples in the same passes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GROUP_NUMBERS = 2**28  # numbers of these means that are held: 1 GB in float32
 
 @dataclass(frozen=True)
 class Span:
-    """Where maps go from and to in a network, and between which vectors of a sample.
+    """The sources and the target of maps in a network, and the vectors of a sample that count.
 
     Attributes:
         sources: places.
@@ -42,7 +42,7 @@ class Span:
 
     @property
     def places(self) -> tuple[str, ...]:
-        """All of them, each once."""
+        """The sources and the target, each once."""
         return tuple(dict.fromkeys((*self.sources, self.target)))
 
     def counted(self, batch: Batch, tokens: int) -> Tensor:
@@ -78,7 +78,7 @@ class Span:
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """The vectors of a batch at the sources and the target, ``(n, d)``, and their samples."""
+    """The vectors of a batch at the sources and the target, ``(n, d)``, with the sample of each."""
 
     x: tuple[Tensor, ...]
     y: Tensor
@@ -86,15 +86,15 @@ class Rows:
 
 
 def tokens_of(value: Tensor, layout: Layout) -> Tensor:
-    """A value as vectors by sample, ``(b, p, d)``, on the path of its gradient."""
+    """A value as vectors by sample, ``(b, p, d)``, with its gradient."""
     rows = vectors(value, None, layout).rows
     return rows.reshape(len(value), -1, rows.shape[-1])
 
 
 def rows_of(span: Span, seen: Pass) -> Rows:
-    """The vectors that a map is fitted to and judged on.
+    """The vectors that a map is fitted to and tested on.
 
-    Where the target has one vector a sample and a source several, these are averaged.
+    If the target has one vector a sample and a source several, the latter are averaged.
 
     Raises:
         ShapeError: if their numbers differ in another way.
@@ -129,7 +129,7 @@ def check_positions(source: str, x: Tensor, target: str, y: Tensor) -> None:
 
 
 class JacobianMean:
-    """The mean over samples of ``J_i`` ``(O, D)``, with what is needed to know its error.
+    """The mean over samples of the Jacobians ``J_i`` ``(O, D)``, with the sums that give its error.
 
     Attributes:
         count: how many samples.
@@ -153,7 +153,7 @@ class JacobianMean:
 
     @property
     def spread(self) -> float:
-        """The root of the mean of ``|J_i - J|^2``, unbiased; NaN with one sample."""
+        """The root of the unbiased mean of ``|J_i - J|^2``; NaN with one sample."""
         if self.count < 2:
             return float("nan")
         left = self.squares - self.count * float(self.mean.square().sum())
@@ -161,18 +161,18 @@ class JacobianMean:
 
     @property
     def standard_error(self) -> float:
-        """Of the mean, in the Frobenius norm."""
+        """The standard error of the mean, in the Frobenius norm."""
         return self.spread / self.count**0.5
 
     @property
     def size(self) -> float:
-        """``|E J|``, without what the error adds to the norm of the mean."""
+        """``|E J|``, corrected for the error's contribution to the norm of the mean."""
         square = float(self.mean.square().sum())
         return max(square - self.standard_error**2, 0.0) ** 0.5 if self.count > 1 else square**0.5
 
     @property
     def relative_error(self) -> float:
-        """The standard error over the size; infinite where the mean does not differ from zero."""
+        """The standard error over the size; infinite if the mean does not differ from zero."""
         return self.standard_error / self.size if self.size > 0 else float("inf")
 
     @property
@@ -185,11 +185,11 @@ class JacobianMean:
 
     @property
     def bias_share(self) -> float | None:
-        """The share of the target that biases between the two places give; None unless frozen."""
+        """The share of the target that biases between the places contribute; None unless frozen."""
         return 1 - self.given / self.energy if self.energy else None
 
     def without(self) -> list[Tensor]:
-        """The means without each of the groups that have samples; empty with fewer than two."""
+        """The means that leave out one group each; empty with fewer than two groups."""
         total = self.groups.double().sum(0)
         used = [i for i, size in enumerate(self.sizes.tolist()) if size]
         if len(used) < 2:
@@ -208,12 +208,12 @@ def mean_jacobians(
     seed: int = 0,
     advance: Callable[[str], None] = lambda _: None,
 ) -> tuple[JacobianMean, ...]:
-    """The mean Jacobian of each source, of all samples.
+    """The mean Jacobian of each source over all samples.
 
-    Each batch is run once, and differentiated once for each number of a vector at the target: the
-    gradient of ``sum_p u . y_p`` at every source is that of all its vectors in all samples. For
-    "same" positions the terms have random signs, and so has the gradient at each: what goes from a
-    token to another one has mean zero, and its noise is in the standard error.
+    Each batch is run once and differentiated once for each entry of a target vector: the gradient
+    of ``sum_p u . y_p`` at a source is that of all vectors in all samples. For "same" positions the
+    terms have random signs, and so has the gradient at each: contributions from other tokens have
+    mean zero, and their noise is in the standard error.
 
     Args:
         model: used in evaluation mode, inside :func:`~rectilinear.networks.network.evaluating`.
@@ -252,7 +252,7 @@ def mean_jacobians(
 def _live(
     model: nn.Module, span: Span, batch: Batch, frozen: bool
 ) -> tuple[list[Tensor], Tensor, list[Layout]]:
-    """The values at the sources and the target, on the path of the gradient, and their layouts."""
+    """The values at the sources and the target, with their gradients."""
     if not frozen:
         with constant_parameters(model):
             seen = forward(model, batch, span.places, output=span.output, live=True)
@@ -340,7 +340,7 @@ def _accumulate(
 
 
 def _share(found: list[JacobianMean], values: list[Tensor], y: Tensor, u: Tensor) -> None:
-    """Add how much of the target its sources give, in the direction of the target itself."""
+    """Add the contribution of the sources to the target, in the direction of the target."""
     slopes = torch.autograd.grad(y, values, u, retain_graph=True, allow_unused=True)
     for mean, slope, value in zip(found, slopes, values, strict=True):
         mean.energy += float(u.double().square().sum())
@@ -349,7 +349,7 @@ def _share(found: list[JacobianMean], values: list[Tensor], y: Tensor, u: Tensor
 
 
 def _source_weights(span: Span, batch: Batch, x: Tensor, signs: Tensor) -> Tensor:
-    """What the gradient at each vector of a source is multiplied by, ``(b, p)``."""
+    """The factors ``(b, p)`` of the gradient at each vector of a source."""
     counted = span.counted(batch, x.shape[1])
     if signs.shape[1] == 1 < x.shape[1]:  # one vector at the target: a shift of all at the source
         return signs * counted.to(signs)

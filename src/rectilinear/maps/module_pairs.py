@@ -1,4 +1,4 @@
-"""Pairs of modules of which one alone sees the other's output, from the graph or from a run."""
+"""Pairs of modules of which only the second reads the first's output, from the graph or a run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ VALUE_READS = {"_local_scalar_dense", "is_nonzero", "equal", "nonzero", "allclos
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Pairs of names of which one alone sees the other's output, and the graph that says so.
+    """Pairs of names of which only the second reads the first's output, and the graph.
 
     Attributes:
         pairs: the names.
@@ -39,7 +39,7 @@ class Neighbours:
     reason: str = ""
 
     def agrees(self, other: Neighbours) -> bool:
-        """Whether the graphs are the same, with the same constants."""
+        """True if the graphs are the same, with the same constants."""
         same = self.graph == other.graph and len(self.constants) == len(other.constants)
         return same and all(
             a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b)
@@ -48,7 +48,8 @@ class Neighbours:
 
 
 class _Tracer(fx.Tracer):
-    """Keeps whole what torch.fx does, batch normalisations of any class, and the modules named."""
+    """A tracer whose leaves are torch.fx's, batch normalisations of any class, and modules named.
+    """
 
     def __init__(self, whole: frozenset[str]) -> None:
         super().__init__()
@@ -63,7 +64,7 @@ class _Tracer(fx.Tracer):
 
 
 def from_graph(model: nn.Module, whole: frozenset[str] = frozenset()) -> Neighbours:
-    """The pairs in the model's graph, which holds every operation on its input, whatever that is.
+    """The pairs in the model's graph, which holds every operation for any input.
 
     Args:
         model: the model in evaluation mode.
@@ -112,7 +113,7 @@ def from_graph(model: nn.Module, whole: frozenset[str] = frozenset()) -> Neighbo
 
 
 def _taken_back(model: nn.Module, held: dict[int, set[str]]) -> tuple[Tensor, ...]:
-    """The constants that a trace left in the model, in the order of their names, taken out."""
+    """The constants that a trace left in the model, by name, removed from it."""
     found = []
     for part in model.modules():
         for name in sorted(set(vars(part)) - held[id(part)]):
@@ -123,7 +124,7 @@ def _taken_back(model: nn.Module, held: dict[int, set[str]]) -> tuple[Tensor, ..
 
 
 class _Readers(TorchDispatchMode):
-    """Which module's call reads which storage, operation by operation."""
+    """A record of which module call reads which storage, by operation."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -151,7 +152,7 @@ class _Seen:
 
 
 def from_run(model: nn.Module, run: Callable[[nn.Module], Any]) -> Neighbours:
-    """The pairs in one run of the model: for inputs on which it takes the same path.
+    """The pairs in one run of the model, valid for inputs with the same control flow.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(2, 2), nn.Dropout(), nn.ReLU()).eval()
@@ -194,10 +195,7 @@ def from_run(model: nn.Module, run: Callable[[nn.Module], Any]) -> Neighbours:
 
 @contextmanager
 def _recorded(model: nn.Module, readers: _Readers) -> Iterator[dict[str, list[_Seen | None]]]:
-    """The calls of modules without parts, and of batch normalisations.
-
-    None for other arguments than one tensor.
-    """
+    """The calls of leaf modules and batch normalisations; None for other than one tensor."""
     seen: dict[str, list[Any]] = defaultdict(list)
     handles = []
     for name, module in model.named_modules():

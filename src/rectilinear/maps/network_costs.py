@@ -1,4 +1,5 @@
-"""What one network costs beside another: on held-out samples, in numbers, products and seconds."""
+"""Comparison of two networks on held-out samples: outputs, loss, parameters, operations and time.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ Loss = str | Callable[[Tensor, Tensor], Tensor] | None
 
 @dataclass(frozen=True, eq=False)
 class Outputs:
-    """Outputs of a network, one row for each sample or real token, with their labels.
+    """Outputs of a network, one row for each sample or unpadded token, with their labels.
 
     Attributes:
         rows: ``(n, O)``.
@@ -48,10 +49,10 @@ def outputs(
     output: Output = None,
     run: Callable[[Batch], Tensor] | None = None,
 ) -> Outputs:
-    """The outputs of a network, up to ``MAX_NUMBERS`` numbers of them.
+    """The outputs of a network on batches, up to ``MAX_NUMBERS`` values.
 
-    Outputs ``(b, t, O)`` give a row for each real token, others one for each sample. ``run`` is
-    another way to call the model.
+    Outputs ``(b, t, O)`` give a row for each unpadded token, others one for each sample. ``run``
+    replaces the call of the model.
 
     Raises:
         NonFiniteError: for a NaN or an infinity.
@@ -86,7 +87,7 @@ def outputs(
 
 
 def _rows_of(out: Tensor, batch: Batch) -> tuple[Tensor, Tensor | None]:
-    """The rows of one output, and their labels."""
+    """The rows of one batch of outputs, and their labels."""
     out, labels = out.detach(), batch.labels
     if out.ndim != 3:
         return out.reshape(len(batch), -1).clone(), labels
@@ -102,7 +103,7 @@ def _rows_of(out: Tensor, batch: Batch) -> tuple[Tensor, Tensor | None]:
 
 @dataclass(frozen=True, eq=False)
 class Cost:
-    """How near one network's outputs are to another's, on the same held-out samples.
+    """The difference of one network's outputs from another's on the same held-out samples.
 
     Attributes:
         r2: the share of the variance of the other's outputs that they explain, of all together.
@@ -122,7 +123,7 @@ class Cost:
 
 
 def cost(found: Outputs, wanted: Outputs, loss: Loss = None, score: Score | None = None) -> Cost:
-    """What the outputs ``found`` cost beside those ``wanted``.
+    """The difference of the outputs ``found`` from the outputs ``wanted``.
 
     Example:
         >>> wanted = Outputs(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), None, 2)
@@ -162,7 +163,7 @@ def _losses(task: Task, out: Tensor, y: Tensor) -> tuple[float, float | None]:
 def r2(found: Tensor, wanted: Tensor) -> float:
     """The share of the variance of ``wanted`` over rows that is explained.
 
-    Of a constant one where it is met up to rounding, else minus infinity.
+    For constant ``wanted``: 1 if it is met up to rounding, else minus infinity.
     """
     found, wanted = found.double(), wanted.double()
     left, total = (found - wanted).square().sum(), (wanted - wanted.mean(0)).square().sum()
@@ -173,7 +174,7 @@ def r2(found: Tensor, wanted: Tensor) -> float:
 
 
 def parameters_of(*modules: nn.Module) -> int:
-    """How many parameters some modules have together, each counted once.
+    """The number of parameters of some modules together, each counted once.
 
     Example:
         >>> parameters_of(nn.Linear(2, 3))
@@ -185,10 +186,10 @@ def parameters_of(*modules: nn.Module) -> int:
 def flops_of(
     model: nn.Module, batch: Batch, names: Iterable[str] = (), output: Output = None
 ) -> tuple[int, int]:
-    """Floating-point operations for one sample, and those in the modules named.
+    """The floating-point operations for one sample, in all and in the modules named.
 
-    Products of matrices, convolutions and attention are counted by torch, two for each product and
-    sum; elementwise operations are not.
+    Counted by torch: two for each multiply-add of matrix products, convolutions and attention.
+    Elementwise operations are not counted.
 
     Example:
         >>> flops_of(nn.Linear(2, 3), Batch((torch.zeros(5, 2),)))[0]
@@ -204,7 +205,7 @@ def flops_of(
 
 
 def seconds_of(models: Iterable[nn.Module], batch: Batch, output: Output = None) -> list[float]:
-    """The seconds that each network takes for a batch: the fastest of some runs, in turns."""
+    """The seconds each network takes for a batch: the fastest of several alternating runs."""
     models = list(models)
     times = [float("inf")] * len(models)
     for _ in range(REPEATS):
@@ -219,11 +220,7 @@ def seconds_of(models: Iterable[nn.Module], batch: Batch, output: Output = None)
 
 
 def first_of(batches: Iterator[Batch]) -> Batch:
-    """The first batch.
-
-    Raises:
-        DtypeError: never for data that were read before.
-    """
+    """The first batch."""
     for batch in batches:
         return batch
     raise DtypeError("no batches", "at least one")

@@ -1,4 +1,4 @@
-"""A network from a place inside it on, for one sample, as a module of its own."""
+"""The part of a network behind a place inside it, for one sample, as a module."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rectilinear.networks.places import Place
 
 
 class FromPlace(nn.Module):
-    """What a target is for other values at a source, with all else of one sample as it is.
+    """The value at a target as a function of the value at a source, for one fixed sample.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
@@ -33,7 +33,7 @@ class FromPlace(nn.Module):
         self.source, self.target, self.output = source, target, output
 
     def forward(self, h: Tensor) -> Tensor:
-        """The target for values ``(b, ...)`` at the source."""
+        """The values at the target for values ``(b, ...)`` at the source."""
         batch = self.batch.take(torch.zeros(len(h), dtype=torch.long))
         seen = forward(
             self.model,
@@ -55,9 +55,9 @@ def from_place(
     tokenizer: Tokenizer | None = None,
     output: Output = None,
 ) -> tuple[FromPlace, Tensor]:
-    """The network from a place on, and the value of one sample there, without its batch axis.
+    """The network behind a place, and the value of one sample there, without its batch axis.
 
-    Without a source it is the input of the model, or of ids the output of their embeddings.
+    The default source is the input of the model, or for token ids the output of the embeddings.
 
     Raises:
         ShapeError: for more than one sample.
@@ -79,7 +79,7 @@ def from_place(
 
 
 def _doubled(batch: Batch) -> Batch:
-    """One sample of ids, and the same with its ids in the other order."""
+    """A batch of one sample of token ids and the same ids in reverse order."""
 
     def of(value: Any) -> Any:
         if not isinstance(value, Tensor) or value.ndim == 0 or len(value) != 1:

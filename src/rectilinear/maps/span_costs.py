@@ -1,4 +1,4 @@
-"""What each span of blocks would cost: the search for those that can go."""
+"""The cost of removing each span of blocks, to find the spans that can be removed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SIGNS = {"r2": 1.0, "agreement": 1.0, "score": 1.0, "loss": -1.0}  # whether mor
 
 @dataclass(frozen=True, eq=False)
 class SpanCost:
-    """What the network gives with one span replaced by an affine map, or deleted.
+    """The measure of the network with one span replaced by an affine map, or deleted.
 
     Attributes:
         name: of the span, as :func:`linearize` takes it.
@@ -55,7 +55,7 @@ class SpanCost:
 
 @dataclass(frozen=True, eq=False)
 class SpanCosts:
-    """The costs of spans of a network, on samples that their maps were not fitted on.
+    """The costs of spans of a network, on samples that their maps were not fitted to.
 
     Attributes:
         by: the measure.
@@ -87,9 +87,7 @@ class SpanCosts:
         return tuple(self.best(n) for n in sorted({span.length for span in self.spans}))
 
     def within(self, lose: float) -> SpanCost | None:
-        """The longest span that loses at most so much of the measure; None if every one does more.
-
-        The measure rises by the budget at most, for a loss, and else falls by it.
+        """The longest span that worsens the measure by at most ``budget``; None if there is none.
         """
         least = SIGNS[self.by] * self.reference - lose
         found = [span for span in self.curve() if self._worth(span) >= least]
@@ -99,7 +97,7 @@ class SpanCosts:
         return SIGNS[self.by] * span.value
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
+        """The table, as HTML for a notebook."""
         return f"<pre>{escape(str(self))}</pre>"
 
     def __str__(self) -> str:
@@ -132,12 +130,12 @@ def span_costs(
     seed: int = 0,
     progress: bool = True,
 ) -> SpanCosts:
-    """What the network costs with each span of its blocks replaced by an affine map, or deleted.
+    """The cost of replacing each span of a network's blocks by an affine map, or of deleting it.
 
-    The maps are least squares with a small ridge, fitted for all spans in one pass over the
-    samples that :func:`linearize` fits on, and compared on those that it chooses on, if it has the
-    same data and seed: so its own numbers are of samples that no span was chosen on. A span that
-    costs little here is then replaced or folded by ``linearize(model, x, blocks=span.name)``.
+    The maps are least squares with a small ridge, fitted for all spans in one pass over the samples
+    that :func:`linearize` fits on, and compared on those that it chooses on, given the same data
+    and seed: its own numbers are then of samples that no span was chosen on. Replace or fold a
+    cheap span with ``linearize(model, x, blocks=span.name)``.
 
     Args:
         model: the network; it is not changed.
@@ -206,7 +204,7 @@ def span_costs(
 def _foldable(
     model: nn.Module, portions: Portions, spans: Sequence[Span], output: Output
 ) -> list[Span]:
-    """The spans that have a layer in front of them which can take a map in."""
+    """The spans with a layer before them that can take a map."""
     head, reasons = first_of(portions.of("fit")), dict[int, StructureError]()
     for span in {span.start: span for span in spans}.values():
         try:
@@ -222,7 +220,7 @@ def _foldable(
 def _fitted(
     model: nn.Module, portions: Portions, spans: Sequence[Span], output: Output
 ) -> tuple[dict[Span, tuple[Tensor, Tensor]], Layout]:
-    """The maps over the spans that keep the shape of what flows, in one pass."""
+    """The maps over the spans that keep the shape of the stream, in one pass."""
     starts = sorted({span.start for span in spans})
     ends = sorted({span.stop for span in spans})
     first = spans[0]
@@ -268,7 +266,7 @@ def _affine(matrix: Tensor, constant: Tensor, layout: Layout) -> Any:
 def _outputs_with(
     model: nn.Module, portions: Portions, span: Span, change: Any, output: Output
 ) -> Outputs:
-    """The outputs with ``change`` of the span's input in the place of its output."""
+    """The outputs with ``change`` of the span's input in place of the span's output."""
     box: list[Tensor] = []
 
     def keep(value: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Spans: consecutive blocks of one list of a network, named, listed, and taken out of it."""
+"""Spans, consecutive blocks of one list of a network: named, listed, and removed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LENGTHS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "encoder_la
 
 @dataclass(frozen=True)
 class Span:
-    """Blocks ``start`` to ``stop - 1`` of a list of ``length`` blocks, as in a slice of Python.
+    """Blocks ``start`` to ``stop - 1`` of a list of ``length`` blocks, as in a Python slice.
 
     Attributes:
         container: the name of the list.
@@ -46,7 +46,7 @@ class Span:
 
     @property
     def before(self) -> str | None:
-        """The name of the block in front of it, None where it is the first of the list."""
+        """The name of the block before it; None for the first of the list."""
         return self.name(self.start - 1) if self.start else None
 
     def name(self, i: int) -> str:
@@ -55,10 +55,10 @@ class Span:
 
 
 def span_of(model: nn.Module, text: str) -> Span:
-    """The span with this name: ``"layer.2:layer.5"`` is blocks 2, 3 and 4, as in a slice of Python.
+    """The span with this name: ``"layer.2:layer.5"`` is blocks 2, 3 and 4, as in a Python slice.
 
-    Either end may be left out, and so may the list's name in the second. A name without a colon is
-    a span of one block.
+    Either end may be left out, and the list's name at the second end. A name without a colon is a
+    span of one block.
 
     Raises:
         ConfigError: for names that no block of a list has, blocks of two lists, or an empty span.
@@ -104,9 +104,7 @@ def spans_within(model: nn.Module, container: str | None = None) -> Iterator[Spa
 
 
 def main_list(model: nn.Module) -> str:
-    """The name of the list of blocks that holds most parameters outside of other lists.
-
-    Of stages, which are lists of blocks themselves, the one that holds most.
+    """The name of the list of blocks with the most parameters outside of other lists.
 
     Raises:
         StructureError: if there is no list of at least two blocks.
@@ -146,11 +144,11 @@ def _is_of_stages(part: nn.ModuleList | nn.Sequential) -> bool:
 
 
 def without(model: nn.Module, span: Span) -> None:
-    """Take the blocks of a span out of their list, and write down its new length and the indices.
+    """Remove the blocks of a span from their list, and update its length and the indices of blocks.
 
-    What a model knows of its depth are whole numbers equal to it in its configuration and its
-    modules (``num_hidden_layers``, ``num_layers``), lists of that length in the configuration
-    (``layer_types``), and the index of each block in its parts (``layer_idx``).
+    A model knows its depth by integers equal to it in its configuration and modules
+    (``num_hidden_layers``, ``num_layers``), by lists of that length in the configuration
+    (``layer_types``), and by the index of each block in its parts (``layer_idx``).
 
     Example:
         >>> net = nn.Sequential(*[nn.Linear(2, 2) for _ in range(4)])
@@ -173,7 +171,7 @@ def without(model: nn.Module, span: Span) -> None:
 
 
 class Through(nn.Module):
-    """In the place of a block: what flows into it flows on, in the form of the block's output.
+    """A module in place of a block that returns its input in the form of the block's output.
 
     Args:
         function: what is done to it; nothing by default.
@@ -191,7 +189,7 @@ class Through(nn.Module):
         self.parts = parts
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """The map of the first tensor among the arguments."""
+        """The function of the first tensor among the arguments."""
         where = flowing_argument("a block", args, kwargs)
         out = self.map(kwargs[where] if isinstance(where, str) else args[where])
         return out if self.parts is None else (out, *[None] * (self.parts - 1))
@@ -201,9 +199,7 @@ class Through(nn.Module):
 
 
 def take_facts(stand_in: nn.Module, block: nn.Module) -> None:
-    """Give a module the numbers and words that a network may read of the block it stands in for.
-
-    Such as the ``attention_type`` by which some transformers choose the mask of a layer.
+    """Copy numbers and strings that a network may read from ``block``, as ``attention_type``.
 
     Example:
         >>> block, other = nn.Linear(2, 2), nn.Identity()
@@ -225,7 +221,7 @@ def _list(model: nn.Module, container: str) -> nn.ModuleList | nn.Sequential:
 
 
 def _listed(model: nn.Module, name: str) -> tuple[str, int]:
-    """The list that holds a block, and where."""
+    """The list that holds a block, and its index."""
     full = find(model, name).name
     container, _, key = full.rpartition(".")
     parent = dict(named_parts(model)).get(container)
@@ -239,7 +235,7 @@ def _listed(model: nn.Module, name: str) -> tuple[str, int]:
 
 
 def _stop(model: nn.Module, container: str, last: str, length: int) -> int:
-    """Where a span ends whose second name is ``last``."""
+    """The end of a span whose second name is ``last``."""
     key = last.rpartition(".")[2]
     prefix = last.rpartition(".")[0]
     same = not prefix or container == prefix or container.endswith(f".{prefix}")
