@@ -24,9 +24,6 @@ from rectilinear.scalars import is_within as is_within
 def check_floating(x: object, name: str) -> None:
     """Raise unless ``x`` is a real floating-point tensor.
 
-    Raises:
-        DtypeError: for anything else.
-
     Example:
         >>> check_floating(torch.ones(2, dtype=torch.int64), "x")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
@@ -46,9 +43,6 @@ def check_floating(x: object, name: str) -> None:
 
 def check_values(x: Tensor, name: str) -> None:
     """Raise for a tensor without values.
-
-    Raises:
-        InputError: if it is on the meta device, or a parameter of a lazy layer that has not run.
 
     Example:
         >>> check_values(torch.ones(2, device="meta"), "x")  # doctest: +ELLIPSIS
@@ -71,10 +65,6 @@ def check_values(x: Tensor, name: str) -> None:
 
 def check_finite(x: Tensor | NDArray[Any], name: str) -> None:
     """Raise if a tensor or an array of numbers holds a NaN or an infinity.
-
-    Raises:
-        InputError: if it is on the meta device.
-        NonFiniteError: with the number of such entries and the index of the first.
 
     Example:
         >>> check_finite(torch.tensor([[0.0, float("nan")]]), "data")  # doctest: +ELLIPSIS
@@ -115,9 +105,6 @@ def check_batch(x: object, shape: tuple[int, ...], name: str) -> None:
 
 def whole(value: object, name: str, least: int = 0) -> int:
     """``value`` as an int, from Python, numpy or an integer tensor.
-
-    Raises:
-        ConfigError: if it is no integer, or below ``least``.
 
     Example:
         >>> whole(np.int64(3), "steps")
@@ -174,9 +161,6 @@ def is_zero(value: object) -> bool:
 def real_number(value: object, name: str) -> float | None:
     """A real number from Python, numpy or a tensor of one entry; None for what is none.
 
-    Raises:
-        InputError: for a tensor that takes part in a graph, whose gradient would be lost.
-
     Example:
         >>> real_number(torch.tensor(0.5), "p"), real_number(torch.ones(2), "p")
         (0.5, None)
@@ -190,10 +174,6 @@ def real_number(value: object, name: str) -> float | None:
 
 def check_tolerance(value: object, name: str) -> None:
     """Raise unless ``value`` is a finite number that is not negative, or None.
-
-    Raises:
-        DtypeError: for what is no real number.
-        ConfigError: for a negative number, an infinite one or NaN.
 
     Example:
         >>> check_tolerance(-1.0, "rtol")  # doctest: +ELLIPSIS

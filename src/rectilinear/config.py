@@ -56,9 +56,6 @@ def from_json(cls: type[T], data: Mapping[str, Any]) -> T:
 def as_frame(records: Sequence[Mapping[str, Any]], index: str) -> pd.DataFrame:
     """Records as a data frame with one of their fields as the index.
 
-    Raises:
-        MissingDependencyError: without pandas.
-
     Example:
         >>> as_frame([{"name": "a", "value": 1.0}], "name").loc["a", "value"].item()
         1.0

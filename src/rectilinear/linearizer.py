@@ -223,11 +223,7 @@ class Linearizer(Configured):
 
 
 def endomorphism(f: Linearizer, verb: str) -> Operator:
-    """The operator of ``f``, if ``f`` maps a space to itself.
-
-    Raises:
-        SpaceMismatchError: otherwise.
-    """
+    """The operator of ``f``, if ``f`` maps a space to itself."""
     if f.g_in is not f.g_out:
         raise SpaceMismatchError(
             got=f"{verb} of a Linearizer between two spaces",

@@ -391,11 +391,7 @@ def _norms(columns: Tensor) -> Tensor:
 
 
 def _check_squares(projected: Tensor, outside: Tensor) -> None:
-    """Raise where the squares of the targets leave the range of float64.
-
-    Raises:
-        InputError: naming their size.
-    """
+    """Raise where the squares of the targets leave the range of float64."""
     size = float(projected.abs().max()) if projected.numel() else 0.0
     if (size and not MIN_TARGET < size < 1 / MIN_TARGET) or not bool(torch.isfinite(outside).all()):
         raise InputError(

@@ -44,9 +44,6 @@ def is_within(value: object, low: float, high: float = np.inf) -> bool:
 def check_finite_array(x: NDArray[Any], name: str) -> None:
     """Raise if an array of numbers holds a NaN or an infinity.
 
-    Raises:
-        NonFiniteError: with the number of such entries and the index of the first.
-
     Example:
         >>> check_finite_array(np.array([0.0, np.nan]), "data")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
@@ -67,9 +64,6 @@ def check_finite_array(x: NDArray[Any], name: str) -> None:
 
 def check_seed(seed: object, least: int = -(2**63)) -> int:
     """The seed as an integer that random generators take.
-
-    Raises:
-        ConfigError: for anything but an integer from ``least`` to ``2^64 - 1``.
 
     Example:
         >>> check_seed(np.int32(3))

@@ -79,11 +79,7 @@ def save_tensors(
 def load_tensors(
     path: Path | str, device: torch.device | str = "cpu"
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and JSON values that :func:`save_tensors` wrote, checked against their checksum.
-
-    Raises:
-        CheckpointError: if the file is missing, truncated, changed, or of another format.
-    """
+    """The tensors and JSON values that :func:`save_tensors` wrote, checked against their checksum."""
     path = Path(path)
     try:
         plain, text = _read_safetensors(path)
@@ -132,11 +128,7 @@ def write_model(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor]
 
 
 def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The configuration and the tensors of a model folder, both as they were written.
-
-    Raises:
-        CheckpointError: if a file is missing, truncated, changed or of another format.
-    """
+    """The configuration and the tensors of a model folder, both as they were written."""
     path = folder / WEIGHTS
     while True:
         config = _parsed(_bytes(folder / CONFIG), folder / CONFIG)

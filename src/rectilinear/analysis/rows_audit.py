@@ -49,9 +49,6 @@ VERDICT = "verdict"  # the name of the measurements that decide, and no others
 def chosen(measures: str | Sequence[str] | None) -> set[str]:
     """The names of the measurements asked for; with those that the verdict needs.
 
-    Raises:
-        ConfigError: for a name that there is not.
-
     Example:
         >>> sorted(chosen("verdict")), len(chosen(None)) == len(MEASURES)
         (['affine_r2', 'segments'], True)

@@ -81,12 +81,7 @@ class TokenSubject:
         seed: int,
         blocks: list[str] | None = None,
     ) -> TokenSubject:
-        """The subject, after one pass over the data.
-
-        Raises:
-            InputError: if there is no place at which ids have become vectors, or the output has
-                neither a vector for each token nor one for each sample.
-        """
+        """The subject, after one pass over the data."""
         first = next(iter(batches))
         start = _start(model, first, output)
         check_steady(model, first, output)

@@ -63,11 +63,7 @@ T = TypeVar("T")
 
 
 def parse(cls: type[T], command: str, words: Sequence[str]) -> T | None:
-    """The words as an instance of ``cls``; None when they asked for help, which is then printed.
-
-    Raises:
-        UsageError: for arguments that do not fit, in one line.
-    """
+    """The words as an instance of ``cls``; None when they asked for help, which is then printed."""
     if any(not word or (word.startswith("--") and word.endswith("=")) for word in words):
         raise UsageError(
             "An empty word: an option without its value, or a shell variable that is not set."
@@ -241,10 +237,6 @@ def named_images(
         shape: ``(c, h, w)``; grey for one channel.
         out: where results will lie.
         taken: names that no image may have.
-
-    Raises:
-        DataError: if there is none, one cannot be read, or results would lie among them, to be read
-            the next time.
     """
     from rectilinear.datasets.images import read_images
     from rectilinear.datasets.read_image import distinct_names, image_files
@@ -303,11 +295,7 @@ def load_model(words: str) -> nn.Module:
 
 
 def load_texts(path: Path, folder: str) -> list[str]:
-    """The texts of a file, one a line, for the model of a Hugging Face folder.
-
-    Raises:
-        UsageError: for a model that is no folder, and a file that is not there or has no text.
-    """
+    """The texts of a file, one a line, for the model of a Hugging Face folder."""
     if not Path(folder).is_dir():
         raise UsageError("--text needs a folder of a transformer with its tokenizer; else --data.")
     try:
@@ -364,11 +352,7 @@ def _as_if_run(path: Path) -> Iterator[None]:
 
 
 def load_array(path: Path, name: str) -> Tensor:
-    """An array as a tensor: mapped from the disk where torch has its dtype, else converted.
-
-    Raises:
-        DataError: if it cannot be read, or holds no real numbers.
-    """
+    """An array as a tensor: mapped from the disk where torch has its dtype, else converted."""
     import numpy as np
     import torch
 

@@ -19,9 +19,6 @@ def load_weights(model: nn.Module, path: Path) -> None:
     """Load all weights of a model from a .safetensors file, or from one of ``torch.save``.
 
     The latter is read without running code of it.
-
-    Raises:
-        CheckpointError: if they cannot be read or do not fit.
     """
     weights = _pickled(path) if path.suffix in PICKLED else _safetensors(path)
     try:

@@ -17,10 +17,6 @@ def read_labels(path: Path, files: Sequence[Path], root: Path) -> dict[Path, str
     has it. Cells are separated by commas, semicolons or tabs; a first row that names no file is a
     header. Rows of files that are not there are an error, as are files without a row.
 
-    Raises:
-        DataError: if the table cannot be read, a row is incomplete, names no file or several, or
-            contradicts another, or a file has no row.
-
     Example:
         >>> import tempfile
         >>> root = Path(tempfile.mkdtemp())

@@ -205,9 +205,6 @@ def photos(split: Literal["train", "test"], size: int | None = None) -> Images:
         split: ``"train"`` or ``"test"``.
         size: side of the tiles, 32 if not given.
 
-    Raises:
-        ConfigError: if ``size`` is not 4 to 106.
-
     Reference: the photographs are by danielbuechele and vultilion, CC BY 2.0, as scikit-learn ships
     them.
 

@@ -134,11 +134,7 @@ def mnist(name: str, split: Literal["train", "test"], root: Path) -> Images:
 
 
 def find(name: str, file: str, root: Path) -> Path:
-    """The path of a file of the set ``name``, in the folder of that name or in ``root`` itself.
-
-    Raises:
-        DataError: if it is in none of these places.
-    """
+    """The path of a file of the set ``name``, in the folder of that name or in ``root`` itself."""
     for place in (root / name, root / name.replace("_", "-"), root):
         for path in (place / file, place / f"{file}.gz"):
             if path.is_file():
@@ -204,11 +200,7 @@ def download(name: str, dest: str | Path, mirrors: Sequence[str] | None = None) 
 
 
 def read_bytes(path: Path, limit: int | None = None) -> bytes:
-    """The content of ``path``, uncompressed if it is gzip, of at most ``limit`` bytes.
-
-    Raises:
-        DataError: if it cannot be read or uncompressed, or is longer.
-    """
+    """The content of ``path``, uncompressed if it is gzip, of at most ``limit`` bytes."""
     size = -1 if limit is None else limit + 1
     try:
         with path.open("rb") as file:
@@ -232,9 +224,6 @@ def read_idx(path: Path, md5: str | None = None) -> Tensor:
     Args:
         path: the file, plain or ``.gz``.
         md5: the MD5 of the uncompressed content, checked if given.
-
-    Raises:
-        DataError: if the file is unreadable, truncated, of another type or of another content.
 
     Reference: Y. LeCun, C. Cortes, C. Burges, The MNIST database, 1998.
 
@@ -313,12 +302,7 @@ class _TooLongError(Exception):
 
 
 def _stream(url: str, part: Path, limit: int) -> None:
-    """Append to ``part`` what it lacks of ``url``.
-
-    Raises:
-        ConnectionError: if the connection closes early; what came stays.
-        _TooLongError: if ``part`` would have more than ``limit`` bytes.
-    """
+    """Append to ``part`` what it lacks of ``url``."""
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})  # noqa: S310 - the mirrors are constants, or the caller's own
     try:

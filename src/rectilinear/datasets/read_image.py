@@ -38,10 +38,6 @@ def image_files(path: Path) -> list[Path]:
 
     Hidden files and folders, and other kinds of file, are passed over; links are followed.
 
-    Raises:
-        DataError: if there is neither file nor folder, no image in it, or a photograph of a kind
-            that is not read, such as HEIC, without one of the same name that is.
-
     Example:
         >>> import pathlib, tempfile
         >>> root = pathlib.Path(tempfile.mkdtemp())
@@ -155,9 +151,6 @@ def read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
     Args:
         path: the file.
         size: height and width of the result.
-
-    Raises:
-        DataError: as :func:`read_image`, and if no pixel of the result is observed.
     """
 
     def decode(file: Image.Image) -> NDArray[np.bool_]:

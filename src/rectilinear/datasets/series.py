@@ -24,9 +24,6 @@ def read_rows(path: Path) -> list[tuple[int, list[str]]]:
     Cells are parted by tabs, semicolons or commas: the first of these that parts the first lines
     into as many cells each. Text is UTF-8, with or without a mark of it.
 
-    Raises:
-        DataError: if the file is empty, or no such text.
-
     Example:
         >>> import pathlib, tempfile
         >>> path = pathlib.Path(tempfile.mkdtemp()) / "a.csv"

@@ -330,11 +330,7 @@ def _shape(*shapes: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _check_targets(spread: np.ndarray) -> None:
-    """Raise where the squares of targets of these spreads overflow or vanish.
-
-    Raises:
-        InputError: naming the spreads.
-    """
+    """Raise where the squares of targets of these spreads overflow or vanish."""
     with np.errstate(over="ignore"):
         squares = np.square(spread)
     if not np.isfinite(squares).all() or ((squares < np.finfo(float).tiny) & (spread > 0)).any():

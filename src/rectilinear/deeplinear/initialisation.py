@@ -122,11 +122,7 @@ def _balanced(
 
 
 def check_layers(layers: Layers, sizes: Sequence[int], *, bias: bool) -> tuple[int, ...]:
-    """The shape of the batch of given weights and biases.
-
-    Raises:
-        ShapeError: if they do not belong to layers of these sizes.
-    """
+    """The shape of the batch of given weights and biases."""
     weights, biases = layers
     shapes = [(o, i) for i, o in pairwise(sizes)]
     wanted = shapes if not bias else [*shapes, *((o,) for o, _ in shapes)]

@@ -280,11 +280,7 @@ class Units:
 
     @classmethod
     def of(cls, data: SufficientStatistics, *, centre: bool, standardize: bool) -> Units:
-        """The units for these data.
-
-        Raises:
-            InputError: for targets whose squares leave the range of float64.
-        """
+        """The units for these data."""
         seen, x, y = data, np.ones(data.inputs), np.ones(data.outputs)
         if standardize:
             seen, x, y = data.standardized(centre=centre)

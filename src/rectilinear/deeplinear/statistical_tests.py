@@ -54,9 +54,6 @@ def wilson(successes: int, trials: int, confidence: float = 0.95) -> Estimate:
 
     See :func:`rectilinear.numerics.wilson_interval`.
 
-    Raises:
-        InputError: if there are no trials, or more successes than trials.
-
     Example:
         >>> rate = wilson(98, 100)
         >>> rate.value, round(rate.low, 3), round(rate.high, 3)

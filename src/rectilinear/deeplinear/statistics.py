@@ -406,9 +406,6 @@ def _qr(table: np.ndarray) -> np.ndarray:
 def check_unmasked(values: object, name: str) -> None:
     """Raise for masked entries, which an array would replace by the numbers under the mask.
 
-    Raises:
-        NonFiniteError: with their number.
-
     Example:
         >>> check_unmasked(np.ma.masked_array([1.0], mask=[True]), "y")  # doctest: +ELLIPSIS
         Traceback (most recent call last):

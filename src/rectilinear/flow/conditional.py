@@ -31,11 +31,7 @@ def has_classes(network: nn.Module) -> bool:
 
 
 def given_class(network: nn.Module, label: int) -> Invertible:
-    """The network with the components of class ``label`` alone; its other parts are shared.
-
-    Raises:
-        InputError: if it has no classes, or not this one.
-    """
+    """The network with the components of class ``label`` alone; its other parts are shared."""
     if isinstance(network, MixtureMap):
         return network.given(label).train(network.training)
     if isinstance(network, Chain):
@@ -58,9 +54,6 @@ def log_prob_by_class(network: nn.Module, x: Tensor) -> Tensor:
 
     The others have one density in all classes, so that these numbers, normalised over ``c``, are
     the probabilities of the classes given all of ``x``.
-
-    Raises:
-        InputError: if ``network`` has no classes.
     """
     if isinstance(network, MixtureMap):
         return network.log_prob_by_class(x)
@@ -84,9 +77,6 @@ def class_probabilities(network: Invertible, x: Tensor) -> Tensor:
 
 def class_index(label: int | str, names: Sequence[str]) -> int:
     """The number of a class that is given by its number or its name.
-
-    Raises:
-        InputError: for what is neither.
 
     Example:
         >>> class_index("dog", ("cat", "dog")), class_index(1, ("cat", "dog"))

@@ -70,11 +70,7 @@ def integrate(
 
 
 def transport(velocity: TimeVarying, t0: float, t1: float) -> Operator:
-    """The flow from ``t0`` to ``t1`` in closed form.
-
-    Raises:
-        ConfigError: for a family without one, or times out of range.
-    """
+    """The flow from ``t0`` to ``t1`` in closed form."""
     check_times(t0, t1)
     exact = velocity.transport(t0, t1)
     if exact is None:

@@ -109,9 +109,6 @@ METHODS: dict[str, Method] = {
 def method_named(name: str) -> Method:
     """The method called ``name``.
 
-    Raises:
-        ConfigError: if there is none.
-
     Example:
         >>> method_named("rk4").order
         4

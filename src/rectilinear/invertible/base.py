@@ -125,9 +125,6 @@ MAX_JACOBIAN_SIDE = 1024  # coordinates
 def autograd_logdet(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """``log |det dg/dx|`` of shape ``(b,)``, row by row of the Jacobian: ``n`` backward passes.
 
-    Raises:
-        InputError: for more than 1,024 coordinates.
-
     Example:
         >>> autograd_logdet(lambda x: 2 * x, torch.ones(3, 4)) / torch.tensor(2.0).log()
         tensor([4., 4., 4.])

@@ -148,11 +148,7 @@ def design(plan: Plan, pieces: Sequence[Piece], every: int = 1) -> Iterator[tupl
 
 
 def moments(plan: Plan, pieces: Sequence[Piece]) -> numerics.Moments:
-    """The factor of the regression, from which every penalty follows.
-
-    Raises:
-        DataError: for fewer than two windows.
-    """
+    """The factor of the regression, from which every penalty follows."""
     if count_windows(pieces, plan.lags, plan.stride) < 2:
         raise DataError(
             f"{count_windows(pieces, plan.lags, plan.stride)} windows of {plan.lags} rows and the "

@@ -114,11 +114,7 @@ class Own:
 
 
 def as_dictionary(given: Any) -> Dictionary | None:
-    """The dictionary meant by None, a degree of monomials, a dictionary, or a function.
-
-    Raises:
-        ConfigError: for anything else.
-    """
+    """The dictionary meant by None, a degree of monomials, a dictionary, or a function."""
     if given is None or isinstance(given, Monomials | Fourier | Own):
         return given
     if isinstance(given, int) and not isinstance(given, bool):

@@ -129,11 +129,7 @@ def hold_out(pieces: Sequence[Piece], lags: int, horizon: int) -> Held:
 
 
 def _parted(pieces: Sequence[Piece], lags: int, horizon: int) -> Held:
-    """Every fifth piece held out, or the end of each where there are fewer than five.
-
-    Raises:
-        DataError: if nothing is left to fit on or to test.
-    """
+    """Every fifth piece held out, or the end of each where there are fewer than five."""
     length = lags + horizon
     long = [p for p in pieces if len(p.x) >= length]
     train: list[Piece] = []

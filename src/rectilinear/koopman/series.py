@@ -278,11 +278,7 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def numbers(array: Any, name: str) -> Tensor:
-    """A copy of ``array`` as a float64 tensor on the CPU; what is masked or missing becomes NaN.
-
-    Raises:
-        DtypeError: for dates, text, complex numbers or rows of different lengths.
-    """
+    """A copy of ``array`` as a float64 tensor on the CPU; what is masked or missing becomes NaN."""
     if isinstance(array, Tensor):
         if array.is_complex():
             raise DtypeError(

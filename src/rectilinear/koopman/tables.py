@@ -154,11 +154,7 @@ def _one(part: Any, times: Any, dt: float | None, number: int) -> Table:
 
 
 def stamps_of(times: Any) -> NDArray[Any]:
-    """Times as float64, or as ``datetime64`` where they are dates or text of dates.
-
-    Raises:
-        DataError: for what is neither.
-    """
+    """Times as float64, or as ``datetime64`` where they are dates or text of dates."""
     array = np.asarray(times)
     if array.dtype.kind in "iuf":
         return array.astype(np.float64).reshape(-1)
@@ -178,10 +174,6 @@ def stamps_of(times: Any) -> NDArray[Any]:
 
 def check_alike(table: Table, fitted: Table, what: str) -> None:
     """Refuse other columns than those fitted, by name where both have names, and another step.
-
-    Raises:
-        ShapeError: for another number or order of columns.
-        DataError: for rows of another step.
 
     Example:
         >>> a, b = read_tables([[1.0, 2.0]]), read_tables([[3.0, 4.0]])

@@ -61,9 +61,6 @@ def read_clock(stamps: Stamps, what: str = "the series") -> tuple[Clock, NDArray
 
     Whole months come first, then equal steps and business hours, by the rows that would be missing.
 
-    Raises:
-        DataError: for stamps that do not increase, are missing, or stand on no grid.
-
     Example:
         >>> days = np.array(["2024-01-31", "2024-02-29", "2024-04-30"], dtype="datetime64[ns]")
         >>> clock, positions = read_clock(days)

@@ -79,9 +79,6 @@ def deep_mode_time(u: float, s: float, u0: float, depth: int, lam: float = 1.0) 
 
     ``log(s/(lam u0^2) - 1)/(2 s)`` for two layers and half the limit; ``F(u) - F(u0)`` in general.
 
-    Raises:
-        InputError: for a ``u`` that is not between ``u0`` and the limit ``(s/lam)^(1/N)``.
-
     Example:
         >>> u = deep_mode_solution(torch.tensor([0.7], dtype=torch.float64), s=8.0, u0=0.5, depth=3)
         >>> round(deep_mode_time(float(u), s=8.0, u0=0.5, depth=3), 6)

@@ -349,9 +349,6 @@ def linear_problem(chain: LayerChain, x: Tensor, y: Tensor, even: float) -> Line
         x: points ``(n, d)``.
         y: targets ``(n, o)``.
         even: the mean square of ``(f(x) + f(-x))/2``, summed over outputs.
-
-    Raises:
-        AssumptionError: where there is none.
     """
     data, weights = Moments.of(x, y), list(chain.weights)
     if chain.alpha == 1:

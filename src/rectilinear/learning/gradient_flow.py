@@ -120,11 +120,7 @@ def integrate(
     rtol: float,
     atol: float | None = None,
 ) -> NDArray:
-    """The solution ``(T, n)`` of ``dy/dt = slope(t, y)``, ``y(0) = start``, at ascending times.
-
-    Raises:
-        DivergedError: if the solver cannot continue.
-    """
+    """The solution ``(T, n)`` of ``dy/dt = slope(t, y)``, ``y(0) = start``, at ascending times."""
     absolute = rtol * float(np.abs(start).max()) if atol is None else atol
     state, states, now, span = start, [], 0.0, np.inf
     # One run for each time: the solver's interpolation between its own steps is worse than the
@@ -153,11 +149,7 @@ def integrate(
 
 
 def ascending(times: Tensor) -> NDArray:
-    """The times as a float64 array.
-
-    Raises:
-        InputError: for times that do not ascend from zero on.
-    """
+    """The times as a float64 array."""
     t = np.atleast_1d(torch.as_tensor(times).detach().cpu().double().numpy())
     if (
         not t.ndim == 1

@@ -266,9 +266,6 @@ def follow(
         at: ascending numbers of steps; without ``lr`` times.
         lr: the size of a step; None for the flow.
         read: what is kept of states ``(k, n)``.
-
-    Raises:
-        DivergedError: if the state leaves the finite numbers.
     """
     kept = [read(np.repeat(start[None], (at == 0).sum(), axis=0))]
     state, now, end = start, 0, at[-1]

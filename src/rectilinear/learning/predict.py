@@ -413,9 +413,6 @@ def _band(
         solve: the loss ``(T,)`` of another problem at these steps, and the relative error of times.
         initial: the loss of the network at step 0: of small weights ``loss`` has only the modes
             that grow, and what the others add or take off decays.
-
-    Raises:
-        AssumptionError: where neurons of one sign are missing, or nearly so.
     """
     watched = at[torch.linspace(0, len(at) - 1, min(len(at), BAND_STEPS)).round().long().unique()]
     even, odd = _energies(chain, problem, x, watched, lr)

@@ -38,9 +38,6 @@ class Shapes:
     ) -> Shapes:
         """The largest class of affine maps from ``inside`` to ``outside`` that can be fitted.
 
-        Raises:
-            StructureError: if no class takes one shape to the other.
-
         Example:
             >>> Shapes.between((64, 32, 32), (128, 16, 16)).stride
             2

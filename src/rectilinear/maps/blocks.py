@@ -87,8 +87,7 @@ def is_affine(module: nn.Module) -> bool:
 
 
 class Call(NamedTuple):
-    """One call of a module: its input before it ran, its output, and whether it changed the input.
-    """
+    """One call of a module: its input before it ran, its output, and whether it changed the input."""
 
     x: Tensor
     out: Tensor
@@ -209,12 +208,7 @@ def worst_of(r2: Tensor) -> tuple[int, float]:
 
 
 def check_alone(run: Callable[[], Tensor], module: nn.Module) -> None:
-    """Raise if another part of the network reads what the module changes in place.
-
-    Raises:
-        StructureError: if the output of the network is another where the module works on a copy of
-            its input.
-    """
+    """Raise if another part of the network reads what the module changes in place."""
     with torch.no_grad():
         with watching({"": module}) as seen:
             plain = run().clone()
@@ -231,11 +225,7 @@ def check_alone(run: Callable[[], Tensor], module: nn.Module) -> None:
 
 
 def shapes_of(calls: list[Call], *modules: nn.Module) -> Shapes:
-    """The shapes of a block that is called once for each batch.
-
-    Raises:
-        StructureError: if it was not, or no class of affine maps takes one shape to the other.
-    """
+    """The shapes of a block that is called once for each batch."""
     if len(calls) != 1:
         raise StructureError(
             f"a block that is called {len(calls)} times a pass"
@@ -253,11 +243,7 @@ def shapes_of(calls: list[Call], *modules: nn.Module) -> Shapes:
 
 
 def check_names(model: nn.Module, names: str | Sequence[str]) -> list[str]:
-    """The full names of submodules, each once; names may be shortened to a unique ending.
-
-    Raises:
-        ConfigError: for a name that is no submodule.
-    """
+    """The full names of submodules, each once; names may be shortened to a unique ending."""
     asked = [names] if isinstance(names, str) else list(names)
     known = dict(named_parts(model))
     first = {id(module): name for name, module in reversed(known.items())}

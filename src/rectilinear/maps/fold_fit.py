@@ -66,11 +66,7 @@ def gather(
     neighbour: Neighbour,
     output: Output = None,
 ) -> Gathered:
-    """The data for the fit of a fold, from batches run through the model, up to ``MAX_NUMBERS``.
-
-    Raises:
-        StructureError: if the stream has another shape behind the span.
-    """
+    """The data for the fit of a fold, from batches run through the model, up to ``MAX_NUMBERS``."""
     places = [f"{neighbour.layer}@input", f"{neighbour.layer}@output", neighbour.sum]
     last = f"{span.names[-1]}@output"
     found: list[list[Tensor]] = []

@@ -41,8 +41,7 @@ class Neighbour:
 
     @property
     def kind(self) -> Literal["pre-norm", "post-norm"]:
-        """"pre-norm" or "post-norm": whether its output reaches the stream through a normalisation.
-        """
+        """ "pre-norm" or "post-norm": whether its output reaches the stream through a normalisation."""
         return "pre-norm" if self.norm is None else "post-norm"
 
     @property
@@ -57,9 +56,6 @@ def neighbour_of(model: nn.Module, batch: Batch, span: Span, output: Output = No
     A change of its output must be the same change of its block's output, or of the input of the
     block's last normalisation. So it is the MLP's down-projection in a transformer, and the last
     convolution in a convolutional network whose batch normalisations were folded.
-
-    Raises:
-        StructureError: if there is no block in front of the span, or no such layer in it.
     """
     if span.before is None:
         raise StructureError(

@@ -83,9 +83,6 @@ def is_stock(model: nn.Module, batch: Any, output: Output = None) -> bool | None
 
     ``save_pretrained`` and ``from_pretrained`` rely on this. None for a network whose class does
     not take its configuration.
-
-    Raises:
-        StructureError: if the weights do not fit the configuration, or the outputs differ.
     """
     part = configured(model)
     if part is None:
@@ -179,8 +176,7 @@ def _judge(
     neighbour: Neighbour,
     output: Output,
 ) -> tuple[float, float]:
-    """The share of the stream's variance explained after the span: of all channels, of the worst.
-    """
+    """The share of the stream's variance explained after the span: of all channels, of the worst."""
     last, before = f"{span.names[-1]}@output", f"{span.before}@output"
     found: list[Tensor] = []
     wanted: list[Tensor] = []

@@ -102,9 +102,6 @@ class Frozen(TorchFunctionMode):
     Args:
         model: of which parameters and buffers have their names.
 
-    Raises:
-        StructureError: for an operation on the linear part that is not known, by its name.
-
     Example:
         >>> model = nn.Sequential(nn.Linear(3, 8), nn.GELU(), nn.Linear(8, 2))
         >>> with Frozen(model) as frozen:
@@ -134,11 +131,7 @@ class Frozen(TorchFunctionMode):
         return self._tag(x.clone(), tag)
 
     def linear_output(self, out: Tensor) -> Tensor:
-        """The output of a network, after a check that it is linear in the leaves.
-
-        Raises:
-            StructureError: naming the operation at which it stopped to be.
-        """
+        """The output of a network, after a check that it is linear in the leaves."""
         tag = self.tag(out)
         if tag is not None and tag.linear:
             return out
@@ -268,11 +261,7 @@ class Frozen(TorchFunctionMode):
             ) from error
 
     def _plain(self, x: Any) -> Any:
-        """A constant without gradient; linear and held tensors are returned unchanged.
-
-        Raises:
-            StructureError: for the result of an operation that torch does not show.
-        """
+        """A constant without gradient; linear and held tensors are returned unchanged."""
         if not isinstance(x, Tensor) or self.tag(x) or not x.requires_grad:
             return x
         if x.grad_fn is not None and not isinstance(x, nn.Parameter) and not self._is_own(x):

@@ -90,11 +90,7 @@ def linear_map(
 
 
 def check_skip(skip: object) -> tuple[int, int]:
-    """Two numbers of tokens to skip, checked.
-
-    Raises:
-        ConfigError: for anything else.
-    """
+    """Two numbers of tokens to skip, checked."""
     if not isinstance(skip, Sequence) or len(skip) != 2:
         raise ConfigError(f"skip = {skip!r}", "two counts, such as (16, 1)")
     return whole(skip[0], "skip"), whole(skip[1], "skip")

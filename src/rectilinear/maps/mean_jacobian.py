@@ -46,11 +46,7 @@ class Span:
         return tuple(dict.fromkeys((*self.sources, self.target)))
 
     def counted(self, batch: Batch, tokens: int) -> Tensor:
-        """A mask ``(b, p)`` of the vectors of each sample that count.
-
-        Raises:
-            ShapeError: if the batch has another number of tokens, or none is left.
-        """
+        """A mask ``(b, p)`` of the vectors of each sample that count."""
         device = batch.main.device
         real = torch.ones(len(batch), tokens, dtype=torch.bool, device=device)
         if batch.mask is not None and tokens > 1:

@@ -1,5 +1,4 @@
-"""Comparison of two networks on held-out samples: outputs, loss, parameters, operations and time.
-"""
+"""Comparison of two networks on held-out samples: outputs, loss, parameters, operations and time."""
 
 from __future__ import annotations
 
@@ -53,10 +52,6 @@ def outputs(
 
     Outputs ``(b, t, O)`` give a row for each unpadded token, others one for each sample. ``run``
     replaces the call of the model.
-
-    Raises:
-        NonFiniteError: for a NaN or an infinity.
-        InputError: if there are no batches.
 
     Example:
         >>> outputs(nn.Linear(3, 2), [Batch((torch.zeros(5, 3),))]).rows.shape

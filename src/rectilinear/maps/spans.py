@@ -60,9 +60,6 @@ def span_of(model: nn.Module, text: str) -> Span:
     Either end may be left out, and the list's name at the second end. A name without a colon is a
     span of one block.
 
-    Raises:
-        ConfigError: for names that no block of a list has, blocks of two lists, or an empty span.
-
     Example:
         >>> net = nn.Sequential(*[nn.Linear(2, 2) for _ in range(6)])
         >>> span_of(net, "2:5").names, span_of(net, "4:").names
@@ -105,9 +102,6 @@ def spans_within(model: nn.Module, container: str | None = None) -> Iterator[Spa
 
 def main_list(model: nn.Module) -> str:
     """The name of the list of blocks with the most parameters outside of other lists.
-
-    Raises:
-        StructureError: if there is no list of at least two blocks.
 
     Example:
         >>> main_list(nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 1, 8), 3))

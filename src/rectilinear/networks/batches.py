@@ -342,11 +342,7 @@ def _argument(value: Any, name: str) -> Any:
 
 
 def as_tensor(value: Any, name: str) -> Tensor:
-    """A tensor of an array or a tensor, without gradients.
-
-    Raises:
-        DtypeError: for anything else, or a tensor that is not dense.
-    """
+    """A tensor of an array or a tensor, without gradients."""
     if isinstance(value, Tensor):
         if value.layout != torch.strided:
             layout = str(value.layout).removeprefix("torch.")

@@ -280,9 +280,6 @@ class HeldOut:
     def of(cls, sample: Tensor, seed: int) -> HeldOut:
         """A quarter of the distinct rows of a sample, and what has such hashes outside of it.
 
-        Raises:
-            InputError: if too few rows differ.
-
         Example:
             >>> rows = torch.arange(40.0).reshape(20, 2).repeat(3, 1)
             >>> held = HeldOut.of(rows, seed=0)(rows)
@@ -397,10 +394,6 @@ def task_for(
         out_dim: ``O``.
         loss: "square", "logistic", "hinge", "cross_entropy", or a function of outputs ``(b, O)``
             and labels that gives ``(b,)``.
-
-    Raises:
-        ConfigError: for another loss.
-        ShapeError: if the labels do not fit the outputs.
 
     Example:
         >>> y = torch.tensor([0, 1, 1])

@@ -53,9 +53,6 @@ def check_steady(model: nn.Module, batch: Batch, output: Output = None) -> None:
 
     Call it inside :func:`~rectilinear.networks.network.evaluating`.
 
-    Raises:
-        InputError: with what to do.
-
     Example:
         >>> check_steady(nn.Linear(3, 2), Batch((torch.randn(4, 3),)))
     """

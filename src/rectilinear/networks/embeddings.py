@@ -31,9 +31,6 @@ def embeddings_of(model: nn.Module, batch: Batch, output: Output = None) -> Plac
         batch: ids ``(b, t)`` as its first tensor.
         output: what of the model's output counts.
 
-    Raises:
-        InputError: if there is no such place, or the output does not depend on the ids.
-
     Example:
         >>> net = nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(12, 2))
         >>> print(embeddings_of(net, Batch((torch.arange(6).reshape(2, 3),))))

@@ -79,11 +79,7 @@ class Network:
         return self.model(rows) if self.argument is None else self.model(**{self.argument: rows})
 
     def __call__(self, x: Tensor) -> Tensor:
-        """The output ``(b, O)`` for rows, in float32 where the model computes in half precision.
-
-        Raises:
-            NonFiniteError: if it holds a NaN or an infinity.
-        """
+        """The output ``(b, O)`` for rows, in float32 where the model computes in half precision."""
         with torch.no_grad():
             out = self.raw(
                 x
@@ -269,13 +265,7 @@ def _rows_act_on_each_other(network: Network, x: Tensor) -> bool:
 
 
 def check_module(model: object) -> list[nn.Parameter]:
-    """The parameters of ``model``.
-
-    Raises:
-        DtypeError: if it is no module.
-        InputError: if it has no parameters, or some without values: on the meta device, or of a
-            lazy layer.
-    """
+    """The parameters of ``model``."""
     if not isinstance(model, nn.Module):
         raise DtypeError(
             f"a model of type {type(model).__name__}",
@@ -318,11 +308,7 @@ def is_scripted(model: nn.Module) -> bool:
 
 
 def check_not_scripted(model: nn.Module) -> None:
-    """Raise for TorchScript.
-
-    Raises:
-        StructureError: if the model, or a part of it, is a ``ScriptModule``.
-    """
+    """Raise for TorchScript."""
     for name, part in model.named_modules():
         if is_scripted(part):
             raise StructureError(
@@ -336,9 +322,6 @@ def copied(model: nn.Module) -> nn.Module:
     """A deep copy, also where a tensor with a gradient is held.
 
     ``torch.nn.utils.weight_norm`` holds one.
-
-    Raises:
-        StructureError: if the model cannot be copied.
     """
     kept = [
         t

@@ -91,9 +91,6 @@ def find(model: nn.Module, place: str | Place) -> Place:
     of the model. A name may leave out what wraps the network, as in ``"encoder.layer.3"`` for
     ``"model.bert.encoder.layer.3"``, where only one module fits.
 
-    Raises:
-        ConfigError: for a name that no module has, or several.
-
     Example:
         >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU())
         >>> print(find(net, "1@input"))

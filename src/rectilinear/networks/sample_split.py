@@ -52,11 +52,7 @@ class SampleSplit:
 
     @classmethod
     def of(cls, data: Batches, seed: int, share: float = 1 / HELD_OUT_SHARE) -> SampleSplit:
-        """A share of the distinct samples of the data, which are read once.
-
-        Raises:
-            InputError: if too few samples differ.
-        """
+        """A share of the distinct samples of the data, which are read once."""
         hashes = torch.cat([_hashes(batch, seed) for batch in data]).unique()
         if len(hashes) < MIN_DISTINCT_ROWS:
             raise InputError(

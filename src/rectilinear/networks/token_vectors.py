@@ -74,9 +74,6 @@ def vectors(value: Tensor, mask: Tensor | None = None, layout: Layout | None = N
         layout: "rows" ``(b, ...)`` flattened, "tokens" ``(b, ..., d)``, or "channels" ``(b, d,
             ...)``; by default :func:`layout_of`.
 
-    Raises:
-        ShapeError: if the mask has another number of tokens.
-
     Example:
         >>> mask = torch.tensor([[True, True, True], [True, False, False]])
         >>> found = vectors(torch.zeros(2, 3, 5), mask)

@@ -231,11 +231,7 @@ def chain(network: Network, structure: Structure, x: Tensor) -> Chain:
 
 
 def affine_map(network: Network) -> tuple[Tensor, Tensor]:
-    """``M`` ``(O, D)`` and ``b`` of a network that is affine.
-
-    Raises:
-        StructureError: if the matrix is too large to be written out.
-    """
+    """``M`` ``(O, D)`` and ``b`` of a network that is affine."""
     if network.in_dim * network.out_dim > MAX_MATRIX_NUMBERS:
         raise StructureError(
             f"a map of {network.out_dim} x {network.in_dim}",

@@ -243,11 +243,7 @@ def _rows(A: Operator, m: Tensor) -> Tensor:
 
 
 def as_factor(factor: complex | Tensor, A: Operator) -> Tensor:
-    """A number in double precision, a tensor as it is: what multiplies ``A``.
-
-    Raises:
-        DtypeError: for a complex multiple of a real operator, whose imaginary part would be lost.
-    """
+    """A number in double precision, a tensor as it is: what multiplies ``A``."""
     if not isinstance(factor, Tensor):
         kind = torch.complex128 if isinstance(factor, complex) else torch.float64
         factor = torch.tensor(factor, dtype=kind, device="cpu")

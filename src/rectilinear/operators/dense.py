@@ -197,11 +197,7 @@ def to_scipy(A: Operator) -> LinearOperator:
 
 
 def densify(A: Operator, verb: str) -> Dense:
-    """The dense operator for a verb without structure: a warning if small, an error if large.
-
-    Raises:
-        StructureError: above ``DENSE_LIMIT`` dimensions.
-    """
+    """The dense operator for a verb without structure: a warning if small, an error if large."""
     kind, n = type(A).__name__, max(A.out_dim, A.in_dim)
     if n > DENSE_LIMIT:
         raise StructureError(

@@ -210,11 +210,7 @@ def _(A: Adjoint) -> Operator:
 
 
 def _time(t: float | Tensor, A: Operator) -> Tensor:
-    """``t`` in the dtype of the operator.
-
-    Raises:
-        DtypeError: for what is no number, and for a complex one with a real operator.
-    """
+    """``t`` in the dtype of the operator."""
     try:
         time = t if isinstance(t, Tensor) else torch.as_tensor(np.asarray(t), device="cpu")
     except TypeError as error:

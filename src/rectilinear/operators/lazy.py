@@ -49,9 +49,6 @@ def _has_numbers(part: Operator) -> bool:
 class Sum(_Parts):
     """``A = A_1 + A_2 + ...``, applied part by part.
 
-    Raises:
-        ShapeError: if the parts have different shapes.
-
     Example:
         >>> from rectilinear.operators.dense import Dense
         >>> Sum(Dense(3), Dense(3)).out_dim
@@ -81,9 +78,6 @@ class Sum(_Parts):
 
 class Product(_Parts):
     """``A = A_1 A_2 ... A_k``: the last is applied first.
-
-    Raises:
-        ShapeError: if neighbours don't match.
 
     Example:
         >>> from rectilinear.operators.dense import Dense

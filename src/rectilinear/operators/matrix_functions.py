@@ -233,11 +233,7 @@ def _check_principal(m: Tensor, what: str, *, zero_allowed: bool) -> None:
 
 
 def check_principal(values: Tensor, what: str, *, zero_allowed: bool, rtol: float) -> None:
-    """Raise where an eigenvalue ``(..., n)`` is negative, or zero, up to ``rtol``.
-
-    Raises:
-        SingularOperatorError: otherwise.
-    """
+    """Raise where an eigenvalue ``(..., n)`` is negative, or zero, up to ``rtol``."""
     size = values.abs().amax(-1, keepdim=True)
     small = rtol * size
     zero = values.abs() <= small

@@ -115,11 +115,7 @@ def corrupt(
 
 
 def named_corruption(kind: str) -> Corruption:
-    """The corruption called ``kind``.
-
-    Raises:
-        ConfigError: if there is none, with the names that exist.
-    """
+    """The corruption called ``kind``."""
     if kind not in CORRUPTIONS:
         raise ConfigError(
             f"corruption '{kind}'", f"one of {', '.join(CORRUPTIONS)}", "Choose one of these."

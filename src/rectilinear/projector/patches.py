@@ -100,9 +100,6 @@ def patch_posterior(
         noise: standard deviation of the noise.
         stride: pixels from patch to patch; by default a quarter of the side, half of it with a
             measurement, where every patch has a posterior of its own.
-
-    Raises:
-        ConfigError: for a measurement that is not diagonal.
     """
     side = prior.shape[1]
     check_image(y, side)

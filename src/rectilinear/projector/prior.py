@@ -319,11 +319,7 @@ def leading_axes(images: Tensor, count: int) -> tuple[Tensor, Tensor]:
 def random_patches(
     images: Tensor, side: int, count: int, generator: torch.Generator | None = None
 ) -> Tensor:
-    """``count`` patches ``(count, c, side, side)`` at random places of images ``(b, c, h, w)``.
-
-    Raises:
-        ConfigError: if the patches are larger than the images.
-    """
+    """``count`` patches ``(count, c, side, side)`` at random places of images ``(b, c, h, w)``."""
     if images.ndim != 4:
         raise ShapeError(f"images of shape {tuple(images.shape)}", "(b, c, h, w)")
     b, _, h, w = images.shape

@@ -82,11 +82,7 @@ class Recipe(ABC):
     training: TrainConfig = field(default_factory=TrainConfig)
 
     def located(self, data_dir: Path | None = None) -> Self:
-        """The recipe with the absolute path of its data, so that they are found from any folder.
-
-        Raises:
-            DataError: if there is none.
-        """
+        """The recipe with the absolute path of its data, so that they are found from any folder."""
         path = located(self.data, data_dir)
         if self.labels is not None and not Path(self.labels).expanduser().is_file():
             raise DataError(
@@ -106,11 +102,7 @@ class Recipe(ABC):
         return datasets.load(self.data, split, data_dir, self.size, self.labels)
 
     def load_labelled(self, data_dir: Path | None = None) -> tuple[Tensor, Labels | None]:
-        """The data, and their labels where the recipe makes use of them.
-
-        Raises:
-            ConfigError: for a table of labels where it makes none.
-        """
+        """The data, and their labels where the recipe makes use of them."""
         if self.labels is not None:
             raise ConfigError(
                 f"labels = '{self.labels}'", "a recipe that uses labels", "Leave them out."
@@ -158,12 +150,7 @@ def check_range(name: str, value: float | None, low: float, high: float, what: s
 
 
 def check_images(images: Tensor, rank: int | None = None, least_rank: int = 1) -> None:
-    """Raise unless there are two images, and ``rank`` is one of their space.
-
-    Raises:
-        ConfigError: for a rank that is not from ``least_rank`` to the number of values of an image.
-        DataError: for a single image.
-    """
+    """Raise unless there are two images, and ``rank`` is one of their space."""
     if len(images) < 2:
         raise DataError(
             "one image to train on",

@@ -63,11 +63,7 @@ class KoopmanRecipe(Recipe):
     )
 
     def load(self, data_dir: Path | None = None) -> Tensor:
-        """The series ``(count, T, d + 1)``, their times in the last column.
-
-        Raises:
-            ConfigError: for an unknown system, or a field that is set and has no effect.
-        """
+        """The series ``(count, T, d + 1)``, their times in the last column."""
         self._check_fields()
         if self.system in datasets.synthetic.SYSTEMS:
             states, times = datasets.simulate_system(

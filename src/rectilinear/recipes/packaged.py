@@ -33,11 +33,7 @@ def is_packaged(source: Path | str) -> bool:
 
 
 def load_packaged(name: str) -> LinearFlow | StyleCollection:
-    """The model ``name`` of the package, in float32, on the CPU and in evaluation mode.
-
-    Raises:
-        CheckpointError: if its weights are not those of this version.
-    """
+    """The model ``name`` of the package, in float32, on the CPU and in evaluation mode."""
     expected = (SHA256 | STYLES)[name]
     found = file_sha256(FOLDER / name / WEIGHTS) if (FOLDER / name / WEIGHTS).exists() else "none"
     if found != expected:
@@ -53,11 +49,7 @@ def load_packaged(name: str) -> LinearFlow | StyleCollection:
 
 
 def load_generator(name: str) -> LinearFlow:
-    """The generator ``name`` of the package.
-
-    Raises:
-        CheckpointError: if it is a model of another kind, or its weights are of another version.
-    """
+    """The generator ``name`` of the package."""
     model = load_packaged(name)
     if not isinstance(model, LinearFlow):
         raise CheckpointError(

@@ -70,11 +70,7 @@ class Run:
         return self.of(LinearFlow)
 
     def of(self, kind: type[M]) -> M:
-        """The model, which must be of this kind.
-
-        Raises:
-            CheckpointError: if it is of another.
-        """
+        """The model, which must be of this kind."""
         if not isinstance(self.model, kind):
             raise CheckpointError(
                 f"the run {self.path} of the recipe '{self.name}', a {type(self.model).__name__}",
@@ -100,9 +96,6 @@ class Run:
 def recipe_named(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
     """The recipe ``name``, with ``changes`` of its fields: dotted names to JSON values.
 
-    Raises:
-        ConfigError: for an unknown recipe or field, or a value of the wrong type.
-
     Example:
         >>> recipe_named("digits", {"training.steps": 7}).training.steps
         7
@@ -119,11 +112,7 @@ def recipe_named(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
 
 
 def changed(config: T, changes: Mapping[str, Any]) -> T:
-    """The dataclass with other values of some fields: dotted names to JSON values.
-
-    Raises:
-        ConfigError: for an unknown field, or a value of the wrong type.
-    """
+    """The dataclass with other values of some fields: dotted names to JSON values."""
     values = to_json(config)
     for dotted, value in changes.items():
         *parents, key = dotted.split(".")

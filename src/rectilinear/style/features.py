@@ -56,10 +56,6 @@ def mobilenet(weights: Path | str, layers: Sequence[int] = TRAINED_ON) -> Featur
         weights: state dict, such as torchvision's ``mobilenet_v2-b0353104.pth``.
         layers: of its ``features``.
 
-    Raises:
-        MissingDependencyError: without torchvision.
-        DataError: if the file is missing or of another network.
-
     Reference: M. Sandler et al., "MobileNetV2", arXiv 1801.04381.
 
     Example:

@@ -67,9 +67,6 @@ def paint(
         teach: the teacher.
         progress: show how far it is, on standard error.
 
-    Raises:
-        ConfigError: for a style that the teacher does not know, or one named twice.
-
     Example:
         >>> from rectilinear.style import filtered
         >>> photos = read_photos("photos", side=64)
@@ -106,10 +103,6 @@ def pairs(
         paintings: the folder of each style by its name.
         split: ``"train"`` or ``"test"``, that of the photos; all of them where None.
         side: as for :func:`read_photos`.
-
-    Raises:
-        DataError: if a folder is missing, has other names than that of the photos, or an image of
-            another aspect than its photo.
 
     Example:
         >>> pairs("nowhere", {"ink": Path("there")})  # doctest: +ELLIPSIS

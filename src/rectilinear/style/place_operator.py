@@ -130,11 +130,7 @@ class LeastSquares:
         self._dtype = z.dtype
 
     def rows(self) -> Tensor:
-        """``[M b]``, ``(C, C + 1)``.
-
-        Raises:
-            ConfigError: if nothing has been added.
-        """
+        """``[M b]``, ``(C, C + 1)``."""
         if self._gram is None or self._cross is None:
             raise ConfigError("a fit to nothing", "at least one pair of images", "Add some.")
         n = self._gram[-1, -1]

@@ -108,9 +108,6 @@ def parameter_groups(objective: nn.Module, config: TrainConfig) -> list[dict[str
     """The objective's own parameter groups, or one group of all trainable parameters.
 
     ``lr_factor`` is the learning rate of a group relative to that of the configuration.
-
-    Raises:
-        ConfigError: if nothing is trainable, or the groups leave a trainable parameter out.
     """
     named = {name: p for name, p in objective.named_parameters() if p.requires_grad}
     make = method(objective, "parameter_groups")

@@ -57,10 +57,6 @@ class Window:
         """Means over the steps since the last call and over the processes.
 
         The last of the steps was number ``step - 1``.
-
-        Raises:
-            DivergedError: if a loss or the norm of a gradient is not finite, with the first such
-                step.
         """
         table = group.mean(torch.stack(self._rows)).cpu()
         bad = (~torch.isfinite(table[:, [self._names.index("loss"), -1]])).nonzero()
@@ -79,11 +75,7 @@ class Window:
 
 
 def loss_of(terms: Any) -> Tensor:
-    """The loss among what an objective returned.
-
-    Raises:
-        ConfigError: if there is no scalar ``"loss"``.
-    """
+    """The loss among what an objective returned."""
     loss = terms.get("loss") if isinstance(terms, dict) else None
     if taken := RESERVED & set(terms if isinstance(terms, dict) else ()):
         raise ConfigError(
@@ -325,11 +317,7 @@ def _diagnostics(objective: nn.Module, batch: Tensor) -> dict[str, float]:
 
 
 def _numbers(values: Any, source: str, taken: set[str]) -> dict[str, float]:
-    """The numbers that a function of the user adds to the log.
-
-    Raises:
-        ConfigError: for what is no number, and for a name that the log has already.
-    """
+    """The numbers that a function of the user adds to the log."""
     if not isinstance(values, Mapping):
         raise ConfigError(f"a {type(values).__name__} from {source}", "a dictionary of numbers")
     if again := (taken | RESERVED) & set(values):

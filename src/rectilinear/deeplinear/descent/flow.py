@@ -33,9 +33,6 @@ def flow(
 
     The error of a step is at most ``tol (size + |theta|)`` in every run, with ``tol`` the square
     root of the rounding error of the dtype, a hundredth of it in float64.
-
-    Raises:
-        InputError: where the flow blows up, or a million steps do not reach the end.
     """
     eps = torch.finfo(layers[0].dtype).eps
     tol = eps**0.5 / (100 if layers[0].dtype == torch.float64 else 1)

@@ -29,9 +29,6 @@ def indicators(column: Any, name: str, *, own: bool) -> dict[str, np.ndarray] | 
         name: of the column; the new ones are called ``name=value``.
         own: whether empty cells are a value of their own, ``missing``; otherwise they are NaN.
 
-    Raises:
-        DataError: for text with more than 30 values, or more than one in two rows.
-
     Example:
         >>> indicators(["b", "a", "b", "a"], "kind", own=False)
         {'kind=b': array([1., 0., 1., 0.])}

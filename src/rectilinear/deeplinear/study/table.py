@@ -245,12 +245,7 @@ class Table:
 def _without_holes(
     columns: dict[str, np.ndarray], target: str, missing: Missing
 ) -> tuple[dict[str, np.ndarray], int]:
-    """The columns without the rows that are left out, and the number of these rows.
-
-    Raises:
-        NonFiniteError: for infinite cells, and for empty ones where they are an error.
-        DataError: for a column without a number.
-    """
+    """The columns without the rows that are left out, and the number of these rows."""
     bad = {
         name: int((np.isinf(column) if missing != "error" else ~np.isfinite(column)).sum())
         for name, column in columns.items()

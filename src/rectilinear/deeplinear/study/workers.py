@@ -89,11 +89,7 @@ class Store:
             np.savez(file, **columns)  # type: ignore[arg-type] # its stub takes a column for the flag allow_pickle
 
     def load(self, number: int) -> Columns:
-        """The columns of a stored chunk.
-
-        Raises:
-            CheckpointError: if it cannot be read.
-        """
+        """The columns of a stored chunk."""
         try:
             with np.load(self._path(number), allow_pickle=False) as file:
                 return dict(file)
@@ -128,11 +124,7 @@ class Store:
 
 
 def read_settings(folder: Path | str) -> dict[str, Any]:
-    """The settings in ``study.json``, with the fields of earlier versions under their new names.
-
-    Raises:
-        CheckpointError: if it is missing, or not a JSON object.
-    """
+    """The settings in ``study.json``, with the fields of earlier versions under their new names."""
     path = Path(folder) / "study.json"
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
