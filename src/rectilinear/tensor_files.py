@@ -79,7 +79,7 @@ def save_tensors(
 def load_tensors(
     path: Path | str, device: torch.device | str = "cpu"
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and JSON values that :func:`save_tensors` wrote, checked against their checksum."""
+    """The tensors and JSON values that :func:`save_tensors` wrote, checked by checksum."""
     path = Path(path)
     try:
         plain, text = _read_safetensors(path)

@@ -156,7 +156,7 @@ class Replacing:
         return x, forward(self.old, batch, [last], output=self._output).at[last]
 
     def _check_size(self, shapes: Shapes, targets: Sequence[nn.Module]) -> None:
-        """Raise if every form to try has more parameters than the block, unless ``enlarge`` is set."""
+        """Raise if every form to try has more parameters than the block, unless ``enlarge``."""
         if self._wanted.enlarge:
             return
         has = parameters_of(*targets)
@@ -227,7 +227,7 @@ class Replacing:
     def _judge(
         self, names: Sequence[str], stand_in: nn.Module, shapes: Shapes
     ) -> tuple[float, float]:
-        """The share of variance explained of the whole output, and of its worst entry or channel."""
+        """The share of variance explained: of the whole output, of its worst entry or channel."""
         pairs: list[tuple[Tensor, Tensor]] = []
         for batch in self.portions.of("test"):
             pairs.append(self._judged(names, stand_in, shapes, batch))

@@ -87,7 +87,7 @@ def is_affine(module: nn.Module) -> bool:
 
 
 class Call(NamedTuple):
-    """One call of a module: its input before it ran, its output, and whether it changed the input."""
+    """One call of a module: input before it ran, output, and whether the input was changed."""
 
     x: Tensor
     out: Tensor

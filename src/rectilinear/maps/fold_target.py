@@ -41,7 +41,7 @@ class Neighbour:
 
     @property
     def kind(self) -> Literal["pre-norm", "post-norm"]:
-        """ "pre-norm" or "post-norm": whether its output reaches the stream through a normalisation."""
+        """The stream before the span: ``pre-norm`` as it is, ``post-norm`` if normalised."""
         return "pre-norm" if self.norm is None else "post-norm"
 
     @property

@@ -176,7 +176,7 @@ def _judge(
     neighbour: Neighbour,
     output: Output,
 ) -> tuple[float, float]:
-    """The share of the stream's variance explained after the span: of all channels, of the worst."""
+    """The share of the stream's variance explained after the span: of all, of the worst channel."""
     last, before = f"{span.names[-1]}@output", f"{span.before}@output"
     found: list[Tensor] = []
     wanted: list[Tensor] = []

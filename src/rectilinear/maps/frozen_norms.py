@@ -20,7 +20,7 @@ NORMS = names("layer_norm rms_norm group_norm instance_norm batch_norm")
 
 
 def _norm(frozen: Frozen, call: Call) -> Any:
-    """Normalisations ``(x - mean) scale weight + bias``: the scale is held, the bias is an input."""
+    """Normalisations ``(x - mean) scale weight + bias``: scale held, bias as an input."""
     x = call.args[0]
     given = frozen.linear_in((call.args[1:], call.kwargs)) + frozen.held_in(
         (call.args, call.kwargs)
@@ -67,7 +67,7 @@ def _group_norm(frozen: Frozen, call: Call, x: Tensor) -> Tensor:
 
 
 def _batch_norm(frozen: Frozen, call: Call, x: Tensor) -> Tensor:
-    """Batch normalisation: affine with running statistics; with batch statistics the scale is held."""
+    """Batch normalisation: affine with running statistics; else its scale is held."""
     mean, var = argument(call, 1, "running_mean", None), argument(call, 2, "running_var", None)
     weight, bias = argument(call, 3, "weight", None), argument(call, 4, "bias", None)
     own = argument(call, 5, "training" if call.name == "batch_norm" else "use_input_stats", False)
@@ -91,7 +91,7 @@ def _per_channel(frozen: Frozen, x: Tensor, weight: Any, bias: Any) -> Tensor:
 
 
 def _attention(frozen: Frozen, call: Call) -> Any:
-    """``weights v`` with held weights, which the function returns when the values are identities."""
+    """``weights v`` with held weights, which identities as values give."""
     first = ("query", "key", "value")
     q, k, v = (argument(call, i, name, None) for i, name in enumerate(first))
     kwargs = {key: value for key, value in call.kwargs.items() if key not in first}

@@ -304,7 +304,7 @@ def _number(_: Frozen, call: Call) -> Any:
 
 
 def _gates(frozen: Frozen, call: Call, x: Tensor) -> bool:
-    """True if a held factor has one entry for each of ``x``: a gate ``x sigmoid(x)``, not a scale."""
+    """True if a held factor has one entry for each of ``x``: a gate, not a scale."""
     return any(t.shape == x.shape for t in frozen.held_in(call.args))
 
 

@@ -330,7 +330,7 @@ def _with_norm(a: nn.Module, b: _BatchNorm) -> tuple[nn.Module, nn.Module] | str
 
 
 def _with_diagonal(a: nn.Module, b: nn.Module) -> tuple[nn.Module, nn.Module] | str:
-    """A linear layer or convolution, folded with an elementwise scale and shift before or after it."""
+    """A linear layer or convolution, folded with an elementwise scale and shift beside it."""
     diagonal, layer = (a, b) if isinstance(a, Diagonal) else (b, a)
     assert isinstance(diagonal, Diagonal)
     if type(layer) not in (nn.Linear, nn.Conv2d):
@@ -377,7 +377,7 @@ def _product(a: nn.Linear, b: nn.Linear) -> tuple[nn.Module, nn.Module] | str:
 
 
 def _pointwise(a: nn.Module, b: nn.Module) -> tuple[nn.Module, nn.Module] | str:
-    """A convolution folded with the 1 x 1 convolution after it: products over the channels between."""
+    """A convolution folded with the 1 x 1 convolution after it."""
     assert isinstance(a, nn.Conv1d | nn.Conv2d | nn.Conv3d)
     assert isinstance(b, nn.Conv1d | nn.Conv2d | nn.Conv3d)
     padded = not isinstance(b.padding, str) and any(p != 0 for p in b.padding)

@@ -34,7 +34,7 @@ class Affine:
 
 @dataclass
 class Variation:
-    """Variation of targets: for each sample their number, sum and sum of squares around ``centre``."""
+    """Variation of targets: number, sum and sum of squares of each sample, about ``centre``."""
 
     centre: Tensor
     counts: list[Tensor] = field(default_factory=list)
@@ -125,7 +125,7 @@ class Judged:
         return None if self.update is None else self._share(name, self.update)
 
     def r2_of(self, weight: Tensor) -> float:
-        """The share of variance that another matrix explains, with the constant given by the means."""
+        """The share of variance that another matrix explains, with the constant of the means."""
         total = float(self.target.totals().sum())
         return 1 - self.gram.left(weight) / total if total > 0 else float("nan")
 

@@ -145,7 +145,7 @@ class Linearized:
 
     @property
     def worst_output(self) -> tuple[int, float]:
-        """The output that the new network explains least, and the share of its variance explained."""
+        """The output that the new network explains least, and its share of variance explained."""
         return worst_of(torch.tensor(self.output_r2_each, dtype=torch.float64))
 
 
@@ -278,7 +278,7 @@ def _replaced(
     keeps: bool,
     progress: bool,
 ) -> tuple[tuple[Replaced, ...], tuple[Kept, ...]]:
-    """Replace the blocks one after the other; with ``keeps``, keep those that cannot be replaced."""
+    """Replace the blocks one by one; with ``keeps``, keep those that cannot be replaced."""
     work = Replacing(model, edited, portions, wanted, output)
     done: list[Replaced] = []
     kept: list[Kept] = []

@@ -166,7 +166,7 @@ class LocalMap(Operator):
         return (torch.zeros_like(points) if given is None else given)[0], biases
 
     def _check_exact(self) -> None:
-        """Raise unless the frozen network has the network's values and equals ``J x + sum J_b b``."""
+        """Raise unless the frozen network has the network's values and is ``J x + sum J_b b``."""
         points, out, frozen = followed(self._network, self.point[None])
         allowed = max(EXACT, tolerance(out.dtype, n=self.in_dim))
         size = float(self.value.norm())
@@ -367,7 +367,7 @@ def _differentiable(network: Network, x: Tensor, freeze: bool) -> tuple[Tensor, 
 
 @contextmanager
 def differentiating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode with gradients, and attention by a formula that is differentiable forwards."""
+    """Evaluation mode with gradients, and attention that can be differentiated forwards."""
     with evaluating(model), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
         yield
 

@@ -122,7 +122,7 @@ class MapMoments:
         return left_sum / total_sum if total_sum > 0 else float(left_sum > 0), float(each.max())
 
     def fitted(self, form: Form, rank: int | None = None, ridge: float = 0.0) -> FittedForm:
-        """The least-squares map of a form, with a ridge relative to the mean square of a feature."""
+        """The least-squares map of a form, with a ridge relative to a feature's mean square."""
         if form not in forms_between(self.shapes):
             known = ", ".join(map(repr, forms_between(self.shapes)))
             raise ConfigError(

@@ -48,7 +48,7 @@ class Neighbours:
 
 
 class _Tracer(fx.Tracer):
-    """A tracer whose leaves are torch.fx's, batch normalisations of any class, and modules named."""
+    """A tracer that keeps torch.fx's leaves, all batch normalisations, and modules named."""
 
     def __init__(self, whole: frozenset[str]) -> None:
         super().__init__()

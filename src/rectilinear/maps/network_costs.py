@@ -1,4 +1,4 @@
-"""Comparison of two networks on held-out samples: outputs, loss, parameters, operations and time."""
+"""Comparison of two networks on held-out samples: outputs, loss, size, operations, time."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class SpanCosts:
         return tuple(self.best(n) for n in sorted({span.length for span in self.spans}))
 
     def within(self, lose: float) -> SpanCost | None:
-        """The longest span that worsens the measure by at most ``budget``; None if there is none."""
+        """The longest span that worsens the measure by at most ``lose``; None if there is none."""
         least = SIGNS[self.by] * self.reference - lose
         found = [span for span in self.curve() if self._worth(span) >= least]
         return found[-1] if found else None
