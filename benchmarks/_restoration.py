@@ -284,7 +284,7 @@ def anomalies(
     scored = {F: f.fitted(few, 0.05), "prior": prior.projector.fitted(few, 0.05, prior.mixture)}
     scores: dict[str, Callable[[Tensor], Tensor]] = {}
     for name, model in scored.items():
-        for kind in ("residual", "complement", "likelihood", "typicality"):
+        for kind in model.scores(test[:1]):  # one that removes nothing has fewer
             scores[f"{name}, {kind}"] = lambda x, m=model, k=kind: m.scores(x)[k]
     flat, c = few.flatten(1).double(), metrics.pca(few)
     std = c.std.clamp(min=0.02)

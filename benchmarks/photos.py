@@ -68,7 +68,7 @@ def main() -> None:
         for path in paths:
             name = path.parts[-4] if path.stem == "2560x1600" else path.stem
             (photo,) = read_photos(path)
-            pixels = np.ascontiguousarray(photo.permute(1, 2, 0).numpy())
+            pixels = np.ascontiguousarray(photo.expand(3, -1, -1).permute(1, 2, 0).numpy())
             Image.fromarray(pixels).save(args.folder / split / f"{name}.png")
         print(f"{split}: {len(paths)} photos")
 

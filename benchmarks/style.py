@@ -156,7 +156,7 @@ def from_files(folder: Path, test: Lessons) -> Painter:
 
 def ways_back(model: StyleTransfer, test: Lessons) -> str:
     """Exchange and removal from own images of 8 bits."""
-    found = way_back_scores(model, test.photos[::2])
+    found = way_back_scores(model, test.photos[::4])
     lines = ["| | fitted | exact inverse | as it is |", "|---|---|---|---|"]
     for kind, text in (("exchange", "exchange"), ("removal", "removal")):
         values = " | ".join(
@@ -176,7 +176,7 @@ def foreign(model: StyleTransfer, lessons: Lessons, test: Lessons) -> str:
     """Exchange between the teacher's own 8-bit paintings, by operators fitted to these."""
     rows = []
     for i in model.styles:
-        back = fit_way_back_from(model, lessons.paintings[i][::4], lessons.photos[::4])
+        back = fit_way_back_from(model, lessons.paintings[i][::8], lessons.photos[::8])
         turned = model.added(i, model._operator(i), back)
         for j in model.styles:
             if i != j:

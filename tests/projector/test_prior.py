@@ -69,6 +69,12 @@ def test_the_posterior_is_that_of_every_component(prior: ImagePrior, kind: str) 
     torch.testing.assert_close(found.log_evidence, expected[2], atol=1e-5, rtol=0)
 
 
+def test_a_prior_of_single_precision_draws_samples() -> None:
+    drawn = fit_prior(images().float(), rank=4, components=2).sample(400)
+    assert drawn.dtype == torch.float32
+    torch.testing.assert_close(drawn.mean(0), images().float().mean(0), atol=0.5, rtol=0)
+
+
 def test_observed_values_stay_and_the_uncertainty_is_that_of_the_errors(prior: ImagePrior) -> None:
     x = prior.sample(500, torch.Generator().manual_seed(0))
     x = x + prior.residual.reshape(1, 2, 3) * torch.randn(x.shape, dtype=x.dtype)
@@ -119,6 +125,23 @@ def test_patches_restore_images_of_any_size() -> None:
     assert (found.mean - x).square().mean() < 0.05 * (x * seen - x).square().mean()
     tiles = Overlapping(prior, stride=4)
     torch.testing.assert_close(tiles(tiles(x[..., :28, :32])), tiles(x[..., :28, :32]))
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.02])
+def test_holes_wider_than_a_patch_are_filled_from_what_is_around(noise: float) -> None:
+    draw = torch.Generator().manual_seed(1)
+    smooth = torch.nn.functional.interpolate(
+        torch.rand(5, 1, 4, 4, generator=draw), (37, 40), mode="bicubic"
+    )
+    prior = fit_prior(smooth[:4], rank=16, patch=4, components=2)
+    x, seen = smooth[4:], torch.ones(1, 1, 37, 40)
+    seen[..., 9:23, 12:26] = 0  # 14 pixels wide
+    y = (x + noise * torch.randn(x.shape, generator=draw)) * seen
+    found = posterior(prior, y, Diagonal(seen.flatten(1), trainable=False), noise)
+    hole = seen == 0
+    edge = x[..., 8:24, 11:27][(seen == 1)[..., 8:24, 11:27]].mean()
+    error = lambda z: (z - x)[hole].square().mean()  # noqa: E731
+    assert error(found.mean) < 0.3 * error(torch.full_like(x, edge))
 
 
 def test_what_cannot_be_is_refused(prior: ImagePrior) -> None:

@@ -137,6 +137,13 @@ def test_scores_are_larger_for_anomalous_images() -> None:
     assert normal["complement"].mean().item() == pytest.approx(1.0, abs=0.1)
 
 
+def test_what_removes_nothing_is_not_scored_by_what_it_removes() -> None:
+    f = bent(rank=N).fitted(images(), noise=0.01)
+    scores = f.scores(images(20, seed=1))
+    assert list(scores) == ["likelihood", "typicality"]
+    assert bool((f.scores(5 * images(20))["typicality"] > scores["typicality"].max()).all())
+
+
 def test_splines_start_as_the_gaussian_and_train() -> None:
     c = torch.randn(50, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) ** 3
     density = spline(c, blocks=2, width=8)

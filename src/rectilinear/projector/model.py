@@ -189,7 +189,8 @@ class Projector(Configured):
         from those of the data: unusually small values are anomalous, too. A blank image has a small
         residual and a high density, and is found by this score alone.
 
-        A projector that was fitted by an earlier version has no ``typicality``.
+        A projector that removes nothing has no ``residual`` and no ``complement``, and one that was
+        fitted by an earlier version has no ``typicality``.
 
         Raises:
             NotInitializedError: without a density.
@@ -201,22 +202,24 @@ class Projector(Configured):
         return found
 
     def _scores(self, x: Tensor) -> dict[str, Tensor]:
-        spread, removed = self._fitted(self.spread), self.selection.mask.detach() == 0
+        spread, likelihood = self._fitted(self.spread), -self.log_prob(x)
+        removed = self.selection.mask.detach() == 0
+        if not removed.any():  # x - f(x) is rounding
+            return {"likelihood": likelihood}
         others = self.g(x).flatten(1)[:, removed] / spread[removed]
         return {
             "residual": (x - self(x)).flatten(1).square().mean(1).sqrt(),
-            "complement": others.square().mean(1).sqrt() if others.shape[1] else others.sum(1),
-            "likelihood": -self.log_prob(x),
+            "complement": others.square().mean(1).sqrt(),
+            "likelihood": likelihood,
         }
 
     def _features(self, x: Tensor, scores: dict[str, Tensor] | None = None) -> Tensor:
         """Features that ``typicality`` compares, ``(b, 4)``."""
         scores = self._scores(x) if scores is None else scores
         contrast = x.flatten(1).std(1, correction=0)
-        logs = [
-            (part + LEAST_SCORE).log()
-            for part in (scores["residual"], scores["complement"], contrast)
-        ]
+        none = torch.zeros_like(contrast)  # where nothing is removed
+        parts = scores.get("residual", none), scores.get("complement", none), contrast
+        logs = [(part + LEAST_SCORE).log() for part in parts]
         return torch.stack([*logs, scores["likelihood"] / self.g.dim], 1)
 
     def _fitted(self, part: T | None) -> T:

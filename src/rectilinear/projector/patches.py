@@ -6,14 +6,19 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import fold, pad, unfold
+from torch.nn.functional import avg_pool2d, fold, interpolate, pad, unfold
 
 from rectilinear.checks import whole
 from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.operators import Diagonal, Identity, Operator
-from rectilinear.projector.prior import ImagePrior, Posterior
+from rectilinear.projector.prior import NOISE_FLOOR, ImagePrior, Posterior
+from rectilinear.random import generator
 
 _LEAST_VARIANCE = 1e-6  # of a value, in the weights of patches
+_HOLLOW = 1 / 8  # share of seen values in the emptiest patch, below which holes are filled first
+_NEAR = 1 / 2  # share of seen values about a pixel, below which it lies in a hole
+_DRAWN = 500  # patches for the size of details
+_LESS_THAN_SEEN = 1 - 1e-6  # gain of a value that is not kept as it is
 
 
 class Overlapping:
@@ -91,7 +96,8 @@ def patch_posterior(
 
     A pixel is the mean of the posterior means of all patches that it lies in, each weighted by its
     precision. ``std`` is that of the patches, averaged in the same way, and so an upper bound: the
-    mean of several patches errs less than each. The evidence is that of independent tiles.
+    mean of several patches errs less than each. The evidence is that of independent tiles. Holes
+    wider than a patch are filled at half the size first, again and again until they are not.
 
     Args:
         prior: of patches ``(c, p, p)``.
@@ -109,17 +115,64 @@ def patch_posterior(
             "a mask, or another diagonal measurement",
             "Fit a prior to whole images, with patch=None.",
         )
-    masked = isinstance(measurement, Diagonal)
-    parts = Patches(y, side, checked_stride(stride, side, max(1, side // (2 if masked else 4))))
-    seen: Operator | None = None
-    if isinstance(measurement, Diagonal):
-        values = measurement.values.detach().to(y).reshape(-1, *y.shape[1:]).expand_as(y)
-        seen = Diagonal(parts.of(values).flatten(1), trainable=False)
+    if not isinstance(measurement, Diagonal):
+        return _averaged(prior, y, None, noise, checked_stride(stride, side, max(1, side // 4)))
+    gains = measurement.values.detach().to(y).reshape(-1, *y.shape[1:]).expand_as(y)
+    stride = checked_stride(stride, side, max(1, side // 2))
+    found = _averaged(prior, y, gains, noise, stride)
+    filled = _filled(prior, y, gains, noise, stride)
+    if filled is None:
+        return found
+    again = _averaged(prior, *filled, noise, stride)
+    return Posterior(again.mean, again.std, found.log_evidence)
+
+
+def _averaged(
+    prior: ImagePrior, y: Tensor, gains: Tensor | None, noise: float, stride: int
+) -> Posterior:
+    """The posteriors of all patches, one for each image."""
+    side = prior.shape[1]
+    parts = Patches(y, side, stride)
+    seen = None if gains is None else Diagonal(parts.of(gains).flatten(1), trainable=False)
     found = prior.posterior(parts.of(y), seen, noise)
     weights = 1 / (found.std.square() + _LEAST_VARIANCE)
     tiles = y.shape[2] * y.shape[3] / side**2
     evidence = found.log_evidence.reshape(len(y), -1).mean(1) * tiles
     return Posterior(parts.mean(found.mean, weights), parts.mean(found.std, weights), evidence)
+
+
+def _filled(
+    prior: ImagePrior, y: Tensor, gains: Tensor, noise: float, stride: int
+) -> tuple[Tensor, Tensor] | None:
+    """Data and gains with data in the holes, from the image of half the size; None if not needed.
+
+    Statistics of patches hardly depend on the scale, so the prior holds for the smaller image, too,
+    in which a hole is half as wide. Its posterior is data for the holes, with a noise of its own.
+    """
+    side, seen = prior.shape[1], (gains != 0).to(y)
+    wide = avg_pool2d(seen, side, stride).amin() < _HOLLOW
+    if not wide or min(y.shape[2:]) < 2 * side:
+        return None
+
+    def half(x: Tensor) -> Tensor:
+        return avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False)
+
+    def double(x: Tensor) -> Tensor:
+        return interpolate(x, size=y.shape[2:], mode="bilinear")
+
+    squares = half(gains.square())
+    coarse_gains = squares.sqrt() if noise else (squares > 0).to(y)
+    coarse = coarse_gains * half(gains * y) / squares.clamp(min=torch.finfo(y.dtype).tiny)
+    K = Diagonal(coarse_gains.flatten(1), trainable=False)
+    found = patch_posterior(prior, coarse, K, noise / 2, stride)
+    drawn = prior.sample(_DRAWN, generator(0))
+    detail = drawn - interpolate(half(drawn), size=drawn.shape[2:], mode="bilinear")
+    spread = (double(found.std).square() + detail.square().mean()).sqrt()
+    window = side - 1 + side % 2  # odd, so that a pixel is in the middle
+    about = avg_pool2d(seen, window, 1, window // 2, count_include_pad=False)
+    hole = (seen == 0) & (about < _NEAR)
+    gain = (max(noise, NOISE_FLOOR) / spread).clamp(max=_LESS_THAN_SEEN)
+    return torch.where(hole, gain * double(found.mean), y), torch.where(hole, gain, gains)
 
 
 def check_image(x: Tensor, side: int) -> None:

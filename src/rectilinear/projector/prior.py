@@ -128,7 +128,7 @@ class ImagePrior(Configured):
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """``count`` images of the range, ``(count, *shape)``, without the residual."""
         z = torch.randn(whole(count, "count"), self.rank, generator=generator, dtype=torch.float64)
-        c = self.mixture.inverse(z.to(self.axes.device)).to(self.axes)
+        c = self.mixture.inverse(z.to(self.axes))
         return (c @ self.axes.T).reshape(count, *self.shape) + self.centre
 
     def log_prob(self, x: Tensor) -> Tensor:

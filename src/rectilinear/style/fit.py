@@ -172,8 +172,8 @@ def fit_style(
 def fit_way_back(model: StyleTransfer, name: str, photos: Sequence[Tensor]) -> PlaceOperator:
     """The operator back from a style for images of 8 bits: ``g(q(f_k(x)))`` to ``g(x)``.
 
-    The affine map of least squares over at most 16 of the photos, ``q`` the rounding to 256 levels
-    in [0, 1]. It takes the place of the inverse for whatever has been in a file.
+    The affine map of least squares over the middle of at most 16 of the photos, ``q`` the rounding
+    to 256 levels in [0, 1]. It takes the place of the inverse for whatever has been in a file.
 
     Args:
         model: the styles.
@@ -196,7 +196,7 @@ def fit_way_back(model: StyleTransfer, name: str, photos: Sequence[Tensor]) -> P
     _check_pairs(photos, photos)
     H, g, fit = model.matrix(name), model.g, LeastSquares(DAMPING["back"])
     for photo in _some(photos):
-        z = _latents(model, photo)
+        z = _latents(model, _middle(photo))
         fit.add(g(as_eight_bit(g.inverse(apply_places(H, z)))), z)
     return PlaceOperator(fit.rows(), trainable=False)
 
