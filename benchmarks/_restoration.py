@@ -50,48 +50,103 @@ PHOTO_CASES = {
     "occlusion": (0.125, 0.25),
 }
 RIDGE_ROWS, RIDGE = 40_000, 30.0
-OURS, F, PCA = "prior", "projector f(y)", "PCA"
+OURS, F, PCA, SEEN = "prior", "projector f(y)", "PCA", "as seen"
+
+
+Table = dict[tuple[str, ...], dict[str, float]]
+"""A row of numbers by column, for each row by what is written before it."""
 
 
 def tables(args: argparse.Namespace) -> str:
-    """All tables of one data set, as Markdown."""
-    seed_all(args.seed)
+    """All tables of one data set, as Markdown: means over the seeds."""
+    found: list[dict[str, Table]] = []
+    texts = []
+    for seed in range(args.seed, args.seed + args.seeds):
+        tables_of_seed, text = one_seed(args, seed)
+        found.append(tables_of_seed)
+        texts.append(text)
+    options = f"--n {args.n} --components {args.components} --seeds {args.seeds}"
+    lines = [
+        f"## Restoration: {args.data}, {args.n} held-out images, {args.seeds} seeds\n",
+        (
+            f"`python benchmarks/projector.py --restore --data {args.data} {options}"
+            f"{' --few' * args.few}`; torch {torch.__version__}, one thread. All numbers are means "
+            "over the seeds, which draw images, corruptions and networks. "
+            f"{' '.join(texts)}\n"
+        ),
+    ]
+    for title in found[0]:
+        lines += written(title, [tables_of_seed[title] for tables_of_seed in found])
+    return "\n".join(lines) + "\n"
+
+
+def one_seed(args: argparse.Namespace, seed: int) -> tuple[dict[str, Table], str]:
+    """All tables of one seed, by their titles, and what was trained."""
+    seed_all(seed)
     photos = args.data == "photos"
     size = 64 if photos else None
     train, test = (
         datasets.load(args.data, split, args.data_dir, size).images.mean(1, keepdim=True)
         for split in ("train", "test")
     )
-    draw = generator(args.seed)
+    draw = generator(seed)
     test = test[torch.randperm(len(test), generator=draw)[: args.n]]
-    kinds = KINDS[:3] if photos else KINDS
+    kinds, cases = (KINDS[:3], PHOTO_CASES) if photos else (KINDS, CASES)
     start = time.process_time()
-    prior = fit_prior(
-        train, patch=8 if photos else None, components=args.components, seed=args.seed
-    )
+    prior = fit_prior(train, patch=8 if photos else None, components=args.components, seed=seed)
     fitted = time.process_time() - start
-    blind = fit_blind(prior, train[:: max(1, len(train) // 400)], kinds, seed=args.seed)
+    blind = fit_blind(prior, train[:: max(1, len(train) // 400)], kinds, seed=seed)
     seconds = time.process_time() - start
-    print(f"prior {fitted:.0f} s, blind {seconds - fitted:.0f} s", flush=True)
+    print(f"seed {seed}: prior {fitted:.0f} s, blind {seconds - fitted:.0f} s", flush=True)
     few = photos or args.few
     peers, steps = trained(train, kinds, seconds, few=few)
-    maps = {OURS: blind, **peers}
-    lines = [
-        f"## Restoration: {args.data}, {len(test)} held-out images, one seed ({args.seed})\n",
-        (
-            f"`python benchmarks/projector.py --restore --data {args.data} --n {args.n} "
-            f"--components {args.components}{' --few' * args.few}`; torch {torch.__version__}, one thread. The prior "
-            f"(rank {prior.rank}, {prior.mixture.components} components) took {fitted:.0f} processor "
-            f"seconds to fit, its blind restorer {seconds - fitted:.0f}; each trained peer had "
-            f"{seconds:.0f}: {', '.join(f'{name} {n:,} steps' for name, n in steps.items())}.\n"
+    found = {
+        "Blind: nothing is known of the corruption, PSNR in dB": blind_table(
+            {OURS: blind, **peers}, test, cases, seed
         ),
-        *blind_table(maps, test, PHOTO_CASES if photos else CASES),
-        *known_table(prior, test, PHOTO_CASES if photos else CASES),
-    ]
+        **known_tables(prior, test, cases, seed),
+    }
     if not few:
-        lines += drift(peers, test)
-        lines += anomalies(prior, peers, train, test)
-    return "\n".join(lines) + "\n"
+        found["A hundred rounds of projecting and rounding to 8 bits"] = drift(peers, test)
+        found["Anomalous images, AUROC against held-out images"] = anomalies(
+            prior, peers, train, test
+        )
+    return found, (
+        f"Seed {seed}: the prior (rank {prior.rank}, {prior.mixture.components} components) took "
+        f"{fitted:.0f} processor seconds to fit, its blind restorer {seconds - fitted:.0f}; each "
+        f"trained peer had {seconds:.0f} ({', '.join(f'{k} {n:,} steps' for k, n in steps.items())})."
+    )
+
+
+HEADS = {"A hundred": "Root mean square change from the first result, in steps of 8 bits.\n"}
+
+
+def written(title: str, of_seeds: list[Table]) -> list[str]:
+    """A table of means over seeds, the best of each row of PSNR in bold."""
+    psnr = "PSNR" in title
+    first = next(iter(of_seeds[0].items()))
+    before = ("corruption", "severity") if psnr else ("",)
+    names = [*before, *first[1]]
+    lines = [f"### {title}\n", *(text for start, text in HEADS.items() if title.startswith(start))]
+    lines += [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
+    for key in of_seeds[0]:
+        means = {
+            name: sum(part[key][name] for part in of_seeds) / len(of_seeds)
+            for name in of_seeds[0][key]
+        }
+        best = max(v for name, v in means.items() if name != SEEN)
+        cells = [
+            ""
+            if value == float("inf")
+            else f"**{value:.2f}**"
+            if psnr and value == best
+            else f"{value:.2f}"
+            if psnr or "AUROC" not in title
+            else f"{value:.3f}"
+            for value in means.values()
+        ]
+        lines.append(f"| {' | '.join([*key, *cells])} |")
+    return [*lines, ""]
 
 
 def trained(
@@ -154,49 +209,44 @@ def ridge(train: Tensor, corruption: RandomCorruption, patch: int | None) -> Map
 
 @torch.no_grad()
 def blind_table(
-    maps: dict[str, Map], test: Tensor, cases: dict[str, tuple[float, ...]]
-) -> list[str]:
+    maps: dict[str, Map], test: Tensor, cases: dict[str, tuple[float, ...]], seed: int
+) -> Table:
     """PSNR without knowing the corruption."""
-    lines = [
-        "### Blind: nothing is known of the corruption, PSNR in dB\n",
-        f"| corruption | severity | as seen | {' | '.join(maps)} |",
-        "|---|---|---|" + "---|" * len(maps),
-    ]
+    found: Table = {}
     for kind, severities in {"none": (0.0,), **cases}.items():
         for severity in severities:
-            y = test if kind == "none" else corrupt(test, kind, severity, generator(0)).images
-            found = {name: restoration_psnr(f(y), test) for name, f in maps.items()}
-            lines.append(row(kind, severity, restoration_psnr(y, test), found))
-            print(lines[-1], flush=True)
-    return [*lines, ""]
+            y = test if kind == "none" else corrupt(test, kind, severity, generator(seed)).images
+            row = {SEEN: restoration_psnr(y, test)}
+            row |= {name: restoration_psnr(f(y), test) for name, f in maps.items()}
+            found[kind, f"{severity:.3g}"] = row
+            print(kind, severity, row, flush=True)
+    return found
 
 
-def known_table(prior: ImagePrior, test: Tensor, cases: dict[str, tuple[float, ...]]) -> list[str]:
+def known_tables(
+    prior: ImagePrior, test: Tensor, cases: dict[str, tuple[float, ...]], seed: int
+) -> dict[str, Table]:
     """PSNR where the noise level or the mask is known, beside methods that need no training."""
-    lines: list[str] = []
+    found: dict[str, Table] = {}
     for kind in [kind for kind in cases if kind != "blur"]:
-        methods = classical(kind, test.shape[-1])
-        lines += [
-            f"### With {'a known sigma' if kind == 'noise' else 'a known mask'}: {kind}, PSNR in dB\n",
-            f"| corruption | severity | as seen | {' | '.join([OURS, *methods])} |",
-            "|---|---|---|" + "---|" * (1 + len(methods)),
-        ]
+        known = "sigma" if kind == "noise" else "mask"
+        table = found.setdefault(f"With a known {known}: {kind}, PSNR in dB", {})
         for severity in cases[kind]:
-            y, K = corrupt(test, kind, severity, generator(0))
+            y, K = corrupt(test, kind, severity, generator(seed))
             noise = severity if kind == "noise" else 0.0
-            found = {OURS: restoration_psnr(restore(prior, y, K, noise=noise), test)}
-            for name, method in methods.items():
-                seen = None if K is None else K(torch.ones_like(y).flatten(1)).reshape(y.shape)
+            row = {SEEN: restoration_psnr(y, test)}
+            row[OURS] = restoration_psnr(restore(prior, y, K, noise=noise), test)
+            seen = None if K is None else K(torch.ones_like(y).flatten(1)).reshape(y.shape)
+            for name, method in classical(kind, test.shape[-1]).items():
                 images = [
                     method(y[i, 0].double().numpy(), severity if seen is None else seen[i, 0] == 0)
                     for i in range(len(y))
                 ]
                 stacked = torch.stack([torch.as_tensor(z.copy()) for z in images])[:, None]
-                found[name] = restoration_psnr(stacked.to(test), test)
-            lines.append(row(kind, severity, restoration_psnr(y, test), found))
-            print(lines[-1], flush=True)
-        lines.append("")
-    return lines
+                row[name] = restoration_psnr(stacked.to(test), test)
+            table[kind, f"{severity:.3g}"] = row
+            print(kind, severity, row, flush=True)
+    return found
 
 
 def classical(kind: str, side: int) -> dict[str, Callable[..., object]]:
@@ -222,34 +272,18 @@ def classical(kind: str, side: int) -> dict[str, Callable[..., object]]:
     return found
 
 
-def row(kind: str, severity: float, seen: float, found: dict[str, float]) -> str:
-    """A row of a table, the best in bold."""
-    best = max(found.values())
-    cells = [f"**{v:.2f}**" if v == best else f"{v:.2f}" for v in found.values()]
-    before = "" if seen == float("inf") else f"{seen:.2f}"
-    return f"| {kind} | {severity:.3g} | {before} | {' | '.join(cells)} |"
-
-
 @torch.no_grad()
-def drift(peers: dict[str, Map], test: Tensor) -> list[str]:
+def drift(peers: dict[str, Map], test: Tensor) -> Table:
     """Changes by a hundred rounds of projecting and rounding to 8 bits."""
-    maps = {name: peers[name] for name in (F, PCA, "autoencoder")}
-    rounds = (2, 5, 20, 100)
-    lines = [
-        "### A hundred rounds of projecting and rounding to 8 bits\n",
-        "Root mean square change from the first result, in steps of 8 bits.\n",
-        f"| map | {' | '.join(f'round {k}' for k in rounds)} |",
-        "|---|" + "---|" * len(rounds),
-    ]
-    for name, f in maps.items():
-        x = first = rounded(f(test))
-        cells = []
+    found: Table = {}
+    for name in (F, PCA, "autoencoder"):
+        x = first = rounded(peers[name](test))
+        row = found.setdefault((name,), {})
         for k in range(2, 101):
-            x = rounded(f(x))
-            if k in rounds:
-                cells.append(f"{255 * float((x - first).square().mean().sqrt()):.2f}")
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return [*lines, ""]
+            x = rounded(peers[name](x))
+            if k in (2, 5, 20, 100):
+                row[f"round {k}"] = 255 * float((x - first).square().mean().sqrt())
+    return found
 
 
 def rounded(x: Tensor) -> Tensor:
@@ -263,7 +297,7 @@ def anomalies(
     peers: dict[str, Map],
     train: Tensor,
     test: Tensor,
-) -> list[str]:
+) -> Table:
     """Area under the curve for scores of the prior's projector and of simple peers."""
     few = train[:4000]
     side = test.shape[-1]
@@ -296,16 +330,12 @@ def anomalies(
     scores["isolation forest"] = lambda x: torch.as_tensor(
         -forest.score_samples(x.flatten(1).double().numpy())
     )
-    lines = [
-        "### Anomalous images, AUROC against held-out images\n",
-        f"| score | {' | '.join(odd)} |",
-        "|---|" + "---|" * len(odd),
-    ]
+    found: Table = {}
     for name, score in scores.items():
-        normal = score(test)
-        areas = [metrics.roc(finite(normal), finite(score(x))).area for x in odd.values()]
-        lines.append(f"| {name} | {' | '.join(f'{a:.3f}' for a in areas)} |")
-    return [*lines, ""]
+        normal = finite(score(test))
+        areas = {kind: metrics.roc(normal, finite(score(x))).area for kind, x in odd.items()}
+        found[(name,)] = areas
+    return found
 
 
 def finite(scores: Tensor) -> Tensor:

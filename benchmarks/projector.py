@@ -6,7 +6,7 @@ has the same processor seconds.
 
     python benchmarks/projector.py           # digits, 40 seconds each: six minutes
     python benchmarks/projector.py --data mnist --rank 32 --seconds 120 --data-dir DATA
-    python benchmarks/projector.py --restore --data mnist --n 60    # beside ridge, U-Net, BM3D ...
+    python benchmarks/projector.py --restore --seeds 3           # beside ridge, U-Net, BM3D ...
     python benchmarks/projector.py --ways    # variants of the training of the projector, on digits
 
 Trained models lie in ``--out``; the same command resumes and rewrites the table.
@@ -409,6 +409,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=40.0)
     parser.add_argument("--n", type=int, default=1000, help="images to measure on")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=1, help="with --restore: means over so many")
     parser.add_argument("--peers", default=f"{AUTO},{LEARNED}", help="besides PCA")
     parser.add_argument("--ways", action="store_true")
     parser.add_argument("--restore", action="store_true", help="beside what a user would pick")

@@ -4,7 +4,7 @@
     python benchmarks/style.py --photos PHOTOS --features mobilenet_v2-b0353104.pth --seconds 540
 
 Trains four painted styles (the extra ``style`` is the teacher), and a feed-forward network with
-FiLM on the same paintings, loss and processor seconds; resumes. ``--also NAME=FOLDER`` measures
+FiLM on the same paintings, loss and processor seconds; a training that is stopped resumes. ``--also NAME=FOLDER`` measures
 images that something else has painted, ``FOLDER/STYLE/PHOTO.png``. ``--package`` trains the looks,
 too, rounds all to half precision, and writes the styles that come with the package. Without
 ``--photos`` the two photographs of scikit-learn are used, one part to train and one held out.
@@ -116,7 +116,8 @@ def feed_forward(
     seed_all(0)
     model = FeedForward(lessons.styles)
     objective = FeedForwardObjective(model, lessons, features)
-    training.train(objective, lessons.rows(), config(seconds), out, progress=False)
+    result = training.train(objective, lessons.rows(), config(seconds), out, progress=False)
+    print(f"{out.name}: {result.step} steps in {result.seconds:.0f} s", flush=True)
     return model.eval()
 
 
@@ -281,7 +282,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=540.0)
     parser.add_argument("--looks-seconds", type=float, default=200.0)
     parser.add_argument("--also", action="append", default=[], metavar="NAME=FOLDER")
-    parser.add_argument("--no-peer", action="store_true")
+    parser.add_argument(
+        "--only", choices=("ours", "peer"), help="train this one and measure nothing"
+    )
     parser.add_argument("--package", action="store_true")
     parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks-style"))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "style.md")
@@ -294,7 +297,13 @@ def main() -> None:
         if args.features is None
         else (mobilenet(args.features), mobilenet(args.features, MEASURED_BY))
     )
-    model = trained(train, taught, args.seconds, args.runs / f"painted-{args.seconds:g}")
+    ours, theirs = (args.runs / f"{name}-{args.seconds:g}" for name in ("painted", "peer"))
+    if args.only == "peer":
+        feed_forward(train, taught, args.seconds, theirs)
+        return
+    model = trained(train, taught, args.seconds, ours)
+    if args.only:
+        return
     if args.package:
         package(model, list(train.photos), args.looks_seconds, args.runs)
     model = with_ways_back(real_powers(model), train.photos)
@@ -304,10 +313,9 @@ def main() -> None:
     ]
     for name, _, folder in (words.partition("=") for words in args.also):
         lines.append(row(name, from_files(Path(folder), test), test, judge))
-    if not args.no_peer:
-        peer = feed_forward(train, taught, args.seconds, args.runs / f"peer-{args.seconds:g}")
-        size = sum(p.numel() for p in peer.parameters())
-        lines.append(row(f"feed-forward, FiLM, {size:,} parameters", peer.paint, test, judge))
+    peer = feed_forward(train, taught, args.seconds, theirs)
+    size = sum(p.numel() for p in peer.parameters())
+    lines.append(row(f"feed-forward, FiLM, {size:,} parameters", peer.paint, test, judge))
     size = sum(p.numel() for p in model.parameters() if p.ndim)
     lines.append(row("one invertible network, four operators", model, test, judge))
     text = f"""# Painted styles on whole held-out photos

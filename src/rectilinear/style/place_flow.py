@@ -44,7 +44,9 @@ class DilatedConvNet(Configured):
         self.leave = zero(nn.Conv2d(width, out_channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.enter(x.contiguous(memory_format=torch.channels_last))  # faster on processors
+        if x.dtype == torch.float32:  # the layout in which convolutions of a processor are faster
+            x = x.contiguous(memory_format=torch.channels_last)
+        h = self.enter(x)
         for layer in self.middle:
             h = h + layer(functional.gelu(h))
         return self.leave(functional.gelu(h))
