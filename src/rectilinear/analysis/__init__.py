@@ -1,4 +1,4 @@
-"""How linear a network is: the audit, its measures and its verdict."""
+"""The audit of a network's linearity: measures and verdict."""
 
 from rectilinear.analysis.audit import audit
 from rectilinear.analysis.loss_floor import LossFloor, loss_floor

@@ -44,18 +44,18 @@ def audit(
     seed: int = 0,
     progress: bool = True,
 ) -> Audit:
-    """How linear a network is, on the data and by construction, and why.
+    """The audit of a network: how linear it is, on the data and by construction, and the causes.
 
-    The measurements: homogeneity; the odd and even energy; how linear the odd part is; what no
-    affine map can explain, by outputs halfway between data; the best affine map on the data and
-    what it loses at the task; for two layers the exact linear part,
-    Gaussian energies and a certificate of the distance from linear; the symmetry of the data; the
-    lower bound of the loss on the data; the weights; the learning curve from these weights; for
-    each block how well an affine map replaces it; the Jacobians. Each is marked exact, certified or
-    estimated with an interval, or does not apply for a reason that it gives.
+    The measures: homogeneity; odd and even energy; linearity of the odd part; the share that no
+    affine map can explain, from outputs halfway between data; the best affine map on the data and
+    its loss at the task; for two layers the exact linear part, Gaussian energies and a certified
+    distance from linear; the symmetry of the data; the lower bound of the loss; the weights; the
+    learning curve from these weights; for each block the affine map in its place; the Jacobians.
+    Each is marked exact, certified, estimated (with an interval), or not applicable with the
+    reason.
 
     The model is used in evaluation mode and not changed. Data in batches are read several times and
-    never held together where they are more than fits.
+    never held in memory as a whole if they do not fit.
 
     Args:
         model: any module that maps rows to rows.
@@ -136,7 +136,7 @@ def audit(
 
 
 class _Judge(NamedTuple):
-    """What is measured, and how it is judged."""
+    """The settings of the measures and of the verdict."""
 
     asked: set[str]
     brief: bool
@@ -183,7 +183,7 @@ def _audit_tokens(
 
 
 def _is_of_tokens(x: Any, tokenizer: Tokenizer | None) -> bool:
-    """Whether the data are ids, texts, padded, or of several tensors; of no data False."""
+    """True if the data are token ids, texts, padded, or of several tensors."""
     if tokenizer is not None:
         return True
     if isinstance(x, Tensor):

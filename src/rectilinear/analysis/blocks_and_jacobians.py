@@ -1,4 +1,4 @@
-"""Linearity in parts: affine maps in place of single blocks, and Jacobians at different points."""
+"""Linearity in parts: affine maps in place of single blocks, and Jacobians at several points."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ SPECTRUM_POINTS, SPECTRUM_VALUES = (
 
 
 def block_replacement(subject: Subject) -> Measure:
-    """The smallest held-out R^2 of an affine stand-in, over the blocks; in the details each block.
+    """The smallest held-out R² of an affine map in place of a block; details for every block.
 
-    Fitted on one half of the sample and judged on the other: how much of the block's output it
-    explains, how much of the network's output then stays, and what that does to the loss.
+    Fitted on one half of the sample, tested on the other: the share of the block's output that the
+    map explains, the share of the network's output that remains, and the effect on the loss.
     """
     network, name, names = subject.network, "blocks", subject.settings.blocks
     model = network.model
@@ -115,10 +115,10 @@ def block_replacement(subject: Subject) -> Measure:
 def _judge(
     network: Network, module: nn.Module, stand_in: nn.Module, shapes: Shapes, x: Tensor
 ) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
-    """Of held-out rows, what the stand-in leaves, and the output of the network with it in place.
+    """The residuals of the affine map on held-out rows, and the output with it in place.
 
-    What it leaves: squared errors and squared deviations from the mean, ``(b,)`` each, and the
-    share of the variance of each number of the block's output, or of each channel.
+    Residuals are squared errors and squared deviations from the mean, ``(b,)`` each, and the share
+    of variance of each entry, or channel, of the block's output.
     """
     made, outs, after = [], [], []
     for batch in parts(x, BATCH):
@@ -135,11 +135,10 @@ def _judge(
 
 
 def jacobian_likeness(subject: Subject) -> Measure:
-    """How alike the Jacobians at different points are: one for an affine map.
+    """The similarity of Jacobians at several points, ``|<J>|^2 / <|J|^2>``, unbiased.
 
-    ``|<J>|^2 / <|J|^2>``, without bias.
-
-    In the details: singular values at some points, and the error of ``f(x) = A_x x``.
+    One for an affine map. In the details: singular values at some points, and the error of ``f(x) =
+    A_x x``.
     """
     network = subject.network
     large = network.in_dim > LARGE

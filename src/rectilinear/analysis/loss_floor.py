@@ -1,8 +1,8 @@
 """The lower bound of the loss of networks without biases, of any width, on given data.
 
-Two facts give floors. A network without biases is positively homogeneous: along one ray it is one
+Two facts give bounds. A network without biases is positively homogeneous: along one ray it is one
 number times the radius. And the odd part of a two-layer one is linear: its values at ``u`` and
-``-u`` differ by ``2 m . u``. A wide one is free in everything else, so both floors are infima.
+``-u`` differ by ``2 m . u``. A wide network is free in everything else, so both bounds are infima.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ HALVINGS = 200  # of the bracket of a ray's minimum: to the last bit
 
 @dataclass(frozen=True)
 class LossFloor:
-    """A floor, and what in the data makes it.
+    """A lower bound of the loss, and the data that cause it.
 
     Attributes:
         value: no network of the kind has a smaller mean loss.
@@ -285,7 +285,7 @@ class _Coupled:
         self.shape = (len(self.line), self.u.shape[1] + self.free * len(self.u))
 
     def _closed(self) -> bool:
-        """Whether the rows of each line come in mirrored pairs.
+        """True if the rows of each line come in mirrored pairs.
 
         Signed radii of ``odd`` occur once on each side.
         """
@@ -360,7 +360,7 @@ class _Coupled:
         return 0.0
 
     def hinge(self) -> tuple[float, float]:
-        """A linear programme; its value is the floor."""
+        """The bound for the hinge loss: the value of a linear programme."""
         n, m = self.shape[0], self.u.shape[1]
         a = sparse.csr_matrix(self.odd[:, None] * self.u[self.line])
         if self.free:

@@ -76,7 +76,7 @@ class Measure:
 
     @property
     def applies(self) -> bool:
-        """Whether there is a number."""
+        """True if the measure has a value."""
         return self.value is not None
 
     def __str__(self) -> str:
@@ -195,7 +195,7 @@ class Subject:
         )
 
     def once(self, find: Callable[[Subject], T]) -> T:
-        """What ``find`` returns for this subject, computed at the first call."""
+        """The result of ``find`` for this subject, computed at the first call."""
         if find not in self._found:
             self._found[find] = find(self)
         return cast("T", self._found[find])
@@ -224,9 +224,9 @@ class Subject:
 
     @property
     def has_linear_odd_part(self) -> bool:
-        """Whether the odd part is linear by construction.
+        """True if the odd part is linear by construction.
 
-        Two layers, no bias, an activation whose odd part is linear.
+        That is: two layers, no bias, and an activation whose odd part is linear.
         """
         return (
             isinstance(self.two_layer, TwoLayer)
@@ -236,10 +236,7 @@ class Subject:
 
     @property
     def units(self) -> Tensor:
-        """The sizes of the inputs on the sample, ``(D,)``.
-
-        Of those that are always zero, that of the largest.
-        """
+        """The root mean square of each input on the sample, ``(D,)``."""
         sizes = self.network.rows(self.data.sample).flatten(1).double().abs().amax(0)
         largest = sizes.max()
         return torch.where(sizes > 0, sizes, largest if largest > 0 else torch.ones_like(largest))
@@ -251,7 +248,7 @@ class Subject:
         )
 
     def distinct_points(self, most: int = 32) -> int:
-        """How many points of the sample are further apart than rounding, counted up to ``most``."""
+        """The number of points of the sample that differ by more than rounding, up to ``most``."""
         seen = sketch(_unit_columns(self.columns(SKETCHED_ROWS).flatten(1)))
         near = MERGED_SPREAD * float(seen.abs().max())
         for count in range(1, most + 1):
@@ -269,9 +266,7 @@ class Subject:
 def ratio(
     numerator: Tensor, denominator: Tensor, seed: int
 ) -> tuple[float, tuple[float, float] | None]:
-    """``sum a_i / sum b_i`` over rows, and its bootstrap interval of 95 %.
-
-    0 where both sums vanish.
+    """``sum a_i / sum b_i`` over rows with its 95 % bootstrap interval; 0 if both sums vanish.
 
     Args:
         numerator: ``(n,)``.
@@ -300,12 +295,10 @@ def ratio(
 def ratios(
     numerator: Tensor, denominator: Tensor, seed: int
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """``sum_i a_ij / sum_i b_ij`` ``(k,)``, and intervals that hold for all of them at once.
+    """``sum_i a_ij / sum_i b_ij`` ``(k,)`` with simultaneous 95 % bootstrap intervals.
 
-    In 95 % of cases.
-
-    Those of the bootstrap, as many times wider as normal quantiles are for ``k`` intervals
-    (Bonferroni); 0 where both sums vanish.
+    The intervals are widened by the ratio of normal quantiles for ``k`` intervals (Bonferroni); 0
+    if both sums vanish.
 
     Args:
         numerator: ``(n, k)``.

@@ -82,7 +82,7 @@ def _document(found: Audit, profile: LayerProfile | None, smaller: Smaller | Non
 
 
 def audit_sections(found: Audit) -> list[Section]:
-    """What can be drawn, each where it was measured."""
+    """The sections with figures, one for each measure that has one."""
     drawn = (energies(found), spectra(found), block_chart(found), learning_curve(found))
     return [section for section in drawn if section is not None]
 
@@ -241,7 +241,7 @@ def spectra(found: Audit) -> Section | None:
 
 
 def block_chart(found: Audit) -> Section | None:
-    """How well an affine map replaces each block."""
+    """A chart of the R² of an affine map in place of each block."""
     measure = found.measures["blocks"]
     if measure.value is None:
         return None

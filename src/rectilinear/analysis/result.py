@@ -1,4 +1,4 @@
-"""What an audit found: its measurements and its verdict, as text, JSON and tables."""
+"""The result of an audit: its measures and its verdict, as text, JSON and tables."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Audit:
-    """What an audit found: ``measures`` by name, and the ``verdict``; ``print`` shows a table.
+    """The result of an audit: ``measures`` by name and the ``verdict``; ``print`` shows a table.
 
     Attributes:
         model: the class of the model.
@@ -92,7 +92,7 @@ class Audit:
         )
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
+        """The table, as HTML for a notebook."""
         return f"<pre>{escape(str(self))}</pre>"
 
     def to_json(self, path: Path | str | None = None) -> dict[str, Any]:

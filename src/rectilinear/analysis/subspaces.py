@@ -1,9 +1,9 @@
-"""Linearity in random subspaces through the data: a held-out test where points are few.
+"""Linearity in random subspaces through the data: a held-out test for few data points.
 
-With no more points than dimensions some affine map meets all of them, and data alone cannot tell.
-In the space that a few of them span there can be as many points as one likes: ``x_0 + sum_k z_k
-(x_k - x_0)`` with random ``z``, as far from ``x_0`` as data are from their mean. An affine network
-is affine there, too; and one that is not, in the space of random points of the data, is not affine.
+With no more points than dimensions some affine map fits them all. In the space that a few of them
+span there can be any number of points, ``x_0 + sum_k z_k (x_k - x_0)`` with random ``z``, as far
+from ``x_0`` as data are from their mean. An affine network is affine there too; one that is not
+affine in the space of random data points is not affine.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def subspaces(subject: Subject) -> Measure:
 
 
 def token_subspaces(subject: TokenSubject) -> Measure:
-    """The same for the vectors of whole samples, whose other arguments, such as the mask, stay."""
+    """The share for the vectors of whole samples; other arguments, such as the mask, are fixed."""
     for p in subject.passes(held_out=False):
         spaces = min(SPACES, len(p.batch))
         k = min(DIMENSIONS, len(p.batch) - 1)
@@ -134,10 +134,10 @@ def share(z: Tensor, outs: Tensor, rounding: Resolution, seed: int) -> Measure:
 
 
 def _squares(z: Tensor, out: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What maps and means leave in one space, ``(n, O)`` each.
+    """The squared residuals of maps and of means in one space, ``(n, O)`` each.
 
-    A map and the mean of the fitted points leave squares of the judged ones; those of all points
-    leave squares of their own, and no affine map less.
+    A map and the mean of the fitted points have squared residuals on the test points; the best map
+    of all points has a smaller sum than any affine map.
     """
     flat = out.flatten(1)
     design = torch.cat([torch.ones(len(z), 1, dtype=z.dtype), z], 1)

@@ -60,16 +60,16 @@ def affine_r2(subject: Subject) -> Measure:
 
 
 def affine_score(subject: Subject) -> Measure:
-    """What the network loses at its task when the best affine map takes its place."""
+    """The loss at the task when the best affine map replaces the network."""
     return subject.once(surrogate).task
 
 
 def surrogate(subject: Subject) -> Surrogate:
-    """The best affine maps of the network and its odd part, fitted in one pass, judged in a second.
+    """The best affine maps of the network and its odd part, fitted in one pass, tested in a second.
 
-    The value is held out: every row is predicted by a map that was fitted without it and without
-    the rows equal to it. The interval goes from there, down by the bootstrap, to what the map
-    explains of its own rows, up by the bootstrap: the best map lies between.
+    The value is held out: every row is predicted by a map fitted without it and its duplicates. The
+    interval reaches from the bootstrap's lower end of that value to the upper end of the share that
+    the map explains on its own rows: the best map lies between.
     """
     outputs = subject.network.out_dim
     in_span = is_in_span(subject)
@@ -122,15 +122,13 @@ def surrogate(subject: Subject) -> Surrogate:
 
 
 def is_in_span(subject: Subject) -> bool:
-    """Whether rows of a sample stand for a space of more dimensions than can be written out."""
+    """True if rows of a sample stand for a space of more dimensions than can be written out."""
     inputs = subject.network.in_dim
     return inputs > MAX_DIMENSIONS or subject.data.n <= inputs > SPAN_ROWS
 
 
 class Repeats:
-    """Which rows are the same.
-
-    Held-out rows are left out with all their repetitions, and resampled with them.
+    """Groups of equal rows, which are held out and resampled together.
 
     Attributes:
         rows: how many rows there are.
@@ -147,7 +145,7 @@ class Repeats:
 
     @property
     def any(self) -> bool:
-        """Whether a row occurs more than once."""
+        """True if a row occurs more than once."""
         return self.distinct < self.rows
 
     def of(self, keys: Tensor) -> tuple[Tensor, Tensor]:
@@ -314,9 +312,9 @@ class _Judged:
 
 
 def _odd(judged: _Judged, subject: Subject, each: bool) -> Measure:
-    """How linear the odd part is; one by construction for two layers without bias.
+    """The linearity of the odd part; one by construction for two layers without bias.
 
-    There the measurement is a test.
+    There the measure is a test.
     """
     if subject.unmirrored:
         return Measure.missing("odd_linearity", subject.unmirrored)
@@ -360,7 +358,7 @@ def _scores(subject: Subject, p: Pass, r: Residuals) -> Tensor:
 
 
 def _task(subject: Subject, scores: list[tuple[Tensor, Tensor]], ridge: int) -> Measure:
-    """What the affine copy loses at the task: accuracy where there are classes, else the loss."""
+    """The loss at the task with the affine map: of accuracy for classes, else in the loss."""
     if not scores:
         return _no_task(subject)
     both = torch.cat([score for score, _ in scores], -1)[:, [0, 1 + ridge]]

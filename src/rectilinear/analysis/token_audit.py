@@ -54,10 +54,10 @@ def measured_tokens(
 def verdict_of_tokens(
     subject: TokenSubject, found: dict[str, Measure], threshold: float, each: bool
 ) -> Verdict:
-    """Judge: by the map of single tokens, which can only prove linear, and halfway between samples.
+    """The verdict: linear by the map of single tokens, not linear by the segment test.
 
-    A network that mixes tokens may be affine where no map of single tokens explains it: that it is
-    not linear is proved by the segment test alone.
+    A network that mixes tokens may be affine although no map of single tokens explains it: only the
+    segment test proves that it is not linear.
     """
     fit = found["affine_r2"]
     label: Label = "undecided"

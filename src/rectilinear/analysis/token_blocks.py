@@ -110,7 +110,7 @@ def _fitted(
 
 
 def _unfit(calls: list[Call], batch: Batch) -> str:
-    """Why no map of vectors can stand in for a block, or nothing."""
+    """The reason why no map of vectors can replace a block; None if one can."""
     if not calls:
         return "not called with a floating-point tensor, such as embeddings, which take ids"
     if len(calls) > 1:
@@ -126,7 +126,7 @@ def _unfit(calls: list[Call], batch: Batch) -> str:
 def _judged(
     subject: TokenSubject, name: str, module: nn.Module, block: _Block
 ) -> tuple[dict[str, Any], tuple[float, float] | None]:
-    """What the map explains on held-out samples, and what is left of the output."""
+    """The shares on held-out samples: explained by the map, and of the output that remains."""
     fit = block.moments.fit()
     stand_in = _stand_in(fit, block.layout)
     left, total, found, wanted, outs, after, without = [], [], [], [], [], [], []

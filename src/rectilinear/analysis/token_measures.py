@@ -157,12 +157,12 @@ def fitted(subject: TokenSubject) -> tuple[Fit, int] | None:
 
 
 def predicted(fit: Fit, rows: Tensor, ridge: int) -> Tensor:
-    """What the map with this ridge makes of vectors."""
+    """The predictions for vectors of the map with this ridge."""
     return (rows.double() - fit.mean_x) @ fit.damped(RIDGES[ridge]).mT + fit.mean_t
 
 
 def affine_score(subject: TokenSubject) -> Measure:
-    """What the network loses at its task when the best affine map of the mean vector takes over."""
+    """The loss at the task when the best affine map of the mean vector replaces the network."""
     name = "affine_score"
     if subject.task is None:
         return Measure.missing(name, "no labels were given")

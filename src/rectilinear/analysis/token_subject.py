@@ -173,7 +173,7 @@ class TokenSubject:
         return (rows if self.head is None else rows.double() @ self.head), found.samples
 
     def rows(self, h: Tensor, batch: Batch) -> Tensor:
-        """What a map of single vectors acts on: those of tokens, or their mean over a sample."""
+        """The vectors that a map acts on: those of tokens, or their mean over a sample."""
         found = vectors(h, batch.mask)
         if self.by_token:
             return found.rows
@@ -209,7 +209,7 @@ class TokenSubject:
 
 
 def _start(model: nn.Module, batch: Batch, output: Output) -> Place:
-    """Where the map starts: the input if it is vectors, else the embeddings' output."""
+    """The place where the audited map starts: the input if it is vectors, else the embeddings."""
     if batch.main.is_floating_point():
         return find(model, "@input")
     try:

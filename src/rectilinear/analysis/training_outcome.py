@@ -28,11 +28,9 @@ KEPT_VALUES = 64  # singular values of a matrix that are reported
 
 
 def floor_and_loss(subject: Subject) -> Measure:
-    """The loss that no network of the kind, of any width, can beat on the data.
+    """The lower bound of the loss for networks of this kind and any width, beside the loss.
 
-    In the details the loss of this one.
-
-    Two layers without bias have the lower bound of depth 2, others without bias that of any depth.
+    Two layers without bias have the bound of depth 2, others without bias that of any depth.
     """
     task, data, nodes = subject.task, subject.data, subject.structure.nodes
     if task is None or data.labels is None:
@@ -73,7 +71,7 @@ def floor_and_loss(subject: Subject) -> Measure:
 def time_course(subject: Subject) -> Measure:
     """The half time of learning from the present weights, in steps.
 
-    Not applicable, with the assumption that fails, where one does.
+    Not applicable if an assumption fails, which is named.
     """
     lr, steps = subject.settings.lr, subject.settings.steps
     if lr is None or steps is None:

@@ -276,10 +276,7 @@ def _directions(w: Tensor, two: TwoLayer, units: Tensor | None) -> Tensor:
 
 
 def rounding(two: TwoLayer) -> float:
-    """Relative difference at which two weights are one.
-
-    A few roundings, and no more, for this decides proofs.
-    """
+    """The relative difference below which two weights count as equal in a proof."""
     return 30 * torch.finfo(two.W1.dtype).eps
 
 
@@ -368,13 +365,11 @@ def lower_bound(v: Tensor, u: Tensor, seed: int) -> tuple[float, Tensor]:
 
 
 def collapses(two: TwoLayer, units: Tensor | None = None) -> bool:
-    """Whether the network is affine, because its neurons cancel in pairs.
+    """True if the network is affine because its neurons cancel in pairs, up to rounding.
 
-    A proof up to the rounding of its weights.
-
-    The functions ``|u . x|`` of different lines are independent, so the even part vanishes only
-    where each line's sum does. For other activations with a linear odd part, ``w`` and ``-w`` must
-    cancel as they stand. ``units`` ``(D,)`` are the sizes of the inputs.
+    The functions ``|u . x|`` of different lines are independent, so the even part vanishes only if
+    the sum of each line does. For other activations with a linear odd part, ``w`` and ``-w`` must
+    cancel as they are. ``units`` ``(D,)`` are the sizes of the inputs.
     """
     if two.activation.slope is not None:
         return not len(even_part(two, units)[0])

@@ -22,7 +22,7 @@ AT_THE_BOUND = 0.01  # relative distance of the loss to its lower bound
 
 @dataclass(frozen=True)
 class Verdict:
-    """How linear a network is, in words.
+    """The verdict of an audit, in words.
 
     Attributes:
         label: "linear" (an affine map everywhere: proved), "effectively linear" (on the data, one
@@ -61,12 +61,12 @@ def verdict(
 
 
 def distinct_rows(subject: Subject, measures: Mapping[str, Measure]) -> int:
-    """How many rows of the data differ, as far as that is known."""
+    """The number of distinct rows of the data, as far as it is known."""
     return int(measures["affine_r2"].details.get("distinct_rows", subject.data.n))
 
 
 def by_segments(found: Measure, threshold: float, each: bool) -> tuple[Label, str] | None:
-    """What the outputs halfway between data prove, where they do."""
+    """The verdict from the outputs halfway between data, if they prove one."""
     if found.interval is None:
         return None
     high = found.interval[1]
@@ -86,7 +86,7 @@ def by_segments(found: Measure, threshold: float, each: bool) -> tuple[Label, st
 
 
 def by_subspaces(found: Measure, threshold: float, each: bool) -> tuple[Label, str] | None:
-    """What random subspaces through the data say, where they do."""
+    """The verdict from random subspaces through the data, if they give one."""
     if found.interval is None or found.value is None:
         return None
     low, high = found.interval
@@ -285,7 +285,7 @@ def _depth(subject: Subject, label: Label) -> str:
 
 
 def _outside(subject: Subject) -> str:
-    """What the theorems do not cover."""
+    """The properties of the network that the theorems do not cover."""
     kinds = [type(m).__name__ for m in subject.network.model.modules()]
     found: list[str] = [
         name

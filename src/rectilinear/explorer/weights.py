@@ -16,7 +16,7 @@ PAIR_SCALE = 2048  # of the second half of a pair: what the first leaves is that
 
 
 class Place(TypedDict):
-    """Where an array of the block lies: its type, its first byte, its length in numbers."""
+    """The position of an array in the block: its type, its first byte, its length in numbers."""
 
     type: str
     offset: int

@@ -20,7 +20,7 @@ ROWS = 512  # that are encoded at a time
 
 
 def has_classes(network: nn.Module) -> bool:
-    """Whether a mixture with classes is a part of ``network``.
+    """True if ``network`` contains a mixture with classes.
 
     Example:
         >>> from rectilinear.invertible import Identity

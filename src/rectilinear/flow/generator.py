@@ -361,11 +361,11 @@ def sample(
 def postprocessing(
     f: Linearizer, noise_level: float, rank: int | None
 ) -> dict[str, Callable[[Tensor], Tensor]]:
-    """What can be done to samples of ``f`` by name; the last is what a generator does.
+    """The postprocessings of samples of ``f`` by name; the generator applies the last.
 
-    Nothing; one step along the score, where data had noise added in training and so samples have,
-    too; the projection onto rank ``rank``, where the generator has one. Projecting samples onto the
-    range of the truncated operator gives the samples of that operator, however they were drawn.
+    None; one step along the score, if noise was added to the training data, which samples then
+    have, too; the projection onto rank ``rank``, if the generator has one. Projecting samples onto
+    the range of the truncated operator gives the samples of that operator.
     """
     ways: dict[str, Callable[[Tensor], Tensor]] = {"as drawn": lambda x: x}
     if noise_level:

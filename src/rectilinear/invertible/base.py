@@ -73,7 +73,7 @@ class Invertible(Configured, ABC):
         return both[0] if isinstance(both, tuple) else both
 
     def _made(self, y: Tensor, shape: tuple[int, ...], name: str) -> Tensor:
-        """What a subclass computed, checked: (b, 1) for (b,) would broadcast to (b, b)."""
+        """The output of a subclass, checked: (b, 1) for (b,) would broadcast to (b, b)."""
         if not isinstance(y, Tensor):
             raise DtypeError(
                 f"{name} of type {type(y).__name__} from a {type(self).__name__}", "a torch.Tensor"
@@ -170,7 +170,7 @@ def to_grid(x: Tensor) -> Tensor:
 
 
 def on_grid(x: Tensor) -> bool:
-    """Whether every entry is a multiple of ``2^-16``, and small enough that sums are exact.
+    """True if every entry is a multiple of ``2^-16``, and small enough that sums are exact.
 
     Example:
         >>> on_grid(torch.tensor([0.5])), on_grid(torch.tensor([0.1]))

@@ -19,17 +19,14 @@ MAX_TOLERANCE = 0.1  # in half precision: at 1 nothing of the data need come bac
 
 @dataclass(frozen=True)
 class InvertibilityReport:
-    """What :func:`check_invertible` measured.
-
-    Errors are relative to the largest entry, or to 1 if that is larger.
+    """The measurements of :func:`check_invertible`.
 
     Attributes:
         forward_error: largest entry of ``|g^-1(g(x)) - x|``.
         latent_error: largest entry of ``|g(g^-1(z)) - z|`` on the given latents.
         deterministic: whether two evaluations agree, in both directions.
-        amplification: largest growth of a small perturbation, in either direction: a lower bound
-            of the Lipschitz constants, and the factor by which rounding errors in latents
-            come back.
+        amplification: largest growth of a small perturbation, in either direction: a lower bound of
+            the Lipschitz constants, and the factor by which rounding errors in latents come back.
         logdet_error: largest difference of the log-determinant from automatic differentiation, if
             asked for.
         tolerance: what the errors were compared with.
@@ -44,7 +41,7 @@ class InvertibilityReport:
 
     @property
     def problems(self) -> list[str]:
-        """Why the network is not invertible to the tolerance; empty if it is."""
+        """The reasons why the network is not invertible to the tolerance; empty if it is."""
         found = []
         if not self.forward_error <= self.tolerance:  # also for NaN
             found.append(f"|g^-1(g(x)) - x| = {self.forward_error:.1e}")
@@ -60,7 +57,7 @@ class InvertibilityReport:
 
     @property
     def ok(self) -> bool:
-        """Whether the network is invertible to the tolerance."""
+        """True if the network is invertible to the tolerance."""
         return not self.problems
 
     def raise_if_bad(self) -> None:

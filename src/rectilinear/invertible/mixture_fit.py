@@ -296,7 +296,7 @@ def _as_map(em: _EM, mean: Tensor, scale: Tensor, background: float) -> MixtureM
 
 
 def _is_better(losses: Tensor, best: Tensor) -> bool:
-    """Whether held-out rows gain enough, and more than the standard error of their gain."""
+    """True if the held-out likelihood gains enough, and more than its standard error."""
     gain = best - losses
     error = float(gain.std(correction=0)) / len(gain) ** 0.5
     return float(gain.mean()) > max(_MIN_GAIN, error)

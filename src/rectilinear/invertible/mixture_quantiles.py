@@ -138,11 +138,7 @@ def entries(mixture: Conditional, kept: Tensor) -> Entries:
 
 
 class Accuracy(NamedTuple):
-    """How exact a quantile is: of float64, or better than the rounding of a float32 ``z``.
-
-    ``negligible`` is the log of the share of a tail below which a component is left out, ``close``
-    the error of ``z``, relative to ``1 + |z|``, at which a root is good.
-    """
+    """The accuracy of a quantile: full float64, or better than the rounding of a float32 ``z``."""
 
     negligible: float
     close: float

@@ -48,7 +48,7 @@ class FittedForm:
 
 @dataclass(frozen=True)
 class BlockFit:
-    """How well an affine map stands in for a block, on the rows it was fitted to.
+    """The quality of an affine map in place of a block, on the rows it was fitted to.
 
     Attributes:
         r2: the share of the output's variance that it explains. This is the linearity score of
@@ -99,7 +99,7 @@ class MapMoments:
             self._budget -= features.numel() * features.shape[1]
 
     def score(self) -> BlockFit:
-        """How well the best affine map, of full rank, fits."""
+        """The quality of the best affine map of full rank."""
         fit = self._moments.fit()
         residual = self.shapes.have_identity and self.shapes.form != "convolution"
         update = self._moments.update_r2(fit) if residual else None

@@ -128,7 +128,7 @@ def main_list(model: nn.Module) -> str:
 
 
 def _is_of_stages(part: nn.ModuleList | nn.Sequential) -> bool:
-    """Whether most of what a list holds are lists of equal blocks, as in a Swin or a ConvNeXt."""
+    """True if most entries of a list are lists of equal blocks, as in a Swin or a ConvNeXt."""
 
     def is_stage(stage: nn.Module) -> bool:
         lists = [p for p in (stage, *stage.children()) if isinstance(p, LISTS)]

@@ -1,4 +1,4 @@
-"""Data in the forms that people have, as batches that a model can be called on."""
+"""Data in common forms as batches that a model can be called on."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class Batches:
 
     @property
     def size(self) -> int:
-        """How many samples there are; the first time this reads them all."""
+        """The number of samples; the first access reads them all."""
         if self._size is None:
             for _ in self:
                 pass
@@ -215,7 +215,7 @@ def read_batches(
 
 
 def one_batch(part: Any, required: int = 1) -> Batch:
-    """The batch that a tensor, an array, a mapping or a tuple makes, where it is.
+    """A tensor, an array, a mapping or a tuple as one batch, on its present device.
 
     Example:
         >>> one_batch((torch.zeros(3, 2), torch.ones(3))).labels.tolist()
@@ -225,7 +225,7 @@ def one_batch(part: Any, required: int = 1) -> Batch:
 
 
 def _is_whole(data: Any) -> bool:
-    """Whether the data are one batch, or texts, rather than an iterable of batches."""
+    """True if the data are one batch, or texts, rather than an iterable of batches."""
     if isinstance(data, Tensor | Mapping | np.ndarray | tuple):
         return True
     return isinstance(data, Sequence) and bool(data) and isinstance(data[0], str)
@@ -240,7 +240,7 @@ class _Reader:
     most_tokens: int | None
 
     def is_text(self, data: Any) -> bool:
-        """Whether these are texts."""
+        """True for texts."""
         if isinstance(data, str):
             raise DtypeError("one text", "a list of texts", "Put it into a list.")
         return (
@@ -372,7 +372,7 @@ def _labelled(batch: Batch, labels: Any) -> Batch:
 
 
 def _checked(batch: Batch) -> Batch:
-    """The batch, after its numbers and the length of its mask were looked at."""
+    """The batch, after checks of its numbers and of its mask's length."""
     if batch.main.ndim == 0:
         raise ShapeError("a tensor of one number", "samples (n, ...)", "Put the batch axis first.")
     for value in (*batch.args, *batch.kwargs.values()):
@@ -403,7 +403,7 @@ def _like(model: nn.Module) -> Tensor:
 
 
 def _required(model: nn.Module) -> int:
-    """How many positional arguments the model's ``forward`` cannot do without, at least one."""
+    """The number of required positional arguments of the model's ``forward``, at least one."""
     try:
         parameters = inspect.signature(model.forward).parameters.values()
     except (TypeError, ValueError):
@@ -413,7 +413,7 @@ def _required(model: nn.Module) -> int:
 
 
 def _most_tokens(model: nn.Module) -> int | None:
-    """How many positions the model's configuration knows, of itself or of what it wraps."""
+    """The number of positions in the configuration of the model or a wrapped one."""
     for part in model.modules():
         found = getattr(getattr(part, "config", None), "max_position_embeddings", None)
         if isinstance(found, int) and found > 0:

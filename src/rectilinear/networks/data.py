@@ -52,7 +52,7 @@ class Data:
 
     @property
     def is_whole(self) -> bool:
-        """Whether all rows are in memory."""
+        """True if all rows are in memory."""
         return self.rows is not None
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor | None]]:
@@ -116,17 +116,15 @@ def read(x: Any, y: Any, seed: int) -> Data:
 
 
 def are_rows(batch: Batch) -> bool:
-    """Whether a batch is rows of numbers: one floating-point tensor, without padding."""
+    """True if a batch is rows of numbers: one floating-point tensor without padding."""
     tensors = [v for v in (*batch.args, *batch.kwargs.values()) if isinstance(v, Tensor)]
     return len(tensors) == 1 and tensors[0].is_floating_point() and batch.mask is None
 
 
 def row_keys(x: Tensor) -> Tensor:
-    """A number for each row ``(n, ...)``: equal for equal rows, else different.
+    """A 64-bit key of each row ``(n, ...)``, ``(n,)`` int64 on the CPU: equal for equal rows.
 
-    ``(n,)`` int64 on the CPU.
-
-    Hashes of 64 bits: among a million rows two collide with a probability of 3e-8.
+    Among a million distinct rows two collide with a probability of 3e-8.
 
     Example:
         >>> a, b, c = row_keys(torch.tensor([[0.0, 1.0], [1.0, 0.0], [-0.0, 1.0]])).tolist()
@@ -267,10 +265,10 @@ def _labels(y: object) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Which rows are held out: those whose hash is at most ``threshold``.
+    """The held-out rows: those whose hash is at most ``threshold``.
 
     The hash is one of a row's numbers, so that batches may come in another order each time, and
-    repeated rows cannot be on both sides.
+    equal rows are on the same side.
     """
 
     threshold: int
@@ -278,7 +276,7 @@ class HeldOut:
 
     @classmethod
     def of(cls, sample: Tensor, seed: int) -> HeldOut:
-        """A quarter of the distinct rows of a sample, and what has such hashes outside of it.
+        """A quarter of the distinct rows of a sample, and all further rows with such hashes.
 
         Example:
             >>> rows = torch.arange(40.0).reshape(20, 2).repeat(3, 1)
@@ -373,7 +371,7 @@ class Task:
         return found.detach().reshape(-1)
 
     def hits(self, out: Tensor, y: Tensor) -> Tensor | None:
-        """Whether each row is classified rightly; None where there are no classes."""
+        """True for each row that is classified correctly; None without classes."""
         if self.loss == "cross_entropy":
             return out.argmax(1) == y.to(out.device).reshape(-1)
         if self.cut is None:
@@ -441,7 +439,7 @@ def task_for(
 
 
 def _binary(values: Tensor) -> bool:
-    """Whether the values are 0 and 1, or -1 and 1."""
+    """True if the values are 0 and 1, or -1 and 1."""
     found = set(values.unique().tolist()) if values.numel() else set()
     return len(found) == 2 and (found == {0, 1} or found == {-1, 1})
 

@@ -1,4 +1,4 @@
-"""Whether a network gives a sample one output: the same each time, and whatever is beside it."""
+"""Checks that a network is deterministic and treats the samples of a batch independently."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROBED = 8  # samples that are tried
 
 
 def allowed_difference(out: Tensor) -> float:
-    """How much two results of one computation may differ by rounding, relative to the largest."""
+    """The largest relative difference of two equal computations due to rounding."""
     return float(EQUAL_OUTPUTS * torch.finfo(out.dtype).eps ** 0.5)
 
 
@@ -28,10 +28,10 @@ def allowed_between_batches(out: Tensor) -> float:
 
 
 def twice(run: Callable[[], Tensor]) -> tuple[Tensor, bool]:
-    """An output, and whether the computation is random.
+    """An output, and True if the computation is random.
 
-    Random is what draws numbers and then gives another output, however little it differs, or gives
-    another one by more than rounding.
+    It is random if it draws numbers and then gives another output, or if two outputs differ by more
+    than rounding.
 
     Example:
         >>> twice(lambda: torch.ones(2))[1], twice(lambda: 1 + 1e-6 * torch.randn(2))[1]
@@ -49,7 +49,7 @@ def twice(run: Callable[[], Tensor]) -> tuple[Tensor, bool]:
 
 
 def check_steady(model: nn.Module, batch: Batch, output: Output = None) -> None:
-    """Raise for a network that is random, or in which samples of a batch act on each other.
+    """Raise for a network that is random, or in which samples of a batch affect each other.
 
     Call it inside :func:`~rectilinear.networks.network.evaluating`.
 
@@ -85,7 +85,7 @@ def check_steady(model: nn.Module, batch: Batch, output: Output = None) -> None:
 
 
 def sequence_first(model: nn.Module) -> str:
-    """What to do about a part whose first axis is time, where there is one."""
+    """The advice for a part whose first axis is time; empty if there is none."""
     for name, part in model.named_modules():
         if getattr(part, "batch_first", True) is False:
             kind = type(part).__name__

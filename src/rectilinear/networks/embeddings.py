@@ -1,4 +1,4 @@
-"""Where a network of ids becomes one of vectors: the output of its embeddings, found by trial."""
+"""The place where token ids become vectors: the output of a network's embeddings."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ FAILURES = (
 
 @dataclass(frozen=True, eq=False)
 class Pass:
-    """What one batch gave.
+    """The result of one batch.
 
     Attributes:
         out: the output tensor of the model.
@@ -47,7 +47,7 @@ class Pass:
     modules: Mapping[str, nn.Module]
 
     def layout(self, name: str) -> Layout:
-        """Which axis of the value at a place holds its vectors."""
+        """The axis that holds the vectors of the value at a place."""
         return layout_of(self.at[name], self.modules[name], self.modules[""])
 
 
@@ -314,7 +314,7 @@ class _Seen:
 
 
 def flowing_argument(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | str:
-    """Where among the arguments of a module the tensor is that flows on."""
+    """The position or name of the argument of a module that it transforms."""
 
     def floats(value: Any) -> bool:
         return isinstance(value, Tensor) and value.is_floating_point()

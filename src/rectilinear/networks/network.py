@@ -1,4 +1,4 @@
-"""A model as a map from rows to rows: checked, left as it was found, with its rounding errors."""
+"""A model as a function of rows: checked, left unchanged, with its rounding errors."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Network:
         return pick(out, self.output).reshape(len(rows), self.out_dim)
 
     def called(self, rows: Tensor) -> Any:
-        """What the model returns for rows."""
+        """The return value of the model for rows."""
         return self.model(rows) if self.argument is None else self.model(**{self.argument: rows})
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -101,16 +101,13 @@ class Network:
         return functional_call(self.model, state, args, kwargs, tie_weights=False)
 
     def exact(self) -> Network | None:
-        """The network to read matrices off: itself, or of half precision its copy in float64.
-
-        Half precision is too rough for proofs.
-        """
+        """The network to read matrices off: itself, or its float64 copy for half precision."""
         return self if torch.finfo(self.like.dtype).bits > 16 else self.in_precision(torch.float64)
 
     def in_precision(self, dtype: torch.dtype) -> Network | None:
-        """The same network with its weights, kept exactly, and its arithmetic in a wider dtype.
+        """The network with the same weights and its arithmetic in a wider dtype.
 
-        None where it does not run there, or is too large to be copied.
+        None if it does not run in that dtype, or is too large to be copied.
         """
         held = {  # every module once, and tensors that several modules share in each of them
             f"{prefix}.{name}".removeprefix("."): tensor.detach()
@@ -131,11 +128,9 @@ class Network:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside the block, without fused transformer layers.
+    """Evaluation mode inside the ``with`` block, without fused transformer layers.
 
-    These round in another way and hide their parts.
-
-    Each part returns to the mode that it had.
+    Fused layers round differently and hide their parts. Modes are restored.
     """
     modes = [(part, part.training) for part in model.modules()]
     fused = torch.backends.mha.get_fastpath_enabled()
@@ -241,10 +236,7 @@ def as_network(
 
 
 def _rows_act_on_each_other(network: Network, x: Tensor) -> bool:
-    """Whether the derivative of one row's output by another row is anything but zero.
-
-    A weak dependence is one, too.
-    """
+    """True if the derivative of one row's output by another row is not zero, however small."""
     with torch.enable_grad():
         try:
             rows = network.rows(x).detach().clone().requires_grad_()
@@ -285,9 +277,7 @@ def check_module(model: object) -> list[nn.Parameter]:
 
 
 def parts(x: Tensor, size: int) -> Iterator[Tensor]:
-    """Rows a few at a time; never one alone.
-
-    ``squeeze()`` in a model would take one row for no batch.
+    """The rows in chunks, never of one row, which ``squeeze()`` would take for no batch.
 
     Example:
         >>> [[len(part) for part in parts(torch.zeros(n, 1), 4)] for n in (9, 6)]
@@ -300,10 +290,7 @@ def parts(x: Tensor, size: int) -> Iterator[Tensor]:
 
 
 def is_scripted(model: nn.Module) -> bool:
-    """Whether a model is compiled to TorchScript.
-
-    Its parts cannot be watched one by one, or exchanged.
-    """
+    """True if a model is compiled to TorchScript: its parts cannot be hooked or replaced."""
     return isinstance(model, torch.jit.ScriptModule)
 
 
@@ -319,10 +306,7 @@ def check_not_scripted(model: nn.Module) -> None:
 
 
 def copied(model: nn.Module) -> nn.Module:
-    """A deep copy, also where a tensor with a gradient is held.
-
-    ``torch.nn.utils.weight_norm`` holds one.
-    """
+    """A deep copy, also of modules that hold a tensor with a gradient, as under ``weight_norm``."""
     kept = [
         t
         for part in model.modules()
@@ -377,13 +361,11 @@ class Resolution:
 
 
 def resolution(network: Network, rows: Tensor) -> Resolution:
-    """The rounding errors of the outputs on these rows.
-
-    Measured against the same arithmetic in another precision.
+    """The rounding errors of the outputs on these rows, measured in another precision.
 
     Half precision and float32 are compared with float64; the errors of float64 are those that
-    float32 makes, times the ratio of the two resolutions. Where the network runs in its own
-    precision only, what remains is the last digit of its outputs.
+    float32 makes, times the ratio of the two resolutions. If the network runs in its own precision
+    only, the last digit of its outputs remains.
 
     Example:
         >>> net = torch.nn.Linear(3, 1)
@@ -424,7 +406,7 @@ def _name(dtype: torch.dtype) -> str:
 
 @contextmanager
 def progress_of(shown: bool, total: int) -> Iterator[Callable[[str], None]]:
-    """A function to call with what is done next; it draws a bar on a terminal.
+    """A function to call with the next step's name; it draws a progress bar on a terminal.
 
     Example:
         >>> with progress_of(False, total=2) as advance: advance("one")

@@ -41,7 +41,7 @@ class Place:
 
 
 def inner(model: nn.Module) -> nn.Module:
-    """What ``torch.compile`` or ``DataParallel`` wrapped, else the model: it computes the same.
+    """The model inside ``torch.compile`` or ``DataParallel``, else the model itself.
 
     Example:
         >>> net = nn.Linear(2, 2)
@@ -58,9 +58,7 @@ def inner(model: nn.Module) -> nn.Module:
 
 
 def named_parts(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The parts of the inner model with their names, without what wrappers add to these.
-
-    Modules that are held twice come twice.
+    """The parts of the inner model by name, without prefixes of wrappers.
 
     Example:
         >>> [name for name, _ in named_parts(nn.DataParallel(nn.Sequential(nn.ReLU())))]
@@ -159,7 +157,7 @@ def block_names(model: nn.Module) -> list[str]:
 
 
 def _leads_to_list(child: nn.Module, listed: bool) -> bool:
-    """Whether a module holds a list of modules; outside of lists, at any depth.
+    """True if a module holds a list of modules; outside of lists, at any depth.
 
     Inside of one, a list of different parts, such as attention and MLP, makes one block.
     """
@@ -170,7 +168,7 @@ def _leads_to_list(child: nn.Module, listed: bool) -> bool:
 
 
 def _is_wrapped(child: nn.Module, listed: bool) -> bool:
-    """Whether the only part with parameters is a network of its own, and no module of torch."""
+    """True if the only part with parameters is itself a network and not a torch module."""
     while True:
         children = [inner(part) for part in child.children()]
         if listed or not children or type(child).__module__.startswith("torch.nn."):

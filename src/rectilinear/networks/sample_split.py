@@ -1,4 +1,4 @@
-"""Samples, such as texts or images: which are held out, and sums over what belongs to each."""
+"""Samples, such as texts or images: the held-out ones, and sums over the vectors of each."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from rectilinear.random import stream
 
 
 def sample_keys(batch: Batch) -> Tensor:
-    """A number for each sample, ``(b,)`` int64 on the CPU: equal for equal samples, else different.
+    """A key of each sample, ``(b,)`` int64 on the CPU: equal for equal samples.
 
-    Samples are equal if all tensors of the call are, up to padding: a text has one number in
-    whatever batch it comes.
+    Samples are equal if all tensors of the call are, up to padding: a text has one key in any
+    batch.
 
     Example:
         >>> ids, mask = torch.tensor([[5, 6, 0]]), torch.tensor([[True, True, False]])
@@ -42,9 +42,9 @@ def sample_keys(batch: Batch) -> Tensor:
 
 @dataclass(frozen=True)
 class SampleSplit:
-    """Which samples are held out: those whose hash is at most ``threshold``.
+    """The held-out samples: those whose hash is at most ``threshold``.
 
-    So batches may come in another order each time, and equal samples are on one side.
+    Batches may come in another order each time, and equal samples are on one side.
     """
 
     threshold: int

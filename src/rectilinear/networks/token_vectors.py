@@ -26,12 +26,7 @@ class Vectors:
 
 
 def layout_of(value: Tensor, *modules: nn.Module) -> Layout:
-    """Which axis of a value holds its vectors.
-
-    ``(b, d)`` has "rows". Of more axes the widths of the modules tell: a value whose second axis is
-    as wide as a convolution or a batch normalisation has "channels" there, one whose last axis is
-    as wide as a linear layer or a layer normalisation has "tokens". The first module decides in
-    which one of both is so; else ``(b, t, d)`` has "tokens" and ``(b, c, h, w)`` "channels".
+    """The axis of a value that holds its vectors, by name.
 
     Example:
         >>> layout_of(torch.zeros(2, 3, 4)), layout_of(torch.zeros(2, 3, 4, 4))

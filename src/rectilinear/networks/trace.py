@@ -1,8 +1,4 @@
-"""The activations whose algebra is known, as the operations that a network runs.
-
-What a network does to its input, read off the operations that it runs: which are affine, which are
-activations.
-"""
+"""The operations that a network applies to its input: affine ones, and known activations."""
 
 from __future__ import annotations
 
@@ -41,9 +37,7 @@ MAX_POOLS = frozenset(
 
 @dataclass(frozen=True, eq=False)
 class Activation:
-    """An elementwise function ``s``.
-
-    Where ``s(z) - s(-z) = 2 kappa z``, its odd part is ``kappa z``.
+    """An elementwise function ``s``; if ``s(z) - s(-z) = 2 kappa z``, its odd part is ``kappa z``.
 
     Attributes:
         name: such as "relu".
@@ -218,11 +212,9 @@ _INFERENCE_NORMS = frozenset({"_native_batch_norm_legit_no_training"})
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """An activation in the network.
+    """An activation in the network: its kind, the sources of its input, and the shape of one row.
 
-    What it is, what its input is an affine map of, and the shape of one row.
-
-    ``by_row`` is False where the first axis of its input is not the batch: then there are no rows.
+    ``by_row`` is False if the first axis of its input is not the batch.
     """
 
     activation: Activation
@@ -246,7 +238,7 @@ class Structure:
 
     @property
     def is_affine(self) -> bool:
-        """Whether every operation on the way is affine: a proof."""
+        """True if every operation on the way is affine: a proof."""
         return self.output is not None and self.output <= {INPUT}
 
     @property
@@ -259,12 +251,10 @@ class Structure:
 
 
 class Trace(TorchDispatchMode):
-    """Watches the operations on ``x``, and may replace what activations return.
+    """A mode that follows affine dependence on ``x``, and may replace results of activations.
 
-    It follows what depends on ``x`` affinely.
-
-    Dependence is kept for each storage, so that views and in-place operations are seen: what is
-    written into a storage is joined to what depends on it, unless it covers the storage.
+    Dependence is kept for each storage, so that views and in-place operations are seen: writing
+    into a storage joins the sources, unless it overwrites all of it.
 
     Args:
         x: the input of the forward pass that is watched.
@@ -293,7 +283,7 @@ class Trace(TorchDispatchMode):
         return False
 
     def sources(self, tensor: Tensor) -> Sources:
-        """What ``tensor`` is an affine map of; contains ``UNKNOWN`` where that is not known."""
+        """The nodes that ``tensor`` is an affine map of, ``UNKNOWN`` among them if not known."""
         return self._depends.get(tensor.untyped_storage()._cdata, frozenset())
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -356,10 +346,7 @@ class Trace(TorchDispatchMode):
 
 
 class _Leaving(TorchFunctionMode):
-    """Notes in a trace when values that depend on the input leave torch.
-
-    What comes back is not followed.
-    """
+    """Notes in a trace when values that depend on the input leave torch."""
 
     def __init__(self, seen: Trace) -> None:
         super().__init__()
@@ -419,7 +406,7 @@ def _written(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
 
 
 def _only_first(args: Any, kwargs: Any, before: dict[int, Sources]) -> bool:
-    """Whether the first argument is a tensor that depends on the input, and no other one does."""
+    """True if the first argument is a tensor that depends on the input, and no other one does."""
     tensors = _tensors((args, kwargs))
     return (
         bool(args)
@@ -430,10 +417,7 @@ def _only_first(args: Any, kwargs: Any, before: dict[int, Sources]) -> bool:
 
 
 def _rounds(name: str, args: Any, kwargs: Any) -> bool:
-    """Whether an operation that is linear otherwise rounds, or reads bits as another dtype.
-
-    To whole numbers, or to 8 bits.
-    """
+    """True if an otherwise linear operation rounds to integers or 8 bits, or reinterprets bits."""
     if name == "div":
         return kwargs.get("rounding_mode") is not None
     dtype = next((a for a in (*args[1:], *kwargs.values()) if isinstance(a, torch.dtype)), None)
@@ -443,7 +427,7 @@ def _rounds(name: str, args: Any, kwargs: Any) -> bool:
 
 
 def _rule(name: str, args: Any, kwargs: Any, before: dict[int, Sources]) -> Sources:
-    """What the result is an affine map of."""
+    """The nodes that the result is an affine map of."""
     tensors = _tensors((args, kwargs))
     everything: Sources = frozenset().union(*(before[id(t)] for t in tensors))
     if name in _JOINTLY:

@@ -59,7 +59,7 @@ class TwoLayer:
 
     @property
     def has_bias(self) -> bool:
-        """Whether a constant enters anywhere."""
+        """True if a constant is added anywhere."""
         return bool(self.b1.any() or self.b2.any())
 
     @property
@@ -83,10 +83,7 @@ class TwoLayer:
         return TwoLayer(w1, w2, b1, b2, skip, activation)
 
     def even(self, x: Tensor) -> Tensor:
-        """The even part of a bias-free network, for rows ``(b, D)``.
-
-        ``W2 (s(z) + s(-z)) / 2`` with ``z = W1 x + b1``.
-        """
+        """The even part of a bias-free network, ``W2 (s(z) + s(-z)) / 2`` with ``z = W1 x``."""
         return self.activation.even(x @ self.W1.mT + self.b1) @ self.W2.mT
 
 
@@ -110,11 +107,10 @@ class Chain:
 
 
 def is_homogeneous(network: Network, structure: Structure, x: Tensor) -> bool:
-    """Whether ``f(c x) = c f(x)`` for ``c > 0`` by construction.
+    """True if ``f(c x) = c f(x)`` for ``c > 0`` by construction.
 
-    So it is where all operations are affine or homogeneous activations and every constant vanishes,
-    which is seen at ``x = 0``: there the inputs of all activations, and the output, are their
-    constants. Rows ``x`` are a check.
+    That is: all operations are affine or homogeneous activations, and every constant vanishes, as
+    the inputs of all activations and the output at ``x = 0`` show. Rows ``x`` are a check.
     """
     if structure.output is None or not all(node.activation.homogeneous for node in structure.nodes):
         return False
@@ -180,8 +176,6 @@ def two_layer(network: Network, structure: Structure, x: Tensor) -> TwoLayer:
 def chain(network: Network, structure: Structure, x: Tensor) -> Chain:
     """The weights of a plain feed-forward network; rows ``x`` are a check.
 
-    Each activation is fed by the one before.
-
     Raises:
         StructureError: with the reason, if it is not one, or too large to be written out.
     """
@@ -242,12 +236,10 @@ def affine_map(network: Network) -> tuple[Tensor, Tensor]:
 
 
 def structure_of(network: Network, x: Tensor) -> Structure:
-    """The structure of the network at a few rows of ``x``.
+    """The structure of the network at a few rows of ``x``, checked against the values if affine.
 
-    Where all is affine, it is checked against the values.
-
-    The check sees what the operations do not: values that leave torch, or are computed in another
-    thread.
+    The check finds what the operations do not show: values that leave torch, or are computed in
+    another thread.
     """
     rows = network.rows(x[:2])
     try:
@@ -266,10 +258,7 @@ def structure_of(network: Network, x: Tensor) -> Structure:
 
 
 def _adds(network: Network, rows: Tensor) -> bool:
-    """Whether the values at rows are those of an affine map.
-
-    At their multiples, and at sums of each with the next.
-    """
+    """True if the values at rows, at their multiples and at sums of neighbours are affine."""
     b = rows.roll(-1, 0)
     try:
         f, g, zero = network(rows), network(b), network(0 * rows[:1])
@@ -302,12 +291,10 @@ def _probe(
 
 
 def _slopes(f: Callable[[Tensor], Tensor], n: int, like: Tensor, constant: Tensor) -> Tensor:
-    """``A^T`` ``(n, k)`` of an affine map ``f(x) = A x + constant``.
+    """``A^T`` ``(n, k)`` of ``f(x) = A x + constant``, from multiples of unit vectors.
 
-    By its values at multiples of the unit vectors.
-
-    The value at a unit vector rounds off what is far below the constant: such weights are read off
-    at larger multiples.
+    At a unit vector, weights far below the constant are rounded off; they are read at larger
+    multiples.
     """
     unit = torch.eye(n, dtype=like.dtype, device=like.device)
     return torch.cat([_slopes_along(f, rows, constant) for rows in unit.split(ROWS_AT_ONCE)])
@@ -351,9 +338,7 @@ def _not_two_layer(reason: str) -> StructureError:
 
 
 def guesses(model: nn.Module) -> Iterator[Tensor]:
-    """Random inputs, the likeliest first.
-
-    Rows and tokens, images of usual sizes, or whole numbers for embeddings.
+    """Random inputs, the likeliest first: rows, tokens, images, integers for embeddings.
 
     Example:
         >>> [tuple(x.shape) for x in guesses(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)))]
