@@ -157,11 +157,11 @@ def disk_errors(path: Path | str) -> Iterator[None]:
 
 @contextmanager
 def locked(folder: Path | str) -> Iterator[None]:
-    """Hold ``folder`` alone inside the block; a caller that holds it already goes through.
+    """Hold ``folder`` exclusively inside the block; nested calls of the holder pass.
 
-    The operating system keeps the lock (``flock``) and frees it when the process ends, however it
-    ends. While it is held, the file ``.rectilinear.lock`` in the folder says by whom. Where there
-    are no such locks, on some network file systems, a warning says so.
+    The operating system keeps the lock (``flock``) and frees it when the process ends in any way.
+    While it is held, the file ``.rectilinear.lock`` in the folder names the holder. On network file
+    systems without such locks, a warning is given.
 
     Raises:
         LockedError: if another process or thread holds it.

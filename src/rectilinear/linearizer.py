@@ -1,18 +1,4 @@
-"""A network that is linear between two induced spaces.
-
-The singular value decomposition of a Linearizer, with its points.
-
-The eigen-decomposition of a Linearizer that maps a space to itself.
-
-Pseudo-inverse and least squares of a Linearizer, in the induced inner products.
-
-Powers, exponential and logarithm of a Linearizer that maps a space to itself.
-
-Numbers of a Linearizer in the induced inner products: those of its operator, since encoding is an
-isometry.
-
-Projections of a Linearizer: onto its range, onto its null space, of a point.
-"""
+"""Networks that are linear between two induced spaces, and the linear algebra of them."""
 
 from __future__ import annotations
 

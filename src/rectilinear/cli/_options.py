@@ -338,7 +338,7 @@ def _pretrained(kind: str, folder: str) -> Any:
 
 @contextmanager
 def _as_if_run(path: Path) -> Iterator[None]:
-    """Inside the block a file can import its neighbours; folder and process are restored after."""
+    """A context in which a file can import its neighbours; folder and process are restored."""
     folder, here, process = str(path.resolve().parent), Path.cwd(), os.getpid()
     sys.path.insert(0, folder)
     try:

@@ -1,6 +1,6 @@
 """Deep linear networks against linear regression: ensembles, a regressor, the study of depth.
 
-Names are loaded when they are first used: the processes of a study need no scikit-learn.
+Names are imported at first use, so that workers of a study need no scikit-learn.
 """
 
 import lazy_loader

@@ -1,14 +1,13 @@
-"""Diagnosis of linear networks that are not at least squares: saddles, slow training, large steps.
+"""Diagnosis of linear networks that have not reached least squares: saddles, slow steps.
 
-:func:`diagnose` tells the states apart by loss, gradient and Hessian. Closed forms say how long
-gradient descent stays at a saddle and how large its step may be. There, steps are on half the
-mean square error, as those of :func:`~rectilinear.deeplinear.train_ensemble`; on the mean square
-error itself, as ``torch.nn.MSELoss`` with one output, stable steps are half as long and times are
-halved, too.
+:func:`diagnose` tells these states apart by loss, gradient and Hessian. Closed forms give the time
+at a saddle and the largest stable step, for half the mean square error as in
+:func:`~rectilinear.deeplinear.train_ensemble`. On the mean square error itself, as in
+``torch.nn.MSELoss`` with one output, stable steps and times are half as large.
 
 For the product ``a`` of ``L`` weights and the loss ``l(a)``, gradient flow is ``a' = -sum_i (a /
-w_i)^2 l'(a)``. With all ``|w_i|`` equal that is ``a' = -L |a|^(2 - 2/L) l'(a)``: below one the
-factor slows down, above one it speeds up, and at zero, the saddle, it vanishes.
+w_i)^2 l'(a)``. If all ``|w_i|`` are equal this is ``a' = -L |a|^(2 - 2/L) l'(a)``: the factor slows
+the flow for ``|a|`` below one, speeds it up above, and vanishes at zero, the saddle.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Training of one linear network to the optimum: descent, then L-BFGS on whitened inputs.
 
-Training sees the data in units of its own, standardised columns. :func:`solve` trains there from
-given weights, and :class:`Units` leads back to the units of the data.
+Training works on standardised columns. :func:`solve` trains there from given weights, and
+:class:`Units` converts to and from the units of the data.
 """
 
 from __future__ import annotations

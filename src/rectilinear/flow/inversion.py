@@ -1,8 +1,8 @@
-"""From data back to noise: inversion, interpolation, and the bits that the exact density costs.
+"""From data back to noise: inversion, interpolation, and the code length of the exact density.
 
-``f^+ = g_noise^-1 B^+ g_data`` inverts a one-step generator ``f = g_data^-1 B g_noise``. That data
-come back from their noise says little, for any invertible network returns them; whether the noise
-has the distribution ``N(0, I)`` tells generators apart, so :func:`inversion` tests both.
+``f^+ = g_noise^-1 B^+ g_data`` inverts a one-step generator ``f = g_data^-1 B g_noise``. Any
+invertible network reconstructs data from its noise; a good generator's noise also has the
+distribution ``N(0, I)``, so :func:`inversion` tests both.
 """
 
 from __future__ import annotations

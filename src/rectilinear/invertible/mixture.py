@@ -315,10 +315,9 @@ def _decode_block(
 
 
 def _log_tails(log_r: Tensor, e: Tensor) -> tuple[Tensor, Tensor]:
-    """Logarithms of the lower and of the upper tail, ``(b, d)``, over the components ``(b, K, d)``.
+    """Logarithms of the lower and the upper tail, ``(b, d)``, over the components ``(b, K, d)``.
 
-    Components too light to matter in either are left out, except inside transformations that know
-    no masks.
+    Components of negligible weight are left out, except inside transformations without masks.
     """
     if is_functorch_wrapped_tensor(e) or is_functorch_wrapped_tensor(log_r):
         kept_r, kept_e, mask = log_r, e, None

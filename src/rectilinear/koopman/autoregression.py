@@ -1,9 +1,4 @@
-"""Maps of the last observations to the next few, fitted in one pass and applied again from there.
-
-One form covers what is tried first on any series: with a stride of the whole horizon and no
-dictionary it is the direct linear map, with a stride of 1 an autoregression or, in a dictionary,
-ridge regression iterated.
-"""
+"""Linear maps of the last observations to the next few, applied repeatedly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The candidates that are compared: for each kind, models of several lags, penalties and levels."""
+"""The candidates to compare: for each kind, models with several lags, penalties and levels."""
 
 from __future__ import annotations
 

@@ -193,7 +193,7 @@ def _horizon(series: Series, config: FitConfig) -> int:
 
 
 def _compare(model: Koopman, series: Series, horizon: int) -> None:
-    """A warning where the model is worse over one step than no change."""
+    """A warning if the model forecasts one step worse than persistence."""
     found = one_step_error(model, series)
     bad = (found.model > 1.5 * found.persistence) & (found.model > 0.01)
     if not bool(bad.any()):
@@ -236,11 +236,11 @@ def _modes(
 def _foreseen(
     found: Windows, delays: int, mean: Tensor, scale: Tensor
 ) -> tuple[Tensor, float | None]:
-    """The part of windows that their anchors foresee, and the size of its error; or None.
+    """The predictable part of windows given their anchors, and the size of its error; or None.
 
-    None where one step is foreseen but for a twentieth of its variance: there is little noise, and
-    the windows themselves are more exact. Noise that drives a system has no modes, but its windows
-    look like slow waves, whose eigenvalues are on the unit circle.
+    None if one step is predicted up to a twentieth of its variance: noise is small, and the windows
+    themselves are more exact. Noise that drives a system has no modes, but its windows resemble
+    slow waves, with eigenvalues on the unit circle.
     """
     x = ((found.observed - mean) / scale).flatten(1)
     s = (found.anchors - mean.repeat(delays)) / scale.repeat(delays)

@@ -122,7 +122,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Check:
-    """The answer, in words and numbers, to whether the spectrum says something of the system.
+    """A judgement, in words and numbers, of whether the eigenvalues describe the system.
 
     Attributes:
         text: the answer.

@@ -279,7 +279,7 @@ class Forecaster(Intake, BaseEstimator):
         return 1 - missed / change if change else float(missed == 0)
 
     def check(self) -> Check:
-        """The answer, in words, to whether dynamics are linear and eigenvalues mean something."""
+        """A judgement of whether the dynamics are linear and the eigenvalues meaningful."""
         self._fitted()
         held = hold_out(self._fitted_pieces, self._most, self.horizon_)
         return selection.check_of(held, self.comparison_, self.lags)

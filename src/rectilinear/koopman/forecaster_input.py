@@ -1,4 +1,4 @@
-"""The input of a forecaster: units, pieces without gaps, inputs of the system."""
+"""The input of a forecaster: units, pieces without gaps, and control inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows held out of a fit, and the errors of forecasts of them from every origin."""
+"""Rows held out of a fit, and forecast errors on them from every origin."""
 
 from __future__ import annotations
 
@@ -68,10 +68,10 @@ class Held:
 
     @property
     def levels(self) -> tuple[str, ...]:
-        """The levels that linear maps may start from: where the series drifts, the last row alone.
+        """The levels for linear maps: if the series drifts, only the last row.
 
-        A map of deviations from the mean fits held-out rows of a trend well and fails soon after
-        them: it has never seen such levels.
+        A map of deviations from the mean may fit held-out rows of a trend well and fail soon after,
+        at levels it was not fitted to.
         """
         rows = torch.cat([p.x for p in self.train])
         moved = (self.future.mean((0, 1)) - self._scores(rows.mean(0))).abs()
@@ -198,11 +198,11 @@ def judged(kind: str, model: Model, held: Held) -> Candidate:
 
 
 def best(found: Iterable[Candidate]) -> Candidate | None:
-    """The candidate of the least score; a simpler one where that is not worse for certain.
+    """The candidate with the smallest score, or a simpler one that is not significantly worse.
 
-    Of fewer lags, where its error exceeds the least by no more than one standard error of their
-    difference, or :data:`FEWER_LAGS`, and by :data:`AT_MOST` in any case; then from the last row,
-    where that costs at most :data:`AT_MOST`; then the smallest penalty that costs at most
+    In this order: fewer lags, if the error is larger by at most one standard error of the
+    difference or :data:`FEWER_LAGS`, and by at most :data:`AT_MOST`; differences from the last row,
+    if they cost at most :data:`AT_MOST`; the smallest penalty that costs at most
     :data:`LESS_RIDGE`.
     """
     rivals = list(found)

@@ -1,4 +1,4 @@
-"""The full Koopman model as a candidate beside simpler maps."""
+"""The full Koopman model as a candidate of a forecaster."""
 
 from __future__ import annotations
 

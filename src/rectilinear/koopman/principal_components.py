@@ -1,4 +1,4 @@
-"""Many columns by way of few: a model of the leading principal components, decoded."""
+"""Models of the leading principal components of many columns."""
 
 from __future__ import annotations
 

@@ -166,7 +166,7 @@ def above_noise(s: Tensor, aspect: float) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Modes:
-    """The modes of a model, strongest first: one of each complex pair, as many fields as modes.
+    """The modes of a model, strongest first, one of each complex pair.
 
     Attributes:
         eigenvalues: of one step, complex ``(m,)``.

@@ -1,4 +1,4 @@
-"""Series in text tables: a column of dates or times, a column that tells runs apart, the others."""
+"""Series in text tables: a column of dates or times, a column of run names, and values."""
 
 from __future__ import annotations
 

@@ -17,12 +17,12 @@ _ROWS = 3000  # windows that the singular vectors are computed from
 def smooth(
     pieces: Sequence[Piece], length: int = LONGEST_WINDOW
 ) -> tuple[tuple[Piece, ...], float]:
-    """The pieces with their noise removed, and its root mean square: windows are low rank.
+    """The pieces with their noise removed, and its root mean square, by low-rank windows.
 
     Each window of ``length`` rows is projected on the singular vectors above white noise of unknown
-    size, and a row is the mean of the windows that hold it. One map fitted on noisy states is
-    biased towards none, as the noise is in its inputs; fitted on smoothed states it is not.
-    Nothing is smoothed that a forecast is made from. Pieces shorter than a window stay as they are.
+    size, and a row is the mean of the windows that hold it. A map fitted on noisy states is biased
+    towards zero; fitted on smoothed states it is not. Rows that a forecast is made from are not
+    smoothed. Pieces shorter than a window stay as they are.
 
     References: Broomhead, King, "Extracting qualitative dynamics from experimental data" (1986),
     singular spectrum analysis; Gavish, Donoho (2014), the threshold.

@@ -1,4 +1,4 @@
-"""The regular grid on which rows stand: steps, times, dates, months, or hours of business."""
+"""The regular grid of the rows: equal steps, dates, months, or business hours."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Mirror symmetry of data: which rows have a partner -z among the others, and which rows are one.
+"""Mirror symmetry of data: the pairs of rows ``z`` and ``-z``, and groups of equal rows.
 
-Two rows are the same where they agree to 1e-9 of the largest (1e-6 in dtypes of fewer digits),
-whatever the units of a column: rows are compared in a few random directions.
+Two rows are equal if they agree to 1e-9 of the largest (1e-6 in dtypes of fewer digits), whatever
+the units of a column: rows are compared in a few random directions.
 """
 
 from __future__ import annotations
@@ -40,9 +40,7 @@ class Mirrored(NamedTuple):
 
 
 def mirror_pairs(*columns: Tensor) -> Mirrored:
-    """Rows ``z = (x, y)`` of tensors ``(n, ...)`` in pairs with their mirror images ``-z``.
-
-    The one judge of symmetry in the library.
+    """Rows ``z = (x, y)`` of tensors ``(n, ...)`` paired with their mirror images ``-z``.
 
     Example:
         >>> found = mirror_pairs(torch.tensor([[1.0], [2.0], [-1.0], [0.0]]))

@@ -18,8 +18,8 @@ from rectilinear.random import generator
 class Networks:
     """A batch of ``B`` networks ``W_L s(... s(W_1 x))`` with ``s(z) = max(z, alpha z)``.
 
-    Narrow ones fill the batch's width with units of weight zero, which training leaves at zero;
-    shallow ones pass over hidden layers.
+    Narrower networks are padded with units of weight zero, which training leaves at zero; shallower
+    ones skip hidden layers.
 
     Attributes:
         first: weights of the first layers, ``(B, h, d)``.

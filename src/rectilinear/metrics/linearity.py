@@ -1,4 +1,4 @@
-"""Superposition error: how far a map is from linear between given spaces."""
+"""Superposition error: the deviation of a map from linearity between given spaces."""
 
 from __future__ import annotations
 

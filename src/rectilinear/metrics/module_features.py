@@ -1,4 +1,4 @@
-"""Features of any network: what scores are computed in, under the name of that network."""
+"""Features of any network, in which scores are computed and named."""
 
 from __future__ import annotations
 

@@ -70,8 +70,7 @@ class Normality:
 def normality(noise: Tensor) -> Normality:
     """Statistics of ``noise`` beside those of independent standard normal values.
 
-    An inversion is worth something only if the noise it recovers could have been drawn: an
-    untrained network also returns to the data, through noise of any size.
+    An untrained network also reconstructs the data, but through noise of another distribution.
 
     Args:
         noise: ``(n, ...)``, flattened to ``(n, d)``.

@@ -1,9 +1,4 @@
-"""The identity.
-
-A diagonal operator.
-
-A permutation of the coordinates.
-"""
+"""Identity, diagonal and permutation operators."""
 
 from __future__ import annotations
 

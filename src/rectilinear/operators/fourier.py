@@ -1,9 +1,4 @@
-"""The Fourier basis: complex, and its real counterpart.
-
-Circular convolutions through their blocks in Fourier space.
-
-Normal operators: a fixed orthogonal basis, real eigenvalues and complex pairs.
-"""
+"""Fourier bases, Fourier blocks of circular convolutions, and normal operators."""
 
 from __future__ import annotations
 

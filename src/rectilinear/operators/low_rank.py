@@ -1,7 +1,4 @@
-"""An operator of low rank, held by its factors.
-
-A multiple of the identity plus an operator of low rank.
-"""
+"""Operators of low rank, and multiples of the identity plus one, held by their factors."""
 
 from __future__ import annotations
 

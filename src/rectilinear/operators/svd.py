@@ -1,4 +1,4 @@
-"""The singular value decomposition, and what is read off the singular values."""
+"""The singular value decomposition, and verbs that need singular values only."""
 
 from __future__ import annotations
 

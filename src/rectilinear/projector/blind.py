@@ -87,7 +87,7 @@ class BlindRestorer(Configured):
 
     @property
     def answers(self) -> tuple[str, ...]:
-        """The ways of restoration: keep, noise, zeros, blur."""
+        """The kinds of restoration to choose from: keep, noise, zeros, blur."""
         ways = {"noise": "noise", "missing": "zeros", "occlusion": "zeros", "blur": "blur"}
         return ("keep", *dict.fromkeys(ways[kind] for kind in self.kinds))
 

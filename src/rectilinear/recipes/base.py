@@ -36,9 +36,9 @@ class Stage:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A part of a recipe that is solved and not trained: ``model`` is the whole model with it.
+    """A part of a recipe that is solved in closed form: ``model`` is the whole model with it.
 
-    ``record`` is what is kept of it, in ``fit.json`` of the sub-folder ``name`` of the run.
+    ``record`` is written to ``fit.json`` in the sub-folder ``name`` of the run.
     """
 
     model: Configured
@@ -114,7 +114,7 @@ class Recipe(ABC):
         return self
 
     def check(self, data: Tensor) -> None:
-        """Before anything is trained on ``data``: what would only fail at the end, or not at all.
+        """Raise before training for what would fail only at the end, or not at all.
 
         Raises:
             ConfigError: for a field out of its range.

@@ -1,4 +1,4 @@
-"""Style transfer: one affine map at every place for each style, inside one shared network."""
+"""The recipe ``style``: a style transfer model trained on photos and their paintings."""
 
 from __future__ import annotations
 

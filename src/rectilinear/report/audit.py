@@ -1,9 +1,4 @@
-"""The page on linearity of the demo: two audits, and a learning curve known before.
-
-One network on two data sets.
-
-Depth as sections of a page: the published figure in seconds, and the cure beside it.
-"""
+"""The demo's page on linearity: two audits, a predicted learning curve, and depth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several models of styles as one: each style is in one of them, with its own network."""
+"""Several style transfer models used as one: each style belongs to one of them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from rectilinear.style.style_map import StyleMap, WayBack
 
 @final
 class StyleCollection(Configured):
-    """The styles of several models, called as one :class:`StyleTransfer`.
+    """The styles of several models, used as one :class:`StyleTransfer`.
 
-    Styles of one model have paths and blends between them; styles of different models are
-    exchanged by way of the image, ``between``.
+    Styles of one model have paths and blends between them; styles of different models are exchanged
+    through the image, by ``between``.
 
     Args:
         members: models without a common name but ``"identity"``.

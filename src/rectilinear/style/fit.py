@@ -170,10 +170,10 @@ def fit_style(
 
 @torch.no_grad()
 def fit_way_back(model: StyleTransfer, name: str, photos: Sequence[Tensor]) -> PlaceOperator:
-    """The operator back from a style for images of 8 bits: ``g(q(f_k(x)))`` to ``g(x)``.
+    """The operator from 8-bit images in a style back to the images: ``g(q(f_k(x)))`` to ``g(x)``.
 
-    The affine map of least squares over the middle of at most 16 of the photos, ``q`` the rounding
-    to 256 levels in [0, 1]. It takes the place of the inverse for whatever has been in a file.
+    The affine least-squares map over at most 16 of the photos, with ``q`` the rounding to 256
+    levels in [0, 1]. It replaces the inverse for images that were stored in a file.
 
     Args:
         model: the styles.
@@ -205,7 +205,7 @@ def fit_way_back(model: StyleTransfer, name: str, photos: Sequence[Tensor]) -> P
 def fit_way_back_from(
     model: StyleTransfer, paintings: Sequence[Tensor], photos: Sequence[Tensor]
 ) -> PlaceOperator:
-    """The operator back from paintings by somebody else, such as the teacher, to the photos.
+    """The operator from paintings by another source, such as the teacher, back to the photos.
 
     Raises:
         ShapeError: if images do not fit the model or each other.

@@ -1,4 +1,4 @@
-"""Lessons of styles: whole photos, and what a teacher or a user made of each."""
+"""Training pairs of styles: photos, and each photo in every style."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rectilinear.style.style_map import LEVELS, as_eight_bit
 
 @dataclass(frozen=True, eq=False)
 class Lessons:
-    """Whole photos of any sizes, and each of them in every style.
+    """Training pairs: photos of any sizes, and each of them in every style.
 
     Attributes:
         photos: Bytes ``(c, h, w)`` each.

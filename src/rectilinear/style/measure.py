@@ -1,4 +1,4 @@
-"""Scores of styles on whole photos: PSNR above a flat colour, style distance, exchange, removal."""
+"""Scores of styles on whole photos: PSNR, style distance, exchange, removal."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def score(y: Tensor, target: Tensor) -> float:
 
 
 def flat(painting: Tensor) -> Tensor:
-    """The best single colour for an image: its mean."""
+    """The best constant colour for an image: its mean."""
     return painting.mean((-2, -1), keepdim=True).expand_as(painting)
 
 
@@ -78,11 +78,11 @@ def style_distance(
 
 @torch.no_grad()
 def way_back_scores(model: StyleTransfer, photos: Sequence[Tensor]) -> dict[str, float]:
-    """PSNR in dB of removal and exchange from the model's own 8-bit images, means over all.
+    """PSNR in dB of style removal and exchange from the model's own 8-bit images, means over all.
 
-    ``"removal"`` to the photo and ``"exchange"`` to the other style, by the fitted operators;
-    ``"..., exact inverse"`` by the inverse; ``"..., nothing"`` of the image as it is; ``"removal,
-    float"`` of images that were not rounded; ``"strength 0"`` of the photo through the network.
+    ``"removal"`` is to the photo and ``"exchange"`` to the other style, by the fitted operators;
+    ``"..., exact inverse"`` by the inverse; ``"..., nothing"`` for the unchanged image; ``"removal,
+    float"`` for images that were not rounded; ``"strength 0"`` for the photo through the network.
     """
     found: dict[str, list[float]] = {}
 

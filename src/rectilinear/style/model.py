@@ -23,10 +23,10 @@ Path = Literal["straight", "power"]
 class StyleTransfer(Configured):
     """Images of any size in several styles, ``f_k = g^-1 . (M_k . + b_k) . g`` at every place.
 
-    All styles share the invertible network ``g``, and the image itself is the style
-    ``"identity"``. So a style has a strength, two styles have paths between them, and a style can
-    be taken away or exchanged for another: all of it is algebra of matrices of ``C + 1``
-    dimensions (homogeneous coordinates), whatever the size of the image.
+    All styles share the invertible network ``g``, and the image itself is the style ``"identity"``.
+    So a style has a strength, two styles have paths between them, and a style can be removed or
+    exchanged for another, by algebra of matrices of ``C + 1`` dimensions (homogeneous coordinates),
+    for images of any size.
 
     Args:
         g: the network.
@@ -145,9 +145,9 @@ class StyleTransfer(Configured):
     def path(self, start: str, end: str, t: float, *, kind: Path = "straight") -> StyleMap:
         """The map at ``t`` between two styles: 0 is ``start``, 1 is ``end``, 1.2 is beyond.
 
-        ``"straight"``: ``(1 - t) H_i + t H_j``, which looks like a crossfade; ``"power"``: ``H_i
-        (H_i^-1 H_j)^t``, from the identity ``H_j^t``, which multiplies: colours and strokes come in
-        the order of their sizes. With the identity, ``t`` is the strength of a style.
+        ``"straight"``: ``(1 - t) H_i + t H_j``, a linear blend; ``"power"``: ``H_i (H_i^-1
+        H_j)^t``, from the identity ``H_j^t``, which changes colours and strokes in proportion to
+        their size. From the identity, ``t`` is the strength of a style.
 
         Raises:
             ConfigError: for an unknown name or kind.
@@ -173,10 +173,10 @@ class StyleTransfer(Configured):
         return Dense(PlaceOperator(rows, generator=True).matrix().detach(), trainable=False)
 
     def removal(self, name: str) -> WayBack:
-        """From images in a style to the images: exact for floats, fitted for images of 8 bits.
+        """The map from images in a style to the images: exact for floats, fitted for 8-bit images.
 
-        Exact up to rounding where height and width are multiples of the network's block; else the
-        last blocks, which are mirrored, differ a little.
+        Exact up to rounding if height and width are multiples of the network's block; else the last
+        blocks, which are mirrored, differ slightly.
 
         Raises:
             ConfigError: if no style has this name.
@@ -191,7 +191,7 @@ class StyleTransfer(Configured):
         return WayBack(exact, StyleMap((self.g, back.operator())), name)
 
     def between(self, start: str, end: str) -> WayBack:
-        """From images in the style ``start`` to the style ``end``, as :meth:`removal`.
+        """The map from images in the style ``start`` to the style ``end``, as in :meth:`removal`.
 
         Raises:
             ConfigError: if no style has one of the names.

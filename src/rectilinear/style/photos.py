@@ -1,4 +1,4 @@
-"""Whole photos for styles: read at one scale, painted by a teacher, or paired with paintings."""
+"""Photos for styles: read at one scale, painted by a teacher, or paired with paintings."""
 
 from __future__ import annotations
 

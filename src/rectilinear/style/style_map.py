@@ -68,7 +68,7 @@ def is_eight_bit(x: Tensor) -> bool:
 
 
 def as_eight_bit(x: Tensor) -> Tensor:
-    """The nearest image of 256 levels in [0, 1]: what a file keeps of ``x``.
+    """The image rounded to 256 levels in [0, 1], as a file stores it.
 
     Example:
         >>> as_eight_bit(torch.tensor([-0.2, 0.5, 1.3])).tolist()

@@ -17,7 +17,7 @@ from rectilinear.errors import ConfigError, MissingDependencyError, ShapeError
 
 @dataclass(frozen=True)
 class Filter:
-    """The sliders of one filter, ``y = curve(colour(detail(x)))``.
+    """The settings of one filter, ``y = curve(colour(detail(x)))``.
 
     Attributes:
         detail: What is added of the difference between image and its blur; -1 is the blur itself.

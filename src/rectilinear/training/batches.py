@@ -1,7 +1,4 @@
-"""Batches of a data set in memory, in an order that depends on the seed and the step alone.
-
-Averaged weights: the model to use.
-"""
+"""Batches of a data set in memory, drawn by seed and step alone; averaged weights."""
 
 from __future__ import annotations
 
@@ -96,8 +93,8 @@ def _fits(data: Tensor, device: torch.device) -> bool:
 class EMA:
     """The exponential moving average ``m <- d m + (1 - d) w`` of a module's trainable parameters.
 
-    ``d = min(decay, (1 + step) / (10 + step))``, so that the average forgets the start quickly.
-    ``decay`` none keeps no average: the result is then the module as it is.
+    ``d = min(decay, (1 + step) / (10 + step))``, so that the initial weights are forgotten quickly.
+    With ``decay=None`` there is no average, and the result is the module itself.
 
     Example:
         >>> module = nn.Linear(1, 1, bias=False); average = EMA(module, decay=0.9)
@@ -120,7 +117,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take the weights after step number ``step`` into the average."""
+        """Update the average with the weights after step number ``step``."""
         if self.decay is not None:
             torch._foreach_lerp_(
                 self.averages, self.weights, 1 - min(self.decay, (1 + step) / (10 + step))

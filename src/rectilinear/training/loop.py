@@ -1,9 +1,4 @@
-"""The losses since the last line of the log, kept on the device so that no step waits for it.
-
-Ctrl-C and SIGTERM, noted during a step and raised again once the run is saved.
-
-The training loop.
-"""
+"""The training loop: steps, log, checkpoints, and a clean stop on Ctrl-C and SIGTERM."""
 
 from __future__ import annotations
 
@@ -36,7 +31,7 @@ RESERVED = {"step", "seconds", "lr", "gradient_norm"}
 
 
 class Window:
-    """Gathers each step's scalars without reading them; ``means`` reads them all at once."""
+    """Scalars of the steps since the last line of the log, kept on the device and read together."""
 
     def __init__(self) -> None:
         self._names: list[str] = []
@@ -46,7 +41,7 @@ class Window:
         return len(self._rows)
 
     def add(self, terms: Mapping[str, Tensor], gradient_norm: Tensor) -> None:
-        """Take in the scalars of one step."""
+        """Add the scalars of one step."""
         scalars = {name: x for name, x in terms.items() if isinstance(x, Tensor) and x.ndim == 0}
         scalars["gradient_norm"] = gradient_norm
         self._names = list(scalars)

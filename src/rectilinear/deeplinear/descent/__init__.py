@@ -1,1 +1,1 @@
-"""Linear networks along the way: tasks, networks, training, measures, and where it ends."""
+"""Training trajectories of linear networks: tasks, networks, training, measures, limits."""

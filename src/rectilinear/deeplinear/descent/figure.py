@@ -1,4 +1,4 @@
-"""The figure of one run of a descent: a panel for each kind of measure."""
+"""The figure of one training run: a panel for each kind of measure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STYLES = ("-", "--")
 
 
 def figure(steps: np.ndarray, measures: dict[str, np.ndarray], lr: float) -> Figure:
-    """The figure of one run: a panel for each kind of measure that was taken.
+    """The figure of one training run: a panel for each kind of measure that was taken.
 
     Args:
         steps: ``(K,)``.

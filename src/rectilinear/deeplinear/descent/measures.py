@@ -1,4 +1,4 @@
-"""Measures of linear networks along the way, each a function of the state of a batch of runs."""
+"""Measures of linear networks during training, functions of the state of a batch of runs."""
 
 from __future__ import annotations
 
@@ -97,10 +97,10 @@ def effective_rank(state: State) -> Tensor:
 
 
 def sharpness(state: State) -> Tensor:
-    """The largest eigenvalue of the Hessian of what training descends on, ``(runs,)``.
+    """The largest eigenvalue of the Hessian of the training objective, ``(runs,)``.
 
-    By Lanczos' method with 24 products of the Hessian, exact where there are fewer parameters;
-    every vector is kept and orthogonalised twice. Gradient descent is stable below ``2 / lr``.
+    By Lanczos' method with 24 products of the Hessian, exact for fewer parameters; every vector is
+    kept and orthogonalised twice. Gradient descent is stable below ``2 / lr``.
     """
     layers = [layer.detach().requires_grad_() for layer in state.layers]
     with torch.enable_grad():

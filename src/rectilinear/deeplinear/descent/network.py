@@ -1,4 +1,4 @@
-"""Linear networks as functions from layers to the map, and initial layers with a given map."""
+"""Linear networks as functions from layers to the map, and layers with a given map."""
 
 from __future__ import annotations
 

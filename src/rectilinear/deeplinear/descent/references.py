@@ -1,6 +1,6 @@
-"""Solutions that training may find where there are many: least norms, low rank, sparse.
+"""Solutions that training may find if there are many: of smallest norms, low rank, or sparse.
 
-All are among the least-squares solutions of a task; which of them a network finds depends on its
+All are among the least-squares solutions of a task; which one a network finds depends on its
 initialisation and depth.
 """
 
@@ -73,12 +73,12 @@ def references(task: Task, names: Sequence[str] = NORMS, *, rank: int | None = N
 
 
 def diagonal_limit(X: np.ndarray, y: np.ndarray, scale: float, depth: int = 2) -> np.ndarray:
-    """The map ``(d,)`` that gradient flow on a diagonal network finds, to rounding, closed form.
+    """The map ``(d,)`` that gradient flow on a diagonal network converges to, to rounding.
 
-    From ``u = v = scale`` the network ``w = u^L - v^L`` goes to ``w = alpha^L h(X' nu)`` that fits
-    the data, with ``h(z) = 2 sinh(z)`` for two layers and ``(1 - z)^-p - (1 + z)^-p``, ``p = L / (L
-    - 2)``, for more. ``nu`` minimises a convex function. For large ``scale`` it is the solution of
-    smallest norm, for small ones that of smallest sum of absolute values.
+    From ``u = v = scale`` the network ``w = u^L - v^L`` converges to ``w = alpha^L h(X' nu)`` that
+    fits the data, with ``h(z) = 2 sinh(z)`` for two layers and ``(1 - z)^-p - (1 + z)^-p``, ``p = L
+    / (L - 2)``, for more. ``nu`` minimises a convex function. For large ``scale`` it is the
+    solution of smallest norm, for small ``scale`` that of the smallest sum of absolute values.
 
     Args:
         X: inputs ``(n, d)``, ``n < d``.
@@ -203,7 +203,7 @@ def _reduced(task: Task, least: np.ndarray, rank: int) -> np.ndarray:
 def sparse_teacher(
     shape: tuple[int, int], nonzero: int, *, runs: int = 1, seed: int = 0
 ) -> np.ndarray:
-    """Maps ``(runs, m, d)`` with as many entries of 1 or -1 at random places, others zero.
+    """Maps ``(runs, m, d)`` with ``count`` entries of 1 or -1 at random positions, zero elsewhere.
 
     Example:
         >>> np.abs(sparse_teacher((1, 9), 3, runs=2)).sum((1, 2))

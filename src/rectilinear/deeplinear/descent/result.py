@@ -1,4 +1,4 @@
-"""The way of a batch of networks: measures at checkpoints, as a frame and as a figure."""
+"""Training runs of a batch of networks: measures at checkpoints, as a frame and a figure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Descent:
-    """The way of ``runs`` networks, as :func:`~rectilinear.deeplinear.descend` found it.
+    """The training of ``runs`` networks, as :func:`~rectilinear.deeplinear.descend` returns it.
 
     Attributes:
         steps: ``(K,)``, the checkpoints, from 0 to the last step.
@@ -56,7 +56,7 @@ class Descent:
         return self.measures[name]
 
     def nearest(self, references: dict[str, np.ndarray]) -> list[tuple[str, float]]:
-        """For each run the nearest of some maps and its relative distance: which solution it found.
+        """The nearest of several maps to each run's final map, and its relative distance.
 
         Args:
             references: maps ``(m, d)`` or ``(runs, m, d)`` by name, such as
@@ -111,7 +111,7 @@ class Descent:
         return pandas.DataFrame(self.tidy())
 
     def figure(self, run: int = 0) -> Figure:
-        """The way of one run: loss, modes, sharpness beside ``2 / lr``, alignment and balance.
+        """The figure of one run: loss, modes, sharpness beside ``2 / lr``, alignment and balance.
 
         Args:
             run: its index. Panels without a measure are left out.

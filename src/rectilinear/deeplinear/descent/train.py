@@ -1,8 +1,8 @@
-"""Training of linear networks of any kind, many runs at once, with measures along the way.
+"""Training of linear networks of any kind, many runs at once, with measures at checkpoints.
 
-One engine: a :class:`~rectilinear.deeplinear.descent.task.Task` gives the loss of a map, a network
-makes the map from layers, torch the gradient, a rule the step, and measures read the state at the
-checkpoints. Runs never mix, so thousands of networks train side by side, on a GPU as well.
+A :class:`~rectilinear.deeplinear.descent.task.Task` gives the loss of a map, a network makes the
+map from layers, torch the gradient, a rule the step, and measures read the state at checkpoints.
+Runs are independent, so thousands of networks train side by side, on a GPU as well.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def descend(
     dtype: torch.dtype = torch.float64,
     device: torch.device | str = "cpu",
 ) -> Descent:
-    """The way of linear networks from given layers, with measures at checkpoints, all runs at once.
+    """The training runs of linear networks from given layers, with measures at checkpoints.
 
     Args:
         task: of :func:`regression`, :func:`classification`, :func:`completion`, :func:`sensing`.
@@ -80,18 +80,18 @@ def descend(
         lr: the step size; an array gives each run its own.
         steps: their number.
         checkpoints: how many, on a logarithmic grid, or at which steps.
-        measures: names of ``descent.measures.MEASURES``, or functions of a state by name; all for
-            a chain by default, loss and sharpness for other networks.
+        measures: names of ``descent.measures.MEASURES``, or functions of a state by name; all for a
+            chain by default, loss and sharpness for other networks.
         momentum: of ``momentum``.
         betas: of ``adam``.
         eps: of ``adam``.
         weight_decay: ``l``; ``l / 2 |theta|^2`` is added to the loss.
-        schedule: factor of the step size at each step, such as
-            ``lambda step: 0.1 ** (step // 1000)``.
+        schedule: factor of the step size at each step, such as ``lambda step: 0.1 ** (step //
+            1000)``.
         batch: measurements a step, drawn again in each step and run, without replacement; all by
             default. A step computes all of them, so that this is about noise and not about time.
-        label_noise: standard deviation of noise that is added to the targets, drawn again
-            at each step.
+        label_noise: standard deviation of noise that is added to the targets, drawn again at each
+            step.
         seed: of minibatches and label noise.
         dtype: of all numbers; in float32 a step takes half the memory.
         device: where it runs, such as ``"cuda"``.

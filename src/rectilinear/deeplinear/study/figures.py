@@ -37,8 +37,8 @@ def families(result: StudyResult) -> dict[str, list[int]]:
 def distance(result: StudyResult, family: str) -> Figure:
     """``D`` over steps, one line for each depth: the mean, and the median with its quartiles.
 
-    Where some trials are stuck its distribution has two modes, at 0 and at the size of the slope,
-    and a mean alone says little.
+    If some trials are stuck, the distribution has two modes, at 0 and at the size of the slope,
+    which a mean does not show.
     """
     figure, panels = canvas(7.6, 3.2, columns=2, sharey=True)
     group = families(result)[family]
