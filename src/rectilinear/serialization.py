@@ -116,7 +116,7 @@ class Configured(NamedOnce):
             raise CheckpointError(
                 f"a {type(module).__name__} in {source}",
                 f"a {cls.__name__}",
-                "Load it as what it is.",
+                "Load it by its own class, or with rl.load.",
             )
         return module
 

@@ -1,12 +1,20 @@
 """The forecaster: linear maps in closed form, the choice among models, inputs, many columns."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
 
 from rectilinear.datasets import simulate_system
-from rectilinear.errors import ConfigError, DataError, ForecastWarning, ShapeError
-from rectilinear.koopman import Forecaster, Monomials
+from rectilinear.errors import (
+    ConfigError,
+    DataError,
+    ForecastWarning,
+    MissingDependencyError,
+    ShapeError,
+)
+from rectilinear.koopman import Forecast, Forecaster, Monomials
 
 
 def noisy_wave(rows: int = 240, seed: int = 0) -> np.ndarray:
@@ -245,3 +253,13 @@ def test_figures() -> None:
     assert len(axes.lines[-1].get_xdata()) == 5
     assert model.plot_spectrum().axes[0].get_xlabel() == "real part"
     assert "period 12.5" in model.plot_modes().axes[0].get_title()
+
+
+def test_a_frame_without_pandas_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    none = np.zeros((2, 1))
+    found = Forecast(none, none, none, 0.9, np.arange(2), ("a",))
+    with pytest.raises(
+        MissingDependencyError, match=r"to_frame without pandas.*'rectilinear\[tables"
+    ):
+        found.to_frame()

@@ -297,7 +297,9 @@ def load_model(words: str) -> nn.Module:
 def load_texts(path: Path, folder: str) -> list[str]:
     """The texts of a file, one a line, for the model of a Hugging Face folder."""
     if not Path(folder).is_dir():
-        raise UsageError("--text needs a folder of a transformer with its tokenizer; else --data.")
+        raise UsageError(
+            "--text needs the folder of a transformer with its tokenizer; else give --data."
+        )
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -117,7 +117,9 @@ def images_from_array(array: Tensor, shape: tuple[int, int, int], name: str = "i
     images = _unit_range(_channels_first(array, shape, name), name)
     if not len(images):
         raise ShapeError(
-            f"{name} of shape {tuple(array.shape)}", "at least one image", "Pass some."
+            f"{name} of shape {tuple(array.shape)}",
+            "at least one image",
+            "Pass an array that is not empty.",
         )
     return images
 
@@ -187,7 +189,7 @@ def _unit_range(images: Tensor, name: str) -> Tensor:
         raise DtypeError(
             f"{name} of dtype {images.dtype}",
             "bytes (uint8) from 0 to 255, or floats from 0 to 1",
-            "Convert them.",
+            "Convert them with .astype(numpy.uint8) or divide by their range.",
         )
     check_finite(images, name)
     images = images.double() if images.dtype == torch.float64 else images.float()
@@ -345,7 +347,9 @@ def _split_folders(root: Path) -> dict[str, Path]:
         split = SPLITS.get(path.name.lower())
         if split in own:
             raise DataError(
-                f"two folders {own[split]} and {path}", "one for each split", "Take one elsewhere."
+                f"two folders {own[split]} and {path}",
+                "one folder for each split",
+                "Move or rename one of them.",
             )
         if split is not None:
             own[split] = path

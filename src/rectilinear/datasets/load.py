@@ -62,7 +62,9 @@ def load(
     if split not in ("train", "test"):
         raise ConfigError(f"split = {split!r}", "'train' or 'test'", "Correct the split.")
     if name == "":
-        raise DataError("data ''", f"one of {', '.join(NAMES)}, or a folder of images", "Name it.")
+        raise DataError(
+            "data ''", f"one of {', '.join(NAMES)}, or a folder of images", "Give a name or a path."
+        )
     root = data_root(data_dir)
     key = str(name).replace("-", "_")
     if key in NAMES and labels is not None:

@@ -45,7 +45,9 @@ def read_rows(path: Path) -> list[tuple[int, list[str]]]:
         ) from error
     except OSError as error:
         raise DataError(
-            f"{path}, which cannot be read: {error.strerror}", "a text file", "Check it."
+            f"{path}, which cannot be read: {error.strerror}",
+            "a text file",
+            "Check its path and permissions.",
         ) from error
     if not rows:
         raise DataError(
@@ -96,7 +98,9 @@ def read_series(path: Path, dt: float | None = None) -> tuple[Tensor, Tensor]:
             return _with_times(*_csv(path), dt)
     except (ValueError, OSError, EOFError) as error:
         raise DataError(
-            f"{path}, which is no table of numbers: {error}", "numbers", "Inspect the file."
+            f"{path}, which is no table of numbers: {error}",
+            "numbers",
+            "Check that every cell below the line of names is a number.",
         ) from error
     raise DataError(f"{path}", "a file that ends in .csv or .npy", "Save it as one of these.")
 

@@ -49,7 +49,7 @@ class Forecast:
         try:
             import pandas as pd
         except ImportError as error:
-            raise MissingDependencyError("pandas", "tables") from error
+            raise MissingDependencyError.of("to_frame", "pandas", extra="tables") from error
         if self.mean.ndim == 3:
             parts = [self._of(i).to_frame() for i in range(len(self.mean))]
             return pd.concat(parts, keys=range(len(parts)), names=["series"])

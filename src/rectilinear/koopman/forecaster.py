@@ -123,7 +123,9 @@ class Forecaster(Intake, BaseEstimator):
         rows = torch.cat([x for x, _ in raw])
         self._mean, spread = moments(rows)
         if not bool((spread > 0).any()):
-            raise DataError("series that are constant", "values that change", "Pass another.")
+            raise DataError(
+                "series that are constant", "values that change", "Pass another series."
+            )
         self._scale = torch.where(spread > 0, spread, torch.ones_like(spread))
         self._input_units(raw)
         pieces = [self._piece(x, u) for x, u in raw]
@@ -345,7 +347,9 @@ class Forecaster(Intake, BaseEstimator):
     def _no_inputs(self, name: str) -> None:
         if self._inputs_mean is not None:
             raise ConfigError(
-                f"{name} of a model with inputs", "forecast(history=, controls=)", "Call that."
+                f"{name} of a model with inputs",
+                "forecast(history=, controls=)",
+                "Call model.forecast(history=..., controls=...).",
             )
 
     def _interval(self, steps: int, level: float | None) -> tuple[Array, Array]:

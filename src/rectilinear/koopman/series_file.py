@@ -93,7 +93,9 @@ def read_series_file(
     _refuse_twice([*names, *(n for n in (clock, run) if n is not None)], head, path)
     body = rows[1:]
     if not body:
-        raise DataError(f"{path.name} with a line of names alone", "rows below it", "Check it.")
+        raise DataError(
+            f"{path.name} with a line of names alone", "rows below it", "Check the file."
+        )
     commas = _decimal_commas(path, separator)
     keys = [cells[head.index(run)] for _, cells in body] if run is not None else [""] * len(body)
     found = sorted(set(keys), key=keys.index)
@@ -146,7 +148,9 @@ def _rows(path: Path, separator: str | None) -> list[tuple[int, list[str]]]:
         return read_rows(path)
     separator = {"tab": "\t", "\\t": "\t", "space": " "}.get(separator, separator)
     if len(separator) != 1:
-        raise ConfigError(f"separator '{separator}'", "one sign, or tab", "Correct --separator.")
+        raise ConfigError(
+            f"separator '{separator}'", "one character, or tab", "Correct --separator."
+        )
     read_rows(path)  # raises for what is empty or no text
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file, delimiter=separator, skipinitialspace=True)

@@ -203,7 +203,9 @@ def predict(model: nn.Module, x: Tensor, y: Tensor, lr: float, steps: int) -> Pr
     lr, steps = rate, int(steps)
     if not isinstance(model, nn.Module):
         raise InputError(
-            f"a model of type {type(model).__name__}", "a torch.nn.Module", "Pass a network."
+            f"a model of type {type(model).__name__}",
+            "a torch.nn.Module",
+            "Pass the network itself.",
         )
     x, y = (
         as_tensor(v, name) if isinstance(v, np.ndarray) else v for v, name in ((x, "x"), (y, "y"))

@@ -355,7 +355,9 @@ def _ends(
             stack = _calls_of(model, batches, stack)
     if layers is None and len(stack) < 2:
         raise StructureError(
-            f"a {type(model).__name__} with {len(stack)} blocks", "two or more", "Pass layers=."
+            f"a {type(model).__name__} with {len(stack)} blocks in a list",
+            "two or more",
+            "Pass layers=.",
         )
     if target is None:
         with evaluating(model):

@@ -144,7 +144,11 @@ class LocalMap(Operator):
         u = u.to(self.value)
         whole = float(u @ self.value)
         if not whole:
-            raise NonFiniteError("a direction in which the output is zero", "another direction")
+            raise NonFiniteError(
+                "a direction in which the output is zero",
+                "a direction with <u, f> other than zero",
+                "Choose another direction.",
+            )
         given, biases = self._given(u)
         named: dict[str, float] = {}
         for name, part in biases:
@@ -218,7 +222,7 @@ class LocalMap(Operator):
             raise NonFiniteError(
                 "NaN or infinite derivatives",
                 "a finite Jacobian",
-                "Move the point off the singularity.",
+                "Choose a point at which the network is differentiable.",
             )
         parts = torch.linalg.svd(matrix if whole else matrix.float(), full_matrices=False)
         u, s, vh = (part.to(self.like) for part in parts)

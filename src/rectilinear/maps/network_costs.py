@@ -69,7 +69,7 @@ def outputs(
             raise NonFiniteError(
                 f"NaN or infinite outputs of the model on {bad} of {len(found)} rows",
                 "finite outputs",
-                "Look at its weights and at the scale of the data.",
+                "Check its weights and the scale of the data.",
             )
         rows.append(found if torch.finfo(found.dtype).bits > 16 else found.float())
         labels += [] if given is None else [given]
@@ -77,7 +77,7 @@ def outputs(
         if numbers > MAX_NUMBERS:
             break
     if not rows:
-        raise InputError("no samples to judge on", "at least one", "Pass more data.")
+        raise InputError("no samples to test on", "at least one", "Pass more data.")
     return Outputs(torch.cat(rows), torch.cat(labels) if labels else None, samples)
 
 
@@ -218,4 +218,4 @@ def first_of(batches: Iterator[Batch]) -> Batch:
     """The first batch."""
     for batch in batches:
         return batch
-    raise DtypeError("no batches", "at least one")
+    raise DtypeError("no batches", "at least one", "Pass data that are not empty.")

@@ -112,7 +112,7 @@ class Batches:
             seen += len(batch)
             yield batch.to(self.like)
         if not seen:
-            raise DataError("no data", "at least one sample", "Look at what the data hold.")
+            raise DataError("no data", "at least one sample", "Pass data that are not empty.")
         self._size = seen
 
     @property
@@ -201,7 +201,7 @@ def read_batches(
         )
     if iter(data) is data:
         raise DataError(
-            "batches that can be read once only",
+            "batches that can be read only once",
             "an iterable that starts again, such as a DataLoader or a list",
             "Pass the DataLoader instead of an iterator or a generator.",
         )
@@ -273,7 +273,9 @@ class _Reader:
 
     def _tokenized(self, texts: Sequence[str]) -> Batch:
         if self.tokenizer is None:
-            raise DataError("texts without a tokenizer", "numbers", "Pass tokenizer=.")
+            raise DataError(
+                "texts without a tokenizer", "numbers, or a tokenizer", "Pass tokenizer=."
+            )
         limit = min(
             (n for n in (self.most_tokens, getattr(self.tokenizer, "model_max_length", None)) if n),
             default=NO_LIMIT,

@@ -102,7 +102,7 @@ def read(x: Any, y: Any, seed: int) -> Data:
         )
     if iter(x) is x:
         raise DataError(
-            "batches that can be read once only",
+            "batches that can be read only once",
             "an iterable that starts again, such as a DataLoader or a list",
             "Pass the DataLoader instead of an iterator or a generator.",
         )
@@ -201,7 +201,7 @@ def _from_batches(source: Iterable[Any], seed: int) -> Data:
                 None if sample_labels is None else sample_labels[best.to(sample_labels.device)]
             )
     if not n or sample is None:
-        raise DataError("no batches", "at least one", "Look at what x iterates over.")
+        raise DataError("no batches", "at least one", "Check what x iterates over.")
     y = torch.cat(labels) if labels else None
     if kept is not None:
         return replace(_from_tensor(torch.cat(kept), y, seed), argument=argument)

@@ -41,7 +41,9 @@ def embeddings_of(model: nn.Module, batch: Batch, output: Output = None) -> Plac
     allowed = EQUAL_OUTPUTS * torch.finfo(old.dtype).eps ** 0.25 * float(old.abs().max())
     if not float((old - new).abs().max()) > allowed:
         raise InputError(
-            "an output that does not depend on the ids", "a model that reads them", "Pass more."
+            "an output that does not depend on the ids",
+            "a model that reads them",
+            "Pass samples with different ids.",
         )
     for tried, place in enumerate(_candidates(model, batch, output)):
         if tried >= MAX_TRIALS:

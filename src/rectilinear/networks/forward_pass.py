@@ -303,7 +303,7 @@ class _Seen:
                 raise StructureError(
                     f"{place.name!r}, called {count} times a pass",
                     "one call",
-                    f"Say which: '{place.name}#0' to '{place.name}#{count - 1}'.",
+                    f"Choose one: '{place.name}#0' to '{place.name}#{count - 1}'.",
                 )
             if name not in self.values:
                 raise StructureError(

@@ -89,7 +89,7 @@ class Network:
             raise NonFiniteError(
                 f"NaN or infinite outputs of the model on {bad} of {len(out)} rows",
                 "finite outputs",
-                "Look at its weights and at the scale of the data.",
+                "Check its weights and the scale of the data.",
             )
         return out if torch.finfo(out.dtype).bits > 16 else out.float()
 

@@ -117,7 +117,9 @@ def _full_name(model: nn.Module, name: str) -> str:
         return ends[0]
     if ends:
         raise ConfigError(
-            f"{len(ends)} modules named {name!r}", f"one of {', '.join(ends[:8])}", "Name it whole."
+            f"{len(ends)} modules named {name!r}",
+            f"one of {', '.join(ends[:8])}",
+            "Give the full name.",
         )
     near = [n for n in names if n.rpartition(".")[2] == name.rpartition(".")[2]] or block_names(
         model

@@ -187,5 +187,5 @@ def _complex_parts() -> DtypeError:
     return DtypeError(
         "complex numbers for a Spectral operator",
         "real and imaginary parts as two real tensors",
-        "Use Dense or Diagonal.",
+        "Pass real and imag, or use Dense or Diagonal.",
     )

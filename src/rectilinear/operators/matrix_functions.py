@@ -367,7 +367,7 @@ class _TiedEig(torch.autograd.Function):
             raise SingularOperatorError(
                 "the gradient of eigenvalues of a defective matrix",
                 "a full set of eigenvectors",
-                "Move off that matrix.",
+                "Differentiate at a matrix with distinct eigenvalues.",
             )
         grad = inverse.mH @ inner @ v.mH
         return grad.real if ctx.real else grad

@@ -73,7 +73,7 @@ class Projector(Configured):
             raise DtypeError(
                 f"a selection of type {type(selection).__name__}",
                 "a Selection",
-                "Use Linearizer for others.",
+                "For another operator use Linearizer.",
             )
         Linearizer(g, selection)  # raises a ShapeError unless they fit
         if density is not None and density.shape != (selection.rank,):
@@ -140,7 +140,9 @@ class Projector(Configured):
             ConfigError: for rank 0, which has no coordinates.
         """
         if not self.rank:
-            raise ConfigError("rank 0, a single point", "rank 1 or more", "Lower rank_weight.")
+            raise ConfigError(
+                "rank 0, whose range is a single point", "rank 1 or more", "Lower rank_weight."
+            )
         check_batch(x, self.g.shape, "x")
         z = torch.cat(list(_chunks(self.g, x)))
         spread = (z.square().mean(0) + noise**2).sqrt()
@@ -225,7 +227,7 @@ class Projector(Configured):
     def _fitted(self, part: T | None) -> T:
         if part is None:
             raise NotInitializedError(
-                "a projector without a density", "one", "Call f.fitted(data) first."
+                "a projector without a density", "a fitted one", "Call f.fitted(data) first."
             )
         return part
 

@@ -75,7 +75,7 @@ class Run:
             raise CheckpointError(
                 f"the run {self.path} of the recipe '{self.name}', a {type(self.model).__name__}",
                 f"a run with a {kind.__name__}",
-                "Use a command for this kind of model.",
+                "Choose another run, or the command for this kind of model.",
             )
         return self.model
 
@@ -186,7 +186,7 @@ def open_run(path: Path | str) -> Run:
         raise CheckpointError(
             f"no model in {path}",
             "a run that has finished",
-            "Go on with the command that began it.",
+            "Run the training command again: it resumes.",
         )
     model = from_pretrained(path / _MODEL)
     if isinstance(model, LinearFlow) and not model.noise_level and model.rank is None:
@@ -253,7 +253,9 @@ def _read(path: Path) -> Record:
         return Record(name, from_json(RECIPES[name], fields))
     except FileNotFoundError as error:
         raise CheckpointError(
-            f"no run in {path.parent}", f"a folder with {path.name}", "Train one first."
+            f"no run in {path.parent}",
+            f"a folder with {path.name}",
+            "Train one with rectilinear train.",
         ) from error
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(

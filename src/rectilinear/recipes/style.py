@@ -103,7 +103,7 @@ class StyleRecipe(Recipe):
         """The photos of one split and the teacher's paintings of them."""
         if not self.styles or len(set(self.styles)) != len(self.styles):
             raise ConfigError(
-                f"styles {', '.join(self.styles) or 'of no name'}",
+                f"styles {', '.join(self.styles) or '(none)'}",
                 "different names, at least one",
                 "Name each once.",
             )

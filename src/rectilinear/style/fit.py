@@ -57,7 +57,9 @@ class StyleObjective(nn.Module):
         super().__init__()
         if missing := [name for name in model.styles if name not in lessons.paintings]:
             raise ConfigError(
-                f"no paintings in the style '{missing[0]}'", "some of each style", "Add them."
+                f"no paintings in the style '{missing[0]}'",
+                "paintings in every style of the model",
+                "Add them to the lessons.",
             )
         if tile < 1 or tile % model.g.block:
             raise ConfigError(
@@ -225,7 +227,9 @@ def with_ways_back(model: StyleTransfer, photos: Sequence[Tensor]) -> StyleTrans
 def _check_pairs(photos: Sequence[Tensor], paintings: Sequence[Tensor]) -> None:
     if len(photos) != len(paintings) or not len(photos):
         raise ShapeError(
-            f"{len(photos)} photos and {len(paintings)} paintings", "pairs", "Pair them."
+            f"{len(photos)} photos and {len(paintings)} paintings",
+            "as many of each",
+            "Pass one painting for each photo, in the same order.",
         )
     for i, (x, y) in enumerate(zip(photos, paintings, strict=True)):
         if x.shape != y.shape:

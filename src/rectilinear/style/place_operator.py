@@ -132,7 +132,9 @@ class LeastSquares:
     def rows(self) -> Tensor:
         """``[M b]``, ``(C, C + 1)``."""
         if self._gram is None or self._cross is None:
-            raise ConfigError("a fit to nothing", "at least one pair of images", "Add some.")
+            raise ConfigError(
+                "a fit without data", "at least one pair of images", "Call add first."
+            )
         n = self._gram[-1, -1]
         mean = self._gram[:-1, -1] / n
         variance = (self._gram.diagonal()[:-1] / n - mean.square()).mean()

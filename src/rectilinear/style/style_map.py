@@ -125,7 +125,7 @@ class StyleMap(nn.Module):
             raise SpaceMismatchError(
                 f"a map through {len(self.networks)} different networks",
                 "one network",
-                "Take the operators of its parts.",
+                "Use the operators of its parts.",
             )
         return Dense(self.operators[0], trainable=False)
 

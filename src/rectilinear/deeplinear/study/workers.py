@@ -232,7 +232,7 @@ def _dask(n_jobs: int, address: str | None) -> Iterator[Results]:
             raise ConfigError(
                 f"no answer from a Dask scheduler at {address or 'this machine'}",
                 "a scheduler's address, such as tcp://10.0.0.1:8786",
-                "Begin one with 'dask scheduler', or leave --dask-address out.",
+                "Start one with 'dask scheduler', or leave --dask-address out.",
             ) from error
 
         def results(work: Callable[[Any], Any], items: dict[int, Any]) -> Iterator[tuple[int, Any]]:

@@ -96,7 +96,7 @@ class Likelihood(Term):
             raise SingularOperatorError(
                 "a likelihood through a singular operator",
                 "one with an inverse",
-                "Start from another operator.",
+                "Initialise the operator with full rank.",
             )
         log_prob = log_prior + batch.logdet - volume - logdet_noise
         return -log_prob.mean() / batch.data_space.dim
