@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+import rectilinear as rl
 from rectilinear.errors import (
     ConfigError,
     DataError,
@@ -352,3 +353,25 @@ def test_samples_are_held_out_whatever_their_batch_and_padding() -> None:
 def test_sums_by_sample() -> None:
     found = vectors(torch.ones(3, 4, 2), MASK[:3].bool())
     assert sums_by_sample(found.rows, found.samples, 3)[:, 0].tolist() == [4.0, 2.0, 3.0]
+
+
+class Estimator:
+    """A network that torch does not know, such as one of scikit-learn."""
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        return x
+
+
+@pytest.mark.parametrize(
+    "verb", ["audit", "linear_map", "layer_profile", "local_map", "linearize", "span_costs", "fuse"]
+)
+def test_models_of_other_packages_are_one_clear_error(verb: str) -> None:
+    more = {"linear_map": ("0", "1", X), "local_map": (X[0],), "fuse": ()}.get(verb, (X,))
+    options = {"blocks": "0"} if verb == "linearize" else {}
+    with pytest.raises(DtypeError, match="scikit-learn"):
+        getattr(rl, verb)(Estimator(), *more, **options)
+
+
+def test_a_point_may_be_an_array() -> None:
+    found = rl.local_map(net(), X[0].numpy())
+    assert torch.equal(found.value, rl.local_map(net(), X[0]).value)

@@ -274,7 +274,10 @@ def load_model(words: str) -> nn.Module:
     name, colon, factory = words.rpartition(":")
     path = Path(name)
     if not colon or path.suffix != ".py" or not factory.isidentifier():
-        raise UsageError(f"'{words}' is neither of the form FILE.py:NAME nor a folder.")
+        file = f"; for {words} write a function NAME that builds the network and loads it"
+        known = (".onnx", ".pt", ".pth", ".safetensors", ".keras", ".h5", ".joblib", ".pkl")
+        more = file if words.endswith(known) else ""
+        raise UsageError(f"'{words}' is neither of the form FILE.py:NAME nor a folder{more}.")
     if not path.is_file():
         raise UsageError(f"There is no file {path}.")
     spec = importlib.util.spec_from_file_location(f"_rectilinear_{path.stem}", path)

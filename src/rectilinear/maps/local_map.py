@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from scipy.sparse.linalg import ArpackError, svds
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from rectilinear.checks import tolerance
 from rectilinear.errors import ConfigError, NonFiniteError, ShapeError, StructureError
 from rectilinear.maps.frozen import Frozen
 from rectilinear.maps.partial_network import FromPlace, from_place
-from rectilinear.networks.batches import Tokenizer
+from rectilinear.networks.batches import Tokenizer, check_is_module
 from rectilinear.networks.forward_pass import Output
 from rectilinear.networks.network import Network, as_network, evaluating
 from rectilinear.operators import SVD, Dense, Operator, to_dense, to_scipy
@@ -284,10 +285,12 @@ def local_map(
         >>> torch.allclose(A(x), net(x), atol=1e-6), A.svd(1).s.shape
         (True, torch.Size([1]))
     """
+    check_is_module(model)
     inside = (source, tokenizer, output) != (None, None, None) or target != "@output"
     if inside or _is_call(x):
         rest, point = from_place(model, x, source, target, tokenizer=tokenizer, output=output)
         return LocalMap(rest, point, freeze)
+    x = torch.from_numpy(x) if isinstance(x, np.ndarray) and x.dtype.kind in "fiu" else x
     if not isinstance(x, Tensor) or x.ndim == 0:
         raise ShapeError(f"x of type {type(x).__name__}", "one point", "Pass one row of the data.")
     if x.ndim == 1 or len(x) > 1:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rectilinear.checks import whole
-from rectilinear.errors import ConfigError, DtypeError, StructureError
+from rectilinear.errors import ConfigError, StructureError
 from rectilinear.maps.held_out_r2 import Affine, Judged
 from rectilinear.maps.map_report import LinearMap, MapReport
 from rectilinear.maps.mean_jacobian import JacobianMean, Rows, Span, mean_jacobians, rows_of
@@ -53,8 +53,6 @@ def fit_maps(
     settings: Settings,
 ) -> tuple[Found, dict[str, Exception]]:
     """The maps by source and method, and the reasons for methods that are refused."""
-    if not isinstance(model, nn.Module):
-        raise DtypeError(f"a model of type {type(model).__name__}", "a torch.nn.Module")
     jacobian = [m for m in methods if m != "least_squares"]
     seed, share = settings.seed, settings.held_out
     total = 2 * batches.size + len(jacobian) * settings.samples

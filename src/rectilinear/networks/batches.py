@@ -134,6 +134,25 @@ class Batches:
         return next(iter(self)).take(slice(samples))
 
 
+def check_is_module(model: object) -> nn.Module:
+    """The model, if torch knows it.
+
+    Raises:
+        DtypeError: for anything but a module, such as a model of scikit-learn.
+
+    Example:
+        >>> check_is_module(nn.Linear(2, 1))
+        Linear(in_features=2, out_features=1, bias=True)
+    """
+    if not isinstance(model, nn.Module):
+        raise DtypeError(
+            f"a model of type {type(model).__name__}",
+            "a torch.nn.Module",
+            "Wrap a function in one; build networks of scikit-learn, Keras or ONNX in torch first.",
+        )
+    return model
+
+
 def read_batches(
     data: Any,
     model: nn.Module,
@@ -179,6 +198,7 @@ def read_batches(
         >>> [len(batch) for batch in read_batches(words, net, batch_size=1)]
         [1, 1]
     """
+    check_is_module(model)
     if batch_size < 1:
         raise ConfigError(f"batch_size = {batch_size}", "at least 1")
     reader = _Reader(_required(model), tokenizer, _most_tokens(model))

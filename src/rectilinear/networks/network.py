@@ -16,7 +16,7 @@ from torch.func import functional_call
 
 from rectilinear.checks import check_floating, check_values
 from rectilinear.errors import DtypeError, InputError, NonFiniteError, ShapeError, StructureError
-from rectilinear.networks.batches import Batch
+from rectilinear.networks.batches import Batch, check_is_module
 from rectilinear.networks.determinism import allowed_between_batches, sequence_first, twice
 from rectilinear.networks.forward_pass import Output, call, pick
 from rectilinear.networks.places import inner
@@ -258,12 +258,7 @@ def _rows_act_on_each_other(network: Network, x: Tensor) -> bool:
 
 def check_module(model: object) -> list[nn.Parameter]:
     """The parameters of ``model``."""
-    if not isinstance(model, nn.Module):
-        raise DtypeError(
-            f"a model of type {type(model).__name__}",
-            "a torch.nn.Module",
-            "Wrap the function in one.",
-        )
+    model = check_is_module(model)
     parameters = list(model.parameters())
     for name, held in (*model.named_parameters(), *model.named_buffers()):
         check_values(held, f"'{name}' of the model")
