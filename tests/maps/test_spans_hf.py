@@ -84,3 +84,27 @@ def test_half_precision(name, dtype):
     assert found.output_r2 > 0.5
     in_place = rl.linearize(model, data, blocks=SPANS[name], progress=False)
     assert in_place.output_r2 > 0.5
+
+
+def swin():
+    sizes = {"image_size": 16, "patch_size": 2, "embed_dim": 8, "window_size": 2}
+    config = transformers.SwinConfig(**sizes, depths=[2, 5], num_heads=[1, 2])
+    torch.manual_seed(0)
+    return transformers.SwinModel(config).double().eval()
+
+
+def test_blocks_of_a_stage_of_swin(tmp_path):
+    """Its windows alternate: two blocks can go, one cannot."""
+    x = torch.randn(60, 3, 16, 16, dtype=torch.float64)
+    stage = "encoder.layers.1.blocks"
+    found = rl.linearize(
+        swin(), x, blocks=f"{stage}.1:{stage}.3", fold=True, output="last_hidden_state"
+    )
+    assert found.stock is True
+    assert found.model.config.depths == [2, 3]
+    found.model.save_pretrained(tmp_path)
+    again = transformers.SwinModel.from_pretrained(tmp_path, dtype=torch.float64).eval()
+    with torch.no_grad():
+        assert torch.allclose(again(x[:4])[0], found.model(x[:4])[0], atol=1e-12)
+    with pytest.raises(StructureError, match="two at once"):
+        rl.linearize(swin(), x, blocks=f"{stage}.1", fold=True, output="last_hidden_state")

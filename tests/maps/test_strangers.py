@@ -265,7 +265,8 @@ class Windows(nn.Module):
         self.norm, self.up, self.down = nn.LayerNorm(d), nn.Linear(d, 12), nn.Linear(12, d)
 
     def forward(self, h):
-        return h + self.down(self.up(self.norm(h)).tanh())
+        flat = h.flatten(1, 2)
+        return h + self.down(self.up(self.norm(flat)).tanh()).view_as(h)
 
 
 class ChannelsLast(nn.Module):
@@ -314,3 +315,41 @@ def test_channels_of_signals_come_first():
     net = nn.Sequential(*layers).double()
     A = rl.linear_map(net, "1", "2", rand(80, 2, 9), progress=False)
     assert torch.allclose(A.weight, layers[2].weight[..., 0].detach(), atol=1e-8)
+
+
+class TwoStacks(nn.Module):
+    """Blocks on images of two sizes, and blocks on tokens behind them, read by two queries."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        kinds = (nn.Conv2d(3, 6, 2, 2), nn.Conv2d(6, 6, 2, 2), nn.Conv2d(6, 6, 1))
+        self.stages = nn.ModuleList([nn.Sequential(conv, nn.ReLU()) for conv in kinds])
+        self.layers = nn.ModuleList([Block(6), Block(6)])
+        self.queries = nn.Linear(4, 2)
+
+    def forward(self, x):
+        for stage in self.stages:
+            x = stage(x)
+        h = x.flatten(2).mT
+        for layer in self.layers:
+            h = layer(h)
+        return self.queries(h.mT).mT
+
+
+def test_a_stack_that_does_not_reach_the_end_is_passed_over():
+    """DETR: no layer of the backbone has as many vectors as there are boxes."""
+    found = rl.layer_profile(
+        TwoStacks().double(), rand(60, 3, 8, 8), methods=["least_squares"], progress=False
+    )
+    assert (list(found.maps), found.target) == (["layers.0@input", "layers.0"], "layers.1")
+
+
+def test_a_profile_of_a_network_with_one_number_a_sample():
+    class Scalar(Net):
+        def forward(self, x):
+            return super().forward(x).sum(-1)
+
+    model = Scalar().double().eval()
+    found = rl.layer_profile(model, rand(60, 4), methods=["least_squares"], progress=False)
+    assert found.target == "layers.2"

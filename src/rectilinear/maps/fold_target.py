@@ -151,9 +151,12 @@ def _adds(model: nn.Module, batch: Batch, found: Neighbour, output: Output) -> b
         return False
     if not _is_product(model.get_submodule(found.layer), plain, found.layer):
         return False
-    if plain[found.sum].shape != change[0].shape:
-        return False
     seen = other[found.sum] - plain[found.sum]
+    if found.layout == "tokens" and seen.shape[-1] == change[0].shape[-1]:  # in windows, or a grid
+        seen = seen.flatten(1, -2)
+        change[0] = change[0].flatten(1, -2)
+    if seen.shape != change[0].shape:
+        return False
     eps = torch.finfo(seen.dtype).eps
     if eps > HALF:
         same = float((seen - change[0]).float().norm()) <= HALF_AGREE * float(

@@ -107,7 +107,7 @@ def is_stock(model: nn.Module, batch: Any, output: Output = None) -> bool | None
             "block "
             "less, such as one that scales by the index of a block",
             "blocks that do not depend on their number",
-            "Pass fold=False.",
+            "Take out two at once where blocks alternate, as in Swin, or pass fold=False.",
         )
     return True
 

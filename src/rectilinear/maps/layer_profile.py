@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+import torch
 from torch import nn
 
 from rectilinear.config import as_frame, nan_to_null, write_json
@@ -17,7 +18,7 @@ from rectilinear.maps.map_fit import HELD_OUT, JACOBIAN_SAMPLES, Settings, fit_m
 from rectilinear.maps.map_report import LinearMap
 from rectilinear.maps.mean_jacobian import Positions, Span, tokens_of
 from rectilinear.networks.batches import Batches, Tokenizer, read_batches
-from rectilinear.networks.forward_pass import Output, forward
+from rectilinear.networks.forward_pass import Output, Pass, forward
 from rectilinear.networks.network import evaluating
 from rectilinear.networks.places import block_names, named_parts
 from rectilinear.random import check_seed
@@ -280,6 +281,11 @@ def stack_of(model: nn.Module) -> list[str]:
         >>> stack_of(nn.Sequential(nn.Linear(2, 4), encoder))
         ['1.layers.0', '1.layers.1', '1.layers.2']
     """
+    return stacks_of(model)[0]
+
+
+def stacks_of(model: nn.Module) -> list[list[str]]:
+    """The lists of blocks of one class in a network, the longest first; else all its blocks."""
     names = block_names(model)
     parts = dict(named_parts(model))
     kinds: dict[tuple[str, type], list[str]] = {}
@@ -287,7 +293,7 @@ def stack_of(model: nn.Module) -> list[str]:
         if any(True for _ in parts[name].children()):
             kinds.setdefault((_outer_list(parts, name), type(parts[name])), []).append(name)
     repeated = [found for found in kinds.values() if len(found) > 1]
-    return max(repeated, key=len) if repeated else names
+    return sorted(repeated, key=len, reverse=True) or [names]
 
 
 def _outer_list(parts: Mapping[str, nn.Module], name: str) -> str:
@@ -349,28 +355,35 @@ def _ends(
     Left out are layers with another number of vectors than the target, such as before patches are
     merged.
     """
-    stack, left_out = stack_of(model), list[str]()
-    if target is None or layers is None:
-        with evaluating(model):
-            stack = _calls_of(model, batches, stack)
-    if layers is None and len(stack) < 2:
+    if layers is not None:
+        if not layers:
+            raise ConfigError("no layers", "at least one place")
+        return list(layers), target or "@output", []
+    stacks = stacks_of(model)
+    if len(stacks[0]) < 2:
         raise StructureError(
-            f"a {type(model).__name__} with {len(stack)} blocks in a list",
+            f"a {type(model).__name__} with {len(stacks[0])} blocks in a list",
             "two or more",
             "Pass layers=.",
         )
-    if target is None:
+    head = batches.head(PROBED)
+    for stack in stacks:
         with evaluating(model):
-            seen = forward(model, batches.head(PROBED), stack, output=output)
-        shapes = {tokens_of(seen.at[name], seen.layout(name)).shape[1:] for name in stack}
-        target = stack[-1] if len(shapes) == 1 and layers is None else "@output"
-    if layers is None:
-        layers = [f"{stack[0]}@input", *(name for name in stack if name != target)]
-        with evaluating(model):
-            seen = forward(model, batches.head(PROBED), [*layers, target], output=output)
-        counts = {n: tokens_of(value, seen.layout(n)).shape[1] for n, value in seen.at.items()}
-        left_out = [name for name in layers if counts[target] not in (1, counts[name])]
-        layers = [name for name in layers if name not in left_out] or layers
-    if not layers:
-        raise ConfigError("no layers", "at least one place")
-    return list(layers), target, left_out
+            names = _calls_of(model, batches, stack)
+            ends = [f"{names[0]}@input", *names, target or "@output"]
+            seen = forward(model, head, ends, output=output)
+
+        def shape(name: str, seen: Pass = seen) -> torch.Size:
+            return tokens_of(seen.at[name], seen.layout(name)).shape[1:]
+
+        alike = len({shape(name) for name in names}) == 1
+        end = target or (names[-1] if alike else "@output")
+        sources = [name for name in ends[:-1] if name != end]
+        fit = [name for name in sources if shape(end)[0] in (1, shape(name)[0])]
+        if fit:
+            return fit, end, [name for name in sources if name not in fit]
+    raise StructureError(
+        f"a {type(model).__name__} whose blocks have other numbers of vectors than {end}",
+        "as many, or one a sample",
+        f"Pass layers= and target=, such as target={stacks[0][-1]!r}.",
+    )

@@ -161,7 +161,7 @@ def without(model: nn.Module, span: Span) -> None:
             if vars(part).get("layer_idx") == old:
                 part.layer_idx = i  # type: ignore[assignment] # torch types attributes as tensors
     kept_indices = [i for i in range(span.length) if not span.start <= i < span.stop]
-    _set_length(holders, span.length, kept_indices)
+    _set_length(holders, span.container, span.length, kept_indices)
 
 
 class Through(nn.Module):
@@ -250,12 +250,22 @@ def _holders_of_length(model: nn.Module, container: str, length: int) -> list[An
     parts = [part for part in around if not isinstance(part, nn.ModuleList | nn.Sequential)]
     configs = [getattr(part, "config", None) for part in parts]
     found = {id(h): h for h in (*parts, *configs) if hasattr(h, "__dict__")}
-    return [holder for holder in found.values() if _names_of_length(holder, length)]
+    kept = (h for h in found.values() if _names_of_length(h, length) or hasattr(h, "depths"))
+    return list(kept)
 
 
-def _set_length(holders: Sequence[Any], length: int, kept: Sequence[int]) -> None:
-    """Write the new length wherever the old one stood; of lists as long, keep these entries."""
+def _set_length(holders: Sequence[Any], container: str, length: int, kept: Sequence[int]) -> None:
+    """Write the new length wherever the old one stood; of lists as long, keep these entries.
+
+    Of stages, such as those of a Swin transformer, the configuration lists the ``depths``.
+    """
+    stage = next((int(step) for step in reversed(container.split(".")) if step.isdigit()), 0)
     for holder in holders:
+        depths = vars(holder).get("depths")
+        if isinstance(depths, list | tuple) and stage < len(depths) and depths[stage] == length:
+            changed = [*depths[:stage], len(kept), *depths[stage + 1 :]]
+            holder.depths = type(depths)(changed)
+            continue
         for name in _names_of_length(holder, length):
             setattr(holder, name, len(kept))
         if isinstance(holder, nn.Module):
