@@ -178,6 +178,25 @@ class Moments:
         part.outside = self.outside[:targets] + rest
         return part
 
+    def changed(self, columns: Tensor, less: Tensor) -> Moments:
+        """The moments of rows ``x B`` with targets ``t - x C``, from the factor of ``x`` alone.
+
+        Example:
+            >>> x, moments = torch.randn(50, 3).double(), Moments()
+            >>> moments.add(x, x[:, :1])
+            >>> part = moments.changed(torch.eye(3)[:, 1:].double(), torch.eye(3)[:, :1].double())
+            >>> bool(part.fit().total < 1e-20), len(part.mean_x)
+            (True, 2)
+        """
+        self._reduce()
+        part = Moments(self.computed)
+        part.resolution, part._rows = self.resolution, self._rows
+        part.mean_x, part.mean_t = self.mean_x @ columns, self.mean_t - self.mean_x @ less
+        rows = self.factor @ columns, self.projected - self.factor @ less
+        part.factor, part.projected, left = _triangle(*rows)
+        part.outside = self.outside + left
+        return part
+
     def left_by(self, matrix: Tensor, constant: Tensor) -> tuple[Tensor, Tensor]:
         """Sums of squares that ``A x + b`` leaves of the targets, and of these centred, ``(T,)``.
 

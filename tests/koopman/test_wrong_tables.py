@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rectilinear.errors import DataError, ShapeError
-from rectilinear.koopman import Forecaster
+from rectilinear.errors import ConfigError, DataError, ForecastWarning, ShapeError
+from rectilinear.koopman import Forecaster, KoopmanRegressor
 from rectilinear.koopman.series_file import read_series_file
 
 T = np.arange(120.0)
@@ -86,3 +86,92 @@ def test_controls_in_another_order_are_refused() -> None:
     with pytest.raises(DataError, match="index"):
         Forecaster("linear", horizon=5, lags=4).fit(FRAME[:100], controls=inputs[:100][::-1])
     assert model.forecast(5, controls=inputs[100:105]).mean.shape == (5, 2)
+
+
+def test_points_stand_between_thousands_beside_decimal_commas(tmp_path: Path) -> None:
+    path = write(tmp_path, "time;x;y\n1;1.234;12,5\n2;-1.234.567,5;3\n3;;4\n")
+    (found,) = read_series_file(path).values
+    assert np.nan_to_num(found, nan=-1).tolist() == [[1234, 12.5], [-1234567.5, 3], [-1, 4]]
+    with pytest.raises(DataError, match=r"'1\.5' in column 'x', line 2"):
+        read_series_file(write(tmp_path, "time;x\n1;1.5\n2;12,5\n"))
+    (plain,) = read_series_file(write(tmp_path, "time;x\n1;1.234\n2;2.5\n")).values
+    assert plain.tolist() == [[1.234], [2.5]]
+
+
+@pytest.mark.parametrize(
+    ("head", "cells", "second"),
+    [
+        ("year,quarter", ["1999,3", "1999,4", "2000,1"], "1999-10-01"),
+        ("year,quarter", ["1959.0,1.0", "1959.0,2.0", "1959.0,3.0"], "1959-04-01"),
+        ("Year,Month", ["1999,11", "1999,12", "2000,1"], "1999-12-01"),
+        ("year,month,day", ["1999,12,30", "1999,12,31", "2000,1,1"], "1999-12-31"),
+    ],
+)
+def test_a_year_and_its_part_are_the_date(
+    tmp_path: Path, head: str, cells: list[str], second: str
+) -> None:
+    path = write(tmp_path, f"{head},x\n" + "".join(f"{c},{i}\n" for i, c in enumerate(cells)))
+    found = read_series_file(path)
+    assert found.names == ("x",)
+    assert str(found.times[0][1])[:10] == second
+    wrong = write(tmp_path, f"{head},x\n" + cells[0].replace(cells[0].split(",")[1], "13") + ",1\n")
+    with pytest.raises(DataError, match=r"number of a|13"):
+        read_series_file(wrong)
+
+
+def test_bars_part_cells(tmp_path: Path) -> None:
+    found = read_series_file(write(tmp_path, "time|x|y\n1|1,5|2\n2|3|4\n"))
+    assert found.names == ("x", "y")
+    assert found.values[0].tolist() == [[1.5, 2], [3, 4]]
+
+
+def test_stamps_after_jittered_ones_are_round() -> None:
+    rng = np.random.default_rng(3)
+    index = pd.date_range("2001-01-01", periods=120, freq="15min")
+    moved = index + pd.to_timedelta(rng.uniform(-60, 60, 120), unit="s")
+    with pytest.warns(UserWarning, match="count as equal"):
+        model = Forecaster("linear", horizon=5, lags=4).fit(FRAME.set_axis(moved))
+    assert list(model.forecast(2).index) == list(index[-1] + pd.to_timedelta([15, 30], unit="min"))
+
+
+def test_the_figure_of_several_series_draws_each() -> None:
+    runs = [FRAME[["a"]], FRAME[["a"]] + 1, FRAME[["a"]] - 1]
+    found = Forecaster("linear", horizon=5, lags=4).fit(runs).forecast(5)
+    figure = found.plot()
+    assert [axes.get_title() for axes in figure.axes] == [f"series {i}, a" for i in range(3)]
+    for axes, part, run in zip(figure.axes, found.mean, runs, strict=True):
+        assert np.allclose(axes.lines[-1].get_ydata(), part[:, 0])
+        assert np.allclose(axes.lines[0].get_ydata(), run["a"][-60:])
+
+
+def test_a_model_with_inputs_has_a_score() -> None:
+    rng = np.random.default_rng(0)
+    u, x = rng.normal(size=(300, 1)), np.zeros(300)
+    for k in range(299):
+        x[k + 1] = 0.8 * x[k] + u[k, 0]
+    model = Forecaster("autoregression", horizon=5, lags=1).fit(x[:200], controls=u[:200])
+    assert model.score(x[200:], controls=u[200:]) > 1 - 1e-9
+    assert np.abs(model.errors(x[200:], 3, controls=u[200:])).max() < 1e-9
+    with pytest.raises(ConfigError, match="Pass controls"):
+        model.score(x[200:])
+    with pytest.raises(ConfigError, match="Leave them out"):
+        Forecaster("linear", horizon=5, lags=2).fit(x).score(x, controls=u)
+
+
+def test_growth_that_stable_clips_is_said() -> None:
+    x = 1.03 ** np.arange(80.0)
+    with pytest.warns(ForecastWarning, match=r"grows by 3\.00% a step, .*stable=False"):
+        KoopmanRegressor(rank=2, horizon=20, fourier=0).fit(x)
+    kept = KoopmanRegressor(rank=2, horizon=20, fourier=0, stable=False).fit(x)
+    assert abs(kept.eigenvalues_[0]) == pytest.approx(1.03, abs=1e-3)
+
+
+def test_a_notebook_shows_a_forecast_with_escaped_names() -> None:
+    frame = FRAME.rename(columns={"a": "<b>"})
+    shown = Forecaster("linear", horizon=5, lags=4).fit(frame).forecast(5)._repr_html_()
+    assert "&lt;b&gt;" in shown
+    assert "<b>&" not in shown.replace("<b>Forecast", "")
+    assert shown.count("<tr>") == 6
+    assert "2020-05-19" in shown
+    several = Forecaster("linear", horizon=5, lags=4).fit([frame, frame]).forecast(5)
+    assert "the first of 2 series" in several._repr_html_()

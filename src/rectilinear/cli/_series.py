@@ -13,6 +13,8 @@ MIN_HORIZONS = 5
 
 def forecast_file(arguments: Any) -> dict[str, Any]:
     """The forecast of the series in a file: chosen model, errors, and files written."""
+    from dataclasses import replace
+
     import numpy as np
 
     from rectilinear import datasets, koopman, plots
@@ -43,7 +45,7 @@ def forecast_file(arguments: Any) -> dict[str, Any]:
         seed=arguments.seed,
     ).fit(table.values, times=table.times)
     model.names_ = table.names
-    found = model.forecast(arguments.steps)
+    found = replace(model.forecast(arguments.steps), runs=table.runs)
     out = arguments.out or Path("runs") / f"{path.stem}-forecast"
     with atomic_write(out / "forecast.csv") as tmp:
         tmp.write_text("\n".join(_lines(found, table.runs)) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Text tables with commas, semicolons or tabs; and series of numbers, with or without times."""
+"""Text tables with commas, semicolons, tabs or bars; and series of numbers, with their times."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _DATES = ("date", "dates", "datetime", "timestamp", "year")  # columns not in eq
 def read_rows(path: Path) -> list[tuple[int, list[str]]]:
     r"""The rows of a text table: line number and cells, without blank lines and outer spaces.
 
-    Cells are parted by tabs, semicolons or commas: the first of these that parts the first lines
-    into as many cells each. Text is UTF-8, with or without a mark of it.
+    Cells are parted by tabs, semicolons, bars or commas: the first of these that parts the first
+    lines into as many cells each. Text is UTF-8, with or without a mark of it.
 
     Example:
         >>> import pathlib, tempfile
@@ -57,7 +57,7 @@ def read_rows(path: Path) -> list[tuple[int, list[str]]]:
 
 
 def _delimiter(lines: list[str], *, tabs: bool) -> str:
-    for delimiter in ("\t",) if tabs else ("\t", ";", ","):
+    for delimiter in ("\t",) if tabs else ("\t", ";", "|", ","):
         rows = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
         counts = {len(row) for row in rows if row}
         if len(counts) == 1 and counts.pop() > 1:
@@ -68,10 +68,11 @@ def _delimiter(lines: list[str], *, tabs: bool) -> str:
 def read_series(path: Path, dt: float | None = None) -> tuple[Tensor, Tensor]:
     r"""The series in a file and their times: ``(count, T, d)`` and ``(count, T)``, float64.
 
-    ``.csv``: one series, a column a variable, parted by commas, semicolons or tabs, with or without
-    a line of names; a column named "time" or "t" holds the times. ``.npy``: an array ``(T,)``,
-    ``(T, d)`` or ``(count, T, d)``. Without times steps are ``dt``, 1 by default. Columns without a
-    name, such as pandas' row numbers, and those named as dates are refused: they are no variables.
+    ``.csv``: one series, a column a variable, parted by commas, semicolons, tabs or bars, with or
+    without a line of names; a column named "time" or "t" holds the times. ``.npy``: an array
+    ``(T,)``, ``(T, d)`` or ``(count, T, d)``. Without times steps are ``dt``, 1 by default.
+    Columns without a name, such as pandas' row numbers, and those named as dates are refused: they
+    are no variables.
     Empty cells become NaN, which models of series refuse as gaps.
 
     Args:

@@ -80,19 +80,58 @@ class StrideMap:
 
         ``u`` ``(b, lags + steps, m)`` are the inputs from the oldest row of the past on.
         """
-        found: list[Tensor] = []
         stride, lags = self.plan.stride, self.plan.lags
-        past = past[:, :lags]
-        for first in range(0, steps, stride):
+        total = -(-steps // stride) * stride
+        rows = past.new_empty(len(past), total + lags, past.shape[2])  # newest first
+        rows[:, total:] = past[:, :lags]
+        for first in range(0, total, stride):
+            now = total - first
             inside = None
             if u is not None:
                 inside = u[:, first : first + lags + stride]
                 short = lags + stride - inside.shape[1]
                 if short:  # inputs after the last step asked for: they have no effect on it
                     inside = torch.cat([inside, inside[:, -1:].expand(-1, short, -1)], dim=1)
-            found.append(self.step(past, inside))
-            past = torch.cat([found[-1].flip(1), past], dim=1)[:, :lags]
-        return torch.cat(found, dim=1)[:, :steps]
+            rows[:, now - stride : now] = self.step(rows[:, now : now + lags], inside).flip(1)
+        return rows[:, total - steps : total].flip(1)
+
+    def plain(self) -> tuple[Tensor, Tensor]:
+        """Matrix and constant of the map of the rows themselves, without a dictionary and inputs.
+
+        From ``lags`` rows to ``stride`` rows, both newest first; of one column where it is shared.
+        """
+        plan, width = self.plan, self.constant.numel() // self.plan.stride
+        newest = self.matrix.unflatten(1, (plan.stride, width)).flip(1).flatten(1)
+        constant = self.constant.unflatten(0, (plan.stride, width)).flip(0).flatten()
+        if plan.level == "mean":
+            return newest, constant
+        newest = newest if plan.lags > 1 else newest[:0]
+        first = torch.eye(width, dtype=newest.dtype).repeat(1, plan.stride)
+        first = first - newest.unflatten(0, (plan.lags - 1, width)).sum(0)
+        return torch.cat([first, newest]), constant
+
+
+def simulate_all(maps: Sequence[StrideMap], past: Tensor, steps: int) -> Tensor:
+    """``steps`` rows ``(r, b, steps, d)`` by each map after its own ``past`` ``(r, b, lags, d)``.
+
+    The maps have lags, stride and width in common, no dictionary and no inputs.
+    """
+    plan, (b, _, d) = maps[0].plan, past.shape[1:]
+    matrices, constants = (
+        torch.stack(parts) for parts in zip(*(m.plain() for m in maps), strict=True)
+    )
+    past = past[:, :, : plan.lags]
+    past = past.transpose(2, 3).flatten(1, 2) if plan.shared else past.flatten(2)
+    width, total = 1 if plan.shared else d, -(-steps // plan.stride) * plan.stride
+    ahead, size = total * width, plan.stride * width
+    rows = past.new_empty(*past.shape[:2], ahead + past.shape[2])  # newest first
+    rows[..., ahead:] = past
+    for now in range(ahead, 0, -size):
+        rows[..., now - size : now] = torch.baddbmm(
+            constants[:, None], rows[..., now : now + past.shape[2]], matrices
+        )
+    found = rows[..., ahead - steps * width : ahead].unflatten(2, (steps, width)).flip(2)
+    return found.unflatten(1, (b, d)).flatten(3).transpose(2, 3) if plan.shared else found
 
 
 def inputs(plan: Plan, past: Tensor, u: Tensor | None = None) -> Tensor:

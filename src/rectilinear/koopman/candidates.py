@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 
+import torch
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from rectilinear import numerics
@@ -15,14 +16,16 @@ from rectilinear.koopman.autoregression import (
     RIDGES,
     Piece,
     Plan,
+    StrideMap,
     count_windows,
     design,
     moments,
     of_fit,
+    simulate_all,
 )
 from rectilinear.koopman.dictionaries import Dictionary, Fourier, Monomials
 from rectilinear.koopman.extended_dmd import finite_moments, of_finite_fit
-from rectilinear.koopman.held_out import MOST_STATE, Candidate, Held, best, judged
+from rectilinear.koopman.held_out import MOST_STATE, Candidate, Held, judged, least_ridge, pooled
 from rectilinear.koopman.koopman_candidate import fit_full
 from rectilinear.koopman.principal_components import Reduced
 
@@ -32,7 +35,8 @@ BANDWIDTHS = (0.25, 0.5, 1.0, 2.0)
 """Tried bandwidths of random features."""
 MOST_COLUMNS = 600  # inputs of a joint map
 _SMALL_NOISE = 0.1  # part of the spread
-_TRIAL_ROWS, _TRIAL_FEATURES, _TRIAL_ORIGINS = 3000, 250, 150
+_TRIAL_ROWS, _TRIAL_FEATURES, _TRIAL_ORIGINS = 3000, 250, 60
+_AT_ONCE = 4_000_000  # numbers of states and weights of maps that are iterated together
 _ROWS, _FEATURES = 12_000, 1000
 
 
@@ -42,49 +46,93 @@ def grid_of_lags(lags: int | None, most: int) -> tuple[int, ...]:
 
 
 def linear(held: Held, lags: tuple[int, ...], kind: str) -> Iterator[Candidate]:
-    """Direct maps of the whole horizon, or autoregressions, of every number of lags and penalty.
+    """Direct maps of the horizon, or autoregressions, of the best penalty for each number of lags.
 
-    One factor, of all lags, serves them all.
+    One factor serves both levels and all numbers of lags that have almost as many windows, and all
+    maps of the same number of lags are iterated at once. Errors are those of all folds.
     """
     d, horizon = held.past.shape[2], held.future.shape[1]
+    stride = horizon if kind == "linear" else 1
+    ridges = LINEAR_RIDGES if kind == "linear" else LINEAR_RIDGES[::2]
+    fewest = min([len(part.past) for part in (held, *held.folds)])
+    parts = [part.of_size(fewest) for part in (held, *held.folds)] if held.folds else [held]
     for shared in (False, True) if d > 1 and held.basis is None else (False,):
+        width = 1 if shared else d
         if not shared and d > MOST_COLUMNS:
             continue
-        fit_on = some_columns(held.train) if shared else held.train
-        width = 1 if shared else d
-        mine = tuple(k for k in lags if k * width <= MOST_COLUMNS)
-        while mine and count_windows(held.train, mine[-1], horizon) < 2:
-            mine = mine[:-1]
-        if not mine:
-            continue
-        for level in held.levels:
-            plan = Plan(mine[-1], horizon, level, shared)
-            stride = horizon if kind == "linear" else 1
-            if held.u is not None:
-                yield from _with_inputs(held, replace(plan, stride=stride), mine, kind)
+        factors = [_Factors(part, stride, shared) for part in parts]
+        for k in sorted((k for k in lags if k * width <= MOST_COLUMNS), reverse=True):
+            if count_windows(held.train, k, stride) < 2:
                 continue
-            whole = moments(plan, fit_on)
-            for k in mine:
-                own = replace(plan, lags=k, stride=stride)
-                columns = (k - (level == "last")) * width
-                part = whole.leading(max(columns, 1), stride * width)
-                fit = part.fit() if columns else moments(own, fit_on).fit()
-                yield from _path(kind, own, fit, held, LINEAR_RIDGES)
+            plans = [Plan(k, stride, level, shared) for level in held.levels]
+            paths = [[_path(plan, f.fit(plan), ridges) for f in factors] for plan in plans]
+            for folds in _judged(kind, parts, paths):
+                yield least_ridge(folds)
 
 
-def _with_inputs(held: Held, plan: Plan, lags: tuple[int, ...], kind: str) -> Iterator[Candidate]:
-    for k in lags:
-        own = replace(plan, lags=k)
-        if count_windows(held.train, k, own.stride) < 2 or k + own.stride > MOST_COLUMNS:
-            continue
-        yield from _path(kind, own, moments(own, held.train).fit(), held, LINEAR_RIDGES)
+def _path(plan: Plan, fit: numerics.Fit, ridges: Sequence[float]) -> list[StrideMap]:
+    """The map of each penalty."""
+    return [of_fit(plan, fit, ridge) for ridge in ridges]
 
 
-def _path(
-    kind: str, plan: Plan, fit: numerics.Fit, held: Held, ridges: Sequence[float]
-) -> Iterator[Candidate]:
-    for ridge in ridges:
-        yield judged(kind, of_fit(plan, fit, ridge), held)
+def _judged(
+    kind: str, parts: Sequence[Held], paths: list[list[list[StrideMap]]]
+) -> Iterator[list[Candidate]]:
+    """For each plan the candidates of all penalties, from its maps on each fold."""
+    n, steps, d = parts[0].future.shape
+    lags, ridges = paths[0][0][0].plan.lags, len(paths[0][0])
+    if parts[0].u is not None or ridges * n * (lags + steps) * d > _AT_ONCE:
+        for path in paths:
+            apart = [
+                [judged(kind, m, h) for m in maps] for h, maps in zip(parts, path, strict=True)
+            ]
+            yield [pooled(same) for same in zip(*apart, strict=True)]
+        return
+    past, future = (torch.stack([getattr(h, x) for h in parts]) for x in ("past", "future"))
+    basis, many = parts[0].basis, sum(h.independent for h in parts)
+    for path in paths:
+        maps = [m for fold in path for m in fold]
+        found = simulate_all(maps, past[:, :, :lags].repeat_interleave(ridges, 0), steps)
+        found = found if basis is None else found @ basis.T
+        square = (future[:, None] - found.unflatten(0, (len(parts), ridges))).square().mean(4)
+        yield [
+            Candidate(kind, m if basis is None else Reduced(m, basis), one.flatten(0, 1), many)
+            for m, one in zip(path[0], square.transpose(0, 1), strict=True)
+        ]
+
+
+class _Factors:
+    """Fits of maps of many numbers of lags on the training rows of ``held``, the most lags first.
+
+    A factor of the rows themselves is kept as long as fewer lags have at most a quarter more
+    windows; that of differences from the last row follows from it.
+    """
+
+    def __init__(self, held: Held, stride: int, shared: bool) -> None:
+        self.held, self.stride, self.shared = held, stride, shared
+        self.pieces = some_columns(held.train) if shared else held.train
+        self.windows = 0
+        self.kept: dict[str, numerics.Moments] = {}
+
+    def fit(self, plan: Plan) -> numerics.Fit:
+        if self.held.u is not None or (plan.level == "last" and plan.lags == 1):
+            return moments(plan, self.pieces).fit()
+        width = 1 if self.shared else self.pieces[0].x.shape[1]
+        windows = count_windows(self.pieces, plan.lags, self.stride)
+        if windows > 1.25 * self.windows:
+            whole = moments(replace(plan, level="mean"), self.pieces)
+            one = torch.eye(width, dtype=torch.float64)
+            less = one.repeat(plan.lags - 1, 1)
+            columns = torch.eye(plan.lags * width, dtype=torch.float64)[:, width:]
+            columns[:width] = -less.T
+            target = torch.zeros(plan.lags * width, self.stride * width, dtype=torch.float64)
+            target[:width] = one.repeat(1, self.stride)
+            self.windows = windows
+            self.kept = {"mean": whole}
+            if plan.lags > 1:
+                self.kept["last"] = whole.changed(columns, target)
+        columns_used = (plan.lags - (plan.level == "last")) * width
+        return self.kept[plan.level].leading(columns_used, self.stride * width).fit()
 
 
 def features(
@@ -111,8 +159,8 @@ def features(
             for dictionary in options:
                 plan = Plan(k, stride, "last", dictionary=dictionary, smoothed=smoothing)
                 fit = thin_moments(plan, pieces, _TRIAL_ROWS).fit()
-                one = best(_path("features", plan, fit, few, RIDGES[::2]))
-                rivals += [] if one is None else [one]
+                maps = _path(plan, fit, RIDGES[::2])
+                rivals.append(least_ridge([judged("features", m, few) for m in maps]))
     if not rivals:
         return
     chosen = min(rivals, key=lambda c: c.score).model
@@ -124,8 +172,8 @@ def features(
             plan, (quiet or held).train if plan.smoothed else held.train, _ROWS
         ).fit()
         near = RIDGES.index(chosen.plan.ridge)
-        one = best(_path("features", plan, fit, few, RIDGES[max(0, near - 1) : near + 2]))
-        assert one is not None, "three penalties"
+        maps = _path(plan, fit, RIDGES[max(0, near - 1) : near + 2])
+        one = least_ridge([judged("features", m, few) for m in maps])
         last = one.model.inner if isinstance(one.model, Reduced) else one.model
         yield judged("features", last, held)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations_with_replacement
 from math import comb
 from typing import Any, Protocol
@@ -76,11 +77,16 @@ class Fourier:
     seed: int = 0
 
     def __call__(self, s: Tensor) -> Tensor:
-        g, p = generator(self.seed), s.shape[1]
-        frequency = torch.randn(p, self.count, generator=g, dtype=torch.float64)
-        phase = 2 * torch.pi * torch.rand(self.count, generator=g, dtype=torch.float64)
-        waves = torch.addmm(phase, s.double(), frequency * (self.bandwidth / p**0.5)).cos()
-        return torch.cat([s, waves], dim=1)
+        frequency, phase = _drawn(self.seed, s.shape[1], self.count, self.bandwidth)
+        return torch.cat([s, torch.addmm(phase, s.double(), frequency).cos()], dim=1)
+
+
+@lru_cache(maxsize=32)
+def _drawn(seed: int, p: int, count: int, bandwidth: float) -> tuple[Tensor, Tensor]:
+    g = generator(seed)
+    frequency = torch.randn(p, count, generator=g, dtype=torch.float64)
+    phase = 2 * torch.pi * torch.rand(count, generator=g, dtype=torch.float64)
+    return frequency * (bandwidth / p**0.5), phase
 
 
 @dataclass(frozen=True)

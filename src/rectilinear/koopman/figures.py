@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -10,6 +11,7 @@ from rectilinear.plots import canvas
 from rectilinear.plots.charts import ROLES
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from rectilinear.koopman.realization import Modes
@@ -32,33 +34,40 @@ class Drawable(Protocol):
     def names(self) -> tuple[str, ...]: ...
     @property
     def known(self) -> Any: ...
+    @property
+    def runs(self) -> tuple[str, ...] | None: ...
 
 
-def forecast_figure(found: Drawable, columns: int = 3) -> Figure:
-    """The figure of a forecast ``(steps, d)`` after the observed rows, up to so many columns."""
-    count = min(columns, len(found.names))
-    figure, all_axes = canvas(columns=count, height=2.4)
-    ahead = drawn(found.index)
-    for j, (axes, name) in enumerate(zip(all_axes, found.names, strict=False)):
-        if found.known is not None:
-            axes.plot(
-                drawn(found.known[0]), found.known[1][:, j], color=ROLES["muted"], label="observed"
-            )
-        axes.fill_between(
-            ahead,
-            found.lower[:, j],
-            found.upper[:, j],
-            color=ROLES["first"],
-            alpha=0.2,
-            linewidth=0,
-            label=f"{found.level:.0%} interval",
-        )
-        axes.plot(ahead, found.mean[:, j], color=ROLES["first"], label="forecast", linewidth=1.3)
-        axes.set(title=name)
-        if np.asarray(ahead).dtype.kind == "M":
-            axes.tick_params(axis="x", rotation=30)
+def forecast_figure(found: Sequence[Drawable], columns: int = 3) -> Figure:
+    """The figure of forecasts ``(steps, d)`` after the observed rows, a row for each series."""
+    count = min(columns, len(found[0].names))
+    figure, all_axes = canvas(columns=count, rows=len(found), height=2.4 * len(found))
+    for i, one in enumerate(found):
+        for j, name in enumerate(one.names[:count]):
+            axes = all_axes[count * i + j]
+            _draw(axes, one, j)
+            axes.set(title=f"{one.runs[0]}, {name}" if one.runs else name)
     all_axes[0].legend(frameon=False, handlelength=1.2, fontsize=8)
     return figure
+
+
+def _draw(axes: Axes, found: Drawable, j: int) -> None:
+    if found.known is not None:
+        rows = drawn(found.known[0]), found.known[1][:, j]
+        axes.plot(*rows, color=ROLES["muted"], label="observed")
+    ahead = drawn(found.index)
+    axes.fill_between(
+        ahead,
+        found.lower[:, j],
+        found.upper[:, j],
+        color=ROLES["first"],
+        alpha=0.2,
+        linewidth=0,
+        label=f"{found.level:.0%} interval",
+    )
+    axes.plot(ahead, found.mean[:, j], color=ROLES["first"], label="forecast", linewidth=1.3)
+    if np.asarray(ahead).dtype.kind == "M":
+        axes.tick_params(axis="x", rotation=30)
 
 
 def spectrum_figure(modes: Modes) -> Figure:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Array = NDArray[np.float64]
+MOST_DRAWN = 8
+"""Largest number of series in one figure."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +31,8 @@ class Forecast:
         level: share of held-out observations that lay inside.
         index: the stamps of the rows.
         names: of the columns.
-        known: the rows that the forecast follows, and their stamps, to draw; of one series.
+        known: the rows that the forecast follows, and their stamps, to draw; a list of several.
+        runs: the names of several series.
     """
 
     mean: Array
@@ -38,7 +41,8 @@ class Forecast:
     level: float
     index: Any
     names: tuple[str, ...]
-    known: tuple[Any, Array] | None = None
+    known: Any = None
+    runs: tuple[str, ...] | None = None
 
     def to_frame(self) -> Any:
         """A pandas data frame ``(steps, 3 d)``: each column with its lower and upper end.
@@ -61,14 +65,40 @@ class Forecast:
         return pd.DataFrame(columns, index=self.index)
 
     def plot(self, columns: int = 3) -> Figure:
-        """The figure of up to so many columns, after the rows that were observed."""
+        """The figure of up to so many columns, after the observed rows; of up to eight series."""
         from rectilinear.koopman.figures import forecast_figure  # matplotlib, only here
 
-        return forecast_figure(self if self.mean.ndim == 2 else self._of(0), columns)
+        several = self.mean.ndim == 3
+        some = map(self._of, range(min(len(self.mean), MOST_DRAWN))) if several else (self,)
+        return forecast_figure(list(some), columns)
 
     def _of(self, i: int) -> Forecast:
         index = self.index[i] if isinstance(self.index, list) else self.index
-        return Forecast(self.mean[i], self.lower[i], self.upper[i], self.level, index, self.names)
+        known = self.known[i] if isinstance(self.known, list) else None
+        name = (self.runs[i] if self.runs else f"series {i}",)
+        mean, lower, upper = self.mean[i], self.lower[i], self.upper[i]
+        return Forecast(mean, lower, upper, self.level, index, self.names, known, name)
+
+    def _repr_html_(self) -> str:
+        """The first rows with their intervals, of the first series and columns."""
+        from rectilinear.notebook import table
+
+        one = self if self.mean.ndim == 2 else self._of(0)
+        steps, d = one.mean.shape
+        rows = [
+            [str(stamp)]
+            + [
+                f"{one.mean[k, j]:.4g} ({one.lower[k, j]:.4g} to {one.upper[k, j]:.4g})"
+                for j in range(min(d, 6))
+            ]
+            for k, stamp in zip(range(min(steps, 10)), one.index, strict=False)
+        ]
+        said = f"Forecast of {steps} rows, {self.level:.0%} intervals"
+        if one is not self:
+            said += f", {one.runs[0] if one.runs else ''}, the first of {len(self.mean)} series"
+        if d > 6 or steps > 10:
+            said += f"; the first {len(rows)} rows of {min(d, 6)} of {d} columns"
+        return table(said, ["", *one.names[:6]], rows)
 
 
 @dataclass(frozen=True, eq=False)

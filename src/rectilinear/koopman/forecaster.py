@@ -30,7 +30,7 @@ from rectilinear.koopman.held_out import held_of, hold_out
 from rectilinear.koopman.realization import Modes
 from rectilinear.koopman.series import moments, numbers, refuse_targets
 from rectilinear.koopman.spectra import eigenvalue_intervals, map_modes
-from rectilinear.koopman.tables import check_alike, read_tables, without_gaps
+from rectilinear.koopman.tables import Table, check_alike, read_tables, without_gaps
 
 FARTHEST = 1e3
 """A forecast this many standard deviations away has diverged."""
@@ -202,7 +202,7 @@ class Forecaster(Intake, BaseEstimator):
         mean = (found * self._scale + self._mean).numpy()
         low, high = self._interval(steps, level)
         several = len(tables) > 1
-        known = tables[0].values[-3 * max(steps, 20) :]
+        known = [_last(table, 3 * max(steps, 20)) for table in tables]
         return Forecast(
             mean if several else mean[0],
             (mean + low) if several else mean[0] + low,
@@ -210,7 +210,7 @@ class Forecaster(Intake, BaseEstimator):
             self.level if level is None else level,
             [t.ahead(steps) for t in tables] if several else tables[0].ahead(steps),
             self.names_,
-            None if several else (tables[0].behind(len(known)), known.numpy()),
+            known if several else known[0],
         )
 
     def predict(self, X: Any, steps: int = 1) -> Array:
@@ -239,46 +239,59 @@ class Forecaster(Intake, BaseEstimator):
             past = ((x - self._mean) / self._scale).flip(1)[:, :lags]
             return (model.simulate(past, steps) * self._scale + self._mean).numpy()
 
-    def errors(self, X: Any, steps: int | None = None) -> Array:
-        """The errors of forecasts from every row of other series, ``(n, steps, d)``."""
-        model = self._fitted()
-        lags, found = model.plan.lags, []
-        tables = read_tables(X)
-        for table in tables:
-            check_alike(table, self._tables[0], "series")
-        pieces = [x for table in tables for _, x in without_gaps(table.values)[0]]
-        longest = max((len(x) for x in pieces), default=0)
-        steps = max(1, min(self.horizon_, longest - lags)) if steps is None else steps
-        for x in pieces:
-            if len(x) < lags + steps:
-                continue
-            windows = x.unfold(0, lags + steps, 1).transpose(1, 2).numpy()
-            found.append(windows[:, lags:] - self.simulate(windows[:, :lags], steps))
-        if not found:
-            raise DataError(
-                f"series of at most {longest} rows",
-                f"{lags + steps} or more: {lags} lags and {steps} steps",
-                "Pass longer series, or fewer steps.",
-            )
-        return np.concatenate(found)
+    def errors(self, X: Any, steps: int | None = None, *, controls: Any = None) -> Array:
+        """The errors of forecasts from every row of other series, ``(n, steps, d)``.
 
-    def score(self, X: Any, y: object = None) -> float:
+        ``controls`` are the inputs in their rows, where the model has inputs.
+        """
+        return self._errors_and_changes(X, steps, controls)[0]
+
+    def score(self, X: Any, y: object = None, *, controls: Any = None) -> float:
         """1 less the mean square error over that of no change: 0 is no better, 1 is perfect.
 
         Over all steps of the horizon, from every row of ``X``, columns in their standard deviation.
         """
         refuse_targets(y)
-        errors = self.errors(X)
-        steps = errors.shape[1]
-        lags, scale, still = self._fitted().plan.lags, self._scale.numpy(), []
-        for table in read_tables(X):
-            for _, x in without_gaps(table.values)[0]:
-                if len(x) >= lags + steps:
-                    windows = x.unfold(0, lags + steps, 1).transpose(1, 2).numpy()
-                    still.append(windows[:, lags:] - windows[:, lags - 1 : lags])
-        change = float(np.square(np.concatenate(still) / scale).mean())
-        missed = float(np.square(errors / scale).mean())
-        return 1 - missed / change if change else float(missed == 0)
+        found, scale = self._errors_and_changes(X, None, controls), self._scale.numpy()
+        missed, still = (float(np.square(errors / scale).mean()) for errors in found)
+        return 1 - missed / still if still else float(missed == 0)
+
+    def _errors_and_changes(self, X: Any, steps: int | None, controls: Any) -> tuple[Array, Array]:
+        """The errors of the model, and of no change, each ``(n, steps, d)``."""
+        model = self._fitted()
+        lags, errors, changes = model.plan.lags, [], []
+        tables = read_tables(X)
+        for table in tables:
+            check_alike(table, self._tables[0], "series")
+        if (controls is None) != (self._inputs_mean is None):
+            raise ConfigError(
+                "no controls" if controls is None else "controls",
+                "the inputs of each row" if controls is None else "none, as in the fit",
+                "Pass controls." if controls is None else "Leave them out.",
+            )
+        inputs = self._inputs(controls, tables, 0)
+        pieces = [
+            self._piece(x, None if u is None else u[first : first + len(x)])
+            for table, u in zip(tables, inputs, strict=True)
+            for first, x in without_gaps(table.values)[0]
+        ]
+        longest = max((len(p.x) for p in pieces), default=0)
+        steps = max(1, min(self.horizon_, longest - lags)) if steps is None else steps
+        for p in pieces:
+            if len(p.x) < lags + steps:
+                continue
+            rows = held_of([p], [p], lags, steps, most=len(p.x))
+            with torch.no_grad():
+                found = model.simulate(rows.past, steps, rows.u)
+            errors.append(((rows.future - found) * self._scale).numpy())
+            changes.append(((rows.future - rows.past[:, :1]) * self._scale).numpy())
+        if not errors:
+            raise DataError(
+                f"series of at most {longest} rows",
+                f"{lags + steps} or more: {lags} lags and {steps} steps",
+                "Pass longer series, or fewer steps.",
+            )
+        return np.concatenate(errors), np.concatenate(changes)
 
     def check(self) -> Check:
         """A judgement of whether the dynamics are linear and the eigenvalues meaningful."""
@@ -401,3 +414,9 @@ class Forecaster(Intake, BaseEstimator):
                 "a Forecaster that is not fitted", "a fitted one", "Call fit(X)."
             )
         return self.model_
+
+
+def _last(table: Table, rows: int) -> tuple[Any, Array]:
+    """The last rows of a series, and their stamps."""
+    known = table.values[-rows:]
+    return table.behind(len(known)), known.numpy()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import inf, isfinite
 from typing import Protocol
 
 import torch
+from scipy.stats import t as student
 from torch import Tensor
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
@@ -20,6 +22,10 @@ MOST_STATE = 64  # coordinates of a state that dictionaries and the full model a
 MOST_ORIGINS = 1000
 FEWER_LAGS, AT_MOST, LESS_RIDGE = 5e-3, 2e-2, 2e-5
 """Parts of the error that a simpler model of the same kind may cost."""
+EVIDENCE = 0.975
+"""Probability by which Student's t must tell two errors apart, where the simpler model is kept."""
+ENOUGH, FEW_ROWS = 100.0, 5000
+"""Of fewer independent held-out stretches and rows, earlier rows are held out in turn, too."""
 DRIFT = 1.0
 """Held-out rows whose mean is this many standard deviations away from that of the others drift."""
 _NUMBERS = 20_000_000  # values of all origins together
@@ -49,6 +55,7 @@ class Held:
         noise: its root mean square.
         basis: components ``(d, r)`` that pieces and past are scores of, or None.
         independent: stretches of the length of the horizon in the held-out rows.
+        folds: the same with other rows held out, where there are few.
     """
 
     train: tuple[Piece, ...]
@@ -59,6 +66,7 @@ class Held:
     noise: float = 0.0
     basis: Tensor | None = None
     independent: float = 1.0
+    folds: tuple[Held, ...] = ()
 
     def errors(self, model: Model) -> Tensor:
         """The errors of the forecasts of a model, ``(n, horizon, d)``."""
@@ -84,13 +92,26 @@ class Held:
     def reduced(self, basis: Tensor) -> Held:
         """The same in scores of components; errors remain those of the columns themselves."""
         train = tuple(Piece(p.x @ basis, p.u) for p in self.train)
-        return replace(self, train=train, past=self.past @ basis, basis=basis)
+        return replace(self, train=train, past=self.past @ basis, basis=basis, folds=())
 
     def thinned(self, most: int) -> Held:
         """At most so many of the origins, evenly spaced."""
         some = slice(None, None, -(-len(self.past) // most))
         u = None if self.u is None else self.u[some]
         return replace(self, past=self.past[some], future=self.future[some], u=u)
+
+    def of_size(self, count: int) -> Held:
+        """Exactly so many of the origins, about evenly spaced."""
+        some = torch.linspace(0, len(self.past) - 1, count).round().long()
+        u = None if self.u is None else self.u[some]
+        return replace(self, past=self.past[some], future=self.future[some], u=u)
+
+    def first(self, steps: int) -> Held:
+        """The same over the first steps alone, of which more stretches are independent."""
+        more = self.independent * self.future.shape[1] / steps
+        u = None if self.u is None else self.u[:, : self.past.shape[1] + steps]
+        independent = min(more, float(len(self.past)))
+        return replace(self, future=self.future[:, :steps], u=u, independent=independent)
 
     def _u(self, model: Model) -> Tensor | None:
         return None if self.u is None else self.u[:, self.past.shape[1] - model.plan.lags :]
@@ -103,23 +124,59 @@ class Candidate:
     Attributes:
         kind: one of :data:`~rectilinear.koopman.selection.KINDS`.
         model: fitted on the training rows.
-        score: mean over steps of the logarithm of the mean square error.
-        by_step: root mean square error at each step, ``(horizon,)``, in standard units.
-        losses: mean square error from each origin, each step in that of the mean, ``(n,)``.
-        independent: about how many of these are independent.
+        square: mean square error over columns from each origin at each step, ``(n, horizon)``.
+        independent: about how many of the origins are independent.
+        whole: the same on all folds, where there are more.
     """
 
     kind: str
     model: Model
-    score: float
-    by_step: Tensor
-    losses: Tensor
+    square: Tensor
     independent: float
+    whole: Candidate | None = None
+
+    @cached_property
+    def by_step(self) -> Tensor:
+        """Root mean square error at each step, ``(horizon,)``, in standard units."""
+        return self.square.mean(0).sqrt()
+
+    @cached_property
+    def score(self) -> float:
+        """The mean over steps of the logarithm of the mean square error."""
+        value = float(self.square.mean(0).clamp(min=_EXACT).log().mean())
+        return value if isfinite(value) else inf
+
+    @cached_property
+    def influence(self) -> Tensor:
+        """The part that each origin has in the score, ``(n,)``: its derivative, of mean 1."""
+        return (self.square / self.square.mean(0).clamp(min=_EXACT)).mean(1)
+
+    def worse_for_certain(self, other: Candidate) -> bool:
+        """True where the score is above that of ``other`` by more than their difference varies.
+
+        By Student's t for the mean of the paired influences, at the level :data:`EVIDENCE`; on all
+        folds where both have them.
+        """
+        if self.whole is not None and other.whole is not None:
+            return self.whole.worse_for_certain(other.whole)
+        if not (isfinite(self.score) and isfinite(other.score)):
+            return self.score > other.score
+        n = max(self.independent, 2.0)
+        error = float((self.influence - other.influence).std(correction=0)) / (n - 1) ** 0.5
+        return self.score - other.score > float(student.ppf(EVIDENCE, n - 1)) * error
+
+
+def pooled(parts: Sequence[Candidate]) -> Candidate:
+    """One candidate of the errors of a plan on several folds, with the model of the first."""
+    square = torch.cat([c.square for c in parts])
+    return replace(parts[0], square=square, independent=sum(c.independent for c in parts))
 
 
 def hold_out(pieces: Sequence[Piece], lags: int, horizon: int) -> Held:
     """The pieces parted into rows to fit on and origins to forecast from: see :func:`_parted`."""
     held = _parted(pieces, lags, horizon)
+    if held.u is None and held.independent < ENOUGH and sum(len(p.x) for p in pieces) <= FEW_ROWS:
+        held = replace(held, folds=tuple(_folds(pieces, lags, horizon)))
     if pieces[0].x.shape[1] > MOST_STATE:
         return held
     quiet, noise = smooth(pieces)
@@ -159,8 +216,40 @@ def _parted(pieces: Sequence[Piece], lags: int, horizon: int) -> Held:
     return held_of(train, test, lags, horizon)
 
 
-def held_of(train: Sequence[Piece], test: Sequence[Piece], lags: int, horizon: int) -> Held:
-    """The origins of ``test`` pieces, the first after their first ``lags`` rows."""
+def _folds(pieces: Sequence[Piece], lags: int, horizon: int) -> Iterator[Held]:
+    """Each of the first four fifths held out in turn, of all pieces or of the rows of each.
+
+    Only those that leave at least a sixth of the windows of the most lags to fit on.
+    """
+    most = count_windows(pieces, lags, horizon)
+    many = sum(len(p.x) >= lags + horizon for p in pieces) >= 5
+    for k in range(4):
+        train: list[Piece] = []
+        test: list[Piece] = []
+        for i, p in enumerate(pieces):
+            rows = len(p.x)
+            first, end = max(rows * k // 5, lags), rows * (k + 1) // 5
+            if many:
+                (test if i % 5 == k else train).append(p)
+            elif end - first < horizon:
+                train.append(p)
+            else:
+                test.append(_part(p, first - lags, end))
+                train += [_part(p, 0, rows * k // 5), _part(p, end, rows)]
+        train = [p for p in train if len(p.x) > 2]
+        windows = 6 * count_windows(train, lags, horizon)
+        if any(len(p.x) >= lags + horizon for p in test) and windows > most:
+            yield held_of(train, test, lags, horizon)
+
+
+def _part(p: Piece, first: int, end: int) -> Piece:
+    return Piece(p.x[first:end], None if p.u is None else p.u[first:end])
+
+
+def held_of(
+    train: Sequence[Piece], test: Sequence[Piece], lags: int, horizon: int, most: int | None = None
+) -> Held:
+    """At most so many origins in ``test`` pieces, the first after their first ``lags`` rows."""
     length = lags + horizon
     test = [p for p in test if len(p.x) >= length]
     if not test:
@@ -168,7 +257,7 @@ def held_of(train: Sequence[Piece], test: Sequence[Piece], lags: int, horizon: i
             "validation rows fewer than the horizon", f"{horizon} or more", "Lower horizon."
         )
     windows = torch.cat([p.x.unfold(0, length, 1).transpose(1, 2) for p in test])
-    most = max(1, min(MOST_ORIGINS, _NUMBERS // windows[0].numel()))
+    most = most or max(1, min(MOST_ORIGINS, _NUMBERS // windows[0].numel()))
     some = slice(None, None, -(-len(windows) // most))
     windows = windows[some]
     u = None
@@ -183,48 +272,53 @@ def held_of(train: Sequence[Piece], test: Sequence[Piece], lags: int, horizon: i
 def judged(kind: str, model: Model, held: Held) -> Candidate:
     """The candidate with its held-out errors; what diverges is infinitely bad."""
     try:
-        errors = held.errors(model)
+        square = held.errors(model).square().mean(2)
     except (RectilinearError, FloatingPointError, LinAlgError):
-        errors = torch.full_like(held.future, torch.inf)
+        square = torch.full_like(held.future[..., 0], torch.inf)
     if held.basis is not None:
         model = Reduced(model, held.basis)
-    square = errors.square().mean(2)
-    by_step = square.mean(0)
-    usual = held.future.square().mean((0, 2)).clamp(min=_EXACT)
-    value = float(by_step.clamp(min=_EXACT).log().mean())
-    value = value if isfinite(value) else inf
-    losses = (square / usual).mean(1)
-    return Candidate(kind, model, value, by_step.sqrt(), losses, held.independent)
+    return Candidate(kind, model, square, held.independent)
+
+
+def least_ridge(found: Sequence[Candidate]) -> Candidate:
+    """Of candidates by rising penalty, the first that costs at most :data:`LESS_RIDGE`."""
+    least = min(c.score for c in found)
+    return next(c for c in found if c.score <= least + 2 * LESS_RIDGE or c.score == least)
 
 
 def best(found: Iterable[Candidate]) -> Candidate | None:
     """The candidate with the smallest score, or a simpler one that is not significantly worse.
 
-    In this order: fewer lags, if the error is larger by at most one standard error of the
-    difference or :data:`FEWER_LAGS`, and by at most :data:`AT_MOST`; differences from the last row,
-    if they cost at most :data:`AT_MOST`; the smallest penalty that costs at most
-    :data:`LESS_RIDGE`.
+    Of each level, one of the fewest lags whose error exceeds the least by no more than
+    :data:`FEWER_LAGS`, or :data:`AT_MOST` and one standard error of their difference. Then the one
+    that starts from the last row, unless that of the mean is better for certain: of a series that
+    moves to other levels, a few held-out stretches show little. A map of half the lags is simpler.
     """
     rivals = list(found)
+    last, mean = (
+        _fewest([c for c in rivals if c.model.plan.level == level]) for level in ("last", "mean")
+    )
+    if last is None or mean is None:
+        return last or mean
+    simple, other = last, mean
+    if last.model.plan.lags > 2 * mean.model.plan.lags:
+        simple, other = mean, last
+    return other if simple.worse_for_certain(other) else simple
+
+
+def _fewest(rivals: list[Candidate]) -> Candidate | None:
     if not rivals:
         return None
     first = min(rivals, key=lambda c: c.score)
     if not isfinite(first.score):
         return first
 
-    def near(c: Candidate) -> bool:
+    def close(c: Candidate) -> bool:
         more = c.score - first.score
         if more <= 2 * FEWER_LAGS or more > 2 * AT_MOST:
             return more <= 2 * FEWER_LAGS
-        apart = c.losses - first.losses
-        error = float(apart.std()) / max(c.independent, 2.0) ** 0.5
-        return float(apart.mean()) <= error
+        apart = float((c.influence - first.influence).std())
+        return more <= apart / max(c.independent, 2.0) ** 0.5
 
-    lags = min(c.model.plan.lags for c in rivals if near(c))
-    same = [c for c in rivals if c.model.plan.lags == lags and isfinite(c.score)]
-    least = min(c.score for c in same)
-    last = [c for c in same if c.model.plan.level == "last"]
-    if any(c.score <= least + 2 * AT_MOST for c in last):  # it holds where the level moves, too
-        same, least = last, min(c.score for c in last)
-    same = [c for c in same if c.score <= least + 2 * LESS_RIDGE]
-    return min(same, key=lambda c: c.model.plan.ridge)
+    lags = min(c.model.plan.lags for c in rivals if close(c))
+    return min((c for c in rivals if c.model.plan.lags == lags), key=lambda c: c.score)

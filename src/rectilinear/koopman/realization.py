@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple
@@ -10,12 +11,15 @@ import torch
 from torch import Tensor
 
 from rectilinear import numerics
+from rectilinear.errors import ForecastWarning
 from rectilinear.koopman.model import Koopman
 
 NEGLIGIBLE = 1e-10
 PARALLEL = 1e-10  # least singular value of unit eigenvectors at or below which some coincide
 SPLIT = 1e-14  # of a matrix's skew part that is added where eigenvectors coincide
 """Singular values below this part of the largest are rounding: they carry no mode."""
+GROWS = 1.5
+"""A mode that grows by more over the fitted steps, and is held constant, is named in a warning."""
 SMALLEST = 1e-3
 """Smallest modulus of an eigenvalue of a step: what is forgotten faster is forgotten at once."""
 
@@ -57,15 +61,18 @@ def realize(observed: Tensor, rank: int, *, stable: bool) -> Realization:
     mean = observed.mean(0)
     centred = observed - mean
     if float(centred.norm()) > NEGLIGIBLE * float(observed.norm()):
-        modes, missed = _modes_of(centred, rank, stable=stable)
+        modes, missed, radius = _modes_of(centred, rank, stable=stable)
         steps = torch.arange(len(mean), dtype=mean.dtype)
         constant = torch.eye(observed.shape[2], dtype=mean.dtype).repeat(len(mean), 1)
         columns = torch.cat([evolution(modes, steps), constant], dim=1)
         parts = numerics.lstsq(columns, mean.reshape(-1, 1))
         left = float((columns @ parts - mean.reshape(-1, 1)).norm())
         if left <= 10 * missed + 1e-9 * float(mean.norm()):
+            _say_growth(radius if stable else 1.0, len(mean) - 1)
             return modes._replace(offset=parts[-observed.shape[2] :, 0])
-    return _modes_of(observed, rank, stable=stable)[0]
+    found, _, radius = _modes_of(observed, rank, stable=stable)
+    _say_growth(radius if stable else 1.0, len(mean) - 1)
+    return found
 
 
 def realize_at(
@@ -78,7 +85,8 @@ def realize_at(
     """
     centre = observed.mean((0, 1))
     most = observed[0].numel() if rank is None else rank
-    found, _ = _modes_of(observed - centre, most, stable=stable, floor=floor)
+    found, _, radius = _modes_of(observed - centre, most, stable=stable, floor=floor)
+    _say_growth(radius if stable else 1.0, observed.shape[1] - 1)
     return found._replace(offset=centre)
 
 
@@ -107,8 +115,8 @@ def evolution(modes: Realization, steps: Tensor) -> Tensor:
 
 def _modes_of(
     observed: Tensor, rank: int, *, stable: bool, floor: float | None = None
-) -> tuple[Realization, float]:
-    """The modes of windows, and the root mean square over windows of what has no mode."""
+) -> tuple[Realization, float, float]:
+    """The modes of windows, the root mean square of what has none, and the largest radius found."""
     n, length, d = observed.shape
     _, s, v = torch.linalg.svd(observed.reshape(n, -1), full_matrices=False)
     if floor is None:
@@ -120,7 +128,9 @@ def _modes_of(
     before, after = patterns[:-1].reshape(-1, rank), patterns[1:].reshape(-1, rank)
     values, vectors = _eigenvectors(numerics.lstsq(before, after))
     modes = patterns[0].to(vectors.dtype) @ vectors  # (d, rank)
-    modulus = values.abs().clamp(min=SMALLEST, max=1.0 if stable else None)
+    modulus = values.abs().clamp(min=SMALLEST)
+    radius = float(modulus.max())
+    modulus = modulus.clamp(max=1.0) if stable else modulus
     angle = values.angle()
     tiny = 1e-9  # angles of real eigenvalues are 0 or pi up to rounding
     pair = (angle > tiny) & (
@@ -133,9 +143,19 @@ def _modes_of(
     rows = torch.stack([c[:, :h].real, -c[:, :h].imag], dim=-1).flatten(1)
     growth = torch.cat([modulus[pair], modulus[real]]).log()
     readout = torch.cat([rows, c[:, h:].real], dim=1).T.contiguous()
-    return Realization(growth, angle[pair], readout, readout.new_zeros(d)), float(
-        s[rank:].norm()
-    ) / n**0.5
+    missed = float(s[rank:].norm()) / n**0.5
+    return Realization(growth, angle[pair], readout, readout.new_zeros(d)), missed, radius
+
+
+def _say_growth(radius: float, steps: int) -> None:
+    if radius**steps > GROWS:
+        warnings.warn(
+            f"a mode grows by {radius - 1:.2%} a step, {radius**steps:.3g}-fold over the {steps} "
+            "steps that are fitted; stable=True holds it constant. Fit with stable=False to keep "
+            "its growth.",
+            ForecastWarning,
+            stacklevel=4,
+        )
 
 
 def _eigenvectors(a: Tensor) -> tuple[Tensor, Tensor]:

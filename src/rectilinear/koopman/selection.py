@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from math import log, log1p
 
@@ -15,13 +16,16 @@ from rectilinear.koopman.autoregression import Piece, StrideMap, fit_map, of_fit
 from rectilinear.koopman.dictionaries import Dictionary, Fourier
 from rectilinear.koopman.extended_dmd import FiniteMap, fit_finite
 from rectilinear.koopman.forecast import Array, Check, Comparison
-from rectilinear.koopman.held_out import MOST_STATE, Candidate, Held, Model, best
+from rectilinear.koopman.held_out import MOST_STATE, Candidate, Held, Model, best, judged
 from rectilinear.koopman.koopman_candidate import FullMap, fit_full
 from rectilinear.koopman.principal_components import RANKS, Reduced, components, scores
+from rectilinear.koopman.screening import bends
 from rectilinear.koopman.smoothing import smooth
 
 KINDS = ("linear", "autoregression", "finite", "features", "koopman")
 """The kinds of models that are compared, simplest first."""
+LINEAR, NONLINEAR = KINDS[:2], KINDS[2:]
+"""Nonlinear kinds are tried where one step or some are not linear: see ``bends``."""
 SIMPLER = 0.02
 """A candidate must be better than a simpler one by this part of its error to be chosen."""
 EXACT_ERROR = 1e-4
@@ -45,6 +49,7 @@ def compare(
     grid = candidates.grid_of_lags(lags, most)
     states = (lags,) if lags else tuple(k for k in (1, 4, 12) if k <= most)
     chosen: list[Candidate] = []
+    bent: bool | None = True if many else None
     found: dict[str, Callable[[Held], Iterator[Candidate]]] = {
         "linear": lambda h: candidates.linear(h, grid, "linear"),
         "autoregression": lambda h: candidates.linear(h, grid, "autoregression"),
@@ -54,6 +59,7 @@ def compare(
     }
     parts = [held]
     if many:
+        held = parts[0] = replace(held, folds=())
         basis = components(held.train, max(RANKS))
         ranks = sorted({min(r, basis.shape[1]) for r in RANKS})
         parts += [held.reduced(basis[:, :r].contiguous()) for r in ranks]
@@ -62,12 +68,23 @@ def compare(
         for kind in KINDS:
             if kind not in kinds or any(c.score < 2 * log(EXACT_ERROR) for c in chosen):
                 continue
+            if kind in NONLINEAR and dictionary is None and {c.kind for c in chosen} & {*LINEAR}:
+                bent = bends(held, states, seed) if bent is None else bent
+                if not bent:
+                    continue
             if kind == "koopman" and not _nonlinear(chosen):
                 continue
             rivals = chain.from_iterable(map(found[kind], parts))
             one = best(rivals)
-            chosen += [] if one is None else [one]
+            chosen += [] if one is None else [_on_last(one, held)]
     return chosen
+
+
+def _on_last(one: Candidate, held: Held) -> Candidate:
+    """The candidate by its errors on the last rows alone, which all kinds have in common."""
+    if not held.folds or one.kind not in LINEAR:
+        return one
+    return replace(judged(one.kind, one.model, held), whole=one)
 
 
 def _lags_of(found: Sequence[Candidate]) -> tuple[int, ...]:
@@ -78,16 +95,17 @@ def _lags_of(found: Sequence[Candidate]) -> tuple[int, ...]:
 
 def _nonlinear(found: Sequence[Candidate]) -> bool:
     """True where a nonlinear candidate is better than the linear ones, or none is known."""
-    flat = [c.score for c in found if c.kind in ("linear", "autoregression")]
+    flat = [c.score for c in found if c.kind in LINEAR]
     bent = [c.score for c in found if c.kind in ("finite", "features")]
     return not (flat and bent) or min(bent) < min(flat) - 2 * _GAIN
 
 
 def choose(found: Sequence[Candidate]) -> Candidate:
-    """The best candidate; a simpler one where the gain is less than :data:`SIMPLER`."""
+    """The best candidate; a simpler one where the gain is below :data:`SIMPLER`, or not certain."""
     chosen = found[0]
     for other in found[1:]:
-        if other.score < chosen.score + 2 * log1p(-SIMPLER):
+        gain = chosen.score - other.score
+        if gain > -2 * log1p(-SIMPLER) and chosen.worse_for_certain(other):
             chosen = other
     return chosen
 

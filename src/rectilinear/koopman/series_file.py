@@ -22,6 +22,8 @@ MISSING = ("", "na", "n/a", "nan", "null", "none", ".", "-")
 
 
 _MONTH = r"((?:19|20)\d{2})(0[1-9]|1[0-2])"
+_COMMA = re.compile(r"\d,\d")
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}(\.\d{3})+(,\d+)?")
 _DAY = _MONTH + r"(0[1-9]|[12]\d|3[01])"
 
 
@@ -57,8 +59,8 @@ def read_series_file(
         time: name of the column of dates or times; by default one of the usual names.
         run: name of a column whose values tell series apart.
         columns: names of the columns to forecast; by default all others.
-        separator: of the cells; by default commas, semicolons or tabs, whichever fits. Beside
-            semicolons and tabs numbers may have decimal commas.
+        separator: of the cells; by default commas, semicolons, tabs or bars, whichever fits. Beside
+            all but commas numbers may have decimal commas; a point is one between thousands then.
 
     Raises:
         DataError: for a file that is missing, or cells that are no numbers.
@@ -86,27 +88,35 @@ def read_series_file(
                 "Correct the line, or pass --separator.",
             )
     head, rows = _without_empty(head, rows)
-    clock = _find(head, time) if time is not None else _clock(head)
+    clock = [_find(head, time)] if time is not None else _clock(head)
     if run is not None:
         _find(head, run)
-    names = [_find(head, n) for n in columns] or [n for n in head if n not in (clock, run)]
-    _refuse_twice([*names, *(n for n in (clock, run) if n is not None)], head, path)
+    names = [_find(head, n) for n in columns] or [n for n in head if n not in (*clock, run)]
+    _refuse_twice([*names, *clock, *([] if run is None else [run])], head, path)
     body = rows[1:]
     if not body:
         raise DataError(
             f"{path.name} with a line of names alone", "rows below it", "Check the file."
         )
+    at = [head.index(n) for n in names]
     commas = _decimal_commas(path, separator)
+    points = not (commas and any(_COMMA.search(cells[i]) for _, cells in body for i in at))
     keys = [cells[head.index(run)] for _, cells in body] if run is not None else [""] * len(body)
     found = sorted(set(keys), key=keys.index)
     values, times = [], []
     for key in found:
         mine = [row for row, own in zip(body, keys, strict=True) if own == key]
         values.append(
-            np.array([[_cell(row, head.index(n), n, path, commas) for n in names] for row in mine])
+            np.array(
+                [
+                    [_cell(row, i, n, path, commas, points) for i, n in zip(at, names, strict=True)]
+                    for row in mine
+                ]
+            )
         )
-        if clock is not None:
-            times.append(stamps_of(_stamps([cells[head.index(clock)] for _, cells in mine])))
+        if clock:
+            written = [[row[head.index(name)] for name in clock] for _, row in mine]
+            times.append(stamps_of(_stamps(_joined(written, clock, path))))
     return SeriesFile(values, times or None, tuple(names), tuple(found))
 
 
@@ -116,10 +126,40 @@ def _without_empty(head: list[str], rows: Any) -> tuple[list[str], Any]:
     return [head[i] for i in kept], [(n, [cells[i] for i in kept]) for n, cells in rows]
 
 
-def _clock(head: list[str]) -> str | None:
-    """The column of times: one of the usual names, or a first one without a name, an index."""
+def _clock(head: list[str]) -> list[str]:
+    """The columns of times: year and part, a usual name, or a first one without a name."""
+    named = {name.lower(): name for name in reversed(head)}
+    for parts in (("year", "month", "day"), ("year", "month"), ("year", "quarter")):
+        if all(part in named for part in parts):
+            return [named[part] for part in parts]
     known = next((name for name in head if name.lower() in TIMES), None)
-    return "" if known is None and head[0] == "" else known
+    if known is None and head[0] != "":
+        return []
+    return ["" if known is None else known]
+
+
+def _joined(cells: list[list[str]], names: list[str], path: Path) -> list[str]:
+    """One stamp for each row, of a year and the number of its month or quarter, and the day."""
+    if len(names) == 1:
+        return [row[0] for row in cells]
+    found = []
+    for row in cells:
+        year, part, *day = [int(c) if c.isdecimal() else 0 for c in map(_whole, row)]
+        quarter = names[1].lower() == "quarter"
+        if not (1000 <= year <= 9999 and 1 <= part <= (4 if quarter else 12) and all(day)):
+            raise DataError(
+                f"'{' '.join(row)}' in the columns {', '.join(names)} of {path.name}",
+                "a year and the number of a " + ("quarter" if quarter else "month"),
+                "Write them in digits, or name one column of dates with --time.",
+            )
+        month = 3 * part - 2 if quarter else part
+        found.append("-".join([f"{year}", *(f"{k:02d}" for k in (month, *day))]))
+    return found
+
+
+def _whole(cell: str) -> str:
+    """A whole number without ``.0``, or a quarter without its Q."""
+    return re.sub(r"\.0+$", "", cell).removeprefix("Q").removeprefix("q")
 
 
 def _refuse_twice(names: list[str], head: list[str], path: Path) -> None:
@@ -140,7 +180,7 @@ def _decimal_commas(path: Path, separator: str | None) -> bool:
         return separator != ","
     with path.open(encoding="utf-8-sig") as file:
         first = next((line for line in file if line.strip()), "")
-    return "\t" in first or ";" in first or "," not in first
+    return any(sign in first for sign in "\t;|") or "," not in first
 
 
 def _rows(path: Path, separator: str | None) -> list[tuple[int, list[str]]]:
@@ -191,8 +231,18 @@ def _number(cell: str) -> float | None:
         return None
 
 
-def _cell(row: tuple[int, list[str]], column: int, name: str, path: Path, commas: bool) -> float:
+def _cell(
+    row: tuple[int, list[str]], column: int, name: str, path: Path, commas: bool, points: bool
+) -> float:
     text = row[1][column]
+    if not points and "." in text and text.lower() not in MISSING:
+        if not _THOUSANDS.fullmatch(text):
+            raise DataError(
+                f"'{text}' in column '{name}', line {row[0]} of {path.name}, beside decimal commas",
+                "points between thousands alone, as in 1.234,5",
+                "Write all numbers in one way.",
+            )
+        text = text.replace(".", "")
     value = None if "," in text and not commas else _number(text)
     if value is None:
         raise DataError(

@@ -15,6 +15,7 @@ JITTER = 0.2
 """Stamps may be off the grid by this part of a step; more is irregular sampling."""
 COVERED = 0.8
 """A grid is the one meant where rows stand on this part of it."""
+_EVEN = 1e-3  # stamps off by a smaller part of a step are equal steps
 _DAY = np.timedelta64(1, "D")
 Stamps = NDArray[Any]
 
@@ -120,8 +121,29 @@ def _equal(stamps: Stamps, usual: float, *, dates: bool) -> tuple[Clock, NDArray
     exact = float(np.median(np.diff(apart)))
     if np.abs(apart - exact * positions).max() <= 1e-6 * exact:
         usual = exact
+    if off > _EVEN and dates:
+        return Clock("time", *_round(stamps, apart, usual, positions)), positions
     step: Any = np.timedelta64(round(usual), "ns") if dates else usual
     return Clock("time", stamps[0], step), positions
+
+
+def _round(stamps: Stamps, apart: Stamps, step: float, positions: Stamps) -> tuple[Any, Any]:
+    """Origin and step of dates that jitter: as round as they can be, no farther from the dates."""
+    first = float(stamps[0].astype(np.int64))
+
+    def off(origin: float, step: float) -> float:
+        return float(np.abs(apart - origin + first - step * positions).max())
+
+    rest = apart - step * positions
+    origin = first + float(rest.max() + rest.min()) / 2
+    most = max(1.5 * off(origin, step), _EVEN * step)
+    for unit in (86400, 3600, 1800, 900, 600, 300, 60, 30, 15, 10, 5, 1, 0.1, 0.01, 0.001):
+        size = unit * 1e9
+        near = round(origin / size) * size, round(step / size) * size
+        if near[1] > 0 and off(*near) <= most:
+            origin, step = near
+            break
+    return np.datetime64(round(origin), "ns"), np.timedelta64(round(step), "ns")
 
 
 def _covers(found: tuple[Clock, NDArray[np.int64]]) -> bool:
@@ -133,7 +155,7 @@ def _say_jitter(stamps: Stamps, clock: Clock, positions: NDArray[np.int64]) -> N
     off = np.abs((stamps - clock.stamps(positions)).astype(np.float64)).max()
     step = clock.step.astype(np.float64) if stamps.dtype.kind == "M" else clock.step
     part = float(off / step)
-    if part > 1e-3:
+    if part > _EVEN:
         warnings.warn(
             f"stamps are up to {part:.1%} of a step off equal steps, and count as equal",
             ForecastWarning,
