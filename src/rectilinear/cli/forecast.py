@@ -46,7 +46,7 @@ class Forecast(Common):
     columns: tuple[str, ...] = ()
     """Columns of a table to forecast; all others by default."""
     separator: str | None = None
-    """Separator of the cells of a table; by default comma, semicolon, tab or bar, whichever fits."""
+    """Separator of the cells of a table; by default the comma, semicolon, tab or bar that fits."""
     backward: bool = False
     """Forecast into the past; needs a run."""
     reencode: int | None = None
