@@ -60,7 +60,7 @@ def config(seconds: float) -> training.TrainConfig:
         steps=10**6,
         max_seconds=seconds,
         clock="processor",
-        batch_size=8,
+        batch_size=4,
         lr=2e-3,
         betas=(0.9, 0.99),
         warmup=20,

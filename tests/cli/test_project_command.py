@@ -171,3 +171,23 @@ def test_a_run_with_former_fields_opens(projector_run: Path, tmp_path: Path) -> 
     record["recipe"]["damages"] = record["recipe"].pop("corruptions")
     path.write_text(json.dumps(record))
     assert recipes.open_run(tmp_path / "run").recipe == recipes.open_run(projector_run).recipe
+
+
+@pytest.mark.whole
+def test_a_folder_of_colour_images_of_64_pixels(ask: Ask, tmp_path: Path) -> None:
+    random, photos = np.random.default_rng(0), tmp_path / "photos"
+    photos.mkdir()
+    for i in range(8):
+        small = random.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        Image.fromarray(small).resize((64, 64), Image.Resampling.BICUBIC).save(photos / f"{i}.png")
+    changes = (*TINY, "training.steps=1", "density.steps=1", f"data={photos}", "size=64", "rank=6")
+    words = [w for change in changes for w in ("--set", change)]
+    assert cli.main(["train", "projector", "--out", str(tmp_path / "run"), *words]) == 0
+    f = recipes.open_run(tmp_path / "run").of(Projector)
+    assert f.g.shape == (3, 64, 64)
+    answer = ask(
+        "project", tmp_path / "run", "--input", photos, "--corrupt", "missing=0.5", "--steps", 3, "--out", tmp_path / "out"
+    )  # fmt: skip
+    assert answer["count"] == 8
+    assert answer["psnr_after"] > answer["psnr_before"] + 3
+    assert np.load(tmp_path / "out" / "projected.npy").shape == (8, 3, 64, 64)

@@ -363,9 +363,10 @@ def strips(rows: Mapping[str, ArrayLike]) -> Figure:
         ['a']
     """
     arrays = [np.asarray(row) for row in rows.values()]
-    columns, height = len(arrays[0]), arrays[0].shape[-2]
+    columns, (height, width) = len(arrays[0]), arrays[0].shape[-2:]
     gap = max(1, height // 16)
-    figure, (axes,) = canvas(6.4, 6.0 * len(arrays) / columns)
+    aspect = len(arrays) * (height + gap) / (columns * (width + gap))
+    figure, (axes,) = canvas(6.4, 6.0 * aspect)
     axes.imshow(grid(np.concatenate(arrays), columns, gap), interpolation="nearest")
     axes.set_yticks(np.arange(len(arrays)) * (height + gap) + (height - 1) / 2, list(rows))
     axes.set_xticks([])

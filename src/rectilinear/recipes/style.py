@@ -53,7 +53,7 @@ class StyleRecipe(Recipe):
         default_factory=lambda: TrainConfig(
             steps=1_000_000,
             max_seconds=540.0,
-            batch_size=8,
+            batch_size=4,
             lr=2e-3,
             betas=(0.9, 0.99),
             warmup=20,
