@@ -14,7 +14,7 @@ TEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS) --dist worksteal
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-whole test-all lint docs doctest bench figures
+.PHONY: help setup demo test test-whole test-all lint docs doctest bench figures weights
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | sed -E 's/:.*  ## /\t/' | expand -t 12
@@ -56,6 +56,9 @@ doctest: setup  ## Run every example in the docstrings, the pages and the README
 
 docs: setup  ## Build the documentation, docs/_build/html/index.html; a warning is an error
 	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+
+weights: setup  ## Train the generators that come with the package, DATA=FOLDER of MNIST and Fashion-MNIST, and write their cards
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/weights.py --data-dir $(or $(DATA),data)
 
 bench: setup  ## Every benchmark; each prints a table beside its peers
 	for file in benchmarks/[a-z]*.py; do echo "== $$file" && $(BIN)/python $$file || exit 1; done

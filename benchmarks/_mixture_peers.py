@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from rectilinear.invertible import MixtureMap, fit_mixture
 from rectilinear.metrics import pca
+from rectilinear.recipes.generators import components_for
 
 CHUNK_IMAGES = 500  # through a network at a time
 SMALLEST_SIDE = 8  # to which an autoencoder halves its images
@@ -108,5 +109,7 @@ def mixture_of_codes(
     codec: Codec, images: Tensor, labels: Tensor | None, components: int | None, seed: int
 ) -> MixtureMap:
     """The mixture of the codes of ``images``, as the nested generator has it of its latents."""
+    if components is None and labels is not None:
+        components = components_for(labels)
     fit = fit_mixture(codec.encode(images), labels, components=components, seed=seed)
     return fit.map.requires_grad_(requires_grad=False)

@@ -325,7 +325,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=480.0)
     parser.add_argument("--rows", default=",".join(ROWS))
     parser.add_argument("--n", type=int, default=5000)
-    parser.add_argument("--components", type=int, help="of a class; by held-out likelihood if none")
+    parser.add_argument("--components", type=int, help="of a class; as in the recipe if none")
     parser.add_argument("--recipe", help="by default that of the name of the data")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/generators"))

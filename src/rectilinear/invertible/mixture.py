@@ -22,8 +22,8 @@ from rectilinear.invertible.mixture_quantiles import (
     EXACT,
     OF_FLOAT32,
     Accuracy,
-    Conditional,
     constant,
+    entries,
     log_normal,
     quantile,
     quantile_of_log,
@@ -165,9 +165,9 @@ class MixtureMap(Invertible):
     def _joint(self, x: Tensor) -> Tensor:
         """``log w_k + log N(x; m_k, ...)`` in float64, ``(b, K)``."""
         self._check(x, self.shape)
-        blocks = [self._whitened(part) for part in self._blocks(x.double())]
         prior = self._prior() + self.log_scales.double().sum(1)
-        return torch.cat([prior + log_normal(e).sum(2) for e in blocks])
+        parts = self._blocks(x.double())
+        return torch.cat([prior + log_normal(self._whitened(part)).sum(2) for part in parts])
 
     def _encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         parts = [self._encode_block(part) for part in self._blocks(x.double())]
@@ -303,14 +303,15 @@ def _decode_block(
     accuracy: Accuracy,
 ) -> Tensor:
     """The inverse of one block of rows, coordinate by coordinate."""
-    x, deviations = torch.zeros_like(z), (-log_scales).exp()
+    x, scales = torch.zeros_like(z), log_scales.exp()
     shift = (whitening @ means[:, :, None])[..., 0]
-    log_w = log_weights.log_softmax(0).expand(len(z), -1)
+    least = torch.special.log_ndtr(-z.abs()) - accuracy.negligible
+    log_w = log_weights.log_softmax(0).repeat(len(z), 1)
     for i in range(z.shape[1]):
-        centres = (shift[:, i] - x[:, :i] @ whitening[:, i, :i].T) * deviations[:, i]
-        spread = deviations[:, i].expand_as(centres)
-        x[:, i] = quantile(Conditional(log_w.log_softmax(1), centres, spread), z[:, i], accuracy)
-        log_w = log_w + log_normal((x[:, i : i + 1] - centres) / spread) + log_scales[:, i]
+        e = torch.addmm(-shift[:, i], x[:, :i], whitening[:, i, :i].T)
+        x[:, i] = quantile(entries(log_w, e, scales[:, i], least[:, i]), z[:, i], accuracy)
+        # in place: the arrays are large, and memory is what takes the time
+        log_w.addcmul_(e.addr_(x[:, i], scales[:, i]), e, value=-0.5).add_(log_scales[:, i])
     return x
 
 

@@ -74,26 +74,11 @@ def constant(x: Tensor) -> Tensor:
     return result
 
 
-class Conditional(NamedTuple):
-    """One-dimensional mixtures, a row each.
-
-    Log-weights ``(b, m)`` that sum to one, means ``(b, m)`` and deviations ``(b, m)``.
-    """
-
-    log_weights: Tensor
-    means: Tensor
-    deviations: Tensor
-
-    def rows(self, chosen: Tensor) -> Conditional:
-        """Those of the chosen rows."""
-        return Conditional(*(part[chosen] for part in self))
-
-
 class Entries(NamedTuple):
-    """The components of all rows that matter, one after the other: sparse where most do not.
+    """One-dimensional mixtures, a row each: the components that matter, one after the other.
 
-    ``row`` ``(e,)``, ascending, and log-weights, weights, means, inverse deviations; ``lengths`` ``(b,)``, the
-    entries of each row.
+    ``row`` ``(e,)``, ascending, and log-weights, weights, means, inverse deviations; ``lengths``
+    ``(b,)``, the entries of each row.
     """
 
     row: Tensor
@@ -128,15 +113,6 @@ class Entries(NamedTuple):
         return torch.segment_reduce(values, "sum", lengths=self.lengths, unsafe=True)
 
 
-def entries(mixture: Conditional, kept: Tensor) -> Entries:
-    """The components of ``mixture`` that the mask ``(b, m)`` keeps."""
-    index = kept.flatten().nonzero()[:, 0]
-    logs, means, deviations = (part.flatten().index_select(0, index) for part in mixture)
-    count = kept.sum(1)
-    row = torch.arange(len(count), device=count.device).repeat_interleave(count)
-    return Entries(row, logs, logs.exp(), means, 1 / deviations, count)
-
-
 class Accuracy(NamedTuple):
     """The accuracy of a quantile: full float64, or better than the rounding of a float32 ``z``."""
 
@@ -149,16 +125,33 @@ OF_FLOAT32 = Accuracy(30.0, 1e-10)
 _COARSE = Accuracy(10.0, 1e-4)  # for the first approximation
 
 
-def quantile(mixture: Conditional, z: Tensor, accuracy: Accuracy = EXACT) -> Tensor:
+def entries(log_weights: Tensor, whitened: Tensor, scales: Tensor, least: Tensor) -> Entries:
+    """The components of at least the log-weight ``least`` ``(b,)`` in their row, in float64.
+
+    Args:
+        log_weights: ``(b, K)``, up to a constant of each row.
+        whitened: ``(b, K)``, ``(0 - mean) / deviation``.
+        scales: ``(K,)``, inverse deviations.
+        least: ``(b,)``, relative to weights that sum to one.
+    """
+    total = log_weights.logsumexp(1)
+    row, column = (log_weights >= (total + least)[:, None]).nonzero(as_tuple=True)
+    index = row * len(scales) + column
+    logs = log_weights.flatten().index_select(0, index) - total.index_select(0, row)
+    inverse = scales.index_select(0, column)
+    means = -whitened.flatten().index_select(0, index) / inverse
+    lengths = torch.bincount(row, minlength=len(total))
+    return Entries(row, logs, logs.exp(), means, inverse, lengths)
+
+
+def quantile(mixture: Entries, z: Tensor, accuracy: Accuracy = EXACT) -> Tensor:
     """The ``x`` with ``F(x) = Phi(z)``, ``(b,)``, in float64: ``F`` the distribution of each row.
 
-    Components too light to matter are left out. A row with a single one is solved in closed form,
-    others with their heaviest components alone, and then with all. The few roots that Newton's
-    method does not reach from there are bracketed.
+    A row with a single component is solved in closed form, others with their heaviest components
+    alone, and then with all. The few roots that Newton's method does not reach from there are
+    bracketed.
     """
-    tail = torch.special.log_ndtr(-z.abs())
-    kept = mixture.log_weights >= (tail - accuracy.negligible)[:, None]
-    some = entries(mixture, kept)
+    some, tail = mixture, torch.special.log_ndtr(-z.abs())
     ends = some.means + some.each(z) / some.scales
     x = some.total(some.weights * ends)
     single, far = some.lengths == 1, z.abs() > _FAR
@@ -180,7 +173,7 @@ def quantile(mixture: Conditional, z: Tensor, accuracy: Accuracy = EXACT) -> Ten
         rest[rows[~done]] = True
     for some_rows, solve in ((rest & ~far, _near), (rest & far, _in_logs)):
         if bool(some_rows.any()):
-            chosen = entries(mixture.rows(some_rows), kept[some_rows])
+            chosen = mixture.rows(some_rows)
             start = x[some_rows]
             x[some_rows], _ = _roots(
                 chosen, z[some_rows], start, low[some_rows], high[some_rows], solve, accuracy.close

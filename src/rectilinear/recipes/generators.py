@@ -42,6 +42,8 @@ from rectilinear.training import TrainConfig
 
 _CHUNK_IMAGES = 512  # encoded at a time
 _MIN_CLASS_IMAGES = 10  # of a class, on average, from which on labels are used
+_COMPONENT_IMAGES = 75  # of a component, where classes have images enough for ten
+_MIN_COMPONENTS = 10  # of a class; fewer are chosen by likelihood
 _MIN_CLUSTER_IMAGES = 50  # of a cluster, on average
 _MAX_AXES_IMAGES = 8192  # that leading axes are found from
 _MAX_SIDE = 64  # of images of a folder, in pixels, where none is given
@@ -86,7 +88,8 @@ class Nested(Recipe):
         latents: Leading latents whose density is learned; 0 leaves out the second stage.
         density_model: What the density is: a mixture, which is fitted, or splines, which are
             trained.
-        components: Components of a class of the mixture; none chooses by held-out likelihood.
+        components: Components of a class of the mixture; none takes one for 75 images, and where
+            that makes fewer than ten, as many as held-out likelihood chooses.
         clusters: Clusters of images without labels, at most; 1 for none.
         density_blocks: Couplings of the splines.
         density_width: Width of their conditioners.
@@ -173,20 +176,30 @@ class Nested(Recipe):
 
         if not self.latents:
             return
-        latents, scale = leading_latents(encoder, images, self.latents), scale[: self.latents]
         if self.density_model == "splines":
+            latents, scale = leading_latents(encoder, images, self.latents), scale[: self.latents]
             objective, density = self._splines(latents, scale)
             whole = LinearFlow(Chain(encoder, Leading(density, n)), noise, velocity, **samples)
             yield Stage(objective, latents, self.density, whole, "density")
             return
+        yield self.fit_density(flow, images, labels)
+
+    def fit_density(self, flow: LinearFlow, images: Tensor, labels: Labels | None = None) -> Fitted:
+        """The generator whose leading latents have a mixture fitted to those of ``images``.
+
+        Args:
+            flow: the generator of the first stage.
+            images: ``(n, c, h, w)``.
+            labels: of the images; clusters of latents where None.
+        """
+        assert isinstance(flow.velocity, SolvedVelocity)
+        start, scale = perf_counter(), flow.velocity.s1.sqrt()[: self.latents]
+        latents = leading_latents(flow.g_data, images, self.latents)
         labels = labels or clustered(latents, self.clusters, self.training.seed)
-        start = perf_counter()
-        fit = fit_mixture(
-            latents, labels.labels, components=self.components, seed=self.training.seed
-        )
-        density = Chain(fit.map.to(scale.device), Scaling(scale)).requires_grad_(
-            requires_grad=False
-        )
+        components = self.components or components_for(labels.labels)
+        fit = fit_mixture(latents, labels.labels, components=components, seed=self.training.seed)
+        density = Chain(fit.map.to(scale.device), Scaling(scale))
+        density.requires_grad_(requires_grad=False)
         record = {
             "components": fit.map.components,
             "components_of_a_class": fit.components,
@@ -194,10 +207,13 @@ class Nested(Recipe):
             "classes": list(labels.classes),
             "seconds": perf_counter() - start,
         }
+        n = flow.velocity.dim
         whole = LinearFlow(
-            Chain(encoder, Leading(density, n)), noise, velocity, classes=labels.classes, **samples
-        )
-        yield Fitted(whole, record, "density")
+            Chain(flow.g_data, Leading(density, n)), flow.g_noise, flow.velocity,
+            noise_level=flow.noise_level, rank=flow.rank, classes=labels.classes,
+            limits=flow.limits,
+        )  # fmt: skip
+        return Fitted(whole, record, "density")
 
     def _splines(self, latents: Tensor, scale: Tensor) -> tuple[objectives.Objective, Chain]:
         """The objective of splines on the leading latents, and the network that it trains."""
@@ -264,6 +280,21 @@ def leading_latents(encoder: Invertible, images: Tensor, k: int) -> Tensor:
     return torch.cat([encoder(part.to(device))[:, :k] for part in images.split(_CHUNK_IMAGES)]).to(
         images.device
     )
+
+
+def components_for(labels: Tensor) -> int | None:
+    """The components of a class for so many images of each; None where likelihood is to choose.
+
+    Held-out likelihood prefers fewer and wider components (20 for the 6,000 images of a class of
+    MNIST), whose samples are worse: see benchmarks/results/generator-designs.md.
+
+    Example:
+        >>> components_for(torch.arange(10).repeat(6000)), components_for(torch.arange(10))
+        (80, None)
+    """
+    count = torch.bincount(labels)
+    components = int(count[count > 0].double().median()) // _COMPONENT_IMAGES
+    return components if components >= _MIN_COMPONENTS else None
 
 
 def clustered(latents: Tensor, count: int, seed: int) -> Labels:

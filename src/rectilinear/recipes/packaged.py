@@ -15,7 +15,7 @@ FOLDER = Path(__file__).resolve().parent / "weights"
 SHA256: dict[str, str] = {
     "digits": "990a33b8e39ead069270e715d3c6b59440961c639c69c100bec8fb59ba084a17",
     "fashion_mnist": "0e5732a52334ab88578ef7b03e6cc8dae002dfcccf9efc7a448b5e6492dc4d76",
-    "mnist": "7c8e853af7fd0a5049eb2561c586cc77ed2671e494e655f1b446b9f1af0aa7d5",
+    "mnist": "efe722ef2d38f810f35bb8aeb98091a3f5e45b684f6d8ba2e9df16391037ed18",
 }
 """The generators by name, and the SHA-256 of the weights of each."""
 STYLES = {"styles": "11cc8b005752dcb7c9a848c05bb7a68202594b532d66431dfb92f249321dbc84"}
