@@ -1,7 +1,8 @@
 // The triangular map of a Gaussian mixture to N(0, I), in double precision, one row at a time: see
 // rectilinear.invertible.MixtureMap, whose algorithm this is.
 
-const NEGLIGIBLE = 45;  // log of the share of a tail below which a component changes nothing
+const NEGLIGIBLE = 30;  // log of the share of a tail below which a component changes nothing
+const COARSE = 6;  // the same for a first approximation of the root
 const FAR = 35;  // deviations behind which tails are kept as logarithms alone
 
 function mixture(spec, tensor) {
@@ -9,11 +10,12 @@ function mixture(spec, tensor) {
   const lower = tensor("lower"), classes = tensor("classes"), count = weights.length, d = means.length / count;
   const total = logSumExp(weights, count), pairs = d * (d - 1) / 2;
   const shift = new Float64Array(count * d), scale = Float64Array.from(logScales, Math.exp);
+  const rows = Array.from({ length: d }, (_, i) => new Float64Array(count * i));  // by coordinate: read in this order
   for (let k = 0; k < count; k++) weights[k] -= total;
   for (let k = 0; k < count; k++) for (let i = 0; i < d; i++) {
     const row = k * pairs + i * (i - 1) / 2;
     let sum = scale[k * d + i] * means[k * d + i];
-    for (let j = 0; j < i; j++) sum += lower[row + j] * means[k * d + j];
+    for (let j = 0; j < i; j++) sum += (rows[i][k * i + j] = lower[row + j]) * means[k * d + j];
     shift[k * d + i] = sum;
   }
   const chosen = (given) => {  // components of a class; all without one
@@ -21,9 +23,9 @@ function mixture(spec, tensor) {
     return given === undefined || given < 0 || !classes ? all : all.filter((k) => classes[k] === given);
   };
   const below = (k, i, x) => {  // sum_j<i P_kij x_j
-    const row = k * pairs + i * (i - 1) / 2;
+    const row = rows[i], start = k * i;
     let sum = 0;
-    for (let j = 0; j < i; j++) sum += lower[row + j] * x[j];
+    for (let j = 0; j < i; j++) sum += row[start + j] * x[j];
     return sum;
   };
   const normalised = (logW, live) => {
@@ -49,19 +51,31 @@ function mixture(spec, tensor) {
 
   function decode(input, given) {
     const x = new Float64Array(d), all = chosen(given), size = all.length, logW = Float64Array.from(all, (k) => weights[k]);
-    const centres = new Float64Array(size), deviations = new Float64Array(size);
+    const heavyW = new Float64Array(size), heavyMean = new Float64Array(size), heavyDeviation = new Float64Array(size);
+    const known = new Float64Array(size);  // P_k (x - m_k) without the term of x_i
     const w = new Float64Array(size), mean = new Float64Array(size), deviation = new Float64Array(size);
     for (let i = 0; i < d; i++) {
       const z = input[i], sum = logSumExp(logW, size), least = logNormalTail(-Math.abs(z)) - NEGLIGIBLE;
-      let live = 0;  // components that can move the root
+      let live = 0, heavy = 0;  // components that can move the root, and those that can move it much
       for (let m = 0; m < size; m++) {
         const k = all[m];
-        deviations[m] = 1 / scale[k * d + i];
-        centres[m] = (shift[k * d + i] - below(k, i, x)) * deviations[m];
-        if (logW[m] - sum >= least) { w[live] = logW[m] - sum; mean[live] = centres[m]; deviation[live++] = deviations[m]; }
+        known[m] = below(k, i, x) - shift[k * d + i];
+        if (logW[m] - sum < least) continue;
+        w[live] = logW[m] - sum;
+        deviation[live] = 1 / scale[k * d + i];
+        mean[live] = -known[m] * deviation[live];
+        if (w[live++] < least + NEGLIGIBLE - COARSE) continue;
+        heavyW[heavy] = w[live - 1];
+        heavyMean[heavy] = mean[live - 1];
+        heavyDeviation[heavy++] = deviation[live - 1];
       }
-      x[i] = live === 1 ? mean[0] + z * deviation[0] : quantile(w, mean, deviation, live, z);
-      for (let m = 0; m < size; m++) logW[m] += logNormal((x[i] - centres[m]) / deviations[m]) + logScales[all[m] * d + i];
+      let start = heavyMean[0] + z * heavyDeviation[0];
+      if (heavy > 1) start = quantile(heavyW, heavyMean, heavyDeviation, heavy, z, start, 1e-3);
+      x[i] = live === 1 ? start : quantile(w, mean, deviation, live, z, start, 1e-12);
+      for (let m = 0; m < size; m++) {
+        const at = all[m] * d + i, e = known[m] + scale[at] * x[i];
+        logW[m] += logScales[at] - 0.5 * e * e;
+      }
     }
     return x;
   }
@@ -83,14 +97,13 @@ function mixture(spec, tensor) {
 
 // The x with F(x) = P(Z <= z): Newton's method on the quantile of F in a bracket, and bisection where the error does
 // not halve.
-function quantile(w, mean, deviation, size, z) {
+function quantile(w, mean, deviation, size, z, start, close) {
   const sign = z < 0 ? 1 : -1, weight = w.slice(0, size).map((v) => Math.exp(v)), terms = new Float64Array(size);
-  let low = Infinity, high = -Infinity, x = 0;
+  let low = Infinity, high = -Infinity, x = start;
   for (let m = 0; m < size; m++) {
     const end = mean[m] + z * deviation[m];
     low = Math.min(low, end);
     high = Math.max(high, end);
-    x += weight[m] * end;
   }
   const width = high - low, eps = Number.EPSILON;
   low -= 1e-5 * width + 8 * eps * Math.abs(low);
@@ -102,7 +115,7 @@ function quantile(w, mean, deviation, size, z) {
     const error = sign * tail - z, off = Math.abs(error);
     if (error < 0) low = x;
     if (error > 0) high = x;
-    if (off <= 1e-13 * (1 + Math.abs(z))) return x;
+    if (off <= close * (1 + Math.abs(z))) return x;
     let next = x - error / slope;
     const newton = next >= low && next <= high && tail <= 2.5 && (off <= 0.5 * before || off < 1e-2);
     if (!newton) next = (low + high) / 2;
