@@ -68,7 +68,7 @@ class InducedSpace:
         return Point(self, self.encode(x))
 
     def add(self, *points: Tensor) -> Tensor:
-        """The sum ``x_1 (+) ... (+) x_k``, each of shape ``(b, *shape)``."""
+        """The sum ``x_1 (+) ... (+) x_k`` of the ``points``, each of shape ``(b, *shape)``."""
         if not points:
             raise InputError("no points", "at least one", "For the zero vector use space.zero().")
         return self.decode(torch.stack([self.encode(x) for x in points]).sum(0))
@@ -78,7 +78,7 @@ class InducedSpace:
         return (factor * self(x)).point
 
     def combine(self, coefficients: Tensor, points: Tensor) -> Tensor:
-        """``sum_j c_ij (.) x_j``: ``(m, k)`` coefficients of ``(k, *shape)`` to ``(m, *shape)``."""
+        """``sum_j c_ij (.) x_j``: ``coefficients`` ``(m, k)`` of ``points`` ``(k, *shape)``."""
         if coefficients.ndim != 2 or coefficients.shape[1] != len(points):
             raise ShapeError(
                 f"coefficients of shape {tuple(coefficients.shape)}", f"(m, {len(points)})"
@@ -105,13 +105,13 @@ class InducedSpace:
         return torch.linalg.vector_norm(self.encode(x) - self.encode(y), dim=-1)
 
     def mean(self, x: Tensor) -> Tensor:
-        """The mean of the batch, ``(b, *shape) -> (1, *shape)``: least summed squared distance."""
+        """The mean of the points ``x``, ``(1, *shape)``: least summed squared distance."""
         return self.decode(self.encode(x).mean(0, keepdim=True))
 
     def interpolate(
         self, x: Tensor, y: Tensor, t: float | Tensor, spherical: bool = False
     ) -> Tensor:
-        """The point at ``t`` of the segment from ``x`` to ``y``, or of the arc between them.
+        """The point at ``t`` of the segment from ``x`` to ``y``, or of the arc if ``spherical``.
 
         ``t`` a number gives ``(b, *shape)``, of shape ``(s,)`` gives ``(s, b, *shape)``.
 
@@ -281,7 +281,7 @@ class PrincipalComponents:
     variances: Tensor
 
     def coordinates(self, x: Tensor) -> Tensor:
-        """The coordinates ``c`` of points: ``(b, *shape) -> (b, k)``."""
+        """The coordinates ``c`` of points ``x``: ``(b, *shape) -> (b, k)``."""
         return (self.space.encode(x) - self.mean) @ self.directions.T
 
     def decode(self, coordinates: Tensor) -> Tensor:

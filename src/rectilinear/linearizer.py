@@ -376,6 +376,8 @@ def _project_null(f: Linearizer, rtol: float | None = None) -> Linearizer:
 def project(f: Operator | Linearizer, y: T, rtol: float | None = None) -> T:
     """The point of the range of an operator or Linearizer nearest to ``y``: ``f(f^+(y))``.
 
+    Singular values below ``rtol`` times the largest count as zero.
+
     Example:
         >>> import torch, rectilinear as rl
         >>> A = rl.operators.Diagonal(torch.tensor([2.0, 0.0]))

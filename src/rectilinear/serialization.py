@@ -105,12 +105,12 @@ class Configured(NamedOnce):
         self.__dict__["_built_from"] = (type(self), (), _detached(arguments))
 
     def save_pretrained(self, folder: Path | str) -> None:
-        """See :func:`save_pretrained`."""
+        """Save the module into ``folder``; see :func:`save_pretrained`."""
         save_pretrained(self, folder)
 
     @classmethod
     def from_pretrained(cls, source: Path | str, revision: str | None = None) -> Self:
-        """See :func:`from_pretrained`; the module must be of this class."""
+        """The module at ``source`` and ``revision``, of this class; see :func:`from_pretrained`."""
         module = from_pretrained(source, revision)
         if not isinstance(module, cls):
             raise CheckpointError(
@@ -121,7 +121,10 @@ class Configured(NamedOnce):
         return module
 
     def push_to_hub(self, repo_id: str, *, private: bool = False) -> str:
-        """Upload to the Hugging Face hub (needs ``rectilinear[hub]``) and return the address."""
+        """Upload to ``repo_id`` on the Hugging Face hub, and return the address.
+
+        A new repository is public unless ``private``. Needs the extra ``hub``.
+        """
         api = hub().HfApi()
         with TemporaryDirectory() as folder:
             self.save_pretrained(folder)

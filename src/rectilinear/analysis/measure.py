@@ -66,7 +66,7 @@ class Measure:
 
     @classmethod
     def missing(cls, name: str, reason: str) -> Measure:
-        """A measurement that does not apply, and why.
+        """The measure ``name`` where it does not apply, with the ``reason``.
 
         Example:
             >>> print(Measure.missing("floor", "no labels were given"))

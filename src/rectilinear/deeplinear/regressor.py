@@ -146,7 +146,7 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
         return self._train(self.statistics_ + new, (tuple(self.weights_), tuple(self.biases_)))
 
     def predict(self, X: ArrayLike) -> np.ndarray:
-        """The predictions ``(n,)`` or ``(n, m)`` for inputs ``(n, d)``."""
+        """The predictions ``(n,)`` or ``(n, m)`` for inputs ``X`` ``(n, d)``."""
         check_is_fitted(self)
         X = validate_data(self, X, reset=False, dtype=np.float64)
         return X @ self.coef_.T + self.intercept_

@@ -166,7 +166,10 @@ class SufficientStatistics:
     def update(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> SufficientStatistics:
-        """The statistics of these rows and of more."""
+        """The statistics of these rows and of more, given as in :meth:`from_data`.
+
+        They are ``X``, ``y`` and ``sample_weight``.
+        """
         return self + self.from_data(X, y, sample_weight)
 
     def __getitem__(self, index: Any) -> SufficientStatistics:

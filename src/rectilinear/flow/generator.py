@@ -167,7 +167,7 @@ class LinearFlow(Configured):
         scale: float = 1.0,
         stepwise: bool = False,
     ) -> Iterator[Tensor]:
-        """The rows of :meth:`sample` in batches: for more samples than memory holds.
+        """The rows of :meth:`sample` in batches, with the same arguments, for many samples.
 
         Raises:
             ConfigError: if an argument is out of range.
@@ -200,7 +200,7 @@ class LinearFlow(Configured):
         return (torch.no_grad()(draw)(min(rows, n - start)) for start in range(0, n, rows))
 
     def given(self, label: int | str) -> LinearFlow:
-        """The generator of one class, by number or name: the same operator, exactly linear.
+        """The generator of the class ``label``, a number or a name: the same operator.
 
         Its density is ``p(x | class)``. All other parts are shared.
 
@@ -224,7 +224,7 @@ class LinearFlow(Configured):
 
     @torch.no_grad()
     def log_prob(self, x: Tensor, label: int | str | None = None) -> Tensor:
-        """The log-density of data in one step, ``(b,)``, given a class where ``label`` is one.
+        """The log-density of data ``x`` in one step, ``(b,)``, given the class ``label`` if any.
 
         Raises:
             InputError: for an unknown class.
@@ -241,11 +241,11 @@ class LinearFlow(Configured):
         return class_probabilities(self.g_data, x)
 
     def classify(self, x: Tensor) -> Tensor:
-        """The number of the most likely class of each row, ``(b,)``; names are in ``classes``."""
+        """The number of the likeliest class of each row of ``x``, ``(b,)``; see ``classes``."""
         return self.class_probabilities(x).argmax(1)
 
     def noise(self, n: int, random: torch.Generator) -> Tensor:
-        """``n`` draws of ``N(0, I)``, ``(n, *g_noise.shape)``, on the device of the generator."""
+        """``n`` draws of ``N(0, I)``, ``(n, *g_noise.shape)``, by the generator ``random``."""
         like = next(t for t in chain(self.parameters(), self.buffers()) if t.is_floating_point())
         return torch.randn(whole(n, "n", 1), *self.g_noise.shape, generator=random).to(like)
 
@@ -413,7 +413,8 @@ def denoise(f: Linearizer, x: Tensor, sigma: float) -> Tensor:
 def collapse_error(flow: LinearFlow, noise: Tensor, steps: int = 100, method: str = "rk4") -> float:
     """The largest relative difference, in the latents, of the folded operator and its steps.
 
-    ``max_i |B z_i - z_i(1)| / |z_i(1)|`` over the batch, with ``z = g_noise(noise)``.
+    ``max_i |B z_i - z_i(1)| / |z_i(1)|`` over the batch, with ``z = g_noise(noise)``, for ``steps``
+    of the integrator ``method``.
 
     Example:
         >>> import rectilinear as rl
@@ -435,8 +436,9 @@ def semigroup_error(
 ) -> float:
     """The largest relative difference, in the latents, of ``B(0, 1)`` and ``B(s, 1) B(0, s)``.
 
-    Zero up to rounding where the steps of both are the same: ``s`` a multiple of ``1 / steps``, and
-    not a Magnus method on a family singular at one; elsewhere to the accuracy of the method.
+    Over the latents of ``noise``. Zero up to rounding where the steps of both are the same: ``s`` a
+    multiple of ``1 / steps``, and not a Magnus method on a family singular at one; elsewhere to the
+    accuracy of the method.
 
     Raises:
         ConfigError: if ``s`` leaves no step on one of its sides.

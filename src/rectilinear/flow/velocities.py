@@ -59,7 +59,7 @@ class TimeVarying(Configured, ABC):
         return add(Identity(self.dim, like=W.like), scale(W, 1 - as_time(t, W.like)))
 
     def transport(self, s: float | Tensor, t: float | Tensor) -> Operator | None:  # noqa: ARG002 - families override it
-        """The operator that carries ``z_s`` to ``z_t`` in closed form, or None without one."""
+        """The operator from ``z_s`` to ``z_t`` in closed form, times ``s``, ``t``; or None."""
         return None
 
     def fixed_factors(self) -> FixedFactors | None:
@@ -68,7 +68,7 @@ class TimeVarying(Configured, ABC):
 
 
 class ConstantVelocity(TimeVarying):
-    """``W(t) = A`` at all times; its flow is ``exp((t - s) A)``.
+    """``W(t) = A`` at all times, with ``A`` the ``operator``; its flow is ``exp((t - s) A)``.
 
     Example:
         >>> from rectilinear.operators.diagonal import Diagonal

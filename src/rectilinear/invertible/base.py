@@ -156,7 +156,7 @@ GRID = 2.0**-16
 
 
 def to_grid(x: Tensor) -> Tensor:
-    """The nearest multiples of ``2^-16``, where an ``"exact"`` network is a bijection of bits.
+    """The nearest multiples of ``2^-16`` to ``x``, which ``"exact"`` networks invert bit for bit.
 
     Sums of such numbers are exact in float32 while they stay below 256 (below ``2^37`` in float64).
 

@@ -16,7 +16,7 @@ from rectilinear.serialization import Configured
 class MLP(Configured):
     """A multilayer perceptron ``(b, in_dim) -> (b, out_dim)`` with GELU.
 
-    It has ``hidden`` layers of ``width`` after the first.
+    It has ``hidden`` layers of ``width`` after the first, residual ones if ``residual``.
 
     Example:
         >>> MLP(3, 5, width=16)(torch.randn(2, 3)).abs().sum().item()
@@ -82,8 +82,8 @@ class ConvNet(Configured):
 class ViT(Configured):
     """A vision transformer ``(b, tokens, in_dim) -> (b, out_tokens, out_dim)``.
 
-    Positions are learned. With fewer ``out_tokens`` than ``tokens`` (a split of an odd number) the
-    last tokens have no output.
+    It has ``hidden`` attention blocks and learned positions. With fewer ``out_tokens`` than
+    ``tokens`` (a split of an odd number) the last tokens have no output.
 
     Reference:
         Kolesnikov, Pinto, Tschannen, "Jet: a modern transformer-based normalizing flow", 2024

@@ -107,6 +107,8 @@ class MixtureMap(Invertible):
     ) -> Self:
         """The map of the mixture with these weights ``(K,)``, means and covariances ``(K, d, d)``.
 
+        ``classes`` ``(K,)`` are the classes of the components; none by default.
+
         Raises:
             SingularOperatorError: if a covariance is not positive definite.
         """
@@ -137,7 +139,7 @@ class MixtureMap(Invertible):
         return len(self.log_weights)
 
     def given(self, label: int) -> MixtureMap:
-        """The map of the mixture of one class, ``p(x | class)``.
+        """The map of the mixture of the class ``label``, ``p(x | class)``.
 
         Raises:
             InputError: if components have no classes, or no component has this one.
@@ -149,7 +151,7 @@ class MixtureMap(Invertible):
         return alone.requires_grad_(self.means.requires_grad)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """The log-density of the mixture, ``(b,)``: that of the map, computed directly."""
+        """The log-density of the mixture at ``x``, ``(b,)``: that of the map, computed directly."""
         return self._joint(x).logsumexp(1).to(x.dtype)
 
     def log_prob_by_class(self, x: Tensor) -> Tensor:

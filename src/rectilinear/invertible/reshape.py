@@ -50,7 +50,7 @@ def Flatten(shape: tuple[int, ...]) -> Reshape:  # noqa: N802 - reads as the blo
 
 
 class Squeeze(VolumePreserving):
-    """Cells of an image as channels, ``(b, c, h, w) -> (b, c f^2, h/f, w/f)``.
+    """Cells of an image of ``shape`` as channels, ``(b, c, h, w) -> (b, c f^2, h/f, w/f)``.
 
     Channel ``c f^2 + f dy + dx`` of the result is the phase ``(dy, dx)`` of channel ``c``.
 
@@ -76,7 +76,7 @@ class Squeeze(VolumePreserving):
 
 
 class Patches(VolumePreserving):
-    """Squares of an image as tokens, ``(b, c, h, w) -> (b, tokens, c patch^2)``.
+    """Squares of an image of ``shape`` as tokens, ``(b, c, h, w) -> (b, tokens, c patch^2)``.
 
     Raises:
         ShapeError: if height or width is not divisible by the patch.

@@ -54,7 +54,7 @@ class Rotation(VolumePreserving):
 
     @classmethod
     def from_matrix(cls, q: Tensor, mean: Tensor | None = None, reflections: int = 0) -> Rotation:
-        """The rotation ``z = q^T (x - mean)`` into the columns of ``q``.
+        """The rotation ``z = q^T (x - mean)`` into the columns of ``q``, with ``reflections``.
 
         Raises:
             ShapeError: if ``q`` is not square, or ``mean`` does not fit it.

@@ -61,7 +61,7 @@ class Monomials:
 
 @dataclass(frozen=True)
 class Fourier:
-    """The coordinates and ``count`` random cosines ``cos(F s + b)`` of them.
+    """The coordinates and ``count`` random cosines ``cos(F s + b)`` of them, drawn with ``seed``.
 
     ``F`` is normal, with standard deviation ``bandwidth`` over the root of the dimension.
 

@@ -121,7 +121,7 @@ class Comparison:
     origins: int
 
     def average(self, kind: str) -> float:
-        """The geometric mean over the steps, by which models are compared."""
+        """The geometric mean over the steps of the error of a ``kind``, which is compared."""
         return exp(float(np.log(np.maximum(self.errors[kind], 1e-10)).mean()))
 
     def table(self) -> list[dict[str, Any]]:

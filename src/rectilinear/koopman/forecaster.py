@@ -240,7 +240,7 @@ class Forecaster(Intake, BaseEstimator):
             return (model.simulate(past, steps) * self._scale + self._mean).numpy()
 
     def errors(self, X: Any, steps: int | None = None, *, controls: Any = None) -> Array:
-        """The errors of forecasts from every row of other series, ``(n, steps, d)``.
+        """The errors of forecasts from every row of other series ``X``, ``(n, steps, d)``.
 
         ``controls`` are the inputs in their rows, where the model has inputs.
         """
@@ -304,11 +304,14 @@ class Forecaster(Intake, BaseEstimator):
         return spectrum_figure(self._modes())
 
     def plot_modes(self, count: int = 4) -> Any:
-        """The figure of its strongest modes."""
+        """The figure of the ``count`` strongest modes."""
         return modes_figure(self._modes(), self.names_, count)
 
     def eigenvalue_intervals(self, count: int = 100, level: float = 0.9) -> list[dict[str, Any]]:
-        """Each eigenvalue with intervals of its radius and angle, from refits on drawn blocks."""
+        """Each eigenvalue with intervals of its radius and angle that hold the ``level``.
+
+        From ``count`` refits on blocks of rows drawn with replacement.
+        """
         self._fitted()
         return eigenvalue_intervals(
             self.model_, self._fitted_pieces, self._scale, count, level, self.seed

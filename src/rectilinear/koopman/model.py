@@ -126,11 +126,11 @@ class Koopman(Configured):
         return self.lift(self.lift.pad(x))
 
     def advance(self, z: Tensor, times: Tensor) -> Tensor:
-        """``A^t z`` for each time: ``(b, n)`` and ``(k,)`` or ``(b, k)`` to ``(b, k, n)``."""
+        """``A^t z``, ``(b, k, n)``, of ``z`` ``(b, n)`` for ``times`` ``(k,)`` or ``(b, k)``."""
         return self.spectrum.operator(times)(z[:, None])
 
     def forward(self, x: Tensor, times: Tensor) -> Tensor:
-        """The states ``(b, k, delays dim)`` after ``times`` ``(k,)`` or ``(b, k)`` of any sign."""
+        """The states ``(b, k, delays dim)`` at ``times`` ``(k,)`` or ``(b, k)`` after ``x``."""
         return self.lift.observe(self.advance(self.encode(x), times))
 
     def forecast(self, x: Tensor, times: Tensor, reencode: int | None = None) -> Tensor:
@@ -436,7 +436,7 @@ class Lift(Invertible):
         self.readout = nn.Parameter(torch.zeros(p, d, dtype=torch.float64))
 
     def pad(self, x: Tensor) -> Tensor:
-        """The states with channels of zeros, ``(b, d) -> (b, d + p)``."""
+        """The states ``x`` with channels of zeros, ``(b, d) -> (b, d + p)``."""
         return functional.pad(x, (0, self.pads))
 
     def observe(self, z: Tensor) -> Tensor:

@@ -206,7 +206,7 @@ class Modes:
     shapes: Tensor
 
     def table(self, count: int = 8) -> list[dict[str, float | None]]:
-        """The leading modes as rows of numbers; what is infinite is None."""
+        """The ``count`` leading modes as rows of numbers; None for infinity."""
         columns = {
             "radius": self.eigenvalues.abs(),
             "angle": self.eigenvalues.angle(),

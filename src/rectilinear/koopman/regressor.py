@@ -95,10 +95,10 @@ class KoopmanRegressor(BaseEstimator):
         self.epochs, self.seed = epochs, seed
 
     def fit(self, X: Any, y: object = None, *, times: Any = None, dt: float | None = None) -> Self:
-        """Fit series ``(T,)``, ``(T, d)``, ``(count, T, d)`` or a list, with ``times`` or ``dt``.
+        """Fit series ``X``, ``(T,)``, ``(T, d)``, ``(count, T, d)`` or a list.
 
-        Warns (ForecastWarning) where series are left out, or where one step of the model is worse
-        than no change.
+        Rows are at ``times``, or ``dt`` apart. Gives a ForecastWarning where series are left out,
+        or where one step of the model is worse than no change. ``y`` must be None.
 
         Raises:
             DataError: for gaps, or series that are too short or constant.
@@ -143,8 +143,8 @@ class KoopmanRegressor(BaseEstimator):
     def predict(self, X: Any, steps: int = 1, reencode: int | None = None) -> NDArray[np.float64]:
         """The observations ``steps`` (of any sign) after the states ``X`` ``(b, delays d)``.
 
-        A state is the newest observation, then the one before it, and so on: ``embed(series,
-        delays)`` makes them.
+        A state is the newest observation, then the one before it, and so on, as ``embed(series,
+        delays)`` gives them. ``reencode`` is as in :meth:`Koopman.forecast`.
         """
         model = self._fitted()
         x = numbers(X, "states")
@@ -161,10 +161,9 @@ class KoopmanRegressor(BaseEstimator):
     ) -> NDArray[np.float64]:
         """Forecasts ``(b, steps + 1, d)`` from states ``X`` ``(b, delays d)``, newest row first.
 
-        The initial state is included.
-
-        Negative ``steps`` go back in time; ``times`` ``(k,)`` gives the times themselves, from the
-        start.
+        The initial state is included. Negative ``steps`` go back in time; ``times`` ``(k,)``
+        replaces them by times since the initial state. ``reencode`` is as in
+        :meth:`Koopman.forecast`.
         """
         model = self._fitted()
         x = numbers(X, "states")
@@ -223,7 +222,7 @@ class DMD(BaseEstimator):
         self.delays, self.rank = delays, rank
 
     def fit(self, X: Any, y: object = None) -> Self:
-        """Fit on series, given as to :func:`~rectilinear.koopman.as_series`, with equal steps."""
+        """Fit series ``X`` of equal steps, as in :func:`~rectilinear.koopman.as_series`."""
         for name, value in (
             ("delays", self.delays),
             ("rank", 1 if self.rank is None else self.rank),
@@ -264,11 +263,11 @@ class DMD(BaseEstimator):
         return self
 
     def predict(self, X: Any) -> NDArray[np.float64]:
-        """One step from states ``(b, delays d)``: ``(b, d)``."""
+        """One step from states ``X`` ``(b, delays d)``: ``(b, d)``."""
         return self.simulate(X, 1)[:, 1]
 
     def simulate(self, X: Any, steps: int) -> NDArray[np.float64]:
-        """Forecasts ``(b, steps + 1, d)`` from states ``(b, delays d)``, newest row first."""
+        """Forecasts ``(b, steps + 1, d)`` from states ``X`` ``(b, delays d)``, newest row first."""
         if not hasattr(self, "operator_"):
             raise NotInitializedError("a DMD that is not fitted", "a fitted one", "Call fit(X).")
         x = numbers(X, "states")

@@ -43,11 +43,11 @@ class Series:
 
 
 def as_series(states: Any, times: Any = None, dt: float | None = None) -> Series:
-    """Checked series from one array ``(T,)`` or ``(T, d)``, several ``(count, T, d)``, or a list.
+    """Checked series from ``states``: ``(T,)``, ``(T, d)``, several ``(count, T, d)``, or a list.
 
     ``times`` has the same layout without the last axis; without it steps are ``dt``, 1 by default.
-    Where both are given they must agree; of irregular times ``dt`` is the step of the model,
-    between half and twice the usual one.
+    If both are given they must agree; for irregular times ``dt`` is the step of the model, between
+    half and twice the median step.
 
     Raises:
         ShapeError: if the arrays are not such.
@@ -120,7 +120,7 @@ def _resolution(given: Any, clock: Tensor) -> float:
 
 
 def embed(states: Tensor, delays: int) -> Tensor:
-    """The windows of the latest ``delays`` observations, newest first, each as one row.
+    """The windows of the latest ``delays`` rows of ``states``, newest first, each as one row.
 
     ``(..., T, d)`` to ``(..., T - delays + 1, delays d)``.
 
@@ -197,7 +197,8 @@ def unpack(rows: Tensor, state_dim: int, dim: int) -> tuple[Tensor, Tensor, Tens
 def windows(series: Series, delays: int, before: int, after: int) -> Windows:
     """Every window of ``before`` samples ahead of an anchor and ``after`` behind it.
 
-    Series shorter than a window have none: a ForecastWarning names them.
+    Anchors are states of ``delays`` samples. Series shorter than a window have none: a
+    ForecastWarning names them.
 
     Raises:
         DataError: if all series are shorter than a window, or sampling is irregular with more than

@@ -65,8 +65,8 @@ def mirror_pairs(*columns: Tensor) -> Mirrored:
 def asymmetric_fraction(*columns: Tensor) -> float:
     """The fraction of rows ``z = (x, y)`` without a row ``-z``: 0 for mirror-symmetric data.
 
-    Every row has one partner: how often rows occur counts. See :func:`mirror_pairs` for when two
-    rows are the same.
+    ``columns`` are the tensors ``x``, ``y``, ... of as many rows. Every row has one partner, so
+    repetitions count. See :func:`mirror_pairs` for the equality of rows.
 
     Example:
         >>> x, y = torch.randn(5, 3), torch.randn(5, 1)

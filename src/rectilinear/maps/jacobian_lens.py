@@ -35,7 +35,7 @@ class JacobianLens:
 
 
 def read_jacobian_lens(path: Path | str) -> JacobianLens:
-    """A published Jacobian lens, or the checkpoint of a fit, read without executing code in it.
+    """The Jacobian lens in the file ``path``, or the checkpoint of a fit; no code in it is run.
 
     The file holds ``J`` (a matrix by layer), ``n_prompts``, ``source_layers`` and ``d_model``; a
     checkpoint holds ``jacobian_sum`` and ``n_done``.

@@ -58,7 +58,7 @@ class LayerProfile:
         return tuple(next(iter(self.maps.values())))
 
     def likeness(self, source: str, first: str, second: str) -> float:
-        """The cosine similarity between the matrices of two methods."""
+        """The cosine of the matrices from ``source`` by the methods ``first`` and ``second``."""
         a, b = (self.maps[source][name].weight.double() for name in (first, second))
         return float((a * b).sum() / (a.norm() * b.norm()).clamp_min(1e-300))
 

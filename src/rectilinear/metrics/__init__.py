@@ -15,7 +15,7 @@ from rectilinear.metrics.module_features import ModuleFeatures
 from rectilinear.metrics.normality import Normality, kolmogorov_smirnov, normality
 from rectilinear.metrics.pca import pca
 from rectilinear.metrics.pca import pca_curve as pca_curve
-from rectilinear.metrics.psnr import mean_psnr, psnr, ssim
+from rectilinear.metrics.similarity import mean_psnr, psnr, ssim
 
 __all__ = [
     "FeatureNetwork",

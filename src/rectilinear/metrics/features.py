@@ -79,7 +79,7 @@ class FeatureNetwork(Configured):
         return None if self.accuracy_ < 0 else self.accuracy_.item()
 
     def forward(self, images: Tensor) -> Tensor:
-        """The logits of the classes."""
+        """The logits of the classes of ``images``, ``(b, classes)``."""
         return self.head(self.body(images).relu())
 
     @torch.no_grad()
@@ -94,7 +94,7 @@ class FeatureNetwork(Configured):
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Tensor:
-        """The most likely class of each image, ``(n,)``."""
+        """The most likely class of each of the ``images``, ``(n,)``."""
         return self._batched(self, images).argmax(1)
 
     def _batched(self, function: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:

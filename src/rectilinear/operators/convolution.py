@@ -20,8 +20,9 @@ class Convolution(Operator):
 
     ``(A z)[o, x] = sum_{i, k} kernel[o, i, k] z[i, x + k - centre]`` with ``centre = (size - 1) //
     2`` on each axis, as ``torch.nn.functional.conv`` with "same" padding. The circular kind is
-    exact in Fourier space, where its verbs are computed and from where they return convolutions;
-    the zero-padded kind is not diagonal there.
+    diagonal by blocks in Fourier space, where its verbs are computed, and these return
+    convolutions; the zero-padded kind is not. The kernel is a parameter unless ``trainable`` is
+    False.
 
     Args:
         shape: ``(c, *spatial)`` with one to three spatial axes.

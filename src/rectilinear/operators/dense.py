@@ -139,7 +139,7 @@ class Kronecker(Operator):
 
 @singledispatch
 def to_dense(A: object) -> Tensor:
-    """The matrix of an operator, ``(..., out_dim, in_dim)``.
+    """The matrix of the operator ``A``, ``(..., out_dim, in_dim)``.
 
     Example:
         >>> to_dense(2 * Dense(weight=torch.eye(2))).tolist()
@@ -161,7 +161,7 @@ def _(A: Dense) -> Tensor:
 
 
 def to_scipy(A: Operator) -> LinearOperator:
-    """The operator as a ``scipy.sparse.linalg.LinearOperator``, on the CPU and without gradient.
+    """``A`` as a ``scipy.sparse.linalg.LinearOperator``, on the CPU and without gradient.
 
     Raises:
         ShapeError: if the operator is batched.

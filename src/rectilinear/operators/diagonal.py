@@ -37,6 +37,8 @@ class Identity(Operator):
 class Diagonal(Operator):
     """The operator ``A z = values * z`` with ``values`` of shape ``(..., n)``.
 
+    They are a parameter unless ``trainable`` is False.
+
     Raises:
         ShapeError: if ``values`` has no axis.
 
@@ -72,7 +74,7 @@ class Permutation(Operator):
     """The orthogonal operator whose columns are unit vectors: ``(A z)[order[j]] = z[j]``.
 
     ``order`` is an integer tensor of shape ``(..., n)``; ``B A`` picks the columns of ``B`` in that
-    order.
+    order. ``like`` gives the dtype and device of its matrix.
 
     Raises:
         DtypeError: if ``order`` is no tensor of integers.

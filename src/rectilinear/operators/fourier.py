@@ -15,10 +15,10 @@ from rectilinear.operators.matrix_functions import svd
 
 
 class Fourier(Operator):
-    """The unitary inverse Fourier transform of each channel of ``(c, *spatial)``.
+    """The unitary inverse Fourier transform of each channel of ``shape`` ``(c, *spatial)``.
 
     With ``real=True`` the Hartley transform, ``cos + sin`` instead of ``cos + i sin``: real,
-    symmetric, orthogonal.
+    symmetric, orthogonal. ``like`` gives the dtype and device of its matrix.
 
     Reference: Bracewell, The Hartley transform (1986).
 
@@ -105,9 +105,9 @@ def _by_pairs(blocks: Tensor, A: Convolution, function: Callable[[Tensor], Tenso
 class Spectral(Operator):
     """``A = Q D Q^T``: orthogonal ``Q``; ``D`` has ``p`` blocks ``[[a, -b], [b, a]]``, then reals.
 
-    ``real`` ``(..., n - p)`` holds the real parts of all eigenvalues, pairs first; ``imag`` ``(...,
-    p)`` the ``b`` of the pairs. Every function of ``A`` with ``f(conj x) = conj f(x)`` acts on the
-    eigenvalues alone.
+    ``basis`` is ``Q``; ``real`` ``(..., n - p)`` holds the real parts of all eigenvalues, pairs
+    first; ``imag`` ``(..., p)`` the ``b`` of the pairs; both are parameters if ``trainable``. Every
+    function of ``A`` with ``f(conj x) = conj f(x)`` acts on the eigenvalues alone.
 
     Raises:
         ShapeError: if the numbers of eigenvalues and of coordinates disagree.

@@ -17,6 +17,8 @@ from rectilinear.operators.matrix_functions import span
 class LowRank(Operator):
     """The operator ``A = u v^T``, ``R^n -> R^m``: ``u`` ``(..., m, r)``, ``v`` ``(..., n, r)``.
 
+    The factors are parameters unless ``trainable`` is False.
+
     Raises:
         ShapeError: if the factors have different numbers of columns.
 
@@ -60,8 +62,9 @@ def check_factors(u: Tensor, v: Tensor) -> None:
 class ScalarPlusLowRank(Operator):
     """``A = scale I + u v^T`` with ``scale`` ``(...)`` and ``u``, ``v`` ``(..., n, r)``.
 
-    Closed under sum, product, adjoint, inverse, pseudo-inverse, exponential, logarithm and powers;
-    no verb decomposes more than a ``2r x 2r`` matrix.
+    All three are parameters unless ``trainable`` is False. Closed under sum, product, adjoint,
+    inverse, pseudo-inverse, exponential, logarithm and powers; no verb decomposes more than a ``2r
+    x 2r`` matrix.
 
     Raises:
         ShapeError: if ``u`` and ``v`` have different shapes.

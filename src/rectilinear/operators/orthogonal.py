@@ -192,7 +192,8 @@ class Idempotent(Operator):
     ) -> Self:
         """The projection onto the span of ``basis`` ``(n, r)``: ``z - A z`` normal to ``cobasis``.
 
-        By default ``cobasis`` is ``basis``: the orthogonal projection.
+        By default ``cobasis`` is ``basis``: the orthogonal projection. Both are parameters unless
+        ``trainable`` is False.
         """
         require_matrix(basis, "basis")
         return cls(

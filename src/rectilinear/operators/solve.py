@@ -290,6 +290,8 @@ def _(A: Idempotent, rtol: float | None = None) -> Operator:  # noqa: ARG001 - t
 def project_null(A: object, rtol: float | None = None) -> Operator:  # noqa: ARG001 - the registered ones use it
     """The orthogonal projection onto the null space, ``I - A^+ A``.
 
+    Singular values below ``rtol`` times the largest count as zero.
+
     Example:
         >>> project_null(Diagonal(torch.tensor([5.0, 0.0])))(torch.ones(2)).tolist()
         [0.0, 1.0]

@@ -200,7 +200,7 @@ def svdvals(A: object) -> Tensor:
 
 @verb()
 def rank(A: object, rtol: float | None = None) -> Tensor:  # noqa: ARG001 - the registered ones use it
-    """The number of singular values above ``rtol`` times the largest: integers of batch shape.
+    """The number of singular values of ``A`` above ``rtol`` times the largest, of batch shape.
 
     Example:
         >>> int(rank(LowRank(torch.ones(4, 2), torch.ones(4, 2))))
@@ -218,7 +218,7 @@ def _(A: Operator, rtol: float | None = None) -> Tensor:
 
 @verb(infinite=True)
 def cond(A: object) -> Tensor:
-    """The condition number, largest over smallest singular value; infinite for a singular operator.
+    """The condition number of ``A``, largest over smallest singular value; infinite if singular.
 
     Example:
         >>> cond(Diagonal(torch.tensor([1.0, 4.0]))).item()
@@ -238,7 +238,9 @@ def _(A: Operator) -> Tensor:
 
 @verb()
 def norm(A: object, kind: str = "spectral") -> Tensor:  # noqa: ARG001 - the registered ones use it
-    """The ``"spectral"`` (largest singular value), ``"frobenius"`` or ``"nuclear"`` norm.
+    """The norm of ``A`` of this ``kind``: ``"spectral"`` (largest singular value) by default.
+
+    The others are ``"frobenius"`` and ``"nuclear"``.
 
     Example:
         >>> norm(Diagonal(torch.tensor([3.0, 4.0])), "frobenius").item()
@@ -263,7 +265,7 @@ def _(A: Operator, kind: str = "spectral") -> Tensor:
 
 @verb()
 def truncate(A: object, k: int) -> Operator:  # noqa: ARG001 - the registered ones use it
-    """The best operator of rank ``k``: the leading terms ``sum_{i<k} s_i u_i v_i^T`` of the SVD.
+    """The best approximation of ``A`` of rank ``k``: the leading terms ``sum_{i<k} s_i u_i v_i^T``.
 
     Raises:
         ConfigError: if ``k`` is not between 1 and the number of singular values.

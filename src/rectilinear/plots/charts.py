@@ -82,7 +82,7 @@ def canvas(
 
 
 def save(figure: Figure, path: Path | str) -> None:
-    """Write the chart to ``path``; the suffix says the format (png, svg, pdf).
+    """Write the ``figure`` to ``path``; the suffix gives the format (png, svg, pdf).
 
     Raises:
         DiskError: if the disk is full or cannot be written.
@@ -238,7 +238,7 @@ def _rows(axes: Axes, names: Sequence[str]) -> None:
 
 
 def spectrum(values: Mapping[str, ArrayLike], label: str = "singular value") -> Figure:
-    """Descending values against their index, on a logarithmic axis; one line a name.
+    """Descending values against their index, on a logarithmic axis ``label``; one line a name.
 
     Example:
         >>> spectrum({"B": [3.0, 1.0, 0.1]}).axes[0].get_yscale()
@@ -265,7 +265,9 @@ def curves(
     logy: bool = False,
     markers: bool = False,
 ) -> Figure:
-    """Lines ``y(x)``, named if several; ``markers`` for few points, each of them a tick.
+    """Lines ``y(x)``, named if several, with axis names ``xlabel`` and ``ylabel``.
+
+    ``markers`` for few points, each of them a tick; ``logx`` and ``logy`` for logarithmic axes.
 
     Example:
         >>> len(curves({"a": ([0, 1], [1, 2]), "b": ([0, 1], [3, 2])}, "x", "y").axes[0].lines)
@@ -329,7 +331,9 @@ class Distribution(Protocol):
 
 
 def histogram(panels: Mapping[str, tuple[ArrayLike, Distribution]], bins: int = 40) -> Figure:
-    """Histograms side by side, each under the density it should follow.
+    """Histograms of ``bins`` bins side by side, each under the density it should follow.
+
+    ``panels`` gives the values and the distribution, such as ``scipy.stats.norm()``, by name.
 
     Example:
         >>> from scipy.stats import norm
@@ -355,7 +359,7 @@ def histogram(panels: Mapping[str, tuple[ArrayLike, Distribution]], bins: int = 
 
 
 def strips(rows: Mapping[str, ArrayLike]) -> Figure:
-    """Rows of images ``(n, c, h, w)``, all of one shape, each named at its left.
+    """A figure of ``rows`` of images ``(n, c, h, w)``, all of one shape, each named at its left.
 
     Example:
         >>> axes = strips({"a": np.zeros((3, 1, 4, 4))}).axes[0]

@@ -93,12 +93,12 @@ class BlindRestorer(Configured):
 
     @torch.no_grad()
     def probabilities(self, y: Tensor) -> Tensor:
-        """The probability of every way in :attr:`answers`, ``(b, ways)``."""
+        """The probability of every way in :attr:`answers` for images ``y``, ``(b, ways)``."""
         return self._probabilities(kind_features(y, self._levels(y)))
 
     @torch.no_grad()
     def forward(self, y: Tensor) -> Tensor:
-        """Restored images with values from 0 to 1, ``(b, c, h, w)``."""
+        """The restored images of ``y``, with values from 0 to 1, ``(b, c, h, w)``."""
         levels = self._levels(y)
         shares = self._probabilities(kind_features(y, levels))
         x = torch.zeros_like(y)
@@ -129,13 +129,13 @@ class BlindRestorer(Configured):
         return self.prior.posterior(y, K, noise).log_evidence
 
     def posterior(self, y: Tensor, K: Operator | None, noise: float) -> Posterior:
-        """The posterior by the prior, patch by patch where it is of patches."""
+        """The posterior given ``y``, ``K`` and ``noise``, by patches if the prior is."""
         if self.patched(y):
             return patch_posterior(self.prior, y, K, noise)
         return self.prior.posterior(y, K, noise)
 
     def patched(self, y: Tensor) -> bool:
-        """True if images are larger than the prior's."""
+        """True if the images ``y`` are larger than the prior's."""
         return tuple(y.shape[1:]) != self.prior.shape
 
     def _keep(self, y: Tensor, levels: dict[str, Tensor]) -> Tensor:  # noqa: ARG002

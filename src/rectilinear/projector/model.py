@@ -153,7 +153,7 @@ class Projector(Configured):
 
     @torch.no_grad()
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """``count`` samples of the density on the range, ``(count, *shape)``.
+        """``count`` samples of the density on the range, ``(count, *shape)``, by ``generator``.
 
         Raises:
             NotInitializedError: without a density.

@@ -126,13 +126,13 @@ class ImagePrior(Configured):
 
     @torch.no_grad()
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """``count`` images of the range, ``(count, *shape)``, without the residual."""
+        """``count`` images of the range by ``generator``, ``(count, *shape)``, no residual."""
         z = torch.randn(whole(count, "count"), self.rank, generator=generator, dtype=torch.float64)
         c = self.mixture.inverse(z.to(self.axes))
         return (c @ self.axes.T).reshape(count, *self.shape) + self.centre
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """The log-density at images ``(b, *shape)``, in nats, ``(b,)``."""
+        """The log-density at images ``x`` ``(b, *shape)``, in nats, ``(b,)``."""
         return self.posterior(x).log_evidence
 
     @torch.no_grad()

@@ -213,7 +213,7 @@ class ProjectorObjective(nn.Module):
         self.register_buffer("lost", errors)
 
     def forward(self, batch: Tensor) -> dict[str, Tensor]:
-        """The loss and its terms, ``{"loss", "error", ...}``, of clean images ``(b, *shape)``."""
+        """The loss and its terms, ``{"loss", "error", ...}``, of a ``batch`` of clean images."""
         f = self.projector
         space = InducedSpace(f.g)
         y = batch if self.corruption is None else self.corruption(batch)
@@ -246,7 +246,7 @@ class ProjectorObjective(nn.Module):
 
     @torch.no_grad()
     def diagnostics(self, batch: Tensor) -> dict[str, float]:
-        """The largest entries of ``|f(f(x)) - f(x)|`` and ``|g^-1(g(x)) - x|``, and the rank."""
+        """The largest ``|f(f(x)) - f(x)|`` and ``|g^-1(g(x)) - x|`` of a ``batch``; the rank."""
         f = self.projector
         once = f(batch)
         return {

@@ -56,7 +56,7 @@ class StyleCollection(Configured):
         return (IDENTITY, *self.styles)
 
     def member(self, *names: str) -> StyleTransfer:
-        """The model that has all of these styles.
+        """The model that has all of these styles, given by ``names``.
 
         Raises:
             ConfigError: for an unknown name, or styles of different models.
@@ -80,27 +80,27 @@ class StyleCollection(Configured):
         return self.member(name)(x, name)
 
     def style(self, name: str) -> StyleMap:
-        """The map of one style."""
+        """The map of the style ``name``."""
         return self.member(name).style(name)
 
     def operator(self, name: str) -> Dense:
-        """The operator of a style, in the coordinates of its own network."""
+        """The operator of the style ``name``, in the coordinates of its own network."""
         return self.member(name).operator(name)
 
     def blend(self, weights: dict[str, float]) -> StyleMap:
-        """The blend of styles of one model; see :meth:`StyleTransfer.blend`."""
+        """The blend of styles of one model by ``weights``; see :meth:`StyleTransfer.blend`."""
         return self.member(*weights).blend(weights)
 
     def path(self, start: str, end: str, t: float, *, kind: Path = "straight") -> StyleMap:
-        """The path between styles of one model; see :meth:`StyleTransfer.path`."""
+        """The map at ``t`` from ``start`` to ``end``, by ``kind``: :meth:`StyleTransfer.path`."""
         return self.member(start, end).path(start, end, t, kind=kind)
 
     def removal(self, name: str) -> WayBack:
-        """The way back from a style; see :meth:`StyleTransfer.removal`."""
+        """The map back from the style ``name``; see :meth:`StyleTransfer.removal`."""
         return self.member(name).removal(name)
 
     def between(self, start: str, end: str) -> WayBack:
-        """From one style to another, also of another model; see :meth:`StyleTransfer.between`."""
+        """The map from the style ``start`` to ``end``, also of another model."""
         return self.removal(start).after(self.style(end))
 
     def extra_repr(self) -> str:

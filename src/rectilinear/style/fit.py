@@ -69,7 +69,7 @@ class StyleObjective(nn.Module):
         self._features = (features,)  # in a tuple: it is no part of what is trained and saved
 
     def forward(self, batch: Tensor) -> dict[str, Tensor]:
-        """``{"loss", "pixels"}`` of rows of :meth:`Lessons.rows`; ``"features"``, ``"gram"``."""
+        """``{"loss", "pixels"}``, ``"features"``, ``"gram"``: of a ``batch`` of lessons' rows."""
         names = self.lessons.styles
         taught = torch.tensor([names.index(name) for name in self.model.styles])
         which = torch.randint(len(taught), (len(batch),))
@@ -82,7 +82,7 @@ class StyleObjective(nn.Module):
 
     @torch.no_grad()
     def prepare(self, rows: Tensor) -> None:  # noqa: ARG002 - the lessons have the images
-        """Every style at its least squares in the latents."""
+        """Set every style to its least-squares operator in the latents of ``rows``."""
         some = _some(range(len(self.lessons.photos)))
         photos = [_latents(self.model, _middle(self.lessons.photos[i])) for i in some]
         for name in self.model.styles:
@@ -93,7 +93,7 @@ class StyleObjective(nn.Module):
 
     @torch.no_grad()
     def diagnostics(self, batch: Tensor) -> dict[str, float]:
-        """The round-trip error ``|g^-1(g(x)) - x|`` of the network."""
+        """The round-trip error ``|g^-1(g(x)) - x|`` of the network on a ``batch``."""
         x, _ = self.lessons.tiles(
             batch[:, 0].long().cpu(), torch.zeros(len(batch)).long(), self.tile
         )
@@ -218,7 +218,7 @@ def fit_way_back_from(
 
 
 def with_ways_back(model: StyleTransfer, photos: Sequence[Tensor]) -> StyleTransfer:
-    """The model with a fitted way back from each of its styles."""
+    """The model with a way back from each of its styles, fitted on ``photos``."""
     for name, operator in model._operators().items():
         model = model.added(name, operator, fit_way_back(model, name, photos))
     return model

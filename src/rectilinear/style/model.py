@@ -201,7 +201,10 @@ class StyleTransfer(Configured):
     def added(
         self, name: str, operator: PlaceOperator, way_back: PlaceOperator | None = None
     ) -> StyleTransfer:
-        """The model with one style added or replaced; the network is the same object.
+        """The model with the style ``name`` added or replaced; the network is the same object.
+
+        ``operator`` and ``way_back`` are as :func:`~rectilinear.style.fit_style` and
+        :func:`~rectilinear.style.fit_way_back` return them.
 
         Raises:
             ConfigError, ShapeError: if it does not fit.

@@ -166,9 +166,9 @@ class WayBack(nn.Module):
         self.exact, self.fitted, self.name = exact, fitted, name
 
     def which(self, x: Tensor) -> str:
-        """``"fitted"`` for bytes and images whose values are all of 256 levels, else ``"exact"``.
+        """``"fitted"`` for bytes and for images ``x`` of 256 levels only, else ``"exact"``.
 
-        An image of one style that was only partly rounded counts as a float.
+        An image of which only a part was rounded counts as a float.
         """
         return "fitted" if is_eight_bit(x) else "exact"
 

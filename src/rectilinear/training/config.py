@@ -143,7 +143,7 @@ class TrainConfig:
         return max(step / self.steps, seconds / self.max_seconds if self.max_seconds else 0.0)
 
     def learning_rate(self, step: int, progress: float) -> float:
-        """``lr min(1, (step + 1) / warmup) s(p)`` with ``s = 1`` or ``(1 + cos(pi p)) / 2``."""
+        """``lr min(1, (step + 1) / warmup) s(progress)``, ``s = 1`` or ``(1 + cos(pi p)) / 2``."""
         warm = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
         return (
             self.lr

@@ -136,7 +136,10 @@ def postponed_signals() -> Iterator[list[int]]:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """The state of a run: ``finished`` or stopped early, and the last record of its log."""
+    """The state of a run: ``finished`` or stopped early, and the last record of its log.
+
+    ``out`` is its folder, ``step`` and ``seconds`` its length, ``metrics`` that record.
+    """
 
     out: Path
     step: int

@@ -203,7 +203,9 @@ def _reduced(task: Task, least: np.ndarray, rank: int) -> np.ndarray:
 def sparse_teacher(
     shape: tuple[int, int], nonzero: int, *, runs: int = 1, seed: int = 0
 ) -> np.ndarray:
-    """Maps ``(runs, m, d)`` with ``count`` entries of 1 or -1 at random positions, zero elsewhere.
+    """Maps ``(runs, *shape)`` with ``nonzero`` entries of 1 or -1 at random places, others zero.
+
+    ``seed`` is that of the places and signs.
 
     Example:
         >>> np.abs(sparse_teacher((1, 9), 3, runs=2)).sum((1, 2))
@@ -220,7 +222,9 @@ def sparse_teacher(
 def low_rank_teacher(
     shape: tuple[int, int], modes: Sequence[float], *, runs: int = 1, seed: int = 0
 ) -> np.ndarray:
-    """Maps ``(runs, m, d)`` with these singular values and random singular vectors.
+    """Maps ``(runs, *shape)`` with the singular values ``modes`` and random singular vectors.
+
+    ``seed`` is that of the singular vectors.
 
     Example:
         >>> np.linalg.svd(low_rank_teacher((3, 4), [2.0, 1.0]))[1].round(9) + 0.0

@@ -57,7 +57,7 @@ class Task:
         return blocks.reshape(*self.design.shape[:-2], -1, m * d)
 
     def on(self, dtype: torch.dtype, device: torch.device | str) -> Loss:
-        """The loss of a batch of runs as a function in torch; one axis of runs, or one task."""
+        """The loss of a batch of runs as a torch function, computed in ``dtype`` on ``device``."""
         axes = (3 if self.kind == "sensing" else 2, 2, 1)
         design, target, share = (
             torch.as_tensor(np.array(array), dtype=dtype, device=device).reshape(

@@ -229,7 +229,7 @@ class StudyResult:
         return pandas.DataFrame(self.tidy())
 
     def to_parquet(self, path: Path | str) -> None:
-        """Write :meth:`tidy` as Parquet.
+        """Write :meth:`tidy` to ``path`` as Parquet.
 
         Raises:
             MissingDependencyError: without pyarrow.
@@ -244,7 +244,7 @@ class StudyResult:
             pyarrow.parquet.write_table(pyarrow.table(self.tidy()), tmp)
 
     def to_csv(self, path: Path | str) -> None:
-        """Write :meth:`tidy` as CSV, numbers with all their digits.
+        """Write :meth:`tidy` to ``path`` as CSV, numbers with all their digits.
 
         Raises:
             DiskError: if the disk is full or cannot be written.

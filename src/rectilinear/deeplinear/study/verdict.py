@@ -24,9 +24,9 @@ CAUSES = {
 
 
 def verdict(result: StudyResult) -> list[str]:
-    """Sentences on success, time and test error of each family of networks; none without any.
+    """Sentences on success, time and test error of each family of networks in ``result``.
 
-    A sentence on steps or test errors is there only where the test behind it rejects, at 5 % after
+    A sentence on steps or test errors is given only if the test behind it rejects, at 5 % after
     Holm's correction, at every level of noise.
 
     Example:
