@@ -122,9 +122,7 @@ class LinearFlow(Configured):
         scale: float = 1.0,
         stepwise: bool = False,
     ) -> Tensor:
-        """``n`` samples, ``(n, *g_data.shape)``: what ``rectilinear sample RUN`` draws.
-
-        Noise, all steps in one operator, and the last of :func:`postprocessing`. Without gradient.
+        """``n`` samples, ``(n, *g_data.shape)``, as ``rectilinear sample`` draws them; no gradient.
 
         Args:
             n: number of samples.
@@ -396,8 +394,9 @@ def denoise(f: Linearizer, x: Tensor, sigma: float) -> Tensor:
 
     Example:
         >>> import rectilinear as rl
-        >>> f = rl.Linearizer(rl.invertible.Identity((2,)), rl.operators.Diagonal(torch.full((2,), 2.0)))
-        >>> denoise(f, torch.ones(1, 2), sigma=1.0)  # the prior N(0, 3) for clean data shrinks by 3 / 4
+        >>> A = rl.operators.Diagonal(torch.full((2,), 2.0))
+        >>> f = rl.Linearizer(rl.invertible.Identity((2,)), A)
+        >>> denoise(f, torch.ones(1, 2), sigma=1.0)  # N(0, 3) of clean data shrinks by 3 / 4
         tensor([[0.7500, 0.7500]])
     """
     check_density(f, x)
@@ -434,11 +433,11 @@ def collapse_error(flow: LinearFlow, noise: Tensor, steps: int = 100, method: st
 def semigroup_error(
     flow: LinearFlow, noise: Tensor, s: float = 0.5, steps: int = 100, method: str = "rk4"
 ) -> float:
-    """The largest relative difference, in the latents, of ``B(0, 1)`` and ``B(s, 1) B(0, s)``.
+    """The largest relative difference of ``B(0, 1)`` and ``B(s, 1) B(0, s)`` on latents of noise.
 
-    Over the latents of ``noise``. Zero up to rounding where the steps of both are the same: ``s`` a
-    multiple of ``1 / steps``, and not a Magnus method on a family singular at one; elsewhere to the
-    accuracy of the method.
+    Over ``noise``; zero up to rounding where the steps of both are the same: ``s`` a multiple of
+    ``1 / steps``, and not a Magnus method on a family singular at one; elsewhere to the method's
+    accuracy.
 
     Raises:
         ConfigError: if ``s`` leaves no step on one of its sides.

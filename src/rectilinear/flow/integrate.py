@@ -44,7 +44,8 @@ def integrate(
 
     Example:
         >>> import torch, rectilinear as rl
-        >>> shrink = rl.flow.ConstantVelocity(rl.operators.Diagonal(-torch.ones(2, dtype=torch.float64)))
+        >>> A = rl.operators.Diagonal(-torch.ones(2, dtype=torch.float64))
+        >>> shrink = rl.flow.ConstantVelocity(A)
         >>> z = integrate(shrink, torch.ones(2, dtype=torch.float64), steps=10, method="magnus2")
         >>> torch.allclose(z, torch.full((2,), -1.0, dtype=torch.float64).exp())
         True

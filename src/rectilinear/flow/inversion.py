@@ -37,7 +37,8 @@ def invert(f: LinearFlow | Linearizer, x: Tensor, steps: int = 100, method: str 
 
     Example:
         >>> import rectilinear as rl
-        >>> f = rl.Linearizer(rl.invertible.Identity((2,)), rl.operators.Diagonal(torch.tensor([2.0, 4.0])))
+        >>> A = rl.operators.Diagonal(torch.tensor([2.0, 4.0]))
+        >>> f = rl.Linearizer(rl.invertible.Identity((2,)), A)
         >>> invert(f, torch.tensor([[2.0, 2.0]])).tolist()
         [[1.0, 0.5]]
     """
@@ -81,7 +82,8 @@ def inversion(
 
     Example:
         >>> import rectilinear as rl
-        >>> f = rl.Linearizer(rl.invertible.Identity((2,)), rl.operators.Diagonal(torch.full((2,), 3.0)))
+        >>> A = rl.operators.Diagonal(torch.full((2,), 3.0))
+        >>> f = rl.Linearizer(rl.invertible.Identity((2,)), A)
         >>> result = inversion(f, torch.randn(100, 2, generator=torch.Generator().manual_seed(0)))
         >>> result.error < 1e-12, round(result.normality.std, 1)  # exact, but of noise too small
         (True, 0.3)

@@ -77,8 +77,8 @@ def constant(x: Tensor) -> Tensor:
 class Entries(NamedTuple):
     """One-dimensional mixtures, a row each: the components that matter, one after the other.
 
-    ``row`` ``(e,)``, ascending, and log-weights, weights, means, inverse deviations; ``lengths``
-    ``(b,)``, the entries of each row.
+    ``row`` ``(e,)``, ascending; log-weights, weights, means, inverse deviations ``(e,)``;
+    ``lengths`` ``(b,)``, the number of entries of each row.
     """
 
     row: Tensor

@@ -59,7 +59,8 @@ def solved(
 
     Example:
         >>> import torch, rectilinear as rl
-        >>> g, W = rl.invertible.VectorFlow(4, 2, 8), rl.flow.SolvedVelocity(torch.ones(4), torch.ones(4))
+        >>> g, one = rl.invertible.VectorFlow(4, 2, 8), torch.ones(4)
+        >>> W = rl.flow.SolvedVelocity(one, one)
         >>> list(solved(rl.flow.LinearFlow(g, None, W))(torch.randn(8, 4)))
         ['loss', 'endpoint', 'noise', 'data', 'prediction', 'centre']
     """

@@ -149,7 +149,8 @@ class Objective(nn.Module):
         >>> import rectilinear as rl
         >>> from rectilinear.flow.objectives import Likelihood, NestedRank
         >>> f = rl.Linearizer(rl.invertible.Identity((4,)), rl.operators.Diagonal(torch.ones(4)))
-        >>> objective = Objective(f, {"nll": (1.0, Likelihood()), "nested": (3.0, NestedRank())}, sigma=0.1)
+        >>> terms = {"nll": (1.0, Likelihood()), "nested": (3.0, NestedRank())}
+        >>> objective = Objective(f, terms, sigma=0.1)
         >>> sorted(objective(torch.randn(8, 4)))
         ['loss', 'nested', 'nll']
     """

@@ -84,9 +84,11 @@ class Likelihood(Term):
     def forward(self, batch: Batch) -> Tensor:
         if isinstance(batch.operator, LowRank):
             raise SingularOperatorError(
-                got=f"a likelihood through rank {batch.operator.u.shape[-1]} in {batch.data_space.dim} dimensions",
+                got=f"a likelihood through rank {batch.operator.u.shape[-1]} in "
+                f"{batch.data_space.dim} dimensions",
                 expected="a family of full rank: others have no density on the whole space",
-                fix="Use SolvedVelocity, ScalarPlusLowRankVelocity, SpectralVelocity or ChebyshevVelocity.",
+                fix="Use SolvedVelocity, ScalarPlusLowRankVelocity, SpectralVelocity or "
+                "ChebyshevVelocity.",
             )
         x0 = batch.noise_space.decode(solve(batch.operator, batch.z1))
         _, logdet_noise = batch.g_noise.forward_and_logdet(x0)
