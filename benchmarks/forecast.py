@@ -288,14 +288,19 @@ def main() -> None:
     cache = Path("runs/forecast.json")
     cache.parent.mkdir(exist_ok=True)
     stored = json.loads(cache.read_text()) if cache.exists() else {}
-    if "series" in arguments.parts and installed("statsmodels"):
-        for name in SERIES:
+    names = list(SERIES) if "series" in arguments.parts and installed("statsmodels") else []
+    names += list(PUBLISHED) if "ett" in arguments.parts and arguments.ett else []
+    for name in names:
+        if name in SERIES:
             stored[name] = recorded(name)
-    if "ett" in arguments.parts and arguments.ett:
-        for name in PUBLISHED:
+        else:
             stored[name] = ett(arguments.ett / f"{name}.csv", arguments.seconds)
-            cache.write_text(json.dumps(stored))
-    cache.write_text(json.dumps(stored))
+        cache.write_text(json.dumps(stored))
+        write(arguments.out, stored)
+
+
+def write(out: Path, stored: dict[str, Any]) -> None:
+    """Write the page of all that is measured."""
     words = " ".join(a if not Path(a).is_dir() else "DIR" for a in sys.argv[1:])
     peers = [name for name in ("deeptime", "pydmd", "statsmodels") if installed(name)]
     head = [
@@ -312,7 +317,7 @@ def main() -> None:
             "the steps."
         ),
     ]
-    arguments.out.write_text("\n".join(head + lines_of(stored)) + "\n", encoding="utf-8")
+    out.write_text("\n".join(head + lines_of(stored)) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

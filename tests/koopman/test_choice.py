@@ -93,3 +93,24 @@ def test_of_a_linear_series_no_other_kind_is_chosen() -> None:
         model = Forecaster(horizon=8, lags=4).fit(oscillation(120, seed))
         assert model.kind_ in ("linear", "autoregression")
         assert "features" not in model.comparison_.errors, "one step is linear"
+
+
+@pytest.mark.parametrize("drifts", [False, True])
+def test_changes_have_a_constant_only_where_the_series_drifts(drifts: bool) -> None:
+    x = torch.from_numpy(oscillation(300, 1) / 4 + drifts * np.linspace(0, 8, 300))[:, None]
+    held = hold_out([Piece(x)], 6, 4)
+    found = [c for c in linear(held, (6,), "linear") if c.model.plan.level == "last"]
+    assert [c.model.plan.constant for c in found] == [drifts]
+    (constant,) = {float(v) == 0 for v in found[0].model.constant}
+    assert constant is not drifts
+
+
+def test_a_map_without_a_constant_is_ridge_regression_of_changes() -> None:
+    x = oscillation(120, 2)
+    plan = Plan(4, 3, "last", ridge=0.1, constant=False)
+    found = fit_map(plan, [Piece(torch.from_numpy(x)[:, None])])
+    windows = np.lib.stride_tricks.sliding_window_view(x, 7)
+    rows, later = windows[:, :3][:, ::-1] - windows[:, 3:4], windows[:, 4:] - windows[:, 3:4]
+    gram = rows.T @ rows
+    weight = np.linalg.solve(gram + 0.1 * np.trace(gram) / 3 * np.eye(3), rows.T @ later)
+    assert np.allclose(found.matrix.numpy(), weight, atol=1e-10)

@@ -31,6 +31,7 @@ class Plan:
             that a penalty pulls towards no change; ``"mean"``: deviations from the mean.
         shared: one map for all columns, each from its own past; else all columns from all.
         dictionary: of the state; None is the state itself.
+        constant: whether a constant is fitted; without one, no change is followed by none.
         smoothed: whether noise is removed from the series before the fit.
         ridge: penalty, in parts of the mean square of an input.
     """
@@ -42,6 +43,7 @@ class Plan:
     dictionary: Dictionary | None = None
     smoothed: bool = False
     ridge: float = 0.0
+    constant: bool = True
 
 
 class Piece(NamedTuple):
@@ -225,4 +227,4 @@ def fit_map(plan: Plan, pieces: Sequence[Piece]) -> StrideMap:
         >>> bool((found.simulate(x[57:60].flip(0)[None], 39)[0] - x[60:]).abs().max() < 1e-6)
         True
     """
-    return of_fit(plan, moments(plan, pieces).fit(), plan.ridge)
+    return of_fit(plan, moments(plan, pieces).fit(centred=plan.constant), plan.ridge)

@@ -54,6 +54,7 @@ def linear(held: Held, lags: tuple[int, ...], kind: str) -> Iterator[Candidate]:
     d, horizon = held.past.shape[2], held.future.shape[1]
     stride = horizon if kind == "linear" else 1
     ridges = LINEAR_RIDGES if kind == "linear" else LINEAR_RIDGES[::2]
+    drifts = held.u is not None or "mean" not in held.levels  # else changes have no mean to fit
     fewest = min([len(part.past) for part in (held, *held.folds)])
     parts = [part.of_size(fewest) for part in (held, *held.folds)] if held.folds else [held]
     for shared in (False, True) if d > 1 and held.basis is None else (False,):
@@ -64,7 +65,10 @@ def linear(held: Held, lags: tuple[int, ...], kind: str) -> Iterator[Candidate]:
         for k in sorted((k for k in lags if k * width <= MOST_COLUMNS), reverse=True):
             if count_windows(held.train, k, stride) < 2:
                 continue
-            plans = [Plan(k, stride, level, shared) for level in held.levels]
+            plans = [
+                Plan(k, stride, level, shared, constant=level == "mean" or drifts)
+                for level in held.levels
+            ]
             paths = [[_path(plan, f.fit(plan), ridges) for f in factors] for plan in plans]
             for folds in _judged(kind, parts, paths):
                 yield least_ridge(folds)
@@ -116,7 +120,7 @@ class _Factors:
 
     def fit(self, plan: Plan) -> numerics.Fit:
         if self.held.u is not None or (plan.level == "last" and plan.lags == 1):
-            return moments(plan, self.pieces).fit()
+            return moments(plan, self.pieces).fit(centred=plan.constant)
         width = 1 if self.shared else self.pieces[0].x.shape[1]
         windows = count_windows(self.pieces, plan.lags, self.stride)
         if windows > 1.25 * self.windows:
@@ -132,7 +136,8 @@ class _Factors:
             if plan.lags > 1:
                 self.kept["last"] = whole.changed(columns, target)
         columns_used = (plan.lags - (plan.level == "last")) * width
-        return self.kept[plan.level].leading(columns_used, self.stride * width).fit()
+        part = self.kept[plan.level].leading(columns_used, self.stride * width)
+        return part.fit(centred=plan.constant)
 
 
 def features(

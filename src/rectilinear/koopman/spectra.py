@@ -176,7 +176,9 @@ def eigenvalue_intervals(
         joined = parts[drawn[0]]
         for k in drawn[1:]:
             joined = joined.joined(parts[k])
-        again = (of_finite_fit if finite else of_fit)(inner.plan, joined.fit(), inner.plan.ridge)
+        again = (of_finite_fit if finite else of_fit)(
+            inner.plan, joined.fit(centred=inner.plan.constant), inner.plan.ridge
+        )
         found = map_modes(again, used, torch.ones(used[0].x.shape[1], dtype=torch.float64))
         assert found is not None, "the kind of the model itself"
         if not len(found.eigenvalues):
