@@ -17,9 +17,7 @@ from rectilinear.flow import LinearFlow, collapse
 
 pytestmark = pytest.mark.whole
 
-FRAME_SECONDS = (
-    0.035  # of processor time: the image after a slider has moved, 790 components of the density
-)
+FRAME_SECONDS = 0.035  # of processor time: the image after a slider has moved
 MAX_TRIES = 12  # processors shared with other programs are slower for a while
 MAX_BYTES = 10e6
 DIGITS = (2, 4, 5, 7)
