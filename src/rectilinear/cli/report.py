@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import asdict, dataclass
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -127,7 +128,9 @@ class Reproduce(Common):
     preset: Literal["small", "full"] = "small"
     """Size of the experiment: small takes seconds, full is that of the paper."""
     out: Path = Path("runs/figures")
-    """Folder for PAPER-FIGURE-PRESET.png and .json."""
+    """Folder for the figure, PAPER-FIGURE-PRESET, and its .json."""
+    format: Literal["png", "svg", "pdf"] = "png"
+    """Format of the figure: png of 200 pixels an inch, svg or pdf."""
     data_dir: Path | None = None
     """Folder of data sets; by default $RECTILINEAR_DATA, else ./data."""
 
@@ -148,9 +151,12 @@ def reproduce(arguments: Reproduce) -> dict[str, Any]:
     module = import_module(f"rectilinear.papers.{arguments.paper}.{arguments.figure}")
     stem = arguments.out / f"{arguments.paper}-{arguments.figure}-{arguments.preset}"
     result = module.compute(arguments.preset, seed=arguments.seed, data_dir=arguments.data_dir)
-    image = stem.with_suffix(".png")
+    image = stem.with_suffix(f".{arguments.format}")
     module.draw(result, image)
-    answer = {"figure": str(image), "claims": [asdict(claim) for claim in module.claims(result)]}
+    claims = [asdict(claim) for claim in module.claims(result)]
+    for claim in claims:  # JSON knows no NaN
+        claim["value"] = claim["value"] if isfinite(claim["value"]) else None
+    answer = {"figure": str(image), "claims": claims}
     write_json(stem.with_suffix(".json"), answer)
     return answer
 

@@ -84,11 +84,51 @@ def canvas(
 def save(figure: Figure, path: Path | str) -> None:
     """Write the ``figure`` to ``path``; the suffix gives the format (png, svg, pdf).
 
+    The panels of a figure with several get the letters a, b, c, ... before their titles.
+
     Raises:
         DiskError: if the disk is full or cannot be written.
     """
+    _letter(figure)
     with mpl.rc_context(_SETTINGS), atomic_write(path) as tmp:
         figure.savefig(tmp, metadata=_undated(tmp.suffix))
+
+
+def _letter(figure: Figure) -> None:
+    """Put a, b, c, ... before the titles of panels; not of colour bars, nor of a second y axis."""
+    places = {
+        axes.get_subplotspec(): axes
+        for axes in reversed(figure.axes)
+        if axes.get_label() != COLOUR_BAR
+    }
+    if len(places) < 2:
+        return
+    size = 9 if len(places) < 4 else 8
+    for letter, axes in zip("abcdefghijklmnopqrstuvwxyz", reversed(places.values()), strict=False):
+        name, bold = axes.get_title(loc="left"), rf"$\mathbf{{{letter}}}$"
+        if not name.startswith(bold):
+            title = f"{bold}  {name}".rstrip()
+            axes.set_title(title, loc="left", fontsize=size, color=ROLES["ink"])
+
+
+COLOUR_BAR = "<colorbar>"  # the label that matplotlib gives the axes of one
+
+
+def colour_bar(
+    figure: Figure, axes: Axes | Sequence[Axes], colours: Any, label: str, **options: Any
+) -> Axes:
+    """The axes of a colour bar beside ``axes``, in the house style; ``options`` as matplotlib's.
+
+    Example:
+        >>> figure, (axes,) = canvas()
+        >>> colour_bar(figure, axes, axes.imshow([[0, 1]]), "output").get_ylabel()
+        'output'
+    """
+    with mpl.rc_context(_SETTINGS):
+        bar = figure.colorbar(colours, ax=axes, label=label, **options)
+        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.ax.grid(visible=False)
+        return bar.ax
 
 
 def svg(figure: Figure) -> str:
@@ -367,11 +407,12 @@ def strips(rows: Mapping[str, ArrayLike]) -> Figure:
         ['a']
     """
     arrays = [np.asarray(row) for row in rows.values()]
-    columns, (height, width) = len(arrays[0]), arrays[0].shape[-2:]
+    columns, height = len(arrays[0]), arrays[0].shape[-2]
     gap = max(1, height // 16)
-    aspect = len(arrays) * (height + gap) / (columns * (width + gap))
-    figure, (axes,) = canvas(6.4, 6.0 * aspect)
-    axes.imshow(grid(np.concatenate(arrays), columns, gap), interpolation="nearest")
+    pixels = grid(np.concatenate(arrays), columns, gap)
+    names = 0.07 * max(len(part) for name in rows for part in name.split("\n"))  # inches
+    figure, (axes,) = canvas(6.4, (6.2 - names) * pixels.shape[0] / pixels.shape[1] + 0.15)
+    axes.imshow(pixels, interpolation="nearest")
     axes.set_yticks(np.arange(len(arrays)) * (height + gap) + (height - 1) / 2, list(rows))
     axes.set_xticks([])
     axes.grid(visible=False)

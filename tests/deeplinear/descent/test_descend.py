@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize
 from torch import nn
 
 from rectilinear.deeplinear import (
@@ -168,6 +169,41 @@ def test_sensing_and_completion_are_rows_in_other_words() -> None:
     c = descend(regression(np.eye(2), M.T), layers, steps=5, lr=0.1)  # sums over three outputs
     np.testing.assert_allclose(a.maps, b.maps, rtol=1e-12)
     np.testing.assert_allclose(a.maps, c.maps, rtol=1e-12)
+
+
+def test_lbfgs_ends_where_a_convex_problem_ends() -> None:
+    """Logistic loss with weight decay, one layer: the optimum of scipy, in each of three runs."""
+    X = RNG.normal(size=(3, 40, 5)) * np.geomspace(1, 30, 5)
+    labels = np.arange(40) % 2
+    start = [RNG.normal(size=(3, 1, 5))]
+    task = classification(X, np.tile(labels, (3, 1)))
+    options = {"optimizer": "lbfgs", "steps": 80, "lr": 1e-3, "weight_decay": 0.1}
+    run = descend(task, start, checkpoints=list(range(81)), measures=["loss"], **options)
+    signs = 2.0 * labels - 1
+    for i in range(3):
+
+        def value(w: np.ndarray, i: int = i) -> float:
+            return np.logaddexp(0, -signs * (X[i] @ w)).mean() + 0.05 * w @ w
+
+        best = minimize(value, np.zeros(5), method="BFGS", options={"gtol": 1e-10})
+        np.testing.assert_allclose(run.maps[i, -1, 0], best.x, atol=1e-6)
+        falls = [value(w) for w in run.maps[i, :, 0]]
+        assert np.diff(falls).max() <= 1e-15
+        alone = descend(classification(X[i], labels), [start[0][i]], measures=["loss"], **options)
+        np.testing.assert_allclose(alone.maps[0, -1], run.maps[i, -1], atol=1e-12)
+
+
+def test_lbfgs_of_deep_chains_needs_few_steps() -> None:
+    X = RNG.normal(size=(60, 4)) * [1, 1, 0.1, 0.03]  # of condition 1,000
+    y = X @ RNG.normal(size=(4, 2))
+    layers = initial_weights("normal", (4, 4, 4, 2), (6,), bias=False, seed=3)[0]
+    task = regression(X, y)
+    ends = {
+        rule: descend(task, layers, optimizer=rule, lr=0.1, steps=200, measures=["loss"])
+        for rule in ("gd", "lbfgs")
+    }
+    assert ends["lbfgs"].loss[:, -1].max() < 1e-8
+    assert ends["gd"].loss[:, -1].min() > 1e-5
 
 
 def test_minibatches_and_label_noise_are_unbiased_and_seeded() -> None:

@@ -30,7 +30,9 @@ def figure(steps: np.ndarray, measures: dict[str, np.ndarray], lr: float) -> Fig
         title: [name for name in names if name in measures] for title, names in PANELS.items()
     }
     panels = {title: names for title, names in panels.items() if names}
-    drawn, axes = canvas(2.4 * max(len(panels), 1) + 0.6, 2.6, columns=max(len(panels), 1))
+    drawn, axes = canvas(
+        min(2.4 * max(len(panels), 1) + 0.6, 7.0), 2.6, columns=max(len(panels), 1)
+    )
     for panel, (title, names) in zip(axes, panels.items(), strict=False):
         for name, style in zip(names, STYLES, strict=False):
             _lines(panel, steps, measures[name], name, style)
@@ -41,7 +43,7 @@ def figure(steps: np.ndarray, measures: dict[str, np.ndarray], lr: float) -> Fig
         panel.set(xlabel="steps")
         panel.set_title(title, loc="left", fontsize=10)
         if len(names) > 1 or title == "sharpness":
-            panel.legend(frameon=False, fontsize=7, handlelength=1.4)
+            panel.legend(frameon=False, fontsize=7.5, handlelength=1.4)
     return drawn
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from rectilinear.checks import whole
 from rectilinear.deeplinear.descent.flow import flow
+from rectilinear.deeplinear.descent.lbfgs import lbfgs
 from rectilinear.deeplinear.descent.measures import MEASURES, OF_ANY_NETWORK, Measure, State
 from rectilinear.deeplinear.descent.network import Network, chain
 from rectilinear.deeplinear.descent.result import Descent
@@ -27,7 +28,7 @@ from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.random import check_seed
 from rectilinear.scalars import is_within
 
-Optimizer: TypeAlias = Literal["gd", "momentum", "adam", "flow"]
+Optimizer: TypeAlias = Literal["gd", "momentum", "adam", "lbfgs", "flow"]
 OPTIMIZERS: tuple[Optimizer, ...] = get_args(Optimizer)
 
 
@@ -74,10 +75,10 @@ def descend(
             none. :func:`initial_weights`, :func:`factorised`, :func:`diagonal_init` make them.
         network: from layers to the map: :func:`chain`, :func:`diagonal`, or a function of one's
             own.
-        optimizer: ``gd``, ``momentum`` or ``adam`` with the conventions of ``torch.optim``; or
-            ``flow``, gradient flow by an adaptive method of order five, where ``k`` steps are the
-            time ``k lr``.
-        lr: the step size; an array gives each run its own.
+        optimizer: ``gd``, ``momentum`` or ``adam`` with the conventions of ``torch.optim``;
+            ``lbfgs``, with a line search in each run; or ``flow``, gradient flow by an adaptive
+            method of order five, where ``k`` steps are the time ``k lr``.
+        lr: the step size; an array gives each run its own. Of ``lbfgs`` that of the first step.
         steps: their number.
         checkpoints: how many, on a logarithmic grid, or at which steps.
         measures: names of ``descent.measures.MEASURES``, or functions of a state by name; all for a
@@ -97,7 +98,8 @@ def descend(
         device: where it runs, such as ``"cuda"``.
 
     Raises:
-        ConfigError: for a number out of range, an unknown name, or noise under gradient flow.
+        ConfigError: for a number out of range, an unknown name, or noise or a schedule where the
+            optimizer has none.
         ShapeError: if layers, task and step sizes do not fit together.
 
     Example:
@@ -111,6 +113,11 @@ def descend(
     marks = _marks(checkpoints, whole(steps, "steps"))
     theta, runs = _batch(task, layers, lr, dtype, device)
     _check(optimizer, lr, momentum, betas, eps, weight_decay, batch, label_noise, task)
+    if optimizer in ("flow", "lbfgs") and (batch is not None or label_noise or schedule):
+        raise ConfigError(
+            f"minibatches, label noise or a schedule with optimizer='{optimizer}'",
+            "none of them, or optimizer='gd'",
+        )
     loss = task.on(dtype, device)
     size = torch.as_tensor(np.broadcast_to(np.asarray(lr, float), (runs,)).copy(), dtype=dtype)
     rule = Rule(optimizer, size.to(device), momentum, betas, eps, schedule, batch, label_noise)
@@ -122,7 +129,12 @@ def descend(
     chosen = _chosen(measures, network)
     found: dict[str, list[np.ndarray]] = {name: [] for name in chosen}
     maps, last = [], first
-    states = _flow(first, rule, marks) if optimizer == "flow" else _steps(first, rule, marks, seed)
+    if optimizer == "flow":
+        states = _flow(first, rule, marks)
+    elif optimizer == "lbfgs":
+        states = _lbfgs(first, rule, marks)
+    else:
+        states = _steps(first, rule, marks, seed)
     for last in states:
         maps.append(_numpy(last.map))
         for name, values in _measured(last, chosen).items():
@@ -172,6 +184,25 @@ def _flow(state: State, rule: Rule, marks: np.ndarray) -> Iterator[State]:
 
     for theta in flow(velocity, state.layers, marks.astype(float)):
         yield State(theta, state.network, state.loss, state.weight_decay)
+
+
+def _lbfgs(state: State, rule: Rule, marks: np.ndarray) -> Iterator[State]:
+    """The states at the checkpoints of L-BFGS."""
+
+    def value(theta: Sequence[Tensor]) -> Tensor:
+        squares = [layer.square().flatten(1).sum(1) for layer in theta]
+        return state.loss(state.network(theta)) + state.weight_decay / 2 * torch.stack(squares).sum(
+            0
+        )
+
+    def gradient(theta: Sequence[Tensor]) -> list[Tensor]:
+        return _gradient(state, theta, None, None)
+
+    wanted = set(marks.tolist())
+    states = lbfgs(value, gradient, state.layers, rule.lr, int(marks[-1]))
+    for step, theta in enumerate(states):
+        if step in wanted:
+            yield State(theta, state.network, state.loss, state.weight_decay)
 
 
 def _gradient(
@@ -313,8 +344,6 @@ def _check(
             raise ConfigError(f"{name} = {given!r}", expected, "Correct this value.")
     if label_noise and task.loss != "square":
         raise ConfigError(f"label_noise with {task.loss} loss", "square loss")
-    if optimizer == "flow" and (batch is not None or label_noise):
-        raise ConfigError("minibatches or label noise under gradient flow", "optimizer='gd'")
 
 
 def _like(values: Tensor, layer: Tensor) -> Tensor:

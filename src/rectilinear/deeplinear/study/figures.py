@@ -40,7 +40,7 @@ def distance(result: StudyResult, family: str) -> Figure:
     If some trials are stuck, the distribution has two modes, at 0 and at the size of the slope,
     which a mean does not show.
     """
-    figure, panels = canvas(7.6, 3.2, columns=2, sharey=True)
+    figure, panels = canvas(7.0, 3.2, columns=2, sharey=True)
     group = families(result)[family]
     steps = np.maximum(result.checkpoints, 0.6)  # step 0 has no logarithm
     for i, m in enumerate(group):
@@ -62,7 +62,7 @@ def distance(result: StudyResult, family: str) -> Figure:
 
 def test_error(result: StudyResult, family: str) -> Figure:
     """Mean and median test error over depth at each level of noise, least squares dashed."""
-    figure, panels = canvas(7.6, 3.0, columns=2)
+    figure, panels = canvas(7.0, 3.0, columns=2)
     group = families(result)[family]
     depths = [result.models[m].depth for m in group]
     base = next((m for m, model in enumerate(result.models) if model.kind == "least_squares"), None)
@@ -201,7 +201,7 @@ def slopes(result: StudyResult, family: str, shown: int = 5) -> Figure:
             np.linspace(0, len(group) - 1, min(shown, len(group))).round().astype(int)
         )
     ]
-    figure, panels = canvas(7.6, 2.1, columns=len(chosen), sharey=True)
+    figure, panels = canvas(7.0, 2.1, columns=len(chosen), sharey=True)
     bins = np.linspace(-0.525, 1.525, 42).tolist()  # 0 and 1 in the middle of a bar
     for axes, m in zip(panels, chosen, strict=True):
         ratio = result.cell(m)["ratio"]

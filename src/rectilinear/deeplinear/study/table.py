@@ -204,8 +204,8 @@ class Table:
     ) -> Table:
         """The table in a CSV or Parquet file.
 
-        A CSV file begins with a line of names; commas, semicolons or tabs separate its cells.
-        Numbers have a decimal point, or where semicolons or tabs separate cells a decimal comma,
+        A CSV file begins with a line of names; commas, semicolons, tabs or ``|`` separate them.
+        Numbers have a decimal point, or where no commas separate cells a decimal comma,
         and nothing between thousands; true and false of a Parquet file
         are 1 and 0, and the row numbers that pandas keeps there are left out.
 

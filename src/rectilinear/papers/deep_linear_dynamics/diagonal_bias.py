@@ -94,7 +94,7 @@ def compute(
 
 def draw(result: Result, path: Path) -> None:
     """Draw l1 norms and errors over the scale, dots trained, lines in closed form."""
-    figure, (norm, error) = canvas(7.6, 2.8, columns=2)
+    figure, (norm, error) = canvas(7.0, 2.7, columns=2)
     colours = (ROLES["first"], ROLES["second"])
     for i, (depth, colour) in enumerate(zip(DEPTHS, colours, strict=True)):
         found, line = result.found[i], result.predicted[i]
@@ -102,16 +102,17 @@ def draw(result: Result, path: Path) -> None:
             axes.plot(result.sizes, of(line), color=colour, lw=1.2, label=f"{depth} layers")
             axes.plot(result.sizes, of(found), "o", color=colour, markersize=4)
     ends = (
-        (result.l1, "smallest l1 norm", -1, "right"),
-        (result.l2, "smallest l2 norm", 0, "left"),
+        (result.l1, r"smallest $\ell_1$ norm", -1, "right"),
+        (result.l2, r"smallest $\ell_2$ norm", 0, "left"),
     )
     for value, name, end, align in ends:  # where no curve is
         norm.axhline(np.abs(value).sum(), color=ROLES["muted"], linestyle=":", lw=1)
         norm.annotate(name, (result.sizes[end], np.abs(value).sum()), fontsize=8, va="bottom",
                       ha=align, color=ROLES["muted"])  # fmt: skip
-    norm.set(xscale="log", xlabel="scale of the initial map, alpha^L", ylabel="l1 norm")
-    error.set(xscale="log", xlabel="scale of the initial map, alpha^L", ylabel="test error")
-    norm.set_title("dots trained, lines in closed form", loc="left", fontsize=10)
+    norm.set(xscale="log", xlabel="scale of the initial map, $α^L$", ylabel=r"$\ell_1$ norm")
+    error.set(xscale="log", xlabel="scale of the initial map, $α^L$", ylabel="test error")
+    norm.set_title("dots: trained, lines: closed form", loc="left", fontsize=9.5)
+    error.set_title("error on new rows", loc="left", fontsize=9.5)
     error.legend(frameon=False, labelcolor="linecolor", handlelength=1.0, fontsize=8)
     plots.save(figure, path)
 

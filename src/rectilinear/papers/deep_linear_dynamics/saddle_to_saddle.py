@@ -74,7 +74,7 @@ def compute(
 
 def draw(result: Result, path: Path) -> None:
     """Draw modes over time with their closed form, the loss, and effective ranks."""
-    figure, (modes, loss, rank) = canvas(8.0, 2.7, columns=3)
+    figure, (modes, loss, rank) = canvas(7.0, 2.5, columns=3)
     time = LR * result.aligned.steps
     colours = [ROLES[role] for role in ("first", "second", "third")]
     for i, colour in enumerate(colours):
@@ -87,9 +87,11 @@ def draw(result: Result, path: Path) -> None:
     loss.set(xlabel="time", ylabel="loss")
     rank.set(xlabel="time", ylim=(0.9, 3.2), ylabel="effective rank")
     modes.set(xlabel="time", ylabel="strength of a mode")
-    for axes, title in zip((modes, loss, rank), ("closed form dotted", "plateaus", "random layers"),
-                           strict=True):  # fmt: skip
-        axes.set_title(title, loc="left", fontsize=10)
+    titles = ("modes; dotted: closed form", "loss", "rank of random layers")
+    for axes, title in zip((modes, loss, rank), titles, strict=True):
+        axes.set_title(title, loc="left", fontsize=9.5)
+    loss.annotate("aligned", (0.95, 0.92), xycoords="axes fraction", ha="right", color=colours[0])
+    loss.annotate("random", (0.95, 0.82), xycoords="axes fraction", ha="right", color=colours[1])
     plots.save(figure, path)
 
 

@@ -40,7 +40,7 @@ def compute(
 
 def draw(result: StudyResult, path: Path) -> None:
     """Draw the mean test error of both optimisers, least squares dashed, a panel a noise level."""
-    figure, panels = canvas(8.0, 2.6, columns=len(result.levels), sharey=True)
+    figure, panels = canvas(7.0, 2.4, columns=len(result.levels), sharey=True)
     depths = sorted({model.depth for model in result.models if model.trained})
     for axes, noise in zip(panels, result.levels, strict=True):
         for optimizer, colour, mark in (

@@ -22,15 +22,27 @@ Cost: small 8 seconds (10 trials), full a minute (100), on one core.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from rectilinear import plots
-from rectilinear.deeplinear import SufficientStatistics, train_ensemble
+from rectilinear.deeplinear import (
+    SufficientStatistics,
+    chain,
+    completion,
+    descend,
+    diagonal,
+    diagonal_init,
+    regression,
+    train_ensemble,
+)
+from rectilinear.deeplinear.descent.network import Network
+from rectilinear.deeplinear.descent.task import Task
 from rectilinear.papers import Claim
 from rectilinear.plots import canvas
 from rectilinear.plots.charts import ROLES
@@ -93,13 +105,9 @@ def sparse_recovery(
     y = (X @ truth[..., None])[..., 0]
     if depth == 1:  # from zero descent ends at the solution of smallest norm
         return np.square((np.linalg.pinv(X) @ y[..., None])[..., 0] - truth).sum(1)
-    u = np.full((trials, dim), init_scale ** (1 / depth))
-    v = u.copy()
-    for _ in range(steps):
-        residual = (X @ (u**depth - v**depth)[..., None])[..., 0] - y
-        slope = 2 * depth / rows * (residual[:, None] @ X)[:, 0]
-        u, v = u - lr * u ** (depth - 1) * slope, v + lr * v ** (depth - 1) * slope
-    return np.square(u**depth - v**depth - truth).sum(1)
+    layers = diagonal_init(dim, [init_scale ** (1 / depth)] * trials)
+    maps = _trained(regression(X, y), layers, 2 * lr, steps, diagonal(depth))
+    return np.square(maps[:, 0] - truth).sum(1)
 
 
 def matrix_completion(
@@ -122,14 +130,9 @@ def matrix_completion(
         init_scale ** (1 / depth) / dim**0.5 * rng.normal(size=(trials, dim, dim))
         for _ in range(depth)
     ]
-    for _ in range(steps):
-        before = _products(factors)
-        back = 2 / (share * dim) * seen * (before[-1] - truth)
-        for i in reversed(range(depth)):
-            slope = back @ before[i].mT
-            back = factors[i].mT @ back
-            factors[i] = factors[i] - lr * slope
-    wrong = np.square(_products(factors)[-1] - truth) * ~seen
+    step = 2 * lr * seen.sum((1, 2)) / (share * dim)  # as if the mean were over a row of them
+    maps = _trained(completion(truth, seen), factors, step, steps)
+    wrong = np.square(maps - truth) * ~seen
     return wrong.sum((1, 2)) / (np.square(truth) * ~seen).sum((1, 2))
 
 
@@ -169,7 +172,7 @@ def ill_conditioned(
 
 def draw(result: Result, path: Path) -> None:
     """Draw medians with quartiles over depth, a panel a problem."""
-    figure, panels = canvas(8.0, 2.7, columns=3)
+    figure, panels = canvas(7.0, 2.5, columns=3)
     cases: list[dict[str, Errors]] = [
         {"test error": result.sparse},
         {"test error": result.completion},
@@ -225,9 +228,13 @@ def _middle(errors: NDArray[np.float64]) -> float:
     return float(np.median(errors))
 
 
-def _products(factors: list[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
-    """The identity, and the product of the factors up to each."""
-    products = [np.broadcast_to(np.eye(factors[0].shape[-1]), factors[0].shape)]
-    for factor in factors:
-        products.append(factor @ products[-1])
-    return products
+def _trained(
+    task: Task,
+    layers: Sequence[NDArray[np.float64]],
+    lr: ArrayLike,
+    steps: int,
+    network: Network = chain,
+) -> NDArray[np.float64]:
+    """The map of each trial after gradient descent."""
+    run = descend(task, layers, network, lr=lr, steps=steps, checkpoints=2, measures=["loss"])
+    return run.maps[:, -1]

@@ -57,7 +57,7 @@ def draw(result: StudyResult, path: Path) -> None:
         list(dict.fromkeys(getattr(m, name) for m in nets)) for name in ("init", "optimizer")
     )
     shown = sorted({depths[(len(depths) - 1) // 3], depths[-1]})
-    figure, panels = canvas(3.9 * len(shown), 2.8, columns=len(shown), sharey=True)
+    figure, panels = canvas(3.5 * len(shown), 2.8, columns=len(shown), sharey=True)
     for axes, depth in zip(panels, shown, strict=True):
         share = np.array(
             [[1 - failures(result, _name(depth, o, s)) for o in optimizers] for s in inits]

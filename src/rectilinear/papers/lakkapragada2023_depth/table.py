@@ -62,7 +62,7 @@ def compute(
 
 def draw(result: StudyResult, path: Path) -> None:
     """Draw success, mean distance and mean test error over depth; rings are the earlier run."""
-    figure, panels = canvas(8.0, 2.8, columns=3)
+    figure, panels = canvas(7.0, 2.6, columns=3)
     depths = [model.depth for model in result.models if model.trained]
     cells = [result.cell(f"depth {depth}, gd") for depth in depths]
     rates = [

@@ -49,7 +49,7 @@ def compute(
 
 def draw(result: StudyResult, path: Path) -> None:
     """Draw the share of trials that converge over depth: a panel an init, a line a width."""
-    figure, panels = canvas(7.6, 2.8, columns=len(TITLES), sharey=True)
+    figure, panels = canvas(7.0, 2.6, columns=len(TITLES), sharey=True)
     nets = [model for model in result.models if model.trained]
     widths = sorted({model.width for model in nets})
     for axes, (init, title) in zip(panels, TITLES.items(), strict=True):

@@ -11,6 +11,7 @@ import matplotlib as mpl
 import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.image import AxesImage
 from torch import Tensor, nn
 
 from rectilinear.learning import Networks
@@ -59,17 +60,20 @@ def shade(alpha: float) -> tuple[float, ...]:
     return tuple(((1 - alpha) * first + alpha * second).tolist())
 
 
-def plane(axes: Axes, values: Tensor, reach: float, scale: float) -> None:
-    """Draw values on the square ``[-reach, reach]^2``, the first coordinate along a row.
+def plane(axes: Axes, values: Tensor, reach: float, scale: float) -> AxesImage:
+    """The image of values on the square ``[-reach, reach]^2``, the first coordinate along a row.
 
-    White is zero.
+    White is zero, the colour of ``v`` that of ``tanh(v / scale)``.
     """
     colours = LinearSegmentedColormap.from_list("signs", [LINEAR, "#ffffff", RELU])
-    axes.imshow(torch.tanh(values / scale), extent=(-reach, reach, -reach, reach), origin="lower",
-                cmap=colours, vmin=-1.5, vmax=1.5, interpolation="bilinear")  # fmt: skip
+    image = axes.imshow(
+        torch.tanh(values / scale), extent=(-reach, reach, -reach, reach), origin="lower",
+        cmap=colours, vmin=-1.5, vmax=1.5, interpolation="bilinear",
+    )  # fmt: skip
     axes.set(xticks=[], yticks=[], xlim=(-reach, reach), ylim=(-reach, reach))
     axes.grid(visible=False)
     axes.spines[:].set(visible=True, color=ROLES["rule"], linewidth=0.6)
+    return image
 
 
 def pixels(reach: float, count: int) -> Tensor:

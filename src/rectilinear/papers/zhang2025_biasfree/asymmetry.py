@@ -75,7 +75,7 @@ def compute(
 
 def draw(result: Result, path: Path) -> None:
     """The losses over the best linear map's, and the even part."""
-    figure, (curves, parts) = plots.canvas(7.6, 3.0, columns=2)
+    figure, (curves, parts) = plots.canvas(7.0, 2.8, columns=2)
     for i, part in enumerate(result.dropped):
         curves.plot(
             result.time,

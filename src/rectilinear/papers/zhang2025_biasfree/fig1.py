@@ -34,6 +34,7 @@ from rectilinear.papers.zhang2025_biasfree._setup import (
     pixels,
     plane,
 )
+from rectilinear.plots.charts import colour_bar
 from rectilinear.random import seed_all
 
 MODELS = {
@@ -117,18 +118,20 @@ def logistic(f: Tensor, y: Tensor) -> Tensor:
 
 def draw(result: Result, path: Path) -> None:
     """The sign and size of every output in colour, with the points on it."""
-    figure, axes = plots.canvas(9.2, 5.0, columns=4, rows=2)
+    figure, axes = plots.canvas(7.0, 4.3, columns=4, rows=2)
     for panel, (key, image) in zip(axes, result.images.items(), strict=True):
         task, model = key
-        plane(panel, image, REACH, scale=max(float(image.abs().quantile(0.9)), 0.2))
+        last = plane(panel, image, REACH, scale=max(float(image.abs().quantile(0.9)), 0.2))
         x, y = result.tasks[task]
         for label, colour in ((1, RELU), (-1, LINEAR)):
             shown = x[y == label]
             panel.plot(shown[:, 0], shown[:, 1], "o", color=colour, markersize=3.4,
                        markeredgewidth=0.5, markeredgecolor="white")  # fmt: skip
         name(
-            panel, f"{model}\nloss {result.loss[key]:.3f}, {100 * result.accuracy[key]:.0f} % right"
+            panel, f"{model}\nloss {result.loss[key]:.3f}\n{100 * result.accuracy[key]:.0f} % right"
         )
+    bar = colour_bar(figure, axes, last, "output", shrink=0.5, aspect=30, ticks=[-1, 0, 1])
+    bar.set_yticklabels(["negative", "0", "positive"])
     plots.save(figure, path)
 
 

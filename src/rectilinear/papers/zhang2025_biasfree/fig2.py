@@ -29,11 +29,13 @@ from rectilinear.papers.zhang2025_biasfree._setup import (
     pixels,
     plane,
 )
+from rectilinear.plots.charts import colour_bar
 from rectilinear.random import generator, seed_all
 
 LINEAR_BOUND = 1 - 1 / (4 - 8 / math.pi)  # 1 - <g x_1>^2 / (<g^2> <x_1^2>) on the circle: 0.312015
 WIDTHS = (20, 100, 400)
 REACH, PIXELS = 1.5, 121
+SCALE = 0.7  # of the colours
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def _image(net: nn.Module) -> Tensor:
 
 def draw(result: Result, path: Path) -> None:
     """Draw the function, what two and three layers make of it, and the unexplained variance."""
-    figure, axes = plots.canvas(9.6, 2.25, columns=5, width_ratios=[1, 1, 1, 1, 1.4])
+    figure, axes = plots.canvas(7.0, 2.1, columns=5, width_ratios=[1, 1, 1, 1, 1.5])
     shown = (
         "target",
         "three layers, by hand",
@@ -126,8 +128,14 @@ def draw(result: Result, path: Path) -> None:
         f"two layers, width {WIDTHS[-1]}",
     )
     for panel, key in zip(axes, shown, strict=False):
-        plane(panel, result.images[key], REACH, scale=0.7)
+        image = plane(panel, result.images[key], REACH, scale=SCALE)
         name(panel, key.replace(", ", ",\n") if ", " in key else f"{key},\n$g(x)$")
+    ticks = [-1, 0, 1]  # of the function; the colour is that of tanh(value / SCALE)
+    bar = colour_bar(
+        figure, axes[: len(shown)], image, "value", orientation="horizontal", shrink=0.5,
+        aspect=40, ticks=[math.tanh(tick / SCALE) for tick in ticks],
+    )  # fmt: skip
+    bar.set_xticklabels([f"{tick:g}" for tick in ticks])
     last = axes[-1]
     for model, curve in result.unexplained.items():
         colour = RELU if model.startswith("three") else LINEAR

@@ -124,7 +124,7 @@ def _lottery(seed: int, draws: int = 20_000) -> Tensor:
 
 def draw(result: Result, path: Path) -> None:
     """The loss on both time axes, and the distances of the weights, measured against predicted."""
-    figure, (own, scaled, seeds) = plots.canvas(9.6, 3.0, columns=3)
+    figure, (own, scaled, seeds) = plots.canvas(7.0, 2.5, columns=3)
     for b, alpha in enumerate(result.alphas):
         kappa, colour = (1 + alpha) / 2, shade(alpha)
         own.plot(result.time / kappa, result.loss[:, b], color=colour, label=f"α = {alpha:g}")
@@ -171,7 +171,7 @@ def draw(result: Result, path: Path) -> None:
     )
     name(
         seeds,
-        "distance of the weights, %",
+        "distance of weights, %",
         xlabel="predicted at initialisation",
         ylabel="measured at the end",
         xlim=(0, top),

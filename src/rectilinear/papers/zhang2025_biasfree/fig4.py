@@ -143,7 +143,7 @@ def pointing(networks: Networks, x: Tensor) -> float:
 
 def draw(result: Result, path: Path) -> None:
     """The losses of each task, and where the neurons point at the end."""
-    figure, axes = plots.canvas(9.6, 2.7, columns=4, width_ratios=[1.5, 1, 1.5, 1])
+    figure, axes = plots.canvas(7.0, 2.4, columns=4, width_ratios=[1.5, 1, 1.5, 1])
     for (task, run), curves, arrows in zip(result.runs.items(), axes[::2], axes[1::2], strict=True):
         middle = float(half(run.predicted[:, None], run.time))
         curves.plot(run.time, run.relu, color=RELU, label="ReLU, random init")
@@ -164,7 +164,9 @@ def draw(result: Result, path: Path) -> None:
             alpha=0.35,
         )
         curves.plot(run.time, run.linear, color=LINEAR, linewidth=1.0, label="linear networks")
-        curves.legend(frameon=False, labelcolor="linecolor", handlelength=1.2, fontsize=7)
+        curves.legend(
+            frameon=False, labelcolor="linecolor", handlelength=1.0, fontsize=7, loc="upper right"
+        )
         name(curves, f"loss, {task}", xlabel="time $t/τ$", ylim=(0, None), xlim=(0, 1.9 * middle))
         length = run.weights.norm(dim=1).amax()
         for w, a in zip(run.weights / length, run.outputs, strict=True):

@@ -22,7 +22,7 @@ from rectilinear import plots
 from rectilinear.learning import Networks, simulate
 from rectilinear.papers import Claim
 from rectilinear.papers.zhang2025_biasfree._setup import LINEAR, RELU, name
-from rectilinear.plots.charts import ROLES
+from rectilinear.plots.charts import ROLES, colour_bar
 from rectilinear.random import generator
 
 STRENGTH = 3.0  # length of the linear target
@@ -100,12 +100,12 @@ def outer(weights: list[Tensor]) -> tuple[Tensor, Tensor]:
 def draw(result: Result, path: Path) -> None:
     """Draw the middle weights, sorted by the outer ones, their singular values, and losses."""
     figure, (linear, relu, values, loss) = plots.canvas(
-        9.6, 2.6, columns=4, width_ratios=[1, 1, 1.2, 1.4]
+        7.0, 2.3, columns=4, width_ratios=[1, 1, 1.2, 1.3]
     )
     for axes, weights, kind in ((linear, result.linear, "linear"), (relu, result.relu, "ReLU")):
         columns, rows = (part.argsort(descending=True) for part in outer(weights))
         size = float(weights[1].abs().quantile(0.98))
-        axes.imshow(
+        image = axes.imshow(
             weights[1][rows][:, columns],
             cmap="RdBu_r",
             vmin=-size,
@@ -116,6 +116,9 @@ def draw(result: Result, path: Path) -> None:
         axes.spines[:].set(visible=True, color=ROLES["rule"])
         name(axes, f"$W_2$, {kind}", xticks=[], yticks=[], xlabel="entries of $W_1$, sorted",
              ylabel="entries of $W_3$")  # fmt: skip
+        bar = colour_bar(figure, axes, image, "", orientation="horizontal", aspect=15,
+                         ticks=[-size, 0, size])  # fmt: skip
+        bar.set_xticklabels([f"−{size:.2g}", "0", f"{size:.2g}"])
     for weights, colour, kind in ((result.linear, LINEAR, "linear"), (result.relu, RELU, "ReLU")):
         s = spectra(weights)[1][:6].clamp(min=1e-5)
         values.plot(
@@ -128,7 +131,7 @@ def draw(result: Result, path: Path) -> None:
         loss.plot(result.time, curve / curve[0], color=colour)
     name(
         loss,
-        "loss over that of the start",
+        "loss over initial loss",
         xlabel="time $t/τ$",
         ylim=(0, None),
         xlim=(0, float(result.time[-1])),

@@ -94,13 +94,13 @@ def compute(
 
 def draw(result: Result, path: Path) -> None:
     """The losses by scale: exact from pairs, apart from a Gaussian initialisation."""
-    figure, (left, right) = plots.canvas(7.6, 3.0, columns=2, sharey=True)
+    figure, (left, right) = plots.canvas(7.0, 2.8, columns=2, sharey=True)
     panels = (
         (left, result.linear, result.paired, "pairs of neurons"),
-        (right, result.gaussian_linear, result.gaussian, "Gaussian initialisation"),
+        (right, result.gaussian_linear, result.gaussian, "Gaussian"),
     )
     top = 1.3 * float(result.linear[0, 0])
-    scales = f"σ = {result.scales[0]:g} to {result.scales[-1]:g}"
+    scales = f"σ {result.scales[0]:g} to {result.scales[-1]:g}"
     for axes, linear, relu, title in panels:
         axes.plot(result.time, linear, color=LINEAR, linewidth=3, alpha=0.35, label="linear")
         axes.plot(result.time, relu, color=RELU, linewidth=1, label="ReLU")

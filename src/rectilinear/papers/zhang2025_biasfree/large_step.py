@@ -99,7 +99,7 @@ def sharpness(data: Moments) -> float:
 
 def draw(result: Result, path: Path) -> None:
     """The losses at small, middling and large steps, and gradient flow."""
-    figure, axes = plots.canvas(9.0, 2.8, columns=3, sharey=True)
+    figure, axes = plots.canvas(7.0, 2.4, columns=3, sharey=True)
     for panel, gain, time, relu, linear, flow in zip(
         axes, GAINS, result.times, result.relu, result.linear, result.flow, strict=True
     ):
@@ -110,7 +110,7 @@ def draw(result: Result, path: Path) -> None:
         )
         name(
             panel,
-            f"{100 * gain:.0f} % of the largest stable step",
+            f"{100 * gain:.0f} % of the stable step",
             xlabel=r"time $(1+α)t/2τ$",
             ylim=(0, None),
             xlim=(0, float(time[-1])),
