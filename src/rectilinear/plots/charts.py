@@ -126,7 +126,7 @@ def colour_bar(
     """
     with mpl.rc_context(_SETTINGS):
         bar = figure.colorbar(colours, ax=axes, label=label, **options)
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.outline.set_visible(False)
         bar.ax.grid(visible=False)
         return bar.ax
 
@@ -410,9 +410,10 @@ def strips(rows: Mapping[str, ArrayLike]) -> Figure:
     columns, height = len(arrays[0]), arrays[0].shape[-2]
     gap = max(1, height // 16)
     pixels = grid(np.concatenate(arrays), columns, gap)
-    names = 0.07 * max(len(part) for name in rows for part in name.split("\n"))  # inches
+    names = 0.08 * max(len(part) for name in rows for part in name.split("\n"))  # inches
     figure, (axes,) = canvas(6.4, (6.2 - names) * pixels.shape[0] / pixels.shape[1] + 0.15)
     axes.imshow(pixels, interpolation="nearest")
+    axes.set_anchor("E")
     axes.set_yticks(np.arange(len(arrays)) * (height + gap) + (height - 1) / 2, list(rows))
     axes.set_xticks([])
     axes.grid(visible=False)

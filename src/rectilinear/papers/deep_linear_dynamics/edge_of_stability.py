@@ -25,11 +25,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import LinearSegmentedColormap, Normalize
 
 from rectilinear import plots
 from rectilinear.deeplinear import (
@@ -102,11 +102,12 @@ def draw(result: Result, path: Path) -> None:
     ends.set(xlabel="sharpness where flow ends", ylabel="where descent ends")
     ends.legend(frameon=False, labelcolor="linecolor", handlelength=0.6, fontsize=8)
     ends.set_title("end; dotted: 2/lr", loc="left", fontsize=9.5)
-    palette = ScalarMappable(Normalize(*sorted(result.shown)[:: len(WAYS) - 1]), "plasma_r")
+    tones = LinearSegmentedColormap.from_list("ends", [ROLES["third"], ROLES["second"], "#5b1a6e"])
+    palette = ScalarMappable(Normalize(*sorted(result.shown)[:: len(WAYS) - 1]), tones)
     for i, end in reversed(list(enumerate(result.shown))):
-        line: dict[str, Any] = {"color": palette.to_rgba(end), "lw": 1}
-        way.plot(result.way.steps, result.way.measure("sharpness")[i], **line)
-        loss.plot(result.way.steps, result.way.loss[i], **line)
+        tone = palette.to_rgba(end)
+        way.plot(result.way.steps, result.way.measure("sharpness")[i], color=tone, lw=1)
+        loss.plot(result.way.steps, result.way.loss[i], color=tone, lw=1)
     edge = 2 / STEP_SIZES[-1]
     way.axhline(edge, color=ROLES["muted"], linestyle=":", lw=1)
     way.set(xlabel="steps", ylabel="sharpness")
