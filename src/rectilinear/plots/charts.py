@@ -410,7 +410,7 @@ def strips(rows: Mapping[str, ArrayLike]) -> Figure:
     columns, height = len(arrays[0]), arrays[0].shape[-2]
     gap = max(1, height // 16)
     pixels = grid(np.concatenate(arrays), columns, gap)
-    names = 0.08 * max(len(part) for name in rows for part in name.split("\n"))  # inches
+    names = 0.09 * max(len(part) for name in rows for part in name.split("\n"))  # inches
     figure, (axes,) = canvas(6.4, (6.2 - names) * pixels.shape[0] / pixels.shape[1] + 0.15)
     axes.imshow(pixels, interpolation="nearest")
     axes.set_anchor("E")

@@ -173,9 +173,10 @@ def test_sensing_and_completion_are_rows_in_other_words() -> None:
 
 def test_lbfgs_ends_where_a_convex_problem_ends() -> None:
     """Logistic loss with weight decay, one layer: the optimum of scipy, in each of three runs."""
-    X = RNG.normal(size=(3, 40, 5)) * np.geomspace(1, 30, 5)
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(3, 40, 5)) * np.geomspace(1, 30, 5)
     labels = np.arange(40) % 2
-    start = [RNG.normal(size=(3, 1, 5))]
+    start = [rng.normal(size=(3, 1, 5))]
     task = classification(X, np.tile(labels, (3, 1)))
     options = {"optimizer": "lbfgs", "steps": 80, "lr": 1e-3, "weight_decay": 0.1}
     run = descend(task, start, checkpoints=list(range(81)), measures=["loss"], **options)
@@ -194,8 +195,9 @@ def test_lbfgs_ends_where_a_convex_problem_ends() -> None:
 
 
 def test_lbfgs_of_deep_chains_needs_few_steps() -> None:
-    X = RNG.normal(size=(60, 4)) * [1, 1, 0.1, 0.03]  # of condition 1,000
-    y = X @ RNG.normal(size=(4, 2))
+    rng = np.random.default_rng(2)
+    X = rng.normal(size=(60, 4)) * [1, 1, 0.1, 0.03]  # of condition 1,000
+    y = X @ rng.normal(size=(4, 2))
     layers = initial_weights("normal", (4, 4, 4, 2), (6,), bias=False, seed=3)[0]
     task = regression(X, y)
     ends = {

@@ -167,7 +167,7 @@ def draw(result: Result, path: Path) -> None:
         curves.legend(
             frameon=False, labelcolor="linecolor", handlelength=1.0, fontsize=7, loc="upper right"
         )
-        name(curves, f"loss, {task}", xlabel="time $t/τ$", ylim=(0, None), xlim=(0, 1.9 * middle))
+        name(curves, f"loss, {task}", xlabel="time $t/τ$", ylim=(0, None), xlim=(0, 2.8 * middle))
         length = run.weights.norm(dim=1).amax()
         for w, a in zip(run.weights / length, run.outputs, strict=True):
             arrows.plot(
