@@ -17,7 +17,7 @@ References: Woodworth et al., "Kernel and rich regimes in overparametrized model
 et al., "Implicit regularization in deep matrix factorization", NeurIPS 2019; Arora, Cohen, Hazan,
 "On the optimization of deep networks: implicit acceleration by overparameterization", ICML 2018.
 
-Cost: small 30 seconds (10 trials), full minutes (100), on one core.
+Cost: small 30 seconds on one core (10 trials; full 100).
 """
 
 from __future__ import annotations
