@@ -14,6 +14,7 @@ from chromium import Browser
 from rectilinear import cli, load
 from rectilinear.explorer import write_explorer
 from rectilinear.flow import LinearFlow, collapse
+from rectilinear.plots import page as pages
 
 pytestmark = pytest.mark.whole
 
@@ -269,6 +270,18 @@ def test_everything_has_a_name_and_nothing_is_wider_than_a_phone(opened: Browser
     )
     assert min(widths) > 250
     opened.size(1280, 900)
+
+
+def test_pages_of_reports_are_no_wider_than_a_phone(browser: Browser, tmp_path: Path) -> None:
+    wide = pages.table([f"a column {i}" for i in range(12)], [["depth 1, adam", *[0.5] * 11]])
+    section = pages.Section("Table", "A wide table.", (wide,))
+    page = tmp_path / "page.html"
+    page.write_text(pages.page("k", "title", "lede", [], [section], "foot"))
+    browser.send("Page.navigate", {"url": page.resolve().as_uri()})
+    browser.wait("document.querySelector('footer')")
+    browser.size(400, 800)
+    assert browser.run("document.documentElement.scrollWidth") == 400
+    browser.size(1280, 900)
 
 
 TRAINING = ("blocks=2", "width=4", "pixel_width=4", "training.steps=2")
