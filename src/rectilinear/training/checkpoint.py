@@ -17,8 +17,9 @@ from rectilinear.checks import check_values
 from rectilinear.errors import CheckpointError, ConfigError, DtypeError
 from rectilinear.random import seed_step
 from rectilinear.tensor_files import load_tensors, save_tensors
-from rectilinear.training.batches import EMA, Batches
+from rectilinear.training.batches import Batches
 from rectilinear.training.config import TrainConfig
+from rectilinear.training.ema import EMA
 
 CHECKPOINT = "checkpoint.safetensors"  # in the run folder
 FREE = {

@@ -20,10 +20,11 @@ from rectilinear.config import to_json, write_json
 from rectilinear.errors import ConfigError, DivergedError, DtypeError
 from rectilinear.files import locked, remove_leftovers
 from rectilinear.random import seed_step
-from rectilinear.training.batches import Batches, evaluation
+from rectilinear.training.batches import Batches
 from rectilinear.training.checkpoint import TrainState, check_dtype, method
 from rectilinear.training.config import TrainConfig
 from rectilinear.training.distributed import Group, process_group
+from rectilinear.training.ema import evaluation
 from rectilinear.training.log import RunLog, read_log
 
 RESERVED = {"step", "seconds", "lr", "gradient_norm"}
