@@ -271,6 +271,7 @@ def package(model: StyleTransfer, photos: list[Tensor], seconds: float, out: Pat
     filters, steps = looks(photos, seconds, out)
     whole = StyleCollection([with_ways_back(part, photos) for part in (model, filters)])
     whole.half().save_pretrained(FOLDER / "styles")
+    whole.float()  # the rest of the table is measured with the rounded weights
     sha256 = file_sha256(FOLDER / "styles" / WEIGHTS)
     print(f"SHA-256 {sha256}", flush=True)
     return (
