@@ -62,10 +62,13 @@ _FILES = {"table": "csv", "image": "png", "array": "npy"}
 
 
 def _facts(model: "Forecaster") -> dict[str, Any]:
+    rows = model.comparison_.table()
+    candidates = [{"model": row["model"], "settings": row.pop("settings")} for row in rows]
     facts: dict[str, Any] = {
         "model": model.kind_,
         "settings": model.comparison_.settings[model.kind_],
-        "errors": model.comparison_.table(),
+        "errors": rows,
+        "candidates": [row for row in candidates if row["settings"]],
         "spectrum": model.check().text,
     }
     if model.modes_ is not None:
