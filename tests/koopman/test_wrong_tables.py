@@ -94,6 +94,8 @@ def test_points_stand_between_thousands_beside_decimal_commas(tmp_path: Path) ->
     assert np.nan_to_num(found, nan=-1).tolist() == [[1234, 12.5], [-1234567.5, 3], [-1, 4]]
     with pytest.raises(DataError, match=r"'1\.5' in column 'x', line 2"):
         read_series_file(write(tmp_path, "time;x\n1;1.5\n2;12,5\n"))
+    (mixed,) = read_series_file(write(tmp_path, "time;x;y\n1;1.234;12,5\n2;2.5;3\n")).values
+    assert mixed.tolist() == [[1.234, 12.5], [2.5, 3]]
     (plain,) = read_series_file(write(tmp_path, "time;x\n1;1.234\n2;2.5\n")).values
     assert plain.tolist() == [[1.234], [2.5]]
 

@@ -60,7 +60,8 @@ def read_series_file(
         run: name of a column whose values tell series apart.
         columns: names of the columns to forecast; by default all others.
         separator: of the cells; by default commas, semicolons, tabs or bars, whichever fits. Beside
-            all but commas numbers may have decimal commas; a point is one between thousands then.
+            all but commas numbers may have decimal commas; in a table that has them, a point stands
+            between thousands wherever it can, in all of its column.
 
     Raises:
         DataError: for a file that is missing, or cells that are no numbers.
@@ -100,7 +101,9 @@ def read_series_file(
         )
     at = [head.index(n) for n in names]
     commas = _decimal_commas(path, separator)
-    points = not (commas and any(_COMMA.search(cells[i]) for _, cells in body for i in at))
+    cells_of = {i: [cells[i] for _, cells in body] for i in at}
+    written = commas and any(_COMMA.search(cell) for cells in cells_of.values() for cell in cells)
+    points = {i: not written or _has_decimal_points(cells) for i, cells in cells_of.items()}
     keys = [cells[head.index(run)] for _, cells in body] if run is not None else [""] * len(body)
     found = sorted(set(keys), key=keys.index)
     values, times = [], []
@@ -109,14 +112,17 @@ def read_series_file(
         values.append(
             np.array(
                 [
-                    [_cell(row, i, n, path, commas, points) for i, n in zip(at, names, strict=True)]
+                    [
+                        _cell(row, i, n, path, commas, points[i])
+                        for i, n in zip(at, names, strict=True)
+                    ]
                     for row in mine
                 ]
             )
         )
         if clock:
-            written = [[row[head.index(name)] for name in clock] for _, row in mine]
-            times.append(stamps_of(_stamps(_joined(written, clock, path))))
+            parts = [[row[head.index(name)] for name in clock] for _, row in mine]
+            times.append(stamps_of(_stamps(_joined(parts, clock, path))))
     return SeriesFile(values, times or None, tuple(names), tuple(found))
 
 
@@ -181,6 +187,13 @@ def _decimal_commas(path: Path, separator: str | None) -> bool:
     with path.open(encoding="utf-8-sig") as file:
         first = next((line for line in file if line.strip()), "")
     return any(sign in first for sign in "\t;|") or "," not in first
+
+
+def _has_decimal_points(cells: list[str]) -> bool:
+    """True of a column without commas in which some point cannot stand between thousands."""
+    pointed = [cell for cell in cells if "." in cell and cell.lower() not in MISSING]
+    commas = any("," in cell for cell in cells)
+    return not commas and not all(map(_THOUSANDS.fullmatch, pointed))
 
 
 def _rows(path: Path, separator: str | None) -> list[tuple[int, list[str]]]:
