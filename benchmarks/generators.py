@@ -283,7 +283,7 @@ def table(args: argparse.Namespace, folder: Path, train: Tensor, test: Tensor) -
     command += f" --seed {args.seed}" * bool(args.seed)
     lost = ", ".join(f"{e:.4f}" for e in metrics.pca_curve(train, test[:2000], RANKS).tolist())
     judge_line = (
-        f"{rows[0]['name']}: floor (real against real) {rows[0]['floor']:.3f}, recall of real "
+        f"{rows[0]['name']}: of real images against real ones {rows[0]['floor']:.3f}, recall of real "
         "images "
         f"{rows[0]['recall_real']:.3f}. Bits per dimension are of the model of noisy data. Errors "
         "are held-out, "

@@ -106,7 +106,7 @@ def block_replacement(subject: Subject) -> Measure:
     if worst is None:
         return Measure.missing(name, "; ".join(f"{n}: {reason}" for n, reason in refused.items()))
     least = min(table, key=lambda row: row["r2"])["name"]
-    note = f"least held-out R² of an affine stand-in, at block '{least}' ({len(table)} measured)"
+    note = f"least held-out R² of an affine map in place of it, at block '{least}' ({len(table)} measured)"
     return Measure(
         name, worst[0], "estimated", worst[1], note, {"blocks": table, "refused": refused}
     )
@@ -172,7 +172,7 @@ def jacobian_likeness(subject: Subject) -> Measure:
     identity = float((f - through).norm() / f.norm().clamp_min(1e-300))
     spectra, vectors = ([], {}) if large else _spectra(subject, x)
     details = {"error_of_f_equals_Ax": identity, "singular_values": spectra}
-    note = "likeness of the Jacobians at different points; one for an affine map"
+    note = "similarity of the Jacobians at different points; one for an affine map"
     if large:
         note += f" ({len(x)} points; singular values: rl.local_map(model, x).svd(k))"
     return Measure("local", value, "estimated", interval, note, details, vectors)

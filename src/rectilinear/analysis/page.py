@@ -34,7 +34,7 @@ NAMES = {
     "sign_imbalance": "sign imbalance",
     "time_course": "half time",
     "blocks": "least linear block, R²",
-    "local": "likeness of Jacobians",
+    "local": "similarity of Jacobians",
 }
 MAX_BLOCKS = 40  # blocks on the page
 
@@ -159,7 +159,7 @@ def _facts(found: Audit) -> list[Fact]:
         "affine_r2": "of the variance on the data is explained by one affine map, held out",
         "parity": "of the energy on the data and their mirror image is odd",
         "odd_linearity": "of the odd part is linear",
-        "local": "likeness of the Jacobians at different points; 1 for an affine map",
+        "local": "similarity of the Jacobians at different points; 1 for an affine map",
         "floor": "is the least loss of a net without biases on these data",
     }
     return [
@@ -277,7 +277,7 @@ def block_chart(found: Audit) -> Section | None:
         "connection makes R² high whatever the block adds; its update is what it adds.",
         (
             captioned(
-                chart(figure, "R² of an affine stand-in for each block"),
+                chart(figure, "R² of an affine map in place of each block"),
                 "Linearity of the blocks.",
                 "",
             ),

@@ -32,7 +32,7 @@ class MapReport:
         ridge: of a least-squares map, chosen on samples apart; times the mean variance.
         error: the relative standard error of a mean Jacobian, in the Frobenius norm.
         r2_error: the standard error of ``r2`` that comes from averaging over few samples.
-        likeness: how alike the averaged Jacobians are; one for an affine network.
+        likeness: similarity of the averaged Jacobians, ``|E J|² / E|J|²``; one for an affine network.
         scaled_r2: the share that the map explains times the number ``scale``.
         scale: the number that makes the best of a mean Jacobian, on the fitted samples.
         bias_share: the share of the target that biases give, with gates held.
@@ -144,7 +144,7 @@ def _lines(report: MapReport, shape: tuple[int, ...]) -> list[str]:
             )
             if value is not None
         ]
-        lines.append(f"  beside it: R² {', '.join(beside)}")
+        lines.append(f"  for comparison: R² {', '.join(beside)}")
     if report.ridge is not None:
         lines.append(f"  fitted to {report.samples} samples, ridge {report.ridge:g}")
     if report.error is not None:
@@ -156,7 +156,7 @@ def _lines(report: MapReport, shape: tuple[int, ...]) -> list[str]:
             f"{needed}"
         )
     if report.likeness is not None:
-        lines.append(f"  likeness of the Jacobians {report.likeness:.3f}")
+        lines.append(f"  similarity of the Jacobians {report.likeness:.3f}")
     if report.bias_share is not None:
         lines.append(f"  biases give {report.bias_share:.1%} of the target")
     return lines
