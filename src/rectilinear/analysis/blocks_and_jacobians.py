@@ -106,7 +106,7 @@ def block_replacement(subject: Subject) -> Measure:
     if worst is None:
         return Measure.missing(name, "; ".join(f"{n}: {reason}" for n, reason in refused.items()))
     least = min(table, key=lambda row: row["r2"])["name"]
-    note = f"least held-out R² of an affine map in place of it, at block '{least}' ({len(table)} measured)"
+    note = f"least held-out R² of an affine map in its place, at block '{least}' of {len(table)}"
     return Measure(
         name, worst[0], "estimated", worst[1], note, {"blocks": table, "refused": refused}
     )

@@ -154,8 +154,8 @@ def replaced(module: nn.Module, stand_in: Callable[..., Tensor] | None) -> Itera
     """A context in which ``stand_in`` gives the output of ``module``.
 
     It gets a copy of the module's first floating-point tensor, and its result replaces the tensor
-    in the output. Without a replacement the output stays, and in-place changes of the module are to a
-    copy.
+    in the output. Without a replacement the output stays, and in-place changes of the module are
+    to a copy.
     """
     begun: list[Tensor | None] = []
 

@@ -32,7 +32,7 @@ class MapReport:
         ridge: of a least-squares map, chosen on samples apart; times the mean variance.
         error: the relative standard error of a mean Jacobian, in the Frobenius norm.
         r2_error: the standard error of ``r2`` that comes from averaging over few samples.
-        likeness: similarity of the averaged Jacobians, ``|E J|² / E|J|²``; one for an affine network.
+        likeness: similarity of the Jacobians, ``|E J|² / E|J|²``; one for an affine network.
         scaled_r2: the share that the map explains times the number ``scale``.
         scale: the number that makes the best of a mean Jacobian, on the fitted samples.
         bias_share: the share of the target that biases give, with gates held.
