@@ -298,7 +298,7 @@ MISTAKES = {
     "a generator": (
         lambda: (nn.Linear(3, 2), (rand(4, 3) for _ in range(3))),
         errors.DataError,
-        "once only",
+        "only once",
     ),
     "labels beside batches": (
         lambda: (nn.Linear(3, 2), [rand(4, 3)], torch.ones(4)),

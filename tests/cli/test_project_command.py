@@ -125,7 +125,7 @@ def test_a_folder_of_images_and_a_lower_rank(projector_run: Path, ask: Ask, tmp_
         (["--input", "nothing.npy"], "nothing.npy"),
         (["--mask", "wide.npy"], "a mask of shape"),
         (["--input", "wide.npy"], "wide.npy of shape"),
-        (["--mask", "wide.npy", "--corrupt", "noise=1"], "choose one"),
+        (["--mask", "wide.npy", "--corrupt", "noise=1"], "not both"),
     ],
 )
 def test_mistakes_are_one_line(

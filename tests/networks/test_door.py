@@ -123,7 +123,7 @@ def test_texts_are_cut_padded_on_the_right_and_masked() -> None:
     [
         (["a text"], DataError, "tokenizer"),
         ("a text", DtypeError, "list of texts"),
-        ((x for x in [X]), DataError, "once only"),
+        ((x for x in [X]), DataError, "only once"),
         ([], DataError, "no data"),
         (3, DtypeError, "int"),
         ({"x": "a"}, DataError, "no|at least one"),
