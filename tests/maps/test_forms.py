@@ -26,6 +26,8 @@ SHAPES = {
     "image": Shapes((4, 6, 6), (4, 6, 6), "convolution"),
     "smaller image": Shapes((4, 6, 6), (4, 3, 3), "convolution", 2),
     "wider image": Shapes((4, 6, 6), (7, 6, 6), "convolution"),
+    "signal": Shapes.between((4, 12), (4, 12), "channels"),
+    "shorter signal": Shapes.between((4, 12), (5, 6), "channels"),
 }
 CASES = [(name, form) for name, shapes in SHAPES.items() for form in forms_between(shapes)]
 

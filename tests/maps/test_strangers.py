@@ -317,6 +317,16 @@ def test_channels_of_signals_come_first():
     assert torch.allclose(A.weight, layers[2].weight[..., 0].detach(), atol=1e-8)
 
 
+def test_a_block_on_signals_is_replaced_by_a_convolution():
+    torch.manual_seed(0)
+    block = nn.Sequential(nn.Conv1d(5, 5, 1, bias=False), nn.Conv1d(5, 4, 3, 2, padding=1))
+    net = nn.Sequential(nn.Conv1d(2, 5, 3, padding=1), nn.ReLU(), block).double()
+    found = rl.linearize(net, rand(80, 2, 30), blocks="2", form="affine", progress=False)
+    fresh = rand(3, 2, 30, seed=1)
+    assert torch.allclose(found.model(fresh), net(fresh), atol=1e-9)
+    assert (found.blocks[0].acts_on, found.blocks[0].parameters_after) == ("convolution", 64)
+
+
 class TwoStacks(nn.Module):
     """Blocks on images of two sizes, and blocks on tokens behind them, read by two queries."""
 

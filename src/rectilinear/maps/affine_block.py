@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, linear, unfold
+from torch.nn.functional import conv1d, conv2d, linear, pad
 
 from rectilinear.errors import StructureError
 from rectilinear.networks.token_vectors import Layout
@@ -24,7 +24,8 @@ class Shapes:
     """Shapes of one row before and after a block, and the class of affine maps between them.
 
     ``rows`` mixes all entries; ``tokens`` acts on the last axis of ``(t, d)`` at every position;
-    ``convolution`` has 3 x 3 kernels and the block's stride on images ``(c, h, w)``.
+    ``convolution`` has kernels of 3 x 3 on images ``(c, h, w)``, of 3 on signals ``(c, t)``, and
+    the block's stride.
     """
 
     inside: tuple[int, ...]
@@ -43,11 +44,15 @@ class Shapes:
             2
             >>> Shapes.between((7, 16), (7, 16)).form
             'tokens'
+            >>> Shapes.between((7, 40), (5, 20), "channels").form
+            'convolution'
         """
         places = inside[:-1] == outside[:-1] and len(inside) > 1
-        if places and (layout == "tokens" or len(inside) == 2):
+        if places and (layout == "tokens" or (len(inside) == 2 and layout != "channels")):
             return cls(inside, outside, "tokens")
-        if len(inside) == 3 == len(outside) and _numel(inside) > WIDEST and layout != "tokens":
+        signals = len(inside) == 2 == len(outside) and layout == "channels"
+        images = len(inside) == 3 == len(outside) and _numel(inside) > WIDEST
+        if signals or (images and layout != "tokens"):
             stride = -(-inside[1] // outside[1])
             if outside[1:] == tuple((side - 1) // stride + 1 for side in inside[1:]):
                 return cls(inside, outside, "convolution", stride)
@@ -55,8 +60,8 @@ class Shapes:
             return cls(inside, outside, "rows")
         raise StructureError(
             f"a block from {inside} to {outside}",
-            f"rows of at most {WIDEST} numbers, equal numbers of tokens, or images with a whole "
-            "stride",
+            f"rows of at most {WIDEST} numbers, equal numbers of tokens, or images or signals with "
+            "a whole stride",
         )
 
     @property
@@ -66,7 +71,17 @@ class Shapes:
             return _numel(self.outside), _numel(self.inside)
         if self.form == "tokens":
             return self.outside[-1], self.inside[-1]
-        return self.outside[0], self.inside[0] * KERNEL**2
+        return self.outside[0], self.inside[0] * self.taps
+
+    @property
+    def kernel(self) -> tuple[int, ...]:
+        """The sides of a kernel of the convolution."""
+        return (KERNEL,) * (len(self.inside) - 1)
+
+    @property
+    def taps(self) -> int:
+        """The number of weights that a kernel has for a channel."""
+        return KERNEL ** len(self.kernel)
 
     @property
     def have_identity(self) -> bool:
@@ -79,8 +94,10 @@ class Shapes:
             return x.reshape(len(x), -1)
         if self.form == "tokens":
             return x.flatten(0, -2)
-        patches = unfold(x, KERNEL, padding=KERNEL // 2, stride=self.stride)
-        return patches.mT.flatten(0, 1)
+        patches = pad(x, [KERNEL // 2] * 2 * len(self.kernel))
+        for axis in range(2, x.ndim):
+            patches = patches.unfold(axis, KERNEL, self.stride)
+        return patches.movedim(1, x.ndim - 1).flatten(x.ndim - 1).flatten(0, -2)
 
     def targets(self, out: Tensor) -> Tensor:
         """The vectors that the matrix should give, ``(b p, o)``."""
@@ -132,12 +149,14 @@ class AffineBlock(nn.Module):
 
     def _convolved(self, x: Tensor) -> Tensor:
         *inner, last = self.factors
-        c, k, stride = self.shapes.inside[0], KERNEL, self.shapes.stride
+        shapes = self.shapes
+        convolve = conv2d if len(shapes.kernel) == 2 else conv1d
+        whole, strided = (-1, shapes.inside[0], *shapes.kernel), (shapes.stride, KERNEL // 2)
         for weight in inner:
-            x = conv2d(x, weight.reshape(-1, c, k, k), stride=stride, padding=k // 2)
+            x = convolve(x, weight.reshape(whole), None, *strided)
         if inner:
-            return conv2d(x, last[:, :, None, None], self.bias)
-        return conv2d(x, last.reshape(-1, c, k, k), self.bias, stride=stride, padding=k // 2)
+            return convolve(x, last.reshape(*last.shape, *[1] * len(shapes.kernel)), self.bias)
+        return convolve(x, last.reshape(whole), self.bias, *strided)
 
     def _mapped(self, x: Tensor) -> Tensor:
         *inner, last = self.factors

@@ -333,11 +333,11 @@ def _with_diagonal(a: nn.Module, b: nn.Module) -> tuple[nn.Module, nn.Module] | 
     """A linear layer or convolution, folded with an elementwise scale and shift beside it."""
     diagonal, layer = (a, b) if isinstance(a, Diagonal) else (b, a)
     assert isinstance(diagonal, Diagonal)
-    if type(layer) not in (nn.Linear, nn.Conv2d):
+    if type(layer) not in (nn.Linear, nn.Conv1d, nn.Conv2d):
         return f"{type(layer).__name__} beside a Diagonal"
-    assert isinstance(layer, nn.Linear | nn.Conv2d)
+    assert isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d)
     images = diagonal.form == "convolution"
-    if images != isinstance(layer, nn.Conv2d) or (
+    if images == isinstance(layer, nn.Linear) or (
         diagonal.form == "rows" and len(diagonal.inside) != 1
     ):
         return (

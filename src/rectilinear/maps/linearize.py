@@ -174,11 +174,12 @@ def linearize(
     target, so that errors do not accumulate. A span ``"layer.2:layer.5"`` (layers 2, 3 and 4, as in
     a Python slice) becomes one map.
 
-    A map acts on every token separately, on large images as a convolution, and else on the whole
-    row. Its form is the one with the smallest error on samples that it was not fitted to, among the
-    forms with fewer parameters or operations than the block; of forms within one percent, the
-    smallest. A named block that no form makes smaller, such as an activation, gets the best form of
-    all. A quarter of the samples is held out for the numbers in the result.
+    A map acts on every token separately, on large images and on signals ``(b, c, t)`` of networks
+    with 1-D convolutions as a convolution, and else on the whole row. Its form is the one with the
+    smallest error on samples that it was not fitted to, among the forms with fewer parameters or
+    operations than the block; of forms within one percent, the smallest. A named block that no form
+    makes smaller, such as an activation, gets the best form of all. A quarter of the samples is
+    held out for the numbers in the result.
 
     With ``fold`` a span is removed, and its map goes into the last linear layer of the block before
     it: the result is a network of the same class with fewer blocks. In residual networks without a
@@ -195,7 +196,7 @@ def linearize(
             the model's containers that is not affine by itself; blocks that cannot be replaced are
             then kept, with the reason.
         form: "auto", or one of "affine", "low rank", "identity + low rank", "diagonal", "depthwise"
-            and "pointwise" (3 x 3 in each channel, 1 x 1 over the channels).
+            and "pointwise" (3 x 3 in each channel, 1 x 1 over the channels; 3 and 1 for signals).
         rank: of low-rank maps, which are then the only ones that are tried. Where a block's input
             and output have one shape, also the identity plus one of this rank is tried.
         fold: take the one span in ``blocks`` out, and fold its map into the block in front.

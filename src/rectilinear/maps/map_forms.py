@@ -192,7 +192,7 @@ def numbers(shapes: Shapes, form: Form, rank: int | None = None) -> int:
     if form == "diagonal":
         return 2 * o
     if form == "depthwise":
-        return o * KERNEL**2 + o
+        return o * shapes.taps + o
     if form == "pointwise":
         return o * shapes.inside[0] + o
     low = rank if "rank" in form else None
@@ -285,10 +285,10 @@ def _features_seen(shapes: Shapes, form: Form) -> Tensor:
     o, k = shapes.sides
     if shapes.form != "convolution":
         return torch.arange(o)[:, None]
-    patches = torch.arange(k).reshape(shapes.inside[0], KERNEL**2)
+    patches = torch.arange(k).reshape(shapes.inside[0], shapes.taps)
     if form == "depthwise":
         return patches
-    centre = patches[:, KERNEL**2 // 2]
+    centre = patches[:, shapes.taps // 2]
     return centre[None] if form == "pointwise" else centre[:, None]
 
 
@@ -314,15 +314,16 @@ def _of_rank(fit: Fit, rank: int, ridge: float, identity: Tensor | None) -> Tens
 
 
 def _convolution(found: FittedForm, shapes: Shapes) -> nn.Module:
-    """A torch convolution, depthwise 3 x 3 or 1 x 1."""
+    """A torch convolution, depthwise with the whole kernel or with one of side 1."""
     (c, *_), o = shapes.inside, shapes.outside[0]
+    kind = nn.Conv2d if len(shapes.kernel) == 2 else nn.Conv1d
     seen = _features_seen(shapes, found.form).to(found.matrix.device)
     if found.form == "depthwise":
-        layer = nn.Conv2d(c, o, KERNEL, shapes.stride, KERNEL // 2, groups=c)
-        weight = found.matrix.gather(1, seen).reshape(o, 1, KERNEL, KERNEL)
+        layer = kind(c, o, KERNEL, shapes.stride, KERNEL // 2, groups=c)
+        weight = found.matrix.gather(1, seen)
     else:
-        layer = nn.Conv2d(c, o, 1, shapes.stride)
-        weight = found.matrix[:, seen[0]].reshape(o, c, 1, 1)
-    layer.weight = nn.Parameter(weight.clone())
+        layer = kind(c, o, 1, shapes.stride)
+        weight = found.matrix[:, seen[0]]
+    layer.weight = nn.Parameter(weight.reshape(layer.weight.shape).clone())
     layer.bias = nn.Parameter(found.constant.clone())
     return layer
