@@ -1,4 +1,4 @@
-"""Checks of counts, numbers, seeds and arrays, and tolerances, that need no torch.
+"""Checks of counts, numbers, seeds and arrays, tolerances and shares, that need no torch.
 
 Processes that compute with NumPy alone start without it.
 """
@@ -39,6 +39,17 @@ def is_within(value: object, low: float, high: float = np.inf) -> bool:
         (True, False, False, False)
     """
     return isinstance(value, Real) and not isinstance(value, bool) and low <= float(value) < high
+
+
+def share_text(share: float) -> str:
+    """The share in four digits; near one, what is missing.
+
+    Example:
+        >>> share_text(0.98765), share_text(1 - 3e-7), share_text(1.0), share_text(1 - 1e-16)
+        ('0.9877', '1 - 3e-07', '1', '1')
+    """
+    left = 1 - share
+    return f"1 - {left:.1g}" if 10 * EPS < left < 5e-5 else f"{share:.4g}"
 
 
 def check_finite_array(x: NDArray[Any], name: str) -> None:

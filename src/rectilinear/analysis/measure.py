@@ -23,6 +23,7 @@ from rectilinear.networks.weight_matrices import (
     two_layer,
 )
 from rectilinear.random import resampled, stream
+from rectilinear.scalars import share_text
 
 MIN_SIZE = 1e-150  # size of numbers whose squares are above zero in float64
 SKETCHED_ROWS = 1024  # rows whose distances are compared
@@ -82,13 +83,13 @@ class Measure:
     def __str__(self) -> str:
         if self.value is None:
             return f"{self.name}: not applicable ({self.note})"
-        return f"{self.name}: {self.value:.4g}{self.range_text()}, {self.kind}" + (
+        return f"{self.name}: {share_text(self.value)}{self.range_text()}, {self.kind}" + (
             f". {self.note}" * bool(self.note)
         )
 
     def range_text(self) -> str:
         """The interval in brackets, or nothing."""
-        return f" [{self.interval[0]:.4g}, {self.interval[1]:.4g}]" if self.interval else ""
+        return f" [{', '.join(map(share_text, self.interval))}]" if self.interval else ""
 
     def to_json(self) -> dict[str, Any]:
         """All but the tensors."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rectilinear.analysis.measure import NOT_ASKED_FOR, NOT_FOR_TOKENS, Measure
 from rectilinear.analysis.verdict import Verdict
 from rectilinear.config import as_frame, nan_to_null, write_json
+from rectilinear.scalars import share_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,7 +68,7 @@ class Audit:
         table = [
             (
                 m.name,
-                "" if m.value is None else f"{m.value:.4g}",
+                "" if m.value is None else share_text(m.value),
                 m.range_text().strip(),
                 m.kind,
                 m.note,

@@ -15,6 +15,7 @@ from rectilinear.analysis.token_subject import TokenSubject
 from rectilinear.analysis.training_outcome import weights_of
 from rectilinear.analysis.verdict import Label, Verdict, by_segments, by_subspaces
 from rectilinear.networks.places import inner
+from rectilinear.scalars import share_text
 
 TOKEN_MEASURES: dict[str, Callable[[TokenSubject], Measure]] = {
     "homogeneity": of_tokens.homogeneity,
@@ -66,7 +67,7 @@ def verdict_of_tokens(
         reason = f"How much one affine map explains is not known: {fit.note}."
     else:
         low = min(fit.interval[0], fit.details.get("worst_interval", [1.0])[0] if each else 1.0)
-        between = f"{fit.value:.4g} [{fit.interval[0]:.4g}, {fit.interval[1]:.4g}]"
+        between = f"{share_text(fit.value)}{fit.range_text()}"
         reason = f"One affine map {what} explains {between} of its variance, held out by sample"
         reason += f"; {threshold:g} was asked for."
         if each and "worst_interval" not in fit.details:

@@ -11,6 +11,7 @@ from torch import nn
 from rectilinear.analysis.measure import Measure, Subject
 from rectilinear.analysis.two_layer import collapses
 from rectilinear.networks.weight_matrices import TwoLayer
+from rectilinear.scalars import share_text
 
 Label = Literal["linear", "effectively linear", "not linear", "undecided"]
 UNCOVERED: tuple[str, ...] = ("LayerNorm", "RMSNorm", "GroupNorm", "MultiheadAttention", "Softmax")
@@ -99,7 +100,7 @@ def by_subspaces(found: Measure, threshold: float, each: bool) -> tuple[Label, s
     )
     asked = f"{threshold:g} was asked for."
     if low >= threshold:
-        share = f"one affine map each explains {found.value:.4g} of the variance, held out"
+        share = f"one affine map each explains {share_text(found.value)} of the variance, held out"
         said = f"{where[:1].upper()}{where[1:]} {share}; {asked} The data alone cannot tell."
         return "effectively linear", said
     if high < threshold:
@@ -171,7 +172,7 @@ def _together(fit: Measure, threshold: float) -> tuple[Label, str]:
         f"{rows} points in {rank} dimensions cannot tell"
         if rows <= rank + 1
         else "the share of its variance that one affine map explains lies between "
-        f"{low:.4g} and {high:.4g}"
+        f"{share_text(low)} and {share_text(high)}"
     )
     more = "A wider dtype would: rounding hides the rest" if rough else "More points would"
     return "undecided", f"On these data {why}; {threshold:g} decides. {more}."
@@ -185,16 +186,16 @@ def _worst(fit: Measure, threshold: float, label: Label, reason: str) -> tuple[L
     (low, high), worst = fit.details["worst_interval"], fit.details["worst_output"]
     if low >= threshold or (label == "undecided" and high >= threshold):
         return label, reason
-    together = (
-        f"of all outputs together it explains {fit.value:.4g}, but large ones outweigh small ones"
-    )
+    assert fit.value is not None
+    share = share_text(fit.value)
+    together = f"of all outputs together it explains {share}, but large ones outweigh small ones"
     if high < threshold:
         most = f"more than {high:.3g} of the variance of output {worst}"
         said = f"On the data no affine map explains {most}"
         return "not linear", f"{said}; {threshold:g} was asked for ({together})."
     said = (
         f"On these data the share of output {worst} that one affine map explains "
-        f"lies between {low:.4g} and {high:.4g}"
+        f"lies between {share_text(low)} and {share_text(high)}"
     )
     more = (
         "A wider dtype"
@@ -222,7 +223,7 @@ def _parts(subject: Subject, measures: Mapping[str, Measure]) -> str:
         )
     if odd.value is None:
         return f"{share[:1].upper()}{share[1:]} on the data and their mirror image."
-    part = "all" if odd.value > 1 - 1e-9 else f"{odd.value:.4g}"
+    part = "all" if odd.value > 1 - 1e-9 else share_text(odd.value)
     return (
         f"One linear map explains {part} of its odd part, and {share}, on the data and their "
         "mirror image."

@@ -29,6 +29,7 @@ from rectilinear.networks.batches import Batch
 from rectilinear.networks.forward_pass import Output, call, forward
 from rectilinear.networks.places import inner
 from rectilinear.networks.token_vectors import layout_of
+from rectilinear.scalars import share_text
 
 BUDGET = 3e11  # products that go into the fit of one block: some ten seconds
 
@@ -62,7 +63,7 @@ class Replaced:
 
     def __str__(self) -> str:
         count = f"parameters {self.parameters_before:,} -> {self.parameters_after:,}"
-        r2 = f"R² {self.r2:.4g} (of one output at least {self.worst_r2:.4g})"
+        r2 = f"R² {share_text(self.r2)} (of one output at least {share_text(self.worst_r2)})"
         return f"{self.name} ({self.module}) -> {self.form} on {self.acts_on}, {r2}, {count}"
 
 

@@ -40,6 +40,7 @@ from rectilinear.networks.network import (
 )
 from rectilinear.networks.places import inner
 from rectilinear.random import seeded
+from rectilinear.scalars import share_text
 
 ROWS_AT_ONCE = 256  # samples in a batch of rows of numbers
 SAMPLES_AT_ONCE = 32  # and of anything else
@@ -118,10 +119,10 @@ class Linearized:
 
     def __str__(self) -> str:
         lines = [*map(str, self.blocks), *map(str, self.kept)]
-        lines.append(f"output R² {self.output_r2:.4g}")
+        lines.append(f"output R² {share_text(self.output_r2)}")
         if len(self.output_r2_each) > 1:
             worst, share = self.worst_output
-            lines[-1] += f", of output {worst} {share:.4g}"
+            lines[-1] += f", of output {worst} {share_text(share)}"
         if self.agreement is not None:
             lines[-1] += f"; the largest output is the same in {self.agreement:.1%}"
         if self.score is not None:
