@@ -8,7 +8,9 @@ limit of a decoder: images that are neither of the training nor of the reference
 the rank and decoded.
 
 Every row trains for the same processor seconds on the same images, and is scored in the same
-features on the same number of samples. A finished row is not trained again, an interrupted one
+features on the same number of samples, ``--n`` or half of the test images. The features are of a
+network that tells the classes apart; of images of fewer than four classes, turned and flipped, it
+tells the orientation. A finished row is not trained again, an interrupted one
 resumes. So rows may be added later, or run in parallel, one process each. Writes
 ``results/generators-<data>-<seconds>s.md`` from all rows, with ``-seed<n>`` in its name for a
 seed other than 0.
@@ -77,6 +79,7 @@ PACKAGED = "packaged"  # the trained weights of that name that come with the pac
 ROWS = (*OURS, PACKAGED, *CODES, *PEERS)
 RANKS = (8, 16, 32, 64)
 LIMIT = "held-out images"  # in place of samples
+JUDGED_CLASSES = 4  # from which on classes are what a judge tells apart
 SCALE = 1.2  # of the noise, as a second way to sample: recall for precision
 FIRST = {"mixture": 0.85, "splines": 0.6}  # part of the seconds for the first of two stages
 
@@ -265,11 +268,21 @@ def judge(
     """The feature network, trained once, and the scores of real images."""
     folder = args.out / args.data / "features"
     if not folder.exists():
-        pair = (test.images, test.labels)
-        features = metrics.train_features(known.images, known.labels, pair, name=known.name)
+        pair = told_apart(known), told_apart(test)
+        features = metrics.train_features(*pair[0], pair[1], name=known.name)
         features.save_pretrained(folder)
     features = metrics.FeatureNetwork.from_pretrained(folder)
     return features, metrics.real_scores(test.images, features, args.n)
+
+
+def told_apart(data: Images) -> tuple[Tensor, Tensor]:
+    """What a judge tells apart: the classes, or where they are few, an orientation of each image."""
+    if len(data.classes) >= JUDGED_CLASSES:
+        return data.images, data.labels
+    kind = torch.arange(len(data)) % 8
+    flipped = torch.where((kind < 4)[:, None, None, None], data.images, data.images.flip(3))
+    turned = [flipped.rot90(k, (2, 3)) for k in range(4)]
+    return torch.stack(turned)[kind % 4, torch.arange(len(data))], kind
 
 
 def table(args: argparse.Namespace, folder: Path, train: Tensor, test: Tensor) -> str:
@@ -333,6 +346,7 @@ def main() -> None:
     args.recipe = args.recipe or args.data
     torch.set_num_threads(1)
     train, test = (datasets.load(args.data, split, args.data_dir) for split in ("train", "test"))
+    args.n = min(args.n, len(test) // 2)
     kind = f"{args.seconds:.0f}s" + (f"-seed{args.seed}" if args.seed else "")
     folder = args.out / args.data / kind
     for row in filter(None, args.rows.split(",")):

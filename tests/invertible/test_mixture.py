@@ -18,7 +18,14 @@ from rectilinear.errors import (
 )
 from rectilinear.invertible import Invertible, MixtureMap, fit_mixture
 from rectilinear.invertible.base import autograd_logdet
-from rectilinear.invertible.mixture_quantiles import quantile_of_log
+from rectilinear.invertible.mixture_quantiles import (
+    EXACT,
+    OF_FLOAT32,
+    Accuracy,
+    mixtures,
+    quantile,
+    quantile_of_log,
+)
 
 D = 6
 
@@ -159,6 +166,23 @@ def test_quantiles_in_every_tail() -> None:
     )
     torch.testing.assert_close(
         quantile_of_log(torch.special.log_ndtr(z)), z, rtol=1e-13, atol=1e-15
+    )
+
+
+@pytest.mark.parametrize(("accuracy", "close"), [(EXACT, 1e-13), (OF_FLOAT32, 1e-9)])
+@pytest.mark.parametrize("spread", [1.0, 300.0], ids=["all matter", "few matter"])
+def test_quantiles_of_mixtures(accuracy: Accuracy, close: float, spread: float) -> None:
+    random = torch.Generator().manual_seed(3)
+    means, scales, logs = (torch.randn(40, generator=random).double() for _ in range(3))
+    z = torch.linspace(-7.5, 7.5, 301, dtype=torch.float64)
+    scales, logs = scales.exp(), (spread * logs).expand(len(z), -1)
+    least = torch.special.log_ndtr(-z.abs()) - accuracy.negligible
+    x = quantile(mixtures(logs, (-means * scales).expand_as(logs), scales, least), z, accuracy)
+    sign = torch.where(z < 0, 1.0, -1.0)[:, None]
+    tails = torch.special.log_ndtr(sign * (x[:, None] - means) * scales)
+    tail = torch.logsumexp(logs.log_softmax(1) + tails, 1)
+    torch.testing.assert_close(
+        sign[:, 0] * quantile_of_log(tail.clamp(max=math.log(0.5))), z, rtol=close, atol=close
     )
 
 

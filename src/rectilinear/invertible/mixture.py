@@ -23,13 +23,14 @@ from rectilinear.invertible.mixture_quantiles import (
     OF_FLOAT32,
     Accuracy,
     constant,
-    entries,
     log_normal,
+    mixtures,
     quantile,
     quantile_of_log,
 )
 
 _BLOCK_NUMBERS = 2**22  # rows x components x coordinates that are held at a time
+_DECODED_NUMBERS = 2**20  # rows x components that are decoded at a time
 _LOG_HALF = math.log(0.5)
 
 
@@ -267,8 +268,7 @@ class _Roots(torch.autograd.Function):
         z: Tensor, log_weights: Tensor, means: Tensor, log_scales: Tensor, whitening: Tensor
     ) -> Tensor:
         accuracy = EXACT if z.dtype == torch.float64 else OF_FLOAT32
-        rows = max(1, _BLOCK_NUMBERS // max(1, means.numel()))
-        parts = z.double().split(max(rows, 1024))
+        parts = z.double().split(max(1, _DECODED_NUMBERS // len(means)))
         parameters = log_weights, means, log_scales, whitening
         return torch.cat([_decode_block(part, *parameters, accuracy) for part in parts])
 
@@ -311,7 +311,7 @@ def _decode_block(
     log_w = log_weights.log_softmax(0).repeat(len(z), 1)
     for i in range(z.shape[1]):
         e = torch.addmm(-shift[:, i], x[:, :i], whitening[:, i, :i].T)
-        x[:, i] = quantile(entries(log_w, e, scales[:, i], least[:, i]), z[:, i], accuracy)
+        x[:, i] = quantile(mixtures(log_w, e, scales[:, i], least[:, i]), z[:, i], accuracy)
         # in place: the arrays are large, and memory is what takes the time
         log_w.addcmul_(e.addr_(x[:, i], scales[:, i]), e, value=-0.5).add_(log_scales[:, i])
     return x

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,6 +14,11 @@ _LOG_HALF = math.log(0.5)
 _FAR = 35.0  # deviations behind which tails are kept as logarithms alone
 _NO_DIGITS = -1e5  # deviations from which on a density differs from the tail by rounding alone
 _MAX_STEPS = 120  # of Newton's method and bisection together
+_NEAR = 8.0  # deviations up to which tails do not leave the range of float32
+_ROUGH = 1e-3, 12  # accuracy of roots in float32, and steps at most
+_SAFETY = 10.0  # of third derivatives, relative to the cube of the narrowest component's scale
+_DENSE = 0.5  # part of the components from which on none is left out
+_CACHED_NUMBERS = 2**16  # rows x components that a processor's cache holds
 _EPS = torch.finfo(torch.float64).eps
 
 
@@ -74,43 +80,36 @@ def constant(x: Tensor) -> Tensor:
     return result
 
 
-class Entries(NamedTuple):
-    """One-dimensional mixtures, a row each: the components that matter, one after the other.
+class Mixtures(NamedTuple):
+    """One-dimensional mixtures, a row each, of the components that matter.
 
-    ``row`` ``(e,)``, ascending; log-weights, weights, means, inverse deviations ``(e,)``;
-    ``lengths`` ``(b,)``, the number of entries of each row.
+    Weights ``(b, m)``, which sum to one, and ``t = offsets + scales x``, ``(b, m)``, the deviations
+    of ``x`` from each mean; ``lengths`` ``(b,)``, the number of components of a row that have
+    weight.
     """
 
-    row: Tensor
+    lengths: Tensor
     log_weights: Tensor
     weights: Tensor
-    means: Tensor
+    offsets: Tensor
     scales: Tensor
-    lengths: Tensor
 
-    def rows(self, chosen: Tensor) -> Entries:
+    def rows(self, chosen: Tensor) -> Mixtures:
         """Those of the chosen rows, a mask."""
-        kept, index = chosen[self.row].nonzero()[:, 0], chosen.cumsum(0) - 1
-        some = self._at(kept, self.lengths[chosen])
-        return some._replace(row=index.index_select(0, some.row))
+        if bool(chosen.all()):
+            return self
+        return Mixtures(*(part.index_select(0, chosen.nonzero()[:, 0]) for part in self))
 
-    def heaviest(self, least: Tensor) -> Entries:
-        """The entries of at least this weight in their row."""
-        kept = (self.weights >= self.each(least)).nonzero()[:, 0]
-        row = self.row.index_select(0, kept)
-        return self._at(kept, torch.bincount(row, minlength=len(self.lengths)))
+    def around(self, x: Tensor, dtype: torch.dtype) -> Mixtures:
+        """The same of ``x`` less the given, in another dtype: no digits are lost to the shift."""
+        offsets = torch.addcmul(self.offsets, self.scales, x[:, None]).to(dtype)
+        return self._replace(
+            weights=self.weights.to(dtype), offsets=offsets, scales=self.scales.to(dtype)
+        )
 
-    def _at(self, kept: Tensor, lengths: Tensor) -> Entries:
-        row, log_weights, weights, means, scales = (p.index_select(0, kept) for p in self[:5])
-        return Entries(row, log_weights, weights, means, scales, lengths)
-
-    def each(self, values: Tensor) -> Tensor:
-        """The value of its row at each entry, ``(e,)``."""
-        return values.index_select(0, self.row)
-
-    def total(self, values: Tensor) -> Tensor:
-        """The sums over each row, ``(b,)``."""
-        return torch.segment_reduce(values, "sum", lengths=self.lengths, unsafe=True)
+    def without_logs(self) -> Mixtures:
+        """The same, less memory."""
+        return self._replace(log_weights=self.log_weights[:, :0])
 
 
 class Accuracy(NamedTuple):
@@ -121,97 +120,113 @@ class Accuracy(NamedTuple):
 
 
 EXACT = Accuracy(45.0, 4 * _EPS)
-OF_FLOAT32 = Accuracy(30.0, 1e-10)
-_COARSE = Accuracy(10.0, 1e-4)  # for the first approximation
+OF_FLOAT32 = Accuracy(26.0, 1e-10)
 
 
-def entries(log_weights: Tensor, whitened: Tensor, scales: Tensor, least: Tensor) -> Entries:
+def mixtures(log_weights: Tensor, whitened: Tensor, scales: Tensor, least: Tensor) -> Mixtures:
     """The components of at least the log-weight ``least`` ``(b,)`` in their row, in float64.
 
     Args:
         log_weights: ``(b, K)``, up to a constant of each row.
         whitened: ``(b, K)``, ``(0 - mean) / deviation``.
         scales: ``(K,)``, inverse deviations.
-        least: ``(b,)``, relative to weights that sum to one.
+        least: ``(b,)``, relative to the heaviest weight of the row.
     """
-    total = log_weights.logsumexp(1)
-    row, column = (log_weights >= (total + least)[:, None]).nonzero(as_tuple=True)
-    index = row * len(scales) + column
-    logs = log_weights.flatten().index_select(0, index) - total.index_select(0, row)
-    inverse = scales.index_select(0, column)
-    means = -whitened.flatten().index_select(0, index) / inverse
-    lengths = torch.bincount(row, minlength=len(total))
-    return Entries(row, logs, logs.exp(), means, inverse, lengths)
+    (b, k), device = log_weights.shape, log_weights.device
+    kept = log_weights >= (log_weights.amax(1) + least)[:, None]
+    lengths = kept.sum(1)
+    most = max(1, int(lengths.max()))
+    if most > _DENSE * k:
+        logs = log_weights - log_weights.logsumexp(1, keepdim=True)
+        return Mixtures(lengths * 0 + k, logs, logs.exp(), whitened, scales.expand_as(logs))
+    row = torch.arange(b, device=device)
+    chosen = _where(kept.flatten())
+    shift = row * most - (lengths.cumsum(0) - lengths)
+    place = torch.arange(len(chosen), device=device) + shift.repeat_interleave(lengths)
+    index = (row * k)[:, None].repeat(1, most)
+    index.view(-1)[place] = chosen
+    logs = log_weights.take(index)
+    logs.masked_fill_(torch.arange(most, device=device) >= lengths[:, None], -math.inf)
+    logs -= logs.logsumexp(1, keepdim=True)
+    return Mixtures(
+        lengths, logs, logs.exp(), whitened.take(index), scales.take(index - (row * k)[:, None])
+    )
 
 
-def quantile(mixture: Entries, z: Tensor, accuracy: Accuracy = EXACT) -> Tensor:
+def _where(mask: Tensor) -> Tensor:
+    """The indices at which a mask is true: on a CPU NumPy is several times faster than torch."""
+    if mask.device.type != "cpu":
+        return mask.nonzero()[:, 0]
+    return torch.from_numpy(np.flatnonzero(mask.numpy()))
+
+
+def quantile(mixture: Mixtures, z: Tensor, accuracy: Accuracy = EXACT) -> Tensor:
     """The ``x`` with ``F(x) = Phi(z)``, ``(b,)``, in float64: ``F`` the distribution of each row.
 
-    A row with a single component is solved in closed form, others with their heaviest components
-    alone, and then with all. The few roots that Newton's method does not reach from there are
-    bracketed.
+    A row with a single component is solved in closed form, others in float32 first, and from there
+    in float64; those far in a tail in logarithms.
     """
-    some, tail = mixture, torch.special.log_ndtr(-z.abs())
-    ends = some.means + some.each(z) / some.scales
-    x = some.total(some.weights * ends)
-    single, far = some.lengths == 1, z.abs() > _FAR
-    x[single] = some.total(ends)[single]
-    x[some.lengths == 0] = math.nan  # of a row that is not finite
-    low = torch.segment_reduce(ends, "min", lengths=some.lengths, unsafe=True)
-    high = torch.segment_reduce(ends, "max", lengths=some.lengths, unsafe=True)
-    near = (some.lengths > 1) & ~far
-    rest = (some.lengths > 1) & far
+    ends = (z[:, None] - mixture.offsets) / mixture.scales
+    x = torch.linalg.vecdot(mixture.weights, ends)
+    low, high, size = ends.amin(1), ends.amax(1), z.abs()
+    rest, light = mixture.lengths > 1, mixture.without_logs()
+    near, far = rest & (size < _NEAR), rest & (size > _FAR)
     if bool(near.any()):
-        rows = near.nonzero()[:, 0]
-        some, bounds = some.rows(near), (low[near], high[near])
-        least = (tail[near] - _COARSE.negligible).exp()
-        found, _ = _roots(
-            some.heaviest(least), z[near], x[near], *bounds, _near, _COARSE.close, steps=12
-        )
-        found, done = _roots(some, z[near], found, *bounds, _near, accuracy.close, steps=4)
-        x[rows[done]] = found[done]
-        rest[rows[~done]] = True
-    for some_rows, solve in ((rest & ~far, _near), (rest & far, _in_logs)):
-        if bool(some_rows.any()):
-            chosen = mixture.rows(some_rows)
-            start = x[some_rows]
-            x[some_rows], _ = _roots(
-                chosen, z[some_rows], start, low[some_rows], high[some_rows], solve, accuracy.close
-            )
+        start = x[near]
+        some = light.rows(near).around(start, torch.float32)
+        bounds = low[near] - start, high[near] - start
+        x[near] += _roots(some, z[near], torch.zeros_like(start), *bounds, _near, *_ROUGH)
+    for chosen, parts, solve in ((rest & ~far, light, _near), (far, mixture, _in_logs)):
+        if bool(chosen.any()):
+            some, bounds = parts.rows(chosen), (low[chosen], high[chosen])
+            x[chosen] = _roots(some, z[chosen], x[chosen], *bounds, solve, accuracy.close)
     return x
 
 
-def _near(some: Entries, sign: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """``sign * Phi^-1(F(x))`` of the tail on the side of ``sign``, and the slope of it in ``x``."""
-    t = (some.each(x) - some.means) * some.scales
-    # torch.special.ndtr has no digits in the tails
-    tails = torch.erfc(t * some.each(-(0.5**0.5) * sign))
-    tail = 0.5 * some.total(some.weights * tails)
-    density = some.total(some.weights * some.scales * torch.exp(-0.5 * t * t))
+def _near(some: Mixtures, sign: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``sign * Phi^-1(F(x))`` of the tail on the side of ``sign``, its slope, and its bend.
+
+    The bend is the second derivative relative to the slope.
+    """
+    rows, x = max(1, _CACHED_NUMBERS // some.weights.shape[1]), x.to(some.weights.dtype)
+    turned = (-(0.5**0.5) * sign).to(x)
+    sums = [
+        _tails(*parts)
+        for parts in zip(
+            *(p.split(rows) for p in (*some[2:], x[:, None], turned[:, None])), strict=True
+        )
+    ]
+    tail, density, falling = torch.cat(sums, 1).double()
     z = torch.special.ndtri(tail.clamp(max=1 - _EPS))
-    return z, density * torch.exp(0.5 * z * z)
+    slope = density * torch.exp(0.5 * z * z)
+    return z, slope, sign * z * slope - falling / density
 
 
-def _in_logs(some: Entries, sign: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The same where the tails leave the range of float64."""
-    t, log_weights = (some.each(x) - some.means) * some.scales, some.log_weights
+def _tails(weights: Tensor, offsets: Tensor, scales: Tensor, x: Tensor, turned: Tensor) -> Tensor:
+    """Tails, densities and minus their derivatives, without constant factors, ``(3, b)``."""
+    t = torch.addcmul(offsets, scales, x)
+    # torch.special.ndtr has no digits in the tails
+    tails = torch.mul(t, turned).erfc_().mul_(weights).sum(1)
+    bells = t.square().mul_(-0.5).exp_().mul_(scales).mul_(weights)
+    density = bells.sum(1)
+    return torch.stack([0.5 * tails, density, bells.mul_(scales).mul_(t).sum(1)])
 
-    def total(logs: Tensor) -> Tensor:
-        most = torch.segment_reduce(logs, "max", lengths=some.lengths, unsafe=True)
-        return most + some.total((logs - some.each(most)).exp()).log()
 
-    log_tail = total(log_weights + torch.special.log_ndtr(some.each(sign) * t))
+def _in_logs(some: Mixtures, sign: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The same where the tails leave the range of float64, with an infinite, unknown bend."""
+    t = torch.addcmul(some.offsets, some.scales, x[:, None])
+    log_tail = torch.logsumexp(some.log_weights + torch.special.log_ndtr(sign[:, None] * t), 1)
     z = torch.where(
         log_tail <= _LOG_HALF,
         quantile_of_log(log_tail.clamp(max=_LOG_HALF)),
         torch.special.ndtri(log_tail.exp().clamp(max=1 - _EPS)),
     )
-    log_density = total(log_weights + log_normal(t) + some.scales.log())
-    return z, (log_density - log_normal(z)).exp()
+    log_density = torch.logsumexp(some.log_weights + log_normal(t) + some.scales.log(), 1)
+    return z, (log_density - log_normal(z)).exp(), torch.full_like(z, math.inf)
 
 
 def _roots(
-    some: Entries,
+    some: Mixtures,
     z: Tensor,
     x: Tensor,
     low: Tensor,
@@ -219,10 +234,11 @@ def _roots(
     solve: Any,
     close: float,
     steps: int = _MAX_STEPS,
-) -> tuple[Tensor, Tensor]:
-    """Newton's method on ``Phi^-1(F(x)) = z`` in brackets, and bisection where it creeps.
+) -> Tensor:
+    """Halley's method on ``Phi^-1(F(x)) = z`` in brackets, and bisection where it creeps.
 
-    Returns the roots, and which of them are good after so many steps.
+    Returns the roots, after so many steps at most. A step is the last where the error behind it,
+    by the bend and by the narrowest component, is ``close`` to rounding.
 
     Where the error does not halve the bracket is halved: next to a gap between components the slope
     changes by many powers of ten, and tiny steps look like convergence. Tails are those on the side
@@ -234,28 +250,36 @@ def _roots(
     high = high + 1e-5 * width + 8 * _EPS * high.abs()
     x = x.clamp(low, high)
     found = x.clone()
-    active, good = torch.arange(len(x), device=x.device), torch.zeros_like(x, dtype=torch.bool)
+    active = torch.arange(len(x), device=x.device)
     sign = torch.where(z < 0, 1.0, -1.0).to(z)
     before = torch.full_like(x, math.inf)
+    sharp = _SAFETY * some.scales.amax(1).to(x)
     for _ in range(steps):
-        tail, slope = solve(some, sign, x)
+        tail, slope, bend = solve(some, sign, x)
         error = sign * tail - z
         low, high = torch.where(error < 0, x, low), torch.where(error > 0, x, high)
-        size, new = error.abs(), x - error / slope
+        size, step = error.abs(), -error / slope
+        curved = 0.5 * step * bend
+        behind = size * (curved.square() + (sharp * step).square())
+        new = x + torch.where(curved.abs() < 0.5, step / (1 + curved), step)
         newton = (new >= low) & (new <= high) & (tail <= 2.5)
         newton &= (size <= 0.5 * before) | (size < 1e-2)  # false for NaN
         new = torch.where(newton, new, (low + high) / 2)
-        exact = size <= close * (1 + z.abs())
+        limit = close * (1 + z.abs())
+        exact = size <= 4 * _EPS * (1 + z.abs())
         new = torch.where(exact, x, new)
         still = (new - x).abs() <= 2 * _EPS * x.abs()
-        done = exact | (still & (size < 1e-2)) | (high - low <= 2 * _EPS * x.abs())
+        done = (size <= limit) | (newton & (behind <= limit) & (size < 1e-2))
+        done |= (still & (size < 1e-2)) | (high - low <= 2 * _EPS * x.abs())
         x, before = new, size
-        found[active], good[active] = x, done
+        found[active] = x
         left = len(done) - int(done.sum())
         if not left:
             break
-        if left < 0.7 * len(done):
+        if left < 0.5 * len(done):
             rest = ~done
             some, active = some.rows(rest), active[rest]
-            x, z, sign, before, low, high = (part[rest] for part in (x, z, sign, before, low, high))
-    return found, good
+            x, z, sign, before, low, high, sharp = (
+                part[rest] for part in (x, z, sign, before, low, high, sharp)
+            )
+    return found
