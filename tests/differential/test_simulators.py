@@ -10,11 +10,22 @@ from rectilinear.deeplinear import (
     Model,
     SufficientStatistics,
     Synthetic,
+    descend,
+    factorised,
     initial_weights,
+    mode_flow,
+    regression,
     train_ensemble,
+    two_layer_flow,
 )
 from rectilinear.deeplinear.study.measure import measure
-from rectilinear.learning import Moments, linear_network_descent
+from rectilinear.learning import (
+    Moments,
+    deep_mode_solution,
+    linear_network_descent,
+    linear_network_flow,
+    riccati_solution,
+)
 
 
 def both(
@@ -95,3 +106,28 @@ def test_models_of_a_study_step_on_the_mean_square_error(optimizer: str) -> None
         rule.step()
     loss = torch.nn.functional.mse_loss(net(X)[:, 0], y).item()
     assert found["train_error"][0] == pytest.approx(loss, rel=1e-12)
+
+
+@pytest.mark.parametrize("lam", [0.0, 0.7])
+@pytest.mark.parametrize("scale", [1.0, 1e-6])
+def test_closed_forms_of_both_packages_agree(scale: float, lam: float) -> None:
+    rng = np.random.default_rng(0)
+    S, times = rng.normal(size=(3, 4)), np.array([0.0, 0.1, 1.0, 5.0, 300.0])
+    weights = [w[0] for w in factorised(scale * rng.normal(size=(1, 3, 4)), [3], lam=lam)]
+    tensors = [torch.from_numpy(a) for a in (times, *weights, S)]
+    ours = two_layer_flow(weights, S, times)[0]
+    np.testing.assert_allclose(ours, riccati_solution(*tensors, 1.0, lam), atol=1e-13)
+    scalar = deep_mode_solution(tensors[0], 2.0, scale**0.5, 2)
+    np.testing.assert_allclose(mode_flow(2.0, scale, times), scalar**2, rtol=1e-12)
+
+
+def test_flows_of_both_packages_agree() -> None:
+    rng = np.random.default_rng(0)
+    X, Y = rng.normal(size=(30, 4)), rng.normal(size=(30, 2))
+    weights = list(initial_weights("normal", (4, 5, 3, 2), bias=False, seed=0)[0])
+    run = descend(regression(X, Y), weights, optimizer="flow", lr=0.1, steps=60, checkpoints=4)
+    data = Moments.of(torch.from_numpy(X), torch.from_numpy(Y))
+    layers = [torch.from_numpy(w) for w in weights]
+    flow = linear_network_flow(torch.from_numpy(0.1 * run.steps), layers, data)
+    theirs = flow[2] @ flow[1] @ flow[0]
+    np.testing.assert_allclose(run.maps[0], theirs, rtol=1e-6, atol=1e-8)
