@@ -49,7 +49,7 @@ def imports(path: Path) -> set[str]:
 def upward(path: Path) -> set[str]:
     """The parts of its own layer or above that ``path`` imports."""
     part = path.relative_to(SOURCE).with_suffix("").parts[0]
-    if part == "__init__":
+    if part in ("__init__", "__main__"):
         return set()
     assert part in LEVEL, f"{part} has no layer: give it one here and in CONTRIBUTING.md"
     return {

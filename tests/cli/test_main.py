@@ -44,6 +44,13 @@ def test_help_imports_no_torch() -> None:
     assert __version__ in done.stdout
 
 
+def test_the_package_runs_as_a_module() -> None:
+    for words, code in (["--version"], 0), (["sing"], cli.MISTAKE):
+        command = [sys.executable, "-m", "rectilinear", *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.returncode, __version__ in done.stdout) == (code, not code)
+
+
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_the_help_says_what_happens_without_an_option(
     name: str, capsys: pytest.CaptureFixture[str]

@@ -287,13 +287,10 @@ def _depth(subject: Subject, label: Label) -> str:
 
 def _outside(subject: Subject) -> str:
     """The properties of the network that the theorems do not cover."""
-    kinds = [type(m).__name__ for m in subject.network.model.modules()]
-    found: list[str] = [
-        name
-        for name in ("LayerNorm", "RMSNorm", "GroupNorm", "MultiheadAttention", "Softmax")
-        if name in kinds
-    ]
-    gated = any(isinstance(m, nn.GLU | nn.Bilinear) for m in subject.network.model.modules())
+    modules = list(subject.network.model.modules())
+    kinds = {base.__name__ for m in modules for base in type(m).__mro__}  # subclasses, too
+    found = [name for name in UNCOVERED if name in kinds]
+    gated = any(isinstance(m, nn.GLU | nn.Bilinear) for m in modules)
     found += ["a bilinear gate"] * gated
     several = subject.task is not None and subject.task.loss == "cross_entropy"
     found += ["a softmax over classes"] * several

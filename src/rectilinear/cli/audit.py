@@ -32,10 +32,10 @@ class Audit(Common):
     """File with one text a line, for a folder with a tokenizer. Required without --data."""
     samples: int = 8
     """Number of samples that the Jacobian of each layer is averaged over, for a network with a
-    stack of blocks; 0 leaves the layers out."""
+    stack of blocks; 0 leaves the layers out, and so does --measures verdict."""
     remove: int = 2
     """Largest number of blocks that are removed, one after the other, to compare smaller models;
-    0 leaves the comparison out."""
+    0 leaves the comparison out, and so does --measures verdict."""
     smaller: Path | None = None
     """Folder for the smallest of the smaller models; not written by default."""
     labels: Path | None = None
