@@ -1,9 +1,11 @@
 """Forecasts of simulated systems from one observed state: Forecaster and what it is compared with.
 
-    python benchmarks/koopman.py                       # eighteen minutes of one core
+    python benchmarks/koopman.py                       # half an hour of one core
     python benchmarks/koopman.py --rows pendulum:0.02:200
 
-Writes ``benchmarks/results/koopman.md``.
+Writes ``benchmarks/results/koopman.md``. A command that was interrupted goes on after its last
+complete row: rows are kept in ``runs/koopman.json`` and measured anew once a setting, a peer or
+the code of the forecaster has changed.
 
 Seven systems, 200 and 1,000 training series of 150 steps from random initial states, observed
 exactly and with noise of a fiftieth of a standard deviation. Every model forecasts from the first
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import hashlib
 import json
 import os
 import platform
@@ -28,6 +31,7 @@ import numpy as np
 import torch
 from _forecast_peers import dmd, edmd, installed, iterated_ridge, mlp, persistence
 
+import rectilinear.koopman
 from rectilinear.datasets import simulate_system
 from rectilinear.koopman import Forecaster, KoopmanRegressor
 
@@ -122,6 +126,15 @@ def measure(system: str, noise: float, count: int, seconds: float) -> dict[str, 
     return found
 
 
+def fingerprint(seconds: float) -> str:
+    """What the numbers depend on: this file, the peers, the forecaster's code and the versions."""
+    code = [Path(__file__), Path(__file__).with_name("_forecast_peers.py")]
+    code += sorted(Path(rectilinear.koopman.__file__).parent.glob("*.py"))
+    parts = [path.read_bytes() for path in code]
+    versions = f"{seconds} {torch.__version__} {np.__version__} {installed('deeptime')}"
+    return hashlib.sha256(b"".join([*parts, versions.encode()])).hexdigest()[:12]
+
+
 def lines_of(stored: dict[str, Any]) -> list[str]:
     """A table for each row of the plan."""
     lines: list[str] = []
@@ -154,13 +167,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "koopman.md")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    cache = Path("runs/koopman.json")  # so that rows not measured again keep their lines
+    cache, version = Path("runs/koopman.json"), fingerprint(arguments.seconds)
     cache.parent.mkdir(exist_ok=True)
-    stored = json.loads(cache.read_text()) if cache.exists() else {}
+    kept = json.loads(cache.read_text()) if cache.exists() else {}
+    stored = kept["rows"] if kept.get("version") == version else {}
     for row in arguments.rows:
-        system, noise, count = row.split(":")
-        stored[row] = measure(system, float(noise), int(count), arguments.seconds)
-        cache.write_text(json.dumps(stored, indent=1))
+        if row not in stored:
+            system, noise, count = row.split(":")
+            stored[row] = measure(system, float(noise), int(count), arguments.seconds)
+            cache.write_text(json.dumps({"version": version, "rows": stored}, indent=1))
         peers = [name for name in ("deeptime",) if installed(name)]
         head = [
             "# Forecasts of simulated systems",
@@ -169,7 +184,8 @@ def main() -> None:
                 f"`python benchmarks/koopman.py {' '.join(sys.argv[1:])}`, "
                 f"{datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, {platform.machine()} with "
                 f"{os.cpu_count()} cores, one thread, CPU seconds, torch {torch.__version__}; "
-                f"installed peers: {', '.join(peers) or 'none'}."
+                f"installed peers: {', '.join(peers) or 'none'}; the code of forecaster and "
+                f"benchmark has the fingerprint {version} in every row."
             ),
             "",
             "Root mean square errors after so many steps, in standard deviations of the system.",
