@@ -92,10 +92,14 @@ def test_points_stand_between_thousands_beside_decimal_commas(tmp_path: Path) ->
     path = write(tmp_path, "time;x;y\n1;1.234;12,5\n2;-1.234.567,5;3\n3;;4\n")
     (found,) = read_series_file(path).values
     assert np.nan_to_num(found, nan=-1).tolist() == [[1234, 12.5], [-1234567.5, 3], [-1, 4]]
-    with pytest.raises(DataError, match=r"'1\.5' in column 'x', line 2"):
+    with pytest.raises(DataError, match=r"'12,5' in column 'x', line 3.*one way"):
         read_series_file(write(tmp_path, "time;x\n1;1.5\n2;12,5\n"))
     (mixed,) = read_series_file(write(tmp_path, "time;x;y\n1;1.234;12,5\n2;2.5;3\n")).values
     assert mixed.tolist() == [[1.234, 12.5], [2.5, 3]]
+    (part,) = read_series_file(write(tmp_path, "time;x;y\n1;0.500;12,5\n2;0.750;3\n")).values
+    assert part.tolist() == [[0.5, 12.5], [0.75, 3]]
+    (quoted,) = read_series_file(write(tmp_path, 'time,x\n1,"1,5"\n2,"2,25"\n')).values
+    assert quoted.tolist() == [[1.5], [2.25]]
     (plain,) = read_series_file(write(tmp_path, "time;x\n1;1.234\n2;2.5\n")).values
     assert plain.tolist() == [[1.234], [2.5]]
 

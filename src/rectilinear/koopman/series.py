@@ -237,8 +237,10 @@ def windows(series: Series, delays: int, before: int, after: int) -> Windows:
 
 def split_series(arrays: Any, axes: int) -> Sequence[Any]:
     """A list of series as it is; an array with an axis of series along that axis."""
-    if isinstance(arrays, list | tuple) and len(arrays) and (hasattr(arrays[0], "__len__")):
-        return arrays
+    if isinstance(arrays, list | tuple) and arrays:
+        first = arrays[0]
+        if hasattr(first, "__len__") and not isinstance(first, str):  # a date in text is one stamp
+            return arrays
     axes_given = getattr(arrays, "ndim", None)
     return (
         list(arrays)

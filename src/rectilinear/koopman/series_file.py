@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rectilinear.datasets.decimal_commas import commas_part_cells, with_points
 from rectilinear.datasets.series import read_rows
-from rectilinear.errors import ConfigError, DataError
+from rectilinear.errors import ConfigError, DataError, ForecastWarning
+from rectilinear.koopman.date_text import are_dates
 from rectilinear.koopman.tables import stamps_of
 
 TIMES = ("time", "t", "date", "dates", "datetime", "timestamp", "ds", "month", "day", "year")
@@ -22,8 +26,7 @@ MISSING = ("", "na", "n/a", "nan", "null", "none", ".", "-")
 
 
 _MONTH = r"((?:19|20)\d{2})(0[1-9]|1[0-2])"
-_COMMA = re.compile(r"\d,\d")
-_THOUSANDS = re.compile(r"[+-]?\d{1,3}(\.\d{3})+(,\d+)?")
+_INTEGER = re.compile(r"\d{1,12}")
 _DAY = _MONTH + r"(0[1-9]|[12]\d|3[01])"
 
 
@@ -56,12 +59,14 @@ def read_series_file(
 
     Args:
         path: the file.
-        time: name of the column of dates or times; by default one of the usual names.
+        time: name of the column of dates or times; by default one of the usual names, or the first
+            whose cells are dates.
         run: name of a column whose values tell series apart.
-        columns: names of the columns to forecast; by default all others.
-        separator: of the cells; by default commas, semicolons, tabs or bars, whichever fits. Beside
-            all but commas numbers may have decimal commas; in a table that has them, a point stands
-            between thousands wherever it can, in all of its column.
+        columns: names of the columns to forecast; by default all others, but those that number the
+            rows, of which a warning says so.
+        separator: of the cells; by default commas, semicolons, tabs or bars, whichever fits.
+            Numbers may have decimal commas; in a table that has them, a point stands between
+            thousands wherever it can, in all of its column.
 
     Raises:
         DataError: for a file that is missing, or cells that are no numbers.
@@ -79,7 +84,7 @@ def read_series_file(
         raise DataError(f"no file {path}", "a .csv file", "Check the path.")
     rows = _rows(path, separator)
     head = [name.strip() for name in rows[0][1]]
-    if all(_number(cell) is not None for cell in head):
+    if all(_number(cell.replace(",", ".")) is not None for cell in head):
         head, rows = [f"column {i + 1}" for i in range(len(head))], [(0, head), *rows]
     for number, cells in rows[1:]:
         if len(cells) != len(head):
@@ -89,37 +94,29 @@ def read_series_file(
                 "Correct the line, or pass --separator.",
             )
     head, rows = _without_empty(head, rows)
-    clock = [_find(head, time)] if time is not None else _clock(head)
-    if run is not None:
-        _find(head, run)
-    names = [_find(head, n) for n in columns] or [n for n in head if n not in (*clock, run)]
-    _refuse_twice([*names, *clock, *([] if run is None else [run])], head, path)
-    body = rows[1:]
-    if not body:
+    cells_of = list(zip(*(cells for _, cells in rows[1:]), strict=True))
+    if not cells_of:
         raise DataError(
             f"{path.name} with a line of names alone", "rows below it", "Check the file."
         )
+    if run is not None:
+        _find(head, run)
+    taken = (*columns, *([] if run is None else [run]))
+    clock = [_find(head, time)] if time is not None else _clock(head, cells_of, taken)
+    names = [_find(head, n) for n in columns] or [n for n in head if n not in (*clock, run)]
+    _refuse_twice([*names, *clock, *([] if run is None else [run])], head, path)
+    pointed = zip(*with_points(cells_of, quoted=commas_part_cells(path, separator)), strict=True)
+    body = [(number, list(cells)) for (number, _), cells in zip(rows[1:], pointed, strict=True)]
+    keys = [""] * len(body) if run is None else list(cells_of[head.index(run)])
+    if not columns:
+        names = _without_counters(names, {n: cells_of[head.index(n)] for n in names}, keys)
     at = [head.index(n) for n in names]
-    commas = _decimal_commas(path, separator)
-    cells_of = {i: [cells[i] for _, cells in body] for i in at}
-    written = commas and any(_COMMA.search(cell) for cells in cells_of.values() for cell in cells)
-    points = {i: not written or _has_decimal_points(cells) for i, cells in cells_of.items()}
-    keys = [cells[head.index(run)] for _, cells in body] if run is not None else [""] * len(body)
     found = sorted(set(keys), key=keys.index)
     values, times = [], []
     for key in found:
         mine = [row for row, own in zip(body, keys, strict=True) if own == key]
-        values.append(
-            np.array(
-                [
-                    [
-                        _cell(row, i, n, path, commas, points[i])
-                        for i, n in zip(at, names, strict=True)
-                    ]
-                    for row in mine
-                ]
-            )
-        )
+        numbers = [[_cell(row, i, n, path) for i, n in zip(at, names, strict=True)] for row in mine]
+        values.append(np.array(numbers))
         if clock:
             parts = [[row[head.index(name)] for name in clock] for _, row in mine]
             times.append(stamps_of(_stamps(_joined(parts, clock, path))))
@@ -132,16 +129,44 @@ def _without_empty(head: list[str], rows: Any) -> tuple[list[str], Any]:
     return [head[i] for i in kept], [(n, [cells[i] for i in kept]) for n, cells in rows]
 
 
-def _clock(head: list[str]) -> list[str]:
-    """The columns of times: year and part, a usual name, or a first one without a name."""
-    named = {name.lower(): name for name in reversed(head)}
+def _clock(head: list[str], cells_of: list[Any], taken: Sequence[str]) -> list[str]:
+    """The columns of times: year and part, a usual name, dates, or row numbers at the left."""
+    named = {name.lower(): name for name in reversed(head) if name not in taken}
     for parts in (("year", "month", "day"), ("year", "month"), ("year", "quarter")):
         if all(part in named for part in parts):
             return [named[part] for part in parts]
-    known = next((name for name in head if name.lower() in TIMES), None)
-    if known is None and head[0] != "":
-        return []
-    return ["" if known is None else known]
+    known = next((name for name in head if name.lower() in TIMES and name not in taken), None)
+    if known is not None:
+        return [known]
+    free = [(name, cells) for name, cells in zip(head, cells_of, strict=True) if name not in taken]
+    dated = next((name for name, cells in free if name and are_dates(cells)), None)
+    if dated is not None:
+        return [dated]
+    return [""] if head[0] == "" else []
+
+
+def _without_counters(names: list[str], cells_of: Mapping[str, Any], keys: list[str]) -> list[str]:
+    """The names of columns but those that number the rows, of the file or of each run."""
+    counters = [name for name in names if name and _counts(cells_of[name], keys)]
+    if not counters or len(counters) == len(names):
+        return names
+    warnings.warn(
+        f"column {', '.join(counters)} numbers the rows and is left out; --columns names the "
+        "columns to forecast",
+        ForecastWarning,
+        stacklevel=3,
+    )
+    return [name for name in names if name not in counters]
+
+
+def _counts(cells: Sequence[str], keys: Sequence[str]) -> bool:
+    """True of integers that rise by one from row to row, in the file or in each run."""
+    if len(cells) < 3 or not all(map(_INTEGER.fullmatch, cells)):
+        return False
+    numbers = list(map(int, cells))
+    same = zip(pairwise(keys), pairwise(numbers), strict=True)
+    steps = {after - before for (a, b), (before, after) in same if a == b}
+    return steps == {1}
 
 
 def _joined(cells: list[list[str]], names: list[str], path: Path) -> list[str]:
@@ -180,22 +205,6 @@ def _refuse_twice(names: list[str], head: list[str], path: Path) -> None:
             )
 
 
-def _decimal_commas(path: Path, separator: str | None) -> bool:
-    """False where commas part the cells: a comma within one stands between thousands."""
-    if separator is not None:
-        return separator != ","
-    with path.open(encoding="utf-8-sig") as file:
-        first = next((line for line in file if line.strip()), "")
-    return any(sign in first for sign in "\t;|") or "," not in first
-
-
-def _has_decimal_points(cells: list[str]) -> bool:
-    """True of a column without commas in which some point cannot stand between thousands."""
-    pointed = [cell for cell in cells if "." in cell and cell.lower() not in MISSING]
-    commas = any("," in cell for cell in cells)
-    return not commas and not all(map(_THOUSANDS.fullmatch, pointed))
-
-
 def _rows(path: Path, separator: str | None) -> list[tuple[int, list[str]]]:
     if separator is None:
         return read_rows(path)
@@ -228,7 +237,7 @@ def _stamps(cells: list[str]) -> Any:
                 except ValueError:
                     return numbers
         return numbers
-    return [cell.removesuffix("Z") for cell in cells]
+    return cells
 
 
 def _number(cell: str) -> float | None:
@@ -236,32 +245,26 @@ def _number(cell: str) -> float | None:
         return float("nan")
     if "_" in cell:
         return None
-    if re.fullmatch(r"[+-]?\d+,\d+", cell):
-        cell = cell.replace(",", ".")
     try:
         return float(cell)
     except ValueError:
         return None
 
 
-def _cell(
-    row: tuple[int, list[str]], column: int, name: str, path: Path, commas: bool, points: bool
-) -> float:
+def _cell(row: tuple[int, list[str]], column: int, name: str, path: Path) -> float:
     text = row[1][column]
-    if not points and "." in text and text.lower() not in MISSING:
-        if not _THOUSANDS.fullmatch(text):
-            raise DataError(
-                f"'{text}' in column '{name}', line {row[0]} of {path.name}, beside decimal commas",
-                "points between thousands alone, as in 1.234,5",
-                "Write all numbers in one way.",
-            )
-        text = text.replace(".", "")
-    value = None if "," in text and not commas else _number(text)
-    if value is None:
+    value = _number(text)
+    if value is not None:
+        return value
+    if re.fullmatch(r"[-+\d.,]+", text):
         raise DataError(
-            f"'{row[1][column]}' in column '{name}', line {row[0]} of {path.name}",
-            "a number, or an empty cell where it is missing",
-            "Name the columns to forecast with --columns; --run-column names one that tells "
-            "series apart, --time the one of dates.",
+            f"'{text}' in column '{name}', line {row[0]} of {path.name}",
+            "numbers of one column written in one way: 1234.5, or 1.234,5 beside decimal commas",
+            "Correct the column.",
         )
-    return value
+    raise DataError(
+        f"'{text}' in column '{name}', line {row[0]} of {path.name}",
+        "a number, or an empty cell where it is missing",
+        "Name the columns to forecast with --columns; --run-column names one that tells "
+        "series apart, --time the one of dates.",
+    )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rectilinear.errors import ConfigError, DataError, ForecastWarning, ShapeError
+from rectilinear.koopman.date_text import read_dates
 from rectilinear.koopman.series import numbers, split_series
 from rectilinear.koopman.time_grid import JITTER, Clock, read_clock
 
@@ -160,16 +161,7 @@ def stamps_of(times: Any) -> NDArray[Any]:
         return array.astype(np.float64).reshape(-1)
     if array.dtype.kind == "M":
         return array.reshape(-1)
-    try:
-        return np.array(
-            [np.datetime64(str(t).strip().replace("/", "-")) for t in array.flat]
-        ).astype("datetime64[ns]")
-    except ValueError as error:
-        raise DataError(
-            f"times such as '{array.flat[0]}': {error}",
-            "numbers, or dates as 2024-01-31 or 2024-01-31 06:00",
-            "Write dates as year-month-day.",
-        ) from error
+    return read_dates([str(t) for t in array.flat])
 
 
 def check_alike(table: Table, fitted: Table, what: str) -> None:

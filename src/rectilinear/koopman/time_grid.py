@@ -88,7 +88,9 @@ def read_clock(stamps: Stamps, what: str = "the series") -> tuple[Clock, NDArray
         raise DataError(
             f"stamps of {what} that do not increase: {stamps[row]}, then {stamps[row + 1]}",
             "increasing stamps, one row each",
-            "Sort the rows, or pass several series apart (on the command line: --run-column).",
+            "Sort the rows, or pass several series apart (on the command line: --run-column, and "
+            "--time for the column of times). Local times that repeat at the end of daylight "
+            "saving: write UTC or offsets, as in 2024-10-27 02:00+01:00.",
         )
     months = _months(stamps) if dates else None
     if months is not None:

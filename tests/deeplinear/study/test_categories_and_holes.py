@@ -73,6 +73,9 @@ def test_decimal_commas(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("x;y\n1,5;2\n2,25;3\n3;1\n4;4\n")
     assert Table.read(path, "y").X[:, 0].tolist() == [1.5, 2.25, 3, 4]
+    path.write_text("x;z;y\n1.234;0.5;12,5\n2.345;0.25;3\n3.456;0.125;1\n4.567;1.5;4\n")
+    read = Table.read(path, "y")
+    assert read.X.T.tolist() == [[1234, 2345, 3456, 4567], [0.5, 0.25, 0.125, 1.5]]
 
 
 def test_the_page_says_what_became_of_the_columns() -> None:

@@ -1,9 +1,8 @@
-"""Columns of text as numbers: categories as columns of 0 and 1, decimal commas as points."""
+"""Columns of text as numbers: categories as columns of 0 and 1."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,6 @@ EMPTY_CELLS = ("", "NA", "N/A", "nan", "NaN", "null", "<NA>")
 MAX_VALUES = 30  # of a column of categories: with more it holds names, ids or sentences
 NUMBER_LIKE = re.compile(r"[-+(]?[$€£]?\s*[\d.,'_ ]*\d[\d.,'_ ]*([eE][-+]?\d+)?\s*[%$€£)]?")
 DATE_LIKE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}.*|\d{1,2}:\d{2}.*")
-DECIMAL_COMMA = re.compile(r"[-+]?\d+(,\d+)?([eE][-+]?\d+)?")
-THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+")
 
 
 def indicators(column: Any, name: str, *, own: bool) -> dict[str, np.ndarray] | None:
@@ -70,23 +67,6 @@ def is_empty(cell: object) -> bool:
     if isinstance(cell, str):
         return cell in EMPTY_CELLS
     return cell is None or type(cell).__name__ in ("NAType", "NaTType") or cell != cell
-
-
-def with_points(cells: Sequence[str]) -> list[str]:
-    """Numbers with decimal commas written with points; other columns as they are.
-
-    Where every comma could stand between thousands, nothing is changed.
-
-    Example:
-        >>> with_points(["1,5", "2"]), with_points(["1,500", "20"])
-        (['1.5', '2'], ['1,500', '20'])
-    """
-    full = [cell for cell in cells if cell not in EMPTY_CELLS]
-    if not any("," in cell for cell in full) or not all(map(DECIMAL_COMMA.fullmatch, full)):
-        return list(cells)
-    if all(THOUSANDS.fullmatch(cell) for cell in full if "," in cell):
-        return list(cells)
-    return [cell.replace(",", ".") for cell in cells]
 
 
 def _is_word(cell: object) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rectilinear.deeplinear.study.encode import EMPTY_CELLS, indicators, with_points
+from rectilinear.deeplinear.study.encode import EMPTY_CELLS, indicators
 from rectilinear.errors import (
     ConfigError,
     DataError,
@@ -205,9 +205,10 @@ class Table:
         """The table in a CSV or Parquet file.
 
         A CSV file begins with a line of names; commas, semicolons, tabs or ``|`` separate them.
-        Numbers have a decimal point, or where no commas separate cells a decimal comma,
-        and nothing between thousands; true and false of a Parquet file
-        are 1 and 0, and the row numbers that pandas keeps there are left out.
+        Numbers have a decimal point and nothing between thousands, or a decimal comma; in a table
+        that has decimal commas, a point stands between thousands wherever it can, in all of its
+        column. True and false of a Parquet file are 1 and 0, and the row numbers that pandas keeps
+        there are left out.
 
         Args:
             path: of the file.
@@ -377,6 +378,7 @@ def _whole(cell: Any) -> int | None:
 
 
 def _read_csv(path: Path) -> dict[str, list[str]]:
+    from rectilinear.datasets.decimal_commas import commas_part_cells, with_points
     from rectilinear.datasets.series import read_rows  # beside it are series, in torch
 
     (_, names), *rows = read_rows(path)
@@ -387,9 +389,8 @@ def _read_csv(path: Path) -> dict[str, list[str]]:
             expected=f"{len(names)}, as in its first line",
             fix="Correct this line.",
         )
-    columns = {name: [row[i] for _, row in rows] for i, name in enumerate(names)}
-    # A cell with a comma is no cell of a file with commas between cells, unless it was quoted.
-    return {name: with_points(column) for name, column in columns.items()}
+    columns = [[row[i] for _, row in rows] for i in range(len(names))]
+    return dict(zip(names, with_points(columns, quoted=commas_part_cells(path)), strict=True))
 
 
 def _check_names(names: Sequence[str], path: Path) -> None:

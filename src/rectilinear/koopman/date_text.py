@@ -1,0 +1,150 @@
+"""Dates and times written in text, in the notations that have one meaning."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rectilinear.errors import DataError
+
+_MONTHS = (
+    *("january", "february", "march", "april", "may", "june"),
+    *("july", "august", "september", "october", "november", "december"),
+)
+_NAME = r"(?P<name>[A-Za-z]{3,9})\.?"
+_YEAR, _DAY, _CLOCK = r"(?P<year>\d{4})", r"(?P<day>\d{1,2})", r"(?P<clock>[ T]\d{1,2}:\d{2}.*)?"
+_QUARTER = re.compile(rf"{_YEAR}[ -]?[Qq](?P<quarter>[1-4])")
+_WEEK = re.compile(rf"{_YEAR}[ -]?[Ww](?P<week>\d{{1,2}})")
+_NAMED = tuple(
+    re.compile(form + _CLOCK)
+    for form in (
+        rf"{_NAME} {_DAY},? {_YEAR}",
+        rf"{_DAY}[ -]{_NAME}[ -]{_YEAR}",
+        rf"{_YEAR}[ -]{_NAME}(?:[ -]{_DAY})?",
+        rf"{_NAME}[ -]{_YEAR}",
+    )
+)
+_LOOSE = re.compile(r"(\d{4})-(\d{1,2})(?:-(\d{1,2}))?" + _CLOCK)
+_POINTS = re.compile(rf"{_DAY}\.(?P<month>\d{{1,2}})\.{_YEAR}" + _CLOCK)
+_SLASHES = re.compile(r"(\d{1,2})-(\d{1,2})-(\d{4})" + _CLOCK)
+_ISO = re.compile(r"\d{4}-\d{2}(-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?)?")
+_MISSING = ("", "na", "n/a", "nan", "nat", "null", "none")
+_OFFSET = re.compile(r"(?P<stamp>.*\d:\d{2}.*?) ?(?P<offset>[+-]\d{2}(?::?\d{2})?)")
+
+
+def read_dates(texts: Sequence[str]) -> NDArray[np.datetime64]:
+    """The dates of texts, in nanoseconds; times with an offset from UTC in UTC.
+
+    2024-01-31, 2024/1/31 and 31.1.2024, with a time or without one; 2024-01; 2024 Q1; 2024 W05 (the
+    Monday of this week); 31 Jan 2024, Jan 31, 2024, and Jan 2024. Of 1/31/2024 or 31/1/2024 one
+    number above 12 says which is the day, in all rows.
+
+    Raises:
+        DataError: for other text, and for days and months that could change places.
+
+    Example:
+        >>> [str(day)[:10] for day in read_dates(["2024 Q3", "2024 W02", "Feb 3, 2024"])]
+        ['2024-07-01', '2024-01-08', '2024-02-03']
+        >>> str(read_dates(["2024-01-31T12:00+02:00"])[0])[:16]
+        '2024-01-31T10:00'
+        >>> [str(day)[:10] for day in read_dates(["1/2/2024", "1/31/2024"])]
+        ['2024-01-02', '2024-01-31']
+    """
+    plain = [text.strip().replace("/", "-").removesuffix("Z") for text in texts]
+    if all(map(_ISO.fullmatch, plain)):
+        return np.array(plain, dtype="datetime64[ns]")
+    order = _day_and_month(plain)
+    found = []
+    for text, written in zip(texts, plain, strict=True):
+        try:
+            found.append(_one(written, order))
+        except ValueError as error:
+            raise DataError(
+                f"times such as '{text}': {error}",
+                "numbers, or dates as 2024-01-31, 2024-01-31 06:00, 2024 Q1 or 31 Jan 2024",
+                "Write dates as year-month-day.",
+            ) from error
+    return np.array(found, dtype="datetime64[ns]")
+
+
+def are_dates(texts: Sequence[str]) -> bool:
+    """True where all of some texts are dates, and none is a number.
+
+    Example:
+        >>> are_dates(["1 Jan 2024", ""]), are_dates(["2024", "2025"]), are_dates([""])
+        (True, False, False)
+    """
+    full = [text for text in texts if text.strip().lower() not in _MISSING]
+    try:
+        return bool(full) and not any(map(_is_number, full)) and len(read_dates(full)) > 0
+    except DataError as error:
+        return "change places" in str(error)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _day_and_month(texts: Sequence[str]) -> tuple[int, int]:
+    """The places of day and month in dates with slashes."""
+    pairs = [tuple(map(int, m.groups()[:2])) for m in map(_SLASHES.fullmatch, texts) if m]
+    if not pairs:
+        return 0, 1
+    first, second = (max(pair[k] for pair in pairs) for k in (0, 1))
+    if max(first, second) <= 12 or min(first, second) > 12:
+        text = next(t for t in texts if _SLASHES.fullmatch(t))
+        raise DataError(
+            f"times such as '{text}', whose day and month could change places",
+            "a number above 12 for the day in some row, and never for the month",
+            "Write dates as year-month-day.",
+        )
+    return (0, 1) if first > 12 else (1, 0)
+
+
+def _one(text: str, order: tuple[int, int]) -> np.datetime64:
+    if match := _SLASHES.fullmatch(text):
+        day, month = (int(match[k + 1]) for k in order)
+        return _stamp(int(match[3]), month, day, match["clock"])
+    if match := _QUARTER.fullmatch(text):
+        return _stamp(int(match["year"]), 3 * int(match["quarter"]) - 2, 1, None)
+    if match := _WEEK.fullmatch(text):
+        return np.datetime64(date.fromisocalendar(int(match["year"]), int(match["week"]), 1))
+    if match := _POINTS.fullmatch(text):
+        return _stamp(int(match["year"]), int(match["month"]), int(match["day"]), match["clock"])
+    for form in _NAMED:
+        if match := form.fullmatch(text):
+            day = int(match.groupdict().get("day") or 1)
+            return _stamp(int(match["year"]), _month(match["name"].lower()), day, match["clock"])
+    if text.lower() in _MISSING:
+        return np.datetime64("NaT", "ns")
+    if match := _LOOSE.fullmatch(text):
+        return _stamp(int(match[1]), int(match[2]), int(match[3] or 1), match["clock"])
+    return _with_offset(text)
+
+
+def _month(name: str) -> int:
+    found = [i for i, month in enumerate(_MONTHS) if month.startswith(name)]
+    if len(found) != 1:
+        raise ValueError(f"no month is called {name}")
+    return found[0] + 1
+
+
+def _stamp(year: int, month: int, day: int, clock: str | None) -> np.datetime64:
+    time = "" if clock is None else "T" + clock[1:].zfill(5 if clock.count(":") == 1 else 8)
+    return _with_offset(date(year, month, day).isoformat() + time)
+
+
+def _with_offset(text: str) -> np.datetime64:
+    match = _OFFSET.fullmatch(text)
+    if match is None:
+        return np.datetime64(datetime.fromisoformat(text), "ns")
+    moment = datetime.fromisoformat(f"{match['stamp']}{match['offset']}")
+    return np.datetime64(moment.astimezone(UTC).replace(tzinfo=None), "ns")
