@@ -4,7 +4,7 @@
     python benchmarks/koopman.py --rows pendulum:0.02:200
 
 Writes ``benchmarks/results/koopman.md``. A command that was interrupted goes on after its last
-complete row: rows are kept in ``runs/koopman.json`` and measured anew once a setting, a peer or
+complete row: rows are kept in ``runs/koopman.json`` and measured again once a setting, a peer or
 the code of the forecaster has changed.
 
 Seven systems, 200 and 1,000 training series of 150 steps from random initial states, observed
