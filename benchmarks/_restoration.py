@@ -95,7 +95,8 @@ def one_seed(args: argparse.Namespace, seed: int) -> tuple[dict[str, Table], str
     start = time.process_time()
     prior = fit_prior(train, patch=8 if photos else None, components=args.components, seed=seed)
     fitted = time.process_time() - start
-    blind = fit_blind(prior, train[:: max(1, len(train) // 400)], kinds, seed=seed)
+    some = train[:: max(1, len(train) // (60 if photos else 400))]
+    blind = fit_blind(prior, some, kinds, seed=seed)
     seconds = time.process_time() - start
     print(f"seed {seed}: prior {fitted:.0f} s, blind {seconds - fitted:.0f} s", flush=True)
     few = photos or args.few

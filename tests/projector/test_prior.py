@@ -8,7 +8,15 @@ import torch
 import rectilinear as rl
 from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.operators import Dense, Diagonal, Operator
-from rectilinear.projector import ImagePrior, Overlapping, fit_prior, posterior, restore
+from rectilinear.projector import (
+    ImagePrior,
+    Overlapping,
+    conditioning,
+    fit_prior,
+    posterior,
+    restore,
+)
+from rectilinear.projector import prior as prior_module
 from rectilinear.projector.conditioning import Natural
 
 
@@ -67,6 +75,29 @@ def test_the_posterior_is_that_of_every_component(prior: ImagePrior, kind: str) 
     torch.testing.assert_close(found.mean, expected[0], atol=1e-5, rtol=0)
     torch.testing.assert_close(found.std, expected[1], atol=1e-5, rtol=0)
     torch.testing.assert_close(found.log_evidence, expected[2], atol=1e-5, rtol=0)
+
+
+def test_many_masks_are_taken_some_at_a_time(
+    prior: ImagePrior, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every row with a mask of its own holds a matrix: they must not all be held at once."""
+    y = images(7, seed=1)
+    K = Diagonal((torch.rand(7, 6, generator=torch.Generator().manual_seed(0)) < 0.5).double())
+    expected = prior.posterior(y, K, 0.3)
+    sizes = []
+    each = conditioning._each
+
+    def counted(mixture, data, axes):  # type: ignore[no-untyped-def]
+        sizes.append(len(data.gram))
+        return each(mixture, data, axes)
+
+    monkeypatch.setattr(conditioning, "_each", counted)
+    monkeypatch.setattr(prior_module, "ROWS_AT_A_TIME", 3)
+    found = prior.posterior(y, K, 0.3)
+    assert sizes == [3, 3, 1]
+    torch.testing.assert_close(found.mean, expected.mean)
+    torch.testing.assert_close(found.std, expected.std)
+    torch.testing.assert_close(found.log_evidence, expected.log_evidence)
 
 
 def test_a_prior_of_single_precision_draws_samples() -> None:

@@ -27,6 +27,7 @@ from rectilinear.random import generator
 from rectilinear.serialization import Configured
 
 NOISE_FLOOR = 1e-3  # standard deviation, below that of rounding to 8 bits, 1 / 255 / sqrt(12)
+ROWS_AT_A_TIME = 4096  # images whose posteriors are computed together
 MAX_DENSE = 4096  # values of an image up to which a measurement may be any operator
 MAX_FITTED = 10_000  # images that the mixture is fitted to
 ROWS_OF_COMPONENT = 125  # images for each component of the mixture, on average
@@ -162,7 +163,15 @@ class ImagePrior(Configured):
             gains = torch.ones_like(mean)[None]
             if isinstance(measurement, Diagonal):
                 gains = measurement.values.detach().double().reshape(-1, len(mean))
-            parts = self._diagonal(rows, gains, variance)
+            of_rows = [  # each row's matrix takes memory: some rows at a time
+                self._diagonal(part, gains if len(gains) == 1 else own, variance)
+                for part, own in zip(
+                    rows.split(ROWS_AT_A_TIME),
+                    gains.expand_as(rows).split(ROWS_AT_A_TIME),
+                    strict=True,
+                )
+            ]
+            parts = tuple(torch.cat(column) for column in zip(*of_rows, strict=True))
             if noise == 0:
                 parts = torch.where(gains == 1, rows, parts[0]), *parts[1:]
         else:

@@ -33,8 +33,8 @@ class StyleRecipe(Recipe):
         styles: Their names: filters, numbers from 0 to 25, or folders.
         blocks: Couplings of the network.
         width: Width of their conditioners.
-        basis: Of the network: "dct" for brush strokes, "pixels" for filters; "auto" takes the one
-            for the teacher.
+        basis: Of the network: "lapped" for brush strokes, "pixels" for filters; "auto" takes the
+            one for the teacher. "dct" has blocks that do not overlap.
         generator: Operators that are exponentials, so that every power of a style is real.
         features: File of the weights of torchvision's MobileNetV2, for a loss of features beside
             that of pixels; none by default.
@@ -66,7 +66,7 @@ class StyleRecipe(Recipe):
     styles: tuple[str, ...] = ("soft", "sepia", "negative", "dusk", "ink", "rose")
     blocks: int = 4
     width: int = 48
-    basis: Literal["auto", "dct", "pixels"] = "auto"
+    basis: Literal["auto", "dct", "lapped", "pixels"] = "auto"
     generator: bool = True
     features: str | None = None
     tile: int = 64
@@ -83,7 +83,7 @@ class StyleRecipe(Recipe):
         lessons = self.lessons()
         basis = self.basis
         if basis == "auto":
-            basis = "pixels" if self.teacher == "filters" else "dct"
+            basis = "pixels" if self.teacher == "filters" else "lapped"
         model = new_model(
             self.styles,
             lessons.channels,

@@ -16,7 +16,7 @@ from rectilinear.invertible.conditioners import zero
 from rectilinear.random import generator
 from rectilinear.serialization import Configured
 
-Basis = Literal["dct", "pixels"]
+Basis = Literal["dct", "lapped", "pixels"]
 
 
 class DilatedConvNet(Configured):
@@ -56,22 +56,24 @@ class PlaceFlow(Configured):
     """An invertible network of images of any size, ``(b, c, h, w)`` to ``(b, c k^2, h/k, w/k)``.
 
     Every block of ``k x k`` pixels becomes one place, by the discrete cosine transform of each
-    colour or as it is; then affine couplings move half of the channels by what the other half and
-    the places around say. Nothing depends on the size of the image or on the position in it.
+    colour, of blocks that overlap or not, or as it is; then affine couplings move half of the
+    channels by what the other half and the places around say. Nothing depends on the size of the
+    image or on the position in it.
 
     Args:
         channels: ``c``, 3 for colour and 1 for grey.
         block: ``k``; height and width of an image must be multiples of it.
         couplings: their number; each exchanges the halves with the one before.
         width: of their conditioners.
-        basis: ``"dct"``, which splits by frequency, or ``"pixels"``, which splits by position in
-            the block: better for curves of tones, worse for brush strokes.
+        basis: ``"dct"``, which splits by frequency; ``"lapped"``, the same with blocks that overlap
+            by half, so that no grid shows; or ``"pixels"``, which splits by position in the block:
+            better for curves of tones, worse for brush strokes.
         bound: largest absolute log-scale of a coupling.
         seed: of the orders of the channels.
 
     Raises:
-        ConfigError: for a number that is not positive, an odd number of channels of a place, or an
-            unknown basis.
+        ConfigError: for a number that is not positive, an odd number of channels of a place, an odd
+            block that overlaps, or an unknown basis.
 
     Example:
         >>> g = PlaceFlow(couplings=2, width=8)
@@ -96,10 +98,11 @@ class PlaceFlow(Configured):
                 raise ConfigError(f"{name} = {value}", "a positive number", "Correct it.")
         if basis not in get_args(Basis):
             raise ConfigError(f"basis {basis!r}", f"one of {', '.join(get_args(Basis))}")
-        if couplings < 0 or not bound > 0 or channels * block**2 % 2:
+        odd = channels * block**2 % 2 or (basis == "lapped" and block % 2)
+        if couplings < 0 or not bound > 0 or odd:
             raise ConfigError(
-                f"{couplings} couplings of bound {bound} on {channels * block**2} channels",
-                "no negative number, a positive bound, and channels in two halves",
+                f"{couplings} couplings of bound {bound} on {channels} blocks of {block} x {block}",
+                "no negative number, a positive bound, and an even number of pixels",
                 "Use a block of 2 or 4 pixels.",
             )
         self.channels, self.block, self.bound = channels, block, bound
@@ -123,7 +126,10 @@ class PlaceFlow(Configured):
             DtypeError: for another dtype than that of the parameters.
         """
         self._check(x, self.channels, self.block)
-        h = self._transformed(functional.pixel_unshuffle(x - 0.5, self.block))
+        x = x - 0.5
+        if self.basis == "lapped":
+            x = _across_borders(x, self.block)
+        h = self._transformed(functional.pixel_unshuffle(x, self.block))
         for order, back, net in self._couplings():
             kept, moved = h[:, order].chunk(2, 1)
             log_scale, shift = self._affine(net, kept)
@@ -142,7 +148,10 @@ class PlaceFlow(Configured):
             kept, moved = h[:, order].chunk(2, 1)
             log_scale, shift = self._affine(net, kept)
             h = torch.cat([kept, (moved - shift) * (-log_scale).exp()], 1)[:, back]
-        return functional.pixel_shuffle(self._transformed(h, back=True), self.block) + 0.5
+        x = functional.pixel_shuffle(self._transformed(h, back=True), self.block)
+        if self.basis == "lapped":
+            x = _across_borders(x, self.block, back=True)
+        return x + 0.5
 
     def _couplings(self) -> list[tuple[list[int], list[int], nn.Module]]:
         return list(zip(self._orders, self._restore, self.conditioners, strict=True))
@@ -176,13 +185,53 @@ class PlaceFlow(Configured):
             )
 
 
+def _across_borders(x: Tensor, block: int, *, back: bool = False) -> Tensor:
+    """The images, pixels near the borders of blocks mixed: before blocks of cosines, they overlap.
+
+    An orthogonal matrix of the ``block`` pixels about each border between two blocks, in rows and
+    in columns; ``back`` undoes it.
+    """
+    matrix = _border(block).to(x)
+    matrix = matrix.mT if back else matrix
+    for axis in (2, 3):
+        n, half = x.shape[axis], block // 2
+        if n > block:
+            first, inner, last = x.split([half, n - block, half], axis)
+            mixed = inner.movedim(axis, 3).unflatten(3, (-1, block)) @ matrix.mT
+            x = torch.cat([first, mixed.flatten(3).movedim(3, axis), last], axis)
+    return x
+
+
+@cache
+def _border(n: int) -> Tensor:
+    """The matrix of ``n`` pixels, half of them on each side, that makes block cosines overlap.
+
+    Butterflies about ``diag(1, V)``, ``V`` of two cosine transforms: a constant stays as it is.
+
+    Reference: T. Tran, J. Liang, C. Tu, "Lapped transform via time-domain pre- and post-filtering",
+    IEEE Transactions on Signal Processing, 2003: the lapped orthogonal transform.
+    """
+    half = n // 2
+    k = torch.arange(half, dtype=torch.float64, device="cpu")
+    fourth = torch.cos(pi * (k[None] + 0.5) * (k[:, None] + 0.5) / half) * sqrt(2 / half)
+    eye = torch.eye(half, dtype=torch.float64, device="cpu")
+    flip = eye.flip(0)
+    inner = torch.block_diag(eye, flip @ _cosine_rows(half).mT @ fourth @ flip)
+    butterfly = torch.cat([torch.cat([eye, flip], 1), torch.cat([flip, -eye], 1)])
+    return butterfly @ inner @ butterfly / 2
+
+
 @cache
 def _cosines(n: int) -> Tensor:
     """The orthogonal matrix of the cosine transform of blocks ``n x n``, a frequency a row."""
+    return torch.kron(_cosine_rows(n), _cosine_rows(n))
+
+
+def _cosine_rows(n: int) -> Tensor:
     k = torch.arange(n, dtype=torch.float64, device="cpu")
     rows = torch.cos(pi * (k[None] + 0.5) * k[:, None] / n) * sqrt(2 / n)
     rows[0] /= sqrt(2)
-    return torch.kron(rows, rows)
+    return rows
 
 
 def _orders(channels: int, block: int, count: int, basis: Basis, seed: int) -> list[Tensor]:
@@ -194,7 +243,7 @@ def _orders(channels: int, block: int, count: int, basis: Basis, seed: int) -> l
     random = generator(seed)
     n = channels * block**2
     y, x = (torch.arange(n, device="cpu") % block**2 // s % block for s in (block, 1))
-    keys = [y + x, None] if basis == "dct" else [(y + x) % 2, y % 2, x % 2, None]
+    keys = [y + x, None] if basis != "pixels" else [(y + x) % 2, y % 2, x % 2, None]
     orders: list[Tensor] = []
     for i in range(count):
         if i % 2:
