@@ -1,5 +1,7 @@
 """Habits of other models: shared layers, attributes read of a block, keywords, subclasses."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -7,6 +9,7 @@ from torch import nn
 import rectilinear as rl
 from rectilinear.errors import StructureError
 from rectilinear.maps.layer_profile import stack_of
+from rectilinear.maps.network_costs import r2
 from rectilinear.networks.places import block_names
 
 
@@ -363,3 +366,42 @@ def test_a_profile_of_a_network_with_one_number_a_sample():
     model = Scalar().double().eval()
     found = rl.layer_profile(model, rand(60, 4), methods=["least_squares"], progress=False)
     assert found.target == "layers.2"
+
+
+class LayerScaled(nn.Module):
+    """A residual block on images with a scale of each channel, as in ConvNeXt."""
+
+    def __init__(self, d=6, scale=1.0):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(d, d, 3, padding=1, groups=d), nn.LayerNorm(d)
+        self.up, self.down = nn.Linear(d, 12), nn.Linear(12, d)
+        self.gamma = nn.Parameter(scale * torch.linspace(-1, 2, d))
+
+    def forward(self, h):
+        change = self.norm(self.conv(h).permute(0, 2, 3, 1))
+        change = self.gamma * self.down(self.up(change).tanh())
+        return h + change.permute(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-4])
+def test_spans_fold_behind_a_scale_of_the_channels(scale):
+    """As where the scale is part of the layer's weights."""
+    torch.manual_seed(0)
+    stages = nn.Sequential(*[LayerScaled(scale=scale) for _ in range(3)])
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4))
+    model = nn.Sequential(nn.Conv2d(3, 6, 2, 2), stages, head).double().eval()
+    merged = copy.deepcopy(model)
+    for block in merged[1]:
+        block.down.weight.data *= block.gamma.data[:, None]
+        block.down.bias.data *= block.gamma.data
+        block.gamma.data[:] = 1
+    x = rand(60, 3, 8, 8)
+    assert torch.allclose(model(x), merged(x))
+    a, b = (
+        rl.linearize(net, x, blocks="1.1", fold=True, progress=False) for net in (model, merged)
+    )
+    assert torch.allclose(a.model(x), b.model(x), atol=1e-7 * scale)
+    deleted = copy.deepcopy(model)
+    deleted[1][1] = nn.Identity()
+    with torch.no_grad():
+        assert a.output_r2 > r2(deleted(x), model(x))

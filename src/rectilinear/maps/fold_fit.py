@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -78,9 +78,11 @@ def gather(
             raise StructureError(
                 f"the span {span} from {shapes}", "one shape on both sides", "Pass fold=False."
             )
-        inside, added, total, target = (
-            vectors(at[p], batch.mask, neighbour.layout).rows for p in (*places, last)
+        inside, added = (vectors(at[p], batch.mask, neighbour.own).rows for p in places[:2])
+        total, target = (
+            vectors(at[p], batch.mask, neighbour.layout).rows for p in (neighbour.sum, last)
         )
+        added = added if neighbour.scale is None else added * neighbour.scale.to(added)
         found.append([inside, total - added, target])
         numbers += sum(part.numel() for part in found[-1])
         if numbers > MAX_NUMBERS:
@@ -102,7 +104,8 @@ def fit_fold(
     (post-norm) the fit is before it, with the target ``(h - beta) / gamma`` at the scale of each
     token's sum, which the normalisation removes. Both are also fitted over the whole weight of the
     layer, ``stream + W x ~ h`` with ``x`` its input. Ridges shrink towards the present layer; the
-    fit with the smallest error on ``judging`` is returned.
+    fit with the smallest error on ``judging`` is returned. Where each channel of the layer's output
+    is scaled before the sum, the fit is behind the scale, which the new weight is divided by.
 
     Reference: D. Shopkhoev et al., ReplaceMe: network simplification via depth pruning and
     transformer block linearization, NeurIPS 2025.
@@ -110,22 +113,31 @@ def fit_fold(
     model = inner(model)
     layer = model.get_submodule(neighbour.layer)
     norm = None if neighbour.norm is None else model.get_submodule(neighbour.norm)
-    wide = weight_of(layer).shape[1]
+    weight, bias = weight_of(layer), layer.bias
+    old = bias.detach().double() if isinstance(bias, Tensor) else None
+    scale = torch.ones(len(weight), dtype=torch.float64, device=weight.device)
+    scale = scale if neighbour.scale is None else neighbour.scale.to(scale)
+    scaled = scale[:, None] * weight, None if old is None else scale * old
     tried = [
         folded
         for way in ways
-        if way == "map" or wide <= WIDEST or len(ways) == 1
-        for folded in _fits(layer, norm, fitting, judging, way)
+        if way == "map" or weight.shape[1] <= WIDEST or len(ways) == 1
+        for folded in _fits(*scaled, norm, fitting, judging, way)
     ]
-    return min(tried, key=lambda folded: folded.left)
+    best = min(tried, key=lambda folded: folded.left)
+    constant = None if best.constant is None else best.constant / scale
+    return replace(best, matrix=best.matrix / scale[:, None], constant=constant)
 
 
 def _fits(
-    layer: nn.Module, norm: nn.Module | None, fitting: Gathered, judging: Gathered, way: Way
+    weight: Tensor,
+    old: Tensor | None,
+    norm: nn.Module | None,
+    fitting: Gathered,
+    judging: Gathered,
+    way: Way,
 ) -> Iterator[Folded]:
-    """The fits, one for each ridge."""
-    weight, bias = weight_of(layer), layer.bias
-    old = bias.detach().double() if isinstance(bias, Tensor) else None
+    """The fits of a layer ``weight x + old``, one for each ridge."""
     features = fitting.inside.double()
     if way == "map":
         features = features @ weight.mT if old is None else features @ weight.mT + old
