@@ -306,8 +306,12 @@ def test_channels_that_come_last():
 def test_blocks_inside_of_stages_are_the_spans():
     model, x = ChannelsLast().double().eval(), rand(60, 3, 8, 8)
     costs = rl.span_costs(model, x, lengths=(1,), fold=True, progress=False)
-    assert {span.name for span in costs.spans} == {"layers.1.1:layers.1.2", "layers.1.2:"}
-    smaller = rl.linearize(model, x, blocks=costs.best(1).name, fold=True, progress=False)
+    second = {"layers.1.1:layers.1.2", "layers.1.2:"}
+    assert {span.name for span in costs.spans} == {"layers.0.1:", *second}
+    of_one = rl.span_costs(model, x, lengths=(1,), container="layers.1", fold=True, progress=False)
+    alike = [span for span in costs.spans if span.name in second]
+    assert [s.value for s in of_one.spans] == pytest.approx([s.value for s in alike])
+    smaller = rl.linearize(model, x, blocks=of_one.best(1).name, fold=True, progress=False)
     assert len(smaller.model.layers[1]) == 2
     assert smaller.output_r2 > 0.5
 

@@ -10,7 +10,7 @@ from torch import nn
 from rectilinear.errors import ConfigError, InputError, StructureError
 from rectilinear.maps.linearize import Linearized, linearize
 from rectilinear.maps.span_costs import SpanCosts, span_costs
-from rectilinear.maps.spans import main_list
+from rectilinear.maps.spans import main_lists
 from rectilinear.networks.batches import Tokenizer
 from rectilinear.networks.forward_pass import Output
 from rectilinear.networks.places import inner
@@ -80,7 +80,8 @@ def smaller_networks(
     """
     given: dict[str, Any] = {"tokenizer": tokenizer, "output": output, "seed": seed}
     try:
-        blocks = len(inner(model).get_submodule(main_list(model)))  # type: ignore[arg-type]
+        lists = (inner(model).get_submodule(name) for name in main_lists(model))
+        blocks = max(len(part) for part in lists)  # type: ignore[arg-type]
         lengths = range(1, min(most, blocks - 2) + 1)
         costs = span_costs(model, x, y, lengths=tuple(lengths), fold=True, **given)
         found = [

@@ -17,7 +17,7 @@ from rectilinear.maps.linearize import read_for
 from rectilinear.maps.network_costs import Cost, Loss, Outputs, Score, cost, first_of, outputs
 from rectilinear.maps.spans import Span, spans_within
 from rectilinear.networks.batches import Batch, Tokenizer
-from rectilinear.networks.forward_pass import Output, forward
+from rectilinear.networks.forward_pass import Change, Output, forward
 from rectilinear.networks.network import check_module, check_not_scripted, evaluating, progress_of
 from rectilinear.networks.places import inner
 from rectilinear.networks.token_vectors import Layout, on_vectors, vectors
@@ -141,7 +141,8 @@ def span_costs(
         x: the data, as in :func:`linearize`.
         y: labels.
         lengths: how many blocks a span has.
-        container: the name of the list of blocks; the one with most parameters by default.
+        container: the name of the list of blocks; by default the one with most parameters, or those
+            of all stages of a Swin or ConvNeXt.
         fold: leave out the spans that nothing could be folded in front of.
         by: "r2" of the output, "agreement" of the largest output, "loss", or "score"; by default
             the score if there is one, the loss if there are labels, else R².
@@ -182,16 +183,16 @@ def span_costs(
     with evaluating(model), seeded(seed, devices=None):
         portions = Portions(read_for(model, x, y, tokenizer, batch_size, output), seed)
         spans = _foldable(model, portions, spans, output) if fold else spans
-        maps, layout = _fitted(model, portions, spans, output)
+        maps = _fitted(model, portions, spans, output)
         wanted = outputs(model, portions.of("choose"), output)
         reference = _measured(cost(wanted, wanted, loss, score), by)
         rows: list[SpanCost] = []
         with progress_of(progress, total=len(maps)) as advance:
-            for span, (matrix, constant) in maps.items():
+            for span, affine in maps.items():
                 advance(str(span))
                 found, deleted = (
                     _outputs_with(model, portions, span, change, output)
-                    for change in (_affine(matrix, constant, layout), lambda h: h)
+                    for change in (affine, lambda h: h)
                 )
                 values = [_measured(cost(f, wanted, loss, score), by) for f in (found, deleted)]
                 blocks = [inner(model).get_submodule(name) for name in span.names]
@@ -204,13 +205,13 @@ def _foldable(
     model: nn.Module, portions: Portions, spans: Sequence[Span], output: Output
 ) -> list[Span]:
     """The spans with a layer before them that can take a map."""
-    head, reasons = first_of(portions.of("fit")), dict[int, StructureError]()
-    for span in {span.start: span for span in spans}.values():
+    head, reasons = first_of(portions.of("fit")), dict[str, StructureError]()
+    for span in {span.names[0]: span for span in spans}.values():
         try:
             neighbour_of(model, head, span, output)
         except StructureError as error:
-            reasons[span.start] = error
-    found = [span for span in spans if span.start not in reasons]
+            reasons[span.names[0]] = error
+    found = [span for span in spans if span.names[0] not in reasons]
     if not found:
         raise next(iter(reasons.values()))
     return found
@@ -218,43 +219,44 @@ def _foldable(
 
 def _fitted(
     model: nn.Module, portions: Portions, spans: Sequence[Span], output: Output
-) -> tuple[dict[Span, tuple[Tensor, Tensor]], Layout]:
-    """The maps over the spans that keep the shape of the stream, in one pass."""
-    starts = sorted({span.start for span in spans})
-    ends = sorted({span.stop for span in spans})
-    first = spans[0]
-    places = {start: f"{first.name(start)}@input" for start in starts}
-    behind = {stop: f"{first.name(stop - 1)}@output" for stop in ends}
-    moments: dict[int, Moments] = {}
+) -> dict[Span, Change]:
+    """The maps over the spans that keep the shape of the stream, fitted in one pass."""
+    starts: dict[str, list[Span]] = {}  # spans by the place before them
+    for span in spans:
+        starts.setdefault(f"{span.names[0]}@input", []).append(span)
+    behind = {span: f"{span.names[-1]}@output" for span in spans}
+    places = [*starts, *dict.fromkeys(behind.values())]
+    moments: dict[str, Moments] = {}
     columns: dict[Span, slice] = {}
-    layout: Layout = "rows"
+    layouts: dict[str, Layout] = {}
     for batch in portions.of("fit"):
-        seen = forward(model, batch, [*places.values(), *behind.values()], output=output)
-        at, layout = seen.at, seen.layout(places[starts[0]])
-        for start in starts:
-            here = at[places[start]]
-            own = [s for s in spans if s.start == start and at[behind[s.stop]].shape == here.shape]
+        seen = forward(model, batch, places, output=output)
+        for start, here in starts.items():
+            value = seen.at[start]
+            own = [span for span in here if seen.at[behind[span]].shape == value.shape]
             if not own:
                 continue
-            targets = [vectors(at[behind[s.stop]], batch.mask, layout).rows for s in own]
+            layout = layouts[start] = seen.layout(start)
+            targets = [vectors(seen.at[behind[s]], batch.mask, layout).rows for s in own]
             width = targets[0].shape[1]
             columns |= {s: slice(i * width, (i + 1) * width) for i, s in enumerate(own)}
-            rows = vectors(here, batch.mask, layout).rows
+            rows = vectors(value, batch.mask, layout).rows
             moments.setdefault(start, Moments(computed=True)).add(rows, torch.cat(targets, 1))
     if not columns:
         raise StructureError(
             "blocks that all change the shape of what flows through them",
             "a span with one shape on both sides",
         )
-    found: dict[Span, tuple[Tensor, Tensor]] = {}
+    found: dict[Span, Change] = {}
     for span, part in columns.items():
-        fit = moments[span.start].fit(part)
+        start = f"{span.names[0]}@input"
+        fit = moments[start].fit(part)
         matrix = fit.damped(RIDGE)
-        found[span] = matrix, fit.mean_t - matrix @ fit.mean_x
-    return found, layout
+        found[span] = _affine(matrix, fit.mean_t - matrix @ fit.mean_x, layouts[start])
+    return found
 
 
-def _affine(matrix: Tensor, constant: Tensor, layout: Layout) -> Any:
+def _affine(matrix: Tensor, constant: Tensor, layout: Layout) -> Change:
     def change(value: Tensor) -> Tensor:
         weight, bias = matrix.to(value), constant.to(value)
         return on_vectors(lambda rows: rows @ weight.mT + bias, value, layout)
@@ -263,7 +265,7 @@ def _affine(matrix: Tensor, constant: Tensor, layout: Layout) -> Any:
 
 
 def _outputs_with(
-    model: nn.Module, portions: Portions, span: Span, change: Any, output: Output
+    model: nn.Module, portions: Portions, span: Span, change: Change, output: Output
 ) -> Outputs:
     """The outputs with ``change`` of the span's input in place of the span's output."""
     box: list[Tensor] = []

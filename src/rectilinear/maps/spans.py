@@ -86,18 +86,18 @@ def span_of(model: nn.Module, text: str) -> Span:
 
 
 def spans_within(model: nn.Module, container: str | None = None) -> Iterator[Span]:
-    """All spans of the longest list of blocks, or of the list named.
+    """All spans of the list named, or of the lists of blocks (:func:`main_lists`).
 
     Example:
         >>> net = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
         >>> [str(span) for span in spans_within(net)]
         ['0:1', '0:', '1:']
     """
-    container = main_list(model) if container is None else find(model, container).name
-    length = len(_list(model, container))
-    for start in range(length):
-        for stop in range(start + 1, length + 1):
-            yield Span(container, start, stop, length)
+    for name in main_lists(model) if container is None else [find(model, container).name]:
+        length = len(_list(model, name))
+        for start in range(length):
+            for stop in range(start + 1, length + 1):
+                yield Span(name, start, stop, length)
 
 
 def main_list(model: nn.Module) -> str:
@@ -107,6 +107,29 @@ def main_list(model: nn.Module) -> str:
         >>> main_list(nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 1, 8), 3))
         'layers'
     """
+    outer = _block_lists(model)
+    return max(outer, key=lambda name: outer[name])
+
+
+def main_lists(model: nn.Module) -> list[str]:
+    """The names of the lists of blocks: those of all stages of a Swin or ConvNeXt, else one.
+
+    Example:
+        >>> stages = [nn.Sequential(*[nn.Linear(2, 2) for _ in range(n)]) for n in (2, 3)]
+        >>> main_lists(nn.Sequential(*stages))
+        ['0', '1']
+    """
+    main, outer = main_list(model), _block_lists(model)
+    for name, part in named_parts(model):
+        inside = f"{name}." if name else ""
+        holds = main != name and main.startswith(inside)
+        if holds and isinstance(part, LISTS) and _is_of_stages(part):
+            return [found for found in outer if found.startswith(inside)]
+    return [main]
+
+
+def _block_lists(model: nn.Module) -> dict[str, int]:
+    """The lists of blocks that are in no other such list, by name, and their parameters."""
     found = {
         name: part for name, part in named_parts(model) if isinstance(part, LISTS) and len(part) > 1
     }
@@ -124,7 +147,7 @@ def main_list(model: nn.Module) -> str:
             "a ModuleList or Sequential of at least two",
             "Name the blocks.",
         )
-    return max(outer, key=lambda name: outer[name])
+    return outer
 
 
 def _is_of_stages(part: nn.ModuleList | nn.Sequential) -> bool:
