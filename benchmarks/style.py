@@ -97,7 +97,7 @@ def write(folder: Path, images: Iterable[Tensor]) -> None:
 
 
 def trained(
-    lessons: Lessons, features: nn.Module | None, seconds: float, out: Path, basis: str = "dct"
+    lessons: Lessons, features: nn.Module | None, seconds: float, out: Path, basis: str = "lapped"
 ) -> tuple[StyleTransfer, int]:
     """The model of these lessons, trained or resumed, as packaged: in half precision; its steps."""
     seed_all(0)
