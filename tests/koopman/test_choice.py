@@ -41,6 +41,17 @@ def test_another_kind_needs_evidence(stretches: int, kind: str) -> None:
     assert choose([line, curve]).kind == kind
 
 
+def test_of_linear_kinds_and_lags_the_least_error_is_chosen() -> None:
+    """Neither is simpler than the other, so a few held-out stretches decide."""
+    noise = torch.from_numpy(RNG(0).gamma(2.0, size=(400, 5)))
+    direct = candidate("linear", Plan(2, 5), noise, 4)
+    iterated = candidate("autoregression", Plan(8, 1), 0.95 * noise.flip(0), 4)
+    assert choose([direct, iterated]).kind == "autoregression"
+    longer = candidate("linear", Plan(8, 5), 0.97 * noise.flip(0), 4)
+    assert best([direct, longer]) is longer
+    assert best([direct, candidate("linear", Plan(8, 5), 0.995 * noise, 4)]) is direct
+
+
 def test_what_every_origin_gains_is_evidence() -> None:
     noise = torch.from_numpy(RNG(0).gamma(2.0, size=(40, 5)))
     line = candidate("linear", Plan(8, 5), noise, 4)

@@ -20,7 +20,7 @@ from rectilinear.koopman.smoothing import smooth
 
 MOST_STATE = 64  # coordinates of a state that dictionaries and the full model are tried on
 MOST_ORIGINS = 1000
-FEWER_LAGS, AT_MOST, LESS_RIDGE = 5e-3, 2e-2, 2e-5
+FEWER_LAGS, LESS_RIDGE = 5e-3, 2e-5
 """Parts of the error that a simpler model of the same kind may cost."""
 EVIDENCE = 0.975
 """Probability by which Student's t must tell two errors apart, where the simpler model is kept."""
@@ -287,12 +287,12 @@ def least_ridge(found: Sequence[Candidate]) -> Candidate:
 
 
 def best(found: Iterable[Candidate]) -> Candidate | None:
-    """The candidate with the smallest score, or a simpler one that is not significantly worse.
+    """The candidate with the smallest score, or one of the mean only where that is certain.
 
     Of each level, one of the fewest lags whose error exceeds the least by no more than
-    :data:`FEWER_LAGS`, or :data:`AT_MOST` and one standard error of their difference. Then the one
-    that starts from the last row, unless that of the mean is better for certain: of a series that
-    moves to other levels, a few held-out stretches show little. A map of half the lags is simpler.
+    :data:`FEWER_LAGS`. Then the one that starts from the last row, unless that of the mean is
+    better for certain: of a series that moves to other levels, a few held-out stretches show
+    little. A map of half the lags is simpler.
     """
     rivals = list(found)
     last, mean = (
@@ -313,12 +313,6 @@ def _fewest(rivals: list[Candidate]) -> Candidate | None:
     if not isfinite(first.score):
         return first
 
-    def close(c: Candidate) -> bool:
-        more = c.score - first.score
-        if more <= 2 * FEWER_LAGS or more > 2 * AT_MOST:
-            return more <= 2 * FEWER_LAGS
-        apart = float((c.influence - first.influence).std())
-        return more <= apart / max(c.independent, 2.0) ** 0.5
-
-    lags = min(c.model.plan.lags for c in rivals if close(c))
-    return min((c for c in rivals if c.model.plan.lags == lags), key=lambda c: c.score)
+    near = [c for c in rivals if c.score - first.score <= 2 * FEWER_LAGS]
+    lags = min(c.model.plan.lags for c in near)
+    return min((c for c in near if c.model.plan.lags == lags), key=lambda c: c.score)

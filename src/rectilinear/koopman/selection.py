@@ -101,9 +101,15 @@ def _nonlinear(found: Sequence[Candidate]) -> bool:
 
 
 def choose(found: Sequence[Candidate]) -> Candidate:
-    """The best candidate; a simpler one where the gain is below :data:`SIMPLER`, or not certain."""
-    chosen = found[0]
-    for other in found[1:]:
+    """The linear candidate of the least error; another where it gains :data:`SIMPLER` for certain.
+
+    Linear ones are compared on all folds, where there are some.
+    """
+    flat = [c for c in found if c.kind in LINEAR]
+    chosen = min(flat, key=lambda c: (c.whole or c).score) if flat else found[0]
+    for other in found:
+        if other.kind in LINEAR:
+            continue
         gain = chosen.score - other.score
         if gain > -2 * log1p(-SIMPLER) and chosen.worse_for_certain(other):
             chosen = other
