@@ -25,6 +25,7 @@ class Images(nn.Module):
         return self.head((h + self.bent * h.tanh()).flatten(1))
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("measures", ["verdict", None])
 def test_nearly_linear_in_many_dimensions(measures):
     """Forty images of three thousand numbers cannot tell; points between them can."""
@@ -99,11 +100,13 @@ def test_tokens_that_are_mixed(sharp, label):
     assert found.verdict.label == label
 
 
+@pytest.mark.whole
 def test_too_few():
     found = rl.audit(Images(0.0).double(), rand(7, 3, 32, 32), measures="subspaces")
     assert not found.measures["subspaces"].applies
 
 
+@pytest.mark.whole
 def test_each_of_many_outputs_is_looked_at():
     """One of 1,500 outputs bends, and the others outweigh it."""
 

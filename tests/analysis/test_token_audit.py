@@ -43,6 +43,7 @@ def test_transformers_are_not_linear_from_their_embeddings_on(make: object) -> N
     assert all(row["output_r2"] > row["deleted_output_r2"] for row in rows.values())
 
 
+@pytest.mark.whole
 def test_padding_changes_nothing() -> None:
     model = strong(bert())
     wider = {name: nn.functional.pad(v, (0, 5)) for name, v in TOKENS.items()}

@@ -103,6 +103,7 @@ def test_samples_of_low_rank_differ(tiny_run: Path, ask: Ask, tmp_path: Path) ->
     assert low.std(axis=0).mean() < full.std(axis=0).mean()
 
 
+@pytest.mark.whole
 def test_invert(tiny_run: Path, ask: Ask, tmp_path: Path) -> None:
     answer = ask("invert", tiny_run, "--count", 3, "--out", tmp_path)
     assert answer["inversion"] < 1e-8

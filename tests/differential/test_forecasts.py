@@ -73,6 +73,7 @@ def test_a_slow_manifold_in_every_rotation_and_unit(
     )
 
 
+@pytest.mark.whole
 def test_a_perfect_column_does_not_hide_a_failed_one() -> None:
     x, held = (
         simulate_system("pendulum", n, 70, seed=s).states.numpy() for n, s in ((60, 0), (20, 5))

@@ -57,6 +57,7 @@ def test_a_save_over_a_model_killed_at_any_point_leaves_the_old_or_the_new(kille
     )
 
 
+@pytest.mark.whole
 def test_a_checkpoint_killed_at_any_point_is_the_old_or_the_new(killed):
     found = killed["checkpoint"]
     assert sorted(map(tuple, found)) == [tuple(pair) for pair in found]

@@ -49,6 +49,7 @@ def test_diagonal_networks_find_l1_or_l2() -> None:
     np.testing.assert_allclose(diagonal_limit(X, X @ w, 1e-9), w, atol=1e-6)
 
 
+@pytest.mark.whole
 def test_the_nuclear_norm_completes_and_senses_matrices() -> None:
     truth = low_rank_teacher((8, 8), [2.0], seed=1)[0]
     task = completion(truth, SEEN)
@@ -65,6 +66,7 @@ def test_the_nuclear_norm_completes_and_senses_matrices() -> None:
     np.testing.assert_allclose(sensed["nuclear_norm"][0], truth, atol=1e-5)
 
 
+@pytest.mark.whole
 def test_reduced_rank_is_what_a_narrow_network_finds() -> None:
     X = RNG.normal(size=(60, 4))
     Y = X @ low_rank_teacher((3, 4), [3.0, 2.0, 1.0], seed=2)[0].T + 0.1 * RNG.normal(size=(60, 3))

@@ -72,6 +72,7 @@ def test_test_errors(result: StudyResult, error: float, word: str) -> None:
     assert said[-1] == f"Test error {word} than that of least squares: depth 2, gd."
 
 
+@pytest.mark.whole
 def test_it_is_the_top_of_the_page_and_nothing_else_is_claimed(result: StudyResult) -> None:
     page = study_page(altered(result))
     assert verdict(altered(result))[0] in page
