@@ -3,6 +3,8 @@
 from .descent.closed_forms import chain_sharpness as chain_sharpness
 from .descent.closed_forms import mode_flow as mode_flow
 from .descent.closed_forms import two_layer_flow as two_layer_flow
+from .descent.gated import gated as gated
+from .descent.gated import in_contexts as in_contexts
 from .descent.network import aligned_map as aligned_map
 from .descent.network import chain as chain
 from .descent.network import diagonal as diagonal
