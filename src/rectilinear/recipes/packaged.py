@@ -18,7 +18,7 @@ SHA256: dict[str, str] = {
     "mnist": "efe722ef2d38f810f35bb8aeb98091a3f5e45b684f6d8ba2e9df16391037ed18",
 }
 """The generators by name, and the SHA-256 of the weights of each."""
-STYLES = {"styles": "600b72980623988f6073e33558352fce97e220fabf40ed544c14e72146a5b577"}
+STYLES = {"styles": "63ef8ce9a2df96d10aa9a7b79a35a2687a4d51f34727316ff8776a2cf593cbaa"}
 """The collections of styles by name, likewise."""
 
 
