@@ -78,6 +78,16 @@ def test_decimal_commas(tmp_path: Path) -> None:
     assert read.X.T.tolist() == [[1234, 2345, 3456, 4567], [0.5, 0.25, 0.125, 1.5]]
 
 
+def test_row_numbers_are_no_input(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(
+        "rownames,year,x,y\n" + "".join(f"{i},{1989 + i},{i % 3},{i % 4}\n" for i in range(1, 9))
+    )
+    with pytest.raises(DataError, match=r"row numbers in column rownames.*--drop"):
+        Table.read(path, "y")
+    assert Table.read(path, "y", drop=["rownames"]).names == ("year", "x")
+
+
 def test_the_page_says_what_became_of_the_columns() -> None:
     rng = np.random.default_rng(2)
     x, y = rng.normal(size=(2, 24))

@@ -24,6 +24,7 @@ from rectilinear.errors import (
 MIN_ROWS = 4  # to train and to test on
 MIN_INEXACT_INTEGER = 2.0**53  # above, float64 does not hold every whole number
 MAX_MAGNITUDE = 1e305  # of a number: differences and sums of squares of scaled columns are finite
+ROW_NUMBERS = ("rownames", "unnamed: 0", "index", "row", "id", "obs", "no", "nr")
 PANDAS_INDEX = re.compile(r"__index_level_\d+__")  # the index of a frame in a Parquet file
 
 Missing: TypeAlias = Literal["error", "drop", "mean"]
@@ -48,9 +49,9 @@ class Table:
 
     Raises:
         ShapeError: for other shapes, or no column that varies.
-        DataError: for what is neither numbers nor categories, such as ids and dates; for whole
-            numbers that float64 rounds, such as long ids; for frames whose rows are those of the
-            target in another order; for a target that does not vary.
+        DataError: for what is neither numbers nor categories, such as dates, and row numbers; for
+            whole numbers that float64 rounds, such as long ids; for frames whose rows are those of
+            the target in another order; for a target that does not vary.
         NonFiniteError: for empty cells, NaN or infinity, with the columns they are in.
 
     Example:
@@ -157,6 +158,12 @@ class Table:
                 "a column without a name",
                 "a name for each",
                 "Name it; pandas: to_csv(index=False).",
+            )
+        if numbered := [name for name, column in read.items() if _numbers_rows(name, column)]:
+            raise DataError(
+                f"row numbers in column {', '.join(numbered)}",
+                "inputs that mean something",
+                "Leave it out: --drop NAME, or in Python drop=[NAME]. Rename it to keep it.",
             )
         found = {name: column for name, column in read.items() if not isinstance(column, str)}
         found, dropped = _without_holes(found, target, missing)
@@ -329,6 +336,13 @@ def _numbers(column: Any) -> np.ndarray | str:
     )
     rounded = next((number for number in long if int(float(number)) != number), None)
     return numbers if rounded is None else _rounded(rounded)
+
+
+def _numbers_rows(name: str, column: np.ndarray | str) -> bool:
+    """True of a column with a usual name of row numbers that counts the rows from 0 or 1 on."""
+    if name.lower() not in ROW_NUMBERS or isinstance(column, str) or len(column) < MIN_ROWS:
+        return False
+    return column[0] in (0, 1) and bool((np.diff(column) == 1).all())
 
 
 def _rounded(number: Any) -> str:

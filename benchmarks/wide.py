@@ -1,0 +1,97 @@
+"""Forecasts of many columns: a wide panel and a field, Forecaster beside PyDMD.
+
+    python benchmarks/wide.py
+
+Writes ``benchmarks/results/wide.md``. Waves of eight frequencies travel over 1,500 and 100,000
+points, observed with noise of a twentieth of a standard deviation. Models are fitted on all rows but
+the last 20, which they forecast. PyDMD's models get the 17 modes that the waves have.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import platform
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from _forecast_peers import installed
+
+from rectilinear.koopman import Forecaster
+
+RESULTS = Path(__file__).parent / "results"
+STEPS, WAVES, NOISE = 20, 8, 0.05
+SIZES = ((1500, 200), (100_000, 120))
+
+
+def waves(points: int, rows: int, seed: int = 0) -> np.ndarray:
+    """Clean waves ``(rows, points)`` of standard deviation about 1."""
+    rng = np.random.default_rng(seed)
+    place, found = np.linspace(0, 2 * np.pi, points), np.zeros((rows, points))
+    for k in range(1, WAVES + 1):
+        speed, phase = rng.uniform(0.1, 1.5), rng.uniform(0, 2 * np.pi)
+        found += np.cos(speed * np.arange(rows)[:, None] + k * place + phase) / k
+    return found / found.std()
+
+
+def ours(kind: str, train: np.ndarray) -> np.ndarray:
+    """The forecast by Forecaster."""
+    return np.asarray(Forecaster(kind, horizon=STEPS).fit(train).forecast(STEPS).mean)
+
+
+def pydmd(train: np.ndarray) -> np.ndarray:
+    """The forecast by PyDMD's exact DMD."""
+    from pydmd import DMD
+
+    model = DMD(svd_rank=2 * WAVES + 1).fit(train.T)
+    model.dmd_time["tend"] = len(train) - 1 + STEPS
+    return np.asarray(model.reconstructed_data.real.T[-STEPS:])
+
+
+def main() -> None:
+    """Measure, print and write the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=RESULTS / "wide.md")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    lines = ["| points x rows | model | error | CPU seconds |", "|---|---|---|---|"]
+    for points, rows in SIZES:
+        clean = waves(points, rows)
+        noisy = clean + NOISE * np.random.default_rng(1).normal(size=clean.shape)
+        train, later = noisy[:-STEPS], clean[-STEPS:]
+        models: dict[str, Callable[[], np.ndarray]] = {
+            "no change": lambda x=train: np.repeat(x[-1:], STEPS, 0)  # type: ignore[misc]
+        }
+        if installed("pydmd"):
+            models["DMD (PyDMD)"] = lambda x=train: pydmd(x)  # type: ignore[misc]
+        for kind in ("autoregression", "linear", "auto"):
+            models[f"Forecaster(kind='{kind}')"] = lambda x=train, k=kind: ours(k, x)  # type: ignore[misc]
+        for name, fit in models.items():
+            began = time.process_time()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                found = fit()
+            spent, error = time.process_time() - began, np.sqrt(np.square(found - later).mean())
+            lines.append(f"| {points:,} x {rows} | {name} | {error:.3f} | {spent:.1f} |")
+            print(lines[-1], flush=True)
+    head = (
+        f"`python benchmarks/wide.py`, {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, "
+        f"{platform.machine()} with {os.cpu_count()} cores, one thread, torch {torch.__version__}."
+    )
+    about = (
+        f"Root mean square error over the {STEPS} rows after the fit, in standard deviations; the "
+        f"noise of an observation is {NOISE:g}."
+    )
+    text = "\n".join(["# Forecasts of many columns", "", head, "", about, "", *lines])
+    arguments.out.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
