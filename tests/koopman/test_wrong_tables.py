@@ -61,7 +61,12 @@ def test_a_separator_at_the_end_of_lines_adds_no_column(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["time,x,x\n1,2,3\n2,3,4\n", 'time,x\n1,"1,234"\n2,"999"\n', "time;x\n"],
+    [
+        "time,x,x\n1,2,3\n2,3,4\n",
+        'time,x\n1,"1,234"\n2,"999"\n',
+        "time;x\n1;1,234\n2;999\n",
+        "time;x\n",
+    ],
 )
 def test_names_twice_thousands_and_no_rows_are_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(DataError):

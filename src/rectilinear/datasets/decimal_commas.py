@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 _DIGIT = re.compile(r"\d")
 _NUMBER = re.compile(r"[-+]?(\d+|[1-9]\d{0,2}(\.\d{3})+)(,\d+)?([eE][-+]?\d+)?")
@@ -12,48 +11,36 @@ _POINTED = re.compile(r"[-+]?[1-9]\d{0,2}(\.\d{3})+")  # between thousands, or a
 _EITHER = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+")
 
 
-def commas_part_cells(path: Path, separator: str | None = None) -> bool:
-    """True of a text table whose cells are parted by commas: ``separator``, or its first line's."""
-    if separator is not None:
-        return separator == ","
-    with path.open(encoding="utf-8-sig") as file:
-        first = next((line for line in file if line.strip()), "")
-    return "," in first and not any(sign in first for sign in "\t;|")
-
-
-def with_points(columns: Sequence[Sequence[str]], *, quoted: bool) -> list[list[str]]:
+def with_points(columns: Sequence[Sequence[str]]) -> list[list[str]]:
     """The columns of a table, decimal commas written as points; other columns as they are.
 
-    A column has decimal commas if each of its numbers can be read so. Beside one that has, a point
-    stands between thousands in all columns where each one can. What is left with a comma or with a
-    point too many is no number, and for the reader to refuse.
+    A column has decimal commas if each of its numbers can be read so. Where all commas of a table
+    can stand between thousands, as in ``1,234``, none is read as a decimal one. Beside decimal
+    commas a point stands between thousands in all columns where each one can. What is left with a
+    comma or with a point too many is no number, and for the reader to refuse.
 
     Args:
         columns: cells without outer spaces.
-        quoted: whether commas part the cells, so that a comma within one was quoted: where all of
-            these may stand between thousands, as in ``"1,234"``, the column stays as it is.
 
     Example:
-        >>> with_points([["1,5", "2"], ["1.234", ""], ["0.5", "1.234"]], quoted=False)
+        >>> with_points([["1,5", "2"], ["1.234", ""], ["0.5", "1.234"]])
         [['1.5', '2'], ['1234', ''], ['0.5', '1.234']]
-        >>> with_points([["1,500", "20"]], quoted=True)
+        >>> with_points([["1,500", "20"]])
         [['1,500', '20']]
     """
     numbers = [[cell for cell in column if _DIGIT.search(cell)] for column in columns]
-    decimal = [_has_commas(cells, quoted=quoted) for cells in numbers]
-    if not any(decimal):
+    decimal = [_can_have_commas(cells) for cells in numbers]
+    commas = [c for cells, yes in zip(numbers, decimal, strict=True) if yes for c in cells]
+    if all(map(_EITHER.fullmatch, (cell for cell in commas if "," in cell))):
         return [list(column) for column in columns]
     return [
-        [_plain(cell) for cell in column] if commas or _has_thousands(cells) else list(column)
-        for column, cells, commas in zip(columns, numbers, decimal, strict=True)
+        [_plain(cell) for cell in column] if yes or _has_thousands(cells) else list(column)
+        for column, cells, yes in zip(columns, numbers, decimal, strict=True)
     ]
 
 
-def _has_commas(cells: list[str], *, quoted: bool) -> bool:
-    some = [cell for cell in cells if "," in cell]
-    if not some or not all(map(_NUMBER.fullmatch, cells)):
-        return False
-    return not quoted or not all(map(_EITHER.fullmatch, some))
+def _can_have_commas(cells: list[str]) -> bool:
+    return any("," in cell for cell in cells) and all(map(_NUMBER.fullmatch, cells))
 
 
 def _has_thousands(cells: list[str]) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from rectilinear.datasets.decimal_commas import commas_part_cells, with_points
+from rectilinear.datasets.decimal_commas import with_points
 from rectilinear.datasets.series import read_rows
 from rectilinear.errors import ConfigError, DataError, ForecastWarning
 from rectilinear.koopman.date_text import are_dates
@@ -66,7 +66,8 @@ def read_series_file(
             rows, of which a warning says so.
         separator: of the cells; by default commas, semicolons, tabs or bars, whichever fits.
             Numbers may have decimal commas; in a table that has them, a point stands between
-            thousands wherever it can, in all of its column.
+            thousands wherever it can, in all of its column. Where all commas can stand between
+            thousands, they are an error.
 
     Raises:
         DataError: for a file that is missing, or cells that are no numbers.
@@ -105,7 +106,7 @@ def read_series_file(
     clock = [_find(head, time)] if time is not None else _clock(head, cells_of, taken)
     names = [_find(head, n) for n in columns] or [n for n in head if n not in (*clock, run)]
     _refuse_twice([*names, *clock, *([] if run is None else [run])], head, path)
-    pointed = zip(*with_points(cells_of, quoted=commas_part_cells(path, separator)), strict=True)
+    pointed = zip(*with_points(cells_of), strict=True)
     body = [(number, list(cells)) for (number, _), cells in zip(rows[1:], pointed, strict=True)]
     keys = [""] * len(body) if run is None else list(cells_of[head.index(run)])
     if not columns:
@@ -259,8 +260,9 @@ def _cell(row: tuple[int, list[str]], column: int, name: str, path: Path) -> flo
     if re.fullmatch(r"[-+\d.,]+", text):
         raise DataError(
             f"'{text}' in column '{name}', line {row[0]} of {path.name}",
-            "numbers of one column written in one way: 1234.5, or 1.234,5 beside decimal commas",
-            "Correct the column.",
+            "numbers of one column written in one way, 1234.5 or 1.234,5; commas that can all stand "
+            "between thousands are not read",
+            "Correct the column, or write decimal points.",
         )
     raise DataError(
         f"'{text}' in column '{name}', line {row[0]} of {path.name}",

@@ -214,7 +214,7 @@ class Table:
         A CSV file begins with a line of names; commas, semicolons, tabs or ``|`` separate them.
         Numbers have a decimal point and nothing between thousands, or a decimal comma; in a table
         that has decimal commas, a point stands between thousands wherever it can, in all of its
-        column. True and false of a Parquet file are 1 and 0, and the row numbers that pandas keeps
+        column. Where all commas can stand between thousands, they are an error. True and false of a Parquet file are 1 and 0, and the row numbers that pandas keeps
         there are left out.
 
         Args:
@@ -392,7 +392,7 @@ def _whole(cell: Any) -> int | None:
 
 
 def _read_csv(path: Path) -> dict[str, list[str]]:
-    from rectilinear.datasets.decimal_commas import commas_part_cells, with_points
+    from rectilinear.datasets.decimal_commas import with_points
     from rectilinear.datasets.series import read_rows  # beside it are series, in torch
 
     (_, names), *rows = read_rows(path)
@@ -404,7 +404,7 @@ def _read_csv(path: Path) -> dict[str, list[str]]:
             fix="Correct this line.",
         )
     columns = [[row[i] for _, row in rows] for i in range(len(names))]
-    return dict(zip(names, with_points(columns, quoted=commas_part_cells(path)), strict=True))
+    return dict(zip(names, with_points(columns), strict=True))
 
 
 def _check_names(names: Sequence[str], path: Path) -> None:
