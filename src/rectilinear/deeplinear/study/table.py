@@ -214,8 +214,8 @@ class Table:
         A CSV file begins with a line of names; commas, semicolons, tabs or ``|`` separate them.
         Numbers have a decimal point and nothing between thousands, or a decimal comma; in a table
         that has decimal commas, a point stands between thousands wherever it can, in all of its
-        column. Where all commas can stand between thousands, they are an error. True and false of a Parquet file are 1 and 0, and the row numbers that pandas keeps
-        there are left out.
+        column. Where all commas can stand between thousands, they are an error. True and false
+        of a Parquet file are 1 and 0, and the row numbers that pandas keeps there are left out.
 
         Args:
             path: of the file.
