@@ -260,7 +260,7 @@ def _cell(row: tuple[int, list[str]], column: int, name: str, path: Path) -> flo
     if re.fullmatch(r"[-+\d.,]+", text):
         raise DataError(
             f"'{text}' in column '{name}', line {row[0]} of {path.name}",
-            "numbers of one column written in one way, 1234.5 or 1.234,5, and not all commas of the "
+            "numbers of a column written in one way, 1234.5 or 1.234,5, and not all commas of the "
             "table where they can stand between thousands",
             "Write decimal points.",
         )
