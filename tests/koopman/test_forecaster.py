@@ -263,3 +263,11 @@ def test_a_frame_without_pandas_names_the_package(monkeypatch: pytest.MonkeyPatc
         MissingDependencyError, match=r"to_frame without pandas.*'rectilinear\[tables"
     ):
         found.to_frame()
+
+
+def test_histories_that_diverge_are_counted() -> None:
+    with pytest.warns(ForecastWarning, match="grows"):
+        model = Forecaster("autoregression", horizon=10, lags=1).fit(1.05 ** np.arange(120.0))
+    with pytest.warns(ForecastWarning, match="1 of 2 histories"):
+        found = model.simulate(np.array([[[10.0]], [[1e9]]]), 5)
+    assert found[0, -1, 0] == pytest.approx(10 * 1.05**5)

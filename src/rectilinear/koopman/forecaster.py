@@ -220,6 +220,8 @@ class Forecaster(Intake, BaseEstimator):
     def simulate(self, X: Any, steps: int) -> Array:
         """The ``steps`` rows ``(b, steps, d)`` after histories ``X`` ``(b, rows, d)``, newest last.
 
+        Warns (ForecastWarning) of forecasts that leave the data by 1,000 standard deviations.
+
         Raises:
             ShapeError: for histories of other columns, or shorter than ``lags``.
         """
@@ -237,7 +239,16 @@ class Forecaster(Intake, BaseEstimator):
         self._no_inputs("simulate")
         with torch.no_grad():
             past = ((x - self._mean) / self._scale).flip(1)[:, :lags]
-            return (model.simulate(past, steps) * self._scale + self._mean).numpy()
+            found = model.simulate(past, steps)
+        far = int((~(found.abs().amax((1, 2)) <= FARTHEST)).sum())
+        if far:
+            warnings.warn(
+                f"forecasts of {far} of {len(found)} histories leave the data by more than "
+                f"{FARTHEST:g} standard deviations: they have diverged",
+                ForecastWarning,
+                stacklevel=2,
+            )
+        return (found * self._scale + self._mean).numpy()
 
     def errors(self, X: Any, steps: int | None = None, *, controls: Any = None) -> Array:
         """The errors of forecasts from every row of other series ``X``, ``(n, steps, d)``.
