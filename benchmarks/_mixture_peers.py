@@ -1,7 +1,7 @@
 """The strongest simple peers of the nested generator: a code, and the same Gaussian mixture of it.
 
 A convolutional autoencoder, or principal components, give a code of each image; the mixture of
-:func:`rectilinear.invertible.fit_mixture` is fitted to the codes, class by class. Samples are drawn
+the recipe of the nested generator is fitted to the codes, class by class. Samples are drawn
 in one step, too, but there is no inverse, and an autoencoder's code has no order.
 """
 
@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rectilinear.invertible import MixtureMap, fit_mixture
+from rectilinear.invertible import MixtureMap
 from rectilinear.metrics import pca
-from rectilinear.recipes.generators import components_for
+from rectilinear.recipes.generators import mixture_of
 
 CHUNK_IMAGES = 500  # through a network at a time
 SMALLEST_SIDE = 8  # to which an autoencoder halves its images
@@ -109,7 +109,5 @@ def mixture_of_codes(
     codec: Codec, images: Tensor, labels: Tensor | None, components: int | None, seed: int
 ) -> MixtureMap:
     """The mixture of the codes of ``images``, as the nested generator has it of its latents."""
-    if components is None and labels is not None:
-        components = components_for(labels)
-    fit = fit_mixture(codec.encode(images), labels, components=components, seed=seed)
+    fit = mixture_of(codec.encode(images), labels, components, seed)
     return fit.map.requires_grad_(requires_grad=False)

@@ -73,8 +73,8 @@ PEERS: dict[str, tuple[type, tuple[int, ...]]] = {
     "flow-matching": (FlowMatching, (1, 2, 4, 8, 50)),
     "meanflow": (MeanFlow, (1,)),
 }
-CODES = {"autoencoder-mixture": 32, "pca-mixture": 32}
-"""Peers that are a code and a mixture, and the numbers of a code."""
+CODES = ("autoencoder-mixture", "pca-mixture")  # peers that are a code and a mixture
+SMALL_VALUES = 1024  # of images whose codes have 32 numbers; others have 64
 PACKAGED = "packaged"  # the trained weights of that name that come with the package
 ROWS = (*OURS, PACKAGED, *CODES, *PEERS)
 RANKS = (8, 16, 32, 64)
@@ -89,7 +89,8 @@ def flow_row(
 ) -> tuple[Any, ...]:
     """Train one of our objectives: (samplers, facts)."""
     train = known.images
-    recipe = replace(recipe_named(args.recipe), components=args.components, **OURS[row])
+    recipe = recipe_named(args.recipe).fitted_to(train)
+    recipe = replace(recipe, components=args.components, **OURS[row])
     first = args.seconds * (FIRST[recipe.density_model] if recipe.latents else 1)
     recipe = replace(
         recipe,
@@ -121,13 +122,13 @@ def flow_row(
     samplers: dict[str, Sampler] = {"one step": f}
     facts = {"rank_errors": rank_errors(f, test[:2000]), "bits": None}
     if row not in ("solved", "paper"):
-        ranks = [k for k in (16, 32, 64, 128) if k <= n_values(train)]
+        full = recipe.rank or n_values(train)
+        ranks = sorted({k for k in (16, 32, 64, full) if k <= n_values(train)})
         samplers |= {f"one step, rank {k}": rl.truncate(f, k) for k in ranks}
-        kept = rl.project_range(rl.truncate(f, recipe.rank or n_values(train)))
-        samplers[f"{LIMIT}, rank {recipe.rank}"] = kept
+        samplers[f"{LIMIT}, rank {full}"] = rl.project_range(rl.truncate(f, full))
         samplers |= {
             f"one step, rank {k}, noise x {SCALE}": lambda z, k=k: rl.truncate(f, k)(SCALE * z)
-            for k in (16, 32)
+            for k in (full,)
         }
         samplers["one step, denoised"] = lambda z: denoise(f, f(z), recipe.noise)
         facts["bits"] = float(bits_per_dimension(f, test[:2000]).mean())
@@ -148,7 +149,8 @@ def packaged_row(args: argparse.Namespace, test: Tensor) -> tuple[Any, ...]:
 
 def code_row(row: str, args: argparse.Namespace, folder: Path, known: Images) -> tuple[Any, ...]:
     """Train a code, and fit the mixture to it: (samplers, facts)."""
-    train, codes = known.images, CODES[row]
+    train = known.images
+    codes = 32 if n_values(train) <= SMALL_VALUES else 64
     codec: Any
     start, results = time.process_time(), []
     if row == "pca-mixture":

@@ -66,6 +66,7 @@ def refitted(name: str, data: Images) -> tuple[LinearFlow, float]:
         g.g_data.blocks[0], g.g_noise, g.velocity, noise_level=g.noise_level, rank=g.rank,
         limits=g.limits,
     )  # fmt: skip
+    first = halved(first).float()
     found = recipe_of(name).fit_density(first, data.images, Labels(data.labels, data.classes))
     print(json.dumps(found.record))
     assert isinstance(found.model, LinearFlow)
@@ -94,15 +95,9 @@ def trained(
             continue
         result = training.train(stage.objective, stage.data, stage.training, out, progress=False)
         spent, start = result.seconds, time.process_time()
-        round_to_half(stage.model)
+        stage.model.load_state_dict(halved(stage.model).float().state_dict())
     assert isinstance(model, LinearFlow)
     return model, spent + time.process_time() - start
-
-
-@torch.no_grad()
-def round_to_half(model: torch.nn.Module) -> None:
-    """Every number of ``model`` as half precision has it; rotations stay orthogonal."""
-    model.half().float()
 
 
 def scores(g: LinearFlow, train: Images, test: Images, n: int, folder: Path) -> dict[str, Any]:

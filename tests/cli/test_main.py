@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import warnings
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -147,6 +148,20 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     else:
         assert not said.out
     assert not list(tmp_path.iterdir()), "nothing half-written"
+
+
+def test_a_warning_is_one_line(command: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    usual = warnings.formatwarning
+
+    def run(arguments: Any) -> dict[str, Any]:
+        text = UserWarning("mode 1\n  grows")
+        print(warnings.formatwarning(text, UserWarning, __file__, 1), end="", file=sys.stderr)
+        return {}
+
+    command(run)
+    assert cli.main(["data"]) == 0
+    assert capsys.readouterr().err == "rectilinear: warning: mode 1 grows\n"
+    assert warnings.formatwarning is usual
 
 
 def test_debug_shows_the_error(command: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,7 @@ from rectilinear.errors import (
 )
 from rectilinear.invertible import Invertible, MixtureMap, fit_mixture
 from rectilinear.invertible.base import autograd_logdet
+from rectilinear.invertible.mixture_fit import kmeans
 from rectilinear.invertible.mixture_quantiles import (
     EXACT,
     OF_FLOAT32,
@@ -220,6 +221,18 @@ def test_the_number_of_components_is_that_of_the_data() -> None:
     assert fit.components == 6
     assert fit.tried[6] == min(fit.tried.values())
     assert fit_mixture(torch.randn(400, 3, dtype=torch.float64)).components <= 2
+
+
+def test_clusters_without_iterations() -> None:
+    x, _ = rows(600, 13)
+    x = x * torch.logspace(-2, 2, D, dtype=torch.float64)
+    for standardise in (True, False):
+        g = fit_mixture(x, components=4, iterations=0, standardise=standardise, background=0).map
+        cluster = kmeans((x - x.mean(0)) / (x.std(0) if standardise else 1), 4)
+        means = torch.stack([x[cluster == k].mean(0) for k in range(4)])
+        torch.testing.assert_close(g.means.detach(), means)
+    fit = fit_mixture(x, components=[2, 6], iterations=1)
+    assert fit.tried[fit.components] == min(fit.tried.values())
 
 
 def test_a_fit_knows_no_units() -> None:

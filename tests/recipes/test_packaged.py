@@ -58,6 +58,19 @@ def test_inversion_is_exact_in_float64() -> None:
     assert (again - images).abs().flatten().quantile(0.99) < 5e-5
 
 
+def test_matrices_and_triangles_are_rounded() -> None:
+    g = packaged.halved(rl.load("digits"))
+    bits = {name: 4 if name.endswith("0.lower") else 7 for name, p in g.named_parameters()}
+    for name in ("g_data.blocks.1.network.blocks.0.lower", next(n for n in bits if "middle" in n)):
+        part = dict(g.named_parameters())[name]
+        fraction = part.float().frexp().mantissa * 2 ** bits[name]
+        assert part.dtype == torch.float16
+        assert part.ndim > 1
+        assert torch.equal(fraction, fraction.round())
+    means = dict(g.named_parameters())["g_data.blocks.1.network.blocks.0.means"]
+    assert torch.equal(means.float(), rl.load("digits").g_data.blocks[1].network.blocks[0].means)
+
+
 def test_together_they_are_small() -> None:
     assert set(packaged.SHA256 | packaged.STYLES) == {
         path.name for path in packaged.FOLDER.iterdir()

@@ -12,6 +12,7 @@ import os
 import select
 import sys
 import traceback
+import warnings
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from importlib import import_module
 from pathlib import Path
@@ -134,6 +135,7 @@ def _run(words: Sequence[str], asked: _Asked) -> dict[str, Any] | None:
     asked.user_files = arguments.code()
     process = os.getpid()
     with ExitStack() as stack:
+        stack.enter_context(_warnings_on_a_line())
         stack.enter_context(writable(arguments.folders()))
         for folder in arguments.locks():
             stack.enter_context(locked(folder))
@@ -145,6 +147,21 @@ def _run(words: Sequence[str], asked: _Asked) -> dict[str, Any] | None:
     if os.getpid() != process:  # a child that the user's code forked and let run on
         os._exit(MISTAKE)
     return result
+
+
+@contextmanager
+def _warnings_on_a_line() -> Iterator[None]:
+    """Inside the block, a warning is one line of its text alone, without a line of source."""
+    usual = warnings.formatwarning
+
+    def on_a_line(message: Warning | str, *_: object, **__: object) -> str:
+        return f"rectilinear: warning: {' '.join(str(message).split())}\n"
+
+    warnings.formatwarning = on_a_line
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
 
 
 @contextmanager

@@ -52,6 +52,8 @@ def fit_mixture(
     components: int | Sequence[int] | None = None,
     pseudo_counts: float = 10.0,
     background: float = 1e-3,
+    iterations: int | None = None,
+    standardise: bool = True,
     seed: int = 0,
 ) -> MixtureFit:
     """The Gaussian mixture of the rows of ``x``, as a :class:`MixtureMap`, with its record.
@@ -71,6 +73,9 @@ def fit_mixture(
             320, as far as rows suffice.
         pseudo_counts: rows that the pooled covariance counts for.
         background: weight of the background, 0 for none.
+        iterations: of expectation maximisation, 0 for the clusters of k-means; by default as long
+            as the likelihood of held-out rows rises.
+        standardise: True for k-means of coordinates at unit deviation, False for those of ``x``.
         seed: of k-means and of the choice of held-out rows.
 
     Returns:
@@ -93,6 +98,8 @@ def fit_mixture(
         [9.0, 9.0]
     """
     _check_rows(x, labels, pseudo_counts, background)
+    if iterations is not None:
+        whole(iterations, "iterations", 0)
     scale = x.double().std(0)
     scale = torch.where(scale > 0, scale, scale.max().clamp(min=1e-300))
     mean = x.double().mean(0)
@@ -103,17 +110,20 @@ def fit_mixture(
     cut = min(_MAX_HELD_OUT_ROWS, len(x) // _HELD_OUT)
     held_out, others = order[:cut], order[cut:]
     tried: dict[int, float] = {}
-    iterations, chosen = _MAX_ITERATIONS // 2, candidates[0]
+    count, chosen = iterations, candidates[0]
+    units = None if standardise else scale
     best: Tensor | None = None
-    for k in candidates if cut else ():
-        em = _EM(rows[others], labels[others], k, pseudo_counts, seed)
-        losses, count = em.run(rows[held_out], labels[held_out])
+    settled = not cut or (iterations is not None and len(candidates) == 1)
+    for k in () if settled else candidates:
+        em = _EM(rows[others], labels[others], k, pseudo_counts, seed, units)
+        losses, found = em.run(rows[held_out], labels[held_out], iterations)
         tried[k] = float(losses.mean())
         if best is not None and not _is_better(losses, best):
             break
-        best, iterations, chosen = losses, count, k
-    em = _EM(rows, labels, chosen, pseudo_counts, seed)
-    for _ in range(max(1, iterations)):
+        best, chosen = losses, k
+        count = max(1, found) if iterations is None else iterations
+    em = _EM(rows, labels, chosen, pseudo_counts, seed, units)
+    for _ in range(_MAX_ITERATIONS // 2 if count is None else count):
         em.step()
     return MixtureFit(_as_map(em, mean, scale, background).to(x.dtype), chosen, tried)
 
@@ -129,7 +139,13 @@ class _EM:
     """Weights, means and covariances of each class that has rows."""
 
     def __init__(
-        self, x: Tensor, labels: Tensor, components: int, pseudo_counts: float, seed: int
+        self,
+        x: Tensor,
+        labels: Tensor,
+        components: int,
+        pseudo_counts: float,
+        seed: int,
+        units: Tensor | None = None,
     ) -> None:
         self.d, self.pseudo_counts = x.shape[1], pseudo_counts
         self.i, self.j = torch.triu_indices(self.d, self.d, device=x.device)
@@ -140,15 +156,19 @@ class _EM:
         moments = []
         for c in self.present:
             part = self.parts[c]
-            near = kmeans(part, self.counts[c], seed)
+            near = kmeans(part if units is None else part * units, self.counts[c], seed)
             sums = part.new_zeros(self.counts[c], 1 + self.d + len(self.i))
             for block, which in zip(self._blocks(part), self._blocks(near), strict=True):
                 sums.index_add_(0, which, self._features(block))
             moments.append(sums)
         self._maximise(moments)
 
-    def run(self, held_out: Tensor, labels: Tensor) -> tuple[Tensor, int]:
+    def run(self, held_out: Tensor, labels: Tensor, iterations: int | None) -> tuple[Tensor, int]:
         """Iterate until held-out rows gain no more: their losses, and the number of iterations."""
+        if iterations is not None:
+            for _ in range(iterations):
+                self.step()
+            return self.losses(held_out, labels), iterations
         best, count, kept = self.losses(held_out, labels), 0, self.state
         for iteration in range(1, _MAX_ITERATIONS + 1):
             self.step()

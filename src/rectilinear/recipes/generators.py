@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from math import inf
+from math import ceil, inf
 from pathlib import Path
 from time import perf_counter
 from typing import Any, ClassVar, Literal, Self
@@ -35,15 +35,16 @@ from rectilinear.invertible import (
     fit_mixture,
 )
 from rectilinear.invertible.flows import Conditioner, on_pixels
-from rectilinear.invertible.mixture_fit import kmeans
+from rectilinear.invertible.mixture_fit import MixtureFit, kmeans
 from rectilinear.metrics import pca
 from rectilinear.recipes.base import Fitted, Labels, Recipe, Stage, check_images, check_range
 from rectilinear.training import TrainConfig
 
 _CHUNK_IMAGES = 512  # encoded at a time
 _MIN_CLASS_IMAGES = 10  # of a class, on average, from which on labels are used
-_COMPONENT_IMAGES = 75  # of a component, where classes have images enough for ten
-_MIN_COMPONENTS = 10  # of a class; fewer are chosen by likelihood
+_ROWS_OF_LATENT = 0.6  # images of a component for each latent, where that makes components enough
+_MIN_ROWS = 15  # of a component
+_MIN_COMPONENTS, _MAX_COMPONENTS = 4, 160  # of a class; fewer are chosen by likelihood
 _MIN_CLUSTER_IMAGES = 50  # of a cluster, on average
 _MAX_AXES_IMAGES = 8192  # that leading axes are found from
 _MAX_SIDE = 64  # of images of a folder, in pixels, where none is given
@@ -88,8 +89,9 @@ class Nested(Recipe):
         latents: Leading latents whose density is learned; 0 leaves out the second stage.
         density_model: What the density is: a mixture, which is fitted, or splines, which are
             trained.
-        components: Components of a class of the mixture; none takes one for 75 images, and where
-            that makes fewer than ten, as many as held-out likelihood chooses.
+        components: Components of a class of the mixture; none takes 160 clusters, or
+            fewer of 15 images or more, .6 for each latent; where that makes fewer than four, as
+            many components as held-out likelihood chooses.
         clusters: Clusters of images without labels, at most; 1 for none.
         density_blocks: Couplings of the splines.
         density_width: Width of their conditioners.
@@ -196,8 +198,7 @@ class Nested(Recipe):
         start, scale = perf_counter(), flow.velocity.s1.sqrt()[: self.latents]
         latents = leading_latents(flow.g_data, images, self.latents)
         labels = labels or clustered(latents, self.clusters, self.training.seed)
-        components = self.components or components_for(labels.labels)
-        fit = fit_mixture(latents, labels.labels, components=components, seed=self.training.seed)
+        fit = mixture_of(latents, labels.labels, self.components, self.training.seed)
         density = Chain(fit.map.to(scale.device), Scaling(scale))
         density.requires_grad_(requires_grad=False)
         record = {
@@ -282,19 +283,32 @@ def leading_latents(encoder: Invertible, images: Tensor, k: int) -> Tensor:
     )
 
 
-def components_for(labels: Tensor) -> int | None:
-    """The components of a class for so many images of each; None where likelihood is to choose.
+def mixture_of(
+    latents: Tensor, labels: Tensor | None, components: int | None, seed: int
+) -> MixtureFit:
+    """The mixture of latents ``(n, d)`` whose samples decode best, class by class.
 
-    Held-out likelihood prefers fewer and wider components (20 for the 6,000 images of a class of
-    MNIST), whose samples are worse: see benchmarks/results/generator-designs.md.
+    Where classes have rows enough for four components of 15 rows, and of .6 for each latent, these
+    are the clusters of k-means at the scale of the latents, 160 at most. Held-out likelihood
+    prefers fewer and wider components (20 for the 6,000 images of a class of MNIST), whose samples
+    are worse: see benchmarks/results/generator-designs.md. Otherwise likelihood chooses the number,
+    unless it is given.
 
     Example:
-        >>> components_for(torch.arange(10).repeat(6000)), components_for(torch.arange(10))
-        (80, None)
+        >>> x = torch.randn(1000, 8, generator=torch.Generator().manual_seed(0))
+        >>> mixture_of(x, None, None, 0).components, mixture_of(x[:50], None, None, 0).components
+        (66, 1)
     """
-    count = torch.bincount(labels)
-    components = int(count[count > 0].double().median()) // _COMPONENT_IMAGES
-    return components if components >= _MIN_COMPONENTS else None
+    count = torch.bincount(
+        torch.zeros(len(latents), dtype=torch.int64) if labels is None else labels
+    )
+    rows = max(_MIN_ROWS, ceil(_ROWS_OF_LATENT * latents.shape[1]))
+    local = min(_MAX_COMPONENTS, int(count[count > 0].double().median()) // rows)
+    if components is not None or local < _MIN_COMPONENTS:
+        return fit_mixture(latents, labels, components=components, seed=seed)
+    return fit_mixture(
+        latents, labels, components=local, iterations=0, standardise=False, seed=seed
+    )
 
 
 def clustered(latents: Tensor, count: int, seed: int) -> Labels:

@@ -57,7 +57,9 @@ class Evaluation:
     ``noise`` is recovered from ``noisy``, held-out images with the noise of the training added, as
     the model knows them; ``normality`` is its test against ``N(0, I)``, ``normality_clean`` that of
     the noise recovered from clean images. ``scores`` is empty, and ``scores_many`` None, where
-    there are fewer than :data:`MIN_SCORED_IMAGES` images. ``classes`` are those that the network of
+    there are fewer than :data:`MIN_SCORED_IMAGES` images. ``scores_decoded`` are those of real
+    images, encoded, cut to the rank of the generator and decoded: the limit of its samples; None
+    without a rank. ``classes`` are those that the network of
     the features tells apart, where it is a classifier. ``of_classes`` are samples of each class,
     one noise for all;
     ``nearest`` ``(2, n, c, h, w)`` samples above their nearest training images, whose median
@@ -89,6 +91,7 @@ class Evaluation:
     finish: str
     scores: dict[str, GenerationScores]
     scores_many: GenerationScores | None
+    scores_decoded: GenerationScores | None
     seconds_one: float
     seconds_many: float
     classes: int | None = None
@@ -150,6 +153,10 @@ def evaluate(
     walk[range(rows), :, range(rows)] = torch.linspace(-2.5, 2.5, STRIP_IMAGES) * s[:rows, None]
     projectors = [in_parts(project_range(truncate(f, k))) for k in ranks]
     shown = one_step[:STRIP_IMAGES].clamp(0, 1)
+    decoded = None
+    if flow.rank is not None and enough:
+        others = torch.randperm(len(real), generator=generator(seed))[len(real) // 2 :]
+        decoded = in_parts(project_range(truncate(f, flow.rank)))(real[others[: len(real) // 2]])
     index, apart = nearest_images(one_step[:MAX_HELD_OUT_IMAGES].clamp(0, 1), train.images)
     return Evaluation(
         sigma=sigma,
@@ -180,6 +187,7 @@ def evaluate(
         finish=finish,
         scores={way: score(by(way)(noise)) for way in ways} if enough else {},
         scores_many=score(many_steps) if enough else None,
+        scores_decoded=None if decoded is None else score(decoded),
         seconds_one=seconds(one, noise[:1000], repeats=10),
         seconds_many=seconds(many, noise[:1000], repeats=3),
         classes=features.classes if isinstance(features, FeatureNetwork) else None,

@@ -55,14 +55,12 @@ def facts(metrics: Mapping[str, float | None]) -> list[Fact]:
 
 def _distance(metrics: Mapping[str, float | None]) -> list[Fact]:
     """The distance of samples from real images, where there were enough images to find it."""
-    mine, least = metrics["fd_one_step"], metrics["fd_real"]
+    mine, least, decoded = (metrics[f"fd_{kind}"] for kind in ("one_step", "real", "decoded"))
     if mine is None or least is None:
         return []
-    return [
-        Fact(
-            _short(mine), f"Fréchet distance of one-step samples; real images score {_short(least)}"
-        )
-    ]
+    limit = "" if decoded is None else f", {_short(decoded)} encoded and decoded at its rank"
+    text = f"Fréchet distance of one-step samples; real images score {_short(least)}{limit}"
+    return [Fact(_short(mine), text)]
 
 
 def sections(
@@ -371,6 +369,11 @@ def _scores(e: Evaluation) -> Section:
             for way, x in e.scores.items()
         ),
         line(f"{STEPS} steps, {e.finish}", many, e.seconds_many),
+        *(
+            []
+            if e.scores_decoded is None
+            else [line("real images, encoded and decoded at the rank", e.scores_decoded)]
+        ),
         (
             "real against real",
             many.fd_real,

@@ -73,6 +73,7 @@ def write_report(
         "noise_mean_norm": e.normality.mean_norm,
         "fd_one_step": None if one is None else one.fd,
         "fd_many_step": None if many is None else many.fd,
+        "fd_decoded": None if e.scores_decoded is None else e.scores_decoded.fd,
         "fd_real": None if many is None else many.fd_real,
         "recall": None if one is None else one.recall,
         "nearest_samples": e.nearest_samples,

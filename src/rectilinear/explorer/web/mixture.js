@@ -1,7 +1,7 @@
 // The triangular map of a Gaussian mixture to N(0, I), in double precision, one row at a time: see
 // rectilinear.invertible.MixtureMap, whose algorithm this is.
 
-const NEGLIGIBLE = 30;  // log of the share of a tail below which a component changes nothing
+const NEGLIGIBLE = 26;  // log of the share of a tail below which a component changes nothing
 const COARSE = 6;  // the same for a first approximation of the root
 const FAR = 35;  // deviations behind which tails are kept as logarithms alone
 
@@ -71,7 +71,7 @@ function mixture(spec, tensor) {
       }
       let start = heavyMean[0] + z * heavyDeviation[0];
       if (heavy > 1) start = quantile(heavyW, heavyMean, heavyDeviation, heavy, z, start, 1e-3);
-      x[i] = live === 1 ? start : quantile(w, mean, deviation, live, z, start, 1e-12);
+      x[i] = live === 1 ? start : quantile(w, mean, deviation, live, z, start, 1e-10);
       for (let m = 0; m < size; m++) {
         const at = all[m] * d + i, e = known[m] + scale[at] * x[i];
         logW[m] += logScales[at] - 0.5 * e * e;
@@ -95,15 +95,16 @@ function mixture(spec, tensor) {
   return { encode, decode, classProbabilities: classes ? classProbabilities : null };
 }
 
-// The x with F(x) = P(Z <= z): Newton's method on the quantile of F in a bracket, and bisection where the error does
-// not halve.
+// The x with F(x) = P(Z <= z): Halley's method on the quantile of F in a bracket, and bisection where the error does
+// not halve. A step is the last where the error behind it, by the bend and the narrowest component, is small.
 function quantile(w, mean, deviation, size, z, start, close) {
   const sign = z < 0 ? 1 : -1, weight = w.slice(0, size).map((v) => Math.exp(v)), terms = new Float64Array(size);
-  let low = Infinity, high = -Infinity, x = start;
+  let low = Infinity, high = -Infinity, x = start, narrowest = Infinity;
   for (let m = 0; m < size; m++) {
     const end = mean[m] + z * deviation[m];
     low = Math.min(low, end);
     high = Math.max(high, end);
+    narrowest = Math.min(narrowest, deviation[m]);
   }
   const width = high - low, eps = Number.EPSILON;
   low -= 1e-5 * width + 8 * eps * Math.abs(low);
@@ -111,13 +112,15 @@ function quantile(w, mean, deviation, size, z, start, close) {
   x = Math.min(high, Math.max(low, x));
   let before = Infinity;
   for (let step = 0; step < 120; step++) {
-    const [tail, slope] = (Math.abs(z) > FAR ? inLogs : near)(x);
-    const error = sign * tail - z, off = Math.abs(error);
+    const [tail, slope, bend] = (Math.abs(z) > FAR ? inLogs : near)(x);
+    const error = sign * tail - z, off = Math.abs(error), limit = close * (1 + Math.abs(z));
     if (error < 0) low = x;
     if (error > 0) high = x;
-    if (off <= close * (1 + Math.abs(z))) return x;
-    let next = x - error / slope;
+    if (off <= limit) return x;
+    const move = -error / slope, curved = 0.5 * move * bend, sharp = 10 * move / narrowest;
+    let next = x + (Math.abs(curved) < 0.5 ? move / (1 + curved) : move);
     const newton = next >= low && next <= high && tail <= 2.5 && (off <= 0.5 * before || off < 1e-2);
+    if (newton && off < 1e-2 && off * (curved * curved + sharp * sharp) <= limit) return next;
     if (!newton) next = (low + high) / 2;
     const still = Math.abs(next - x) <= 2 * eps * Math.abs(x);
     x = next;
@@ -127,15 +130,17 @@ function quantile(w, mean, deviation, size, z, start, close) {
   return x;
 
   function near(x) {
-    let tail = 0, density = 0;
+    let tail = 0, density = 0, falling = 0;
     for (let m = 0; m < size; m++) {
       const t = (x - mean[m]) / deviation[m], e = weight[m] * Math.exp(-0.5 * t * t);
       const part = 0.5 * e * erfcx(Math.abs(t) * Math.SQRT1_2);
       tail += sign * t < 0 ? part : weight[m] - part;
       density += e / deviation[m];
+      falling += e * t / (deviation[m] * deviation[m]);
     }
     const q = tail <= 0.5 ? quantileOfLog(Math.log(tail)) : -quantileOfLog(Math.log(Math.max(1 - tail, Number.EPSILON)));
-    return [q, density / Math.exp(-0.5 * q * q)];
+    const slope = density / Math.exp(-0.5 * q * q);
+    return [q, slope, sign * q * slope - falling / density];
   }
 
   function inLogs(x) {
@@ -143,6 +148,6 @@ function quantile(w, mean, deviation, size, z, start, close) {
     const tail = logSumExp(terms, size);
     const q = tail <= LOG_HALF ? quantileOfLog(tail) : -quantileOfLog(Math.log(Math.max(-Math.expm1(tail), Number.EPSILON)));
     for (let m = 0; m < size; m++) terms[m] = w[m] + logNormal((x - mean[m]) / deviation[m]) - Math.log(deviation[m]);
-    return [q, Math.exp(logSumExp(terms, size) - logNormal(q))];
+    return [q, Math.exp(logSumExp(terms, size) - logNormal(q)), Infinity];
   }
 }
