@@ -7,8 +7,9 @@ import torch
 from rectilinear.koopman import Forecaster
 from rectilinear.koopman.autoregression import Piece, Plan, StrideMap, fit_map, simulate_all
 from rectilinear.koopman.candidates import linear
+from rectilinear.koopman.dictionaries import Monomials
 from rectilinear.koopman.held_out import Candidate, best, hold_out
-from rectilinear.koopman.selection import choose
+from rectilinear.koopman.selection import FARTHEST, choose, refit
 
 RNG = np.random.default_rng
 
@@ -125,3 +126,17 @@ def test_a_map_without_a_constant_is_ridge_regression_of_changes() -> None:
     gram = rows.T @ rows
     weight = np.linalg.solve(gram + 0.1 * np.trace(gram) / 3 * np.eye(3), rows.T @ later)
     assert np.allclose(found.matrix.numpy(), weight, atol=1e-10)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_refit_that_diverges_gets_a_larger_penalty(kept: bool) -> None:
+    """Behind noise, rows of a map of the interval lie outside of it, from where it diverges."""
+    rng, rows = RNG(0), np.full((200, 1), 0.3)
+    for k in range(1, 200):
+        rows[k] = 1 - 1.95 * rows[k - 1] ** 2
+    pieces = [Piece(torch.from_numpy(rows + (0 if kept else 0.1) * rng.normal(size=rows.shape)))]
+    plan = Plan(1, 1, "last", dictionary=Monomials(2), ridge=1e-24)
+    found = refit(StrideMap(plan, torch.zeros(2, 1), torch.zeros(1)), pieces, 200, 0)
+    forecast = found.simulate(pieces[0].x[:, None], 200)
+    assert bool(forecast.abs().max() <= FARTHEST)
+    assert (found.plan.ridge == plan.ridge) == kept

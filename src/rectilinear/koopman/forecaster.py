@@ -27,13 +27,12 @@ from rectilinear.koopman.figures import modes_figure, spectrum_figure
 from rectilinear.koopman.forecast import Array, Check, Forecast
 from rectilinear.koopman.forecaster_input import Intake
 from rectilinear.koopman.held_out import held_of, hold_out
+from rectilinear.koopman.model import FARTHEST
 from rectilinear.koopman.realization import Modes
 from rectilinear.koopman.series import moments, numbers, refuse_targets
 from rectilinear.koopman.spectra import eigenvalue_intervals, map_modes
 from rectilinear.koopman.tables import Table, check_alike, read_tables, without_gaps
 
-FARTHEST = 1e3
-"""A forecast this many standard deviations away has diverged."""
 GROWS = 1.5
 """A model with a mode that grows by more than this over the horizon says so."""
 
@@ -152,7 +151,7 @@ class Forecaster(Intake, BaseEstimator):
             self.model_ = (
                 chosen.model
                 if validation is not None
-                else selection.refit(chosen.model, pieces, self.seed)
+                else selection.refit(chosen.model, pieces, self.horizon_, self.seed)
             )
         self.modes_: Modes | None = map_modes(self.model_, pieces, self._scale)
         self.eigenvalues_ = None if self.modes_ is None else self.modes_.eigenvalues

@@ -12,12 +12,21 @@ import torch
 
 from rectilinear.errors import ForecastWarning
 from rectilinear.koopman import candidates
-from rectilinear.koopman.autoregression import Piece, StrideMap, fit_map, of_fit
+from rectilinear.koopman.autoregression import RIDGES, Piece, StrideMap, fit_map, of_fit
 from rectilinear.koopman.dictionaries import Dictionary, Fourier
 from rectilinear.koopman.extended_dmd import FiniteMap, fit_finite
 from rectilinear.koopman.forecast import Array, Check, Comparison
-from rectilinear.koopman.held_out import MOST_STATE, Candidate, Held, Model, best, judged
+from rectilinear.koopman.held_out import (
+    MOST_ORIGINS,
+    MOST_STATE,
+    Candidate,
+    Held,
+    Model,
+    best,
+    judged,
+)
 from rectilinear.koopman.koopman_candidate import FullMap, fit_full
+from rectilinear.koopman.model import FARTHEST
 from rectilinear.koopman.principal_components import RANKS, Reduced, components, scores
 from rectilinear.koopman.screening import bends
 from rectilinear.koopman.smoothing import smooth
@@ -116,11 +125,15 @@ def choose(found: Sequence[Candidate]) -> Candidate:
     return chosen
 
 
-def refit(model: Model, pieces: Sequence[Piece], seed: int) -> Model:
-    """The same plan, fitted on all rows."""
+def refit(model: Model, pieces: Sequence[Piece], steps: int, seed: int) -> Model:
+    """The same plan, fitted on all rows.
+
+    Of a nonlinear map, which may diverge from a few of all states, with the next larger penalties
+    until the forecasts of ``steps`` rows from the rows themselves stay near them.
+    """
     if isinstance(model, Reduced):
         basis = components(pieces, model.basis.shape[1])
-        return Reduced(refit(model.inner, scores(pieces, basis), seed), basis)
+        return Reduced(refit(model.inner, scores(pieces, basis), steps, seed), basis)
     plan = model.plan
     if isinstance(model, FullMap):
         return fit_full(plan, pieces, seed)
@@ -129,7 +142,21 @@ def refit(model: Model, pieces: Sequence[Piece], seed: int) -> Model:
     if plan.dictionary is None:
         return fit_map(plan, candidates.some_columns(pieces) if plan.shared else pieces)
     used = smooth(pieces)[0] if plan.smoothed else pieces
-    return of_fit(plan, candidates.thin_moments(plan, used).fit(), plan.ridge)
+    fit = candidates.thin_moments(plan, used).fit()
+    found = of_fit(plan, fit, plan.ridge)
+    for ridge in (ridge for ridge in RIDGES if ridge > plan.ridge):
+        if pieces[0].u is not None or _is_bounded(found, pieces, steps):
+            break
+        found = of_fit(plan, fit, ridge)
+    return found
+
+
+def _is_bounded(model: Model, pieces: Sequence[Piece], steps: int) -> bool:
+    """True if no forecast from evenly spaced rows is farther than :data:`FARTHEST`."""
+    lags = model.plan.lags
+    starts = torch.cat([p.x.unfold(0, lags, 1) for p in pieces if len(p.x) >= lags])
+    past = starts[:: -(-len(starts) // MOST_ORIGINS)].transpose(1, 2).flip(1)
+    return bool(model.simulate(past, steps).abs().amax() <= FARTHEST)  # False of NaN
 
 
 def comparison(found: Sequence[Candidate], chosen: Candidate, held: Held) -> Comparison:
