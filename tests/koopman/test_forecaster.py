@@ -60,6 +60,7 @@ def test_waves_on_a_trend_are_continued_exactly() -> None:
     assert np.isnan(found.lower[20:]).all(), "errors beyond the horizon were not measured"
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("kind", ["linear", "autoregression"])
 def test_a_series_driven_by_noise_keeps_its_time_scale(kind: str) -> None:
     model = Forecaster(kind, horizon=8).fit(ornstein_uhlenbeck(1500))
@@ -109,6 +110,7 @@ def test_an_own_dictionary_is_the_monomials_it_computes() -> None:
         Forecaster(dictionary=lambda s: s[:-1], **options).fit(series)
 
 
+@pytest.mark.whole
 def test_the_choice_is_never_worse_than_the_linear_candidates() -> None:
     x = simulate_system("duffing", count=10, steps=40).states
     model = Forecaster(horizon=20, lags=1).fit(x, select=("linear", "autoregression", "features"))
@@ -193,6 +195,7 @@ def test_growth_is_kept_and_said() -> None:
     assert model.forecast(10).mean[-1, 0] == pytest.approx(1.05**89, rel=1e-6)
 
 
+@pytest.mark.whole
 def test_the_check_tells_linear_dynamics_from_others() -> None:
     options = {"horizon": 20, "lags": 1}
     kinds = ("linear", "autoregression")

@@ -59,6 +59,7 @@ def test_paired_networks_are_predicted_exactly(
     assert optimizer_is_one_ahead
 
 
+@pytest.mark.whole
 def test_small_starts_are_predicted(symmetric: Make, chain: Make) -> None:
     x, y = symmetric(d=3, n=12)
     model = chain([1e-4 * draw(60, 3, seed=1), 1e-4 * draw(1, 60, seed=2)], nn.ReLU)
@@ -158,6 +159,7 @@ def test_linear_networks_on_any_data(chain: Make, depth: int) -> None:
     assert (found.loss - trained(model, x, y, 0.05, found.steps)).abs().max() < 1e-11  # rounding
 
 
+@pytest.mark.whole
 def test_deep_relu_in_two_blocks(symmetric: Make, chain: Make) -> None:
     x, y = symmetric(d=3, n=12)
     r = torch.nn.functional.normalize(draw(3, seed=1), dim=0)

@@ -158,6 +158,7 @@ def test_patches_restore_images_of_any_size() -> None:
     torch.testing.assert_close(tiles(tiles(x[..., :28, :32])), tiles(x[..., :28, :32]))
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("noise", [0.0, 0.02])
 def test_holes_wider_than_a_patch_are_filled_from_what_is_around(noise: float) -> None:
     draw = torch.Generator().manual_seed(1)

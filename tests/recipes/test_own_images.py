@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(("side", "mode", "values"), [(16, "L", 256), (17, "RGB", 768)])
 def test_sizes_are_those_of_the_images(side: int, mode: str, values: int, tmp_path: Path) -> None:
     data, random = tmp_path / "data", np.random.default_rng(0)

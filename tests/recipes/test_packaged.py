@@ -47,6 +47,7 @@ def test_each_samples_its_classes_and_returns(name: str) -> None:
     assert (again - images.double()).abs().max() < 1e-8
 
 
+@pytest.mark.whole
 def test_inversion_is_exact_in_float64() -> None:
     g, images = rl.load("digits"), rl.datasets.load("digits", "test").images
     found = rl.flow.inversion(g, images)
@@ -71,6 +72,7 @@ def test_matrices_and_triangles_are_rounded() -> None:
     assert torch.equal(means.float(), rl.load("digits").g_data.blocks[1].network.blocks[0].means)
 
 
+@pytest.mark.whole
 def test_together_they_are_small() -> None:
     assert set(packaged.SHA256 | packaged.STYLES) == {
         path.name for path in packaged.FOLDER.iterdir()
