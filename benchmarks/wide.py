@@ -16,6 +16,7 @@ import platform
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -67,12 +68,12 @@ def main() -> None:
         noisy = clean + NOISE * np.random.default_rng(1).normal(size=clean.shape)
         train, later = noisy[:-STEPS], clean[-STEPS:]
         models: dict[str, Callable[[], np.ndarray]] = {
-            "no change": lambda x=train: np.repeat(x[-1:], STEPS, 0)  # type: ignore[misc]
+            "no change": partial(np.repeat, train[-1:], STEPS, 0)
         }
         if installed("pydmd"):
-            models["DMD (PyDMD)"] = lambda x=train: pydmd(x)  # type: ignore[misc]
+            models["DMD (PyDMD)"] = partial(pydmd, train)
         for kind in ("autoregression", "linear", "auto"):
-            models[f"Forecaster(kind='{kind}')"] = lambda x=train, k=kind: ours(k, x)  # type: ignore[misc]
+            models[f"Forecaster(kind='{kind}')"] = partial(ours, kind, train)
         for name, fit in models.items():
             began = time.process_time()
             with warnings.catch_warnings():

@@ -36,6 +36,10 @@ _MISSING = ("", "na", "n/a", "nan", "nat", "null", "none")
 _OFFSET = re.compile(r"(?P<stamp>.*\d:\d{2}.*?) ?(?P<offset>[+-]\d{2}(?::?\d{2})?)")
 
 
+class _AmbiguousDatesError(DataError):
+    """Dates whose day and month could change places."""
+
+
 def read_dates(texts: Sequence[str]) -> NDArray[np.datetime64]:
     """The dates of texts, in nanoseconds; times with an offset from UTC in UTC.
 
@@ -81,8 +85,10 @@ def are_dates(texts: Sequence[str]) -> bool:
     full = [text for text in texts if text.strip().lower() not in _MISSING]
     try:
         return bool(full) and not any(map(_is_number, full)) and len(read_dates(full)) > 0
-    except DataError as error:
-        return "change places" in str(error)
+    except _AmbiguousDatesError:
+        return True
+    except DataError:
+        return False
 
 
 def _is_number(text: str) -> bool:
@@ -101,7 +107,7 @@ def _day_and_month(texts: Sequence[str]) -> tuple[int, int]:
     first, second = (max(pair[k] for pair in pairs) for k in (0, 1))
     if max(first, second) <= 12 or min(first, second) > 12:
         text = next(t for t in texts if _SLASHES.fullmatch(t))
-        raise DataError(
+        raise _AmbiguousDatesError(
             f"times such as '{text}', whose day and month could change places",
             "a number above 12 for the day in some row, and never for the month",
             "Write dates as year-month-day.",
