@@ -125,12 +125,9 @@ def evaluate(
     ways = postprocessing(f, flow.noise_level, flow.rank)
     finish = list(ways)[-1]
 
-    def by(way: str) -> Callable[[Tensor], Tensor]:
-        if way == finish and flow.rank is not None:
-            return in_parts(truncate(f, flow.rank))  # the same samples in one decoding
-        return in_parts(lambda x: ways[way](f(x)))
-
-    one, many = by(finish), in_parts(lambda x: ways[finish](flows.sample(flow, x, STEPS, METHOD)))
+    # cutting the operator gives the same samples as projecting them, in one decoding
+    one = in_parts((lambda x: ways[finish](f(x))) if flow.rank is None else truncate(f, flow.rank))
+    many = in_parts(lambda x: ways[finish](flows.sample(flow, x, STEPS, METHOD)))
 
     def score(samples: Tensor) -> GenerationScores:
         return evaluate_samples(samples.clamp(0, 1), real, features, seed=seed)
@@ -139,19 +136,21 @@ def evaluate(
         test.images if len(test) >= MIN_REFERENCE_IMAGES else torch.cat([train.images, test.images])
     )
     noise = flow.noise(max(1000, len(real) // 2), random)
-    one_step, many_steps = one(noise), many(noise)
+    one_step, many_steps, drawn = one(noise), many(noise), in_parts(f)(noise)
     original = test.images[torch.randperm(len(test), generator=random)[:MAX_HELD_OUT_IMAGES]]
     there = flows.inversion(f, original)
     noisy = original + sigma * torch.randn(original.shape, generator=random)
     known = flows.inversion(f, noisy)
     pairs = max(1, min(STRIP_ROWS, len(original) // 2))
     ends = original[:pairs], (original if len(original) > 1 else train.images)[-pairs:]
-    u, s, _ = svd(f)
+    u, s, _ = svd(f.operator)
+    decode = f.out_space.decode
     rows, enough = min(STRIP_ROWS, len(s)), len(real) >= MIN_SCORED_IMAGES
     ranks = tuple(2**i for i in range(MAX_RANKS) if 2**i < min(len(s), len(train)))
     walk = torch.zeros(rows, STRIP_IMAGES, len(s))
     walk[range(rows), :, range(rows)] = torch.linspace(-2.5, 2.5, STRIP_IMAGES) * s[:rows, None]
-    projectors = [in_parts(project_range(truncate(f, k))) for k in ranks]
+    coordinates = in_parts(lambda x: u.apply_adjoint(f.out_space.encode(x)))(original)
+    kept = (coordinates * (torch.arange(len(s)) < k).to(coordinates) for k in ranks)
     shown = one_step[:STRIP_IMAGES].clamp(0, 1)
     decoded = None
     if flow.rank is not None and enough:
@@ -166,9 +165,9 @@ def evaluate(
         pixel_difference=(one_step - many_steps).abs().max().item(),
         collapse_errors=tuple(compare(flow, method, noise[:GRID_IMAGES]) for method in METHODS),
         spectrum=s,
-        curves=u(walk.flatten(0, 1)).unflatten(0, (-1, STRIP_IMAGES)),
+        curves=decode(u(walk.flatten(0, 1))).unflatten(0, (-1, STRIP_IMAGES)),
         ranks=ranks,
-        truncation=tuple((p(original) - original).square().mean().item() for p in projectors),
+        truncation=tuple((in_parts(decode)(u(c)) - original).square().mean().item() for c in kept),
         truncation_pca=tuple(pca_curve(train.images, original, ranks).tolist()),
         truncated_samples=torch.stack(
             [*(truncate(f, k)(noise[:STRIP_IMAGES]) for k in ranks), f(noise[:STRIP_IMAGES])]
@@ -185,11 +184,16 @@ def evaluate(
             [torch.lerp(*ends, t) for t in torch.linspace(0, 1, STRIP_IMAGES)], 1
         ),
         finish=finish,
-        scores={way: score(by(way)(noise)) for way in ways} if enough else {},
+        scores={
+            way: score(one_step if way == finish else in_parts(post)(drawn))
+            for way, post in ways.items()
+        }
+        if enough
+        else {},
         scores_many=score(many_steps) if enough else None,
         scores_decoded=None if decoded is None else score(decoded),
-        seconds_one=seconds(one, noise[:1000], repeats=10),
-        seconds_many=seconds(many, noise[:1000], repeats=3),
+        seconds_one=seconds(one, noise[:1000], repeats=3),
+        seconds_many=seconds(many, noise[:1000], repeats=1),
         classes=features.classes if isinstance(features, FeatureNetwork) else None,
         of_classes={
             name: flow.given(name).sample(STRIP_IMAGES, seed)
