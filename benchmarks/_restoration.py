@@ -6,9 +6,10 @@ Each peer that is trained has the processor seconds of the projector. BM3D needs
 
 from __future__ import annotations
 
+import json
 import time
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from _projector_peers import Reconstruction, UNet, autoencoder
@@ -28,8 +29,10 @@ from rectilinear.projector import (
     from_pca,
     restore,
 )
+from rectilinear.projector.prior import random_patches
 from rectilinear.projector.restoration_table import restoration_psnr
 from rectilinear.random import generator, seed_all
+from rectilinear.style.photos import read_photos
 
 if TYPE_CHECKING:
     import argparse
@@ -49,8 +52,10 @@ PHOTO_CASES = {
     "missing": (0.25, 0.5, 0.75),
     "occlusion": (0.125, 0.25),
 }
+SIDE, PATCH, PATCH_RANK = 64, 8, 16  # of tiles of photos, their patches, and PCA of these
 RIDGE_ROWS, RIDGE = 40_000, 30.0
-OURS, F, PCA, SEEN = "prior", "projector f(y)", "PCA", "as seen"
+OURS, PATCHES = "prior", "prior of patches"
+F, PCA, SEEN = "projector f(y)", "PCA", "as seen"
 
 
 Table = dict[tuple[str, ...], dict[str, float]]
@@ -62,15 +67,16 @@ def tables(args: argparse.Namespace) -> str:
     found: list[dict[str, Table]] = []
     texts = []
     for seed in range(args.seed, args.seed + args.seeds):
-        tables_of_seed, text = one_seed(args, seed)
+        tables_of_seed, text = kept(args, seed)
         found.append(tables_of_seed)
         texts.append(text)
+    photos = args.data == "photos" and args.data_dir is not None
     options = f"--n {args.n} --components {args.components} --seeds {args.seeds}"
     lines = [
         f"## Restoration: {args.data}, {args.n} held-out images, {args.seeds} seeds\n",
         (
             f"`python benchmarks/projector.py --restore --data {args.data} {options}"
-            f"{' --few' * args.few}`; torch {torch.__version__}, one thread. All numbers are means "
+            f"{' --data-dir PHOTOS' * photos}{' --few' * args.few}`; torch {torch.__version__}, one thread. All numbers are means "
             "over the seeds, which draw images, corruptions and networks. "
             f"{' '.join(texts)}\n"
         ),
@@ -80,34 +86,45 @@ def tables(args: argparse.Namespace) -> str:
     return "\n".join(lines) + "\n"
 
 
+def kept(args: argparse.Namespace, seed: int) -> tuple[dict[str, Table], str]:
+    """The tables of one seed, as ``one_seed`` finds them, or as they lie in ``--out``."""
+    few = "-few" * args.few
+    file = args.out / "restore" / f"{args.data}-{args.n}-{args.components}{few}-{seed}.json"
+    if not file.exists():
+        tables_of_seed, text = one_seed(args, seed)
+        rows = {title: [*table.items()] for title, table in tables_of_seed.items()}
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps([rows, text]), encoding="utf-8")
+    rows, text = json.loads(file.read_text(encoding="utf-8"))
+    return {title: {tuple(key): row for key, row in table} for title, table in rows.items()}, text
+
+
 def one_seed(args: argparse.Namespace, seed: int) -> tuple[dict[str, Table], str]:
     """All tables of one seed, by their titles, and what was trained."""
     seed_all(seed)
     photos = args.data == "photos"
-    size = 64 if photos else None
-    train, test = (
-        datasets.load(args.data, split, args.data_dir, size).images.mean(1, keepdim=True)
-        for split in ("train", "test")
-    )
+    train, test = (images(args, split) for split in ("train", "test"))
     draw = generator(seed)
     test = test[torch.randperm(len(test), generator=draw)[: args.n]]
     kinds, cases = (KINDS[:3], PHOTO_CASES) if photos else (KINDS, CASES)
     start = time.process_time()
-    prior = fit_prior(train, patch=8 if photos else None, components=args.components, seed=seed)
+    prior = fit_prior(train, patch=PATCH if photos else None, components=args.components, seed=seed)
     fitted = time.process_time() - start
     some = train[:: max(1, len(train) // (60 if photos else 400))]
     blind = fit_blind(prior, some, kinds, seed=seed)
     seconds = time.process_time() - start
     print(f"seed {seed}: prior {fitted:.0f} s, blind {seconds - fitted:.0f} s", flush=True)
-    few = photos or args.few
-    peers, steps = trained(train, kinds, seconds, few=few)
+    peers, steps = trained(train, kinds, seconds, few=args.few)
+    priors = {OURS: prior}
+    if test.shape[-1] > 2 * PATCH and not photos:
+        priors[PATCHES] = fit_prior(train, patch=PATCH, components=args.components, seed=seed)
     found = {
         "Blind: nothing is known of the corruption, PSNR in dB": blind_table(
             {OURS: blind, **peers}, test, cases, seed
         ),
-        **known_tables(prior, test, cases, seed),
+        **known_tables(priors, test, cases, seed),
     }
-    if not few:
+    if not (photos or args.few):
         found["A hundred rounds of projecting and rounding to 8 bits"] = drift(peers, test)
         found["Anomalous images, AUROC against held-out images"] = anomalies(
             prior, peers, train, test
@@ -117,6 +134,17 @@ def one_seed(args: argparse.Namespace, seed: int) -> tuple[dict[str, Table], str
         f"{fitted:.0f} processor seconds to fit, its blind restorer {seconds - fitted:.0f}; each "
         f"trained peer had {seconds:.0f} ({', '.join(f'{k} {n:,} steps' for k, n in steps.items())})."
     )
+
+
+def images(args: argparse.Namespace, split: Literal["train", "test"]) -> Tensor:
+    """Grey images of the data set, or square tiles of the photos of a folder."""
+    if args.data == "photos":
+        parts = [
+            photo.unfold(1, SIDE, SIDE).unfold(2, SIDE, SIDE).flatten(1, 2).movedim(1, 0)
+            for photo in read_photos(args.data_dir or "photos", split)
+        ]
+        return torch.cat([part.float().mean(1, keepdim=True) / 255 for part in parts])
+    return datasets.load(args.data, split, args.data_dir).images.mean(1, keepdim=True)
 
 
 HEADS = {"A hundred": "Root mean square change from the first result, in steps of 8 bits.\n"}
@@ -156,23 +184,30 @@ def trained(
     """Ridge regression, PCA, U-Net, and on small images an autoencoder and the projector."""
     corruption = RandomCorruption(kinds)
     shape = tuple(train.shape[1:])
-    photos, rank = shape[1] == 64, 16 if shape[1] == 8 else 32
-    found: dict[str, Map] = {"ridge": ridge(train, corruption, 8 if photos else None)}
-    steps = {}
+    photos, rank = shape[1] == SIDE, 16 if shape[1] == 8 else 32
+    batch = 16 if photos else 64
+    found: dict[str, Map] = {"ridge": ridge(train, corruption, PATCH if photos else None)}
     unet = Reconstruction(UNet(shape[0], 16), corruption)
-    steps["U-Net"] = descend(unet, train, seconds, 16 if photos else 64)
+    steps = {"U-Net": descend(unet, train, seconds, batch)}
     found["U-Net"] = unet.network
-    if not photos:
-        linear = from_pca(train, rank, blocks=1, width=2)[0]
-        found[PCA] = linear.requires_grad_(requires_grad=False)
+    found[PCA] = linear(train, rank, patched=photos)
     if few:
         return found, steps
-    f, errors = from_pca(train, rank)
-    objective = ProjectorObjective(f, errors, corruption=corruption)
-    steps[F] = descend(objective, train, seconds, 64)
-    auto = Reconstruction(autoencoder(shape, rank, 230_000), corruption)
-    steps["autoencoder"] = descend(auto, train, seconds, 64)
-    return {**found, F: f, "autoencoder": auto.network}, steps
+    if not photos:
+        f, errors = from_pca(train, rank)
+        objective = ProjectorObjective(f, errors, corruption=corruption)
+        steps[F], found[F] = descend(objective, train, seconds, batch), f
+    auto = Reconstruction(autoencoder(shape, 128 if photos else rank, 230_000), corruption)
+    steps["autoencoder"] = descend(auto, train, seconds, batch)
+    return {**found, "autoencoder": auto.network}, steps
+
+
+def linear(train: Tensor, rank: int, *, patched: bool) -> Map:
+    """The linear projector of images, or of their patches, averaged."""
+    rows = random_patches(train, PATCH, 10_000, generator(0)) if patched else train
+    f = from_pca(rows, PATCH_RANK if patched else rank, blocks=1, width=2)[0]
+    f.requires_grad_(requires_grad=False)
+    return Overlapping(f, PATCH, PATCH // 2) if patched else f
 
 
 def descend(objective: nn.Module, data: Tensor, seconds: float, batch: int) -> int:
@@ -225,7 +260,7 @@ def blind_table(
 
 
 def known_tables(
-    prior: ImagePrior, test: Tensor, cases: dict[str, tuple[float, ...]], seed: int
+    priors: dict[str, ImagePrior], test: Tensor, cases: dict[str, tuple[float, ...]], seed: int
 ) -> dict[str, Table]:
     """PSNR where the noise level or the mask is known, beside methods that need no training."""
     found: dict[str, Table] = {}
@@ -236,7 +271,8 @@ def known_tables(
             y, K = corrupt(test, kind, severity, generator(seed))
             noise = severity if kind == "noise" else 0.0
             row = {SEEN: restoration_psnr(y, test)}
-            row[OURS] = restoration_psnr(restore(prior, y, K, noise=noise), test)
+            for name, prior in priors.items():
+                row[name] = restoration_psnr(restore(prior, y, K, noise=noise), test)
             seen = None if K is None else K(torch.ones_like(y).flatten(1)).reshape(y.shape)
             for name, method in classical(kind, test.shape[-1]).items():
                 images = [

@@ -9,7 +9,8 @@ has the same processor seconds.
     python benchmarks/projector.py --restore --seeds 3           # beside ridge, U-Net, BM3D ...
     python benchmarks/projector.py --ways    # variants of the training of the projector, on digits
 
-Trained models lie in ``--out``; the same command resumes and rewrites the table.
+Trained models and finished seeds lie in ``--out``; the same command resumes. Each command writes
+its own section of the page, and leaves the others as they are.
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "nested ranks": {"nested": True},
     "learned rank": {"rank": None},
 }
+PAGE = Path(__file__).parent / "results" / "projector.md"
+TITLE = "# Projectors: by construction, linear, and learned"
 DENSITY = 0.2  # share of the projector's seconds for the density on its range
 
 
@@ -416,20 +419,27 @@ def main() -> None:
     parser.add_argument("--few", action="store_true", help="with --restore: fewer peers")
     parser.add_argument("--components", type=int, default=50, help="of the prior, with --restore")
     parser.add_argument("--out", type=Path, default=Path("runs/projector"))
+    parser.add_argument("--page", type=Path, default=PAGE, help="whose section is written anew")
     args = parser.parse_args()
     torch.set_num_threads(1)
     part = ways(args) if args.ways else tables(args) if args.restore else compare(args)
     print(part)
-    folder = args.out / "results"
-    folder.mkdir(parents=True, exist_ok=True)
-    (
-        folder / f"{'1-ways' if args.ways else '2-restore' if args.restore else '0'}-{args.data}.md"
-    ).write_text(part, encoding="utf-8")
-    title = "# Projectors: by construction, linear, and learned\n\n"
-    parts = [path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.md"))]
-    result = Path(__file__).parent / "results" / "projector.md"
-    result.write_text(title + "\n".join(parts), encoding="utf-8")
-    print(f"wrote {result}")
+    before = args.page.read_text(encoding="utf-8") if args.page.exists() else TITLE
+    args.page.write_text(merged(before, part), encoding="utf-8")
+    print(f"wrote {args.page}")
+
+
+def merged(page: str, section: str) -> str:
+    """The page with this section, in place of the one of the same name or at its end."""
+    title, *sections = page.split("\n## ")
+    found = {_name(text): text.strip() for text in sections}
+    new = section.removeprefix("## ").strip()
+    found[_name(new)] = new
+    return "\n\n## ".join([title.strip(), *found.values()]) + "\n"
+
+
+def _name(section: str) -> str:
+    return section.partition(",")[0]
 
 
 if __name__ == "__main__":

@@ -182,6 +182,8 @@ def _images(arguments: Stylize, model: "Styles", out: Path):  # type: ignore[no-
                 )
             files += found
             names += [file.relative_to(path if path.is_dir() else path.parent) for file in found]
+        for file in files if len(files) > 1 else ():  # a damaged one is told before any is painted
+            read_image(file, grey=grey)
         root = Path("images")
         distinct = distinct_names([root / name for name in names], root, taken=("stylized",))
         for name, file in zip(distinct, files, strict=True):
@@ -220,19 +222,29 @@ def with_colours_of(photo: "Tensor", styled: "Tensor") -> "Tensor":
 
 
 def sheet(pairs: "list[tuple[Tensor, Tensor]]", height: int = 256) -> "Tensor":
-    """A contact sheet: each input above its output, all scaled to one height."""
+    """A contact sheet: each input above its output, all scaled to one height.
+
+    Images wider than four times this height are scaled to that width instead.
+
+    Example:
+        >>> import torch
+        >>> line, square = torch.rand(3, 1, 4000), torch.rand(3, 50, 50)
+        >>> sheet([(line, line), (square, square)]).shape
+        torch.Size([3, 512, 1288])
+    """
     import torch
     from torch.nn.functional import interpolate, pad
 
     columns = []
     for both in pairs:
         h, w = both[0].shape[1:]
-        size = (height, max(1, round(w * height / h)))
+        scale = min(height / h, 4 * height / w)
+        size = max(1, round(h * scale)), max(1, round(w * scale))
         scaled = [
             interpolate(x[None].float(), size=size, mode="bilinear", antialias=True)[0]
             for x in both
         ]
-        columns.append(pad(torch.cat(scaled, 1), (2, 2)))
+        columns.append(torch.cat([pad(x, (2, 2, 0, height - size[0])) for x in scaled], 1))
     return torch.cat(columns, 2)
 
 
