@@ -405,7 +405,7 @@ def test_results_are_never_among_the_inputs(trained, tmp_path, capsys):
 
 
 @pytest.mark.whole
-def test_a_damaged_image_is_told_before_any_is_painted(trained, tmp_path, capsys):
+def test_a_damaged_image_is_an_error_before_any_is_painted(trained, tmp_path, capsys):
     draw(tmp_path / "mine", ["a"])
     (tmp_path / "mine" / "b.png").write_bytes((tmp_path / "mine" / "a.png").read_bytes()[:60])
     words = ["--style", "soft", "--input", str(tmp_path / "mine"), "--out", str(tmp_path / "out")]

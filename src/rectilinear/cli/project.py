@@ -34,7 +34,8 @@ class Project(Common):
     """One application of the projector, without knowledge of the mask or the corruption."""
     noise: float | None = None
     """Standard deviation of the noise in the input, for pixel values 0 to 1; unknown by default.
-    With it the best of all steps is chosen, on data that it was not made from."""
+    With it the best of all steps is chosen, on data that it was not made from. A projector is no
+    denoiser: for noise alone, use a prior of patches, `fit_prior(images, patch=8)` in Python."""
     rank: int | None = None
     """Number of leading coordinates to project onto; by default all of the range."""
     steps: int = 50
