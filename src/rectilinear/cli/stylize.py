@@ -182,9 +182,7 @@ def _images(arguments: Stylize, model: "Styles", out: Path):  # type: ignore[no-
                 )
             files += found
             names += [file.relative_to(path if path.is_dir() else path.parent) for file in found]
-        for file in (
-            files if len(files) > 1 else ()
-        ):  # a damaged one is an error before any is painted
+        for file in files:  # a damaged one is an error before any is painted
             read_image(file, grey=grey)
         root = Path("images")
         distinct = distinct_names([root / name for name in names], root, taken=("stylized",))
