@@ -419,7 +419,7 @@ def main() -> None:
     parser.add_argument("--few", action="store_true", help="with --restore: fewer peers")
     parser.add_argument("--components", type=int, default=50, help="of the prior, with --restore")
     parser.add_argument("--out", type=Path, default=Path("runs/projector"))
-    parser.add_argument("--page", type=Path, default=PAGE, help="whose section is written anew")
+    parser.add_argument("--page", type=Path, default=PAGE, help="with one section from this run")
     args = parser.parse_args()
     torch.set_num_threads(1)
     part = ways(args) if args.ways else tables(args) if args.restore else compare(args)
