@@ -12,8 +12,8 @@ features on the same number of samples, ``--n`` or half of the test images. The 
 network that tells the classes apart; of images of fewer than four classes, turned and flipped, it
 tells the orientation. A finished row is not trained again, an interrupted one
 resumes. So rows may be added later, or run in parallel, one process each. Writes
-``results/generators-<data>-<seconds>s.md`` from all rows, with ``-seed<n>`` in its name for a
-seed other than 0.
+``results/generators-<data>-<seconds>s.md`` from all rows, with ``-seed<n>`` in its name where the
+first seed is not 0. Of several seeds it has means and ranges.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ from rectilinear.plots.charts import grid, png
 from rectilinear.random import generator
 from rectilinear.recipes import recipe_named
 from rectilinear.recipes.base import Fitted, Labels
+from rectilinear.recipes.generators import latents_for
+from rectilinear.report.evaluate import nearest_images
 
 sys.path.insert(0, str(Path(__file__).parent))
 from _mixture_peers import Autoencoder, PrincipalComponents, mixture_of_codes
@@ -74,12 +76,14 @@ PEERS: dict[str, tuple[type, tuple[int, ...]]] = {
     "meanflow": (MeanFlow, (1,)),
 }
 CODES = ("autoencoder-mixture", "pca-mixture")  # peers that are a code and a mixture
-SMALL_VALUES = 1024  # of images whose codes have 32 numbers; others have 64
 PACKAGED = "packaged"  # the trained weights of that name that come with the package
 ROWS = (*OURS, PACKAGED, *CODES, *PEERS)
 RANKS = (8, 16, 32, 64)
+SHOWN = {"fd": ".2f", "precision": ".3f", "recall": ".3f", "nearest": ".3f", "bits": ".2f",
+         "seconds_per_1000": ".2f"}  # fmt: skip
 LIMIT = "held-out images"  # in place of samples
 JUDGED_CLASSES = 4  # from which on classes are what a judge tells apart
+NEAREST = 500  # samples whose nearest training images are found
 SCALE = 1.2  # of the noise, as a second way to sample: recall for precision
 FIRST = {"mixture": 0.85, "splines": 0.6}  # part of the seconds for the first of two stages
 
@@ -126,11 +130,11 @@ def flow_row(
         ranks = sorted({k for k in (16, 32, 64, full) if k <= n_values(train)})
         samplers |= {f"one step, rank {k}": rl.truncate(f, k) for k in ranks}
         samplers[f"{LIMIT}, rank {full}"] = rl.project_range(rl.truncate(f, full))
-        samplers |= {
-            f"one step, rank {k}, noise x {SCALE}": lambda z, k=k: rl.truncate(f, k)(SCALE * z)
-            for k in (full,)
-        }
-        samplers["one step, denoised"] = lambda z: denoise(f, f(z), recipe.noise)
+        if not recipe.latents or recipe.density_model == "splines":
+            samplers[f"one step, rank {full}, noise x {SCALE}"] = lambda z: rl.truncate(f, full)(
+                SCALE * z
+            )
+            samplers["one step, denoised"] = lambda z: denoise(f, f(z), recipe.noise)
         facts["bits"] = float(bits_per_dimension(f, test[:2000]).mean())
     measured = size(flow, results)
     measured["seconds"] += fitted
@@ -150,7 +154,7 @@ def packaged_row(args: argparse.Namespace, test: Tensor) -> tuple[Any, ...]:
 def code_row(row: str, args: argparse.Namespace, folder: Path, known: Images) -> tuple[Any, ...]:
     """Train a code, and fit the mixture to it: (samplers, facts)."""
     train = known.images
-    codes = 32 if n_values(train) <= SMALL_VALUES else 64
+    codes = latents_for(len(train), n_values(train))  # as many as the nested generator has
     codec: Any
     start, results = time.process_time(), []
     if row == "pca-mixture":
@@ -188,10 +192,10 @@ def n_values(images: Tensor) -> int:
 
 
 def peer_config(args: argparse.Namespace, share: float = 1.0) -> training.TrainConfig:
-    """The training of peers."""
+    """The training of peers, in batches of the size of the recipe's."""
     return training.TrainConfig(
-        steps=10**7, max_seconds=share * args.seconds, batch_size=64, lr=1e-3, betas=(0.9, 0.99),
-        warmup=200, schedule="cosine", ema=0.998, device="cpu", seed=args.seed, clock="processor",
+        steps=10**7, max_seconds=share * args.seconds, lr=1e-3, betas=(0.9, 0.99),
+        batch_size=recipe_named(args.recipe).training.batch_size, warmup=200, schedule="cosine", ema=0.998, device="cpu", seed=args.seed, clock="processor",
     )  # fmt: skip
 
 
@@ -246,6 +250,7 @@ def score(row: str, args: argparse.Namespace, folder: Path, known: Images, test:
     random = torch.Generator().manual_seed(1)
     noise = torch.randn(args.n, *known.images.shape[1:], generator=random)
     real, rows = test.images, []
+    far = float(nearest_images(real[:NEAREST], known.images)[1].median())
     others = real[torch.randperm(len(real), generator=generator(0))[args.n : 2 * args.n]]
     for name, sampler in samplers.items():
         start = time.process_time()
@@ -254,13 +259,18 @@ def score(row: str, args: argparse.Namespace, folder: Path, known: Images, test:
             fake = torch.cat([sampler(part).detach() for part in given]).clamp(0, 1)
         seconds = (time.process_time() - start) * 1000 / args.n
         scores = metrics.evaluate_samples(fake, real, features, args.n, baseline=floor)
-        rows.append({"row": row, "sampling": name, "fd": scores.fd, "precision": scores.precision,
-                     "recall": scores.recall, "name": scores.name, "floor": scores.fd_real,
-                     "recall_real": scores.recall_real, "seconds_per_1000": seconds, **facts})  # fmt: skip
+        near, apart = nearest_images(fake[:NEAREST], known.images)
+        found = {key: getattr(scores, key) for key in ("fd", "precision", "recall", "name")}
+        found |= {"floor": scores.fd_real, "recall_real": scores.recall_real}
+        found |= {"nearest": float(apart.median()), "nearest_real": far}
+        found |= {"row": row, "sampling": name, "seconds_per_1000": seconds}
+        rows.append(found | facts)
         print(json.dumps(rows[-1]), flush=True)
         (folder / f"{name.replace(', ', '-').replace(' ', '-')}.png").write_bytes(
             png(grid(fake[:100], columns=20), 2)
         )
+        pairs = torch.cat([fake[:20], known.images[near[:20]]])
+        (folder / f"nearest-{len(rows)}.png").write_bytes(png(grid(pairs, columns=20), 2))
     write_json(folder / "rows.json", rows)
 
 
@@ -287,23 +297,30 @@ def told_apart(data: Images) -> tuple[Tensor, Tensor]:
     return torch.stack(turned)[kind % 4, torch.arange(len(data))], kind
 
 
-def table(args: argparse.Namespace, folder: Path, train: Tensor, test: Tensor) -> str:
-    """All rows of ``folder`` that are done, as Markdown."""
-    paths = [folder / row / "rows.json" for row in ROWS]
-    rows = [row for path in paths if path.exists() for row in json.loads(path.read_text())]
+def table(args: argparse.Namespace, folders: list[Path], train: Tensor, test: Tensor) -> str:
+    """All rows of the ``folders``, one of each seed, that are done, as Markdown."""
+    rows = grouped(folders)
+    first = rows[0][0]
     command = f"python benchmarks/generators.py --data {args.data} --seconds {args.seconds:.0f}"
     command += f" --n {args.n}"
     command += f" --recipe {args.recipe}" * (args.recipe != args.data)
     command += f" --components {args.components}" * (args.components is not None)
     command += f" --seed {args.seed}" * bool(args.seed)
+    command += f" --seeds {args.seeds}" * (args.seeds > 1)
     lost = ", ".join(f"{e:.4f}" for e in metrics.pca_curve(train, test[:2000], RANKS).tolist())
+    several = "Means of the seeds that a row names; in brackets the least and the largest. "
     judge_line = (
-        f"{rows[0]['name']}: of real images against real ones {rows[0]['floor']:.3f}, recall of real "
-        "images "
-        f"{rows[0]['recall_real']:.3f}. Bits per dimension are of the model of noisy data. Errors "
-        "are held-out, "
-        f"behind the leading {', '.join(map(str, RANKS))} singular directions; PCA's are {lost}.\n"
+        f"{first['name']}: of real images against real ones {first['floor']:.3f}, recall of real "
+        f"images {first['recall_real']:.3f}. Trained on {len(train):,} images. "
+        + several
+        * (args.seeds > 1)
+        + "Bits per dimension are of the model of noisy data. Errors are held-out, behind the "
+        f"leading {', '.join(map(str, RANKS))} singular directions; PCA's are {lost}. "
+        '"Nearest" is the root mean square difference of pixels between a sample and the nearest '
+        f"training image, the median; of held-out images it is {first.get('nearest_real', 0):.3f}.\n"
     )
+    columns = ["row", *["seeds"] * (args.seeds > 1), "sampling", "fd", "precision", "recall"]
+    columns += ["nearest", "bits/dim", "s/1,000", "parameters", "seconds", "images seen", "errors"]
     lines = [
         f"# Generators on {args.data}, {args.seconds:.0f} seconds of one processor each\n",
         (
@@ -311,23 +328,44 @@ def table(args: argparse.Namespace, folder: Path, train: Tensor, test: Tensor) -
             f"{torch.__version__}, float32.\n"
         ),
         judge_line,
-        (
-            "| row | sampling | fd | precision | recall | bits/dim | s/1,000 | parameters | "
-            "seconds | images seen | errors |"
-        ),
-        "|" + "---|" * 11,
+        f"| {' | '.join(columns)} |",
+        "|" + "---|" * len(columns),
     ]
-    for r in rows:
-        bits = "" if r["bits"] is None else f"{r['bits']:.2f}"
-        trained = f"{r['seconds']:.0f} | {r['images_seen']:,}" if r["seconds"] else " | "
-        errors = ", ".join(f"{e:.4f}" for e in r["rank_errors"] or ())
-        lines.append(
-            f"| {r['row']} | {r['sampling']} | {r['fd']:.2f} | {r['precision']:.3f} | "
-            f"{r['recall']:.3f} | {bits} "
-            f"| {r['seconds_per_1000']:.2f} | {r['parameters']:,} | {trained} | "
-            f"{errors} |"
-        )
+    lines += [f"| {' | '.join(cells(same, args.seeds > 1))} |" for same in rows]
     return "\n".join(lines) + "\n"
+
+
+def grouped(folders: list[Path]) -> list[list[dict[str, Any]]]:
+    """The finished rows, those of several seeds together."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in ROWS:
+        for path in (folder / row / "rows.json" for folder in folders):
+            for one in json.loads(path.read_text()) if path.exists() else ():
+                found.setdefault((row, one["sampling"]), []).append(one)
+    return list(found.values())
+
+
+def cells(same: list[dict[str, Any]], several: bool) -> list[str]:
+    """The cells of a row of the table: the mean and the range over seeds."""
+
+    def text(key: str, form: str) -> str:
+        values = [r[key] for r in same if r.get(key) is not None]
+        if not values:
+            return ""
+        mean = format(sum(values) / len(values), form)
+        return mean + f" ({min(values):{form}} to {max(values):{form}})" * (len(values) > 1)
+
+    errors = zip(*(r["rank_errors"] or () for r in same), strict=True)
+    mean = {key: sum(r[key] for r in same) / len(same) for key in ("seconds", "images_seen")}
+    return [
+        same[0]["row"],
+        *[str(len(same))] * several,
+        same[0]["sampling"],
+        *(text(key, form) for key, form in SHOWN.items()),
+        f"{same[0]['parameters']:,}",
+        *([f"{mean['seconds']:.0f}", f"{mean['images_seen']:,.0f}"] if mean["seconds"] else "  "),
+        ", ".join(f"{sum(e) / len(e):.4f}" for e in errors),
+    ]
 
 
 def main() -> None:
@@ -343,19 +381,24 @@ def main() -> None:
     parser.add_argument("--components", type=int, help="of a class; as in the recipe if none")
     parser.add_argument("--recipe", help="by default that of the name of the data")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=1, help="number of seeds from --seed on")
     parser.add_argument("--out", type=Path, default=Path("runs/generators"))
     args = parser.parse_args()
     args.recipe = args.recipe or args.data
     torch.set_num_threads(1)
     train, test = (datasets.load(args.data, split, args.data_dir) for split in ("train", "test"))
     args.n = min(args.n, len(test) // 2)
-    kind = f"{args.seconds:.0f}s" + (f"-seed{args.seed}" if args.seed else "")
-    folder = args.out / args.data / kind
-    for row in filter(None, args.rows.split(",")):
-        if not (folder / row / "rows.json").exists():
-            score(row, args, folder / row, train, test)
-    result = Path(__file__).parent / "results" / f"generators-{args.data}-{kind}.md"
-    result.write_text(table(args, folder, train.images, test.images))
+    first, folders = args.seed, []
+    for seed in range(first, first + args.seeds):
+        args.seed = seed
+        kind = f"{args.seconds:.0f}s" + (f"-seed{args.seed}" if args.seed else "")
+        folders.append(folder := args.out / args.data / kind)
+        for row in filter(None, args.rows.split(",")):
+            if not (folder / row / "rows.json").exists() and (row != PACKAGED or not args.seed):
+                score(row, args, folder / row, train, test)
+    args.seed = first
+    result = Path(__file__).parent / "results" / f"generators-{args.data}-{folders[0].name}.md"
+    result.write_text(table(args, folders, train.images, test.images))
     print(f"wrote {result}")
 
 

@@ -101,6 +101,19 @@ def test_latents_far_off_return(fitted: MixtureMap, scale: float) -> None:
         assert (fitted(fitted.inverse(z)) - z).abs().max() < 1e-9 * scale
 
 
+@pytest.mark.parametrize("scale", [1.0, 5.0, 30.0])
+@pytest.mark.parametrize("spread", [0.2, 0.01])
+def test_with_and_without_derivatives_the_map_is_the_same(scale: float, spread: float) -> None:
+    g = fit_mixture(*rows(1200, 0, spread), components=20).map
+    x = torch.cat([scale * rows(100, 8, spread)[0], torch.full((1, D), math.nan).double()])
+    with torch.no_grad():
+        z, logdet = g.forward_and_logdet(x)
+    slow, slow_logdet = g.forward_and_logdet(x.requires_grad_())
+    assert z[:100].isfinite().all()
+    torch.testing.assert_close(z, slow.detach(), rtol=1e-11, atol=1e-11, equal_nan=True)
+    torch.testing.assert_close(logdet, slow_logdet.detach(), rtol=1e-11, atol=1e-10, equal_nan=True)
+
+
 def test_a_gap_between_narrow_components_is_crossed() -> None:
     variance = torch.full((2, 1, 1), 1e-4, dtype=torch.float64)
     means = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)

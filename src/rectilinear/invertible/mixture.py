@@ -25,6 +25,7 @@ from rectilinear.invertible.mixture_quantiles import (
     constant,
     log_normal,
     mixtures,
+    normal_scores,
     quantile,
     quantile_of_log,
 )
@@ -173,7 +174,13 @@ class MixtureMap(Invertible):
         return torch.cat([prior + log_normal(self._whitened(part)).sum(2) for part in parts])
 
     def _encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        parts = [self._encode_block(part) for part in self._blocks(x.double())]
+        if is_functorch_wrapped_tensor(x) or is_differentiated(x) or self._is_trained():
+            parts = [self._encode_block(part) for part in self._blocks(x.double())]
+        else:
+            rows = x.double().split(max(1, _DECODED_NUMBERS // self.components))
+            parameters = [p.double() for p in (self.log_weights, self.means, self.log_scales)]
+            parameters.append(self._whitening())
+            parts = [_encode_rows(part, *parameters) for part in rows]
         z, logdet = (torch.cat(part) for part in zip(*parts, strict=True))
         return z.to(x.dtype), logdet.to(x.dtype)
 
@@ -191,9 +198,7 @@ class MixtureMap(Invertible):
         parameters = [p.double() for p in (self.log_weights, self.means, self.log_scales)]
         parameters.append(self._whitening())
         x: Tensor = _Roots.apply(z, *parameters)
-        if is_differentiated(z) or (
-            torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())
-        ):
+        if is_differentiated(z) or self._is_trained():
             x = self._with_derivatives(x, z.double())
         return x.to(z.dtype)
 
@@ -219,6 +224,9 @@ class MixtureMap(Invertible):
             e = known + scales[:, i] * column[:, None]
             log_w = log_w + log_normal(e) + self.log_scales[:, i].double()
         return torch.stack(columns, 1)
+
+    def _is_trained(self) -> bool:
+        return torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters())
 
     def _prior(self) -> Tensor:
         return self.log_weights.double().log_softmax(0)
@@ -315,6 +323,26 @@ def _decode_block(
         # in place: the arrays are large, and memory is what takes the time
         log_w.addcmul_(e.addr_(x[:, i], scales[:, i]), e, value=-0.5).add_(log_scales[:, i])
     return x
+
+
+def _encode_rows(
+    x: Tensor, log_weights: Tensor, means: Tensor, log_scales: Tensor, whitening: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The map of one block of rows and its log-determinants, without derivatives.
+
+    Coordinate by coordinate, so that components of no weight are left out early.
+    """
+    z, logdet = torch.empty_like(x), x.new_zeros(len(x))
+    scales, shift = log_scales.exp(), (whitening @ means[:, :, None])[..., 0]
+    log_w = log_weights.log_softmax(0).repeat(len(x), 1)
+    for i in range(x.shape[1]):
+        e = torch.addmm(-shift[:, i], x[:, : i + 1], whitening[:, i, : i + 1].T)
+        heaviest = e.gather(1, log_w.argmax(1, keepdim=True))[:, 0]
+        least = torch.special.log_ndtr(-heaviest.abs()) - EXACT.negligible
+        z[:, i], log_density = normal_scores(mixtures(log_w, e, scales[:, i], least))
+        logdet += log_density - log_normal(z[:, i])
+        log_w.addcmul_(e, e, value=-0.5).add_(log_scales[:, i])
+    return z, logdet
 
 
 def _log_tails(log_r: Tensor, e: Tensor) -> tuple[Tensor, Tensor]:

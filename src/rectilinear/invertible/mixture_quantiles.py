@@ -19,6 +19,8 @@ _ROUGH = 1e-3, 12  # accuracy of roots in float32, and steps at most
 _SAFETY = 10.0  # of third derivatives, relative to the cube of the narrowest component's scale
 _DENSE = 0.5  # part of the components from which on none is left out
 _CACHED_NUMBERS = 2**16  # rows x components that a processor's cache holds
+_OTHER_SIDE = 0.75  # of a tail, from which on the other one is taken
+_LEAST_TAIL = 1e-280  # below which tails and densities are computed in logarithms
 _EPS = torch.finfo(torch.float64).eps
 
 
@@ -181,6 +183,41 @@ def quantile(mixture: Mixtures, z: Tensor, accuracy: Accuracy = EXACT) -> Tensor
             some, bounds = parts.rows(chosen), (low[chosen], high[chosen])
             x[chosen] = _roots(some, z[chosen], x[chosen], *bounds, solve, accuracy.close)
     return x
+
+
+def normal_scores(mixture: Mixtures) -> tuple[Tensor, Tensor]:
+    """``Phi^-1(F(x))`` and the log-density at the ``x`` at which the offsets are, each ``(b,)``.
+
+    The tail on the side of ``x`` keeps all digits; rows far in a tail are computed in logarithms.
+    """
+    t, weights = mixture.offsets, mixture.weights
+    sign = torch.where(torch.linalg.vecdot(weights, t) < 0, 1.0, -1.0).to(t)
+    tail = _tail(weights, t, sign)
+    other = tail > _OTHER_SIDE
+    if bool(other.any()):
+        sign = torch.where(other, -sign, sign)
+        tail[other] = _tail(weights[other], t[other], sign[other])
+    z = sign * torch.special.ndtri(tail)
+    density = torch.linalg.vecdot(weights, log_normal(t).exp_().mul_(mixture.scales)).log()
+    far = (tail < _LEAST_TAIL) | ~(density > math.log(_LEAST_TAIL))
+    if bool(far.any()):
+        some = mixture.rows(far)
+        log_tails = [
+            torch.logsumexp(some.log_weights + torch.special.log_ndtr(side * some.offsets), 1)
+            for side in (1, -1)
+        ]
+        low, high = log_tails
+        z[far] = torch.where(low < high, 1.0, -1.0) * quantile_of_log(
+            torch.minimum(low, high).clamp(max=_LOG_HALF)
+        )
+        logs = some.log_weights + log_normal(some.offsets) + some.scales.log()
+        density[far] = torch.logsumexp(logs, 1)
+    return z, density
+
+
+def _tail(weights: Tensor, t: Tensor, sign: Tensor) -> Tensor:
+    """The tail on the side of ``sign``: the lower for 1, the upper for -1."""
+    return 0.5 * torch.linalg.vecdot(weights, torch.erfc((-(0.5**0.5) * sign)[:, None] * t))
 
 
 def _near(some: Mixtures, sign: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
