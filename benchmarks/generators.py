@@ -79,7 +79,7 @@ CODES = ("autoencoder-mixture", "pca-mixture")  # peers that are a code and a mi
 PACKAGED = "packaged"  # the trained weights of that name that come with the package
 ROWS = (*OURS, PACKAGED, *CODES, *PEERS)
 RANKS = (8, 16, 32, 64)
-SHOWN = {"fd": ".2f", "precision": ".3f", "recall": ".3f", "nearest": ".3f", "bits": ".2f",
+FORMATS = {"fd": ".2f", "precision": ".3f", "recall": ".3f", "nearest": ".3f", "bits": ".2f",
          "seconds_per_1000": ".2f"}  # fmt: skip
 LIMIT = "held-out images"  # in place of samples
 JUDGED_CLASSES = 4  # from which on classes are what a judge tells apart
@@ -361,7 +361,7 @@ def cells(same: list[dict[str, Any]], several: bool) -> list[str]:
         same[0]["row"],
         *[str(len(same))] * several,
         same[0]["sampling"],
-        *(text(key, form) for key, form in SHOWN.items()),
+        *(text(key, form) for key, form in FORMATS.items()),
         f"{same[0]['parameters']:,}",
         *([f"{mean['seconds']:.0f}", f"{mean['images_seen']:,.0f}"] if mean["seconds"] else "  "),
         ", ".join(f"{sum(e) / len(e):.4f}" for e in errors),
