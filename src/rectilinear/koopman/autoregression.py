@@ -162,6 +162,16 @@ def count_windows(pieces: Sequence[Piece], lags: int, stride: int) -> int:
     return sum(max(0, len(p.x) - lags - stride + 1) for p in pieces)
 
 
+def some_windows(parts: Sequence[Tensor], length: int, some: Tensor) -> Tensor:
+    """Some of the windows of all parts, ``(n, length, d)``; the others are not copied."""
+    found, first = [], 0
+    for x in parts:
+        views = x.unfold(0, length, 1)
+        found.append(views[some[(some >= first) & (some < first + len(views))] - first])
+        first += len(views)
+    return torch.cat(found).transpose(1, 2)
+
+
 def design(plan: Plan, pieces: Sequence[Piece], every: int = 1) -> Iterator[tuple[Tensor, Tensor]]:
     """The rows and targets of the regression, in chunks, of every so many windows."""
     length = plan.lags + plan.stride
@@ -198,8 +208,10 @@ def moments(plan: Plan, pieces: Sequence[Piece]) -> numerics.Moments:
     return found
 
 
-def penalised(fit: numerics.Fit, ridge: float) -> Tensor:
+def penalised(fit: numerics.Fit, ridge: float, share: float = 1.0) -> Tensor:
     """The weights ``(inputs, targets)`` under a penalty in parts of the mean square of an input.
+
+    Where the inputs are a ``share`` of all, of which the others are zero, the mean is over all.
 
     Example:
         >>> x = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
@@ -208,13 +220,18 @@ def penalised(fit: numerics.Fit, ridge: float) -> Tensor:
         >>> penalised(found.fit(), 1.0).round(decimals=9).tolist()
         [[0.5]]
     """
-    damped = fit.s + ridge * (fit.s.sum() / len(fit.mean_x))
-    return fit.basis @ (fit.coefficients / damped[:, None])
+    return fit.basis @ damped(fit, ridge, share)
 
 
-def of_fit(plan: Plan, fit: numerics.Fit, ridge: float) -> StrideMap:
+def damped(fit: numerics.Fit, ridge: float, share: float = 1.0) -> Tensor:
+    """The same in the coordinates of the fit, ``(r, targets)``."""
+    size = fit.s + ridge * share * (fit.s.sum() / len(fit.mean_x))
+    return fit.coefficients / size[:, None]
+
+
+def of_fit(plan: Plan, fit: numerics.Fit, ridge: float, share: float = 1.0) -> StrideMap:
     """The map of a least-squares fit under a penalty."""
-    matrix = penalised(fit, ridge)
+    matrix = penalised(fit, ridge, share)
     return StrideMap(replace(plan, ridge=ridge), matrix, fit.mean_t - fit.mean_x @ matrix)
 
 

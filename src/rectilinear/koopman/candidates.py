@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from rectilinear import numerics
@@ -18,16 +20,19 @@ from rectilinear.koopman.autoregression import (
     Plan,
     StrideMap,
     count_windows,
+    damped,
     design,
+    inputs,
     moments,
     of_fit,
     simulate_all,
 )
 from rectilinear.koopman.dictionaries import Dictionary, Fourier, Monomials
 from rectilinear.koopman.extended_dmd import finite_moments, of_finite_fit
-from rectilinear.koopman.held_out import MOST_STATE, Candidate, Held, judged, least_ridge, pooled
+from rectilinear.koopman.held_out import MOST_STATE, Candidate, Held, judged, least_penalty
 from rectilinear.koopman.koopman_candidate import fit_full
 from rectilinear.koopman.principal_components import Reduced
+from rectilinear.koopman.span import Span
 
 LAGS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 168, 192, 256, 336, 512)
 """Tried numbers of lags."""
@@ -51,7 +56,8 @@ def linear(held: Held, lags: tuple[int, ...], kind: str) -> Iterator[Candidate]:
     One factor serves both levels and all numbers of lags that have almost as many windows, and all
     maps of the same number of lags are iterated at once. Errors are those of all folds.
     """
-    d, horizon = held.past.shape[2], held.future.shape[1]
+    d, horizon = held.width, held.future.shape[1]
+    share = held.past.shape[2] / d  # of coordinates, of which a joint map has fewer inputs
     stride = horizon if kind == "linear" else 1
     ridges = LINEAR_RIDGES if kind == "linear" else LINEAR_RIDGES[::2]
     drifts = held.u is not None or "mean" not in held.levels  # else changes have no mean to fit
@@ -69,40 +75,73 @@ def linear(held: Held, lags: tuple[int, ...], kind: str) -> Iterator[Candidate]:
                 Plan(k, stride, level, shared, constant=level == "mean" or drifts)
                 for level in held.levels
             ]
-            paths = [[_path(plan, f.fit(plan), ridges) for f in factors] for plan in plans]
-            for folds in _judged(kind, parts, paths):
-                yield least_ridge(folds)
+            for plan in plans:
+                path = Path(plan, [f.fit(plan) for f in factors], ridges, 1.0 if shared else share)
+                square = (_direct if kind == "linear" else _iterated)(path, parts)
+                best = least_penalty(square)
+                model = path.maps(0, ridges[best : best + 1])[0]
+                named = model if held.basis is None else Reduced(model, held.basis)
+                yield Candidate(kind, named, square[best], sum(h.independent for h in parts))
 
 
-def _path(plan: Plan, fit: numerics.Fit, ridges: Sequence[float]) -> list[StrideMap]:
-    """The map of each penalty."""
-    return [of_fit(plan, fit, ridge) for ridge in ridges]
+class Path(NamedTuple):
+    """The maps of a plan for rising penalties, of its fit on each fold.
+
+    Where the inputs are a ``share`` of all, penalties are in parts of the mean over all.
+    """
+
+    plan: Plan
+    fits: list[numerics.Fit]
+    ridges: Sequence[float]
+    share: float = 1.0
+
+    def maps(self, fold: int, ridges: Sequence[float] | None = None) -> list[StrideMap]:
+        """The map of each penalty, or of some."""
+        some = self.ridges if ridges is None else ridges
+        return [of_fit(self.plan, self.fits[fold], ridge, self.share) for ridge in some]
 
 
-def _judged(
-    kind: str, parts: Sequence[Held], paths: list[list[list[StrideMap]]]
-) -> Iterator[list[Candidate]]:
-    """For each plan the candidates of all penalties, from its maps on each fold."""
-    n, steps, d = parts[0].future.shape
-    lags, ridges = paths[0][0][0].plan.lags, len(paths[0][0])
-    if parts[0].u is not None or ridges * n * (lags + steps) * d > _AT_ONCE:
-        for path in paths:
-            apart = [
-                [judged(kind, m, h) for m in maps] for h, maps in zip(parts, path, strict=True)
-            ]
-            yield [pooled(same) for same in zip(*apart, strict=True)]
-        return
-    past, future = (torch.stack([getattr(h, x) for h in parts]) for x in ("past", "future"))
-    basis, many = parts[0].basis, sum(h.independent for h in parts)
-    for path in paths:
-        maps = [m for fold in path for m in fold]
-        found = simulate_all(maps, past[:, :, :lags].repeat_interleave(ridges, 0), steps)
-        found = found if basis is None else found @ basis.T
-        square = (future[:, None] - found.unflatten(0, (len(parts), ridges))).square().mean(4)
-        yield [
-            Candidate(kind, m if basis is None else Reduced(m, basis), one.flatten(0, 1), many)
-            for m, one in zip(path[0], square.transpose(0, 1), strict=True)
+def _direct(path: Path, parts: Sequence[Held]) -> Tensor:
+    """Mean square errors of direct maps ``(penalties, n, horizon)``, on all folds.
+
+    One projection of the rows on the coordinates of the fit serves all penalties.
+    """
+    found = []
+    for held, fit in zip(parts, path.fits, strict=True):
+        plan, past = path.plan, held.past[:, : path.plan.lags]
+        u = None if held.u is None else held.u[:, held.past.shape[1] - plan.lags :]
+        one = past.new_ones(1, 1)  # by how much a row has the constant of the map
+        if held.span is not None and plan.shared:
+            one = held.span.ones.repeat(len(past))[:, None]
+        z = (inputs(plan, past, u) - one * fit.mean_x) @ fit.basis
+        squares = []
+        for ridge in path.ridges:
+            y = z @ damped(fit, ridge, path.share) + one * fit.mean_t
+            b, d = len(past), past.shape[2]
+            y = y.unflatten(0, (b, d)).transpose(1, 2) if plan.shared else y.unflatten(1, (-1, d))
+            squares.append(held.square(y + past[:, :1] if plan.level == "last" else y))
+        found.append(torch.stack(squares))
+    return torch.cat(found, dim=1)
+
+
+def _iterated(path: Path, parts: Sequence[Held]) -> Tensor:
+    """Mean square errors of iterated maps ``(penalties, n, horizon)``, on all folds."""
+    (n, steps), d = parts[0].future.shape[:2], parts[0].past.shape[2]
+    lags, count = path.plan.lags, len(path.ridges)
+    paths = [path.maps(fold) for fold in range(len(parts))]
+    if parts[0].u is not None or count * n * (lags + steps) * d > _AT_ONCE:
+        apart = [
+            torch.stack([h.square(h.simulated(m)) for m in maps])
+            for h, maps in zip(parts, paths, strict=True)
         ]
+        return torch.cat(apart, dim=1)
+    past = torch.stack([h.past[:, :lags] for h in parts]).repeat_interleave(count, 0)
+    span = parts[0].span if path.plan.shared else None
+    found = (simulate_all if span is None else span.simulate)(
+        [m for maps in paths for m in maps], past, steps
+    )
+    each = found.unflatten(0, (len(parts), count))
+    return torch.cat([h.square(part) for h, part in zip(parts, each, strict=True)], dim=1)
 
 
 class _Factors:
@@ -114,7 +153,7 @@ class _Factors:
 
     def __init__(self, held: Held, stride: int, shared: bool) -> None:
         self.held, self.stride, self.shared = held, stride, shared
-        self.pieces = some_columns(held.train) if shared else held.train
+        self.pieces = some_columns(held.train, held.span) if shared else held.train
         self.windows = 0
         self.kept: dict[str, numerics.Moments] = {}
 
@@ -149,7 +188,7 @@ def features(
     near the chosen one are compared with all. Where noise is a small part of the series the choice
     is made on smoothed held-out rows: the noise in the first state would hide all differences.
     """
-    d, horizon = held.past.shape[2], held.future.shape[1]
+    d, horizon = held.width, held.future.shape[1]
     quiet = held.smoothed
     few = (held if quiet is None or held.noise > _SMALL_NOISE else quiet).thinned(_TRIAL_ORIGINS)
     rivals: list[Candidate] = []
@@ -164,8 +203,7 @@ def features(
             for dictionary in options:
                 plan = Plan(k, stride, "last", dictionary=dictionary, smoothed=smoothing)
                 fit = thin_moments(plan, pieces, _TRIAL_ROWS).fit()
-                maps = _path(plan, fit, RIDGES[::2])
-                rivals.append(least_ridge([judged("features", m, few) for m in maps]))
+                rivals.append(_least("features", Path(plan, [fit], RIDGES[::2]), few))
     if not rivals:
         return
     chosen = min(rivals, key=lambda c: c.score).model
@@ -177,10 +215,16 @@ def features(
             plan, (quiet or held).train if plan.smoothed else held.train, _ROWS
         ).fit()
         near = RIDGES.index(chosen.plan.ridge)
-        maps = _path(plan, fit, RIDGES[max(0, near - 1) : near + 2])
-        one = least_ridge([judged("features", m, few) for m in maps])
+        path = Path(plan, [fit], RIDGES[max(0, near - 1) : near + 2])
+        one = _least("features", path, few)
         last = one.model.inner if isinstance(one.model, Reduced) else one.model
         yield judged("features", last, held)
+
+
+def _least(kind: str, path: Path, held: Held) -> Candidate:
+    """The candidate of the least penalty that costs little."""
+    found = [judged(kind, m, held) for m in path.maps(0)]
+    return found[least_penalty(torch.stack([c.square for c in found]))]
 
 
 def full_size(plan: Plan, pieces: Sequence[Piece]) -> Plan:
@@ -208,15 +252,19 @@ def thin_moments(plan: Plan, pieces: Sequence[Piece], most: int = _ROWS) -> nume
     return found
 
 
-def some_columns(pieces: Sequence[Piece], most: int = 2000) -> tuple[Piece, ...]:
+def some_columns(pieces: Sequence[Piece], span: Span | None = None) -> tuple[Piece, ...]:
     """The pieces with evenly spaced columns, where there are more than a shared map needs."""
-    every = -(-pieces[0].x.shape[1] // most)
+    d = pieces[0].x.shape[1] if span is None else len(span.basis)
+    most = min(2000, max(500, 100_000 // sum(len(p.x) for p in pieces)))
+    every = -(-d // most)
+    if span is not None:
+        return tuple(Piece(p.x @ span.basis[::every].T, p.u) for p in pieces)
     return tuple(Piece(p.x[:, ::every], p.u) for p in pieces)
 
 
 def finite(held: Held, lags: tuple[int, ...], own: Dictionary | None) -> Iterator[Candidate]:
     """Finite Koopman models in monomials, or in the user's dictionary."""
-    d = held.past.shape[2]
+    d = held.width
     for k in lags:
         if k * d > MOST_STATE or held.u is not None:
             continue
@@ -231,7 +279,7 @@ def finite(held: Held, lags: tuple[int, ...], own: Dictionary | None) -> Iterato
 
 def koopman(held: Held, lags: tuple[int, ...], seed: int) -> Iterator[Candidate]:
     """The full model, with one observation in a state and with several."""
-    d, horizon = held.past.shape[2], held.future.shape[1]
+    d, horizon = held.width, held.future.shape[1]
     for k in lags:
         if k * d > MOST_STATE or held.u is not None:
             continue

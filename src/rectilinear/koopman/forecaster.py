@@ -26,7 +26,7 @@ from rectilinear.koopman.dictionaries import as_dictionary
 from rectilinear.koopman.figures import modes_figure, spectrum_figure
 from rectilinear.koopman.forecast import Array, Check, Forecast
 from rectilinear.koopman.forecaster_input import Intake
-from rectilinear.koopman.held_out import held_of, hold_out
+from rectilinear.koopman.held_out import held_of, hold_after, hold_out
 from rectilinear.koopman.model import FARTHEST
 from rectilinear.koopman.realization import Modes
 from rectilinear.koopman.series import moments, numbers, refuse_targets
@@ -133,7 +133,7 @@ class Forecaster(Intake, BaseEstimator):
         if validation is None:
             held = hold_out(pieces, most, self.horizon_)
         else:
-            held = held_of(pieces, self._after(pieces, validation), most, self.horizon_)
+            held = hold_after(pieces, self._after(pieces, validation), most, self.horizon_)
         dictionary = as_dictionary(self.dictionary)
         found = selection.compare(held, kinds, self.lags, dictionary, self.seed)
         if not found or not np.isfinite(min(c.score for c in found)):
@@ -143,15 +143,15 @@ class Forecaster(Intake, BaseEstimator):
                 "Lower horizon or lags.",
             )
         chosen = selection.choose(found)
-        self.kind_, self._errors = chosen.kind, held.errors(chosen.model)
+        self.kind_, self._errors = chosen.kind, held.column_errors(chosen.model)
         self.comparison_ = selection.comparison(found, chosen, held)
         self._fitted_pieces = pieces
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore", ForecastWarning)
             self.model_ = (
-                chosen.model
+                held.outside(chosen.model)
                 if validation is not None
-                else selection.refit(chosen.model, pieces, self.horizon_, self.seed)
+                else selection.refit(chosen.model, pieces, self.horizon_, self.seed, held.span)
             )
         self.modes_: Modes | None = map_modes(self.model_, pieces, self._scale)
         self.eigenvalues_ = None if self.modes_ is None else self.modes_.eigenvalues

@@ -14,9 +14,16 @@ from torch import Tensor
 from torch.linalg import LinAlgError  # type: ignore[attr-defined]
 
 from rectilinear.errors import DataError, RectilinearError
-from rectilinear.koopman.autoregression import Piece, Plan, count_windows
+from rectilinear.koopman.autoregression import (
+    Piece,
+    Plan,
+    StrideMap,
+    count_windows,
+    some_windows,
+)
 from rectilinear.koopman.principal_components import Reduced
 from rectilinear.koopman.smoothing import smooth
+from rectilinear.koopman.span import Span, span_of
 
 MOST_STATE = 64  # coordinates of a state that dictionaries and the full model are tried on
 MOST_ORIGINS = 1000
@@ -56,6 +63,8 @@ class Held:
         basis: components ``(d, r)`` that pieces and past are scores of, or None.
         independent: stretches of the length of the horizon in the held-out rows.
         folds: the same with other rows held out, where there are few.
+        span: that pieces, past and future are coordinates in, where columns outnumber rows.
+        known_levels: the levels, where they are those of other coordinates.
     """
 
     train: tuple[Piece, ...]
@@ -67,32 +76,80 @@ class Held:
     basis: Tensor | None = None
     independent: float = 1.0
     folds: tuple[Held, ...] = ()
+    span: Span | None = None
+    known_levels: tuple[str, ...] | None = None
 
-    def errors(self, model: Model) -> Tensor:
-        """The errors of the forecasts of a model, ``(n, horizon, d)``."""
+    def simulated(self, model: Model) -> Tensor:
+        """The forecasts of a model ``(n, horizon, width)``, in the units of ``past``."""
         past, steps = self.past[:, : model.plan.lags], self.future.shape[1]
-        found = model.simulate(past, steps, self._u(model))
-        return self.future - (found if self.basis is None else found @ self.basis.T)
+        if self.span is not None and model.plan.shared:
+            assert isinstance(model, StrideMap), "maps that columns share"
+            return self.span.simulate([model], past[None], steps)[0]
+        u = None if self.u is None else self.u[:, self.past.shape[1] - model.plan.lags :]
+        return model.simulate(past, steps, u)
+
+    def column_errors(self, model: Model) -> Tensor:
+        """The errors of a model ``(n, horizon, d)``, from as many origins as memory allows."""
+        found = self.future - self.simulated(model)
+        if self.span is None:
+            return found
+        every = -(-len(found) * found.shape[1] * self.columns // _NUMBERS)
+        return found[::every] @ self.span.basis.T
+
+    def square(self, found: Tensor) -> Tensor:
+        """The mean square error over columns ``(..., n, horizon)`` of forecasts in these units.
+
+        In scores of components it is that of the scores and of what the components leave out.
+        """
+        if self.basis is None:
+            return self.mean_square(self.future - found)
+        scores, rest = self._scores
+        return self.mean_square(scores - found) + rest
+
+    @cached_property
+    def _scores(self) -> tuple[Tensor, Tensor]:
+        assert self.basis is not None, "components"
+        scores = self.future @ self.basis
+        return scores, self.mean_square(self.future - scores @ self.basis.T)
+
+    def outside(self, model: Model) -> Model:
+        """The model of the columns themselves."""
+        return model if self.span is None else self.span.outside(model)
+
+    def mean_square(self, errors: Tensor) -> Tensor:
+        """The mean square over columns of errors ``(..., coordinates)``."""
+        return errors.square().sum(-1) / self.columns
 
     @property
+    def columns(self) -> int:
+        """The number of columns that are forecast."""
+        return self.future.shape[2] if self.span is None else len(self.span.basis)
+
+    @property
+    def width(self) -> int:
+        """The numbers in a row of a joint state: of components, or of all columns."""
+        return self.columns if self.basis is None else self.past.shape[2]
+
+    @cached_property
     def levels(self) -> tuple[str, ...]:
         """The levels for linear maps: if the series drifts, only the last row.
 
         A map of deviations from the mean may fit held-out rows of a trend well and fail soon after,
         at levels it was not fitted to.
         """
-        rows = torch.cat([p.x for p in self.train])
-        moved = (self.future.mean((0, 1)) - self._scores(rows.mean(0))).abs()
-        spread = self._scores(rows).std(0).clamp(min=1e-12)
+        if self.known_levels is not None:
+            return self.known_levels
+        rows, later = torch.cat([p.x for p in self.train]), self.future.mean((0, 1))
+        if self.span is not None:
+            rows, later = rows @ self.span.basis.T, later @ self.span.basis.T
+        moved, spread = (later - rows.mean(0)).abs(), rows.std(0).clamp(min=1e-12)
         return ("last",) if float((moved / spread).median()) > DRIFT else ("last", "mean")
-
-    def _scores(self, x: Tensor) -> Tensor:
-        return x if self.basis is None else x @ self.basis.T
 
     def reduced(self, basis: Tensor) -> Held:
         """The same in scores of components; errors remain those of the columns themselves."""
         train = tuple(Piece(p.x @ basis, p.u) for p in self.train)
-        return replace(self, train=train, past=self.past @ basis, basis=basis, folds=())
+        past, levels = self.past @ basis, self.levels
+        return replace(self, train=train, past=past, basis=basis, folds=(), known_levels=levels)
 
     def thinned(self, most: int) -> Held:
         """At most so many of the origins, evenly spaced."""
@@ -112,9 +169,6 @@ class Held:
         u = None if self.u is None else self.u[:, : self.past.shape[1] + steps]
         independent = min(more, float(len(self.past)))
         return replace(self, future=self.future[:, :steps], u=u, independent=independent)
-
-    def _u(self, model: Model) -> Tensor | None:
-        return None if self.u is None else self.u[:, self.past.shape[1] - model.plan.lags :]
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,8 +197,7 @@ class Candidate:
     @cached_property
     def score(self) -> float:
         """The mean over steps of the logarithm of the mean square error."""
-        value = float(self.square.mean(0).clamp(min=_EXACT).log().mean())
-        return value if isfinite(value) else inf
+        return score_of(self.square[None])[0]
 
     @cached_property
     def influence(self) -> Tensor:
@@ -166,23 +219,30 @@ class Candidate:
         return self.score - other.score > float(student.ppf(EVIDENCE, n - 1)) * error
 
 
-def pooled(parts: Sequence[Candidate]) -> Candidate:
-    """One candidate of the errors of a plan on several folds, with the model of the first."""
-    square = torch.cat([c.square for c in parts])
-    return replace(parts[0], square=square, independent=sum(c.independent for c in parts))
-
-
 def hold_out(pieces: Sequence[Piece], lags: int, horizon: int) -> Held:
-    """The pieces parted into rows to fit on and origins to forecast from: see :func:`_parted`."""
+    """The pieces parted into rows to fit on and origins to forecast from: see :func:`_parted`.
+
+    Of many columns there are no folds; of more columns than rows, all is in their :class:`Span`.
+    """
+    if pieces[0].x.shape[1] > MOST_STATE:
+        span = span_of(pieces)
+        found = _parted(pieces if span is None else span.inside(pieces), lags, horizon)
+        return replace(found, span=span)
     held = _parted(pieces, lags, horizon)
     if held.u is None and held.independent < ENOUGH and sum(len(p.x) for p in pieces) <= FEW_ROWS:
         held = replace(held, folds=tuple(_folds(pieces, lags, horizon)))
-    if pieces[0].x.shape[1] > MOST_STATE:
-        return held
     quiet, noise = smooth(pieces)
     if noise < _CLEAN:
         return held
     return replace(held, smoothed=_parted(quiet, lags, horizon), noise=noise)
+
+
+def hold_after(train: Sequence[Piece], later: Sequence[Piece], lags: int, horizon: int) -> Held:
+    """The rows of ``later`` held out, without their first ``lags``; see :func:`hold_out`."""
+    span = span_of(train, later)
+    if span is None:
+        return held_of(train, later, lags, horizon)
+    return replace(held_of(span.inside(train), span.inside(later), lags, horizon), span=span)
 
 
 def _parted(pieces: Sequence[Piece], lags: int, horizon: int) -> Held:
@@ -256,14 +316,12 @@ def held_of(
         raise DataError(
             "validation rows fewer than the horizon", f"{horizon} or more", "Lower horizon."
         )
-    windows = torch.cat([p.x.unfold(0, length, 1).transpose(1, 2) for p in test])
-    most = most or max(1, min(MOST_ORIGINS, _NUMBERS // windows[0].numel()))
-    some = slice(None, None, -(-len(windows) // most))
-    windows = windows[some]
-    u = None
-    if test[0].u is not None:
-        u = torch.cat([p.u.unfold(0, length, 1).transpose(1, 2) for p in test if p.u is not None])
-        u = u[some]
+    most = most or max(1, min(MOST_ORIGINS, _NUMBERS // (length * test[0].x.shape[1])))
+    count = count_windows(test, lags, horizon)
+    some = torch.arange(0, count, -(-count // most))
+    windows = some_windows([p.x for p in test], length, some)
+    outer = [p.u for p in test if p.u is not None]
+    u = some_windows(outer, length, some) if outer else None
     stretches = float(sum((len(p.x) - lags) / horizon for p in test))
     past = windows[:, :lags].flip(1)
     return Held(tuple(train), past, windows[:, lags:], u, independent=stretches)
@@ -272,7 +330,7 @@ def held_of(
 def judged(kind: str, model: Model, held: Held) -> Candidate:
     """The candidate with its held-out errors; what diverges is infinitely bad."""
     try:
-        square = held.errors(model).square().mean(2)
+        square = held.square(held.simulated(model))
     except (RectilinearError, FloatingPointError, LinAlgError):
         square = torch.full_like(held.future[..., 0], torch.inf)
     if held.basis is not None:
@@ -280,10 +338,22 @@ def judged(kind: str, model: Model, held: Held) -> Candidate:
     return Candidate(kind, model, square, held.independent)
 
 
-def least_ridge(found: Sequence[Candidate]) -> Candidate:
-    """Of candidates by rising penalty, the first that costs at most :data:`LESS_RIDGE`."""
-    least = min(c.score for c in found)
-    return next(c for c in found if c.score <= least + 2 * LESS_RIDGE or c.score == least)
+def least_penalty(square: Tensor) -> int:
+    """The first of rising penalties that costs at most :data:`LESS_RIDGE`, from ``(r, n, h)``."""
+    scores = score_of(square)
+    least = min(scores)
+    return next(i for i, x in enumerate(scores) if x <= least + 2 * LESS_RIDGE or x == least)
+
+
+def score_of(square: Tensor) -> list[float]:
+    """The score of each of several mean square errors ``(r, n, horizon)``, infinite of no number.
+
+    Example:
+        >>> score_of(torch.tensor([[[1.0]], [[torch.nan]]]))
+        [0.0, inf]
+    """
+    found = square.mean(1).clamp(min=_EXACT).log().mean(1).tolist()
+    return [x if isfinite(x) else inf for x in found]
 
 
 def best(found: Iterable[Candidate]) -> Candidate | None:

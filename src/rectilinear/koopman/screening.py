@@ -33,7 +33,7 @@ def bends(held: Held, lags: Sequence[int], seed: int = 0) -> bool:
         >>> [bends(hold_out([Piece(y)], 2, 5), [1, 2]) for y in (bent, flat)]
         [True, False]
     """
-    horizon, d = held.future.shape[1:]
+    horizon, d = held.future.shape[1], held.width
     tried = [k for k in lags if k * d <= MOST_STATE]
     for stride in sorted({1, max(1, round(horizon**0.5))}):
         flat = [_best(held, Plan(k, stride, "mean")) for k in tried]

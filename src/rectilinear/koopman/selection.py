@@ -15,7 +15,7 @@ from rectilinear.koopman import candidates
 from rectilinear.koopman.autoregression import RIDGES, Piece, StrideMap, fit_map, of_fit
 from rectilinear.koopman.dictionaries import Dictionary, Fourier
 from rectilinear.koopman.extended_dmd import FiniteMap, fit_finite
-from rectilinear.koopman.forecast import Array, Check, Comparison
+from rectilinear.koopman.forecast import Check, Comparison
 from rectilinear.koopman.held_out import (
     MOST_ORIGINS,
     MOST_STATE,
@@ -30,6 +30,7 @@ from rectilinear.koopman.model import FARTHEST
 from rectilinear.koopman.principal_components import RANKS, Reduced, components, scores
 from rectilinear.koopman.screening import bends
 from rectilinear.koopman.smoothing import smooth
+from rectilinear.koopman.span import Span
 
 KINDS = ("linear", "autoregression", "finite", "features", "koopman")
 """The kinds of models that are compared, simplest first."""
@@ -54,11 +55,11 @@ def compare(
     Of many columns, joint maps are those of principal components.
     """
     most = held.past.shape[1]
-    many = held.past.shape[2] > MOST_STATE
+    many = held.columns > MOST_STATE
     grid = candidates.grid_of_lags(lags, most)
     states = (lags,) if lags else tuple(k for k in (1, 4, 12) if k <= most)
     chosen: list[Candidate] = []
-    bent: bool | None = True if many else None
+    bent: bool | None = None
     found: dict[str, Callable[[Held], Iterator[Candidate]]] = {
         "linear": lambda h: candidates.linear(h, grid, "linear"),
         "autoregression": lambda h: candidates.linear(h, grid, "autoregression"),
@@ -68,7 +69,6 @@ def compare(
     }
     parts = [held]
     if many:
-        held = parts[0] = replace(held, folds=())
         basis = components(held.train, max(RANKS))
         ranks = sorted({min(r, basis.shape[1]) for r in RANKS})
         parts += [held.reduced(basis[:, :r].contiguous()) for r in ranks]
@@ -78,7 +78,8 @@ def compare(
             if kind not in kinds or any(c.score < 2 * log(EXACT_ERROR) for c in chosen):
                 continue
             if kind in NONLINEAR and dictionary is None and {c.kind for c in chosen} & {*LINEAR}:
-                bent = bends(held, states, seed) if bent is None else bent
+                if bent is None:
+                    bent = any(bends(h, states, seed) for h in _like(chosen, parts))
                 if not bent:
                     continue
             if kind == "koopman" and not _nonlinear(chosen):
@@ -87,6 +88,13 @@ def compare(
             one = best(rivals)
             chosen += [] if one is None else [_on_last(one, held)]
     return chosen
+
+
+def _like(chosen: Sequence[Candidate], parts: list[Held]) -> list[Held]:
+    """The parts of as many components as the best candidate, of none all."""
+    model = min(chosen, key=lambda c: c.score).model
+    rank = model.basis.shape[1] if isinstance(model, Reduced) else 0
+    return [h for h in parts if h.basis is not None and h.width == rank] or parts[1:] or parts
 
 
 def _on_last(one: Candidate, held: Held) -> Candidate:
@@ -125,15 +133,19 @@ def choose(found: Sequence[Candidate]) -> Candidate:
     return chosen
 
 
-def refit(model: Model, pieces: Sequence[Piece], steps: int, seed: int) -> Model:
-    """The same plan, fitted on all rows.
+def refit(
+    model: Model, pieces: Sequence[Piece], steps: int, seed: int, span: Span | None = None
+) -> Model:
+    """The same plan, fitted on all rows; of components in a span, in that.
 
     Of a nonlinear map, which may diverge from a few of all states, with the next larger penalties
     until the forecasts of ``steps`` rows from the rows themselves stay near them.
     """
     if isinstance(model, Reduced):
+        pieces = pieces if span is None else span.inside(pieces)
         basis = components(pieces, model.basis.shape[1])
-        return Reduced(refit(model.inner, scores(pieces, basis), steps, seed), basis)
+        inner = refit(model.inner, scores(pieces, basis), steps, seed)
+        return Reduced(inner, basis if span is None else span.basis @ basis)
     plan = model.plan
     if isinstance(model, FullMap):
         return fit_full(plan, pieces, seed)
@@ -163,8 +175,9 @@ def comparison(found: Sequence[Candidate], chosen: Candidate, held: Held) -> Com
     """The errors of all candidates, and of no change and the mean, at each step."""
     now = held.past[:, :1] if held.basis is None else held.past[:, :1] @ held.basis.T
     errors = {c.kind: c.by_step.numpy() for c in found}
-    errors["persistence"] = _by_step(held.future - now)
-    errors["mean"] = _by_step(held.future)
+    errors["persistence"], errors["mean"] = (
+        held.mean_square(part).mean(0).sqrt().numpy() for part in (held.future - now, held.future)
+    )
     settings = {c.kind: in_words(c.model) for c in found}
     return Comparison(errors, settings, chosen.kind, len(held.future))
 
@@ -222,7 +235,3 @@ def check_of(held: Held, known: Comparison, lags: int | None = None) -> Check:
             "system."
         )
     return Check(text, closed, step, direct, chosen, whole.average("persistence"))
-
-
-def _by_step(errors: torch.Tensor) -> Array:
-    return errors.square().mean((0, 2)).sqrt().numpy()

@@ -11,13 +11,20 @@ import torch
 from torch import Tensor
 
 from rectilinear import numerics
-from rectilinear.koopman.autoregression import Piece, StrideMap, inputs, moments, of_fit
+from rectilinear.koopman.autoregression import (
+    Piece,
+    StrideMap,
+    inputs,
+    moments,
+    of_fit,
+    some_windows,
+)
 from rectilinear.koopman.extended_dmd import FiniteMap, finite_moments, lifted, of_finite_fit
 from rectilinear.koopman.koopman_candidate import FullMap
 from rectilinear.koopman.principal_components import Reduced
 from rectilinear.koopman.realization import Modes, modes, realize_at
 
-_ROWS = 3000  # windows that modes are computed on
+_ROWS, _COLUMNS = 3000, 100  # windows, and columns of a shared map, that modes are computed on
 _BLOCKS = 20
 
 
@@ -137,10 +144,12 @@ def _residual(model: StrideMap, pieces: Sequence[Piece]) -> float:
 
 
 def _pasts(model: Any, pieces: Sequence[Piece]) -> Tensor:
-    """States of the data, newest row first, at most 3,000."""
-    lags = model.plan.lags
-    found = torch.cat([p.x.unfold(0, lags, 1).transpose(1, 2) for p in pieces if len(p.x) >= lags])
-    return found[:: -(-len(found) // _ROWS)].flip(1)
+    """States of the data, newest row first, at most 3,000; of a shared map of some columns."""
+    lags, shared = model.plan.lags, isinstance(model, StrideMap) and model.plan.shared
+    every = max(1, pieces[0].x.shape[1] // _COLUMNS) if shared else 1
+    long = [p.x[:, ::every] for p in pieces if len(p.x) >= lags]
+    count = sum(len(x) - lags + 1 for x in long)
+    return some_windows(long, lags, torch.arange(0, count, -(-count // _ROWS))).flip(1)
 
 
 def eigenvalue_intervals(

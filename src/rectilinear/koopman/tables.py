@@ -225,9 +225,9 @@ def without_gaps(values: Tensor, longest: int = FILLED) -> tuple[list[tuple[int,
     """
     x, filled = values.clone().numpy(), 0
     rows = np.arange(len(x))
-    for j in range(x.shape[1]):
+    for j in np.flatnonzero(np.isnan(x).any(0)):
         gone = np.isnan(x[:, j])
-        if not gone.any() or gone.all():
+        if gone.all():
             continue
         edges = np.flatnonzero(np.diff(np.r_[0, gone.astype(int), 0]))
         for first, end in edges.reshape(-1, 2):
