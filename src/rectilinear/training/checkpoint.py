@@ -20,6 +20,7 @@ from rectilinear.tensor_files import load_tensors, save_tensors
 from rectilinear.training.batches import Batches
 from rectilinear.training.config import TrainConfig
 from rectilinear.training.ema import EMA
+from rectilinear.training.optimizer import Descent
 
 CHECKPOINT = "checkpoint.safetensors"  # in the run folder
 FREE = {
@@ -42,7 +43,7 @@ class TrainState:
         self.step, self.seconds = 0, 0.0
         groups = parameter_groups(objective, config)
         self.parameters: list[Tensor] = [p for group in groups for p in group["params"]]
-        self.optimizer = torch.optim.AdamW(
+        self.optimizer = Descent(
             groups, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True
         )
         self.optimizer.zero_grad()
@@ -108,7 +109,8 @@ class TrainState:
 def parameter_groups(objective: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:
     """The objective's own parameter groups, or one group of all trainable parameters.
 
-    ``lr_factor`` is the learning rate of a group relative to that of the configuration.
+    ``lr_factor`` is the learning rate of a group relative to that of the configuration. A group
+    with ``orthogonal=True`` takes steps of :class:`~rectilinear.training.optimizer.Descent`.
     """
     named = {name: p for name, p in objective.named_parameters() if p.requires_grad}
     make = method(objective, "parameter_groups")
