@@ -73,9 +73,8 @@ class StyleObjective(nn.Module):
         """The 3 x 3 convolutions take orthogonal steps, all else those of AdamW."""
         inner = {
             id(p)
-            for net in self.model.g.conditioners
-            for layer in (net.enter, *net.middle)
-            for p in (layer.weight,)
+            for name, p in self.model.g.conditioners.named_parameters()
+            if name.endswith("weight") and "leave" not in name
         }
         both: tuple[list[nn.Parameter], list[nn.Parameter]] = [], []
         for p in self.parameters():
