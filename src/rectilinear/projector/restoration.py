@@ -49,8 +49,10 @@ def restore(
       observed values that are held out, or, where there is noise, on a second, independent draw of
       the data (``y + w`` and ``y - w`` with ``w`` of the noise's size are independent).
 
-    No denoiser for light noise of known size: on MNIST non-local means is 2.3 dB better than the
-    prior at ``noise=0.1`` and 1.0 dB at 0.25, and the prior is 2.0 dB better than BM3D at 0.5.
+    A prior of whole images is no denoiser for light noise: on MNIST non-local means is 2.3 dB
+    better at ``noise=0.1`` and 1.0 dB at 0.25. Fit the prior to patches for noise and for few
+    missing values (``patch=8``: on Fashion-MNIST 2.2 and 0.5 dB better at these noises than whole
+    images, 1.3 dB worse at 0.5).
 
     Args:
         f: a prior, a projector, or any map of images to images.

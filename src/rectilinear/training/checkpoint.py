@@ -77,12 +77,12 @@ class TrainState:
         for name, tensor in groups.get("optimizer", {}).items():
             index, _, slot = name.partition(".")
             slots.setdefault(int(index), {})[slot] = tensor
-        for index, of_one in slots.items():
-            shape = state.parameters[index].shape
+        for number, of_one in slots.items():
+            shape = state.parameters[number].shape
             if any(x.ndim and x.shape != shape for x in of_one.values()):
                 raise CheckpointError(
                     f"{path} with the optimiser's averages for other parameters",
-                    f"averages of shape {tuple(shape)} for parameter {index}",
+                    f"averages of shape {tuple(shape)} for parameter {number}",
                     "An older version began this run: train in a new folder.",
                 )
         state.optimizer.load_state_dict({**state.optimizer.state_dict(), "state": slots})
