@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import rectilinear as rl
-from rectilinear.errors import ConfigError, ShapeError
+from rectilinear.errors import ConfigError, DtypeError, ShapeError
 from rectilinear.projector import Projector, Selection, corrupt, from_pca, restore
 from rectilinear.projector.blind import fit_blind
 from rectilinear.projector.prior import fit_prior
@@ -125,3 +125,18 @@ def test_blank_images_are_not_the_most_usual(digits: tuple[torch.Tensor, torch.T
     for images in (blank, torch.zeros(50, 1, 8, 8)):
         normal, odd = f.scores(x)["typicality"], f.scores(images)["typicality"]
         assert rl.metrics.roc(normal, odd).area > 0.99
+
+
+def test_data_on_another_scale_than_the_prior(
+    digits: tuple[torch.Tensor, torch.Tensor],
+) -> None:
+    images, held_out = digits
+    prior = fit_prior(images, rank=12, components=2)
+    with pytest.raises(ConfigError, match="Divide bytes by 255"):
+        restore(prior, 255 * held_out, noise=0.1)
+    wide = fit_prior(255 * images, rank=12, components=2)  # not clipped to 1
+    found = restore(wide, 255 * held_out, noise=25.5)
+    torch.testing.assert_close(found / 255, restore(prior, held_out, noise=0.1), atol=0.2, rtol=0)
+    patches = fit_prior(images, rank=4, patch=4, components=1)
+    with pytest.raises(DtypeError, match="float"):
+        restore(patches, torch.ones(1, 1, 8, 8, dtype=torch.uint8))

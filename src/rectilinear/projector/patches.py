@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, fold, interpolate, max_pool2d, pad, unfold
 
-from rectilinear.checks import whole
+from rectilinear.checks import check_floating, whole
 from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.operators import Diagonal, Identity, Operator
 from rectilinear.projector.prior import NOISE_FLOOR, ImagePrior, Posterior
@@ -179,7 +179,8 @@ def _filled(
 
 
 def check_image(x: Tensor, side: int) -> None:
-    """Raise a ShapeError unless ``x`` are images no smaller than a patch."""
+    """Raise a ShapeError unless ``x`` are images no smaller than a patch, or a DtypeError."""
+    check_floating(x, "images")
     if x.ndim != 4 or min(x.shape[2:]) < side:
         raise ShapeError(
             f"images of shape {tuple(x.shape)}", f"(b, c, h, w) with h and w of {side} or more"

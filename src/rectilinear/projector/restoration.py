@@ -15,6 +15,8 @@ from rectilinear.projector.patches import patch_posterior
 from rectilinear.projector.prior import ImagePrior, Posterior, check_noise
 from rectilinear.random import generator
 
+FAR = 30.0  # times the scale of a prior's images, beyond which data are on another
+ROUNDING = 1e-3  # of a mean of images from 0 to 1
 POWER_ITERATIONS = 10  # of the check that |K| <= 1
 HELD_OUT = 0.1  # share of the observed values that estimates are compared on
 LEAST_HELD_OUT = 10  # values, below which nothing is held out
@@ -62,13 +64,13 @@ def restore(
         noise: standard deviation of the noise of ``y``; by default unknown without ``K``, and 0
             with it.
         damping: ``t``, above 0 to 1, 1 by default.
-        limits: least and largest value of the result; by default 0 and 1 for a prior, none for a
-            map.
+        limits: least and largest value of the result; by default 0 and 1 for a prior of images
+            with a mean between these, else none.
         seed: of what is held out.
 
     Raises:
-        ConfigError: for fewer than one step, damping or noise out of range, or ``|K| > 1``, where
-            the iteration diverges.
+        ConfigError: for fewer than one step, damping or noise out of range, ``|K| > 1``, where
+            the iteration diverges, or data far beyond the images of the prior, such as 0 to 255.
 
     Reference: H. Bauschke, J. Borwein, On projection algorithms for solving convex feasibility
     problems, 1996; N. Oliveira, J. Lei, R. Tibshirani, Unbiased risk estimation in the normal means
@@ -86,16 +88,32 @@ def restore(
     if not 0 < damping <= 1:
         raise ConfigError(f"damping={damping!r}", "above 0 to 1")
     blind = measurement is None and noise is None
-    if isinstance(f, BlindRestorer):
-        x = f(y) if blind else posterior(f.prior, y, measurement, noise or 0.0).mean
-    elif isinstance(f, ImagePrior):
-        x = posterior(f, y, measurement, noise or 0.0).mean
+    if isinstance(f, ImagePrior | BlindRestorer):
+        prior = f.prior if isinstance(f, BlindRestorer) else f
+        _check_scale(prior, y, noise or 0.0)
+        if blind and isinstance(f, BlindRestorer):
+            x = f(y)
+        else:
+            x = posterior(prior, y, measurement, noise or 0.0).mean
+        off = float((prior.centre - 0.5).abs().amax())
+        limits = (0.0, 1.0) if limits is None and off < 0.5 + ROUNDING else limits
     elif blind:
         x = f(y)
     else:
         x = _Iteration(f, measurement, noise, damping, steps).run(y, seed)
-    limits = (0.0, 1.0) if limits is None and isinstance(f, ImagePrior | BlindRestorer) else limits
     return x if limits is None else x.clamp(*limits)
+
+
+def _check_scale(prior: ImagePrior, y: Tensor, noise: float) -> None:
+    """Raise a ConfigError for data on another scale than the images of the prior."""
+    scale = max(1.0, float(prior.centre.abs().amax()))
+    most = float(y.abs().amax()) if y.numel() else 0.0
+    if most > FAR * (scale + noise):
+        raise ConfigError(
+            f"data with values up to {most:.3g}",
+            f"the scale of the prior's images, whose mean is {scale:.3g} at most",
+            "Divide bytes by 255.",
+        )
 
 
 def posterior(
