@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from itertools import islice
 from pathlib import Path
 
@@ -21,8 +22,10 @@ _DATES = ("date", "dates", "datetime", "timestamp", "year")  # columns not in eq
 def read_rows(path: Path) -> list[tuple[int, list[str]]]:
     r"""The rows of a text table: line number and cells, without blank lines and outer spaces.
 
-    Cells are parted by tabs, semicolons, bars or commas: the first of these that parts the first
-    lines into as many cells each. Text is UTF-8, with or without a mark of it.
+    Rows of empty cells at the end, which spreadsheets leave, are no rows. A typographic minus sign
+    before a digit is a minus sign. Cells are parted by tabs, semicolons, bars or commas: the first
+    of these that parts the first lines into as many cells each. Text is UTF-8, with or without a
+    mark of it.
 
     Example:
         >>> import pathlib, tempfile
@@ -38,7 +41,7 @@ def read_rows(path: Path) -> list[tuple[int, list[str]]]:
             )
             file.seek(0)
             reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
-            rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
+            rows = [(reader.line_num, [_cell(cell) for cell in row]) for row in reader if row]
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(
             f"{path.name}, which is no text in UTF-8: {error}", "rows of cells", "Save it as UTF-8."
@@ -49,11 +52,17 @@ def read_rows(path: Path) -> list[tuple[int, list[str]]]:
             "a text file",
             "Check its path and permissions.",
         ) from error
+    while rows and not any(rows[-1][1]):
+        rows.pop()
     if not rows:
         raise DataError(
             f"{path.name}, which is empty", "a line of names and lines of values", "Check the file."
         )
     return rows
+
+
+def _cell(text: str) -> str:
+    return re.sub(r"^[\u2212](?=\d)", "-", text.strip())
 
 
 def _delimiter(lines: list[str], *, tabs: bool) -> str:

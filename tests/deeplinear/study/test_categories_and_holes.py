@@ -88,6 +88,55 @@ def test_row_numbers_are_no_input(tmp_path: Path) -> None:
     assert Table.read(path, "y", drop=["rownames"]).names == ("year", "x")
 
 
+def test_what_spreadsheets_and_pandas_add_is_no_input(tmp_path: Path) -> None:
+    """A nameless index, a nameless empty column, rows of empty cells, typographic minus signs."""
+    path = tmp_path / "a.csv"
+    for lead in ("", "ann", "0"):
+        index = {"": "", "ann": "a{},", "0": "{},"}[lead]
+        rows = "".join(index.format(i) + f"\u2212{i}.5,{i % 3},\n" for i in range(8))
+        path.write_text(("," if lead else "") + "x,y,\n" + rows + ",,,\n"[not lead :])
+        if lead:
+            path.write_text(path.read_text().replace(",\n", "\n"))
+        read = Table.read(path, "y")
+        assert read.names == ("x",)
+        assert read.X[:, 0].tolist() == [-i - 0.5 for i in range(8)]
+    path.write_text(",x,y\n" + "".join(f"{i % 5},{i},{i % 3}\n" for i in range(8)))
+    with pytest.raises(DataError, match="without a name"):
+        Table.read(path, "y")
+
+
+def test_question_marks_are_empty_cells(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("x,y\n" + "".join(f"{'?' if i == 3 else i},{i % 3}\n" for i in range(8)))
+    with pytest.raises(NonFiniteError, match="1 in x"):
+        Table.read(path, "y")
+    assert Table.read(path, "y", missing="drop").dropped == 1
+
+
+def test_all_columns_that_are_no_input_are_one_error() -> None:
+    names = [f"n{i}" for i in range(8)]
+    columns = {"who": names, "first day": ["2024-01-01"] * 8, "x": range(8), "y": [1, 2] * 4}
+    with pytest.raises(DataError, match=r"--drop who --drop 'first day', or in Python drop="):
+        Table.from_columns(columns, "y")
+    ids = {"PassengerId": range(1, 9), "x": [3, 1] * 4, "y": [1, 2] * 4}
+    with pytest.raises(DataError, match="row numbers in column PassengerId"):
+        Table.from_columns(ids, "y")
+
+
+def test_a_target_of_text_says_how_to_write_it() -> None:
+    with pytest.raises(DataError, match=r"the target; expected.*0 for no and 1 for yes"):
+        Table.from_columns({"x": range(4), "y": ["yes", "no"] * 2}, "y")
+    with pytest.raises(DataError, match="0 and 1 for one of them"):
+        Table.from_columns({"x": range(6), "y": ["a", "b", "c"] * 2}, "y")
+
+
+def test_a_copy_of_the_target_is_no_input() -> None:
+    columns = {"alive": ["yes", "no"] * 4, "x": range(8), "survived": [1, 0] * 4}
+    with pytest.raises(DataError, match=r"itself in column alive;.*--drop alive"):
+        Table.from_columns(columns, "survived")
+    assert Table.from_columns(columns, "survived", drop=["alive"]).names == ("x",)
+
+
 def test_the_page_says_what_became_of_the_columns() -> None:
     rng = np.random.default_rng(2)
     x, y = rng.normal(size=(2, 24))

@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from rectilinear.errors import DataError
-
-EMPTY_CELLS = ("", "NA", "N/A", "nan", "NaN", "null", "<NA>")
+EMPTY_CELLS = ("", "NA", "N/A", "n/a", "#N/A", "nan", "NaN", "null", "NULL", "<NA>", "?", ".")
 MAX_VALUES = 30  # of a column of categories: with more it holds names, ids or sentences
 NUMBER_LIKE = re.compile(r"[-+(]?[$€£]?\s*[\d.,'_ ]*\d[\d.,'_ ]*([eE][-+]?\d+)?\s*[%$€£)]?")
 DATE_LIKE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}.*|\d{1,2}:\d{2}.*")
 
 
-def indicators(column: Any, name: str, *, own: bool) -> dict[str, np.ndarray] | None:
-    """Columns of 0 and 1 for each value but the first, by name; None for what is no category.
+def indicators(column: Any, name: str, *, own: bool) -> dict[str, np.ndarray] | str | None:
+    """Columns of 0 and 1 for each value but the first, by name; None for what is no text.
+
+    Of text with too many values to be categories, a description of it.
 
     Categories are columns of pandas' type of this name, and columns of text of which no cell looks
     like a number or a date: those are rather numbers in another notation.
@@ -40,11 +40,9 @@ def indicators(column: Any, name: str, *, own: bool) -> dict[str, np.ndarray] | 
         return None
     values = sorted(set(words))
     if len(values) > MAX_VALUES or (not typed and 2 * len(values) > len(words)):
-        raise DataError(
+        return (
             f"text such as {words[0]!r} in column {name}, with {len(values)} values in "
-            f"{len(words)} rows",
-            f"numbers, or categories: at most {MAX_VALUES} values, each in two rows on average",
-            "Encode it as numbers, or leave it out: --drop NAME, or in Python drop=[NAME].",
+            f"{len(words)} rows"
         )
     text = np.array([None if hole else str(cell) for cell, hole in zip(cells, empty, strict=True)])
     found = {f"{name}={value}": (text == value).astype(float) for value in values[1:]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,11 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rectilinear.deeplinear.study.encode import EMPTY_CELLS, indicators
+from rectilinear.deeplinear.study.encode import EMPTY_CELLS, MAX_VALUES, indicators, is_empty
+from rectilinear.deeplinear.study.table_file import read_csv, read_parquet
 from rectilinear.errors import (
     ConfigError,
     DataError,
-    MissingDependencyError,
     NonFiniteError,
     ShapeError,
 )
@@ -24,8 +25,10 @@ from rectilinear.errors import (
 MIN_ROWS = 4  # to train and to test on
 MIN_INEXACT_INTEGER = 2.0**53  # above, float64 does not hold every whole number
 MAX_MAGNITUDE = 1e305  # of a number: differences and sums of squares of scaled columns are finite
-ROW_NUMBERS = ("rownames", "unnamed: 0", "index", "row", "id", "obs", "no", "nr")
-PANDAS_INDEX = re.compile(r"__index_level_\d+__")  # the index of a frame in a Parquet file
+ROW_NUMBERS = re.compile(
+    r"(.*[_ .-])?(rownames|unnamed: 0|index|row|id|obs|no|nr|number)|.*[a-z]I[dD]",
+    re.IGNORECASE,
+)
 
 Missing: TypeAlias = Literal["error", "drop", "mean"]
 
@@ -140,24 +143,29 @@ class Table:
         encoded = []
         for name, column in kept.items():
             levels = None if name == target else indicators(column, name, own=missing == "mean")
-            if levels is None:
-                read[name] = _numbers(column)
-            else:
+            if isinstance(levels, dict):
                 encoded.append(name)
                 read |= levels
+            else:
+                read[name] = _numbers(column) if levels is None else levels
         if wrong := {name: why for name, why in read.items() if isinstance(why, str)}:
-            raise DataError(
-                got="; ".join(
-                    f"{why} in column {name or 'without a name'}" for name, why in wrong.items()
-                ),
-                expected="numbers, with a decimal point and nothing between thousands",
-                fix="Encode it as numbers, or leave it out: --drop NAME, or in Python drop=[NAME].",
-            )
+            raise _unreadable(wrong, target, kept[target])
         if "" in read:
             raise DataError(
                 "a column without a name",
                 "a name for each",
                 "Name it; pandas: to_csv(index=False).",
+            )
+        if copied := [
+            name
+            for name, column in read.items()
+            if name != target and len(read) > 2 and _equal(column, read[target])
+        ]:
+            columns_of = [name if name in kept else name.split("=")[0] for name in copied]
+            raise DataError(
+                f"the target '{target}' itself in column {', '.join(columns_of)}",
+                "inputs to predict it from",
+                f"Leave it out: {_drop(columns_of)}.",
             )
         if numbered := [name for name, column in read.items() if _numbers_rows(name, column)]:
             raise DataError(
@@ -231,10 +239,10 @@ class Table:
         if not path.is_file():
             raise DataError(f"no file {path}", "a CSV or Parquet file", "Check its path.")
         readers: dict[str, Callable[[Path], Mapping[str, Any]]] = {
-            ".csv": _read_csv,
-            ".tsv": _read_csv,
-            ".parquet": _read_parquet,
-            ".pq": _read_parquet,
+            ".csv": read_csv,
+            ".tsv": read_csv,
+            ".parquet": read_parquet,
+            ".pq": read_parquet,
         }
         if path.suffix.lower() not in readers:
             raise DataError(
@@ -340,9 +348,43 @@ def _numbers(column: Any) -> np.ndarray | str:
 
 def _numbers_rows(name: str, column: np.ndarray | str) -> bool:
     """True of a column with a usual name of row numbers that counts the rows from 0 or 1 on."""
-    if name.lower() not in ROW_NUMBERS or isinstance(column, str) or len(column) < MIN_ROWS:
+    if not ROW_NUMBERS.fullmatch(name) or isinstance(column, str) or len(column) < MIN_ROWS:
         return False
     return column[0] in (0, 1) and bool((np.diff(column) == 1).all())
+
+
+def _equal(column: np.ndarray | str, target: np.ndarray | str) -> bool:
+    """True of two columns of the same numbers, and the same empty cells."""
+    if isinstance(column, str) or isinstance(target, str) or len(column) != len(target):
+        return False
+    return bool(np.array_equal(column, target, equal_nan=True))
+
+
+def _unreadable(wrong: Mapping[str, str], target: str, given: Any) -> DataError:
+    """The error of columns that are neither numbers nor categories, all at once."""
+    got = "; ".join(
+        why if " in column " in why else f"{why} in column {name or 'without a name'}"
+        for name, why in wrong.items()
+    )
+    if target in wrong:
+        words = sorted({str(cell) for cell in given if not is_empty(cell)})
+        fix = "Write numbers in it."
+        if len(words) == 2:
+            fix = f"Write 0 for {words[0]} and 1 for {words[1]}."
+        elif len(words) <= MAX_VALUES:
+            fix = "Of classes, make a column of 0 and 1 for one of them, and drop the others."
+        return DataError(f"{got}, the target", "a target of numbers", fix)
+    return DataError(
+        got,
+        "numbers, with a decimal point and nothing between thousands, or categories: at most "
+        f"{MAX_VALUES} values, each in two rows on average",
+        f"Encode them as numbers, or leave them out: {_drop(list(wrong))}.",
+    )
+
+
+def _drop(names: Sequence[str]) -> str:
+    options = " ".join(f"--drop {shlex.quote(name)}" for name in names)
+    return f"{options}, or in Python drop={list(names)}"
 
 
 def _rounded(number: Any) -> str:
@@ -389,48 +431,3 @@ def _whole(cell: Any) -> int | None:
     if isinstance(cell, str):
         return int(cell) if cell.strip().lstrip("+-").isdecimal() else None
     return int(cell) if not isinstance(cell, float | np.floating) and int(cell) == cell else None
-
-
-def _read_csv(path: Path) -> dict[str, list[str]]:
-    from rectilinear.datasets.decimal_commas import with_points
-    from rectilinear.datasets.series import read_rows  # beside it are series, in torch
-
-    (_, names), *rows = read_rows(path)
-    _check_names(names, path)
-    if uneven := next(((line, row) for line, row in rows if len(row) != len(names)), None):
-        raise DataError(
-            got=f"{len(uneven[1])} values in line {uneven[0]} of {path.name}",
-            expected=f"{len(names)}, as in its first line",
-            fix="Correct this line.",
-        )
-    columns = [[row[i] for _, row in rows] for i in range(len(names))]
-    return dict(zip(names, with_points(columns), strict=True))
-
-
-def _check_names(names: Sequence[str], path: Path) -> None:
-    if twice := next((name for i, name in enumerate(names) if name in names[:i]), None):
-        raise DataError(
-            f"columns of the same name '{twice}' in {path.name}",
-            "names that differ",
-            "Rename them.",
-        )
-
-
-def _read_parquet(path: Path) -> dict[str, np.ndarray]:
-    try:
-        import pyarrow
-        import pyarrow.parquet as parquet
-    except ImportError as error:
-        raise MissingDependencyError.of("a Parquet file", "pyarrow", extra="tables") from error
-    try:
-        table = parquet.ParquetFile(path).read()
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(
-            f"{path.name}, which cannot be read as Parquet", "a Parquet file", "Write it again."
-        ) from error
-    _check_names(table.column_names, path)
-    return {
-        name: column.to_pylist() if pyarrow.types.is_dictionary(column.type) else column.to_numpy()
-        for name, column in zip(table.column_names, table.columns, strict=True)
-        if not PANDAS_INDEX.fullmatch(name)
-    }

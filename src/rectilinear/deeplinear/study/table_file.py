@@ -1,0 +1,70 @@
+"""Columns of CSV and Parquet files, by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from rectilinear.errors import DataError, MissingDependencyError
+
+PANDAS_INDEX = re.compile(r"__index_level_\d+__")  # the index of a frame in a Parquet file
+
+
+def read_csv(path: Path) -> dict[str, list[str]]:
+    """The cells of each column, without a nameless one that is empty or an index."""
+    from rectilinear.datasets.decimal_commas import with_points
+    from rectilinear.datasets.series import read_rows  # beside it are series, in torch
+
+    (_, names), *rows = read_rows(path)
+    _check_names(names, path)
+    if uneven := next(((line, row) for line, row in rows if len(row) != len(names)), None):
+        raise DataError(
+            got=f"{len(uneven[1])} values in line {uneven[0]} of {path.name}",
+            expected=f"{len(names)}, as in its first line",
+            fix="Correct this line; the first holds the names of the columns.",
+        )
+    columns = [[row[i] for _, row in rows] for i in range(len(names))]
+    found = dict(zip(names, with_points(columns), strict=True))
+    if "" in found and (not any(found[""]) or (not names[0] and _is_index(found[""]))):
+        del found[""]
+    return found
+
+
+def _is_index(cells: Sequence[str]) -> bool:
+    """True of the row numbers, or the names of rows, that pandas and R write without a name."""
+    numbers = [int(cell) if cell.isdecimal() else -1 for cell in cells]
+    counts = numbers[:1] in ([0], [1]) and bool((np.diff(numbers) == 1).all())
+    return counts or (max(numbers, default=0) < 0 and len(set(cells)) == len(cells))
+
+
+def _check_names(names: Sequence[str], path: Path) -> None:
+    if twice := next((name for i, name in enumerate(names) if name in names[:i]), None):
+        raise DataError(
+            f"columns of the same name '{twice}' in {path.name}",
+            "names that differ",
+            "Rename them.",
+        )
+
+
+def read_parquet(path: Path) -> dict[str, np.ndarray]:
+    """The values of each column, without pandas' index."""
+    try:
+        import pyarrow
+        import pyarrow.parquet as parquet
+    except ImportError as error:
+        raise MissingDependencyError.of("a Parquet file", "pyarrow", extra="tables") from error
+    try:
+        table = parquet.ParquetFile(path).read()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(
+            f"{path.name}, which cannot be read as Parquet", "a Parquet file", "Write it again."
+        ) from error
+    _check_names(table.column_names, path)
+    return {
+        name: column.to_pylist() if pyarrow.types.is_dictionary(column.type) else column.to_numpy()
+        for name, column in zip(table.column_names, table.columns, strict=True)
+        if not PANDAS_INDEX.fullmatch(name)
+    }
