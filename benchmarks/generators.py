@@ -315,10 +315,14 @@ def table(args: argparse.Namespace, folders: list[Path], train: Tensor, test: Te
         + several
         * (args.seeds > 1)
         + "Bits per dimension are of the model of noisy data. Errors are held-out, behind the "
-        f"leading {', '.join(map(str, RANKS))} singular directions; PCA's are {lost}. "
-        '"Nearest" is the root mean square difference of pixels between a sample and the nearest '
-        f"training image, the median; of held-out images it is {first.get('nearest_real', 0):.3f}.\n"
+        f"leading {', '.join(map(str, RANKS))} singular directions; PCA's are {lost}.\n"
     )
+    if measured := [r["nearest_real"] for same in rows for r in same if "nearest_real" in r]:
+        judge_line = judge_line.rstrip() + (
+            ' "Nearest" is the root mean square difference of pixels between a sample and the '
+            "nearest training image, the median; of held-out images it is "
+            f"{measured[0]:.3f}.\n"
+        )
     columns = ["row", *["seeds"] * (args.seeds > 1), "sampling", "fd", "precision", "recall"]
     columns += ["nearest", "bits/dim", "s/1,000", "parameters", "seconds", "images seen", "errors"]
     lines = [

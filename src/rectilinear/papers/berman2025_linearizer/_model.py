@@ -37,7 +37,7 @@ class Preset:
 PRESETS = {
     "small": Preset("digits", 4, 64, TrainConfig(steps=300, batch_size=64, lr=3e-3, log_every=100)),
     "full": Preset(
-        "mnist", 8, 512, TrainConfig(steps=4000, batch_size=256, lr=3e-4, schedule="cosine")
+        "mnist", 8, 512, TrainConfig(steps=600, batch_size=64, lr=1e-3, schedule="cosine")
     ),
 }
 

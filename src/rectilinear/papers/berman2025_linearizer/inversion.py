@@ -5,7 +5,7 @@ noise. An untrained network scores higher, so this number does not show training
 of the recovered noise does: its Kolmogorov-Smirnov distance from N(0, I) is large with the
 published objective, and as small as that of true noise with the likelihood at full rank.
 
-Cost: small 20 seconds, full about an hour, on two cores.
+Cost: small 20 seconds, full about 15 minutes, on two cores.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ hundred. Both are the same product of matrices, so they should agree up to round
 do. A Runge-Kutta matrix whose stages are averaged instead of nested agrees less; it is computed
 here too.
 
-Cost: small 10 seconds, full about half an hour, on two cores.
+Cost: small 10 seconds, full about 10 minutes, on two cores.
 """
 
 from __future__ import annotations
