@@ -186,3 +186,50 @@ def test_a_notebook_shows_a_forecast_with_escaped_names() -> None:
     assert "2020-05-19" in shown
     several = Forecaster("linear", horizon=5, lags=4).fit([frame, frame]).forecast(5)
     assert "the first of 2 series" in several._repr_html_()
+
+
+def test_months_and_days_without_a_year_are_counted(tmp_path: Path) -> None:
+    """Of 2023 and 2024, the second of 366 days; a gap stays a gap."""
+    days = pd.date_range("2023-02-26", "2024-03-02")
+    days = days.delete([100, 101])
+    text = "Month,Day,x\n" + "".join(f"{d.month},{d.day},1\n" for d in days)
+    with pytest.warns(ForecastWarning, match="Month, Day without a year: days"):
+        found = read_series_file(write(tmp_path, text))
+    assert found.names == ("x",)
+    assert found.times is not None
+    assert found.times[0].tolist() == (days - days[0]).days.tolist()
+    months = "month,x\n" + "".join(f"{k % 12 + 1},1\n" for k in range(5, 40))
+    with pytest.warns(ForecastWarning, match="months are counted"):
+        found = read_series_file(write(tmp_path, months))
+    assert found.times is not None
+    assert found.times[0].tolist() == list(range(35))
+
+
+def counts(rows: int = 300) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return rng.poisson(1.5 + 1.4 * np.sin(0.3 * np.arange(rows))).astype(float)
+
+
+def test_intervals_of_counts_below_zero_are_said_and_cut_off() -> None:
+    model = Forecaster("linear", horizon=6, lags=12).fit(counts())
+    with pytest.warns(ForecastWarning, match=r"column 1 reach below zero.*minimum=0"):
+        found = model.forecast(6)
+    assert found.lower.min() < 0
+    bounded = Forecaster("linear", horizon=6, lags=12, minimum=0, maximum=5).fit(
+        np.minimum(counts(), 5)
+    )
+    cut = bounded.forecast(6)
+    assert cut.lower.min() == 0
+    assert cut.upper.max() <= 5
+    assert bounded.simulate(np.zeros((1, 12, 1)), 6).min() >= 0
+    model.minimum = 0
+    np.testing.assert_allclose(model.forecast(6).upper, found.upper)
+    with pytest.raises(DataError, match=r"values from 0 to \d+ in column 1"):
+        Forecaster("linear", horizon=6, minimum=1).fit(counts())
+    with pytest.raises(ConfigError, match="a smaller minimum"):
+        Forecaster("linear", horizon=6, minimum=1, maximum=0).fit(counts())
+
+
+def test_series_that_were_negative_are_not_bounded(recwarn: pytest.WarningsRecorder) -> None:
+    Forecaster("linear", horizon=6, lags=12).fit(counts() - 1).forecast(6)
+    assert not [w for w in recwarn if "below zero" in str(w.message)]

@@ -43,6 +43,8 @@ def forecast_file(arguments: Any) -> dict[str, Any]:
         lags=arguments.lags,
         level=arguments.level,
         seed=arguments.seed,
+        minimum=arguments.minimum,
+        maximum=arguments.maximum,
     ).fit(table.values, times=table.times)
     model.names_ = table.names
     found = replace(model.forecast(arguments.steps), runs=table.runs)

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     Known = dict[str, tuple[Any, Any]]
 
 OF_A_RUN = ("backward", "reencode", "start")
-OF_A_TABLE = ("kind", "lags", "level", "time", "run_column", "columns", "separator")
+OF_A_TABLE = (
+    *("kind", "lags", "level", "minimum", "maximum"),
+    *("time", "run_column", "columns", "separator"),
+)
 """Options that need a run or a table."""
 MAX_SIMULATED_STEPS = 2000
 """Longer forecasts are not compared with a simulation of the system."""
@@ -39,6 +42,11 @@ class Forecast(Common):
     """Number of past rows in the state of a table's model; by default the best on held-out rows."""
     level: float = 0.9
     """Share of observations that the prediction intervals hold, between 0 and 1."""
+    minimum: float | None = None
+    """Least value that columns of a table can have; forecasts are cut off there. None by
+    default."""
+    maximum: float | None = None
+    """Largest value that columns of a table can have; none by default."""
     time: str | None = None
     """Column of dates or times of a table; by default one with a name such as time or date."""
     run_column: str | None = None

@@ -22,6 +22,7 @@ from rectilinear.errors import (
 )
 from rectilinear.koopman import selection
 from rectilinear.koopman.autoregression import Piece
+from rectilinear.koopman.bounds import Bounds
 from rectilinear.koopman.dictionaries import as_dictionary
 from rectilinear.koopman.figures import modes_figure, spectrum_figure
 from rectilinear.koopman.forecast import Array, Check, Forecast
@@ -37,7 +38,7 @@ GROWS = 1.5
 """A model with a mode that grows by more than this over the horizon says so."""
 
 
-class Forecaster(Intake, BaseEstimator):
+class Forecaster(Intake, Bounds, BaseEstimator):
     """Forecasts of any series: the best of several models, compared on held-out rows.
 
     The models, simplest first: ``"linear"``, one linear map from the last rows to the whole
@@ -54,6 +55,8 @@ class Forecaster(Intake, BaseEstimator):
             states ``(b, lags d)``, newest row first, or a degree of monomials.
         level: share of observations inside the intervals.
         seed: of random features.
+        minimum: of all columns; forecasts and intervals are cut off there.
+        maximum: likewise.
 
     Attributes (after :meth:`fit`):
         kind_: the kind that was chosen.
@@ -79,9 +82,11 @@ class Forecaster(Intake, BaseEstimator):
         dictionary: Any = None,
         level: float = 0.9,
         seed: int = 0,
+        minimum: float | None = None,
+        maximum: float | None = None,
     ) -> None:
         self.kind, self.horizon, self.lags, self.dictionary = kind, horizon, lags, dictionary
-        self.level, self.seed = level, seed
+        self.level, self.seed, self.minimum, self.maximum = level, seed, minimum, maximum
 
     def fit(
         self,
@@ -120,6 +125,7 @@ class Forecaster(Intake, BaseEstimator):
         self.names_, self.n_features_in_ = self._tables[0].names, len(self._tables[0].names)
         raw = self._pieces(controls)
         rows = torch.cat([x for x, _ in raw])
+        self._check_bounds(rows, self.names_)
         self._mean, spread = moments(rows)
         if not bool((spread > 0).any()):
             raise DataError(
@@ -200,12 +206,14 @@ class Forecaster(Intake, BaseEstimator):
             )
         mean = (found * self._scale + self._mean).numpy()
         low, high = self._interval(steps, level)
+        self._warn_negative(mean + low, self.names_)
+        mean, low, high = (self._bounded(x) for x in (mean, mean + low, mean + high))
         several = len(tables) > 1
         known = [_last(table, 3 * max(steps, 20)) for table in tables]
         return Forecast(
             mean if several else mean[0],
-            (mean + low) if several else mean[0] + low,
-            (mean + high) if several else mean[0] + high,
+            low if several else low[0],
+            high if several else high[0],
             self.level if level is None else level,
             [t.ahead(steps) for t in tables] if several else tables[0].ahead(steps),
             self.names_,
@@ -247,7 +255,7 @@ class Forecaster(Intake, BaseEstimator):
                 ForecastWarning,
                 stacklevel=2,
             )
-        return (found * self._scale + self._mean).numpy()
+        return self._bounded((found * self._scale + self._mean).numpy())
 
     def errors(self, X: Any, steps: int | None = None, *, controls: Any = None) -> Array:
         """The errors of forecasts from every row of other series ``X``, ``(n, steps, d)``.
@@ -292,8 +300,9 @@ class Forecaster(Intake, BaseEstimator):
                 continue
             rows = held_of([p], [p], lags, steps, most=len(p.x))
             with torch.no_grad():
-                found = model.simulate(rows.past, steps, rows.u)
-            errors.append(((rows.future - found) * self._scale).numpy())
+                found = model.simulate(rows.past, steps, rows.u) * self._scale + self._mean
+            observed = rows.future * self._scale + self._mean
+            errors.append(observed.numpy() - self._bounded(found.numpy()))
             changes.append(((rows.future - rows.past[:, :1]) * self._scale).numpy())
         if not errors:
             raise DataError(

@@ -18,6 +18,7 @@ from rectilinear.datasets.series import read_rows
 from rectilinear.errors import ConfigError, DataError, ForecastWarning
 from rectilinear.koopman.date_text import are_dates
 from rectilinear.koopman.tables import stamps_of
+from rectilinear.koopman.yearless import count_from_first
 
 TIMES = ("time", "t", "date", "dates", "datetime", "timestamp", "ds", "month", "day", "year")
 """Names of columns that hold dates or times."""
@@ -113,14 +114,24 @@ def read_series_file(
         names = _without_counters(names, {n: cells_of[head.index(n)] for n in names}, keys)
     at = [head.index(n) for n in names]
     found = sorted(set(keys), key=keys.index)
-    values, times = [], []
+    values, times, counted = [], [], False
     for key in found:
         mine = [row for row, own in zip(body, keys, strict=True) if own == key]
         numbers = [[_cell(row, i, n, path) for i, n in zip(at, names, strict=True)] for row in mine]
         values.append(np.array(numbers))
         if clock:
             parts = [[row[head.index(name)] for name in clock] for _, row in mine]
-            times.append(stamps_of(_stamps(_joined(parts, clock, path))))
+            since = count_from_first(clock, parts)
+            counted = counted or since is not None
+            dates = None if since is not None else _stamps(_joined(parts, clock, path))
+            times.append(since if dates is None else stamps_of(dates))
+    if counted:
+        warnings.warn(
+            f"column {', '.join(clock)} without a year: {'days' if clock[1:] else 'months'} are "
+            "counted from the first row",
+            ForecastWarning,
+            stacklevel=2,
+        )
     return SeriesFile(values, times or None, tuple(names), tuple(found))
 
 
@@ -136,6 +147,11 @@ def _clock(head: list[str], cells_of: list[Any], taken: Sequence[str]) -> list[s
     for parts in (("year", "month", "day"), ("year", "month"), ("year", "quarter")):
         if all(part in named for part in parts):
             return [named[part] for part in parts]
+    if {"month", "day"} <= named.keys():
+        days = [named["month"], named["day"]]
+        cells_of_days = [cells_of[head.index(name)] for name in days]
+        if count_from_first(days, list(zip(*cells_of_days, strict=True))) is not None:
+            return days
     known = next((name for name in head if name.lower() in TIMES and name not in taken), None)
     if known is not None:
         return [known]
