@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rectilinear.style import Lessons
-from rectilinear.style.fit import TURN, style_losses
+from rectilinear.style.fit import style_losses
 from rectilinear.style.place_flow import PlaceFlow
 from rectilinear.style.style_map import as_images
 
@@ -57,14 +57,6 @@ class FeedForwardObjective(nn.Module):
         super().__init__()
         self.model, self.lessons, self.tile = model, lessons, tile
         self._features = (features,)
-
-    def parameter_groups(self) -> list[dict[str, object]]:
-        """Groups as those of the invertible network."""
-        inner = {id(layer.weight) for layer in (self.model.enter, *self.model.middle)}
-        both: tuple[list[nn.Parameter], list[nn.Parameter]] = [], []
-        for p in self.parameters():
-            both[id(p) in inner].append(p)
-        return [{"params": both[0]}, {"params": both[1], "orthogonal": True, "lr": TURN}]
 
     def forward(self, batch: Tensor) -> dict[str, Tensor]:
         which = torch.randint(len(self.model.styles), (len(batch),))

@@ -409,7 +409,7 @@ def main() -> None:
     for name, _, folder in (words.partition("=") for words in args.also):
         lines.append(row(name, from_files(Path(folder), test), test, judge))
     size = sum(p.numel() for p in peer.parameters())
-    name = f"feed-forward, FiLM, {size:,} parameters, {peer_steps} steps"
+    name = f"feed-forward, FiLM, AdamW alone, {size:,} parameters, {peer_steps} steps"
     lines.append(row(name, peer.paint, test, judge))
     size = sum(p.numel() for p in model.g.parameters())
     before = (

@@ -13,6 +13,7 @@ from rectilinear.errors import (
     SpaceMismatchError,
 )
 from rectilinear.style import PlaceFlow, PlaceOperator, StyleTransfer, fit_way_back, new_model
+from rectilinear.style.place_operator import with_real_powers
 from rectilinear.style.style_map import as_eight_bit
 
 NAMES = ("a", "b", "c")
@@ -260,3 +261,17 @@ def test_a_power_without_a_real_root_is_refused(x):
     assert torch.allclose(model.path("identity", "flip", 2.0, kind="power")(x), x, atol=1e-8)
     with pytest.raises(SingularOperatorError):
         model.path("identity", "flip", 0.5, kind="power")
+
+
+def test_real_powers_cost_twice_the_negative_eigenvalues():
+    draw = torch.Generator().manual_seed(0)
+    upper = torch.randn(6, 6, generator=draw, dtype=torch.float64).triu(1) * 5  # far from normal
+    values = torch.tensor([3.0, -0.1, 2.0, -0.02, 0.5, 1.0], dtype=torch.float64)
+    turn = torch.linalg.qr(torch.randn(6, 6, generator=draw, dtype=torch.float64)).Q
+    M = turn @ (upper + values.diag()) @ turn.mT
+    rows = torch.cat([M, torch.ones(6, 1, dtype=torch.float64)], 1)
+    found = with_real_powers(rows)
+    assert (found - rows).norm() < 1.001 * 2 * (0.1**2 + 0.02**2) ** 0.5
+    left = torch.linalg.eigvals(found[:, :6]).real.sort().values
+    torch.testing.assert_close(left, values.abs().sort().values)
+    torch.testing.assert_close(found[:, 6], rows[:, 6])

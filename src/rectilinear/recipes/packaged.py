@@ -23,7 +23,7 @@ SHA256: dict[str, str] = {
     "mnist": "050e30b193cf060f42e68ab00f61857888ca073528b4824a143836f3f69e1186",
 }
 """The generators by name, and the SHA-256 of the weights of each."""
-STYLES = {"styles": "63ef8ce9a2df96d10aa9a7b79a35a2687a4d51f34727316ff8776a2cf593cbaa"}
+STYLES = {"styles": "a553804352d995fa95c33519fefea1561a1021283c16285d38144b15950d8575"}
 """The collections of styles by name, likewise."""
 
 

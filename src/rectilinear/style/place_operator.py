@@ -147,16 +147,23 @@ class LeastSquares:
 def with_real_powers(rows: Tensor) -> Tensor:
     """The rows of ``[[M, b], [0, 1]]`` or of a matrix near by, of which every real power exists.
 
-    Eigenvalues on the negative real axis, which have no real power, change their sign.
+    Eigenvalues on the negative real axis, which have no real power, change their sign: in the real
+    Schur form, so that the matrix changes by twice their size, however it is conditioned.
 
     Example:
         >>> with_real_powers(torch.tensor([[4.0, 0.0, 1.0], [0.0, -2.0, 0.0]]))
         tensor([[4., 0., 1.],
                 [0., 2., 0.]])
     """
-    values, vectors = _eigen(rows)
-    whole = vectors @ torch.diag(values) @ torch.linalg.inv(vectors)
-    return whole.real[: len(rows)].to(rows.dtype)
+    from scipy.linalg import schur
+
+    M = rows[:, :-1].detach().double().cpu().numpy()
+    T, Z = schur(M, output="real")
+    below = [0, *T.diagonal(-1), 0]
+    for i in range(len(T)):
+        if not below[i] and not below[i + 1]:  # a real eigenvalue
+            T[i, i] = abs(T[i, i])
+    return torch.cat([torch.from_numpy(Z @ T @ Z.T).to(rows), rows[:, -1:]], 1)
 
 
 def with_real_logarithm(rows: Tensor) -> Tensor:
@@ -168,7 +175,7 @@ def with_real_logarithm(rows: Tensor) -> Tensor:
         >>> [round(value, 4) for value in log.matrix().diagonal().tolist()]
         [4.0, 2.0, 1.0]
     """
-    values, vectors = _eigen(rows)
+    values, vectors = _eigen(with_real_powers(rows.double()))
     log = vectors @ torch.diag(values.log()) @ torch.linalg.inv(vectors)
     return log.real[: len(rows)].to(rows.dtype)
 
