@@ -358,6 +358,31 @@ def test_forecasts() -> None:
     assert np.abs(np.asarray(got) - np.asarray(wanted)).max() < 1e-6
 
 
+def test_series_on_the_device_are_forecast_as_on_the_cpu() -> None:
+    data = rl.datasets.simulate_system("linear", count=6, steps=40).states
+    options = {"kind": "autoregression", "horizon": 5, "lags": 1}
+    there, here = (rl.koopman.Forecaster(**options).fit(x) for x in (data.to(DEVICE), data))
+    assert np.allclose(there.forecast(5).mean, here.forecast(5).mean)
+    got = there.simulate(data[:, :1].to(DEVICE), 5)
+    assert np.allclose(got, here.simulate(data[:, :1], 5))
+
+
+@pytest.mark.parametrize("optimizer", ["gd", "momentum", "adam", "lbfgs", "flow"])
+def test_deep_linear_networks_descend_as_on_the_cpu(optimizer: str) -> None:
+    from rectilinear.deeplinear import descend, regression
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(40, 3))
+    task = regression(x, x @ rng.normal(size=(3, 2)))
+    layers = [0.5 * rng.normal(size=(4, *shape)) for shape in ((5, 3), (2, 5))]
+    options = {"optimizer": optimizer, "lr": 0.05, "steps": 30}
+    here, there = (descend(task, layers, device=d, **options) for d in ("cpu", DEVICE))
+    np.testing.assert_allclose(there.maps, here.maps, rtol=1e-6, atol=1e-8)
+    assert here.measures.keys() == there.measures.keys()
+    for name, values in here.measures.items():
+        np.testing.assert_allclose(there.measures[name], values, rtol=1e-4, atol=1e-6)
+
+
 def test_learned_features_come_back_to_the_cpu() -> None:
     data = rl.datasets.simulate_system("linear", count=10, steps=60).states
     fitted = rl.koopman.KoopmanRegressor(rank=4, horizon=20, width=8, epochs=1).fit(data)

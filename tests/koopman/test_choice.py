@@ -71,6 +71,25 @@ def test_of_few_rows_each_fifth_is_held_out_in_turn() -> None:
     assert hold_out([Piece(torch.from_numpy(oscillation(6000, 0))[:, None])], 12, 6).folds == ()
 
 
+def test_intervals_are_conformal_quantiles_of_the_errors_of_all_folds() -> None:
+    x = oscillation(200, 0)
+    model = Forecaster("linear", horizon=6, lags=4).fit(x)
+    held = hold_out([Piece(torch.from_numpy(x - x.mean())[:, None] / x.std(ddof=0))], 4, 6)
+    parts = [held, *held.folds]
+    errors = []
+    for part in parts:
+        again = fit_map(model.model_.plan, part.train)
+        errors.append((part.future - again.simulate(part.past, 6)).abs()[..., 0])
+    size = torch.cat(errors).numpy() * x.std(ddof=0)
+    assert len(size) > 2 * len(held.future)
+    found = model.forecast(6, level=0.8)
+    for k in range(6):
+        count = len(size) / (k + 1)
+        half = np.quantile(size[:, k], 0.8 * (count + 1) / count)
+        assert found.upper[k, 0] - found.mean[k, 0] == pytest.approx(half, rel=0.05)
+        assert found.mean[k, 0] - found.lower[k, 0] == pytest.approx(half, rel=0.05)
+
+
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("level", ["last", "mean"])
 @pytest.mark.parametrize(("lags", "stride"), [(1, 1), (3, 1), (3, 4), (2, 9)])

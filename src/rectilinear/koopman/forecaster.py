@@ -149,11 +149,12 @@ class Forecaster(Intake, Bounds, BaseEstimator):
                 "Lower horizon or lags.",
             )
         chosen = selection.choose(found)
-        self.kind_, self._errors = chosen.kind, held.column_errors(chosen.model)
+        self.kind_ = chosen.kind
         self.comparison_ = selection.comparison(found, chosen, held)
         self._fitted_pieces = pieces
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore", ForecastWarning)
+            self._errors = selection.residuals(chosen.model, held, self.seed)
             self.model_ = (
                 held.outside(chosen.model)
                 if validation is not None
@@ -388,11 +389,16 @@ class Forecaster(Intake, Bounds, BaseEstimator):
             )
 
     def _interval(self, steps: int, level: float | None) -> tuple[Array, Array]:
-        """The distance of lower and upper ends from the forecast, ``(steps, d)``."""
+        """The distance of lower and upper ends from the forecast, ``(steps, d)``.
+
+        The quantile of absolute held-out errors at each step that split conformal prediction takes
+        of as many errors as there are stretches of rows that do not overlap.
+
+        Reference: Lei et al., "Distribution-free predictive inference for regression" (2018).
+        """
         level = self.level if level is None else level
         self._check_level(level)
-        errors = self._errors.numpy()
-        n, horizon, d = errors.shape
+        n, horizon, d = self._errors.shape
         if steps > horizon:
             warnings.warn(
                 f"intervals end at step {horizon}, the horizon of the fit: errors beyond it were "
@@ -400,13 +406,13 @@ class Forecaster(Intake, Bounds, BaseEstimator):
                 ForecastWarning,
                 stacklevel=3,
             )
-        rank = min(1.0, (1 + level) / 2 * (n + 1) / n)
-        low, high = np.quantile(errors, [1 - rank, rank], axis=0)
-        found = np.full((2, steps, d), np.nan)
-        used = min(steps, horizon)
-        found[0, :used], found[1, :used] = low[:used], high[:used]
-        scale = self._scale.numpy()
-        return found[0] * scale, found[1] * scale
+        half = np.full((steps, d), np.nan)
+        for k, errors in enumerate(self._errors.abs().unbind(1)[:steps]):
+            stretches = max(n / (k + 1), 1.0)  # that do not overlap
+            rank = min(1.0, level * (stretches + 1) / stretches)
+            half[k] = np.quantile(errors.numpy(), rank, axis=0)
+        half *= self._scale.numpy()
+        return -half, half
 
     def _warn_growth(self) -> None:
         if self.modes_ is None or not len(self.modes_.eigenvalues):

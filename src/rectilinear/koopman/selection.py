@@ -9,6 +9,7 @@ from itertools import chain
 from math import log, log1p
 
 import torch
+from torch import Tensor
 
 from rectilinear.errors import ForecastWarning
 from rectilinear.koopman import candidates
@@ -161,6 +162,19 @@ def refit(
             break
         found = of_fit(plan, fit, ridge)
     return found
+
+
+def residuals(model: Model, held: Held, seed: int) -> Tensor:
+    """Held-out errors of a model and, on each fold, of its plan fitted there, ``(n, horizon, d)``.
+
+    The full model is not fitted again, nor counted where it diverges.
+    """
+    found = [held.column_errors(model)]
+    for fold in () if isinstance(model, FullMap) else held.folds:
+        again = refit(model, fold.train, fold.future.shape[1], seed)
+        errors = fold.column_errors(again)
+        found += [errors] if bool(torch.isfinite(errors).all()) else []
+    return torch.cat(found)
 
 
 def _is_bounded(model: Model, pieces: Sequence[Piece], steps: int) -> bool:
