@@ -163,11 +163,9 @@ def test_inputs() -> None:
 def test_intervals_hold_the_share_that_they_promise() -> None:
     x = ornstein_uhlenbeck(6000)
     model = Forecaster("autoregression", horizon=10, lags=1, level=0.8).fit(x[:3000])
-    inside = []
-    for first in range(3000, 5900, 40):
-        found, later = model.forecast(10, history=x[first - 5 : first]), x[first : first + 10]
-        inside.append((found.lower[:, 0] < later) & (later < found.upper[:, 0]))
-    assert np.mean(inside) == pytest.approx(0.8, abs=0.06)
+    found, errors = model.forecast(10), model.errors(x[2999:], 10)
+    inside = (found.lower - found.mean < errors) & (errors < found.upper - found.mean)
+    assert inside.mean((0, 2)) == pytest.approx(0.8, abs=0.02)
 
 
 def test_many_columns_go_through_their_components() -> None:
