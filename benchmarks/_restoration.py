@@ -73,10 +73,10 @@ def tables(args: argparse.Namespace) -> str:
     photos = args.data == "photos" and args.data_dir is not None
     options = f"--n {args.n} --components {args.components} --seeds {args.seeds}"
     lines = [
-        f"## Restoration: {args.data}, {args.n} held-out images, {args.seeds} seeds\n",
+        f"## {'Known noise or mask' if args.known else 'Restoration'}: {args.data}, {args.n} held-out images, {args.seeds} seeds\n",
         (
             f"`python benchmarks/projector.py --restore --data {args.data} {options}"
-            f"{' --data-dir PHOTOS' * photos}{' --few' * args.few}`; torch {torch.__version__}, one thread. All numbers are means "
+            f"{' --data-dir PHOTOS' * photos}{' --known' * args.known}{' --few' * args.few}`; torch {torch.__version__}, one thread. All numbers are means "
             "over the seeds, which draw images, corruptions and networks. "
             f"{' '.join(texts)}\n"
         ),
@@ -88,7 +88,7 @@ def tables(args: argparse.Namespace) -> str:
 
 def kept(args: argparse.Namespace, seed: int) -> tuple[dict[str, Table], str]:
     """The tables of one seed, as ``one_seed`` finds them, or as they lie in ``--out``."""
-    few = "-few" * args.few
+    few = "-known" * args.known or "-few" * args.few
     file = args.out / "restore" / f"{args.data}-{args.n}-{args.components}{few}-{seed}.json"
     if not file.exists():
         tables_of_seed, text = one_seed(args, seed)
@@ -110,6 +110,11 @@ def one_seed(args: argparse.Namespace, seed: int) -> tuple[dict[str, Table], str
     start = time.process_time()
     prior = fit_prior(train, patch=PATCH if photos else None, components=args.components, seed=seed)
     fitted = time.process_time() - start
+    if args.known:
+        return known_tables({OURS: prior}, test, cases, seed), (
+            f"Seed {seed}: the prior (rank {prior.rank}, {prior.mixture.components} components) "
+            f"took {fitted:.0f} processor seconds to fit."
+        )
     some = train[:: max(1, len(train) // (60 if photos else 400))]
     blind = fit_blind(prior, some, kinds, seed=seed)
     seconds = time.process_time() - start

@@ -417,6 +417,7 @@ def main() -> None:
     parser.add_argument("--ways", action="store_true")
     parser.add_argument("--restore", action="store_true", help="beside what a user would pick")
     parser.add_argument("--few", action="store_true", help="with --restore: fewer peers")
+    parser.add_argument("--known", action="store_true", help="with --restore: known noise and mask")
     parser.add_argument("--components", type=int, default=50, help="of the prior, with --restore")
     parser.add_argument("--out", type=Path, default=Path("runs/projector"))
     parser.add_argument("--page", type=Path, default=PAGE, help="with one section from this run")
