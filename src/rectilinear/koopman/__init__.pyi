@@ -1,12 +1,12 @@
 """Koopman models of time series: linear in an induced space, with an exact decoder."""
 
-from .closed_form import FitConfig as FitConfig
 from .closed_form import fit as fit
 from .diagnostics import chapman_kolmogorov_error as chapman_kolmogorov_error
 from .diagnostics import one_step_error as one_step_error
 from .diagnostics import round_trip_error as round_trip_error
 from .dictionaries import Fourier as Fourier
 from .dictionaries import Monomials as Monomials
+from .fit_config import FitConfig as FitConfig
 from .forecast import Check as Check
 from .forecast import Comparison as Comparison
 from .forecast import Forecast as Forecast

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from rectilinear.errors import ForecastWarning
 from rectilinear.koopman.autoregression import Piece, Plan
-from rectilinear.koopman.closed_form import FitConfig, fit
+from rectilinear.koopman.closed_form import fit
+from rectilinear.koopman.fit_config import FitConfig
 from rectilinear.koopman.model import Koopman
 from rectilinear.koopman.series import Series
 
