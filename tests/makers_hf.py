@@ -34,6 +34,11 @@ def llama(kind: str = "AutoModelForCausalLM") -> torch.nn.Module:
     return _of(transformers.LlamaConfig(**size, num_key_value_heads=1), kind)
 
 
+def opt(kind: str = "AutoModelForCausalLM") -> torch.nn.Module:
+    size = SMALL | {"ffn_dim": 32, "vocab_size": 50, "max_position_embeddings": 40}
+    return _of(transformers.OPTConfig(**size, word_embed_proj_dim=16, pad_token_id=0), kind)
+
+
 def vit(kind: str = "AutoModelForImageClassification") -> torch.nn.Module:
     size = SMALL | {"intermediate_size": 32, "image_size": 16, "patch_size": 4, "num_labels": 3}
     return _of(transformers.ViTConfig(**size), kind)

@@ -33,7 +33,7 @@ def check_floating(x: object, name: str) -> None:
         raise DtypeError(
             f"{name} of type {type(x).__name__}",
             "a torch.Tensor",
-            "Convert it with torch.as_tensor.",
+            "Convert it with torch.as_tensor, of a data frame its .to_numpy().",
         )
     if not x.is_floating_point():
         raise DtypeError(

@@ -8,6 +8,7 @@ import torch
 from PIL import Image, features
 
 from rectilinear import datasets
+from rectilinear.datasets.read_image import image_files
 from rectilinear.errors import DataError
 from rectilinear.style.photos import pairs
 
@@ -180,3 +181,23 @@ def test_copies_in_one_style_do_not_part_the_pairs(tmp_path: Path) -> None:
     assert torch.equal(
         torch.stack([*train.photos]).float() / 255, datasets.load(tmp_path / "one").images
     )
+
+
+def test_all_damaged_files_are_named_at_once(tmp_path):
+    for i in range(9):
+        Image.new("L", (8, 8), 20 * i).save(tmp_path / f"{i}.png")
+    for name in ("3.png", "5.png"):
+        (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:40])
+    with pytest.raises(DataError, match=r"2 files that cannot be read .*3\.png \(.*5\.png \("):
+        datasets.load(tmp_path, "train", size=8)
+    (tmp_path / "5.png").unlink()
+    with pytest.raises(DataError, match=r"Got \S*3\.png, which cannot be read"):
+        datasets.load(tmp_path, "train", size=8)
+
+
+def test_contact_sheets_of_commands_are_no_images_of_the_folder(tmp_path):
+    for name in ("a", "stylized", "samples"):
+        Image.new("L", (8, 8)).save(tmp_path / f"{name}.png")
+    (tmp_path / "stylized.json").write_text("{}")
+    assert [path.name for path in image_files(tmp_path)] == ["a.png", "samples.png"]
+    assert image_files(tmp_path / "stylized.png") == [tmp_path / "stylized.png"]

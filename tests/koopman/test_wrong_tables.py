@@ -233,3 +233,10 @@ def test_intervals_of_counts_below_zero_are_said_and_cut_off() -> None:
 def test_series_that_were_negative_are_not_bounded(recwarn: pytest.WarningsRecorder) -> None:
     Forecaster("linear", horizon=6, lags=12).fit(counts() - 1).forecast(6)
     assert not [w for w in recwarn if "below zero" in str(w.message)]
+
+
+def test_irregular_steps_are_named_in_hours() -> None:
+    hours = np.cumsum(np.tile([1, 1, 5, 2, 23], 24))
+    stamps = np.datetime64("2020-01-01", "ns") + hours * np.timedelta64(1, "h")
+    with pytest.raises(DataError, match="steps from 1 h to 23 h"):
+        Forecaster("linear", horizon=5, lags=4).fit(FRAME.set_axis(pd.DatetimeIndex(stamps)))

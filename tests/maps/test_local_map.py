@@ -83,3 +83,31 @@ def test_likeness_of_jacobians():
     assert rl.audit(model, x).measures["local"].value == pytest.approx(1.0)
     model, x = SMOOTH["large-odd-sine"]()
     assert abs(rl.audit(model, x).measures["local"].value) < 0.3
+
+
+def test_one_text_is_a_sample_and_a_point_inside_needs_no_batch_axis():
+    class Letters(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding, self.out = nn.Embedding(128, 4), nn.Linear(4, 2)
+
+        def forward(self, input_ids):
+            return self.out(torch.relu(self.embedding(input_ids))).sum(1)
+
+    model = Letters().double()
+    options = {"tokenizer": lambda texts: torch.tensor([[ord(c) for c in t] for t in texts])}
+    for text in ("abc", "a"):  # the order of a bag of words does not matter, and one is its own
+        one, listed = (rl.local_map(model, x, **options) for x in (text, [text]))
+        vectors = model.embedding(torch.tensor([[ord(c) for c in text]]))[0].detach()
+        slopes = [model.out.weight * (v > 0) for v in vectors]
+        for found in (one, listed):
+            assert torch.allclose(
+                rl.to_dense(found), torch.cat(slopes, 1), atol=tolerance(torch.float64)
+            )
+
+    net, x = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 2)).double(), torch.randn(5)
+    x = x.double()
+    for point in (x, x[None], x.numpy()):
+        found = rl.local_map(net, point, target="0")
+        assert torch.equal(rl.to_dense(found), net[0].weight.detach())
+        assert torch.allclose(found.constant, net[0].bias, atol=tolerance(torch.float64))

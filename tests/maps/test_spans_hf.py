@@ -53,6 +53,19 @@ def test_a_span_that_adds_a_constant_folds_exactly():
     assert torch.allclose(out[real], wanted[real], atol=1e-9)
 
 
+def test_layers_that_take_tokens_as_rows_fold_with_padding():
+    model, data = makers.opt(), makers.token_batch(60)
+    with torch.no_grad():
+        block = model.model.decoder.layers[1]
+        block.self_attn.out_proj.weight.zero_(), block.fc2.weight.zero_()
+        block.fc2.bias.normal_()
+    found = rl.linearize(model, data, blocks="layers.1:layers.2", fold=True, progress=False)
+    with torch.no_grad():
+        out, wanted = (m(**data).logits for m in (found.model, model))
+    real = data["attention_mask"].bool()
+    assert torch.allclose(out[real], wanted[real], atol=1e-9)
+
+
 @pytest.mark.parametrize("name", SPANS)
 def test_a_span_becomes_one_map_of_tokens(name):
     model, data = getattr(makers, name)(), makers.token_batch(60)

@@ -375,3 +375,58 @@ def test_models_of_other_packages_are_one_clear_error(verb: str) -> None:
 def test_a_point_may_be_an_array() -> None:
     found = rl.local_map(net(), X[0].numpy())
     assert torch.equal(found.value, rl.local_map(net(), X[0]).value)
+
+
+class Counter(nn.Module):
+    """Counts its calls in one buffer in place, and in another by a new tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(3, 4), nn.Linear(4, 2)
+        self.register_buffer("calls", torch.zeros(()))
+        self.register_buffer("again", torch.zeros(()))
+        self.same = nn.Module()
+        self.same.register_buffer("calls", self.calls)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        self.again = self.again + 1
+        return self.b(torch.relu(self.a(x)))
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda m, x: rl.audit(m, x, measures="verdict"),
+        lambda m, x: rl.linear_map(m, "a", "b", x),
+        lambda m, x: rl.linear_map(m, "a", "b", x, method="mean_jacobian"),
+        lambda m, x: rl.local_map(m, x[0], freeze=True),
+        lambda m, x: rl.layer_profile(m, x, layers=["a"], target="b", samples=4),
+        lambda m, x: rl.linearize(m, x, blocks="a"),
+        lambda m, x: rl.fuse(m, x),
+    ],
+)
+def test_buffers_that_a_model_writes_are_as_before(use) -> None:
+    model, x = Counter(), torch.randn(60, 3)
+    model(x)
+    held = model.calls
+    use(model, x)
+    assert model.calls is held
+    assert model.same.calls is held
+    assert (float(model.calls), float(model.again)) == (1.0, 1.0)
+
+
+def test_data_frames_are_arrays() -> None:
+    pandas = pytest.importorskip("pandas")
+    rows = torch.randn(80, 3).numpy()
+    frame, column = pandas.DataFrame(rows, columns=list("abc")), pandas.Series(rows[:, 0])
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))
+    ours, theirs = (
+        rl.audit(model, x, y, measures=["affine_r2", "affine_score"])
+        for x, y in ((frame, column), (torch.tensor(rows), torch.tensor(rows[:, 0])))
+    )
+    assert ours.to_json() == theirs.to_json()
+    assert rl.linear_map(model, "0", "2", frame).r2 == rl.linear_map(model, "0", "2", rows).r2
+    for x in (frame.assign(d="text"), rows.tolist()):
+        with pytest.raises(DtypeError, match=r"frame\.astype\(float\)"):
+            rl.audit(model, x)

@@ -453,3 +453,31 @@ def test_the_recipe_refuses_in_one_line(change, tmp_path, capsys):
     words = ["train", "style", "--out", str(tmp_path / "run"), "--set", "size=8", "--set", change]
     assert main(words) == 2
     assert capsys.readouterr().err.strip().count("\n") == 0
+
+
+def test_a_dithered_image_is_painted_as_the_photo_and_a_drawing_as_it_is(tmp_path, capsys):
+    rows, columns = np.mgrid[:96, :128] / 96
+    grey = (127 + 60 * np.sin(6 * rows + 3 * columns) + 50 * (rows > columns)).astype(np.uint8)
+    images = {"photo": Image.fromarray(grey), "drawing": Image.fromarray(grey > 127)}
+    images["dots"] = images["photo"].convert("1")
+    for name, image in images.items():
+        image.save(tmp_path / f"{name}.png")
+    files = [tmp_path / f"{name}.png" for name in images]
+    ask(capsys, "stylize", "styles", "--style", "night", "--input", *files, "--out", tmp_path / "o")
+
+    def painted(name):
+        return np.asarray(Image.open(tmp_path / "o" / f"{name}.png")) / 255
+
+    model = rl.load("styles")
+
+    def raw(name):
+        pixels = torch.from_numpy(np.asarray(images[name].convert("RGB")).copy()) / 255
+        with torch.no_grad():
+            return model(pixels.permute(2, 0, 1), "night").clamp(0, 1).permute(1, 2, 0).numpy()
+
+    def db(a, b):
+        return -10 * np.log10(np.square(a - b).mean())
+
+    assert db(raw("dots"), raw("photo")) < 12
+    assert db(painted("dots"), painted("photo")) > 20
+    assert np.abs(painted("drawing") - raw("drawing")).max() < 1 / 255

@@ -45,13 +45,17 @@ class Surrogate:
 
 
 def odd_linearity(subject: Subject) -> Measure:
-    """The held-out share of the odd part that one linear map explains."""
-    return subject.once(surrogate).odd
+    """The held-out share of the odd part that one linear map explains; one if it is affine."""
+    return _by_construction(subject, subject.once(surrogate).odd)
 
 
 def affine_r2(subject: Subject) -> Measure:
     """The held-out share of the variance that one affine map explains; one if it is affine."""
-    fitted = subject.once(surrogate).affine
+    return _by_construction(subject, subject.once(surrogate).affine)
+
+
+def _by_construction(subject: Subject, fitted: Measure) -> Measure:
+    """One, exactly, for a network of affine operations; what was measured is in the details."""
     if not subject.structure.is_affine or not fitted.applies:
         return fitted
     details = {"measured": fitted.value, **fitted.details}

@@ -10,6 +10,8 @@ import tyro
 from rectilinear.cli._options import Common, UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from rectilinear.style import StyleCollection, StyleMap, StyleTransfer, WayBack
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     Styles = StyleTransfer | StyleCollection
 
 MAX_STRENGTH = 1.5  # beyond it images lose their content
+DITHERED = 0.25  # share of unequal neighbours: .4 to .7 in dithered photos, below .1 in drawings
+DOT_PIXELS = 1.0  # standard deviation of the filter that smooths dots to grey
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +165,7 @@ def _images(arguments: Stylize, model: "Styles", out: Path):  # type: ignore[no-
     import torch
 
     from rectilinear import recipes
-    from rectilinear.datasets.read_image import distinct_names, image_files, read_image
+    from rectilinear.datasets.read_image import all_read, distinct_names, image_files, read_image
     from rectilinear.errors import DataError
     from rectilinear.recipes.style import StyleRecipe
 
@@ -182,13 +186,15 @@ def _images(arguments: Stylize, model: "Styles", out: Path):  # type: ignore[no-
                 )
             files += found
             names += [file.relative_to(path if path.is_dir() else path.parent) for file in found]
-        for file in files:  # a damaged one is an error before any is painted
-            read_image(file, grey=grey)
+        # Damaged ones are an error before any is painted.
+        all_read(files, lambda file: len(read_image(file, grey=grey)))
         root = Path("images")
         distinct = distinct_names([root / name for name in names], root, taken=("stylized",))
         for name, file in zip(distinct, files, strict=True):
-            pixels = torch.tensor(read_image(file, grey=grey))
-            yield name, pixels.permute(2, 0, 1).float() / 255
+            pixels = read_image(file, grey=grey)
+            if arguments.instead_of is None:
+                pixels = without_dots(pixels)
+            yield name, torch.tensor(pixels).permute(2, 0, 1).float() / 255
         return
     if not arguments.run.is_dir() or not (arguments.run / "config.json").exists():
         raise UsageError("Name images with --input: the styles of the package have no photos.")
@@ -196,6 +202,30 @@ def _images(arguments: Stylize, model: "Styles", out: Path):  # type: ignore[no-
     assert isinstance(recipe, StyleRecipe)
     for i, photo in enumerate(recipe.located(arguments.data_dir).photos("test")):
         yield f"{i:04}", photo.float() / 255
+
+
+def without_dots(pixels: "NDArray[np.uint8]") -> "NDArray[np.uint8]":
+    """A dithered image ``(h, w, c)`` of two levels, smoothed to grey; any other as it is.
+
+    Painted styles draw every dot of a dithered image. Drawings of two levels, whose neighbouring
+    pixels are mostly equal, are no dithered images.
+
+    Example:
+        >>> import numpy as np
+        >>> dots = np.tile(np.uint8([[0, 255], [255, 0]]), (8, 8))[..., None]
+        >>> set(without_dots(dots)[4:-4, 4:-4].flatten().tolist()) <= {127, 128}
+        True
+    """
+    import numpy as np
+    from scipy.ndimage import gaussian_filter
+
+    if min(pixels.shape[:2]) < 2 or len(np.unique(pixels)) != 2:
+        return pixels
+    unequal = [float((np.diff(pixels, axis=axis) != 0).mean()) for axis in (0, 1)]
+    if sum(unequal) / 2 < DITHERED:
+        return pixels
+    smooth = gaussian_filter(pixels.astype(np.float32), (DOT_PIXELS, DOT_PIXELS, 0))
+    return smooth.round().astype(np.uint8)
 
 
 def channels(model: "Styles") -> int:

@@ -18,7 +18,7 @@ from torch.nn.functional import interpolate, pad
 from rectilinear.checks import check_finite
 from rectilinear.datasets.label_file import read_labels
 from rectilinear.datasets.near_copies import near_copies
-from rectilinear.datasets.read_image import image_files, is_grey, read_image
+from rectilinear.datasets.read_image import all_read, image_files, is_grey, read_image
 from rectilinear.errors import ConfigError, DataError, DtypeError, ShapeError
 
 
@@ -253,7 +253,7 @@ def folder(
         classes = read_labels(labels, every, root)
     names = tuple(sorted(set(classes.values())))
     images = read_images(
-        chosen, None if size is None else (size, size), grey=all(map(is_grey, every))
+        chosen, None if size is None else (size, size), grey=all(all_read(every, is_grey))
     )
     if size is None:
         for other in files.values():
@@ -277,7 +277,7 @@ def usual_side(root: Path, most: int) -> int:
     """
     files = image_files(root)
     some = files[:: -(-len(files) // _MEASURED)]
-    sides = sorted(min(read_image(file, grey=True).shape[:2]) for file in some)
+    sides = sorted(all_read(some, lambda file: min(read_image(file, grey=True).shape[:2])))
     side = min(most, sides[len(sides) // 2])
     return max(2, side - side % 2)
 
@@ -318,13 +318,12 @@ def read_images(
     Raises:
         DataError: if one cannot be read, or sizes differ and no ``size`` is given.
     """
-    grey = all(map(is_grey, paths)) if grey is None else grey
-    first = read_image(paths[0], grey=grey, size=size)
-    pixels = np.empty((len(paths), *first.shape), dtype=np.uint8)
-    for i, path in enumerate(paths):
-        image = read_image(path, grey=grey, size=size) if i else first
-        _check_shape(image, first.shape, path)
-        pixels[i] = image
+    grey = all(all_read(paths, is_grey)) if grey is None else grey
+    images = all_read(paths, lambda path: read_image(path, grey=grey, size=size))
+    for path, image in zip(paths, images, strict=True):
+        _check_shape(image, images[0].shape, path)
+    pixels = np.stack(images)
+    del images  # floats follow, four times as many bytes
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous().float() / 255
 
 

@@ -26,9 +26,19 @@ UNREADABLE = {
     *(".dng", ".nef", ".orf", ".raf", ".rw2"),
 }
 """Suffixes of photographs that cannot be read: an error, where other files are passed over."""
+SHEETS = {
+    "interpolation.png": "interpolation.npy",
+    "inversion.png": "inversion.npy",
+    "projected.png": "projected.json",
+    "samples.png": "samples.npy",
+    "stylized.png": "stylized.json",
+}
+"""Contact sheets of the commands, each with a file that the same command writes beside it."""
 GREY_MODES = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"}
 MAX_PIXELS = 178_956_970
 """Pixels of an image, at most: a file of a kilobyte can claim any number of them."""
+_NAMED = 5
+"""Files that an error names, at most."""
 _LOSSY = {"JPEG", "MPO", "WEBP"}
 _SIXTEEN_BITS = {"PNG", "PPM"}  # formats whose mode "I" means 16 bits without a sign
 
@@ -36,7 +46,8 @@ _SIXTEEN_BITS = {"PNG", "PPM"}  # formats whose mode "I" means 16 bits without a
 def image_files(path: Path) -> list[Path]:
     """The image files under a folder and its sub-folders, in order; a file alone is itself.
 
-    Hidden files and folders, and other kinds of file, are passed over; links are followed.
+    Hidden files and folders, other kinds of file, and contact sheets that a command has written
+    (:data:`SHEETS`) are passed over; links are followed.
 
     Example:
         >>> import pathlib, tempfile
@@ -64,7 +75,7 @@ def image_files(path: Path) -> list[Path]:
 def list_images(folder: Path) -> list[Path]:
     """The image files under a folder, perhaps none; see :func:`image_files`."""
     files = sorted(path for path in _walk(folder, frozenset()))
-    found = [path for path in files if path.suffix.lower() in EXTENSIONS]
+    found = [path for path in files if path.suffix.lower() in EXTENSIONS and not _is_sheet(path)]
     readable = {path.with_suffix("") for path in found}
     raw = [
         path
@@ -79,6 +90,12 @@ def list_images(folder: Path) -> list[Path]:
             fix="Convert it, to JPEG for instance, or take it out of the folder.",
         )
     return found
+
+
+def _is_sheet(path: Path) -> bool:
+    """True for a contact sheet that a command has written, beside its other files."""
+    beside = SHEETS.get(path.name)
+    return beside is not None and path.with_name(beside).exists()
 
 
 def _walk(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
@@ -173,6 +190,39 @@ def read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.bool_]:
     return observed
 
 
+def all_read(paths: Iterable[Path], read: Callable[[Path], T]) -> list[T]:
+    """The result of ``read`` for each file; one error names all files that cannot be read.
+
+    Raises:
+        DataError: if at least one cannot.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> root = pathlib.Path(tempfile.mkdtemp())
+        >>> for name in ("a.png", "b.png"): (root / name).touch()
+        >>> all_read(image_files(root), lambda path: read_image(path, grey=True))
+        Traceback (most recent call last):
+        rectilinear.errors.DataError: Got 2 files that cannot be read as images: ...
+    """
+    found, failed = [], []
+    for path in paths:
+        try:
+            found.append(read(path))
+        except DataError as error:
+            failed.append((path, error))
+    if len(failed) == 1:
+        raise failed[0][1]
+    if failed:
+        named = ", ".join(f"{path} ({error.__cause__ or error})" for path, error in failed[:_NAMED])
+        more = f", and {len(failed) - _NAMED} more" if len(failed) > _NAMED else ""
+        raise DataError(
+            got=f"{len(failed)} files that cannot be read as images: {named}{more}",
+            expected="undamaged images",
+            fix="Remove them from the folder or replace them.",
+        )
+    return found
+
+
 def distinct_names(files: Iterable[Path], root: Path, taken: Iterable[str] = ()) -> list[str]:
     """Distinct names for outputs: paths below ``root``, with the suffix where two would be equal.
 
@@ -221,11 +271,11 @@ def _opened(path: Path, use: Callable[[Image.Image], T]) -> T:
 def _eight_bits(image: Image.Image, format_: str | None) -> Image.Image:
     """The image with 8 bits a channel: the upper 8 of 16, which Pillow itself would clip."""
     if image.mode == "F":
-        raise ValueError("floating-point pixels, whose range no file says")
+        raise ValueError("floating-point pixels, whose range no file says: save 8 or 16 bits")
     if not image.mode.startswith("I"):
         return image
     if image.mode == "I" and format_ not in _SIXTEEN_BITS:
-        raise ValueError("32-bit pixels, whose range no file says")
+        raise ValueError("32-bit pixels, whose range no file says: save 8 or 16 bits")
     wide = np.asarray(image)
     grey = Image.fromarray((np.clip(wide, 0, 65535) >> 8).astype(np.uint8))
     if isinstance(clear := image.info.get("transparency"), int):

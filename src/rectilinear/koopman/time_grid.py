@@ -102,8 +102,9 @@ def read_clock(stamps: Stamps, what: str = "the series") -> tuple[Clock, NDArray
     if equal is not None:
         _say_jitter(stamps, *equal)
         return equal
+    short, long = (_said(step) for step in (steps.min(), steps.max()))
     raise DataError(
-        f"stamps of {what} on no regular grid: steps from {steps.min()} to {steps.max()}",
+        f"stamps of {what} on no regular grid: steps from {short} to {long}",
         f"equal steps, up to {JITTER:.0%} of one, rows left out, months, or hours of business",
         "Resample (pandas: frame.resample(...).mean()), or use KoopmanRegressor(delays=1), which "
         "takes irregular times.",
@@ -146,6 +147,16 @@ def _round(stamps: Stamps, apart: Stamps, step: float, positions: Stamps) -> tup
             origin, step = near
             break
     return np.datetime64(round(origin), "ns"), np.timedelta64(round(step), "ns")
+
+
+def _said(step: Any) -> str:
+    """A step; of time with its unit, the largest of which it has at least one."""
+    if not isinstance(step, np.timedelta64):
+        return f"{step:g}"
+    seconds = float(step / np.timedelta64(1, "s"))
+    units = {"days": 86_400.0, "h": 3_600.0, "min": 60.0, "s": 1.0}
+    unit = next((name for name, size in units.items() if seconds >= size), "s")
+    return f"{seconds / units[unit]:.4g} {unit}"
 
 
 def _covers(found: tuple[Clock, NDArray[np.int64]]) -> bool:

@@ -78,7 +78,7 @@ def gather(
             raise StructureError(
                 f"the span {span} from {shapes}", "one shape on both sides", "Pass fold=False."
             )
-        inside, added = (vectors(at[p], batch.mask, neighbour.own).rows for p in places[:2])
+        inside, added = (_own_rows(at[p], at[last], batch, neighbour) for p in places[:2])
         total, target = (
             vectors(at[p], batch.mask, neighbour.layout).rows for p in (neighbour.sum, last)
         )
@@ -88,6 +88,17 @@ def gather(
         if numbers > MAX_NUMBERS:
             break
     return Gathered(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+
+
+def _own_rows(value: Tensor, stream: Tensor, batch: Batch, neighbour: Neighbour) -> Tensor:
+    """The vectors of the layer's input or output without padding, in the order of the stream's.
+
+    Some models, such as OPT, pass the tokens of all samples to their layers as rows ``(b t, d)``.
+    """
+    if neighbour.own == "rows" and stream.ndim == 3 and len(value) == stream[..., 0].numel():
+        value = value.reshape(*stream.shape[:2], -1)
+        return vectors(value, batch.mask, "tokens").rows
+    return vectors(value, batch.mask, neighbour.own).rows
 
 
 def fit_fold(

@@ -263,11 +263,11 @@ def local_map(
         source: a place inside the network where the map starts, in place of its input; of ids, by
             default the output of their embeddings.
         target: the place that it leads to.
-        tokenizer: for ``x`` a list of one text.
+        tokenizer: for ``x`` a text.
         output: which part of the model's output ``"@output"`` is.
 
     ``x`` may also be one sample in any other form: ids ``(1, t)``, a mapping ``{"input_ids": ...}``
-    or a list of one text.
+    or one text, perhaps in a list.
 
     Raises:
         ShapeError: if ``x`` is not one point that the model takes.
@@ -287,10 +287,15 @@ def local_map(
     """
     check_is_module(model)
     inside = (source, tokenizer, output) != (None, None, None) or target != "@output"
+    if isinstance(x, str):
+        x = [x]
+    elif isinstance(x, np.ndarray) and x.dtype.kind in "fiu":
+        x = torch.from_numpy(x)
     if inside or _is_call(x):
+        if isinstance(x, Tensor) and x.is_floating_point() and (x.ndim == 1 or len(x) > 1):
+            x = x[None]
         rest, point = from_place(model, x, source, target, tokenizer=tokenizer, output=output)
         return LocalMap(rest, point, freeze)
-    x = torch.from_numpy(x) if isinstance(x, np.ndarray) and x.dtype.kind in "fiu" else x
     if not isinstance(x, Tensor) or x.ndim == 0:
         raise ShapeError(f"x of type {type(x).__name__}", "one point", "Pass one row of the data.")
     if x.ndim == 1 or len(x) > 1:

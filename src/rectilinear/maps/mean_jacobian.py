@@ -316,7 +316,7 @@ def _accumulate(
     squares = [y.new_zeros(b, dtype=torch.float64) for _ in xs]
     for k in range(last + 1):
         u[..., k] = signs
-        slopes = torch.autograd.grad(y, values, u, retain_graph=k < last, allow_unused=True)
+        slopes = _slopes(y, values, u, keep=k < last)
         u[..., k] = 0
         for i, slope in enumerate(slopes):
             if slope is None:
@@ -335,9 +335,25 @@ def _accumulate(
         mean.squares += float(added.sum())
 
 
+def _slopes(
+    y: Tensor, values: Sequence[Tensor], u: Tensor, *, keep: bool
+) -> tuple[Tensor | None, ...]:
+    """``J^T u`` at each place, None where the target does not depend on it."""
+    try:
+        return torch.autograd.grad(y, values, u, retain_graph=keep, allow_unused=True)
+    except RuntimeError as error:
+        if "inplace operation" not in str(error):
+            raise
+        raise StructureError(
+            "a network that overwrites values which its derivative needs",
+            "operations that return new tensors",
+            "Use least squares, which needs no derivative, or replace the operations in place.",
+        ) from error
+
+
 def _share(found: list[JacobianMean], values: list[Tensor], y: Tensor, u: Tensor) -> None:
     """Add the contribution of the sources to the target, in the direction of the target."""
-    slopes = torch.autograd.grad(y, values, u, retain_graph=True, allow_unused=True)
+    slopes = _slopes(y, values, u, keep=True)
     for mean, slope, value in zip(found, slopes, values, strict=True):
         mean.energy += float(u.double().square().sum())
         if slope is not None:

@@ -166,7 +166,7 @@ def read_batches(
     ========================================  ====================================================
     data                                      the call
     ========================================  ====================================================
-    tensor or array ``(n, ...)``              ``model(x)``
+    tensor, array, data frame ``(n, ...)``    ``model(x)``
     mapping of such                           ``model(**batch)``, without its "labels"
     tuple of such                             ``model(a, b)`` for a model that requires two, and
                                               so on; one more are the labels: ``(x, y)``
@@ -199,6 +199,7 @@ def read_batches(
         [1, 1]
     """
     check_is_module(model)
+    data, labels = array_of(data), array_of(labels)
     if batch_size < 1:
         raise ConfigError(f"batch_size = {batch_size}", "at least 1")
     reader = _Reader(_required(model), tokenizer, _most_tokens(model))
@@ -363,8 +364,16 @@ def _argument(value: Any, name: str) -> Any:
     return value
 
 
+def array_of(value: Any) -> Any:
+    """The array of a data frame or series, of pandas or polars; anything else as it is."""
+    if isinstance(value, Tensor | np.ndarray) or not hasattr(value, "to_numpy"):
+        return value
+    return value.to_numpy()
+
+
 def as_tensor(value: Any, name: str) -> Tensor:
-    """A tensor of an array or a tensor, without gradients."""
+    """A tensor of an array, a data frame or a tensor, without gradients."""
+    value = array_of(value)
     if isinstance(value, Tensor):
         if value.layout != torch.strided:
             layout = str(value.layout).removeprefix("torch.")
@@ -376,7 +385,11 @@ def as_tensor(value: Any, name: str) -> Tensor:
         native = value.astype(value.dtype.newbyteorder("="), copy=False)
         return torch.from_numpy(native if native.flags.writeable else native.copy())
     kind = f"array of {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
-    raise DtypeError(f"{name} of type {kind}", "a tensor or an array of real numbers")
+    raise DtypeError(
+        f"{name} of type {kind}",
+        "a tensor or an array of real numbers",
+        "Convert it: torch.tensor(rows) of lists, frame.astype(float) of a data frame.",
+    )
 
 
 def _labelled(batch: Batch, labels: Any) -> Batch:

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy, softplus
 
 from rectilinear.checks import check_finite, check_floating
 from rectilinear.errors import ConfigError, DataError, DtypeError, InputError, ShapeError
-from rectilinear.networks.batches import Batch, as_tensor, one_batch
+from rectilinear.networks.batches import Batch, array_of, as_tensor, one_batch
 from rectilinear.random import stream
 
 BATCH_ROWS = 1024
@@ -86,8 +86,9 @@ def read(x: Any, y: Any, seed: int) -> Data:
         >>> read([torch.zeros(3, 2), torch.ones(2, 2)], None, seed=0).n
         5
     """
+    x = array_of(x)
     if isinstance(x, Tensor):
-        return _from_tensor(x, y, seed)
+        return _from_tensor(x, y if y is None else as_tensor(y, "labels"), seed)
     if isinstance(x, np.ndarray | Mapping | tuple):
         rows, own, argument = _pair(x)
         if own is not None and y is not None:
@@ -97,8 +98,8 @@ def read(x: Any, y: Any, seed: int) -> Data:
     if not hasattr(x, "__iter__") or hasattr(x, "__array__") or isinstance(x, str):
         raise DtypeError(
             f"x of type {type(x).__name__}",
-            "a tensor or batches of tensors",
-            "Use torch.as_tensor.",
+            "a tensor, an array, a data frame, or batches of tensors",
+            "Convert it with torch.as_tensor.",
         )
     if iter(x) is x:
         raise DataError(

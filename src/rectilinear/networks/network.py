@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.parameter import is_lazy
 
 from rectilinear.checks import check_floating, check_values
 from rectilinear.errors import DtypeError, InputError, NonFiniteError, ShapeError, StructureError
@@ -130,18 +131,30 @@ class Network:
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Evaluation mode inside the ``with`` block, without fused transformer layers.
 
-    Fused layers round differently and hide their parts. Modes are restored.
+    Fused layers round differently and hide their parts. Modes and buffers are restored: inside the
+    block a model that writes into its buffers, such as one that counts its calls, has copies.
     """
     modes = [(part, part.training) for part in model.modules()]
+    buffers = [
+        (part._buffers, name, held)
+        for part in model.modules()
+        for name, held in part._buffers.items()
+        if held is not None and not is_lazy(held)
+    ]
     fused = torch.backends.mha.get_fastpath_enabled()
     model.eval()
     torch.backends.mha.set_fastpath_enabled(False)
+    copies = {id(held): held.clone() for _, _, held in buffers}  # of a shared buffer one
     try:
+        for place, name, held in buffers:
+            place[name] = copies[id(held)]
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
         for part, training in modes:
             part.training = training
+        for place, name, held in buffers:
+            place[name] = held
 
 
 def as_network(

@@ -106,7 +106,9 @@ def recipe_named(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
         )
     if name not in RECIPES:
         raise ConfigError(
-            f"recipe '{name}'", f"one of {', '.join(RECIPES)}", "Choose one of these."
+            f"recipe '{name}'",
+            f"one of {', '.join(RECIPES)}, or on the command line features",
+            "Choose one of these.",
         )
     return changed(RECIPES[name](), changes or {})
 

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from torch import Tensor
 
 from rectilinear.datasets.images import split_files
-from rectilinear.datasets.read_image import image_files, is_grey, read_image
+from rectilinear.datasets.read_image import all_read, image_files, is_grey, read_image
 from rectilinear.errors import ConfigError, DataError
 from rectilinear.style.lessons import Lessons, to_bytes
 from rectilinear.style.style_map import LEVELS
@@ -52,8 +52,8 @@ def read_photos(
     if str(source) == "photos":
         return [_part(_scaled(image, side), split) for image in _built_in()]
     files = _of(Path(source), split)
-    grey = all(map(is_grey, files))
-    return [_scaled(read_image(path, grey=grey), side) for path in files]
+    grey = all(all_read(files, is_grey))
+    return all_read(files, lambda path: _scaled(read_image(path, grey=grey), side))
 
 
 def paint(
