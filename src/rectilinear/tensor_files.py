@@ -172,6 +172,7 @@ def download_model(source: str, revision: str | None) -> Path:
         raise CheckpointError(
             got=f"no folder '{source}', and on the hub '{error}'",
             expected="a saved folder, or owner/name on the hub",
+            fix="Check the spelling and the connection.",
         ) from error
 
 

@@ -1,5 +1,6 @@
 """Paired networks train like linear ones, exactly, with every optimiser; others do not."""
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
+import rectilinear as rl
 from rectilinear import learning
 from rectilinear.errors import AssumptionError
 from rectilinear.learning.equivalence import read_layers
@@ -285,3 +287,11 @@ def test_delta_of_gaussian_starts_has_the_stated_spread() -> None:
     assert torch.tensor(found).std() == pytest.approx(
         (3 / h) ** 0.5, rel=0.12
     )  # three sigma of 300 draws
+
+
+def test_a_model_that_cannot_be_copied_is_one_sentence_with_its_remedy():
+    model = nn.Sequential(nn.Linear(3, 1, bias=False))
+    model.lock = threading.Lock()
+    x = torch.randn(20, 3)
+    with pytest.raises(AssumptionError, match=r"^Got a model that cannot .* Remove what cannot"):
+        rl.predict(model, x, x[:, :1], lr=0.1, steps=3)

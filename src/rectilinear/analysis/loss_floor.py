@@ -147,7 +147,9 @@ def _check(x: Tensor, y: Tensor, loss: str, depth: int | str) -> None:
         )
     if y.ndim == 0 or len(y) != len(x):
         raise ShapeError(
-            f"labels of shape {tuple(y.shape)} for {len(x)} rows", "one label for each row"
+            f"labels of shape {tuple(y.shape)} for {len(x)} rows",
+            "one label for each row",
+            "Pass the labels of these rows.",
         )
     if loss not in ("square", "logistic", "hinge"):
         raise ConfigError(f"loss = {loss!r}", "'square', 'logistic' or 'hinge'")
@@ -159,6 +161,7 @@ def _check(x: Tensor, y: Tensor, loss: str, depth: int | str) -> None:
         raise ShapeError(
             f"labels of shape {tuple(y.shape)} with {len(y.unique())} values",
             "signs: two values (n,)",
+            "Pass two classes, or loss='square' for numbers.",
         )
 
 

@@ -145,6 +145,7 @@ def split(model: nn.Module, x: Tensor | None = None) -> Split:
         raise StructureError(
             f"the activation {two.activation.name}, whose odd part is not linear",
             "one with s(z) - s(-z) = 2 kappa z, such as ReLU, leaky ReLU, GELU, SiLU, softplus",
+            "Use rl.audit, which measures how linear the odd part is.",
         )
     shapes = network.in_shape, network.out_shape
     return Split(LinearPart(two.matrix, *shapes), EvenPart(two, *shapes))

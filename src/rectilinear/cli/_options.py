@@ -365,7 +365,9 @@ def load_array(path: Path, name: str) -> Tensor:
         array = np.load(path, mmap_mode="c", allow_pickle=False)
     except (OSError, ValueError, EOFError, SyntaxError, MemoryError, OverflowError) as error:
         raise DataError(
-            f"{name} {path}, which cannot be read: {error}", "an array .npy of numbers"
+            f"{name} {path}, which cannot be read: {error}",
+            "an array .npy of numbers",
+            "Write it with numpy.save.",
         ) from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
         kind = array.dtype if isinstance(array, np.ndarray) else "several arrays"

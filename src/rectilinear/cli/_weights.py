@@ -26,7 +26,9 @@ def load_weights(model: nn.Module, path: Path) -> None:
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(
-            f"weights that do not fit the model: {reason}", "those of this model"
+            f"weights that do not fit the model: {reason}",
+            "those of this model",
+            "Pass weights of the model that NAME returns, or correct NAME.",
         ) from error
 
 
@@ -38,7 +40,9 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
-            f"{path}, which cannot be read: {error}", "a .safetensors or .pth file"
+            f"{path}, which cannot be read: {error}",
+            "a .safetensors or .pth file",
+            "Write it with torch.save(model.state_dict(), path).",
         ) from error
 
 
@@ -62,5 +66,9 @@ def _pickled(path: Path) -> dict[str, Tensor]:
     if not isinstance(found, Mapping) or not all(
         isinstance(v, torch.Tensor) for v in found.values()
     ):
-        raise CheckpointError(f"{path} of a {type(found).__name__}", "a state_dict of tensors")
+        raise CheckpointError(
+            f"{path} of a {type(found).__name__}",
+            "a state_dict of tensors",
+            "Save model.state_dict() in its place.",
+        )
     return dict(found)

@@ -66,6 +66,7 @@ def log_prob_by_class(network: nn.Module, x: Tensor) -> Tensor:
     raise InputError(
         f"classes of a {type(network).__name__} without them",
         "a generator whose density is a mixture with classes",
+        "Sample from the generator itself, or train one with a recipe, which fits a mixture.",
     )
 
 

@@ -138,7 +138,9 @@ class AffineCoupling(_Coupling):
         super().__init__(shape, conditioner, axis=axis, keep=keep, precision=precision)
         if precision.startswith("exact"):
             raise ConfigError(
-                got=f"precision={precision!r} with affine couplings", expected="additive couplings"
+                got=f"precision={precision!r} with affine couplings",
+                expected="additive couplings",
+                fix="Choose additive couplings, or leave precision= out.",
             )
         if not bound > 0:
             raise ConfigError(got=f"bound={bound}", expected="a positive bound of the log-scale")
@@ -217,7 +219,9 @@ class SplineCoupling(_Coupling):
             )
         if precision.startswith("exact"):
             raise ConfigError(
-                got=f"precision={precision!r} with splines", expected="additive couplings"
+                got=f"precision={precision!r} with splines",
+                expected="additive couplings",
+                fix="Choose additive couplings, or leave precision= out.",
             )
         self.bins, self.box, self.bound = bins, box, bound
 

@@ -240,7 +240,9 @@ class Forecaster(Intake, Bounds, BaseEstimator):
         lags, d = model.plan.lags, self.n_features_in_
         if x.ndim != 3 or x.shape[2] != d or x.shape[1] < lags:
             raise ShapeError(
-                f"histories of shape {tuple(x.shape)}", f"(b, {lags} or more, {d}), newest row last"
+                f"histories of shape {tuple(x.shape)}",
+                f"(b, {lags} or more, {d}), newest row last",
+                "Pass the last rows of each series.",
             )
         if not bool(torch.isfinite(x).all()):
             raise NonFiniteError("histories that are not finite", "numbers", "Fill the gaps.")

@@ -239,6 +239,7 @@ class DMD(BaseEstimator):
             raise DataError(
                 f"series of at most {max(map(len, series.states))} rows",
                 f"{self.delays + 1} or more",
+                "Lower delays, or pass longer series.",
             )
         if short := [i for i, x in enumerate(series.states) if len(x) <= self.delays]:
             warn_short(short, series, self.delays + 1)

@@ -64,7 +64,11 @@ def as_series(states: Any, times: Any = None, dt: float | None = None) -> Series
         raise ConfigError(f"dt = {dt}", "a positive number", "Correct dt.")
     parts = [_two_axes(part) for part in split_series(states, 3)]
     if len({part.shape[1] for part in parts}) != 1:
-        raise ShapeError("series with different numbers of columns", "the same columns in each")
+        raise ShapeError(
+            "series with different numbers of columns",
+            "the same columns in each",
+            "Fit each kind of series by itself, or select the columns that all have.",
+        )
     for i, part in enumerate(parts):
         _check_gaps(part, i)
     if times is None:
@@ -299,7 +303,9 @@ def numbers(array: Any, name: str) -> Tensor:
         values = np.asarray(values)
     except (TypeError, ValueError) as error:
         raise DtypeError(
-            f"{name} that are no array: {error}", "numbers in rows of one length"
+            f"{name} that are no array: {error}",
+            "numbers in rows of one length",
+            "Pass series of several lengths as a list of arrays.",
         ) from error
     if values.dtype.kind in "mMUSVc" or (
         values.dtype.kind == "O" and not all(map(_is_number, values.flat))

@@ -111,6 +111,7 @@ def read_tables(given: Any, times: Any = None, dt: float | None = None) -> list[
         raise ShapeError(
             f"series with different columns: {found[0].names[:6]} and others",
             "the same columns in each",
+            "Fit each kind of series by itself, or select the columns that all have.",
         )
     return found
 

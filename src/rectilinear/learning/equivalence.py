@@ -212,7 +212,7 @@ def _check_modes(network: Network, x: Tensor) -> None:
     try:
         twin = copied(network.model)
     except StructureError as error:
-        raise _not_layers(str(error), "") from error
+        raise _not_layers(error.got, error.fix) from error
     found = []
     for mode in (False, True):
         rows = network.rows(x[:TRIAL_ROWS]).detach().clone()

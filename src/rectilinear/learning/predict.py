@@ -218,6 +218,7 @@ def predict(model: nn.Module, x: Tensor, y: Tensor, lr: float, steps: int) -> Pr
         raise InputError(
             f"a model of {outputs} outputs and {targets.shape[1]} targets a point",
             "as many targets as outputs",
+            "Pass targets (n, outputs), or change the last layer.",
         )
     even = _even_energy(model, x)
     whole = linear_problem(chain, points, targets, even)

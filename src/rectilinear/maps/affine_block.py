@@ -62,6 +62,7 @@ class Shapes:
             f"a block from {inside} to {outside}",
             f"rows of at most {WIDEST} numbers, equal numbers of tokens, or images or signals with "
             "a whole stride",
+            "Choose another block, or a span of blocks that keeps the shape.",
         )
 
     @property

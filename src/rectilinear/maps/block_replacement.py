@@ -90,6 +90,7 @@ class Wanted:
                 raise StructureError(
                     f"form = {self.form!r} for a block from {shapes.inside} to {shapes.outside}",
                     f"one of {', '.join(map(repr, known))}",
+                    "Choose one of these, or form='auto'.",
                 )
             return chosen_forms
         return [form for form in known if "rank" in form] if self.rank else known
@@ -223,6 +224,7 @@ class Replacing:
                 "a network that reads more of the block than its output, such as its weight, or "
                 "holds it elsewhere",
                 "a block that is called and nothing else",
+                "Choose another block, such as the one that holds it.",
             )
 
     def _judge(

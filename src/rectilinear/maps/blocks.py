@@ -232,11 +232,14 @@ def shapes_of(calls: list[Call], *modules: nn.Module) -> Shapes:
             if calls
             else "a block that is not called with a tensor, or does not return one",
             "one call with a tensor, that returns a tensor",
+            "Choose another block, such as the one that holds it.",
         )
     x, out, _ = calls[0]
     if x.ndim < 1 or out.ndim < 1 or len(x) != len(out):
         raise StructureError(
-            f"a block from {tuple(x.shape)} to {tuple(out.shape)}", "the batch as the first axis"
+            f"a block from {tuple(x.shape)} to {tuple(out.shape)}",
+            "the batch as the first axis",
+            "Build it with batch_first=True, or choose the block that holds it.",
         )
     layout = layout_of(x, *modules) if x.ndim > 1 else None
     return Shapes.between(tuple(x.shape[1:]), tuple(out.shape[1:]), layout)
@@ -257,6 +260,7 @@ def check_names(model: nn.Module, names: str | Sequence[str]) -> list[str]:
         raise ConfigError(
             f"no block named {', '.join(map(repr, unknown))}",
             f"names such as {', '.join(block_names(model)[:8])}",
+            "Take names of model.named_modules().",
         )
     return list(dict.fromkeys(found))
 

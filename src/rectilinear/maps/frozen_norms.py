@@ -99,7 +99,11 @@ def _attention(frozen: Frozen, call: Call) -> Any:
         if len(call.args) > 3 + i:
             kwargs[key] = call.args[3 + i]
     if kwargs.get("dropout_p"):
-        raise StructureError("dropout that is on", "a network in evaluation mode")
+        raise StructureError(
+            "dropout that is on",
+            "a network in evaluation mode",
+            "Call model.eval(); give functional dropout training=self.training.",
+        )
     if not frozen.is_linear(v):
         return frozen.hold(call)
     eye = torch.eye(k.shape[-2], dtype=v.dtype, device=v.device)
@@ -115,10 +119,16 @@ def _multi_head(frozen: Frozen, call: Call) -> Any:
     given = dict(zip(ATTENTION, call.args, strict=False)) | call.kwargs
     if any(given.get(name) is not None for name in ("bias_k", "bias_v", "static_k", "static_v")):
         raise StructureError(
-            "attention with bias_k, bias_v, static_k or static_v", "attention without them"
+            "attention with bias_k, bias_v, static_k or static_v",
+            "attention without them",
+            "Use freeze=False, or mean Jacobians.",
         )
     if given.get("add_zero_attn") or (given.get("training") and given.get("dropout_p")):
-        raise StructureError("attention with dropout or add_zero_attn", "attention without them")
+        raise StructureError(
+            "attention with dropout or add_zero_attn",
+            "attention without them",
+            "Use freeze=False, or mean Jacobians.",
+        )
     v, heads, width = given["value"], given["num_heads"], given["embed_dim_to_check"]
     asked = {"need_weights": True, "average_attn_weights": False}
     _, weights = call.func(**frozen.held(given) | asked)

@@ -42,7 +42,11 @@ def _layers(frozen: Frozen, call: Call) -> Any:
         )
     x, state, flat, biased, count, dropout, training, both_ways, batch_first = args
     if dropout and training:
-        raise StructureError("dropout that is on", "a network in evaluation mode")
+        raise StructureError(
+            "dropout that is on",
+            "a network in evaluation mode",
+            "Call model.eval(); give functional dropout training=self.training.",
+        )
     given = state if isinstance(state, list | tuple) else (state,)
     if not frozen.is_linear(x) or frozen.held_in(given):
         return frozen.hold(call)

@@ -276,7 +276,11 @@ def _add_product(frozen: Frozen, call: Call) -> Any:
 def _dropout(frozen: Frozen, call: Call) -> Any:
     x = call.args[0]
     if bool(argument(call, 2, "training", True)) and float(argument(call, 1, "p", 0.5)) > 0:
-        raise StructureError("dropout that is on", "a network in evaluation mode")
+        raise StructureError(
+            "dropout that is on",
+            "a network in evaluation mode",
+            "Call model.eval(); give functional dropout training=self.training.",
+        )
     return frozen.keep(x, call.name, _is_gate(frozen, x)) if frozen.is_linear(x) else x
 
 
@@ -330,7 +334,9 @@ def _check_zero(x: Tensor, name: str) -> None:
 
 def _lost(name: str, what: str) -> StructureError:
     return StructureError(
-        f"{what} by '{name}', which would be lost", "an operation that returns a new tensor"
+        f"{what} by '{name}', which would be lost",
+        "an operation that returns a new tensor",
+        "Use freeze=False, or mean Jacobians.",
     )
 
 

@@ -239,7 +239,9 @@ class _Folding:
             raise
         except RUN_ERRORS as error:
             raise ShapeError(
-                f"x, on which the model fails: {_said(error)}", "what the model is called with"
+                f"x, on which the model fails: {_said(error)}",
+                "what the model is called with",
+                "Pass one batch: a tensor, a tuple of arguments, or a mapping of their names.",
             ) from error
         if not sum(t.numel() for t in self.plain):
             raise ShapeError(
@@ -249,7 +251,9 @@ class _Folding:
         rounding = max((torch.finfo(dtype).eps for dtype in dtypes), default=0.0)
         if not _error(before, again) <= 1e3 * rounding:
             raise InputError(
-                "a model that is random in evaluation mode", "the same output for the same input"
+                "a model that is random in evaluation mode",
+                "the same output for the same input",
+                "Remove the noise, or fix it in a buffer.",
             )
         try:
             self.wanted = [(1.0, self.few(self.work))]

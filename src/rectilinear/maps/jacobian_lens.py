@@ -51,7 +51,11 @@ def read_jacobian_lens(path: Path | str) -> JacobianLens:
     except FileNotFoundError as error:
         raise CheckpointError(f"no file {path}", "a Jacobian lens", "Check the path.") from error
     except Exception as error:
-        raise CheckpointError(f"{path}, which cannot be read", "a file of tensors") from error
+        raise CheckpointError(
+            f"{path}, which cannot be read",
+            "a file of tensors",
+            "Check the path; write_jacobian_lens writes such files.",
+        ) from error
     prompts, matrices = _matrices(held, path)
     maps = {}
     for layer, matrix in sorted(matrices.items()):
@@ -82,6 +86,7 @@ def _matrices(held: Any, path: Path) -> tuple[int, dict[int, Tensor]]:
         raise CheckpointError(
             f"{path} without a square matrix for each layer",
             "J, n_prompts, source_layers and d_model",
+            "Use a file of write_jacobian_lens or of the published lens.",
         ) from error
     return prompts, matrices
 

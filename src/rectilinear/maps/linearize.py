@@ -241,7 +241,11 @@ def linearize(
     items = _items(model, blocks)
     wanted = _wanted(form, rank, enlarge or blocks != "all")
     if fold and len(items) != 1:
-        raise ConfigError(f"{len(items)} blocks or spans with fold=True", "one span")
+        raise ConfigError(
+            f"{len(items)} blocks or spans with fold=True",
+            "one span",
+            "Pass one span, such as 'layer.2:layer.5'.",
+        )
     with evaluating(model), seeded(seed, devices=None):
         data = read_for(model, x, y, tokenizer, batch_size, output)
         portions = Portions(data, seed)
@@ -401,5 +405,9 @@ def _items(model: nn.Module, blocks: str | Sequence[str]) -> dict[str, Span | No
     for i, a in enumerate(names):
         for b in (*names[:i], *names[i + 1 :]):
             if b == a or b.startswith(f"{a}."):
-                raise ConfigError(f"block {b!r} inside block {a!r}", "blocks side by side")
+                raise ConfigError(
+                    f"block {b!r} inside block {a!r}",
+                    "blocks side by side",
+                    "Leave one of them out.",
+                )
     return items

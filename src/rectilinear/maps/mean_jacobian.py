@@ -110,7 +110,11 @@ def rows_of(span: Span, seen: Pass) -> Rows:
     found = Rows(tuple(xs), y[kept], kept.nonzero()[:, 0])
     for name, value in zip((*span.sources, span.target), (*found.x, found.y), strict=True):
         if not bool(torch.isfinite(value).all()):
-            raise NonFiniteError(f"NaN or infinite values at {name}", "finite values")
+            raise NonFiniteError(
+                f"NaN or infinite values at {name}",
+                "finite values",
+                "Check the weights and the scale of the data; use float32, not half precision.",
+            )
     return found
 
 
@@ -279,6 +283,7 @@ def _dependent(target: Tensor, span: Span) -> Tensor:
         raise StructureError(
             f"a target {span.target} that does not depend on {span.sources[0]}",
             "a source that the network runs before the target",
+            "Choose an earlier source or a later target.",
         )
     return target
 
@@ -323,6 +328,7 @@ def _accumulate(
                 raise StructureError(
                     f"a target {span.target} that does not depend on {span.sources[i]}",
                     "a source that the network runs before the target",
+                    "Choose an earlier source or a later target.",
                 )
             rows = torch.einsum(
                 "bp,bpd->bd", weights[i], tokens_of(slope, layouts[i]).to(weights[i])

@@ -172,7 +172,7 @@ def span_costs(
     if by not in SIGNS:
         raise ConfigError(f"by = {by!r}", f"one of {', '.join(map(repr, SIGNS))}")
     if by == "score" and score is None:
-        raise ConfigError("by = 'score' without a score", "a function")
+        raise ConfigError("by = 'score' without a score", "a function", "Pass score=.")
     spans = [
         span
         for span in spans_within(model, container)
@@ -246,6 +246,7 @@ def _fitted(
         raise StructureError(
             "blocks that all change the shape of what flows through them",
             "a span with one shape on both sides",
+            "Name another list with container=, or replace single blocks with rl.linearize.",
         )
     found: dict[Span, Change] = {}
     for span, part in columns.items():

@@ -212,13 +212,16 @@ def read_batches(
         known = None if labels is None else as_tensor(labels, "labels")
         if known is not None and len(known) != len(data):
             raise ShapeError(
-                f"{len(known)} labels for {len(data)} texts", "one label for each text", ""
+                f"{len(known)} labels for {len(data)} texts",
+                "one label for each text",
+                "Pass as many labels as texts.",
             )
         return Batches(like, lambda: _cut_texts(reader, data, known, batch_size))
     if not isinstance(data, Iterable):
         raise DtypeError(
             f"data of type {type(data).__name__}",
             "a tensor, an array, a mapping, a tuple, texts, or batches of these",
+            "Convert it with torch.as_tensor.",
         )
     if iter(data) is data:
         raise DataError(
@@ -334,6 +337,7 @@ def _from_mapping(part: Mapping[str, Any]) -> Batch:
         raise DataError(
             f"a mapping of {', '.join(map(repr, part)) or 'nothing'}",
             "at least one tensor among the model's arguments",
+            "Name the arguments of the model's forward, with tensors as values.",
         )
     mask: Tensor | None = None
     for name in (*REAL, *PADDED):
@@ -396,12 +400,15 @@ def _labelled(batch: Batch, labels: Any) -> Batch:
     if labels is None:
         return batch
     if batch.labels is not None:
-        raise DataError("labels twice, among the data and beside them", "labels once")
+        raise DataError(
+            "labels twice, among the data and beside them", "labels once", "Leave one of them out."
+        )
     found = as_tensor(labels, "labels")
     if found.ndim == 0 or len(found) != len(batch):
         raise ShapeError(
             f"labels of shape {tuple(found.shape)} for {len(batch)} samples",
             "one label for each sample",
+            "Pass labels (n,) or (n, o) of the same samples, in their order.",
         )
     return replace(batch, labels=found)
 
@@ -414,7 +421,11 @@ def _checked(batch: Batch) -> Batch:
         if isinstance(value, Tensor) and value.is_floating_point() and value is batch.main:
             check_finite(value, "the data")
     if batch.mask is not None and not bool(batch.mask.any(1).all()):
-        raise DataError("samples that are all padding", "at least one real token in each")
+        raise DataError(
+            "samples that are all padding",
+            "at least one real token in each",
+            "Leave these samples out.",
+        )
     return batch
 
 

@@ -92,7 +92,11 @@ def read(x: Any, y: Any, seed: int) -> Data:
     if isinstance(x, np.ndarray | Mapping | tuple):
         rows, own, argument = _pair(x)
         if own is not None and y is not None:
-            raise DataError("labels twice, among the data and beside them", "labels once")
+            raise DataError(
+                "labels twice, among the data and beside them",
+                "labels once",
+                "Leave one of them out.",
+            )
         labels = own if y is None else as_tensor(y, "labels")
         return replace(_from_tensor(rows, labels, seed), argument=argument)
     if not hasattr(x, "__iter__") or hasattr(x, "__array__") or isinstance(x, str):
@@ -181,7 +185,11 @@ def _from_batches(source: Iterable[Any], seed: int) -> Data:
     for batch in source:
         x, y, argument = _pair(batch)
         if n and (y is None) != (not labels):
-            raise DataError("batches with and without labels", "labels in all of them or in none")
+            raise DataError(
+                "batches with and without labels",
+                "labels in all of them or in none",
+                "Let each batch be (x, y).",
+            )
         if sample is not None and x.shape[1:] != sample.shape[1:]:
             shapes = f"{tuple(sample.shape[1:])} and {tuple(x.shape[1:])}"
             raise ShapeError(
@@ -430,6 +438,7 @@ def task_for(
             raise ShapeError(
                 f"labels that are no signs, for the loss '{loss}'",
                 "two values, 0 and 1 or -1 and 1",
+                "Pass two classes, or another loss.",
             )
         margin = (
             (lambda m: softplus(-m)) if loss == "logistic" else (lambda m: (1 - m).clamp_min(0))

@@ -209,7 +209,9 @@ def as_network(
         )
     if not out.numel():
         raise ShapeError(
-            f"an output of shape {tuple(out.shape)}", "at least one number for each row", ""
+            f"an output of shape {tuple(out.shape)}",
+            "at least one number for each row",
+            "Pass output=, another part of what the model returns.",
         )
     if (
         half == 1 and part.numel() == out[0].numel()
@@ -326,7 +328,9 @@ def copied(model: nn.Module) -> nn.Module:
     except (RuntimeError, TypeError, NotImplementedError, AttributeError, PicklingError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise StructureError(
-            f"a model that cannot be copied: {first}", "one that copy.deepcopy takes"
+            f"a model that cannot be copied: {first}",
+            "one that copy.deepcopy takes",
+            "Remove what cannot be copied, such as open files, locks or tensors with a history.",
         ) from error
 
 

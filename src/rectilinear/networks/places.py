@@ -124,7 +124,11 @@ def _full_name(model: nn.Module, name: str) -> str:
     near = [n for n in names if n.rpartition(".")[2] == name.rpartition(".")[2]] or block_names(
         model
     )
-    raise ConfigError(f"no module named {name!r}", f"names such as {', '.join(near[:8])}")
+    raise ConfigError(
+        f"no module named {name!r}",
+        f"names such as {', '.join(near[:8])}",
+        "Take names of model.named_modules().",
+    )
 
 
 def block_names(model: nn.Module) -> list[str]:

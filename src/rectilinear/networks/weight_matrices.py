@@ -181,23 +181,36 @@ def chain(network: Network, structure: Structure, x: Tensor) -> Chain:
     """
     nodes = structure.nodes
     if structure.output is None:
-        raise StructureError(structure.reason, "a plain feed-forward network")
+        raise StructureError(
+            structure.reason,
+            "a plain feed-forward network",
+            "Use rl.audit or rl.linear_map, which measure any network.",
+        )
     ends = (*(node.sources for node in nodes), structure.output)
     if any(sources != {k - 1} for k, sources in enumerate(ends)):
-        raise StructureError("connections that skip layers", "a plain feed-forward network")
+        raise StructureError(
+            "connections that skip layers",
+            "a plain feed-forward network",
+            "Use rl.audit or rl.linear_map, which measure any network.",
+        )
     if not all(node.by_row for node in nodes):
         raise StructureError(
             "activations of tensors whose first axis is not the batch",
             "a plain feed-forward network",
+            "Build it so that the batch is the first axis.",
         )
     if not all(_elementwise(node.activation) for node in nodes):
         raise StructureError(
-            "layers that are not elementwise, such as max-pooling", "a plain feed-forward network"
+            "layers that are not elementwise, such as max-pooling",
+            "a plain feed-forward network",
+            "Use rl.audit or rl.linear_map, which measure any network.",
         )
     widths = [network.in_dim, *(torch.Size(node.shape).numel() for node in nodes), network.out_dim]
     if max(a * b for a, b in pairwise(widths)) > MAX_MATRIX_NUMBERS:
         raise StructureError(
-            "matrices too large to write out", f"at most {MAX_MATRIX_NUMBERS} numbers in one"
+            "matrices too large to write out",
+            f"at most {MAX_MATRIX_NUMBERS} numbers in one",
+            "Use rl.local_map, which forms no matrix.",
         )
     zero = network.like.new_zeros(1, *network.in_shape)
     weights, biases = [], []
@@ -220,7 +233,11 @@ def chain(network: Network, structure: Structure, x: Tensor) -> Chain:
     if not _vanishes(
         found(rows.flatten(1)) - network(rows), network(rows), max(widths) * len(widths)
     ):
-        raise StructureError(HIDDEN, "a plain feed-forward network")
+        raise StructureError(
+            HIDDEN,
+            "a plain feed-forward network",
+            "Use rl.audit or rl.linear_map, which measure any network.",
+        )
     return found
 
 
@@ -230,6 +247,7 @@ def affine_map(network: Network) -> tuple[Tensor, Tensor]:
         raise StructureError(
             f"a map of {network.out_dim} x {network.in_dim}",
             f"at most {MAX_MATRIX_NUMBERS} numbers",
+            "Use rl.local_map, which forms no matrix.",
         )
     bias = network(network.like.new_zeros(1, network.in_dim))[0]
     return _slopes(network, network.in_dim, network.like, bias).mT, bias
@@ -333,7 +351,9 @@ def _shared(nodes: tuple, widths: list[int], like: Tensor) -> Activation:
 
 def _not_two_layer(reason: str) -> StructureError:
     return StructureError(
-        f"a network that is not one of two layers: {reason}", "one layer of activations", ""
+        f"a network that is not one of two layers: {reason}",
+        "one layer of activations",
+        "Use rl.audit or rl.linear_map, which measure any network.",
     )
 
 

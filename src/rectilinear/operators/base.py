@@ -265,7 +265,9 @@ def require_square(A: Operator, what: str) -> None:
     """Raise ``ShapeError`` unless ``A`` is square."""
     if not A.is_square:
         raise ShapeError(
-            f"a {A.out_dim} x {A.in_dim} {type(A).__name__}", f"a square operator for {what}"
+            f"a {A.out_dim} x {A.in_dim} {type(A).__name__}",
+            f"a square operator for {what}",
+            "Use rl.svd or rl.pinv, which take any shape.",
         )
 
 

@@ -77,7 +77,11 @@ class BlindRestorer(Configured):
         for kind in kinds:
             named_corruption(kind)
             if kind not in known:
-                raise ConfigError(f"corruption '{kind}' for blind restoration", ", ".join(known))
+                raise ConfigError(
+                    f"corruption '{kind}' for blind restoration",
+                    ", ".join(known),
+                    "Use restore(prior, y, K) where the corruption is known.",
+                )
         self.prior, self.kinds = prior, tuple(kinds)
         self.register_buffer("zeros", zeros.detach().clone())
         self.register_buffer("kind_scale", kind_scale.detach().clone())
@@ -260,7 +264,11 @@ def fit_blind(
         True
     """
     if images.ndim != 4:
-        raise ShapeError(f"images of shape {tuple(images.shape)}", "(b, c, h, w)")
+        raise ShapeError(
+            f"images of shape {tuple(images.shape)}",
+            "(b, c, h, w)",
+            "Add axes: images[:, None] to grey ones, image[None] to one.",
+        )
     check_batch(images, tuple(images.shape[1:]), "images")
     if not kinds:
         raise ConfigError("no kinds of corruption", f"some of {', '.join(CORRUPTIONS)}")

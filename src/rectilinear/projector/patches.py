@@ -183,7 +183,9 @@ def check_image(x: Tensor, side: int) -> None:
     check_floating(x, "images")
     if x.ndim != 4 or min(x.shape[2:]) < side:
         raise ShapeError(
-            f"images of shape {tuple(x.shape)}", f"(b, c, h, w) with h and w of {side} or more"
+            f"images of shape {tuple(x.shape)}",
+            f"(b, c, h, w) with h and w of {side} or more",
+            "Add axes: images[:, None] to grey ones, image[None] to one; or use smaller patches.",
         )
 
 

@@ -235,6 +235,7 @@ class ImagePrior(Configured):
             raise ShapeError(
                 f"a measurement of shape {measurement.out_dim} x {measurement.in_dim}",
                 f"{n} x {n}, the values of an image",
+                "Build it for images of the prior's size.",
             )
         if not isinstance(measurement, Identity | Diagonal):
             if measurement.batch_shape:
@@ -330,7 +331,11 @@ def random_patches(
 ) -> Tensor:
     """``count`` patches ``(count, c, side, side)`` at random places of images ``(b, c, h, w)``."""
     if images.ndim != 4:
-        raise ShapeError(f"images of shape {tuple(images.shape)}", "(b, c, h, w)")
+        raise ShapeError(
+            f"images of shape {tuple(images.shape)}",
+            "(b, c, h, w)",
+            "Add axes: images[:, None] to grey ones, image[None] to one.",
+        )
     b, _, h, w = images.shape
     if not 1 <= whole(side, "patch", 1) <= min(h, w):
         raise ConfigError(f"patches of {side} pixels", f"1 to {min(h, w)}, the images' side")

@@ -220,6 +220,7 @@ def check_measurement(measurement: Operator, data: Tensor) -> None:
         raise ShapeError(
             f"a measurement of shape {measurement.out_dim} x {measurement.in_dim}",
             f"{data.shape[1]} x {data.shape[1]}, the values of an image",
+            "Build it for images of this size.",
         )
     v, norm = torch.cos(torch.arange(data.shape[1], device=data.device)).to(data), 1.0
     for _ in range(POWER_ITERATIONS):
