@@ -94,11 +94,13 @@ def patch_posterior(
     """The posterior of images of any size by a prior of patches, patch by patch.
 
     A pixel is the mean of the posterior means of all patches that it lies in, each weighted by its
-    precision. ``std`` is that of the patches, averaged in the same way, and so an upper bound: the
-    mean of several patches errs less than each. The evidence is that of independent tiles. Holes
-    wider than a patch are filled at half the size first, again and again until they are not; in
-    them ``std`` is that of the smaller image and of the detail that it lacks, and too small by a
-    factor of 2 or so where a hole is many patches wide.
+    precision. ``std`` is that of the patches, averaged in the same way. The mean of several patches
+    errs less than each, and the mixture is surer of its component than it should be: on held-out
+    photos with noise the errors are 1.0 to 1.1 times ``std``, with missing pixels 0.8 to 1.2 times
+    (root mean square). The evidence is that of independent tiles. Holes wider than a patch are
+    filled at half the size first, again and again until they are not; in them ``std`` is that of
+    the smaller image and of the detail that it lacks, and too small by a factor of 2 or so where a
+    hole is many patches wide.
 
     Args:
         prior: of patches ``(c, p, p)``.
@@ -141,7 +143,10 @@ def _averaged(
     weights = 1 / (found.std.square() + _LEAST_VARIANCE)
     tiles = y.shape[2] * y.shape[3] / side**2
     evidence = found.log_evidence.reshape(len(y), -1).mean(1) * tiles
-    return Posterior(parts.mean(found.mean, weights), parts.mean(found.std, weights), evidence)
+    mean = parts.mean(found.mean, weights)
+    if noise == 0 and gains is not None:
+        mean = torch.where(gains == 1, y, mean)  # without the rounding of an average
+    return Posterior(mean, parts.mean(found.std, weights), evidence)
 
 
 def _filled(
