@@ -31,6 +31,7 @@ from rectilinear.recipes.projector import ProjectorRecipe
 from rectilinear.training import TrainConfig
 
 STRIP_IMAGES = 12
+HELD_OUT = {"small": 1000, "full": 200}  # images that restoration is measured on
 _SHORT = TrainConfig(
     steps=500, batch_size=128, lr=3e-3, warmup=30, schedule="cosine", ema=0.98, device="cpu"
 )
@@ -42,8 +43,8 @@ PRESETS = {
         data="mnist",
         rank=None,
         rank_weight=4.0,
-        training=replace(_SHORT, steps=6000, max_seconds=240.0),
-        density=replace(_SHORT, steps=1000, max_seconds=60.0),
+        training=replace(_SHORT, steps=6000, max_seconds=240.0, clock="processor"),
+        density=replace(_SHORT, steps=1000, max_seconds=60.0, clock="processor"),
     ),
 }
 
@@ -68,7 +69,7 @@ def compute(
     train, test = (
         datasets.load(recipe.data, split, data_dir).images for split in ("train", "test")
     )
-    test = test[:1000]
+    test = test[: HELD_OUT[preset]]
     seed_all(seed)
     twice: dict[tuple[str, str, str], float] = {}
     noise: dict[str, float] = {}
