@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from math import inf
 from numbers import Number, Real
 from operator import index
@@ -15,10 +17,16 @@ from torch._C._functorch import is_functorch_wrapped_tensor  # no public name sa
 from torch.autograd.forward_ad import unpack_dual
 from torch.nn.parameter import is_lazy
 
-from rectilinear.errors import ConfigError, DtypeError, InputError, ShapeError
+from rectilinear.errors import ConfigError, DataWarning, DtypeError, InputError, ShapeError
 from rectilinear.scalars import check_finite_array
 from rectilinear.scalars import is_count as is_count
 from rectilinear.scalars import is_within as is_within
+
+MISSING_CODES = (
+    *(-99.0, -999.0, -9999.0, -99999.0, -999999.0, -99.9, -999.9, -9999.9, -99.99, -999.99),
+    *(99.0, 999.0, 9999.0, 99999.0, 999999.0, 99.9, 999.9, 9999.9, 99.99, 999.99, -200.0),
+)
+"""Numbers that stand for missing values in many tables."""
 
 
 def check_floating(x: object, name: str) -> None:
@@ -200,3 +208,37 @@ def tolerance(dtype: torch.dtype, scale: float = 1.0, n: int = 1) -> float:
         True
     """
     return 100 * torch.finfo(dtype).eps * scale * max(n, 1) ** 0.5
+
+
+def warn_of_codes(values: NDArray[np.float64], names: Sequence[str]) -> None:
+    """A warning of each column with a usual code for missing values far outside of its others.
+
+    Far is more than twice the range of the others, of which there are at least three.
+
+    Args:
+        values: ``(n, d)``; NaN are passed over.
+        names: of the columns.
+
+    Example:
+        >>> import warnings
+        >>> with warnings.catch_warnings(record=True) as said:
+        ...     warn_of_codes(np.array([[3.0, 0], [4, 1], [-999, 2], [5, 3]]), ["t", "y"])
+        >>> print(said[0].message)
+        't' is -999 in 1 of 4 rows and else from 3 to 5; where that means missing, leave cells empty
+    """
+    least, most = np.fmin.reduce(values), np.fmax.reduce(values)  # of the rows, without NaN
+    coded = np.isin(least, MISSING_CODES) | np.isin(most, MISSING_CODES)
+    for i in map(int, np.flatnonzero(coded)):
+        column = values[np.isfinite(values[:, i]), i]
+        for code in {float(least[i]), float(most[i])} & set(MISSING_CODES):
+            others = column[column != code]
+            low, high = others.min(initial=inf), others.max(initial=-inf)
+            far = max(low - code, code - high) > 2 * (high - low)
+            if far and len(np.unique(others)) > 2:
+                warnings.warn(
+                    f"'{names[i]}' is {code:g} in {len(column) - len(others)} of {len(values)} "
+                    f"rows and else from {low:g} to {high:g}; where that means missing, leave "
+                    "cells empty",
+                    DataWarning,
+                    stacklevel=3,
+                )

@@ -124,5 +124,9 @@ class StructureWarning(UserWarning):
     """An operation that has no structured form and was computed on a dense matrix."""
 
 
+class DataWarning(UserWarning):
+    """Data that are taken as they are and may not mean it, such as -999 for a missing value."""
+
+
 class ForecastWarning(UserWarning):
     """Series that a forecast leaves out, or a model that forecasts worse than no change at all."""

@@ -1,12 +1,14 @@
 """Tables that gave a wrong forecast without a word: names, dates in digits, thousands."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from rectilinear.errors import ConfigError, DataError, ForecastWarning, ShapeError
+from rectilinear.deeplinear import Table as DepthTable
+from rectilinear.errors import ConfigError, DataError, DataWarning, ForecastWarning, ShapeError
 from rectilinear.koopman import Forecaster, KoopmanRegressor
 from rectilinear.koopman.series_file import read_series_file
 
@@ -240,3 +242,19 @@ def test_irregular_steps_are_named_in_hours() -> None:
     stamps = np.datetime64("2020-01-01", "ns") + hours * np.timedelta64(1, "h")
     with pytest.raises(DataError, match="steps from 1 h to 23 h"):
         Forecaster("linear", horizon=5, lags=4).fit(FRAME.set_axis(pd.DatetimeIndex(stamps)))
+
+
+def test_codes_for_missing_values_are_named_and_no_others() -> None:
+    coded = FRAME.copy()
+    coded.iloc[[5, 9], 1] = -999.0
+    with pytest.warns(DataWarning, match=r"'b' is -999 in 2 of 120 rows and else from 95.* to 105"):
+        Forecaster("linear", horizon=5, lags=4).fit(coded)
+    columns = {"x": T, "y": np.sin(T), "z": np.cos(2 * T)}
+    columns["z"][7] = 9999.0
+    with pytest.warns(DataWarning, match=r"'z' is 9999 in 1 of 120 rows and else from -"):
+        DepthTable.from_columns(columns, "y")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DataWarning)
+        near = {"x": np.linspace(-999.0, 999.0, 120), "y": np.sin(T), "flag": 99.0 * (T % 2)}
+        DepthTable.from_columns(near, "y")
+        Forecaster("linear", horizon=5, lags=4).fit(np.where(T == 3, -999.0, 20 * T - 900))

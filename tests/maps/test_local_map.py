@@ -111,3 +111,8 @@ def test_one_text_is_a_sample_and_a_point_inside_needs_no_batch_axis():
         found = rl.local_map(net, point, target="0")
         assert torch.equal(rl.to_dense(found), net[0].weight.detach())
         assert torch.allclose(found.constant, net[0].bias, atol=tolerance(torch.float64))
+
+
+def test_the_error_of_a_batch_of_one_image_is_about_the_image():
+    with pytest.raises(ShapeError, match=r"rows of shape \(3, 8, 8\)"):
+        rl.local_map(nn.Conv2d(4, 2, 3), torch.randn(1, 3, 8, 8))

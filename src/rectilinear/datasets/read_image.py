@@ -67,7 +67,7 @@ def image_files(path: Path) -> list[Path]:
         raise DataError(
             f"no image in {path}",
             f"files that end in {', '.join(sorted(EXTENSIONS))}",
-            "Check the folder.",
+            "Check the folder; contact sheets of earlier commands do not count.",
         )
     return found
 

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rectilinear.checks import warn_of_codes
 from rectilinear.errors import ConfigError, DataError, ForecastWarning, ShapeError
 from rectilinear.koopman.date_text import read_dates
 from rectilinear.koopman.series import numbers, split_series
@@ -113,6 +114,7 @@ def read_tables(given: Any, times: Any = None, dt: float | None = None) -> list[
             "the same columns in each",
             "Fit each kind of series by itself, or select the columns that all have.",
         )
+    warn_of_codes(np.concatenate([table.values.numpy() for table in found]), found[0].names)
     return found
 
 

@@ -307,8 +307,8 @@ def local_map(
     except ShapeError as error:
         try:
             return LocalMap(model, x[0], freeze)
-        except ShapeError:
-            raise error from None
+        except ShapeError as of_row:
+            raise (of_row if x.ndim > 3 else error) from None
 
 
 def _is_call(x: object) -> bool:

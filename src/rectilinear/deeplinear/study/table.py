@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
+from rectilinear.checks import warn_of_codes
 from rectilinear.deeplinear.study.encode import EMPTY_CELLS, MAX_VALUES, indicators, is_empty
 from rectilinear.deeplinear.study.table_file import read_csv, read_parquet
 from rectilinear.errors import (
@@ -206,6 +207,7 @@ class Table:
                 "Choose another.",
             )
         X = np.column_stack([found[name] for name in names])
+        warn_of_codes(np.column_stack([X, y]), (*names, target))
         return cls(X, y, names, target, constant, tuple(encoded), dropped)
 
     @classmethod
