@@ -130,6 +130,22 @@ def test_components_of_patches_follow_the_number_of_different_patches() -> None:
     assert counts == [2, 4], "37^2 and 57^2 places, one component for 1000, and the background"
 
 
+def test_photos_with_constant_areas_are_restored_to_them() -> None:
+    draw = torch.Generator().manual_seed(0)
+    x = torch.rand(4, 1, 20, 20, generator=draw)
+    x[:, :, :12] = torch.rand(4, 1, 1, 1, generator=draw)
+    prior = fit_prior(x, patch=4, components=4)
+    flat = torch.full((1, 1, 11, 9), 0.4)
+    for noise in (0.05, 1.0):
+        y = flat + noise * torch.randn(flat.shape, generator=draw)
+        found = posterior(prior, y, noise=noise)
+        assert found.std.isfinite().all()
+        assert (found.mean - flat).square().mean() < 0.5 * noise**2
+    y, K = corrupt(flat, "missing", 0.5, draw)
+    found = posterior(prior, y, K)
+    assert (found.mean - flat).abs().max() < 0.02
+
+
 def test_a_prior_of_single_precision_draws_samples() -> None:
     drawn = fit_prior(images().float(), rank=4, components=2).sample(400)
     assert drawn.dtype == torch.float32
@@ -232,6 +248,8 @@ def test_what_cannot_be_is_refused(prior: ImagePrior) -> None:
         posterior(patches, torch.rand(1, 1, 8, 8), Dense(torch.eye(64)))
     with pytest.raises(ShapeError, match="two or more"):
         fit_prior(x[:1])
+    with pytest.raises(ConfigError, match="all equal"):
+        fit_prior(torch.full((3, 1, 8, 8), 0.5), 4, patch=4)
     with pytest.raises(ConfigError, match="patches of 9"):
         fit_prior(torch.rand(3, 1, 8, 8), 4, patch=9)
     with pytest.raises(ConfigError, match="side"):

@@ -289,7 +289,7 @@ def fit_prior(
         seed: of the choice of images and patches, and of the mixture.
 
     Raises:
-        ConfigError: if the rank or the patch is out of range.
+        ConfigError: if the rank or the patch is out of range, or all images are equal.
         ShapeError: if there are fewer than two images.
 
     Example:
@@ -306,6 +306,8 @@ def fit_prior(
     check_finite(images, "images")
     if len(images) < 2:
         raise ShapeError(f"{len(images)} images", "two or more")
+    if bool((images == images[:1]).all()):
+        raise ConfigError("images, or patches, that are all equal", "images that differ")
     n = images[0].numel()
     rank = min(whole(rank, "rank", 1), n, len(images) - 1)
     mean, axes = leading_axes(images, rank)
