@@ -153,6 +153,8 @@ def test_weights_of_torch_save_are_loaded_and_nothing_is_run(folder, ask, capsys
     for name, held in {
         "plain.pth": weights,
         "nested.pt": {"state_dict": weights, "step": 3},
+        "parallel.pt": {f"module.{key}": value for key, value in weights.items()},
+        "lightning.pt": {"state_dict": {f"model._orig_mod.{k}": v for k, v in weights.items()}},
     }.items():
         torch.save(held, folder / name)
         answer = ask("audit", "model.py:net", "--data", "x.npy", "--checkpoint", name)
@@ -165,6 +167,12 @@ def test_weights_of_torch_save_are_loaded_and_nothing_is_run(folder, ask, capsys
         said = capsys.readouterr().err
         assert said.count("\n") == 1
         assert name in said
+        assert "\x1b" not in said
+
+
+def test_a_model_itself_may_have_the_name(folder, ask):
+    (folder / "made.py").write_text("from torch import nn\nlinear = nn.Linear(6, 2)")
+    assert ask("audit", "made.py:linear", "--data", "x.npy")["verdict"]["label"] == "linear"
 
 
 def test_measurements_are_chosen(folder, ask):

@@ -261,7 +261,7 @@ FLOATS = (2, 4, 8)
 
 
 def load_model(words: str) -> nn.Module:
-    """The model that ``FILE.py:NAME`` makes, called without arguments, or that of a folder.
+    """The model of ``FILE.py:NAME``, a model or a function that makes it, or that of a folder.
 
     Raises:
         UsageError: for words of another form, and for what the file or the function raises.
@@ -287,7 +287,8 @@ def load_model(words: str) -> nn.Module:
     with _as_if_run(path):
         try:
             spec.loader.exec_module(module)
-            model = getattr(module, factory)()
+            found = getattr(module, factory)
+            model = found if isinstance(found, nn.Module) else found()
         except (Exception, SystemExit) as error:  # whatever their code raises is theirs
             raise UsageError(
                 f"{words} fails: {type(error).__name__}: {error}. --debug shows where."
@@ -364,8 +365,9 @@ def load_array(path: Path, name: str) -> Tensor:
     try:
         array = np.load(path, mmap_mode="c", allow_pickle=False)
     except (OSError, ValueError, EOFError, SyntaxError, MemoryError, OverflowError) as error:
+        said = "no .npy file, or one of objects" if "pickle" in str(error) else str(error)
         raise DataError(
-            f"{name} {path}, which cannot be read: {error}",
+            f"{name} {path}, which cannot be read: {said}",
             "an array .npy of numbers",
             "Write it with numpy.save.",
         ) from error

@@ -12,15 +12,17 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 PICKLED = (".pth", ".pt", ".bin")  # files of torch.save
+WRAPPED = ("module.", "_orig_mod.", "model.", "net.")  # of DDP, torch.compile, Lightning
 NESTED = ("state_dict", "model_state_dict", "model")  # keys under which checkpoints hold weights
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
     """Load all weights of a model from a .safetensors file, or from one of ``torch.save``.
 
-    The latter is read without running code of it.
+    The latter is read without running code of it. Names may all begin as those of a model that was
+    trained in DistributedDataParallel, torch.compile or a module of Lightning.
     """
-    weights = _pickled(path) if path.suffix in PICKLED else _safetensors(path)
+    weights = _unwrapped(_pickled(path) if path.suffix in PICKLED else _safetensors(path), model)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
@@ -30,6 +32,18 @@ def load_weights(model: nn.Module, path: Path) -> None:
             "those of this model",
             "Pass weights of the model that NAME returns, or correct NAME.",
         ) from error
+
+
+def _unwrapped(weights: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """The weights under the model's own names, if all names have one of :data:`WRAPPED` before."""
+    own = model.state_dict().keys()
+    short = weights
+    while short and not short.keys() & own:
+        prefix = next((w for w in WRAPPED if all(name.startswith(w) for name in short)), None)
+        if prefix is None:
+            return weights
+        short = {name.removeprefix(prefix): value for name, value in short.items()}
+    return short
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
@@ -55,6 +69,8 @@ def _pickled(path: Path) -> dict[str, Tensor]:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, KeyError, ValueError, UnpicklingError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if "Weights only" in first:  # torch advises to run the file
+            first = "it holds objects beside tensors, such as a whole model"
         raise CheckpointError(
             f"{path}, which cannot be read as weights: {first[:120]}",
             "tensors that torch.save wrote, and nothing that has to be run",

@@ -23,8 +23,8 @@ class Audit(Common):
     """Measure how linear a network is on data, and name the causes; --out writes audit.html."""
 
     model: tyro.conf.Positional[str]
-    """FILE.py:NAME, a function without arguments that returns the model (the file is run), or the
-    folder of a Hugging Face transformer."""
+    """FILE.py:NAME, the model or a function without arguments that returns it (the file is run), or
+    the folder of a Hugging Face transformer."""
     data: Path | None = None
     """Inputs of the network: a .npy array (n, ...), which may be larger than memory; token ids
     for a transformer. Required without --text."""
@@ -219,7 +219,7 @@ class Predict(Common):
     """Predict a network's learning curve before training, or name the assumption that fails."""
 
     model: tyro.conf.Positional[str]
-    """FILE.py:NAME, a function without arguments that returns the model (the file is run)."""
+    """FILE.py:NAME, the model or a function without arguments that returns it (the file is run)."""
     data: Path
     """Inputs of the network, a .npy array (n, ...)."""
     labels: Path
