@@ -9,7 +9,7 @@ at every size. Latents of noise lie far outside those of data unless the project
 noisy images; even then projected noise is not a sample of the data, so samples are drawn from a
 density on the range.
 
-Cost: small 20 seconds, full five minutes, on two cores.
+Cost: small 20 seconds, full seven minutes, of processor time.
 """
 
 from __future__ import annotations
