@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from rectilinear.deeplinear import Table as DepthTable
 from rectilinear.errors import ConfigError, DataError, DataWarning, ForecastWarning, ShapeError
 from rectilinear.koopman import Forecaster, KoopmanRegressor
+from rectilinear.koopman.realization import Modes
 from rectilinear.koopman.series_file import read_series_file
 
 T = np.arange(120.0)
@@ -258,3 +260,35 @@ def test_codes_for_missing_values_are_named_and_no_others() -> None:
         near = {"x": np.linspace(-999.0, 999.0, 120), "y": np.sin(T), "flag": 99.0 * (T % 2)}
         DepthTable.from_columns(near, "y")
         Forecaster("linear", horizon=5, lags=4).fit(np.where(T == 3, -999.0, 20 * T - 900))
+
+
+def test_modes_have_no_periods_and_time_scales_of_rounding() -> None:
+    eigenvalues = torch.tensor([1 + 1e-15j, 1 - 1e-14, 0.5j, 0.9], dtype=torch.complex128)
+    exponents = eigenvalues.log()
+    scales = 1 / (-exponents.real).clamp(min=0)
+    found = Modes(
+        eigenvalues,
+        exponents,
+        2 * np.pi / exponents.imag.abs(),
+        scales,
+        torch.ones(4),
+        torch.ones(4),
+    ).table()
+    assert [row["period"] for row in found] == [None, None, pytest.approx(4), None]
+    assert [row["angle"] for row in found] == [0, 0, pytest.approx(np.pi / 2), 0]
+    expected = [None, None, pytest.approx(1 / np.log(2)), pytest.approx(-1 / np.log(0.9))]
+    assert [row["time_scale"] for row in found] == expected
+
+
+@pytest.mark.parametrize("name", ["", "state"])
+def test_a_row_of_totals_is_no_row_of_a_study(name, tmp_path) -> None:
+    lines = [f"{name},x,y", *(f"s{i},{i},{i * i % 7}" for i in range(20))]
+    path = write(tmp_path, "\n".join(lines))
+    drop = [name] * bool(name)
+    assert len(DepthTable.read(path, "y", drop=drop).y) == 20
+    path.write_text("\n".join([*lines, "Total,190,60"]))
+    with pytest.raises(DataError, match=r"a row of totals or means \('Total'\), line 22 of a.csv"):
+        DepthTable.read(path, "y", drop=drop)
+    many = [f"{'Total' if i % 2 else 'Part'},{i},{i * i % 7}" for i in range(20)]
+    path.write_text("\n".join(["kind,x,y", *many]))
+    assert DepthTable.read(path, "y").names == ("kind=Total", "x")

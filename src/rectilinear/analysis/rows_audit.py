@@ -58,7 +58,8 @@ def chosen(measures: str | Sequence[str] | None) -> set[str]:
     asked = {measures} if isinstance(measures, str) else set(measures)
     if unknown := sorted(asked - {*MEASURES, VERDICT}):
         raise ConfigError(
-            f"measures = {', '.join(map(repr, unknown))}", f"of {VERDICT}, {', '.join(MEASURES)}"
+            f"measures = {', '.join(map(repr, unknown))}",
+            f"some of {VERDICT}, {', '.join(MEASURES)}",
         )
     return (asked - {VERDICT}) | {"segments", "affine_r2"}
 

@@ -22,7 +22,7 @@ class Addstyle(Common):
     run: tyro.conf.Positional[Path]
     """Folder of a run of the recipe style or of a saved model; styles for that of the package."""
     name: str
-    """Name of the new style."""
+    """Name of the new style; one that the model has is replaced."""
     photos: Path
     """Folder of photos."""
     paintings: Path

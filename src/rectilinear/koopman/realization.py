@@ -17,6 +17,7 @@ from rectilinear.koopman.model import Koopman
 NEGLIGIBLE = 1e-10
 PARALLEL = 1e-10  # least singular value of unit eigenvectors at or below which some coincide
 SPLIT = 1e-14  # of a matrix's skew part that is added where eigenvectors coincide
+ROUNDING = 1e-9  # of an eigenvalue of one step: less is no rotation, growth or decay
 """Singular values below this part of the largest are rounding: they carry no mode."""
 GROWS = 1.5
 """A mode that grows by more over the fitted steps, and is held constant, is named in a warning."""
@@ -206,12 +207,17 @@ class Modes:
     shapes: Tensor
 
     def table(self, count: int = 8) -> list[dict[str, float | None]]:
-        """The ``count`` leading modes as rows of numbers; None for infinity."""
+        """The ``count`` leading modes as rows of numbers; None for infinity.
+
+        An angle of a step within ``ROUNDING`` is 0, and a radius within it of 1 has no time scale.
+        """
+        radius, angle = self.eigenvalues.abs(), self.eigenvalues.angle()
+        real, steady = angle.abs() < ROUNDING, (radius - 1).abs() < ROUNDING
         columns = {
-            "radius": self.eigenvalues.abs(),
-            "angle": self.eigenvalues.angle(),
-            "period": self.period,
-            "time_scale": self.time_scale,
+            "radius": radius,
+            "angle": angle.masked_fill(real, 0.0),
+            "period": self.period.masked_fill(real, inf),
+            "time_scale": self.time_scale.masked_fill(steady, inf),
             "amplitude": self.amplitude,
         }
         rows = range(min(count, len(self.eigenvalues)))

@@ -10,6 +10,7 @@ import numpy as np
 
 from rectilinear.errors import DataError, MissingDependencyError
 
+TOTALS = re.compile(r"((grand|sub)[ -]?)?totals?|sum|average|mean|summe|gesamt", re.IGNORECASE)
 PANDAS_INDEX = re.compile(r"__index_level_\d+__")  # the index of a frame in a Parquet file
 
 
@@ -27,6 +28,7 @@ def read_csv(path: Path) -> dict[str, list[str]]:
             fix="Correct this line; the first holds the names of the columns.",
         )
     columns = [[row[i] for _, row in rows] for i in range(len(names))]
+    _check_last(columns, rows[-1][0] if rows else 0, path)
     found = dict(zip(names, with_points(columns), strict=True))
     if "" in found and (not any(found[""]) or (not names[0] and _is_index(found[""]))):
         del found[""]
@@ -38,6 +40,18 @@ def _is_index(cells: Sequence[str]) -> bool:
     numbers = [int(cell) if cell.isdecimal() else -1 for cell in cells]
     counts = numbers[:1] in ([0], [1]) and bool((np.diff(numbers) == 1).all())
     return counts or (max(numbers, default=0) < 0 and len(set(cells)) == len(cells))
+
+
+def _check_last(columns: Sequence[Sequence[str]], line: int, path: Path) -> None:
+    """Raise for a last row that is named a total or a mean, as no other is."""
+    for cells in columns:
+        last = cells[-1].strip(" :") if cells else ""
+        if TOTALS.fullmatch(last) and cells[-1] not in cells[:-1]:
+            raise DataError(
+                f"a row of totals or means ('{last}'), line {line} of {path.name}",
+                "rows of the data alone",
+                "Remove it.",
+            )
 
 
 def _check_names(names: Sequence[str], path: Path) -> None:
