@@ -248,6 +248,18 @@ def test_clusters_without_iterations() -> None:
     assert fit.tried[fit.components] == min(fit.tried.values())
 
 
+def test_rows_that_no_component_expects_go_to_the_class_that_spreads_that_way() -> None:
+    g = torch.Generator().manual_seed(11)
+    labels = torch.arange(2000) % 2
+    along = torch.where(labels[:, None] == 0, torch.tensor([1.0, 0.05]), torch.tensor([0.05, 1.0]))
+    x = along * torch.randn(2000, 2, dtype=torch.float64, generator=g)
+    fitted = fit_mixture(x, labels, components=100, iterations=0, pseudo_counts=0.1).map
+    far = torch.tensor([[4.5, 0.0], [-4.5, 0.0], [0.0, 4.5], [0.0, -4.5]], dtype=torch.float64)
+    odds = fitted.log_prob_by_class(far).softmax(1)
+    assert (odds[:2, 0] > 0.95).all()
+    assert (odds[2:, 1] > 0.95).all()
+
+
 def test_a_fit_knows_no_units() -> None:
     x, labels = rows(600, 13)
     scale, shift = torch.logspace(-6, 6, D, dtype=torch.float64), 1e3

@@ -11,6 +11,7 @@ from torch import Tensor
 from rectilinear.datasets import Images
 from rectilinear.explorer.noise import noise
 from rectilinear.flow import LinearFlow, invert
+from rectilinear.flow.conditional import log_prob_by_class
 from rectilinear.operators import Operator, svd
 
 STRIP_IMAGES = 9  # along a slider, an odd number
@@ -26,6 +27,7 @@ NEAR_IMAGES = 8  # nearest training images that are shown
 NEIGHBOUR_NUMBERS = 1_600_000  # pixels of training images in the file, at most
 CHOSEN_FROM = 1000  # held-out images from which the gallery is chosen
 DISTANCE_IMAGES = 400  # held out, from which the usual distance is found
+LEAST_LIKELY = 0.01  # share of held-out images that are too unlikely for a class
 USUAL_IMAGES = 200  # held out, whose noise says what is usual
 RANK_SEED, CLASS_SEED = 1000, 51000  # of the rows that the page draws with its first seeds
 HELD_OUT = "held-out images, which the model was not trained on"
@@ -72,7 +74,7 @@ def content(
         "terms": _terms(gallery, labels if known else []),
         "gallerySource": SAMPLED if test is None else HELD_OUT,
         "noise": flow.noise_level,
-        "usual": None if test is None else _usual(flow, test.images[:USUAL_IMAGES]),
+        **_usual(flow, None if test is None else test.images[:USUAL_IMAGES]),
         "near": NEAR_IMAGES,
         "neighboursText": "" if train is None else _neighbours_text(neighbours, train, test),
         "neighbourCount": 0 if neighbours is None else len(neighbours),
@@ -193,12 +195,22 @@ def _terms(gallery: Tensor, labels: list[int]) -> list[int]:
 
 
 @torch.no_grad()
-def _usual(flow: LinearFlow, images: Tensor) -> list[float]:
-    """The least and the largest standard deviation of the noise of an image, as trained."""
+def _usual(flow: LinearFlow, images: Tensor | None) -> dict[str, Any]:
+    """Usual deviations of the noise of held-out images, as trained, and their usual densities.
+
+    ``usual`` is the range of the standard deviation of the noise; ``leastLog`` the first percentile
+    of the log-density of the leading latents, where these have classes.
+    """
+    if images is None:
+        return {"usual": None, "leastLog": None}
     draws = torch.stack([noise(k, images[0].numel()) for k in range(len(images))])
     seen = images + flow.noise_level * draws.view_as(images)
     deviations = invert(flow, seen).flatten(1).std(1)
-    return [round(float(deviations.min()), 3), round(float(deviations.max()), 3)]
+    usual = [round(float(deviations.min()), 3), round(float(deviations.max()), 3)]
+    if not flow.classes:
+        return {"usual": usual, "leastLog": None}
+    logs = log_prob_by_class(flow.g_data, seen).logsumexp(1)
+    return {"usual": usual, "leastLog": round(float(logs.quantile(LEAST_LIKELY)), 3)}
 
 
 def _some(images: Tensor) -> Tensor:

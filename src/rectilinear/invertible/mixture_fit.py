@@ -24,7 +24,9 @@ _MAX_HELD_OUT_ROWS = 5000
 _MIN_ROWS = 6  # rows for each component, on average, up to which more are tried
 _COMPONENTS = (1, 2, 5, 10, 20, 40, 80, 160, 320)
 _MAX_ROWS = 3000  # rows for each component, from which on fewer are not tried
-_BACKGROUND_SPREAD = 2.0  # of the variances of the background, relative to those of the data
+_CLASS_SPREAD = 1.5  # of the variances of a background, relative to those of its class
+_FAR_SPREAD = 2.0  # of those of the background far off, relative to those of all rows
+_FAR_WEIGHT = 0.1  # of it, relative to that of all the background
 _VARIANCE = 1e-3  # added to every variance, relative to that of the coordinate
 
 
@@ -61,8 +63,10 @@ def fit_mixture(
     Expectation maximisation from k-means, in float64. Covariances are drawn to the pooled one,
     ``(S_k + c S) / (N_k + c)`` with ``c = pseudo_counts``, so that light components stay regular.
     More components are taken as long as the likelihood of a tenth of the rows, held out for it,
-    rises by more than its standard error; the mixture is then fitted to all rows. A *background*
-    component of twice the covariance of all rows keeps the map well-conditioned far off the data.
+    rises by more than its standard error; the mixture is then fitted to all rows. A *background* is
+    added to each class: a component of 1.5 times the covariance of the class, which takes rows that
+    no other component expects, and with a tenth of its weight one of twice the covariance of all
+    rows, which keeps the map well-conditioned far off the data.
 
     With ``labels`` each class has components of its own, and the weight of its share of the rows.
 
@@ -72,7 +76,7 @@ def fit_mixture(
         components: components of a class, or the numbers to choose among; by default among 1 to
             320, as far as rows suffice.
         pseudo_counts: rows that the pooled covariance counts for.
-        background: weight of the background, 0 for none.
+        background: weight of the background of each class, 0 for none.
         iterations: of expectation maximisation, 0 for the clusters of k-means; by default as long
             as the likelihood of held-out rows rises.
         standardise: True for k-means of coordinates at unit deviation, False for those of ``x``.
@@ -293,26 +297,52 @@ def _spread(x: Tensor, clusters: int, random: torch.Generator) -> Tensor:
 
 
 def _as_map(em: _EM, mean: Tensor, scale: Tensor, background: float) -> MixtureMap:
-    """The map in the units of the rows, components of no weight left out, with the background."""
-    everything = torch.cat(em.parts)
-    eye = torch.eye(em.d, dtype=mean.dtype, device=mean.device)
-    wide = _BACKGROUND_SPREAD * everything.T.cov(correction=0).reshape(em.d, em.d) + _VARIANCE * eye
-    centre, light = everything.mean(0), mean.new_tensor([background])
+    """The map in the units of the rows, components of no weight left out, with backgrounds."""
     weights, means, covariances, classes = [], [], [], []
     for c, (weight, centres, spread) in zip(em.present, em.state, strict=True):
         kept = weight * len(em.parts[c]) > 0.5
-        weight = weight[kept] / weight[kept].sum() * (1 - background)
-        more = 1 if background else 0
-        weights.append(em.share[c] * torch.cat([weight, light[:more]]))
-        means.append(torch.cat([centres[kept], centre[None][:more]]))
-        covariances.append(torch.cat([spread[kept], wide[None][:more]]))
-        classes += [c] * len(weights[-1])
+        weights.append(em.share[c] * (1 - background) * weight[kept] / weight[kept].sum())
+        means.append(centres[kept])
+        covariances.append(spread[kept])
+        classes += [c] * len(centres[kept])
+    if background:
+        light = mean.new_tensor([1 - _FAR_WEIGHT, _FAR_WEIGHT]) * background
+        for c, centres, spread in zip(em.present, *_backgrounds(em), strict=True):
+            weights.append(em.share[c] * light)
+            means.append(centres)
+            covariances.append(spread)
+            classes += [c] * 2
     return MixtureMap.from_moments(
         torch.cat(weights),
         torch.cat(means) * scale + mean,
         torch.cat(covariances) * scale[:, None] * scale,
         torch.tensor(classes, device=mean.device),
     )
+
+
+def _backgrounds(em: _EM) -> tuple[Tensor, Tensor]:
+    """Means ``(classes, 2, d)`` and covariances of each class, and of what is far off any class.
+
+    The covariance far off is that of all rows, scaled until it exceeds that of each class in every
+    direction. Where another component were wider, it would be the nearest there, and the inverse of
+    the map would lose digits.
+    """
+    everything = torch.cat(em.parts)
+    variance = _VARIANCE * torch.eye(em.d, dtype=everything.dtype, device=everything.device)
+    centre, total = everything.mean(0), everything.T.cov(correction=0).reshape(em.d, em.d)
+    parts = [em.parts[c] for c in em.present]
+    own = torch.stack([len(part) * part.T.cov(correction=0).reshape(em.d, em.d) for part in parts])
+    count = own.new_tensor([len(part) for part in parts])[:, None, None]
+    own = _CLASS_SPREAD * (own + em.pseudo_counts * total) / (count + em.pseudo_counts) + variance
+    root = torch.linalg.cholesky(total + variance)
+    relative = torch.linalg.solve_triangular(root, own, upper=False)
+    relative = torch.linalg.solve_triangular(root, relative.mT, upper=False)
+    widest = float(torch.linalg.eigvalsh(relative).max())
+    far = (max(_FAR_SPREAD, _FAR_SPREAD / _CLASS_SPREAD * widest) * (total + variance)).expand_as(
+        own
+    )
+    means = torch.stack([part.mean(0) for part in parts])
+    return torch.stack([means, centre.expand_as(means)], 1), torch.stack([own, far], 1)
 
 
 def _is_better(losses: Tensor, best: Tensor) -> bool:

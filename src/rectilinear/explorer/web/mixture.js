@@ -80,7 +80,7 @@ function mixture(spec, tensor) {
     return x;
   }
 
-  function classProbabilities(input) {
+  function logOfClasses(input) {  // log p(class, input) of every class
     const x = Float64Array.from(input), size = Math.max(...classes) + 1, joint = Array.from({ length: size }, () => []);
     for (let k = 0; k < count; k++) {
       let sum = weights[k];
@@ -89,10 +89,9 @@ function mixture(spec, tensor) {
       }
       joint[classes[k]].push(sum);
     }
-    const logs = joint.map((values) => logSumExp(values, values.length)), sum = logSumExp(logs, size);
-    return logs.map((v) => Math.exp(v - sum));
+    return joint.map((values) => logSumExp(values, values.length));
   }
-  return { encode, decode, classProbabilities: classes ? classProbabilities : null };
+  return { encode, decode, logOfClasses: classes ? logOfClasses : null };
 }
 
 // The x with F(x) = P(Z <= z): Halley's method on the quantile of F in a bracket, and bisection where the error does

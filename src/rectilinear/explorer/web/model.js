@@ -35,7 +35,7 @@ function model(spec, bytes) {
   }
 
   const classifier = mixtureBehind(data);
-  return { n, sigma, latents, image, coordinates, noiseOf, coordinatesOfNoise, steps, decode: data.decode, classProbabilities: classifier };
+  return { n, sigma, latents, image, coordinates, noiseOf, coordinatesOfNoise, steps, decode: data.decode, logOfClasses: classifier };
 }
 
 function picked(order, sign) {  // the orthogonal operator whose column i is sign[order[i]] times unit vector order[i]
@@ -53,8 +53,8 @@ function basis(columns, n) {  // singular vectors, one after the other
   };
 }
 
-function mixtureBehind(network) {  // x => probabilities of the classes, where a mixture with classes is in the chain
-  if (network.classProbabilities) return network.classProbabilities;
+function mixtureBehind(network) {  // x => log p(class, leading latents) of every class, where a mixture with classes is in the chain
+  if (network.logOfClasses) return network.logOfClasses;
   if (network.block && network.keep) {
     const inner = mixtureBehind(network.block);
     return inner && ((x) => inner(x.slice(0, network.keep)));

@@ -98,16 +98,16 @@ function ownImage(place, ask, { gallery, changed, toSliders }) {
     if (!onPad) pad.show(current);
     views[0].show([current], "Your image");
     const { answer: { c, noise: found, back } } = await ask("own", "recover", { x: current, given: -1 });
-    const { noise: asTrained, classes: probabilities } = (await ask("own", "recover", { x: noisy(current), given: -1 })).answer;
+    const { noise: asTrained, classes: logs } = (await ask("own", "recover", { x: noisy(current), given: -1 })).answer;
     if (turn !== turns) return null;  // a newer image is on its way
     coordinates = c;
     views[1].show([found.map((v) => v / 5 + 0.5)], "The noise that gives it");
     views[2].show([back], "The image from that noise");
-    const error = farthest(current, back), close = number(spread(asTrained), 2), [label, name, why] = classOf(current, spread(asTrained), probabilities);
+    const error = farthest(current, back), close = number(spread(asTrained), 2), [label, name, why] = classOf(current, spread(asTrained), logs);
     facts.replaceChildren(
       fact(small(error), "largest error of a pixel after image → noise → image"),
       fact(close, `standard deviation of its noise; ${page.usual ? `${number(page.usual[0])} to ${number(page.usual[1])} for held-out images` : "near 1 for an image like the training's"}`),
-      ...(probabilities ? [fact(name, why)] : []),
+      ...(logs ? [fact(name, why)] : []),
     );
     charts.replaceChildren(
       captioned(bars(Array.from(c.slice(0, page.sliders)), `The first ${page.sliders} coordinates of the image`),
@@ -115,7 +115,7 @@ function ownImage(place, ask, { gallery, changed, toSliders }) {
       captioned(histogram(asTrained, page.noise ? found : null, `Histogram of the recovered noise, of standard deviation ${close}, beside the density of N(0, 1)`),
         `All ${page.n} values of its noise (bars) beside the density of N(0, 1) (curve).${page.noise ? ` The model learned images with noise of σ = ${page.noise} added, so it is added here first; without it the values of the finest directions are too small (thin line).` : ""}`),
     );
-    said.textContent = `Encoded: largest error ${small(error)} after the way back.${probabilities ? ` Class: ${name}.` : ""}`;
+    said.textContent = `Encoded: largest error ${small(error)} after the way back.${logs ? ` Class: ${name}.` : ""}`;
     page.ranks.forEach((rank, k) => ask("own", "image", { c, rank, given: -1 }).then(({ answer }) => turn === turns && projections.cell(k, answer)));
     projections.label(`Projections of your image at rank ${page.ranks.join(", ")}`);
     if (near) neighbours();
@@ -124,11 +124,14 @@ function ownImage(place, ask, { gallery, changed, toSliders }) {
   }
 
   // The most likely class where the image can be of one: its place, its name, and why.
-  function classOf(x, deviation, probabilities) {
-    if (!probabilities) return [-1, "", ""];
+  function classOf(x, deviation, logs) {
+    if (!logs) return [-1, "", ""];
     const least = x.reduce((a, v) => Math.min(a, v)), most = x.reduce((a, v) => Math.max(a, v));
     if (most - least < BLANK) return [-1, "none", page.ink && most < BLANK ? "class: the image is blank" : "class: the image has one tone"];
     if (page.usual && (deviation < page.usual[0] - SLACK || deviation > page.usual[1] + SLACK)) return [-1, "none", "class: its noise is unlike that of held-out images"];
+    const top = Math.max(...logs), total = top + Math.log(logs.reduce((sum, v) => sum + Math.exp(v - top), 0));
+    if (page.leastLog !== null && total < page.leastLog) return [-1, "none", "class: it is less likely than 99 % of the held-out images"];
+    const probabilities = logs.map((v) => Math.exp(v - total));
     const likely = probabilities.indexOf(Math.max(...probabilities)), share = number(probabilities[likely], 2);
     return probabilities[likely] > 0.5 ? [likely, page.classes[likely], `most likely class, if it is of any; probability ${share}`] : [-1, "none", `class: the most likely, ${page.classes[likely]}, has probability ${share}`];
   }

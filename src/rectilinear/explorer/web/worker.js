@@ -6,12 +6,12 @@ let generator = null;
 const ANSWERS = {
   load({ spec, weights }) {
     generator = model(spec, bytesOf(weights));
-    return { n: generator.n, sigma: generator.sigma, classes: Boolean(generator.classProbabilities) };
+    return { n: generator.n, sigma: generator.sigma, classes: Boolean(generator.logOfClasses) };
   },
   image: ({ c, rank, given }) => generator.image(full(c), rank, given),
   coordinates: ({ x, given }) => generator.coordinates(x, given),
-  recover({ x, given }) {  // coordinates, noise, the image again, and the probability of each class
-    const c = generator.coordinates(x, given), classes = generator.classProbabilities;
+  recover({ x, given }) {  // coordinates, noise, the image again, and log p(class, image) of each class
+    const c = generator.coordinates(x, given), classes = generator.logOfClasses;
     return { c, noise: generator.noiseOf(c), back: generator.image(c, generator.n, given), classes: classes ? classes(x) : null };
   },
   path({ c, rank, count, stops }) {  // latents after some of the steps, decoded; the milliseconds of one step and of all
