@@ -22,6 +22,7 @@ from rectilinear.invertible.reshape import Flatten, Patches, Permutation, Squeez
 from rectilinear.random import generator
 
 Coupling = Literal["affine", "additive", "spline"]
+_LEAST_SIDE = 7  # in pixels, of the coarsest resolution in front of principal axes
 SPLINE_BINS = 8
 Conditioner = Literal["conv", "vit"]
 
@@ -268,12 +269,17 @@ class ImageFlow(Invertible):
 
 
 def on_pixels(
-    shape: tuple[int, ...], blocks: int, width: int, conditioner: Conditioner = "conv"
+    shape: tuple[int, ...],
+    blocks: int,
+    width: int,
+    conditioner: Conditioner = "conv",
+    levels: int = 1,
 ) -> Invertible:
-    """A few couplings of images to put before principal axes, with flat latents.
+    """Couplings of images to put before principal axes, with flat latents.
 
-    Without ``blocks`` it is :class:`Flatten` alone. Decoding, they come last: they see an image
-    that few coordinates leave blurred, and draw it sharp.
+    There are ``blocks`` at each of ``levels`` resolutions; a vision transformer has one. Without
+    ``blocks`` it is :class:`Flatten` alone. Decoding, they come last: they see an image that few
+    coordinates leave blurred, and draw it sharp, the coarsest resolution first.
     """
     if not blocks:
         return Flatten(shape)
@@ -284,8 +290,30 @@ def on_pixels(
             (c, h, w), blocks, width, conditioner="vit", patch=patch, hidden=2, scale_budget=1.0
         )
     return ImageFlow(
-        (c, h, w), blocks, width, kernel=3, levels=1, scale_budget=1.0, channels_last=True
+        (c, h, w),
+        blocks * levels,
+        width,
+        kernel=3,
+        levels=levels,
+        scale_budget=1.0,
+        channels_last=True,
     )
+
+
+def levels_for(h: int, w: int) -> int:
+    """The number of resolutions of couplings of images: halved while 7 pixels a side are left.
+
+    Example:
+        >>> [levels_for(side, side) for side in (8, 16, 28, 32, 64)]
+        [1, 1, 2, 2, 3]
+    """
+    levels = 1
+    while (
+        h % 2 ** (levels + 1) == w % 2 ** (levels + 1) == 0
+        and min(h, w) >> levels + 1 >= _LEAST_SIDE
+    ):
+        levels += 1
+    return levels
 
 
 def vector_coupling(

@@ -34,7 +34,7 @@ from rectilinear.invertible import (
     VectorFlow,
     fit_mixture,
 )
-from rectilinear.invertible.flows import Conditioner, on_pixels
+from rectilinear.invertible.flows import Conditioner, levels_for, on_pixels
 from rectilinear.invertible.mixture_fit import MixtureFit, kmeans
 from rectilinear.metrics import pca
 from rectilinear.recipes.base import Fitted, Labels, Recipe, Stage, check_images, check_range
@@ -72,8 +72,10 @@ class Nested(Recipe):
     latents carry the noise. For comparison, ``density_model="splines"`` trains spline couplings.
 
     Attributes:
-        pixel_blocks: Convolutional couplings on the pixels, at half their resolution; 0 for sides
-            that are odd.
+        pixel_blocks: Convolutional couplings on the pixels at each resolution; 0 for sides that are
+            odd.
+        pixel_levels: Resolutions of these couplings; the first is half of that of the images, and
+            each half of the one before.
         pixel_width: Channels of their conditioners.
         pixel_conditioner: Convolutions, or a vision transformer of patches.
         axes: Principal axes that are found, for images so large that all of them are too many; none
@@ -112,7 +114,17 @@ class Nested(Recipe):
             (0, inf),
         ),
         **dict.fromkeys(
-            ("pixel_width", "axes", "leading", "blocks", "width", "tail_width", "lowest"), (1, inf)
+            (
+                "pixel_levels",
+                "pixel_width",
+                "axes",
+                "leading",
+                "blocks",
+                "width",
+                "tail_width",
+                "lowest",
+            ),
+            (1, inf),
         ),
         **dict.fromkeys(("density_blocks", "density_width", "components", "clusters"), (1, inf)),
         "share": (0, 1),
@@ -120,6 +132,7 @@ class Nested(Recipe):
 
     noise: float = 0.1
     pixel_blocks: int = 2
+    pixel_levels: int = 1
     pixel_width: int = 32
     pixel_conditioner: Conditioner = "conv"
     axes: int | None = None
@@ -166,7 +179,10 @@ class Nested(Recipe):
         rotation, std = principal_axes(images, self.axes)
         scale = (std.square() + self.noise**2).sqrt()
         at_unit_scale = Scaling(1 / scale), *self._couplings(n), Scaling(scale)
-        pixels = on_pixels(shape, self.pixel_blocks, self.pixel_width, self.pixel_conditioner)
+        levels = self.pixel_levels or levels_for(*shape[1:])
+        pixels = on_pixels(
+            shape, self.pixel_blocks, self.pixel_width, self.pixel_conditioner, levels
+        )
         encoder = Chain(pixels, rotation, *at_unit_scale)
         noise, velocity = Flatten(shape), SolvedVelocity(torch.ones(n), scale.square())
         samples: dict[str, Any] = {"noise_level": self.noise, "rank": self.rank}
@@ -367,6 +383,8 @@ class Mnist(Nested):
     data: str = "mnist"
     noise: float = 0.05
     rank: int | None = 32
+    pixel_levels: int = 2
+    pixel_width: int = 48
     training: TrainConfig = ORDER
     density: TrainConfig = DENSITY
 
@@ -376,9 +394,10 @@ class Images(Nested):
     """The nested generator of a folder of images: ``rectilinear train images --set data=FOLDER``.
 
     Grey or colour, 50 to 50,000 images. Fields that are none are chosen from them: the side, that
-    of the files up to 64 pixels; the latents, as many as the images determine; the rank, that of
-    the latents; the steps, so that no image is seen more often than ``epochs`` times. The run's
-    ``config.json`` has what was chosen.
+    of the files up to 64 pixels; the resolutions of couplings, halved down to 7 pixels a side or
+    more; the latents, as many as the images determine; the rank, that of the latents; the steps, so
+    that no image is seen more often than ``epochs`` times. The run's ``config.json`` has what was
+    chosen.
 
     It starts from the leading principal axes only, as reflections, and the operator is diagonal, so
     that memory grows with the images and not with their square.
@@ -395,6 +414,7 @@ class Images(Nested):
     rank: int | None = None
     axes: int | None = 256
     latents: int | None = None  # type: ignore[assignment]  # a number once the images are known
+    pixel_levels: int | None = None  # type: ignore[assignment]  # likewise
     epochs: int = 200
     density_noise: float = 0.3
     training: TrainConfig = field(
@@ -424,6 +444,7 @@ class Images(Nested):
             rank=rank,
             lowest=min(self.lowest, rank) if self.rank is None else self.lowest,
             pixel_blocks=0 if h % 2 or w % 2 else self.pixel_blocks,
+            pixel_levels=self.pixel_levels or levels_for(h, w),
             training=replace(self.training, steps=steps),
         )
 
