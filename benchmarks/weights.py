@@ -1,7 +1,7 @@
 """The generators that come with the package: training, weights, scores and samples.
 
     make weights DATA=FOLDER                                            # all of them, an hour
-    python benchmarks/weights.py mnist --data-dir DATA --seconds 1500
+    python benchmarks/weights.py mnist --data-dir DATA --seconds 1200
     python benchmarks/weights.py mnist --data-dir DATA --steps 4000
     python benchmarks/weights.py mnist --data-dir DATA --refit
 
@@ -47,7 +47,7 @@ SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "digits": ("digits", {}),
 }
 """The recipe of each, and its changes."""
-SECONDS = {"mnist": 1500, "fashion_mnist": 1500, "digits": 63}
+SECONDS = {"mnist": 1200, "fashion_mnist": 1200, "digits": 63}
 FIRST = 0.95  # of the seconds, for the network
 
 

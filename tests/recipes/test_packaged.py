@@ -55,7 +55,7 @@ def test_inversion_is_exact_in_float64() -> None:
     assert found.noise.dtype == torch.float64
     assert (found.reconstruction - images).abs().max() < 1e-7
     again = rl.flow.collapse(g)(rl.flow.invert(g, images))
-    assert found.rounded_error == (again - images).abs().max().item() < 4e-3
+    assert found.rounded_error == (again - images).abs().max().item() < 1e-2
     assert (again - images).abs().flatten().quantile(0.99) < 5e-5
 
 

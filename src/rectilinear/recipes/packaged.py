@@ -18,9 +18,9 @@ from rectilinear.tensor_files import WEIGHTS, file_sha256
 _MATRIX_BITS, _TRIANGLE_BITS = 7, 4
 FOLDER = Path(__file__).resolve().parent / "weights"
 SHA256: dict[str, str] = {
-    "digits": "990a33b8e39ead069270e715d3c6b59440961c639c69c100bec8fb59ba084a17",
-    "fashion_mnist": "817df75497aa410a17da6baddb5c9775aeab8dc886ecd9695c8e76bc67b760c2",
-    "mnist": "050e30b193cf060f42e68ab00f61857888ca073528b4824a143836f3f69e1186",
+    "digits": "ac7a86d57e1447bdb6f00a3c4957707c4c236fe9695ac133f5eaf04aed722447",
+    "fashion_mnist": "e27f33a2add254e42995a8409453b92206dab6585b5b90ac3950ad7da92a7687",
+    "mnist": "78e5a5af6ee4e10a455186b2f6b04634c83ce28dce5b98aba4a86097fecafea6",
 }
 """The generators by name, and the SHA-256 of the weights of each."""
 STYLES = {"styles": "a553804352d995fa95c33519fefea1561a1021283c16285d38144b15950d8575"}
