@@ -75,7 +75,7 @@ class Nested(Recipe):
         pixel_blocks: Convolutional couplings on the pixels at each resolution; 0 for sides that are
             odd.
         pixel_levels: Resolutions of these couplings; the first is half of that of the images, and
-            each half of the one before.
+            each half of the one before, with 7 pixels a side or more.
         pixel_width: Channels of their conditioners.
         pixel_conditioner: Convolutions, or a vision transformer of patches.
         axes: Principal axes that are found, for images so large that all of them are too many; none
@@ -179,7 +179,8 @@ class Nested(Recipe):
         rotation, std = principal_axes(images, self.axes)
         scale = (std.square() + self.noise**2).sqrt()
         at_unit_scale = Scaling(1 / scale), *self._couplings(n), Scaling(scale)
-        levels = self.pixel_levels or levels_for(*shape[1:])
+        most = levels_for(*shape[1:])
+        levels = min(self.pixel_levels or most, most)
         pixels = on_pixels(
             shape, self.pixel_blocks, self.pixel_width, self.pixel_conditioner, levels
         )
