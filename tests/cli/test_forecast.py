@@ -172,7 +172,15 @@ def test_a_table_with_dates_and_gaps(table: Path, ask: Ask, tmp_path: Path) -> N
     ahead = 0.4 * np.arange(150, 160)
     assert np.abs(found - np.stack([np.sin(ahead), 2 * np.cos(ahead)], 1)).max() < 0.05
     assert answer["model"] == "autoregression"
+    assert answer["times"] == "first 2024-01-01, last 2024-05-29"
     assert Image.open(answer["image"]).width > 500
+
+
+def test_rows_without_times_are_said_to_be_taken_in_order(ask: Ask, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(["x", *(str(np.sin(0.3 * k)) for k in range(60))]))
+    options = ("--kind", "linear", "--lags", 4, "--out", tmp_path / "out")
+    assert "rows are taken in their order" in ask("forecast", path, "--steps", 5, *options)["times"]
 
 
 def test_runs_of_a_table(ask: Ask, tmp_path: Path) -> None:

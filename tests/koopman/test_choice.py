@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from rectilinear.koopman import Forecaster
+from rectilinear.koopman import Comparison, Forecaster
 from rectilinear.koopman.autoregression import Piece, Plan, StrideMap, fit_map, simulate_all
 from rectilinear.koopman.candidates import linear
 from rectilinear.koopman.dictionaries import Monomials
@@ -159,3 +159,12 @@ def test_a_refit_that_diverges_gets_a_larger_penalty(kept: bool) -> None:
     forecast = found.simulate(pieces[0].x[:, None], 200)
     assert bool(forecast.abs().max() <= FARTHEST)
     assert (found.plan.ridge == plan.ridge) == kept
+
+
+def test_a_comparison_says_why_the_least_error_was_not_chosen() -> None:
+    errors = {"linear": np.ones(3), "autoregression": np.full(3, 0.9), "mean": np.full(3, 0.5)}
+    settings = dict.fromkeys(("linear", "autoregression"), "")
+    found = Comparison(errors, settings, "linear", 10)
+    assert found.reason.startswith("autoregression has less error")
+    assert str(found).endswith(found.reason)
+    assert not Comparison(errors, settings, "autoregression", 10).reason

@@ -51,6 +51,7 @@ def test_paired_networks_are_predicted_exactly(
     assert found.kind == "exact"
     assert found.sign_imbalance is None
     assert "even parts cancel" in str(found)
+    assert "tensor" not in repr(found)
     assert (
         found.loss - trained(model, x, y, lr, found.steps)
     ).abs().max() < 1e-9  # rounding, grown for 200 steps

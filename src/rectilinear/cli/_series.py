@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rectilinear.koopman import Forecast as Found
     from rectilinear.koopman import Forecaster
+    from rectilinear.koopman.series_file import SeriesFile
 
 MIN_HORIZONS = 5
 """Series with fewer rows than MIN_HORIZONS times the steps are compared on a shorter horizon."""
@@ -54,13 +55,29 @@ def forecast_file(arguments: Any) -> dict[str, Any]:
     with atomic_write(out / "forecast.npy") as tmp:
         np.save(tmp, found.mean, allow_pickle=False)
     plots.save(found.plot(), out / "forecast.png")
-    result = {"steps": arguments.steps, **_facts(model)}
+    result = {"steps": arguments.steps, "times": _times(table), **_facts(model)}
     write_json(out / "forecast.json", result)
     files = {name: str(out / f"forecast.{end}") for name, end in _FILES.items()}
     return {**files, **result}
 
 
 _FILES = {"table": "csv", "image": "png", "array": "npy"}
+
+
+def _times(table: "SeriesFile") -> str:
+    """Where the times come from."""
+    if table.times is None:
+        return "none found: rows are taken in their order, one step apart"
+    return f"first {_stamp(table.times[0][0])}, last {_stamp(table.times[-1][-1])}"
+
+
+def _stamp(time: Any) -> str:
+    """A number, or a date, without its time of day where that is midnight."""
+    import numpy as np
+
+    if isinstance(time, np.datetime64):
+        return str(time.astype("datetime64[s]")).removesuffix("T00:00:00")
+    return str(time)
 
 
 def _facts(model: "Forecaster") -> dict[str, Any]:
@@ -70,6 +87,7 @@ def _facts(model: "Forecaster") -> dict[str, Any]:
         "model": model.kind_,
         "settings": model.comparison_.settings[model.kind_],
         "errors": rows,
+        **({"reason": model.comparison_.reason} if model.comparison_.reason else {}),
         "candidates": [row for row in candidates if row["settings"]],
         "spectrum": model.check().text,
     }
@@ -80,8 +98,6 @@ def _facts(model: "Forecaster") -> dict[str, Any]:
 
 def _lines(found: "Found", runs: tuple[str, ...]) -> list[str]:
     """The rows of a table: stamp, and for each column the forecast, its lower and upper end."""
-    import numpy as np
-
     several = found.mean.ndim == 3
     head = ["run"] if several else []
     head += ["time", *(f"{n}{end}" for n in found.names for end in ("", " lower", " upper"))]
@@ -91,8 +107,5 @@ def _lines(found: "Found", runs: tuple[str, ...]) -> list[str]:
         index = found.index[i] if several else found.index
         for k, stamp in enumerate(index):
             cells = [f"{v:.10g}" for row in zip(*(p[k] for p in parts), strict=True) for v in row]
-            text = str(stamp)
-            if isinstance(stamp, np.datetime64):
-                text = str(stamp.astype("datetime64[s]")).removesuffix("T00:00:00")
-            lines.append(",".join([*([run] if several else []), text, *cells]))
+            lines.append(",".join([*([run] if several else []), _stamp(stamp), *cells]))
     return lines

@@ -105,7 +105,9 @@ class Forecast:
 class Comparison:
     """Root mean square errors of every candidate on held-out rows, forecast from every origin.
 
-    In standard deviations of each column, over all columns and origins.
+    In standard deviations of each column, over all columns and origins. These are the last rows,
+    which all kinds have in common; linear kinds are chosen by earlier folds, too, and others only
+    where they are better for certain.
 
     Attributes:
         errors: of each kind of model at each step, ``{kind: (horizon,)}``, and of "persistence",
@@ -123,6 +125,18 @@ class Comparison:
     def average(self, kind: str) -> float:
         """The geometric mean over the steps of the error of a ``kind``, which is compared."""
         return exp(float(np.log(np.maximum(self.errors[kind], 1e-10)).mean()))
+
+    @property
+    def reason(self) -> str:
+        """Why a model was not chosen that has less error on these rows; empty where none has."""
+        models = [kind for kind in self.settings if kind in self.errors]
+        least = min(models, key=self.average, default=self.chosen)
+        if least == self.chosen:
+            return ""
+        return (
+            f"{least} has less error on these last rows, but not over all held-out folds, or too "
+            f"little less to be certain: hence {self.chosen}"
+        )
 
     def table(self) -> list[dict[str, Any]]:
         """A row for each model, the best first: errors at some steps and over all."""
@@ -147,7 +161,7 @@ class Comparison:
         for row in rows:
             name = row["model"] + (" *" if row["chosen"] else "")
             lines.append(f"{name:16}" + "".join(f"{row[k]:11.3g}" for k in marks))
-        return "\n".join(lines)
+        return "\n".join([*lines, *filter(None, [self.reason])])
 
 
 @dataclass(frozen=True)

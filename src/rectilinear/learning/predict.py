@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -82,11 +82,11 @@ class Prediction:
             from it.
     """
 
-    steps: Tensor
-    loss: Tensor
-    low: Tensor
-    high: Tensor
-    maps: Tensor
+    steps: Tensor = field(repr=False)
+    loss: Tensor = field(repr=False)
+    low: Tensor = field(repr=False)
+    high: Tensor = field(repr=False)
+    maps: Tensor = field(repr=False)
     half_time: float | None
     plateau_time: float | None
     final_loss: float
