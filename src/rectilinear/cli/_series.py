@@ -65,7 +65,7 @@ _FILES = {"table": "csv", "image": "png", "array": "npy"}
 
 
 def _times(table: "SeriesFile") -> str:
-    """Where the times come from."""
+    """The source of the times, in words."""
     if table.times is None:
         return "none found: rows are taken in their order, one step apart"
     return f"first {_stamp(table.times[0][0])}, last {_stamp(table.times[-1][-1])}"

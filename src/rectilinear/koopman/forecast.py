@@ -128,7 +128,7 @@ class Comparison:
 
     @property
     def reason(self) -> str:
-        """Why a model was not chosen that has less error on these rows; empty where none has."""
+        """The reason why a model of less error on these rows was not chosen; empty where none has."""
         models = [kind for kind in self.settings if kind in self.errors]
         least = min(models, key=self.average, default=self.chosen)
         if least == self.chosen:
