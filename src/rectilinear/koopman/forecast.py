@@ -128,7 +128,7 @@ class Comparison:
 
     @property
     def reason(self) -> str:
-        """The reason why a model of less error on these rows was not chosen; empty where none has."""
+        """The reason why the least error on these rows did not decide; empty where it did."""
         models = [kind for kind in self.settings if kind in self.errors]
         least = min(models, key=self.average, default=self.chosen)
         if least == self.chosen:
