@@ -270,8 +270,9 @@ class Nested(Recipe):
         if weight:
             highest = min(highest, len(lost) - 1)
             term = objectives.NestedRank(
-                min(self.lowest, highest), highest, baseline=lost, share=self.share, focus=focus
-            )
+                min(self.lowest, highest), highest, baseline=lost, share=self.share, focus=focus,
+                limits=flow.limits,
+            )  # fmt: skip
             terms["nested"] = (weight, term)
         return objectives.Objective(flow, terms, noise, momentum=0.0)
 
@@ -386,7 +387,9 @@ class Mnist(Nested):
     rank: int | None = 32
     pixel_levels: int = 2
     pixel_width: int = 48
-    training: TrainConfig = ORDER
+    nested: float = 2.0
+    share: float = 1.0
+    training: TrainConfig = field(default_factory=lambda: replace(ORDER, batch_size=48))
     density: TrainConfig = DENSITY
 
 

@@ -215,6 +215,21 @@ def test_nested_reconstruction_is_that_of_the_truncated_model(x, operator):
     assert float(relative) == pytest.approx(float(NestedRank(3, 3)(Batch(f, x))) / 4)
 
 
+@torch.no_grad()
+def test_nested_reconstruction_is_clamped_to_limits(x):
+    f = Linearizer(Identity(N), Diagonal(torch.arange(N, 0.0, -1.0)).double(), network(1))
+    batch = Batch(f, x.clamp(-0.5, 0.5))
+    decoded = batch.data_space.decode(batch.z1 * (torch.arange(N) < 3))
+    assert 0.05 < float((decoded.abs() > 0.5).double().mean()) < 0.95
+    inside = decoded.clamp(-0.5, 0.5)
+    twin = (inside - batch.data).square().mean() + 0.1 * (decoded - inside).square().mean()
+    found = NestedRank(3, 3, limits=(-0.5, 0.5))(batch)
+    assert float(found) == pytest.approx(float(twin), rel=1e-9)
+    assert float(NestedRank(3, 3, limits=(-99.0, 99.0))(batch)) == float(NestedRank(3, 3)(batch))
+    with pytest.raises(ConfigError, match="least value"):
+        NestedRank(3, 3, limits=(1.0, 0.0))
+
+
 def test_ranks_have_their_distribution():
     torch.manual_seed(0)
     rows = torch.zeros(20000, 1)

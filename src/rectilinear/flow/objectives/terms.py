@@ -17,6 +17,7 @@ from rectilinear.flow.objectives.objective import Batch, Term
 from rectilinear.operators import LowRank, logdet, solve
 
 RankDistribution = Literal["log_uniform", "geometric"]
+_EXCESS_WEIGHT = 0.1  # of the squared excess over limits, beside the squared error inside them
 
 
 class Endpoint(Term):
@@ -121,9 +122,12 @@ class NestedRank(Term):
         share: of the rows of a batch.
         focus: a rank that every other row takes instead, such as the one at which samples are to be
             drawn.
+        limits: least and largest value of the data. Decoded values beyond them are clamped before
+            the error is taken, as they are in samples, and a tenth of their squared excess is
+            added. The decoder then need not meet the limits exactly where data are on them.
 
     Raises:
-        ConfigError: for ranks, a distribution or a share that are out of range.
+        ConfigError: for ranks, a distribution, a share or limits that are out of range.
 
     Reference: nested dropout (O. Rippel, M. Gelbart, R. Adams, ICML 2014); for flows, arXiv
     2006.08777.
@@ -139,9 +143,12 @@ class NestedRank(Term):
         baseline: Tensor | None = None,
         share: float = 1.0,
         focus: int | None = None,
+        limits: tuple[float, float] | None = None,
     ) -> None:
         super().__init__()
         check_ranks(low, high, share)
+        if limits is not None and not limits[0] < limits[1]:
+            raise ConfigError(f"limits={limits}", "the least value, then a larger one")
         if focus is not None and not low <= focus <= (focus if high is None else high):
             raise ConfigError(
                 f"focus={focus}", f"a rank from {low} to {'n' if high is None else high}"
@@ -165,6 +172,7 @@ class NestedRank(Term):
             share,
             focus,
         )
+        self.limits = limits
         self.register_buffer("baseline", baseline)
 
     def forward(self, batch: Batch) -> Tensor:
@@ -174,7 +182,10 @@ class NestedRank(Term):
         ranks = draw_ranks(z, self.low, high, self.distribution)
         if self.focus is not None:
             ranks[::2] = self.focus
-        error = (batch.data_space.decode(batch.keep(z, ranks)) - x).flatten(1).square().mean(1)
+        found = batch.data_space.decode(batch.keep(z, ranks))
+        inside = found if self.limits is None else found.clamp(*self.limits)
+        square = (inside - x).square() + _EXCESS_WEIGHT * (found - inside).square()
+        error = square.flatten(1).mean(1)
         return (error if self.baseline is None else error / self.baseline.to(error)[ranks]).mean()
 
 
