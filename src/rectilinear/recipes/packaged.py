@@ -20,7 +20,7 @@ FOLDER = Path(__file__).resolve().parent / "weights"
 SHA256: dict[str, str] = {
     "digits": "ac7a86d57e1447bdb6f00a3c4957707c4c236fe9695ac133f5eaf04aed722447",
     "fashion_mnist": "e27f33a2add254e42995a8409453b92206dab6585b5b90ac3950ad7da92a7687",
-    "mnist": "78e5a5af6ee4e10a455186b2f6b04634c83ce28dce5b98aba4a86097fecafea6",
+    "mnist": "67c2ab63e176a774a818e9dec9be28cf69040c91e2bb31dd610cb0bd14322565",
 }
 """The generators by name, and the SHA-256 of the weights of each."""
 STYLES = {"styles": "a553804352d995fa95c33519fefea1561a1021283c16285d38144b15950d8575"}
