@@ -88,6 +88,8 @@ class Nested(Recipe):
             rank. Half of the ``k`` are ``rank``, where one is given.
         lowest: Least ``k`` drawn; the largest is ``leading``.
         share: Share of a batch in the nested term.
+        clamp: Whether the error of the nested term is that of images clamped to [0, 1]; of MNIST,
+            whose pixels are nearly all 0 or 1, the samples are better, of digits they are not.
         latents: Leading latents whose density is learned; 0 leaves out the second stage.
         density_model: What the density is: a mixture, which is fitted, or splines, which are
             trained.
@@ -143,6 +145,7 @@ class Nested(Recipe):
     nested: float = 0.5
     lowest: int = 4
     share: float = 0.5
+    clamp: bool = False
     latents: int = 32
     density_model: Literal["mixture", "splines"] = "mixture"
     components: int | None = None
@@ -271,7 +274,7 @@ class Nested(Recipe):
             highest = min(highest, len(lost) - 1)
             term = objectives.NestedRank(
                 min(self.lowest, highest), highest, baseline=lost, share=self.share, focus=focus,
-                limits=flow.limits,
+                limits=flow.limits if self.clamp else None,
             )  # fmt: skip
             terms["nested"] = (weight, term)
         return objectives.Objective(flow, terms, noise, momentum=0.0)
@@ -389,6 +392,7 @@ class Mnist(Nested):
     pixel_width: int = 48
     nested: float = 2.0
     share: float = 1.0
+    clamp: bool = True
     training: TrainConfig = field(default_factory=lambda: replace(ORDER, batch_size=48))
     density: TrainConfig = DENSITY
 
