@@ -16,6 +16,7 @@ from rectilinear.projector import (
     fit_prior,
     posterior,
     restore,
+    similar,
 )
 from rectilinear.projector import prior as prior_module
 from rectilinear.projector.conditioning import Natural
@@ -144,6 +145,56 @@ def test_photos_with_constant_areas_are_restored_to_them() -> None:
     y, K = corrupt(flat, "missing", 0.5, draw)
     found = posterior(prior, y, K)
     assert (found.mean - flat).abs().max() < 0.02
+
+
+def test_the_adapted_mixture_is_a_step_of_expectation_maximisation(prior: ImagePrior) -> None:
+    y, counts, noise = images(9, seed=2), 30.0, 0.3
+    natural, V, mixture = Natural.of(prior.mixture), prior.axes, prior.mixture
+    G = (V.T / (prior.residual.square() + noise**2)) @ V
+    h = (y - prior.centre).flatten(1) / (prior.residual.square() + noise**2) @ V
+    joint, moments = [], []
+    cov = torch.linalg.inv(natural.precisions)
+    for k, weight in enumerate(mixture.log_weights.log_softmax(0)):
+        of_y = V @ cov[k] @ V.T + (prior.residual.square() + noise**2).diag()
+        centre = prior.centre.flatten() + V @ mixture.means[k]
+        normal = torch.distributions.MultivariateNormal(centre, of_y)
+        joint.append(weight + normal.log_prob(y.flatten(1)))
+        C = torch.linalg.inv(natural.precisions[k] + G)
+        moments.append(((natural.shifts[k] + h) @ C, C))
+    shares = torch.stack(joint, 1).softmax(1)
+    found = prior.adapted(y, noise, counts).mixture
+    of_found = torch.linalg.inv(Natural.of(found).precisions)
+    for k, (c, C) in enumerate(moments):
+        share, total = shares[:, k], shares[:, k].sum() + counts
+        mean = (share @ c + counts * mixture.means[k]) / total
+        second = (c * share[:, None]).T @ c + share.sum() * C
+        second = second + counts * (cov[k] + torch.outer(mixture.means[k], mixture.means[k]))
+        expected = second / total - torch.outer(mean, mean)
+        torch.testing.assert_close(found.means[k], mean, atol=1e-2, rtol=0)
+        torch.testing.assert_close(of_found[k], expected, atol=1e-2, rtol=1e-2)
+    evidence = torch.stack(joint, 1).logsumexp(1)
+    torch.testing.assert_close(prior.log_prob(y, noise), evidence, atol=1e-5, rtol=0)
+    with pytest.raises(ConfigError, match="counts"):
+        prior.adapted(y, noise, counts=0)
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 4), (3, 4, 21), (3, 17, 30)])
+def test_noise_alone_leaves_no_seams_in_images_of_any_size(
+    shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = torch.Generator().manual_seed(0)
+    x = torch.rand(6, shape[0], 40, 40, generator=draw)
+    x = torch.nn.functional.avg_pool2d(x, 5, 1)
+    prior = fit_prior(x, rank=10, patch=4, components=2)
+    y = x[:2, :, : shape[1], : shape[2]]
+    y = y + 0.1 * torch.randn(y.shape, generator=draw)
+    found = posterior(prior, torch.nn.functional.pad(y, (0, 1)), noise=0.1)
+    assert found.mean.isfinite().all()
+    assert (found.std > 0).all()
+    guide = torch.nn.functional.avg_pool2d(y, 3, 1, padding=1)
+    at_once = similar.from_similar(prior, y, guide, 0.1)
+    monkeypatch.setattr(similar, "_BAND_PIXELS", 1)
+    torch.testing.assert_close(similar.from_similar(prior, y, guide, 0.1), at_once)
 
 
 def test_a_prior_of_single_precision_draws_samples() -> None:

@@ -18,7 +18,7 @@ from rectilinear.projector.corruption import (
     gaussian_blur,
     named_corruption,
 )
-from rectilinear.projector.patches import patch_posterior
+from rectilinear.projector.patches import patch_evidence, patch_posterior
 from rectilinear.projector.prior import ImagePrior, Posterior
 from rectilinear.random import generator
 from rectilinear.serialization import Configured
@@ -129,7 +129,7 @@ class BlindRestorer(Configured):
 
     def _evidence(self, y: Tensor, K: Operator | None, noise: float) -> Tensor:
         if self.patched(y):
-            return patch_posterior(self.prior, y, K, noise, self.prior.shape[1]).log_evidence
+            return patch_evidence(self.prior, y, noise)
         return self.prior.posterior(y, K, noise).log_evidence
 
     def posterior(self, y: Tensor, K: Operator | None, noise: float) -> Posterior:

