@@ -101,11 +101,11 @@ def patch_posterior(
     improved by groups of similar patches: both are better than the posterior of the prior by 0.4
     to 0.7 dB on photos. ``std`` is that of the patches, averaged in the same way, before the
     improvement. The mean of several patches errs less than each, and the mixture is surer of its
-    component than it should be: on held-out photos with noise the errors are 0.9 to 1.1 times ``std``, with missing pixels 0.8 to 1.2 times
-    (root mean square). The evidence is that of independent tiles. Holes wider than a patch are
-    filled at half the size first, again and again until they are not; in them ``std`` is that of
-    the smaller image and of the detail that it lacks, and too small by a factor of 2 or so where a
-    hole is many patches wide.
+    component than it should be: on held-out photos with noise the errors are 0.9 to 1.1 times
+    ``std``, with missing pixels 0.8 to 1.2 times (root mean square). The evidence is that of
+    independent tiles. Holes wider than a patch are filled at half the size first, again and again
+    until they are not; in them ``std`` is that of the smaller image and of the detail that it
+    lacks, and too small by a factor of 2 or so where a hole is many patches wide.
 
     Args:
         prior: of patches ``(c, p, p)``.
