@@ -297,6 +297,8 @@ def test_what_cannot_be_is_refused(prior: ImagePrior) -> None:
     patches = fit_prior(torch.rand(3, 1, 8, 8), 4, patch=4, components=1)
     with pytest.raises(ConfigError, match="mask"):
         posterior(patches, torch.rand(1, 1, 8, 8), Dense(torch.eye(64)))
+    with pytest.raises(ShapeError, match="no rows"):
+        posterior(patches, torch.rand(0, 1, 8, 8), noise=0.1)
     with pytest.raises(ShapeError, match="two or more"):
         fit_prior(x[:1])
     with pytest.raises(ConfigError, match="all equal"):

@@ -125,7 +125,7 @@ def patch_posterior(
         )
     if not isinstance(measurement, Diagonal):
         stride = checked_stride(stride, side, max(1, side // 4))
-        if not noise:
+        if not (noise and len(y)):
             return _averaged(prior, y, None, noise, stride)
         parts = [_denoised(prior, image, noise, stride) for image in y.split(1)]
         return Posterior(
