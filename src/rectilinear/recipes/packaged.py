@@ -19,7 +19,7 @@ _MATRIX_BITS, _TRIANGLE_BITS = 7, 4
 FOLDER = Path(__file__).resolve().parent / "weights"
 SHA256: dict[str, str] = {
     "digits": "ac7a86d57e1447bdb6f00a3c4957707c4c236fe9695ac133f5eaf04aed722447",
-    "fashion_mnist": "e27f33a2add254e42995a8409453b92206dab6585b5b90ac3950ad7da92a7687",
+    "fashion_mnist": "6de6d06520bb5bc0e8be1b4414cf2c4fb0db8b94fa6c2b1fe2b302025587b3c2",
     "mnist": "67c2ab63e176a774a818e9dec9be28cf69040c91e2bb31dd610cb0bd14322565",
 }
 """The generators by name, and the SHA-256 of the weights of each."""
