@@ -236,14 +236,14 @@ def check_of(held: Held, known: Comparison, lags: int | None = None) -> Check:
     elif closed:
         text = (
             f"One linear map, applied step after step, forecasts as well (error {step:.3g}) as "
-            f"maps fitted to each number of steps ({direct:.3g}) and as the best model "
+            f"maps fitted to each number of steps ({direct:.3g}) and as the chosen model "
             f"({chosen:.3g}): the dynamics are closed and linear in this state, and its "
             "eigenvalues are those of the series."
         )
     else:
         text = (
             f"One linear map, applied step after step, has an error of {step:.3g}, where maps "
-            f"fitted to each number of steps have {direct:.3g} and the best model has "
+            f"fitted to each number of steps have {direct:.3g} and the chosen model has "
             f"{chosen:.3g}: the dynamics are not linear in this state. Forecast with the chosen "
             "model, and read eigenvalues as a basis of its forecasts, not as properties of the "
             "system."
