@@ -9,6 +9,7 @@ import rectilinear as rl
 from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.operators import Dense, Diagonal, Operator
 from rectilinear.projector import (
+    BlindRestorer,
     ImagePrior,
     Overlapping,
     conditioning,
@@ -191,10 +192,25 @@ def test_noise_alone_leaves_no_seams_in_images_of_any_size(
     found = posterior(prior, torch.nn.functional.pad(y, (0, 1)), noise=0.1)
     assert found.mean.isfinite().all()
     assert (found.std > 0).all()
+    ones = Diagonal(torch.ones(y[0].numel()))
+    for a, b in zip(
+        vars(posterior(prior, y, ones, noise=0.1)).values(),
+        vars(posterior(prior, y, noise=0.1)).values(),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b)
     guide = torch.nn.functional.avg_pool2d(y, 3, 1, padding=1)
     at_once = similar.from_similar(prior, y, guide, 0.1)
     monkeypatch.setattr(similar, "_BAND_PIXELS", 1)
     torch.testing.assert_close(similar.from_similar(prior, y, guide, 0.1), at_once)
+
+
+def test_blur_of_larger_images_is_refused_in_the_evidence() -> None:
+    small = fit_prior(torch.rand(9, 1, 4, 4), rank=4, components=1)
+    one = torch.ones(2, 1)
+    found = BlindRestorer(small, ("noise", "blur"), torch.zeros(1), one, one)
+    with pytest.raises(ConfigError, match="with a prior of patches"):
+        found.probabilities(torch.rand(1, 1, 16, 16))
 
 
 def test_a_prior_of_single_precision_draws_samples() -> None:

@@ -68,7 +68,8 @@ def _times(table: "SeriesFile") -> str:
     """The source of the times, in words."""
     if table.times is None:
         return "none found: rows are taken in their order, one step apart"
-    return f"first {_stamp(table.times[0][0])}, last {_stamp(table.times[-1][-1])}"
+    first, last = min(t.min() for t in table.times), max(t.max() for t in table.times)
+    return f"first {_stamp(first)}, last {_stamp(last)}"
 
 
 def _stamp(time: Any) -> str:

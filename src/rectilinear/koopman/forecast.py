@@ -134,8 +134,8 @@ class Comparison:
         if least == self.chosen:
             return ""
         return (
-            f"{least} has less error on these last rows, but not over all held-out folds, or too "
-            f"little less to be certain: hence {self.chosen}"
+            f"{least} has less error on these last rows; {self.chosen} was chosen because it has "
+            "less over all held-out folds, or because the difference is not certain"
         )
 
     def table(self) -> list[dict[str, Any]]:

@@ -128,9 +128,9 @@ class BlindRestorer(Configured):
         return found
 
     def _evidence(self, y: Tensor, K: Operator | None, noise: float) -> Tensor:
-        if self.patched(y):
+        if K is None and self.patched(y):
             return patch_evidence(self.prior, y, noise)
-        return self.prior.posterior(y, K, noise).log_evidence
+        return self.posterior(y, K, noise).log_evidence
 
     def posterior(self, y: Tensor, K: Operator | None, noise: float) -> Posterior:
         """The posterior given ``y``, ``K`` and ``noise``, by patches if the prior is."""

@@ -110,7 +110,7 @@ def patch_posterior(
     Args:
         prior: of patches ``(c, p, p)``.
         y: data, ``(b, c, h, w)`` with ``h, w >= p``.
-        measurement: diagonal, on flattened images, or none.
+        measurement: diagonal, on flattened images, or none; a diagonal of ones counts as none.
         noise: standard deviation of the noise.
         stride: pixels from patch to patch; by default a quarter of the side, half of it with a
             measurement, where every patch has a posterior of its own.
@@ -123,7 +123,10 @@ def patch_posterior(
             "a mask, or another diagonal measurement",
             "Fit a prior to whole images, with patch=None.",
         )
-    if not isinstance(measurement, Diagonal):
+    gains = None
+    if isinstance(measurement, Diagonal):
+        gains = measurement.values.detach().to(y).reshape(-1, *y.shape[1:]).expand_as(y)
+    if gains is None or bool((gains == 1).all()):
         stride = checked_stride(stride, side, max(1, side // 4))
         if not (noise and len(y)):
             return _averaged(prior, y, None, noise, stride)
@@ -133,7 +136,6 @@ def patch_posterior(
             torch.cat([part.std for part in parts]),
             torch.cat([part.log_evidence for part in parts]),
         )
-    gains = measurement.values.detach().to(y).reshape(-1, *y.shape[1:]).expand_as(y)
     stride = checked_stride(stride, side, max(1, side // 2))
     found = _averaged(prior, y, gains, noise, stride)
     filled = _filled(prior, y, gains, noise, stride)

@@ -88,8 +88,8 @@ class Nested(Recipe):
             rank. Half of the ``k`` are ``rank``, where one is given.
         lowest: Least ``k`` drawn; the largest is ``leading``.
         share: Share of a batch in the nested term.
-        clamp: Whether the error of the nested term is that of images clamped to [0, 1]; of MNIST,
-            whose pixels are nearly all 0 or 1, the samples are better, of digits they are not.
+        clamp: Whether the error of the nested term is that of images clamped to [0, 1]. It improves
+            samples of MNIST, where most pixels are 0 or 1, and not those of digits.
         latents: Leading latents whose density is learned; 0 leaves out the second stage.
         density_model: What the density is: a mixture, which is fitted, or splines, which are
             trained.
