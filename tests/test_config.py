@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -81,7 +82,7 @@ def test_a_config_survives_the_way_through_json_text(config):
         ({"net": {"width": 3}, "flag": 1}, "flag"),
         ({"net": {"width": 3}, "table": {"a": "b"}}, "table.a"),
         ({"net": {"width": 3}, "other": {"hats": 3}}, "other"),
-        ({"net": [3]}, "net"),
+        ({"net": [3]}, r'net = \[3\].*Write an object, {"width": \.\.\.}'),
     ],
 )
 def test_a_wrong_key_or_type_is_named_by_its_path(data: dict[str, Any], named):
@@ -94,6 +95,8 @@ def test_only_dataclasses_and_json_values_are_written(tmp_path):
         to_json({"a": 1})
     with pytest.raises(ConfigError, match="object"):
         write_json(tmp_path / "a.json", {"a": object()})
+    with pytest.raises(ConfigError, match=r"ndarray.*Write .* as value\.tolist\(\)"):
+        write_json(tmp_path / "a.json", {"a": np.ones(2)})
     with pytest.raises(NonFiniteError):
         write_json(tmp_path / "a.json", {"a": float("nan")})
     assert list(tmp_path.iterdir()) == []

@@ -129,6 +129,30 @@ def whole(value: object, name: str, least: int = 0) -> int:
     return number
 
 
+def check_classes(classes: Tensor, count: int, name: str) -> None:
+    """Raise unless ``classes`` are ``count`` integers from 0.
+
+    Example:
+        >>> check_classes(torch.tensor([0.0, 1.0]), 2, "labels")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        rectilinear.errors.DtypeError: Got labels of torch.float32; expected integers from 0. ...
+    """
+    number = f"Number them: {name}.unique(return_inverse=True)[1]."
+    if classes.is_floating_point() or classes.is_complex() or classes.dtype == torch.bool:
+        rounded = classes.long()
+        fix = f"Convert them: {name}.long()." if bool((rounded == classes).all()) else number
+        raise DtypeError(f"{name} of {classes.dtype}", "integers from 0", fix)
+    if classes.shape != (count,):
+        fix = f"Write one-hot rows as {name}.argmax(1), one column as {name}.flatten()."
+        raise ShapeError(
+            f"{name} of shape {tuple(classes.shape)}",
+            f"({count},)",
+            fix if classes.shape[:1] == (count,) else "",
+        )
+    if int(classes.min()) < 0:
+        raise ConfigError(f"{int(classes.min())} in {name}", "integers from 0", number)
+
+
 def single(x: Tensor) -> Tensor:
     """``x`` in float32 where it is of half precision, which LAPACK and transforms do not know."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

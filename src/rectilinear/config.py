@@ -110,16 +110,22 @@ def _encode(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise ConfigError(
-        f"a value of type {type(value).__name__}", "JSON values, tuples, paths and dataclasses"
+        f"a value of type {type(value).__name__}",
+        "JSON values, tuples, paths and dataclasses",
+        "Write an array or a tensor as value.tolist().",
     )
 
 
 def _decode_dataclass(cls: type[T], data: Any, where: str) -> T:
     assert is_dataclass(cls)
-    if not isinstance(data, dict):
-        raise ConfigError(f"{where or 'configuration'} = {data!r}", f"the fields of {cls.__name__}")
     known = [f for f in fields(cls) if f.init]
     names = [f.name for f in known]
+    if not isinstance(data, dict):
+        raise ConfigError(
+            f"{where or 'configuration'} = {data!r}",
+            f"the fields of {cls.__name__}",
+            f'Write an object, {{"{names[0]}": ...}}.' if names else "Write {}.",
+        )
     if unknown := sorted(set(data) - set(names)):
         raise ConfigError(
             got=f"unknown key {', '.join(_join(where, str(key)) for key in unknown)}",

@@ -60,7 +60,11 @@ class InducedSpace:
     def decode(self, z: Tensor) -> Tensor:
         """The points ``g^-1(z)``: ``(b, n) -> (b, *shape)``."""
         if z.ndim != 2 or z.shape[1] != self.dim:
-            raise ShapeError(f"coordinates of shape {tuple(z.shape)}", f"(batch, {self.dim})")
+            raise ShapeError(
+                f"coordinates of shape {tuple(z.shape)}",
+                f"(batch, {self.dim})",
+                "Take them from encode(x); write those of one point as z[None].",
+            )
         return self.g.inverse(z.unflatten(1, self.g.latent_shape))
 
     def __call__(self, x: Tensor) -> Point:
@@ -81,7 +85,9 @@ class InducedSpace:
         """``sum_j c_ij (.) x_j``: ``coefficients`` ``(m, k)`` of ``points`` ``(k, *shape)``."""
         if coefficients.ndim != 2 or coefficients.shape[1] != len(points):
             raise ShapeError(
-                f"coefficients of shape {tuple(coefficients.shape)}", f"(m, {len(points)})"
+                f"coefficients of shape {tuple(coefficients.shape)}",
+                f"(m, {len(points)})",
+                "Write those of one point as coefficients[None]." if coefficients.ndim == 1 else "",
             )
         return self.decode(coefficients @ self.encode(points))
 
@@ -122,7 +128,9 @@ class InducedSpace:
         start, end = self.encode(x), self.encode(y)
         times = torch.as_tensor(t, dtype=start.dtype, device=start.device)
         if times.ndim > 1:
-            raise ShapeError(f"t of shape {tuple(times.shape)}", "a number or (s,)")
+            raise ShapeError(
+                f"t of shape {tuple(times.shape)}", "a number or (s,)", "Write t.flatten()."
+            )
         z = (_arc if spherical else torch.lerp)(start, end, times.reshape(-1, 1, 1))
         return self.decode(z.flatten(0, 1)).reshape(*times.shape, len(start), *self.g.shape)
 

@@ -82,6 +82,14 @@ def test_times_compose(family, method):
     assert semigroup_error(flow, noise, s=0.4, steps=25, method=method) < bound
 
 
+def test_a_time_without_a_step_on_one_side_is_refused() -> None:
+    flow = LinearFlow(Identity(12), None, ChebyshevVelocity(12, rank=1).double())
+    noise = torch.randn(3, 12, dtype=torch.float64)
+    with pytest.raises(ConfigError, match=r"Use s=0\.5, steps=2\.$"):
+        semigroup_error(flow, noise, s=0.1, steps=2)
+    assert semigroup_error(flow, noise, s=0.5, steps=2) < 1e-11
+
+
 def test_steps_approach_the_closed_form(family):
     velocity, *_ = family
     exact = velocity.transport(0.0, 1.0)

@@ -172,8 +172,10 @@ def test_solved_from_samples() -> None:
     )
     with pytest.raises(SingularOperatorError, match="positive definite"):
         rl.flow.SolvedVelocity(torch.zeros(2), torch.ones(2)).velocity(0.0)
-    with pytest.raises(ShapeError, match="moments"):
+    with pytest.raises(ShapeError, match=r"moments.*from_samples\(z0, z1\)"):
         rl.flow.SolvedVelocity(torch.ones(2), torch.ones(3))
+    with pytest.raises(ShapeError, match=r"z\.flatten\(1\)"):
+        rl.flow.SolvedVelocity.from_samples(torch.ones(4, 2, 3), torch.ones(4, 2, 3))
 
 
 def test_every_time_feature_moves() -> None:

@@ -65,6 +65,13 @@ def test_parameters_train_through_the_adapter() -> None:
         assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in g.parameters())
 
 
+def test_a_network_of_two_inputs_is_sent_to_functions() -> None:
+    net = nn.Identity()
+    net.dims_in, net.output_dims = [(2,), (3,)], [(5,)]
+    with pytest.raises(NotInvertibleError, match=r"Join them in one tensor.*from_callables"):
+        from_freia(net)
+
+
 def test_autoregressive_flows_warn() -> None:
     flows = pytest.importorskip("zuko.flows", reason="zuko is not installed")
     with pytest.warns(UserWarning, match="6 passes"):

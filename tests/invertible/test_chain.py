@@ -3,7 +3,16 @@ import torch
 from torch import Tensor, nn
 
 from makers_invertible import perturb
-from rectilinear.invertible import Chain, Identity, ImageFlow, Inverse, Rotation, VectorFlow
+from rectilinear.errors import ShapeError
+from rectilinear.invertible import (
+    Chain,
+    Identity,
+    ImageFlow,
+    Inverse,
+    Rotation,
+    Scaling,
+    VectorFlow,
+)
 from rectilinear.invertible.flows import alternate, random_orders
 
 BUILD = {
@@ -87,3 +96,10 @@ def test_two_couplings_in_a_row_move_everything_and_the_order_returns(size: int)
     for first, second in zip(seen[::2], seen[1::2], strict=True):
         assert len(first | second) == size - size % 2
     assert size == 2 or len({frozenset(moved) for moved in seen}) > 2
+
+
+def test_scales_of_two_axes_are_flattened() -> None:
+    scale = torch.ones(1, 3)
+    with pytest.raises(ShapeError, match=r"scale\.flatten\(\)"):
+        Scaling(scale)
+    assert Scaling(scale.flatten()).shape == (3,)

@@ -4,6 +4,7 @@ from torch.autograd import forward_ad
 from torch.nn import functional
 
 from makers_invertible import perturb
+from rectilinear.errors import ConfigError
 from rectilinear.invertible import MLP, ConvNet, ViT
 from rectilinear.invertible.conditioners import attend
 
@@ -49,3 +50,9 @@ def test_attention_is_its_formula_and_differentiates_forward() -> None:
     h = 1e-6
     slow = (functional.scaled_dot_product_attention(q * (1 + h), k, v) - exact) / h
     torch.testing.assert_close(tangent, slow, rtol=0, atol=1e-4)  # a finite difference
+
+
+def test_a_width_that_the_heads_do_not_divide_names_one_that_they_do() -> None:
+    with pytest.raises(ConfigError, match=r"Use width=8\.$"):
+        ViT(5, 4, 6, 7, heads=4)
+    assert ViT(5, 4, 6, 8, heads=4)(torch.zeros(1, 5, 4)).shape == (1, 5, 6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 import torch
@@ -282,31 +283,41 @@ def test_constant_columns_and_few_rows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("x", "options", "error"),
+    ("x", "options", "error", "text"),
     [
-        (torch.ones(4), {}, ShapeError),
-        (torch.ones(1, 2), {}, ShapeError),
-        (torch.full((4, 2), math.nan), {}, NonFiniteError),
-        (torch.ones(4, 2, dtype=torch.int64), {}, DtypeError),
-        (torch.rand(4, 2), {"labels": torch.zeros(3, dtype=torch.int64)}, ShapeError),
-        (torch.rand(4, 2), {"labels": torch.zeros(4)}, DtypeError),
-        (torch.rand(4, 2), {"labels": torch.full((4,), -1)}, ConfigError),
-        (torch.rand(4, 2), {"components": 0}, ConfigError),
-        (torch.rand(4, 2), {"components": []}, ConfigError),
-        (torch.rand(4, 2), {"pseudo_counts": -1.0}, ConfigError),
-        (torch.rand(4, 2), {"background": 1.0}, ConfigError),
+        (torch.ones(4), {}, ShapeError, "one column as x[:, None]"),
+        (torch.ones(1, 2), {}, ShapeError, "two rows or more."),
+        (torch.rand(4, 2), {"labels": torch.full((4,), 0.5)}, DtypeError, "return_inverse=True"),
+        (torch.rand(4, 2), {"labels": torch.zeros(3).long()}, ShapeError, "expected (4,)."),
+        (torch.full((4, 2), math.nan), {}, NonFiniteError, "in x"),
+        (torch.ones(4, 2, dtype=torch.int64), {}, DtypeError, "int64"),
+        (torch.rand(4, 2), {"labels": torch.eye(4, 2).long()}, ShapeError, "labels.argmax(1)"),
+        (torch.rand(4, 2), {"labels": torch.zeros(4)}, DtypeError, "labels.long()"),
+        (torch.rand(4, 2), {"labels": torch.full((4,), -1)}, ConfigError, "return_inverse=True"),
+        (torch.rand(4, 2), {"components": 0}, ConfigError, "components = 0"),
+        (torch.rand(4, 2), {"components": []}, ConfigError, "Leave components out"),
+        (torch.rand(4, 2), {"pseudo_counts": -1.0}, ConfigError, "at least 0"),
+        (torch.rand(4, 2), {"background": 1.0}, ConfigError, "below 1"),
     ],
 )
-def test_unusable_rows_are_refused(x: Tensor, options: dict, error: type) -> None:
-    with pytest.raises(error):
+def test_unusable_rows_are_refused(x: Tensor, options: dict, error: type, text: str) -> None:
+    with pytest.raises(error, match=re.escape(text)):
         fit_mixture(x, **options)
+
+
+def test_labels_may_be_true_and_false() -> None:
+    x = torch.randn(40, 2)
+    assert set(fit_mixture(x, x[:, 0] > 0, components=1).map.classes.tolist()) == {0, 1}
 
 
 def test_unusable_parameters_are_refused() -> None:
     one, mean = torch.ones(1), torch.zeros(1, 2)
     with pytest.raises(SingularOperatorError, match="positive definite"):
         MixtureMap.from_moments(one, mean, torch.zeros(1, 2, 2))
-    with pytest.raises(ShapeError, match="lower"):
+    with pytest.raises(ShapeError, match=r"covariances\[None\].*v\.diag_embed\(\)"):
+        MixtureMap.from_moments(one, mean, torch.ones(1, 2))
+    assert MixtureMap.from_moments(one, mean, torch.ones(1, 2).diag_embed()).shape == (2,)
+    with pytest.raises(ShapeError, match=r"lower.*MixtureMap\.from_moments"):
         MixtureMap(one, mean, mean, torch.zeros(1, 2))
-    with pytest.raises(DtypeError, match="classes"):
+    with pytest.raises(DtypeError, match=r"classes\.long\(\)"):
         MixtureMap(one, mean, mean, torch.zeros(1, 1), torch.zeros(1))

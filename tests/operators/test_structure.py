@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 
 import pytest
@@ -392,7 +393,39 @@ def test_rules_of_a_users_operator_are_asked_first_and_may_decline() -> None:
 
 
 def test_rules_see_operands_that_fit() -> None:
-    with pytest.raises(ShapeError, match="inner dimensions"):
+    with pytest.raises(ShapeError, match=r"inner dimensions\.$"):
         Shift(6, 1) @ Shift(5, 1)
-    with pytest.raises(ShapeError, match="one shape"):
+    with pytest.raises(ShapeError, match=r"one shape\.$"):
         Shift(6, 1) + Shift(5, 1)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "fits"),
+    [
+        ((2, 3), (4, 2), "B @ A"),
+        ((2, 3), (2, 4), "A.T @ B"),
+        ((2, 3), (4, 3), "A @ B.T"),
+        ((2, 3), (2, 3), "A.T @ B or A @ B.T"),
+    ],
+)
+def test_operands_that_do_not_fit_name_the_product_or_sum_that_does(
+    a: tuple[int, int], b: tuple[int, int], fits: str
+) -> None:
+    A, B = (op.Dense(torch.rand(*shape)) for shape in (a, b))
+    for product in (lambda: A @ B, lambda: op.Product(A, B)):
+        with pytest.raises(ShapeError, match=rf"inner dimensions\. Write {re.escape(fits)}\."):
+            product()
+    fitting = {"B @ A": (B, A), "A.T @ B": (A.T, B), "A @ B.T": (A, B.T)}
+    for text in fits.split(" or "):
+        left, right = fitting[text]
+        assert (left @ right).out_dim == left.out_dim
+    for total in (lambda: A + A.T, lambda: op.Sum(A, A.T)):
+        with pytest.raises(ShapeError, match=r"one shape\. Write A \+ B\.T\."):
+            total()
+
+
+def test_a_dense_operator_says_how_rows_and_sizes_are_written() -> None:
+    with pytest.raises(ConfigError, match=r"Dense\(torch\.tensor\(rows\)\)"):
+        op.Dense([[1.0, 2.0]])  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="Leave in_dim and out_dim out"):
+        op.Dense(3, weight=torch.rand(3, 2))

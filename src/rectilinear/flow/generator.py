@@ -451,7 +451,7 @@ def semigroup_error(
     """
     check_flow(flow)
     if not (0 < s < 1 and 0 < (early := round(steps * s)) < steps):
-        raise ConfigError(f"s={s} with {steps} steps", "a time with steps before and after it")
+        raise ConfigError(f"s={s} with {steps} steps", "steps on both sides", "Use s=0.5, steps=2.")
     end = 1 / steps if flow.end is None else flow.end
     z = flow.noise_space.encode(noise)
 

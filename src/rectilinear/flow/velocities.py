@@ -349,6 +349,7 @@ class SolvedVelocity(TimeVarying):
             raise ShapeError(
                 f"moments of shapes {tuple(s0.shape)} and {tuple(s1.shape)}",
                 "(n,) or (n, n) for both",
+                "Take both from latents (b, n): SolvedVelocity.from_samples(z0, z1).",
             )
         self.dim = n
         self.register_buffer("s0", s0)
@@ -441,7 +442,9 @@ def _not_definite() -> SingularOperatorError:
 
 def _moment(z: Tensor, *, diagonal: bool, shrinkage: float) -> Tensor:
     if z.ndim != 2:
-        raise ShapeError(f"latents of shape {tuple(z.shape)}", "(b, n)")
+        raise ShapeError(
+            f"latents of shape {tuple(z.shape)}", "(b, n)", "Write images as z.flatten(1)."
+        )
     power = z.square().mean(0)
     if diagonal:
         return (1 - shrinkage) * power + shrinkage * power.mean()

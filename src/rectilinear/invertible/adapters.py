@@ -242,7 +242,11 @@ def from_freia(
             fix="Use from_module or from_callables.",
         )
     if len(dims) != 1:
-        raise NotInvertibleError(got=f"a network with {len(dims)} inputs", expected="one input")
+        raise NotInvertibleError(
+            got=f"a network with {len(dims)} inputs",
+            expected="one input",
+            fix="Join them in one tensor, and split it in the functions of from_callables.",
+        )
     shape = find_shape(shape, tuple(dims[0]))
     stages: list = getattr(network, "shapes", [shape])
     return _FrEIA(network, shape, find_shape(latent_shape, stages[-1]))

@@ -146,7 +146,9 @@ class Scaling(Invertible):
         super().__init__()
         if scale.ndim != 1:
             raise ShapeError(
-                f"scales of shape {tuple(scale.shape)}", "one for each coordinate, (n,)"
+                f"scales of shape {tuple(scale.shape)}",
+                "one for each coordinate, (n,)",
+                "Flatten them: scale.flatten().",
             )
         if not bool(((scale > 0) & scale.isfinite()).all()):
             raise SingularOperatorError(

@@ -110,7 +110,9 @@ class ViT(Configured):
         super().__init__()
         if width % heads:
             raise ConfigError(
-                got=f"width={width} and heads={heads}", expected="a width divisible by the heads"
+                got=f"width={width} and heads={heads}",
+                expected="a width divisible by the heads",
+                fix=f"Use width={-(-width // heads) * heads}.",
             )
         self.out_tokens = tokens if out_tokens is None else out_tokens
         self.enter = nn.Linear(in_dim, width)

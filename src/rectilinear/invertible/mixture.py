@@ -9,14 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch._C._functorch import is_functorch_wrapped_tensor  # no public name says it
 
-from rectilinear.checks import check_finite, check_floating, is_differentiated, whole
-from rectilinear.errors import (
-    ConfigError,
-    DtypeError,
-    InputError,
-    ShapeError,
-    SingularOperatorError,
-)
+from rectilinear.checks import check_classes, check_finite, check_floating, is_differentiated, whole
+from rectilinear.errors import InputError, ShapeError, SingularOperatorError
 from rectilinear.invertible.base import Invertible
 from rectilinear.invertible.mixture_quantiles import (
     EXACT,
@@ -116,7 +110,11 @@ class MixtureMap(Invertible):
         """
         check_floating(covariances, "covariances")
         if covariances.ndim != 3 or covariances.shape[1] != covariances.shape[2]:
-            raise ShapeError(f"covariances of shape {tuple(covariances.shape)}", "(K, d, d)")
+            raise ShapeError(
+                f"covariances of shape {tuple(covariances.shape)}",
+                "(K, d, d)",
+                "Write one as covariances[None], variances as v.diag_embed().",
+            )
         root, failed = torch.linalg.cholesky_ex(covariances.double())
         if bool(failed.any()):
             raise SingularOperatorError(
@@ -384,12 +382,7 @@ def _check_arguments(
             raise ShapeError(
                 f"{name} of shape {tuple(named[name].shape)} with means {tuple(means.shape)}",
                 "(K,), (K, d), (K, d) and (K, d (d - 1) / 2)",
+                "Use MixtureMap.from_moments(weights, means, covariances).",
             )
-    if classes is None:
-        return
-    if classes.is_floating_point() or classes.is_complex() or classes.dtype == torch.bool:
-        raise DtypeError(f"classes of {classes.dtype}", "integers from 0")
-    if classes.shape != log_weights.shape:
-        raise ShapeError(f"classes of shape {tuple(classes.shape)}", f"({count},)")
-    if int(classes.min()) < 0:
-        raise ConfigError(f"a class {int(classes.min())}", "integers from 0")
+    if classes is not None:
+        check_classes(classes, count, "classes")

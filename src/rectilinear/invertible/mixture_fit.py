@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rectilinear.checks import check_finite, check_floating, is_within, whole
-from rectilinear.errors import ConfigError, DtypeError, ShapeError
+from rectilinear.checks import check_classes, check_finite, check_floating, is_within, whole
+from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.invertible.mixture import MixtureMap
 from rectilinear.random import generator
 
@@ -358,7 +358,9 @@ def _candidates(components: int | Sequence[int] | None, labels: Tensor) -> list[
         return [whole(components, "components", 1)]
     if components is not None:
         if not len(components):
-            raise ConfigError("no numbers of components", "at least one")
+            raise ConfigError(
+                "no numbers of components", "at least one", "Leave components out to choose it."
+            )
         return sorted({whole(k, "components", 1) for k in components})
     count = torch.bincount(labels)
     most = int(count[count > 0].double().median()) // _MIN_ROWS
@@ -369,15 +371,14 @@ def _candidates(components: int | Sequence[int] | None, labels: Tensor) -> list[
 def _check_rows(x: Tensor, labels: Tensor | None, pseudo_counts: float, background: float) -> None:
     check_floating(x, "x")
     if x.ndim != 2 or len(x) < 2:
-        raise ShapeError(f"x of shape {tuple(x.shape)}", "(n, d) with two rows or more")
+        raise ShapeError(
+            f"x of shape {tuple(x.shape)}",
+            "(n, d) with two rows or more",
+            "" if x.ndim == 2 else "Write images as x.flatten(1), one column as x[:, None].",
+        )
     check_finite(x, "x")
     if labels is not None:
-        if labels.is_floating_point() or labels.is_complex():
-            raise DtypeError(f"labels of {labels.dtype}", "integers from 0")
-        if labels.shape != x.shape[:1]:
-            raise ShapeError(f"labels of shape {tuple(labels.shape)}", f"({len(x)},)")
-        if int(labels.min()) < 0:
-            raise ConfigError(f"a label {int(labels.min())}", "integers from 0")
+        check_classes(labels.long() if labels.dtype == torch.bool else labels, len(x), "labels")
     if not is_within(pseudo_counts, 0):
         raise ConfigError(f"pseudo_counts={pseudo_counts!r}", "a number of at least 0")
     if not is_within(background, 0, 1):

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rectilinear.errors import DtypeError, ShapeError
+from rectilinear.errors import DtypeError
 from rectilinear.operators.base import Operator, adjoint_columns, as_factor, columns, unit_columns
 from rectilinear.operators.convolution import Convolution, reflect
 from rectilinear.operators.dense import Dense, Kronecker, to_dense
 from rectilinear.operators.diagonal import Diagonal, Identity, Permutation
 from rectilinear.operators.dispatch import rules
 from rectilinear.operators.fourier import Fourier, Spectral
-from rectilinear.operators.lazy import Adjoint, Product, Scaled, Sum
+from rectilinear.operators.lazy import Adjoint, Product, Scaled, Sum, check_product, check_sum
 from rectilinear.operators.low_rank import Core, LowRank, ScalarPlusLowRank, from_core
 from rectilinear.operators.orthogonal import Idempotent
 
@@ -118,20 +118,12 @@ def compose(*operators: Operator) -> Operator:
 
 
 def _check_product(A: Operator, B: Operator) -> None:
-    if A.in_dim != B.out_dim:
-        raise ShapeError(
-            f"a product of {A.out_dim} x {A.in_dim} and {B.out_dim} x {B.in_dim} operators",
-            "equal inner dimensions",
-        )
+    check_product(A, B)
     _check_dtypes(A, B, "product")
 
 
 def _check_sum(A: Operator, B: Operator) -> None:
-    if (A.out_dim, A.in_dim) != (B.out_dim, B.in_dim):
-        raise ShapeError(
-            f"a sum of {A.out_dim} x {A.in_dim} and {B.out_dim} x {B.in_dim} operators",
-            "operators of one shape",
-        )
+    check_sum(A, B)
     _check_dtypes(A, B, "sum")
 
 

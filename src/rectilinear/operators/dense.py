@@ -61,6 +61,7 @@ class Dense(Operator):
             raise ConfigError(
                 f"in_dim of type {type(in_dim).__name__}",
                 "a number of columns, or a matrix as a tensor",
+                "Convert rows of numbers: Dense(torch.tensor(rows)).",
             )
         if weight is None:
             if in_dim is None:
@@ -86,7 +87,9 @@ class Dense(Operator):
         )
         if asked != (self.out_dim, self.in_dim):
             raise ConfigError(
-                f"a {self.out_dim} x {self.in_dim} weight", f"{asked[0]} x {asked[1]}"
+                f"a {self.out_dim} x {self.in_dim} weight",
+                f"{asked[0]} x {asked[1]}",
+                "Leave in_dim and out_dim out: the weight has them.",
             )
         self._hold(trainable, weight=weight)
 

@@ -46,6 +46,34 @@ def _has_numbers(part: Operator) -> bool:
     return any(x.is_floating_point() or x.is_complex() for x in held)
 
 
+def check_product(A: Operator, B: Operator) -> None:
+    """Raise a ShapeError, with the products that fit, unless ``A B`` has equal inner dimensions."""
+    if A.in_dim == B.out_dim:
+        return
+    others = {
+        "B @ A": A.out_dim == B.in_dim,
+        "A.T @ B": A.out_dim == B.out_dim,
+        "A @ B.T": A.in_dim == B.in_dim,
+    }
+    fits = " or ".join(name for name, fit in others.items() if fit)
+    raise ShapeError(
+        f"a product A @ B of {A.out_dim} x {A.in_dim} and {B.out_dim} x {B.in_dim} operators",
+        "equal inner dimensions",
+        f"Write {fits}." if fits else "",
+    )
+
+
+def check_sum(A: Operator, B: Operator) -> None:
+    """Raise a ShapeError unless ``A`` and ``B`` have one shape."""
+    if (A.out_dim, A.in_dim) == (B.out_dim, B.in_dim):
+        return
+    raise ShapeError(
+        f"a sum A + B of {A.out_dim} x {A.in_dim} and {B.out_dim} x {B.in_dim} operators",
+        "operators of one shape",
+        "Write A + B.T." if (A.out_dim, A.in_dim) == (B.in_dim, B.out_dim) else "",
+    )
+
+
 class Sum(_Parts):
     """``A = A_1 + A_2 + ...``, applied part by part.
 
@@ -57,12 +85,9 @@ class Sum(_Parts):
 
     def __init__(self, *operators: Operator) -> None:
         super().__init__(*operators)
-        shapes = {(part.out_dim, part.in_dim) for part in operators}
-        if len(shapes) > 1:
-            raise ShapeError(
-                f"operators of shapes {sorted(shapes)}", "one shape for all parts of a sum"
-            )
-        self.out_dim, self.in_dim = shapes.pop()
+        for first, second in itertools.pairwise(operators):
+            check_sum(first, second)
+        self.out_dim, self.in_dim = operators[0].out_dim, operators[0].in_dim
 
     def _matvec(self, z: Tensor) -> Tensor:
         return sum(
@@ -88,14 +113,7 @@ class Product(_Parts):
     def __init__(self, *operators: Operator) -> None:
         super().__init__(*operators)
         for left, right in itertools.pairwise(operators):
-            if left.in_dim != right.out_dim:
-                raise ShapeError(
-                    (
-                        f"a product of {left.out_dim} x {left.in_dim} and {right.out_dim} x "
-                        f"{right.in_dim} operators"
-                    ),
-                    "equal inner dimensions",
-                )
+            check_product(left, right)
         self.out_dim, self.in_dim = operators[0].out_dim, operators[-1].in_dim
 
     def _matvec(self, z: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from rectilinear.errors import ConfigError, SingularOperatorError
+from rectilinear.errors import ConfigError, DtypeError, ShapeError, SingularOperatorError
 from rectilinear.flow import (
     ChebyshevVelocity,
     LinearFlow,
@@ -259,6 +259,16 @@ def test_the_adversarial_term_moves_each_side_for_itself_alone(x):
     assert all(g is None for g in of_model[len(model) :])
     assert sum(float(g.abs().sum()) for g in of_model if g is not None) > 0
     assert sum(float(g.abs().sum()) for g in of_critic if g is not None) > 0
+
+
+def test_a_critic_of_places_and_a_network_alone_are_refused_with_what_to_do() -> None:
+    places = nn.Unflatten(1, (1, 2, 2))
+    with pytest.raises(ShapeError, match=r"out\.flatten\(1\)\.mean\(1\)"):
+        Adversarial(places)._critic_loss(torch.randn(3, 4), torch.randn(3, 4))
+    averaged = Adversarial(nn.Sequential(nn.Linear(4, 1), nn.Flatten(0)))
+    assert averaged._critic_loss(torch.randn(3, 4), torch.randn(3, 4)).isfinite()
+    with pytest.raises(DtypeError, match=r"Linearizer\(g, A\)"):
+        Objective(Identity(2), {"nll": (1.0, Likelihood())})
 
 
 def test_the_critic_is_penalised_for_its_slope(x):

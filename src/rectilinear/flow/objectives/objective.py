@@ -173,7 +173,9 @@ class Objective(nn.Module):
             )
         if not isinstance(flow, LinearFlow | Linearizer):
             raise DtypeError(
-                f"a model of type {type(flow).__name__}", "a LinearFlow or a Linearizer"
+                f"a model of type {type(flow).__name__}",
+                "a LinearFlow or a Linearizer",
+                "Make one: LinearFlow(g, None, velocity), or Linearizer(g, A).",
             )
         for name, pair in terms.items():
             if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[1], Term)):

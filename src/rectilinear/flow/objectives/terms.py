@@ -298,6 +298,7 @@ class Adversarial(Term):
             raise ShapeError(
                 f"a critic's output of shape {tuple(on_real.shape)}",
                 f"({len(real)},) or ({len(real)}, 1)",
+                "Average it: out.flatten(1).mean(1).",
             )
         slopes = torch.autograd.grad(
             (on_real.sum() + on_fake.sum()), (real, fake), create_graph=True
