@@ -45,7 +45,10 @@ def check_floating(x: object, name: str) -> None:
         )
     if not x.is_floating_point():
         raise DtypeError(
-            f"{name} of dtype {x.dtype}", "a floating-point tensor", "Convert it with .float()."
+            f"{name} of dtype {x.dtype}",
+            "a floating-point tensor",
+            "Convert it: .float() of a tensor, .astype(float) of an array or a frame of pandas, "
+            ".cast(float) of polars.",
         )
 
 

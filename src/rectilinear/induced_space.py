@@ -168,6 +168,7 @@ class InducedSpace:
             InputError: if ``k`` is not between 1 and ``min(b, n)``.
             NonFiniteError: if the points, or their coordinates, are not finite.
         """
+        check_floating(x, "x")
         if not 1 <= k <= min(len(x), self.dim):
             raise InputError(
                 f"k = {k}",

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rectilinear.errors import ConfigError, NonFiniteError
+from rectilinear.errors import ConfigError, DataError, NonFiniteError
 
 EPS = float(np.finfo(np.float64).eps)
 RANK_ROUNDINGS = 10  # rounding errors a column that count as zero
@@ -127,3 +127,28 @@ def wilson_interval(rate: float, trials: int, confidence: float = 0.95) -> tuple
     centre = (2 * trials * rate + z**2) / width
     half = z / width * sqrt(4 * trials * rate * (1 - rate) + z**2)
     return (0.0 if rate == 0 else centre - half), (1.0 if rate == 1 else centre + half)
+
+
+def check_same_order(X: Any, y: Any) -> None:
+    """Raise for frames whose labels say that row ``i`` of one is not row ``i`` of the other.
+
+    Labels are those of an ``index``, as of pandas; what has none passes.
+
+    Example:
+        >>> check_same_order([1.0, 2.0], [3.0, 4.0])
+    """
+    one: Any
+    other: Any
+    one, other = (getattr(values, "index", None) for values in (X, y))
+    if (
+        not (hasattr(one, "equals") and hasattr(other, "equals"))
+        or len(one) != len(other)
+        or one.equals(other)
+    ):
+        return
+    if one.sort_values().equals(other.sort_values()):
+        raise DataError(
+            got="data and labels whose rows have the same labels in another order",
+            expected="row i of the labels for row i of the data",
+            fix="Pass y.loc[X.index]; or y.to_numpy(), where the index means nothing.",
+        )

@@ -414,19 +414,3 @@ def test_buffers_that_a_model_writes_are_as_before(use) -> None:
     assert model.calls is held
     assert model.same.calls is held
     assert (float(model.calls), float(model.again)) == (1.0, 1.0)
-
-
-def test_data_frames_are_arrays() -> None:
-    pandas = pytest.importorskip("pandas")
-    rows = torch.randn(80, 3).numpy()
-    frame, column = pandas.DataFrame(rows, columns=list("abc")), pandas.Series(rows[:, 0])
-    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))
-    ours, theirs = (
-        rl.audit(model, x, y, measures=["affine_r2", "affine_score"])
-        for x, y in ((frame, column), (torch.tensor(rows), torch.tensor(rows[:, 0])))
-    )
-    assert ours.to_json() == theirs.to_json()
-    assert rl.linear_map(model, "0", "2", frame).r2 == rl.linear_map(model, "0", "2", rows).r2
-    for x in (frame.assign(d="text"), rows.tolist()):
-        with pytest.raises(DtypeError, match=r"frame\.astype\(float\)"):
-            rl.audit(model, x)

@@ -8,7 +8,7 @@ number times the radius. And the odd part of a two-layer one is linear: its valu
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from torch import Tensor
 from rectilinear.checks import check_finite, check_floating
 from rectilinear.errors import ConfigError, DivergedError, DtypeError, ShapeError
 from rectilinear.learning.mirror import clusters, mirrored, sketch
+from rectilinear.networks.batches import as_pair
 
 HALVINGS = 200  # of the bracket of a ray's minimum: to the last bit
 
@@ -74,8 +75,8 @@ class _Rays:
 
 
 def loss_floor(
-    x: Tensor,
-    y: Tensor,
+    x: Any,
+    y: Any,
     loss: Literal["square", "logistic", "hinge"] = "square",
     depth: Literal[2, "any"] = 2,
     *,
@@ -89,7 +90,7 @@ def loss_floor(
     map.
 
     Args:
-        x: points ``(n, ...)``.
+        x: points ``(n, ...)``: a tensor, an array or a data frame.
         y: numbers ``(n,)`` or ``(n, O)`` for the square loss, half the square summed over outputs;
             else two values.
         loss: which loss; the mean over points is meant.
@@ -111,6 +112,7 @@ def loss_floor(
         >>> loss_floor(x, x.abs()).value, loss_floor(x, x.abs(), depth="any").value  # |x| is met
         (0.0, 0.0)
     """
+    x, y = as_pair(x, y)
     _check(x, y, loss, depth)
     labels = y.detach().double().cpu().reshape(len(y), -1).numpy()
     rays = _rays(x.detach().reshape(len(x), -1), homogeneous)
@@ -141,10 +143,8 @@ def _check(x: Tensor, y: Tensor, loss: str, depth: int | str) -> None:
             "Put the batch axis first.",
         )
     check_finite(x, "x")
-    if not isinstance(y, torch.Tensor) or y.is_complex():
-        raise DtypeError(
-            f"labels of type {type(y).__name__}", "a real tensor", "Use torch.as_tensor."
-        )
+    if y.is_complex():
+        raise DtypeError("complex labels", "real numbers", "Pass their real part.")
     if y.ndim == 0 or len(y) != len(x):
         raise ShapeError(
             f"labels of shape {tuple(y.shape)} for {len(x)} rows",

@@ -19,7 +19,7 @@ from rectilinear.koopman.feature_fit import fit_features, held_split, ridge_erro
 from rectilinear.koopman.fit_config import FitConfig
 from rectilinear.koopman.model import Koopman, Lift, Spectrum
 from rectilinear.koopman.realization import NEGLIGIBLE, Realization, evolution, realize, realize_at
-from rectilinear.koopman.series import Series, Windows, embed, moments, windows
+from rectilinear.koopman.series import Series, Windows, check_series, embed, moments, windows
 
 _MOST, _MODES = 12_000, 1500  # windows for the least squares, and for the modes
 _FEW, _NOISY = 40, 0.05  # features of a first forecast, and the part of a step it may miss
@@ -57,6 +57,7 @@ def fit(series: Series, config: FitConfig) -> tuple[Koopman, Windows]:
         >>> model.spectrum.exponents()[:2].imag.detach().sort().values.numpy().round(6)
         array([1. , 2.3])
     """
+    check_series(series)
     horizon = _horizon(series, config)
     config = replace(config, horizon=horizon)
     found = windows(series, config.delays, config.backward, horizon)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rectilinear.koopman.model import Koopman
-from rectilinear.koopman.series import Series, Windows, embed
+from rectilinear.koopman.series import Series, Windows, check_series, embed
 
 
 class ChapmanKolmogorovError(NamedTuple):
@@ -129,6 +129,7 @@ def one_step_error(model: Koopman, series: Series, most: int = 5000) -> OneStepE
         >>> bool((found.model < 1e-6 * found.persistence).all())
         True
     """
+    check_series(series)
     long = [
         (x, t) for x, t in zip(series.states, series.times, strict=True) if len(x) > model.delays
     ]

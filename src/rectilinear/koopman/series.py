@@ -102,6 +102,14 @@ def as_series(states: Any, times: Any = None, dt: float | None = None) -> Series
     return Series(tuple(parts), tuple(clocks), _agreed(dt, usual, regular=regular), regular)
 
 
+def check_series(series: object) -> None:
+    """Raise a DtypeError for anything but a :class:`Series`, such as an array or a data frame."""
+    if not isinstance(series, Series):
+        raise DtypeError(
+            f"series of type {type(series).__name__}", "a Series", "Pass koopman.as_series(states)."
+        )
+
+
 def _agreed(dt: float | None, usual: float, *, regular: bool) -> float:
     """The step of the model, where ``dt`` does not contradict the usual step of the times."""
     if dt is None or (regular and abs(dt - usual) <= 1e-3 * usual):
@@ -123,7 +131,7 @@ def _resolution(given: Any, clock: Tensor) -> float:
     return 2 * eps * float(clock.abs().max())
 
 
-def embed(states: Tensor, delays: int) -> Tensor:
+def embed(states: Any, delays: int) -> Tensor:
     """The windows of the latest ``delays`` rows of ``states``, newest first, each as one row.
 
     ``(..., T, d)`` to ``(..., T - delays + 1, delays d)``.
@@ -135,6 +143,7 @@ def embed(states: Tensor, delays: int) -> Tensor:
         >>> embed(torch.tensor([[1.0], [2.0], [3.0]]), 2).tolist()
         [[2.0, 1.0], [3.0, 2.0]]
     """
+    states = states if isinstance(states, Tensor) else numbers(states, "states")
     if states.shape[-2] < delays:
         raise DataError(
             f"{states.shape[-2]} observations for states of {delays}",
@@ -208,6 +217,7 @@ def windows(series: Series, delays: int, before: int, after: int) -> Windows:
         DataError: if all series are shorter than a window, or sampling is irregular with more than
             one delay.
     """
+    check_series(series)
     if delays > 1 and not series.regular:
         raise DataError(
             "irregular times with delays", "equal steps, or delays=1", "Resample, or use delays=1."

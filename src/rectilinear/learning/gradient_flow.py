@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch.func import functional_call
 
 from rectilinear.checks import check_tolerance
 from rectilinear.errors import DivergedError, InputError
+from rectilinear.networks.batches import as_pair
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +40,8 @@ def half_squared_error(output: Tensor, y: Tensor) -> Tensor:
 
 def gradient_flow(
     model: nn.Module,
-    x: Tensor,
-    y: Tensor,
+    x: Any,
+    y: Any,
     times: Tensor,
     *,
     loss: Callable[[Tensor, Tensor], Tensor] = half_squared_error,
@@ -53,8 +55,8 @@ def gradient_flow(
 
     Args:
         model: any module; it is not changed. Parameters that require no gradient stay.
-        x: points ``(n, ...)``.
-        y: targets, handed to ``loss`` as they are.
+        x: points ``(n, ...)``: a tensor, an array or a data frame.
+        y: targets, likewise, handed to ``loss`` as they are.
         times: ascending times ``(T,)`` at which to report; ``model`` is at time 0.
         loss: of the output and ``y``; half the mean square by default.
         rtol: relative tolerance of the solver (Dormand-Prince, order 8).
@@ -78,8 +80,8 @@ def gradient_flow(
     double = deepcopy(model).to("cpu", torch.float64)
     moving = {name: value for name, value in double.named_parameters() if value.requires_grad}
     x, y = (
-        value.detach().to("cpu", torch.float64) if value.is_floating_point() else value.cpu()
-        for value in (x, y)
+        value.to("cpu", torch.float64) if value.is_floating_point() else value.cpu()
+        for value in as_pair(x, y)
     )
 
     def unpack(flat: NDArray) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from rectilinear import numerics
 from rectilinear.checks import check_finite, check_floating
 from rectilinear.errors import DivergedError, ShapeError
 from rectilinear.learning.gradient_flow import ascending
+from rectilinear.networks.batches import as_pair
 
 DEGREE = 20  # of the polynomial on a stretch
 MAX_ITERATIONS = 32  # if the equation needs more, the stretch is too long
@@ -66,7 +67,7 @@ class Moments:
     best_map: Tensor | None = None
 
     @classmethod
-    def of(cls, x: Tensor, y: Tensor) -> Moments:
+    def of(cls, x: Any, y: Any) -> Moments:
         """The moments of points ``x (n, ...)`` and targets ``y (n,)`` or ``(n, o)``, in float64.
 
         Raises:
@@ -175,12 +176,13 @@ def linear_descent_weights(
     return layers.unpack(torch.from_numpy(follow(layers.slope, layers.packed, np.array(steps), lr)))
 
 
-def rows(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """The data as float64 matrices ``(n, d)`` and ``(n, o)`` on the CPU.
+def rows(x: Any, y: Any) -> tuple[Tensor, Tensor]:
+    """The data, tensors, arrays or data frames, as float64 ``(n, d)`` and ``(n, o)`` on the CPU.
 
     Raises:
         ShapeError, DtypeError, NonFiniteError: for data that are not pairs of finite numbers.
     """
+    x, y = as_pair(x, y)
     for value, name in ((x, "x"), (y, "y")):
         check_floating(value, name)
         check_finite(value, name)

@@ -7,12 +7,13 @@ the units of a column: rows are compared in a few random directions.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from rectilinear.networks.batches import as_tensor
 from rectilinear.random import stream
 
 DIRECTIONS = 4  # random directions: two rows that agree in all of them are one
@@ -62,18 +63,19 @@ def mirror_pairs(*columns: Tensor) -> Mirrored:
     return Mirrored(pair, torch.where((z.abs() > same).any(1).cpu(), side, 0))
 
 
-def asymmetric_fraction(*columns: Tensor) -> float:
+def asymmetric_fraction(*columns: Any) -> float:
     """The fraction of rows ``z = (x, y)`` without a row ``-z``: 0 for mirror-symmetric data.
 
-    ``columns`` are the tensors ``x``, ``y``, ... of as many rows. Every row has one partner, so
-    repetitions count. See :func:`mirror_pairs` for the equality of rows.
+    ``columns`` are ``x``, ``y``, ... of as many rows, tensors, arrays or data frames. Every row has
+    one partner, so repetitions count. See :func:`mirror_pairs` for the equality of rows.
 
     Example:
         >>> x, y = torch.randn(5, 3), torch.randn(5, 1)
         >>> asymmetric_fraction(torch.cat([x, -x]), torch.cat([y, -y])), asymmetric_fraction(x, y)
         (0.0, 1.0)
     """
-    one, other = mirror_pairs(*columns).counts()
+    tensors = [as_tensor(column, "data") for column in columns]
+    one, other = mirror_pairs(*(t[:, None] if t.ndim == 1 else t for t in tensors)).counts()
     return int((one - other).abs().sum()) / len(columns[0])
 
 

@@ -37,7 +37,7 @@ from rectilinear.learning.two_layer import (
     riccati_solution,
     weight_error,
 )
-from rectilinear.networks.batches import as_tensor
+from rectilinear.networks.batches import as_pair
 from rectilinear.networks.forward_pass import pick
 
 MAX_STEP_CURVATURE = 0.05  # learning rate times curvature from which on every step is taken
@@ -144,7 +144,7 @@ class Prediction:
         return "\n".join([*lines, *(f"  holds: {assumption}" for assumption in self.assumptions)])
 
 
-def predict(model: nn.Module, x: Tensor, y: Tensor, lr: float, steps: int) -> Prediction:
+def predict(model: nn.Module, x: Any, y: Any, lr: float, steps: int) -> Prediction:
     r"""The learning curve of ``model`` under full-batch gradient descent, without training it.
 
     Two layers without bias whose activation obeys ``s(z) - s(-z) = 2 kappa z`` (leaky ReLU, ReLU,
@@ -164,8 +164,8 @@ def predict(model: nn.Module, x: Tensor, y: Tensor, lr: float, steps: int) -> Pr
     Args:
         model: a module that is such a chain of layers; it is read by the operations that it does,
             and not changed.
-        x: points ``(n, ...)``, floating.
-        y: targets ``(n,)`` or ``(n, o)``, floating.
+        x: points ``(n, ...)``, floating: a tensor, an array or a data frame.
+        y: targets ``(n,)`` or ``(n, o)``, likewise.
         lr: learning rate.
         steps: number of steps.
 
@@ -207,9 +207,7 @@ def predict(model: nn.Module, x: Tensor, y: Tensor, lr: float, steps: int) -> Pr
             "a torch.nn.Module",
             "Pass the network itself.",
         )
-    x, y = (
-        as_tensor(v, name) if isinstance(v, np.ndarray) else v for v, name in ((x, "x"), (y, "y"))
-    )
+    x, y = as_pair(x, y)
     points, targets = rows(x, y)
     chain = read_layers(model, x)
     if chain.constant:

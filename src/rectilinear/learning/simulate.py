@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -65,8 +65,8 @@ class Optimizer:
 
 def simulate(
     networks: Networks,
-    x: Tensor,
-    y: Tensor,
+    x: Any,
+    y: Any,
     lr: float | Sequence[float] | Tensor,
     steps: int,
     *,
@@ -84,8 +84,8 @@ def simulate(
 
     Args:
         networks: the initial networks; they are not changed.
-        x: points ``(n, d)``.
-        y: targets ``(n,)`` or ``(n, o)``.
+        x: points ``(n, d)``: a tensor, an array or a data frame.
+        y: targets ``(n,)`` or ``(n, o)``, likewise.
         lr: learning rate, one for all or one for each network.
         steps: number of steps.
         loss: ``"square"`` for half the mean square, ``"sum"`` for half the sum of squares over

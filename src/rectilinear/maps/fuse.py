@@ -8,6 +8,7 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Any, Literal, overload
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -19,6 +20,7 @@ from rectilinear.errors import DtypeError, InputError, RectilinearError, ShapeEr
 from rectilinear.maps.fuse_rules import folded, may_fold
 from rectilinear.maps.module_pairs import Neighbours, from_graph, from_run
 from rectilinear.maps.network_costs import parameters_of
+from rectilinear.networks.batches import array_of, as_tensor
 from rectilinear.networks.forward_pass import constant_parameters
 from rectilinear.networks.network import check_module, check_not_scripted, copied
 from rectilinear.networks.places import inner
@@ -154,18 +156,25 @@ def fuse(model: nn.Module, x: Any = None, *, report: bool = False) -> nn.Module 
     return found if report else found.model
 
 
+def _read(value: Any) -> Any:
+    """A tensor of an array or a data frame; any other argument as it is."""
+    value = array_of(value)
+    return as_tensor(value, "x") if isinstance(value, np.ndarray) else value
+
+
 class _Call:
     """A call of a model, and of its mirrored input where that exists."""
 
     def __init__(self, x: Any) -> None:
-        for t in tree_leaves(x if isinstance(x, Tensor | tuple | list | Mapping) else None):
+        x = tree_map(_read, dict(x) if isinstance(x, Mapping) else x)
+        for t in tree_leaves(x if isinstance(x, Tensor | tuple | list | dict) else None):
             if isinstance(t, Tensor) and t.is_floating_point():
                 check_finite(t.detach(), "x")
         if not isinstance(x, Tensor | tuple | Mapping):
             raise DtypeError(
                 f"x of type {type(x).__name__}",
-                "a tensor, a tuple of arguments or a mapping",
-                "Use torch.as_tensor.",
+                "a tensor, an array, a data frame, a tuple of arguments or a mapping",
+                "Convert it with torch.as_tensor.",
             )
         self.args: tuple[Any, ...] = (
             () if isinstance(x, Mapping) else x if isinstance(x, tuple) else (x,)

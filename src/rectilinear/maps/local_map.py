@@ -17,7 +17,7 @@ from rectilinear.checks import tolerance
 from rectilinear.errors import ConfigError, NonFiniteError, ShapeError, StructureError
 from rectilinear.maps.frozen import Frozen
 from rectilinear.maps.partial_network import FromPlace, from_place
-from rectilinear.networks.batches import Tokenizer, check_is_module
+from rectilinear.networks.batches import Tokenizer, array_of, as_tensor, check_is_module
 from rectilinear.networks.forward_pass import Output
 from rectilinear.networks.network import Network, as_network, evaluating
 from rectilinear.operators import SVD, Dense, Operator, to_dense, to_scipy
@@ -289,8 +289,8 @@ def local_map(
     inside = (source, tokenizer, output) != (None, None, None) or target != "@output"
     if isinstance(x, str):
         x = [x]
-    elif isinstance(x, np.ndarray) and x.dtype.kind in "fiu":
-        x = torch.from_numpy(x)
+    elif isinstance(array_of(x), np.ndarray):
+        x = as_tensor(x, "x")
     if inside or _is_call(x):
         if isinstance(x, Tensor) and x.is_floating_point() and (x.ndim == 1 or len(x) > 1):
             x = x[None]

@@ -273,6 +273,8 @@ def sliced_wasserstein(
     """
     if projections < 1 or p < 1:
         raise ConfigError(f"projections = {projections}, p = {p}", "at least 1 each", "Raise it.")
+    for sample, name in ((a, "the first sample"), (b, "the second sample")):
+        check_floating(sample, name)
     a, b = a.flatten(1) if a.ndim > 1 else a, b.flatten(1) if b.ndim > 1 else b
     check_pair(a, b)
     n, m = len(a), len(b)
@@ -319,6 +321,8 @@ def roc(usual: Tensor, anomalous: Tensor) -> ROC:
         0.875
     """
     for name, scores in (("usual", usual), ("anomalous", anomalous)):
+        if not isinstance(scores, Tensor):
+            check_floating(scores, f"{name} scores")
         if scores.ndim != 1 or not len(scores):
             raise ShapeError(
                 f"{name} scores of shape {tuple(scores.shape)}",

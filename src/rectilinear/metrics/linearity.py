@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from rectilinear.checks import check_batch
+from rectilinear.checks import check_batch, check_floating
 from rectilinear.errors import ShapeError
 
 
@@ -67,6 +67,7 @@ def linearity(
         >>> linearity(lambda z: z + 1, x, y, a=2, b=1).min() > 0.01
         tensor(True)
     """
+    check_floating(x, "x")
     check_batch(x, tuple(x.shape[1:]), "x")
     check_batch(y, tuple(x.shape[1:]), "y")
     if len(x) != len(y):

@@ -10,6 +10,7 @@ import torch
 from scipy.special import kolmogorov
 from torch import Tensor
 
+from rectilinear.checks import check_floating
 from rectilinear.errors import ShapeError
 from rectilinear.metrics.generation import check_pair
 
@@ -84,6 +85,7 @@ def normality(noise: Tensor) -> Normality:
         >>> round(report.std), report.rejected, report.p_value < 1e-6
         (2, 1.0, True)
     """
+    check_floating(noise, "noise")
     noise = noise.flatten(1) if noise.ndim > 1 else noise
     statistic, p_value = kolmogorov_smirnov(noise)
     if noise.numel() < 2:

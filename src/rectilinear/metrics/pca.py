@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from rectilinear.checks import check_floating
 from rectilinear.errors import ConfigError
 from rectilinear.metrics.generation import check_pair
 
@@ -39,6 +40,7 @@ def pca(x: Tensor, components: int | None = None, *, complete: bool = False) -> 
         >>> pca(torch.tensor([[0.0, 1.0], [0.0, -1.0]])).std.tolist()
         [1.4142135623730951, 0.0]
     """
+    check_floating(x, "x")
     x = x.flatten(1) if x.ndim > 1 else x
     check_pair(x, x)
     centred = x.double() - x.double().mean(0)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from rectilinear.checks import check_finite
 from rectilinear.errors import ConfigError, DataError, DtypeError, ShapeError
+from rectilinear.scalars import check_same_order
 
 BATCH_SIZE = 32
 LABELS = ("labels", "label", "label_ids")  # keys of a mapping that are not the model's
@@ -199,6 +200,7 @@ def read_batches(
         [1, 1]
     """
     check_is_module(model)
+    check_same_order(data, labels)
     data, labels = array_of(data), array_of(labels)
     if batch_size < 1:
         raise ConfigError(f"batch_size = {batch_size}", "at least 1")
@@ -283,6 +285,8 @@ class _Reader:
         if isinstance(part[0], Mapping) or self.is_text(part[0]):
             return self._with_labels(self.batch(part[0]), part[1:])
         values = [as_tensor(value, f"part {i + 1} of a batch") for i, value in enumerate(part)]
+        for value in part[1:]:
+            check_same_order(part[0], value)
         count = min(self.required, len(values))
         return self._with_labels(Batch(tuple(values[:count])), values[count:])
 
@@ -354,6 +358,7 @@ def _is_padding(mask: Tensor) -> Tensor:
 
 def _argument(value: Any, name: str) -> Any:
     """A tensor of what holds numbers; anything else, such as a flag, as it is."""
+    value = array_of(value)
     if isinstance(value, Tensor | np.ndarray):
         return as_tensor(value, f"'{name}'")
     if isinstance(value, list | tuple) and value and isinstance(value[0], list | int | float):
@@ -372,7 +377,7 @@ def array_of(value: Any) -> Any:
     """The array of a data frame or series, of pandas or polars; anything else as it is."""
     if isinstance(value, Tensor | np.ndarray) or not hasattr(value, "to_numpy"):
         return value
-    return value.to_numpy()
+    return np.ascontiguousarray(value.to_numpy())  # sums do not depend on how a frame is stored
 
 
 def as_tensor(value: Any, name: str) -> Tensor:
@@ -392,8 +397,24 @@ def as_tensor(value: Any, name: str) -> Tensor:
     raise DtypeError(
         f"{name} of type {kind}",
         "a tensor or an array of real numbers",
-        "Convert it: torch.tensor(rows) of lists, frame.astype(float) of a data frame.",
+        "Convert it: torch.tensor(rows) of lists, frame.astype(float) of a data frame of pandas, "
+        "frame.cast(float) of polars.",
     )
+
+
+def as_pair(x: Any, y: Any) -> tuple[Tensor, Tensor]:
+    """Points and their labels as tensors, each of a tensor, an array or a data frame.
+
+    Raises:
+        DtypeError: for anything else.
+        DataError: for data frames whose rows are in different orders.
+
+    Example:
+        >>> [part.shape for part in as_pair(np.zeros((3, 2)), torch.ones(3))]
+        [torch.Size([3, 2]), torch.Size([3])]
+    """
+    check_same_order(x, y)
+    return as_tensor(x, "x"), as_tensor(y, "labels")
 
 
 def _labelled(batch: Batch, labels: Any) -> Batch:

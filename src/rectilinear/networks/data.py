@@ -15,6 +15,7 @@ from rectilinear.checks import check_finite, check_floating
 from rectilinear.errors import ConfigError, DataError, DtypeError, InputError, ShapeError
 from rectilinear.networks.batches import Batch, array_of, as_tensor, one_batch
 from rectilinear.random import stream
+from rectilinear.scalars import check_same_order
 
 BATCH_ROWS = 1024
 SAMPLE_ROWS = 4096  # rows that costly measurements run on
@@ -86,6 +87,7 @@ def read(x: Any, y: Any, seed: int) -> Data:
         >>> read([torch.zeros(3, 2), torch.ones(2, 2)], None, seed=0).n
         5
     """
+    check_same_order(x, y)
     x = array_of(x)
     if isinstance(x, Tensor):
         return _from_tensor(x, y if y is None else as_tensor(y, "labels"), seed)

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from rectilinear.checks import whole
+from rectilinear.checks import check_floating, whole
 from rectilinear.errors import ConfigError
 from rectilinear.induced_space import InducedSpace
 from rectilinear.invertible import (
@@ -85,6 +85,7 @@ def from_pca(
         >>> torch.allclose((f(x) - x).square().mean(), errors[2], rtol=0.05)
         True
     """
+    check_floating(images, "images")
     n, shape = images[0].numel(), tuple(images.shape[1:])
     if rank is not None and not 1 <= rank <= n:
         raise ConfigError(f"rank {rank}", f"1 to {n}, the size of an image", "Correct the rank.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.optimize import linprog
 
 from rectilinear.deeplinear.descent.task import Task
@@ -72,7 +73,7 @@ def references(task: Task, names: Sequence[str] = NORMS, *, rank: int | None = N
     return found
 
 
-def diagonal_limit(X: np.ndarray, y: np.ndarray, scale: float, depth: int = 2) -> np.ndarray:
+def diagonal_limit(X: ArrayLike, y: ArrayLike, scale: float, depth: int = 2) -> np.ndarray:
     """The map ``(d,)`` that gradient flow on a diagonal network converges to, to rounding.
 
     From ``u = v = scale`` the network ``w = u^L - v^L`` converges to ``w = alpha^L h(X' nu)`` that
@@ -99,6 +100,7 @@ def diagonal_limit(X: np.ndarray, y: np.ndarray, scale: float, depth: int = 2) -
     """
     if depth < 2 or not scale > 0:
         raise InputError(f"depth {depth} and scale {scale}", "at least two, and above zero")
+    X, y = np.ascontiguousarray(X, np.float64), np.asarray(y, np.float64)
     size, nu = float(scale) ** depth, np.zeros(len(X))
     w, slope = _mirror(X.T @ nu, size, depth)
     for _ in range(500):

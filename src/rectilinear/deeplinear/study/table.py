@@ -22,6 +22,7 @@ from rectilinear.errors import (
     NonFiniteError,
     ShapeError,
 )
+from rectilinear.scalars import check_same_order
 
 MIN_ROWS = 4  # to train and to test on
 MIN_INEXACT_INTEGER = 2.0**53  # above, float64 does not hold every whole number
@@ -83,7 +84,7 @@ class Table:
             missing: as in :meth:`from_columns`.
         """
         X, y = _plain(X, "X"), _plain(y, "y")
-        _check_same_order(X, y)
+        check_same_order(X, y)
         shape = np.shape(X)
         names = getattr(X, "columns", None)
         names = (
@@ -301,25 +302,6 @@ def _plain(values: Any, name: str) -> Any:
             f"{name} with rows of different lengths", "as many cells in each", "Correct it."
         ) from error
     return values
-
-
-def _check_same_order(X: Any, y: Any) -> None:
-    """Raise for frames whose labels say that row ``i`` of one is not row ``i`` of the other."""
-    one: Any
-    other: Any
-    one, other = (getattr(values, "index", None) for values in (X, y))
-    if (
-        not (hasattr(one, "equals") and hasattr(other, "equals"))
-        or len(one) != len(other)
-        or one.equals(other)
-    ):
-        return
-    if one.sort_values().equals(other.sort_values()):
-        raise DataError(
-            got="X and y whose rows have the same labels in another order",
-            expected="row i of y for row i of X",
-            fix="Pass y.loc[X.index]; or y.to_numpy(), where the labels mean nothing.",
-        )
 
 
 def _column(X: Any, i: int) -> Any:
