@@ -218,6 +218,8 @@ def test_nothing_to_tell_apart() -> None:
 def test_what_is_no_data() -> None:
     with pytest.raises(InputError, match="3 successes of 2"):
         statistical_tests.wilson(3, 2)
+    with pytest.raises(InputError, match=r"1 / \(k - 1\) for k folds"):
+        statistical_tests.corrected_t([0.1, 0.2], 0.0)
     with pytest.raises(ShapeError, match="one boolean a time"):
         statistical_tests.kaplan_meier([], [])
     with pytest.raises(ShapeError, match="2 runs and 1 others"):

@@ -154,8 +154,14 @@ def test_inputs() -> None:
     assert np.abs(past.mean - x[150:155]).max() < 1e-8
     with pytest.raises(ConfigError, match="Pass controls"):
         model.forecast(5)
-    with pytest.raises(ShapeError, match="a row for each step"):
-        model.forecast(5, controls=u[:4])
+    with pytest.raises(ShapeError, match=r"a row for each step.*controls\[-5:\]"):
+        model.forecast(5, controls=u[:280])
+    with pytest.raises(ShapeError, match=r"and the 5 forecast ones\. Append those"):
+        model.forecast(5, history=x[100:150], controls=u[100:150])
+    with pytest.raises(ShapeError, match=r"its grid\. Add the rows that the series skips"):
+        Forecaster(horizon=8).fit(x[:280], controls=u[:270])
+    with pytest.raises(ShapeError, match=r"one for each\. Pass a list"):
+        model.forecast(5, controls=[u[:5], u[:5]])
     with pytest.raises(ConfigError, match="forecast"):
         model.simulate(x[None, :20], 3)
 

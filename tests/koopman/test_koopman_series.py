@@ -29,8 +29,12 @@ def test_gaps_are_refused_with_their_place() -> None:
         as_series(np.arange(20.0), clock)
     with pytest.raises(DataError, match="do not increase"):
         as_series(np.arange(3.0), [0.0, 0.0, 1.0])
-    with pytest.raises(ShapeError, match="one for each row"):
+    with pytest.raises(ShapeError, match=r"2 times for 3 rows of series 0.*pass dt"):
         as_series(np.arange(3.0), [0.0, 1.0])
+    with pytest.raises(ShapeError, match=r"\[times\] \* 2"):
+        as_series(np.ones((2, 3, 1)), [np.arange(3.0)])
+    with pytest.raises(ShapeError, match=r"x\.reshape\(len\(x\), -1\)"):
+        as_series([np.ones((3, 2, 2))])
     with pytest.raises(ShapeError, match="columns"):
         as_series([np.zeros((5, 2)), np.zeros((5, 3))])
     with pytest.raises(ConfigError, match="dt"):

@@ -10,7 +10,7 @@ import torch
 
 from rectilinear.deeplinear import Table as DepthTable
 from rectilinear.errors import ConfigError, DataError, DataWarning, ForecastWarning, ShapeError
-from rectilinear.koopman import Forecaster, KoopmanRegressor
+from rectilinear.koopman import Features, Forecaster, Koopman, KoopmanRegressor, Lift, Spectrum
 from rectilinear.koopman.realization import Modes
 from rectilinear.koopman.series_file import read_series_file
 
@@ -84,6 +84,28 @@ def test_a_file_that_is_empty_or_no_text_is_one_error(tmp_path: Path) -> None:
     path.write_bytes("time;h\u00f6he\n1;2\n".encode("latin1"))
     with pytest.raises(DataError, match="UTF-8"):
         read_series_file(path, separator=";")
+
+
+def test_rows_times_and_delays_that_do_not_fit_say_what_to_write() -> None:
+    gap = FRAME[80:].copy()
+    gap.iloc[3, 0] = np.nan
+    model = Forecaster("linear", horizon=5, lags=4)
+    with pytest.raises(ShapeError, match=r"without gaps.*validation\.interpolate\(\)"):
+        model.fit(FRAME[:80], validation=gap)
+    model.fit(FRAME[:80], validation=gap.interpolate())
+    values = FRAME.to_numpy()
+    with pytest.raises(ShapeError, match=r"119 times for 120 rows of series 0.*pass dt"):
+        model.fit(values, times=T[1:])
+    model.fit(values, dt=1.0)
+    with pytest.raises(ShapeError, match=r"\[times\] \* 2"):
+        model.fit([values, values], times=T)
+    model.fit([values, values], times=[T] * 2)
+    with pytest.raises(ShapeError, match=r"x\.reshape\(len\(x\), -1\)"):
+        model.fit([values.reshape(120, 2, 1)])
+    lift = Lift(Features(2, torch.eye(2), fourier=8), torch.zeros(2), torch.ones(2))
+    turn = Spectrum(torch.zeros(3).double(), torch.ones(1).double())
+    with pytest.raises(ConfigError, match="Use delays=1, or another divisor of 2"):
+        Koopman(lift, turn, delays=3)
 
 
 def test_controls_in_another_order_are_refused() -> None:

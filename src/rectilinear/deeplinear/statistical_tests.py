@@ -232,7 +232,11 @@ def corrected_t(differences: ArrayLike, test_fraction: float) -> float:
     if len(d) < 2:
         raise ShapeError(f"{len(d)} difference", "at least two folds", "Use more folds or repeats.")
     if not test_fraction > 0:
-        raise InputError(f"test_fraction = {test_fraction}", "n_test / n_train, a positive number")
+        raise InputError(
+            f"test_fraction = {test_fraction}",
+            "n_test / n_train, a positive number",
+            "Use 1 / (k - 1) for k folds.",
+        )
     if not d.any():
         return 1.0
     if (spread := np.sqrt((1 / len(d) + test_fraction) * d.var(ddof=1))) == 0:

@@ -374,6 +374,7 @@ class Forecaster(Intake, Bounds, BaseEstimator):
             raise ShapeError(
                 f"validation rows of shape {tuple(x.shape)}",
                 f"(T, {self.n_features_in_}) without gaps",
+                "Pass the fitted columns, with gaps filled: validation.interpolate().",
             )
         later = self._piece(x, None).x
         return [Piece(torch.cat([pieces[-1].x[-self._most :], later]))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,6 +12,19 @@ from rectilinear.errors import ConfigError, DataError, NonFiniteError, ShapeErro
 from rectilinear.koopman.autoregression import Piece
 from rectilinear.koopman.series import moments, numbers, split_series
 from rectilinear.koopman.tables import Table, warn_filled, without_gaps
+
+
+def _check_count(controls: Sequence[Any], tables: Sequence[Table]) -> None:
+    if len(controls) != len(tables):
+        raise ShapeError(
+            f"controls of {len(controls)} series",
+            f"{len(tables)}, one for each",
+            "Pass a list, in the order of the series.",
+        )
+
+
+def _lacking(more: int) -> str:
+    return "Append those of the forecast." if more else "Add the rows that the series skips."
 
 
 class Intake:
@@ -49,15 +63,19 @@ class Intake:
         if controls is None:
             return [None] * len(tables)
         parts = split_series(controls, 3)
+        _check_count(parts, tables)
         self._check_inputs_names(controls)
         found: list[Tensor | None] = []
-        for i, (table, part) in enumerate(zip(tables, parts, strict=len(parts) == len(tables))):
+        for i, (table, part) in enumerate(zip(tables, parts, strict=True)):
             u = numbers(part, "controls")
             u = u[:, None] if u.ndim == 1 else u
-            if u.ndim != 2 or len(u) != len(table.values) + more:
+            rows = len(table.values) + more
+            if u.ndim != 2 or len(u) != rows:
                 raise ShapeError(
                     f"controls of shape {tuple(u.shape)} for series {i}",
-                    f"({len(table.values) + more}, m): a row for each row of its grid",
+                    f"({rows}, m): a row for each row of its grid"
+                    + (f" and the {more} forecast ones" if more else ""),
+                    _lacking(more) if len(u) < rows else "",
                 )
             index: Any = getattr(part, "index", None)
             same = table.index is None or not hasattr(index, "equals") or more > 0
@@ -70,8 +88,6 @@ class Intake:
             if not bool(torch.isfinite(u).all()):
                 raise NonFiniteError("controls that are not finite", "numbers", "Fill the gaps.")
             found.append(u)
-        if len(found) != len(tables):
-            raise ShapeError(f"controls of {len(parts)} series", f"{len(tables)}, one for each")
         return found
 
     def _check_inputs_names(self, controls: Any) -> None:
@@ -148,9 +164,12 @@ class Intake:
         self._check_inputs_names(controls)
         ahead = [numbers(part, "controls") for part in split_series(controls, 3)]
         ahead = [u[:, None] if u.ndim == 1 else u for u in ahead]
-        if len(ahead) != len(tables) or any(u.ndim != 2 or len(u) != steps for u in ahead):
+        _check_count(ahead, tables)
+        if any(u.ndim != 2 or len(u) != steps for u in ahead):
             raise ShapeError(
-                f"controls of shape {tuple(ahead[0].shape)}", f"({steps}, m), a row for each step"
+                f"controls of shape {tuple(ahead[0].shape)}",
+                f"({steps}, m), a row for each step",
+                f"Pass those of the forecast rows alone, such as controls[-{steps}:].",
             )
         behind = [p.u for p in self._ends()]
         found = [

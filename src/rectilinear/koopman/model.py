@@ -114,7 +114,9 @@ class Koopman(Configured):
             )
         if not dt > 0 or delays < 1 or lift.state_dim % delays:
             raise ConfigError(
-                f"dt = {dt}, delays = {delays}", "positive numbers, delays that divide the state"
+                f"dt = {dt}, delays = {delays}",
+                "positive numbers, delays that divide the state",
+                f"Use delays=1, or another divisor of {lift.state_dim}." if dt > 0 else "",
             )
         self.lift, self.spectrum, self.dt, self.delays = lift, spectrum, dt, delays
         self.state_dim = lift.state_dim

@@ -62,7 +62,7 @@ def as_series(states: Any, times: Any = None, dt: float | None = None) -> Series
     """
     if dt is not None and not (np.isfinite(dt) and dt > 0):
         raise ConfigError(f"dt = {dt}", "a positive number", "Correct dt.")
-    parts = [_two_axes(part) for part in split_series(states, 3)]
+    parts = [two_axes(part) for part in split_series(states, 3)]
     if len({part.shape[1] for part in parts}) != 1:
         raise ShapeError(
             "series with different numbers of columns",
@@ -81,11 +81,9 @@ def as_series(states: Any, times: Any = None, dt: float | None = None) -> Series
         )
     given = split_series(times, 2)
     clocks = [numbers(clock, "times").flatten() for clock in given]
-    if [len(clock) for clock in clocks] != [len(part) for part in parts]:
-        raise ShapeError(
-            f"times of lengths {[len(c) for c in clocks][:4]}",
-            f"one for each row, {[len(p) for p in parts][:4]}",
-        )
+    check_clocks(clocks, len(parts))
+    for i, (clock, part) in enumerate(zip(clocks, parts, strict=True)):
+        check_stamps(len(clock), len(part), f"series {i}")
     steps = torch.cat([clock.diff() for clock in clocks])
     usual = float(steps.median()) if len(steps) else 1.0
     for i, clock in enumerate(clocks):
@@ -371,14 +369,37 @@ def _columns(array: Any) -> str:
     return f" in column {', '.join(other)}"
 
 
-def _two_axes(array: Any) -> Tensor:
+def two_axes(array: Any) -> Tensor:
+    """A series as a tensor ``(T, d)``; a ShapeError for other axes, and for an empty one."""
     x = numbers(array, "series")
     x = x[:, None] if x.ndim == 1 else x
     if x.ndim != 2 or not x.numel():
         raise ShapeError(
-            f"a series of shape {tuple(x.shape)}", "(T,), (T, d), or several as (count, T, d)"
+            f"a series of shape {tuple(x.shape)}",
+            "(T,), (T, d), or several as (count, T, d)",
+            "Flatten each row: x.reshape(len(x), -1)." if x.ndim > 2 else "",
         )
     return x
+
+
+def check_clocks(clocks: Sequence[Any], count: int) -> None:
+    """Raise a ShapeError unless there are times of ``count`` series."""
+    if len(clocks) != count:
+        raise ShapeError(
+            f"times of {len(clocks)} series",
+            f"{count}, one for each series",
+            f"Write times that all share as [times] * {count}." if len(clocks) == 1 else "",
+        )
+
+
+def check_stamps(times: int, rows: int, of: str) -> None:
+    """Raise a ShapeError unless a series has a time for each row."""
+    if times != rows:
+        raise ShapeError(
+            f"{times} times for {rows} rows of {of}",
+            "one for each row",
+            "Leave times out where rows are regular, and pass dt.",
+        )
 
 
 def _check_gaps(x: Tensor, i: int) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from rectilinear.checks import warn_of_codes
 from rectilinear.errors import ConfigError, DataError, ForecastWarning, ShapeError
 from rectilinear.koopman.date_text import read_dates
-from rectilinear.koopman.series import numbers, split_series
+from rectilinear.koopman.series import check_clocks, check_stamps, split_series, two_axes
 from rectilinear.koopman.time_grid import JITTER, Clock, read_clock
 
 FILLED = 5
@@ -103,8 +103,7 @@ def read_tables(given: Any, times: Any = None, dt: float | None = None) -> list[
         raise ConfigError(f"dt = {dt}", "a positive number", "Correct dt.")
     parts = split_series(given, 3)
     clocks: Sequence[Any] = [None] * len(parts) if times is None else split_series(times, 2)
-    if len(clocks) != len(parts):
-        raise ShapeError(f"times of {len(clocks)} series", f"{len(parts)}, one for each series")
+    check_clocks(clocks, len(parts))
     found = [
         _one(part, clock, dt, i) for i, (part, clock) in enumerate(zip(parts, clocks, strict=True))
     ]
@@ -120,12 +119,7 @@ def read_tables(given: Any, times: Any = None, dt: float | None = None) -> list[
 
 def _one(part: Any, times: Any, dt: float | None, number: int) -> Table:
     what = f"series {number}"
-    values = numbers(part, "series")
-    values = values[:, None] if values.ndim == 1 else values
-    if values.ndim != 2 or not values.numel():
-        raise ShapeError(
-            f"a series of shape {tuple(values.shape)}", "(T,), (T, d), or several as (count, T, d)"
-        )
+    values = two_axes(part)
     values = torch.where(torch.isfinite(values), values, torch.nan)
     names = _names(part, values.shape[1])
     index: Any = getattr(part, "index", None)
@@ -150,8 +144,7 @@ def _one(part: Any, times: Any, dt: float | None, number: int) -> Table:
         return Table(values, names, clock, 0, None)
     if dt is not None:
         raise ConfigError(f"dt = {dt:g} beside times", "one of them", "Leave dt out.")
-    if len(stamps) != len(values):
-        raise ShapeError(f"{len(stamps)} times for {len(values)} rows", "one for each row")
+    check_stamps(len(stamps), len(values), what)
     clock, positions = read_clock(stamps, what)
     grid = _on_grid(values, positions - positions[0])
     return Table(grid, names, clock, int(positions[0]), index)

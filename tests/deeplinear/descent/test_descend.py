@@ -1,5 +1,7 @@
 """The engine of linear networks along the way, against closed forms, autograd and other code."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -276,7 +278,7 @@ def test_frame_and_figure() -> None:
         ({"schedule": lambda step: 0.5, "optimizer": "lbfgs"}, ConfigError, "schedule"),
         ({"measures": ["rank"]}, ConfigError, "measures"),
         ({"checkpoints": [7], "steps": 5}, ConfigError, "steps from 0 to 5"),
-        ({"lr": np.ones(3)}, ShapeError, "one number of runs"),
+        ({"lr": np.ones(3)}, ShapeError, r"one number of runs.*np\.tile\(lr, len\(layer\)\)"),
     ],
 )
 def test_settings_that_are_none(options: dict, error: type, said: str) -> None:
@@ -298,5 +300,46 @@ def test_layers_that_do_not_fit() -> None:
         two_layer_flow((np.eye(2), np.diag([1.0, 3.0])), np.eye(2), [1.0])
     with pytest.raises(ShapeError, match="a mask of shape"):
         completion(np.eye(2), np.ones(2))
-    with pytest.raises(InputError, match="without entries"):
+    with pytest.raises(InputError, match=r"without entries.*each run\.$"):
         completion(np.eye(2), np.zeros((2, 2)))
+
+
+def test_layers_and_rates_are_crossed_as_the_error_says() -> None:
+    task, lr = regression(RNG.normal(size=(10, 2)), RNG.normal(size=10)), np.array([0.1, 0.2, 0.3])
+    layers = initial_weights("normal", (2, 3, 1), (2,), bias=False)[0]
+    crossed = [np.repeat(layer, len(lr), 0) for layer in layers]
+    run = descend(task, crossed, lr=np.tile(lr, len(layers[0])), steps=5)
+    one = descend(task, [layer[1:] for layer in layers], lr=0.3, steps=5)
+    np.testing.assert_allclose(run.maps[5], one.maps[0])
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: regression(np.ones(4), np.ones(4)), r"X\[:, None\]"),
+        (lambda: regression(np.ones((2, 4)), np.ones(4)), r"Write X\.T"),
+        (lambda: regression(np.ones((4, 2)), np.ones(5)), r"or not\.$"),
+        (lambda: regression([["a"], ["b"]], [1.0, 2.0]), "Encode text as numbers"),
+        (lambda: sensing(np.ones((2, 3)), np.ones(1)), r"matrices\[None\]"),
+        (lambda: factorised(np.ones(3), [2]), r"maps\[None\]"),
+        (lambda: two_layer_flow([np.eye(2)] * 3, np.eye(2), [1.0]), "optimizer='flow'"),
+        (lambda: chain_sharpness([1.0, 2.0], 1.0), r"weights\[None\]"),
+        (lambda: chain_sharpness([[-1.0, -2.0]], 1.0), "absolute values"),
+        (lambda: diagonal_limit(np.ones((1, 2)), np.ones(1), 1.0, depth=1), "'minimum_norm'"),
+    ],
+)
+def test_errors_of_data_and_layers_say_what_to_write(make: Callable, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        make()
+
+
+def test_errors_of_runs_and_labels_say_what_to_do() -> None:
+    mask = np.array([np.ones((2, 2)), np.zeros((2, 2))], dtype=bool)
+    matrix = np.ones((2, 2, 2))
+    with pytest.raises(InputError, match=r"kept = mask\.any"):
+        completion(matrix, mask)
+    kept = mask.any((-2, -1))
+    assert completion(matrix[kept], mask[kept]).runs == (1,)
+    task = classification(RNG.normal(size=(10, 2)), [0, 1] * 5)
+    with pytest.raises(ConfigError, match=r"make the task with regression"):
+        descend(task, factorised(np.ones((1, 2)), [2]), label_noise=0.1)

@@ -62,7 +62,14 @@ def test_a_shared_path_learns_faster_than_one_of_its_own() -> None:
 def test_gates_that_do_not_fit() -> None:
     with pytest.raises(ShapeError, match="contexts"):
         gated([np.ones((2, 3)), np.ones((1, 3))])
+    with pytest.raises(ShapeError, match=r"gated\(\[gates\]\)"):
+        gated(np.ones((2, 3)))
+    with pytest.raises(ShapeError, match=r"X\[:, None\]"):
+        in_contexts(np.ones(4), [0, 1, 0, 1])
+    with pytest.raises(ShapeError, match=r"0, 1, \.\.\..*return_inverse=True"):
+        in_contexts(WHITE, np.full(40, -1))
+    assert in_contexts(WHITE, np.unique(["a", "b"] * 20, return_inverse=True)[1]).shape == (40, 6)
     with pytest.raises(ShapeError, match="as the gates have"):
         descend(regression(WHITE, WHITE), factorised(np.eye(3), [3]), gated([np.ones((1, 4))]))
-    with pytest.raises(ShapeError, match="integer for each row"):
+    with pytest.raises(ShapeError, match=r"integer for each row.*return_inverse=True"):
         in_contexts(WHITE, np.zeros(40))

@@ -87,7 +87,7 @@ def test_references_that_are_not_defined() -> None:
     task = classification(np.eye(4), [0, 1, 0, 1])
     with pytest.raises(ConfigError, match="square loss"):
         references(task)
-    with pytest.raises(ConfigError, match="rank = 1"):
+    with pytest.raises(ConfigError, match=r"rank = 1.*Leave rank out"):
         references(completion(np.eye(2), np.ones((2, 2))), [], rank=1)
     with pytest.raises(InputError, match="fits up to"):
         diagonal_limit(np.ones((2, 1)), np.array([1.0, 2.0]), 1.0)

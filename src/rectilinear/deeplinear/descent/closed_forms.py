@@ -48,7 +48,9 @@ def two_layer_flow(
     parts = [np.asarray(layer, dtype=float) for layer in layers]
     if len(parts) != 2 or parts[0].ndim != parts[1].ndim or parts[0].ndim not in (2, 3):
         raise ShapeError(
-            f"layers of shapes {[p.shape for p in parts]}", "(runs, h, d) and (runs, m, h)"
+            f"layers of shapes {[p.shape for p in parts]}",
+            "(runs, h, d) and (runs, m, h)",
+            "Follow other networks with descend(task, layers, optimizer='flow').",
         )
     first, second = (p[None] if p.ndim == 2 else p for p in parts)
     lam = _imbalance(first, second)
@@ -114,6 +116,7 @@ def chain_sharpness(weights: ArrayLike, target: ArrayLike) -> np.ndarray:
         target: positive, ``(runs,)`` or one number.
 
     Raises:
+        ShapeError: for weights of other axes.
         InputError: for weights or targets that are not positive.
 
     Reference: Kreisler, Nacson, Soudry and Carmon, "Gradient descent monotonically decreases the
@@ -124,8 +127,15 @@ def chain_sharpness(weights: ArrayLike, target: ArrayLike) -> np.ndarray:
         (array([4.802343]), np.float64(4.802343))
     """
     w, y = np.asarray(weights, dtype=float), np.asarray(target, dtype=float)
-    if w.ndim != 2 or not ((w > 0).all() and (y > 0).all()):
-        raise InputError(f"weights of shape {w.shape}", "positive ones (runs, L), and targets")
+    if w.ndim != 2:
+        fix = "Write one run as weights[None]." if w.ndim == 1 else ""
+        raise ShapeError(f"weights of shape {w.shape}", "(runs, L)", fix)
+    if not ((w > 0).all() and (y > 0).all()):
+        raise InputError(
+            f"weights from {w.min():g} and targets from {y.min():g}",
+            "numbers above 0",
+            "Take absolute values where the product has the sign of the target.",
+        )
     squares = w**2
     low = -squares.min(1)
     high = low + np.broadcast_to(y, low.shape) ** (2 / w.shape[1])

@@ -13,6 +13,8 @@ from torch import Tensor
 from rectilinear.deeplinear.descent.network import Network
 from rectilinear.errors import ShapeError
 
+_NUMBER = "Number the contexts: np.unique(contexts, return_inverse=True)[1]."
+
 
 def gated(gates: Sequence[ArrayLike]) -> Network:
     """The network ``[W_L G_1 ... G_1 W_1, W_L G_2 ... G_2 W_1, ...]``, a block for each context.
@@ -41,6 +43,7 @@ def gated(gates: Sequence[ArrayLike]) -> Network:
         raise ShapeError(
             f"gates of shapes {', '.join(str(g.shape) for g in found) or 'none'}",
             "(contexts, units) for each hidden layer, the same number of contexts",
+            "Write one hidden layer as gated([gates])." if any(g.ndim != 2 for g in found) else "",
         )
     return partial(_gated, found)
 
@@ -78,9 +81,10 @@ def in_contexts(X: ArrayLike, contexts: ArrayLike) -> np.ndarray:
     if x.ndim != 2 or context.shape != x.shape[:1] or context.dtype.kind not in "iu":
         raise ShapeError(
             f"contexts of shape {context.shape} and type {context.dtype} for X of shape {x.shape}",
-            "an integer for each row",
+            "X (n, d), and an integer for each row",
+            "Write one input as X[:, None]." if x.ndim == 1 else _NUMBER,
         )
     if not len(context) or context.min() < 0:
-        raise ShapeError("negative contexts, or none", "0, 1, ... for each row")
+        raise ShapeError("negative contexts, or none", "0, 1, ... for each row", _NUMBER)
     one_hot = np.eye(int(context.max()) + 1)[context]
     return np.einsum("nc,nd->ncd", one_hot, x).reshape(len(x), -1)

@@ -107,7 +107,11 @@ def factorised(
     target = np.asarray(maps, dtype=float)
     target = target[None] if target.ndim == 2 else target
     if target.ndim != 3:
-        raise ShapeError(f"maps of shape {target.shape}", "(m, d) or (runs, m, d)")
+        raise ShapeError(
+            f"maps of shape {np.shape(maps)}",
+            "(m, d) or (runs, m, d)",
+            "Write one output as maps[None], a number as [[s]]." if target.ndim < 2 else "",
+        )
     (count, m, d), rng = target.shape, np.random.default_rng(seed)
     hidden = [whole(width, "widths", 1) for width in widths]
     depth, rank = len(hidden) + 1, min([m, d, *hidden])

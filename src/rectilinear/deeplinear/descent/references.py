@@ -68,7 +68,7 @@ def references(task: Task, names: Sequence[str] = NORMS, *, rank: int | None = N
             ).reshape(shape)
     if rank is not None:
         if task.kind != "rows":
-            raise ConfigError(f"rank = {rank} of {task.kind}", "a task of rows")
+            raise ConfigError(f"rank = {rank} of {task.kind}", "a task of rows", "Leave rank out.")
         found["reduced_rank"] = _reduced(task, least.reshape(shape), rank)
     return found
 
@@ -99,7 +99,11 @@ def diagonal_limit(X: ArrayLike, y: ArrayLike, scale: float, depth: int = 2) -> 
         (array([0.4, 0.8]), array([0., 1.]))
     """
     if depth < 2 or not scale > 0:
-        raise InputError(f"depth {depth} and scale {scale}", "at least two, and above zero")
+        raise InputError(
+            f"depth {depth} and scale {scale}",
+            "at least two, and above zero",
+            "The limit of depth 1 is 'minimum_norm' in references(task), that of scale 0 is 'l1'.",
+        )
     X, y = np.ascontiguousarray(X, np.float64), np.asarray(y, np.float64)
     size, nu = float(scale) ** depth, np.zeros(len(X))
     w, slope = _mirror(X.T @ nu, size, depth)
@@ -189,7 +193,9 @@ def _sparse(A: np.ndarray, y: np.ndarray) -> np.ndarray:
     )
     if not found.success:
         raise InputError(
-            f"no solution of smallest l1 norm: {found.message}", "a task that can be solved"
+            f"no solution of smallest l1 norm: {found.message}",
+            "a task that can be solved",
+            "Scale X and y to about one, or leave 'l1' out of names.",
         )
     positive, negative = np.split(found.x, 2)
     return np.asarray(positive - negative)

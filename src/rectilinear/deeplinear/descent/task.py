@@ -181,7 +181,13 @@ def completion(matrix: ArrayLike, mask: ArrayLike) -> Task:
     check_finite_array(values, "matrix")
     flat = seen.reshape(*seen.shape[:-2], -1)
     if not flat.any(-1).all():
-        raise InputError("a mask without entries", "at least one entry in each run")
+        raise InputError(
+            "a mask without entries",
+            "at least one entry in each run",
+            "Keep the runs of kept = mask.any((-2, -1)): completion(matrix[kept], mask[kept])."
+            if flat.any()
+            else "",
+        )
     share = flat / flat.sum(-1, keepdims=True)
     target = values.reshape(*values.shape[:-2], -1, 1)
     return Task(
@@ -208,6 +214,7 @@ def sensing(matrices: ArrayLike, y: ArrayLike) -> Task:
         raise ShapeError(
             f"measurements of shape {design.shape} and targets of shape {target.shape}",
             "(n, m, d) and (n,), or with runs in front",
+            "Write one measurement as matrices[None], a column of targets as y.ravel().",
         )
     check_finite_array(design, "matrices")
     check_finite_array(target, "y")
@@ -226,13 +233,22 @@ def _rows(X: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     try:
         inputs, outputs = np.asarray(X, dtype=float), np.asarray(y, dtype=float)
     except (TypeError, ValueError) as error:
-        raise ConfigError("data that are no numbers", "arrays of numbers") from error
+        raise ConfigError(
+            "data that are no numbers",
+            "arrays of numbers",
+            "Encode text as numbers, and give all rows one length.",
+        ) from error
     if outputs.ndim == inputs.ndim - 1:
         outputs = outputs[..., None]
     if inputs.ndim < 2 or inputs.shape[:-1] != outputs.shape[:-1] or 0 in inputs.shape:
         raise ShapeError(
             f"X of shape {inputs.shape} and y of shape {np.shape(y)}",
             "X (rows, inputs) and y (rows,) or (rows, outputs), with runs in front or not",
+            "Write one input as X[:, None]."
+            if inputs.ndim == 1
+            else "Write X.T, a row for each of y."
+            if inputs.ndim == 2 and inputs.shape[1:] == outputs.shape[:1]
+            else "",
         )
     check_finite_array(inputs, "X")
     check_finite_array(outputs, "y")

@@ -297,6 +297,9 @@ def _batch(
             f"runs {task.runs} of the task, {np.shape(lr)} of lr and {arrays[0].shape[:1]} of "
             "layers",
             "one number of runs, or one for all",
+            "Cross layers and rates: np.repeat(layer, len(lr), 0) and np.tile(lr, len(layer))."
+            if np.ndim(lr) == 1 and len(arrays[0]) > 1 and not any(n > 1 for n in task.runs)
+            else "",
         ) from error
     return [
         torch.as_tensor(np.broadcast_to(a, (runs, *a.shape[1:])).copy(), dtype=dtype, device=device)
@@ -343,7 +346,11 @@ def _check(
         if not fine:
             raise ConfigError(f"{name} = {given!r}", expected, "Correct this value.")
     if label_noise and task.loss != "square":
-        raise ConfigError(f"label_noise with {task.loss} loss", "square loss")
+        raise ConfigError(
+            f"label_noise with {task.loss} loss",
+            "square loss",
+            "Leave label_noise out, or make the task with regression(X, y).",
+        )
 
 
 def _like(values: Tensor, layer: Tensor) -> Tensor:
