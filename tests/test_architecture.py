@@ -11,7 +11,7 @@ LONGEST = 500
 LAYERS = (
     {
         *("errors", "config", "scalars", "numerics", "checks", "random", "modules", "notebook"),
-        *("tensor_files", "serialization", "files"),
+        *("tensor_files", "serialization", "files", "progress"),
     },
     {"operators", "invertible", "metrics", "datasets", "training", "plots", "networks"},
     {"induced_space", "learning", "deeplinear", "maps"},

@@ -19,8 +19,9 @@ from rectilinear.networks import data as points
 from rectilinear.networks.batches import Tokenizer, one_batch, read_batches
 from rectilinear.networks.data import Task, are_rows, task_for
 from rectilinear.networks.forward_pass import Output
-from rectilinear.networks.network import as_network, check_module, evaluating, progress_of
+from rectilinear.networks.network import as_network, check_module, evaluating
 from rectilinear.networks.places import inner
+from rectilinear.progress import Progress
 from rectilinear.random import seeded
 
 THRESHOLD = 0.99  # share of the variance that one affine map explains of what counts as linear
@@ -79,7 +80,7 @@ def audit(
         measures: names of the measurements to take, such as "blocks", beside those that decide the
             verdict; "verdict" for these alone, which is quickest; all by default.
         seed: of samples, random directions and bootstraps.
-        progress: show progress on standard error, where that is a terminal.
+        progress: show progress on standard error: a bar on a terminal, else a line now and then.
 
     Raises:
         DtypeError, ShapeError, NonFiniteError, DataError: for unusable data or labels.
@@ -119,10 +120,12 @@ def audit(
         network = as_network(model, data.sample, output, data.argument)
         task = _task(data.labels, loss)(network.out_dim)
         settings = Settings(blocks, lr, steps, outputs == "standardised")
-        with progress_of(progress, total=1 + len(asked)) as advance:
-            advance("layers")
+        with Progress("audit", 1 + len(asked), shown=progress) as display:
+            display.advance("layers")
             subject = Subject.of(network, data, task, seed, settings)
-            found, judged = measured(subject, asked, brief, threshold, outputs == "each", advance)
+            found, judged = measured(
+                subject, asked, brief, threshold, outputs == "each", display.advance
+            )
     return Audit(
         type(network.model).__name__,
         _count(model),
@@ -161,11 +164,11 @@ def _audit_tokens(
     known = [batch.labels for batch in batches]
     labels = [label for label in known if label is not None]
     task = _task(torch.cat(labels) if len(labels) == len(known) else None, loss)
-    with progress_of(judge.progress, total=1 + len(judge.asked)) as advance:
-        advance("embeddings")
+    with Progress("audit", 1 + len(judge.asked), shown=judge.progress) as display:
+        display.advance("embeddings")
         subject = TokenSubject.of(model, batches, output, task, judge.seed, blocks)
         found, judged = measured_tokens(
-            subject, judge.asked, judge.threshold, judge.outputs == "each", advance
+            subject, judge.asked, judge.threshold, judge.outputs == "each", display.advance
         )
     shape = (subject.longest, *subject.shape) if subject.by_token else subject.shape
     return Audit(

@@ -89,6 +89,7 @@ def measured(
         found[name] = subject.once(MEASURES[name])
     judged = verdict(subject, found, threshold, each)
     if judged.label == "undecided" and is_in_span(subject):
+        advance("subspaces")
         found["subspaces"] = subject.once(subspaces)
         if (last := by_subspaces(found["subspaces"], threshold, each)) is not None:
             judged = Verdict(last[0], (last[1], *judged.reasons))

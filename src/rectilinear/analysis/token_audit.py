@@ -46,6 +46,7 @@ def measured_tokens(
         found[name] = Measure.missing(name, NOT_FOR_TOKENS) if measure is None else measure(subject)
     judged = verdict_of_tokens(subject, found, threshold, each)
     if judged.label == "undecided":
+        advance("subspaces")
         found["subspaces"] = token_subspaces(subject)
         if (decided := by_subspaces(found["subspaces"], threshold, each)) is not None:
             judged = Verdict(decided[0], (decided[1], *judged.reasons))

@@ -46,7 +46,7 @@ def forecast_file(arguments: Any) -> dict[str, Any]:
         seed=arguments.seed,
         minimum=arguments.minimum,
         maximum=arguments.maximum,
-    ).fit(table.values, times=table.times)
+    ).fit(table.values, times=table.times, progress=True)
     model.names_ = table.names
     found = replace(model.forecast(arguments.steps), runs=table.runs)
     out = arguments.out or Path("runs") / f"{path.stem}-forecast"

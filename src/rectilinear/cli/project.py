@@ -55,6 +55,7 @@ def project(arguments: Project) -> dict[str, Any]:
     from rectilinear import projector, recipes
     from rectilinear.cli._options import write_images
     from rectilinear.config import write_json
+    from rectilinear.progress import Progress
     from rectilinear.projector.restoration_table import restoration_psnr
     from rectilinear.random import generator
 
@@ -75,16 +76,20 @@ def project(arguments: Project) -> dict[str, Any]:
     if arguments.mask:
         observed = _mask(arguments.mask, images)
         y, measurement = images * observed, projector.masked(observed)
-    scores = f.scores(y)
-    if arguments.rank is not None:
-        f = f.at(arguments.rank)
-    known = None if arguments.blind else measurement
-    result = projector.restore(
-        f, y, known, arguments.steps, noise=arguments.noise, limits=(0.0, 1.0)
-    )
-    with torch.no_grad():
-        once = f(y)
-        error = (f(once) - once).abs().max().item()
+    with Progress("project", 3) as display:
+        display.advance(f"anomaly scores of {len(y)} images")
+        scores = f.scores(y)
+        if arguments.rank is not None:
+            f = f.at(arguments.rank)
+        known = None if arguments.blind else measurement
+        display.advance(f"restoration of {len(y)} images")
+        result = projector.restore(
+            f, y, known, arguments.steps, noise=arguments.noise, limits=(0.0, 1.0)
+        )
+        display.advance("idempotence")
+        with torch.no_grad():
+            once = f(y)
+            error = (f(once) - once).abs().max().item()
 
     has_truth = measurement is not None or arguments.corrupt
     rows = [y, result, images] if has_truth else [y, result]

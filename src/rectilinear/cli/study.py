@@ -86,8 +86,6 @@ def study(arguments: Study) -> dict[str, Any]:
     """The paths of the written files, the verdict, and the main numbers of every cell."""
     from dataclasses import replace
 
-    from rich.progress import Progress
-
     from rectilinear.config import nan_to_null
     from rectilinear.deeplinear import (
         DepthStudy,
@@ -99,7 +97,7 @@ def study(arguments: Study) -> dict[str, Any]:
         write_study,
     )
     from rectilinear.files import locked
-    from rectilinear.training.log import Display
+    from rectilinear.progress import Progress
 
     table = None
     if arguments.data != "paper":
@@ -149,15 +147,14 @@ def study(arguments: Study) -> dict[str, Any]:
         seed=arguments.seed,
     )
     (out,) = arguments.folders()
-    with locked(out), Progress(console=Display()) as display:
-        task = display.add_task("studying")
+    with locked(out), Progress("study", 1.0, stays=True) as display:
         result = study.run(
             table,
             out=out,
             n_jobs=arguments.n_jobs,
             backend=arguments.backend,
             address=arguments.dask_address,
-            progress=lambda done, total: display.update(task, completed=done, total=total),
+            progress=lambda done, total: display.update(done / total, f"{done} of {total} parts"),
         )
         files = write_study(result, out)
     cells = [{name: cell[name] for name in PRINTED_COLUMNS} for cell in result.summary()]

@@ -167,6 +167,7 @@ def _images(arguments: Stylize, model: "Styles", out: Path):  # type: ignore[no-
     from rectilinear import recipes
     from rectilinear.datasets.read_image import all_read, distinct_names, image_files, read_image
     from rectilinear.errors import DataError
+    from rectilinear.progress import Progress
     from rectilinear.recipes.style import StyleRecipe
 
     grey = channels(model) == 1
@@ -186,22 +187,26 @@ def _images(arguments: Stylize, model: "Styles", out: Path):  # type: ignore[no-
                 )
             files += found
             names += [file.relative_to(path if path.is_dir() else path.parent) for file in found]
-        # Damaged ones are an error before any is painted.
-        all_read(files, lambda file: len(read_image(file, grey=grey)))
-        root = Path("images")
-        distinct = distinct_names([root / name for name in names], root, taken=("stylized",))
-        for name, file in zip(distinct, files, strict=True):
-            pixels = read_image(file, grey=grey)
-            if arguments.instead_of is None:
-                pixels = without_dots(pixels)
-            yield name, torch.tensor(pixels).permute(2, 0, 1).float() / 255
+        with Progress("stylize", len(files)) as display:
+            display.advance("reading the files", 0)
+            # Damaged ones are an error before any is painted.
+            all_read(files, lambda file: len(read_image(file, grey=grey)))
+            root = Path("images")
+            distinct = distinct_names([root / name for name in names], root, taken=("stylized",))
+            for name, file in display.of([*zip(distinct, files, strict=True)]):
+                pixels = read_image(file, grey=grey)
+                if arguments.instead_of is None:
+                    pixels = without_dots(pixels)
+                yield name, torch.tensor(pixels).permute(2, 0, 1).float() / 255
         return
     if not arguments.run.is_dir() or not (arguments.run / "config.json").exists():
         raise UsageError("Name images with --input: the styles of the package have no photos.")
     recipe = recipes.open_run(arguments.run).recipe
     assert isinstance(recipe, StyleRecipe)
-    for i, photo in enumerate(recipe.located(arguments.data_dir).photos("test")):
-        yield f"{i:04}", photo.float() / 255
+    photos = recipe.located(arguments.data_dir).photos("test")
+    with Progress("stylize", len(photos)) as display:
+        for i, photo in enumerate(display.of(photos)):
+            yield f"{i:04}", photo.float() / 255
 
 
 def without_dots(pixels: "NDArray[np.uint8]") -> "NDArray[np.uint8]":

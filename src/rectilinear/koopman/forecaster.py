@@ -33,6 +33,7 @@ from rectilinear.koopman.realization import Modes
 from rectilinear.koopman.series import moments, numbers, refuse_targets
 from rectilinear.koopman.spectra import eigenvalue_intervals, map_modes
 from rectilinear.koopman.tables import Table, check_alike, read_tables, without_gaps
+from rectilinear.progress import Progress
 
 GROWS = 1.5
 """A model with a mode that grows by more than this over the horizon says so."""
@@ -98,6 +99,7 @@ class Forecaster(Intake, Bounds, BaseEstimator):
         controls: Any = None,
         select: Sequence[str] | None = None,
         validation: Any = None,
+        progress: bool = False,
     ) -> Self:
         """Fit ``(T,)``, ``(T, d)``, ``(count, T, d)``, a data frame or series, or a list of these.
 
@@ -114,6 +116,8 @@ class Forecaster(Intake, Bounds, BaseEstimator):
             validation: rows that follow the series, to compare models on and not to fit on; by
                 default a fifth of the series (the end, or every fifth of five or more) is held out
                 for the comparison, and the chosen model is fitted again on all.
+            progress: show progress on standard error: a bar on a terminal, else a line now and
+                then; False by default.
 
         Raises:
             DataError: for series too short, constant, or on no regular grid.
@@ -141,25 +145,30 @@ class Forecaster(Intake, Bounds, BaseEstimator):
         else:
             held = hold_after(pieces, self._after(pieces, validation), most, self.horizon_)
         dictionary = as_dictionary(self.dictionary)
-        found = selection.compare(held, kinds, self.lags, dictionary, self.seed)
-        if not found or not np.isfinite(min(c.score for c in found)):
-            raise DataError(
-                f"no model of {', '.join(kinds)} that can be fitted to these series",
-                "longer series, fewer lags or a shorter horizon",
-                "Lower horizon or lags.",
+        with Progress("forecast", len(kinds) + 2, shown=progress) as display:
+            found = selection.compare(
+                held, kinds, self.lags, dictionary, self.seed, display.advance
             )
-        chosen = selection.choose(found)
-        self.kind_ = chosen.kind
-        self.comparison_ = selection.comparison(found, chosen, held)
-        self._fitted_pieces = pieces
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore", ForecastWarning)
-            self._errors = selection.residuals(chosen.model, held, self.seed)
-            self.model_ = (
-                held.outside(chosen.model)
-                if validation is not None
-                else selection.refit(chosen.model, pieces, self.horizon_, self.seed, held.span)
-            )
+            if not found or not np.isfinite(min(c.score for c in found)):
+                raise DataError(
+                    f"no model of {', '.join(kinds)} that can be fitted to these series",
+                    "longer series, fewer lags or a shorter horizon",
+                    "Lower horizon or lags.",
+                )
+            chosen = selection.choose(found)
+            self.kind_ = chosen.kind
+            self.comparison_ = selection.comparison(found, chosen, held)
+            self._fitted_pieces = pieces
+            with warnings.catch_warnings(), torch.no_grad():
+                warnings.simplefilter("ignore", ForecastWarning)
+                display.advance(f"intervals of the model {chosen.kind}")
+                self._errors = selection.residuals(chosen.model, held, self.seed)
+                display.advance(f"fit of the model {chosen.kind}")
+                self.model_ = (
+                    held.outside(chosen.model)
+                    if validation is not None
+                    else selection.refit(chosen.model, pieces, self.horizon_, self.seed, held.span)
+                )
         self.modes_: Modes | None = map_modes(self.model_, pieces, self._scale)
         self.eigenvalues_ = None if self.modes_ is None else self.modes_.eigenvalues
         self._warn_growth()

@@ -50,10 +50,12 @@ def compare(
     lags: int | None = None,
     dictionary: Dictionary | None = None,
     seed: int = 0,
+    advance: Callable[[str], None] = lambda _: None,
 ) -> list[Candidate]:
     """The best candidate of each kind, in the order of :data:`KINDS`.
 
-    Of many columns, joint maps are those of principal components.
+    Of many columns, joint maps are those of principal components. ``advance`` is called for
+    each kind that is asked for.
     """
     most = held.past.shape[1]
     many = held.columns > MOST_STATE
@@ -76,6 +78,8 @@ def compare(
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore", ForecastWarning)
         for kind in KINDS:
+            if kind in kinds:
+                advance(f"models of the kind {kind}")
             if kind not in kinds or any(c.score < 2 * log(EXACT_ERROR) for c in chosen):
                 continue
             if kind in NONLINEAR and dictionary is None and {c.kind for c in chosen} & {*LINEAR}:

@@ -240,7 +240,7 @@ def layer_profile(
         held_out: the share of the samples that are held out.
         batch_size: samples in a batch, of data that come whole.
         seed: of the split, of random signs, and of the bootstrap.
-        progress: show progress on standard error, where that is a terminal.
+        progress: show progress on standard error: a bar on a terminal, else a line now and then.
 
     Raises:
         ConfigError: for an unknown place or method.

@@ -36,9 +36,9 @@ from rectilinear.networks.network import (
     check_not_scripted,
     copied,
     evaluating,
-    progress_of,
 )
 from rectilinear.networks.places import inner
+from rectilinear.progress import Progress
 from rectilinear.random import seeded
 from rectilinear.scalars import share_text
 
@@ -211,7 +211,7 @@ def linearize(
         tokenizer: of texts.
         batch_size: samples in a batch of data that come whole.
         seed: of the samples that are held out.
-        progress: show progress on standard error, where that is a terminal.
+        progress: show progress on standard error: a bar on a terminal, else a line now and then.
 
     Raises:
         ConfigError: for a name that is no submodule, no names, an unknown form, or a rank below
@@ -252,7 +252,9 @@ def linearize(
         if fold:
             name, found_span = next(iter(items.items()))
             span = span_of(model, name) if found_span is None else found_span
-            folded = fold_into(model, portions, span, output)
+            with Progress("folding", 1, shown=progress) as display:
+                display.advance(name)
+                folded = fold_into(model, portions, span, output)
             with evaluating(folded.model):
                 done = (_of_fold(model, span, folded),)
                 return _result(
@@ -288,9 +290,9 @@ def _replaced(
     work = Replacing(model, edited, portions, wanted, output)
     done: list[Replaced] = []
     kept: list[Kept] = []
-    with progress_of(progress, total=len(items)) as advance:
+    with Progress("replacement of blocks", len(items), shown=progress) as display:
         for name, span in items.items():
-            advance(name)
+            display.advance(name)
             try:
                 done.append(work.replace(name, [name] if span is None else span.names))
             except StructureError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,9 +17,10 @@ from rectilinear.maps.mean_jacobian import JacobianMean, Rows, Span, mean_jacobi
 from rectilinear.networks.batches import Batch, Batches
 from rectilinear.networks.determinism import PROBED, check_steady
 from rectilinear.networks.forward_pass import forward
-from rectilinear.networks.network import evaluating, progress_of
+from rectilinear.networks.network import evaluating
 from rectilinear.networks.sample_split import SampleSplit
 from rectilinear.numerics import Moments
+from rectilinear.progress import Progress
 
 RIDGES = (0.0, 1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)  # times the mean variance of the columns
 CHOICE = 0.2  # share of the fitted samples that choose the ridge
@@ -55,13 +56,13 @@ def fit_maps(
     """The maps by source and method, and the reasons for methods that are refused."""
     jacobian = [m for m in methods if m != "least_squares"]
     seed, share = settings.seed, settings.held_out
-    total = 2 * batches.size + len(jacobian) * settings.samples
-    with evaluating(model), progress_of(settings.progress, total) as advance:
+    total = batches.size + len(jacobian) * min(settings.samples, batches.size)
+    with evaluating(model), Progress("linear maps", total, shown=settings.progress) as display:
         check_steady(model, batches.head(PROBED), span.output)
         split = SampleSplit.of(batches, seed, share)
         choosing = SampleSplit.of(batches, seed, share + CHOICE * (1 - share))
-        fits = _fit(model, span, batches, split, choosing, advance)
-        means, refused = _jacobians(model, span, batches, split, jacobian, settings, advance)
+        fits = _fit(model, span, batches, split, choosing, display)
+        means, refused = _jacobians(model, span, batches, split, jacobian, settings, display)
         judged = []
         for i, fit in enumerate(fits):
             maps = {"least_squares": fit.affine()} if "least_squares" in methods else {}
@@ -72,7 +73,7 @@ def fit_maps(
                 maps[f"{name} scaled"] = Affine(scaled, fit.mean_x, fit.mean_y)
             judged.append(Judged(maps, fit.mean_x, fit.mean_y))
         for batch in _apart(batches, split, held=True):
-            advance("held-out samples")
+            display.advance("held-out samples", len(batch))
             rows = _rows(model, span, batch)
             for x, each in zip(rows.x, judged, strict=True):
                 each.add(x, rows.y, rows.samples, len(batch))
@@ -160,11 +161,11 @@ def _fit(
     batches: Batches,
     split: SampleSplit,
     choosing: SampleSplit,
-    advance: Callable[[str], None],
+    display: Progress,
 ) -> list[SourceFit]:
     fits = [SourceFit() for _ in span.sources]
     for batch in _apart(batches, split, held=False):
-        advance("values")
+        display.advance("values", len(batch))
         rows = _rows(model, span, batch)
         chooses = choosing(batch).to(rows.samples.device)[rows.samples]
         for x, fit in zip(rows.x, fits, strict=True):
@@ -180,7 +181,7 @@ def _jacobians(
     split: SampleSplit,
     methods: Sequence[str],
     settings: Settings,
-    advance: Callable[[str], None],
+    display: Progress,
 ) -> tuple[dict[str, tuple[JacobianMean, ...]], dict[str, Exception]]:
     found: dict[str, tuple[JacobianMean, ...]] = {}
     refused: dict[str, Exception] = {}
@@ -189,7 +190,7 @@ def _jacobians(
         frozen = name == "frozen_jacobian"
         try:
             found[name] = mean_jacobians(
-                model, span, first, frozen=frozen, seed=settings.seed, advance=advance
+                model, span, first, frozen=frozen, seed=settings.seed, advance=display.advance
             )
         except StructureError as error:
             refused[name] = error

@@ -206,7 +206,7 @@ def mean_jacobians(
     *,
     frozen: bool = False,
     seed: int = 0,
-    advance: Callable[[str], None] = lambda _: None,
+    advance: Callable[[str, float], None] = lambda _, __: None,
 ) -> tuple[JacobianMean, ...]:
     """The mean Jacobian of each source over all samples.
 
@@ -221,7 +221,7 @@ def mean_jacobians(
         batches: samples to average over.
         frozen: hold gates, attention weights and scales at their values.
         seed: of the signs and the groups.
-        advance: called for each batch.
+        advance: called for each batch, with its number of samples.
 
     Raises:
         StructureError: if the target does not depend on a source, or for an operation without a
@@ -231,7 +231,7 @@ def mean_jacobians(
     found: list[JacobianMean] = []
     random = stream(seed, "signs of positions")
     for batch in batches:
-        advance(f"{'frozen ' if frozen else ''}Jacobians of {len(batch)} samples")
+        advance(f"{'frozen ' if frozen else ''}Jacobians of {len(batch)} samples", len(batch))
         values, target, layouts = _live(model, span, batch, frozen)
         y = tokens_of(target, layouts[-1])
         xs = [tokens_of(value, layout) for value, layout in zip(values, layouts, strict=False)]

@@ -18,10 +18,11 @@ from rectilinear.maps.network_costs import Cost, Loss, Outputs, Score, cost, fir
 from rectilinear.maps.spans import Span, spans_within
 from rectilinear.networks.batches import Batch, Tokenizer
 from rectilinear.networks.forward_pass import Change, Output, forward
-from rectilinear.networks.network import check_module, check_not_scripted, evaluating, progress_of
+from rectilinear.networks.network import check_module, check_not_scripted, evaluating
 from rectilinear.networks.places import inner
 from rectilinear.networks.token_vectors import Layout, on_vectors, vectors
 from rectilinear.numerics import Moments
+from rectilinear.progress import Progress
 from rectilinear.random import seeded
 
 By = Literal["r2", "agreement", "loss", "score"]
@@ -152,7 +153,7 @@ def span_costs(
         tokenizer: of texts.
         batch_size: samples in a batch.
         seed: of the samples that are held out.
-        progress: show progress on standard error, where that is a terminal.
+        progress: show progress on standard error: a bar on a terminal, else a line now and then.
 
     Raises:
         ConfigError: for a measure that there is not, or lengths that no span has.
@@ -182,14 +183,16 @@ def span_costs(
         raise ConfigError(f"lengths = {tuple(lengths)}", "lengths of spans inside the list")
     with evaluating(model), seeded(seed, devices=None):
         portions = Portions(read_for(model, x, y, tokenizer, batch_size, output), seed)
-        spans = _foldable(model, portions, spans, output) if fold else spans
-        maps = _fitted(model, portions, spans, output)
-        wanted = outputs(model, portions.of("choose"), output)
-        reference = _measured(cost(wanted, wanted, loss, score), by)
-        rows: list[SpanCost] = []
-        with progress_of(progress, total=len(maps)) as advance:
+        with Progress("span costs", 1 + 2 * len(spans), shown=progress) as display:
+            display.advance("outputs")
+            spans = _foldable(model, portions, spans, output) if fold else spans
+            display.advance("fitting maps", len(spans))
+            maps = _fitted(model, portions, spans, output)
+            wanted = outputs(model, portions.of("choose"), output)
+            reference = _measured(cost(wanted, wanted, loss, score), by)
+            rows: list[SpanCost] = []
             for span, affine in maps.items():
-                advance(str(span))
+                display.advance(str(span))
                 found, deleted = (
                     _outputs_with(model, portions, span, change, output)
                     for change in (affine, lambda h: h)

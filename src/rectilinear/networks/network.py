@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -414,29 +413,3 @@ def resolution(network: Network, rows: Tensor) -> Resolution:
 
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-@contextmanager
-def progress_of(shown: bool, total: int) -> Iterator[Callable[[str], None]]:
-    """A function to call with the next step's name; it draws a progress bar on a terminal.
-
-    Example:
-        >>> with progress_of(False, total=2) as advance: advance("one")
-    """
-    if not shown or not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as display:
-        task = display.add_task("", total=total)
-        started = False
-
-        def advance(text: str) -> None:
-            nonlocal started
-            display.update(task, description=text, advance=1 if started else 0)
-            started = True
-
-        yield advance

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
 from rectilinear.datasets.images import split_files
 from rectilinear.datasets.read_image import all_read, image_files, is_grey, read_image
 from rectilinear.errors import ConfigError, DataError
+from rectilinear.progress import Progress
 from rectilinear.style.lessons import Lessons, to_bytes
 from rectilinear.style.style_map import LEVELS
 from rectilinear.style.teachers import Teacher
-from rectilinear.training.log import Display
 
 Split = Literal["train", "test"]
 T = TypeVar("T")
@@ -81,9 +80,10 @@ def paint(
         )
     paintings: dict[str, list[Tensor]] = {name: [] for name in styles}
     jobs = [(name, photo) for photo in photos for name in styles]
-    for name, photo in _shown(jobs, "painting photos", hidden=not progress):
-        (painted,) = teach(photo[None].float() / LEVELS, {name: 1.0})
-        paintings[name].append(to_bytes(painted))
+    with Progress("painting photos", len(jobs), shown=progress) as display:
+        for name, photo in display.of(jobs):
+            (painted,) = teach(photo[None].float() / LEVELS, {name: 1.0})
+            paintings[name].append(to_bytes(painted))
     return Lessons(photos, paintings)
 
 
@@ -211,15 +211,3 @@ def _built_in() -> list[np.ndarray]:
 def _part(photo: Tensor, split: Split) -> Tensor:
     cut = photo.shape[2] - round(HELD_OUT * photo.shape[2])
     return photo[:, :, :cut] if split == "train" else photo[:, :, cut:]
-
-
-def _shown(jobs: Iterable[T], text: str, *, hidden: bool) -> Iterator[T]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Display(), transient=True, disable=hidden) as display:
-        yield from display.track(list(jobs), description=text)

@@ -10,12 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
 from rectilinear.config import nan_to_null
 from rectilinear.errors import MissingDependencyError
 from rectilinear.files import atomic_write, disk_errors
+from rectilinear.progress import Progress
 
 METRICS = "metrics.jsonl"
 
@@ -36,16 +34,6 @@ def _record(line: bytes) -> dict[str, Any] | None:
     return record if isinstance(record, dict) and type(record.get("step")) is int else None
 
 
-class Display(Console):
-    """Standard error; silent once its reader has closed it."""
-
-    def __init__(self) -> None:
-        super().__init__(stderr=True)
-
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
-
-
 class RunLog:
     """Writes the records of a run that continues after step ``step``; later records are dropped.
 
@@ -63,27 +51,14 @@ class RunLog:
             tmp.write_bytes(b"".join(kept))
         self._path = out / METRICS
         self._file = self._path.open("ab", buffering=0)
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-        )
-        self._display = Progress(
-            *columns,
-            TimeRemainingColumn(),
-            console=Display(),
-            refresh_per_second=2,
-            disable=not show,
-        )
-        self._task = self._display.add_task("training", total=1.0)
+        self._display = Progress("training", 1.0, shown=show, stays=True)
 
     def __enter__(self) -> Self:
-        self._display.start()
+        self._display.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._display.stop()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._display.__exit__(kind)
         self._file.close()
         for _track, close in self._trackers:
             close()
@@ -101,11 +76,7 @@ class RunLog:
                 raise
         for track, _close in self._trackers:
             track(record)
-        self._display.update(
-            self._task,
-            completed=progress,
-            description=f"step {record['step']}  loss {record['loss']:.4g}",
-        )
+        self._display.update(progress, f"step {record['step']}  loss {record['loss']:.4g}")
 
     def sync(self) -> None:
         """Wait until the records are on the disk."""
