@@ -16,7 +16,8 @@ from torch.nn import functional
 
 from rectilinear.invertible import MixtureMap
 from rectilinear.metrics import pca
-from rectilinear.recipes.generators import mixture_of
+from rectilinear.recipes.base import Labels
+from rectilinear.recipes.generators import Nested, mixture_of
 
 CHUNK_IMAGES = 500  # through a network at a time
 SMALLEST_SIDE = 8  # to which an autoencoder halves its images
@@ -106,8 +107,9 @@ class _Residual(nn.Module):
 
 
 def mixture_of_codes(
-    codec: Codec, images: Tensor, labels: Tensor | None, components: int | None, seed: int
+    codec: Codec, images: Tensor, labels: Labels | None, recipe: Nested, seed: int
 ) -> MixtureMap:
     """The mixture of the codes of ``images``, as the nested generator has it of its latents."""
-    fit = mixture_of(codec.encode(images), labels, components, seed)
+    codes = codec.encode(images)
+    fit, _ = mixture_of(codes, labels, recipe.components, recipe.clusters, seed)
     return fit.map.requires_grad_(requires_grad=False)

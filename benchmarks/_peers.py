@@ -1,14 +1,21 @@
-"""Peers of the generators: flow matching and MeanFlow, on one small U-Net.
+"""Peers of the generators: flow matching and MeanFlow on one small U-Net, and a Glow.
 
-Both are objectives for :func:`rectilinear.training.train` on images in ``[0, 1]``, and sample by
-``peer.sample(noise, steps)``.
+They are objectives for :func:`rectilinear.training.train` on images in ``[0, 1]``, made for images
+like those of a batch ``(b, c, h, w)``, and sample by ``peer.sample(noise, steps)``; a Glow, by
+``peer.sample(noise, temperature)``.
 """
 
 from __future__ import annotations
 
+from math import log, prod
+
+import normflows as nf
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+CHUNK_IMAGES = 16  # that flow matching samples at a time, twice as fast as a thousand
+SMALLEST_SIDE = 7  # to which a Glow halves its images
 
 
 class UNet(nn.Module):
@@ -57,9 +64,9 @@ class FlowMatching(nn.Module):
     Reference: Lipman et al., "Flow Matching for Generative Modeling", 2023 (arXiv 2210.02747).
     """
 
-    def __init__(self, width: int = 24) -> None:
+    def __init__(self, like: Tensor, width: int = 24) -> None:
         super().__init__()
-        self.net = UNet(width=width)
+        self.net = UNet(like.shape[1], width)
 
     def forward(self, batch: Tensor) -> dict[str, Tensor]:
         data, noise, t = (
@@ -73,7 +80,9 @@ class FlowMatching(nn.Module):
     @torch.no_grad()
     def sample(self, noise: Tensor, steps: int) -> Tensor:
         """``steps`` Euler steps."""
-        x = noise
+        return torch.cat([self._sample(part, steps) for part in noise.split(CHUNK_IMAGES)])
+
+    def _sample(self, x: Tensor, steps: int) -> Tensor:
         for k in range(steps):
             x = x + self.net(x, x.new_full((len(x),), k / steps)) / steps
         return (x + 1) / 2
@@ -89,9 +98,9 @@ class MeanFlow(nn.Module):
     Reference: Geng et al., "Mean Flows for One-step Generative Modeling", 2025 (arXiv 2505.13447).
     """
 
-    def __init__(self, width: int = 24) -> None:
+    def __init__(self, like: Tensor, width: int = 24) -> None:
         super().__init__()
-        self.net = UNet(width=width, times=2)
+        self.net = UNet(like.shape[1], width, times=2)
 
     def forward(self, batch: Tensor) -> dict[str, Tensor]:
         data, noise = 2 * batch - 1, torch.randn_like(batch)
@@ -116,6 +125,53 @@ class MeanFlow(nn.Module):
             t = x.new_full((len(x),), 1 - k / steps)
             x = x - self.net(x, t - 1 / steps, t) / steps
         return (x + 1) / 2
+
+
+class Glow(nn.Module):
+    """The Glow of normflows, trained on bits per value of images with noise of a grey level.
+
+    At each resolution, from half of that of the images to 7 pixels a side or more, ``steps`` of
+    normalised activations, 1 x 1 convolutions and affine couplings; then half of the channels are
+    latents, Gaussian at a mean and a deviation of their own.
+
+    Reference: Kingma and Dhariwal, "Glow", 2018 (arXiv 1807.03039); Stimper et al., "normflows",
+    2023 (arXiv 2302.12014).
+    """
+
+    def __init__(self, like: Tensor, steps: int = 8, width: int = 64) -> None:
+        super().__init__()
+        _, c, h, w = like.shape
+        shapes, flows = [], []
+        while not (h % 2 or w % 2) and min(h, w) // 2 >= SMALLEST_SIDE:
+            c, h, w = 4 * c, h // 2, w // 2
+            blocks = [nf.flows.GlowBlock(c, width) for _ in range(steps)]
+            flows.insert(0, [*blocks, nf.flows.Squeeze()])
+            c //= 2
+            shapes.insert(0, (c, h, w))
+        shapes[0] = (2 * c, h, w)  # all that is left at the lowest resolution
+        self.net = nf.MultiscaleFlow(
+            [nf.distributions.DiagGaussian(shape) for shape in shapes],
+            flows,
+            [nf.flows.Merge() for _ in shapes[1:]],
+            class_cond=False,
+        )
+        self.forward(like)  # the first batch gives the activations their scale
+
+    def forward(self, batch: Tensor) -> dict[str, Tensor]:
+        x = (255 * batch + torch.rand_like(batch)) / 256
+        bits = 8 + self.net(x - 0.5) / (batch[0].numel() * log(2))
+        return {"loss": bits.mean()}
+
+    @torch.no_grad()
+    def sample(self, noise: Tensor, temperature: float) -> Tensor:
+        """Images of Gaussian noise of the shape of images; values that are not finite are grey."""
+        bases = self.net.q0
+        parts = noise.flatten(1).split([prod(base.shape) for base in bases], dim=1)
+        latents = [
+            base.loc + temperature * base.log_scale.exp() * part.unflatten(1, base.shape)
+            for base, part in zip(bases, parts, strict=True)
+        ]
+        return self.net.forward_and_log_det(latents)[0].nan_to_num(0, 0, 0) + 0.5
 
 
 class _Residual(nn.Module):

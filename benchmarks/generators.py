@@ -2,7 +2,7 @@
 
     python benchmarks/generators.py --data-dir DATA --seconds 480 [--rows nested-mixture,likelihood]
 
-Peers are flow matching, MeanFlow, and the codes of a convolutional autoencoder or of PCA with the
+Peers are flow matching, MeanFlow, a Glow of normflows, and the codes of a convolutional autoencoder or of PCA with the
 same Gaussian mixture that the nested generator fits to its latents. "Held-out images" are the
 limit of a decoder: images that are neither of the training nor of the reference, encoded, cut to
 the rank and decoded.
@@ -51,7 +51,7 @@ from rectilinear.report.evaluate import nearest_images
 
 sys.path.insert(0, str(Path(__file__).parent))
 from _mixture_peers import Autoencoder, PrincipalComponents, mixture_of_codes
-from _peers import FlowMatching, MeanFlow
+from _peers import FlowMatching, Glow, MeanFlow
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,9 +71,10 @@ OURS: dict[str, dict[str, Any]] = {
     "solved": _ALONE,
     "paper": _ALONE,
 }
-PEERS: dict[str, tuple[type, tuple[int, ...]]] = {
-    "flow-matching": (FlowMatching, (1, 2, 4, 8, 50)),
-    "meanflow": (MeanFlow, (1,)),
+PEERS: dict[str, tuple[type, dict[str, float]]] = {  # of ways to sample
+    "flow-matching": (FlowMatching, {f"{k} step{'s' * (k > 1)}": k for k in (1, 2, 4, 8, 50)}),
+    "meanflow": (MeanFlow, {"1 step": 1}),
+    "glow": (Glow, {"one step": 1.0, "one step, temperature 0.7": 0.7}),
 }
 CODES = ("autoencoder-mixture", "pca-mixture")  # peers that are a code and a mixture
 PACKAGED = "packaged"  # the trained weights of that name that come with the package
@@ -164,10 +165,8 @@ def code_row(row: str, args: argparse.Namespace, folder: Path, known: Images) ->
         config = peer_config(args, FIRST["mixture"])
         results = [(training.train(codec, train, config, folder, progress=False), config)]
         start = time.process_time()
-    labels = labels_of(known)
-    density = mixture_of_codes(
-        codec, train, None if labels is None else labels.labels, args.components, args.seed
-    )
+    recipe = replace(recipe_named(args.recipe), components=args.components)
+    density = mixture_of_codes(codec, train, labels_of(known), recipe, args.seed)
     fitted = time.process_time() - start
     samplers: dict[str, Sampler] = {
         f"one step, {codes} codes": lambda z: codec.decode(
@@ -201,10 +200,11 @@ def peer_config(args: argparse.Namespace, share: float = 1.0) -> training.TrainC
 
 def peer_row(row: str, args: argparse.Namespace, folder: Path, train: Tensor) -> tuple[Any, ...]:
     """Train a peer: (samplers, facts)."""
-    make, counts = PEERS[row]
-    peer, config = make(), peer_config(args)
+    make, ways = PEERS[row]
+    config = peer_config(args)
+    peer = make(train[: config.batch_size])
     result = training.train(peer, train, config, folder, progress=False)
-    samplers = {f"{k} step{'s' * (k > 1)}": (lambda z, k=k: peer.sample(z, k)) for k in counts}
+    samplers = {name: (lambda z, way=way: peer.sample(z, way)) for name, way in ways.items()}
     return samplers, {"rank_errors": None, "bits": None} | size(peer, [(result, config)])
 
 

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from rectilinear import recipes
-from rectilinear.recipes.generators import Images, latents_for
+from rectilinear.recipes.base import Labels
+from rectilinear.recipes.generators import Images, latents_for, mixture_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,3 +49,24 @@ def test_latents_grow_with_the_images() -> None:
     found = [latents_for(n, 4096) for n in (10, 50, 400, 3000, 20_000)]
     assert found == sorted(found)
     assert found[0] >= 2
+
+
+@pytest.mark.parametrize(("rows", "components"), [(8, 1), (20, 1), (90, 6), (4000, 160)])
+def test_one_component_for_fifteen_images_of_a_class(rows: int, components: int) -> None:
+    x = torch.randn(2 * rows, 3, generator=torch.Generator().manual_seed(0))
+    labels = Labels(torch.arange(2 * rows) % 2, ("a", "b"))
+    fit, classes = mixture_of(x, labels, None, 10, 0)
+    assert (fit.components, classes) == (components, labels)
+    assert mixture_of(x, labels, 2, 10, 0)[0].components == 2
+
+
+def test_clusters_stand_for_classes_where_there_are_no_labels() -> None:
+    x = torch.randn(300, 3, generator=torch.Generator().manual_seed(0))
+    fit, classes = mixture_of(x, None, None, 2, 0)
+    assert classes.classes == ("cluster 1", "cluster 2")
+    assert fit.components == int(torch.bincount(classes.labels).double().median()) // 15
+
+
+def test_couplings_work_on_all_latents_that_have_a_density() -> None:
+    recipe = Images().fitted_to(torch.rand(1, 1, 64, 64).expand(8000, -1, -1, -1))
+    assert (recipe.latents, recipe.rank, recipe.leading) == (192, 192, 192)

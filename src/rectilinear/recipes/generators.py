@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from math import ceil, inf
+from math import inf
 from pathlib import Path
 from time import perf_counter
 from typing import Any, ClassVar, Literal, Self
@@ -42,9 +42,9 @@ from rectilinear.training import TrainConfig
 
 _CHUNK_IMAGES = 512  # encoded at a time
 _MIN_CLASS_IMAGES = 10  # of a class, on average, from which on labels are used
-_ROWS_OF_LATENT = 0.6  # images of a component for each latent, where that makes components enough
-_MIN_ROWS = 15  # of a component
-_MIN_COMPONENTS, _MAX_COMPONENTS = 4, 160  # of a class; fewer are chosen by likelihood
+_ROWS = 15  # of a component
+_PSEUDO_COUNTS, _CLUSTER_PSEUDO_COUNTS = 10.0, 3.0  # of a covariance, with labels and without
+_MAX_COMPONENTS = 160  # of a class
 _MIN_CLUSTER_IMAGES = 50  # of a cluster, on average
 _MAX_AXES_IMAGES = 8192  # that leading axes are found from
 _MAX_SIDE = 64  # of images of a folder, in pixels, where none is given
@@ -93,9 +93,7 @@ class Nested(Recipe):
         latents: Leading latents whose density is learned; 0 leaves out the second stage.
         density_model: What the density is: a mixture, which is fitted, or splines, which are
             trained.
-        components: Components of a class of the mixture; none takes 160 clusters, or
-            fewer of 15 images or more, .6 for each latent; where that makes fewer than four, as
-            many components as held-out likelihood chooses.
+        components: Components of a class of the mixture; none takes one for 15 images, 160 at most.
         clusters: Clusters of images without labels, at most; 1 for none.
         density_blocks: Couplings of the splines.
         density_width: Width of their conditioners.
@@ -217,14 +215,14 @@ class Nested(Recipe):
         assert isinstance(flow.velocity, SolvedVelocity)
         start, scale = perf_counter(), flow.velocity.s1.sqrt()[: self.latents]
         latents = leading_latents(flow.g_data, images, self.latents)
-        labels = labels or clustered(latents, self.clusters, self.training.seed)
-        fit = mixture_of(latents, labels.labels, self.components, self.training.seed)
+        fit, labels = mixture_of(
+            latents, labels, self.components, self.clusters, self.training.seed
+        )
         density = Chain(fit.map.to(scale.device), Scaling(scale))
         density.requires_grad_(requires_grad=False)
         record = {
             "components": fit.map.components,
             "components_of_a_class": fit.components,
-            "held_out_loss": {str(k): loss for k, loss in fit.tried.items()},
             "classes": list(labels.classes),
             "seconds": perf_counter() - start,
         }
@@ -305,31 +303,30 @@ def leading_latents(encoder: Invertible, images: Tensor, k: int) -> Tensor:
 
 
 def mixture_of(
-    latents: Tensor, labels: Tensor | None, components: int | None, seed: int
-) -> MixtureFit:
-    """The mixture of latents ``(n, d)`` whose samples decode best, class by class.
+    latents: Tensor, labels: Labels | None, components: int | None, clusters: int, seed: int
+) -> tuple[MixtureFit, Labels]:
+    """The mixture of latents ``(n, d)`` whose samples decode best, and its classes.
 
-    Where classes have rows enough for four components of 15 rows, and of .6 for each latent, these
-    are the clusters of k-means at the scale of the latents, 160 at most. Held-out likelihood
-    prefers fewer and wider components (20 for the 6,000 images of a class of MNIST), whose samples
-    are worse: see benchmarks/results/generator-designs.md. Otherwise likelihood chooses the number,
-    unless it is given.
+    Components are the clusters of k-means at the scale of the latents, one for 15 rows of a class
+    and 160 at most, unless their number is given. Without labels, clusters stand for classes,
+    ``clusters`` at most. Held-out likelihood prefers fewer and wider components (20 for the 6,000
+    images of a class of MNIST), whose samples are worse: see
+    benchmarks/results/generator-designs.md.
 
     Example:
         >>> x = torch.randn(1000, 8, generator=torch.Generator().manual_seed(0))
-        >>> mixture_of(x, None, None, 0).components, mixture_of(x[:50], None, None, 0).components
-        (66, 1)
+        >>> [mixture_of(part, None, None, 1, 0)[0].components for part in (x, x[:20])]
+        [66, 1]
     """
-    count = torch.bincount(
-        torch.zeros(len(latents), dtype=torch.int64) if labels is None else labels
-    )
-    rows = max(_MIN_ROWS, ceil(_ROWS_OF_LATENT * latents.shape[1]))
-    local = min(_MAX_COMPONENTS, int(count[count > 0].double().median()) // rows)
-    if components is not None or local < _MIN_COMPONENTS:
-        return fit_mixture(latents, labels, components=components, seed=seed)
-    return fit_mixture(
-        latents, labels, components=local, iterations=0, standardise=False, seed=seed
-    )
+    counts = _CLUSTER_PSEUDO_COUNTS if labels is None else _PSEUDO_COUNTS
+    labels = labels or clustered(latents, clusters, seed)
+    given: dict[str, Any] = {"pseudo_counts": counts, "seed": seed}
+    if components is None:
+        rows = torch.bincount(labels.labels)
+        most = int(rows[rows > 0].double().median()) // _ROWS
+        components = max(1, min(_MAX_COMPONENTS, most))
+        given |= {"iterations": 0, "standardise": False}
+    return fit_mixture(latents, labels.labels, components=components, **given), labels
 
 
 def clustered(latents: Tensor, count: int, seed: int) -> Labels:
@@ -423,6 +420,8 @@ class Images(Nested):
     axes: int | None = 256
     latents: int | None = None  # type: ignore[assignment]  # a number once the images are known
     pixel_levels: int | None = None  # type: ignore[assignment]  # likewise
+    nested: float = 2.0
+    share: float = 1.0
     epochs: int = 200
     density_noise: float = 0.3
     training: TrainConfig = field(
@@ -443,13 +442,15 @@ class Images(Nested):
     def fitted_to(self, data: Tensor) -> Self:
         n, h, w = data[0].numel(), *data.shape[-2:]
         latents = latents_for(len(data), n) if self.latents is None else self.latents
-        rank = min(latents or n, self.leading) if self.rank is None else self.rank
+        leading = max(self.leading, latents)  # couplings work on all latents with a density
+        rank = min(latents or n, leading) if self.rank is None else self.rank
         batches = -(-len(data) // self.training.batch_size)
         steps = min(self.training.steps, max(_MIN_STEPS, self.epochs * batches))
         return replace(
             self,
             latents=latents,
             rank=rank,
+            leading=leading,
             lowest=min(self.lowest, rank) if self.rank is None else self.lowest,
             pixel_blocks=0 if h % 2 or w % 2 else self.pixel_blocks,
             pixel_levels=self.pixel_levels or levels_for(h, w),
@@ -460,14 +461,14 @@ class Images(Nested):
 def latents_for(images: int, values: int) -> int:
     """The number of latents whose density so many images of so many values determine.
 
-    At least eight images for each; 32 for small images, else 64, and 128 from 8,000 images on, as
+    At least eight images for each; 32 for small images, else 64, and 192 from 8,000 images on, as
     measured on MNIST, drawings and faces.
 
     Example:
         >>> [latents_for(*sizes) for sizes in ((50, 768), (400, 3072), (60000, 784), (13000, 4096))]
-        [6, 50, 32, 128]
+        [6, 50, 32, 192]
     """
-    most = 32 if values < 1024 else 128 if images >= 8000 else 64
+    most = 32 if values < 1024 else 192 if images >= 8000 else 64
     return max(2, min(most, images // 8, values))
 
 
