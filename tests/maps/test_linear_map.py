@@ -215,7 +215,7 @@ def test_more_samples_lower_the_error_as_said():
     )
     assert few.samples_for(many.report.error) == pytest.approx(360, rel=0.35)
     assert many.report.r2_error < few.report.r2_error
-    with pytest.raises(ConfigError, match="mean Jacobian"):
+    with pytest.raises(ConfigError, match=r"mean Jacobian.*method='mean_jacobian'"):
         rl.linear_map(model, "layers.0", "layers.2", x).samples_for(0.1)
 
 
@@ -264,6 +264,9 @@ def test_refusals():
         rl.linear_map(model, "layers.0", "layers.2", x, method="ols")
     with pytest.raises(StructureError, match=r"does not depend on layers\.2"):
         rl.linear_map(model, "layers.2", "layers.0", x, method="mean_jacobian", samples=8)
+    numbers = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 1), nn.Flatten(0))
+    with pytest.raises(ShapeError, match=r"Return value\[:, None\] from that module"):
+        rl.linear_map(numbers, "0", "@output", torch.randn(60, 4))
     with pytest.raises(ShapeError, match="skipped"):
         rl.linear_map(model, "layers.0", "layers.2", x, skip=(4, 1))
     squashed = nn.Sequential(nn.Linear(4, 4), nn.Sigmoid()).double()
@@ -333,6 +336,18 @@ def test_jacobian_lens_file(tmp_path):
     same = rl.layer_profile(model, x, methods=["mean_jacobian"], samples=9)
     with pytest.raises(ConfigError, match="positions='all'"):
         rl.maps.write_jacobian_lens(same, tmp_path / "same.pt")
+    fitted = rl.layer_profile(model, x, methods=["least_squares"])
+    with pytest.raises(ConfigError, match=r"methods=\['mean_jacobian'\], positions='all'"):
+        rl.maps.write_jacobian_lens(fitted, tmp_path / "fitted.pt")
+    narrow = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)).double()
+    options = {"layers": ["0"], "methods": ["mean_jacobian"], "positions": "all", "samples": 8}
+    rows = torch.randn(60, 4, dtype=torch.float64)
+    with pytest.raises(ConfigError, match="layers and target of one width"):
+        rl.maps.write_jacobian_lens(
+            rl.layer_profile(narrow, rows, target="2", **options), tmp_path / "narrow.pt"
+        )
+    with pytest.raises(ConfigError, match="Leave layers out"):
+        rl.layer_profile(model, x, layers=[])
 
 
 def test_results_show_in_notebooks():

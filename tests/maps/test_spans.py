@@ -57,6 +57,8 @@ def test_names_of_spans():
     for wrong in ("body.3:body.3", "body.3:body.1", ":", "b:", "body.9:", "body.1:body.9", "b:a"):
         with pytest.raises(ConfigError):
             span_of(model, wrong)
+    with pytest.raises(ConfigError, match=r"End the span with a block of 'a\.body'"):
+        span_of(nn.ModuleDict({"a": net(), "c": net()}), "a.body.1:c.body.3")
 
 
 @pytest.mark.parametrize("as_tuple", [False, True])
@@ -205,8 +207,13 @@ def test_the_measures_of_the_search():
     near = rl.span_costs(model, x, lengths=(1,), score=lambda a, b: -(a - b).norm(), progress=False)
     assert near.by == "score"
     assert near.best(1).value < 0
-    for wrong in ({"by": "size"}, {"by": "score"}, {"by": "loss"}, {"lengths": (9,)}):
-        with pytest.raises(ConfigError):
+    for wrong, said in (
+        ({"by": "size"}, "one of 'r2'"),
+        ({"by": "score"}, "Pass score="),
+        ({"by": "loss"}, "Pass y, or use by='r2'"),
+        ({"lengths": (9,)}, "Use lengths from 1 to 4"),
+    ):
+        with pytest.raises(ConfigError, match=said):
             rl.span_costs(model, x, **({"lengths": (1,)} | wrong), progress=False)
     with pytest.raises(ConfigError, match="length = 4"):
         by_loss.best(4)

@@ -38,8 +38,10 @@ def test_what_is_no_feature_is_refused() -> None:
     images = torch.rand(4, 1, 2, 2)
     with pytest.raises(ConfigError, match="the name of the network"):
         ModuleFeatures(nn.Flatten(), " ")
-    with pytest.raises(DtypeError):
+    with pytest.raises(DtypeError, match="in the forward of a module"):
         ModuleFeatures(lambda x: x, "function")
+    with pytest.raises(DtypeError, match="an instance"):
+        ModuleFeatures(nn.Flatten, "class")
     with pytest.raises(ShapeError, match="a row of features"):
         ModuleFeatures(_Two(), "two").embed(images)
     with pytest.raises(ShapeError, match="a row of features"):

@@ -315,8 +315,13 @@ def test_what_cannot_be_is_refused(prior: ImagePrior) -> None:
         posterior(patches, torch.rand(1, 1, 8, 8), Dense(torch.eye(64)))
     with pytest.raises(ShapeError, match="no rows"):
         posterior(patches, torch.rand(0, 1, 8, 8), noise=0.1)
-    with pytest.raises(ShapeError, match="two or more"):
+    with pytest.raises(ShapeError, match=r"two or more.*patch=8"):
         fit_prior(x[:1])
+    assert fit_prior(torch.rand(1, 1, 16, 16), 4, patch=8, components=1).shape == (1, 8, 8)
+    with pytest.raises(ShapeError, match=r"make the prior with fit_prior"):
+        ImagePrior(prior.centre, prior.axes[:, :-1], prior.residual, prior.mixture)
+    with pytest.raises(ShapeError, match=r"Make the prior with fit_prior"):
+        ImagePrior(prior.centre, prior.axes[1:], prior.residual, prior.mixture)
     with pytest.raises(ConfigError, match="all equal"):
         fit_prior(torch.full((3, 1, 8, 8), 0.5), 4, patch=4)
     with pytest.raises(ConfigError, match="patches of 9"):

@@ -162,6 +162,8 @@ def test_what_lacks_a_density_says_so() -> None:
         Projector(bent().g, Selection.leading(N, 3), None, torch.ones(3))
     with pytest.raises(ShapeError):
         Projector(bent().g, Selection.leading(N + 1, 3))
+    with pytest.raises(ShapeError, match=r"coordinates\(x\).*c\[None\]"):
+        bent().decode(bent().coordinates(images())[0])
 
 
 def test_it_is_saved_and_built_again(tmp_path: Path) -> None:

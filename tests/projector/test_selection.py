@@ -67,7 +67,7 @@ def test_ranks_out_of_range_are_refused(rank: int) -> None:
 
 
 def test_logits_must_be_a_vector() -> None:
-    with pytest.raises(ShapeError):
+    with pytest.raises(ShapeError, match=r"logits\.flatten\(\)"):
         Selection(torch.zeros(2, 2))
 
 

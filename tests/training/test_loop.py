@@ -265,6 +265,15 @@ def test_groups_that_leave_a_parameter_out_are_refused(tmp_path, data, config, d
 
     with pytest.raises(ConfigError, match=r"net\.3\.weight"):
         go(Groups(), data, config(), tmp_path)
+    with pytest.raises(DtypeError, match=r"train\(objective, data, config, out\)"):
+        go(config(), data, denoise(), tmp_path)
+
+    class Listed(denoise):
+        def diagnostics(self, batch):
+            return [1.0]
+
+    with pytest.raises(ConfigError, match=r'Return {"name": value}'):
+        go(Listed(), data, config(), tmp_path / "listed")
     with pytest.raises(ConfigError, match="no trainable"):
         go(denoise().requires_grad_(False), data, config(), tmp_path)
 

@@ -376,6 +376,8 @@ class _Coupled:
         found = linprog(cost, A_ub=constraints, b_ub=-np.ones(n), bounds=bounds, method="highs")
         if found.status:
             raise DivergedError(
-                f"a linear programme in {m} dimensions that fails: {found.message}", "a solution"
+                f"a linear programme in {m} dimensions that fails: {found.message}",
+                "a solution",
+                "Divide x by its largest number: the bound stays.",
             )
         return float(found.fun), float(found.fun)

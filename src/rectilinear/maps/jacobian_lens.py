@@ -126,13 +126,18 @@ def write_jacobian_lens(
                 "Pass layer_profile(..., positions='all').",
             )
         if not found.is_square:
-            raise ConfigError(f"a map of {found.extra_repr()}", "a square one")
+            raise ConfigError(
+                f"a map of {found.extra_repr()}",
+                "a square one",
+                "Choose layers and target of one width: layer_profile(..., layers=, target=).",
+            )
         matrices[int(number[1])] = found.weight.detach().to("cpu", dtype)
         prompts = found.report.samples
     if not matrices:
         raise ConfigError(
             f"a profile without mean Jacobians from numbered blocks ({', '.join(profile.maps)})",
-            "layer_profile(..., positions='all')",
+            "at least one, such as of layers.3",
+            "Pass layer_profile(..., methods=['mean_jacobian'], positions='all').",
         )
     held = {
         "J": matrices,

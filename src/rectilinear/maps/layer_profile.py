@@ -357,7 +357,7 @@ def _ends(
     """
     if layers is not None:
         if not layers:
-            raise ConfigError("no layers", "at least one place")
+            raise ConfigError("no layers", "at least one place", "Leave layers out to take all.")
         return list(layers), target or "@output", []
     stacks = stacks_of(model)
     if len(stacks[0]) < 2:

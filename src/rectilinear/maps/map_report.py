@@ -109,8 +109,11 @@ class LinearMap(Dense):
         """
         own = self.report.error
         if own is None or not own < float("inf"):
+            fitted = self.report.method == "least_squares"
             raise ConfigError(
-                f"a map by {self.report.method} without a finite standard error", "a mean Jacobian"
+                f"a map by {self.report.method} without a finite standard error",
+                "a mean Jacobian that differs from zero",
+                "Pass method='mean_jacobian'." if fitted else "Pass more samples.",
             )
         if not error > 0:
             raise ConfigError(f"error = {error}", "a number above 0, such as 0.1")

@@ -174,13 +174,19 @@ def span_costs(
         raise ConfigError(f"by = {by!r}", f"one of {', '.join(map(repr, SIGNS))}")
     if by == "score" and score is None:
         raise ConfigError("by = 'score' without a score", "a function", "Pass score=.")
-    spans = [
+    inside = [
         span
         for span in spans_within(model, container)
-        if len(span) in lengths and len(span) < span.length and (span.start or not fold)
+        if len(span) < span.length and (span.start or not fold)
     ]
+    spans = [span for span in inside if len(span) in lengths]
     if not spans:
-        raise ConfigError(f"lengths = {tuple(lengths)}", "lengths of spans inside the list")
+        most = max(map(len, inside), default=0)
+        raise ConfigError(
+            f"lengths = {tuple(lengths)}",
+            "lengths of spans inside the list",
+            f"Use lengths from 1 to {most}." if most else "Choose another list: container=.",
+        )
     with evaluating(model), seeded(seed, devices=None):
         portions = Portions(read_for(model, x, y, tokenizer, batch_size, output), seed)
         with Progress("span costs", 1 + 2 * len(spans), shown=progress) as display:
@@ -298,5 +304,6 @@ def _measured(found: Cost, by: By) -> float:
     }[by]
     if value is None:
         needs = "labels" if by == "loss" else "more than one output"
-        raise ConfigError(f"by = {by!r} without {needs}", "another measure")
+        fix = "Pass y, or use by='r2'." if by == "loss" else "Use by='r2'."
+        raise ConfigError(f"by = {by!r} without {needs}", "another measure", fix)
     return value

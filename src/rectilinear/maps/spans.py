@@ -262,7 +262,11 @@ def _stop(model: nn.Module, container: str, last: str, length: int) -> int:
         return int(last)
     other, stop = _listed(model, last)
     if other != container:
-        raise ConfigError(f"blocks of {container!r} and of {other!r}", "blocks of one list")
+        raise ConfigError(
+            f"blocks of {container!r} and of {other!r}",
+            "blocks of one list",
+            f"End the span with a block of {container!r}, or write a span for each list.",
+        )
     return stop
 
 

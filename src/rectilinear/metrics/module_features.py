@@ -37,7 +37,13 @@ class ModuleFeatures:
 
     def __init__(self, module: nn.Module, name: str, batch: int = EMBED_BATCH_IMAGES) -> None:
         if not isinstance(module, nn.Module):
-            raise DtypeError(f"a {type(module).__name__}", "a torch.nn.Module")
+            raise DtypeError(
+                f"a {type(module).__name__}",
+                "a torch.nn.Module",
+                "Pass an instance of the class."
+                if isinstance(module, type)
+                else "Call a function in the forward of a module.",
+            )
         if not (isinstance(name, str) and name.strip()):
             raise ConfigError(f"name = {name!r}", "the name of the network", "Scores carry it.")
         self.module, self.name, self.batch = module, name.strip(), whole(batch, "batch", 1)

@@ -35,7 +35,11 @@ def layout_of(value: Tensor, *modules: nn.Module) -> Layout:
         'tokens'
     """
     if value.ndim < 2:
-        raise ShapeError(f"a value of shape {tuple(value.shape)}", "(b, ...) of samples")
+        raise ShapeError(
+            f"a value of shape {tuple(value.shape)}",
+            "(b, d) or more axes",
+            "Return value[:, None] from that module, or choose another place.",
+        )
     if value.ndim == 2:
         return "rows"
     for module in modules:

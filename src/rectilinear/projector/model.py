@@ -121,6 +121,7 @@ class Projector(Configured):
             raise ShapeError(
                 f"coordinates of shape {tuple(coordinates.shape)}",
                 f"(b, {self.rank}), the rank",
+                "Take them from coordinates(x); write those of one point as c[None].",
             )
         z = coordinates.new_zeros(len(coordinates), self.g.dim)
         z[:, self.selection.kept] = coordinates
@@ -285,7 +286,9 @@ class Selection(Operator):
         check_floating(logits, "logits")
         if logits.ndim != 1:
             raise ShapeError(
-                f"logits of shape {tuple(logits.shape)}", "(n,), one for each coordinate"
+                f"logits of shape {tuple(logits.shape)}",
+                "(n,), one for each coordinate",
+                "Write logits.flatten().",
             )
         rank = None if rank is None else whole(rank, "rank")
         if rank is not None and rank > len(logits):

@@ -102,9 +102,14 @@ class ImagePrior(Configured):
                 f"a mean of {n} values, axes {tuple(axes.shape)}, residuals "
                 f"{tuple(residual.shape)}",
                 "(n,), (n, d) and (n,)",
+                "Make the prior with fit_prior(images).",
             )
         if mixture.shape != (axes.shape[1],):
-            raise ShapeError(f"a mixture on {mixture.shape}", f"({axes.shape[1]},), as the axes")
+            raise ShapeError(
+                f"a mixture on {mixture.shape}",
+                f"({axes.shape[1]},), as the axes",
+                "Fit it to rows @ axes, or make the prior with fit_prior(images).",
+            )
         self.shape = tuple(mean.shape)
         self.register_buffer("centre", mean.detach().clone())
         self.register_buffer("axes", axes.detach().clone())
@@ -361,7 +366,12 @@ def fit_prior(
     check_batch(images, tuple(images.shape[1:]), "images")
     check_finite(images, "images")
     if len(images) < 2:
-        raise ShapeError(f"{len(images)} images", "two or more")
+        small = patch is None and images.ndim == 4
+        raise ShapeError(
+            f"{len(images)} images",
+            "two or more",
+            "Fit the patches of one image: fit_prior(images, patch=8)." if small else "",
+        )
     if bool((images == images[:1]).all()):
         raise ConfigError("images, or patches, that are all equal", "images that differ")
     n = images[0].numel()

@@ -192,7 +192,9 @@ class ProjectorObjective(nn.Module):
             raise ConfigError(f"ranks = {ranks!r}", f"one of {', '.join(get_args(Ranks))}")
         if errors.shape != (n + 1,) or not bool(errors[0] > 0):
             raise ConfigError(
-                f"errors of shape {tuple(errors.shape)}", f"({n + 1},), the first positive"
+                f"errors of shape {tuple(errors.shape)}",
+                f"({n + 1},), the first positive",
+                "Take both from projector, errors = from_pca(images, rank).",
             )
         if ranks == "nested" and not (
             1 <= lowest <= highest <= n and bool((errors[lowest : highest + 1] > 0).all())

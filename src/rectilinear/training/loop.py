@@ -212,7 +212,8 @@ def train(
     if not isinstance(objective, nn.Module) or not isinstance(config, TrainConfig):
         given = type(objective).__name__, type(config).__name__
         got = "an objective of type {} and a configuration of type {}".format(*given)
-        raise DtypeError(got, "an nn.Module and a TrainConfig")
+        fix = "Call train(objective, data, config, out)."
+        raise DtypeError(got, "an nn.Module and a TrainConfig", fix)
     out = Path(out)
     with ExitStack() as stack:
         group = stack.enter_context(process_group(config.device))
@@ -318,7 +319,11 @@ def _diagnostics(objective: nn.Module, batch: Tensor) -> dict[str, float]:
 def _numbers(values: Any, source: str, taken: set[str]) -> dict[str, float]:
     """The numbers that a function of the user adds to the log."""
     if not isinstance(values, Mapping):
-        raise ConfigError(f"a {type(values).__name__} from {source}", "a dictionary of numbers")
+        raise ConfigError(
+            f"a {type(values).__name__} from {source}",
+            "a dictionary of numbers",
+            'Return {"name": value}, or {} for none.',
+        )
     if again := (taken | RESERVED) & set(values):
         raise ConfigError(
             f"{min(again)!r} from {source}", "a name that the log does not use itself", "Rename it."
