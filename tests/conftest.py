@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 
 from rectilinear.datasets.mnist import FILES, find
@@ -30,6 +31,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if values <= known:
                 item.add_marker(pytest.mark.slow)
             known |= values
+
+
+@pytest.fixture
+def rewound(request: pytest.FixtureRequest) -> None:
+    """``RNG`` of the module, of numpy or torch, at the beginning of its stream, and torch's own.
+
+    A test then draws the same numbers whichever ran before.
+    """
+    torch.manual_seed(0)
+    random = getattr(request.module, "RNG", None)
+    if isinstance(random, torch.Generator):
+        random.manual_seed(random.initial_seed())
+    elif random is not None:
+        stream = random.bit_generator
+        stream.state = type(stream)(stream.seed_seq).state
 
 
 @pytest.fixture(scope="session")

@@ -8,10 +8,7 @@ from torch import nn
 
 from rectilinear import audit, split
 
-
-@pytest.fixture(autouse=True)
-def _seeded():
-    torch.manual_seed(0)
+pytestmark = pytest.mark.usefixtures("rewound")
 
 
 class Inside(nn.Module):

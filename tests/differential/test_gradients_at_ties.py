@@ -16,12 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 RNG = torch.Generator().manual_seed(3)
-
-
-@pytest.fixture(autouse=True)
-def _same_numbers() -> None:
-    """Each test draws from the beginning of the stream, whichever ran before."""
-    RNG.manual_seed(3)
+pytestmark = pytest.mark.usefixtures("rewound")
 
 
 def rand(*shape: int) -> Tensor:

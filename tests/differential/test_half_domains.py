@@ -9,10 +9,7 @@ from torch.utils.data import DataLoader
 from rectilinear import audit
 from rectilinear.errors import DtypeError, InputError, ShapeError
 
-
-@pytest.fixture(autouse=True)
-def _seeded():
-    torch.manual_seed(0)
+pytestmark = pytest.mark.usefixtures("rewound")
 
 
 class After(nn.Module):

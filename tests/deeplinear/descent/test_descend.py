@@ -31,12 +31,7 @@ from rectilinear.deeplinear.descent.measures import MEASURES
 from rectilinear.errors import ConfigError, InputError, ShapeError
 
 RNG = np.random.default_rng(0)
-
-
-@pytest.fixture(autouse=True)
-def _same_numbers() -> None:
-    """Each test draws from the beginning of the stream, whichever ran before."""
-    RNG.bit_generator.state = np.random.default_rng(0).bit_generator.state
+pytestmark = pytest.mark.usefixtures("rewound")
 
 
 def white(n: int, d: int) -> np.ndarray:

@@ -15,6 +15,7 @@ from rectilinear.deeplinear import (
 from rectilinear.errors import ShapeError
 
 RNG = np.random.default_rng(0)
+pytestmark = pytest.mark.usefixtures("rewound")
 WHITE = np.linalg.qr(RNG.normal(size=(40, 3)))[0] * 40**0.5
 ONE, OTHER = (
     np.diag([3.0, 2.0, 1.0]),

@@ -20,13 +20,8 @@ from rectilinear.deeplinear import (
 from rectilinear.errors import ConfigError, InputError
 
 RNG = np.random.default_rng(0)
+pytestmark = pytest.mark.usefixtures("rewound")
 SEEN = np.subtract.outer(np.arange(8), np.arange(8)) % 3 > 0  # two of three entries
-
-
-@pytest.fixture(autouse=True)
-def _same_numbers() -> None:
-    """Each test draws from the beginning of the stream, whichever ran before."""
-    RNG.bit_generator.state = np.random.default_rng(0).bit_generator.state
 
 
 def test_one_layer_from_zero_finds_the_smallest_norm() -> None:
