@@ -424,8 +424,14 @@ def test_operands_that_do_not_fit_name_the_product_or_sum_that_does(
             total()
 
 
-def test_a_dense_operator_says_how_rows_and_sizes_are_written() -> None:
+def test_operators_say_how_rows_sizes_and_bases_are_written() -> None:
     with pytest.raises(ConfigError, match=r"Dense\(torch\.tensor\(rows\)\)"):
         op.Dense([[1.0, 2.0]])  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="Leave in_dim and out_dim out"):
         op.Dense(3, weight=torch.rand(3, 2))
+    basis = torch.rand(2, 6)
+    with pytest.raises(ShapeError, match=r"basis of shape \(2, 6\).* Write basis\.T\.$"):
+        op.Idempotent(6, 2, basis=basis)
+    assert op.Idempotent(6, 2, basis=basis.T).rank == 2
+    with pytest.raises(ShapeError, match=r"expected \(6, 2\)\.$"):
+        op.Idempotent(6, 2, basis=torch.rand(6, 3))

@@ -182,7 +182,11 @@ class Idempotent(Operator):
             if tensor is None:
                 self.register_buffer(name, None)
             elif tensor.shape != (dim, rank):
-                raise ShapeError(f"{name} of shape {tuple(tensor.shape)}", f"({dim}, {rank})")
+                raise ShapeError(
+                    f"{name} of shape {tuple(tensor.shape)}",
+                    f"({dim}, {rank})",
+                    f"Write {name}.T." if tensor.shape == (rank, dim) else "",
+                )
             else:
                 self._hold(trainable, **{name: tensor})
 
