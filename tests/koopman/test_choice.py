@@ -1,5 +1,7 @@
 """The choice among models on few rows: levels, lags and kinds need evidence."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from rectilinear.koopman.autoregression import Piece, Plan, StrideMap, fit_map, 
 from rectilinear.koopman.candidates import linear
 from rectilinear.koopman.dictionaries import Monomials
 from rectilinear.koopman.held_out import Candidate, best, hold_out
-from rectilinear.koopman.selection import FARTHEST, choose, refit
+from rectilinear.koopman.selection import FARTHEST, check_of, choose, refit
 
 RNG = np.random.default_rng
 
@@ -164,7 +166,83 @@ def test_a_refit_that_diverges_gets_a_larger_penalty(kept: bool) -> None:
 def test_a_comparison_says_why_the_least_error_was_not_chosen() -> None:
     errors = {"linear": np.ones(3), "autoregression": np.full(3, 0.9), "mean": np.full(3, 0.5)}
     settings = dict.fromkeys(("linear", "autoregression"), "")
-    found = Comparison(errors, settings, "linear", 10)
+    folds = {"linear": np.full(3, 0.7), "autoregression": np.full(3, 0.8)}
+    found = Comparison(errors, settings, "linear", 10, folds)
     assert found.reason.startswith("autoregression has less error")
+    assert "less over all held-out folds (0.7, autoregression 0.8)" in found.reason
     assert str(found).endswith(found.reason)
     assert not Comparison(errors, settings, "autoregression", 10).reason
+    assert "small or not certain" in Comparison(errors, settings, "linear", 10).reason
+    other = errors | {"finite": np.full(3, 0.95)}
+    settings["finite"] = ""
+    found = Comparison(other, settings, "finite", 10, folds)
+    assert "linear models are compared over all held-out folds" in found.reason
+
+
+def noisy(rows: int, seed: int) -> np.ndarray:
+    """An autoregression of one step."""
+    noise, x = RNG(seed).normal(size=rows), np.zeros(rows)
+    for k in range(1, rows):
+        x[k] = 0.8 * x[k - 1] + noise[k]
+    return x
+
+
+def test_a_check_has_the_errors_that_the_model_was_chosen_by() -> None:
+    both = ("linear", "autoregression")
+    model = Forecaster(horizon=6, lags=3).fit(noisy(150, 7), select=both)
+    known = model.comparison_
+    assert model.kind_ == "linear"
+    assert known.average("linear") > known.average("autoregression"), "on the last rows"
+    found, held = model.check(), hold_out(model._fitted_pieces, 3, 6)
+    assert found.rows == "all 5 held-out folds"
+    assert found.rows in found.text
+    assert found.chosen == found.direct < found.linear
+
+    def mean(squares: list[torch.Tensor]) -> float:
+        return float(torch.cat(squares).mean(0).log().mean().div(2).exp())
+
+    parts = held.parts
+    fitted = [refit(model.model_, part.train, 6, 0) for part in parts]
+    squares = [
+        (p.future - p.simulated(m)).square()[..., 0] for p, m in zip(parts, fitted, strict=True)
+    ]
+    assert found.direct == pytest.approx(mean(squares), rel=1e-9)
+    still = [(part.future - part.past[:, :1]).square()[..., 0] for part in parts]
+    assert found.persistence == pytest.approx(mean(still), rel=1e-9)
+    alone = Forecaster("linear", horizon=6, lags=3).fit(noisy(150, 7)).check()
+    assert (alone.linear, alone.direct) == (found.linear, found.direct)
+
+    bent = replace(known, errors=known.errors | {"finite": known.errors["linear"] / 2})
+    last = check_of(held, replace(bent, chosen="finite"), 3)
+    assert last.rows == "the last held-out rows"
+    assert (last.linear, last.direct) == (known.average("autoregression"), known.average("linear"))
+    assert last.chosen == pytest.approx(known.average("linear") / 2)
+
+
+def test_a_check_after_validation_is_of_the_validation_rows() -> None:
+    x, later = noisy(200, 1)[:150], noisy(200, 1)[150:]
+    both = ("linear", "autoregression")
+    known = Forecaster(horizon=6, lags=3).fit(x, validation=later, select=both).comparison_
+    found = Forecaster("linear", horizon=6, lags=3).fit(x, validation=later).check()
+    assert found.rows == "the last held-out rows"
+    assert found.linear == known.average("autoregression")
+    assert found.direct == known.average("linear")
+    elsewhere = Forecaster("linear", horizon=6, lags=3).fit(x).check()
+    assert elsewhere.linear != found.linear
+
+
+def test_a_check_of_an_exact_series_tries_both_linear_maps() -> None:
+    model = Forecaster("finite", horizon=10, lags=2).fit(np.sin(0.3 * np.arange(120.0)))
+    found = model.check()
+    assert found.closed
+    assert found.linear < 1e-6
+    assert found.direct < 1e-6
+
+
+def test_a_check_of_rows_too_few_for_a_map_of_the_horizon() -> None:
+    x = np.sin(0.3 * np.arange(90.0)) + 1e-4 * RNG(0).normal(size=90)
+    found = Forecaster("autoregression", horizon=40, lags=2).fit(x).check()
+    assert found.direct == np.inf
+    assert found.linear < 1
+    assert not found.closed
+    assert "so few rows" in found.text

@@ -61,8 +61,7 @@ def linear(held: Held, lags: tuple[int, ...], kind: str) -> Iterator[Candidate]:
     stride = horizon if kind == "linear" else 1
     ridges = LINEAR_RIDGES if kind == "linear" else LINEAR_RIDGES[::2]
     drifts = held.u is not None or "mean" not in held.levels  # else changes have no mean to fit
-    fewest = min([len(part.past) for part in (held, *held.folds)])
-    parts = [part.of_size(fewest) for part in (held, *held.folds)] if held.folds else [held]
+    parts = held.parts
     for shared in (False, True) if d > 1 and held.basis is None else (False,):
         width = 1 if shared else d
         if not shared and d > MOST_COLUMNS:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import exp
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +101,11 @@ class Forecast:
         return table(said, ["", *one.names[:6]], rows)
 
 
+def geometric_mean(errors: Array) -> float:
+    """The geometric mean of errors over the steps; none counts as less than 1e-10."""
+    return exp(float(np.log(np.maximum(errors, 1e-10)).mean()))
+
+
 @dataclass(frozen=True, eq=False)
 class Comparison:
     """Root mean square errors of every candidate on held-out rows, forecast from every origin.
@@ -111,7 +116,9 @@ class Comparison:
 
     Attributes:
         errors: of each kind of model at each step, ``{kind: (horizon,)}``, and of "persistence",
-            which is no change, and "mean".
+            which is no change, and "mean", on the last rows.
+        folds: the same on all held-out folds, of linear kinds, "persistence" and "mean"; empty
+            where the last rows are the only fold.
         settings: what each model is made of, in words.
         chosen: the kind that is used.
         origins: how many forecasts each error is the mean of.
@@ -121,10 +128,11 @@ class Comparison:
     settings: dict[str, str]
     chosen: str
     origins: int
+    folds: dict[str, Array] = field(default_factory=dict)
 
     def average(self, kind: str) -> float:
         """The geometric mean over the steps of the error of a ``kind``, which is compared."""
-        return exp(float(np.log(np.maximum(self.errors[kind], 1e-10)).mean()))
+        return geometric_mean(self.errors[kind])
 
     @property
     def reason(self) -> str:
@@ -133,10 +141,13 @@ class Comparison:
         least = min(models, key=self.average, default=self.chosen)
         if least == self.chosen:
             return ""
-        return (
-            f"{least} has less error on these last rows; {self.chosen} was chosen because it has "
-            "less over all held-out folds, or because the difference is not certain"
-        )
+        said = f"{least} has less error on these last rows; {self.chosen} was chosen because "
+        if {least, self.chosen} <= set(self.folds):
+            ours, theirs = (geometric_mean(self.folds[kind]) for kind in (self.chosen, least))
+            return f"{said}it has less over all held-out folds ({ours:.3g}, {least} {theirs:.3g})"
+        if least in self.folds:
+            return f"{said}linear models are compared over all held-out folds"
+        return f"{said}the difference is small or not certain"
 
     def table(self) -> list[dict[str, Any]]:
         """A row for each model, the best first: errors at some steps and over all."""
@@ -172,10 +183,11 @@ class Check:
         text: the answer.
         closed: whether the linear model forecasts over many steps as well as one fitted to each.
         linear: held-out error of the linear model of one step, applied again and again (geometric
-            mean over the steps, in standard deviations).
+            mean over the steps, in standard deviations); infinite where none can be fitted.
         direct: of a linear map fitted to each number of steps.
         chosen: of the model that is used.
         persistence: of no change.
+        rows: the held-out rows that all these errors are of: those that the model was chosen on.
     """
 
     text: str
@@ -184,6 +196,7 @@ class Check:
     direct: float
     chosen: float
     persistence: float
+    rows: str = ""
 
     def __str__(self) -> str:
         return self.text

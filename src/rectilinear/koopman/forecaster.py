@@ -27,7 +27,7 @@ from rectilinear.koopman.dictionaries import as_dictionary
 from rectilinear.koopman.figures import modes_figure, spectrum_figure
 from rectilinear.koopman.forecast import Array, Check, Forecast
 from rectilinear.koopman.forecaster_input import Intake
-from rectilinear.koopman.held_out import held_of, hold_after, hold_out
+from rectilinear.koopman.held_out import Held, held_of, hold_after, hold_out
 from rectilinear.koopman.model import FARTHEST
 from rectilinear.koopman.realization import Modes
 from rectilinear.koopman.series import moments, numbers, refuse_targets
@@ -140,10 +140,8 @@ class Forecaster(Intake, Bounds, BaseEstimator):
         pieces = [self._piece(x, u) for x, u in raw]
         self.horizon_, most = self._sizes(pieces)
         self._most = most
-        if validation is None:
-            held = hold_out(pieces, most, self.horizon_)
-        else:
-            held = hold_after(pieces, self._after(pieces, validation), most, self.horizon_)
+        self._later = None if validation is None else self._after(pieces, validation)
+        held = self._held(pieces)
         dictionary = as_dictionary(self.dictionary)
         with Progress("forecast", len(kinds) + 2, shown=progress) as display:
             found = selection.compare(
@@ -327,7 +325,7 @@ class Forecaster(Intake, Bounds, BaseEstimator):
     def check(self) -> Check:
         """A judgement of whether the dynamics are linear and the eigenvalues meaningful."""
         self._fitted()
-        held = hold_out(self._fitted_pieces, self._most, self.horizon_)
+        held = self._held(self._fitted_pieces)
         return selection.check_of(held, self.comparison_, self.lags)
 
     def plot_spectrum(self) -> Any:
@@ -367,6 +365,12 @@ class Forecaster(Intake, Bounds, BaseEstimator):
                 )
         self._check_level(self.level)
         return kinds
+
+    def _held(self, pieces: list[Piece]) -> Held:
+        """The rows that models are compared on: the validation rows, or some of the pieces."""
+        if self._later is None:
+            return hold_out(pieces, self._most, self.horizon_)
+        return hold_after(pieces, self._later, self._most, self.horizon_)
 
     def _after(self, pieces: list[Piece], validation: Any) -> list[Piece]:
         """The last rows of the series and the rows after them."""

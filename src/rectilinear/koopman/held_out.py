@@ -88,6 +88,13 @@ class Held:
         u = None if self.u is None else self.u[:, self.past.shape[1] - model.plan.lags :]
         return model.simulate(past, steps, u)
 
+    @cached_property
+    def parts(self) -> list[Held]:
+        """The last rows and those of all folds, with as many origins in each."""
+        found = [self, *self.folds]
+        fewest = min(len(part.past) for part in found)
+        return [part.of_size(fewest) for part in found] if self.folds else found
+
     def column_errors(self, model: Model) -> Tensor:
         """The errors of a model ``(n, horizon, d)``, from as many origins as memory allows."""
         found = self.future - self.simulated(model)

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
-from math import log, log1p
+from math import inf, log, log1p
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from rectilinear.koopman import candidates
 from rectilinear.koopman.autoregression import RIDGES, Piece, StrideMap, fit_map, of_fit
 from rectilinear.koopman.dictionaries import Dictionary, Fourier
 from rectilinear.koopman.extended_dmd import FiniteMap, fit_finite
-from rectilinear.koopman.forecast import Check, Comparison
+from rectilinear.koopman.forecast import Check, Comparison, geometric_mean
 from rectilinear.koopman.held_out import (
     MOST_ORIGINS,
     MOST_STATE,
@@ -197,7 +197,13 @@ def comparison(found: Sequence[Candidate], chosen: Candidate, held: Held) -> Com
         held.mean_square(part).mean(0).sqrt().numpy() for part in (held.future - now, held.future)
     )
     settings = {c.kind: in_words(c.model) for c in found}
-    return Comparison(errors, settings, chosen.kind, len(held.future))
+    folds = {c.kind: c.whole.by_step.numpy() for c in found if c.whole is not None}
+    if held.folds:
+        still = (part.future - part.past[:, :1] for part in held.parts)
+        for kind, parts in (("persistence", still), ("mean", (p.future for p in held.parts))):
+            square = torch.cat([held.mean_square(part) for part in parts])
+            folds[kind] = square.mean(0).sqrt().numpy()
+    return Comparison(errors, settings, chosen.kind, len(held.future), folds)
 
 
 def in_words(model: Model) -> str:
@@ -220,36 +226,50 @@ def in_words(model: Model) -> str:
 
 
 def check_of(held: Held, known: Comparison, lags: int | None = None) -> Check:
-    """The comparison of one linear map, step after step, with a map for each number of steps."""
-    missing = [k for k in ("linear", "autoregression") if k not in known.errors]
-    more = compare(held, missing, lags) if missing else []
-    errors = dict(known.errors) | {c.kind: c.by_step.numpy() for c in more}
-    whole = Comparison(errors, known.settings, known.chosen, known.origins)
-    step = whole.average("autoregression")
-    if "finite" in errors and whole.average("finite") < _EXACTLY:  # closed in the dictionary
-        step = min(step, whole.average("finite"))
-    direct, chosen = whole.average("linear"), whole.average(known.chosen)
-    still = min(whole.average("persistence"), whole.average("mean"))
+    """The comparison of one linear map, step after step, with a map for each number of steps.
+
+    All errors are of the rows that the model was chosen on: of all folds where it is linear, and
+    else of the last rows.
+    """
+    missing = [kind for kind in LINEAR if kind not in known.errors]
+    more = [one for kind in missing for one in compare(held, [kind], lags)]
+    errors = known.errors | {c.kind: c.by_step.numpy() for c in more}
+    rows = "the last held-out rows"
+    if known.chosen in known.folds:
+        whole = {c.kind: c.whole.by_step.numpy() for c in more if c.whole is not None}
+        errors, rows = known.folds | whole, f"all {len(held.folds) + 1} held-out folds"
+    average = {kind: geometric_mean(found) for kind, found in errors.items()}
+    step = average.get("autoregression", inf)
+    if average.get("finite", inf) < _EXACTLY:  # closed in the dictionary
+        step = min(step, average["finite"])
+    direct, chosen = average.get("linear", inf), average[known.chosen]
+    still = min(average["persistence"], average["mean"])
     closed = step <= _CLOSED * min(direct, chosen)
     if min(step, direct, chosen) > 0.95 * still:
         text = (
-            "No model forecasts these rows better than no change or the mean, by more than 5 %: "
+            f"No model forecasts {rows} better than no change or the mean, by more than 5 %: "
             "eigenvalues say nothing of the system."
+        )
+        closed = False
+    elif inf in (step, direct) and not {*LINEAR} <= {*average}:
+        text = (
+            "No linear map of one step, or of each number of steps, can be fitted to so few rows: "
+            "whether eigenvalues are those of the series is not known. Lower horizon."
         )
         closed = False
     elif closed:
         text = (
-            f"One linear map, applied step after step, forecasts as well (error {step:.3g}) as "
-            f"maps fitted to each number of steps ({direct:.3g}) and as the chosen model "
-            f"({chosen:.3g}): the dynamics are closed and linear in this state, and its "
+            f"On {rows} one linear map, applied step after step, forecasts as well (error "
+            f"{step:.3g}) as maps fitted to each number of steps ({direct:.3g}) and as the chosen "
+            f"model ({chosen:.3g}): the dynamics are closed and linear in this state, and its "
             "eigenvalues are those of the series."
         )
     else:
         text = (
-            f"One linear map, applied step after step, has an error of {step:.3g}, where maps "
-            f"fitted to each number of steps have {direct:.3g} and the chosen model has "
+            f"On {rows} one linear map, applied step after step, has an error of {step:.3g}, where "
+            f"maps fitted to each number of steps have {direct:.3g} and the chosen model has "
             f"{chosen:.3g}: the dynamics are not linear in this state. Forecast with the chosen "
             "model, and read eigenvalues as a basis of its forecasts, not as properties of the "
             "system."
         )
-    return Check(text, closed, step, direct, chosen, whole.average("persistence"))
+    return Check(text, closed, step, direct, chosen, average["persistence"], rows)
