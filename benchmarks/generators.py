@@ -85,6 +85,7 @@ FORMATS = {"fd": ".2f", "precision": ".3f", "recall": ".3f", "nearest": ".3f", "
 LIMIT = "held-out images"  # in place of samples
 JUDGED_CLASSES = 4  # from which on classes are what a judge tells apart
 NEAREST = 500  # samples whose nearest training images are found
+FEW, DRAWS = 500, 4  # samples so few that scores are means of four draws
 SCALE = 1.2  # of the noise, as a second way to sample: recall for precision
 FIRST = {"mixture": 0.85, "splines": 0.6}  # part of the seconds for the first of two stages
 
@@ -248,7 +249,8 @@ def score(row: str, args: argparse.Namespace, folder: Path, known: Images, test:
         samplers, facts = peer_row(row, args, folder, known.images)
     features, floor = judge(args, known, test)
     random = torch.Generator().manual_seed(1)
-    noise = torch.randn(args.n, *known.images.shape[1:], generator=random)
+    count = args.n * (DRAWS if args.n <= FEW else 1)
+    noise = torch.randn(count, *known.images.shape[1:], generator=random)
     real, rows = test.images, []
     far = float(nearest_images(real[:NEAREST], known.images)[1].median())
     others = real[torch.randperm(len(real), generator=generator(0))[args.n : 2 * args.n]]
@@ -256,12 +258,18 @@ def score(row: str, args: argparse.Namespace, folder: Path, known: Images, test:
         start = time.process_time()
         given = (others if name.startswith(LIMIT) else noise).split(1000)
         with torch.set_grad_enabled("denoised" in name):
-            fake = torch.cat([sampler(part).detach() for part in given]).clamp(0, 1)
-        seconds = (time.process_time() - start) * 1000 / args.n
-        scores = metrics.evaluate_samples(fake, real, features, args.n, baseline=floor)
+            drawn = torch.cat([sampler(part).detach() for part in given]).clamp(0, 1)
+        seconds = (time.process_time() - start) * 1000 / len(drawn)
+        scores = [
+            metrics.evaluate_samples(fake, real, features, args.n, baseline=floor)
+            for fake in drawn.split(args.n)
+        ]
+        fake = drawn[: args.n]
         near, apart = nearest_images(fake[:NEAREST], known.images)
-        found = {key: getattr(scores, key) for key in ("fd", "precision", "recall", "name")}
-        found |= {"floor": scores.fd_real, "recall_real": scores.recall_real}
+        found = {"name": scores[0].name, "draws": len(scores)}
+        for key in ("fd", "precision", "recall"):
+            found[key] = sum(getattr(one, key) for one in scores) / len(scores)
+        found |= {"floor": scores[0].fd_real, "recall_real": scores[0].recall_real}
         found |= {"nearest": float(apart.median()), "nearest_real": far}
         found |= {"row": row, "sampling": name, "seconds_per_1000": seconds}
         rows.append(found | facts)
@@ -317,6 +325,8 @@ def table(args: argparse.Namespace, folders: list[Path], train: Tensor, test: Te
         + "Bits per dimension are of the model of noisy data. Errors are held-out, behind the "
         f"leading {', '.join(map(str, RANKS))} singular directions; PCA's are {lost}.\n"
     )
+    if (draws := max(r.get("draws", 1) for same in rows for r in same)) > 1:
+        judge_line = f"{judge_line.rstrip()} Scores of samples are means of {draws} draws.\n"
     if measured := [r["nearest_real"] for same in rows for r in same if "nearest_real" in r]:
         judge_line = judge_line.rstrip() + (
             ' "Nearest" is the root mean square difference of pixels between a sample and the '
