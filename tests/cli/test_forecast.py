@@ -1,5 +1,6 @@
 """Training and forecasting on the command line: a system, a file, and invalid input."""
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rectilinear import cli
+from rectilinear import cli, plots
 from rectilinear.errors import ForecastWarning
 
 Ask = Callable[..., dict[str, Any]]
@@ -161,7 +162,16 @@ def table(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_table_with_dates_and_gaps(table: Path, ask: Ask, tmp_path: Path) -> None:
+def test_a_table_with_dates_and_gaps(
+    table: Path, ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    titles, save = [], plots.save
+
+    def noted(figure: Any, path: Path) -> None:
+        titles.extend(axes.get_title() for axes in figure.axes)
+        save(figure, path)
+
+    monkeypatch.setattr(plots, "save", noted)
     options = ("--columns", "height", "flow", "--kind", "autoregression", "--lags", 4)
     with pytest.warns(ForecastWarning, match="4 missing values"):
         answer = ask("forecast", table, "--steps", 10, *options, "--out", tmp_path / "out")
@@ -173,6 +183,7 @@ def test_a_table_with_dates_and_gaps(table: Path, ask: Ask, tmp_path: Path) -> N
     assert np.abs(found - np.stack([np.sin(ahead), 2 * np.cos(ahead)], 1)).max() < 0.05
     assert answer["model"] == "autoregression"
     assert answer["times"] == "first 2024-01-01, last 2024-05-29"
+    assert titles == ["height", "flow"]
     assert Image.open(answer["image"]).width > 500
 
 
@@ -194,6 +205,44 @@ def test_runs_of_a_table(ask: Ask, tmp_path: Path) -> None:
     last = lines[-1].split(",")
     assert float(last[1]) == 64
     assert float(last[2]) == pytest.approx(np.sin(0.3 * 64 + 2), abs=1e-6)
+
+
+def _written(text: str, ask: Ask, folder: Path, *options: str) -> list[list[str]]:
+    """The cells of the forecast of a table, of three steps by a linear map of four lags."""
+    (folder / "in.csv").write_text(text)
+    out = ("--steps", 3, "--kind", "linear", "--lags", 4, "--out", folder / "out")
+    ask("forecast", folder / "in.csv", *out, *options)
+    return list(csv.reader((folder / "out" / "forecast.csv").read_text().splitlines()))
+
+
+def test_names_with_commas_and_quotes_are_one_cell(ask: Ask, tmp_path: Path) -> None:
+    cities = ('"Washington, DC"', '"Rome ""IT"""')
+    rows = [f"{city},{k},{np.sin(0.3 * k)}" for city in cities for k in range(60)]
+    lines = _written(
+        "\n".join(['city,time,"x, in ""cm"""', *rows]), ask, tmp_path, "--run-column", "city"
+    )
+    assert lines[0] == ["run", "time", *(f'x, in "cm"{end}' for end in ("", " lower", " upper"))]
+    assert [line[:2] for line in lines[3:5]] == [["Washington, DC", "62.0"], ['Rome "IT"', "60.0"]]
+    assert {len(line) for line in lines} == {5}
+
+
+@pytest.mark.parametrize(
+    ("first", "step", "expected"),
+    [
+        ("2024-01-01T23:00", 3_600_000, ["2024-01-04T11:00:00", "2024-01-04T12:00:00"]),
+        ("2024-01-01T12:00", 3_600_000, ["2024-01-04T00:00:00", "2024-01-04T01:00:00"]),
+        ("2024-01-01", 250, ["2024-01-01T00:00:15.000", "2024-01-01T00:00:15.250"]),
+        ("2024-01-01", 86_400_000, ["2024-03-01", "2024-03-02"]),
+    ],
+)
+def test_stamps_of_a_table_are_of_one_form_and_whole(
+    first: str, step: int, expected: list[str], ask: Ask, tmp_path: Path
+) -> None:
+    """Each has a time of day, midnight too, or none; fractions of seconds are kept."""
+    times = np.datetime64(first, "ms") + step * np.arange(60)
+    rows = [f"{time},{np.sin(0.3 * k)}" for k, time in enumerate(times)]
+    lines = _written("\n".join(["time,x", *rows]), ask, tmp_path)
+    assert [line[0] for line in lines[1:3]] == expected
 
 
 def test_mistakes_in_a_table(

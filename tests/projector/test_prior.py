@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import rectilinear as rl
-from rectilinear.errors import ConfigError, ShapeError
+from rectilinear.errors import ConfigError, DtypeError, ShapeError
 from rectilinear.operators import Dense, Diagonal, Operator
 from rectilinear.projector import (
     BlindRestorer,
@@ -15,6 +15,7 @@ from rectilinear.projector import (
     conditioning,
     corrupt,
     fit_prior,
+    masked,
     posterior,
     restore,
     similar,
@@ -302,6 +303,72 @@ def test_holes_wider_than_a_patch_are_filled_from_what_is_around(noise: float) -
     edge = x[..., 8:24, 11:27][(seen == 1)[..., 8:24, 11:27]].mean()
     error = lambda z: (z - x)[hole].square().mean()  # noqa: E731
     assert error(found.mean) < 0.3 * error(torch.full_like(x, edge))
+
+
+@pytest.fixture(scope="module")
+def patches() -> dict[int, ImagePrior]:
+    """Priors of patches of grey images and of images in colour."""
+    draw = torch.Generator().manual_seed(0)
+    return {
+        c: fit_prior(torch.rand(3, c, 12, 12, generator=draw), rank=6, patch=4, components=1)
+        for c in (1, 3)
+    }
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_masks_of_pixels(patches: dict[int, ImagePrior], channels: int) -> None:
+    """A mask (h, w) is one of grey images; expanded, one of images in colour."""
+    draw = torch.Generator().manual_seed(1)
+    pixels = torch.rand(9, 11, generator=draw) > 0.4
+    x = torch.rand(2, channels, 9, 11, generator=draw)
+    found = restore(patches[channels], x * pixels, masked(pixels.expand(x.shape)))
+    assert torch.equal((found * pixels), x * pixels)
+    if channels == 1:
+        assert torch.equal(restore(patches[1], x * pixels, masked(pixels)), found)
+        small = pixels[:4, :4]
+        y = x[..., :4, :4] * small  # of the size of the patches
+        assert torch.equal(restore(patches[1], y, masked(small)) * small, y)
+    else:
+        with pytest.raises(ShapeError, match="expand"):
+            restore(patches[3], x * pixels, masked(pixels))
+    with pytest.raises(ShapeError, match="3 measurements"):
+        restore(patches[channels], x, masked(pixels.expand(3, channels, 9, 11)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision(patches: dict[int, ImagePrior], dtype: torch.dtype) -> None:
+    y = torch.rand(1, 1, 9, 11, generator=torch.Generator().manual_seed(2)).to(dtype)
+    seen = torch.eye(9, 11)
+    for mask in (None, masked(seen), masked(seen.to(dtype))):
+        found = posterior(patches[1], y, mask, 0.2)
+        assert found.mean.dtype == found.std.dtype == dtype
+        wide = posterior(patches[1], y.float(), None if mask is None else masked(seen), 0.2)
+        assert torch.equal(found.mean, wide.mean.to(dtype))
+
+
+@pytest.mark.parametrize(
+    ("channels", "shape", "remedy"),
+    [
+        (1, (9, 11), "Add axes"),
+        (3, (3, 9, 11), "Add axes"),
+        (3, (1, 9, 11, 3), r"movedim\(3, 1\)"),
+        (1, (1, 3, 9, 11), "restore the channels"),
+        (3, (1, 4, 9, 11), "images of 3 channels"),
+    ],
+)
+def test_images_of_other_axes_or_channels(
+    patches: dict[int, ImagePrior], channels: int, shape: tuple[int, ...], remedy: str
+) -> None:
+    with pytest.raises(ShapeError, match=remedy):
+        restore(patches[channels], torch.rand(shape), noise=0.1)
+
+
+def test_other_types_are_refused(patches: dict[int, ImagePrior]) -> None:
+    y = torch.rand(1, 1, 9, 11)
+    with pytest.raises(DtypeError, match=r"torch\.as_tensor"):
+        restore(patches[1], y.numpy(), noise=0.1)
+    with pytest.raises(ConfigError, match="noise=a Tensor"):
+        restore(patches[1], y, noise=torch.full((9, 11), 0.1))
 
 
 def test_what_cannot_be_is_refused(prior: ImagePrior) -> None:

@@ -134,6 +134,16 @@ def test_data_on_another_scale_than_the_prior(
     prior = fit_prior(images, rank=12, components=2)
     with pytest.raises(ConfigError, match="Divide bytes by 255"):
         restore(prior, 255 * held_out, noise=0.1)
+    few = torch.randn(held_out.shape, generator=torch.Generator().manual_seed(0))
+    for y, noise in (
+        (255 * held_out, 25.0),
+        (255 * held_out + 25 * few, 25.0),
+        (held_out, 25.0),
+        (held_out + 0.1 * few, 25.0),
+    ):
+        with pytest.raises(ConfigError, match="standard deviation of their noise"):
+            restore(prior, y, noise=noise)
+    assert torch.isfinite(restore(prior, held_out + 25 * few, noise=25.0)).all()
     wide = fit_prior(255 * images, rank=12, components=2)  # not clipped to 1
     found = restore(wide, 255 * held_out, noise=25.5)
     torch.testing.assert_close(found / 255, restore(prior, held_out, noise=0.1), atol=0.2, rtol=0)

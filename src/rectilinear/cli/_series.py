@@ -48,10 +48,12 @@ def forecast_file(arguments: Any) -> dict[str, Any]:
         maximum=arguments.maximum,
     ).fit(table.values, times=table.times, progress=True)
     model.names_ = table.names
-    found = replace(model.forecast(arguments.steps), runs=table.runs)
+    found = model.forecast(arguments.steps)
+    if found.mean.ndim == 3:
+        found = replace(found, runs=table.runs)
     out = arguments.out or Path("runs") / f"{path.stem}-forecast"
     with atomic_write(out / "forecast.csv") as tmp:
-        tmp.write_text("\n".join(_lines(found, table.runs)) + "\n", encoding="utf-8")
+        tmp.write_text(_table(found, table.runs), encoding="utf-8")
     with atomic_write(out / "forecast.npy") as tmp:
         np.save(tmp, found.mean, allow_pickle=False)
     plots.save(found.plot(), out / "forecast.png")
@@ -66,19 +68,21 @@ _FILES = {"table": "csv", "image": "png", "array": "npy"}
 
 def _times(table: "SeriesFile") -> str:
     """The source of the times, in words."""
-    if table.times is None:
-        return "none found: rows are taken in their order, one step apart"
-    first, last = min(t.min() for t in table.times), max(t.max() for t in table.times)
-    return f"first {_stamp(first)}, last {_stamp(last)}"
-
-
-def _stamp(time: Any) -> str:
-    """A number, or a date, without its time of day where that is midnight."""
     import numpy as np
 
-    if isinstance(time, np.datetime64):
-        return str(time.astype("datetime64[s]")).removesuffix("T00:00:00")
-    return str(time)
+    if table.times is None:
+        return "none found: rows are taken in their order, one step apart"
+    ends = [min(t.min() for t in table.times), max(t.max() for t in table.times)]
+    first, last = _stamps(np.array(ends))
+    return f"first {first}, last {last}"
+
+
+def _stamps(times: Any) -> list[str]:
+    """Numbers, or dates, all as fine as the finest needs: days, seconds, or fractions of them."""
+    if times.dtype.kind != "M":
+        return [str(time) for time in times.tolist()]
+    cut = (times.astype(f"datetime64[{unit}]") for unit in ("D", "s", "ms", "us", "ns"))
+    return [str(time) for time in next(stamps for stamps in cut if (stamps == times).all())]
 
 
 def _facts(model: "Forecaster") -> dict[str, Any]:
@@ -97,16 +101,25 @@ def _facts(model: "Forecaster") -> dict[str, Any]:
     return facts
 
 
-def _lines(found: "Found", runs: tuple[str, ...]) -> list[str]:
-    """The rows of a table: stamp, and for each column the forecast, its lower and upper end."""
+def _table(found: "Found", runs: tuple[str, ...]) -> str:
+    """A table: stamp, and for each column the forecast, its lower and upper end."""
+    import csv
+    import io
+
+    import numpy as np
+
     several = found.mean.ndim == 3
-    head = ["run"] if several else []
-    head += ["time", *(f"{n}{end}" for n in found.names for end in ("", " lower", " upper"))]
-    lines = [",".join(f'"{h}"' if "," in h else h for h in head)]
-    for i, run in enumerate(runs if several else ("",)):
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    ends = ("", " lower", " upper")
+    table.writerow(
+        [*["run"] * several, "time", *(f"{n}{end}" for n in found.names for end in ends)]
+    )
+    indices = [np.asarray(index) for index in (found.index if several else [found.index])]
+    stamps = iter(_stamps(np.concatenate(indices)))
+    for i, index in enumerate(indices):
         parts = [p[i] if several else p for p in (found.mean, found.lower, found.upper)]
-        index = found.index[i] if several else found.index
-        for k, stamp in enumerate(index):
+        for k in range(len(index)):
             cells = [f"{v:.10g}" for row in zip(*(p[k] for p in parts), strict=True) for v in row]
-            lines.append(",".join([*([run] if several else []), _stamp(stamp), *cells]))
-    return lines
+            table.writerow([*[runs[i]] * several, next(stamps), *cells])
+    return text.getvalue()

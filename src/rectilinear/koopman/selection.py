@@ -247,8 +247,8 @@ def check_of(held: Held, known: Comparison, lags: int | None = None) -> Check:
     closed = step <= _CLOSED * min(direct, chosen)
     if min(step, direct, chosen) > 0.95 * still:
         text = (
-            f"No model forecasts {rows} better than no change or the mean, by more than 5 %: "
-            "eigenvalues say nothing of the system."
+            f"Neither linear maps nor the chosen model forecast {rows} better than no change or "
+            "the mean, by more than 5 %: eigenvalues say nothing of the system."
         )
         closed = False
     elif inf in (step, direct) and not {*LINEAR} <= {*average}:

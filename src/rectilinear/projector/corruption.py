@@ -124,13 +124,18 @@ def named_corruption(kind: str) -> Corruption:
 
 
 def masked(observed: Tensor) -> Operator:
-    """The measurement operator that keeps the pixels where ``observed`` ``(b, c, h, w)`` is not 0.
+    """The measurement operator that keeps the pixels where ``observed`` is not 0.
+
+    Args:
+        observed: ``(b, c, h, w)``, or ``(h, w)`` for all of some grey images. Of colour images
+            ``masked(pixels.expand(images.shape))`` has the same mask in all channels.
 
     Example:
         >>> masked(torch.tensor([[[[1, 0]]]]))(torch.ones(1, 2)).tolist()
         [[1.0, 0.0]]
     """
     values = observed if observed.is_floating_point() else observed.to(torch.get_default_dtype())
+    values = values[None] if values.ndim == 2 else values
     return Diagonal((values != 0).to(values).flatten(1), trainable=False)
 
 

@@ -11,7 +11,7 @@ from torch.nn.functional import avg_pool2d, fold, interpolate, max_pool2d, pad, 
 from rectilinear.checks import check_floating, whole
 from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.operators import Diagonal, Identity, Operator
-from rectilinear.projector.prior import NOISE_FLOOR, ImagePrior, Posterior
+from rectilinear.projector.prior import NOISE_FLOOR, ImagePrior, Posterior, check_measured
 from rectilinear.projector.similar import from_similar
 from rectilinear.random import generator
 
@@ -125,6 +125,7 @@ def patch_posterior(
         )
     gains = None
     if isinstance(measurement, Diagonal):
+        check_measured(measurement, y)
         gains = measurement.values.detach().to(y).reshape(-1, *y.shape[1:]).expand_as(y)
     if gains is None or bool((gains == 1).all()):
         stride = checked_stride(stride, side, max(1, side // 4))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import log, pi
+from math import log, pi, prod
 
 import torch
 from torch import Tensor
@@ -301,12 +301,7 @@ class ImagePrior(Configured):
         check_noise(noise)
         if measurement is None:
             return
-        if not measurement.in_dim == measurement.out_dim == n:
-            raise ShapeError(
-                f"a measurement of shape {measurement.out_dim} x {measurement.in_dim}",
-                f"{n} x {n}, the values of an image",
-                "Build it for images of the prior's size.",
-            )
+        check_measured(measurement, y)
         if not isinstance(measurement, Identity | Diagonal):
             if measurement.batch_shape:
                 raise ShapeError(
@@ -322,10 +317,29 @@ class ImagePrior(Configured):
                 )
 
 
+def check_measured(measurement: Operator, y: Tensor) -> None:
+    """Raise a ShapeError unless a measurement is of images as ``y``, one for all or for each."""
+    n, count = y[0].numel(), prod(measurement.batch_shape)
+    if measurement.in_dim == measurement.out_dim == n and count in (1, len(y)):
+        return
+    several = f"{count} measurements" if count > 1 else "a measurement"
+    raise ShapeError(
+        f"{several} of shape {measurement.out_dim} x {measurement.in_dim}",
+        f"{n} x {n}, the values of an image, and one for all or for each of {len(y)} images",
+        "Build it for images of this size: masked(pixels.expand(images.shape)) of a mask of pixels "
+        "(h, w), or (b, 1, h, w).",
+    )
+
+
 def check_noise(noise: float) -> None:
     """Raise a ConfigError unless ``noise`` is a number of at least 0."""
     if not is_within(noise, 0):
-        raise ConfigError(f"noise={noise!r}", "a standard deviation of at least 0")
+        got = noise if isinstance(noise, float | int | str) else f"a {type(noise).__name__}"
+        raise ConfigError(
+            f"noise={got!s}",
+            "a number of at least 0, the standard deviation of the noise of all values",
+            "Pass one float; of a tensor .item().",
+        )
 
 
 @torch.no_grad()

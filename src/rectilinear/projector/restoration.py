@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from rectilinear.checks import tolerance, whole
+from rectilinear.checks import check_floating, single, tolerance, whole
 from rectilinear.errors import ConfigError, DtypeError, ShapeError
 from rectilinear.operators import Diagonal, Operator
 from rectilinear.projector.blind import BlindRestorer
@@ -16,6 +16,8 @@ from rectilinear.projector.prior import ImagePrior, Posterior, check_noise
 from rectilinear.random import generator
 
 FAR = 30.0  # times the scale of a prior's images, beyond which data are on another
+SURELY = 10.0  # standard deviations that Gaussian noise does not reach
+MANY = 64  # values of which some are below minus half a standard deviation of their noise
 ROUNDING = 1e-3  # of a mean of images from 0 to 1
 POWER_ITERATIONS = 10  # of the check that |K| <= 1
 HELD_OUT = 0.1  # share of the observed values that estimates are compared on
@@ -70,7 +72,8 @@ def restore(
 
     Raises:
         ConfigError: for fewer than one step, damping or noise out of range, ``|K| > 1``, where
-            the iteration diverges, or data far beyond the images of the prior, such as 0 to 255.
+            the iteration diverges, or data or noise far beyond the images of the prior, such as
+            values from 0 to 255 or ``noise=25``.
 
     Reference: H. Bauschke, J. Borwein, On projection algorithms for solving convex feasibility
     problems, 1996; N. Oliveira, J. Lei, R. Tibshirani, Unbiased risk estimation in the normal means
@@ -90,8 +93,9 @@ def restore(
     blind = measurement is None and noise is None
     if isinstance(f, ImagePrior | BlindRestorer):
         prior = f.prior if isinstance(f, BlindRestorer) else f
-        _check_scale(prior, y, noise or 0.0)
         if blind and isinstance(f, BlindRestorer):
+            check_floating(y, "y")
+            _check_scale(prior, y, 0.0)
             x = f(y)
         else:
             x = posterior(prior, y, measurement, noise or 0.0).mean
@@ -105,15 +109,38 @@ def restore(
 
 
 def _check_scale(prior: ImagePrior, y: Tensor, noise: float) -> None:
-    """Raise a ConfigError for data on another scale than the images of the prior."""
-    scale = max(1.0, float(prior.centre.abs().amax()))
-    most = float(y.abs().amax()) if y.numel() else 0.0
-    if most > FAR * (scale + noise):
+    """Raise a ConfigError for data or noise on another scale than the images of the prior."""
+    if not y.numel():
+        return
+    scale, most = max(1.0, float(prior.centre.abs().amax())), float(y.abs().amax())
+    far = most > FAR * scale + SURELY * noise
+    off = float(y.mean().abs()) > FAR * scale + SURELY * noise / y.numel() ** 0.5
+    low = float(y.amin())  # such noise makes values negative
+    absent = noise > 2 * scale and low > -noise / 2 and int((y != 0).sum()) >= MANY
+    if far or off or absent:
+        said = f" and noise of {noise:.3g}" if noise else ""
         raise ConfigError(
-            f"data with values up to {most:.3g}",
+            f"data with values from {low:.3g} to {float(y.amax()):.3g}{said}",
             f"the scale of the prior's images, whose mean is {scale:.3g} at most",
-            "Divide bytes by 255.",
+            "Divide bytes by 255, and the standard deviation of their noise.",
         )
+
+
+def _check_images(prior: ImagePrior, y: Tensor) -> None:
+    """Raise a ShapeError unless ``y`` are images ``(b, c, h, w)`` of the prior's channels."""
+    check_floating(y, "y")
+    c, shape = prior.shape[0], tuple(y.shape)
+    if y.ndim == 4 and shape[1] == c:
+        return
+    if y.ndim in (2, 3):
+        fix = "Add axes: images[:, None] to grey ones, image[None] to one in colour."
+    elif y.ndim == 4 and shape[3] == c:
+        fix = "Move the channels: y.movedim(3, 1)."
+    elif y.ndim == 4 and c == 1:
+        fix = "Fit a prior to images in colour, or restore the channels: y.flatten(0, 1)[:, None]."
+    else:
+        fix = f"Fit a prior to such images, or pass images of {c} channels."
+    raise ShapeError(f"y of shape {shape}", f"(b, {c}, h, w), as the prior's images", fix)
 
 
 def posterior(
@@ -138,8 +165,15 @@ def posterior(
         (torch.Size([4, 1, 12, 12]), True)
     """
     check_noise(noise)
-    patched = y.ndim == 4 and len(prior.shape) == 3 and tuple(y.shape[1:]) != prior.shape
-    if patched and y.shape[1] == prior.shape[0]:
+    check_floating(y, "y")
+    if (full := single(y)).dtype != y.dtype:
+        found = posterior(prior, full, measurement, noise)
+        return Posterior(found.mean.to(y), found.std.to(y), found.log_evidence)
+    square = len(prior.shape) == 3 and prior.shape[1] == prior.shape[2]
+    if square:
+        _check_images(prior, y)
+    _check_scale(prior, y, noise)
+    if square and tuple(y.shape[1:]) != prior.shape:
         return patch_posterior(prior, y, measurement, noise)
     return prior.posterior(y, measurement, noise)
 
