@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from rectilinear import from_pretrained
-from rectilinear.errors import ConfigError, DtypeError, NonFiniteError, ShapeError
+from rectilinear.errors import ConfigError, DtypeError, InputError, NonFiniteError, ShapeError
 from rectilinear.flow import (
     ChebyshevVelocity,
     LinearFlow,
@@ -16,6 +16,7 @@ from rectilinear.flow import (
     invert,
     sample,
 )
+from rectilinear.flow.conditional import class_index
 from rectilinear.invertible import Flatten, Identity, VectorFlow
 from rectilinear.linearizer import Linearizer
 from rectilinear.operators import Diagonal
@@ -134,3 +135,10 @@ def test_parts_that_do_not_fit_are_named(arguments, error, message):
 def test_noise_of_another_shape_is_named(flow):
     with pytest.raises(ShapeError, match=r"shape \(2, 5\)"):
         sample(flow, torch.randn(2, 5, dtype=torch.float64))
+
+
+def test_a_class_of_a_generator_without_classes_says_so() -> None:
+    with pytest.raises(InputError, match=r"without classes\. Leave it out"):
+        class_index("0", ())
+    with pytest.raises(InputError, match="one of cat, dog"):
+        class_index("cow", ("cat", "dog"))

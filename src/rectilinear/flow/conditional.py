@@ -90,6 +90,13 @@ def class_index(label: int | str, names: Sequence[str]) -> int:
     except ValueError:
         index = -1
     if not 0 <= index < len(names):
-        known = ", ".join(names) if names else "none: this generator has no classes"
-        raise InputError(f"class {label!r}", f"one of {known}", "Pass its name or its number.")
+        if not names:
+            raise InputError(
+                f"class {label!r}",
+                "no class, of a generator that was trained without classes",
+                "Leave it out, or train on sub-folders of images or with --labels FILE.csv.",
+            )
+        raise InputError(
+            f"class {label!r}", f"one of {', '.join(names)}", "Pass its name or its number."
+        )
     return index

@@ -16,8 +16,8 @@ from rectilinear.projector.prior import ImagePrior, Posterior, check_noise
 from rectilinear.random import generator
 
 FAR = 30.0  # times the scale of a prior's images, beyond which data are on another
-SURELY = 10.0  # standard deviations that Gaussian noise does not reach
-MANY = 64  # values of which some are below minus half a standard deviation of their noise
+NOISE_REACHES = 10.0  # standard deviations that Gaussian noise does not reach
+NEGATIVE_AMONG = 64  # values of which some are below minus half a standard deviation of their noise
 ROUNDING = 1e-3  # of a mean of images from 0 to 1
 POWER_ITERATIONS = 10  # of the check that |K| <= 1
 HELD_OUT = 0.1  # share of the observed values that estimates are compared on
@@ -113,10 +113,10 @@ def _check_scale(prior: ImagePrior, y: Tensor, noise: float) -> None:
     if not y.numel():
         return
     scale, most = max(1.0, float(prior.centre.abs().amax())), float(y.abs().amax())
-    far = most > FAR * scale + SURELY * noise
-    off = float(y.mean().abs()) > FAR * scale + SURELY * noise / y.numel() ** 0.5
+    far = most > FAR * scale + NOISE_REACHES * noise
+    off = float(y.mean().abs()) > FAR * scale + NOISE_REACHES * noise / y.numel() ** 0.5
     low = float(y.amin())  # such noise makes values negative
-    absent = noise > 2 * scale and low > -noise / 2 and int((y != 0).sum()) >= MANY
+    absent = noise > 2 * scale and low > -noise / 2 and int((y != 0).sum()) >= NEGATIVE_AMONG
     if far or off or absent:
         said = f" and noise of {noise:.3g}" if noise else ""
         raise ConfigError(
