@@ -1,5 +1,7 @@
 """Styles as affine maps at every place: any size, powers, paths, ways back, saving."""
 
+import warnings
+
 import pytest
 import torch
 from torch.nn.functional import interpolate
@@ -7,6 +9,7 @@ from torch.nn.functional import interpolate
 import rectilinear as rl
 from rectilinear.errors import (
     ConfigError,
+    DataWarning,
     DtypeError,
     ShapeError,
     SingularOperatorError,
@@ -174,6 +177,22 @@ def test_the_fitted_way_back_is_for_images_of_eight_bits():
     assert errors[0] < 0.1 * errors[1]
     bytes_ = (painted * 255).round().to(torch.uint8)
     assert back.which(bytes_) == "fitted"
+
+
+def test_ways_back_of_parts_of_blocks_are_warned_of(model):
+    """The mirrored border is not undone, and its error spreads."""
+    x = torch.rand(3, 23, 25, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    whole = x[:, :20, :24]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.allclose(model.removal("a")(model(whole, "a")), whole, atol=1e-8)
+        model.between("identity", "a")(x)
+    painted = model(x, "a")
+    with pytest.warns(DataWarning, match="25 x 23 pixels, no multiples of 4.*crop"):
+        back = model.removal("a")(painted)
+    assert (back - x)[:, :20, :24].abs().max() > 1e-4
+    with pytest.warns(DataWarning, match="'a' is undone badly"):
+        model.between("a", "b")(painted)
 
 
 def test_styles_are_added_and_taken_out(model, x):

@@ -140,7 +140,7 @@ def _weights(arguments: Stylize) -> dict[str, float]:
 
 def _map(model: "Styles", weights: dict[str, float], arguments: Stylize) -> "StyleMap | WayBack":
     """The map from images, or from images in a style, to the blend at its strength."""
-    from rectilinear.style.model import IDENTITY
+    from rectilinear.style.style_map import IDENTITY
 
     t = arguments.strength
     if not weights:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from rectilinear.errors import ConfigError
 from rectilinear.operators import Dense
 from rectilinear.serialization import Configured
-from rectilinear.style.model import IDENTITY, Path, StyleTransfer
-from rectilinear.style.style_map import StyleMap, WayBack
+from rectilinear.style.model import Path, StyleTransfer
+from rectilinear.style.style_map import IDENTITY, StyleMap, WayBack
 
 
 @final

@@ -13,9 +13,8 @@ from rectilinear.operators import Dense, pinv
 from rectilinear.serialization import Configured
 from rectilinear.style.place_flow import Basis, PlaceFlow
 from rectilinear.style.place_operator import PlaceOperator
-from rectilinear.style.style_map import StyleMap, WayBack
+from rectilinear.style.style_map import IDENTITY, StyleMap, WayBack
 
-IDENTITY = "identity"
 Path = Literal["straight", "power"]
 
 
@@ -175,8 +174,9 @@ class StyleTransfer(Configured):
     def removal(self, name: str) -> WayBack:
         """The map from images in a style to the images: exact for floats, fitted for 8-bit images.
 
-        Exact up to rounding if height and width are multiples of the network's block; else the last
-        blocks, which are mirrored, differ slightly.
+        Exact up to rounding if height and width are multiples of the network's block. Else the last
+        blocks are mirrored, which is not undone, and a painted style is removed badly, from the
+        rest of the image, too; a warning says so. Crop a photo before its style is applied.
 
         Raises:
             ConfigError: if no style has this name.

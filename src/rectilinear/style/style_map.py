@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import final
 
 import torch
@@ -9,11 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rectilinear.checks import check_floating
-from rectilinear.errors import ConfigError, ShapeError, SpaceMismatchError
+from rectilinear.errors import ConfigError, DataWarning, ShapeError, SpaceMismatchError
 from rectilinear.operators import Dense, Operator, to_dense
 from rectilinear.style.place_flow import PlaceFlow
 from rectilinear.style.place_operator import apply_places
 
+IDENTITY = "identity"
 LEVELS = 255
 _NEAR = 1e-3  # of a level: what float32 loses of a number that was one
 
@@ -159,6 +161,9 @@ class WayBack(nn.Module):
 
     Raises:
         ConfigError: when called on 8-bit images without a fitted map.
+
+    Warns:
+        DataWarning: of sides that are no multiple of the network's block.
     """
 
     def __init__(self, exact: StyleMap, fitted: StyleMap | None, name: str) -> None:
@@ -173,6 +178,15 @@ class WayBack(nn.Module):
         return "fitted" if is_eight_bit(x) else "exact"
 
     def forward(self, x: Tensor) -> Tensor:
+        block = self.exact.networks[0].block
+        if self.name != IDENTITY and any(n % block for n in x.shape[-2:]):
+            warnings.warn(
+                f"{x.shape[-1]} x {x.shape[-2]} pixels, no multiples of {block}: the style "
+                f"'{self.name}' is undone badly, painted ones by 6 to 11 dB less; crop the photo "
+                f"to multiples of {block} before its style is applied",
+                DataWarning,
+                stacklevel=2,
+            )
         if self.which(x) == "exact":
             return self.exact(x)
         if self.fitted is None:
