@@ -119,6 +119,7 @@ def test_a_folder_of_images_and_a_lower_rank(projector_run: Path, ask: Ask, tmp_
     [
         (["--corrupt", "rust=1"], "corruption 'rust'"),
         (["--corrupt", "noise"], "KIND=SEVERITY"),
+        (["--noise", "25"], "Divide the standard deviation of bytes by 255"),
         (["--corrupt", "missing=2"], "severity 2.0"),
         (["--rank", "11"], "--rank 11"),
         (["--rank", "0"], "at least 1"),

@@ -13,7 +13,13 @@ from PIL import Image
 
 import rectilinear as rl
 from rectilinear.cli import main
-from rectilinear.errors import CheckpointError, InputError, SingularOperatorError
+from rectilinear.errors import (
+    CheckpointError,
+    DataError,
+    InputError,
+    NonFiniteError,
+    SingularOperatorError,
+)
 from rectilinear.recipes import packaged
 
 if TYPE_CHECKING:
@@ -41,6 +47,10 @@ def test_each_samples_its_classes_and_returns(name: str) -> None:
     last = len(g.classes) - 1
     made = g.given(g.classes[last]).sample(30, seed=2)
     assert (g.classify(made) == last).float().mean() > 0.8
+    with pytest.raises(DataError, match="divide bytes by 255"):
+        g.classify(255 * made)
+    with pytest.raises(NonFiniteError):
+        g.classify(made * torch.nan)
     double = rl.load(name).double()
     noise = rl.flow.invert(double, images.double())
     again = rl.flow.collapse(double)(noise)

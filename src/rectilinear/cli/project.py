@@ -65,6 +65,11 @@ def project(arguments: Project) -> dict[str, Any]:
     names, images = _images(arguments, run, out)
     if arguments.mask and arguments.corrupt:
         raise UsageError("Give --mask or --corrupt, not both.")
+    if arguments.noise is not None and arguments.noise > 1:
+        raise UsageError(
+            f"--noise {arguments.noise:g} is out of range: pixel values are 0 to 1. Divide the "
+            "standard deviation of bytes by 255."
+        )
     y, measurement = images, None
     if arguments.corrupt:
         kind, severity = _corruption(arguments.corrupt)

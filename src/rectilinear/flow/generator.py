@@ -234,9 +234,9 @@ class LinearFlow(Configured):
         """``p(class | x)``, ``(b, classes)``.
 
         Raises:
-            InputError: if the generator has no classes.
+            InputError: if it has no classes. DataError: for images far outside of its limits.
         """
-        return class_probabilities(self.g_data, x)
+        return class_probabilities(self.g_data, x, self.limits)
 
     def classify(self, x: Tensor) -> Tensor:
         """The number of the likeliest class of each row of ``x``, ``(b,)``; see ``classes``."""
