@@ -1,6 +1,7 @@
 """Teachers, whole photos and pairs, closed forms, training, and the commands."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -436,7 +437,7 @@ def test_a_style_is_added_from_pairs(trained, tmp_path, capsys):
 
 
 def test_models_of_square_tiles_say_what_to_do(tmp_path):
-    old = rl.recipes.run.Path(__file__).parents[1] / "data" / "first_version" / "style"
+    old = Path(__file__).parents[1] / "data" / "first_version" / "style"
     with pytest.raises(CheckpointError, match="rectilinear train style"):
         rl.load(old)
     record = {"name": "style", "recipe": {"data": "photos", "kernel": 5}}
