@@ -17,7 +17,8 @@ from torch.nn import functional
 from rectilinear.invertible import MixtureMap
 from rectilinear.metrics import pca
 from rectilinear.recipes.base import Labels
-from rectilinear.recipes.generators import Nested, mixture_of
+from rectilinear.recipes.generators import Nested
+from rectilinear.recipes.mixture import mixture_of
 
 CHUNK_IMAGES = 500  # through a network at a time
 SMALLEST_SIDE = 8  # to which an autoencoder halves its images

@@ -12,7 +12,8 @@ from PIL import Image
 
 from rectilinear import recipes
 from rectilinear.recipes.base import Labels
-from rectilinear.recipes.generators import Images, latents_for, mixture_of
+from rectilinear.recipes.generators import Images, latents_for
+from rectilinear.recipes.mixture import mixture_of
 
 if TYPE_CHECKING:
     from pathlib import Path
