@@ -81,14 +81,15 @@ def class_probabilities(
 
 
 def _check_images(x: Tensor, limits: tuple[float, float] | None) -> None:
-    """Raise for NaN, and for values farther outside of the limits than these are apart."""
+    """Raise for NaN, and for values outside of the limits by more than three times their width."""
     check_floating(x, "x")
     check_finite(x, "x")
     if limits is None or not x.numel():
         return
     low, high = limits
     least, most = float(x.amin()), float(x.amax())
-    if least < 2 * low - high or most > 2 * high - low:
+    most_outside = 3 * (high - low)  # noise and samples that are not clamped lie within
+    if least < low - most_outside or most > high + most_outside:
         raise DataError(
             f"x with values from {least:.3g} to {most:.3g}",
             f"values from {low:g} to {high:g}, as the data of this generator",
