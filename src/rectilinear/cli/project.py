@@ -27,7 +27,7 @@ class Project(Common):
     mask: Path | None = None
     """Mask of the observed pixels: an image (opaque or not black there), or a .npy array (not 0
     there) of shape (h, w), or (n, h, w) for one mask an image; by default all are observed.
-    PSNR takes the other pixels of the input as the truth: of damaged ones it means nothing."""
+    PSNR takes the other pixels of the input as the truth: of corrupted ones it means nothing."""
     corrupt: str | None = None
     """Corruption to apply to the input first, KIND=SEVERITY: noise=0.25, missing=0.5,
     occlusion=0.4, blur=0.06 or salt=0.1; none by default."""
