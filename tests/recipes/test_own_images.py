@@ -71,3 +71,5 @@ def test_clusters_stand_for_classes_where_there_are_no_labels() -> None:
 def test_couplings_work_on_all_latents_that_have_a_density() -> None:
     recipe = Images().fitted_to(torch.rand(1, 1, 64, 64).expand(8000, -1, -1, -1))
     assert (recipe.latents, recipe.rank, recipe.leading) == (192, 192, 192)
+    given = Images(leading=16).fitted_to(torch.rand(1, 1, 64, 64).expand(8000, -1, -1, -1))
+    assert (given.latents, given.rank, given.leading) == (192, 16, 16)

@@ -361,7 +361,8 @@ class Images(Nested):
 
     Grey or colour, 50 to 50,000 images. Fields that are none are chosen from them: the side, that
     of the files up to 64 pixels; the resolutions of couplings, halved down to 7 pixels a side or
-    more; the latents, as many as the images determine; the rank, that of the latents; the steps, so
+    more; the latents, as many as the images determine; the coordinates that couplings work on, 128
+    or the latents; the rank, that of the latents; the steps, so
     that no image is seen more often than ``epochs`` times. The run's ``config.json`` has what was
     chosen.
 
@@ -381,6 +382,7 @@ class Images(Nested):
     axes: int | None = 256
     latents: int | None = None  # type: ignore[assignment]  # a number once the images are known
     pixel_levels: int | None = None  # type: ignore[assignment]  # likewise
+    leading: int | None = None  # type: ignore[assignment]  # likewise
     nested: float = 2.0
     share: float = 1.0
     epochs: int = 200
@@ -403,7 +405,7 @@ class Images(Nested):
     def fitted_to(self, data: Tensor) -> Self:
         n, h, w = data[0].numel(), *data.shape[-2:]
         latents = latents_for(len(data), n) if self.latents is None else self.latents
-        leading = max(self.leading, latents)  # couplings work on all latents with a density
+        leading = max(Nested.leading, latents) if self.leading is None else self.leading
         rank = min(latents or n, leading) if self.rank is None else self.rank
         batches = -(-len(data) // self.training.batch_size)
         steps = min(self.training.steps, max(_MIN_STEPS, self.epochs * batches))
