@@ -2,10 +2,10 @@
 
     python benchmarks/generators.py --data-dir DATA --seconds 480 [--rows nested-mixture,likelihood]
 
-Peers are flow matching, MeanFlow, a Glow of normflows, and the codes of a convolutional autoencoder or of PCA with the
-same Gaussian mixture that the nested generator fits to its latents. "Held-out images" are the
-limit of a decoder: images that are neither of the training nor of the reference, encoded, cut to
-the rank and decoded.
+Peers are flow matching, MeanFlow, a Glow of normflows, and the codes of a convolutional autoencoder
+or of PCA with the same Gaussian mixture that the nested generator fits to its latents. "Held-out
+images" are the limit of a decoder: images that are neither of the training nor of the reference,
+encoded, cut to the rank and decoded. Of 500 samples or fewer, scores are means of four draws.
 
 Every row trains for the same processor seconds on the same images, and is scored in the same
 features on the same number of samples, ``--n`` or half of the test images. The features are of a
