@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 import rectilinear as rl
-from rectilinear import cli, recipes, report
+from rectilinear import cli, datasets, recipes, report
 from rectilinear.cli import report as report_command
 from rectilinear.errors import ConfigError
 from rectilinear.plots.page import Section
@@ -114,6 +114,34 @@ def test_invert(tiny_run: Path, ask: Ask, tmp_path: Path) -> None:
     assert noise.std(ddof=1) == pytest.approx(answer["noise"]["std"], rel=1e-3)
 
 
+def test_invert_of_few_images_says_what_a_p_value_needs(
+    tiny_run: Path, ask: Ask, tmp_path: Path
+) -> None:
+    digits = datasets.load("digits", "test").images
+    (tmp_path / "few").mkdir()
+    for i in range(3):
+        pixels = (digits[i, 0] * 255).byte().numpy()
+        Image.fromarray(pixels).save(tmp_path / "few" / f"{i}.png")
+    words = ("invert", tiny_run, "--input", tmp_path / "few", "--out", tmp_path / "out")
+    answer = ask(*words)
+    assert (answer["noise"]["n"], answer["noise"]["least_n"]) == (3, 5)
+    assert answer["noise"]["p_value"] is None
+    assert answer["noise"]["rejected"] is None
+    assert answer["note"] == "no p-value from 3 images: it needs 5 or more"
+
+
+def test_train_says_what_ended_each_stage(ask: Ask, tiny_run: Path, tmp_path: Path) -> None:
+    changes = ("blocks=2", "width=8", "training.steps=100000", "training.max_seconds=0.5")
+    sets = [word for change in changes for word in ("--set", change)]
+    (row,) = ask("train", "digits", "--out", tmp_path, *sets)["stages"]
+    assert (row["stage"], row["ended_by"]) == ("training", "max_seconds")
+    assert 0 < row["steps"] < row["steps_planned"] == 100_000
+    assert row["seconds"] >= row["max_seconds"] == 0.5
+    assert rl.open_run(tmp_path).stages == [row]
+    (row,) = rl.open_run(tiny_run).stages
+    assert (row["steps"], row["steps_planned"], row["ended_by"]) == (3, 3, "steps")
+
+
 def test_interpolate_begins_and_ends_at_images(tiny_run: Path, ask: Ask, tmp_path: Path) -> None:
     answer = ask("interpolate", tiny_run, "--count", 2, "--frames", 4, "--out", tmp_path)
     path = np.load(answer["array"])
@@ -150,6 +178,7 @@ def test_demo_leaves_report_explorer_and_metrics(
         "report": str(tiny_run / "report.html"),
         "explorer": str(Path("runs/demo/explorer.html")),
         **metrics,
+        "stages": rl.open_run(tiny_run).stages,
     }
     assert metrics["collapse_error"] < 1e-5
     assert metrics["inversion"] < 1e-8
@@ -161,6 +190,7 @@ def test_demo_leaves_report_explorer_and_metrics(
     assert page.count("<section>") == 11
     assert page.count('class="chapter"') == 2
     assert "&quot;steps&quot;: 3" in page, "the configuration"
+    assert "3 of 3 steps in" in page
 
 
 def test_report_hands_the_run_over(
@@ -183,6 +213,7 @@ def test_report_hands_the_run_over(
         "out": tmp_path,
         "features": "digits",
         "seed": 3,
+        "stages": rl.open_run(tiny_run).stages,
         "chapters": None,
         "links": None,
     }

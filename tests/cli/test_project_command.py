@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from rectilinear import cli, datasets, recipes
+from rectilinear.progress import Progress
 from rectilinear.projector import Projector
 
 Ask = Callable[..., dict[str, Any]]
@@ -52,6 +53,35 @@ def test_held_out_images(projector_run: Path, ask: Ask, tmp_path: Path) -> None:
     assert written["images"][3].keys() == scores
     assert Image.open(answer["image"]).height < Image.open(answer["image"]).width
     assert "psnr_after" not in answer
+
+
+@pytest.mark.parametrize(
+    ("words", "passes"),
+    [(("--blind",), 1), (("--corrupt", "missing=0.3"), 4), (("--noise", 0.1), 8)],
+)
+def test_the_progress_counts_images(
+    words: tuple[str, ...],
+    passes: int,
+    projector_run: Path,
+    ask: Ask,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[tuple[float, str]] = []
+    advance = Progress.advance
+
+    def record(self: Progress, text: str, size: float = 1.0) -> None:
+        advance(self, text, size)
+        seen.append(((self._done + self._pending) / self._total, text))
+
+    monkeypatch.setattr(Progress, "advance", record)
+    ask("project", projector_run, *words, "--steps", 4, "--out", tmp_path)
+    shares, texts = zip(*seen, strict=True)
+    assert list(shares) == sorted(shares)
+    assert shares[-1] == pytest.approx(1)
+    assert texts[:2] == ("anomaly scores: 0 of 297 images", "anomaly scores: 256 of 297 images")
+    assert f"restoration, pass {passes} of {passes}: 256 of 297 images" in texts
+    assert not any(f"pass {passes + 1}" in text for text in texts)
 
 
 def test_damage_is_repaired_better_when_it_is_known(

@@ -246,3 +246,40 @@ def test_a_check_of_rows_too_few_for_a_map_of_the_horizon() -> None:
     assert found.linear < 1
     assert not found.closed
     assert "so few rows" in found.text
+
+
+def rotating(rows: int, seed: int) -> np.ndarray:
+    rng = RNG(seed)
+    x, a = np.zeros((rows, 3)), 0.98 * np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    x[0] = 3 * rng.normal(size=3)
+    for k in range(1, rows):
+        x[k] = a @ x[k - 1] + 0.05 * rng.normal(size=3)
+    return x
+
+
+@pytest.mark.parametrize("rows", [60, 150])
+def test_only_a_series_that_is_forecast_has_closed_dynamics(rows: int) -> None:
+    """Of noise and of random walks a map is better than the mean and no change by chance alone."""
+    both, seeds = ("linear", "autoregression"), range(8)
+
+    def closed(x: np.ndarray) -> bool:
+        return Forecaster(horizon=5, lags=1).fit(x, select=both).check().closed
+
+    noise = [closed(RNG(seed).normal(size=(rows, 3))) for seed in seeds]
+    walks = [closed(RNG(seed).normal(size=(rows, 3)).cumsum(0)) for seed in seeds]
+    assert sum(noise) == 0
+    assert sum(walks) <= 1, "of eight, at a level of 2.5 %"
+    assert all(closed(rotating(rows, seed)) for seed in seeds)
+
+
+def test_maps_for_each_step_that_are_worse_than_the_mean_prove_nothing() -> None:
+    model = Forecaster(horizon=5, lags=1).fit(rotating(100, 0), select=("linear", "autoregression"))
+    held, known = hold_out(model._fitted_pieces, 1, 5), model.comparison_
+    assert check_of(held, known, 1).closed
+    worse = known.folds | {"linear": 1.5 * np.maximum(known.folds["mean"], 1.0)}
+    found = check_of(held, replace(known, folds=worse, chosen="autoregression"), 1)
+    assert not found.closed
+    assert "not certain" in found.text
+    by_chance = check_of(held, replace(known, better=frozenset()), 1)
+    assert not by_chance.closed
+    assert by_chance.linear == pytest.approx(np.exp(np.log(known.folds["autoregression"]).mean()))

@@ -71,3 +71,13 @@ def test_one_sample_has_a_length_and_no_spread_of_it():
     assert report.std_norm is None
     assert report.mean_norm == pytest.approx(1, abs=0.15)
     assert "unknown" in str(report)
+
+
+@pytest.mark.parametrize(("n", "dim"), [(1, 3), (3, 784), (4, 1), (5, 12288)])
+def test_samples_too_few_to_reject_anything_have_no_p_value(n, dim):
+    report = normality(1e6 + noise(n, dim))
+    assert report.p_value is None
+    assert report.least_n > n
+    assert normality(1e6 + noise(report.least_n, dim)).p_value < 0.05, "so many do"
+    assert (report.rejected is None) == (n < 5)
+    assert "coordinates rejected" in str(report)

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from rectilinear import __version__
-from rectilinear.cli._options import Common, UsageError, parse, show
+from rectilinear.cli._options import Common, UsageError, parse
+from rectilinear.cli._show import show
 from rectilinear.config import nan_to_null
 from rectilinear.errors import RectilinearError
 from rectilinear.files import locked, writable

@@ -1,6 +1,7 @@
 """``rectilinear project``: images restored by a projector, and their anomaly scores."""
 
 from dataclasses import dataclass
+from itertools import count
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,9 +11,14 @@ import tyro
 from rectilinear.cli._options import Common, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import Tensor
 
+    from rectilinear.progress import Progress
     from rectilinear.recipes import Run
+
+PART_IMAGES = 256  # between two states of the progress display
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,20 +88,27 @@ def project(arguments: Project) -> dict[str, Any]:
     if arguments.mask:
         observed = _mask(arguments.mask, images)
         y, measurement = images * observed, projector.masked(observed)
-    with Progress("project", 3) as display:
-        display.advance(f"anomaly scores of {len(y)} images")
-        scores = f.scores(y)
+    known = None if arguments.blind else measurement
+    steps = arguments.steps if known is not None or arguments.noise is not None else 1
+    passes = steps if arguments.noise is None else 2 * steps
+    with Progress("project", (passes + 3) * len(y)) as display:
+        parts = [f.scores(part) for part in _counted(y, "anomaly scores", display)]
+        scores = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         if arguments.rank is not None:
             f = f.at(arguments.rank)
-        known = None if arguments.blind else measurement
-        display.advance(f"restoration of {len(y)} images")
+        passing = count(1)
+
+        def projected(x: "Tensor") -> "Tensor":
+            what = f"restoration, pass {next(passing)} of {passes}"
+            return torch.cat([f(part) for part in _counted(x, what, display)])
+
         result = projector.restore(
-            f, y, known, arguments.steps, noise=arguments.noise, limits=(0.0, 1.0)
+            projected, y, known, arguments.steps, noise=arguments.noise, limits=(0.0, 1.0)
         )
-        display.advance("idempotence")
         with torch.no_grad():
-            once = f(y)
-            error = (f(once) - once).abs().max().item()
+            once = torch.cat([f(part) for part in _counted(y, "projection", display)])
+            twice = torch.cat([f(part) for part in _counted(once, "idempotence", display)])
+            error = (twice - once).abs().max().item()
 
     has_truth = measurement is not None or arguments.corrupt
     rows = [y, result, images] if has_truth else [y, result]
@@ -121,6 +134,15 @@ def project(arguments: Project) -> dict[str, Any]:
         each = [{"name": name, **row} for name, row in zip(names, each, strict=True)]
     write_json(out / "projected.json", {**answer, "images": each})
     return answer
+
+
+def _counted(images: "Tensor", what: str, display: "Progress") -> "Iterator[Tensor]":
+    """The images in parts, each shown as it begins: how many of all are done."""
+    done = 0
+    for part in images.split(PART_IMAGES):
+        display.advance(f"{what}: {done} of {len(images)} images", len(part))
+        yield part
+        done += len(part)
 
 
 def _images(arguments: Project, run: "Run", out: Path) -> "tuple[list[str] | None, Tensor]":

@@ -47,7 +47,8 @@ def demo(arguments: Demo) -> dict[str, Any]:
         answer = report_on(run, None, None, None, arguments.seed, CHAPTERS, links)
         data = run.load("train"), run.load("test")
         written = write_explorer(run.flow, page, "digits", *data, links={"report": "report.html"})
-        return {"report": answer["report"], "explorer": written["explorer"], **answer}
+        paths = {"report": answer["report"], "explorer": written["explorer"]}
+        return {**paths, **answer, "stages": run.stages}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +98,7 @@ def report_on(
         run.path,
         out=out,
         seed=seed,
+        stages=run.stages,
         chapters=chapters,
         links=links,
     )

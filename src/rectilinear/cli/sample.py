@@ -188,12 +188,18 @@ def invert(arguments: Invert) -> dict[str, Any]:
     )
     with atomic_write(out / "noise.npy") as tmp:
         np.save(tmp, result.noise.cpu().numpy(), allow_pickle=False)
-    return {
+    answer = {
         **files,
         "inversion": result.error,
         "inversion_float32": result.rounded_error,
         "noise": asdict(result.normality),
     }
+    if (test := result.normality).p_value is None:
+        answer["note"] = (
+            f"no p-value from {test.n} image{'s' if test.n > 1 else ''}: it needs {test.least_n} "
+            "or more"
+        )
+    return answer
 
 
 @dataclass(frozen=True, kw_only=True)

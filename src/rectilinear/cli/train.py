@@ -34,7 +34,7 @@ class Train(Common):
 
 
 def train(arguments: Train) -> dict[str, Any]:
-    """The folder of the run, and the size of its model."""
+    """The folder of the run, the size of its model, and what ended each stage of its training."""
     from rectilinear import recipes
 
     changes = dict(map(_change, arguments.set))
@@ -47,7 +47,8 @@ def train(arguments: Train) -> dict[str, Any]:
         return {"features": network.name, "folder": str(out), "accuracy": network.accuracy}
     recipe = recipes.recipe_named(arguments.recipe, {"training.seed": arguments.seed} | changes)
     trained = recipes.train(arguments.recipe, recipe, out, arguments.data_dir)
-    return {"recipe": arguments.recipe, "run": str(trained.path), **_size(trained.model)}
+    size = _size(trained.model)
+    return {"recipe": arguments.recipe, "run": str(trained.path), **size, "stages": trained.stages}
 
 
 def _size(model: "Configured") -> dict[str, int]:

@@ -122,6 +122,7 @@ class Comparison:
         settings: what each model is made of, in words.
         chosen: the kind that is used.
         origins: how many forecasts each error is the mean of.
+        better: linear kinds that are better than no change and the mean for certain.
     """
 
     errors: dict[str, Array]
@@ -129,6 +130,7 @@ class Comparison:
     chosen: str
     origins: int
     folds: dict[str, Array] = field(default_factory=dict)
+    better: frozenset[str] = frozenset()
 
     def average(self, kind: str) -> float:
         """The geometric mean over the steps of the error of a ``kind``, which is compared."""
@@ -181,7 +183,8 @@ class Check:
 
     Attributes:
         text: the answer.
-        closed: whether the linear model forecasts over many steps as well as one fitted to each.
+        closed: whether the linear model forecasts over many steps as well as one fitted to each,
+            and certainly better than no change and the mean.
         linear: held-out error of the linear model of one step, applied again and again (geometric
             mean over the steps, in standard deviations); infinite where none can be fitted.
         direct: of a linear map fitted to each number of steps.

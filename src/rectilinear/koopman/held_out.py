@@ -206,24 +206,35 @@ class Candidate:
         """The mean over steps of the logarithm of the mean square error."""
         return score_of(self.square[None])[0]
 
-    @cached_property
-    def influence(self) -> Tensor:
-        """The part that each origin has in the score, ``(n,)``: its derivative, of mean 1."""
-        return (self.square / self.square.mean(0).clamp(min=_EXACT)).mean(1)
-
     def worse_for_certain(self, other: Candidate) -> bool:
-        """True where the score is above that of ``other`` by more than their difference varies.
+        """True where the score is above that of ``other`` for certain, on all folds where both are.
 
-        By Student's t for the mean of the paired influences, at the level :data:`EVIDENCE`; on all
-        folds where both have them.
+        See :func:`is_certainly_less`.
         """
         if self.whole is not None and other.whole is not None:
             return self.whole.worse_for_certain(other.whole)
-        if not (isfinite(self.score) and isfinite(other.score)):
-            return self.score > other.score
-        n = max(self.independent, 2.0)
-        error = float((self.influence - other.influence).std(correction=0)) / (n - 1) ** 0.5
-        return self.score - other.score > float(student.ppf(EVIDENCE, n - 1)) * error
+        return is_certainly_less(other.square, self.square, self.independent)
+
+
+def is_certainly_less(square: Tensor, other: Tensor, independent: float) -> bool:
+    """True where the score of errors ``(n, horizon)`` is below by more than the difference varies.
+
+    By Student's t for the mean of the paired influences at the level :data:`EVIDENCE`. The
+    influence of an origin is its part in the score, the derivative, of mean 1; about
+    ``independent`` of the origins are so.
+
+    Example:
+        >>> square = torch.rand(40, 3, generator=torch.Generator().manual_seed(0))
+        >>> is_certainly_less(square / 2, square, 10), is_certainly_less(square, square.flip(0), 10)
+        (True, False)
+    """
+    low, high = score_of(torch.stack([square, other]))
+    if not (isfinite(low) and isfinite(high)):
+        return low < high
+    n = max(independent, 2.0)
+    ours, theirs = ((x / x.mean(0).clamp(min=_EXACT)).mean(1) for x in (square, other))
+    error = float((ours - theirs).std(correction=0)) / (n - 1) ** 0.5
+    return high - low > float(student.ppf(EVIDENCE, n - 1)) * error
 
 
 def hold_out(pieces: Sequence[Piece], lags: int, horizon: int) -> Held:

@@ -24,6 +24,7 @@ from rectilinear.koopman.held_out import (
     Held,
     Model,
     best,
+    is_certainly_less,
     judged,
 )
 from rectilinear.koopman.koopman_candidate import FullMap, fit_full
@@ -191,19 +192,34 @@ def _is_bounded(model: Model, pieces: Sequence[Piece], steps: int) -> bool:
 
 def comparison(found: Sequence[Candidate], chosen: Candidate, held: Held) -> Comparison:
     """The errors of all candidates, and of no change and the mean, at each step."""
-    now = held.past[:, :1] if held.basis is None else held.past[:, :1] @ held.basis.T
     errors = {c.kind: c.by_step.numpy() for c in found}
-    errors["persistence"], errors["mean"] = (
-        held.mean_square(part).mean(0).sqrt().numpy() for part in (held.future - now, held.future)
-    )
     settings = {c.kind: in_words(c.model) for c in found}
     folds = {c.kind: c.whole.by_step.numpy() for c in found if c.whole is not None}
+    last, every = _simplest([held]), _simplest(held.parts)
+    errors |= {kind: square.mean(0).sqrt().numpy() for kind, square in last.items()}
     if held.folds:
-        still = (part.future - part.past[:, :1] for part in held.parts)
-        for kind, parts in (("persistence", still), ("mean", (p.future for p in held.parts))):
-            square = torch.cat([held.mean_square(part) for part in parts])
-            folds[kind] = square.mean(0).sqrt().numpy()
-    return Comparison(errors, settings, chosen.kind, len(held.future), folds)
+        folds |= {kind: square.mean(0).sqrt().numpy() for kind, square in every.items()}
+    return Comparison(errors, settings, chosen.kind, len(held.future), folds, _proven(found, held))
+
+
+def _simplest(parts: Sequence[Held]) -> dict[str, Tensor]:
+    """Mean square errors ``(n, horizon)`` of no change and of the mean."""
+    still = [part.mean_square(part.future - part.past[:, :1]) for part in parts]
+    return {
+        "persistence": torch.cat(still),
+        "mean": torch.cat([part.mean_square(part.future) for part in parts]),
+    }
+
+
+def _proven(found: Sequence[Candidate], held: Held) -> frozenset[str]:
+    """The linear kinds that are certainly better than no change and the mean, on all folds."""
+    simplest = _simplest(held.parts).values()
+    linear = [c.whole or c for c in found if c.kind in LINEAR]
+    return frozenset(
+        c.kind
+        for c in linear
+        if all(is_certainly_less(c.square, other, c.independent) for other in simplest)
+    )
 
 
 def in_words(model: Model) -> str:
@@ -244,6 +260,8 @@ def check_of(held: Held, known: Comparison, lags: int | None = None) -> Check:
         step = min(step, average["finite"])
     direct, chosen = average.get("linear", inf), average[known.chosen]
     still = min(average["persistence"], average["mean"])
+    proven = known.better | _proven(more, held)
+    certain = "autoregression" in proven or step < _EXACTLY
     closed = step <= _CLOSED * min(direct, chosen)
     if min(step, direct, chosen) > 0.95 * still:
         text = (
@@ -255,6 +273,14 @@ def check_of(held: Held, known: Comparison, lags: int | None = None) -> Check:
         text = (
             "No linear map of one step, or of each number of steps, can be fitted to so few rows: "
             "whether eigenvalues are those of the series is not known. Lower horizon."
+        )
+        closed = False
+    elif closed and (direct > still or not certain):
+        text = (
+            f"On {rows} one linear map, applied step after step, has an error of {step:.3g}, maps "
+            f"fitted to each number of steps {direct:.3g}, and no change or the mean {still:.3g}: "
+            "whether the dynamics are linear is not certain from so few rows, nor whether the "
+            "eigenvalues are those of the series."
         )
         closed = False
     elif closed:

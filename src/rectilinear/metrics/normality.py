@@ -15,6 +15,7 @@ from rectilinear.errors import ShapeError
 from rectilinear.metrics.generation import check_pair
 
 SIGNIFICANCE_LEVEL = 0.05  # below which a p-value counts as a rejection
+ACCURATE_N = 5  # samples from which the p-values are accurate
 
 
 class KolmogorovSmirnov(NamedTuple):
@@ -39,10 +40,13 @@ class Normality:
             of the deviation, about ``0.83 / sqrt(n)`` for ``N(0, I)``, and independent of ``n``
             otherwise.
         ks_worst: the largest of these distances.
-        rejected: the share of coordinates with a p-value below 0.05; about 0.05.
-        p_value: of the whole, the smallest p-value times ``d`` (Bonferroni), at most 1.
+        rejected: the share of coordinates with a p-value below 0.05; about 0.05. None of fewer than
+            5 samples, where p-values are not accurate.
+        p_value: of the whole, the smallest p-value times ``d`` (Bonferroni), at most 1. None of
+            fewer than ``least_n`` samples, which no values, however far off, would reject.
         n: samples.
         dim: coordinates.
+        least_n: the samples that ``p_value`` needs.
     """
 
     mean: float
@@ -53,18 +57,20 @@ class Normality:
     expected_std_norm: float
     ks: float
     ks_worst: float
-    rejected: float
-    p_value: float
+    rejected: float | None
+    p_value: float | None
     n: int
     dim: int
+    least_n: int
 
     def __str__(self) -> str:
         std_norm = "unknown" if self.std_norm is None else f"{self.std_norm:.3f}"
+        rejected = "unknown" if self.rejected is None else f"{self.rejected:.1%}"
         return (
             f"mean {self.mean:.3f} (0), std {self.std:.3f} (1), norm / sqrt(d) "
             f"{self.mean_norm:.3f} ({self.expected_mean_norm:.3f}), norm std {std_norm} "
             f"({self.expected_std_norm:.3f}), KS {self.ks:.3f} ({0.83 / sqrt(self.n):.3f}), "
-            f"coordinates rejected {self.rejected:.1%} ({SIGNIFICANCE_LEVEL:.0%})"
+            f"coordinates rejected {rejected} ({SIGNIFICANCE_LEVEL:.0%})"
         )
 
 
@@ -93,6 +99,7 @@ def normality(noise: Tensor) -> Normality:
     noise = noise.double()
     n, dim = noise.shape
     norms = noise.norm(dim=1)
+    least = _least_n(dim)
     expected = sqrt(2) * exp(lgamma((dim + 1) / 2) - lgamma(dim / 2))  # mean of a chi variable
     return Normality(
         mean=noise.mean().item(),
@@ -103,11 +110,30 @@ def normality(noise: Tensor) -> Normality:
         expected_std_norm=sqrt(max(0.0, dim - expected**2)),
         ks=statistic.median().item(),
         ks_worst=statistic.max().item(),
-        rejected=(p_value < SIGNIFICANCE_LEVEL).double().mean().item(),
-        p_value=min(1.0, dim * p_value.min().item()),
+        rejected=(p_value < SIGNIFICANCE_LEVEL).double().mean().item() if n >= ACCURATE_N else None,
+        p_value=min(1.0, dim * p_value.min().item()) if n >= least else None,
         n=n,
         dim=dim,
+        least_n=least,
     )
+
+
+def _least_n(dim: int) -> int:
+    """The least number of samples of which values infinitely far off would be rejected.
+
+    Example:
+        >>> _least_n(1), _least_n(784), _least_n(12288)
+        (5, 5, 6)
+    """
+    n = ACCURATE_N
+    while dim * float(kolmogorov(_scaled(n))) >= SIGNIFICANCE_LEVEL:
+        n += 1
+    return n
+
+
+def _scaled(n: int) -> float:
+    """The factor of the statistic in the limit distribution."""
+    return sqrt(n) + 0.12 + 0.11 / sqrt(n)
 
 
 @torch.no_grad()
@@ -133,5 +159,5 @@ def kolmogorov_smirnov(x: Tensor) -> KolmogorovSmirnov:
     cdf = torch.special.ndtr(x.double().sort(dim=0).values)
     step = torch.arange(n + 1, device=x.device, dtype=cdf.dtype)[:, None] / n
     statistic = torch.maximum(step[1:] - cdf, cdf - step[:-1]).amax(0)
-    p_value = kolmogorov((sqrt(n) + 0.12 + 0.11 / sqrt(n)) * statistic.cpu().numpy())
+    p_value = kolmogorov(_scaled(n) * statistic.cpu().numpy())
     return KolmogorovSmirnov(statistic, torch.as_tensor(p_value).to(statistic))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -24,6 +24,7 @@ from rectilinear.recipes.packaged import is_packaged, load_packaged
 from rectilinear.recipes.projector import ProjectorRecipe
 from rectilinear.recipes.style import StyleRecipe
 from rectilinear.serialization import Configured, from_pretrained, is_saved
+from rectilinear.training import TrainConfig
 from rectilinear.training.distributed import is_main
 
 RECIPES: dict[str, type[Recipe]] = {
@@ -78,6 +79,33 @@ class Run:
                 "Choose another run, or the command for this kind of model.",
             )
         return self.model
+
+    @property
+    def stages(self) -> list[dict[str, Any]]:
+        """A row for each stage of training: its steps and seconds, and the limit that ended it.
+
+        ``stage`` is the field of the recipe with its configuration, and ``ended_by`` the field
+        there: "steps", or "max_seconds" where the time was up before ``steps_planned``. Parts that
+        are solved in closed form have no row.
+        """
+        rows = []
+        for name in (f.name for f in fields(self.recipe)):
+            config = getattr(self.recipe, name)
+            folder = self.path if name == "training" else self.path / name
+            if not isinstance(config, TrainConfig) or not (log := training.read_log(folder)):
+                continue
+            step, seconds = log[-1]["step"], log[-1]["seconds"]
+            rows.append(
+                {
+                    "stage": name,
+                    "steps": step,
+                    "steps_planned": config.steps,
+                    "seconds": seconds,
+                    "max_seconds": config.max_seconds,
+                    "ended_by": "steps" if step >= config.steps else "max_seconds",
+                }
+            )
+        return rows
 
     def sample(self, n: int = 64, seed: int = 0) -> Tensor:
         """``n`` samples of a generator's run, as ``rectilinear sample RUN --seed SEED`` draws them.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -37,6 +38,7 @@ def write_report(
     *,
     out: Path | None = None,
     seed: int = 0,
+    stages: Sequence[Mapping[str, Any]] = (),
     chapters: Mapping[str, Chapter] | None = None,
     links: Mapping[str, str] | None = None,
 ) -> dict[str, float | str | None]:
@@ -52,6 +54,7 @@ def write_report(
         run: the folder of the run, whose log and configuration the page shows.
         out: where to write; ``run`` by default.
         seed: of the noise.
+        stages: the rows of :attr:`rectilinear.recipes.Run.stages`.
         chapters: more of the page, by title: functions of the seed that give sections and more
             numbers.
         links: other files in the folder, by the name of each.
@@ -91,6 +94,7 @@ def write_report(
         "Device": next(flow.parameters()).device.type,
         "PyTorch": torch.__version__,
         "Training": f"{seconds:.0f} seconds",
+        **{f"Stage {row['stage']}": _ended(row) for row in stages},
     }
     config = run / "config.json"
     body = sections(e, log, config.read_text(encoding="utf-8") if config.exists() else "", machine)
@@ -117,6 +121,12 @@ def write_report(
     with atomic_write(out / "samples.png") as tmp:
         tmp.write_bytes(samples_picture(e))
     return {"report": str(out / "report.html"), **nan_to_null(metrics)}
+
+
+def _ended(row: Mapping[str, Any]) -> str:
+    """The words on how a stage of training ended."""
+    done = f"{row['steps']:,} of {row['steps_planned']:,} steps in {row['seconds']:.0f} seconds"
+    return done if row["ended_by"] == "steps" else f"{done}: the limit max_seconds ended it"
 
 
 CHAPTERS: dict[str, Chapter] = {
