@@ -17,7 +17,14 @@ from torch._C._functorch import is_functorch_wrapped_tensor  # no public name sa
 from torch.autograd.forward_ad import unpack_dual
 from torch.nn.parameter import is_lazy
 
-from rectilinear.errors import ConfigError, DataWarning, DtypeError, InputError, ShapeError
+from rectilinear.errors import (
+    ConfigError,
+    DataError,
+    DataWarning,
+    DtypeError,
+    InputError,
+    ShapeError,
+)
 from rectilinear.scalars import check_finite_array
 from rectilinear.scalars import is_count as is_count
 from rectilinear.scalars import is_within as is_within
@@ -88,6 +95,31 @@ def check_finite(x: Tensor | NDArray[Any], name: str) -> None:
             return
         x = x.detach().cpu().double().numpy() if x.is_floating_point() else x.detach().cpu().numpy()
     check_finite_array(x, name)
+
+
+def check_limits(
+    x: Tensor, name: str, limits: tuple[float, float] | None, widths: float = 3.0
+) -> None:
+    """Raise for NaN, and for values outside of ``limits`` by more than ``widths`` of their width.
+
+    Noise, and images that are not clipped, lie within.
+
+    Example:
+        >>> check_limits(torch.tensor([0.0, 200.0]), "an image", (0, 1))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        rectilinear.errors.DataError: Got an image with values from 0 to 200; expected values ...
+    """
+    check_finite(x, name)
+    if limits is None or not x.numel():
+        return
+    low, high = limits
+    least, most = float(x.detach().amin()), float(x.detach().amax())
+    if least < low - widths * (high - low) or most > high + widths * (high - low):
+        raise DataError(
+            f"{name} with values from {least:.3g} to {most:.3g}",
+            f"values from {low:g} to {high:g}",
+            "Scale them; divide bytes by 255.",
+        )
 
 
 def check_batch(x: object, shape: tuple[int, ...], name: str) -> None:
@@ -171,6 +203,16 @@ def is_differentiated(x: Tensor) -> bool:
     if x.requires_grad or torch.compiler.is_compiling():
         return x.requires_grad
     return is_functorch_wrapped_tensor(x) or unpack_dual(x).tangent is not None
+
+
+def is_concrete(x: Tensor) -> bool:
+    """True if the numbers can be read: not while a graph is traced, compiled or vectorised.
+
+    Example:
+        >>> is_concrete(torch.ones(1)), is_concrete(torch.ones(1, device="meta"))
+        (True, False)
+    """
+    return not (x.is_meta or torch.compiler.is_compiling() or is_functorch_wrapped_tensor(x))
 
 
 def is_factor(value: object) -> TypeGuard[float | Tensor]:

@@ -5,6 +5,7 @@ import torch
 
 import rectilinear as rl
 from rectilinear.errors import ConfigError, DtypeError, ShapeError
+from rectilinear.operators import Diagonal
 from rectilinear.projector import Projector, Selection, corrupt, from_pca, restore
 from rectilinear.projector.blind import fit_blind
 from rectilinear.projector.prior import fit_prior
@@ -134,6 +135,13 @@ def test_data_on_another_scale_than_the_prior(
     prior = fit_prior(images, rank=12, components=2)
     with pytest.raises(ConfigError, match="Divide bytes by 255"):
         restore(prior, 255 * held_out, noise=0.1)
+    dark = 20 * held_out  # of bytes, too
+    observed = Diagonal(torch.ones(held_out[0].numel()), trainable=False)
+    for measurement in (None, observed):
+        with pytest.raises(ConfigError, match="Divide bytes by 255"):
+            restore(prior, dark, measurement, noise=0.01)
+    standard = fit_prior(20 * (images - images.mean()), rank=12, components=2)
+    assert torch.isfinite(restore(standard, 20 * (held_out - images.mean()), noise=0.1)).all()
     few = torch.randn(held_out.shape, generator=torch.Generator().manual_seed(0))
     for y, noise in (
         (255 * held_out, 25.0),

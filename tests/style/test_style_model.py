@@ -9,13 +9,17 @@ from torch.nn.functional import interpolate
 import rectilinear as rl
 from rectilinear.errors import (
     ConfigError,
+    DataError,
     DataWarning,
     DtypeError,
+    NonFiniteError,
     ShapeError,
     SingularOperatorError,
     SpaceMismatchError,
 )
 from rectilinear.style import PlaceFlow, PlaceOperator, StyleTransfer, fit_way_back, new_model
+from rectilinear.style.measure import score
+from rectilinear.style.photos import read_photos
 from rectilinear.style.place_operator import with_real_powers
 from rectilinear.style.style_map import as_eight_bit
 
@@ -179,20 +183,65 @@ def test_the_fitted_way_back_is_for_images_of_eight_bits():
     assert back.which(bytes_) == "fitted"
 
 
-def test_ways_back_of_parts_of_blocks_are_warned_of(model):
-    """The mirrored border is not undone, and its error spreads."""
-    x = torch.rand(3, 23, 25, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
-    whole = x[:, :20, :24]
+@pytest.mark.parametrize("size", [(23, 25), (22, 20), (20, 27), (5, 6)])
+def test_maps_of_parts_of_blocks_compose_and_invert(model, size):
+    x = torch.rand(3, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    h, w = (n - n % 4 for n in size)
+    painted = {name: model(x, name) for name in "ab"}
+    assert torch.equal(painted["a"][:, :h, :w], model(x[:, :h, :w], "a"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert torch.allclose(model.removal("a")(model(whole, "a")), whole, atol=1e-8)
-        model.between("identity", "a")(x)
-    painted = model(x, "a")
-    with pytest.warns(DataWarning, match="25 x 23 pixels, no multiples of 4.*crop"):
-        back = model.removal("a")(painted)
-    assert (back - x)[:, :20, :24].abs().max() > 1e-4
-    with pytest.warns(DataWarning, match="'a' is undone badly"):
-        model.between("a", "b")(painted)
+        assert torch.allclose(model.removal("a")(painted["a"]), x, atol=1e-8)
+        assert torch.allclose(model.between("a", "b")(painted["a"]), painted["b"], atol=1e-8)
+
+
+@pytest.mark.parametrize("slope", [0.5, -0.5])
+def test_the_rest_of_a_block_follows_the_contrast(slope):
+    rows = slope * torch.eye(48, 49, dtype=torch.float64)
+    model = StyleTransfer(PlaceFlow(couplings=0).double(), {"a": PlaceOperator(rows)})
+    x = torch.rand(2, 3, 23, 25, dtype=torch.float64)
+    assert torch.allclose(model(x, "a"), 0.5 + slope * (x - 0.5), atol=2e-3)
+
+
+def test_the_packaged_styles_are_removed_as_well_from_sides_of_any_length():
+    """From their own images of 8 bits, of one style of each network, and exactly from floats."""
+    model, photo = rl.load("styles"), read_photos("photos", "test", side=256)[1] / 255
+    for name in ("woodcut", "negative"):
+        found = {}
+        for size in ((256, 92), (255, 93), (254, 94), (253, 95)):
+            x = photo[:, : size[0], : size[1]]
+            painted, back = model(x, name), model.removal(name)
+            found[size] = score(back(as_eight_bit(painted)), x), score(back.exact(painted), x)
+        for fitted, exact in found.values():
+            assert fitted > found[256, 92][0] - 1
+            assert exact > found[256, 92][1] - 1
+
+
+def test_ways_back_of_images_smaller_than_a_block_are_warned_of(model):
+    x = torch.rand(3, 3, 25, dtype=torch.float64)
+    model.between("identity", "a")(x)
+    with pytest.warns(DataWarning, match="25 x 3 pixels, less than a block of 4 x 4"):
+        model.removal("a")(model(x, "a"))
+
+
+def test_images_on_another_scale_are_refused(model, x):
+    for f in (model.style("a"), model.removal("a").exact, model.between("a", "b")):
+        for other in (255 * x, -20 * x):
+            with pytest.raises(DataError, match=r"values from 0 to 1. Scale them; divide bytes by"):
+                f(other)
+        with pytest.raises(NonFiniteError):
+            f(torch.where(x > 0.5, x, torch.nan))
+        with pytest.raises(DataError, match="divide bytes by 255"):
+            fit_way_back(model, "a", [*(255 * x)])
+    assert torch.isfinite(model(3 * x - 1, "a")).all()  # not clipped
+
+
+def test_styles_are_vectorised_and_compiled(model):
+    x = torch.rand(2, 3, 14, 9, dtype=torch.float64)
+    f = model.style("a")
+    assert torch.allclose(torch.func.vmap(f)(x), f(x))
+    torch._dynamo.reset()
+    assert torch.allclose(torch.compile(f, backend="eager", fullgraph=True)(x), f(x))
 
 
 def test_styles_are_added_and_taken_out(model, x):

@@ -13,8 +13,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from rectilinear.checks import check_finite, check_floating
-from rectilinear.errors import DataError, InputError
+from rectilinear.checks import check_floating, check_limits
+from rectilinear.errors import InputError
 from rectilinear.invertible import Chain, Invertible, Leading, MixtureMap
 
 ROWS = 512  # that are encoded at a time
@@ -76,25 +76,9 @@ def class_probabilities(
     network: Invertible, x: Tensor, limits: tuple[float, float] | None = None
 ) -> Tensor:
     """``p(c | x)`` of every class, ``(b, C)``."""
-    _check_images(x, limits)
-    return torch.cat([log_prob_by_class(network, part).softmax(1) for part in x.split(ROWS)])
-
-
-def _check_images(x: Tensor, limits: tuple[float, float] | None) -> None:
-    """Raise for NaN, and for values outside of the limits by more than three times their width."""
     check_floating(x, "x")
-    check_finite(x, "x")
-    if limits is None or not x.numel():
-        return
-    low, high = limits
-    least, most = float(x.amin()), float(x.amax())
-    most_outside = 3 * (high - low)  # noise and samples that are not clamped lie within
-    if least < low - most_outside or most > high + most_outside:
-        raise DataError(
-            f"x with values from {least:.3g} to {most:.3g}",
-            f"values from {low:g} to {high:g}, as the data of this generator",
-            "Scale them; divide bytes by 255.",
-        )
+    check_limits(x, "x", limits)
+    return torch.cat([log_prob_by_class(network, part).softmax(1) for part in x.split(ROWS)])
 
 
 def class_index(label: int | str, names: Sequence[str]) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from rectilinear.checks import check_finite, check_tolerance, real_number
+from rectilinear.checks import check_finite, check_tolerance, is_concrete, real_number
 from rectilinear.errors import ConfigError, DtypeError, InputError, NonFiniteError
 from rectilinear.modules import precision_of
 from rectilinear.operators.base import ALGEBRA, Operator
@@ -233,11 +233,11 @@ def _check_answer(name: str, A: Operator, *results: object) -> None:
     if len(results) == 3:
         pairs = zip(_held(results[1]), _held(results[2]), strict=True)
         lost = any(
-            _is_concrete(b) and bool((torch.isfinite(a) & ~torch.isfinite(b)).any())
+            is_concrete(b) and bool((torch.isfinite(a) & ~torch.isfinite(b)).any())
             for a, b in pairs
         )
     else:
-        lost = any(_is_concrete(x) and not bool(torch.isfinite(x).all()) for x in _held(results[0]))
+        lost = any(is_concrete(x) and not bool(torch.isfinite(x).all()) for x in _held(results[0]))
     if lost:
         raise NonFiniteError(
             got=(
@@ -250,14 +250,5 @@ def _check_answer(name: str, A: Operator, *results: object) -> None:
 
 
 def _require_finite(x: Tensor, name: str) -> None:
-    if _is_concrete(x) and (x.is_floating_point() or x.is_complex()):
+    if is_concrete(x) and (x.is_floating_point() or x.is_complex()):
         check_finite(x.detach(), name)
-
-
-def _is_concrete(x: Tensor) -> bool:
-    """True if the numbers can be read: not while a graph is traced, compiled or vectorised."""
-    return not (
-        x.is_meta
-        or torch.compiler.is_compiling()
-        or torch._C._functorch.is_functorch_wrapped_tensor(x)
-    )

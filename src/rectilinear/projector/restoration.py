@@ -15,9 +15,11 @@ from rectilinear.projector.patches import patch_posterior
 from rectilinear.projector.prior import ImagePrior, Posterior, check_noise
 from rectilinear.random import generator
 
-FAR = 30.0  # times the scale of a prior's images, beyond which data are on another
+FAR = 30.0  # times the scale of a prior's images, beyond which sums of values are on another
+FAR_IMAGES = 8.0  # largest value of images with a mean from 0 to 1, and of noise not known
 NOISE_REACHES = 10.0  # standard deviations that Gaussian noise does not reach
 NEGATIVE_AMONG = 64  # values of which some are below minus half a standard deviation of their noise
+IMAGE_MEAN = 0.02  # least mean of images from 0 to 1
 ROUNDING = 1e-3  # of a mean of images from 0 to 1
 POWER_ITERATIONS = 10  # of the check that |K| <= 1
 HELD_OUT = 0.1  # share of the observed values that estimates are compared on
@@ -95,7 +97,7 @@ def restore(
         prior = f.prior if isinstance(f, BlindRestorer) else f
         if blind and isinstance(f, BlindRestorer):
             check_floating(y, "y")
-            _check_scale(prior, y, 0.0)
+            _check_scale(prior, y, None, 0.0)
             x = f(y)
         else:
             x = posterior(prior, y, measurement, noise or 0.0).mean
@@ -108,13 +110,23 @@ def restore(
     return x if limits is None else x.clamp(*limits)
 
 
-def _check_scale(prior: ImagePrior, y: Tensor, noise: float) -> None:
+def _is_of_images(prior: ImagePrior) -> bool:
+    """True for a mean from 0 to 1, and not 0 as that of standardised data."""
+    low, high = prior.centre.aminmax()
+    return float(prior.centre.mean()) > IMAGE_MEAN and bool(low > -ROUNDING and high < 1 + ROUNDING)
+
+
+def _check_scale(prior: ImagePrior, y: Tensor, measurement: Operator | None, noise: float) -> None:
     """Raise a ConfigError for data or noise on another scale than the images of the prior."""
     if not y.numel():
         return
     scale, most = max(1.0, float(prior.centre.abs().amax())), float(y.abs().amax())
-    far = most > FAR * scale + NOISE_REACHES * noise
-    off = float(y.mean().abs()) > FAR * scale + NOISE_REACHES * noise / y.numel() ** 0.5
+    alone = measurement is None or (
+        isinstance(measurement, Diagonal) and float(measurement.values.abs().amax()) <= 1
+    )
+    reach = FAR_IMAGES if alone and _is_of_images(prior) else FAR * scale
+    far = most > reach + NOISE_REACHES * noise
+    off = float(y.mean().abs()) > reach + NOISE_REACHES * noise / y.numel() ** 0.5
     low = float(y.amin())  # such noise makes values negative
     absent = noise > 2 * scale and low > -noise / 2 and int((y != 0).sum()) >= NEGATIVE_AMONG
     if far or off or absent:
@@ -172,7 +184,7 @@ def posterior(
     square = len(prior.shape) == 3 and prior.shape[1] == prior.shape[2]
     if square:
         _check_images(prior, y)
-    _check_scale(prior, y, noise)
+    _check_scale(prior, y, measurement, noise)
     if square and tuple(y.shape[1:]) != prior.shape:
         return patch_posterior(prior, y, measurement, noise)
     return prior.posterior(y, measurement, noise)

@@ -174,9 +174,8 @@ class StyleTransfer(Configured):
     def removal(self, name: str) -> WayBack:
         """The map from images in a style to the images: exact for floats, fitted for 8-bit images.
 
-        Exact up to rounding if height and width are multiples of the network's block. Else the last
-        blocks are mirrored, which is not undone, and a painted style is removed badly, from the
-        rest of the image, too; a warning says so. Crop a photo before its style is applied.
+        Exact up to rounding, except of images smaller than a block of the network, which a warning
+        names.
 
         Raises:
             ConfigError: if no style has this name.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rectilinear.checks import check_floating
+from rectilinear.checks import check_floating, check_limits, is_concrete
 from rectilinear.errors import ConfigError, DataWarning, ShapeError, SpaceMismatchError
 from rectilinear.operators import Dense, Operator, to_dense
 from rectilinear.style.place_flow import PlaceFlow
@@ -17,22 +17,53 @@ from rectilinear.style.place_operator import apply_places
 
 IDENTITY = "identity"
 LEVELS = 255
+UNCLIPPED = 15.0  # that values may lie outside 0 to 1: of some networks they reach 10
+FLAT = 0.01  # standard deviation of an image without contrast
 _NEAR = 1e-3  # of a level: what float32 loses of a number that was one
 
 
 def encode(g: PlaceFlow, x: Tensor) -> Tensor:
-    """``g(x)`` of images of any size, mirrored at the right and lower border to whole blocks.
+    """``g(x)`` of the whole blocks of images, which begin at the upper left.
+
+    Images smaller than one block are mirrored to one.
 
     Example:
-        >>> encode(PlaceFlow(couplings=0), torch.rand(1, 3, 7, 5)).shape
-        torch.Size([1, 48, 2, 2])
+        >>> encode(PlaceFlow(couplings=0), torch.rand(1, 3, 7, 13)).shape
+        torch.Size([1, 48, 1, 3])
     """
     h, w = x.shape[2:]
-    down, right = -h % g.block, -w % g.block
+    h, w = (n - n % g.block for n in (max(h, g.block), max(w, g.block)))
+    return g(_at_least(x, g.block)[..., :h, :w])
+
+
+def _at_least(x: Tensor, n: int) -> Tensor:
+    """The images, mirrored at the right and lower border to ``n`` pixels where they have less."""
+    h, w = x.shape[2:]
+    down, right = max(0, n - h), max(0, n - w)
     if down or right:
         mode = "reflect" if down < h and right < w else "replicate"
         x = functional.pad(x, (0, right, 0, down), mode=mode)
-    return g(x)
+    return x
+
+
+def _with_rest(x: Tensor, y: Tensor) -> Tensor:
+    """``y``, a map of the upper left part ``x_0`` of ``x``, with the rest of ``x``, up to a block.
+
+    The last pixel ``u`` before goes to ``v``, so ``v + s (x - u)`` follows. The slope ``s`` of each
+    channel is the quotient of the standard deviations of ``y`` and ``x_0``, negative where they
+    are negatively correlated: slopes of maps compose and invert as the maps do.
+    """
+    h, w = y.shape[2:]
+    rest = (0, x.shape[3] - w, 0, x.shape[2] - h)
+    if not any(rest):
+        return y
+    u = x[..., :h, :w]
+    a, b = (t - t.mean((2, 3), keepdim=True) for t in (u, y))
+    together = (a * b).mean((2, 3), keepdim=True)
+    sizes = [t.square().mean((2, 3), keepdim=True) + FLAT**2 for t in (a, b)]
+    slope = torch.where(together < 0, -1, 1) * (sizes[1] / sizes[0]).sqrt()
+    u, v = (functional.pad(t, rest, mode="replicate") for t in (u, y))
+    return v + slope * (x - u)
 
 
 def as_images(x: Tensor, channels: int) -> Tensor:
@@ -41,6 +72,8 @@ def as_images(x: Tensor, channels: int) -> Tensor:
     Raises:
         ShapeError: for another shape or no pixel.
         DtypeError: for whole numbers that are no bytes.
+        DataError: for values far outside 0 to 1, such as bytes as floats.
+        NonFiniteError: for NaN.
     """
     x = x.float() / LEVELS if isinstance(x, Tensor) and x.dtype == torch.uint8 else x
     check_floating(x, "an image")
@@ -51,6 +84,8 @@ def as_images(x: Tensor, channels: int) -> Tensor:
             f"({channels}, h, w) or (batch, {channels}, h, w)",
             "Put the channels before height and width.",
         )
+    if is_concrete(x):
+        check_limits(x, "an image", (0, 1), UNCLIPPED)
     return images
 
 
@@ -83,6 +118,10 @@ def as_eight_bit(x: Tensor) -> Tensor:
 class StyleMap(nn.Module):
     """The map ``g^-1 . H . g`` of images of any size, ``H`` the same at every place.
 
+    The network takes whole blocks. Up to three rows and columns are left at the lower and right
+    border of other images; there, the last pixel before is continued by the differences of the
+    image, at the contrast of the map, so that these maps, too, compose and invert.
+
     ``f2 @ f1`` composes, ``f ** t`` is a real power. Maps of one network become one: encoded and
     decoded once.
 
@@ -109,11 +148,13 @@ class StyleMap(nn.Module):
 
         Raises:
             ShapeError: for other channels.
+            DataError: for values far outside 0 to 1, such as bytes as floats.
         """
         y = as_images(x, self.networks[0].channels)
         for g, H in zip(self.networks, self.operators, strict=True):
             h, w = y.shape[2:]
-            y = g.inverse(apply_places(H.to(y), encode(g, y)))[..., :h, :w]
+            painted = g.inverse(apply_places(H.to(y), encode(g, y)))
+            y = _with_rest(_at_least(y, g.block), painted)[..., :h, :w]
         return y[0] if x.ndim == 3 else y
 
     @property
@@ -163,7 +204,7 @@ class WayBack(nn.Module):
         ConfigError: when called on 8-bit images without a fitted map.
 
     Warns:
-        DataWarning: of sides that are no multiple of the network's block.
+        DataWarning: of images smaller than a block of the network.
     """
 
     def __init__(self, exact: StyleMap, fitted: StyleMap | None, name: str) -> None:
@@ -179,11 +220,10 @@ class WayBack(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         block = self.exact.networks[0].block
-        if self.name != IDENTITY and any(n % block for n in x.shape[-2:]):
+        if self.name != IDENTITY and min(x.shape[-2:]) < block:
             warnings.warn(
-                f"{x.shape[-1]} x {x.shape[-2]} pixels, no multiples of {block}: the style "
-                f"'{self.name}' is undone badly, painted ones by 6 to 11 dB less; crop the photo "
-                f"to multiples of {block} before its style is applied",
+                f"{x.shape[-1]} x {x.shape[-2]} pixels, less than a block of {block} x {block}: "
+                f"the style '{self.name}' is undone badly",
                 DataWarning,
                 stacklevel=2,
             )
