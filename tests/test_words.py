@@ -150,3 +150,35 @@ def test_first_lines_are_noun_phrases() -> None:
             if doc.lower().startswith(asking):
                 found.append(f"{name}: {doc.splitlines()[0]}")
     assert not found, "a first line is a noun phrase that one would grep for:\n" + "\n".join(found)
+
+
+EMPTY = re.compile(
+    r"((Correct|Check|Fix|Change) [^ ]+( [^ ]+)?|Choose (one|another|one of these))[.]"
+)
+
+
+def remedies() -> list[tuple[str, str]]:
+    """The place and the text of every remedy that an error is raised with."""
+    found = []
+    for path in sorted((ROOT / "src").rglob("*.py")):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            name = getattr(getattr(call, "func", None), "id", "")
+            if not isinstance(call, ast.Call) or not name.endswith("Error"):
+                continue
+            fixes = [*call.args[2:3], *(k.value for k in call.keywords if k.arg == "fix")]
+            for fix in fixes:
+                parts = fix.values if isinstance(fix, ast.JoinedStr) else [fix]
+                text = "".join(
+                    str(part.value) if isinstance(part, ast.Constant) else "{}" for part in parts
+                )
+                found.append((f"{path.relative_to(ROOT)}:{call.lineno}", text))
+    return found
+
+
+def test_a_remedy_says_more_than_what_is_expected() -> None:
+    """The remedy of an error is a step to take; where there is none to name, it is left out."""
+    assert len(remedies()) > 500
+    assert not [f"{place}: {text}" for place, text in remedies() if EMPTY.fullmatch(text)]
+    assert EMPTY.fullmatch("Correct this value.")
+    assert EMPTY.fullmatch("Choose one of these.")
+    assert not EMPTY.fullmatch("Lower horizon, or pass longer series.")

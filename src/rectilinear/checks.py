@@ -158,9 +158,7 @@ def whole(value: object, name: str, least: int = 0) -> int:
     except TypeError:
         number = least - 1
     if number < least:
-        raise ConfigError(
-            f"{name} = {value!r}", f"an integer of at least {least}", f"Correct {name}."
-        )
+        raise ConfigError(f"{name} = {value!r}", f"an integer of at least {least}")
     return number
 
 

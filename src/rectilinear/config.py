@@ -48,7 +48,7 @@ def from_json(cls: type[T], data: Mapping[str, Any]) -> T:
         >>> from dataclasses import make_dataclass
         >>> from_json(make_dataclass("C", [("width", int)]), {"width": "3"})
         Traceback (most recent call last):
-        rectilinear.errors.ConfigError: Got width = '3'; expected int. Correct this value.
+        rectilinear.errors.ConfigError: Got width = '3'; expected int.
     """
     return _decode_dataclass(cls, data, "")
 
@@ -137,7 +137,6 @@ def _decode_dataclass(cls: type[T], data: Any, where: str) -> T:
         raise ConfigError(
             got=f"no {', '.join(_join(where, key) for key in missing)}",
             expected=f"every key of {cls.__name__} that has no default",
-            fix="Add it.",
         )
     hints = get_type_hints(cls)
     return cls(
@@ -153,9 +152,7 @@ def _decode(hint: Any, value: Any, where: str) -> Any:
     if origin is Literal:
         if any(value == choice and type(value) is type(choice) for choice in args):
             return value
-        raise ConfigError(
-            f"{where} = {value!r}", f"one of {', '.join(map(repr, args))}", "Correct this value."
-        )
+        raise ConfigError(f"{where} = {value!r}", f"one of {', '.join(map(repr, args))}")
     if origin in (Union, types.UnionType):
         return _decode_union(args, value, where)
     if is_dataclass(hint):
@@ -176,7 +173,7 @@ def _decode(hint: Any, value: Any, where: str) -> Any:
         return Path(value)
     if hint in (int, bool, str, type(None), dict, list) and type(value) is hint:
         return value
-    raise ConfigError(f"{where} = {value!r}", _name(hint), "Correct this value.")
+    raise ConfigError(f"{where} = {value!r}", _name(hint))
 
 
 def _decode_union(options: tuple[Any, ...], value: Any, where: str) -> Any:
@@ -193,9 +190,7 @@ def _decode_union(options: tuple[Any, ...], value: Any, where: str) -> Any:
         and error is not None
     ):
         raise error
-    raise ConfigError(
-        f"{where} = {value!r}", " or ".join(map(_name, options)), "Correct this value."
-    )
+    raise ConfigError(f"{where} = {value!r}", " or ".join(map(_name, options)))
 
 
 def _name(hint: Any) -> str:

@@ -86,7 +86,7 @@ def load_tensors(
         header = json.loads(text)  # type: ignore[arg-type] # None raises TypeError
         intact = header.pop("sha256") == _file_digest(plain, header)
     except FileNotFoundError as error:
-        raise CheckpointError(f"no file {path}", "a saved file", "Check the path.") from error
+        raise CheckpointError(f"no file {path}", "a saved file") from error
     except (
         safetensors.SafetensorError,
         OSError,
@@ -160,9 +160,7 @@ def download_model(source: str, revision: str | None) -> Path:
         MissingDependencyError: without huggingface_hub.
     """
     if len(parts := source.split("/")) != 2 or not all(parts) or parts[0].startswith((".", "~")):
-        raise CheckpointError(
-            f"no folder '{source}'", "a saved folder, or owner/name on the hub", "Check the path."
-        )
+        raise CheckpointError(f"no folder '{source}'", "a saved folder, or owner/name on the hub")
     client = hub(f"no folder '{source}', and to look online")
     try:
         return Path(

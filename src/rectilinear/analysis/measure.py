@@ -350,7 +350,7 @@ def _check_size(values: Tensor, name: str) -> None:
         raise InputError(
             f"{name} of size {size:.0e}",
             "numbers whose squares float64 can hold",
-            "Choose other units.",
+            f"Divide them by {size:.0e}.",
         )
 
 

@@ -173,7 +173,6 @@ def _starts(
         raise ShapeError(
             f"a series of {series.shape[-1]} columns",
             f"{model.dim}, as the run has",
-            "Choose another file.",
         )
     checked = koopman.as_series(series, times)
     given = checked if any(len(x) > delays for x in checked.states) else None

@@ -159,7 +159,6 @@ def mask_from_array(
         raise DataError(
             f"{name}, by which no pixel is observed",
             "a mask that is not 0 where pixels are observed",
-            "Check the mask.",
         )
     return observed
 

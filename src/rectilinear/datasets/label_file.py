@@ -39,7 +39,11 @@ def read_labels(path: Path, files: Sequence[Path], root: Path) -> dict[Path, str
         got = f"row {number} of {path}, '{name}'"
         if len(matches) != 1:
             problem = f"that {len(matches)} files have" if matches else "that no image has"
-            fix = "Write paths below the folder." if matches else "Correct the name."
+            fix = (
+                "Write paths below the folder."
+                if matches
+                else "Write file names with their endings."
+            )
             raise DataError(f"{got}, a name {problem}", f"an image in {root}", fix)
         if not label:
             raise DataError(f"{got} without a class", "two cells: file, class", "Add the class.")
@@ -66,7 +70,6 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
         raise DataError(
             f"a table of labels {path} that cannot be read ({type(error).__name__})",
             "a CSV file in UTF-8: file, class",
-            "Check the path.",
         ) from error
     lines = text.splitlines()
     first = lines[0] if lines else ""

@@ -60,7 +60,7 @@ def load(
         (torch.Size([297, 1, 8, 8]), 1.0, 1500)
     """
     if split not in ("train", "test"):
-        raise ConfigError(f"split = {split!r}", "'train' or 'test'", "Correct the split.")
+        raise ConfigError(f"split = {split!r}", "'train' or 'test'")
     if name == "":
         raise DataError(
             "data ''", f"one of {', '.join(NAMES)}, or a folder of images", "Give a name or a path."
@@ -180,7 +180,7 @@ def letters(size: int = 8, fill: float = 1.0) -> Images:
 
     check_size(size)
     if not 0 < fill <= 1:
-        raise ConfigError(f"fill = {fill}", "above 0 and up to 1", "Correct the share.")
+        raise ConfigError(f"fill = {fill}", "above 0 and up to 1")
     fonts = sorted(Path(mpl.get_data_path(), "fonts", "ttf").glob("*.ttf"))
     faces = [
         path for path in fonts if path.stem.startswith(FONT_FAMILIES) and "Display" not in path.stem

@@ -59,9 +59,7 @@ def image_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise DataError(
-            f"no file or folder {path}", "an image or a folder of images", "Check the path."
-        )
+        raise DataError(f"no file or folder {path}", "an image or a folder of images")
     found = list_images(path)
     if not found:
         raise DataError(

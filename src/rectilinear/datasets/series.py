@@ -55,9 +55,7 @@ def read_rows(path: Path) -> list[tuple[int, list[str]]]:
     while rows and not any(rows[-1][1]):
         rows.pop()
     if not rows:
-        raise DataError(
-            f"{path.name}, which is empty", "a line of names and lines of values", "Check the file."
-        )
+        raise DataError(f"{path.name}, which is empty", "a line of names and lines of values")
     return rows
 
 
@@ -100,7 +98,7 @@ def read_series(path: Path, dt: float | None = None) -> tuple[Tensor, Tensor]:
         ([[[1.0], [3.0]]], [[0.0, 0.5]])
     """
     if not path.is_file():
-        raise DataError(f"no file {path}", "a .csv or .npy file", "Check the path.")
+        raise DataError(f"no file {path}", "a .csv or .npy file")
     try:
         if path.suffix == ".npy":
             return _with_times(np.load(path, allow_pickle=False), None, dt)

@@ -68,9 +68,9 @@ def toy2d(name: str, n: int, seed: int = 0) -> Tensor:
         True
     """
     if name not in TOYS:
-        raise ConfigError(f"the density '{name}'", f"one of {', '.join(TOYS)}", "Correct the name.")
+        raise ConfigError(f"the density '{name}'", f"one of {', '.join(TOYS)}")
     if n < 1:
-        raise ConfigError(f"n = {n}", "a positive number of points", "Correct n.")
+        raise ConfigError(f"n = {n}", "a positive number of points")
     return TOYS[name](n, generator(seed))
 
 
@@ -113,9 +113,7 @@ def simulate_system(
         (torch.Size([3, 51, 2]), True)
     """
     if name not in SYSTEMS:
-        raise ConfigError(
-            f"the system '{name}'", f"one of {', '.join(SYSTEMS)}", "Correct the name."
-        )
+        raise ConfigError(f"the system '{name}'", f"one of {', '.join(SYSTEMS)}")
     system = SYSTEMS[name]
     dt = system.dt if dt is None else dt
     numbers = {
@@ -126,11 +124,9 @@ def simulate_system(
     }
     for label, (value, least) in numbers.items():
         if not value >= least:
-            raise ConfigError(f"{label} = {value}", f"at least {least}", f"Correct {label}.")
+            raise ConfigError(f"{label} = {value}", f"at least {least}")
     if not dt > 0 or not 0 <= jitter < 0.5:
-        raise ConfigError(
-            f"dt = {dt}, jitter = {jitter}", "dt above 0 and jitter in [0, 1/2)", "Correct them."
-        )
+        raise ConfigError(f"dt = {dt}, jitter = {jitter}", "dt above 0 and jitter in [0, 1/2)")
     g = generator(seed)
     x = system.initial_states(count, g)
     times = dt * torch.arange(steps + 1, dtype=torch.float64).expand(count, -1)

@@ -370,4 +370,4 @@ def _check(
         ("eps", eps, "a positive number", eps > 0),
     ):
         if not fine:
-            raise ConfigError(f"{name} = {given!r}", expected, "Correct this value.")
+            raise ConfigError(f"{name} = {given!r}", expected)

@@ -330,6 +330,4 @@ class DeepLinearRegressor(RegressorMixin, MultiOutputMixin, BaseEstimator):
             ),
         ):
             if not fine:
-                raise ConfigError(
-                    f"{name} = {getattr(self, name)!r}", expected, "Correct this value."
-                )
+                raise ConfigError(f"{name} = {getattr(self, name)!r}", expected)

@@ -448,7 +448,6 @@ def _weights(values: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
         raise InputError(
             "weights that are negative or all zero",
             "weights of at least zero",
-            "Check sample_weight.",
         )
     if not np.isfinite(total).all():
         raise InputError(

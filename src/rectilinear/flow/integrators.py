@@ -114,9 +114,7 @@ def method_named(name: str) -> Method:
         4
     """
     if name not in METHODS:
-        raise ConfigError(
-            f"method {name!r}", f"one of {', '.join(METHODS)}", "Choose one of these."
-        )
+        raise ConfigError(f"method {name!r}", f"one of {', '.join(METHODS)}")
     return METHODS[name]
 
 

@@ -82,7 +82,7 @@ class Invertible(Configured, ABC):
             raise ShapeError(
                 got=f"{name} of shape {tuple(y.shape)} from a {type(self).__name__}",
                 expected=f"{shape}",
-                fix="Correct its _encode, _latents or _decode.",
+                fix="Return that shape from its _encode, _latents or _decode.",
             )
         return y
 

@@ -23,7 +23,7 @@ class Bounds:
         low, high = self.minimum, self.maximum
         for name, value in (("minimum", low), ("maximum", high)):
             if value is not None and not np.isfinite(value):
-                raise ConfigError(f"{name} = {value}", "a number, or None", f"Correct {name}.")
+                raise ConfigError(f"{name} = {value}", "a number, or None")
         if low is not None and high is not None and low >= high:
             raise ConfigError(f"minimum = {low:g} and maximum = {high:g}", "a smaller minimum")
         self._least = rows.amin(0).numpy()
@@ -36,7 +36,7 @@ class Bounds:
             raise DataError(
                 f"values from {self._least[k]:g} to {most[k]:g} in {names[k]}",
                 f"none below minimum = {low} or above maximum = {high}",
-                "Correct the bounds, or the values.",
+                "Widen the bounds, or clip the values.",
             )
 
     def _bounded(self, x: Array) -> Array:

@@ -42,7 +42,7 @@ class Monomials:
 
     def __post_init__(self) -> None:
         if self.degree < 1:
-            raise ConfigError(f"degree = {self.degree}", "1 or more", "Correct degree.")
+            raise ConfigError(f"degree = {self.degree}", "1 or more")
 
     def __call__(self, s: Tensor) -> Tensor:
         count = comb(s.shape[1] + self.degree, self.degree) - 1
@@ -130,5 +130,4 @@ def as_dictionary(given: Any) -> Dictionary | None:
     raise ConfigError(
         f"dictionary = {given!r}",
         "a degree of monomials, Monomials, Fourier, or a function of states (b, p)",
-        "Correct dictionary.",
     )

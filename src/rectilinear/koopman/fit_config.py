@@ -45,11 +45,7 @@ class FitConfig:
         for name in ("rank", "horizon", "delays", "hidden"):
             value = getattr(self, name)
             if not (value is None and name == "horizon") and not is_count(value, 1):
-                raise ConfigError(
-                    f"{name} = {value!r}", "an integer, 1 or more", f"Correct {name}."
-                )
+                raise ConfigError(f"{name} = {value!r}", "an integer, 1 or more")
         for name in ("backward", "fourier", "lookahead_features", "width", "seed"):
             if not is_count(value := getattr(self, name), 0):
-                raise ConfigError(
-                    f"{name} = {value!r}", "an integer, 0 or more", f"Correct {name}."
-                )
+                raise ConfigError(f"{name} = {value!r}", "an integer, 0 or more")

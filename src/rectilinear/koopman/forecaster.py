@@ -196,7 +196,7 @@ class Forecaster(Intake, Bounds, BaseEstimator):
         model = self._fitted()
         steps = self.horizon_ if steps is None else steps
         if not is_count(steps, 1):
-            raise ConfigError(f"steps = {steps!r}", "an integer, 1 or more", "Correct steps.")
+            raise ConfigError(f"steps = {steps!r}", "an integer, 1 or more")
         tables = self._tables if history is None else read_tables(history)
         for table in tables:
             check_alike(table, self._tables[0], "a history")
@@ -355,14 +355,11 @@ class Forecaster(Intake, Bounds, BaseEstimator):
             raise ConfigError(
                 f"kinds of models {', '.join(map(str, kinds))}",
                 f"auto, or some of {', '.join(selection.KINDS)}",
-                "Correct kind or select.",
             )
         for name, least in (("horizon", 1), ("lags", 1)):
             value = getattr(self, name)
             if value is not None and not is_count(value, least):
-                raise ConfigError(
-                    f"{name} = {value!r}", "an integer, 1 or more", f"Correct {name}."
-                )
+                raise ConfigError(f"{name} = {value!r}", "an integer, 1 or more")
         self._check_level(self.level)
         return kinds
 
@@ -394,7 +391,7 @@ class Forecaster(Intake, Bounds, BaseEstimator):
 
     def _check_level(self, level: float) -> None:
         if not is_within(level, 0.0, 1.0) or level in (0, 1):
-            raise ConfigError(f"level = {level!r}", "a share between 0 and 1", "Correct level.")
+            raise ConfigError(f"level = {level!r}", "a share between 0 and 1")
 
     def _no_inputs(self, name: str) -> None:
         if self._inputs_mean is not None:

@@ -108,9 +108,7 @@ class KoopmanRegressor(BaseEstimator):
         """
         refuse_targets(y)
         if not is_count(self.epochs, 1):
-            raise ConfigError(
-                f"epochs = {self.epochs!r}", "an integer of at least 1", "Correct epochs."
-            )
+            raise ConfigError(f"epochs = {self.epochs!r}", "an integer of at least 1")
         config = FitConfig(**{field.name: getattr(self, field.name) for field in fields(FitConfig)})
         with seeded(self.seed):
             self.model_, found = fit(as_series(X, times, dt), config)
@@ -229,9 +227,7 @@ class DMD(BaseEstimator):
             ("rank", 1 if self.rank is None else self.rank),
         ):
             if not is_count(value, 1):
-                raise ConfigError(
-                    f"{name} = {value!r}", "an integer of at least 1", f"Correct {name}."
-                )
+                raise ConfigError(f"{name} = {value!r}", "an integer of at least 1")
         refuse_targets(y)
         series = as_series(X)
         states = [embed(x, self.delays) for x in series.states if len(x) > self.delays]

@@ -61,7 +61,7 @@ def as_series(states: Any, times: Any = None, dt: float | None = None) -> Series
         [0.0, 0.5, 1.0, 1.5, 2.0, 2.5]
     """
     if dt is not None and not (np.isfinite(dt) and dt > 0):
-        raise ConfigError(f"dt = {dt}", "a positive number", "Correct dt.")
+        raise ConfigError(f"dt = {dt}", "a positive number")
     parts = [two_axes(part) for part in split_series(states, 3)]
     if len({part.shape[1] for part in parts}) != 1:
         raise ShapeError(

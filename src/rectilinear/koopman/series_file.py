@@ -83,7 +83,7 @@ def read_series_file(
         (('height',), [[1.5], [nan]], '2024-01-02')
     """
     if not path.is_file():
-        raise DataError(f"no file {path}", "a .csv file", "Check the path.")
+        raise DataError(f"no file {path}", "a .csv file")
     rows = _rows(path, separator)
     head = [name.strip() for name in rows[0][1]]
     if all(_number(cell.replace(",", ".")) is not None for cell in head):
@@ -93,14 +93,12 @@ def read_series_file(
             raise DataError(
                 f"line {number} of {path.name} with {len(cells)} cells",
                 f"{len(head)}, as the first has",
-                "Correct the line, or pass --separator.",
+                "Quote cells that have the separator in them, or pass --separator.",
             )
     head, rows = _without_empty(head, rows)
     cells_of = list(zip(*(cells for _, cells in rows[1:]), strict=True))
     if not cells_of:
-        raise DataError(
-            f"{path.name} with a line of names alone", "rows below it", "Check the file."
-        )
+        raise DataError(f"{path.name} with a line of names alone", "rows below it")
     if run is not None:
         _find(head, run)
     taken = (*columns, *([] if run is None else [run]))
@@ -227,9 +225,7 @@ def _rows(path: Path, separator: str | None) -> list[tuple[int, list[str]]]:
         return read_rows(path)
     separator = {"tab": "\t", "\\t": "\t", "space": " "}.get(separator, separator)
     if len(separator) != 1:
-        raise ConfigError(
-            f"separator '{separator}'", "one character, or tab", "Correct --separator."
-        )
+        raise ConfigError(f"separator '{separator}'", "one character, or tab")
     read_rows(path)  # raises for what is empty or no text
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file, delimiter=separator, skipinitialspace=True)
@@ -239,7 +235,7 @@ def _rows(path: Path, separator: str | None) -> list[tuple[int, list[str]]]:
 def _find(head: list[str], name: str) -> str:
     if name in head:
         return name
-    raise ConfigError(f"column '{name}'", f"one of {', '.join(head)}", "Correct the name.")
+    raise ConfigError(f"column '{name}'", f"one of {', '.join(head)}")
 
 
 def _stamps(cells: list[str]) -> Any:

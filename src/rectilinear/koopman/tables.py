@@ -100,7 +100,7 @@ def read_tables(given: Any, times: Any = None, dt: float | None = None) -> list[
         ([1.0, 2.0, nan, nan, 4.0], [2.5])
     """
     if dt is not None and not (np.isfinite(dt) and dt > 0):
-        raise ConfigError(f"dt = {dt}", "a positive number", "Correct dt.")
+        raise ConfigError(f"dt = {dt}", "a positive number")
     parts = split_series(given, 3)
     clocks: Sequence[Any] = [None] * len(parts) if times is None else split_series(times, 2)
     check_clocks(clocks, len(parts))

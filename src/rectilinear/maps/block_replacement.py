@@ -90,7 +90,7 @@ class Wanted:
                 raise StructureError(
                     f"form = {self.form!r} for a block from {shapes.inside} to {shapes.outside}",
                     f"one of {', '.join(map(repr, known))}",
-                    "Choose one of these, or form='auto'.",
+                    "form='auto' chooses among them.",
                 )
             return chosen_forms
         return [form for form in known if "rank" in form] if self.rank else known

@@ -49,7 +49,7 @@ def read_jacobian_lens(path: Path | str) -> JacobianLens:
     try:
         held = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise CheckpointError(f"no file {path}", "a Jacobian lens", "Check the path.") from error
+        raise CheckpointError(f"no file {path}", "a Jacobian lens") from error
     except Exception as error:
         raise CheckpointError(
             f"{path}, which cannot be read",

@@ -205,7 +205,6 @@ def train_features(
             raise DivergedError(
                 f"a loss of {total} in epoch {epoch + 1}",
                 "a finite loss",
-                "Check images and labels.",
             )
         if on_epoch is not None:
             on_epoch(epoch + 1, total)

@@ -272,7 +272,7 @@ def sliced_wasserstein(
         3.0
     """
     if projections < 1 or p < 1:
-        raise ConfigError(f"projections = {projections}, p = {p}", "at least 1 each", "Raise it.")
+        raise ConfigError(f"projections = {projections}, p = {p}", "at least 1 each")
     for sample, name in ((a, "the first sample"), (b, "the second sample")):
         check_floating(sample, name)
     a, b = a.flatten(1) if a.ndim > 1 else a, b.flatten(1) if b.ndim > 1 else b

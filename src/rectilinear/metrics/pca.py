@@ -99,7 +99,7 @@ def pca_curve(train: Tensor, test: Tensor, ranks: Sequence[int]) -> Tensor:
     check_pair(train, test)
     most = min(train.shape)
     if bad := [k for k in ranks if not 0 <= k <= most]:
-        raise ConfigError(f"rank {bad[0]}", f"between 0 and {most}", "Correct the ranks.")
+        raise ConfigError(f"rank {bad[0]}", f"between 0 and {most}")
     mean, axes, _ = pca(train)
     centred = test.double() - mean
     explained = (centred @ axes).square().mean(0).cumsum(0)

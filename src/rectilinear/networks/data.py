@@ -237,7 +237,7 @@ def _pair(batch: Any) -> tuple[Tensor, Tensor | None, str | None]:
         )
     check_finite(x, "a batch of x")
     if y is not None:
-        y = _labels_of(x, y, "Correct the loader.")
+        y = _labels_of(x, y, "Yield as many labels as rows in each batch.")
     return x, y, next((name for name in found.kwargs), None)
 
 

@@ -109,7 +109,6 @@ def corrupt(
         raise ConfigError(
             f"severity {severity} of '{kind}'",
             "0 or more" if corruption.max_severity == inf else limit,
-            "Correct the severity.",
         )
     return corruption.apply(images, severity, generator)
 
@@ -117,9 +116,7 @@ def corrupt(
 def named_corruption(kind: str) -> Corruption:
     """The corruption called ``kind``."""
     if kind not in CORRUPTIONS:
-        raise ConfigError(
-            f"corruption '{kind}'", f"one of {', '.join(CORRUPTIONS)}", "Choose one of these."
-        )
+        raise ConfigError(f"corruption '{kind}'", f"one of {', '.join(CORRUPTIONS)}")
     return CORRUPTIONS[kind]
 
 

@@ -295,7 +295,7 @@ class Selection(Operator):
             raise ConfigError(
                 f"rank {rank}",
                 f"0 to {len(logits)}",
-                "Correct the rank; rank=None learns it.",
+                "rank=None learns it.",
             )
         self._hold(trainable, logits=logits)
         self.in_dim = self.out_dim = len(logits)

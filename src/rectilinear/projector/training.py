@@ -88,7 +88,7 @@ def from_pca(
     check_floating(images, "images")
     n, shape = images[0].numel(), tuple(images.shape[1:])
     if rank is not None and not 1 <= rank <= n:
-        raise ConfigError(f"rank {rank}", f"1 to {n}, the size of an image", "Correct the rank.")
+        raise ConfigError(f"rank {rank}", f"1 to {n}, the size of an image", "rank=None learns it.")
     if axes is not None and rank is not None and rank > axes:
         raise ConfigError(f"rank {rank}", f"at most {axes}, the axes", "Raise the number of axes.")
     rotation, variances = _principal_axes(images, axes)
@@ -202,7 +202,6 @@ class ProjectorObjective(nn.Module):
             raise ConfigError(
                 f"ranks {lowest} to {highest}",
                 f"1 to {n}, each with a positive error",
-                "Correct them.",
             )
         if likelihood and projector.spread is None:
             raise ConfigError(

@@ -85,9 +85,7 @@ class Recipe(ABC):
         """The recipe with the absolute path of its data, so that they are found from any folder."""
         path = located(self.data, data_dir)
         if self.labels is not None and not Path(self.labels).expanduser().is_file():
-            raise DataError(
-                f"no table of labels '{self.labels}'", "a CSV file: file, class", "Check the path."
-            )
+            raise DataError(f"no table of labels '{self.labels}'", "a CSV file: file, class")
         labels = self.labels and str(Path(self.labels).expanduser().absolute())
         return replace(self, data=self.data if path is None else str(path), labels=labels)
 
@@ -121,7 +119,7 @@ class Recipe(ABC):
             DataError: for too few images.
         """
         if not len(data):
-            raise DataError("no data to train on", "rows", "Check the files.")
+            raise DataError("no data to train on", "rows")
         for name, (low, high) in self.ranges.items():
             check_range(name, getattr(self, name), low, high)
 
@@ -137,15 +135,17 @@ def check_range(name: str, value: float | None, low: float, high: float, what: s
     """Raise ConfigError unless the field is None, or finite and from ``low`` to ``high``.
 
     Example:
-        >>> check_range("rank", 9, 1, 8, "pixels")
+        >>> check_range("rank", 9, 1, 8, "pixels")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        rectilinear.errors.ConfigError: Got rank = 9; expected 1 to 8, pixels. Correct this field.
+        rectilinear.errors.ConfigError: Got rank = 9; expected 1 to 8, pixels. On the command ...
     """
     if value is None or (low <= value <= high and abs(value) < inf):
         return
     expected = f"a number from {low:g}" if high == inf else f"{low:g} to {high:g}"
     raise ConfigError(
-        f"{name} = {value}", expected + (f", {what}" if what else ""), "Correct this field."
+        f"{name} = {value}",
+        expected + (f", {what}" if what else ""),
+        f"On the command line, --set {name}=VALUE.",
     )
 
 

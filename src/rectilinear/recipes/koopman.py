@@ -80,7 +80,6 @@ class KoopmanRecipe(Recipe):
                 raise ConfigError(
                     f"the system '{self.system}'",
                     f"one of {', '.join(datasets.synthetic.SYSTEMS)}, or a .csv or .npy file",
-                    "Correct the name.",
                 )
             states, times = datasets.read_series(self.file(data_dir), self.dt)
         return torch.cat([states, times[..., None]], dim=-1)
@@ -101,8 +100,8 @@ class KoopmanRecipe(Recipe):
         if self.fit.seed not in (0, self.training.seed):
             raise ConfigError(
                 f"fit.seed = {self.fit.seed}",
-                "training.seed, which is that of the fit too",
-                "Set that.",
+                f"{self.training.seed}, the seed of the training",
+                "Leave fit.seed out: training.seed is the seed of the fit, too.",
             )
 
     def located(self, data_dir: Path | None = None) -> Self:

@@ -129,14 +129,11 @@ def recipe_named(name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
         7
     """
     if name in _FORMER:
-        raise ConfigError(
-            f"recipe '{name}'", f"its new name '{_FORMER[name]}'", "Use the new name."
-        )
+        raise ConfigError(f"recipe '{name}'", f"its new name '{_FORMER[name]}'")
     if name not in RECIPES:
         raise ConfigError(
             f"recipe '{name}'",
             f"one of {', '.join(RECIPES)}, or on the command line features",
-            "Choose one of these.",
         )
     return changed(RECIPES[name](), changes or {})
 
@@ -153,7 +150,6 @@ def changed(config: T, changes: Mapping[str, Any]) -> T:
                 raise ConfigError(
                     f"'{dotted}'",
                     f"a field of the recipe, and '{parent}' has none",
-                    "Correct the name.",
                 )
         place[key] = value
     return from_json(type(config), values)

@@ -62,9 +62,7 @@ class StyleCollection(Configured):
             ConfigError: for an unknown name, or styles of different models.
         """
         if unknown := [name for name in names if name not in self.names]:
-            raise ConfigError(
-                f"the style '{unknown[0]}'", f"one of {', '.join(self.names)}", "Correct the name."
-            )
+            raise ConfigError(f"the style '{unknown[0]}'", f"one of {', '.join(self.names)}")
         for member in self.members:
             assert isinstance(member, StyleTransfer)
             if set(names) <= set(member.names):

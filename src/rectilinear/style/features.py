@@ -72,6 +72,5 @@ def mobilenet(weights: Path | str, layers: Sequence[int] = TRAINED_ON) -> Featur
         raise DataError(
             f"{weights}, which cannot be read as weights of MobileNetV2 ({type(error).__name__})",
             "the state dict of torchvision's mobilenet_v2",
-            "Check the file.",
         ) from error
     return FeatureLayers(network.features, layers)

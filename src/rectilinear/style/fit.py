@@ -63,9 +63,7 @@ class StyleObjective(nn.Module):
                 "Add them to the lessons.",
             )
         if tile < 1 or tile % model.g.block:
-            raise ConfigError(
-                f"tile = {tile}", f"a positive multiple of {model.g.block}", "Correct it."
-            )
+            raise ConfigError(f"tile = {tile}", f"a positive multiple of {model.g.block}")
         self.model, self.lessons, self.tile = model, lessons, tile
         self._features = (features,)  # in a tuple: it is no part of what is trained and saved
 

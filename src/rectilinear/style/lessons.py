@@ -40,7 +40,6 @@ class Lessons:
             raise DataError(
                 f"{len(self.photos)} photos and {len(self.paintings)} styles",
                 "at least one of each",
-                "Check the folders.",
             )
         for name, painted in self.paintings.items():
             if len(painted) != len(self.photos):

@@ -59,9 +59,7 @@ class StyleTransfer(Configured):
         super().__init__()
         ways_back = ways_back or {}
         if unknown := sorted(set(ways_back) - set(styles)):
-            raise ConfigError(
-                f"a way back from '{unknown[0]}'", f"one of {', '.join(styles)}", "Correct it."
-            )
+            raise ConfigError(f"a way back from '{unknown[0]}'", f"one of {', '.join(styles)}")
         for name, A in [*styles.items(), *ways_back.items()]:
             if not isinstance(name, str) or not name or set(name) & set("=,.") or name == IDENTITY:
                 raise ConfigError(
@@ -107,9 +105,7 @@ class StyleTransfer(Configured):
 
     def _operator(self, name: str) -> PlaceOperator:
         if name not in self.styles:
-            raise ConfigError(
-                f"the style '{name}'", f"one of {', '.join(self.names)}", "Correct the name."
-            )
+            raise ConfigError(f"the style '{name}'", f"one of {', '.join(self.names)}")
         A = self.operators[self.styles.index(name)]
         assert isinstance(A, PlaceOperator)
         return A
@@ -159,7 +155,7 @@ class StyleTransfer(Configured):
                 return StyleMap((self.g, self._power(end, t)))
             return StyleMap((self.g, A @ (pinv(A) @ B) ** t))
         if kind != "straight":
-            raise ConfigError(f"a path {kind!r}", "'straight' or 'power'", "Correct it.")
+            raise ConfigError(f"a path {kind!r}", "'straight' or 'power'")
         return self.style(start) if start == end else self.blend({start: 1 - t, end: t})
 
     def _power(self, name: str, t: float) -> Dense:

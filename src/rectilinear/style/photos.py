@@ -151,12 +151,12 @@ def _fitted(path: Path, photo: Tensor, *, grey: bool) -> Tensor:
 
 def _check_side(side: int | None) -> None:
     if side is not None and side < 1:
-        raise ConfigError(f"size = {side}", "a positive number of pixels", "Correct it.")
+        raise ConfigError(f"size = {side}", "a positive number of pixels")
 
 
 def _of(root: Path, split: Split) -> list[Path]:
     if not root.exists():
-        raise DataError(f"no file or folder {root}", "a folder of photos", "Check the path.")
+        raise DataError(f"no file or folder {root}", "a folder of photos")
     files = split_files(root)
     if not files.get(split):
         raise DataError(
@@ -168,9 +168,7 @@ def _of(root: Path, split: Split) -> list[Path]:
 def _by_name(folder: Path) -> dict[str, Path]:
     """The images under a folder by their paths without suffixes."""
     if not folder.is_dir():
-        raise DataError(
-            f"no folder {folder}", "a folder of images for each style", "Check the names."
-        )
+        raise DataError(f"no folder {folder}", "a folder of images for each style")
     found: dict[str, Path] = {}
     for path in image_files(folder):
         if (name := _name(path, folder)) in found:

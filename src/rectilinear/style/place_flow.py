@@ -95,7 +95,7 @@ class PlaceFlow(Configured):
         super().__init__()
         for name, value in (("channels", channels), ("block", block), ("width", width)):
             if value < 1:
-                raise ConfigError(f"{name} = {value}", "a positive number", "Correct it.")
+                raise ConfigError(f"{name} = {value}", "a positive number")
         if basis not in get_args(Basis):
             raise ConfigError(f"basis {basis!r}", f"one of {', '.join(get_args(Basis))}")
         odd = channels * block**2 % 2 or (basis == "lapped" and block % 2)

@@ -105,7 +105,7 @@ class LeastSquares:
 
     def __init__(self, damping: float = 1e-5) -> None:
         if not damping >= 0:
-            raise ConfigError(f"damping = {damping}", "0 or more", "Correct the damping.")
+            raise ConfigError(f"damping = {damping}", "0 or more")
         self.damping = damping
         self._gram: Tensor | None = None
         self._cross: Tensor | None = None

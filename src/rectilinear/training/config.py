@@ -134,9 +134,7 @@ class TrainConfig:
 
     def _check(self, name: str, good: bool, expected: str) -> None:
         if not good:
-            raise ConfigError(
-                f"{name} = {getattr(self, name)!r}", expected, "Correct the training configuration."
-            )
+            raise ConfigError(f"{name} = {getattr(self, name)!r}", expected)
 
     def progress(self, step: int, seconds: float) -> float:
         """Part of the budget that is spent, ``max(step / steps, seconds / max_seconds)``."""

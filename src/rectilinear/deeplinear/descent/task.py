@@ -147,7 +147,7 @@ def classification(X: ArrayLike, y: ArrayLike) -> Task:
     labels = np.asarray(y)
     classes = np.unique(labels)
     if len(classes) < 2:
-        raise InputError(f"{len(classes)} class", "at least two", "Check y.")
+        raise InputError(f"{len(classes)} class", "at least two")
     if len(classes) == 2:
         inputs, signs = _rows(X, np.where(labels == classes[1], 1.0, -1.0))
         return _of_rows(inputs, signs, "logistic")

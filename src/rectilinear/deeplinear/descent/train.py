@@ -344,7 +344,7 @@ def _check(
         ("batch", batch, f"1 to {fewest} measurements", batch is None or 1 <= batch <= fewest),
     ):
         if not fine:
-            raise ConfigError(f"{name} = {given!r}", expected, "Correct this value.")
+            raise ConfigError(f"{name} = {given!r}", expected)
     if label_noise and task.loss != "square":
         raise ConfigError(
             f"label_noise with {task.loss} loss",

@@ -107,7 +107,7 @@ class DepthStudy:
             ("seed", self.seed, "at least 0", is_count(self.seed, 0)),
         ):
             if not fine:
-                raise ConfigError(f"{name} = {given!r}", expected, "Correct this value.")
+                raise ConfigError(f"{name} = {given!r}", expected)
 
     def run(
         self,

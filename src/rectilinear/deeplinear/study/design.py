@@ -88,7 +88,7 @@ class Model:
             ("penalty", self.penalty, "at least 0", is_within(self.penalty, 0)),
         ):
             if not fine:
-                raise ConfigError(f"{name} = {given!r}", expected, "Correct this value.")
+                raise ConfigError(f"{name} = {given!r}", expected)
 
     @property
     def trained(self) -> bool:
@@ -243,7 +243,7 @@ class Synthetic:
             ("condition", self.condition, "at least 1", is_within(self.condition, 1)),
         ):
             if not fine:
-                raise ConfigError(f"{name} = {given!r}", expected, "Correct this value.")
+                raise ConfigError(f"{name} = {given!r}", expected)
 
     @property
     def test_fraction(self) -> float:

@@ -126,19 +126,14 @@ class Table:
                 value of its own. Rows with an empty target are left out with both.
         """
         if missing not in get_args(Missing):
-            raise ConfigError(
-                f"missing = {missing!r}", "error, drop or mean", "Correct this value."
-            )
+            raise ConfigError(f"missing = {missing!r}", "error, drop or mean")
         for name in (target, *drop):
             if name not in columns:
-                raise ConfigError(
-                    f"no column '{name}'", f"one of {', '.join(columns)}", "Check its spelling."
-                )
+                raise ConfigError(f"no column '{name}'", f"one of {', '.join(columns)}")
         if target in drop:
             raise ConfigError(
                 f"the target '{target}' among the columns to leave out",
                 "another column",
-                "Choose one.",
             )
         kept = {name: column for name, column in columns.items() if name not in drop}
         read: dict[str, np.ndarray | str] = {}
@@ -205,7 +200,6 @@ class Table:
             raise DataError(
                 f"a target '{target}' that is {y[0]:g} everywhere",
                 "one that varies",
-                "Choose another.",
             )
         X = np.column_stack([found[name] for name in names])
         warn_of_codes(np.column_stack([X, y]), (*names, target))
@@ -240,7 +234,7 @@ class Table:
         """
         path = Path(path)
         if not path.is_file():
-            raise DataError(f"no file {path}", "a CSV or Parquet file", "Check its path.")
+            raise DataError(f"no file {path}", "a CSV or Parquet file")
         readers: dict[str, Callable[[Path], Mapping[str, Any]]] = {
             ".csv": read_csv,
             ".tsv": read_csv,
@@ -299,7 +293,9 @@ def _plain(values: Any, name: str) -> Any:
         np.shape(values)
     except ValueError as error:
         raise ShapeError(
-            f"{name} with rows of different lengths", "as many cells in each", "Correct it."
+            f"{name} with rows of different lengths",
+            "as many cells in each",
+            "Fill short rows with NaN, or leave them out.",
         ) from error
     return values
 

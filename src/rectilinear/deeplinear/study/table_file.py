@@ -25,7 +25,10 @@ def read_csv(path: Path) -> dict[str, list[str]]:
         raise DataError(
             got=f"{len(uneven[1])} values in line {uneven[0]} of {path.name}",
             expected=f"{len(names)}, as in its first line",
-            fix="Correct this line; the first holds the names of the columns.",
+            fix=(
+                "Quote cells that have the separator in them; the first line holds the names of "
+                "the columns."
+            ),
         )
     columns = [[row[i] for _, row in rows] for i in range(len(names))]
     _check_last(columns, rows[-1][0] if rows else 0, path)

@@ -175,11 +175,9 @@ def map_chunks(
         [(0, 3), (1, 4)]
     """
     if backend not in ("loky", "dask", "ray"):
-        raise ConfigError(f"backend = {backend!r}", "loky, dask or ray", "Correct this value.")
+        raise ConfigError(f"backend = {backend!r}", "loky, dask or ray")
     if n_jobs != -1 and not is_count(n_jobs, 1):
-        raise ConfigError(
-            f"n_jobs = {n_jobs}", "a number of workers, or -1 for one a core", "Correct this value."
-        )
+        raise ConfigError(f"n_jobs = {n_jobs}", "a number of workers, or -1 for one a core")
     if address is not None and backend != "dask":
         raise ConfigError(
             f"a Dask address and backend {backend}", "backend dask", "Leave one of them out."

@@ -210,9 +210,7 @@ def draw_ranks(
 def check_high(high: int, z: Tensor) -> None:
     """Raise ConfigError for a rank above the dimension of the latents."""
     if high > z.shape[1]:
-        raise ConfigError(
-            f"rank {high} of {z.shape[1]} latents", f"at most {z.shape[1]}", "Correct the ranks."
-        )
+        raise ConfigError(f"rank {high} of {z.shape[1]} latents", f"at most {z.shape[1]}")
 
 
 def share_of(rows: int, share: float) -> int:
