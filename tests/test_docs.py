@@ -3,6 +3,7 @@ table.
 """
 
 import re
+import subprocess
 import sys
 from dataclasses import fields
 from importlib import import_module
@@ -128,3 +129,17 @@ def test_the_command_line_page_has_every_option(monkeypatch: pytest.MonkeyPatch)
                 rf"^\| `(?:{option}|{word})` \|.*\| *(\S.*?) *\|$", sections[command], re.M
             )
             assert row, f"{command} {option} has no row, or no meaning"
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("file", ["flow/generator.py", "projector/model.py"])
+def test_doctests_of_a_file_run_by_themselves(file: str) -> None:
+    words = ["-m", "pytest", "-q", "--doctest-modules", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [sys.executable, *words, str(ROOT / "src/rectilinear" / file)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout

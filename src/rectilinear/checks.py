@@ -36,6 +36,22 @@ MISSING_CODES = (
 """Numbers that stand for missing values in many tables."""
 
 
+def check_tensor(x: object, name: str) -> None:
+    """Raise unless ``x`` is a tensor, of any numbers.
+
+    Example:
+        >>> check_tensor([0, 1], "labels")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        rectilinear.errors.DtypeError: Got labels of type list; expected a torch.Tensor. Convert ...
+    """
+    if not isinstance(x, Tensor):
+        raise DtypeError(
+            f"{name} of type {type(x).__name__}",
+            "a torch.Tensor",
+            "Convert it with torch.as_tensor, of a data frame its .to_numpy().",
+        )
+
+
 def check_floating(x: object, name: str) -> None:
     """Raise unless ``x`` is a real floating-point tensor.
 
@@ -44,12 +60,8 @@ def check_floating(x: object, name: str) -> None:
         Traceback (most recent call last):
         rectilinear.errors.DtypeError: Got x of dtype torch.int64; expected a floating-point ...
     """
-    if not isinstance(x, Tensor):
-        raise DtypeError(
-            f"{name} of type {type(x).__name__}",
-            "a torch.Tensor",
-            "Convert it with torch.as_tensor, of a data frame its .to_numpy().",
-        )
+    check_tensor(x, name)
+    assert isinstance(x, Tensor)
     if not x.is_floating_point():
         raise DtypeError(
             f"{name} of dtype {x.dtype}",
@@ -122,8 +134,10 @@ def check_limits(
         )
 
 
-def check_batch(x: object, shape: tuple[int, ...], name: str) -> None:
+def check_batch(x: object, shape: tuple[int, ...] | None, name: str) -> None:
     """Raise unless ``x`` is a floating-point tensor of shape ``(b, *shape)`` with ``b >= 1``.
+
+    A ``shape`` of None is any.
 
     Raises:
         DtypeError: if it is not a floating-point tensor.
@@ -136,10 +150,11 @@ def check_batch(x: object, shape: tuple[int, ...], name: str) -> None:
     """
     check_floating(x, name)
     assert isinstance(x, Tensor)
-    if x.ndim == 0 or tuple(x.shape[1:]) != tuple(shape):
+    if x.ndim == 0 or (shape is not None and tuple(x.shape[1:]) != tuple(shape)):
+        axes = ["..."] if shape is None else map(str, shape)
         raise ShapeError(
             got=f"{name} of shape {tuple(x.shape)}",
-            expected=f"({', '.join(['batch', *map(str, shape)])})",
+            expected=f"({', '.join(['batch', *axes])})",
             fix="Put the batch axis first and reshape the rest.",
         )
     if not len(x):
@@ -170,6 +185,7 @@ def check_classes(classes: Tensor, count: int, name: str) -> None:
         Traceback (most recent call last):
         rectilinear.errors.DtypeError: Got labels of torch.float32; expected integers from 0. ...
     """
+    check_tensor(classes, name)
     number = f"Number them: {name}.unique(return_inverse=True)[1]."
     if classes.is_floating_point() or classes.is_complex() or classes.dtype == torch.bool:
         rounded = classes.long()

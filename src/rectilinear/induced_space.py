@@ -59,6 +59,7 @@ class InducedSpace:
 
     def decode(self, z: Tensor) -> Tensor:
         """The points ``g^-1(z)``: ``(b, n) -> (b, *shape)``."""
+        check_floating(z, "z")
         if z.ndim != 2 or z.shape[1] != self.dim:
             raise ShapeError(
                 f"coordinates of shape {tuple(z.shape)}",
@@ -83,6 +84,8 @@ class InducedSpace:
 
     def combine(self, coefficients: Tensor, points: Tensor) -> Tensor:
         """``sum_j c_ij (.) x_j``: ``coefficients`` ``(m, k)`` of ``points`` ``(k, *shape)``."""
+        check_floating(coefficients, "coefficients")
+        check_floating(points, "points")
         if coefficients.ndim != 2 or coefficients.shape[1] != len(points):
             raise ShapeError(
                 f"coefficients of shape {tuple(coefficients.shape)}",
@@ -295,6 +298,7 @@ class PrincipalComponents:
 
     def decode(self, coordinates: Tensor) -> Tensor:
         """The points with these coordinates: ``(b, k) -> (b, *shape)``."""
+        check_floating(coordinates, "coordinates")
         return self.space.decode(self.mean + coordinates @ self.directions)
 
     def reconstruct(self, x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar, final
 import torch
 from torch import Tensor
 
-from rectilinear.checks import is_factor, is_zero, real_number
+from rectilinear.checks import check_floating, is_factor, is_zero, real_number
 from rectilinear.errors import DtypeError, ShapeError, SingularOperatorError, SpaceMismatchError
 from rectilinear.induced_space import InducedSpace, Point
 from rectilinear.invertible import Identity, Invertible
@@ -413,6 +413,8 @@ def backproject(f: Linearizer, x: Tensor, y: Tensor, rtol: float | None = None) 
         >>> torch.allclose(f(backproject(f, x, y)), y, atol=1e-5)
         True
     """
+    check_floating(x, "x")
+    check_floating(y, "y")
     if len(x) != len(y):
         raise ShapeError(f"{len(x)} points and {len(y)} images", "pairs", "Pass as many of each.")
     z, w = f.in_space.encode(x), f.out_space.encode(y)

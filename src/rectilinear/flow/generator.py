@@ -227,6 +227,7 @@ class LinearFlow(Configured):
         Raises:
             InputError: for an unknown class.
         """
+        check_floating(x, "x")
         f = collapse(self if label is None else self.given(label))
         return torch.cat([f.log_prob(part) for part in x.split(ROWS)])
 

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from rectilinear.checks import single
+from rectilinear.checks import check_floating, single
 from rectilinear.errors import ConfigError, DtypeError, InputError, ShapeError
 from rectilinear.modules import precision_of
 from rectilinear.serialization import Configured
@@ -164,6 +164,7 @@ def to_grid(x: Tensor) -> Tensor:
         >>> to_grid(torch.tensor([0.1])) == 6554 / 65536
         tensor([True])
     """
+    check_floating(x, "x")
     nearest = (x / GRID).round() * GRID
     # Larger numbers are all on the grid.
     return torch.where(x.abs() < GRID / torch.finfo(x.dtype).eps, nearest, x)

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rectilinear.checks import check_classes, check_finite, check_floating, is_within, whole
+from rectilinear.checks import (
+    check_classes,
+    check_finite,
+    check_floating,
+    check_tensor,
+    is_within,
+    whole,
+)
 from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.invertible.mixture import MixtureMap
 from rectilinear.random import generator
@@ -378,6 +385,7 @@ def _check_rows(x: Tensor, labels: Tensor | None, pseudo_counts: float, backgrou
         )
     check_finite(x, "x")
     if labels is not None:
+        check_tensor(labels, "labels")
         check_classes(labels.long() if labels.dtype == torch.bool else labels, len(x), "labels")
     if not is_within(pseudo_counts, 0):
         raise ConfigError(f"pseudo_counts={pseudo_counts!r}", "a number of at least 0")

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from rectilinear.checks import check_floating
 from rectilinear.koopman.model import Koopman
 from rectilinear.koopman.series import Series, Windows, check_series, embed
 
@@ -95,6 +96,7 @@ def round_trip_error(model: Koopman, x: Tensor, steps: int) -> RoundTripError:
         >>> round_trip_error(model, found.anchors, 50).state < 1e-6
         True
     """
+    check_floating(x, "x")
     t, scale = x.new_tensor([steps * model.dt]), model.lift.scale
     forth = model.advance(model.encode(x), t)[:, 0]
     latent = model.lift.observe(model.advance(forth, -t)[:, 0]) - x

@@ -136,12 +136,19 @@ def embed(states: Any, delays: int) -> Tensor:
 
     Raises:
         DataError: for fewer than ``delays`` observations.
+        ShapeError: for states without an axis of columns.
 
     Example:
         >>> embed(torch.tensor([[1.0], [2.0], [3.0]]), 2).tolist()
         [[2.0, 1.0], [3.0, 2.0]]
     """
     states = states if isinstance(states, Tensor) else numbers(states, "states")
+    if states.ndim < 2:
+        raise ShapeError(
+            f"states of shape {tuple(states.shape)}",
+            "(..., T, d)",
+            "Write one column as states[:, None].",
+        )
     if states.shape[-2] < delays:
         raise DataError(
             f"{states.shape[-2]} observations for states of {delays}",

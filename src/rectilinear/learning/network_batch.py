@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import prelu
 
+from rectilinear.checks import check_floating
 from rectilinear.errors import InputError
 from rectilinear.random import generator
 
@@ -137,6 +138,7 @@ class Networks:
 
     def __call__(self, x: Tensor) -> Tensor:
         """The outputs ``(B, n, o)`` of every network on the points ``(n, d)``."""
+        check_floating(x, "x")
         h = self._activate(x.to(self.first) @ self.first.mT)
         for layer in range(self.hidden.shape[1]):
             further = self._activate(h @ self.hidden[:, layer].mT)

@@ -8,7 +8,7 @@ from math import ceil, log2
 import torch
 from torch import Tensor, nn
 
-from rectilinear.checks import check_batch, check_finite
+from rectilinear.checks import check_batch, check_finite, check_tensor
 from rectilinear.errors import ConfigError, DivergedError, DtypeError, ShapeError
 from rectilinear.random import generator, seeded
 from rectilinear.serialization import Configured
@@ -159,8 +159,9 @@ def train_features(
         >>> train_features(x, y, (x, y), epochs=5).accuracy
         1.0
     """
-    check_batch(images, tuple(images.shape[1:]), "images")
+    check_batch(images, None, "images")
     check_finite(images, "images")
+    check_tensor(labels, "labels")
     if images.ndim != 4 or labels.shape != images.shape[:1]:
         raise ShapeError(
             f"images {tuple(images.shape)} and labels {tuple(labels.shape)}",

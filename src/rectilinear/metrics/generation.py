@@ -100,6 +100,7 @@ def evaluate_samples(
         >>> scores.name, scores.fd > scores.fd_real
         ('fd/digits@20', True)
     """
+    check_floating(fake, "generated images")
     n = _size(n, real, fake)
     reference, _ = _halves(real, n, seed)
     chosen = fake[torch.randperm(len(fake), generator=generator(seed))[:n].to(fake.device)]
@@ -355,7 +356,7 @@ def _halves(real: Tensor, n: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def _size(n: int | None, real: Tensor, fake: Tensor | None) -> int:
-    check_batch(real, tuple(real.shape[1:]), "real images")
+    check_batch(real, None, "real images")
     most = len(real) // 2
     if fake is not None:
         check_batch(fake, tuple(real.shape[1:]), "generated images")

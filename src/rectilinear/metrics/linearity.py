@@ -68,7 +68,7 @@ def linearity(
         tensor(True)
     """
     check_floating(x, "x")
-    check_batch(x, tuple(x.shape[1:]), "x")
+    check_batch(x, None, "x")
     check_batch(y, tuple(x.shape[1:]), "y")
     if len(x) != len(y):
         raise ShapeError(

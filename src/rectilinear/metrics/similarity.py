@@ -118,7 +118,7 @@ def _gaussian(size: int, like: Tensor) -> Tensor:
 
 
 def _check(x: Tensor, y: Tensor, peak: float) -> None:
-    check_batch(x, tuple(x.shape[1:]), "the first batch")
+    check_batch(x, None, "the first batch")
     check_batch(y, tuple(x.shape[1:]), "the second batch")
     if len(x) != len(y):
         raise ShapeError(

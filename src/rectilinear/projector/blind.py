@@ -98,11 +98,13 @@ class BlindRestorer(Configured):
     @torch.no_grad()
     def probabilities(self, y: Tensor) -> Tensor:
         """The probability of every way in :attr:`answers` for images ``y``, ``(b, ways)``."""
+        check_batch(y, None, "y")
         return self._probabilities(kind_features(y, self._levels(y)))
 
     @torch.no_grad()
     def forward(self, y: Tensor) -> Tensor:
         """The restored images of ``y``, with values from 0 to 1, ``(b, c, h, w)``."""
+        check_batch(y, None, "y")
         levels = self._levels(y)
         shares = self._probabilities(kind_features(y, levels))
         x = torch.zeros_like(y)
@@ -263,13 +265,13 @@ def fit_blind(
         >>> bool((blind(y) - images[600:620]).square().mean() < 0.03)
         True
     """
+    check_batch(images, None, "images")
     if images.ndim != 4:
         raise ShapeError(
             f"images of shape {tuple(images.shape)}",
             "(b, c, h, w)",
             "Add axes: images[:, None] to grey ones, image[None] to one.",
         )
-    check_batch(images, tuple(images.shape[1:]), "images")
     if not kinds:
         raise ConfigError("no kinds of corruption", f"some of {', '.join(CORRUPTIONS)}")
     patched = tuple(images.shape[1:]) != prior.shape

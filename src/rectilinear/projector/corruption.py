@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rectilinear.checks import check_floating
+from rectilinear.checks import check_floating, check_tensor
 from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.operators import Convolution, Diagonal, Operator
 
@@ -131,6 +131,7 @@ def masked(observed: Tensor) -> Operator:
         >>> masked(torch.tensor([[[[1, 0]]]]))(torch.ones(1, 2)).tolist()
         [[1.0, 0.0]]
     """
+    check_tensor(observed, "observed")
     values = observed if observed.is_floating_point() else observed.to(torch.get_default_dtype())
     values = values[None] if values.ndim == 2 else values
     return Diagonal((values != 0).to(values).flatten(1), trainable=False)

@@ -8,7 +8,7 @@ from math import log, pi, prod
 import torch
 from torch import Tensor
 
-from rectilinear.checks import check_batch, check_finite, is_within, whole
+from rectilinear.checks import check_batch, check_finite, check_floating, is_within, whole
 from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.invertible import (
     Chain,
@@ -372,12 +372,13 @@ def fit_prior(
         (3, 4, 4)
     """
     draw, most, share, iterations = generator(seed), MAX_FITTED, ROWS_OF_COMPONENT, None
+    check_floating(images, "images")
     places = len(images)
     if patch is not None:
         most, share, iterations = MAX_PATCHES, PATCHES_OF_COMPONENT, PATCH_ITERATIONS
         places = number_of_patches(images, patch)
         images = random_patches(images, patch, max(MAX_FITTED, min(most, places)), draw)
-    check_batch(images, tuple(images.shape[1:]), "images")
+    check_batch(images, None, "images")
     check_finite(images, "images")
     if len(images) < 2:
         small = patch is None and images.ndim == 4

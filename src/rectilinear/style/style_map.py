@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rectilinear.checks import check_floating, check_limits, is_concrete
+from rectilinear.checks import check_floating, check_limits, check_tensor, is_concrete
 from rectilinear.errors import ConfigError, DataWarning, ShapeError, SpaceMismatchError
 from rectilinear.operators import Dense, Operator, to_dense
 from rectilinear.style.place_flow import PlaceFlow
@@ -96,6 +96,7 @@ def is_eight_bit(x: Tensor) -> bool:
         >>> is_eight_bit(torch.tensor([0.0, 17 / 255])), is_eight_bit(torch.tensor([0.1234]))
         (True, False)
     """
+    check_tensor(x, "x")
     if x.dtype == torch.uint8:
         return True
     levels = x * LEVELS
@@ -219,6 +220,7 @@ class WayBack(nn.Module):
         return "fitted" if is_eight_bit(x) else "exact"
 
     def forward(self, x: Tensor) -> Tensor:
+        check_tensor(x, "x")
         block = self.exact.networks[0].block
         if self.name != IDENTITY and min(x.shape[-2:]) < block:
             warnings.warn(

@@ -68,7 +68,7 @@ def filtered(images: Tensor, weights: Mapping[str, float]) -> Tensor:
         >>> between.shape, bool((filtered(x, {"soft": 1.0}) - between).abs().max() > 0.1)
         (torch.Size([2, 3, 8, 8]), True)
     """
-    check_batch(images, tuple(images.shape[1:]), "images")
+    check_batch(images, None, "images")
     if images.ndim != 4 or images.shape[1] not in (1, 3):
         raise ShapeError(
             f"images of shape {tuple(images.shape)}",

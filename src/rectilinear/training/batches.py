@@ -7,7 +7,7 @@ import hashlib
 import torch
 from torch import Tensor
 
-from rectilinear.checks import check_batch, check_finite, check_floating
+from rectilinear.checks import check_batch, check_finite
 from rectilinear.errors import ConfigError
 from rectilinear.random import generator
 
@@ -39,8 +39,7 @@ class Batches:
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        check_floating(data, "data")
-        check_batch(data, tuple(data.shape[1:]), "data")
+        check_batch(data, None, "data")
         check_finite(data, "data")
         if batch_size % world:
             raise ConfigError(

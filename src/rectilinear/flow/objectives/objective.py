@@ -211,7 +211,7 @@ class Objective(nn.Module):
     @torch.no_grad()
     def prepare(self, data: Tensor) -> None:
         """Before training: data-dependent layers see ``data``, running moments start from it."""
-        check_batch(data, tuple(data.shape[1:]) if isinstance(data, Tensor) else (), "data")
+        check_batch(data, None, "data")
         rows = min(_PREPARED_ON[0], max(1, _PREPARED_ON[1] // data[0].numel()))
         batch = Batch(self.flow, data[:rows], self.sigma)
         assert batch.z0.shape == batch.z1.shape, "both networks have seen their first batch"
