@@ -251,9 +251,8 @@ class LinearFlow(Configured):
     def _repr_html_(self) -> str:
         """The view in a notebook: facts, and a strip of samples where those are images."""
         size = sum(p.numel() for p in self.parameters())
-        noise = f"{self.noise_level:g}" if self.noise_level else None
         named = {"classes": ", ".join(self.classes), "rank": self.rank, "parameters": f"{size:,}"}
-        named |= {"noise of the training": noise}
+        named |= {"noise of the training": f"{self.noise_level:g}" if self.noise_level else None}
         # A copy: in training mode the first batch would initialise the networks.
         return generator_html(self.g_data.shape, named, lambda n: deepcopy(self).eval().sample(n))
 
