@@ -45,7 +45,13 @@ from rectilinear.style import (
 from rectilinear.style.features import MEASURED_BY, mobilenet
 from rectilinear.style.fit import fit_way_back_from
 from rectilinear.style.lessons import to_bytes
-from rectilinear.style.measure import above_flat, score, style_distance, way_back_scores
+from rectilinear.style.measure import (
+    above_flat,
+    flat_pattern,
+    score,
+    style_distance,
+    way_back_scores,
+)
 from rectilinear.style.photos import paint, pairs, read_photos
 from rectilinear.style.place_operator import with_real_powers
 from rectilinear.tensor_files import WEIGHTS, file_sha256
@@ -183,6 +189,17 @@ def ways_back(model: StyleTransfer, test: Lessons) -> str:
     return "\n".join(lines)
 
 
+def patterns(model: StyleTransfer, peer: FeedForward) -> str:
+    """The pattern of each style on flat images, and of the peer's."""
+    lines = ["| style | invertible network | feed-forward |", "|---|---|---|"]
+    for name in model.styles:
+        found = [
+            flat_pattern(f) for f in (model.style(name), lambda x, name=name: peer.paint(x, name))
+        ]
+        lines.append(f"| {name} | {' | '.join(f'{value:.4f}' for value in found)} |")
+    return "\n".join(lines)
+
+
 @torch.no_grad()
 def foreign(model: StyleTransfer, lessons: Lessons, test: Lessons) -> str:
     """Exchange between the teacher's own 8-bit paintings, by operators fitted to these."""
@@ -291,7 +308,7 @@ def package(model: StyleTransfer, photos: list[Tensor], seconds: float, out: Pat
 
 @torch.no_grad()
 def filter_scores(photos: Sequence[Tensor]) -> str:
-    """PSNR of the packaged filters to the filters."""
+    """PSNR of the packaged filters to the filters, and their pattern on flat images."""
     model = from_pretrained(FOLDER / "styles").float()
     assert isinstance(model, StyleCollection)
     lessons = paint(photos, tuple(FILTERS), filtered, progress=False)
@@ -304,7 +321,13 @@ def filter_scores(photos: Sequence[Tensor]) -> str:
         )
         for name in FILTERS
     }
-    return ", ".join(f"`{name}` {value:.1f}" for name, value in means.items()) + "."
+    flat = {name: flat_pattern(model.style(name)) for name in FILTERS}
+    return (
+        ", ".join(f"`{name}` {value:.1f}" for name, value in means.items())
+        + ". Pattern on flat images: "
+        + ", ".join(f"`{name}` {value:.4f}" for name, value in flat.items())
+        + "."
+    )
 
 
 def longer(
@@ -396,6 +419,13 @@ less that of its mean colour. Style distance: of Gram matrices in layers of Mobi
 painting and 1 for the photo. For each style, both. {packed}
 
 {chr(10).join(lines)}
+
+## Pattern on flat images
+
+Standard deviation of what repeats every 4 pixels in a style of images of one colour, of values from 0 to 1; one of 256 levels is
+.0039. The peer is trained without the penalty of it.
+
+{patterns(model, peer)}
 
 ## Ways back, from the model's own images of 8 bits, dB
 

@@ -31,8 +31,8 @@ from rectilinear.style import (
     teacher,
     with_ways_back,
 )
-from rectilinear.style.fit import fit_way_back_from, style_losses
-from rectilinear.style.measure import above_flat, way_back_scores
+from rectilinear.style.fit import fit_way_back_from, flat_paintings, style_losses
+from rectilinear.style.measure import above_flat, flat_pattern, way_back_scores
 from rectilinear.style.photos import paint, pairs, read_photos
 from rectilinear.style.place_operator import LeastSquares
 from rectilinear.style.style_map import as_eight_bit
@@ -232,6 +232,31 @@ def test_objectives_refuse_what_does_not_fit():
     for names, tile in ((("soft",), 16), (("ink",), 10), (("ink",), 0)):
         with pytest.raises(ConfigError):
             StyleObjective(new_model(names, couplings=2, width=4), lessons, tile=tile)
+
+
+def test_paintings_of_flat_images_are_those_far_from_every_border():
+    model, colours = bent_model("a"), torch.rand(3, 3, dtype=torch.float64)
+    rows = torch.eye(48, 49, dtype=torch.float64) + 0.03 * torch.randn(48, 49, dtype=torch.float64)
+    model = model.added("a", PlaceOperator(rows))
+    blocks = flat_paintings(model.g, model.matrix("a").expand(3, 49, 49), colours)
+    side = 4 * (2 * 32 + 1)  # the couplings and their inverses see 32 places on each side
+    large = model(colours[:, :, None, None].expand(3, 3, side, side).contiguous(), "a")
+    assert torch.allclose(blocks, large[..., 128:132, 128:132], atol=1e-10)
+    assert blocks.var((2, 3)).amin() > 1e-4
+
+
+def test_the_loss_has_the_pattern_on_flat_images(monkeypatch):
+    monkeypatch.setattr("rectilinear.style.fit.FLAT_SHARE", 1.0)
+    lessons = paint(read_photos("photos", side=32), ["ink"], filtered, progress=False)
+    model = bent_model("ink").float()
+    terms = [StyleObjective(model, lessons, tile=16)(lessons.rows())]
+    rows = model.matrix("ink")[:-1] + 0.05 * torch.randn(48, 49)
+    model = model.added("ink", PlaceOperator(rows))
+    terms.append(StyleObjective(model, lessons, tile=16)(lessons.rows()))
+    extra = [(found["loss"] - found["pixels"]).item() for found in terms]
+    assert abs(extra[0]) < 1e-4  # flat images stay flat
+    assert extra[1] > 0.01
+    assert flat_pattern(model.style("ink")) > 0.01
 
 
 @pytest.mark.whole
