@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import rectilinear as rl
-from rectilinear.errors import ConfigError, DtypeError, ShapeError
+from rectilinear.errors import ConfigError, DataError, DtypeError, ShapeError
 from rectilinear.operators import Diagonal
 from rectilinear.projector import Projector, Selection, corrupt, from_pca, restore
 from rectilinear.projector.blind import fit_blind
@@ -80,6 +80,8 @@ def test_blind_restoration_tells_kinds_apart(digits: tuple[torch.Tensor, torch.T
         assert error(informed, x[:60]) < error(restore(blind, y), x[:60]) * 1.05
     with pytest.raises(ConfigError, match="salt"):
         fit_blind(blind.prior, train, ("salt",))
+    with pytest.raises(DataError, match="divide bytes by 255"):
+        blind(255 * train[:2])
 
 
 def test_backprojection_hits_the_image_and_keeps_the_rest() -> None:

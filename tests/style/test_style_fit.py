@@ -15,6 +15,7 @@ from rectilinear.errors import (
     CheckpointError,
     ConfigError,
     DataError,
+    DtypeError,
     MissingDependencyError,
     ShapeError,
 )
@@ -129,6 +130,8 @@ def test_filters_move_their_sliders():
             filtered(x, weights)
     with pytest.raises(ShapeError):
         filtered(torch.rand(2, 5, 8, 8), {"ink": 1.0})
+    with pytest.raises(DataError, match="divide bytes by 255"):
+        filtered(255 * x, {"ink": 1.0})
 
 
 def test_teachers_by_name(monkeypatch):
@@ -204,9 +207,13 @@ def test_lessons_are_tiles_of_both_at_one_place():
         (([photo], {}), DataError),
         (([photo], {"a": []}), DataError),
         (([photo], {"a": [small]}), ShapeError),
+        (([photo / 255], {"a": [photo]}), DtypeError),
+        (([photo], {"a": [photo / 255]}), DtypeError),
     ):
         with pytest.raises(error):
             Lessons(*arguments)
+    with pytest.raises(DtypeError, match="bytes"):
+        paint([photo / 255], ["ink"], filtered, progress=False)
 
 
 class Slopes(torch.nn.Module):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, cross_entropy, max_pool2d, one_hot
 
-from rectilinear.checks import check_batch
+from rectilinear.checks import check_batch, check_limits
 from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.invertible import MLP
 from rectilinear.operators import Diagonal, Operator
@@ -23,6 +23,7 @@ from rectilinear.projector.prior import ImagePrior, Posterior
 from rectilinear.random import generator
 from rectilinear.serialization import Configured
 
+UNKNOWN_NOISE = 7.0  # that values may lie outside 0 to 1
 NOISE_LEVELS = (0.0, 0.02, 0.035, 0.06, 0.09, 0.13, 0.18, 0.24, 0.31, 0.4, 0.52, 0.68)
 BLUR_LEVELS = tuple(0.012 + 0.0075 * i for i in range(14))  # standard deviation over the height
 BLUR_NOISE = 0.004  # of the data behind a blur whose width lies between two levels
@@ -103,8 +104,13 @@ class BlindRestorer(Configured):
 
     @torch.no_grad()
     def forward(self, y: Tensor) -> Tensor:
-        """The restored images of ``y``, with values from 0 to 1, ``(b, c, h, w)``."""
+        """The restored images of ``y``, with values from 0 to 1, ``(b, c, h, w)``.
+
+        Raises:
+            DataError: for values far outside 0 to 1, such as bytes as floats.
+        """
         check_batch(y, None, "y")
+        check_limits(y, "y", (0, 1), UNKNOWN_NOISE)
         levels = self._levels(y)
         shares = self._probabilities(kind_features(y, levels))
         x = torch.zeros_like(y)

@@ -9,7 +9,7 @@ from math import ceil
 import torch
 from torch import Tensor
 
-from rectilinear.errors import DataError, ShapeError
+from rectilinear.errors import DataError, DtypeError, ShapeError
 from rectilinear.style.style_map import LEVELS, as_eight_bit
 
 
@@ -24,6 +24,7 @@ class Lessons:
     Raises:
         DataError: without photos or styles, or for another number of paintings than of photos.
         ShapeError: for a painting of another size or other channels than its photo.
+        DtypeError: for images that are no bytes.
 
     Example:
         >>> photo = torch.zeros(3, 20, 30, dtype=torch.uint8)
@@ -41,6 +42,7 @@ class Lessons:
                 f"{len(self.photos)} photos and {len(self.paintings)} styles",
                 "at least one of each",
             )
+        check_bytes(self.photos)
         for name, painted in self.paintings.items():
             if len(painted) != len(self.photos):
                 raise DataError(
@@ -48,6 +50,7 @@ class Lessons:
                     "one of each photo",
                     "Pair them.",
                 )
+            check_bytes(painted)
             for i, (photo, painting) in enumerate(zip(self.photos, painted, strict=True)):
                 if photo.shape != painting.shape:
                     raise ShapeError(
@@ -104,6 +107,23 @@ class Lessons:
             pairs.append((photo[:, *area], painting[:, *area]))
         taken, taught = (torch.stack(part).float() / LEVELS for part in zip(*pairs, strict=True))
         return taken.to(photos.device), taught.to(photos.device)
+
+
+def check_bytes(images: Sequence[Tensor]) -> None:
+    """Raise a DtypeError for images that are no bytes.
+
+    Example:
+        >>> check_bytes([torch.zeros(3, 4, 4)])  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        rectilinear.errors.DtypeError: Got an image of torch.float32; expected bytes ...
+    """
+    for image in images:
+        if image.dtype != torch.uint8:
+            raise DtypeError(
+                f"an image of {image.dtype}",
+                "bytes (torch.uint8) from 0 to 255",
+                "Convert images from 0 to 1: (255 * image).round().byte().",
+            )
 
 
 def _grown(image: Tensor, side: int) -> Tensor:

@@ -15,7 +15,7 @@ from rectilinear.datasets.images import split_files
 from rectilinear.datasets.read_image import all_read, image_files, is_grey, read_image
 from rectilinear.errors import ConfigError, DataError
 from rectilinear.progress import Progress
-from rectilinear.style.lessons import Lessons, to_bytes
+from rectilinear.style.lessons import Lessons, check_bytes, to_bytes
 from rectilinear.style.style_map import LEVELS
 from rectilinear.style.teachers import Teacher
 
@@ -78,6 +78,7 @@ def paint(
             "different names, at least one",
             "Name each once.",
         )
+    check_bytes(photos)
     paintings: dict[str, list[Tensor]] = {name: [] for name in styles}
     jobs = [(name, photo) for photo in photos for name in styles]
     with Progress("painting photos", len(jobs), shown=progress) as display:

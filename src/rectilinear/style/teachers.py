@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
-from rectilinear.checks import check_batch
+from rectilinear.checks import check_batch, check_limits, is_concrete
 from rectilinear.errors import ConfigError, MissingDependencyError, ShapeError
 
 
@@ -61,6 +61,7 @@ def filtered(images: Tensor, weights: Mapping[str, float]) -> Tensor:
     Raises:
         ConfigError: for an unknown name, or weights that do not sum to one.
         ShapeError: if the images are not ``(b, 1 or 3, h, w)``.
+        DataError: for values far outside 0 to 1, such as bytes as floats.
 
     Example:
         >>> x = torch.rand(2, 3, 8, 8)
@@ -75,6 +76,8 @@ def filtered(images: Tensor, weights: Mapping[str, float]) -> Tensor:
             "(b, 1 or 3, h, w)",
             "Put the channels second.",
         )
+    if is_concrete(images):
+        check_limits(images, "images", (0, 1))
     chosen = _mean(weights)
     x = images + chosen.detail * (images - _blur(images))
     c = x.shape[1]
@@ -165,6 +168,7 @@ def _painted(engine: object, images: Tensor, weights: Mapping[str, float]) -> Te
             "(b, 3, h, w), in colour",
             "Repeat the one channel.",
         )
+    check_limits(images, "images", (0, 1))
     pixels = (images.permute(0, 2, 3, 1) * 255).round().byte().cpu().numpy()
     spec = {int(name): weight for name, weight in weights.items()}
     painted = np.stack([np.asarray(engine.stylize(image, spec)) for image in pixels])  # type: ignore[attr-defined]
