@@ -280,6 +280,11 @@ def test_maps_for_each_step_that_are_worse_than_the_mean_prove_nothing() -> None
     found = check_of(held, replace(known, folds=worse, chosen="autoregression"), 1)
     assert not found.closed
     assert "not certain" in found.text
+    better = known.folds | {"linear": known.folds["autoregression"] / 2}
+    beaten = replace(known, folds=better, chosen="linear")
+    assert "not certain" in check_of(held, beaten, 1).text
+    certain = known.better | {("linear", "autoregression")}
+    assert "not linear" in check_of(held, replace(beaten, better=certain), 1).text
     by_chance = check_of(held, replace(known, better=frozenset()), 1)
     assert not by_chance.closed
     assert by_chance.linear == pytest.approx(np.exp(np.log(known.folds["autoregression"]).mean()))

@@ -122,7 +122,8 @@ class Comparison:
         settings: what each model is made of, in words.
         chosen: the kind that is used.
         origins: how many forecasts each error is the mean of.
-        better: linear kinds that are better than no change and the mean for certain.
+        better: pairs of a linear kind and another, persistence or the mean, that is certainly
+            worse by Student's t.
     """
 
     errors: dict[str, Array]
@@ -130,7 +131,7 @@ class Comparison:
     chosen: str
     origins: int
     folds: dict[str, Array] = field(default_factory=dict)
-    better: frozenset[str] = frozenset()
+    better: frozenset[tuple[str, str]] = frozenset()
 
     def average(self, kind: str) -> float:
         """The geometric mean over the steps of the error of a ``kind``, which is compared."""

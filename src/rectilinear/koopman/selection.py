@@ -199,7 +199,7 @@ def comparison(found: Sequence[Candidate], chosen: Candidate, held: Held) -> Com
     errors |= {kind: square.mean(0).sqrt().numpy() for kind, square in last.items()}
     if held.folds:
         folds |= {kind: square.mean(0).sqrt().numpy() for kind, square in every.items()}
-    return Comparison(errors, settings, chosen.kind, len(held.future), folds, _proven(found, held))
+    return Comparison(errors, settings, chosen.kind, len(held.future), folds, _certain(found, held))
 
 
 def _simplest(parts: Sequence[Held]) -> dict[str, Tensor]:
@@ -211,14 +211,15 @@ def _simplest(parts: Sequence[Held]) -> dict[str, Tensor]:
     }
 
 
-def _proven(found: Sequence[Candidate], held: Held) -> frozenset[str]:
-    """The linear kinds that are certainly better than no change and the mean, on all folds."""
-    simplest = _simplest(held.parts).values()
+def _certain(found: Sequence[Candidate], held: Held) -> frozenset[tuple[str, str]]:
+    """The pairs of a linear kind and another, or the simplest, that is certainly worse."""
     linear = [c.whole or c for c in found if c.kind in LINEAR]
+    others = _simplest(held.parts) | {c.kind: c.square for c in linear}
     return frozenset(
-        c.kind
+        (c.kind, name)
         for c in linear
-        if all(is_certainly_less(c.square, other, c.independent) for other in simplest)
+        for name, square in others.items()
+        if name != c.kind and is_certainly_less(c.square, square, c.independent)
     )
 
 
@@ -247,8 +248,8 @@ def check_of(held: Held, known: Comparison, lags: int | None = None) -> Check:
     All errors are of the rows that the model was chosen on: of all folds where it is linear, and
     else of the last rows.
     """
-    missing = [kind for kind in LINEAR if kind not in known.errors]
-    more = [one for kind in missing for one in compare(held, [kind], lags)]
+    both = all(kind in known.errors for kind in LINEAR)
+    more = [] if both else [one for kind in LINEAR for one in compare(held, [kind], lags)]
     errors = known.errors | {c.kind: c.by_step.numpy() for c in more}
     rows = "the last held-out rows"
     if known.chosen in known.folds:
@@ -260,8 +261,9 @@ def check_of(held: Held, known: Comparison, lags: int | None = None) -> Check:
         step = min(step, average["finite"])
     direct, chosen = average.get("linear", inf), average[known.chosen]
     still = min(average["persistence"], average["mean"])
-    proven = known.better | _proven(more, held)
-    certain = "autoregression" in proven or step < _EXACTLY
+    certain = known.better | _certain(more, held)
+    useful = {("autoregression", kind) for kind in ("persistence", "mean")} <= certain
+    worse = known.chosen in NONLINEAR or ("linear", "autoregression") in certain
     closed = step <= _CLOSED * min(direct, chosen)
     if min(step, direct, chosen) > 0.95 * still:
         text = (
@@ -275,12 +277,12 @@ def check_of(held: Held, known: Comparison, lags: int | None = None) -> Check:
             "whether eigenvalues are those of the series is not known. Lower horizon."
         )
         closed = False
-    elif closed and (direct > still or not certain):
+    elif (closed and (direct > still or not (useful or step < _EXACTLY))) or not (closed or worse):
         text = (
             f"On {rows} one linear map, applied step after step, has an error of {step:.3g}, maps "
             f"fitted to each number of steps {direct:.3g}, and no change or the mean {still:.3g}: "
-            "whether the dynamics are linear is not certain from so few rows, nor whether the "
-            "eigenvalues are those of the series."
+            "whether the dynamics are linear, and the eigenvalues those of the series, is not "
+            "certain on these rows."
         )
         closed = False
     elif closed:
