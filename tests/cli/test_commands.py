@@ -130,6 +130,24 @@ def test_invert_of_few_images_says_what_a_p_value_needs(
     assert answer["note"] == "no p-value from 3 images: it needs 5 or more"
 
 
+@pytest.mark.parametrize("command", ["invert", "interpolate"])
+def test_images_foreign_to_the_generator_are_named(
+    command: str, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    own = (rl.load("mnist").sample(4, seed=0)[:, 0] * 255).round().byte().numpy()
+    said = []
+    for name, pixels in (("own", own), ("foreign", 255 - own)):
+        (tmp_path / name).mkdir()
+        for i, image in enumerate(pixels):
+            Image.fromarray(image).save(tmp_path / name / f"{i}.png")
+        words = (command, "mnist", "--input", tmp_path / name, "--out", tmp_path / f"{name}-out")
+        assert cli.main([*map(str, words)]) == 0
+        said.append([str(one.message) for one in recwarn if "unlike" in str(one.message)])
+        recwarn.clear()
+    assert said[0] == []
+    assert said[1][0].startswith("4 of 4 images are unlike those that the generator was trained on")
+
+
 def test_train_says_what_ended_each_stage(ask: Ask, tiny_run: Path, tmp_path: Path) -> None:
     changes = ("blocks=2", "width=8", "training.steps=100000", "training.max_seconds=0.5")
     sets = [word for change in changes for word in ("--set", change)]

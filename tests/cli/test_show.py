@@ -52,3 +52,15 @@ def test_the_terminal_has_the_width_that_it_says(
     wide = capsys.readouterr().out
     assert max(map(len, narrow.splitlines())) <= 60 < max(map(len, wide.splitlines()))
     assert narrow.startswith("count  3\n\nmodels\nmodel")
+
+
+def test_sentences_stand_below_each_other_and_lists_are_plain(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    show({"verdict": ["One is best.", "No other is."], "shape": [1, 8, 8], "classes": ["0", "1"]})
+    assert capsys.readouterr().out.splitlines() == [
+        "verdict  One is best.",
+        "         No other is.",
+        "shape    1, 8, 8",
+        "classes  0, 1",
+    ]

@@ -22,7 +22,7 @@ def show(result: dict[str, Any]) -> None:
     plain = {name: value for name, value in result.items() if not _is_table(value)}
     width = max(map(len, plain), default=0) + 2
     for name, value in plain.items():
-        print(f"{name:<{width}}{_text(value)}")
+        print(f"{name:<{width}}" + _text(value).replace("\n", "\n" + " " * width))
     for name, rows in result.items():
         if _is_table(rows):
             print("\n".join(["", name, *table_lines(rows, _columns())]))
@@ -112,6 +112,9 @@ def _text(value: Any) -> str:
         return "–"
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        sentences = any(isinstance(item, str) and item.endswith(".") for item in value)
+        return ("\n" if sentences else ", ").join(map(_text, value))
     if isinstance(value, dict):
         return "  ".join(f"{name} {_text(item)}" for name, item in value.items())
     return str(value)
