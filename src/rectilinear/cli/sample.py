@@ -74,8 +74,8 @@ class Source:
         if count:
             warnings.warn(
                 f"{count} of {len(length)} images are unlike those that the generator was "
-                f"trained on: their noise is up to {float(length.max()):.3g} times as long as that of samples; "
-                "what it draws near or between them means nothing",
+                f"trained on: their noise is up to {float(length.max()):.3g} times as long as that "
+                "of samples; what it draws near or between them means nothing",
                 DataWarning,
                 stacklevel=2,
             )

@@ -94,7 +94,10 @@ class Data(Common):
 
 
 def data(arguments: Data) -> dict[str, Any]:
-    """The folder of the data set, its numbers of images, their shape and classes."""
+    """The folder of the data set, its numbers of images, their shape and classes.
+
+    The folder is None of images that come with scikit-learn.
+    """
     from rectilinear import datasets
     from rectilinear.datasets.load import NAMES, located
     from rectilinear.errors import DataError
@@ -108,9 +111,10 @@ def data(arguments: Data) -> dict[str, Any]:
         datasets.download(arguments.name, root)
         train = datasets.load(arguments.name, "train", root, arguments.size)
     test = datasets.load(arguments.name, "test", root, arguments.size)
+    packaged = train.name in ("digits", "photos") and located(arguments.name, root) is None
     return {
         "name": train.name,
-        "folder": str(located(arguments.name, root) or root.resolve()),
+        "folder": None if packaged else str(located(arguments.name, root) or root.resolve()),
         "train": len(train),
         "test": len(test),
         "shape": list(train.shape),
