@@ -77,7 +77,7 @@ def test_a_config_survives_the_way_through_json_text(config):
         ({"net": {"width": 3, "shape": [1, "2"]}}, r"net.shape\[1\]"),
         ({"net": {"width": 3}, "lr": "fast"}, "lr"),
         ({"net": {"width": 3}, "lr": True}, "lr"),
-        ({"net": {"width": 3}, "limit": "none"}, "float or null"),
+        ({"net": {"width": 3}, "limit": "none"}, "a number or null"),
         ({"net": {"width": 3}, "pair": [1]}, "pair"),
         ({"net": {"width": 3}, "flag": 1}, "flag"),
         ({"net": {"width": 3}, "table": {"a": "b"}}, "table.a"),

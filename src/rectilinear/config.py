@@ -48,7 +48,7 @@ def from_json(cls: type[T], data: Mapping[str, Any]) -> T:
         >>> from dataclasses import make_dataclass
         >>> from_json(make_dataclass("C", [("width", int)]), {"width": "3"})
         Traceback (most recent call last):
-        rectilinear.errors.ConfigError: Got width = '3'; expected int.
+        rectilinear.errors.ConfigError: Got width = '3'; expected an integer.
     """
     return _decode_dataclass(cls, data, "")
 
@@ -193,9 +193,18 @@ def _decode_union(options: tuple[Any, ...], value: Any, where: str) -> Any:
     raise ConfigError(f"{where} = {value!r}", " or ".join(map(_name, options)))
 
 
+_KINDS = {
+    type(None): "null",
+    int: "an integer",
+    float: "a number",
+    bool: "true or false",
+    str: "a string",
+}
+
+
 def _name(hint: Any) -> str:
-    if hint is type(None):
-        return "null"
+    if hint in _KINDS:
+        return _KINDS[hint]
     return (
         hint.__name__
         if isinstance(hint, type) and not get_args(hint)

@@ -57,10 +57,18 @@ def test_the_terminal_has_the_width_that_it_says(
 def test_sentences_stand_below_each_other_and_lists_are_plain(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    show({"verdict": ["One is best.", "No other is."], "shape": [1, 8, 8], "classes": ["0", "1"]})
+    show(
+        {
+            "verdict": ["One is best.", "No other is."],
+            "shape": [1, 8, 8],
+            "classes": ["0", "1"],
+            "stages": [],
+        }
+    )
     assert capsys.readouterr().out.splitlines() == [
         "verdict  One is best.",
         "         No other is.",
         "shape    1, 8, 8",
         "classes  0, 1",
+        "stages   none",
     ]

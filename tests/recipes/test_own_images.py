@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from rectilinear import recipes
+from rectilinear.errors import ConfigError, DataError
 from rectilinear.recipes.base import Labels
 from rectilinear.recipes.generators import Images, latents_for
 from rectilinear.recipes.mixture import mixture_of
@@ -73,3 +74,15 @@ def test_couplings_work_on_all_latents_that_have_a_density() -> None:
     assert (recipe.latents, recipe.rank, recipe.leading) == (192, 192, 192)
     given = Images(leading=16).fitted_to(torch.rand(1, 1, 64, 64).expand(8000, -1, -1, -1))
     assert (given.latents, given.rank, given.leading) == (192, 16, 16)
+
+
+def test_without_data_the_error_says_how_to_name_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="--set data=FOLDER"):
+        recipes.train("images", recipes.recipe_named("images"), tmp_path / "run")
+    with pytest.raises(DataError, match=r"'elsewhere'.*Check the spelling"):
+        recipes.train("images", recipes.recipe_named("images", {"data": "elsewhere"}), tmp_path)
+    with pytest.raises(ConfigError, match=r"steps = 3\.5; expected an integer\."):
+        recipes.recipe_named("images", {"training.steps": 3.5})

@@ -113,6 +113,8 @@ def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list | tuple):
+        if not value:
+            return "none"
         sentences = any(isinstance(item, str) and item.endswith(".") for item in value)
         return ("\n" if sentences else ", ").join(map(_text, value))
     if isinstance(value, dict):

@@ -83,7 +83,16 @@ class Recipe(ABC):
 
     def located(self, data_dir: Path | None = None) -> Self:
         """The recipe with the absolute path of its data, so that they are found from any folder."""
-        path = located(self.data, data_dir)
+        try:
+            path = located(self.data, data_dir)
+        except DataError:
+            if self.data != type(self).data:
+                raise
+            raise DataError(
+                f"no data, and no folder '{self.data}', which they are in by default",
+                "a folder of images",
+                "Name it: --set data=FOLDER.",
+            ) from None
         if self.labels is not None and not Path(self.labels).expanduser().is_file():
             raise DataError(f"no table of labels '{self.labels}'", "a CSV file: file, class")
         labels = self.labels and str(Path(self.labels).expanduser().absolute())
