@@ -143,6 +143,11 @@ def test_a_folder_of_a_transformer_and_its_texts(tmp_path, ask, monkeypatch, cap
     page = (tmp_path / "found" / "audit.html").read_text(encoding="utf-8")
     assert page.count("<td>encoder.layer.1</td>") >= 1
     assert "<svg" in (tmp_path / "found" / "layers.svg").read_text(encoding="utf-8")
+    ask("audit", "bert", "--text", "texts.txt", "--samples", "0", "--smaller", "small")
+    words = ("--text", "texts.txt", "--measures", "verdict", "--samples", "0")
+    small, large = (ask("audit", folder, *words) for folder in ("small", "bert"))
+    assert small["verdict"]["label"], "with its tokenizer, the smaller model is one to audit again"
+    assert small["parameters"] < large["parameters"]
     for words in (["bert"], ["bert", "--text", "none.txt"], ["texts.txt", "--text", "texts.txt"]):
         assert cli.main(["audit", *words]) == 2
         assert capsys.readouterr().err.count("\n") == 1

@@ -297,6 +297,7 @@ def _pretrained(kind: str, folder: str) -> Any:
         raise MissingDependencyError.of(
             f"the folder {folder}", "transformers", extra="hf", instead="pass FILE.py:NAME"
         ) from error
+    transformers.utils.logging.disable_progress_bar()  # of the second that it takes
     try:
         return getattr(transformers, kind).from_pretrained(folder, local_files_only=True)
     except Exception as error:  # of any library that reads one of its files

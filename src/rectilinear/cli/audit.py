@@ -37,7 +37,8 @@ class Audit(Common):
     """Largest number of blocks that are removed, one after the other, to compare smaller models;
     0 leaves the comparison out, and so does --measures verdict."""
     smaller: Path | None = None
-    """Folder for the smallest of the smaller models; not written by default."""
+    """Folder for the smallest of the smaller models, with its tokenizer where there is one; not
+    written by default."""
     labels: Path | None = None
     """Labels, a .npy array (n,) or (n, o): classes, signs or numbers; none by default."""
     checkpoint: Path | None = None
@@ -116,7 +117,7 @@ def audit(arguments: Audit) -> dict[str, Any]:
     )
     profile = _profile(arguments, model, x, tokenizer)
     smaller = _smaller(arguments, model, x, y, tokenizer)
-    files = _written(arguments, found, profile, smaller)
+    files = _written(arguments, found, profile, smaller, tokenizer)
     if arguments.json:
         more: dict[str, Any] = {} if profile is None else {"profile": profile.to_json()}
         if smaller is not None:
@@ -132,7 +133,11 @@ def audit(arguments: Audit) -> dict[str, Any]:
 
 
 def _written(
-    arguments: Audit, found: Any, profile: LayerProfile | None, smaller: Smaller | None
+    arguments: Audit,
+    found: Any,
+    profile: LayerProfile | None,
+    smaller: Smaller | None,
+    tokenizer: Tokenizer | None,
 ) -> dict[str, str]:
     """The paths of the files that were written, by kind."""
     from rectilinear import plots
@@ -153,6 +158,8 @@ def _written(
             files["layers"] = str(arguments.out / "layers.svg")
     if arguments.smaller is not None and smaller is not None and smaller.found:
         files["smaller_model"] = str(_saved(smaller.found[-1], arguments.smaller))
+        if tokenizer is not None and hasattr(tokenizer, "save_pretrained"):
+            tokenizer.save_pretrained(arguments.smaller)
     return files
 
 

@@ -196,11 +196,11 @@ class LayerProfile:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
+    return "" if value is None else f"{round(value, 3) + 0.0:.3f}"
 
 
 def _percent(value: float | None) -> str:
-    return "" if value is None else f"{value:.0%}"
+    return "" if value is None else f"{round(value, 2) + 0.0:.0%}"  # never -0%
 
 
 def layer_profile(
