@@ -438,3 +438,17 @@ def test_dask_with_a_worker_killed_midway(tmp_path: Path) -> None:
 def test_ray() -> None:
     pytest.importorskip("ray", reason="ray is not installed")
     assert same(STUDY.run(n_jobs=2, backend="ray"), STUDY.run())
+
+
+@pytest.mark.parametrize(("lr", "stable"), [(0.1, True), (0.3, False), (0.52, False)])
+def test_a_step_too_large_to_settle_is_not_still_descending(lr: float, stable: bool) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 1)) + (0.05 if lr < 0.5 else 0.5) * rng.normal(size=(60, 3))
+    y = 2 * X[:, 0] + 0.01 * rng.normal(size=60)
+    models = deep_linear([2], inits=["torch"], optimizers=["gd"], lr=lr)
+    cell = DepthStudy(models, trials=12, steps=3000, tol=1e-3, folds=4).run((X, y)).cell(1)
+    assert (cell["stable_lr"] > lr).all() == stable
+    failed = ~cell["success"]
+    assert failed.any() != stable
+    assert np.isin(cell["state"][failed], ["oscillating", "diverged"]).all()
+    assert (cell["state"][~failed] == "converged").all()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
+from rectilinear.deeplinear.diagnosis import STATES
 from rectilinear.deeplinear.ensemble import OPTIMIZERS, Optimizer
 from rectilinear.deeplinear.initialisation import INITIALISATIONS, Initialisation
 from rectilinear.deeplinear.statistics import SufficientStatistics, column_norms
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 Kind = Literal["least_squares", "ridge", "deep_linear", "relu"]
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
+OSCILLATING = "oscillating"
+ENDS = (*STATES, OSCILLATING)
+"""The states at the end of a trial: those of a network, or with a step too large to settle."""
 MOMENTUM, ADAM_EPS = 0.9, 1e-8  # of the optimisers
 MIN_RELATIVE_SPREAD = 1e-12  # spread over mean of a column: below, it is constant
 MAX_RELATIVE_MEAN = 1e6  # mean over spread of a column: above, it is moved, to keep digits

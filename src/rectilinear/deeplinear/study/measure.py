@@ -12,6 +12,7 @@ from rectilinear.deeplinear.initialisation import INITIALISATIONS, initial_weigh
 from rectilinear.deeplinear.statistics import SufficientStatistics
 from rectilinear.deeplinear.study.design import (
     MOMENTUM,
+    OSCILLATING,
     Batch,
     Model,
     SyntheticTrials,
@@ -123,7 +124,10 @@ def measure(
     ``steps``          until the gap was at most ``tol``; the budget where it never was
     ``reached``        whether it did
     ``success``        whether the gap is at most ``tol`` at the end
-    ``state``          the state at the end, by :func:`~rectilinear.deeplinear.diagnosis.diagnose`
+    ``state``          the state at the end, by :func:`~rectilinear.deeplinear.diagnosis.diagnose`,
+                       or ``oscillating``, where the gap was within ``tol`` and is not any more, or
+                       gradient descent takes steps above ``2 / largest`` of the Hessian or
+                       ``stable_lr``
     ``curvature``      smallest eigenvalue of the Hessian at the end
     ``predicted``      steps to escape the saddle at zero, by
                        :func:`~rectilinear.deeplinear.diagnosis.escape_time`
@@ -219,6 +223,11 @@ def _deep_linear(
     with np.errstate(over="ignore", invalid="ignore"):
         columns = _of_map(batch, run.coef[:, -1], run.intercept[:, -1], bias=model.bias)
     gone = run.diverged
+    stable = largest_stable_step(statistics, model.depth, bias=model.bias) / 2
+    left = (found.state == "undertrained") & run.converged
+    if model.optimizer == "gd" and model.lr is not None:
+        most = np.fmin(stable, 2 / found.largest)
+        left |= (found.state == "undertrained") & (model.lr > most)
     for name in ("train_error", "test_error", "gap", "distance"):
         columns[name] = np.where(gone, np.inf, columns[name])
     return {
@@ -226,10 +235,10 @@ def _deep_linear(
         "steps": np.where(run.converged, run.hit, steps),
         "reached": run.converged,
         "success": (columns["gap"] <= tol) & ~gone,
-        "state": np.where(gone, "diverged", found.state),
+        "state": np.where(gone, "diverged", np.where(left, OSCILLATING, found.state)),
         "curvature": np.where(gone, np.nan, found.smallest),
         "predicted": _predicted(model, statistics, layers[0]),
-        "stable_lr": largest_stable_step(statistics, model.depth, bias=model.bias) / 2,
+        "stable_lr": stable,
         "curve": run.distance,
     }
 

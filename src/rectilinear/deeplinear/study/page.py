@@ -10,8 +10,8 @@ import numpy as np
 
 from rectilinear import __version__
 from rectilinear.config import nan_to_null, write_json
-from rectilinear.deeplinear.diagnosis import STATES
 from rectilinear.deeplinear.study import figures
+from rectilinear.deeplinear.study.design import ENDS
 from rectilinear.deeplinear.study.result import StudyResult
 from rectilinear.deeplinear.study.verdict import verdict
 from rectilinear.errors import MissingDependencyError
@@ -195,14 +195,15 @@ def _final_states(result: StudyResult, linear: list[str]) -> Section:
         if model.kind == "deep_linear":
             cell = result.cell(m)
             stuck = cell["curvature"][cell["state"] == "saddle"]
-            counts = (int((cell["state"] == state).sum()) for state in STATES)
+            counts = (int((cell["state"] == state).sum()) for state in ENDS)
             lines.append((result.names[m], *counts, float(np.median(stuck)) if len(stuck) else ""))
-    head = ("Model", *(state.capitalize() for state in STATES), "Curvature at the saddle, median")
+    head = ("Model", *(state.capitalize() for state in ENDS), "Curvature at the saddle, median")
     return Section(
         "Final states",
         "A network that did not converge is at a saddle, where its gradient is small and its "
         "Hessian has a negative eigenvalue; or stationary; or undertrained, still descending; or "
-        "it diverged, for its step was too large.",
+        "oscillating, for its step is too large to settle; or it "
+        "diverged, for its step was too large.",
         (
             *blocks,
             captioned(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rectilinear.deeplinear.ensemble import log_grid
 from rectilinear.deeplinear.initialisation import initial_weights
-from rectilinear.deeplinear.study.design import MOMENTUM, Batch, Model
+from rectilinear.deeplinear.study.design import MOMENTUM, OSCILLATING, Batch, Model
 
 Columns = dict[str, np.ndarray]
 
@@ -64,7 +64,9 @@ def measure_relu(
         "steps": np.where(first >= 0, first, steps),
         "reached": first >= 0,
         "success": gap <= tol,
-        "state": np.select([gone, gap <= tol], ["diverged", "converged"], ""),
+        "state": np.select(
+            [gone, gap <= tol, first >= 0], ["diverged", "converged", OSCILLATING], ""
+        ),
         **dict.fromkeys(("curvature", "predicted", "stable_lr"), nothing),
         "curve": np.full((len(X), len(grid)), np.nan),
     }

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rectilinear.deeplinear import statistical_tests
-from rectilinear.deeplinear.diagnosis import STATES
-from rectilinear.deeplinear.study.design import Model
+from rectilinear.deeplinear.study.design import ENDS, Model
 from rectilinear.deeplinear.study.measure import Columns
 from rectilinear.errors import MissingDependencyError
 from rectilinear.files import atomic_write
@@ -144,7 +143,7 @@ class StudyResult:
             "steps_low": steps.low,
             "steps_high": steps.high,
             **{name: _median(cell[name]) for name in ("predicted", "stable_lr", "curvature")},
-            **{state: int(np.sum(cell["state"] == state)) for state in STATES},
+            **{state: int(np.sum(cell["state"] == state)) for state in ENDS},
         }
 
     def comparisons(self) -> list[dict[str, Any]]:

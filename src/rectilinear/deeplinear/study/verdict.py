@@ -18,6 +18,7 @@ CAUSES = {
     "saddle": "at a saddle",
     "stationary": "at a point without a gradient",
     "undertrained": "still descending",
+    "oscillating": "oscillating, for their step is too large",
     "diverged": "diverged",
     "": "above the tolerance",
 }
