@@ -170,3 +170,12 @@ def test_from_a_shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert main(["sample", "mnist", "--class", "ten", "--out", str(tmp_path)]) == 2
     with pytest.raises(InputError, match="one of 0, 1"):
         rl.load("mnist").given("ten")
+
+
+def test_a_name_that_is_no_model_is_answered_with_those_that_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(CheckpointError, match=r"'mnits'; expected one of digits, .*mnist, styles"):
+        rl.load("mnits")
+    assert main(["sample", "mnits"]) == 2
+    assert "one of digits, fashion_mnist, mnist" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from rectilinear.cli._options import Common, UsageError
-from rectilinear.errors import DataWarning
+from rectilinear.errors import CheckpointError, DataWarning
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -84,10 +84,15 @@ class Source:
 def opened(run: Path, out: Path | None) -> Source:
     """The generator of a run's folder, or the generator of the package with this name."""
     from rectilinear import recipes
-    from rectilinear.recipes.packaged import is_packaged, load_generator
+    from rectilinear.recipes.packaged import SHA256, is_packaged, load_generator
 
     if is_packaged(run):
         return Source(load_generator(str(run)), out or Path("runs") / run, str(run))
+    if not run.exists():
+        raise CheckpointError(
+            f"no run in {run}",
+            f"the folder of a generator's run, or one of {', '.join(SHA256)}",
+        )
     opened = recipes.open_run(run)
     recipe = opened.recipe
     return Source(opened.flow, out or run, recipe.data, recipe.size, recipe.labels)

@@ -332,7 +332,7 @@ def numbers(array: Any, name: str) -> Tensor:
             "O": "dates, text or objects",
         }
         fix = (
-            "Leave such columns out"
+            "Make dates the index, frame.set_index(column); leave other such columns out"
             if name != "times"
             else "Pass numbers, such as hours since the first"
         )

@@ -25,6 +25,8 @@ SHA256: dict[str, str] = {
 """The generators by name, and the SHA-256 of the weights of each."""
 STYLES = {"styles": "a553804352d995fa95c33519fefea1561a1021283c16285d38144b15950d8575"}
 """The collections of styles by name, likewise."""
+NAMES = (*SHA256, *STYLES)
+"""The models of the package."""
 
 
 def is_packaged(source: Path | str) -> bool:

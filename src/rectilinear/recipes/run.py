@@ -20,7 +20,7 @@ from rectilinear.random import seed_all
 from rectilinear.recipes.base import Fitted, Recipe
 from rectilinear.recipes.generators import Digits, Images, ImagesLarge, Mnist
 from rectilinear.recipes.koopman import KoopmanRecipe
-from rectilinear.recipes.packaged import is_packaged, load_packaged
+from rectilinear.recipes.packaged import NAMES, is_packaged, load_packaged
 from rectilinear.recipes.projector import ProjectorRecipe
 from rectilinear.recipes.style import StyleRecipe
 from rectilinear.serialization import Configured, from_pretrained, is_saved
@@ -256,6 +256,11 @@ def load(source: Path | str) -> Configured:
     if is_packaged(source):
         return load_packaged(str(source))
     folder = Path(source)
+    if not folder.exists() and "/" not in str(source):
+        raise CheckpointError(
+            f"no model '{source}'",
+            f"one of {', '.join(NAMES)}, the folder of a run, or owner/name on the hub",
+        )
     return open_run(folder).model if is_saved(folder / _MODEL) else from_pretrained(source)
 
 
