@@ -1,6 +1,7 @@
 """The forecaster: linear maps in closed form, the choice among models, inputs, many columns."""
 
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -278,3 +279,17 @@ def test_histories_that_diverge_are_counted() -> None:
     with pytest.warns(ForecastWarning, match="1 of 2 histories"):
         found = model.simulate(np.stack([near, far]), 5)
     np.testing.assert_allclose(found[0], model.simulate(near[None], 5)[0])
+
+
+@pytest.mark.parametrize(("rows", "step"), [(60, "QS"), (300, "W"), (200, "h"), (90, "B")])
+def test_dates_below_a_figure_do_not_overlap(rows: int, step: str) -> None:
+    pandas = pytest.importorskip("pandas")
+    index = pandas.date_range("1990-01-01", periods=rows, freq=step)
+    x = np.random.default_rng(0).normal(size=(rows, 3)).cumsum(0)
+    frame = pandas.DataFrame(x, index, ["a", "b", "c"])
+    figure = Forecaster("linear", horizon=8, lags=1).fit(frame).forecast(8).plot()
+    figure.canvas.draw()
+    for axes in figure.axes:
+        boxes = [t.get_window_extent() for t in axes.get_xticklabels() if t.get_text()]
+        assert len(boxes) > 1
+        assert all(left.x1 < right.x0 for left, right in pairwise(boxes))

@@ -340,3 +340,15 @@ def test_rows_without_mirror() -> None:
     twice = torch.cat([both[0], x[:1]]), torch.cat([both[1], y[:1]])
     assert learning.asymmetric_fraction(*twice) > 0, "how often counts"
     assert learning.asymmetric_fraction(both[0].float(), both[1].float()) == 0
+
+
+def test_different_activations_are_named_with_their_slopes_where_they_have_some() -> None:
+    x, y = torch.randn(6, 3), torch.randn(6, 1)
+    for pair, said in (
+        ((nn.GELU(), nn.ReLU()), "the activations gelu and relu;"),
+        ((nn.LeakyReLU(0.1), nn.LeakyReLU(0.2)), "leaky_relu of slope 0.1 and leaky_relu of"),
+    ):
+        layers = [nn.Linear(3, 3, bias=False) for _ in range(2)]
+        net = nn.Sequential(layers[0], pair[0], layers[1], pair[1], nn.Linear(3, 1, bias=False))
+        with pytest.raises(AssumptionError, match=said):
+            learning.predict(net, torch.cat([x, -x]), torch.cat([y, -y]), 0.1, 5)

@@ -60,7 +60,9 @@ def forecast_file(arguments: Any) -> dict[str, Any]:
     result = {"steps": arguments.steps, "times": _times(table), **_facts(model)}
     write_json(out / "forecast.json", result)
     files = {name: str(out / f"forecast.{end}") for name, end in _FILES.items()}
-    return {**files, **result}
+    names = found.names
+    shown = {"drawn": f"{', '.join(names[:3])}, of {len(names)} columns"} if len(names) > 3 else {}
+    return {**files, **shown, **result}
 
 
 _FILES = {"table": "csv", "image": "png", "array": "npy"}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
 from rectilinear.plots import canvas
 from rectilinear.plots.charts import ROLES
@@ -67,7 +68,9 @@ def _draw(axes: Axes, found: Drawable, j: int) -> None:
     )
     axes.plot(ahead, found.mean[:, j], color=ROLES["first"], label="forecast", linewidth=1.3)
     if np.asarray(ahead).dtype.kind == "M":
-        axes.tick_params(axis="x", rotation=30)
+        few = AutoDateLocator(minticks=3, maxticks=5)
+        axes.xaxis.set_major_locator(few)
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(few))
 
 
 def spectrum_figure(modes: Modes) -> Figure:
@@ -95,7 +98,7 @@ def modes_figure(modes: Modes, names: tuple[str, ...], count: int = 4) -> Figure
         title = f"period {period:.4g}" if np.isfinite(period) else "no oscillation"
         axes.set(title=f"{title}, radius {abs(complex(modes.eigenvalues[i])):.3f}")
         if len(names) <= 12:
-            axes.set_xticks(rows, names, rotation=30)
+            axes.set_xticks(rows, names, rotation=30, ha="right", rotation_mode="anchor")
     return figure
 
 

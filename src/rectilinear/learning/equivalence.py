@@ -178,8 +178,9 @@ def _shared_activation(structure: Structure) -> Activation:
                 assumption="odd part linear",
             )
     if len(kinds) > 1:
+        named = sorted(f"{name} of slope {slope:g}" if slope else name for name, slope in kinds)
         raise AssumptionError(
-            f"the activations {', '.join(sorted(f'{name} {slope}' for name, slope in kinds))}",
+            f"the activations {' and '.join(named)}",
             "one activation between all layers",
             assumption="odd part linear",
         )
