@@ -33,6 +33,8 @@ SQUARES = (2, 3, 5, 7, 10, 14)  # sides of squares of zeros that a pixel may lie
 LEAST_KEPT = 0.9  # probability from which on a zero counts as observed
 LEAST = 0.02  # probability of a kind that counts
 TRAINED_IMAGES = 600
+LEAST_EXAMPLES, CROP = 48, 48
+"""Corrupted examples to train on at least, and the side of the crops of few larger images."""
 TRAINED_VALUES = 60_000
 STEPS = 400
 WIDTH = 24
@@ -253,7 +255,8 @@ def fit_blind(
 
     Args:
         prior: of images like these, or of their patches.
-        images: clean images ``(b, c, h, w)`` with values from 0 to 1; some hundreds are used.
+        images: clean images ``(b, c, h, w)`` with values from 0 to 1; some hundreds are used, and
+            fewer than 48 several times, larger ones in crops of 48 x 48.
         kinds: corruptions that it shall know: noise, missing, occlusion, blur.
         seed: of the corruptions and of both networks.
 
@@ -287,6 +290,8 @@ def fit_blind(
         )
     draw = generator(seed)
     clean = images[torch.randperm(len(images), generator=draw)[:TRAINED_IMAGES].to(images.device)]
+    if len(clean) < LEAST_EXAMPLES:
+        clean = _repeated(clean, draw, crop=patched)
     zeros = (images == 0).to(images).mean(0).flatten()
     zeros = zeros.mean()[None] if patched else zeros
     unit = torch.tensor([[0.0], [1.0]]).to(images)
@@ -296,6 +301,22 @@ def fit_blind(
         f = BlindRestorer(prior, kinds, zeros, *(unit.repeat(1, c) for c in counts)).to(images)
         _train(f, _examples(f, clean, draw), draw)
     return f.eval().requires_grad_(requires_grad=False)
+
+
+def _repeated(images: Tensor, draw: torch.Generator, *, crop: bool) -> Tensor:
+    """Few images again and again, to be corrupted each time in another way, or crops of them."""
+    images = images.repeat(-(-LEAST_EXAMPLES // len(images)), 1, 1, 1)
+    if not crop:
+        return images
+    h, w = (min(side, CROP) for side in images.shape[2:])
+    found = []
+    for image in images:
+        top, left = (
+            int(torch.randint(side - size + 1, (), generator=draw))
+            for side, size in zip(image.shape[1:], (h, w), strict=True)
+        )
+        found.append(image[:, top : top + h, left : left + w])
+    return torch.stack(found)
 
 
 def _examples(f: BlindRestorer, clean: Tensor, draw: torch.Generator) -> _Examples:

@@ -1,0 +1,35 @@
+"""Blind restoration that is trained on few images sees each of them corrupted in many ways."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import rectilinear as rl
+from rectilinear.metrics import psnr
+from rectilinear.projector import corrupt, fit_blind, fit_prior, restore
+from rectilinear.projector.blind import CROP, LEAST_EXAMPLES, _repeated
+from rectilinear.random import generator
+
+
+@pytest.mark.parametrize("count", [1, 3, 7])
+def test_noise_is_recognised_after_few_images(count: int) -> None:
+    images, held_out = (rl.datasets.load("digits", split).images for split in ("train", "test"))
+    prior = fit_prior(images[:400], rank=16, components=2)
+    f = fit_blind(prior, images[-count:], kinds=("noise", "missing"))
+    for kind, answer, least in (("noise", "noise", 0.6), ("missing", "zeros", 0.6)):
+        y, _ = corrupt(held_out[:100], kind, 0.35, generator(0))
+        found = f.probabilities(y).argmax(1) == f.answers.index(answer)
+        assert found.double().mean() > least
+        gain = psnr(restore(f, y), held_out[:100]) - psnr(y, held_out[:100])
+        assert gain.mean() > 2
+
+
+def test_large_images_are_cropped_and_small_ones_repeated() -> None:
+    images = torch.rand(5, 3, 60, 20)
+    crops = _repeated(images, generator(0), crop=True)
+    assert crops.shape[1:] == (3, CROP, 20)
+    assert len(crops) >= LEAST_EXAMPLES
+    assert not torch.equal(crops[0], crops[5]), "elsewhere in the same image"
+    again = _repeated(images, generator(0), crop=False)
+    assert torch.equal(again[5:10], images)
