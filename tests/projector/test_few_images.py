@@ -33,3 +33,8 @@ def test_large_images_are_cropped_and_small_ones_repeated() -> None:
     assert not torch.equal(crops[0], crops[5]), "elsewhere in the same image"
     again = _repeated(images, generator(0), crop=False)
     assert torch.equal(again[5:10], images)
+
+
+def test_no_images_are_restored_to_none_by_a_function() -> None:
+    assert restore(lambda x: x, torch.zeros(0, 1, 8, 8)).shape == (0, 1, 8, 8)
+    assert restore(lambda x: x, torch.zeros(0, 1, 8, 8), noise=0.1).shape == (0, 1, 8, 8)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, cross_entropy, max_pool2d, one_hot
 
-from rectilinear.checks import check_batch, check_limits
+from rectilinear.checks import check_batch, check_floating, check_limits
 from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.invertible import MLP
 from rectilinear.operators import Diagonal, Operator
@@ -101,7 +101,7 @@ class BlindRestorer(Configured):
     @torch.no_grad()
     def probabilities(self, y: Tensor) -> Tensor:
         """The probability of every way in :attr:`answers` for images ``y``, ``(b, ways)``."""
-        check_batch(y, None, "y")
+        check_floating(y, "y")
         return self._probabilities(kind_features(y, self._levels(y)))
 
     @torch.no_grad()
@@ -111,7 +111,7 @@ class BlindRestorer(Configured):
         Raises:
             DataError: for values far outside 0 to 1, such as bytes as floats.
         """
-        check_batch(y, None, "y")
+        check_floating(y, "y")
         check_limits(y, "y", (0, 1), UNKNOWN_NOISE)
         levels = self._levels(y)
         shares = self._probabilities(kind_features(y, levels))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from rectilinear.checks import check_batch, check_floating, single, tolerance, whole
+from rectilinear.checks import check_floating, single, tolerance, whole
 from rectilinear.errors import ConfigError, DtypeError, ShapeError
 from rectilinear.operators import Diagonal, Operator
 from rectilinear.projector.blind import BlindRestorer
@@ -88,7 +88,7 @@ def restore(
         [[3.0, 3.0, 3.0]]
     """
     steps = whole(steps, "steps", 1)
-    check_batch(y, None, "y")
+    check_floating(y, "y")
     if noise is not None:
         check_noise(noise)
     if not 0 < damping <= 1:
