@@ -53,7 +53,8 @@ from rectilinear.style.measure import (
     way_back_scores,
 )
 from rectilinear.style.photos import paint, pairs, read_photos
-from rectilinear.style.place_operator import with_real_powers
+from rectilinear.style.place_operator import with_real_powers_on
+from rectilinear.style.style_map import encode
 from rectilinear.tensor_files import WEIGHTS, file_sha256
 
 PAINTED = {"engraving": "11", "night": "19", "charcoal": "22", "woodcut": "18"}
@@ -278,10 +279,14 @@ def crossfade(model: StyleTransfer, test: Lessons) -> str:
     )
 
 
-def real_powers(model: StyleTransfer) -> StyleTransfer:
+@torch.no_grad()
+def real_powers(model: StyleTransfer, photos: Sequence[Tensor]) -> StyleTransfer:
     """The model with operators near its own that have every real power."""
+    images = [photo[None].float() / 255 for photo in photos[::4]]
+    images += [torch.rand(1, 3, 1, 1).expand(1, 3, 64, 64).contiguous() for _ in range(200)]
+    z = torch.cat([encode(model.g, x)[0].flatten(1).mT for x in images])
     for name, A in model._operators().items():
-        rows = with_real_powers(A.rows.detach()).half().float()
+        rows = with_real_powers_on(A.rows.detach(), z).half().float()
         model = model.added(name, PlaceOperator(rows))
     return model.requires_grad_(requires_grad=False)
 
@@ -391,7 +396,7 @@ def main() -> None:
     model, steps = trained(train, taught, args.seconds, ours)
     if args.only:
         return
-    model = real_powers(model)
+    model = real_powers(model, train.photos)
     packed = (
         package(model, list(train.photos), args.looks_seconds, args.runs) if args.package else ""
     )

@@ -26,7 +26,7 @@ PIXEL_VARIANCE = 0.04  # of an image in [0, 1], about: errors of pixels are rela
 DAMPING = {"style": 1e-4, "back": 1e-5}
 TURN = 0.013  # peak rate of orthogonal steps; 0.03 gains 0.09 dB less in 110 seconds
 STEP, TILE, BATCH = 2e-3, 64, 8  # of gradient steps on one operator
-FLAT_WEIGHT, FLAT_SHARE, FLAT_COLOURS = 10.0, 0.125, 4  # of the loss, of the steps, a style
+FLAT_WEIGHT, FLAT_SHARE, FLAT_COLOURS = 5.0, 0.125, 4  # of the loss, of the steps, a style
 MIDDLE_PIXELS = 128  # pixels of a photo that a first operator is fitted to
 MAX_PHOTOS = 16  # photos for the 2,352 numbers of an operator: each has thousands of places
 

@@ -166,6 +166,41 @@ def with_real_powers(rows: Tensor) -> Tensor:
     return torch.cat([torch.from_numpy(Z @ T @ Z.T).to(rows), rows[:, -1:]], 1)
 
 
+def with_real_powers_on(rows: Tensor, z: Tensor) -> Tensor:
+    """The rows of a matrix of which every real power exists, near the given one on latents ``z``.
+
+    A negative eigenvalue ``s`` of ``M`` with the eigenvector ``v`` becomes ``-s`` by ``M - 2 s v
+    p^T``, ``p^T v = 1``, whatever ``p`` is; the one here changes ``M (z - mean)`` least.
+
+    Args:
+        rows: ``[M b]``, ``(C, C + 1)``.
+        z: latents, one a row, ``(n, C)``.
+
+    Reference: A. Brauer, "Limits for the characteristic roots of a matrix IV", 1952, theorem 27.
+
+    Example:
+        >>> rows = torch.tensor([[4.0, 0.0, 1.0], [0.0, -2.0, 0.0]])
+        >>> z = torch.tensor([[0.0, 0.0], [1.0, 1.0], [-1.0, -1.01], [2.0, 2.0]])
+        >>> changed = with_real_powers_on(rows, z)
+        >>> torch.linalg.eigvals(changed[:, :2]).real.sort().values.round(decimals=4)
+        tensor([2., 4.])
+    """
+    M, z = rows[:, :-1].detach().double(), z.double()
+    mean = z.mean(0)
+    image = M @ mean + rows[:, -1].detach().double()
+    C = (z - mean).mT @ (z - mean)
+    for _ in range(len(M)):
+        values, vectors = torch.linalg.eig(M)
+        found = (values.imag == 0) & (values.real < 0)
+        if not bool(found.any()):
+            break
+        i = int(found.nonzero()[0])
+        v = vectors[:, i].real
+        p = torch.linalg.solve(C, v)
+        M = M - 2 * values[i].real * torch.outer(v, p / (v @ p))
+    return torch.cat([M, (image - M @ mean)[:, None]], 1).to(rows)
+
+
 def with_real_logarithm(rows: Tensor) -> Tensor:
     """The rows of the logarithm of :func:`with_real_powers`, for a generator.
 
