@@ -53,7 +53,6 @@ PHOTO_CASES = {
     "occlusion": (0.125, 0.25),
 }
 SIDE, PATCH, PATCH_RANK = 64, 8, 16  # of tiles of photos, their patches, and PCA of these
-BLIND_TILES = 24  # that the blind restorer is trained on: each with a mask takes two seconds
 RIDGE_ROWS, RIDGE = 40_000, 30.0
 OURS, PATCHES = "prior", "prior of patches"
 F, PCA, SEEN = "projector f(y)", "PCA", "as seen"
@@ -126,7 +125,7 @@ def one_seed(args: argparse.Namespace, seed: int) -> tuple[dict[str, Table], str
             f"took {fitted:.0f} processor seconds to fit."
         )
     start = time.process_time() - fitted
-    some = train[:: max(1, len(train) // (BLIND_TILES if photos else 400))]
+    some = train if photos else train[:: max(1, len(train) // 400)]
     blind = fit_blind(prior, some, kinds, seed=seed)
     seconds = time.process_time() - start
     print(f"seed {seed}: prior {fitted:.0f} s, blind {seconds - fitted:.0f} s", flush=True)

@@ -21,7 +21,9 @@ from rectilinear.projector import (
     similar,
 )
 from rectilinear.projector import prior as prior_module
+from rectilinear.projector.blind import feature_counts
 from rectilinear.projector.conditioning import Natural
+from rectilinear.projector.patches import patch_posterior
 
 
 def images(count: int = 300, seed: int = 0) -> torch.Tensor:
@@ -208,10 +210,13 @@ def test_noise_alone_leaves_no_seams_in_images_of_any_size(
 
 def test_blur_of_larger_images_is_refused_in_the_evidence() -> None:
     small = fit_prior(torch.rand(9, 1, 4, 4), rank=4, components=1)
-    one = torch.ones(2, 1)
-    found = BlindRestorer(small, ("noise", "blur"), torch.zeros(1), one, one)
+    kinds = ("noise", "blur")
+    scales = [torch.ones(2, n) for n in feature_counts(kinds)]
+    found = BlindRestorer(small, kinds, torch.zeros(1), *scales)
     with pytest.raises(ConfigError, match="with a prior of patches"):
         found.probabilities(torch.rand(1, 1, 16, 16))
+    with pytest.raises(ConfigError, match="Fit it again"):
+        BlindRestorer(small, ("noise",), torch.zeros(1), *scales)
 
 
 def test_a_prior_of_single_precision_draws_samples() -> None:
@@ -270,6 +275,18 @@ def test_patches_restore_images_of_any_size() -> None:
     assert (found.mean - x).square().mean() < 0.05 * (x * seen - x).square().mean()
     tiles = Overlapping(prior, stride=4)
     torch.testing.assert_close(tiles(tiles(x[..., :28, :32])), tiles(x[..., :28, :32]))
+
+
+def test_the_mixture_is_adapted_to_an_image_with_missing_pixels() -> None:
+    draw = torch.Generator().manual_seed(0)
+    prior = fit_prior(torch.rand(9, 1, 24, 24, generator=draw), rank=16, patch=4, components=2)
+    x = (torch.arange(40) % 4 < 2).float().expand(1, 1, 40, 40)  # stripes, unlike the images
+    y, K = corrupt(x, "missing", 0.3, draw)
+    error = [
+        float((patch_posterior(prior, y, K, 0.0, adapt=adapt).mean - x).square().mean())
+        for adapt in (False, True)
+    ]
+    assert error[1] < 0.2 * error[0]
 
 
 def test_deviations_are_as_large_as_errors_where_patches_are_nearly_empty() -> None:

@@ -6,8 +6,7 @@ import torch
 import rectilinear as rl
 from rectilinear.errors import ConfigError, DataError, DtypeError, ShapeError
 from rectilinear.operators import Diagonal
-from rectilinear.projector import Projector, Selection, corrupt, from_pca, restore
-from rectilinear.projector.blind import fit_blind
+from rectilinear.projector import Projector, Selection, corrupt, fit_blind, from_pca, restore
 from rectilinear.projector.prior import fit_prior
 
 
@@ -82,6 +81,33 @@ def test_blind_restoration_tells_kinds_apart(digits: tuple[torch.Tensor, torch.T
         fit_blind(blind.prior, train, ("salt",))
     with pytest.raises(DataError, match="divide bytes by 255"):
         blind(255 * train[:2])
+
+
+def bits(x: torch.Tensor) -> torch.Tensor:
+    """Images as a file has them."""
+    return (255 * x.clamp(0, 1)).round() / 255
+
+
+def test_kinds_are_told_apart_on_photos_and_in_files() -> None:
+    """Noise that was cut off at 0 is no missing pixel, and nothing is missing without zeros."""
+    train = rl.datasets.load("photos", "train", size=48).images.mean(1, keepdim=True)
+    x = bits(rl.datasets.load("photos", "test", size=48).images.mean(1, keepdim=True))
+    prior = fit_prior(train, rank=12, patch=6, components=6)
+    blind = fit_blind(prior, train, ("noise", "missing", "occlusion"))
+    x[2:6] = bits(x[2:6] - 0.3)  # with black parts, up to a half
+    answers = {"noise": 0.1, "missing": 0.3, "occlusion": 0.2}
+    for kind, severity in answers.items():
+        y, K = corrupt(x, kind, severity, torch.Generator().manual_seed(2))
+        y = bits(y)
+        found = blind.probabilities(y)[:, blind.answers.index("noise" if K is None else "zeros")]
+        assert (found > 0.5).all(), kind
+        known = restore(prior, y, K, noise=severity if K is None else 0.0)
+        light = [0, 1, *range(6, 12)]
+        assert error(restore(blind, y)[light], x[light]) < 1.5 * error(known[light], x[light]), kind
+    full = x.clamp(min=0.01)
+    assert (blind.probabilities(full)[:, blind.answers.index("zeros")] == 0).all()
+    black = torch.zeros(1, 1, 60, 60)
+    assert torch.equal(restore(blind, black), black)
 
 
 def test_backprojection_hits_the_image_and_keeps_the_rest() -> None:

@@ -1,6 +1,7 @@
 """Projectors by construction, ``f(f(x)) = f(x)``, and image restoration with them."""
 
-from rectilinear.projector.blind import BlindRestorer, fit_blind
+from rectilinear.projector.blind import BlindRestorer
+from rectilinear.projector.blind_training import fit_blind
 from rectilinear.projector.corruption import CORRUPTIONS, RandomCorruption, corrupt, masked
 from rectilinear.projector.model import DensityObjective, Projector, Selection, gaussian, spline
 from rectilinear.projector.patches import Overlapping

@@ -1,0 +1,214 @@
+"""Training of blind restoration, on images that are corrupted at all strengths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
+
+from rectilinear.checks import check_batch
+from rectilinear.errors import ConfigError, ShapeError
+from rectilinear.operators import Diagonal
+from rectilinear.projector.blind import (
+    LEAST_KEPT,
+    NOISE_LEVELS,
+    ZEROED,
+    BlindRestorer,
+    feature_counts,
+    kind_features,
+    standard,
+    where_features,
+)
+from rectilinear.projector.corruption import CORRUPTIONS, corrupt
+from rectilinear.projector.prior import ImagePrior
+from rectilinear.random import generator
+
+KIND_EXAMPLES = 1200, 500  # with a prior of images, of patches
+WHERE_EXAMPLES = 600, 24  # a mask of patches takes a second or two
+WHERE_VALUES = 60_000
+CLEAN = 6  # one of as many examples is clean
+DARK = 0.25  # share of examples with a random level cut off, which makes dark parts black
+DARKEST = 0.7  # highest of these levels, in the largest value of the image
+BEYOND = 1.2  # strongest severity, in that of the strong one
+CROP = 64  # pixels, of examples for a prior of patches
+BATCH = 50
+STEPS = 400
+JITTER = 0.0, 0.2  # noise on the features of kinds, in deviations, against few examples
+WAYS = {"noise": "noise", "missing": "zeros", "occlusion": "zeros", "blur": "blur"}
+
+
+def fit_blind(
+    prior: ImagePrior,
+    images: Tensor,
+    kinds: tuple[str, ...] = ("noise", "missing", "occlusion", "blur"),
+    seed: int = 0,
+) -> BlindRestorer:
+    """The blind restorer of a prior, trained on corrupted images at all strengths.
+
+    Half of the examples are as a file has them: cut to 0 to 1 and rounded to 8 bits. With a prior
+    of patches a quarter is darkened until parts are black, so that black is not taken for missing.
+
+    Args:
+        prior: of images like these, or of their patches.
+        images: clean images ``(b, c, h, w)`` with values from 0 to 1. A prior of patches is trained
+            on crops of 64 pixels; pass all images that there are, since the time does not grow.
+        kinds: corruptions that it shall know: noise, missing, occlusion, blur.
+        seed: of the corruptions and of both networks.
+
+    Raises:
+        ShapeError: if the images are not ``(b, c, h, w)``.
+        ConfigError: for an unknown kind, no kind, or blur with a prior of patches.
+
+    Example:
+        >>> import rectilinear as rl
+        >>> from rectilinear.projector import corrupt, fit_prior
+        >>> images, _ = rl.datasets.load("digits", "train")
+        >>> prior = fit_prior(images[:500], rank=12, components=3)
+        >>> blind = fit_blind(prior, images[500:600], kinds=("noise",))
+        >>> y, _ = corrupt(images[600:620], "noise", 0.3, torch.Generator().manual_seed(0))
+        >>> bool((blind(y) - images[600:620]).square().mean() < 0.03)
+        True
+    """
+    check_batch(images, None, "images")
+    if images.ndim != 4:
+        raise ShapeError(
+            f"images of shape {tuple(images.shape)}",
+            "(b, c, h, w)",
+            "Add axes: images[:, None] to grey ones, image[None] to one.",
+        )
+    if not kinds:
+        raise ConfigError("no kinds of corruption", f"some of {', '.join(CORRUPTIONS)}")
+    patched = tuple(images.shape[1:]) != prior.shape
+    if patched and "blur" in kinds:
+        raise ConfigError(
+            "blur with a prior of patches", "noise, missing, occlusion", "Leave blur out."
+        )
+    draw = generator(seed)
+    zeros = (images == 0).to(images).mean(0).flatten()
+    zeros = zeros.mean()[None] if patched else zeros
+    unit = torch.tensor([[0.0], [1.0]]).to(images)
+    counts = feature_counts(kinds)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        f = BlindRestorer(prior, kinds, zeros, *(unit.repeat(1, c) for c in counts)).to(images)
+        _fit_which(f, images, draw)
+        if "zeros" in f.answers:
+            _fit_where(f, images, draw)
+    return f.eval().requires_grad_(requires_grad=False)
+
+
+@dataclass(frozen=True, eq=False)
+class _Examples:
+    """Corrupted training images, the way to restore each, and the values that are still there."""
+
+    y: Tensor
+    way: Tensor
+    observed: Tensor
+
+
+def _examples(
+    f: BlindRestorer,
+    images: Tensor,
+    kinds: tuple[str, ...],
+    n: int,
+    power: int,
+    draw: torch.Generator,
+) -> _Examples:
+    """Images with a corruption of these kinds each, of severity ``u^power`` of the strongest."""
+    order = torch.randperm(len(images), generator=draw)
+    y, way, observed = [], [], []
+    corrupted = 0
+    for i in range(n):
+        x = _crop(images[order[i % len(order)]][None], f, draw)
+        if f.patched(x) and float(torch.rand((), generator=draw)) < DARK:
+            x = (x - DARKEST * float(torch.rand((), generator=draw)) * x.max()).clamp(min=0)
+        there = torch.ones_like(x, dtype=torch.bool)
+        answer = "keep"
+        if i % CLEAN:
+            kind = kinds[corrupted % len(kinds)]
+            corrupted += 1
+            share = float(torch.rand((), generator=draw)) ** power
+            least = NOISE_LEVELS[1] if kind == "noise" else 0.0
+            strongest = CORRUPTIONS[kind].severities[-1] * BEYOND
+            clean = x
+            x, K = corrupt(x, kind, least + share * (strongest - least), draw)
+            answer = "keep" if torch.equal(x, clean) else WAYS[kind]
+            if kind in ZEROED and isinstance(K, Diagonal):
+                there = K.values.reshape(x.shape) != 0
+        if float(torch.rand((), generator=draw)) < 0.5:
+            x = (255 * x.clamp(0, 1)).round() / 255
+        y.append(x)
+        way.append(f.answers.index(answer))
+        observed.append(there)
+    return _Examples(torch.cat(y), torch.tensor(way).to(images.device), torch.cat(observed))
+
+
+def _crop(x: Tensor, f: BlindRestorer, draw: torch.Generator) -> Tensor:
+    """A part of one image for a prior of patches, at a random place."""
+    if not f.patched(x):
+        return x
+    side = max(CROP, 2 * f.prior.shape[1])
+    for axis in (2, 3):
+        n = min(side, x.shape[axis])
+        first = int(torch.randint(x.shape[axis] - n + 1, (), generator=draw))
+        x = x.narrow(axis, first, n)
+    return x
+
+
+def _fit_which(f: BlindRestorer, images: Tensor, draw: torch.Generator) -> None:
+    """The network that tells the kind."""
+    patched = f.patched(images)
+    examples = _examples(f, images, f.kinds, KIND_EXAMPLES[patched], 2, draw)
+    with torch.no_grad():
+        features = torch.cat([kind_features(y, f.levels(y)) for y in examples.y.split(BATCH)])
+    f.kind_scale.copy_(_scale(features))
+    target = one_hot(examples.way, len(f.answers)).to(features)
+    _fit(f.which, standard(features, f.kind_scale), target, draw, JITTER[patched])
+
+
+def _fit_where(f: BlindRestorer, images: Tensor, draw: torch.Generator) -> None:
+    """The networks that tell the values that are missing, one after the other."""
+    zeroed = tuple(kind for kind in f.kinds if kind in ZEROED)
+    patched = f.patched(images)
+    examples = _examples(f, images, zeroed, WHERE_EXAMPLES[patched], 1 + patched, draw)
+    y, observed = examples.y, examples.y != 0
+    empty = (~observed).flatten().nonzero()[:, 0]
+    if not len(empty):
+        return
+    some = empty[torch.randperm(len(empty), generator=draw)[:WHERE_VALUES].to(empty.device)]
+    for number, network in enumerate(f.where):
+        with torch.no_grad():
+            features = where_features(f, y, observed)
+        if not number:
+            f.where_scale.copy_(_scale(features[some]))
+        features = standard(features, f.where_scale)
+        kept = examples.observed.flatten()[some].to(features)[:, None]
+        _fit(network, features[some], kept, draw)
+        with torch.no_grad():
+            observed = (y != 0) | (torch.sigmoid(network(features)).reshape(y.shape) > LEAST_KEPT)
+
+
+def _scale(features: Tensor) -> Tensor:
+    return torch.stack([features.mean(0), features.std(0).clamp(min=1e-3)])
+
+
+def _fit(
+    network: nn.Module, x: Tensor, target: Tensor, draw: torch.Generator, jitter: float = 0.0
+) -> None:
+    """Logistic regression, with one hidden layer, by Adam, on features with noise."""
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2, weight_decay=1e-5)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
+    for _ in range(STEPS):
+        rows = torch.randint(len(x), (min(len(x), 512),), generator=draw).to(x.device)
+        noise = jitter * torch.randn(len(rows), x.shape[1], generator=draw, dtype=x.dtype)
+        logits = network(x[rows] + noise.to(x.device))
+        several = target.shape[1] > 1
+        loss = (cross_entropy if several else binary_cross_entropy_with_logits)(
+            logits, target[rows]
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
