@@ -8,7 +8,7 @@ import torch
 import rectilinear as rl
 from rectilinear.metrics import psnr
 from rectilinear.projector import corrupt, fit_blind, fit_prior, restore
-from rectilinear.projector.blind import CROP, LEAST_EXAMPLES, _repeated
+from rectilinear.projector.blind_training import CROP, _crop
 from rectilinear.random import generator
 
 
@@ -25,14 +25,13 @@ def test_noise_is_recognised_after_few_images(count: int) -> None:
         assert gain.mean() > 2
 
 
-def test_large_images_are_cropped_and_small_ones_repeated() -> None:
-    images = torch.rand(5, 3, 60, 20)
-    crops = _repeated(images, generator(0), crop=True)
-    assert crops.shape[1:] == (3, CROP, 20)
-    assert len(crops) >= LEAST_EXAMPLES
-    assert not torch.equal(crops[0], crops[5]), "elsewhere in the same image"
-    again = _repeated(images, generator(0), crop=False)
-    assert torch.equal(again[5:10], images)
+def test_large_images_are_cropped() -> None:
+    images = torch.rand(2, 3, 90, 20)
+    prior = fit_prior(images, rank=4, patch=4, components=1)
+    f = fit_blind(prior, images, kinds=("noise",))
+    crops = [_crop(images[:1], f, generator(seed)) for seed in (0, 1)]
+    assert crops[0].shape == (1, 3, CROP, 20)
+    assert not torch.equal(crops[0], crops[1]), "elsewhere in the same image"
 
 
 def test_no_images_are_restored_to_none_by_a_function() -> None:

@@ -88,6 +88,7 @@ def bits(x: torch.Tensor) -> torch.Tensor:
     return (255 * x.clamp(0, 1)).round() / 255
 
 
+@pytest.mark.whole
 def test_kinds_are_told_apart_on_photos_and_in_files() -> None:
     """Noise that was cut off at 0 is no missing pixel, and nothing is missing without zeros."""
     train = rl.datasets.load("photos", "train", size=48).images.mean(1, keepdim=True)
