@@ -26,13 +26,13 @@ from rectilinear.projector.prior import ImagePrior
 from rectilinear.random import generator
 
 KIND_EXAMPLES = 1200, 500  # with a prior of images, of patches
-WHERE_EXAMPLES = 600, 24  # a mask of patches takes a second or two
+WHERE_EXAMPLES = 600, 200
 WHERE_VALUES = 60_000
 CLEAN = 6  # one of as many examples is clean
 DARK = 0.25  # share of examples with a random level cut off, which makes dark parts black
 DARKEST = 0.7  # highest of these levels, in the largest value of the image
 BEYOND = 1.2  # strongest severity, in that of the strong one
-CROP = 64  # pixels, of examples for a prior of patches
+KIND_CROP, WHERE_CROP = 64, 24  # pixels, of examples for a prior of patches: a mask takes long
 BATCH = 50
 STEPS = 400
 JITTER = 0.0, 0.2  # noise on the features of kinds, in deviations, against few examples
@@ -53,7 +53,7 @@ def fit_blind(
     Args:
         prior: of images like these, or of their patches.
         images: clean images ``(b, c, h, w)`` with values from 0 to 1. A prior of patches is trained
-            on crops of 64 pixels; pass all images that there are, since the time does not grow.
+            on crops of 24 and 64 pixels: pass all images that there are, the time does not grow.
         kinds: corruptions that it shall know: noise, missing, occlusion, blur.
         seed: of the corruptions and of both networks.
 
@@ -113,6 +113,7 @@ def _examples(
     images: Tensor,
     kinds: tuple[str, ...],
     n: int,
+    crop: int,
     power: int,
     draw: torch.Generator,
 ) -> _Examples:
@@ -121,7 +122,8 @@ def _examples(
     y, way, observed = [], [], []
     corrupted = 0
     for i in range(n):
-        x = _crop(images[order[i % len(order)]][None], f, draw)
+        x = images[order[i % len(order)]][None]
+        x = _crop(x, max(crop, 2 * f.prior.shape[1]), draw) if f.patched(x) else x
         if f.patched(x) and float(torch.rand((), generator=draw)) < DARK:
             x = (x - DARKEST * float(torch.rand((), generator=draw)) * x.max()).clamp(min=0)
         there = torch.ones_like(x, dtype=torch.bool)
@@ -145,11 +147,8 @@ def _examples(
     return _Examples(torch.cat(y), torch.tensor(way).to(images.device), torch.cat(observed))
 
 
-def _crop(x: Tensor, f: BlindRestorer, draw: torch.Generator) -> Tensor:
-    """A part of one image for a prior of patches, at a random place."""
-    if not f.patched(x):
-        return x
-    side = max(CROP, 2 * f.prior.shape[1])
+def _crop(x: Tensor, side: int, draw: torch.Generator) -> Tensor:
+    """A square of one image at a random place, or less where the image is smaller."""
     for axis in (2, 3):
         n = min(side, x.shape[axis])
         first = int(torch.randint(x.shape[axis] - n + 1, (), generator=draw))
@@ -160,7 +159,7 @@ def _crop(x: Tensor, f: BlindRestorer, draw: torch.Generator) -> Tensor:
 def _fit_which(f: BlindRestorer, images: Tensor, draw: torch.Generator) -> None:
     """The network that tells the kind."""
     patched = f.patched(images)
-    examples = _examples(f, images, f.kinds, KIND_EXAMPLES[patched], 2, draw)
+    examples = _examples(f, images, f.kinds, KIND_EXAMPLES[patched], KIND_CROP, 2, draw)
     with torch.no_grad():
         features = torch.cat([kind_features(y, f.levels(y)) for y in examples.y.split(BATCH)])
     f.kind_scale.copy_(_scale(features))
@@ -172,7 +171,7 @@ def _fit_where(f: BlindRestorer, images: Tensor, draw: torch.Generator) -> None:
     """The networks that tell the values that are missing, one after the other."""
     zeroed = tuple(kind for kind in f.kinds if kind in ZEROED)
     patched = f.patched(images)
-    examples = _examples(f, images, zeroed, WHERE_EXAMPLES[patched], 1 + patched, draw)
+    examples = _examples(f, images, zeroed, WHERE_EXAMPLES[patched], WHERE_CROP, 1 + patched, draw)
     y, observed = examples.y, examples.y != 0
     empty = (~observed).flatten().nonzero()[:, 0]
     if not len(empty):
