@@ -23,6 +23,7 @@ TEXTURED = 0.1  # prior probability that a patch has detail which looks like mor
 BLUR_LEVELS = tuple(0.012 + 0.0075 * i for i in range(14))  # standard deviation over the height
 BLUR_NOISE = 0.004  # of the data behind a blur whose width lies between two levels
 ZEROED = ("missing", "occlusion")
+WAYS = {"noise": "noise", "blur": "blur", **dict.fromkeys(ZEROED, "zeros")}
 WINDOWS = (3, 7)  # pixels, for the share of zeros about a pixel
 FILLED = (3, 7, 15)  # pixels, of the means that zeros are filled with
 SQUARES = (2, 3, 5, 7, 10, 14)  # sides of squares of zeros that a pixel may lie in
@@ -68,13 +69,12 @@ class BlindRestorer(Configured):
         where_scale: Tensor,
     ) -> None:
         super().__init__()
-        known = ("noise", *ZEROED, "blur")
         for kind in kinds:
             named_corruption(kind)
-            if kind not in known:
+            if kind not in WAYS:
                 raise ConfigError(
                     f"corruption '{kind}' for blind restoration",
-                    ", ".join(known),
+                    ", ".join(WAYS),
                     "Use restore(prior, y, K) where the corruption is known.",
                 )
         counts = kind_scale.shape[1], where_scale.shape[1]
@@ -94,8 +94,7 @@ class BlindRestorer(Configured):
     @property
     def answers(self) -> tuple[str, ...]:
         """The kinds of restoration to choose from: keep, noise, zeros, blur."""
-        ways = {"noise": "noise", "missing": "zeros", "occlusion": "zeros", "blur": "blur"}
-        return ("keep", *dict.fromkeys(ways[kind] for kind in self.kinds))
+        return ("keep", *dict.fromkeys(WAYS[kind] for kind in self.kinds))
 
     @torch.no_grad()
     def probabilities(self, y: Tensor) -> Tensor:

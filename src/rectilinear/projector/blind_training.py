@@ -14,6 +14,7 @@ from rectilinear.operators import Diagonal
 from rectilinear.projector.blind import (
     LEAST_KEPT,
     NOISE_LEVELS,
+    WAYS,
     ZEROED,
     BlindRestorer,
     feature_counts,
@@ -36,7 +37,6 @@ KIND_CROP, WHERE_CROP = 64, 24  # pixels, of examples for a prior of patches: a 
 BATCH = 50
 STEPS = 400
 JITTER = 0.0, 0.2  # noise on the features of kinds, in deviations, against few examples
-WAYS = {"noise": "noise", "missing": "zeros", "occlusion": "zeros", "blur": "blur"}
 
 
 def fit_blind(
