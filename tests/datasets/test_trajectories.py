@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.integrate import solve_ivp
 
 from rectilinear.datasets import read_series, simulate_system
@@ -54,19 +55,24 @@ def test_out_of_range(change: dict[str, object]) -> None:
 
 def test_files(tmp_path: Path) -> None:
     (tmp_path / "plain.csv").write_text("1,2\n3,4\n5,6\n")
-    states, times = read_series(tmp_path / "plain.csv", dt=0.5)
-    assert states.tolist() == [[[1, 2], [3, 4], [5, 6]]]
-    assert times.tolist() == [[0, 0.5, 1]]
-    (tmp_path / "timed.csv").write_text("x,Time\n1,0\n,1\n")
-    states, times = read_series(tmp_path / "timed.csv")
-    assert states.shape == (1, 2, 1)
-    assert bool(states[0, 1].isnan())
+    plain = read_series(tmp_path / "plain.csv")
+    assert [x.tolist() for x in plain.values] == [[[1, 2], [3, 4], [5, 6]]]
+    assert plain.times is None
+    (tmp_path / "timed.txt").write_text("x,Time\n1,0\n,1\n")
+    timed = read_series(tmp_path / "timed.txt")
+    assert np.isnan(timed.values[0]).tolist() == [[False], [True]]
+    assert timed.times is not None
+    assert timed.times[0].tolist() == [0, 1]
     np.save(tmp_path / "many.npy", np.zeros((2, 5, 3)))
-    assert read_series(tmp_path / "many.npy")[0].shape == (2, 5, 3)
+    many = read_series(tmp_path / "many.npy")
+    assert [x.shape for x in many.values] == [(5, 3), (5, 3)]
+    assert many.names == ("column 1", "column 2", "column 3")
+    with pytest.raises(ConfigError, match=r"columns = .* of many\.npy"):
+        read_series(tmp_path / "many.npy", columns=["a"])
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("a.csv", "x\nword\n"), ("b.csv", ""), ("c.csv", "1,2\n3\n"), ("d.txt", "1")]
+    ("name", "text"), [("a.csv", "x\nword\n"), ("b.csv", ""), ("c.csv", "1,2\n3\n")]
 )
 def test_files_that_are_no_series(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)
@@ -74,3 +80,14 @@ def test_files_that_are_no_series(tmp_path: Path, name: str, text: str) -> None:
         read_series(tmp_path / name)
     with pytest.raises(DataError, match="no file"):
         read_series(tmp_path / "absent.csv")
+
+
+def test_images_and_other_binary_files_are_named_as_such(tmp_path: Path) -> None:
+    for name in ("photo.png", "photo.JPG"):
+        Image.new("RGB", (40, 30), (200, 30, 9)).save(tmp_path / name)
+        with pytest.raises(DataError, match=rf"{name}, which is an image and no text.*\.csv"):
+            read_series(tmp_path / name)
+    np.savez(tmp_path / "many.npz", np.zeros(3))
+    (tmp_path / "sheet.csv").write_bytes((tmp_path / "many.npz").read_bytes())
+    with pytest.raises(DataError, match=r"sheet\.csv, which is a binary file"):
+        read_series(tmp_path / "sheet.csv")

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rectilinear.datasets import read_series as read_series_file
+from rectilinear.datasets.dates import read_dates
 from rectilinear.errors import DataError, ForecastWarning
 from rectilinear.koopman import Forecaster
-from rectilinear.koopman.date_text import read_dates
-from rectilinear.koopman.series_file import read_series_file
 
 
 def write(folder: Path, text: str) -> Path:

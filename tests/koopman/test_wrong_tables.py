@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 import torch
 
+from rectilinear.datasets import read_series as read_series_file
 from rectilinear.deeplinear import Table as DepthTable
 from rectilinear.errors import ConfigError, DataError, DataWarning, ForecastWarning, ShapeError
 from rectilinear.koopman import Features, Forecaster, Koopman, KoopmanRegressor, Lift, Spectrum
 from rectilinear.koopman.realization import Modes
-from rectilinear.koopman.series_file import read_series_file
 
 T = np.arange(120.0)
 FRAME = pd.DataFrame(

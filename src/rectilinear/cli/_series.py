@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rectilinear.datasets import SeriesFile
     from rectilinear.koopman import Forecast as Found
     from rectilinear.koopman import Forecaster
-    from rectilinear.koopman.series_file import SeriesFile
 
 MIN_HORIZONS = 5
 """Series with fewer rows than MIN_HORIZONS times the steps are compared on a shorter horizon."""
@@ -21,22 +21,15 @@ def forecast_file(arguments: Any) -> dict[str, Any]:
     from rectilinear import datasets, koopman, plots
     from rectilinear.config import write_json
     from rectilinear.files import atomic_write
-    from rectilinear.koopman.series_file import SeriesFile, read_series_file
 
     path = arguments.run
-    if path.suffix.lower() == ".npy":
-        states, _ = datasets.read_series(path)
-        names = tuple(f"column {i + 1}" for i in range(states.shape[2]))
-        runs = tuple(map(str, range(len(states))))
-        table = SeriesFile([x.numpy() for x in states], None, names, runs)
-    else:
-        table = read_series_file(
-            path,
-            time=arguments.time,
-            run=arguments.run_column,
-            columns=arguments.columns,
-            separator=arguments.separator,
-        )
+    table = datasets.read_series(
+        path,
+        time=arguments.time,
+        run=arguments.run_column,
+        columns=arguments.columns,
+        separator=arguments.separator,
+    )
     longest = max(map(len, table.values))
     model = koopman.Forecaster(
         arguments.kind,

@@ -168,13 +168,9 @@ def _starts(
         truth = truth[:, : length + 1]
         clock = torch.arange(length + 1).double().numpy() * model.dt * (1 if steps > 0 else -1)
         return start, truth, {"system": (clock, truth[0].numpy())}, names, None
-    series, times = datasets.read_series(path or recipe.file(), recipe.dt)
-    if series.shape[-1] != model.dim:
-        raise ShapeError(
-            f"a series of {series.shape[-1]} columns",
-            f"{model.dim}, as the run has",
-        )
-    checked = koopman.as_series(series, times)
+    file, checked = recipe.read(path or recipe.file())
+    if checked.dim != model.dim:
+        raise ShapeError(f"a series of {checked.dim} columns", f"{model.dim}, as the run has")
     given = checked if any(len(x) > delays for x in checked.states) else None
     ends = [x[-delays:] if steps > 0 else x[:delays] for x in checked.states]
     x, t = checked.states[0], checked.times[0]
@@ -188,10 +184,6 @@ def _starts(
         torch.stack([koopman.embed(x, delays)[0] for x in ends]),
         None,
         observed,
-        _names(model.dim),
+        file.names,
         given,
     )
-
-
-def _names(dim: int) -> tuple[str, ...]:
-    return tuple(f"column {i + 1}" for i in range(dim))

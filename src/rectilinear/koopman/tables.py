@@ -13,9 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rectilinear.checks import warn_of_codes
+from rectilinear.datasets.dates import stamps_of
 from rectilinear.errors import ConfigError, DataError, ForecastWarning, ShapeError
-from rectilinear.koopman.date_text import read_dates
-from rectilinear.koopman.series import check_clocks, check_stamps, split_series, two_axes
+from rectilinear.koopman.series import (
+    Series,
+    as_series,
+    check_clocks,
+    check_stamps,
+    split_series,
+    two_axes,
+)
 from rectilinear.koopman.time_grid import JITTER, Clock, read_clock
 
 FILLED = 5
@@ -150,16 +157,6 @@ def _one(part: Any, times: Any, dt: float | None, number: int) -> Table:
     return Table(grid, names, clock, int(positions[0]), index)
 
 
-def stamps_of(times: Any) -> NDArray[Any]:
-    """Times as float64, or as ``datetime64`` where they are dates or text of dates."""
-    array = np.asarray(times)
-    if array.dtype.kind in "iuf":
-        return array.astype(np.float64).reshape(-1)
-    if array.dtype.kind == "M":
-        return array.reshape(-1)
-    return read_dates([str(t) for t in array.flat])
-
-
 def check_alike(table: Table, fitted: Table, what: str) -> None:
     """Refuse other columns than those fitted, by name where both have names, and another step.
 
@@ -207,11 +204,52 @@ def _on_grid(values: Tensor, positions: NDArray[np.int64]) -> Tensor:
     return grid
 
 
-def without_gaps(values: Tensor, longest: int = FILLED) -> tuple[list[tuple[int, Tensor]], int]:
+def series_on_grid(values: Any, times: Any = None, dt: float | None = None) -> Series:
+    """Series at equal steps: rows on the grid of their times, short gaps on straight lines.
+
+    Dates count in steps of ``dt``, which is 1 by default.
+
+    Raises:
+        DataError: for longer gaps, for series whose steps differ, and as :func:`read_tables`.
+
+    Example:
+        >>> days = np.array(["2024-01-30", "2024-01-31", "2024-02-02"], dtype="datetime64[D]")
+        >>> found = series_on_grid([[1.0], [2.0], [4.0]], days)
+        >>> found.states[0].flatten().tolist(), found.times[0].tolist()
+        ([1.0, 2.0, 3.0, 4.0], [0.0, 1.0, 2.0, 3.0])
+    """
+    tables = read_tables(values, times)
+    for table in tables:
+        check_alike(table, tables[0], "a series")
+    found = [fill_gaps(table.values) for table in tables]
+    warn_filled(sum(count for _, count in found), 0)
+    stamps = [table.behind(len(table.values)) for table in tables]
+    numbers = times is not None and all(clock.dtype.kind == "f" for clock in stamps)
+    return as_series([x for x, _ in found], stamps if numbers else None, dt)
+
+
+def fill_gaps(values: Tensor, longest: int = FILLED) -> tuple[Tensor, int]:
+    """The series with gaps of at most ``longest`` rows on straight lines, and how many values."""
+    x, filled = values.clone().numpy(), 0
+    rows = np.arange(len(x))
+    for j in np.flatnonzero(np.isnan(x).any(0)):
+        gone = np.isnan(x[:, j])
+        if gone.all():
+            continue
+        for first, end in _stretches(gone):
+            if first and end < len(x) and end - first <= longest:
+                x[first:end, j] = np.interp(
+                    rows[first:end], [first - 1, end], [x[first - 1, j], x[end, j]]
+                )
+                filled += end - first
+    return torch.from_numpy(x), filled
+
+
+def without_gaps(values: Tensor) -> tuple[list[tuple[int, Tensor]], int]:
     """Pieces ``(first row, values)`` without gaps, and the number of values filled in.
 
-    Values that are missing for at most ``longest`` rows between two observed ones lie on a straight
-    line; where more are missing the series is parted.
+    Values that are missing for at most :data:`FILLED` rows between two observed ones lie on a
+    straight line; where more are missing the series is parted.
 
     Example:
         >>> x = torch.tensor([[1.0], [float("nan")], [3.0]])
@@ -219,22 +257,14 @@ def without_gaps(values: Tensor, longest: int = FILLED) -> tuple[list[tuple[int,
         >>> pieces[0][1].flatten().tolist(), filled
         ([1.0, 2.0, 3.0], 1)
     """
-    x, filled = values.clone().numpy(), 0
-    rows = np.arange(len(x))
-    for j in np.flatnonzero(np.isnan(x).any(0)):
-        gone = np.isnan(x[:, j])
-        if gone.all():
-            continue
-        edges = np.flatnonzero(np.diff(np.r_[0, gone.astype(int), 0]))
-        for first, end in edges.reshape(-1, 2):
-            if first and end < len(x) and end - first <= longest:
-                x[first:end, j] = np.interp(
-                    rows[first:end], [first - 1, end], [x[first - 1, j], x[end, j]]
-                )
-                filled += int(end - first)
-    whole = ~np.isnan(x).any(1)
-    ends = np.flatnonzero(np.diff(np.r_[0, whole.astype(int), 0])).reshape(-1, 2).tolist()
-    return [(int(a), torch.from_numpy(x[a:b])) for a, b in ends], filled
+    x, filled = fill_gaps(values)
+    return [(a, x[a:b]) for a, b in _stretches(~x.isnan().any(1).numpy())], filled
+
+
+def _stretches(marked: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """First row and end of each run of marked rows."""
+    ends = np.flatnonzero(np.diff(np.r_[0, marked.astype(int), 0]))
+    return [(int(a), int(b)) for a, b in ends.reshape(-1, 2)]
 
 
 def warn_filled(filled: int, parted: int) -> None:

@@ -7,19 +7,30 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from rectilinear import datasets
 from rectilinear.errors import ConfigError
 from rectilinear.koopman import FitConfig, MultiStep, as_series, fit
 from rectilinear.koopman.closed_form import solve_features
+from rectilinear.koopman.series import Series
+from rectilinear.koopman.tables import series_on_grid
 from rectilinear.recipes.base import Fitted, Labels, Recipe, Stage
 from rectilinear.training import TrainConfig
 
-_IDLE = ("data", "size", "rank")  # fields of other recipes, and those of simulated systems only
-_SIMULATED = ("noise", "count", "steps", "jitter")
-_INSTEAD = {"data": "Set system to the file.", "rank": "Set fit.rank.", "size": "Leave it out."}
+_IDLE = ("data", "size", "rank")  # fields of other recipes
+_SIMULATED = ("noise", "count", "steps", "jitter")  # of simulated systems alone
+_OF_A_FILE = ("time", "run_column", "columns", "separator")
+_INSTEAD = {
+    "data": "Set system to the file.",
+    "rank": "Set fit.rank.",
+    "size": "Leave it out.",
+    **dict.fromkeys(_SIMULATED, "It is one of simulated systems."),
+    **dict.fromkeys(_OF_A_FILE, "It is one of files."),
+}
 
 
 @dataclass(frozen=True)
@@ -36,8 +47,12 @@ class KoopmanRecipe(Recipe):
         count: Simulated trajectories.
         steps: Steps of each.
         jitter: Irregular sampling of simulated trajectories, as a part of the step.
-        dt: Time of a step; of a simulated system the usual one, of a file that of its column "time"
-            or 1, by default.
+        dt: Time of a step; of a simulated system the usual one, of a file that of its column of
+            numbers, or 1 where it has dates or no times, by default.
+        time: Column of dates or times of a file; by default one with a name such as time or date.
+        run_column: Column of a file that names the series of each row; none by default.
+        columns: Columns of a file to model; all others by default.
+        separator: Separator of the cells of a file; by default the one that fits.
         fit: What model to fit.
         times: Times drawn for each batch.
         training: How to train the network of features, where there is one.
@@ -48,6 +63,10 @@ class KoopmanRecipe(Recipe):
     steps: int = 150
     jitter: float = 0.0
     dt: float | None = None
+    time: str | None = None
+    run_column: str | None = None
+    columns: tuple[str, ...] = ()
+    separator: str | None = None
     fit: FitConfig = field(default_factory=FitConfig)
     times: int = 16
     training: TrainConfig = field(
@@ -63,7 +82,7 @@ class KoopmanRecipe(Recipe):
     )
 
     def load(self, data_dir: Path | None = None) -> Tensor:
-        """The series ``(count, T, d + 1)``, their times in the last column."""
+        """The series ``(count, T, d + 1)``, times in the last column, NaN after the ends."""
         self._check_fields()
         if self.system in datasets.synthetic.SYSTEMS:
             states, times = datasets.simulate_system(
@@ -75,17 +94,35 @@ class KoopmanRecipe(Recipe):
                 jitter=self.jitter,
                 seed=self.training.seed,
             )
-        else:
-            if not Path(self.system).suffix:
-                raise ConfigError(
-                    f"the system '{self.system}'",
-                    f"one of {', '.join(datasets.synthetic.SYSTEMS)}, or a .csv or .npy file",
-                )
-            states, times = datasets.read_series(self.file(data_dir), self.dt)
-        return torch.cat([states, times[..., None]], dim=-1)
+            return torch.cat([states, times[..., None]], dim=-1)
+        if not Path(self.system).suffix:
+            raise ConfigError(
+                f"the system '{self.system}'",
+                f"one of {', '.join(datasets.synthetic.SYSTEMS)}, or a .csv or .npy file",
+            )
+        _, series = self.read(self.file(data_dir))
+        rows = [
+            torch.cat([x, t[:, None]], 1) for x, t in zip(series.states, series.times, strict=True)
+        ]
+        return pad_sequence(rows, batch_first=True, padding_value=torch.nan)
+
+    def read(self, path: Path) -> tuple[datasets.SeriesFile, Series]:
+        """The series of a file, as it has them, and at the times of the model."""
+        found = datasets.read_series(
+            path,
+            time=self.time,
+            run=self.run_column,
+            columns=self.columns,
+            separator=self.separator,
+        )
+        irregular = self.fit.delays == 1 and not any(np.isnan(x).any() for x in found.values)
+        if irregular and (found.times is None or found.times[0].dtype.kind == "f"):
+            return found, as_series(found.values, found.times, self.dt)
+        return found, series_on_grid(found.values, found.times, self.dt)
 
     def _check_fields(self) -> None:
-        idle = _IDLE if self.system in datasets.synthetic.SYSTEMS else _IDLE + _SIMULATED
+        simulated = self.system in datasets.synthetic.SYSTEMS
+        idle = _IDLE + (_OF_A_FILE if simulated else _SIMULATED)
         usual = {f.name: f.default for f in fields(self)}
         for name in idle:
             if getattr(self, name) != usual[name]:
@@ -95,7 +132,7 @@ class KoopmanRecipe(Recipe):
                         "fields that have one: "
                         f"{', '.join(other for other in usual if other not in idle)}"
                     ),
-                    _INSTEAD.get(name, "It is one of simulated systems."),
+                    _INSTEAD[name],
                 )
         if self.fit.seed not in (0, self.training.seed):
             raise ConfigError(
@@ -115,7 +152,8 @@ class KoopmanRecipe(Recipe):
         return path if path.is_file() else datasets.data_root(data_dir) / path
 
     def stages(self, data: Tensor, labels: Labels | None = None) -> Iterator[Stage | Fitted]:  # noqa: ARG002
-        series = as_series(data[..., :-1], data[..., -1], self.dt)
+        rows = [series[~series[:, -1].isnan()] for series in data]
+        series = as_series([x[:, :-1] for x in rows], [x[:, -1] for x in rows], self.dt)
         model, found = fit(series, replace(self.fit, seed=self.training.seed))
         if not self.fit.width:  # all is solved: nothing is left for gradients
             yield Fitted(model, {"windows": len(found), "dim": model.lift.dim})

@@ -16,8 +16,7 @@ PANDAS_INDEX = re.compile(r"__index_level_\d+__")  # the index of a frame in a P
 
 def read_csv(path: Path) -> dict[str, list[str]]:
     """The cells of each column, without a nameless one that is empty or an index."""
-    from rectilinear.datasets.decimal_commas import with_points
-    from rectilinear.datasets.series import read_rows  # beside it are series, in torch
+    from rectilinear.datasets.text_tables import read_rows, with_points  # its package loads torch
 
     (_, names), *rows = read_rows(path)
     _check_names(names, path)

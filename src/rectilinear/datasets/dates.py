@@ -1,10 +1,11 @@
-"""Dates and times written in text, in the notations that have one meaning."""
+"""Dates and times written in text or in several columns, in the notations of one meaning."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,8 @@ _POINTS = re.compile(rf"{_DAY}\.(?P<month>\d{{1,2}})\.{_YEAR}" + _CLOCK)
 _SLASHES = re.compile(r"(\d{1,2})-(\d{1,2})-(\d{4})" + _CLOCK)
 _ISO = re.compile(r"\d{4}-\d{2}(-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?)?")
 _MISSING = ("", "na", "n/a", "nan", "nat", "null", "none")
+_DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+_LEAP = 59  # the place of 29 February, from 0
 _OFFSET = re.compile(r"(?P<stamp>.*\d:\d{2}.*?) ?(?P<offset>[+-]\d{2}(?::?\d{2})?)")
 
 
@@ -73,6 +76,16 @@ def read_dates(texts: Sequence[str]) -> NDArray[np.datetime64]:
                 "Write dates as year-month-day.",
             ) from error
     return np.array(found, dtype="datetime64[ns]")
+
+
+def stamps_of(times: Any) -> NDArray[Any]:
+    """Times as float64, or as ``datetime64`` where they are dates or text of dates."""
+    array = np.asarray(times)
+    if array.dtype.kind in "iuf":
+        return array.astype(np.float64).reshape(-1)
+    if array.dtype.kind == "M":
+        return array.reshape(-1)
+    return read_dates([str(t) for t in array.flat])
 
 
 def are_dates(texts: Sequence[str]) -> bool:
@@ -154,3 +167,38 @@ def _with_offset(text: str) -> np.datetime64:
         return np.datetime64(datetime.fromisoformat(text), "ns")
     moment = datetime.fromisoformat(f"{match['stamp']}{match['offset']}")
     return np.datetime64(moment.astimezone(UTC).replace(tzinfo=None), "ns")
+
+
+def count_from_first(
+    names: Sequence[str], cells: Sequence[Sequence[str]]
+) -> NDArray[np.float64] | None:
+    """Months or days since the first row, from columns month, or month and day; None of others.
+
+    A year of whose rows none is 29 February is taken to have 365 days. Months alone that rise in
+    all rows, and anything but whole numbers of months and days, are other columns.
+
+    Example:
+        >>> count_from_first(["Month", "Day"], [["2", "28"], ["3", "1"], ["3", "4"]]).tolist()
+        [0.0, 1.0, 4.0]
+        >>> count_from_first(["month"], [["11"], ["12"], ["1"]]).tolist()
+        [0.0, 1.0, 2.0]
+    """
+    kind = tuple(name.lower() for name in names)
+    if kind not in (("month",), ("month", "day")):
+        return None
+    if not all(cell.isdecimal() and len(cell) <= 2 for row in cells for cell in row):
+        return None
+    rows = [[int(cell) - 1 for cell in row] for row in cells]
+    if not all(0 <= row[0] < 12 and 0 <= row[-1] < _DAYS[row[0]] for row in rows):
+        return None
+    if kind == ("month",):
+        places = np.array([row[0] for row in rows])
+        steps = np.diff(places) % 12
+        return None if (np.diff(places) > 0).all() else np.r_[0.0, steps.cumsum()]
+    places = np.array([sum(_DAYS[:month]) + day for month, day in rows])
+    before, after = places[:-1], places[1:]
+    steps = (after - before) % 366
+    wraps = after <= before
+    early, late = before < _LEAP, after > _LEAP
+    crossed = np.where(wraps, early | late, early & late)
+    return np.r_[0.0, (steps - (crossed & (steps > 0))).cumsum()]
