@@ -207,6 +207,30 @@ def test_runs_of_a_table(ask: Ask, tmp_path: Path) -> None:
     assert float(last[2]) == pytest.approx(np.sin(0.3 * 64 + 2), abs=1e-6)
 
 
+def test_modes_are_shown_only_where_the_check_gives_them_a_meaning(
+    ask: Ask, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    bent = [0.3]
+    for _ in range(299):  # the logistic map, whose steps are certainly not linear
+        bent.append(4 * bent[-1] * (1 - bent[-1]))
+    hidden = np.sin(0.3 * np.arange(90.0)) + np.random.default_rng(0).normal(size=90)
+    cases = {
+        "closed and linear": (np.sin(0.3 * np.arange(200.0)) + 1e-4 * rng.normal(size=200), True),
+        "say nothing": (rng.normal(size=200), False),
+        "not linear": (np.array(bent), False),
+        "not certain": (hidden, True),
+    }
+    for i, (said, (x, shown)) in enumerate(cases.items()):
+        path = tmp_path / f"{i}.csv"
+        path.write_text("\n".join(["x", *map(str, x)]))
+        lags = 2 if said == "not linear" else 6
+        kind = ("--kind", "finite" if lags == 2 else "autoregression", "--lags", lags)
+        answer = ask("forecast", path, "--steps", 3, *kind, "--out", tmp_path / "out")
+        assert said in answer["spectrum"]
+        assert ("modes" in answer) == shown
+
+
 def _written(text: str, ask: Ask, folder: Path, *options: str) -> list[list[str]]:
     """The cells of the forecast of a table, of three steps by a linear map of four lags."""
     (folder / "in.csv").write_text(text)

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from rectilinear import cli, datasets, recipes
+from rectilinear.errors import DataError, DataWarning
 from rectilinear.progress import Progress
 from rectilinear.projector import Projector
 
@@ -82,6 +84,45 @@ def test_the_progress_counts_images(
     assert texts[:2] == ("anomaly scores: 0 of 297 images", "anomaly scores: 256 of 297 images")
     assert f"restoration, pass {passes} of {passes}: 256 of 297 images" in texts
     assert not any(f"pass {passes + 1}" in text for text in texts)
+
+
+def test_scores_stand_beside_their_usual_range(
+    projector_run: Path, ask: Ask, tmp_path: Path
+) -> None:
+    f = recipes.open_run(projector_run).of(Projector)
+    normal = f.scores(datasets.load("digits", "test").images)
+    odd = np.random.default_rng(0).random((7, 8, 8), dtype=np.float32)
+    np.save(tmp_path / "noise.npy", odd)
+    given = ask(
+        "project", projector_run, "--input", tmp_path / "noise.npy", "--out", tmp_path / "a"
+    )
+    assert given["usual"] == "1 % to 99 % of 297 held-out images of the run's data"
+    found = f.scores(torch.from_numpy(odd)[:, None])
+    for row in given["scores"]:
+        usual = np.quantile(normal[row["score"]].numpy(), [0.01, 0.99])
+        assert [row["usual_low"], row["usual_high"]] == pytest.approx(usual, rel=1e-4)
+        assert row["mean"] == pytest.approx(float(found[row["score"]].mean()), rel=1e-4)
+        assert row["above"] == int((found[row["score"]].numpy() > usual[1]).sum())
+    assert {row["score"]: row["above"] for row in given["scores"]}["residual"] == 7
+    own = ask("project", projector_run, "--out", tmp_path / "b")
+    for row in own["scores"]:
+        assert row["above"] == 3, "1 % of 297"
+        assert row["usual_low"] < row["mean"] < row["usual_high"]
+
+
+def test_without_the_data_of_the_run_no_range_is_given(
+    projector_run: Path, ask: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object) -> None:
+        raise DataError("no data", "a folder of images")
+
+    monkeypatch.setattr(recipes.Run, "load", none)
+    np.save(tmp_path / "x.npy", np.zeros((2, 8, 8), dtype=np.float32))
+    words = ("--input", tmp_path / "x.npy", "--out", tmp_path / "out")
+    with pytest.warns(DataWarning, match="no usual range.*no data"):
+        answer = ask("project", projector_run, *words)
+    assert "usual" not in answer
+    assert all(row.keys() == {"score", "mean"} for row in answer["scores"])
 
 
 def test_damage_is_repaired_better_when_it_is_known(

@@ -16,7 +16,13 @@ def test_untrained_it_is_the_page_of_pca(monkeypatch: pytest.MonkeyPatch) -> Non
     assert 0.5 < found["projector_auroc"] <= 1
     text = page("kicker", "title", "lede", [], sections, "foot")
     assert text.count("<svg") == 1
-    for words in ("Occlusion 0.375.", "with measurement", "PCA, Gaussian", "rotated digits"):
+    for words in (
+        "Occlusion 0.375.",
+        "with measurement",
+        "PCA, Gaussian",
+        "rotated digits",
+        "usual range",
+    ):
         assert words in text
 
 

@@ -81,7 +81,7 @@ def _stamps(times: Any) -> list[str]:
 
 
 def _facts(model: "Forecaster") -> dict[str, Any]:
-    rows = model.comparison_.table()
+    rows, check = model.comparison_.table(), model.check()
     candidates = [{"model": row["model"], "settings": row.pop("settings")} for row in rows]
     facts: dict[str, Any] = {
         "model": model.kind_,
@@ -89,9 +89,9 @@ def _facts(model: "Forecaster") -> dict[str, Any]:
         "errors": rows,
         **({"reason": model.comparison_.reason} if model.comparison_.reason else {}),
         "candidates": [row for row in candidates if row["settings"]],
-        "spectrum": model.check().text,
+        "spectrum": check.text,
     }
-    if model.modes_ is not None:
+    if model.modes_ is not None and (check.closed or check.uncertain):
         facts["modes"] = model.modes_.table(5)
     return facts
 

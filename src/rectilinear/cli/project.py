@@ -1,5 +1,6 @@
 """``rectilinear project``: images restored by a projector, and their anomaly scores."""
 
+import warnings
 from dataclasses import dataclass
 from itertools import count
 from math import isfinite
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from rectilinear.cli._options import Common, UsageError
+from rectilinear.errors import DataError, DataWarning
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from rectilinear.recipes import Run
 
 PART_IMAGES = 256  # between two states of the progress display
+MAX_USUAL_IMAGES = 1000
+"""Held-out images whose scores are the usual range, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +60,7 @@ class Project(Common):
 
 
 def project(arguments: Project) -> dict[str, Any]:
-    """The paths of the files, PSNR and anomaly scores of the projected images."""
+    """The paths of the files, PSNR and anomaly scores with their usual range."""
     import torch
 
     from rectilinear import projector, recipes
@@ -65,6 +69,7 @@ def project(arguments: Project) -> dict[str, Any]:
     from rectilinear.progress import Progress
     from rectilinear.projector.restoration_table import restoration_psnr
     from rectilinear.random import generator
+    from rectilinear.report.projector import score_rows
 
     run = recipes.open_run(arguments.run)
     f = run.of(projector.Projector)
@@ -91,9 +96,17 @@ def project(arguments: Project) -> dict[str, Any]:
     known = None if arguments.blind else measurement
     steps = arguments.steps if known is not None or arguments.noise is not None else 1
     passes = steps if arguments.noise is None else 2 * steps
-    with Progress("project", (passes + 3) * len(y)) as display:
-        parts = [f.scores(part) for part in _counted(y, "anomaly scores", display)]
-        scores = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    usual = y if y is images and arguments.input is None else _held_out(arguments, run)
+    more = 0 if usual is None or usual is y else len(usual)
+    with Progress("project", (passes + 3) * len(y) + more) as display:
+
+        def scored(x: "Tensor", what: str) -> "dict[str, Tensor]":
+            parts = [f.scores(part) for part in _counted(x, what, display)]
+            return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+        scores = usual_scores = scored(y, "anomaly scores")
+        if usual is not None and usual is not y:
+            usual_scores = scored(usual, "usual scores")
         if arguments.rank is not None:
             f = f.at(arguments.rank)
         passing = count(1)
@@ -120,8 +133,11 @@ def project(arguments: Project) -> dict[str, Any]:
         "count": len(images),
         "rank": f.rank,
         "idempotence": error,
-        "scores": {name: score.mean().item() for name, score in scores.items()},
+        "scores": [{"score": name, "mean": float(x.mean())} for name, x in scores.items()],
     }
+    if usual is not None:
+        answer["scores"] = score_rows(scores, usual_scores)
+        answer["usual"] = f"1 % to 99 % of {len(usual)} held-out images of the run's data"
     if has_truth:
         for name, found in (("before", y), ("after", result)):  # of all images as one
             score = restoration_psnr(found, images)
@@ -160,6 +176,20 @@ def _images(arguments: Project, run: "Run", out: Path) -> "tuple[list[str] | Non
         return None, images_from_array(load_array(path, "--input"), (c, h, w), str(path))
     found = named_images(path, (c, h, w), out)
     return list(found), torch.stack([*found.values()])
+
+
+def _held_out(arguments: Project, run: "Run") -> "Tensor | None":
+    """Held-out images of the run's data, evenly spaced; None, with a warning, without the data."""
+    try:
+        images = run.load("test", arguments.data_dir).images
+    except DataError as error:
+        warnings.warn(
+            f"no usual range of the anomaly scores, which needs the run's data: {error}",
+            DataWarning,
+            stacklevel=2,
+        )
+        return None
+    return images[:: -(-len(images) // MAX_USUAL_IMAGES)]
 
 
 def _mask(path: Path, images: "Tensor") -> "Tensor":

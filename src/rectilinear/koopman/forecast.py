@@ -192,6 +192,7 @@ class Check:
         chosen: of the model that is used.
         persistence: of no change.
         rows: the held-out rows that all these errors are of: those that the model was chosen on.
+        uncertain: whether these rows leave open that the eigenvalues are those of the series.
     """
 
     text: str
@@ -201,6 +202,7 @@ class Check:
     chosen: float
     persistence: float
     rows: str = ""
+    uncertain: bool = False
 
     def __str__(self) -> str:
         return self.text

@@ -264,27 +264,28 @@ def check_of(held: Held, known: Comparison, lags: int | None = None) -> Check:
     certain = known.better | _certain(more, held)
     useful = {("autoregression", kind) for kind in ("persistence", "mean")} <= certain
     worse = known.chosen in NONLINEAR or ("linear", "autoregression") in certain
-    closed = step <= _CLOSED * min(direct, chosen)
-    if min(step, direct, chosen) > 0.95 * still:
+    useless = min(step, direct, chosen) > 0.95 * still
+    few = not useless and inf in (step, direct) and not {*LINEAR} <= {*average}
+    closed = not (useless or few) and step <= _CLOSED * min(direct, chosen)
+    certain_step = direct <= still and (useful or step < _EXACTLY)
+    uncertain = not useless and (few or not (certain_step if closed else worse))
+    if useless:
         text = (
             f"Neither linear maps nor the chosen model forecast {rows} better than no change or "
             "the mean, by more than 5 %: eigenvalues say nothing of the system."
         )
-        closed = False
-    elif inf in (step, direct) and not {*LINEAR} <= {*average}:
+    elif few:
         text = (
             "No linear map of one step, or of each number of steps, can be fitted to so few rows: "
             "whether eigenvalues are those of the series is not known. Lower horizon."
         )
-        closed = False
-    elif (closed and (direct > still or not (useful or step < _EXACTLY))) or not (closed or worse):
+    elif uncertain:
         text = (
             f"On {rows} one linear map, applied step after step, has an error of {step:.3g}, maps "
             f"fitted to each number of steps {direct:.3g}, and no change or the mean {still:.3g}: "
             "whether the dynamics are linear, and the eigenvalues those of the series, is not "
             "certain on these rows."
         )
-        closed = False
     elif closed:
         text = (
             f"On {rows} one linear map, applied step after step, forecasts as well (error "
@@ -300,4 +301,5 @@ def check_of(held: Held, known: Comparison, lags: int | None = None) -> Check:
             "model, and read eigenvalues as a basis of its forecasts, not as properties of the "
             "system."
         )
-    return Check(text, closed, step, direct, chosen, average["persistence"], rows)
+    closed, still = closed and not uncertain, average["persistence"]
+    return Check(text, closed, step, direct, chosen, still, rows, uncertain)

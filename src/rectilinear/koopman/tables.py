@@ -214,7 +214,7 @@ def series_on_grid(values: Any, times: Any = None, dt: float | None = None) -> S
 
     Example:
         >>> days = np.array(["2024-01-30", "2024-01-31", "2024-02-02"], dtype="datetime64[D]")
-        >>> found = series_on_grid([[1.0], [2.0], [4.0]], days)
+        >>> found = series_on_grid(np.array([1.0, 2.0, 4.0]), days)
         >>> found.states[0].flatten().tolist(), found.times[0].tolist()
         ([1.0, 2.0, 3.0, 4.0], [0.0, 1.0, 2.0, 3.0])
     """

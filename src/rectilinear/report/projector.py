@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -40,6 +42,30 @@ RANK = 16
 NOISE = 0.05  # of the latents, see Projector.fitted
 STRIP_IMAGES = 10
 CORRUPTION_OF_STRIP = {"noise": 0.25, "missing": 0.5, "occlusion": 0.375, "blur": 0.06}
+
+USUAL = (0.01, 0.99)
+"""The usual range of a score holds this middle part of those of held-out images."""
+
+
+def score_rows(scores: dict[str, Tensor], usual: dict[str, Tensor]) -> list[dict[str, Any]]:
+    """A row for each anomaly score: its mean, the usual range, and the number of images above it.
+
+    ``usual`` are the scores of held-out images of the training data, whose quantiles :data:`USUAL`
+    are the range.
+
+    Example:
+        >>> rows = score_rows({"residual": torch.tensor([1.0, 5.0])}, {"residual": torch.ones(9)})
+        >>> rows[0]["mean"], rows[0]["usual_low"], rows[0]["usual_high"], rows[0]["above"]
+        (3.0, 1.0, 1.0, 1)
+    """
+    rows = []
+    for name, found in scores.items():
+        low, high = np.quantile(usual[name].numpy(), USUAL).tolist()
+        mean, above = float(found.mean()), int((found > high).sum())
+        rows.append(
+            {"score": name, "mean": mean, "usual_low": low, "usual_high": high, "above": above}
+        )
+    return rows
 
 
 def projector_sections(seed: int = 0) -> tuple[list[Section], dict[str, float]]:
@@ -216,6 +242,16 @@ def _anomalies(
         )
         for kind in kinds
     ]
+    above = {name: score_rows(scores[name], scores["digits"]) for name in anomalous}
+    usual: list[tuple[str | float, ...]] = [
+        (
+            row["score"],
+            f"{number(row['usual_low'])} to {number(row['usual_high'])}",
+            *(f"{rows[i]['above'] / len(anomalous[name]):.0%}" for name, rows in above.items()),
+        )
+        for i, row in enumerate(score_rows(scores["digits"], scores["digits"]))
+    ]
+    head = ("score", "usual range", *(f"{name} above it" for name in anomalous))
     shown = beside({name: _sheet(x[:24], name) for name, x in anomalous.items()})
     return Section(
         "Anomaly scores",
@@ -225,7 +261,8 @@ def _anomalies(
         (
             captioned(shown, "Anomalous images.", "None of them was in the training data."),
             captioned(chart(figure, "ROC curves"), "ROC curves.", "Of the score likelihood."),
-            captioned(table(("score", *anomalous), lines), "AUROC.", "Of three scores."),
+            captioned(table(("score", *anomalous), lines), "AUROC.", "Of each score."),
+            captioned(table(head, usual), "Usual range.", "It holds 98 % of the held-out digits."),
         ),
     )
 
