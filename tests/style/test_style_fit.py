@@ -26,7 +26,13 @@ from rectilinear.style import (
     teacher,
     with_ways_back,
 )
-from rectilinear.style.fit import fit_way_back_from, flat_paintings, style_losses
+from rectilinear.style.fit import (
+    BACK_WEIGHT,
+    PIXEL_VARIANCE,
+    fit_way_back_from,
+    flat_paintings,
+    style_losses,
+)
 from rectilinear.style.measure import above_flat, flat_pattern, way_back_scores
 from rectilinear.style.photos import paint, pairs, read_photos
 from rectilinear.style.place_operator import LeastSquares
@@ -120,6 +126,8 @@ def test_filters_move_their_sliders():
         filtered(torch.rand(2, 5, 8, 8), {"ink": 1.0})
     with pytest.raises(DataError, match="divide bytes by 255"):
         filtered(255 * x, {"ink": 1.0})
+    with pytest.raises(DataError, match=r"whole numbers from 0 to 3; .* Divide bytes by 255"):
+        filtered((3 * x).round(), {"ink": 1.0})
 
 
 def test_teachers_by_name(monkeypatch):
@@ -235,6 +243,7 @@ def test_paintings_of_flat_images_are_those_far_from_every_border():
 
 def test_the_loss_has_the_pattern_on_flat_images(monkeypatch):
     monkeypatch.setattr("rectilinear.style.fit.FLAT_SHARE", 1.0)
+    monkeypatch.setattr("rectilinear.style.fit.BACK_SHARE", 0.0)
     lessons = paint(read_photos("photos", side=32), ["ink"], filtered, progress=False)
     model = bent_model("ink").float()
     terms = [StyleObjective(model, lessons, tile=16)(lessons.rows())]
@@ -245,6 +254,27 @@ def test_the_loss_has_the_pattern_on_flat_images(monkeypatch):
     assert abs(extra[0]) < 1e-4  # flat images stay flat
     assert extra[1] > 0.01
     assert flat_pattern(model.style("ink")) > 0.01
+
+
+def test_the_loss_has_the_removal_from_images_of_eight_bits(monkeypatch):
+    """Of a tenth of the contrast, the noise of rounding comes back ten times as large."""
+    monkeypatch.setattr("rectilinear.style.fit.FLAT_SHARE", 0.0)
+    monkeypatch.setattr("rectilinear.style.fit.BACK_SHARE", 1.0)
+    torch.manual_seed(0)
+    originals = read_photos("photos", side=96)
+    faint = [(0.1 * photo.float() + 115).round().byte() for photo in originals]
+    lessons = Lessons(originals, {"faint": faint})
+    objective = StyleObjective(new_model(["faint"], couplings=2, width=8), lessons, tile=32)
+    objective.prepare(lessons.rows())  # the network still is linear
+    found = objective(lessons.rows())
+    noise = (10 / 255) ** 2 / 12 / PIXEL_VARIANCE
+    expected = BACK_WEIGHT * noise
+    assert found["pixels"] < 1e-3
+    assert 0.5 * expected < (found["loss"] - found["pixels"]).item() < 1.1 * expected  # shrunken
+    monkeypatch.setattr("rectilinear.style.fit.BACK_SHARE", 0.0)
+    loss = objective(lessons.rows())["loss"]
+    (grad,) = torch.autograd.grad(loss, [objective.back])
+    assert not grad.any()  # there, for processes that train together
 
 
 @pytest.mark.whole

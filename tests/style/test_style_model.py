@@ -229,11 +229,14 @@ def test_images_on_another_scale_are_refused(model, x):
         for other in (255 * x, -20 * x):
             with pytest.raises(DataError, match=r"values from 0 to 1. Scale them; divide bytes by"):
                 f(other)
+        with pytest.raises(DataError, match=r"whole numbers from 0 to 9; .* Divide bytes by 255"):
+            f((9 * x).round())  # a photo in the dark
         with pytest.raises(NonFiniteError):
             f(torch.where(x > 0.5, x, torch.nan))
         with pytest.raises(DataError, match="divide bytes by 255"):
             fit_way_back(model, "a", [*(255 * x)])
-    assert torch.isfinite(model(3 * x - 1, "a")).all()  # not clipped
+    for other in (3 * x - 1, x.round(), (9 * x).round() / 255):  # not clipped, of two levels, dark
+        assert torch.isfinite(model(other, "a")).all()
 
 
 def test_styles_are_vectorised_and_compiled(model):

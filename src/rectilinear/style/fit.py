@@ -20,13 +20,14 @@ from rectilinear.style.place_operator import (
     apply_places,
     with_real_logarithm,
 )
-from rectilinear.style.style_map import as_eight_bit, as_images, encode
+from rectilinear.style.style_map import LEVELS, as_eight_bit, as_images, encode
 
 PIXEL_VARIANCE = 0.04  # of an image in [0, 1], about: errors of pixels are relative to it
 DAMPING = {"style": 1e-4, "back": 1e-5}
 TURN = 0.013  # peak rate of orthogonal steps; 0.03 gains 0.09 dB less in 110 seconds
 STEP, TILE, BATCH = 2e-3, 64, 8  # of gradient steps on one operator
 FLAT_WEIGHT, FLAT_SHARE, FLAT_COLOURS = 5.0, 0.125, 4  # of the loss, of the steps, a style
+BACK_WEIGHT, BACK_SHARE = 0.1, 0.125  # of the loss, of the steps
 MIDDLE_PIXELS = 128  # pixels of a photo that a first operator is fitted to
 MAX_PHOTOS = 16  # photos for the 2,352 numbers of an operator: each has thousands of places
 
@@ -41,8 +42,11 @@ class StyleObjective(nn.Module):
     given: ``|f(y) - f(t)|^2`` relative to the variance of ``f(t)``, and the squared error of its
     Gram matrices relative to theirs. Pixels alone teach the colours, features the strokes.
 
-    At an eighth of the steps, ``loss`` has the variance within a block of the paintings of flat
-    images, too: the pattern of the blocks that large areas of one colour would show.
+    At an eighth of the steps each, ``loss`` has two more terms. One is ``|g^-1(R_k g(q(y))) - x|^2
+    / .04``, with ``q`` the rounding to 256 levels and ``R_k`` an operator that is trained along:
+    the photo must come back from a file. Without it, paintings keep colours of the photo in less
+    than a level. The other is the variance within a block of the paintings of flat images: the
+    pattern of the blocks that large areas of one colour would show.
 
     Args:
         model: the network and operators.
@@ -73,6 +77,8 @@ class StyleObjective(nn.Module):
             raise ConfigError(f"tile = {tile}", f"a positive multiple of {model.g.block}")
         self.model, self.lessons, self.tile = model, lessons, tile
         self._features = (features,)  # in a tuple: it is no part of what is trained and saved
+        eye = torch.eye(model.g.places + 1)[:-1].to(model.g.shift)
+        self.back = nn.Parameter(eye.repeat(len(model.styles), 1, 1))
 
     def parameter_groups(self) -> list[dict[str, object]]:
         """The 3 x 3 convolutions take orthogonal steps, all else those of AdamW."""
@@ -97,12 +103,21 @@ class StyleObjective(nn.Module):
         g = self.model.g
         y = g.inverse(apply_places(matrices[which.to(batch.device)], g(x)))
         losses = style_losses(y, target, self._features[0])
+        weight = BACK_WEIGHT / BACK_SHARE if torch.rand(()) < BACK_SHARE else 0.0
+        removal = self._removal(y, x, which.to(batch.device)) if weight else self.back.sum()
+        losses["loss"] = losses["loss"] + weight * removal  # a gradient at every step, if of zeros
         if torch.rand(()) < FLAT_SHARE:
             colours = torch.rand(FLAT_COLOURS * len(matrices), g.channels).to(batch)
             y = flat_paintings(g, matrices.repeat_interleave(FLAT_COLOURS, 0), colours)
             pattern = y.var((2, 3), correction=0).mean() / PIXEL_VARIANCE
             losses["loss"] = losses["loss"] + FLAT_WEIGHT / FLAT_SHARE * pattern
         return losses
+
+    def _removal(self, y: Tensor, x: Tensor, which: Tensor) -> Tensor:
+        """The error of removal; noise in place of the rounding, which has no gradient."""
+        saved = y.clamp(0, 1) + (torch.rand_like(y) - 0.5) / LEVELS
+        back = self.model.g.inverse(apply_places(self.back[which], self.model.g(saved)))
+        return (back - x).square().mean() / PIXEL_VARIANCE
 
     @torch.no_grad()
     def prepare(self, rows: Tensor) -> None:  # noqa: ARG002 - the lessons have the images
@@ -114,6 +129,8 @@ class StyleObjective(nn.Module):
             for i, z in zip(some, photos, strict=True):
                 fit.add(z, _latents(self.model, _middle(self.lessons.paintings[name][i])))
             A.rows.copy_(with_real_logarithm(fit.rows()) if A.generator else fit.rows())
+        for name, back in zip(self.model.styles, self.back, strict=True):
+            back.copy_(fit_way_back(self.model, name, self.lessons.photos).rows)
 
     @torch.no_grad()
     def diagnostics(self, batch: Tensor) -> dict[str, float]:

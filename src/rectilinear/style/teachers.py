@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
-from rectilinear.checks import check_batch, check_limits, is_concrete
+from rectilinear.checks import check_batch, is_concrete
 from rectilinear.errors import ConfigError, MissingDependencyError, ShapeError
+from rectilinear.style.style_map import check_scale
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def filtered(images: Tensor, weights: Mapping[str, float]) -> Tensor:
             "Put the channels second.",
         )
     if is_concrete(images):
-        check_limits(images, "images", (0, 1))
+        check_scale(images, "images")
     chosen = _mean(weights)
     x = images + chosen.detail * (images - _blur(images))
     c = x.shape[1]
@@ -168,7 +169,7 @@ def _painted(engine: object, images: Tensor, weights: Mapping[str, float]) -> Te
             "(b, 3, h, w), in colour",
             "Repeat the one channel.",
         )
-    check_limits(images, "images", (0, 1))
+    check_scale(images, "images")
     pixels = (images.permute(0, 2, 3, 1) * 255).round().byte().cpu().numpy()
     spec = {int(name): weight for name, weight in weights.items()}
     painted = np.stack([np.asarray(engine.stylize(image, spec)) for image in pixels])  # type: ignore[attr-defined]
