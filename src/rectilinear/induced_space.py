@@ -12,6 +12,7 @@ from torch import Tensor
 from rectilinear.checks import check_finite, check_floating, is_factor, is_zero, tolerance
 from rectilinear.errors import DtypeError, InputError, ShapeError, SpaceMismatchError
 from rectilinear.invertible.base import Invertible
+from rectilinear.notebook import short_repr
 
 
 @final
@@ -291,6 +292,8 @@ class PrincipalComponents:
     mean: Tensor
     directions: Tensor
     variances: Tensor
+
+    __repr__ = short_repr
 
     def coordinates(self, x: Tensor) -> Tensor:
         """The coordinates ``c`` of points ``x``: ``(b, *shape) -> (b, k)``."""

@@ -13,7 +13,7 @@ from rectilinear.errors import DtypeError, ShapeError, SingularOperatorError, Sp
 from rectilinear.induced_space import InducedSpace, Point
 from rectilinear.invertible import Identity, Invertible
 from rectilinear.modules import SameAs, other
-from rectilinear.notebook import facts, singular_values
+from rectilinear.notebook import facts, short_repr, singular_values
 from rectilinear.operators import (
     Operator,
     cond,
@@ -258,6 +258,9 @@ class LinearizerSVD(NamedTuple):
     s: Tensor
     v: Linearizer
 
+    def __repr__(self) -> str:
+        return short_repr(self)
+
     def _repr_html_(self) -> str:
         """The view in a notebook: the singular values."""
         shape = f"{self.u.out_space.dim} x {self.v.out_space.dim}"
@@ -294,6 +297,9 @@ class LinearizerEig(NamedTuple):
     values: Tensor
     vectors: Operator
     space: InducedSpace
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
     def points(self, k: int | None = None) -> tuple[Tensor, Tensor]:
         """Real and imaginary parts of the first ``k`` eigenvectors, each decoded, ``(k, *shape)``.

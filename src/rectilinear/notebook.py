@@ -1,17 +1,62 @@
-"""Small pieces of HTML that notebooks show of results; every string is escaped."""
+"""Views of results: a line of text, and small pieces of HTML for notebooks."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from html import escape
+from typing import Any
 
 MAX_BARS = 64
+MAX_ITEMS, MAX_CHARACTERS = 6, 120
+"""Items of a collection, and characters of any other value, that a short text has."""
 _BAR, _HEIGHT = 6, 56  # pixels
 
 
+def short_repr(result: Any) -> str:
+    """The class and its fields as text, of tensors and arrays type and shape alone.
+
+    For ``__repr__`` of dataclasses and named tuples: their own text has all numbers.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> import torch
+        >>> @dataclass
+        ... class Fit:
+        ...     name: str
+        ...     weights: torch.Tensor
+        ...     __repr__ = short_repr
+        >>> Fit("a", torch.zeros(9, 2))
+        Fit(name='a', weights=float32 (9, 2))
+    """
+    names = getattr(result, "_fields", None) or [f.name for f in fields(result)]
+    shown = (f"{name}={_short(getattr(result, name))}" for name in names)
+    return f"{type(result).__name__}({', '.join(shown)})"
+
+
+def _short(value: Any) -> str:
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        kind = str(value.dtype).removeprefix("torch.")
+        return f"{kind} {tuple(value.shape)}" if value.ndim else f"{value.item():.6g}"
+    if isinstance(value, Mapping):
+        return f"{{{_some([f'{key!r}: {_short(part)}' for key, part in value.items()])}}}"
+    if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
+        parts = _some([_short(part) for part in value])
+        return f"[{parts}]" if isinstance(value, list) else f"({parts})"
+    if hasattr(value, "extra_repr"):  # a module, without its parts
+        return f"{type(value).__name__}({value.extra_repr()})"
+    text = repr(value)
+    return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}..."
+
+
+def _some(parts: list[str]) -> str:
+    more = f", ... of {len(parts)}" if len(parts) > MAX_ITEMS else ""
+    return ", ".join(parts[:MAX_ITEMS]) + more
+
+
 def facts(title: str, values: Mapping[str, object], *more: str) -> str:
-    """A title, names beside values, and further markup below.
+    """A title, names beside values, and further markup below; every string is escaped.
 
     Example:
         >>> facts("<f>", {"rank": 3})

@@ -22,6 +22,7 @@ from rectilinear.networks.weight_matrices import (
     structure_of,
     two_layer,
 )
+from rectilinear.notebook import short_repr
 from rectilinear.random import resampled, stream
 from rectilinear.scalars import share_text
 
@@ -64,6 +65,8 @@ class Measure:
     note: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
+
+    __repr__ = short_repr
 
     @classmethod
     def missing(cls, name: str, reason: str) -> Measure:

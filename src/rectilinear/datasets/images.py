@@ -20,6 +20,7 @@ from rectilinear.datasets.label_file import read_labels
 from rectilinear.datasets.near_copies import near_copies
 from rectilinear.datasets.read_image import all_read, image_files, is_grey, read_image
 from rectilinear.errors import ConfigError, DataError, DtypeError, ShapeError
+from rectilinear.notebook import short_repr
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +45,8 @@ class Images:
     labels: Tensor
     classes: tuple[str, ...]
     name: str
+
+    __repr__ = short_repr
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rectilinear.datasets.dates import are_dates, count_from_first, stamps_of
 from rectilinear.datasets.text_tables import read_rows, with_points
 from rectilinear.errors import ConfigError, DataError, ForecastWarning
+from rectilinear.notebook import short_repr
 
 TIMES = ("time", "t", "date", "dates", "datetime", "timestamp", "ds", "month", "day", "year")
 """Names of columns that hold dates or times."""
@@ -41,6 +42,8 @@ class SeriesFile:
     times: list[NDArray[Any]] | None
     names: tuple[str, ...]
     runs: tuple[str, ...]
+
+    __repr__ = short_repr
 
 
 def read_series(

@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 
 from rectilinear import numerics
 from rectilinear.errors import ConfigError
+from rectilinear.notebook import short_repr
 from rectilinear.random import generator
 
 
@@ -29,6 +30,8 @@ class Trajectories:
     times: Tensor
     name: str
     dt: float
+
+    __repr__ = short_repr
 
     def __iter__(self):  # type: ignore[no-untyped-def]  # two tensors
         return iter((self.states, self.times))

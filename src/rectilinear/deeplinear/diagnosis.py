@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rectilinear.deeplinear.statistics import SufficientStatistics
 from rectilinear.errors import InputError, ShapeError
+from rectilinear.notebook import short_repr
 
 State = Literal["converged", "saddle", "stationary", "undertrained", "diverged"]
 STATES: tuple[State, ...] = get_args(State)
@@ -57,6 +58,8 @@ class Diagnosis:
     gradient: NDArray[np.float64]
     smallest: NDArray[np.float64]
     largest: NDArray[np.float64]
+
+    __repr__ = short_repr
 
 
 def diagnose(

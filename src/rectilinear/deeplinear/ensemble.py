@@ -21,6 +21,7 @@ from rectilinear.deeplinear.initialisation import (
 )
 from rectilinear.deeplinear.statistics import LeastSquares, SufficientStatistics, column_norms
 from rectilinear.errors import ConfigError, InputError, MissingDependencyError, ShapeError
+from rectilinear.notebook import short_repr
 
 Optimizer: TypeAlias = Literal["gd", "momentum", "adam"]
 OPTIMIZERS: tuple[Optimizer, ...] = get_args(Optimizer)
@@ -64,6 +65,8 @@ class Trajectory:
     biases: tuple[np.ndarray, ...]
     reference: LeastSquares
     best: np.ndarray
+
+    __repr__ = short_repr
 
     @property
     def loss(self) -> np.ndarray:

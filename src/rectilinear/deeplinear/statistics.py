@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rectilinear.errors import DtypeError, InputError, NonFiniteError, ShapeError
+from rectilinear.notebook import short_repr
 from rectilinear.scalars import check_finite_array, rank_tolerance
 
 BLOCK_ENTRIES = 1 << 18  # numbers that are reduced at once: two megabytes stay in the cache
@@ -67,6 +68,8 @@ class SufficientStatistics:
     mean_x: np.ndarray
     mean_y: np.ndarray
     factor: np.ndarray
+
+    __repr__ = short_repr
 
     @classmethod
     def from_data(

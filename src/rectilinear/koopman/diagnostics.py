@@ -10,6 +10,7 @@ from torch import Tensor
 from rectilinear.checks import check_floating
 from rectilinear.koopman.model import Koopman
 from rectilinear.koopman.series import Series, Windows, check_series, embed
+from rectilinear.notebook import short_repr
 
 
 class ChapmanKolmogorovError(NamedTuple):
@@ -114,6 +115,9 @@ class OneStepError(NamedTuple):
 
     model: Tensor
     persistence: Tensor
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
 
 @torch.no_grad()

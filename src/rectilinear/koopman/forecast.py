@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rectilinear.errors import MissingDependencyError
+from rectilinear.notebook import short_repr
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,6 +44,8 @@ class Forecast:
     names: tuple[str, ...]
     known: Any = None
     runs: tuple[str, ...] | None = None
+
+    __repr__ = short_repr
 
     def to_frame(self) -> Any:
         """A pandas data frame ``(steps, 3 d)``: each column with its lower and upper end.
@@ -132,6 +135,8 @@ class Comparison:
     origins: int
     folds: dict[str, Array] = field(default_factory=dict)
     better: frozenset[tuple[str, str]] = frozenset()
+
+    __repr__ = short_repr
 
     def average(self, kind: str) -> float:
         """The geometric mean over the steps of the error of a ``kind``, which is compared."""

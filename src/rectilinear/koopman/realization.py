@@ -13,6 +13,7 @@ from torch import Tensor
 from rectilinear import numerics
 from rectilinear.errors import ForecastWarning
 from rectilinear.koopman.model import Koopman
+from rectilinear.notebook import short_repr
 
 NEGLIGIBLE = 1e-10
 PARALLEL = 1e-10  # least singular value of unit eigenvectors at or below which some coincide
@@ -205,6 +206,8 @@ class Modes:
     time_scale: Tensor
     amplitude: Tensor
     shapes: Tensor
+
+    __repr__ = short_repr
 
     def table(self, count: int = 8) -> list[dict[str, float | None]]:
         """The ``count`` leading modes as rows of numbers; None for infinity.

@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 
 from rectilinear.errors import ConfigError, DataError, DtypeError, ForecastWarning, ShapeError
+from rectilinear.notebook import short_repr
 from rectilinear.random import generator
 
 LARGEST_GAP = 5.0
@@ -36,6 +37,8 @@ class Series:
     times: tuple[Tensor, ...]
     dt: float
     regular: bool
+
+    __repr__ = short_repr
 
     @property
     def dim(self) -> int:
@@ -173,6 +176,8 @@ class Windows:
     observed: Tensor
     times: Tensor
     owner: Tensor
+
+    __repr__ = short_repr
 
     def __len__(self) -> int:
         return len(self.anchors)

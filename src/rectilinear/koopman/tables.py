@@ -213,10 +213,10 @@ def series_on_grid(values: Any, times: Any = None, dt: float | None = None) -> S
         DataError: for longer gaps, for series whose steps differ, and as :func:`read_tables`.
 
     Example:
-        >>> days = np.array(["2024-01-30", "2024-01-31", "2024-02-02"], dtype="datetime64[D]")
-        >>> found = series_on_grid(np.array([1.0, 2.0, 4.0]), days)
+        >>> hours = np.datetime64("2024-01-30T08") + np.array([0, 1, 3, 4])
+        >>> found = series_on_grid(np.array([1.0, 2.0, 4.0, 5.0]), hours)
         >>> found.states[0].flatten().tolist(), found.times[0].tolist()
-        ([1.0, 2.0, 3.0, 4.0], [0.0, 1.0, 2.0, 3.0])
+        ([1.0, 2.0, 3.0, 4.0, 5.0], [0.0, 1.0, 2.0, 3.0, 4.0])
     """
     tables = read_tables(values, times)
     for table in tables:

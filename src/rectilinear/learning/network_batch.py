@@ -12,6 +12,7 @@ from torch.nn.functional import prelu
 
 from rectilinear.checks import check_floating
 from rectilinear.errors import InputError
+from rectilinear.notebook import short_repr
 from rectilinear.random import generator
 
 
@@ -35,6 +36,8 @@ class Networks:
     last: Tensor
     alpha: Tensor
     depth: Tensor
+
+    __repr__ = short_repr
 
     @classmethod
     def gaussian(

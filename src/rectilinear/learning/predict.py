@@ -39,6 +39,7 @@ from rectilinear.learning.two_layer import (
 )
 from rectilinear.networks.batches import as_pair
 from rectilinear.networks.forward_pass import pick
+from rectilinear.notebook import short_repr
 
 MAX_STEP_CURVATURE = 0.05  # learning rate times curvature from which on every step is taken
 CURVE_POINTS = 301
@@ -97,6 +98,8 @@ class Prediction:
     sign_imbalance: float | None
     weight_error: float | None
     strength_imbalance: float | None
+
+    __repr__ = short_repr
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the maps, as JSON values."""

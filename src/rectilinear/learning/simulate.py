@@ -21,6 +21,7 @@ from rectilinear.errors import DivergedError, InputError, ShapeError
 from rectilinear.learning.linear_network import Moments, rows
 from rectilinear.learning.mirror import asymmetric_fraction, mirror_half
 from rectilinear.learning.network_batch import Networks
+from rectilinear.notebook import short_repr
 
 BATCH_NUMBERS = 250_000  # that are worked on at once: what a core keeps near
 
@@ -42,6 +43,8 @@ class Simulation:
     loss: Tensor
     networks: Networks
     route: Literal["moments", "halves", "points"]
+
+    __repr__ = short_repr
 
 
 @dataclass(frozen=True)

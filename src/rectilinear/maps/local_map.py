@@ -20,6 +20,7 @@ from rectilinear.maps.partial_network import FromPlace, from_place
 from rectilinear.networks.batches import Tokenizer, array_of, as_tensor, check_is_module
 from rectilinear.networks.forward_pass import Output
 from rectilinear.networks.network import Network, as_network, evaluating
+from rectilinear.notebook import short_repr
 from rectilinear.operators import SVD, Dense, Operator, to_dense, to_scipy
 from rectilinear.random import stream
 
@@ -42,6 +43,8 @@ class Shares:
 
     input: Tensor
     biases: dict[str, float]
+
+    __repr__ = short_repr
 
     @property
     def bias(self) -> float:

@@ -15,6 +15,7 @@ from torch import Tensor
 from rectilinear.checks import check_batch, check_finite, check_floating
 from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.metrics.linearity import Embedding
+from rectilinear.notebook import short_repr
 from rectilinear.random import generator
 
 BLOCK_ROWS = 512  # rows of a distance matrix that are held at a time
@@ -301,6 +302,9 @@ class ROC(NamedTuple):
     false: Tensor
     true: Tensor
     area: float
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
 
 def roc(usual: Tensor, anomalous: Tensor) -> ROC:

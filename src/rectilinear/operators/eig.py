@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from rectilinear.checks import check_finite
+from rectilinear.notebook import short_repr
 from rectilinear.operators import matrix_functions as _matrix
 from rectilinear.operators.algebra import matmul
 from rectilinear.operators.base import Operator, require_square, unit_columns
@@ -27,6 +28,9 @@ class Eig(NamedTuple):
 
     values: Tensor
     vectors: Operator
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
 
 @verb()

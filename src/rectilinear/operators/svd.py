@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rectilinear.checks import check_finite
 from rectilinear.errors import ConfigError, ShapeError
-from rectilinear.notebook import singular_values
+from rectilinear.notebook import short_repr, singular_values
 from rectilinear.operators import matrix_functions as _matrix
 from rectilinear.operators.algebra import matmul
 from rectilinear.operators.base import Operator, columns, unit_columns
@@ -31,6 +31,9 @@ class SVD(NamedTuple):
     u: Operator
     s: Tensor
     v: Operator
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
     def _repr_html_(self) -> str:
         """The view in a notebook: the singular values; of a batch, those of its first operator."""

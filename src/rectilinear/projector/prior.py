@@ -20,6 +20,7 @@ from rectilinear.invertible import (
     fit_mixture,
 )
 from rectilinear.metrics import pca
+from rectilinear.notebook import short_repr
 from rectilinear.operators import Diagonal, Identity, Operator, to_dense
 from rectilinear.projector.conditioning import (
     Information,
@@ -57,6 +58,8 @@ class Posterior:
     mean: Tensor
     std: Tensor
     log_evidence: Tensor
+
+    __repr__ = short_repr
 
 
 class ImagePrior(Configured):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rectilinear.errors import DataError, DtypeError, ShapeError
+from rectilinear.notebook import short_repr
 from rectilinear.style.style_map import LEVELS, as_eight_bit
 
 
@@ -35,6 +36,8 @@ class Lessons:
 
     photos: Sequence[Tensor]
     paintings: Mapping[str, Sequence[Tensor]]
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         if not self.photos or not self.paintings:

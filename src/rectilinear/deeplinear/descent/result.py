@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rectilinear.errors import ConfigError, MissingDependencyError
+from rectilinear.notebook import short_repr
 
 if TYPE_CHECKING:
     import pandas
@@ -33,6 +34,8 @@ class Descent:
     layers: tuple[np.ndarray, ...]
     lr: np.ndarray
     diverged: np.ndarray
+
+    __repr__ = short_repr
 
     @property
     def loss(self) -> np.ndarray:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import log_softmax, softplus
 
 from rectilinear.errors import ConfigError, InputError, ShapeError
+from rectilinear.notebook import short_repr
 from rectilinear.scalars import check_finite_array
 
 LossName: TypeAlias = Literal["square", "logistic", "cross_entropy"]
@@ -40,6 +41,8 @@ class Task:
     share: np.ndarray
     loss: LossName
     shape: tuple[int, int]
+
+    __repr__ = short_repr
 
     @property
     def runs(self) -> tuple[int, ...]:

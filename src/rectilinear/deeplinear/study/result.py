@@ -14,7 +14,7 @@ from rectilinear.deeplinear.study.design import ENDS, Model
 from rectilinear.deeplinear.study.measure import Columns
 from rectilinear.errors import MissingDependencyError
 from rectilinear.files import atomic_write
-from rectilinear.notebook import table
+from rectilinear.notebook import short_repr, table
 
 if TYPE_CHECKING:
     import pandas
@@ -55,6 +55,8 @@ class StudyResult:
     about: str
     settings: dict[str, Any]
     overlap: float | None = None
+
+    __repr__ = short_repr
 
     @property
     def names(self) -> list[str]:

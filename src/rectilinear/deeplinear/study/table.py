@@ -22,6 +22,7 @@ from rectilinear.errors import (
     NonFiniteError,
     ShapeError,
 )
+from rectilinear.notebook import short_repr
 from rectilinear.scalars import check_same_order
 
 MIN_ROWS = 4  # to train and to test on
@@ -73,6 +74,8 @@ class Table:
     constant: tuple[str, ...] = ()
     encoded: tuple[str, ...] = ()
     dropped: int = 0
+
+    __repr__ = short_repr
 
     @classmethod
     def from_arrays(cls, X: ArrayLike, y: ArrayLike, *, missing: Missing = "error") -> Table:
