@@ -128,7 +128,7 @@ def test_the_choice_is_never_worse_than_the_linear_candidates() -> None:
 
 def test_noise_is_removed_before_a_nonlinear_fit() -> None:
     from rectilinear.koopman import autoregression as stride
-    from rectilinear.koopman.smoothing import smooth
+    from rectilinear.koopman.realization import smooth
 
     x = simulate_system("pendulum", count=30, steps=110, noise=0.05).states
     held = simulate_system("pendulum", count=100, steps=40, seed=5).states

@@ -6,7 +6,7 @@ from .diagnostics import one_step_error as one_step_error
 from .diagnostics import round_trip_error as round_trip_error
 from .dictionaries import Fourier as Fourier
 from .dictionaries import Monomials as Monomials
-from .fit_config import FitConfig as FitConfig
+from .feature_fit import FitConfig as FitConfig
 from .forecast import Check as Check
 from .forecast import Comparison as Comparison
 from .forecast import Forecast as Forecast

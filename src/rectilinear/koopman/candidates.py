@@ -22,17 +22,17 @@ from rectilinear.koopman.autoregression import (
     count_windows,
     damped,
     design,
+    finite_moments,
     inputs,
     moments,
+    of_finite_fit,
     of_fit,
     simulate_all,
 )
+from rectilinear.koopman.closed_form import fit_full
+from rectilinear.koopman.compression import Reduced, Span
 from rectilinear.koopman.dictionaries import Dictionary, Fourier, Monomials
-from rectilinear.koopman.extended_dmd import finite_moments, of_finite_fit
 from rectilinear.koopman.held_out import MOST_STATE, Candidate, Held, judged, least_penalty
-from rectilinear.koopman.koopman_candidate import fit_full
-from rectilinear.koopman.principal_components import Reduced
-from rectilinear.koopman.span import Span
 
 LAGS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 168, 192, 256, 336, 512)
 """Tried numbers of lags."""
@@ -257,7 +257,7 @@ def some_columns(pieces: Sequence[Piece], span: Span | None = None) -> tuple[Pie
     most = min(2000, max(500, 100_000 // sum(len(p.x) for p in pieces)))
     every = -(-d // most)
     if span is not None:
-        return tuple(Piece(p.x @ span.basis[::every].T, p.u) for p in pieces)
+        return tuple(p.within(span.basis[::every].T) for p in pieces)
     return tuple(Piece(p.x[:, ::every], p.u) for p in pieces)
 
 

@@ -1,8 +1,12 @@
-"""Closed-form fit of a Koopman model: modes by realization, features by ridge regression."""
+"""Closed-form fit of a Koopman model: modes by realization, features by ridge regression.
+
+``FullMap`` is such a model among the candidates of a forecaster.
+"""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil
 from typing import Any
@@ -13,13 +17,26 @@ from torch import Tensor
 
 from rectilinear import numerics
 from rectilinear.errors import DataError, ForecastWarning
+from rectilinear.koopman.autoregression import Piece, Plan
 from rectilinear.koopman.diagnostics import one_step_error
 from rectilinear.koopman.dictionaries import Fourier
-from rectilinear.koopman.feature_fit import fit_features, held_split, ridge_errors, ridge_path
-from rectilinear.koopman.fit_config import FitConfig
+from rectilinear.koopman.feature_fit import (
+    FitConfig,
+    fit_features,
+    held_split,
+    ridge_errors,
+    ridge_path,
+)
 from rectilinear.koopman.model import Koopman, Lift, Spectrum
 from rectilinear.koopman.realization import NEGLIGIBLE, Realization, evolution, realize, realize_at
-from rectilinear.koopman.series import Series, Windows, check_series, embed, moments, windows
+from rectilinear.koopman.series import (
+    Series,
+    Windows,
+    check_series,
+    embed,
+    units,
+    windows,
+)
 
 _MOST, _MODES = 12_000, 1500  # windows for the least squares, and for the modes
 _FEW, _NOISY = 40, 0.05  # features of a first forecast, and the part of a step it may miss
@@ -68,7 +85,7 @@ def fit(series: Series, config: FitConfig) -> tuple[Koopman, Windows]:
             "Lower horizon, backward or delays, or pass longer or more series.",
         )
     found = found.spread(_MOST, config.seed)
-    mean, scale = _moments(series)
+    mean, scale = units(torch.cat(series.states), constant=False)
     modes = _modes(series, config, mean, scale, found)
     steps = torch.arange(-config.backward, horizon + 1, dtype=torch.float64)
     design = evolution(modes, steps)
@@ -149,13 +166,6 @@ def _compare(model: Koopman, series: Series, horizon: int) -> None:
         ForecastWarning,
         stacklevel=3,
     )
-
-
-def _moments(series: Series) -> tuple[Tensor, Tensor]:
-    mean, scale = moments(torch.cat(series.states))
-    if not bool((scale > 0).any()):
-        raise DataError("series that are constant", "values that change", "Pass another series.")
-    return mean, torch.where(scale > 0, scale, torch.ones_like(scale))
 
 
 def _modes(
@@ -259,15 +269,12 @@ def _lookahead(
     back = ceil(config.backward / stride) if config.delays == 1 else 0
     equal = series if series.regular else _resampled(series)
     found = _quietly(equal, config.delays, stride if back else 0, stride).spread(_MOST, config.seed)
-    s, observed = (
-        (found.anchors - mean) / scale,
-        (found.observed - mean[: series.dim]) / scale[: series.dim],
-    )
+    s = (found.anchors - mean) / scale
+    observed = (found.observed - mean[: series.dim]) / scale[: series.dim]
     known = torch.cat([s.unflatten(1, (config.delays, -1)).flip(1), observed[:, -stride:]], dim=1)
     later, earlier = embed(known, config.delays)[:, -1], observed[:, 0]
-    short = replace(
-        config, fourier=ceil(config.fourier / 2), width=0
-    )  # each costs as much as their number
+    # each costs as much as their number
+    short = replace(config, fourier=ceil(config.fourier / 2), width=0)
     eye = torch.eye(s.shape[1], dtype=s.dtype)
     whole = torch.ones(1, dtype=torch.bool)
     ahead = fit_features(s, later, eye, eye, whole, found.owner, short, {})
@@ -305,3 +312,29 @@ def _remaining(
             (error * left).sum() / left.square().sum().clamp(min=torch.finfo(left.dtype).tiny)
         )
     return min(max(share, 0.05), 1.0)
+
+
+class FullMap:
+    """A :class:`~rectilinear.koopman.Koopman` with the interface of a stride map."""
+
+    def __init__(self, plan: Plan, model: Koopman) -> None:
+        self.plan, self.model = plan, model
+
+    @torch.no_grad()
+    def simulate(self, past: Tensor, steps: int, u: Tensor | None = None) -> Tensor:  # noqa: ARG002
+        """``steps`` observations after ``past`` ``(b, lags, d)``, newest row first."""
+        times = self.model.dt * torch.arange(1, steps + 1, dtype=past.dtype)
+        return self.model.forecast(past[:, : self.plan.lags].flatten(1), times)
+
+
+def fit_full(plan: Plan, pieces: Sequence[Piece], seed: int = 0) -> FullMap:
+    """The full model of ``plan.lags`` observations over a horizon of ``plan.stride`` steps."""
+    states = tuple(p.x for p in pieces)
+    times = tuple(torch.arange(len(x), dtype=torch.float64) for x in states)
+    series = Series(states, times, 1.0, regular=True)
+    config = FitConfig(horizon=plan.stride, delays=plan.lags, seed=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ForecastWarning)
+        model, _ = fit(series, config)
+    model.requires_grad_(requires_grad=False)
+    return FullMap(plan, model)

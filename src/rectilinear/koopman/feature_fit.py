@@ -1,14 +1,16 @@
-"""Features of a Koopman model by ridge regression: bandwidth and penalty that predict best."""
+"""Configuration of a fit, and features by ridge regression: bandwidth and penalty."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from rectilinear.koopman.fit_config import FitConfig
+from rectilinear.checks import is_count
+from rectilinear.errors import ConfigError
 from rectilinear.koopman.model import Features
 
 BANDWIDTHS = (0.5, 1.0, 2.0, 4.0, 8.0, 12.0)
@@ -21,6 +23,49 @@ RIDGES = (1e-14, 1e-12, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2, 1e-1, 1.0)
 """Tried ridge penalties of the least squares, relative to the number of windows."""
 _TRIAL = 6000  # windows for the least squares of each trial
 _EXACT = 1e-20  # smaller mean square errors, in variances, count as equal: they are rounding
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """The configuration of :func:`~rectilinear.koopman.fit`.
+
+    Attributes:
+        rank: largest dimension of the linear dynamics, without the constant offset.
+        horizon: number of steps ahead that are fitted; None: 100, or less for short series (two
+            thirds of their length, one third for fewer than five series).
+        backward: number of steps back that are fitted; needed for backward forecasts.
+        delays: observations in a state, newest first.
+        stable: keep the spectral radius at most 1.
+        fourier: random Fourier features.
+        lookahead_features: number of predicted states ahead, within the horizon, that features are
+            computed on, too; 0 uses the current state only.
+        width: width of the network of learned features; 0 for none.
+        hidden: its hidden layers after the first.
+        seed: of features and validation.
+
+    Raises:
+        ConfigError: for numbers out of range.
+    """
+
+    rank: int = 32
+    horizon: int | None = 100
+    backward: int = 0
+    delays: int = 1
+    stable: bool = True
+    fourier: int = 1000
+    lookahead_features: int = 10
+    width: int = 0
+    hidden: int = 5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("rank", "horizon", "delays", "hidden"):
+            value = getattr(self, name)
+            if not (value is None and name == "horizon") and not is_count(value, 1):
+                raise ConfigError(f"{name} = {value!r}", "an integer, 1 or more")
+        for name in ("backward", "fourier", "lookahead_features", "width", "seed"):
+            if not is_count(value := getattr(self, name), 0):
+                raise ConfigError(f"{name} = {value!r}", "an integer, 0 or more")
 
 
 def fit_features(
@@ -53,9 +98,8 @@ def fit_features(
     options: list[tuple[float | Tensor, int]] = [(0.0, 0)]
     for b in (LOOKAHEAD_BANDWIDTHS if lookahead else BANDWIDTHS) if count else ():
         options.append((b / d**0.5, count))
-        if bool(
-            still.any()
-        ):  # what is the same all along a series may be a parameter of it, or mean nothing
+        # what is the same all along a series may be a parameter of it, or mean nothing
+        if bool(still.any()):
             options.append((torch.where(still, 0.0, b / d**0.5).to(s)[:, None], count))
     best = (float("inf"), 0.0, make(0.0, 0))
     with torch.no_grad():

@@ -7,12 +7,16 @@ from math import exp
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from numpy.typing import NDArray
 
 from rectilinear.errors import MissingDependencyError
 from rectilinear.notebook import short_repr
+from rectilinear.plots import canvas
+from rectilinear.plots.charts import ROLES
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Array = NDArray[np.float64]
@@ -69,11 +73,17 @@ class Forecast:
 
     def plot(self, columns: int = 3) -> Figure:
         """The figure of up to so many columns, after the observed rows; of up to eight series."""
-        from rectilinear.koopman.figures import forecast_figure  # matplotlib, only here
-
         several = self.mean.ndim == 3
-        some = map(self._of, range(min(len(self.mean), MOST_DRAWN))) if several else (self,)
-        return forecast_figure(list(some), columns)
+        shown = [self._of(i) for i in range(min(len(self.mean), MOST_DRAWN))] if several else [self]
+        count = min(columns, len(self.names))
+        figure, all_axes = canvas(columns=count, rows=len(shown), height=2.4 * len(shown))
+        for i, one in enumerate(shown):
+            for j, name in enumerate(one.names[:count]):
+                axes = all_axes[count * i + j]
+                _draw(axes, one, j)
+                axes.set(title=f"{one.runs[0]}, {name}" if one.runs else name)
+        all_axes[0].legend(frameon=False, handlelength=1.2, fontsize=8)
+        return figure
 
     def _of(self, i: int) -> Forecast:
         index = self.index[i] if isinstance(self.index, list) else self.index
@@ -102,6 +112,34 @@ class Forecast:
         if d > 6 or steps > 10:
             said += f"; the first {len(rows)} rows of {min(d, 6)} of {d} columns"
         return table(said, ["", *one.names[:6]], rows)
+
+
+def _draw(axes: Axes, found: Forecast, j: int) -> None:
+    if found.known is not None:
+        rows = _drawn(found.known[0]), found.known[1][:, j]
+        axes.plot(*rows, color=ROLES["muted"], label="observed")
+    ahead = _drawn(found.index)
+    axes.fill_between(
+        ahead,
+        found.lower[:, j],
+        found.upper[:, j],
+        color=ROLES["first"],
+        alpha=0.2,
+        linewidth=0,
+        label=f"{found.level:.0%} interval",
+    )
+    axes.plot(ahead, found.mean[:, j], color=ROLES["first"], label="forecast", linewidth=1.3)
+    if np.asarray(ahead).dtype.kind == "M":
+        few = AutoDateLocator(minticks=3, maxticks=5)
+        axes.xaxis.set_major_locator(few)
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(few))
+
+
+def _drawn(index: Any) -> Any:
+    """Stamps that matplotlib draws: periods by the instant they begin."""
+    if hasattr(index, "to_timestamp"):
+        index = index.to_timestamp()
+    return index.to_numpy() if hasattr(index, "to_numpy") else index
 
 
 def geometric_mean(errors: Array) -> float:

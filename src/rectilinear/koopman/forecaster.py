@@ -22,16 +22,19 @@ from rectilinear.errors import (
 )
 from rectilinear.koopman import selection
 from rectilinear.koopman.autoregression import Piece
-from rectilinear.koopman.bounds import Bounds
 from rectilinear.koopman.dictionaries import as_dictionary
-from rectilinear.koopman.figures import modes_figure, spectrum_figure
 from rectilinear.koopman.forecast import Array, Check, Forecast
 from rectilinear.koopman.forecaster_input import Intake
 from rectilinear.koopman.held_out import Held, held_of, hold_after, hold_out
 from rectilinear.koopman.model import FARTHEST
 from rectilinear.koopman.realization import Modes
-from rectilinear.koopman.series import moments, numbers, refuse_targets
-from rectilinear.koopman.spectra import eigenvalue_intervals, map_modes
+from rectilinear.koopman.series import numbers, refuse_targets, units
+from rectilinear.koopman.spectra import (
+    eigenvalue_intervals,
+    map_modes,
+    modes_figure,
+    spectrum_figure,
+)
 from rectilinear.koopman.tables import Table, check_alike, read_tables, without_gaps
 from rectilinear.progress import Progress
 
@@ -39,7 +42,7 @@ GROWS = 1.5
 """A model with a mode that grows by more than this over the horizon says so."""
 
 
-class Forecaster(Intake, Bounds, BaseEstimator):
+class Forecaster(Intake, BaseEstimator):
     """Forecasts of any series: the best of several models, compared on held-out rows.
 
     The models, simplest first: ``"linear"``, one linear map from the last rows to the whole
@@ -130,12 +133,7 @@ class Forecaster(Intake, Bounds, BaseEstimator):
         raw = self._pieces(controls)
         rows = torch.cat([x for x, _ in raw])
         self._check_bounds(rows, self.names_)
-        self._mean, spread = moments(rows)
-        if not bool((spread > 0).any()):
-            raise DataError(
-                "series that are constant", "values that change", "Pass another series."
-            )
-        self._scale = torch.where(spread > 0, spread, torch.ones_like(spread))
+        self._mean, self._scale = units(rows, constant=False)
         self._input_units(raw)
         pieces = [self._piece(x, u) for x, u in raw]
         self.horizon_, most = self._sizes(pieces)

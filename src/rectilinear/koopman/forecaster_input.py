@@ -1,16 +1,19 @@
-"""The input of a forecaster: units, pieces without gaps, and control inputs."""
+"""The input of a forecaster: units, pieces without gaps, bounds, and control inputs."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from rectilinear.errors import ConfigError, DataError, NonFiniteError, ShapeError
+from rectilinear.errors import ConfigError, DataError, ForecastWarning, NonFiniteError, ShapeError
 from rectilinear.koopman.autoregression import Piece
-from rectilinear.koopman.series import moments, numbers, split_series
+from rectilinear.koopman.forecast import Array
+from rectilinear.koopman.series import numbers, split_series, units
 from rectilinear.koopman.tables import Table, warn_filled, without_gaps
 
 
@@ -23,15 +26,13 @@ def _check_count(controls: Sequence[Any], tables: Sequence[Table]) -> None:
         )
 
 
-def _lacking(more: int) -> str:
-    return "Append those of the forecast." if more else "Add the rows that the series skips."
-
-
 class Intake:
-    """Series and inputs in standard units, of a fit and of a forecast; a part of Forecaster."""
+    """Series and inputs in standard units, and bounds of the values; a part of Forecaster."""
 
     horizon: int | None
     lags: int | None
+    minimum: float | None
+    maximum: float | None
     model_: Any
     _tables: list[Table]
     _mean: Tensor
@@ -75,7 +76,11 @@ class Intake:
                     f"controls of shape {tuple(u.shape)} for series {i}",
                     f"({rows}, m): a row for each row of its grid"
                     + (f" and the {more} forecast ones" if more else ""),
-                    _lacking(more) if len(u) < rows else "",
+                    ""
+                    if len(u) >= rows
+                    else "Append those of the forecast."
+                    if more
+                    else "Add the rows that the series skips.",
                 )
             index: Any = getattr(part, "index", None)
             same = table.index is None or not hasattr(index, "equals") or more > 0
@@ -103,9 +108,7 @@ class Intake:
         rows = [u for _, u in raw if u is not None]
         self._inputs_mean = self._inputs_scale = None
         if rows:
-            mean, spread = moments(torch.cat(rows))
-            self._inputs_mean = mean
-            self._inputs_scale = torch.where(spread > 0, spread, torch.ones_like(spread))
+            self._inputs_mean, self._inputs_scale = units(torch.cat(rows))
 
     def _piece(self, x: Tensor, u: Tensor | None) -> Piece:
         return Piece((x - self._mean) / self._scale, None if u is None else self._input(u))
@@ -186,6 +189,48 @@ class Intake:
             count += len(without_gaps(table.values)[0])
             found.append(self._fitted_pieces[count - 1])
         return found
+
+    def _check_bounds(self, rows: Tensor, names: Sequence[str]) -> None:
+        """Refuse observations outside of the bounds, and keep the least one of each column."""
+        low, high = self.minimum, self.maximum
+        for name, value in (("minimum", low), ("maximum", high)):
+            if value is not None and not np.isfinite(value):
+                raise ConfigError(f"{name} = {value}", "a number, or None")
+        if low is not None and high is not None and low >= high:
+            raise ConfigError(f"minimum = {low:g} and maximum = {high:g}", "a smaller minimum")
+        self._least = rows.amin(0).numpy()
+        most = rows.amax(0).numpy()
+        out = (self._least < (-np.inf if low is None else low)) | (
+            most > (np.inf if high is None else high)
+        )
+        if out.any():
+            k = int(out.argmax())
+            raise DataError(
+                f"values from {self._least[k]:g} to {most[k]:g} in {names[k]}",
+                f"none below minimum = {low} or above maximum = {high}",
+                "Widen the bounds, or clip the values.",
+            )
+
+    def _bounded(self, x: Array) -> Array:
+        """Values cut off at the bounds: where all observations lie inside, none comes nearer."""
+        if self.minimum is None and self.maximum is None:
+            return x
+        return np.clip(x, self.minimum, self.maximum)
+
+    def _warn_negative(self, lower: Array, names: Sequence[str]) -> None:
+        """A warning of intervals below zero of columns that never were."""
+        if self.minimum is not None:
+            return
+        least = np.nanmin(lower, axis=tuple(range(lower.ndim - 1)), initial=np.inf)
+        below = [n for n, a, b in zip(names, self._least, least, strict=True) if b < 0 <= a]
+        if below:
+            shown = ", ".join(below[:6])
+            warnings.warn(
+                f"intervals of {shown} reach below zero, where no observation was; if none can be, "
+                "minimum=0 (--minimum 0) cuts forecasts and intervals off there",
+                ForecastWarning,
+                stacklevel=3,
+            )
 
 
 def _columns(controls: Any) -> list[str] | None:

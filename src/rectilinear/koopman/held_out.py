@@ -21,9 +21,8 @@ from rectilinear.koopman.autoregression import (
     count_windows,
     some_windows,
 )
-from rectilinear.koopman.principal_components import Reduced
-from rectilinear.koopman.smoothing import smooth
-from rectilinear.koopman.span import Span, span_of
+from rectilinear.koopman.compression import Reduced, Span, span_of
+from rectilinear.koopman.realization import smooth
 
 MOST_STATE = 64  # coordinates of a state that dictionaries and the full model are tried on
 MOST_ORIGINS = 1000
@@ -154,19 +153,19 @@ class Held:
 
     def reduced(self, basis: Tensor) -> Held:
         """The same in scores of components; errors remain those of the columns themselves."""
-        train = tuple(Piece(p.x @ basis, p.u) for p in self.train)
+        train = tuple(p.within(basis) for p in self.train)
         past, levels = self.past @ basis, self.levels
         return replace(self, train=train, past=past, basis=basis, folds=(), known_levels=levels)
 
     def thinned(self, most: int) -> Held:
         """At most so many of the origins, evenly spaced."""
-        some = slice(None, None, -(-len(self.past) // most))
-        u = None if self.u is None else self.u[some]
-        return replace(self, past=self.past[some], future=self.future[some], u=u)
+        return self._origins(slice(None, None, -(-len(self.past) // most)))
 
     def of_size(self, count: int) -> Held:
         """Exactly so many of the origins, about evenly spaced."""
-        some = torch.linspace(0, len(self.past) - 1, count).round().long()
+        return self._origins(torch.linspace(0, len(self.past) - 1, count).round().long())
+
+    def _origins(self, some: slice | Tensor) -> Held:
         u = None if self.u is None else self.u[some]
         return replace(self, past=self.past[some], future=self.future[some], u=u)
 
@@ -281,9 +280,8 @@ def _parted(pieces: Sequence[Piece], lags: int, horizon: int) -> Held:
             if len(p.x) < length or cut < lags + 2:
                 train.append(p)
                 continue
-            train.append(Piece(p.x[:cut], None if p.u is None else p.u[:cut]))
-            first = cut - lags
-            test.append(Piece(p.x[first:], None if p.u is None else p.u[first:]))
+            train.append(p.rows(0, cut))
+            test.append(p.rows(cut - lags))
     if not test or count_windows(train, 1, 1) < 4:
         longest = max((len(p.x) for p in pieces), default=0)
         raise DataError(
@@ -312,16 +310,12 @@ def _folds(pieces: Sequence[Piece], lags: int, horizon: int) -> Iterator[Held]:
             elif end - first < horizon:
                 train.append(p)
             else:
-                test.append(_part(p, first - lags, end))
-                train += [_part(p, 0, rows * k // 5), _part(p, end, rows)]
+                test.append(p.rows(first - lags, end))
+                train += [p.rows(0, rows * k // 5), p.rows(end)]
         train = [p for p in train if len(p.x) > 2]
         windows = 6 * count_windows(train, lags, horizon)
         if any(len(p.x) >= lags + horizon for p in test) and windows > most:
             yield held_of(train, test, lags, horizon)
-
-
-def _part(p: Piece, first: int, end: int) -> Piece:
-    return Piece(p.x[first:end], None if p.u is None else p.u[first:end])
 
 
 def held_of(

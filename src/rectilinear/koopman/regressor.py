@@ -17,7 +17,7 @@ from rectilinear import numerics
 from rectilinear.checks import check_batch, check_finite, is_count, real_number
 from rectilinear.errors import ConfigError, DataError, NotInitializedError, ShapeError
 from rectilinear.koopman.closed_form import fit, solve_features
-from rectilinear.koopman.fit_config import FitConfig
+from rectilinear.koopman.feature_fit import FitConfig
 from rectilinear.koopman.model import MultiStep
 from rectilinear.koopman.realization import Modes, modes
 from rectilinear.koopman.series import (

@@ -13,9 +13,21 @@ from torch import Tensor
 
 from rectilinear.errors import ForecastWarning
 from rectilinear.koopman import candidates
-from rectilinear.koopman.autoregression import RIDGES, Piece, StrideMap, fit_map, of_fit
-from rectilinear.koopman.dictionaries import Dictionary, Fourier
-from rectilinear.koopman.extended_dmd import FiniteMap, fit_finite
+from rectilinear.koopman.autoregression import (
+    LINEAR_RIDGES,
+    RIDGES,
+    FiniteMap,
+    Piece,
+    Plan,
+    StrideMap,
+    count_windows,
+    fit_finite,
+    fit_map,
+    of_fit,
+)
+from rectilinear.koopman.closed_form import FullMap, fit_full
+from rectilinear.koopman.compression import RANKS, Reduced, Span, components
+from rectilinear.koopman.dictionaries import Dictionary, Fourier, Monomials
 from rectilinear.koopman.forecast import Check, Comparison, geometric_mean
 from rectilinear.koopman.held_out import (
     MOST_ORIGINS,
@@ -27,12 +39,8 @@ from rectilinear.koopman.held_out import (
     is_certainly_less,
     judged,
 )
-from rectilinear.koopman.koopman_candidate import FullMap, fit_full
 from rectilinear.koopman.model import FARTHEST
-from rectilinear.koopman.principal_components import RANKS, Reduced, components, scores
-from rectilinear.koopman.screening import bends
-from rectilinear.koopman.smoothing import smooth
-from rectilinear.koopman.span import Span
+from rectilinear.koopman.realization import smooth
 
 KINDS = ("linear", "autoregression", "finite", "features", "koopman")
 """The kinds of models that are compared, simplest first."""
@@ -43,6 +51,9 @@ SIMPLER = 0.02
 EXACT_ERROR = 1e-4
 """Errors below this part of the spread end the comparison: no further kind is tried."""
 _CLOSED, _GAIN, _EXACTLY = 1.1, 0.05, 1e-7
+GAIN = 0.02
+"""Part of the error over one or some steps that a nonlinear map must gain."""
+_ROWS, _FEATURES = 3000, 100
 
 
 def compare(
@@ -150,7 +161,7 @@ def refit(
     if isinstance(model, Reduced):
         pieces = pieces if span is None else span.inside(pieces)
         basis = components(pieces, model.basis.shape[1])
-        inner = refit(model.inner, scores(pieces, basis), steps, seed)
+        inner = refit(model.inner, [p.within(basis) for p in pieces], steps, seed)
         return Reduced(inner, basis if span is None else span.basis @ basis)
     plan = model.plan
     if isinstance(model, FullMap):
@@ -303,3 +314,50 @@ def check_of(held: Held, known: Comparison, lags: int | None = None) -> Check:
         )
     closed, still = closed and not uncertain, average["persistence"]
     return Check(text, closed, step, direct, chosen, still, rows, uncertain)
+
+
+def bends(held: Held, lags: Sequence[int], seed: int = 0) -> bool:
+    """True where a nonlinear map is better than a linear one, for certain, over one or some steps.
+
+    Errors of one application are those of many more independent rows than errors over the horizon,
+    and they cost a hundredth: of a series of noise this says in a second that it is linear.
+
+    Example:
+        >>> import torch
+        >>> from rectilinear.koopman.held_out import hold_out
+        >>> from rectilinear.koopman.autoregression import Piece
+        >>> x = [torch.tensor(0.3, dtype=torch.float64)]
+        >>> for _ in range(200):
+        ...     x.append(4 * x[-1] * (1 - x[-1]))
+        >>> bent = torch.stack(x)[:, None]
+        >>> flat = torch.randn(200, 1, generator=torch.Generator().manual_seed(0)).double()
+        >>> [bends(hold_out([Piece(y)], 2, 5), [1, 2]) for y in (bent, flat)]
+        [True, False]
+    """
+    horizon, d = held.future.shape[1], held.width
+    tried = [k for k in lags if k * d <= MOST_STATE]
+    for stride in sorted({1, max(1, round(horizon**0.5))}):
+        flat = [_best(held, Plan(k, stride, "mean")) for k in tried]
+        known = [c for c in flat if c is not None]
+        if not known:
+            return True
+        line = min(known, key=lambda c: c.score)
+        for k in tried:
+            curves: list[Dictionary] = [Fourier(_FEATURES, b, seed) for b in (0.5, 1.0)]
+            curves += [Monomials(2)] if k * d <= 24 else []
+            for curve in curves:
+                one = _best(held, Plan(k, stride, "last", dictionary=curve))
+                gain = 0.0 if one is None else line.score - one.score
+                if one is not None and gain > -2 * log1p(-GAIN) and line.worse_for_certain(one):
+                    return True
+    return False
+
+
+def _best(held: Held, plan: Plan) -> Candidate | None:
+    """The candidate of the best penalty by the errors of one application."""
+    if count_windows(held.train, plan.lags, plan.stride) < 8:
+        return None
+    fit = candidates.thin_moments(plan, held.train, _ROWS).fit()
+    near = held.first(plan.stride)
+    found = [judged("", of_fit(plan, fit, ridge), near) for ridge in LINEAR_RIDGES[::2]]
+    return min(found, key=lambda c: c.score)

@@ -94,10 +94,7 @@ def as_series(states: Any, times: Any = None, dt: float | None = None) -> Series
     off = float((steps - usual).abs().max()) if len(steps) else 0.0
     regular = off <= EQUAL_STEPS * usual
     if not regular and off <= min(2 * max(map(_resolution, given, clocks)), 0.01 * usual):
-        regular, longest = (
-            True,
-            max(clocks, key=len),
-        )  # equal steps, which the precision of the times hides
+        regular, longest = True, max(clocks, key=len)  # equal but for the precision of the times
         usual = float(longest[-1] - longest[0]) / (len(longest) - 1)
         clocks = [clock[0] + usual * torch.arange(len(clock)).double() for clock in clocks]
     return Series(tuple(parts), tuple(clocks), _agreed(dt, usual, regular=regular), regular)
@@ -197,10 +194,8 @@ class Windows:
         """
         if len(self) <= most:
             return self
-        mean, scale = moments(self.anchors)
-        points = (
-            (self.anchors - mean) / torch.where(scale > 0, scale, torch.ones_like(scale))
-        ).numpy()
+        mean, scale = units(self.anchors)
+        points = ((self.anchors - mean) / scale).numpy()
         distance = torch.from_numpy(cKDTree(points).query(points, k=11)[0][:, -1])
         chance = (distance / distance.max()).clamp(min=1e-3) ** min(points.shape[1], 3)
         return self[torch.multinomial(chance, most, generator=generator(seed)).sort().values]
@@ -283,6 +278,18 @@ def warn_short(short: Sequence[int], series: Series, least: int) -> None:
         ForecastWarning,
         stacklevel=3,
     )
+
+
+def units(x: Tensor, *, constant: bool = True) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each column, 1 in place of 0, to standardise it with.
+
+    Raises:
+        DataError: where all columns are constant, unless they may be.
+    """
+    mean, spread = moments(x)
+    if not (constant or bool((spread > 0).any())):
+        raise DataError("series that are constant", "values that change", "Pass another series.")
+    return mean, torch.where(spread > 0, spread, torch.ones_like(spread))
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,25 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rectilinear import numerics
 from rectilinear.koopman.autoregression import (
+    FiniteMap,
     Piece,
     StrideMap,
+    finite_moments,
     inputs,
+    lifted,
     moments,
+    of_finite_fit,
     of_fit,
     some_windows,
 )
-from rectilinear.koopman.extended_dmd import FiniteMap, finite_moments, lifted, of_finite_fit
-from rectilinear.koopman.koopman_candidate import FullMap
-from rectilinear.koopman.principal_components import Reduced
-from rectilinear.koopman.realization import Modes, modes, realize_at
+from rectilinear.koopman.closed_form import FullMap
+from rectilinear.koopman.compression import Reduced
+from rectilinear.koopman.realization import Modes, modes, ordered, realize_at
+from rectilinear.plots import canvas
+from rectilinear.plots.charts import ROLES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _ROWS, _COLUMNS = 3000, 100  # windows, and columns of a shared map, that modes are computed on
 _BLOCKS = 20
@@ -40,7 +50,7 @@ def map_modes(model: Any, pieces: Sequence[Piece], scale: Tensor) -> Modes | Non
     control" (1990), for modes from the forecasts of a regression.
     """
     if isinstance(model, Reduced):
-        scores = [Piece(p.x @ model.basis, p.u) for p in pieces]
+        scores = [p.within(model.basis) for p in pieces]
         found = map_modes(model.inner, scores, torch.ones(model.basis.shape[1], dtype=scale.dtype))
         if found is None:
             return None
@@ -95,19 +105,8 @@ def _of_matrix(matrix: Tensor, z: Tensor, scale: Tensor) -> Modes:
 
 def _ordered(values: Tensor, shapes: Tensor, size: Tensor, scale: Tensor) -> Modes:
     kept = (values.imag >= -1e-12) & (values.abs() > 1e-9)
-    values, shapes, size = values[kept], shapes[kept], size[kept]
-    amplitude = size * torch.linalg.vector_norm(shapes, dim=1)
-    order = amplitude.argsort(descending=True)
-    values, amplitude, shapes = values[order], amplitude[order], shapes[order]
-    exponents = values.log()
-    return Modes(
-        values,
-        exponents,
-        2 * torch.pi / exponents.imag.abs(),
-        1 / (-exponents.real).clamp(min=0),
-        amplitude,
-        shapes * scale,
-    )
+    found = ordered(values[kept], values[kept].log(), size[kept], shapes[kept])
+    return replace(found, shapes=found.shapes * scale)
 
 
 def _of_direct(model: StrideMap, pieces: Sequence[Piece], past: Tensor, scale: Tensor) -> Modes:
@@ -138,8 +137,7 @@ def _of_direct(model: StrideMap, pieces: Sequence[Piece], past: Tensor, scale: T
 
 
 def _residual(model: StrideMap, pieces: Sequence[Piece]) -> float:
-    plan = replace(model.plan)
-    fit = moments(plan, pieces).fit()
+    fit = moments(model.plan, pieces).fit()
     return float((fit.left.sum() / (fit.n * len(fit.left))).clamp(min=0).sqrt())
 
 
@@ -169,7 +167,7 @@ def eigenvalue_intervals(
     """
     inner, used = model, list(pieces)
     if isinstance(model, Reduced):
-        inner, used = model.inner, [Piece(p.x @ model.basis, p.u) for p in pieces]
+        inner, used = model.inner, [p.within(model.basis) for p in pieces]
     own = map_modes(model, pieces, scale)
     finite = isinstance(inner, FiniteMap)
     if own is None or isinstance(inner, FullMap):
@@ -214,9 +212,44 @@ def _blocks(pieces: Sequence[Piece], length: int) -> list[Piece]:
     found = []
     for p in pieces:
         for first in range(0, max(len(p.x) - length - 1, 0), size):
-            part = slice(first, first + size + length - 1)
-            if len(p.x[part]) > length + 1:
-                found.append(Piece(p.x[part], None if p.u is None else p.u[part]))
+            part = p.rows(first, first + size + length - 1)
+            if len(part.x) > length + 1:
+                found.append(part)
     while len(found) > 2 * _BLOCKS:
         found = found[::2]
     return found
+
+
+def spectrum_figure(modes: Modes) -> Figure:
+    """The figure of eigenvalues and their conjugates with the unit circle, by amplitude."""
+    figure, (axes,) = canvas(columns=1, height=3.2)
+    draw_eigenvalues(axes, modes.eigenvalues.numpy(), modes.amplitude.numpy())
+    axes.set_ylabel("imaginary part")
+    return figure
+
+
+def draw_eigenvalues(axes: Axes, values: NDArray[Any], weight: NDArray[Any]) -> NDArray[Any]:
+    """Complex ``values`` and conjugates with the unit circle, dots by weight; all that is drawn."""
+    turn = np.linspace(0, 2 * np.pi, 400)
+    both, size = np.concatenate([values, values.conj()]), np.tile(weight, 2)
+    area = 6 + 90 * np.sqrt(size / max(float(size.max()), 1e-300))
+    axes.plot(np.cos(turn), np.sin(turn), color=ROLES["rule"], linewidth=1.0)
+    axes.scatter(both.real, both.imag, s=area, color=ROLES["first"], alpha=0.55, linewidths=0)
+    axes.set(xlabel="real part", aspect="equal")
+    return both
+
+
+def modes_figure(modes: Modes, names: tuple[str, ...], count: int = 4) -> Figure:
+    """The figure of the strongest modes: size and angle of each column in them."""
+    count = min(count, len(modes.eigenvalues))
+    figure, all_axes = canvas(columns=max(count, 1), height=2.4, sharey=True)
+    rows = np.arange(modes.shapes.shape[1])
+    for i, axes in zip(range(count), all_axes, strict=False):
+        shape = modes.shapes[i].numpy()
+        axes.bar(rows, np.abs(shape) * np.sign(np.cos(np.angle(shape))), color=ROLES["first"])
+        period = float(modes.period[i])
+        title = f"period {period:.4g}" if np.isfinite(period) else "no oscillation"
+        axes.set(title=f"{title}, radius {abs(complex(modes.eigenvalues[i])):.3f}")
+        if len(names) <= 12:
+            axes.set_xticks(rows, names, rotation=30, ha="right", rotation_mode="anchor")
+    return figure

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from rectilinear import datasets, koopman
 from rectilinear.koopman.diagnostics import RoundTripError
+from rectilinear.koopman.spectra import draw_eigenvalues
 from rectilinear.plots import canvas
 from rectilinear.plots.charts import ROLES
 from rectilinear.plots.page import Section, captioned, chart, number, table
@@ -98,13 +99,8 @@ def eigenvalues_figure(values: Array, weight: Array) -> Figure:
     Dots grow with ``weight``.
     """
     figure, all_axes = canvas(columns=2, height=3.0)
-    turn = np.linspace(0, 2 * np.pi, 400)
-    both, size = np.concatenate([values, values.conj()]), np.tile(weight, 2)
-    area = 6 + 90 * np.sqrt(size / max(float(size.max()), 1e-300))
     for axes in all_axes:
-        axes.plot(np.cos(turn), np.sin(turn), color=ROLES["rule"], linewidth=1.0)
-        axes.scatter(both.real, both.imag, s=area, color=ROLES["first"], alpha=0.55, linewidths=0)
-        axes.set(xlabel="real part", aspect="equal")
+        both = draw_eigenvalues(axes, values, weight)
         axes.grid(visible=False)
     all_axes[0].set(ylabel="imaginary part", xticks=(-1, 0, 1), yticks=(-1, 0, 1))
     middle = (both.real.min() + both.real.max()) / 2
