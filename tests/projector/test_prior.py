@@ -23,7 +23,7 @@ from rectilinear.projector import (
 from rectilinear.projector import prior as prior_module
 from rectilinear.projector.blind import feature_counts
 from rectilinear.projector.conditioning import Natural
-from rectilinear.projector.patches import patch_posterior
+from rectilinear.projector.patches import Patches, patch_evidence, patch_posterior
 
 
 def images(count: int = 300, seed: int = 0) -> torch.Tensor:
@@ -412,3 +412,29 @@ def test_what_cannot_be_is_refused(prior: ImagePrior) -> None:
         fit_prior(torch.rand(3, 1, 8, 8), 4, patch=9)
     with pytest.raises(ConfigError, match="side"):
         Overlapping(lambda z: z)
+
+
+@pytest.mark.parametrize("side", [4, 8, 9, 15, 16])
+@pytest.mark.parametrize("stride", [1, 3, 4])
+def test_every_patch_lies_in_its_image(side: int, stride: int) -> None:
+    x = torch.rand(2, 3, side, side + 2, generator=torch.Generator().manual_seed(0))
+    parts = Patches(x, 4, stride)
+    patches = parts.of(x)
+    windows = x.unfold(2, 4, 1).unfold(3, 4, 1).permute(0, 2, 3, 1, 4, 5).reshape(-1, 3, 4, 4)
+    equal = (patches.flatten(1)[:, None] == windows.flatten(1)).all(2)
+    assert equal.any(1).all()
+    torch.testing.assert_close(parts.mean(patches, torch.rand_like(patches) + 0.1), x)
+    assert Patches(x[:0], 4, stride).of(x[:0]).shape == (0, 3, 4, 4)
+
+
+def test_evidence_of_noise_does_not_depend_on_the_side() -> None:
+    draw = torch.Generator().manual_seed(0)
+    images = torch.rand(8, 1, 24, 24, generator=draw).cumsum(2).cumsum(3)
+    prior = fit_prior(images / images.amax(), rank=20, patch=8, components=2)
+    y = 0.5 + 0.1 * torch.randn(20, 1, 64, 64, generator=draw)
+    per_value = [
+        float(patch_evidence(prior, y[..., :side, :side], 0.1).mean()) / side**2
+        for side in (64, 57, 58, 63)
+    ]
+    # 0.01 nats a value: three deviations of the mean of so many
+    assert max(abs(each - per_value[0]) for each in per_value[1:]) < 0.01

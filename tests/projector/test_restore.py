@@ -187,3 +187,24 @@ def test_data_on_another_scale_than_the_prior(
     patches = fit_prior(images, rank=4, patch=4, components=1)
     with pytest.raises(DtypeError, match="float"):
         restore(patches, torch.ones(1, 1, 8, 8, dtype=torch.uint8))
+
+
+def test_what_is_missing_or_of_another_kind_is_one_error(
+    digits: tuple[torch.Tensor, torch.Tensor],
+) -> None:
+    images, x = digits[0], digits[1][:9]
+    y, K = corrupt(x, "missing", 0.3, torch.Generator().manual_seed(0))
+    whole, patches = (fit_prior(images, 8, patch=p, components=1) for p in (None, 4))
+    for prior in (whole, patches):
+        with pytest.raises(ConfigError, match="neither a measurement nor noise"):
+            restore(prior, y)
+        assert torch.equal(restore(prior, y, noise=0.0), y)
+        for mask in (y != 0, (y != 0).numpy()):
+            with pytest.raises(DtypeError, match=r"masked\(pixels"):
+                restore(prior, y, mask)
+        with pytest.raises(ConfigError, match="from -1 to 1"):
+            restore(prior, 2 * x - 1, noise=0.2)
+        assert torch.isfinite(restore(prior, x - 0.05, noise=0.2)).all()
+        assert torch.isfinite(restore(prior, torch.where(y == 0, -1.0, y), K)).all()
+    with pytest.raises(DtypeError, match=r"masked\(pixels"):
+        restore(linear(images, 12), y, y != 0)

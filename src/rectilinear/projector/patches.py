@@ -6,12 +6,18 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, fold, interpolate, max_pool2d, pad, unfold
+from torch.nn.functional import avg_pool2d, interpolate, max_pool2d, pad
 
 from rectilinear.checks import check_floating, whole
 from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.operators import Diagonal, Identity, Operator
-from rectilinear.projector.prior import NOISE_FLOOR, ImagePrior, Posterior, check_measured
+from rectilinear.projector.prior import (
+    NOISE_FLOOR,
+    ImagePrior,
+    Posterior,
+    check_measured,
+    check_operator,
+)
 from rectilinear.projector.similar import from_similar
 from rectilinear.random import generator
 
@@ -65,27 +71,37 @@ class Overlapping:
 
 
 class Patches:
-    """The grid of patches of images ``(b, c, h, w)``, which are mirrored to fill the last ones."""
+    """The grid of patches of images ``(b, c, h, w)``, the last of each row and column at the edge.
+
+    No patch has values that are not in the image: repeated ones would be taken for data, and a
+    patch of one column of noise, repeated, for detail.
+    """
 
     def __init__(self, x: Tensor, side: int, stride: int) -> None:
-        self.shape, self.side, self.stride = tuple(x.shape), side, stride
-        self.extra = [-(n - side) % stride for n in self.shape[2:]]
+        self.shape, self.side = tuple(x.shape), side
+        self.rows, self.columns = (self._along(n, stride, x.device) for n in x.shape[2:])
+
+    def _along(self, length: int, stride: int, device: torch.device) -> Tensor:
+        """Indices of the pixels of every patch along one axis, ``(patches, p)``."""
+        first = [*range(0, length - self.side, stride), length - self.side]
+        return torch.tensor(first, device=device)[:, None] + torch.arange(self.side, device=device)
 
     def of(self, x: Tensor) -> Tensor:
         """The patches ``(b m, c, p, p)`` of images."""
-        whole_ = pad(x, (0, self.extra[1], 0, self.extra[0]), mode="replicate")
-        columns = unfold(whole_, self.side, stride=self.stride)
-        return columns.mT.reshape(-1, self.shape[1], self.side, self.side)
+        c, side = self.shape[1], self.side
+        found = x[:, :, self.rows[:, None, :, None], self.columns[:, None]]
+        return found.permute(0, 2, 3, 1, 4, 5).reshape(-1, c, side, side)
 
     def mean(self, patches: Tensor, weights: Tensor) -> Tensor:
         """The images of which these are patches: weighted means of all values of a pixel."""
         return self._sum(weights * patches) / self._sum(weights)
 
     def _sum(self, patches: Tensor) -> Tensor:
-        b, _, h, w = self.shape
-        size = h + self.extra[0], w + self.extra[1]
-        columns = patches.reshape(b, -1, patches[0].numel()).mT
-        return fold(columns, size, self.side, stride=self.stride)[..., :h, :w]
+        b, c, h, w = self.shape
+        at = (self.rows[:, None, :, None] * w + self.columns[:, None]).flatten()
+        values = patches.reshape(b, -1, c, self.side**2).movedim(2, 1).reshape(b, c, -1)
+        total = values.new_zeros(b, c, h * w)
+        return total.scatter_add(2, at.expand_as(values), values).reshape(self.shape)
 
 
 def patch_posterior(
@@ -122,6 +138,8 @@ def patch_posterior(
     """
     side = prior.shape[1]
     check_image(y, side)
+    if measurement is not None:
+        check_operator(measurement)
     if measurement is not None and not isinstance(measurement, Identity | Diagonal):
         raise ConfigError(
             f"a {type(measurement).__name__} with a prior of patches",
@@ -205,8 +223,8 @@ def _averaged(
     tiles = y.shape[2] * y.shape[3] / side**2
     evidence = found.log_evidence.reshape(len(y), -1).mean(1) * tiles
     mean = parts.mean(found.mean, weights)
-    if noise == 0 and gains is not None:
-        mean = torch.where(gains == 1, y, mean)  # without the rounding of an average
+    if noise == 0:  # without the rounding of an average
+        mean = y if gains is None else torch.where(gains == 1, y, mean)
     return Posterior(mean, parts.mean(found.std, weights), evidence)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rectilinear.checks import check_batch, check_finite, check_floating, is_within, whole
-from rectilinear.errors import ConfigError, ShapeError
+from rectilinear.errors import ConfigError, DtypeError, ShapeError
 from rectilinear.invertible import (
     Chain,
     Flatten,
@@ -320,8 +320,19 @@ class ImagePrior(Configured):
                 )
 
 
+def check_operator(measurement: object) -> None:
+    """Raise a DtypeError unless a measurement is an operator, such as for a mask of pixels."""
+    if not isinstance(measurement, Operator):
+        raise DtypeError(
+            f"a measurement of type {type(measurement).__name__}",
+            "an Operator",
+            "Pass masked(pixels.expand(y.shape)) for a mask of pixels, Dense(K) for a matrix.",
+        )
+
+
 def check_measured(measurement: Operator, y: Tensor) -> None:
     """Raise a ShapeError unless a measurement is of images as ``y``, one for all or for each."""
+    check_operator(measurement)
     n, count = y[0].numel(), prod(measurement.batch_shape)
     if measurement.in_dim == measurement.out_dim == n and count in (1, len(y)):
         return

@@ -8,17 +8,18 @@ import torch
 from torch import Tensor
 
 from rectilinear.checks import check_floating, single, tolerance, whole
-from rectilinear.errors import ConfigError, DtypeError, ShapeError
+from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.operators import Diagonal, Operator
 from rectilinear.projector.blind import BlindRestorer
 from rectilinear.projector.patches import patch_posterior
-from rectilinear.projector.prior import ImagePrior, Posterior, check_noise
+from rectilinear.projector.prior import ImagePrior, Posterior, check_noise, check_operator
 from rectilinear.random import generator
 
 FAR = 30.0  # times the scale of a prior's images, beyond which sums of values are on another
 FAR_IMAGES = 8.0  # largest value of images with a mean from 0 to 1, and of noise not known
 NOISE_REACHES = 10.0  # standard deviations that Gaussian noise does not reach
 NEGATIVE_AMONG = 64  # values of which some are below minus half a standard deviation of their noise
+BELOW = 0.05  # mean of what lies below 0 of images from 0 to 1, besides .4 of the noise
 IMAGE_MEAN = 0.02  # least mean of images from 0 to 1
 ROUNDING = 1e-3  # of a mean of images from 0 to 1
 POWER_ITERATIONS = 10  # of the check that |K| <= 1
@@ -40,9 +41,9 @@ def restore(
 ) -> Tensor:
     """Restored images of data ``y = K x + noise``, ``(b, *shape)``.
 
-    - *A prior* (:class:`ImagePrior`) gives the posterior mean, with ``noise=0`` where it is not
-      given. A prior of patches restores images of any size, patch by patch. A
-      :class:`BlindRestorer` estimates the corruption where neither ``K`` nor ``noise`` is given.
+    - *A prior* (:class:`ImagePrior`) gives the posterior mean, and needs ``K`` or ``noise``. A
+      prior of patches restores images of any size, patch by patch. A :class:`BlindRestorer`
+      estimates the corruption where neither ``K`` nor ``noise`` is given.
     - *A projector, or any map*, without ``K`` and ``noise``, is applied once: ``f(y)``.
     - *With* ``K`` it iterates ``x <- v + K^T (y - K v)``, ``v = x + t (f(x) - x)``, from ``x = y``:
       a step of size ``t`` towards the range, then one towards the data. For a mask ``K`` and
@@ -74,8 +75,8 @@ def restore(
 
     Raises:
         ConfigError: for fewer than one step, damping or noise out of range, ``|K| > 1``, where
-            the iteration diverges, or data or noise far beyond the images of the prior, such as
-            values from 0 to 255 or ``noise=25``.
+            the iteration diverges, a prior without ``K`` and ``noise``, or data or noise far beyond
+            the images of the prior, such as values from 0 to 255 or from -1 to 1, or ``noise=25``.
 
     Reference: H. Bauschke, J. Borwein, On projection algorithms for solving convex feasibility
     problems, 1996; N. Oliveira, J. Lei, R. Tibshirani, Unbiased risk estimation in the normal means
@@ -99,6 +100,12 @@ def restore(
         if blind and isinstance(f, BlindRestorer):
             _check_scale(prior, y, None, 0.0)
             x = f(y)
+        elif blind:
+            raise ConfigError(
+                "a prior, and neither a measurement nor noise",
+                "one of them: without, the posterior mean is the data",
+                "Pass noise=sigma or K; if nothing is known, restore(fit_blind(prior, images), y).",
+            )
         else:
             x = posterior(prior, y, measurement, noise or 0.0).mean
         off = float((prior.centre - 0.5).abs().amax())
@@ -129,6 +136,14 @@ def _check_scale(prior: ImagePrior, y: Tensor, measurement: Operator | None, noi
     off = float(y.mean().abs()) > reach + NOISE_REACHES * noise / y.numel() ** 0.5
     low = float(y.amin())  # such noise makes values negative
     absent = noise > 2 * scale and low > -noise / 2 and int((y != 0).sum()) >= NEGATIVE_AMONG
+    if noise and measurement is None and _is_of_images(prior):
+        below = float(-y.clamp(max=0).mean())
+        if below > BELOW + noise * (0.4 + NOISE_REACHES / y.numel() ** 0.5):
+            raise ConfigError(
+                f"data that lie below 0 by {below:.3g} in the mean, and noise of {noise:.3g}",
+                "images from 0 to 1, as the prior's, with this noise",
+                "Pass (y + 1) / 2 and half of the noise if your images are from -1 to 1.",
+            )
     if far or off or absent:
         said = f" and noise of {noise:.3g}" if noise else ""
         raise ConfigError(
@@ -256,12 +271,7 @@ class _Iteration:
 
 def check_measurement(measurement: Operator, data: Tensor) -> None:
     """Raise unless ``K`` maps images to images and ``|K| <= 1`` by power iteration."""
-    if not isinstance(measurement, Operator):
-        raise DtypeError(
-            f"a measurement of type {type(measurement).__name__}",
-            "an Operator",
-            "Wrap a matrix in Dense.",
-        )
+    check_operator(measurement)
     if not measurement.in_dim == measurement.out_dim == data.shape[1]:
         raise ShapeError(
             f"a measurement of shape {measurement.out_dim} x {measurement.in_dim}",
