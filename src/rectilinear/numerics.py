@@ -323,8 +323,12 @@ class Fit:
 
     def damped(self, ridge: float) -> Tensor:
         """The map ``(T, D)`` with a ridge, times the mean variance of the columns."""
+        return (self.basis @ self._coordinates(ridge)).mT
+
+    def _coordinates(self, ridge: float) -> Tensor:
+        """The same on the coordinates, ``(r, T)``."""
         s = self.s + ridge * self.s.sum() / max(len(self.mean_x), 1)
-        return (self.basis @ (self.coefficients / s[:, None])).mT
+        return self.coefficients / s[:, None]
 
     @property
     def constant(self) -> Tensor:
@@ -342,10 +346,17 @@ class Fit:
         total = self.total.sum()
         return 1 - float(self.left.sum() / total) if total > 0 else 1.0
 
-    def of_rank(self, rank: int) -> Tensor:
-        """The least-squares map of at most this rank, ``(T, D)``: reduced-rank regression."""
-        root = self.s.sqrt()
-        u, s, vh = torch.linalg.svd((self.coefficients / root[:, None]).mT, full_matrices=False)
+    def of_rank(self, rank: int, ridge: float = 0.0, beside: Tensor | None = None) -> Tensor:
+        """The least-squares map of at most this rank, ``(T, D)``: reduced-rank regression.
+
+        With ``beside`` ``(T, D)`` the best addition to that map.
+        """
+        root = self.s.sqrt()[:, None]
+        whitened = (self._coordinates(ridge) * root).mT
+        if beside is not None:
+            whitened = whitened - beside @ (torch.linalg.pinv(self.basis) * root).mT
+        u, s, vh = torch.linalg.svd(whitened, full_matrices=False)
+        root = root[:, 0]
         return (u[:, :rank] * s[:rank]) @ vh[:rank] @ (self.basis / root).mT
 
     def residuals(self, x: Tensor, t: Tensor, repeats: Tensor | None = None) -> Residuals:

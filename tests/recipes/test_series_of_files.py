@@ -43,6 +43,7 @@ TABLES = {
     ),
     "row numbers": ("a.csv", table(",rownames,x", *2 * [list(map(str, range(1, 1 + ROWS)))], X)),
     "a gap": ("a.csv", table("date,x", DAYS[:9] + DAYS[12:], [*X[:5], "", *X[6:9], *X[12:]])),
+    "signs of missing numbers": ("a.csv", table("x,y", [*X[:3], "?", "#N/A", "<NA>", *X[6:]], X)),
     "an array": ("a.npy", np.sin(0.3 * np.arange(2 * ROWS)).reshape(2, ROWS)[..., None]),
 }
 

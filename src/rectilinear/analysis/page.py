@@ -7,8 +7,8 @@ from pathlib import Path
 from rectilinear import __version__, plots
 from rectilinear.analysis.result import Audit
 from rectilinear.files import write_text
-from rectilinear.maps.depth_pruning import Smaller
 from rectilinear.maps.layer_profile import LayerProfile
+from rectilinear.maps.span_costs import Smaller
 from rectilinear.plots.charts import shares
 from rectilinear.plots.page import Fact, Html, Section, captioned, chart, number, page, table
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from rectilinear.maps import LayerProfile, Linearized
-    from rectilinear.maps.depth_pruning import Smaller
+    from rectilinear.maps.span_costs import Smaller
     from rectilinear.networks.batches import Tokenizer
 
 
@@ -181,8 +181,8 @@ def _smaller(
     arguments: Audit, model: nn.Module, x: Any, y: Any, tokenizer: Tokenizer | None
 ) -> Smaller | None:
     """Networks with fewer blocks; None where none were asked for or there is no list of blocks."""
-    from rectilinear.maps.depth_pruning import smaller_networks
     from rectilinear.maps.layer_profile import has_stack
+    from rectilinear.maps.span_costs import smaller_networks
 
     asked = arguments.smaller is not None
     brief = arguments.measures == ("verdict",) and not asked

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rectilinear.datasets.text_tables import is_missing
 from rectilinear.errors import DataError
 
 _MONTHS = (
@@ -33,7 +34,6 @@ _LOOSE = re.compile(r"(\d{4})-(\d{1,2})(?:-(\d{1,2}))?" + _CLOCK)
 _POINTS = re.compile(rf"{_DAY}\.(?P<month>\d{{1,2}})\.{_YEAR}" + _CLOCK)
 _SLASHES = re.compile(r"(\d{1,2})-(\d{1,2})-(\d{4})" + _CLOCK)
 _ISO = re.compile(r"\d{4}-\d{2}(-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?)?")
-_MISSING = ("", "na", "n/a", "nan", "nat", "null", "none")
 _DAYS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _LEAP = 59  # the place of 29 February, from 0
 _OFFSET = re.compile(r"(?P<stamp>.*\d:\d{2}.*?) ?(?P<offset>[+-]\d{2}(?::?\d{2})?)")
@@ -95,7 +95,7 @@ def are_dates(texts: Sequence[str]) -> bool:
         >>> are_dates(["1 Jan 2024", ""]), are_dates(["2024", "2025"]), are_dates([""])
         (True, False, False)
     """
-    full = [text for text in texts if text.strip().lower() not in _MISSING]
+    full = [text for text in texts if not is_missing(text)]
     try:
         return bool(full) and not any(map(_is_number, full)) and len(read_dates(full)) > 0
     except _AmbiguousDatesError:
@@ -142,7 +142,7 @@ def _one(text: str, order: tuple[int, int]) -> np.datetime64:
         if match := form.fullmatch(text):
             day = int(match.groupdict().get("day") or 1)
             return _stamp(int(match["year"]), _month(match["name"].lower()), day, match["clock"])
-    if text.lower() in _MISSING:
+    if is_missing(text):
         return np.datetime64("NaT", "ns")
     if match := _LOOSE.fullmatch(text):
         return _stamp(int(match[1]), int(match[2]), int(match[3] or 1), match["clock"])

@@ -14,14 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rectilinear.datasets.dates import are_dates, count_from_first, stamps_of
-from rectilinear.datasets.text_tables import read_rows, with_points
+from rectilinear.datasets.text_tables import is_missing, read_rows, with_points
 from rectilinear.errors import ConfigError, DataError, ForecastWarning
 from rectilinear.notebook import short_repr
 
 TIMES = ("time", "t", "date", "dates", "datetime", "timestamp", "ds", "month", "day", "year")
 """Names of columns that hold dates or times."""
-MISSING = ("", "na", "n/a", "nan", "null", "none", ".", "-")
-"""Cells, in small letters, that stand for a missing value."""
 _MONTH = r"((?:19|20)\d{2})(0[1-9]|1[0-2])"
 _INTEGER = re.compile(r"\d{1,12}")
 _DAY = _MONTH + r"(0[1-9]|[12]\d|3[01])"
@@ -291,7 +289,7 @@ def _stamps(cells: list[str]) -> Any:
 
 
 def _number(cell: str) -> float | None:
-    if cell.lower() in MISSING:
+    if is_missing(cell):
         return float("nan")
     if "_" in cell:
         return None

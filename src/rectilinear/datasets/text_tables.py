@@ -12,6 +12,8 @@ from rectilinear.datasets.read_image import EXTENSIONS
 from rectilinear.errors import ConfigError, DataError
 
 DELIMITER_LINES = 100  # lines that must agree on the delimiter
+MISSING = ("", "na", "n/a", "#n/a", "nan", "nat", "<na>", "null", "none", "?", ".", "-")
+"""Cells, in small letters, that stand for a missing number or date."""
 _SEPARATORS = {"tab": "\t", "\\t": "\t", "space": " "}  # as they are written in a shell
 _WIDE = (b"\xff\xfe", b"\xfe\xff")  # how text in UTF-16 begins, which has zeros, too
 _DIGIT = re.compile(r"\d")
@@ -68,6 +70,16 @@ def read_rows(path: Path, separator: str | None = None) -> list[tuple[int, list[
     if not rows:
         raise DataError(f"{path.name}, which is empty", "a line of names and lines of values")
     return rows
+
+
+def is_missing(cell: str) -> bool:
+    """True for the usual signs of a missing number or date.
+
+    Example:
+        >>> is_missing("NA"), is_missing(" "), is_missing("0")
+        (True, True, False)
+    """
+    return cell.strip().lower() in MISSING
 
 
 def _refuse_binary(path: Path) -> None:

@@ -164,7 +164,7 @@ def train_ensemble(
     """
     sizes = (statistics.inputs, *map(int, widths), statistics.outputs)
     _check(sizes, optimizer, lr, steps, momentum, betas, eps)
-    marks = _marks(checkpoints, steps)
+    marks = checkpoint_steps(checkpoints, steps)
     shape = _shape(
         statistics.runs,
         (runs,) if isinstance(runs, int) else tuple(runs),
@@ -309,7 +309,7 @@ def _record(count: int, marks: int, sizes: tuple[int, ...], width: int) -> engin
     )
 
 
-def _marks(checkpoints: int | Sequence[int], steps: int) -> np.ndarray:
+def checkpoint_steps(checkpoints: int | Sequence[int], steps: int) -> np.ndarray:
     """The steps of the checkpoints, the first and the last step among them."""
     if isinstance(checkpoints, int):
         return log_grid(steps, checkpoints)

@@ -201,17 +201,20 @@ def design(plan: Plan, pieces: Sequence[Piece], every: int = 1) -> Iterator[tupl
             yield inputs(plan, past, u), later.flatten(1)
 
 
-def moments(plan: Plan, pieces: Sequence[Piece]) -> numerics.Moments:
-    """The factor of the regression, from which every penalty follows."""
-    if count_windows(pieces, plan.lags, plan.stride) < 2:
+def moments(plan: Plan, pieces: Sequence[Piece], most: int | None = None) -> numerics.Moments:
+    """The factor of the regression, from which every penalty follows.
+
+    Of all windows, or of at most so many, evenly spaced.
+    """
+    count = count_windows(pieces, plan.lags, plan.stride)
+    if count < 2:
         raise DataError(
-            f"{count_windows(pieces, plan.lags, plan.stride)} windows of {plan.lags} rows and the "
-            f"{plan.stride} after them",
+            f"{count} windows of {plan.lags} rows and the {plan.stride} after them",
             "two or more",
             "Pass longer series, or lower lags or horizon.",
         )
     found = numerics.Moments()
-    for rows, targets in design(plan, pieces):
+    for rows, targets in design(plan, pieces, 1 if most is None else -(-count // most)):
         found.add(rows, targets)
     return found
 

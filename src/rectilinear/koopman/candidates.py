@@ -21,7 +21,6 @@ from rectilinear.koopman.autoregression import (
     StrideMap,
     count_windows,
     damped,
-    design,
     finite_moments,
     inputs,
     moments,
@@ -42,7 +41,7 @@ MOST_COLUMNS = 600  # inputs of a joint map
 _SMALL_NOISE = 0.1  # part of the spread
 _TRIAL_ROWS, _TRIAL_FEATURES, _TRIAL_ORIGINS = 3000, 250, 60
 _AT_ONCE = 4_000_000  # numbers of states and weights of maps that are iterated together
-_ROWS, _FEATURES = 12_000, 1000
+MOST_ROWS, _FEATURES = 12_000, 1000
 
 
 def grid_of_lags(lags: int | None, most: int) -> tuple[int, ...]:
@@ -201,7 +200,7 @@ def features(
                 continue
             for dictionary in options:
                 plan = Plan(k, stride, "last", dictionary=dictionary, smoothed=smoothing)
-                fit = thin_moments(plan, pieces, _TRIAL_ROWS).fit()
+                fit = moments(plan, pieces, _TRIAL_ROWS).fit()
                 rivals.append(_least("features", Path(plan, [fit], RIDGES[::2]), few))
     if not rivals:
         return
@@ -210,9 +209,7 @@ def features(
     yield judged("features", chosen, held)
     plan = full_size(chosen.plan, held.train)
     if plan != chosen.plan or count_windows(held.train, plan.lags, plan.stride) > _TRIAL_ROWS:
-        fit = thin_moments(
-            plan, (quiet or held).train if plan.smoothed else held.train, _ROWS
-        ).fit()
+        fit = moments(plan, (quiet or held).train if plan.smoothed else held.train, MOST_ROWS).fit()
         near = RIDGES.index(chosen.plan.ridge)
         path = Path(plan, [fit], RIDGES[max(0, near - 1) : near + 2])
         one = _least("features", path, few)
@@ -242,15 +239,6 @@ def _monomials(p: int) -> list[Dictionary]:
     return [Monomials(k) for k, most in ((2, 24), (3, 10), (5, 3)) if p <= most]
 
 
-def thin_moments(plan: Plan, pieces: Sequence[Piece], most: int = _ROWS) -> numerics.Moments:
-    """The moments of at most so many windows, evenly spaced."""
-    every = -(-count_windows(pieces, plan.lags, plan.stride) // most)
-    found = numerics.Moments()
-    for rows, targets in design(plan, pieces, every):
-        found.add(rows, targets)
-    return found
-
-
 def some_columns(pieces: Sequence[Piece], span: Span | None = None) -> tuple[Piece, ...]:
     """The pieces with evenly spaced columns, where there are more than a shared map needs."""
     d = pieces[0].x.shape[1] if span is None else len(span.basis)
@@ -270,7 +258,7 @@ def finite(held: Held, lags: tuple[int, ...], own: Dictionary | None) -> Iterato
         options = [own] if own is not None else _monomials(k * d)
         for dictionary in options:
             plan = Plan(k, 1, "mean", dictionary=dictionary)
-            every = -(-count_windows(held.train, k, 1) // _ROWS)
+            every = -(-count_windows(held.train, k, 1) // MOST_ROWS)
             fit = finite_moments(plan, held.train, every).fit()
             for ridge in RIDGES[::2]:
                 yield judged("finite", of_finite_fit(plan, fit, ridge), held)

@@ -23,6 +23,7 @@ from rectilinear.koopman.autoregression import (
     count_windows,
     fit_finite,
     fit_map,
+    moments,
     of_fit,
 )
 from rectilinear.koopman.closed_form import FullMap, fit_full
@@ -171,7 +172,7 @@ def refit(
     if plan.dictionary is None:
         return fit_map(plan, candidates.some_columns(pieces) if plan.shared else pieces)
     used = smooth(pieces)[0] if plan.smoothed else pieces
-    fit = candidates.thin_moments(plan, used).fit()
+    fit = moments(plan, used, candidates.MOST_ROWS).fit()
     found = of_fit(plan, fit, plan.ridge)
     for ridge in (ridge for ridge in RIDGES if ridge > plan.ridge):
         if pieces[0].u is not None or _is_bounded(found, pieces, steps):
@@ -357,7 +358,7 @@ def _best(held: Held, plan: Plan) -> Candidate | None:
     """The candidate of the best penalty by the errors of one application."""
     if count_windows(held.train, plan.lags, plan.stride) < 8:
         return None
-    fit = candidates.thin_moments(plan, held.train, _ROWS).fit()
+    fit = moments(plan, held.train, _ROWS).fit()
     near = held.first(plan.stride)
     found = [judged("", of_fit(plan, fit, ridge), near) for ridge in LINEAR_RIDGES[::2]]
     return min(found, key=lambda c: c.score)

@@ -13,8 +13,14 @@ from torch import nn
 
 from rectilinear.config import as_frame, nan_to_null, write_json
 from rectilinear.errors import ConfigError, StructureError
-from rectilinear.maps.linear_map import Method, check_skip
-from rectilinear.maps.map_fit import HELD_OUT, JACOBIAN_SAMPLES, Settings, fit_maps
+from rectilinear.maps.linear_map import (
+    HELD_OUT,
+    JACOBIAN_SAMPLES,
+    Method,
+    Settings,
+    check_skip,
+    fit_maps,
+)
 from rectilinear.maps.map_report import LinearMap
 from rectilinear.maps.mean_jacobian import Positions, Span, tokens_of
 from rectilinear.networks.batches import Batches, Tokenizer, read_batches

@@ -1,22 +1,58 @@
-"""``linear_map``: the affine map from one place of a network to another."""
+"""``linear_map``, and fits of affine maps from many places to one target, by three methods."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from rectilinear.checks import whole
-from rectilinear.errors import ConfigError
-from rectilinear.maps.map_fit import HELD_OUT, JACOBIAN_SAMPLES, Settings, fit_maps
-from rectilinear.maps.map_report import LinearMap
-from rectilinear.maps.mean_jacobian import Positions, Span
-from rectilinear.networks.batches import Tokenizer, read_batches
-from rectilinear.networks.forward_pass import Output
+from rectilinear.errors import ConfigError, StructureError
+from rectilinear.maps.held_out_r2 import Affine, Judged
+from rectilinear.maps.map_report import LinearMap, MapReport
+from rectilinear.maps.mean_jacobian import (
+    JacobianMean,
+    Positions,
+    Rows,
+    Span,
+    mean_jacobians,
+    rows_of,
+)
+from rectilinear.networks.batches import Batch, Batches, Tokenizer, read_batches
+from rectilinear.networks.determinism import PROBED, check_steady
+from rectilinear.networks.forward_pass import Output, forward
+from rectilinear.networks.network import evaluating
+from rectilinear.networks.sample_split import SampleSplit
+from rectilinear.numerics import Moments
+from rectilinear.progress import Progress
 from rectilinear.random import check_seed
 
+RIDGES = (0.0, 1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)  # times the mean variance of the columns
+CHOICE = 0.2  # share of the fitted samples that choose the ridge
+JACOBIAN_SAMPLES = 32
+HELD_OUT = 0.25
 Method = Literal["least_squares", "mean_jacobian", "frozen_jacobian"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of a fit, checked: a ConfigError for one out of range."""
+
+    samples: int = JACOBIAN_SAMPLES
+    held_out: float = HELD_OUT
+    seed: int = 0
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        whole(self.samples, "samples", 2)
+        if not 0 < self.held_out < 1:
+            raise ConfigError(f"held_out = {self.held_out}", "a share, above 0 and below 1")
+
+
+Found = dict[str, dict[str, LinearMap]]
 
 
 def linear_map(
@@ -94,3 +130,223 @@ def check_skip(skip: object) -> tuple[int, int]:
     if not isinstance(skip, Sequence) or len(skip) != 2:
         raise ConfigError(f"skip = {skip!r}", "two counts, such as (16, 1)")
     return whole(skip[0], "skip"), whole(skip[1], "skip")
+
+
+def fit_maps(
+    model: nn.Module,
+    span: Span,
+    batches: Batches,
+    methods: Sequence[str],
+    settings: Settings,
+) -> tuple[Found, dict[str, Exception]]:
+    """The maps by source and method, and the reasons for methods that are refused."""
+    jacobian = [m for m in methods if m != "least_squares"]
+    seed, share = settings.seed, settings.held_out
+    total = batches.size + len(jacobian) * min(settings.samples, batches.size)
+    with evaluating(model), Progress("linear maps", total, shown=settings.progress) as display:
+        check_steady(model, batches.head(PROBED), span.output)
+        split = SampleSplit.of(batches, seed, share)
+        choosing = SampleSplit.of(batches, seed, share + CHOICE * (1 - share))
+        fits = _fit(model, span, batches, split, choosing, display)
+        means, refused = _jacobians(model, span, batches, split, jacobian, settings, display)
+        judged = []
+        for i, fit in enumerate(fits):
+            maps = {"least_squares": fit.affine()} if "least_squares" in methods else {}
+            for name, found in means.items():
+                weight = found[i].mean.to(fit.mean_x)
+                maps[name] = Affine(weight, fit.mean_x, fit.mean_y)
+                scaled = fit.scale_of(weight) * weight
+                maps[f"{name} scaled"] = Affine(scaled, fit.mean_x, fit.mean_y)
+            judged.append(Judged(maps, fit.mean_x, fit.mean_y))
+        for batch in _apart(batches, split, held=True):
+            display.advance("held-out samples", len(batch))
+            rows = _rows(model, span, batch)
+            for x, each in zip(rows.x, judged, strict=True):
+                each.add(x, rows.y, rows.samples, len(batch))
+    out: Found = {}
+    like = batches.like
+    for i, source in enumerate(span.sources):
+        out[source] = {
+            name: _made(name, span, i, fits[i], judged[i], means.get(name), seed, like)
+            for name in methods
+            if name not in refused
+        }
+    return out, refused
+
+
+class SourceFit:
+    """Least squares from one source, with and without the samples that choose the ridge."""
+
+    def __init__(self) -> None:
+        self.all, self.part = Moments(computed=True), Moments(computed=True)
+        self.chosen: list[tuple[Tensor, Tensor]] = []
+        self.samples = 0
+        self._ridge: float | None = None
+
+    @property
+    def mean_x(self) -> Tensor:
+        return self.all.mean_x
+
+    @property
+    def mean_y(self) -> Tensor:
+        return self.all.mean_t
+
+    def add(self, x: Tensor, y: Tensor, choosing: Tensor) -> None:
+        """Add rows; ``choosing`` ``(n,)`` marks those that choose the ridge."""
+        self.all.add(x, y)
+        self.part.add(x[~choosing], y[~choosing])
+        if bool(choosing.any()):
+            self.chosen.append((x[choosing], y[choosing]))
+
+    def affine(self) -> Affine:
+        """The map with the ridge that is best on the samples that choose it."""
+        return Affine(self.all.fit().damped(self.ridge), self.mean_x, self.mean_y)
+
+    @property
+    def ridge(self) -> float:
+        """The chosen ridge, relative to the mean variance of the columns."""
+        if self._ridge is None:
+            self._ridge = self._best_ridge()
+        return self._ridge
+
+    def _best_ridge(self) -> float:
+        if not self.chosen or self.part.n < 2:
+            return RIDGES[0]
+        fit = self.part.fit()
+        x, y = (torch.cat(parts).double() for parts in zip(*self.chosen, strict=True))
+        left = [
+            float(((x - fit.mean_x) @ fit.damped(ridge).mT + fit.mean_t - y).square().sum())
+            for ridge in RIDGES
+        ]
+        return RIDGES[min(range(len(RIDGES)), key=left.__getitem__)]
+
+    def scale_of(self, weight: Tensor) -> float:
+        """The factor of a matrix that fits the fitted samples best."""
+        self.all.fit()  # the factor of all rows
+        made = self.all.factor @ weight.mT
+        size = float(made.square().sum())
+        return float((made * self.all.projected).sum()) / size if size else 1.0
+
+
+def _apart(batches: Batches, split: SampleSplit, *, held: bool) -> Iterator[Batch]:
+    """Batches of the held-out samples, or of the others."""
+    for batch in batches:
+        chosen = split(batch) == held
+        if bool(chosen.any()):
+            yield batch.take(chosen.nonzero()[:, 0])
+
+
+def _rows(model: nn.Module, span: Span, batch: Batch) -> Rows:
+    seen = forward(model, batch, span.places, output=span.output)
+    return rows_of(span, seen)
+
+
+def _fit(
+    model: nn.Module,
+    span: Span,
+    batches: Batches,
+    split: SampleSplit,
+    choosing: SampleSplit,
+    display: Progress,
+) -> list[SourceFit]:
+    fits = [SourceFit() for _ in span.sources]
+    for batch in _apart(batches, split, held=False):
+        display.advance("values", len(batch))
+        rows = _rows(model, span, batch)
+        chooses = choosing(batch).to(rows.samples.device)[rows.samples]
+        for x, fit in zip(rows.x, fits, strict=True):
+            fit.add(x, rows.y, chooses)
+            fit.samples += len(batch)
+    return fits
+
+
+def _jacobians(
+    model: nn.Module,
+    span: Span,
+    batches: Batches,
+    split: SampleSplit,
+    methods: Sequence[str],
+    settings: Settings,
+    display: Progress,
+) -> tuple[dict[str, tuple[JacobianMean, ...]], dict[str, Exception]]:
+    found: dict[str, tuple[JacobianMean, ...]] = {}
+    refused: dict[str, Exception] = {}
+    for name in methods:
+        first = _first(_apart(batches, split, held=False), settings.samples)
+        frozen = name == "frozen_jacobian"
+        try:
+            found[name] = mean_jacobians(
+                model, span, first, frozen=frozen, seed=settings.seed, advance=display.advance
+            )
+        except StructureError as error:
+            refused[name] = error
+    return found, refused
+
+
+def _first(batches: Iterator[Batch], samples: int) -> Iterator[Batch]:
+    """Batches of the first ``count`` samples."""
+    for batch in batches:
+        yield batch.take(slice(samples))
+        samples -= len(batch)
+        if samples <= 0:
+            return
+
+
+def _made(
+    name: str,
+    span: Span,
+    i: int,
+    fit: SourceFit,
+    judged: Judged,
+    means: tuple[JacobianMean, ...] | None,
+    seed: int,
+    like: Tensor,
+) -> LinearMap:
+    """The map with its report."""
+    affine, report = judged.maps[name], _judgement(name, span, i, judged, seed)
+    if means is None:
+        report |= {"samples": fit.samples, "ridge": fit.ridge, "positions": "same"}
+    else:
+        mean = means[i]
+        left_out = [judged.r2_of(weight.to(fit.mean_x)) for weight in mean.without()]
+        report |= {
+            "samples": mean.count,
+            "error": _finite(mean.relative_error),
+            "likeness": _finite(mean.likeness),
+            "r2_error": _jackknife(left_out),
+            "scaled_r2": judged.r2(f"{name} scaled"),
+            "scale": fit.scale_of(affine.weight),
+            "bias_share": mean.bias_share,
+        }
+    like = like.to(torch.promote_types(like.dtype, torch.float32))
+    return LinearMap(affine.weight.to(like), affine.bias.to(like), report)
+
+
+def _judgement(name: str, span: Span, i: int, judged: Judged, seed: int) -> dict[str, Any]:
+    return asdict(
+        MapReport(
+            method=name,
+            source=span.sources[i],
+            target=span.target,
+            samples=0,
+            held_out=judged.samples,
+            r2=judged.r2(name),
+            interval=judged.interval(name, seed),
+            identity_r2=judged.r2("identity") if judged.same else None,
+            mean_r2=judged.r2("mean"),
+            update_r2=judged.update_r2(name),
+            positions=span.positions,
+        )
+    )
+
+
+def _jackknife(values: list[float]) -> float | None:
+    """The standard error of a statistic from its values without each group."""
+    if len(values) < 2:
+        return None
+    t = torch.tensor(values, dtype=torch.float64)
+    return float(((len(t) - 1) * (t - t.mean()).square().mean()).sqrt())
+
+
+def _finite(value: float) -> float | None:
+    return value if value == value and abs(value) != float("inf") else None

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rectilinear.errors import ConfigError
 from rectilinear.maps.affine_block import CHUNK, KERNEL, AffineBlock, Shapes
-from rectilinear.numerics import Fit, Moments, rank_tolerance
+from rectilinear.numerics import Moments, rank_tolerance
 
 Form = Literal["affine", "low rank", "identity + low rank", "diagonal", "depthwise", "pointwise"]
 FORMS: tuple[Form, ...] = get_args(Form)
@@ -137,7 +137,7 @@ class MapMoments:
         else:
             rank = default_ranks(self.shapes)[0] if rank is None else rank
             whole = identity_of(self.shapes).to(fit.basis) if form.startswith("identity") else None
-            matrix = _of_rank(fit, rank, ridge, whole)
+            matrix = fit.of_rank(rank, ridge, whole)
         matrix = matrix if whole is None else matrix + whole
         rank = rank if "rank" in form else None
         constant = fit.mean_t - matrix @ fit.mean_x
@@ -300,17 +300,6 @@ def _ridge(x: Tensor, t: Tensor, ridge: float) -> Tensor:
     added = ridge * squares.mean(-1, keepdim=True)
     inverse = torch.where(keep, s / (squares + added).clamp_min(1e-300), 0.0)
     return vh.mT @ (inverse[..., None] * (u.mT @ t))
-
-
-def _of_rank(fit: Fit, rank: int, ridge: float, identity: Tensor | None) -> Tensor:
-    """The best map of a rank in the metric of the features, or best addition to the identity."""
-    matrix = fit.damped(ridge)
-    added = matrix if identity is None else matrix - identity
-    size = fit.s.sqrt()
-    u, sizes, vh = torch.linalg.svd(
-        added @ (torch.linalg.pinv(fit.basis) * size[:, None]).mT, full_matrices=False
-    )
-    return (u[:, :rank] * sizes[:rank]) @ vh[:rank] @ (fit.basis / size).mT
 
 
 def _convolution(found: FittedForm, shapes: Shapes) -> nn.Module:

@@ -280,12 +280,16 @@ def _live(
 
 def _dependent(target: Tensor, span: Span) -> Tensor:
     if target.grad_fn is None:
-        raise StructureError(
-            f"a target {span.target} that does not depend on {span.sources[0]}",
-            "a source that the network runs before the target",
-            "Choose an earlier source or a later target.",
-        )
+        raise _independent(span, 0)
     return target
+
+
+def _independent(span: Span, i: int) -> StructureError:
+    return StructureError(
+        f"a target {span.target} that does not depend on {span.sources[i]}",
+        "a source that the network runs before the target",
+        "Choose an earlier source or a later target.",
+    )
 
 
 def _empty(xs: Sequence[Tensor], y: Tensor) -> list[JacobianMean]:
@@ -325,11 +329,7 @@ def _accumulate(
         u[..., k] = 0
         for i, slope in enumerate(slopes):
             if slope is None:
-                raise StructureError(
-                    f"a target {span.target} that does not depend on {span.sources[i]}",
-                    "a source that the network runs before the target",
-                    "Choose an earlier source or a later target.",
-                )
+                raise _independent(span, i)
             rows = torch.einsum(
                 "bp,bpd->bd", weights[i], tokens_of(slope, layouts[i]).to(weights[i])
             )

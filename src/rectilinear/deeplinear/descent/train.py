@@ -23,7 +23,7 @@ from rectilinear.deeplinear.descent.measures import MEASURES, OF_ANY_NETWORK, Me
 from rectilinear.deeplinear.descent.network import Network, chain
 from rectilinear.deeplinear.descent.result import Descent
 from rectilinear.deeplinear.descent.task import Task
-from rectilinear.deeplinear.ensemble import log_grid
+from rectilinear.deeplinear.ensemble import checkpoint_steps
 from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.random import check_seed
 from rectilinear.scalars import is_within
@@ -110,7 +110,7 @@ def descend(
         ((1, 42, 2, 2), array([[2., 0.],
                [0., 1.]]))
     """
-    marks = _marks(checkpoints, whole(steps, "steps"))
+    marks = checkpoint_steps(checkpoints, whole(steps, "steps"))
     theta, runs = _batch(task, layers, lr, dtype, device)
     _check(optimizer, lr, momentum, betas, eps, weight_decay, batch, label_noise, task)
     if optimizer in ("flow", "lbfgs") and (batch is not None or label_noise or schedule):
@@ -309,15 +309,6 @@ def _batch(
 
 def _ends(arrays: Sequence[np.ndarray]) -> tuple[int, int]:
     return arrays[-1].shape[0], arrays[0].shape[-1]
-
-
-def _marks(checkpoints: int | Sequence[int], steps: int) -> np.ndarray:
-    if isinstance(checkpoints, int):
-        return log_grid(steps, checkpoints)
-    marks = np.unique([0, *checkpoints, steps])
-    if marks[0] < 0 or marks[-1] > steps:
-        raise ConfigError(f"checkpoints {list(checkpoints)}", f"steps from 0 to {steps}")
-    return marks
 
 
 def _check(
