@@ -23,7 +23,7 @@ SHA256: dict[str, str] = {
     "mnist": "67c2ab63e176a774a818e9dec9be28cf69040c91e2bb31dd610cb0bd14322565",
 }
 """The generators by name, and the SHA-256 of the weights of each."""
-STYLES = {"styles": "307ee12d2e6dd2b2c946bc39d950f8f0e658173b5c04e1f46b324706779d2b8e"}
+STYLES = {"styles": "5c625a373925214a12a31994ae089bf061f5753db972e7fc702e0ba575c43ed7"}
 """The collections of styles by name, likewise."""
 NAMES = (*SHA256, *STYLES)
 """The models of the package."""
