@@ -192,7 +192,7 @@ def test_the_target_cannot_be_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a,b\n1,2\n3\n", "line 3 of a.csv with 1 cells"),
+        ("a,b\n1,2\n3\n", r"1 values in line 3 of a\.csv"),
         ("t,time,a\n0,0,1\n1,1,2\n", "2 columns of times in a.csv: t, time"),
         ("a,b\n1_0,2\n3,4\n", "'1_0' in column 'a', line 2"),
     ],

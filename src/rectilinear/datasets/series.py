@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rectilinear.datasets.dates import are_dates, count_from_first, stamps_of
-from rectilinear.datasets.text_tables import is_missing, read_rows, with_points
+from rectilinear.datasets.text_tables import columns_of, is_missing, read_rows, with_points
 from rectilinear.errors import ConfigError, DataError, ForecastWarning
 from rectilinear.notebook import short_repr
 
@@ -146,17 +146,9 @@ def _table(path: Path, separator: str | None) -> tuple[list[str], list[int], lis
     head = rows[0][1]
     if all(_number(cell.replace(",", ".")) is not None for cell in head):
         head, rows = [f"column {i + 1}" for i in range(len(head))], [(0, head), *rows]
-    lines, below = [line for line, _ in rows[1:]], [cells for _, cells in rows[1:]]
-    for line, cells in zip(lines, below, strict=True):
-        if len(cells) != len(head):
-            raise DataError(
-                f"line {line} of {path.name} with {len(cells)} cells",
-                f"{len(head)}, as the first has",
-                "Quote cells that have the separator in them, or pass --separator.",
-            )
-    if not below:
+    if not rows[1:]:
         raise DataError(f"{path.name} with a line of names alone", "rows below it")
-    columns = list(zip(*below, strict=True))
+    lines, columns = [line for line, _ in rows[1:]], columns_of(rows[1:], len(head), path)
     # a separator at the end of lines leaves a column without a name and cells
     kept = [i for i, name in enumerate(head) if name or any(columns[i])]
     return [head[i] for i in kept], lines, [columns[i] for i in kept]

@@ -72,6 +72,29 @@ def read_rows(path: Path, separator: str | None = None) -> list[tuple[int, list[
     return rows
 
 
+def columns_of(
+    rows: Sequence[tuple[int, Sequence[str]]], width: int, path: Path
+) -> list[tuple[str, ...]]:
+    """The cells of each of ``width`` columns, of the rows below the names.
+
+    Raises:
+        DataError: for a row with more cells, or fewer.
+
+    Example:
+        >>> columns_of([(2, ["1", "2"]), (3, ["3", "4"])], 2, Path("a.csv"))
+        [('1', '3'), ('2', '4')]
+    """
+    for line, cells in rows:
+        if len(cells) != width:
+            raise DataError(
+                f"{len(cells)} values in line {line} of {path.name}",
+                f"{width}, as in its first line",
+                "Quote cells that have the separator in them; the first line holds the names of "
+                "the columns. (For forecast: --separator names another separator.)",
+            )
+    return [tuple(cells[i] for _, cells in rows) for i in range(width)]
+
+
 def is_missing(cell: str) -> bool:
     """True for the usual signs of a missing number or date.
 

@@ -16,20 +16,12 @@ PANDAS_INDEX = re.compile(r"__index_level_\d+__")  # the index of a frame in a P
 
 def read_csv(path: Path) -> dict[str, list[str]]:
     """The cells of each column, without a nameless one that is empty or an index."""
-    from rectilinear.datasets.text_tables import read_rows, with_points  # its package loads torch
+    # here, because its package loads torch
+    from rectilinear.datasets.text_tables import columns_of, read_rows, with_points
 
     (_, names), *rows = read_rows(path)
     _check_names(names, path)
-    if uneven := next(((line, row) for line, row in rows if len(row) != len(names)), None):
-        raise DataError(
-            got=f"{len(uneven[1])} values in line {uneven[0]} of {path.name}",
-            expected=f"{len(names)}, as in its first line",
-            fix=(
-                "Quote cells that have the separator in them; the first line holds the names of "
-                "the columns."
-            ),
-        )
-    columns = [[row[i] for _, row in rows] for i in range(len(names))]
+    columns = columns_of(rows, len(names), path)
     _check_last(columns, rows[-1][0] if rows else 0, path)
     found = dict(zip(names, with_points(columns), strict=True))
     if "" in found and (not any(found[""]) or (not names[0] and _is_index(found[""]))):
