@@ -7,7 +7,7 @@ from torch import nn
 
 import rectilinear as rl
 from rectilinear.errors import CheckpointError, ConfigError, ShapeError, StructureError
-from rectilinear.maps.mean_jacobian import Span, mean_jacobians
+from rectilinear.maps.mean_jacobian import Route, mean_jacobians
 from rectilinear.networks.batches import read_batches
 from rectilinear.networks.network import evaluating
 
@@ -78,7 +78,7 @@ def one_by_one(model, x, layer, positions):
 
 
 def means(model, x, sources, positions="all", batch_size=5, **kwargs):
-    span = Span(tuple(sources), f"layers.{len(model.layers) - 1}", None, positions)
+    span = Route(tuple(sources), f"layers.{len(model.layers) - 1}", None, positions)
     with evaluating(model):
         return mean_jacobians(model, span, read_batches(x, model, batch_size=batch_size), **kwargs)
 

@@ -72,7 +72,7 @@ def read_series(
     Raises:
         DataError: for a file that is missing, an image, or another binary file, and for cells that
             are no numbers.
-        ConfigError: for a column that is not there.
+        ConfigError: for a column that is not there, or names of columns of an array.
 
     Example:
         >>> import tempfile

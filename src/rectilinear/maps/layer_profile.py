@@ -22,7 +22,7 @@ from rectilinear.maps.linear_map import (
     fit_maps,
 )
 from rectilinear.maps.map_report import LinearMap
-from rectilinear.maps.mean_jacobian import Positions, Span, tokens_of
+from rectilinear.maps.mean_jacobian import Positions, Route, tokens_of
 from rectilinear.networks.batches import Batches, Tokenizer, read_batches
 from rectilinear.networks.forward_pass import Output, Pass, forward
 from rectilinear.networks.network import evaluating
@@ -266,8 +266,8 @@ def layer_profile(
     settings = Settings(samples, held_out, check_seed(seed), progress)
     batches = read_batches(data, model, tokenizer=tokenizer, batch_size=batch_size)
     sources, end, other = _ends(model, batches, layers, target, output)
-    span = Span(tuple(sources), end, output, positions, check_skip(skip))
-    found, refused = fit_maps(model, span, batches, methods, settings)
+    route = Route(tuple(sources), end, output, positions, check_skip(skip))
+    found, refused = fit_maps(model, route, batches, methods, settings)
     if not next(iter(found.values())):
         raise next(iter(refused.values()))
     reasons = {name: str(error) for name, error in refused.items()}

@@ -16,8 +16,8 @@ from rectilinear.maps.map_report import LinearMap, MapReport
 from rectilinear.maps.mean_jacobian import (
     JacobianMean,
     Positions,
+    Route,
     Rows,
-    Span,
     mean_jacobians,
     rows_of,
 )
@@ -116,10 +116,10 @@ def linear_map(
     """
     if method not in get_args(Method):
         raise ConfigError(f"method = {method!r}", f"one of {', '.join(get_args(Method))}")
-    span = Span((source,), target, output, positions, check_skip(skip))
+    route = Route((source,), target, output, positions, check_skip(skip))
     settings = Settings(samples, held_out, check_seed(seed), progress)
     batches = read_batches(data, model, tokenizer=tokenizer, batch_size=batch_size)
-    found, refused = fit_maps(model, span, batches, (method,), settings)
+    found, refused = fit_maps(model, route, batches, (method,), settings)
     for error in refused.values():
         raise error
     return found[source][method]
@@ -134,7 +134,7 @@ def check_skip(skip: object) -> tuple[int, int]:
 
 def fit_maps(
     model: nn.Module,
-    span: Span,
+    route: Route,
     batches: Batches,
     methods: Sequence[str],
     settings: Settings,
@@ -144,11 +144,11 @@ def fit_maps(
     seed, share = settings.seed, settings.held_out
     total = batches.size + len(jacobian) * min(settings.samples, batches.size)
     with evaluating(model), Progress("linear maps", total, shown=settings.progress) as display:
-        check_steady(model, batches.head(PROBED), span.output)
+        check_steady(model, batches.head(PROBED), route.output)
         split = SampleSplit.of(batches, seed, share)
         choosing = SampleSplit.of(batches, seed, share + CHOICE * (1 - share))
-        fits = _fit(model, span, batches, split, choosing, display)
-        means, refused = _jacobians(model, span, batches, split, jacobian, settings, display)
+        fits = _fit(model, route, batches, split, choosing, display)
+        means, refused = _jacobians(model, route, batches, split, jacobian, settings, display)
         judged = []
         for i, fit in enumerate(fits):
             maps = {"least_squares": fit.affine()} if "least_squares" in methods else {}
@@ -160,14 +160,14 @@ def fit_maps(
             judged.append(Judged(maps, fit.mean_x, fit.mean_y))
         for batch in _apart(batches, split, held=True):
             display.advance("held-out samples", len(batch))
-            rows = _rows(model, span, batch)
+            rows = _rows(model, route, batch)
             for x, each in zip(rows.x, judged, strict=True):
                 each.add(x, rows.y, rows.samples, len(batch))
     out: Found = {}
     like = batches.like
-    for i, source in enumerate(span.sources):
+    for i, source in enumerate(route.sources):
         out[source] = {
-            name: _made(name, span, i, fits[i], judged[i], means.get(name), seed, like)
+            name: _made(name, route, i, fits[i], judged[i], means.get(name), seed, like)
             for name in methods
             if name not in refused
         }
@@ -236,23 +236,23 @@ def _apart(batches: Batches, split: SampleSplit, *, held: bool) -> Iterator[Batc
             yield batch.take(chosen.nonzero()[:, 0])
 
 
-def _rows(model: nn.Module, span: Span, batch: Batch) -> Rows:
-    seen = forward(model, batch, span.places, output=span.output)
-    return rows_of(span, seen)
+def _rows(model: nn.Module, route: Route, batch: Batch) -> Rows:
+    seen = forward(model, batch, route.places, output=route.output)
+    return rows_of(route, seen)
 
 
 def _fit(
     model: nn.Module,
-    span: Span,
+    route: Route,
     batches: Batches,
     split: SampleSplit,
     choosing: SampleSplit,
     display: Progress,
 ) -> list[SourceFit]:
-    fits = [SourceFit() for _ in span.sources]
+    fits = [SourceFit() for _ in route.sources]
     for batch in _apart(batches, split, held=False):
         display.advance("values", len(batch))
-        rows = _rows(model, span, batch)
+        rows = _rows(model, route, batch)
         chooses = choosing(batch).to(rows.samples.device)[rows.samples]
         for x, fit in zip(rows.x, fits, strict=True):
             fit.add(x, rows.y, chooses)
@@ -262,7 +262,7 @@ def _fit(
 
 def _jacobians(
     model: nn.Module,
-    span: Span,
+    route: Route,
     batches: Batches,
     split: SampleSplit,
     methods: Sequence[str],
@@ -276,7 +276,7 @@ def _jacobians(
         frozen = name == "frozen_jacobian"
         try:
             found[name] = mean_jacobians(
-                model, span, first, frozen=frozen, seed=settings.seed, advance=display.advance
+                model, route, first, frozen=frozen, seed=settings.seed, advance=display.advance
             )
         except StructureError as error:
             refused[name] = error
@@ -294,7 +294,7 @@ def _first(batches: Iterator[Batch], samples: int) -> Iterator[Batch]:
 
 def _made(
     name: str,
-    span: Span,
+    route: Route,
     i: int,
     fit: SourceFit,
     judged: Judged,
@@ -303,7 +303,7 @@ def _made(
     like: Tensor,
 ) -> LinearMap:
     """The map with its report."""
-    affine, report = judged.maps[name], _judgement(name, span, i, judged, seed)
+    affine, report = judged.maps[name], _judgement(name, route, i, judged, seed)
     if means is None:
         report |= {"samples": fit.samples, "ridge": fit.ridge, "positions": "same"}
     else:
@@ -322,12 +322,12 @@ def _made(
     return LinearMap(affine.weight.to(like), affine.bias.to(like), report)
 
 
-def _judgement(name: str, span: Span, i: int, judged: Judged, seed: int) -> dict[str, Any]:
+def _judgement(name: str, route: Route, i: int, judged: Judged, seed: int) -> dict[str, Any]:
     return asdict(
         MapReport(
             method=name,
-            source=span.sources[i],
-            target=span.target,
+            source=route.sources[i],
+            target=route.target,
             samples=0,
             held_out=judged.samples,
             r2=judged.r2(name),
@@ -335,7 +335,7 @@ def _judgement(name: str, span: Span, i: int, judged: Judged, seed: int) -> dict
             identity_r2=judged.r2("identity") if judged.same else None,
             mean_r2=judged.r2("mean"),
             update_r2=judged.update_r2(name),
-            positions=span.positions,
+            positions=route.positions,
         )
     )
 

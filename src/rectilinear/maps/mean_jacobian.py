@@ -22,7 +22,7 @@ GROUP_NUMBERS = 2**28  # numbers of these means that are held: 1 GB in float32
 
 
 @dataclass(frozen=True)
-class Span:
+class Route:
     """The sources and the target of maps in a network, and the vectors of a sample that count.
 
     Attributes:
@@ -87,7 +87,7 @@ def tokens_of(value: Tensor, layout: Layout) -> Tensor:
     return rows.reshape(len(value), -1, rows.shape[-1])
 
 
-def rows_of(span: Span, seen: Pass) -> Rows:
+def rows_of(route: Route, seen: Pass) -> Rows:
     """The vectors that a map is fitted to and tested on.
 
     If the target has one vector a sample and a source several, the latter are averaged.
@@ -97,18 +97,18 @@ def rows_of(span: Span, seen: Pass) -> Rows:
         NonFiniteError: if a value is not finite.
     """
     batch = seen.batch
-    y = tokens_of(seen.at[span.target], seen.layout(span.target))
-    kept = span.counted(batch, y.shape[1])
+    y = tokens_of(seen.at[route.target], seen.layout(route.target))
+    kept = route.counted(batch, y.shape[1])
     xs = []
-    for source in span.sources:
+    for source in route.sources:
         x = tokens_of(seen.at[source], seen.layout(source))
         if y.shape[1] == 1 < x.shape[1]:
-            weights = _weights(span.counted(batch, x.shape[1])).to(x)
+            weights = _weights(route.counted(batch, x.shape[1])).to(x)
             x = (weights[..., None] * x).sum(1, keepdim=True)
-        check_positions(source, x, span.target, y)
+        check_positions(source, x, route.target, y)
         xs.append(x[kept])
     found = Rows(tuple(xs), y[kept], kept.nonzero()[:, 0])
-    for name, value in zip((*span.sources, span.target), (*found.x, found.y), strict=True):
+    for name, value in zip((*route.sources, route.target), (*found.x, found.y), strict=True):
         if not bool(torch.isfinite(value).all()):
             raise NonFiniteError(
                 f"NaN or infinite values at {name}",
@@ -201,7 +201,7 @@ class JacobianMean:
 
 def mean_jacobians(
     model: nn.Module,
-    span: Span,
+    route: Route,
     batches: Iterable[Batch],
     *,
     frozen: bool = False,
@@ -217,7 +217,7 @@ def mean_jacobians(
 
     Args:
         model: used in evaluation mode, inside :func:`~rectilinear.networks.network.evaluating`.
-        span: the places.
+        route: the places.
         batches: samples to average over.
         frozen: hold gates, attention weights and scales at their values.
         seed: of the signs and the groups.
@@ -232,32 +232,36 @@ def mean_jacobians(
     random = stream(seed, "signs of positions")
     for batch in batches:
         advance(f"{'frozen ' if frozen else ''}Jacobians of {len(batch)} samples", len(batch))
-        values, target, layouts = _live(model, span, batch, frozen)
+        values, target, layouts = _live(model, route, batch, frozen)
         y = tokens_of(target, layouts[-1])
         xs = [tokens_of(value, layout) for value, layout in zip(values, layouts, strict=False)]
-        for source, x in zip(span.sources, xs, strict=True):
-            check_positions(source, x, span.target, y)
+        for source, x in zip(route.sources, xs, strict=True):
+            check_positions(source, x, route.target, y)
         if not found:
             found = _empty(xs, y)
-        counted = span.counted(batch, y.shape[1])
+        counted = route.counted(batch, y.shape[1])
         signs = torch.ones_like(counted, dtype=y.dtype)
-        if span.positions == "same":
+        if route.positions == "same":
             signs = (torch.rand(counted.shape, generator=random) < 0.5).to(y) * 2 - 1
         if frozen:
             _share(found, values, y, counted.to(y)[..., None] * y.detach())
-        _accumulate(found, values, layouts, xs, y, counted.to(y) * signs, span, batch)
+        _accumulate(found, values, layouts, xs, y, counted.to(y) * signs, route, batch)
     return tuple(found)
 
 
 def _live(
-    model: nn.Module, span: Span, batch: Batch, frozen: bool
+    model: nn.Module, route: Route, batch: Batch, frozen: bool
 ) -> tuple[list[Tensor], Tensor, list[Layout]]:
     """The values at the sources and the target, with their gradients."""
     if not frozen:
         with constant_parameters(model):
-            seen = forward(model, batch, span.places, output=span.output, live=True)
-        layouts = [seen.layout(s) for s in (*span.sources, span.target)]
-        return [seen.at[s] for s in span.sources], _dependent(seen.at[span.target], span), layouts
+            seen = forward(model, batch, route.places, output=route.output, live=True)
+        layouts = [seen.layout(s) for s in (*route.sources, route.target)]
+        return (
+            [seen.at[s] for s in route.sources],
+            _dependent(seen.at[route.target], route),
+            layouts,
+        )
     mode = Frozen(model)
 
     def leaf(value: Tensor) -> Tensor:
@@ -269,24 +273,24 @@ def _live(
         seen = forward(
             model,
             batch,
-            span.places,
-            dict.fromkeys(span.sources, leaf),
-            output=span.output,
+            route.places,
+            dict.fromkeys(route.sources, leaf),
+            output=route.output,
             live=True,
         )
-        layouts = [seen.layout(s) for s in (*span.sources, span.target)]
-    return [seen.at[s] for s in span.sources], mode.linear_output(seen.at[span.target]), layouts
+        layouts = [seen.layout(s) for s in (*route.sources, route.target)]
+    return [seen.at[s] for s in route.sources], mode.linear_output(seen.at[route.target]), layouts
 
 
-def _dependent(target: Tensor, span: Span) -> Tensor:
+def _dependent(target: Tensor, route: Route) -> Tensor:
     if target.grad_fn is None:
-        raise _independent(span, 0)
+        raise _independent(route, 0)
     return target
 
 
-def _independent(span: Span, i: int) -> StructureError:
+def _independent(route: Route, i: int) -> StructureError:
     return StructureError(
-        f"a target {span.target} that does not depend on {span.sources[i]}",
+        f"a target {route.target} that does not depend on {route.sources[i]}",
         "a source that the network runs before the target",
         "Choose an earlier source or a later target.",
     )
@@ -312,14 +316,14 @@ def _accumulate(
     xs: list[Tensor],
     y: Tensor,
     signs: Tensor,
-    span: Span,
+    route: Route,
     batch: Batch,
 ) -> None:
     """Add the Jacobians of a batch, row by row."""
     b, groups = len(batch), len(found[0].groups)
     group = (found[0].count + torch.arange(b)) % groups
     member = torch.nn.functional.one_hot(group, groups).T.to(found[0].groups)
-    weights = [_source_weights(span, batch, x, signs).to(member) for x in xs]
+    weights = [_source_weights(route, batch, x, signs).to(member) for x in xs]
     u = torch.zeros_like(y)
     last = y.shape[-1] - 1
     squares = [y.new_zeros(b, dtype=torch.float64) for _ in xs]
@@ -329,7 +333,7 @@ def _accumulate(
         u[..., k] = 0
         for i, slope in enumerate(slopes):
             if slope is None:
-                raise _independent(span, i)
+                raise _independent(route, i)
             rows = torch.einsum(
                 "bp,bpd->bd", weights[i], tokens_of(slope, layouts[i]).to(weights[i])
             )
@@ -366,10 +370,10 @@ def _share(found: list[JacobianMean], values: list[Tensor], y: Tensor, u: Tensor
             mean.given += float((slope.double() * value.detach().double()).sum())
 
 
-def _source_weights(span: Span, batch: Batch, x: Tensor, signs: Tensor) -> Tensor:
+def _source_weights(route: Route, batch: Batch, x: Tensor, signs: Tensor) -> Tensor:
     """The factors ``(b, p)`` of the gradient at each vector of a source."""
-    counted = span.counted(batch, x.shape[1])
+    counted = route.counted(batch, x.shape[1])
     if signs.shape[1] == 1 < x.shape[1]:  # one vector at the target: a shift of all at the source
         return signs * counted.to(signs)
     weights = _weights(counted).to(signs)
-    return weights * signs if span.positions == "same" else weights
+    return weights * signs if route.positions == "same" else weights
