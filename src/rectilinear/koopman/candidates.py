@@ -31,7 +31,14 @@ from rectilinear.koopman.autoregression import (
 from rectilinear.koopman.closed_form import fit_full
 from rectilinear.koopman.compression import Reduced, Span
 from rectilinear.koopman.dictionaries import Dictionary, Fourier, Monomials
-from rectilinear.koopman.held_out import MOST_STATE, Candidate, Held, judged, least_penalty
+from rectilinear.koopman.held_out import (
+    MOST_STATE,
+    Candidate,
+    Held,
+    judged,
+    least_penalty,
+    score_of,
+)
 
 LAGS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 168, 192, 256, 336, 512)
 """Tried numbers of lags."""
@@ -189,7 +196,7 @@ def features(
     d, horizon = held.width, held.future.shape[1]
     quiet = held.smoothed
     few = (held if quiet is None or held.noise > _SMALL_NOISE else quiet).thinned(_TRIAL_ORIGINS)
-    rivals: list[Candidate] = []
+    rivals: list[tuple[float, StrideMap]] = []
     for k in lags:
         if k * d > MOST_STATE:
             continue
@@ -201,26 +208,25 @@ def features(
             for dictionary in options:
                 plan = Plan(k, stride, "last", dictionary=dictionary, smoothed=smoothing)
                 fit = moments(plan, pieces, _TRIAL_ROWS).fit()
-                rivals.append(_least("features", Path(plan, [fit], RIDGES[::2]), few))
+                rivals.append(_least(Path(plan, [fit], RIDGES[::2]), few))
     if not rivals:
         return
-    chosen = min(rivals, key=lambda c: c.score).model
-    chosen = chosen.inner if isinstance(chosen, Reduced) else chosen
+    _, chosen = min(rivals, key=lambda rival: rival[0])
     yield judged("features", chosen, held)
     plan = full_size(chosen.plan, held.train)
     if plan != chosen.plan or count_windows(held.train, plan.lags, plan.stride) > _TRIAL_ROWS:
         fit = moments(plan, (quiet or held).train if plan.smoothed else held.train, MOST_ROWS).fit()
         near = RIDGES.index(chosen.plan.ridge)
-        path = Path(plan, [fit], RIDGES[max(0, near - 1) : near + 2])
-        one = _least("features", path, few)
-        last = one.model.inner if isinstance(one.model, Reduced) else one.model
+        _, last = _least(Path(plan, [fit], RIDGES[max(0, near - 1) : near + 2]), few)
         yield judged("features", last, held)
 
 
-def _least(kind: str, path: Path, held: Held) -> Candidate:
-    """The candidate of the least penalty that costs little."""
-    found = [judged(kind, m, held) for m in path.maps(0)]
-    return found[least_penalty(torch.stack([c.square for c in found]))]
+def _least(path: Path, held: Held) -> tuple[float, StrideMap]:
+    """The map of the least penalty that costs little, after its score."""
+    maps = path.maps(0)
+    square = torch.stack([judged("", m, held).square for m in maps])
+    best = least_penalty(square)
+    return score_of(square)[best], maps[best]
 
 
 def full_size(plan: Plan, pieces: Sequence[Piece]) -> Plan:
