@@ -78,7 +78,14 @@ def test_a_config_survives_the_way_through_json_text(config):
         ({"net": {"width": 3}, "lr": "fast"}, "lr"),
         ({"net": {"width": 3}, "lr": True}, "lr"),
         ({"net": {"width": 3}, "limit": "none"}, "a number or null"),
-        ({"net": {"width": 3}, "pair": [1]}, "pair"),
+        (
+            {"net": {"width": 3}, "pair": [1]},
+            r"pair = \[1\]; expected a list of an integer, a string",
+        ),
+        (
+            {"net": {"width": 3, "shape": 7}},
+            r"a list, each entry an integer. Write a list: \[7\]\.",
+        ),
         ({"net": {"width": 3}, "flag": 1}, "flag"),
         ({"net": {"width": 3}, "table": {"a": "b"}}, "table.a"),
         ({"net": {"width": 3}, "other": {"hats": 3}}, "other"),

@@ -173,7 +173,9 @@ def _decode(hint: Any, value: Any, where: str) -> Any:
         return Path(value)
     if hint in (int, bool, str, type(None), dict, list) and type(value) is hint:
         return value
-    raise ConfigError(f"{where} = {value!r}", _name(hint))
+    lone = origin in (tuple, list) and args[1:] in ((), (Ellipsis,)) and not isinstance(value, dict)
+    fix = f"Write a list: [{json.dumps(value, default=str)}]." if lone else ""
+    raise ConfigError(f"{where} = {value!r}", _name(hint), fix)
 
 
 def _decode_union(options: tuple[Any, ...], value: Any, where: str) -> Any:
@@ -205,6 +207,11 @@ _KINDS = {
 def _name(hint: Any) -> str:
     if hint in _KINDS:
         return _KINDS[hint]
+    if get_origin(hint) in (tuple, list):
+        first, *others = get_args(hint)
+        if others in ([], [Ellipsis]):
+            return f"a list, each entry {_name(first)}"
+        return f"a list of {', '.join(map(_name, (first, *others)))}"
     return (
         hint.__name__
         if isinstance(hint, type) and not get_args(hint)

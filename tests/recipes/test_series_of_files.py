@@ -138,6 +138,13 @@ def test_options_of_files_have_no_effect_on_systems(
     assert "time = 'date', which has no effect on 'pendulum'" in says(capsys, *words)
 
 
+def test_a_single_column_is_to_be_written_as_a_list(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("train", "koopman", "--set", "columns=x", "--out", tmp_path / "run")
+    assert 'Write a list: ["x"].' in says(capsys, *words)
+
+
 def test_columns_without_a_year_are_said_once(tmp_path: Path) -> None:
     months = [f"{k % 12 + 1}" for k in range(ROWS // 2)] * 2
     path = write(tmp_path, "a.csv", table("site,month,x", ["a"] * 20 + ["b"] * 20, months, X))
