@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import inf, log
+from math import inf, log, pi
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from rectilinear.invertible import MLP
 from rectilinear.operators import Diagonal, Operator
 from rectilinear.projector.corruption import gaussian_blur, named_corruption
 from rectilinear.projector.patches import Patches, check_image, patch_posterior
-from rectilinear.projector.prior import ImagePrior, Posterior
+from rectilinear.projector.prior import NOISE_FLOOR, ImagePrior, Posterior
 from rectilinear.serialization import Configured
 
 UNKNOWN_NOISE = 7.0  # that values may lie outside 0 to 1
@@ -28,6 +28,8 @@ WINDOWS = (3, 7)  # pixels, for the share of zeros about a pixel
 FILLED = (3, 7, 15)  # pixels, of the means that zeros are filled with
 SQUARES = (2, 3, 5, 7, 10, 14)  # sides of squares of zeros that a pixel may lie in
 LEAST_KEPT = 0.9  # probability from which on a zero counts as observed
+ZERO_FEATURES = 4
+HIDDEN_EVIDENCE = -log(NOISE_FLOOR) - log(2 * pi) / 2  # of a value without a gain, in nats
 LEAST = 0.02  # probability of a kind that counts
 WIDTH = 24
 
@@ -35,13 +37,13 @@ WIDTH = 24
 class BlindRestorer(Configured):
     """Restoration of images of unknown corruption: posterior means under every kind, averaged.
 
-    - *Which kind*: a small network that reads the evidence of each under the prior, with and
+    - *Where*: a value that is 0 may be missing, or 0. A small network gives the probability from
+      its posterior without all zeros and from the zeros about it, twice; the estimate is the
+      posterior mean from what is surely observed, times the probability that the value is missing.
+    - *How strong*: noise and blur by the evidence of the data, over a grid of strengths.
+    - *Which kind*: a second small network that reads the evidence of each under the prior, with and
       without the zeros, and counts of zeros and of values outside 0 to 1. Nothing is missing where
       nothing is 0, and a black image stays black.
-    - *How strong*: noise and blur by the evidence of the data, over a grid of strengths.
-    - *Where*: a value that is 0 may be missing, or 0. A second small network gives the probability
-      from its posterior without all zeros and from the zeros about it, twice; the estimate is the
-      posterior mean from what is surely observed, times the probability that the value is missing.
 
     Both networks are trained by :func:`fit_blind` on corrupted training images, in seconds.
 
@@ -100,7 +102,7 @@ class BlindRestorer(Configured):
     def probabilities(self, y: Tensor) -> Tensor:
         """The probability of every way in :attr:`answers` for images ``y``, ``(b, ways)``."""
         check_floating(y, "y")
-        return self._probabilities(y, self.levels(y))
+        return self._probabilities(y, self.read(y))
 
     @torch.no_grad()
     def forward(self, y: Tensor) -> Tensor:
@@ -111,19 +113,19 @@ class BlindRestorer(Configured):
         """
         check_floating(y, "y")
         check_limits(y, "y", (0, 1), UNKNOWN_NOISE)
-        levels = self.levels(y)
-        shares = self._probabilities(y, levels)
+        reading = self.read(y)
+        shares = self._probabilities(y, reading)
         x = torch.zeros_like(y)
         ways = {"keep": self._keep, "noise": self._noise, "blur": self._blur, "zeros": self._zeros}
         for i, way in enumerate(self.answers):
             rows = (shares[:, i] > LEAST).nonzero()[:, 0]
             if len(rows):
-                found = ways[way](y[rows], {name: e[rows] for name, e in levels.items()})
+                found = ways[way](y[rows], {name: part[rows] for name, part in reading.items()})
                 x[rows] += shares[rows, i].to(y)[:, None, None, None] * found.clamp(0, 1)
         return x
 
-    def _probabilities(self, y: Tensor, levels: dict[str, Tensor]) -> Tensor:
-        features = kind_features(y, levels)
+    def _probabilities(self, y: Tensor, reading: dict[str, Tensor]) -> Tensor:
+        features = kind_features(y, reading)
         possible = torch.ones(len(y), len(self.answers), dtype=torch.bool, device=y.device)
         if "zeros" in self.answers:
             empty = (y == 0).flatten(1)
@@ -133,11 +135,16 @@ class BlindRestorer(Configured):
         p = torch.where(p > LEAST, p, 0.0)
         return p / p.sum(1, keepdim=True)
 
-    def levels(self, y: Tensor) -> dict[str, Tensor]:
-        """The evidence of every strength of noise and of blur, ``(b, levels)``.
+    def read(self, y: Tensor) -> dict[str, Tensor]:
+        """What the prior says of ``y``, before one of :attr:`answers` is chosen.
 
-        ``filled`` is that of noise on the image whose zeros are filled with means about them: noise
-        that was cut off at 0 is there in the other values, too, and a missing value is not.
+        - ``noise``, ``blur``: the evidence of every strength, ``(b, levels)``.
+        - ``filled``: that of noise on the image whose zeros are filled with means about them: noise
+          that was cut off at 0 is there in the other values, too, and a missing value is not.
+        - ``kept``: the probability that a value is observed, ``(b, c, h, w)``, 1 where it is not 0.
+        - ``zeros``: how well zeros are explained as missing, ``(b, 4)``: share of missing values,
+          energy that they would get back, and the evidence of the other values, by itself and less
+          that of all. Of images larger than the prior's, where this takes long, it is 0.
         """
         found = {"noise": self._noise_levels(y)}
         found["filled"] = found["noise"].clone()
@@ -147,7 +154,39 @@ class BlindRestorer(Configured):
         if "blur" in self.kinds:
             blurs = [gaussian_blur(y[:1], severity) for severity in BLUR_LEVELS]
             found["blur"] = torch.stack([self._evidence(y, K, BLUR_NOISE) for K in blurs], 1)
+        found["zeros"] = y.new_zeros(len(y), ZERO_FEATURES)
+        if "zeros" in self.answers and not self.patched(y):
+            found["kept"] = torch.ones_like(y)
+            if len(rows):
+                kept = self._kept(y[rows])
+                found["kept"][rows] = kept
+                found["zeros"][rows] = self._zero_features(y[rows], kept, found["noise"][rows, 0])
         return found
+
+    def _kept(self, y: Tensor) -> Tensor:
+        """The probability that every value is observed, ``(b, c, h, w)``."""
+        kept = (y != 0).to(y)
+        for network in self.where:
+            features = where_features(self, y, kept > LEAST_KEPT)
+            found = network(standard(features, self.where_scale)).sigmoid().reshape(y.shape)
+            kept = torch.where(y == 0, found, 1.0)
+        return kept
+
+    def _zero_features(self, y: Tensor, kept: Tensor, plain: Tensor) -> Tensor:
+        """How well zeros are explained as missing values, given the evidence of all, ``(b, 4)``."""
+        observed = kept > LEAST_KEPT
+        found = self.posterior(y, seen_only(observed, y), 0.0)
+        hidden = (~observed).flatten(1).sum(1)
+        evidence = (found.log_evidence - hidden * HIDDEN_EVIDENCE).to(y)
+        values = y[0].numel()
+        missing = (1 - kept).flatten(1)
+        columns = [
+            (1000 * missing.mean(1)).log1p(),
+            (1000 * (missing * found.mean.flatten(1)).square().mean(1)).log1p(),
+            signed_log(evidence / (values - hidden).clamp(min=1)),
+            signed_log((evidence - plain.to(y)) / values),
+        ]
+        return torch.stack(columns, 1)
 
     def _noise_levels(self, y: Tensor) -> Tensor:
         if self.patched(y):
@@ -169,20 +208,20 @@ class BlindRestorer(Configured):
         """True if the images ``y`` are larger than the prior's."""
         return tuple(y.shape[1:]) != self.prior.shape
 
-    def _keep(self, y: Tensor, levels: dict[str, Tensor]) -> Tensor:  # noqa: ARG002
+    def _keep(self, y: Tensor, reading: dict[str, Tensor]) -> Tensor:  # noqa: ARG002
         return y
 
-    def _noise(self, y: Tensor, levels: dict[str, Tensor]) -> Tensor:
+    def _noise(self, y: Tensor, reading: dict[str, Tensor]) -> Tensor:
         if not self.patched(y):
-            return self._over(y, levels["noise"], [(None, s) for s in NOISE_LEVELS])
-        deviations = noise_levels(levels["noise"])
+            return self._over(y, reading["noise"], [(None, s) for s in NOISE_LEVELS])
+        deviations = noise_levels(reading["noise"])
         rows = zip(y.split(1), deviations.tolist(), strict=True)
         return torch.cat([self.posterior(row, None, s).mean for row, s in rows])
 
-    def _blur(self, y: Tensor, levels: dict[str, Tensor]) -> Tensor:
+    def _blur(self, y: Tensor, reading: dict[str, Tensor]) -> Tensor:
         cases: list[tuple[Operator | None, float]]
         cases = [(gaussian_blur(y[:1], s), BLUR_NOISE) for s in BLUR_LEVELS]
-        return self._over(y, levels["blur"], cases)
+        return self._over(y, reading["blur"], cases)
 
     def _over(
         self, y: Tensor, evidence: Tensor, cases: list[tuple[Operator | None, float]]
@@ -196,20 +235,16 @@ class BlindRestorer(Configured):
                 x[rows] += shares[rows, i].to(y)[:, None, None, None] * mean
         return x
 
-    def _zeros(self, y: Tensor, levels: dict[str, Tensor]) -> Tensor:  # noqa: ARG002
+    def _zeros(self, y: Tensor, reading: dict[str, Tensor]) -> Tensor:
         """The posterior mean where values that are 0 may be missing."""
-        observed, kept = y != 0, torch.ones_like(y)
-        for network in self.where:
-            features = where_features(self, y, observed)
-            kept = torch.sigmoid(network(standard(features, self.where_scale))).reshape(y.shape)
-            observed = (y != 0) | (kept > LEAST_KEPT)
-        found = self.posterior(y, seen_only(observed, y), 0.0)
+        kept = reading["kept"] if "kept" in reading else self._kept(y)
+        found = self.posterior(y, seen_only(kept > LEAST_KEPT, y), 0.0)
         return torch.where(y == 0, (1 - kept) * found.mean, y)
 
 
 def feature_counts(kinds: tuple[str, ...]) -> tuple[int, int]:
     """The numbers of features of kinds, and of places."""
-    return 12 + len(SQUARES) + 2 * ("blur" in kinds), 6 + len(WINDOWS)
+    return 12 + len(SQUARES) + ZERO_FEATURES + 2 * ("blur" in kinds), 6 + len(WINDOWS)
 
 
 def seen_only(observed: Tensor, y: Tensor) -> Operator:
@@ -263,23 +298,29 @@ def filled(y: Tensor) -> Tensor:
     return x
 
 
-def kind_features(y: Tensor, levels: dict[str, Tensor]) -> Tensor:
+def kind_features(y: Tensor, reading: dict[str, Tensor]) -> Tensor:
     """Features of kinds of corruption, ``(b, features)``: range, zeros, and evidence."""
     empty = (y == 0).all(1, keepdim=True).to(y)
     alone = empty * (1 - avg_pool2d(empty, 3, 1, 1, count_include_pad=False))
     squares = [_in_square(empty, side) for side in SQUARES]
     shares = [((y < 0) | (y > 1)).to(y), (y == 1).to(y), empty, alone, *squares]
     columns = [(1000 * part.flatten(1).mean(1)).log1p() for part in shares]
-    columns += _around_zeros(y, empty)
+    columns += [*_around_zeros(y, empty), *reading["zeros"].to(y).unbind(1)]
     values = y[0].numel()
-    for name, evidence in levels.items():
-        of = evidence.to(y)
-        none = of[:, 0] if name != "blur" else levels["noise"].to(y)[:, 0]
+    for name in ("noise", "filled", "blur"):
+        if name not in reading:
+            continue
+        of = reading[name].to(y)
+        none = of[:, 0] if name != "blur" else reading["noise"].to(y)[:, 0]
         for column in (none, of.amax(1) - none)[name == "blur" :]:
-            share = column / values
-            columns.append(share.sign() * share.abs().log1p())
+            columns.append(signed_log(column / values))
         columns.append(of.argmax(1).to(y).log1p())
     return torch.stack(columns, 1)
+
+
+def signed_log(x: Tensor) -> Tensor:
+    """The sign of ``x`` times ``log(1 + |x|)``."""
+    return x.sign() * x.abs().log1p()
 
 
 def _around_zeros(y: Tensor, empty: Tensor) -> tuple[Tensor, Tensor]:

@@ -35,7 +35,7 @@ DARKEST = 0.7  # highest of these levels, in the largest value of the image
 BEYOND = 1.2  # strongest severity, in that of the strong one
 KIND_CROP, WHERE_CROP = 64, 24  # pixels, of examples for a prior of patches: a mask takes long
 BATCH = 50
-STEPS = 400
+KIND_STEPS, WHERE_STEPS = 400, 1200
 JITTER = 0.0, 0.2  # noise on the features of kinds, in deviations, against few examples
 
 
@@ -93,9 +93,9 @@ def fit_blind(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         f = BlindRestorer(prior, kinds, zeros, *(unit.repeat(1, c) for c in counts)).to(images)
-        _fit_which(f, images, draw)
         if "zeros" in f.answers:
             _fit_where(f, images, draw)
+        _fit_which(f, images, draw)
     return f.eval().requires_grad_(requires_grad=False)
 
 
@@ -161,10 +161,11 @@ def _fit_which(f: BlindRestorer, images: Tensor, draw: torch.Generator) -> None:
     patched = f.patched(images)
     examples = _examples(f, images, f.kinds, KIND_EXAMPLES[patched], KIND_CROP, 2, draw)
     with torch.no_grad():
-        features = torch.cat([kind_features(y, f.levels(y)) for y in examples.y.split(BATCH)])
+        features = torch.cat([kind_features(y, f.read(y)) for y in examples.y.split(BATCH)])
     f.kind_scale.copy_(_scale(features))
     target = one_hot(examples.way, len(f.answers)).to(features)
-    _fit(f.which, standard(features, f.kind_scale), target, draw, JITTER[patched])
+    jitter = JITTER[patched]
+    _fit(f.which, standard(features, f.kind_scale), target, draw, KIND_STEPS, jitter)
 
 
 def _fit_where(f: BlindRestorer, images: Tensor, draw: torch.Generator) -> None:
@@ -184,9 +185,9 @@ def _fit_where(f: BlindRestorer, images: Tensor, draw: torch.Generator) -> None:
             f.where_scale.copy_(_scale(features[some]))
         features = standard(features, f.where_scale)
         kept = examples.observed.flatten()[some].to(features)[:, None]
-        _fit(network, features[some], kept, draw)
+        _fit(network, features[some], kept, draw, WHERE_STEPS)
         with torch.no_grad():
-            observed = (y != 0) | (torch.sigmoid(network(features)).reshape(y.shape) > LEAST_KEPT)
+            observed = (y != 0) | (network(features).sigmoid().reshape(y.shape) > LEAST_KEPT)
 
 
 def _scale(features: Tensor) -> Tensor:
@@ -194,12 +195,17 @@ def _scale(features: Tensor) -> Tensor:
 
 
 def _fit(
-    network: nn.Module, x: Tensor, target: Tensor, draw: torch.Generator, jitter: float = 0.0
+    network: nn.Module,
+    x: Tensor,
+    target: Tensor,
+    draw: torch.Generator,
+    steps: int,
+    jitter: float = 0.0,
 ) -> None:
     """Logistic regression, with one hidden layer, by Adam, on features with noise."""
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2, weight_decay=1e-5)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
-    for _ in range(STEPS):
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(steps):
         rows = torch.randint(len(x), (min(len(x), 512),), generator=draw).to(x.device)
         noise = jitter * torch.randn(len(rows), x.shape[1], generator=draw, dtype=x.dtype)
         logits = network(x[rows] + noise.to(x.device))
