@@ -6,7 +6,15 @@ import torch
 import rectilinear as rl
 from rectilinear.errors import ConfigError, DataError, DtypeError, ShapeError
 from rectilinear.operators import Diagonal
-from rectilinear.projector import Projector, Selection, corrupt, fit_blind, from_pca, restore
+from rectilinear.projector import (
+    BlindRestorer,
+    Projector,
+    Selection,
+    corrupt,
+    fit_blind,
+    from_pca,
+    restore,
+)
 from rectilinear.projector.prior import fit_prior
 
 
@@ -88,13 +96,24 @@ def bits(x: torch.Tensor) -> torch.Tensor:
     return (255 * x.clamp(0, 1)).round() / 255
 
 
-@pytest.mark.whole
-def test_kinds_are_told_apart_on_photos_and_in_files() -> None:
-    """Noise that was cut off at 0 is no missing pixel, and nothing is missing without zeros."""
-    train = rl.datasets.load("photos", "train", size=48).images.mean(1, keepdim=True)
-    x = bits(rl.datasets.load("photos", "test", size=48).images.mean(1, keepdim=True))
+@pytest.fixture(scope="module")
+def blind_photos() -> tuple[BlindRestorer, torch.Tensor]:
+    """A blind restorer of patches, and held-out photos of 48 pixels as files have them."""
+    train, test = (
+        rl.datasets.load("photos", split, size=48).images.mean(1, keepdim=True)
+        for split in ("train", "test")
+    )
     prior = fit_prior(train, rank=12, patch=6, components=6)
-    blind = fit_blind(prior, train, ("noise", "missing", "occlusion"))
+    return fit_blind(prior, train, progress=False), bits(test)
+
+
+@pytest.mark.whole
+def test_kinds_are_told_apart_on_photos_and_in_files(
+    blind_photos: tuple[BlindRestorer, torch.Tensor],
+) -> None:
+    """Noise that was cut off at 0 is no missing pixel, and nothing is missing without zeros."""
+    blind, x = blind_photos
+    x = x.clone()
     x[2:6] = bits(x[2:6] - 0.3)  # with black parts, up to a half
     answers = {"noise": 0.1, "missing": 0.3, "occlusion": 0.2}
     for kind, severity in answers.items():
@@ -102,13 +121,50 @@ def test_kinds_are_told_apart_on_photos_and_in_files() -> None:
         y = bits(y)
         found = blind.probabilities(y)[:, blind.answers.index("noise" if K is None else "zeros")]
         assert (found > 0.5).all(), kind
-        known = restore(prior, y, K, noise=severity if K is None else 0.0)
+        known = restore(blind.prior, y, K, noise=severity if K is None else 0.0)
         light = [0, 1, *range(6, 12)]
         assert error(restore(blind, y)[light], x[light]) < 1.5 * error(known[light], x[light]), kind
     full = x.clamp(min=0.01)
     assert (blind.probabilities(full)[:, blind.answers.index("zeros")] == 0).all()
     black = torch.zeros(1, 1, 60, 60)
     assert torch.equal(restore(blind, black), black)
+
+
+@pytest.mark.whole
+def test_blind_restoration_of_any_size_in_half_precision_and_between_black_bars(
+    blind_photos: tuple[BlindRestorer, torch.Tensor],
+) -> None:
+    blind, x = blind_photos
+    assert blind.kinds == ("noise", "missing", "occlusion")
+    y, _ = corrupt(x[:4], "noise", 0.1, torch.Generator().manual_seed(0))
+    for size in (42, 43, 44, 47):  # a column that is repeated to fill a patch has another noise
+        part = y[..., :size, :43]
+        assert (blind.probabilities(part)[:, blind.answers.index("noise")] > 0.9).all(), size
+    half = restore(blind, y.half())
+    assert half.dtype == torch.float16
+    assert error(half.float(), restore(blind, y)) < 1e-5
+    barred = x[:4].clamp(min=1 / 255)
+    barred[:, :, :8] = 0
+    barred[..., 40:] = 0
+    assert torch.equal(restore(blind, barred), barred)
+    z, _ = corrupt(barred, "missing", 0.3, torch.Generator().manual_seed(0))
+    found = restore(blind, z)
+    assert torch.equal(found * (barred == 0), torch.zeros_like(found))
+    assert error(found, barred) < 0.3 * error(z, barred)
+
+
+def test_zeros_of_small_images_are_explained_before_a_kind_is_chosen(
+    digits: tuple[torch.Tensor, torch.Tensor],
+) -> None:
+    """Black squares among black pixels are known by what the prior expects in them."""
+    train, x = digits[0], digits[1][:100]
+    blind = fit_blind(fit_prior(train, components=12), train, progress=False)
+    y, K = corrupt(x, "occlusion", 0.375, torch.Generator().manual_seed(1))
+    changed = (y != x).flatten(1).any(1)
+    zeros = blind.probabilities(y)[changed, blind.answers.index("zeros")]
+    assert zeros.mean() > 0.85
+    known = error(restore(blind.prior, y, K), x)
+    assert error(restore(blind, y), x) < min(2.2 * known, 0.3 * error(y, x))
 
 
 def test_backprojection_hits_the_image_and_keeps_the_rest() -> None:

@@ -6,7 +6,7 @@ from math import inf, log, pi
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, max_pool2d
+from torch.nn.functional import avg_pool2d
 
 from rectilinear.checks import check_floating, check_limits
 from rectilinear.errors import ConfigError
@@ -27,8 +27,10 @@ WAYS = {"noise": "noise", "blur": "blur", **dict.fromkeys(ZEROED, "zeros")}
 WINDOWS = (3, 7)  # pixels, for the share of zeros about a pixel
 FILLED = (3, 7, 15)  # pixels, of the means that zeros are filled with
 SQUARES = (2, 3, 5, 7, 10, 14)  # sides of squares of zeros that a pixel may lie in
+SQUARE_SHARES = (1 / 8, 1 / 4)  # of the image's side, squares in larger images
 LEAST_KEPT = 0.9  # probability from which on a zero counts as observed
 ZERO_FEATURES = 4
+HOLE_DEVIATIONS, LEAST_HOLE = 3.0, 0.02  # of the values about a hole, and their least mean
 HIDDEN_EVIDENCE = -log(NOISE_FLOOR) - log(2 * pi) / 2  # of a value without a gain, in nats
 LEAST = 0.02  # probability of a kind that counts
 WIDTH = 24
@@ -45,7 +47,8 @@ class BlindRestorer(Configured):
       without the zeros, and counts of zeros and of values outside 0 to 1. Nothing is missing where
       nothing is 0, and a black image stays black.
 
-    Both networks are trained by :func:`fit_blind` on corrupted training images, in seconds.
+    Both networks are trained by :func:`fit_blind` on corrupted training images. Images in half
+    precision are restored in float32. Black bars at the edges of photos are no missing values.
 
     Args:
         prior: of whole images, or of patches (which know no blur).
@@ -102,6 +105,7 @@ class BlindRestorer(Configured):
     def probabilities(self, y: Tensor) -> Tensor:
         """The probability of every way in :attr:`answers` for images ``y``, ``(b, ways)``."""
         check_floating(y, "y")
+        y = in_single(y)
         return self._probabilities(y, self.read(y))
 
     @torch.no_grad()
@@ -113,6 +117,7 @@ class BlindRestorer(Configured):
         """
         check_floating(y, "y")
         check_limits(y, "y", (0, 1), UNKNOWN_NOISE)
+        given, y = y, in_single(y)
         reading = self.read(y)
         shares = self._probabilities(y, reading)
         x = torch.zeros_like(y)
@@ -122,14 +127,14 @@ class BlindRestorer(Configured):
             if len(rows):
                 found = ways[way](y[rows], {name: part[rows] for name, part in reading.items()})
                 x[rows] += shares[rows, i].to(y)[:, None, None, None] * found.clamp(0, 1)
-        return x
+        return x.to(given)
 
     def _probabilities(self, y: Tensor, reading: dict[str, Tensor]) -> Tensor:
         features = kind_features(y, reading)
         possible = torch.ones(len(y), len(self.answers), dtype=torch.bool, device=y.device)
         if "zeros" in self.answers:
-            empty = (y == 0).flatten(1)
-            possible[:, self.answers.index("zeros")] = empty.any(1) & ~empty.all(1)
+            dubious = ((y == 0) & ~reading["bars"]).flatten(1).any(1)
+            possible[:, self.answers.index("zeros")] = dubious & (y != 0).flatten(1).any(1)
         logits = self.which(standard(features, self.kind_scale))
         p = logits.masked_fill(~possible, -inf).softmax(1)
         p = torch.where(p > LEAST, p, 0.0)
@@ -141,6 +146,7 @@ class BlindRestorer(Configured):
         - ``noise``, ``blur``: the evidence of every strength, ``(b, levels)``.
         - ``filled``: that of noise on the image whose zeros are filled with means about them: noise
           that was cut off at 0 is there in the other values, too, and a missing value is not.
+        - ``bars``: where black bars of photos are, ``(b, 1, h, w)``.
         - ``kept``: the probability that a value is observed, ``(b, c, h, w)``, 1 where it is not 0.
         - ``zeros``: how well zeros are explained as missing, ``(b, 4)``: share of missing values,
           energy that they would get back, and the evidence of the other values, by itself and less
@@ -148,6 +154,7 @@ class BlindRestorer(Configured):
         """
         found = {"noise": self._noise_levels(y)}
         found["filled"] = found["noise"].clone()
+        found["bars"] = black_bars(y) & self.patched(y)
         rows = (y == 0).flatten(1).any(1).nonzero()[:, 0]
         if len(rows):
             found["filled"][rows] = self._noise_levels(filled(y[rows]))
@@ -165,11 +172,14 @@ class BlindRestorer(Configured):
 
     def _kept(self, y: Tensor) -> Tensor:
         """The probability that every value is observed, ``(b, c, h, w)``."""
-        kept = (y != 0).to(y)
+        sure = y != 0
+        if self.patched(y):
+            sure |= black_bars(y)
+        kept = sure.to(y)
         for network in self.where:
             features = where_features(self, y, kept > LEAST_KEPT)
             found = network(standard(features, self.where_scale)).sigmoid().reshape(y.shape)
-            kept = torch.where(y == 0, found, 1.0)
+            kept = torch.where(sure, 1.0, found)
         return kept
 
     def _zero_features(self, y: Tensor, kept: Tensor, plain: Tensor) -> Tensor:
@@ -242,9 +252,16 @@ class BlindRestorer(Configured):
         return torch.where(y == 0, (1 - kept) * found.mean, y)
 
 
+def in_single(y: Tensor) -> Tensor:
+    """The images, in float32 if they are in half precision."""
+    return y.float() if y.dtype in {torch.float16, torch.bfloat16} else y
+
+
 def feature_counts(kinds: tuple[str, ...]) -> tuple[int, int]:
     """The numbers of features of kinds, and of places."""
-    return 12 + len(SQUARES) + ZERO_FEATURES + 2 * ("blur" in kinds), 6 + len(WINDOWS)
+    return 15 + len(SQUARES) + len(SQUARE_SHARES) + ZERO_FEATURES + 2 * ("blur" in kinds), 6 + len(
+        WINDOWS
+    )
 
 
 def seen_only(observed: Tensor, y: Tensor) -> Operator:
@@ -267,7 +284,8 @@ def patch_levels(prior: ImagePrior, y: Tensor) -> Tensor:
     """
     side = prior.shape[1]
     check_image(y, side)
-    tiles = Patches(y, side, side).of(y)
+    tiles = y[..., : -(y.shape[2] % side) or None, : -(y.shape[3] % side) or None]
+    tiles = Patches(tiles, side, side).of(tiles)
     of = torch.stack([prior.log_prob(tiles, s) for s in NOISE_LEVELS], 1)
     of = of.unflatten(0, (len(y), -1))
     counts = torch.arange(len(NOISE_LEVELS), 0, -1).to(of)
@@ -286,6 +304,16 @@ def noise_levels(evidence: Tensor) -> Tensor:
     return torch.where(best == 0, 0.0, NOISE_LEVELS[1] * ratio ** (at - 1 + step))
 
 
+def black_bars(y: Tensor) -> Tensor:
+    """True in the black rows and columns at the edges of images, ``(b, 1, h, w)``."""
+    empty = (y == 0).all(1, keepdim=True)
+    bars = torch.zeros_like(empty)
+    for axis in (2, 3):
+        line = empty.all(5 - axis, keepdim=True).long()
+        bars |= (line.cumprod(axis) + line.flip(axis).cumprod(axis).flip(axis)) > 0
+    return bars
+
+
 def filled(y: Tensor) -> Tensor:
     """The images ``y`` with means of windows about them, the smallest first, in place of zeros."""
     seen = (y != 0).any(1, keepdim=True).to(y)
@@ -300,11 +328,15 @@ def filled(y: Tensor) -> Tensor:
 
 def kind_features(y: Tensor, reading: dict[str, Tensor]) -> Tensor:
     """Features of kinds of corruption, ``(b, features)``: range, zeros, and evidence."""
-    empty = (y == 0).all(1, keepdim=True).to(y)
+    empty = ((y == 0).all(1, keepdim=True) & ~reading["bars"]).to(y)
     alone = empty * (1 - avg_pool2d(empty, 3, 1, 1, count_include_pad=False))
-    squares = [_in_square(empty, side) for side in SQUARES]
+    side = min(y.shape[2:])
+    sides = *SQUARES, *(max(1, round(share * side)) for share in SQUARE_SHARES)
+    squares = [_in_square(empty, side) for side in sides]
+    edges = [empty[:, :, [0, -1]].flatten(1), empty[..., [0, -1]].flatten(1)]
     shares = [((y < 0) | (y > 1)).to(y), (y == 1).to(y), empty, alone, *squares]
     columns = [(1000 * part.flatten(1).mean(1)).log1p() for part in shares]
+    columns.append(torch.cat(edges, 1).mean(1))
     columns += [*_around_zeros(y, empty), *reading["zeros"].to(y).unbind(1)]
     values = y[0].numel()
     for name in ("noise", "filled", "blur"):
@@ -323,22 +355,25 @@ def signed_log(x: Tensor) -> Tensor:
     return x.sign() * x.abs().log1p()
 
 
-def _around_zeros(y: Tensor, empty: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and relative deviation of what is not 0 next to zeros, ``(b,)`` each.
+def _around_zeros(y: Tensor, empty: Tensor) -> tuple[Tensor, ...]:
+    """What is not 0 next to zeros: mean, relative deviation, and shares of holes, ``(b,)`` each.
 
     Noise that was cut off at 0 has a half of a normal distribution about its zeros, of which the
-    deviation is .76 of the mean; about a missing value there is the image.
+    deviation is .76 of the mean; about a missing value there is the image. A hole is a zero among
+    values that are far from 0 and alike; those of the last share have values on most sides.
     """
     sums = [avg_pool2d(z, 3, 1, 1).mean(1, keepdim=True) for z in (1 - empty, y, y.square())]
     there = empty * (sums[0] > 0)
     mass = sums[0].clamp(min=torch.finfo(y.dtype).tiny)
     mean, square = sums[1] / mass, sums[2] / mass
+    variance = (square - mean**2).clamp(min=0)
     total = [
-        (there * z).flatten(1).sum(1)
-        for z in (torch.ones_like(mass), mean, square - mean**2, mean**2)
+        (there * z).flatten(1).sum(1) for z in (torch.ones_like(mass), mean, variance, mean**2)
     ]
-    share = (total[2].clamp(min=0) / total[3].clamp(min=1e-6)).sqrt()
-    return total[1] / total[0].clamp(min=1), share.clamp(max=2)
+    share = (total[2] / total[3].clamp(min=1e-6)).sqrt()
+    hole = there * (mean > HOLE_DEVIATIONS * variance.sqrt() + LEAST_HOLE)
+    shares = [(1000 * z.flatten(1).mean(1)).log1p() for z in (hole, hole * (sums[0] > 0.5))]
+    return total[1] / total[0].clamp(min=1), share.clamp(max=2), *shares
 
 
 def where_features(f: BlindRestorer, y: Tensor, observed: Tensor) -> Tensor:
@@ -359,5 +394,13 @@ def _in_square(empty: Tensor, side: int) -> Tensor:
     """1 where a pixel lies in a square of zeros of this side, ``(b, 1, h, w)``."""
     if side > min(empty.shape[2:]):
         return torch.zeros_like(empty)
-    corners = (avg_pool2d(empty, side, 1) > 1 - 0.5 / side**2).to(empty)
-    return max_pool2d(nn.functional.pad(corners, (side - 1,) * 4), side, 1)
+    corners = (_window_sums(empty, side) > side**2 - 0.5).to(empty)
+    padded = nn.functional.pad(corners, (side - 1,) * 4)
+    return (_window_sums(padded, side) > 0.5).to(empty)
+
+
+def _window_sums(x: Tensor, side: int) -> Tensor:
+    """Sums of all squares of this side, ``(b, 1, h - side + 1, w - side + 1)``."""
+    total = nn.functional.pad(x.double().cumsum(2).cumsum(3), (1, 0, 1, 0))
+    rows = total[:, :, side:] - total[:, :, :-side]
+    return rows[..., side:] - rows[..., :-side]
