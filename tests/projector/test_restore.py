@@ -146,7 +146,7 @@ def test_blind_restoration_of_any_size_in_half_precision_and_between_black_bars(
     barred = x[:4].clamp(min=1 / 255)
     barred[:, :, :8] = 0
     barred[..., 40:] = 0
-    assert torch.equal(restore(blind, barred), barred)
+    assert error(restore(blind, barred), barred) < 1e-4
     z, _ = corrupt(barred, "missing", 0.3, torch.Generator().manual_seed(0))
     found = restore(blind, z)
     assert torch.equal(found * (barred == 0), torch.zeros_like(found))
