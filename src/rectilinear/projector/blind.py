@@ -141,7 +141,7 @@ class BlindRestorer(Configured):
         return p / p.sum(1, keepdim=True)
 
     def read(self, y: Tensor) -> dict[str, Tensor]:
-        """What the prior says of ``y``, before one of :attr:`answers` is chosen.
+        """The evidence that the choice among :attr:`answers` is made by, by name.
 
         - ``noise``, ``blur``: the evidence of every strength, ``(b, levels)``.
         - ``filled``: that of noise on the image whose zeros are filled with means about them: noise
@@ -356,7 +356,7 @@ def signed_log(x: Tensor) -> Tensor:
 
 
 def _around_zeros(y: Tensor, empty: Tensor) -> tuple[Tensor, ...]:
-    """What is not 0 next to zeros: mean, relative deviation, and shares of holes, ``(b,)`` each.
+    """Mean and relative deviation of what is not 0 next to zeros, and shares of holes, ``(b,)``.
 
     Noise that was cut off at 0 has a half of a normal distribution about its zeros, of which the
     deviation is .76 of the mean; about a missing value there is the image. A hole is a zero among
