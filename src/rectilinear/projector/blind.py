@@ -183,7 +183,7 @@ class BlindRestorer(Configured):
         return kept
 
     def _zero_features(self, y: Tensor, kept: Tensor, plain: Tensor) -> Tensor:
-        """The explanation of zeros by missing values, given the evidence of all values, ``(b, 4)``."""
+        """The explanation of zeros by missing values, given the evidence of all, ``(b, 4)``."""
         observed = kept > LEAST_KEPT
         found = self.posterior(y, seen_only(observed, y), 0.0)
         hidden = (~observed).flatten(1).sum(1)
