@@ -54,8 +54,9 @@ def fit_blind(
     """The blind restorer of a prior, trained on corrupted images at all strengths.
 
     Half of the examples are as a file has them: cut to 0 to 1 and rounded to 8 bits. With a prior
-    of patches, four in ten are darkened until parts are black or the whole hardly shows, and a
-    sixth has a black area of its own, so that black is not taken for missing.
+    of patches, the examples of kinds are darkened in four of ten cases, until parts are black or
+    the whole hardly shows, and a sixth has a black area of its own, so that black is not taken for
+    missing; of those of places a fifth is darkened.
 
     Args:
         prior: of images like these, or of their patches.
@@ -132,6 +133,8 @@ def _examples(
     crop: int,
     power: int,
     draw: torch.Generator,
+    *,
+    black: bool,
 ) -> _Examples:
     """Images with a corruption of these kinds each, of severity ``u^power`` of the strongest."""
     order = torch.randperm(len(images), generator=draw)
@@ -141,7 +144,8 @@ def _examples(
         x = images[order[i % len(order)]][None]
         x = _crop(x, max(crop, 2 * f.prior.shape[1]), draw) if f.patched(x) else x
         if f.patched(x):
-            x = _with_black(_darkened(x, draw), draw)
+            x = _darkened(x, draw, dim=black)
+            x = _with_black(x, draw) if black else x
         there = torch.ones_like(x, dtype=torch.bool)
         answer = "keep"
         if i % CLEAN:
@@ -172,12 +176,12 @@ def _crop(x: Tensor, side: int, draw: torch.Generator) -> Tensor:
     return x
 
 
-def _darkened(x: Tensor, draw: torch.Generator) -> Tensor:
-    """One image, sometimes with a random level cut off, or at a short exposure."""
+def _darkened(x: Tensor, draw: torch.Generator, *, dim: bool) -> Tensor:
+    """One image, sometimes with a random level cut off, or, with ``dim``, at a short exposure."""
     chance, amount = torch.rand(2, generator=draw).tolist()
     if chance < DARK / 2:
         return (x - DARKEST * amount * x.max()).clamp(min=0)
-    return DIMMEST**amount * x if chance < DARK else x
+    return DIMMEST**amount * x if dim and chance < DARK else x
 
 
 def _with_black(x: Tensor, draw: torch.Generator) -> Tensor:
@@ -199,7 +203,7 @@ def _with_black(x: Tensor, draw: torch.Generator) -> Tensor:
 def _fit_which(f: BlindRestorer, images: Tensor, draw: torch.Generator, display: Progress) -> None:
     """The network that tells the kind."""
     patched = f.patched(images)
-    examples = _examples(f, images, f.kinds, KIND_EXAMPLES[patched], KIND_CROP, 2, draw)
+    examples = _examples(f, images, f.kinds, KIND_EXAMPLES[patched], KIND_CROP, 2, draw, black=True)
     with torch.no_grad():
         parts = []
         for y in examples.y.split(BATCH):
@@ -216,7 +220,8 @@ def _fit_where(f: BlindRestorer, images: Tensor, draw: torch.Generator, display:
     """The networks that tell the values that are missing, one after the other."""
     zeroed = tuple(kind for kind in f.kinds if kind in ZEROED)
     patched = f.patched(images)
-    examples = _examples(f, images, zeroed, WHERE_EXAMPLES[patched], WHERE_CROP, 1 + patched, draw)
+    power, count = 1 + patched, WHERE_EXAMPLES[patched]
+    examples = _examples(f, images, zeroed, count, WHERE_CROP, power, draw, black=False)
     y, observed = examples.y, examples.y != 0
     empty = (~observed).flatten().nonzero()[:, 0]
     if not len(empty):
