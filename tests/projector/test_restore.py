@@ -264,3 +264,15 @@ def test_what_is_missing_or_of_another_kind_is_one_error(
         assert torch.isfinite(restore(prior, torch.where(y == 0, -1.0, y), K)).all()
     with pytest.raises(DtypeError, match=r"masked\(pixels"):
         restore(linear(images, 12), y, y != 0)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_mask_with_gradients_warns_of_nothing(
+    digits: tuple[torch.Tensor, torch.Tensor],
+) -> None:
+    images, x = digits
+    prior = fit_prior(images, rank=8, components=1)
+    y, seen = x[:3] * 0.5, torch.ones(x[0].numel())
+    learned = restore(prior, y, Diagonal(seen.clone()), noise=0.1)
+    fixed = restore(prior, y, Diagonal(seen, trainable=False), noise=0.1)
+    torch.testing.assert_close(learned, fixed)

@@ -129,7 +129,7 @@ def _check_scale(prior: ImagePrior, y: Tensor, measurement: Operator | None, noi
         return
     scale, most = max(1.0, float(prior.centre.abs().amax())), float(y.abs().amax())
     alone = measurement is None or (
-        isinstance(measurement, Diagonal) and float(measurement.values.abs().amax()) <= 1
+        isinstance(measurement, Diagonal) and float(measurement.values.detach().abs().amax()) <= 1
     )
     reach = FAR_IMAGES if alone and _is_of_images(prior) else FAR * scale
     far = most > reach + NOISE_REACHES * noise
