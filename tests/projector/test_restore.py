@@ -120,9 +120,10 @@ def test_kinds_are_told_apart_on_photos_and_in_files(
         y, K = corrupt(x, kind, severity, torch.Generator().manual_seed(2))
         y = bits(y)
         found = blind.probabilities(y)[:, blind.answers.index("noise" if K is None else "zeros")]
-        assert (found > 0.5).all(), kind
-        known = restore(blind.prior, y, K, noise=severity if K is None else 0.0)
         light = [0, 1, *range(6, 12)]
+        # a black square among black parts may be one of them, and is left as it is
+        assert (found[light if kind == "occlusion" else slice(None)] > 0.5).all(), kind
+        known = restore(blind.prior, y, K, noise=severity if K is None else 0.0)
         assert error(restore(blind, y)[light], x[light]) < 1.5 * error(known[light], x[light]), kind
     full = x.clamp(min=0.01)
     assert (blind.probabilities(full)[:, blind.answers.index("zeros")] == 0).all()
