@@ -75,7 +75,7 @@ def tables(args: argparse.Namespace) -> str:
         f"--n {args.n}{f' --components {args.components}' * (not photos)} --seeds {args.seeds}"
     )
     lines = [
-        f"## {'Known noise or mask' if args.known else 'Restoration'}: {args.data}, {args.n} held-out images, {args.seeds} seeds\n",
+        f"## {'Known noise or mask' if args.known else 'Restoration'}: {args.data}, {args.n} held-out images, {args.seeds} seed{'s'[: args.seeds > 1]}\n",
         (
             f"`python benchmarks/projector.py --restore --data {args.data} {options}"
             f"{' --data-dir PHOTOS' * photos}{' --known' * args.known}{' --few' * args.few}`; torch {torch.__version__}, one thread. All numbers are means "
