@@ -134,6 +134,26 @@ def check_limits(
         )
 
 
+def check_scale(x: Tensor, name: str, widths: float = 3.0) -> None:
+    """Raise for images far outside 0 to 1, and for whole numbers of which one is above 1.
+
+    Those are bytes as floats: a photo in the dark may have none above 15.
+
+    Example:
+        >>> check_scale(torch.tensor([0.0, 1.01]), "an image")
+        >>> check_scale(torch.tensor([0.0, 2.0]), "an image")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        rectilinear.errors.DataError: Got an image of whole numbers from 0 to 2; expected values ...
+    """
+    check_limits(x, name, (0, 1), widths)
+    if x.numel() and float(x.detach().amax()) > 1 and bool((x == x.round()).all()):
+        raise DataError(
+            f"{name} of whole numbers from {float(x.amin()):g} to {float(x.amax()):g}",
+            "values from 0 to 1",
+            "Divide bytes by 255.",
+        )
+
+
 def check_batch(x: object, shape: tuple[int, ...] | None, name: str) -> None:
     """Raise unless ``x`` is a floating-point tensor of shape ``(b, *shape)`` with ``b >= 1``.
 

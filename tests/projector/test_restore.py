@@ -89,6 +89,8 @@ def test_blind_restoration_tells_kinds_apart(digits: tuple[torch.Tensor, torch.T
         fit_blind(blind.prior, train, ("salt",))
     with pytest.raises(DataError, match="divide bytes by 255"):
         blind(255 * train[:2])
+    with pytest.raises(DataError, match="whole numbers"):  # bytes of a dark photo
+        blind((6 * train[:2]).round())
 
 
 def bits(x: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
-from rectilinear.checks import check_floating, check_limits
+from rectilinear.checks import check_floating, check_scale, single
 from rectilinear.errors import ConfigError
 from rectilinear.invertible import MLP
 from rectilinear.operators import Diagonal, Operator
@@ -105,7 +105,7 @@ class BlindRestorer(Configured):
     def probabilities(self, y: Tensor) -> Tensor:
         """The probability of every way in :attr:`answers` for images ``y``, ``(b, ways)``."""
         check_floating(y, "y")
-        y = in_single(y)
+        y = single(y)
         return self._probabilities(y, self.read(y))
 
     @torch.no_grad()
@@ -116,8 +116,8 @@ class BlindRestorer(Configured):
             DataError: for values far outside 0 to 1, such as bytes as floats.
         """
         check_floating(y, "y")
-        check_limits(y, "y", (0, 1), UNKNOWN_NOISE)
-        given, y = y, in_single(y)
+        check_scale(y, "y", UNKNOWN_NOISE)
+        given, y = y, single(y)
         reading = self.read(y)
         shares = self._probabilities(y, reading)
         x = torch.zeros_like(y)
@@ -165,16 +165,14 @@ class BlindRestorer(Configured):
         if "zeros" in self.answers and not self.patched(y):
             found["kept"] = torch.ones_like(y)
             if len(rows):
-                kept = self._kept(y[rows])
+                kept = self._kept(y[rows], found["bars"][rows])
                 found["kept"][rows] = kept
                 found["zeros"][rows] = self._zero_features(y[rows], kept, found["noise"][rows, 0])
         return found
 
-    def _kept(self, y: Tensor) -> Tensor:
+    def _kept(self, y: Tensor, bars: Tensor) -> Tensor:
         """The probability that every value is observed, ``(b, c, h, w)``."""
-        sure = y != 0
-        if self.patched(y):
-            sure |= black_bars(y)
+        sure = (y != 0) | bars
         kept = sure.to(y)
         for network in self.where:
             features = where_features(self, y, kept > LEAST_KEPT)
@@ -247,14 +245,9 @@ class BlindRestorer(Configured):
 
     def _zeros(self, y: Tensor, reading: dict[str, Tensor]) -> Tensor:
         """The posterior mean where values that are 0 may be missing."""
-        kept = reading["kept"] if "kept" in reading else self._kept(y)
+        kept = reading["kept"] if "kept" in reading else self._kept(y, reading["bars"])
         found = self.posterior(y, seen_only(kept > LEAST_KEPT, y), 0.0)
         return torch.where(y == 0, (1 - kept) * found.mean, y)
-
-
-def in_single(y: Tensor) -> Tensor:
-    """The images, in float32 if they are in half precision."""
-    return y.float() if y.dtype in {torch.float16, torch.bfloat16} else y
 
 
 def feature_counts(kinds: tuple[str, ...]) -> tuple[int, int]:

@@ -65,8 +65,8 @@ def fit_blind(
         kinds: corruptions that it shall know, by default all that the prior can: noise, missing,
             occlusion and, with a prior of whole images, blur.
         seed: of the corruptions and of both networks.
-        progress: show it on standard error; it takes 10 to 60 CPU seconds with priors of images of
-            8 to 28 pixels, one to two minutes with a prior of patches of 64 axes.
+        progress: show it on standard error; it takes 15 to 90 CPU seconds with priors of images of
+            8 to 28 pixels, two to three minutes with a prior of patches of 64 axes.
 
     Raises:
         ShapeError: if the images are not ``(b, c, h, w)``.

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rectilinear.checks import check_floating, check_limits, check_tensor, is_concrete
-from rectilinear.errors import ConfigError, DataError, DataWarning, ShapeError, SpaceMismatchError
+from rectilinear.checks import check_floating, check_scale, check_tensor, is_concrete
+from rectilinear.errors import ConfigError, DataWarning, ShapeError, SpaceMismatchError
 from rectilinear.operators import Dense, Operator, to_dense
 from rectilinear.style.place_flow import PlaceFlow
 from rectilinear.style.place_operator import apply_places
@@ -87,26 +87,6 @@ def as_images(x: Tensor, channels: int) -> Tensor:
     if is_concrete(x):
         check_scale(x, "an image", UNCLIPPED)
     return images
-
-
-def check_scale(x: Tensor, name: str, widths: float = 3.0) -> None:
-    """Raise for images far outside 0 to 1, and for whole numbers of which one is above 1.
-
-    Those are bytes as floats: a photo in the dark may have none above 15.
-
-    Example:
-        >>> check_scale(torch.tensor([0.0, 1.01]), "an image")
-        >>> check_scale(torch.tensor([0.0, 2.0]), "an image")  # doctest: +ELLIPSIS
-        Traceback (most recent call last):
-        rectilinear.errors.DataError: Got an image of whole numbers from 0 to 2; expected values ...
-    """
-    check_limits(x, name, (0, 1), widths)
-    if x.numel() and float(x.detach().amax()) > 1 and bool((x == x.round()).all()):
-        raise DataError(
-            f"{name} of whole numbers from {float(x.amin()):g} to {float(x.amax()):g}",
-            "values from 0 to 1",
-            "Divide bytes by 255.",
-        )
 
 
 def is_eight_bit(x: Tensor) -> bool:

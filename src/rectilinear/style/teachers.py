@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
-from rectilinear.checks import check_batch, is_concrete
+from rectilinear.checks import check_batch, check_scale, is_concrete
 from rectilinear.errors import ConfigError, MissingDependencyError, ShapeError
-from rectilinear.style.style_map import check_scale
 
 
 @dataclass(frozen=True)
