@@ -245,7 +245,7 @@ class Moments:
         u, s, vh = torch.linalg.svd(factor / scale, full_matrices=False)
         rounding = 4 * self.resolution if self.resolution > EPS else 0.0
         keep = s > s[:1] * max(rounding, rank_tolerance(len(s)))
-        basis = vh[keep].mT / scale[:, None]
+        basis, back = vh[keep].mT / scale[:, None], vh[keep] * scale
         explained = u[:, keep].mT @ projected
         left = (projected - u[:, keep] @ explained).square().sum(0) + outside
         total = projected.square().sum(0) + outside
@@ -254,6 +254,7 @@ class Moments:
             mean_x,
             mean_t,
             basis,
+            back,
             s[keep].square(),
             s[keep, None] * explained,
             left,
@@ -299,6 +300,7 @@ class Fit:
         mean_x: ``(D,)``, zero for a linear map.
         mean_t: ``(T,)``, likewise.
         basis: ``(D, r)``: principal directions of the scaled columns, divided by the scales.
+        back: ``(r, D)``: those directions times the scales; ``x = z back + mean_x`` on the rows.
         s: sums of squares of the coordinates, ``(r,)``.
         coefficients: sums of products with the targets, ``(r, T)``.
         left: sums of squares of the residuals, ``(T,)``.
@@ -310,6 +312,7 @@ class Fit:
     mean_x: Tensor
     mean_t: Tensor
     basis: Tensor
+    back: Tensor
     s: Tensor
     coefficients: Tensor
     left: Tensor
@@ -351,13 +354,25 @@ class Fit:
 
         With ``beside`` ``(T, D)`` the best addition to that map.
         """
-        root = self.s.sqrt()[:, None]
-        whitened = (self._coordinates(ridge) * root).mT
+        left, right = self.by_rank(ridge, beside)
+        return left[:, :rank] @ right[:rank]
+
+    def by_rank(self, ridge: float = 0.0, beside: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The factors ``(T, m)`` and ``(m, D)`` whose leading ``k`` columns and rows give rank k.
+
+        Example:
+            >>> x, moments = torch.randn(50, 3).double(), Moments()
+            >>> moments.add(x, x)
+            >>> left, right = moments.fit().by_rank()
+            >>> torch.allclose(left @ right, torch.eye(3).double())
+            True
+        """
+        root = self.s.sqrt()
+        whitened = self._coordinates(ridge).mT * root
         if beside is not None:
-            whitened = whitened - beside @ (torch.linalg.pinv(self.basis) * root).mT
+            whitened = whitened - beside @ self.back.mT * root
         u, s, vh = torch.linalg.svd(whitened, full_matrices=False)
-        root = root[:, 0]
-        return (u[:, :rank] * s[:rank]) @ vh[:rank] @ (self.basis / root).mT
+        return u * s, vh @ (self.basis / root).mT
 
     def residuals(self, x: Tensor, t: Tensor, repeats: Tensor | None = None) -> Residuals:
         """Residuals of rows that the map was fitted on, and of maps fitted without each of them.

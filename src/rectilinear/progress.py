@@ -78,7 +78,7 @@ class Progress:
 
     def update(self, done: float, text: str = "") -> None:
         """Show that so much of the total is done, and what is going on."""
-        self._done, self._text = done, text
+        self._done, self._pending, self._text = done, 0.0, text
         if self._bar is not None:
             self._bar.update(self._task, completed=done, description=text or self._what)
 

@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+from torch import nn
 
+import rectilinear as rl
 from rectilinear.errors import ConfigError
 from rectilinear.maps.affine_block import Shapes
 from rectilinear.maps.map_forms import (
@@ -13,6 +15,8 @@ from rectilinear.maps.map_forms import (
     numbers,
     products,
 )
+from rectilinear.numerics import Moments
+from rectilinear.progress import Progress
 
 
 def rand(*shape, seed=0):
@@ -120,3 +124,60 @@ def test_joined_moments_are_those_of_all_rows():
 def test_a_form_that_there_is_not():
     with pytest.raises(ConfigError, match="depthwise"):
         MapMoments(SHAPES["narrower rows"]).fitted("depthwise")
+
+
+def test_all_forms_ranks_and_ridges_share_one_decomposition(monkeypatch):
+    shapes, calls = SHAPES["image"], []
+    fit = Moments.fit
+    monkeypatch.setattr(Moments, "fit", lambda self: calls.append(self) or fit(self))
+    parts = [MapMoments(shapes), MapMoments(shapes)]
+    for part, seed in zip(parts, (1, 2), strict=True):
+        x = rand(30, *shapes.inside, seed=seed)
+        part.add(x, x.tanh())
+    assert chosen(*parts, lambda *_: True) is not None
+    assert len(calls) == 2  # of the fitted rows, and of all
+
+
+@pytest.mark.parametrize("form", ["affine", "identity + low rank", "depthwise", "pointwise"])
+def test_rows_that_are_added_later_count(form):
+    shapes = SHAPES["image"]
+    x, y = rand(60, *shapes.inside), rand(60, *shapes.outside, seed=1)
+    parts, whole = MapMoments(shapes), MapMoments(shapes)
+    parts.add(x[:30], y[:30])
+    parts.fitted(form, 2, 1e-2)
+    parts.add(x[30:], y[30:])
+    whole.add(x, y)
+    assert torch.allclose(
+        parts.fitted(form, 2, 1e-2).matrix, whole.fitted(form, 2, 1e-2).matrix, atol=1e-9
+    )
+
+
+def test_the_identity_plus_a_map_of_full_rank_is_least_squares_for_few_rows_of_any_scale():
+    shapes = SHAPES["rows"]
+    x, y = rand(5, 8) * 10.0 ** torch.arange(-8, 8, 2), rand(5, 8, seed=1)
+    moments = MapMoments(shapes)
+    moments.add(x, y)
+    found = moments.fitted("identity + low rank", 8)
+    assert torch.allclose(x @ found.matrix.mT + found.constant, y, atol=1e-9)
+
+
+@pytest.mark.parametrize(("fold", "blocks"), [(False, ["1", "3"]), (True, ["3:5"])])
+def test_the_progress_of_a_replacement_advances_within_each_block(fold, blocks, monkeypatch):
+    seen = []
+    monkeypatch.setattr(Progress, "update", _recording(seen, Progress.update))
+    net = nn.Sequential(*[layer for _ in range(3) for layer in (nn.Linear(6, 6), nn.GELU())])
+    rl.linearize(net.double(), rand(80, 6), blocks=blocks, fold=fold, progress=False)
+    done = [value for value, _ in seen]
+    assert done == sorted(done)
+    assert len({round(value, 6) for value in done}) > 3
+    assert done[0] == 0
+    assert done[-1] < (4 if fold else 2)
+    assert len({text for _, text in seen}) > 3
+
+
+def _recording(seen, update):
+    def recorded(self, done, text=""):
+        seen.append((done, text))
+        update(self, done, text)
+
+    return recorded

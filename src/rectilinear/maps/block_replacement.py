@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,6 +31,7 @@ from rectilinear.networks.places import inner
 from rectilinear.networks.token_vectors import layout_of
 from rectilinear.scalars import share_text
 
+SHARES = (0.3, 0.6, 0.1)  # of a block's time: its values, the trials of forms, the test
 BUDGET = 3e11  # products that go into the fit of one block: some ten seconds
 
 
@@ -106,9 +107,10 @@ class Replacing:
         portions: Portions,
         wanted: Wanted,
         output: Output = None,
+        advance: Callable[[str, float], None] = lambda *_: None,
     ) -> None:
         self.old, self.new, self.portions = inner(old), inner(new), portions
-        self._wanted, self._output = wanted, output
+        self._wanted, self._output, self._advance = wanted, output, advance
         self._edited = False
 
     def replace(self, name: str, names: Sequence[str]) -> Replaced:
@@ -116,6 +118,7 @@ class Replacing:
 
         The other blocks then return their input.
         """
+        self._advance(f"{name}: values", SHARES[0])
         head = first_of(self.portions.of("fit"))
         targets = [self.old.get_submodule(n) for n in names]
         x, out = self._both(names, head)
@@ -123,7 +126,7 @@ class Replacing:
         shapes = Shapes.between(tuple(x.shape[1:]), tuple(out.shape[1:]), layout)
         check_alone(lambda: call(self.old, head, self._output), targets[0])
         self._check_size(shapes, targets)
-        found = self._chosen(shapes, names, targets, head)
+        found = self._chosen(name, shapes, names, targets, head)
         calls = _form_of_call(self.old, targets[-1], targets[0], head, self._output)
         block = module_of(found, shapes, self.portions.data.like)
         stand_ins = [
@@ -132,6 +135,7 @@ class Replacing:
         ]
         for target, stand_in in zip(targets, stand_ins, strict=True):
             take_facts(stand_in, target)
+        self._advance(f"{name}: test", SHARES[2])
         self._check(names, stand_ins, head)
         quality = self._judge(names, stand_ins[0], shapes)
         for n, stand_in in zip(names, stand_ins, strict=True):
@@ -174,7 +178,12 @@ class Replacing:
             )
 
     def _chosen(
-        self, shapes: Shapes, names: Sequence[str], targets: Sequence[nn.Module], head: Batch
+        self,
+        name: str,
+        shapes: Shapes,
+        names: Sequence[str],
+        targets: Sequence[nn.Module],
+        head: Batch,
     ) -> FittedForm:
         fitting, choosing = (MapMoments(shapes, BUDGET) for _ in range(2))
         portions: tuple[tuple[Portion, MapMoments], ...] = (("fit", fitting), ("choose", choosing))
@@ -189,9 +198,13 @@ class Replacing:
             fewer = numbers(shapes, form, rank) < has
             return fewer or 2 * products(shapes, form, rank) < runs
 
-        found = chosen(fitting, choosing, reduces, full.forms(shapes), full.rank)
+        def advance(trial: str, share: float) -> None:
+            self._advance(f"{name}: {trial}", share * SHARES[1])
+
+        rest = full.forms(shapes), full.rank, advance
+        found = chosen(fitting, choosing, reduces, *rest)
         if found is None:
-            found = chosen(fitting, choosing, lambda *_: True, full.forms(shapes), full.rank)
+            found = chosen(fitting, choosing, lambda *_: True, *rest)
         assert found is not None
         return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +54,7 @@ def fold_into(
     span: Span,
     output: Output = None,
     ways: tuple[Way, ...] = ("map", "layer"),
+    advance: Callable[[str], None] = lambda _: None,
 ) -> FoldedNetwork:
     """A copy of the model without a span of blocks, whose map is folded into the layer before it.
 
@@ -61,19 +63,23 @@ def fold_into(
             more of the blocks than what flows through them, or the class of the model does not make
             the smaller one from its configuration.
     """
+    advance(f"{span}: values")
     head = first_of(portions.of("fit"))
     neighbour = neighbour_of(model, head, span, output)
     fitting, judging = (
         gather(model, portions.of(portion), span, neighbour, output)
         for portion in ("fit", "choose")
     )
+    advance(f"{span}: fits")
     folded = fit_fold(model, neighbour, fitting, judging, ways)
+    advance(f"{span}: the smaller network")
     small = copied(model)
     set_weight(inner(small).get_submodule(neighbour.layer), folded.matrix, folded.constant)
     whole = copied(small)
     without(small, span)
     head = first_of(portions.of("test")).take(slice(CHECKED))
     _check(whole, small, head, span, output)
+    advance(f"{span}: test")
     quality = _judge(model, whole, portions, span, neighbour, output)
     return FoldedNetwork(small, neighbour, folded, *quality, is_stock(small, head, output))
 

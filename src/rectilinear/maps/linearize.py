@@ -252,9 +252,8 @@ def linearize(
         if fold:
             name, found_span = next(iter(items.items()))
             span = span_of(model, name) if found_span is None else found_span
-            with Progress("folding", 1, shown=progress) as display:
-                display.advance(name)
-                folded = fold_into(model, portions, span, output)
+            with Progress("folding", 4, shown=progress) as display:
+                folded = fold_into(model, portions, span, output, advance=display.advance)
             with evaluating(folded.model):
                 done = (_of_fold(model, span, folded),)
                 return _result(
@@ -287,12 +286,12 @@ def _replaced(
     progress: bool,
 ) -> tuple[tuple[Replaced, ...], tuple[Kept, ...]]:
     """Replace the blocks one by one; with ``keeps``, keep those that cannot be replaced."""
-    work = Replacing(model, edited, portions, wanted, output)
     done: list[Replaced] = []
     kept: list[Kept] = []
     with Progress("replacement of blocks", len(items), shown=progress) as display:
-        for name, span in items.items():
-            display.advance(name)
+        work = Replacing(model, edited, portions, wanted, output, display.advance)
+        for i, (name, span) in enumerate(items.items()):
+            display.update(i, name)
             try:
                 done.append(work.replace(name, [name] if span is None else span.names))
             except StructureError as error:

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from rectilinear.errors import ConfigError
 from rectilinear.maps.affine_block import CHUNK, KERNEL, AffineBlock, Shapes
-from rectilinear.numerics import Moments, rank_tolerance
+from rectilinear.numerics import Fit, Moments, rank_tolerance
 
+SVDs = tuple[Tensor, Tensor, Tensor]  # of one matrix, or of one for each output
 Form = Literal["affine", "low rank", "identity + low rank", "diagonal", "depthwise", "pointwise"]
 FORMS: tuple[Form, ...] = get_args(Form)
 RIDGES = (0.0, 1e-4, 1e-3, 1e-2, 1e-1)  # times the mean square of a feature
@@ -79,6 +80,13 @@ class MapMoments:
         self.shapes = shapes
         self._budget = budget
         self._moments = Moments(computed=True)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Drop the decompositions, which all forms, ranks and ridges share."""
+        self._fit: Fit | None = None
+        self._by_rank: dict[tuple[Form, float], tuple[Tensor, Tensor]] = {}
+        self._svds: dict[Form, SVDs] = {}
 
     @property
     def n(self) -> int:
@@ -96,11 +104,19 @@ class MapMoments:
                 real = mask.to(x.device)[rows].flatten()
                 features, targets = features[real], targets[real]
             self._moments.add(features, targets)
+            self._forget()
             self._budget -= features.numel() * features.shape[1]
+
+    @property
+    def fit(self) -> Fit:
+        """The least-squares map of full rank."""
+        if self._fit is None:
+            self._fit = self._moments.fit()
+        return self._fit
 
     def score(self) -> BlockFit:
         """The quality of the best affine map of full rank."""
-        fit = self._moments.fit()
+        fit = self.fit
         residual = self.shapes.have_identity and self.shapes.form != "convolution"
         update = self._moments.update_r2(fit) if residual else None
         return BlockFit(fit.r2, self._moments.procrustes(), update)
@@ -129,7 +145,7 @@ class MapMoments:
                 f"form = {form!r} for a block from {self.shapes.inside} to {self.shapes.outside}",
                 f"one of {known}",
             )
-        fit, whole = self._moments.fit(), None
+        fit, whole = self.fit, None
         if form in ("diagonal", "depthwise", "pointwise"):
             matrix = self._structured(form, ridge)
         elif form == "affine":
@@ -137,7 +153,10 @@ class MapMoments:
         else:
             rank = default_ranks(self.shapes)[0] if rank is None else rank
             whole = identity_of(self.shapes).to(fit.basis) if form.startswith("identity") else None
-            matrix = fit.of_rank(rank, ridge, whole)
+            if (form, ridge) not in self._by_rank:
+                self._by_rank[form, ridge] = fit.by_rank(ridge, whole)
+            left, right = self._by_rank[form, ridge]
+            matrix = left[:, :rank] @ right[:rank]
         matrix = matrix if whole is None else matrix + whole
         rank = rank if "rank" in form else None
         constant = fit.mean_t - matrix @ fit.mean_x
@@ -146,14 +165,17 @@ class MapMoments:
     def _structured(self, form: Form, ridge: float) -> Tensor:
         """The matrix of a form in which each output depends on some of the features."""
         moments, (o, k) = self._moments, self.shapes.sides
-        factor, projected = moments.factor, moments.projected
-        seen = _features_seen(self.shapes, form).to(factor.device)
-        matrix = factor.new_zeros(o, k)
+        seen = _features_seen(self.shapes, form).to(moments.factor.device)
+        if form not in self._svds:
+            # (o, r, features that one output sees), or (r, features) where all see the same
+            columns = moments.factor[:, seen].movedim(1, 0)
+            columns = columns[0] if form == "pointwise" else columns
+            self._svds[form] = torch.linalg.svd(columns, full_matrices=False)
+        matrix = moments.factor.new_zeros(o, k)
         if form == "pointwise":
-            matrix[:, seen[0]] = _ridge(factor[:, seen[0]], projected, ridge).mT
+            matrix[:, seen[0]] = _ridge(self._svds[form], moments.projected, ridge).mT
             return matrix
-        columns = factor[:, seen].movedim(1, 0)  # (o, r, features that one output sees)
-        found = _ridge(columns, projected.mT[:, :, None], ridge)[..., 0]
+        found = _ridge(self._svds[form], moments.projected.mT[:, :, None], ridge)[..., 0]
         return matrix.scatter_(1, seen, found)
 
 
@@ -212,20 +234,25 @@ def chosen(
     allowed: Callable[[Form, int | None], bool],
     forms: Sequence[Form] | None = None,
     rank: int | None = None,
+    advance: Callable[[str, float], None] = lambda *_: None,
 ) -> FittedForm | None:
     """The form with the smallest error on ``judging``, refitted on both sets, or None.
 
     Among forms with an error of at most ``CLOSE`` times the smallest, over all outputs and of the
-    worst one, it is the one with the fewest parameters.
+    worst one, it is the one with the fewest parameters. ``advance`` is called before each trial
+    with its name and its share of all.
     """
     names = forms_between(fitting.shapes) if forms is None else forms
+    ranks = (rank,) if rank else default_ranks(fitting.shapes)
+    trials: list[tuple[Form, int | None]] = [
+        (form, r) for form in names for r in (ranks if "rank" in form else (None,))
+    ]
+    trials = [trial for trial in trials if allowed(*trial)]
     found: list[tuple[tuple[float, float], FittedForm]] = []
-    for form in names:
-        ranks = [None] if "rank" not in form else [rank] if rank else default_ranks(fitting.shapes)
-        for r in ranks:
-            if allowed(form, r):
-                tried = (fitting.fitted(form, r, ridge) for ridge in RIDGES)
-                found += [(judging.left_by(map_), map_) for map_ in tried]
+    for form, r in trials:
+        advance(form if r is None else f"{form} {r}", 1 / len(trials))
+        tried = (fitting.fitted(form, r, ridge) for ridge in RIDGES)
+        found += [(judging.left_by(map_), map_) for map_ in tried]
     if not found:
         return None
     least = min(left[0] for left, _ in found)
@@ -292,9 +319,9 @@ def _features_seen(shapes: Shapes, form: Form) -> Tensor:
     return centre[None] if form == "pointwise" else centre[:, None]
 
 
-def _ridge(x: Tensor, t: Tensor, ridge: float) -> Tensor:
+def _ridge(svd: SVDs, t: Tensor, ridge: float) -> Tensor:
     """Ridge regression ``(..., k, o)``, the penalty relative to the mean square of a column."""
-    u, s, vh = torch.linalg.svd(x, full_matrices=False)
+    u, s, vh = svd
     squares = s.square()
     keep = s > rank_tolerance(max(1, s.shape[-1])) * s[..., :1]
     added = ridge * squares.mean(-1, keepdim=True)
