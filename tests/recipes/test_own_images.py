@@ -86,3 +86,17 @@ def test_without_data_the_error_says_how_to_name_them(
         recipes.train("images", recipes.recipe_named("images", {"data": "elsewhere"}), tmp_path)
     with pytest.raises(ConfigError, match=r"steps = 3\.5; expected an integer\."):
         recipes.recipe_named("images", {"training.steps": 3.5})
+
+
+def test_the_large_recipe_computes_few_images_at_a_time_on_a_cpu_and_says_so() -> None:
+    images = torch.rand(60, 1, 16, 16)
+    large = {"training.device": "cpu", "training.steps": 7}
+    with pytest.warns(UserWarning, match="a recipe for a GPU: on this CPU a step of 256 images"):
+        found = recipes.recipe_named("images-large", large).fitted_to(images)
+    assert (found.training.batch_size, found.training.micro_batch) == (256, 4)
+    with pytest.warns(UserWarning, match="rectilinear train images"):
+        found = recipes.recipe_named(
+            "images-large", {**large, "training.micro_batch": 9}
+        ).fitted_to(images)
+    assert found.training.micro_batch == 9
+    assert recipes.recipe_named("images", large).fitted_to(images).training.micro_batch is None

@@ -6,6 +6,7 @@ directions as PCA does. The operator is diagonal, so that no matrix of pixels by
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from math import inf
@@ -38,11 +39,13 @@ from rectilinear.metrics import pca
 from rectilinear.recipes.base import Fitted, Labels, Recipe, Stage, check_images, check_range
 from rectilinear.recipes.mixture import mixture_of
 from rectilinear.training import TrainConfig
+from rectilinear.training.distributed import device_named
 
 _CHUNK_IMAGES = 512  # encoded at a time
 _MIN_CLASS_IMAGES = 10  # of a class, on average, from which on labels are used
 _MAX_AXES_IMAGES = 8192  # that leading axes are found from
 _MAX_SIDE = 64  # of images of a folder, in pixels, where none is given
+_CPU_MICRO_BATCH = 4  # images of the large recipe that are computed at a time on a CPU
 _MIN_STEPS = 300  # of a training on few images
 
 
@@ -437,7 +440,11 @@ def latents_for(images: int, values: int) -> int:
 
 @dataclass(frozen=True)
 class ImagesLarge(Images):
-    """The recipe of a folder of images for a GPU: couplings by vision transformers, in bf16."""
+    """The recipe of a folder of images for a GPU: couplings by vision transformers, in bf16.
+
+    On a CPU, where a step takes minutes, a few images are computed at a time, so that training ends
+    when its time is up, or when it is stopped.
+    """
 
     pixel_blocks: int = 8
     pixel_width: int = 256
@@ -455,3 +462,16 @@ class ImagesLarge(Images):
             evaluate_every=500,
         )
     )
+
+    def fitted_to(self, data: Tensor) -> Self:
+        found = super().fitted_to(data)
+        training = found.training
+        if device_named(training.device).type != "cpu":
+            return found
+        warnings.warn(
+            f"images-large is a recipe for a GPU: on this CPU a step of {training.batch_size} "
+            "images can take minutes. For a CPU: rectilinear train images.",
+            stacklevel=2,
+        )
+        parts = min(training.batch_size, training.micro_batch or _CPU_MICRO_BATCH)
+        return replace(found, training=replace(training, micro_batch=parts))

@@ -6,7 +6,7 @@ replaced in one step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,12 +24,13 @@ from rectilinear.training.optimizer import Descent
 
 CHECKPOINT = "checkpoint.safetensors"  # in the run folder
 FREE = {
-    *("device", "compile", "trackers", "log_every", "evaluate_every"),
+    *("device", "compile", "micro_batch", "trackers", "log_every", "evaluate_every"),
     *("checkpoint_every", "checkpoint_every_steps", "data", "system"),
 }
 """Fields that may change when a run is resumed: they do not change the weights that it ends with.
 
-Those that say where the data lie are among them: the data themselves are compared.
+Those that say where the data lie are among them: the data themselves are compared. Another device
+or micro_batch changes rounding and the random numbers of a step.
 """
 
 
@@ -100,18 +101,24 @@ class TrainState:
             {"step": self.step, "seconds": self.seconds, **self.identity},
         )
 
-    def update(self, loss: Tensor) -> Tensor:
+    def update(self) -> Tensor:
         """One step of optimiser and averages; returns the norm of the gradient before clipping."""
         rate = self.config.learning_rate(self.step, self.config.progress(self.step, self.seconds))
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["lr_factor"]
-        loss.backward()
         norm = nn.utils.clip_grad_norm_(self.parameters, self.config.grad_clip or float("inf"))
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.ema.update(self.step)
         self.step += 1
         return norm
+
+    @torch.no_grad()
+    def give_up(self, buffers: Sequence[Tensor]) -> None:
+        """Undo what a step has done before its update; ``buffers`` are those before the step."""
+        self.optimizer.zero_grad()
+        for now, before in zip(self.objective.buffers(), buffers, strict=True):
+            now.copy_(before)
 
 
 def parameter_groups(objective: nn.Module, config: TrainConfig) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ _NUMBERS: dict[str, tuple[type, bool]] = {
     ),
     **dict.fromkeys(("lr", "weight_decay", "checkpoint_every"), (Real, False)),
     **dict.fromkeys(("max_seconds", "grad_clip", "ema"), (Real, True)),
-    "checkpoint_every_steps": (int, True),
+    **dict.fromkeys(("micro_batch", "checkpoint_every_steps"), (int, True)),
     "betas": (Sequence, False),
     "trackers": (Sequence, False),
     "device": (str, False),
@@ -39,6 +39,8 @@ class TrainConfig:
         clock: Clock of ``max_seconds``: "wall", or "processor" (time of all threads, which other
             programs do not shorten).
         batch_size: Rows a step, over all processes together.
+        micro_batch: Rows computed at a time, or none for all of a step. Fewer take less memory,
+            and between them a step of minutes can be stopped. The loss must be a mean over rows.
         lr: Peak learning rate of AdamW.
         betas: Decay of AdamW's first and second moment.
         weight_decay: Decoupled weight decay.
@@ -68,6 +70,7 @@ class TrainConfig:
     max_seconds: float | None = None
     clock: Literal["wall", "processor"] = "wall"
     batch_size: int = 128
+    micro_batch: int | None = None
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
@@ -105,7 +108,7 @@ class TrainConfig:
             "checkpoint_every",
         ):
             self._check(name, getattr(self, name) > 0, "a positive number")
-        for name in ("max_seconds", "grad_clip", "checkpoint_every_steps"):
+        for name in ("max_seconds", "grad_clip", "micro_batch", "checkpoint_every_steps"):
             self._check(
                 name,
                 getattr(self, name) is None or getattr(self, name) > 0,

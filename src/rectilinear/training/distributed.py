@@ -65,12 +65,12 @@ def process_group(device: str) -> Iterator[Group]:
         ConfigError: if there is no such device.
     """
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    chosen = _device(device)
+    chosen = device_named(device)
     if world == 1:
         yield Group(chosen)
         return
     if chosen.type == "cuda":
-        torch.cuda.set_device(chosen)
+        torch.cuda.setdevice_named(chosen)
     began = not dist.is_initialized()
     if began:
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
@@ -81,14 +81,19 @@ def process_group(device: str) -> Iterator[Group]:
             dist.destroy_process_group()
 
 
-def _device(name: str) -> torch.device:
+def device_named(name: str) -> torch.device:
+    """The device of a configuration; "auto" is the GPU of this process, or the CPU.
+
+    Raises:
+        ConfigError: if there is no such device.
+    """
     try:
         device = torch.device(
             ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
         )
         if device.type == "cuda" and device.index is None:
             device = torch.device(
-                "cuda", int(os.environ.get("LOCAL_RANK", torch.cuda.current_device()))
+                "cuda", int(os.environ.get("LOCAL_RANK", torch.cuda.currentdevice_named()))
             )
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from math import inf
@@ -26,9 +26,7 @@ from rectilinear.training.config import TrainConfig
 from rectilinear.training.distributed import Group, process_group
 from rectilinear.training.ema import evaluation
 from rectilinear.training.log import RunLog, read_log
-
-RESERVED = {"step", "seconds", "lr", "gradient_norm"}
-"""Fields of the log that say where the run is."""
+from rectilinear.training.micro_batches import RESERVED, add_gradients, scalars
 
 
 class Window:
@@ -43,11 +41,10 @@ class Window:
 
     def add(self, terms: Mapping[str, Tensor], gradient_norm: Tensor) -> None:
         """Add the scalars of one step."""
-        scalars = {name: x for name, x in terms.items() if isinstance(x, Tensor) and x.ndim == 0}
-        scalars["gradient_norm"] = gradient_norm
-        self._names = list(scalars)
-        dtype = torch.promote_types(torch.float32, scalars["loss"].dtype)
-        self._rows.append(torch.stack([x.detach().to(dtype) for x in scalars.values()]))
+        numbers = {**scalars(terms), "gradient_norm": gradient_norm}
+        self._names = list(numbers)
+        dtype = torch.promote_types(torch.float32, numbers["loss"].dtype)
+        self._rows.append(torch.stack([x.to(dtype) for x in numbers.values()]))
 
     def means(self, group: Group, step: int, advice: str) -> dict[str, float]:
         """Means over the steps since the last call and over the processes.
@@ -68,36 +65,6 @@ class Window:
             )
         self._rows = []
         return dict(zip(self._names, table.mean(0).tolist(), strict=True))
-
-
-def loss_of(terms: Any) -> Tensor:
-    """The loss among what an objective returned."""
-    loss = terms.get("loss") if isinstance(terms, dict) else None
-    if taken := RESERVED & set(terms if isinstance(terms, dict) else ()):
-        raise ConfigError(
-            f"a term {min(taken)!r}", "a name that the log does not use itself", "Rename the term."
-        )
-    if isinstance(loss, Tensor) and loss.ndim == 0:
-        if not loss.requires_grad or loss.is_complex():
-            got = (
-                "a complex loss"
-                if loss.is_complex()
-                else "a loss that depends on no trainable parameter"
-            )
-            raise ConfigError(
-                got, "a real one with a gradient", "Compute it from the parameters, without detach."
-            )
-        return loss
-    got = (
-        f"a loss of shape {tuple(loss.shape)}"
-        if isinstance(loss, Tensor)
-        else f"no loss in a {type(terms).__name__}"
-    )
-    raise ConfigError(
-        got,
-        'a dictionary with the scalar tensor "loss"',
-        "Return {'loss': the mean over the batch}.",
-    )
 
 
 @contextmanager
@@ -173,7 +140,9 @@ def train(
     A run may be killed at any instant. In one process on a CPU, with a budget of steps, a run that
     was killed and resumed ends with the weights of one that was not, bit for bit, if all that
     training changes is in ``objective.state_dict()``. Ctrl-C and SIGTERM take effect after the
-    step, once it is saved.
+    step, once it is saved, and in a step of several micro-batches between these: the run is saved
+    as it was before the step. A budget of seconds that ends within such a step ends it with the
+    rows computed until then.
 
     Args:
         objective: The model and its loss.
@@ -244,7 +213,8 @@ def train(
                 group,
                 log,
                 evaluate,
-                lambda here: bool(signals) or here >= limit,
+                signals,
+                limit,
             )
         group.agree(state.seconds, stop=False)  # the others wait until the first has saved
         state.ema.swap()
@@ -260,35 +230,51 @@ def _loop(
     group: Group,
     log: RunLog | None,
     evaluate: Callable[[nn.Module, int], Mapping[str, float]] | None,
-    must_stop: Callable[[float], bool],
+    signals: Sequence[int],
+    limit: float,
 ) -> None:
-    """Train until the budget is spent or ``must_stop(seconds of this call)``, then save.
+    """Train until the budget or ``limit`` seconds are spent or a signal comes, then save.
 
     A function of its own, so that the wrapped model is gone when the process group is destroyed:
     otherwise gloo may wait for a thread that waits for Python.
     """
     config = state.config
     model = group.wrap(objective)
-    compute = torch.compile(model) if config.compile else model
+    compiled = torch.compile(model) if config.compile else model
     window, stop = Window(), False
     before = saved_at = state.seconds
     clock = process_time if config.clock == "processor" else perf_counter
     entered = clock()
 
+    def compute(rows: Tensor) -> Any:
+        with torch.autocast(group.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            return compiled(rows)
+
+    def must_end() -> bool:
+        spent = config.progress(state.step, before + clock() - entered) >= 1
+        return group.world == 1 and (bool(signals) or spent)
+
     while config.progress(state.step, state.seconds) < 1 and not stop:
         batch = batches(state.step)
         seed_step(config.seed, state.step, group.rank, group.device)
-        with torch.autocast(group.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-            terms = compute(batch)
-        norm = state.update(loss_of(terms))
-        window.add(terms, norm)
+        size = config.micro_batch or len(batch)
+        kept = [x.clone() for x in objective.buffers()] if size < len(batch) else []
+        terms, rows = add_gradients(compute, objective, batch, size, must_end)
+        stop = given_up = rows < len(batch) and bool(signals)
+        if given_up:
+            state.give_up(kept)
+        else:
+            window.add(terms, state.update())
+        if not len(window):  # the first step after a line of the log is given up
+            state.save()
+            return
 
         at_line = config.is_logged(state.step)
-        if (
+        if not given_up and (
             group.world == 1 or at_line
         ):  # several processes agree on the time at the lines of the log
             here = clock() - entered
-            state.seconds, stop = group.agree(before + here, must_stop(here))
+            state.seconds, stop = group.agree(before + here, bool(signals) or here >= limit)
         done = config.progress(state.step, state.seconds)
         if not (at_line or stop or done >= 1):
             continue
@@ -300,7 +286,7 @@ def _loop(
             continue
         if config.is_evaluated(first, state.step) or done >= 1:
             with evaluation(objective, state.ema):
-                record |= _diagnostics(objective, batch)
+                record |= _diagnostics(objective, batch[:size])
                 record |= _numbers(
                     evaluate(objective, state.step) if evaluate else {}, "evaluate", {"loss"}
                 )

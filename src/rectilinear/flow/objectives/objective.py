@@ -16,6 +16,7 @@ from rectilinear.flow.collapse import propagate
 from rectilinear.flow.generator import LinearFlow
 from rectilinear.flow.velocities import SolvedVelocity, TimeVarying
 from rectilinear.induced_space import InducedSpace
+from rectilinear.invertible import ActNorm
 from rectilinear.linearizer import Linearizer
 from rectilinear.operators import SVD, Operator, svd
 
@@ -213,6 +214,8 @@ class Objective(nn.Module):
         """Before training: data-dependent layers see ``data``, running moments start from it."""
         check_batch(data, None, "data")
         rows = min(_PREPARED_ON[0], max(1, _PREPARED_ON[1] // data[0].numel()))
+        if not self.momentum and not any(map(_may_start_from_data, self.flow.modules())):
+            rows = 1  # only the shapes are checked
         batch = Batch(self.flow, data[:rows], self.sigma)
         assert batch.z0.shape == batch.z1.shape, "both networks have seen their first batch"
         if self.momentum:
@@ -252,6 +255,12 @@ class Objective(nn.Module):
             z = z.detach()
             moment = z.square().mean(0) if running.ndim == 1 else z.mT @ z / len(z)
             running.lerp_(_over_processes(moment), momentum)
+
+
+def _may_start_from_data(layer: nn.Module) -> bool:
+    """True of layers that change with the first batch, and of those of other packages."""
+    ours = type(layer).__module__.partition(".")[0] in ("rectilinear", "torch")
+    return not ours or isinstance(layer, ActNorm | nn.modules.batchnorm._BatchNorm)
 
 
 def _check_part(name: str, x: object, others: Mapping[str, Tensor]) -> None:
