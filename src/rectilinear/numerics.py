@@ -324,14 +324,28 @@ class Fit:
         """The map ``A`` ``(T, D)``; the constant is ``mean_t - A mean_x``."""
         return self.damped(0.0)
 
-    def damped(self, ridge: float) -> Tensor:
-        """The map ``(T, D)`` with a ridge, times the mean variance of the columns."""
-        return (self.basis @ self._coordinates(ridge)).mT
+    def damped(self, ridge: float, share: float = 1.0) -> Tensor:
+        """The map ``(T, D)`` with a ridge, times the mean variance of the columns.
 
-    def _coordinates(self, ridge: float) -> Tensor:
+        Where the columns are a ``share`` of all, of which the others are zero, the mean is over
+        all.
+
+        Example:
+            >>> x = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
+            >>> found = Moments()
+            >>> found.add(x, x)
+            >>> found.fit().damped(1.0).round(decimals=9).tolist()
+            [[0.5]]
+        """
+        return (self.basis @ self.coordinates(ridge, share)).mT
+
+    def coordinates(self, ridge: float, share: float = 1.0) -> Tensor:
         """The same on the coordinates, ``(r, T)``."""
-        s = self.s + ridge * self.s.sum() / max(len(self.mean_x), 1)
-        return self.coefficients / s[:, None]
+        return self.coefficients / self._damped_squares(ridge, share)[:, None]
+
+    def _damped_squares(self, ridge: float, share: float = 1.0) -> Tensor:
+        """The sums of squares of the coordinates with the ridge, ``(r,)``."""
+        return self.s + ridge * share * self.s.sum() / max(len(self.mean_x), 1)
 
     @property
     def constant(self) -> Tensor:
@@ -368,7 +382,7 @@ class Fit:
             True
         """
         root = self.s.sqrt()
-        whitened = self._coordinates(ridge).mT * root
+        whitened = self.coordinates(ridge).mT * root
         if beside is not None:
             whitened = whitened - beside @ self.back.mT * root
         u, s, vh = torch.linalg.svd(whitened, full_matrices=False)
@@ -391,9 +405,8 @@ class Fit:
         squares, first = z.square(), 1 / self.n if self.centred else 0.0
         held_out, own = [], None
         for ridge in RIDGES:
-            damped = self.s + ridge * (self.s.sum() / max(len(self.mean_x), 1))
-            r = d - z @ (self.coefficients / damped[:, None])
-            leverage = first + squares @ (1 / damped)
+            r = d - z @ self.coordinates(ridge)
+            leverage = first + squares @ (1 / self._damped_squares(ridge))
             free = 1 - (leverage if repeats is None else repeats.to(leverage) * leverage)
             own = r if own is None else own
             # A row that alone spans a direction is predicted by the constant there.

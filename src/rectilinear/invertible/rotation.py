@@ -146,6 +146,15 @@ class Conv1x1(VolumePreserving):
             return functional.conv2d(x, weight[:, :, None, None])
 
 
+def onto_axes(axes: Tensor, mean: Tensor) -> Rotation | Reflections:
+    """``z = Q^T (x - mean)`` with the orthonormal axes ``(n, k)`` as the first columns of ``Q``.
+
+    ``Q`` is a matrix where all ``n`` are given, else a product of reflections.
+    """
+    n, k = axes.shape
+    return Rotation.from_matrix(axes, mean) if k == n else Reflections(axes, mean)
+
+
 class Reflections(VolumePreserving):
     """``z = Q^T (x - mean)``, where the first ``k`` columns of the orthogonal ``Q`` are given axes.
 

@@ -219,30 +219,12 @@ def moments(plan: Plan, pieces: Sequence[Piece], most: int | None = None) -> num
     return found
 
 
-def penalised(fit: numerics.Fit, ridge: float, share: float = 1.0) -> Tensor:
-    """The weights ``(inputs, targets)`` under a penalty in parts of the mean square of an input.
+def of_fit(plan: Plan, fit: numerics.Fit, ridge: float, share: float = 1.0) -> StrideMap:
+    """The map of a least-squares fit under a penalty in parts of the mean square of an input.
 
     Where the inputs are a ``share`` of all, of which the others are zero, the mean is over all.
-
-    Example:
-        >>> x = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
-        >>> found = numerics.Moments()
-        >>> found.add(x, x)
-        >>> penalised(found.fit(), 1.0).round(decimals=9).tolist()
-        [[0.5]]
     """
-    return fit.basis @ damped(fit, ridge, share)
-
-
-def damped(fit: numerics.Fit, ridge: float, share: float = 1.0) -> Tensor:
-    """The same in the coordinates of the fit, ``(r, targets)``."""
-    size = fit.s + ridge * share * (fit.s.sum() / len(fit.mean_x))
-    return fit.coefficients / size[:, None]
-
-
-def of_fit(plan: Plan, fit: numerics.Fit, ridge: float, share: float = 1.0) -> StrideMap:
-    """The map of a least-squares fit under a penalty."""
-    matrix = penalised(fit, ridge, share)
+    matrix = fit.damped(ridge, share).mT
     return StrideMap(replace(plan, ridge=ridge), matrix, fit.mean_t - fit.mean_x @ matrix)
 
 
@@ -305,7 +287,7 @@ def finite_moments(plan: Plan, pieces: Sequence[Piece], every: int = 1) -> numer
 
 def of_finite_fit(plan: Plan, fit: numerics.Fit, ridge: float) -> FiniteMap:
     """The map of a least-squares fit under a penalty."""
-    matrix = penalised(fit, ridge)
+    matrix = fit.damped(ridge).mT
     return FiniteMap(replace(plan, ridge=ridge), matrix, fit.mean_t - fit.mean_x @ matrix)
 
 

@@ -20,7 +20,6 @@ from rectilinear.koopman.autoregression import (
     Plan,
     StrideMap,
     count_windows,
-    damped,
     finite_moments,
     inputs,
     moments,
@@ -121,7 +120,7 @@ def _direct(path: Path, parts: Sequence[Held]) -> Tensor:
         z = (inputs(plan, past, u) - one * fit.mean_x) @ fit.basis
         squares = []
         for ridge in path.ridges:
-            y = z @ damped(fit, ridge, path.share) + one * fit.mean_t
+            y = z @ fit.coordinates(ridge, path.share) + one * fit.mean_t
             b, d = len(past), past.shape[2]
             y = y.unflatten(0, (b, d)).transpose(1, 2) if plan.shared else y.unflatten(1, (-1, d))
             squares.append(held.square(y + past[:, :1] if plan.level == "last" else y))

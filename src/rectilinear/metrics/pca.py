@@ -8,9 +8,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rectilinear.checks import check_floating
+from rectilinear.checks import check_floating, whole
 from rectilinear.errors import ConfigError
 from rectilinear.metrics.generation import check_pair
+
+MAX_AXES_ROWS = 8192  # that leading axes are found from
 
 
 class PCA(NamedTuple):
@@ -73,6 +75,34 @@ def _completed(found: PCA) -> PCA:
         torch.cat([found.axes, others], 1),
         torch.cat([found.std, found.std.new_zeros(d - r)]),
     )
+
+
+def principal_axes(x: Tensor, count: int | None = None) -> PCA:
+    """The mean, ``count`` principal axes or all ``d``, and the deviations of all ``d`` coordinates.
+
+    The other coordinates, of any basis, share what variance is left. ``count`` axes are found from
+    8,192 rows at most, and are fewer where there are not so many rows.
+
+    Args:
+        x: the data, ``(n, ...)``, flattened to ``(n, d)``.
+        count: number of axes; all where it is None or ``d`` and more.
+
+    Returns:
+        float64 mean ``(d,)``, axes ``(d, count)``, deviations ``(d,)``.
+
+    Example:
+        >>> x = torch.tensor([[3.0, 0, 0], [-3.0, 0, 0], [0, 1.0, 1.0], [0, -1.0, -1.0]])
+        >>> principal_axes(x, 1).std.square().round(decimals=4).tolist()
+        [6.0, 0.6667, 0.6667]
+    """
+    d = x[0].numel()
+    if count is None or count >= d:
+        return pca(x, complete=True)
+    some = x[:: -(-len(x) // MAX_AXES_ROWS)]
+    mean, axes, std = pca(some, min(whole(count, "axes", 1), len(some) - 1))
+    lost = some.double().flatten(1).var(0).sum() - std.square().sum()
+    rest = d - len(std)
+    return PCA(mean, axes, torch.cat([std, (lost.clamp(min=0) / rest).sqrt().expand(rest)]))
 
 
 def pca_curve(train: Tensor, test: Tensor, ranks: Sequence[int]) -> Tensor:

@@ -19,7 +19,7 @@ from rectilinear.invertible import (
     Rotation,
     fit_mixture,
 )
-from rectilinear.metrics import pca
+from rectilinear.metrics.pca import principal_axes
 from rectilinear.notebook import short_repr
 from rectilinear.operators import Diagonal, Identity, Operator, to_dense
 from rectilinear.projector.conditioning import (
@@ -42,7 +42,6 @@ MAX_COMPONENTS = 80
 MAX_PATCHES = 50_000  # that the mixture of patches is fitted to
 PATCHES_OF_COMPONENT = 1000
 PATCH_ITERATIONS = 6  # of expectation maximisation: more gain less than 0.02 dB on photos
-MAX_AXES_IMAGES = 8192  # that leading axes are found from, where not all are found
 
 
 @dataclass(frozen=True, eq=False)
@@ -425,13 +424,8 @@ def leading_axes(images: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
     The axes of large images are found from some of them, by a randomised decomposition.
     """
-    n = images[0].numel()
-    if n <= 1024:
-        mean, axes, _ = pca(images, complete=True)
-        return mean, axes[:, :count]
-    some = images[:: -(-len(images) // MAX_AXES_IMAGES)]
-    mean, axes, _ = pca(some, min(count, len(some) - 1))
-    return mean, axes
+    mean, axes, _ = principal_axes(images, None if images[0].numel() <= 1024 else count)
+    return mean, axes[:, :count]
 
 
 def number_of_patches(images: Tensor, side: int) -> int:

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from rectilinear.checks import check_floating, whole
+from rectilinear.checks import check_floating
 from rectilinear.errors import ConfigError
 from rectilinear.induced_space import InducedSpace
 from rectilinear.invertible import (
@@ -22,17 +22,15 @@ from rectilinear.invertible import (
     Chain,
     Invertible,
     Leading,
-    Reflections,
-    Rotation,
     Scaling,
     VectorFlow,
 )
 from rectilinear.invertible.flows import on_pixels
-from rectilinear.metrics import pca
+from rectilinear.invertible.rotation import onto_axes
+from rectilinear.metrics.pca import principal_axes
 from rectilinear.projector.model import Projector, Selection, informative
 
 Ranks = Literal["fixed", "learned", "nested"]
-MAX_AXES_IMAGES = 8192  # that leading axes are found from
 RANDOM_SELECTION_SHARE = 0.5  # of the rows of a batch, where the rank is learned
 MIN_ERROR_SHARE = 1e-4  # of the total error: no rank is taken to have a smaller error than this
 
@@ -91,7 +89,8 @@ def from_pca(
         raise ConfigError(f"rank {rank}", f"1 to {n}, the size of an image", "rank=None learns it.")
     if axes is not None and rank is not None and rank > axes:
         raise ConfigError(f"rank {rank}", f"at most {axes}, the axes", "Raise the number of axes.")
-    rotation, variances = _principal_axes(images, axes)
+    mean, found, std = (part.to(images) for part in principal_axes(images, axes))
+    variances = std.square()
     scale, m = (variances + noise**2).sqrt(), min(leading, n)
     vectors = VectorFlow(m, blocks, width, coupling=coupling, scale_budget=blocks / 2)
     couplings: list[Invertible] = [Leading(vectors, n)]
@@ -101,7 +100,7 @@ def from_pca(
         couplings.append(AffineCoupling(n, MLP(m, 2 * (n - m), width, hidden=0), keep=m))
     pixels_to_axes = (
         on_pixels(shape, pixel_blocks, pixel_width),
-        rotation,
+        onto_axes(found, mean),
         Scaling(1 / scale),
     )
     g = Chain(*pixels_to_axes, *couplings, Scaling(scale)).to(images)
@@ -112,20 +111,6 @@ def from_pca(
     return Projector(g, selection, spread=scale), errors.clamp(
         min=MIN_ERROR_SHARE * errors[0].item()
     )
-
-
-def _principal_axes(images: Tensor, count: int | None) -> tuple[Invertible, Tensor]:
-    """The rotation to principal coordinates, ``count`` of them or all, and their variances."""
-    n = images[0].numel()
-    if count is None or count >= n:
-        mean, axes, std = (part.to(images) for part in pca(images, complete=True))
-        return Rotation.from_matrix(axes, mean), std.square()
-    count = whole(count, "axes", 1)
-    some = images[:: -(-len(images) // MAX_AXES_IMAGES)]
-    mean, axes, std = (part.to(images) for part in pca(some, min(count, len(some) - 1)))
-    rest = n - len(std)
-    lost = (some.flatten(1).var(0).sum() - std.square().sum()).clamp(min=0)
-    return Reflections(axes, mean), torch.cat([std.square(), (lost / rest).expand(rest)])
 
 
 class ProjectorObjective(nn.Module):

@@ -29,13 +29,12 @@ from rectilinear.invertible import (
     Identity,
     Invertible,
     Leading,
-    Reflections,
-    Rotation,
     Scaling,
     VectorFlow,
 )
 from rectilinear.invertible.flows import Conditioner, levels_for, on_pixels
-from rectilinear.metrics import pca
+from rectilinear.invertible.rotation import onto_axes
+from rectilinear.metrics.pca import principal_axes
 from rectilinear.recipes.base import Fitted, Labels, Recipe, Stage, check_images, check_range
 from rectilinear.recipes.mixture import mixture_of
 from rectilinear.training import TrainConfig
@@ -43,7 +42,6 @@ from rectilinear.training.distributed import device_named
 
 _CHUNK_IMAGES = 512  # encoded at a time
 _MIN_CLASS_IMAGES = 10  # of a class, on average, from which on labels are used
-_MAX_AXES_IMAGES = 8192  # that leading axes are found from
 _MAX_SIDE = 64  # of images of a folder, in pixels, where none is given
 _CPU_MICRO_BATCH = 4  # images of the large recipe that are computed at a time on a CPU
 _MIN_STEPS = 300  # of a training on few images
@@ -175,7 +173,7 @@ class Nested(Recipe):
 
     def stages(self, images: Tensor, labels: Labels | None = None) -> Iterator[Stage | Fitted]:
         n, shape = images[0].numel(), tuple(images.shape[1:])
-        rotation, std = principal_axes(images, self.axes)
+        mean, axes, std = (part.float() for part in principal_axes(images, self.axes))
         scale = (std.square() + self.noise**2).sqrt()
         at_unit_scale = Scaling(1 / scale), *self._couplings(n), Scaling(scale)
         most = levels_for(*shape[1:])
@@ -183,7 +181,7 @@ class Nested(Recipe):
         pixels = on_pixels(
             shape, self.pixel_blocks, self.pixel_width, self.pixel_conditioner, levels
         )
-        encoder = Chain(pixels, rotation, *at_unit_scale)
+        encoder = Chain(pixels, onto_axes(axes, mean), *at_unit_scale)
         noise, velocity = Flatten(shape), SolvedVelocity(torch.ones(n), scale.square())
         samples: dict[str, Any] = {"noise_level": self.noise, "rank": self.rank}
         samples["limits"] = (0.0, 1.0)
@@ -274,21 +272,6 @@ class Nested(Recipe):
             )  # fmt: skip
             terms["nested"] = (weight, term)
         return objectives.Objective(flow, terms, noise, momentum=0.0)
-
-
-def principal_axes(images: Tensor, count: int | None) -> tuple[Invertible, Tensor]:
-    """The rotation to principal coordinates (``count`` of them, or all), and their deviations."""
-    n = images[0].numel()
-    if count is None:
-        mean, axes, std = (part.float() for part in pca(images, complete=True))
-        return Rotation.from_matrix(axes, mean), std
-    some = images[:: -(-len(images) // _MAX_AXES_IMAGES)]
-    mean, axes, std = (part.float() for part in pca(some, min(count, len(some) - 1, n)))
-    rest = n - len(std)
-    lost = some.flatten(1).var(0).sum() - std.square().sum()
-    return Reflections(axes, mean), torch.cat(
-        [std, (lost.clamp(min=0) / max(rest, 1)).sqrt().expand(rest)]
-    )
 
 
 @torch.no_grad()

@@ -70,7 +70,7 @@ def process_group(device: str) -> Iterator[Group]:
         yield Group(chosen)
         return
     if chosen.type == "cuda":
-        torch.cuda.setdevice_named(chosen)
+        torch.cuda.set_device(chosen)
     began = not dist.is_initialized()
     if began:
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")

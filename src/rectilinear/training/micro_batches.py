@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -60,7 +60,7 @@ def add_gradients(
     return {name: x / rows for name, x in sums.items()}, rows
 
 
-def scalars(terms: dict[str, Any]) -> dict[str, Tensor]:
+def scalars(terms: Mapping[str, Any]) -> dict[str, Tensor]:
     """The numbers among the terms of an objective, without gradients."""
     found = {name: x for name, x in terms.items() if isinstance(x, Tensor) and x.ndim == 0}
     return {name: x.detach() for name, x in found.items()}
