@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from rectilinear.scalars import rank_tolerance as rank_tolerance
 from rectilinear.scalars import wilson_interval as wilson_interval
 
 RIDGES = (0.0, 1e-6, 1e-4, 1e-2, 1e-1)  # times the mean variance of the scaled columns
+FREE = 1e-6  # degrees of freedom left: fewer are rounding
 LEVERAGE_GAP = 1e-6  # a row whose leverage is this near to one is the only one in its direction
 CHUNK_ROWS = 4096  # rows that are reduced at once, at least; as many as columns if these are more
 SCALE_STEP = 20  # binary orders of magnitude between the scales of columns
@@ -347,6 +349,45 @@ class Fit:
         """The sums of squares of the coordinates with the ridge, ``(r,)``."""
         return self.s + ridge * share * self.s.sum() / max(len(self.mean_x), 1)
 
+    def beside(self, matrix: Tensor) -> Fit:
+        """The fit to the targets ``t - matrix x``: a ridge shrinks it towards that map.
+
+        Example:
+            >>> moments = Moments()
+            >>> moments.add(torch.tensor([[-1.0], [1.0]]), torch.tensor([[-3.0], [3.0]]))
+            >>> moments.fit().beside(torch.ones(1, 1)).matrix.round(decimals=9).tolist()
+            [[2.0]]
+        """
+        less = (matrix.to(self.basis) @ self.back.mT).mT
+        coefficients = self.coefficients - self.s[:, None] * less
+        total = self.left + (coefficients.square() / self.s[:, None]).sum(0)
+        mean = self.mean_t - matrix.to(self.basis) @ self.mean_x
+        return replace(self, coefficients=coefficients, total=total, mean_t=mean)
+
+    def ridge_by_gcv(self, ridges: Sequence[float]) -> float:
+        """The ridge with the least generalised cross-validation error, from moments alone.
+
+        ``n |residuals|² / (n - d)²`` for all targets, with ``d`` the degrees of freedom; infinite
+        if these are as many as rows.
+
+        Reference: G. Golub, M. Heath, G. Wahba, Generalized cross-validation as a method for
+        choosing a good ridge parameter, Technometrics 21, 1979.
+
+        Example:
+            >>> x, moments = torch.randn(50, 30).double(), Moments()
+            >>> moments.add(x, torch.randn(50, 2).double())
+            >>> moments.fit().ridge_by_gcv((0.0, 100.0))
+            100.0
+        """
+        outside, inside = self.left.sum(), self.coefficients.square().sum(1) / self.s
+        errors = []
+        for ridge in ridges:
+            damped = self._damped_squares(ridge)
+            left = outside + (inside * ((damped - self.s) / damped).square()).sum()
+            free = self.n - self.centred - float((self.s / damped).sum())
+            errors.append(float(left) / free**2 if free > FREE else float("inf"))
+        return ridges[min(range(len(ridges)), key=errors.__getitem__)]
+
     @property
     def constant(self) -> Tensor:
         """``(T,)``."""
@@ -363,16 +404,8 @@ class Fit:
         total = self.total.sum()
         return 1 - float(self.left.sum() / total) if total > 0 else 1.0
 
-    def of_rank(self, rank: int, ridge: float = 0.0, beside: Tensor | None = None) -> Tensor:
-        """The least-squares map of at most this rank, ``(T, D)``: reduced-rank regression.
-
-        With ``beside`` ``(T, D)`` the best addition to that map.
-        """
-        left, right = self.by_rank(ridge, beside)
-        return left[:, :rank] @ right[:rank]
-
-    def by_rank(self, ridge: float = 0.0, beside: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The factors ``(T, m)`` and ``(m, D)`` whose leading ``k`` columns and rows give rank k.
+    def by_rank(self, ridge: float = 0.0) -> tuple[Tensor, Tensor]:
+        """Factors ``(T, m)`` and ``(m, D)``: their leading ``k`` give the best map of rank ``k``.
 
         Example:
             >>> x, moments = torch.randn(50, 3).double(), Moments()
@@ -383,8 +416,6 @@ class Fit:
         """
         root = self.s.sqrt()
         whitened = self.coordinates(ridge).mT * root
-        if beside is not None:
-            whitened = whitened - beside @ self.back.mT * root
         u, s, vh = torch.linalg.svd(whitened, full_matrices=False)
         return u * s, vh @ (self.basis / root).mT
 
@@ -402,8 +433,7 @@ class Fit:
         """
         z = (x.double() - self.mean_x) @ self.basis
         d = t.double() - self.mean_t
-        squares, first = z.square(), 1 / self.n if self.centred else 0.0
-        held_out, own = [], None
+        squares, first, held_out, own = z.square(), self.centred / self.n, [], None
         for ridge in RIDGES:
             r = d - z @ self.coordinates(ridge)
             leverage = first + squares @ (1 / self._damped_squares(ridge))

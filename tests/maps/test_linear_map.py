@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import r2_score
 from torch import nn
 
 import rectilinear as rl
@@ -10,6 +11,7 @@ from rectilinear.errors import CheckpointError, ConfigError, ShapeError, Structu
 from rectilinear.maps.mean_jacobian import Route, mean_jacobians
 from rectilinear.networks.batches import read_batches
 from rectilinear.networks.network import evaluating
+from rectilinear.networks.sample_split import SampleSplit
 
 
 class Block(nn.Module):
@@ -160,6 +162,68 @@ def test_least_squares_is_that_of_numpy_on_tokens_with_padding():
         whole.square().sum()
     )
     assert overall == pytest.approx(ceiling, abs=5e-3)
+
+
+def test_r2_is_that_of_scikit_learn_with_each_token_as_a_row():
+    model = stack()
+    x = tokens(80) + 2 * torch.arange(5)[:, None]  # means differ between positions
+    A = rl.linear_map(model, "first", "layers.2", x, seed=3)
+    batches = read_batches(x, model)
+    held_out = torch.cat([SampleSplit.of(batches, 3)(batch) for batch in batches])
+    with torch.no_grad():
+        y, made = model(x[held_out]), A.predict(model.first(x[held_out]))
+    rows = y.flatten(0, 1), made.flatten(0, 1)
+    assert A.r2 == pytest.approx(r2_score(*rows, multioutput="variance_weighted"))
+    assert A.report.each_r2 == pytest.approx(r2_score(*rows))
+    assert (A.report.held_out_rows, A.report.rows) == (100, 300)
+    assert "on 20 held-out samples of 100 rows" in str(A)
+    of_positions = 1 - (y - made).square().sum() / (y - y.mean(0)).square().sum()
+    assert float(of_positions) < A.r2 - 0.01  # about the mean of each position, which is another
+
+
+def linear_net(d):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(d, d), nn.Linear(d, 3)).double()
+
+
+def test_an_exactly_linear_map_of_too_few_rows_is_said_to_be_undecided():
+    model, x = linear_net(200), torch.randn(120, 200, dtype=torch.float64)
+    A = rl.linear_map(model, "0", "1", x)
+    assert A.report.few_rows
+    assert A.report.fitted_r2 == pytest.approx(1)
+    assert A.r2 < 0.8
+    assert "90 rows of 200 numbers are too few to tell: the best map explains 0." in str(A)
+    profile = rl.layer_profile(model, x, layers=["0", "0@input"], target="1", samples=4)
+    assert profile.few_rows.startswith("? 90 rows of 200 numbers are too few to tell")
+    assert profile.few_rows in str(profile)
+    assert profile.few_rows in profile._repr_html_()
+    assert profile.to_json()["few_rows"] == profile.few_rows
+    head, lines = profile.table()
+    assert [line[head.index("own rows")] for line in lines] == ["1.000", "1.000"]
+    assert profile.maps["0"]["mean_jacobian"].r2 == pytest.approx(1)
+    assert not profile.maps["0"]["mean_jacobian"].report.few_rows
+
+
+def test_an_exactly_linear_map_of_enough_rows_has_no_such_word():
+    model, x = linear_net(20), torch.randn(120, 20, dtype=torch.float64)
+    A = rl.linear_map(model, "0", "1", x)
+    profile = rl.layer_profile(model, x, layers=["0"], target="1", methods=["least_squares"])
+    assert A.r2 == pytest.approx(1)
+    assert "too few" not in str(A)
+    assert profile.few_rows == ""
+    assert "own rows" not in profile.table()[0]
+
+
+def test_a_fit_to_noise_is_about_as_good_as_the_mean():
+    class Noise(nn.Module):
+        def forward(self, x):
+            return torch.sin(1e3 * x)
+
+    x = torch.randn(200, 100, dtype=torch.float64)
+    A = rl.linear_map(nn.Sequential(nn.Identity(), Noise()), "0", "1", x)
+    assert -0.1 < A.r2 < 0.1
+    assert A.report.few_rows
+    assert A.report.fitted_r2 > 0.5
 
 
 def test_stein():

@@ -21,7 +21,7 @@ from rectilinear.maps.blocks import (
     worst_of,
 )
 from rectilinear.maps.local_map import LocalMap, differentiating
-from rectilinear.maps.map_forms import module_of
+from rectilinear.maps.map_forms import RIDGES, module_of
 from rectilinear.networks.data import repeated
 from rectilinear.networks.network import Network, is_scripted, parts
 from rectilinear.networks.places import named_parts
@@ -72,7 +72,9 @@ def block_replacement(subject: Subject) -> Measure:
     worst: tuple[float, tuple[float, float] | None] | None = None
     base = network(test)
     for block, gathered in moments.items():
-        stand_in = module_of(gathered.fitted("affine"), gathered.shapes, network.like)
+        ridge = gathered.fit.ridge_by_gcv(RIDGES)
+        affine = gathered.fitted("affine", ridge=ridge)
+        stand_in = module_of(affine, gathered.shapes, network.like)
         score = gathered.score()
         judged, out = _judge(network, modules[block], stand_in, gathered.shapes, test)
         left, total, each = judged

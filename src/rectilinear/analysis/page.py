@@ -106,7 +106,7 @@ def layers_section(profile: LayerProfile) -> Section:
                 table(head, numbers),
                 "All of them.",
                 "Error: the relative standard error of the matrix. "
-                + " ".join(profile.refused.values()),
+                + " ".join([*profile.refused.values(), *filter(None, [profile.few_rows])]),
             ),
         ),
     )

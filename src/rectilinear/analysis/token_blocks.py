@@ -19,6 +19,7 @@ from rectilinear.maps.blocks import (
     watching,
     worst_of,
 )
+from rectilinear.maps.map_forms import RIDGES
 from rectilinear.networks.batches import Batch
 from rectilinear.networks.forward_pass import forward
 from rectilinear.networks.places import block_names, named_parts
@@ -172,8 +173,13 @@ def _judged(
 
 
 def _stand_in(fit: Fit, layout: Layout) -> Callable[[Tensor], Tensor]:
+    matrix = fit.damped(fit.ridge_by_gcv(RIDGES))
+
+    def mapped(rows: Tensor) -> Tensor:
+        return (rows.double() - fit.mean_x) @ matrix.mT + fit.mean_t
+
     def stand_in(x: Tensor) -> Tensor:
-        return on_vectors(lambda v: fit.predict(v).to(x), x, layout)
+        return on_vectors(lambda v: mapped(v).to(x), x, layout)
 
     return stand_in
 

@@ -12,6 +12,7 @@ from rectilinear.errors import ConfigError, ShapeError, StructureError
 from rectilinear.maps.affine_block import AffineBlock, Shapes
 from rectilinear.maps.blocks import check_alone, r2_each, worst_of
 from rectilinear.maps.data_split import Portion, Portions
+from rectilinear.maps.held_out_r2 import few_rows_text, too_few
 from rectilinear.maps.map_forms import (
     Diagonal,
     FittedForm,
@@ -51,6 +52,11 @@ class Replaced:
         worst_r2: the least share of one number of the block's output, or of one channel: large ones
             outweigh small ones in ``r2``.
         acts_on: "rows", "tokens" or "convolution".
+        rows: how many vectors the map was fitted to.
+        columns: how many numbers these have.
+        fitted_r2: the share that least squares explains of them, without a ridge and of full rank.
+        few_rows: whether they are too few: ``r2`` is of this estimate, and says little of the
+            block. In expectation the best affine map explains between ``r2`` and ``fitted_r2``.
     """
 
     name: str
@@ -61,11 +67,18 @@ class Replaced:
     parameters_after: int
     worst_r2: float = float("nan")
     acts_on: str = "rows"
+    rows: int = 0
+    columns: int = 0
+    fitted_r2: float = float("nan")
+    few_rows: bool = False
 
     def __str__(self) -> str:
         count = f"parameters {self.parameters_before:,} -> {self.parameters_after:,}"
         r2 = f"R² {share_text(self.r2)} (of one output at least {share_text(self.worst_r2)})"
-        return f"{self.name} ({self.module}) -> {self.form} on {self.acts_on}, {r2}, {count}"
+        line = f"{self.name} ({self.module}) -> {self.form} on {self.acts_on}, {r2}, {count}"
+        if self.few_rows:
+            line += f"\n  {few_rows_text(self.rows, self.columns, self.r2, self.fitted_r2)}"
+        return line
 
 
 @dataclass(frozen=True)
@@ -150,6 +163,10 @@ class Replacing:
             parameters_of(stand_ins[0]),
             quality[1],
             shapes.form,
+            found.rows,
+            shapes.sides[1],
+            found.fitted_r2,
+            too_few(found.rows, found.directions, quality[0], found.fitted_r2),
         )
 
     def _both(self, names: Sequence[str], batch: Batch) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,10 @@ from rectilinear.networks.token_vectors import vectors
 
 Way = Literal["map", "layer"]
 MAX_NUMBERS = 2**27  # numbers that are gathered for a fit: 512 MB in float32
-RIDGES = (0.0, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # times the mean square of an input of the layer
+RIDGES = (  # times the mean square of an input of the layer; the largest leave the layer as it is
+    *(0.0, 1e-4, 1e-3, 1e-2, 1e-1),
+    *(1.0, 10.0, 100.0, 1e3),
+)
 ROUNDING = 1e-13  # of the largest sum of squares: directions below it are not in the data
 WIDEST = 4096  # inputs of a layer up to which all of its weights are fitted again
 
@@ -50,6 +53,9 @@ class Folded:
         ridge: with which it was fitted.
         left: the share of the variance of the stream behind the span that it leaves, on the rows
             that it was chosen on.
+        rows: how many rows it was fitted to.
+        directions: how many directions these have.
+        fitted_r2: the share of that variance that the fit without a ridge explains of these.
     """
 
     matrix: Tensor
@@ -57,6 +63,9 @@ class Folded:
     way: Way
     ridge: float
     left: float
+    rows: int
+    directions: int
+    fitted_r2: float
 
 
 def gather(
@@ -156,6 +165,7 @@ def _fits(
     now = fitting.inside.double() @ weight.mT + (0 if old is None else old)
     stream, target = fitting.stream.double(), fitting.target.double()
     wanted = target if norm is None else _before(norm, target) * _spread(stream + now)
+    fitted_r2 = 1.0
     for ridge in RIDGES:
         change, shift = solver.solve(wanted - stream - now, ridge)
         matrix = weight + (change @ weight if way == "map" else change)
@@ -163,7 +173,9 @@ def _fits(
         if old is not None:
             constant = old + shift + (change @ old if way == "map" else 0)
         left = _left(norm, judging, matrix, constant)
-        yield Folded(matrix, constant, way, ridge, left)
+        fitted_r2 = fitted_r2 if ridge else 1 - _left(norm, fitting, matrix, constant)
+        size = len(features), solver.directions, fitted_r2
+        yield Folded(matrix, constant, way, ridge, left, *size)
 
 
 class _Ridge:
@@ -175,14 +187,15 @@ class _Ridge:
         self._centred = centred
         s, v = torch.linalg.eigh(self._rows.mT @ self._rows)
         self._s, self._v = s.clamp_min(0), v
+        self._keep = self._s > ROUNDING * self._s[-1]
+        self.directions = int(self._keep.sum())
 
     def solve(self, targets: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
         """The matrix ``(d, k)`` and the constant ``(d,)``."""
         mean = targets.mean(0) if self._centred else torch.zeros_like(targets[0])
         products = self._v.mT @ (self._rows.mT @ (targets - mean))
         size = self._s + ridge * self._s.mean()
-        keep = self._s > ROUNDING * self._s[-1]
-        solved = torch.where(keep[:, None], products / size.clamp_min(1e-300)[:, None], 0.0)
+        solved = torch.where(self._keep[:, None], products / size.clamp_min(1e-300)[:, None], 0.0)
         matrix = (self._v @ solved).mT
         return matrix, mean - matrix @ self._mean
 

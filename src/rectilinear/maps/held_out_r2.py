@@ -12,6 +12,9 @@ from rectilinear.random import resampled, stream
 
 BOOTSTRAPS = 1000
 CONFIDENCE = 0.95
+NOTHING = 1e-12  # share of the squares that rounding leaves
+ROWS_A_DIRECTION = 10  # rows for each direction that are enough for least squares
+GAP = 0.05  # of R² between fitted and held-out rows, from which on it is worth a word
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,10 @@ class Judged:
         self.gram = Gram(mean_x.new_zeros(len(mean_x), len(mean_x)), torch.zeros(0))
         self.gram.xy = mean_x.new_zeros(len(mean_x), len(mean_y))
         self._left: dict[str, list[Tensor]] = {name: [] for name in self.names}
+        self._left_each: dict[str, Tensor | float] = dict.fromkeys(self.names, 0.0)
+        self._sums: Tensor | float = 0.0
+        self._squares: Tensor | float = 0.0
+        self.rows = 0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -103,13 +110,17 @@ class Judged:
         if self.update is not None:
             self.update.add(y - x, samples, count)
         self.gram.add(x - self.mean_x, y - self.mean_y)
+        self.rows += len(y)
+        self._sums = self._sums + (y - self.mean_y).sum(0)
+        self._squares = self._squares + (y - self.mean_y).square().sum(0)
         for name in self.names:
             if name == "identity":
                 made = x - self.mean_x + self.mean_y
             else:
                 made = self.maps[name](x) if name in self.maps else self.mean_y.expand_as(y)
-            left = (y - made).square().sum(1)
-            self._left[name].append(sums_by_sample(left, samples, count))
+            left = (y - made).square()
+            self._left[name].append(sums_by_sample(left.sum(1), samples, count))
+            self._left_each[name] = self._left_each[name] + left.sum(0)
 
     @property
     def samples(self) -> int:
@@ -119,6 +130,16 @@ class Judged:
     def r2(self, name: str) -> float:
         """The share of the target's variance that a map explains."""
         return self._share(name, self.target)
+
+    def each_r2(self, name: str) -> float:
+        """The mean over the numbers of the target of the share of each that a map explains.
+
+        Numbers that do not vary are left out.
+        """
+        total = torch.as_tensor(self._squares - self._sums**2 / max(self.rows, 1))
+        varies = total > NOTHING * torch.as_tensor(self._squares)
+        shares = 1 - torch.as_tensor(self._left_each[name])[varies] / total[varies]
+        return float(shares.mean()) if len(shares) else float("nan")
 
     def update_r2(self, name: str) -> float | None:
         """The share of the variance of ``y - x`` that a map explains; None if the shapes differ."""
@@ -145,3 +166,27 @@ class Judged:
         total = float(variation.totals().sum())
         left = float(torch.cat(self._left[name]).sum())
         return 1 - left / total if total > 0 else float("nan")
+
+
+def too_few(rows: int, rank: int, r2: float, fitted_r2: float) -> bool:
+    """True if a least-squares map explains its own rows much better than others, for want of rows.
+
+    Example:
+        >>> too_few(90, 89, -9.3, 1.0), too_few(90, 89, 0.99, 1.0), too_few(9000, 89, 0.4, 0.5)
+        (True, False, False)
+    """
+    return rows < ROWS_A_DIRECTION * rank and not fitted_r2 - r2 < GAP
+
+
+def few_rows_text(rows: int, columns: int, r2: float, fitted_r2: float) -> str:
+    """The sentence about too few rows.
+
+    Example:
+        >>> few_rows_text(90, 2048, -0.1, 1.0)
+        '90 rows of 2,048 numbers are too few to tell: the best map explains 0 to 1'
+    """
+    low, high = (float(f"{value:.3f}") for value in (max(r2, 0.0), min(fitted_r2, 1.0)))
+    return (
+        f"{rows:,} rows of {columns:,} numbers are too few to tell: the best map explains "
+        f"{low:g} to {high:g}"
+    )

@@ -80,7 +80,10 @@ class LayerProfile:
                 low, high = report.interval or (None, None)
                 row |= {f"{name}_low": low, f"{name}_high": high}
                 row[f"{name}_update"] = report.update_r2
-                if name != "least_squares":
+                row[f"{name}_each"] = report.each_r2
+                if name == "least_squares":
+                    row |= {"rows": report.rows, "fitted_r2": report.fitted_r2}
+                else:
                     row |= {
                         f"{name}_scaled": report.scaled_r2,
                         f"{name}_error": report.error,
@@ -100,6 +103,7 @@ class LayerProfile:
         for name in self.methods:
             head.append(f"{TITLES[name]} [95 %]")
             head += ["best scale", "error"] if name in jacobians else []
+            head += ["own rows"] if name == "least_squares" and self.few_rows else []
         head += [f"cos({TITLES[m]}, least squares)" for m in jacobians if self._fitted]
         head += ["biases"] if "frozen_jacobian" in self.methods else []
         lines = []
@@ -108,7 +112,10 @@ class LayerProfile:
             for name in self.methods:
                 low, high = row[f"{name}_low"], row[f"{name}_high"]
                 span = "" if low is None else f" [{low:.2f}, {high:.2f}]"
-                line.append(_number(row[name]) + span)
+                report = self.maps[row["source"]][name].report
+                line.append(_number(row[name]) + span + " ?" * report.few_rows)
+                if name == "least_squares" and self.few_rows:
+                    line.append(_number(report.fitted_r2))
                 if name in jacobians:
                     line += [_number(row[f"{name}_scaled"]), _percent(row[f"{name}_error"])]
             line += [_number(row[f"{m}_cosine"]) for m in jacobians if self._fitted]
@@ -119,6 +126,22 @@ class LayerProfile:
     @property
     def _fitted(self) -> bool:
         return "least_squares" in self.methods
+
+    @property
+    def few_rows(self) -> str:
+        """A sentence on the layers with too few rows for least squares; empty without one."""
+        found = [maps["least_squares"] for maps in self.maps.values()] if self._fitted else []
+        found = [made for made in found if made.report.few_rows]
+        if not found:
+            return ""
+        rows = min(made.report.rows or 0 for made in found)
+        widths = sorted({made.in_dim for made in found})
+        of = f"{widths[0]:,}" + (f" to {widths[-1]:,}" if len(widths) > 1 else "")
+        return (
+            f"? {rows:,} rows of {of} numbers are too few to tell: the best map explains between "
+            "R² and what least squares explains of its own rows. Pass more samples, or use mean "
+            "Jacobians."
+        )
 
     def _caption(self) -> str:
         reports = [made.report for made in next(iter(self.maps.values())).values()]
@@ -136,6 +159,7 @@ class LayerProfile:
         for row in [head, *lines]:
             first, *rest = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
             shown.append("  ".join([first.strip().ljust(widths[0]), *rest]))
+        shown += [self.few_rows] if self.few_rows else []
         shown += [f"{TITLES.get(name, name)}: {reason}" for name, reason in self.refused.items()]
         return "\n".join(shown)
 
@@ -146,7 +170,7 @@ class LayerProfile:
 
         head, lines = self.table()
         return (
-            f"<p>{escape(self._caption())}</p>{markup(head, lines)}"
+            f"<p>{escape(self._caption())}</p>{markup(head, lines)}<p>{escape(self.few_rows)}</p>"
             f"{chart(self.figure(), 'R² by layer')}"
         )
 
@@ -178,6 +202,7 @@ class LayerProfile:
             {
                 "model": self.model,
                 "target": self.target,
+                "few_rows": self.few_rows,
                 "refused": dict(self.refused),
                 "layers": [
                     {

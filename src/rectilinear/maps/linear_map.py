@@ -26,11 +26,14 @@ from rectilinear.networks.determinism import PROBED, check_steady
 from rectilinear.networks.forward_pass import Output, forward
 from rectilinear.networks.network import evaluating
 from rectilinear.networks.sample_split import SampleSplit
-from rectilinear.numerics import Moments
+from rectilinear.numerics import Fit, Moments
 from rectilinear.progress import Progress
 from rectilinear.random import check_seed
 
-RIDGES = (0.0, 1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0)  # times the mean variance of the columns
+RIDGES = (  # times the mean variance of the columns; the largest leave little but the mean
+    *(0.0, 1e-4, 1e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0),
+    *(3.0, 10.0, 30.0, 100.0, 1e3, 1e4),
+)
 CHOICE = 0.2  # share of the fitted samples that choose the ridge
 JACOBIAN_SAMPLES = 32
 HELD_OUT = 0.25
@@ -78,6 +81,11 @@ def linear_map(
     block. ``"mean_jacobian"`` is ``E[dy/dx]``, the Jacobian lens; ``"frozen_jacobian"`` is the same
     with gates, attention weights and normalisation scales held at their values. For Gaussian values
     the first two are equal (Stein's lemma). The constant is that of the means.
+
+    Each token, place of an image, or sample is a row, and ``R² = 1 - sum (y - Ax - b)² / sum (y -
+    mean)²`` over all held-out rows and all numbers of the target, about their mean over these rows:
+    scikit-learn's ``r2_score(..., multioutput="variance_weighted")``. With few rows it says how
+    good the estimate is, not how linear the network is; the report says so.
 
     Args:
         model: any module; it is used in evaluation mode and not changed.
@@ -182,6 +190,14 @@ class SourceFit:
         self.chosen: list[tuple[Tensor, Tensor]] = []
         self.samples = 0
         self._ridge: float | None = None
+        self._whole: Fit | None = None
+
+    @property
+    def whole(self) -> Fit:
+        """The fit to all rows, once they are in."""
+        if self._whole is None:
+            self._whole = self.all.fit()
+        return self._whole
 
     @property
     def mean_x(self) -> Tensor:
@@ -200,7 +216,7 @@ class SourceFit:
 
     def affine(self) -> Affine:
         """The map with the ridge that is best on the samples that choose it."""
-        return Affine(self.all.fit().damped(self.ridge), self.mean_x, self.mean_y)
+        return Affine(self.whole.damped(self.ridge), self.mean_x, self.mean_y)
 
     @property
     def ridge(self) -> float:
@@ -222,7 +238,7 @@ class SourceFit:
 
     def scale_of(self, weight: Tensor) -> float:
         """The factor of a matrix that fits the fitted samples best."""
-        self.all.fit()  # the factor of all rows
+        assert self.whole.n == self.all.n  # the factor of all rows
         made = self.all.factor @ weight.mT
         size = float(made.square().sum())
         return float((made * self.all.projected).sum()) / size if size else 1.0
@@ -305,7 +321,14 @@ def _made(
     """The map with its report."""
     affine, report = judged.maps[name], _judgement(name, route, i, judged, seed)
     if means is None:
-        report |= {"samples": fit.samples, "ridge": fit.ridge, "positions": "same"}
+        report |= {
+            "samples": fit.samples,
+            "ridge": fit.ridge,
+            "positions": "same",
+            "rows": fit.whole.n,
+            "rank": len(fit.whole.s),
+            "fitted_r2": fit.whole.r2,
+        }
     else:
         mean = means[i]
         left_out = [judged.r2_of(weight.to(fit.mean_x)) for weight in mean.without()]
@@ -330,10 +353,12 @@ def _judgement(name: str, route: Route, i: int, judged: Judged, seed: int) -> di
             target=route.target,
             samples=0,
             held_out=judged.samples,
+            held_out_rows=judged.rows,
             r2=judged.r2(name),
             interval=judged.interval(name, seed),
             identity_r2=judged.r2("identity") if judged.same else None,
             mean_r2=judged.r2("mean"),
+            each_r2=judged.each_r2(name),
             update_r2=judged.update_r2(name),
             positions=route.positions,
         )

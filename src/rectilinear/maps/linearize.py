@@ -15,6 +15,7 @@ from rectilinear.maps.block_replacement import Replaced, Replacing, Wanted
 from rectilinear.maps.blocks import block_names, check_names, is_affine, worst_of
 from rectilinear.maps.data_split import Portions
 from rectilinear.maps.folded_network import FoldedNetwork, fold_into
+from rectilinear.maps.held_out_r2 import too_few
 from rectilinear.maps.map_forms import FORMS, Form
 from rectilinear.maps.network_costs import (
     Loss,
@@ -69,8 +70,10 @@ class Linearized:
     Attributes:
         model: the new network.
         blocks: what was replaced.
-        output_r2: how much of the old output's variance the new one explains, of all outputs
-            together: large ones outweigh small ones.
+        output_r2: how much of the old output's variance the new one explains: ``1 - sum (old -
+            new)² / sum (old - mean)²`` over samples, or tokens of all samples, and all outputs
+            together, so that large ones outweigh small ones. The mean is that of each output over
+            all these rows, not of each position.
         loss_before: the loss on the data, None without labels.
         loss_after: the same of the new network.
         accuracy_before: the accuracy, None without classes.
@@ -87,6 +90,7 @@ class Linearized:
             number.
         flops_before: floating-point operations for one sample, those that torch counts.
         flops_after: the same of the new network.
+        held_out_rows: how many rows these have: of outputs ``(b, t, O)`` each token is one.
         score: what the function ``score`` gave, None without one.
         stock: whether the class of the network makes the new one from its configuration, so that it
             can be saved and loaded without this package; None where no block was taken out, or the
@@ -112,6 +116,7 @@ class Linearized:
     flops_after: int = 0
     score: float | None = None
     stock: bool | None = None
+    held_out_rows: int = 0
 
     def _repr_html_(self) -> str:
         """The table, as HTML for a notebook."""
@@ -141,7 +146,8 @@ class Linearized:
         )
         if self.stock:
             lines.append("a smaller network of the same class, which its configuration describes")
-        lines.append(f"all on {self.held_out:,} samples that nothing was fitted on")
+        of = f" of {self.held_out_rows:,} tokens" if self.held_out_rows > self.held_out else ""
+        lines.append(f"all on {self.held_out:,} samples{of} that nothing was fitted on")
         return "\n".join(lines)
 
     @property
@@ -312,6 +318,10 @@ def _of_fold(model: nn.Module, span: Span, folded: FoldedNetwork) -> Replaced:
         0,
         folded.worst_r2,
         folded.neighbour.layout,
+        folded.folded.rows,
+        folded.folded.matrix.shape[1],
+        folded.folded.fitted_r2,
+        too_few(folded.folded.rows, folded.folded.directions, folded.r2, folded.folded.fitted_r2),
     )
 
 
@@ -353,6 +363,7 @@ def _result(
         flops_after=flops_after,
         score=costs.score,
         stock=stock,
+        held_out_rows=len(base.rows),
     )
 
 

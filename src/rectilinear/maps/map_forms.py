@@ -16,7 +16,7 @@ from rectilinear.numerics import Fit, Moments, rank_tolerance
 SVDs = tuple[Tensor, Tensor, Tensor]  # of one matrix, or of one for each output
 Form = Literal["affine", "low rank", "identity + low rank", "diagonal", "depthwise", "pointwise"]
 FORMS: tuple[Form, ...] = get_args(Form)
-RIDGES = (0.0, 1e-4, 1e-3, 1e-2, 1e-1)  # times the mean square of a feature
+RIDGES = (0.0, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)  # times the mean square of a feature
 RANK_SHARES = (2, 4, 8, 16)  # ranks that are tried: the smaller side over each of these
 CLOSE = 1.01  # times the least error: up to there the map with fewer numbers is taken
 NOTHING = 1e-12  # share of the variance that rounding leaves
@@ -34,6 +34,9 @@ class FittedForm:
         rank: of the low-rank part; None for other forms.
         ridge: with which it was fitted.
         numbers: how many numbers describe it.
+        rows: how many vectors it was fitted to.
+        directions: how many directions these have.
+        fitted_r2: the share that the affine map of full rank explains of them.
     """
 
     form: Form
@@ -42,6 +45,9 @@ class FittedForm:
     rank: int | None
     ridge: float
     numbers: int
+    rows: int
+    directions: int
+    fitted_r2: float
 
     def __str__(self) -> str:
         return self.form if self.rank is None else f"{self.form} {self.rank}"
@@ -154,13 +160,16 @@ class MapMoments:
             rank = default_ranks(self.shapes)[0] if rank is None else rank
             whole = identity_of(self.shapes).to(fit.basis) if form.startswith("identity") else None
             if (form, ridge) not in self._by_rank:
-                self._by_rank[form, ridge] = fit.by_rank(ridge, whole)
+                part = fit if whole is None else fit.beside(whole)
+                self._by_rank[form, ridge] = part.by_rank(ridge)
             left, right = self._by_rank[form, ridge]
             matrix = left[:, :rank] @ right[:rank]
         matrix = matrix if whole is None else matrix + whole
         rank = rank if "rank" in form else None
         constant = fit.mean_t - matrix @ fit.mean_x
-        return FittedForm(form, matrix, constant, rank, ridge, numbers(self.shapes, form, rank))
+        size = numbers(self.shapes, form, rank)
+        rows, directions = fit.n, len(fit.s)
+        return FittedForm(form, matrix, constant, rank, ridge, size, rows, directions, fit.r2)
 
     def _structured(self, form: Form, ridge: float) -> Tensor:
         """The matrix of a form in which each output depends on some of the features."""

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from rectilinear.errors import ConfigError
+from rectilinear.maps.held_out_r2 import few_rows_text, too_few
 from rectilinear.operators import Dense
 
 
@@ -23,7 +24,8 @@ class MapReport:
         target: the place that it leads to.
         samples: how many it was fitted to, or averaged over.
         held_out: how many it was judged on.
-        r2: the share of the variance of the target that it explains, on held-out samples.
+        r2: the share of the variance of the target that it explains, on held-out samples: of all
+            numbers of the target together, so that large ones outweigh small ones.
         interval: of 95 %, from drawing the held-out samples again; None with fewer than two.
         identity_r2: the same share of the identity, where both places have as many numbers.
         mean_r2: the same of the mean alone; zero but for the difference of the two sets.
@@ -37,6 +39,13 @@ class MapReport:
         scale: the number that makes the best of a mean Jacobian, on the fitted samples.
         bias_share: the share of the target that biases give, with gates held.
         positions: whether it maps each token to itself or to the sum over all.
+        held_out_rows: how many vectors the held-out samples have: a row each.
+        each_r2: the mean of the shares of each number of the target, where small ones count as much
+            as large ones; those that do not vary are left out.
+        rows: how many vectors a least-squares map was fitted to.
+        rank: how many directions these have.
+        fitted_r2: the share that least squares without a ridge explains of the rows that it was
+            fitted to. In expectation the best map explains between ``r2`` and this.
     """
 
     method: str
@@ -57,6 +66,18 @@ class MapReport:
     scale: float | None = None
     bias_share: float | None = None
     positions: str = "same"
+    held_out_rows: int | None = None
+    each_r2: float | None = None
+    rows: int | None = None
+    rank: int | None = None
+    fitted_r2: float | None = None
+
+    @property
+    def few_rows(self) -> bool:
+        """True if ``r2`` says little of the network: the rows are too few for least squares."""
+        if self.rows is None or self.rank is None or self.fitted_r2 is None or self.r2 is None:
+            return False
+        return too_few(self.rows, self.rank, self.r2, self.fitted_r2)
 
 
 class LinearMap(Dense):
@@ -132,11 +153,18 @@ class LinearMap(Dense):
 def _lines(report: MapReport, shape: tuple[int, ...]) -> list[str]:
     """The printed lines of a map."""
     arrow = f"{report.source} -> {report.target}"
+    several = report.held_out_rows is not None and report.held_out_rows > report.held_out
     lines = [f"{report.method.replace('_', ' ')} {arrow}: {shape[0]} x {shape[1]}"]
     if report.r2 is not None:
+        of = f" of {report.held_out_rows:,} rows" if several else ""
         lines.append(
-            f"  R² {_share(report.r2, report.interval)} on {report.held_out} held-out samples"
+            f"  R² {_share(report.r2, report.interval)} on {report.held_out} held-out samples{of}"
         )
+        if report.few_rows:
+            assert report.rows is not None
+            assert report.fitted_r2 is not None
+            said = few_rows_text(report.rows, shape[1], report.r2, report.fitted_r2)
+            lines.append(f"  {said}; pass more samples, or method='mean_jacobian'")
         beside = [
             f"{name} {value:.3f}"
             for name, value in (
@@ -144,6 +172,7 @@ def _lines(report: MapReport, shape: tuple[int, ...]) -> list[str]:
                 ("mean", report.mean_r2),
                 ("of the update", report.update_r2),
                 ("best scale", report.scaled_r2),
+                ("of each number, in the mean", report.each_r2 if shape[0] > 1 else None),
             )
             if value is not None
         ]

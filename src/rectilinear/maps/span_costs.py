@@ -26,7 +26,7 @@ from rectilinear.progress import Progress
 from rectilinear.random import seeded
 
 By = Literal["r2", "agreement", "loss", "score"]
-RIDGE = 1e-3  # of the maps, times the mean variance of a feature
+RIDGES = (1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0)  # of maps, times the mean variance of a feature
 SIGNS = {"r2": 1.0, "agreement": 1.0, "score": 1.0, "loss": -1.0}  # whether more is better
 
 
@@ -261,7 +261,9 @@ def _fitted(
     for span, part in columns.items():
         start = f"{span.names[0]}@input"
         fit = moments[start].fit(part)
-        matrix = fit.damped(RIDGE)
+        identity = torch.eye(len(fit.mean_t)).to(fit.basis)  # which deletion leaves
+        update = fit.beside(identity)
+        matrix = identity + update.damped(update.ridge_by_gcv(RIDGES))
         found[span] = _affine(matrix, fit.mean_t - matrix @ fit.mean_x, layouts[start])
     return found
 
