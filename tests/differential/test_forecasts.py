@@ -178,7 +178,7 @@ def test_what_is_no_number_is_refused(given: Any, said: str) -> None:
 def test_dates_are_never_numbers() -> None:
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame({"a": WAVE[:, 0], "when": dates(), "b": WAVE[:, 1]})
-    with pytest.raises(DtypeError, match="in column when"):
+    with pytest.raises(DtypeError, match="in column 'when'"):
         small().fit(frame)
     with pytest.raises(DtypeError, match="hours since the first"):
         small().fit(frame[["a", "b"]], times=frame["when"])

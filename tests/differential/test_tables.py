@@ -89,16 +89,16 @@ def test_categories_are_indicators_of_all_values_but_the_first() -> None:
 @pytest.mark.parametrize(
     ("column", "error", "said"),
     [
-        (pandas.date_range("2024-01-01", periods=5), DataError, "dates in column bad"),
-        (pandas.date_range("2024-01-01", periods=5, tz="UTC"), DataError, "in column bad"),
-        (pandas.to_timedelta(range(5), unit="D"), DataError, "spans of time in column bad"),
-        (pandas.date_range("2024-01-01", periods=5).date, DataError, "dates? in column bad"),
-        (list("abcde"), DataError, "text such as 'a' in column bad"),
+        (pandas.date_range("2024-01-01", periods=5), DataError, "dates in column 'bad'"),
+        (pandas.date_range("2024-01-01", periods=5, tz="UTC"), DataError, "in column 'bad'"),
+        (pandas.to_timedelta(range(5), unit="D"), DataError, "spans of time in column 'bad'"),
+        (pandas.date_range("2024-01-01", periods=5).date, DataError, "dates? in column 'bad'"),
+        (list("abcde"), DataError, "text such as 'a' in column 'bad'"),
         (pandas.array([1, None, 3, 4, 5], dtype="Int64"), NonFiniteError, "1 in bad"),
         (pandas.array([True, None, True, False, None], dtype="boolean"), NonFiniteError, "2 in bad"),
         ([1.0, np.nan, np.inf, 2.0, 3.0], NonFiniteError, "2 in bad"),
         ([1.0, None, 3.0, 4.0, 5.0], NonFiniteError, "1 in bad"),
-        ([[1], [2], [3], [4], [5]], DataError, "in column bad"),
+        ([[1], [2], [3], [4], [5]], DataError, "in column 'bad'"),
     ],
     ids=["dates", "with zone", "timedelta", "date objects", "text", "Int64 NA", "boolean NA", "nan inf",
          "None", "lists"],
@@ -129,9 +129,9 @@ def test_the_rows_of_pandas_are_no_input(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('a,y\n"1,234",2\n"2,345",3\n3,4\n4,6\n', "text such as '1,234' in column a"),
-        ("a,y\n1_000,2\n2_000,3\n3,4\n4,6\n", "text such as '1_000' in column a"),
-        ("a,y\n1 234,2\n2,3\n3,4\n4,6\n", "text such as '1 234' in column a"),
+        ('a,y\n"1,234",2\n"2,345",3\n3,4\n4,6\n', "text such as '1,234' in column 'a'"),
+        ("a,y\n1_000,2\n2_000,3\n3,4\n4,6\n", "text such as '1_000' in column 'a'"),
+        ("a,y\n1 234,2\n2,3\n3,4\n4,6\n", "text such as '1 234' in column 'a'"),
         ("a,y\n2024-01-01,2\n2024-01-02,3\n3,4\n4,6\n", "text such as '2024-01-01'"),
         ("a,a ,y\n1,2,3\n", "the same name 'a'"),
         ("a;a;y\n1;2;3\n", "the same name 'a'"),
@@ -177,9 +177,9 @@ def test_hidden_cells_of_a_masked_array_are_empty() -> None:
 @pytest.mark.parametrize("kind", ["complex128", "datetime64[D]", "timedelta64[s]"])
 def test_arrays_of_other_kinds(kind: str) -> None:
     X = np.arange(10).reshape(5, 2).astype(kind)
-    with pytest.raises(DataError, match="in column x0"):
+    with pytest.raises(DataError, match="in column 'x0'"):
         Table.from_arrays(X, Y)
-    with pytest.raises(DataError, match="in column y"):
+    with pytest.raises(DataError, match="in column 'y'"):
         Table.from_arrays(np.arange(10.0).reshape(5, 2), X[:, 0])
 
 

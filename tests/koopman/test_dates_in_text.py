@@ -77,7 +77,7 @@ def test_a_column_of_dates_by_any_name(tmp_path: Path) -> None:
 
 def test_columns_that_number_the_rows_are_no_series(tmp_path: Path) -> None:
     text = "rownames,x,age\n" + "".join(f"{i},{i * i % 7},{i % 3}\n" for i in range(1, 13))
-    with pytest.warns(ForecastWarning, match="column rownames numbers the rows"):
+    with pytest.warns(ForecastWarning, match="column 'rownames' numbers the rows"):
         assert read_series_file(write(tmp_path, text)).names == ("x", "age")
     assert read_series_file(tmp_path / "a.csv", columns=["rownames"]).names == ("rownames",)
     with pytest.warns(ForecastWarning, match="age"):

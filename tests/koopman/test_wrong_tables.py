@@ -219,7 +219,7 @@ def test_months_and_days_without_a_year_are_counted(tmp_path: Path) -> None:
     days = pd.date_range("2023-02-26", "2024-03-02")
     days = days.delete([100, 101])
     text = "Month,Day,x\n" + "".join(f"{d.month},{d.day},1\n" for d in days)
-    with pytest.warns(ForecastWarning, match="Month, Day without a year: days"):
+    with pytest.warns(ForecastWarning, match="columns 'Month', 'Day' without a year: days"):
         found = read_series_file(write(tmp_path, text))
     assert found.names == ("x",)
     assert found.times is not None
@@ -314,3 +314,20 @@ def test_a_row_of_totals_is_no_row_of_a_study(name, tmp_path) -> None:
     many = [f"{'Total' if i % 2 else 'Part'},{i},{i * i % 7}" for i in range(20)]
     path.write_text("\n".join(["kind,x,y", *many]))
     assert DepthTable.read(path, "y").names == ("kind=Total", "x")
+
+
+def test_columns_are_named_once_in_messages(tmp_path: Path) -> None:
+    """Columns of a table without names are called "column 1": no message says "column column 1"."""
+    path = tmp_path / "a.csv"
+    rows = [(k, k + 7, f"{np.sin(k):.4f}") for k in range(30)]
+    path.write_text("\n".join(",".join(map(str, row)) for row in rows))
+    with pytest.warns(ForecastWarning, match="^columns 1, 2 number the rows and are left out; --"):
+        assert read_series_file(path).names == ("column 3",)
+    path.write_text("\n".join(f"{k},{x}" for k, _, x in rows))
+    with pytest.warns(ForecastWarning, match="^column 1 numbers the rows and is left out; --col"):
+        read_series_file(path)
+    with pytest.raises(DataError, match="Got column 1 in two roles"):
+        read_series_file(path, time="column 1", columns=["column 1"])
+    path.write_text("1,2\n2,x\n3,4\n")
+    with pytest.raises(DataError, match="Got 'x' in column 2, line 2"):
+        read_series_file(path, columns=["column 2"])

@@ -8,8 +8,8 @@ from PIL import Image
 
 from rectilinear import cli
 from rectilinear.datasets import read_series
-from rectilinear.errors import ForecastWarning
-from rectilinear.koopman.tables import read_tables, without_gaps
+from rectilinear.errors import DataError, ForecastWarning
+from rectilinear.koopman.tables import read_tables, series_at_times, without_gaps
 from rectilinear.recipes.koopman import KoopmanRecipe
 from rectilinear.recipes.run import recipe_named
 
@@ -87,6 +87,72 @@ def test_series_of_unequal_lengths_end_in_nan_that_is_not_fitted(tmp_path: Path)
     assert rows[0].isnan().any(1).sum() == 10
     (fitted,) = recipe.stages(rows)
     assert fitted.record["windows"] == 15 + 25 - 2 * 4  # type: ignore[union-attr]
+
+
+LONG = [k for k in range(ROWS) if not (9 <= k < 15 or k in (20, 21))]  # six rows missing, and two
+TIMES = {
+    "dates": table("date,x", [DAYS[k] for k in LONG], [X[k] for k in LONG]),
+    "numbers": table("t,x", [str(0.5 * k) for k in LONG], [X[k] for k in LONG]),
+    "cells": table("x,y", [X[k] if k in LONG else "" for k in range(ROWS)], X),
+}
+
+
+@pytest.mark.parametrize("delays", [1, 3])
+@pytest.mark.parametrize("kind", TIMES)
+def test_a_gap_of_more_than_five_rows_parts_a_series_in_both_commands(
+    kind: str, delays: int, tmp_path: Path
+) -> None:
+    path = write(tmp_path, "a.csv", TIMES[kind])
+    recipe = recipe_named("koopman", {"system": str(path), "fit.delays": delays})
+    assert isinstance(recipe, KoopmanRecipe)
+    with pytest.warns(ForecastWarning, match="longer gaps part the series into 2 pieces") as said:
+        rows = recipe.load()
+    assert len(said) == 1
+    (grid,) = read_tables(read_series(path).values, read_series(path).times)
+    pieces, _ = without_gaps(grid.values)
+    assert [(first, len(x)) for first, x in pieces] == [(0, 9), (15, 25)]
+    irregular = kind == "numbers" and delays == 1  # its own times need no filled rows
+    for ours, (first, whole) in zip(rows, pieces, strict=True):
+        ours = ours[~ours.isnan().any(1)].numpy()
+        own = [k - first for k in LONG if first <= k < first + len(whole)] if irregular else ...
+        np.testing.assert_array_equal(ours[:, :-1], whole[own])
+        if irregular:
+            np.testing.assert_allclose(np.diff(ours[:, -1]), 0.5 * np.diff(own))
+
+
+def test_a_gap_of_five_rows_parts_nothing_at_irregular_times() -> None:
+    times = np.r_[0:9, 14:30].astype(float)
+    assert len(series_at_times([times], [times]).runs) == 1
+    times[9:] += 1
+    with pytest.warns(ForecastWarning, match="3 pieces"):
+        found = series_at_times([times, times + 0.5], [times, np.arange(25.0)])
+    assert found.runs == (0, 0, 1)
+    assert found.ends(9) == [1, 2]
+    assert found.ends(9, first=True) == [0, 2]
+    with pytest.raises(DataError, match="Got 9 rows before the first gap; expected 10"):
+        found.ends(10, first=True)
+
+
+@pytest.mark.filterwarnings("ignore::rectilinear.errors.ForecastWarning")
+def test_a_run_goes_on_from_the_end_of_its_last_piece(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    decay = np.r_[0.9 ** np.arange(60.0), np.full(8, np.nan), 0.9 ** np.arange(40.0)]
+    path = write(tmp_path, "a.csv", "\n".join(["x", *(f"{v:.15g}" for v in decay)]))
+    settings = ("fit.rank=1", "fit.fourier=0", "fit.horizon=5")
+    words = [word for change in (f"system={path}", *settings) for word in ("--set", change)]
+    assert cli.main(["train", "koopman", *words, "--out", str(tmp_path / "run")]) == 0
+    for name, steps, start in (("on", "3", decay[-1]), ("back", "-3", decay[0])):
+        out = tmp_path / name
+        given = ("--steps", steps.lstrip("-"), *(["--backward"] if name == "back" else []))
+        assert cli.main(["forecast", str(tmp_path / "run"), *given, "--out", str(out)]) == 0
+        found = np.load(out / "forecast.npy")[:, :, 0]
+        assert found.shape == (1, 4)  # one run: pieces before the last are its past
+        np.testing.assert_allclose(found[0], start * 0.9 ** (np.arange(4) * np.sign(int(steps))), rtol=1e-6)  # fmt: skip
+    days = table("t,x", list(map(str, range(len(decay) + 2))), [*map(str, decay), "", ""])
+    late = write(tmp_path, "b.csv", days)
+    said = says(capsys, "forecast", tmp_path / "run", "--from", late, "--steps", "3")
+    assert "Got a series whose last 2 rows are missing; expected 1 row without a gap" in said
 
 
 def says(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:

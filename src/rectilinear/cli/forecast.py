@@ -168,12 +168,14 @@ def _starts(
         truth = truth[:, : length + 1]
         clock = torch.arange(length + 1).double().numpy() * model.dt * (1 if steps > 0 else -1)
         return start, truth, {"system": (clock, truth[0].numpy())}, names, None
-    file, checked = recipe.read(path or recipe.file())
+    file, pieces = recipe.read(path or recipe.file())
+    checked = pieces.series
     if checked.dim != model.dim:
         raise ShapeError(f"a series of {checked.dim} columns", f"{model.dim}, as the run has")
     given = checked if any(len(x) > delays for x in checked.states) else None
-    ends = [x[-delays:] if steps > 0 else x[:delays] for x in checked.states]
-    x, t = checked.states[0], checked.times[0]
+    at = pieces.ends(delays, first=steps < 0)
+    ends = [x[-delays:] if steps > 0 else x[:delays] for x in (checked.states[i] for i in at)]
+    x, t = checked.states[at[0]], checked.times[at[0]]
     part, now = (
         (slice(-2 * length, None), t[-1])
         if steps > 0

@@ -14,7 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rectilinear.datasets.dates import are_dates, count_from_first, stamps_of
-from rectilinear.datasets.text_tables import columns_of, is_missing, read_rows, with_points
+from rectilinear.datasets.text_tables import (
+    columns_of,
+    in_words,
+    is_missing,
+    read_rows,
+    with_points,
+)
 from rectilinear.errors import ConfigError, DataError, ForecastWarning
 from rectilinear.notebook import short_repr
 
@@ -188,9 +194,10 @@ def _without_counters(names: list[str], cells_of: Mapping[str, Any], keys: list[
     counters = [name for name in names if name and _counts(cells_of[name], keys)]
     if not counters or len(counters) == len(names):
         return names
+    one = len(counters) == 1
     warnings.warn(
-        f"column {', '.join(counters)} numbers the rows and is left out; --columns names the "
-        "columns to forecast",
+        f"{in_words(counters)} number{'s' * one} the rows and {'is' if one else 'are'} left out; "
+        "--columns names the columns to forecast",
         ForecastWarning,
         stacklevel=3,
     )
@@ -212,7 +219,7 @@ def _times(runs: list[list[list[str]]], names: list[str], path: Path) -> list[ND
     counted = [count_from_first(names, rows) for rows in runs]
     if any(since is not None for since in counted):
         warnings.warn(
-            f"column {', '.join(names)} without a year: {'days' if names[1:] else 'months'} are "
+            f"{in_words(names)} without a year: {'days' if names[1:] else 'months'} are "
             "counted from the first row",
             ForecastWarning,
             stacklevel=3,
@@ -233,7 +240,7 @@ def _joined(cells: list[list[str]], names: list[str], path: Path) -> list[str]:
         quarter = names[1].lower() == "quarter"
         if not (1000 <= year <= 9999 and 1 <= part <= (4 if quarter else 12) and all(day)):
             raise DataError(
-                f"'{' '.join(row)}' in the columns {', '.join(names)} of {path.name}",
+                f"'{' '.join(row)}' in {in_words(names)} of {path.name}",
                 "a year and the number of a " + ("quarter" if quarter else "month"),
                 "Write them in digits, or name one column of dates with --time.",
             )
@@ -251,9 +258,9 @@ def _refuse_twice(names: list[str], head: list[str], path: Path) -> None:
     for name in names:
         if head.count(name) > 1 or names.count(name) > 1:
             raise DataError(
-                f"column '{name}' twice in {path.name}"
+                f"{in_words([name])} twice in {path.name}"
                 if head.count(name) > 1
-                else f"column '{name}' in two roles",
+                else f"{in_words([name])} in two roles",
                 "each column once",
                 "Rename one, or correct --columns, --time and --run-column.",
             )
@@ -297,13 +304,13 @@ def _value(text: str, name: str, line: int, path: Path) -> float:
         return value
     if re.fullmatch(r"[-+\d.,]+", text):
         raise DataError(
-            f"'{text}' in column '{name}', line {line} of {path.name}",
+            f"'{text}' in {in_words([name])}, line {line} of {path.name}",
             "numbers of a column written in one way, 1234.5 or 1.234,5, and not all commas of the "
             "table where they can stand between thousands",
             "Write decimal points.",
         )
     raise DataError(
-        f"'{text}' in column '{name}', line {line} of {path.name}",
+        f"'{text}' in {in_words([name])}, line {line} of {path.name}",
         "a number, or an empty cell where it is missing",
         "Name the columns of numbers with --columns; --run-column names one that tells series "
         "apart, --time the one of dates. (For train koopman: --set 'columns=[\"NAME\"]', "

@@ -19,6 +19,7 @@ _WIDE = (b"\xff\xfe", b"\xfe\xff")  # how text in UTF-16 begins, which has zeros
 _DIGIT = re.compile(r"\d")
 _NUMBER = re.compile(r"[-+]?(\d+|[1-9]\d{0,2}(\.\d{3})+)(,\d+)?([eE][-+]?\d+)?")
 _POINTED = re.compile(r"[-+]?[1-9]\d{0,2}(\.\d{3})+")  # between thousands, or a decimal one
+_UNNAMED = re.compile(r"column (\d+)")  # names of the columns of a table without names
 _EITHER = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+")
 
 
@@ -93,6 +94,18 @@ def columns_of(
                 "the columns. (For forecast: --separator names another separator.)",
             )
     return [tuple(cells[i] for _, cells in rows) for i in range(width)]
+
+
+def in_words(names: Sequence[str]) -> str:
+    """Names of columns in a message; those of a table without names are numbers.
+
+    Example:
+        >>> in_words(["height"]), in_words(["height", "age"]), in_words(["column 1"])
+        ("column 'height'", "columns 'height', 'age'", 'column 1')
+    """
+    numbers = [_UNNAMED.fullmatch(name) for name in names]
+    said = [n[1] if n else f"'{name}'" for name, n in zip(names, numbers, strict=True)]
+    return f"column{'s' * (len(names) != 1)} {', '.join(said)}"
 
 
 def is_missing(cell: str) -> bool:

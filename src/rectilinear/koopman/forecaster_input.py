@@ -14,7 +14,7 @@ from rectilinear.errors import ConfigError, DataError, ForecastWarning, NonFinit
 from rectilinear.koopman.autoregression import Piece
 from rectilinear.koopman.forecast import Array
 from rectilinear.koopman.series import numbers, split_series, units
-from rectilinear.koopman.tables import Table, warn_filled, without_gaps
+from rectilinear.koopman.tables import Table, check_end, warn_filled, without_gaps
 
 
 def _check_count(controls: Sequence[Any], tables: Sequence[Table]) -> None:
@@ -138,14 +138,7 @@ class Intake:
         parts = without_gaps(table.values)[0]
         first, x = parts[-1] if parts else (0, table.values[:0])
         missing = len(table.values) - first - len(x)
-        if missing or len(x) < lags:
-            raise DataError(
-                f"a series whose last {missing} rows are missing"
-                if missing
-                else f"{len(x)} rows after the last gap",
-                f"{lags} rows without a gap at the end, which the forecast is made from",
-                "Leave the last rows out, fill them, or fit with fewer lags.",
-            )
+        check_end(missing, len(x), lags)
         return x[-lags:]
 
     def _future_inputs(

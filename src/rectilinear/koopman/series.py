@@ -12,11 +12,14 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
+from rectilinear.datasets.text_tables import in_words
 from rectilinear.errors import ConfigError, DataError, DtypeError, ForecastWarning, ShapeError
 from rectilinear.notebook import short_repr
 from rectilinear.random import generator
 
-LARGEST_GAP = 5.0
+FILLED = 5
+"""Gaps of so many rows are filled by straight lines; longer ones part a series."""
+LARGEST_GAP = FILLED + 1.0
 """Irregular samples may be so many median steps apart; beyond, a series has a gap."""
 EQUAL_STEPS = 1e-6
 """Steps are equal when they differ by no more than this part of one, or by the rounding of their
@@ -384,8 +387,8 @@ def _columns(array: Any) -> str:
     kinds = getattr(array, "dtypes", None)
     if kinds is None or not hasattr(kinds, "items"):
         return ""
-    other = (str(c) for c, kind in kinds.items() if getattr(kind, "kind", "O") not in "biuf")
-    return f" in column {', '.join(other)}"
+    other = [str(c) for c, kind in kinds.items() if getattr(kind, "kind", "O") not in "biuf"]
+    return f" in {in_words(other)}"
 
 
 def two_axes(array: Any) -> Tensor:

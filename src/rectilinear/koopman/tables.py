@@ -16,6 +16,8 @@ from rectilinear.checks import warn_of_codes
 from rectilinear.datasets.dates import stamps_of
 from rectilinear.errors import ConfigError, DataError, ForecastWarning, ShapeError
 from rectilinear.koopman.series import (
+    FILLED,
+    LARGEST_GAP,
     Series,
     as_series,
     check_clocks,
@@ -24,9 +26,6 @@ from rectilinear.koopman.series import (
     two_axes,
 )
 from rectilinear.koopman.time_grid import JITTER, Clock, read_clock
-
-FILLED = 5
-"""Gaps of so many rows are filled by straight lines; longer ones part a series."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,28 +203,117 @@ def _on_grid(values: Tensor, positions: NDArray[np.int64]) -> Tensor:
     return grid
 
 
-def series_on_grid(values: Any, times: Any = None, dt: float | None = None) -> Series:
-    """Series at equal steps: rows on the grid of their times, short gaps on straight lines.
+@dataclass(frozen=True, eq=False)
+class Pieces:
+    """Runs that are parted where they have a gap of more than :data:`FILLED` rows.
+
+    Attributes:
+        series: the pieces.
+        runs: the number of the run of each piece.
+        lost: of each run, the rows that are missing before its first and after its last piece.
+    """
+
+    series: Series
+    runs: tuple[int, ...]
+    lost: tuple[tuple[int, int], ...]
+
+    def ends(self, rows: int, *, first: bool = False) -> list[int]:
+        """The number of the last piece of each run, or of the first, of at least so many rows.
+
+        Raises:
+            DataError: where rows at that end are missing, or the piece is shorter.
+        """
+        found = []
+        for run, lost in enumerate(self.lost):
+            pieces = [i for i, of in enumerate(self.runs) if of == run]
+            place = 0 if first else -1
+            length = len(self.series.states[pieces[place]]) if pieces else 0
+            check_end(0 if not pieces else lost[place], length, rows, first=first)
+            found.append(pieces[place])
+        return found
+
+
+def check_end(missing: int, rows: int, least: int, *, first: bool = False) -> None:
+    """Raise a DataError unless a series has ``least`` rows at the end that a forecast is made from.
+
+    Args:
+        missing: rows that are missing at that end.
+        rows: those of the piece there.
+        least: those needed.
+        first: whether the end is the beginning, of a forecast backward.
+    """
+    if not missing and rows >= least:
+        return
+    end, gap = ("first", "before the first") if first else ("last", "after the last")
+    place, plural = "beginning" if first else "end", "s" if least != 1 else ""
+    raise DataError(
+        f"a series whose {end} {missing} rows are missing" if missing else f"{rows} rows {gap} gap",
+        f"{least} row{plural} without a gap at the {place}, which the forecast is made from",
+        f"Leave the {end} rows out, fill them, or fit with fewer lags.",
+    )
+
+
+def series_on_grid(values: Any, times: Any = None, dt: float | None = None) -> Pieces:
+    """Pieces at equal steps: rows on the grid of their times, short gaps on straight lines.
 
     Dates count in steps of ``dt``, which is 1 by default.
 
     Raises:
-        DataError: for longer gaps, for series whose steps differ, and as :func:`read_tables`.
+        DataError: for series whose steps differ, and as :func:`read_tables`.
 
     Example:
         >>> hours = np.datetime64("2024-01-30T08") + np.array([0, 1, 3, 4])
-        >>> found = series_on_grid(np.array([1.0, 2.0, 4.0, 5.0]), hours)
+        >>> found = series_on_grid(np.array([1.0, 2.0, 4.0, 5.0]), hours).series
         >>> found.states[0].flatten().tolist(), found.times[0].tolist()
         ([1.0, 2.0, 3.0, 4.0, 5.0], [0.0, 1.0, 2.0, 3.0, 4.0])
     """
     tables = read_tables(values, times)
-    for table in tables:
+    numbered = times is not None
+    states, clocks, runs, lost, filled = [], [], [], [], 0
+    for i, table in enumerate(tables):
         check_alike(table, tables[0], "a series")
-    found = [fill_gaps(table.values) for table in tables]
-    warn_filled(sum(count for _, count in found), 0)
-    stamps = [table.behind(len(table.values)) for table in tables]
-    numbers = times is not None and all(clock.dtype.kind == "f" for clock in stamps)
-    return as_series([x for x, _ in found], stamps if numbers else None, dt)
+        stamps = table.behind(len(table.values))
+        numbered = numbered and stamps.dtype.kind == "f"
+        pieces, more = without_gaps(table.values)
+        filled += more
+        for first, x in pieces:
+            states.append(x)
+            clocks.append(stamps[first : first + len(x)])
+            runs.append(i)
+        ends = (pieces[0][0], pieces[-1][0] + len(pieces[-1][1])) if pieces else (0, 0)
+        lost.append((ends[0], len(table.values) - ends[1]))
+    if not states:
+        raise DataError(
+            "series with a column that is never observed", "numbers", "Leave the column out."
+        )
+    warn_filled(filled, len(states) if len(states) > len(tables) else 0)
+    return Pieces(as_series(states, clocks if numbered else None, dt), tuple(runs), tuple(lost))
+
+
+def series_at_times(values: Any, times: Any = None, dt: float | None = None) -> Pieces:
+    """Pieces at their own times, which need not be regular, or one step ``dt`` apart.
+
+    Raises:
+        DataError: for times that do not increase, and as :func:`~.series.as_series`.
+
+    Example:
+        >>> found = series_at_times([np.arange(6.0)], [np.array([0.0, 1.5, 2.0, 20.0, 21.0, 22.0])])
+        >>> [x.flatten().tolist() for x in found.series.states]
+        [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]
+    """
+    if times is None:
+        whole = as_series(values, None, dt)
+        return Pieces(whole, tuple(range(len(whole.states))), ((0, 0),) * len(whole.states))
+    steps = np.concatenate([np.diff(clock) for clock in times])
+    usual = np.median(steps) if len(steps) else 1.0
+    states, clocks, runs = [], [], []
+    for i, (x, clock) in enumerate(zip(values, times, strict=True)):
+        cuts = np.flatnonzero(np.diff(clock) > LARGEST_GAP * usual) + 1
+        states += np.split(x, cuts)
+        clocks += np.split(clock, cuts)
+        runs += [i] * (len(cuts) + 1)
+    warn_filled(0, len(states) if len(states) > len(times) else 0)
+    return Pieces(as_series(states, clocks, dt), tuple(runs), ((0, 0),) * len(times))
 
 
 def fill_gaps(values: Tensor, longest: int = FILLED) -> tuple[Tensor, int]:

@@ -16,8 +16,7 @@ from rectilinear import datasets
 from rectilinear.errors import ConfigError
 from rectilinear.koopman import FitConfig, MultiStep, as_series, fit
 from rectilinear.koopman.closed_form import solve_features
-from rectilinear.koopman.series import Series
-from rectilinear.koopman.tables import series_on_grid
+from rectilinear.koopman.tables import Pieces, series_at_times, series_on_grid
 from rectilinear.recipes.base import Fitted, Labels, Recipe, Stage
 from rectilinear.training import TrainConfig
 
@@ -100,14 +99,14 @@ class KoopmanRecipe(Recipe):
                 f"the system '{self.system}'",
                 f"one of {', '.join(datasets.synthetic.SYSTEMS)}, or a .csv or .npy file",
             )
-        _, series = self.read(self.file(data_dir))
+        series = self.read(self.file(data_dir))[1].series
         rows = [
             torch.cat([x, t[:, None]], 1) for x, t in zip(series.states, series.times, strict=True)
         ]
         return pad_sequence(rows, batch_first=True, padding_value=torch.nan)
 
-    def read(self, path: Path) -> tuple[datasets.SeriesFile, Series]:
-        """The series of a file, as it has them, and at the times of the model."""
+    def read(self, path: Path) -> tuple[datasets.SeriesFile, Pieces]:
+        """The series of a file, as it has them, and at the times of the model, without gaps."""
         found = datasets.read_series(
             path,
             time=self.time,
@@ -117,7 +116,7 @@ class KoopmanRecipe(Recipe):
         )
         irregular = self.fit.delays == 1 and not any(np.isnan(x).any() for x in found.values)
         if irregular and (found.times is None or found.times[0].dtype.kind == "f"):
-            return found, as_series(found.values, found.times, self.dt)
+            return found, series_at_times(found.values, found.times, self.dt)
         return found, series_on_grid(found.values, found.times, self.dt)
 
     def _check_fields(self) -> None:

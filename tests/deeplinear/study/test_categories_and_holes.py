@@ -83,7 +83,7 @@ def test_row_numbers_are_no_input(tmp_path: Path) -> None:
     path.write_text(
         "rownames,year,x,y\n" + "".join(f"{i},{1989 + i},{i % 3},{i % 4}\n" for i in range(1, 9))
     )
-    with pytest.raises(DataError, match=r"row numbers in column rownames.*--drop"):
+    with pytest.raises(DataError, match=r"row numbers in column 'rownames'.*--drop"):
         Table.read(path, "y")
     assert Table.read(path, "y", drop=["rownames"]).names == ("year", "x")
 
@@ -119,7 +119,7 @@ def test_all_columns_that_are_no_input_are_one_error() -> None:
     with pytest.raises(DataError, match=r"--drop who --drop 'first day', or in Python drop="):
         Table.from_columns(columns, "y")
     ids = {"PassengerId": range(1, 9), "x": [3, 1] * 4, "y": [1, 2] * 4}
-    with pytest.raises(DataError, match="row numbers in column PassengerId"):
+    with pytest.raises(DataError, match="row numbers in column 'PassengerId'"):
         Table.from_columns(ids, "y")
 
 
@@ -132,7 +132,7 @@ def test_a_target_of_text_says_how_to_write_it() -> None:
 
 def test_a_copy_of_the_target_is_no_input() -> None:
     columns = {"alive": ["yes", "no"] * 4, "x": range(8), "survived": [1, 0] * 4}
-    with pytest.raises(DataError, match=r"itself in column alive;.*--drop alive"):
+    with pytest.raises(DataError, match=r"itself in column 'alive';.*--drop alive"):
         Table.from_columns(columns, "survived")
     assert Table.from_columns(columns, "survived", drop=["alive"]).names == ("x",)
 

@@ -196,7 +196,7 @@ def test_data_frames_keep_their_names() -> None:
     frame = pandas.DataFrame({"a": [1, 2, 3, 4], "b": [1.0, 0.0, 1.0, 0.5]})
     table = Table.from_arrays(frame, pandas.Series([1.0, 2.0, 3.0, 5.0], name="target"))
     assert (table.names, table.target) == (("a", "b"), "target")
-    with pytest.raises(DataError, match="text such as 'u' in column c"):
+    with pytest.raises(DataError, match="text such as 'u' in column 'c'"):
         Table.from_arrays(frame.assign(c=["u", "v", "w", "x"]), [1.0, 2.0, 3.0, 4.0])
 
 
@@ -211,9 +211,9 @@ def test_data_frames_keep_their_names() -> None:
         ("x,y\n1,2\n1,3\n1,4\n1,5\n", "y", ShapeError, "1 constant column"),
         ("x,y\n1,2\n2,2\n3,2\n4,2\n", "y", DataError, "2 everywhere"),
         ("x,y\n1,2\n2\n", "y", DataError, "1 values in line 3"),
-        ("x;y\n1;2\n2;a\n3;b\n4;b\n", "y", DataError, "text such as 'a' in column y"),
-        ("x;y\n1;2\na;2.5\n3;1\n4;4\n", "y", DataError, "text such as 'a' in column x"),
-        ("x;y\n1,000;2\n2,500;3\n3;1\n4;4\n", "y", DataError, "text such as '1,000' in column x"),
+        ("x;y\n1;2\n2;a\n3;b\n4;b\n", "y", DataError, "text such as 'a' in column 'y'"),
+        ("x;y\n1;2\na;2.5\n3;1\n4;4\n", "y", DataError, "text such as 'a' in column 'x'"),
+        ("x;y\n1,000;2\n2,500;3\n3;1\n4;4\n", "y", DataError, "text such as '1,000' in column 'x'"),
         (
             "x;y\n2024-01-02;2\n2024-01-03;1\n2024-01-02;4\n2024-01-03;3\n",
             "y",

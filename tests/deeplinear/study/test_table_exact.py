@@ -28,7 +28,7 @@ LONG = 2**53 + np.arange(6)
 )
 def test_whole_numbers_that_float64_would_round_are_refused_and_their_column_is_named(column):
     with pytest.raises(
-        DataError, match=r"whole number of more digits than float64 has, in column x0"
+        DataError, match=r"whole number of more digits than float64 has, in column 'x0'"
     ):
         Table.from_arrays(np.asarray(column)[:, None], Y)
 
@@ -36,7 +36,7 @@ def test_whole_numbers_that_float64_would_round_are_refused_and_their_column_is_
 def test_long_ids_of_a_file_are_refused_by_name_and_may_be_dropped(tmp_path):
     path = tmp_path / "ids.csv"
     path.write_text("id,a,y\n" + "".join(f"{n},{i % 4},{i}\n" for i, n in enumerate(LONG)))
-    with pytest.raises(DataError, match=r"9007199254740993, .* in column id; .*--drop"):
+    with pytest.raises(DataError, match=r"9007199254740993, .* in column 'id'; .*--drop"):
         Table.read(path, "y")
     assert Table.read(path, "y", drop=["id"]).names == ("a",)
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from rectilinear.datasets.text_tables import in_words
+
 EMPTY_CELLS = ("", "NA", "N/A", "n/a", "#N/A", "nan", "NaN", "null", "NULL", "<NA>", "?", ".")
 MAX_VALUES = 30  # of a column of categories: with more it holds names, ids or sentences
 NUMBER_LIKE = re.compile(r"[-+(]?[$€£]?\s*[\d.,'_ ]*\d[\d.,'_ ]*([eE][-+]?\d+)?\s*[%$€£)]?")
@@ -41,7 +43,7 @@ def indicators(column: Any, name: str, *, own: bool) -> dict[str, np.ndarray] | 
     values = sorted(set(words))
     if len(values) > MAX_VALUES or (not typed and 2 * len(values) > len(words)):
         return (
-            f"text such as {words[0]!r} in column {name}, with {len(values)} values in "
+            f"text such as {words[0]!r} in {in_words([name])}, with {len(values)} values in "
             f"{len(words)} rows"
         )
     text = np.array([None if hole else str(cell) for cell, hole in zip(cells, empty, strict=True)])

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rectilinear.checks import warn_of_codes
+from rectilinear.datasets.text_tables import in_words
 from rectilinear.deeplinear.study.encode import EMPTY_CELLS, MAX_VALUES, indicators, is_empty
 from rectilinear.deeplinear.study.table_file import read_csv, read_parquet
 from rectilinear.errors import (
@@ -163,13 +164,13 @@ class Table:
         ]:
             columns_of = [name if name in kept else name.split("=")[0] for name in copied]
             raise DataError(
-                f"the target '{target}' itself in column {', '.join(columns_of)}",
+                f"the target '{target}' itself in {in_words(columns_of)}",
                 "inputs to predict it from",
                 f"Leave it out: {_drop(columns_of)}.",
             )
         if numbered := [name for name, column in read.items() if _numbers_rows(name, column)]:
             raise DataError(
-                f"row numbers in column {', '.join(numbered)}",
+                f"row numbers in {in_words(numbered)}",
                 "inputs that mean something",
                 "Leave it out: --drop NAME, or in Python drop=[NAME]. Rename it to keep it.",
             )
@@ -346,7 +347,9 @@ def _equal(column: np.ndarray | str, target: np.ndarray | str) -> bool:
 def _unreadable(wrong: Mapping[str, str], target: str, given: Any) -> DataError:
     """The error of columns that are neither numbers nor categories, all at once."""
     got = "; ".join(
-        why if " in column " in why else f"{why} in column {name or 'without a name'}"
+        why
+        if " in column " in why
+        else f"{why} in {in_words([name]) if name else 'a column without a name'}"
         for name, why in wrong.items()
     )
     if target in wrong:
