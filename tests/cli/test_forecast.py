@@ -113,8 +113,8 @@ def test_mistakes(
     )
     gap = tmp_path / "gap.csv"
     gap.write_text("\n".join(f"{k},{'' if 17 <= k < 23 else k % 5}" for k in range(99)))
+    words = ["train", "koopman", *SMALL, "--set", f"system={gap}", "--out", tmp_path / "b"]
     with pytest.warns(ForecastWarning, match="longer gaps part the series into 2 pieces"):
-        words = ["train", "koopman", *SMALL, "--set", f"system={gap}", "--out", tmp_path / "b"]
         assert cli.main([*map(str, words)]) == 0
     short = tmp_path / "short.csv"
     short.write_text("1\n2\n3\n")
