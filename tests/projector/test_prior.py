@@ -369,7 +369,7 @@ def test_half_precision(patches: dict[int, ImagePrior], dtype: torch.dtype) -> N
         (1, (9, 11), "Add axes"),
         (3, (3, 9, 11), "Add axes"),
         (3, (1, 9, 11, 3), r"movedim\(3, 1\)"),
-        (1, (1, 3, 9, 11), "restore the channels"),
+        (1, (1, 3, 9, 11), "pass the channels"),
         (3, (1, 4, 9, 11), "images of 3 channels"),
     ],
 )

@@ -94,10 +94,13 @@ class Invertible(Configured, ABC):
                 "Convert with torch.as_tensor.",
             )
         if x.ndim != len(shape) + 1 or tuple(x.shape[1:]) != shape:
+            fix = "Add the batch axis first, and resize or reshape the rest."
+            if x.ndim == 4 == len(shape) + 1 and x.shape[2:] == shape[1:]:
+                fix = f"Pass images with {shape[0]} in place of {x.shape[1]} channels."
             raise ShapeError(
                 got=f"an array of shape {tuple(x.shape)}",
                 expected=f"(batch, {', '.join(map(str, shape))}) for this {type(self).__name__}",
-                fix="Add the batch axis first, and resize or reshape the rest.",
+                fix=fix,
             )
         dtype = next((p.dtype for p in self.parameters() if p.is_floating_point()), x.dtype)
         if x.dtype != dtype or not x.is_floating_point():

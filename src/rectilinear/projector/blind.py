@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
-from rectilinear.checks import check_floating, check_scale, single
-from rectilinear.errors import ConfigError
+from rectilinear.checks import check_scale, single
+from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.invertible import MLP
 from rectilinear.operators import Diagonal, Operator
 from rectilinear.projector.corruption import gaussian_blur, named_corruption
 from rectilinear.projector.patches import Patches, check_image, patch_posterior
-from rectilinear.projector.prior import NOISE_FLOOR, ImagePrior, Posterior
+from rectilinear.projector.prior import NOISE_FLOOR, ImagePrior, Posterior, check_channels
 from rectilinear.serialization import Configured
 
 UNKNOWN_NOISE = 7.0  # that values may lie outside 0 to 1
@@ -104,7 +104,7 @@ class BlindRestorer(Configured):
     @torch.no_grad()
     def probabilities(self, y: Tensor) -> Tensor:
         """The probability of every way in :attr:`answers` for images ``y``, ``(b, ways)``."""
-        check_floating(y, "y")
+        self._check(y)
         y = single(y)
         return self._probabilities(y, self.read(y))
 
@@ -115,7 +115,7 @@ class BlindRestorer(Configured):
         Raises:
             DataError: for values far outside 0 to 1, such as bytes as floats.
         """
-        check_floating(y, "y")
+        self._check(y)
         check_scale(y, "y", UNKNOWN_NOISE)
         given, y = y, single(y)
         reading = self.read(y)
@@ -128,6 +128,16 @@ class BlindRestorer(Configured):
                 found = ways[way](y[rows], {name: part[rows] for name, part in reading.items()})
                 x[rows] += shares[rows, i].to(y)[:, None, None, None] * found.clamp(0, 1)
         return x.to(given)
+
+    def _check(self, y: Tensor) -> None:
+        """Raise a ShapeError unless ``y`` are images of the kind that it was fitted to."""
+        check_channels(y, self.prior.shape, "y")
+        if len(self.zeros) > 1 and self.patched(y):
+            raise ShapeError(
+                f"y of shape {tuple(y.shape)}",
+                f"(b, {', '.join(map(str, self.prior.shape))}): it was fitted to whole images",
+                "Resize them, or fit another one: fit_blind(fit_prior(images, patch=8), images).",
+            )
 
     def _probabilities(self, y: Tensor, reading: dict[str, Tensor]) -> Tensor:
         features = kind_features(y, reading)

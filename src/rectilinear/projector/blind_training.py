@@ -25,7 +25,7 @@ from rectilinear.projector.blind import (
     where_features,
 )
 from rectilinear.projector.corruption import CORRUPTIONS, corrupt
-from rectilinear.projector.prior import ImagePrior
+from rectilinear.projector.prior import ImagePrior, check_channels
 from rectilinear.random import generator
 
 KIND_EXAMPLES = 1200, 800  # with a prior of images, of patches
@@ -89,6 +89,7 @@ def fit_blind(
             "(b, c, h, w)",
             "Add axes: images[:, None] to grey ones, image[None] to one.",
         )
+    check_channels(images, prior.shape, "images")
     patched = tuple(images.shape[1:]) != prior.shape
     if kinds is None:
         kinds = ("noise", *ZEROED) if patched else ("noise", *ZEROED, "blur")

@@ -15,6 +15,7 @@ from rectilinear.projector.prior import (
     NOISE_FLOOR,
     ImagePrior,
     Posterior,
+    check_channels,
     check_measured,
     check_operator,
 )
@@ -61,9 +62,12 @@ class Overlapping:
         if side is None:
             raise ConfigError("a map of unknown patches", "a side in pixels", "Pass side=8.")
         self.f, self.side = f, whole(side, "side", 1)
+        self.shape = tuple(shape) if shape is not None and len(shape) == 3 else None
         self.stride = checked_stride(stride, self.side, max(1, self.side // 2))
 
     def __call__(self, x: Tensor) -> Tensor:
+        if self.shape is not None:
+            check_channels(x, self.shape, "images")
         check_image(x, self.side)
         parts = Patches(x, self.side, self.stride)
         mapped = self.f(parts.of(x))
@@ -137,6 +141,7 @@ def patch_posterior(
         adapt: whether the mixture is adapted, which takes twice the time.
     """
     side = prior.shape[1]
+    check_channels(y, prior.shape, "y")
     check_image(y, side)
     if measurement is not None:
         check_operator(measurement)

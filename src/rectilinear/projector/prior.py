@@ -137,7 +137,7 @@ class ImagePrior(Configured):
 
     def forward(self, x: Tensor) -> Tensor:
         """The projection ``mean + V V^T (x - mean)``, ``(b, *shape)``."""
-        check_batch(x, self.shape, "x")
+        check_images(x, self.shape, "x")
         rows = (x - self.centre).flatten(1)
         return ((rows @ self.axes) @ self.axes.T).reshape(x.shape) + self.centre
 
@@ -297,7 +297,7 @@ class ImagePrior(Configured):
         return self.centre.double().flatten()
 
     def _check(self, y: Tensor, measurement: Operator | None, noise: float) -> None:
-        check_batch(y, self.shape, "y")
+        check_images(y, self.shape, "y")
         check_finite(y, "y")
         n = self.centre.numel()
         check_noise(noise)
@@ -317,6 +317,42 @@ class ImagePrior(Configured):
                     f"at most {MAX_DENSE} unless it is diagonal",
                     "Use a prior of patches.",
                 )
+
+
+def check_channels(x: Tensor, shape: tuple[int, ...], name: str) -> None:
+    """Raise a ShapeError unless ``x`` are images ``(b, c, h, w)`` with the channels of ``shape``.
+
+    Example:
+        >>> check_channels(torch.rand(2, 3, 8, 8), (3, 4, 4), "images")
+    """
+    check_floating(x, name)
+    c, got = shape[0], tuple(x.shape)
+    if x.ndim == 4 and got[1] == c:
+        return
+    if x.ndim in (2, 3):
+        fix = "Add axes: images[:, None] to grey ones, image[None] to one in colour."
+    elif x.ndim == 4 and (got[3] == c or (got[3] in (1, 3) and got[1] not in (1, 3))):
+        fix = f"Move the channels: {name}.movedim(3, 1)."
+    elif x.ndim == 4 and got[1] == 3 and c == 1:
+        fix = f"Fit it to images in colour, or pass the channels: {name}.flatten(0, 1)[:, None]."
+    elif x.ndim == 4 and got[1] == 1:
+        fix = f"Fit it to grey images, or repeat the channel: {name}.expand(-1, {c}, -1, -1)."
+    else:
+        fix = f"Fit it to such images, or pass images of {c} channels."
+    raise ShapeError(f"{name} of shape {got}", f"(b, {c}, h, w), as it was fitted to", fix)
+
+
+def check_images(x: Tensor, shape: tuple[int, ...], name: str) -> None:
+    """Raise a ShapeError unless ``x`` are images ``(b, *shape)`` of a prior."""
+    check_floating(x, name)
+    if len(shape) == 3 and tuple(x.shape[1:]) != shape:
+        check_channels(x, shape, name)
+        raise ShapeError(
+            f"{name} of shape {tuple(x.shape)}",
+            f"(b, {', '.join(map(str, shape))}), as it was fitted to",
+            f"Pass them to posterior(prior, {name}), which takes any size, patch by patch.",
+        )
+    check_batch(x, shape, name)
 
 
 def check_operator(measurement: object) -> None:

@@ -11,8 +11,15 @@ from rectilinear.checks import check_floating, single, tolerance, whole
 from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.operators import Diagonal, Operator
 from rectilinear.projector.blind import BlindRestorer
+from rectilinear.projector.model import Projector
 from rectilinear.projector.patches import patch_posterior
-from rectilinear.projector.prior import ImagePrior, Posterior, check_noise, check_operator
+from rectilinear.projector.prior import (
+    ImagePrior,
+    Posterior,
+    check_channels,
+    check_noise,
+    check_operator,
+)
 from rectilinear.random import generator
 
 FAR = 30.0  # times the scale of a prior's images, beyond which sums of values are on another
@@ -95,6 +102,8 @@ def restore(
     if not 0 < damping <= 1:
         raise ConfigError(f"damping={damping!r}", "above 0 to 1")
     blind = measurement is None and noise is None
+    if isinstance(f, Projector):
+        _check_projected(f, y)
     if isinstance(f, ImagePrior | BlindRestorer):
         prior = f.prior if isinstance(f, BlindRestorer) else f
         if blind and isinstance(f, BlindRestorer):
@@ -153,23 +162,6 @@ def _check_scale(prior: ImagePrior, y: Tensor, measurement: Operator | None, noi
         )
 
 
-def _check_images(prior: ImagePrior, y: Tensor) -> None:
-    """Raise a ShapeError unless ``y`` are images ``(b, c, h, w)`` of the prior's channels."""
-    check_floating(y, "y")
-    c, shape = prior.shape[0], tuple(y.shape)
-    if y.ndim == 4 and shape[1] == c:
-        return
-    if y.ndim in (2, 3):
-        fix = "Add axes: images[:, None] to grey ones, image[None] to one in colour."
-    elif y.ndim == 4 and shape[3] == c:
-        fix = "Move the channels: y.movedim(3, 1)."
-    elif y.ndim == 4 and c == 1:
-        fix = "Fit a prior to images in colour, or restore the channels: y.flatten(0, 1)[:, None]."
-    else:
-        fix = f"Fit a prior to such images, or pass images of {c} channels."
-    raise ShapeError(f"y of shape {shape}", f"(b, {c}, h, w), as the prior's images", fix)
-
-
 def posterior(
     prior: ImagePrior, y: Tensor, measurement: Operator | None = None, noise: float = 0.0
 ) -> Posterior:
@@ -198,11 +190,24 @@ def posterior(
         return Posterior(found.mean.to(y), found.std.to(y), found.log_evidence)
     square = len(prior.shape) == 3 and prior.shape[1] == prior.shape[2]
     if square:
-        _check_images(prior, y)
+        check_channels(y, prior.shape, "y")
     _check_scale(prior, y, measurement, noise)
     if square and tuple(y.shape[1:]) != prior.shape:
         return patch_posterior(prior, y, measurement, noise)
     return prior.posterior(y, measurement, noise)
+
+
+def _check_projected(f: Projector, y: Tensor) -> None:
+    """Raise a ShapeError unless ``y`` are images of the projector's channels and size."""
+    shape = f.g.shape
+    if len(shape) != 3 or tuple(y.shape[1:]) == tuple(shape):
+        return
+    check_channels(y, shape, "y")
+    raise ShapeError(
+        f"y of shape {tuple(y.shape)}",
+        f"(b, {', '.join(map(str, shape))}), as the projector's images",
+        "Resize them, or project patch by patch: restore(Overlapping(f), y, ...).",
+    )
 
 
 class _Iteration:
