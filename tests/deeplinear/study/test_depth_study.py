@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_diabetes
 
 import dying_workers
 from dying_workers import dies_once, dies_unless_zero
@@ -24,9 +25,11 @@ from rectilinear.deeplinear import (
     deep_linear,
     statistical_tests,
 )
+from rectilinear.deeplinear.statistics import SufficientStatistics
 from rectilinear.deeplinear.study import depth_study as module
-from rectilinear.deeplinear.study.measure import STEP_SIZES
+from rectilinear.deeplinear.study.measure import STEP_SIZES, stable_step
 from rectilinear.deeplinear.study.page import study_page, write_study
+from rectilinear.deeplinear.study.verdict import verdict
 from rectilinear.deeplinear.study.workers import Store, map_chunks
 from rectilinear.errors import (
     CheckpointError,
@@ -452,3 +455,33 @@ def test_a_step_too_large_to_settle_is_not_still_descending(lr: float, stable: b
     assert failed.any() != stable
     assert np.isin(cell["state"][failed], ["oscillating", "diverged"]).all()
     assert (cell["state"][~failed] == "converged").all()
+
+
+def diabetes() -> Table:
+    return Table.from_arrays(*load_diabetes(return_X_y=True))
+
+
+def test_a_tuned_step_is_one_that_settles_where_few_trials_leave_the_saddle() -> None:
+    """With steps of .3 the oscillation of ten layers has a smaller median gap than the saddle."""
+    study = DepthStudy(deep_linear([10], inits=["torch"], lr=None), trials=10, tol=1e-3)
+    found = study.run(diabetes())
+    (lr,) = [model.lr for model in found.models if model.trained]
+    cell = found.cell(1)
+    # the largest of the grid below the closed form, 2 / the curvature of a balanced solution
+    assert lr == max(step for step in STEP_SIZES if step <= np.median(cell["stable_lr"]))
+    assert {"oscillating", "diverged"}.isdisjoint(cell["state"])
+    assert cell["success"].mean() > 0.5
+    larger = DepthStudy(deep_linear([10], inits=["torch"], lr=0.3), trials=10, tol=1e-3)
+    said, stable = verdict(larger.run(diabetes()))[0], np.median(cell["stable_lr"])
+    assert "for their step is too large: 0.3 at depth 10" in said
+    assert f"where gradient descent is stable below {stable:.2g} (--lr sets it)" in said
+
+
+def test_a_curvature_of_two_over_the_stable_step_is_that_of_the_balanced_solution() -> None:
+    """For ``y = s x`` with unit inputs and L layers, ``1 / (L s^(2 - 2 / L))`` on squared errors."""
+    x = np.array([[-1.0], [1.0]] * 20)
+    statistics = SufficientStatistics.from_data(x[None], 2 * x[None, :, 0])
+    for depth in (1, 2, 4, 8):
+        model = Model("deep_linear", depth=depth, bias=False)
+        expected = 1 / (depth * 2 ** (2 - 2 / depth))
+        np.testing.assert_allclose(stable_step(model, statistics), [expected])

@@ -52,8 +52,8 @@ class DepthStudy:
             line: ``.01^2 / 2``.
         checkpoints: their number, on a logarithmic grid of steps.
         folds: parts of each split of a table.
-        tuning: trials that a step size is chosen on, where a model asks for it; none of them is
-            reported.
+        tuning: trials that a step size is chosen on, where a model asks for it, of a table one
+            split; none of them is reported.
         block: trials trained side by side. Results depend on it, as on the seed, and on nothing
             else of the machine.
         seed: of all random numbers.
@@ -88,6 +88,12 @@ class DepthStudy:
         ):
             raise ConfigError(
                 f"models = {self.models!r}", "a tuple of Model", "deep_linear(depths) makes one."
+            )
+        if not isinstance(self.data, Synthetic):
+            raise ConfigError(
+                f"data of type {type(self.data).__name__}",
+                "a Synthetic, the distribution of drawn trials",
+                "Give data of your own to run: study.run(table), or study.run((X, y)).",
             )
         names = [model.name for model in self.models]
         for name, given, expected, fine in (

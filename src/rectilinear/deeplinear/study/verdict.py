@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rectilinear.deeplinear import statistical_tests
+from rectilinear.deeplinear.study.design import OSCILLATING
 
 if TYPE_CHECKING:
     from rectilinear.deeplinear.study.result import StudyResult
@@ -18,7 +19,7 @@ CAUSES = {
     "saddle": "at a saddle",
     "stationary": "at a point without a gradient",
     "undertrained": "still descending",
-    "oscillating": "oscillating, for their step is too large",
+    "oscillating": "oscillating",
     "diverged": "diverged",
     "": "above the tolerance",
 }
@@ -59,7 +60,8 @@ def _success(result: StudyResult, group: list[int]) -> str:
     if min(rates) == 1:
         return f"{every} reaches least squares in all of the {len(cells[0]['trial'])} trials."
     if max(rates) == 0:
-        return f"no trial with {_layers(result, group)} reaches least squares. {_stopped(cells)}"
+        none = f"no trial with {_layers(result, group)} reaches least squares"
+        return f"{none}. {_stopped(result, group)}"
     low, high = (group[int(pick(rates))] for pick in (np.argmin, np.argmax))
     whole = [m for m, rate in zip(group, rates, strict=True) if rate == 1]
     text = f"{_layers(result, [low])} reaches least squares in {_share(min(rates))}"
@@ -71,17 +73,36 @@ def _success(result: StudyResult, group: list[int]) -> str:
         )
     elif len(group) > 1:
         text += f", the fewest, and {_layers(result, [high])} in {_share(max(rates))}, the most"
-    return f"{text}. {_stopped(cells)}"
+    return f"{text}. {_stopped(result, group)}"
 
 
-def _stopped(cells: list[dict[str, np.ndarray]]) -> str:
+def _stopped(result: StudyResult, group: list[int]) -> str:
     """The states of the trials that did not converge, the most frequent first."""
+    cells = [result.cell(m) for m in group]
     states = np.concatenate([cell["state"][~cell["success"]] for cell in cells])
     parts = [
         f"{count} of {len(states)} {CAUSES.get(state, state)}"
+        + (_too_large(result, group) if state == OSCILLATING else "")
         for state, count in Counter(states.tolist()).most_common()
     ]
     return f"Of those that do not, over all depths: {', '.join(parts)}."
+
+
+def _too_large(result: StudyResult, group: list[int]) -> str:
+    """The step of networks that oscillate beside the largest one that is stable, of the worst."""
+    found = []
+    for m in group:
+        cell, lr = result.cell(m), result.models[m].lr
+        marked = (cell["state"] == OSCILLATING) & ~cell["success"]
+        if lr is not None and result.models[m].optimizer == "gd" and marked.any():
+            found.append((float(np.median(cell["stable_lr"][marked])), lr, m))
+    if not found or min(found)[0] >= min(found)[1]:
+        return ", for their step is too large"
+    stable, lr, m = min(found, key=lambda row: row[0] / row[1])
+    return (
+        f", for their step is too large: {lr:g} at {_layers(result, [m])}, where gradient descent "
+        f"is stable below {stable:.2g} (--lr sets it)"
+    )
 
 
 def _steps(result: StudyResult, group: list[int], lines: list[dict[str, Any]]) -> list[str]:
