@@ -25,7 +25,7 @@ import torch
 import transformers
 
 import rectilinear as rl
-from rectilinear.maps.mean_jacobian import Span, mean_jacobians
+from rectilinear.maps.mean_jacobian import Route, mean_jacobians
 from rectilinear.networks.batches import read_batches
 from rectilinear.networks.forward_pass import forward
 from rectilinear.networks.network import evaluating
@@ -80,7 +80,7 @@ def halves(model: Any, tokenizer: Any, texts: list[str], layers: list[str], targ
         batches = read_batches(texts[:count], model, tokenizer=tokenizer, batch_size=16)
         start = time.process_time()
         with evaluating(model):
-            found = mean_jacobians(model, Span(tuple(sources), target, None, "all"), batches)
+            found = mean_jacobians(model, Route(tuple(sources), target, None, "all"), batches)
         return found, time.process_time() - start
 
     (_, one), (shared, every) = run(layers[:1], 2), run(layers, 2)

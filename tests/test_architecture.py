@@ -1,8 +1,12 @@
 """The shape of the source: layers strictly downward, no circles, files of a readable length."""
 
 import ast
+import importlib
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
+
+import pytest
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "rectilinear"
 FILES = sorted(SOURCE.rglob("*.py"))
@@ -113,3 +117,19 @@ def test_the_layers_are_those_that_contributors_read() -> None:
         assert f"\n{level} {'  '.join(sorted(names, key=page.index))}\n" in page, (
             f"layer {level} of CONTRIBUTING.md"
         )
+
+
+@pytest.mark.parametrize("folder", ["benchmarks", "examples"])
+def test_names_that_scripts_import_exist(folder):
+    """Benchmarks run rarely: a name that was changed is found here."""
+    missing = []
+    for path in sorted((SOURCE.parents[1] / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith(
+                "rectilinear"
+            ):
+                continue
+            module = importlib.import_module(node.module)
+            names = [alias.name for alias in node.names if not hasattr(module, alias.name)]
+            missing += [f"{path.name}: {n}" for n in names if not find_spec(f"{node.module}.{n}")]
+    assert not missing

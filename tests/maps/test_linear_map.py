@@ -1,5 +1,7 @@
 """Affine maps between places: against plain numpy and plain loops, on small networks."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from rectilinear.maps.mean_jacobian import Route, mean_jacobians
 from rectilinear.networks.batches import read_batches
 from rectilinear.networks.network import evaluating
 from rectilinear.networks.sample_split import SampleSplit
+from rectilinear.progress import Progress
 
 
 class Block(nn.Module):
@@ -224,6 +227,20 @@ def test_a_fit_to_noise_is_about_as_good_as_the_mean():
     assert -0.1 < A.r2 < 0.1
     assert A.report.few_rows
     assert A.report.fitted_r2 > 0.5
+
+
+def test_the_progress_of_jacobians_advances_within_a_batch(monkeypatch):
+    done, update = [], Progress.update
+
+    def recorded(self, value, text=""):
+        done.append(value / self._total)
+        update(self, value, text)
+
+    monkeypatch.setattr(Progress, "update", recorded)
+    rl.layer_profile(stack(), tokens(60), samples=8, progress=False)
+    assert done == sorted(done)
+    assert done[-1] < 1
+    assert max(b - a for a, b in pairwise(done)) < 0.2
 
 
 def test_stein():

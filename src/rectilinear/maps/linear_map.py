@@ -36,6 +36,7 @@ RIDGES = (  # times the mean variance of the columns; the largest leave little b
 )
 CHOICE = 0.2  # share of the fitted samples that choose the ridge
 JACOBIAN_SAMPLES = 32
+PASSES = 100  # that the Jacobian of a sample takes, in the progress: one for each number
 HELD_OUT = 0.25
 Method = Literal["least_squares", "mean_jacobian", "frozen_jacobian"]
 
@@ -150,7 +151,7 @@ def fit_maps(
     """The maps by source and method, and the reasons for methods that are refused."""
     jacobian = [m for m in methods if m != "least_squares"]
     seed, share = settings.seed, settings.held_out
-    total = batches.size + len(jacobian) * min(settings.samples, batches.size)
+    total = batches.size + PASSES * len(jacobian) * min(settings.samples, batches.size)
     with evaluating(model), Progress("linear maps", total, shown=settings.progress) as display:
         check_steady(model, batches.head(PROBED), route.output)
         split = SampleSplit.of(batches, seed, share)
@@ -285,6 +286,9 @@ def _jacobians(
     settings: Settings,
     display: Progress,
 ) -> tuple[dict[str, tuple[JacobianMean, ...]], dict[str, Exception]]:
+    def advance(text: str, samples: float) -> None:
+        display.advance(text, PASSES * samples)
+
     found: dict[str, tuple[JacobianMean, ...]] = {}
     refused: dict[str, Exception] = {}
     for name in methods:
@@ -292,7 +296,7 @@ def _jacobians(
         frozen = name == "frozen_jacobian"
         try:
             found[name] = mean_jacobians(
-                model, route, first, frozen=frozen, seed=settings.seed, advance=display.advance
+                model, route, first, frozen=frozen, seed=settings.seed, advance=advance
             )
         except StructureError as error:
             refused[name] = error

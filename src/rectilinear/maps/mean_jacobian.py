@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -221,7 +222,7 @@ def mean_jacobians(
         batches: samples to average over.
         frozen: hold gates, attention weights and scales at their values.
         seed: of the signs and the groups.
-        advance: called for each batch, with its number of samples.
+        advance: called for each number at the target, with its share of the samples of the batch.
 
     Raises:
         StructureError: if the target does not depend on a source, or for an operation without a
@@ -231,7 +232,7 @@ def mean_jacobians(
     found: list[JacobianMean] = []
     random = stream(seed, "signs of positions")
     for batch in batches:
-        advance(f"{'frozen ' if frozen else ''}Jacobians of {len(batch)} samples", len(batch))
+        text = f"{'frozen ' if frozen else ''}Jacobians of {len(batch)} samples"
         values, target, layouts = _live(model, route, batch, frozen)
         y = tokens_of(target, layouts[-1])
         xs = [tokens_of(value, layout) for value, layout in zip(values, layouts, strict=False)]
@@ -245,7 +246,8 @@ def mean_jacobians(
             signs = (torch.rand(counted.shape, generator=random) < 0.5).to(y) * 2 - 1
         if frozen:
             _share(found, values, y, counted.to(y)[..., None] * y.detach())
-        _accumulate(found, values, layouts, xs, y, counted.to(y) * signs, route, batch)
+        step = partial(advance, text, len(batch) / y.shape[-1])
+        _accumulate(found, values, layouts, xs, y, counted.to(y) * signs, route, batch, step)
     return tuple(found)
 
 
@@ -318,8 +320,9 @@ def _accumulate(
     signs: Tensor,
     route: Route,
     batch: Batch,
+    step: Callable[[], None],
 ) -> None:
-    """Add the Jacobians of a batch, row by row."""
+    """Add the Jacobians of a batch, row by row; ``step`` is called before each."""
     b, groups = len(batch), len(found[0].groups)
     group = (found[0].count + torch.arange(b)) % groups
     member = torch.nn.functional.one_hot(group, groups).T.to(found[0].groups)
@@ -328,6 +331,7 @@ def _accumulate(
     last = y.shape[-1] - 1
     squares = [y.new_zeros(b, dtype=torch.float64) for _ in xs]
     for k in range(last + 1):
+        step()
         u[..., k] = signs
         slopes = _slopes(y, values, u, keep=k < last)
         u[..., k] = 0
