@@ -157,10 +157,13 @@ def test_every_tail_of_the_normal_distribution(engine: Browser) -> None:
 
 
 def test_generators_of_large_images_are_one_clear_error() -> None:
-    g = invertible.ImageFlow((1, 64, 64), blocks=2, width=4)
-    generator = LinearFlow(g, None, flow.SolvedVelocity(torch.ones(4096), torch.ones(4096)))
-    with pytest.raises(StructureError, match="at most 32 x 32"):
-        check_images(generator)
+    def generator(side: int) -> LinearFlow:
+        g = invertible.ImageFlow((1, side, side), blocks=2, width=4)
+        return LinearFlow(g, None, flow.SolvedVelocity(torch.ones(side**2), torch.ones(side**2)))
+
+    check_images(generator(64))  # as many pixels as the recipe of a folder chooses
+    with pytest.raises(StructureError, match="at most 64 x 64"):
+        check_images(generator(68))
 
 
 def test_couplings_in_half_precision_are_one_clear_error() -> None:

@@ -43,8 +43,10 @@ def explore(arguments: Explore) -> dict[str, Any]:
     """Path and size of the file, and which data it holds."""
     from rectilinear.cli.sample import opened
     from rectilinear.explorer import write_explorer
+    from rectilinear.explorer.translate import check_images
 
     source = opened(arguments.run, None)
+    check_images(source.generator)  # before the data are read
     train, test = _data(source, arguments.data_dir)
     name = Path(source.data).name
     written = write_explorer(source.generator, arguments._file(), name, train, test)

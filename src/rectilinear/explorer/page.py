@@ -43,7 +43,7 @@ def write_explorer(
     """The path of the page and its size; writes the file ``out``.
 
     Args:
-        flow: a generator of images of at most 32 x 32 pixels.
+        flow: a generator of images of at most 64 x 64 pixels.
         out: the HTML file.
         name: of the data, for the headline.
         train: training images, of which some are shown beside an image of the reader's own.

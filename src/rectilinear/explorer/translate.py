@@ -21,7 +21,7 @@ from rectilinear.invertible.conditioners import ConvNet
 from rectilinear.operators import Diagonal, Operator, svd
 
 Json = dict[str, Any]
-MAX_SIDE = 32  # pixels of an image that the page decodes while a slider moves
+MAX_SIDE = 64  # pixels of an image that the page decodes while a slider moves
 MAX_DENSE = 1024  # dimensions of an operator without a diagonal form
 M = TypeVar("M", bound=nn.Module)
 Table = dict[type[nn.Module], Callable[[Any, Weights], Json]]
@@ -46,13 +46,13 @@ def translate(flow: LinearFlow, operator: Operator, weights: Weights) -> Json:
 
 
 def check_images(flow: LinearFlow) -> None:
-    """Raise StructureError unless the data are images of at most 32 x 32 pixels."""
+    """Raise StructureError unless the data are images of at most 64 x 64 pixels."""
     shape = tuple(flow.g_data.shape)
     if len(shape) != 3 or shape[0] not in (1, 3) or max(shape[1:]) > MAX_SIDE:
         raise StructureError(
             f"a generator of arrays of shape {shape}",
             f"images (1 or 3, h, w) of at most {MAX_SIDE} x {MAX_SIDE} pixels",
-            "Train one at a smaller size: rectilinear train images --set size=32.",
+            "Train one at a smaller size: rectilinear train images --set size=64.",
         )
 
 
