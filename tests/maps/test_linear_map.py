@@ -243,6 +243,51 @@ def test_the_progress_of_jacobians_advances_within_a_batch(monkeypatch):
     assert max(b - a for a, b in pairwise(done)) < 0.2
 
 
+@pytest.mark.parametrize("method", ["mean_jacobian", "frozen_jacobian", "least_squares"])
+@pytest.mark.parametrize(("source", "target"), [("2", "@output"), ("1", "2@input"), ("0", "1")])
+def test_the_map_between_places_of_one_value_is_the_identity(source, target, method):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 3), nn.Identity(), nn.Linear(3, 3)).double()
+    A = rl.linear_map(net, source, target, rand(60, 4), method=method)
+    assert torch.allclose(A.weight, torch.eye(3).double(), atol=1e-12)
+    assert A.r2 == pytest.approx(1)
+
+
+def test_what_goes_into_a_flatten_is_a_row():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(48, 3)).double()
+    for method in ("least_squares", "mean_jacobian", "frozen_jacobian"):
+        A = rl.linear_map(net, "0@input", "@output", rand(200, 3, 4, 4), method=method)
+        assert torch.allclose(A.weight, net[1].weight, atol=1e-9)
+        assert not A.report.averaged
+
+
+def test_the_mean_over_the_vectors_of_a_sample_is_said():
+    class Last(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.start, self.end = nn.Linear(4, 6), nn.Linear(6, 2)
+
+        def forward(self, x):
+            return self.end(self.start(x)[:, -1])
+
+    torch.manual_seed(0)
+    net = Last().double()
+    A = rl.linear_map(net, "start", "@output", tokens(80))
+    assert A.report.averaged
+    assert "of the mean over the vectors of a sample" in str(A)
+    assert A.r2 < 0.8  # the last vector alone counts
+    layers = ["start", "end@input"]
+    profile = rl.layer_profile(net, tokens(80), layers=layers, methods=["least_squares"])
+    assert "from the mean over the vectors of a sample at start." in str(profile)
+    alone = rl.layer_profile(net, tokens(80), layers=["end@input"], methods=["least_squares"])
+    assert alone.averaged == ""
+
+
+def rand(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
 def test_stein():
     """For Gaussian inputs the least-squares map is the mean Jacobian."""
     torch.manual_seed(0)

@@ -106,7 +106,9 @@ def layers_section(profile: LayerProfile) -> Section:
                 table(head, numbers),
                 "All of them.",
                 "Error: the relative standard error of the matrix. "
-                + " ".join([*profile.refused.values(), *filter(None, [profile.few_rows])]),
+                + " ".join(
+                    [*profile.refused.values(), *filter(None, [profile.averaged, profile.few_rows])]
+                ),
             ),
         ),
     )

@@ -143,6 +143,19 @@ class LayerProfile:
             "Jacobians."
         )
 
+    @property
+    def averaged(self) -> str:
+        """A sentence on the layers whose vectors are averaged; empty without one."""
+        names = [
+            source
+            for source, maps in self.maps.items()
+            if next(iter(maps.values())).report.averaged
+        ]
+        if not names:
+            return ""
+        where = "every layer" if len(names) == len(self.maps) else ", ".join(names)
+        return f"The map starts from the mean over the vectors of a sample at {where}."
+
     def _caption(self) -> str:
         reports = [made.report for made in next(iter(self.maps.values())).values()]
         averaged = [r.samples for r in reports if r.method != "least_squares"]
@@ -159,7 +172,7 @@ class LayerProfile:
         for row in [head, *lines]:
             first, *rest = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
             shown.append("  ".join([first.strip().ljust(widths[0]), *rest]))
-        shown += [self.few_rows] if self.few_rows else []
+        shown += list(filter(None, [self.averaged, self.few_rows]))
         shown += [f"{TITLES.get(name, name)}: {reason}" for name, reason in self.refused.items()]
         return "\n".join(shown)
 
@@ -170,7 +183,8 @@ class LayerProfile:
 
         head, lines = self.table()
         return (
-            f"<p>{escape(self._caption())}</p>{markup(head, lines)}<p>{escape(self.few_rows)}</p>"
+            f"<p>{escape(self._caption())}</p>{markup(head, lines)}"
+            f"<p>{escape(self.averaged)} {escape(self.few_rows)}</p>"
             f"{chart(self.figure(), 'R² by layer')}"
         )
 
@@ -203,6 +217,7 @@ class LayerProfile:
                 "model": self.model,
                 "target": self.target,
                 "few_rows": self.few_rows,
+                "averaged": self.averaged,
                 "refused": dict(self.refused),
                 "layers": [
                     {

@@ -83,10 +83,12 @@ def linear_map(
     with gates, attention weights and normalisation scales held at their values. For Gaussian values
     the first two are equal (Stein's lemma). The constant is that of the means.
 
-    Each token, place of an image, or sample is a row, and ``R² = 1 - sum (y - Ax - b)² / sum (y -
-    mean)²`` over all held-out rows and all numbers of the target, about their mean over these rows:
-    scikit-learn's ``r2_score(..., multioutput="variance_weighted")``. With few rows it says how
-    good the estimate is, not how linear the network is; the report says so.
+    Each token, place of an image, or sample is a row. For a target with one vector a sample, the
+    mean over the vectors of the source is one, or what a ``Flatten`` makes of them. ``R² = 1 - sum
+    (y - Ax - b)² / sum (y - mean)²`` is over all held-out rows and all numbers of the target, about
+    their mean over these rows: scikit-learn's ``r2_score(..., multioutput="variance_weighted")``.
+    With few rows it says how good the estimate is, not how linear the network is; the report says
+    so.
 
     Args:
         model: any module; it is used in evaluation mode and not changed.
@@ -190,6 +192,7 @@ class SourceFit:
         self.all, self.part = Moments(computed=True), Moments(computed=True)
         self.chosen: list[tuple[Tensor, Tensor]] = []
         self.samples = 0
+        self.averaged = False
         self._ridge: float | None = None
         self._whole: Fit | None = None
 
@@ -271,8 +274,9 @@ def _fit(
         display.advance("values", len(batch))
         rows = _rows(model, route, batch)
         chooses = choosing(batch).to(rows.samples.device)[rows.samples]
-        for x, fit in zip(rows.x, fits, strict=True):
+        for x, averaged, fit in zip(rows.x, rows.averaged, fits, strict=True):
             fit.add(x, rows.y, chooses)
+            fit.averaged |= averaged
             fit.samples += len(batch)
     return fits
 
@@ -324,6 +328,7 @@ def _made(
 ) -> LinearMap:
     """The map with its report."""
     affine, report = judged.maps[name], _judgement(name, route, i, judged, seed)
+    report["averaged"] = fit.averaged
     if means is None:
         report |= {
             "samples": fit.samples,

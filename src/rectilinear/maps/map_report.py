@@ -42,6 +42,8 @@ class MapReport:
         held_out_rows: how many vectors the held-out samples have: a row each.
         each_r2: the mean of the shares of each number of the target, where small ones count as much
             as large ones; those that do not vary are left out.
+        averaged: whether it starts from the mean over the vectors of a sample, because the target
+            has one vector a sample.
         rows: how many vectors a least-squares map was fitted to.
         rank: how many directions these have.
         fitted_r2: the share that least squares without a ridge explains of the rows that it was
@@ -68,6 +70,7 @@ class MapReport:
     positions: str = "same"
     held_out_rows: int | None = None
     each_r2: float | None = None
+    averaged: bool = False
     rows: int | None = None
     rank: int | None = None
     fitted_r2: float | None = None
@@ -154,7 +157,8 @@ def _lines(report: MapReport, shape: tuple[int, ...]) -> list[str]:
     """The printed lines of a map."""
     arrow = f"{report.source} -> {report.target}"
     several = report.held_out_rows is not None and report.held_out_rows > report.held_out
-    lines = [f"{report.method.replace('_', ' ')} {arrow}: {shape[0]} x {shape[1]}"]
+    mean = ", of the mean over the vectors of a sample" if report.averaged else ""
+    lines = [f"{report.method.replace('_', ' ')} {arrow}: {shape[0]} x {shape[1]}{mean}"]
     if report.r2 is not None:
         of = f" of {report.held_out_rows:,} rows" if several else ""
         lines.append(

@@ -75,17 +75,36 @@ class Route:
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """The vectors of a batch at the sources and the target, ``(n, d)``, with the sample of each."""
+    """The vectors of a batch at the sources and the target, ``(n, d)``, with the sample of each.
+
+    ``averaged`` says for each source whether they are means over the vectors of a sample.
+    """
 
     x: tuple[Tensor, ...]
     y: Tensor
     samples: Tensor
+    averaged: tuple[bool, ...]
 
 
 def tokens_of(value: Tensor, layout: Layout) -> Tensor:
     """A value as vectors by sample, ``(b, p, d)``, with its gradient."""
     rows = vectors(value, None, layout).rows
     return rows.reshape(len(value), -1, rows.shape[-1])
+
+
+def layouts_of(route: Route, seen: Pass) -> list[Layout]:
+    """The layouts of the values at the sources and at the target.
+
+    What goes into a ``Flatten`` is a row for a target with one vector a sample.
+    """
+    end = seen.layout(route.target)
+    one = tokens_of(seen.at[route.target], end).shape[1] == 1
+    flat = [one and isinstance(seen.modules[source], nn.Flatten) for source in route.sources]
+    starts: list[Layout] = [
+        "rows" if is_flat else seen.layout(source)
+        for source, is_flat in zip(route.sources, flat, strict=True)
+    ]
+    return [*starts, end]
 
 
 def rows_of(route: Route, seen: Pass) -> Rows:
@@ -98,17 +117,19 @@ def rows_of(route: Route, seen: Pass) -> Rows:
         NonFiniteError: if a value is not finite.
     """
     batch = seen.batch
-    y = tokens_of(seen.at[route.target], seen.layout(route.target))
+    *starts, end = layouts_of(route, seen)
+    y = tokens_of(seen.at[route.target], end)
     kept = route.counted(batch, y.shape[1])
-    xs = []
-    for source in route.sources:
-        x = tokens_of(seen.at[source], seen.layout(source))
-        if y.shape[1] == 1 < x.shape[1]:
+    xs, averaged = [], []
+    for source, layout in zip(route.sources, starts, strict=True):
+        x = tokens_of(seen.at[source], layout)
+        averaged.append(y.shape[1] == 1 < x.shape[1])
+        if averaged[-1]:
             weights = _weights(route.counted(batch, x.shape[1])).to(x)
             x = (weights[..., None] * x).sum(1, keepdim=True)
         check_positions(source, x, route.target, y)
         xs.append(x[kept])
-    found = Rows(tuple(xs), y[kept], kept.nonzero()[:, 0])
+    found = Rows(tuple(xs), y[kept], kept.nonzero()[:, 0], tuple(averaged))
     for name, value in zip((*route.sources, route.target), (*found.x, found.y), strict=True):
         if not bool(torch.isfinite(value).all()):
             raise NonFiniteError(
@@ -258,11 +279,10 @@ def _live(
     if not frozen:
         with constant_parameters(model):
             seen = forward(model, batch, route.places, output=route.output, live=True)
-        layouts = [seen.layout(s) for s in (*route.sources, route.target)]
         return (
             [seen.at[s] for s in route.sources],
             _dependent(seen.at[route.target], route),
-            layouts,
+            layouts_of(route, seen),
         )
     mode = Frozen(model)
 
@@ -280,7 +300,7 @@ def _live(
             output=route.output,
             live=True,
         )
-        layouts = [seen.layout(s) for s in (*route.sources, route.target)]
+        layouts = layouts_of(route, seen)
     return [seen.at[s] for s in route.sources], mode.linear_output(seen.at[route.target]), layouts
 
 
@@ -334,7 +354,6 @@ def _accumulate(
         step()
         u[..., k] = signs
         slopes = _slopes(y, values, u, keep=k < last)
-        u[..., k] = 0
         for i, slope in enumerate(slopes):
             if slope is None:
                 raise _independent(route, i)
@@ -343,6 +362,7 @@ def _accumulate(
             )
             found[i].groups[:, k] += member @ rows
             squares[i] += rows.double().square().sum(1)
+        u[..., k] = 0  # after the last use: of an identity, the gradient is u itself
     for mean, added in zip(found, squares, strict=True):
         mean.count += b
         mean.sizes += member.sum(1).double().cpu()
