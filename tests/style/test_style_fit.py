@@ -214,13 +214,45 @@ class Slopes(torch.nn.Module):
 
 def test_losses_are_zero_for_the_painting_itself():
     y = torch.rand(2, 3, 8, 8, dtype=torch.float64)
-    terms = style_losses(y, y, Slopes())
-    assert set(terms) == {"loss", "pixels", "features", "gram"}
+    terms = style_losses(y, y, Slopes(), 4)
+    assert set(terms) == {"loss", "pixels", "pattern", "features", "gram"}
     assert all(float(value) == 0 for value in terms.values())
-    other = style_losses(y + 0.2, y, Slopes())
+    other = style_losses(y + 0.2, y, Slopes(), 4)
     assert other["pixels"] == pytest.approx(1.0)  # relative to .04
     assert other["features"] < 1e-12
-    assert style_losses(2 * y, y, Slopes())["gram"] == pytest.approx(9.0)  # (4 - 1)^2
+    assert other["pattern"] < 1e-12  # one colour repeats no pattern
+    assert style_losses(2 * y, y, Slopes(), 4)["gram"] == pytest.approx(9.0)  # (4 - 1)^2
+
+
+def test_the_loss_has_what_repeats_in_every_block_and_not_in_the_painting():
+    y, grid = torch.rand(2, 3, 8, 16), torch.tensor([0.0, 0.0, 0.2, 0.0]).repeat(4)
+    assert style_losses(y + grid, y, None, 4)["pattern"] == pytest.approx(0.2**2 * 3 / 16 / 0.04)
+    assert style_losses(y + grid, y + grid, None, 4)["pattern"] == 0
+    moved = torch.cat([y[:, :, :4] + grid, y[:, :, 4:] - grid], 2)  # of changing sign
+    assert style_losses(moved, y, None, 4)["pattern"] < 1e-12
+
+
+def test_tiles_grow_and_the_weight_of_removal_falls_in_the_course_of_training(monkeypatch):
+    monkeypatch.setattr("rectilinear.style.fit.BACK_SHARE", (1.0, 1.0))
+    lessons = paint(read_photos("photos", side=64), ["ink"], filtered, progress=False)
+    lessons = Lessons(lessons.photos * 4, {"ink": lessons.paintings["ink"] * 4})
+    objective, asked = StyleObjective(bent_model("ink").float(), lessons, tile=16), []
+    cut = Lessons.tiles
+
+    def tiles(self, photos, styles, side):
+        asked.append((len(photos), side))
+        return cut(self, photos, styles, side)
+
+    monkeypatch.setattr(Lessons, "tiles", tiles)
+    monkeypatch.setattr(objective, "_removal", lambda *_: torch.tensor(1e6))
+    found = []
+    for progress in (0.0, 0.4, 0.6, 1.0):
+        objective.schedule(progress)
+        found.append(float(objective(lessons.rows()[:8])["loss"]))
+    assert asked == [(8, 16), (8, 16), (2, 32), (2, 32)]
+    assert found[0] == pytest.approx(1e6 * BACK_WEIGHT[0], rel=1e-3)
+    assert found == sorted(found, reverse=True)
+    assert found[-1] == pytest.approx(1e6 * BACK_WEIGHT[1], rel=1e-3)
 
 
 def test_objectives_refuse_what_does_not_fit():
@@ -243,7 +275,8 @@ def test_paintings_of_flat_images_are_those_far_from_every_border():
 
 def test_the_loss_has_the_pattern_on_flat_images(monkeypatch):
     monkeypatch.setattr("rectilinear.style.fit.FLAT_SHARE", 1.0)
-    monkeypatch.setattr("rectilinear.style.fit.BACK_SHARE", 0.0)
+    monkeypatch.setattr("rectilinear.style.fit.PATTERN_WEIGHT", 0.0)
+    monkeypatch.setattr("rectilinear.style.fit.BACK_SHARE", (0.0, 0.0))
     lessons = paint(read_photos("photos", side=32), ["ink"], filtered, progress=False)
     model = bent_model("ink").float()
     terms = [StyleObjective(model, lessons, tile=16)(lessons.rows())]
@@ -259,7 +292,8 @@ def test_the_loss_has_the_pattern_on_flat_images(monkeypatch):
 def test_the_loss_has_the_removal_from_images_of_eight_bits(monkeypatch):
     """Of a tenth of the contrast, the noise of rounding comes back ten times as large."""
     monkeypatch.setattr("rectilinear.style.fit.FLAT_SHARE", 0.0)
-    monkeypatch.setattr("rectilinear.style.fit.BACK_SHARE", 1.0)
+    monkeypatch.setattr("rectilinear.style.fit.PATTERN_WEIGHT", 0.0)
+    monkeypatch.setattr("rectilinear.style.fit.BACK_SHARE", (1.0, 1.0))
     torch.manual_seed(0)
     originals = read_photos("photos", side=96)
     faint = [(0.1 * photo.float() + 115).round().byte() for photo in originals]
@@ -268,10 +302,10 @@ def test_the_loss_has_the_removal_from_images_of_eight_bits(monkeypatch):
     objective.prepare(lessons.rows())  # the network still is linear
     found = objective(lessons.rows())
     noise = (10 / 255) ** 2 / 12 / PIXEL_VARIANCE
-    expected = BACK_WEIGHT * noise
+    expected = BACK_WEIGHT[0] * noise
     assert found["pixels"] < 1e-3
     assert 0.5 * expected < (found["loss"] - found["pixels"]).item() < 1.1 * expected  # shrunken
-    monkeypatch.setattr("rectilinear.style.fit.BACK_SHARE", 0.0)
+    monkeypatch.setattr("rectilinear.style.fit.BACK_SHARE", (0.0, 0.0))
     loss = objective(lessons.rows())["loss"]
     (grad,) = torch.autograd.grad(loss, [objective.back])
     assert not grad.any()  # there, for processes that train together
@@ -289,7 +323,7 @@ def test_training_starts_at_least_squares_and_improves(generator, tmp_path):
     objective.prepare(lessons.rows())
     middle = above_flat(model.style("ink"), held)
     config = training.TrainConfig(
-        steps=40,
+        steps=60,
         batch_size=4,
         lr=1e-4 if generator else 2e-3,
         schedule="cosine",

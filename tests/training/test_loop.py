@@ -244,6 +244,21 @@ def test_a_budget_of_seconds_ends_the_run_and_the_schedule_with_it_over_all_resu
         assert result.metrics["lr"] == pytest.approx(1e-2 * (1 + cos(pi * 39 / 40)) / 2)
 
 
+def test_the_objective_gets_the_part_of_the_budget_that_is_spent(tmp_path, data, config, denoise):
+    class Noting(denoise):
+        seen = ()
+
+        def schedule(self, progress):
+            self.seen = (*self.seen, progress)
+
+    objective, resumed = Noting(), Noting()
+    go(objective, data, config(), tmp_path, stop_after=0.0)
+    go(resumed, data, config(), tmp_path)
+    first = len(objective.seen)
+    assert 1 <= first < 30
+    assert [*objective.seen, *resumed.seen] == [step / 30 for step in range(30)]
+
+
 def test_groups_have_their_own_rates(tmp_path, data, config, denoise):
     class Groups(denoise):
         def parameter_groups(self):

@@ -26,8 +26,11 @@ PIXEL_VARIANCE = 0.04  # of an image in [0, 1], about: errors of pixels are rela
 DAMPING = {"style": 1e-4, "back": 1e-5}
 TURN = 0.013  # peak rate of orthogonal steps; 0.03 gains 0.09 dB less in 110 seconds
 STEP, TILE, BATCH = 2e-3, 64, 8  # of gradient steps on one operator
+PATTERN_WEIGHT = 4.0  # of what repeats in every block of a tile and not in the teacher's
 FLAT_WEIGHT, FLAT_SHARE, FLAT_COLOURS = 5.0, 0.125, 4  # of the loss, of the steps, a style
-BACK_WEIGHT, BACK_SHARE = 0.1, 0.125  # of the loss, of the steps
+BACK_WEIGHT, BACK_SHARE = (0.5, 0.15), (0.25, 0.125)  # of the loss, of the steps; first, last
+FEATURE_WEIGHT = 0.5  # of features and of their Gram matrices
+GROWN = 0.5  # part of the training after which one tile of twice the side replaces four
 MIDDLE_PIXELS = 128  # pixels of a photo that a first operator is fitted to
 MAX_PHOTOS = 16  # photos for the 2,352 numbers of an operator: each has thousands of places
 
@@ -37,16 +40,18 @@ T = TypeVar("T")
 class StyleObjective(nn.Module):
     """The loss of a batch of photos, each cut at random and painted in a style at random.
 
-    ``loss = |y - t|^2 / .04 + F + G``, with ``y`` the model's painting and ``t`` the teacher's of
-    the same tile. ``F`` and ``G`` are means over the layers of a feature network, where one is
-    given: ``|f(y) - f(t)|^2`` relative to the variance of ``f(t)``, and the squared error of its
-    Gram matrices relative to theirs. Pixels alone teach the colours, features the strokes.
+    ``loss = (|y - t|^2 + 4 P) / .04 + (F + G) / 2``, with ``y`` the model's painting and ``t`` the
+    teacher's of the same tile. ``P`` is the variance of the mean block of ``y - t``: the pattern of
+    the blocks. ``F`` and ``G`` are means over the layers of a feature network, where one is given:
+    ``|f(y) - f(t)|^2`` relative to the variance of ``f(t)``, and the squared error of its Gram
+    matrices relative to theirs. Pixels alone teach the colours, features the strokes. In the second
+    half of the training, one tile of twice the side replaces four, where photos are large enough.
 
-    At an eighth of the steps each, ``loss`` has two more terms. One is ``|g^-1(R_k g(q(y))) - x|^2
-    / .04``, with ``q`` the rounding to 256 levels and ``R_k`` an operator that is trained along:
-    the photo must come back from a file. Without it, paintings keep colours of the photo in less
-    than a level. The other is the variance within a block of the paintings of flat images: the
-    pattern of the blocks that large areas of one colour would show.
+    At a quarter to an eighth of the steps, ``loss`` has two more terms. One is ``|g^-1(R_k g(q(y)))
+    - x|^2 / .04``, with ``q`` the rounding to 256 levels and ``R_k`` an operator that is trained
+    along: the photo must come back from a file. Without it, paintings keep colours of the photo in
+    less than a level. Its weight falls from .5 to .15. The other is ``P`` of the paintings of flat
+    images, which large areas of one colour would show.
 
     Args:
         model: the network and operators.
@@ -77,6 +82,8 @@ class StyleObjective(nn.Module):
             raise ConfigError(f"tile = {tile}", f"a positive multiple of {model.g.block}")
         self.model, self.lessons, self.tile = model, lessons, tile
         self._features = (features,)  # in a tuple: it is no part of what is trained and saved
+        smallest = min(n for photo in lessons.photos for n in photo.shape[1:])
+        self.progress, self.grows = 0.0, smallest >= 2 * tile
         eye = torch.eye(model.g.places + 1)[:-1].to(model.g.shift)
         self.back = nn.Parameter(eye.repeat(len(model.styles), 1, 1))
 
@@ -92,25 +99,34 @@ class StyleObjective(nn.Module):
             both[id(p) in inner].append(p)
         return [{"params": both[0]}, {"params": both[1], "orthogonal": True, "lr": TURN}]
 
+    def schedule(self, progress: float) -> None:
+        """Set the weight of removal and the size of tiles for this part of the training."""
+        self.progress = progress
+
     def forward(self, batch: Tensor) -> dict[str, Tensor]:
         """``{"loss", "pixels"}``, ``"features"``, ``"gram"``: of a ``batch`` of lessons' rows."""
         names = self.lessons.styles
         taught = torch.tensor([names.index(name) for name in self.model.styles])
+        tile = self.tile
+        if self.grows and self.progress >= GROWN:
+            batch, tile = batch[: max(1, len(batch) // 4)], 2 * tile
         which = torch.randint(len(taught), (len(batch),))
-        x, target = self.lessons.tiles(batch[:, 0].long().cpu(), taught[which], self.tile)
+        x, target = self.lessons.tiles(batch[:, 0].long().cpu(), taught[which], tile)
         x, target = x.to(batch), target.to(batch)
         matrices = torch.stack([self.model.matrix(name) for name in self.model.styles])
         g = self.model.g
         y = g.inverse(apply_places(matrices[which.to(batch.device)], g(x)))
-        losses = style_losses(y, target, self._features[0])
-        weight = BACK_WEIGHT / BACK_SHARE if torch.rand(()) < BACK_SHARE else 0.0
+        losses = style_losses(y, target, self._features[0], g.block)
+        share = weight_at(BACK_SHARE, self.progress)
+        weight = weight_at(BACK_WEIGHT, self.progress) / share if torch.rand(()) < share else 0.0
         removal = self._removal(y, x, which.to(batch.device)) if weight else self.back.sum()
         losses["loss"] = losses["loss"] + weight * removal  # a gradient at every step, if of zeros
         if torch.rand(()) < FLAT_SHARE:
-            colours = torch.rand(FLAT_COLOURS * len(matrices), g.channels).to(batch)
+            n = FLAT_COLOURS * len(matrices)  # colours of all tones, many near black and white
+            colours = (torch.rand(n, 1) + torch.rand(n, g.channels) - 0.5).clamp(0, 1).to(batch)
             y = flat_paintings(g, matrices.repeat_interleave(FLAT_COLOURS, 0), colours)
-            pattern = y.var((2, 3), correction=0).mean() / PIXEL_VARIANCE
-            losses["loss"] = losses["loss"] + FLAT_WEIGHT / FLAT_SHARE * pattern
+            repeated = pattern(y, g.block) / PIXEL_VARIANCE
+            losses["loss"] = losses["loss"] + FLAT_WEIGHT / FLAT_SHARE * repeated
         return losses
 
     def _removal(self, y: Tensor, x: Tensor, which: Tensor) -> Tensor:
@@ -173,11 +189,27 @@ def flat_paintings(g: PlaceFlow, matrices: Tensor, colours: Tensor) -> Tensor:
     return y
 
 
-def style_losses(y: Tensor, target: Tensor, features: nn.Module | None) -> dict[str, Tensor]:
-    """``{"loss", "pixels"}`` and, with a feature network, ``"features"`` and ``"gram"``."""
+def weight_at(ends: tuple[float, float], progress: float) -> float:
+    """The geometric mean of the first and last value of a weight, by the part that is done.
+
+    Example:
+        >>> round(weight_at((1.0, 4.0), 0.5), 6)
+        2.0
+    """
+    first, last = ends
+    return first ** (1 - progress) * last**progress
+
+
+def style_losses(
+    y: Tensor, target: Tensor, features: nn.Module | None, block: int
+) -> dict[str, Tensor]:
+    """``{"loss", "pixels", "pattern"}``; with a feature network, ``"features"``, ``"gram"``."""
     pixels = (y - target).square().mean() / PIXEL_VARIANCE
+    repeated = pattern(y - target, block) / PIXEL_VARIANCE
+    losses = {"pixels": pixels, "pattern": repeated}
+    loss = pixels + PATTERN_WEIGHT * repeated
     if features is None:
-        return {"loss": pixels, "pixels": pixels}
+        return {"loss": loss, **losses}
     made = features(y)
     with torch.no_grad():
         taught = features(target)
@@ -188,8 +220,19 @@ def style_losses(y: Tensor, target: Tensor, features: nn.Module | None) -> dict[
         sizes = gb.square().sum((1, 2)).clamp_min(1e-12)
         grams.append(((ga - gb).square().sum((1, 2)) / sizes).mean())
     feature, texture = torch.stack(apart).mean(), torch.stack(grams).mean()
-    loss = pixels + feature + texture
-    return {"loss": loss, "pixels": pixels, "features": feature, "gram": texture}
+    loss = loss + FEATURE_WEIGHT * (feature + texture)
+    return {"loss": loss, **losses, "features": feature, "gram": texture}
+
+
+def pattern(x: Tensor, block: int) -> Tensor:
+    """The variance of what repeats in every block of images ``(b, c, h, w)``.
+
+    Example:
+        >>> pattern(torch.tensor([0.0, 2.0]).repeat(1, 1, 2, 4), 2).item()
+        1.0
+    """
+    blocks = x.unflatten(3, (-1, block)).unflatten(2, (-1, block))
+    return blocks.mean((2, 4)).var((2, 3), correction=0).mean()
 
 
 def gram(features: Tensor) -> Tensor:
@@ -366,6 +409,7 @@ def _descend(
         x, target = (t.to(A.rows) for t in lessons.tiles(n, torch.zeros_like(n), TILE))
         with torch.no_grad():
             z = model.g(x)
-        loss = style_losses(model.g.inverse(apply_places(A.matrix(), z)), target, features)["loss"]
+        y = model.g.inverse(apply_places(A.matrix(), z))
+        loss = style_losses(y, target, features, model.g.block)["loss"]
         (A.rows.grad,) = torch.autograd.grad(loss, [A.rows])
         optimizer.step()

@@ -130,11 +130,12 @@ def train(
     """Minimise ``objective(batch)["loss"]`` over the rows of ``data``; the same call resumes a run.
 
     ``objective`` maps a batch ``(b, ...)`` to a dictionary with the scalar ``"loss"``, the mean
-    over the batch; its other scalars are logged. Three methods are optional: ``prepare(data)`` runs
+    over the batch; its other scalars are logged. Four methods are optional: ``prepare(data)`` runs
     once before step 0, ``parameter_groups()`` gives optimiser groups with their own ``lr`` or
-    ``weight_decay``, and ``diagnostics(batch)`` gives numbers for the log, such as the round-trip
-    error. Random numbers must come from torch. Afterwards ``objective`` holds the averaged weights
-    and is in evaluation mode.
+    ``weight_decay``, ``schedule(progress)`` runs before each step with the part of the budget that
+    is spent, in [0, 1), and ``diagnostics(batch)`` gives numbers for the log, such as the
+    round-trip error. Random numbers must come from torch. Afterwards ``objective`` holds the
+    averaged weights and is in evaluation mode.
 
     The run folder ``out`` holds ``config.json``, ``metrics.jsonl`` and ``checkpoint.safetensors``.
     A run may be killed at any instant. In one process on a CPU, with a budget of steps, a run that
@@ -245,6 +246,7 @@ def _loop(
     before = saved_at = state.seconds
     clock = process_time if config.clock == "processor" else perf_counter
     entered = clock()
+    schedule = method(objective, "schedule")
 
     def compute(rows: Tensor) -> Any:
         with torch.autocast(group.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
@@ -257,6 +259,8 @@ def _loop(
     while config.progress(state.step, state.seconds) < 1 and not stop:
         batch = batches(state.step)
         seed_step(config.seed, state.step, group.rank, group.device)
+        if schedule:
+            schedule(config.progress(state.step, state.seconds))
         size = config.micro_batch or len(batch)
         kept = [x.clone() for x in objective.buffers()] if size < len(batch) else []
         terms, rows = add_gradients(compute, objective, batch, size, must_end)
