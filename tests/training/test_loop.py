@@ -2,7 +2,7 @@ import json
 import os
 import signal
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, make_dataclass, replace
 from itertools import count
 from math import cos, pi
 
@@ -352,6 +352,20 @@ def test_a_changed_configuration_is_refused_and_named(tmp_path, data, config, de
     with pytest.raises(ConfigError, match=r"lr: 0\.01 before, 0\.02 now; steps: 10 before, 20 now"):
         go(denoise(), data, config(steps=20, lr=0.02), tmp_path)
     go(denoise(), data, config(steps=10, log_every=2, checkpoint_every=1.0), tmp_path)
+
+
+def test_of_another_run_its_name_is_said_or_a_few_fields(tmp_path, data, config, denoise):
+    def run(**fields):
+        return make_dataclass("Run", fields, frozen=True)(*fields.values())
+
+    settings = config(steps=4)
+    go(denoise(), data, settings, tmp_path, run=run(name="digits", rank=3, width=7))
+    with pytest.raises(ConfigError) as said:
+        go(denoise(), data, settings, tmp_path, run=run(name="projector", axes=3, width=8))
+    assert "differs in name: 'digits' before, 'projector' now; expected" in str(said.value)
+    many = {f"field_{i}": i for i in range(9)}
+    with pytest.raises(ConfigError, match="field_5: None before, 5 now; 5 other fields; expected"):
+        go(denoise(), data, settings, tmp_path, run=run(name="digits", **many))
 
 
 def test_a_run_may_describe_model_and_data_too(tmp_path, data, config, denoise):

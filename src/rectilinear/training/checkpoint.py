@@ -23,6 +23,7 @@ from rectilinear.training.ema import EMA
 from rectilinear.training.optimizer import Descent
 
 CHECKPOINT = "checkpoint.safetensors"  # in the run folder
+MOST_NAMED = 6  # fields in which runs differ
 FREE = {
     *("device", "compile", "micro_batch", "trackers", "log_every", "evaluate_every"),
     *("checkpoint_every", "checkpoint_every_steps", "data", "system"),
@@ -204,9 +205,13 @@ def _check_same_run(meta: Mapping[str, Any], identity: Mapping[str, Any], path: 
     before, now = _flat(meta["run"]), _flat(identity["run"])
     differ = [
         f"{key}: {before.get(key)!r} before, {now.get(key)!r} now"
-        for key in sorted(before.keys() | now.keys())
+        for key in sorted(before.keys() | now.keys(), key=lambda key: (key != "name", key))
         if before.get(key) != now.get(key) and key.rpartition(".")[2] not in FREE
     ]
+    if differ and before.get("name") != now.get("name"):  # another recipe, with other fields
+        del differ[1:]
+    if len(differ) > MOST_NAMED:
+        differ[MOST_NAMED:] = [f"{len(differ) - MOST_NAMED} other fields"]
     if meta["data"] != identity["data"]:
         differ.append("the data")
     if differ:
