@@ -74,6 +74,8 @@ def test_blocks_of_an_audit_of_few_rows_are_about_as_good_as_the_mean(tokens):
     found = rl.audit(model, x, measures=["blocks"])
     (row,) = found.measures["blocks"].details["blocks"]
     assert -0.2 < row["r2"] < 0.2
+    assert row["few_rows"]
+    assert found.measures["blocks"].note.endswith(f"; too few rows to tell at {row['name']}")
 
 
 def test_a_ridge_shrinks_the_identity_plus_a_map_to_the_identity():

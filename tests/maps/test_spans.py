@@ -219,3 +219,12 @@ def test_the_measures_of_the_search():
         by_loss.best(4)
     with pytest.raises(StructureError, match="list of blocks"):
         rl.span_costs(nn.Linear(6, 3).double(), x)
+
+
+def test_all_blocks_of_a_model_of_ids_keeps_its_embeddings():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(50, 8), nn.Linear(8, 8), nn.GELU(), nn.Linear(8, 3))
+    found = rl.linearize(model, torch.arange(400).reshape(80, 5) % 50, blocks="all", enlarge=True)
+    assert [block.module for block in found.blocks] == ["GELU"]
+    assert [kept.name for kept in found.kept] == ["0"]
+    assert "no floating-point tensor" in found.kept[0].reason

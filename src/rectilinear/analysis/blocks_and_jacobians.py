@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,11 +21,13 @@ from rectilinear.maps.blocks import (
     watching,
     worst_of,
 )
+from rectilinear.maps.held_out_r2 import too_few
 from rectilinear.maps.local_map import LocalMap, differentiating
 from rectilinear.maps.map_forms import RIDGES, module_of
 from rectilinear.networks.data import repeated
 from rectilinear.networks.network import Network, is_scripted, parts
 from rectilinear.networks.places import named_parts
+from rectilinear.numerics import Fit
 from rectilinear.operators import to_dense
 from rectilinear.random import stream
 
@@ -94,6 +97,7 @@ def block_replacement(subject: Subject) -> Measure:
             ),
             "worst_output_r2": worst_of(r2_each(out, base))[1],
         }
+        row |= rows_of_fit(gathered.fit, 1 - missed)
         if subject.task is not None and labels is not None:
             y = labels[half:][apart.to(labels.device)]
             row |= {
@@ -109,9 +113,26 @@ def block_replacement(subject: Subject) -> Measure:
         return Measure.missing(name, "; ".join(f"{n}: {reason}" for n, reason in refused.items()))
     least = min(table, key=lambda row: row["r2"])["name"]
     note = f"least held-out R² of an affine map in its place, at block '{least}' of {len(table)}"
+    note += few_rows_note(table)
     return Measure(
         name, worst[0], "estimated", worst[1], note, {"blocks": table, "refused": refused}
     )
+
+
+def rows_of_fit(fit: Fit, r2: float) -> dict[str, Any]:
+    """The number of vectors that a block's map was fitted to, and whether these are too few."""
+    return {"rows": fit.n, "few_rows": too_few(fit.n, len(fit.s), r2, fit.r2)}
+
+
+def few_rows_note(table: Sequence[Mapping[str, Any]]) -> str:
+    """The end of a note on blocks with too few rows; empty without one.
+
+    Example:
+        >>> few_rows_note([{"name": "0", "few_rows": True}, {"name": "1", "few_rows": False}])
+        '; too few rows to tell at 0'
+    """
+    few = [row["name"] for row in table if row["few_rows"]]
+    return f"; too few rows to tell at {', '.join(few)}" if few else ""
 
 
 def _judge(

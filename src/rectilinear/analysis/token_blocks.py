@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rectilinear.analysis.blocks_and_jacobians import few_rows_note, rows_of_fit
 from rectilinear.analysis.measure import Measure, ratio
 from rectilinear.analysis.token_subject import TokenSubject
 from rectilinear.maps.blocks import (
@@ -81,7 +82,7 @@ def block_replacement(subject: TokenSubject) -> Measure:
     least = min(table, key=lambda row: row["r2"])
     note = (
         f"least held-out R² of an affine map of tokens, at block '{least['name']}' "
-        f"({len(table)} measured)"
+        f"({len(table)} measured){few_rows_note(table)}"
     )
     details = {"blocks": table, "refused": refused}
     return Measure(NAME, least["r2"], "estimated", intervals[least["name"]], note, details)
@@ -167,6 +168,7 @@ def _judged(
         "output_r2": _kept(torch.cat(after), base),
         "worst_output_r2": worst_of(r2_each(torch.cat(after), base))[1],
         "deleted_output_r2": _kept(torch.cat(without), base) if without else None,
+        **rows_of_fit(fit, 1 - missed),
     }
     ends = None if interval is None else (1 - interval[1], 1 - interval[0])
     return row, ends

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rectilinear.errors import ConfigError, StructureError
+from rectilinear.errors import ConfigError, DtypeError, StructureError
 from rectilinear.maps.block_replacement import Replaced, Replacing, Wanted
 from rectilinear.maps.blocks import block_names, check_names, is_affine, worst_of
 from rectilinear.maps.data_split import Portions
@@ -300,7 +300,7 @@ def _replaced(
             display.update(i, name)
             try:
                 done.append(work.replace(name, [name] if span is None else span.names))
-            except StructureError as error:
+            except (StructureError, DtypeError) as error:
                 if not keeps:
                     raise
                 kept.append(Kept(name, type(inner(model).get_submodule(name)).__name__, error.got))
