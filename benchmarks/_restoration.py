@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from rectilinear import datasets, metrics
 from rectilinear.projector import (
+    CombinedPrior,
     ImagePrior,
     Overlapping,
     Projector,
@@ -25,6 +26,7 @@ from rectilinear.projector import (
     RandomCorruption,
     corrupt,
     fit_blind,
+    fit_combined,
     fit_prior,
     from_pca,
     restore,
@@ -54,7 +56,7 @@ PHOTO_CASES = {
 }
 SIDE, PATCH, PATCH_RANK = 64, 8, 16  # of tiles of photos, their patches, and PCA of these
 RIDGE_ROWS, RIDGE = 40_000, 30.0
-OURS, PATCHES = "prior", "prior of patches"
+OURS, PATCHES, BOTH = "prior", "prior of patches", "both"
 F, PCA, SEEN = "projector f(y)", "PCA", "as seen"
 
 
@@ -116,18 +118,22 @@ def one_seed(args: argparse.Namespace, seed: int) -> tuple[dict[str, Table], str
         else fit_prior(train, components=args.components, seed=seed)
     )
     fitted = time.process_time() - start
-    priors = {OURS: prior}
+    priors: dict[str, ImagePrior | CombinedPrior] = {OURS: prior}
     if test.shape[-1] > 2 * PATCH and not photos:
         priors[PATCHES] = fit_prior(train, patch=PATCH, seed=seed)
+    some = train if photos else train[:: max(1, len(train) // 400)]
     if args.known:
+        if PATCHES in priors:
+            priors[BOTH] = fit_combined(prior, some, seed=seed)
         return known_tables(priors, test, cases, seed), (
             f"Seed {seed}: the prior (rank {prior.rank}, {prior.mixture.components} components) "
             f"took {fitted:.0f} processor seconds to fit."
         )
     start = time.process_time() - fitted
-    some = train if photos else train[:: max(1, len(train) // 400)]
-    blind = fit_blind(prior, some, kinds, seed=seed)
+    blind = fit_blind(prior, some, kinds, seed=seed)  # combines the prior with patches by itself
     seconds = time.process_time() - start
+    if isinstance(blind.prior, CombinedPrior):
+        priors[BOTH] = blind.prior
     print(f"seed {seed}: prior {fitted:.0f} s, blind {seconds - fitted:.0f} s", flush=True)
     peers, steps = trained(train, kinds, seconds, few=args.few)
     found = {
@@ -273,7 +279,10 @@ def blind_table(
 
 
 def known_tables(
-    priors: dict[str, ImagePrior], test: Tensor, cases: dict[str, tuple[float, ...]], seed: int
+    priors: dict[str, ImagePrior | CombinedPrior],
+    test: Tensor,
+    cases: dict[str, tuple[float, ...]],
+    seed: int,
 ) -> dict[str, Table]:
     """PSNR where the noise level or the mask is known, beside methods that need no training."""
     found: dict[str, Table] = {}

@@ -2,6 +2,7 @@
 
 from rectilinear.projector.blind import BlindRestorer
 from rectilinear.projector.blind_training import fit_blind
+from rectilinear.projector.combined import CombinedPrior, fit_combined
 from rectilinear.projector.corruption import CORRUPTIONS, RandomCorruption, corrupt, masked
 from rectilinear.projector.model import DensityObjective, Projector, Selection, gaussian, spline
 from rectilinear.projector.patches import Overlapping
@@ -13,6 +14,7 @@ from rectilinear.projector.training import ProjectorObjective, from_pca
 __all__ = [
     "CORRUPTIONS",
     "BlindRestorer",
+    "CombinedPrior",
     "DensityObjective",
     "ImagePrior",
     "Overlapping",
@@ -23,6 +25,7 @@ __all__ = [
     "Selection",
     "corrupt",
     "fit_blind",
+    "fit_combined",
     "fit_prior",
     "from_pca",
     "gaussian",

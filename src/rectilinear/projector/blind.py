@@ -12,6 +12,7 @@ from rectilinear.checks import check_scale, single
 from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.invertible import MLP
 from rectilinear.operators import Diagonal, Operator
+from rectilinear.projector.combined import CombinedPrior
 from rectilinear.projector.corruption import gaussian_blur, named_corruption
 from rectilinear.projector.patches import Patches, check_image, patch_posterior
 from rectilinear.projector.prior import NOISE_FLOOR, ImagePrior, Posterior, check_channels
@@ -28,7 +29,8 @@ WINDOWS = (3, 7)  # pixels, for the share of zeros about a pixel
 FILLED = (3, 7, 15)  # pixels, of the means that zeros are filled with
 SQUARES = (2, 3, 5, 7, 10, 14)  # sides of squares of zeros that a pixel may lie in
 SQUARE_SHARES = (1 / 8, 1 / 4)  # of the image's side, squares in larger images
-LEAST_KEPT = 0.9  # probability from which on a zero counts as observed
+LEAST_RIGHT = 0.9  # probability from which on a zero counts as data
+CHOSEN_NOISE = 0.2  # of such data in small images: they were chosen by what the prior expects
 ZERO_FEATURES = 4
 HOLE_DEVIATIONS, LEAST_HOLE = 3.0, 0.02  # of the values about a hole, and their least mean
 HIDDEN_EVIDENCE = -log(NOISE_FLOOR) - log(2 * pi) / 2  # of a value without a gain, in nats
@@ -39,9 +41,11 @@ WIDTH = 24
 class BlindRestorer(Configured):
     """Restoration of images of unknown corruption: posterior means under every kind, averaged.
 
-    - *Where*: a value that is 0 may be missing, or 0. A small network gives the probability from
-      its posterior without all zeros and from the zeros about it, twice; the estimate is the
-      posterior mean from what is surely observed, times the probability that the value is missing.
+    - *Where*: a value that is 0 may be missing, or 0. A small network gives two probabilities, that
+      0 is right and that the value is observed (as one in images larger than the prior's), from its
+      posterior without all zeros and from the zeros about it, twice. The estimate is the posterior
+      mean from the values that are surely right, zeros among these with noise of .2 as they were
+      chosen by what the prior expects, times the probability that the value is missing.
     - *How strong*: noise and blur by the evidence of the data, over a grid of strengths.
     - *Which kind*: a second small network that reads the evidence of each under the prior, with and
       without the zeros, and counts of zeros and of values outside 0 to 1. Nothing is missing where
@@ -51,7 +55,7 @@ class BlindRestorer(Configured):
     precision are restored in float32. Black bars at the edges of photos are no missing values.
 
     Args:
-        prior: of whole images, or of patches (which know no blur).
+        prior: of whole images, of both, or of patches (which know no blur).
         kinds: names of :data:`CORRUPTIONS` among noise, missing, occlusion and blur.
         zeros: share of training images that are 0 at every value, ``(n,)``, or ``(1,)`` for all.
         kind_scale: mean and deviation of the features of the first network, ``(2, features)``.
@@ -67,7 +71,7 @@ class BlindRestorer(Configured):
 
     def __init__(
         self,
-        prior: ImagePrior,
+        prior: ImagePrior | CombinedPrior,
         kinds: tuple[str, ...],
         zeros: Tensor,
         kind_scale: Tensor,
@@ -94,7 +98,15 @@ class BlindRestorer(Configured):
         self.register_buffer("kind_scale", kind_scale.detach().clone())
         self.register_buffer("where_scale", where_scale.detach().clone())
         self.which = MLP(kind_scale.shape[1], len(self.answers), WIDTH, hidden=1)
-        self.where = nn.ModuleList(MLP(where_scale.shape[1], 1, WIDTH, hidden=1) for _ in range(2))
+        heads = 1 + (len(zeros) > 1)
+        self.where = nn.ModuleList(
+            MLP(where_scale.shape[1], heads, WIDTH, hidden=1) for _ in range(2)
+        )
+
+    @property
+    def whole(self) -> ImagePrior:
+        """The prior that evidence is taken from: of whole images, or of patches."""
+        return self.prior.whole if isinstance(self.prior, CombinedPrior) else self.prior
 
     @property
     def answers(self) -> tuple[str, ...]:
@@ -158,6 +170,7 @@ class BlindRestorer(Configured):
           that was cut off at 0 is there in the other values, too, and a missing value is not.
         - ``bars``: where black bars of photos are, ``(b, 1, h, w)``.
         - ``kept``: the probability that a value is observed, ``(b, c, h, w)``, 1 where it is not 0.
+        - ``data``: where a value is surely right, ``(b, c, h, w)``.
         - ``zeros``: how well zeros are explained as missing, ``(b, 4)``: share of missing values,
           energy that they would get back, and the evidence of the other values, by itself and less
           that of all. Of images larger than the prior's, where this takes long, it is 0.
@@ -173,28 +186,28 @@ class BlindRestorer(Configured):
             found["blur"] = torch.stack([self._evidence(y, K, BLUR_NOISE) for K in blurs], 1)
         found["zeros"] = y.new_zeros(len(y), ZERO_FEATURES)
         if "zeros" in self.answers and not self.patched(y):
-            found["kept"] = torch.ones_like(y)
+            found["kept"], found["data"] = torch.ones_like(y), torch.ones_like(y, dtype=torch.bool)
             if len(rows):
-                kept = self._kept(y[rows], found["bars"][rows])
-                found["kept"][rows] = kept
-                found["zeros"][rows] = self._zero_features(y[rows], kept, found["noise"][rows, 0])
+                kept, data = self._observed(y[rows], found["bars"][rows])
+                found["kept"][rows], found["data"][rows] = kept, data
+                plain = found["noise"][rows, 0]
+                found["zeros"][rows] = self._zero_features(y[rows], kept, data, plain)
         return found
 
-    def _kept(self, y: Tensor, bars: Tensor) -> Tensor:
-        """The probability that every value is observed, ``(b, c, h, w)``."""
-        sure = (y != 0) | bars
-        kept = sure.to(y)
+    def _observed(self, y: Tensor, bars: Tensor) -> tuple[Tensor, Tensor]:
+        """The probability that every value is observed, and where it is surely right."""
+        data = sure = (y != 0) | bars
         for network in self.where:
-            features = where_features(self, y, kept > LEAST_KEPT)
-            found = network(standard(features, self.where_scale)).sigmoid().reshape(y.shape)
-            kept = torch.where(sure, 1.0, found)
-        return kept
+            features = where_features(self, y, data)
+            found = network(standard(features, self.where_scale)).sigmoid()
+            right, kept = (found[:, i].reshape(y.shape) for i in (0, -1))
+            data = sure | (right > LEAST_RIGHT)
+        return torch.where(sure, 1.0, kept), data
 
-    def _zero_features(self, y: Tensor, kept: Tensor, plain: Tensor) -> Tensor:
+    def _zero_features(self, y: Tensor, kept: Tensor, data: Tensor, plain: Tensor) -> Tensor:
         """The explanation of zeros by missing values, given the evidence of all, ``(b, 4)``."""
-        observed = kept > LEAST_KEPT
-        found = self.posterior(y, seen_only(observed, y), 0.0)
-        hidden = (~observed).flatten(1).sum(1)
+        found = self.posterior(y, seen_only(data, y), 0.0)
+        hidden = (~data).flatten(1).sum(1)
         evidence = (found.log_evidence - hidden * HIDDEN_EVIDENCE).to(y)
         values = y[0].numel()
         missing = (1 - kept).flatten(1)
@@ -208,7 +221,7 @@ class BlindRestorer(Configured):
 
     def _noise_levels(self, y: Tensor) -> Tensor:
         if self.patched(y):
-            return patch_levels(self.prior, y)
+            return patch_levels(self.whole, y)
         return torch.stack([self._evidence(y, None, s) for s in NOISE_LEVELS], 1)
 
     def _evidence(self, y: Tensor, K: Operator | None, noise: float) -> Tensor:
@@ -217,10 +230,16 @@ class BlindRestorer(Configured):
     def posterior(
         self, y: Tensor, K: Operator | None, noise: float, *, adapt: bool = True
     ) -> Posterior:
-        """The posterior given ``y``, ``K`` and ``noise``, by patches if the prior is."""
+        """The posterior given ``y``, ``K`` and ``noise``, by patches if the prior is of these."""
         if self.patched(y):
-            return patch_posterior(self.prior, y, K, noise, adapt=adapt)
-        return self.prior.posterior(y, K, noise)
+            return patch_posterior(self.whole, y, K, noise, adapt=adapt)
+        return self.whole.posterior(y, K, noise)
+
+    def _mean(self, y: Tensor, K: Operator | None, noise: float) -> Tensor:
+        """The posterior mean, by both priors if they are combined."""
+        if isinstance(self.prior, CombinedPrior) and not self.patched(y):
+            return self.prior.posterior(y, K, noise).mean
+        return self.posterior(y, K, noise).mean
 
     def patched(self, y: Tensor) -> bool:
         """True if the images ``y`` are larger than the prior's."""
@@ -249,15 +268,21 @@ class BlindRestorer(Configured):
         for i, (K, noise) in enumerate(cases):
             rows = (shares[:, i] > LEAST / len(cases)).nonzero()[:, 0]
             if len(rows):
-                mean = self.posterior(y[rows], K, noise).mean
+                mean = self._mean(y[rows], K, noise)
                 x[rows] += shares[rows, i].to(y)[:, None, None, None] * mean
         return x
 
     def _zeros(self, y: Tensor, reading: dict[str, Tensor]) -> Tensor:
         """The posterior mean where values that are 0 may be missing."""
-        kept = reading["kept"] if "kept" in reading else self._kept(y, reading["bars"])
-        found = self.posterior(y, seen_only(kept > LEAST_KEPT, y), 0.0)
-        return torch.where(y == 0, (1 - kept) * found.mean, y)
+        if "kept" in reading:
+            kept, data = reading["kept"], reading["data"]
+        else:
+            kept, data = self._observed(y, reading["bars"])
+        gains = data.to(y)
+        if not self.patched(y):
+            gains = torch.where(y == 0, NOISE_FLOOR / CHOSEN_NOISE * gains, gains)
+        mean = self._mean(y, Diagonal(gains.flatten(1), trainable=False), 0.0)
+        return torch.where(y == 0, (1 - kept) * mean, y)
 
 
 def feature_counts(kinds: tuple[str, ...]) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import cos, floor, pi, sin
 
@@ -14,7 +15,7 @@ from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.operators import Diagonal
 from rectilinear.progress import Progress
 from rectilinear.projector.blind import (
-    LEAST_KEPT,
+    LEAST_RIGHT,
     NOISE_LEVELS,
     WAYS,
     ZEROED,
@@ -24,6 +25,7 @@ from rectilinear.projector.blind import (
     standard,
     where_features,
 )
+from rectilinear.projector.combined import LEAST_SIDE, CombinedPrior, fit_combined
 from rectilinear.projector.corruption import CORRUPTIONS, corrupt
 from rectilinear.projector.prior import ImagePrior, check_channels
 from rectilinear.random import generator
@@ -38,13 +40,13 @@ DIMMEST = 0.05  # least factor of the values
 BLACK = 1 / 6  # share of examples with a black area
 BEYOND = 1.2  # strongest severity, in that of the strong one
 KIND_CROP, WHERE_CROP = 64, 24  # pixels, of examples for a prior of patches: a mask takes long
-BATCH = 50
+BATCH = 400, 50  # examples of kinds that are read together: of images, for patches
 KIND_STEPS, WHERE_STEPS = 400, 1200
 JITTER = 0.0, 0.2  # noise on the features of kinds, in deviations, against few examples
 
 
 def fit_blind(
-    prior: ImagePrior,
+    prior: ImagePrior | CombinedPrior,
     images: Tensor,
     kinds: tuple[str, ...] | None = None,
     seed: int = 0,
@@ -58,8 +60,11 @@ def fit_blind(
     the whole hardly shows, and a sixth has a black area of its own, so that black is not taken for
     missing; of those of places a fifth is darkened.
 
+    A prior of whole images of 16 pixels or more a side is combined with one of their patches first,
+    by :func:`fit_combined`.
+
     Args:
-        prior: of images like these, or of their patches.
+        prior: of images like these, of their patches, or of both.
         images: clean images ``(b, c, h, w)`` with values from 0 to 1. A prior of patches is trained
             on crops of 24 and 64 pixels: pass all images that there are, the time does not grow.
         kinds: corruptions that it shall know, by default all that the prior can: noise, missing,
@@ -101,6 +106,8 @@ def fit_blind(
             "noise, missing, occlusion",
             "Leave blur out, or fit a prior of whole images, which knows it.",
         )
+    if not patched and isinstance(prior, ImagePrior) and min(images.shape[2:]) >= LEAST_SIDE:
+        prior = fit_combined(prior, images, seed, progress=progress)
     draw = generator(seed)
     zeros = (images == 0).to(images).mean(0).flatten()
     zeros = zeros.mean()[None] if patched else zeros
@@ -119,10 +126,11 @@ def fit_blind(
 
 @dataclass(frozen=True, eq=False)
 class _Examples:
-    """Corrupted training images, the way to restore each, and the values that are still there."""
+    """Corrupted training images, the way to restore each, and values right and observed."""
 
     y: Tensor
     way: Tensor
+    right: Tensor
     observed: Tensor
 
 
@@ -139,7 +147,7 @@ def _examples(
 ) -> _Examples:
     """Images with a corruption of these kinds each, of severity ``u^power`` of the strongest."""
     order = torch.randperm(len(images), generator=draw)
-    y, way, observed = [], [], []
+    y, way, right, observed = [], [], [], []
     corrupted = 0
     for i in range(n):
         x = images[order[i % len(order)]][None]
@@ -147,7 +155,7 @@ def _examples(
         if f.patched(x):
             x = _darkened(x, draw, dim=black)
             x = _with_black(x, draw) if black else x
-        there = torch.ones_like(x, dtype=torch.bool)
+        clean, there = x, torch.ones_like(x, dtype=torch.bool)
         answer = "keep"
         if i % CLEAN:
             kind = kinds[corrupted % len(kinds)]
@@ -155,17 +163,18 @@ def _examples(
             share = float(torch.rand((), generator=draw)) ** power
             least = NOISE_LEVELS[1] if kind == "noise" else 0.0
             strongest = CORRUPTIONS[kind].severities[-1] * BEYOND
-            clean = x
             x, K = corrupt(x, kind, least + share * (strongest - least), draw)
             answer = "keep" if torch.equal(x, clean) else WAYS[kind]
             if kind in ZEROED and isinstance(K, Diagonal):
                 there = K.values.reshape(x.shape) != 0
+        right.append((x == clean) | there)
         if float(torch.rand((), generator=draw)) < 0.5:
             x = (255 * x.clamp(0, 1)).round() / 255
         y.append(x)
         way.append(f.answers.index(answer))
         observed.append(there)
-    return _Examples(torch.cat(y), torch.tensor(way).to(images.device), torch.cat(observed))
+    ways = torch.tensor(way).to(images.device)
+    return _Examples(torch.cat(y), ways, torch.cat(right), torch.cat(observed))
 
 
 def _crop(x: Tensor, side: int, draw: torch.Generator) -> Tensor:
@@ -207,14 +216,15 @@ def _fit_which(f: BlindRestorer, images: Tensor, draw: torch.Generator, display:
     examples = _examples(f, images, f.kinds, KIND_EXAMPLES[patched], KIND_CROP, 2, draw, black=True)
     with torch.no_grad():
         parts = []
-        for y in examples.y.split(BATCH):
+        for y in examples.y.split(BATCH[patched]):
             display.advance("kinds of corruption", len(y))
             parts.append(kind_features(y, f.read(y)))
     features = torch.cat(parts)
     f.kind_scale.copy_(_scale(features))
     target = one_hot(examples.way, len(f.answers)).to(features)
     jitter = JITTER[patched]
-    _fit(f.which, standard(features, f.kind_scale), target, draw, KIND_STEPS, jitter)
+    x = standard(features, f.kind_scale)
+    _fit(f.which, cross_entropy, x, target, draw, KIND_STEPS, jitter)
 
 
 def _fit_where(f: BlindRestorer, images: Tensor, draw: torch.Generator, display: Progress) -> None:
@@ -235,10 +245,14 @@ def _fit_where(f: BlindRestorer, images: Tensor, draw: torch.Generator, display:
         if not number:
             f.where_scale.copy_(_scale(features[some]))
         features = standard(features, f.where_scale)
-        kept = examples.observed.flatten()[some].to(features)[:, None]
-        _fit(network, features[some], kept, draw, WHERE_STEPS)
+        targets = [examples.right, examples.observed][patched:]
+        columns = [part.flatten()[some].to(features) for part in targets]
+        target = torch.stack(columns, 1)
+        error = binary_cross_entropy_with_logits
+        _fit(network, error, features[some], target, draw, WHERE_STEPS)
         with torch.no_grad():
-            observed = (y != 0) | (network(features).sigmoid().reshape(y.shape) > LEAST_KEPT)
+            found = network(features)[:, 0].sigmoid().reshape(y.shape)
+        observed = (y != 0) | (found > LEAST_RIGHT)
 
 
 def _scale(features: Tensor) -> Tensor:
@@ -247,6 +261,7 @@ def _scale(features: Tensor) -> Tensor:
 
 def _fit(
     network: nn.Module,
+    error: Callable[[Tensor, Tensor], Tensor],
     x: Tensor,
     target: Tensor,
     draw: torch.Generator,
@@ -260,10 +275,7 @@ def _fit(
         rows = torch.randint(len(x), (min(len(x), 512),), generator=draw).to(x.device)
         noise = jitter * torch.randn(len(rows), x.shape[1], generator=draw, dtype=x.dtype)
         logits = network(x[rows] + noise.to(x.device))
-        several = target.shape[1] > 1
-        loss = (cross_entropy if several else binary_cross_entropy_with_logits)(
-            logits, target[rows]
-        )
+        loss = error(logits, target[rows])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

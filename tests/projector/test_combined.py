@@ -1,0 +1,107 @@
+"""A prior of whole images and one of patches, combined: better than each, and as sure as it is."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn.functional import interpolate
+
+import rectilinear as rl
+from rectilinear.errors import ConfigError, ShapeError
+from rectilinear.projector import (
+    CombinedPrior,
+    corrupt,
+    fit_blind,
+    fit_combined,
+    fit_prior,
+    posterior,
+    restore,
+)
+
+pytestmark = pytest.mark.whole
+
+
+def large(split: str, count: int) -> torch.Tensor:
+    """Digits of 20 x 20 pixels."""
+    x, _ = rl.datasets.load("digits", split)
+    return interpolate(x[:count], size=(20, 20), mode="bicubic").clamp(0, 1)
+
+
+@pytest.fixture(scope="module")
+def combined() -> CombinedPrior:
+    train = large("train", 360)
+    return fit_combined(fit_prior(train[:300], rank=32, components=6), train[300:], progress=False)
+
+
+def error(x: torch.Tensor, y: torch.Tensor) -> float:
+    return float((x - y).square().mean())
+
+
+@pytest.mark.parametrize(
+    ("kind", "severity", "noise"),
+    [("noise", 0.05, 0.05), ("noise", 0.3, 0.3), ("missing", 0.5, 0.0), ("occlusion", 0.3, 0.0)],
+)
+def test_it_is_about_as_good_as_the_better_one_and_knows_its_errors(
+    combined: CombinedPrior, kind: str, severity: float, noise: float
+) -> None:
+    x = large("test", 40)
+    y, K = corrupt(x, kind, severity, torch.Generator().manual_seed(0))
+    found = posterior(combined, y, K, noise)
+    each = [error(posterior(p, y, K, noise).mean, x) for p in (combined.whole, combined.local)]
+    assert error(found.mean, x) < 1.4 * min(each)
+    assert error(found.mean, x) < 0.8 * max(each)
+    unseen = (
+        torch.ones_like(y) if K is None else 1 - K(torch.ones_like(y).flatten(1)).reshape(y.shape)
+    )
+    assert torch.equal(found.mean[unseen == 0], y[unseen == 0])
+    ratio = ((found.mean - x) * unseen).square().sum() / (found.std * unseen).square().sum()
+    assert 0.5 < ratio.sqrt() < 1.5
+    torch.testing.assert_close(restore(combined, y, K, noise=noise), found.mean.clamp(0, 1))
+
+
+def test_patches_know_no_blur_and_larger_images_are_of_patches(combined: CombinedPrior) -> None:
+    x = large("test", 4)
+    y, K = corrupt(x, "blur", 0.06)
+    for mine, its in zip(
+        vars(combined.posterior(y, K, 0.01)).values(),
+        vars(combined.whole.posterior(y, K, 0.01)).values(),
+        strict=True,
+    ):
+        assert torch.equal(mine, its)
+    wide = torch.cat([x, x], 3)
+    assert torch.equal(
+        posterior(combined, wide, noise=0.1).mean, posterior(combined.local, wide, noise=0.1).mean
+    )
+
+
+def test_it_is_saved_and_takes_other_precisions(combined: CombinedPrior, tmp_path: Path) -> None:
+    y, _ = corrupt(large("test", 5), "noise", 0.2, torch.Generator().manual_seed(0))
+    mean = restore(combined, y, noise=0.2)
+    combined.save_pretrained(tmp_path)
+    torch.testing.assert_close(
+        restore(CombinedPrior.from_pretrained(tmp_path), y, noise=0.2), mean, atol=1e-6, rtol=0
+    )
+    for dtype in (torch.float64, torch.float16):
+        found = restore(combined, y.to(dtype), noise=0.2)
+        assert found.dtype == dtype
+        torch.testing.assert_close(found.float(), mean, atol=5e-3, rtol=0)
+
+
+def test_small_images_and_other_channels_are_refused(combined: CombinedPrior) -> None:
+    digits, _ = rl.datasets.load("digits", "train")
+    with pytest.raises(ConfigError, match="16 or more"):
+        fit_combined(fit_prior(digits[:99], rank=8, components=1), digits[:99])
+    with pytest.raises(ShapeError, match="images"):
+        fit_combined(combined.whole, digits[:99])
+    with pytest.raises(ShapeError, match="patches"):
+        CombinedPrior(combined.local, combined.whole, combined.scale)
+
+
+def test_blind_restoration_uses_both(combined: CombinedPrior) -> None:
+    train, x = large("train", 60), large("test", 40)
+    blind = fit_blind(combined.whole, train, ("noise",), progress=False)
+    assert isinstance(blind.prior, CombinedPrior)
+    assert fit_blind(combined, train, ("noise",), progress=False).prior is combined
+    y, _ = corrupt(x, "noise", 0.05, torch.Generator().manual_seed(0))
+    assert error(blind(y), x) < 1.1 * error(restore(blind, y, noise=0.05), x)
+    assert error(blind(y), x) < 0.8 * error(restore(combined.whole, y, noise=0.05), x)
