@@ -46,7 +46,8 @@ class BlindRestorer(Configured):
       posterior without all zeros and from the zeros about it, twice. The estimate is the posterior
       mean from the values that are surely right, zeros among these with noise of .2 as they were
       chosen by what the prior expects, times the probability that the value is missing.
-    - *How strong*: noise and blur by the evidence of the data, over a grid of strengths.
+    - *How strong*: noise and blur by the evidence of the data, over a grid of strengths. Where the
+      prior is combined with one of patches, these tell the noise: whole images take detail for it.
     - *Which kind*: a second small network that reads the evidence of each under the prior, with and
       without the zeros, and counts of zeros and of values outside 0 to 1. Nothing is missing where
       nothing is 0, and a black image stays black.
@@ -249,11 +250,13 @@ class BlindRestorer(Configured):
         return y
 
     def _noise(self, y: Tensor, reading: dict[str, Tensor]) -> Tensor:
+        levels = reading["noise"]
         if not self.patched(y):
-            return self._over(y, reading["noise"], [(None, s) for s in NOISE_LEVELS])
-        deviations = noise_levels(reading["noise"])
-        rows = zip(y.split(1), deviations.tolist(), strict=True)
-        return torch.cat([self.posterior(row, None, s).mean for row, s in rows])
+            if not isinstance(self.prior, CombinedPrior):
+                return self._over(y, levels, [(None, s) for s in NOISE_LEVELS])
+            levels = patch_levels(self.prior.local, y)  # whole images take detail for noise
+        rows = zip(y.split(1), noise_levels(levels).tolist(), strict=True)
+        return torch.cat([self._mean(row, None, s) for row, s in rows])
 
     def _blur(self, y: Tensor, reading: dict[str, Tensor]) -> Tensor:
         cases: list[tuple[Operator | None, float]]
