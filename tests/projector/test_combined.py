@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.nn.functional import interpolate
+from torch.nn.functional import avg_pool2d, interpolate
 
 import rectilinear as rl
-from rectilinear.errors import ConfigError, ShapeError
+from rectilinear.errors import ConfigError, DataError, DtypeError, ShapeError
 from rectilinear.projector import (
     CombinedPrior,
     corrupt,
@@ -105,3 +105,52 @@ def test_blind_restoration_uses_both(combined: CombinedPrior) -> None:
     y, _ = corrupt(x, "noise", 0.05, torch.Generator().manual_seed(0))
     assert error(blind(y), x) < 1.1 * error(restore(blind, y, noise=0.05), x)
     assert error(blind(y), x) < 0.8 * error(restore(combined.whole, y, noise=0.05), x)
+
+
+def smooth(count: int, seed: int) -> torch.Tensor:
+    """Images of 20 x 16 pixels, each a noise of its own smoothed."""
+    x = torch.randn(count, 1, 24, 20, generator=torch.Generator().manual_seed(seed))
+    x = avg_pool2d(avg_pool2d(x, 3, 1), 3, 1)
+    return (0.5 + 0.5 * x).clamp(0, 1)
+
+
+@pytest.fixture(scope="module")
+def of_few() -> CombinedPrior:
+    train = smooth(12, 0)
+    return fit_combined(fit_prior(train), train, progress=False)
+
+
+def test_a_prior_does_not_know_its_own_few_images_too_well(of_few: CombinedPrior) -> None:
+    x = smooth(20, 1)
+    y, _ = corrupt(x, "noise", 0.05, torch.Generator().manual_seed(0))
+    found, of_patches = (posterior(p, y, noise=0.05) for p in (of_few, of_few.local))
+    assert error(found.mean, x) < 1.1 * error(of_patches.mean, x)
+    assert 0.6 < (error(found.mean, x) / found.std.square().mean()) ** 0.5 < 1.6
+    with pytest.raises(ConfigError, match="4 or more"):
+        fit_combined(fit_prior(x[:3]), x[:3], progress=False)
+
+
+def test_other_sizes_than_those_of_images_that_are_not_square(of_few: CombinedPrior) -> None:
+    x = smooth(4, 1).mT
+    of_patches = posterior(of_few.local, x, noise=0.1)
+    assert torch.equal(posterior(of_few, x, noise=0.1).mean, of_patches.mean)
+    with pytest.raises(ShapeError, match="Resize them"):
+        posterior(of_few.whole, x, noise=0.1)
+
+
+def test_other_scales_and_other_priors_are_refused(of_few: CombinedPrior) -> None:
+    for fit in (fit_combined, fit_blind):
+        with pytest.raises(DataError, match="0 to 1"):
+            fit(of_few.whole, 255 * smooth(8, 0), progress=False)
+    with pytest.raises(DtypeError, match="ImagePrior"):
+        fit_combined(of_few, smooth(8, 0))
+    with pytest.raises(ConfigError, match="4096 values at most"):
+        fit_blind(fit_prior(torch.rand(9, 3, 40, 40)), torch.rand(9, 3, 40, 40), ("blur",))
+
+
+def test_images_in_half_precision_are_fitted_in_float32(of_few: CombinedPrior) -> None:
+    train = smooth(12, 0).half()
+    found = fit_combined(fit_prior(train), train, progress=False)
+    y, _ = corrupt(smooth(9, 1), "noise", 0.1, torch.Generator().manual_seed(0))
+    mine, its = (posterior(p, y, noise=0.1).mean for p in (found, of_few))
+    assert (mine - its).abs().mean() < 0.01

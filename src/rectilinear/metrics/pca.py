@@ -105,6 +105,34 @@ def principal_axes(x: Tensor, count: int | None = None) -> PCA:
     return PCA(mean, axes, torch.cat([std, (lost.clamp(min=0) / rest).sqrt().expand(rest)]))
 
 
+def held_out_residual(rows: Tensor, rank: int, parts: int = 4) -> Tensor:
+    """The mean square residuals of rows off the axes of the others, a part at a time, ``(d,)``.
+
+    Few rows lie near their own axes, and all others far from them. The mean over all values counts
+    for two more rows: one or two are near each other somewhere.
+
+    Args:
+        rows: ``(n, d)``, two or more.
+        rank: number of axes.
+        parts: that the rows are held out in.
+
+    Example:
+        >>> x = torch.randn(12, 40, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        >>> bool((held_out_residual(x, 11) > 0.2).all())  # of its own axes, 0
+        True
+    """
+    total, number = rows.new_zeros(rows.shape[1]), torch.arange(len(rows), device=rows.device)
+    for part in range(min(parts, len(rows))):
+        out = number % parts == part
+        rest = rows[~out]
+        mean = rest.mean(0)
+        axes = torch.linalg.svd(rest - mean, full_matrices=False)[2]
+        axes = axes[: min(rank, len(rest) - 1)].T
+        away = rows[out] - mean
+        total += (away - away @ axes @ axes.T).square().sum(0)
+    return (total + 2 * total.mean() / len(rows)) / (len(rows) + 2)
+
+
 def pca_curve(train: Tensor, test: Tensor, ranks: Sequence[int]) -> Tensor:
     """The mean square error of ``test`` behind ``k`` principal components of ``train``, per value.
 

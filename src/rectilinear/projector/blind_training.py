@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
-from rectilinear.checks import check_batch
+from rectilinear.checks import check_batch, check_scale, single
 from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.operators import Diagonal
 from rectilinear.progress import Progress
@@ -27,7 +27,7 @@ from rectilinear.projector.blind import (
 )
 from rectilinear.projector.combined import LEAST_SIDE, CombinedPrior, fit_combined
 from rectilinear.projector.corruption import CORRUPTIONS, corrupt
-from rectilinear.projector.prior import ImagePrior, check_channels
+from rectilinear.projector.prior import MAX_DENSE, ImagePrior, check_channels
 from rectilinear.random import generator
 
 KIND_EXAMPLES = 1200, 800  # with a prior of images, of patches
@@ -68,14 +68,16 @@ def fit_blind(
         images: clean images ``(b, c, h, w)`` with values from 0 to 1. A prior of patches is trained
             on crops of 24 and 64 pixels: pass all images that there are, the time does not grow.
         kinds: corruptions that it shall know, by default all that the prior can: noise, missing,
-            occlusion and, with a prior of whole images, blur.
+            occlusion and, with a prior of whole images of at most 4096 values, blur.
         seed: of the corruptions and of both networks.
         progress: show it on standard error; it takes 15 to 90 CPU seconds with priors of images of
             8 to 28 pixels, two to three minutes with a prior of patches of 64 axes.
 
     Raises:
         ShapeError: if the images are not ``(b, c, h, w)``.
-        ConfigError: for an unknown kind, no kind, or blur with a prior of patches.
+        DataError: for images on another scale, such as bytes as floats.
+        ConfigError: for an unknown kind, no kind, or blur with a prior of patches or of larger
+            images.
 
     Example:
         >>> import rectilinear as rl
@@ -95,16 +97,19 @@ def fit_blind(
             "Add axes: images[:, None] to grey ones, image[None] to one.",
         )
     check_channels(images, prior.shape, "images")
+    check_scale(images, "images")
+    images = single(images)
     patched = tuple(images.shape[1:]) != prior.shape
+    dense = not patched and images[0].numel() <= MAX_DENSE
     if kinds is None:
-        kinds = ("noise", *ZEROED) if patched else ("noise", *ZEROED, "blur")
+        kinds = ("noise", *ZEROED, "blur") if dense else ("noise", *ZEROED)
     if not kinds:
         raise ConfigError("no kinds of corruption", f"some of {', '.join(CORRUPTIONS)}")
-    if patched and "blur" in kinds:
+    if not dense and "blur" in kinds:
         raise ConfigError(
-            "blur with a prior of patches",
+            f"blur with a prior of {'patches' if patched else f'{images[0].numel()} values'}",
             "noise, missing, occlusion",
-            "Leave blur out, or fit a prior of whole images, which knows it.",
+            f"Leave blur out, or fit a prior of whole images of {MAX_DENSE} values at most.",
         )
     if not patched and isinstance(prior, ImagePrior) and min(images.shape[2:]) >= LEAST_SIDE:
         prior = fit_combined(prior, images, seed, progress=progress)

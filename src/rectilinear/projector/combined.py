@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from rectilinear.checks import check_batch
-from rectilinear.errors import ConfigError, ShapeError
+from rectilinear.checks import check_batch, check_scale, single
+from rectilinear.errors import ConfigError, DtypeError, ShapeError
 from rectilinear.invertible import MLP
 from rectilinear.operators import Diagonal, Identity, Operator
 from rectilinear.progress import Progress
@@ -31,6 +31,9 @@ GROUPS, ALIKE = 51, 2  # examples, and how many of them share their corruption's
 LEAST_ERROR = 1e-4  # mean square error, below which an example counts no more
 EQUAL = 1e-4  # difference of two estimates, below which there is nothing to choose
 STEPS, ROWS = 800, 2048
+OWN_IMAGES = 1000  # below which a prior knows those that it was fitted to too well
+SAME_MEAN = 1e-4  # difference of the mean of images from that of a prior of the same images
+FOLDS = 4
 
 
 class CombinedPrior(Configured):
@@ -140,14 +143,19 @@ def fit_combined(
 
     Args:
         prior: of whole images ``(c, h, w)`` of 16 pixels or more a side.
-        images: clean images ``(b, c, h, w)`` with values from 0 to 1. Where the prior was fitted to
-            few hundred images, pass others: it knows its own too well.
+        images: clean images ``(b, c, h, w)`` with values from 0 to 1: those that the prior was
+            fitted to, or others. A prior knows its own images too well, so where they are fewer
+            than 1000, examples are restored by priors fitted without them, a quarter at a time.
+            Of a part of its images it cannot tell: pass all, or others.
         seed: of patches, corruptions and network.
         progress: show it on standard error; for images of 28 x 28 it takes a minute of one core.
 
     Raises:
         ShapeError: unless the images are of the prior's shape.
-        ConfigError: for images of fewer than 16 pixels a side.
+        DataError: for images on another scale, such as bytes as floats.
+        DtypeError: for another prior than one of fit_prior.
+        ConfigError: for images of fewer than 16 pixels a side, or fewer than four images that the
+            prior was fitted to.
 
     Example:
         >>> from rectilinear.projector import corrupt, fit_prior
@@ -161,7 +169,15 @@ def fit_combined(
         >>> bool(error < 0.5 * (prior.posterior(y, noise=0.1).mean - x[50:]).square().mean())
         True
     """
+    if not isinstance(prior, ImagePrior):
+        raise DtypeError(
+            f"a prior of type {type(prior).__name__}",
+            "an ImagePrior",
+            "Make it with fit_prior(images).",
+        )
     check_batch(images, prior.shape, "images")
+    check_scale(images, "images")
+    images = single(images)
     if len(prior.shape) != 3 or min(prior.shape[1:]) < LEAST_SIDE:
         raise ConfigError(
             f"images of shape {prior.shape}",
@@ -169,27 +185,51 @@ def fit_combined(
             "Use the prior of whole images as it is.",
         )
     draw = generator(seed)
+    order = torch.randperm(len(images), generator=draw).to(images.device)
+    cases = _cases(prior, images, order, seed)
     local = fit_prior(images, patch=PATCH, seed=seed)
     unit = torch.tensor([[0.0], [1.0]]).to(images).repeat(1, FEATURES)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         f = CombinedPrior(prior, local, unit).to(images)
     parts = []
-    order = torch.randperm(len(images), generator=draw).to(images.device)
     with Progress("patches and whole images", GROUPS, shown=progress) as display:
         for number in range(GROUPS):
             display.advance("examples")
-            rows = (ALIKE * number + torch.arange(ALIKE)) % len(order)
-            parts.append(_example(f, images[order[rows.to(order.device)]], number, draw))
+            whole, some = cases[number % len(cases)]
+            rows = (ALIKE * (number // len(cases)) + torch.arange(ALIKE)) % len(some)
+            x = images[some[rows.to(some.device)]]
+            parts.append(_example(whole, local, x, number, draw))
     features, away, rest, weights = (torch.cat(part) for part in zip(*parts, strict=True))
     f.scale.copy_(torch.stack([features.mean(0), features.std(0).clamp(min=1e-3)]))
     _fit(f, features, away, rest, weights, draw)
     return f.eval().requires_grad_(requires_grad=False)
 
 
+def _cases(
+    prior: ImagePrior, images: Tensor, order: Tensor, seed: int
+) -> list[tuple[ImagePrior, Tensor]]:
+    """Priors of whole images, and the rows of images that each restores in examples."""
+    mean = images.mean(0).to(prior.centre)
+    near = max(SAME_MEAN, torch.finfo(mean.dtype).eps)
+    if len(images) >= OWN_IMAGES or not torch.allclose(mean, prior.centre, rtol=0, atol=near):
+        return [(prior, order)]
+    if len(images) < FOLDS:
+        raise ConfigError(
+            f"{len(images)} images, and a prior fitted to these",
+            f"{FOLDS} or more, or others",
+            "Use a prior of patches: fit_prior(images, patch=8).",
+        )
+    cases = []
+    for part in order.tensor_split(FOLDS):
+        rest = images[order[~torch.isin(order, part)]]
+        cases.append((fit_prior(rest, prior.rank, seed=seed), part))
+    return cases
+
+
 @torch.no_grad()
 def _example(
-    f: CombinedPrior, x: Tensor, number: int, draw: torch.Generator
+    prior: ImagePrior, of_patches: ImagePrior, x: Tensor, number: int, draw: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Features, ``p - w``, ``x - w`` and weights, of values where the two estimates differ."""
     kind = KINDS[number % len(KINDS)]
@@ -201,8 +241,8 @@ def _example(
         noise = NOISE_OF_MASKED * amount**2
         added = noise * torch.randn(x.shape, generator=draw, dtype=x.dtype).to(x)
         y = y + K(added.flatten(1)).reshape(x.shape)
-    whole = f.whole.posterior(y, K, noise)
-    local = patch_posterior(f.local, y, K, noise, adapt=False)
+    whole = prior.posterior(y, K, noise)
+    local = patch_posterior(of_patches, y, K, noise, adapt=False)
     features = combined_features(y, K, noise, whole, local)
     error = (local.mean - x).square().flatten(1).mean(1).clamp(min=LEAST_ERROR)
     weights = error.rsqrt()[:, None].expand(len(x), x[0].numel()).flatten()

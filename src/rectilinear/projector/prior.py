@@ -19,7 +19,7 @@ from rectilinear.invertible import (
     Rotation,
     fit_mixture,
 )
-from rectilinear.metrics.pca import principal_axes
+from rectilinear.metrics.pca import held_out_residual, principal_axes
 from rectilinear.notebook import short_repr
 from rectilinear.operators import Diagonal, Identity, Operator, to_dense
 from rectilinear.projector.conditioning import (
@@ -39,6 +39,7 @@ MAX_DENSE = 4096  # values of an image up to which a measurement may be any oper
 MAX_FITTED = 10_000  # images that the mixture is fitted to
 ROWS_OF_COMPONENT = 125  # images for each component of the mixture, on average
 MAX_COMPONENTS = 80
+IMAGES_OF_AXIS = 10  # images for each axis, below which residuals are those of held-out images
 MAX_PATCHES = 50_000  # that the mixture of patches is fitted to
 PATCHES_OF_COMPONENT = 1000
 PATCH_ITERATIONS = 6  # of expectation maximisation: more gain less than 0.02 dB on photos
@@ -347,10 +348,11 @@ def check_images(x: Tensor, shape: tuple[int, ...], name: str) -> None:
     check_floating(x, name)
     if len(shape) == 3 and tuple(x.shape[1:]) != shape:
         check_channels(x, shape, name)
+        fix = f"Pass them to posterior(prior, {name}), which takes any size, patch by patch."
         raise ShapeError(
             f"{name} of shape {tuple(x.shape)}",
             f"(b, {', '.join(map(str, shape))}), as it was fitted to",
-            f"Pass them to posterior(prior, {name}), which takes any size, patch by patch.",
+            fix if shape[1] == shape[2] else "Resize them, or fit_prior(images, patch=8).",
         )
     check_batch(x, shape, name)
 
@@ -402,6 +404,9 @@ def fit_prior(
 ) -> ImagePrior:
     """The prior of images ``(b, *shape)``, or of their square patches, by principal axes and EM.
 
+    With fewer than ten images for each axis, the spread about the axes is that of held-out images,
+    a quarter at a time: few images lie nearer to their own axes than others do.
+
     Args:
         images: clean images with values from 0 to 1.
         rank: number of principal coordinates, 64 by default; at most the values of an image.
@@ -446,6 +451,8 @@ def fit_prior(
     parts = zip(rows.split(512), c.split(512), strict=True)
     residual = torch.stack([(part - z @ axes.T).square().sum(0) for part, z in parts]).sum(0)
     residual = residual / len(rows)
+    if patch is None and len(images) < IMAGES_OF_AXIS * rank:
+        residual = held_out_residual(rows, rank)
     chosen = c[torch.randperm(len(c), generator=draw)[:most].to(c.device)]
     if components is None:
         components = max(1, min(MAX_COMPONENTS, min(len(chosen), places) // share))

@@ -171,8 +171,9 @@ def posterior(
 ) -> Posterior:
     """The posterior of images of any size: mean, standard deviations and evidence.
 
-    Images of the size of the prior are taken whole, see :meth:`ImagePrior.posterior`; larger ones
-    patch by patch, and their evidence is then the mean over patches.
+    Images of the size of the prior are taken whole, see :meth:`ImagePrior.posterior`; those of
+    another size patch by patch, which takes square patches, and their evidence is then that of
+    independent tiles.
 
     Args:
         prior: of whole images, of patches, or of both.
@@ -192,12 +193,12 @@ def posterior(
     if (full := single(y)).dtype != y.dtype:
         found = posterior(prior, full, measurement, noise)
         return Posterior(found.mean.to(y), found.std.to(y), found.log_evidence)
-    square = len(prior.shape) == 3 and prior.shape[1] == prior.shape[2]
+    local = prior.local if isinstance(prior, CombinedPrior) else prior
+    square = len(local.shape) == 3 and local.shape[1] == local.shape[2]
     if square:
         check_channels(y, prior.shape, "y")
     _check_scale(prior, y, measurement, noise)
     if square and tuple(y.shape[1:]) != prior.shape:
-        local = prior.local if isinstance(prior, CombinedPrior) else prior
         return patch_posterior(local, y, measurement, noise)
     return prior.posterior(y, measurement, noise)
 
