@@ -154,3 +154,10 @@ def test_images_in_half_precision_are_fitted_in_float32(of_few: CombinedPrior) -
     y, _ = corrupt(smooth(9, 1), "noise", 0.1, torch.Generator().manual_seed(0))
     mine, its = (posterior(p, y, noise=0.1).mean for p in (found, of_few))
     assert (mine - its).abs().mean() < 0.01
+
+
+def test_the_prior_that_is_passed_keeps_its_precision() -> None:
+    train = smooth(12, 0)
+    prior = fit_prior(train)
+    found = fit_blind(prior, train.double(), ("noise",), progress=False)
+    assert prior.centre.dtype == found.prior.centre.dtype == torch.float32

@@ -98,7 +98,7 @@ def fit_blind(
         )
     check_channels(images, prior.shape, "images")
     check_scale(images, "images")
-    images = single(images)
+    images = single(images.to(prior.centre))
     patched = tuple(images.shape[1:]) != prior.shape
     dense = not patched and images[0].numel() <= MAX_DENSE
     if kinds is None:

@@ -177,7 +177,7 @@ def fit_combined(
         )
     check_batch(images, prior.shape, "images")
     check_scale(images, "images")
-    images = single(images)
+    images = single(images.to(prior.centre))
     if len(prior.shape) != 3 or min(prior.shape[1:]) < LEAST_SIDE:
         raise ConfigError(
             f"images of shape {prior.shape}",
