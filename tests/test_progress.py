@@ -114,7 +114,7 @@ def test_a_map_of_many_batches_ends_at_its_total(monkeypatch) -> None:
     net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3))
     data = DataLoader(torch.randn(100, 3), batch_size=7)
     rl.linear_map(net, "0", "2", data, method="mean_jacobian", samples=16)
-    assert seen[-1][0] == seen[-1][1]
+    assert seen[-1][0] == pytest.approx(seen[-1][1])  # parts of a step are fractions
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
 
