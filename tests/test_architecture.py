@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "rectilinear"
 FILES = sorted(SOURCE.rglob("*.py"))
@@ -132,4 +133,18 @@ def test_names_that_scripts_import_exist(folder):
             module = importlib.import_module(node.module)
             names = [alias.name for alias in node.names if not hasattr(module, alias.name)]
             missing += [f"{path.name}: {n}" for n in names if not find_spec(f"{node.module}.{n}")]
+    assert not missing
+
+
+def test_names_of_torch_exist() -> None:
+    """Lines that run on a GPU only are not run here: their names are looked up."""
+    missing = []
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = ast.unparse(node).split(".") if isinstance(node, ast.Attribute) else []
+            if names and names[0] == "torch" and all(name.isidentifier() for name in names):
+                found: object = torch
+                for name in names[1:]:
+                    found = getattr(found, name, None)
+                missing += [f"{path.name}: {'.'.join(names)}"] if found is None else []
     assert not missing

@@ -25,7 +25,7 @@ from rectilinear.projector.blind import (
     standard,
     where_features,
 )
-from rectilinear.projector.combined import LEAST_SIDE, CombinedPrior, fit_combined
+from rectilinear.projector.combined import BEYOND, LEAST_SIDE, CombinedPrior, fit_combined
 from rectilinear.projector.corruption import CORRUPTIONS, corrupt
 from rectilinear.projector.prior import MAX_DENSE, ImagePrior, check_channels
 from rectilinear.random import generator
@@ -38,7 +38,6 @@ DARK = 0.4  # share of examples that are darkened
 DARKEST = 0.7  # highest level that is cut off, in the largest value of the image
 DIMMEST = 0.05  # least factor of the values
 BLACK = 1 / 6  # share of examples with a black area
-BEYOND = 1.2  # strongest severity, in that of the strong one
 KIND_CROP, WHERE_CROP = 64, 24  # pixels, of examples for a prior of patches: a mask takes long
 BATCH = 400, 50  # examples of kinds that are read together: of images, for patches
 KIND_STEPS, WHERE_STEPS = 400, 1200

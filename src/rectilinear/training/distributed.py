@@ -93,7 +93,7 @@ def device_named(name: str) -> torch.device:
         )
         if device.type == "cuda" and device.index is None:
             device = torch.device(
-                "cuda", int(os.environ.get("LOCAL_RANK", torch.cuda.currentdevice_named()))
+                "cuda", int(os.environ.get("LOCAL_RANK", torch.cuda.current_device()))
             )
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
