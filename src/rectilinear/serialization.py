@@ -56,6 +56,8 @@ _GONE = {
     )
 }
 """Arguments that a class no longer takes: what such a file holds, what is read now, what to do."""
+_AGAIN = {"rectilinear.projector.BlindRestorer": "Fit it again with fit_blind."}
+"""What to do about a file of another version, where it is not to save or download it again."""
 _BUILD_ERRORS = (
     *(RectilinearError, LookupError, TypeError),
     *(ValueError, AttributeError, RuntimeError),
@@ -175,16 +177,18 @@ def from_pretrained(source: Path | str, revision: str | None = None) -> Configur
     if not folder.is_dir():
         folder = download_model(str(source), revision)
     config, tensors = read_model(folder)
+    fix = FRESH
     try:
+        fix = _AGAIN.get(config["modules"][-1]["class"], FRESH)
         given = {name: _parameter(t, name, config) for name, t in tensors.items()}
         with torch.random.fork_rng(devices=[]):  # initial weights are drawn, and then replaced
             module = _build(config["modules"], given)
-        _load_state(module, tensors, set(config["frozen"]))
+        _load_state(module, tensors, set(config["frozen"]), fix)
     except CheckpointError:
         raise
     except _BUILD_ERRORS as error:
         raise CheckpointError(
-            f"'{error}' while building {source}", "a checkpoint of this library", FRESH
+            f"'{error}' while building {source}", "a checkpoint of this library", fix
         ) from error
     return module.eval()
 
@@ -308,9 +312,9 @@ def _parameter(tensor: Tensor, name: str, config: dict[str, Any]) -> Tensor:
     return nn.Parameter(tensor, requires_grad=name not in config["frozen"])
 
 
-def _load_state(module: nn.Module, tensors: dict[str, Tensor], frozen: set[str]) -> None:
+def _load_state(module: nn.Module, tensors: dict[str, Tensor], frozen: set[str], fix: str) -> None:
     state = _unique_state(module)
-    _check_fits(state, tensors, FRESH)
+    _check_fits(state, tensors, fix)
     for name, current in state.items():
         current.data = tensors[name].to(current.device)  # which also sets the dtype
         if isinstance(current, nn.Parameter):

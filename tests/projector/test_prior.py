@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import rectilinear as rl
-from rectilinear.errors import ConfigError, DtypeError, ShapeError
+from rectilinear.errors import CheckpointError, ConfigError, DtypeError, ShapeError
 from rectilinear.operators import Dense, Diagonal, Operator
 from rectilinear.projector import (
     BlindRestorer,
@@ -24,6 +24,7 @@ from rectilinear.projector import prior as prior_module
 from rectilinear.projector.blind import feature_counts
 from rectilinear.projector.conditioning import Natural
 from rectilinear.projector.patches import Patches, patch_evidence, patch_posterior
+from rectilinear.tensor_files import read_model, write_model
 
 
 def images(count: int = 300, seed: int = 0) -> torch.Tensor:
@@ -217,6 +218,25 @@ def test_blur_of_larger_images_is_refused_in_the_evidence() -> None:
         found.probabilities(torch.rand(1, 1, 16, 16))
     with pytest.raises(ConfigError, match="Fit it again"):
         BlindRestorer(small, ("noise",), torch.zeros(1), *scales)
+
+
+def test_the_error_of_a_blind_restorer_of_another_version_says_to_fit_it_again(
+    tmp_path: Path,
+) -> None:
+    small = fit_prior(torch.rand(9, 1, 4, 4), rank=4, components=1)
+    scales = [torch.ones(2, n) for n in feature_counts(("noise",))]
+    BlindRestorer(small, ("noise",), torch.zeros(1), *scales).save_pretrained(tmp_path)
+    config, tensors = read_model(tmp_path)
+    narrow = {
+        name: t[:, 1:].contiguous() if t.shape == scales[0].shape else t
+        for name, t in tensors.items()
+    }
+    fewer = {name: t for name, t in tensors.items() if not name.startswith("where.1")}
+    for odd in (narrow, fewer):
+        write_model(tmp_path, dict(config), odd)
+        with pytest.raises(CheckpointError) as error:
+            rl.from_pretrained(tmp_path)
+        assert error.value.fix == "Fit it again with fit_blind."
 
 
 def test_a_prior_of_single_precision_draws_samples() -> None:

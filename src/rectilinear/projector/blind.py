@@ -12,7 +12,7 @@ from rectilinear.checks import check_scale, single
 from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.invertible import MLP
 from rectilinear.operators import Diagonal, Operator
-from rectilinear.projector.combined import CombinedPrior
+from rectilinear.projector.combined import CombinedPrior, standard
 from rectilinear.projector.corruption import gaussian_blur, named_corruption
 from rectilinear.projector.patches import Patches, check_image, patch_posterior
 from rectilinear.projector.prior import NOISE_FLOOR, ImagePrior, Posterior, check_channels
@@ -298,11 +298,6 @@ def feature_counts(kinds: tuple[str, ...]) -> tuple[int, int]:
 def seen_only(observed: Tensor, y: Tensor) -> Operator:
     """The measurement of values of ``y`` that are observed."""
     return Diagonal(observed.to(y).flatten(1), trainable=False)
-
-
-def standard(features: Tensor, scale: Tensor) -> Tensor:
-    """The features less their mean ``scale[0]``, over their deviation ``scale[1]``."""
-    return (features.to(scale) - scale[0]) / scale[1]
 
 
 def patch_levels(prior: ImagePrior, y: Tensor) -> Tensor:

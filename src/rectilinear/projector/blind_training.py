@@ -22,10 +22,17 @@ from rectilinear.projector.blind import (
     BlindRestorer,
     feature_counts,
     kind_features,
-    standard,
     where_features,
 )
-from rectilinear.projector.combined import BEYOND, LEAST_SIDE, CombinedPrior, fit_combined
+from rectilinear.projector.combined import (
+    BEYOND,
+    LEAST_SIDE,
+    CombinedPrior,
+    descend,
+    feature_scale,
+    fit_combined,
+    standard,
+)
 from rectilinear.projector.corruption import CORRUPTIONS, corrupt
 from rectilinear.projector.prior import MAX_DENSE, ImagePrior, check_channels
 from rectilinear.random import generator
@@ -224,7 +231,7 @@ def _fit_which(f: BlindRestorer, images: Tensor, draw: torch.Generator, display:
             display.advance("kinds of corruption", len(y))
             parts.append(kind_features(y, f.read(y)))
     features = torch.cat(parts)
-    f.kind_scale.copy_(_scale(features))
+    f.kind_scale.copy_(feature_scale(features))
     target = one_hot(examples.way, len(f.answers)).to(features)
     jitter = JITTER[patched]
     x = standard(features, f.kind_scale)
@@ -247,7 +254,7 @@ def _fit_where(f: BlindRestorer, images: Tensor, draw: torch.Generator, display:
         with torch.no_grad():
             features = where_features(f, y, observed)
         if not number:
-            f.where_scale.copy_(_scale(features[some]))
+            f.where_scale.copy_(feature_scale(features[some]))
         features = standard(features, f.where_scale)
         targets = [examples.right, examples.observed][patched:]
         columns = [part.flatten()[some].to(features) for part in targets]
@@ -257,10 +264,6 @@ def _fit_where(f: BlindRestorer, images: Tensor, draw: torch.Generator, display:
         with torch.no_grad():
             found = network(features)[:, 0].sigmoid().reshape(y.shape)
         observed = (y != 0) | (found > LEAST_RIGHT)
-
-
-def _scale(features: Tensor) -> Tensor:
-    return torch.stack([features.mean(0), features.std(0).clamp(min=1e-3)])
 
 
 def _fit(
@@ -273,14 +276,10 @@ def _fit(
     jitter: float = 0.0,
 ) -> None:
     """Logistic regression, with one hidden layer, by Adam, on features with noise."""
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2, weight_decay=1e-5)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for _ in range(steps):
+
+    def loss() -> Tensor:
         rows = torch.randint(len(x), (min(len(x), 512),), generator=draw).to(x.device)
         noise = jitter * torch.randn(len(rows), x.shape[1], generator=draw, dtype=x.dtype)
-        logits = network(x[rows] + noise.to(x.device))
-        loss = error(logits, target[rows])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+        return error(network(x[rows] + noise.to(x.device)), target[rows])
+
+    descend(network, loss, steps, weight_decay=1e-5)

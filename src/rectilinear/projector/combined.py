@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from rectilinear.checks import check_batch, check_scale, single
@@ -109,8 +111,30 @@ class CombinedPrior(Configured):
 
     def shares(self, features: Tensor) -> Tensor:
         """The weights ``a`` of patches, of rows of features, ``(b n,)``."""
-        scaled = (features.to(self.scale) - self.scale[0]) / self.scale[1]
-        return self.network(scaled)[:, 0].sigmoid()
+        return self.network(standard(features, self.scale))[:, 0].sigmoid()
+
+
+def standard(features: Tensor, scale: Tensor) -> Tensor:
+    """The features less their mean ``scale[0]``, over their deviation ``scale[1]``."""
+    return (features.to(scale) - scale[0]) / scale[1]
+
+
+def feature_scale(features: Tensor) -> Tensor:
+    """The mean and deviation of features, ``(2, features)``."""
+    return torch.stack([features.mean(0), features.std(0).clamp(min=1e-3)])
+
+
+def descend(
+    network: nn.Module, loss: Callable[[], Tensor], steps: int, weight_decay: float = 0.0
+) -> None:
+    """Minimise the mean of a loss of random rows by Adam, at rates from .01 to 0 by a cosine."""
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2, weight_decay=weight_decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss().backward()
+        optimizer.step()
+        schedule.step()
 
 
 def combined_features(
@@ -201,7 +225,7 @@ def fit_combined(
             x = images[some[rows.to(some.device)]]
             parts.append(_example(whole, local, x, number, draw))
     features, away, rest, weights = (torch.cat(part) for part in zip(*parts, strict=True))
-    f.scale.copy_(torch.stack([features.mean(0), features.std(0).clamp(min=1e-3)]))
+    f.scale.copy_(feature_scale(features))
     _fit(f, features, away, rest, weights, draw)
     return f.eval().requires_grad_(requires_grad=False)
 
@@ -262,14 +286,11 @@ def _fit(
     """Least squares of ``rest - a away`` by Adam."""
     if not len(features):
         return
-    optimizer = torch.optim.Adam(f.network.parameters(), lr=1e-2)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
     size = (weights * away.square()).mean()
-    for _ in range(STEPS):
+
+    def loss() -> Tensor:
         rows = torch.randint(len(features), (ROWS,), generator=draw).to(features.device)
         errors = rest[rows] - f.shares(features[rows]) * away[rows]
-        loss = (weights[rows] * errors.square()).mean() / size
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+        return (weights[rows] * errors.square()).mean() / size
+
+    descend(f.network, loss, STEPS)
