@@ -5,10 +5,6 @@ from torch import nn
 from torch.nn import functional
 
 
-def rand(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
 def ready(model: nn.Module) -> nn.Module:
     """In float64 and evaluation mode, with statistics and weights as after training."""
     torch.manual_seed(0)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import rectilinear as rl
+from makers_data import TOLERANCE, close
 from rectilinear.errors import (
     DtypeError,
     InputError,
@@ -17,7 +18,6 @@ from rectilinear.errors import (
     SpaceMismatchError,
 )
 
-TOLERANCE = 1e-10  # the promise for float64
 numbers = st.floats(-2, 2)
 seeds = st.integers(0, 2**16)
 quick = settings(max_examples=20, deadline=None)
@@ -46,12 +46,6 @@ class Warp(rl.invertible.Invertible):
 def batch(seed: int, b: int = 3, shape: tuple[int, ...] = (2, 2)) -> Tensor:
     return torch.randn(
         b, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
-    )
-
-
-def close(got: Tensor, expected: Tensor) -> bool:
-    return got.shape == expected.shape and torch.allclose(
-        got, expected, rtol=TOLERANCE, atol=TOLERANCE
     )
 
 

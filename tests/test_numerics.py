@@ -7,12 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from makers_data import rand
 from rectilinear import numerics
 from rectilinear.numerics import RIDGES, Moments
-
-
-def rand(*shape, seed):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def fitted(x, t, centred, parts=3):

@@ -6,6 +6,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import rectilinear as rl
+from makers_data import rand
 from makers_zoo import ZOO, paired
 from rectilinear import errors
 from rectilinear.analysis.page import audit_page
@@ -35,10 +36,6 @@ MEASURES = {
     ),
     *("blocks", "local"),
 }
-
-
-def rand(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def two_layers(d: int = 5, width: int = 20, out: int = 1) -> nn.Module:

@@ -7,16 +7,13 @@ from hypothesis import strategies as st
 from torch import nn
 
 import rectilinear as rl
+from makers_data import rand
 from makers_zoo import paired
 from rectilinear.analysis.symmetry import energies
 from rectilinear.analysis.two_layer import collapses, even_part, lower_bound, upper_bound
 from rectilinear.checks import tolerance
 from rectilinear.networks.trace import Activation, leaky
 from rectilinear.networks.weight_matrices import TwoLayer
-
-
-def rand(*shape, seed):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def two(w1, w2, alpha=0.0, b1=None):

@@ -1,12 +1,9 @@
 import pytest
 import torch
 
+from makers_data import rand
 from rectilinear.analysis.measure import BOOTSTRAP_BLOCKS, ratio
 from rectilinear.numerics import wilson_interval
-
-
-def rand(*shape, seed):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 @pytest.mark.parametrize("n", [50, 5000])

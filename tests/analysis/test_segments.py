@@ -9,13 +9,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 import rectilinear as rl
+from makers_data import rand
 from rectilinear import errors
 from rectilinear.analysis.segments import bound
 from rectilinear.networks.network import Resolution
-
-
-def rand(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def net(*widths: int, act: type[nn.Module] = nn.ReLU) -> nn.Sequential:

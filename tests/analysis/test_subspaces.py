@@ -5,10 +5,7 @@ import torch
 from torch import nn
 
 import rectilinear as rl
-
-
-def rand(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+from makers_data import rand
 
 
 class Images(nn.Module):

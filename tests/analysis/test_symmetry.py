@@ -5,13 +5,10 @@ import torch
 from torch import nn
 
 import rectilinear as rl
+from makers_data import rand
 from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.learning.mirror import clusters, mirrored, sketch
 from rectilinear.networks.data import task_for
-
-
-def rand(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def measures(x, y=None, **options):

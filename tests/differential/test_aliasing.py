@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import rectilinear as rl
+from makers_data import rand
 from makers_zoo import Map, free
 from rectilinear.errors import RectilinearError, StructureError
 from rectilinear.maps.blocks import is_affine
@@ -26,10 +27,6 @@ IN_PLACE = {
     "threshold": lambda inplace: nn.Threshold(0.1, 0.0, inplace=inplace),
     "dropout": nn.Dropout,
 }
-
-
-def rand(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def net(activation: type, inplace: bool) -> nn.Module:

@@ -17,6 +17,7 @@ from torch import nn
 
 import rectilinear as rl
 import rectilinear.operators as op
+from makers_data import rand
 from makers_invertible import BLOCKS, IMAGE_NETWORKS, VECTOR_NETWORKS
 from makers_operators import BATCHED, OPERATORS, RECTANGULAR, REGULAR, TIME_VARYING
 from makers_zoo import ZOO
@@ -57,10 +58,6 @@ def each(*groups: list) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(
         "make", [make for _, make in pairs], ids=[name for name, _ in pairs]
     )
-
-
-def rand(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def same(there: torch.Tensor, here: torch.Tensor, close: float = CLOSE) -> None:

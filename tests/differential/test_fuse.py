@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 import rectilinear as rl
+from makers_data import rand
 from makers_fuse import (
     NormAct,
     NormReLU,
@@ -16,7 +17,6 @@ from makers_fuse import (
     Untraced,
     Valued,
     gap,
-    rand,
     ready,
 )
 from rectilinear.errors import DtypeError, InputError, NonFiniteError, ShapeError, StructureError

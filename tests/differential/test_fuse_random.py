@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import rectilinear as rl
-from makers_fuse import NormAct, NormReLU, Untraced, gap, rand, ready
+from makers_data import rand
+from makers_fuse import NormAct, NormReLU, Untraced, gap, ready
 
 
 @st.composite

@@ -11,14 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from makers_data import rand
 from rectilinear.errors import InputError
 from rectilinear.numerics import Fit, Moments
 
 N = 16
-
-
-def rand(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def streamed(x: Tensor, t: Tensor, size: int = 10**6, centred: bool = True) -> Fit:

@@ -5,14 +5,11 @@ import torch
 from torch import nn
 
 import rectilinear as rl
+from makers_data import rand
 from rectilinear.errors import ConfigError, InputError, StructureError
 from rectilinear.networks.batches import Batch, read_batches
 from rectilinear.networks.data import HeldOut, repeated
 from rectilinear.networks.sample_split import SampleSplit
-
-
-def rand(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def held_out(model: nn.Module, x: torch.Tensor) -> torch.Tensor:

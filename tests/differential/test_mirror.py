@@ -7,12 +7,9 @@ import torch
 from torch import Tensor, nn
 
 import rectilinear as rl
+from makers_data import rand
 from rectilinear.learning import asymmetric_fraction
 from rectilinear.learning.mirror import mirror_half
-
-
-def rand(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def units(x: Tensor, how: str) -> Tensor:

@@ -10,6 +10,7 @@ from torch.nn import functional
 from torch.nn.utils import parametrizations
 
 import rectilinear as rl
+from makers_data import rand
 from makers_zoo import ZOO
 from rectilinear.errors import AssumptionError, RectilinearError, StructureError
 from rectilinear.learning import half_squared_error
@@ -57,12 +58,8 @@ class Layers(nn.Module):
         return self.function(x, *self.weights, **self.more)
 
 
-def draw(*shape: int, seed: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-A, B, C = 0.1 * draw(6, 3, seed=1), 0.1 * draw(1, 6, seed=2), 0.1 * draw(6, 6, seed=3)
-X = torch.cat([draw(12, 3, seed=0), -draw(12, 3, seed=0)])
+A, B, C = 0.1 * rand(6, 3, seed=1), 0.1 * rand(1, 6, seed=2), 0.1 * rand(6, 6, seed=3)
+X = torch.cat([rand(12, 3, seed=0), -rand(12, 3, seed=0)])
 Y = X.sum(1, keepdim=True)
 WRITTEN = {
     "functions": Layers(

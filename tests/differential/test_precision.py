@@ -10,18 +10,15 @@ from copy import deepcopy
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import rectilinear as rl
+from makers_data import rand
 from makers_zoo import D, Map, paired
 from rectilinear.networks.data import row_keys
 from rectilinear.networks.network import as_network, resolution
 
 HALF = (torch.float16, torch.bfloat16)
-
-
-def rand(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def two_layers(bias: bool = False) -> nn.Module:

@@ -7,20 +7,17 @@ import torch
 from torch import Tensor, nn
 
 import rectilinear as rl
+from makers_data import rand
 from rectilinear import learning
 from rectilinear.errors import AssumptionError
 
 SIGNS = "both signs of neurons"
 
 
-def draw(*shape: int, seed: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
 def task(d: int, n: int, size: float = 2.0, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Symmetric data with a target that is not linear."""
-    x = draw(n, d, seed=seed) @ torch.diag(1 + torch.arange(d, dtype=torch.float64) / 4)
-    z = x @ draw(d, 1, seed=seed + 1) / d**0.5
+    x = rand(n, d, seed=seed) @ torch.diag(1 + torch.arange(d, dtype=torch.float64) / 4)
+    z = x @ rand(d, 1, seed=seed + 1) / d**0.5
     y = size * (z + 0.3 * torch.sin(4 * z))
     return torch.cat([x, -x]), torch.cat([y, -y])
 
@@ -56,7 +53,7 @@ def network(w1: Tensor, w2: Tensor, activation: nn.Module) -> nn.Sequential:
 def initial(d: int, h: int, scale: float, count: int) -> tuple[Tensor, Tensor]:
     """Gaussian initialisations of this size, or PyTorch's own at ``scale`` 1."""
     if scale < 1:
-        return scale * draw(count, h, d, seed=h), scale * draw(count, 1, h, seed=1000 + h)
+        return scale * rand(count, h, d, seed=h), scale * rand(count, 1, h, seed=1000 + h)
     models = []
     for seed in range(count):
         torch.manual_seed(seed)
@@ -128,8 +125,8 @@ def test_one_sign_is_refused(d: int, width: int, scale: float) -> None:
     """Neurons that all grow towards one sign learn one half of the points only."""
     x, y = task(d, 10)
     direction = torch.nn.functional.normalize(y.mT @ x, dim=1)
-    w1 = scale * (0.1 * draw(width, d, seed=3) + draw(width, 1, seed=4).abs() * direction)
-    w2 = scale * (0.1 + draw(1, width, seed=5).abs())
+    w1 = scale * (0.1 * rand(width, d, seed=3) + rand(width, 1, seed=4).abs() * direction)
+    w2 = scale * (0.1 + rand(1, width, seed=5).abs())
     for sign in (1, -1):
         with pytest.raises(AssumptionError) as error:
             rl.predict(network(sign * w1, sign * w2, nn.ReLU()), x, y, 0.05, 3000)
@@ -161,7 +158,7 @@ def test_the_case_that_was_silently_wrong() -> None:
 
 def test_paired_and_linear_networks_have_no_band() -> None:
     x, y = task(3, 12)
-    w1, w2 = learning.antisymmetric_pairs(0.1 * draw(4, 3, seed=1), 0.1 * draw(1, 4, seed=2))
+    w1, w2 = learning.antisymmetric_pairs(0.1 * rand(4, 3, seed=1), 0.1 * rand(1, 4, seed=2))
     for model in (network(w1, w2, nn.ReLU()), network(w1, w2, nn.Identity())):
         found = rl.predict(model, x, y, 0.02, 100)
         assert found.kind == "exact"
@@ -172,7 +169,7 @@ def test_paired_and_linear_networks_have_no_band() -> None:
 
 def test_single_precision_predicts_the_same() -> None:
     x, y = task(3, 12)
-    w1, w2 = 0.05 * draw(20, 3, seed=1), 0.05 * draw(1, 20, seed=2)
+    w1, w2 = 0.05 * rand(20, 3, seed=1), 0.05 * rand(1, 20, seed=2)
     double = rl.predict(network(w1, w2, nn.ReLU()), x, y, 0.02, 300)
     single = rl.predict(network(w1.float(), w2.float(), nn.ReLU()), x.float(), y.float(), 0.02, 300)
     assert torch.allclose(double.high, single.high, rtol=1e-4)
@@ -194,7 +191,7 @@ def fitted(model: nn.Module, x: Tensor, y: Tensor, lr: float, steps: Tensor) -> 
 @pytest.mark.parametrize("depth", [1, 2, 3])
 @pytest.mark.parametrize("offset", [0.0, 5.0])
 def test_a_bias_of_a_linear_network_is_a_constant_column(depth: int, offset: float) -> None:
-    x, y = draw(30, 3, seed=0) + offset / 5, draw(30, 2, seed=1) + offset
+    x, y = rand(30, 3, seed=0) + offset / 5, rand(30, 2, seed=1) + offset
     torch.manual_seed(0)
     layers = [
         nn.Linear(3, 4 if depth > 1 else 2),

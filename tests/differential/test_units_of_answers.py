@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 import rectilinear as rl
+from makers_data import rand
 from rectilinear import metrics
 
 
@@ -18,13 +19,9 @@ class Map(nn.Module):
         return self.last(self.function(x))
 
 
-def rows(*shape, seed=0):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
 @pytest.mark.parametrize("exponent", [0, 3, 9, 15])
 def test_the_lower_bound_is_least_squares_in_all_units(exponent):
-    x, y = rows(30, 3), rows(30, 2, seed=1)
+    x, y = rand(30, 3), rand(30, 2, seed=1)
     x, y = torch.cat([x, -x]), torch.cat([y, -y])
     left = np.linalg.lstsq(x.numpy(), y.numpy(), rcond=None)[1].sum() / 2 / len(x)
     units = torch.tensor([10.0**-exponent, 1.0, 10.0**exponent], dtype=torch.float64)
@@ -45,7 +42,7 @@ def test_the_lower_bound_is_least_squares_in_all_units(exponent):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("size", [1e-30, 1e-20, 1.0, 1e20, 1e30])
 def test_superposition_errors_know_no_unit(size, dtype):
-    x, y = rows(2, 6, 3).to(dtype)
+    x, y = rand(2, 6, 3).to(dtype)
     for f in (lambda z: z.square(), lambda z: z + 1, lambda z: 2 * z):
         found = metrics.linearity(lambda z, f=f: f(z) * size, x, y)
         assert found.dtype == dtype
@@ -55,7 +52,7 @@ def test_superposition_errors_know_no_unit(size, dtype):
 
 
 def test_superposition_errors_of_huge_numbers_in_float64():
-    x, y = rows(2, 6, 3)
+    x, y = rand(2, 6, 3)
     assert metrics.linearity(lambda z: z.square() * 1e200, x, y).tolist() == pytest.approx(
         metrics.linearity(torch.square, x, y).tolist()
     )
@@ -66,7 +63,7 @@ def test_a_softplus_with_a_jump_is_not_split(beta, threshold):
     net = nn.Sequential(
         nn.Linear(4, 8, bias=False), nn.Softplus(beta, threshold), nn.Linear(8, 2, bias=False)
     ).double()
-    x = 3 * rows(50, 4)
+    x = 3 * rand(50, 4)
     if threshold < 15:
         with pytest.raises(rl.errors.StructureError, match="softplus"):
             rl.split(net)
@@ -79,7 +76,7 @@ def test_a_jacobian_that_is_not_finite_is_refused_and_not_measured():
     net = Map(lambda x: x.abs().sqrt()).double()
     with pytest.raises(rl.errors.NonFiniteError, match="finite Jacobian"):
         rl.local_map(net, torch.zeros(4, dtype=torch.float64)).svd(1)
-    x = torch.poisson(rows(40, 4).square())
+    x = torch.poisson(rand(40, 4).square())
     assert not x.all()
     found = rl.audit(Map(torch.sqrt).double(), x, progress=False)
     assert "not finite" in found.measures["local"].note
@@ -89,7 +86,7 @@ def test_a_jacobian_that_is_not_finite_is_refused_and_not_measured():
 
 def test_a_model_that_has_no_derivative_is_judged():
     net = Map(lambda x: torch.from_numpy(np.sin(3 * x.numpy()))).double()
-    found = rl.audit(net, rows(60, 4), progress=False)
+    found = rl.audit(net, rand(60, 4), progress=False)
     assert found.verdict.label == "not linear"
     assert found.measures["local"].note.startswith(
         "the model cannot be differentiated: Can't call numpy()"

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import rectilinear as rl
+from makers_data import rand
 from makers_zoo import D, Map, paired
 from rectilinear.analysis.measure import Subject
 from rectilinear.analysis.two_layer import collapses
@@ -20,10 +21,6 @@ from rectilinear.networks.weight_matrices import TwoLayer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-def rand(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def relu_net(out: int = 3) -> nn.Sequential:

@@ -6,11 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from makers_data import rand
+
 Data = tuple[Tensor, Tensor]
-
-
-def draw(*shape: int, seed: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 @pytest.fixture
@@ -20,10 +18,10 @@ def symmetric() -> Callable[..., Data]:
     def make(
         d: int = 4, outputs: int = 1, n: int = 9, seed: int = 0, *, white: bool = False
     ) -> Data:
-        x = draw(n, d, seed=seed) @ torch.diag(1 + torch.arange(d, dtype=torch.float64) / 4)
+        x = rand(n, d, seed=seed) @ torch.diag(1 + torch.arange(d, dtype=torch.float64) / 4)
         if white:
             x = torch.linalg.qr(x).Q * n**0.5
-        z = x @ draw(d, outputs, seed=seed + 1)
+        z = x @ rand(d, outputs, seed=seed + 1)
         y = z + 0.3 * torch.sin(4 * z)
         return torch.cat([x, -x]), torch.cat([y, -y])
 

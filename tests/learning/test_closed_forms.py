@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from makers_data import rand
 from rectilinear import learning
 from rectilinear.errors import AssumptionError, InputError, ShapeError
 from rectilinear.learning import Moments
@@ -16,10 +17,6 @@ from rectilinear.learning.two_layer import layer_imbalance, orthogonal_points_in
 
 Make = Callable[..., Any]
 TIMES = torch.linspace(0, 6, 13, dtype=torch.float64)
-
-
-def draw(*shape: int, seed: int) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def maps(flow: GradientFlow) -> torch.Tensor:
@@ -32,14 +29,14 @@ def maps(flow: GradientFlow) -> torch.Tensor:
 
 def rank_one(d: int, h: int, size: float, seed: int) -> list[torch.Tensor]:
     """Balanced weights with equal norms of positive and negative entries of ``a``."""
-    a = draw(h, seed=seed)
+    a = rand(h, seed=seed)
     a[0], a[1] = a[0].abs(), -a[1].abs()
     a = (
         size
         * (a.clamp(min=0) / a.clamp(min=0).norm() + a.clamp(max=0) / a.clamp(max=0).norm())
         / 2**0.5
     )
-    r = torch.nn.functional.normalize(draw(d, seed=seed + 1), dim=0)
+    r = torch.nn.functional.normalize(rand(d, seed=seed + 1), dim=0)
     return [a.outer(r), a[None]]
 
 
@@ -99,13 +96,13 @@ def test_riccati(symmetric: Make, chain: Make, h: int, o: int, balance: float) -
     x, y = symmetric(outputs=o, white=True)
     r = min(h, o)
     size = torch.tensor([0.5, 0.2, 0.1], dtype=torch.float64)[:r] + max(-balance, 0) ** 0.5
-    turn = torch.linalg.qr(draw(h, h, seed=1)).Q
+    turn = torch.linalg.qr(rand(h, h, seed=1)).Q
     w1, w2 = torch.zeros(h, 4, dtype=torch.float64), torch.zeros(o, h, dtype=torch.float64)
     w1[:r, :r], w2[:r, :r] = torch.diag(size), torch.diag((size.square() + balance).sqrt())
     for i in range(r, min(h, 4) if balance < 0 else 0):
         w1[i, i] = (-balance) ** 0.5
-    w1 = turn @ w1 @ torch.linalg.qr(draw(4, 4, seed=2)).Q
-    w2 = torch.linalg.qr(draw(o, o, seed=3)).Q @ w2 @ turn.mT
+    w1 = turn @ w1 @ torch.linalg.qr(rand(4, 4, seed=2)).Q
+    w2 = torch.linalg.qr(rand(o, o, seed=3)).Q @ w2 @ turn.mT
     found, error = layer_imbalance(w1, w2)
     assert (found, error) == pytest.approx((balance, 0), abs=1e-13)
     flow = learning.gradient_flow(chain([w1, w2]), x, y, TIMES)
@@ -118,8 +115,8 @@ def test_riccati(symmetric: Make, chain: Make, h: int, o: int, balance: float) -
 def test_riccati_for_paired_leaky_networks_and_long_times(symmetric: Make, chain: Make) -> None:
     x, y = symmetric(outputs=2, white=True)
     data, kappa = Moments.of(x, y), 0.6
-    w1 = 0.2 * torch.linalg.qr(draw(4, 2, seed=4)).Q.mT
-    w1, w2 = learning.antisymmetric_pairs(w1, 0.2 * torch.linalg.qr(draw(2, 2, seed=5)).Q)
+    w1 = 0.2 * torch.linalg.qr(rand(4, 2, seed=4)).Q.mT
+    w1, w2 = learning.antisymmetric_pairs(w1, 0.2 * torch.linalg.qr(rand(2, 2, seed=5)).Q)
     flow = learning.gradient_flow(chain([w1, w2], lambda: nn.LeakyReLU(0.2)), x, y, TIMES)
     root = kappa**0.5
     found = learning.riccati_solution(kappa * TIMES, root * w1, root * w2, data.beta)
@@ -181,7 +178,7 @@ def test_deep_relu_manifold(symmetric: Make, chain: Make, depth: int) -> None:
     s = float(data.beta.norm())
     hidden = []
     for i, h in enumerate((6, 5, 4, 7)[: depth - 1]):
-        v = draw(h, seed=i)
+        v = rand(h, seed=i)
         v[0], v[1] = v[0].abs(), -v[1].abs()
         hidden.append(
             (v.clamp(min=0) / v.clamp(min=0).norm() + v.clamp(max=0) / v.clamp(max=0).norm())
@@ -247,7 +244,7 @@ def test_linear_flow_and_descent_are_those_of_the_points(
     shapes = (
         [(5, 4), (3, 5), (2, 3)] if depth == 3 else [(5, 4), (2, 5)] if depth == 2 else [(2, 4)]
     )
-    weights = [0.3 * draw(*shape, seed=i) for i, shape in enumerate(shapes)]
+    weights = [0.3 * rand(*shape, seed=i) for i, shape in enumerate(shapes)]
     model = chain(weights)
     flow = learning.gradient_flow(model, x, y, TIMES)
     fast = learning.linear_network_flow(TIMES, weights, data)

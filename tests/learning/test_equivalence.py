@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import rectilinear as rl
+from makers_data import rand
 from rectilinear import learning
 from rectilinear.errors import AssumptionError
 from rectilinear.learning.equivalence import read_layers
@@ -31,10 +32,6 @@ ODD = {
     "softplus": nn.Softplus,
     "hardswish": nn.Hardswish,
 }
-
-
-def draw(*shape: int, seed: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def odd_slope(activation: nn.Module) -> float:
@@ -131,7 +128,7 @@ def test_training_is_that_of_the_linear_network(
     x, y = symmetric(d=3, outputs=1 if setting in ("logistic", "hinge") else 2, n=10)
     kappa = odd_slope(ODD[activation]())
     weights = learning.antisymmetric_pairs(
-        0.5 * draw(4, 3, seed=1), 0.5 * draw(y.shape[1], 4, seed=2)
+        0.5 * rand(4, 3, seed=1), 0.5 * rand(y.shape[1], 4, seed=2)
     )
     ours, linear, loss, batches = SETTINGS[setting]
     network = chain(weights, ODD[activation])
@@ -149,7 +146,7 @@ def test_training_is_that_of_the_linear_network(
 def test_half_the_width_is_enough(symmetric: Make, chain: Make, activation: str) -> None:
     x, y = symmetric(d=3, n=10)
     kappa = odd_slope(ODD[activation]())
-    half = [0.5 * draw(5, 3, seed=3), 0.5 * draw(1, 5, seed=4)]
+    half = [0.5 * rand(5, 3, seed=3), 0.5 * rand(1, 5, seed=4)]
     network = chain(learning.antisymmetric_pairs(*half), ODD[activation])
     twin = chain([(2 * kappa) ** 0.5 * w for w in half])
     train(
@@ -160,7 +157,7 @@ def test_half_the_width_is_enough(symmetric: Make, chain: Make, activation: str)
     )
     train(twin, torch.optim.SGD(twin.parameters(), 0.05), whole(x, y), learning.half_squared_error)
     with torch.no_grad():
-        assert (network(draw(7, 3, seed=5)) - twin(draw(7, 3, seed=5))).abs().max() < BOUND
+        assert (network(rand(7, 3, seed=5)) - twin(rand(7, 3, seed=5))).abs().max() < BOUND
 
 
 class Convolutional(nn.Module):
@@ -170,7 +167,7 @@ class Convolutional(nn.Module):
 
     def __init__(self, activation: nn.Module, pool: nn.Module, scale: float) -> None:
         super().__init__()
-        kernel, readout = draw(3, 2, 3, 3, seed=6), 0.3 * draw(2, 3 * 4, seed=7)
+        kernel, readout = rand(3, 2, 3, 3, seed=6), 0.3 * rand(2, 3 * 4, seed=7)
         self.conv = nn.Conv2d(2, 6, 3, bias=False, dtype=torch.float64)
         self.read = nn.Linear(6 * 4, 2, bias=False, dtype=torch.float64)
         self.activation, self.pool = activation, pool
@@ -183,7 +180,7 @@ class Convolutional(nn.Module):
 
 
 def images() -> tuple[Tensor, Tensor]:
-    x, y = draw(6, 2, 6, 6, seed=8), draw(6, 2, seed=9)
+    x, y = rand(6, 2, 6, 6, seed=8), rand(6, 2, seed=9)
     return torch.cat([x, -x]), torch.cat([y, -y])
 
 
@@ -220,9 +217,9 @@ def test_other_activations_are_counterexamples(
     chain: Make, activation: Callable[[], nn.Module]
 ) -> None:
     network = chain(
-        learning.antisymmetric_pairs(draw(4, 3, seed=1), draw(1, 4, seed=2)), activation
+        learning.antisymmetric_pairs(rand(4, 3, seed=1), rand(1, 4, seed=2)), activation
     )
-    x = draw(50, 3, seed=3)
+    x = rand(50, 3, seed=3)
     with pytest.raises(AssumptionError, match="2 kappa z"):
         read_layers(network, x)
     with torch.no_grad():
@@ -234,9 +231,9 @@ def test_other_activations_are_counterexamples(
 @given(st.floats(0, 1), st.integers(1, 6), st.integers(1, 3), st.integers(0, 99))
 @settings(deadline=None, max_examples=20)
 def test_pairs_compute_a_linear_map(alpha: float, h: int, o: int, seed: int) -> None:
-    half = draw(h, 3, seed=seed), draw(o, h, seed=seed + 1)
+    half = rand(h, 3, seed=seed), rand(o, h, seed=seed + 1)
     w1, w2 = learning.antisymmetric_pairs(*half)
-    x = draw(9, 3, seed=seed + 2)
+    x = rand(9, 3, seed=seed + 2)
     out = functional.leaky_relu(x @ w1.mT, alpha) @ w2.mT
     assert torch.allclose(out, (1 + alpha) * x @ (half[1] @ half[0]).mT, atol=1e-13)
     assert remains_linear(w1, w2)
@@ -250,7 +247,7 @@ def test_equal_norms_stay_odd_and_others_do_not() -> None:
     )
     assert not remains_linear(a.abs().outer(r), a.abs()[None])
     assert not remains_linear(2 * a.outer(r), a[None]), "not balanced"
-    assert not remains_linear(draw(3, 2, seed=0), draw(2, 3, seed=1))
+    assert not remains_linear(rand(3, 2, seed=0), rand(2, 3, seed=1))
 
 
 def test_delta_and_the_weights_it_predicts(symmetric: Make) -> None:
@@ -281,7 +278,7 @@ def test_delta_and_the_weights_it_predicts(symmetric: Make) -> None:
 def test_delta_of_gaussian_starts_has_the_stated_spread() -> None:
     h, beta = 100, torch.tensor([[1.0, -2.0, 0.5]])
     found = [
-        learning.sign_imbalance(draw(h, 3, seed=2 * i), draw(1, h, seed=2 * i + 1), beta)
+        learning.sign_imbalance(rand(h, 3, seed=2 * i), rand(1, h, seed=2 * i + 1), beta)
         for i in range(300)
     ]
     assert torch.tensor(found).std() == pytest.approx(

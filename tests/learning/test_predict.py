@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from makers_data import rand
 from rectilinear import learning
 from rectilinear.errors import AssumptionError, InputError, ShapeError
 from rectilinear.learning.equivalence import read_layers
@@ -15,10 +16,6 @@ from rectilinear.learning.two_layer import growing_component, weight_error
 
 MODULE = import_module("rectilinear.learning.predict")
 Make = Callable[..., Any]
-
-
-def draw(*shape: int, seed: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def trained(model: nn.Module, x: Tensor, y: Tensor, lr: float, steps: Tensor) -> Tensor:
@@ -35,7 +32,7 @@ def trained(model: nn.Module, x: Tensor, y: Tensor, lr: float, steps: Tensor) ->
 
 
 def initial(d: int, o: int, size: float) -> list[Tensor]:
-    return [size * draw(8, d, seed=1), size * draw(o, 8, seed=2)]
+    return [size * rand(8, d, seed=1), size * rand(o, 8, seed=2)]
 
 
 @pytest.mark.parametrize(
@@ -63,7 +60,7 @@ def test_paired_networks_are_predicted_exactly(
 @pytest.mark.whole
 def test_small_starts_are_predicted(symmetric: Make, chain: Make) -> None:
     x, y = symmetric(d=3, n=12)
-    model = chain([1e-4 * draw(60, 3, seed=1), 1e-4 * draw(1, 60, seed=2)], nn.ReLU)
+    model = chain([1e-4 * rand(60, 3, seed=1), 1e-4 * rand(1, 60, seed=2)], nn.ReLU)
     found = learning.predict(model, x, y, 0.02, 1800)
     loss = trained(model, x, y, 0.02, found.steps)
     fall = float(loss[0] - loss[-1])
@@ -96,7 +93,7 @@ def test_default_starts_are_predicted_within_percents(symmetric: Make) -> None:
 def test_closed_forms_are_used_where_they_hold(symmetric: Make, chain: Make) -> None:
     x, y = symmetric(d=3, n=12, white=True)
     small = chain(
-        [1e-3 * draw(20, 3, seed=1), 1e-3 * draw(1, 20, seed=2)], lambda: nn.LeakyReLU(0.5)
+        [1e-3 * rand(20, 3, seed=1), 1e-3 * rand(1, 20, seed=2)], lambda: nn.LeakyReLU(0.5)
     )
     found = learning.predict(small, x, y, 0.01, 1800)
     assert "sigmoid" in found.method
@@ -113,10 +110,10 @@ def test_closed_forms_are_used_where_they_hold(symmetric: Make, chain: Make) -> 
     loss = trained(small, x, y, 0.01, found.steps)
     assert (found.loss - loss).abs().max() < 0.02 * float(loss[0])
     # Balanced, several outputs: Riccati.
-    w1 = 0.2 * torch.linalg.qr(draw(3, 2, seed=4)).Q.mT
+    w1 = 0.2 * torch.linalg.qr(rand(3, 2, seed=4)).Q.mT
     x, y = symmetric(d=3, outputs=2, n=12, white=True)
     model = chain(
-        learning.antisymmetric_pairs(w1, 0.2 * torch.linalg.qr(draw(2, 2, seed=5)).Q), nn.ReLU
+        learning.antisymmetric_pairs(w1, 0.2 * torch.linalg.qr(rand(2, 2, seed=5)).Q), nn.ReLU
     )
     found = learning.predict(model, x, y, 2e-3, 1200)
     assert "Riccati" in found.method
@@ -152,9 +149,9 @@ def test_wide_small_starts_are_projected(
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
 def test_linear_networks_on_any_data(chain: Make, depth: int) -> None:
-    x, y = draw(20, 3, seed=0), draw(20, 2, seed=1)
+    x, y = rand(20, 3, seed=0), rand(20, 2, seed=1)
     shapes = [(3, 3)] * (depth - 1) + [(2, 3)]
-    model = chain([0.4 * draw(*shape, seed=i) for i, shape in enumerate(shapes)])
+    model = chain([0.4 * rand(*shape, seed=i) for i, shape in enumerate(shapes)])
     found = learning.predict(model, x, y, 0.05, 60)
     assert found.kind == "exact"
     assert (found.loss - trained(model, x, y, 0.05, found.steps)).abs().max() < 1e-11  # rounding
@@ -163,7 +160,7 @@ def test_linear_networks_on_any_data(chain: Make, depth: int) -> None:
 @pytest.mark.whole
 def test_deep_relu_in_two_blocks(symmetric: Make, chain: Make) -> None:
     x, y = symmetric(d=3, n=12)
-    r = torch.nn.functional.normalize(draw(3, seed=1), dim=0)
+    r = torch.nn.functional.normalize(rand(3, seed=1), dim=0)
     hidden = [
         torch.tensor(v, dtype=torch.float64)
         for v in ([0.5, 0.5, -0.5, -0.5], [0.7, 0.1, -0.5, -0.5])
@@ -226,7 +223,7 @@ def large() -> nn.Module:
 
 
 def test_modules_are_read_by_what_they_do() -> None:
-    x = draw(5, 2, 2, seed=0).float()
+    x = rand(5, 2, 2, seed=0).float()
     network = read_layers(Plain().train(), x)
     assert (network.activation.name, network.kappa, network.alpha) == ("relu", 0.5, 0.0)
     names = {
@@ -301,7 +298,7 @@ def test_data_that_are_refused(symmetric: Make, chain: Make) -> None:
 
 
 def test_nothing_to_learn(chain: Make) -> None:
-    x = draw(8, 3, seed=0)
+    x = rand(8, 3, seed=0)
     found = learning.predict(chain(initial(3, 1, 0.1)), x, torch.zeros(8, 1), 0.05, 50)
     assert found.half_time is None
     assert float(found.loss[-1]) < float(found.loss[0])
@@ -312,7 +309,7 @@ def test_nothing_to_learn(chain: Make) -> None:
 def test_the_gradient_flow_of_any_module_and_loss() -> None:
     model = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1)).double()
     model[0].bias.requires_grad_(requires_grad=False)
-    x, y = draw(6, 2, seed=0), draw(6, 1, seed=1)
+    x, y = rand(6, 2, seed=0), rand(6, 1, seed=1)
     before = [p.detach().clone() for p in model.parameters()]
     times = torch.tensor([0.0, 0.5, 0.5, 1.0])
     flow = learning.gradient_flow(model, x, y, times, loss=nn.functional.mse_loss)
@@ -330,7 +327,7 @@ def test_the_gradient_flow_of_any_module_and_loss() -> None:
 
 
 def test_rows_without_mirror() -> None:
-    x, y = draw(30, 3, seed=0), draw(30, 1, seed=1)
+    x, y = rand(30, 3, seed=0), rand(30, 1, seed=1)
     both = torch.cat([x, -x]), torch.cat([y, -y])
     order = torch.randperm(60, generator=torch.Generator().manual_seed(0))
     assert learning.asymmetric_fraction(both[0][order], both[1][order]) == 0

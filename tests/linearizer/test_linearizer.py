@@ -6,13 +6,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 import rectilinear as rl
+from makers_data import close, rand
 from makers_invertible import perturb
 from rectilinear.errors import DtypeError, ShapeError, SingularOperatorError, SpaceMismatchError
 
-TOLERANCE = 1e-10  # the promise for float64
 seeds = st.integers(0, 2**16)
 quick = settings(max_examples=15, deadline=None)
 
@@ -24,25 +23,15 @@ def network(seed: int = 0, dim: int = 4, coupling: str = "affine") -> rl.inverti
     return perturb(g.double(), seed=seed).eval()
 
 
-def matrix(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
 def dense(out_dim: int, in_dim: int, seed: int = 0) -> rl.operators.Dense:
-    return rl.operators.Dense(weight=matrix(out_dim, in_dim, seed=seed))
-
-
-def close(got: Tensor, expected: Tensor) -> bool:
-    return got.shape == expected.shape and torch.allclose(
-        got, expected, rtol=TOLERANCE, atol=TOLERANCE
-    )
+    return rl.operators.Dense(weight=rand(out_dim, in_dim, seed=seed))
 
 
 @quick
 @given(seeds)
 def test_by_the_formula(seed: int) -> None:
     g, h, a = network(seed), network(seed + 1, dim=3), dense(3, 4, seed)
-    x = matrix(5, 4, seed=seed)
+    x = rand(5, 4, seed=seed)
     assert close(rl.Linearizer(g, a, h)(x), h.inverse(g(x) @ a.weight.T))
     square = dense(4, 4, seed)
     assert close(rl.Linearizer(g, square)(x), g.inverse(g(x) @ square.weight.T))
@@ -54,7 +43,7 @@ def test_python_operators_against_matrices(seed: int) -> None:
     g, h, k = network(0), network(1, dim=3), network(2, dim=5)
     a, b, c = (dense(*shape, seed=seed + i) for i, shape in enumerate([(3, 4), (5, 3), (3, 4)]))
     f, after, beside = rl.Linearizer(g, a, h), rl.Linearizer(h, b, k), rl.Linearizer(g, c, h)
-    x, m, n = matrix(2, 4, seed=seed), a.weight, c.weight
+    x, m, n = rand(2, 4, seed=seed), a.weight, c.weight
     factor = torch.tensor(1.5, dtype=torch.float64)
     for made, start, by_hand, end in (
         (after @ f, g, b.weight @ m, k),
@@ -73,7 +62,7 @@ def test_python_operators_against_matrices(seed: int) -> None:
 @quick
 @given(seeds)
 def test_composition_is_composition(seed: int) -> None:
-    g, h, x = network(0), network(1, dim=3), matrix(2, 4, seed=seed)
+    g, h, x = network(0), network(1, dim=3), rand(2, 4, seed=seed)
     f, after = rl.Linearizer(g, dense(3, 4, seed), h), rl.Linearizer(h, dense(4, 3, seed + 1), g)
     assert close((after @ f)(x), after(f(x)))
 
@@ -89,13 +78,13 @@ def test_one_encoding_and_one_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         kind, "_decode", lambda self, z: (calls.append("decode"), decode(self, z))[1]
     )
-    (2 * f @ f @ f.T + f)(matrix(2, 4))
+    (2 * f @ f @ f.T + f)(rand(2, 4))
     assert calls == ["encode", "decode"]
 
 
 def test_vectors_pass_without_coding() -> None:
     g, h = network(), network(1)
-    f, x = rl.Linearizer(g, dense(4, 4), h), matrix(2, 4)
+    f, x = rl.Linearizer(g, dense(4, 4), h), rand(2, 4)
     y = f(f.in_space(x))
     assert y.space == f.out_space
     assert torch.equal(y.point, f(x))
@@ -131,7 +120,7 @@ def test_wrong_arguments() -> None:
         with pytest.raises(ShapeError, match="dimensions"):
             rl.Linearizer(g, a, out)
     with pytest.raises(DtypeError, match=r"operators\.Dense"):
-        rl.Linearizer(g, matrix(4, 4))
+        rl.Linearizer(g, rand(4, 4))
     with pytest.raises(DtypeError, match="from_module"):
         rl.Linearizer(torch.nn.Linear(4, 4), dense(4, 4))
     f = rl.Linearizer(g, dense(4, 4))
@@ -139,16 +128,16 @@ def test_wrong_arguments() -> None:
         with pytest.raises(TypeError):
             mix()
     with pytest.raises(ShapeError):
-        f(matrix(4))
+        f(rand(4))
     with pytest.raises(DtypeError):
-        f(matrix(2, 4).float())
+        f(rand(2, 4).float())
 
 
 @quick
 @given(seeds)
 def test_log_prob_by_the_jacobian_of_f(seed: int) -> None:
     f = rl.Linearizer(network(seed), dense(4, 4, seed), network(seed + 1))
-    x0 = matrix(3, 4, seed=seed)
+    x0 = rand(3, 4, seed=seed)
     normal = torch.distributions.MultivariateNormal(torch.zeros(4).double(), torch.eye(4).double())
     jacobians = torch.stack(
         [torch.autograd.functional.jacobian(f, row[None])[0, :, 0] for row in x0]
@@ -185,16 +174,16 @@ def test_no_density_without_inverse() -> None:
         (dense(3, 4), network(1, dim=3)),
     ):
         with pytest.raises(SingularOperatorError, match="density"):
-            rl.Linearizer(network(), a, h).log_prob(matrix(2, 4 if h is None else 3))
+            rl.Linearizer(network(), a, h).log_prob(rand(2, 4 if h is None else 3))
 
 
 def test_gradients_reach_networks_and_operator() -> None:
     g, h = network(), network(1)
     f = rl.Linearizer(g, dense(4, 4), h)
-    y = rl.pinv(f)((f @ f.T @ f)(matrix(2, 4)))
+    y = rl.pinv(f)((f @ f.T @ f)(rand(2, 4)))
     (y.square().sum() + f(y).square().sum()).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in f.parameters())
-    assert torch.autograd.gradcheck(f, matrix(2, 4).requires_grad_())
+    assert torch.autograd.gradcheck(f, rand(2, 4).requires_grad_())
 
 
 def test_parameters_of_a_shared_network_count_once() -> None:
@@ -205,8 +194,8 @@ def test_parameters_of_a_shared_network_count_once() -> None:
 
 def test_saved_and_loaded(tmp_path: Path) -> None:
     g, h = network(), network(1)
-    x = matrix(2, 4)
-    f, low = rl.Linearizer(g, dense(4, 4)), rl.operators.LowRank(matrix(4, 2), matrix(4, 2))
+    x = rand(2, 4)
+    f, low = rl.Linearizer(g, dense(4, 4)), rl.operators.LowRank(rand(4, 2), rand(4, 2))
     for made in (
         f,
         rl.Linearizer(g, low, h),
@@ -225,7 +214,7 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
 def test_loading_is_exact(tmp_path: Path) -> None:
     f = rl.Linearizer(network(), dense(4, 4), network(1))
     f.save_pretrained(tmp_path)
-    assert torch.equal(rl.from_pretrained(tmp_path)(matrix(2, 4)), f(matrix(2, 4)))
+    assert torch.equal(rl.from_pretrained(tmp_path)(rand(2, 4)), f(rand(2, 4)))
 
 
 def test_repr_says_between_what() -> None:

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import rectilinear as rl
+from makers_data import TOLERANCE, close, rand
 from makers_invertible import perturb
 from rectilinear.errors import DtypeError
 
-TOLERANCE = 1e-10  # the promise for float64
 seeds = st.integers(0, 2**16)
 quick = settings(max_examples=15, deadline=None)
 
@@ -19,22 +19,12 @@ def network(seed: int, dim: int) -> rl.invertible.Invertible:
     return perturb(rl.invertible.VectorFlow(dim, blocks=3, width=8).double(), seed=seed).eval()
 
 
-def matrix(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-
-
-def close(got: Tensor, expected: Tensor, tolerance: float = TOLERANCE) -> bool:
-    return got.shape == expected.shape and torch.allclose(
-        got, expected, rtol=tolerance, atol=tolerance
-    )
-
-
 G, H = network(1, 4), network(2, 3)
 
 
 def wide(seed: int, rank: int = 3) -> rl.Linearizer:
     """From 4 to 3 dimensions, with singular values between 1 and 3."""
-    u, v = (torch.linalg.qr(matrix(n, 3, seed=seed + n)).Q for n in (3, 4))
+    u, v = (torch.linalg.qr(rand(n, 3, seed=seed + n)).Q for n in (3, 4))
     s = torch.tensor([3.0, 2.0, 1.0], dtype=torch.float64)[:rank]
     return rl.Linearizer(
         G, rl.operators.Dense(weight=u[:, :rank] * s @ v[:, :rank].T, trainable=False), H
@@ -43,7 +33,7 @@ def wide(seed: int, rank: int = 3) -> rl.Linearizer:
 
 def positive(seed: int) -> rl.Linearizer:
     """Of one space, with eigenvalues off the negative axis."""
-    m = matrix(4, 4, seed=seed) / 4
+    m = rand(4, 4, seed=seed) / 4
     return rl.Linearizer(G, rl.operators.Dense(weight=torch.linalg.matrix_exp(m), trainable=False))
 
 
@@ -58,7 +48,7 @@ def test_svd(seed: int) -> None:
     u, s, v = system = rl.svd(f)
     assert close(s, torch.tensor([3.0, 2.0, 1.0], dtype=torch.float64))
     whole = u @ rl.Linearizer(u.g_in, rl.operators.Diagonal(s)) @ v.T
-    x = matrix(2, 4, seed=seed)
+    x = rand(2, 4, seed=seed)
     assert close(whole(x), f(x))
     left, right = system.left_points(), system.right_points(2)
     assert (left.shape, right.shape) == ((3, 3), (2, 4))
@@ -70,7 +60,7 @@ def test_svd(seed: int) -> None:
 @quick
 @given(seeds, st.integers(1, 3))
 def test_truncate(seed: int, k: int) -> None:
-    f, x = wide(seed), matrix(2, 4, seed=seed)
+    f, x = wide(seed), rand(2, 4, seed=seed)
     u, s, vh = torch.linalg.svd(weight(f), full_matrices=False)
     assert close(rl.truncate(f, k)(x), H.inverse(G(x) @ (u[:, :k] * s[:k] @ vh[:k]).T))
     assert int(rl.rank(rl.truncate(f, k))) == k
@@ -79,7 +69,7 @@ def test_truncate(seed: int, k: int) -> None:
 @quick
 @given(seeds)
 def test_eig(seed: int) -> None:
-    f = rl.Linearizer(G, rl.operators.Dense(weight=matrix(4, 4, seed=seed)))
+    f = rl.Linearizer(G, rl.operators.Dense(weight=rand(4, 4, seed=seed)))
     system = rl.eig(f)
     reference = torch.linalg.eigvals(weight(f))
     assert torch.allclose(system.values.abs(), reference.abs().sort(descending=True).values)
@@ -93,7 +83,7 @@ def test_eig(seed: int) -> None:
 @quick
 @given(seeds, st.integers(1, 3))
 def test_pinv_and_least_squares(seed: int, rank: int) -> None:
-    f, y = wide(seed, rank), matrix(2, 3, seed=seed)
+    f, y = wide(seed, rank), rand(2, 3, seed=seed)
     inverse = torch.linalg.pinv(weight(f), rtol=1e-10)
     assert close(rl.pinv(f)(y), G.inverse(H(y) @ inverse.T))
     assert close(rl.solve(f, y), rl.pinv(f)(y))
@@ -104,14 +94,14 @@ def test_pinv_and_least_squares(seed: int, rank: int) -> None:
 
 
 def test_pinv_cuts_off() -> None:
-    f, y = wide(0), matrix(2, 3)
+    f, y = wide(0), rand(2, 3)
     assert close(rl.pinv(f, rtol=0.5)(y), rl.pinv(rl.truncate(f, 2))(y))
 
 
 @quick
 @given(seeds, st.integers(1, 3))
 def test_projections(seed: int, rank: int) -> None:
-    f, x, y = wide(seed, rank), matrix(2, 4, seed=seed), matrix(2, 3, seed=seed + 1)
+    f, x, y = wide(seed, rank), rand(2, 4, seed=seed), rand(2, 3, seed=seed + 1)
     onto, null = rl.project_range(f), rl.project_null(f)
     m = weight(f)
     inverse = torch.linalg.pinv(m, rtol=1e-10)
@@ -126,8 +116,8 @@ def test_projections(seed: int, rank: int) -> None:
 @quick
 @given(seeds, st.floats(-2, 2), st.floats(-2, 2))
 def test_powers_and_semigroup(seed: int, s: float, t: float) -> None:
-    f, x = positive(seed), matrix(2, 4, seed=seed)
-    m = torch.linalg.matrix_exp(t * matrix(4, 4, seed=seed) / 4)
+    f, x = positive(seed), rand(2, 4, seed=seed)
+    m = torch.linalg.matrix_exp(t * rand(4, 4, seed=seed) / 4)
     assert close((f**t)(x), G.inverse(G(x) @ m.T), 1e-8)
     assert close((f**s @ f**t)(x), (f ** (s + t))(x), 1e-8)
     assert close((f**0.5 @ f**0.5)(x), f(x))
@@ -153,7 +143,7 @@ def test_numbers(seed: int, rank: int) -> None:
 @quick
 @given(seeds)
 def test_norm_is_the_lipschitz_constant(seed: int) -> None:
-    f, x, y = wide(seed), matrix(50, 4, seed=seed), matrix(50, 4, seed=seed + 1)
+    f, x, y = wide(seed), rand(50, 4, seed=seed), rand(50, 4, seed=seed + 1)
     stretch = f.out_space.distance(f(x), f(y)) / f.in_space.distance(x, y)
     assert float(stretch.max()) <= float(rl.norm(f)) * (1 + TOLERANCE)
     top = rl.svd(f).right_points(1)

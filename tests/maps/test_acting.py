@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import rectilinear as rl
+from makers_data import rand
 from rectilinear.errors import ConfigError, InputError, StructureError
 from rectilinear.maps.affine_block import AffineBlock, Shapes
 from rectilinear.maps.blocks import block_names
@@ -16,10 +17,6 @@ from rectilinear.networks.sample_split import SampleSplit
 def held_out(model, x):
     """The mask of the samples that linearize holds out."""
     return SampleSplit.of(read_batches(x, model), seed=0)(Batch((x,)))
-
-
-def rand(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 class BasicBlock(nn.Module):

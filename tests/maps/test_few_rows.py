@@ -6,15 +6,12 @@ from sklearn.metrics import r2_score
 from torch import nn
 
 import rectilinear as rl
+from makers_data import rand
 from rectilinear.maps.affine_block import Shapes
 from rectilinear.maps.data_split import Portions
 from rectilinear.maps.linearize import read_for
 from rectilinear.maps.map_forms import MapMoments
 from rectilinear.numerics import Moments
-
-
-def rand(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 class Noise(nn.Module):

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import rectilinear as rl
+from makers_data import rand
 from rectilinear.errors import ConfigError
 from rectilinear.maps.affine_block import Shapes
 from rectilinear.maps.map_forms import (
@@ -17,11 +18,6 @@ from rectilinear.maps.map_forms import (
 )
 from rectilinear.numerics import Moments
 from rectilinear.progress import Progress
-
-
-def rand(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
 
 SHAPES = {
     "rows": Shapes.between((8,), (8,)),

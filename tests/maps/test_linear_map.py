@@ -9,6 +9,7 @@ from sklearn.metrics import r2_score
 from torch import nn
 
 import rectilinear as rl
+from makers_data import rand
 from rectilinear.errors import CheckpointError, ConfigError, ShapeError, StructureError
 from rectilinear.maps.mean_jacobian import Route, mean_jacobians
 from rectilinear.networks.batches import read_batches
@@ -282,10 +283,6 @@ def test_the_mean_over_the_vectors_of_a_sample_is_said():
     assert "from the mean over the vectors of a sample at start." in str(profile)
     alone = rl.layer_profile(net, tokens(80), layers=["end@input"], methods=["least_squares"])
     assert alone.averaged == ""
-
-
-def rand(*shape):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
 def test_stein():

@@ -5,12 +5,9 @@ import torch
 from torch import nn
 
 import rectilinear as rl
+from makers_data import rand
 from rectilinear.errors import ConfigError, StructureError
 from rectilinear.maps.spans import main_list, span_of, spans_within
-
-
-def rand(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 class Block(nn.Module):

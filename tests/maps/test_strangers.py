@@ -7,14 +7,11 @@ import torch
 from torch import nn
 
 import rectilinear as rl
+from makers_data import rand
 from rectilinear.errors import StructureError
 from rectilinear.maps.layer_profile import stack_of
 from rectilinear.maps.network_costs import r2
 from rectilinear.networks.places import block_names
-
-
-def rand(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 class FalconLinear(nn.Linear):
