@@ -14,10 +14,6 @@ by Adam on half the square loss. Audits are of the training images, at most 10,0
 
 from __future__ import annotations
 
-import argparse
-import datetime
-import os
-import platform
 import tempfile
 import time
 from itertools import pairwise
@@ -25,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from _page import options, ran
 from torch import Tensor, nn
 
 import rectilinear as rl
@@ -40,7 +37,6 @@ from rectilinear.networks.network import as_network, evaluating
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-RESULT = Path(__file__).parent / "results" / "audit.md"
 ROWS, DIM, WIDTH = 10_000, 784, 1000
 UNITS, AUDITED = 100, 10_000
 EPOCHS = {"digits": 60, "mnist": 6}
@@ -162,14 +158,11 @@ def trained(
 
 def main() -> None:
     """Measure, print and write the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options(__doc__, "audit.md")
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=RESULT)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
     lines = speed()
     print("\n".join(lines), flush=True)
     head = (
@@ -186,21 +179,20 @@ def main() -> None:
     table = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for name in EPOCHS:
         try:
-            rl.datasets.load(name, "test", options.data_dir)
+            rl.datasets.load(name, "test", args.data_dir)
         except DataError as error:
             table.append(f"| {name} | not here: {error.got} |")
             continue
         for mirrored in (False, True):
             for layers in (2, 3):
                 for bias in (False, True):
-                    cells = trained(name, layers, bias, mirrored, options.data_dir)
+                    cells = trained(name, layers, bias, mirrored, args.data_dir)
                     table.append(f"| {' | '.join(map(str, cells))} |")
                     print(table[-1], flush=True)
-    place = f"{platform.machine()} with {os.cpu_count()} cores, torch {torch.__version__}, float32"
     text = [
         "# Audits: their cost, and networks on real data",
         "",
-        f"`python benchmarks/audit.py`, {datetime.date.today()}, {place}.",
+        ran("audit.py", "float32") + ".",
         "",
         "## Cost",
         "",
@@ -212,7 +204,7 @@ def main() -> None:
         "",
         *table,
     ]
-    options.out.write_text("\n".join(text) + "\n", encoding="utf-8")
+    args.out.write_text("\n".join(text) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

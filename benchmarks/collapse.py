@@ -17,17 +17,14 @@ Seconds are processor time. About ten minutes on one core, nearly all of it the 
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import platform
 import resource
 import subprocess
 import sys
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from _page import options, processor, ran, timed
 
 from rectilinear.flow import ChebyshevVelocity, LowRankEndpoint, TimeVarying
 from rectilinear.flow.collapse import propagate
@@ -99,14 +96,6 @@ def dense(W: Operator) -> Tensor:
     return torch.diag(W.scale.expand(W.in_dim)) + W.u @ W.v.mT
 
 
-def clocked(function: object, *args: object, **kwargs: object) -> tuple[object, float]:
-    """The result of a call, and its processor seconds."""
-    assert callable(function)
-    start = time.process_time()
-    result = function(*args, **kwargs)
-    return result, time.process_time() - start
-
-
 def difference(a: Tensor, b: Tensor) -> float:
     """The largest relative difference of the rows."""
     return float(((a.double() - b.double()).norm(dim=-1) / b.double().norm(dim=-1)).max())
@@ -119,7 +108,7 @@ def against_dense(n: int, dense_steps: int) -> str:
     states = torch.randn(8, n, generator=torch.Generator().manual_seed(1))
     exact = integrate(Drifting(n).double(), states.double(), STEPS, "rk4")
     propagate(family, 2, "rk4")  # the first call of a process is slower
-    product, seconds = clocked(dense_product, family, dense_steps)
+    product, seconds = timed(lambda: dense_product(family, dense_steps))
     assert isinstance(product, torch.Tensor)
     peer = seconds * STEPS / dense_steps
     error = (
@@ -141,7 +130,7 @@ def against_dense(n: int, dense_steps: int) -> str:
     ):
         times = []
         for _ in range(3):
-            (operator, _), seconds = clocked(propagate, member, STEPS, "rk4")
+            (operator, _), seconds = timed(lambda m=member: propagate(m, STEPS, "rk4"))
             times.append(seconds)
         reference = integrate(member.double(), states.double(), STEPS, "rk4")
         rows.append(
@@ -167,11 +156,11 @@ def large(n: int) -> dict[str, float]:
     """Part 2, run in a separate process: seconds, peak memory and error of one collapse."""
     family = Drifting(n)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    (operator, _), seconds = clocked(propagate, family, STEPS, "rk4")
+    (operator, _), seconds = timed(lambda: propagate(family, STEPS, "rk4"))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     states = torch.randn(256, n, generator=torch.Generator().manual_seed(1))
-    one, apply_one = clocked(operator, states)
-    _, apply_many = clocked(integrate, family, states, STEPS, "rk4")
+    one, apply_one = timed(lambda: operator(states))
+    _, apply_many = timed(lambda: integrate(family, states, STEPS, "rk4"))
     exact = integrate(family.double(), states[:4].double(), STEPS, "rk4")
     return {
         "seconds": seconds,
@@ -211,28 +200,12 @@ def methods_table(sizes: list[int]) -> str:
     return "\n".join(lines)
 
 
-def machine() -> str:
-    """The processor and the build of torch."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    name = next(
-        (line.split(": ")[1] for line in lines if line.startswith("model name")),
-        platform.processor(),
-    )
-    return f"{name}, {torch.get_num_threads()} thread, torch {torch.__version__}"
-
-
 def main() -> None:
     """Measure, print, and write the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options(__doc__, "collapse.md")
     parser.add_argument("--dense-steps", type=int, default=STEPS)
     parser.add_argument("--large", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--sizes", type=int, nargs="*", default=[64, 784, 3072])
-    parser.add_argument(
-        "--out", type=Path, default=Path(__file__).parent / "results" / "collapse.md"
-    )
     args = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -245,7 +218,7 @@ def main() -> None:
     big = json.loads(output.stdout)
     text = f"""# A hundred steps folded into one operator
 
-`python benchmarks/collapse.py`, {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, {machine()}.
+{ran("collapse.py", f"{torch.get_num_threads()} thread", processor())}.
 Rank {RANK}, {STEPS} steps, float32; processor seconds, medians of three for the collapse. Errors are
 the largest relative ones over a batch of states, against the same steps in float64.
 
@@ -264,7 +237,6 @@ integrated to `t = 0.99` and ended by its end-point prediction.
 {methods_table(args.sizes)}
 """
     print(text)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(text, encoding="utf-8")
 
 

@@ -13,22 +13,19 @@ timed on some steps and scaled. Targets: the whole grid in under 20 s on two cor
 
 from __future__ import annotations
 
-import argparse
-import datetime
 import os
-import platform
 import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
 from statistics import mean, median
 from typing import TYPE_CHECKING
 
 import numpy as np
 import sklearn
 import torch
+from _page import options, ran
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPRegressor
 from torch import nn
@@ -38,7 +35,6 @@ from rectilinear.deeplinear import SufficientStatistics, train_ensemble
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-RESULT = Path(__file__).parent / "results" / "depth.md"
 DEPTHS, NOISES, RUNS, ROWS, STEPS, LR = (
     range(1, 11),
     (0.05, 0.15, 0.3, 0.5),
@@ -168,11 +164,7 @@ def rows_do_not_matter(*, compiled: bool) -> float:
 
 def main() -> None:
     """Measure, print and write the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=RESULT)
-    out = parser.parse_args().out
+    out = options(__doc__, "depth.md").parse_args().out
     torch.set_num_threads(1)
     load = os.getloadavg()[0]
     networks = len(DEPTHS) * len(NOISES) * RUNS
@@ -188,17 +180,11 @@ def main() -> None:
     slow = {
         name: 1 / (STEPS * mean(run(depth, 300) for depth in DEPTHS)) for name, run in peers.items()
     }
-    versions = (
-        f"torch {torch.__version__}, numpy {np.__version__}, scikit-learn {sklearn.__version__}"
-    )
+    versions = f"numpy {np.__version__}, scikit-learn {sklearn.__version__}"
     text = [
         "# Deep linear networks: networks trained per second",
         "",
-        (
-            f"`python benchmarks/depth.py`, {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, "
-            f"{platform.machine()} with {os.cpu_count()} cores (load {load:.1f} before the run), "
-            f"{versions}, float64."
-        ),
+        ran("depth.py", f"load {load:.1f} before the run, {versions}, float64") + ".",
         "",
         (
             f"The grid: {len(DEPTHS)} depths x {len(NOISES)} noises x {RUNS} runs = {networks:,} "

@@ -16,12 +16,8 @@ Series: fitted on the first 70 % of rows, forecast from every later row, without
 
 from __future__ import annotations
 
-import argparse
 import csv
-import datetime
 import json
-import os
-import platform
 import sys
 import time
 import warnings
@@ -42,10 +38,10 @@ from _forecast_peers import (
     mlp,
     persistence,
 )
+from _page import options, ran
 
 from rectilinear.koopman import Forecaster
 
-RESULTS = Path(__file__).parent / "results"
 HORIZONS = (96, 192, 336, 720)
 LAGS = 512
 PUBLISHED = {
@@ -271,9 +267,7 @@ def lines_of(stored: dict[str, Any]) -> list[str]:
 
 def main() -> None:
     """Measure, print and write the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options(__doc__, "forecast.md")
     parser.add_argument("--ett", type=Path, help="folder of ETTh1.csv and ETTh2.csv")
     parser.add_argument("--parts", nargs="*", default=("ett", "series"), choices=("ett", "series"))
     parser.add_argument(
@@ -282,7 +276,6 @@ def main() -> None:
         default=10.0,
         help="training of each linear net; 0 leaves nets and cosines out",
     )
-    parser.add_argument("--out", type=Path, default=RESULTS / "forecast.md")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     cache = Path("runs/forecast.json")
@@ -306,11 +299,8 @@ def write(out: Path, stored: dict[str, Any]) -> None:
     head = [
         "# Forecasts of recorded series",
         "",
-        (
-            f"`python benchmarks/forecast.py {words}`, {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, "
-            f"{platform.machine()} with {os.cpu_count()} cores, one thread, CPU seconds, torch "
-            f"{torch.__version__}; installed peers: {', '.join(peers) or 'none'}."
-        ),
+        ran(f"forecast.py {words}", "one thread, CPU seconds")
+        + f"; installed peers: {', '.join(peers) or 'none'}.",
         "",
         (
             "Errors are in standard deviations of the training rows. `all` is the geometric mean over "

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from _page import options
 
 import rectilinear as rl
 from rectilinear import datasets, metrics, training
@@ -384,9 +385,7 @@ def cells(same: list[dict[str, Any]], several: bool) -> list[str]:
 
 def main() -> None:
     """Train, score, and write the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options(__doc__)
     parser.add_argument("--data", default="mnist")
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--seconds", type=float, default=480.0)

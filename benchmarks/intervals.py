@@ -12,9 +12,6 @@ the fit (split conformal prediction).
 from __future__ import annotations
 
 import argparse
-import datetime
-import os
-import platform
 import warnings
 from pathlib import Path
 
@@ -22,12 +19,12 @@ import numpy as np
 import statsmodels.api as sm
 import torch
 from _forecast_peers import autoregression, lag_rows
+from _page import options, ran
 from statsmodels.tsa.ar_model import AutoReg, ar_select_order
 from statsmodels.tsa.arima_process import arma2ma
 
 from rectilinear.koopman import Forecaster
 
-RESULTS = Path(__file__).parent / "results"
 LEVELS, STEPS, HORIZON, MOST_LAGS = (0.5, 0.8, 0.95), (1, 6, 24), 24, 36
 Ends = dict[float, np.ndarray]
 
@@ -91,11 +88,8 @@ def no_change(x: np.ndarray, cut: int, horizon: int) -> tuple[np.ndarray, Ends]:
 
 def main() -> None:
     """Measure, print and write the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options(__doc__, "intervals.md")
     parser.add_argument("--ett", type=Path, help="folder of ETTh1.csv")
-    parser.add_argument("--out", type=Path, default=RESULTS / "intervals.md")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -142,10 +136,7 @@ def write(
     text = [
         "# Coverage of forecast intervals",
         "",
-        (
-            f"`python benchmarks/intervals.py{ett}`, {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, "
-            f"{platform.machine()} with {os.cpu_count()} cores, torch {torch.__version__}."
-        ),
+        ran(f"intervals.py{ett}", "one thread") + ".",
         "",
         (
             "Mean over the series of the share of later observations inside intervals of 50, 80 and 95 %, "

@@ -12,18 +12,15 @@ About three minutes on one core.
 
 from __future__ import annotations
 
-import argparse
-import datetime
-import platform
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import FrEIA.framework
 import FrEIA.modules
 import normflows
 import torch
+from _page import options, processor, ran
 from torch import Tensor, nn
 
 from rectilinear.invertible import ConvNet, ImageFlow
@@ -132,28 +129,12 @@ def measure(
     return times
 
 
-def machine() -> str:
-    """The processor and the build of torch."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    name = next(
-        (line.split(": ")[1] for line in lines if line.startswith("model name")),
-        platform.processor(),
-    )
-    return f"{name}, {torch.get_num_threads()} thread(s), torch {torch.__version__}"
-
-
 def main() -> None:
     """Measure, print, and write the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options(__doc__, "invertible.md")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--eager", action="store_true", help="leave out the compiled rows")
-    parser.add_argument(
-        "--out", type=Path, default=Path(__file__).parent / "results" / "invertible.md"
-    )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
@@ -170,7 +151,7 @@ def main() -> None:
         torch.ops.mkldnn._is_mkldnn_bf16_supported()
     ):  # elsewhere bf16 is emulated, many times slower
         built["rectilinear, bf16 conditioner"] = ours(precision="bf16")
-    for name, options in (
+    for name, changes in (
         ()
         if args.eager
         else (
@@ -178,7 +159,7 @@ def main() -> None:
             ("rectilinear, compiled, channels_last", {"channels_last": True}),
         )
     ):
-        net, encode, decode = ours(**options)
+        net, encode, decode = ours(**changes)
         built[name] = (
             net,
             torch.compile(encode, fullgraph=True),
@@ -198,7 +179,7 @@ def main() -> None:
         rows.append(f"| {name} | " + " | ".join(cells) + " |")
     text = f"""# Invertible image networks beside FrEIA and normflows
 
-`python benchmarks/invertible.py`, {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, {machine()}.
+{ran("invertible.py", f"{torch.get_num_threads()} thread(s)", processor())}.
 {BLOCKS} affine couplings on {SHAPE} images squeezed to {SQUEEZED}, equal conditioners
 (convolutions 3 x 3, 1 x 1, 3 x 3, width {WIDTH}), batch {BATCH}, float32. Milliseconds are medians of
 {args.rounds} interleaved rounds; ratio = time / time of the first row in the same round, the median
@@ -211,7 +192,6 @@ Activations kept for the backward pass: {activations(plain[0]):.1f} MB,
 with `checkpoint=True` {activations(checkpointed[0]):.2f} MB.
 """
     print(text)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(text, encoding="utf-8")
 
 

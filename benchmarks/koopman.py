@@ -15,12 +15,8 @@ deviations of the system. The MLP trains for ``--seconds`` processor seconds.
 
 from __future__ import annotations
 
-import argparse
-import datetime
 import hashlib
 import json
-import os
-import platform
 import sys
 import time
 import warnings
@@ -30,12 +26,12 @@ from typing import Any
 import numpy as np
 import torch
 from _forecast_peers import dmd, edmd, installed, iterated_ridge, mlp, persistence
+from _page import options, ran
 
 import rectilinear.koopman
 from rectilinear.datasets import simulate_system
 from rectilinear.koopman import Forecaster, KoopmanRegressor
 
-RESULTS = Path(__file__).parent / "results"
 STEPS = (1, 10, 50, 100)
 NOISE = 0.02
 SYSTEMS = (
@@ -159,12 +155,9 @@ def plan() -> list[str]:
 
 def main() -> None:
     """Measure, print and write the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options(__doc__, "koopman.md")
     parser.add_argument("--rows", nargs="*", default=plan(), help="SYSTEM:NOISE:COUNT")
     parser.add_argument("--seconds", type=float, default=4.0, help="training of the MLP")
-    parser.add_argument("--out", type=Path, default=RESULTS / "koopman.md")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     cache, version = Path("runs/koopman.json"), fingerprint(arguments.seconds)
@@ -181,10 +174,8 @@ def main() -> None:
             "# Forecasts of simulated systems",
             "",
             (
-                f"`python benchmarks/koopman.py {' '.join(sys.argv[1:])}`, "
-                f"{datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, {platform.machine()} with "
-                f"{os.cpu_count()} cores, one thread, CPU seconds, torch {torch.__version__}; "
-                f"installed peers: {', '.join(peers) or 'none'}; the code of forecaster and "
+                ran(f"koopman.py {' '.join(sys.argv[1:])}", "one thread, CPU seconds")
+                + f"; installed peers: {', '.join(peers) or 'none'}; the code of forecaster and "
                 f"benchmark has the fingerprint {version} in every row."
             ),
             "",

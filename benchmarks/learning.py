@@ -13,15 +13,10 @@ neurons at least 50 times faster than the loop, a closed form below 50 ms.
 
 from __future__ import annotations
 
-import argparse
-import datetime
-import os
-import platform
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from _page import fastest, options, ran, timed
 
 from rectilinear import learning
 from rectilinear.learning import Networks, Optimizer, half_squared_error, simulate
@@ -32,17 +27,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-RESULT = Path(__file__).parent / "results" / "learning.md"
 NETWORKS, POINTS, INPUTS, WIDTH = 1000, 2000, 20, 100
 LR, STEPS = 0.004, 10_000  # of the whole figure
 SAMPLE, TRIED = 20, 20  # networks and steps of the loop that are measured
-
-
-def cpu(run: Callable[[], Any]) -> tuple[float, Any]:
-    """CPU seconds of a run and its result; other processes do not count."""
-    start = time.process_time()
-    result = run()
-    return time.process_time() - start, result
 
 
 def task(*, white: bool = False) -> tuple[Tensor, Tensor]:
@@ -90,14 +77,14 @@ def together(std: float) -> list[str]:
         ("Gaussian", gaussian[:SAMPLE], gd, TRIED),
     ):
         loop(networks[:1], x, y, 3, optimizer)
-        one, weights = cpu(lambda n=networks, o=optimizer: loop(n[:SAMPLE], x, y, TRIED, o))
+        weights, one = timed(lambda n=networks, o=optimizer: loop(n[:SAMPLE], x, y, TRIED, o))
         one /= SAMPLE * TRIED
         same = simulate(networks[:SAMPLE], x, y, LR, TRIED, optimizer=rule)
         error = max(
             float((a - b).abs().max() / b.abs().max())
             for a, b in zip(same.networks.first, weights, strict=True)
         )
-        ours, _ = cpu(lambda n=networks, r=rule, k=steps: simulate(n, x, y, LR, k, optimizer=r))
+        _, ours = timed(lambda n=networks, r=rule, k=steps: simulate(n, x, y, LR, k, optimizer=r))
         ours /= len(networks) * steps
         speed = f"{1e6 * one:,.0f} | {1e6 * ours:,.1f} | {one / ours:,.0f}"
         whole = f"{one * NETWORKS * STEPS / 3600:.1f} h | {ours * NETWORKS * STEPS:,.0f} s"
@@ -130,13 +117,13 @@ def predictions() -> list[str]:
         forms["predict, from the module and the data"] = lambda n=network, x=x, y=y: (
             learning.predict(n.module(0), x, y, 2 * LR, STEPS)
         )
-        taken, run = cpu(lambda n=network, x=x, y=y: simulate(n, x, y, 2 * LR, STEPS, points=301))
-        one, _ = cpu(
+        run, taken = timed(lambda n=network, x=x, y=y: simulate(n, x, y, 2 * LR, STEPS, points=301))
+        _, one = timed(
             lambda n=network, x=x, y=y: loop(n, x, y, 200, lambda p: torch.optim.SGD(p, 2 * LR))
         )
         for name, form in forms.items():
             form()
-            seconds = min(cpu(form)[0] for _ in range(5))
+            seconds = fastest(form, 5)
             found = form()
             loss = found.loss if hasattr(found, "loss") else data.loss(found[:, None])
             error = float((loss - run.loss[:, 0]).abs().max() / (run.loss[0] - run.loss[-1]))
@@ -148,21 +135,12 @@ def predictions() -> list[str]:
 
 def main() -> None:
     """Measure, print and write the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=RESULT)
-    out = parser.parse_args().out
+    out = options(__doc__, "learning.md").parse_args().out
     torch.set_num_threads(1)
     lines = [
         "# Learning dynamics: many networks at once, and predictions",
         "",
-        (
-            f"`python benchmarks/learning.py`, {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, "
-            f"{platform.machine()} "
-            f"with {os.cpu_count()} cores, one thread, CPU seconds, torch {torch.__version__}, "
-            "float64."
-        ),
+        ran("learning.py", "one thread, CPU seconds, float64") + ".",
         "",
         (
             f"{NETWORKS:,} networks of {INPUTS} inputs and width {WIDTH} on {POINTS:,} symmetric "

@@ -11,15 +11,12 @@ values, against the exact targets ``X w + 1``: 15 is all of float64, 0 is none.
 
 from __future__ import annotations
 
-import argparse
-import datetime
 import math
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from _page import fastest, options, ran
 from sklearn.linear_model import LinearRegression
 
 from rectilinear.numerics import Moments
@@ -29,7 +26,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-RESULT = Path(__file__).parent / "results" / "least_squares.md"
 SIZES = ((10_000, 784, 20), (20_000, 576, 128), (200_000, 20, 1))
 REPEATS, BATCH = 3, 1024
 
@@ -91,32 +87,15 @@ def digits(method: Callable[[Tensor, Tensor], Tensor], x: Tensor) -> float:
     return 16.0 if error == 0 else min(16.0, max(0.0, -math.log10(error)))
 
 
-def seconds(run: Callable[[], object]) -> float:
-    """CPU seconds of the fastest of some runs."""
-    times = []
-    for _ in range(REPEATS):
-        start = time.process_time()
-        run()
-        times.append(time.process_time() - start)
-    return min(times)
-
-
 def main() -> None:
     """Measure, print and write both tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=RESULT)
-    out = parser.parse_args().out
+    out = options(__doc__, "least_squares.md").parse_args().out
     torch.set_num_threads(1)
     names = list(METHODS)
     lines = [
         "# Least squares",
         "",
-        (
-            f"`python benchmarks/least_squares.py`, {datetime.date.today():%Y-%m-%d}, one thread, "
-            f"float64, torch {torch.__version__}."
-        ),
+        ran("least_squares.py", "one thread, float64") + ".",
         "",
         "Digits of the fitted values (15 is all of float64), 2,000 rows:",
         "",
@@ -139,7 +118,7 @@ def main() -> None:
     for n, d, targets in SIZES:
         generator = torch.Generator().manual_seed(0)
         x, t = (torch.randn(n, k, dtype=torch.float64, generator=generator) for k in (d, targets))
-        times = {m: seconds(lambda m=m, x=x, t=t: METHODS[m](x, t)) for m in names}
+        times = {m: fastest(lambda m=m, x=x, t=t: METHODS[m](x, t), REPEATS) for m in names}
         row = " | ".join(
             f"{times[m]:.2f} ({times[m] / times['normal equations']:.1f})" for m in names
         )

@@ -10,9 +10,7 @@ Spans are chosen by ``rl.span_costs`` on samples that no number below comes from
 from __future__ import annotations
 
 import argparse
-import datetime
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -24,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import _real_models as models
 import _span_peers as peers
 import torch
+from _page import ran
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
@@ -357,12 +356,7 @@ def write(path: Path, found: dict[str, str]) -> None:
     """The page, of which the parts that were not measured now stay as they are."""
     said = path.read_text(encoding="utf-8") if path.exists() else ""
     parts = {part.partition("\n")[0]: part.strip() for part in said.split("\n## ")[1:]}
-    asked = " ".join(sys.argv[1:])
-    made = (
-        f"`python benchmarks/real_networks.py{asked and ' '}{asked}`, "
-        f"{datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, {platform.machine()} with "
-        f"{os.cpu_count()} cores, one thread, torch {torch.__version__}, float32."
-    )
+    made = ran(f"real_networks.py {' '.join(sys.argv[1:])}", "one thread, float32") + "."
     for text in found.values():
         title, _, rest = text.removeprefix("## ").partition("\n")
         parts[title] = f"{title}\n\n{made}\n\n{rest.strip()}"

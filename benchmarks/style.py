@@ -13,15 +13,14 @@ two photographs of scikit-learn are used, one part to train and one held out.
 
 from __future__ import annotations
 
-import argparse
 import datetime
-import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
+from _page import fastest, options, timed
 from _style_peers import FeedForward, FeedForwardObjective
 from _style_ways_back import foreign, ways_back
 from PIL import Image
@@ -209,9 +208,7 @@ def later(model: StyleTransfer, photos: Path, keep: Path, features: nn.Module | 
         cells = []
         for steps in (0, 30):
             seed_all(0)
-            start = time.process_time()
-            A = fit_style(model, a, b, steps, features)
-            spent = time.process_time() - start
+            A, spent = timed(lambda n=steps, a=a, b=b: fit_style(model, a, b, n, features))
             gain = above_flat(model.added(name, A).style(name), both)
             cells.append(f"{gain:+.2f} dB, {spent:.0f} s")
         lines.append(f"| {name} | {' | '.join(cells)} |")
@@ -221,12 +218,8 @@ def later(model: StyleTransfer, photos: Path, keep: Path, features: nn.Module | 
 @torch.no_grad()
 def megapixel(model: StyleTransfer) -> float:
     """Processor seconds for an image of a megapixel, the best of three."""
-    x, seconds = torch.rand(3, 1000, 1000), []
-    for _ in range(3):
-        start = time.process_time()
-        model(x, model.styles[0])
-        seconds.append(time.process_time() - start)
-    return min(seconds)
+    x = torch.rand(3, 1000, 1000)
+    return fastest(lambda: model(x, model.styles[0]), 3)
 
 
 @torch.no_grad()
@@ -336,9 +329,7 @@ HEAD = "| | above flat, dB | style distance | {} |\n|---|---|---|{}"
 
 def main() -> None:
     """Train, measure, print, and write the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options(__doc__)
     parser.add_argument("--photos", type=Path, default=Path("photos"))
     parser.add_argument("--features", type=Path, help="weights of torchvision's MobileNetV2")
     parser.add_argument("--seconds", type=float, default=540.0)

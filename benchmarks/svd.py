@@ -11,35 +11,12 @@ and 3 GB. Errors are measured on vectors, in the precision of the run. Targets: 
 
 from __future__ import annotations
 
-import argparse
-import datetime
-import os
-import platform
-import time
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 import torch
+from _page import fastest, options, ran
 
 import rectilinear.operators as op
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-RESULT = Path(__file__).parent / "results" / "svd.md"
 DENSE, LARGE, RANKS = 2048, 12_288, (8, 64, 400)
-
-
-def seconds(run: Callable[[], object], repeats: int) -> float:
-    """CPU seconds of the fastest of some runs, after one warm-up run."""
-    if repeats > 1:
-        run()
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        run()
-        times.append(time.process_time() - start)
-    return min(times)
 
 
 def operator(n: int, rank: int) -> op.ScalarPlusLowRank:
@@ -75,28 +52,20 @@ def errors(A: op.Operator) -> dict[str, float]:
 
 def main() -> None:
     """Measure, print and write the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=RESULT)
-    out = parser.parse_args().out
+    out = options(__doc__, "svd.md").parse_args().out
     torch.set_num_threads(1)
     matrix = op.to_dense(operator(DENSE, 64))
     cube = (LARGE / DENSE) ** 3
     dense = {
-        "svd": seconds(lambda: torch.linalg.svd(matrix), 1),
-        "pinv": seconds(lambda: torch.linalg.pinv(matrix), 1),
+        "svd": fastest(lambda: torch.linalg.svd(matrix), 1),
+        "pinv": fastest(lambda: torch.linalg.pinv(matrix), 1),
     }
     exact = torch.linalg.svdvals(matrix.double())
     drift = float((op.svd(operator(DENSE, 64)).s - exact).abs().max() / exact[0])
     lines = [
         "# SVD and pseudo-inverse of scalar plus low rank",
         "",
-        (
-            f"`python benchmarks/svd.py`, {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, "
-            f"{platform.machine()} with {os.cpu_count()} cores, one thread, CPU seconds, torch "
-            f"{torch.__version__}, float32."
-        ),
+        ran("svd.py", "one thread, CPU seconds, float32") + ".",
         "",
         (
             f"Dense at n = {DENSE:,}, measured: SVD {dense['svd']:.2f} s, pinv {dense['pinv']:.2f} "
@@ -112,7 +81,7 @@ def main() -> None:
         A = operator(LARGE, rank)
         error = errors(A)
         for verb, function in (("svd", op.svd), ("pinv", op.pinv)):
-            took = seconds(lambda f=function, a=A: f(a), 5 if rank < 100 else 1)
+            took = fastest(lambda f=function, a=A: f(a), 5 if rank < 100 else 1)
             lines.append(
                 f"| {LARGE:,} | {rank} | {verb} | {took:.4f} | {dense[verb] * cube / took:,.0f} | "
                 f"{error[verb]:.1e} |"

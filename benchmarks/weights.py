@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from _page import options
 
 from rectilinear import datasets, metrics, training
 from rectilinear.config import write_json
@@ -158,9 +159,7 @@ def make(name: str, args: argparse.Namespace) -> None:
 
 def main() -> None:
     """Make each of the generators named."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options(__doc__)
     parser.add_argument("names", nargs="*", choices=[*SETTINGS, []], help="all by default")
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--seconds", type=float, help=f"of each; by default {SECONDS}")

@@ -9,23 +9,18 @@ the last 20, which they forecast. PyDMD's models get the 17 modes that the waves
 
 from __future__ import annotations
 
-import argparse
-import datetime
-import os
-import platform
 import time
 import warnings
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
 from _forecast_peers import installed
+from _page import options, ran
 
 from rectilinear.koopman import Forecaster
 
-RESULTS = Path(__file__).parent / "results"
 STEPS, WAVES, NOISE = 20, 8, 0.05
 SIZES = ((1500, 200), (100_000, 120))
 
@@ -56,11 +51,7 @@ def pydmd(train: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     """Measure, print and write the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, default=RESULTS / "wide.md")
-    arguments = parser.parse_args()
+    out = options(__doc__, "wide.md").parse_args().out
     torch.set_num_threads(1)
     lines = ["| points x rows | model | error | CPU seconds |", "|---|---|---|---|"]
     for points, rows in SIZES:
@@ -82,16 +73,13 @@ def main() -> None:
             spent, error = time.process_time() - began, np.sqrt(np.square(found - later).mean())
             lines.append(f"| {points:,} x {rows} | {name} | {error:.3f} | {spent:.1f} |")
             print(lines[-1], flush=True)
-    head = (
-        f"`python benchmarks/wide.py`, {datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, "
-        f"{platform.machine()} with {os.cpu_count()} cores, one thread, torch {torch.__version__}."
-    )
+    head = ran("wide.py", "one thread") + "."
     about = (
         f"Root mean square error over the {STEPS} rows after the fit, in standard deviations; the "
         f"noise of an observation is {NOISE:g}."
     )
     text = "\n".join(["# Forecasts of many columns", "", head, "", about, "", *lines])
-    arguments.out.write_text(text + "\n", encoding="utf-8")
+    out.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
