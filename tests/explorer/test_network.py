@@ -14,7 +14,7 @@ from chromium import Browser
 from makers_invertible import ADAPTERS, BLOCKS, IMAGE_NETWORKS, VECTOR_NETWORKS
 from rectilinear import flow, invertible, load, operators
 from rectilinear.errors import StructureError
-from rectilinear.explorer.noise import noise
+from rectilinear.explorer.content import noise
 from rectilinear.explorer.page import ENGINE, _web
 from rectilinear.explorer.translate import check_images, layer, translate
 from rectilinear.explorer.weights import Weights

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from rectilinear.checks import tolerance
-from rectilinear.training.ema import EMA, evaluation
+from rectilinear.training.optimizer import EMA, evaluation
 
 
 def test_the_average_is_the_recursion_written_out():

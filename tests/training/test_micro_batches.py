@@ -12,7 +12,7 @@ from rectilinear.checks import tolerance
 from rectilinear.errors import ConfigError
 from rectilinear.tensor_files import load_tensors
 from rectilinear.training import TrainConfig, load_checkpoint, read_log, train
-from rectilinear.training.micro_batches import add_gradients
+from rectilinear.training.batches import add_gradients
 
 
 class Fit(nn.Module):

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from rectilinear.errors import ConfigError, DivergedError
+from rectilinear.training.batches import loss_of
 from rectilinear.training.distributed import Group
 from rectilinear.training.loop import Window
-from rectilinear.training.micro_batches import loss_of
 
 ALONE = Group(torch.device("cpu"))
 

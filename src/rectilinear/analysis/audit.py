@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from rectilinear.analysis.measure import Settings, Subject
+from rectilinear.analysis.measurements import VERDICT, chosen, measured, measured_tokens
 from rectilinear.analysis.result import Audit
-from rectilinear.analysis.rows_audit import VERDICT, chosen, measured
-from rectilinear.analysis.token_audit import measured_tokens
 from rectilinear.analysis.token_subject import TokenSubject
 from rectilinear.errors import ConfigError
 from rectilinear.networks import data as points

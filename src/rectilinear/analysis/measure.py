@@ -106,6 +106,12 @@ class Measure:
         }
 
 
+def two_layers_only(name: str, reason: str) -> Measure:
+    """The measure ``name`` of a network that is not one of two layers, with the ``reason``."""
+    why = reason.removeprefix("a network that is not one of two layers: ")
+    return Measure.missing(name, f"two layers only; {why}")
+
+
 class Pass(NamedTuple):
     """A batch: rows ``x`` ``(b, ...)``, outputs ``f(x)`` and ``f(-x)`` ``(b, O)``, and labels."""
 

@@ -13,7 +13,7 @@ from math import pi
 import torch
 from torch import Tensor
 
-from rectilinear.analysis.measure import Measure, Subject, ratio
+from rectilinear.analysis.measure import Measure, Subject, ratio, two_layers_only
 from rectilinear.errors import NonFiniteError
 from rectilinear.learning.mirror import asymmetric_fraction, mirror_pairs, of_unit_size
 from rectilinear.networks.data import row_keys
@@ -318,10 +318,7 @@ def gaussian_energy(subject: Subject) -> Measure:
     """
     name, two = "gaussian_energy", subject.two_layer
     if isinstance(two, str):
-        return Measure.missing(
-            name,
-            f"two layers only; {two.removeprefix('a network that is not one of two layers: ')}",
-        )
+        return two_layers_only(name, two)
     if two.activation.slope is None:
         return Measure.missing(name, f"no closed form for {two.activation.name}")
     if two.has_bias:

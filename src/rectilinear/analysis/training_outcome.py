@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rectilinear.analysis.loss_floor import loss_floor
-from rectilinear.analysis.measure import Kind, Measure, Subject
+from rectilinear.analysis.measure import Kind, Measure, Subject, two_layers_only
 from rectilinear.analysis.symmetry import signed_labels
 from rectilinear.errors import RectilinearError
 from rectilinear.learning import predict, sign_imbalance
@@ -158,10 +158,7 @@ def signs(subject: Subject) -> Measure:
     """
     name, two = "sign_imbalance", subject.two_layer
     if not isinstance(two, TwoLayer):
-        return Measure.missing(
-            name,
-            f"two layers only; {two.removeprefix('a network that is not one of two layers: ')}",
-        )
+        return two_layers_only(name, two)
     if two.has_bias or two.W2.shape[0] != 1 or bool(two.skip.any()):
         return Measure.missing(
             name, "it is defined for one output, no bias and no connection past the neurons"

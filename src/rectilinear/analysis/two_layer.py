@@ -16,7 +16,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from rectilinear.analysis.measure import Measure, Subject
+from rectilinear.analysis.measure import Measure, Subject, two_layers_only
 from rectilinear.checks import check_batch
 from rectilinear.errors import InputError, StructureError
 from rectilinear.learning.mirror import clusters, mirrored, sketch
@@ -171,8 +171,7 @@ def exact_map(subject: Subject) -> Measure:
         matrix = two.matrix
         note = "share of the energy on the data that the exact linear part, kappa W2 W1, has"
     else:
-        why = two.removeprefix("a network that is not one of two layers: ")
-        return Measure.missing(name, f"two layers only; {why}")
+        return two_layers_only(name, two)
     left = total = 0.0
     for p in subject.passes():
         left += float((p.f - p.x.flatten(1).to(matrix) @ matrix.mT).double().square().sum())
@@ -205,10 +204,7 @@ def certificate(subject: Subject) -> Measure:
     """
     name, two = "certificate", subject.two_layer
     if isinstance(two, str):
-        return Measure.missing(
-            name,
-            f"two layers only; {two.removeprefix('a network that is not one of two layers: ')}",
-        )
+        return two_layers_only(name, two)
     if two.activation.slope is None:
         return Measure.missing(name, f"{two.activation.name} is not piecewise linear")
     vectors, directions = even_part(two, subject.units)

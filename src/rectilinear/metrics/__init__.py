@@ -1,6 +1,6 @@
 """Metrics of generated samples, reconstructions, recovered noise, linearity and detection."""
 
-from rectilinear.metrics.features import FeatureNetwork, train_features
+from rectilinear.metrics.features import FeatureNetwork, ModuleFeatures, train_features
 from rectilinear.metrics.generation import (
     GenerationScores,
     evaluate_samples,
@@ -11,7 +11,6 @@ from rectilinear.metrics.generation import (
     sliced_wasserstein,
 )
 from rectilinear.metrics.linearity import linearity
-from rectilinear.metrics.module_features import ModuleFeatures
 from rectilinear.metrics.normality import Normality, kolmogorov_smirnov, normality
 from rectilinear.metrics.pca import pca
 from rectilinear.metrics.pca import pca_curve as pca_curve

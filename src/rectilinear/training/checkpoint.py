@@ -19,8 +19,7 @@ from rectilinear.random import seed_step
 from rectilinear.tensor_files import load_tensors, save_tensors
 from rectilinear.training.batches import Batches
 from rectilinear.training.config import TrainConfig
-from rectilinear.training.ema import EMA
-from rectilinear.training.optimizer import Descent
+from rectilinear.training.optimizer import EMA, Descent
 
 CHECKPOINT = "checkpoint.safetensors"  # in the run folder
 MOST_NAMED = 6  # fields in which runs differ

@@ -20,13 +20,12 @@ from rectilinear.config import to_json, write_json
 from rectilinear.errors import ConfigError, DivergedError, DtypeError
 from rectilinear.files import locked, remove_leftovers
 from rectilinear.random import seed_step
-from rectilinear.training.batches import Batches
+from rectilinear.training.batches import RESERVED, Batches, add_gradients, scalars
 from rectilinear.training.checkpoint import TrainState, check_dtype, method
 from rectilinear.training.config import TrainConfig
 from rectilinear.training.distributed import Group, process_group
-from rectilinear.training.ema import evaluation
 from rectilinear.training.log import RunLog, read_log
-from rectilinear.training.micro_batches import RESERVED, add_gradients, scalars
+from rectilinear.training.optimizer import evaluation
 
 
 class Window:
