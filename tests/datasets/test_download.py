@@ -1,21 +1,27 @@
+"""Downloads: once, resumed, several at once, of bounded size, and of known content only."""
+
 import gzip
 import hashlib
 import http.server
+import multiprocessing
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 import pytest
 
 from rectilinear import datasets
 from rectilinear.datasets import mnist
-from rectilinear.datasets.mnist import checksum
-from rectilinear.errors import ConfigError, DataError, DiskError
+from rectilinear.datasets.mnist import checksum, read_bytes
+from rectilinear.errors import ConfigError, DataError, DiskError, RectilinearError
 
 CONTENT = {
     file: bytes(range(200)) * 50 + file.encode() for pair in mnist.FILES.values() for file in pair
 }
 PACKED = {f"{file}.gz": gzip.compress(data, mtime=0) for file, data in CONTENT.items()}
+PIECE = 1 << 16  # bytes
 
 
 def sha(data):
@@ -27,7 +33,10 @@ class Site:
     files: dict
     cut: int | None = None  # bytes sent before the connection closes
     ranges: bool = True
+    sized: bool = True  # whether it says how many bytes there are
+    together: threading.Barrier | None = None  # requests that wait for each other before the bytes
     asked: list = field(default_factory=list)
+    sent: int = 0  # bytes
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -36,18 +45,27 @@ class Handler(http.server.BaseHTTPRequestHandler):
         super().__init__(*args)
 
     def do_GET(self):
+        site = self.site
         name, wanted = self.path.rsplit("/", 1)[-1], self.headers.get("Range")
-        self.site.asked.append((name, wanted))
-        data = self.site.files.get(name)
+        site.asked.append((name, wanted))
+        data = site.files.get(name)
         if data is None:
             return self.send_error(404)
-        start = int(wanted.split("=")[1].rstrip("-")) if wanted and self.site.ranges else 0
+        start = int(wanted.split("=")[1].rstrip("-")) if wanted and site.ranges else 0
         if start >= len(data):
             return self.send_error(416)
         self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(data) - start))
+        if site.sized:
+            self.send_header("Content-Length", str(len(data) - start))
         self.end_headers()
-        self.wfile.write(data[start:][: self.site.cut])
+        if site.together is not None:
+            with suppress(threading.BrokenBarrierError):
+                site.together.wait(2)
+        rest = data[start:][: site.cut]
+        with suppress(OSError):  # the reader has had enough
+            for i in range(0, len(rest), PIECE):
+                self.wfile.write(rest[i : i + PIECE])
+                site.sent += len(rest[i : i + PIECE])
         return None
 
     def log_message(self, *args):
@@ -145,3 +163,96 @@ def test_bad_destination_and_name(tmp_path):
         datasets.download("mnist", tmp_path / "file", [])
     with pytest.raises(ConfigError, match="expected one of mnist, fashion_mnist"):
         datasets.download("cifar10", tmp_path)
+
+
+def fetch(folder, address, answers):
+    try:
+        answers.put(str(datasets.download("mnist", folder, [address])))
+    except RectilinearError as error:
+        answers.put(repr(error))
+
+
+def test_three_processes_at_once_all_succeed(tmp_path, serve):
+    address = serve(Site(PACKED, sized=False, together=threading.Barrier(3)))
+    context = multiprocessing.get_context("fork")
+    answers = context.Queue()
+    children = [context.Process(target=fetch, args=(tmp_path, address, answers)) for _ in range(3)]
+    for child in children:
+        child.start()
+    assert [answers.get(timeout=60) for _ in children] == [str(tmp_path / "mnist")] * 3
+    for child in children:
+        child.join()
+    assert_complete(tmp_path / "mnist")
+
+
+def test_three_threads_at_once_all_succeed(tmp_path, serve):
+    address = serve(Site(PACKED, sized=False, together=threading.Barrier(3)))
+    failures = []
+
+    def work():
+        try:
+            datasets.download("mnist", tmp_path, [address])
+        except RectilinearError as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert_complete(tmp_path / "mnist")
+
+
+def test_a_file_without_end_is_left(tmp_path, serve):
+    size = 50_000_000
+    site = Site(dict.fromkeys(PACKED, bytes(size)), sized=False)
+    with pytest.raises(DataError, match="more than"):
+        datasets.download("mnist", tmp_path, [serve(site)])
+    assert site.sent < size / 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_small_file_that_grows_without_end_is_left(tmp_path, serve):
+    address = serve(Site(dict.fromkeys(PACKED, gzip.compress(bytes(5_000_000))), sized=False))
+    with pytest.raises(DataError, match="another content"):
+        datasets.download("mnist", tmp_path, [address])
+    path = tmp_path / "bomb.gz"
+    path.write_bytes(gzip.compress(bytes(5_000_000)))
+    with pytest.raises(DataError, match="more than 1,000 bytes"):
+        read_bytes(path, 1000)
+    assert len(read_bytes(path, 5_000_000)) == 5_000_000
+
+
+def test_content_of_the_same_md5_and_another_sha256_is_refused(tmp_path, serve, monkeypatch):
+    address = serve(Site(PACKED, sized=False))
+    other = dict.fromkeys(CONTENT, "0" * 64)
+    family = mnist.FAMILIES["mnist"]
+    family = mnist.Family(family.classes, family.md5, (), other)
+    monkeypatch.setitem(mnist.FAMILIES, "mnist", family)
+    with pytest.raises(DataError, match="another content"):
+        datasets.download("mnist", tmp_path, [address])
+
+
+def test_nothing_is_written_where_all_is_there(tmp_path, serve, monkeypatch):
+    folder = tmp_path / "mnist"
+    folder.mkdir()
+    for name, data in PACKED.items():
+        (folder / name).write_bytes(data)
+    monkeypatch.setattr(Path, "mkdir", None)
+    assert datasets.download("mnist", tmp_path, []) == folder
+
+
+@pytest.mark.parametrize("name", mnist.FAMILIES)
+def test_every_file_has_a_size_and_two_checksums(name):
+    family = mnist.FAMILIES[name]
+    files = {file for pair in mnist.FILES.values() for file in pair}
+    assert set(family.md5) == set(family.sha256) == set(mnist.SIZES) == files
+    assert all(len(digest) == 64 for digest in family.sha256.values())
+
+
+def test_the_known_sha256_of_mnist_is_that_of_the_files(mnist_dir):
+    for file, digest in mnist.FAMILIES["mnist"].sha256.items():
+        data = read_bytes(mnist.find("mnist", file, mnist_dir), mnist.SIZES[file])
+        assert sha(data) == digest
+        assert len(data) == mnist.SIZES[file]

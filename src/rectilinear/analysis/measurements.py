@@ -141,7 +141,7 @@ def measured_tokens(
 
 
 def _early(asked: set[str]) -> set[str]:
-    """What is measured before the verdict: subspaces only where they are asked for by name."""
+    """The measurements before the verdict: subspaces only where they are asked for by name."""
     by_name = "subspaces" in asked and len(asked) < len(MEASURES)
     return asked if by_name else asked - {"subspaces"}
 
