@@ -277,12 +277,12 @@ def _linearizer_properties(f: Linearizer, x: Tensor, y: Tensor, a: float, b: flo
         yield "logarithm", lambda: (expm(logm(f))(x), image)
 
 
-def _system_properties(f: Linearizer, k: int = 3) -> Properties:
+def _system_properties(f: Linearizer) -> Properties:
     if not _allowed(lambda: svd(f)):
         return
     system = svd(f)
     assert isinstance(system, LinearizerSVD)
-    left, right, best = system.left_points(k), system.right_points(k), truncate(f, 1)
+    left, right, best = system.left_points(3), system.right_points(3), truncate(f, 1)
     s = system.s[: len(left)]
 
     def gram(points: Tensor, space: InducedSpace) -> tuple[Tensor, Tensor]:

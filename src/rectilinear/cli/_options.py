@@ -189,16 +189,13 @@ def write_images(
     return {"image": str(folder / f"{name}.png"), "array": str(folder / f"{name}.npy")}
 
 
-def named_images(
-    path: Path, shape: tuple[int, int, int], out: Path, taken: tuple[str, ...] = ()
-) -> dict[str, Tensor]:
+def named_images(path: Path, shape: tuple[int, int, int], out: Path) -> dict[str, Tensor]:
     """Images by name: of a file, or a folder and its sub-folders, scaled and cropped to ``shape``.
 
     Args:
         path: of the file or folder.
         shape: ``(c, h, w)``; grey for one channel.
         out: where results will lie.
-        taken: names that no image may have.
     """
     from rectilinear.datasets.images import read_images
     from rectilinear.datasets.read_image import distinct_names, image_files
@@ -212,9 +209,7 @@ def named_images(
         )
     c, h, w = shape
     return dict(
-        zip(
-            distinct_names(files, path, taken), read_images(files, (h, w), grey=c == 1), strict=True
-        )
+        zip(distinct_names(files, path), read_images(files, (h, w), grey=c == 1), strict=True)
     )
 
 

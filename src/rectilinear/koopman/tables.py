@@ -316,8 +316,8 @@ def series_at_times(values: Any, times: Any = None, dt: float | None = None) -> 
     return Pieces(as_series(states, clocks, dt), tuple(runs), ((0, 0),) * len(times))
 
 
-def fill_gaps(values: Tensor, longest: int = FILLED) -> tuple[Tensor, int]:
-    """The series with gaps of at most ``longest`` rows on straight lines, and how many values."""
+def fill_gaps(values: Tensor) -> tuple[Tensor, int]:
+    """The series with gaps of :data:`FILLED` rows or fewer on lines, and how many values."""
     x, filled = values.clone().numpy(), 0
     rows = np.arange(len(x))
     for j in np.flatnonzero(np.isnan(x).any(0)):
@@ -325,7 +325,7 @@ def fill_gaps(values: Tensor, longest: int = FILLED) -> tuple[Tensor, int]:
         if gone.all():
             continue
         for first, end in _stretches(gone):
-            if first and end < len(x) and end - first <= longest:
+            if first and end < len(x) and end - first <= FILLED:
                 x[first:end, j] = np.interp(
                     rows[first:end], [first - 1, end], [x[first - 1, j], x[end, j]]
                 )

@@ -266,7 +266,7 @@ def check_names(model: nn.Module, names: str | Sequence[str]) -> list[str]:
 
 
 def fit_blocks(
-    network: Network, modules: Mapping[str, nn.Module], x: Tensor, budget: float = BUDGET
+    network: Network, modules: Mapping[str, nn.Module], x: Tensor
 ) -> tuple[dict[str, MapMoments], dict[str, str]]:
     """Least-squares fits of blocks, and the reasons for the blocks that cannot be fitted."""
     moments: dict[str, MapMoments] = {}
@@ -285,5 +285,5 @@ def fit_blocks(
                 refused[name] = error.got
                 moments.pop(name, None)
                 continue
-            moments.setdefault(name, MapMoments(shapes, budget)).add(calls[0].x, calls[0].out)
+            moments.setdefault(name, MapMoments(shapes, BUDGET)).add(calls[0].x, calls[0].out)
     return moments, refused

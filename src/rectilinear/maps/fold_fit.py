@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -111,11 +111,7 @@ def _own_rows(value: Tensor, stream: Tensor, batch: Batch, neighbour: Neighbour)
 
 
 def fit_fold(
-    model: nn.Module,
-    neighbour: Neighbour,
-    fitting: Gathered,
-    judging: Gathered,
-    ways: Sequence[Way] = ("map", "layer"),
+    model: nn.Module, neighbour: Neighbour, fitting: Gathered, judging: Gathered
 ) -> Folded:
     """The weight of the layer before the span that best reproduces the stream after the span.
 
@@ -138,12 +134,8 @@ def fit_fold(
     scale = torch.ones(len(weight), dtype=torch.float64, device=weight.device)
     scale = scale if neighbour.scale is None else neighbour.scale.to(scale)
     scaled = scale[:, None] * weight, None if old is None else scale * old
-    tried = [
-        folded
-        for way in ways
-        if way == "map" or weight.shape[1] <= WIDEST or len(ways) == 1
-        for folded in _fits(*scaled, norm, fitting, judging, way)
-    ]
+    ways: list[Way] = ["map", "layer"] if weight.shape[1] <= WIDEST else ["map"]
+    tried = [folded for way in ways for folded in _fits(*scaled, norm, fitting, judging, way)]
     best = min(tried, key=lambda folded: folded.left)
     constant = None if best.constant is None else best.constant / scale
     return replace(best, matrix=best.matrix / scale[:, None], constant=constant)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from rectilinear.errors import RectilinearError, StructureError
 from rectilinear.maps.blocks import r2_each, worst_of
 from rectilinear.maps.data_split import Portions
-from rectilinear.maps.fold_fit import Folded, Way, fit_fold, gather
+from rectilinear.maps.fold_fit import Folded, fit_fold, gather
 from rectilinear.maps.fold_target import Neighbour, neighbour_of, set_weight
 from rectilinear.maps.network_costs import MAX_NUMBERS, first_of, r2
 from rectilinear.maps.spans import Span, without
@@ -53,7 +53,6 @@ def fold_into(
     portions: Portions,
     span: Span,
     output: Output = None,
-    ways: tuple[Way, ...] = ("map", "layer"),
     advance: Callable[[str], None] = lambda _: None,
 ) -> FoldedNetwork:
     """A copy of the model without a span of blocks, whose map is folded into the layer before it.
@@ -71,7 +70,7 @@ def fold_into(
         for portion in ("fit", "choose")
     )
     advance(f"{span}: fits")
-    folded = fit_fold(model, neighbour, fitting, judging, ways)
+    folded = fit_fold(model, neighbour, fitting, judging)
     advance(f"{span}: the smaller network")
     small = copied(model)
     set_weight(inner(small).get_submodule(neighbour.layer), folded.matrix, folded.constant)

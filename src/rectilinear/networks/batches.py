@@ -240,14 +240,14 @@ def read_batches(
     return Batches(like, lambda: (reader.batch(part) for part in data))
 
 
-def one_batch(part: Any, required: int = 1) -> Batch:
+def one_batch(part: Any) -> Batch:
     """A tensor, an array, a mapping or a tuple as one batch, on its present device.
 
     Example:
         >>> one_batch((torch.zeros(3, 2), torch.ones(3))).labels.tolist()
         [1.0, 1.0, 1.0]
     """
-    return _Reader(required, None, None).batch(part)
+    return _Reader(1, None, None).batch(part)
 
 
 def _is_whole(data: Any) -> bool:

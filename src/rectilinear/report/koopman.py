@@ -241,12 +241,12 @@ def _past(
 
 
 @torch.no_grad()
-def _stepping(model: koopman.KoopmanRegressor, x: Array, steps: int = 100) -> float:
-    """The largest difference of ``f ** steps`` and ``steps`` applications of ``f``."""
+def _stepping(model: koopman.KoopmanRegressor, x: Array) -> float:
+    """The largest difference of ``f ** 100`` and a hundred applications of ``f``."""
     f = model.model_.linearizer()
     padded = model.model_.lift.pad(torch.as_tensor(x))
     y = padded
-    for _ in range(steps):
+    for _ in range(100):
         y = f(y)
     state = model.model_.state_dim
-    return float((y - (f**steps)(padded))[:, :state].abs().max())
+    return float((y - (f**100)(padded))[:, :state].abs().max())
