@@ -189,6 +189,16 @@ def write_images(
     return {"image": str(folder / f"{name}.png"), "array": str(folder / f"{name}.npy")}
 
 
+def check_apart(out: Path, path: Path) -> None:
+    """Raise a DataError for results that would lie in the folder of images that are read."""
+    if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
+        raise DataError(
+            got=f"--out {out}, which is the folder of the input or in it",
+            expected="another folder",
+            fix="Results there would be read with the images the next time.",
+        )
+
+
 def named_images(path: Path, shape: tuple[int, int, int], out: Path) -> dict[str, Tensor]:
     """Images by name: of a file, or a folder and its sub-folders, scaled and cropped to ``shape``.
 
@@ -201,12 +211,7 @@ def named_images(path: Path, shape: tuple[int, int, int], out: Path) -> dict[str
     from rectilinear.datasets.read_image import distinct_names, image_files
 
     files = image_files(path)
-    if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
-        raise DataError(
-            got=f"--out {out}, which is the folder of the input or in it",
-            expected="another folder",
-            fix="Results there would be read with the images the next time.",
-        )
+    check_apart(out, path)
     c, h, w = shape
     return dict(
         zip(distinct_names(files, path), read_images(files, (h, w), grey=c == 1), strict=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from rectilinear.cli._options import Common, UsageError
+from rectilinear.cli._options import Common, UsageError, check_apart
 
 if TYPE_CHECKING:
     import numpy as np
@@ -166,7 +166,6 @@ def _images(arguments: Stylize, model: "Styles", out: Path):  # type: ignore[no-
 
     from rectilinear import recipes
     from rectilinear.datasets.read_image import all_read, distinct_names, image_files, read_image
-    from rectilinear.errors import DataError
     from rectilinear.progress import Progress
     from rectilinear.recipes.style import StyleRecipe
 
@@ -175,12 +174,7 @@ def _images(arguments: Stylize, model: "Styles", out: Path):  # type: ignore[no-
         files, names = [], []
         for path in arguments.input:
             found = image_files(path)
-            if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
-                raise DataError(
-                    f"--out {out}, which is the folder of the input or in it",
-                    "another folder",
-                    "Results there would be read with the images the next time.",
-                )
+            check_apart(out, path)
             if path.is_file() and out.resolve() == path.resolve().parent:
                 raise UsageError(
                     f"--out {out} is the folder of the input, which would be overwritten."

@@ -136,12 +136,7 @@ class AffineCoupling(_Coupling):
         precision: Precision = "float32",
     ) -> None:
         super().__init__(shape, conditioner, axis=axis, keep=keep, precision=precision)
-        if precision.startswith("exact"):
-            raise ConfigError(
-                got=f"precision={precision!r} with affine couplings",
-                expected="additive couplings",
-                fix="Choose additive couplings, or leave precision= out.",
-            )
+        _check_not_exact(precision, "affine couplings")
         if not bound > 0:
             raise ConfigError(got=f"bound={bound}", expected="a positive bound of the log-scale")
         self.bound = bound
@@ -217,12 +212,7 @@ class SplineCoupling(_Coupling):
                 f"bins={bins}, box={box}, bound={bound}",
                 "two bins or more, a positive box and bound",
             )
-        if precision.startswith("exact"):
-            raise ConfigError(
-                got=f"precision={precision!r} with splines",
-                expected="additive couplings",
-                fix="Choose additive couplings, or leave precision= out.",
-            )
+        _check_not_exact(precision, "splines")
         self.bins, self.box, self.bound = bins, box, bound
 
     def _encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -288,3 +278,12 @@ def _bin(edges: Tensor, at: Tensor, x: Tensor, y: Tensor, d: Tensor) -> tuple[Te
         t.gather(2, torch.cat([i, i + 1], 2)).unbind(2) for t in (x, y, d)
     )
     return x0, x1 - x0, y0, y1 - y0, d0, d1
+
+
+def _check_not_exact(precision: Precision, name: str) -> None:
+    if precision.startswith("exact"):
+        raise ConfigError(
+            got=f"precision={precision!r} with {name}",
+            expected="additive couplings",
+            fix="Choose additive couplings, or leave precision= out.",
+        )

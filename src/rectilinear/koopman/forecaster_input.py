@@ -14,7 +14,7 @@ from rectilinear.errors import ConfigError, DataError, ForecastWarning, NonFinit
 from rectilinear.koopman.autoregression import Piece
 from rectilinear.koopman.forecast import Array
 from rectilinear.koopman.series import numbers, split_series, units
-from rectilinear.koopman.tables import Table, check_end, warn_filled, without_gaps
+from rectilinear.koopman.tables import Table, check_end, check_filled, without_gaps
 
 
 def _check_count(controls: Sequence[Any], tables: Sequence[Table]) -> None:
@@ -52,11 +52,7 @@ class Intake:
             parts, more = without_gaps(table.values)
             filled += more
             raw += [(x, None if u is None else u[a : a + len(x)]) for a, x in parts]
-        if not raw:
-            raise DataError(
-                "series with a column that is never observed", "numbers", "Leave the column out."
-            )
-        warn_filled(filled, len(raw) if len(raw) > len(self._tables) else 0)
+        check_filled(filled, len(raw), len(self._tables))
         return raw
 
     def _inputs(self, controls: Any, tables: list[Table], more: int) -> list[Tensor | None]:

@@ -282,11 +282,7 @@ def series_on_grid(values: Any, times: Any = None, dt: float | None = None) -> P
             runs.append(i)
         ends = (pieces[0][0], pieces[-1][0] + len(pieces[-1][1])) if pieces else (0, 0)
         lost.append((ends[0], len(table.values) - ends[1]))
-    if not states:
-        raise DataError(
-            "series with a column that is never observed", "numbers", "Leave the column out."
-        )
-    warn_filled(filled, len(states) if len(states) > len(tables) else 0)
+    check_filled(filled, len(states), len(tables))
     return Pieces(as_series(states, clocks if numbered else None, dt), tuple(runs), tuple(lost))
 
 
@@ -312,7 +308,7 @@ def series_at_times(values: Any, times: Any = None, dt: float | None = None) -> 
         states += np.split(x, cuts)
         clocks += np.split(clock, cuts)
         runs += [i] * (len(cuts) + 1)
-    warn_filled(0, len(states) if len(states) > len(times) else 0)
+    check_filled(0, len(states), len(times))
     return Pieces(as_series(states, clocks, dt), tuple(runs), ((0, 0),) * len(times))
 
 
@@ -355,14 +351,22 @@ def _stretches(marked: NDArray[np.bool_]) -> list[tuple[int, int]]:
     return [(int(a), int(b)) for a, b in ends.reshape(-1, 2)]
 
 
-def warn_filled(filled: int, parted: int) -> None:
-    """A ForecastWarning of what was filled in and where series were parted."""
+def check_filled(filled: int, pieces: int, series: int) -> None:
+    """A ForecastWarning of what was filled in and where series were parted.
+
+    Raises:
+        DataError: if no piece is left.
+    """
+    if not pieces:
+        raise DataError(
+            "series with a column that is never observed", "numbers", "Leave the column out."
+        )
     said = []
     if filled:
         said.append(
             f"{filled} missing values, in gaps of up to {FILLED} rows, lie on straight lines"
         )
-    if parted:
-        said.append(f"longer gaps part the series into {parted} pieces, which are fitted together")
+    if pieces > series:
+        said.append(f"longer gaps part the series into {pieces} pieces, which are fitted together")
     if said:
         warnings.warn("; ".join(said), ForecastWarning, stacklevel=3)

@@ -337,3 +337,12 @@ def _name_of(func: Callable[..., Any]) -> tuple[str, bool]:
 
 _TO_PYTHON = ("float", "int", "complex", "index", "array")
 _IN_PLACE = ("add", "sub", "mul", "truediv", "div", "and", "or", "xor", "pow", "matmul")
+
+
+def dropout_on() -> StructureError:
+    """The error of dropout that is on."""
+    return StructureError(
+        "dropout that is on",
+        "a network in evaluation mode",
+        "Call model.eval(); give functional dropout training=self.training.",
+    )

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the field's name
 
 from rectilinear.errors import StructureError
-from rectilinear.maps.frozen import RULES, Call, Frozen, names
+from rectilinear.maps.frozen import RULES, Call, Frozen, dropout_on, names
 from rectilinear.maps.frozen_rules import argument
 
 ATTENTION = names("""
@@ -99,11 +99,7 @@ def _attention(frozen: Frozen, call: Call) -> Any:
         if len(call.args) > 3 + i:
             kwargs[key] = call.args[3 + i]
     if kwargs.get("dropout_p"):
-        raise StructureError(
-            "dropout that is on",
-            "a network in evaluation mode",
-            "Call model.eval(); give functional dropout training=self.training.",
-        )
+        raise dropout_on()
     if not frozen.is_linear(v):
         return frozen.hold(call)
     eye = torch.eye(k.shape[-2], dtype=v.dtype, device=v.device)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from rectilinear.errors import StructureError
-from rectilinear.maps.frozen import RULES, Call, Frozen
+from rectilinear.maps.frozen import RULES, Call, Frozen, dropout_on
 
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 State = tuple[Tensor, ...]
@@ -42,11 +42,7 @@ def _layers(frozen: Frozen, call: Call) -> Any:
         )
     x, state, flat, biased, count, dropout, training, both_ways, batch_first = args
     if dropout and training:
-        raise StructureError(
-            "dropout that is on",
-            "a network in evaluation mode",
-            "Call model.eval(); give functional dropout training=self.training.",
-        )
+        raise dropout_on()
     given = state if isinstance(state, list | tuple) else (state,)
     if not frozen.is_linear(x) or frozen.held_in(given):
         return frozen.hold(call)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the field's name
 
 from rectilinear.errors import StructureError
-from rectilinear.maps.frozen import NUMBERS, RULES, Call, Frozen, Rule, names
+from rectilinear.maps.frozen import NUMBERS, RULES, Call, Frozen, Rule, dropout_on, names
 
 # Linear in the one tensor that is followed: views, sums, selections, pooling, resampling.
 VIEWS = names("""
@@ -276,11 +276,7 @@ def _add_product(frozen: Frozen, call: Call) -> Any:
 def _dropout(frozen: Frozen, call: Call) -> Any:
     x = call.args[0]
     if bool(argument(call, 2, "training", True)) and float(argument(call, 1, "p", 0.5)) > 0:
-        raise StructureError(
-            "dropout that is on",
-            "a network in evaluation mode",
-            "Call model.eval(); give functional dropout training=self.training.",
-        )
+        raise dropout_on()
     return frozen.keep(x, call.name, _is_gate(frozen, x)) if frozen.is_linear(x) else x
 
 

@@ -16,11 +16,12 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.flop_counter import FlopCounterMode
 
 from rectilinear.checks import check_finite
-from rectilinear.errors import DtypeError, InputError, RectilinearError, ShapeError
+from rectilinear.errors import DtypeError, RectilinearError, ShapeError
 from rectilinear.maps.fuse_rules import folded, may_fold
 from rectilinear.maps.module_pairs import Neighbours, from_graph, from_run
 from rectilinear.maps.network_costs import parameters_of
 from rectilinear.networks.batches import array_of, as_tensor
+from rectilinear.networks.determinism import random_model
 from rectilinear.networks.forward_pass import constant_parameters
 from rectilinear.networks.network import check_module, check_not_scripted, copied
 from rectilinear.networks.places import inner
@@ -259,11 +260,7 @@ class _Folding:
         dtypes = [t.dtype for t in self.plain if t.is_floating_point()]
         rounding = max((torch.finfo(dtype).eps for dtype in dtypes), default=0.0)
         if not _error(before, again) <= 1e3 * rounding:
-            raise InputError(
-                "a model that is random in evaluation mode",
-                "the same output for the same input",
-                "Remove the noise, or fix it in a buffer.",
-            )
+            raise random_model()
         try:
             self.wanted = [(1.0, self.few(self.work))]
         except RUN_ERRORS:  # it makes numbers of another precision on the way

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from rectilinear.errors import DtypeError, InputError, NonFiniteError
+from rectilinear.errors import DtypeError, InputError
 from rectilinear.maps.blocks import r2_each
 from rectilinear.networks.batches import Batch
 from rectilinear.networks.data import Task, task_for
 from rectilinear.networks.forward_pass import Output, call, constant_parameters
+from rectilinear.networks.network import check_outputs
 from rectilinear.networks.places import inner
 from rectilinear.networks.token_vectors import vectors
 
@@ -64,13 +65,7 @@ def outputs(
         with torch.no_grad():
             out = call(model, batch, output) if run is None else run(batch)
         found, given = _rows_of(out, batch)
-        if not bool(torch.isfinite(found).all()):
-            bad = int((~torch.isfinite(found)).any(1).sum())
-            raise NonFiniteError(
-                f"NaN or infinite outputs of the model on {bad} of {len(found)} rows",
-                "finite outputs",
-                "Check its weights and the scale of the data.",
-            )
+        check_outputs(found)
         rows.append(found if torch.finfo(found.dtype).bits > 16 else found.float())
         labels += [] if given is None else [given]
         samples, numbers = samples + len(batch), numbers + found.numel()

@@ -225,7 +225,13 @@ def read_batches(
             "a tensor, an array, a mapping, a tuple, texts, or batches of these",
             "Convert it with torch.as_tensor.",
         )
-    if iter(data) is data:
+    check_rereadable(data, labels)
+    return Batches(like, lambda: (reader.batch(part) for part in data))
+
+
+def check_rereadable(batches: Iterable[Any], labels: Any) -> None:
+    """Raise a DataError for batches that can be read once only, or with labels beside them."""
+    if iter(batches) is batches:
         raise DataError(
             "batches that can be read only once",
             "an iterable that starts again, such as a DataLoader or a list",
@@ -237,7 +243,6 @@ def read_batches(
             "batches of (x, y)",
             "Let each batch bring its labels.",
         )
-    return Batches(like, lambda: (reader.batch(part) for part in data))
 
 
 def one_batch(part: Any) -> Batch:
@@ -417,13 +422,18 @@ def as_pair(x: Any, y: Any) -> tuple[Tensor, Tensor]:
     return as_tensor(x, "x"), as_tensor(y, "labels")
 
 
-def _labelled(batch: Batch, labels: Any) -> Batch:
-    if labels is None:
-        return batch
-    if batch.labels is not None:
+def check_labels_once(own: Any, given: Any) -> None:
+    """Raise a DataError for labels among the data and beside them."""
+    if own is not None and given is not None:
         raise DataError(
             "labels twice, among the data and beside them", "labels once", "Leave one of them out."
         )
+
+
+def _labelled(batch: Batch, labels: Any) -> Batch:
+    if labels is None:
+        return batch
+    check_labels_once(batch.labels, labels)
     found = as_tensor(labels, "labels")
     if found.ndim == 0 or len(found) != len(batch):
         raise ShapeError(

@@ -13,7 +13,14 @@ from torch.nn.functional import cross_entropy, softplus
 
 from rectilinear.checks import check_finite, check_floating
 from rectilinear.errors import ConfigError, DataError, DtypeError, InputError, ShapeError
-from rectilinear.networks.batches import Batch, array_of, as_tensor, one_batch
+from rectilinear.networks.batches import (
+    Batch,
+    array_of,
+    as_tensor,
+    check_labels_once,
+    check_rereadable,
+    one_batch,
+)
 from rectilinear.random import stream
 from rectilinear.scalars import check_same_order
 
@@ -93,12 +100,7 @@ def read(x: Any, y: Any, seed: int) -> Data:
         return _from_tensor(x, y if y is None else as_tensor(y, "labels"), seed)
     if isinstance(x, np.ndarray | Mapping | tuple):
         rows, own, argument = _pair(x)
-        if own is not None and y is not None:
-            raise DataError(
-                "labels twice, among the data and beside them",
-                "labels once",
-                "Leave one of them out.",
-            )
+        check_labels_once(own, y)
         labels = own if y is None else as_tensor(y, "labels")
         return replace(_from_tensor(rows, labels, seed), argument=argument)
     if not hasattr(x, "__iter__") or hasattr(x, "__array__") or isinstance(x, str):
@@ -107,18 +109,7 @@ def read(x: Any, y: Any, seed: int) -> Data:
             "a tensor, an array, a data frame, or batches of tensors",
             "Convert it with torch.as_tensor.",
         )
-    if iter(x) is x:
-        raise DataError(
-            "batches that can be read only once",
-            "an iterable that starts again, such as a DataLoader or a list",
-            "Pass the DataLoader instead of an iterator or a generator.",
-        )
-    if y is not None:
-        raise DataError(
-            "batches and, apart from them, labels",
-            "batches of (x, y)",
-            "Let each batch bring its labels.",
-        )
+    check_rereadable(x, y)
     return _from_batches(x, seed)
 
 

@@ -48,6 +48,15 @@ def twice(run: Callable[[], Tensor]) -> tuple[Tensor, bool]:
     return out, bool(apart > allowed_difference(out) * scale)
 
 
+def random_model() -> InputError:
+    """The error of a network that is random."""
+    return InputError(
+        "a model that is random in evaluation mode",
+        "the same output for the same input",
+        "Remove the noise, or fix it in a buffer.",
+    )
+
+
 def check_steady(model: nn.Module, batch: Batch, output: Output = None) -> None:
     """Raise for a network that is random, or in which samples of a batch affect each other.
 
@@ -60,11 +69,7 @@ def check_steady(model: nn.Module, batch: Batch, output: Output = None) -> None:
     with torch.no_grad():
         out, random = twice(lambda: call(model, probe, output))
         if random:
-            raise InputError(
-                "a model that is random in evaluation mode",
-                "the same output for the same input",
-                "Remove the noise, or fix it in a buffer.",
-            )
+            raise random_model()
         half = len(probe) // 2
         if half < 2 or len(out) != len(probe):
             return

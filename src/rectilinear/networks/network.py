@@ -17,7 +17,12 @@ from torch.nn.parameter import is_lazy
 from rectilinear.checks import check_floating, check_values
 from rectilinear.errors import DtypeError, InputError, NonFiniteError, ShapeError, StructureError
 from rectilinear.networks.batches import Batch, check_is_module
-from rectilinear.networks.determinism import allowed_between_batches, sequence_first, twice
+from rectilinear.networks.determinism import (
+    allowed_between_batches,
+    random_model,
+    sequence_first,
+    twice,
+)
 from rectilinear.networks.forward_pass import Output, call, pick
 from rectilinear.networks.places import inner
 
@@ -26,6 +31,18 @@ MAX_WEIGHTS = 2**27  # numbers of a model that are copied into another precision
 RESOLUTION_ROWS = 64  # rows on which the arithmetic is repeated in another precision
 MARGIN = 4.0  # rounding errors that a variation must exceed to be one
 MAD_TO_DEVIATION = 1.4826  # from the median of normal errors to their standard deviation
+
+
+def check_outputs(out: Tensor) -> None:
+    """Raise a NonFiniteError unless outputs ``(n, O)`` are finite."""
+    finite = torch.isfinite(out)
+    if not bool(finite.all()):
+        bad = int((~finite).any(1).sum())
+        raise NonFiniteError(
+            f"NaN or infinite outputs of the model on {bad} of {len(out)} rows",
+            "finite outputs",
+            "Check its weights and the scale of the data.",
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,13 +101,7 @@ class Network:
             out = self.raw(
                 x
             ).clone()  # models may return a buffer of theirs, and write into it in the next call
-        if not bool(torch.isfinite(out).all()):
-            bad = int((~torch.isfinite(out)).any(1).sum())
-            raise NonFiniteError(
-                f"NaN or infinite outputs of the model on {bad} of {len(out)} rows",
-                "finite outputs",
-                "Check its weights and the scale of the data.",
-            )
+        check_outputs(out)
         return out if torch.finfo(out.dtype).bits > 16 else out.float()
 
     def _elsewhere(self, rows: Tensor) -> Any:
@@ -234,11 +245,7 @@ def as_network(
     network(probe)
     scale = out.abs().amax().clamp_min(torch.finfo(out.dtype).tiny)
     if random:
-        raise InputError(
-            "a model that is random in evaluation mode",
-            "the same output for the same input",
-            "Remove the noise, or fix it in a buffer.",
-        )
+        raise random_model()
     apart = bool((out[:half] - part).abs().amax() > allowed_between_batches(out) * scale)
     if apart or _rows_act_on_each_other(network, probe):
         raise InputError(

@@ -181,18 +181,10 @@ def chain(network: Network, structure: Structure, x: Tensor) -> Chain:
     """
     nodes = structure.nodes
     if structure.output is None:
-        raise StructureError(
-            structure.reason,
-            "a plain feed-forward network",
-            "Use rl.audit or rl.linear_map, which measure any network.",
-        )
+        raise _not_plain(structure.reason)
     ends = (*(node.sources for node in nodes), structure.output)
     if any(sources != {k - 1} for k, sources in enumerate(ends)):
-        raise StructureError(
-            "connections that skip layers",
-            "a plain feed-forward network",
-            "Use rl.audit or rl.linear_map, which measure any network.",
-        )
+        raise _not_plain("connections that skip layers")
     if not all(node.by_row for node in nodes):
         raise StructureError(
             "activations of tensors whose first axis is not the batch",
@@ -200,11 +192,7 @@ def chain(network: Network, structure: Structure, x: Tensor) -> Chain:
             "Build it so that the batch is the first axis.",
         )
     if not all(_elementwise(node.activation) for node in nodes):
-        raise StructureError(
-            "layers that are not elementwise, such as max-pooling",
-            "a plain feed-forward network",
-            "Use rl.audit or rl.linear_map, which measure any network.",
-        )
+        raise _not_plain("layers that are not elementwise, such as max-pooling")
     widths = [network.in_dim, *(torch.Size(node.shape).numel() for node in nodes), network.out_dim]
     if max(a * b for a, b in pairwise(widths)) > MAX_MATRIX_NUMBERS:
         raise StructureError(
@@ -233,11 +221,7 @@ def chain(network: Network, structure: Structure, x: Tensor) -> Chain:
     if not _vanishes(
         found(rows.flatten(1)) - network(rows), network(rows), max(widths) * len(widths)
     ):
-        raise StructureError(
-            HIDDEN,
-            "a plain feed-forward network",
-            "Use rl.audit or rl.linear_map, which measure any network.",
-        )
+        raise _not_plain(HIDDEN)
     return found
 
 
@@ -347,6 +331,14 @@ def _shared(nodes: tuple, widths: list[int], like: Tensor) -> Activation:
         for slope, width in zip(slopes, widths, strict=True)
     ]
     return leaky(torch.cat(parts), nodes[0].activation.name)
+
+
+def _not_plain(reason: str) -> StructureError:
+    return StructureError(
+        reason,
+        "a plain feed-forward network",
+        "Use rl.audit or rl.linear_map, which measure any network.",
+    )
 
 
 def _not_two_layer(reason: str) -> StructureError:
