@@ -1,12 +1,16 @@
 """Fixtures of several folders of tests."""
 
+import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import settings
 
+from rectilinear import cli
 from rectilinear.datasets.mnist import FILES, find
 from rectilinear.errors import DataError
 
@@ -46,6 +50,32 @@ def rewound(request: pytest.FixtureRequest) -> None:
     elif random is not None:
         stream = random.bit_generator
         stream.state = type(stream)(stream.seed_seq).state
+
+
+@pytest.fixture
+def ask(capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
+    """Run a command with --json and give its answer."""
+
+    def run(*words: str | Path) -> dict[str, Any]:
+        capsys.readouterr()
+        assert cli.main([*map(str, words), "--json"]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    return run
+
+
+@pytest.fixture
+def ask_error(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run a command with a mistake and give the one line that it says."""
+
+    def run(*words: object) -> str:
+        capsys.readouterr()
+        assert cli.main([*map(str, words)]) == 2
+        lines = capsys.readouterr().err.splitlines()
+        (said,) = (line for line in lines if line.startswith("rectilinear: "))
+        return said
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,4 @@
-import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -23,15 +20,3 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         out / "features"
     )
     return out
-
-
-@pytest.fixture
-def ask(capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
-    """Run a command with --json and give its answer."""
-
-    def run(*words: str | Path) -> dict[str, Any]:
-        capsys.readouterr()
-        assert cli.main([*map(str, words), "--json"]) == 0
-        return json.loads(capsys.readouterr().out)
-
-    return run

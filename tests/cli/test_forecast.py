@@ -100,15 +100,8 @@ def test_the_same_command_goes_on_and_ends_alike(run: Path, ask: Ask, tmp_path: 
     assert np.abs(after - before).max() < 1e-5, "least squares, solved again from the same weights"
 
 
-def test_mistakes(
-    run: Path, wave: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def says(*words: str | Path) -> str:
-        capsys.readouterr()
-        assert cli.main([*map(str, words)]) == 2
-        return capsys.readouterr().err
-
-    assert "one of linear, pendulum" in says(
+def test_mistakes(run: Path, wave: Path, tmp_path: Path, ask_error: Callable[..., str]) -> None:
+    assert "one of linear, pendulum" in ask_error(
         "train", "koopman", "--set", "system=chair", "--out", tmp_path / "a"
     )
     gap = tmp_path / "gap.csv"
@@ -118,11 +111,11 @@ def test_mistakes(
         assert cli.main([*map(str, words)]) == 0
     short = tmp_path / "short.csv"
     short.write_text("1\n2\n3\n")
-    assert "Lower horizon" in says(
+    assert "Lower horizon" in ask_error(
         "train", "koopman", *SMALL, "--set", f"system={short}", "--out", tmp_path / "c"
     )
-    assert "2, as the run has" in says("forecast", run, "--from", short)
-    assert "no run" in says("forecast", tmp_path)
+    assert "2, as the run has" in ask_error("forecast", run, "--from", short)
+    assert "no run" in ask_error("forecast", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -142,10 +135,9 @@ def test_options_without_effect_are_refused(
     message: str,
     tmp_path: Path,
     wave: Path,
-    capsys: pytest.CaptureFixture[str],
+    ask_error: Callable[..., str],
 ) -> None:
-    assert cli.main(["forecast", str(tmp_path if of_a_run else wave), *words]) == 2
-    assert message in capsys.readouterr().err
+    assert message in ask_error("forecast", tmp_path if of_a_run else wave, *words)
 
 
 @pytest.fixture
@@ -269,14 +261,7 @@ def test_stamps_of_a_table_are_of_one_form_and_whole(
     assert [line[0] for line in lines[1:3]] == expected
 
 
-def test_mistakes_in_a_table(
-    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def says(*words: str | Path) -> str:
-        capsys.readouterr()
-        assert cli.main([*map(str, words)]) == 2
-        return capsys.readouterr().err
-
-    assert "'ok' in column 'note', line 2" in says("forecast", table, "--steps", 5)
-    assert "one of date, height" in says("forecast", table, "--time", "when")
-    assert "no file" in says("forecast", tmp_path / "none.csv")
+def test_mistakes_in_a_table(table: Path, tmp_path: Path, ask_error: Callable[..., str]) -> None:
+    assert "'ok' in column 'note', line 2" in ask_error("forecast", table, "--steps", 5)
+    assert "one of date, height" in ask_error("forecast", table, "--time", "when")
+    assert "no file" in ask_error("forecast", tmp_path / "none.csv")

@@ -213,12 +213,10 @@ def test_mistakes_are_one_line(
 
 
 def test_commands_of_generators_say_what_a_projector_is(
-    projector_run: Path, tiny_run: Path, capsys: pytest.CaptureFixture[str]
+    projector_run: Path, tiny_run: Path, ask_error: Callable[..., str]
 ) -> None:
-    assert cli.main(["invert", str(projector_run)]) == 2
-    assert "Projector" in capsys.readouterr().err
-    assert cli.main(["project", str(tiny_run)]) == 2
-    assert "LinearFlow" in capsys.readouterr().err
+    assert "Projector" in ask_error("invert", projector_run)
+    assert "LinearFlow" in ask_error("project", tiny_run)
 
 
 @pytest.mark.parametrize(
@@ -230,10 +228,9 @@ def test_commands_of_generators_say_what_a_projector_is(
     ],
 )
 def test_former_words_name_the_new_ones(
-    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    words: list[str], said: str, ask_error: Callable[..., str]
 ) -> None:
-    assert cli.main(words) == 2
-    assert said in capsys.readouterr().err
+    assert said in ask_error(*words)
 
 
 def test_a_run_with_former_fields_opens(projector_run: Path, tmp_path: Path) -> None:

@@ -177,24 +177,6 @@ def test_a_run_of_a_rank_that_it_has_not_is_sampled_at_another(
     ask("sample", run, "--rank", 3, "--count", 2)
 
 
-@pytest.fixture
-def ask_error(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """The one line that a command with a mistake says."""
-
-    def run(*command: object) -> str:
-        capsys.readouterr()
-        assert cli.main([*map(str, command)]) == 2
-        lines = [
-            line
-            for line in capsys.readouterr().err.splitlines()
-            if line.startswith("rectilinear: ")
-        ]
-        assert len(lines) == 1
-        return lines[0]
-
-    return run
-
-
 def test_one_image_is_too_few(tmp_path: Path, ask_error: Callable[..., str]) -> None:
     data = folder(tmp_path / "data", 1)
     for path in (data, data / "000.png"):

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -99,10 +100,9 @@ def test_profiles_that_say_nothing_leave_the_pixels(tmp_path: Path) -> None:
     [["--out", ""], ["--out="], ["--rank", ""]],
 )
 def test_empty_words_are_refused(
-    words: list[str], run: Path, capsys: pytest.CaptureFixture[str]
+    words: list[str], run: Path, ask_error: Callable[..., str]
 ) -> None:
-    assert cli.main(["sample", str(run), *words]) == 2
-    assert "empty word" in capsys.readouterr().err
+    assert "empty word" in ask_error("sample", run, *words)
 
 
 def test_an_empty_name_is_no_folder() -> None:
@@ -163,9 +163,10 @@ def test_data_takes_a_size_and_says_where(
 
 
 def test_a_model_file_cannot_end_an_audit_as_done(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, ask_error: Callable[..., str]
 ) -> None:
     (tmp_path / "m.py").write_text("import os\ndef f():\n    os._exit(0)\n", encoding="utf-8")
     np.save(tmp_path / "x.npy", np.zeros((9, 2)))
-    assert cli.main(["audit", f"{tmp_path / 'm.py'}:f", "--data", str(tmp_path / "x.npy")]) == 2
-    assert "SystemExit" in capsys.readouterr().err
+    assert "SystemExit" in ask_error(
+        "audit", f"{tmp_path / 'm.py'}:f", "--data", tmp_path / "x.npy"
+    )

@@ -23,6 +23,7 @@ from rectilinear.errors import (
 from rectilinear.recipes import packaged
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 MAX_BYTES = 10 * 2**20  # of all weights in a wheel, which is compressed
@@ -136,9 +137,8 @@ def test_the_styles_look_like_their_teacher_and_are_exchanged_after_eight_bits()
     assert fitted > exact + 1
 
 
-def test_styles_are_no_generator(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["sample", "styles"]) == 2
-    assert "rectilinear stylize" in capsys.readouterr().err
+def test_styles_are_no_generator(ask_error: Callable[..., str]) -> None:
+    assert "rectilinear stylize" in ask_error("sample", "styles")
 
 
 def test_other_weights_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,9 +173,8 @@ def test_from_a_shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_a_name_that_is_no_model_is_answered_with_those_that_are(
-    capsys: pytest.CaptureFixture[str],
+    ask_error: Callable[..., str],
 ) -> None:
     with pytest.raises(CheckpointError, match=r"'mnits'; expected one of digits, .*mnist, styles"):
         rl.load("mnits")
-    assert main(["sample", "mnits"]) == 2
-    assert "one of digits, fashion_mnist, mnist" in capsys.readouterr().err
+    assert "one of digits, fashion_mnist, mnist" in ask_error("sample", "mnits")

@@ -30,19 +30,13 @@ def trained(tmp_path_factory):
     return out
 
 
-def ask(capsys, *words):
-    capsys.readouterr()
-    assert main([*map(str, words), "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
-
-
 @pytest.mark.whole
-def test_stylize_keeps_sizes_and_names(trained, tmp_path, capsys):
+def test_stylize_keeps_sizes_and_names(trained, tmp_path, ask):
     draw(tmp_path / "mine" / "sub", ["b"], (11, 17))
     draw(tmp_path / "other", ["a"], (30, 9))
     out = tmp_path / "out"
     images = tmp_path / "mine", tmp_path / "other" / "a.png"
-    answer = ask(capsys, "stylize", trained, "--style", "soft", "--input", *images, "--out", out)
+    answer = ask("stylize", trained, "--style", "soft", "--input", *images, "--out", out)
     assert answer["count"] == 2
     assert Image.open(out / "sub" / "b.png").size == (17, 11)
     assert Image.open(out / "a.png").size == (9, 30)
@@ -50,34 +44,34 @@ def test_stylize_keeps_sizes_and_names(trained, tmp_path, capsys):
     assert Image.open(out / "stylized.png").size[1] == 512
 
 
-def styled(capsys, run, out, *words):
-    ask(capsys, "stylize", run, "--input", out.parent / "p.png", "--out", out, *words)
+def styled(ask, run, out, *words):
+    ask("stylize", run, "--input", out.parent / "p.png", "--out", out, *words)
     return torch.from_numpy(np.asarray(Image.open(out / "p.png")).copy()).permute(2, 0, 1) / 255
 
 
 @pytest.mark.whole
-def test_strength_path_colours_and_exchange(trained, tmp_path, capsys):
+def test_strength_path_colours_and_exchange(trained, tmp_path, ask):
     photo = read_photos("photos", "test", 40)[0]
     Image.fromarray(photo.permute(1, 2, 0).numpy()).save(tmp_path / "p.png")
     x, model, out = photo / 255, rl.load(trained), tmp_path / "out"
-    assert torch.allclose(styled(capsys, trained, out, "--style", "dusk", "--strength", "0"), x)
+    assert torch.allclose(styled(ask, trained, out, "--style", "dusk", "--strength", "0"), x)
     for kind in ("straight", "power"):
         words = "--style", "dusk", "--strength", "1.3", "--path", kind
         expected = model.path("identity", "dusk", 1.3, kind=kind)(x).clamp(0, 1)
-        assert torch.allclose(styled(capsys, trained, out, *words), expected, atol=0.003)
+        assert torch.allclose(styled(ask, trained, out, *words), expected, atol=0.003)
     words = "--style", "dusk", "--blend", "soft=0.25", "--strength", "0.5"
     blend = model.blend({"identity": 0.5, "dusk": 0.375, "soft": 0.125})(x).clamp(0, 1)
-    assert torch.allclose(styled(capsys, trained, out, *words), blend, atol=0.003)
-    kept = styled(capsys, trained, out, "--style", "dusk", "--keep-colours")
+    assert torch.allclose(styled(ask, trained, out, *words), blend, atol=0.003)
+    kept = styled(ask, trained, out, "--style", "dusk", "--keep-colours")
     inside = (kept > 0.01) & (kept < 0.99)
     differences = [(y[0] - y[1])[(inside[0] & inside[1])] for y in (kept, x)]
     assert torch.allclose(*differences, atol=0.01)
     answer = ask(
-        capsys, "stylize", trained, "--instead-of", "soft", "--style", "dusk",
+        "stylize", trained, "--instead-of", "soft", "--style", "dusk",
         "--input", tmp_path / "p.png", "--out", out,
     )  # fmt: skip
     assert answer["way_back"] == "fitted for 8-bit images"
-    held_out = ask(capsys, "stylize", trained, "--style", "soft")
+    held_out = ask("stylize", trained, "--style", "soft")
     assert held_out["count"] == 2
 
 
@@ -107,26 +101,24 @@ def test_stylize_refuses_in_one_line(trained, words, capsys):
 
 
 @pytest.mark.whole
-def test_results_are_never_among_the_inputs(trained, tmp_path, capsys):
+def test_results_are_never_among_the_inputs(trained, tmp_path, ask_error):
     draw(tmp_path / "mine", ["a"])
     for image, out in (("mine", "mine/sub"), ("mine/a.png", "mine")):
         words = ["--style", "soft", "--input", str(tmp_path / image), "--out", str(tmp_path / out)]
-        assert main(["stylize", str(trained), *words]) == 2
-        assert "--out" in capsys.readouterr().err
+        assert "--out" in ask_error("stylize", trained, *words)
 
 
 @pytest.mark.whole
-def test_a_damaged_image_is_an_error_before_any_is_painted(trained, tmp_path, capsys):
+def test_a_damaged_image_is_an_error_before_any_is_painted(trained, tmp_path, ask_error):
     draw(tmp_path / "mine", ["a"])
     (tmp_path / "mine" / "b.png").write_bytes((tmp_path / "mine" / "a.png").read_bytes()[:60])
     words = ["--style", "soft", "--input", str(tmp_path / "mine"), "--out", str(tmp_path / "out")]
-    assert main(["stylize", str(trained), *words]) == 2
-    assert "b.png" in capsys.readouterr().err
+    assert "b.png" in ask_error("stylize", trained, *words)
     assert not [*tmp_path.rglob("out/*.png")]
 
 
 @pytest.mark.whole
-def test_a_style_is_added_from_pairs(trained, tmp_path, capsys):
+def test_a_style_is_added_from_pairs(trained, tmp_path, ask):
     for folder in ("photos", "paintings"):
         (tmp_path / folder).mkdir()
     for i, x in enumerate(photos(20)):
@@ -134,7 +126,7 @@ def test_a_style_is_added_from_pairs(trained, tmp_path, capsys):
             pixels = (255 * image).round().byte().permute(1, 2, 0).numpy()
             Image.fromarray(pixels).save(tmp_path / folder / f"{i}.png")
     answer = ask(
-        capsys, "addstyle", trained, "--name", "dim", "--photos", tmp_path / "photos",
+        "addstyle", trained, "--name", "dim", "--photos", tmp_path / "photos",
         "--paintings", tmp_path / "paintings", "--out", tmp_path / "more",
     )  # fmt: skip
     assert (answer["pairs"], answer["fit"], answer["numbers"]) == (20, "closed form", 48 * 49)
@@ -166,7 +158,7 @@ def test_the_recipe_refuses_in_one_line(change, tmp_path, capsys):
     assert capsys.readouterr().err.strip().count("\n") == 0
 
 
-def test_a_dithered_image_is_painted_as_the_photo_and_a_drawing_as_it_is(tmp_path, capsys):
+def test_a_dithered_image_is_painted_as_the_photo_and_a_drawing_as_it_is(tmp_path, ask):
     rows, columns = np.mgrid[:96, :128] / 96
     grey = (127 + 60 * np.sin(6 * rows + 3 * columns) + 50 * (rows > columns)).astype(np.uint8)
     images = {"photo": Image.fromarray(grey), "drawing": Image.fromarray(grey > 127)}
@@ -174,7 +166,7 @@ def test_a_dithered_image_is_painted_as_the_photo_and_a_drawing_as_it_is(tmp_pat
     for name, image in images.items():
         image.save(tmp_path / f"{name}.png")
     files = [tmp_path / f"{name}.png" for name in images]
-    ask(capsys, "stylize", "styles", "--style", "night", "--input", *files, "--out", tmp_path / "o")
+    ask("stylize", "styles", "--style", "night", "--input", *files, "--out", tmp_path / "o")
 
     def painted(name):
         return np.asarray(Image.open(tmp_path / "o" / f"{name}.png")) / 255
