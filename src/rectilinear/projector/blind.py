@@ -13,7 +13,7 @@ from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.invertible import MLP
 from rectilinear.operators import Diagonal, Operator
 from rectilinear.projector.combined import CombinedPrior, standard
-from rectilinear.projector.corruption import gaussian_blur, named_corruption
+from rectilinear.projector.corruption import check_kinds, gaussian_blur
 from rectilinear.projector.patches import Patches, check_image, patch_posterior
 from rectilinear.projector.prior import NOISE_FLOOR, ImagePrior, Posterior, check_channels
 from rectilinear.serialization import Configured
@@ -79,14 +79,7 @@ class BlindRestorer(Configured):
         where_scale: Tensor,
     ) -> None:
         super().__init__()
-        for kind in kinds:
-            named_corruption(kind)
-            if kind not in WAYS:
-                raise ConfigError(
-                    f"corruption '{kind}' for blind restoration",
-                    ", ".join(WAYS),
-                    "Use restore(prior, y, K) where the corruption is known.",
-                )
+        check_ways(kinds)
         counts = kind_scale.shape[1], where_scale.shape[1]
         if counts != feature_counts(kinds):
             raise ConfigError(
@@ -286,6 +279,18 @@ class BlindRestorer(Configured):
             gains = torch.where(y == 0, NOISE_FLOOR / CHOSEN_NOISE * gains, gains)
         mean = self._mean(y, Diagonal(gains.flatten(1), trainable=False), 0.0)
         return torch.where(y == 0, (1 - kept) * mean, y)
+
+
+def check_ways(kinds: tuple[str, ...]) -> None:
+    """Raise a ConfigError unless ``kinds`` are corruptions that are restored."""
+    check_kinds(kinds)
+    for kind in kinds:
+        if kind not in WAYS:
+            raise ConfigError(
+                f"corruption '{kind}' for blind restoration",
+                ", ".join(WAYS),
+                "Use restore(prior, y, K) where the corruption is known.",
+            )
 
 
 def feature_counts(kinds: tuple[str, ...]) -> tuple[int, int]:

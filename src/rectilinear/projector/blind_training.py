@@ -20,6 +20,7 @@ from rectilinear.projector.blind import (
     WAYS,
     ZEROED,
     BlindRestorer,
+    check_ways,
     feature_counts,
     kind_features,
     where_features,
@@ -111,6 +112,7 @@ def fit_blind(
         kinds = ("noise", *ZEROED, "blur") if dense else ("noise", *ZEROED)
     if not kinds:
         raise ConfigError("no kinds of corruption", f"some of {', '.join(CORRUPTIONS)}")
+    check_ways(kinds)
     if not dense and "blur" in kinds:
         raise ConfigError(
             f"blur with a prior of {'patches' if patched else f'{images[0].numel()} values'}",

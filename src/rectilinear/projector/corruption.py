@@ -120,6 +120,14 @@ def named_corruption(kind: str) -> Corruption:
     return CORRUPTIONS[kind]
 
 
+def check_kinds(kinds: tuple[str, ...]) -> None:
+    """Raise a ConfigError unless ``kinds`` are names of :data:`CORRUPTIONS`, and not one string."""
+    if isinstance(kinds, str):
+        raise ConfigError(f"kinds={kinds!r}", "a tuple of names", f"Pass ({kinds!r},).")
+    for kind in kinds:
+        named_corruption(kind)
+
+
 def masked(observed: Tensor) -> Operator:
     """The measurement operator that keeps the pixels where ``observed`` is not 0.
 
@@ -155,8 +163,7 @@ class RandomCorruption:
     """
 
     def __init__(self, kinds: tuple[str, ...]) -> None:
-        for kind in sorted(set(kinds)):
-            named_corruption(kind)
+        check_kinds(kinds)
         self.kinds = kinds
 
     def __call__(self, images: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ _HOLLOW = 1 / 8  # share of seen values in a patch, below which it is a hole tha
 _ADAPTED = 20_000  # patches of an image that the mixture is adapted to
 _ADAPTATIONS = 2
 _COMPLETED = 0.02  # noise of an image that was completed, when the mixture is adapted to it
-_GROUPED = 6  # patches along the shorter side of an image that has groups of similar ones
+GROUPED = 6  # patches along the shorter side of an image that has groups of similar ones
 _DRAWN = 500  # patches for the size of details
 _LESS_THAN_SEEN = 1 - 1e-6  # gain of a value that is not kept as it is
 
@@ -194,7 +194,7 @@ def _denoised(prior: ImagePrior, y: Tensor, noise: float, stride: int) -> Poster
     own = _adapted(prior, y, noise)
     found = _averaged(own, y, None, noise, stride)
     mean = found.mean
-    if min(y.shape[2:]) >= _GROUPED * prior.shape[1]:
+    if min(y.shape[2:]) >= GROUPED * prior.shape[1]:
         mean = from_similar(own, y, mean, noise)
     return Posterior(mean, found.std, patch_evidence(prior, y, noise))
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from rectilinear.checks import check_floating, single, tolerance, whole
+from rectilinear.checks import check_finite, check_floating, single, tolerance, whole
 from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.operators import Diagonal, Operator
 from rectilinear.projector.blind import BlindRestorer
@@ -96,6 +96,7 @@ def restore(
     """
     steps = whole(steps, "steps", 1)
     check_floating(y, "y")
+    check_finite(y, "y")
     if noise is not None:
         check_noise(noise)
     if not 0 < damping <= 1:
@@ -190,6 +191,7 @@ def posterior(
     """
     check_noise(noise)
     check_floating(y, "y")
+    check_finite(y, "y")
     if (full := single(y)).dtype != y.dtype:
         found = posterior(prior, full, measurement, noise)
         return Posterior(found.mean.to(y), found.std.to(y), found.log_evidence)
