@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import prune as prune
 
 import rectilinear as rl
+from makers_data import every
 from makers_invertible import ADAPTERS, BLOCKS, IMAGE_NETWORKS, VECTOR_NETWORKS
 from makers_operators import BATCHED, OPERATORS, RECTANGULAR, TIME_VARYING
 from rectilinear.errors import CheckpointError, DiskError, MissingDependencyError
@@ -288,7 +289,7 @@ def test_hub(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 SAVEABLE = OPERATORS + RECTANGULAR + BATCHED + VECTOR_NETWORKS + IMAGE_NETWORKS + BLOCKS
 
 
-@pytest.mark.parametrize("make", [make for _, make in SAVEABLE], ids=[name for name, _ in SAVEABLE])
+@every(SAVEABLE)
 def test_every_operator_and_network(make: Callable[[], nn.Module], tmp_path: Path) -> None:
     module = make()
     module.save_pretrained(tmp_path)
@@ -301,9 +302,7 @@ def test_every_operator_and_network(make: Callable[[], nn.Module], tmp_path: Pat
     )  # another memory layout rounds differently
 
 
-@pytest.mark.parametrize(
-    "make", [make for _, make in TIME_VARYING], ids=[name for name, _ in TIME_VARYING]
-)
+@every(TIME_VARYING)
 def test_every_time_varying_operator(
     make: Callable[[], rl.flow.TimeVarying], tmp_path: Path
 ) -> None:

@@ -17,7 +17,7 @@ from torch import nn
 
 import rectilinear as rl
 import rectilinear.operators as op
-from makers_data import rand
+from makers_data import every, rand
 from makers_invertible import BLOCKS, IMAGE_NETWORKS, VECTOR_NETWORKS
 from makers_operators import BATCHED, OPERATORS, RECTANGULAR, REGULAR, TIME_VARYING
 from makers_zoo import ZOO
@@ -51,13 +51,6 @@ pytestmark = [
 ]
 CLOSE = 1e-9  # float64, condition numbers of a thousand at most
 ALL = (OPERATORS, RECTANGULAR, BATCHED)
-
-
-def each(*groups: list) -> pytest.MarkDecorator:
-    pairs = [pair for group in groups for pair in group]
-    return pytest.mark.parametrize(
-        "make", [make for _, make in pairs], ids=[name for name, _ in pairs]
-    )
 
 
 def same(there: torch.Tensor, here: torch.Tensor, close: float = CLOSE) -> None:
@@ -119,22 +112,22 @@ def compare(make, verbs: dict) -> None:
             raise AssertionError(f"{name}: {error}") from error
 
 
-@each(*ALL)
+@every(*ALL)
 def test_operators(make) -> None:
     compare(make, VERBS)
 
 
-@each(OPERATORS)
+@every(OPERATORS)
 def test_square_operators(make) -> None:
     compare(make, SQUARE)
 
 
-@each(REGULAR)
+@every(REGULAR)
 def test_regular_operators(make) -> None:
     compare(make, REGULAR_VERBS)
 
 
-@each(TIME_VARYING)
+@every(TIME_VARYING)
 def test_families_collapse(make) -> None:
     here = make()
     there = deepcopy(here).to(DEVICE)
@@ -143,7 +136,7 @@ def test_families_collapse(make) -> None:
         same(one, two)
 
 
-@each(VECTOR_NETWORKS, IMAGE_NETWORKS, BLOCKS)
+@every(VECTOR_NETWORKS, IMAGE_NETWORKS, BLOCKS)
 def test_networks(make) -> None:
     here = make()
     there, x = deepcopy(here).to(DEVICE), rand(7, *here.shape)
@@ -154,7 +147,7 @@ def test_networks(make) -> None:
     same(there.inverse(z_there), x, 1e-7)
 
 
-@each(VECTOR_NETWORKS)
+@every(VECTOR_NETWORKS)
 def test_linearizers(make) -> None:
     g = make()
     weight = torch.eye(g.dim, dtype=torch.float64) + 0.2 * rand(g.dim, g.dim, seed=1) / g.dim**0.5

@@ -7,7 +7,7 @@ from copy import deepcopy
 import pytest
 import torch
 
-from makers_data import rand
+from makers_data import every, rand
 from makers_invertible import BLOCKS, IMAGE_NETWORKS, VECTOR_NETWORKS
 from rectilinear import invertible as inv
 from rectilinear.errors import NonFiniteError
@@ -17,7 +17,7 @@ DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("make", [make for _, make in OWN], ids=[name for name, _ in OWN])
+@every(OWN)
 @pytest.mark.each_value
 def test_latents_and_round_trip_are_right_to_the_dtype(make, dtype: torch.dtype) -> None:
     g = make().to(dtype)

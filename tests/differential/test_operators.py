@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 import rectilinear as rl
+from makers_data import every
 from makers_operators import OPERATORS, RECTANGULAR
 from rectilinear import operators as op
 from rectilinear.errors import NonFiniteError, RectilinearError, SingularOperatorError
@@ -33,9 +34,6 @@ DTYPES = [
     torch.complex128,
 ]
 SCALES = [1e-42, 1e-30, 1e-20, 1.0, 1e19, 1e30]
-every = pytest.mark.parametrize(
-    "make", [make for _, make in MAKERS], ids=[name for name, _ in MAKERS]
-)
 
 
 def complex_operator(A: Operator, dtype: torch.dtype) -> Operator:
@@ -79,7 +77,7 @@ def eps(A: Operator) -> float:
     return float(torch.finfo(A.like.dtype).eps)
 
 
-@every
+@every(MAKERS)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
 @pytest.mark.each_value
 def test_adjoints_and_factors(make: Callable[[], Operator], dtype: torch.dtype) -> None:
@@ -126,7 +124,7 @@ def test_adjoints_and_factors(make: Callable[[], Operator], dtype: torch.dtype) 
     assert error(op.Sum(A, A) + A, 3 * m) < 1e-9
 
 
-@every
+@every(MAKERS)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
 @pytest.mark.each_value
 def test_functions(make: Callable[[], Operator], dtype: torch.dtype) -> None:
@@ -240,7 +238,7 @@ def test_scales(name: str, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-@every
+@every(MAKERS)
 def test_nan_and_infinity_never_give_a_number(make: Callable[[], Operator], bad: float) -> None:
     A = make()
     held = [x for x in [*A.parameters(), *A.buffers()] if x.is_floating_point() and x.numel()]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import rectilinear as rl
-from makers_data import rand
+from makers_data import losses_of_descent, rand
 from rectilinear import learning
 from rectilinear.errors import AssumptionError
 
@@ -176,18 +176,6 @@ def test_single_precision_predicts_the_same() -> None:
     assert torch.allclose(double.low, single.low, rtol=1e-4)
 
 
-def fitted(model: nn.Module, x: Tensor, y: Tensor, lr: float, steps: Tensor) -> Tensor:
-    """The loss at these steps of PyTorch's own gradient descent."""
-    optimizer, losses = torch.optim.SGD(model.parameters(), lr), []
-    for _ in range(int(steps[-1]) + 1):
-        optimizer.zero_grad()
-        loss = learning.half_squared_error(model(x), y)
-        loss.backward()
-        losses.append(loss.item())
-        optimizer.step()
-    return torch.tensor(losses, dtype=torch.float64)[steps]
-
-
 @pytest.mark.parametrize("depth", [1, 2, 3])
 @pytest.mark.parametrize("offset", [0.0, 5.0])
 def test_a_bias_of_a_linear_network_is_a_constant_column(depth: int, offset: float) -> None:
@@ -206,7 +194,7 @@ def test_a_bias_of_a_linear_network_is_a_constant_column(depth: int, offset: flo
     design = torch.cat([x, torch.ones(30, 1)], 1)
     left = design @ torch.linalg.lstsq(design, y).solution - y
     assert found.final_loss == pytest.approx(float(left.square().sum()) / 60, rel=1e-6)
-    assert torch.allclose(found.loss, fitted(model, x, y, 0.01, found.steps), rtol=1e-9)
+    assert torch.allclose(found.loss, losses_of_descent(model, x, y, 0.01, found.steps), rtol=1e-9)
 
 
 def test_other_biases_are_refused() -> None:

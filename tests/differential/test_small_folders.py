@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from makers_data import image_folder
 from rectilinear import cli, metrics, recipes, report, training
 from rectilinear.errors import RectilinearError
 from rectilinear.projector import from_pca
@@ -28,16 +29,6 @@ SMALL: dict[str, dict[str, Any]] = {
     "projector": {"size": 6, "rank": 4, **DENSITY},
     "style": {"size": 8, "styles": ["soft", "ink"], "tile": 8},
 }
-
-
-def folder(root: Path, count: int) -> Path:
-    root.mkdir()
-    random = np.random.default_rng(0)
-    for i in range(count):
-        Image.fromarray(random.integers(0, 256, (9, 9, 3), dtype=np.uint8)).save(
-            root / f"{i:03}.png"
-        )
-    return root
 
 
 def words(changes: dict[str, Any]) -> list[str]:
@@ -58,7 +49,7 @@ def test_a_generator_from_few_images(
     evaluation = sys.modules[report.evaluate.__module__]
     monkeypatch.setattr(evaluation, "seconds", lambda *_, **__: 1.0)
     monkeypatch.setattr(evaluation, "STEPS", 4)
-    data, run = folder(tmp_path / "data", count), tmp_path / "run"
+    data, run = image_folder(tmp_path / "data", count, (9, 9)), tmp_path / "run"
     ask("train", name, "--out", run, *words({**TINY, **SMALL[name], "data": str(data)}))
     ask("sample", run, "--count", 3)
     ask("invert", run)
@@ -79,7 +70,7 @@ def test_a_generator_from_few_images(
 @pytest.mark.whole
 @pytest.mark.parametrize("name", ["projector", "style", "mnist"])
 def test_other_recipes_from_few_images(name: str, tmp_path: Path) -> None:
-    data, run = folder(tmp_path / "data", 5), tmp_path / "run"
+    data, run = image_folder(tmp_path / "data", 5, (9, 9)), tmp_path / "run"
     ask("train", name, "--out", run, *words({**TINY, **SMALL[name], "data": str(data)}))
     image = data / "003.png"
     if name == "mnist":
@@ -150,7 +141,8 @@ def test_options_out_of_range_are_refused_before_the_training(
     monkeypatch.setattr(training, "train", started)
     monkeypatch.setattr(running.training, "train", started)
     recipe = recipes.recipe_named(
-        name, {**TINY, **SMALL[name], "data": str(folder(tmp_path / "data", 5)), **change}
+        name,
+        {**TINY, **SMALL[name], "data": str(image_folder(tmp_path / "data", 5, (9, 9))), **change},
     )
     with pytest.raises(RectilinearError, match="expected"):
         recipes.train(name, recipe, tmp_path / "run")
@@ -167,7 +159,7 @@ def test_a_run_of_a_rank_that_it_has_not_is_sampled_at_another(
         "digits",
         "--out",
         run,
-        *words({**TINY, **SMALL["digits"], "data": str(folder(tmp_path / "d", 5))}),
+        *words({**TINY, **SMALL["digits"], "data": str(image_folder(tmp_path / "d", 5, (9, 9)))}),
     )
     config = json.loads((run / "config.json").read_text())
     config["recipe"]["rank"] = 1000
@@ -178,7 +170,7 @@ def test_a_run_of_a_rank_that_it_has_not_is_sampled_at_another(
 
 
 def test_one_image_is_too_few(tmp_path: Path, ask_error: Callable[..., str]) -> None:
-    data = folder(tmp_path / "data", 1)
+    data = image_folder(tmp_path / "data", 1, (9, 9))
     for path in (data, data / "000.png"):
         assert "image" in ask_error(
             "train", "digits", "--out", tmp_path / "run", "--set", f"data={path}"

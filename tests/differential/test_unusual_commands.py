@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from makers_data import image_folder
 from rectilinear import cli, datasets
 from rectilinear.datasets.read_image import read_image
 from rectilinear.errors import DataError
@@ -23,16 +24,6 @@ TINY = {
     "width": 4,
     "size": 6,
 }
-
-
-def paint(root: Path, count: int = 12) -> Path:
-    root.mkdir(parents=True)
-    random = np.random.default_rng(0)
-    for i in range(count):
-        Image.fromarray(random.integers(0, 256, (8, 7, 3), dtype=np.uint8)).save(
-            root / f"{i:02}.png"
-        )
-    return root
 
 
 def train(out: Path, data: str = "digits") -> int:
@@ -124,7 +115,7 @@ def test_a_word_without_effect_or_twice_is_refused(
 def test_a_run_finds_its_data_from_any_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    paint(tmp_path / "my phötos")
+    image_folder(tmp_path / "my phötos", 12, (8, 7))
     monkeypatch.chdir(tmp_path)
     assert train(Path("run"), "my phötos") == 0
     said = json.loads((tmp_path / "run/config.json").read_text(encoding="utf-8"))
@@ -153,7 +144,7 @@ def test_commands_that_write_into_a_run_hold_it(
 def test_data_takes_a_size_and_says_where(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Image.new("RGB", (20, 9)).save(paint(tmp_path / "a b") / "odd.png")
+    Image.new("RGB", (20, 9)).save(image_folder(tmp_path / "a b", 12, (8, 7)) / "odd.png")
     assert cli.main(["data", str(tmp_path / "a b"), "--json"]) == 2
     capsys.readouterr()
     assert cli.main(["data", str(tmp_path / "a b"), "--size", "5", "--json"]) == 0

@@ -11,15 +11,14 @@ from torch import Tensor
 import rectilinear as rl
 import rectilinear.operators as op
 import references_operators as ref
+from makers_data import every
 from makers_operators import DIM, TIME_VARYING, moment, ready
 from rectilinear.checks import tolerance
 from rectilinear.errors import ConfigError, ShapeError, SingularOperatorError
 from rectilinear.flow.velocities import TimeNetwork, chebyshev, chebyshev_integral
 
 ALLOWED = tolerance(torch.float64, scale=1e3)
-families = pytest.mark.parametrize(
-    "make", [make for _, make in TIME_VARYING], ids=[name for name, _ in TIME_VARYING]
-)
+families = every(TIME_VARYING)
 TIMES = torch.tensor([0.0, 0.3, 0.5, 0.95], dtype=torch.float64)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from makers_data import every
 from makers_invertible import ADAPTERS, BLOCKS, IMAGE_NETWORKS, NETWORKS, VECTOR_NETWORKS, perturb
 from rectilinear.checks import tolerance
 from rectilinear.errors import DtypeError, ShapeError
@@ -21,12 +22,6 @@ if TYPE_CHECKING:
 
 ALL = NETWORKS + BLOCKS
 OWN = [maker for maker in ALL if maker not in ADAPTERS]
-
-
-def every(makers: list) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize(
-        "make", [make for _, make in makers], ids=[name for name, _ in makers]
-    )
 
 
 def data(g: Invertible, rows: int = 3, seed: int = 1) -> Tensor:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from makers_data import rand
+from makers_data import losses_of_descent, rand
 from rectilinear import learning
 from rectilinear.errors import AssumptionError, InputError, ShapeError
 from rectilinear.learning.equivalence import read_layers
@@ -16,19 +16,6 @@ from rectilinear.learning.two_layer import growing_component, weight_error
 
 MODULE = import_module("rectilinear.learning.predict")
 Make = Callable[..., Any]
-
-
-def trained(model: nn.Module, x: Tensor, y: Tensor, lr: float, steps: Tensor) -> Tensor:
-    """The loss at these steps of gradient descent."""
-    optimizer = torch.optim.SGD(model.parameters(), lr)
-    losses = []
-    for _ in range(int(steps[-1]) + 1):
-        optimizer.zero_grad()
-        loss = learning.half_squared_error(model(x), y)
-        loss.backward()
-        losses.append(loss.item())
-        optimizer.step()
-    return torch.tensor(losses, dtype=torch.float64)[steps]
 
 
 def initial(d: int, o: int, size: float) -> list[Tensor]:
@@ -50,7 +37,7 @@ def test_paired_networks_are_predicted_exactly(
     assert "even parts cancel" in str(found)
     assert "tensor" not in repr(found)
     assert (
-        found.loss - trained(model, x, y, lr, found.steps)
+        found.loss - losses_of_descent(model, x, y, lr, found.steps)
     ).abs().max() < 1e-9  # rounding, grown for 200 steps
     with torch.no_grad():
         optimizer_is_one_ahead = learning.half_squared_error(model(x), y) <= found.loss[-1] + 1e-9
@@ -62,7 +49,7 @@ def test_small_starts_are_predicted(symmetric: Make, chain: Make) -> None:
     x, y = symmetric(d=3, n=12)
     model = chain([1e-4 * rand(60, 3, seed=1), 1e-4 * rand(1, 60, seed=2)], nn.ReLU)
     found = learning.predict(model, x, y, 0.02, 1800)
-    loss = trained(model, x, y, 0.02, found.steps)
+    loss = losses_of_descent(model, x, y, 0.02, found.steps)
     fall = float(loss[0] - loss[-1])
     assert found.kind == "estimated"
     assert found.weight_error == weight_error(found.sign_imbalance)
@@ -84,7 +71,7 @@ def test_default_starts_are_predicted_within_percents(symmetric: Make) -> None:
             nn.Linear(5, 200, bias=False), nn.ReLU(), nn.Linear(200, 1, bias=False)
         ).double()
         found = learning.predict(model, x, y, 0.02, 300)
-        loss = trained(model, x, y, 0.02, found.steps)
+        loss = losses_of_descent(model, x, y, 0.02, found.steps)
         assert (found.kind, found.sign_imbalance) == ("estimated", None)
         assert (found.loss - loss).abs().max() < 0.06 * float(loss[0] - loss[-1])
 
@@ -107,7 +94,7 @@ def test_closed_forms_are_used_where_they_hold(symmetric: Make, chain: Make) -> 
     assert found.plateau_time * 0.01 == pytest.approx(
         learning.plateau_time(s, strength, kappa=0.75), rel=5e-3
     )
-    loss = trained(small, x, y, 0.01, found.steps)
+    loss = losses_of_descent(small, x, y, 0.01, found.steps)
     assert (found.loss - loss).abs().max() < 0.02 * float(loss[0])
     # Balanced, several outputs: Riccati.
     w1 = 0.2 * torch.linalg.qr(rand(3, 2, seed=4)).Q.mT
@@ -117,7 +104,9 @@ def test_closed_forms_are_used_where_they_hold(symmetric: Make, chain: Make) -> 
     )
     found = learning.predict(model, x, y, 2e-3, 1200)
     assert "Riccati" in found.method
-    assert (found.loss - trained(model, x, y, 2e-3, found.steps)).abs().max() < 2 * found.step_error
+    assert (
+        found.loss - losses_of_descent(model, x, y, 2e-3, found.steps)
+    ).abs().max() < 2 * found.step_error
     assert 0 < found.step_error < 0.02
 
 
@@ -132,7 +121,7 @@ def test_many_steps_at_once_are_those_one_by_one(symmetric: Make, chain: Make) -
     model = chain(learning.antisymmetric_pairs(*initial(3, 1, 0.05)), nn.ReLU)
     found = learning.predict(model, x, y, 2e-3, 3000)
     assert found.step_error == 0
-    assert (found.loss - trained(model, x, y, 2e-3, found.steps)).abs().max() < 1e-11
+    assert (found.loss - losses_of_descent(model, x, y, 2e-3, found.steps)).abs().max() < 1e-11
 
 
 def test_wide_small_starts_are_projected(
@@ -154,7 +143,9 @@ def test_linear_networks_on_any_data(chain: Make, depth: int) -> None:
     model = chain([0.4 * rand(*shape, seed=i) for i, shape in enumerate(shapes)])
     found = learning.predict(model, x, y, 0.05, 60)
     assert found.kind == "exact"
-    assert (found.loss - trained(model, x, y, 0.05, found.steps)).abs().max() < 1e-11  # rounding
+    assert (
+        found.loss - losses_of_descent(model, x, y, 0.05, found.steps)
+    ).abs().max() < 1e-11  # rounding
 
 
 @pytest.mark.whole
@@ -168,14 +159,14 @@ def test_deep_relu_in_two_blocks(symmetric: Make, chain: Make) -> None:
     weights = learning.two_block_init([r, *hidden], 0.6)
     found = learning.predict(chain(weights, nn.ReLU), x, y, 0.02, 300)
     assert found.kind == "exact"
-    loss = trained(chain(weights, nn.ReLU), x, y, 0.02, found.steps)
+    loss = losses_of_descent(chain(weights, nn.ReLU), x, y, 0.02, found.steps)
     assert (found.loss - loss).abs().max() < 1e-10  # rounding
     data = learning.Moments.of(*symmetric(d=3, n=12, white=True))
     x, y = symmetric(d=3, n=12, white=True)
     weights = learning.two_block_init([data.beta[0] / data.beta.norm(), *hidden], 0.6)
     closed = learning.predict(chain(weights, nn.ReLU), x, y, 2e-3, 1200)
     assert "hypergeometric" in closed.method
-    loss = trained(chain(weights, nn.ReLU), x, y, 2e-3, closed.steps)
+    loss = losses_of_descent(chain(weights, nn.ReLU), x, y, 2e-3, closed.steps)
     assert (closed.loss - loss).abs().max() < 2 * closed.step_error * float(loss[0])
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import rectilinear.operators as op
 import references_operators as ref
+from makers_data import every
 from makers_operators import BATCHED, DIM, IRREGULAR, OPERATORS, RECTANGULAR, REGULAR
 from rectilinear.checks import tolerance
 from rectilinear.errors import SingularOperatorError, StructureWarning
@@ -21,13 +22,6 @@ ALLOWED = tolerance(torch.float64, scale=1e3)
 reals = st.floats(-3, 3, allow_nan=False)
 seeds = st.integers(0, 2**31)
 few = settings(deadline=None, max_examples=5)
-
-
-def every(*makers: list) -> pytest.MarkDecorator:
-    pairs = [pair for group in makers for pair in group]
-    return pytest.mark.parametrize(
-        "make", [make for _, make in pairs], ids=[name for name, _ in pairs]
-    )
 
 
 def close(a: torch.Tensor, b: torch.Tensor, scale: float = 1.0) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import rectilinear as rl
+from makers_data import images
 from rectilinear.errors import InputError
 from rectilinear.metrics import pca_curve
 from rectilinear.recipes.base import Labels
@@ -19,12 +20,6 @@ if TYPE_CHECKING:
     from rectilinear.recipes.base import Recipe, Stage
 
 RANKS = [2, 5, 9]
-
-
-def images(n: int = 200) -> torch.Tensor:
-    mix = torch.randn(20, 16, generator=torch.Generator().manual_seed(0))
-    z = torch.randn(n, 20, generator=torch.Generator().manual_seed(1))
-    return (0.5 + 0.1 * z @ mix).unflatten(1, (1, 4, 4))
 
 
 def first(recipe: Recipe, x: torch.Tensor) -> Stage:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from makers_data import images
 from rectilinear import flow, recipes
 from rectilinear.errors import CheckpointError, ConfigError, DataError
 from rectilinear.metrics import pca_curve
@@ -29,12 +30,6 @@ TINY = ProjectorRecipe(
     training=SHORT,
     density=SHORT,
 )
-
-
-def images(n: int = 200) -> torch.Tensor:
-    mix = torch.randn(20, 16, generator=torch.Generator().manual_seed(0))
-    z = torch.randn(n, 20, generator=torch.Generator().manual_seed(1))
-    return (0.5 + 0.1 * z @ mix).unflatten(1, (1, 4, 4))
 
 
 @pytest.mark.parametrize("leading", [8, 16, 128])

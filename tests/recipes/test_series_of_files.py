@@ -1,5 +1,6 @@
 """The series of a file, as `rectilinear forecast` and the recipe koopman read them."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -135,7 +136,7 @@ def test_a_gap_of_five_rows_parts_nothing_at_irregular_times() -> None:
 
 @pytest.mark.filterwarnings("ignore::rectilinear.errors.ForecastWarning")
 def test_a_run_goes_on_from_the_end_of_its_last_piece(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, ask_error: Callable[..., str]
 ) -> None:
     decay = np.r_[0.9 ** np.arange(60.0), np.full(8, np.nan), 0.9 ** np.arange(40.0)]
     path = write(tmp_path, "a.csv", "\n".join(["x", *(f"{v:.15g}" for v in decay)]))
@@ -151,14 +152,8 @@ def test_a_run_goes_on_from_the_end_of_its_last_piece(
         np.testing.assert_allclose(found[0], start * 0.9 ** (np.arange(4) * np.sign(int(steps))), rtol=1e-6)  # fmt: skip
     days = table("t,x", list(map(str, range(len(decay) + 2))), [*map(str, decay), "", ""])
     late = write(tmp_path, "b.csv", days)
-    said = says(capsys, "forecast", tmp_path / "run", "--from", late, "--steps", "3")
+    said = ask_error("forecast", tmp_path / "run", "--from", late, "--steps", "3")
     assert "Got a series whose last 2 rows are missing; expected 1 row without a gap" in said
-
-
-def says(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
-    capsys.readouterr()
-    assert cli.main([*map(str, words)]) == 2
-    return capsys.readouterr().err.splitlines()[-1]
 
 
 WRONG = {
@@ -178,37 +173,37 @@ WRONG = {
 
 @pytest.mark.parametrize("case", WRONG)
 def test_both_commands_refuse_a_file_in_the_same_words(
-    case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    case: str, tmp_path: Path, ask_error: Callable[..., str]
 ) -> None:
     path = write(tmp_path, *WRONG[case])
-    one = says(capsys, "forecast", path, "--out", tmp_path / "out")
-    other = says(capsys, "train", "koopman", "--set", f"system={path}", "--out", tmp_path / "run")
+    one = ask_error("forecast", path, "--out", tmp_path / "out")
+    other = ask_error("train", "koopman", "--set", f"system={path}", "--out", tmp_path / "run")
     assert one == other
     assert one.startswith("rectilinear: Got ")
 
 
-def test_a_photo_is_said_to_be_an_image(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_photo_is_said_to_be_an_image(tmp_path: Path, ask_error: Callable[..., str]) -> None:
     path = tmp_path / "photo.png"
     Image.new("RGB", (64, 48), (10, 200, 30)).save(path)
     train = ("train", "koopman", "--set", f"system={path}", "--out", tmp_path / "run")
     for words in (("forecast", path), train):
-        said = says(capsys, *words)
+        said = ask_error(*words)
         assert "photo.png, which is an image" in said
         assert "UTF-8" not in said
 
 
 def test_options_of_files_have_no_effect_on_systems(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, ask_error: Callable[..., str]
 ) -> None:
     words = ("train", "koopman", "--set", "time=date", "--out", tmp_path / "run")
-    assert "time = 'date', which has no effect on 'pendulum'" in says(capsys, *words)
+    assert "time = 'date', which has no effect on 'pendulum'" in ask_error(*words)
 
 
 def test_a_single_column_is_to_be_written_as_a_list(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, ask_error: Callable[..., str]
 ) -> None:
     words = ("train", "koopman", "--set", "columns=x", "--out", tmp_path / "run")
-    assert 'Write a list: ["x"].' in says(capsys, *words)
+    assert 'Write a list: ["x"].' in ask_error(*words)
 
 
 def test_columns_without_a_year_are_said_once(tmp_path: Path) -> None:
