@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from rectilinear import datasets
-from rectilinear.errors import ConfigError, DataError
+from rectilinear.errors import ConfigError, DataError, DataWarning
 
 
 def paint(path, colour, mode="RGB", size=(12, 10)):
@@ -119,3 +119,19 @@ def test_sizes_differ_and_empty_folders(tmp_path):
     (tmp_path / "train").mkdir()
     with pytest.raises(DataError, match="no image in"):
         datasets.load(tmp_path)
+
+
+def test_few_bits_in_files_of_sixteen_and_pages_are_told_once(tmp_path):
+    values = np.linspace(0, 4095, 120).astype(np.uint16).reshape(10, 12)
+    for name in ("a.png", "b.tif"):
+        (tmp_path / "test").mkdir(exist_ok=True)
+        Image.fromarray(values).save(tmp_path / "test" / name)
+    paint(tmp_path / "test" / "black.png", 0, "I;16")
+    stack = [Image.new("L", (12, 10), i) for i in (100, 200)]
+    stack[0].save(tmp_path / "test" / "stack.tif", save_all=True, append_images=stack[1:])
+    with pytest.warns(DataWarning) as caught:
+        datasets.load(tmp_path, "test")
+    dark, pages = (str(w.message) for w in caught)
+    assert dark.startswith(f"2 of 4 images ({tmp_path / 'test' / 'a.png'}, ")
+    assert "black.png" not in dark
+    assert pages.startswith(f"1 of 4 images ({tmp_path / 'test' / 'stack.tif'}) have several pages")

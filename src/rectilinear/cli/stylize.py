@@ -165,7 +165,13 @@ def _images(arguments: Stylize, model: "Styles", out: Path):  # type: ignore[no-
     import torch
 
     from rectilinear import recipes
-    from rectilinear.datasets.read_image import all_read, distinct_names, image_files, read_image
+    from rectilinear.datasets.read_image import (
+        all_read,
+        distinct_names,
+        image_files,
+        read_image,
+        warn_of_loss,
+    )
     from rectilinear.progress import Progress
     from rectilinear.recipes.style import StyleRecipe
 
@@ -185,6 +191,7 @@ def _images(arguments: Stylize, model: "Styles", out: Path):  # type: ignore[no-
             display.advance("reading the files", 0)
             # Damaged ones are an error before any is painted.
             all_read(files, lambda file: len(read_image(file, grey=grey)))
+            warn_of_loss(files)
             root = Path("images")
             distinct = distinct_names([root / name for name in names], root, taken=("stylized",))
             for name, file in display.of([*zip(distinct, files, strict=True)]):

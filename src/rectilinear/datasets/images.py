@@ -18,7 +18,13 @@ from torch.nn.functional import interpolate, pad
 from rectilinear.checks import check_finite
 from rectilinear.datasets.label_file import read_labels
 from rectilinear.datasets.near_copies import near_copies
-from rectilinear.datasets.read_image import all_read, image_files, is_grey, read_image
+from rectilinear.datasets.read_image import (
+    all_read,
+    image_files,
+    is_grey,
+    read_image,
+    warn_of_loss,
+)
 from rectilinear.errors import ConfigError, DataError, DtypeError, ShapeError
 from rectilinear.notebook import short_repr
 
@@ -322,6 +328,7 @@ def read_images(
     """
     grey = all(all_read(paths, is_grey)) if grey is None else grey
     images = all_read(paths, lambda path: read_image(path, grey=grey, size=size))
+    warn_of_loss(paths)
     for path, image in zip(paths, images, strict=True):
         _check_shape(image, images[0].shape, path)
     pixels = np.stack(images)

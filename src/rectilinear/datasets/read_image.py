@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps
 
-from rectilinear.errors import DataError
+from rectilinear.errors import DataError, DataWarning
 
 T = TypeVar("T")
 EXTENSIONS = {
@@ -39,6 +39,8 @@ MAX_PIXELS = 178_956_970
 """Pixels of an image, at most: a file of a kilobyte can claim any number of them."""
 _NAMED = 5
 """Files that an error names, at most."""
+_NARROW = 2**14
+"""Values of 16 bits below which all of an image are those of 10, 12 or 14 bits."""
 _LOSSY = {"JPEG", "MPO", "WEBP"}
 _SIXTEEN_BITS = {"PNG", "PPM"}  # formats whose mode "I" means 16 bits without a sign
 
@@ -219,6 +221,47 @@ def all_read(paths: Iterable[Path], read: Callable[[Path], T]) -> list[T]:
             fix="Remove them from the folder or replace them.",
         )
     return found
+
+
+def warn_of_loss(files: Iterable[Path]) -> None:
+    """Warn of images of 10 to 14 bits in files of 16, which are read as nearly black, and of pages.
+
+    Images of 12 bits, as of microscopes and X-rays, have values up to 4095 of 65535.
+
+    Warns:
+        DataWarning: of each of the two, once, naming some files.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "cells.png"
+        >>> Image.fromarray(np.full((2, 2), 4095, dtype=np.uint16)).save(path)
+        >>> with warnings.catch_warnings(record=True) as caught: warn_of_loss([path])
+        >>> str(caught[0].message)[-56:]
+        'stretch them first, for instance by 65535 / the highest.'
+    """
+    paths = [*files]
+    dark = [path for path in paths if _opened(path, _is_narrow)]
+    pages = [path for path in paths if _opened(path, _has_pages)]
+    narrow = (
+        f"have 16 bits and no value of {_NARROW} or more of 65535, and are read as dark: if they "
+        "are of 10 to 14 bits, stretch them first, for instance by 65535 / the highest."
+    )
+    first = "have several pages, of which the first is read: save each as a file of its own."
+    for of, what in ((dark, narrow), (pages, first)):
+        if of:
+            named = ", ".join(map(str, of[:_NAMED]))
+            more = f" and {len(of) - _NAMED} more" if len(of) > _NAMED else ""
+            message = f"{len(of)} of {len(paths)} images ({named}{more}) {what}"
+            warnings.warn(message, DataWarning, stacklevel=3)
+
+
+def _is_narrow(image: Image.Image) -> bool:
+    """True for pixels of 16 bits that are not all 0, and have less than 15 bits."""
+    return image.mode.startswith("I") and 0 < int(np.asarray(image).max()) < _NARROW
+
+
+def _has_pages(image: Image.Image) -> bool:
+    return image.format == "TIFF" and getattr(image, "n_frames", 1) > 1
 
 
 def distinct_names(files: Iterable[Path], root: Path, taken: Iterable[str] = ()) -> list[str]:

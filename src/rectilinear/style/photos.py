@@ -12,7 +12,13 @@ from PIL import Image
 from torch import Tensor
 
 from rectilinear.datasets.images import split_files
-from rectilinear.datasets.read_image import all_read, image_files, is_grey, read_image
+from rectilinear.datasets.read_image import (
+    all_read,
+    image_files,
+    is_grey,
+    read_image,
+    warn_of_loss,
+)
 from rectilinear.errors import ConfigError, DataError
 from rectilinear.progress import Progress
 from rectilinear.style.lessons import Lessons, check_bytes, to_bytes
@@ -52,7 +58,9 @@ def read_photos(
         return [_part(_scaled(image, side), split) for image in _built_in()]
     files = _of(Path(source), split)
     grey = all(all_read(files, is_grey))
-    return all_read(files, lambda path: _scaled(read_image(path, grey=grey), side))
+    photos = all_read(files, lambda path: _scaled(read_image(path, grey=grey), side))
+    warn_of_loss(files)
+    return photos
 
 
 def paint(
