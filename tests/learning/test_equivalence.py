@@ -73,47 +73,40 @@ def hinge(f: Tensor, y: Tensor) -> Tensor:
     return functional.relu(1 - f * y.sign()).mean()
 
 
-# Optimizer of the network and of the linear one: (lr, kappa) -> both.
-SETTINGS: dict[str, tuple[Callable[..., Any], Callable[..., Any], Loss, Callable[..., Any]]] = {
+# Optimizer of a network with kappa; the linear one has a kappa of 1.
+SETTINGS: dict[str, tuple[Callable[..., Any], Loss, Callable[..., Any]]] = {
     "gradient descent": (
         lambda p, k: torch.optim.SGD(p, 0.05 / k),
-        lambda p, k: torch.optim.SGD(p, 0.05),
         learning.half_squared_error,
         whole,
     ),
     "momentum": (
         lambda p, k: torch.optim.SGD(p, 0.02 / k, momentum=0.8),
-        lambda p, k: torch.optim.SGD(p, 0.02, momentum=0.8),
         learning.half_squared_error,
         whole,
     ),
     "weight decay": (
         lambda p, k: torch.optim.SGD(p, 0.05 / k, weight_decay=0.1 * k),
-        lambda p, k: torch.optim.SGD(p, 0.05, weight_decay=0.1),
         learning.half_squared_error,
         whole,
     ),
     "mirrored mini-batches": (
         lambda p, k: torch.optim.SGD(p, 0.05 / k),
-        lambda p, k: torch.optim.SGD(p, 0.05),
         learning.half_squared_error,
         mirrored_batches,
     ),
     "logistic": (
         lambda p, k: torch.optim.SGD(p, 0.2 / k),
-        lambda p, k: torch.optim.SGD(p, 0.2),
         logistic,
         whole,
     ),
     "hinge": (
         lambda p, k: torch.optim.SGD(p, 0.1 / k),
-        lambda p, k: torch.optim.SGD(p, 0.1),
         hinge,
         whole,
     ),
     "Adam": (
         lambda p, k: torch.optim.Adam(p, 0.01 / k**0.5, eps=0),
-        lambda p, k: torch.optim.Adam(p, 0.01, eps=0),
         learning.half_squared_error,
         whole,
     ),
@@ -130,11 +123,11 @@ def test_training_is_that_of_the_linear_network(
     weights = learning.antisymmetric_pairs(
         0.5 * rand(4, 3, seed=1), 0.5 * rand(y.shape[1], 4, seed=2)
     )
-    ours, linear, loss, batches = SETTINGS[setting]
+    rule, loss, batches = SETTINGS[setting]
     network = chain(weights, ODD[activation])
     twin = chain([kappa**0.5 * w for w in weights])
-    found = train(network, ours(network.parameters(), kappa), batches(x, y), loss)
-    expected = train(twin, linear(twin.parameters(), kappa), batches(x, y), loss)
+    found = train(network, rule(network.parameters(), kappa), batches(x, y), loss)
+    expected = train(twin, rule(twin.parameters(), 1.0), batches(x, y), loss)
     for w, v in zip(found, expected, strict=True):
         assert (w - v / kappa**0.5).abs().max() < BOUND
     with torch.no_grad():
@@ -149,13 +142,9 @@ def test_half_the_width_is_enough(symmetric: Make, chain: Make, activation: str)
     half = [0.5 * rand(5, 3, seed=3), 0.5 * rand(1, 5, seed=4)]
     network = chain(learning.antisymmetric_pairs(*half), ODD[activation])
     twin = chain([(2 * kappa) ** 0.5 * w for w in half])
-    train(
-        network,
-        torch.optim.SGD(network.parameters(), 0.05 / kappa),
-        whole(x, y),
-        learning.half_squared_error,
-    )
-    train(twin, torch.optim.SGD(twin.parameters(), 0.05), whole(x, y), learning.half_squared_error)
+    rule, loss, batches = SETTINGS["gradient descent"]
+    for model, k in ((network, kappa), (twin, 1.0)):
+        train(model, rule(model.parameters(), k), batches(x, y), loss)
     with torch.no_grad():
         assert (network(rand(7, 3, seed=5)) - twin(rand(7, 3, seed=5))).abs().max() < BOUND
 
@@ -191,13 +180,9 @@ def test_convolutions_with_average_pooling(activation: str) -> None:
     network = Convolutional(ODD[activation](), nn.AvgPool2d(2), 1.0)
     twin = Convolutional(nn.Identity(), nn.AvgPool2d(2), kappa**0.5)
     before = network.conv.weight.detach().clone()
-    train(
-        network,
-        torch.optim.SGD(network.parameters(), 0.05 / kappa),
-        whole(x, y),
-        learning.half_squared_error,
-    )
-    train(twin, torch.optim.SGD(twin.parameters(), 0.05), whole(x, y), learning.half_squared_error)
+    rule, loss, batches = SETTINGS["gradient descent"]
+    for model, k in ((network, kappa), (twin, 1.0)):
+        train(model, rule(model.parameters(), k), batches(x, y), loss)
     with torch.no_grad():
         assert (network.conv.weight - twin.conv.weight / kappa**0.5).abs().max() < BOUND
         assert (network.conv.weight - before).abs().max() > 0.01
