@@ -1,3 +1,6 @@
+import struct
+import zlib
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +13,22 @@ from rectilinear.errors import ConfigError, DataError, DataWarning
 def paint(path, colour, mode="RGB", size=(12, 10)):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new(mode, size, colour).save(path)
+
+
+def sixteen_bits(pixels):
+    """A PNG file of colours ``(h, w, 3)`` of 16 bits, which Pillow reads and does not write."""
+
+    def chunk(kind, data):
+        check = zlib.crc32(kind + data)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
+
+    h, w, _ = pixels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    parts = (
+        (b"IHDR", struct.pack(">IIBBBBB", w, h, 16, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows)),
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in (*parts, (b"IEND", b"")))
 
 
 def reds(data):
@@ -123,15 +142,19 @@ def test_sizes_differ_and_empty_folders(tmp_path):
 
 def test_few_bits_in_files_of_sixteen_and_pages_are_told_once(tmp_path):
     values = np.linspace(0, 4095, 120).astype(np.uint16).reshape(10, 12)
+    (tmp_path / "test").mkdir()
     for name in ("a.png", "b.tif"):
-        (tmp_path / "test").mkdir(exist_ok=True)
         Image.fromarray(values).save(tmp_path / "test" / name)
+    (tmp_path / "test" / "c.png").write_bytes(sixteen_bits(np.stack([values] * 3, 2)))
+    (tmp_path / "test" / "wide.png").write_bytes(sixteen_bits(np.stack([16 * values] * 3, 2)))
     paint(tmp_path / "test" / "black.png", 0, "I;16")
     stack = [Image.new("L", (12, 10), i) for i in (100, 200)]
     stack[0].save(tmp_path / "test" / "stack.tif", save_all=True, append_images=stack[1:])
     with pytest.warns(DataWarning) as caught:
         datasets.load(tmp_path, "test")
     dark, pages = (str(w.message) for w in caught)
-    assert dark.startswith(f"2 of 4 images ({tmp_path / 'test' / 'a.png'}, ")
+    assert dark.startswith(f"3 of 6 images ({tmp_path / 'test' / 'a.png'}, ")
+    assert "c.png" in dark
     assert "black.png" not in dark
-    assert pages.startswith(f"1 of 4 images ({tmp_path / 'test' / 'stack.tif'}) have several pages")
+    assert "wide.png" not in dark
+    assert pages.startswith(f"1 of 6 images ({tmp_path / 'test' / 'stack.tif'}) have several pages")
