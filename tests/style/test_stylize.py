@@ -10,9 +10,10 @@ from PIL import Image
 
 import rectilinear as rl
 from makers_style import draw, photos
-from rectilinear.cli import main
+from rectilinear.cli import addstyle, main
 from rectilinear.errors import (
     CheckpointError,
+    DataWarning,
 )
 from rectilinear.style.photos import read_photos
 
@@ -118,7 +119,7 @@ def test_a_damaged_image_is_an_error_before_any_is_painted(trained, tmp_path, as
 
 
 @pytest.mark.whole
-def test_a_style_is_added_from_pairs(trained, tmp_path, ask):
+def test_a_style_is_added_from_pairs(trained, tmp_path, ask, monkeypatch):
     for folder in ("photos", "paintings"):
         (tmp_path / folder).mkdir()
     for i, x in enumerate(photos(20)):
@@ -131,6 +132,14 @@ def test_a_style_is_added_from_pairs(trained, tmp_path, ask):
     )  # fmt: skip
     assert (answer["pairs"], answer["fit"], answer["numbers"]) == (20, "closed form", 48 * 49)
     assert answer["closed_form_db"] > 10
+    assert answer["unchanged_db"] < answer["closed_form_db"]
+    assert 30 < answer["colours_db"] < 60, "rounding to 8 bits alone"
+    monkeypatch.setattr(addstyle, "_measured", lambda *_: {"closed_form_db": 20.0})
+    with pytest.warns(DataWarning, match=r"colours alone.* 39\.1 dB .* 20\.0"):
+        ask(
+            "addstyle", trained, "--name", "dim", "--photos", tmp_path / "photos",
+            "--paintings", tmp_path / "paintings", "--out", tmp_path / "again",
+        )  # fmt: skip
     model = rl.load(tmp_path / "more")
     x = photos(1)[0].float()
     assert (model(x, "dim") - 0.6 * x).abs().mean() < 0.02

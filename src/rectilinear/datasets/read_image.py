@@ -259,7 +259,7 @@ def _is_narrow(image: Image.Image) -> bool:
     """True for pixels of 16 bits that are not all 0, and have less than 15 bits."""
     if image.mode.startswith("I"):
         return 0 < int(np.asarray(image).max()) < _NARROW
-    if ";16" not in str(image.tile):  # how Pillow reads the file, before it does
+    if ";16" not in str(getattr(image, "tile", "")):  # how Pillow reads the file, before it does
         return False
     return 0 < 256 * int(np.asarray(image.convert("RGB")).max()) < _NARROW
 
