@@ -26,6 +26,7 @@ from rectilinear.metrics import (
 )
 from rectilinear.metrics.linearity import Embedding
 from rectilinear.operators import project_range, svd, truncate
+from rectilinear.progress import Progress
 from rectilinear.random import generator
 
 STEPS, METHOD = 100, "rk4"
@@ -34,7 +35,9 @@ STRIP_IMAGES = 11  # images of an interpolation and of a singular curve
 STRIP_ROWS = 6  # rows of strips
 MAX_CLASS_ROWS = 20  # classes of which samples are shown
 NEAREST_BLOCK = 4096  # training images that samples are compared with at a time
-MAX_HELD_OUT_IMAGES = 1000  # images that are inverted and projected
+MAX_HELD_OUT_IMAGES = 1000  # images that are inverted and projected, or timed
+MAX_HELD_OUT_PIXELS = 2**21  # values of these
+STAGES = 7
 MAX_RANKS = 11  # powers of two at which the operator is truncated
 MAX_BATCH_PIXELS = 2**20  # pixels that go through the networks at a time
 MIN_SCORED_IMAGES = 8  # a half is the reference, and precision needs a third neighbour
@@ -110,6 +113,7 @@ def evaluate(
     features: Embedding,
     *,
     seed: int = 0,
+    progress: bool = True,
 ) -> Evaluation:
     """Sample, compare, decompose, invert, interpolate, score and time ``flow``.
 
@@ -119,7 +123,21 @@ def evaluate(
         test: held-out images.
         features: the network whose features samples are scored in.
         seed: of noise, choices and shuffles.
+        progress: show it on standard error.
     """
+    with Progress("evaluation", STAGES, shown=progress) as display:
+        return _evaluated(flow, train, test, features, seed, display)
+
+
+def _evaluated(
+    flow: LinearFlow,
+    train: Images,
+    test: Images,
+    features: Embedding,
+    seed: int,
+    display: Progress,
+) -> Evaluation:
+    display.advance("samples in one step")
     random, sigma = generator(seed), flow.noise_level
     f = flows.collapse(flow, STEPS, METHOD)
     ways = postprocessing(f, flow.noise_level, flow.rank)
@@ -136,11 +154,16 @@ def evaluate(
         test.images if len(test) >= MIN_REFERENCE_IMAGES else torch.cat([train.images, test.images])
     )
     noise = flow.noise(max(1000, len(real) // 2), random)
-    one_step, many_steps, drawn = one(noise), many(noise), in_parts(f)(noise)
-    original = test.images[torch.randperm(len(test), generator=random)[:MAX_HELD_OUT_IMAGES]]
+    one_step, drawn = one(noise), in_parts(f)(noise)
+    display.advance(f"samples in {STEPS} steps")
+    many_steps = many(noise)
+    display.advance("inversion")
+    most = min(MAX_HELD_OUT_IMAGES, max(1, MAX_HELD_OUT_PIXELS // test.images[0].numel()))
+    original = test.images[torch.randperm(len(test), generator=random)[:most]]
     there = flows.inversion(f, original)
     noisy = original + sigma * torch.randn(original.shape, generator=random)
     known = flows.inversion(f, noisy)
+    display.advance("ranks")
     pairs = max(1, min(STRIP_ROWS, len(original) // 2))
     ends = original[:pairs], (original if len(original) > 1 else train.images)[-pairs:]
     u, s, _ = svd(f.operator)
@@ -151,23 +174,36 @@ def evaluate(
     walk[range(rows), :, range(rows)] = torch.linspace(-2.5, 2.5, STRIP_IMAGES) * s[:rows, None]
     coordinates = in_parts(lambda x: u.apply_adjoint(f.out_space.encode(x)))(original)
     kept = (coordinates * (torch.arange(len(s)) < k).to(coordinates) for k in ranks)
+    truncation = [(in_parts(decode)(u(c)) - original).square().mean().item() for c in kept]
+    display.advance("integrators")
+    errors = tuple(compare(flow, method, noise[:GRID_IMAGES]) for method in METHODS)
+    display.advance("scores")
     shown = one_step[:STRIP_IMAGES].clamp(0, 1)
     decoded = None
     if flow.rank is not None and enough:
         others = torch.randperm(len(real), generator=generator(seed))[len(real) // 2 :]
         decoded = in_parts(project_range(truncate(f, flow.rank)))(real[others[: len(real) // 2]])
+    scores, scores_many = {}, None
+    if enough:
+        scores = {
+            way: score(one_step if way == finish else in_parts(post)(drawn))
+            for way, post in ways.items()
+        }
+        scores_many = score(many_steps)
     index, apart = nearest_images(one_step[:MAX_HELD_OUT_IMAGES].clamp(0, 1), train.images)
+    display.advance("seconds of sampling")
+    timed = noise[:most]
     return Evaluation(
         sigma=sigma,
         real=original[:GRID_IMAGES],
         one_step=one_step[:GRID_IMAGES],
         many_steps=many_steps[:GRID_IMAGES],
         pixel_difference=(one_step - many_steps).abs().max().item(),
-        collapse_errors=tuple(compare(flow, method, noise[:GRID_IMAGES]) for method in METHODS),
+        collapse_errors=errors,
         spectrum=s,
         curves=decode(u(walk.flatten(0, 1))).unflatten(0, (-1, STRIP_IMAGES)),
         ranks=ranks,
-        truncation=tuple((in_parts(decode)(u(c)) - original).square().mean().item() for c in kept),
+        truncation=tuple(truncation),
         truncation_pca=tuple(pca_curve(train.images, original, ranks).tolist()),
         truncated_samples=torch.stack(
             [*(truncate(f, k)(noise[:STRIP_IMAGES]) for k in ranks), f(noise[:STRIP_IMAGES])]
@@ -184,16 +220,11 @@ def evaluate(
             [torch.lerp(*ends, t) for t in torch.linspace(0, 1, STRIP_IMAGES)], 1
         ),
         finish=finish,
-        scores={
-            way: score(one_step if way == finish else in_parts(post)(drawn))
-            for way, post in ways.items()
-        }
-        if enough
-        else {},
-        scores_many=score(many_steps) if enough else None,
+        scores=scores,
+        scores_many=scores_many,
         scores_decoded=None if decoded is None else score(decoded),
-        seconds_one=seconds(one, noise[:1000], repeats=3),
-        seconds_many=seconds(many, noise[:1000], repeats=1),
+        seconds_one=seconds(one, timed, repeats=3),
+        seconds_many=seconds(many, timed, repeats=1),
         classes=features.classes if isinstance(features, FeatureNetwork) else None,
         of_classes={
             name: flow.given(name).sample(STRIP_IMAGES, seed)
