@@ -1,5 +1,6 @@
 """Posteriors of the prior against the formulas for each Gaussian, and restoration with them."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -340,6 +341,28 @@ def test_holes_wider_than_a_patch_are_filled_from_what_is_around(noise: float) -
     edge = x[..., 8:24, 11:27][(seen == 1)[..., 8:24, 11:27]].mean()
     error = lambda z: (z - x)[hole].square().mean()  # noqa: E731
     assert error(found.mean) < 0.3 * error(torch.full_like(x, edge))
+
+
+def test_patches_in_a_hole_know_what_those_beside_them_say(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    draw = torch.Generator().manual_seed(2)
+    images = torch.randn(60, 1, 40, 40, generator=draw)
+    for _ in range(3):
+        images = torch.nn.functional.avg_pool2d(images, 5, 1)
+    images = 0.5 + 0.15 * images / images.std()
+    prior = fit_prior(images[:45], rank=16, patch=4, components=1)
+    x, seen = images[45:], torch.ones(1, 1, 28, 28)
+    seen[..., 10:16, 11:17] = 0  # a hole half as wide again as a patch
+    error = []
+    for weak in (False, True):
+        if weak:
+            monkeypatch.setattr(sys.modules[patch_posterior.__module__], "_GUESS", 1e6)
+        K = Diagonal(seen.expand_as(x).flatten(1), trainable=False)
+        found = patch_posterior(prior, x * seen, K, 0.0)
+        assert torch.equal(found.mean * seen, x * seen)
+        error.append(float((found.mean - x)[seen.expand_as(x) == 0].square().mean()))
+    assert error[0] < 0.9 * error[1]
 
 
 @pytest.fixture(scope="module")
