@@ -101,6 +101,7 @@ def _peers(train: "Pairs", held: "Pairs") -> dict[str, float]:
     """The held-out dB of the photo unchanged, and of the best affine map of its colours."""
     import torch
 
+    from rectilinear.numerics import lstsq
     from rectilinear.style.measure import above_flat
 
     def rows(x: "Tensor") -> "Tensor":
@@ -108,7 +109,7 @@ def _peers(train: "Pairs", held: "Pairs") -> dict[str, float]:
 
     scale = 1.0 if train[0][0].is_floating_point() else 255.0
     x, y = (torch.cat([rows(pair[i] / scale) for pair in train]) for i in (0, 1))
-    A = torch.linalg.lstsq(x.T @ x, x.T @ y[:, :-1], driver="gelsd").solution
+    A = lstsq(x.T @ x, x.T @ y[:, :-1])
 
     def colours(z: "Tensor") -> "Tensor":
         return (rows(z) @ A).T.reshape(z.shape).to(z)
