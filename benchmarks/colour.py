@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -98,9 +99,9 @@ def main() -> None:
             mask, sigma = K(torch.ones_like(y).flatten(1)).reshape(y.shape)[:, 0] == 0, 0.0
         row = [f"{kind} {severity:.3f}: unrestored {psnr(y, images):.2f}"]
         for rank, prior in priors.items():
-            found = timed(lambda p=prior, y=y, K=K, s=sigma: restore(p, y, K, noise=s), images)  # type: ignore[misc]
+            found = timed(partial(restore, prior, y, K, noise=sigma), images)
             row.append(f"rank {rank} {found}")
-        row.append(f"peer {timed(lambda y=y, m=mask, s=sigma: peer(y, m, s), images)}")  # type: ignore[misc]
+        row.append(f"peer {timed(partial(peer, y, mask, sigma), images)}")
         print(", ".join(row), flush=True)
 
 

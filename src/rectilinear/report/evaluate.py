@@ -113,7 +113,6 @@ def evaluate(
     features: Embedding,
     *,
     seed: int = 0,
-    progress: bool = True,
 ) -> Evaluation:
     """Sample, compare, decompose, invert, interpolate, score and time ``flow``.
 
@@ -123,9 +122,8 @@ def evaluate(
         test: held-out images.
         features: the network whose features samples are scored in.
         seed: of noise, choices and shuffles.
-        progress: show it on standard error.
     """
-    with Progress("evaluation", STAGES, shown=progress) as display:
+    with Progress("evaluation", STAGES) as display:
         return _evaluated(flow, train, test, features, seed, display)
 
 
