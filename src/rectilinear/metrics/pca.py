@@ -39,8 +39,8 @@ def pca(x: Tensor, components: int | None = None, *, complete: bool = False) -> 
         NonFiniteError: if an entry is NaN or infinite.
 
     Example:
-        >>> pca(torch.tensor([[0.0, 1.0], [0.0, -1.0]])).std.tolist()
-        [1.4142135623730951, 0.0]
+        >>> pca(torch.tensor([[0.0, 1.0], [0.0, -1.0]])).std
+        tensor([1.4142, 0.0000], dtype=torch.float64)
     """
     check_floating(x, "x")
     x = x.flatten(1) if x.ndim > 1 else x
