@@ -35,6 +35,8 @@ MISSING_CODES = (
 )
 """Numbers that stand for missing values in many tables."""
 
+STANDARDISED_REACH = 30.0  # that standardised images may lie outside 0 to 1
+
 
 def check_tensor(x: object, name: str) -> None:
     """Raise unless ``x`` is a tensor, of any numbers.

@@ -1,5 +1,7 @@
 """Restoration by a map: what is kept, and that the best result is chosen without the truth."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -9,10 +11,12 @@ from rectilinear.operators import Diagonal
 from rectilinear.projector import (
     BlindRestorer,
     Projector,
+    RandomCorruption,
     Selection,
     corrupt,
     fit_blind,
     from_pca,
+    restoration,
     restore,
 )
 from rectilinear.projector.prior import fit_prior
@@ -240,12 +244,27 @@ def test_data_on_another_scale_than_the_prior(
         with pytest.raises(ConfigError, match="standard deviation of their noise"):
             restore(prior, y, noise=noise)
     assert torch.isfinite(restore(prior, held_out + 25 * few, noise=25.0)).all()
-    wide = fit_prior(255 * images, rank=12, components=2)  # not clipped to 1
-    found = restore(wide, 255 * held_out, noise=25.5)
-    torch.testing.assert_close(found / 255, restore(prior, held_out, noise=0.1), atol=0.2, rtol=0)
+    wide = fit_prior(20 * images, rank=12, components=2)  # not clipped to 1
+    found = restore(wide, 20 * held_out, noise=2.0)
+    torch.testing.assert_close(found / 20, restore(prior, held_out, noise=0.1), atol=0.2, rtol=0)
     patches = fit_prior(images, rank=4, patch=4, components=1)
     with pytest.raises(DtypeError, match="float"):
         restore(patches, torch.ones(1, 1, 8, 8, dtype=torch.uint8))
+
+
+def test_bytes_as_floats_are_no_images_to_fit(digits: tuple[torch.Tensor, torch.Tensor]) -> None:
+    images, _ = digits
+    fits = (
+        fit_prior,
+        partial(fit_prior, patch=4),
+        lambda x: restoration({"same": lambda y: y}, x),
+        RandomCorruption(("noise",)),
+    )
+    whole = (16 * images).round()  # of bytes in the dark
+    for fit in fits:
+        for x in (255 * images, whole):
+            with pytest.raises(DataError, match=r"from 0 to 1.*ivide bytes by 255"):
+                fit(x)
 
 
 def test_what_is_missing_or_of_another_kind_is_one_error(

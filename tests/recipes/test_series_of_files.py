@@ -134,6 +134,13 @@ def test_a_gap_of_five_rows_parts_nothing_at_irregular_times() -> None:
         found.ends(10, first=True)
 
 
+def test_no_series_and_times_of_other_series_are_errors() -> None:
+    with pytest.raises(DataError, match="Got 0 series and times of 0; expected one or more"):
+        series_at_times([], [])
+    with pytest.raises(DataError, match="Got 1 series and times of 0"):
+        series_at_times([np.arange(5.0)], [])
+
+
 @pytest.mark.filterwarnings("ignore::rectilinear.errors.ForecastWarning")
 def test_a_run_goes_on_from_the_end_of_its_last_piece(
     tmp_path: Path, ask_error: Callable[..., str]

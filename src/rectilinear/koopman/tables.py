@@ -290,7 +290,8 @@ def series_at_times(values: Any, times: Any = None, dt: float | None = None) -> 
     """Pieces at their own times, which need not be regular, or one step ``dt`` apart.
 
     Raises:
-        DataError: for times that do not increase, and as :func:`~.series.as_series`.
+        DataError: for no series, times of other series, times that do not increase, and as
+            :func:`~.series.as_series`.
 
     Example:
         >>> found = series_at_times([np.arange(6.0)], [np.array([0.0, 1.5, 2.0, 20.0, 21.0, 22.0])])
@@ -300,6 +301,12 @@ def series_at_times(values: Any, times: Any = None, dt: float | None = None) -> 
     if times is None:
         whole = as_series(values, None, dt)
         return Pieces(whole, tuple(range(len(whole.states))), ((0, 0),) * len(whole.states))
+    if not len(times) or len(values) != len(times):
+        raise DataError(
+            f"{len(values)} series and times of {len(times)}",
+            "one or more series, each with its times",
+            "Pass the values and the times of every series in two lists.",
+        )
     steps = np.concatenate([np.diff(clock) for clock in times])
     usual = np.median(steps) if len(steps) else 1.0
     states, clocks, runs = [], [], []

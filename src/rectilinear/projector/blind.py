@@ -14,8 +14,9 @@ from rectilinear.invertible import MLP
 from rectilinear.operators import Diagonal, Operator
 from rectilinear.projector.combined import CombinedPrior, standard
 from rectilinear.projector.corruption import check_kinds, gaussian_blur
+from rectilinear.projector.data import check_channels
 from rectilinear.projector.patches import Patches, check_image, patch_posterior
-from rectilinear.projector.prior import NOISE_FLOOR, ImagePrior, Posterior, check_channels
+from rectilinear.projector.prior import NOISE_FLOOR, ImagePrior, Posterior
 from rectilinear.serialization import Configured
 
 UNKNOWN_NOISE = 7.0  # that values may lie outside 0 to 1

@@ -35,7 +35,8 @@ from rectilinear.projector.combined import (
     standard,
 )
 from rectilinear.projector.corruption import CORRUPTIONS, corrupt
-from rectilinear.projector.prior import MAX_DENSE, ImagePrior, check_channels
+from rectilinear.projector.data import check_channels
+from rectilinear.projector.prior import MAX_DENSE, ImagePrior
 from rectilinear.random import generator
 
 KIND_EXAMPLES = 1200, 800  # with a prior of images, of patches

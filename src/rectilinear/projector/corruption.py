@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rectilinear.checks import check_floating, check_tensor
+from rectilinear.checks import STANDARDISED_REACH, check_floating, check_scale, check_tensor
 from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.operators import Convolution, Diagonal, Operator
 
@@ -156,6 +156,7 @@ class RandomCorruption:
 
     Raises:
         ConfigError: for an unknown kind.
+        DataError: when called, for images far off 0 to 1, such as bytes as floats.
 
     Example:
         >>> RandomCorruption(("noise",))(torch.zeros(4, 1, 8, 8))[:2].abs().sum().item()
@@ -167,6 +168,7 @@ class RandomCorruption:
         self.kinds = kinds
 
     def __call__(self, images: Tensor) -> Tensor:
+        check_scale(images, "images", STANDARDISED_REACH)
         parts = images.tensor_split(len(self.kinds) + 1)
         augmented = [parts[0]]
         for kind, part in zip(self.kinds, parts[1:], strict=True):

@@ -11,14 +11,8 @@ from torch.nn.functional import avg_pool2d, interpolate, max_pool2d, pad
 from rectilinear.checks import check_floating, whole
 from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.operators import Diagonal, Identity, Operator
-from rectilinear.projector.prior import (
-    NOISE_FLOOR,
-    ImagePrior,
-    Posterior,
-    check_channels,
-    check_measured,
-    check_operator,
-)
+from rectilinear.projector.data import check_channels, check_measured, check_operator
+from rectilinear.projector.prior import NOISE_FLOOR, ImagePrior, Posterior
 from rectilinear.projector.similar import from_similar
 from rectilinear.random import generator
 

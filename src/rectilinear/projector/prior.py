@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import log, pi, prod
+from math import log, pi
 
 import torch
 from torch import Tensor
 
-from rectilinear.checks import check_batch, check_finite, check_floating, is_within, whole
+from rectilinear.checks import (
+    STANDARDISED_REACH,
+    check_batch,
+    check_finite,
+    check_floating,
+    check_scale,
+    is_within,
+    whole,
+)
 from rectilinear.errors import ConfigError, DtypeError, ShapeError
 from rectilinear.invertible import (
     Chain,
@@ -29,6 +37,7 @@ from rectilinear.projector.conditioning import (
     condition,
     log_evidence,
 )
+from rectilinear.projector.data import check_images, check_measured, check_noise
 from rectilinear.projector.model import Projector, Selection
 from rectilinear.random import generator
 from rectilinear.serialization import Configured
@@ -323,75 +332,6 @@ class ImagePrior(Configured):
                 )
 
 
-def check_channels(x: Tensor, shape: tuple[int, ...], name: str) -> None:
-    """Raise a ShapeError unless ``x`` are images ``(b, c, h, w)`` with channels of ``shape``."""
-    check_floating(x, name)
-    c, got = shape[0], tuple(x.shape)
-    if x.ndim == 4 and got[1] == c:
-        return
-    if x.ndim in (2, 3):
-        fix = "Add axes: images[:, None] to grey ones, image[None] to one in colour."
-    elif x.ndim == 4 and (got[3] == c or (got[3] in (1, 3) and got[1] not in (1, 3))):
-        fix = f"Move the channels: {name}.movedim(3, 1)."
-    elif x.ndim == 4 and got[1] == 3 and c == 1:
-        fix = f"Fit it to images in colour, or pass the channels: {name}.flatten(0, 1)[:, None]."
-    elif x.ndim == 4 and got[1] == 1:
-        fix = f"Fit it to grey images, or repeat the channel: {name}.expand(-1, {c}, -1, -1)."
-    else:
-        fix = f"Fit it to such images, or pass images of {c} channels."
-    raise ShapeError(f"{name} of shape {got}", f"(b, {c}, h, w), as it was fitted to", fix)
-
-
-def check_images(x: Tensor, shape: tuple[int, ...], name: str) -> None:
-    """Raise a ShapeError unless ``x`` are images ``(b, *shape)`` of a prior."""
-    check_floating(x, name)
-    if len(shape) == 3 and tuple(x.shape[1:]) != shape:
-        check_channels(x, shape, name)
-        fix = f"Pass them to posterior(prior, {name}), which takes any size, patch by patch."
-        raise ShapeError(
-            f"{name} of shape {tuple(x.shape)}",
-            f"(b, {', '.join(map(str, shape))}), as it was fitted to",
-            fix if shape[1] == shape[2] else "Resize them, or fit_prior(images, patch=8).",
-        )
-    check_batch(x, shape, name)
-
-
-def check_operator(measurement: object) -> None:
-    """Raise a DtypeError unless a measurement is an operator, such as for a mask of pixels."""
-    if not isinstance(measurement, Operator):
-        raise DtypeError(
-            f"a measurement of type {type(measurement).__name__}",
-            "an Operator",
-            "Pass masked(pixels.expand(y.shape)) for a mask of pixels, Dense(K) for a matrix.",
-        )
-
-
-def check_measured(measurement: Operator, y: Tensor) -> None:
-    """Raise a ShapeError unless a measurement is of images as ``y``, one for all or for each."""
-    check_operator(measurement)
-    n, count = y[0].numel(), prod(measurement.batch_shape)
-    if measurement.in_dim == measurement.out_dim == n and count in (1, len(y)):
-        return
-    several = f"{count} measurements" if count > 1 else "a measurement"
-    raise ShapeError(
-        f"{several} of shape {measurement.out_dim} x {measurement.in_dim}",
-        f"{n} x {n}, the values of an image, and one for all or for each of {len(y)} images",
-        "Build it for images of this size: masked(pixels.expand(images.shape)) of a mask of pixels "
-        "(h, w), or (b, 1, h, w).",
-    )
-
-
-def check_noise(noise: float) -> None:
-    """Raise a ConfigError unless ``noise`` is a number of at least 0."""
-    if not is_within(noise, 0):
-        got = noise if isinstance(noise, float | int | str) else f"a {type(noise).__name__}"
-        raise ConfigError(
-            f"noise={got!s}",
-            "a number of at least 0, the standard deviation of the noise of all values",
-            "Pass one float; of a tensor .item().",
-        )
-
-
 @torch.no_grad()
 def fit_prior(
     images: Tensor,
@@ -407,11 +347,12 @@ def fit_prior(
     a quarter at a time: few images lie nearer to their own axes than others do.
 
     Args:
-        images: clean images with values from 0 to 1.
+        images: clean images with values from 0 to 1, or standardised.
         rank: number of principal coordinates, at most the values of an image; by default 64, and
             96 of patches in colour, whose detail 64 do not hold (1.1 dB less on photos).
         components: components of the mixture; by default one for 125 images, 80 at most, or one
-            for 1000 different patches, 50 at most.
+            for 1000 different patches, 50 at most. Two wide ones, a thousandth of the weight, are
+            added for what no other expects: ``prior.mixture`` counts them, too.
         patch: side of the patches in pixels, of images ``(b, c, h, w)``: for images of any size, 8
             is usual. By default the prior is of whole images. Up to 50,000 patches at random
             places are taken; 50 components take half a minute of one core to fit at rank 64, a
@@ -420,6 +361,7 @@ def fit_prior(
 
     Raises:
         ConfigError: if the rank or the patch is out of range, or all images are equal.
+        DataError: for images on another scale, such as bytes as floats.
         ShapeError: if there are fewer than two images.
 
     Example:
@@ -431,13 +373,13 @@ def fit_prior(
         fix = "Pass torch.stack(images); of photos of several sizes, stack tiles cut from them."
         raise DtypeError(f"a {type(images).__name__} of images", "one tensor (b, c, h, w)", fix)
     check_floating(images, "images")
+    check_scale(images, "images", STANDARDISED_REACH)
     places = len(images)
     if patch is not None:
         most, share, iterations = MAX_PATCHES, PATCHES_OF_COMPONENT, PATCH_ITERATIONS
         places = number_of_patches(images, patch)
         images = random_patches(images, patch, max(MAX_FITTED, min(most, places)), draw)
     check_batch(images, None, "images")
-    check_finite(images, "images")
     if len(images) < 2:
         small = patch is None and images.ndim == 4
         raise ShapeError(

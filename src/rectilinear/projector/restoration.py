@@ -12,15 +12,10 @@ from rectilinear.errors import ConfigError, ShapeError
 from rectilinear.operators import Diagonal, Operator
 from rectilinear.projector.blind import BlindRestorer
 from rectilinear.projector.combined import CombinedPrior
+from rectilinear.projector.data import check_channels, check_noise, check_operator
 from rectilinear.projector.model import Projector
 from rectilinear.projector.patches import patch_posterior
-from rectilinear.projector.prior import (
-    ImagePrior,
-    Posterior,
-    check_channels,
-    check_noise,
-    check_operator,
-)
+from rectilinear.projector.prior import ImagePrior, Posterior
 from rectilinear.random import generator
 
 FAR = 30.0  # times the scale of a prior's images, beyond which sums of values are on another

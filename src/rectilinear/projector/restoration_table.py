@@ -9,6 +9,7 @@ from math import inf
 import torch
 from torch import Tensor
 
+from rectilinear.checks import check_scale
 from rectilinear.metrics import psnr
 from rectilinear.projector.corruption import CORRUPTIONS, corrupt
 from rectilinear.projector.restoration import restore
@@ -57,11 +58,15 @@ def restoration(
         steps: iterations where the measurement is used, 30 by default.
         seed: of the corruptions, 0 by default.
 
+    Raises:
+        DataError: for images on another scale, such as bytes as floats.
+
     Example:
         >>> rows = restoration({"same": lambda x: x}, torch.rand(2, 1, 8, 8), {"noise": (0.1,)})
         >>> [(row.kind, row.psnr["same"] == row.corrupted) for row in rows]
         [('none', True), ('noise', True)]
     """
+    check_scale(images, "images")
     if severities is None:
         severities = {kind: corruption.severities for kind, corruption in CORRUPTIONS.items()}
 
