@@ -95,9 +95,9 @@ def test_many_masks_are_taken_some_at_a_time(
     sizes = []
     each = conditioning._each
 
-    def counted(mixture, data, axes):  # type: ignore[no-untyped-def]
+    def counted(mixture, data, axes, likely):  # type: ignore[no-untyped-def]
         sizes.append(len(data.gram))
-        return each(mixture, data, axes)
+        return each(mixture, data, axes, likely)
 
     monkeypatch.setattr(conditioning, "_each", counted)
     monkeypatch.setattr(prior_module, "ROWS_AT_A_TIME", 3)
@@ -117,9 +117,9 @@ def test_images_that_are_seen_in_full_share_a_matrix_beside_others(
     sizes = []
     each = conditioning._each
 
-    def counted(mixture, data, axes):  # type: ignore[no-untyped-def]
+    def counted(mixture, data, axes, likely):  # type: ignore[no-untyped-def]
         sizes.append(len(data.gram))
-        return each(mixture, data, axes)
+        return each(mixture, data, axes, likely)
 
     monkeypatch.setattr(conditioning, "_each", counted)
     found = prior.posterior(y, Diagonal(gains), 0.3)
