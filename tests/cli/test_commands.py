@@ -24,7 +24,7 @@ from rectilinear.report import write as chapters
 Ask = Callable[..., dict[str, Any]]
 
 METRICS = {
-    "collapse_error", "inversion", "inversion_float32", "noise_std", "noise_mean_norm", "fd_one_step", "fd_many_step", "fd_decoded", "fd_real", "recall",
+    "collapse_error", "inversion", "inversion_float32", "noise_std", "noise_mean_norm", "scored_samples", "fd_one_step", "fd_many_step", "fd_decoded", "fd_real", "recall",
     "nearest_samples", "nearest_held_out", "seconds_train", "seconds_per_1000_one_step", "seconds_per_1000_many_step", "random_features",
 }  # fmt: skip
 

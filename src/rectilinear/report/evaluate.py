@@ -37,6 +37,7 @@ MAX_CLASS_ROWS = 20  # classes of which samples are shown
 NEAREST_BLOCK = 4096  # training images that samples are compared with at a time
 MAX_HELD_OUT_IMAGES = 1000  # images that are inverted and projected, or timed
 MAX_HELD_OUT_PIXELS = 2**21  # values of these
+MAX_SAMPLED_PIXELS = 2**23  # values of the samples that are scored
 STAGES = 7
 MAX_RANKS = 11  # powers of two at which the operator is truncated
 MAX_BATCH_PIXELS = 2**20  # pixels that go through the networks at a time
@@ -151,10 +152,13 @@ def _evaluated(
     real = (
         test.images if len(test) >= MIN_REFERENCE_IMAGES else torch.cat([train.images, test.images])
     )
-    noise = flow.noise(max(1000, len(real) // 2), random)
+    enough_values = max(GRID_IMAGES, MAX_SAMPLED_PIXELS // real[0].numel())
+    noise = flow.noise(min(max(1000, len(real) // 2), enough_values), random)
     one_step, drawn = one(noise), in_parts(f)(noise)
     display.advance(f"samples in {STEPS} steps")
+    start = perf_counter()
     many_steps = many(noise)
+    seconds_many = (perf_counter() - start) * 1000 / len(noise)
     display.advance("inversion")
     most = min(MAX_HELD_OUT_IMAGES, max(1, MAX_HELD_OUT_PIXELS // test.images[0].numel()))
     original = test.images[torch.randperm(len(test), generator=random)[:most]]
@@ -180,7 +184,8 @@ def _evaluated(
     decoded = None
     if flow.rank is not None and enough:
         others = torch.randperm(len(real), generator=generator(seed))[len(real) // 2 :]
-        decoded = in_parts(project_range(truncate(f, flow.rank)))(real[others[: len(real) // 2]])
+        others = others[: min(len(real) // 2, len(noise))]
+        decoded = in_parts(project_range(truncate(f, flow.rank)))(real[others])
     scores, scores_many = {}, None
     if enough:
         scores = {
@@ -190,7 +195,6 @@ def _evaluated(
         scores_many = score(many_steps)
     index, apart = nearest_images(one_step[:MAX_HELD_OUT_IMAGES].clamp(0, 1), train.images)
     display.advance("seconds of sampling")
-    timed = noise[:most]
     return Evaluation(
         sigma=sigma,
         real=original[:GRID_IMAGES],
@@ -221,8 +225,8 @@ def _evaluated(
         scores=scores,
         scores_many=scores_many,
         scores_decoded=None if decoded is None else score(decoded),
-        seconds_one=seconds(one, timed, repeats=3),
-        seconds_many=seconds(many, timed, repeats=1),
+        seconds_one=seconds(one, noise[:most], repeats=3),
+        seconds_many=seconds_many,
         classes=features.classes if isinstance(features, FeatureNetwork) else None,
         of_classes={
             name: flow.given(name).sample(STRIP_IMAGES, seed)

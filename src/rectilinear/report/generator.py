@@ -394,7 +394,7 @@ def _scores(e: Evaluation) -> Section:
         (
             captioned(
                 table(head, lines),
-                "Scores.",
+                f"Scores of {many.n} samples each.",
                 "A Fréchet distance is comparable only under the name in its column. Recall "
                 "counts how much of the "
                 "real is generated, precision how much of the generated is real.",

@@ -74,6 +74,7 @@ def write_report(
         "inversion_float32": e.inversion_float32,
         "noise_std": e.normality.std,
         "noise_mean_norm": e.normality.mean_norm,
+        "scored_samples": None if many is None else many.n,
         "fd_one_step": None if one is None else one.fd,
         "fd_many_step": None if many is None else many.fd,
         "fd_decoded": None if e.scores_decoded is None else e.scores_decoded.fd,
