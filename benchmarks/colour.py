@@ -4,7 +4,7 @@
     python benchmarks/colour.py            # about ten minutes on one core
     python benchmarks/colour.py --ranks 64 128
 
-Prints PSNR in dB, means of eight tiles of 64 x 64 pixels of two photos of scikit-image and
+Prints PSNR in dB of eight tiles of 64 x 64 pixels as one, of two photos of scikit-image and
 scikit-learn that the prior is not fitted to, and CPU seconds for all eight.
 """
 
@@ -26,6 +26,7 @@ from torch import Tensor
 
 from rectilinear.datasets.read_image import read_image
 from rectilinear.projector import corrupt, fit_prior, restore
+from rectilinear.projector.restoration_table import restoration_psnr
 from rectilinear.random import generator
 
 SKIMAGE = Path(skimage.__file__).parent / "data"
@@ -56,12 +57,6 @@ def tiles(files: list[Path], count: int, seed: int) -> Tensor:
     return torch.stack(found)
 
 
-def psnr(found: Tensor, images: Tensor) -> float:
-    """The mean over images of their PSNR in dB."""
-    errors = (found.clamp(0, 1) - images).square().flatten(1).mean(1).clamp(min=1e-10)
-    return float((-10 * errors.log10()).mean())
-
-
 def peer(y: Tensor, missing: Tensor | None, sigma: float) -> Tensor:
     """BM3D in colour, or with a mask biharmonic inpainting."""
     parts = []
@@ -79,7 +74,7 @@ def timed(call: Callable[[], Tensor], images: Tensor) -> str:
     """PSNR and CPU seconds."""
     start = time.process_time()
     found = call()
-    return f"{psnr(found, images):.2f} ({time.process_time() - start:.0f} s)"
+    return f"{restoration_psnr(found, images):.2f} ({time.process_time() - start:.0f} s)"
 
 
 def main() -> None:
@@ -97,7 +92,7 @@ def main() -> None:
         mask, sigma = None, severity
         if K is not None:
             mask, sigma = K(torch.ones_like(y).flatten(1)).reshape(y.shape)[:, 0] == 0, 0.0
-        row = [f"{kind} {severity:.3f}: unrestored {psnr(y, images):.2f}"]
+        row = [f"{kind} {severity:.3f}: unrestored {restoration_psnr(y, images):.2f}"]
         for rank, prior in priors.items():
             found = timed(partial(restore, prior, y, K, noise=sigma), images)
             row.append(f"rank {rank} {found}")
