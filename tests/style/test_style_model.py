@@ -22,6 +22,7 @@ from rectilinear.style.measure import score
 from rectilinear.style.photos import read_photos
 from rectilinear.style.place_operator import with_real_powers, with_real_powers_on
 from rectilinear.style.style_map import as_eight_bit
+from rectilinear.style.teachers import filtered
 
 NAMES = ("a", "b", "c")
 
@@ -293,6 +294,12 @@ def test_what_does_not_fit_is_refused(model, x):
         lambda: model(x, "z"),
         lambda: model.blend({"a": 0.5, "z": 0.5}),
         lambda: model.blend({"a": 0.5}),
+        lambda: model.blend({"a": float("nan"), "b": 1.0}),
+        lambda: model.blend({"a": float("inf"), "b": float("-inf")}),
+        lambda: filtered(x, {"soft": float("nan")}),
+        lambda: model.path("identity", "a", float("nan")),
+        lambda: model.path("identity", "a", float("inf")),
+        lambda: model.path("identity", "a", float("nan"), kind="power"),
         lambda: model.between("z", "a"),
         lambda: model.removal("z"),
         lambda: model.path("a", "b", 0.5, kind="geodesic"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Literal, final
 
 import torch
@@ -128,7 +129,7 @@ class StyleTransfer(Configured):
         Raises:
             ConfigError: for weights that do not sum to one, or an unknown name.
         """
-        if abs(sum(weights.values()) - 1) > 1e-6:
+        if not abs(sum(weights.values()) - 1) <= 1e-6:  # nor NaN
             raise ConfigError(
                 f"weights that sum to {sum(weights.values()):g}",
                 "1",
@@ -145,10 +146,12 @@ class StyleTransfer(Configured):
         their size. From the identity, ``t`` is the strength of a style.
 
         Raises:
-            ConfigError: for an unknown name or kind.
+            ConfigError: for an unknown name or kind, or a ``t`` that is not finite.
             SingularOperatorError: for a power that is not real, which cannot happen from the
                 identity in a model trained with ``generator=True``.
         """
+        if not isfinite(t):
+            raise ConfigError(f"t = {t}", "a finite number")
         if kind == "power":
             A, B = self.operator(start), self.operator(end)
             if start == IDENTITY:

@@ -93,7 +93,7 @@ def filtered(images: Tensor, weights: Mapping[str, float]) -> Tensor:
 def _mean(weights: Mapping[str, float]) -> Filter:
     if unknown := sorted(set(weights) - set(FILTERS)):
         raise ConfigError(f"the style '{unknown[0]}'", f"one of {', '.join(FILTERS)}")
-    if abs(sum(weights.values()) - 1) > 1e-6:
+    if not abs(sum(weights.values()) - 1) <= 1e-6:  # nor NaN
         raise ConfigError(
             f"weights that sum to {sum(weights.values()):g}", "1", "Divide them by their sum."
         )
