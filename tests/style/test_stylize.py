@@ -1,6 +1,7 @@
 """The commands of styles: images keep sizes and names, wrong words are one line."""
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from rectilinear.errors import (
     DataWarning,
 )
 from rectilinear.style.photos import read_photos
+from rectilinear.style.style_map import as_eight_bit
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +50,20 @@ def test_stylize_keeps_sizes_and_names(trained, tmp_path, ask):
 def styled(ask, run, out, *words):
     ask("stylize", run, "--input", out.parent / "p.png", "--out", out, *words)
     return torch.from_numpy(np.asarray(Image.open(out / "p.png")).copy()).permute(2, 0, 1) / 255
+
+
+def test_removal_warns_of_what_is_no_image_of_the_model(tmp_path, ask):
+    x = read_photos("photos", "test", 96)[0] / 255
+    pixels = as_eight_bit(rl.load("styles")(x, "charcoal")).mul(255).round().byte()
+    image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+    image.save(tmp_path / "own.png")
+    image.save(tmp_path / "sent.jpg", quality=90)
+    words = "stylize", "styles", "--instead-of", "charcoal", "--out", tmp_path / "out", "--input"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DataWarning)
+        ask(*words, tmp_path / "own.png")
+    with pytest.warns(DataWarning, match=r"1 of 2 images \(sent\) are not as this model writes"):
+        ask(*words, tmp_path / "own.png", tmp_path / "sent.jpg")
 
 
 @pytest.mark.whole

@@ -1,5 +1,6 @@
 """``rectilinear stylize``: images in a style, at any strength, or from style to style."""
 
+import warnings
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from rectilinear.cli._options import Common, UsageError, check_apart
+from rectilinear.errors import DataWarning
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 MAX_STRENGTH = 1.5  # beyond it images lose their content
 DITHERED = 0.25  # share of unequal neighbours: .4 to .7 in dithered photos, below .1 in drawings
+OWN_DB = 27.0  # PSNR of an image to itself without the style and with it again; JPEGs have less
+OWN_SIDE = 256  # pixels of the part that is compared
 DOT_PIXELS = 1.0  # standard deviation of the filter that smooths dots to grey
 
 
@@ -76,7 +80,7 @@ def stylize(arguments: Stylize) -> dict[str, Any]:
     (out,) = arguments.folders()
     used: set[str] = set()
     shown: list[tuple[Tensor, Tensor]] = []
-    count = 0
+    count, foreign = 0, list[str]()
     for name, image in _images(arguments, model, out):
         with torch.no_grad():
             styled = f(image).clamp(0, 1)
@@ -85,12 +89,23 @@ def stylize(arguments: Stylize) -> dict[str, Any]:
         if arguments.instead_of is not None:
             assert isinstance(f, WayBack)
             used.add(f.which(image))
+            if again_db(model, arguments.instead_of, image) < OWN_DB:
+                foreign.append(str(name))
         if arguments.input:
             _write(out / f"{name}.png", styled)
         if len(shown) < arguments.count:
             shown.append((image, styled))
         count += 1
     _write(out / "stylized.png", sheet(shown))
+    if foreign:
+        names = ", ".join(foreign[:3]) + (", ..." if len(foreign) > 3 else "")
+        warnings.warn(
+            f"{len(foreign)} of {count} images ({names}) are not as this model writes the style "
+            f"'{arguments.instead_of}', and the results can be worse than the input: give the PNG "
+            "files of stylize, not JPEG, scaled or edited ones",
+            DataWarning,
+            stacklevel=2,
+        )
     answer: dict[str, Any] = {
         "image": str(out / "stylized.png"),
         "folder": str(out),
@@ -107,6 +122,31 @@ def stylize(arguments: Stylize) -> dict[str, Any]:
         }
     write_json(out / "stylized.json", answer)
     return answer
+
+
+def again_db(model: "Styles", style: str, image: "Tensor") -> float:
+    """The PSNR of an image without the style, rounded, and with it again, to the image.
+
+    It is high of images that the model made in the style. Of large ones a part is compared.
+
+    Example:
+        >>> import torch
+        >>> from rectilinear.style import PlaceFlow, PlaceOperator, StyleTransfer
+        >>> dark = PlaceOperator(torch.cat([0.5 * torch.eye(48), torch.zeros(48, 1)], 1))
+        >>> model = StyleTransfer(PlaceFlow(couplings=0), {"dark": dark}, {"dark": dark})
+        >>> again_db(model, "dark", torch.ones(3, 8, 8)) < OWN_DB
+        True
+    """
+    import torch
+
+    from rectilinear.style.style_map import as_eight_bit
+
+    top, left = (max(0, n - OWN_SIDE) // 8 * 4 for n in image.shape[1:])
+    part = image[:, top : top + OWN_SIDE, left : left + OWN_SIDE]
+    with torch.no_grad():
+        plain = as_eight_bit(model.removal(style)(part))
+        again = model(plain, style).clamp(0, 1)
+    return float(-10 * torch.log10((again - part).square().mean().clamp_min(1e-12)))
 
 
 def _weights(arguments: Stylize) -> dict[str, float]:
