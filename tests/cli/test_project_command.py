@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from rectilinear import cli, datasets, recipes
+from rectilinear.cli import project as commands
 from rectilinear.errors import DataError, DataWarning
 from rectilinear.progress import Progress
 from rectilinear.projector import Projector
@@ -137,6 +138,52 @@ def test_damage_is_repaired_better_when_it_is_known(
         < blind["psnr_after"]
         < informed["psnr_after"]
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "passes", "count"),
+    [
+        (("--corrupt", "occlusion=0.4"), 4, 50),
+        (("--corrupt", "blur=0.1", "--noise", 0.1), 8, 25),
+        (("--noise", 0.1), 8, 25),
+        (("--noise", 0.1, "--count", 100), 8, 99),
+        (("--corrupt", "salt=0.1"), 1, 149),
+        (("--corrupt", "missing=0.3", "--blind"), 1, 149),
+        ((), 1, 149),
+    ],
+)
+def test_a_part_of_large_held_out_images_goes_through_many_passes(
+    words: tuple[Any, ...],
+    passes: int,
+    count: int,
+    projector_run: Path,
+    ask: Ask,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(commands, "MAX_PASSED_VALUES", 50 * 4 * 64)
+    x = datasets.load("digits", "test").images
+    answer = ask("project", projector_run, *words, "--steps", 4, "--out", tmp_path)
+    assert answer["count"] == count
+    assert answer["held_out"] == f"{count} of 297, for {passes} passes; --input takes all"
+    assert answer["usual"].startswith("1 % to 99 % of 297 held-out"), "these take one pass"
+    assert np.load(tmp_path / "projected.npy").shape == (count, 1, 8, 8)
+    written = json.loads((tmp_path / "projected.json").read_text())
+    assert len(written["images"]) == count
+    np.save(tmp_path / "x.npy", x.numpy())
+    given = ask(
+        "project",
+        projector_run,
+        *words,
+        "--steps",
+        1,
+        "--input",
+        tmp_path / "x.npy",
+        "--out",
+        tmp_path,
+    )
+    assert given["count"] == 297
+    assert "held_out" not in given
 
 
 def test_a_mask_keeps_the_known_pixels(projector_run: Path, ask: Ask, tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 PART_IMAGES = 256  # between two states of the progress display
 MAX_USUAL_IMAGES = 1000
 """Held-out images whose scores are the usual range, at most."""
+MAX_PASSED_VALUES = 2**25
+"""Values of the held-out images that are restored, times the passes, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,7 @@ class Project(Common):
     """Folder of a run of the recipe projector."""
     input: Path | None = None
     """Image, folder of images, or .npy array (n, c, h, w) of bytes or of floats from 0 to 1; by
-    default held-out images of the run's data."""
+    default held-out images of the run's data, of large ones in many passes a part."""
     mask: Path | None = None
     """Mask of the observed pixels: an image (opaque or not black there), or a .npy array (not 0
     there) of shape (h, w), or (n, h, w) for one mask an image; by default all are observed.
@@ -82,9 +84,14 @@ def project(arguments: Project) -> dict[str, Any]:
             f"--noise {arguments.noise:g} is out of range: pixel values are 0 to 1. Divide the "
             "standard deviation of bytes by 255."
         )
+    corruption = _corruption(arguments.corrupt) if arguments.corrupt else None
+    passes, held_out = _passes(arguments, corruption, images), len(images)
+    if arguments.input is None:
+        most = MAX_PASSED_VALUES // (max(1, passes) * images[0].numel())
+        images = _spaced(images, max(arguments.count, most))
     y, measurement = images, None
-    if arguments.corrupt:
-        kind, severity = _corruption(arguments.corrupt)
+    if corruption:
+        kind, severity = corruption
         y, measurement = projector.corrupt(images, kind, severity, generator(arguments.seed))
     if arguments.rank is not None and arguments.rank > f.rank:
         raise UsageError(
@@ -94,9 +101,8 @@ def project(arguments: Project) -> dict[str, Any]:
         observed = _mask(arguments.mask, images)
         y, measurement = images * observed, projector.masked(observed)
     known = None if arguments.blind else measurement
-    steps = arguments.steps if known is not None or arguments.noise is not None else 1
-    passes = steps if arguments.noise is None else 2 * steps
-    usual = y if y is images and arguments.input is None else _held_out(arguments, run)
+    own = y is images and arguments.input is None and len(y) == held_out
+    usual = y if own else _held_out(arguments, run)
     more = 0 if usual is None or usual is y else len(usual)
     with Progress("project", (passes + 3) * len(y) + more) as display:
 
@@ -135,6 +141,8 @@ def project(arguments: Project) -> dict[str, Any]:
         "idempotence": error,
         "scores": [{"score": name, "mean": float(x.mean())} for name, x in scores.items()],
     }
+    if arguments.input is None and len(images) < held_out:
+        answer["held_out"] = f"{len(images)} of {held_out}, for {passes} passes; --input takes all"
     if usual is not None:
         answer["scores"] = score_rows(scores, usual_scores)
         answer["usual"] = f"1 % to 99 % of {len(usual)} held-out images of the run's data"
@@ -189,7 +197,24 @@ def _held_out(arguments: Project, run: "Run") -> "Tensor | None":
             stacklevel=2,
         )
         return None
-    return images[:: -(-len(images) // MAX_USUAL_IMAGES)]
+    return _spaced(images, MAX_USUAL_IMAGES)
+
+
+def _spaced(images: "Tensor", most: int) -> "Tensor":
+    """At most so many of the images, or one, evenly spaced."""
+    return images[:: -(-len(images) // max(1, most))]
+
+
+def _passes(arguments: Project, corruption: tuple[Any, float] | None, images: "Tensor") -> int:
+    """The number of times that the images go through the projector to be restored."""
+    from rectilinear import projector
+
+    if arguments.noise is not None:
+        return 2 * arguments.steps
+    measured = arguments.mask is not None
+    if corruption:
+        measured = projector.corrupt(images[:1], *corruption)[1] is not None
+    return arguments.steps if measured and not arguments.blind else 1
 
 
 def _mask(path: Path, images: "Tensor") -> "Tensor":
