@@ -132,7 +132,8 @@ def condition(mixture: Natural, data: Information, axes: Tensor) -> Conditioned:
     Components of responsibility below 1e-5 are left out. Where rows have a ``G`` each, and there
     are many components, the 24 that the leading third of the coordinates finds most likely
     count alone: on patches of photos the others have at most 0.1 % of the responsibility (with 16
-    it is up to 0.6 %, and squares that are missing are .02 dB worse).
+    it is up to 0.6 %). On ten grey tiles of photos a missing square of a quarter of the side has
+    32.58 dB with 16 or 24, and 32.60 with all.
     """
     k, d = mixture.shifts.shape
     shared = data.gram.ndim == 2
