@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn import functional
 
 import rectilinear as rl
 from makers_style import draw, photos
@@ -29,13 +30,14 @@ from rectilinear.style import (
 from rectilinear.style.fit import (
     BACK_WEIGHT,
     PIXEL_VARIANCE,
+    fit_way_back,
     fit_way_back_from,
     flat_paintings,
     style_losses,
 )
 from rectilinear.style.measure import above_flat, flat_pattern, way_back_scores
 from rectilinear.style.photos import paint, pairs, read_photos
-from rectilinear.style.place_operator import LeastSquares
+from rectilinear.style.place_operator import LeastSquares, apply_places
 from rectilinear.style.style_map import as_eight_bit
 
 
@@ -57,8 +59,10 @@ def test_least_squares_against_lstsq():
     assert torch.allclose(fit.rows().T, torch.linalg.lstsq(a, b).solution, atol=1e-10)
     with pytest.raises(ConfigError):
         LeastSquares().rows()
-    with pytest.raises(ShapeError):
+    with pytest.raises(ShapeError, match="4 and 2 channels; expected 4 channels and 4 channels"):
         fit.add(z, u[:, :2])
+    with pytest.raises(ShapeError, match="one shape"):
+        fit.add(z, u[..., :2])
 
 
 def test_fit_style_finds_the_operator_that_made_the_images():
@@ -94,6 +98,39 @@ def test_the_way_back_from_paintings_of_somebody_else():
     assert model.removal("b").which(painted[-1]) == "fitted"
     assert (model.removal("b")(painted[-1]) - x[-1]).abs().mean() < 0.04
     assert (painted[-1] - x[-1]).abs().mean() > 0.08
+
+
+def test_a_way_back_takes_the_places_around():
+    torch.manual_seed(3)
+    z = torch.randn(2, 4, 5, 6, dtype=torch.float64)
+    M, N, b = (torch.randn(*n, dtype=torch.float64) for n in ((4, 4), (4, 4), (4, 1)))
+    A = PlaceOperator(torch.cat([M, N, b], 1))
+    found = apply_places(A.matrix(), z)
+    for i in range(5):
+        for j in range(6):
+            around = z[..., max(0, i - 1) : i + 2, max(0, j - 1) : j + 2].mean((2, 3))
+            wanted = z[..., i, j] @ M.mT + around @ N.mT + b.T
+            assert torch.allclose(found[..., i, j], wanted)
+    with pytest.raises(ShapeError):
+        PlaceOperator(A.rows, generator=True)
+
+
+def test_the_places_around_average_rounding_errors_out():
+    model = bent_model("a")
+    rows = torch.cat([0.02 * torch.eye(48, dtype=torch.float64), torch.zeros(48, 1)], 1)
+    model = model.added("faint", PlaceOperator(rows.double()))
+    coarse = torch.rand(8, 3, 8, 8, dtype=torch.float64)
+    smooth = functional.interpolate(coarse, size=(96, 96), mode="bilinear")
+    back = fit_way_back(model, "faint", smooth[:-1])
+    alone = LeastSquares(1e-5)
+    for image in smooth[:-1]:
+        z = model.g(image[None])
+        alone.add(model.g(as_eight_bit(model(image, "faint"))[None]), z)
+    saved, errors = as_eight_bit(model(smooth[-1], "faint")), []
+    for A in (back, PlaceOperator(alone.rows())):
+        turned = model.added("faint", model._operator("faint"), A)
+        errors.append((turned.removal("faint")(saved) - smooth[-1]).square().mean())
+    assert errors[0] < 0.8 * errors[1], errors
 
 
 def test_fits_refuse_what_does_not_fit():

@@ -372,3 +372,34 @@ def test_real_powers_on_data_change_the_data_less():
     torch.testing.assert_close(painted(found).mean(0), painted(rows).mean(0))
     changes = [(painted(f) - painted(rows)).norm() for f in (found, with_real_powers(rows))]
     assert changes[0] < 0.9 * changes[1]
+
+
+def test_real_powers_on_data_do_not_turn_far():
+    draw = torch.Generator().manual_seed(0)
+    turn = torch.tensor([[-0.9, -0.3], [0.3, -0.9]], dtype=torch.float64)  # by 162 degrees
+    vectors = torch.randn(4, 4, generator=draw, dtype=torch.float64)
+    inner = torch.block_diag(turn, torch.tensor([[2.0, -1.0], [1.0, 2.0]], dtype=torch.float64))
+    M = vectors @ torch.linalg.solve(vectors, inner, left=False)
+    z = torch.randn(100, 4, generator=draw, dtype=torch.float64)
+    found = with_real_powers_on(torch.cat([M, torch.zeros(4, 1).double()], 1), z)[:, :4]
+    wanted = torch.tensor([0.9, 0.9, 2.0, 2.0], dtype=torch.float64)
+    torch.testing.assert_close(torch.linalg.eigvals(found).real.sort().values, wanted)
+    plane = vectors[:, :2]  # what was turned by 162 degrees goes back by 18
+    torch.testing.assert_close(found @ plane, -M @ plane)
+    half = rl.operators.Dense(found) ** 0.5
+    torch.testing.assert_close((half @ half).weight, found)
+
+
+def test_images_of_another_scale_and_no_images_are_named():
+    model, x = StyleTransfer(bent().float(), {}), torch.rand(3, 16, 16)
+    f = model.style("identity")
+    with pytest.warns(DataWarning, match="from -1 to 1"):
+        f(2 * x - 1)
+    for kind, most in ((torch.int32, 255), (torch.uint16, 65535)):
+        with pytest.raises(DtypeError, match="Divide it by"):
+            f((x * most).to(kind))
+    with pytest.raises(ShapeError):
+        f(x[None][:0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        f(x - 0.05), f(2 * x - 0.5)

@@ -23,7 +23,7 @@ SHA256: dict[str, str] = {
     "mnist": "67c2ab63e176a774a818e9dec9be28cf69040c91e2bb31dd610cb0bd14322565",
 }
 """The generators by name, and the SHA-256 of the weights of each."""
-STYLES = {"styles": "0d803542303bde75d6b35d097744f837fc93bb52fda52e2e89643b54815894e5"}
+STYLES = {"styles": "7229911b52833b3e0e6a09d41321b130203ddcec7c727be18b6f63b1d205cd2a"}
 """The collections of styles by name, likewise."""
 NAMES = (*SHA256, *STYLES)
 """The models of the package."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
@@ -19,6 +19,7 @@ from rectilinear.style.place_operator import (
     PlaceOperator,
     apply_places,
     with_real_logarithm,
+    with_surroundings,
 )
 from rectilinear.style.style_map import LEVELS, as_eight_bit, as_images, encode
 
@@ -47,11 +48,11 @@ class StyleObjective(nn.Module):
     matrices relative to theirs. Pixels alone teach the colours, features the strokes. In the second
     half of the training, one tile of twice the side replaces four, where photos are large enough.
 
-    At a quarter to an eighth of the steps, ``loss`` has two more terms. One is ``|g^-1(R_k g(q(y)))
-    - x|^2 / .04``, with ``q`` the rounding to 256 levels and ``R_k`` an operator that is trained
-    along: the photo must come back from a file. Without it, paintings keep colours of the photo in
-    less than a level. Its weight falls from .5 to .15. The other is ``P`` of the paintings of flat
-    images, which large areas of one colour would show.
+    At a quarter to an eighth of the steps, ``loss`` has two more terms. One, of the first tile of
+    the batch, is ``|g^-1(R_k g(q(y))) - x|^2 / .04``, with ``q`` the rounding to 256 levels and
+    ``R_k`` an operator that is trained along: the photo must come back from a file. Without it,
+    paintings keep colours of the photo in less than a level. Its weight falls from .5 to .15. The
+    other is ``P`` of the paintings of flat images, which large areas of one colour would show.
 
     Args:
         model: the network and operators.
@@ -84,7 +85,7 @@ class StyleObjective(nn.Module):
         self._features = (features,)  # in a tuple: it is no part of what is trained and saved
         smallest = min(n for photo in lessons.photos for n in photo.shape[1:])
         self.progress, self.grows = 0.0, smallest >= 2 * tile
-        eye = torch.eye(model.g.places + 1)[:-1].to(model.g.shift)
+        eye = torch.eye(model.g.places, 2 * model.g.places + 1).to(model.g.shift)
         self.back = nn.Parameter(eye.repeat(len(model.styles), 1, 1))
 
     def parameter_groups(self) -> list[dict[str, object]]:
@@ -119,8 +120,11 @@ class StyleObjective(nn.Module):
         losses = style_losses(y, target, self._features[0], g.block)
         share = weight_at(BACK_SHARE, self.progress)
         weight = weight_at(BACK_WEIGHT, self.progress) / share if torch.rand(()) < share else 0.0
-        removal = self._removal(y, x, which.to(batch.device)) if weight else self.back.sum()
-        losses["loss"] = losses["loss"] + weight * removal  # a gradient at every step, if of zeros
+        removal = self.back.sum()  # a gradient at every step, if of zeros
+        if weight:
+            one = slice(0, 1), slice(None), *(slice(0, self.tile),) * 2  # a part of the batch: fast
+            removal = self._removal(y[one], x[one], which[:1].to(batch.device))
+        losses["loss"] = losses["loss"] + weight * removal
         if torch.rand(()) < FLAT_SHARE:
             n = FLAT_COLOURS * len(matrices)  # colours of all tones, many near black and white
             colours = (torch.rand(n, 1) + torch.rand(n, g.channels) - 0.5).clamp(0, 1).to(batch)
@@ -278,8 +282,11 @@ def fit_style(
         True
     """
     _check_pairs(photos, paintings)
-    fitted = _least_squares(model, zip(photos, paintings, strict=True), DAMPING["style"])
-    A = PlaceOperator(fitted)
+    fit = LeastSquares(DAMPING["style"])
+    with torch.no_grad():
+        for photo, painting in zip(photos, paintings, strict=True):
+            fit.add(_latents(model, photo), _latents(model, painting))
+    A = PlaceOperator(fit.rows())
     if steps:
         _descend(model, A, photos, paintings, steps, features)
     return A
@@ -289,8 +296,9 @@ def fit_style(
 def fit_way_back(model: StyleTransfer, name: str, photos: Sequence[Tensor]) -> PlaceOperator:
     """The operator from 8-bit images in a style back to the images: ``g(q(f_k(x)))`` to ``g(x)``.
 
-    The affine least-squares map over at most 16 of the photos, with ``q`` the rounding to 256
-    levels in [0, 1]. It replaces the inverse for images that were stored in a file.
+    The affine least-squares map of each place and the mean of the 3 x 3 places about it, over at
+    most 16 of the photos, with ``q`` the rounding to 256 levels in [0, 1]. It replaces the inverse
+    for images that were stored in a file.
 
     Args:
         model: the styles.
@@ -314,7 +322,7 @@ def fit_way_back(model: StyleTransfer, name: str, photos: Sequence[Tensor]) -> P
     H, g, fit = model.matrix(name), model.g, LeastSquares(DAMPING["back"])
     for photo in _some(photos):
         z = _latents(model, _middle(photo))
-        fit.add(g(as_eight_bit(g.inverse(apply_places(H, z)))), z)
+        fit.add(with_surroundings(g(as_eight_bit(g.inverse(apply_places(H, z))))), z)
     return PlaceOperator(fit.rows(), trainable=False)
 
 
@@ -328,8 +336,10 @@ def fit_way_back_from(
         ShapeError: if images do not fit the model or each other.
     """
     _check_pairs(photos, paintings)
-    pairs = zip(paintings, photos, strict=True)
-    return PlaceOperator(_least_squares(model, pairs, DAMPING["back"]), trainable=False)
+    fit = LeastSquares(DAMPING["back"])
+    for painting, photo in zip(paintings, photos, strict=True):
+        fit.add(with_surroundings(_latents(model, painting)), _latents(model, photo))
+    return PlaceOperator(fit.rows(), trainable=False)
 
 
 def with_ways_back(model: StyleTransfer, photos: Sequence[Tensor]) -> StyleTransfer:
@@ -374,17 +384,6 @@ def _some(items: Sequence[T]) -> list[T]:
     """At most 16 of the items, evenly spread."""
     n = min(len(items), MAX_PHOTOS)
     return [items[i * len(items) // n] for i in range(n)]
-
-
-@torch.no_grad()
-def _least_squares(
-    model: StyleTransfer, pairs: Iterable[tuple[Tensor, Tensor]], damping: float
-) -> Tensor:
-    """Rows of the affine map from latents of the first image of each pair to the second's."""
-    fit = LeastSquares(damping)
-    for x, y in pairs:
-        fit.add(_latents(model, x), _latents(model, y))
-    return fit.rows()
 
 
 def _descend(

@@ -45,11 +45,13 @@ class DilatedConvNet(Configured):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dtype == torch.float32:  # the layout in which convolutions of a processor are faster
-            x = x.contiguous(memory_format=torch.channels_last)
+            x = x.movedim(1, 3).contiguous().movedim(3, 1)
         h = self.enter(x)
         for layer in self.middle:
             h = h + layer(functional.gelu(h))
-        return self.leave(functional.gelu(h))
+        matrix = self.leave.weight.flatten(1)  # a product of matrices: faster than a convolution
+        y = functional.linear(functional.gelu(h).movedim(1, 3), matrix, self.leave.bias)
+        return y.movedim(3, 1)
 
 
 class PlaceFlow(Configured):
@@ -109,8 +111,8 @@ class PlaceFlow(Configured):
         self.places = channels * block**2
         self.basis = basis
         orders = _orders(channels, block, couplings, basis, seed)
-        self._orders = [order.tolist() for order in orders]
-        self._restore = [order.argsort().tolist() for order in orders]
+        self._moves = _moves(orders, self.places)
+        self._moves_back = _moves(orders[::-1], self.places)
         half = self.places // 2
         self.conditioners = nn.ModuleList(
             DilatedConvNet(half, 2 * half, width) for _ in range(couplings)
@@ -130,10 +132,12 @@ class PlaceFlow(Configured):
         if self.basis == "lapped":
             x = _across_borders(x, self.block)
         h = self._transformed(functional.pixel_unshuffle(x, self.block))
-        for order, back, net in self._couplings():
-            kept, moved = h[:, order].chunk(2, 1)
+        halves = _halves(h)
+        for move, net in zip(self._moves, self.conditioners, strict=False):  # one more at the end
+            kept, moved = _reordered(halves, move)
             log_scale, shift = self._affine(net, kept)
-            h = torch.cat([kept, moved * log_scale.exp() + shift], 1)[:, back]
+            halves = kept, torch.addcmul(shift, moved, log_scale.exp())
+        h = torch.cat(_reordered(halves, self._moves[-1]), 1)
         return h * self.log_scale.exp()[:, None, None] + self.shift[:, None, None]
 
     def inverse(self, z: Tensor) -> Tensor:
@@ -144,20 +148,21 @@ class PlaceFlow(Configured):
         """
         self._check(z, self.places, 1)
         h = (z - self.shift[:, None, None]) * (-self.log_scale).exp()[:, None, None]
-        for order, back, net in reversed(self._couplings()):
-            kept, moved = h[:, order].chunk(2, 1)
+        halves = _halves(h)
+        for move, net in zip(self._moves_back, reversed(self.conditioners), strict=False):
+            kept, moved = _reordered(halves, move)
             log_scale, shift = self._affine(net, kept)
-            h = torch.cat([kept, (moved - shift) * (-log_scale).exp()], 1)[:, back]
+            halves = kept, (moved - shift) * (-log_scale).exp()
+        h = torch.cat(_reordered(halves, self._moves_back[-1]), 1)
         x = functional.pixel_shuffle(self._transformed(h, back=True), self.block)
         if self.basis == "lapped":
             x = _across_borders(x, self.block, back=True)
         return x + 0.5
 
-    def _couplings(self) -> list[tuple[list[int], list[int], nn.Module]]:
-        return list(zip(self._orders, self._restore, self.conditioners, strict=True))
-
     def _affine(self, net: nn.Module, kept: Tensor) -> tuple[Tensor, Tensor]:
         raw, shift = net(kept).chunk(2, 1)
+        if self.bound == 1:
+            return torch.tanh(raw), shift
         return self.bound * torch.tanh(raw / self.bound), shift
 
     def _transformed(self, h: Tensor, *, back: bool = False) -> Tensor:
@@ -232,6 +237,30 @@ def _cosine_rows(n: int) -> Tensor:
     rows = torch.cos(pi * (k[None] + 0.5) * k[:, None] / n) * sqrt(2 / n)
     rows[0] /= sqrt(2)
     return rows
+
+
+def _halves(h: Tensor) -> tuple[Tensor, Tensor]:
+    """Both halves of the channels, in the layout of memory in which convolutions are faster."""
+    first, second = (x.contiguous().movedim(3, 1) for x in h.movedim(1, 3).chunk(2, 3))
+    return first, second
+
+
+def _reordered(halves: tuple[Tensor, Tensor], move: list[int] | None) -> tuple[Tensor, Tensor]:
+    """The halves after a move of the channels; None exchanges them."""
+    if move is None:
+        return halves[1], halves[0]
+    first, second = torch.cat(halves, 1).movedim(1, 3)[..., move].movedim(3, 1).chunk(2, 1)
+    return first, second
+
+
+def _moves(orders: list[Tensor], n: int) -> list[list[int] | None]:
+    """From the given order of ``n`` channels to the first, to each next one, and back."""
+    plain = torch.arange(n, device="cpu")
+    moves = [
+        last.argsort()[order]
+        for last, order in zip([plain, *orders], [*orders, plain], strict=True)
+    ]
+    return [None if torch.equal(move, plain.roll(n // 2)) else move.tolist() for move in moves]
 
 
 def _orders(channels: int, block: int, count: int, basis: Basis, seed: int) -> list[Tensor]:

@@ -10,7 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rectilinear.checks import check_floating, check_scale, check_tensor, is_concrete
-from rectilinear.errors import ConfigError, DataWarning, ShapeError, SpaceMismatchError
+from rectilinear.errors import (
+    ConfigError,
+    DataWarning,
+    DtypeError,
+    ShapeError,
+    SpaceMismatchError,
+)
 from rectilinear.operators import Dense, Operator, to_dense
 from rectilinear.style.place_flow import PlaceFlow
 from rectilinear.style.place_operator import apply_places
@@ -18,6 +24,7 @@ from rectilinear.style.place_operator import apply_places
 IDENTITY = "identity"
 LEVELS = 255
 UNCLIPPED = 15.0  # that values may lie outside 0 to 1: of some networks they reach 10
+NEGATIVE = 0.1  # values below minus this, in more than this share of an image: another scale
 FLAT = 0.01  # standard deviation of an image without contrast
 _NEAR = 1e-3  # of a level: what float32 loses of a number that was one
 
@@ -74,11 +81,20 @@ def as_images(x: Tensor, channels: int) -> Tensor:
         DtypeError: for whole numbers that are no bytes.
         DataError: for values far outside 0 to 1, or whole numbers above 1: bytes as floats.
         NonFiniteError: for NaN.
+
+    Warns:
+        DataWarning: if more than a tenth of the values is below -.1 and none above 1.
     """
     x = x.float() / LEVELS if isinstance(x, Tensor) and x.dtype == torch.uint8 else x
+    if isinstance(x, Tensor) and x.dtype in (torch.uint16, torch.int16, torch.int32, torch.int64):
+        raise DtypeError(
+            f"an image of {x.dtype}",
+            "floats in [0, 1], or bytes (torch.uint8)",
+            "Divide it by the largest value that it can have: 255 or 65535.",
+        )
     check_floating(x, "an image")
     images = x[None] if x.ndim == 3 else x
-    if images.ndim != 4 or images.shape[1] != channels or 0 in images.shape[2:]:
+    if images.ndim != 4 or images.shape[1] != channels or 0 in images.shape:
         raise ShapeError(
             f"images of shape {tuple(x.shape)}",
             f"({channels}, h, w) or (batch, {channels}, h, w)",
@@ -86,6 +102,16 @@ def as_images(x: Tensor, channels: int) -> Tensor:
         )
     if is_concrete(x):
         check_scale(x, "an image", UNCLIPPED)
+        if (
+            float(x.detach().amax()) <= 1
+            and float((x.detach() < -NEGATIVE).float().mean()) > NEGATIVE
+        ):
+            warnings.warn(
+                "an image with many values below 0, as if they went from -1 to 1; expected 0 to 1: "
+                "(x + 1) / 2",
+                DataWarning,
+                stacklevel=2,
+            )
     return images
 
 
@@ -124,13 +150,14 @@ class StyleMap(nn.Module):
     image, at the contrast of the map, so that these maps, too, compose and invert.
 
     ``f2 @ f1`` composes, ``f ** t`` is a real power. Maps of one network become one: encoded and
-    decoded once.
+    decoded once. A fitted way back, ``H`` of ``2 C + 1`` columns, takes the places around, too.
 
     Args:
         steps: pairs of a network and an operator of homogeneous coordinates, the first first.
 
     Raises:
         SpaceMismatchError: for a power of a composition through different networks.
+        ShapeError: for a power of a fitted way back.
 
     Example:
         >>> g = PlaceFlow(couplings=2, width=8)
@@ -160,7 +187,7 @@ class StyleMap(nn.Module):
 
     @property
     def operator(self) -> Dense:
-        """``H`` as an operator of ``C + 1`` dimensions.
+        """``H`` as an operator to ``C + 1`` dimensions.
 
         Raises:
             SpaceMismatchError: for a composition through different networks.
@@ -178,7 +205,7 @@ class StyleMap(nn.Module):
             return NotImplemented
         parts = list(zip(first.networks, first.operators, strict=True))
         for g, H in zip(self.networks, self.operators, strict=True):
-            if parts and parts[-1][0] is g:
+            if parts and parts[-1][0] is g and H.shape[1] == len(H):
                 parts[-1] = (g, H @ parts[-1][1])
             else:
                 parts.append((g, H))
