@@ -147,6 +147,7 @@ def check_scale(x: Tensor, name: str, widths: float = 3.0) -> None:
         Traceback (most recent call last):
         rectilinear.errors.DataError: Got an image of whole numbers from 0 to 2; expected values ...
     """
+    check_floating(x, name)
     check_limits(x, name, (0, 1), widths)
     if x.numel() and float(x.detach().amax()) > 1 and bool((x == x.round()).all()):
         raise DataError(
