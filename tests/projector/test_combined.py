@@ -161,3 +161,18 @@ def test_the_prior_that_is_passed_keeps_its_precision() -> None:
     prior = fit_prior(train)
     found = fit_blind(prior, train.double(), ("noise",), progress=False)
     assert prior.centre.dtype == found.prior.centre.dtype == torch.float32
+
+
+def test_detail_of_large_images_is_not_taken_for_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = torch.Generator().manual_seed(0)
+    x = avg_pool2d(torch.randn(36, 1, 52, 52, generator=draw), 5, 1).div(0.6).add(0.5).clamp(0, 1)
+    prior = fit_combined(fit_prior(x[:24]), x[:24], progress=False)
+    monkeypatch.setattr("rectilinear.projector.blind_training.KIND_EXAMPLES", (200, 200))
+    blind = fit_blind(prior, x[:24], ("noise",), progress=False)
+    assert blind.by_patches
+    clean, noisy = x[24:], corrupt(x[24:], "noise", 0.1, draw)[0]
+    kept = blind.answers.index("keep")
+    assert (blind.probabilities(clean)[:, kept] > 0.5).float().mean() > 0.9
+    assert (blind.probabilities(noisy)[:, kept] < 0.5).all()
+    assert error(blind(noisy), clean) < 0.6 * error(noisy, clean)
+    assert torch.equal(blind.read(clean)["plain"], prior.whole.posterior(clean).log_evidence)

@@ -62,6 +62,7 @@ class BlindRestorer(Configured):
         zeros: share of training images that are 0 at every value, ``(n,)``, or ``(1,)`` for all.
         kind_scale: mean and deviation of the features of the first network, ``(2, features)``.
         where_scale: those of the second, ``(2, features)``.
+        by_patches: whether the evidence of noise is that of the patches of a combined prior.
 
     Raises:
         ConfigError: for a kind that is not restored, or features of another version.
@@ -78,6 +79,8 @@ class BlindRestorer(Configured):
         zeros: Tensor,
         kind_scale: Tensor,
         where_scale: Tensor,
+        *,
+        by_patches: bool = False,
     ) -> None:
         super().__init__()
         check_ways(kinds)
@@ -89,6 +92,7 @@ class BlindRestorer(Configured):
                 "Fit it again with fit_blind.",
             )
         self.prior, self.kinds = prior, tuple(kinds)
+        self.by_patches = by_patches and isinstance(prior, CombinedPrior)
         self.register_buffer("zeros", zeros.detach().clone())
         self.register_buffer("kind_scale", kind_scale.detach().clone())
         self.register_buffer("where_scale", where_scale.detach().clone())
@@ -161,6 +165,7 @@ class BlindRestorer(Configured):
         """The evidence that the choice among :attr:`answers` is made by, by name.
 
         - ``noise``, ``blur``: the evidence of every strength, ``(b, levels)``.
+        - ``plain``: that of images without noise, ``(b,)``, by the prior of ``blur`` and ``zeros``.
         - ``filled``: that of noise on the image whose zeros are filled with means about them: noise
           that was cut off at 0 is there in the other values, too, and a missing value is not.
         - ``bars``: where black bars of photos are, ``(b, 1, h, w)``.
@@ -171,6 +176,8 @@ class BlindRestorer(Configured):
           that of all. Of images larger than the prior's, where this takes long, it is 0.
         """
         found = {"noise": self._noise_levels(y)}
+        apart = self.by_patches and not self.patched(y)
+        found["plain"] = self._evidence(y, None, 0.0) if apart else found["noise"][:, 0]
         found["filled"] = found["noise"].clone()
         found["bars"] = black_bars(y) & self.patched(y)
         rows = (y == 0).flatten(1).any(1).nonzero()[:, 0]
@@ -185,7 +192,7 @@ class BlindRestorer(Configured):
             if len(rows):
                 kept, data = self._observed(y[rows], found["bars"][rows])
                 found["kept"][rows], found["data"][rows] = kept, data
-                plain = found["noise"][rows, 0]
+                plain = found["plain"][rows]
                 found["zeros"][rows] = self._zero_features(y[rows], kept, data, plain)
         return found
 
@@ -217,6 +224,8 @@ class BlindRestorer(Configured):
     def _noise_levels(self, y: Tensor) -> Tensor:
         if self.patched(y):
             return patch_levels(self.whole, y)
+        if self.by_patches and isinstance(self.prior, CombinedPrior):
+            return patch_levels(self.prior.local, y)  # whole images take detail for noise
         return torch.stack([self._evidence(y, None, s) for s in NOISE_LEVELS], 1)
 
     def _evidence(self, y: Tensor, K: Operator | None, noise: float) -> Tensor:
@@ -248,7 +257,8 @@ class BlindRestorer(Configured):
         if not self.patched(y):
             if not isinstance(self.prior, CombinedPrior):
                 return self._over(y, levels, [(None, s) for s in NOISE_LEVELS])
-            levels = patch_levels(self.prior.local, y)  # whole images take detail for noise
+            if not self.by_patches:
+                levels = patch_levels(self.prior.local, y)  # whole images take detail for noise
         rows = zip(y.split(1), noise_levels(levels).tolist(), strict=True)
         return torch.cat([self._mean(row, None, s) for row, s in rows])
 
@@ -375,7 +385,7 @@ def kind_features(y: Tensor, reading: dict[str, Tensor]) -> Tensor:
         if name not in reading:
             continue
         of = reading[name].to(y)
-        none = of[:, 0] if name != "blur" else reading["noise"].to(y)[:, 0]
+        none = of[:, 0] if name != "blur" else reading["plain"].to(y)
         for column in (none, of.amax(1) - none)[name == "blur" :]:
             columns.append(signed_log(column / values))
         columns.append(of.argmax(1).to(y).log1p())

@@ -36,6 +36,7 @@ from rectilinear.projector.combined import (
 )
 from rectilinear.projector.corruption import CORRUPTIONS, corrupt
 from rectilinear.projector.data import check_channels
+from rectilinear.projector.patches import GROUPED
 from rectilinear.projector.prior import MAX_DENSE, ImagePrior
 from rectilinear.random import generator
 
@@ -129,7 +130,8 @@ def fit_blind(
     counts = feature_counts(kinds)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        f = BlindRestorer(prior, kinds, zeros, *(unit.repeat(1, c) for c in counts)).to(images)
+        scales = (unit.repeat(1, c) for c in counts)
+        f = BlindRestorer(prior, kinds, zeros, *scales, by_patches=_detailed(prior)).to(images)
         total = KIND_EXAMPLES[patched] + 2 * WHERE_EXAMPLES[patched]
         with Progress("blind restoration", total, shown=progress) as display:
             if "zeros" in f.answers:
@@ -222,6 +224,13 @@ def _with_black(x: Tensor, draw: torch.Generator) -> Tensor:
     else:
         black = (down.square() + right.square() < (0.1 + 0.4 * place[2]) ** 2) == (form < 3 / 4)
     return torch.where(black, 0.0, x)
+
+
+def _detailed(prior: ImagePrior | CombinedPrior) -> bool:
+    """True for images so large that a prior of them takes detail for noise, and patches do not."""
+    if not isinstance(prior, CombinedPrior):
+        return False
+    return min(prior.shape[1:]) >= GROUPED * prior.local.shape[1]
 
 
 def _fit_which(f: BlindRestorer, images: Tensor, draw: torch.Generator, display: Progress) -> None:
