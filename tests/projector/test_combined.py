@@ -163,7 +163,9 @@ def test_the_prior_that_is_passed_keeps_its_precision() -> None:
     assert prior.centre.dtype == found.prior.centre.dtype == torch.float32
 
 
-def test_detail_of_large_images_is_not_taken_for_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_detail_of_large_images_is_not_taken_for_noise(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     draw = torch.Generator().manual_seed(0)
     x = avg_pool2d(torch.randn(36, 1, 52, 52, generator=draw), 5, 1).div(0.6).add(0.5).clamp(0, 1)
     prior = fit_combined(fit_prior(x[:24]), x[:24], progress=False)
@@ -175,4 +177,6 @@ def test_detail_of_large_images_is_not_taken_for_noise(monkeypatch: pytest.Monke
     assert (blind.probabilities(clean)[:, kept] > 0.5).float().mean() > 0.9
     assert (blind.probabilities(noisy)[:, kept] < 0.5).all()
     assert error(blind(noisy), clean) < 0.6 * error(noisy, clean)
+    blind.save_pretrained(tmp_path / "blind")
+    assert torch.equal(rl.load(tmp_path / "blind")(noisy), blind(noisy))
     assert torch.equal(blind.read(clean)["plain"], prior.whole.posterior(clean).log_evidence)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MAX_STRENGTH = 1.5  # beyond it images lose their content
 DITHERED = 0.25  # share of unequal neighbours: .4 to .7 in dithered photos, below .1 in drawings
-OWN_DB = 27.0  # PSNR of an image to itself without the style and with it again; JPEGs have less
+OWN_DB = 28.0  # PSNR of an image to itself without the style and with it again; JPEGs have less
 OWN_SIDE = 256  # pixels of the part that is compared
 DOT_PIXELS = 1.0  # standard deviation of the filter that smooths dots to grey
 
@@ -139,14 +139,14 @@ def again_db(model: "Styles", style: str, image: "Tensor") -> float:
     """
     import torch
 
+    from rectilinear.style.measure import score
     from rectilinear.style.style_map import as_eight_bit
 
     top, left = (max(0, n - OWN_SIDE) // 8 * 4 for n in image.shape[1:])
     part = image[:, top : top + OWN_SIDE, left : left + OWN_SIDE]
     with torch.no_grad():
         plain = as_eight_bit(model.removal(style)(part))
-        again = model(plain, style).clamp(0, 1)
-    return float(-10 * torch.log10((again - part).square().mean().clamp_min(1e-12)))
+        return score(model(plain, style), part)
 
 
 def _weights(arguments: Stylize) -> dict[str, float]:
